@@ -1,0 +1,209 @@
+"""The job contract: all that crosses the queue, as frozen values with a schema version.
+
+A job is one accepted request: n images of one model that share their parameters. It is complete: every default is
+filled in and the seed is drawn before it is queued, so that any worker makes the same pictures from it.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from .errors import JobUnreadable
+
+SCHEMA = 1
+
+# The one function name that is ever queued. Workers compare it and never import it, so that whoever can write to Redis
+# still cannot choose what runs.
+TASK = "difuso.job"
+
+SamplerName = Literal["ddpm", "ddim", "dpmpp"]
+SpacingName = Literal["linspace", "leading", "trailing"]
+
+MAX_IMAGES = 64
+MAX_SEED = 2**53 - 1  # the largest integer that every JSON reader keeps exact
+DEFAULT_URGENCY = 3
+URGENCIES = range(8)  # RFC 9218: 0 is the most urgent
+
+
+class Frozen(BaseModel):
+    """Base of the values on this page: immutable, nothing unknown, NaN and infinity refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class JobKind(StrEnum):
+    """What a job does; one endpoint each."""
+
+    GENERATE = "generate"
+
+
+class JobState(StrEnum):
+    """Where a job stands."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_terminal(self) -> bool:
+        return self in (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED)
+
+
+class FailureCode(StrEnum):
+    """Why a job failed; stable, for programs."""
+
+    TIMEOUT = "timeout"  # ran longer than its limit
+    NONFINITE = "nonfinite"  # the network produced NaN or infinity
+    UNSUPPORTED = "unsupported"  # no worker understands the job
+    STORAGE = "storage"  # the pictures could not be stored
+    WORKER_LOST = "worker_lost"  # the worker died under it, more often than is tried again
+    INTERNAL = "internal"  # anything else; the worker's log says more
+
+
+class SamplingParams(Frozen):
+    """How the pictures are made, with nothing left open.
+
+    Attributes:
+        n: number of images.
+        steps: network calls for each image.
+        seed: of image 0; image i has seed + i.
+        label: class index, None for an unconditional image.
+        guidance_scale: of classifier-free guidance; 1 is off.
+    """
+
+    n: int = Field(ge=1, le=MAX_IMAGES)
+    steps: int = Field(ge=1)
+    sampler: SamplerName
+    spacing: SpacingName
+    eta: float = Field(ge=0, le=1)
+    seed: int = Field(ge=0, le=MAX_SEED)
+    label: int | None = Field(default=None, ge=0)
+    guidance_scale: float = Field(default=1.0, ge=0, le=100)
+
+    @property
+    def image_steps(self) -> int:
+        """The unit of work and of backlog: images times network calls, guided images counting twice."""
+        return self.n * self.steps * (1 if self.guidance_scale == 1.0 else 2)
+
+
+class Job(Frozen):
+    """One accepted request.
+
+    Attributes:
+        id: UUID, hexadecimal with dashes.
+        model: name of a checkpoint.
+        urgency: 0 (first) to 7 (last).
+        accepted_at: seconds since the epoch.
+        timeout: seconds that it may run.
+    """
+
+    schema_version: int = SCHEMA
+    id: str
+    kind: JobKind
+    model: str
+    params: SamplingParams
+    urgency: int = Field(default=DEFAULT_URGENCY, ge=0, le=7)
+    accepted_at: float
+    timeout: int = Field(gt=0)
+
+    @classmethod
+    def decode(cls, content: Any) -> Self:
+        """Reads what `model_dump(mode="json")` wrote.
+
+        Raises:
+            JobUnreadable: if it is of another schema version or no job at all.
+        """
+        try:
+            job = cls.model_validate(content)
+        except ValidationError as error:
+            raise JobUnreadable("the queued job is damaged") from error
+        if job.schema_version != SCHEMA:
+            raise JobUnreadable(f"the queued job has schema {job.schema_version}, this version reads {SCHEMA}")
+        return job
+
+
+class Progress(Frozen):
+    """What a worker reports of a job while it runs and when it ends.
+
+    Attributes:
+        image_steps: done so far, of `job.params.image_steps`.
+        timesteps: what the network is told, in the order of the calls.
+        denoise_seconds, encode_seconds: spent so far.
+        failure: set when the job failed for a reason the worker knows.
+        resumed_at: image-steps that an earlier worker had done when this one took over.
+    """
+
+    image_steps: int = 0
+    timesteps: tuple[int, ...] = ()
+    denoise_seconds: float = 0.0
+    encode_seconds: float = 0.0
+    failure: FailureCode | None = None
+    resumed_at: int = 0
+
+
+class JobStatus(Frozen):
+    """A job and where it stands; times are seconds since the epoch.
+
+    Attributes:
+        position: jobs that will be claimed before this one, 0 for the next; None unless queued.
+        attempts: workers that started it.
+        eta_seconds: until it is done; None where nothing is known about the speed.
+        expires_at: when its pictures are deleted; None unless succeeded.
+    """
+
+    job: Job
+    state: JobState
+    progress: Progress = Progress()
+    position: int | None = None
+    attempts: int = 0
+    eta_seconds: float | None = None
+    started_at: float | None = None
+    ended_at: float | None = None
+    expires_at: float | None = None
+    failure: FailureCode | None = None
+
+
+class ImageFile(Frozen):
+    """One picture of a result: its path below the job's folder, and what it shows."""
+
+    path: str
+    seed: int
+    sha256: str
+
+
+class Manifest(Frozen):
+    """The commit point of a result: a job has its pictures once its manifest exists."""
+
+    job: Job
+    model_sha256: str
+    timesteps: tuple[int, ...]
+    images: tuple[ImageFile, ...]
+    finished_at: float
+
+
+class ModelReport(Frozen):
+    """One model as a worker sees it.
+
+    Attributes:
+        ready: loaded and warm; otherwise `reason` says why not.
+        rate: image-steps per second at full batch, measured.
+    """
+
+    ready: bool
+    sha256: str | None = None
+    rate: float | None = None
+    reason: str | None = None
+
+
+class WorkerReport(Frozen):
+    """What a worker says of itself every few seconds; `at` is seconds since the epoch."""
+
+    name: str
+    at: float
+    slots: int
+    models: dict[str, ModelReport]

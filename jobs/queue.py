@@ -1,0 +1,267 @@
+"""The queue as front ends see it: submit, look, cancel. With `worker.rq_worker` the only code that knows RQ."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import redis
+from rq import Queue, Retry
+from rq.exceptions import DuplicateJobError, NoSuchJobError
+from rq.job import Job as RqJob
+from rq.job import JobStatus as RqStatus
+from rq.serializers import JSONSerializer
+
+from . import keys
+from .contract import TASK, URGENCIES, FailureCode, Job, JobState, JobStatus, Progress, WorkerReport
+from .errors import IdempotencyConflict, JobNotFound, JobUnreadable, QueueUnavailable
+from .workers import parse_reports, total_rate
+
+MAX_RETRIES = 2  # a job is started at most three times; one that kills its worker is then given up
+WAKE_TOKENS = 16
+
+_STATES = {
+    RqStatus.QUEUED: JobState.QUEUED,
+    RqStatus.STARTED: JobState.RUNNING,
+    RqStatus.FINISHED: JobState.SUCCEEDED,
+    RqStatus.FAILED: JobState.FAILED,
+    RqStatus.STOPPED: JobState.CANCELLED,
+    RqStatus.CANCELED: JobState.CANCELLED,
+}
+
+
+@dataclass(frozen=True)
+class Backlog:
+    """The work that waits for one model.
+
+    Attributes:
+        image_steps: still to do, of jobs queued and running.
+        jobs: how many jobs that is.
+        rate: image-steps per second of all live workers; None if unknown.
+    """
+
+    image_steps: int
+    jobs: int
+    rate: float | None
+
+
+class JobQueue:
+    """Everything that a front end needs of the queue. Its methods block and raise QueueUnavailable.
+
+    Args:
+        client: with timeouts and without retries, so that a dead Redis is noticed within seconds.
+        result_ttl: seconds that pictures are kept. Their jobs are remembered twice as long, to tell expired from unknown.
+    """
+
+    def __init__(self, client: redis.Redis, *, result_ttl: int) -> None:
+        self._client = client
+        self._result_ttl = result_ttl
+        self._queues: dict[str, Queue] = {}
+
+    def submit(self, job: Job, *, request_hash: str) -> bool:
+        """Accepts a job; once this returns the job is not lost.
+
+        Args:
+            job: complete, with an id of its own or one made from an Idempotency-Key.
+            request_hash: of the request as it came; the same id with another hash is a conflict.
+
+        Returns:
+            True if the job is new, False if the same request was accepted before.
+
+        Raises:
+            IdempotencyConflict: if the id belongs to another request.
+        """
+        with _translated():
+            self._client.hset(keys.backlog(job.model), job.id, job.params.image_steps)
+            try:
+                self._enqueue(job, request_hash)
+            except DuplicateJobError:
+                return self._recognise(job, request_hash)
+            with self._client.pipeline(transaction=False) as pipe:
+                pipe.lpush(keys.wake(job.model), 1)
+                pipe.ltrim(keys.wake(job.model), 0, WAKE_TOKENS - 1)
+                pipe.execute()
+        return True
+
+    def _enqueue(self, job: Job, request_hash: str) -> None:
+        queue = self._queue(keys.queue_name(job.model, job.urgency))
+        fresh = queue.create_job(
+            TASK,
+            kwargs={"job": job.model_dump(mode="json")},
+            job_id=job.id,
+            timeout=job.timeout,
+            result_ttl=2 * self._result_ttl,
+            failure_ttl=2 * self._result_ttl,
+            retry=Retry(max=MAX_RETRIES),
+            meta={"request_hash": request_hash},
+            description=f"{job.kind} {job.model}",
+        )
+        try:
+            queue.enqueue_job(fresh, unique=True)
+        except (redis.ConnectionError, redis.TimeoutError):
+            # Only the reply may be lost; asking again tells, since an id is taken only once.
+            try:
+                queue.enqueue_job(fresh, unique=True)
+            except DuplicateJobError:
+                if self._fetch(job.id).meta.get("request_hash") != request_hash:
+                    raise
+
+    def _recognise(self, job: Job, request_hash: str) -> bool:
+        existing = self._fetch(job.id)
+        if _STATES.get(existing.get_status(refresh=False), JobState.QUEUED).is_terminal:
+            self._client.hdel(keys.backlog(job.model), job.id)
+        if existing.meta.get("request_hash") != request_hash:
+            raise IdempotencyConflict
+        return False
+
+    def status(self, job_id: str) -> JobStatus:
+        """Where a job stands.
+
+        Raises:
+            JobNotFound: if there is none with this id.
+            JobUnreadable: if it was written by another version.
+        """
+        with _translated():
+            rq_job = self._fetch(job_id)
+            job = Job.decode(rq_job.kwargs.get("job"))
+            state = _STATES.get(rq_job.get_status(refresh=False), JobState.QUEUED)
+            stored = self._client.get(keys.progress(job_id))
+            progress = Progress.model_validate_json(stored) if stored else Progress()
+            ahead, eta = (None, None) if state.is_terminal else self._outlook(job, state)
+        ended_at = _seconds(rq_job.ended_at)
+        return JobStatus(
+            job=job,
+            state=state,
+            progress=_settled(job, state, progress),
+            position=ahead,
+            attempts=MAX_RETRIES - (rq_job.retries_left or 0) + (state is not JobState.QUEUED),
+            eta_seconds=eta,
+            started_at=_seconds(rq_job.started_at),
+            ended_at=ended_at if state.is_terminal else None,
+            expires_at=ended_at + self._result_ttl if state is JobState.SUCCEEDED and ended_at else None,
+            failure=(progress.failure or FailureCode.WORKER_LOST) if state is JobState.FAILED else None,
+        )
+
+    def cancel(self, job_id: str) -> JobStatus:
+        """Asks for a job to be cancelled: at once if it is queued, at the next step if it runs. May be repeated."""
+        with _translated():
+            rq_job = self._fetch(job_id)
+            job = Job.decode(rq_job.kwargs.get("job"))
+            if not _STATES.get(rq_job.get_status(refresh=False), JobState.QUEUED).is_terminal:
+                self._client.set(keys.cancel(job_id), 1, ex=2 * self._result_ttl)
+                queue = self._queue(rq_job.origin)
+                # Whoever takes the id out of the list owns the job: this call, or the worker that claims it.
+                if self._client.lrem(queue.key, 1, job_id):
+                    with self._client.pipeline() as pipe:
+                        rq_job.set_status(RqStatus.CANCELED, pipeline=pipe)
+                        pipe.expire(rq_job.key, 2 * self._result_ttl)
+                        pipe.hdel(keys.backlog(job.model), job_id)
+                        pipe.execute()
+        return self.status(job_id)
+
+    def backlog(self, model: str) -> Backlog:
+        """The work that waits for a model and how fast it goes."""
+        with _translated(), self._client.pipeline(transaction=False) as pipe:
+            pipe.hvals(keys.backlog(model))
+            pipe.hvals(keys.WORKERS)
+            remaining, reports = pipe.execute()
+        return Backlog(sum(map(int, remaining)), len(remaining), total_rate(model, parse_reports(reports)))
+
+    def workers(self) -> list[WorkerReport]:
+        """The live workers."""
+        with _translated():
+            return parse_reports(self._client.hvals(keys.WORKERS))
+
+    def depths(self, models: list[str]) -> dict[str, int]:
+        """Jobs in each RQ queue of these models, by queue name; reads only the lists, so that it can repair nothing."""
+        names = [keys.queue_name(model, urgency) for model in models for urgency in URGENCIES]
+        with _translated(), self._client.pipeline(transaction=False) as pipe:
+            for name in names:
+                pipe.llen(self._queue_key(name))
+            return dict(zip(names, pipe.execute(), strict=True))
+
+    def oldest_age(self, models: list[str]) -> float:
+        """Seconds that the longest waiting job has been queued; 0 if none is."""
+        names = [keys.queue_name(model, urgency) for model in models for urgency in URGENCIES]
+        with _translated(), self._client.pipeline(transaction=False) as pipe:
+            for name in names:
+                pipe.lindex(self._queue_key(name), 0)
+            heads = [head.decode() for head in pipe.execute() if head is not None]
+            for job_id in heads:
+                pipe.hget(RqJob.key_for(job_id), "enqueued_at")
+            stamps = [stamp.decode() for stamp in pipe.execute() if stamp] if heads else []
+        times = [datetime.fromisoformat(stamp.replace("Z", "+00:00")).timestamp() for stamp in stamps]
+        return max(0.0, time.time() - min(times)) if times else 0.0
+
+    def ping(self) -> None:
+        """Returns if Redis answers."""
+        with _translated():
+            self._client.ping()
+
+    def _outlook(self, job: Job, state: JobState) -> tuple[int | None, float | None]:
+        """Position in the queue, and seconds until the job is done.
+
+        Running jobs share the batch, so a job is done when each of the others has had as much as it needs itself, or is
+        done before; jobs that will be claimed earlier count whole.
+        """
+        ahead: list[str] = []
+        with self._client.pipeline(transaction=False) as pipe:
+            for urgency in range(job.urgency + 1):
+                pipe.lrange(self._queue_key(keys.queue_name(job.model, urgency)), 0, -1)
+            pipe.hgetall(keys.backlog(job.model))
+            pipe.hvals(keys.WORKERS)
+            *queues, remaining, reports = pipe.execute()
+        queued = [job_id.decode() for ids in queues for job_id in ids]
+        if state is JobState.QUEUED and job.id in queued:
+            ahead = queued[: queued.index(job.id)]
+        todo = {job_id.decode(): int(steps) for job_id, steps in remaining.items()}
+        mine = todo.get(job.id, job.params.image_steps)
+        rate = total_rate(job.model, parse_reports(reports))
+        if rate is None:
+            return (len(ahead) if state is JobState.QUEUED else None), None
+        waiting, first = set(queued), set(ahead)
+        shared = sum(min(steps, mine) for job_id, steps in todo.items() if job_id not in waiting and job_id != job.id)
+        earlier = sum(steps for job_id, steps in todo.items() if job_id in first)
+        return (len(ahead) if state is JobState.QUEUED else None), (mine + shared + earlier) / rate
+
+    def _fetch(self, job_id: str) -> RqJob:
+        try:
+            return RqJob.fetch(job_id, connection=self._client, serializer=JSONSerializer)
+        except (NoSuchJobError, ValueError) as error:
+            raise JobNotFound from error
+        except redis.RedisError:
+            raise
+        except Exception as error:
+            raise JobUnreadable from error
+
+    def _queue(self, name: str) -> Queue:
+        if name not in self._queues:
+            self._queues[name] = Queue(name, connection=self._client, serializer=JSONSerializer)
+        return self._queues[name]
+
+    @staticmethod
+    def _queue_key(name: str) -> str:
+        return f"{Queue.redis_queue_namespace_prefix}{name}"
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except redis.RedisError as error:
+        raise QueueUnavailable from error
+
+
+def _settled(job: Job, state: JobState, progress: Progress) -> Progress:
+    """A job that succeeded has done all of its steps, whatever its last report said."""
+    if state is not JobState.SUCCEEDED:
+        return progress
+    return progress.model_copy(update={"image_steps": job.params.image_steps})
+
+
+def _seconds(moment: datetime | Any) -> float | None:
+    return moment.timestamp() if moment else None

@@ -1,0 +1,185 @@
+"""The result store: pictures, manifests and trajectory snapshots, addressed by an fsspec URL.
+
+    results/<aa>/<job id>/<attempt>/<index>.png      written by one attempt
+    results/<aa>/<job id>/manifest.json              the commit point, first writer wins
+    snapshots/<aa>/<job id>                          where a paused or killed job goes on
+
+A job whose worker was thought dead may be finished twice. Each attempt writes below its own name and only one manifest
+is ever linked, so there is one result and never half of one.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+from .contract import Manifest
+from .errors import ResultExpired, StoreUnavailable
+
+
+class ResultStore:
+    """Reads and writes below one folder or bucket prefix.
+
+    Args:
+        url: `file:///var/lib/difuso`, a plain path, or any other fsspec URL such as `s3://bucket/prefix`.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._fs, root = fsspec.url_to_fs(url)
+        self._root = PurePosixPath(root)
+        self._local = isinstance(self._fs, LocalFileSystem)
+
+    def write_image(self, job_id: str, attempt: str, index: int, png: bytes) -> str:
+        """Stores one picture of one attempt; returns its path for the manifest."""
+        name = f"{attempt}/{index}.png"
+        self._write(self._result(job_id) / name, png)
+        return name
+
+    def commit(self, manifest: Manifest) -> bool:
+        """Makes an attempt the job's result. False if another attempt was first; its pictures stand."""
+        data = manifest.model_dump_json().encode()
+        path = self._result(manifest.job.id) / "manifest.json"
+        with _translated():
+            if self._local:
+                return _link_new(Path(path), data)
+            try:
+                self._fs.pipe_file(str(path), data, mode="create")
+            except FileExistsError:
+                return False
+            return True
+
+    def manifest(self, job_id: str) -> Manifest | None:
+        """The job's result, None while there is none."""
+        data = self._read(self._result(job_id) / "manifest.json")
+        return None if data is None else Manifest.model_validate_json(data)
+
+    def image(self, manifest: Manifest, index: int) -> bytes:
+        """One picture, as PNG.
+
+        Raises:
+            ResultExpired: if it was deleted.
+        """
+        data = self._read(self._result(manifest.job.id) / manifest.images[index].path)
+        if data is None:
+            raise ResultExpired
+        return data
+
+    def save_snapshot(self, job_id: str, data: bytes) -> None:
+        """Replaces the job's snapshot."""
+        self._write(self._snapshot(job_id), data)
+
+    def snapshot(self, job_id: str) -> bytes | None:
+        """The job's last snapshot, None if there is none."""
+        return self._read(self._snapshot(job_id))
+
+    def drop_snapshot(self, job_id: str) -> None:
+        """Forgets the job's snapshot; there need not be one."""
+        with _translated():
+            try:
+                self._fs.rm_file(str(self._snapshot(job_id)))
+            except FileNotFoundError:
+                pass
+
+    def check(self) -> None:
+        """Writes and deletes a small file.
+
+        Raises:
+            StoreUnavailable: if that fails.
+        """
+        path = self._root / f".check-{uuid.uuid4().hex}"
+        self._write(path, b"ok")
+        with _translated():
+            self._fs.rm_file(str(path))
+
+    def sweep(self, max_age: float) -> int:
+        """Deletes what was written more than `max_age` seconds ago; returns the number of files."""
+        oldest, deleted = time.time() - max_age, 0
+        with _translated():
+            for kind in ("results", "snapshots"):
+                found = self._fs.find(str(self._root / kind), detail=True)
+                for path, facts in found.items():
+                    if _modified(facts) < oldest:
+                        self._fs.rm_file(path)
+                        deleted += 1
+                        if self._local:
+                            _prune(Path(path).parent, Path(str(self._root / kind)))
+        return deleted
+
+    def _result(self, job_id: str) -> PurePosixPath:
+        return self._root / "results" / job_id[:2] / job_id
+
+    def _snapshot(self, job_id: str) -> PurePosixPath:
+        return self._root / "snapshots" / job_id[:2] / job_id
+
+    def _read(self, path: PurePosixPath) -> bytes | None:
+        with _translated():
+            try:
+                data: bytes = self._fs.cat_file(str(path))
+                return data
+            except FileNotFoundError:
+                return None
+
+    def _write(self, path: PurePosixPath, data: bytes) -> None:
+        with _translated():
+            if self._local:
+                _replace(Path(path), data)
+            else:
+                self._fs.pipe_file(str(path), data)
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StoreUnavailable from error
+
+
+def _modified(facts: dict[str, object]) -> float:
+    """Seconds since the epoch; local files say mtime, object stores LastModified."""
+    stamp = facts.get("mtime", facts.get("LastModified", time.time()))
+    return stamp if isinstance(stamp, float) else float(getattr(stamp, "timestamp", time.time)())
+
+
+def _temporary(path: Path, data: bytes) -> Path:
+    """A complete file beside `path`, on the disk before it gets its name."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
+    with temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    return temporary
+
+
+def _replace(path: Path, data: bytes) -> None:
+    temporary = _temporary(path, data)
+    temporary.replace(path)
+
+
+def _link_new(path: Path, data: bytes) -> bool:
+    temporary = _temporary(path, data)
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        return False
+    finally:
+        temporary.unlink()
+    return True
+
+
+def _prune(folder: Path, top: Path) -> None:
+    """Removes folders that became empty, up to `top`."""
+    while folder != top:
+        try:
+            folder.rmdir()
+        except OSError:
+            return
+        folder = folder.parent

@@ -1,0 +1,160 @@
+"""What a checkpoint's config.json says: everything about a model that its weights do not."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from torch import nn
+
+from .errors import CheckpointError
+from .paper_unet import PaperUNet, PaperUNetConfig
+from .plan import Prediction, Variance, make_plan
+from .schedule import NoiseSchedule
+from .unet import UNet, UNetConfig
+
+FORMAT = 1
+
+NetworkConfig = UNetConfig | PaperUNetConfig
+NETWORKS: dict[str, tuple[type[Any], type[nn.Module]]] = {
+    "unet": (UNetConfig, UNet),
+    "paper_unet": (PaperUNetConfig, PaperUNet),
+}
+SCHEDULES: dict[str, Callable[..., NoiseSchedule]] = {
+    "linear": NoiseSchedule.linear,
+    "scaled_linear": NoiseSchedule.scaled_linear,
+    "cosine": NoiseSchedule.cosine,
+}
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    """A noise schedule by name. beta_start and beta_end are those of the linear kinds; cosine has none."""
+
+    type: Literal["linear", "scaled_linear", "cosine"] = "linear"
+    num_train_timesteps: int = 1000
+    beta_start: float | None = None
+    beta_end: float | None = None
+
+    def build(self) -> NoiseSchedule:
+        betas = {"beta_start": self.beta_start, "beta_end": self.beta_end}
+        return SCHEDULES[self.type](
+            self.num_train_timesteps, **{name: beta for name, beta in betas.items() if beta is not None}
+        )
+
+
+@dataclass(frozen=True)
+class SamplerDefaults:
+    """What a request gets that does not say otherwise."""
+
+    sampler: str = "ddim"
+    steps: int = 50
+    spacing: str = "leading"
+    eta: float = 0.0
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """A model without its weights.
+
+    Attributes:
+        network: the network's own config; its type names the network.
+        image_size: height and width in pixels.
+        channels: of the images, 1 or 3.
+        schedule: the noise schedule it was trained with.
+        prediction: what the network outputs.
+        variance: of ancestral sampling.
+        clip: clamp the predicted x0 to [-1, 1] while sampling.
+        classes: class names, None for an unconditional model.
+        defaults: sampler settings for requests that name none.
+        training: how it was made; free JSON, for people.
+    """
+
+    network: NetworkConfig
+    image_size: int = 64
+    channels: int = 3
+    schedule: ScheduleConfig = ScheduleConfig()
+    prediction: Prediction = "eps"
+    variance: Variance = "fixed_small"
+    clip: bool = True
+    classes: tuple[str, ...] | None = None
+    defaults: SamplerDefaults = SamplerDefaults()
+    training: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of one image."""
+        return (self.channels, self.image_size, self.image_size)
+
+    def build_network(self) -> nn.Module:
+        """A network with fresh weights."""
+        for config_type, network_type in NETWORKS.values():
+            if isinstance(self.network, config_type):
+                network: nn.Module = network_type(self.network)
+                return network
+        raise TypeError(f"no network for {type(self.network).__name__}")
+
+
+def config_to_json(config: ModelConfig) -> dict[str, Any]:
+    """The content of config.json, but for the facts that only the weights know."""
+    kind = next(name for name, (config_type, _) in NETWORKS.items() if isinstance(config.network, config_type))
+    content = dataclasses.asdict(config)
+    return {"format": FORMAT, **content, "network": {"type": kind, **content["network"]}}
+
+
+def config_from_json(content: Mapping[str, Any]) -> ModelConfig:
+    """The reverse of `config_to_json`.
+
+    Raises:
+        CheckpointError: if the format is unknown or a field is missing, unknown or impossible; the message names it.
+    """
+    if content.get("format") != FORMAT:
+        raise CheckpointError(f"config.json has format {content.get('format')!r}; this version reads format {FORMAT}")
+    try:
+        if unknown := content.keys() - {*ModelFields, "format", "parameters"}:
+            raise CheckpointError(f"config.json holds an unknown field {min(unknown)!r}")
+        network = dict(content["network"])
+        kind = network.pop("type")
+        if kind not in NETWORKS:
+            raise CheckpointError(f"config.json names an unknown network {kind!r}; known are {', '.join(NETWORKS)}")
+        fields = {name: content[name] for name in ModelFields if name in content}
+        fields["network"] = _build(NETWORKS[kind][0], network)
+        fields["schedule"] = _build(ScheduleConfig, content["schedule"])
+        fields["defaults"] = _build(SamplerDefaults, content.get("defaults", {}))
+        if fields.get("classes") is not None:
+            fields["classes"] = tuple(fields["classes"])
+        config = ModelConfig(**fields)
+        _check(config)
+    except KeyError as error:
+        raise CheckpointError(f"config.json lacks {error.args[0]!r}") from error
+    except (TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise CheckpointError(f"config.json cannot be used: {error}") from error
+    return config
+
+
+ModelFields = tuple(f.name for f in dataclasses.fields(ModelConfig))
+
+
+def _build(kind: type[Any], content: Mapping[str, Any]) -> Any:
+    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in content.items()})
+
+
+def _check(config: ModelConfig) -> None:
+    if config.schedule.type not in SCHEDULES:
+        raise CheckpointError(f"config.json names an unknown schedule {config.schedule.type!r}")
+    if config.channels not in (1, 3) or config.network.in_channels != config.channels:
+        raise CheckpointError("config.json: channels must be 1 or 3 and equal the network's in_channels")
+    if config.image_size <= 0 or config.image_size % config.network.size_multiple:
+        raise CheckpointError(f"config.json: image_size must be a multiple of {config.network.size_multiple}")
+    if config.network.num_classes != (None if config.classes is None else len(config.classes)):
+        raise CheckpointError("config.json: classes and the network's num_classes disagree")
+    # A request that names nothing must have a plan; this also proves schedule, prediction and variance.
+    make_plan(
+        config.schedule.build(),
+        **dataclasses.asdict(config.defaults),
+        variance=config.variance,
+        prediction=config.prediction,
+        clip=config.clip,
+    )

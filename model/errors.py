@@ -1,0 +1,25 @@
+"""What can go wrong in the science, and what to do about it.
+
+ModelError
+├── PlanError          the asked-for sampling run does not exist (also a ValueError)
+├── CheckpointError    a folder that cannot be served
+└── NonFiniteSample    the network produced NaN or infinity
+"""
+
+from __future__ import annotations
+
+
+class ModelError(Exception):
+    """Base of every error raised by this package."""
+
+
+class PlanError(ModelError, ValueError):
+    """The combination of sampler, steps, spacing and start is not possible; the message names the limit."""
+
+
+class CheckpointError(ModelError):
+    """The checkpoint folder is incomplete, damaged or of an unknown kind; the message names file and reason."""
+
+
+class NonFiniteSample(ModelError):
+    """The network produced NaN or infinity: the weights or the number format do not suit this input."""

@@ -1,0 +1,146 @@
+"""The U-Net of the paper this project grows out of, whose layout is that of dome272/Diffusion-Models-pytorch.
+
+Module names follow that repository so that its weights fit key by key. One difference: attention takes its size from
+the input, where the original hard-codes 32, 16, 8, 16, 32, 64 and silently folds pixels into the batch at any other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .embedding import sinusoidal_embedding
+
+
+@dataclass(frozen=True)
+class PaperUNetConfig:
+    """Everything that shapes a `PaperUNet`; the defaults give the paper's 23,332,739 parameters."""
+
+    in_channels: int = 3
+    out_channels: int = 3
+    time_dim: int = 256
+    num_classes: int | None = None
+
+    @property
+    def size_multiple(self) -> int:
+        """Height and width of an image must be multiples of this."""
+        return 8
+
+
+class SelfAttention(nn.Module):
+    """Four heads over all positions, then a feed-forward layer, each with a residual."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.mha = nn.MultiheadAttention(channels, 4, batch_first=True)
+        self.ln = nn.LayerNorm([channels])
+        self.ff_self = nn.Sequential(
+            nn.LayerNorm([channels]), nn.Linear(channels, channels), nn.GELU(), nn.Linear(channels, channels)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = x.flatten(2).transpose(1, 2)  # (B, HW, C)
+        normed = self.ln(tokens)
+        tokens = tokens + self.mha(normed, normed, normed, need_weights=False)[0]
+        tokens = tokens + self.ff_self(tokens)
+        return tokens.transpose(1, 2).reshape(x.shape)
+
+
+class DoubleConv(nn.Module):
+    """Two convolutions without bias, each with a group normalisation of one group."""
+
+    def __init__(self, channels_in: int, channels_out: int, mid: int | None = None, residual: bool = False) -> None:
+        super().__init__()
+        mid = mid or channels_out
+        self.residual = residual
+        self.double_conv = nn.Sequential(
+            nn.Conv2d(channels_in, mid, 3, padding=1, bias=False),
+            nn.GroupNorm(1, mid),
+            nn.GELU(),
+            nn.Conv2d(mid, channels_out, 3, padding=1, bias=False),
+            nn.GroupNorm(1, channels_out),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.double_conv(x)
+        return F.gelu(x + out) if self.residual else out
+
+
+class Down(nn.Module):
+    def __init__(self, channels_in: int, channels_out: int, time_dim: int) -> None:
+        super().__init__()
+        self.maxpool_conv = nn.Sequential(
+            nn.MaxPool2d(2),
+            DoubleConv(channels_in, channels_in, residual=True),
+            DoubleConv(channels_in, channels_out),
+        )
+        self.emb_layer = nn.Sequential(nn.SiLU(), nn.Linear(time_dim, channels_out))
+
+    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
+        return self.maxpool_conv(x) + self.emb_layer(emb)[:, :, None, None]
+
+
+class Up(nn.Module):
+    def __init__(self, channels_in: int, channels_out: int, time_dim: int) -> None:
+        super().__init__()
+        self.up = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True)
+        self.conv = nn.Sequential(
+            DoubleConv(channels_in, channels_in, residual=True),
+            DoubleConv(channels_in, channels_out, channels_in // 2),
+        )
+        self.emb_layer = nn.Sequential(nn.SiLU(), nn.Linear(time_dim, channels_out))
+
+    def forward(self, x: Tensor, skip: Tensor, emb: Tensor) -> Tensor:
+        x = torch.cat([skip, self.up(x)], dim=1)
+        return self.conv(x) + self.emb_layer(emb)[:, :, None, None]
+
+
+class PaperUNet(nn.Module):
+    """Predicts the noise in a noisy image.
+
+    Raises:
+        ValueError: from `forward`, if height or width is no multiple of 8.
+    """
+
+    def __init__(self, config: PaperUNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        dim = config.time_dim
+        self.inc = DoubleConv(config.in_channels, 64)
+        self.down1, self.sa1 = Down(64, 128, dim), SelfAttention(128)
+        self.down2, self.sa2 = Down(128, 256, dim), SelfAttention(256)
+        self.down3, self.sa3 = Down(256, 256, dim), SelfAttention(256)
+        self.bot1, self.bot2, self.bot3 = DoubleConv(256, 512), DoubleConv(512, 512), DoubleConv(512, 256)
+        self.up1, self.sa4 = Up(512, 128, dim), SelfAttention(128)
+        self.up2, self.sa5 = Up(256, 64, dim), SelfAttention(64)
+        self.up3, self.sa6 = Up(128, 64, dim), SelfAttention(64)
+        self.outc = nn.Conv2d(64, config.out_channels, 1)
+        if config.num_classes is not None:
+            self.label_emb = nn.Embedding(config.num_classes, dim)
+
+    def forward(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Returns the predicted noise, shape (B, out_channels, H, W).
+
+        Args:
+            x: noisy images, shape (B, in_channels, H, W).
+            t: timesteps, shape (B,).
+            labels: class indices, shape (B,), int64; an index of num_classes, or None, means "no class".
+        """
+        if x.shape[-2] % 8 or x.shape[-1] % 8:
+            raise ValueError(f"height and width must be multiples of 8, got {tuple(x.shape[-2:])}")
+        emb = sinusoidal_embedding(t, self.config.time_dim).to(x.dtype)
+        if self.config.num_classes is not None and labels is not None:
+            known = (labels < self.config.num_classes)[:, None]
+            emb = emb + self.label_emb(labels.clamp(max=self.config.num_classes - 1)) * known
+        x1 = self.inc(x)
+        x2 = self.sa1(self.down1(x1, emb))
+        x3 = self.sa2(self.down2(x2, emb))
+        x4 = self.sa3(self.down3(x3, emb))
+        x4 = self.bot3(self.bot2(self.bot1(x4)))
+        h = self.sa4(self.up1(x4, x3, emb))
+        h = self.sa5(self.up2(h, x2, emb))
+        h = self.sa6(self.up3(h, x1, emb))
+        return self.outc(h)

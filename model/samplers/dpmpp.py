@@ -1,0 +1,27 @@
+"""DPM-Solver++(2M): the second-order multistep solver in data prediction (Lu et al. 2022, algorithm 2)."""
+
+from __future__ import annotations
+
+import math
+
+from ..schedule import NoiseSchedule
+from .transition import Transition
+
+
+def dpmpp(chain: NoiseSchedule, *, eta: float, variance: str) -> list[Transition]:
+    """x' = (sigma'/sigma) x_t - alpha' (e^-h - 1) ((1 + 1/2r) x0 - (1/2r) x0_previous).
+
+    h is the step in log signal-to-noise lambda = ln(alpha/sigma) and r the step before it over h. The first step has no
+    previous x0 and is of first order; the last one ends at sigma = 0, where the formula leaves x' = x0.
+    """
+    alpha = [math.sqrt(abar) for abar in chain.alphas_cumprod]
+    sigma = [math.sqrt(1 - abar) for abar in chain.alphas_cumprod]
+    lam = [math.log(a / s) if a else -math.inf for a, s in zip(alpha, sigma, strict=True)]
+    noisiest = chain.num_train_timesteps - 1
+    rows = [Transition(a=0.0, b=1.0)]
+    for i in range(1, chain.num_train_timesteps):
+        h = lam[i - 1] - lam[i]
+        gain = -alpha[i - 1] * math.expm1(-h)
+        half = 0.0 if i == noisiest else h / (2 * (lam[i] - lam[i + 1]))  # 1 / 2r
+        rows.append(Transition(a=sigma[i - 1] / sigma[i], b=gain * (1 + half), c=-gain * half))
+    return rows

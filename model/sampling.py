@@ -1,0 +1,72 @@
+"""The plain loop over one plan: what the server's engine must agree with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from .plan import Column, Plan
+from .rng import draw_noise, image_generator
+from .step import advance
+
+
+class Denoiser(Protocol):
+    """A network, or a formula in its place: (x_t (B, C, H, W), t (B,) int64) to its prediction, shape of x_t."""
+
+    def __call__(self, x_t: Tensor, t: Tensor) -> Tensor: ...
+
+
+def sample(
+    plan: Plan,
+    denoiser: Denoiser,
+    *,
+    shape: tuple[int, int, int],
+    seeds: Sequence[int],
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    x_start: Tensor | None = None,
+) -> Tensor:
+    """Runs a plan to images, shape (len(seeds), C, H, W).
+
+    Args:
+        plan: from `make_plan`.
+        denoiser: called len(plan) times with all images at once.
+        shape: (C, H, W) of one image.
+        seeds: one per image; image i of a request with seed s has s + i.
+        device: where to compute.
+        dtype: of the state; the network gets it as it is.
+        x_start: what a plan with a `start` begins from, shape (len(seeds), C, H, W); None is pure noise. The first draw
+            of each seed is taken all the same: it is the noise for `q_sample`, which no later step may repeat.
+    """
+    steps = sample_steps(plan, denoiser, shape=shape, seeds=seeds, device=device, dtype=dtype, x_start=x_start)
+    for _, x, _ in steps:
+        pass
+    return x
+
+
+@torch.inference_mode()
+def sample_steps(
+    plan: Plan,
+    denoiser: Denoiser,
+    *,
+    shape: tuple[int, int, int],
+    seeds: Sequence[int],
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    x_start: Tensor | None = None,
+) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """As `sample`, yielding (timestep, x_t after the step, predicted x0) after each call."""
+    generators = [image_generator(seed) for seed in seeds]
+    noise = draw_noise(generators, shape)
+    x = (noise if x_start is None else x_start).to(device, dtype)
+    x0 = torch.zeros_like(x)
+    table = torch.from_numpy(plan.table.copy()).to(device, dtype)
+    for row, t in zip(table, plan.timesteps, strict=True):
+        stochastic = bool(row[Column.S] != 0)
+        z = draw_noise(generators, shape).to(x) if stochastic else torch.zeros_like(x)
+        out = denoiser(x, torch.full((len(seeds),), t, device=device))
+        x, x0 = advance(x, x0, out, z, row.expand(len(seeds), -1))
+        yield t, x, x0

@@ -1,0 +1,120 @@
+"""The forward process: how much of the image is left at each timestep.
+
+Timesteps are 0-based, 0 the least noisy; publications count from 1 (their step t is index t - 1). All tables are
+float64 and are cast only where they meet a network.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from .errors import PlanError
+
+FloatTable = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class NoiseSchedule:
+    """Variances of q(x_t | x_{t-1}) = N(sqrt(1 - beta_t) x_{t-1}, beta_t I) (Ho et al. 2020, eq. 2).
+
+    Args:
+        betas: shape (T,), float64, each in (0, 1].
+
+    Raises:
+        PlanError: if a beta lies outside (0, 1].
+    """
+
+    betas: FloatTable
+
+    def __post_init__(self) -> None:
+        betas = np.array(self.betas, dtype=np.float64)
+        if betas.ndim != 1 or not len(betas) or not ((betas > 0) & (betas <= 1)).all():
+            raise PlanError("betas must be a non-empty list of numbers in (0, 1]")
+        betas.flags.writeable = False
+        object.__setattr__(self, "betas", betas)
+
+    @classmethod
+    def linear(cls, num_train_timesteps: int = 1000, beta_start: float = 1e-4, beta_end: float = 0.02) -> NoiseSchedule:
+        """Evenly spaced betas (Ho et al. 2020, section 4).
+
+        The defaults suit T = 1000; guided-diffusion scales both by 1000 / T for another T, diffusers does not.
+        """
+        return cls(np.linspace(beta_start, beta_end, num_train_timesteps, dtype=np.float64))
+
+    @classmethod
+    def scaled_linear(
+        cls, num_train_timesteps: int = 1000, beta_start: float = 0.00085, beta_end: float = 0.012
+    ) -> NoiseSchedule:
+        """Betas whose square roots are evenly spaced (Rombach et al. 2022)."""
+        roots = np.linspace(beta_start**0.5, beta_end**0.5, num_train_timesteps, dtype=np.float64)
+        return cls(roots**2)
+
+    @classmethod
+    def cosine(cls, num_train_timesteps: int = 1000, max_beta: float = 0.999) -> NoiseSchedule:
+        """alphas_cumprod follows a squared cosine (Nichol & Dhariwal 2021, eq. 17)."""
+
+        def alpha_bar(u: float) -> float:
+            return math.cos((u + 0.008) / 1.008 * math.pi / 2) ** 2
+
+        total = num_train_timesteps
+        betas = [min(1 - alpha_bar((t + 1) / total) / alpha_bar(t / total), max_beta) for t in range(total)]
+        return cls(np.array(betas, dtype=np.float64))
+
+    @property
+    def num_train_timesteps(self) -> int:
+        return len(self.betas)
+
+    @cached_property
+    def alphas_cumprod(self) -> FloatTable:
+        """Shape (T,): product of (1 - beta) up to and including t."""
+        return np.cumprod(1.0 - self.betas, dtype=np.float64)
+
+    @cached_property
+    def alphas_cumprod_prev(self) -> FloatTable:
+        """Shape (T,): alphas_cumprod one step earlier; starts with 1."""
+        return np.append(1.0, self.alphas_cumprod[:-1])
+
+    @cached_property
+    def posterior_variance(self) -> FloatTable:
+        """Shape (T,): variance of q(x_{t-1} | x_t, x0); 0 at t = 0 (Ho et al. 2020, eq. 7)."""
+        return self.betas * (1.0 - self.alphas_cumprod_prev) / (1.0 - self.alphas_cumprod)
+
+    @cached_property
+    def posterior_mean_coef1(self) -> FloatTable:
+        """Shape (T,): weight of x0 in the mean of q(x_{t-1} | x_t, x0) (Ho et al. 2020, eq. 7)."""
+        return np.sqrt(self.alphas_cumprod_prev) * self.betas / (1.0 - self.alphas_cumprod)
+
+    @cached_property
+    def posterior_mean_coef2(self) -> FloatTable:
+        """Shape (T,): weight of x_t in the mean of q(x_{t-1} | x_t, x0) (Ho et al. 2020, eq. 7)."""
+        return np.sqrt(1.0 - self.betas) * (1.0 - self.alphas_cumprod_prev) / (1.0 - self.alphas_cumprod)
+
+    def respace(self, timesteps: tuple[int, ...]) -> NoiseSchedule:
+        """The chain that visits only these timesteps: beta' = 1 - abar[tau_i] / abar[tau_{i-1}].
+
+        Args:
+            timesteps: strictly increasing indices of this schedule (Nichol & Dhariwal 2021, section 4).
+        """
+        if timesteps == tuple(range(self.num_train_timesteps)):
+            return self
+        kept = self.alphas_cumprod[list(timesteps)]
+        return NoiseSchedule(1.0 - kept / np.append(1.0, kept[:-1]))
+
+    def q_sample(self, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+        """x_t = sqrt(abar_t) x0 + sqrt(1 - abar_t) noise (Ho et al. 2020, eq. 4).
+
+        Args:
+            x0: clean images, shape (B, C, H, W), in [-1, 1].
+            t: timesteps, shape (B,), int64 in 0..T-1.
+            noise: standard normal, shape of x0.
+        """
+        abar = torch.from_numpy(self.alphas_cumprod)[t.cpu()].view(-1, 1, 1, 1)
+        signal, spread = abar.sqrt().to(x0), (1.0 - abar).sqrt().to(x0)
+        return signal * x0 + spread * noise

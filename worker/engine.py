@@ -1,0 +1,163 @@
+"""The step engine: one batch of trajectories per model, filled anew at every step.
+
+A job that arrives joins at the next step, one that is cancelled leaves at the next step. Batches never mix models; models
+take turns. The engine knows neither Redis nor files: jobs come in by `submit` and events go out by a callback.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import time
+from collections.abc import Callable, Mapping
+
+import torch
+
+from model.errors import ModelError, NonFiniteSample
+
+from .active import ActiveJob, EngineEvent, Finished, Previewed, Snapped
+from .fairness import share_slots
+from .runner import Runner
+from .trajectory import Trajectory, take_snapshot
+
+log = logging.getLogger(__name__)
+
+SNAPSHOT_SECONDS = 5.0  # so that kill -9 costs a long job less than 10 s of steps
+IDLE_SECONDS = 0.2
+
+
+class DeadlineExceeded(Exception):
+    """The job ran longer than its timeout."""
+
+
+class Cancelled(Exception):
+    """The job was cancelled."""
+
+
+class StepEngine:
+    """Steps all jobs in flight.
+
+    Args:
+        runners: by model name.
+        emit: called from the engine's thread with what happened; must not block.
+
+    Attributes:
+        last_step: when the last step ended or nothing was to do, on the monotonic clock.
+        fatal: why `run` ended, if it did by itself; the process should not outlive it.
+    """
+
+    def __init__(self, runners: Mapping[str, Runner], emit: Callable[[EngineEvent], None]) -> None:
+        self._runners = dict(runners)
+        self._emit = emit
+        self._incoming: queue.SimpleQueue[ActiveJob | None] = queue.SimpleQueue()
+        self._jobs: dict[str, list[ActiveJob]] = {name: [] for name in runners}
+        self._turn = 0
+        self._stopped = False
+        self.last_step = time.monotonic()
+        self.fatal: BaseException | None = None
+
+    def submit(self, active: ActiveJob) -> None:
+        """Adds a job; may be called from any thread."""
+        self._incoming.put(active)
+
+    def stop(self) -> None:
+        """Ends `run` after its current step; may be called from any thread."""
+        self._incoming.put(None)
+
+    def run(self) -> None:
+        """Steps until `stop`; the body of the engine's thread."""
+        try:
+            while not self._stopped:
+                self._take(wait=not any(self._jobs.values()))
+                self.step()
+        except BaseException as error:
+            self.fatal = error
+            log.exception("the engine stopped")
+
+    def step(self) -> None:
+        """One step of every model that has jobs, for as many trajectories as it has slots."""
+        self._take(wait=False)
+        for name, jobs in self._jobs.items():
+            self._heed(jobs)
+            if jobs:
+                self._step_model(self._runners[name], jobs)
+                self._settle(jobs)
+        self._turn += 1
+        self.last_step = time.monotonic()
+
+    def _take(self, *, wait: bool) -> None:
+        """Moves what was submitted into the batch's jobs."""
+        while True:
+            try:
+                active = self._incoming.get(block=wait, timeout=IDLE_SECONDS if wait else None)
+            except queue.Empty:
+                return
+            wait = False
+            if active is None:
+                self._stopped = True
+            else:
+                self._jobs[active.job.model].append(active)
+
+    def _heed(self, jobs: list[ActiveJob]) -> None:
+        """Before a step: lets go of jobs that were cancelled, released or ran too long."""
+        for active in list(jobs):
+            if active.cancel:
+                self._drop(jobs, Finished(active, Cancelled()))
+            elif time.monotonic() > active.deadline:
+                self._drop(jobs, Finished(active, DeadlineExceeded()))
+            elif active.release:
+                self._drop(jobs, Snapped(active, take_snapshot(active.trajectories), released=True))
+
+    def _step_model(self, runner: Runner, jobs: list[ActiveJob]) -> None:
+        chosen = share_slots(jobs, runner.slots, self._turn)
+        if not chosen:
+            return
+        started = time.perf_counter()
+        try:
+            runner.step([trajectory for _, trajectory in chosen])
+        except torch.AcceleratorError:
+            raise  # the device's context is lost: nothing more can be computed in this process
+        except Exception as error:
+            log.warning("a batch failed (%s); stepping its jobs one by one", error)
+            self._step_alone(runner, jobs, chosen)
+        seconds = time.perf_counter() - started
+        for active in {active for active, _ in chosen}:
+            active.denoise_seconds += seconds
+
+    def _step_alone(
+        self, runner: Runner, jobs: list[ActiveJob], chosen: list[tuple[ActiveJob, Trajectory]]
+    ) -> None:
+        """After a failed batch, whose trajectories are unchanged: only the job that is at fault fails."""
+        for active in {active: None for active, _ in chosen}:
+            try:
+                runner.step([trajectory for owner, trajectory in chosen if owner is active])
+            except torch.AcceleratorError:
+                raise
+            except Exception as error:
+                self._drop(jobs, Finished(active, error))
+
+    def _settle(self, jobs: list[ActiveJob]) -> None:
+        """After a step: reports finished jobs, previews and due snapshots."""
+        now = time.monotonic()
+        for active in list(jobs):
+            if not active.unfinished:
+                self._drop(jobs, Finished(active, _verdict(active)))
+                continue
+            if active.preview:
+                active.preview = False
+                index = next(i for i, t in enumerate(active.trajectories) if not t.finished)
+                self._emit(Previewed(active, index, active.trajectories[index].x0))
+            if now - active.snapshot_at > SNAPSHOT_SECONDS:
+                active.snapshot_at = now
+                self._emit(Snapped(active, take_snapshot(active.trajectories)))
+
+    def _drop(self, jobs: list[ActiveJob], event: EngineEvent) -> None:
+        jobs.remove(event.active)
+        self._emit(event)
+
+
+def _verdict(active: ActiveJob) -> ModelError | None:
+    """NaN reaches the end of a trajectory and must not become a picture."""
+    if all(bool(torch.isfinite(t.x).all()) for t in active.trajectories):
+        return None
+    return NonFiniteSample("the network produced NaN or infinity")

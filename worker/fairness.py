@@ -1,0 +1,40 @@
+"""Which trajectories share the next step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+
+from .active import ActiveJob
+from .trajectory import Trajectory
+
+
+def share_slots(jobs: Sequence[ActiveJob], slots: int, turn: int) -> list[tuple[ActiveJob, Trajectory]]:
+    """Gives each job an equal part of the slots, image by image; what a job cannot use goes to the others.
+
+    More urgent jobs come first and take what they need. Within one urgency every job gets one slot before any gets a
+    second, so that one image of ten steps never waits for 64 of a thousand. Trajectories that get no slot pause.
+
+    Args:
+        jobs: in the order of their arrival.
+        slots: of the batch; an image under guidance takes two.
+        turn: counts the steps; it rotates who goes first, so that a remainder is shared over time.
+
+    Returns:
+        The chosen trajectories with their jobs; none twice, and their cost is at most `slots`.
+    """
+    chosen: list[tuple[ActiveJob, Trajectory]] = []
+    free = slots
+    by_urgency = sorted(jobs, key=lambda active: active.job.urgency)
+    for _, group in groupby(by_urgency, key=lambda active: active.job.urgency):
+        waiting = [(active, active.unfinished) for active in group]
+        first = turn % len(waiting)
+        waiting = waiting[first:] + waiting[:first]
+        for depth in range(max(len(images) for _, images in waiting)):
+            for active, images in waiting:
+                if depth < len(images) and images[depth].cost <= free:
+                    chosen.append((active, images[depth]))
+                    free -= images[depth].cost
+            if not free:
+                return chosen
+    return chosen

@@ -1,0 +1,90 @@
+"""The worker process: load the models, warm them up, serve the queues."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from collections.abc import Mapping
+
+import redis
+import torch
+from prometheus_client import CollectorRegistry
+from redis.backoff import ExponentialBackoff
+from redis.retry import Retry
+
+from jobs.catalog import model_folders
+from jobs.store import ResultStore
+from model.checkpoint import load_checkpoint
+from model.errors import ModelError
+
+from .metrics import WorkerMetrics
+from .rq_worker import EngineStalled, EngineWorker, GaveUp
+from .runner import Runner, pick_device
+from .settings import WorkerSettings
+
+log = logging.getLogger(__name__)
+
+
+def run(settings: WorkerSettings) -> int:
+    """Serves until SIGTERM or SIGINT; returns the exit status: 0 after a drain, 1 if the process must be replaced."""
+    runners, refused = load_models(settings)
+    if not runners:
+        log.error("no model could be loaded from %s", settings.models_dir)
+        return 1
+    metrics = WorkerMetrics(CollectorRegistry())
+    for name, runner in runners.items():
+        metrics.watch(name, runner)
+    if settings.metrics_port is not None:
+        metrics.serve(settings.metrics_port)
+    worker = EngineWorker(
+        connect(settings.redis_url),
+        runners,
+        refused,
+        ResultStore(settings.store_url),
+        metrics,
+        drain_seconds=settings.drain_seconds,
+        result_ttl=settings.result_ttl,
+    )
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signum, worker.request_stop)
+    log.info("serving %s", ", ".join(sorted(runners)))
+    try:
+        worker.run()
+    except (EngineStalled, GaveUp) as error:
+        log.error("worker exits: %s", error)
+        logging.shutdown()
+        os._exit(1)  # a hanging engine thread cannot be joined
+    log.info("drained")
+    return 0
+
+
+def load_models(settings: WorkerSettings) -> tuple[dict[str, Runner], Mapping[str, str]]:
+    """Warm runners by name, and the folders that were refused with the reason."""
+    device = pick_device(settings.device)
+    runners: dict[str, Runner] = {}
+    refused: dict[str, str] = {}
+    for folder in model_folders(settings.models_dir):
+        try:
+            runner = Runner(load_checkpoint(folder), device=device, slots=settings.slots, exact=settings.exact)
+        except (ModelError, torch.OutOfMemoryError) as error:
+            refused[folder.name] = str(error)
+            log.error("model %s is refused: %s", folder.name, error)
+        else:
+            runners[folder.name] = runner
+            log.info(
+                "model %s is warm on %s: batches of %s, %.0f image-steps/s",
+                folder.name,
+                device,
+                ",".join(map(str, runner.buckets)),
+                runner.rate,
+            )
+    return runners, refused
+
+
+def connect(url: str) -> redis.Redis:
+    """One client for the whole process: a blocking pop lasts a second, a dead Redis is noticed after ten."""
+    client: redis.Redis = redis.Redis.from_url(
+        url, socket_timeout=10, socket_connect_timeout=5, retry=Retry(ExponentialBackoff(cap=1, base=0.1), 2)
+    )
+    return client

@@ -1,0 +1,100 @@
+"""All that a worker measures, declared once. Seconds everywhere; labels only from bounded sets."""
+
+from __future__ import annotations
+
+import time
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+
+from .active import ActiveJob
+from .runner import Runner
+
+JOB_BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600, 1200)
+STEP_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
+OUTCOMES = ("succeeded", "failed", "cancelled")
+
+
+class WorkerMetrics:
+    """Counters and histograms of one worker process."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
+        self._finished = Counter(
+            "difuso_jobs_finished_total", "Jobs that ended here", ["kind", "model", "outcome"], registry=registry
+        )
+        self._retried = Counter(
+            "difuso_jobs_retried_total", "Jobs that left here unfinished", ["reason"], registry=registry
+        )
+        self._wait = Histogram(
+            "difuso_queue_wait_seconds", "From acceptance to claim", buckets=JOB_BUCKETS, registry=registry
+        )
+        self._duration = Histogram(
+            "difuso_job_duration_seconds",
+            "From claim to stored result",
+            ["kind", "model", "sampler"],
+            buckets=JOB_BUCKETS,
+            registry=registry,
+        )
+        self._step = Histogram(
+            "difuso_denoise_step_seconds",
+            "One network call",
+            ["model", "bucket"],
+            buckets=STEP_BUCKETS,
+            registry=registry,
+        )
+        self._occupancy = Histogram(
+            "difuso_batch_occupancy",
+            "Share of a batch that held images",
+            buckets=(0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0),
+            registry=registry,
+        )
+        self._image_steps = Counter(
+            "difuso_image_steps_total", "Denoising steps times images", ["model"], registry=registry
+        )
+        self._slots = Gauge("difuso_slots", "Places in the running batches", ["state"], registry=registry)
+        self._in_flight = Gauge("difuso_jobs_in_flight", "Jobs claimed and not yet settled", registry=registry)
+        self._claimed_at: dict[str, float] = {}
+        for reason in ("drain",):
+            self._retried.labels(reason)
+
+    def serve(self, port: int) -> None:
+        """Opens /metrics on a port of its own."""
+        start_http_server(port, registry=self._registry)
+
+    def watch(self, name: str, runner: Runner) -> None:
+        """Counts the network calls of a model."""
+        steps = self._image_steps.labels(name)
+        for outcome in OUTCOMES:
+            self._finished.labels("generate", name, outcome)
+
+        def on_step(rows: int, bucket: int, seconds: float) -> None:
+            self._step.labels(name, bucket).observe(seconds)
+            self._occupancy.observe(rows / bucket)
+            self._slots.labels("busy").set(rows)
+            self._slots.labels("padding").set(bucket - rows)
+            steps.inc(rows)
+
+        runner.on_step = on_step
+
+    def claimed(self, active: ActiveJob) -> None:
+        """A job has left the queue."""
+        now = time.time()
+        self._wait.observe(max(0.0, now - active.job.accepted_at))
+        self._claimed_at[active.job.id] = now
+        self._in_flight.inc()
+
+    def in_flight(self, jobs: int) -> None:
+        """So many jobs are in flight now."""
+        self._in_flight.set(jobs)
+
+    def finished(self, active: ActiveJob, outcome: str) -> None:
+        """A job has ended."""
+        job = active.job
+        self._finished.labels(job.kind.value, job.model, outcome).inc()
+        started = self._claimed_at.pop(job.id, None)
+        if outcome == "succeeded" and started is not None:
+            self._duration.labels(job.kind.value, job.model, job.params.sampler).observe(time.time() - started)
+
+    def retried(self, reason: str) -> None:
+        """A job goes back to the queue."""
+        self._retried.labels(reason).inc()

@@ -1,0 +1,77 @@
+"""From finished trajectories to a stored result."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import time
+from typing import Any
+
+from torch import Tensor
+
+from jobs.contract import ImageFile, Manifest, SamplingParams
+from jobs.store import ResultStore
+from model.checkpoint import Checkpoint
+from model.images import to_png
+
+from .active import ActiveJob
+
+PNG_KEY = "difuso"
+
+
+def png_text(checkpoint: Checkpoint, params: SamplingParams, timesteps: tuple[int, ...], index: int) -> dict[str, str]:
+    """The recipe of one picture, for its iTXt chunk.
+
+    It tells of this picture alone, with the seed that makes it by itself: image 2 of seed 100 and the only image of seed
+    102 are the same bytes, so the index within a request has no place here.
+    """
+    facts: dict[str, Any] = {
+        "model": checkpoint.name,
+        "model_sha256": checkpoint.sha256,
+        "sampler": params.sampler,
+        "steps": params.steps,
+        "spacing": params.spacing,
+        "eta": params.eta,
+        "seed": params.seed + index,
+        "label": params.label,
+        "guidance_scale": params.guidance_scale,
+        "timesteps": list(timesteps),
+    }
+    return {PNG_KEY: json.dumps(facts, separators=(",", ":"))}
+
+
+def encode_images(active: ActiveJob, checkpoint: Checkpoint) -> list[bytes]:
+    """All pictures of a finished job, as PNG."""
+    timesteps = active.trajectories[0].plan.timesteps
+    return [
+        to_png(trajectory.x, png_text(checkpoint, active.job.params, timesteps, index))
+        for index, trajectory in enumerate(active.trajectories)
+    ]
+
+
+def store_result(store: ResultStore, active: ActiveJob, checkpoint: Checkpoint, attempt: str) -> float:
+    """Encodes and stores a finished job; returns the seconds that took.
+
+    If another attempt was first, its pictures stand, and this one's are left to the sweeper.
+    """
+    started = time.perf_counter()
+    files = []
+    for index, png in enumerate(encode_images(active, checkpoint)):
+        path = store.write_image(active.job.id, attempt, index, png)
+        files.append(ImageFile(path=path, seed=active.job.params.seed + index, sha256=hashlib.sha256(png).hexdigest()))
+    manifest = Manifest(
+        job=active.job,
+        model_sha256=checkpoint.sha256,
+        timesteps=active.trajectories[0].plan.timesteps,
+        images=tuple(files),
+        finished_at=time.time(),
+    )
+    store.commit(manifest)
+    return time.perf_counter() - started
+
+
+def preview_message(active: ActiveJob, index: int, x0: Tensor) -> str:
+    """An unfinished picture for those who watch, as JSON."""
+    png = base64.b64encode(to_png(x0.clamp(-1, 1))).decode()
+    return json.dumps({"index": index, "image_steps": active.image_steps, "png": png})

@@ -1,0 +1,198 @@
+"""RQ's worker bent to many jobs in flight: what of RQ is used, and what is done in its place.
+
+RQ's own workers run one job at a time and, when a process dies, leave its jobs alone for many minutes. Here executions
+live 15 s between heartbeats, recovery runs every 5 s under a lock that dies with its owner, and nothing else of RQ that
+starts processes, threads or timers is used.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+import redis
+from rq import Queue
+from rq import worker_registration
+from rq.executions import Execution
+from rq.job import Job as RqJob
+from rq.job import JobStatus as RqStatus
+from rq.registry import clean_registries
+from rq.serializers import JSONSerializer
+from rq.worker.base import BaseWorker
+
+log = logging.getLogger(__name__)
+
+HEARTBEAT_SECONDS = 5
+EXECUTION_TTL = 15  # three heartbeats may be missed before a job is given to another worker
+WORKER_TTL = 60
+POPPED_SECONDS = 10  # a job that was popped but never started goes back after this
+GRACE_SECONDS = 2 * EXECUTION_TTL
+LOCK_SECONDS = 10
+
+Result = TypeVar("Result")
+
+
+class GaveUp(Exception):
+    """Redis stayed away beyond the time that this worker may wait."""
+
+
+class RqBase(BaseWorker):
+    """The Redis side of a worker: registration, heartbeats, claims, recovery and hand-over, each safe to repeat.
+
+    Args:
+        client: with a socket timeout of some seconds.
+        queue_names: in order of urgency.
+        name: of this process, never used again.
+    """
+
+    def __init__(self, client: redis.Redis, queue_names: list[str], name: str) -> None:
+        queues = [Queue(queue, connection=client, serializer=JSONSerializer) for queue in queue_names]
+        super().__init__(
+            queues,
+            name=name,
+            connection=client,
+            serializer=JSONSerializer,
+            worker_ttl=WORKER_TTL,
+            maintenance_interval=HEARTBEAT_SECONDS,
+            job_monitoring_interval=HEARTBEAT_SECONDS,
+        )
+        self._queues_by_key = {queue.key: queue for queue in queues}
+        self._trouble_at = -float("inf")
+        self.give_up_at = float("inf")
+
+    # What RQ asks of a worker, answered for this kind.
+
+    @property
+    def connection_timeout(self) -> int:
+        return 10
+
+    def get_heartbeat_ttl(self, job: RqJob, working_time: float = 0.0) -> int:
+        return EXECUTION_TTL
+
+    def subscribe(self) -> None:
+        """No command channel: a message can be missed, so cancelling is data that the worker reads."""
+
+    def unsubscribe(self) -> None:
+        """There is nothing to unsubscribe from."""
+
+    # Redis may go away at any time.
+
+    def insist(self, call: Callable[[], Result]) -> Result:
+        """Repeats a call until Redis answers.
+
+        Raises:
+            GaveUp: when that takes beyond `give_up_at` (a worker that was told to stop).
+        """
+        pause = 0.2
+        while True:
+            try:
+                return call()
+            except (
+                redis.ConnectionError,
+                redis.TimeoutError,
+                redis.exceptions.OutOfMemoryError,
+                redis.exceptions.ReadOnlyError,
+            ) as error:
+                if time.monotonic() > self.give_up_at:
+                    raise GaveUp from error
+                log.warning("Redis does not answer (%s); trying again", type(error).__name__)
+                self._trouble_at = time.monotonic()
+                time.sleep(pause)
+                pause = min(2 * pause, 2.0)
+
+    def register(self) -> None:
+        """Makes this worker known. A repeated try must not stumble over its own first half."""
+        self.connection.delete(self.key)
+        self.bootstrap(logging_level="WARNING")
+
+    def beat(self, running: list[tuple[RqJob, Execution]]) -> None:
+        """Says that this worker and its executions live, also to a Redis that came back empty."""
+        self.heartbeat(WORKER_TTL)
+        worker_registration.register(self)
+        for job, execution in running:
+            self.maintain_heartbeats(job, execution)
+
+    # Claims.
+
+    def pop(self, queue: Queue) -> RqJob | None:
+        """Takes the next job off a queue; until `start` it stands in RQ's intermediate queue, so a crash loses nothing."""
+        popped = Queue.lmove(self.connection, queue.key, None)
+        if popped is None:
+            return None
+        job_id = popped[1].decode()
+        job = queue.fetch_job(job_id)
+        if job is None or job.get_status(refresh=False) == RqStatus.CANCELED:
+            queue.intermediate_queue.remove(job_id)
+            return None
+        return job
+
+    def start(self, job: RqJob, queue: Queue) -> Execution:
+        """Marks a popped job as running here. Removes what an interrupted try before left behind."""
+        stale = [execution for execution in self.executions.values() if execution.job_id == job.id]
+        with self.connection.pipeline() as pipe:
+            for execution in stale:
+                self.cleanup_execution(job, pipeline=pipe, execution=execution)
+            pipe.delete(queue.intermediate_queue.get_first_seen_key(job.id))
+            pipe.execute()
+        execution = self.prepare_execution(job)
+        self.prepare_job_execution(job, remove_from_intermediate_queue=True)
+        return execution
+
+    def owns(self, job: RqJob, execution: Execution) -> bool:
+        """The fence: False once somebody else has been given the job, or it is settled already."""
+        if self.connection.zscore(job.started_job_registry.key, execution.composite_key) is not None:
+            return True
+        self.executions.pop(execution.id, None)
+        return False
+
+    def hand_back(self, job: RqJob, queue: Queue, execution: Execution) -> None:
+        """Puts a running job back at the front of its queue, without using up one of its retries."""
+        if not self.owns(job, execution):
+            return
+        with self.connection.pipeline() as pipe:
+            self.cleanup_execution(job, pipeline=pipe, execution=execution)
+            job.set_status(RqStatus.QUEUED, pipeline=pipe)
+            queue.push_job_id(job.id, pipeline=pipe, at_front=True)
+            pipe.execute()
+
+    # Recovery.
+
+    def recover(self) -> None:
+        """Gives the jobs of dead workers back to their queues; one worker at a time.
+
+        After an outage the marks of live executions are as old as those of dead ones, so everybody waits until each
+        worker has had time to beat.
+        """
+        uptime = int(self.connection.info("server")["uptime_in_seconds"])
+        if min(uptime, time.monotonic() - self._trouble_at) < GRACE_SECONDS:
+            return
+        # redis-py's lock, since RQ's lives 15 minutes and outlasts a worker that dies while holding it.
+        lock = self.connection.lock("difuso:maintenance", timeout=LOCK_SECONDS)
+        if not lock.acquire(blocking=False):
+            return
+        try:
+            for queue in self.queues:
+                clean_registries(queue, self._exc_handlers)
+                self._return_popped(queue)
+            worker_registration.clean_worker_registry(self.queues[0])
+        finally:
+            try:
+                lock.release()
+            except redis.exceptions.LockError:
+                log.warning("recovery took longer than its lock")
+
+    def _return_popped(self, queue: Queue) -> None:
+        """Puts back jobs whose worker died between `pop` and `start`."""
+        popped = queue.intermediate_queue
+        for job_id in popped.get_job_ids():
+            first_seen = popped.get_first_seen(job_id)
+            if first_seen is None:
+                popped.set_first_seen(job_id)
+            elif time.time() - first_seen.timestamp() > POPPED_SECONDS:
+                with self.connection.pipeline() as pipe:
+                    pipe.lrem(popped.key, 1, job_id)
+                    pipe.delete(popped.get_first_seen_key(job_id))
+                    pipe.lpush(queue.key, job_id)
+                    pipe.execute()

@@ -1,0 +1,204 @@
+"""The runner: one loaded model on its device, stepping any mix of trajectories as one batch.
+
+The only code that touches the device. Batches are padded to a few sizes, the buckets. CPU and GPU kernels give the same
+bits for any neighbours and any place in a batch of one size, but may differ between sizes; in exact mode only sizes that
+agree with the largest are used, found out at warm-up.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from model.checkpoint import Checkpoint
+from model.errors import NonFiniteSample
+from model.plan import Column, Plan, make_plan
+from model.rng import draw_noise
+from model.step import advance
+
+from .trajectory import Trajectory
+
+log = logging.getLogger(__name__)
+
+CPU_SLOTS, GPU_SLOTS = 8, 32
+_S = int(Column.S)
+
+
+def pick_device(name: str) -> torch.device:
+    """The device of a setting; `auto` is the first GPU there is, else the CPU."""
+    if name != "auto":
+        return torch.device(name)
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("cpu")
+
+
+class Runner:
+    """A model that is warm.
+
+    Args:
+        checkpoint: loaded on the CPU; its network is moved to `device`.
+        device: where to compute.
+        slots: largest batch.
+        exact: use only batch sizes that agree bit for bit.
+
+    Attributes:
+        buckets: batch sizes in use, rising; the last is `slots`.
+        rate: image-steps per second in full batches, kept up to date.
+        network_seconds: spent inside the network so far.
+        network_calls: made so far, warm-up apart.
+
+    Raises:
+        NonFiniteSample: if the network answers noise with NaN or infinity.
+    """
+
+    def __init__(
+        self, checkpoint: Checkpoint, *, device: torch.device, slots: int | None = None, exact: bool = True
+    ) -> None:
+        self.checkpoint = checkpoint
+        self.device = device
+        self.slots = slots or (CPU_SLOTS if device.type == "cpu" else GPU_SLOTS)
+        self.network_seconds = 0.0
+        self.network_calls = 0
+        self.on_step: Callable[[int, int, float], None] = lambda rows, bucket, seconds: None
+        self._network = checkpoint.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._conditional = checkpoint.config.classes is not None
+        self.buckets, self.rate = self._warm_up(exact)
+
+    def plan(self, *, sampler: str, steps: int, spacing: str, eta: float) -> Plan:
+        """The plan that a job of this model follows."""
+        config = self.checkpoint.config
+        return make_plan(
+            self.checkpoint.schedule,
+            sampler=sampler,
+            steps=steps,
+            spacing=spacing,
+            eta=eta,
+            variance=config.variance,
+            prediction=config.prediction,
+            clip=config.clip,
+        )
+
+    def table(self, plan: Plan) -> Tensor:
+        """A plan's rows as the trajectories of a job share them."""
+        return torch.from_numpy(plan.table.copy()).to(self.device, torch.float32)
+
+    @torch.inference_mode()
+    def step(self, trajectories: Sequence[Trajectory]) -> None:
+        """Advances each trajectory by one row, all in one network call.
+
+        Nothing has changed if this raises: noise is drawn and states are replaced only after the call.
+        """
+        x = torch.stack([t.x for t in trajectories])
+        timesteps = torch.tensor([t.plan.timesteps[t.row] for t in trajectories])
+        rows = torch.stack([t.table[t.row] for t in trajectories])
+        out = self._predict(x, timesteps, trajectories)
+        x, x0 = advance(x, torch.stack([t.x0 for t in trajectories]), out, self._noise(x, trajectories), rows)
+        for i, trajectory in enumerate(trajectories):
+            trajectory.x, trajectory.x0 = x[i], x0[i]
+            trajectory.row += 1
+
+    def _noise(self, x: Tensor, trajectories: Sequence[Trajectory]) -> Tensor:
+        """z for the trajectories whose row asks for it, one draw from each one's own generator; 0 for the others."""
+        stochastic = [i for i, t in enumerate(trajectories) if t.plan.table[t.row, _S] != 0]
+        if not stochastic:
+            return torch.zeros_like(x)
+        drawn = draw_noise([trajectories[i].generator for i in stochastic], self.checkpoint.config.shape).to(x)
+        if len(stochastic) == len(trajectories):
+            return drawn
+        return torch.zeros_like(x).index_copy(0, torch.tensor(stochastic, device=x.device), drawn)
+
+    def _predict(self, x: Tensor, timesteps: Tensor, trajectories: Sequence[Trajectory]) -> Tensor:
+        """The network's outputs; guided images are asked for twice, in the same call.
+
+        Classifier-free guidance: out = out_none + w (out_label - out_none) (Ho & Salimans 2022, eq. 6).
+        """
+        if not self._conditional:
+            return self._call(x, timesteps, None)
+        none = len(self.checkpoint.config.classes or ())
+        labels = torch.tensor([none if t.label is None else t.label for t in trajectories])
+        guided = [i for i, t in enumerate(trajectories) if t.cost == 2]
+        if not guided:
+            return self._call(x, timesteps, labels)
+        both = self._call(
+            torch.cat([x, x[guided]]),
+            torch.cat([timesteps, timesteps[guided]]),
+            torch.cat([labels, torch.full((len(guided),), none)]),
+        )
+        out, out_none = both[: len(x)], both[len(x) :]
+        scale = torch.tensor([trajectories[i].guidance_scale for i in guided], device=x.device).view(-1, 1, 1, 1)
+        out[guided] = out_none + scale * (out[guided] - out_none)
+        return out
+
+    def _call(self, x: Tensor, timesteps: Tensor, labels: Tensor | None) -> Tensor:
+        """One padded network call, or several if the device has no memory for one."""
+        rows = len(x)
+        bucket = next((size for size in self.buckets if size >= rows), None)
+        if bucket is None:
+            half = self.buckets[-1]
+            first = self._call(x[:half], timesteps[:half], None if labels is None else labels[:half])
+            rest = self._call(x[half:], timesteps[half:], None if labels is None else labels[half:])
+            return torch.cat([first, rest])
+        started = time.perf_counter()
+        try:
+            out = self._forward(_pad(x, bucket), _pad(timesteps, bucket), None if labels is None else _pad(labels, bucket))
+        except torch.OutOfMemoryError:
+            if bucket == self.buckets[0]:
+                raise
+            self.buckets = tuple(size for size in self.buckets if size < bucket)
+            log.warning("no memory for batches of %d; going on with %s", bucket, self.buckets)
+            return self._call(x, timesteps, labels)
+        seconds = time.perf_counter() - started
+        self.network_seconds += seconds
+        self.network_calls += 1
+        if rows == self.slots:
+            self.rate += 0.05 * (rows / seconds - self.rate)
+        self.on_step(rows, bucket, seconds)
+        return out[:rows]
+
+    def _forward(self, x: Tensor, timesteps: Tensor, labels: Tensor | None) -> Tensor:
+        x = x.contiguous(memory_format=torch.channels_last)
+        arguments = (x, timesteps.to(self.device), *(() if labels is None else (labels.to(self.device),)))
+        out: Tensor = self._network(*arguments)
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return out.float()
+
+    @torch.inference_mode()
+    def _warm_up(self, exact: bool) -> tuple[tuple[int, ...], float]:
+        """Runs every batch size once, so that the first request is as fast as the next; finds those that agree."""
+        sizes = range(1, self.slots + 1) if self.device.type == "cpu" else _powers_of_two(self.slots)
+        generator = torch.Generator().manual_seed(0)
+        x = torch.randn((self.slots, *self.checkpoint.config.shape), generator=generator).to(self.device)
+        total = self.checkpoint.schedule.num_train_timesteps
+        timesteps = torch.randint(0, total, (self.slots,), generator=generator)
+        labels = torch.zeros(self.slots, dtype=torch.int64) if self._conditional else None
+
+        def run(size: int) -> Tensor:
+            return self._forward(x[:size], timesteps[:size], None if labels is None else labels[:size])
+
+        reference = run(self.slots)
+        if not torch.isfinite(reference).all():
+            raise NonFiniteSample("the network answers noise with NaN or infinity")
+        agreeing = [size for size in sizes if torch.equal(run(size), reference[:size])]
+        started = time.perf_counter()
+        run(self.slots)
+        rate = self.slots / (time.perf_counter() - started)
+        return tuple(agreeing if exact else sizes), rate
+
+
+def _pad(batch: Tensor, size: int) -> Tensor:
+    """Repeats the last row until there are `size` of them; what is computed there is thrown away."""
+    missing = size - len(batch)
+    return batch if not missing else torch.cat([batch, batch[-1:].expand(missing, *batch.shape[1:])])
+
+
+def _powers_of_two(largest: int) -> list[int]:
+    sizes = [1]
+    while sizes[-1] < largest:
+        sizes.append(min(2 * sizes[-1], largest))
+    return sizes

@@ -1,0 +1,111 @@
+"""A trajectory: one image on its way through a plan. Its state is all that is needed to pause, move and resume it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from safetensors.torch import load, save
+from torch import Tensor
+
+from model.plan import Plan
+from model.rng import draw_noise, image_generator
+
+
+@dataclass(eq=False)
+class Trajectory:
+    """State of one image.
+
+    Attributes:
+        plan: what it follows; `table` holds the plan's rows, float32, on the device.
+        label: class index, or the "no class" index of the model; None for unconditional models.
+        guidance_scale: 1 is off; otherwise the network is asked twice, with the label and without.
+        generator: of this image alone, on the CPU.
+        x: x_t, shape (C, H, W), float32. Replaced at each step, never changed in place.
+        x0: the last predicted clean image, shape of x.
+        row: index of the next row of the plan; len(plan) when finished.
+    """
+
+    plan: Plan
+    table: Tensor
+    generator: torch.Generator
+    x: Tensor
+    x0: Tensor
+    row: int = 0
+    label: int | None = None
+    guidance_scale: float = 1.0
+
+    @property
+    def finished(self) -> bool:
+        return self.row == len(self.plan)
+
+    @property
+    def cost(self) -> int:
+        """Places that it takes in a batch."""
+        return 1 if self.guidance_scale == 1.0 else 2
+
+
+def new_trajectory(
+    plan: Plan,
+    table: Tensor,
+    *,
+    seed: int,
+    shape: tuple[int, int, int],
+    label: int | None = None,
+    guidance_scale: float = 1.0,
+) -> Trajectory:
+    """A trajectory at its first row: x_T is the first draw of its generator."""
+    generator = image_generator(seed)
+    x = draw_noise([generator], shape)[0].to(table.device)
+    return Trajectory(plan, table, generator, x, torch.zeros_like(x), 0, label, guidance_scale)
+
+
+class Snapshot(NamedTuple):
+    """The states of a job's trajectories at one moment between two steps."""
+
+    rows: tuple[int, ...]
+    x: tuple[Tensor, ...]
+    x0: tuple[Tensor, ...]
+    generators: tuple[Tensor, ...]
+
+
+def take_snapshot(trajectories: Sequence[Trajectory]) -> Snapshot:
+    """Cheap: tensors are shared, since steps replace them; only the generators' states are copied."""
+    return Snapshot(
+        tuple(t.row for t in trajectories),
+        tuple(t.x for t in trajectories),
+        tuple(t.x0 for t in trajectories),
+        tuple(t.generator.get_state() for t in trajectories),
+    )
+
+
+def encode_snapshot(snapshot: Snapshot, model_sha256: str) -> bytes:
+    """Bytes for the result store; about 100 kB for a 64x64 image."""
+    tensors = {
+        "rows": torch.tensor(snapshot.rows),
+        "x": torch.stack(snapshot.x).cpu(),
+        "x0": torch.stack(snapshot.x0).cpu(),
+        "generators": torch.stack(snapshot.generators),
+        "model": torch.frombuffer(bytearray.fromhex(model_sha256), dtype=torch.uint8),
+    }
+    return save(tensors)
+
+
+def restore_snapshot(data: bytes, trajectories: Sequence[Trajectory], model_sha256: str) -> bool:
+    """Puts trajectories where the snapshot left them; False, and nothing changed, if it does not fit."""
+    try:
+        tensors = load(data)
+        model, x, x0 = bytes(tensors["model"].tolist()).hex(), tensors["x"], tensors["x0"]
+        rows, states = tensors["rows"].tolist(), tensors["generators"]
+    except Exception:  # the library raises many kinds; a snapshot that cannot be read only costs time
+        return False
+    fits = model == model_sha256 and len(rows) == len(trajectories)
+    if not fits or any(x[i].shape != t.x.shape or rows[i] > len(t.plan) for i, t in enumerate(trajectories)):
+        return False
+    for i, trajectory in enumerate(trajectories):
+        trajectory.row = rows[i]
+        trajectory.x, trajectory.x0 = x[i].to(trajectory.x), x0[i].to(trajectory.x)
+        trajectory.generator.set_state(states[i])
+    return True
