@@ -16,11 +16,15 @@ from typing import Any
 
 import redis
 import redis.asyncio
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 2.0
 RECONNECT_SECONDS = 0.5
+SUBSCRIBE_SECONDS = 2.0
+KEEP_CHANNEL = "difuso:events"  # nobody publishes here; it keeps the subscription alive while nobody waits
 
 
 def status_channel(job_id: str) -> str:
@@ -37,7 +41,8 @@ class Listener:
     """One subscription per process, shared by all that wait for jobs; lives in one event loop."""
 
     def __init__(self, redis_url: str) -> None:
-        self._client = redis.asyncio.Redis.from_url(redis_url, socket_connect_timeout=2)
+        # Without retries of its own: a wait must not last longer because Redis is away.
+        self._client = redis.asyncio.Redis.from_url(redis_url, socket_connect_timeout=2, retry=Retry(NoBackoff(), 0))
         self._pubsub = self._client.pubsub(ignore_subscribe_messages=True)
         self._queues: dict[str, set[asyncio.Queue[Any]]] = defaultdict(set)
         self._task: asyncio.Task[None] | None = None
@@ -62,9 +67,9 @@ class Listener:
         inbox: asyncio.Queue[Any] = asyncio.Queue()
         for channel in channels:
             self._queues[channel].add(inbox)
-        with suppress(redis.exceptions.RedisError, OSError):
-            await self._pubsub.subscribe(*channels)
         try:
+            with suppress(redis.exceptions.RedisError, OSError):
+                await asyncio.wait_for(self._pubsub.subscribe(*channels), SUBSCRIBE_SECONDS)
             yield _messages(inbox)
         finally:
             for channel in channels:
@@ -79,8 +84,7 @@ class Listener:
         while True:
             try:
                 if not self._pubsub.subscribed:
-                    await asyncio.sleep(0.01)
-                    continue
+                    await self._pubsub.subscribe(KEEP_CHANNEL)
                 message = await self._pubsub.get_message(timeout=1.0)
             except (redis.exceptions.RedisError, OSError) as error:
                 log.warning("no events while Redis is away: %s", type(error).__name__)

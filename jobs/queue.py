@@ -76,7 +76,7 @@ class JobQueue:
             IdempotencyConflict: if the id belongs to another request.
         """
         with _translated():
-            self._client.hset(keys.backlog(job.model), job.id, job.params.image_steps)
+            self._client.hsetnx(keys.backlog(job.model), job.id, job.params.image_steps)
             try:
                 self._enqueue(job, request_hash)
             except DuplicateJobError:
@@ -112,7 +112,8 @@ class JobQueue:
 
     def _recognise(self, job: Job, request_hash: str) -> bool:
         existing = self._fetch(job.id)
-        if _STATES.get(existing.get_status(refresh=False), JobState.QUEUED).is_terminal:
+        ended = _STATES.get(existing.get_status(refresh=False), JobState.QUEUED).is_terminal
+        if ended or Job.decode(existing.kwargs.get("job")).model != job.model:
             self._client.hdel(keys.backlog(job.model), job.id)
         if existing.meta.get("request_hash") != request_hash:
             raise IdempotencyConflict

@@ -43,8 +43,8 @@ def sample(
     """
     steps = sample_steps(plan, denoiser, shape=shape, seeds=seeds, device=device, dtype=dtype, x_start=x_start)
     for _, x, _ in steps:
-        pass
-    return x
+        images = x
+    return images
 
 
 @torch.inference_mode()

@@ -17,8 +17,8 @@ def _linspace(steps: int, total: int) -> list[int]:
 
 
 def _leading(steps: int, total: int) -> list[int]:
-    # The published lists where steps divides total. Elsewhere diffusers keeps the whole stride total // steps and begins
-    # too late (501 of 1000 steps would begin at 500, where pure noise is no x_t); this one stays even.
+    # The published lists where steps divides total. Elsewhere diffusers keeps the stride total // steps and begins too
+    # late (501 of 1000 steps would begin at 500, where pure noise is no x_t); this one stays even.
     return [i * total // steps for i in range(steps)]
 
 
@@ -45,5 +45,6 @@ def space_timesteps(spacing: str, steps: int, total: int) -> tuple[int, ...]:
     if not 1 <= steps <= total:
         raise PlanError(f"steps must lie between 1 and {total}, got {steps}")
     timesteps = tuple(SPACINGS[spacing](steps, total))
-    assert len(set(timesteps)) == steps and 0 <= timesteps[0] and timesteps[-1] < total
+    assert len(set(timesteps)) == steps
+    assert 0 <= timesteps[0] <= timesteps[-1] < total
     return timesteps

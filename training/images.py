@@ -79,6 +79,8 @@ def read_folder(folder: Path, size: int, channels: int) -> tuple[ImageArray, lis
 def _read_image(path: Path, size: int, mode: str) -> ImageArray:
     with Image.open(path) as opened:
         image = ImageOps.exif_transpose(opened)
+        if image.mode.startswith("I"):  # 16 bits a pixel: Pillow would clip to 255 instead of scaling
+            image = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
         if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
             image = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)

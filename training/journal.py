@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +27,14 @@ class Journal:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self._lines = (folder / "metrics.jsonl").open("a", encoding="utf-8")
-        self._board = SummaryWriter(str(folder / "tensorboard"))  # type: ignore[no-untyped-call]
+        self._board = SummaryWriter(str(folder / "tensorboard"))
 
     def write(self, step: int, metrics: dict[str, float]) -> None:
         """One line and one point per metric."""
         self._lines.write(json.dumps({"step": step, **{key: round(value, 6) for key, value in metrics.items()}}) + "\n")
         self._lines.flush()
         for key, value in metrics.items():
-            self._board.add_scalar(key, value, step)  # type: ignore[no-untyped-call]
+            self._board.add_scalar(key, value, step)
 
     def sheet(self, step: int, images: Tensor) -> Path:
         """A contact sheet of images in [-1, 1], shape (N, C, H, W)."""
@@ -42,9 +43,13 @@ class Journal:
         contact_sheet(images).save(path)
         return path
 
+    def curve(self) -> None:
+        """losses.png: the run so far."""
+        plot_losses(self._folder / "metrics.jsonl", self._folder / "losses.png")
+
     def close(self) -> None:
         self._lines.close()
-        self._board.close()  # type: ignore[no-untyped-call]
+        self._board.close()
 
 
 def contact_sheet(images: Tensor, gap: int = 2) -> Image.Image:
@@ -64,7 +69,11 @@ def contact_sheet(images: Tensor, gap: int = 2) -> Image.Image:
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """All lines of a metrics.jsonl; where a run was resumed from an earlier step, the later line of a step counts."""
-    by_step = {entry["step"]: entry for entry in map(json.loads, path.read_text("utf-8").splitlines())}
+    by_step: dict[int, dict[str, Any]] = {}
+    for line in path.read_text("utf-8").splitlines():
+        with suppress(json.JSONDecodeError):  # a line that a killed process left unfinished
+            entry = json.loads(line)
+            by_step[entry["step"]] = entry
     return [by_step[step] for step in sorted(by_step)]
 
 

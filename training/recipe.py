@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from types import NoneType, UnionType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from model.config import ModelConfig, SamplerDefaults, ScheduleConfig
+from model.config import ModelConfig, SamplerDefaults, ScheduleConfig, config_from_json, config_to_json
+from model.errors import CheckpointError
 from model.plan import Prediction
 from model.unet import UNetConfig
 
@@ -71,6 +74,17 @@ class Recipe:
     sheet_every: int = 1000
     log_every: int = 50
 
+    def check_continues(self, earlier: dict[str, Any]) -> None:
+        """Compares with the recipe, as JSON, that a folder's run was started with.
+
+        Raises:
+            RecipeError: if one of `FIXED` differs; the others, such as max_steps, may change from start to start.
+        """
+        mine = json.loads(json.dumps(dataclasses.asdict(self)))
+        for key in FIXED:
+            if key in earlier and earlier[key] != mine[key]:
+                raise RecipeError(f"this folder holds a run with another {key}: give a new folder, or undo the change")
+
     def model_config(self, facts: dict[str, Any]) -> ModelConfig:
         """The config.json of the model that this run makes; `facts` says how far it is."""
         return ModelConfig(
@@ -83,6 +97,9 @@ class Recipe:
             training={"recipe": dataclasses.asdict(self), **facts},
         )
 
+
+# What a run cannot change on its way: its weights, its data or their order would no longer fit.
+FIXED = ("network", "schedule", "data", "image_size", "channels", "prediction", "batch_size", "seed")
 
 TABLES = {"network": UNetConfig, "schedule": ScheduleConfig, "defaults": SamplerDefaults, "data": Data}
 
@@ -100,7 +117,8 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
     elif path.name == name_or_path and shipped.is_file():
         text = shipped.read_text(encoding="utf-8")
     else:
-        raise RecipeError(f"there is no recipe {name_or_path!r}: give one of {', '.join(recipe_names())}, or a .toml file")
+        shipping = ", ".join(recipe_names())
+        raise RecipeError(f"there is no recipe {name_or_path!r}: give one of {shipping}, or a .toml file")
     try:
         content = tomllib.loads(text)
         for override in overrides:
@@ -110,6 +128,7 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
     for table, kind in TABLES.items():
         content[table] = _build(kind, content.get(table, {}), f"{table}.")
     recipe: Recipe = _build(Recipe, content, "")
+    _check(recipe)
     return recipe
 
 
@@ -130,23 +149,56 @@ def _override(content: dict[str, Any], override: str) -> None:
     *tables, last = key.strip().split(".")
     for table in tables:
         content = content.setdefault(table, {})
+        if not isinstance(content, dict):
+            raise RecipeError(f"--set {override}: {table} is a value, not a table")
     content[last] = value
 
 
 def _build(kind: type[Any], content: Any, prefix: str) -> Any:
-    known = {field.name: field for field in dataclasses.fields(kind)}
+    if not isinstance(content, dict):
+        raise RecipeError(f"{prefix.rstrip('.')} is a table, not a value: set {prefix}KEY instead")
+    hints = get_type_hints(kind)
     for key in content:
-        if key not in known:
-            raise RecipeError(f"unknown key {prefix}{key}: known are {', '.join(prefix + name for name in known)}")
-    values = {key: tuple(value) if isinstance(value, list) else value for key, value in content.items()}
-    for key, value in values.items():
-        example = known[key].default
-        expected = type(example) if isinstance(example, bool | int | float | str) else None
-        if expected is float and type(value) is int:
-            values[key] = float(value)
-        elif expected is not None and type(value) is not expected:
-            raise RecipeError(f"{prefix}{key} must be a {expected.__name__}, got {value!r}")
+        if key not in hints:
+            raise RecipeError(f"unknown key {prefix}{key}: known are {', '.join(prefix + name for name in hints)}")
+    values = {key: _typed(value, hints[key], prefix + key) for key, value in content.items()}
     try:
         return kind(**values)
     except TypeError as error:
         raise RecipeError(f"the recipe is incomplete: {error}") from error
+
+
+def _typed(value: Any, hint: Any, key: str) -> Any:
+    """The value as its field's type; only lists become tuples and whole numbers become floats."""
+    if get_origin(hint) is Literal:
+        if value not in get_args(hint):
+            raise RecipeError(f"{key} must be one of {', '.join(map(str, get_args(hint)))}, got {value!r}")
+        return value
+    if get_origin(hint) is tuple:
+        if not isinstance(value, list):
+            raise RecipeError(f"{key} must be a list, got {value!r}")
+        return tuple(_typed(item, get_args(hint)[0], key) for item in value)
+    if get_origin(hint) is UnionType:  # X | None; TOML has no null, so that None is to leave the key out
+        hint = next(kind for kind in get_args(hint) if kind is not NoneType)
+    if hint is float and type(value) is int:
+        return float(value)
+    if type(value) is not hint:
+        raise RecipeError(f"{key} must be {_article(hint.__name__)}, got {value!r}")
+    return value
+
+
+def _article(name: str) -> str:
+    return f"an {name}" if name[0] in "aeiou" else f"a {name}"
+
+
+def _check(recipe: Recipe) -> None:
+    """What no single field can be blamed for, and numbers that would stop a run with a riddle."""
+    for key in ("batch_size", "max_steps", "save_every", "sheet_every", "log_every", "learning_rate", "clip_norm"):
+        if getattr(recipe, key) <= 0:
+            raise RecipeError(f"{key} must be greater than 0, got {getattr(recipe, key)}")
+    if not 0 <= recipe.ema_decay < 1:
+        raise RecipeError(f"ema_decay must be at least 0 and less than 1, got {recipe.ema_decay}")
+    try:
+        config_from_json(config_to_json(recipe.model_config({})))
+    except CheckpointError as error:
+        raise RecipeError(str(error).replace("config.json", "the recipe")) from error

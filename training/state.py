@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
+
+from .recipe import RecipeError
+
+log = logging.getLogger(__name__)
 
 LATEST = "latest"
 KEEP = 2
@@ -22,24 +30,42 @@ def save_state(folder: Path, step: int, state: dict[str, Any]) -> Path:
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"step-{step:08d}.pt"
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("wb") as file:
+    with _replacing(path) as file:
         torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    pointer = folder / f"{LATEST}.tmp"
-    pointer.write_text(path.name, encoding="utf-8")
-    pointer.replace(folder / LATEST)
+    with _replacing(folder / LATEST) as file:
+        file.write(path.name.encode())
     for old in sorted(folder.glob("step-*.pt"))[:-KEEP]:
         old.unlink()
     return path
 
 
 def load_state(folder: Path) -> dict[str, Any] | None:
-    """The last state, None if the run has not saved one."""
+    """The last state that can be read, None if the run has not saved one.
+
+    Raises:
+        RecipeError: if there are states and none of them can be read.
+    """
     pointer = folder / LATEST
-    if not pointer.is_file():
-        return None
-    state: dict[str, Any] = torch.load(folder / pointer.read_text(encoding="utf-8"), weights_only=True)
-    return state
+    latest = [folder / pointer.read_text(encoding="utf-8")] if pointer.is_file() else []
+    others = sorted(folder.glob("step-*.pt"), reverse=True)
+    for path in dict.fromkeys([*latest, *others]):
+        try:
+            state: dict[str, Any] = torch.load(path, weights_only=True)
+        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            log.warning("cannot read %s (%s); trying the one before", path, type(error).__name__)
+        else:
+            return state
+    if others:
+        raise RecipeError(f"no state in {folder} can be read; remove the folder to start again")
+    return None
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[BinaryIO]:
+    """A new file that takes the place of `path` once it is complete and on the disk."""
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("wb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)

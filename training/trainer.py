@@ -6,7 +6,6 @@ import dataclasses
 import json
 import logging
 import signal
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +27,7 @@ from .journal import Journal
 from .losses import target, weights
 from .recipe import Recipe
 from .state import load_state, save_state
+from .window import StepFacts, Window
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +50,8 @@ class Trainer:
         self.batches = batches
         self.device = torch.device(device)
         self.schedule = recipe.schedule.build()
+        # Made now, so that a sampler that does not exist is refused before hours of work and not after.
+        self._plan = make_plan(self.schedule, prediction=recipe.prediction, **dataclasses.asdict(recipe.defaults))
         network = recipe.model_config({}).build_network()
         self.network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.ema = Ema(self.network, recipe.ema_decay)
@@ -60,14 +62,14 @@ class Trainer:
         self.skipped = 0
         self._bad_in_a_row = 0
 
-    def steps(self) -> Iterator[dict[str, Any]]:
+    def steps(self) -> Iterator[StepFacts]:
         """Trains until `max_steps`, yielding the facts of each step; the caller decides on logs, saves and the end."""
-        for images in self.batches:
-            if self.step >= self.recipe.max_steps:
-                return
-            yield self._train(images.to(self.device, memory_format=torch.channels_last))
+        batches = iter(self.batches)
+        # The step is counted before a batch is taken: one taken in vain would be missing from a longer run.
+        while self.step < self.recipe.max_steps:
+            yield self._train(next(batches).to(self.device, memory_format=torch.channels_last))
 
-    def _train(self, x0: Tensor) -> dict[str, Any]:
+    def _train(self, x0: Tensor) -> StepFacts:
         recipe = self.recipe
         t = torch.randint(0, self.schedule.num_train_timesteps, (len(x0),))
         noise = torch.randn(x0.shape).to(x0)
@@ -76,7 +78,7 @@ class Trainer:
             out = self.network(x_t, t.to(self.device))
         errors = (out.float() - target(self.schedule, recipe.prediction, x0, t, noise)).square().mean((1, 2, 3))
         loss = (weights(self.schedule, recipe.prediction, recipe.weighting, t).to(errors) * errors).mean()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), recipe.clip_norm)
         if torch.isfinite(norm):
             self._bad_in_a_row = 0
@@ -88,7 +90,7 @@ class Trainer:
             self._skip()
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
-        return {"loss": loss.detach(), "errors": errors.detach().cpu(), "t": t, "grad_norm": norm.detach()}
+        return StepFacts(loss.detach().cpu(), errors.detach().cpu(), t, norm.detach().cpu())
 
     def _skip(self) -> None:
         """A gradient of NaN or infinity is not applied; many in a row mean that the run is lost."""
@@ -122,9 +124,8 @@ class Trainer:
 
     def samples(self) -> Tensor:
         """Images of the averaged network from fixed seeds, with the recipe's default sampler."""
-        plan = make_plan(self.schedule, prediction=self.recipe.prediction, **dataclasses.asdict(self.recipe.defaults))
-        config = self.recipe.model_config({})
-        return sample(plan, self.ema.network, shape=config.shape, seeds=SHEET_SEEDS, device=self.device)
+        shape = self.recipe.model_config({}).shape
+        return sample(self._plan, self.ema.network, shape=shape, seeds=SHEET_SEEDS, device=self.device)
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:
@@ -135,37 +136,46 @@ def learning_rate(recipe: Recipe, step: int) -> float:
 def train(recipe: Recipe, out: Path, *, device: str = "cpu") -> int:
     """Runs a recipe in a folder, or goes on where an earlier process stopped; returns the step reached.
 
-    The folder gets recipe.json, metrics.jsonl, tensorboard/, sheets/, states/ and model/, the servable checkpoint. SIGTERM
-    and SIGINT save and end the run; the same call resumes it.
+    The folder gets recipe.json, metrics.jsonl, losses.png, tensorboard/, sheets/, states/ and model/, the servable
+    checkpoint.
+    SIGTERM and SIGINT save and end the run; the same call resumes it.
+
+    Raises:
+        RecipeError: if the images do not fill a batch, or the folder holds a run of another recipe.
+        PlanError: if the recipe's default sampler does not exist.
+        NonFiniteSample: if the loss stays NaN or infinite.
     """
     out.mkdir(parents=True, exist_ok=True)
+    state = load_state(out / "states")
+    if state is not None:
+        recipe.check_continues(json.loads((out / "recipe.json").read_text(encoding="utf-8")))
     (out / "recipe.json").write_text(json.dumps(dataclasses.asdict(recipe), indent=2) + "\n", encoding="utf-8")
     images = load_images(recipe, out / "data")
     trainer = Trainer(recipe, Batches(images, recipe.batch_size, seed=recipe.seed, flip=recipe.data.flip), device)
-    state = load_state(out / "states")
     if state is not None:
         trainer.load(state)
         log.info("going on at step %d", trainer.step)
     journal = Journal(out)
     with _stop_requested() as stop, _progress(trainer) as show:
-        window = Window()
+        window = Window(trainer.schedule.num_train_timesteps)
         for facts in trainer.steps():
             window.add(facts)
             if trainer.step % recipe.log_every == 0:
-                metrics = window.close(recipe, trainer)
-                journal.write(trainer.step, metrics)
+                metrics = window.close()
+                rate = learning_rate(recipe, trainer.step - 1)
+                journal.write(trainer.step, metrics | {"lr": rate, "skipped": float(trainer.skipped)})
                 show(metrics)
             if trainer.step % recipe.save_every == 0 or stop:
                 _save(trainer, out)
-            if trainer.step % recipe.sheet_every == 0:
-                journal.sheet(trainer.step, trainer.samples())
-                window = Window()
+            if trainer.step % recipe.sheet_every == 0 and not stop:
+                _show(trainer, journal)
+                window.restart()
             if stop:
                 log.info("stopped at step %d; the same command goes on", trainer.step)
                 break
         else:
             _save(trainer, out)
-            journal.sheet(trainer.step, trainer.samples())
+            _show(trainer, journal)
     journal.close()
     return trainer.step
 
@@ -176,43 +186,17 @@ def _save(trainer: Trainer, out: Path) -> None:
     save_checkpoint(out / "model", trainer.recipe.model_config(facts), trainer.ema.network)
 
 
-class Window:
-    """What happened since the last line of the log."""
-
-    def __init__(self) -> None:
-        self._facts: list[dict[str, Any]] = []
-        self._started = time.perf_counter()
-
-    def add(self, facts: dict[str, Any]) -> None:
-        self._facts.append(facts)
-
-    def close(self, recipe: Recipe, trainer: Trainer) -> dict[str, float]:
-        """Means over the window, the error by quarter of the timesteps and near t = 0; starts the next window."""
-        seconds = time.perf_counter() - self._started
-        errors = torch.cat([facts["errors"] for facts in self._facts])
-        t = torch.cat([facts["t"] for facts in self._facts])
-        metrics = {
-            "loss": float(torch.stack([facts["loss"] for facts in self._facts]).mean()),
-            "grad_norm": float(torch.stack([facts["grad_norm"] for facts in self._facts]).mean()),
-            "lr": learning_rate(recipe, trainer.step),
-            "images_per_second": len(errors) / seconds,
-            "skipped": float(trainer.skipped),
-        }
-        quarter = trainer.schedule.num_train_timesteps // 4
-        ranges = {f"loss/q{i + 1}": (i * quarter, (i + 1) * quarter) for i in range(4)} | {"loss/t<50": (0, 50)}
-        for name, (low, high) in ranges.items():
-            inside = (t >= low) & (t < high)
-            if inside.any():
-                metrics[name] = float(errors[inside].mean())
-        self.__init__()  # type: ignore[misc]
-        return metrics
+def _show(trainer: Trainer, journal: Journal) -> None:
+    journal.sheet(trainer.step, trainer.samples())
+    journal.curve()
 
 
 @contextmanager
 def _stop_requested() -> Iterator[list[int]]:
     """A list that is empty until SIGTERM or SIGINT arrives."""
     received: list[int] = []
-    previous = {s: signal.signal(s, lambda number, frame: received.append(number)) for s in (signal.SIGTERM, signal.SIGINT)}
+    signals = (signal.SIGTERM, signal.SIGINT)
+    previous = {s: signal.signal(s, lambda number, frame: received.append(number)) for s in signals}
     try:
         yield received
     finally:

@@ -19,7 +19,8 @@ from model.checkpoint import load_checkpoint
 from model.errors import ModelError
 
 from .metrics import WorkerMetrics
-from .rq_worker import EngineStalled, EngineWorker, GaveUp
+from .rq_base import GaveUp
+from .rq_worker import EngineStalled, EngineWorker
 from .runner import Runner, pick_device
 from .settings import WorkerSettings
 

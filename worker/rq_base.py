@@ -58,7 +58,6 @@ class RqBase(BaseWorker):
             maintenance_interval=HEARTBEAT_SECONDS,
             job_monitoring_interval=HEARTBEAT_SECONDS,
         )
-        self._queues_by_key = {queue.key: queue for queue in queues}
         self._trouble_at = -float("inf")
         self.give_up_at = float("inf")
 
@@ -98,9 +97,13 @@ class RqBase(BaseWorker):
                 if time.monotonic() > self.give_up_at:
                     raise GaveUp from error
                 log.warning("Redis does not answer (%s); trying again", type(error).__name__)
-                self._trouble_at = time.monotonic()
+                self.note_trouble()
                 time.sleep(pause)
                 pause = min(2 * pause, 2.0)
+
+    def note_trouble(self) -> None:
+        """Remembers that Redis did not answer just now; see `recover`."""
+        self._trouble_at = time.monotonic()
 
     def register(self) -> None:
         """Makes this worker known. A repeated try must not stumble over its own first half."""

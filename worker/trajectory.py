@@ -107,5 +107,5 @@ def restore_snapshot(data: bytes, trajectories: Sequence[Trajectory], model_sha2
     for i, trajectory in enumerate(trajectories):
         trajectory.row = rows[i]
         trajectory.x, trajectory.x0 = x[i].to(trajectory.x), x0[i].to(trajectory.x)
-        trajectory.generator.set_state(states[i])
+        trajectory.generator.set_state(states[i].clone())  # a view into the file's bytes is not aligned
     return True

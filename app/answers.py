@@ -1,0 +1,111 @@
+"""Answers about a job, with the headers that all of them share."""
+
+from __future__ import annotations
+
+import math
+
+from starlette.responses import Response
+
+from jobs.contract import JobState, JobStatus, Manifest
+from jobs.errors import ResultExpired
+from jobs.store import ResultStore
+
+from .errors import JobCancelled, JobFailed, NotReady
+from .negotiation import Format
+from .render import entity_tag, render
+from .views import JobView, timings
+
+# A job's pictures never change, so a copy may be kept for ever; but not by a proxy that others share.
+FOREVER = "private, max-age=31536000, immutable"
+LONGEST_POLL = 30
+
+
+def job_json(status: JobStatus, *, code: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """The job itself; while it is unfinished with a Retry-After."""
+    extra = {} if status.state.is_terminal else {"Retry-After": str(poll_seconds(status))}
+    body = JobView.of(status).model_dump_json(exclude_none=True)
+    path = f"/jobs/{status.job.id}"
+    shared = {"X-Job-Id": status.job.id, "Content-Location": path, **extra, **(headers or {})}
+    return Response(body, code, shared, media_type=Format.JSON)
+
+
+def accepted(status: JobStatus) -> Response:
+    """202: the job goes on and this is where to look for it."""
+    return job_json(status, code=202, headers={"Location": f"/jobs/{status.job.id}"})
+
+
+def pictures(status: JobStatus, store: ResultStore, form: Format, *, known: str | None = None) -> Response:
+    """All pictures of a job in one format. Blocks.
+
+    Args:
+        known: the If-None-Match header.
+
+    Raises:
+        JobsError, AppError: if the job has no pictures, or not any more.
+    """
+    manifest = finished(status, store)
+    if form is Format.JSON:
+        return job_json(status)
+    tag = entity_tag(form, manifest)
+    headers = {**_picture_headers(status, tag), "Content-Location": f"/jobs/{status.job.id}/image"}
+    if matches(known, tag):
+        return Response(status_code=304, headers=headers)
+    body, media_type = render(form, manifest, [store.image(manifest, index) for index in range(len(manifest.images))])
+    extension = {Format.ZIP: "zip", Format.PNG: "png"}.get(form, "mime")
+    headers["Content-Disposition"] = f'inline; filename="{status.job.id}.{extension}"'
+    return Response(body, headers=headers, media_type=media_type)
+
+
+def picture(status: JobStatus, store: ResultStore, index: int, *, known: str | None = None) -> Response:
+    """One picture. Blocks, and raises as `pictures` does."""
+    manifest = finished(status, store)
+    tag = f'"{manifest.images[index].sha256}"'
+    headers = {**_picture_headers(status, tag), "Content-Location": f"/jobs/{status.job.id}/images/{index}"}
+    if matches(known, tag):
+        return Response(status_code=304, headers=headers)
+    headers["Content-Disposition"] = f'inline; filename="{status.job.id}-{index}.png"'
+    return Response(store.image(manifest, index), headers=headers, media_type=Format.PNG)
+
+
+def finished(status: JobStatus, store: ResultStore) -> Manifest:
+    """The manifest of a job that succeeded.
+
+    Raises:
+        NotReady, JobCancelled, JobFailed: what the job is instead.
+        ResultExpired: if it was deleted.
+    """
+    if status.state is JobState.CANCELLED:
+        raise JobCancelled
+    if status.failure is not None:
+        raise JobFailed(status.failure)
+    if status.state is not JobState.SUCCEEDED:
+        raise NotReady(retry_after=poll_seconds(status))
+    manifest = store.manifest(status.job.id)
+    if manifest is None:
+        raise ResultExpired
+    return manifest
+
+
+def poll_seconds(status: JobStatus) -> int:
+    """When to look again: when the job should be done, but now and then in between."""
+    return 2 if status.eta_seconds is None else min(LONGEST_POLL, max(1, math.ceil(status.eta_seconds)))
+
+
+def matches(known: str | None, tag: str) -> bool:
+    """Whether an If-None-Match header names the tag."""
+    tags = [found.strip().removeprefix("W/") for found in (known or "").split(",")]
+    return "*" in tags or tag in tags
+
+
+def _picture_headers(status: JobStatus, tag: str) -> dict[str, str]:
+    spent = timings(status)
+    durations = {"queue": spent.queue, "denoise": spent.denoise, "encode": spent.encode, "total": spent.total}
+    return {
+        "X-Job-Id": status.job.id,
+        "ETag": tag,
+        "Cache-Control": FOREVER,
+        "Vary": "Accept",
+        "Server-Timing": ", ".join(
+            f"{name};dur={seconds * 1000:.1f}" for name, seconds in durations.items() if seconds is not None
+        ),
+    }

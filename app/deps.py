@@ -1,0 +1,119 @@
+"""The dependencies of the routes, one alias each."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any, TypedDict
+
+from fastapi import Depends, Header, Request
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+
+from jobs.catalog import Catalog
+from jobs.contract import JobStatus
+from jobs.errors import JobNotFound
+from jobs.queue import JobQueue
+from jobs.store import ResultStore
+
+from .errors import InvalidRequest
+from .metrics import Metrics
+from .negotiation import Format, Preference, choose_format, read_preference, read_urgency
+from .problems import MAX_NAME
+from .settings import ApiSettings
+from .watching import Watcher
+
+_JOB_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+
+
+class State(TypedDict):
+    """What lives as long as the process; made by the lifespan of `app.main`."""
+
+    settings: ApiSettings
+    metrics: Metrics
+    catalog: Catalog
+    queue: JobQueue
+    probe: JobQueue  # answers or fails within a fraction of a second
+    store: ResultStore
+    watcher: Watcher
+    draining: asyncio.Event
+
+
+def _from_state(name: str) -> Callable[[Request], Awaitable[Any]]:
+    # async, since FastAPI would run a plain function in a thread of the pool
+    async def get(request: Request) -> Any:
+        return getattr(request.state, name)
+
+    return get
+
+
+SettingsDep = Annotated[ApiSettings, Depends(_from_state("settings"))]
+MetricsDep = Annotated[Metrics, Depends(_from_state("metrics"))]
+CatalogDep = Annotated[Catalog, Depends(_from_state("catalog"))]
+QueueDep = Annotated[JobQueue, Depends(_from_state("queue"))]
+ProbeDep = Annotated[JobQueue, Depends(_from_state("probe"))]
+StoreDep = Annotated[ResultStore, Depends(_from_state("store"))]
+WatcherDep = Annotated[Watcher, Depends(_from_state("watcher"))]
+DrainingDep = Annotated[asyncio.Event, Depends(_from_state("draining"))]
+
+
+async def _job_id(job_id: str) -> str:
+    if not _JOB_ID.fullmatch(job_id):
+        raise JobNotFound
+    return job_id
+
+
+JobIdDep = Annotated[str, Depends(_job_id)]
+
+
+async def _status(job_id: JobIdDep, queue: QueueDep) -> JobStatus:
+    return await run_in_threadpool(queue.status, job_id)
+
+
+StatusDep = Annotated[JobStatus, Depends(_status)]
+
+
+async def _format(request: Request) -> Format:
+    return choose_format(", ".join(request.headers.getlist("accept")))
+
+
+async def _preference(request: Request, settings: SettingsDep) -> Preference:
+    return read_preference(", ".join(request.headers.getlist("prefer")), longest=settings.sync_wait)
+
+
+async def _urgency(request: Request) -> int:
+    return read_urgency(", ".join(request.headers.getlist("priority")))
+
+
+FormatDep = Annotated[Format, Depends(_format)]
+PreferenceDep = Annotated[Preference, Depends(_preference)]
+UrgencyDep = Annotated[int, Depends(_urgency)]
+IdempotencyKey = Annotated[
+    str | None,
+    Header(min_length=1, max_length=255, pattern=r"^[\x20-\x7e]+$", description="the same key is the same job"),
+]
+
+
+async def _single_parameters(request: Request) -> None:
+    """Refuses parameters that are given twice, of which the framework would silently use the last."""
+    counts = Counter(name for name, _ in request.query_params.multi_items())
+    for name, count in counts.items():
+        if count > 1:
+            raise InvalidRequest("parameter", name[:MAX_NAME], "Is given more than once")
+
+
+async def _no_body(request: Request, settings: SettingsDep) -> None:
+    """Refuses a body, which would hold parameters that nobody reads."""
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > settings.max_body:
+            raise HTTPException(413)
+    if size:
+        raise InvalidRequest("pointer", "", "Parameters go into the query string; this request takes no body")
+
+
+SINGLE_PARAMETERS = Depends(_single_parameters)
+NO_BODY = Depends(_no_body)

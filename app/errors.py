@@ -1,0 +1,85 @@
+"""What the front end itself refuses.
+
+    AppError
+    ├── InvalidRequest       a parameter, header or body is wrong; names it
+    ├── NotAcceptable        no picture format satisfies the Accept header
+    ├── Overloaded           the job would wait longer than is allowed
+    ├── ModelUnavailable     every live worker refuses the model
+    ├── NotReady             the job has no pictures yet
+    ├── JobCancelled         the job has no pictures and never will
+    ├── JobFailed            as above; carries the failure code
+    ├── NotUsable            /readyz: Redis or the store does not work
+    └── ShuttingDown         /readyz: the process is about to end
+
+As in `jobs.errors`, none of them knows HTTP; `app.problems` turns both trees into answers.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from jobs.contract import FailureCode
+
+
+class AppError(Exception):
+    """Base of every error of this package.
+
+    Args:
+        detail: what is wrong this time, for the caller; None for the text that fits every time.
+        retry_after: seconds after which it may be worth trying again.
+    """
+
+    def __init__(self, detail: str | None = None, *, retry_after: int | None = None) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.retry_after = retry_after
+
+
+class InvalidRequest(AppError):
+    """One part of the request is wrong.
+
+    Args:
+        place: where the part is: a query `parameter`, a `header`, or the body (a JSON `pointer`).
+        name: of the part.
+    """
+
+    def __init__(self, place: Literal["parameter", "header", "pointer"], name: str, detail: str) -> None:
+        super().__init__(detail)
+        self.place = place
+        self.name = name
+
+
+class NotAcceptable(AppError):
+    """No answer that can be made satisfies the Accept header."""
+
+
+class Overloaded(AppError):
+    """Too much work is waiting."""
+
+
+class ModelUnavailable(AppError):
+    """Every live worker refuses the model."""
+
+
+class NotReady(AppError):
+    """The job is not finished."""
+
+
+class JobCancelled(AppError):
+    """The job was cancelled."""
+
+
+class JobFailed(AppError):
+    """The job ended without pictures."""
+
+    def __init__(self, code: FailureCode) -> None:
+        super().__init__()
+        self.code = code
+
+
+class NotUsable(AppError):
+    """What this process depends on does not work."""
+
+
+class ShuttingDown(AppError):
+    """This process takes no new work."""

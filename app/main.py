@@ -1,0 +1,101 @@
+"""The API process: its parts, put together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import redis
+from anyio import to_thread
+from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+from starlette.staticfiles import StaticFiles
+
+from jobs.catalog import read_catalog
+from jobs.events import Listener
+from jobs.queue import JobQueue
+from jobs.store import ResultStore
+
+from .deps import State
+from .metrics import Metrics, QueueCollector
+from .middleware import RequestMiddleware
+from .problems import RESPONSES, install
+from .routers import generate, health, jobs, models, page
+from .server import run
+from .settings import ApiSettings
+from .watching import Watcher
+
+REDIS_TIMEOUT = 2.0  # seconds until a Redis that hangs is called away
+PROBE_TIMEOUT = 0.2
+# While Redis hangs, each request holds a thread for REDIS_TIMEOUT; with as many threads none waits for another.
+THREADS = 100
+MAX_CONNECTIONS = 128  # more than the threads use
+
+
+def serve(settings: ApiSettings) -> None:
+    """Serves until SIGTERM or SIGINT; waiting requests are then answered 202 and streams end."""
+    app = create_app(settings)
+    run(app, host=settings.host, port=settings.port, draining=app.state.draining)
+
+
+def create_app(settings: ApiSettings) -> FastAPI:
+    """The application. It connects to nothing before its lifespan begins."""
+    app = FastAPI(
+        title="difuso",
+        summary="Pictures from pixel-space diffusion models",
+        lifespan=_lifespan,
+        responses=RESPONSES,
+        docs_url=None,  # these load scripts from elsewhere; docs/http-api.md is for people
+        redoc_url=None,
+    )
+    app.state.settings = settings
+    app.state.metrics = Metrics(CollectorRegistry())
+    app.state.draining = asyncio.Event()
+    app.add_middleware(RequestMiddleware, metrics=app.state.metrics)
+    install(app)
+    for module in (page, generate, jobs, models, health):
+        app.include_router(module.router)
+    app.mount("/static", StaticFiles(directory=page.STATIC))
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[State]:
+    settings: ApiSettings = app.state.settings
+    metrics: Metrics = app.state.metrics
+    catalog = read_catalog(settings.models_dir)
+    metrics.know_models(catalog)
+    to_thread.current_default_thread_limiter().total_tokens = THREADS
+    async with AsyncExitStack() as stack:
+        client, probe = (_redis(settings.redis_url, timeout) for timeout in (REDIS_TIMEOUT, PROBE_TIMEOUT))
+        stack.callback(client.close)
+        stack.callback(probe.close)
+        listener = Listener(settings.redis_url)
+        await listener.start()
+        stack.push_async_callback(listener.stop)
+        queue = JobQueue(client, result_ttl=settings.result_ttl)
+        metrics.registry.register(QueueCollector(queue, list(catalog.models), metrics))
+        yield State(
+            settings=settings,
+            metrics=metrics,
+            catalog=catalog,
+            queue=queue,
+            probe=JobQueue(probe, result_ttl=settings.result_ttl),
+            store=ResultStore(settings.store_url),
+            watcher=Watcher(queue, listener, app.state.draining, metrics),
+            draining=app.state.draining,
+        )
+
+
+def _redis(url: str, timeout: float) -> redis.Redis:
+    """A client that fails after `timeout` seconds and leaves trying again to the caller."""
+    return redis.Redis.from_url(
+        url,
+        socket_timeout=timeout,
+        socket_connect_timeout=timeout,
+        retry=Retry(NoBackoff(), 0),
+        max_connections=MAX_CONNECTIONS,
+    )

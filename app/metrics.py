@@ -1,0 +1,111 @@
+"""Every metric of the API process. Labels take values from bounded sets only: never ids, seeds or raw paths."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from jobs.catalog import Catalog
+from jobs.contract import JobKind
+from jobs.errors import QueueUnavailable
+from jobs.queue import JobQueue
+
+LONG_BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600, 1200)
+HTTP_BUCKETS = (0.005, 0.01, 0.025, 0.05, *LONG_BUCKETS)  # a POST may wait for its pictures
+METHODS = frozenset({"GET", "HEAD", "POST", "DELETE", "OPTIONS"})
+
+
+class Metrics:
+    """What this process counts itself."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.registry = registry
+        ProcessCollector(registry=registry)
+        self._http = Histogram(
+            "difuso_http_request_duration_seconds",
+            "Time from the request's head to the last byte of the answer",
+            ["method", "route", "status"],
+            buckets=HTTP_BUCKETS,
+            registry=registry,
+        )
+        self._accepted = Counter("difuso_jobs_accepted", "Jobs put in the queue", ["kind", "model"], registry=registry)
+        self._end_to_end = Histogram(
+            "difuso_end_to_end_seconds",
+            "Time from acceptance to the end of jobs that somebody waited for",
+            buckets=LONG_BUCKETS,
+            registry=registry,
+        )
+        self._redis_errors = Counter(
+            "difuso_redis_errors", "Operations that Redis did not answer, by route or task", ["op"], registry=registry
+        )
+        self._model_info = Gauge(
+            "difuso_model_info", "Models of the models folder; always 1", ["name", "sha256"], registry=registry
+        )
+
+    def know_models(self, catalog: Catalog) -> None:
+        """Lets the series of every model start at 0."""
+        for model in catalog.models.values():
+            self._model_info.labels(model.name, model.sha256).set(1)
+            for kind in JobKind:
+                self._accepted.labels(kind, model.name)
+
+    def http_request(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Notes an answered request; `route` is its template."""
+        self._http.labels(method if method in METHODS else "other", route, status).observe(seconds)
+
+    def job_accepted(self, kind: JobKind, model: str) -> None:
+        """Notes a new job."""
+        self._accepted.labels(kind, model).inc()
+
+    def job_awaited(self, seconds: float) -> None:
+        """Notes a job whose end a waiting client saw, `seconds` after it was accepted."""
+        self._end_to_end.observe(seconds)
+
+    def redis_error(self, op: str) -> None:
+        """Notes that Redis did not answer."""
+        self._redis_errors.labels(op).inc()
+
+
+class QueueCollector(Collector):
+    """What the queue says when it is scraped; nothing while Redis is away, so that old figures do not look alive."""
+
+    def __init__(self, queue: JobQueue, models: list[str], metrics: Metrics) -> None:
+        self._queue = queue
+        self._models = models
+        self._metrics = metrics
+
+    def describe(self) -> list[Metric]:
+        """Keeps the registry from scraping at registration."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        try:
+            yield from list(self._families())
+        except QueueUnavailable:
+            self._metrics.redis_error("metrics")
+
+    def _families(self) -> Iterator[Metric]:
+        backlog = GaugeMetricFamily(
+            "difuso_backlog_image_steps", "Image-steps still to do, of jobs queued and running", labels=["model"]
+        )
+        for model in self._models:
+            backlog.add_metric([model], self._queue.backlog(model).image_steps)
+        yield backlog
+        yield GaugeMetricFamily(
+            "difuso_queue_oldest_age_seconds",
+            "How long the job that waits longest has waited",
+            value=self._queue.oldest_age(self._models),
+        )
+        jobs = GaugeMetricFamily("rq_jobs", "RQ jobs by state", labels=["queue", "status"])
+        for queue, length in self._queue.depths(self._models).items():
+            jobs.add_metric([queue, "queued"], length)
+        yield jobs
+        workers = GaugeMetricFamily("rq_workers", "RQ workers", labels=["name", "state", "queues"])
+        for report in self._queue.workers():
+            ready = sorted(name for name, model in report.models.items() if model.ready)
+            workers.add_metric([report.name, "alive", ",".join(ready)], 1)
+        yield workers

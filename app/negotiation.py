@@ -1,0 +1,86 @@
+"""What the request headers ask for: the format, how long to wait, and how urgent it is."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+
+import mimeparse
+
+from jobs.contract import DEFAULT_URGENCY
+
+from .errors import NotAcceptable
+
+
+class Format(StrEnum):
+    """What a finished job can be answered as; `mimeparse` prefers the last of equals."""
+
+    JSON = "application/json"
+    MULTIPART = "multipart/mixed"
+    ZIP = "application/zip"
+    PNG = "image/png"
+
+
+def choose_format(accept: str | None) -> Format:
+    """The format that an Accept header likes best; PNG where it does not care.
+
+    Raises:
+        NotAcceptable: if it excludes all of them or cannot be read.
+    """
+    if not accept or not accept.strip():
+        return Format.PNG
+    try:
+        best = mimeparse.best_match([form.value for form in Format], accept)
+    except mimeparse.MimeTypeParseException:
+        best = ""
+    if not best:
+        raise NotAcceptable
+    return Format(best)
+
+
+@dataclass(frozen=True)
+class Preference:
+    """How long the caller would wait (RFC 7240).
+
+    Attributes:
+        seconds: to wait before 202 is answered.
+        applied: the Preference-Applied header, None if nothing was preferred.
+    """
+
+    seconds: float
+    applied: str | None
+
+
+def read_preference(prefer: str | None, *, longest: float) -> Preference:
+    """Reads a Prefer header; what is unknown or malformed in it is ignored, as the RFC says.
+
+    `respond-async` alone does not wait at all, with `wait` it waits that long first.
+    """
+    wanted = dict(_members(prefer or ""))
+    wait = wanted.get("wait", "")
+    respond_async = "respond-async" in wanted
+    applied = ["respond-async"] if respond_async else []
+    seconds = 0.0 if respond_async else longest
+    if re.fullmatch(r"\d{1,9}", wait):
+        seconds = min(float(wait), longest)
+        applied.append(f"wait={seconds:.0f}")
+    return Preference(seconds, ", ".join(applied) or None)
+
+
+def read_urgency(priority: str | None) -> int:
+    """The `u` of a Priority header (RFC 9218), 0..7; the default where it is absent or malformed."""
+    urgency = DEFAULT_URGENCY
+    for name, value in _members(priority or ""):
+        if name == "u" and re.fullmatch(r"[0-7]", value):
+            urgency = int(value)
+    return urgency
+
+
+def _members(header: str) -> list[tuple[str, str]]:
+    """The name=value pairs of a comma-separated header, without their parameters."""
+    members = []
+    for member in header.split(","):
+        name, _, value = member.split(";")[0].partition("=")
+        members.append((name.strip().lower(), value.strip().strip('"')))
+    return members

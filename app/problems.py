@@ -1,0 +1,199 @@
+"""Errors as RFC 9457 problems: one table, four handlers. docs/http-api.md describes each type."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from jobs import errors as jobs_errors
+from jobs.contract import FailureCode
+
+from . import errors
+
+MEDIA_TYPE = "application/problem+json"
+MAX_NAME = 64  # names of unknown parameters are the caller's text: shown, but not at any length
+
+
+class Problem(BaseModel):
+    """An error as RFC 9457 describes it.
+
+    Attributes:
+        type: a stable path, for programs.
+        title: the same for every problem of a type.
+        detail: what is wrong this time.
+        instance: path of the request.
+        errors: of invalid requests: `detail` and the `parameter`, `header` or `pointer` that it is about.
+        code: of failed jobs, why.
+        retry_after: seconds after which trying again may help.
+        request_id: to look for in the server's log.
+    """
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    errors: list[dict[str, str]] | None = None
+    code: FailureCode | None = None
+    retry_after: int | None = None
+    request_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One problem type: what is the same each time."""
+
+    status: int
+    slug: str
+    title: str
+    detail: str
+    retry_after: int | None = None
+
+
+# Looked up along the exception's bases, so that a new exception cannot fall through to a bare 500 by accident.
+KINDS: dict[type[Exception], Kind] = {
+    jobs_errors.JobNotFound: Kind(
+        404, "job-not-found", "No such job", "No job has this id: it never existed, or its time is over."
+    ),
+    jobs_errors.JobUnreadable: Kind(
+        410, "job-unreadable", "Job of another version", "Another version wrote this job; submit it again."
+    ),
+    jobs_errors.IdempotencyConflict: Kind(
+        409,
+        "idempotency-conflict",
+        "Idempotency-Key used for another request",
+        "Use a new key, or repeat the first request unchanged.",
+    ),
+    jobs_errors.QueueUnavailable: Kind(
+        503, "queue-unavailable", "The queue does not answer", "Nothing was accepted; try again later.", 2
+    ),
+    jobs_errors.ResultExpired: Kind(
+        410, "result-expired", "The pictures were deleted", "Submit the job again with the same seed."
+    ),
+    jobs_errors.StoreUnavailable: Kind(
+        503, "store-unavailable", "The result store does not answer", "Try again later.", 5
+    ),
+    errors.InvalidRequest: Kind(422, "invalid-request", "The request is invalid", "See errors."),
+    RequestValidationError: Kind(422, "invalid-request", "The request is invalid", "See errors."),
+    errors.NotAcceptable: Kind(
+        406,
+        "not-acceptable",
+        "No acceptable format",
+        "Accept one of image/png, application/zip, multipart/mixed, application/json.",
+    ),
+    errors.Overloaded: Kind(429, "overloaded", "Too much work is waiting", "Try again later."),
+    errors.ModelUnavailable: Kind(503, "model-unavailable", "No worker can run this model", "See /models.", 30),
+    errors.NotReady: Kind(409, "not-ready", "The job is not finished", "Wait for it to succeed.", 1),
+    errors.JobCancelled: Kind(409, "job-cancelled", "The job was cancelled", "It has no pictures."),
+    errors.JobFailed: Kind(500, "job-failed", "The job failed", "It has no pictures."),
+    errors.NotUsable: Kind(503, "not-ready-to-serve", "Not ready to serve", "Redis or the store is away.", 5),
+    errors.ShuttingDown: Kind(503, "shutting-down", "This server is shutting down", "Ask another one.", 5),
+    Exception: Kind(500, "internal", "Internal error", "The server's log says more under this request id."),
+}
+
+FAILURES: dict[FailureCode, tuple[int, str]] = {
+    FailureCode.TIMEOUT: (504, "It ran longer than its limit."),
+    FailureCode.NONFINITE: (500, "The network produced values that are no numbers."),
+    FailureCode.UNSUPPORTED: (501, "No worker understands this job."),
+    FailureCode.STORAGE: (507, "The pictures could not be stored."),
+    FailureCode.WORKER_LOST: (502, "Its workers died while they ran it."),
+    FailureCode.INTERNAL: (500, "The worker failed; its log says more."),
+}
+
+HTTP: dict[int, tuple[str, str]] = {
+    404: ("Not found", "Nothing is at this path."),
+    405: ("Method not allowed", "See the Allow header."),
+    413: ("Content too large", "The body is larger than this server reads."),
+}
+
+# Every route answers errors this way; the schema stands in place, since FastAPI would call a model application/json.
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    "default": {
+        "description": "Any error, as a problem (RFC 9457)",
+        "content": {MEDIA_TYPE: {"schema": Problem.model_json_schema(ref_template="#/components/schemas/{model}")}},
+    }
+}
+
+
+def answer(request: Request, error: Exception) -> Response:
+    """The problem that an exception is to the caller; never its own text unless that was written for callers."""
+    if isinstance(error, HTTPException):
+        return _respond(request, _http_kind(error), headers=dict(error.headers or {}))
+    kind = next(KINDS[base] for base in type(error).__mro__ if base in KINDS)
+    if isinstance(error, RequestValidationError):
+        return _invalid(request, kind, [_field_error(found) for found in error.errors()])
+    if isinstance(error, errors.InvalidRequest):
+        return _invalid(request, kind, [{"detail": error.detail or "", error.place: error.name}])
+    if isinstance(error, errors.JobFailed):
+        status, detail = FAILURES[error.code]
+        return _respond(request, kind, status=status, detail=detail, code=error.code)
+    if isinstance(error, errors.AppError):
+        return _respond(request, kind, detail=error.detail, retry_after=error.retry_after)
+    return _respond(request, kind)
+
+
+def install(app: FastAPI) -> None:
+    """Registers the handlers; what is left over ends in `app.middleware`, which logs it."""
+
+    async def handle(request: Request, error: Exception) -> Response:
+        if isinstance(error, jobs_errors.QueueUnavailable):
+            app.state.metrics.redis_error(getattr(request.scope.get("route"), "name", "other"))
+        return answer(request, error)
+
+    for kind in (HTTPException, RequestValidationError, jobs_errors.JobsError, errors.AppError):
+        app.add_exception_handler(kind, handle)
+
+
+def _http_kind(error: HTTPException) -> Kind:
+    """What the framework refuses by itself; named here, since Python's names of statuses change between versions."""
+    title, detail = HTTP.get(error.status_code, ("HTTP error", "The server does not do this."))
+    return Kind(error.status_code, title.lower().replace(" ", "-"), title, detail)
+
+
+def _field_error(found: dict[str, Any]) -> dict[str, str]:
+    """What pydantic found, without the value that was sent."""
+    source, *path = found["loc"]
+    place = {"query": "parameter", "path": "parameter", "header": "header"}.get(source, "pointer")
+    name = "/".join(map(str, path))[:MAX_NAME]
+    detail = "This parameter is not known here" if found["type"] == "extra_forbidden" else found["msg"]
+    return {"detail": detail, place: f"/{name}" if place == "pointer" else name}
+
+
+def _invalid(request: Request, kind: Kind, found: list[dict[str, str]]) -> Response:
+    named = [f"{error.get('parameter') or error.get('header') or 'body'}: {error['detail']}" for error in found]
+    return _respond(request, kind, detail="; ".join(named), errors=found)
+
+
+def _respond(
+    request: Request,
+    kind: Kind,
+    *,
+    status: int | None = None,
+    detail: str | None = None,
+    retry_after: float | None = None,
+    headers: dict[str, str] | None = None,
+    **extensions: Any,
+) -> Response:
+    wait = math.ceil(retry_after) if retry_after is not None else kind.retry_after
+    problem = Problem(
+        type=f"/problems/{kind.slug}",
+        title=kind.title,
+        status=status or kind.status,
+        detail=detail or kind.detail,
+        instance=request.url.path,
+        retry_after=wait,
+        request_id=getattr(request.state, "request_id", None),
+        **extensions,
+    )
+    extra = {"Retry-After": str(wait)} if wait is not None else {}
+    return Response(
+        problem.model_dump_json(exclude_none=True), problem.status, {**(headers or {}), **extra}, media_type=MEDIA_TYPE
+    )

@@ -1,0 +1,92 @@
+"""A finished job's pictures in each format: one PNG or a contact sheet, a zip, a multipart message."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import math
+import zipfile
+from typing import Any
+
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from jobs.contract import Manifest
+
+from .negotiation import Format
+
+SHEET_GAP = 2
+SHEET_COLOUR = "white"
+TEXT_KEY = "difuso"  # the workers' pictures carry their parameters under the same key
+
+
+def describe(manifest: Manifest) -> dict[str, Any]:
+    """What it takes to make the pictures again. Only that, so that the same request gives the same bytes each time."""
+    images = [
+        {"file": f"{index}.png", "seed": image.seed, "sha256": image.sha256}
+        for index, image in enumerate(manifest.images)
+    ]
+    job = manifest.job
+    return {
+        "kind": job.kind,
+        "model": job.model,
+        "model_sha256": manifest.model_sha256,
+        "params": job.params.model_dump(),
+        "timesteps": manifest.timesteps,
+        "images": images,
+    }
+
+
+def render(form: Format, manifest: Manifest, pngs: list[bytes]) -> tuple[bytes, str]:
+    """All pictures as one body; returns it with its media type."""
+    if form is Format.ZIP:
+        return _zip(manifest, pngs), form
+    if form is Format.MULTIPART:
+        return _multipart(manifest, pngs)
+    return pngs[0] if len(pngs) == 1 else contact_sheet(manifest, pngs), Format.PNG
+
+
+def entity_tag(form: Format, manifest: Manifest) -> str:
+    """ETag of `render`'s body, without making it."""
+    content = ",".join([form, *(image.sha256 for image in manifest.images)])
+    return f'"{hashlib.sha256(content.encode()).hexdigest()}"'
+
+
+def contact_sheet(manifest: Manifest, pngs: list[bytes]) -> bytes:
+    """The pictures side by side, row by row, as close to a square as it gets; PNG."""
+    images = [Image.open(io.BytesIO(png)) for png in pngs]
+    width, height = images[0].size
+    columns = math.ceil(math.sqrt(len(images)))
+    rows = math.ceil(len(images) / columns)
+    size = columns * (width + SHEET_GAP) - SHEET_GAP, rows * (height + SHEET_GAP) - SHEET_GAP
+    mode = "L" if images[0].mode == "L" else "RGB"
+    sheet = Image.new(mode, size, SHEET_COLOUR)
+    for index, image in enumerate(images):
+        row, column = divmod(index, columns)
+        sheet.paste(image, (column * (width + SHEET_GAP), row * (height + SHEET_GAP)))
+    text = PngInfo()
+    text.add_itxt(TEXT_KEY, json.dumps(describe(manifest)))
+    file = io.BytesIO()
+    sheet.save(file, "PNG", pnginfo=text)
+    return file.getvalue()
+
+
+def _zip(manifest: Manifest, pngs: list[bytes]) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:  # PNGs are compressed already
+        for index, png in enumerate(pngs):
+            archive.writestr(zipfile.ZipInfo(f"{index}.png"), png)
+        archive.writestr(zipfile.ZipInfo("manifest.json"), json.dumps(describe(manifest), indent=2))
+    return file.getvalue()
+
+
+def _multipart(manifest: Manifest, pngs: list[bytes]) -> tuple[bytes, str]:
+    boundary = f"difuso-{hashlib.sha256(pngs[0]).hexdigest()[:32]}"
+    parts = [("manifest.json", "application/json", json.dumps(describe(manifest)).encode())]
+    parts += [(f"{index}.png", "image/png", png) for index, png in enumerate(pngs)]
+    message = b""
+    for name, media_type, body in parts:
+        head = [f"--{boundary}", f"Content-Type: {media_type}", f'Content-Disposition: attachment; filename="{name}"']
+        message += "\r\n".join([*head, "", ""]).encode() + body + b"\r\n"
+    return message + f"--{boundary}--\r\n".encode(), f"{Format.MULTIPART}; boundary={boundary}"

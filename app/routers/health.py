@@ -1,0 +1,47 @@
+"""What machines ask: does the process live, can it serve, what does it count."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import BaseModel
+
+from jobs.errors import QueueUnavailable, StoreUnavailable
+
+from ..deps import DrainingDep, MetricsDep, ProbeDep, StoreDep
+from ..errors import NotUsable, ShuttingDown
+
+router = APIRouter(tags=["health"])
+
+
+class Readiness(BaseModel):
+    """What serves: jobs are accepted without workers too, and wait."""
+
+    workers: int
+    models: list[str]
+
+
+@router.get("/healthz", summary="The process lives")
+async def healthz() -> dict[str, str]:
+    """Asks nobody: a Redis that is away is no reason to restart this process."""
+    return {"status": "ok"}
+
+
+@router.get("/readyz", summary="Redis and the store are usable")
+def readyz(probe: ProbeDep, store: StoreDep, draining: DrainingDep) -> Readiness:
+    if draining.is_set():
+        raise ShuttingDown
+    try:
+        reports = probe.workers()
+        store.check()
+    except QueueUnavailable as error:
+        raise NotUsable("Redis does not answer.") from error
+    except StoreUnavailable as error:
+        raise NotUsable("The result store cannot be written.") from error
+    ready = {name for report in reports for name, model in report.models.items() if model.ready}
+    return Readiness(workers=len(reports), models=sorted(ready))
+
+
+@router.get("/metrics", summary="Prometheus metrics", response_class=Response)
+def metrics(counted: MetricsDep) -> Response:
+    return Response(generate_latest(counted.registry), media_type=CONTENT_TYPE_LATEST)

@@ -1,0 +1,31 @@
+"""/models: what can be asked for."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from starlette.exceptions import HTTPException
+
+from jobs.workers import reports_for
+
+from ..deps import CatalogDep, QueueDep
+from ..views import ModelList, ModelView
+
+router = APIRouter(tags=["models"])
+
+
+@router.get("/models", summary="All models", response_model_exclude_none=True)
+def models(catalog: CatalogDep, queue: QueueDep) -> ModelList:
+    """Also those that cannot be used, with the reason."""
+    reports = queue.workers()
+    found = [ModelView.of(model, reports_for(model.name, reports)) for model in catalog.models.values()]
+    refused = [ModelView.refused(name, reason) for name, reason in catalog.refused.items()]
+    return ModelList(default=catalog.default, models=found + refused)
+
+
+@router.get("/models/{name}", summary="One model", response_model_exclude_none=True)
+def model(name: str, catalog: CatalogDep, queue: QueueDep) -> ModelView:
+    if name in catalog.refused:
+        return ModelView.refused(name, catalog.refused[name])
+    if name not in catalog.models:
+        raise HTTPException(404)
+    return ModelView.of(catalog.models[name], reports_for(name, queue.workers()))

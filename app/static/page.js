@@ -1,0 +1,199 @@
+// The page at /: asks for pictures, follows the job's events, shows what comes. Everything it does is plain HTTP.
+
+const form = document.getElementById("form");
+const jobs = document.getElementById("jobs");
+const template = document.getElementById("job");
+const ENDS = ["succeeded", "failed", "cancelled"];
+let models = new Map();
+
+async function ask(method, path, headers = {}) {
+  let response;
+  try {
+    response = await fetch(path, { method, headers });
+  } catch {
+    throw new Error("The server does not answer.");
+  }
+  const body = await response.json();
+  if (response.ok) return body;
+  const about = body.errors?.map(found => `${found.parameter ?? found.header ?? "body"}: ${found.detail}`);
+  const wait = response.headers.get("Retry-After");
+  const text = `${body.title}. ${about?.join("; ") ?? body.detail}`;
+  throw new Error(wait ? `${text} (Again in ${wait} s.)` : text);
+}
+
+function complain(element, error) {
+  element.textContent = error?.message ?? "";
+  element.hidden = !error;
+}
+
+async function loadModels() {
+  const list = await ask("GET", "/models");
+  models = new Map(list.models.filter(model => model.defaults).map(model => [model.name, model]));
+  const options = [...models.values()].map(model => {
+    const option = new Option(model.name, model.name, false, model.name === list.default);
+    option.disabled = model.state === "refused";
+    return option;
+  });
+  form.model.replaceChildren(...options);
+  showModel();
+}
+
+function showModel() {
+  const model = models.get(form.model.value);
+  if (!model) return;
+  const { sampler, steps } = model.defaults;
+  const speed = model.rate ? `${Math.round(model.rate)} image-steps/s` : model.reason ?? "no worker yet";
+  document.getElementById("facts").textContent =
+    `${model.image_size}×${model.image_size}, ${sampler} with ${steps} steps by default; ${speed}`;
+  form.steps.max = model.num_train_timesteps;
+  form.steps.placeholder = steps;
+  document.getElementById("classes").hidden = !model.classes;
+  const options = (model.classes ?? []).map(name => new Option(name, name));
+  form.label.replaceChildren(new Option("any", ""), ...options);
+  form.guidance_scale.value = "";
+}
+
+function query(values) {
+  return new URLSearchParams(Object.entries(values).filter(([, value]) => value !== "" && value != null));
+}
+
+class Card {
+  constructor(job) {
+    this.job = job;
+    this.element = template.content.firstElementChild.cloneNode(true);
+    const { n, steps, sampler } = job.params;
+    this.find("h2").textContent = `${n} ${n === 1 ? "picture" : "pictures"} by ${job.model}, ${steps} steps of ${sampler}`;
+    this.find(".cancel").addEventListener("click", () => this.cancel());
+    this.find(".copy").addEventListener("click", event => this.copy(event.target));
+    this.find(".pictures").replaceChildren(...Array.from({ length: n }, (_, index) => this.tile(index)));
+    this.showProgress(job);
+    this.follow();
+  }
+
+  find(selector) {
+    return this.element.querySelector(selector);
+  }
+
+  tile(index) {
+    const figure = document.createElement("figure");
+    const blank = document.createElement("div");
+    blank.className = "blank";
+    const caption = document.createElement("figcaption");
+    caption.textContent = `seed ${this.job.params.seed + index}`;
+    figure.append(blank, caption);
+    return figure;
+  }
+
+  picture(index, source, finished) {
+    const image = new Image();
+    const seed = this.job.params.seed + index;
+    image.src = source;
+    image.alt = finished ? `Picture of seed ${seed}` : `Unfinished picture of seed ${seed}`;
+    const figure = this.find(".pictures").children[index];
+    figure.className = finished ? "" : "unfinished";
+    if (!finished) return figure.firstElementChild.replaceWith(image);
+    const link = document.createElement("a");
+    link.href = source;
+    link.append(image);
+    figure.firstElementChild.replaceWith(link);
+  }
+
+  follow() {
+    const events = new EventSource(this.job.links.events);
+    const read = event => JSON.parse(event.data);
+    events.addEventListener("progress", event => this.showProgress(read(event)));
+    events.addEventListener("preview", event => {
+      const { index, png } = read(event);
+      this.picture(index, `data:image/png;base64,${png}`, false);
+    });
+    for (const end of ENDS) {
+      events.addEventListener(end, event => {
+        events.close();
+        this.showEnd(read(event));
+      });
+    }
+    // The browser connects again by itself unless the server refused; then we do, a little later.
+    events.addEventListener("error", () => {
+      this.find(".state").textContent = "Connecting again …";
+      if (events.readyState === EventSource.CLOSED) setTimeout(() => this.recover(), 3000);
+    });
+  }
+
+  async recover() {
+    try {
+      await ask("GET", this.job.links.self);
+      this.follow();
+    } catch (error) {
+      complain(this.find(".error"), error);
+      if (!error.message.startsWith("No such job")) setTimeout(() => this.recover(), 3000);
+    }
+  }
+
+  showProgress({ state, position, steps, eta_seconds: eta }) {
+    complain(this.find(".error"), null);
+    const left = eta === undefined ? "" : `, about ${Math.max(1, Math.round(eta))} s left`;
+    const place = position ? `${position} before it` : "next";
+    this.find(".state").textContent =
+      state === "queued" ? `Waiting, ${place}${left}` : `Step ${steps.done} of ${steps.total}${left}`;
+    this.find("progress").max = steps.total;
+    this.find("progress").value = steps.done;
+  }
+
+  showEnd(job) {
+    this.job = job;
+    this.find("progress").remove();
+    this.find(".cancel").hidden = true;
+    if (job.state !== "succeeded") {
+      this.find(".pictures").remove();
+      this.find(".state").textContent = job.state === "cancelled" ? "Cancelled" : "Failed";
+      if (job.failure) complain(this.find(".error"), new Error(`${job.failure.detail} (${job.failure.code})`));
+      return;
+    }
+    this.find(".state").textContent = `Done in ${job.timings.total.toFixed(1)} s, kept until ${new Date(job.expires_at).toLocaleString()}`;
+    job.links.images.forEach((path, index) => this.picture(index, path, true));
+    this.find(".sheet").href = job.links.image;
+    this.find(".sheet").hidden = job.params.n === 1;
+    this.find("code").textContent = this.command();
+    this.find(".again").hidden = false;
+  }
+
+  command() {
+    const { eta, guidance_scale: scale, ...rest } = this.job.params;
+    const values = { model: this.job.model, ...rest, eta: eta || null, guidance_scale: scale === 1 ? null : scale };
+    return `curl -X POST '${location.origin}/generate?${query(values)}' -o pictures.png`;
+  }
+
+  async copy(button) {
+    try {
+      await navigator.clipboard.writeText(this.command());
+      button.textContent = "Copied";
+    } catch {
+      getSelection().selectAllChildren(this.find("code")); // no clipboard without https: the keyboard can copy this
+    }
+  }
+
+  async cancel() {
+    try {
+      await ask("DELETE", this.job.links.self);
+    } catch (error) {
+      complain(this.find(".error"), error);
+    }
+  }
+}
+
+form.model.addEventListener("change", showModel);
+form.addEventListener("submit", async event => {
+  event.preventDefault();
+  const alarm = document.getElementById("error");
+  try {
+    const values = query(Object.fromEntries(new FormData(form)));
+    const job = await ask("POST", `/generate?${values}`, { Prefer: "respond-async" });
+    complain(alarm, null);
+    document.getElementById("empty")?.remove();
+    jobs.prepend(new Card(job).element);
+  } catch (error) {
+    complain(alarm, error);
+  }
+});
+
+loadModels().catch(error => complain(document.getElementById("error"), error));

@@ -1,0 +1,168 @@
+"""Jobs and models as the API shows them: what is unknown is absent, never guessed."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from jobs.catalog import ModelInfo, SamplerDefaults
+from jobs.contract import FailureCode, Frozen, JobKind, JobState, JobStatus, ModelReport, SamplingParams
+
+from .admission import refusal
+from .problems import FAILURES
+
+
+class Steps(Frozen):
+    """Network calls of all images together, guided ones counting twice."""
+
+    done: int
+    total: int
+
+
+class Timings(Frozen):
+    """Seconds; `queue` until a worker took the job, `total` until it ended."""
+
+    queue: float | None = None
+    denoise: float
+    encode: float
+    total: float | None = None
+
+
+class Failure(Frozen):
+    """Why a job failed: a code for programs, a sentence for people."""
+
+    code: FailureCode
+    detail: str
+
+
+class Links(Frozen):
+    """Paths of what belongs to a job; the pictures' only once there are pictures."""
+
+    self: str
+    events: str
+    image: str | None = None
+    images: list[str] | None = None
+
+
+class Outlook(Frozen):
+    """The part of a job that changes while it waits and runs."""
+
+    state: JobState
+    position: int | None = None
+    steps: Steps
+    eta_seconds: float | None = None
+
+    @classmethod
+    def of(cls, status: JobStatus) -> Outlook:
+        eta = None if status.eta_seconds is None else round(status.eta_seconds, 1)
+        steps = Steps(done=status.progress.image_steps, total=status.job.params.image_steps)
+        return cls(state=status.state, position=status.position, steps=steps, eta_seconds=eta)
+
+
+class JobView(Outlook):
+    """A job, complete."""
+
+    id: str
+    kind: JobKind
+    model: str
+    params: SamplingParams
+    timesteps: list[int] | None = None
+    urgency: int
+    attempts: int
+    timings: Timings
+    failure: Failure | None = None
+    accepted_at: datetime
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    expires_at: datetime | None = None
+    links: Links
+
+    @classmethod
+    def of(cls, status: JobStatus) -> JobView:
+        job = status.job
+        return cls(
+            **dict(Outlook.of(status)),
+            id=job.id,
+            kind=job.kind,
+            model=job.model,
+            params=job.params,
+            timesteps=list(status.progress.timesteps) or None,
+            urgency=job.urgency,
+            attempts=status.attempts,
+            timings=timings(status),
+            failure=Failure(code=status.failure, detail=FAILURES[status.failure][1]) if status.failure else None,
+            accepted_at=datetime.fromtimestamp(job.accepted_at, UTC),
+            started_at=_moment(status.started_at),
+            ended_at=_moment(status.ended_at),
+            expires_at=_moment(status.expires_at),
+            links=_links(status),
+        )
+
+
+class ModelView(Frozen):
+    """A model: the facts of its checkpoint, and what the live workers say of it.
+
+    `state` is `ready`, `refused` with a `reason`, or `unknown` while no worker has spoken of it.
+    """
+
+    name: str
+    state: str
+    reason: str | None = None
+    rate: float | None = None
+    workers: int = 0
+    image_size: int | None = None
+    channels: int | None = None
+    classes: tuple[str, ...] | None = None
+    num_train_timesteps: int | None = None
+    prediction: str | None = None
+    variance: str | None = None
+    defaults: SamplerDefaults | None = None
+    parameters: int | None = None
+    sha256: str | None = None
+
+    @classmethod
+    def of(cls, model: ModelInfo, reports: list[ModelReport]) -> ModelView:
+        ready = [report for report in reports if report.ready]
+        reason = refusal(reports)
+        return cls(
+            **{name: value for name, value in vars(model).items() if name in cls.model_fields},
+            state="ready" if ready else "unknown" if reason is None else "refused",
+            reason=reason,
+            rate=sum(report.rate or 0.0 for report in ready) or None,
+            workers=len(ready),
+        )
+
+    @classmethod
+    def refused(cls, name: str, reason: str) -> ModelView:
+        """A folder that is no usable model."""
+        return cls(name=name, state="refused", reason=reason)
+
+
+class ModelList(Frozen):
+    """All models; `default` is the one of a request that names none."""
+
+    default: str | None
+    models: list[ModelView]
+
+
+def timings(status: JobStatus) -> Timings:
+    """Where a job's time went so far."""
+    since, progress = status.job.accepted_at, status.progress
+    return Timings(
+        queue=None if status.started_at is None else max(0.0, status.started_at - since),
+        denoise=progress.denoise_seconds,
+        encode=progress.encode_seconds,
+        total=None if status.ended_at is None else max(0.0, status.ended_at - since),
+    )
+
+
+def _links(status: JobStatus) -> Links:
+    path = f"/jobs/{status.job.id}"
+    done = status.state is JobState.SUCCEEDED
+    images = [f"{path}/images/{index}" for index in range(status.job.params.n)]
+    return Links(
+        self=path, events=f"{path}/events", image=f"{path}/image" if done else None, images=images if done else None
+    )
+
+
+def _moment(seconds: float | None) -> datetime | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)

@@ -1,0 +1,111 @@
+"""Waiting for jobs without holding a thread for each: one subscription per process wakes whoever waits."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+from anyio import CapacityLimiter, to_thread
+from starlette.requests import Request
+
+from jobs.contract import JobStatus
+from jobs.errors import QueueUnavailable
+from jobs.events import Listener, preview_channel, status_channel
+from jobs.queue import JobQueue
+
+from .metrics import Metrics
+
+# Waiters read in few threads of their own: while Redis hangs reads take seconds, and new requests need threads too.
+WATCH_THREADS = 4
+
+
+class ClientGone(Exception):
+    """The client closed its connection before it had its answer."""
+
+
+@dataclass(frozen=True)
+class Preview:
+    """A picture on its way: image `index` after `image_steps` of the job, as base64 PNG."""
+
+    index: int
+    image_steps: int
+    png: str
+
+
+class Watcher:
+    """Follows jobs; lives in one event loop.
+
+    Args:
+        draining: set when this process is about to end, which ends every wait.
+    """
+
+    def __init__(self, queue: JobQueue, listener: Listener, draining: asyncio.Event, metrics: Metrics) -> None:
+        self._queue = queue
+        self._listener = listener
+        self._draining = draining
+        self._metrics = metrics
+        self._threads = CapacityLimiter(WATCH_THREADS)
+
+    async def follow(self, job_id: str, *, previews: bool = False) -> AsyncGenerator[JobStatus | Preview, None]:
+        """Yields the job's status now, at every event and every few seconds, until it has ended or we drain.
+
+        A queue that does not answer is waited for: the job was accepted and goes on.
+
+        Raises:
+            JobNotFound: if the job is unknown, or forgotten meanwhile.
+        """
+        channels = [status_channel(job_id), *([preview_channel(job_id)] if previews else [])]
+        async with self._listener.listen(*channels) as news:
+            while not self._draining.is_set():
+                status = await self._read(job_id)
+                if status is not None:
+                    yield status
+                    if status.state.is_terminal:
+                        return
+                while (event := await anext(news)) is not None and event[0] == preview_channel(job_id):
+                    yield Preview(**event[1])
+
+    async def wait(self, status: JobStatus, request: Request, *, seconds: float) -> JobStatus:
+        """Returns the job's last status when it has ended, the time is over or this process drains.
+
+        Raises:
+            ClientGone: if the caller closed its connection.
+            JobNotFound: as `follow`.
+        """
+        latest = [status]
+        ended = asyncio.create_task(self._keep_latest(status.job.id, latest))
+        gone = asyncio.create_task(_disconnected(request))
+        draining = asyncio.create_task(self._draining.wait())
+        tasks: list[asyncio.Task[Any]] = [ended, gone, draining]
+        try:
+            await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            if ended.done():
+                ended.result()
+            elif gone.done():
+                raise ClientGone
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        return latest[0]
+
+    async def _keep_latest(self, job_id: str, latest: list[JobStatus]) -> None:
+        async with aclosing(self.follow(job_id)) as news:
+            async for status in news:
+                if isinstance(status, JobStatus):
+                    latest[0] = status
+
+    async def _read(self, job_id: str) -> JobStatus | None:
+        try:
+            return await to_thread.run_sync(self._queue.status, job_id, limiter=self._threads)
+        except QueueUnavailable:
+            self._metrics.redis_error("watch")
+            return None
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

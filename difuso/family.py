@@ -1,0 +1,62 @@
+"""Child processes that cannot outlive this one, however it ends.
+
+All children join one process group. Its leader is a small warden process that reads a pipe whose other end only this
+process holds: when this process is gone, even by kill -9, the pipe closes and the warden ends the group. That works
+for foreign programs and on every POSIX system, and leaves no moment in which a child is not yet known.
+
+The group also keeps the terminal's Ctrl-C away from the children, so that they can be stopped in order.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+# Not the user's own temporary folder: on macOS that is 50 characters long, and a socket's path may have 104 in all.
+TEMPORARY = "/tmp"
+PREFIX = "difuso-"
+
+
+class Family:
+    """A context: children are spawned inside, and none is left after it.
+
+    Attributes:
+        folder: private (mode 0700) and short, for the children's sockets; deleted at the end.
+    """
+
+    folder: Path
+    _warden: subprocess.Popen[bytes]
+    _children: list[subprocess.Popen[bytes]]
+
+    def __enter__(self) -> Self:
+        self.folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=TEMPORARY))
+        command = [sys.executable, "-P", "-m", "difuso.warden", str(self.folder)]
+        self._warden = subprocess.Popen(command, stdin=subprocess.PIPE, process_group=0)
+        self._children = []
+        return self
+
+    def spawn(
+        self, command: Sequence[str], *, env: Mapping[str, str] | None = None, pass_fds: Sequence[int] = ()
+    ) -> subprocess.Popen[bytes]:
+        """Starts a child. It writes to our terminal and reads nothing."""
+        child = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, env=env, pass_fds=pass_fds, process_group=self._warden.pid
+        )
+        self._children = [*(known for known in self._children if known.poll() is None), child]
+        return child
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.killpg(self._warden.pid, signal.SIGKILL)
+        for process in (*self._children, self._warden):
+            process.communicate()  # reaps it and closes the pipe
+        shutil.rmtree(self.folder, ignore_errors=True)

@@ -1,0 +1,57 @@
+"""The table of `difuso models`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from jobs.catalog import read_catalog
+
+from .errors import UserError
+
+
+def print_models(folder: Path, *, verify: bool) -> bool:
+    """Prints a table of the checkpoints in a folder.
+
+    Args:
+        folder: of checkpoints, one folder each.
+        verify: load the weights as well, which finds every damage and takes longer.
+
+    Returns:
+        True if all of them can be served.
+
+    Raises:
+        UserError: if the folder holds none.
+    """
+    catalog = read_catalog(folder)
+    refused = dict(catalog.refused)
+    if verify:
+        refused |= _damaged(folder, list(catalog.models))
+    if not catalog.models and not refused:
+        raise UserError(f"no models in {folder}; name another folder with --models-dir")
+    table = Table(box=None, pad_edge=False)
+    for heading in ("model", "size", "T", "parameters", "sha256", "state"):
+        table.add_column(heading, justify="right" if heading == "parameters" else "left", overflow="fold")
+    for name in sorted({*catalog.models, *refused}):
+        facts = [""] * 4
+        if (info := catalog.models.get(name)) is not None:
+            size = f"{info.image_size}x{info.image_size}x{info.channels}"
+            facts = [size, str(info.num_train_timesteps), f"{info.parameters:,}", info.sha256[:12]]
+        table.add_row(name, *facts, f"refused: {refused[name]}" if name in refused else "ok")
+    Console().print(table)
+    return not refused
+
+
+def _damaged(folder: Path, names: list[str]) -> dict[str, str]:
+    """Name and reason of each checkpoint whose weights cannot be served."""
+    from model import CheckpointError, load_checkpoint
+
+    reasons: dict[str, str] = {}
+    for name in names:
+        try:
+            load_checkpoint(folder / name)
+        except CheckpointError as error:
+            reasons[name] = str(error)
+    return reasons

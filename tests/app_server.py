@@ -1,0 +1,117 @@
+"""The real application behind a real server, for tests; and what a worker writes, without a worker."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx
+import redis
+import uvicorn
+from PIL import Image
+from rq.job import Job as RqJob
+from rq.job import JobStatus as RqStatus
+from rq.serializers import JSONSerializer
+from rq.utils import now
+
+from app.main import create_app
+from app.server import DeadlineProtocol
+from app.settings import ApiSettings
+from jobs import keys
+from jobs.contract import FailureCode, ImageFile, Manifest, ModelReport, Progress, WorkerReport
+from jobs.events import status_channel
+from jobs.queue import JobQueue
+from jobs.store import ResultStore
+from jobs.workers import publish_report
+from tests.waiting import wait_until
+
+
+@contextmanager
+def running(settings: ApiSettings) -> Iterator[httpx.Client]:
+    """A client of an application that runs in a thread of this process."""
+    config = uvicorn.Config(
+        create_app(settings), port=0, log_config=None, ws="none", http=DeadlineProtocol, timeout_graceful_shutdown=5
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        wait_until(lambda: server.started, timeout=20, description="the API serves")
+        port = server.servers[0].sockets[0].getsockname()[1]
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
+            yield client
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+class FakeWorker:
+    """Does by hand what a worker does to Redis and the store."""
+
+    def __init__(self, settings: ApiSettings) -> None:
+        self.client = redis.Redis.from_url(settings.redis_url)
+        self._store = ResultStore(settings.store_url)
+        self._queue = JobQueue(self.client, result_ttl=settings.result_ttl)
+
+    def report(self, model: ModelReport, *, name: str = "fake") -> None:
+        """Says that it lives and what it thinks of the model `tiny`."""
+        publish_report(self.client, WorkerReport(name=name, at=time.time(), slots=8, models={"tiny": model}))
+
+    def start(self, job_id: str, *, done: int = 0) -> None:
+        """Takes a job out of its queue."""
+        rq_job = self._fetch(job_id)
+        self.client.lrem(f"rq:queue:{rq_job.origin}", 1, job_id)
+        rq_job.started_at = now()
+        rq_job.save()
+        rq_job.set_status(RqStatus.STARTED)
+        self._tell(job_id, Progress(image_steps=done, timesteps=(500, 0)))
+
+    def succeed(self, job_id: str) -> None:
+        """Stores grey pictures and ends the job."""
+        self.start(job_id)
+        job = self._queue.status(job_id).job
+        images = []
+        for index in range(job.params.n):
+            file = io.BytesIO()
+            Image.new("RGB", (16, 16), (index, index, index)).save(file, "PNG")
+            png = file.getvalue()
+            path = self._store.write_image(job_id, "1", index, png)
+            digest = hashlib.sha256(png).hexdigest()
+            images.append(ImageFile(path=path, seed=job.params.seed + index, sha256=digest))
+        self._store.commit(
+            Manifest(job=job, model_sha256="0", timesteps=(500, 0), images=tuple(images), finished_at=time.time())
+        )
+        self._end(job_id, RqStatus.FINISHED, Progress(timesteps=(500, 0), denoise_seconds=0.5, encode_seconds=0.01))
+
+    def fail(self, job_id: str, code: FailureCode) -> None:
+        """Ends the job without pictures."""
+        self.start(job_id)
+        self._end(job_id, RqStatus.FAILED, Progress(failure=code))
+
+    def cancel(self, job_id: str) -> None:
+        """Ends a running job that is to be cancelled."""
+        assert self.client.exists(keys.cancel(job_id))
+        self._end(job_id, RqStatus.CANCELED, Progress())
+
+    def publish(self, channel: str, message: str) -> None:
+        """Says something to whoever listens."""
+        self.client.publish(channel, message)
+
+    def _end(self, job_id: str, status: RqStatus, progress: Progress) -> None:
+        rq_job = self._fetch(job_id)
+        rq_job.ended_at = now()
+        rq_job.save()
+        rq_job.set_status(status)
+        self.client.hdel(keys.backlog(self._queue.status(job_id).job.model), job_id)
+        self._tell(job_id, progress)
+
+    def _tell(self, job_id: str, progress: Progress) -> None:
+        self.client.set(keys.progress(job_id), progress.model_dump_json())
+        self.publish(status_channel(job_id), "{}")
+
+    def _fetch(self, job_id: str) -> RqJob:
+        return RqJob.fetch(job_id, connection=self.client, serializer=JSONSerializer)

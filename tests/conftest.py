@@ -1,0 +1,80 @@
+"""Fixtures for all tests. Torch is imported by those that need it, so that the others stay quick."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import redis
+
+from difuso.errors import UserError
+from difuso.family import Family
+from difuso.redis_server import RedisServer
+from tests import waiting
+from tests.waiting import WaitUntil
+
+
+@pytest.fixture(scope="session")
+def wait_until() -> WaitUntil:
+    """See `tests.waiting`."""
+    return waiting.wait_until
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A running server of our own, append-only as in production. Without one: skipped here, failed in CI."""
+    with Family() as family:
+        try:
+            server = RedisServer(family, tmp_path_factory.mktemp("redis"))
+        except UserError as error:
+            if os.environ.get("CI"):
+                raise
+            pytest.skip(str(error))
+        with closing(server):
+            server.start()
+            yield server
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Small tensors gain nothing from threads, which wait for each other for seconds when the cores are busy."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def redis_url(redis_server: RedisServer) -> str:
+    """The URL of an empty Redis."""
+    with redis.Redis.from_url(redis_server.url) as client:
+        client.flushall()
+    return redis_server.url
+
+
+@pytest.fixture(scope="session")
+def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A models folder with one checkpoint `tiny`: 16x16 RGB, T = 1000, random weights that are the same each time."""
+    import torch
+
+    from model import ModelConfig, save_checkpoint
+    from model.unet import UNetConfig
+
+    network_config = UNetConfig(channels=16, channel_mult=(1, 2), attention_levels=(1,), head_channels=8, groups=4)
+    # With random weights, v keeps x0 inside [-1, 1] where eps would clip nearly all of it to black and white.
+    config = ModelConfig(network=network_config, image_size=16, prediction="v")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = config.build_network()
+        # A fresh U-Net predicts zero whatever it sees: with that, a test could not tell one batch from another.
+        for parameter in network.parameters():
+            if not parameter.any():
+                torch.nn.init.normal_(parameter, std=0.02)
+    folder = tmp_path_factory.mktemp("models")
+    save_checkpoint(folder / "tiny", config, network)
+    return folder

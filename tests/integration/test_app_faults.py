@@ -1,0 +1,164 @@
+"""Redis away, a store that cannot be written, and the end of the process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from app.settings import ApiSettings
+from difuso.family import Family
+from difuso.redis_server import RedisServer
+from tests.app_server import running
+from tests.waiting import WaitUntil
+
+ASYNC = {"Prefer": "respond-async"}
+
+
+@pytest.fixture
+def own_redis(redis_url: str, tmp_path: Path) -> Iterator[tuple[RedisServer, subprocess.Popen[bytes]]]:
+    """A Redis that the test may mistreat; `redis_url` skips where there is none."""
+    with Family() as family, closing(RedisServer(family, tmp_path / "redis")) as server:
+        yield server, server.start()
+
+
+def must_say_unavailable(api: httpx.Client) -> None:
+    for method, path in (
+        ("POST", "/generate"),
+        ("GET", "/jobs/00000000-0000-4000-8000-000000000000"),
+        ("DELETE", "/jobs/00000000-0000-4000-8000-000000000000"),
+        ("GET", "/models"),
+        ("GET", "/readyz"),
+    ):
+        started = time.monotonic()
+        response = api.request(method, path)
+        assert response.status_code == 503, path
+        assert response.headers["Content-Type"] == "application/problem+json"
+        assert int(response.headers["Retry-After"]) > 0
+        assert time.monotonic() - started < 3
+    assert api.get("/healthz").status_code == 200
+    assert 'difuso_redis_errors_total{op="generate"} 1.0' in api.get("/metrics").text
+
+
+def test_a_frozen_redis_is_noticed_and_forgiven(
+    own_redis: tuple[RedisServer, subprocess.Popen[bytes]], models_dir: Path, tmp_path: Path
+) -> None:
+    server, process = own_redis
+    settings = ApiSettings(redis_url=server.url, models_dir=models_dir, store_url=str(tmp_path / "store"))
+    with running(settings) as api:
+        accepted = api.post("/generate", headers=ASYNC)
+        process.send_signal(signal.SIGSTOP)
+        try:
+            must_say_unavailable(api)
+        finally:
+            process.send_signal(signal.SIGCONT)
+        assert api.get(accepted.headers["Location"]).json()["state"] == "queued"
+        assert api.get("/readyz").status_code == 200
+
+
+def test_a_wait_outlives_a_redis_that_dies_and_comes_back(
+    own_redis: tuple[RedisServer, subprocess.Popen[bytes]], models_dir: Path, tmp_path: Path, wait_until: WaitUntil
+) -> None:
+    server, process = own_redis
+    settings = ApiSettings(redis_url=server.url, models_dir=models_dir, store_url=str(tmp_path / "store"))
+    with running(settings) as api, ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(api.post, "/generate", headers={"Prefer": "wait=5", "Idempotency-Key": "k"})
+        wait_until(lambda: 'model="tiny"} 1.0' in api.get("/metrics").text, timeout=10, description="it is accepted")
+        process.kill()
+        process.wait()
+        must_say_unavailable(api)
+        process = server.start()
+        response = answer.result()
+        assert response.status_code == 202
+        assert api.get(response.headers["Location"]).json()["state"] == "queued"
+
+
+def test_a_store_that_cannot_be_written_is_not_ready(redis_url: str, models_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "store").write_text("a file where the folder should be")
+    settings = ApiSettings(redis_url=redis_url, models_dir=models_dir, store_url=str(tmp_path / "store"))
+    with running(settings) as api:
+        response = api.get("/readyz")
+        assert response.status_code == 503
+        assert str(tmp_path) not in response.text
+
+
+@contextmanager
+def api_process(
+    redis_url: str, models_dir: Path, tmp_path: Path, wait_until: WaitUntil
+) -> Iterator[tuple[subprocess.Popen[bytes], httpx.Client]]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = {
+        **os.environ,
+        "REDIS_URL": redis_url,
+        "DIFUSO_PORT": str(port),
+        "DIFUSO_MODELS_DIR": str(models_dir),
+        "DIFUSO_STORE_URL": str(tmp_path / "store"),
+    }
+    command = [sys.executable, "-c", "from app.main import ApiSettings, serve; serve(ApiSettings())"]
+    process = subprocess.Popen(command, env=environment)
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+            wait_until(lambda: answers(client), timeout=30, description="the API process answers")
+            yield process, client
+    finally:
+        process.kill()
+        process.wait()
+
+
+def answers(client: httpx.Client) -> bool:
+    try:
+        return client.get("/healthz").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def test_the_process_ends_without_cutting_anybody_off(
+    redis_url: str, models_dir: Path, tmp_path: Path, wait_until: WaitUntil
+) -> None:
+    with api_process(redis_url, models_dir, tmp_path, wait_until) as (process, client), ThreadPoolExecutor(2) as pool:
+        job = client.post("/generate", headers=ASYNC).json()
+        waiting = pool.submit(client.post, "/generate", headers={"Accept": "image/png"})
+        events = pool.submit(client.get, job["links"]["events"])
+        wait_until(
+            lambda: 'difuso_jobs_accepted_total{kind="generate",model="tiny"} 2.0' in client.get("/metrics").text,
+            timeout=10,
+            description="both jobs are accepted",
+        )
+        started = time.monotonic()
+        process.terminate()
+        wait_until(
+            lambda: client.get("/readyz").status_code == 503, timeout=1, description="the process is not ready any more"
+        )
+        response = waiting.result()
+        assert response.status_code == 202
+        assert response.headers["Location"].startswith("/jobs/")
+        assert "event: progress" in events.result().text
+        assert process.wait(timeout=25) == 0
+        assert time.monotonic() - started < 10
+
+
+def test_a_client_that_dawdles_is_cut_off(
+    redis_url: str, models_dir: Path, tmp_path: Path, wait_until: WaitUntil, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from app import server
+
+    monkeypatch.setattr(server, "RECEIVE_SECONDS", 0.2)
+    settings = ApiSettings(redis_url=redis_url, models_dir=models_dir, store_url=str(tmp_path / "store"))
+    with running(settings) as api:
+        for start in (b"", b"GET /healthz HT", b"POST /generate HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nabc"):
+            with socket.create_connection((api.base_url.host, api.base_url.port or 80), timeout=5) as dawdler:
+                dawdler.sendall(start)
+                assert dawdler.recv(1) == b""
+        assert api.get("/healthz").status_code == 200

@@ -1,0 +1,248 @@
+"""A job's life as a client sees it, with a worker's part done by hand."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from PIL import Image
+
+from app.settings import ApiSettings
+from jobs.contract import FailureCode
+from jobs.events import preview_channel, status_channel
+from tests.app_server import FakeWorker, running
+from tests.waiting import WaitUntil
+
+ASYNC = {"Prefer": "respond-async"}
+
+
+@pytest.fixture
+def settings(redis_url: str, models_dir: Path, tmp_path: Path) -> ApiSettings:
+    return ApiSettings(redis_url=redis_url, models_dir=models_dir, store_url=str(tmp_path / "store"))
+
+
+@pytest.fixture
+def worker(settings: ApiSettings) -> Iterator[FakeWorker]:
+    worker = FakeWorker(settings)
+    yield worker
+    worker.client.close()
+
+
+@pytest.fixture
+def api(settings: ApiSettings) -> Iterator[httpx.Client]:
+    with running(settings) as client:
+        yield client
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(4) as pool:
+        yield pool
+
+
+def queued(worker: FakeWorker) -> list[str]:
+    return [job_id.decode() for job_id in worker.client.lrange("rq:queue:difuso.tiny.3", 0, -1)]
+
+
+def accept(api: httpx.Client, query: str = "", **headers: str) -> str:
+    response = api.post(f"/generate{query}", headers={**ASYNC, **headers})
+    assert response.status_code == 202
+    return str(response.json()["id"])
+
+
+def finish_the_waiting(worker: FakeWorker, wait_until: WaitUntil) -> str:
+    wait_until(lambda: queued(worker), timeout=10, description="the job is queued")
+    job_id = queued(worker)[0]
+    wait_until(
+        lambda: worker.client.pubsub_numsub(status_channel(job_id))[0][1] == 1,
+        timeout=10,
+        description="the request waits for its job",
+    )
+    worker.succeed(job_id)
+    return job_id
+
+
+def test_a_post_waits_for_its_picture(
+    api: httpx.Client, worker: FakeWorker, elsewhere: ThreadPoolExecutor, wait_until: WaitUntil
+) -> None:
+    answer: Future[httpx.Response] = elsewhere.submit(api.post, "/generate?seed=7")
+    job_id = finish_the_waiting(worker, wait_until)
+    response = answer.result()
+    assert response.status_code == 200
+    assert response.headers["Content-Type"] == "image/png"
+    assert Image.open(io.BytesIO(response.content)).size == (16, 16)
+    assert response.headers["X-Job-Id"] == job_id
+    assert response.headers["Content-Location"] == f"/jobs/{job_id}/image"
+    timing = dict(part.split(";dur=") for part in response.headers["Server-Timing"].split(", "))
+    assert set(timing) == {"queue", "denoise", "encode", "total"}
+    assert float(timing["denoise"]) == 500.0
+    assert "difuso_end_to_end_seconds_count 1.0" in api.get("/metrics").text
+
+
+def test_a_post_can_wait_for_the_job_instead_of_its_pictures(
+    api: httpx.Client, worker: FakeWorker, elsewhere: ThreadPoolExecutor, wait_until: WaitUntil
+) -> None:
+    answer = elsewhere.submit(api.post, "/generate?n=2&seed=7", headers={"Accept": "application/json"})
+    finish_the_waiting(worker, wait_until)
+    job = answer.result().json()
+    assert job["state"] == "succeeded"
+    assert job["steps"] == {"done": 100, "total": 100}
+    assert job["timesteps"] == [500, 0]
+    assert len(job["links"]["images"]) == 2
+    assert "eta_seconds" not in job
+    assert job["expires_at"] > job["ended_at"] > job["accepted_at"]
+
+
+def test_a_wait_that_ends_is_answered_with_the_job(api: httpx.Client) -> None:
+    response = api.post("/generate?n=3&seed=5", headers={"Prefer": "wait=1", "Priority": "u=1"})
+    job = response.json()
+    assert response.status_code == 202
+    assert response.headers["Location"] == f"/jobs/{job['id']}"
+    assert response.headers["Preference-Applied"] == "wait=1"
+    assert int(response.headers["Retry-After"]) > 0
+    assert (job["state"], job["position"], job["urgency"]) == ("queued", 0, 1)
+    assert job["params"] | {"n": 3, "seed": 5, "steps": 50, "sampler": "ddim", "spacing": "leading"} == job["params"]
+    assert "eta_seconds" not in job
+    assert "timesteps" not in job
+
+
+def test_the_pictures_of_a_job_come_in_each_format(api: httpx.Client, worker: FakeWorker) -> None:
+    job_id = accept(api, "?n=3")
+    assert api.get(f"/jobs/{job_id}/image").json()["type"] == "/problems/not-ready"
+    worker.succeed(job_id)
+    singles = [api.get(f"/jobs/{job_id}/images/{index}").content for index in range(3)]
+    sheet = api.get(f"/jobs/{job_id}/image")
+    assert Image.open(io.BytesIO(sheet.content)).size == (34, 34)
+    archive = api.get(f"/jobs/{job_id}/image", headers={"Accept": "application/zip"})
+    with zipfile.ZipFile(io.BytesIO(archive.content)) as pictures:
+        assert [pictures.read(f"{index}.png") for index in range(3)] == singles
+    multipart = api.get(f"/jobs/{job_id}/image", headers={"Accept": "multipart/mixed"})
+    assert multipart.headers["Content-Type"].startswith("multipart/mixed; boundary=")
+    assert all(single in multipart.content for single in singles)
+    assert api.get(f"/jobs/{job_id}/images/3").status_code == 404
+    assert api.get(f"/jobs/{job_id}/images/x").status_code == 404
+
+
+def test_pictures_can_be_cached_for_ever(api: httpx.Client, worker: FakeWorker) -> None:
+    job_id = accept(api, "?n=2")
+    worker.succeed(job_id)
+    for path in (f"/jobs/{job_id}/image", f"/jobs/{job_id}/images/1"):
+        whole = api.get(path)
+        assert "immutable" in whole.headers["Cache-Control"]
+        same = api.get(path, headers={"If-None-Match": f'"other", {whole.headers["ETag"]}'})
+        assert (same.status_code, same.content) == (304, b"")
+        head = api.head(path)
+        assert (head.status_code, head.content) == (200, b"")
+        assert head.headers["Content-Length"] == str(len(whole.content))
+        ranges = ",".join(f"{index}-{index}" for index in range(1000))
+        assert api.get(path, headers={"Range": f"bytes={ranges}"}).content == whole.content
+
+
+def test_a_repeated_request_with_its_key_gets_the_same_pictures(api: httpx.Client, worker: FakeWorker) -> None:
+    worker.succeed(accept(api, "?n=2", **{"Idempotency-Key": "k"}))
+    response = api.post("/generate?n=2", headers={"Idempotency-Key": "k"})
+    assert response.status_code == 200
+    assert response.content == api.get(response.headers["Content-Location"]).content
+
+
+@pytest.mark.parametrize(
+    ("code", "status"), [(FailureCode.TIMEOUT, 504), (FailureCode.UNSUPPORTED, 501), (FailureCode.INTERNAL, 500)]
+)
+def test_a_failed_job_is_a_problem_with_its_code(
+    api: httpx.Client, worker: FakeWorker, code: FailureCode, status: int
+) -> None:
+    job_id = accept(api, **{"Idempotency-Key": "k"})
+    worker.fail(job_id, code)
+    for response in (api.post("/generate", headers={"Idempotency-Key": "k"}), api.get(f"/jobs/{job_id}/image")):
+        assert response.status_code == status
+        assert (response.json()["type"], response.json()["code"]) == ("/problems/job-failed", code)
+    assert api.get(f"/jobs/{job_id}").json()["failure"]["code"] == code
+
+
+def test_deleted_pictures_are_gone(api: httpx.Client, worker: FakeWorker, settings: ApiSettings) -> None:
+    job_id = accept(api)
+    worker.succeed(job_id)
+    for path in Path(settings.store_url).rglob("*.*"):
+        path.unlink()
+    response = api.get(f"/jobs/{job_id}/images/0")
+    assert (response.status_code, response.json()["type"]) == (410, "/problems/result-expired")
+
+
+def test_a_queued_job_is_cancelled_at_once_and_again_changes_nothing(api: httpx.Client, worker: FakeWorker) -> None:
+    job_id = accept(api)
+    for _ in range(2):
+        response = api.delete(f"/jobs/{job_id}")
+        assert (response.status_code, response.json()["state"]) == (200, "cancelled")
+    assert queued(worker) == []
+    assert api.get(f"/jobs/{job_id}/image").json()["type"] == "/problems/job-cancelled"
+
+
+def test_a_finished_job_cannot_be_cancelled(api: httpx.Client, worker: FakeWorker) -> None:
+    job_id = accept(api)
+    worker.succeed(job_id)
+    response = api.delete(f"/jobs/{job_id}")
+    assert (response.status_code, response.json()["state"]) == (200, "succeeded")
+
+
+def test_events_tell_progress_previews_and_the_end(
+    api: httpx.Client, worker: FakeWorker, wait_until: WaitUntil
+) -> None:
+    job_id = accept(api)
+    with api.stream("GET", f"/jobs/{job_id}/events") as response:
+        assert response.headers["Content-Type"].startswith("text/event-stream")
+        events = read_events(response)
+        assert next(events)[1]["state"] == "queued"
+        worker.start(job_id, done=20)
+        assert next(events) == ("progress", {"state": "running", "steps": {"done": 20, "total": 50}})
+        worker.publish(preview_channel(job_id), json.dumps({"index": 0, "image_steps": 20, "png": "aGk="}))
+        assert next(events) == ("preview", {"index": 0, "image_steps": 20, "png": "aGk="})
+        assert api.delete(f"/jobs/{job_id}").status_code == 202
+        worker.cancel(job_id)
+        name, job = next(events)
+        assert (name, job["state"], job["id"]) == ("cancelled", "cancelled", job_id)
+        assert list(events) == []
+    nobody_listens(worker, wait_until)
+
+
+def test_who_stops_listening_is_forgotten(api: httpx.Client, worker: FakeWorker, wait_until: WaitUntil) -> None:
+    job_id = accept(api)
+    with api.stream("GET", f"/jobs/{job_id}/events") as response:
+        next(read_events(response))
+    nobody_listens(worker, wait_until)
+
+
+@pytest.mark.parametrize("keyed", [False, True])
+def test_whoever_goes_away_cancels_the_job_unless_a_key_leads_back_to_it(
+    api: httpx.Client, worker: FakeWorker, wait_until: WaitUntil, keyed: bool
+) -> None:
+    with pytest.raises(httpx.ReadTimeout):
+        api.post("/generate", headers={"Idempotency-Key": "k"} if keyed else {}, timeout=0.5)
+    nobody_listens(worker, wait_until)
+    if keyed:
+        assert len(queued(worker)) == 1
+    else:
+        wait_until(lambda: queued(worker) == [], timeout=10, description="the job is cancelled")
+
+
+def nobody_listens(worker: FakeWorker, wait_until: WaitUntil) -> None:
+    wait_until(
+        lambda: not [name for name in worker.client.pubsub_channels() if b":" in name.removeprefix(b"difuso:")],
+        timeout=10,
+        description="nobody listens to a job",
+    )
+
+
+def read_events(response: httpx.Response) -> Iterator[tuple[str, dict[str, Any]]]:
+    name = ""
+    for line in response.iter_lines():
+        if line.startswith("event: "):
+            name = line.removeprefix("event: ")
+        elif line.startswith("data: "):
+            yield name, json.loads(line.removeprefix("data: "))

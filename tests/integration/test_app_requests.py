@@ -1,0 +1,198 @@
+"""What the API refuses, and how it says so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from app.settings import ApiSettings
+from jobs.contract import ModelReport
+from tests.app_server import FakeWorker, running
+
+ASYNC = {"Prefer": "respond-async"}
+NO_JOB = "00000000-0000-4000-8000-000000000000"
+
+
+@pytest.fixture
+def settings(redis_url: str, models_dir: Path, tmp_path: Path) -> ApiSettings:
+    return ApiSettings(redis_url=redis_url, models_dir=models_dir, store_url=str(tmp_path / "store"), max_jobs=5)
+
+
+@pytest.fixture
+def worker(settings: ApiSettings) -> Iterator[FakeWorker]:
+    worker = FakeWorker(settings)
+    yield worker
+    worker.client.close()
+
+
+@pytest.fixture
+def api(settings: ApiSettings) -> Iterator[httpx.Client]:
+    with running(settings) as client:
+        yield client
+
+
+def problem(response: httpx.Response, status: int, kind: str) -> dict[str, Any]:
+    assert response.status_code == status, response.text
+    assert response.headers["Content-Type"] == "application/problem+json"
+    body: dict[str, Any] = response.json()
+    assert body["type"] == f"/problems/{kind}"
+    assert body["status"] == status
+    assert body["instance"] == response.request.url.path
+    assert body["request_id"] == response.headers["X-Request-Id"]
+    return body
+
+
+def test_each_wrong_parameter_is_named_and_its_value_is_not_repeated(api: httpx.Client) -> None:
+    wrong = {
+        "n": ["0", "65", "-1", "1e1", "true", "", "NaN"],
+        "steps": ["0", "1001", "1000000000", "x"],
+        "sampler": ["euler", "DDIM"],
+        "spacing": ["none"],
+        "eta": ["-0.1", "1.1", "nan", "inf"],
+        "seed": ["1.5", "-1", str(2**53), str(2**64), "\u96f6", "7\x00"],
+        "label": ["0", "cat"],
+        "guidance_scale": ["2", "-1", "inf"],
+        "model": ["nope", "../tiny", "%2e%2e", "TINY", "x" * 300, "tiny\x00"],
+        "sampels": ["1"],
+    }
+    for name, values in wrong.items():
+        for value in values:
+            body = problem(api.post("/generate", params={name: value}, headers=ASYNC), 422, "invalid-request")
+            assert [error["parameter"] for error in body["errors"]] == [name]
+            if len(value) > 5:
+                assert value not in body["detail"]
+
+
+def test_a_parameter_given_twice_is_refused(api: httpx.Client) -> None:
+    body = problem(api.post("/generate?seed=1&n=2&seed=2"), 422, "invalid-request")
+    assert [error["parameter"] for error in body["errors"]] == ["seed"]
+
+
+def test_several_mistakes_are_named_together(api: httpx.Client) -> None:
+    body = problem(api.post("/generate?n=0&steps=x&sede=1"), 422, "invalid-request")
+    assert {error["parameter"] for error in body["errors"]} == {"n", "steps", "sede"}
+
+
+@pytest.mark.parametrize("key", ["", "x" * 256, "tab\tkey"])
+def test_an_unusable_idempotency_key_is_named(api: httpx.Client, key: str) -> None:
+    body = problem(api.post("/generate", headers={"Idempotency-Key": key}), 422, "invalid-request")
+    assert body["errors"][0]["header"].lower() == "idempotency-key"
+
+
+def test_a_body_is_refused(api: httpx.Client) -> None:
+    assert problem(api.post("/generate", json={"n": 8}), 422, "invalid-request")["errors"][0]["pointer"] == ""
+    problem(api.post("/generate", content=bytes(100_000)), 413, "content-too-large")
+    problem(api.post("/generate", content=iter([bytes(50_000)] * 2)), 413, "content-too-large")
+
+
+def test_no_error_is_anything_but_a_problem(api: httpx.Client) -> None:
+    problem(api.post("/generate", headers={"Accept": "text/html"}), 406, "not-acceptable")
+    assert problem(api.put("/generate"), 405, "method-not-allowed")
+    for path in ("/nothing", "/static/nothing.js", "/models/nothing", "/docs", "/jobs//metrics"):
+        problem(api.get(path), 404, "not-found")
+    for job_id in (NO_JOB, "nonsense", NO_JOB.upper() + "0", "%2e%2e"):
+        for path in ("", "/events", "/image", "/images/0"):
+            response = api.get(f"/jobs/{job_id}{path}")
+            assert response.status_code == 404
+            assert response.headers["Content-Type"] == "application/problem+json"
+        assert api.delete(f"/jobs/{job_id}").status_code == 404
+
+
+def test_the_same_key_and_request_fifty_times_at_once_is_one_job(api: httpx.Client) -> None:
+    def post(_: int) -> httpx.Response:
+        return api.post("/generate?n=2", headers={**ASYNC, "Idempotency-Key": "once"})
+
+    with ThreadPoolExecutor(50) as pool:
+        responses = list(pool.map(post, range(50)))
+    assert {response.status_code for response in responses} == {202}
+    assert len({response.headers["Location"] for response in responses}) == 1
+    assert len({response.json()["params"]["seed"] for response in responses}) == 1
+    assert 'difuso_jobs_accepted_total{kind="generate",model="tiny"} 1.0' in api.get("/metrics").text
+
+
+def test_the_same_key_with_another_request_is_a_conflict(api: httpx.Client) -> None:
+    headers = {**ASYNC, "Idempotency-Key": "mine"}
+    assert api.post("/generate?n=2", headers=headers).status_code == 202
+    problem(api.post("/generate?n=3", headers=headers), 409, "idempotency-conflict")
+
+
+def test_more_than_can_be_done_in_time_is_refused_until_it_can(api: httpx.Client, worker: FakeWorker) -> None:
+    worker.report(ModelReport(ready=True, rate=10.0))
+    assert api.post("/generate?n=10&steps=700", headers=ASYNC).status_code == 202
+    response = api.post("/generate?steps=1", headers=ASYNC)
+    assert problem(response, 429, "overloaded")["retry_after"] == 100
+    assert response.headers["Retry-After"] == "100"
+
+
+def test_the_queue_has_an_end_even_without_a_worker_but_a_repeated_request_is_let_in(api: httpx.Client) -> None:
+    for index in range(5):
+        headers = {**ASYNC, "Idempotency-Key": f"key {index}"}
+        assert api.post("/generate", headers=headers).status_code == 202
+    response = api.post("/generate", headers=ASYNC)
+    problem(response, 429, "overloaded")
+    assert int(response.headers["Retry-After"]) > 0
+    assert api.post("/generate", headers={**ASYNC, "Idempotency-Key": "key 0"}).status_code == 202
+
+
+def test_a_model_that_every_worker_refuses_is_unavailable_with_the_reason(
+    api: httpx.Client, worker: FakeWorker
+) -> None:
+    worker.report(ModelReport(ready=False, reason="weights contain NaN"))
+    assert "weights contain NaN" in problem(api.post("/generate"), 503, "model-unavailable")["detail"]
+    assert api.get("/models/tiny").json()["reason"] == "weights contain NaN"
+
+
+def test_models_show_facts_of_the_checkpoint_and_what_workers_say(api: httpx.Client, worker: FakeWorker) -> None:
+    before = api.get("/models").json()
+    assert before["default"] == "tiny"
+    assert before["models"][0]["state"] == "unknown"
+    worker.report(ModelReport(ready=True, rate=10.0), name="a")
+    worker.report(ModelReport(ready=True, rate=5.0), name="b")
+    model = api.get("/models/tiny").json()
+    assert (model["state"], model["rate"], model["workers"]) == ("ready", 15.0, 2)
+    assert (model["image_size"], model["num_train_timesteps"]) == (16, 1000)
+
+
+def test_metrics_have_the_promised_names_and_no_unbounded_labels(api: httpx.Client, worker: FakeWorker) -> None:
+    worker.report(ModelReport(ready=True, rate=10.0))
+    job = api.post("/generate", headers=ASYNC).json()
+    first = api.get("/metrics").text
+    for path in [f"/nothing/{index}" for index in range(30)] + [job["links"]["self"]]:
+        api.get(path)
+    text = api.get("/metrics").text
+    for name in (
+        'difuso_http_request_duration_seconds_count{method="POST",route="/generate",status="202"} 1.0',
+        'difuso_jobs_accepted_total{kind="generate",model="tiny"} 1.0',
+        "difuso_end_to_end_seconds_count",
+        'difuso_backlog_image_steps{model="tiny"} 50.0',
+        "difuso_queue_oldest_age_seconds",
+        "# TYPE difuso_redis_errors_total counter",
+        'difuso_model_info{name="tiny"',
+        'rq_workers{name="fake",queues="tiny",state="alive"} 1.0',
+        'rq_jobs{queue="difuso.tiny.3",status="queued"} 1.0',
+    ):
+        assert name in text
+    assert job["id"] not in text
+    assert "/nothing" not in text
+    assert len(text.splitlines()) < len(first.splitlines()) + 80
+
+
+def test_every_answer_has_safe_headers_and_the_page_loads_nothing_foreign(api: httpx.Client) -> None:
+    for path in ("/", "/healthz", "/nothing", "/static/page.js"):
+        headers = api.get(path).headers
+        assert headers["X-Content-Type-Options"] == "nosniff"
+        assert "default-src 'none'" in headers["Content-Security-Policy"]
+        assert "server" not in headers or "uvicorn" in headers["server"]
+    assert "https://" not in api.get("/").text
+    assert (
+        api.options("/generate", headers={"Origin": "https://evil.example"}).headers.get("Access-Control-Allow-Origin")
+        is None
+    )
+    schema = api.get("/openapi.json").json()
+    assert "application/problem+json" in str(schema["paths"]["/generate"]["post"]["responses"]["default"])
+    assert "HTTPValidationError" not in str(schema)

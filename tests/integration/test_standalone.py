@@ -1,0 +1,185 @@
+"""`difuso serve` as its user meets it: a separate process, real signals, real pictures."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from difuso.family import PREFIX
+from difuso.redis_server import RedisServer
+from tests.waiting import WaitUntil, wait_until
+
+SERVE = [sys.executable, "-P", "-m", "difuso", "serve"]
+
+
+class Difuso:
+    """A running `difuso serve` and what it says."""
+
+    def __init__(self, process: subprocess.Popen[bytes], log: Path, port: int) -> None:
+        self.process = process
+        self.url = f"http://127.0.0.1:{port}"
+        self._log = log
+
+    @property
+    def output(self) -> str:
+        return self._log.read_text()
+
+    @property
+    def is_ready(self) -> bool:
+        assert self.process.poll() is None, self.output
+        return f"difuso is ready: {self.url}" in self.output
+
+    def pid(self, name: str) -> int:
+        """Of the child that was started last under this name."""
+        return int(re.findall(rf"started {name} \(process (\d+)\)", self.output)[-1])
+
+    def picture(self) -> httpx.Response:
+        return httpx.post(f"{self.url}/generate?steps=5", timeout=30)
+
+
+@pytest.fixture
+def environment(models_dir: Path) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if name != "REDIS_URL" and not name.startswith("DIFUSO_")}
+    return {**kept, "DIFUSO_MODELS_DIR": str(models_dir)}
+
+
+@contextmanager
+def running(folder: Path, environment: dict[str, str], *, ready: bool = True) -> Iterator[Difuso]:
+    port, log = free_port(), folder / "serve.log"
+    with log.open("wb") as file:
+        process = subprocess.Popen([*SERVE, "--port", str(port)], cwd=folder, env=environment, stderr=file)
+    difuso = Difuso(process, log, port)
+    try:
+        if ready:
+            wait_until(lambda: difuso.is_ready, timeout=40, description="difuso is ready")
+        yield difuso
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def members(group: int) -> list[str]:
+    """Command lines of the processes in a group; what has ended and only waits to be reaped does not count."""
+    rows = subprocess.run(["ps", "-A", "-o", "pgid=,stat=,args="], capture_output=True, text=True, check=True).stdout
+    fields = [row.split(maxsplit=2) for row in rows.splitlines()]
+    return [args for pgid, stat, args in fields if int(pgid) == group and not stat.startswith("Z")]
+
+
+def socket_folder(group: int) -> Path:
+    """The argument of the warden."""
+    return Path(next(args for args in members(group) if "difuso.warden" in args).split()[-1])
+
+
+@pytest.mark.usefixtures("redis_server")
+class TestServe:
+    def test_pictures_then_dead_children_then_ctrl_c(
+        self, tmp_path: Path, environment: dict[str, str], wait_until: WaitUntil
+    ) -> None:
+        """One run from start to end: it makes pictures, mends itself, and leaves nothing behind."""
+        with running(tmp_path, environment) as difuso:
+            assert difuso.picture().headers["content-type"] == "image/png"
+
+            for name in ("worker", "redis", "api"):
+                dead = difuso.pid(name)
+                os.kill(dead, signal.SIGKILL)
+                wait_until(restarted(difuso, name, dead), timeout=20, description=f"a new {name} was started")
+            wait_until(lambda: answers(difuso), timeout=20, description="the new API answers")
+            assert difuso.picture().headers["content-type"] == "image/png"
+
+            group = os.getpgid(difuso.pid("redis"))
+            folder = socket_folder(group)
+            assert folder.name.startswith(PREFIX)
+            difuso.process.send_signal(signal.SIGINT)
+            assert difuso.process.wait(20) == 0
+            assert members(group) == []
+            assert not folder.exists()
+            stops = re.findall(r"stopping (\w+)", difuso.output)
+            assert stops == ["api", "worker", "redis"]
+
+    def test_sigterm_during_the_start(self, tmp_path: Path, environment: dict[str, str], wait_until: WaitUntil) -> None:
+        with running(tmp_path, environment, ready=False) as difuso:
+            wait_until(lambda: "started worker" in difuso.output, timeout=20, description="the worker is starting")
+            group = os.getpgid(difuso.pid("worker"))
+            difuso.process.terminate()
+            assert difuso.process.wait(20) == 0
+            assert members(group) == []
+
+    def test_kill_9_leaves_nothing_and_the_next_run_starts(
+        self, tmp_path: Path, environment: dict[str, str], wait_until: WaitUntil
+    ) -> None:
+        with running(tmp_path, environment) as difuso:
+            group = os.getpgid(difuso.pid("redis"))
+            folder = socket_folder(group)
+            difuso.process.kill()
+            difuso.process.wait()
+            wait_until(lambda: members(group) == [], timeout=10, description="all its processes are gone")
+            assert not folder.exists()
+        with running(tmp_path, environment) as difuso:
+            assert difuso.picture().status_code == 200
+
+
+def test_a_redis_of_ones_own_is_used(
+    tmp_path: Path, environment: dict[str, str], redis_server: RedisServer, redis_url: str
+) -> None:
+    with running(tmp_path, {**environment, "REDIS_URL": redis_url}) as difuso:
+        assert "started redis" not in difuso.output
+        assert difuso.picture().status_code == 200
+
+
+def test_a_taken_port_is_told_at_once(tmp_path: Path, environment: dict[str, str]) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        answer = refused([*SERVE, "--port", str(port)], tmp_path, environment)
+    assert f"cannot listen on 127.0.0.1 port {port}" in answer
+
+
+def test_a_redis_url_that_does_not_answer_is_told_at_once(tmp_path: Path, environment: dict[str, str]) -> None:
+    environment |= {"REDIS_URL": f"redis://127.0.0.1:{free_port()}/0", "DIFUSO_PORT": str(free_port())}
+    assert "the Redis of REDIS_URL does not answer" in refused(SERVE, tmp_path, environment)
+
+
+def test_a_folder_without_models_is_told_at_once(tmp_path: Path, environment: dict[str, str]) -> None:
+    environment |= {"DIFUSO_MODELS_DIR": str(tmp_path), "DIFUSO_PORT": str(free_port())}
+    assert f"no model in {tmp_path}" in refused(SERVE, tmp_path, environment)
+
+
+def test_a_wrong_setting_is_named(tmp_path: Path, environment: dict[str, str]) -> None:
+    assert "DIFUSO_PORT: " in refused(SERVE, tmp_path, {**environment, "DIFUSO_PORT": "http"})
+
+
+def refused(command: list[str], folder: Path, environment: dict[str, str]) -> str:
+    """The one line that a command says before it gives up with exit code 1."""
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=20, check=False)
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    return done.stderr
+
+
+def restarted(difuso: Difuso, name: str, dead: int) -> Callable[[], bool]:
+    return lambda: difuso.pid(name) != dead
+
+
+def answers(difuso: Difuso) -> bool:
+    try:
+        return httpx.get(f"{difuso.url}/readyz").status_code == 200
+    except httpx.TransportError:
+        return False

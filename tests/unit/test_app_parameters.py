@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from app.admission import admit, check_served, job_timeout
+from app.errors import InvalidRequest, ModelUnavailable, Overloaded
+from app.parameters import DRAWN_SEEDS, FIXED_LARGE_MIN_STEPS, SamplingQuery, choose_model, fill_in
+from jobs.catalog import Catalog, ModelInfo, SamplerDefaults
+from jobs.contract import JobKind, ModelReport
+from jobs.queue import Backlog
+
+MODEL = ModelInfo(
+    name="pets",
+    image_size=16,
+    channels=3,
+    num_train_timesteps=1000,
+    prediction="eps",
+    variance="fixed_small",
+    classes=("cat", "dog"),
+    defaults=SamplerDefaults(sampler="ddim", steps=50, spacing="leading", eta=0.5),
+    parameters=1,
+    sha256="0" * 64,
+)
+PLAIN = replace(MODEL, name="plain", classes=None)
+
+
+def test_what_is_left_open_is_the_models_choice() -> None:
+    params = fill_in(SamplingQuery(), MODEL)
+    assert params.model_dump(exclude={"seed"}) == {
+        "n": 1,
+        "steps": 50,
+        "sampler": "ddim",
+        "spacing": "leading",
+        "eta": 0.5,
+        "label": None,
+        "guidance_scale": 1.0,
+    }
+    assert 0 <= params.seed < DRAWN_SEEDS
+
+
+def test_a_seed_is_drawn_anew_each_time_but_the_request_is_the_same() -> None:
+    query = SamplingQuery(n=2)
+    assert fill_in(query, MODEL).seed != fill_in(query, MODEL).seed
+    assert query.request_hash(JobKind.GENERATE) == SamplingQuery(n=2).request_hash(JobKind.GENERATE)
+    assert query.request_hash(JobKind.GENERATE) != SamplingQuery(n=2, seed=1).request_hash(JobKind.GENERATE)
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ({"sampler": "dpmpp"}, {"spacing": "trailing", "eta": 0.0}),
+        ({"sampler": "dpmpp", "spacing": "linspace"}, {"spacing": "linspace"}),
+        ({"sampler": "ddpm"}, {"spacing": "leading", "eta": 0.0}),
+        ({"sampler": "ddpm", "eta": 0.0}, {"eta": 0.0}),
+        ({"eta": 1.0}, {"eta": 1.0}),
+        ({"steps": 1000}, {"steps": 1000}),
+        ({"label": "dog", "guidance_scale": 3.0}, {"label": 1, "guidance_scale": 3.0}),
+        ({"label": "0"}, {"label": 0, "guidance_scale": 1.0}),
+        ({"guidance_scale": 1.0}, {"guidance_scale": 1.0}),
+    ],
+)
+def test_what_is_asked_for_decides_the_rest(asked: dict[str, Any], expected: dict[str, Any]) -> None:
+    params = fill_in(SamplingQuery(**asked), MODEL)
+    assert params.model_dump(include=set(expected)) == expected
+
+
+@pytest.mark.parametrize(
+    ("asked", "model", "parameter"),
+    [
+        ({"steps": 1001}, MODEL, "steps"),
+        ({"steps": 499, "sampler": "ddpm"}, replace(MODEL, variance="fixed_large"), "steps"),
+        ({"eta": 0.1, "sampler": "ddpm"}, MODEL, "eta"),
+        ({"label": "bird"}, MODEL, "label"),
+        ({"label": "2"}, MODEL, "label"),
+        ({"label": "\u00b2"}, MODEL, "label"),
+        ({"label": "cat"}, PLAIN, "label"),
+        ({"guidance_scale": 2.0}, PLAIN, "guidance_scale"),
+        ({"guidance_scale": 2.0}, MODEL, "guidance_scale"),
+    ],
+)
+def test_what_the_model_cannot_do_names_the_parameter(asked: dict[str, Any], model: ModelInfo, parameter: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        fill_in(SamplingQuery(**asked), model)
+    assert caught.value.name == parameter
+
+
+def test_the_least_steps_of_fixed_large_are_the_models() -> None:
+    from model.plan import FIXED_LARGE_MIN_STEPS as MODELS
+
+    assert FIXED_LARGE_MIN_STEPS == MODELS
+    assert fill_in(SamplingQuery(steps=500, sampler="ddpm"), replace(MODEL, variance="fixed_large")).steps == 500
+
+
+def test_a_model_is_found_by_name_or_is_the_first() -> None:
+    catalog = Catalog({"plain": PLAIN, "pets": MODEL}, {"broken": "config.json is missing"})
+    assert choose_model(None, catalog) is MODEL
+    assert choose_model("plain", catalog) is PLAIN
+    for name in ("broken", "../pets", "PETS"):
+        with pytest.raises(InvalidRequest):
+            choose_model(name, catalog)
+    with pytest.raises(InvalidRequest):
+        choose_model(None, Catalog({}, {}))
+
+
+def test_too_much_waiting_work_is_refused_until_it_is_short_enough() -> None:
+    admit(Backlog(image_steps=6000, jobs=5, rate=10.0), max_wait=600, max_jobs=10)
+    with pytest.raises(Overloaded) as caught:
+        admit(Backlog(image_steps=7000, jobs=5, rate=10.0), max_wait=600, max_jobs=10)
+    assert caught.value.retry_after == 100
+
+
+def test_the_number_of_jobs_is_limited_without_a_known_rate_too() -> None:
+    admit(Backlog(image_steps=10**9, jobs=9, rate=None), max_wait=600, max_jobs=10)
+    with pytest.raises(Overloaded) as caught:
+        admit(Backlog(image_steps=10, jobs=10, rate=None), max_wait=600, max_jobs=10)
+    assert caught.value.retry_after
+
+
+def test_only_a_model_that_every_worker_refuses_is_unavailable() -> None:
+    refused, loading, ready = (
+        ModelReport(ready=False, reason="weights damaged"),
+        ModelReport(ready=False),
+        ModelReport(ready=True),
+    )
+    for reports in ([], [loading], [refused, loading], [refused, ready]):
+        check_served("pets", reports)
+    with pytest.raises(ModelUnavailable, match="weights damaged"):
+        check_served("pets", [refused, refused])
+
+
+def test_a_job_has_time_for_its_own_work_and_what_was_before_it() -> None:
+    assert job_timeout(fill_in(SamplingQuery(n=1, steps=10), MODEL), max_wait=60) == 600
+    assert job_timeout(fill_in(SamplingQuery(n=64, steps=1000), MODEL), max_wait=600) == 64_600

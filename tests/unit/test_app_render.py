@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import zipfile
+from email import message_from_bytes
+from email.message import Message
+
+import pytest
+from PIL import Image
+
+from app.answers import matches
+from app.negotiation import Format
+from app.render import SHEET_GAP, entity_tag, render
+from jobs.contract import ImageFile, Job, JobKind, Manifest, SamplingParams
+
+SIZE = 8
+
+
+def png(grey: int) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (SIZE, SIZE), (grey, grey, grey)).save(file, "PNG")
+    return file.getvalue()
+
+
+def job_of(n: int) -> tuple[Manifest, list[bytes]]:
+    pngs = [png(30 * index) for index in range(n)]
+    params = SamplingParams(n=n, steps=2, sampler="ddim", spacing="leading", eta=0.0, seed=7)
+    images = tuple(
+        ImageFile(path=f"secret-place/{index}.png", seed=7 + index, sha256=hashlib.sha256(data).hexdigest())
+        for index, data in enumerate(pngs)
+    )
+    job = Job(id="x", kind=JobKind.GENERATE, model="tiny", params=params, accepted_at=0, timeout=1)
+    return Manifest(job=job, model_sha256="abc", timesteps=(500, 0), images=images, finished_at=1), pngs
+
+
+def test_one_picture_is_answered_as_the_worker_stored_it() -> None:
+    manifest, pngs = job_of(1)
+    assert render(Format.PNG, manifest, pngs) == (pngs[0], "image/png")
+
+
+@pytest.mark.parametrize(("n", "columns", "rows"), [(2, 2, 1), (4, 2, 2), (5, 3, 2), (8, 3, 3)])
+def test_several_become_a_sheet_near_a_square_that_says_how_it_was_made(n: int, columns: int, rows: int) -> None:
+    manifest, pngs = job_of(n)
+    body, _ = render(Format.PNG, manifest, pngs)
+    sheet = Image.open(io.BytesIO(body))
+    sheet.load()
+    cell = SIZE + SHEET_GAP
+    assert sheet.size == (columns * cell - SHEET_GAP, rows * cell - SHEET_GAP)
+    row, column = divmod(n - 1, columns)
+    assert sheet.getpixel((column * cell, row * cell)) == (30 * (n - 1),) * 3
+    told = json.loads(str(sheet.info["difuso"]))
+    assert told["params"]["seed"] == 7
+    assert told["timesteps"] == [500, 0]
+    assert "secret-place" not in str(sheet.info)
+
+
+def test_a_zip_holds_the_pictures_and_the_manifest() -> None:
+    manifest, pngs = job_of(3)
+    body, _ = render(Format.ZIP, manifest, pngs)
+    with zipfile.ZipFile(io.BytesIO(body)) as archive:
+        assert [archive.read(f"{index}.png") for index in range(3)] == pngs
+        images = json.loads(archive.read("manifest.json"))["images"]
+    assert [image["seed"] for image in images] == [7, 8, 9]
+
+
+def test_a_multipart_message_can_be_read_by_others() -> None:
+    manifest, pngs = job_of(2)
+    body, media_type = render(Format.MULTIPART, manifest, pngs)
+    message = message_from_bytes(f"Content-Type: {media_type}\r\n\r\n".encode() + body)
+    parts = message.get_payload()
+    assert isinstance(parts, list)
+    assert [part.get_content_type() for part in parts if isinstance(part, Message)] == [
+        "application/json",
+        "image/png",
+        "image/png",
+    ]
+    assert body.count(pngs[1]) == 1
+
+
+def test_each_format_has_its_own_tag_and_it_follows_the_content() -> None:
+    tags = {entity_tag(form, job_of(n)[0]) for form in Format for n in (1, 2)}
+    assert len(tags) == 8
+
+
+@pytest.mark.parametrize(
+    ("known", "result"), [(None, False), ('"b"', False), ('"b", W/"a"', True), ("*", True), ("a", False)]
+)
+def test_if_none_match(known: str | None, result: bool) -> None:
+    assert matches(known, '"a"') is result

@@ -1,0 +1,105 @@
+"""config.json says all that the weights do not, survives the way to disk, and is refused by name if it is of no use."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from model import CheckpointError, ModelConfig
+from model.config import SamplerDefaults, ScheduleConfig, config_from_json, config_to_json
+from model.paper_unet import PaperUNet, PaperUNetConfig
+from model.unet import UNet, UNetConfig
+
+TINY = ModelConfig(
+    UNetConfig(channels=8, channel_mult=(1, 2), attention_levels=(1,), head_channels=8, groups=4, num_classes=2),
+    image_size=8,
+    schedule=ScheduleConfig("cosine", 200),
+    classes=("cat", "dog"),
+    training={"recipe": "tiny", "steps": 3},
+)
+CONTENT = config_to_json(TINY)
+
+
+def refusal(content: dict[str, Any]) -> str:
+    with pytest.raises(CheckpointError) as caught:
+        config_from_json(content)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        TINY,
+        ModelConfig(UNetConfig()),
+        ModelConfig(PaperUNetConfig(in_channels=1), channels=1, prediction="x0", clip=False),
+        ModelConfig(
+            PaperUNetConfig(),
+            schedule=ScheduleConfig("scaled_linear", 500, beta_end=0.03),
+            variance="fixed_large",
+            defaults=SamplerDefaults("ddpm", 500, "linspace"),
+        ),
+    ],
+)
+def test_config_survives_json(config: ModelConfig) -> None:
+    assert config_from_json(json.loads(json.dumps(config_to_json(config)))) == config
+
+
+def test_what_may_be_left_out_has_its_default() -> None:
+    config = config_from_json({"format": 1, "network": {"type": "paper_unet"}, "schedule": {}})
+    assert config == ModelConfig(PaperUNetConfig())
+
+
+def test_the_type_names_the_network() -> None:
+    assert isinstance(TINY.build_network(), UNet)
+    assert isinstance(ModelConfig(PaperUNetConfig()).build_network(), PaperUNet)
+
+
+def test_the_schedule_is_built_from_its_name_and_ends() -> None:
+    betas = ScheduleConfig("linear", 10, beta_start=0.1, beta_end=0.2).build().betas
+    assert (len(betas), betas[0], betas[-1]) == (10, pytest.approx(0.1), pytest.approx(0.2))
+    assert ScheduleConfig("scaled_linear").build().betas[-1] == pytest.approx(0.012)  # Rombach et al. 2022
+
+
+def test_shape_is_channels_height_width() -> None:
+    assert ModelConfig(PaperUNetConfig(), image_size=32).shape == (3, 32, 32)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"format": 2}, "format 2; this version reads format 1"),
+        ({"format": None}, "format None"),
+        ({"network": {"type": "dit"}}, "unknown network 'dit'; known are unet, paper_unet"),
+        ({"network": {"channels": 8}}, "lacks 'type'"),
+        ({"network": {"type": "unet", "depth": 3}}, "unexpected keyword argument 'depth'"),
+        ({"network": {"type": "unet", "groups": 7}}, "groups 7 does not divide the 128 channels"),
+        ({"network": {"type": "unet", "groups": 0}}, "config.json cannot be used"),
+        ({"network": 3}, "config.json cannot be used"),
+        ({"schedule": {"type": "sigmoid"}}, "unknown schedule 'sigmoid'"),
+        ({"schedule": {"type": "cosine", "beta_start": 0.1}}, "unexpected keyword argument 'beta_start'"),
+        ({"schedule": {"num_train_timesteps": 0}}, "betas must be a non-empty list"),
+        ({"schedule": {"num_train_timesteps": "many"}}, "config.json cannot be used"),
+        ({"prediction": "noise"}, "unknown prediction 'noise'"),
+        ({"variance": "learned"}, "unknown variance 'learned'"),
+        ({"defaults": {"steps": 201}}, "steps must lie between 1 and 200, got 201"),
+        ({"defaults": {"sampler": "euler", "steps": 9}}, "unknown sampler 'euler'"),
+        ({"channels": 4}, "channels must be 1 or 3"),
+        ({"channels": 1}, "equal the network's in_channels"),
+        ({"image_size": 9}, "image_size must be a multiple of 2"),
+        ({"image_size": "big"}, "config.json cannot be used"),
+        ({"classes": ["cat"]}, "classes and the network's num_classes disagree"),
+        ({"classes": None}, "classes and the network's num_classes disagree"),
+        ({"colour": "red"}, "unknown field 'colour'"),
+    ],
+    ids=str,
+)
+def test_a_config_that_cannot_be_used_says_why(change: dict[str, Any], reason: str) -> None:
+    assert reason in refusal({**CONTENT, **change})
+
+
+@pytest.mark.parametrize("field", ["network", "schedule"])
+def test_a_config_without_a_needed_field(field: str) -> None:
+    content = {name: value for name, value in CONTENT.items() if name != field}
+    assert refusal(content) == f"config.json lacks '{field}'"

@@ -1,0 +1,202 @@
+"""Samplers without a network: on Gaussian data the best predictor is a formula, so every result is known.
+
+Pixels ~ N(0, s^2) make the predicted clean image a multiple of x_t, E[x0 | x_t] = g x_t. A deterministic run then only
+scales x_T; a stochastic one turns variance 1 into another. Both follow from the plan's table by a recursion of scalars.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+from model import NoiseSchedule, Plan, make_plan
+from model.plan import Column
+from model.samplers import SAMPLERS, Transition
+from model.samplers.ddpm import ddpm
+from model.samplers.dpmpp import dpmpp
+from model.spacing import SPACINGS, space_timesteps
+
+LINEAR = NoiseSchedule.linear(1000)
+EXACT = 0.50000757  # the probability flow's own multiplier at s = 0.5 (section 2.9)
+
+# Section 2.9 of the reference "diffusion-science": s = 0.5, x_T of variance 1, no clipping, float64. Columns: the
+# multiplier of DDIM (linspace, trailing, leading) and of DPM-Solver++(2M) (likewise), the std of DDPM fixed small.
+GOLDEN = {
+    250: (0.494271, 0.494085, 0.494286, 0.500971, 0.500119, 0.500971, 0.485814),
+    100: (0.485848, 0.485447, 0.485981, 0.506874, 0.500793, 0.506835, 0.467954),
+    50: (0.471915, 0.471403, 0.472439, 0.527840, 0.500551, 0.526754, 0.443193),
+    25: (0.444257, 0.444397, 0.446345, 0.589550, 0.489007, 0.584801, 0.404314),
+    10: (0.361612, 0.369955, 0.374128, 0.692675, 0.404764, 0.690974, 0.322835),
+}
+RUNS = [("ddim", "linspace"), ("ddim", "trailing"), ("ddim", "leading"), ("dpmpp", "linspace"), ("dpmpp", "trailing")]
+RUNS += [("dpmpp", "leading"), ("ddpm", "linspace")]
+
+
+class Outcome(NamedTuple):
+    """Of a run that began at x_T = 1 with variance 1."""
+
+    multiplier: float
+    std: float
+
+
+def gain(abar: float, s: float) -> float:
+    """E[x0 | x_t] / x_t for pixels ~ N(0, s^2)."""
+    return math.sqrt(abar) * s * s / (abar * s * s + 1 - abar)
+
+
+def follow(rows: Iterable[tuple[float, Transition]], s: float) -> Outcome:
+    """The recursion, over (E[x0 | x_t] / x_t, transition) in the order of the calls."""
+    x, x0, variance = 1.0, 0.0, 1.0
+    for g, t in rows:
+        x0, previous = g * x, x0
+        x = t.a * x + t.b * x0 + t.c * previous
+        variance = (t.a + t.b * g) ** 2 * variance + t.s**2
+    return Outcome(x, math.sqrt(variance))
+
+
+def run_plan(plan: Plan, s: float) -> Outcome:
+    """Follows the table itself: the predictor's eps goes through the columns that undo the prediction type."""
+    abar = LINEAR.alphas_cumprod[list(plan.timesteps)]
+    eps = np.sqrt(1 - abar) / (abar * s * s + 1 - abar)  # section 2.9
+    gains = plan.table[:, Column.X0_X] + plan.table[:, Column.X0_OUT] * eps
+    columns = plan.table[:, [Column.A, Column.B, Column.C, Column.S]]
+    return follow(zip(gains.tolist(), (Transition(*row) for row in columns.tolist()), strict=True), s)
+
+
+def run_chain(chain: NoiseSchedule, transitions: list[Transition], s: float) -> Outcome:
+    gains = [gain(abar, s) for abar in chain.alphas_cumprod]
+    return follow(zip(gains[::-1], transitions[::-1], strict=True), s)
+
+
+@pytest.mark.parametrize(
+    ("steps", "sampler", "spacing", "golden"),
+    [(k, *run, value) for k, row in GOLDEN.items() for run, value in zip(RUNS, row, strict=True)]
+    + [
+        (1000, "ddim", "linspace", 0.498495),
+        (1000, "dpmpp", "linspace", 0.499970),
+        (1000, "ddpm", "linspace", 0.496110),
+    ],
+)
+def test_narrow_gaussian_ends_at_the_published_value(steps: int, sampler: str, spacing: str, golden: float) -> None:
+    outcome = run_plan(make_plan(LINEAR, sampler=sampler, steps=steps, spacing=spacing, clip=False), s=0.5)
+    assert (outcome.std if sampler == "ddpm" else outcome.multiplier) == pytest.approx(golden, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("steps", "sampler", "golden"),
+    # Section 2.9, s = 1, linspace.
+    [
+        (1000, "ddim", 0.998124),
+        (250, "ddim", 0.992642),
+        (100, "ddim", 0.981675),
+        (50, "ddim", 0.963383),
+        (25, "ddim", 0.926649),
+        (10, "ddim", 0.814586),
+        (1000, "ddpm", 0.995524),
+        (250, "ddpm", 0.982900),
+        (50, "ddpm", 0.924693),
+    ],
+)
+def test_unit_gaussian_ends_at_the_published_value(steps: int, sampler: str, golden: float) -> None:
+    outcome = run_plan(make_plan(LINEAR, sampler=sampler, steps=steps, spacing="linspace", clip=False), s=1.0)
+    assert (outcome.std if sampler == "ddpm" else outcome.multiplier) == pytest.approx(golden, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("steps", "golden"),
+    # Section 2.9, s = 0.5, linspace. Coarse ones have no plan (make_plan refuses them), so the sampler is asked itself.
+    [(1000, 0.500752), (250, 0.503334), (100, 0.508578), (50, 0.517574), (25, 0.536454), (10, 0.598766)],
+)
+def test_fixed_large_ends_at_the_published_std(steps: int, golden: float) -> None:
+    chain = LINEAR.respace(space_timesteps("linspace", steps, 1000))
+    outcome = run_chain(chain, ddpm(chain, eta=0.0, variance="fixed_large"), s=0.5)
+    assert outcome.std == pytest.approx(golden, abs=1e-6)
+
+
+@pytest.mark.parametrize("steps", [1000, 250, 50, 10])
+def test_fixed_large_is_exact_for_a_unit_gaussian(steps: int) -> None:
+    """Ho et al. 2020, section 3.2. It ends 5e-5 short, since the last step returns E[x0 | x_0] without noise."""
+    chain = LINEAR.respace(space_timesteps("linspace", steps, 1000))
+    outcome = run_chain(chain, ddpm(chain, eta=0.0, variance="fixed_large"), s=1.0)
+    assert outcome.std == pytest.approx(0.999950, abs=1e-6)  # section 2.9, for every number of steps
+
+
+@pytest.mark.parametrize("steps", [1000, 250, 50, 10])
+def test_fixed_small_is_exact_for_a_point(steps: int) -> None:
+    """Ho et al. 2020, section 3.2: with x0 known, each x_t has the variance 1 - abar_t of the forward process."""
+    chain = LINEAR.respace(space_timesteps("linspace", steps, 1000))
+    variance = 1 - chain.alphas_cumprod[-1]
+    transitions = ddpm(chain, eta=0.0, variance="fixed_small")
+    for transition, abar_prev in zip(transitions[::-1], chain.alphas_cumprod_prev[::-1], strict=True):
+        variance = transition.a**2 * variance + transition.s**2
+        assert variance == pytest.approx(1 - abar_prev, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("steps", "golden"),
+    # Section 2.9, s = 0.5: diffusers' DPMSolverMultistep linspace, K + 1 points without 0.
+    [(250, 0.499882), (100, 0.500343), (50, 0.499777), (25, 0.487828), (10, 0.403465)],
+)
+def test_dpmpp_without_timestep_0_ends_at_the_published_value(steps: int, golden: float) -> None:
+    chain = LINEAR.respace(tuple(np.linspace(0, 999, steps + 1).round().astype(int).tolist()[1:]))
+    assert run_chain(chain, dpmpp(chain, eta=0.0, variance=""), s=0.5).multiplier == pytest.approx(golden, abs=1e-6)
+
+
+def test_dpmpp_is_of_second_order() -> None:
+    """2.5 times the steps, 2.5^2 times less error: 7.1 in section 2.9. Outside 100..250 the error changes its sign."""
+    coarse, fine = (
+        abs(run_plan(make_plan(LINEAR, sampler="dpmpp", steps=k, spacing="trailing"), s=0.5).multiplier - EXACT)
+        for k in (100, 250)
+    )
+    assert coarse / fine == pytest.approx(7.1, abs=0.1)
+
+
+@pytest.mark.parametrize("spacing", SPACINGS)
+def test_ddim_is_of_first_order(spacing: str) -> None:
+    """Twice the steps, half the error."""
+    errors = [EXACT - run_plan(make_plan(LINEAR, steps=k, spacing=spacing), s=0.5).multiplier for k in (100, 200, 400)]
+    assert errors[0] / errors[1] == pytest.approx(2, abs=0.15)
+    assert errors[1] / errors[2] == pytest.approx(2, abs=0.15)
+
+
+@pytest.mark.parametrize("spacing", SPACINGS)
+@pytest.mark.parametrize("steps", [1, 2, 10, 30, 250, 300, 1000])
+def test_ddim_with_eta_1_is_ancestral_sampling(steps: int, spacing: str) -> None:
+    """Song et al. 2021, section 4.1: row by row the same mean and variance as fixed small on the respaced chain."""
+    ancestral = make_plan(LINEAR, sampler="ddpm", steps=steps, spacing=spacing)
+    implicit = make_plan(LINEAR, sampler="ddim", eta=1.0, steps=steps, spacing=spacing)
+    assert implicit.timesteps == ancestral.timesteps
+    assert implicit.table == pytest.approx(ancestral.table, rel=1e-9, abs=1e-11)
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.3, 0.7, 1.0])
+def test_ddim_keeps_the_noise_level_of_each_timestep(eta: float) -> None:
+    """For any eta a step from sqrt(abar) x0 + sqrt(1 - abar) eps ends at the marginal of the next timestep."""
+    plan = make_plan(LINEAR, eta=eta, steps=40, clip=False)
+    abar = LINEAR.alphas_cumprod[list(plan.timesteps)]
+    abar_next = np.append(abar[1:], 1.0)
+    a, b, s = (plan.table[:, column] for column in (Column.A, Column.B, Column.S))
+    assert a * np.sqrt(abar) + b == pytest.approx(np.sqrt(abar_next), rel=1e-10)  # of x0
+    assert a**2 * (1 - abar) + s**2 == pytest.approx(1 - abar_next, abs=1e-12)  # of the noise
+
+
+@pytest.mark.parametrize("spacing", SPACINGS)
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("steps", [1, 2, 7, 50])
+def test_a_known_image_is_returned(sampler: str, spacing: str, steps: int) -> None:
+    """If every prediction is the same x0, the run ends at x0, wherever it began."""
+    plan = make_plan(LINEAR, sampler=sampler, spacing=spacing, steps=steps)
+    x, x0 = -2.0, 0.25
+    for _, _, a, b, c, s, _ in plan.table:
+        x = a * x + b * x0 + c * x0 + s * 1.0
+    assert x == pytest.approx(x0, abs=1e-12)
+
+
+def test_dpmpp_first_step_is_ddim() -> None:
+    """Without a previous x0 the solver is of first order, and the first-order DPM-Solver++ is DDIM (Lu et al. 2022)."""
+    rows = [make_plan(LINEAR, sampler=sampler, steps=20, spacing="trailing").table[0] for sampler in ("ddim", "dpmpp")]
+    assert rows[0] == pytest.approx(rows[1], rel=1e-10)

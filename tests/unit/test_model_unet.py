@@ -1,0 +1,202 @@
+"""The two networks: sizes, shapes, class labels, and clear words for images that do not fit."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from model.embedding import sinusoidal_embedding
+from model.paper_unet import PaperUNet, PaperUNetConfig
+from model.unet import UNet, UNetConfig
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+TINY = UNetConfig(
+    channels=8, channel_mult=(1, 2), num_res_blocks=1, attention_levels=(1,), head_channels=8, groups=4, num_classes=3
+)
+TIMES = torch.tensor([0, 999])
+
+
+def images(*size: int, channels: int = 3) -> Tensor:
+    return torch.randn((2, channels, *size), generator=torch.Generator().manual_seed(0))
+
+
+def awake(network: nn.Module) -> nn.Module:
+    """Random weights everywhere, so that nothing is hidden behind a layer that starts at zero."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.1)
+    return network.eval()
+
+
+@pytest.fixture(scope="module")
+def paper_unet() -> PaperUNet:
+    torch.manual_seed(0)
+    return PaperUNet(PaperUNetConfig(num_classes=10)).eval()
+
+
+@pytest.fixture(scope="module")
+def networks(paper_unet: PaperUNet) -> dict[str, nn.Module]:
+    return {"unet": awake(UNet(TINY)), "paper_unet": paper_unet}
+
+
+@pytest.mark.parametrize(("num_classes", "total"), [(None, 23_332_739), (10, 23_335_299)])
+def test_paper_unet_has_the_published_number_of_parameters(num_classes: int | None, total: int) -> None:
+    """dome272's UNet and UNet_conditional, section 5.1 of the reference "diffusion-science"."""
+    with torch.device("meta"):
+        network = PaperUNet(PaperUNetConfig(num_classes=num_classes))
+    assert sum(p.numel() for p in network.parameters()) == total
+
+
+@pytest.mark.parametrize("size", [(8, 8), (24, 16), (32, 32)])
+@torch.inference_mode()
+def test_paper_unet_takes_any_multiple_of_8(paper_unet: PaperUNet, size: tuple[int, int]) -> None:
+    """The original's attention has its sizes written in and takes 64x64 only."""
+    out = paper_unet(images(*size), TIMES)
+    assert out.shape == (2, 3, *size)
+    assert torch.isfinite(out).all()
+
+
+def test_paper_unet_has_dome272s_names(paper_unet: PaperUNet) -> None:
+    """So that its checkpoints fit key by key (section 5.2 a)."""
+    names = paper_unet.state_dict().keys()
+    assert {name.split(".")[0] for name in names} == {
+        *("inc", "down1", "down2", "down3", "sa1", "sa2", "sa3", "sa4", "sa5", "sa6"),
+        *("bot1", "bot2", "bot3", "up1", "up2", "up3", "outc", "label_emb"),
+    }
+    assert {
+        "inc.double_conv.0.weight",
+        "down1.maxpool_conv.1.double_conv.4.bias",
+        "down3.emb_layer.1.weight",
+        "sa6.mha.in_proj_weight",
+        "sa1.ff_self.3.bias",
+        "up2.conv.1.double_conv.3.weight",
+    } <= names
+
+
+@pytest.mark.parametrize("patch", [1, 2])
+@pytest.mark.parametrize("time_injection", ["add", "scale_shift"])
+@pytest.mark.parametrize(("channels", "size"), [(1, (8, 8)), (3, (4, 12))])
+@torch.inference_mode()
+def test_unet_returns_the_shape_of_its_input(
+    patch: int, time_injection: Any, channels: int, size: tuple[int, int]
+) -> None:
+    config = dataclasses.replace(
+        TINY, patch=patch, time_injection=time_injection, in_channels=channels, out_channels=channels
+    )
+    out = awake(UNet(config))(images(*size, channels=channels), TIMES)
+    assert out.shape == (2, channels, *size)
+    assert torch.isfinite(out).all()
+    assert out.std() > 0
+
+
+@pytest.mark.parametrize("patch", [1, 2])
+@torch.inference_mode()
+def test_unet_is_zero_when_new(patch: int) -> None:
+    """Its last convolution starts at zero, so training starts from "no noise" (Ho et al. 2020)."""
+    network = UNet(dataclasses.replace(TINY, patch=patch))
+    assert not network(images(8, 8), TIMES).any()
+
+
+@pytest.mark.parametrize("name", ["unet", "paper_unet"])
+@torch.inference_mode()
+def test_every_input_matters(networks: dict[str, nn.Module], name: str) -> None:
+    """The output changes with the image, the timestep and the label, each of the first row only."""
+    network, x, none = networks[name], images(8, 8), torch.tensor([0, 0])
+    base = network(x, TIMES, none)
+    changed = [
+        network(torch.cat([-x[:1], x[1:]]), TIMES, none),
+        network(x, torch.tensor([500, 999]), none),
+        network(x, TIMES, torch.tensor([1, 0])),
+    ]
+    for out in changed:
+        assert not torch.allclose(out[0], base[0], atol=1e-4)
+        assert torch.allclose(out[1], base[1], atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["unet", "paper_unet"])
+@torch.inference_mode()
+def test_no_label_is_the_label_after_the_last(networks: dict[str, nn.Module], name: str) -> None:
+    network: Any = networks[name]
+    nobody = torch.full((2,), network.config.num_classes)
+    assert torch.equal(network(images(8, 8), TIMES), network(images(8, 8), TIMES, nobody))
+
+
+@torch.inference_mode()
+def test_a_batch_may_mix_labelled_and_unlabelled_images(networks: dict[str, nn.Module]) -> None:
+    """Guidance asks for both in one call."""
+    for network in networks.values():
+        nobody = int(network.config.num_classes)  # type: ignore[union-attr, arg-type]
+        mixed = network(images(8, 8), TIMES, torch.tensor([2, nobody]))
+        assert torch.allclose(mixed[0], network(images(8, 8), TIMES, torch.tensor([2, 2]))[0], atol=1e-5)
+        assert torch.allclose(mixed[1], network(images(8, 8), TIMES)[1], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("config", "multiple"), [(TINY, 2), (dataclasses.replace(TINY, patch=2), 4), (UNetConfig(), 8)]
+)
+def test_size_multiple(config: UNetConfig, multiple: int) -> None:
+    assert config.size_multiple == multiple
+
+
+@pytest.mark.parametrize("name", ["unet", "paper_unet"])
+@pytest.mark.parametrize("size", [(9, 8), (8, 9)])
+def test_an_image_that_does_not_fit_is_refused(
+    networks: dict[str, nn.Module], name: str, size: tuple[int, int]
+) -> None:
+    multiple = networks[name].config.size_multiple  # type: ignore[union-attr]
+    with pytest.raises(ValueError, match=rf"multiples of {multiple}, got \({size[0]}, {size[1]}\)"):
+        networks[name](images(*size), TIMES)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"head_channels": 64}, "head_channels 64 does not divide the 16 channels of level 1"),
+        ({"attention_levels": (0,), "head_channels": 16}, "head_channels 16 does not divide the 8 channels of level 0"),
+        ({"groups": 3}, "groups 3 does not divide the 8 channels of level 0"),
+        ({"time_injection": "concat"}, "time_injection 'concat'"),
+    ],
+)
+def test_an_impossible_unet_is_refused_by_name(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(TINY, **change)
+
+
+@pytest.mark.parametrize("make", [lambda: UNet(TINY), lambda: PaperUNet(PaperUNetConfig(num_classes=3))])
+def test_a_call_flips_no_mode(make: Callable[[], nn.Module]) -> None:
+    """Concurrent jobs share the module: neither training nor eval mode may change under them."""
+    network = make()
+    for training in (True, False):
+        network.train(training)
+        with torch.inference_mode():
+            network(images(8, 8), TIMES)
+        assert all(module.training is training for module in network.modules())
+
+
+def test_dropout_is_for_training_only() -> None:
+    network = awake(UNet(dataclasses.replace(TINY, dropout=0.5)))
+    with torch.inference_mode():
+        assert torch.equal(network(images(8, 8), TIMES), network(images(8, 8), TIMES))
+        network.train()
+        assert not torch.equal(network(images(8, 8), TIMES), network(images(8, 8), TIMES))
+
+
+def test_every_unet_parameter_learns() -> None:
+    """A parameter without gradient would be a layer that is never used."""
+    network = awake(UNet(TINY))
+    network(images(8, 8), TIMES, torch.tensor([0, 3])).square().sum().backward()
+    assert [name for name, p in network.named_parameters() if p.grad is None or not p.grad.any()] == []
+
+
+def test_embedding_is_sines_then_cosines() -> None:
+    """sin(t w), cos(t w) at w = 10000^(-i / half): the formula by hand, at dim 4 and t 3."""
+    expected = [math.sin(3), math.sin(0.03), math.cos(3), math.cos(0.03)]
+    assert sinusoidal_embedding(torch.tensor([3]), 4)[0].tolist() == pytest.approx(expected, abs=1e-6)

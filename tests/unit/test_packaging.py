@@ -1,0 +1,58 @@
+"""What is installed is what lies in the folders, and what is pinned can be installed by anyone."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[2]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+PINS = [
+    line for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines() if not line.startswith("#")
+]
+
+
+def test_every_package_on_disk_is_in_the_package_list() -> None:
+    listed: list[str] = PYPROJECT["tool"]["setuptools"]["packages"]
+    tops = {name.split(".")[0] for name in listed}
+    inits = {path for top in tops for path in (ROOT / top).rglob("__init__.py")}
+    assert sorted(listed) == sorted(".".join(path.parent.relative_to(ROOT).parts) for path in inits)
+
+
+def test_every_top_level_package_is_held_by_the_import_rules() -> None:
+    listed = {name.split(".")[0] for name in PYPROJECT["tool"]["setuptools"]["packages"]}
+    assert listed == set(PYPROJECT["tool"]["importlinter"]["root_packages"])
+    assert listed <= set(PYPROJECT["tool"]["mypy"]["files"])
+
+
+@pytest.mark.parametrize("folder", ["tests", "tests/unit", "tests/integration", "tests/e2e", "docker"])
+def test_folders_that_are_no_packages_cannot_shadow_one(folder: str) -> None:
+    assert not (ROOT / folder / "__init__.py").exists()
+
+
+def test_pins_name_exact_public_versions() -> None:
+    odd = [line for line in PINS if not re.fullmatch(r"[A-Za-z0-9._-]+==[0-9][0-9A-Za-z.]*", line)]
+    assert odd == []
+
+
+def test_every_dependency_is_pinned_within_its_range() -> None:
+    project = PYPROJECT["project"]
+    wanted = [Requirement(text) for text in project["dependencies"]]
+    wanted += [Requirement(text) for extra in project["optional-dependencies"].values() for text in extra]
+    pins = {canonicalize_name(name): version for name, version in (line.split("==") for line in PINS)}
+    for requirement in wanted:
+        name = canonicalize_name(requirement.name)
+        assert name == "difuso" or pins[name] in requirement.specifier, requirement
+
+
+def test_the_command_line_does_not_load_torch() -> None:
+    """The supervisor and the API start from it, and stay small."""
+    code = "import sys, difuso.cli, difuso.standalone, difuso.listing; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,36 @@
+"""docs/settings.md lists every setting, with its default and the processes that read it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from pydantic_settings import BaseSettings
+
+from app.settings import ApiSettings
+from worker.settings import WorkerSettings
+
+PROCESSES: dict[str, type[BaseSettings]] = {"api": ApiSettings, "worker": WorkerSettings}
+PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
+ROW = re.compile(r"^\| `(?P<name>[A-Z_]+)` \| (?P<default>\S+) \| (?P<processes>[a-z, ]+) \| \S.*\|$", re.MULTILINE)
+
+
+def in_code(kind: type[BaseSettings]) -> dict[str, str]:
+    """Environment variable and default, written as on the page, of every field."""
+    settings = {}
+    for name, field in kind.model_fields.items():
+        variable = str(field.validation_alias or f"DIFUSO_{name.upper()}")
+        settings[variable] = "none" if field.default is None else f"`{str(field.default).lower()}`"
+    return settings
+
+
+def test_the_page_and_the_code_agree() -> None:
+    rows = {row["name"]: row for row in ROW.finditer(PAGE.read_text(encoding="utf-8"))}
+    for process, kind in PROCESSES.items():
+        listed = {name: row["default"] for name, row in rows.items() if process in row["processes"].split(", ")}
+        assert listed == in_code(kind)
+
+
+def test_what_two_processes_share_has_one_default() -> None:
+    api, worker = in_code(ApiSettings), in_code(WorkerSettings)
+    assert {name: api[name] for name in api.keys() & worker} == {name: worker[name] for name in api.keys() & worker}

@@ -1,0 +1,92 @@
+"""Targets, weights, the moving average and the learning rate follow their formulae."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from torch import nn
+
+from model import NoiseSchedule, make_plan
+from model.plan import Column, Prediction
+from training.ema import Ema
+from training.losses import target, weights
+from training.recipe import load_recipe
+from training.trainer import learning_rate
+from training.window import StepFacts, Window
+
+SCHEDULE = NoiseSchedule.linear(1000)
+
+
+@pytest.mark.parametrize("prediction", ["eps", "x0", "v"])
+@pytest.mark.parametrize("t", [0, 50, 500, 999])
+def test_a_network_that_hits_its_target_gives_the_image_back(prediction: Prediction, t: int) -> None:
+    """Trainer and sampler mean the same by a prediction: the plan's first line undoes the target."""
+    generator = torch.Generator().manual_seed(t)
+    x0, noise = torch.rand((2, 2, 3, 4, 4), generator=generator, dtype=torch.float64)
+    timesteps = torch.tensor([t, t])
+    x_t = SCHEDULE.q_sample(x0, timesteps, noise)
+    out = target(SCHEDULE, prediction, x0, timesteps, noise)
+    row = make_plan(SCHEDULE, sampler="ddim", steps=1000, prediction=prediction).table[999 - t]
+    assert torch.allclose(row[Column.X0_X] * x_t + row[Column.X0_OUT] * out, x0, atol=1e-9)
+
+
+def test_min_snr_weights_of_eps_are_the_published_ones() -> None:
+    t = torch.tensor([0, 50, 100, 200])
+    assert weights(SCHEDULE, "eps", "min_snr", t).tolist() == pytest.approx([0.0005, 0.1549, 0.5857, 1.0], abs=5e-5)
+
+
+def test_min_snr_weighs_the_same_x0_error_alike_whatever_is_predicted() -> None:
+    """An error d of x0 is an error d sqrt(SNR) of eps and d / sqrt(1 - abar) of v."""
+    t = torch.arange(0, 1000, 37)
+    abar = torch.from_numpy(SCHEDULE.alphas_cumprod)[t]
+    of_x0 = weights(SCHEDULE, "x0", "min_snr", t).double()
+    assert torch.allclose(of_x0, weights(SCHEDULE, "eps", "min_snr", t) * (abar / (1 - abar)), rtol=1e-5)
+    assert torch.allclose(of_x0, weights(SCHEDULE, "v", "min_snr", t) / (1 - abar), rtol=1e-5)
+
+
+def test_uniform_weights_are_one() -> None:
+    assert weights(SCHEDULE, "v", "uniform", torch.tensor([0, 999])).tolist() == [1.0, 1.0]
+
+
+def test_the_average_follows_its_ramp_and_then_its_decay() -> None:
+    """Weights jump from 0 to 1: what is left of the 0 is the product of the decays."""
+    network = nn.Linear(1, 1, bias=False)
+    nn.init.zeros_(network.weight)
+    ema = Ema(network, decay=0.9)
+    nn.init.ones_(network.weight)
+    left = 1.0
+    for n in range(200):
+        ema.update(network)
+        left *= min(0.9, (1 + n) / (10 + n))
+        assert float(ema.network.weight) == pytest.approx(1.0 - left, abs=1e-6)
+    assert ema.decay_at(79) < 0.9 == ema.decay_at(80)
+
+
+def test_the_average_is_a_network_of_its_own() -> None:
+    network = nn.Linear(2, 2)
+    ema = Ema(network, decay=0.5)
+    before = ema.network.weight.clone()
+    nn.init.ones_(network.weight)
+    assert torch.equal(ema.network.weight, before)
+    assert not ema.network.training
+    assert not any(parameter.requires_grad for parameter in ema.network.parameters())
+
+
+def test_the_learning_rate_warms_up_and_stays() -> None:
+    recipe = dataclasses.replace(load_recipe("smoke"), learning_rate=4e-4, warmup_steps=500)
+    rates = [learning_rate(recipe, step) for step in (0, 249, 499, 500, 10_000)]
+    assert rates == pytest.approx([8e-7, 2e-4, 4e-4, 4e-4, 4e-4])
+    assert learning_rate(dataclasses.replace(recipe, warmup_steps=0), 0) == 4e-4
+
+
+def test_a_window_tells_the_quarters_of_the_timesteps_apart() -> None:
+    window = Window(1000)
+    t = torch.tensor([0, 49, 50, 249, 250, 500, 999])
+    window.add(StepFacts(torch.tensor(2.0), t.float(), t, torch.tensor(1.0)))
+    window.add(StepFacts(torch.tensor(4.0), t.float(), t, torch.tensor(3.0)))
+    metrics = window.close()
+    expected = {"loss": 3.0, "grad_norm": 2.0, "loss/q1": 87.0, "loss/q2": 250.0, "loss/q3": 500.0, "loss/q4": 999.0}
+    assert {key: metrics[key] for key in expected} == expected
+    assert metrics["loss/t<50"] == 24.5

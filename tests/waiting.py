@@ -1,0 +1,27 @@
+"""Waiting for conditions; tests get it as the fixture `wait_until`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+import pytest
+
+
+class WaitUntil(Protocol):
+    """The type of the fixture."""
+
+    def __call__(self, predicate: Callable[[], object], timeout: float, description: str) -> None: ...
+
+
+def wait_until(predicate: Callable[[], object], timeout: float, description: str) -> None:
+    """Waits for a condition, and fails with its name; a sleep would be too long on most machines and too short on one.
+
+    For example `wait_until(lambda: queue.status(job).state.is_terminal, timeout=10, description="the job has ended")`.
+    """
+    deadline = time.monotonic() + timeout
+    while not predicate():
+        if time.monotonic() > deadline:
+            pytest.fail(f"after {timeout:g} s it was still not so that {description}")
+        time.sleep(0.01)

@@ -1,0 +1,106 @@
+"""News for front ends: how far jobs are, what this worker can do, what still waits. News may be late or lost."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import redis
+from rq.job import Job as RqJob
+
+from jobs import keys
+from jobs.contract import FailureCode, Job, ModelReport, Progress, WorkerReport
+from jobs.events import preview_channel, status_channel
+from jobs.workers import prune_reports, publish_report, withdraw_report
+
+from .active import ActiveJob
+from .runner import Runner
+
+
+class Reporter:
+    """Writes a worker's news to Redis.
+
+    Args:
+        client: of Redis.
+        runners: warm models by name.
+        refused: folders that could not be loaded, and why.
+        result_ttl: seconds that pictures are kept; progress is kept twice as long, like the job.
+    """
+
+    def __init__(
+        self, client: redis.Redis, runners: Mapping[str, Runner], refused: Mapping[str, str], *, result_ttl: int
+    ) -> None:
+        self._client = client
+        self._runners = runners
+        self._refused = refused
+        self._ttl = 2 * result_ttl
+
+    def progress(self, actives: Iterable[ActiveJob]) -> None:
+        """Tells how far jobs are, and finds out whose previews are watched."""
+        actives = list(actives)
+        with self._client.pipeline(transaction=False) as pipe:
+            for active in actives:
+                self.write(pipe, active)
+                left = active.job.params.image_steps - active.image_steps
+                pipe.hset(keys.backlog(active.job.model), active.job.id, left)
+                pipe.publish(status_channel(active.job.id), "{}")
+            pipe.pubsub_numsub(*[preview_channel(active.job.id) for active in actives])
+            watchers = pipe.execute()[-1]
+        for active, (_, count) in zip(actives, watchers, strict=True):
+            active.preview = bool(count)
+
+    def write(self, client: Any, active: ActiveJob, *, encode_seconds: float = 0.0) -> None:
+        """Writes one job's progress through a client or a pipeline."""
+        progress = Progress(
+            image_steps=active.image_steps,
+            timesteps=active.trajectories[0].plan.timesteps,
+            denoise_seconds=active.denoise_seconds,
+            encode_seconds=encode_seconds,
+            resumed_at=active.resumed_at,
+        )
+        client.set(keys.progress(active.job.id), progress.model_dump_json(), ex=self._ttl)
+
+    def failure(self, job_id: str, code: FailureCode) -> None:
+        """Writes why a job is about to fail."""
+        self._client.set(keys.progress(job_id), Progress(failure=code).model_dump_json(), ex=self._ttl)
+
+    def requeued(self, job: Job) -> None:
+        """Wakes those who wait for a job that went back to its queue, and an idle worker."""
+        with self._client.pipeline(transaction=False) as pipe:
+            pipe.publish(status_channel(job.id), "{}")
+            pipe.lpush(keys.wake(job.model), 1)
+            pipe.execute()
+
+    def ended(self, job: Job) -> None:
+        """Takes a job out of the backlog and wakes those who wait for it."""
+        with self._client.pipeline(transaction=False) as pipe:
+            pipe.hdel(keys.backlog(job.model), job.id)
+            pipe.publish(status_channel(job.id), "{}")
+            pipe.execute()
+
+    def worker(self, name: str) -> None:
+        """Says that this worker lives, what it serves and how fast; forgets those that do not say so any more."""
+        models = {
+            model: ModelReport(ready=True, sha256=runner.checkpoint.sha256, rate=runner.rate)
+            for model, runner in self._runners.items()
+        } | {model: ModelReport(ready=False, reason=reason) for model, reason in self._refused.items()}
+        slots = sum(runner.slots for runner in self._runners.values())
+        publish_report(self._client, WorkerReport(name=name, at=time.time(), slots=slots, models=models))
+        prune_reports(self._client)
+
+    def leave(self, name: str) -> None:
+        """Says that this worker is gone."""
+        withdraw_report(self._client, name)
+
+    def tidy_backlog(self) -> None:
+        """Takes jobs out of the backlog that ended without their worker's doing."""
+        for model in self._runners:
+            ids = [job_id.decode() for job_id in self._client.hkeys(keys.backlog(model))]
+            with self._client.pipeline(transaction=False) as pipe:
+                for job_id in ids:
+                    pipe.hget(RqJob.key_for(job_id), "status")
+                states = pipe.execute()
+            over = [job_id for job_id, state in zip(ids, states, strict=True) if state not in (b"queued", b"started")]
+            if over:
+                self._client.hdel(keys.backlog(model), *over)

@@ -1,0 +1,128 @@
+"""Writer threads: encode pictures and talk to the result store, while the main thread keeps its heartbeat."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import redis
+
+from jobs.errors import StoreUnavailable
+from jobs.events import preview_channel
+from jobs.store import ResultStore
+
+from .active import ActiveJob, Previewed, Snapped
+from .results import preview_message, store_result
+from .runner import Runner
+from .trajectory import encode_snapshot
+
+log = logging.getLogger(__name__)
+
+THREADS = 2
+# Pictures cost more than the wait for a store that stumbles.
+STORE_PAUSES = (0.5, 2.0, 5.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Stored:
+    """The pictures are in the store, or could not be put there."""
+
+    active: ActiveJob
+    seconds: float = 0.0
+    error: BaseException | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Released:
+    """The job's state is in the store (or could not be saved): somebody else may go on."""
+
+    active: ActiveJob
+
+
+class Writers:
+    """A few threads beside the main one.
+
+    Args:
+        runners: by model name.
+        store: where results go.
+        client: of Redis, for previews only.
+        tell: called from a writer thread with what happened; must not block.
+    """
+
+    def __init__(
+        self,
+        runners: Mapping[str, Runner],
+        store: ResultStore,
+        client: redis.Redis,
+        tell: Callable[[Stored | Released], None],
+    ) -> None:
+        self._runners = runners
+        self._store = store
+        self._client = client
+        self._tell = tell
+        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="writer")
+
+    def store(self, active: ActiveJob, attempt: str) -> None:
+        """Stores a finished job under the name of this attempt."""
+        self._pool.submit(self._do_store, active, attempt)
+
+    def snapshot(self, event: Snapped) -> None:
+        """Saves a job's state, and then says so if the engine has let go of it."""
+        self._pool.submit(self._do_snapshot, event)
+
+    def preview(self, event: Previewed) -> None:
+        """Shows an unfinished picture to those who watch."""
+        self._pool.submit(self._do_preview, event)
+
+    def forget(self, job_id: str) -> None:
+        """Drops what only an unfinished job needs."""
+        self._pool.submit(self._attempt, lambda: self._store.drop_snapshot(job_id), "drop a snapshot")
+
+    def sweep(self, max_age: float) -> None:
+        """Deletes what is older than `max_age` seconds."""
+        self._pool.submit(self._attempt, lambda: self._store.sweep(max_age), "sweep")
+
+    def close(self) -> None:
+        """Waits for what was begun."""
+        self._pool.shutdown()
+
+    def _do_store(self, active: ActiveJob, attempt: str) -> None:
+        checkpoint = self._runners[active.job.model].checkpoint
+        for pause in (*STORE_PAUSES, None):
+            try:
+                seconds = store_result(self._store, active, checkpoint, attempt)
+            except StoreUnavailable as error:
+                if pause is None:
+                    self._tell(Stored(active, error=error))
+                    return
+                time.sleep(pause)
+            except Exception as error:
+                self._tell(Stored(active, error=error))
+                return
+            else:
+                self._tell(Stored(active, seconds))
+                return
+
+    def _do_snapshot(self, event: Snapped) -> None:
+        sha256 = self._runners[event.active.job.model].checkpoint.sha256
+        data = encode_snapshot(event.snapshot, sha256)
+        self._attempt(lambda: self._store.save_snapshot(event.active.job.id, data), "save a snapshot")
+        if event.released:
+            self._tell(Released(event.active))
+
+    def _do_preview(self, event: Previewed) -> None:
+        message = preview_message(event.active, event.index, event.x0)
+        try:
+            self._client.publish(preview_channel(event.active.job.id), message)
+        except redis.RedisError:
+            log.debug("a preview was lost")
+
+    @staticmethod
+    def _attempt(call: Callable[[], object], what: str) -> None:
+        try:
+            call()
+        except StoreUnavailable:
+            log.warning("cannot %s: the store does not answer", what)
