@@ -69,7 +69,8 @@ class Listener:
             self._queues[channel].add(inbox)
         try:
             with suppress(redis.exceptions.RedisError, OSError):
-                await asyncio.wait_for(self._pubsub.subscribe(*channels), SUBSCRIBE_SECONDS)
+                async with asyncio.timeout(SUBSCRIBE_SECONDS):
+                    await self._pubsub.subscribe(*channels)
             yield _messages(inbox)
         finally:
             for channel in channels:
@@ -98,7 +99,9 @@ class Listener:
 
 async def _messages(inbox: asyncio.Queue[Any]) -> AsyncIterator[tuple[str, Any] | None]:
     while True:
-        try:
-            yield await asyncio.wait_for(inbox.get(), POLL_SECONDS)
-        except TimeoutError:
-            yield None
+        message = None
+        # Not wait_for: on Python 3.11 it forgets a cancellation that comes together with a message.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(POLL_SECONDS):
+                message = await inbox.get()
+        yield message

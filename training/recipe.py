@@ -49,6 +49,7 @@ class Recipe:
         weighting: of the loss, see `training.losses.weights`.
         clip_norm: largest norm of the gradient.
         bf16: run the network in bfloat16 (autocast); weights and optimiser stay float32.
+        compile: use torch.compile, which needs a C++ compiler and a minute before the first step.
         save_every, sheet_every, log_every: in steps.
     """
 
@@ -69,6 +70,7 @@ class Recipe:
     clip_norm: float = 1.0
     ema_decay: float = 0.9995
     bf16: bool = True
+    compile: bool = False
     seed: int = 0
     save_every: int = 500
     sheet_every: int = 1000

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,7 +50,7 @@ def load_state(folder: Path) -> dict[str, Any] | None:
     for path in dict.fromkeys([*latest, *others]):
         try:
             state: dict[str, Any] = torch.load(path, weights_only=True)
-        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        except Exception as error:  # torch raises many kinds for a damaged file, KeyError among them
             log.warning("cannot read %s (%s); trying the one before", path, type(error).__name__)
         else:
             return state

@@ -56,7 +56,7 @@ def run(settings: WorkerSettings) -> int:
         log.error("worker exits: %s", error)
         logging.shutdown()
         os._exit(1)  # a hanging engine thread cannot be joined
-    log.info("drained")
+    log.info("drained after %d image-steps", sum(runner.image_steps for runner in runners.values()))
     return 0
 
 

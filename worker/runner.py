@@ -51,6 +51,7 @@ class Runner:
         rate: image-steps per second in full batches, kept up to date.
         network_seconds: spent inside the network so far.
         network_calls: made so far, warm-up apart.
+        image_steps: made so far; guided images count twice.
 
     Raises:
         NonFiniteSample: if the network answers noise with NaN or infinity.
@@ -64,6 +65,7 @@ class Runner:
         self.slots = slots or (CPU_SLOTS if device.type == "cpu" else GPU_SLOTS)
         self.network_seconds = 0.0
         self.network_calls = 0
+        self.image_steps = 0
         self.on_step: Callable[[int, int, float], None] = lambda rows, bucket, seconds: None
         self._network = checkpoint.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._conditional = checkpoint.config.classes is not None
@@ -155,6 +157,7 @@ class Runner:
         seconds = time.perf_counter() - started
         self.network_seconds += seconds
         self.network_calls += 1
+        self.image_steps += rows
         if rows == self.slots:
             self.rate += 0.05 * (rows / seconds - self.rate)
         self.on_step(rows, bucket, seconds)

@@ -26,6 +26,19 @@ def test_every_package_on_disk_is_in_the_package_list() -> None:
     assert sorted(listed) == sorted(".".join(path.parent.relative_to(ROOT).parts) for path in inits)
 
 
+def test_every_data_file_is_in_the_package_data() -> None:
+    setuptools = PYPROJECT["tool"]["setuptools"]
+    tops = {name.split(".")[0] for name in setuptools["packages"]}
+    found = {path for top in tops for path in (ROOT / top).rglob("*.*") if path.suffix not in (".py", ".pyc")}
+    listed = {
+        path
+        for package, patterns in setuptools["package-data"].items()
+        for pattern in patterns
+        for path in (ROOT / package).glob(pattern)
+    }
+    assert found == listed
+
+
 def test_every_top_level_package_is_held_by_the_import_rules() -> None:
     listed = {name.split(".")[0] for name in PYPROJECT["tool"]["setuptools"]["packages"]}
     assert listed == set(PYPROJECT["tool"]["importlinter"]["root_packages"])

@@ -22,7 +22,8 @@ def read_one(folder: Path, channels: int = 3) -> ImageArray:
     images, unreadable = read_folder(folder, 8, channels)
     assert not unreadable
     assert images.shape == (1, 8, 8, channels)
-    return images[0]
+    image: ImageArray = images[0]
+    return image
 
 
 def two_halves(left: tuple[int, int, int], right: tuple[int, int, int]) -> Image.Image:
