@@ -7,13 +7,15 @@ import time
 import uuid
 
 from starlette.datastructures import MutableHeaders
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .metrics import Metrics
 from .problems import answer
 
 log = logging.getLogger(__name__)
+
+CLIENT_GONE = 499  # nobody reads this status; only the metrics count it
 
 # What holds unless a route says otherwise. Answers are data; only the page may load anything, and says so itself.
 HEADERS = {
@@ -50,6 +52,8 @@ class RequestMiddleware:
 
         try:
             await self._app(scope, receive, send_with_headers)
+        except ClientDisconnect:
+            pass  # in the middle of its own request
         except Exception as error:
             log.exception("request %s failed", request_id)
             if status:
@@ -57,7 +61,7 @@ class RequestMiddleware:
             await answer(Request(scope), error)(scope, receive, send_with_headers)
         finally:
             seconds = time.perf_counter() - started_at
-            self._metrics.http_request(scope["method"], _template(scope), status or 499, seconds)
+            self._metrics.http_request(scope["method"], _template(scope), status or CLIENT_GONE, seconds)
 
 
 def _template(scope: Scope) -> str:

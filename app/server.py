@@ -29,6 +29,7 @@ def run(app: FastAPI, *, host: str, port: int, draining: asyncio.Event) -> None:
         app,
         host=host,
         port=port,
+        loop="asyncio",  # not whatever happens to be installed
         http=DeadlineProtocol,
         h11_max_incomplete_event_size=16_384,
         ws="none",

@@ -84,9 +84,15 @@ def read_catalog(folder: Path) -> Catalog:
     for path in model_folders(folder):
         try:
             models[path.name] = _read(path)
-        except (OSError, ValueError, KeyError) as error:
-            reason = "config.json" if isinstance(error, ValidationError | ValueError) else "a file"
-            refused[path.name] = f"{reason} is missing or cannot be read"
+        except FileNotFoundError as error:
+            refused[path.name] = f"{Path(error.filename).name} is missing"
+        except ValidationError as error:
+            where = ".".join(map(str, error.errors()[0]["loc"]))
+            refused[path.name] = f"config.json: {where} is missing or wrong"
+        except (OSError, ValueError):
+            refused[path.name] = "config.json or SHA256SUMS cannot be read"
+        except KeyError:
+            refused[path.name] = "SHA256SUMS does not name model.safetensors"
     return Catalog(models, refused)
 
 
@@ -100,7 +106,8 @@ def model_folders(folder: Path) -> list[Path]:
 def _read(path: Path) -> ModelInfo:
     content: Any = json.loads((path / "config.json").read_text(encoding="utf-8"))
     config = _Config.model_validate(content)
-    sums = dict(reversed(line.split(maxsplit=1)) for line in (path / "SHA256SUMS").read_text("utf-8").splitlines())
+    lines = (path / "SHA256SUMS").read_text("utf-8").splitlines()
+    sums = {name: digest for digest, name in (line.split(maxsplit=1) for line in lines)}
     return ModelInfo(
         name=path.name,
         image_size=config.image_size,

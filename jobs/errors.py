@@ -1,12 +1,12 @@
 """What can go wrong between a front end and a worker, and what to do about it.
 
-    JobsError
-    ├── JobNotFound          no job has this id, or it was forgotten after its time
-    ├── JobUnreadable        the queue holds a job that this version does not understand
-    ├── IdempotencyConflict  the key was used for another request
-    ├── QueueUnavailable     Redis does not answer, is full or read-only; try again later
-    ├── ResultExpired        the job succeeded, but its pictures were deleted after their time
-    └── StoreUnavailable     the result store cannot be read or written; try again later
+JobsError
+├── JobNotFound          no job has this id, or it was forgotten after its time
+├── JobUnreadable        the queue holds a job that this version does not understand
+├── IdempotencyConflict  the key was used for another request
+├── QueueUnavailable     Redis does not answer, is full or read-only; try again later
+├── ResultExpired        the job succeeded, but its pictures were deleted after their time
+└── StoreUnavailable     the result store cannot be read or written; try again later
 """
 
 from __future__ import annotations

@@ -41,8 +41,11 @@ class Listener:
     """One subscription per process, shared by all that wait for jobs; lives in one event loop."""
 
     def __init__(self, redis_url: str) -> None:
-        # Without retries of its own: a wait must not last longer because Redis is away.
-        self._client = redis.asyncio.Redis.from_url(redis_url, socket_connect_timeout=2, retry=Retry(NoBackoff(), 0))
+        # Without retries of its own: a wait must not last longer because Redis is away. And without a socket timeout,
+        # which redis-py makes of asyncio.wait_for: on Python 3.11 that forgets a cancellation now and then.
+        self._client = redis.asyncio.Redis.from_url(
+            redis_url, socket_connect_timeout=2, socket_timeout=None, retry=Retry(NoBackoff(), 0)
+        )
         self._pubsub = self._client.pubsub(ignore_subscribe_messages=True)
         self._queues: dict[str, set[asyncio.Queue[Any]]] = defaultdict(set)
         self._task: asyncio.Task[None] | None = None
@@ -55,7 +58,7 @@ class Listener:
             self._task.cancel()
             with suppress(asyncio.CancelledError):
                 await self._task
-        await self._pubsub.aclose()
+        await self._pubsub.aclose()  # type: ignore[no-untyped-call]
         await self._client.aclose()
 
     @asynccontextmanager
@@ -100,7 +103,7 @@ class Listener:
 async def _messages(inbox: asyncio.Queue[Any]) -> AsyncIterator[tuple[str, Any] | None]:
     while True:
         message = None
-        # Not wait_for: on Python 3.11 it forgets a cancellation that comes together with a message.
+        # asyncio.timeout rather than wait_for, for the same reason as above.
         with suppress(TimeoutError):
             async with asyncio.timeout(POLL_SECONDS):
                 message = await inbox.get()

@@ -54,7 +54,7 @@ class JobQueue:
 
     Args:
         client: with timeouts and without retries, so that a dead Redis is noticed within seconds.
-        result_ttl: seconds that pictures are kept. Their jobs are remembered twice as long, to tell expired from unknown.
+        result_ttl: seconds that pictures are kept; jobs are remembered twice as long, to tell expired from unknown.
     """
 
     def __init__(self, client: redis.Redis, *, result_ttl: int) -> None:

@@ -14,7 +14,7 @@ import os
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
 import fsspec
@@ -81,11 +81,8 @@ class ResultStore:
 
     def drop_snapshot(self, job_id: str) -> None:
         """Forgets the job's snapshot; there need not be one."""
-        with _translated():
-            try:
-                self._fs.rm_file(str(self._snapshot(job_id)))
-            except FileNotFoundError:
-                pass
+        with _translated(), suppress(FileNotFoundError):
+            self._fs.rm_file(str(self._snapshot(job_id)))
 
     def check(self) -> None:
         """Writes and deletes a small file.

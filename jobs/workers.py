@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 
 import redis
+from rq.utils import as_text
 
 from . import keys
 from .contract import ModelReport, WorkerReport
@@ -28,7 +30,7 @@ def live_workers(client: redis.Redis) -> list[WorkerReport]:
     return parse_reports(client.hvals(keys.WORKERS))
 
 
-def parse_reports(values: list[bytes]) -> list[WorkerReport]:
+def parse_reports(values: Iterable[bytes | str]) -> list[WorkerReport]:
     """Decodes reports and leaves out the stale ones."""
     reports = [WorkerReport.model_validate_json(value) for value in values]
     oldest = time.time() - STALE_SECONDS
@@ -38,7 +40,7 @@ def parse_reports(values: list[bytes]) -> list[WorkerReport]:
 def prune_reports(client: redis.Redis) -> None:
     """Forgets workers that have been silent for long."""
     live = {report.name for report in live_workers(client)}
-    gone = [name for name in client.hkeys(keys.WORKERS) if name.decode() not in live]
+    gone = [name for name in client.hkeys(keys.WORKERS) if as_text(name) not in live]
     if gone:
         client.hdel(keys.WORKERS, *gone)
 

@@ -1,7 +1,7 @@
 """The step engine: one batch of trajectories per model, filled anew at every step.
 
-A job that arrives joins at the next step, one that is cancelled leaves at the next step. Batches never mix models; models
-take turns. The engine knows neither Redis nor files: jobs come in by `submit` and events go out by a callback.
+A job that arrives joins at the next step, one that is cancelled leaves at the next step. Batches never mix models;
+models take turns. The engine knows neither Redis nor files: jobs come in by `submit`, events go out by a callback.
 """
 
 from __future__ import annotations
@@ -124,9 +124,7 @@ class StepEngine:
         for active in {active for active, _ in chosen}:
             active.denoise_seconds += seconds
 
-    def _step_alone(
-        self, runner: Runner, jobs: list[ActiveJob], chosen: list[tuple[ActiveJob, Trajectory]]
-    ) -> None:
+    def _step_alone(self, runner: Runner, jobs: list[ActiveJob], chosen: list[tuple[ActiveJob, Trajectory]]) -> None:
         """After a failed batch, whose trajectories are unchanged: only the job that is at fault fails."""
         for active in {active: None for active, _ in chosen}:
             try:

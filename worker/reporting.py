@@ -8,6 +8,7 @@ from typing import Any
 
 import redis
 from rq.job import Job as RqJob
+from rq.utils import as_text
 
 from jobs import keys
 from jobs.contract import FailureCode, Job, ModelReport, Progress, WorkerReport
@@ -96,7 +97,7 @@ class Reporter:
     def tidy_backlog(self) -> None:
         """Takes jobs out of the backlog that ended without their worker's doing."""
         for model in self._runners:
-            ids = [job_id.decode() for job_id in self._client.hkeys(keys.backlog(model))]
+            ids = [as_text(job_id) for job_id in self._client.hkeys(keys.backlog(model))]
             with self._client.pipeline(transaction=False) as pipe:
                 for job_id in ids:
                     pipe.hget(RqJob.key_for(job_id), "status")

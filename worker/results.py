@@ -23,8 +23,8 @@ PNG_KEY = "difuso"
 def png_text(checkpoint: Checkpoint, params: SamplingParams, timesteps: tuple[int, ...], index: int) -> dict[str, str]:
     """The recipe of one picture, for its iTXt chunk.
 
-    It tells of this picture alone, with the seed that makes it by itself: image 2 of seed 100 and the only image of seed
-    102 are the same bytes, so the index within a request has no place here.
+    It tells of this picture alone, with the seed that makes it by itself: image 2 of seed 100 and the only image of
+    seed 102 are the same bytes, so the index within a request has no place here.
     """
     facts: dict[str, Any] = {
         "model": checkpoint.name,

@@ -13,8 +13,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import redis
-from rq import Queue
-from rq import worker_registration
+from rq import Queue, worker_registration
 from rq.executions import Execution
 from rq.job import Job as RqJob
 from rq.job import JobStatus as RqStatus
@@ -120,7 +119,7 @@ class RqBase(BaseWorker):
     # Claims.
 
     def pop(self, queue: Queue) -> RqJob | None:
-        """Takes the next job off a queue; until `start` it stands in RQ's intermediate queue, so a crash loses nothing."""
+        """Takes the next job off a queue. Until `start` it stands in RQ's intermediate queue: a crash loses nothing."""
         popped = Queue.lmove(self.connection, queue.key, None)
         if popped is None:
             return None

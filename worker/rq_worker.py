@@ -209,7 +209,8 @@ class EngineWorker(RqBase):
             active = activate(job, self._runners[job.model], snapshot=self._snapshot(job))
         except (JobUnreadable, KeyError, PlanError) as error:
             log.warning("job %s is not supported: %s", rq_job.id, error)
-            self.insist(lambda: self._fail(rq_job, waiting, execution, error, FailureCode.UNSUPPORTED))
+            reason = error  # which outlives this block
+            self.insist(lambda: self._fail(rq_job, waiting, execution, reason, FailureCode.UNSUPPORTED))
             return True
         self._items[active] = Item(rq_job, waiting, execution, active)
         active.cancel = bool(self.insist(lambda: self.connection.exists(keys.cancel(job.id))))

@@ -1,8 +1,8 @@
 """The runner: one loaded model on its device, stepping any mix of trajectories as one batch.
 
-The only code that touches the device. Batches are padded to a few sizes, the buckets. CPU and GPU kernels give the same
-bits for any neighbours and any place in a batch of one size, but may differ between sizes; in exact mode only sizes that
-agree with the largest are used, found out at warm-up.
+The only code that touches the device. Batches are padded to a few sizes, the buckets. CPU and GPU kernels give the
+same bits for any neighbours and any place in a batch of one size, but may differ between sizes; in exact mode only
+sizes that agree with the largest are used, found out at warm-up.
 """
 
 from __future__ import annotations
@@ -147,7 +147,9 @@ class Runner:
             return torch.cat([first, rest])
         started = time.perf_counter()
         try:
-            out = self._forward(_pad(x, bucket), _pad(timesteps, bucket), None if labels is None else _pad(labels, bucket))
+            out = self._forward(
+                _pad(x, bucket), _pad(timesteps, bucket), None if labels is None else _pad(labels, bucket)
+            )
         except torch.OutOfMemoryError:
             if bucket == self.buckets[0]:
                 raise

@@ -31,6 +31,7 @@ from ..deps import (
     UrgencyDep,
     WatcherDep,
 )
+from ..middleware import CLIENT_GONE
 from ..negotiation import Format
 from ..parameters import SamplingQuery, choose_model, fill_in
 from ..settings import ApiSettings
@@ -94,7 +95,7 @@ async def generate(
         except ClientGone:
             if not keyed:  # whoever has a key can come back for the pictures
                 await run_in_threadpool(_cancel, queue, job.id)
-            return Response(status_code=499)  # nobody reads it; the metrics count it
+            return Response(status_code=CLIENT_GONE)
     if new and status.ended_at is not None:
         metrics.job_awaited(status.ended_at - job.accepted_at)
     done = preference.seconds > 0 and status.state.is_terminal

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import socket
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -229,6 +230,25 @@ def test_whoever_goes_away_cancels_the_job_unless_a_key_leads_back_to_it(
         assert len(queued(worker)) == 1
     else:
         wait_until(lambda: queued(worker) == [], timeout=10, description="the job is cancelled")
+
+
+def test_a_crowd_that_goes_away_at_any_moment_leaves_nothing_behind(
+    api: httpx.Client, worker: FakeWorker, wait_until: WaitUntil, caplog: pytest.LogCaptureFixture
+) -> None:
+    request = b"POST /generate HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
+    crowd = [socket.create_connection((api.base_url.host, api.base_url.port or 80)) for _ in range(40)]
+    for index, visitor in enumerate(crowd):
+        visitor.sendall(request % (index % 4 == 0))  # every fourth still owes a byte of its body
+    for visitor in crowd:
+        visitor.close()
+    wait_until(
+        lambda: 'method="POST",route="/generate",status="499"} 40.0' in api.get("/metrics").text,
+        timeout=20,
+        description="all requests have ended",
+    )
+    assert queued(worker) == []
+    nobody_listens(worker, wait_until)
+    assert not caplog.records
 
 
 def nobody_listens(worker: FakeWorker, wait_until: WaitUntil) -> None:

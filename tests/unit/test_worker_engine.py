@@ -76,9 +76,7 @@ def test_jobs_of_any_length_share_their_network_calls(runner: Runner, start: Cal
 
 
 @pytest.mark.parametrize("sampler", ["ddpm", "ddim", "dpmpp"])
-def test_the_engine_agrees_with_the_plain_loop(
-    runner: Runner, start: Callable[..., ActiveJob], sampler: str
-) -> None:
+def test_the_engine_agrees_with_the_plain_loop(runner: Runner, start: Callable[..., ActiveJob], sampler: str) -> None:
     active = start(n=3, steps=20, sampler=sampler, spacing="trailing", seed=5)
     run(runner, active, start(steps=7, n=4))
     plan = runner.plan(sampler=sampler, steps=20, spacing="trailing", eta=0.0)
