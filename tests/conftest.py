@@ -14,6 +14,7 @@ from difuso.errors import UserError
 from difuso.family import Family
 from difuso.redis_server import RedisServer
 from tests import waiting
+from tests.serving import ENVIRONMENT
 from tests.waiting import WaitUntil
 
 
@@ -78,3 +79,9 @@ def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
     save_checkpoint(folder / "tiny", config, network)
     return folder
+
+
+@pytest.fixture
+def environment(models_dir: Path) -> dict[str, str]:
+    """Of a `difuso` command that serves `tiny` and starts its own Redis."""
+    return {**ENVIRONMENT, "DIFUSO_MODELS_DIR": str(models_dir)}

@@ -1,0 +1,140 @@
+"""The main job over HTTP: one `difuso serve`, real requests, real pictures."""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from PIL import Image
+
+from jobs.catalog import model_folders
+from model.checkpoint import SUMS, WEIGHTS, file_sha256
+from tests.serving import ENVIRONMENT, free_port, running
+
+STEPS = [10, 20, 30, 40, 50, 60, 70, 80, 90, 100, 100, 100]
+SLOTS = 8
+
+
+@pytest.fixture(scope="module")
+def models(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`tiny` and five copies that are damaged, each in another way."""
+    folder = tmp_path_factory.mktemp("served")
+    for name in ("tiny", "truncated", "flipped", "nan", "pickled", "edited"):
+        shutil.copytree(models_dir / "tiny", folder / name)
+    weights = (folder / "truncated" / WEIGHTS).read_bytes()
+    (folder / "truncated" / WEIGHTS).write_bytes(weights[: len(weights) // 2])
+    (folder / "flipped" / WEIGHTS).write_bytes(weights[:-1] + bytes([weights[-1] ^ 1]))
+    (folder / "nan" / WEIGHTS).write_bytes(weights[:-2] + b"\x00\x7e")  # float16 NaN, with a sum that agrees
+    sums = (folder / "nan" / SUMS).read_text().replace(file_sha256(folder / "tiny" / WEIGHTS), "{}")
+    (folder / "nan" / SUMS).write_text(sums.format(file_sha256(folder / "nan" / WEIGHTS)))
+    (folder / "pickled" / WEIGHTS).unlink()
+    (folder / "pickled" / "model.pt").write_bytes(pickle.dumps({}))
+    config = json.loads((folder / "edited" / "config.json").read_text())
+    (folder / "edited" / "config.json").write_text(json.dumps(config | {"prediction": "eps"}))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def metrics_port() -> int:
+    return free_port()
+
+
+@pytest.fixture(scope="module")
+def api(
+    models: Path, metrics_port: int, redis_server: object, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[httpx.Client]:
+    """A client of a running difuso."""
+    ours = {"DIFUSO_MODELS_DIR": str(models), "DIFUSO_METRICS_PORT": str(metrics_port), "DIFUSO_SLOTS": str(SLOTS)}
+    with (
+        running(tmp_path_factory.mktemp("run"), ENVIRONMENT | ours) as difuso,
+        httpx.Client(base_url=difuso.url, timeout=60, params={"model": "tiny"}) as client,
+    ):
+        yield client
+
+
+def images(api: httpx.Client, **params: Any) -> list[bytes]:
+    """The pictures of one request."""
+    answer = api.post("/generate", params={"model": "tiny", **params}, headers={"Accept": "application/json"})
+    job = answer.raise_for_status().json()
+    found = [api.get(f"/jobs/{job['id']}/images/{i}") for i in range(params.get("n", 1))]
+    return [response.raise_for_status().content for response in found]
+
+
+def network_calls(port: int) -> int:
+    text = httpx.get(f"http://127.0.0.1:{port}/metrics").text
+    lines = [line for line in text.splitlines() if line.startswith("difuso_denoise_step_seconds_count")]
+    return int(sum(float(line.split()[-1]) for line in lines))
+
+
+def test_an_image_is_the_same_bytes_idle_and_under_load(api: httpx.Client) -> None:
+    alone = images(api, n=1, seed=102, steps=30, sampler="ddpm")
+    (_, _, third, _) = images(api, n=4, seed=100, steps=30, sampler="ddpm")
+    assert third == alone[0]
+    with ThreadPoolExecutor(7) as pool:
+        load = [pool.submit(images, api, n=3, steps=60 + i, seed=i) for i in range(6)]
+        busy = pool.submit(images, api, n=4, seed=100, steps=30, sampler="ddpm").result()
+        for job in load:
+            job.result()
+    assert busy[2] == alone[0]
+
+
+def test_twelve_jobs_at_once_share_their_network_calls(api: httpx.Client, metrics_port: int) -> None:
+    before = network_calls(metrics_port)
+    with ThreadPoolExecutor(len(STEPS)) as pool:
+        for done in [pool.submit(images, api, steps=steps, seed=steps) for steps in STEPS]:
+            done.result()
+    calls = network_calls(metrics_port) - before
+    # Jobs arrive over some steps, so the batch is not full from the first call to the last.
+    assert max(STEPS) <= calls <= 1.5 * max(max(STEPS), sum(STEPS) / SLOTS)
+
+
+def test_events_tell_the_progress_and_show_the_picture(api: httpx.Client) -> None:
+    job: dict[str, Any] = api.post(
+        "/generate", params={"steps": 1000, "n": 8, "sampler": "ddpm"}, headers={"Prefer": "respond-async"}
+    ).json()
+    events: dict[str, list[Any]] = {}
+    with api.stream("GET", f"/jobs/{job['id']}/events") as stream:
+        name = ""
+        for line in stream.iter_lines():
+            key, _, value = line.partition(": ")
+            if key == "event":
+                name = value
+            elif key == "data":
+                events.setdefault(name, []).append(json.loads(value))
+    assert list(events)[-1] == "succeeded"
+    assert len(events["progress"]) >= 2
+    assert all(preview["png"].startswith("iVBOR") for preview in events["preview"])
+    assert events["succeeded"][0]["id"] == job["id"]
+
+
+def test_damaged_models_are_refused_by_name_and_reason(api: httpx.Client, models: Path) -> None:
+    told = {model["name"]: model for model in api.get("/models").json()["models"]}
+    assert told["tiny"]["state"] == "ready"
+    reasons = {name: model["reason"] for name, model in told.items() if model["state"] == "refused"}
+    assert set(reasons) == {folder.name for folder in model_folders(models)} - {"tiny"}
+    assert "does not match its SHA-256" in reasons["truncated"]
+    assert "does not match its SHA-256" in reasons["flipped"]
+    assert "NaN" in reasons["nan"]
+    assert "pickle" in reasons["pickled"]
+    assert "config.json does not match" in reasons["edited"]
+    answer = api.post("/generate", params={"model": "flipped"})
+    assert answer.status_code == 503
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_the_picture_says_how_it_was_made(api: httpx.Client) -> None:
+    (png,) = images(api, seed=7, steps=12, sampler="dpmpp")
+    facts = json.loads(Image.open(io.BytesIO(png)).info["difuso"])
+    assert facts["seed"] == 7
+    assert facts["sampler"] == "dpmpp"
+    assert len(facts["timesteps"]) == 12
+    again = {key: facts[key] for key in ("model", "seed", "steps", "sampler", "spacing", "eta")}
+    assert images(api, **again) == [png]

@@ -1,0 +1,67 @@
+"""`difuso serve` as a process of its own, for tests that meet it as its users do."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+
+from tests.waiting import wait_until
+
+# What a developer has set for themselves must not decide a test.
+ENVIRONMENT = {key: value for key, value in os.environ.items() if key != "REDIS_URL" and not key.startswith("DIFUSO_")}
+SERVE = [sys.executable, "-P", "-m", "difuso", "serve"]
+
+
+class Difuso:
+    """A running `difuso serve` and what it says."""
+
+    def __init__(self, process: subprocess.Popen[bytes], log: Path, port: int) -> None:
+        self.process = process
+        self.url = f"http://127.0.0.1:{port}"
+        self._log = log
+
+    @property
+    def output(self) -> str:
+        return self._log.read_text()
+
+    @property
+    def is_ready(self) -> bool:
+        assert self.process.poll() is None, self.output
+        return f"difuso is ready: {self.url}" in self.output
+
+    def pid(self, name: str) -> int:
+        """Of the child that was started last under this name."""
+        return int(re.findall(rf"started {name} \(process (\d+)\)", self.output)[-1])
+
+    def picture(self) -> httpx.Response:
+        return httpx.post(f"{self.url}/generate?steps=5", timeout=30)
+
+
+@contextmanager
+def running(folder: Path, environment: dict[str, str], *, ready: bool = True) -> Iterator[Difuso]:
+    port, log = free_port(), folder / "serve.log"
+    with log.open("wb") as file:
+        process = subprocess.Popen([*SERVE, "--port", str(port)], cwd=folder, env=environment, stderr=file)
+    difuso = Difuso(process, log, port)
+    try:
+        if ready:
+            wait_until(lambda: difuso.is_ready, timeout=40, description="difuso is ready")
+        yield difuso
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
