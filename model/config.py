@@ -11,7 +11,7 @@ from torch import nn
 
 from .errors import CheckpointError
 from .paper_unet import PaperUNet, PaperUNetConfig
-from .plan import Prediction, Variance, make_plan
+from .plan import Plan, Prediction, Variance, make_plan
 from .schedule import NoiseSchedule
 from .unet import UNet, UNetConfig
 
@@ -88,6 +88,34 @@ class ModelConfig:
         """(C, H, W) of one image."""
         return (self.channels, self.image_size, self.image_size)
 
+    def plan(
+        self,
+        schedule: NoiseSchedule,
+        *,
+        sampler: str | None = None,
+        steps: int | None = None,
+        spacing: str | None = None,
+        eta: float | None = None,
+        start: int | None = None,
+    ) -> Plan:
+        """The table of one sampling run of this model; see `make_plan`. What is not given is the model's default.
+
+        Raises:
+            PlanError: if the model has no such run.
+        """
+        defaults = self.defaults
+        return make_plan(
+            schedule,
+            sampler=defaults.sampler if sampler is None else sampler,
+            steps=defaults.steps if steps is None else steps,
+            spacing=defaults.spacing if spacing is None else spacing,
+            eta=defaults.eta if eta is None else eta,
+            variance=self.variance,
+            prediction=self.prediction,
+            clip=self.clip,
+            start=start,
+        )
+
     def build_network(self) -> nn.Module:
         """A network with fresh weights."""
         for config_type, network_type in NETWORKS.values():
@@ -151,10 +179,4 @@ def _check(config: ModelConfig) -> None:
     if config.network.num_classes != (None if config.classes is None else len(config.classes)):
         raise CheckpointError("config.json: classes and the network's num_classes disagree")
     # A request that names nothing must have a plan; this also proves schedule, prediction and variance.
-    make_plan(
-        config.schedule.build(),
-        **dataclasses.asdict(config.defaults),
-        variance=config.variance,
-        prediction=config.prediction,
-        clip=config.clip,
-    )
+    config.plan(config.schedule.build())

@@ -18,7 +18,6 @@ from torch import Tensor
 
 from model.checkpoint import save_checkpoint
 from model.errors import NonFiniteSample
-from model.plan import make_plan
 from model.sampling import sample
 
 from .ema import Ema
@@ -124,9 +123,9 @@ class Trainer:
 
     def samples(self) -> Tensor:
         """Images of the averaged network from fixed seeds, with the recipe's default sampler."""
-        plan = make_plan(self.schedule, prediction=self.recipe.prediction, **dataclasses.asdict(self.recipe.defaults))
-        shape = self.recipe.model_config({}).shape
-        return sample(plan, self.ema.network, shape=shape, seeds=SHEET_SEEDS, device=self.device)
+        config = self.recipe.model_config({})
+        plan = config.plan(self.schedule)
+        return sample(plan, self.ema.network, shape=config.shape, seeds=SHEET_SEEDS, device=self.device)
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:

@@ -49,14 +49,17 @@ class ActiveJob:
 def activate(job: Job, runner: Runner, *, snapshot: bytes | None = None) -> ActiveJob:
     """Makes a job ready to step, where a snapshot left it if there is one that fits."""
     params = job.params
-    plan = runner.plan(sampler=params.sampler, steps=params.steps, spacing=params.spacing, eta=params.eta)
+    config = runner.checkpoint.config
+    plan = config.plan(
+        runner.checkpoint.schedule, sampler=params.sampler, steps=params.steps, spacing=params.spacing, eta=params.eta
+    )
     table = runner.table(plan)
     trajectories = [
         new_trajectory(
             plan,
             table,
             seed=params.seed + i,
-            shape=runner.checkpoint.config.shape,
+            shape=config.shape,
             label=params.label,
             guidance_scale=params.guidance_scale,
         )

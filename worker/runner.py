@@ -16,7 +16,7 @@ from torch import Tensor
 
 from model.checkpoint import Checkpoint
 from model.errors import NonFiniteSample
-from model.plan import Column, Plan, make_plan
+from model.plan import Column, Plan
 from model.rng import draw_noise
 from model.step import advance
 
@@ -70,20 +70,6 @@ class Runner:
         self._network = checkpoint.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._conditional = checkpoint.config.classes is not None
         self.buckets, self.rate = self._warm_up(exact)
-
-    def plan(self, *, sampler: str, steps: int, spacing: str, eta: float) -> Plan:
-        """The plan that a job of this model follows."""
-        config = self.checkpoint.config
-        return make_plan(
-            self.checkpoint.schedule,
-            sampler=sampler,
-            steps=steps,
-            spacing=spacing,
-            eta=eta,
-            variance=config.variance,
-            prediction=config.prediction,
-            clip=config.clip,
-        )
 
     def table(self, plan: Plan) -> Tensor:
         """A plan's rows as the trajectories of a job share them."""

@@ -79,8 +79,9 @@ def test_jobs_of_any_length_share_their_network_calls(runner: Runner, start: Cal
 def test_the_engine_agrees_with_the_plain_loop(runner: Runner, start: Callable[..., ActiveJob], sampler: str) -> None:
     active = start(n=3, steps=20, sampler=sampler, spacing="trailing", seed=5)
     run(runner, active, start(steps=7, n=4))
-    plan = runner.plan(sampler=sampler, steps=20, spacing="trailing", eta=0.0)
-    expected = sample(plan, runner.checkpoint.network, shape=(3, 16, 16), seeds=[5, 6, 7])
+    checkpoint = runner.checkpoint
+    plan = checkpoint.config.plan(checkpoint.schedule, sampler=sampler, steps=20, spacing="trailing")
+    expected = sample(plan, checkpoint.network, shape=(3, 16, 16), seeds=[5, 6, 7])
     assert torch.allclose(pictures(active), expected, atol=1e-4)
 
 
