@@ -143,7 +143,8 @@ class StepEngine:
                 continue
             if active.preview:
                 active.preview = False
-                index = next(i for i, t in enumerate(active.trajectories) if not t.finished)
+                open_ones = [i for i, t in enumerate(active.trajectories) if not t.finished]
+                index = open_ones[self._turn % len(open_ones)]
                 self._emit(Previewed(active, index, active.trajectories[index].x0))
             if now - active.snapshot_at > SNAPSHOT_SECONDS:
                 active.snapshot_at = now

@@ -1,0 +1,86 @@
+"""The result store: one result per job, never half of one, on a disk and on any other fsspec filesystem."""
+
+from __future__ import annotations
+
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from jobs.contract import ImageFile, Job, JobKind, Manifest, SamplingParams
+from jobs.errors import ResultExpired, StoreUnavailable
+from jobs.store import ResultStore
+
+ID = "0f8fad5b-d9cb-469f-a165-70867728950e"
+
+
+@pytest.fixture(params=["file", "memory"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> ResultStore:
+    return ResultStore(str(tmp_path / "store") if request.param == "file" else f"memory://{tmp_path}")
+
+
+def manifest(attempt: str) -> Manifest:
+    params = SamplingParams(n=1, steps=1, sampler="ddim", spacing="leading", eta=0, seed=0)
+    job = Job(id=ID, kind=JobKind.GENERATE, model="tiny", params=params, accepted_at=0, timeout=1)
+    image = ImageFile(path=f"{attempt}/0.png", seed=0, sha256="")
+    return Manifest(job=job, model_sha256="", timesteps=(0,), images=(image,), finished_at=0)
+
+
+def test_the_first_attempt_wins(store: ResultStore) -> None:
+    for attempt in ("first", "second"):
+        assert store.write_image(ID, attempt, 0, attempt.encode()) == f"{attempt}/0.png"
+    assert store.manifest(ID) is None
+    assert store.commit(manifest("first"))
+    assert not store.commit(manifest("second"))
+    found = store.manifest(ID)
+    assert found == manifest("first")
+    assert store.image(found, 0) == b"first"
+
+
+def test_of_many_attempts_at_once_one_wins(tmp_path: Path) -> None:
+    store = ResultStore(str(tmp_path))
+    with ThreadPoolExecutor(8) as pool:
+        won = list(pool.map(store.commit, [manifest(str(i)) for i in range(32)]))
+    assert won.count(True) == 1
+    assert store.manifest(ID) == manifest(str(won.index(True)))
+
+
+def test_a_deleted_picture_is_expired(store: ResultStore) -> None:
+    with pytest.raises(ResultExpired):
+        store.image(manifest("never written"), 0)
+
+
+def test_a_snapshot_is_replaced_and_dropped(store: ResultStore) -> None:
+    assert store.snapshot(ID) is None
+    for data in (b"one", b"two"):
+        store.save_snapshot(ID, data)
+        assert store.snapshot(ID) == data
+    store.drop_snapshot(ID)
+    store.drop_snapshot(ID)
+    assert store.snapshot(ID) is None
+
+
+def test_the_sweeper_takes_what_is_old_and_leaves_no_folder(tmp_path: Path) -> None:
+    store = ResultStore(str(tmp_path))
+    store.write_image(ID, "old", 0, b"old")
+    old = next((tmp_path / "results").rglob("*.png"))
+    long_ago = time.time() - 1000
+    os.utime(old, (long_ago, long_ago))
+    store.write_image("ff" + ID[2:], "new", 0, b"new")
+    assert store.sweep(500) == 1
+    assert [path.read_bytes() for path in (tmp_path / "results").rglob("*.png")] == [b"new"]
+    assert [path.name for path in (tmp_path / "results").iterdir()] == ["ff"]
+
+
+def test_a_store_that_cannot_be_written_says_so(tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("not a folder")
+    with pytest.raises(StoreUnavailable):
+        ResultStore(str(blocked)).check()
+
+
+def test_a_usable_store_stays_as_it_was(store: ResultStore, tmp_path: Path) -> None:
+    store.check()
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
