@@ -73,6 +73,7 @@ def save_checkpoint(
         (fresh / SUMS).write_text(sums, encoding="utf-8")
         for name in (CONFIG, WEIGHTS, SUMS):
             _sync(fresh / name)
+            (fresh / name).chmod(0o644)  # some of these are written for their owner alone
         fresh.chmod(0o755)
         old = fresh.with_name(fresh.name + ".old")
         if folder.exists():

@@ -1,0 +1,156 @@
+"""The load: a seeded mix of short and long requests, and two ways to send it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from time import monotonic
+
+import httpx
+
+from .stack import System
+
+LONG_SHARE = 0.25
+SHORT, LONG = (1, 10), (4, 100)  # n and steps
+MEAN_IMAGE_STEPS = (1 - LONG_SHARE) * SHORT[0] * SHORT[1] + LONG_SHARE * LONG[0] * LONG[1]
+# Less than the five seconds after which uvicorn closes: a connection must not be closed while a request is on its way.
+LIMITS = httpx.Limits(max_connections=None, keepalive_expiry=2.0)
+FAILURE_PAUSE = 0.5
+
+
+@dataclass(frozen=True)
+class Order:
+    """A request; `at` is when it is due, in seconds since the start."""
+
+    n: int
+    steps: int
+    seed: int
+    at: float = 0.0
+
+    @property
+    def image_steps(self) -> int:
+        return self.n * self.steps
+
+    @property
+    def is_short(self) -> bool:
+        return (self.n, self.steps) == SHORT
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a request went; times on the clock of `monotonic`. `error` is None if a picture came."""
+
+    order: Order
+    began: float
+    ended: float
+    error: str | None = None
+
+
+def mix(seed: int) -> Iterator[Order]:
+    """Endless orders, 75 % short ones, for every system the same."""
+    draw = random.Random(seed)
+    while True:
+        n, steps = LONG if draw.random() < LONG_SHARE else SHORT
+        yield Order(n, steps, seed=draw.randrange(2**31))
+
+
+def poisson(rate: float, seconds: float, seed: int) -> list[Order]:
+    """Orders of the mix that come independently of each other, `rate` a second on average."""
+    draw = random.Random(seed + 1)
+    orders, at = [], draw.expovariate(rate)
+    for order in mix(seed):
+        if at > seconds:
+            break
+        orders.append(replace(order, at=at))
+        at += draw.expovariate(rate)
+    return orders
+
+
+async def send_open(system: System, orders: Sequence[Order], *, patience: float) -> list[Outcome]:
+    """Sends each order when it is due, whatever has become of the others; `began` is when it was due.
+
+    Args:
+        patience: seconds after the last arrival at which what is still unanswered is given up.
+    """
+    begin = monotonic()
+    give_up = begin + max((order.at for order in orders), default=0.0) + patience
+    async with httpx.AsyncClient(limits=LIMITS, timeout=None) as client, asyncio.TaskGroup() as group:
+        tasks = []
+        for order in orders:
+            await asyncio.sleep(begin + order.at - monotonic())
+            tasks.append(group.create_task(_send(client, system, order, began=begin + order.at, give_up=give_up)))
+    return [task.result() for task in tasks]
+
+
+async def saturate(
+    system: System, *, clients: int, warm_up: float, seconds: float, seed: int, patience: float
+) -> tuple[float, list[Outcome]]:
+    """Keeps `clients` requests in the system; returns image-steps a second in a window after the warm-up.
+
+    The load goes on until the last request of the window has ended, so that it ends under the same load.
+    """
+    orders = mix(seed)
+    opens = monotonic() + warm_up
+    closes = opens + seconds
+    give_up = closes + patience
+    outcomes: list[Outcome] = []
+    running: dict[int, float] = {}
+
+    async def send_always(number: int, client: httpx.AsyncClient) -> None:
+        while True:
+            running[number] = monotonic()
+            outcome = await _send(client, system, next(orders), began=running[number], give_up=give_up)
+            outcomes.append(outcome)
+            if outcome.error is not None:
+                await asyncio.sleep(FAILURE_PAUSE)
+
+    async with httpx.AsyncClient(limits=LIMITS, timeout=None) as client:
+        tasks = [asyncio.create_task(send_always(number, client)) for number in range(clients)]
+        while monotonic() < closes or (min(running.values()) < closes and monotonic() < give_up):
+            await asyncio.sleep(0.1)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    return work_between(opens, closes, outcomes) / seconds, outcomes
+
+
+def work_between(opens: float, closes: float, outcomes: Sequence[Outcome]) -> float:
+    """Image-steps done in a window; a request that was partly outside counts by the share of its time inside."""
+    work = 0.0
+    for outcome in outcomes:
+        inside = min(outcome.ended, closes) - max(outcome.began, opens)
+        if outcome.error is None and inside > 0:
+            work += outcome.order.image_steps * inside / (outcome.ended - outcome.began)
+    return work
+
+
+async def fetch(system: System, order: Order, *, timeout: float) -> bytes:
+    """One picture."""
+    async with httpx.AsyncClient(timeout=timeout) as client:
+        return await _post(client, system, order)
+
+
+async def _send(client: httpx.AsyncClient, system: System, order: Order, *, began: float, give_up: float) -> Outcome:
+    error = None
+    try:
+        async with asyncio.timeout(give_up - monotonic()):
+            await _post(client, system, order)
+    except TimeoutError:
+        error = "no answer in time"
+    except httpx.HTTPError as problem:
+        error = str(problem) or type(problem).__name__
+    return Outcome(order, began, monotonic(), error)
+
+
+async def _post(client: httpx.AsyncClient, system: System, order: Order) -> bytes:
+    parameters = {"n": order.n, "steps": order.steps, "seed": order.seed}
+    url = f"{system.url}/generate"
+    if system.takes_json:
+        response = await client.post(url, json=parameters)
+    else:
+        response = await client.post(url, params=parameters)
+    if response.status_code != 200 or response.headers["content-type"] != "image/png":
+        raise httpx.HTTPError(f"{system.name} answered {response.status_code}: {response.text[:200]}")
+    return response.content

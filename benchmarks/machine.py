@@ -1,0 +1,66 @@
+"""The machine that figures belong to: which cores are used, what else runs there, how large processes are."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("difuso", "torch", "diffusers", "litserve", "fastapi", "uvicorn", "redis", "rq")
+QUIET_LOAD = 0.5
+
+
+def use_cores(count: int) -> int:
+    """Binds this process and all its children to the first `count` cores that it may use; returns how many there are.
+
+    Without it, the load generator would run on cores that the servers do not have on a small machine.
+    """
+    if not hasattr(os, "sched_setaffinity"):
+        return os.cpu_count() or 1
+    cores = sorted(os.sched_getaffinity(0))[:count]
+    os.sched_setaffinity(0, cores)
+    return len(cores)
+
+
+def facts() -> dict[str, Any]:
+    """What a reader needs to judge figures, and to compare them with others."""
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {
+        "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "cpu": _cpu_name(),
+        "cores": cores,
+        "load_before": round(os.getloadavg()[0], 2),
+        "python": platform.python_version(),
+        "packages": {name: found for name in PACKAGES if (found := _version(name))},
+    }
+
+
+def warn_if_busy() -> None:
+    """Says so if other programs will disturb the figures."""
+    load = os.getloadavg()[0]
+    if load > QUIET_LOAD:
+        print(f"warning: the machine is not quiet (load {load:.1f}); figures will be wrong", file=sys.stderr)
+
+
+def resident_mb(pid: int) -> float:
+    """Resident memory of a process in MB (10^6 bytes)."""
+    answer = subprocess.run(["ps", "-o", "rss=", "-p", str(pid)], capture_output=True, text=True, check=True, timeout=10)
+    return int(answer.stdout) * 1024 / 1e6
+
+
+def _cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.processor())
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,47 @@
+"""The networks that are measured. Speed does not depend on what a network has learned, so random weights will do."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import torch
+
+from model import ModelConfig, save_checkpoint
+from model.config import SamplerDefaults
+from model.paper_unet import PaperUNetConfig
+from model.unet import UNetConfig
+
+# 1.1 M parameters: small enough that a server's own work shows.
+TINY = ModelConfig(
+    network=UNetConfig(channels=32, channel_mult=(1, 2, 2), num_res_blocks=1, groups=8),
+    image_size=32,
+    defaults=SamplerDefaults(spacing="trailing"),
+)
+# The network of the paper, 23.3 M parameters.
+PAPER = ModelConfig(network=PaperUNetConfig(), image_size=64)
+# The network of DDPM for CIFAR-10, 35.7 M parameters (Ho et al. 2020, appendix B).
+CIFAR = ModelConfig(network=UNetConfig(attention_levels=(1,), head_channels=256), image_size=32)
+
+
+def random_model(folder: Path, config: ModelConfig) -> Path:
+    """Writes a checkpoint with random weights and returns its folder."""
+    torch.manual_seed(0)
+    network = config.build_network()
+    for parameter in network.parameters():
+        if not parameter.any():  # else the last convolution, which begins at zero, would predict nothing
+            torch.nn.init.normal_(parameter, std=0.02)
+    save_checkpoint(folder, config, network)
+    return folder
+
+
+def copy_model(source: Path, folder: Path) -> Path:
+    """Copies a checkpoint, so that a training run that replaces it cannot disturb."""
+    for name in ("config.json", "model.safetensors", "SHA256SUMS"):
+        if not (source / name).is_file():
+            raise SystemExit(f"{source} is no checkpoint: {name} is missing. Name one with --model, or use --tiny")
+    folder.mkdir(parents=True)
+    for path in source.iterdir():
+        if path.is_file():
+            shutil.copy(path, folder)
+    return folder

@@ -1,0 +1,89 @@
+"""Our checkpoint inside diffusers' own DDIM pipeline: what the peers run."""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from diffusers import DDIMPipeline, DDIMScheduler
+from PIL import Image
+from torch import Tensor, nn
+
+from model import Checkpoint, load_checkpoint
+
+PREDICTIONS = {"eps": "epsilon", "x0": "sample", "v": "v_prediction"}
+
+
+class AsUNet2DModel(nn.Module):
+    """A network of ours with the face of diffusers' UNet2DModel."""
+
+    def __init__(self, checkpoint: Checkpoint, device: str) -> None:
+        super().__init__()
+        # The memory layout of our worker, so that both compute the same.
+        self.network = checkpoint.network.to(torch.device(device), memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.config = SimpleNamespace(sample_size=checkpoint.config.image_size, in_channels=checkpoint.config.channels)
+        self.dtype = torch.float32
+        self.device = torch.device(device)
+
+    def forward(self, x: Tensor, t: Tensor) -> Any:
+        x = x.contiguous(memory_format=torch.channels_last)
+        return SimpleNamespace(sample=self.network(x, t.to(x.device).expand(len(x))))
+
+
+class Painter:
+    """A pipeline that gives PNGs.
+
+    Args:
+        folder: a checkpoint.
+        device: where to compute.
+    """
+
+    def __init__(self, folder: Path, device: str) -> None:
+        checkpoint = load_checkpoint(folder)
+        config = checkpoint.config
+        betas = {"beta_start": config.schedule.beta_start, "beta_end": config.schedule.beta_end}
+        if config.schedule.type != "linear":
+            raise SystemExit("the peers know linear schedules only")
+        scheduler = DDIMScheduler(
+            config.schedule.num_train_timesteps,
+            **{name: beta for name, beta in betas.items() if beta is not None},
+            prediction_type=PREDICTIONS[config.prediction],
+            timestep_spacing=config.defaults.spacing,
+            clip_sample=config.clip,
+        )
+        self._pipeline = DDIMPipeline(AsUNet2DModel(checkpoint, device), scheduler)
+        self._pipeline.set_progress_bar_config(disable=True)
+        self.paint([0], steps=2)
+
+    def paint(self, seeds: Sequence[int], *, steps: int) -> list[Image.Image]:
+        """One image for each seed, all in one call of the pipeline."""
+        images: list[Image.Image] = self._pipeline(
+            batch_size=len(seeds),
+            generator=[torch.Generator().manual_seed(seed) for seed in seeds],
+            num_inference_steps=steps,
+            use_clipped_model_output=True,  # as guided-diffusion and difuso
+        ).images
+        return images
+
+
+def to_png(images: Sequence[Image.Image]) -> bytes:
+    """The picture, or a contact sheet of several."""
+    columns = math.ceil(math.sqrt(len(images)))
+    width, height = images[0].size
+    sheet = Image.new(images[0].mode, (columns * width, math.ceil(len(images) / columns) * height))
+    for index, image in enumerate(images):
+        sheet.paste(image, (index % columns * width, index // columns * height))
+    file = io.BytesIO()
+    sheet.save(file, "PNG")
+    return file.getvalue()
+
+
+def quiet_stdout() -> None:
+    """What a server prints goes to standard error: standard output is for figures."""
+    os.dup2(2, 1)

@@ -1,0 +1,185 @@
+"""difuso beside two other servers: the same weights, the same cores, the same requests, in one run.
+
+First each server's capacity, with more requests than it can answer; then how long short and long requests take when
+they come at random, at 70 % of what the better peer can do. Servers run one after the other, never together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import tempfile
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from PIL import Image
+
+from . import machine, stack
+from .load import MEAN_IMAGE_STEPS, Order, Outcome, fetch, poisson, saturate, send_open
+from .models import TINY, copy_model, random_model
+from .report import Bar, Report, quantile, say, show
+from .stack import System
+
+NAMES = ("difuso", "lock", "litserve")
+CLIENTS = 16  # twice what LitServe takes at a time, so that its batches are full
+WARM_UP_SECONDS = 5.0
+PATIENCE_SECONDS = 60.0
+LOAD = 0.7
+PROBES = (Order(1, 10, seed=7), Order(4, 10, seed=8))
+
+
+@dataclass(frozen=True)
+class Contest:
+    """What all servers have in common.
+
+    Attributes:
+        model: a checkpoint's folder, alone in its parent.
+        exact: whether our worker uses only batch sizes that agree bit for bit.
+    """
+
+    model: Path
+    device: str = "cpu"
+    exact: bool = True
+    seed: int = 0
+
+    def open(self, name: str) -> AbstractContextManager[System]:
+        """Starts a server."""
+        if name == "difuso":
+            return stack.difuso(self.model, device=self.device, exact=self.exact)
+        return stack.peer(name, self.model, device=self.device)
+
+    def capacity(self, name: str, seconds: float) -> tuple[dict[str, Any], bytes]:
+        """Image-steps a second of one server, and a picture that shows that it computes the same as the others."""
+        say(f"{name}: capacity, {seconds:.0f} s")
+        with self.open(name) as system:
+            picture, _ = [asyncio.run(fetch(system, order, timeout=PATIENCE_SECONDS)) for order in PROBES]
+            rate, outcomes = asyncio.run(
+                saturate(
+                    system,
+                    clients=CLIENTS,
+                    warm_up=WARM_UP_SECONDS,
+                    seconds=seconds,
+                    seed=self.seed,
+                    patience=PATIENCE_SECONDS,
+                )
+            )
+        return {"image_steps_per_second": rate, "answered": len(outcomes), "errors": _errors(outcomes)}, picture
+
+    def latencies(self, name: str, orders: Sequence[Order]) -> dict[str, Any]:
+        """Seconds from when requests were due until they were answered, at one server."""
+        say(f"{name}: {len(orders)} requests in {orders[-1].at:.0f} s")
+        with self.open(name) as system:
+            for order in PROBES:
+                asyncio.run(fetch(system, order, timeout=PATIENCE_SECONDS))
+            outcomes = asyncio.run(send_open(system, orders, patience=PATIENCE_SECONDS))
+        figures: dict[str, Any] = {"errors": _errors(outcomes)}
+        for kind, short in (("short", True), ("long", False)):
+            # What was given up counts with the time it had waited: the truth is worse.
+            waits = [outcome.ended - outcome.began for outcome in outcomes if outcome.order.is_short is short]
+            figures[kind] = {"count": len(waits), "p50": quantile(waits, 0.5), "p95": quantile(waits, 0.95)}
+        return figures
+
+
+def main(
+    model: Annotated[Path, typer.Option(help="A checkpoint's folder.")] = Path("checkpoints/faces64"),
+    tiny: Annotated[bool, typer.Option("--tiny", help="A random 32x32 network of 1.1 M parameters instead.")] = False,
+    seconds: Annotated[float, typer.Option(help="Of random arrivals at each server.")] = 100.0,
+    capacity_seconds: Annotated[float, typer.Option(help="Of full load at each server.")] = 40.0,
+    only: Annotated[list[str] | None, typer.Option(help="Servers to run; may be repeated.")] = None,
+    rate: Annotated[float | None, typer.Option(help="Requests a second, instead of 70 % of the better peer.")] = None,
+    exact: Annotated[bool, typer.Option(help="For our worker: pictures never depend on their neighbours.")] = True,
+    cores: Annotated[int, typer.Option(min=1, help="That servers and clients share.")] = 2,
+    seed: Annotated[int, typer.Option(help="Of the requests.")] = 0,
+    out: Annotated[Path, typer.Option(help="JSON file.")] = Path("var/bench-serving.json"),
+) -> None:
+    """Compares difuso with two other servers; about eleven minutes."""
+    names = [name for name in NAMES if not only or name in only]
+    if not names or set(only or ()) - set(NAMES):
+        raise typer.BadParameter(f"servers are {', '.join(NAMES)}", param_hint="--only")
+    machine.warn_if_busy()
+    share_cores(cores)
+    report = Report(out, {"model": "tiny" if tiny else str(model), "exact": exact, "seconds": seconds, "seed": seed})
+    with tempfile.TemporaryDirectory() as folder:
+        models = Path(folder)
+        contest = Contest(
+            random_model(models / "tiny", TINY) if tiny else copy_model(model, models / _name(model)),
+            exact=exact,
+            seed=seed,
+        )
+        capacity = compare_capacity(contest, names, capacity_seconds, report)
+        rivals = [rate for name, rate in capacity.items() if name != "difuso"] or list(capacity.values())
+        orders = poisson(rate or LOAD * max(rivals) / MEAN_IMAGE_STEPS, seconds, seed)
+        compare_latency(contest, names, orders, report)
+    report.close()
+
+
+def share_cores(count: int) -> None:
+    """Gives all servers the same cores and the same threads; what the caller has set for OpenMP counts for all."""
+    threads = machine.use_cores(count)
+    for name, value in {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}.items():
+        stack.ENVIRONMENT.setdefault(name, value)
+
+
+def compare_capacity(contest: Contest, names: Sequence[str], seconds: float, report: Report) -> dict[str, float]:
+    """Image-steps a second by server."""
+    found, pictures = {}, {}
+    for name in names:
+        found[name], pictures[name] = contest.capacity(name, seconds)
+        report.add("capacity", found)
+    first = _pixels(pictures[names[0]])
+    differences = {name: int(np.abs(_pixels(png) - first).max()) for name, png in pictures.items()}
+    report.add("grey_levels_apart", differences)
+    rates: dict[str, float] = {name: figures["image_steps_per_second"] for name, figures in found.items()}
+    rows = [(name, rates[name], differences[name], _told(found[name]["errors"])) for name in names]
+    show("capacity", ("server", "image-steps/s", "grey levels apart", "errors"), rows)
+    if "difuso" in rates and len(rates) > 1:
+        best = max(rate for name, rate in rates.items() if name != "difuso")
+        report.bar(Bar("capacity beside the best peer's", rates["difuso"] / best, 1.0, "times", "at least"))
+    return rates
+
+
+def compare_latency(contest: Contest, names: Sequence[str], orders: Sequence[Order], report: Report) -> None:
+    """Seconds to an answer by server."""
+    if not orders:
+        raise SystemExit("no request arrives in that time: give --seconds or --rate more")
+    report.add("arrivals", {"count": len(orders), "seconds": orders[-1].at})
+    found: dict[str, Any] = {}
+    for name in names:
+        found[name] = contest.latencies(name, orders)
+        report.add("latency", found)
+    headings = ("server", "short p50 s", "p95", "long p50 s", "p95", "errors")
+    rows = [
+        (name, *(f[kind][q] for kind in ("short", "long") for q in ("p50", "p95")), _told(f["errors"]))
+        for name, f in found.items()
+    ]
+    show(f"{len(orders)} requests in {orders[-1].at:.0f} s", headings, rows)
+    if "difuso" in found and len(found) > 1:
+        best = min(figures["short"]["p95"] for name, figures in found.items() if name != "difuso")
+        ratio = found["difuso"]["short"]["p95"] / best
+        report.bar(Bar("p95 of short requests beside the best peer's", ratio, 1 / 3, "times", "at most"))
+
+
+def _errors(outcomes: Sequence[Outcome]) -> list[str]:
+    return [outcome.error for outcome in outcomes if outcome.error is not None]
+
+
+def _told(errors: Sequence[str]) -> str:
+    return f"{len(errors)} ({errors[0][:60]})" if errors else "0"
+
+
+def _pixels(png: bytes) -> Any:
+    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"), dtype=np.int16)
+
+
+def _name(model: Path) -> str:
+    return os.path.basename(model.resolve())
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,133 @@
+"""The servers under test as processes, none of which is left behind however a run ends."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from difuso.family import Family
+from difuso.redis_server import RedisServer
+
+START_SECONDS = 180.0
+POLL_SECONDS = 0.05
+ROOT = Path(__file__).parent.parent
+# What a developer has set for themselves must not decide a figure.
+ENVIRONMENT = {key: value for key, value in os.environ.items() if key != "REDIS_URL" and not key.startswith("DIFUSO_")}
+
+
+@dataclass(frozen=True)
+class System:
+    """A server that answers POST /generate with a PNG.
+
+    Attributes:
+        takes_json: parameters go in a JSON body instead of the query string.
+    """
+
+    name: str
+    url: str
+    takes_json: bool = False
+
+
+@dataclass(frozen=True)
+class Difuso(System):
+    """Our own processes."""
+
+    api_pid: int = 0
+    worker_pid: int = 0
+    metrics_url: str = ""
+
+
+@contextmanager
+def difuso(
+    model: Path,
+    *,
+    device: str = "cpu",
+    exact: bool = True,
+    environment: Mapping[str, str] | None = None,
+    api_nice: int = 0,
+) -> Iterator[Difuso]:
+    """Redis, one worker and the API, warm, as `difuso serve` starts them.
+
+    Args:
+        model: a checkpoint's folder; the only one in its parent.
+        device, exact: settings of the worker.
+        environment: of worker and API, besides.
+        api_nice: how much more willingly the API leaves the cores to others.
+    """
+    port, metrics_port = free_port(), free_port()
+    with Family() as family, closing(RedisServer(family, family.folder / "redis")) as redis_server:
+        redis_server.start()
+        settings = {
+            **ENVIRONMENT,
+            "REDIS_URL": redis_server.url,
+            "DIFUSO_MODELS_DIR": str(model.parent),
+            "DIFUSO_STORE_URL": str(family.folder / "store"),
+            "DIFUSO_PORT": str(port),
+            "DIFUSO_METRICS_PORT": str(metrics_port),
+            "DIFUSO_DEVICE": device,
+            "DIFUSO_EXACT": str(exact),
+            "DIFUSO_MAX_WAIT": "100000",  # a worker is kept busy for long by work that is queued at once
+            **(environment or {}),
+        }
+        command = [sys.executable, "-P", "-m", "difuso"]
+        worker = family.spawn([*command, "worker"], env=settings)
+        nice = ["nice", "-n", str(api_nice)] if api_nice else []
+        api = family.spawn([*nice, *command, "api"], env=settings)
+        url = f"http://127.0.0.1:{port}"
+        _await(lambda: model.name in _get(f"{url}/readyz"), worker, api)
+        yield Difuso(
+            "difuso",
+            url,
+            api_pid=api.pid,
+            worker_pid=worker.pid,
+            metrics_url=f"http://127.0.0.1:{metrics_port}/metrics",
+        )
+
+
+@contextmanager
+def peer(name: str, model: Path, *, device: str = "cpu") -> Iterator[System]:
+    """Another server, `lock` or `litserve`, warm."""
+    port = free_port()
+    command = [sys.executable, "-m", f"benchmarks.peer_{name}", str(model), str(port), device]
+    with Family() as family:
+        process = family.spawn(command, env={**ENVIRONMENT, "PYTHONPATH": str(ROOT)})
+        url = f"http://127.0.0.1:{port}"
+        _await(lambda: bool(_get(f"{url}/health")), process)
+        yield System(name, url, takes_json=name == "litserve")
+
+
+def free_port() -> int:
+    """A port that nobody uses at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _await(ready: Callable[[], bool], *processes: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while not ready():
+        ended = next((process for process in processes if process.poll() is not None), None)
+        if ended is not None:
+            raise SystemExit(f"{ended.args!r} ended with {ended.returncode} before it was ready; it says why above")
+        if time.monotonic() > deadline:
+            raise SystemExit(f"not ready after {START_SECONDS:.0f} s: {[process.args for process in processes]}")
+        time.sleep(POLL_SECONDS)
+
+
+def _get(url: str) -> str:
+    """The body of a good answer, else nothing."""
+    try:
+        answer = httpx.get(url, timeout=2)
+    except httpx.HTTPError:
+        return ""
+    return answer.text if answer.is_success else ""
