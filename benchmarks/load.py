@@ -12,12 +12,13 @@ import httpx
 
 from .stack import System
 
-LONG_SHARE = 0.25
 SHORT, LONG = (1, 10), (4, 100)  # n and steps
-MEAN_IMAGE_STEPS = (1 - LONG_SHARE) * SHORT[0] * SHORT[1] + LONG_SHARE * LONG[0] * LONG[1]
+BLOCK = (SHORT, SHORT, SHORT, LONG)
+MEAN_IMAGE_STEPS = sum(n * steps for n, steps in BLOCK) / len(BLOCK)
 # Less than the five seconds after which uvicorn closes: a connection must not be closed while a request is on its way.
 LIMITS = httpx.Limits(max_connections=None, keepalive_expiry=2.0)
 FAILURE_PAUSE = 0.5
+POLL_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
@@ -49,11 +50,14 @@ class Outcome:
 
 
 def mix(seed: int) -> Iterator[Order]:
-    """Endless orders, 75 % short ones, for every system the same."""
+    """Endless orders, for every system the same.
+
+    Of each four one is long: with a free draw, luck would decide how much work a window of half a minute holds.
+    """
     draw = random.Random(seed)
     while True:
-        n, steps = LONG if draw.random() < LONG_SHARE else SHORT
-        yield Order(n, steps, seed=draw.randrange(2**31))
+        for n, steps in draw.sample(BLOCK, len(BLOCK)):
+            yield Order(n, steps, seed=draw.randrange(2**31))
 
 
 def poisson(rate: float, seconds: float, seed: int) -> list[Order]:
@@ -85,31 +89,40 @@ async def send_open(system: System, orders: Sequence[Order], *, patience: float)
 
 
 async def saturate(
-    system: System, *, clients: int, warm_up: float, seconds: float, seed: int, patience: float
+    system: System, *, clients: int, seconds: float, seed: int, patience: float
 ) -> tuple[float, list[Outcome]]:
-    """Keeps `clients` requests in the system; returns image-steps a second in a window after the warm-up.
+    """Keeps `clients` requests in the system; returns image-steps a second in a window, and all outcomes.
 
-    The load goes on until the last request of the window has ended, so that it ends under the same load.
+    The window opens when every client has had an answer: from then on as much work comes as goes. The load goes on
+    until the last request of the window has ended, so that it ends under the same load.
+
+    Args:
+        patience: seconds before and after the window at most.
     """
     orders = mix(seed)
-    opens = monotonic() + warm_up
-    closes = opens + seconds
-    give_up = closes + patience
     outcomes: list[Outcome] = []
     running: dict[int, float] = {}
+    served: set[int] = set()
+    last = monotonic() + seconds + 2 * patience
 
     async def send_always(number: int, client: httpx.AsyncClient) -> None:
         while True:
             running[number] = monotonic()
-            outcome = await _send(client, system, next(orders), began=running[number], give_up=give_up)
+            outcome = await _send(client, system, next(orders), began=running[number], give_up=last)
             outcomes.append(outcome)
+            served.add(number)
             if outcome.error is not None:
                 await asyncio.sleep(FAILURE_PAUSE)
 
     async with httpx.AsyncClient(limits=LIMITS, timeout=None) as client:
         tasks = [asyncio.create_task(send_always(number, client)) for number in range(clients)]
-        while monotonic() < closes or (min(running.values()) < closes and monotonic() < give_up):
-            await asyncio.sleep(0.1)
+        begun = monotonic()
+        while len(served) < clients and monotonic() < begun + patience:
+            await asyncio.sleep(POLL_SECONDS)
+        opens = monotonic()
+        closes = opens + seconds
+        while monotonic() < closes or (min(running.values()) < closes and monotonic() < closes + patience):
+            await asyncio.sleep(POLL_SECONDS)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

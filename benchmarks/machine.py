@@ -49,8 +49,8 @@ def warn_if_busy() -> None:
 
 def resident_mb(pid: int) -> float:
     """Resident memory of a process in MB (10^6 bytes)."""
-    answer = subprocess.run(["ps", "-o", "rss=", "-p", str(pid)], capture_output=True, text=True, check=True, timeout=10)
-    return int(answer.stdout) * 1024 / 1e6
+    kibibytes = subprocess.check_output(["ps", "-o", "rss=", "-p", str(pid)], text=True, timeout=10)
+    return int(kibibytes) * 1024 / 1e6
 
 
 def _cpu_name() -> str:

@@ -28,7 +28,6 @@ from .stack import System
 
 NAMES = ("difuso", "lock", "litserve")
 CLIENTS = 16  # twice what LitServe takes at a time, so that its batches are full
-WARM_UP_SECONDS = 5.0
 PATIENCE_SECONDS = 60.0
 LOAD = 0.7
 PROBES = (Order(1, 10, seed=7), Order(4, 10, seed=8))
@@ -60,14 +59,7 @@ class Contest:
         with self.open(name) as system:
             picture, _ = [asyncio.run(fetch(system, order, timeout=PATIENCE_SECONDS)) for order in PROBES]
             rate, outcomes = asyncio.run(
-                saturate(
-                    system,
-                    clients=CLIENTS,
-                    warm_up=WARM_UP_SECONDS,
-                    seconds=seconds,
-                    seed=self.seed,
-                    patience=PATIENCE_SECONDS,
-                )
+                saturate(system, clients=CLIENTS, seconds=seconds, seed=self.seed, patience=PATIENCE_SECONDS)
             )
         return {"image_steps_per_second": rate, "answered": len(outcomes), "errors": _errors(outcomes)}, picture
 
@@ -90,7 +82,7 @@ def main(
     model: Annotated[Path, typer.Option(help="A checkpoint's folder.")] = Path("checkpoints/faces64"),
     tiny: Annotated[bool, typer.Option("--tiny", help="A random 32x32 network of 1.1 M parameters instead.")] = False,
     seconds: Annotated[float, typer.Option(help="Of random arrivals at each server.")] = 100.0,
-    capacity_seconds: Annotated[float, typer.Option(help="Of full load at each server.")] = 40.0,
+    capacity_seconds: Annotated[float, typer.Option(help="Of full load at each server.")] = 30.0,
     only: Annotated[list[str] | None, typer.Option(help="Servers to run; may be repeated.")] = None,
     rate: Annotated[float | None, typer.Option(help="Requests a second, instead of 70 % of the better peer.")] = None,
     exact: Annotated[bool, typer.Option(help="For our worker: pictures never depend on their neighbours.")] = True,
@@ -113,7 +105,7 @@ def main(
             seed=seed,
         )
         capacity = compare_capacity(contest, names, capacity_seconds, report)
-        rivals = [rate for name, rate in capacity.items() if name != "difuso"] or list(capacity.values())
+        rivals = [found for name, found in capacity.items() if name != "difuso"] or list(capacity.values())
         orders = poisson(rate or LOAD * max(rivals) / MEAN_IMAGE_STEPS, seconds, seed)
         compare_latency(contest, names, orders, report)
     report.close()

@@ -21,7 +21,7 @@ def share_slots(jobs: Sequence[ActiveJob], slots: int, turn: int) -> list[tuple[
         turn: counts the steps; it rotates who goes first, so that a remainder is shared over time.
 
     Returns:
-        The chosen trajectories with their jobs; none twice, and their cost is at most `slots`.
+        The chosen trajectories with their jobs; at least one, none twice, and their cost is at most `slots`.
     """
     chosen: list[tuple[ActiveJob, Trajectory]] = []
     free = slots
@@ -32,9 +32,10 @@ def share_slots(jobs: Sequence[ActiveJob], slots: int, turn: int) -> list[tuple[
         waiting = waiting[first:] + waiting[:first]
         for depth in range(max(len(images) for _, images in waiting)):
             for active, images in waiting:
-                if depth < len(images) and images[depth].cost <= free:
+                # The first one always fits: with a single slot a guided image is computed in two calls.
+                if depth < len(images) and (images[depth].cost <= free or not chosen):
                     chosen.append((active, images[depth]))
                     free -= images[depth].cost
-            if not free:
+            if free <= 0:
                 return chosen
     return chosen

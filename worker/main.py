@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import time
 from collections.abc import Mapping
 
 import redis
@@ -38,8 +39,10 @@ def run(settings: WorkerSettings) -> int:
         metrics.watch(name, runner)
     if settings.metrics_port is not None:
         metrics.serve(settings.metrics_port)
+    client = connect(settings.redis_url)
+    wait_for(client)
     worker = EngineWorker(
-        connect(settings.redis_url),
+        client,
         runners,
         refused,
         ResultStore(settings.store_url),
@@ -81,6 +84,18 @@ def load_models(settings: WorkerSettings) -> tuple[dict[str, Runner], Mapping[st
                 runner.rate,
             )
     return runners, refused
+
+
+def wait_for(client: redis.Redis) -> None:
+    """Returns when Redis answers; in which order processes start does not matter."""
+    while True:
+        try:
+            client.ping()
+        except redis.RedisError as error:
+            log.warning("waiting for Redis (%s)", type(error).__name__)
+            time.sleep(1)
+        else:
+            return
 
 
 def connect(url: str) -> redis.Redis:

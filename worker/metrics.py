@@ -54,7 +54,7 @@ class WorkerMetrics:
         self._slots = Gauge("difuso_slots", "Places in the running batches", ["state"], registry=registry)
         self._in_flight = Gauge("difuso_jobs_in_flight", "Jobs claimed and not yet settled", registry=registry)
         self._claimed_at: dict[str, float] = {}
-        for reason in ("drain",):
+        for reason in ("drain", "lost"):
             self._retried.labels(reason)
 
     def serve(self, port: int) -> None:
@@ -96,5 +96,5 @@ class WorkerMetrics:
             self._duration.labels(job.kind.value, job.model, job.params.sampler).observe(time.time() - started)
 
     def retried(self, reason: str) -> None:
-        """A job goes back to the queue."""
+        """A job goes on elsewhere: handed over while draining, or taken over by a worker that thought us dead."""
         self._retried.labels(reason).inc()

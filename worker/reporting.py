@@ -51,20 +51,24 @@ class Reporter:
         for active, (_, count) in zip(actives, watchers, strict=True):
             active.preview = bool(count)
 
-    def write(self, client: Any, active: ActiveJob, *, encode_seconds: float = 0.0) -> None:
-        """Writes one job's progress through a client or a pipeline."""
+    def write(
+        self, client: Any, active: ActiveJob, *, encode_seconds: float = 0.0, failure: FailureCode | None = None
+    ) -> None:
+        """Writes one job's progress through a client or a pipeline; `failure` if it is about to fail."""
         progress = Progress(
             image_steps=active.image_steps,
             timesteps=active.trajectories[0].plan.timesteps,
             denoise_seconds=active.denoise_seconds,
             encode_seconds=encode_seconds,
+            failure=failure,
             resumed_at=active.resumed_at,
         )
         client.set(keys.progress(active.job.id), progress.model_dump_json(), ex=self._ttl)
 
-    def failure(self, job_id: str, code: FailureCode) -> None:
-        """Writes why a job is about to fail."""
-        self._client.set(keys.progress(job_id), Progress(failure=code).model_dump_json(), ex=self._ttl)
+    def unsupported(self, job_id: str) -> None:
+        """Writes why a job is about to fail that was never started."""
+        progress = Progress(failure=FailureCode.UNSUPPORTED)
+        self._client.set(keys.progress(job_id), progress.model_dump_json(), ex=self._ttl)
 
     def requeued(self, job: Job) -> None:
         """Wakes those who wait for a job that went back to its queue, and an idle worker."""

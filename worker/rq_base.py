@@ -87,15 +87,10 @@ class RqBase(BaseWorker):
         while True:
             try:
                 return call()
-            except (
-                redis.ConnectionError,
-                redis.TimeoutError,
-                redis.exceptions.OutOfMemoryError,
-                redis.exceptions.ReadOnlyError,
-            ) as error:
+            except redis.RedisError as error:  # away, loading, full, read-only, a disk that is full: all may pass
                 if time.monotonic() > self.give_up_at:
                     raise GaveUp from error
-                log.warning("Redis does not answer (%s); trying again", type(error).__name__)
+                log.warning("Redis does not do as asked (%s: %s); trying again", type(error).__name__, error)
                 self.note_trouble()
                 time.sleep(pause)
                 pause = min(2 * pause, 2.0)
@@ -124,11 +119,19 @@ class RqBase(BaseWorker):
         if popped is None:
             return None
         job_id = popped[1].decode()
-        job = queue.fetch_job(job_id)
-        if job is None or job.get_status(refresh=False) == RqStatus.CANCELED:
-            queue.intermediate_queue.remove(job_id)
-            return None
-        return job
+        try:
+            job = queue.fetch_job(job_id)
+            if job is not None:
+                _ = job.func_name, job.kwargs  # RQ reads them when it starts a job, and would fall over there
+                return job
+        except redis.RedisError:
+            raise
+        except Exception:
+            log.exception("the queue holds %s, which is no job", job_id)
+            self.connection.hset(RqJob.key_for(job_id), "status", RqStatus.FAILED)
+            self.connection.expire(RqJob.key_for(job_id), WORKER_TTL)
+        queue.intermediate_queue.remove(job_id)
+        return None
 
     def start(self, job: RqJob, queue: Queue) -> Execution:
         """Marks a popped job as running here. Removes what an interrupted try before left behind."""

@@ -210,7 +210,8 @@ class EngineWorker(RqBase):
         except (JobUnreadable, KeyError, PlanError) as error:
             log.warning("job %s is not supported: %s", rq_job.id, error)
             reason = error  # which outlives this block
-            self.insist(lambda: self._fail(rq_job, waiting, execution, reason, FailureCode.UNSUPPORTED))
+            self.insist(lambda: self._reporter.unsupported(rq_job.id))
+            self.insist(lambda: self._fail(rq_job, waiting, execution, reason))
             return True
         self._items[active] = Item(rq_job, waiting, execution, active)
         active.cancel = bool(self.insist(lambda: self.connection.exists(keys.cancel(job.id))))
@@ -264,44 +265,51 @@ class EngineWorker(RqBase):
             self._writers.preview(event)
 
     def _settle_success(self, item: Item, encode_seconds: float) -> None:
-        def commit() -> None:
-            if self.owns(item.rq_job, item.execution):
-                self._reporter.write(self.connection, item.active, encode_seconds=encode_seconds)
-                result = {"images": item.active.job.params.n}
-                self._finalize_success(item.rq_job, item.queue, item.execution, result)
+        def commit() -> bool:
+            if not self.owns(item.rq_job, item.execution):
+                return False
+            self._reporter.write(self.connection, item.active, encode_seconds=encode_seconds)
+            result = {"images": item.active.job.params.n}
+            self._finalize_success(item.rq_job, item.queue, item.execution, result)
+            return True
 
-        self.insist(commit)
-        self._end(item, "succeeded")
+        self._end(item, "succeeded", owned=self.insist(commit))
 
     def _settle_failure(self, item: Item, error: BaseException) -> None:
         code = None if isinstance(error, Cancelled) else _failure_code(error)
-        self.insist(lambda: self._fail(item.rq_job, item.queue, item.execution, error, code))
-        self._end(item, "cancelled" if code is None else "failed")
 
-    def _fail(
-        self, rq_job: RqJob, waiting: Queue, execution: Execution, error: BaseException, code: FailureCode | None
-    ) -> None:
-        """Ends a job without a result: failed for the reason `code`, or cancelled where there is none.
+        def commit() -> bool:
+            if code is not None:
+                self._reporter.write(self.connection, item.active, failure=code)
+            return self._fail(item.rq_job, item.queue, item.execution, error)
 
-        Trying again would not help, so its retries are void. May be repeated.
+        self._end(item, "cancelled" if code is None else "failed", owned=self.insist(commit))
+
+    def _fail(self, rq_job: RqJob, waiting: Queue, execution: Execution, error: BaseException) -> bool:
+        """Ends a job without a result: cancelled, or failed for good, since trying again would not help.
+
+        May be repeated. Returns False if the job is not ours any more.
         """
         if not self.owns(rq_job, execution):
-            return
-        if code is None:
+            return False
+        if isinstance(error, Cancelled):
             self._stopped_job_id = rq_job.id
-        else:
-            self._reporter.failure(rq_job.id, code)
-        rq_job.retries_left = 0
+        rq_job.retries_left = None
         self._finalize_failure(rq_job, waiting, execution, (type(error), error, None))
         # RQ only logs a commit that failed; the execution's entry tells whether it went through.
         if self.connection.zscore(rq_job.started_job_registry.key, execution.composite_key) is not None:
             raise redis.ConnectionError("the failure was not written")
+        return True
 
-    def _end(self, item: Item, outcome: str) -> None:
-        """After the end of a job."""
-        self.insist(lambda: self._reporter.ended(item.active.job))
-        self._writers.forget(item.active.job.id)
-        self._metrics.finished(item.active, outcome)
+    def _end(self, item: Item, outcome: str, *, owned: bool) -> None:
+        """After the end of a job. One that was given to another worker meanwhile is that one's to end."""
+        if owned:
+            self.insist(lambda: self._reporter.ended(item.active.job))
+            self._writers.forget(item.active.job.id)
+            self._metrics.finished(item.active, outcome)
+        else:
+            log.warning("job %s was given to another worker, or its end was written before", item.active.job.id)
+            self._metrics.retried("lost")
         self._drop(item)
 
     def _drop(self, item: Item) -> None:

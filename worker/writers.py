@@ -107,9 +107,11 @@ class Writers:
                 return
 
     def _do_snapshot(self, event: Snapped) -> None:
-        sha256 = self._runners[event.active.job.model].checkpoint.sha256
-        data = encode_snapshot(event.snapshot, sha256)
-        self._attempt(lambda: self._store.save_snapshot(event.active.job.id, data), "save a snapshot")
+        job, checkpoint = event.active.job, self._runners[event.active.job.model].checkpoint
+        self._attempt(
+            lambda: self._store.save_snapshot(job.id, encode_snapshot(event.snapshot, checkpoint.sha256)),
+            "save a snapshot",
+        )
         if event.released:
             self._tell(Released(event.active))
 
@@ -122,7 +124,10 @@ class Writers:
 
     @staticmethod
     def _attempt(call: Callable[[], object], what: str) -> None:
+        """For what may fail without harm; a thread pool would swallow the error."""
         try:
             call()
         except StoreUnavailable:
             log.warning("cannot %s: the store does not answer", what)
+        except Exception:
+            log.exception("cannot %s", what)

@@ -155,6 +155,21 @@ def test_a_running_job_is_cancelled_and_stays_so(stack: Stack) -> None:
     assert stack.client.hlen(keys.backlog("tiny")) == 0
 
 
+@pytest.mark.timeout(120)
+def test_kill_9_costs_a_long_job_only_its_last_seconds(stack: Stack) -> None:
+    worker = stack.start_worker()
+    job_id = stack.submit(n=64, steps=1000)
+    wait_until(lambda: stack.store.snapshot(job_id) is not None, 40, "a snapshot was saved")
+    worker.kill()
+    done = stack.queue.status(job_id).progress.image_steps
+    stack.start_worker()
+    wait_until(lambda: stack.queue.status(job_id).progress.resumed_at > 0, RECOVERY_SECONDS, "the job goes on")
+    assert stack.queue.status(job_id).progress.resumed_at > done / 2
+    stack.queue.cancel(job_id)
+    wait_until(lambda: stack.states([job_id]) == {JobState.CANCELLED}, 5, "the job is cancelled")
+    wait_until(lambda: stack.store.snapshot(job_id) is None, 5, "its snapshot is gone")
+
+
 @pytest.mark.timeout(60)
 def test_only_our_jobs_run(stack: Stack, tmp_path: Path) -> None:
     """Whoever can write to Redis cannot choose what a worker executes."""
@@ -164,11 +179,14 @@ def test_only_our_jobs_run(stack: Stack, tmp_path: Path) -> None:
         queue.enqueue("os.system", f"touch {canary}"),
         queue.enqueue("difuso.job", job={"schema_version": 99}),
     ]
+    stack.client.hset("rq:job:garbage", mapping={"data": "no job", "created_at": "never"})
+    stack.client.rpush(queue.key, "garbage", "nothing")
     stack.start_worker()
     good = stack.submit()
     wait_until(lambda: stack.states([good]) == {JobState.SUCCEEDED}, 30, "the good job has succeeded")
     assert [job.get_status() for job in planted] == ["failed", "failed"]
     assert not canary.exists()
+    assert stack.client.llen(f"{queue.key}:intermediate") == 0
 
 
 @pytest.mark.timeout(60)
@@ -196,7 +214,8 @@ def test_a_job_over_its_time_fails_with_a_code(stack: Stack) -> None:
     wait_until(lambda: stack.states([job.id]) == {JobState.FAILED}, 20, "the job has failed")
     status = stack.queue.status(job.id)
     assert status.failure is FailureCode.TIMEOUT
-    assert status.attempts == 3, "its retries are void"
+    assert status.attempts == 1, "it is not tried again"
+    assert 0 < status.progress.image_steps < params.image_steps
 
 
 @pytest.mark.timeout(60)

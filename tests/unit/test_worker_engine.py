@@ -140,6 +140,11 @@ def test_equal_jobs_get_equal_shares_over_time(start: Callable[..., ActiveJob]) 
     assert [chosen.count(active) for active in jobs] == [24, 24, 24]
 
 
+def test_a_guided_image_steps_even_with_a_single_slot(start: Callable[..., ActiveJob]) -> None:
+    guided = start(guidance_scale=2.0)
+    assert [active for active, _ in share_slots([guided], 1, 0)] == [guided]
+
+
 def test_urgent_jobs_come_first(start: Callable[..., ActiveJob]) -> None:
     normal, urgent = start(n=8), start(n=6, urgency=0)
     chosen = [active for active, _ in share_slots([normal, urgent], 8, 0)]

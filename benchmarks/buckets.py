@@ -1,0 +1,61 @@
+"""The runner alone, in this process: how fast each batch size is, and which sizes agree bit for bit."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from model import load_checkpoint
+from worker.runner import Runner
+from worker.trajectory import new_trajectory
+
+WARM_CALLS = 2
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """One batch size; `share` is that of the time inside the network."""
+
+    size: int
+    rate: float
+    call_ms: float
+    share: float
+
+
+def measure_buckets(folder: Path, device: str, seconds: float) -> dict[str, Any]:
+    """Image-steps a second by batch size, each for so long, and the sizes that exact mode would use."""
+    where = torch.device(device)
+    exact = Runner(load_checkpoint(folder), device=where, exact=True).buckets
+    runner = Runner(load_checkpoint(folder), device=where, exact=False)
+    found = [_measure(runner, size, seconds) for size in runner.buckets]
+    figures: dict[str, Any] = {"exact": list(exact), "buckets": [asdict(bucket) for bucket in found]}
+    if where.type == "cuda":
+        figures["peak_memory_mb"] = torch.cuda.max_memory_allocated(where) / 1e6
+        del runner
+        torch.cuda.empty_cache()  # the servers that follow need it
+        torch.cuda.reset_peak_memory_stats(where)
+    return figures
+
+
+def _measure(runner: Runner, size: int, seconds: float) -> Bucket:
+    checkpoint = runner.checkpoint
+    plan = checkpoint.config.plan(checkpoint.schedule, steps=checkpoint.schedule.num_train_timesteps)
+    table = runner.table(plan)
+    batch = [new_trajectory(plan, table, seed=seed, shape=checkpoint.config.shape) for seed in range(size)]
+
+    def step() -> None:
+        runner.step(batch)
+        for trajectory in batch:
+            trajectory.row %= len(plan)
+
+    for _ in range(WARM_CALLS):
+        step()
+    begin, calls, network_seconds = time.perf_counter(), runner.network_calls, runner.network_seconds
+    while (span := time.perf_counter() - begin) < seconds or runner.network_calls == calls:
+        step()
+    calls, network_seconds = runner.network_calls - calls, runner.network_seconds - network_seconds
+    return Bucket(size, calls * size / span, 1000 * network_seconds / calls, network_seconds / span)

@@ -1,0 +1,118 @@
+"""A worker that is busy, and what its own counters say of it.
+
+Windows begin and end where a network call ends: a call may take seconds, and half a one would falsify the share.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from .stack import Difuso
+
+IMAGES = 8  # in each job
+POLL_SECONDS = 0.01
+STEP_SECONDS = 120.0  # a network call that takes longer hangs
+NAMES = ("denoise_step_seconds_count", "denoise_step_seconds_sum", "image_steps_total")
+SERIES = re.compile(rf"^difuso_({'|'.join(NAMES)})\{{.*\}} (\S+)$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Counters:
+    """A worker's counters at a moment, right after a network call."""
+
+    at: float
+    calls: float
+    network_seconds: float
+    image_steps: float
+
+
+@dataclass(frozen=True)
+class Window:
+    """What a worker did in a span of time.
+
+    Attributes:
+        share: of the time inside the network.
+        rate: image-steps a second.
+        rows: images in a network call, on average.
+    """
+
+    seconds: float
+    calls: int
+    share: float
+    rate: float
+    rows: float
+
+
+def measure(difuso: Difuso, seconds: float) -> Window:
+    """Watches a busy worker for at least so long, and at least two network calls."""
+    with httpx.Client(timeout=10) as client:
+        begin = _after_step(client, difuso)
+        time.sleep(seconds)
+        end = _after_step(client, difuso)
+    span, calls, image_steps = end.at - begin.at, end.calls - begin.calls, end.image_steps - begin.image_steps
+    network_seconds = end.network_seconds - begin.network_seconds
+    return Window(span, int(calls), network_seconds / span, image_steps / span, image_steps / calls)
+
+
+@contextmanager
+def work_for(difuso: Difuso, seconds: float) -> Iterator[list[str]]:
+    """Gives the worker so much to do that its batch is full all that time; yields the jobs' ids, cancelled after."""
+    with httpx.Client(base_url=difuso.url, timeout=30) as client:
+        model = _model(client)
+        steps = min(model["num_train_timesteps"], 1000)
+        rate = model["rate"]
+        jobs = 1 + math.ceil(1.5 * seconds * rate / (IMAGES * steps))  # its rate was measured in warm-up, roughly
+        ids = [_post(client, steps) for _ in range(jobs)]
+        _wait_for(client, ids[0], "running")
+        yield ids
+        for job_id in ids:
+            client.delete(f"/jobs/{job_id}")
+
+
+def _model(client: httpx.Client) -> dict[str, Any]:
+    content: dict[str, Any] = client.get("/models").raise_for_status().json()
+    model: dict[str, Any] = content["models"][0]
+    return model
+
+
+def _post(client: httpx.Client, steps: int) -> str:
+    response = client.post(
+        "/generate", params={"n": IMAGES, "steps": steps}, headers={"Prefer": "respond-async"}
+    ).raise_for_status()
+    job_id: str = response.json()["id"]
+    return job_id
+
+
+def _wait_for(client: httpx.Client, job_id: str, state: str) -> None:
+    deadline = time.monotonic() + STEP_SECONDS
+    while client.get(f"/jobs/{job_id}").raise_for_status().json()["state"] != state:
+        if time.monotonic() > deadline:
+            raise SystemExit(f"job {job_id} is not {state} after {STEP_SECONDS:.0f} s")
+        time.sleep(0.05)
+
+
+def _after_step(client: httpx.Client, difuso: Difuso) -> Counters:
+    """The counters as soon as one more network call has ended."""
+    first = _read(client, difuso)
+    deadline = time.monotonic() + STEP_SECONDS
+    while (now := _read(client, difuso)).calls == first.calls:
+        if time.monotonic() > deadline:
+            raise SystemExit(f"the worker is not busy: no network call in {STEP_SECONDS:.0f} s")
+        time.sleep(POLL_SECONDS)
+    return now
+
+
+def _read(client: httpx.Client, difuso: Difuso) -> Counters:
+    text = client.get(difuso.metrics_url).raise_for_status().text
+    sums = dict.fromkeys(NAMES, 0.0)
+    for name, value in SERIES.findall(text):
+        sums[name] += float(value)  # one series for each batch size
+    return Counters(time.monotonic(), *sums.values())

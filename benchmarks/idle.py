@@ -1,0 +1,86 @@
+"""An idle server: how soon a job is claimed, how much memory it holds, how soon after its start it gives a picture."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+import httpx
+
+from . import stack
+from .machine import resident_mb
+from .stack import Difuso
+
+SETTLE_SECONDS = 3.0
+START_SECONDS = 120.0
+
+
+def claim_seconds(difuso: Difuso, count: int) -> list[float]:
+    """From just before a POST until the worker has claimed its job, each time after a pause."""
+    found = []
+    with httpx.Client(base_url=difuso.url, timeout=30) as client:
+        for _ in range(count):
+            before = time.time()
+            response = client.post("/generate?n=1&steps=1", headers={"Prefer": "respond-async"}).raise_for_status()
+            path = f"/jobs/{response.json()['id']}"
+            deadline = time.monotonic() + 30
+            while (job := client.get(path).raise_for_status().json())["state"] in ("queued", "running"):
+                if time.monotonic() > deadline:
+                    raise SystemExit("a job of one step is not done after 30 s")
+                time.sleep(0.02)
+            found.append(datetime.fromisoformat(job["started_at"]).timestamp() - before)
+            time.sleep(0.2)  # the worker falls asleep
+    return found
+
+
+def memory(difuso: Difuso) -> dict[str, float]:
+    """Resident MB of each process after a first picture."""
+    httpx.post(f"{difuso.url}/generate", timeout=120).raise_for_status()
+    time.sleep(SETTLE_SECONDS)
+    return resident(difuso)
+
+
+def resident(difuso: Difuso) -> dict[str, float]:
+    """Resident MB of each process now."""
+    return {"api": resident_mb(difuso.api_pid), "worker": resident_mb(difuso.worker_pid)}
+
+
+def slope(samples: Sequence[tuple[float, float]]) -> float:
+    """Growth per second of a value that was sampled over time, by least squares."""
+    times, values = zip(*samples, strict=True)
+    return statistics.linear_regression(times, values).slope if len(samples) > 1 else 0.0
+
+
+def first_picture_seconds(model: Path) -> float:
+    """From the start of `difuso serve` to a first picture of 50 steps, in an empty folder."""
+    port = stack.free_port()
+    with tempfile.TemporaryDirectory() as folder, httpx.Client(timeout=START_SECONDS) as client:
+        began = time.monotonic()
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "difuso", "serve", "--port", str(port)],
+            cwd=folder,
+            env={**stack.ENVIRONMENT, "DIFUSO_MODELS_DIR": str(model.parent.resolve())},
+        )
+        try:
+            while time.monotonic() < began + START_SECONDS and process.poll() is None:
+                with contextlib.suppress(httpx.TransportError):  # it does not listen yet
+                    answer = client.post(f"http://127.0.0.1:{port}/generate?n=1&steps=50")
+                    if answer.status_code == 200:
+                        return time.monotonic() - began
+                time.sleep(0.05)
+            raise SystemExit("difuso serve gave no picture; it says why above")
+        finally:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(60)
+            except subprocess.TimeoutExpired:
+                process.kill()  # its warden ends the others
+                process.wait()

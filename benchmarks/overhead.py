@@ -1,0 +1,142 @@
+"""What difuso costs beside the network that it runs: time of a busy worker, latency, clients, memory, start."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from . import busy, idle, machine, stack
+from .models import PAPER, TINY, copy_model, random_model
+from .polling import watching
+from .report import Bar, Report, quantile, say, show
+from .soak import soak as run_soak
+from .stack import Difuso
+
+PARTS = ("share", "claim", "polling", "memory", "start")
+START_REPEATS = 3
+
+
+def main(
+    model: Annotated[Path, typer.Option(help="A checkpoint's folder.")] = Path("checkpoints/faces64"),
+    tiny: Annotated[bool, typer.Option("--tiny", help="Small random networks in all places, to try it out.")] = False,
+    only: Annotated[list[str] | None, typer.Option(help="Parts to run; may be repeated.")] = None,
+    seconds: Annotated[float, typer.Option(help="Of one window under load.")] = 20.0,
+    pairs: Annotated[int, typer.Option(help="Windows without and with polling clients.")] = 5,
+    claims: Annotated[int, typer.Option(help="Requests to an idle server.")] = 60,
+    soak: Annotated[float | None, typer.Option(help="Minutes; runs this instead of all the rest.")] = None,
+    cores: Annotated[int, typer.Option(min=1, help="That everything shares.")] = 2,
+    out: Annotated[Path, typer.Option(help="JSON file.")] = Path("var/bench-overhead.json"),
+) -> None:
+    """Measures what difuso costs beside its network; about seven minutes."""
+    if set(only or ()) - set(PARTS):
+        raise typer.BadParameter(f"parts are {', '.join(PARTS)}", param_hint="--only")
+    machine.warn_if_busy()
+    machine.use_cores(cores)
+    report = Report(out, {"model": "tiny" if tiny else str(model), "seconds": seconds, "pairs": pairs})
+    with tempfile.TemporaryDirectory() as folder:
+        models = Path(folder)
+        small = random_model(models / "small" / "tiny", TINY)
+        served = small if tiny else copy_model(model, models / "served" / model.resolve().name)
+        if soak is not None:
+            measure_soak(served, soak, report)
+        else:
+            parts: Mapping[str, Callable[[], None]] = {
+                "share": lambda: measure_share(small if tiny else paper(models), 3 * seconds, report),
+                "claim": lambda: measure_claims(small, claims, report),
+                "polling": lambda: measure_polling(served, seconds, pairs, report),
+                "memory": lambda: measure_memory(served, report),
+                "start": lambda: measure_start(served, report),
+            }
+            for name, part in parts.items():
+                if not only or name in only:
+                    say(name)
+                    part()
+    report.close()
+
+
+def paper(models: Path) -> Path:
+    """The paper's network with random weights."""
+    return random_model(models / "paper" / "paper", PAPER)
+
+
+def measure_share(model: Path, seconds: float, report: Report) -> None:
+    """Which share of its time a worker with full batches is inside the network."""
+    with stack.difuso(model) as difuso, busy.work_for(difuso, seconds):
+        window = busy.measure(difuso, seconds)
+    report.add("busy_worker", asdict(window))
+    headings = ("seconds", "network calls", "images a call", "image-steps/s", "share in the network")
+    show("busy worker", headings, [(window.seconds, window.calls, window.rows, window.rate, window.share)])
+    report.bar(Bar("share of a busy worker's time in the network", 100 * window.share, 95, "%", "at least"))
+
+
+def measure_claims(model: Path, count: int, report: Report) -> None:
+    """How long from a POST until an idle worker has its job."""
+    with stack.difuso(model) as difuso:
+        waits = [1000 * wait for wait in idle.claim_seconds(difuso, count)]
+    median, p95 = statistics.median(waits), quantile(waits, 0.95)
+    report.add("claim_ms", {"count": count, "median": median, "p95": p95, "max": max(waits)})
+    show("idle server, POST to claimed", ("requests", "median ms", "p95", "max"), [(count, median, p95, max(waits))])
+    report.bar(Bar("POST to claimed, median", median, 10, "ms", "at most"))
+
+
+def measure_polling(model: Path, seconds: float, pairs: int, report: Report) -> None:
+    """How much slower a busy worker is while clients watch its jobs."""
+    with stack.difuso(model) as difuso:
+        slowdown, figures = compare_polling(difuso, seconds, pairs)
+    report.add("polling", figures)
+    headings = ("window", "image-steps/s alone", "with clients")
+    rows = list(enumerate(zip(figures["alone"], figures["watched"], strict=True), 1))
+    show("busy worker and polling clients", headings, [(number, *pair) for number, pair in rows])
+    report.bar(Bar("slowdown by 20 polling clients and 3 listeners, median", slowdown, 5, "%", "at most"))
+
+
+def compare_polling(difuso: Difuso, seconds: float, pairs: int) -> tuple[float, dict[str, Any]]:
+    """Median slowdown in percent, over neighbouring windows without and with clients, and the rates."""
+    alone, watched = [], []
+    with busy.work_for(difuso, 2 * pairs * (seconds + 2)) as job_ids:
+        for _ in range(pairs):
+            alone.append(busy.measure(difuso, seconds).rate)
+            with watching(difuso, job_ids):
+                watched.append(busy.measure(difuso, seconds).rate)
+    losses = [1 - slow / fast for fast, slow in zip(alone, watched, strict=True)]
+    slowdown = 100 * statistics.median(losses)
+    return slowdown, {"alone": alone, "watched": watched, "slowdown_percent": slowdown}
+
+
+def measure_memory(model: Path, report: Report) -> None:
+    """What the processes hold when they have nothing to do any more."""
+    with stack.difuso(model) as difuso:
+        held = idle.memory(difuso)
+    report.add("resident_mb", held)
+    show("memory after a first picture", ("process", "resident MB"), list(held.items()))
+    report.bar(Bar("API, resident", held["api"], 130, "MB", "at most"))
+    report.bar(Bar("worker, resident", held["worker"], 800, "MB", "at most"))
+
+
+def measure_start(model: Path, report: Report) -> None:
+    """How long from `difuso serve` to a picture."""
+    found = [idle.first_picture_seconds(model) for _ in range(START_REPEATS)]
+    report.add("first_picture_seconds", found)
+    show("difuso serve to a first picture of 50 steps", ("start", "seconds"), list(enumerate(found, 1)))
+    report.bar(Bar("start to first picture, median", statistics.median(found), 15, "s", "at most"))
+
+
+def measure_soak(model: Path, minutes: float, report: Report) -> None:
+    """Whether memory grows under load."""
+    say(f"soak: {minutes:g} minutes")
+    with stack.difuso(model) as difuso:
+        figures = run_soak(difuso, minutes)
+    report.add("soak", figures)
+    columns = {"first MB": "first_mb", "last MB": "last_mb", "MB an hour": "mb_per_hour"}
+    rows = [(name, *(figures[name][key] for key in columns.values())) for name in ("api", "worker")]
+    show(f"{figures['jobs']} jobs in {minutes:g} minutes", ("process", *columns), rows)
+
+
+if __name__ == "__main__":
+    typer.run(main)
