@@ -13,7 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
 from jobs.catalog import Catalog
-from jobs.contract import JobStatus
+from jobs.contract import JOB_ID, JobStatus
 from jobs.errors import JobNotFound
 from jobs.queue import JobQueue
 from jobs.store import ResultStore
@@ -24,8 +24,6 @@ from .negotiation import Format, Preference, choose_format, read_preference, rea
 from .problems import MAX_NAME
 from .settings import ApiSettings
 from .watching import Watcher
-
-_JOB_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
 class State(TypedDict):
@@ -60,7 +58,7 @@ DrainingDep = Annotated[asyncio.Event, Depends(_from_state("draining"))]
 
 
 async def _job_id(job_id: str) -> str:
-    if not _JOB_ID.fullmatch(job_id):
+    if not re.fullmatch(JOB_ID, job_id):
         raise JobNotFound
     return job_id
 

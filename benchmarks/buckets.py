@@ -11,7 +11,7 @@ import torch
 
 from model import load_checkpoint
 from worker.runner import Runner
-from worker.trajectory import new_trajectory
+from worker.trajectory import new_trajectories
 
 WARM_CALLS = 2
 
@@ -45,7 +45,7 @@ def _measure(runner: Runner, size: int, seconds: float) -> Bucket:
     checkpoint = runner.checkpoint
     plan = checkpoint.config.plan(checkpoint.schedule, steps=checkpoint.schedule.num_train_timesteps)
     table = runner.table(plan)
-    batch = [new_trajectory(plan, table, seed=seed, shape=checkpoint.config.shape) for seed in range(size)]
+    batch = new_trajectories(plan, table, seeds=range(size), shape=checkpoint.config.shape)
 
     def step() -> None:
         runner.step(batch)

@@ -17,7 +17,7 @@ import httpx
 
 from .stack import Difuso
 
-IMAGES = 8  # in each job
+IMAGES = 32  # in each job; as many as a worker on a GPU has slots
 POLL_SECONDS = 0.01
 STEP_SECONDS = 120.0  # a network call that takes longer hangs
 NAMES = ("denoise_step_seconds_count", "denoise_step_seconds_sum", "image_steps_total")

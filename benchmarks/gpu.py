@@ -23,7 +23,7 @@ from .models import CIFAR, PAPER, TINY, copy_model, random_model
 from .report import Bar, Report, say, show
 from .serving import NAMES, Contest
 
-LIMIT_SECONDS = 450.0  # when nothing more is begun, so that all ends within ten minutes
+LIMIT_SECONDS = 420.0  # when nothing more is begun, so that all ends within ten minutes
 CLAIMS = 50
 NO_GPU = "no CUDA device is usable here. `--device cpu --quick` tries this program out without one"
 

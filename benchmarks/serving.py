@@ -90,7 +90,7 @@ def main(
     seed: Annotated[int, typer.Option(help="Of the requests.")] = 0,
     out: Annotated[Path, typer.Option(help="JSON file.")] = Path("var/bench-serving.json"),
 ) -> None:
-    """Compares difuso with two other servers; about eleven minutes."""
+    """Compares difuso with two other servers; about twelve minutes."""
     names = [name for name in NAMES if not only or name in only]
     if not names or set(only or ()) - set(NAMES):
         raise typer.BadParameter(f"servers are {', '.join(NAMES)}", param_hint="--only")

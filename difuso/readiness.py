@@ -10,8 +10,9 @@ from collections.abc import Sequence
 
 import redis
 
+from jobs import keys
 from jobs.contract import WorkerReport
-from jobs.workers import live_workers
+from jobs.workers import parse_reports
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ class Readiness:
     def _reports(self) -> Sequence[WorkerReport]:
         """What workers said since we started: the last word of one that was killed before still looks alive."""
         try:
-            return [report for report in live_workers(self._client) if report.at >= self._since]
+            return [report for report in parse_reports(self._client.hvals(keys.WORKERS)) if report.at >= self._since]
         except redis.RedisError:
             return []
 

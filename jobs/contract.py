@@ -22,6 +22,9 @@ TASK = "difuso.job"
 SamplerName = Literal["ddpm", "ddim", "dpmpp"]
 SpacingName = Literal["linspace", "leading", "trailing"]
 
+# Ids become paths in the result store, so nothing else may be one.
+JOB_ID = r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
+
 MAX_IMAGES = 64
 MAX_SEED = 2**53 - 1  # the largest integer that every JSON reader keeps exact
 DEFAULT_URGENCY = 3
@@ -32,6 +35,12 @@ class Frozen(BaseModel):
     """Base of the values on this page: immutable, nothing unknown, NaN and infinity refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Reported(Frozen):
+    """Base of what workers write and front ends read: fields that a newer version added are overlooked."""
+
+    model_config = ConfigDict(extra="ignore")
 
 
 class JobKind(StrEnum):
@@ -103,7 +112,7 @@ class Job(Frozen):
     """
 
     schema_version: int = SCHEMA
-    id: str
+    id: str = Field(pattern=JOB_ID)
     kind: JobKind
     model: str
     params: SamplingParams
@@ -127,7 +136,7 @@ class Job(Frozen):
         return job
 
 
-class Progress(Frozen):
+class Progress(Reported):
     """What a worker reports of a job while it runs and when it ends.
 
     Attributes:
@@ -168,7 +177,7 @@ class JobStatus(Frozen):
     failure: FailureCode | None = None
 
 
-class ImageFile(Frozen):
+class ImageFile(Reported):
     """One picture of a result: its path below the job's folder, and what it shows."""
 
     path: str
@@ -176,7 +185,7 @@ class ImageFile(Frozen):
     sha256: str
 
 
-class Manifest(Frozen):
+class Manifest(Reported):
     """The commit point of a result: a job has its pictures once its manifest exists."""
 
     job: Job
@@ -186,21 +195,23 @@ class Manifest(Frozen):
     finished_at: float
 
 
-class ModelReport(Frozen):
+class ModelReport(Reported):
     """One model as a worker sees it.
 
     Attributes:
         ready: loaded and warm; otherwise `reason` says why not.
         rate: image-steps per second at full batch, measured.
+        step_seconds: that one step of a lone image takes, measured.
     """
 
     ready: bool
     sha256: str | None = None
     rate: float | None = None
+    step_seconds: float | None = None
     reason: str | None = None
 
 
-class WorkerReport(Frozen):
+class WorkerReport(Reported):
     """What a worker says of itself every few seconds; `at` is seconds since the epoch."""
 
     name: str

@@ -96,8 +96,13 @@ class Listener:
                 continue
             if message is not None:
                 channel = message["channel"].decode()
+                try:
+                    content = json.loads(message["data"])
+                except ValueError:
+                    log.warning("no JSON on %s", channel)
+                    continue
                 for inbox in self._queues.get(channel, ()):
-                    inbox.put_nowait((channel, json.loads(message["data"])))
+                    inbox.put_nowait((channel, content))
 
 
 async def _messages(inbox: asyncio.Queue[Any]) -> AsyncIterator[tuple[str, Any] | None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -19,7 +19,8 @@ from rq.serializers import JSONSerializer
 from . import keys
 from .contract import TASK, URGENCIES, FailureCode, Job, JobState, JobStatus, Progress, WorkerReport
 from .errors import IdempotencyConflict, JobNotFound, JobUnreadable, QueueUnavailable
-from .workers import parse_reports, total_rate
+from .rq_job import DataJob
+from .workers import lone_step_seconds, parse_reports, total_rate
 
 MAX_RETRIES = 2  # a job is started at most three times; one that kills its worker is then given up
 WAKE_TOKENS = 16
@@ -32,6 +33,17 @@ _STATES = {
     RqStatus.STOPPED: JobState.CANCELLED,
     RqStatus.CANCELED: JobState.CANCELLED,
 }
+
+
+# Whoever takes the id out of the list owns the job: this script, or the worker that claims it. One script, so that a
+# lost reply or the death of this process leaves nothing half done, and a repeated request ends it.
+_CANCEL_QUEUED = """
+if redis.call('LREM', KEYS[1], 1, ARGV[1]) == 1 then
+  redis.call('HSET', KEYS[2], 'status', ARGV[2])
+  redis.call('EXPIRE', KEYS[2], ARGV[3])
+  redis.call('HDEL', KEYS[3], ARGV[1])
+end
+"""
 
 
 @dataclass(frozen=True)
@@ -47,6 +59,14 @@ class Backlog:
     image_steps: int
     jobs: int
     rate: float | None
+
+
+def wake(client: redis.Redis, model: str) -> None:
+    """Tells an idle worker that there may be work."""
+    with client.pipeline(transaction=False) as pipe:
+        pipe.lpush(keys.wake(model), 1)
+        pipe.ltrim(keys.wake(model), 0, WAKE_TOKENS - 1)
+        pipe.execute()
 
 
 class JobQueue:
@@ -81,10 +101,8 @@ class JobQueue:
                 self._enqueue(job, request_hash)
             except DuplicateJobError:
                 return self._recognise(job, request_hash)
-            with self._client.pipeline(transaction=False) as pipe:
-                pipe.lpush(keys.wake(job.model), 1)
-                pipe.ltrim(keys.wake(job.model), 0, WAKE_TOKENS - 1)
-                pipe.execute()
+            with suppress(redis.RedisError):  # the job is accepted already, and an idle worker looks every second
+                wake(self._client, job.model)
         return True
 
     def _enqueue(self, job: Job, request_hash: str) -> None:
@@ -128,7 +146,7 @@ class JobQueue:
         """
         with _translated():
             rq_job = self._fetch(job_id)
-            job = Job.decode(rq_job.kwargs.get("job"))
+            job = _job_of(rq_job)
             state = _STATES.get(rq_job.get_status(refresh=False), JobState.QUEUED)
             stored = self._client.get(keys.progress(job_id))
             progress = Progress.model_validate_json(stored) if stored else Progress()
@@ -139,7 +157,7 @@ class JobQueue:
             state=state,
             progress=_settled(job, state, progress),
             position=ahead,
-            attempts=MAX_RETRIES - (rq_job.retries_left or 0) + (state is not JobState.QUEUED),
+            attempts=_attempts(rq_job, state),
             eta_seconds=eta,
             started_at=_seconds(rq_job.started_at),
             ended_at=ended_at if state.is_terminal else None,
@@ -151,17 +169,12 @@ class JobQueue:
         """Asks for a job to be cancelled: at once if it is queued, at the next step if it runs. May be repeated."""
         with _translated():
             rq_job = self._fetch(job_id)
-            job = Job.decode(rq_job.kwargs.get("job"))
+            job = _job_of(rq_job)
             if not _STATES.get(rq_job.get_status(refresh=False), JobState.QUEUED).is_terminal:
                 self._client.set(keys.cancel(job_id), 1, ex=2 * self._result_ttl)
-                queue = self._queue(rq_job.origin)
-                # Whoever takes the id out of the list owns the job: this call, or the worker that claims it.
-                if self._client.lrem(queue.key, 1, job_id):
-                    with self._client.pipeline() as pipe:
-                        rq_job.set_status(RqStatus.CANCELED, pipeline=pipe)
-                        pipe.expire(rq_job.key, 2 * self._result_ttl)
-                        pipe.hdel(keys.backlog(job.model), job_id)
-                        pipe.execute()
+                names = (self._queue_key(rq_job.origin), rq_job.key, keys.backlog(job.model))
+                facts = (job_id, RqStatus.CANCELED.value, 2 * self._result_ttl)
+                self._client.eval(_CANCEL_QUEUED, len(names), *names, *facts)
         return self.status(job_id)
 
     def backlog(self, model: str) -> Backlog:
@@ -193,7 +206,7 @@ class JobQueue:
                 pipe.lindex(self._queue_key(name), 0)
             heads = [head.decode() for head in pipe.execute() if head is not None]
             for job_id in heads:
-                pipe.hget(RqJob.key_for(job_id), "enqueued_at")
+                pipe.hget(DataJob.key_for(job_id), "enqueued_at")
             stamps = [stamp.decode() for stamp in pipe.execute() if stamp] if heads else []
         times = [datetime.fromisoformat(stamp.replace("Z", "+00:00")).timestamp() for stamp in stamps]
         return max(0.0, time.time() - min(times)) if times else 0.0
@@ -207,7 +220,8 @@ class JobQueue:
         """Position in the queue, and seconds until the job is done.
 
         Running jobs share the batch, so a job is done when each of the others has had as much as it needs itself, or is
-        done before; jobs that will be claimed earlier count whole.
+        done before; jobs that will be claimed earlier count whole. And no image takes its steps faster than it would
+        alone.
         """
         ahead: list[str] = []
         with self._client.pipeline(transaction=False) as pipe:
@@ -221,17 +235,19 @@ class JobQueue:
             ahead = queued[: queued.index(job.id)]
         todo = {job_id.decode(): int(steps) for job_id, steps in remaining.items()}
         mine = todo.get(job.id, job.params.image_steps)
-        rate = total_rate(job.model, parse_reports(reports))
+        workers = parse_reports(reports)
+        rate = total_rate(job.model, workers)
         if rate is None:
             return (len(ahead) if state is JobState.QUEUED else None), None
         waiting, first = set(queued), set(ahead)
         shared = sum(min(steps, mine) for job_id, steps in todo.items() if job_id not in waiting and job_id != job.id)
         earlier = sum(steps for job_id, steps in todo.items() if job_id in first)
-        return (len(ahead) if state is JobState.QUEUED else None), (mine + shared + earlier) / rate
+        alone = mine / job.params.n * lone_step_seconds(job.model, workers)
+        return (len(ahead) if state is JobState.QUEUED else None), max((mine + shared + earlier) / rate, alone)
 
     def _fetch(self, job_id: str) -> RqJob:
         try:
-            return RqJob.fetch(job_id, connection=self._client, serializer=JSONSerializer)
+            return DataJob.fetch(job_id, connection=self._client, serializer=JSONSerializer)
         except (NoSuchJobError, ValueError) as error:
             raise JobNotFound from error
         except redis.RedisError:
@@ -241,7 +257,7 @@ class JobQueue:
 
     def _queue(self, name: str) -> Queue:
         if name not in self._queues:
-            self._queues[name] = Queue(name, connection=self._client, serializer=JSONSerializer)
+            self._queues[name] = Queue(name, connection=self._client, job_class=DataJob, serializer=JSONSerializer)
         return self._queues[name]
 
     @staticmethod
@@ -255,6 +271,19 @@ def _translated() -> Iterator[None]:
         yield
     except redis.RedisError as error:
         raise QueueUnavailable from error
+
+
+def _job_of(rq_job: RqJob) -> Job:
+    try:
+        content = rq_job.kwargs.get("job")
+    except Exception as error:  # whatever a serializer raises at what somebody else has written
+        raise JobUnreadable("the queue holds something that is no job of difuso") from error
+    return Job.decode(content)
+
+
+def _attempts(rq_job: RqJob, state: JobState) -> int:
+    retries = MAX_RETRIES - (rq_job.retries_left or 0)
+    return retries if state is JobState.QUEUED or rq_job.started_at is None else retries + 1
 
 
 def _settled(job: Job, state: JobState, progress: Progress) -> Progress:

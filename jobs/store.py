@@ -49,11 +49,10 @@ class ResultStore:
         with _translated():
             if self._local:
                 return _link_new(Path(path), data)
-            try:
+            with suppress(FileExistsError):
                 self._fs.pipe_file(str(path), data, mode="create")
-            except FileExistsError:
-                return False
-            return True
+                return True
+            return False
 
     def manifest(self, job_id: str) -> Manifest | None:
         """The job's result, None while there is none."""
@@ -98,11 +97,13 @@ class ResultStore:
     def sweep(self, max_age: float) -> int:
         """Deletes what was written more than `max_age` seconds ago; returns the number of files."""
         oldest, deleted = time.time() - max_age, 0
-        with _translated():
-            for kind in ("results", "snapshots"):
-                found = self._fs.find(str(self._root / kind), detail=True)
-                for path, facts in found.items():
-                    if _modified(facts) < oldest:
+        self._fs.invalidate_cache()
+        for kind in ("results", "snapshots"):
+            with _translated():
+                found: list[str] = self._fs.find(str(self._root / kind))
+            for path in found:
+                with _translated(), suppress(FileNotFoundError):  # several workers may sweep at once
+                    if self._fs.modified(path).timestamp() < oldest:
                         self._fs.rm_file(path)
                         deleted += 1
                         if self._local:
@@ -116,12 +117,10 @@ class ResultStore:
         return self._root / "snapshots" / job_id[:2] / job_id
 
     def _read(self, path: PurePosixPath) -> bytes | None:
-        with _translated():
-            try:
-                data: bytes = self._fs.cat_file(str(path))
-                return data
-            except FileNotFoundError:
-                return None
+        with _translated(), suppress(FileNotFoundError):
+            data: bytes = self._fs.cat_file(str(path))
+            return data
+        return None
 
     def _write(self, path: PurePosixPath, data: bytes) -> None:
         with _translated():
@@ -133,16 +132,13 @@ class ResultStore:
 
 @contextmanager
 def _translated() -> Iterator[None]:
+    """Each filesystem has errors of its own; only the absence of a file means the same everywhere."""
     try:
         yield
-    except OSError as error:
+    except FileNotFoundError:
+        raise
+    except Exception as error:
         raise StoreUnavailable from error
-
-
-def _modified(facts: dict[str, object]) -> float:
-    """Seconds since the epoch; local files say mtime, object stores LastModified."""
-    stamp = facts.get("mtime", facts.get("LastModified", time.time()))
-    return stamp if isinstance(stamp, float) else float(getattr(stamp, "timestamp", time.time)())
 
 
 def _temporary(path: Path, data: bytes) -> Path:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable
 
 import redis
-from rq.utils import as_text
+from pydantic import ValidationError
 
 from . import keys
 from .contract import ModelReport, WorkerReport
@@ -25,22 +25,22 @@ def withdraw_report(client: redis.Redis, name: str) -> None:
     client.hdel(keys.WORKERS, name)
 
 
-def live_workers(client: redis.Redis) -> list[WorkerReport]:
-    """The reports of the last STALE_SECONDS."""
-    return parse_reports(client.hvals(keys.WORKERS))
-
-
 def parse_reports(values: Iterable[bytes | str]) -> list[WorkerReport]:
-    """Decodes reports and leaves out the stale ones."""
-    reports = [WorkerReport.model_validate_json(value) for value in values]
-    oldest = time.time() - STALE_SECONDS
-    return [report for report in reports if report.at >= oldest]
+    """Decodes reports and leaves out those that are stale or of a version that cannot be read."""
+    return [report for report in map(_live, values) if report is not None]
+
+
+def _live(value: bytes | str) -> WorkerReport | None:
+    try:
+        report = WorkerReport.model_validate_json(value)
+    except ValidationError:
+        return None
+    return report if report.at >= time.time() - STALE_SECONDS else None
 
 
 def prune_reports(client: redis.Redis) -> None:
     """Forgets workers that have been silent for long."""
-    live = {report.name for report in live_workers(client)}
-    gone = [name for name in client.hkeys(keys.WORKERS) if as_text(name) not in live]
+    gone = [name for name, value in client.hgetall(keys.WORKERS).items() if _live(value) is None]
     if gone:
         client.hdel(keys.WORKERS, *gone)
 
@@ -54,3 +54,8 @@ def total_rate(model: str, reports: list[WorkerReport]) -> float | None:
     """Image-steps per second that all live workers together make of one model; None if none has measured it."""
     rates = [report.rate for report in reports_for(model, reports) if report.ready and report.rate]
     return sum(rates) or None
+
+
+def lone_step_seconds(model: str, reports: list[WorkerReport]) -> float:
+    """Seconds that one step of a lone image takes on the fastest worker; 0 if none has measured it."""
+    return min((report.step_seconds for report in reports_for(model, reports) if report.step_seconds), default=0.0)

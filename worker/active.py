@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from jobs.contract import Job
+from jobs.errors import JobUnreadable
 
 from .runner import Runner
-from .trajectory import Snapshot, Trajectory, new_trajectory, restore_snapshot
+from .trajectory import Snapshot, Trajectory, new_trajectories, restore_snapshot
 
 
 @dataclass(eq=False)
@@ -20,6 +21,7 @@ class ActiveJob:
     Attributes:
         trajectories: one per image, in order.
         deadline: when it has run too long, on the monotonic clock.
+        attempt: name of this try, unique; its pictures are stored under it.
         denoise_seconds: that its steps took, shared or not.
         resumed_at: image-steps that an earlier worker had done.
         cancel, release, preview: wishes of the main thread, fulfilled by the engine after its next step: drop the job;
@@ -29,6 +31,7 @@ class ActiveJob:
     job: Job
     trajectories: list[Trajectory]
     deadline: float
+    attempt: str = ""
     denoise_seconds: float = 0.0
     resumed_at: int = 0
     snapshot_at: float = field(default_factory=time.monotonic)
@@ -46,26 +49,30 @@ class ActiveJob:
         return [t for t in self.trajectories if not t.finished]
 
 
-def activate(job: Job, runner: Runner, *, snapshot: bytes | None = None) -> ActiveJob:
-    """Makes a job ready to step, where a snapshot left it if there is one that fits."""
+def activate(job: Job, runner: Runner, *, attempt: str = "", snapshot: bytes | None = None) -> ActiveJob:
+    """Makes a job ready to step, where a snapshot left it if there is one that fits.
+
+    Raises:
+        PlanError: if the model has no such run.
+        JobUnreadable: if the model has no such class.
+    """
     params = job.params
     config = runner.checkpoint.config
+    if params.label is not None and params.label >= len(config.classes or ()):
+        raise JobUnreadable(f"{job.model} has no class {params.label}")  # on a GPU it would end the process
     plan = config.plan(
         runner.checkpoint.schedule, sampler=params.sampler, steps=params.steps, spacing=params.spacing, eta=params.eta
     )
     table = runner.table(plan)
-    trajectories = [
-        new_trajectory(
-            plan,
-            table,
-            seed=params.seed + i,
-            shape=config.shape,
-            label=params.label,
-            guidance_scale=params.guidance_scale,
-        )
-        for i in range(params.n)
-    ]
-    active = ActiveJob(job, trajectories, time.monotonic() + job.timeout)
+    trajectories = new_trajectories(
+        plan,
+        table,
+        seeds=range(params.seed, params.seed + params.n),
+        shape=config.shape,
+        label=params.label,
+        guidance_scale=params.guidance_scale,
+    )
+    active = ActiveJob(job, trajectories, time.monotonic() + job.timeout, attempt)
     if snapshot is not None and restore_snapshot(snapshot, trajectories, runner.checkpoint.sha256):
         active.resumed_at = active.image_steps
     return active

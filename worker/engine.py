@@ -82,8 +82,8 @@ class StepEngine:
             if jobs:
                 self._step_model(self._runners[name], jobs)
                 self._settle(jobs)
+            self.last_step = time.monotonic()
         self._turn += 1
-        self.last_step = time.monotonic()
 
     def _take(self, *, wait: bool) -> None:
         """Moves what was submitted into the batch's jobs."""

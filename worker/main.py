@@ -57,10 +57,13 @@ def run(settings: WorkerSettings) -> int:
         worker.run()
     except (EngineStalled, GaveUp) as error:
         log.error("worker exits: %s", error)
-        logging.shutdown()
-        os._exit(1)  # a hanging engine thread cannot be joined
-    log.info("drained after %d image-steps", sum(runner.image_steps for runner in runners.values()))
-    return 0
+    except Exception:
+        log.exception("worker exits")
+    else:
+        log.info("drained after %d image-steps", sum(runner.image_steps for runner in runners.values()))
+        return 0
+    logging.shutdown()
+    os._exit(1)  # a hanging engine thread cannot be joined
 
 
 def load_models(settings: WorkerSettings) -> tuple[dict[str, Runner], Mapping[str, str]]:

@@ -81,11 +81,13 @@ class WorkerMetrics:
         now = time.time()
         self._wait.observe(max(0.0, now - active.job.accepted_at))
         self._claimed_at[active.job.id] = now
-        self._in_flight.inc()
 
     def in_flight(self, jobs: int) -> None:
         """So many jobs are in flight now."""
         self._in_flight.set(jobs)
+        if not jobs:
+            self._slots.labels("busy").set(0)
+            self._slots.labels("padding").set(0)
 
     def finished(self, active: ActiveJob, outcome: str) -> None:
         """A job has ended."""

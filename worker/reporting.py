@@ -7,12 +7,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import redis
-from rq.job import Job as RqJob
 from rq.utils import as_text
 
 from jobs import keys
 from jobs.contract import FailureCode, Job, ModelReport, Progress, WorkerReport
 from jobs.events import preview_channel, status_channel
+from jobs.queue import wake
+from jobs.rq_job import DataJob
 from jobs.workers import prune_reports, publish_report, withdraw_report
 
 from .active import ActiveJob
@@ -65,17 +66,15 @@ class Reporter:
         )
         client.set(keys.progress(active.job.id), progress.model_dump_json(), ex=self._ttl)
 
-    def unsupported(self, job_id: str) -> None:
-        """Writes why a job is about to fail that was never started."""
-        progress = Progress(failure=FailureCode.UNSUPPORTED)
+    def not_started(self, job_id: str, code: FailureCode) -> None:
+        """Writes why a job is about to fail that never took a step."""
+        progress = Progress(failure=code)
         self._client.set(keys.progress(job_id), progress.model_dump_json(), ex=self._ttl)
 
     def requeued(self, job: Job) -> None:
         """Wakes those who wait for a job that went back to its queue, and an idle worker."""
-        with self._client.pipeline(transaction=False) as pipe:
-            pipe.publish(status_channel(job.id), "{}")
-            pipe.lpush(keys.wake(job.model), 1)
-            pipe.execute()
+        self._client.publish(status_channel(job.id), "{}")
+        wake(self._client, job.model)
 
     def ended(self, job: Job) -> None:
         """Takes a job out of the backlog and wakes those who wait for it."""
@@ -86,10 +85,9 @@ class Reporter:
 
     def worker(self, name: str) -> None:
         """Says that this worker lives, what it serves and how fast; forgets those that do not say so any more."""
-        models = {
-            model: ModelReport(ready=True, sha256=runner.checkpoint.sha256, rate=runner.rate)
-            for model, runner in self._runners.items()
-        } | {model: ModelReport(ready=False, reason=reason) for model, reason in self._refused.items()}
+        models = {model: _report(runner) for model, runner in self._runners.items()} | {
+            model: ModelReport(ready=False, reason=reason) for model, reason in self._refused.items()
+        }
         slots = sum(runner.slots for runner in self._runners.values())
         publish_report(self._client, WorkerReport(name=name, at=time.time(), slots=slots, models=models))
         prune_reports(self._client)
@@ -104,8 +102,12 @@ class Reporter:
             ids = [as_text(job_id) for job_id in self._client.hkeys(keys.backlog(model))]
             with self._client.pipeline(transaction=False) as pipe:
                 for job_id in ids:
-                    pipe.hget(RqJob.key_for(job_id), "status")
+                    pipe.hget(DataJob.key_for(job_id), "status")
                 states = pipe.execute()
             over = [job_id for job_id, state in zip(ids, states, strict=True) if state not in (b"queued", b"started")]
             if over:
                 self._client.hdel(keys.backlog(model), *over)
+
+
+def _report(runner: Runner) -> ModelReport:
+    return ModelReport(ready=True, sha256=runner.checkpoint.sha256, rate=runner.rate, step_seconds=runner.step_seconds)

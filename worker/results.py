@@ -50,7 +50,7 @@ def encode_images(active: ActiveJob, checkpoint: Checkpoint) -> list[bytes]:
     ]
 
 
-def store_result(store: ResultStore, active: ActiveJob, checkpoint: Checkpoint, attempt: str) -> float:
+def store_result(store: ResultStore, active: ActiveJob, checkpoint: Checkpoint) -> float:
     """Encodes and stores a finished job; returns the seconds that took.
 
     If another attempt was first, its pictures stand, and this one's are left to the sweeper.
@@ -58,7 +58,7 @@ def store_result(store: ResultStore, active: ActiveJob, checkpoint: Checkpoint, 
     started = time.perf_counter()
     files = []
     for index, png in enumerate(encode_images(active, checkpoint)):
-        path = store.write_image(active.job.id, attempt, index, png)
+        path = store.write_image(active.job.id, active.attempt, index, png)
         files.append(ImageFile(path=path, seed=active.job.params.seed + index, sha256=hashlib.sha256(png).hexdigest()))
     manifest = Manifest(
         job=active.job,

@@ -17,9 +17,10 @@ from rq import Queue, worker_registration
 from rq.executions import Execution
 from rq.job import Job as RqJob
 from rq.job import JobStatus as RqStatus
-from rq.registry import clean_registries
 from rq.serializers import JSONSerializer
 from rq.worker.base import BaseWorker
+
+from jobs.rq_job import DataJob
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +30,14 @@ WORKER_TTL = 60
 POPPED_SECONDS = 10  # a job that was popped but never started goes back after this
 GRACE_SECONDS = 2 * EXECUTION_TTL
 LOCK_SECONDS = 10
+
+# One script, since the job may be started between a look and the put-back.
+_RETURN_POPPED = """
+if redis.call('LREM', KEYS[1], 1, ARGV[1]) == 1 then
+  redis.call('DEL', KEYS[2])
+  redis.call('LPUSH', KEYS[3], ARGV[1])
+end
+"""
 
 Result = TypeVar("Result")
 
@@ -47,17 +56,21 @@ class RqBase(BaseWorker):
     """
 
     def __init__(self, client: redis.Redis, queue_names: list[str], name: str) -> None:
-        queues = [Queue(queue, connection=client, serializer=JSONSerializer) for queue in queue_names]
+        queues = [
+            Queue(queue, connection=client, job_class=DataJob, serializer=JSONSerializer) for queue in queue_names
+        ]
         super().__init__(
             queues,
             name=name,
             connection=client,
+            job_class=DataJob,
             serializer=JSONSerializer,
             worker_ttl=WORKER_TTL,
             maintenance_interval=HEARTBEAT_SECONDS,
             job_monitoring_interval=HEARTBEAT_SECONDS,
         )
         self._trouble_at = -float("inf")
+        self._last_beat = time.monotonic()
         self.give_up_at = float("inf")
 
     # What RQ asks of a worker, answered for this kind.
@@ -87,6 +100,8 @@ class RqBase(BaseWorker):
         while True:
             try:
                 return call()
+            except redis.exceptions.DataError:
+                raise  # ours: it would never pass
             except redis.RedisError as error:  # away, loading, full, read-only, a disk that is full: all may pass
                 if time.monotonic() > self.give_up_at:
                     raise GaveUp from error
@@ -105,7 +120,11 @@ class RqBase(BaseWorker):
         self.bootstrap(logging_level="WARNING")
 
     def beat(self, running: list[tuple[RqJob, Execution]]) -> None:
-        """Says that this worker and its executions live, also to a Redis that came back empty."""
+        """Says that this worker and its executions live."""
+        now = time.monotonic()
+        if now - self._last_beat > 2 * HEARTBEAT_SECONDS:  # we were frozen, or a single call waited for Redis
+            self.note_trouble()
+        self._last_beat = now
         self.heartbeat(WORKER_TTL)
         worker_registration.register(self)
         for job, execution in running:
@@ -133,21 +152,36 @@ class RqBase(BaseWorker):
         queue.intermediate_queue.remove(job_id)
         return None
 
-    def start(self, job: RqJob, queue: Queue) -> Execution:
-        """Marks a popped job as running here. Removes what an interrupted try before left behind."""
+    def start(self, job: RqJob, queue: Queue) -> Execution | None:
+        """Marks a popped job as running here. Removes what an interrupted try before left behind.
+
+        None if the job was taken back meanwhile: this worker was frozen after `pop`.
+        """
+        popped = queue.intermediate_queue
         stale = [execution for execution in self.executions.values() if execution.job_id == job.id]
         with self.connection.pipeline() as pipe:
             for execution in stale:
-                self.cleanup_execution(job, pipeline=pipe, execution=execution)
-            pipe.delete(queue.intermediate_queue.get_first_seen_key(job.id))
-            pipe.execute()
+                execution.delete(job=job, pipeline=pipe)
+            pipe.delete(popped.get_first_seen_key(job.id))
+            pipe.lpos(popped.key, job.id)
+            position = pipe.execute()[-1]
+        for execution in stale:
+            self.executions.pop(execution.id, None)
+        if position is None and not stale:
+            return None
         execution = self.prepare_execution(job)
         self.prepare_job_execution(job, remove_from_intermediate_queue=True)
         return execution
 
     def owns(self, job: RqJob, execution: Execution) -> bool:
-        """The fence: False once somebody else has been given the job, or it is settled already."""
+        """The fence: False once somebody else has been given the job, or it is settled already.
+
+        A running job's hash has no time to live: if it is gone, Redis came back empty, and nobody else has the job.
+        """
         if self.connection.zscore(job.started_job_registry.key, execution.composite_key) is not None:
+            return True
+        if not self.connection.exists(job.key):
+            job.save()
             return True
         self.executions.pop(execution.id, None)
         return False
@@ -179,9 +213,8 @@ class RqBase(BaseWorker):
             return
         try:
             for queue in self.queues:
-                clean_registries(queue, self._exc_handlers)
+                queue.started_job_registry.cleanup()
                 self._return_popped(queue)
-            worker_registration.clean_worker_registry(self.queues[0])
         finally:
             try:
                 lock.release()
@@ -196,8 +229,12 @@ class RqBase(BaseWorker):
             if first_seen is None:
                 popped.set_first_seen(job_id)
             elif time.time() - first_seen.timestamp() > POPPED_SECONDS:
-                with self.connection.pipeline() as pipe:
-                    pipe.lrem(popped.key, 1, job_id)
-                    pipe.delete(popped.get_first_seen_key(job_id))
-                    pipe.lpush(queue.key, job_id)
-                    pipe.execute()
+                names = (popped.key, popped.get_first_seen_key(job_id), queue.key)
+                self.connection.eval(_RETURN_POPPED, len(names), *names, job_id)
+
+    def tidy(self) -> None:
+        """Removes from RQ's lists what has passed its time; several workers may do so at once."""
+        for queue in self.queues:
+            queue.finished_job_registry.cleanup()
+            queue.failed_job_registry.cleanup()
+            worker_registration.clean_worker_registry(queue)

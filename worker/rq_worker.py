@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from threading import Thread
 
 import redis
+import torch
 from rq import Queue
 from rq.executions import Execution
 from rq.job import Job as RqJob
@@ -29,11 +30,11 @@ from jobs.errors import JobUnreadable, StoreUnavailable
 from jobs.store import ResultStore
 from model.errors import NonFiniteSample, PlanError
 
-from .active import ActiveJob, EngineEvent, Finished, Snapped, activate
+from .active import ActiveJob, EngineEvent, Finished, Previewed, Snapped, activate
 from .engine import Cancelled, DeadlineExceeded, StepEngine
 from .metrics import WorkerMetrics
 from .reporting import Reporter
-from .rq_base import HEARTBEAT_SECONDS, RqBase
+from .rq_base import HEARTBEAT_SECONDS, GaveUp, RqBase
 from .runner import Runner
 from .writers import Released, Stored, Writers
 
@@ -42,8 +43,9 @@ log = logging.getLogger(__name__)
 POLL_SECONDS = 0.05  # how often a busy worker looks for new jobs and cancelled ones
 IDLE_SECONDS = 1  # how long an idle one blocks
 PROGRESS_SECONDS = 1.0
-STALL_SECONDS = 60.0  # a step that takes longer hangs
+STALL_SECONDS = 60.0  # a step that takes longer hangs, on devices where a full batch takes less than 3 s
 SWEEP_SECONDS = 600.0
+SWEEP_MARGIN = 60.0  # pictures are a little older than their job's end, from which their time is counted
 
 
 class EngineStalled(Exception):
@@ -93,8 +95,9 @@ class EngineWorker(RqBase):
         self._metrics = metrics
         self._drain_seconds = drain_seconds
         self._result_ttl = result_ttl
-        self._inbox: queue.SimpleQueue[EngineEvent | Stored | Released] = queue.SimpleQueue()
-        self._engine = StepEngine(runners, self._inbox.put)
+        self._inbox: queue.SimpleQueue[Finished | Stored | Released] = queue.SimpleQueue()
+        self._engine = StepEngine(runners, self._hear_engine)
+        self._stall_seconds = max(STALL_SECONDS, *(20 * runner.slots / runner.rate for runner in runners.values()))
         self._thread = Thread(target=self._engine.run, name="engine", daemon=True)
         self._writers = Writers(runners, store, client, self._inbox.put)
         self._reporter = Reporter(client, runners, refused, result_ttl=result_ttl)
@@ -143,8 +146,10 @@ class EngineWorker(RqBase):
     def _watch_engine(self) -> None:
         if self._engine.fatal is not None:
             raise EngineStalled("the engine stopped") from self._engine.fatal
-        if self._items and time.monotonic() - self._engine.last_step > STALL_SECONDS:
-            raise EngineStalled(f"no step for {STALL_SECONDS:.0f} s")
+        if self._items and time.monotonic() - self._engine.last_step > self._stall_seconds:
+            raise EngineStalled(f"no step for {self._stall_seconds:.0f} s")
+        if time.monotonic() > self.give_up_at:
+            raise GaveUp("the result store does not answer, and the time to stop is over")
 
     def _beat(self) -> None:
         self.beat([(item.rq_job, item.execution) for item in self._items.values()])
@@ -152,7 +157,8 @@ class EngineWorker(RqBase):
         self.recover()
         self._reporter.tidy_backlog()
         if self._is_due("sweep", SWEEP_SECONDS):
-            self._writers.sweep(self._result_ttl)
+            self.tidy()
+            self._writers.sweep(self._result_ttl + SWEEP_MARGIN)
 
     def _report(self, *actives: ActiveJob) -> None:
         try:
@@ -204,13 +210,19 @@ class EngineWorker(RqBase):
         if rq_job is None:
             return False
         execution = self.insist(lambda: self.start(rq_job, waiting))
+        if execution is None:
+            return True
         try:
             job = _decode(rq_job)
-            active = activate(job, self._runners[job.model], snapshot=self._snapshot(job))
-        except (JobUnreadable, KeyError, PlanError) as error:
-            log.warning("job %s is not supported: %s", rq_job.id, error)
-            reason = error  # which outlives this block
-            self.insist(lambda: self._reporter.unsupported(rq_job.id))
+            runner = self._runners[job.model]
+            active = activate(job, runner, attempt=execution.id, snapshot=self._snapshot(job))
+        except torch.AcceleratorError:
+            raise
+        except Exception as error:  # nothing that one job holds may end all the others
+            known = isinstance(error, JobUnreadable | KeyError | PlanError)
+            log.warning("job %s cannot be started: %r", rq_job.id, error)
+            code, reason = FailureCode.UNSUPPORTED if known else FailureCode.INTERNAL, error
+            self.insist(lambda: self._reporter.not_started(rq_job.id, code))
             self.insist(lambda: self._fail(rq_job, waiting, execution, reason))
             return True
         self._items[active] = Item(rq_job, waiting, execution, active)
@@ -231,10 +243,23 @@ class EngineWorker(RqBase):
         """While draining: hands on the jobs that cannot end in time, and at the deadline all the others."""
         left = stop_at - time.monotonic()
         for active in self._items:
-            needed = (active.job.params.image_steps - active.image_steps) / self._runners[active.job.model].rate
-            active.release = active.release or needed > left
+            runner = self._runners[active.job.model]
+            together = (active.job.params.image_steps - active.image_steps) / runner.rate
+            alone = max(len(t.plan) - t.row for t in active.trajectories) * runner.step_seconds
+            active.release = active.release or max(together, alone) > left
 
     # What the engine and the writers say.
+
+    def _hear_engine(self, event: EngineEvent) -> None:
+        """In the engine's thread. What only needs the store goes there at once: the main thread may wait for Redis."""
+        if isinstance(event, Snapped):
+            self._writers.snapshot(event)
+        elif isinstance(event, Previewed):
+            self._writers.preview(event)
+        elif event.error is None:
+            self._writers.store(event.active)
+        else:
+            self._inbox.put(event)
 
     def _read_inbox(self) -> None:
         """Handles what happened; a busy worker waits for it a little."""
@@ -246,28 +271,26 @@ class EngineWorker(RqBase):
         except queue.Empty:
             return
 
-    def _handle(self, event: EngineEvent | Stored | Released) -> None:
+    def _handle(self, event: Finished | Stored | Released) -> None:
         item = self._items[event.active]
-        if isinstance(event, Snapped):
-            self._writers.snapshot(event)
-        elif isinstance(event, Finished | Stored) and event.error is not None:
-            self._settle_failure(item, event.error)
-        elif isinstance(event, Finished):
-            self._writers.store(event.active, item.execution.id)
-        elif isinstance(event, Stored):
-            self._settle_success(item, event.seconds)
-        elif isinstance(event, Released):
+        if isinstance(event, Released):
             self.insist(lambda: self.hand_back(item.rq_job, item.queue, item.execution))
             self.insist(lambda: self._reporter.requeued(item.active.job))
             self._metrics.retried("drain")
             self._drop(item)
-        else:
-            self._writers.preview(event)
+        elif event.error is not None:
+            self._settle_failure(item, event.error)
+        elif isinstance(event, Stored):
+            self._settle_success(item, event.seconds)
 
     def _settle_success(self, item: Item, encode_seconds: float) -> None:
+        tried = False
+
         def commit() -> bool:
+            nonlocal tried
             if not self.owns(item.rq_job, item.execution):
-                return False
+                return tried  # if we tried before, it was the reply that was lost
+            tried = True
             self._reporter.write(self.connection, item.active, encode_seconds=encode_seconds)
             result = {"images": item.active.job.params.n}
             self._finalize_success(item.rq_job, item.queue, item.execution, result)
@@ -279,14 +302,14 @@ class EngineWorker(RqBase):
         code = None if isinstance(error, Cancelled) else _failure_code(error)
 
         def commit() -> bool:
-            if code is not None:
+            if code is not None and self.owns(item.rq_job, item.execution):
                 self._reporter.write(self.connection, item.active, failure=code)
             return self._fail(item.rq_job, item.queue, item.execution, error)
 
         self._end(item, "cancelled" if code is None else "failed", owned=self.insist(commit))
 
     def _fail(self, rq_job: RqJob, waiting: Queue, execution: Execution, error: BaseException) -> bool:
-        """Ends a job without a result: cancelled, or failed for good, since trying again would not help.
+        """Ends a job without a result: cancelled, or failed for good (see `DataJob.should_retry`).
 
         May be repeated. Returns False if the job is not ours any more.
         """
@@ -294,7 +317,6 @@ class EngineWorker(RqBase):
             return False
         if isinstance(error, Cancelled):
             self._stopped_job_id = rq_job.id
-        rq_job.retries_left = None
         self._finalize_failure(rq_job, waiting, execution, (type(error), error, None))
         # RQ only logs a commit that failed; the execution's entry tells whether it went through.
         if self.connection.zscore(rq_job.started_job_registry.key, execution.composite_key) is not None:

@@ -49,6 +49,7 @@ class Runner:
     Attributes:
         buckets: batch sizes in use, rising; the last is `slots`.
         rate: image-steps per second in full batches, kept up to date.
+        step_seconds: that one step of a lone image takes, measured at warm-up.
         network_seconds: spent inside the network so far.
         network_calls: made so far, warm-up apart.
         image_steps: made so far; guided images count twice.
@@ -69,7 +70,9 @@ class Runner:
         self.on_step: Callable[[int, int, float], None] = lambda rows, bucket, seconds: None
         self._network = checkpoint.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._conditional = checkpoint.config.classes is not None
-        self.buckets, self.rate = self._warm_up(exact)
+        if exact and device.type == "cuda":
+            torch.backends.cudnn.deterministic = True
+        self.buckets, self.rate, self.step_seconds = self._warm_up(exact)
 
     def table(self, plan: Plan) -> Tensor:
         """A plan's rows as the trajectories of a job share them."""
@@ -79,7 +82,7 @@ class Runner:
     def step(self, trajectories: Sequence[Trajectory]) -> None:
         """Advances each trajectory by one row, all in one network call.
 
-        Nothing has changed if this raises: noise is drawn and states are replaced only after the call.
+        Nothing has changed if the network raises: noise is drawn and states are replaced only after the call.
         """
         x = torch.stack([t.x for t in trajectories])
         timesteps = torch.tensor([t.plan.timesteps[t.row] for t in trajectories])
@@ -87,7 +90,8 @@ class Runner:
         out = self._predict(x, timesteps, trajectories)
         x, x0 = advance(x, torch.stack([t.x0 for t in trajectories]), out, self._noise(x, trajectories), rows)
         for i, trajectory in enumerate(trajectories):
-            trajectory.x, trajectory.x0 = x[i], x0[i]
+            # Cloned: a view of one image would keep its whole batch alive for as long as that image waits.
+            trajectory.x, trajectory.x0 = x[i].clone(), x0[i].clone()
             trajectory.row += 1
 
     def _noise(self, x: Tensor, trajectories: Sequence[Trajectory]) -> Tensor:
@@ -124,14 +128,13 @@ class Runner:
 
     def _call(self, x: Tensor, timesteps: Tensor, labels: Tensor | None) -> Tensor:
         """One padded network call, or several if the device has no memory for one."""
-        rows = len(x)
-        bucket = next((size for size in self.buckets if size >= rows), None)
-        if bucket is None:
-            half = self.buckets[-1]
-            first = self._call(x[:half], timesteps[:half], None if labels is None else labels[:half])
-            rest = self._call(x[half:], timesteps[half:], None if labels is None else labels[half:])
+        rows, largest = len(x), self.buckets[-1]
+        if rows > largest:
+            first = self._call(x[:largest], timesteps[:largest], None if labels is None else labels[:largest])
+            rest = self._call(x[largest:], timesteps[largest:], None if labels is None else labels[largest:])
             return torch.cat([first, rest])
-        started = time.perf_counter()
+        bucket = next(size for size in self.buckets if size >= rows)
+        started, out = time.perf_counter(), None
         try:
             out = self._forward(
                 _pad(x, bucket), _pad(timesteps, bucket), None if labels is None else _pad(labels, bucket)
@@ -139,17 +142,23 @@ class Runner:
         except torch.OutOfMemoryError:
             if bucket == self.buckets[0]:
                 raise
-            self.buckets = tuple(size for size in self.buckets if size < bucket)
-            log.warning("no memory for batches of %d; going on with %s", bucket, self.buckets)
+        if out is None:  # outside the handler, whose traceback would keep the memory of the failed call
+            self._give_up_bucket(bucket)
             return self._call(x, timesteps, labels)
         seconds = time.perf_counter() - started
         self.network_seconds += seconds
         self.network_calls += 1
         self.image_steps += rows
-        if rows == self.slots:
+        if rows == largest:
             self.rate += 0.05 * (rows / seconds - self.rate)
         self.on_step(rows, bucket, seconds)
         return out[:rows]
+
+    def _give_up_bucket(self, bucket: int) -> None:
+        self.buckets = tuple(size for size in self.buckets if size < bucket)
+        log.warning("no memory for batches of %d; going on with %s", bucket, self.buckets)
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
 
     def _forward(self, x: Tensor, timesteps: Tensor, labels: Tensor | None) -> Tensor:
         x = x.contiguous(memory_format=torch.channels_last)
@@ -160,8 +169,11 @@ class Runner:
         return out.float()
 
     @torch.inference_mode()
-    def _warm_up(self, exact: bool) -> tuple[tuple[int, ...], float]:
-        """Runs every batch size once, so that the first request is as fast as the next; finds those that agree."""
+    def _warm_up(self, exact: bool) -> tuple[tuple[int, ...], float, float]:
+        """Runs every batch size once, so that the first request is as fast as the next; finds those that agree.
+
+        Returns the buckets, the rate in full batches and the seconds of a call with the smallest.
+        """
         sizes = range(1, self.slots + 1) if self.device.type == "cpu" else _powers_of_two(self.slots)
         generator = torch.Generator().manual_seed(0)
         x = torch.randn((self.slots, *self.checkpoint.config.shape), generator=generator).to(self.device)
@@ -176,10 +188,17 @@ class Runner:
         if not torch.isfinite(reference).all():
             raise NonFiniteSample("the network answers noise with NaN or infinity")
         agreeing = [size for size in sizes if torch.equal(run(size), reference[:size])]
-        started = time.perf_counter()
-        run(self.slots)
-        rate = self.slots / (time.perf_counter() - started)
-        return tuple(agreeing if exact else sizes), rate
+        if agreeing[-1:] != [self.slots]:
+            log.warning("the same batch gave other bits the second time: pictures are not repeatable on this device")
+            agreeing = [self.slots]
+        buckets = tuple(agreeing if exact else sizes)
+
+        def seconds(size: int) -> float:
+            started = time.perf_counter()
+            run(size)
+            return time.perf_counter() - started
+
+        return buckets, self.slots / seconds(self.slots), seconds(buckets[0])
 
 
 def _pad(batch: Tensor, size: int) -> Tensor:

@@ -47,19 +47,23 @@ class Trajectory:
         return 1 if self.guidance_scale == 1.0 else 2
 
 
-def new_trajectory(
+def new_trajectories(
     plan: Plan,
     table: Tensor,
     *,
-    seed: int,
+    seeds: Sequence[int],
     shape: tuple[int, int, int],
     label: int | None = None,
     guidance_scale: float = 1.0,
-) -> Trajectory:
-    """A trajectory at its first row: x_T is the first draw of its generator."""
-    generator = image_generator(seed)
-    x = draw_noise([generator], shape)[0].to(table.device)
-    return Trajectory(plan, table, generator, x, torch.zeros_like(x), 0, label, guidance_scale)
+) -> list[Trajectory]:
+    """Trajectories at their first row: x_T is the first draw of each one's generator."""
+    generators = [image_generator(seed) for seed in seeds]
+    noise = draw_noise(generators, shape).to(table.device)
+    nothing = torch.zeros_like(noise[0])
+    return [
+        Trajectory(plan, table, generator, x, nothing, 0, label, guidance_scale)
+        for generator, x in zip(generators, noise, strict=True)
+    ]
 
 
 class Snapshot(NamedTuple):
@@ -98,14 +102,17 @@ def restore_snapshot(data: bytes, trajectories: Sequence[Trajectory], model_sha2
     try:
         tensors = load(data)
         model, x, x0 = bytes(tensors["model"].tolist()).hex(), tensors["x"], tensors["x0"]
-        rows, states = tensors["rows"].tolist(), tensors["generators"]
+        rows = tensors["rows"].tolist()
+        # Cloned, since a view into the file's bytes is not aligned.
+        states = [torch.Generator().set_state(state.clone()).get_state() for state in tensors["generators"]]
     except Exception:  # the library raises many kinds; a snapshot that cannot be read only costs time
         return False
-    fits = model == model_sha256 and len(rows) == len(trajectories)
-    if not fits or any(x[i].shape != t.x.shape or rows[i] > len(t.plan) for i, t in enumerate(trajectories)):
+    if model != model_sha256 or not len(rows) == len(x) == len(x0) == len(states) == len(trajectories):
+        return False
+    if any(x[i].shape != t.x.shape or not 0 <= rows[i] <= len(t.plan) for i, t in enumerate(trajectories)):
         return False
     for i, trajectory in enumerate(trajectories):
         trajectory.row = rows[i]
         trajectory.x, trajectory.x0 = x[i].to(trajectory.x), x0[i].to(trajectory.x)
-        trajectory.generator.set_state(states[i].clone())  # a view into the file's bytes is not aligned
+        trajectory.generator.set_state(states[i])
     return True

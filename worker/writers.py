@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 THREADS = 2
 # Pictures cost more than the wait for a store that stumbles.
-STORE_PAUSES = (0.5, 2.0, 5.0)
+STORE_PAUSES = (0.5, 2.0, 5.0, 10.0, 20.0, 30.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,37 +63,47 @@ class Writers:
         self._store = store
         self._client = client
         self._tell = tell
-        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="writer")
+        self._results = ThreadPoolExecutor(THREADS, thread_name_prefix="results")
+        # One thread, so that snapshots of a job are written in order and none comes after it was dropped.
+        self._snapshots = ThreadPoolExecutor(1, thread_name_prefix="snapshots")
+        self._previews = ThreadPoolExecutor(1, thread_name_prefix="previews")
+        self._saving: set[ActiveJob] = set()
 
-    def store(self, active: ActiveJob, attempt: str) -> None:
+    def store(self, active: ActiveJob) -> None:
         """Stores a finished job under the name of this attempt."""
-        self._pool.submit(self._do_store, active, attempt)
+        self._results.submit(self._do_store, active)
 
     def snapshot(self, event: Snapped) -> None:
-        """Saves a job's state, and then says so if the engine has let go of it."""
-        self._pool.submit(self._do_snapshot, event)
+        """Saves a job's state, and then says so if the engine has let go of it.
+
+        While a slow store is busy with a job's last snapshot, the next one is left out.
+        """
+        if event.released or event.active not in self._saving:
+            self._saving.add(event.active)
+            self._snapshots.submit(self._do_snapshot, event)
 
     def preview(self, event: Previewed) -> None:
         """Shows an unfinished picture to those who watch."""
-        self._pool.submit(self._do_preview, event)
+        self._previews.submit(self._do_preview, event)
 
     def forget(self, job_id: str) -> None:
         """Drops what only an unfinished job needs."""
-        self._pool.submit(self._attempt, lambda: self._store.drop_snapshot(job_id), "drop a snapshot")
+        self._snapshots.submit(self._attempt, lambda: self._store.drop_snapshot(job_id), "drop a snapshot")
 
     def sweep(self, max_age: float) -> None:
         """Deletes what is older than `max_age` seconds."""
-        self._pool.submit(self._attempt, lambda: self._store.sweep(max_age), "sweep")
+        self._results.submit(self._attempt, lambda: self._store.sweep(max_age), "sweep")
 
     def close(self) -> None:
         """Waits for what was begun."""
-        self._pool.shutdown()
+        for pool in (self._results, self._snapshots, self._previews):
+            pool.shutdown()
 
-    def _do_store(self, active: ActiveJob, attempt: str) -> None:
+    def _do_store(self, active: ActiveJob) -> None:
         checkpoint = self._runners[active.job.model].checkpoint
         for pause in (*STORE_PAUSES, None):
             try:
-                seconds = store_result(self._store, active, checkpoint, attempt)
+                seconds = store_result(self._store, active, checkpoint)
             except StoreUnavailable as error:
                 if pause is None:
                     self._tell(Stored(active, error=error))
@@ -112,6 +122,7 @@ class Writers:
             lambda: self._store.save_snapshot(job.id, encode_snapshot(event.snapshot, checkpoint.sha256)),
             "save a snapshot",
         )
+        self._saving.discard(event.active)
         if event.released:
             self._tell(Released(event.active))
 

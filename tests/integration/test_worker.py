@@ -122,7 +122,7 @@ def test_kill_9_loses_nothing_and_changes_no_byte(stack: Stack) -> None:
     for before, after in zip(calm, ids, strict=False):
         assert stack.images(before) == stack.images(after)
         assert stack.client.xlen(f"rq:results:{after}") == 1
-    assert stack.client.hlen(keys.backlog("tiny")) == 0
+    wait_until(lambda: not stack.client.hlen(keys.backlog("tiny")), 5, "the backlog is empty")
 
 
 @pytest.mark.timeout(120)
@@ -152,7 +152,7 @@ def test_a_running_job_is_cancelled_and_stays_so(stack: Stack) -> None:
     wait_until(lambda: stack.states([job_id]) == {JobState.CANCELLED}, 5, "the job is cancelled")
     assert stack.queue.cancel(job_id).state is JobState.CANCELLED
     assert stack.store.manifest(job_id) is None
-    assert stack.client.hlen(keys.backlog("tiny")) == 0
+    wait_until(lambda: not stack.client.hlen(keys.backlog("tiny")), 5, "it is no longer in the backlog")
 
 
 @pytest.mark.timeout(120)

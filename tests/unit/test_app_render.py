@@ -31,7 +31,14 @@ def job_of(n: int) -> tuple[Manifest, list[bytes]]:
         ImageFile(path=f"secret-place/{index}.png", seed=7 + index, sha256=hashlib.sha256(data).hexdigest())
         for index, data in enumerate(pngs)
     )
-    job = Job(id="x", kind=JobKind.GENERATE, model="tiny", params=params, accepted_at=0, timeout=1)
+    job = Job(
+        id="0f8fad5b-d9cb-469f-a165-70867728950e",
+        kind=JobKind.GENERATE,
+        model="tiny",
+        params=params,
+        accepted_at=0,
+        timeout=1,
+    )
     return Manifest(job=job, model_sha256="abc", timesteps=(500, 0), images=images, finished_at=1), pngs
 
 

@@ -15,6 +15,7 @@ from jobs.errors import JobUnreadable
 from model.samplers import SAMPLERS
 from model.spacing import SPACINGS
 
+ID = "0f8fad5b-d9cb-469f-a165-70867728950e"
 PARAMS = st.builds(
     SamplingParams,
     n=st.integers(1, 64),
@@ -54,7 +55,7 @@ def test_anything_else_is_unreadable(content: object) -> None:
 
 def test_a_job_of_another_version_is_unreadable() -> None:
     params = SamplingParams(n=1, steps=1, sampler="ddim", spacing="leading", eta=0, seed=0)
-    job = Job(id="x", kind=JobKind.GENERATE, model="m", params=params, accepted_at=0, timeout=1)
+    job = Job(id=ID, kind=JobKind.GENERATE, model="m", params=params, accepted_at=0, timeout=1)
     with pytest.raises(JobUnreadable, match="schema 2"):
         Job.decode(job.model_dump(mode="json") | {"schema_version": 2})
 

@@ -124,6 +124,8 @@ def test_a_snapshot_of_other_weights_is_ignored(runner: Runner, start: Callable[
     run(runner, active)
     assert start(snapshot=encode_snapshot(take_snapshot(active.trajectories), "00" * 32)).resumed_at == 0
     assert start(snapshot=b"no snapshot").resumed_at == 0
+    other = start(n=2)
+    assert start(n=1, snapshot=encode_snapshot(take_snapshot(other.trajectories), "00" * 32)).resumed_at == 0
 
 
 def test_one_image_gets_a_slot_beside_sixty_four(runner: Runner, start: Callable[..., ActiveJob]) -> None:
