@@ -83,7 +83,7 @@ def difuso(
         nice = ["nice", "-n", str(api_nice)] if api_nice else []
         api = family.spawn([*nice, *command, "api"], env=settings)
         url = f"http://127.0.0.1:{port}"
-        _await(lambda: model.name in _get(f"{url}/readyz"), worker, api)
+        _await(lambda: f'"{model.name}"' in _get(f"{url}/readyz").partition('"models":')[2], worker, api)
         yield Difuso(
             "difuso",
             url,

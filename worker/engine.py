@@ -16,6 +16,7 @@ import torch
 from model.errors import ModelError, NonFiniteSample
 
 from .active import ActiveJob, EngineEvent, Finished, Previewed, Snapped
+from .failures import Cancelled, DeadlineExceeded
 from .fairness import share_slots
 from .runner import Runner
 from .trajectory import Trajectory, take_snapshot
@@ -24,14 +25,6 @@ log = logging.getLogger(__name__)
 
 SNAPSHOT_SECONDS = 5.0  # so that kill -9 costs a long job less than 10 s of steps
 IDLE_SECONDS = 0.2
-
-
-class DeadlineExceeded(Exception):
-    """The job ran longer than its timeout."""
-
-
-class Cancelled(Exception):
-    """The job was cancelled."""
 
 
 class StepEngine:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import redis
 from rq import Queue, worker_registration
@@ -84,6 +84,9 @@ class RqBase(BaseWorker):
 
     def subscribe(self) -> None:
         """No command channel: a message can be missed, so cancelling is data that the worker reads."""
+
+    def handle_exception(self, job: RqJob, *exc_info: Any) -> None:
+        """Nothing: what failed is logged where it is known why, and a cancelled job is no error."""
 
     def unsubscribe(self) -> None:
         """There is nothing to unsubscribe from."""
@@ -185,6 +188,21 @@ class RqBase(BaseWorker):
             return True
         self.executions.pop(execution.id, None)
         return False
+
+    def fail(self, job: RqJob, queue: Queue, execution: Execution, error: BaseException, *, stopped: bool) -> bool:
+        """Ends a job without a result: cancelled if `stopped`, else failed for good (see `DataJob.should_retry`).
+
+        Returns False if the job is not ours any more.
+        """
+        if not self.owns(job, execution):
+            return False
+        if stopped:
+            self._stopped_job_id = job.id
+        self._finalize_failure(job, queue, execution, (type(error), error, None))
+        # RQ only logs a commit that failed; the execution's entry tells whether it went through.
+        if self.connection.zscore(job.started_job_registry.key, execution.composite_key) is not None:
+            raise redis.ConnectionError("the failure was not written")
+        return True
 
     def hand_back(self, job: RqJob, queue: Queue, execution: Execution) -> None:
         """Puts a running job back at the front of its queue, without using up one of its retries."""

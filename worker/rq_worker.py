@@ -25,14 +25,14 @@ from rq.executions import Execution
 from rq.job import Job as RqJob
 
 from jobs import keys
-from jobs.contract import TASK, URGENCIES, FailureCode, Job
-from jobs.errors import JobUnreadable, StoreUnavailable
+from jobs.contract import URGENCIES, FailureCode
 from jobs.store import ResultStore
-from model.errors import NonFiniteSample, PlanError
 
-from .active import ActiveJob, EngineEvent, Finished, Previewed, Snapped, activate
-from .engine import Cancelled, DeadlineExceeded, StepEngine
+from .active import ActiveJob, EngineEvent, Finished, Previewed, Snapped
+from .engine import StepEngine
+from .failures import failure_code
 from .metrics import WorkerMetrics
+from .opening import open_job
 from .reporting import Reporter
 from .rq_base import HEARTBEAT_SECONDS, GaveUp, RqBase
 from .runner import Runner
@@ -213,31 +213,24 @@ class EngineWorker(RqBase):
         if execution is None:
             return True
         try:
-            job = _decode(rq_job)
-            runner = self._runners[job.model]
-            active = activate(job, runner, attempt=execution.id, snapshot=self._snapshot(job))
+            active = open_job(rq_job, self._runners, self._store, attempt=execution.id)
         except torch.AcceleratorError:
-            raise
+            raise  # the device is lost
         except Exception as error:  # nothing that one job holds may end all the others
-            known = isinstance(error, JobUnreadable | KeyError | PlanError)
             log.warning("job %s cannot be started: %r", rq_job.id, error)
-            code, reason = FailureCode.UNSUPPORTED if known else FailureCode.INTERNAL, error
-            self.insist(lambda: self._reporter.not_started(rq_job.id, code))
-            self.insist(lambda: self._fail(rq_job, waiting, execution, reason))
+            self._refuse(rq_job, waiting, execution, error)
             return True
         self._items[active] = Item(rq_job, waiting, execution, active)
-        active.cancel = bool(self.insist(lambda: self.connection.exists(keys.cancel(job.id))))
+        active.cancel = bool(self.insist(lambda: self.connection.exists(keys.cancel(rq_job.id))))
         self._metrics.claimed(active)
         self._engine.submit(active)
         self._report(active)
         return True
 
-    def _snapshot(self, job: Job) -> bytes | None:
-        try:
-            return self._store.snapshot(job.id)
-        except StoreUnavailable:
-            log.warning("no snapshot of job %s: the store does not answer", job.id)
-            return None
+    def _refuse(self, rq_job: RqJob, waiting: Queue, execution: Execution, error: Exception) -> None:
+        code = failure_code(error) or FailureCode.INTERNAL
+        self.insist(lambda: self._reporter.not_started(rq_job.id, code))
+        self.insist(lambda: self.fail(rq_job, waiting, execution, error, stopped=False))
 
     def _release_late(self, stop_at: float) -> None:
         """While draining: hands on the jobs that cannot end in time, and at the deadline all the others."""
@@ -299,29 +292,14 @@ class EngineWorker(RqBase):
         self._end(item, "succeeded", owned=self.insist(commit))
 
     def _settle_failure(self, item: Item, error: BaseException) -> None:
-        code = None if isinstance(error, Cancelled) else _failure_code(error)
+        code = failure_code(error)
 
         def commit() -> bool:
             if code is not None and self.owns(item.rq_job, item.execution):
                 self._reporter.write(self.connection, item.active, failure=code)
-            return self._fail(item.rq_job, item.queue, item.execution, error)
+            return self.fail(item.rq_job, item.queue, item.execution, error, stopped=code is None)
 
         self._end(item, "cancelled" if code is None else "failed", owned=self.insist(commit))
-
-    def _fail(self, rq_job: RqJob, waiting: Queue, execution: Execution, error: BaseException) -> bool:
-        """Ends a job without a result: cancelled, or failed for good (see `DataJob.should_retry`).
-
-        May be repeated. Returns False if the job is not ours any more.
-        """
-        if not self.owns(rq_job, execution):
-            return False
-        if isinstance(error, Cancelled):
-            self._stopped_job_id = rq_job.id
-        self._finalize_failure(rq_job, waiting, execution, (type(error), error, None))
-        # RQ only logs a commit that failed; the execution's entry tells whether it went through.
-        if self.connection.zscore(rq_job.started_job_registry.key, execution.composite_key) is not None:
-            raise redis.ConnectionError("the failure was not written")
-        return True
 
     def _end(self, item: Item, outcome: str, *, owned: bool) -> None:
         """After the end of a job. One that was given to another worker meanwhile is that one's to end."""
@@ -337,23 +315,3 @@ class EngineWorker(RqBase):
     def _drop(self, item: Item) -> None:
         del self._items[item.active]
         self._metrics.in_flight(len(self._items))
-
-
-def _decode(rq_job: RqJob) -> Job:
-    """The job as our contract has it. The stored function name is compared, never imported."""
-    if rq_job.func_name != TASK:
-        raise JobUnreadable("the queue holds something that is no job of difuso")
-    return Job.decode(rq_job.kwargs.get("job"))
-
-
-def _failure_code(error: BaseException) -> FailureCode:
-    codes = {
-        DeadlineExceeded: FailureCode.TIMEOUT,
-        NonFiniteSample: FailureCode.NONFINITE,
-        StoreUnavailable: FailureCode.STORAGE,
-    }
-    for kind, code in codes.items():
-        if isinstance(error, kind):
-            return code
-    log.error("a job failed", exc_info=error)
-    return FailureCode.INTERNAL

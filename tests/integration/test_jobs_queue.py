@@ -42,8 +42,9 @@ def job(**params: object) -> Job:
 def test_planted_callbacks_and_webhooks_are_forgotten(client: redis.Redis, queue: JobQueue) -> None:
     accepted = job()
     queue.submit(accepted, request_hash="")
-    planted = {"failure_callback_name": "os.system", "success_callback_name": "os.system", "webhooks": "[{}]"}
-    client.hset(f"rq:job:{accepted.id}", mapping=planted)
+    for field in ("failure_callback_name", "success_callback_name"):
+        client.hset(f"rq:job:{accepted.id}", field, "os.system")
+    client.hset(f"rq:job:{accepted.id}", "webhooks", "[{}]")
     found = DataJob.fetch(accepted.id, connection=client, serializer=JSONSerializer)
     assert found.failure_callback is None
     assert found.success_callback is None
@@ -53,8 +54,8 @@ def test_planted_callbacks_and_webhooks_are_forgotten(client: redis.Redis, queue
 def test_reports_of_a_newer_version_are_read_and_others_skipped(client: redis.Redis, queue: JobQueue) -> None:
     newer = WorkerReport(name="newer", at=time.time(), slots=8, models={}).model_dump() | {"mood": "good"}
     stale = WorkerReport(name="stale", at=time.time() - 100, slots=8, models={}).model_dump()
-    mapping = {"newer": json.dumps(newer), "stale": json.dumps(stale), "broken": "{"}
-    client.hset(keys.WORKERS, mapping=mapping)
+    for name, value in {"newer": json.dumps(newer), "stale": json.dumps(stale), "broken": "{"}.items():
+        client.hset(keys.WORKERS, name, value)
     assert [report.name for report in queue.workers()] == ["newer"]
     prune_reports(client)
     assert client.hkeys(keys.WORKERS) == [b"newer"]

@@ -16,7 +16,8 @@ from model.checkpoint import load_checkpoint
 from model.errors import NonFiniteSample
 from model.sampling import sample
 from worker.active import ActiveJob, EngineEvent, Finished, Previewed, Snapped, activate
-from worker.engine import Cancelled, DeadlineExceeded, StepEngine
+from worker.engine import StepEngine
+from worker.failures import Cancelled, DeadlineExceeded
 from worker.fairness import share_slots
 from worker.local import generate
 from worker.runner import Runner

@@ -1,0 +1,39 @@
+"""Why a job can end without pictures."""
+
+from __future__ import annotations
+
+import logging
+
+from jobs.contract import FailureCode
+from jobs.errors import JobUnreadable, StoreUnavailable
+from model.errors import NonFiniteSample, PlanError
+
+log = logging.getLogger(__name__)
+
+
+class DeadlineExceeded(Exception):
+    """The job ran longer than its timeout."""
+
+
+class Cancelled(Exception):
+    """The job was cancelled."""
+
+
+CODES = {
+    DeadlineExceeded: FailureCode.TIMEOUT,
+    NonFiniteSample: FailureCode.NONFINITE,
+    StoreUnavailable: FailureCode.STORAGE,
+    JobUnreadable: FailureCode.UNSUPPORTED,
+    PlanError: FailureCode.UNSUPPORTED,
+}
+
+
+def failure_code(error: BaseException) -> FailureCode | None:
+    """What clients are told; None for a cancelled job. What has no code of its own is logged in full."""
+    if isinstance(error, Cancelled):
+        return None
+    for kind, code in CODES.items():
+        if isinstance(error, kind):
+            return code
+    log.error("a job failed", exc_info=error)
+    return FailureCode.INTERNAL

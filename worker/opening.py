@@ -1,0 +1,48 @@
+"""From RQ's job to ours: checked, with its snapshot if an earlier worker left one."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+
+from rq.job import Job as RqJob
+
+from jobs.contract import TASK, Job
+from jobs.errors import JobUnreadable, StoreUnavailable
+from jobs.store import ResultStore
+
+from .active import ActiveJob, activate
+from .runner import Runner
+
+log = logging.getLogger(__name__)
+
+
+def open_job(rq_job: RqJob, runners: Mapping[str, Runner], store: ResultStore, *, attempt: str) -> ActiveJob:
+    """Makes a claimed job ready to step.
+
+    Raises:
+        JobUnreadable: if it is none of ours, or for a model that this worker does not have.
+        PlanError: if the model has no such run.
+    """
+    job = _decode(rq_job)
+    if job.model not in runners:
+        raise JobUnreadable(f"this worker has no model {job.model}")
+    return activate(job, runners[job.model], attempt=attempt, snapshot=_snapshot(job, store))
+
+
+def _decode(rq_job: RqJob) -> Job:
+    """The job as our contract has it. The stored function name is compared, never imported."""
+    if rq_job.func_name != TASK:
+        raise JobUnreadable("the queue holds something that is no job of difuso")
+    job = Job.decode(rq_job.kwargs.get("job"))
+    if job.id != rq_job.id:
+        raise JobUnreadable("the job claims to be another")
+    return job
+
+
+def _snapshot(job: Job, store: ResultStore) -> bytes | None:
+    try:
+        return store.snapshot(job.id)
+    except StoreUnavailable:
+        log.warning("no snapshot of job %s: the store does not answer", job.id)
+        return None
