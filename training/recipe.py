@@ -46,6 +46,7 @@ class Recipe:
     Attributes:
         max_steps: optimiser steps.
         warmup_steps: over which the learning rate rises from 0.
+        decay_steps: over which it falls to 0 again, at the end of `max_steps`.
         weighting: of the loss, see `training.losses.weights`.
         clip_norm: largest norm of the gradient.
         bf16: run the network in bfloat16 (autocast); weights and optimiser stay float32.
@@ -67,6 +68,7 @@ class Recipe:
     learning_rate: float = 2e-4
     weight_decay: float = 0.0
     warmup_steps: int = 500
+    decay_steps: int = 0
     clip_norm: float = 1.0
     ema_decay: float = 0.9995
     bf16: bool = True

@@ -129,8 +129,10 @@ class Trainer:
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:
-    """Rises linearly over the warm-up, then stays."""
-    return recipe.learning_rate * min(1.0, (step + 1) / max(1, recipe.warmup_steps))
+    """Rises linearly over the warm-up, then stays, and falls linearly at the end."""
+    warmup = (step + 1) / max(1, recipe.warmup_steps)
+    decay = (recipe.max_steps - step) / recipe.decay_steps if recipe.decay_steps else 1.0
+    return recipe.learning_rate * min(1.0, warmup, decay)
 
 
 def train(recipe: Recipe, out: Path, *, device: str = "cpu") -> int:

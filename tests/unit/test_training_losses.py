@@ -92,3 +92,11 @@ def test_a_window_tells_the_quarters_of_the_timesteps_apart() -> None:
     expected = {"loss": 3.0, "grad_norm": 2.0, "loss/q1": 87.0, "loss/q2": 250.0, "loss/q3": 500.0, "loss/q4": 999.0}
     assert {key: metrics[key] for key in expected} == expected
     assert metrics["loss/t<50"] == 24.5
+
+
+def test_the_learning_rate_falls_to_nothing_at_the_end() -> None:
+    recipe = dataclasses.replace(
+        load_recipe("smoke"), learning_rate=4e-4, warmup_steps=0, max_steps=100, decay_steps=40
+    )
+    rates = [learning_rate(recipe, step) for step in (0, 60, 80, 99)]
+    assert rates == pytest.approx([4e-4, 4e-4, 2e-4, 1e-5])
