@@ -16,6 +16,7 @@ import httpx
 
 from difuso.family import Family
 from difuso.redis_server import RedisServer
+from difuso.standalone import API_NICE
 
 START_SECONDS = 180.0
 POLL_SECONDS = 0.05
@@ -53,7 +54,7 @@ def difuso(
     device: str = "cpu",
     exact: bool = True,
     environment: Mapping[str, str] | None = None,
-    api_nice: int = 0,
+    api_nice: int = API_NICE,
 ) -> Iterator[Difuso]:
     """Redis, one worker and the API, warm, as `difuso serve` starts them.
 

@@ -29,6 +29,9 @@ log = logging.getLogger(__name__)
 REDIS_DATA = Path("var/redis")
 TICK_SECONDS = 0.1
 API_DRAIN_SECONDS = 25.0  # uvicorn ends its last requests after 20
+# A network call waits for the slowest of its threads, so a request that takes a core from one of them delays all. With
+# 20 polling clients on two cores a busy worker lost 6 % to an API of equal priority, and 4 % to one that yields.
+API_NICE = 10
 REDIS_DRAIN_SECONDS = 10.0
 DRAIN_MARGIN_SECONDS = 5.0  # a worker ends by itself at its own limit; only a hung one is killed
 
@@ -71,6 +74,8 @@ def serve(api: ApiSettings, worker: WorkerSettings) -> None:
 def _command(family: Family, name: str, environment: Mapping[str, str], drain_seconds: float) -> Service:
     """A service that is one of our own commands."""
     command = [sys.executable, "-P", "-m", "difuso", name]  # -P: a folder `model` where we stand is not ours
+    if name == "api":
+        command = ["nice", "-n", str(API_NICE), *command]
     return Service(name, lambda: family.spawn(command, env=environment), drain_seconds=drain_seconds)
 
 
