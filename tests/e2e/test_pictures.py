@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import pickle
 import shutil
 from collections.abc import Iterator
@@ -92,8 +93,9 @@ def test_twelve_jobs_at_once_share_their_network_calls(api: httpx.Client, metric
         for done in [pool.submit(images, api, steps=steps, seed=steps) for steps in STEPS]:
             done.result()
     calls = network_calls(metrics_port) - before
-    # Jobs arrive over some steps, so the batch is not full from the first call to the last.
-    assert max(STEPS) <= calls <= 1.5 * max(max(STEPS), sum(STEPS) / SLOTS)
+    # The longest job's steps, times the batches that so many jobs fill; one call per job and step would be 750. Jobs
+    # arrive over some steps here; tests/unit/test_worker_engine.py holds the tight bound.
+    assert max(STEPS) <= calls <= max(STEPS) * math.ceil(len(STEPS) / SLOTS)
 
 
 def test_events_tell_the_progress_and_show_the_picture(api: httpx.Client) -> None:
