@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import typer
 from pydantic import BaseModel, ValidationError
@@ -24,6 +24,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+evaluate = typer.Typer(help="Measures a model.", no_args_is_help=True)
+app.add_typer(evaluate, name="evaluate")
 
 Settings = TypeVar("Settings", bound=BaseSettings)
 Value = TypeVar("Value", bound=BaseModel)
@@ -88,12 +90,19 @@ def sample(
     out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("pictures"),
     n: Annotated[int, typer.Option("-n", help="Number of images.")] = 1,
     steps: Annotated[int | None, typer.Option(help="Network calls for each image; by default the model's own.")] = None,
-    sampler: Annotated[str | None, typer.Option(help="ddpm, ddim or dpmpp.")] = None,
-    spacing: Annotated[str | None, typer.Option(help="linspace, leading or trailing.")] = None,
+    sampler: Annotated[str | None, typer.Option(help="ddpm, ddim, dpmpp, euler or heun.")] = None,
+    spacing: Annotated[
+        str | None, typer.Option(help="linspace, leading, trailing, quad, karras, or sections such as 90,60,60,20,20.")
+    ] = None,
     eta: Annotated[float | None, typer.Option(help="Stochasticity of ddim, 0 to 1.")] = None,
+    variance: Annotated[str | None, typer.Option(help="Of ddpm: fixed_small, fixed_large, or the learned one.")] = None,
+    clip: Annotated[str | None, typer.Option(help="Of predicted pictures: static, dynamic or none.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of image 0; image i has seed + i. Drawn if not given.")] = None,
     label: Annotated[str | None, typer.Option(help="Class, by name or index.")] = None,
-    guidance_scale: Annotated[float | None, typer.Option(help="Strength of guidance by the label; 1 is off.")] = None,
+    guidance_scale: Annotated[float | None, typer.Option(help="Of classifier-free guidance; 1 is off.")] = None,
+    classifier_scale: Annotated[
+        float | None, typer.Option(help="Of guidance by the model's classifier; 0 is off.")
+    ] = None,
     model: Annotated[str | None, typer.Option(help="Name of a checkpoint; by default the first.")] = None,
 ) -> None:
     """Makes pictures without a server: the same ones that POST /generate makes."""
@@ -110,9 +119,12 @@ def sample(
         "sampler": sampler,
         "spacing": spacing,
         "eta": eta,
+        "variance": variance,
+        "clip": clip,
         "seed": seed,
         "label": label,
         "guidance_scale": guidance_scale,
+        "classifier_scale": classifier_scale,
         "model": model,
     }
     for path in sample_into(out, _checked(SamplingQuery, sent, _option), _settings(WorkerSettings)):
@@ -129,6 +141,36 @@ def models(
 
     if not print_models(folder, verify=verify):
         sys.exit(1)
+
+
+@app.command()
+def convert(
+    source: Annotated[
+        Path, typer.Argument(help="A .pt, .pth, .bin, .ckpt or .safetensors file, or a folder of diffusers or difuso.")
+    ],
+    out: Annotated[Path | None, typer.Option(help="Folder to write; by default SOURCE's name in --models-dir.")] = None,
+    facts: Annotated[
+        str | None, typer.Option(help="What the weights do not say: a .json file or a name such as adm-64.")
+    ] = None,
+    classifier: Annotated[Path | None, typer.Option(help="ADM's noisy classifier, to guide the model.")] = None,
+    classifier_facts: Annotated[str | None, typer.Option(help="Likewise, such as adm-classifier-64.")] = None,
+    to: Annotated[Literal["difuso", "diffusers"], typer.Option(help="Whose kind of folder to write.")] = "difuso",
+    half: Annotated[bool, typer.Option("--half", help="Save float16: half the size, 11 bits of each number.")] = False,
+    models_dir: ModelsDir = CHECKPOINTS,
+) -> None:
+    """Turns a checkpoint of another project into one that difuso serves, or into one for diffusers."""
+    from .convert import convert as convert_into
+    from .convert import model_name
+
+    convert_into(
+        source,
+        out or models_dir / model_name(source),
+        facts=facts,
+        classifier=classifier,
+        classifier_facts=classifier_facts,
+        to=to,
+        half=half,
+    )
 
 
 @app.command()
@@ -152,6 +194,39 @@ def train(
         run_recipe(plan, out or Path("var/runs") / plan.name, device=str(device))
     except (ModelError, RecipeError) as error:
         raise UserError(str(error)) from error
+
+
+@evaluate.command()
+def bpd(
+    model: Annotated[str | None, typer.Option(help="Name of a checkpoint; by default the first.")] = None,
+    folder: ModelsDir = CHECKPOINTS,
+    data: Annotated[str, typer.Option(help="Folder of pictures, or `faces`: drawn, and never trained on.")] = "faces",
+    images: Annotated[int, typer.Option(min=1, help="How many of them.")] = 16,
+    steps: Annotated[int | None, typer.Option(help="Of the chain; by default all that the model has.")] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Images in one network call.")] = 8,
+    seed: Annotated[int, typer.Option(help="Of image 0's noise; image i has seed + i.")] = 0,
+    out: Annotated[Path, typer.Option(help="Folder for bpd.json and bpd.png.")] = Path("var/evaluation"),
+) -> None:
+    """Bounds the likelihood of pictures, in bits per dimension: the variational bound and its parts."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    from worker.settings import WorkerSettings
+
+    from .evaluation import evaluate_bpd
+
+    _log_lines("evaluate")
+    written = evaluate_bpd(
+        out,
+        models_dir=folder,
+        model=model,
+        data=data,
+        count=images,
+        steps=steps,
+        batch_size=batch,
+        seed=seed,
+        device=_settings(WorkerSettings).device,
+    )
+    for path in written:
+        typer.echo(path)
 
 
 def _settings(kind: type[Settings]) -> Settings:

@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-
-from rich.console import Console
-from rich.progress import Progress
 
 from app.errors import InvalidRequest
 from app.parameters import SamplingQuery, choose_model, fill_in
@@ -16,10 +10,7 @@ from jobs.catalog import read_catalog
 from worker.settings import WorkerSettings
 
 from .errors import UserError
-
-log = logging.getLogger(__name__)
-
-LOG_EVERY = 0.1  # of the work
+from .progress import progress
 
 
 def sample_into(folder: Path, query: SamplingQuery, settings: WorkerSettings) -> list[Path]:
@@ -44,7 +35,7 @@ def sample_into(folder: Path, query: SamplingQuery, settings: WorkerSettings) ->
         checkpoint = load_checkpoint(settings.models_dir / info.name)
         slots = settings.slots or min(params.n, 8)
         runner = Runner(checkpoint, device=pick_device(settings.device), slots=slots, exact=settings.exact)
-        with _progress(f"{info.name}, seed {params.seed}") as show:
+        with progress(f"{info.name}, seed {params.seed}") as show:
             pictures: list[bytes] = []
             for event in generate(runner, params):
                 if isinstance(event, list):
@@ -59,23 +50,3 @@ def sample_into(folder: Path, query: SamplingQuery, settings: WorkerSettings) ->
     for path, png in zip(paths, pictures, strict=True):
         path.write_bytes(png)
     return paths
-
-
-@contextmanager
-def _progress(title: str) -> Iterator[Callable[[float], None]]:
-    """Shows the share that is done: a bar on a terminal, log lines elsewhere."""
-    console = Console(stderr=True)
-    if console.is_terminal:
-        with Progress(console=console) as bar:
-            task = bar.add_task(title, total=1.0)
-            yield lambda share: bar.update(task, completed=share)
-        return
-    told = 0.0
-
-    def tell(share: float) -> None:
-        nonlocal told
-        if share >= told + LOG_EVERY or share == 1.0:
-            log.info("%s: %.0f %%", title, 100 * share)
-            told = share
-
-    yield tell

@@ -6,12 +6,14 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from .contract import SamplerName, SpacingName
+from . import diffusers
+from .contract import ClipName, SamplerName, SpacingName, VarianceName
+from .diffusers import Unusable
 
+SUMS = "SHA256SUMS"
 MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
@@ -30,15 +32,31 @@ class SamplerDefaults(_Lenient):
 
 class _Schedule(_Lenient):
     num_train_timesteps: int = Field(ge=1)
+    zero_terminal_snr: bool = False
+
+
+class _Network(_Lenient):
+    null_class: bool = True
+
+
+class _Clip(_Lenient):
+    mode: ClipName = "static"
+
+
+class _Classifier(_Lenient):
+    num_classes: int = Field(ge=1)
 
 
 class _Config(_Lenient):
+    network: _Network
     image_size: int = Field(ge=1)
     channels: int = Field(ge=1)
     schedule: _Schedule
     prediction: str
-    variance: str
+    variance: VarianceName
+    clip: _Clip = _Clip()
     classes: tuple[str, ...] | None = None
+    classifier: _Classifier | None = None
     defaults: SamplerDefaults
     parameters: int
 
@@ -49,7 +67,11 @@ class ModelInfo:
 
     Attributes:
         num_train_timesteps: T; steps may be 1..T.
-        sha256: of the weights, as the folder's SHA256SUMS states it.
+        zero_terminal_snr: nothing of an image is left at T-1, where every run must begin.
+        clip: what happens to predicted pictures unless a request says otherwise.
+        label_required: there are classes, but no picture without one.
+        classifier_classes: of the classifier that may guide sampling; None if there is none.
+        sha256: of the weights, as the folder's SHA256SUMS states it; None if it has none, then the workers know.
     """
 
     name: str
@@ -57,11 +79,15 @@ class ModelInfo:
     channels: int
     num_train_timesteps: int
     prediction: str
-    variance: str
+    variance: VarianceName
     classes: tuple[str, ...] | None
     defaults: SamplerDefaults
     parameters: int
-    sha256: str
+    sha256: str | None
+    clip: ClipName = "static"
+    zero_terminal_snr: bool = False
+    label_required: bool = False
+    classifier_classes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -78,7 +104,7 @@ class Catalog:
 
 
 def read_catalog(folder: Path) -> Catalog:
-    """Reads NAME/config.json and NAME/SHA256SUMS of every folder; weights are checked by the workers."""
+    """Reads the config files and SHA256SUMS of every folder; weights are checked by the workers."""
     models: dict[str, ModelInfo] = {}
     refused: dict[str, str] = {}
     for path in model_folders(folder):
@@ -89,10 +115,10 @@ def read_catalog(folder: Path) -> Catalog:
         except ValidationError as error:
             where = ".".join(map(str, error.errors()[0]["loc"]))
             refused[path.name] = f"config.json: {where} is missing or wrong"
-        except (OSError, ValueError):
+        except Unusable as error:
+            refused[path.name] = str(error)
+        except (OSError, ValueError, TypeError, LookupError):
             refused[path.name] = "config.json or SHA256SUMS cannot be read"
-        except KeyError:
-            refused[path.name] = "SHA256SUMS does not name model.safetensors"
     return Catalog(models, refused)
 
 
@@ -104,10 +130,13 @@ def model_folders(folder: Path) -> list[Path]:
 
 
 def _read(path: Path) -> ModelInfo:
-    content: Any = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    if diffusers.is_diffusers(path):
+        content, weights = diffusers.read_config(path), diffusers.find(path, "unet", diffusers.WEIGHTS)
+        sha256 = _digest(path, weights) if (path / SUMS).is_file() else None
+    else:
+        content = json.loads((path / "config.json").read_text(encoding="utf-8"))
+        sha256 = _digest(path, "model.safetensors")
     config = _Config.model_validate(content)
-    lines = (path / "SHA256SUMS").read_text("utf-8").splitlines()
-    sums = {name: digest for digest, name in (line.split(maxsplit=1) for line in lines)}
     return ModelInfo(
         name=path.name,
         image_size=config.image_size,
@@ -118,5 +147,17 @@ def _read(path: Path) -> ModelInfo:
         classes=config.classes,
         defaults=config.defaults,
         parameters=config.parameters,
-        sha256=sums["model.safetensors"],
+        sha256=sha256,
+        clip=config.clip.mode,
+        zero_terminal_snr=config.schedule.zero_terminal_snr,
+        label_required=config.classes is not None and not config.network.null_class,
+        classifier_classes=None if config.classifier is None else config.classifier.num_classes,
     )
+
+
+def _digest(path: Path, weights: str) -> str:
+    lines = (path / SUMS).read_text("utf-8").splitlines()
+    sums = {name: digest for digest, name in (line.split(maxsplit=1) for line in lines)}
+    if weights not in sums:
+        raise Unusable(f"{SUMS} does not name {weights}")
+    return sums[weights]

@@ -6,8 +6,9 @@ filled in and the seed is drawn before it is queued, so that any worker makes th
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -19,8 +20,14 @@ SCHEMA = 1
 # still cannot choose what runs.
 TASK = "difuso.job"
 
-SamplerName = Literal["ddpm", "ddim", "dpmpp"]
-SpacingName = Literal["linspace", "leading", "trailing"]
+SamplerName = Literal["ddpm", "ddim", "dpmpp", "euler", "heun"]
+VarianceName = Literal["fixed_small", "fixed_large", "learned", "learned_range"]
+ClipName = Literal["none", "static", "dynamic"]
+SPACING_RULES = ("linspace", "leading", "trailing", "quad", "karras")
+# A rule's name, or how many steps each of as many equal parts of the timesteps gets.
+SpacingName = Annotated[str, Field(pattern=rf"^({'|'.join(SPACING_RULES)}|[0-9]{{1,4}}(,[0-9]{{1,4}}){{0,99}})$")]
+# Whole timesteps stay whole; a Karras grid has others between them.
+Timesteps = tuple[int | float, ...]
 
 # Ids become paths in the result store, so nothing else may be one.
 JOB_ID = r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
@@ -80,9 +87,13 @@ class SamplingParams(Frozen):
     Attributes:
         n: number of images.
         steps: network calls for each image.
+        eta: stochasticity of ddim.
+        variance: of ddpm.
+        clip: what happens to each predicted picture on the way.
         seed: of image 0; image i has seed + i.
         label: class index, None for an unconditional image.
         guidance_scale: of classifier-free guidance; 1 is off.
+        classifier_scale: of guidance by a classifier; 0 is off.
     """
 
     n: int = Field(ge=1, le=MAX_IMAGES)
@@ -90,14 +101,17 @@ class SamplingParams(Frozen):
     sampler: SamplerName
     spacing: SpacingName
     eta: float = Field(ge=0, le=1)
+    variance: VarianceName = "fixed_small"
+    clip: ClipName = "static"
     seed: int = Field(ge=0, le=MAX_SEED)
     label: int | None = Field(default=None, ge=0)
     guidance_scale: float = Field(default=1.0, ge=0, le=100)
+    classifier_scale: float = Field(default=0.0, ge=0, le=100)
 
     @property
     def image_steps(self) -> int:
-        """The unit of work and of backlog: images times network calls, guided images counting twice."""
-        return self.n * self.steps * (1 if self.guidance_scale == 1.0 else 2)
+        """The unit of work and of backlog: images times network calls, and once more for each kind of guidance."""
+        return self.n * self.steps * (1 + (self.guidance_scale != 1.0) + (self.classifier_scale != 0.0))
 
 
 class Job(Frozen):
@@ -141,24 +155,26 @@ class Progress(Reported):
 
     Attributes:
         image_steps: done so far, of `job.params.image_steps`.
-        timesteps: what the network is told, in the order of the calls.
+        eta_seconds: until it is done; None unless it runs.
         denoise_seconds, encode_seconds: spent so far.
         failure: set when the job failed for a reason the worker knows.
         resumed_at: image-steps that an earlier worker had done when this one took over.
     """
 
     image_steps: int = 0
-    timesteps: tuple[int, ...] = ()
+    eta_seconds: float | None = None
     denoise_seconds: float = 0.0
     encode_seconds: float = 0.0
     failure: FailureCode | None = None
     resumed_at: int = 0
 
 
-class JobStatus(Frozen):
-    """A job and where it stands; times are seconds since the epoch.
+@dataclass(frozen=True, kw_only=True)
+class JobStatus:
+    """A job and where it stands; times are seconds since the epoch. Never stored, so there is nothing to validate.
 
     Attributes:
+        timesteps: what the network is told, in the order of the calls, as a JSON list; None until a worker has started.
         position: jobs that will be claimed before this one, 0 for the next; None unless queued.
         attempts: workers that started it.
         eta_seconds: until it is done; None where nothing is known about the speed.
@@ -167,7 +183,8 @@ class JobStatus(Frozen):
 
     job: Job
     state: JobState
-    progress: Progress = Progress()
+    progress: Progress = field(default_factory=Progress)
+    timesteps: str | None = None
     position: int | None = None
     attempts: int = 0
     eta_seconds: float | None = None
@@ -190,7 +207,7 @@ class Manifest(Reported):
 
     job: Job
     model_sha256: str
-    timesteps: tuple[int, ...]
+    timesteps: Timesteps
     images: tuple[ImageFile, ...]
     finished_at: float
 

@@ -9,7 +9,9 @@ from typing import Any, Literal
 
 from torch import nn
 
-from .errors import CheckpointError
+from .classifier import ClassifierConfig
+from .clipping import ClipMode, Clipping
+from .errors import CheckpointError, PlanError
 from .paper_unet import PaperUNet, PaperUNetConfig
 from .plan import Plan, Prediction, Variance, make_plan
 from .schedule import NoiseSchedule
@@ -31,18 +33,25 @@ SCHEDULES: dict[str, Callable[..., NoiseSchedule]] = {
 
 @dataclass(frozen=True)
 class ScheduleConfig:
-    """A noise schedule by name. beta_start and beta_end are those of the linear kinds; cosine has none."""
+    """A noise schedule by name.
+
+    Attributes:
+        beta_start, beta_end: of the linear kinds; cosine has none.
+        zero_terminal_snr: see `NoiseSchedule.rescale_zero_terminal_snr`.
+    """
 
     type: Literal["linear", "scaled_linear", "cosine"] = "linear"
     num_train_timesteps: int = 1000
     beta_start: float | None = None
     beta_end: float | None = None
+    zero_terminal_snr: bool = False
 
     def build(self) -> NoiseSchedule:
         betas = {"beta_start": self.beta_start, "beta_end": self.beta_end}
-        return SCHEDULES[self.type](
+        schedule = SCHEDULES[self.type](
             self.num_train_timesteps, **{name: beta for name, beta in betas.items() if beta is not None}
         )
+        return schedule.rescale_zero_terminal_snr() if self.zero_terminal_snr else schedule
 
 
 @dataclass(frozen=True)
@@ -65,9 +74,10 @@ class ModelConfig:
         channels: of the images, 1 or 3.
         schedule: the noise schedule it was trained with.
         prediction: what the network outputs.
-        variance: of ancestral sampling.
-        clip: clamp the predicted x0 to [-1, 1] while sampling.
+        variance: of ancestral sampling; one of the learned kinds where the network has outputs for it.
+        clip: what happens to the predicted x0 while sampling.
         classes: class names, None for an unconditional model.
+        classifier: the noisy classifier that may guide sampling, if there is one.
         defaults: sampler settings for requests that name none.
         training: how it was made; free JSON, for people.
     """
@@ -78,8 +88,9 @@ class ModelConfig:
     schedule: ScheduleConfig = ScheduleConfig()
     prediction: Prediction = "eps"
     variance: Variance = "fixed_small"
-    clip: bool = True
+    clip: Clipping = Clipping()
     classes: tuple[str, ...] | None = None
+    classifier: ClassifierConfig | None = None
     defaults: SamplerDefaults = SamplerDefaults()
     training: Mapping[str, Any] = field(default_factory=dict)
 
@@ -87,6 +98,20 @@ class ModelConfig:
     def shape(self) -> tuple[int, int, int]:
         """(C, H, W) of one image."""
         return (self.channels, self.image_size, self.image_size)
+
+    @property
+    def num_labels(self) -> int:
+        """Classes that a label may name: the network's, or else the classifier's."""
+        if self.classes is not None:
+            return len(self.classes)
+        return 0 if self.classifier is None else self.classifier.num_classes
+
+    def accepts(self, label: int | None, *, guidance_scale: float, classifier_scale: float) -> bool:
+        """Whether the network, and the classifier if it guides, can be asked about this class."""
+        without_label = self.classes is None or self.network.null_class
+        if label is None:
+            return without_label and not classifier_scale
+        return label < self.num_labels and (without_label or guidance_scale == 1.0)
 
     def plan(
         self,
@@ -96,7 +121,10 @@ class ModelConfig:
         steps: int | None = None,
         spacing: str | None = None,
         eta: float | None = None,
+        variance: Variance | None = None,
+        clip: ClipMode | None = None,
         start: int | None = None,
+        classifier_scale: float = 0.0,
     ) -> Plan:
         """The table of one sampling run of this model; see `make_plan`. What is not given is the model's default.
 
@@ -104,16 +132,21 @@ class ModelConfig:
             PlanError: if the model has no such run.
         """
         defaults = self.defaults
+        if variance is not None and variance.startswith("learned") and variance != self.variance:
+            raise PlanError(f"this model has no variance {variance}: its own is {self.variance}")
+        if classifier_scale and self.classifier is None:
+            raise PlanError("this model has no classifier, so classifier_scale must be 0")
         return make_plan(
             schedule,
             sampler=defaults.sampler if sampler is None else sampler,
             steps=defaults.steps if steps is None else steps,
             spacing=defaults.spacing if spacing is None else spacing,
             eta=defaults.eta if eta is None else eta,
-            variance=self.variance,
+            variance=self.variance if variance is None else variance,
             prediction=self.prediction,
-            clip=self.clip,
+            clip=self.clip.with_mode(clip),
             start=start,
+            classifier_scale=classifier_scale,
         )
 
     def build_network(self) -> nn.Module:
@@ -151,6 +184,9 @@ def config_from_json(content: Mapping[str, Any]) -> ModelConfig:
         fields["network"] = _build(NETWORKS[kind][0], network)
         fields["schedule"] = _build(ScheduleConfig, content["schedule"])
         fields["defaults"] = _build(SamplerDefaults, content.get("defaults", {}))
+        fields["clip"] = _build(Clipping, content.get("clip", {}))
+        if fields.get("classifier") is not None:
+            fields["classifier"] = _build(ClassifierConfig, content["classifier"])
         if fields.get("classes") is not None:
             fields["classes"] = tuple(fields["classes"])
         config = ModelConfig(**fields)
@@ -174,6 +210,11 @@ def _check(config: ModelConfig) -> None:
         raise CheckpointError(f"config.json names an unknown schedule {config.schedule.type!r}")
     if config.channels not in (1, 3) or config.network.in_channels != config.channels:
         raise CheckpointError("config.json: channels must be 1 or 3 and equal the network's in_channels")
+    with_variance = 2 * config.channels
+    allowed = (with_variance,) if config.variance.startswith("learned") else (config.channels, with_variance)
+    if config.network.out_channels not in allowed:
+        wanted = " or ".join(map(str, allowed))
+        raise CheckpointError(f"config.json: with variance {config.variance} the network needs out_channels {wanted}")
     if config.image_size <= 0 or config.image_size % config.network.size_multiple:
         raise CheckpointError(f"config.json: image_size must be a multiple of {config.network.size_multiple}")
     if config.network.num_classes != (None if config.classes is None else len(config.classes)):

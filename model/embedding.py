@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+TimeOrder = Literal["sin_cos", "cos_sin"]
 
-def sinusoidal_embedding(t: Tensor, dim: int) -> Tensor:
-    """Sines, then cosines, of t at geometric frequencies 1 ... 1/10000 (Vaswani et al. 2017, section 3.5).
+
+def sinusoidal_embedding(t: Tensor, dim: int, *, order: TimeOrder = "sin_cos", freq_shift: int = 0) -> Tensor:
+    """Sines and cosines of t at geometric frequencies 1 ... 1/10000 (Vaswani et al. 2017, section 3.5).
 
     Args:
         t: timesteps, shape (B,), any number type.
         dim: even.
+        order: which half comes first.
+        freq_shift: frequency i of half = dim / 2 is 10000^(-i / (half - freq_shift)); with 1 the last is 1/10000.
 
     Returns:
         float32, shape (B, dim).
     """
     half = dim // 2
-    frequencies = torch.exp(-math.log(10000.0) * torch.arange(half, device=t.device, dtype=torch.float32) / half)
-    angles = t.float()[:, None] * frequencies
-    return torch.cat([angles.sin(), angles.cos()], dim=1)
+    exponents = -math.log(10000.0) * torch.arange(half, device=t.device, dtype=torch.float32) / (half - freq_shift)
+    angles = t.float()[:, None] * torch.exp(exponents)
+    halves = [angles.sin(), angles.cos()]
+    return torch.cat(halves if order == "sin_cos" else halves[::-1], dim=1)

@@ -25,6 +25,11 @@ class PaperUNetConfig:
     num_classes: int | None = None
 
     @property
+    def null_class(self) -> bool:
+        """Whether it can be asked without a label; it adds nothing to the time embedding then."""
+        return True
+
+    @property
     def size_multiple(self) -> int:
         """Height and width of an image must be multiples of this."""
         return 8

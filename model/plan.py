@@ -2,28 +2,29 @@
 
 A row tells the network its timestep t and then, with `out` the network's output and z standard normal,
 
-    x0  = clip(X0_X * x_t + X0_OUT * out)
-    x'  = A * x_t + B * x0 + C * x0_previous + S * z          z is drawn only where S is not 0
+    x0  = clip(X0_X x_t + X0_OUT out)  +  G w^2 gradient           w = exp(V (out_v + 1) / 2)
+    x'  = A x_t + B x0 + OUT out + C x0_previous + S w z            z is drawn only where S is not 0
 
-The first line undoes the prediction type, the second is the sampler. Samplers differ only in these numbers, so a batch
-may mix rows of any plans.
+The first line undoes the prediction type and holds classifier guidance, the second is the sampler. Where a network
+learned its variance, out_v is the second half of its output; otherwise w is 1. Samplers differ only in these numbers,
+so a batch may mix rows of any plans.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Literal, get_args
+from functools import cached_property
+from typing import get_args
 
 import numpy as np
 
+from .clipping import Clipping
 from .errors import PlanError
-from .samplers import SAMPLERS, Transition
-from .schedule import NoiseSchedule
-from .spacing import space_timesteps
-
-Prediction = Literal["eps", "x0", "v"]
-Variance = Literal["fixed_small", "fixed_large"]
+from .prediction import Prediction, eps_from_output, x0_from_output
+from .samplers import SAMPLERS, Options, Transition, Variance
+from .schedule import FloatTable, NoiseSchedule
+from .spacing import Levels, timesteps_from, visit_levels
 
 # Ancestral sampling with beta as its variance adds far too much noise on a coarse chain: FID 46 at 100 steps where
 # fixed_small has 11 (CIFAR-10). Below this many steps it is refused rather than served.
@@ -35,11 +36,15 @@ class Column(IntEnum):
 
     X0_X = 0
     X0_OUT = 1
-    A = 2
-    B = 3
-    C = 4
-    S = 5
-    CLIP = 6  # x0 is clamped to [-CLIP, CLIP]; infinity where clipping is off
+    CLIP = 2  # x0 is clamped to [-CLIP, CLIP]; infinity where clipping is off
+    QUANTILE = 3  # of |x0|, where it chooses the threshold (and CLIP only limits it); 0 elsewhere
+    G = 4
+    A = 5
+    B = 6
+    OUT = 7
+    C = 8
+    S = 9
+    V = 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,15 +52,23 @@ class Plan:
     """One sampling run.
 
     Attributes:
-        timesteps: what the network is told, in the order of the calls (falling), shape (K,).
-        table: float64, shape (K, 7), one row per call; see `Column`.
+        timesteps: what the network is told, in the order of the calls, shape (K,); whole numbers but on a Karras grid.
+        table: float64, shape (K, 11), one row per call; see `Column`.
     """
 
-    timesteps: tuple[int, ...]
-    table: np.ndarray[tuple[int, int], np.dtype[np.float64]]
+    timesteps: tuple[float, ...]
+    table: FloatTable
+
+    def __post_init__(self) -> None:
+        self.table.flags.writeable = False
 
     def __len__(self) -> int:
         return len(self.timesteps)
+
+    @cached_property
+    def guided(self) -> bool:
+        """Whether a classifier is asked on the way."""
+        return bool(self.table[:, Column.G].any())
 
 
 def make_plan(
@@ -67,8 +80,9 @@ def make_plan(
     eta: float = 0.0,
     variance: Variance = "fixed_small",
     prediction: Prediction = "eps",
-    clip: bool = True,
+    clip: Clipping | bool = True,
     start: int | None = None,
+    classifier_scale: float = 0.0,
 ) -> Plan:
     """The table of coefficients of one sampling run.
 
@@ -76,12 +90,15 @@ def make_plan(
         schedule: the schedule that the network was trained with.
         sampler: a key of `SAMPLERS`.
         steps: number of network calls, 1..T (1..start+1 when the run starts in the middle).
-        spacing: which timesteps are visited: `linspace`, `leading` or `trailing`.
+        spacing: which timesteps are visited: `linspace`, `leading`, `trailing`, `quad`, sections such as `90,60,20`, or
+            `karras`; see `model.spacing`.
         eta: stochasticity of DDIM, 0..1; 1 equals ancestral sampling with `fixed_small`.
-        variance: of ancestral sampling, `fixed_small` (posterior variance) or `fixed_large` (beta).
+        variance: of ancestral sampling: `fixed_small` (posterior variance), `fixed_large` (beta), `learned_range` or
+            `learned` where the network has a second half of outputs for it.
         prediction: what the network outputs: the noise, the clean image, or v = sqrt(abar) eps - sqrt(1-abar) x0.
-        clip: clamp the predicted x0 to [-1, 1].
+        clip: what happens to the predicted x0; True clamps it to [-1, 1], False leaves it.
         start: begin at this timestep instead of T-1, whatever the spacing; the rest is spaced over 0..start.
+        classifier_scale: of classifier guidance, 0 is off.
 
     Raises:
         PlanError: if no such run exists; the message names the parameter and its limits.
@@ -94,40 +111,41 @@ def make_plan(
         raise PlanError(f"eta is a parameter of ddim; {sampler} has none")
     if variance not in get_args(Variance):
         raise PlanError(f"unknown variance {variance!r}: choose one of {', '.join(get_args(Variance))}")
-    total = schedule.num_train_timesteps
-    if start is not None and not 0 <= start < total:
-        raise PlanError(f"start must lie between 0 and {total - 1}, got {start}")
-
-    span = total if start is None else start + 1
-    timesteps = space_timesteps(spacing, steps, span)
-    if start is not None:
-        timesteps = (*timesteps[:-1], start)
-    fewest = min(FIXED_LARGE_MIN_STEPS, span)
+    most = timesteps_from(schedule, start)
+    if not 1 <= steps <= most:
+        raise PlanError(f"steps must lie between 1 and {most}, got {steps}")
+    levels = visit_levels(schedule, spacing, SAMPLERS[sampler].levels(steps), start=start)
+    fewest = min(FIXED_LARGE_MIN_STEPS, most)
     if sampler == "ddpm" and variance == "fixed_large" and steps < fewest:
-        raise PlanError(f"variance fixed_large needs at least {fewest} steps, got {steps}; use fixed_small below")
-    chain = schedule.respace(timesteps)
-    transitions = SAMPLERS[sampler](chain, eta=eta, variance=variance)
-    rows = [
-        (*_x0_from_output(abar, prediction), t.a, t.b, t.c, t.s, 1.0 if clip else np.inf)
-        for abar, t in zip(chain.alphas_cumprod, transitions, strict=True)
-    ]
-    table = np.array(rows[::-1], dtype=np.float64)
-    table.flags.writeable = False
-    return Plan(timesteps[::-1], table)
+        raise PlanError(
+            f"variance fixed_large needs at least {fewest} steps, got {steps}: with fewer it leaves far too much "
+            "noise; use fixed_small below"
+        )
+    clipping = clip if isinstance(clip, Clipping) else Clipping(mode="static" if clip else "none")
+    options = Options(steps, eta, variance, clipping.keep_eps)
+    transitions = SAMPLERS[sampler].transitions(levels.chain, options)
+    return tabulate(levels, transitions, prediction=prediction, clipping=clipping, classifier_scale=classifier_scale)
 
 
-def _x0_from_output(abar: float, prediction: Prediction) -> tuple[float, float]:
-    """x0 as a combination of (x_t, output)."""
-    signal, spread = float(np.sqrt(abar)), float(np.sqrt(1.0 - abar))
-    if prediction == "eps":
-        if not signal:
-            raise PlanError("prediction eps says nothing where no image is left (beta = 1): such a model needs v or x0")
-        return 1.0 / signal, -spread / signal
-    if prediction == "v":
-        return signal, -spread
-    if prediction == "x0":
-        return 0.0, 1.0
-    raise PlanError(f"unknown prediction {prediction!r}: choose eps, x0 or v")
+def tabulate(
+    levels: Levels,
+    transitions: list[Transition],
+    *,
+    prediction: Prediction,
+    clipping: Clipping,
+    classifier_scale: float = 0.0,
+) -> Plan:
+    """Transitions as a table: what they want of x0 and eps, in terms of the network's output."""
+    table = np.zeros((len(transitions), len(Column)))
+    table[:, Column.CLIP], table[:, Column.QUANTILE] = clipping.columns
+    for row, t in zip(table, transitions, strict=True):
+        abar = float(levels.chain.alphas_cumprod[t.level])
+        eps_x, eps_out = eps_from_output(prediction, abar) if t.e else (0.0, 0.0)
+        row[Column.X0_X], row[Column.X0_OUT] = x0_from_output(prediction, abar)
+        row[Column.G] = classifier_scale * t.g
+        row[Column.A], row[Column.B], row[Column.OUT] = t.a + t.e * eps_x, t.b, t.e * eps_out
+        row[Column.C], row[Column.S], row[Column.V] = t.c, t.s, t.v
+    return Plan(tuple(levels.timesteps[t.level] for t in transitions), table)
 
 
-__all__ = ["Column", "Plan", "Prediction", "Transition", "Variance", "make_plan"]
+__all__ = ["Column", "Plan", "Prediction", "Variance", "make_plan", "tabulate"]

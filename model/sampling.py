@@ -8,13 +8,24 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from .errors import PlanError
 from .plan import Column, Plan
 from .rng import draw_noise, image_generator
 from .step import advance
 
 
 class Denoiser(Protocol):
-    """A network, or a formula in its place: (x_t (B, C, H, W), t (B,) int64) to its prediction, shape of x_t."""
+    """A network, or a formula in its place: (x_t (B, C, H, W), t (B,)) to its prediction, shape of x_t.
+
+    t is int64, or float32 where a plan visits levels between the timesteps. Where the variance was learned, the
+    prediction has twice the channels.
+    """
+
+    def __call__(self, x_t: Tensor, t: Tensor) -> Tensor: ...
+
+
+class Guide(Protocol):
+    """A classifier's wish: (x_t (B, C, H, W), t (B,)) to the gradient of log p(y | x_t), shape of x_t."""
 
     def __call__(self, x_t: Tensor, t: Tensor) -> Tensor: ...
 
@@ -28,6 +39,7 @@ def sample(
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
     x_start: Tensor | None = None,
+    guide: Guide | None = None,
 ) -> Tensor:
     """Runs a plan to images, shape (len(seeds), C, H, W).
 
@@ -40,8 +52,14 @@ def sample(
         dtype: of the state; the network gets it as it is.
         x_start: what a plan with a `start` begins from, shape (len(seeds), C, H, W); None is pure noise. The first draw
             of each seed is taken all the same: it is the noise for `q_sample`, which no later step may repeat.
+        guide: of a plan with a classifier scale.
+
+    Raises:
+        PlanError: if the plan needs a guide and there is none.
     """
-    steps = sample_steps(plan, denoiser, shape=shape, seeds=seeds, device=device, dtype=dtype, x_start=x_start)
+    steps = sample_steps(
+        plan, denoiser, shape=shape, seeds=seeds, device=device, dtype=dtype, x_start=x_start, guide=guide
+    )
     for _, x, _ in steps:
         images = x
     return images
@@ -57,8 +75,11 @@ def sample_steps(
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
     x_start: Tensor | None = None,
-) -> Iterator[tuple[int, Tensor, Tensor]]:
+    guide: Guide | None = None,
+) -> Iterator[tuple[float, Tensor, Tensor]]:
     """As `sample`, yielding (timestep, x_t after the step, predicted x0) after each call."""
+    if plan.guided and guide is None:
+        raise PlanError("this plan has a classifier scale, so it needs a guide")
     generators = [image_generator(seed) for seed in seeds]
     noise = draw_noise(generators, shape)
     x = (noise if x_start is None else x_start).to(device, dtype)
@@ -67,6 +88,7 @@ def sample_steps(
     for row, t in zip(table, plan.timesteps, strict=True):
         stochastic = bool(row[Column.S] != 0)
         z = draw_noise(generators, shape).to(x) if stochastic else torch.zeros_like(x)
-        out = denoiser(x, torch.full((len(seeds),), t, device=device))
-        x, x0 = advance(x, x0, out, z, row.expand(len(seeds), -1))
+        times = torch.full((len(seeds),), t, device=device)
+        gradient = None if guide is None else guide(x, times)
+        x, x0 = advance(x, x0, denoiser(x, times), z, row.expand(len(seeds), -1), gradient)
         yield t, x, x0

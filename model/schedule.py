@@ -67,6 +67,16 @@ class NoiseSchedule:
         betas = [min(1 - alpha_bar((t + 1) / total) / alpha_bar(t / total), max_beta) for t in range(total)]
         return cls(np.array(betas, dtype=np.float64))
 
+    @classmethod
+    def from_alphas_cumprod(cls, alphas_cumprod: FloatTable) -> NoiseSchedule:
+        """The chain that passes through these levels: beta_i = 1 - abar_i / abar_{i-1}.
+
+        Args:
+            alphas_cumprod: shape (K,), strictly falling, in [0, 1).
+        """
+        levels = np.asarray(alphas_cumprod, dtype=np.float64)
+        return cls(1.0 - levels / np.append(1.0, levels[:-1]))
+
     @property
     def num_train_timesteps(self) -> int:
         return len(self.betas)
@@ -82,9 +92,22 @@ class NoiseSchedule:
         return np.append(1.0, self.alphas_cumprod[:-1])
 
     @cached_property
+    def sigmas(self) -> FloatTable:
+        """Shape (T,): noise of x_t / sqrt(abar_t), rising; infinite where abar is 0 (Karras et al. 2022, table 1)."""
+        with np.errstate(divide="ignore"):
+            return np.sqrt((1.0 - self.alphas_cumprod) / self.alphas_cumprod)
+
+    @cached_property
     def posterior_variance(self) -> FloatTable:
         """Shape (T,): variance of q(x_{t-1} | x_t, x0); 0 at t = 0 (Ho et al. 2020, eq. 7)."""
         return self.betas * (1.0 - self.alphas_cumprod_prev) / (1.0 - self.alphas_cumprod)
+
+    @cached_property
+    def posterior_variance_clipped(self) -> FloatTable:
+        """Shape (T,): as `posterior_variance`, but with that of t = 1 at t = 0, so that its logarithm exists."""
+        if self.num_train_timesteps == 1:
+            return self.betas
+        return np.append(self.posterior_variance[1], self.posterior_variance[1:])
 
     @cached_property
     def posterior_mean_coef1(self) -> FloatTable:
@@ -104,8 +127,23 @@ class NoiseSchedule:
         """
         if timesteps == tuple(range(self.num_train_timesteps)):
             return self
-        kept = self.alphas_cumprod[list(timesteps)]
-        return NoiseSchedule(1.0 - kept / np.append(1.0, kept[:-1]))
+        return NoiseSchedule.from_alphas_cumprod(self.alphas_cumprod[list(timesteps)])
+
+    def rescale_zero_terminal_snr(self) -> NoiseSchedule:
+        """The same course of sqrt(abar), shifted and scaled to end at 0 and begin as before (Lin et al. 2024, alg. 1).
+
+        Nothing of the image is left at T-1, so a network must predict v or x0, and every run must begin there.
+        """
+        signal = np.sqrt(self.alphas_cumprod)
+        rescaled = (signal - signal[-1]) * signal[0] / (signal[0] - signal[-1])
+        return NoiseSchedule.from_alphas_cumprod(rescaled**2)
+
+    def timestep_at(self, sigma: FloatTable) -> FloatTable:
+        """The timesteps, fractional, at which the noise has these levels; `sigmas` gives the ends.
+
+        Linear in log sigma between timesteps, as k-diffusion reads a discrete model on a continuous grid.
+        """
+        return np.interp(np.log(sigma), np.log(self.sigmas), np.arange(self.num_train_timesteps, dtype=np.float64))
 
     def q_sample(self, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         """x_t = sqrt(abar_t) x0 + sqrt(1 - abar_t) noise (Ho et al. 2020, eq. 4).

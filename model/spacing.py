@@ -1,8 +1,98 @@
-"""Which of the T training timesteps a run of `steps` network calls visits."""
+"""Which noise levels a run visits: integer timesteps by several rules, or the grid of Karras et al. between them."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
 from .errors import PlanError
+from .schedule import NoiseSchedule
+
+KARRAS = "karras"
+KARRAS_RHO = 7.0
+SECTIONS = re.compile(r"\d+(,\d+)*")
+
+
+class Levels(NamedTuple):
+    """Noise levels, least noisy first.
+
+    Attributes:
+        timesteps: what the network is told; integers, but on a Karras grid.
+        chain: the schedule that has just these levels.
+    """
+
+    timesteps: tuple[float, ...]
+    chain: NoiseSchedule
+
+
+def visit_levels(schedule: NoiseSchedule, spacing: str, count: int, *, start: int | None = None) -> Levels:
+    """The levels of a run that visits `count` of them.
+
+    Args:
+        schedule: that the network was trained with.
+        spacing: see `space_timesteps`; or `karras`, whose levels lie between timesteps.
+        count: 1..T, or 1..start+1.
+        start: the noisiest timestep instead of T-1, visited whatever the spacing.
+
+    Raises:
+        PlanError: if there are no such levels; the message names the parameter and its limits.
+    """
+    total = timesteps_from(schedule, start)
+    if spacing == KARRAS:
+        return _karras_levels(schedule, count, total - 1)
+    timesteps = space_timesteps(spacing, count, total)
+    if start is not None:
+        timesteps = (*timesteps[:-1], start)
+    elif schedule.alphas_cumprod[-1] == 0 and timesteps[-1] != total - 1:
+        raise PlanError(
+            f"this model's noise leaves nothing of the image at {total - 1}, so a run must begin there: "
+            f"choose trailing instead of {spacing}"
+        )
+    return Levels(timesteps, schedule.respace(timesteps))
+
+
+def timesteps_from(schedule: NoiseSchedule, start: int | None) -> int:
+    """How many timesteps a run chooses from: those up to its start, or all.
+
+    Raises:
+        PlanError: if start is not a timestep.
+    """
+    total = schedule.num_train_timesteps
+    if start is None:
+        return total
+    if not 0 <= start < total:
+        raise PlanError(f"start must lie between 0 and {total - 1}, got {start}")
+    return start + 1
+
+
+def space_timesteps(spacing: str, steps: int, total: int) -> tuple[int, ...]:
+    """Strictly increasing timesteps, exactly `steps` of them.
+
+    Args:
+        spacing: `linspace` (both ends), `leading` (starts at 0), `trailing` (ends at T-1), `quad` (both ends, dense
+            where there is little noise), or sections such as `90,60,60,20,20`: how many steps each of as many equal
+            parts of 0..T-1 gets (Nichol & Dhariwal 2021).
+        steps: number of timesteps, 1..total.
+        total: number of timesteps to choose from, T.
+
+    Raises:
+        PlanError: if the spacing is unknown, `steps` does not lie in 1..total, or the sections do not fit.
+    """
+    if not 1 <= steps <= total:
+        raise PlanError(f"steps must lie between 1 and {total}, got {steps}")
+    if SECTIONS.fullmatch(spacing):
+        timesteps = tuple(_sections([int(part) for part in spacing.split(",")], steps, total))
+    elif spacing in SPACINGS:
+        timesteps = tuple(SPACINGS[spacing](steps, total))
+    else:
+        known = ", ".join([*SPACINGS, KARRAS])
+        raise PlanError(f"unknown spacing {spacing!r}: choose one of {known}, or sections such as 90,60,60,20,20")
+    assert len(set(timesteps)) == steps
+    assert 0 <= timesteps[0] <= timesteps[-1] < total
+    return timesteps
 
 
 def _linspace(steps: int, total: int) -> list[int]:
@@ -26,25 +116,48 @@ def _trailing(steps: int, total: int) -> list[int]:
     return [total - 1 - round(i * total / steps) for i in reversed(range(steps))]
 
 
-SPACINGS = {"linspace": _linspace, "leading": _leading, "trailing": _trailing}
+def _quad(steps: int, total: int) -> list[int]:
+    # DDIM's list for CIFAR-10 but for two flaws of its code: this one reaches T-1 (not 0.8 T) and repeats no timestep.
+    taken = [0]
+    for i in range(1, steps):
+        taken.append(max(round((total - 1) * (i / (steps - 1)) ** 2), taken[-1] + 1))
+    return taken
 
 
-def space_timesteps(spacing: str, steps: int, total: int) -> tuple[int, ...]:
-    """Strictly increasing timesteps, exactly `steps` of them.
+def _sections(counts: list[int], steps: int, total: int) -> list[int]:
+    if sum(counts) != steps:
+        raise PlanError(f"sections must add up to the {steps} noise levels of the run, got {sum(counts)}")
+    size, extra = divmod(total, len(counts))
+    begin, taken = 0, []
+    for i, count in enumerate(counts):
+        length = size + (1 if i < extra else 0)
+        if not 1 <= count <= length:
+            raise PlanError(f"a section must have between 1 and {length} steps, got {count}")
+        taken += [begin + t for t in _linspace(count, length)]
+        begin += length
+    return taken
 
-    Args:
-        spacing: `linspace` (both ends), `leading` (starts at 0) or `trailing` (ends at T-1).
-        steps: number of network calls, 1..total.
-        total: number of timesteps to choose from, T.
 
-    Raises:
-        PlanError: if the spacing is unknown or `steps` does not lie in 1..total.
-    """
-    if spacing not in SPACINGS:
-        raise PlanError(f"unknown spacing {spacing!r}: choose one of {', '.join(SPACINGS)}")
-    if not 1 <= steps <= total:
-        raise PlanError(f"steps must lie between 1 and {total}, got {steps}")
-    timesteps = tuple(SPACINGS[spacing](steps, total))
-    assert len(set(timesteps)) == steps
-    assert 0 <= timesteps[0] <= timesteps[-1] < total
-    return timesteps
+SPACINGS: dict[str, Callable[[int, int], list[int]]] = {
+    "linspace": _linspace,
+    "leading": _leading,
+    "trailing": _trailing,
+    "quad": _quad,
+}
+
+
+def _karras_levels(schedule: NoiseSchedule, count: int, last: int) -> Levels:
+    """Levels whose sigma^(1/7) are evenly spaced between the ends (Karras et al. 2022, eq. 5)."""
+    if not 1 <= count <= last + 1:
+        raise PlanError(f"steps must lie between 1 and {last + 1}, got {count}")
+    lowest, highest = schedule.sigmas[0], schedule.sigmas[last]
+    if not np.isfinite(highest):
+        raise PlanError("a Karras grid needs a little of the image at its noisy end; choose trailing for this model")
+    if count == 1:
+        sigmas = np.array([highest])
+    else:
+        roots = np.linspace(lowest ** (1 / KARRAS_RHO), highest ** (1 / KARRAS_RHO), count, dtype=np.float64)
+        sigmas = roots**KARRAS_RHO
+        sigmas[0], sigmas[-1] = lowest, highest  # not to leave the schedule by a rounding error
+    timesteps = tuple(float(t) for t in schedule.timestep_at(sigmas))
+    return Levels(timesteps, NoiseSchedule.from_alphas_cumprod(1.0 / (1.0 + sigmas**2)))

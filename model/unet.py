@@ -1,7 +1,12 @@
-"""The U-Net of the DDPM family (Ho et al. 2020, appendix B; Dhariwal & Nichol 2021, section 3), built from a config."""
+"""The U-Net of the DDPM family (Ho et al. 2020, appendix B; Dhariwal & Nichol 2021, section 3), built from a config.
+
+One class covers diffusers' UNet2DModel, the UNetModel of improved- and guided-diffusion and the network of Ho et al.;
+`model.formats` maps their configs and weights to it.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -9,9 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .embedding import sinusoidal_embedding
+from .embedding import TimeOrder, sinusoidal_embedding
 
 TimeInjection = Literal["add", "scale_shift"]
+Resample = Literal["conv", "resblock"]
 
 
 @dataclass(frozen=True)
@@ -19,48 +25,71 @@ class UNetConfig:
     """Everything that shapes a `UNet`.
 
     Attributes:
-        in_channels, out_channels: of the images.
-        channels: width of the first level.
+        in_channels: of the images.
+        out_channels: of the prediction: in_channels, or twice as many if the network predicts the variance as well.
+        channels: the base width, and the size of the timestep embedding.
         channel_mult: width of each level, as a multiple of `channels`; each further level halves the resolution.
         num_res_blocks: residual blocks per level on the way down (one more on the way up).
         attention_levels: levels (0 the finest) whose blocks are followed by self-attention; the middle always has it.
         head_channels: channels per attention head; divides every width that has attention.
+        heads: the same number of attention heads at every width, instead of `head_channels`.
         time_injection: how a block hears of t: `add` a bias, or `scale_shift` its second normalisation.
+        time_order: sines or cosines first in the timestep embedding.
+        freq_shift: the embedding's frequencies are 10000^(-i / (half - freq_shift)); 1 in Ho et al.
+        timestep_scale: t is multiplied by this first; 1000 / T where a network was trained on rescaled timesteps.
         groups: groups of each group normalisation; divides every width.
+        norm_eps: added to the variance in each group normalisation.
         dropout: inside the residual blocks, 0..1, while training.
-        num_classes: size of the class embedding, None for an unconditional network. One more row, the last, stands
-            for "no class".
+        resample: how the resolution changes: by a `conv`, or by a `resblock` (Brock et al. 2019, figure 15), which
+            resamples both of its branches.
+        asymmetric_downsample: a downsampling `conv` pads below and to the right only, as TensorFlow does.
+        num_classes: size of the class embedding, None for an unconditional network.
+        null_class: the class embedding has one more row, the last, for "no class"; without it every call needs labels.
         patch: factor of the pixel-unshuffle stem; 2 turns 64x64x3 into 32x32x12 before the first convolution, which
             makes the network about four times cheaper.
 
     Raises:
-        ValueError: if a width cannot be divided into groups or heads, or the time injection is unknown.
+        ValueError: if a width cannot be divided into groups or heads, or a choice is unknown.
     """
 
     in_channels: int = 3
     out_channels: int = 3
     channels: int = 128
-    channel_mult: tuple[int, ...] = (1, 2, 2, 2)
+    channel_mult: tuple[float, ...] = (1, 2, 2, 2)
     num_res_blocks: int = 2
     attention_levels: tuple[int, ...] = (2,)
     head_channels: int = 64
+    heads: int | None = None
     time_injection: TimeInjection = "add"
+    time_order: TimeOrder = "sin_cos"
+    freq_shift: int = 0
+    timestep_scale: float = 1.0
     groups: int = 32
+    norm_eps: float = 1e-5
     dropout: float = 0.0
+    resample: Resample = "conv"
+    asymmetric_downsample: bool = False
     num_classes: int | None = None
+    null_class: bool = True
     patch: int = 1
 
     def __post_init__(self) -> None:
-        if self.time_injection not in get_args(TimeInjection):
-            raise ValueError(f"unknown time_injection {self.time_injection!r}: choose add or scale_shift")
-        deepest = len(self.channel_mult) - 1
-        for level, mult in enumerate(self.channel_mult):
-            width, attends = self.channels * mult, level in self.attention_levels or level == deepest
-            for name in ("groups", "head_channels") if attends else ("groups",):
+        for name, kind in {"time_injection": TimeInjection, "time_order": TimeOrder, "resample": Resample}.items():
+            if getattr(self, name) not in get_args(kind):
+                raise ValueError(f"unknown {name} {getattr(self, name)!r}: choose {' or '.join(get_args(kind))}")
+        divides_attention = "head_channels" if self.heads is None else "heads"
+        for level, width in enumerate(self.widths):
+            attends = level in self.attention_levels or level == len(self.widths) - 1
+            for name in ("groups", divides_attention) if attends else ("groups",):
                 if width % getattr(self, name):
                     raise ValueError(
                         f"{name} {getattr(self, name)} does not divide the {width} channels of level {level}"
                     )
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels of each level."""
+        return tuple(int(self.channels * mult) for mult in self.channel_mult)
 
     @property
     def size_multiple(self) -> int:
@@ -69,21 +98,32 @@ class UNetConfig:
 
 
 class ResBlock(nn.Module):
-    """norm, SiLU, conv, time, norm, SiLU, dropout, conv; plus the input."""
+    """norm, SiLU, resample, conv, time, norm, SiLU, dropout, conv; plus the input, resampled."""
 
-    def __init__(self, config: UNetConfig, channels_in: int, channels_out: int, emb_dim: int) -> None:
+    def __init__(
+        self,
+        config: UNetConfig,
+        channels_in: int,
+        channels_out: int,
+        emb_dim: int,
+        resample: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
         super().__init__()
         self.scale_shift = config.time_injection == "scale_shift"
-        self.norm1 = nn.GroupNorm(config.groups, channels_in)
+        self.resample = resample
+        self.norm1 = nn.GroupNorm(config.groups, channels_in, config.norm_eps)
         self.conv1 = nn.Conv2d(channels_in, channels_out, 3, padding=1)
         self.emb_proj = nn.Linear(emb_dim, channels_out * (2 if self.scale_shift else 1))
-        self.norm2 = nn.GroupNorm(config.groups, channels_out)
+        self.norm2 = nn.GroupNorm(config.groups, channels_out, config.norm_eps)
         self.dropout = nn.Dropout(config.dropout)
         self.conv2 = _zero(nn.Conv2d(channels_out, channels_out, 3, padding=1))
         self.skip = nn.Identity() if channels_in == channels_out else nn.Conv2d(channels_in, channels_out, 1)
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
-        h = self.conv1(F.silu(self.norm1(x)))
+        h = F.silu(self.norm1(x))
+        if self.resample is not None:
+            x, h = self.resample(x), self.resample(h)
+        h = self.conv1(h)
         time = self.emb_proj(F.silu(emb))[:, :, None, None]
         if self.scale_shift:
             scale, shift = time.chunk(2, dim=1)
@@ -99,8 +139,8 @@ class Attention(nn.Module):
 
     def __init__(self, config: UNetConfig, channels: int) -> None:
         super().__init__()
-        self.heads = channels // config.head_channels
-        self.norm = nn.GroupNorm(config.groups, channels)
+        self.heads = config.heads or channels // config.head_channels
+        self.norm = nn.GroupNorm(config.groups, channels, config.norm_eps)
         self.qkv = nn.Conv2d(channels, 3 * channels, 1)
         self.proj = _zero(nn.Conv2d(channels, channels, 1))
 
@@ -127,8 +167,12 @@ class Stage(nn.Module):
 class Downsample(nn.Conv2d):
     """Halves height and width."""
 
-    def __init__(self, channels: int) -> None:
-        super().__init__(channels, channels, 3, stride=2, padding=1)
+    def __init__(self, config: UNetConfig, channels: int) -> None:
+        super().__init__(channels, channels, 3, stride=2, padding=0 if config.asymmetric_downsample else 1)
+        self.asymmetric = config.asymmetric_downsample
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(F.pad(x, (0, 1, 0, 1)) if self.asymmetric else x)
 
 
 class Upsample(nn.Module):
@@ -139,24 +183,24 @@ class Upsample(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+        return self.conv(_double(x))
 
 
 class UNet(nn.Module):
     """Predicts noise, v or x0 from a noisy image.
 
     Raises:
-        ValueError: from `forward`, if height or width is no multiple of `config.size_multiple`.
+        ValueError: from `forward`, if height or width is no multiple of `config.size_multiple`, or labels are missing.
     """
 
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()
         self.config = config
-        widths = [config.channels * mult for mult in config.channel_mult]
+        widths = config.widths
         emb_dim = 4 * config.channels
         self.time_mlp = nn.Sequential(nn.Linear(config.channels, emb_dim), nn.SiLU(), nn.Linear(emb_dim, emb_dim))
         if config.num_classes is not None:
-            self.label_emb = nn.Embedding(config.num_classes + 1, emb_dim)
+            self.label_emb = nn.Embedding(config.num_classes + config.null_class, emb_dim)
         self.conv_in = nn.Conv2d(config.in_channels * config.patch**2, widths[0], 3, padding=1)
 
         skips = [widths[0]]
@@ -168,7 +212,10 @@ class UNet(nn.Module):
                 channels = width
                 skips.append(channels)
             if level < len(widths) - 1:
-                self.down.append(Downsample(channels))
+                if config.resample == "conv":
+                    self.down.append(Downsample(config, channels))
+                else:
+                    self.down.append(ResBlock(config, channels, channels, emb_dim, resample=_halve))
                 skips.append(channels)
 
         self.mid = nn.ModuleList(
@@ -182,9 +229,12 @@ class UNet(nn.Module):
                 self.up.append(Stage(config, channels + skips.pop(), width, emb_dim, attention))
                 channels = width
             if level > 0:
-                self.up.append(Upsample(channels))
+                if config.resample == "conv":
+                    self.up.append(Upsample(channels))
+                else:
+                    self.up.append(ResBlock(config, channels, channels, emb_dim, resample=_double))
 
-        self.norm_out = nn.GroupNorm(config.groups, channels)
+        self.norm_out = nn.GroupNorm(config.groups, channels, config.norm_eps)
         self.conv_out = _zero(nn.Conv2d(channels, config.out_channels * config.patch**2, 3, padding=1))
 
     def forward(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -192,28 +242,48 @@ class UNet(nn.Module):
 
         Args:
             x: noisy images, shape (B, in_channels, H, W).
-            t: timesteps, shape (B,).
+            t: timesteps, shape (B,), int64, or float32 between the integers.
             labels: class indices, shape (B,), int64 in 0..num_classes; num_classes means "no class", and so does None.
+                A network without a null class takes 0..num_classes-1, and not None.
         """
         multiple = self.config.size_multiple
         if x.shape[-2] % multiple or x.shape[-1] % multiple:
             raise ValueError(f"height and width must be multiples of {multiple}, got {tuple(x.shape[-2:])}")
-        emb = self.time_mlp(sinusoidal_embedding(t, self.config.channels).to(x.dtype))
-        if self.config.num_classes is not None:
-            if labels is None:
-                labels = torch.full_like(t, self.config.num_classes, dtype=torch.int64)
-            emb = emb + self.label_emb(labels)
-
+        emb = self._embed(t, labels, x.dtype)
         h = self.conv_in(F.pixel_unshuffle(x, self.config.patch))
         skips = [h]
         for module in self.down:
-            h = module(h, emb) if isinstance(module, Stage) else module(h)
+            h = module(h, emb) if isinstance(module, Stage | ResBlock) else module(h)
             skips.append(h)
         for stage in self.mid:
             h = stage(h, emb)
         for module in self.up:
-            h = module(torch.cat([h, skips.pop()], dim=1), emb) if isinstance(module, Stage) else module(h)
+            if isinstance(module, Stage):
+                h = torch.cat([h, skips.pop()], dim=1)
+            h = module(h, emb) if isinstance(module, Stage | ResBlock) else module(h)
         return F.pixel_shuffle(self.conv_out(F.silu(self.norm_out(h))), self.config.patch)
+
+    def _embed(self, t: Tensor, labels: Tensor | None, dtype: torch.dtype) -> Tensor:
+        """Timestep and class as one vector, shape (B, 4 * channels)."""
+        config = self.config
+        scaled = t.float() * config.timestep_scale
+        sinusoids = sinusoidal_embedding(scaled, config.channels, order=config.time_order, freq_shift=config.freq_shift)
+        emb: Tensor = self.time_mlp(sinusoids.to(dtype))
+        if config.num_classes is None:
+            return emb
+        if labels is None:
+            if not config.null_class:
+                raise ValueError('this network has no embedding for "no class": every call needs labels')
+            labels = torch.full_like(t, config.num_classes, dtype=torch.int64)
+        return emb + self.label_emb(labels)
+
+
+def _halve(x: Tensor) -> Tensor:
+    return F.avg_pool2d(x, 2)
+
+
+def _double(x: Tensor) -> Tensor:
+    return F.interpolate(x, scale_factor=2.0, mode="nearest")
 
 
 def _zero(conv: nn.Conv2d) -> nn.Conv2d:

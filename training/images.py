@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,12 @@ def _cached_faces(count: int, size: int, cache: Path) -> ImageArray:
 
 
 def read_folder(folder: Path, size: int, channels: int) -> tuple[ImageArray, list[tuple[Path, str]]]:
-    """Every PNG and JPEG below a folder, centre-cropped to a square and resized, and the files that cannot be read.
+    """Every picture below a folder; see `list_images` and `read_images`."""
+    return read_images(list_images(folder), size, channels)
+
+
+def list_images(folder: Path) -> list[Path]:
+    """Every PNG and JPEG below a folder, in the order of their names.
 
     Raises:
         RecipeError: if the folder does not exist or holds no images.
@@ -66,6 +71,11 @@ def read_folder(folder: Path, size: int, channels: int) -> tuple[ImageArray, lis
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
     if not paths:
         raise RecipeError(f"there are no PNG or JPEG files below {folder}")
+    return paths
+
+
+def read_images(paths: Sequence[Path], size: int, channels: int) -> tuple[ImageArray, list[tuple[Path, str]]]:
+    """The files centre-cropped to a square and resized, uint8 of shape (N, H, W, C), and those that cannot be read."""
     images, unreadable = [], []
     for path in track(paths, description="reading images"):
         try:

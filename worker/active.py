@@ -45,6 +45,11 @@ class ActiveJob:
         return sum(t.row * t.cost for t in self.trajectories)
 
     @property
+    def left(self) -> int:
+        """Image-steps still to do."""
+        return self.job.params.image_steps - self.image_steps
+
+    @property
     def unfinished(self) -> list[Trajectory]:
         return [t for t in self.trajectories if not t.finished]
 
@@ -54,14 +59,22 @@ def activate(job: Job, runner: Runner, *, attempt: str = "", snapshot: bytes | N
 
     Raises:
         PlanError: if the model has no such run.
-        JobUnreadable: if the model has no such class.
+        JobUnreadable: if the model has no such class, or needs one and is told none.
     """
     params = job.params
     config = runner.checkpoint.config
-    if params.label is not None and params.label >= len(config.classes or ()):
-        raise JobUnreadable(f"{job.model} has no class {params.label}")  # on a GPU it would end the process
+    scales = {"guidance_scale": params.guidance_scale, "classifier_scale": params.classifier_scale}
+    if not config.accepts(params.label, **scales):  # on a GPU an index outside the table would end the process
+        raise JobUnreadable(f"{job.model} cannot be asked for class {params.label} with {scales}")
     plan = config.plan(
-        runner.checkpoint.schedule, sampler=params.sampler, steps=params.steps, spacing=params.spacing, eta=params.eta
+        runner.checkpoint.schedule,
+        sampler=params.sampler,
+        steps=params.steps,
+        spacing=params.spacing,
+        eta=params.eta,
+        variance=params.variance,
+        clip=params.clip,
+        classifier_scale=params.classifier_scale,
     )
     table = runner.table(plan)
     trajectories = new_trajectories(

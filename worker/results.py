@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from jobs.contract import ImageFile, Manifest, SamplingParams
+from jobs.contract import ImageFile, Manifest, SamplingParams, Timesteps
 from jobs.store import ResultStore
 from model.checkpoint import Checkpoint
 from model.images import to_png
@@ -20,7 +20,7 @@ from .active import ActiveJob
 PNG_KEY = "difuso"
 
 
-def png_text(checkpoint: Checkpoint, params: SamplingParams, timesteps: tuple[int, ...], index: int) -> dict[str, str]:
+def png_text(checkpoint: Checkpoint, params: SamplingParams, timesteps: Timesteps, index: int) -> dict[str, str]:
     """The recipe of one picture, for its iTXt chunk.
 
     It tells of this picture alone, with the seed that makes it by itself: image 2 of seed 100 and the only image of
@@ -33,9 +33,12 @@ def png_text(checkpoint: Checkpoint, params: SamplingParams, timesteps: tuple[in
         "steps": params.steps,
         "spacing": params.spacing,
         "eta": params.eta,
+        "variance": params.variance,
+        "clip": params.clip,
         "seed": params.seed + index,
         "label": params.label,
         "guidance_scale": params.guidance_scale,
+        "classifier_scale": params.classifier_scale,
         "timesteps": list(timesteps),
     }
     return {PNG_KEY: json.dumps(facts, separators=(",", ":"))}

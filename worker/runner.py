@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from model.checkpoint import Checkpoint
+from model.classifier import log_prob_gradient
 from model.errors import NonFiniteSample
 from model.plan import Column, Plan
 from model.rng import draw_noise
@@ -25,7 +26,6 @@ from .trajectory import Trajectory
 log = logging.getLogger(__name__)
 
 CPU_SLOTS, GPU_SLOTS = 8, 32
-_S = int(Column.S)
 
 
 def pick_device(name: str) -> torch.device:
@@ -50,9 +50,9 @@ class Runner:
         buckets: batch sizes in use, rising; the last is `slots`.
         rate: image-steps per second in full batches, kept up to date.
         step_seconds: that one step of a lone image takes, measured at warm-up.
-        network_seconds: spent inside the network so far.
+        network_seconds: spent inside the network so far, or inside the classifier that guides it.
         network_calls: made so far, warm-up apart.
-        image_steps: made so far; guided images count twice.
+        image_steps: made so far; see `Trajectory.cost`.
 
     Raises:
         NonFiniteSample: if the network answers noise with NaN or infinity.
@@ -70,6 +70,7 @@ class Runner:
         self.on_step: Callable[[int, int, float], None] = lambda rows, bucket, seconds: None
         self._network = checkpoint.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._conditional = checkpoint.config.classes is not None
+        self._classifier = None if checkpoint.classifier is None else checkpoint.classifier.to(device)
         if exact and device.type == "cuda":
             torch.backends.cudnn.deterministic = True
         self.buckets, self.rate, self.step_seconds = self._warm_up(exact)
@@ -85,10 +86,12 @@ class Runner:
         Nothing has changed if the network raises: noise is drawn and states are replaced only after the call.
         """
         x = torch.stack([t.x for t in trajectories])
-        timesteps = torch.tensor([t.plan.timesteps[t.row] for t in trajectories])
+        # float32 holds every timestep exactly, and those between timesteps too.
+        timesteps = torch.tensor([t.plan.timesteps[t.row] for t in trajectories], dtype=torch.float32)
         rows = torch.stack([t.table[t.row] for t in trajectories])
-        out = self._predict(x, timesteps, trajectories)
-        x, x0 = advance(x, torch.stack([t.x0 for t in trajectories]), out, self._noise(x, trajectories), rows)
+        out, gradient = self._predict(x, timesteps, trajectories), self._gradient(x, timesteps, trajectories)
+        x0 = torch.stack([t.x0 for t in trajectories])
+        x, x0 = advance(x, x0, out, self._noise(x, trajectories), rows, gradient)
         for i, trajectory in enumerate(trajectories):
             # Cloned: a view of one image would keep its whole batch alive for as long as that image waits.
             trajectory.x, trajectory.x0 = x[i].clone(), x0[i].clone()
@@ -96,7 +99,7 @@ class Runner:
 
     def _noise(self, x: Tensor, trajectories: Sequence[Trajectory]) -> Tensor:
         """z for the trajectories whose row asks for it, one draw from each one's own generator; 0 for the others."""
-        stochastic = [i for i, t in enumerate(trajectories) if t.plan.table[t.row, _S] != 0]
+        stochastic = [i for i, t in enumerate(trajectories) if t.plan.table[t.row, Column.S] != 0]
         if not stochastic:
             return torch.zeros_like(x)
         drawn = draw_noise([trajectories[i].generator for i in stochastic], self.checkpoint.config.shape).to(x)
@@ -105,46 +108,54 @@ class Runner:
         return torch.zeros_like(x).index_copy(0, torch.tensor(stochastic, device=x.device), drawn)
 
     def _predict(self, x: Tensor, timesteps: Tensor, trajectories: Sequence[Trajectory]) -> Tensor:
-        """The network's outputs; guided images are asked for twice, in the same call.
+        """The network's outputs; images with classifier-free guidance are asked for twice, in the same call.
 
-        Classifier-free guidance: out = out_none + w (out_label - out_none) (Ho & Salimans 2022, eq. 6).
+        out = out_none + w (out_label - out_none) (Ho & Salimans 2022, eq. 6); a learned variance is that of the label.
         """
         if not self._conditional:
-            return self._call(x, timesteps, None)
+            return self._call(self._forward, x, timesteps)
         none = len(self.checkpoint.config.classes or ())
         labels = torch.tensor([none if t.label is None else t.label for t in trajectories])
-        guided = [i for i, t in enumerate(trajectories) if t.cost == 2]
-        if not guided:
-            return self._call(x, timesteps, labels)
+        twice = [i for i, t in enumerate(trajectories) if t.guidance_scale != 1.0]
+        if not twice:
+            return self._call(self._forward, x, timesteps, labels)
         both = self._call(
-            torch.cat([x, x[guided]]),
-            torch.cat([timesteps, timesteps[guided]]),
-            torch.cat([labels, torch.full((len(guided),), none)]),
+            self._forward,
+            torch.cat([x, x[twice]]),
+            torch.cat([timesteps, timesteps[twice]]),
+            torch.cat([labels, torch.full((len(twice),), none)]),
         )
-        out, out_none = both[: len(x)], both[len(x) :]
-        scale = torch.tensor([trajectories[i].guidance_scale for i in guided], device=x.device).view(-1, 1, 1, 1)
-        out[guided] = out_none + scale * (out[guided] - out_none)
+        out, channels = both[: len(x)], x.shape[1]
+        out_label, out_none = out[twice, :channels], both[len(x) :, :channels]
+        scale = torch.tensor([trajectories[i].guidance_scale for i in twice], device=x.device).view(-1, 1, 1, 1)
+        out[twice, :channels] = out_none + scale * (out_label - out_none)
         return out
 
-    def _call(self, x: Tensor, timesteps: Tensor, labels: Tensor | None) -> Tensor:
-        """One padded network call, or several if the device has no memory for one."""
-        rows, largest = len(x), self.buckets[-1]
+    def _gradient(self, x: Tensor, timesteps: Tensor, trajectories: Sequence[Trajectory]) -> Tensor | None:
+        """What the classifier wants of the trajectories whose row has a use for it; 0 for the others."""
+        guided = [i for i, t in enumerate(trajectories) if t.plan.table[t.row, Column.G] != 0]
+        if not guided:
+            return None
+        labels = torch.tensor([trajectories[i].label for i in guided])
+        wanted = self._call(self._classify, x[guided], timesteps[guided], labels)
+        return torch.zeros_like(x).index_copy(0, torch.tensor(guided, device=x.device), wanted)
+
+    def _call(self, function: Callable[..., Tensor], *batch: Tensor) -> Tensor:
+        """One padded call of a network, or several if the device has no memory for one."""
+        rows, largest = len(batch[0]), self.buckets[-1]
         if rows > largest:
-            first = self._call(x[:largest], timesteps[:largest], None if labels is None else labels[:largest])
-            rest = self._call(x[largest:], timesteps[largest:], None if labels is None else labels[largest:])
-            return torch.cat([first, rest])
+            first = self._call(function, *(tensor[:largest] for tensor in batch))
+            return torch.cat([first, self._call(function, *(tensor[largest:] for tensor in batch))])
         bucket = next(size for size in self.buckets if size >= rows)
         started, out = time.perf_counter(), None
         try:
-            out = self._forward(
-                _pad(x, bucket), _pad(timesteps, bucket), None if labels is None else _pad(labels, bucket)
-            )
+            out = function(*(_pad(tensor, bucket) for tensor in batch))
         except torch.OutOfMemoryError:
             if bucket == self.buckets[0]:
                 raise
         if out is None:  # outside the handler, whose traceback would keep the memory of the failed call
             self._give_up_bucket(bucket)
-            return self._call(x, timesteps, labels)
+            return self._call(function, *batch)
         seconds = time.perf_counter() - started
         self.network_seconds += seconds
         self.network_calls += 1
@@ -160,10 +171,17 @@ class Runner:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _forward(self, x: Tensor, timesteps: Tensor, labels: Tensor | None) -> Tensor:
+    def _forward(self, x: Tensor, timesteps: Tensor, labels: Tensor | None = None) -> Tensor:
         x = x.contiguous(memory_format=torch.channels_last)
         arguments = (x, timesteps.to(self.device), *(() if labels is None else (labels.to(self.device),)))
-        out: Tensor = self._network(*arguments)
+        return self._synchronized(self._network(*arguments))
+
+    def _classify(self, x: Tensor, timesteps: Tensor, labels: Tensor) -> Tensor:
+        assert self._classifier is not None
+        gradient = log_prob_gradient(self._classifier, x, timesteps.to(self.device), labels.to(self.device))
+        return self._synchronized(gradient)
+
+    def _synchronized(self, out: Tensor) -> Tensor:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         return out.float()
@@ -178,11 +196,14 @@ class Runner:
         generator = torch.Generator().manual_seed(0)
         x = torch.randn((self.slots, *self.checkpoint.config.shape), generator=generator).to(self.device)
         total = self.checkpoint.schedule.num_train_timesteps
-        timesteps = torch.randint(0, total, (self.slots,), generator=generator)
-        labels = torch.zeros(self.slots, dtype=torch.int64) if self._conditional else None
+        timesteps = torch.randint(0, total, (self.slots,), generator=generator).float()
+        labels = torch.zeros(self.slots, dtype=torch.int64)
 
         def run(size: int) -> Tensor:
-            return self._forward(x[:size], timesteps[:size], None if labels is None else labels[:size])
+            out = self._forward(x[:size], timesteps[:size], labels[:size] if self._conditional else None)
+            if self._classifier is None:
+                return out
+            return torch.cat([out, self._classify(x[:size], timesteps[:size], labels[:size])], dim=1)
 
         reference = run(self.slots)
         if not torch.isfinite(reference).all():

@@ -20,8 +20,8 @@ class Trajectory:
 
     Attributes:
         plan: what it follows; `table` holds the plan's rows, float32, on the device.
-        label: class index, or the "no class" index of the model; None for unconditional models.
-        guidance_scale: 1 is off; otherwise the network is asked twice, with the label and without.
+        label: class index, of the network or of the classifier that guides it; None is no class.
+        guidance_scale: of classifier-free guidance; 1 is off, otherwise the network is asked without label as well.
         generator: of this image alone, on the CPU.
         x: x_t, shape (C, H, W), float32. Replaced at each step, never changed in place.
         x0: the last predicted clean image, shape of x.
@@ -43,8 +43,8 @@ class Trajectory:
 
     @property
     def cost(self) -> int:
-        """Places that it takes in a batch."""
-        return 1 if self.guidance_scale == 1.0 else 2
+        """Places that it takes in a batch: one for each time that a network is asked about it in a step."""
+        return 1 + (self.guidance_scale != 1.0) + self.plan.guided
 
 
 def new_trajectories(

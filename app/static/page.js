@@ -47,10 +47,19 @@ function showModel() {
     `${model.image_size}×${model.image_size}, ${sampler} with ${steps} steps by default; ${speed}`;
   form.steps.max = model.num_train_timesteps;
   form.steps.placeholder = steps;
-  document.getElementById("classes").hidden = !model.classes;
-  const options = (model.classes ?? []).map(name => new Option(name, name));
-  form.label.replaceChildren(new Option("any", ""), ...options);
-  form.guidance_scale.value = "";
+  showClasses(model);
+  const variances = new Set(["fixed_small", "fixed_large", model.variance]);
+  form.variance.replaceChildren(new Option("default", ""), ...[...variances].map(name => new Option(name)));
+}
+
+function showClasses({ classes, classifier_classes, label_required }) {
+  const names = classes ?? Array.from({ length: classifier_classes ?? 0 }, (_, index) => String(index));
+  const any = label_required ? [] : [new Option("any", "")];
+  document.getElementById("classes").hidden = !names.length;
+  document.getElementById("free").hidden = !classes || label_required;
+  document.getElementById("classifier").hidden = !classifier_classes;
+  form.label.replaceChildren(...any, ...names.map(name => new Option(name)));
+  form.guidance_scale.value = form.classifier_scale.value = "";
 }
 
 function query(values) {

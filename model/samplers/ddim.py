@@ -5,18 +5,26 @@ from __future__ import annotations
 import math
 
 from ..schedule import NoiseSchedule
-from .transition import Transition
+from .transition import Options, Transition, eps_guidance
 
 
-def ddim(chain: NoiseSchedule, *, eta: float, variance: str) -> list[Transition]:
+def ddim(chain: NoiseSchedule, options: Options) -> list[Transition]:
     """x' = sqrt(abar') x0 + sqrt(1 - abar' - sigma^2) eps + sigma z.
 
     eps is derived again from x_t and the clipped x0, as guided-diffusion does, which folds it into the two other
-    terms: eps = (x_t - sqrt(abar) x0) / sqrt(1 - abar).
+    terms: eps = (x_t - sqrt(abar) x0) / sqrt(1 - abar). Or it is kept as the network predicted it, as in diffusers.
     """
     rows = []
-    for abar, abar_prev in zip(chain.alphas_cumprod, chain.alphas_cumprod_prev, strict=True):
-        sigma = eta * math.sqrt((1 - abar_prev) / (1 - abar)) * math.sqrt(1 - abar / abar_prev)
-        a = math.sqrt(max(1 - abar_prev - sigma**2, 0.0) / (1 - abar))
-        rows.append(Transition(a=a, b=math.sqrt(abar_prev) - a * math.sqrt(abar), s=sigma))
+    for i in reversed(range(chain.num_train_timesteps)):
+        abar, abar_prev = float(chain.alphas_cumprod[i]), float(chain.alphas_cumprod_prev[i])
+        sigma = options.eta * math.sqrt((1 - abar_prev) / (1 - abar)) * math.sqrt(1 - abar / abar_prev)
+        signal, spread = math.sqrt(abar_prev), math.sqrt(max(1 - abar_prev - sigma**2, 0.0))
+        a = spread / math.sqrt(1 - abar)
+        b = signal - a * math.sqrt(abar)
+        guidance = eps_guidance(abar)
+        if options.keep_eps:
+            # Guidance shifts eps too, which this row cannot: x0 alone moves x' as far as both would.
+            rows.append(Transition(i, a=0.0, b=signal, e=spread, s=sigma, g=guidance * b / signal))
+        else:
+            rows.append(Transition(i, a=a, b=b, s=sigma, g=guidance))
     return rows

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 
 from ..schedule import NoiseSchedule
-from .transition import Transition
+from .transition import Options, Transition, eps_guidance
 
 
-def dpmpp(chain: NoiseSchedule, *, eta: float, variance: str) -> list[Transition]:
+def dpmpp(chain: NoiseSchedule, options: Options) -> list[Transition]:
     """x' = (sigma'/sigma) x_t - alpha' (e^-h - 1) ((1 + 1/2r) x0 - (1/2r) x0_previous).
 
     h is the step in log signal-to-noise lambda = ln(alpha/sigma) and r the step before it over h. The first step has no
@@ -18,10 +18,12 @@ def dpmpp(chain: NoiseSchedule, *, eta: float, variance: str) -> list[Transition
     sigma = [math.sqrt(1 - abar) for abar in chain.alphas_cumprod]
     lam = [math.log(a / s) if a else -math.inf for a, s in zip(alpha, sigma, strict=True)]
     noisiest = chain.num_train_timesteps - 1
-    rows = [Transition(a=0.0, b=1.0)]
-    for i in range(1, chain.num_train_timesteps):
+    rows = []
+    for i in range(noisiest, 0, -1):
         h = lam[i - 1] - lam[i]
         gain = -alpha[i - 1] * math.expm1(-h)
         half = 0.0 if i == noisiest else h / (2 * (lam[i] - lam[i + 1]))  # 1 / 2r
-        rows.append(Transition(a=sigma[i - 1] / sigma[i], b=gain * (1 + half), c=-gain * half))
+        guidance = eps_guidance(float(chain.alphas_cumprod[i]))
+        rows.append(Transition(i, a=sigma[i - 1] / sigma[i], b=gain * (1 + half), c=-gain * half, g=guidance))
+    rows.append(Transition(0, a=0.0, b=1.0, g=eps_guidance(float(chain.alphas_cumprod[0]))))
     return rows

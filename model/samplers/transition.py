@@ -2,21 +2,73 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 from ..schedule import NoiseSchedule
 
+Variance = Literal["fixed_small", "fixed_large", "learned", "learned_range"]
+
 
 class Transition(NamedTuple):
-    """x' = a x_t + b x0 + c x0_previous + s z, with x0_previous the prediction of the call before."""
+    """One network call, at a level of the chain, and what follows from it:
 
+    x0 += g gradient;   x' = a x_t + b x0 + e eps + c x0_previous + s exp(v f) z
+
+    Attributes:
+        level: index into the chain, where the network is called.
+        e: weight of the noise as the network predicted it, untouched by clipping and guidance.
+        c: x0_previous is the x0 of the call before.
+        s: standard deviation of the noise that is added, where it is not learned.
+        v: of a learned deviation: f = (output + 1) / 2 lies between 0 and 1 (learned_range); 0 is not learned.
+        g: of classifier guidance with scale 1; the gradient is that of log p(y | x_t). Multiplied by exp(2 v f).
+    """
+
+    level: int
     a: float
     b: float
     c: float = 0.0
+    e: float = 0.0
     s: float = 0.0
+    v: float = 0.0
+    g: float = 0.0
 
 
-class Sampler(Protocol):
-    """Returns one transition per timestep of the chain, in the chain's order (least noisy first)."""
+def eps_guidance(abar: float) -> float:
+    """g of the deterministic samplers: eps -= sqrt(1 - abar) gradient (Dhariwal & Nichol 2021, alg. 2), seen from x0.
 
-    def __call__(self, chain: NoiseSchedule, *, eta: float, variance: str) -> list[Transition]: ...
+    Where nothing is left of the image, a classifier has nothing to say.
+    """
+    return (1 - abar) / math.sqrt(abar) if abar else 0.0
+
+
+@dataclass(frozen=True)
+class Options:
+    """What samplers may be asked for beside their chain; each looks at what concerns it.
+
+    Attributes:
+        steps: network calls of the whole run.
+        eta: stochasticity of DDIM, 0..1.
+        variance: of ancestral sampling.
+        keep_eps: of DDIM; see `Clipping`.
+    """
+
+    steps: int
+    eta: float = 0.0
+    variance: Variance = "fixed_small"
+    keep_eps: bool = False
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """A publication's way through a chain.
+
+    Attributes:
+        transitions: from a chain (least noisy level first) to one transition per network call, in their order.
+        levels: how many levels a run of so many network calls visits.
+    """
+
+    transitions: Callable[[NoiseSchedule, Options], list[Transition]]
+    levels: Callable[[int], int] = lambda steps: steps

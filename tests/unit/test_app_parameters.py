@@ -25,6 +25,11 @@ MODEL = ModelInfo(
     sha256="0" * 64,
 )
 PLAIN = replace(MODEL, name="plain", classes=None)
+LARGE = replace(MODEL, variance="fixed_large")
+LEARNED = replace(MODEL, variance="learned_range", clip="dynamic")
+ZERO_SNR = replace(MODEL, zero_terminal_snr=True)
+CLASSIFIED = replace(PLAIN, classifier_classes=3)
+ALWAYS_LABELLED = replace(MODEL, label_required=True)
 
 
 def test_what_is_left_open_is_the_models_choice() -> None:
@@ -35,8 +40,11 @@ def test_what_is_left_open_is_the_models_choice() -> None:
         "sampler": "ddim",
         "spacing": "leading",
         "eta": 0.5,
+        "variance": "fixed_small",
+        "clip": "static",
         "label": None,
         "guidance_scale": 1.0,
+        "classifier_scale": 0.0,
     }
     assert 0 <= params.seed < DRAWN_SEEDS
 
@@ -60,6 +68,12 @@ def test_a_seed_is_drawn_anew_each_time_but_the_request_is_the_same() -> None:
         ({"label": "dog", "guidance_scale": 3.0}, {"label": 1, "guidance_scale": 3.0}),
         ({"label": "0"}, {"label": 0, "guidance_scale": 1.0}),
         ({"guidance_scale": 1.0}, {"guidance_scale": 1.0}),
+        ({"sampler": "heun"}, {"spacing": "karras"}),
+        ({"sampler": "euler"}, {"spacing": "karras"}),
+        ({"spacing": "90,60,60,20,20"}, {"steps": 250, "spacing": "90,60,60,20,20"}),
+        ({"spacing": "30,20", "steps": 50}, {"steps": 50}),
+        ({"clip": "none"}, {"clip": "none"}),
+        ({"sampler": "ddpm", "variance": "fixed_small"}, {"variance": "fixed_small"}),
     ],
 )
 def test_what_is_asked_for_decides_the_rest(asked: dict[str, Any], expected: dict[str, Any]) -> None:
@@ -79,12 +93,47 @@ def test_what_is_asked_for_decides_the_rest(asked: dict[str, Any], expected: dic
         ({"label": "cat"}, PLAIN, "label"),
         ({"guidance_scale": 2.0}, PLAIN, "guidance_scale"),
         ({"guidance_scale": 2.0}, MODEL, "guidance_scale"),
+        ({"spacing": "30,20", "steps": 51}, MODEL, "steps"),
+        ({"spacing": "501,1"}, MODEL, "spacing"),
+        ({"spacing": "10,10", "sampler": "heun"}, MODEL, "spacing"),
+        ({"spacing": "0,5"}, MODEL, "spacing"),
+        ({"variance": "fixed_large"}, MODEL, "variance"),
+        ({"variance": "learned_range", "sampler": "ddpm"}, MODEL, "variance"),
+        ({"sampler": "heun"}, ZERO_SNR, "sampler"),
+        ({"spacing": "leading"}, ZERO_SNR, "spacing"),
+        ({"spacing": "karras"}, ZERO_SNR, "spacing"),
+        ({"spacing": "linspace", "steps": 1}, ZERO_SNR, "spacing"),
+        ({}, ALWAYS_LABELLED, "label"),
+        ({"label": "cat", "guidance_scale": 2.0}, ALWAYS_LABELLED, "guidance_scale"),
+        ({"classifier_scale": 1.0, "label": "cat"}, MODEL, "classifier_scale"),
+        ({"classifier_scale": 1.0}, CLASSIFIED, "classifier_scale"),
+        ({"label": "3"}, CLASSIFIED, "label"),
     ],
 )
 def test_what_the_model_cannot_do_names_the_parameter(asked: dict[str, Any], model: ModelInfo, parameter: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         fill_in(SamplingQuery(**asked), model)
     assert caught.value.name == parameter
+
+
+@pytest.mark.parametrize(
+    ("asked", "model", "expected"),
+    [
+        ({"sampler": "ddpm", "steps": 10, "variance": "fixed_small"}, LARGE, {"variance": "fixed_small", "steps": 10}),
+        ({"sampler": "ddim", "steps": 10}, LARGE, {"variance": "fixed_large"}),
+        ({"sampler": "ddpm"}, LEARNED, {"variance": "learned_range", "clip": "dynamic"}),
+        ({"sampler": "ddpm", "variance": "fixed_small"}, LEARNED, {"variance": "fixed_small"}),
+        ({"spacing": "trailing"}, ZERO_SNR, {"spacing": "trailing"}),
+        ({"label": "2"}, CLASSIFIED, {"label": 2, "classifier_scale": 1.0}),
+        ({"label": "2", "classifier_scale": 0.0}, CLASSIFIED, {"classifier_scale": 0.0}),
+        ({"label": "cat"}, ALWAYS_LABELLED, {"label": 0, "guidance_scale": 1.0}),
+    ],
+)
+def test_what_the_model_is_decides_the_rest(asked: dict[str, Any], model: ModelInfo, expected: dict[str, Any]) -> None:
+    params = fill_in(SamplingQuery(**asked), model)
+    assert params.model_dump(include=set(expected)) == expected
+    again = SamplingQuery(**params.model_dump(exclude={"label"}), label=asked.get("label"))
+    assert fill_in(again, model) == params  # as a job shows its parameters, they can be sent back
 
 
 def test_the_least_steps_of_fixed_large_are_the_models() -> None:

@@ -23,7 +23,7 @@ def difuso(*arguments: str) -> str:
 
 
 def test_the_help_names_every_command() -> None:
-    for command in ("serve", "api", "worker", "sample", "models", "train"):
+    for command in ("serve", "api", "worker", "sample", "models", "convert", "train"):
         assert command in difuso("--help")
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from jobs.catalog import read_catalog
+from jobs.catalog import ModelInfo, SamplerDefaults, read_catalog
 
 
 @pytest.fixture
@@ -20,6 +23,7 @@ def test_facts_come_from_the_config(folder: Path) -> None:
     catalog = read_catalog(folder)
     tiny = catalog.models["tiny"]
     assert (tiny.image_size, tiny.channels, tiny.num_train_timesteps) == (16, 3, 1000)
+    assert tiny.sha256 is not None
     assert len(tiny.sha256) == 64
     assert catalog.default == "tiny"
     assert not catalog.refused
@@ -52,3 +56,148 @@ def test_what_is_wrong_is_named(folder: Path) -> None:
 def test_no_folder_is_an_empty_catalog(tmp_path: Path) -> None:
     catalog = read_catalog(tmp_path / "nowhere")
     assert catalog.default is None
+
+
+@pytest.fixture
+def pipeline(models_dir: Path, tmp_path: Path) -> Path:
+    """`tiny` as a folder of diffusers: 16x16 RGB, T = 1000, v."""
+    from model import load_checkpoint
+    from model.formats.diffusers import write_diffusers
+
+    write_diffusers(tmp_path / "pipeline", load_checkpoint(models_dir / "tiny"))
+    return tmp_path / "pipeline"
+
+
+def edit(path: Path, **changes: Any) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def as_loaded(folder: Path) -> ModelInfo:
+    """What a worker knows of the model, as a front end would say it."""
+    from model import load_checkpoint
+
+    checkpoint = load_checkpoint(folder)
+    config = checkpoint.config
+    return ModelInfo(
+        name=checkpoint.name,
+        image_size=config.image_size,
+        channels=config.channels,
+        num_train_timesteps=checkpoint.schedule.num_train_timesteps,
+        prediction=config.prediction,
+        variance=config.variance,
+        classes=config.classes,
+        defaults=SamplerDefaults(**asdict(config.defaults)),
+        parameters=sum(parameter.numel() for parameter in checkpoint.network.parameters()),
+        sha256=checkpoint.sha256 if (folder / "SHA256SUMS").is_file() else None,
+        clip=config.clip.mode,
+        zero_terminal_snr=config.schedule.zero_terminal_snr,
+        label_required=config.classes is not None and not config.network.null_class,
+    )
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"_class_name": "DDPMScheduler", "num_train_timesteps": 30, "variance_type": "fixed_large"},
+        {"_class_name": "DDPMScheduler", "variance_type": "fixed_small_log", "prediction_type": "sample"},
+        {"num_train_timesteps": 40, "timestep_spacing": "linspace", "clip_sample": False},
+        {"_class_name": "DDIMScheduler", "rescale_betas_zero_snr": True, "timestep_spacing": "leading"},
+        {"_class_name": "DPMSolverMultistepScheduler", "timestep_spacing": "linspace"},
+        {"_class_name": "DPMSolverMultistepScheduler", "thresholding": True, "num_train_timesteps": 20},
+        {"_class_name": "DPMSolverMultistepScheduler", "use_karras_sigmas": True},
+        {"_class_name": "PNDMScheduler", "set_alpha_to_one": False, "steps_offset": 1},
+        {"_class_name": "UniPCMultistepScheduler", "prediction_type": "epsilon"},
+    ],
+    ids=str,
+)
+def test_front_end_and_worker_read_a_diffusers_folder_alike(pipeline: Path, changes: dict[str, Any]) -> None:
+    (pipeline / "SHA256SUMS").unlink()
+    edit(pipeline / "scheduler" / "scheduler_config.json", **changes)
+    assert read_catalog(pipeline.parent).models["pipeline"] == as_loaded(pipeline)
+
+
+def test_both_layouts_with_their_sums(pipeline: Path) -> None:
+    assert read_catalog(pipeline.parent).models["pipeline"] == as_loaded(pipeline)
+    for part in ("unet", "scheduler"):
+        for path in (pipeline / part).iterdir():
+            path.rename(pipeline / path.name)
+        (pipeline / part).rmdir()
+    sums = (pipeline / "SHA256SUMS").read_text()
+    (pipeline / "SHA256SUMS").write_text(sums.replace("unet/", "").replace("scheduler/", ""))
+    info = read_catalog(pipeline.parent).models["pipeline"]
+    assert info == as_loaded(pipeline)
+    assert info.sha256 is not None
+
+
+@pytest.mark.parametrize("null_class", [True, False])
+def test_classes_of_our_own_format_and_of_diffusers(tmp_path: Path, null_class: bool) -> None:
+    """diffusers knows no "no class", so the row for it becomes a class, and every picture has one."""
+    from model import ModelConfig, load_checkpoint, save_checkpoint
+    from model.formats.diffusers import write_diffusers
+    from model.unet import UNetConfig
+
+    network = UNetConfig(channels=8, channel_mult=(1,), head_channels=8, groups=4, num_classes=2, null_class=null_class)
+    config = ModelConfig(network, image_size=8, classes=("cat", "dog"), variance="fixed_large")
+    save_checkpoint(tmp_path / "ours", config, config.build_network())
+    write_diffusers(tmp_path / "theirs", load_checkpoint(tmp_path / "ours"))
+    models = read_catalog(tmp_path).models
+    assert models == {name: as_loaded(tmp_path / name) for name in ("ours", "theirs")}
+    assert (models["ours"].classes, models["ours"].label_required) == (("cat", "dog"), not null_class)
+    assert models["theirs"].classes == (("0", "1", "2") if null_class else ("0", "1"))
+    assert models["theirs"].label_required
+
+
+@pytest.mark.parametrize(
+    ("file", "changes", "reason"),
+    [
+        (
+            "model_index.json",
+            {"vae": ["diffusers", "AutoencoderKL"]},
+            "its pipeline has a vae besides unet and scheduler",
+        ),
+        ("unet/config.json", {"_class_name": "UNet2DConditionModel"}, "describes 'UNet2DConditionModel'"),
+        ("unet/config.json", {"sample_size": None}, "config.json: image_size is missing or wrong"),
+        (
+            "scheduler/scheduler_config.json",
+            {"prediction_type": "flow"},
+            "prediction_type is 'flow'; known is only epsilon",
+        ),
+        ("scheduler/scheduler_config.json", {"variance_type": "learned"}, "variance_type is 'learned'"),
+        (
+            "scheduler/scheduler_config.json",
+            {"timestep_spacing": "odd"},
+            "config.json: defaults.spacing is missing or wrong",
+        ),
+    ],
+)
+def test_what_is_plainly_wrong_is_refused_by_the_front_end_too(
+    pipeline: Path, file: str, changes: dict[str, Any], reason: str
+) -> None:
+    from model import CheckpointError, load_checkpoint
+
+    (pipeline / "SHA256SUMS").unlink()
+    edit(pipeline / file, **changes)
+    assert reason in read_catalog(pipeline.parent).refused["pipeline"]
+    with pytest.raises(CheckpointError):
+        load_checkpoint(pipeline)
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (lambda path: path.unlink(), "is missing; `difuso convert` turns pickled weights into safetensors"),
+        (lambda path: path.write_bytes(b"\xff" * 64), "is not a safetensors file"),
+        (lambda path: path.write_bytes(b"\x02" + bytes(7) + b"[]"), "is not a safetensors file"),
+        (lambda path: path.write_bytes(b""), "cannot be read"),
+    ],
+    ids=["none", "too long a header", "no object", "empty"],
+)
+def test_weights_whose_header_cannot_be_read(pipeline: Path, damage: Any, reason: str) -> None:
+    damage(pipeline / "unet" / "diffusion_pytorch_model.safetensors")
+    assert reason in read_catalog(pipeline.parent).refused["pipeline"]
+
+
+def test_other_missing_files_are_named(pipeline: Path) -> None:
+    (pipeline / "scheduler" / "scheduler_config.json").unlink()
+    assert read_catalog(pipeline.parent).refused == {"pipeline": "scheduler_config.json is missing"}

@@ -10,10 +10,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from jobs.contract import MAX_SEED, SCHEMA, Job, JobKind, JobState, SamplerName, SamplingParams, SpacingName
+from jobs.contract import (
+    MAX_SEED,
+    SCHEMA,
+    SPACING_RULES,
+    ClipName,
+    Job,
+    JobKind,
+    JobState,
+    SamplerName,
+    SamplingParams,
+    VarianceName,
+)
 from jobs.errors import JobUnreadable
-from model.samplers import SAMPLERS
-from model.spacing import SPACINGS
+from model.clipping import ClipMode
+from model.samplers import SAMPLERS, Variance
+from model.spacing import KARRAS, SPACINGS
 
 ID = "0f8fad5b-d9cb-469f-a165-70867728950e"
 PARAMS = st.builds(
@@ -21,7 +33,8 @@ PARAMS = st.builds(
     n=st.integers(1, 64),
     steps=st.integers(1, 4000),
     sampler=st.sampled_from(get_args(SamplerName)),
-    spacing=st.sampled_from(get_args(SpacingName)),
+    spacing=st.sampled_from(SPACING_RULES)
+    | st.lists(st.integers(1, 9999).map(str), min_size=1, max_size=100).map(",".join),
     eta=st.floats(0, 1),
     seed=st.integers(0, MAX_SEED),
     label=st.none() | st.integers(0, 1000),
@@ -66,16 +79,26 @@ def test_values_cannot_change() -> None:
         params.n = 2  # type: ignore[misc]
 
 
-def test_guided_images_cost_twice() -> None:
+def test_each_kind_of_guidance_costs_as_much_again() -> None:
     params = SamplingParams(n=3, steps=10, sampler="ddim", spacing="leading", eta=0, seed=0, label=1)
     assert params.image_steps == 30
     assert params.model_copy(update={"guidance_scale": 2.0}).image_steps == 60
+    assert params.model_copy(update={"classifier_scale": 2.0}).image_steps == 60
+    assert params.model_copy(update={"guidance_scale": 2.0, "classifier_scale": 2.0}).image_steps == 90
+
+
+@pytest.mark.parametrize("spacing", ["", "even", "10,", ",10", "10,,10", "-1", "1.5", "10000", "10 10", "\u0661"])
+def test_spacings_are_rules_or_sections(spacing: str) -> None:
+    with pytest.raises(ValidationError):
+        SamplingParams(n=1, steps=1, sampler="ddim", spacing=spacing, eta=0, seed=0)
 
 
 def test_the_names_are_those_of_the_science() -> None:
     """Neither package imports the other, so this test holds them together."""
     assert set(get_args(SamplerName)) == set(SAMPLERS)
-    assert set(get_args(SpacingName)) == set(SPACINGS)
+    assert set(SPACING_RULES) == {*SPACINGS, KARRAS}
+    assert get_args(VarianceName) == get_args(Variance)
+    assert get_args(ClipName) == get_args(ClipMode)
 
 
 def test_what_has_ended_has_ended() -> None:

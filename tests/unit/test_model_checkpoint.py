@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import pickle
@@ -16,7 +17,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from model import CheckpointError, ModelConfig, load_checkpoint, save_checkpoint
-from model.checkpoint import CONFIG, SUMS, WEIGHTS, file_sha256
+from model.checkpoint import CLASSIFIER, CONFIG, SUMS, WEIGHTS, file_sha256
+from model.classifier import Classifier, ClassifierConfig
 from model.config import SamplerDefaults, ScheduleConfig
 from model.paper_unet import PaperUNetConfig
 from model.unet import UNetConfig
@@ -225,3 +227,38 @@ def test_a_pickle_never_runs(folder: Path, tmp_path: Path, pickled: str) -> None
     else:
         assert refusal(folder) == f"{WEIGHTS} is missing; {pickled} is a pickle, which may run code and is never loaded"
     assert not canary.exists()
+
+
+@pytest.fixture
+def guided(tmp_path: Path) -> Path:
+    """A folder with a classifier."""
+    classifier = Classifier(
+        ClassifierConfig(
+            image_size=8, num_classes=2, channels=8, channel_mult=(1, 2), attention_levels=(), head_channels=8, groups=4
+        )
+    )
+    config = dataclasses.replace(CONFIG_TINY, classifier=classifier.config)
+    save_checkpoint(tmp_path / "guided", config, config.build_network(), classifier=classifier, dtype=torch.float32)
+    loaded = load_checkpoint(tmp_path / "guided").classifier
+    assert loaded is not None
+    assert all(torch.equal(w, loaded.state_dict()[name]) for name, w in classifier.state_dict().items())
+    return tmp_path / "guided"
+
+
+def test_a_classifier_comes_along(guided: Path) -> None:
+    checkpoint = load_checkpoint(guided)
+    assert checkpoint.classifier is not None
+    assert not any(module.training for module in checkpoint.classifier.modules())
+    assert checkpoint.sha256 == file_sha256(guided / WEIGHTS)
+
+
+def test_a_classifier_is_checked_as_the_network_is(guided: Path) -> None:
+    weights = load_file(guided / CLASSIFIER)
+    weights["pool.proj.bias"][0] = float("nan")
+    save_file(weights, guided / CLASSIFIER)
+    assert refusal(guided).startswith(f"{CLASSIFIER} does not match its SHA-256 sum")
+    sums = [f"{file_sha256(guided / name)}  {name}\n" for name in (CLASSIFIER, CONFIG, WEIGHTS)]
+    (guided / SUMS).write_text("".join(sums))
+    assert refusal(guided) == f"{CLASSIFIER}: the tensor pool.proj.bias holds NaN or infinity"
+    (guided / CLASSIFIER).unlink()
+    assert refusal(guided) == f"{CLASSIFIER} is missing"

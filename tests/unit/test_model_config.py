@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from model import CheckpointError, ModelConfig
+from model.clipping import Clipping
 from model.config import SamplerDefaults, ScheduleConfig, config_from_json, config_to_json
 from model.paper_unet import PaperUNet, PaperUNetConfig
 from model.unet import UNet, UNetConfig
@@ -33,7 +34,7 @@ def refusal(content: dict[str, Any]) -> str:
     [
         TINY,
         ModelConfig(UNetConfig()),
-        ModelConfig(PaperUNetConfig(in_channels=1), channels=1, prediction="x0", clip=False),
+        ModelConfig(PaperUNetConfig(in_channels=1, out_channels=1), channels=1, prediction="x0", clip=Clipping("none")),
         ModelConfig(
             PaperUNetConfig(),
             schedule=ScheduleConfig("scaled_linear", 500, beta_end=0.03),
@@ -82,9 +83,9 @@ def test_shape_is_channels_height_width() -> None:
         ({"schedule": {"num_train_timesteps": 0}}, "betas must be a non-empty list"),
         ({"schedule": {"num_train_timesteps": "many"}}, "config.json cannot be used"),
         ({"prediction": "noise"}, "unknown prediction 'noise'"),
-        ({"variance": "learned"}, "unknown variance 'learned'"),
+        ({"variance": "sloppy"}, "unknown variance 'sloppy'"),
         ({"defaults": {"steps": 201}}, "steps must lie between 1 and 200, got 201"),
-        ({"defaults": {"sampler": "euler", "steps": 9}}, "unknown sampler 'euler'"),
+        ({"defaults": {"sampler": "nosuch", "steps": 9}}, "unknown sampler 'nosuch'"),
         ({"channels": 4}, "channels must be 1 or 3"),
         ({"channels": 1}, "equal the network's in_channels"),
         ({"image_size": 9}, "image_size must be a multiple of 2"),

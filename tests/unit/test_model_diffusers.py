@@ -6,57 +6,28 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
 
-from model import NoiseSchedule, make_plan, sample, sample_steps
+from model import NoiseSchedule, make_plan
+from model.clipping import Clipping
+from model.plan import Prediction
 from model.rng import draw_noise, image_generator
+from tests.oracle import LINEAR
+from tests.trajectories import (
+    PREDICTION_TYPES,
+    SEEDS,
+    SHAPE,
+    WITH_VARIANCE,
+    assert_same_trajectory,
+    ours,
+    theirs,
+)
 
 diffusers = pytest.importorskip("diffusers")
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-LINEAR = NoiseSchedule.linear(1000)
-SHAPE, SEEDS = (3, 8, 8), [7, 8, 1234]
-TYPES = {"eps": "epsilon", "x0": "sample", "v": "v_prediction"}
-
-
-class RandomNetwork(nn.Module):
-    """Two fixed convolutions that hear of t. Of the size of noise, so that clipping has work and not only work."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        generator = torch.Generator().manual_seed(0)
-        self.inner, self.outer = (torch.randn(size, generator=generator) / 6 for size in ((8, 3, 3, 3), (3, 8, 3, 3)))
-
-    def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        h = torch.conv2d(x, self.inner, padding=1) + (t.view(-1, 1, 1, 1) / 200).sin()
-        return torch.conv2d(h.tanh(), self.outer, padding=1)
-
-
-NETWORK = RandomNetwork()
-
-
-def theirs(scheduler: Any, steps: int, **arguments: Any) -> list[Tensor]:
-    """x after each step, as diffusers' pipelines loop: one generator per image, for x_T and for every step."""
-    generators = [image_generator(seed) for seed in SEEDS]
-    x = diffusers.utils.torch_utils.randn_tensor((len(SEEDS), *SHAPE), generator=generators)
-    scheduler.set_timesteps(steps)
-    states = []
-    for t in scheduler.timesteps:
-        out = NETWORK(x, t.expand(len(SEEDS)))
-        x = scheduler.step(out, t, x, generator=generators, **arguments).prev_sample
-        states.append(x)
-    return states
-
-
-def ours(**arguments: Any) -> list[Tensor]:
-    plan = make_plan(LINEAR, **arguments)
-    return [x for _, x, _ in sample_steps(plan, NETWORK, shape=SHAPE, seeds=SEEDS)]
-
-
-def assert_same_trajectory(mine: list[Tensor], reference: list[Tensor]) -> None:
-    assert len(mine) == len(reference)
-    for x, y in zip(mine, reference, strict=True):
-        assert torch.allclose(x, y, rtol=0, atol=1e-4)
+# What keeps x0 in range, in our words and in diffusers'. The network's x0 lies far beyond [-1, 1], so each has work.
+THRESHOLD = {"thresholding": True, "dynamic_thresholding_ratio": 0.9, "sample_max_value": 3.0}
+DYNAMIC = Clipping("dynamic", 3.0, 0.9)
 
 
 def test_noise_is_that_of_a_list_of_generators() -> None:
@@ -70,59 +41,127 @@ def test_noise_is_that_of_a_list_of_generators() -> None:
 @pytest.mark.parametrize("steps", [10, 50])
 def test_ddpm(steps: int, spacing: str) -> None:
     scheduler = diffusers.DDPMScheduler(1000, timestep_spacing=spacing)  # fixed_small and clip_sample
-    mine = ours(sampler="ddpm", steps=steps, spacing=spacing)
-    assert_same_trajectory(mine, theirs(scheduler, steps))
+    plan = make_plan(LINEAR, sampler="ddpm", steps=steps, spacing=spacing)
+    assert_same_trajectory(ours(plan), theirs(scheduler, steps))
 
 
 def test_ddpm_all_steps() -> None:
-    mine = ours(sampler="ddpm", steps=1000)
-    assert_same_trajectory(mine, theirs(diffusers.DDPMScheduler(1000), 1000))
+    plan = make_plan(LINEAR, sampler="ddpm", steps=1000)
+    assert_same_trajectory(ours(plan), theirs(diffusers.DDPMScheduler(1000), 1000))
 
 
 def test_ddpm_fixed_large() -> None:
     scheduler = diffusers.DDPMScheduler(1000, variance_type="fixed_large")
-    mine = ours(sampler="ddpm", variance="fixed_large", steps=500)
-    assert_same_trajectory(mine, theirs(scheduler, 500))
+    plan = make_plan(LINEAR, sampler="ddpm", variance="fixed_large", steps=500)
+    assert_same_trajectory(ours(plan), theirs(scheduler, 500))
+
+
+# Lists that end at 0: where they do not, diffusers still draws at its last step, from a posterior variance of 1e-20.
+# And no coarser ones: before 0, a wide deviation would show that its float32 1 - abar has but three digits there.
+@pytest.mark.parametrize(("steps", "spacing"), [(25, "leading"), (50, "linspace"), (250, "leading")])
+@pytest.mark.parametrize("clip", [Clipping(), DYNAMIC], ids=["static", "dynamic"])
+def test_ddpm_learned_range(steps: int, spacing: str, clip: Clipping) -> None:
+    """A network of six channels, half of them for the variance."""
+    scheduler = diffusers.DDPMScheduler(
+        1000, variance_type="learned_range", timestep_spacing=spacing, **(THRESHOLD if clip is DYNAMIC else {})
+    )
+    plan = make_plan(LINEAR, sampler="ddpm", variance="learned_range", steps=steps, spacing=spacing, clip=clip)
+    assert_same_trajectory(ours(plan, WITH_VARIANCE), theirs(scheduler, steps, WITH_VARIANCE))
 
 
 @pytest.mark.parametrize("prediction", ["x0", "v"])
-def test_ddpm_predictions(prediction: str) -> None:
-    scheduler = diffusers.DDPMScheduler(1000, prediction_type=TYPES[prediction])
-    mine = ours(sampler="ddpm", steps=20, prediction=prediction)
-    assert_same_trajectory(mine, theirs(scheduler, 20))
-
-
-# Not linspace: diffusers' DDIM takes t - T // steps for the timestep before, which is not in that list (#11347).
-@pytest.mark.parametrize("spacing", ["leading", "trailing"])
-@pytest.mark.parametrize("eta", [0.0, 0.4, 1.0])
-@pytest.mark.parametrize("steps", [10, 50])
-def test_ddim(steps: int, eta: float, spacing: str) -> None:
-    """With eps derived again from the clipped x0, as guided-diffusion does."""
-    scheduler = diffusers.DDIMScheduler(1000, timestep_spacing=spacing)
-    mine = ours(sampler="ddim", steps=steps, spacing=spacing, eta=eta)
-    assert_same_trajectory(mine, theirs(scheduler, steps, eta=eta, use_clipped_model_output=True))
+def test_ddpm_predictions(prediction: Prediction) -> None:
+    scheduler = diffusers.DDPMScheduler(1000, prediction_type=PREDICTION_TYPES[prediction])
+    plan = make_plan(LINEAR, sampler="ddpm", steps=20, prediction=prediction)
+    assert_same_trajectory(ours(plan), theirs(scheduler, 20))
 
 
 @pytest.mark.parametrize("prediction", ["eps", "x0", "v"])
-def test_ddim_predictions(prediction: str) -> None:
-    scheduler = diffusers.DDIMScheduler(1000, prediction_type=TYPES[prediction])
-    mine = ours(sampler="ddim", steps=20, prediction=prediction)
-    assert_same_trajectory(mine, theirs(scheduler, 20, use_clipped_model_output=True))
+def test_ddpm_dynamic_thresholding(prediction: Prediction) -> None:
+    scheduler = diffusers.DDPMScheduler(1000, prediction_type=PREDICTION_TYPES[prediction], **THRESHOLD)
+    plan = make_plan(LINEAR, sampler="ddpm", steps=50, prediction=prediction, clip=DYNAMIC)
+    assert_same_trajectory(ours(plan), theirs(scheduler, 50))
+
+
+# Not linspace: diffusers' DDIM takes t - T // steps for the timestep before, which is not in that list (#11347).
+@pytest.mark.parametrize("keep_eps", [False, True])
+@pytest.mark.parametrize("spacing", ["leading", "trailing"])
+@pytest.mark.parametrize("eta", [0.0, 0.4, 1.0])
+@pytest.mark.parametrize("steps", [10, 50])
+def test_ddim(steps: int, eta: float, spacing: str, keep_eps: bool) -> None:
+    """With eps derived again from the clipped x0, as guided-diffusion does, and as the network predicted it."""
+    scheduler = diffusers.DDIMScheduler(1000, timestep_spacing=spacing)
+    plan = make_plan(LINEAR, steps=steps, spacing=spacing, eta=eta, clip=Clipping(keep_eps=keep_eps))
+    assert_same_trajectory(ours(plan), theirs(scheduler, steps, eta=eta, use_clipped_model_output=not keep_eps))
+
+
+@pytest.mark.parametrize("keep_eps", [False, True])
+@pytest.mark.parametrize("prediction", ["eps", "x0", "v"])
+def test_ddim_predictions(prediction: Prediction, keep_eps: bool) -> None:
+    scheduler = diffusers.DDIMScheduler(1000, prediction_type=PREDICTION_TYPES[prediction])
+    plan = make_plan(LINEAR, steps=20, prediction=prediction, clip=Clipping(keep_eps=keep_eps))
+    assert_same_trajectory(ours(plan), theirs(scheduler, 20, use_clipped_model_output=not keep_eps))
+
+
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+def test_ddim_unclipped(eta: float) -> None:
+    """ermongroup's convention. v keeps x0 small, where eps would let it grow to 1 / sqrt(abar)."""
+    scheduler = diffusers.DDIMScheduler(1000, clip_sample=False, prediction_type="v_prediction")
+    plan = make_plan(LINEAR, steps=50, eta=eta, prediction="v", clip=False)
+    assert_same_trajectory(ours(plan), theirs(scheduler, 50, eta=eta))
+
+
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+@pytest.mark.parametrize("keep_eps", [False, True])
+def test_ddim_dynamic_thresholding(eta: float, keep_eps: bool) -> None:
+    scheduler = diffusers.DDIMScheduler(1000, **THRESHOLD)
+    plan = make_plan(LINEAR, steps=50, eta=eta, clip=Clipping("dynamic", 3.0, 0.9, keep_eps=keep_eps))
+    assert_same_trajectory(ours(plan), theirs(scheduler, 50, eta=eta, use_clipped_model_output=not keep_eps))
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+@pytest.mark.parametrize("prediction", ["eps", "x0", "v"])
+@pytest.mark.parametrize("bound", [1.0, 3.0])
 @pytest.mark.parametrize("steps", [10, 25])
-def test_dpmpp(steps: int) -> None:
+def test_dpmpp(steps: int, bound: float, prediction: Prediction) -> None:
     """Thresholding with a largest value of 1 is diffusers' way to say clip here."""
     scheduler = diffusers.DPMSolverMultistepScheduler(
-        1000, beta_start=1e-4, beta_end=0.02, timestep_spacing="trailing", thresholding=True, sample_max_value=1.0
+        1000,
+        beta_start=1e-4,
+        beta_end=0.02,
+        timestep_spacing="trailing",
+        prediction_type=PREDICTION_TYPES[prediction],
+        **(THRESHOLD | {"sample_max_value": bound}),
     )
-    mine = ours(sampler="dpmpp", steps=steps, spacing="trailing")
-    assert_same_trajectory(mine, theirs(scheduler, steps))
+    clip = Clipping("dynamic", bound, 0.9)
+    plan = make_plan(LINEAR, sampler="dpmpp", steps=steps, spacing="trailing", prediction=prediction, clip=clip)
+    assert_same_trajectory(ours(plan), theirs(scheduler, steps))
+    if bound == 1.0:
+        static = make_plan(LINEAR, sampler="dpmpp", steps=steps, spacing="trailing", prediction=prediction)
+        assert_same_trajectory(ours(static), theirs(scheduler, steps))
 
 
 def test_the_cosine_schedule() -> None:
     scheduler = diffusers.DDPMScheduler(1000, beta_schedule="squaredcos_cap_v2")
     plan = make_plan(NoiseSchedule.cosine(1000), sampler="ddpm", steps=100)
-    mine = sample(plan, NETWORK, shape=SHAPE, seeds=SEEDS)
-    assert torch.allclose(mine, theirs(scheduler, 100)[-1], rtol=0, atol=1e-4)
+    assert_same_trajectory(ours(plan)[-1:], theirs(scheduler, 100)[-1:])
+
+
+@pytest.mark.parametrize("clip", [Clipping(), DYNAMIC], ids=["static", "dynamic"])
+@pytest.mark.parametrize("prediction", ["v", "x0"])
+@pytest.mark.parametrize("steps", [10, 50])
+def test_zero_terminal_snr(steps: int, prediction: Prediction, clip: Clipping) -> None:
+    """DDPM and DDIM begin at abar = 0 there as here. (Not eta 1, where diffusers takes the root of a float32 zero.)"""
+    arguments: dict[str, Any] = {
+        "rescale_betas_zero_snr": True,
+        "timestep_spacing": "trailing",
+        "prediction_type": PREDICTION_TYPES[prediction],
+        **(THRESHOLD if clip is DYNAMIC else {}),
+    }
+    schedule = LINEAR.rescale_zero_terminal_snr()
+    options: dict[str, Any] = {"steps": steps, "spacing": "trailing", "prediction": prediction, "clip": clip}
+    ancestral = theirs(diffusers.DDPMScheduler(1000, **arguments), steps)
+    assert_same_trajectory(ours(make_plan(schedule, sampler="ddpm", **options)), ancestral)
+    for eta in (0.0, 0.7):
+        reference = theirs(diffusers.DDIMScheduler(1000, **arguments), steps, eta=eta, use_clipped_model_output=True)
+        assert_same_trajectory(ours(make_plan(schedule, sampler="ddim", eta=eta, **options)), reference)

@@ -1,4 +1,4 @@
-"""A plan has as many rows as network calls were asked for, at the published timesteps, or says why there is none."""
+"""A plan has as many rows as network calls were asked for, or says why there is none."""
 
 from __future__ import annotations
 
@@ -11,28 +11,52 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model import NoiseSchedule, Plan, PlanError, make_plan
+from model.clipping import Clipping
 from model.plan import Column
-from model.samplers import SAMPLERS
-from model.spacing import SPACINGS, space_timesteps
+from model.samplers import SAMPLERS, Options
+from model.spacing import KARRAS, SPACINGS
 
 LINEAR = NoiseSchedule.linear(1000)
+GRIDS = [*SPACINGS, KARRAS]
 FLAWS: list[tuple[dict[str, Any], str]] = [
-    ({"sampler": "euler"}, "sampler 'euler': choose one of ddpm, ddim, dpmpp"),
-    ({"spacing": "quad"}, "spacing 'quad': choose one of linspace, leading, trailing"),
-    ({"steps": 0}, "steps must lie between 1 and 1000, got 0"),
-    ({"steps": -1}, "steps must lie between 1 and 1000, got -1"),
-    ({"steps": 1001}, "steps must lie between 1 and 1000, got 1001"),
+    ({"sampler": "plms"}, "sampler 'plms': choose one of ddpm, ddim, dpmpp, euler, heun"),
+    (
+        {"spacing": "cubic"},
+        "spacing 'cubic': choose one of linspace, leading, trailing, quad, karras, or sections such as",
+    ),
+    *(
+        ({"sampler": sampler, "steps": steps}, f"steps must lie between 1 and 1000, got {steps}")
+        for sampler in SAMPLERS
+        for steps in (0, -1, -2, 1001)
+    ),
+    *(
+        ({"sampler": sampler, "spacing": "karras", "steps": steps}, f"steps must lie between 1 and 1000, got {steps}")
+        for sampler in SAMPLERS
+        for steps in (0, 1001)
+    ),
+    ({"spacing": "90,60,60,20,20", "steps": 100}, "sections must add up to the 100 noise levels of the run, got 250"),
+    (
+        {"spacing": "90,60,60,20,20", "steps": 250, "sampler": "heun"},
+        "sections must add up to the 126 noise levels of the run, got 250",
+    ),
     ({"eta": -0.1}, "eta must lie between 0 and 1, got -0.1"),
     ({"eta": 1.1}, "eta must lie between 0 and 1"),
     ({"eta": float("nan")}, "eta must lie between 0 and 1"),
-    ({"eta": 0.5, "sampler": "ddpm"}, "eta is a parameter of ddim; ddpm has none"),
-    ({"eta": 0.5, "sampler": "dpmpp"}, "eta is a parameter of ddim; dpmpp has none"),
-    ({"variance": "learned"}, "variance 'learned': choose one of fixed_small, fixed_large"),
+    *(
+        ({"eta": 0.5, "sampler": sampler}, f"eta is a parameter of ddim; {sampler} has none")
+        for sampler in SAMPLERS
+        if sampler != "ddim"
+    ),
+    ({"variance": "large"}, "variance 'large': choose one of fixed_small, fixed_large, learned, learned_range"),
     ({"prediction": "noise"}, "prediction 'noise': choose eps, x0 or v"),
     ({"start": -1, "steps": 1}, "start must lie between 0 and 999, got -1"),
     ({"start": 1000}, "start must lie between 0 and 999, got 1000"),
     ({"start": 9, "steps": 11}, "steps must lie between 1 and 10, got 11"),
-    ({"sampler": "ddpm", "variance": "fixed_large", "steps": 499}, "fixed_large needs at least 500 steps, got 499"),
+    ({"start": 9, "steps": 11, "sampler": "heun"}, "steps must lie between 1 and 10, got 11"),
+    (
+        {"sampler": "ddpm", "variance": "fixed_large", "steps": 499},
+        "fixed_large needs at least 500 steps, got 499: .* use",
+    ),
     ({"sampler": "ddpm", "variance": "fixed_large", "steps": 0}, "steps must lie between 1 and 1000, got 0"),
     (
         {"sampler": "ddpm", "variance": "fixed_large", "steps": 99, "start": 99},
@@ -41,86 +65,74 @@ FLAWS: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("steps", "spacing", "first", "last"),
-    # Section 2.4 of the reference "diffusion-science": enumerated from guided-diffusion's code.
-    [
-        (250, "linspace", [0, 4, 8, 12, 16, 20], [983, 987, 991, 995, 999]),
-        (100, "linspace", [0, 10, 20], [989, 999]),
-        (50, "linspace", [0, 20, 41, 61, 82], [938, 958, 979, 999]),
-        (25, "linspace", [0, 42, 83, 125], [957, 999]),
-        (250, "leading", [0, 4, 8], [992, 996]),
-        (100, "leading", [0, 10], [990]),
-        (50, "leading", [0, 20], [980]),
-        (25, "leading", [0, 40], [960]),
-        (250, "trailing", [3, 7, 11], [995, 999]),
-        (100, "trailing", [9, 19], [999]),
-        (50, "trailing", [19, 39], [999]),
-        (25, "trailing", [39, 79], [999]),
-    ],
-)
-def test_timesteps_are_the_published_ones(steps: int, spacing: str, first: list[int], last: list[int]) -> None:
-    rising = list(make_plan(LINEAR, steps=steps, spacing=spacing).timesteps[::-1])
-    assert (rising[: len(first)], rising[-len(last) :], len(rising)) == (first, last, steps)
-
-
-@pytest.mark.parametrize("spacing", SPACINGS)
-@pytest.mark.parametrize("steps", [10, 25, 50, 100, 250, 1000])
-def test_timesteps_are_those_of_diffusers(steps: int, spacing: str) -> None:
-    diffusers = pytest.importorskip("diffusers")
-    scheduler = diffusers.DDPMScheduler(1000, timestep_spacing=spacing)
-    scheduler.set_timesteps(steps)
-    assert make_plan(LINEAR, steps=steps, spacing=spacing).timesteps == tuple(scheduler.timesteps.tolist())
-
-
-@pytest.mark.parametrize("spacing", SPACINGS)
-def test_every_number_of_steps_exists(spacing: str) -> None:
-    """Exactly `steps` different timesteps within 0..T-1, for every number of steps there is."""
-    for steps in range(1, 1001):
-        timesteps = space_timesteps(spacing, steps, 1000)
-        assert len(timesteps) == steps
-        assert list(timesteps) == sorted(set(timesteps))
-        assert timesteps[-1] <= 999
-
-
-@pytest.mark.parametrize("steps", [2, 30, 300, 501, 999])
-def test_each_spacing_reaches_its_end(steps: int) -> None:
-    """No spacing leaves out more than one stride of the noise, as diffusers' leading does (300 steps begin at 897)."""
-    assert space_timesteps("linspace", steps, 1000)[:: steps - 1] == (0, 999)
-    assert space_timesteps("trailing", steps, 1000)[-1] == 999
-    leading = space_timesteps("leading", steps, 1000)
-    assert leading[0] == 0
-    assert leading[-1] >= 1000 - 1000 / steps - 1
-
-
 @given(data=st.data(), total=st.integers(1, 400), sampler=st.sampled_from(sorted(SAMPLERS)))
 @settings(max_examples=60, deadline=None)
 def test_a_plan_has_one_row_per_step(data: st.DataObject, total: int, sampler: str) -> None:
-    """Whatever is asked for: `steps` rows of finite numbers, at strictly falling timesteps of the schedule."""
+    """Whatever is asked for: `steps` rows of finite numbers, at falling timesteps of the schedule.
+
+    Strictly falling, but for heun: it calls at most levels twice, as the end of one step and the begin of the next.
+    """
     start = data.draw(st.none() | st.integers(0, total - 1))
     steps = data.draw(st.integers(1, total if start is None else start + 1))
-    spacing = data.draw(st.sampled_from(sorted(SPACINGS)))
+    spacing = data.draw(st.sampled_from(GRIDS))
     plan = make_plan(NoiseSchedule.linear(total), sampler=sampler, steps=steps, spacing=spacing, start=start)
     assert len(plan) == steps
     assert plan.table.shape == (steps, len(Column))
     assert np.isfinite(plan.table).all()
-    assert all(later < earlier for earlier, later in itertools.pairwise(plan.timesteps))
+    twice = 2 if sampler == "heun" else 1
+    assert all(len(list(calls)) <= twice for _, calls in itertools.groupby(plan.timesteps))
+    assert list(plan.timesteps) == sorted(plan.timesteps, reverse=True)
     assert plan.timesteps[-1] >= 0
     assert plan.timesteps[0] < total
     assert start is None or plan.timesteps[0] == start
 
 
-@pytest.mark.parametrize("spacing", SPACINGS)
+@pytest.mark.parametrize("spacing", GRIDS)
 @pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_plan_of_a_thousand_timesteps_has_one_row_per_step(sampler: str, spacing: str) -> None:
+    for steps in (1, 2, 3, 30, 300, 999, 1000):
+        plan = make_plan(LINEAR, sampler=sampler, spacing=spacing, steps=steps)
+        assert (len(plan), len(plan.timesteps), len(plan.table)) == (steps, steps, steps)
+
+
+@pytest.mark.parametrize("sampler", [sampler for sampler in SAMPLERS if sampler != "heun"])
+def test_sections_are_the_timesteps_of_the_calls(sampler: str) -> None:
+    plan = make_plan(LINEAR, sampler=sampler, spacing="90,60,60,20,20", steps=250)
+    assert (len(plan), plan.timesteps[0], plan.timesteps[20], plan.timesteps[-1]) == (250, 999, 799, 0)
+
+
+@pytest.mark.parametrize(
+    ("steps", "timesteps"),
+    # By hand: a level is the end of one step, where the correction is called, and the begin of the next.
+    [
+        (7, (999, 666, 666, 333, 333, 0, 0)),
+        (6, (999, 666, 333, 333, 0, 0)),
+        (5, (999, 500, 500, 0, 0)),
+        (4, (999, 500, 0, 0)),
+        (3, (999, 0, 0)),
+        (2, (999, 0)),
+        (1, (0,)),
+    ],
+)
+def test_heun_calls_at_both_ends_of_a_step(steps: int, timesteps: tuple[int, ...]) -> None:
+    """An even number of calls leaves out the correction of the first step."""
+    assert make_plan(LINEAR, sampler="heun", spacing="linspace", steps=steps).timesteps == timesteps
+
+
+@pytest.mark.parametrize("spacing", SPACINGS)
+@pytest.mark.parametrize(
+    "sampler", [sampler for sampler in SAMPLERS if sampler != "heun"]
+)  # it visits half as many levels
 def test_all_steps_are_the_unspaced_chain_bit_for_bit(sampler: str, spacing: str) -> None:
     plan = make_plan(LINEAR, sampler=sampler, steps=1000, spacing=spacing)
-    transitions = SAMPLERS[sampler](LINEAR, eta=0.0, variance="fixed_small")[::-1]
+    transitions = SAMPLERS[sampler].transitions(LINEAR, Options(1000))
     columns = [Column.A, Column.B, Column.C, Column.S]
     assert plan.timesteps == tuple(range(999, -1, -1))
-    assert np.array_equal(plan.table[:, columns], np.array(transitions))
+    assert np.array_equal(plan.table[:, columns], np.array([(t.a, t.b, t.c, t.s) for t in transitions]))
+    assert [t.level for t in transitions] == list(range(999, -1, -1))
 
 
-@pytest.mark.parametrize("spacing", SPACINGS)
+@pytest.mark.parametrize("spacing", GRIDS)
 @pytest.mark.parametrize("sampler", SAMPLERS)
 @pytest.mark.parametrize("start", [0, 1, 499, 500, 998])
 def test_start_is_the_first_timestep(sampler: str, spacing: str, start: int) -> None:
@@ -137,11 +149,17 @@ def test_start_at_the_last_timestep_is_the_whole_run(sampler: str) -> None:
     assert np.array_equal(whole.table, started.table)
 
 
-@pytest.mark.parametrize("steps", [1, 2, 30])
+@pytest.mark.parametrize("variance", ["fixed_small", "learned", "learned_range"])
+@pytest.mark.parametrize("steps", [1, 2, 3, 30])
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_the_last_row_is_the_clean_image_and_draws_no_noise(sampler: str, steps: int) -> None:
-    last = make_plan(LINEAR, sampler=sampler, steps=steps, eta=1.0 if sampler == "ddim" else 0.0).table[-1]
-    assert last[[Column.A, Column.B, Column.C, Column.S]] == pytest.approx([0, 1, 0, 0], abs=1e-12)
+def test_the_last_row_is_the_clean_image_and_draws_no_noise(sampler: str, steps: int, variance: Any) -> None:
+    eta = 1.0 if sampler == "ddim" else 0.0
+    for keep_eps in (False, True):
+        plan = make_plan(
+            LINEAR, sampler=sampler, steps=steps, eta=eta, variance=variance, clip=Clipping(keep_eps=keep_eps)
+        )
+        last = plan.table[-1, [Column.A, Column.B, Column.OUT, Column.C, Column.S]]
+        assert last == pytest.approx([0, 1, 0, 0, 0], abs=1e-12)
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -155,13 +173,22 @@ def test_only_stochastic_runs_draw_noise() -> None:
 
     assert noisy(sampler="ddpm")
     assert noisy(sampler="ddim", eta=0.1)
-    assert not make_plan(LINEAR, sampler="ddim").table[:, Column.S].any()
-    assert not make_plan(LINEAR, sampler="dpmpp").table[:, Column.S].any()
+    for sampler in ("ddim", "dpmpp", "euler", "heun"):
+        assert not make_plan(LINEAR, sampler=sampler).table[:, Column.S].any()
+
+
+@pytest.mark.parametrize("spacing", GRIDS)
+def test_euler_is_ddim_without_noise(spacing: str) -> None:
+    """In sigma, x0 held, DDIM's update is the straight line of Euler's (Song et al. 2021, eq. 14)."""
+    euler, ddim = (make_plan(LINEAR, sampler=sampler, spacing=spacing, steps=20) for sampler in ("euler", "ddim"))
+    assert euler.timesteps == ddim.timesteps
+    assert np.array_equal(euler.table, ddim.table)
 
 
 @pytest.mark.parametrize(("clip", "bound"), [(True, 1.0), (False, np.inf)])
 def test_clip_is_a_column(clip: bool, bound: float) -> None:
     assert (make_plan(LINEAR, clip=clip).table[:, Column.CLIP] == bound).all()
+    assert not make_plan(LINEAR, clip=clip).table[:, Column.QUANTILE].any()
 
 
 @pytest.mark.parametrize("t", [0, 99, 999])
@@ -175,17 +202,6 @@ def test_every_prediction_type_recovers_x0(t: int) -> None:
         assert row[Column.X0_X] * x_t + row[Column.X0_OUT] * out == pytest.approx(x0, rel=1e-10)
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
-def test_zero_terminal_snr_needs_v_or_x0(sampler: str) -> None:
-    """Where beta is 1 nothing of x0 is in x_t: eps cannot give it, v and x0 can (Lin et al. 2024)."""
-    schedule = NoiseSchedule(np.append(LINEAR.betas[:-1], 1.0))
-    with pytest.raises(PlanError, match="prediction eps"):
-        make_plan(schedule, sampler=sampler, spacing="trailing")
-    plan = make_plan(schedule, sampler=sampler, spacing="trailing", prediction="v")
-    assert np.isfinite(plan.table).all()
-    assert plan.table[0, Column.X0_X] == 0
-
-
 @pytest.mark.parametrize(("arguments", "message"), FLAWS, ids=[str(arguments) for arguments, _ in FLAWS])
 def test_an_impossible_run_is_refused_by_name(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(PlanError, match=message):
@@ -196,6 +212,16 @@ def test_an_impossible_run_is_refused_by_name(arguments: dict[str, Any], message
 def test_fixed_large_is_allowed_on_a_fine_chain(arguments: dict[str, Any]) -> None:
     """500 steps, or every timestep from a start in the middle."""
     assert isinstance(make_plan(LINEAR, sampler="ddpm", variance="fixed_large", **arguments), Plan)
+
+
+@pytest.mark.parametrize("sampler", [sampler for sampler in SAMPLERS if sampler != "ddpm"])
+def test_only_ancestral_sampling_looks_at_the_variance(sampler: str) -> None:
+    small, large, learned = (
+        make_plan(LINEAR, sampler=sampler, steps=20, variance=variance).table
+        for variance in ("fixed_small", "fixed_large", "learned_range")
+    )
+    assert np.array_equal(small, large)
+    assert np.array_equal(small, learned)
 
 
 def test_a_plan_cannot_be_changed() -> None:

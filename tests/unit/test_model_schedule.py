@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from model import NoiseSchedule, PlanError
-from model.spacing import space_timesteps
+from model.spacing import SPACINGS, space_timesteps
 
 LINEAR = NoiseSchedule.linear(1000)
 TABLES = ("betas", "alphas_cumprod", "posterior_mean_coef1", "posterior_mean_coef2", "posterior_variance")
@@ -27,7 +27,9 @@ SCHEDULES = {
     "cosine": NoiseSchedule.cosine(1000),
     "cosine-4000": NoiseSchedule.cosine(4000),
     "short": NoiseSchedule.linear(7),
+    "respaced": LINEAR.respace(space_timesteps("quad", 90, 1000)),
 }
+ZERO_SNR = {name: schedule.rescale_zero_terminal_snr() for name, schedule in SCHEDULES.items()}
 
 
 @pytest.mark.parametrize(
@@ -46,6 +48,17 @@ def test_linear_tables_are_the_published_ones(t: int, table: str, golden: float)
 def test_linear_noise_level_in_units_of_the_image(t: int, sigma: float) -> None:
     abar = LINEAR.alphas_cumprod[t]
     assert np.sqrt((1 - abar) / abar) == pytest.approx(sigma, rel=5e-6)
+    assert LINEAR.sigmas[t] == pytest.approx(sigma, rel=5e-6)
+
+
+@pytest.mark.parametrize(("t", "abar"), [(249, 0.524085), (749, 0.00335055)])
+def test_linear_alphas_cumprod_to_six_digits(t: int, abar: float) -> None:
+    assert LINEAR.alphas_cumprod[t] == pytest.approx(abar, rel=2e-6)  # section 2.8
+
+
+@pytest.mark.parametrize(("t", "variance"), [(487, 0.00979), (999, 0.02)])
+def test_posterior_variance_is_that_of_diffusers_own_test(t: int, variance: float) -> None:
+    assert LINEAR.posterior_variance[t] == pytest.approx(variance, abs=1e-5)
 
 
 @pytest.mark.parametrize(("snr", "first"), [(5, 130), (1, 259)])
@@ -72,12 +85,13 @@ def test_cosine_4000_ends_are_the_published_ones() -> None:
 
 
 def test_respaced_250_betas_are_the_published_ones() -> None:
-    betas = LINEAR.respace(space_timesteps("linspace", 250, 1000)).betas[[0, 1, 2, 124, 249]]
+    betas = LINEAR.respace(space_timesteps("linspace", 250, 1000)).betas
     golden = [1e-4, 5.990655645e-4, 9.176029929e-4, 0.03928879314, 0.07751934499]  # section 2.8
-    assert betas == pytest.approx(golden, rel=1e-9)
+    assert betas[[0, 1, 2, 124, 249]] == pytest.approx(golden, rel=1e-9)
+    assert np.prod(1 - betas) == pytest.approx(4.035829765e-5, rel=1e-9)  # abar[999]
 
 
-@pytest.mark.parametrize("spacing", ["linspace", "leading", "trailing"])
+@pytest.mark.parametrize("spacing", SPACINGS)
 @pytest.mark.parametrize("steps", [1, 2, 10, 30, 250, 300, 999, 1000])
 def test_respacing_keeps_alphas_cumprod(spacing: str, steps: int) -> None:
     """The product of the new (1 - beta') is the old abar at each timestep that is kept."""
@@ -101,7 +115,9 @@ def test_every_schedule_only_adds_noise(schedule: NoiseSchedule) -> None:
     assert (schedule.posterior_mean_coef1[0], schedule.posterior_mean_coef2[0]) == (pytest.approx(1.0), 0.0)
 
 
-@pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES.keys())
+@pytest.mark.parametrize(
+    "schedule", [*SCHEDULES.values(), *ZERO_SNR.values()], ids=[*SCHEDULES, *(f"zero-{n}" for n in ZERO_SNR)]
+)
 def test_posterior_undoes_one_step_of_the_forward_process(schedule: NoiseSchedule) -> None:
     """The posterior applied to q(x_t | x0) gives back q(x_{t-1} | x0), in mean and variance."""
     s = schedule
@@ -109,6 +125,53 @@ def test_posterior_undoes_one_step_of_the_forward_process(schedule: NoiseSchedul
     assert c1 + c2 * np.sqrt(s.alphas_cumprod) == pytest.approx(np.sqrt(s.alphas_cumprod_prev), rel=1e-9)
     variance = c2**2 * (1 - s.alphas_cumprod) + s.posterior_variance
     assert variance == pytest.approx(1 - s.alphas_cumprod_prev, rel=1e-9, abs=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("t", "abar", "rel"),
+    [(0, 0.9999, 1e-9), (499, 0.07602875, 1e-7), (998, 4.213e-9, 2e-4), (999, 0.0, 0.0)],  # section 2.8
+)
+def test_zero_terminal_snr_values_are_the_published_ones(t: int, abar: float, rel: float) -> None:
+    assert ZERO_SNR["linear"].alphas_cumprod[t] == pytest.approx(abar, rel=rel, abs=0)
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_zero_terminal_snr_keeps_the_course_of_the_signal(name: str) -> None:
+    """sqrt(abar) is shifted and scaled, to begin as before and end at 0 (Lin et al. 2024, algorithm 1)."""
+    before, after = (np.sqrt(schedules[name].alphas_cumprod) for schedules in (SCHEDULES, ZERO_SNR))
+    assert after[0] == pytest.approx(before[0], rel=1e-12)
+    assert after[-1] == 0
+    assert (ZERO_SNR[name].betas[-1], ZERO_SNR[name].sigmas[-1]) == (1.0, np.inf)
+    assert np.diff(after) / np.diff(before) == pytest.approx(before[0] / (before[0] - before[-1]), rel=1e-7)
+
+
+def test_zero_terminal_snr_agrees_with_diffusers() -> None:
+    """To the float32 of its tables; where sqrt(abar) is a small difference, to its cancellation."""
+    diffusers = pytest.importorskip("diffusers")
+    theirs = diffusers.DDPMScheduler(1000, rescale_betas_zero_snr=True).alphas_cumprod.numpy()
+    assert theirs == pytest.approx(ZERO_SNR["linear"].alphas_cumprod, rel=2e-4, abs=1e-11)
+
+
+def test_one_timestep_has_a_variance_too() -> None:
+    """On a chain of one level nothing is left to be taken from t = 1."""
+    assert NoiseSchedule.linear(1).posterior_variance_clipped.tolist() == [1e-4]
+
+
+def test_clipped_posterior_variance_differs_only_at_0() -> None:
+    clipped, exact = LINEAR.posterior_variance_clipped, LINEAR.posterior_variance
+    assert clipped[1:].tolist() == exact[1:].tolist()
+    assert (clipped[0], exact[0]) == (exact[1], 0.0)
+
+
+@pytest.mark.parametrize("name", ["linear", "cosine", "short"])
+def test_timestep_at_is_the_inverse_of_sigmas(name: str) -> None:
+    """Exact at timesteps, linear in log sigma between them, and the ends beyond."""
+    schedule = SCHEDULES[name]
+    sigmas, last = schedule.sigmas, schedule.num_train_timesteps - 1
+    assert schedule.timestep_at(sigmas) == pytest.approx(np.arange(last + 1), abs=1e-9)
+    between = sigmas[:-1] ** 0.75 * sigmas[1:] ** 0.25
+    assert schedule.timestep_at(between) == pytest.approx(np.arange(last) + 0.25, abs=1e-9)
+    assert schedule.timestep_at(np.array([sigmas[0] / 2, sigmas[-1] * 2])).tolist() == [0, last]
 
 
 def test_tables_are_float64_and_cannot_be_written() -> None:

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.embedding import sinusoidal_embedding
 from model.paper_unet import PaperUNet, PaperUNetConfig
-from model.unet import UNet, UNetConfig
+from model.unet import Downsample, ResBlock, UNet, UNetConfig
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -52,6 +53,78 @@ def test_paper_unet_has_the_published_number_of_parameters(num_classes: int | No
     """dome272's UNet and UNet_conditional, section 5.1 of the reference "diffusion-science"."""
     with torch.device("meta"):
         network = PaperUNet(PaperUNetConfig(num_classes=num_classes))
+    assert sum(p.numel() for p in network.parameters()) == total
+
+
+HO: dict[str, Any] = {"heads": 1, "freq_shift": 1, "norm_eps": 1e-6, "asymmetric_downsample": True}
+IDDPM: dict[str, Any] = {"heads": 4, "time_order": "cos_sin", "time_injection": "scale_shift", "out_channels": 6}
+ADM: dict[str, Any] = {
+    "channels": 256,
+    "time_order": "cos_sin",
+    "time_injection": "scale_shift",
+    "out_channels": 6,
+    "resample": "resblock",
+}
+IMAGENET: dict[str, Any] = {"num_classes": 1000, "null_class": False}
+MULT_256 = (1, 1, 2, 2, 4, 4)
+
+
+@pytest.mark.parametrize(
+    ("config", "total"),
+    [
+        pytest.param(UNetConfig(**HO, attention_levels=(1,)), 35_746_307, id="DDPM CIFAR-10"),
+        pytest.param(UNetConfig(**HO, channel_mult=(1, 2, 2, 2, 4)), 78_700_803, id="DDIM CelebA-64"),
+        pytest.param(UNetConfig(**HO, channel_mult=MULT_256, attention_levels=(4,)), 113_673_219, id="DDPM 256"),
+        pytest.param(UNetConfig(**IDDPM, num_res_blocks=3, attention_levels=(1, 2)), 52_546_438, id="IDDPM CIFAR-10"),
+        pytest.param(
+            UNetConfig(**IDDPM, channel_mult=(1, 2, 3, 4), num_res_blocks=3, attention_levels=(2, 3)),
+            121_063_942,
+            id="IDDPM ImageNet-64",
+        ),
+        pytest.param(
+            UNetConfig(
+                **IDDPM, **IMAGENET, channels=192, channel_mult=(1, 2, 3, 4), num_res_blocks=3, attention_levels=(2, 3)
+            ),
+            273_049_350,
+            id="IDDPM ImageNet-64 conditional",
+        ),
+        pytest.param(
+            UNetConfig(heads=1, time_order="cos_sin", out_channels=6, channel_mult=MULT_256, attention_levels=(4,)),
+            113_676_678,
+            id="IDDPM LSUN",
+        ),
+        pytest.param(
+            UNetConfig(
+                **{**ADM, **IMAGENET, "channels": 192},
+                channel_mult=(1, 2, 3, 4),
+                num_res_blocks=3,
+                attention_levels=(1, 2, 3),
+            ),
+            295_904_454,
+            id="ADM 64",
+        ),
+        pytest.param(
+            UNetConfig(**ADM, **IMAGENET, heads=4, channel_mult=(1, 1, 2, 3, 4), attention_levels=(2, 3, 4)),
+            421_529_606,
+            id="ADM 128",
+        ),
+        pytest.param(
+            UNetConfig(**ADM, **IMAGENET, channel_mult=MULT_256, attention_levels=(3, 4, 5)), 553_838_086, id="ADM 256"
+        ),
+        pytest.param(
+            UNetConfig(**ADM, channel_mult=MULT_256, attention_levels=(3, 4, 5)), 552_814_086, id="ADM 256 uncond, LSUN"
+        ),
+        pytest.param(
+            UNetConfig(**ADM, **IMAGENET, channel_mult=(0.5, 1, 1, 2, 2, 4, 4), attention_levels=(4, 5, 6)),
+            558_997_638,
+            id="ADM 512",
+        ),
+    ],
+)
+def test_unet_has_the_published_number_of_parameters(config: UNetConfig, total: int) -> None:
+    """Section 5.1 of the reference "diffusion-science"."""
+    with torch.device("meta"):
+        network = UNet(config)
     assert sum(p.numel() for p in network.parameters()) == total
 
 
@@ -162,7 +235,11 @@ def test_an_image_that_does_not_fit_is_refused(
         ({"head_channels": 64}, "head_channels 64 does not divide the 16 channels of level 1"),
         ({"attention_levels": (0,), "head_channels": 16}, "head_channels 16 does not divide the 8 channels of level 0"),
         ({"groups": 3}, "groups 3 does not divide the 8 channels of level 0"),
-        ({"time_injection": "concat"}, "time_injection 'concat'"),
+        ({"heads": 3}, "heads 3 does not divide the 16 channels of level 1"),
+        ({"channel_mult": (0.75, 2)}, "groups 4 does not divide the 6 channels of level 0"),
+        ({"time_injection": "concat"}, "time_injection 'concat': choose add or scale_shift"),
+        ({"time_order": "sin"}, "time_order 'sin': choose sin_cos or cos_sin"),
+        ({"resample": "fir"}, "resample 'fir': choose conv or resblock"),
     ],
 )
 def test_an_impossible_unet_is_refused_by_name(change: dict[str, Any], message: str) -> None:
@@ -189,9 +266,10 @@ def test_dropout_is_for_training_only() -> None:
         assert not torch.equal(network(images(8, 8), TIMES), network(images(8, 8), TIMES))
 
 
-def test_every_unet_parameter_learns() -> None:
+@pytest.mark.parametrize("resample", ["conv", "resblock"])
+def test_every_unet_parameter_learns(resample: Any) -> None:
     """A parameter without gradient would be a layer that is never used."""
-    network = awake(UNet(TINY))
+    network = awake(UNet(dataclasses.replace(TINY, resample=resample)))
     network(images(8, 8), TIMES, torch.tensor([0, 3])).square().sum().backward()
     assert [name for name, p in network.named_parameters() if p.grad is None or not p.grad.any()] == []
 
@@ -200,3 +278,90 @@ def test_embedding_is_sines_then_cosines() -> None:
     """sin(t w), cos(t w) at w = 10000^(-i / half): the formula by hand, at dim 4 and t 3."""
     expected = [math.sin(3), math.sin(0.03), math.cos(3), math.cos(0.03)]
     assert sinusoidal_embedding(torch.tensor([3]), 4)[0].tolist() == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"order": "cos_sin"}, [math.cos(3), math.cos(0.03), math.sin(3), math.sin(0.03)]),
+        ({"freq_shift": 1}, [math.sin(3), math.sin(0.0003), math.cos(3), math.cos(0.0003)]),
+    ],
+)
+def test_embedding_of_other_projects(options: dict[str, Any], expected: list[float]) -> None:
+    """Cosines first (improved-diffusion); a last frequency of 1/10000 (Ho et al.)."""
+    assert sinusoidal_embedding(torch.tensor([3]), 4, **options)[0].tolist() == pytest.approx(expected, abs=1e-6)
+
+
+@torch.inference_mode()
+def test_timesteps_may_be_floats_between_the_integers() -> None:
+    """Whole ones give the same bits as integers; a network trained on t / 4 is asked for t and sees t / 4."""
+    network, x = awake(UNet(TINY)), images(8, 8)
+    scaled = UNet(dataclasses.replace(TINY, timestep_scale=0.25))
+    scaled.load_state_dict(network.state_dict())
+    assert torch.equal(network(x, TIMES.float()), network(x, TIMES))
+    assert torch.equal(scaled(x, torch.tensor([1, 999])), network(x, torch.tensor([0.25, 249.75])))
+    assert not torch.equal(network(x, torch.tensor([0.25, 999])), network(x, TIMES))
+
+
+@torch.inference_mode()
+def test_equal_heads_are_heads_of_equal_width_where_there_is_one_width() -> None:
+    network = awake(UNet(dataclasses.replace(TINY, head_channels=4)))
+    for name, parameter in network.named_parameters():
+        if ".qkv." in name:
+            parameter.mul_(10)  # or else attention is nearly even, whatever the heads
+    equal = UNet(dataclasses.replace(TINY, heads=4))
+    equal.load_state_dict(network.state_dict())
+    assert torch.equal(equal(images(8, 8), TIMES), network(images(8, 8), TIMES))
+    single = UNet(dataclasses.replace(TINY, heads=1))
+    single.load_state_dict(network.state_dict())
+    assert not torch.allclose(single(images(8, 8), TIMES), network(images(8, 8), TIMES), atol=1e-4)
+
+
+@torch.inference_mode()
+def test_asymmetric_downsampling_pads_below_and_to_the_right() -> None:
+    x = images(8, 8, channels=8)
+    symmetric, asymmetric = (Downsample(dataclasses.replace(TINY, asymmetric_downsample=a), 8) for a in (False, True))
+    asymmetric.load_state_dict(symmetric.state_dict())
+    padded = F.pad(x, (1, 0, 1, 0))  # above and to the left; below and to the right a stride of 2 has no use for more
+    assert torch.allclose(symmetric(x), F.conv2d(padded, symmetric.weight, symmetric.bias, stride=2), atol=1e-6)
+    assert torch.allclose(
+        asymmetric(x).flip(-1, -2),
+        F.conv2d(F.pad(x.flip(-1, -2), (1, 0, 1, 0)), symmetric.weight.flip(-1, -2), symmetric.bias, stride=2),
+        atol=1e-6,
+    )
+
+
+@torch.inference_mode()
+def test_a_fresh_resampling_block_only_resamples() -> None:
+    """Its residual branch starts at zero, so what is left is the other one: a mean of four pixels, or four copies."""
+    network = UNet(dataclasses.replace(TINY, resample="resblock"))
+    down, up = (next(m for m in side if isinstance(m, ResBlock)) for side in (network.down, network.up))
+    emb = torch.randn((2, 32), generator=torch.Generator().manual_seed(0))
+    x = images(4, 4, channels=8)
+    assert torch.allclose(down(x, emb), x.reshape(2, 8, 2, 2, 2, 2).mean((3, 5)), atol=1e-6)
+    x = images(4, 4, channels=16)
+    assert torch.equal(up(x, emb), x.repeat_interleave(2, -1).repeat_interleave(2, -2))
+
+
+def test_without_a_null_class_every_call_needs_labels() -> None:
+    network = awake(UNet(dataclasses.replace(TINY, null_class=False)))
+    assert network.state_dict()["label_emb.weight"].shape[0] == TINY.num_classes
+    assert network(images(8, 8), TIMES, torch.tensor([0, 2])).shape == (2, 3, 8, 8)
+    with pytest.raises(ValueError, match="every call needs labels"):
+        network(images(8, 8), TIMES)
+
+
+@torch.inference_mode()
+def test_norm_eps_is_that_of_every_normalisation() -> None:
+    network = UNet(dataclasses.replace(TINY, norm_eps=1e-3))
+    assert {module.eps for module in network.modules() if isinstance(module, nn.GroupNorm)} == {1e-3}
+
+
+@pytest.mark.parametrize("time_injection", ["add", "scale_shift"])
+@pytest.mark.parametrize("resample", ["conv", "resblock"])
+@torch.inference_mode()
+def test_a_learned_variance_doubles_the_outputs(time_injection: Any, resample: Any) -> None:
+    config = dataclasses.replace(
+        TINY, out_channels=6, channel_mult=(0.5, 1, 2), channels=16, time_injection=time_injection, resample=resample
+    )
+    assert awake(UNet(config))(images(8, 16), TIMES).shape == (2, 6, 8, 16)

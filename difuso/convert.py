@@ -1,0 +1,171 @@
+"""`difuso convert`: a checkpoint of another project as a folder that difuso serves, or one for diffusers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+import typer
+from torch import Tensor, nn
+
+from jobs.catalog import MODEL_NAME
+from model import Checkpoint, ModelConfig, ModelError, load_checkpoint, save_checkpoint
+from model.config import config_from_json, config_to_json
+from model.folder import file_sha256, read_safetensors
+from model.formats import dome, guided, pesser
+from model.formats.diffusers import WEIGHTS, is_diffusers, read_diffusers_config, write_diffusers
+from model.formats.diffusers_weights import weights_from_diffusers
+from model.formats.facts import ClassifierFacts, DomeFacts, GuidedFacts, HoFacts, schedule_of
+from model.formats.layouts import layout_of
+from model.formats.pickles import read_pickle
+from model.unet import UNetConfig
+
+from .errors import UserError
+from .facts import find_facts
+
+PICKLED = "diffusion_pytorch_model.bin"
+
+
+def convert(
+    source: Path,
+    out: Path,
+    *,
+    facts: str | None = None,
+    classifier: Path | None = None,
+    classifier_facts: str | None = None,
+    to: Literal["difuso", "diffusers"] = "difuso",
+    half: bool = False,
+) -> None:
+    """Writes a folder, loads it once to prove that it can be served, and says what it is.
+
+    Args:
+        source: a file of weights (.pt, .pth, .bin, .ckpt or .safetensors), or a folder of diffusers or difuso.
+        out: the folder; must not exist yet.
+        facts: a file, or the name of a released checkpoint; see `find_facts`.
+        classifier: a file of weights of one of ADM's noisy classifiers, to become part of the model.
+        classifier_facts: likewise.
+        to: whose kind of folder.
+        half: save float16. Otherwise the numbers stay as they are, so that the network computes what it did before.
+
+    Raises:
+        UserError: if the model cannot be read, or cannot be written as asked.
+    """
+    if out.exists():
+        raise UserError(f"{out} exists already: delete it, or name another folder with --out")
+    if to == "difuso" and not MODEL_NAME.fullmatch(out.name):
+        raise UserError(f"{out.name!r} is no name for a model: it may have a-z, 0-9, dots, dashes and underscores")
+    if to == "diffusers" and classifier is not None:
+        raise UserError("a diffusers folder has no place for a classifier: leave out --classifier")
+    if source.is_dir() and facts is not None:
+        raise UserError(f"{source} says itself what it is: leave out --facts")
+    with _blaming(source):
+        checkpoint = _read_folder(source) if source.is_dir() else _read_file(source, facts)
+    if classifier is not None:
+        with _blaming(classifier):
+            checkpoint = _add_classifier(checkpoint, classifier, classifier_facts)
+    with _blaming(source):
+        if to == "diffusers":
+            write_diffusers(out, checkpoint)
+        else:
+            halves = half or all(p.dtype == torch.float16 for p in checkpoint.network.parameters())
+            dtype = torch.float16 if halves else torch.float32
+            save_checkpoint(out, checkpoint.config, checkpoint.network, classifier=checkpoint.classifier, dtype=dtype)
+        del checkpoint  # gigabytes that need not be in memory twice
+        _tell(out, load_checkpoint(out))
+
+
+def model_name(source: Path) -> str:
+    """A name for a model, made from that of a file or folder."""
+    stem = source.name if source.is_dir() else source.stem
+    return re.sub(r"[^a-z0-9._-]+", "-", stem.lower()).lstrip("._-")[:64] or "model"
+
+
+def _read_folder(folder: Path) -> Checkpoint:
+    """A folder of ours or of diffusers; the latter may have its weights in a pickle, as old ones do."""
+    if not is_diffusers(folder):
+        return load_checkpoint(folder)
+    part = folder / "unet" if (folder / "unet").is_dir() else folder
+    pickled = part / PICKLED
+    if (part / WEIGHTS).is_file() or not pickled.is_file():
+        return load_checkpoint(folder)
+    config = read_diffusers_config(folder)
+    assert isinstance(config.network, UNetConfig)
+    with torch.device("meta"):
+        network = config.build_network()
+    network.load_state_dict(weights_from_diffusers(config.network, read_pickle(pickled)), assign=True)
+    return _checkpoint(pickled, config, network)
+
+
+def _read_file(path: Path, facts: str | None) -> Checkpoint:
+    weights = _read_weights(path)
+    config: ModelConfig
+    network: nn.Module
+    match layout_of(weights):
+        case "guided":
+            config, network = guided.read_unet(weights, find_facts(GuidedFacts, path, facts))
+        case "ho":
+            config, network = pesser.read_unet(weights, find_facts(HoFacts, path, facts))
+        case "dome":
+            config, network = dome.read_unet(weights, find_facts(DomeFacts, path, facts))
+        case "guided_classifier":
+            raise UserError(f"{path.name} is a noisy classifier: convert a model, and name this with --classifier")
+    config_from_json(config_to_json(config))  # refuses what could not be served, before anything is written
+    return _checkpoint(path, config, network)
+
+
+def _read_weights(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise UserError(f"there is no file or folder {path}")
+    return read_safetensors(path.parent, path.name) if path.suffix == ".safetensors" else read_pickle(path)
+
+
+def _checkpoint(path: Path, config: ModelConfig, network: nn.Module) -> Checkpoint:
+    sha256 = file_sha256(path)
+    config = replace(config, training={"converted_from": path.name, "sha256": sha256})
+    return Checkpoint(path.stem, config, network, config.schedule.build(), sha256)
+
+
+def _add_classifier(checkpoint: Checkpoint, path: Path, facts: str | None) -> Checkpoint:
+    """The model with a classifier that knows its images, its timesteps and its classes."""
+    weights = _read_weights(path)
+    if layout_of(weights) != "guided_classifier":
+        raise UserError(f"{path.name} is no noisy classifier of guided-diffusion")
+    found = find_facts(ClassifierFacts, path, facts)
+    classifier = guided.read_classifier(weights, found)
+    config = checkpoint.config
+    theirs = {
+        "image size": (classifier.config.image_size, config.image_size),
+        "channels": (classifier.config.in_channels, config.channels),
+        "timesteps": (found.diffusion_steps, config.schedule.num_train_timesteps),
+    }
+    if config.classes is not None:
+        theirs["classes"] = (classifier.config.num_classes, len(config.classes))
+    for what, (its, models) in theirs.items():
+        if its != models:
+            raise UserError(f"{path.name} does not fit the model: its {what} are {its}, the model's {models}")
+    if not np.allclose(schedule_of(found).build().betas, checkpoint.schedule.betas, rtol=1e-9):
+        raise UserError(f"{path.name} does not fit the model: it was trained on another noise schedule")
+    return replace(checkpoint, config=replace(config, classifier=classifier.config), classifier=classifier)
+
+
+def _tell(out: Path, checkpoint: Checkpoint) -> None:
+    parameters = sum(parameter.numel() for parameter in checkpoint.network.parameters())
+    size = checkpoint.config.image_size
+    guided_by = "" if checkpoint.classifier is None else ", with a classifier"
+    typer.echo(f"{out}: {parameters:,} parameters, {size}x{size} pixels{guided_by}; it loads")
+    typer.echo(f"serve it:   DIFUSO_MODELS_DIR={out.parent} difuso serve")
+    typer.echo(f"or sample:  DIFUSO_MODELS_DIR={out.parent} difuso sample --model {out.name}")
+
+
+@contextmanager
+def _blaming(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except ModelError as error:
+        raise UserError(f"{path.name}: {error}") from error

@@ -1,0 +1,155 @@
+"""The noisy classifier of classifier guidance (Dhariwal & Nichol 2021, section 4): the downward half of a U-Net."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .embedding import sinusoidal_embedding
+from .unet import Downsample, Resample, ResBlock, Stage, TimeInjection, UNetConfig
+
+
+@dataclass(frozen=True)
+class ClassifierConfig:
+    """Everything that shapes a `Classifier`; the fields that `UNetConfig` has too mean the same there.
+
+    Attributes:
+        image_size: height and width in pixels; the pooling at the end knows each position of the last level.
+        num_classes: number of logits.
+
+    Raises:
+        ValueError: if a width cannot be divided into groups or heads, a choice is unknown, or image_size cannot be
+            halved often enough.
+    """
+
+    in_channels: int = 3
+    image_size: int = 64
+    num_classes: int = 1000
+    channels: int = 128
+    channel_mult: tuple[float, ...] = (1, 2, 3, 4)
+    num_res_blocks: int = 2
+    attention_levels: tuple[int, ...] = (1, 2, 3)
+    head_channels: int = 64
+    time_injection: TimeInjection = "scale_shift"
+    groups: int = 32
+    resample: Resample = "resblock"
+
+    def __post_init__(self) -> None:
+        multiple = self.unet.size_multiple
+        if self.image_size <= 0 or self.image_size % multiple:
+            raise ValueError(f"image_size of a classifier must be a multiple of {multiple}, got {self.image_size}")
+
+    @property
+    def unet(self) -> UNetConfig:
+        """The U-Net whose downward half this is."""
+        return UNetConfig(
+            in_channels=self.in_channels,
+            channels=self.channels,
+            channel_mult=self.channel_mult,
+            num_res_blocks=self.num_res_blocks,
+            attention_levels=self.attention_levels,
+            head_channels=self.head_channels,
+            time_injection=self.time_injection,
+            time_order="cos_sin",
+            groups=self.groups,
+            resample=self.resample,
+        )
+
+
+class AttentionPool(nn.Module):
+    """Attention of the mean over itself and every position: (B, C, H, W) to (B, out), as in CLIP's image encoder."""
+
+    def __init__(self, channels: int, *, positions: int, head_channels: int, out: int) -> None:
+        super().__init__()
+        self.heads = channels // head_channels
+        self.positional_embedding = nn.Parameter(torch.randn(channels, positions + 1) / channels**0.5)
+        self.qkv = nn.Linear(channels, 3 * channels)
+        self.proj = nn.Linear(channels, out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, c = x.shape[:2]
+        x = x.flatten(2)
+        x = torch.cat([x.mean(dim=2, keepdim=True), x], dim=2) + self.positional_embedding
+        qkv = self.qkv(x.transpose(1, 2)).reshape(b, -1, 3, self.heads, c // self.heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind()  # each (B, heads, 1 + HW, C / heads)
+        out = F.scaled_dot_product_attention(q[:, :, :1], k, v)  # only the mean asks
+        return self.proj(out.reshape(b, c))
+
+
+class Classifier(nn.Module):
+    """Tells the class of a noisy image.
+
+    Raises:
+        RuntimeError: from `forward`, if height or width is not the config's image_size.
+    """
+
+    def __init__(self, config: ClassifierConfig) -> None:
+        super().__init__()
+        self.config = config
+        unet = config.unet
+        channels, emb_dim = unet.widths[0], 4 * unet.channels
+        self.time_mlp = nn.Sequential(nn.Linear(unet.channels, emb_dim), nn.SiLU(), nn.Linear(emb_dim, emb_dim))
+        self.conv_in = nn.Conv2d(unet.in_channels, channels, 3, padding=1)
+        self.down = nn.ModuleList()
+        for level, width in enumerate(unet.widths):
+            for _ in range(unet.num_res_blocks):
+                self.down.append(Stage(unet, channels, width, emb_dim, level in unet.attention_levels))
+                channels = width
+            if level == len(unet.widths) - 1:
+                break
+            if unet.resample == "conv":
+                self.down.append(Downsample(unet, channels))
+            else:
+                halve = partial(F.avg_pool2d, kernel_size=2)
+                self.down.append(ResBlock(unet, channels, channels, emb_dim, resample=halve))
+        self.mid = nn.ModuleList(
+            [Stage(unet, channels, channels, emb_dim, True), Stage(unet, channels, channels, emb_dim, False)]
+        )
+        self.norm_out = nn.GroupNorm(unet.groups, channels, unet.norm_eps)
+        self.pool = AttentionPool(
+            channels,
+            positions=(config.image_size // unet.size_multiple) ** 2,
+            head_channels=config.head_channels,
+            out=config.num_classes,
+        )
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        """Returns the logits, shape (B, num_classes).
+
+        Args:
+            x: noisy images, shape (B, in_channels, image_size, image_size).
+            t: timesteps, shape (B,).
+        """
+        sinusoids = sinusoidal_embedding(t, self.config.channels, order=self.config.unet.time_order)
+        emb = self.time_mlp(sinusoids.to(x.dtype))
+        h = self.conv_in(x)
+        for module in self.down:
+            h = module(h) if isinstance(module, Downsample) else module(h, emb)
+        for stage in self.mid:
+            h = stage(h, emb)
+        return self.pool(F.silu(self.norm_out(h)))
+
+
+def log_prob_gradient(classifier: nn.Module, x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
+    """The gradient of log p(y | x_t) in x_t, of each image for itself (Dhariwal & Nichol 2021, algorithms 1 and 2).
+
+    May be called inside `torch.inference_mode`; leaves no gradient in the classifier's parameters.
+
+    Args:
+        classifier: (x_t, t) to logits.
+        x: noisy images, shape (B, C, H, W).
+        t: timesteps, shape (B,).
+        labels: class indices, shape (B,), int64.
+
+    Returns:
+        Shape of x.
+    """
+    with torch.inference_mode(False), torch.enable_grad():
+        x, t, labels = x.clone(), t.clone(), labels.clone()  # what inference mode made cannot be part of a graph
+        log_probs = classifier(x.requires_grad_(), t).log_softmax(dim=1)
+        (gradient,) = torch.autograd.grad(log_probs.gather(1, labels[:, None]).sum(), x)
+    return gradient

@@ -1,0 +1,57 @@
+"""How the predicted x0 is kept inside the range of images."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from .errors import PlanError
+
+ClipMode = Literal["none", "static", "dynamic"]
+
+
+@dataclass(frozen=True)
+class Clipping:
+    """What happens to each predicted x0, and to the noise that was predicted with it.
+
+    Attributes:
+        mode: `static` clamps x0 to [-bound, bound]; `dynamic` takes s = the quantile of |x0| over one image, at least
+            1 and at most bound, clamps to [-s, s] and divides by s (Saharia et al. 2022, section 2.3).
+        bound: in the unit of images, whose range is [-1, 1]; None is no limit, for `dynamic` only.
+        quantile: of `dynamic`, in (0, 1].
+        keep_eps: DDIM goes on with the noise that the network predicted, as diffusers does; otherwise it derives the
+            noise again from x_t and the clipped x0, as guided-diffusion does. The same where nothing is clipped.
+
+    Raises:
+        PlanError: if a value lies outside its range.
+    """
+
+    mode: ClipMode = "static"
+    bound: float | None = 1.0
+    quantile: float = 0.995
+    keep_eps: bool = False
+
+    def __post_init__(self) -> None:
+        if self.mode not in get_args(ClipMode):
+            raise PlanError(f"unknown clip mode {self.mode!r}: choose one of {', '.join(get_args(ClipMode))}")
+        if not 0 < self.quantile <= 1:
+            raise PlanError(f"quantile of clipping must lie in (0, 1], got {self.quantile}")
+        if self.bound is None and self.mode == "static":
+            raise PlanError("static clipping needs a bound")
+        if self.bound is not None and not self.bound > 0:
+            raise PlanError(f"bound of clipping must be positive, got {self.bound}")
+
+    def with_mode(self, mode: ClipMode | None) -> Clipping:
+        """Another mode in its usual form; the same if it is the same, or None."""
+        if mode in (None, self.mode):
+            return self
+        return Clipping(mode, bound=1.0 if mode == "static" else None, keep_eps=self.keep_eps)
+
+    @property
+    def columns(self) -> tuple[float, float]:
+        """(largest threshold, quantile or 0) as a plan's rows hold them."""
+        if self.mode == "none":
+            return math.inf, 0.0
+        bound = math.inf if self.bound is None else self.bound
+        return bound, self.quantile if self.mode == "dynamic" else 0.0

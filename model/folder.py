@@ -1,0 +1,141 @@
+"""The files of a checkpoint folder: read with suspicion, written completely or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from .config import ModelConfig
+from .errors import CheckpointError
+
+SUMS = "SHA256SUMS"
+PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl")
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What a folder holds, before there is a network for it.
+
+    Attributes:
+        config: of the model.
+        weights: by the names of our network, in any floating-point type.
+        weights_file: where they were read, for messages.
+        sha256: of that file, hexadecimal.
+        parameters: their number, if the folder promises one.
+        classifier_weights: of the classifier, if the config has one.
+    """
+
+    config: ModelConfig
+    weights: dict[str, Tensor]
+    weights_file: str
+    sha256: str
+    parameters: int | None = None
+    classifier_weights: dict[str, Tensor] = field(default_factory=dict)
+
+
+def file_sha256(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def require_file(folder: Path, name: str) -> None:
+    """Returns if the file is there.
+
+    Raises:
+        CheckpointError: if not; with a hint where weights of a kind that is never loaded lie in its place.
+    """
+    if not (folder / name).is_file():
+        pickles = [path.name for path in sorted((folder / name).parent.glob("*")) if path.suffix in PICKLES]
+        hint = f"; {pickles[0]} is a pickle, which may run code and is never loaded" if pickles else ""
+        raise CheckpointError(f"{name} is missing{hint}")
+
+
+def checked_sums(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    """The digests of SHA256SUMS by file name, after comparing these files with them.
+
+    Raises:
+        CheckpointError: if one of the files or SHA256SUMS is missing, or a digest differs.
+    """
+    require_file(folder, SUMS)
+    try:
+        lines = [line.split(maxsplit=1) for line in (folder / SUMS).read_text("utf-8").splitlines() if line.strip()]
+        sums = {name.strip().lstrip("*"): digest for digest, name in lines}
+    except (ValueError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{SUMS} cannot be read; sha256sum writes it") from error
+    for name in names:
+        require_file(folder, name)
+        if file_sha256(folder / name) != sums.get(name):
+            raise CheckpointError(f"{name} does not match its SHA-256 sum: it was damaged or edited")
+    return sums
+
+
+def read_json(folder: Path, name: str) -> dict[str, Any]:
+    """The JSON object in a file.
+
+    Raises:
+        CheckpointError: if it is missing or anything else.
+    """
+    require_file(folder, name)
+    try:
+        content = json.loads((folder / name).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CheckpointError(f"{name} is not JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{name} is not a JSON object")
+    return content
+
+
+def read_safetensors(folder: Path, name: str) -> dict[str, Tensor]:
+    """The tensors in a file, by name.
+
+    Raises:
+        CheckpointError: if it is no safetensors file.
+    """
+    try:
+        return load_file(folder / name)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{name} is not a safetensors file: {error}") from error
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """A folder to write into, which takes the place of `folder` when the block ends well.
+
+    SHA256SUMS is added, for every file. What was there before stays if the block raises.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        yield fresh
+        files = sorted(path.relative_to(fresh) for path in fresh.rglob("*") if path.is_file())
+        sums = "".join(f"{file_sha256(fresh / name)}  {name}\n" for name in files)
+        (fresh / SUMS).write_text(sums, encoding="utf-8")
+        for path in (fresh, *fresh.rglob("*")):
+            path.chmod(0o755 if path.is_dir() else 0o644)  # some of these are written for their owner alone
+            if path.is_file():
+                _sync(path)
+        old = fresh.with_name(fresh.name + ".old")
+        if folder.exists():
+            folder.rename(old)
+        fresh.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())

@@ -1,0 +1,1 @@
+"""Other projects' checkpoints: their configs and weights in terms of ours, and back where that is possible."""

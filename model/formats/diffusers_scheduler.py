@@ -1,0 +1,162 @@
+"""The config of a diffusers scheduler in terms of ours, and back (as of diffusers 0.42)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from ..config import ModelConfig
+from ..errors import CheckpointError
+
+# All of these train on x_t = sqrt(abar_t) x0 + sqrt(1 - abar_t) eps with the same fields. The first two, and the third
+# as DPM-Solver++(2M), are samplers of ours as well; models that come with another one are sampled by DDIM.
+DDPM, DDIM, DPM = "DDPMScheduler", "DDIMScheduler", "DPMSolverMultistepScheduler"
+SCHEDULERS = (
+    *(DDPM, DDIM, DPM, "DEISMultistepScheduler", "DPMSolverSDEScheduler", "DPMSolverSinglestepScheduler"),
+    *("EulerAncestralDiscreteScheduler", "EulerDiscreteScheduler", "HeunDiscreteScheduler"),
+    *("KDPM2AncestralDiscreteScheduler", "KDPM2DiscreteScheduler", "LMSDiscreteScheduler", "PNDMScheduler"),
+    "UniPCMultistepScheduler",
+)
+BETA_SCHEDULES = {"linear": "linear", "scaled_linear": "scaled_linear", "squaredcos_cap_v2": "cosine"}
+PREDICTIONS = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}
+SPACINGS = ("leading", "linspace", "trailing")
+NO_LIMIT = 1e30  # infinity is no number of JSON
+VARIANCES = {
+    "fixed_small": "fixed_small",
+    "fixed_small_log": "fixed_small",  # another way to the same number
+    "fixed_large": "fixed_large",
+    "learned_range": "learned_range",
+}
+MISCOMPUTED = {
+    "fixed_large_log": "diffusers takes the square root of a logarithm there, which is no number",
+    "learned": "diffusers takes the network's output for the variance, where it is its logarithm",
+}
+
+# With these a DPMSolverMultistepScheduler is DPM-Solver++(2M) on a list of timesteps, as `samplers.dpmpp` is.
+DPMPP_2M: dict[str, Any] = {
+    "algorithm_type": "dpmsolver++",
+    "solver_order": 2,
+    "solver_type": "midpoint",
+    "use_karras_sigmas": False,
+    "use_exponential_sigmas": False,
+    "use_beta_sigmas": False,
+    "use_lu_lambdas": False,
+    "use_flow_sigmas": False,
+    "final_sigmas_type": "zero",
+}
+
+
+def scheduler_from_diffusers(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields schedule, prediction, variance, clip and defaults of `ModelConfig` that a scheduler_config.json gives.
+
+    Raises:
+        CheckpointError: if none do; the message names the field that stands in the way.
+    """
+    kind = content.get("_class_name")
+    if kind not in SCHEDULERS:
+        raise _refusal(f"{kind!r} is not known; known are {', '.join(SCHEDULERS)}")
+    if content.get("trained_betas") is not None:
+        raise _refusal("trained_betas are not known, only schedules by name")
+    if content.get("predict_epsilon") is False:
+        raise _refusal("predict_epsilon is false, which diffusers overlooks; say prediction_type sample instead")
+    if (variance_type := content.get("variance_type")) in MISCOMPUTED:
+        raise _refusal(f"variance_type is {variance_type}: {MISCOMPUTED[variance_type]}")
+    defaults = _defaults(content)
+    return {
+        "schedule": _schedule(content),
+        "prediction": PREDICTIONS[_chosen(content, "prediction_type", PREDICTIONS)],
+        "variance": VARIANCES[_chosen(content, "variance_type", VARIANCES)],
+        # Only diffusers' DPM-Solver never heard of clip_sample.
+        "clip": _clipping(content, clip_sample=defaults["sampler"] != "dpmpp" and content.get("clip_sample", True)),
+        "defaults": defaults,
+    }
+
+
+def scheduler_to_diffusers(config: ModelConfig) -> dict[str, Any]:
+    """The reverse: a DDIMScheduler, or a DDPMScheduler where that is the default sampler or its variance matters.
+
+    What diffusers takes per call is not in it: the number of steps, eta, and `use_clipped_model_output`, which is the
+    reverse of our `keep_eps`.
+
+    Raises:
+        CheckpointError: if no scheduler computes the same; the message names the field that stands in the way.
+    """
+    defaults, schedule, clip = config.defaults, config.schedule, config.clip
+    if config.variance not in VARIANCES:
+        raise CheckpointError(f"diffusers has no equivalent of variance {config.variance}")
+    if config.network.out_channels != config.channels and config.variance != "learned_range":
+        raise CheckpointError(f"diffusers has no equivalent of variance {config.variance} beside a learned one")
+    if defaults.spacing not in SPACINGS:
+        raise CheckpointError(f"diffusers has no equivalent of spacing {defaults.spacing}")
+    ancestral = defaults.sampler == "ddpm" or config.variance != "fixed_small"
+    content = {
+        "_class_name": DDPM if ancestral else DDIM,
+        "num_train_timesteps": schedule.num_train_timesteps,
+        "beta_schedule": {ours: theirs for theirs, ours in BETA_SCHEDULES.items()}[schedule.type],
+        "prediction_type": {ours: theirs for theirs, ours in PREDICTIONS.items()}[config.prediction],
+        "clip_sample": clip.mode == "static",
+        "clip_sample_range": 1.0 if clip.bound is None else clip.bound,
+        "thresholding": clip.mode == "dynamic",
+        "dynamic_thresholding_ratio": clip.quantile,
+        "sample_max_value": NO_LIMIT if clip.bound is None else clip.bound,
+        "timestep_spacing": defaults.spacing,
+        "rescale_betas_zero_snr": schedule.zero_terminal_snr,
+        **({"variance_type": config.variance} if ancestral else {}),
+    }
+    if schedule.type != "cosine":
+        betas = dataclasses.replace(schedule, zero_terminal_snr=False).build().betas
+        content |= {"beta_start": float(betas[0]), "beta_end": float(betas[-1])}
+    return content
+
+
+def _schedule(content: Mapping[str, Any]) -> dict[str, Any]:
+    kind = BETA_SCHEDULES[_chosen(content, "beta_schedule", BETA_SCHEDULES)]
+    betas = {"beta_start": content.get("beta_start", 0.0001), "beta_end": content.get("beta_end", 0.02)}
+    return {
+        "type": kind,
+        "num_train_timesteps": content.get("num_train_timesteps", 1000),
+        **({} if kind == "cosine" else betas),
+        "zero_terminal_snr": content.get("rescale_betas_zero_snr", False),
+    }
+
+
+def _clipping(content: Mapping[str, Any], *, clip_sample: bool) -> dict[str, Any]:
+    # diffusers clips x0 and goes on with the noise as it was predicted.
+    if content.get("thresholding"):
+        quantile = content.get("dynamic_thresholding_ratio", 0.995)
+        bound = content.get("sample_max_value", 1.0)
+        return {"mode": "dynamic", "bound": bound, "quantile": quantile, "keep_eps": True}
+    if clip_sample:
+        return {"mode": "static", "bound": content.get("clip_sample_range", 1.0), "keep_eps": True}
+    return {"mode": "none", "keep_eps": True}
+
+
+def _defaults(content: Mapping[str, Any]) -> dict[str, Any]:
+    kind, spacing = content["_class_name"], _chosen(content, "timestep_spacing", SPACINGS)
+    if kind in (DDPM, DDIM) and spacing == "leading" and content.get("steps_offset", 0) != 0:
+        raise _refusal(f"steps_offset is {content['steps_offset']}; known is only 0")
+    if kind == DDIM and content.get("set_alpha_to_one") is False:
+        raise _refusal("set_alpha_to_one is false: its last step would leave noise in the image")
+    total = content.get("num_train_timesteps", 1000)
+    if kind == DPM and all(content.get(name, value) == value for name, value in DPMPP_2M.items()):
+        # The lists of diffusers' DPM-Solver leave out timestep 0, from which a step of second order overshoots; of ours
+        # only trailing does.
+        return {"sampler": "dpmpp", "steps": min(25, total), "spacing": "trailing"}
+    if content.get("rescale_betas_zero_snr") and spacing == "leading":
+        spacing = "trailing"  # where nothing of the image is left at T-1, every run must begin there
+    if kind == DDPM:
+        return {"sampler": "ddpm", "steps": total, "spacing": spacing}
+    return {"sampler": "ddim", "steps": min(50, total), "spacing": spacing}
+
+
+def _chosen(content: Mapping[str, Any], name: str, known: Collection[str]) -> str:
+    """The value of a field: one of those that are known, by default the first."""
+    value = content.get(name) or next(iter(known))
+    if value not in known:
+        raise _refusal(f"{name} is {value!r}; known is only {' or '.join(known)}")
+    return str(value)
+
+
+def _refusal(reason: str) -> CheckpointError:
+    return CheckpointError(f"scheduler_config.json cannot be used: {reason}")

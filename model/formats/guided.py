@@ -1,0 +1,225 @@
+"""Checkpoints of improved-diffusion and guided-diffusion: the networks of IDDPM and ADM, and ADM's noisy classifiers.
+
+Their files hold weights alone. Most of the architecture shows in the shapes; the rest is told by facts.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..classifier import Classifier, ClassifierConfig
+from ..config import ModelConfig
+from ..errors import CheckpointError
+from ..unet import Attention, UNet, UNetConfig
+from .facts import ClassifierFacts, GuidedFacts, class_names, schedule_of
+from .naming import Weights, adopt, down_places, multiple, renamed, size_of, up_places
+
+BLOCK = {
+    "norm1": "in_layers.0",
+    "conv1": "in_layers.2",
+    "emb_proj": "emb_layers.1",
+    "norm2": "out_layers.0",
+    "conv2": "out_layers.3",
+    "skip": "skip_connection",
+}
+ATTENTION = {"norm": "norm", "qkv": "qkv", "proj": "proj_out"}
+
+
+def read_unet(weights: Weights, facts: GuidedFacts) -> tuple[ModelConfig, UNet]:
+    """The model of a UNetModel's state dict.
+
+    Raises:
+        CheckpointError: if the facts contradict the weights, or the network is of a kind that cannot be served.
+    """
+    config = _unet_config(weights, facts)
+    _compare(config, facts)
+    with torch.device("meta"):
+        network = UNet(config)
+    adopt(network, weights, encoder_names(config) | decoder_names(config))
+    if not facts.use_new_attention_order:
+        _reorder_attention(network)
+    learned = config.out_channels == 2 * config.in_channels
+    return ModelConfig(
+        network=config,
+        image_size=facts.image_size,
+        channels=config.in_channels,
+        schedule=schedule_of(facts),
+        prediction="x0" if facts.predict_xstart else "eps",
+        variance="learned_range" if learned else "fixed_small" if facts.sigma_small else "fixed_large",
+        classes=class_names(config.num_classes, facts.classes),
+    ), network
+
+
+def read_classifier(weights: Weights, facts: ClassifierFacts) -> Classifier:
+    """The classifier of an EncoderUNetModel's state dict.
+
+    Raises:
+        CheckpointError: if the facts contradict the weights, or its pooling is not by attention.
+    """
+    config = _classifier_config(weights, facts)
+    with torch.device("meta"):
+        classifier = Classifier(config)
+    pool = {"pool": "out.2", "pool.qkv": "out.2.qkv_proj", "pool.proj": "out.2.c_proj"}
+    adopt(classifier, weights, encoder_names(config.unet) | pool)
+    if not facts.use_new_attention_order:
+        _reorder_attention(classifier)
+    return classifier
+
+
+def _unet_config(weights: Weights, facts: GuidedFacts) -> UNetConfig:
+    in_channels = size_of(weights, "input_blocks.0.0.weight", 1)
+    out_channels = size_of(weights, "out.2.weight", 0)
+    if in_channels == 6:
+        raise CheckpointError(
+            "this is a super-resolution model: it wants a small picture beside the noise (6 input channels), "
+            "and difuso makes pictures from noise alone"
+        )
+    if out_channels not in (in_channels, 2 * in_channels):
+        raise CheckpointError(f"a network of {in_channels} channels in and {out_channels} out is no denoiser")
+    ends = [index for index in range(_count(weights, "output_blocks")) if _doubles(weights, index)]
+    per_level = (ends[0] if ends else _count(weights, "output_blocks") - 1) + 1
+    return _checked(
+        UNetConfig,
+        **_encoder(weights, per_level),
+        in_channels=in_channels,
+        out_channels=out_channels,
+        heads=facts.num_heads,
+        head_channels=facts.num_head_channels or UNetConfig.head_channels,
+        time_order="cos_sin",
+        timestep_scale=1000 / facts.diffusion_steps if facts.rescale_timesteps else 1.0,
+        dropout=facts.dropout,
+        num_classes=size_of(weights, "label_emb.weight", 0) if "label_emb.weight" in weights else None,
+        null_class=False,
+    )
+
+
+def _classifier_config(weights: Weights, facts: ClassifierFacts) -> ClassifierConfig:
+    if "out.2.positional_embedding" not in weights:
+        raise CheckpointError("this classifier does not pool by attention as the released ones do; it cannot be read")
+    last_size = max(1, math.isqrt(size_of(weights, "out.2.positional_embedding", 1) - 1))
+    levels = max(1, (facts.image_size // last_size).bit_length())
+    per_level, rest = divmod(_count(weights, "input_blocks"), levels)
+    if facts.image_size != last_size << (levels - 1) or rest:
+        raise CheckpointError(
+            f"the facts give image_size {facts.image_size}, but the weights reduce the picture to "
+            f"{last_size}x{last_size} in another number of steps"
+        )
+    return _checked(
+        ClassifierConfig,
+        **_encoder(weights, per_level),
+        in_channels=size_of(weights, "input_blocks.0.0.weight", 1),
+        image_size=facts.image_size,
+        num_classes=size_of(weights, "out.2.c_proj.weight", 0),
+        head_channels=facts.num_head_channels,
+    )
+
+
+def _encoder(weights: Weights, per_level: int) -> dict[str, Any]:
+    """What the downward half shows; each of its levels has `per_level` entries, the convolution at the start counts."""
+    count = _count(weights, "input_blocks")
+    if per_level < 2 or count % per_level:
+        raise CheckpointError("some levels change the resolution without weights of their own (conv_resample False)")
+    channels = size_of(weights, "time_embed.0.weight", 1)
+    firsts = range(1, count, per_level)  # the first block of each level
+    widths = [size_of(weights, f"input_blocks.{n}.0.out_layers.3.weight", 0) for n in firsts]
+    time = size_of(weights, "input_blocks.1.0.emb_layers.1.weight", 0)
+    return {
+        "channels": channels,
+        "channel_mult": tuple(multiple(width, channels) for width in widths),
+        "num_res_blocks": per_level - 1,
+        "attention_levels": tuple(
+            level for level, n in enumerate(firsts) if f"input_blocks.{n}.1.qkv.weight" in weights
+        ),
+        "time_injection": "scale_shift" if time == 2 * widths[0] else "add",
+        "resample": "conv" if f"input_blocks.{per_level}.0.op.weight" in weights else "resblock",
+    }
+
+
+def _count(weights: Weights, name: str) -> int:
+    return len({key.split(".")[1] for key in weights if key.startswith(f"{name}.")})
+
+
+def _doubles(weights: Weights, index: int) -> bool:
+    """Whether an output block ends with what doubles the resolution."""
+    parts = [f"output_blocks.{index}.{place}.{part}" for place in (1, 2) for part in ("conv", "in_layers.0")]
+    return any(f"{part}.weight" in weights for part in parts)
+
+
+def _checked(kind: type[Any], **fields: Any) -> Any:
+    try:
+        return kind(**fields)
+    except ValueError as error:
+        raise CheckpointError(f"the facts contradict the weights: {error}") from error
+
+
+def _compare(config: UNetConfig, facts: GuidedFacts) -> None:
+    seen = {
+        "num_channels": config.channels,
+        "num_res_blocks": config.num_res_blocks,
+        "learn_sigma": config.out_channels == 2 * config.in_channels,
+        "class_cond": config.num_classes is not None,
+        "use_scale_shift_norm": config.time_injection == "scale_shift",
+        "resblock_updown": config.resample == "resblock",
+    }
+    for name, value in seen.items():
+        if (given := getattr(facts, name)) not in (None, value):
+            raise CheckpointError(f"the facts give {name} {given}, the weights have {value}")
+    sizes = [facts.image_size >> level for level in range(len(config.channel_mult))]
+    attended = {sizes[level] for level in config.attention_levels}
+    resolutions = facts.attention_resolutions
+    if resolutions is not None and {int(r) for r in resolutions.split(",")}.intersection(sizes) != attended:
+        raise CheckpointError(
+            f"the facts give image_size {facts.image_size} and attention_resolutions {resolutions}; the weights have "
+            f"attention at {sorted(attended, reverse=True)}"
+        )
+
+
+def encoder_names(config: UNetConfig) -> dict[str, str]:
+    """Our names and theirs of all modules but those of the upward half."""
+    names = {
+        "time_mlp.0": "time_embed.0",
+        "time_mlp.2": "time_embed.2",
+        "label_emb": "label_emb",
+        "conv_in": "input_blocks.0.0",
+        "norm_out": "out.0",
+        "conv_out": "out.2",
+    }
+    for index, (_, block) in enumerate(down_places(config)):
+        here, there = f"down.{index}", f"input_blocks.{index + 1}"
+        if block is None:
+            names |= {here: f"{there}.0.op"} | renamed(here, f"{there}.0", BLOCK)
+        else:
+            names |= _stage(here, f"{there}.0", f"{there}.1")
+    return names | _stage("mid.0", "middle_block.0", "middle_block.1") | _stage("mid.1", "middle_block.2", "")
+
+
+def decoder_names(config: UNetConfig) -> dict[str, str]:
+    """Our names and theirs of the modules of the upward half."""
+    names: dict[str, str] = {}
+    output = -1
+    for index, (level, block) in enumerate(up_places(config)):
+        here = f"up.{index}"
+        if block is None:  # the last layer of the block before it
+            there = f"output_blocks.{output}.{2 if level in config.attention_levels else 1}"
+            names |= {f"{here}.conv": f"{there}.conv"} | renamed(here, there, BLOCK)
+        else:
+            output += 1
+            names |= _stage(here, f"output_blocks.{output}.0", f"output_blocks.{output}.1")
+    return names
+
+
+def _stage(here: str, block: str, attention: str) -> dict[str, str]:
+    return renamed(f"{here}.block", block, BLOCK) | renamed(f"{here}.attention", attention, ATTENTION)
+
+
+def _reorder_attention(network: nn.Module) -> None:
+    """From [heads, 3, C] to our [3, heads, C]."""
+    for module in network.modules():
+        if isinstance(module, Attention):
+            for parameter in module.qkv.parameters():
+                parts = torch.unflatten(parameter.data, 0, (module.heads, 3, -1))
+                parameter.data = parts.transpose(0, 1).flatten(0, 2)

@@ -1,0 +1,41 @@
+"""Which project's layout a state dict has; the names of its tensors tell."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Literal
+
+from ..errors import CheckpointError
+
+Layout = Literal["guided", "guided_classifier", "ho", "dome"]
+
+MARKS: dict[str, Layout] = {
+    "output_blocks.0.0.in_layers.0.weight": "guided",
+    "input_blocks.0.0.weight": "guided_classifier",  # no output blocks
+    "temb.dense.0.weight": "ho",
+    "inc.double_conv.0.weight": "dome",
+}
+STRANGERS = {
+    "time_embedding.linear_1.weight": "of a diffusers network: name its folder, which says how it is built",
+    "model.diffusion_model.input_blocks.0.0.weight": "of a latent diffusion model; difuso works on pixels",
+    "time_mlp.0.weight": "of a difuso network: name its folder, which says how it is built",
+}
+
+
+def layout_of(names: Collection[str]) -> Layout:
+    """The layout of a state dict with these names.
+
+    Raises:
+        CheckpointError: if it is none of the known ones.
+    """
+    for mark, layout in MARKS.items():
+        if mark in names:
+            return layout
+    for mark, reason in STRANGERS.items():
+        if mark in names:
+            raise CheckpointError(f"these are weights {reason}")
+    examples = ", ".join(sorted(names)[:3])
+    raise CheckpointError(
+        f"these weights have no known layout ({examples}, ...); known are improved-diffusion and guided-diffusion, "
+        "Ho et al. in PyTorch (pesser, ermongroup/ddim, DDRM, SDEdit) and dome272"
+    )

@@ -1,0 +1,103 @@
+"""Weights under other names: what the foreign layouts of the U-Net have in common."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+
+from torch import Tensor, nn
+
+from ..errors import CheckpointError
+from ..unet import UNetConfig
+
+Weights = Mapping[str, Tensor]
+
+
+def down_places(config: UNetConfig) -> Iterator[tuple[int, int | None]]:
+    """(level, block within it) of each entry of `UNet.down`; block is None for what halves the resolution."""
+    for level in range(len(config.channel_mult)):
+        for block in range(config.num_res_blocks):
+            yield level, block
+        if level < len(config.channel_mult) - 1:
+            yield level, None
+
+
+def up_places(config: UNetConfig) -> Iterator[tuple[int, int | None]]:
+    """(level, block within it) of each entry of `UNet.up`; block is None for what doubles the resolution."""
+    for level in reversed(range(len(config.channel_mult))):
+        for block in range(config.num_res_blocks + 1):
+            yield level, block
+        if level > 0:
+            yield level, None
+
+
+def multiple(width: int, channels: int) -> float:
+    """The entry of `UNetConfig.channel_mult` that gives this width."""
+    if width % channels == 0:
+        return width // channels
+    mult = width / channels
+    return mult if int(channels * mult) == width else math.nextafter(mult, math.inf)
+
+
+def renamed(module: str, foreign: str, parts: Mapping[str, str]) -> dict[str, str]:
+    """Our and the foreign names of a module's parts."""
+    return {f"{module}.{ours}": f"{foreign}.{theirs}" for ours, theirs in parts.items()}
+
+
+def adopt(network: nn.Module, weights: Weights, modules: Mapping[str, str]) -> None:
+    """Replaces a network's parameters, which may be on the meta device, by foreign ones; each is used exactly once.
+
+    Args:
+        network: of the architecture that the weights have.
+        weights: under foreign names. A 1x1 convolution may have any number of dimensions.
+        modules: our names of modules and the foreign ones; those that the network lacks do not matter.
+
+    Raises:
+        CheckpointError: if a tensor is missing, of another shape or left over; the message has its foreign name.
+    """
+    state: dict[str, Tensor] = {}
+    used = set()
+    for name, parameter in network.state_dict().items():
+        module, _, leaf = name.rpartition(".")
+        foreign = f"{modules[module]}.{leaf}"
+        tensor = tensor_of(weights, foreign)
+        if _core(tensor) != _core(parameter):
+            found, wanted = tuple(tensor.shape), tuple(parameter.shape)
+            raise CheckpointError(f"the tensor {foreign} has shape {found}; to fit the others it must have {wanted}")
+        state[name] = tensor.reshape(parameter.shape)
+        used.add(foreign)
+    if unused := weights.keys() - used:
+        raise CheckpointError(f"the checkpoint holds a tensor that has no place in this network: {min(unused)}")
+    network.load_state_dict(state, assign=True)
+    network.requires_grad_(False).eval()
+
+
+def tensor_of(weights: Weights, name: str) -> Tensor:
+    """A tensor that the layout must have.
+
+    Raises:
+        CheckpointError: if it is missing.
+    """
+    if name not in weights:
+        raise CheckpointError(f"the checkpoint lacks the tensor {name}: it is damaged, or a variant unknown here")
+    return weights[name]
+
+
+def size_of(weights: Weights, name: str, axis: int) -> int:
+    """A length of a tensor that the layout must have.
+
+    Raises:
+        CheckpointError: if it is missing, or has fewer dimensions.
+    """
+    shape = tensor_of(weights, name).shape
+    if axis >= len(shape):
+        raise CheckpointError(f"the tensor {name} has {len(shape)} dimensions; this layout wants more")
+    return shape[axis]
+
+
+def _core(tensor: Tensor) -> list[int]:
+    """The shape without the trailing ones."""
+    shape = list(tensor.shape)
+    while shape and shape[-1] == 1:
+        shape.pop()
+    return shape

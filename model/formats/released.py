@@ -1,0 +1,81 @@
+"""Facts of published checkpoints by name, from the READMEs of their repositories.
+
+IDDPM: openai/improved-diffusion; what is not stated there is the default of its scripts. ADM: openai/guided-diffusion.
+Ho et al.: pesser/pytorch_diffusion, `from_pretrained`; SDEdit and ermongroup/ddim, configs/.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from .facts import ClassifierFacts, Facts, GuidedFacts, HoFacts
+
+_IDDPM_64 = GuidedFacts(
+    image_size=64,
+    use_new_attention_order=False,
+    noise_schedule="cosine",
+    diffusion_steps=4000,
+    rescale_timesteps=True,
+    num_heads=4,
+    num_channels=128,
+    num_res_blocks=3,
+    attention_resolutions="16,8",
+    learn_sigma=True,
+    class_cond=False,
+    use_scale_shift_norm=True,
+    resblock_updown=False,
+)
+_ADM_256 = GuidedFacts(
+    image_size=256,
+    use_new_attention_order=False,
+    noise_schedule="linear",
+    diffusion_steps=1000,
+    rescale_timesteps=False,
+    num_head_channels=64,
+    num_channels=256,
+    num_res_blocks=2,
+    attention_resolutions="32,16,8",
+    learn_sigma=True,
+    class_cond=True,
+    use_scale_shift_norm=True,
+    resblock_updown=True,
+)
+
+RELEASED: dict[str, Facts] = {
+    "iddpm-cifar10": replace(_IDDPM_64, image_size=32, dropout=0.3),
+    "iddpm-imagenet64": _IDDPM_64,
+    "iddpm-imagenet64-cond": replace(_IDDPM_64, num_channels=192, class_cond=True, rescale_timesteps=False),
+    "iddpm-lsun": replace(
+        _IDDPM_64,
+        image_size=256,
+        noise_schedule="linear",
+        diffusion_steps=1000,
+        rescale_timesteps=False,
+        num_heads=1,
+        num_res_blocks=2,
+        attention_resolutions="16",
+        use_scale_shift_norm=False,
+    ),
+    "adm-64": replace(
+        _ADM_256,
+        image_size=64,
+        use_new_attention_order=True,
+        noise_schedule="cosine",
+        num_channels=192,
+        num_res_blocks=3,
+        dropout=0.1,
+    ),
+    "adm-128": replace(_ADM_256, image_size=128, num_heads=4, num_head_channels=None),
+    "adm-256": _ADM_256,
+    "adm-256-uncond": replace(_ADM_256, class_cond=False),
+    "adm-512": replace(_ADM_256, image_size=512),
+    "adm-lsun": replace(_ADM_256, class_cond=False, dropout=0.1),
+    "adm-classifier-64": ClassifierFacts(64, "cosine", 1000),
+    "adm-classifier-128": ClassifierFacts(128, "linear", 1000),
+    "adm-classifier-256": ClassifierFacts(256, "linear", 1000),
+    "adm-classifier-512": ClassifierFacts(512, "linear", 1000),
+    "ho-cifar10": HoFacts(32, "fixed_large"),
+    "ho-lsun": HoFacts(256, "fixed_small"),
+    "ho-celebahq": HoFacts(256, "fixed_small"),
+    "ddim-celeba64": HoFacts(64, "fixed_large"),
+}

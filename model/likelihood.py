@@ -1,0 +1,157 @@
+"""The likelihood: how many bits the chain needs to describe an image (Ho et al. 2020, eq. 5).
+
+The negative log-likelihood is at most
+
+    vlb = L_T + sum of L_{t-1} + L_0
+
+The prior L_T says how much of the image is left in x_T, each L_{t-1} how far one step of the chain misses the true
+posterior, and the decoder L_0 what the last step leaves open among the 256 grey levels. The chain is that of ancestral
+sampling: its means come from the table that a server runs, clipping included. Fewer levels make another chain, whose
+betas are recomputed; its bound is its own and does not estimate that of all T.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .clipping import Clipping
+from .plan import Prediction, Variance, tabulate
+from .prediction import eps_from_output
+from .rng import draw_noise, image_generator
+from .samplers import Options
+from .samplers.ddpm import ddpm, deviation_at
+from .sampling import Denoiser
+from .schedule import NoiseSchedule
+from .spacing import Levels
+from .step import advance
+
+HALF_BIN = 1 / 255  # grey levels lie 2/255 apart in [-1, 1]
+LEAST_PROBABILITY = 1e-12
+
+
+@dataclass(frozen=True, eq=False)
+class Vlb:
+    """The variational bound of B images over a chain of K levels, in bits per dimension; float64.
+
+    Attributes:
+        timesteps: of the levels, least noisy first.
+        prior: L_T, shape (B,).
+        terms: L_{t-1} of `timesteps[1:]`, shape (B, K - 1).
+        decoder: L_0, shape (B,).
+        mse: squared error of eps at each level, shape (B, K). Its mean over the levels is L_simple (Ho et al. 2020,
+            eq. 14): the bound under other weights, so neither bits nor a likelihood.
+    """
+
+    timesteps: tuple[float, ...]
+    prior: Tensor
+    terms: Tensor
+    decoder: Tensor
+    mse: Tensor
+
+    @property
+    def total(self) -> Tensor:
+        """The bound, shape (B,)."""
+        return self.prior + self.terms.sum(dim=1) + self.decoder
+
+
+@torch.inference_mode()
+def vlb(
+    x0: Tensor,
+    denoiser: Denoiser,
+    levels: Levels,
+    *,
+    seeds: Sequence[int],
+    prediction: Prediction = "eps",
+    variance: Variance = "fixed_small",
+    clipping: Clipping = Clipping(),
+) -> Vlb:
+    """Estimates the bound from one draw of noise for each image and level.
+
+    Args:
+        x0: images of 256 grey levels, shape (B, C, H, W), in [-1, 1].
+        denoiser: called once a level, the noisiest first, with all images at once, in the dtype of `x0`.
+        levels: from `visit_levels`: all T of them, or fewer for the bound of the respaced chain.
+        seeds: one per image, and all that its noise depends on.
+        prediction: what the denoiser outputs.
+        variance: of the chain.
+        clipping: of the predicted x0.
+
+    Raises:
+        PlanError: if the prediction says nothing about x0 at one of the levels.
+    """
+    chain, images, channels = levels.chain, x0.double(), x0.shape[1]
+    generators = [image_generator(seed) for seed, _ in zip(seeds, x0, strict=True)]
+    transitions = ddpm(chain, Options(len(levels.timesteps), variance=variance))
+    plan = tabulate(levels, transitions, prediction=prediction, clipping=clipping)
+    rows = torch.from_numpy(plan.table.copy()).to(x0.device)
+    bits, mse = [], []
+    for row, transition, t in zip(rows, transitions, plan.timesteps, strict=True):
+        level = transition.level
+        noise = draw_noise(generators, (channels, *x0.shape[2:])).to(images)
+        x_t = chain.q_sample(images, torch.full((len(x0),), level), noise)
+        out = denoiser(x_t.to(x0.dtype), torch.full((len(x0),), t, device=x0.device)).double()
+        predicted, learned = out[:, :channels], out[:, channels:]
+
+        p_mean, _ = advance(x_t, torch.zeros_like(x_t), out, torch.zeros_like(x_t), row.expand(len(x0), -1))
+        p_log_variance = _log_variance(chain, level, variance, learned)
+        if level == 0:
+            bits.append(_mean(decoder_bits(images, p_mean, p_log_variance)))
+        else:
+            q_mean = chain.posterior_mean_coef1[level] * images + chain.posterior_mean_coef2[level] * x_t
+            bits.append(_mean(kl_bits(q_mean, float(chain.posterior_variance[level]), p_mean, p_log_variance)))
+
+        from_x_t, from_out = eps_from_output(prediction, float(chain.alphas_cumprod[level]))
+        mse.append(_mean((from_x_t * x_t + from_out * predicted - noise).square()))
+    decoder, *terms = reversed(bits)
+    return Vlb(
+        timesteps=levels.timesteps,
+        prior=_mean(prior_bits(images, float(chain.alphas_cumprod[-1]))),
+        terms=torch.stack(terms, dim=1) if terms else decoder.new_empty(len(x0), 0),
+        decoder=decoder,
+        mse=torch.stack(mse[::-1], dim=1),
+    )
+
+
+def prior_bits(x0: Tensor, abar: float) -> Tensor:
+    """L_T of each pixel: KL of q(x_T | x0) = N(sqrt(abar) x0, 1 - abar) from p(x_T) = N(0, 1)."""
+    return 0.5 * (abar * x0.square() - abar - math.log1p(-abar)) / math.log(2)
+
+
+def kl_bits(q_mean: Tensor, q_variance: float, p_mean: Tensor, p_log_variance: Tensor) -> Tensor:
+    """KL of the normal distribution q from p, for each pixel."""
+    spread = p_log_variance - math.log(q_variance)
+    distance = (q_mean - p_mean).square() + q_variance
+    return 0.5 * (spread - 1 + distance * torch.exp(-p_log_variance)) / math.log(2)
+
+
+def decoder_bits(x0: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
+    """L_0 of each pixel: -log2 of the normal distribution's mass in the bin of its grey level (Ho et al. 2020, eq. 13).
+
+    The bins of black and white are open to the outside. The normal distribution function is approximated by a tanh, as
+    in the published code, so that figures compare.
+    """
+    precision = torch.exp(-0.5 * log_variance)
+    below = torch.where(x0 < -0.999, 0.0, _cdf((x0 - mean - HALF_BIN) * precision))
+    above = torch.where(x0 > 0.999, 1.0, _cdf((x0 - mean + HALF_BIN) * precision))
+    return -torch.log2((above - below).clamp(min=LEAST_PROBABILITY))
+
+
+def _cdf(z: Tensor) -> Tensor:
+    return 0.5 * (1 + torch.tanh(math.sqrt(2 / math.pi) * (z + 0.044715 * z**3)))
+
+
+def _log_variance(chain: NoiseSchedule, level: int, variance: Variance, learned: Tensor) -> Tensor:
+    """log of the variance of p(x_{t-1} | x_t): one number, or one for each pixel where it was learned."""
+    deviation, v = deviation_at(chain, level, variance)
+    fixed = 2 * math.log(deviation)
+    return fixed + v * (learned + 1) if v else torch.tensor(fixed, dtype=torch.float64, device=learned.device)
+
+
+def _mean(pixels: Tensor) -> Tensor:
+    """Of each image, shape (B,)."""
+    return pixels.mean(dim=(1, 2, 3))

@@ -1,0 +1,41 @@
+"""Heun's second-order method on the probability-flow ODE (Karras et al. 2022, algorithm 1)."""
+
+from __future__ import annotations
+
+import math
+
+from ..errors import PlanError
+from ..schedule import NoiseSchedule
+from .ddim import ddim
+from .transition import Options, Transition, eps_guidance
+
+
+def heun(chain: NoiseSchedule, options: Options) -> list[Transition]:
+    """An Euler step, which is DDIM's, and where there is a level to stand on a second call that corrects it.
+
+    With y = x / sqrt(abar), the correction averages the slopes (y - x0) / sigma at both ends of the step. Written out,
+    the start of the step cancels, so that a row of the table can hold it:
+
+        y' += (sigma / sigma' - 1) / 2 * (x0 - x0_previous)
+
+    The last step, to sigma = 0, has no slope at its end. An even number of calls leaves out one correction more: that
+    of the first step, where the path is straightest.
+    """
+    sigmas = chain.sigmas
+    if not math.isfinite(sigmas[-1]):
+        raise PlanError("heun needs a little of the image at its noisy end; choose ddim for this model")
+    rows = []
+    for step in ddim(chain, Options(options.steps)):
+        i = step.level
+        rows.append(step)
+        left_out = i == chain.num_train_timesteps - 1 and options.steps % 2 == 0
+        if i > 0 and not left_out:
+            abar = float(chain.alphas_cumprod[i - 1])
+            weight = 0.5 * math.sqrt(abar) * (sigmas[i] / sigmas[i - 1] - 1)
+            rows.append(Transition(i - 1, a=1.0, b=weight, c=-weight, g=eps_guidance(abar)))
+    return rows
+
+
+def levels(steps: int) -> int:
+    """Levels that a run of `steps` calls visits: all but the last are called at twice."""
+    return steps // 2 + 1

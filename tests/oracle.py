@@ -1,0 +1,78 @@
+"""The Gaussian oracle: of pixels ~ N(0, s^2) the best prediction is a formula, so every sampler's result is known.
+
+    E[eps | x_t] = sqrt(1 - abar) x_t / (abar s^2 + 1 - abar)
+
+A run is then linear in x_T and in the noise it draws. This is section 2.9 of the reference "diffusion-science".
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from model import NoiseSchedule, Plan
+from model.plan import Column, Prediction
+from model.schedule import FloatTable
+
+LINEAR = NoiseSchedule.linear(1000)
+
+
+def abar_at(schedule: NoiseSchedule, timesteps: Sequence[float] | FloatTable) -> FloatTable:
+    """alphas_cumprod at timesteps; between them log sigma is linear."""
+    t = np.asarray(timesteps)
+    if np.issubdtype(t.dtype, np.integer):
+        return np.array(schedule.alphas_cumprod[t])
+    sigma = np.exp(np.interp(t, np.arange(schedule.num_train_timesteps), np.log(schedule.sigmas)))
+    return np.array(1 / (1 + sigma**2))
+
+
+class GaussianDenoiser:
+    """The oracle as a network. Remembers the timesteps it was asked at."""
+
+    def __init__(self, schedule: NoiseSchedule = LINEAR, s: float = 0.5, prediction: Prediction = "eps") -> None:
+        self.schedule, self.s, self.prediction = schedule, s, prediction
+        self.timesteps: list[float] = []
+
+    def __call__(self, x_t: Tensor, t: Tensor) -> Tensor:
+        assert t.shape == (len(x_t),)
+        assert t.dtype in (torch.int64, torch.float32)
+        self.timesteps.append(t[0].item())
+        abar = torch.from_numpy(abar_at(self.schedule, t.numpy())).to(x_t).view(-1, 1, 1, 1)
+        signal, spread = abar.sqrt(), (1 - abar).sqrt()
+        posterior = x_t / (abar * self.s**2 + 1 - abar)
+        return {
+            "eps": spread * posterior,
+            "x0": signal * self.s**2 * posterior,
+            "v": signal * spread * (1 - self.s**2) * posterior,
+        }[self.prediction]
+
+
+class Outcome(NamedTuple):
+    """Of a run that began at x_T = 1, or with variance 1."""
+
+    multiplier: float
+    std: float
+
+
+def follow(plan: Plan, s: float, schedule: NoiseSchedule = LINEAR) -> Outcome:
+    """Where a plan for eps ends, in float64: a recursion of mean and covariance of (x, x0_previous)."""
+    abar = abar_at(schedule, plan.timesteps)
+    mean, covariance = np.array([1.0, 0.0]), np.diag([1.0, 0.0])
+    for row, eps in zip(plan.table, np.sqrt(1 - abar) / (abar * s * s + 1 - abar), strict=True):
+        x0 = row[Column.X0_X] + row[Column.X0_OUT] * eps
+        x = row[Column.A] + row[Column.B] * x0 + row[Column.OUT] * eps
+        step = np.array([[x, row[Column.C]], [x0, 0.0]])
+        mean, covariance = step @ mean, step @ covariance @ step.T
+        covariance[0, 0] += row[Column.S] ** 2
+    return Outcome(float(mean[0]), math.sqrt(covariance[0, 0]))
+
+
+def flow(s: float, schedule: NoiseSchedule = LINEAR) -> float:
+    """What the probability flow makes of x_T = 1, without any solver: y / sqrt(s^2 + sigma^2) stays the same."""
+    abar = schedule.alphas_cumprod[-1]
+    return s / math.sqrt(abar * s * s + 1 - abar)

@@ -1,0 +1,79 @@
+"""Whole runs of one random network, ours and those of diffusers' schedulers, with the same generators."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from model import Plan, sample_steps
+from model.rng import draw_noise, image_generator
+from model.sampling import Denoiser
+
+SHAPE, SEEDS = (3, 8, 8), [7, 8, 1234]
+PREDICTION_TYPES = {"eps": "epsilon", "x0": "sample", "v": "v_prediction"}
+
+
+class RandomNetwork(nn.Module):
+    """Two fixed convolutions that hear of t. Of the size of noise, so that clipping has work and not only work.
+
+    Args:
+        out_channels: 3, or 6 with a second half for the variance.
+    """
+
+    def __init__(self, out_channels: int = 3) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.inner = torch.randn((8, 3, 3, 3), generator=generator) / 6
+        self.outer = torch.randn((out_channels, 8, 3, 3), generator=generator) / 6
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        h = torch.conv2d(x, self.inner, padding=1) + (t.view(-1, 1, 1, 1) / 200).sin()
+        return torch.conv2d(h.tanh(), self.outer, padding=1)
+
+
+NETWORK = RandomNetwork()
+WITH_VARIANCE = RandomNetwork(6)
+
+
+def ours(plan: Plan, network: Denoiser = NETWORK) -> list[Tensor]:
+    """x after each step."""
+    return [x for _, x, _ in sample_steps(plan, network, shape=SHAPE, seeds=SEEDS)]
+
+
+def theirs(scheduler: Any, steps: int, network: Denoiser = NETWORK, **arguments: Any) -> list[Tensor]:
+    """x after each step, as diffusers' pipelines loop: one generator per image, for x_T and for every step."""
+    generators = [image_generator(seed) for seed in SEEDS]
+    x = draw_noise(generators, SHAPE)
+    scheduler.set_timesteps(steps)
+    states = []
+    for t in scheduler.timesteps:
+        out = network(x, t.expand(len(SEEDS)))
+        x = scheduler.step(out, t, x, generator=generators, **arguments).prev_sample
+        states.append(x)
+    return states
+
+
+def theirs_in_sigma(scheduler: Any, levels: int, network: Denoiser = NETWORK) -> list[Tensor]:
+    """As `theirs`, of a scheduler whose state is y = x / sqrt(abar) with noise sigma; returned as x.
+
+    Begins at our x_T: diffusers' own beginning, sigma times noise, leaves out the 1 of sqrt(sigma^2 + 1).
+    """
+    scheduler.set_timesteps(levels)
+    sigmas = scheduler.sigmas
+    x = draw_noise([image_generator(seed) for seed in SEEDS], SHAPE)
+    y = x * (sigmas[0] ** 2 + 1) ** 0.5
+    states = []
+    for t, sigma in zip(scheduler.timesteps, sigmas[1:], strict=True):
+        out = network(scheduler.scale_model_input(y, t), t.expand(len(SEEDS)))
+        y = scheduler.step(out, t, y).prev_sample
+        states.append(y / (sigma**2 + 1) ** 0.5)
+    return states
+
+
+def assert_same_trajectory(mine: list[Tensor], reference: list[Tensor]) -> None:
+    """To 1e-4; of states that grow beyond [-1, 1], as what is not clipped does, to 1e-4 of the largest value."""
+    assert len(mine) == len(reference)
+    for x, y in zip(mine, reference, strict=True):
+        assert (x - y).abs().max() <= 1e-4 * max(1.0, float(y.abs().max()))

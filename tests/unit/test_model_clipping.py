@@ -1,0 +1,196 @@
+"""How predicted images are kept in range: never, at a bound, or by a quantile of their own pixels."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from model import PlanError, make_plan, sample, sample_steps
+from model.clipping import Clipping
+from model.plan import Column
+from model.rng import draw_noise, image_generator
+from model.samplers import SAMPLERS
+from model.sampling import Denoiser
+from model.step import advance
+from tests.oracle import LINEAR, GaussianDenoiser, abar_at
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+SHAPE = (3, 5, 7)
+# Images of several contrasts: within [-1, 1], a little beyond it, far beyond it, with one bright pixel.
+IMAGES = draw_noise([image_generator(seed) for seed in range(4)], SHAPE).double() * torch.tensor(
+    [0.2, 1.0, 10.0, 0.2], dtype=torch.float64
+).view(-1, 1, 1, 1)
+IMAGES[3, 0, 0, 0] = 7.0
+
+
+def clipped(clipping: Clipping, x0: Tensor) -> Tensor:
+    """What `advance` makes of a network that outputs x0."""
+    row = torch.from_numpy(make_plan(LINEAR, prediction="x0", clip=clipping).table[0].copy()).to(x0)
+    zero = torch.zeros_like(x0)
+    return advance(zero, zero, x0, zero, row.expand(len(x0), -1))[1]
+
+
+def dynamic(image: list[float], quantile: float, bound: float) -> list[float]:
+    """Saharia et al. 2022, section 2.3, one number at a time."""
+    magnitudes = sorted(map(abs, image))
+    position = quantile * (len(magnitudes) - 1)
+    below, above = magnitudes[math.floor(position)], magnitudes[math.ceil(position)]
+    s = min(max(below + (position - math.floor(position)) * (above - below), 1.0), bound)
+    return [min(max(value, -s), s) / s for value in image]
+
+
+@pytest.mark.parametrize("bound", [1.0, 0.5, 2.0])
+def test_static_clamps_to_its_bound(bound: float) -> None:
+    assert torch.equal(clipped(Clipping("static", bound), IMAGES), IMAGES.clamp(-bound, bound))
+
+
+def test_none_leaves_all() -> None:
+    assert torch.equal(clipped(Clipping("none"), IMAGES), IMAGES)
+
+
+@pytest.mark.parametrize("bound", [None, 1.5, 1.0])
+@pytest.mark.parametrize("quantile", [0.995, 0.9, 0.5, 1.0])
+def test_dynamic_is_the_published_formula(quantile: float, bound: float | None) -> None:
+    result = clipped(Clipping("dynamic", bound, quantile), IMAGES)
+    for image, raw in zip(result, IMAGES, strict=True):
+        expected = dynamic(raw.flatten().tolist(), quantile, math.inf if bound is None else bound)
+        assert image.flatten().tolist() == pytest.approx(expected, rel=1e-12)
+
+
+def test_dynamic_with_a_bound_of_1_is_static() -> None:
+    """And so it is where the quantile lies within [-1, 1]."""
+    assert torch.equal(clipped(Clipping("dynamic", 1.0), IMAGES), IMAGES.clamp(-1, 1))
+    assert torch.equal(clipped(Clipping("dynamic", None, 0.5), IMAGES[[0, 1, 3]]), IMAGES[[0, 1, 3]].clamp(-1, 1))
+
+
+@pytest.mark.parametrize(("quantile", "bound"), [(0.995, 1.0), (0.995, 3.0), (0.9, 100.0), (0.5, 1.5)])
+def test_dynamic_is_that_of_diffusers(quantile: float, bound: float) -> None:
+    diffusers = pytest.importorskip("diffusers")
+    scheduler = diffusers.DDPMScheduler(
+        1000, thresholding=True, dynamic_thresholding_ratio=quantile, sample_max_value=bound
+    )
+    theirs = scheduler._threshold_sample(IMAGES.float())
+    assert torch.allclose(clipped(Clipping("dynamic", bound, quantile), IMAGES.float()), theirs, rtol=0, atol=1e-6)
+
+
+def test_a_bool_is_the_simple_choice() -> None:
+    for flag, clipping in ((True, Clipping("static", 1.0)), (False, Clipping("none"))):
+        mine, long = (make_plan(LINEAR, steps=9, clip=clip).table for clip in (flag, clipping))
+        assert np.array_equal(mine, long)
+
+
+@pytest.mark.parametrize("mode", ["static", "none", "dynamic"])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_broken_network_shows(mode: Any, value: float) -> None:
+    """NaN stays NaN, whatever would clamp it; infinity as its own threshold does not make an image grey."""
+    images = IMAGES.clone()
+    images[1, 2, 3, 4] = value
+    result = clipped(Clipping(mode, None if mode == "dynamic" else 1.0, 1.0), images)
+    assert torch.isfinite(result[[0, 2, 3]]).all()
+    if math.isnan(value) or mode != "static":
+        assert not torch.isfinite(result[1]).all()
+
+
+def restless(x_t: Tensor, t: Tensor) -> Tensor:
+    """A network whose x0 lies now within [-1, 1] and now beyond."""
+    return (2 * x_t + t.view(-1, 1, 1, 1) / 300).sin()
+
+
+def ddim_by_hand(out: Tensor, x: Tensor, abar: float, abar_next: float, convention: str) -> Tensor:
+    """One deterministic step, in the words of three repositories."""
+    x0 = (x - (1 - abar) ** 0.5 * out) / abar**0.5
+    if convention == "ermongroup":  # never clips
+        eps = out
+    elif convention == "guided-diffusion":  # clips, and takes the noise that belongs to the clipped image
+        x0 = x0.clamp(-1, 1)
+        eps = (x - abar**0.5 * x0) / (1 - abar) ** 0.5
+    else:  # diffusers clips, and goes on with the noise as it was predicted
+        x0, eps = x0.clamp(-1, 1), out
+    x_next: Tensor = abar_next**0.5 * x0 + (1 - abar_next) ** 0.5 * eps
+    return x_next
+
+
+CONVENTIONS = {
+    "ermongroup": Clipping("none"),
+    "guided-diffusion": Clipping("static"),
+    "diffusers": Clipping("static", keep_eps=True),
+}
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS)
+@pytest.mark.parametrize("sampler", ["ddim", "euler"])
+def test_ddim_follows_each_of_three_conventions(sampler: str, convention: str) -> None:
+    """Whole runs in float64."""
+    plan = make_plan(LINEAR, sampler=sampler, steps=20, clip=CONVENTIONS[convention])
+    abar = [*abar_at(LINEAR, plan.timesteps), 1.0]
+    x = draw_noise([image_generator(0)], SHAPE).double()
+    steps = sample_steps(plan, restless, shape=SHAPE, seeds=[0], dtype=torch.float64)
+    for (t, mine, _), now, after in zip(steps, abar[:-1], abar[1:], strict=True):
+        x = ddim_by_hand(restless(x, torch.tensor([t])), x, now, after, convention)
+        assert torch.allclose(mine, x, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("network", "alike"),
+    # Pixels ~ N(0, 0.2^2) stay within [-1, 1]; what the restless network predicts does not.
+    [(GaussianDenoiser(s=0.2), True), (restless, False)],
+)
+def test_the_conventions_differ_only_where_something_is_clipped(network: Denoiser, alike: bool) -> None:
+    images = []
+    for clipping in CONVENTIONS.values():
+        plan = make_plan(LINEAR, steps=20, clip=clipping)
+        images.append(sample(plan, network, shape=SHAPE, seeds=[0], dtype=torch.float64))
+    for one, other in itertools.combinations(images, 2):
+        assert torch.allclose(one, other, rtol=0, atol=1e-9 if alike else 0.1) is alike
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
+def test_unclipped_the_noise_is_the_same_kept_or_derived(eta: float) -> None:
+    for prediction in ("eps", "x0", "v"):
+        plans = [
+            make_plan(LINEAR, steps=9, eta=eta, prediction=prediction, clip=Clipping("none", keep_eps=keep_eps))
+            for keep_eps in (False, True)
+        ]
+        # What multiplies x_t, and what multiplies the network's output.
+        of_x, of_out = (
+            [plan.table[:, a] + plan.table[:, Column.B] * plan.table[:, b] for plan in plans]
+            for a, b in ((Column.A, Column.X0_X), (Column.OUT, Column.X0_OUT))
+        )
+        assert of_x[0] == pytest.approx(of_x[1], rel=1e-9, abs=1e-12)
+        assert of_out[0] == pytest.approx(of_out[1], rel=1e-9, abs=1e-12)
+
+
+@pytest.mark.parametrize("sampler", [sampler for sampler in SAMPLERS if sampler not in ("ddim", "euler")])
+def test_only_ddim_can_keep_the_noise(sampler: str) -> None:
+    kept, derived = (
+        make_plan(LINEAR, sampler=sampler, steps=9, clip=Clipping(keep_eps=keep_eps)).table
+        for keep_eps in (True, False)
+    )
+    assert np.array_equal(kept, derived)
+    assert not kept[:, Column.OUT].any()
+
+
+@pytest.mark.parametrize(
+    ("flaw", "message"),
+    [
+        ({"mode": "soft"}, "unknown clip mode 'soft': choose one of none, static, dynamic"),
+        ({"quantile": 0.0}, r"quantile of clipping must lie in \(0, 1\], got 0.0"),
+        ({"quantile": 1.01}, r"quantile of clipping must lie in \(0, 1\]"),
+        ({"quantile": math.nan}, r"quantile of clipping must lie in \(0, 1\]"),
+        ({"bound": None}, "static clipping needs a bound"),
+        ({"bound": 0.0}, "bound of clipping must be positive, got 0.0"),
+        ({"bound": -1.0, "mode": "dynamic"}, "bound of clipping must be positive"),
+        ({"bound": math.nan}, "bound of clipping must be positive"),
+    ],
+)
+def test_an_impossible_clipping_is_refused(flaw: dict[str, Any], message: str) -> None:
+    with pytest.raises(PlanError, match=message):
+        dataclasses.replace(Clipping(), **flaw)

@@ -1,0 +1,456 @@
+"""Folders of diffusers are served as they are: the same network, the same schedule, the same pictures; and written."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pickle
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from model import CheckpointError, ModelConfig, load_checkpoint, sample
+from model.checkpoint import Checkpoint, file_sha256
+from model.clipping import Clipping
+from model.config import SamplerDefaults, ScheduleConfig
+from model.formats.diffusers import write_diffusers
+from model.formats.diffusers_scheduler import scheduler_from_diffusers
+from model.paper_unet import PaperUNetConfig
+from model.unet import UNetConfig
+from tests.foreign import noise
+from tests.unet2d import NATIVE, TINY, assert_same_forward, awake, their_network
+
+diffusers = pytest.importorskip("diffusers")
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("_class_name", "UNet2DConditionModel", "describes 'UNet2DConditionModel'; only UNet2DModel is known"),
+        ("center_input_sample", True, "center_input_sample is True; known is only False"),
+        ("time_embedding_type", "fourier", "time_embedding_type is 'fourier'; known is only 'positional'"),
+        ("time_embedding_type", "learned", "time_embedding_type is 'learned'"),
+        ("time_embedding_dim", 99, "time_embedding_dim is 99; known is only 4 times the first width"),
+        ("mid_block_type", None, "mid_block_type is None; known is only 'UNetMidBlock2D'"),
+        ("mid_block_scale_factor", 2, "mid_block_scale_factor is 2; known is only 1"),
+        ("add_attention", False, "add_attention is False; known is only True"),
+        ("downsample_padding", 2, "downsample_padding is 2; known is only 0 or 1"),
+        ("downsample_type", "fir", "downsample_type is 'fir'; known is only 'conv' or 'resnet'"),
+        ("upsample_type", "resnet", "some blocks resample by convolution and some by residual blocks"),
+        ("act_fn", "gelu", "act_fn is 'gelu'; known is only 'silu' or 'swish'"),
+        ("resnet_time_scale_shift", "spatial", "resnet_time_scale_shift is 'spatial'"),
+        ("resnet_time_scale_shift", "scale_shift", "attn_norm_num_groups is missing"),
+        ("attn_norm_num_groups", 2, "attn_norm_num_groups differs from norm_num_groups"),
+        ("class_embed_type", "timestep", "class_embed_type is 'timestep'; known is only None"),
+        (
+            "down_block_types",
+            ["DownBlock2D", "SkipDownBlock2D"],
+            "down_block_types has 'SkipDownBlock2D'; known are Dow",
+        ),
+        ("up_block_types", ["KUpBlock2D", "UpBlock2D"], "up_block_types has 'KUpBlock2D'; known are UpBlock2D,"),
+        ("up_block_types", ["UpBlock2D", "UpBlock2D"], "do not have attention where down_block_types have it"),
+        ("down_block_types", ["AttnDownBlock2D"], "down_block_types has 1 entries, block_out_channels 2"),
+        ("encoder_hid_dim", 3, "unknown field 'encoder_hid_dim'"),
+        ("sample_size", None, "sample_size is None; known are only square images"),
+        ("sample_size", [8, 16], "sample_size is [8, 16]; known are only square images"),
+        ("sample_size", 9, "image_size must be a multiple of 2"),
+        ("in_channels", 4, "channels must be 1 or 3"),
+        ("out_channels", 4, "needs out_channels 3 or 6"),
+        ("out_channels", 6, "for a network that learned its variance, variance_type must be learned_range"),
+        ("norm_num_groups", 5, "groups 5 does not divide the 8 channels of level 0"),
+        ("attention_head_dim", 5, "head_channels 5 does not divide the 16 channels of level 1"),
+        ("block_out_channels", "wide", "cannot be used"),
+        ("num_class_embeds", "many", "cannot be used"),
+        ("layers_per_block", 1.5, "asks for a network that cannot be built"),
+    ],
+)
+def test_a_network_that_cannot_be_had_is_refused_by_name(folder: Path, name: str, value: Any, reason: str) -> None:
+    edit(folder / "unet" / "config.json", lambda content: content.update({name: value}))
+    assert reason in refusal(folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"_class_name": "ScoreSdeVeScheduler"}, "'ScoreSdeVeScheduler' is not known; known are DDPMScheduler"),
+        ({"_class_name": "CMStochasticIterativeScheduler"}, "'CMStochasticIterativeScheduler' is not known"),
+        ({"trained_betas": [0.1, 0.2]}, "trained_betas are not known"),
+        (
+            {"beta_schedule": "sigmoid"},
+            "beta_schedule is 'sigmoid'; known is only linear or scaled_linear or squaredcos",
+        ),
+        (
+            {"prediction_type": "flow_prediction"},
+            "prediction_type is 'flow_prediction'; known is only epsilon or sample",
+        ),
+        ({"predict_epsilon": False}, "say prediction_type sample instead"),
+        ({"variance_type": "fixed_large_log"}, "takes the square root of a logarithm there"),
+        ({"variance_type": "learned"}, "takes the network's output for the variance, where it is its logarithm"),
+        ({"variance_type": "learned_range"}, "with variance learned_range the network needs out_channels 6"),
+        ({"timestep_spacing": "quad"}, "timestep_spacing is 'quad'"),
+        ({"steps_offset": 1}, "steps_offset is 1; known is only 0"),
+        ({"_class_name": "DDIMScheduler", "steps_offset": 1}, "steps_offset is 1; known is only 0"),
+        ({"_class_name": "DDIMScheduler", "set_alpha_to_one": False}, "set_alpha_to_one is false"),
+        ({"rescale_betas_zero_snr": True}, "prediction eps says nothing where no image is left"),
+        ({"thresholding": True, "dynamic_thresholding_ratio": 2}, "quantile of clipping must lie in (0, 1]"),
+        ({"num_train_timesteps": "many"}, "cannot be used"),
+    ],
+    ids=str,
+)
+def test_a_scheduler_that_cannot_be_had_is_refused_by_name(folder: Path, changes: dict[str, Any], reason: str) -> None:
+    edit(folder / "scheduler" / "scheduler_config.json", lambda content: content.update(changes))
+    assert reason in refusal(folder)
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "expected"),
+    [
+        (diffusers.DDPMScheduler(), {"defaults": ("ddpm", 1000, "leading"), "clip": Clipping(keep_eps=True)}),
+        (
+            diffusers.DDPMScheduler(
+                num_train_timesteps=30, variance_type="fixed_large", prediction_type="sample", clip_sample_range=2.0
+            ),
+            {
+                "defaults": ("ddpm", 30, "leading"),
+                "variance": "fixed_large",
+                "prediction": "x0",
+                "clip": Clipping(bound=2.0, keep_eps=True),
+            },
+        ),
+        (diffusers.DDPMScheduler(variance_type="fixed_small_log"), {"variance": "fixed_small"}),
+        (
+            diffusers.DDIMScheduler(timestep_spacing="trailing", clip_sample=False),
+            {"defaults": ("ddim", 50, "trailing"), "clip": Clipping("none", keep_eps=True)},
+        ),
+        (
+            diffusers.DDIMScheduler(
+                num_train_timesteps=30, thresholding=True, dynamic_thresholding_ratio=0.9, sample_max_value=3.0
+            ),
+            {"defaults": ("ddim", 30, "leading"), "clip": Clipping("dynamic", 3.0, 0.9, keep_eps=True)},
+        ),
+        (
+            diffusers.DDIMScheduler(rescale_betas_zero_snr=True, prediction_type="v_prediction"),
+            {"defaults": ("ddim", 50, "trailing"), "prediction": "v"},
+        ),
+        (
+            diffusers.DPMSolverMultistepScheduler(beta_schedule="squaredcos_cap_v2"),
+            {"defaults": ("dpmpp", 25, "trailing"), "clip": Clipping("none", keep_eps=True)},
+        ),
+        (
+            diffusers.DPMSolverMultistepScheduler(use_karras_sigmas=True),
+            {"defaults": ("ddim", 50, "linspace"), "clip": Clipping(keep_eps=True)},
+        ),
+        (diffusers.DPMSolverMultistepScheduler(solver_order=3), {"defaults": ("ddim", 50, "linspace")}),
+        (diffusers.PNDMScheduler(), {"defaults": ("ddim", 50, "leading"), "clip": Clipping(keep_eps=True)}),
+        (diffusers.EulerDiscreteScheduler(), {"defaults": ("ddim", 50, "linspace")}),
+        (diffusers.UniPCMultistepScheduler(), {"defaults": ("ddim", 50, "linspace")}),
+    ],
+    ids=lambda value: type(value).__name__ if not isinstance(value, dict) else "",
+)
+def test_schedulers(folder: Path, scheduler: Any, expected: dict[str, Any]) -> None:
+    scheduler.save_pretrained(folder / "scheduler")
+    config = load_checkpoint(folder).config
+    found = dataclasses.asdict(config) | {"clip": config.clip}
+    found["defaults"] = (config.defaults.sampler, config.defaults.steps, config.defaults.spacing)
+    assert {name: found[name] for name in expected} == expected
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        {"beta_start": 0.001, "beta_end": 0.03, "num_train_timesteps": 200},
+        {"beta_schedule": "scaled_linear"},
+        {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012},
+        {"beta_schedule": "squaredcos_cap_v2", "num_train_timesteps": 4000},
+        {"beta_schedule": "linear", "rescale_betas_zero_snr": True},
+    ],
+    ids=str,
+)
+def test_the_noise_schedule_is_the_same(arguments: dict[str, Any]) -> None:
+    """But for diffusers' float32."""
+    scheduler = diffusers.DDPMScheduler(**arguments)
+    fields = scheduler_from_diffusers({"_class_name": "DDPMScheduler", **scheduler.config})["schedule"]
+    ours = ScheduleConfig(**fields).build()
+    assert np.allclose(ours.alphas_cumprod, scheduler.alphas_cumprod.numpy(), rtol=1e-3, atol=1e-6)
+
+
+def save_pipeline(folder: Path, network: nn.Module, scheduler: Any) -> Any:
+    """A pipeline of this network, saved as diffusers saves."""
+    kind = diffusers.DDIMPipeline if isinstance(scheduler, diffusers.DDIMScheduler) else diffusers.DDPMPipeline
+    pipeline = kind(network, scheduler)
+    pipeline.save_pretrained(folder)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+@pytest.fixture(scope="module")
+def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    save_pipeline(folder, their_network(TINY), diffusers.DDPMScheduler())
+    return folder
+
+
+@pytest.fixture
+def folder(pristine: Path, tmp_path: Path) -> Path:
+    """A saved DDPMPipeline to damage."""
+    return Path(shutil.copytree(pristine, tmp_path / "tiny"))
+
+
+def edit(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def refusal(folder: Path) -> str:
+    with pytest.raises(CheckpointError) as caught:
+        load_checkpoint(folder)
+    return str(caught.value)
+
+
+def weights_of(folder: Path) -> Path:
+    return folder / "unet" / "diffusion_pytorch_model.safetensors"
+
+
+def flatten(folder: Path) -> None:
+    """The older layout."""
+    for part in ("unet", "scheduler"):
+        for path in (folder / part).iterdir():
+            path.rename(folder / path.name)
+        (folder / part).rmdir()
+
+
+def test_a_saved_pipeline_is_loaded_as_it_is(folder: Path) -> None:
+    checkpoint = load_checkpoint(folder)
+    assert (checkpoint.name, checkpoint.config.shape) == ("tiny", (3, 8, 8))
+    assert checkpoint.sha256 == file_sha256(weights_of(folder))
+    assert not checkpoint.network.training
+    assert_same_forward(checkpoint.network, their_network(TINY), 8)
+
+
+@pytest.mark.parametrize("index", [True, False])
+def test_the_flat_layout_gives_the_same(folder: Path, pristine: Path, index: bool) -> None:
+    flatten(folder)
+    if not index:
+        (folder / "model_index.json").unlink()
+    flat, nested = load_checkpoint(folder), load_checkpoint(pristine)
+    assert (flat.config, flat.sha256) == (nested.config, nested.sha256)
+    assert_same_forward(flat.network, their_network(TINY), 8)
+
+
+def test_the_old_names_of_attention(folder: Path) -> None:
+    """query, key, value and proj_attn, as the files of 2022 have them; half precision is served in float32."""
+    old = {".to_q.": ".query.", ".to_k.": ".key.", ".to_v.": ".value.", ".to_out.0.": ".proj_attn."}
+    modern = load_file(weights_of(folder))
+    legacy = {}
+    for name, tensor in modern.items():
+        for today, before in old.items():
+            name = name.replace(today, before)
+        legacy[name] = tensor.half()
+    assert len(legacy.keys() - modern.keys()) == 8 * 4  # 4 layers with bias; one block down, two up, one in the middle
+    save_file(legacy, weights_of(folder))
+    theirs = their_network(TINY)
+    theirs.load_state_dict({name: tensor.half().float() for name, tensor in modern.items()})
+    assert_same_forward(load_checkpoint(folder).network, theirs, 8)
+
+
+def test_a_class_conditional_network_needs_labels(folder: Path) -> None:
+    their_network({**TINY, "num_class_embeds": 3}).save_pretrained(folder / "unet")
+    checkpoint = load_checkpoint(folder)
+    assert checkpoint.config.classes == ("0", "1", "2")
+    with pytest.raises(ValueError, match="every call needs labels"):
+        checkpoint.network(noise("images", 1, 3, 8, 8), torch.tensor([3]))
+
+
+SHORT: dict[str, Any] = {"num_train_timesteps": 40}
+LONG: dict[str, Any] = {"num_train_timesteps": 200, "timestep_spacing": "trailing"}
+V: dict[str, Any] = {"prediction_type": "v_prediction"}  # DDIM with a random network is chaotic if that predicts eps
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+@pytest.mark.parametrize(
+    "scheduler",
+    [
+        diffusers.DDPMScheduler(**SHORT),
+        diffusers.DDPMScheduler(**SHORT, variance_type="fixed_large"),
+        diffusers.DDPMScheduler(**SHORT, variance_type="fixed_small_log", beta_schedule="squaredcos_cap_v2"),
+        diffusers.DDPMScheduler(**SHORT, variance_type="learned_range", **V),
+        diffusers.DDIMScheduler(prediction_type="sample"),
+        diffusers.DDIMScheduler(**LONG, clip_sample_range=0.5, **V),
+        diffusers.DDIMScheduler(**LONG, thresholding=True, dynamic_thresholding_ratio=0.9, sample_max_value=1.5, **V),
+        diffusers.DDIMScheduler(**LONG, rescale_betas_zero_snr=True, **V),
+        diffusers.DPMSolverMultistepScheduler(**LONG, **V),
+        diffusers.DPMSolverMultistepScheduler(**LONG, thresholding=True),
+    ],
+    ids=lambda scheduler: type(scheduler).__name__,
+)
+def test_the_pictures_are_the_same(tmp_path: Path, scheduler: Any) -> None:
+    """Folder, seeds and nothing else: by default difuso makes what the pipeline makes in as many steps."""
+    learned = scheduler.config.get("variance_type") == "learned_range"
+    network = their_network({**TINY, "out_channels": 6 if learned else 3})
+    pipeline = save_pipeline(tmp_path / "model", network, scheduler)
+    checkpoint = load_checkpoint(tmp_path / "model")
+    plan = checkpoint.config.plan(checkpoint.schedule)
+    mine = sample(plan, checkpoint.network, shape=checkpoint.config.shape, seeds=[7, 8])
+    generators = [torch.Generator().manual_seed(seed) for seed in (7, 8)]
+    arguments = {"generator": generators, "num_inference_steps": len(plan), "output_type": "np"}
+    theirs = torch.from_numpy(pipeline(batch_size=2, **arguments).images).permute(0, 3, 1, 2)
+    assert theirs.std() > 0.05
+    assert torch.allclose((mine / 2 + 0.5).clamp(0, 1), theirs, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("layout", ["nested", "flat"])
+@pytest.mark.parametrize("name", ["config.json", "scheduler_config.json", "diffusion_pytorch_model.safetensors"])
+def test_a_missing_file_is_named(folder: Path, layout: str, name: str) -> None:
+    if layout == "flat":
+        flatten(folder)
+    (path,) = folder.rglob(name)
+    path.unlink()
+    assert refusal(folder).startswith(f"{path.relative_to(folder)} is missing")
+
+
+class Canary:
+    """Unpickling this makes a folder."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Callable[[str], None], tuple[str]]:
+        return Path.mkdir, (self.path,)  # type: ignore[return-value]
+
+
+def test_pickled_weights_never_run(folder: Path, tmp_path: Path) -> None:
+    weights_of(folder).unlink()
+    (folder / "unet" / "diffusion_pytorch_model.bin").write_bytes(pickle.dumps(Canary(tmp_path / "executed")))
+    assert refusal(folder) == (
+        "unet/diffusion_pytorch_model.safetensors is missing; diffusion_pytorch_model.bin is a pickle, which may run "
+        "code and is never loaded; `difuso convert` turns pickled weights into safetensors"
+    )
+    assert not (tmp_path / "executed").exists()
+
+
+def test_a_pipeline_with_other_parts_is_refused(folder: Path) -> None:
+    """The network of a latent model would be taken for one of pixels."""
+    edit(folder / "model_index.json", lambda index: index.update(vqvae=["diffusers", "VQModel"]))
+    assert "its pipeline has a vqvae besides unet and scheduler" in refusal(folder)
+    edit(folder / "model_index.json", lambda index: index.update(vqvae=[None, None]))
+    assert load_checkpoint(folder).config.image_size == 8
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda w: w["conv_out.bias"].fill_(float("nan")), "conv_out.bias holds NaN or infinity"),
+        (lambda w: w.pop("mid_block.attentions.0.to_k.weight"), "lacks the tensor mid_block.attentions.0.to_k.weight"),
+        (lambda w: w.update(extra=torch.zeros(1)), "holds an unknown tensor extra"),
+        (
+            lambda w: w.update({"mid_block.attentions.0.to_k.weight": torch.zeros(16, 8)}),
+            "mid_block.attentions.0.to_k.weight has shape (16, 8), the config asks for (16, 16)",
+        ),
+    ],
+)
+def test_weights_that_do_not_fit_are_named(
+    folder: Path, change: Callable[[dict[str, Tensor]], object], reason: str
+) -> None:
+    weights = load_file(weights_of(folder))
+    change(weights)
+    save_file(weights, weights_of(folder))
+    assert reason in refusal(folder)
+
+
+def test_weights_that_are_not_safetensors(folder: Path) -> None:
+    weights_of(folder).write_bytes(b"not safetensors at all")
+    assert refusal(folder).startswith("unet/diffusion_pytorch_model.safetensors is not a safetensors file")
+
+
+CONFIG = ModelConfig(
+    NATIVE,
+    image_size=8,
+    schedule=ScheduleConfig("scaled_linear", 50, 0.001, 0.03),
+    prediction="v",
+    clip=Clipping(keep_eps=True),
+    defaults=SamplerDefaults("ddim", 50, "trailing"),
+)
+
+
+def native(**changes: Any) -> Checkpoint:
+    config = dataclasses.replace(CONFIG, **changes)
+    assert isinstance(config.network, UNetConfig)
+    return Checkpoint("tiny", config, awake(config.network), config.schedule.build(), "0" * 64)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"schedule": ScheduleConfig("cosine", 50, zero_terminal_snr=True), "clip": Clipping("none", keep_eps=True)},
+        {"defaults": SamplerDefaults("ddpm", 50, "leading"), "clip": Clipping("dynamic", 2.0, 0.9, keep_eps=True)},
+        {
+            "network": dataclasses.replace(NATIVE, out_channels=6),
+            "variance": "learned_range",
+            "defaults": SamplerDefaults("ddpm", 50, "leading"),
+        },
+    ],
+    ids=["ddim", "zero snr, unclipped", "ddpm, dynamic", "learned variance"],
+)
+def test_what_is_written_is_what_diffusers_reads(tmp_path: Path, changes: dict[str, Any]) -> None:
+    """The pipeline makes the same pictures; and we read the same model again."""
+    checkpoint = native(**changes)
+    write_diffusers(tmp_path / "written", checkpoint)
+    pipeline = diffusers.DiffusionPipeline.from_pretrained(tmp_path / "written")
+    pipeline.set_progress_bar_config(disable=True)
+    assert_same_forward(checkpoint.network, pipeline.unet, 8)
+    plan = checkpoint.config.plan(checkpoint.schedule)
+    mine = sample(plan, checkpoint.network, shape=(3, 8, 8), seeds=[7])
+    arguments = {"generator": torch.Generator().manual_seed(7), "num_inference_steps": len(plan)}
+    theirs = torch.from_numpy(pipeline(**arguments, output_type="np").images).permute(0, 3, 1, 2)
+    assert torch.allclose((mine / 2 + 0.5).clamp(0, 1), theirs, rtol=0, atol=1e-4)
+
+    again = load_checkpoint(tmp_path / "written")
+    assert np.allclose(again.schedule.betas, checkpoint.schedule.betas, rtol=1e-12)
+    assert dataclasses.replace(again.config, schedule=checkpoint.config.schedule) == checkpoint.config
+    assert all(torch.equal(w, again.network.state_dict()[name]) for name, w in checkpoint.network.state_dict().items())
+
+
+def test_written_sums_are_checked(tmp_path: Path) -> None:
+    """A folder that has SHA256SUMS is held to it."""
+    write_diffusers(tmp_path / "written", native())
+    assert load_checkpoint(tmp_path / "written").sha256 == file_sha256(weights_of(tmp_path / "written"))
+    edit(tmp_path / "written" / "scheduler" / "scheduler_config.json", lambda content: content.update(beta_end=0.03))
+    assert refusal(tmp_path / "written").startswith("scheduler/scheduler_config.json does not match its SHA-256 sum")
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"network": dataclasses.replace(NATIVE, patch=2)}, "patch 2"),
+        ({"network": dataclasses.replace(NATIVE, timestep_scale=0.25)}, "timestep_scale 0.25"),
+        ({"network": dataclasses.replace(NATIVE, channel_mult=(2, 3))}, "channel_mult (2, 3): it begins with 1"),
+        ({"network": dataclasses.replace(NATIVE, heads=2)}, "heads 2 at several widths"),
+        ({"network": dataclasses.replace(NATIVE, out_channels=6)}, "variance fixed_small beside a learned one"),
+        ({"variance": "learned"}, "variance learned"),
+        ({"defaults": SamplerDefaults("ddim", 50, "quad")}, "spacing quad"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_diffusers_does_not_have_is_not_written(tmp_path: Path, changes: dict[str, Any], reason: str) -> None:
+    with pytest.raises(CheckpointError) as caught:
+        write_diffusers(tmp_path / "written", native(**changes))
+    assert str(caught.value) == f"diffusers has no equivalent of {reason}"
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_papers_network_is_not_written(tmp_path: Path) -> None:
+    config = ModelConfig(PaperUNetConfig())
+    checkpoint = Checkpoint("paper", config, config.build_network(), config.schedule.build(), "0" * 64)
+    with pytest.raises(CheckpointError, match="diffusers has no equivalent of a PaperUNet"):
+        write_diffusers(tmp_path / "written", checkpoint)

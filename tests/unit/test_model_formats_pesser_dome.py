@@ -1,0 +1,162 @@
+"""Networks of Ho et al. in PyTorch and of dome272 compute here what they compute there; layouts are told apart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from model import CheckpointError
+from model.formats import dome, pesser
+from model.formats.facts import DomeFacts, HoFacts
+from model.formats.layouts import layout_of
+from model.formats.naming import Weights
+from model.formats.released import RELEASED
+from model.paper_unet import PaperUNet, PaperUNetConfig
+from model.unet import UNet, UNetConfig
+from tests.foreign import noise, reference
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+HO = HoFacts(16, "fixed_large")
+
+
+def test_ho_is_pesser() -> None:
+    read = reference("pesser")
+    config, network = pesser.read_unet(read.weights, HoFacts(**read.about["facts"]))
+    out = read.outputs["out"]
+    mine = network(noise("x", 2, 3, 16, 16), torch.tensor([3, 750]))
+    assert (mine - out).abs().max() <= 1e-5 * out.abs().max()
+    assert (config.image_size, config.variance, config.prediction, config.classes) == (16, "fixed_large", "eps", None)
+    betas = config.schedule.build().betas
+    assert (len(betas), betas[0], betas[-1]) == (1000, 1e-4, 0.02)
+
+
+def test_dome_is_dome_with_and_without_labels() -> None:
+    read = reference("dome")
+    config, network = dome.read_unet(read.weights, DomeFacts(**read.about["facts"]))
+    assert sum(p.numel() for p in network.parameters()) == 23_332_739 + 5 * 256
+    x, t = noise("x64", 1, 3, 64, 64), torch.tensor([300])
+    for name, labels in {"labelled": torch.tensor([4]), "unlabelled": None}.items():
+        out = read.outputs[name]
+        assert (network(x, t, labels)[:, :, ::4, ::4] - out).abs().max() <= 1e-5 * out.abs().max()
+    assert (config.image_size, config.variance, config.classes) == (64, "fixed_large", ("0", "1", "2", "3", "4"))
+
+
+def test_dome_without_classes() -> None:
+    with torch.device("meta"):
+        weights = PaperUNet(PaperUNetConfig()).state_dict()
+    config, network = dome.read_unet(weights, DomeFacts(image_size=32))
+    assert (config.image_size, config.classes) == (32, None)
+    assert sum(p.numel() for p in network.parameters()) == 23_332_739
+
+
+# As published; google/ddpm-cifar10-32 and -celebahq-256 of diffusers are the same networks.
+@pytest.mark.parametrize(
+    ("name", "parameters", "mult", "attention"),
+    [
+        ("ho-cifar10", 35_746_307, (1, 2, 2, 2), (1,)),
+        ("ddim-celeba64", 78_700_803, (1, 2, 2, 2, 4), (2,)),
+        ("ho-lsun", 113_673_219, (1, 1, 2, 2, 4, 4), (4,)),
+        ("ho-celebahq", 113_673_219, (1, 1, 2, 2, 4, 4), (4,)),
+    ],
+)
+def test_released_networks_are_recognised_by_their_shapes(
+    name: str, parameters: int, mult: tuple[int, ...], attention: tuple[int, ...]
+) -> None:
+    built = UNetConfig(
+        channel_mult=mult,
+        attention_levels=attention,
+        heads=1,
+        freq_shift=1,
+        norm_eps=1e-6,
+        asymmetric_downsample=True,
+    )
+    with torch.device("meta"):
+        weights = foreign(UNet(built))
+    facts = RELEASED[name]
+    assert isinstance(facts, HoFacts)
+    config, network = pesser.read_unet(weights, facts)
+    assert config.network == built
+    assert sum(p.numel() for p in network.parameters()) == parameters
+
+
+def foreign(network: UNet) -> dict[str, Tensor]:
+    """A state dict under pesser's names, with q, k and v apart."""
+    modules = pesser.module_names(network.config)
+    weights: dict[str, Tensor] = {}
+    for name, tensor in network.state_dict().items():
+        module, _, leaf = name.rpartition(".")
+        there = modules[module]
+        parts = [(there, tensor)]
+        if there.endswith(".qkv"):
+            parts = [(f"{there[:-3]}{part}", third) for part, third in zip("qkv", tensor.chunk(3), strict=True)]
+        weights |= {f"{part}.{leaf}": third for part, third in parts}
+    return weights
+
+
+def without(*names: str) -> Callable[[Weights], dict[str, Tensor]]:
+    return lambda weights: {name: tensor for name, tensor in weights.items() if name not in names}
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (without("mid.attn_1.k.bias"), "lacks the tensor mid.attn_1.k.bias"),
+        (without("up.2.block.1.norm2.weight"), "lacks the tensor up.2.block.1.norm2.weight"),
+        (without("conv_in.weight"), "lacks the tensor conv_in.weight"),
+        (
+            lambda w: {**w, "down.0.attn.0.q.weight": torch.zeros(32, 32, 1, 1)},
+            "lacks the tensor down.0.attn.0.k.weight",
+        ),
+        (lambda w: {**w, "up.0.upsample.conv.bias": torch.zeros(32)}, "has no place in this network: up.0.upsample"),
+        (
+            lambda w: {**w, "down.0.block.0.conv2.weight": torch.zeros(48, 48, 3, 3)},
+            "are no network of this layout: groups 32 does not",
+        ),
+        (lambda w: {**w, "conv_in.weight": torch.zeros(32)}, "conv_in.weight has 1 dimensions"),
+    ],
+    ids=["attention", "block", "first", "more attention", "left over", "width", "dimensions"],
+)
+def test_ho_weights_that_do_not_fit_are_refused(damage: Callable[[Weights], dict[str, Tensor]], reason: str) -> None:
+    with pytest.raises(CheckpointError, match=reason):
+        pesser.read_unet(damage(reference("pesser").weights), HO)
+
+
+def test_the_shallow_variant_of_dome_is_refused() -> None:
+    """Without bot2, as forks have it."""
+    with torch.device("meta"):
+        weights = PaperUNet(PaperUNetConfig()).state_dict()
+    shallow = {name: tensor for name, tensor in weights.items() if not name.startswith("bot2")}
+    with pytest.raises(CheckpointError, match=r"lacks the tensor bot2\.double_conv"):
+        dome.read_unet(shallow, DomeFacts())
+
+
+@pytest.mark.parametrize(
+    ("name", "layout"),
+    [
+        ("guided_new_order", "guided"),
+        ("improved", "guided"),
+        ("guided_classifier", "guided_classifier"),
+        ("pesser", "ho"),
+        ("dome", "dome"),
+    ],
+)
+def test_the_layout_shows_in_the_names(name: str, layout: str) -> None:
+    assert layout_of(reference(name).weights) == layout
+
+
+@pytest.mark.parametrize(
+    ("names", "reason"),
+    [
+        (["time_embedding.linear_1.weight"], "of a diffusers network: name its folder"),
+        (["time_mlp.0.weight"], "of a difuso network: name its folder"),
+        (["model.diffusion_model.input_blocks.0.0.weight"], "of a latent diffusion model"),
+        (["c", "b", "a", "d"], r"no known layout \(a, b, c, \.\.\.\); known are"),
+    ],
+)
+def test_other_weights_are_named(names: list[str], reason: str) -> None:
+    with pytest.raises(CheckpointError, match=reason):
+        layout_of(names)

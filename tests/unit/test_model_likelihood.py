@@ -1,0 +1,341 @@
+"""The bound: equal to the published code's, to closed forms, and to the true likelihood where that is known.
+
+Two denoisers need no network. One knows the image, so that every step hits the true posterior; the other is the best
+for pixels ~ N(0, s^2), whose likelihood is a formula.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.distributions import Normal, kl_divergence
+
+from model import NoiseSchedule, PlanError
+from model.clipping import Clipping
+from model.images import from_uint8, to_uint8
+from model.likelihood import Vlb, decoder_bits, kl_bits, prior_bits, vlb
+from model.plan import Prediction, Variance
+from model.sampling import Denoiser
+from model.spacing import visit_levels
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+LINEAR = NoiseSchedule.linear(1000)
+ABAR = torch.from_numpy(LINEAR.alphas_cumprod)
+UNCLIPPED = Clipping("none")
+GREY = 101 / 127.5 - 1
+
+# Two images with every grey level, black and white among them.
+RAMP = from_uint8((torch.arange(2 * 8 * 8 * 3) * 37 % 256).view(2, 8, 8, 3).to(torch.uint8))
+
+
+def abar_at(t: Tensor, like: Tensor) -> Tensor:
+    return ABAR[t].to(like).view(-1, 1, 1, 1)
+
+
+def knowing(x0: Tensor, prediction: Prediction = "eps") -> Denoiser:
+    """Finds the noise that is really in x_t."""
+
+    def denoiser(x_t: Tensor, t: Tensor) -> Tensor:
+        if prediction == "x0":
+            return x0.expand_as(x_t)
+        abar = abar_at(t, x_t)
+        eps = (x_t - abar.sqrt() * x0) / (1 - abar).sqrt()
+        return eps if prediction == "eps" else abar.sqrt() * eps - (1 - abar).sqrt() * x0
+
+    return denoiser
+
+
+def wavering(x_t: Tensor, t: Tensor) -> Tensor:
+    """The true noise of `RAMP` and a wave that stands for an error; the second half is for a learned variance."""
+    error = torch.cat([0.3 * torch.sin(3 * x_t), torch.cos(2 * x_t)], dim=1)
+    return error + torch.cat([knowing(RAMP)(x_t, t), torch.zeros_like(x_t)], dim=1)
+
+
+# improved-diffusion's calc_bpd_loop (float32) over its spacing "50" of 1000 steps, fed with the noise and the denoiser
+# of this test: total_bpd of both images with clip_denoised, total_bpd without, and the last column of vb.
+PUBLISHED: dict[Variance, tuple[tuple[float, float], ...]] = {
+    "fixed_small": ((4.26397, 4.20807), (4.52887, 4.48245), (1.7239, 1.72405)),
+    "fixed_large": ((5.05685, 5.05669), (5.31962, 5.32691), (1.7239, 1.72405)),
+    "learned_range": ((4.09429, 4.06362), (4.35853, 4.33618), (1.73146, 1.73158)),
+}
+
+
+@pytest.mark.parametrize("variance", PUBLISHED)
+def test_the_published_code_finds_the_same_bound(variance: Variance) -> None:
+    clipped, unclipped, decoder = PUBLISHED[variance]
+    levels = visit_levels(LINEAR, "linspace", 50)
+    result = vlb(RAMP, wavering, levels, seeds=[5, 6], variance=variance)
+    assert result.total.tolist() == pytest.approx(clipped, abs=2e-5)
+    assert result.decoder.tolist() == pytest.approx(decoder, abs=2e-5)
+    result = vlb(RAMP, wavering, levels, seeds=[5, 6], variance=variance, clipping=UNCLIPPED)
+    assert result.total.tolist() == pytest.approx(unclipped, abs=2e-5)
+
+
+# Parts
+
+
+@pytest.mark.parametrize(
+    ("x0", "variance", "bits"),
+    [
+        (GREY, LINEAR.posterior_variance[1], 1.3057),
+        (GREY, 1e-4, 1.7130),
+        (1.0, LINEAR.posterior_variance[1], 0.5099),
+        (-1.0, LINEAR.posterior_variance[1], 0.5099),
+    ],
+)
+def test_the_decoder_at_the_exact_mean(x0: float, variance: float, bits: float) -> None:
+    """Section 4.6 of the reference "diffusion-science"."""
+    pixel = torch.tensor(x0, dtype=torch.float64)
+    assert decoder_bits(pixel, pixel, torch.tensor(math.log(variance))).item() == pytest.approx(bits, abs=5e-5)
+
+
+@given(mean=st.floats(-1.5, 1.5), deviation=st.floats(1e-3, 1.0))
+def test_the_decoder_s_grey_levels_are_a_distribution(mean: float, deviation: float) -> None:
+    levels = torch.arange(256, dtype=torch.float64) / 127.5 - 1
+    bits = decoder_bits(levels, torch.tensor(mean), torch.tensor(2 * math.log(deviation), dtype=torch.float64))
+    assert torch.exp2(-bits).sum().item() == pytest.approx(1.0, abs=1e-9)
+
+
+def test_no_pixel_costs_more_than_forty_bits() -> None:
+    far = decoder_bits(torch.tensor(-0.5), torch.tensor(0.5), torch.tensor(math.log(1e-6)))
+    assert far.item() == pytest.approx(-math.log2(1e-12))
+
+
+@pytest.mark.parametrize(("x0", "bits"), [(0.5, 7.3e-6), (1.0, 2.9e-5)])
+def test_the_prior_of_the_linear_schedule(x0: float, bits: float) -> None:
+    """Section 4.6 of the reference "diffusion-science"."""
+    assert prior_bits(torch.tensor(x0, dtype=torch.float64), ABAR[-1].item()).item() == pytest.approx(bits, rel=0.01)
+
+
+@given(x0=st.floats(-1, 1), abar=st.floats(1e-5, 0.9999))
+def test_the_prior_is_a_divergence(x0: float, abar: float) -> None:
+    pixel = torch.tensor(x0, dtype=torch.float64)
+    expected = kl_divergence(Normal(math.sqrt(abar) * pixel, math.sqrt(1 - abar)), Normal(0.0 * pixel, 1.0))
+    assert prior_bits(pixel, abar).item() == pytest.approx(expected.item() / math.log(2), rel=1e-6, abs=1e-12)
+
+
+@given(
+    means=st.tuples(st.floats(-2, 2), st.floats(-2, 2)), deviations=st.tuples(st.floats(0.01, 2), st.floats(0.01, 2))
+)
+def test_the_divergence_of_two_normal_distributions(
+    means: tuple[float, float], deviations: tuple[float, float]
+) -> None:
+    q_mean, p_mean, q_deviation, p_deviation = torch.tensor([*means, *deviations], dtype=torch.float64)
+    expected = kl_divergence(Normal(q_mean, q_deviation), Normal(p_mean, p_deviation)) / math.log(2)
+    bits = kl_bits(q_mean, q_deviation.item() ** 2, p_mean, 2 * p_deviation.log())
+    assert bits.item() == pytest.approx(expected.item(), rel=1e-9, abs=1e-9)
+
+
+# Whole chains
+
+
+def bound_of_knowing(steps: int, variance: Variance) -> Vlb:
+    x0 = torch.full((2, 3, 4, 4), GREY, dtype=torch.float64)
+    return vlb(x0, knowing(x0), visit_levels(LINEAR, "linspace", steps), seeds=[1, 2], variance=variance)
+
+
+@pytest.mark.parametrize("steps", [1000, 20, 1])
+def test_who_knows_the_image_pays_for_prior_and_decoder_alone(steps: int) -> None:
+    """With the posterior's own variance; the decoder pays what section 4.6 says."""
+    result = bound_of_knowing(steps, "fixed_small")
+    assert result.terms.shape == (2, steps - 1)
+    assert result.mse.shape == (2, steps)
+    assert torch.allclose(result.terms, torch.zeros_like(result.terms), atol=1e-12)
+    assert torch.allclose(result.mse, torch.zeros_like(result.mse), atol=1e-12)
+    assert torch.allclose(result.total, result.prior + result.decoder)
+    if steps == 1000:
+        assert result.total.tolist() == pytest.approx([1.3057 + 0.5 * 4.0358e-5 * GREY**2 / math.log(2)] * 2, abs=5e-5)
+
+
+@pytest.mark.parametrize("steps", [200, 20])
+def test_the_large_variance_is_the_beta_of_the_chain_at_hand(steps: int) -> None:
+    """A respaced chain has betas of its own: 1 - abar / abar_previous over the timesteps it visits."""
+    result = bound_of_knowing(steps, "fixed_large")
+    abar = LINEAR.alphas_cumprod[list(map(int, result.timesteps))]
+    beta = 1 - abar[1:] / abar[:-1]
+    ratio = (1 - abar[:-1]) / (1 - abar[1:])  # of the posterior variance to beta
+    terms = 0.5 * (ratio - 1 - np.log(ratio)) / math.log(2)
+    assert result.terms[0].numpy() == pytest.approx(terms, rel=1e-6, abs=1e-12)
+    small = beta[0] * ratio[0]
+    grey = torch.tensor(GREY, dtype=torch.float64)
+    assert result.decoder[0].item() == pytest.approx(decoder_bits(grey, grey, torch.tensor(math.log(small))).item())
+
+
+@pytest.mark.parametrize(("end", "variance"), [(-1.0, "fixed_small"), (1.0, "fixed_large")])
+def test_the_ends_of_the_learned_range_are_the_fixed_variances(end: float, variance: Variance) -> None:
+    def denoiser(x_t: Tensor, t: Tensor) -> Tensor:
+        return torch.cat([wavering(x_t, t)[:, :3], torch.full_like(x_t, end)], dim=1)
+
+    levels = visit_levels(LINEAR, "linspace", 20)
+    learned = vlb(RAMP, denoiser, levels, seeds=[1, 2], variance="learned_range")
+    fixed = vlb(RAMP, denoiser, levels, seeds=[1, 2], variance=variance)
+    assert torch.allclose(learned.terms, fixed.terms)
+    # At the decoder fixed_large means the posterior variance of level 1, as fixed_small does; the range ends at beta.
+    assert torch.allclose(learned.decoder, fixed.decoder) == (variance == "fixed_small")
+
+
+def test_the_fixed_variances_differ_in_the_terms_alone() -> None:
+    levels = visit_levels(LINEAR, "linspace", 20)
+    small, large = (
+        vlb(RAMP, wavering, levels, seeds=[1, 2], variance=variance) for variance in ("fixed_small", "fixed_large")
+    )
+    for name in ("prior", "decoder", "mse"):
+        assert torch.equal(getattr(small, name), getattr(large, name))
+    assert (small.terms != large.terms).all()
+
+
+@pytest.mark.parametrize("prediction", ["x0", "v"])
+@pytest.mark.parametrize("clipping", [UNCLIPPED, Clipping()])
+def test_the_bound_does_not_depend_on_what_is_predicted(prediction: Prediction, clipping: Clipping) -> None:
+    def other(x_t: Tensor, t: Tensor) -> Tensor:
+        abar, eps = abar_at(t, x_t), wavering(x_t, t)[:, :3]
+        start = (x_t - (1 - abar).sqrt() * eps) / abar.sqrt()
+        return start if prediction == "x0" else abar.sqrt() * eps - (1 - abar).sqrt() * start
+
+    levels, x0 = visit_levels(LINEAR, "linspace", 20), RAMP.double()
+    expected = vlb(x0, lambda x_t, t: wavering(x_t, t)[:, :3], levels, seeds=[1, 2], clipping=clipping)
+    result = vlb(x0, other, levels, seeds=[1, 2], prediction=prediction, clipping=clipping)
+    for name in ("total", "terms", "decoder", "mse"):
+        assert torch.allclose(getattr(result, name), getattr(expected, name), rtol=1e-7), name
+
+
+def test_the_error_of_eps_is_that_of_the_output_whatever_is_clipped() -> None:
+    result = vlb(RAMP.double(), wavering, visit_levels(LINEAR, "linspace", 10), seeds=[1, 2])
+    noise = torch.randn((10, 3, 8, 8), generator=torch.Generator().manual_seed(1), dtype=torch.float32).double()
+    # The noisiest level comes first.
+    abar = ABAR[[int(t) for t in result.timesteps]].flip(0).view(-1, 1, 1, 1)
+    x_t = abar.sqrt() * RAMP[0].double() + (1 - abar).sqrt() * noise
+    assert result.mse[0].flip(0).tolist() == pytest.approx((0.09 * torch.sin(3 * x_t) ** 2).mean((1, 2, 3)).tolist())
+
+
+def test_x0_is_clipped_as_the_model_says() -> None:
+    white = torch.ones(1, 1, 4, 4)
+    levels = visit_levels(LINEAR, "linspace", 20)
+
+    def overshooting(x_t: Tensor, t: Tensor) -> Tensor:
+        return torch.full_like(x_t, 3.0)
+
+    for clipping in (Clipping(), Clipping("dynamic")):
+        result = vlb(white, overshooting, levels, seeds=[0], prediction="x0", clipping=clipping)
+        assert result.terms.sum().item() == pytest.approx(0.0, abs=1e-9)
+    assert vlb(white, overshooting, levels, seeds=[0], prediction="x0", clipping=UNCLIPPED).terms.sum() > 100
+
+
+def test_an_image_s_bound_depends_on_its_seed_and_not_on_its_neighbours() -> None:
+    levels = visit_levels(LINEAR, "linspace", 20)
+    together = vlb(RAMP, wavering, levels, seeds=[1, 2])
+
+    def second_of_ramp(x_t: Tensor, t: Tensor) -> Tensor:
+        return wavering(x_t.expand(2, -1, -1, -1), t.expand(2))[1:]
+
+    alone, other = (vlb(RAMP[1:], second_of_ramp, levels, seeds=[seed]) for seed in (2, 3))
+    for name in ("total", "terms", "mse"):
+        assert torch.allclose(getattr(together, name)[1:], getattr(alone, name), rtol=1e-9), name
+        assert not torch.allclose(getattr(together, name)[1:], getattr(other, name), rtol=1e-3), name
+
+
+def test_every_image_needs_a_seed() -> None:
+    with pytest.raises(ValueError, match=r"zip\(\)"):
+        vlb(RAMP, wavering, visit_levels(LINEAR, "linspace", 2), seeds=[1])
+
+
+def test_the_network_is_told_the_original_timesteps() -> None:
+    told: list[float] = []
+
+    def denoiser(x_t: Tensor, t: Tensor) -> Tensor:
+        assert x_t.dtype == torch.float32
+        told.append(t.tolist()[0])
+        return torch.zeros_like(x_t)
+
+    for spacing in ("linspace", "trailing", "karras"):
+        told.clear()
+        levels = visit_levels(LINEAR, spacing, 5)
+        assert torch.isfinite(vlb(RAMP, denoiser, levels, seeds=[1, 2]).total).all()
+        assert told == pytest.approx(levels.timesteps[::-1], rel=1e-6)
+
+
+def test_a_schedule_that_ends_in_pure_noise_needs_another_prediction_than_eps() -> None:
+    levels = visit_levels(LINEAR.rescale_zero_terminal_snr(), "linspace", 20)
+    assert torch.equal(vlb(RAMP, knowing(RAMP, "x0"), levels, seeds=[1, 2], prediction="x0").prior, torch.zeros(2))
+    with pytest.raises(PlanError, match="such a model needs v or x0"):
+        vlb(RAMP, wavering, levels, seeds=[1, 2])
+
+
+# Where the likelihood is known
+
+S = 0.25  # grey levels beyond 4 s do not exist, which costs nothing to speak of
+SHORT = NoiseSchedule.linear(100, 1e-3, 0.2)
+
+
+def gaussian_images() -> Tensor:
+    noise = torch.randn((4, 3, 64, 64), generator=torch.Generator().manual_seed(0))
+    return from_uint8(to_uint8(S * noise)).double()
+
+
+def gain(abar: Tensor) -> Tensor:
+    """E[x0 | x_t] / x_t for pixels ~ N(0, s^2)."""
+    return abar.sqrt() * S**2 / (abar * S**2 + 1 - abar)
+
+
+def best(x_t: Tensor, t: Tensor) -> Tensor:
+    """The best x0."""
+    return gain(torch.from_numpy(SHORT.alphas_cumprod)[t].view(-1, 1, 1, 1)) * x_t
+
+
+def best_with_variance(x_t: Tensor, t: Tensor) -> Tensor:
+    """And the logarithm of the variance of q(x_{t-1} | x_t), which is normal here.
+
+    x_{t-1} ~ N(0, p) and x_t = sqrt(1 - beta) x_{t-1} + noise of variance beta, so it is that of a Gaussian channel.
+    """
+    beta = torch.from_numpy(SHORT.betas.copy())[t]
+    before = torch.from_numpy(SHORT.alphas_cumprod_prev)[t]
+    p = before * S**2 + 1 - before
+    variance = p * beta / ((1 - beta) * p + beta)
+    return torch.cat([best(x_t, t), variance.log().view(-1, 1, 1, 1).expand_as(x_t)], dim=1)
+
+
+def test_the_bound_is_the_likelihood_of_the_best_chain_and_above_it_for_others() -> None:
+    """Of 49152 pixels; the draws of noise leave a deviation of 0.007 bits."""
+    x0, whole, half = gaussian_images(), visit_levels(SHORT, "linspace", 100), visit_levels(SHORT, "linspace", 50)
+    in_bin = torch.special.ndtr((x0 + 1 / 255) / S) - torch.special.ndtr((x0 - 1 / 255) / S)
+    nll = -in_bin.log2().mean().item()
+    entropy = 0.5 * math.log2(2 * math.pi * math.e * S**2) - math.log2(2 / 255)
+    assert nll == pytest.approx(entropy, abs=0.01)
+    exact = (
+        vlb(x0, best_with_variance, whole, seeds=range(100, 104), prediction="x0", variance="learned")
+        .total.mean()
+        .item()
+    )
+    fixed, coarse = (
+        vlb(x0, best, levels, seeds=range(100, 104), prediction="x0").total.mean() for levels in (whole, half)
+    )
+    assert exact == pytest.approx(nll, abs=0.02)
+    assert fixed > nll + 0.1
+    assert coarse > fixed + 0.1
+
+
+@pytest.mark.parametrize("steps", [100, 20])
+@pytest.mark.parametrize("variance", ["fixed_small", "fixed_large"])
+def test_the_terms_of_the_best_predictor_are_a_formula(steps: int, variance: Variance) -> None:
+    x0, levels = gaussian_images(), visit_levels(SHORT, "linspace", steps)
+    result = vlb(x0, best, levels, seeds=range(100, 104), prediction="x0", variance=variance)
+    levels_kept = torch.from_numpy(SHORT.alphas_cumprod)[[int(t) for t in levels.timesteps]]
+    before, abar = levels_kept[:-1], levels_kept[1:]
+    beta = 1 - abar / before
+    posterior = beta * (1 - before) / (1 - abar)
+    chosen = posterior if variance == "fixed_small" else beta
+    # The squared error of x0 that is expected over the noise, for an image of this mean square.
+    square = x0.square().mean((1, 2, 3))[:, None]
+    error = (1 - gain(abar) * abar.sqrt()) ** 2 * square + gain(abar) ** 2 * (1 - abar)
+    distance = (before.sqrt() * beta / (1 - abar)) ** 2 * error
+    terms = 0.5 * ((chosen / posterior).log() - 1 + (posterior + distance) / chosen) / math.log(2)
+    assert result.terms.sum(1).mean().item() == pytest.approx(terms.sum(1).mean().item(), rel=0.02)
+    # 12288 pixels an image: each term has a standard deviation near 1.3 %.
+    assert torch.allclose(result.terms, terms, rtol=0.08, atol=1e-6)

@@ -1,0 +1,202 @@
+"""Which levels a run visits: the published timesteps, exactly as many as asked for, or the grid of Karras et al."""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+import math
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from model import NoiseSchedule, PlanError, make_plan
+from model.spacing import KARRAS, SPACINGS, space_timesteps, visit_levels
+
+LINEAR = NoiseSchedule.linear(1000)
+SWEPT = "90,60,60,20,20"  # for 250 steps on LSUN (Nichol & Dhariwal 2021)
+
+
+@pytest.mark.parametrize(
+    ("steps", "spacing", "first", "last"),
+    # Section 2.4 of the reference "diffusion-science": enumerated from guided-diffusion's code.
+    [
+        (250, "linspace", [0, 4, 8, 12, 16, 20], [983, 987, 991, 995, 999]),
+        (100, "linspace", [0, 10, 20], [989, 999]),
+        (50, "linspace", [0, 20, 41, 61, 82], [938, 958, 979, 999]),
+        (25, "linspace", [0, 42, 83, 125], [957, 999]),
+        (250, "leading", [0, 4, 8], [992, 996]),
+        (100, "leading", [0, 10], [990]),
+        (50, "leading", [0, 20], [980]),
+        (25, "leading", [0, 40], [960]),
+        (250, "trailing", [3, 7, 11], [995, 999]),
+        (100, "trailing", [9, 19], [999]),
+        (50, "trailing", [19, 39], [999]),
+        (25, "trailing", [39, 79], [999]),
+    ],
+)
+def test_timesteps_are_the_published_ones(steps: int, spacing: str, first: list[int], last: list[int]) -> None:
+    rising = list(make_plan(LINEAR, steps=steps, spacing=spacing).timesteps[::-1])
+    assert (rising[: len(first)], rising[-len(last) :], len(rising)) == (first, last, steps)
+
+
+@pytest.mark.parametrize("spacing", ["linspace", "leading", "trailing"])
+@pytest.mark.parametrize("steps", [10, 25, 50, 100, 250, 1000])
+def test_timesteps_are_those_of_diffusers(steps: int, spacing: str) -> None:
+    diffusers = pytest.importorskip("diffusers")
+    scheduler = diffusers.DDPMScheduler(1000, timestep_spacing=spacing)
+    scheduler.set_timesteps(steps)
+    assert make_plan(LINEAR, steps=steps, spacing=spacing).timesteps == tuple(scheduler.timesteps.tolist())
+
+
+@pytest.mark.parametrize("spacing", SPACINGS)
+def test_every_number_of_steps_exists(spacing: str) -> None:
+    """Exactly `steps` different timesteps within 0..T-1, for every number of steps there is."""
+    for steps in range(1, 1001):
+        timesteps = space_timesteps(spacing, steps, 1000)
+        assert len(timesteps) == steps
+        assert list(timesteps) == sorted(set(timesteps))
+        assert timesteps[-1] <= 999
+
+
+@pytest.mark.parametrize("steps", [2, 30, 300, 501, 999])
+def test_each_spacing_reaches_its_end(steps: int) -> None:
+    """No spacing leaves out more than one stride of the noise, as diffusers' leading does (300 steps begin at 897)."""
+    assert space_timesteps("linspace", steps, 1000)[:: steps - 1] == (0, 999)
+    assert space_timesteps("quad", steps, 1000)[:: steps - 1] == (0, 999)
+    assert space_timesteps("trailing", steps, 1000)[-1] == 999
+    leading = space_timesteps("leading", steps, 1000)
+    assert leading[0] == 0
+    assert leading[-1] >= 1000 - 1000 / steps - 1
+
+
+@pytest.mark.parametrize("total", [1000, 997, 50, 2])
+def test_quad_is_the_quadratic_where_that_has_room(total: int) -> None:
+    """(T-1) (i / (K-1))^2, rounded; where it would repeat a timestep, near 0, each timestep in turn."""
+    for steps in range(2, total + 1):
+        i = np.arange(steps)
+        timesteps = np.array(space_timesteps("quad", steps, total))
+        quadratic = (total - 1) * (i / (steps - 1)) ** 2
+        assert (timesteps[0], timesteps[-1]) == (0, total - 1)
+        assert np.abs(timesteps - np.maximum(quadratic, i)).max() <= 0.5 + 1e-9
+
+
+def test_quad_by_hand() -> None:
+    """999 (i / 9)^2 = 12.33 i^2."""
+    assert space_timesteps("quad", 10, 1000) == (0, 12, 49, 111, 197, 308, 444, 604, 789, 999)
+    assert space_timesteps("quad", 4, 4) == (0, 1, 2, 3)
+    assert space_timesteps("quad", 1, 1000) == (0,)
+
+
+def test_the_swept_sections_of_lsun() -> None:
+    """Five fifths of 0..999; within each both ends, and the rest as evenly as whole numbers allow."""
+    fifths = [
+        [200 * part + round(Fraction(199 * i, count - 1)) for i in range(count)]
+        for part, count in enumerate((90, 60, 60, 20, 20))
+    ]
+    timesteps = space_timesteps(SWEPT, 250, 1000)
+    assert timesteps == tuple(itertools.chain(*fifths))
+    # By hand: strides of 199/89 = 2.236, 199/59 = 3.373 and 199/19 = 10.474.
+    assert timesteps[:6] == (0, 2, 4, 7, 9, 11)
+    assert timesteps[88:93] == (197, 199, 200, 203, 207)
+    assert timesteps[148:153] == (396, 399, 400, 403, 407)
+    assert timesteps[208:213] == (596, 599, 600, 610, 621)
+    assert timesteps[228:233] == (789, 799, 800, 810, 821)
+    assert timesteps[-2:] == (989, 999)
+
+
+def test_sections_share_out_what_does_not_divide() -> None:
+    """10 timesteps in 3 parts are 4, 3 and 3; a part of one step is its first timestep; one section is linspace."""
+    assert space_timesteps("2,1,3", 6, 10) == (0, 3, 4, 7, 8, 9)
+    assert space_timesteps("250", 250, 1000) == space_timesteps("linspace", 250, 1000)
+
+
+@pytest.mark.parametrize(
+    ("spacing", "steps", "message"),
+    [
+        (SWEPT, 249, "sections must add up to the 249 noise levels of the run, got 250"),
+        ("0,50", 50, "a section must have between 1 and 500 steps, got 0"),
+        ("501,1", 502, "a section must have between 1 and 500 steps, got 501"),
+        *((spacing, 50, "unknown spacing") for spacing in ("", ",", "25,", "25,,25", "-50", "ddim50", "25;25", "50\n")),
+    ],
+)
+def test_sections_that_do_not_fit_are_refused(spacing: str, steps: int, message: str) -> None:
+    with pytest.raises(PlanError, match=message):
+        space_timesteps(spacing, steps, 1000)
+
+
+def test_the_levels_are_those_of_the_schedule() -> None:
+    levels = visit_levels(LINEAR, "trailing", 4)
+    assert levels.timesteps == (249, 499, 749, 999)
+    assert levels.chain.alphas_cumprod == pytest.approx(LINEAR.alphas_cumprod[[249, 499, 749, 999]], rel=1e-12)
+    assert visit_levels(LINEAR, "trailing", 1000).chain is LINEAR
+
+
+def karras(sigmas: list[float], count: int) -> list[tuple[float, float]]:
+    """(sigma, timestep) of each level, least noisy first: eq. 5 of Karras et al. 2022 one number at a time."""
+    low, high = sigmas[0] ** (1 / 7), sigmas[-1] ** (1 / 7)
+    levels = []
+    for i in range(count):
+        sigma = (high + (count - 1 - i) / (count - 1) * (low - high)) ** 7
+        after = min(max(bisect.bisect_right(sigmas, sigma), 1), len(sigmas) - 1)
+        before = after - 1
+        weight = math.log(sigma / sigmas[before]) / math.log(sigmas[after] / sigmas[before])
+        levels.append((sigma, before + weight))
+    return levels
+
+
+@pytest.mark.parametrize("schedule", [LINEAR, NoiseSchedule.cosine(1000), NoiseSchedule.linear(37)])
+@pytest.mark.parametrize("count", [2, 3, 10, 18, 37])
+def test_karras_levels_are_equation_5(schedule: NoiseSchedule, count: int) -> None:
+    levels = visit_levels(schedule, KARRAS, count)
+    sigmas, timesteps = zip(*karras(schedule.sigmas.tolist(), count), strict=True)
+    # A chain keeps betas: over the widest leap of the cosine schedule, 1 - beta = 2.4e-9, seven digits survive.
+    assert levels.chain.sigmas == pytest.approx(sigmas, rel=1e-9 if len(levels.chain.betas) > 2 else 1e-7)
+    assert levels.timesteps == pytest.approx(timesteps, abs=1e-6)
+
+
+def test_karras_levels_by_hand() -> None:
+    """157.407^(1/7) = 2.0600 and 0.0100005^(1/7) = 0.51795; between them 1.6745, 1.2890 and 0.9035, to the seventh."""
+    assert visit_levels(LINEAR, KARRAS, 5).chain.sigmas == pytest.approx(
+        [0.0100005, 0.4913, 5.912, 36.91, 157.407], rel=1e-3
+    )
+
+
+@given(data=st.data(), total=st.integers(1, 300))
+@settings(max_examples=50, deadline=None)
+def test_karras_levels_span_the_schedule(data: st.DataObject, total: int) -> None:
+    """The ends are the schedule's own, to the bit of the timestep; between them noise and timestep only rise."""
+    schedule = NoiseSchedule.linear(total)
+    start = data.draw(st.none() | st.integers(0, total - 1))
+    last = total - 1 if start is None else start
+    count = data.draw(st.integers(1, last + 1))
+    levels = visit_levels(schedule, KARRAS, count, start=start)
+    assert len(levels.timesteps) == levels.chain.num_train_timesteps == count
+    assert levels.timesteps[-1] == last
+    assert levels.chain.sigmas[-1] == pytest.approx(schedule.sigmas[last], rel=1e-9)
+    assert all(earlier < later for earlier, later in itertools.pairwise(levels.timesteps))
+    if count > 1:
+        assert levels.timesteps[0] == 0
+        assert levels.chain.sigmas[0] == pytest.approx(schedule.sigmas[0], rel=1e-9)
+
+
+def test_karras_timesteps_fall_for_every_count() -> None:
+    assert all((np.diff(visit_levels(LINEAR, KARRAS, count).timesteps) > 0).all() for count in range(1, 1001))
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+@pytest.mark.parametrize("count", [2, 10, 18, 50])
+def test_karras_levels_are_those_of_diffusers(count: int) -> None:
+    """To the float32 of its alphas_cumprod, where 1 - abar keeps three digits at t = 0."""
+    diffusers = pytest.importorskip("diffusers")
+    euler = diffusers.EulerDiscreteScheduler(1000, beta_start=1e-4, beta_end=0.02, use_karras_sigmas=True)
+    dpmpp = diffusers.DPMSolverMultistepScheduler(1000, beta_start=1e-4, beta_end=0.02, use_karras_sigmas=True)
+    levels = visit_levels(LINEAR, KARRAS, count)
+    falling = np.array(levels.timesteps[::-1])
+    for scheduler in (euler, dpmpp):
+        scheduler.set_timesteps(count)
+        assert scheduler.sigmas[:-1].numpy() == pytest.approx(levels.chain.sigmas[::-1], rel=5e-4)
+    assert euler.timesteps.numpy() == pytest.approx(falling, abs=0.01)
+    assert dpmpp.timesteps.numpy() == pytest.approx(falling, abs=0.51)  # it rounds them
