@@ -13,7 +13,7 @@ from jobs.store import ResultStore
 from .errors import JobCancelled, JobFailed, NotReady
 from .negotiation import Format
 from .render import entity_tag, render
-from .views import JobView, timings
+from .views import job_text, timings
 
 # A job's pictures never change, so a copy may be kept for ever; but not by a proxy that others share.
 FOREVER = "private, max-age=31536000, immutable"
@@ -23,10 +23,9 @@ LONGEST_POLL = 30
 def job_json(status: JobStatus, *, code: int = 200, headers: dict[str, str] | None = None) -> Response:
     """The job itself; while it is unfinished with a Retry-After."""
     extra = {} if status.state.is_terminal else {"Retry-After": str(poll_seconds(status))}
-    body = JobView.of(status).model_dump_json(exclude_none=True)
     path = f"/jobs/{status.job.id}"
     shared = {"X-Job-Id": status.job.id, "Content-Location": path, **extra, **(headers or {})}
-    return Response(body, code, shared, media_type=Format.JSON)
+    return Response(job_text(status), code, shared, media_type=Format.JSON)
 
 
 def accepted(status: JobStatus) -> Response:

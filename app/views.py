@@ -12,7 +12,7 @@ from .problems import FAILURES
 
 
 class Steps(Frozen):
-    """Network calls of all images together, guided ones counting twice."""
+    """Network calls of all images together; each kind of guidance takes as many again."""
 
     done: int
     total: int
@@ -59,13 +59,13 @@ class Outlook(Frozen):
 
 
 class JobView(Outlook):
-    """A job, complete."""
+    """A job, complete; `job_text` adds the timesteps."""
 
     id: str
     kind: JobKind
     model: str
     params: SamplingParams
-    timesteps: list[int] | None = None
+    timesteps: list[int | float] | None = None
     urgency: int
     attempts: int
     timings: Timings
@@ -85,7 +85,6 @@ class JobView(Outlook):
             kind=job.kind,
             model=job.model,
             params=job.params,
-            timesteps=list(status.progress.timesteps) or None,
             urgency=job.urgency,
             attempts=status.attempts,
             timings=timings(status),
@@ -96,6 +95,12 @@ class JobView(Outlook):
             expires_at=_moment(status.expires_at),
             links=_links(status),
         )
+
+
+def job_text(status: JobStatus) -> str:
+    """The job as JSON. Its timesteps, most of the text, are JSON already and are put in as they are."""
+    text = JobView.of(status).model_dump_json(exclude_none=True)
+    return text if status.timesteps is None else f'{text[:-1]},"timesteps":{status.timesteps}}}'
 
 
 class ModelView(Frozen):
@@ -113,8 +118,11 @@ class ModelView(Frozen):
     channels: int | None = None
     classes: tuple[str, ...] | None = None
     num_train_timesteps: int | None = None
+    label_required: bool | None = None
+    classifier_classes: int | None = None
     prediction: str | None = None
     variance: str | None = None
+    clip: str | None = None
     defaults: SamplerDefaults | None = None
     parameters: int | None = None
     sha256: str | None = None
@@ -123,8 +131,11 @@ class ModelView(Frozen):
     def of(cls, model: ModelInfo, reports: list[ModelReport]) -> ModelView:
         ready = [report for report in reports if report.ready]
         reason = refusal(reports)
+        facts = {name: value for name, value in vars(model).items() if name in cls.model_fields}
+        if ready and model.sha256 is None:
+            facts["sha256"] = ready[0].sha256
         return cls(
-            **{name: value for name, value in vars(model).items() if name in cls.model_fields},
+            **facts,
             state="ready" if ready else "unknown" if reason is None else "refused",
             reason=reason,
             rate=sum(report.rate or 0.0 for report in ready) or None,

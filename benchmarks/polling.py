@@ -1,11 +1,16 @@
-"""Clients that watch a job, as pages and scripts do, at so little cost of their own that only the server's shows."""
+"""Clients that watch a job, as pages and scripts do, at so little cost of their own that only the server's shows.
+
+They speak HTTP by hand: with a client library they would take a fifth as much time as the server, on the same cores.
+"""
 
 from __future__ import annotations
 
-import http.client
+import re
+import socket
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from itertools import cycle
 from threading import Event, Thread
 from urllib.parse import urlsplit
@@ -14,56 +19,64 @@ from .stack import Difuso
 
 POLLERS = 20
 LISTENERS = 3
+TIMEOUT_SECONDS = 10
+HEAD = re.compile(rb"HTTP/1\.1 200 .*?\r\ncontent-length: (\d+)\r\n.*?\r\n\r\n", re.DOTALL | re.IGNORECASE)
 
 
 @contextmanager
 def watching(difuso: Difuso, job_ids: Sequence[str]) -> Iterator[None]:
     """Twenty clients that each ask for a job once a second, and three that read its events and previews."""
     over = Event()
-    address = urlsplit(difuso.url).netloc
-    listeners = [_listen(address, job_ids[0]) for _ in range(LISTENERS)]
-    poller = Thread(target=_poll, args=(address, job_ids, over), daemon=True)
-    poller.start()
-    try:
-        yield
-    finally:
-        over.set()
-        poller.join(30)
+    with ExitStack() as stack:
+        pollers, listeners = (
+            [stack.enter_context(_connect(difuso.url)) for _ in range(count)] for count in (POLLERS, LISTENERS)
+        )
         for listener in listeners:
-            if listener.sock is not None:
-                listener.sock.close()
-            listener.close()
-    if poller.is_alive():
-        raise SystemExit("the API does not answer polling clients")
-
-
-def _poll(address: str, job_ids: Sequence[str], over: Event) -> None:
-    """All pollers in one thread: one after the other, evenly over the second, each on its own connection."""
-    connections = [http.client.HTTPConnection(address, timeout=10) for _ in range(POLLERS)]
-    ids = cycle(job_ids)
-    due = time.monotonic()
-    for connection in cycle(connections):
-        if over.wait(max(0.0, due - time.monotonic())):
-            break
-        connection.request("GET", f"/jobs/{next(ids)}")
-        connection.getresponse().read()
-        due += 1 / POLLERS
-    for connection in connections:
-        connection.close()
-
-
-def _listen(address: str, job_id: str) -> http.client.HTTPConnection:
-    """Reads a job's events in a thread of its own until the connection is closed."""
-    connection = http.client.HTTPConnection(address, timeout=60)
-    connection.request("GET", f"/jobs/{job_id}/events")
-    response = connection.getresponse()
-
-    def read() -> None:
+            _ask(listener, f"/jobs/{job_ids[0]}/events")
+            Thread(target=_read_on, args=(listener,), daemon=True).start()
+        polling = stack.enter_context(ThreadPoolExecutor(1)).submit(_poll, pollers, job_ids, over)
         try:
-            while response.read1():
-                pass
-        except (OSError, ValueError, AttributeError):
-            return  # closed by us
+            yield
+        finally:
+            over.set()
+        polling.result(2 * TIMEOUT_SECONDS)
 
-    Thread(target=read, daemon=True).start()
-    return connection
+
+def _poll(connections: Sequence[socket.socket], job_ids: Sequence[str], over: Event) -> None:
+    """All pollers in one thread: one after the other, evenly over the second, each on its own connection."""
+    due = time.monotonic()
+    for connection, job_id in zip(cycle(connections), cycle(job_ids), strict=False):
+        if over.wait(max(0.0, due - time.monotonic())):
+            return
+        _ask(connection, f"/jobs/{job_id}")
+        _read_answer(connection)
+        due += 1 / len(connections)
+
+
+def _connect(url: str) -> socket.socket:
+    address = urlsplit(url)
+    return socket.create_connection((address.hostname, address.port), timeout=TIMEOUT_SECONDS)
+
+
+def _ask(connection: socket.socket, path: str) -> None:
+    connection.sendall(f"GET {path} HTTP/1.1\r\nHost: difuso\r\n\r\n".encode())
+
+
+def _read_answer(connection: socket.socket) -> None:
+    """Reads one whole answer, which must be a good one."""
+    answer, head = b"", None
+    while head is None or len(answer) < head.end() + int(head[1]):
+        received = connection.recv(65536)
+        answer += received
+        if not received or not b"HTTP/1.1 200".startswith(answer[:12]):
+            raise SystemExit(f"a polling client was answered {answer[:80]!r}")
+        head = HEAD.match(answer)
+
+
+def _read_on(connection: socket.socket) -> None:
+    """Reads events until the connection is closed, by whoever closes it first."""
+    try:
+        while connection.recv(65536):
+            pass
+    except OSError:
+        return

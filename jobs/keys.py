@@ -15,6 +15,11 @@ def progress(job_id: str) -> str:
     return f"difuso:progress:{job_id}"
 
 
+def timesteps(job_id: str) -> str:
+    """What the network is told for a job (JSON list): written once, since it may be long and never changes."""
+    return f"difuso:timesteps:{job_id}"
+
+
 def cancel(job_id: str) -> str:
     """Exists if the job is to be cancelled: data rather than a message, so that it cannot be missed."""
     return f"difuso:cancel:{job_id}"

@@ -5,9 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
 
 import redis
 from rq import Queue, Retry
@@ -17,23 +16,13 @@ from rq.job import JobStatus as RqStatus
 from rq.serializers import JSONSerializer
 
 from . import keys
-from .contract import TASK, URGENCIES, FailureCode, Job, JobState, JobStatus, Progress, WorkerReport
+from .contract import TASK, URGENCIES, Job, JobState, JobStatus, WorkerReport
 from .errors import IdempotencyConflict, JobNotFound, JobUnreadable, QueueUnavailable
-from .rq_job import DataJob
+from .rq_job import MAX_RETRIES, DataJob
+from .status import STATES, ask_status, read_status
 from .workers import lone_step_seconds, parse_reports, total_rate
 
-MAX_RETRIES = 2  # a job is started at most three times; one that kills its worker is then given up
 WAKE_TOKENS = 16
-
-_STATES = {
-    RqStatus.QUEUED: JobState.QUEUED,
-    RqStatus.STARTED: JobState.RUNNING,
-    RqStatus.FINISHED: JobState.SUCCEEDED,
-    RqStatus.FAILED: JobState.FAILED,
-    RqStatus.STOPPED: JobState.CANCELLED,
-    RqStatus.CANCELED: JobState.CANCELLED,
-}
-
 
 # Whoever takes the id out of the list owns the job: this script, or the worker that claims it. One script, so that a
 # lost reply or the death of this process leaves nothing half done, and a repeated request ends it.
@@ -130,7 +119,7 @@ class JobQueue:
 
     def _recognise(self, job: Job, request_hash: str) -> bool:
         existing = self._fetch(job.id)
-        ended = _STATES.get(existing.get_status(refresh=False), JobState.QUEUED).is_terminal
+        ended = STATES.get(existing.get_status(refresh=False), JobState.QUEUED).is_terminal
         if ended or Job.decode(existing.kwargs.get("job")).model != job.model:
             self._client.hdel(keys.backlog(job.model), job.id)
         if existing.meta.get("request_hash") != request_hash:
@@ -145,36 +134,25 @@ class JobQueue:
             JobUnreadable: if it was written by another version.
         """
         with _translated():
-            rq_job = self._fetch(job_id)
-            job = _job_of(rq_job)
-            state = _STATES.get(rq_job.get_status(refresh=False), JobState.QUEUED)
-            stored = self._client.get(keys.progress(job_id))
-            progress = Progress.model_validate_json(stored) if stored else Progress()
-            ahead, eta = (None, None) if state.is_terminal else self._outlook(job, state)
-        ended_at = _seconds(rq_job.ended_at)
-        return JobStatus(
-            job=job,
-            state=state,
-            progress=_settled(job, state, progress),
-            position=ahead,
-            attempts=_attempts(rq_job, state),
-            eta_seconds=eta,
-            started_at=_seconds(rq_job.started_at),
-            ended_at=ended_at if state.is_terminal else None,
-            expires_at=ended_at + self._result_ttl if state is JobState.SUCCEEDED and ended_at else None,
-            failure=(progress.failure or FailureCode.WORKER_LOST) if state is JobState.FAILED else None,
-        )
+            with self._client.pipeline(transaction=False) as pipe:
+                ask_status(pipe, job_id)
+                status = read_status(*pipe.execute(), result_ttl=self._result_ttl)
+            if status.state is not JobState.QUEUED:
+                return status
+            position, eta = self._outlook(status.job)
+        return replace(status, position=position, eta_seconds=eta)
 
     def cancel(self, job_id: str) -> JobStatus:
         """Asks for a job to be cancelled: at once if it is queued, at the next step if it runs. May be repeated."""
+        status = self.status(job_id)
+        if status.state.is_terminal:
+            return status
         with _translated():
-            rq_job = self._fetch(job_id)
-            job = _job_of(rq_job)
-            if not _STATES.get(rq_job.get_status(refresh=False), JobState.QUEUED).is_terminal:
-                self._client.set(keys.cancel(job_id), 1, ex=2 * self._result_ttl)
-                names = (self._queue_key(rq_job.origin), rq_job.key, keys.backlog(job.model))
-                facts = (job_id, RqStatus.CANCELED.value, 2 * self._result_ttl)
-                self._client.eval(_CANCEL_QUEUED, len(names), *names, *facts)
+            self._client.set(keys.cancel(job_id), 1, ex=2 * self._result_ttl)
+            queue = self._queue_key(keys.queue_name(status.job.model, status.job.urgency))
+            names = (queue, DataJob.key_for(job_id), keys.backlog(status.job.model))
+            facts = (job_id, RqStatus.CANCELED.value, 2 * self._result_ttl)
+            self._client.eval(_CANCEL_QUEUED, len(names), *names, *facts)
         return self.status(job_id)
 
     def backlog(self, model: str) -> Backlog:
@@ -216,14 +194,13 @@ class JobQueue:
         with _translated():
             self._client.ping()
 
-    def _outlook(self, job: Job, state: JobState) -> tuple[int | None, float | None]:
-        """Position in the queue, and seconds until the job is done.
+    def _outlook(self, job: Job) -> tuple[int, float | None]:
+        """Position of a queued job, and seconds until it is done.
 
         Running jobs share the batch, so a job is done when each of the others has had as much as it needs itself, or is
         done before; jobs that will be claimed earlier count whole. And no image takes its steps faster than it would
         alone.
         """
-        ahead: list[str] = []
         with self._client.pipeline(transaction=False) as pipe:
             for urgency in range(job.urgency + 1):
                 pipe.lrange(self._queue_key(keys.queue_name(job.model, urgency)), 0, -1)
@@ -231,19 +208,18 @@ class JobQueue:
             pipe.hvals(keys.WORKERS)
             *queues, remaining, reports = pipe.execute()
         queued = [job_id.decode() for ids in queues for job_id in ids]
-        if state is JobState.QUEUED and job.id in queued:
-            ahead = queued[: queued.index(job.id)]
+        ahead = queued[: queued.index(job.id)] if job.id in queued else []  # it may be running by now
         todo = {job_id.decode(): int(steps) for job_id, steps in remaining.items()}
         mine = todo.get(job.id, job.params.image_steps)
         workers = parse_reports(reports)
         rate = total_rate(job.model, workers)
         if rate is None:
-            return (len(ahead) if state is JobState.QUEUED else None), None
+            return len(ahead), None
         waiting, first = set(queued), set(ahead)
         shared = sum(min(steps, mine) for job_id, steps in todo.items() if job_id not in waiting and job_id != job.id)
         earlier = sum(steps for job_id, steps in todo.items() if job_id in first)
         alone = mine / job.params.n * lone_step_seconds(job.model, workers)
-        return (len(ahead) if state is JobState.QUEUED else None), max((mine + shared + earlier) / rate, alone)
+        return len(ahead), max((mine + shared + earlier) / rate, alone)
 
     def _fetch(self, job_id: str) -> RqJob:
         try:
@@ -271,27 +247,3 @@ def _translated() -> Iterator[None]:
         yield
     except redis.RedisError as error:
         raise QueueUnavailable from error
-
-
-def _job_of(rq_job: RqJob) -> Job:
-    try:
-        content = rq_job.kwargs.get("job")
-    except Exception as error:  # whatever a serializer raises at what somebody else has written
-        raise JobUnreadable("the queue holds something that is no job of difuso") from error
-    return Job.decode(content)
-
-
-def _attempts(rq_job: RqJob, state: JobState) -> int:
-    retries = MAX_RETRIES - (rq_job.retries_left or 0)
-    return retries if state is JobState.QUEUED or rq_job.started_at is None else retries + 1
-
-
-def _settled(job: Job, state: JobState, progress: Progress) -> Progress:
-    """A job that succeeded has done all of its steps, whatever its last report said."""
-    if state is not JobState.SUCCEEDED:
-        return progress
-    return progress.model_copy(update={"image_steps": job.params.image_steps})
-
-
-def _seconds(moment: datetime | Any) -> float | None:
-    return moment.timestamp() if moment else None

@@ -6,6 +6,8 @@ from typing import Any
 
 from rq.job import Job as RqJob
 
+MAX_RETRIES = 2  # a job is started at most three times; one that kills its worker is then given up
+
 
 class DataJob(RqJob):
     """A job without callbacks and webhooks, also where somebody who can write to Redis planted some.

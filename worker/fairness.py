@@ -1,4 +1,4 @@
-"""Which trajectories share the next step."""
+"""Which trajectories share the next step, and how long that takes each job."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from .active import ActiveJob
+from .runner import Runner
 from .trajectory import Trajectory
 
 
@@ -39,3 +40,24 @@ def share_slots(jobs: Sequence[ActiveJob], slots: int, turn: int) -> list[tuple[
             if free <= 0:
                 return chosen
     return chosen
+
+
+def forecast(jobs: Sequence[ActiveJob], runner: Runner) -> dict[ActiveJob, float]:
+    """Seconds until each job is done, if no other comes.
+
+    By then each of its equals has had as many image-steps as it needs itself, or is done before; more urgent ones are
+    done, less urgent ones have waited. And no image takes its steps faster than it would alone.
+
+    Args:
+        jobs: all that `runner` has.
+    """
+    left = {active: active.left for active in jobs}
+
+    def seconds(active: ActiveJob) -> float:
+        mine, urgency = left[active], active.job.urgency
+        earlier = sum(steps for other, steps in left.items() if other.job.urgency < urgency)
+        shared = sum(min(steps, mine) for other, steps in left.items() if other.job.urgency == urgency)
+        alone = max(len(t.plan) - t.row for t in active.trajectories) * runner.step_seconds
+        return max((earlier + shared) / runner.rate, alone)
+
+    return {active: seconds(active) for active in jobs}

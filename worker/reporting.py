@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import redis
@@ -17,6 +18,7 @@ from jobs.rq_job import DataJob
 from jobs.workers import prune_reports, publish_report, withdraw_report
 
 from .active import ActiveJob
+from .fairness import forecast
 from .runner import Runner
 
 
@@ -38,14 +40,27 @@ class Reporter:
         self._refused = refused
         self._ttl = 2 * result_ttl
 
-    def progress(self, actives: Iterable[ActiveJob]) -> None:
-        """Tells how far jobs are, and finds out whose previews are watched."""
-        actives = list(actives)
+    def claimed(self, active: ActiveJob) -> None:
+        """Tells what a job will do that is about to start, and finds out whether it is to be cancelled."""
+        timesteps = json.dumps(active.trajectories[0].plan.timesteps)
+        with self._client.pipeline(transaction=False) as pipe:
+            pipe.set(keys.timesteps(active.job.id), timesteps, ex=active.job.timeout + self._ttl)
+            pipe.exists(keys.cancel(active.job.id))
+            active.cancel = bool(pipe.execute()[-1])
+
+    def progress(self, actives: Collection[ActiveJob], *, among: Collection[ActiveJob]) -> None:
+        """Tells how far jobs are, and finds out whose previews are watched.
+
+        Args:
+            among: all jobs in flight.
+        """
+        seconds: dict[ActiveJob, float] = {}
+        for name, runner in self._runners.items():
+            seconds |= forecast([active for active in among if active.job.model == name], runner)
         with self._client.pipeline(transaction=False) as pipe:
             for active in actives:
-                self.write(pipe, active)
-                left = active.job.params.image_steps - active.image_steps
-                pipe.hset(keys.backlog(active.job.model), active.job.id, left)
+                self.write(pipe, active, eta_seconds=seconds[active])
+                pipe.hset(keys.backlog(active.job.model), active.job.id, active.left)
                 pipe.publish(status_channel(active.job.id), "{}")
             pipe.pubsub_numsub(*[preview_channel(active.job.id) for active in actives])
             watchers = pipe.execute()[-1]
@@ -53,12 +68,18 @@ class Reporter:
             active.preview = bool(count)
 
     def write(
-        self, client: Any, active: ActiveJob, *, encode_seconds: float = 0.0, failure: FailureCode | None = None
+        self,
+        client: Any,
+        active: ActiveJob,
+        *,
+        eta_seconds: float | None = None,
+        encode_seconds: float = 0.0,
+        failure: FailureCode | None = None,
     ) -> None:
         """Writes one job's progress through a client or a pipeline; `failure` if it is about to fail."""
         progress = Progress(
             image_steps=active.image_steps,
-            timesteps=active.trajectories[0].plan.timesteps,
+            eta_seconds=eta_seconds,
             denoise_seconds=active.denoise_seconds,
             encode_seconds=encode_seconds,
             failure=failure,

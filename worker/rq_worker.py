@@ -31,6 +31,7 @@ from jobs.store import ResultStore
 from .active import ActiveJob, EngineEvent, Finished, Previewed, Snapped
 from .engine import StepEngine
 from .failures import failure_code
+from .fairness import forecast
 from .metrics import WorkerMetrics
 from .opening import open_job
 from .reporting import Reporter
@@ -162,7 +163,7 @@ class EngineWorker(RqBase):
 
     def _report(self, *actives: ActiveJob) -> None:
         try:
-            self._reporter.progress(actives)
+            self._reporter.progress(actives, among=self._items)
         except redis.RedisError:
             self.note_trouble()
 
@@ -175,9 +176,10 @@ class EngineWorker(RqBase):
         try:
             if not self._items:
                 self.connection.blpop([keys.wake(model) for model in self._runners], timeout=IDLE_SECONDS)
-            for waiting in self._look():
-                while self._has_room(waiting) and self._claim(waiting):
-                    pass
+            if self._has_news():
+                for waiting in self.queues:
+                    while self._has_room(waiting) and self._claim(waiting):
+                        pass
         except redis.RedisError:
             # Nothing is half done: a job is either still queued, or popped and found again by `recover`.
             self.note_trouble()
@@ -185,19 +187,19 @@ class EngineWorker(RqBase):
             if not self._items:
                 time.sleep(IDLE_SECONDS)
 
-    def _look(self) -> list[Queue]:
-        """Queues that hold jobs, most urgent first; on the way, which jobs in flight are to be cancelled."""
-        items = list(self._items.values())
-        with self.connection.pipeline(transaction=False) as pipe:
-            for waiting in self.queues:
-                pipe.llen(waiting.key)
-            for item in items:
-                pipe.exists(keys.cancel(item.active.job.id))
-            answers = pipe.execute()
-        lengths, cancelled = answers[: len(self.queues)], answers[len(self.queues) :]
-        for item, flag in zip(items, cancelled, strict=True):
-            item.active.cancel = item.active.cancel or bool(flag)
-        return [waiting for waiting, length in zip(self.queues, lengths, strict=True) if length]
+    def _has_news(self) -> bool:
+        """Whether there may be jobs to claim; tells the jobs in flight that are to be cancelled.
+
+        One command as long as there is neither, since a busy worker asks 20 times a second.
+        """
+        waiting = [queue.key for queue in self.queues if self._has_room(queue)]
+        flags = {keys.cancel(active.job.id): active for active in self._items if not active.cancel}
+        if not (waiting or flags) or not self.connection.exists(*waiting, *flags):
+            return False
+        if flags:
+            for active, flag in zip(flags.values(), self.connection.mget(*flags), strict=True):
+                active.cancel = flag is not None
+        return True
 
     def _has_room(self, waiting: Queue) -> bool:
         """A job is claimed if it would get a slot: fewer jobs of its model, as urgent or more, than slots."""
@@ -221,7 +223,7 @@ class EngineWorker(RqBase):
             self._refuse(rq_job, waiting, execution, error)
             return True
         self._items[active] = Item(rq_job, waiting, execution, active)
-        active.cancel = bool(self.insist(lambda: self.connection.exists(keys.cancel(rq_job.id))))
+        self.insist(lambda: self._reporter.claimed(active))
         self._metrics.claimed(active)
         self._engine.submit(active)
         self._report(active)
@@ -237,9 +239,7 @@ class EngineWorker(RqBase):
         left = stop_at - time.monotonic()
         for active in self._items:
             runner = self._runners[active.job.model]
-            together = (active.job.params.image_steps - active.image_steps) / runner.rate
-            alone = max(len(t.plan) - t.row for t in active.trajectories) * runner.step_seconds
-            active.release = active.release or max(together, alone) > left
+            active.release = active.release or forecast([active], runner)[active] > left
 
     # What the engine and the writers say.
 

@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 
 from ..answers import job_json, picture, pictures
 from ..deps import FormatDep, JobIdDep, QueueDep, StatusDep, StoreDep, WatcherDep
-from ..views import JobView, Outlook
+from ..views import JobView, Outlook, job_text
 from ..watching import Preview
 
 router = APIRouter(tags=["jobs"])
@@ -41,7 +41,7 @@ async def events(first: StatusDep, watcher: WatcherDep) -> AsyncIterator[ServerS
             if isinstance(item, Preview):
                 yield ServerSentEvent(event="preview", data=item)
             elif item.state.is_terminal:
-                yield ServerSentEvent(event=item.state, raw_data=JobView.of(item).model_dump_json(exclude_none=True))
+                yield ServerSentEvent(event=item.state, raw_data=job_text(item))
             elif (outlook := Outlook.of(item)) != shown:
                 shown = outlook
                 yield ServerSentEvent(event="progress", raw_data=outlook.model_dump_json(exclude_none=True))

@@ -209,6 +209,7 @@ def test_events_tell_progress_previews_and_the_end(
         worker.cancel(job_id)
         name, job = next(events)
         assert (name, job["state"], job["id"]) == ("cancelled", "cancelled", job_id)
+        assert job["timesteps"] == [500, 0]
         assert list(events) == []
     nobody_listens(worker, wait_until)
 

@@ -8,10 +8,13 @@ import uuid
 
 import pytest
 import redis
+from rq.job import JobStatus as RqStatus
 from rq.serializers import JSONSerializer
+from rq.utils import now
 
 from jobs import keys
 from jobs.contract import Job, JobKind, JobState, SamplingParams, WorkerReport
+from jobs.errors import JobNotFound, JobUnreadable
 from jobs.queue import JobQueue
 from jobs.rq_job import DataJob
 from jobs.workers import prune_reports
@@ -37,6 +40,11 @@ def job(**params: object) -> Job:
         accepted_at=time.time(),
         timeout=60,
     )
+
+
+def reads(client: redis.Redis) -> int:
+    """How often the server has heard from anybody."""
+    return int(client.info("stats")["total_reads_processed"])
 
 
 def test_planted_callbacks_and_webhooks_are_forgotten(client: redis.Redis, queue: JobQueue) -> None:
@@ -87,3 +95,44 @@ def test_the_outlook_counts_what_comes_before(client: redis.Redis, queue: JobQue
     assert queue.status(second.id).eta_seconds == (80 + 10) / 10
     queue.cancel(first.id)
     assert queue.status(second.id).eta_seconds == 10 * 0.5, "no image is faster than alone"
+
+
+def test_the_status_of_a_job_is_asked_for_in_one_go(client: redis.Redis, queue: JobQueue) -> None:
+    """Clients ask for nothing more often; only a job that waits needs a second look, at what is before it."""
+    accepted = job()
+    queue.submit(accepted, request_hash="")
+    for state, looks in ((RqStatus.QUEUED, 2), (RqStatus.STARTED, 1), (RqStatus.FINISHED, 1)):
+        client.hset(f"rq:job:{accepted.id}", "status", state.value)
+        before = reads(client)
+        queue.status(accepted.id)
+        assert reads(client) - before - 1 == looks, state
+
+
+def test_the_status_agrees_with_rq(client: redis.Redis, queue: JobQueue) -> None:
+    """It is read without RQ's own object, so this test holds the two together."""
+    accepted = job()
+    queue.submit(accepted, request_hash="")
+    rq_job = DataJob.fetch(accepted.id, connection=client, serializer=JSONSerializer)
+    assert queue.status(accepted.id).attempts == 0
+    rq_job.started_at = now()
+    rq_job.save()
+    rq_job.set_status(RqStatus.STARTED)
+    status = queue.status(accepted.id)
+    assert (status.job, status.state, status.attempts) == (accepted, JobState.RUNNING, 1)
+    assert status.started_at == rq_job.started_at.timestamp()
+    rq_job.retries_left, rq_job.ended_at = 1, now()
+    rq_job.save()
+    rq_job.set_status(RqStatus.FINISHED)
+    status = queue.status(accepted.id)
+    assert (status.state, status.attempts) == (JobState.SUCCEEDED, 2)
+    assert status.ended_at == rq_job.ended_at.timestamp()
+    assert status.expires_at == status.ended_at + 60
+
+
+def test_what_is_no_job_is_told_from_none(client: redis.Redis, queue: JobQueue) -> None:
+    with pytest.raises(JobNotFound):
+        queue.status(str(uuid.uuid4()))
+    client.hset("rq:job:garbage", "data", "no job")
+    for look in (queue.status, queue.cancel):
+        with pytest.raises(JobUnreadable):
+            look("garbage")

@@ -1,0 +1,101 @@
+"""Where a job stands, read in one look at what RQ and the worker have written.
+
+Clients ask for nothing more often. RQ's own job object, which takes several times as long to make, is left out of it.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Sequence
+from datetime import datetime
+from functools import lru_cache
+from typing import Any
+
+from pydantic import ConfigDict, TypeAdapter
+from rq.job import Job as RqJob
+from rq.job import JobStatus as RqStatus
+
+from . import keys
+from .contract import FailureCode, Job, JobState, JobStatus, Progress, Timesteps
+from .errors import JobNotFound, JobUnreadable
+from .rq_job import MAX_RETRIES
+
+STATES: dict[str, JobState] = {
+    RqStatus.QUEUED: JobState.QUEUED,
+    RqStatus.STARTED: JobState.RUNNING,
+    RqStatus.FINISHED: JobState.SUCCEEDED,
+    RqStatus.FAILED: JobState.FAILED,
+    RqStatus.STOPPED: JobState.CANCELLED,
+    RqStatus.CANCELED: JobState.CANCELLED,
+}
+
+_FIELDS = ("data", "status", "started_at", "ended_at", "retries_left")
+_TIMESTEPS: TypeAdapter[Timesteps] = TypeAdapter(Timesteps, config=ConfigDict(strict=True, allow_inf_nan=False))
+
+
+def ask_status(pipe: Any, job_id: str) -> None:
+    """Adds the two commands to a pipeline whose answers `read_status` takes."""
+    pipe.hmget(RqJob.key_for(job_id), _FIELDS)
+    pipe.mget(keys.progress(job_id), keys.timesteps(job_id))
+
+
+def read_status(fields: Sequence[Any], reports: Sequence[Any], *, result_ttl: int) -> JobStatus:
+    """The status of a job, but for the outlook of one that is queued.
+
+    Raises:
+        JobNotFound: if there is no such job.
+        JobUnreadable: if it was written by another version or by somebody else.
+    """
+    if fields[0] is None:
+        raise JobNotFound
+    try:
+        return _parse(fields, reports, result_ttl)
+    except JobUnreadable:
+        raise
+    except Exception as error:  # whatever a parser raises at what somebody else has written
+        raise JobUnreadable("the queue holds something that is no job of difuso") from error
+
+
+def _parse(fields: Sequence[Any], reports: Sequence[Any], result_ttl: int) -> JobStatus:
+    data, rq_status, started, ended, retries_left = fields
+    report, timesteps = reports
+    job = _parse_job(data)
+    state = STATES.get((rq_status or b"").decode(), JobState.QUEUED)
+    started_at, ended_at = _seconds(started), _seconds(ended)
+    progress = Progress() if report is None else Progress.model_validate_json(report)
+    if state is JobState.SUCCEEDED:  # it has done all of its steps, whatever its last report said
+        progress = progress.model_copy(update={"image_steps": job.params.image_steps})
+    is_attempted = state is not JobState.QUEUED and started_at is not None
+    return JobStatus(
+        job=job,
+        state=state,
+        progress=progress,
+        timesteps=None if timesteps is None else _check_timesteps(timesteps),
+        attempts=MAX_RETRIES - int(retries_left or 0) + is_attempted,
+        eta_seconds=progress.eta_seconds if state is JobState.RUNNING else None,
+        started_at=started_at,
+        ended_at=ended_at if state.is_terminal else None,
+        expires_at=ended_at + result_ttl if state is JobState.SUCCEEDED and ended_at else None,
+        failure=(progress.failure or FailureCode.WORKER_LOST) if state is JobState.FAILED else None,
+    )
+
+
+# The same bytes mean the same for ever, so these two may remember them; they are most of what there is to parse.
+
+
+@lru_cache(maxsize=256)
+def _parse_job(data: bytes) -> Job:
+    """The job in RQ's record of a call: [function, instance, arguments, keyword arguments]."""
+    return Job.decode(json.loads(zlib.decompress(data))[3].get("job"))
+
+
+@lru_cache(maxsize=32)
+def _check_timesteps(text: bytes) -> str:
+    """The list as it was written: it may have thousands of entries, and becomes JSON again in the answer."""
+    _TIMESTEPS.validate_json(text)
+    return text.decode()
+
+
+def _seconds(stamp: bytes | None) -> float | None:
+    return datetime.fromisoformat(stamp.decode()).timestamp() if stamp else None
