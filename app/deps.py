@@ -23,6 +23,7 @@ from .metrics import Metrics
 from .negotiation import Format, Preference, choose_format, read_preference, read_urgency
 from .problems import MAX_NAME
 from .settings import ApiSettings
+from .uploads import Uploads
 from .watching import Watcher
 
 
@@ -35,6 +36,7 @@ class State(TypedDict):
     queue: JobQueue
     probe: JobQueue  # answers or fails within a fraction of a second
     store: ResultStore
+    uploads: Uploads
     watcher: Watcher
     draining: asyncio.Event
 
@@ -53,6 +55,7 @@ CatalogDep = Annotated[Catalog, Depends(_from_state("catalog"))]
 QueueDep = Annotated[JobQueue, Depends(_from_state("queue"))]
 ProbeDep = Annotated[JobQueue, Depends(_from_state("probe"))]
 StoreDep = Annotated[ResultStore, Depends(_from_state("store"))]
+UploadsDep = Annotated[Uploads, Depends(_from_state("uploads"))]
 WatcherDep = Annotated[Watcher, Depends(_from_state("watcher"))]
 DrainingDep = Annotated[asyncio.Event, Depends(_from_state("draining"))]
 
@@ -66,8 +69,10 @@ async def _job_id(job_id: str) -> str:
 JobIdDep = Annotated[str, Depends(_job_id)]
 
 
-async def _status(job_id: JobIdDep, queue: QueueDep) -> JobStatus:
-    return await run_in_threadpool(queue.status, job_id)
+async def _status(job_id: str, request: Request) -> JobStatus:
+    # What is asked for most; FastAPI would take longer to resolve two more dependencies than to build the answer.
+    queue: JobQueue = request.state.queue
+    return await run_in_threadpool(queue.status, await _job_id(job_id))
 
 
 StatusDep = Annotated[JobStatus, Depends(_status)]

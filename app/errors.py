@@ -2,6 +2,15 @@
 
     AppError
     ├── InvalidRequest       a parameter, header or body is wrong; names it
+    ├── UploadRefused        a part of a multipart body is missing, sent twice or unknown; names it
+    │   ├── NotMultipart         the body is of another type
+    │   ├── MalformedBody        the body does not keep to its type, or ends too early
+    │   ├── BodyTooLarge         the body is longer than is read
+    │   ├── UnsupportedFormat    the picture is neither PNG nor JPEG
+    │   ├── BadImage             the picture is damaged
+    │   ├── ImageTooLarge        the picture has too many pixels
+    │   ├── AnimatedImage        the picture has several frames
+    │   └── ImageTooComplex      the picture is made to take long
     ├── NotAcceptable        no picture format satisfies the Accept header
     ├── Overloaded           the job would wait longer than is allowed
     ├── ModelUnavailable     every live worker refuses the model
@@ -47,6 +56,50 @@ class InvalidRequest(AppError):
         super().__init__(detail)
         self.place = place
         self.name = name
+
+
+class UploadRefused(AppError):
+    """What was sent in a multipart body cannot be used.
+
+    Args:
+        part: which part it is about, None if it is the body itself.
+    """
+
+    def __init__(self, detail: str | None = None, *, part: str | None = None) -> None:
+        super().__init__(detail)
+        self.part = part
+
+
+class NotMultipart(UploadRefused):
+    """The body is no multipart/form-data."""
+
+
+class MalformedBody(UploadRefused):
+    """The body is not what multipart/form-data looks like."""
+
+
+class BodyTooLarge(UploadRefused):
+    """The body has more bytes than are read."""
+
+
+class UnsupportedFormat(UploadRefused):
+    """The part is neither PNG nor JPEG, whatever it is called."""
+
+
+class BadImage(UploadRefused):
+    """The picture cannot be decoded."""
+
+
+class ImageTooLarge(UploadRefused):
+    """The picture has more pixels than are decoded."""
+
+
+class AnimatedImage(UploadRefused):
+    """The file holds more than one picture."""
+
+
+class ImageTooComplex(UploadRefused):
+    """The file has so many pieces that reading it would take long."""
 
 
 class NotAcceptable(AppError):

@@ -26,6 +26,7 @@ from .problems import RESPONSES, install
 from .routers import generate, health, jobs, models, page
 from .server import run
 from .settings import ApiSettings
+from .uploads import Uploads
 from .watching import Watcher
 
 REDIS_TIMEOUT = 2.0  # seconds until a Redis that hangs is called away
@@ -56,7 +57,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
     app.state.draining = asyncio.Event()
     app.add_middleware(RequestMiddleware, metrics=app.state.metrics)
     install(app)
-    for module in (page, generate, jobs, models, health):
+    for module in (jobs, generate, page, models, health):  # what is asked for most is found first
         app.include_router(module.router)
     app.mount("/static", StaticFiles(directory=page.STATIC))
     return app
@@ -85,6 +86,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[State]:
             queue=queue,
             probe=JobQueue(probe, result_ttl=settings.result_ttl),
             store=ResultStore(settings.store_url),
+            uploads=Uploads(settings.max_upload),
             watcher=Watcher(queue, listener, app.state.draining, metrics),
             draining=app.state.draining,
         )

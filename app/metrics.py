@@ -14,6 +14,9 @@ from jobs.contract import JobKind
 from jobs.errors import QueueUnavailable
 from jobs.queue import JobQueue
 
+from .errors import UploadRefused
+from .problems import KINDS
+
 LONG_BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600, 1200)
 HTTP_BUCKETS = (0.005, 0.01, 0.025, 0.05, *LONG_BUCKETS)  # a POST may wait for its pictures
 METHODS = frozenset({"GET", "HEAD", "POST", "DELETE", "OPTIONS"})
@@ -42,6 +45,12 @@ class Metrics:
         self._redis_errors = Counter(
             "difuso_redis_errors", "Operations that Redis did not answer, by route or task", ["op"], registry=registry
         )
+        self._uploads_rejected = Counter(
+            "difuso_uploads_rejected", "Requests whose pictures were refused, by problem", ["reason"], registry=registry
+        )
+        for error, kind in KINDS.items():
+            if issubclass(error, UploadRefused):
+                self._uploads_rejected.labels(kind.slug)
         self._model_info = Gauge(
             "difuso_model_info", "Models of the models folder; always 1", ["name", "sha256"], registry=registry
         )
@@ -49,7 +58,7 @@ class Metrics:
     def know_models(self, catalog: Catalog) -> None:
         """Lets the series of every model start at 0."""
         for model in catalog.models.values():
-            self._model_info.labels(model.name, model.sha256).set(1)
+            self._model_info.labels(model.name, model.sha256 or "").set(1)
             for kind in JobKind:
                 self._accepted.labels(kind, model.name)
 
@@ -64,6 +73,10 @@ class Metrics:
     def job_awaited(self, seconds: float) -> None:
         """Notes a job whose end a waiting client saw, `seconds` after it was accepted."""
         self._end_to_end.observe(seconds)
+
+    def upload_rejected(self, reason: str) -> None:
+        """Notes that an upload was refused; `reason` is the last part of the problem's type."""
+        self._uploads_rejected.labels(reason).inc()
 
     def redis_error(self, op: str) -> None:
         """Notes that Redis did not answer."""

@@ -30,7 +30,7 @@ class Problem(BaseModel):
         title: the same for every problem of a type.
         detail: what is wrong this time.
         instance: path of the request.
-        errors: of invalid requests: `detail` and the `parameter`, `header` or `pointer` that it is about.
+        errors: of invalid requests: `detail` and the `parameter`, `header`, `part` or `pointer` that it is about.
         code: of failed jobs, why.
         retry_after: seconds after which trying again may help.
         request_id: to look for in the server's log.
@@ -83,6 +83,28 @@ KINDS: dict[type[Exception], Kind] = {
     ),
     errors.InvalidRequest: Kind(422, "invalid-request", "The request is invalid", "See errors."),
     RequestValidationError: Kind(422, "invalid-request", "The request is invalid", "See errors."),
+    errors.UploadRefused: Kind(422, "invalid-request", "The request is invalid", "See errors."),
+    errors.NotMultipart: Kind(
+        415, "unsupported-media-type", "Unsupported media type", "Send pictures as parts of multipart/form-data."
+    ),
+    errors.MalformedBody: Kind(
+        400, "malformed-body", "Malformed body", "The body is no complete multipart/form-data message."
+    ),
+    errors.BodyTooLarge: Kind(
+        413, "content-too-large", "Content too large", "The body is larger than this server reads."
+    ),
+    errors.UnsupportedFormat: Kind(415, "unsupported-format", "Unsupported picture format", "Send a PNG or JPEG file."),
+    errors.BadImage: Kind(
+        422, "bad-image", "The picture cannot be read", "The file is damaged or incomplete; save the picture again."
+    ),
+    errors.ImageTooLarge: Kind(422, "image-too-large", "The picture is too large", "Scale the picture down."),
+    errors.AnimatedImage: Kind(422, "animated-image", "The picture is animated", "Send one still picture."),
+    errors.ImageTooComplex: Kind(
+        422,
+        "image-too-complex",
+        "The picture is too complex",
+        "The file has more pieces than any picture needs; save the picture again.",
+    ),
     errors.NotAcceptable: Kind(
         406,
         "not-acceptable",
@@ -132,6 +154,8 @@ def answer(request: Request, error: Exception) -> Response:
         return _invalid(request, kind, [_field_error(found) for found in error.errors()])
     if isinstance(error, errors.InvalidRequest):
         return _invalid(request, kind, [{"detail": error.detail or "", error.place: error.name}])
+    if isinstance(error, errors.UploadRefused) and error.part is not None:
+        return _invalid(request, kind, [{"detail": error.detail or kind.detail, "part": error.part}])
     if isinstance(error, errors.JobFailed):
         status, detail = FAILURES[error.code]
         return _respond(request, kind, status=status, detail=detail, code=error.code)
@@ -146,6 +170,8 @@ def install(app: FastAPI) -> None:
     async def handle(request: Request, error: Exception) -> Response:
         if isinstance(error, jobs_errors.QueueUnavailable):
             app.state.metrics.redis_error(getattr(request.scope.get("route"), "name", "other"))
+        if isinstance(error, errors.UploadRefused):
+            app.state.metrics.upload_rejected(KINDS[type(error)].slug)
         return answer(request, error)
 
     for kind in (HTTPException, RequestValidationError, jobs_errors.JobsError, errors.AppError):
@@ -168,7 +194,10 @@ def _field_error(found: dict[str, Any]) -> dict[str, str]:
 
 
 def _invalid(request: Request, kind: Kind, found: list[dict[str, str]]) -> Response:
-    named = [f"{error.get('parameter') or error.get('header') or 'body'}: {error['detail']}" for error in found]
+    named = [
+        f"{error.get('parameter') or error.get('header') or error.get('part') or 'body'}: {error['detail']}"
+        for error in found
+    ]
     return _respond(request, kind, detail="; ".join(named), errors=found)
 
 

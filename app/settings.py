@@ -31,4 +31,6 @@ class ApiSettings(BaseSettings):
     sync_wait: NonNegativeFloat = 300
     """Seconds that a POST waits for its pictures at most before it answers 202."""
     max_body: PositiveInt = 65536
-    """Bytes of a request body at most."""
+    """Bytes of a request body at most, where no pictures are sent."""
+    max_upload: PositiveInt = 8388608
+    """Bytes of a request body with pictures at most."""

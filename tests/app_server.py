@@ -7,11 +7,12 @@ import io
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import httpx
 import redis
 import uvicorn
+from fastapi import FastAPI
 from PIL import Image
 from rq.job import Job as RqJob
 from rq.job import JobStatus as RqStatus
@@ -30,12 +31,15 @@ from jobs.workers import publish_report
 from tests.waiting import wait_until
 
 
+def running(settings: ApiSettings) -> AbstractContextManager[httpx.Client]:
+    """A client of the application."""
+    return serving(create_app(settings))
+
+
 @contextmanager
-def running(settings: ApiSettings) -> Iterator[httpx.Client]:
-    """A client of an application that runs in a thread of this process."""
-    config = uvicorn.Config(
-        create_app(settings), port=0, log_config=None, ws="none", http=DeadlineProtocol, timeout_graceful_shutdown=5
-    )
+def serving(app: FastAPI) -> Iterator[httpx.Client]:
+    """A client of any application; it runs in a thread of this process."""
+    config = uvicorn.Config(app, port=0, log_config=None, ws="none", http=DeadlineProtocol, timeout_graceful_shutdown=5)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()
@@ -68,7 +72,8 @@ class FakeWorker:
         rq_job.started_at = now()
         rq_job.save()
         rq_job.set_status(RqStatus.STARTED)
-        self._tell(job_id, Progress(image_steps=done, timesteps=(500, 0)))
+        self.client.set(keys.timesteps(job_id), "[500, 0]")
+        self._tell(job_id, Progress(image_steps=done))
 
     def succeed(self, job_id: str) -> None:
         """Stores grey pictures and ends the job."""
@@ -85,7 +90,7 @@ class FakeWorker:
         self._store.commit(
             Manifest(job=job, model_sha256="0", timesteps=(500, 0), images=tuple(images), finished_at=time.time())
         )
-        self._end(job_id, RqStatus.FINISHED, Progress(timesteps=(500, 0), denoise_seconds=0.5, encode_seconds=0.01))
+        self._end(job_id, RqStatus.FINISHED, Progress(denoise_seconds=0.5, encode_seconds=0.01))
 
     def fail(self, job_id: str, code: FailureCode) -> None:
         """Ends the job without pictures."""

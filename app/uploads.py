@@ -1,0 +1,102 @@
+"""Reading pictures from requests: in memory, few at once, and no further than it takes to refuse them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from contextlib import aclosing, asynccontextmanager
+from typing import Any, TypeVar
+
+from anyio import CapacityLimiter, to_thread
+from PIL.Image import Image
+from starlette.requests import Request
+
+from .errors import BodyTooLarge, Overloaded, UploadRefused
+from .multipart import FormReader
+from .pictures import read_picture
+
+MAX_BODIES = 8  # of the largest size, that are in memory together
+# Decoding has few threads of its own: a picture may take 50 MB and a second there, and other requests need threads too.
+DECODERS = 2
+MAX_WAITING = 64
+RETRY_SECONDS = 2
+BUSY = "Many pictures are being read already."
+
+T = TypeVar("T")
+
+
+class Uploads:
+    """Reads uploads without letting them take all memory, threads or time; one per process.
+
+    Args:
+        max_bytes: of one body.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._held = 0
+        self._decoders = CapacityLimiter(DECODERS)
+
+    async def read(
+        self, request: Request, parts: Mapping[str, Callable[[Image], T]], *, optional: Collection[str] = ()
+    ) -> dict[str, T]:
+        """Reads the named parts of a request, one picture each, and prepares them in a thread.
+
+        Args:
+            parts: what to make of each picture; a `partial` of `app.pictures.fit`, say.
+            optional: names of the parts that may be left out.
+
+        Returns:
+            What was made of the parts that were sent.
+
+        Raises:
+            UploadRefused: the one of its kinds that says why, and of which part.
+            Overloaded: if too much is being read already.
+        """
+        async with self._receive(request, parts) as files:
+            for name in parts:
+                if name not in files and name not in optional:
+                    raise UploadRefused("Is missing", part=name)
+            return {name: await self._prepare(name, file, parts[name]) for name, file in files.items()}
+
+    @asynccontextmanager
+    async def _receive(self, request: Request, names: Collection[str]) -> AsyncIterator[dict[str, bytes]]:
+        """The parts that have content; they count as held until the context ends."""
+        if int(request.headers.get("content-length", 0)) > self._max_bytes:
+            raise BodyTooLarge
+        content_type = request.headers.get("content-type")
+        if content_type is None:  # as of a request without a body
+            yield {}
+            return
+        form, held = FormReader(content_type, names), 0
+        try:
+            async with aclosing(request.stream()) as chunks:
+                async for chunk in chunks:
+                    held += len(chunk)
+                    self._held += len(chunk)
+                    self._check(held)
+                    form.feed(chunk)
+            yield form.close()
+        finally:
+            self._held -= held
+
+    def _check(self, size: int) -> None:
+        if size > self._max_bytes:
+            raise BodyTooLarge
+        if self._held > MAX_BODIES * self._max_bytes:
+            raise Overloaded(BUSY, retry_after=RETRY_SECONDS)
+
+    async def _prepare(self, name: str, file: bytes, prepare: Callable[[Image], T]) -> T:
+        if self._decoders.statistics().tasks_waiting >= MAX_WAITING:
+            raise Overloaded(BUSY, retry_after=RETRY_SECONDS)
+        try:
+            return await to_thread.run_sync(lambda: prepare(read_picture(file)), limiter=self._decoders)
+        except UploadRefused as error:
+            error.part = name
+            raise
+
+
+def request_body(*required: str, optional: Collection[str] = ()) -> dict[str, Any]:
+    """The body that `Uploads.read` reads, for `openapi_extra` of a route."""
+    part = {"type": "string", "format": "binary", "description": "PNG or JPEG"}
+    schema = {"type": "object", "properties": dict.fromkeys([*required, *optional], part), "required": [*required]}
+    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
