@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -148,6 +149,9 @@ def test_a_running_job_is_cancelled_and_stays_so(stack: Stack) -> None:
     stack.start_worker()
     job_id = stack.submit(steps=1000, n=8)
     wait_until(lambda: running(stack, [job_id]), 30, "the job runs")
+    status = stack.queue.status(job_id)
+    assert json.loads(status.timesteps or "") == list(range(999, -1, -1))
+    assert (status.eta_seconds or 0) > 0
     stack.queue.cancel(job_id)
     wait_until(lambda: stack.states([job_id]) == {JobState.CANCELLED}, 5, "the job is cancelled")
     assert stack.queue.cancel(job_id).state is JobState.CANCELLED

@@ -1,0 +1,59 @@
+"""What docs/science.md computes, lists and points to is so."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from model import make_plan
+from model.plan import Column
+from model.spacing import visit_levels
+from tests.oracle import LINEAR, follow
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "science.md").read_text(encoding="utf-8")
+
+
+def rows(section: str) -> list[list[str]]:
+    """The cells of the tables below a heading, heads and rulers included."""
+    body = PAGE.split(f"# {section}\n", 1)[1].split("\n#", 1)[0]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in body.splitlines() if line[:1] == "|"]
+
+
+ORACLE = [
+    (*re.findall(r"`(\w+)`", run)[:2], int(steps.split()[0]), float(value))
+    for heads, *lines in [[row for row in rows("The Gaussian oracle") if row[1][0] != "-"]]
+    for run, *values in lines
+    for steps, value in zip(heads[1:], values, strict=True)
+]
+LISTS = [
+    (*re.findall(r"`([\w,]+)`", spacing)[-1:], listed) for spacing, listed, _ in rows("Which levels a run visits")[2:8]
+]
+
+
+@pytest.mark.parametrize(("sampler", "spacing", "steps", "printed"), ORACLE)
+def test_the_oracle(sampler: str, spacing: str, steps: int, printed: float) -> None:
+    outcome = follow(make_plan(LINEAR, sampler=sampler, spacing=spacing, steps=steps, clip=False), s=0.5)
+    assert (outcome.std if sampler == "ddpm" else outcome.multiplier) == pytest.approx(printed, abs=5.1e-5)
+
+
+@pytest.mark.parametrize(("spacing", "printed"), LISTS)
+def test_the_lists(spacing: str, printed: str) -> None:
+    assert [round(t, 2) for t in visit_levels(LINEAR, spacing, 10).timesteps] == [float(t) for t in printed.split(",")]
+
+
+def test_the_tables_were_found() -> None:
+    assert (len(ORACLE), len(LISTS)) == (7 * 6, 6)
+
+
+def test_the_columns_of_a_plan() -> None:
+    named = {name for row in rows("The plan")[2:] for name in re.findall(r"`([A-Z0-9_]+)`", row[0])}
+    assert named == {column.name for column in Column}
+
+
+def test_what_the_page_points_to_exists() -> None:
+    links = re.findall(r"\]\(([^)#]+)", PAGE)
+    assert links
+    assert [link for link in links if not (ROOT / "docs" / link).exists()] == []
