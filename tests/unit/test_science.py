@@ -48,6 +48,15 @@ def test_the_tables_were_found() -> None:
     assert (len(ORACLE), len(LISTS)) == (7 * 6, 6)
 
 
+def test_fixed_large_draws_more_than_the_last_call_expects() -> None:
+    """The draw before the call at index 0, in grey levels, and the noise that this call is told of."""
+    chains = {steps: visit_levels(LINEAR, "linspace", steps).chain for steps in (1000, 500, 100, 50)}
+    large = [127.5 * chain.betas[1] ** 0.5 for chain in chains.values()]
+    assert large == pytest.approx([1.4, 2.1, 5.8, 10.0], abs=0.05)
+    assert 127.5 * chains[100].posterior_variance[1] ** 0.5 == pytest.approx(1.2, abs=0.05)
+    assert 127.5 * LINEAR.sigmas[0] == pytest.approx(1.3, abs=0.05)
+
+
 def test_the_columns_of_a_plan() -> None:
     named = {name for row in rows("The plan")[2:] for name in re.findall(r"`([A-Z0-9_]+)`", row[0])}
     assert named == {column.name for column in Column}
