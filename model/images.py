@@ -29,6 +29,13 @@ def from_uint8(images: Tensor) -> Tensor:
     return images.permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
+def from_png(data: bytes) -> Tensor:
+    """A black and white, grey or RGB picture as float32 in [-1, 1], shape (C, H, W); the reverse of `to_png`."""
+    image = Image.open(io.BytesIO(data))
+    pixels = torch.from_numpy(np.array(image.convert("L") if image.mode == "1" else image))
+    return from_uint8(pixels.reshape(1, *pixels.shape[:2], -1))[0]
+
+
 def to_png(image: Tensor, text: Mapping[str, str] | None = None) -> bytes:
     """One image as PNG.
 

@@ -1,0 +1,118 @@
+"""Denoising diffusion restoration models (Kawar et al. 2022): pictures that agree with a measurement y = H x + sigma z.
+
+In the coordinates of the degradation each step is a formula for each coordinate alone. Where nothing is measured it is
+a row of a plan like any other; a restoration only replaces the measured coordinates of its outcome, so it shares the
+network call with all other jobs.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .clipping import Clipping
+from .operators import Operator
+from .plan import Plan, Prediction, tabulate
+from .samplers import Transition
+from .schedule import FloatTable, NoiseSchedule
+from .spacing import visit_levels
+
+# How much of the noise is drawn anew where nothing is measured, the publication's choice (section 4.3). It goes with
+# eta_b = 1, which is built in: coordinates that are measured better than the step's noise are taken as measured.
+ETA = 0.85
+
+
+@dataclass(frozen=True, eq=False)
+class Restoration:
+    """A measurement that a trajectory has to agree with.
+
+    Attributes:
+        plan: of the coordinates that are not measured; its x' is what `agree` corrects.
+        operator: the degradation.
+        measured: the coordinates as measured, shape (C, H, W).
+        noise: standard deviation of each of them, infinite where nothing is measured, shape (C, H, W).
+        sigmas: noise of x / sqrt(abar) before each row and after the last, falling, shape (K + 1,).
+    """
+
+    plan: Plan
+    operator: Operator
+    measured: Tensor
+    noise: Tensor
+    sigmas: FloatTable
+
+    def begin(self, z: Tensor) -> Tensor:
+        """x_T from standard normal z, shape (C, H, W) (eq. 4)."""
+        return self._agree(0, z * math.sqrt(1.0 - _abar(self.sigmas[0])), None, z)
+
+    def agree(self, row: int, x_next: Tensor, x0: Tensor, z: Tensor) -> Tensor:
+        """x' with its measured coordinates replaced (eq. 5), shape (C, H, W).
+
+        Args:
+            row: of the plan.
+            x_next, x0: what the row made of the network's output.
+            z: the noise that the row drew; 0 at the last.
+        """
+        return self._agree(row + 1, x_next, x0, z)
+
+    def _agree(self, level: int, x: Tensor, x0: Tensor | None, z: Tensor) -> Tensor:
+        sigma = float(self.sigmas[level])
+        signal = math.sqrt(_abar(sigma))
+        to = self.operator.to_coordinates
+        coordinates, fresh = to(x), to(z)
+        # Measured better than the step is noisy: as measured, with as much noise as is missing.
+        is_measured = torch.isfinite(self.noise)
+        missing = (1.0 - signal**2 - (signal * self.noise) ** 2).clamp(min=0.0).sqrt()  # times signal: sigma may be inf
+        better = is_measured & (self.noise <= sigma)
+        coordinates = torch.where(better, signal * self.measured + missing * fresh, coordinates)
+        if x0 is not None:
+            # Measured worse: the prediction, drawn towards the measurement by what is left of the noise.
+            predicted = to(x0)
+            drawn = predicted + math.sqrt(1.0 - ETA**2) * sigma * (self.measured - predicted) / self.noise
+            worse = is_measured & (self.noise > sigma)
+            coordinates = torch.where(worse, signal * (drawn + ETA * sigma * fresh), coordinates)
+        return self.operator.from_coordinates(coordinates)
+
+
+def make_restoration(
+    schedule: NoiseSchedule,
+    operator: Operator,
+    y: Tensor,
+    *,
+    sigma: float,
+    steps: int = 20,
+    spacing: str = "leading",
+    prediction: Prediction = "eps",
+    clipping: Clipping | None = None,
+) -> Restoration:
+    """The restoration of one measurement.
+
+    Args:
+        schedule, spacing, prediction: as in `make_plan`.
+        operator: the degradation H.
+        y: the measurement, in the shape of `operator.apply`, in [-1, 1] but for its noise.
+        sigma: standard deviation of its noise, in the same unit; 0 is none.
+        steps: number of network calls.
+        clipping: of the predicted x0; none if not given, as in the publication.
+
+    Raises:
+        PlanError: if no such run exists.
+    """
+    levels = visit_levels(schedule, spacing, steps)
+    transitions = []
+    for i in reversed(range(steps)):
+        abar, abar_prev = float(levels.chain.alphas_cumprod[i]), float(levels.chain.alphas_cumprod_prev[i])
+        spread = math.sqrt(1.0 - abar_prev)
+        a = math.sqrt(1.0 - ETA**2) * spread / math.sqrt(1.0 - abar)
+        transitions.append(Transition(i, a=a, b=math.sqrt(abar_prev) - a * math.sqrt(abar), s=ETA * spread))
+    plan = tabulate(levels, transitions, prediction=prediction, clipping=clipping or Clipping("none"))
+    values = operator.singular_values
+    noise = torch.where(values > 0, sigma / values, torch.inf)
+    sigmas = torch.tensor([*levels.chain.sigmas[::-1], 0.0], dtype=torch.float64).numpy()
+    return Restoration(plan, operator, operator.read(y), noise, sigmas)
+
+
+def _abar(sigma: float) -> float:
+    return 1.0 / (1.0 + sigma**2)

@@ -1,0 +1,194 @@
+"""Degradations y = H x + noise that can be undone: each is a diagonal between two orthonormal bases, H = U S V^T.
+
+A picture's coordinates V^T x are measured, each for itself, with the weight of its singular value; where that is 0, the
+measurement says nothing. Everything a restoration needs of H is therefore `singular_values`, the way to the coordinates
+and back, and what the measurement says in those coordinates.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+LEAST_SINGULAR_VALUE = 3e-2  # of blurs: what is weaker is as good as lost, and its noise would drown all else
+
+
+class Operator(Protocol):
+    """A degradation of pictures of shape (C, H, W), float32.
+
+    Attributes:
+        singular_values: of each coordinate, shape (C, H, W); 0 where nothing is measured.
+    """
+
+    singular_values: Tensor
+
+    def to_coordinates(self, x: Tensor) -> Tensor:
+        """V^T x, shape (C, H, W)."""
+        ...
+
+    def from_coordinates(self, coordinates: Tensor) -> Tensor:
+        """V c, shape (C, H, W)."""
+        ...
+
+    def apply(self, x: Tensor) -> Tensor:
+        """H x, in the shape of a measurement."""
+        ...
+
+    def read(self, y: Tensor) -> Tensor:
+        """S^+ U^T y: the coordinates as measured, shape (C, H, W); 0 where nothing is."""
+        ...
+
+
+class Inpainting:
+    """Some pixels are missing.
+
+    Args:
+        missing: shape (H, W), bool.
+        channels: of the pictures.
+    """
+
+    def __init__(self, missing: Tensor, channels: int) -> None:
+        self.singular_values = (~missing).float().expand(channels, -1, -1).clone()
+
+    def to_coordinates(self, x: Tensor) -> Tensor:
+        return x
+
+    def from_coordinates(self, coordinates: Tensor) -> Tensor:
+        return coordinates
+
+    def apply(self, x: Tensor) -> Tensor:
+        return x * self.singular_values
+
+    def read(self, y: Tensor) -> Tensor:
+        return y * self.singular_values
+
+
+class SuperResolution:
+    """Each block of factor x factor pixels is known by its mean.
+
+    The coordinates of a block are its cosine transform, of which the first is factor times the mean.
+
+    Args:
+        factor: 2 or more; divides the size.
+        shape: (C, H, W) of the pictures.
+    """
+
+    def __init__(self, factor: int, shape: tuple[int, int, int]) -> None:
+        self._factor = factor
+        self._cosines = cosine_basis(factor)
+        self.singular_values = torch.zeros(shape)
+        self.singular_values[:, ::factor, ::factor] = 1.0 / factor
+
+    def to_coordinates(self, x: Tensor) -> Tensor:
+        return self._join(self._cosines @ self._split(x) @ self._cosines.T)
+
+    def from_coordinates(self, coordinates: Tensor) -> Tensor:
+        return self._join(self._cosines.T @ self._split(coordinates) @ self._cosines)
+
+    def apply(self, x: Tensor) -> Tensor:
+        return self._split(x).mean(dim=(-2, -1))
+
+    def read(self, y: Tensor) -> Tensor:
+        coordinates = torch.zeros_like(self.singular_values)
+        coordinates[:, :: self._factor, :: self._factor] = self._factor * y
+        return coordinates
+
+    def _split(self, x: Tensor) -> Tensor:
+        """Blocks of (C, H, W): shape (C, H / f, W / f, f, f)."""
+        f = self._factor
+        channels, height, width = x.shape
+        return x.reshape(channels, height // f, f, width // f, f).transpose(2, 3)
+
+    def _join(self, blocks: Tensor) -> Tensor:
+        return blocks.transpose(2, 3).flatten(3, 4).flatten(1, 2)
+
+
+class Colorization:
+    """Of each pixel only the mean of its channels is known.
+
+    Args:
+        shape: (C, H, W) of the pictures.
+    """
+
+    def __init__(self, shape: tuple[int, int, int]) -> None:
+        self._basis = cosine_basis(shape[0])  # its first row is the grey direction
+        self._weight = shape[0] ** -0.5
+        self.singular_values = torch.zeros(shape)
+        self.singular_values[0] = self._weight
+
+    def to_coordinates(self, x: Tensor) -> Tensor:
+        return torch.einsum("kc,chw->khw", self._basis, x)
+
+    def from_coordinates(self, coordinates: Tensor) -> Tensor:
+        return torch.einsum("kc,khw->chw", self._basis, coordinates)
+
+    def apply(self, x: Tensor) -> Tensor:
+        return x.mean(dim=0, keepdim=True)
+
+    def read(self, y: Tensor) -> Tensor:
+        coordinates = torch.zeros_like(self.singular_values)
+        coordinates[:1] = y / self._weight
+        return coordinates
+
+
+class Blur:
+    """The same symmetric blur along both sides, mirrored at the edges.
+
+    Args:
+        kernel: shape (K,), K odd, sums to 1.
+        shape: (C, H, W) of the pictures, H = W.
+    """
+
+    def __init__(self, kernel: Tensor, shape: tuple[int, int, int]) -> None:
+        self._matrix = blur_matrix(kernel, shape[-1])
+        u, values, vt = torch.linalg.svd(self._matrix)
+        weights = torch.outer(values, values)
+        weights[weights < LEAST_SINGULAR_VALUE] = 0.0
+        self._u, self._vt, self._matrix = u.float(), vt.float(), self._matrix.float()
+        self.singular_values = weights.float().expand(shape).clone()
+
+    def to_coordinates(self, x: Tensor) -> Tensor:
+        return self._vt @ x @ self._vt.T
+
+    def from_coordinates(self, coordinates: Tensor) -> Tensor:
+        return self._vt.T @ coordinates @ self._vt
+
+    def apply(self, x: Tensor) -> Tensor:
+        return self._matrix @ x @ self._matrix.T
+
+    def read(self, y: Tensor) -> Tensor:
+        measured = self._u.T @ y @ self._u
+        return torch.where(self.singular_values > 0, measured / self.singular_values, 0.0)
+
+
+def gaussian_kernel(width: float) -> Tensor:
+    """Samples of a Gaussian to three deviations on each side, (K,), float64; `width` is its deviation in pixels."""
+    radius = max(1, round(3 * width))
+    weights = torch.exp(-0.5 * (torch.arange(-radius, radius + 1, dtype=torch.float64) / width) ** 2)
+    return weights / weights.sum()
+
+
+def uniform_kernel(width: int) -> Tensor:
+    """The mean of `width` pixels, an odd number; shape (width,), float64."""
+    return torch.full((width,), 1.0 / width, dtype=torch.float64)
+
+
+def blur_matrix(kernel: Tensor, size: int) -> Tensor:
+    """The blur of one row of pixels as a matrix, shape (size, size), float64; what lies outside is a mirror image."""
+    radius = len(kernel) // 2
+    matrix = torch.zeros((size, size), dtype=torch.float64)
+    for i in range(size):
+        for offset, weight in enumerate(kernel.tolist(), start=-radius):
+            place = (i + offset) % (2 * size)  # a row and its mirror image, again and again
+            matrix[i, min(place, 2 * size - 1 - place)] += weight
+    return matrix
+
+
+def cosine_basis(size: int) -> Tensor:
+    """Orthonormal rows of the discrete cosine transform (type II), shape (size, size); the first is constant."""
+    k, n = torch.arange(size, dtype=torch.float64)[:, None], torch.arange(size, dtype=torch.float64)
+    rows = torch.cos(torch.pi * (n + 0.5) * k / size) * (2.0 / size) ** 0.5
+    rows[0] = size**-0.5
+    return rows.float()
