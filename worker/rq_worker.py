@@ -29,6 +29,7 @@ from jobs.contract import URGENCIES, FailureCode
 from jobs.store import ResultStore
 
 from .active import ActiveJob, EngineEvent, Finished, Previewed, Snapped
+from .allocator import give_back
 from .engine import StepEngine
 from .failures import failure_code
 from .fairness import forecast
@@ -45,6 +46,7 @@ POLL_SECONDS = 0.05  # how often a busy worker looks for new jobs and cancelled 
 IDLE_SECONDS = 1  # how long an idle one blocks
 PROGRESS_SECONDS = 1.0
 STALL_SECONDS = 60.0  # a step that takes longer hangs, on devices where a full batch takes less than 3 s
+TRIM_SECONDS = 60.0
 SWEEP_SECONDS = 600.0
 SWEEP_MARGIN = 60.0  # pictures are a little older than their job's end, from which their time is counted
 
@@ -157,6 +159,8 @@ class EngineWorker(RqBase):
         self._reporter.worker(self.name)
         self.recover()
         self._reporter.tidy_backlog()
+        if self._is_due("trim", TRIM_SECONDS):
+            give_back()
         if self._is_due("sweep", SWEEP_SECONDS):
             self.tidy()
             self._writers.sweep(self._result_ttl + SWEEP_MARGIN)
