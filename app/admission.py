@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from jobs.contract import ModelReport, SamplingParams
+from jobs.contract import ModelReport
 from jobs.queue import Backlog
 
 from .errors import ModelUnavailable, Overloaded
@@ -57,10 +57,10 @@ def check_served(model: str, reports: list[ModelReport]) -> None:
         raise ModelUnavailable(f"{model}: {reason}")
 
 
-def job_timeout(params: SamplingParams, *, max_wait: float) -> int:
+def job_timeout(image_steps: int, *, max_wait: float) -> int:
     """Seconds that a job may run.
 
     Running jobs share the batch, so one may take as long as all that was admitted before it (`max_wait`) besides its
     own work at the slowest rate.
     """
-    return math.ceil(max(LEAST_TIMEOUT, max_wait + params.image_steps / SLOWEST_RATE))
+    return math.ceil(max(LEAST_TIMEOUT, max_wait + image_steps / SLOWEST_RATE))

@@ -9,6 +9,7 @@ from starlette.responses import Response
 from jobs.contract import JobState, JobStatus, Manifest
 from jobs.errors import ResultExpired
 from jobs.store import ResultStore
+from jobs.tasks import Interpolation
 
 from .errors import JobCancelled, JobFailed, NotReady
 from .negotiation import Format
@@ -49,8 +50,9 @@ def pictures(status: JobStatus, store: ResultStore, form: Format, *, known: str 
     headers = {**_picture_headers(status, tag), "Content-Location": f"/jobs/{status.job.id}/image"}
     if matches(known, tag):
         return Response(status_code=304, headers=headers)
-    body, media_type = render(form, manifest, [store.image(manifest, index) for index in range(len(manifest.images))])
-    extension = {Format.ZIP: "zip", Format.PNG: "png"}.get(form, "mime")
+    found = [store.image(manifest, index) for index in range(len(manifest.images))]
+    body, media_type = render(form, manifest, found, _ends(manifest, store))
+    extension = {Format.ZIP: "zip", Format.PNG: "png", Format.APNG: "png"}.get(form, "mime")
     headers["Content-Disposition"] = f'inline; filename="{status.job.id}.{extension}"'
     return Response(body, headers=headers, media_type=media_type)
 
@@ -94,6 +96,20 @@ def matches(known: str | None, tag: str) -> bool:
     """Whether an If-None-Match header names the tag."""
     tags = [found.strip().removeprefix("W/") for found in (known or "").split(",")]
     return "*" in tags or tag in tags
+
+
+def _ends(manifest: Manifest, store: ResultStore) -> list[bytes]:
+    """The pictures between which those of an interpolation lie.
+
+    Raises:
+        ResultExpired: if they were deleted.
+    """
+    if not isinstance(manifest.job.task, Interpolation):
+        return []
+    ends = [store.upload(manifest.job.id, index) for index in range(2)]
+    if None in ends:
+        raise ResultExpired
+    return [end for end in ends if end is not None]
 
 
 def _picture_headers(status: JobStatus, tag: str) -> dict[str, str]:

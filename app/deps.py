@@ -70,7 +70,7 @@ JobIdDep = Annotated[str, Depends(_job_id)]
 
 
 async def _status(job_id: str, request: Request) -> JobStatus:
-    # What is asked for most; FastAPI would take longer to resolve two more dependencies than to build the answer.
+    # What is asked for most, so without the two dependencies that FastAPI would have to resolve for it each time.
     queue: JobQueue = request.state.queue
     return await run_in_threadpool(queue.status, await _job_id(job_id))
 
@@ -99,12 +99,20 @@ IdempotencyKey = Annotated[
 ]
 
 
-async def _single_parameters(request: Request) -> None:
-    """Refuses parameters that are given twice, of which the framework would silently use the last."""
-    counts = Counter(name for name, _ in request.query_params.multi_items())
+def _refuse_repeated(request: Request, *, but: str | None = None) -> None:
+    counts = Counter(name for name, _ in request.query_params.multi_items() if name != but)
     for name, count in counts.items():
         if count > 1:
             raise InvalidRequest("parameter", name[:MAX_NAME], "Is given more than once")
+
+
+async def _single_parameters(request: Request) -> None:
+    """Refuses parameters that are given twice, of which the framework would silently use the last."""
+    _refuse_repeated(request)
+
+
+async def _only_lambda_twice(request: Request) -> None:
+    _refuse_repeated(request, but="lambda")
 
 
 async def _no_body(request: Request, settings: SettingsDep) -> None:
@@ -119,4 +127,5 @@ async def _no_body(request: Request, settings: SettingsDep) -> None:
 
 
 SINGLE_PARAMETERS = Depends(_single_parameters)
+ONLY_LAMBDA_TWICE = Depends(_only_lambda_twice)
 NO_BODY = Depends(_no_body)

@@ -23,7 +23,7 @@ from .deps import State
 from .metrics import Metrics, QueueCollector
 from .middleware import RequestMiddleware
 from .problems import RESPONSES, install
-from .routers import generate, health, jobs, models, page
+from .routers import edit, generate, health, jobs, models, page
 from .server import run
 from .settings import ApiSettings
 from .uploads import Uploads
@@ -57,7 +57,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
     app.state.draining = asyncio.Event()
     app.add_middleware(RequestMiddleware, metrics=app.state.metrics)
     install(app)
-    for module in (jobs, generate, page, models, health):  # what is asked for most is found first
+    for module in (jobs, generate, edit, page, models, health):  # what is asked for most is found first
         app.include_router(module.router)
     app.mount("/static", StaticFiles(directory=page.STATIC))
     return app

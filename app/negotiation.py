@@ -16,6 +16,7 @@ from .errors import NotAcceptable
 class Format(StrEnum):
     """What a finished job can be answered as; `mimeparse` prefers the last of equals."""
 
+    APNG = "image/apng"
     JSON = "application/json"
     MULTIPART = "multipart/mixed"
     ZIP = "application/zip"
@@ -30,8 +31,10 @@ def choose_format(accept: str | None) -> Format:
     """
     if not accept or not accept.strip():
         return Format.PNG
+    # Browsers list image/apng beside everything else that they can show, and do not mean to ask for an animation.
+    offered = [form.value for form in Format if form is not Format.APNG or "*" not in accept]
     try:
-        best = mimeparse.best_match([form.value for form in Format], accept)
+        best = mimeparse.best_match(offered, accept)
     except mimeparse.MimeTypeParseException:
         best = ""
     if not best:

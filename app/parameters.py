@@ -5,21 +5,22 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
+from collections.abc import Sequence
 
 from pydantic import Field
 
 from jobs.catalog import Catalog, ModelInfo
 from jobs.contract import (
-    MAX_IMAGES,
     MAX_SEED,
     ClipName,
-    Frozen,
     JobKind,
     SamplerName,
     SamplingParams,
     SpacingName,
     VarianceName,
 )
+from jobs.tasks import MAX_IMAGES, Picture
+from jobs.values import Frozen
 
 from .errors import InvalidRequest
 
@@ -33,7 +34,7 @@ class SamplingQuery(Frozen):
 
     n: int = Field(default=1, ge=1, le=MAX_IMAGES, description="number of images")
     steps: int | None = Field(default=None, ge=1, description="network calls for each image, at most the model's T")
-    sampler: SamplerName | None = Field(default=None)
+    sampler: SamplerName | None = Field(default=None, description="by default the model's")
     spacing: SpacingName | None = Field(
         default=None,
         description="which timesteps are visited: linspace, leading, trailing, quad, karras, or the steps of as many "
@@ -50,11 +51,11 @@ class SamplingQuery(Frozen):
     classifier_scale: float | None = Field(
         default=None, ge=0, le=100, description="of guidance by the model's classifier; 0 is off; needs a label"
     )
-    model: str | None = Field(default=None, max_length=64)
+    model: str | None = Field(default=None, max_length=64, description="by default the first")
 
-    def request_hash(self, kind: JobKind) -> str:
+    def request_hash(self, kind: JobKind, pictures: Sequence[Picture] = ()) -> str:
         """The same for the same request: of what was sent, not of what was filled in (the seed may be drawn)."""
-        sent = {"kind": kind, **self.model_dump(exclude_unset=True)}
+        sent = {"kind": kind, **self.model_dump(exclude_unset=True), "pictures": [each.sha256 for each in pictures]}
         return hashlib.sha256(json.dumps(sent, sort_keys=True).encode()).hexdigest()
 
 
@@ -74,8 +75,11 @@ def choose_model(name: str | None, catalog: Catalog) -> ModelInfo:
     return catalog.models[chosen]
 
 
-def fill_in(query: SamplingQuery, model: ModelInfo) -> SamplingParams:
+def fill_in(query: SamplingQuery, model: ModelInfo, *, depth: int | None = None) -> SamplingParams:
     """Decides all that the request left open, and draws the seed.
+
+    Args:
+        depth: the timestep where the run begins, if that is not T-1.
 
     Raises:
         InvalidRequest: if the model cannot do what is asked.
@@ -84,8 +88,10 @@ def fill_in(query: SamplingQuery, model: ModelInfo) -> SamplingParams:
     spacing = query.spacing or _spacing(sampler, model)
     if sampler == "heun" and spacing[0].isdigit():
         raise InvalidRequest("parameter", "spacing", "Sections count network calls, of which heun makes two a level")
-    steps = _steps(query.steps, spacing, model)
-    _check_start(sampler, spacing, steps, model)
+    total = model.num_train_timesteps if depth is None else depth + 1
+    steps = _steps(query.steps, spacing, model, total)
+    if depth is None and model.schedule.zero_terminal_snr:
+        _check_start(sampler, spacing, steps, model)
     label = _class_index(query.label, model)
     return SamplingParams(
         n=query.n,
@@ -93,7 +99,7 @@ def fill_in(query: SamplingQuery, model: ModelInfo) -> SamplingParams:
         sampler=sampler,
         spacing=spacing,
         eta=_eta(query.eta, sampler, model),
-        variance=_variance(query.variance, sampler, steps, model),
+        variance=_variance(query.variance, sampler, steps, model, total),
         clip=query.clip or model.clip,
         seed=secrets.randbelow(DRAWN_SEEDS) if query.seed is None else query.seed,
         label=label,
@@ -109,8 +115,7 @@ def _spacing(sampler: SamplerName, model: ModelInfo) -> SpacingName:
     return {"dpmpp": "trailing", "euler": "karras", "heun": "karras"}.get(sampler, model.defaults.spacing)
 
 
-def _steps(steps: int | None, spacing: SpacingName, model: ModelInfo) -> int:
-    total = model.num_train_timesteps
+def _steps(steps: int | None, spacing: SpacingName, model: ModelInfo, total: int) -> int:
     if spacing[0].isdigit():
         sections = [int(part) for part in spacing.split(",")]
         if not all(1 <= count <= total // len(sections) for count in sections):
@@ -121,16 +126,13 @@ def _steps(steps: int | None, spacing: SpacingName, model: ModelInfo) -> int:
         if steps not in (None, sum(sections)):
             raise InvalidRequest("parameter", "steps", f"Should be {sum(sections)}, the sum of the sections")
         return sum(sections)
-    chosen = steps or model.defaults.steps
-    if chosen > total:
-        raise InvalidRequest("parameter", "steps", f"Should be at most {total}, the timesteps of {model.name}")
-    return chosen
+    if steps is not None and steps > total:
+        raise InvalidRequest("parameter", "steps", f"Should be at most {total}, the timesteps from there to 0")
+    return steps or min(model.defaults.steps, total)
 
 
 def _check_start(sampler: SamplerName, spacing: SpacingName, steps: int, model: ModelInfo) -> None:
     """Nothing of an image is left at the last timestep of some models, so their runs must visit it."""
-    if not model.zero_terminal_snr:
-        return
     if sampler == "heun":
         raise InvalidRequest("parameter", "sampler", f"{model.name} begins in pure noise; use ddim, ddpm or dpmpp")
     if spacing != "trailing" and (spacing not in ("linspace", "quad") or steps == 1):
@@ -147,13 +149,15 @@ def _eta(eta: float | None, sampler: SamplerName, model: ModelInfo) -> float:
     return eta
 
 
-def _variance(variance: VarianceName | None, sampler: SamplerName, steps: int, model: ModelInfo) -> VarianceName:
+def _variance(
+    variance: VarianceName | None, sampler: SamplerName, steps: int, model: ModelInfo, total: int
+) -> VarianceName:
     if sampler != "ddpm" and variance not in (None, model.variance):
         raise InvalidRequest("parameter", "variance", f"Is a parameter of ddpm; {sampler} has none")
     chosen = variance or model.variance
     if chosen.startswith("learned") and chosen != model.variance:
         raise InvalidRequest("parameter", "variance", f"{model.name} did not learn this; its own is {model.variance}")
-    least = min(FIXED_LARGE_MIN_STEPS, model.num_train_timesteps)
+    least = min(FIXED_LARGE_MIN_STEPS, total)
     if sampler == "ddpm" and chosen == "fixed_large" and steps < least:
         raise InvalidRequest(
             "parameter",

@@ -188,7 +188,7 @@ def _field_error(found: dict[str, Any]) -> dict[str, str]:
     """What pydantic found, without the value that was sent."""
     source, *path = found["loc"]
     place = {"query": "parameter", "path": "parameter", "header": "header"}.get(source, "pointer")
-    name = "/".join(map(str, path))[:MAX_NAME]
+    name = "/".join(map(str, path if place == "pointer" else path[:1]))[:MAX_NAME]  # a repeated one has an index too
     detail = "This parameter is not known here" if found["type"] == "extra_forbidden" else found["msg"]
     return {"detail": detail, place: f"/{name}" if place == "pointer" else name}
 

@@ -7,16 +7,19 @@ import io
 import json
 import math
 import zipfile
+from collections.abc import Sequence
 from typing import Any
 
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from jobs.contract import Manifest
+from jobs.tasks import Generation
 
 from .negotiation import Format
 
 SHEET_GAP = 2
+FRAME_MILLISECONDS = 200
 SHEET_COLOUR = "white"
 TEXT_KEY = "difuso"  # the workers' pictures carry their parameters under the same key
 
@@ -28,8 +31,10 @@ def describe(manifest: Manifest) -> dict[str, Any]:
         for index, image in enumerate(manifest.images)
     ]
     job = manifest.job
+    sent = {"task": job.task.model_dump(), "pictures": [picture.model_dump() for picture in job.pictures]}
     return {
         "kind": job.kind,
+        **({} if isinstance(job.task, Generation) else sent),
         "model": job.model,
         "model_sha256": manifest.model_sha256,
         "params": job.params.model_dump(),
@@ -38,13 +43,24 @@ def describe(manifest: Manifest) -> dict[str, Any]:
     }
 
 
-def render(form: Format, manifest: Manifest, pngs: list[bytes]) -> tuple[bytes, str]:
-    """All pictures as one body; returns it with its media type."""
+def render(form: Format, manifest: Manifest, pngs: list[bytes], ends: Sequence[bytes] = ()) -> tuple[bytes, str]:
+    """All pictures as one body; returns it with its media type.
+
+    Args:
+        ends: the two pictures between which they lie; shown beside several, and at both ends of an animation.
+    """
     if form is Format.ZIP:
         return _zip(manifest, pngs), form
     if form is Format.MULTIPART:
         return _multipart(manifest, pngs)
-    return pngs[0] if len(pngs) == 1 else contact_sheet(manifest, pngs), Format.PNG
+    course = [*ends[:1], *pngs, *ends[1:]]
+    if form is Format.APNG:
+        return animation(manifest, course), form
+    if len(pngs) == 1:
+        return pngs[0], Format.PNG
+    if ends:
+        return contact_sheet(manifest, course, columns=len(course)), Format.PNG
+    return contact_sheet(manifest, pngs), Format.PNG
 
 
 def entity_tag(form: Format, manifest: Manifest) -> str:
@@ -53,11 +69,11 @@ def entity_tag(form: Format, manifest: Manifest) -> str:
     return f'"{hashlib.sha256(content.encode()).hexdigest()}"'
 
 
-def contact_sheet(manifest: Manifest, pngs: list[bytes]) -> bytes:
+def contact_sheet(manifest: Manifest, pngs: list[bytes], *, columns: int | None = None) -> bytes:
     """The pictures side by side, row by row, as close to a square as it gets; PNG."""
     images = [Image.open(io.BytesIO(png)) for png in pngs]
     width, height = images[0].size
-    columns = math.ceil(math.sqrt(len(images)))
+    columns = columns or math.ceil(math.sqrt(len(images)))
     rows = math.ceil(len(images) / columns)
     size = columns * (width + SHEET_GAP) - SHEET_GAP, rows * (height + SHEET_GAP) - SHEET_GAP
     mode = "L" if images[0].mode == "L" else "RGB"
@@ -65,11 +81,32 @@ def contact_sheet(manifest: Manifest, pngs: list[bytes]) -> bytes:
     for index, image in enumerate(images):
         row, column = divmod(index, columns)
         sheet.paste(image, (column * (width + SHEET_GAP), row * (height + SHEET_GAP)))
+    file = io.BytesIO()
+    sheet.save(file, "PNG", pnginfo=_text(manifest))
+    return file.getvalue()
+
+
+def animation(manifest: Manifest, pngs: list[bytes]) -> bytes:
+    """The pictures one after the other, there and back, for ever; animated PNG."""
+    images = [Image.open(io.BytesIO(png)).convert("RGB") for png in pngs]
+    course = images + images[-2:0:-1]
+    file = io.BytesIO()
+    course[0].save(
+        file,
+        "PNG",
+        save_all=True,
+        append_images=course[1:],
+        duration=FRAME_MILLISECONDS,
+        loop=0,
+        pnginfo=_text(manifest),
+    )
+    return file.getvalue()
+
+
+def _text(manifest: Manifest) -> PngInfo:
     text = PngInfo()
     text.add_itxt(TEXT_KEY, json.dumps(describe(manifest)))
-    file = io.BytesIO()
-    sheet.save(file, "PNG", pnginfo=text)
-    return file.getvalue()
+    return text
 
 
 def _zip(manifest: Manifest, pngs: list[bytes]) -> bytes:

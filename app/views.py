@@ -5,7 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from jobs.catalog import ModelInfo, SamplerDefaults
-from jobs.contract import FailureCode, Frozen, JobKind, JobState, JobStatus, ModelReport, SamplingParams
+from jobs.contract import FailureCode, JobKind, JobState, JobStatus, ModelReport, SamplingParams
+from jobs.tasks import Generation, Picture, Task
+from jobs.values import Frozen
 
 from .admission import refusal
 from .problems import FAILURES
@@ -54,7 +56,7 @@ class Outlook(Frozen):
     @classmethod
     def of(cls, status: JobStatus) -> Outlook:
         eta = None if status.eta_seconds is None else round(status.eta_seconds, 1)
-        steps = Steps(done=status.progress.image_steps, total=status.job.params.image_steps)
+        steps = Steps(done=status.progress.image_steps, total=status.job.image_steps)
         return cls(state=status.state, position=status.position, steps=steps, eta_seconds=eta)
 
 
@@ -65,6 +67,8 @@ class JobView(Outlook):
     kind: JobKind
     model: str
     params: SamplingParams
+    task: Task | None = None
+    pictures: list[Picture] | None = None
     timesteps: list[int | float] | None = None
     urgency: int
     attempts: int
@@ -85,6 +89,8 @@ class JobView(Outlook):
             kind=job.kind,
             model=job.model,
             params=job.params,
+            task=None if isinstance(job.task, Generation) else job.task,
+            pictures=list(job.pictures) or None,
             urgency=job.urgency,
             attempts=status.attempts,
             timings=timings(status),
@@ -132,6 +138,7 @@ class ModelView(Frozen):
         ready = [report for report in reports if report.ready]
         reason = refusal(reports)
         facts = {name: value for name, value in vars(model).items() if name in cls.model_fields}
+        facts["num_train_timesteps"] = model.num_train_timesteps
         if ready and model.sha256 is None:
             facts["sha256"] = ready[0].sha256
         return cls(
@@ -169,7 +176,7 @@ def timings(status: JobStatus) -> Timings:
 def _links(status: JobStatus) -> Links:
     path = f"/jobs/{status.job.id}"
     done = status.state is JobState.SUCCEEDED
-    images = [f"{path}/images/{index}" for index in range(status.job.params.n)]
+    images = [f"{path}/images/{index}" for index in range(status.job.answers)]
     return Links(
         self=path, events=f"{path}/events", image=f"{path}/image" if done else None, images=images if done else None
     )

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from model import load_checkpoint
+from model.rng import draw_noise, image_generator
 from worker.runner import Runner
 from worker.trajectory import new_trajectories
 
@@ -45,7 +46,8 @@ def _measure(runner: Runner, size: int, seconds: float) -> Bucket:
     checkpoint = runner.checkpoint
     plan = checkpoint.config.plan(checkpoint.schedule, steps=checkpoint.schedule.num_train_timesteps)
     table = runner.table(plan)
-    batch = new_trajectories(plan, table, seeds=range(size), shape=checkpoint.config.shape)
+    generators = [image_generator(seed) for seed in range(size)]
+    batch = new_trajectories(plan, table, generators, draw_noise(generators, checkpoint.config.shape))
 
     def step() -> None:
         runner.step(batch)

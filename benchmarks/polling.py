@@ -1,6 +1,6 @@
 """Clients that watch a job, as pages and scripts do, at so little cost of their own that only the server's shows.
 
-They speak HTTP by hand: with a client library they would take a fifth as much time as the server, on the same cores.
+They speak HTTP by hand: with a client library they would take a quarter as much time as the server, on the same cores.
 """
 
 from __future__ import annotations

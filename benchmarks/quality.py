@@ -6,6 +6,7 @@ Not part of `make bench`: it tells about a model and its samplers, not about a s
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -17,12 +18,12 @@ import torch
 import typer
 from PIL import Image
 
-from jobs.contract import SamplerName, SamplingParams
+from jobs.contract import Job, SamplerName, SamplingParams
 from model import load_checkpoint
 from training.faces import draw_faces
 from training.features import EfficientNetLite0, FeatureArray, frechet_distance, kernel_distance
 from training.images import ImageArray
-from worker.local import generate
+from worker.local import run_job
 from worker.runner import Runner
 
 from . import machine
@@ -130,8 +131,9 @@ class Pictures:
         params = SamplingParams(
             n=BATCH, steps=steps, sampler=line.sampler, spacing=line.spacing, eta=0.0, seed=SEED + first
         )
+        job = Job(id=str(uuid.uuid4()), model=self._runner.checkpoint.name, params=params, accepted_at=0, timeout=2**31)
         begin = time.perf_counter()
-        *_, pngs = generate(self._runner, params)
+        *_, pngs = run_job(self._runner, job)
         seconds = (time.perf_counter() - begin) / BATCH
         assert isinstance(pngs, list)
         return Made(np.stack([np.asarray(Image.open(BytesIO(png))) for png in pngs]), np.full(BATCH, seconds))
@@ -192,7 +194,7 @@ def draw_plot(found: dict[str, list[dict[str, Any]]], floor: dict[str, float], o
             apart = [point["grey_levels"] for point in points]
             right.plot(steps, apart, marker=marker, markersize=5, color=line.get_color(), label=name)
     left.set(title=f"Distance from drawn faces (other drawn ones: {1000 * floor[kernel]:.1f})")
-    right.set(title="Distance from the converged picture of the same seed")
+    right.set(title="Distance from the same seed, converged")
     left.set(ylabel=f"{kernel} x 1000")
     right.set(ylabel="grey levels, root mean square")
     ticks = sorted({point["steps"] for points in found.values() for point in points})

@@ -7,13 +7,19 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import typer
-from pydantic import BaseModel, ValidationError
 from pydantic_settings import BaseSettings
 
+from app.parameters import SamplingQuery
+from app.tasks import DenoiseQuery, InterpolateQuery, RestoreQuery
+
 from .errors import UserError
+from .options import checked, takes
+
+if TYPE_CHECKING:
+    from worker.settings import WorkerSettings
 
 log = logging.getLogger(__name__)
 
@@ -28,11 +34,13 @@ evaluate = typer.Typer(help="Measures a model.", no_args_is_help=True)
 app.add_typer(evaluate, name="evaluate")
 
 Settings = TypeVar("Settings", bound=BaseSettings)
-Value = TypeVar("Value", bound=BaseModel)
 ModelsDir = Annotated[
     Path, typer.Option("--models-dir", envvar="DIFUSO_MODELS_DIR", help="Folder of checkpoints.", show_default=True)
 ]
 CHECKPOINTS = Path("checkpoints")
+Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for the pictures.")]
+PICTURES = Path("pictures")
+Image = Annotated[Path, typer.Argument(help="PNG or JPEG.")]
 
 
 def main() -> None:
@@ -86,49 +94,49 @@ def worker() -> None:
 
 
 @app.command()
-def sample(
-    out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("pictures"),
-    n: Annotated[int, typer.Option("-n", help="Number of images.")] = 1,
-    steps: Annotated[int | None, typer.Option(help="Network calls for each image; by default the model's own.")] = None,
-    sampler: Annotated[str | None, typer.Option(help="ddpm, ddim, dpmpp, euler or heun.")] = None,
-    spacing: Annotated[
-        str | None, typer.Option(help="linspace, leading, trailing, quad, karras, or sections such as 90,60,60,20,20.")
-    ] = None,
-    eta: Annotated[float | None, typer.Option(help="Stochasticity of ddim, 0 to 1.")] = None,
-    variance: Annotated[str | None, typer.Option(help="Of ddpm: fixed_small, fixed_large, or the learned one.")] = None,
-    clip: Annotated[str | None, typer.Option(help="Of predicted pictures: static, dynamic or none.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of image 0; image i has seed + i. Drawn if not given.")] = None,
-    label: Annotated[str | None, typer.Option(help="Class, by name or index.")] = None,
-    guidance_scale: Annotated[float | None, typer.Option(help="Of classifier-free guidance; 1 is off.")] = None,
-    classifier_scale: Annotated[
-        float | None, typer.Option(help="Of guidance by the model's classifier; 0 is off.")
-    ] = None,
-    model: Annotated[str | None, typer.Option(help="Name of a checkpoint; by default the first.")] = None,
-) -> None:
+@takes(SamplingQuery)
+def sample(query: SamplingQuery, out: Out = PICTURES) -> None:
     """Makes pictures without a server: the same ones that POST /generate makes."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from app.parameters import SamplingQuery
-    from worker.settings import WorkerSettings
-
     from .sampling import sample_into
 
-    _log_lines("sample")
-    sent = {
-        "n": n,
-        "steps": steps,
-        "sampler": sampler,
-        "spacing": spacing,
-        "eta": eta,
-        "variance": variance,
-        "clip": clip,
-        "seed": seed,
-        "label": label,
-        "guidance_scale": guidance_scale,
-        "classifier_scale": classifier_scale,
-        "model": model,
-    }
-    for path in sample_into(out, _checked(SamplingQuery, sent, _option), _settings(WorkerSettings)):
-        typer.echo(path)
+    _print_made("sample", lambda settings: sample_into(out, query, settings))
+
+
+@app.command()
+@takes(InterpolateQuery, but=("n",))
+def interpolate(
+    query: InterpolateQuery,
+    a: Annotated[Path, typer.Argument(help="PNG or JPEG.")],
+    b: Annotated[Path, typer.Argument(help="Likewise.")],
+    out: Out = PICTURES,
+) -> None:
+    """Makes pictures between A and B without a server, as POST /interpolate does."""
+    from .sampling import interpolate_into
+
+    _print_made("interpolate", lambda settings: interpolate_into(out, query, (a, b), settings))
+
+
+@app.command()
+@takes(DenoiseQuery)
+def denoise(query: DenoiseQuery, image: Image, out: Out = PICTURES) -> None:
+    """Takes the noise out of IMAGE without a server, or draws it anew, as POST /denoise does."""
+    from .sampling import denoise_into
+
+    _print_made("denoise", lambda settings: denoise_into(out, query, image, settings))
+
+
+@app.command()
+@takes(RestoreQuery)
+def restore(
+    query: RestoreQuery,
+    image: Image,
+    mask: Annotated[Path | None, typer.Option(help="Of inpaint: white where IMAGE is missing.")] = None,
+    out: Out = PICTURES,
+) -> None:
+    """Undoes a degradation of IMAGE without a server, as POST /restore does."""
+    from .sampling import restore_into
+
+    _print_made("restore", lambda settings: restore_into(out, query, {"image": image, "mask": mask}, settings))
 
 
 @app.command()
@@ -229,26 +237,23 @@ def bpd(
         typer.echo(path)
 
 
+def _print_made(command: str, make: Callable[[WorkerSettings], list[Path]]) -> None:
+    """Makes pictures, and says where they are."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    from worker.settings import WorkerSettings
+
+    _log_lines(command)
+    for path in make(_settings(WorkerSettings)):
+        typer.echo(path)
+
+
 def _settings(kind: type[Settings]) -> Settings:
     """Reads settings from the environment."""
-    return _checked(kind, {}, _variable)
-
-
-def _checked(kind: type[Value], content: dict[str, Any], name: Callable[[str], str]) -> Value:
-    """Builds a value; what is wrong with it is told in the words of whoever gave it."""
-    try:
-        return kind(**content)
-    except ValidationError as error:
-        problems = [f"{name(str(problem['loc'][0]))}: {problem['msg']}" for problem in error.errors()]
-        raise UserError("; ".join(problems)) from error
+    return checked(kind, {}, _variable)
 
 
 def _variable(field: str) -> str:
     return field if field.isupper() else f"DIFUSO_{field.upper()}"
-
-
-def _option(field: str) -> str:
-    return "-n" if field == "n" else "--" + field.replace("_", "-")
 
 
 def _log_lines(process: str) -> None:

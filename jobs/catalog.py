@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from . import diffusers
 from .contract import ClipName, SamplerName, SpacingName, VarianceName
 from .diffusers import Unusable
+from .levels import ScheduleFacts
 
 SUMS = "SHA256SUMS"
 MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
@@ -30,11 +31,6 @@ class SamplerDefaults(_Lenient):
     eta: float = Field(default=0.0, ge=0, le=1)
 
 
-class _Schedule(_Lenient):
-    num_train_timesteps: int = Field(ge=1)
-    zero_terminal_snr: bool = False
-
-
 class _Network(_Lenient):
     null_class: bool = True
 
@@ -51,7 +47,7 @@ class _Config(_Lenient):
     network: _Network
     image_size: int = Field(ge=1)
     channels: int = Field(ge=1)
-    schedule: _Schedule
+    schedule: ScheduleFacts
     prediction: str
     variance: VarianceName
     clip: _Clip = _Clip()
@@ -66,8 +62,7 @@ class ModelInfo:
     """A checkpoint's facts.
 
     Attributes:
-        num_train_timesteps: T; steps may be 1..T.
-        zero_terminal_snr: nothing of an image is left at T-1, where every run must begin.
+        schedule: its noise. Where it has zero_terminal_snr, nothing of an image is left at T-1, and runs begin there.
         clip: what happens to predicted pictures unless a request says otherwise.
         label_required: there are classes, but no picture without one.
         classifier_classes: of the classifier that may guide sampling; None if there is none.
@@ -77,7 +72,7 @@ class ModelInfo:
     name: str
     image_size: int
     channels: int
-    num_train_timesteps: int
+    schedule: ScheduleFacts
     prediction: str
     variance: VarianceName
     classes: tuple[str, ...] | None
@@ -85,9 +80,13 @@ class ModelInfo:
     parameters: int
     sha256: str | None
     clip: ClipName = "static"
-    zero_terminal_snr: bool = False
     label_required: bool = False
     classifier_classes: int | None = None
+
+    @property
+    def num_train_timesteps(self) -> int:
+        """T; steps may be 1..T."""
+        return self.schedule.num_train_timesteps
 
 
 @dataclass(frozen=True)
@@ -141,7 +140,7 @@ def _read(path: Path) -> ModelInfo:
         name=path.name,
         image_size=config.image_size,
         channels=config.channels,
-        num_train_timesteps=config.schedule.num_train_timesteps,
+        schedule=config.schedule,
         prediction=config.prediction,
         variance=config.variance,
         classes=config.classes,
@@ -149,7 +148,6 @@ def _read(path: Path) -> ModelInfo:
         parameters=config.parameters,
         sha256=sha256,
         clip=config.clip.mode,
-        zero_terminal_snr=config.schedule.zero_terminal_snr,
         label_required=config.classes is not None and not config.network.null_class,
         classifier_classes=None if config.classifier is None else config.classifier.num_classes,
     )

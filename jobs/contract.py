@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from .errors import JobUnreadable
+from .tasks import MAX_IMAGES, Denoising, Generation, Interpolation, Picture, Task
+from .values import Frozen, Reported
 
 SCHEMA = 1
 
@@ -32,28 +34,18 @@ Timesteps = tuple[int | float, ...]
 # Ids become paths in the result store, so nothing else may be one.
 JOB_ID = r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
 
-MAX_IMAGES = 64
 MAX_SEED = 2**53 - 1  # the largest integer that every JSON reader keeps exact
 DEFAULT_URGENCY = 3
 URGENCIES = range(8)  # RFC 9218: 0 is the most urgent
-
-
-class Frozen(BaseModel):
-    """Base of the values on this page: immutable, nothing unknown, NaN and infinity refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Reported(Frozen):
-    """Base of what workers write and front ends read: fields that a newer version added are overlooked."""
-
-    model_config = ConfigDict(extra="ignore")
 
 
 class JobKind(StrEnum):
     """What a job does; one endpoint each."""
 
     GENERATE = "generate"
+    INTERPOLATE = "interpolate"
+    DENOISE = "denoise"
+    RESTORE = "restore"
 
 
 class JobState(StrEnum):
@@ -110,7 +102,7 @@ class SamplingParams(Frozen):
 
     @property
     def image_steps(self) -> int:
-        """The unit of work and of backlog: images times network calls, and once more for each kind of guidance."""
+        """Of the images alone: their number times network calls, and once more for each kind of guidance."""
         return self.n * self.steps * (1 + (self.guidance_scale != 1.0) + (self.classifier_scale != 0.0))
 
 
@@ -119,6 +111,8 @@ class Job(Frozen):
 
     Attributes:
         id: UUID, hexadecimal with dashes.
+        task: what is done, and what only that kind of job has.
+        pictures: that were sent along, in the result store.
         model: name of a checkpoint.
         urgency: 0 (first) to 7 (last).
         accepted_at: seconds since the epoch.
@@ -127,12 +121,26 @@ class Job(Frozen):
 
     schema_version: int = SCHEMA
     id: str = Field(pattern=JOB_ID)
-    kind: JobKind
+    task: Task = Generation()
     model: str
     params: SamplingParams
+    pictures: tuple[Picture, ...] = Field(default=(), max_length=2)
     urgency: int = Field(default=DEFAULT_URGENCY, ge=0, le=7)
     accepted_at: float
     timeout: int = Field(gt=0)
+
+    @property
+    def kind(self) -> JobKind:
+        return JobKind(self.task.kind)
+
+    @property
+    def image_steps(self) -> int:
+        return work_of(self.params, self.task)
+
+    @property
+    def answers(self) -> int:
+        """Pictures that it ends with."""
+        return 1 if isinstance(self.task, Denoising) and self.task.average else self.params.n
 
     @classmethod
     def decode(cls, content: Any) -> Self:
@@ -150,11 +158,17 @@ class Job(Frozen):
         return job
 
 
+def work_of(params: SamplingParams, task: Task) -> int:
+    """Image-steps, the unit of work and of backlog; two inversions are two images more, which no classifier guides."""
+    inverted = 2 if isinstance(task, Interpolation) and task.mode == "ddim" else 0
+    return params.image_steps + inverted * params.steps * (1 + (params.guidance_scale != 1.0))
+
+
 class Progress(Reported):
     """What a worker reports of a job while it runs and when it ends.
 
     Attributes:
-        image_steps: done so far, of `job.params.image_steps`.
+        image_steps: done so far, of `job.image_steps`.
         eta_seconds: until it is done; None unless it runs.
         denoise_seconds, encode_seconds: spent so far.
         failure: set when the job failed for a reason the worker knows.

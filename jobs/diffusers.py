@@ -16,6 +16,7 @@ INDEX, CONFIG, SCHEDULER = "model_index.json", "config.json", "scheduler_config.
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 MAX_HEADER = 100_000_000  # bytes; the limit of safetensors itself
 
+BETA_SCHEDULES = {"linear": "linear", "scaled_linear": "scaled_linear", "squaredcos_cap_v2": "cosine"}
 PREDICTIONS = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}
 VARIANCES = {
     "fixed_small": "fixed_small",
@@ -78,6 +79,9 @@ def read_config(folder: Path) -> dict[str, Any]:
         "network": {"null_class": classes is None},
         "classes": None if classes is None else [str(i) for i in range(classes)],
         "schedule": {
+            "type": _translate(scheduler, "beta_schedule", BETA_SCHEDULES),
+            "beta_start": scheduler.get("beta_start", 1e-4),
+            "beta_end": scheduler.get("beta_end", 0.02),
             "num_train_timesteps": scheduler.get("num_train_timesteps", 1000),
             "zero_terminal_snr": scheduler.get("rescale_betas_zero_snr", False),
         },

@@ -85,7 +85,7 @@ class JobQueue:
             IdempotencyConflict: if the id belongs to another request.
         """
         with _translated():
-            self._client.hsetnx(keys.backlog(job.model), job.id, job.params.image_steps)
+            self._client.hsetnx(keys.backlog(job.model), job.id, job.image_steps)
             try:
                 self._enqueue(job, request_hash)
             except DuplicateJobError:
@@ -210,7 +210,7 @@ class JobQueue:
         queued = [job_id.decode() for ids in queues for job_id in ids]
         ahead = queued[: queued.index(job.id)] if job.id in queued else []  # it may be running by now
         todo = {job_id.decode(): int(steps) for job_id, steps in remaining.items()}
-        mine = todo.get(job.id, job.params.image_steps)
+        mine = todo.get(job.id, job.image_steps)
         workers = parse_reports(reports)
         rate = total_rate(job.model, workers)
         if rate is None:

@@ -65,7 +65,7 @@ def _parse(fields: Sequence[Any], reports: Sequence[Any], result_ttl: int) -> Jo
     started_at, ended_at = _seconds(started), _seconds(ended)
     progress = Progress() if report is None else Progress.model_validate_json(report)
     if state is JobState.SUCCEEDED:  # it has done all of its steps, whatever its last report said
-        progress = progress.model_copy(update={"image_steps": job.params.image_steps})
+        progress = progress.model_copy(update={"image_steps": job.image_steps})
     is_attempted = state is not JobState.QUEUED and started_at is not None
     return JobStatus(
         job=job,

@@ -3,6 +3,7 @@
     results/<aa>/<job id>/<attempt>/<index>.png      written by one attempt
     results/<aa>/<job id>/manifest.json              the commit point, first writer wins
     snapshots/<aa>/<job id>                          where a paused or killed job goes on
+    uploads/<aa>/<job id>/<index>.png                pictures that came with the request
 
 A job whose worker was thought dead may be finished twice. Each attempt writes below its own name and only one manifest
 is ever linked, so there is one result and never half of one.
@@ -70,6 +71,14 @@ class ResultStore:
             raise ResultExpired
         return data
 
+    def write_upload(self, job_id: str, index: int, png: bytes) -> None:
+        """Stores a picture that came with a request."""
+        self._write(self._upload(job_id) / f"{index}.png", png)
+
+    def upload(self, job_id: str, index: int) -> bytes | None:
+        """A picture that came with the request, None if it is not there any more."""
+        return self._read(self._upload(job_id) / f"{index}.png")
+
     def save_snapshot(self, job_id: str, data: bytes) -> None:
         """Replaces the job's snapshot."""
         self._write(self._snapshot(job_id), data)
@@ -98,7 +107,7 @@ class ResultStore:
         """Deletes what was written more than `max_age` seconds ago; returns the number of files."""
         oldest, deleted = time.time() - max_age, 0
         self._fs.invalidate_cache()
-        for kind in ("results", "snapshots"):
+        for kind in ("results", "snapshots", "uploads"):
             with _translated():
                 found: list[str] = self._fs.find(str(self._root / kind))
             for path in found:
@@ -112,6 +121,9 @@ class ResultStore:
 
     def _result(self, job_id: str) -> PurePosixPath:
         return self._root / "results" / job_id[:2] / job_id
+
+    def _upload(self, job_id: str) -> PurePosixPath:
+        return self._root / "uploads" / job_id[:2] / job_id
 
     def _snapshot(self, job_id: str) -> PurePosixPath:
         return self._root / "snapshots" / job_id[:2] / job_id

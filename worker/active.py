@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -10,8 +11,9 @@ from torch import Tensor
 from jobs.contract import Job
 from jobs.errors import JobUnreadable
 
+from .beginnings import Beginning, begin
 from .runner import Runner
-from .trajectory import Snapshot, Trajectory, new_trajectories, restore_snapshot
+from .trajectory import Snapshot, Trajectory, restore_snapshot
 
 
 @dataclass(eq=False)
@@ -19,7 +21,7 @@ class ActiveJob:
     """One job that this worker has claimed.
 
     Attributes:
-        trajectories: one per image, in order.
+        beginning: its trajectories, in the order of the answer, and those that it begins with.
         deadline: when it has run too long, on the monotonic clock.
         attempt: name of this try, unique; its pictures are stored under it.
         denoise_seconds: that its steps took, shared or not.
@@ -29,7 +31,7 @@ class ActiveJob:
     """
 
     job: Job
-    trajectories: list[Trajectory]
+    beginning: Beginning
     deadline: float
     attempt: str = ""
     denoise_seconds: float = 0.0
@@ -40,6 +42,22 @@ class ActiveJob:
     preview: bool = False
 
     @property
+    def answers(self) -> list[Trajectory]:
+        """Those that become pictures."""
+        return self.beginning.answers
+
+    @property
+    def trajectories(self) -> list[Trajectory]:
+        """All; the answers first."""
+        succession = self.beginning.succession
+        return [*self.answers, *(succession.parents if succession else ())]
+
+    def settle(self) -> None:
+        """After a step: lets those begin that waited for others."""
+        if self.beginning.succession is not None:
+            self.beginning.succession.settle()
+
+    @property
     def image_steps(self) -> int:
         """Done so far."""
         return sum(t.row * t.cost for t in self.trajectories)
@@ -47,47 +65,42 @@ class ActiveJob:
     @property
     def left(self) -> int:
         """Image-steps still to do."""
-        return self.job.params.image_steps - self.image_steps
+        return self.job.image_steps - self.image_steps
+
+    @property
+    def rounds(self) -> int:
+        """Steps still to come if every image had its place in each; those that wait for others come after them."""
+        succession = self.beginning.succession
+        waves = self.answers, succession.parents if succession else []
+        return sum(max((len(t.plan) - t.row for t in wave), default=0) for wave in waves)
 
     @property
     def unfinished(self) -> list[Trajectory]:
-        return [t for t in self.trajectories if not t.finished]
+        """Those that can step."""
+        return [t for t in self.trajectories if t.ready and not t.finished]
 
 
-def activate(job: Job, runner: Runner, *, attempt: str = "", snapshot: bytes | None = None) -> ActiveJob:
+def activate(
+    job: Job, runner: Runner, *, sent: Sequence[Tensor] = (), attempt: str = "", snapshot: bytes | None = None
+) -> ActiveJob:
     """Makes a job ready to step, where a snapshot left it if there is one that fits.
+
+    Args:
+        sent: the pictures that came with the job, each of shape (C, H, W) in [-1, 1].
 
     Raises:
         PlanError: if the model has no such run.
-        JobUnreadable: if the model has no such class, or needs one and is told none.
+        JobUnreadable: if the model has no such class, or needs one and is told none, or the pictures do not fit.
     """
     params = job.params
-    config = runner.checkpoint.config
     scales = {"guidance_scale": params.guidance_scale, "classifier_scale": params.classifier_scale}
-    if not config.accepts(params.label, **scales):  # on a GPU an index outside the table would end the process
+    if not runner.checkpoint.config.accepts(params.label, **scales):  # on a GPU a wrong index would end the process
         raise JobUnreadable(f"{job.model} cannot be asked for class {params.label} with {scales}")
-    plan = config.plan(
-        runner.checkpoint.schedule,
-        sampler=params.sampler,
-        steps=params.steps,
-        spacing=params.spacing,
-        eta=params.eta,
-        variance=params.variance,
-        clip=params.clip,
-        classifier_scale=params.classifier_scale,
-    )
-    table = runner.table(plan)
-    trajectories = new_trajectories(
-        plan,
-        table,
-        seeds=range(params.seed, params.seed + params.n),
-        shape=config.shape,
-        label=params.label,
-        guidance_scale=params.guidance_scale,
-    )
-    active = ActiveJob(job, trajectories, time.monotonic() + job.timeout, attempt)
-    if snapshot is not None and restore_snapshot(snapshot, trajectories, runner.checkpoint.sha256):
+    beginning = begin(job, runner, sent)
+    active = ActiveJob(job, beginning, time.monotonic() + job.timeout, attempt)
+    if snapshot is not None and restore_snapshot(snapshot, active.trajectories, runner.checkpoint.sha256):
         active.resumed_at = active.image_steps
+        active.settle()
     return active
 
 

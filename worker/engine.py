@@ -131,14 +131,16 @@ class StepEngine:
         """After a step: reports finished jobs, previews and due snapshots."""
         now = time.monotonic()
         for active in list(jobs):
+            active.settle()
             if not active.unfinished:
                 self._drop(jobs, Finished(active, _verdict(active)))
                 continue
             if active.preview:
                 active.preview = False
-                open_ones = [i for i, t in enumerate(active.trajectories) if not t.finished]
-                index = open_ones[self._turn % len(open_ones)]
-                self._emit(Previewed(active, index, active.trajectories[index].x0))
+                open_ones = [i for i, t in enumerate(active.answers) if t.ready and not t.finished]
+                if open_ones:  # none while others go first
+                    index = open_ones[self._turn % len(open_ones)]
+                    self._emit(Previewed(active, index, active.answers[index].x0))
             if now - active.snapshot_at > SNAPSHOT_SECONDS:
                 active.snapshot_at = now
                 self._emit(Snapped(active, take_snapshot(active.trajectories)))

@@ -57,7 +57,7 @@ def forecast(jobs: Sequence[ActiveJob], runner: Runner) -> dict[ActiveJob, float
         mine, urgency = left[active], active.job.urgency
         earlier = sum(steps for other, steps in left.items() if other.job.urgency < urgency)
         shared = sum(min(steps, mine) for other, steps in left.items() if other.job.urgency == urgency)
-        alone = max(len(t.plan) - t.row for t in active.trajectories) * runner.step_seconds
+        alone = active.rounds * runner.step_seconds
         return max((earlier + shared) / runner.rate, alone)
 
     return {active: seconds(active) for active in jobs}

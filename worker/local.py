@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
-import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from jobs.contract import Job, JobKind, SamplingParams
+from torch import Tensor
+
+from jobs.contract import Job
 
 from .active import EngineEvent, Finished, activate
 from .engine import StepEngine
@@ -14,25 +14,24 @@ from .results import encode_images
 from .runner import Runner
 
 
-def generate(runner: Runner, params: SamplingParams) -> Iterator[float | list[bytes]]:
-    """Makes pictures; yields the share done after each step, and at last the PNGs.
+def run_job(runner: Runner, job: Job, sent: Sequence[Tensor] = ()) -> Iterator[float | list[bytes]]:
+    """Makes a job's pictures; yields the share done after each step, and at last the PNGs.
+
+    Args:
+        sent: the pictures that come with it, each of shape (C, H, W) in [-1, 1].
 
     Raises:
         PlanError: if the model has no such run.
         NonFiniteSample: if the network produced NaN or infinity.
     """
-    name = runner.checkpoint.name
-    job = Job(
-        id=str(uuid.uuid4()), kind=JobKind.GENERATE, model=name, params=params, accepted_at=time.time(), timeout=2**31
-    )
     events: list[EngineEvent] = []
-    engine = StepEngine({name: runner}, events.append)
-    active = activate(job, runner)
+    engine = StepEngine({job.model: runner}, events.append)
+    active = activate(job, runner, sent=sent)
     engine.submit(active)
     finished = None
     while finished is None:
         engine.step()
-        yield active.image_steps / params.image_steps
+        yield active.image_steps / job.image_steps
         finished = next((event for event in events if isinstance(event, Finished)), None)
         events.clear()
     if finished.error is not None:

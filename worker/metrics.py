@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import time
+from itertools import product
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+
+from jobs.contract import JobKind
 
 from .active import ActiveJob
 from .runner import Runner
@@ -64,8 +67,8 @@ class WorkerMetrics:
     def watch(self, name: str, runner: Runner) -> None:
         """Counts the network calls of a model."""
         steps = self._image_steps.labels(name)
-        for outcome in OUTCOMES:
-            self._finished.labels("generate", name, outcome)
+        for kind, outcome in product(JobKind, OUTCOMES):
+            self._finished.labels(kind.value, name, outcome)
 
         def on_step(rows: int, bucket: int, seconds: float) -> None:
             self._step.labels(name, bucket).observe(seconds)

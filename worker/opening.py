@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Mapping
 
 from rq.job import Job as RqJob
+from torch import Tensor
 
 from jobs.contract import TASK, Job
 from jobs.errors import JobUnreadable, StoreUnavailable
 from jobs.store import ResultStore
+from model.images import from_png
 
 from .active import ActiveJob, activate
 from .runner import Runner
@@ -23,11 +26,13 @@ def open_job(rq_job: RqJob, runners: Mapping[str, Runner], store: ResultStore, *
     Raises:
         JobUnreadable: if it is none of ours, or for a model that this worker does not have.
         PlanError: if the model has no such run.
+        StoreUnavailable: if the pictures that came with it cannot be read.
     """
     job = _decode(rq_job)
     if job.model not in runners:
         raise JobUnreadable(f"this worker has no model {job.model}")
-    return activate(job, runners[job.model], attempt=attempt, snapshot=_snapshot(job, store))
+    sent = [_sent(job, index, store) for index in range(len(job.pictures))]
+    return activate(job, runners[job.model], sent=sent, attempt=attempt, snapshot=_snapshot(job, store))
 
 
 def _decode(rq_job: RqJob) -> Job:
@@ -38,6 +43,14 @@ def _decode(rq_job: RqJob) -> Job:
     if job.id != rq_job.id:
         raise JobUnreadable("the job claims to be another")
     return job
+
+
+def _sent(job: Job, index: int, store: ResultStore) -> Tensor:
+    """A picture that came with the job, shape (C, H, W)."""
+    png = store.upload(job.id, index)
+    if png is None or hashlib.sha256(png).hexdigest() != job.pictures[index].sha256:
+        raise JobUnreadable("a picture that came with the job is gone or damaged")
+    return from_png(png)
 
 
 def _snapshot(job: Job, store: ResultStore) -> bytes | None:

@@ -8,10 +8,12 @@ import json
 import time
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from jobs.contract import ImageFile, Manifest, SamplingParams, Timesteps
+from jobs.contract import ImageFile, Job, Manifest, Timesteps
 from jobs.store import ResultStore
+from jobs.tasks import Denoising, Generation, Interpolation
 from model.checkpoint import Checkpoint
 from model.images import to_png
 
@@ -20,12 +22,13 @@ from .active import ActiveJob
 PNG_KEY = "difuso"
 
 
-def png_text(checkpoint: Checkpoint, params: SamplingParams, timesteps: Timesteps, index: int) -> dict[str, str]:
+def png_text(checkpoint: Checkpoint, job: Job, timesteps: Timesteps, index: int) -> dict[str, str]:
     """The recipe of one picture, for its iTXt chunk.
 
     It tells of this picture alone, with the seed that makes it by itself: image 2 of seed 100 and the only image of
     seed 102 are the same bytes, so the index within a request has no place here.
     """
+    params = job.params
     facts: dict[str, Any] = {
         "model": checkpoint.name,
         "model_sha256": checkpoint.sha256,
@@ -35,22 +38,28 @@ def png_text(checkpoint: Checkpoint, params: SamplingParams, timesteps: Timestep
         "eta": params.eta,
         "variance": params.variance,
         "clip": params.clip,
-        "seed": params.seed + index,
+        "seed": _seed(job, index),
         "label": params.label,
         "guidance_scale": params.guidance_scale,
         "classifier_scale": params.classifier_scale,
         "timesteps": list(timesteps),
     }
+    if not isinstance(job.task, Generation):
+        facts |= job.task.model_dump(mode="json") | {"pictures": [picture.sha256 for picture in job.pictures]}
+    if isinstance(job.task, Interpolation):
+        facts["shares"] = [job.task.shares[index]]
+    if isinstance(job.task, Denoising) and job.task.average:
+        facts["n"] = params.n
     return {PNG_KEY: json.dumps(facts, separators=(",", ":"))}
 
 
 def encode_images(active: ActiveJob, checkpoint: Checkpoint) -> list[bytes]:
     """All pictures of a finished job, as PNG."""
-    timesteps = active.trajectories[0].plan.timesteps
-    return [
-        to_png(trajectory.x, png_text(checkpoint, active.job.params, timesteps, index))
-        for index, trajectory in enumerate(active.trajectories)
-    ]
+    job, images = active.job, [trajectory.x for trajectory in active.answers]
+    if isinstance(job.task, Denoising) and job.task.average:
+        images = [torch.stack(images).mean(dim=0)]
+    timesteps = active.answers[0].plan.timesteps
+    return [to_png(image, png_text(checkpoint, job, timesteps, index)) for index, image in enumerate(images)]
 
 
 def store_result(store: ResultStore, active: ActiveJob, checkpoint: Checkpoint) -> float:
@@ -58,20 +67,25 @@ def store_result(store: ResultStore, active: ActiveJob, checkpoint: Checkpoint) 
 
     If another attempt was first, its pictures stand, and this one's are left to the sweeper.
     """
-    started = time.perf_counter()
+    started, job = time.perf_counter(), active.job
     files = []
     for index, png in enumerate(encode_images(active, checkpoint)):
-        path = store.write_image(active.job.id, active.attempt, index, png)
-        files.append(ImageFile(path=path, seed=active.job.params.seed + index, sha256=hashlib.sha256(png).hexdigest()))
+        path = store.write_image(job.id, active.attempt, index, png)
+        files.append(ImageFile(path=path, seed=_seed(job, index), sha256=hashlib.sha256(png).hexdigest()))
     manifest = Manifest(
-        job=active.job,
+        job=job,
         model_sha256=checkpoint.sha256,
-        timesteps=active.trajectories[0].plan.timesteps,
+        timesteps=active.answers[0].plan.timesteps,
         images=tuple(files),
         finished_at=time.time(),
     )
     store.commit(manifest)
     return time.perf_counter() - started
+
+
+def _seed(job: Job, index: int) -> int:
+    """Of one picture; those between two others share theirs, so that they change smoothly."""
+    return job.params.seed + (0 if isinstance(job.task, Interpolation) else index)
 
 
 def preview_message(active: ActiveJob, index: int, x0: Tensor) -> str:

@@ -289,7 +289,7 @@ class EngineWorker(RqBase):
                 return tried  # if we tried before, it was the reply that was lost
             tried = True
             self._reporter.write(self.connection, item.active, encode_seconds=encode_seconds)
-            result = {"images": item.active.job.params.n}
+            result = {"images": item.active.job.answers}
             self._finalize_success(item.rq_job, item.queue, item.execution, result)
             return True
 

@@ -90,9 +90,12 @@ class Runner:
         timesteps = torch.tensor([t.plan.timesteps[t.row] for t in trajectories], dtype=torch.float32)
         rows = torch.stack([t.table[t.row] for t in trajectories])
         out, gradient = self._predict(x, timesteps, trajectories), self._gradient(x, timesteps, trajectories)
-        x0 = torch.stack([t.x0 for t in trajectories])
-        x, x0 = advance(x, x0, out, self._noise(x, trajectories), rows, gradient)
+        z, x0 = self._noise(x, trajectories), torch.stack([t.x0 for t in trajectories])
+        x, x0 = advance(x, x0, out, z, rows, gradient)
         for i, trajectory in enumerate(trajectories):
+            if trajectory.restoration is not None:  # on the CPU, where its bases are
+                agreed = trajectory.restoration.agree(trajectory.row, x[i].cpu(), x0[i].cpu(), z[i].cpu())
+                x[i] = agreed.to(x)
             # Cloned: a view of one image would keep its whole batch alive for as long as that image waits.
             trajectory.x, trajectory.x0 = x[i].clone(), x0[i].clone()
             trajectory.row += 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
+from model.ddrm import Restoration
 from model.plan import Plan
-from model.rng import draw_noise, image_generator
 
 
 @dataclass(eq=False)
@@ -26,6 +26,8 @@ class Trajectory:
         x: x_t, shape (C, H, W), float32. Replaced at each step, never changed in place.
         x0: the last predicted clean image, shape of x.
         row: index of the next row of the plan; len(plan) when finished.
+        restoration: the measurement that its pictures have to agree with, if there is one.
+        ready: whether its x is known already; it may be what others end in.
     """
 
     plan: Plan
@@ -36,6 +38,8 @@ class Trajectory:
     row: int = 0
     label: int | None = None
     guidance_scale: float = 1.0
+    restoration: Restoration | None = None
+    ready: bool = True
 
     @property
     def finished(self) -> bool:
@@ -50,20 +54,22 @@ class Trajectory:
 def new_trajectories(
     plan: Plan,
     table: Tensor,
+    generators: Sequence[torch.Generator],
+    starts: Iterable[Tensor],
     *,
-    seeds: Sequence[int],
-    shape: tuple[int, int, int],
     label: int | None = None,
     guidance_scale: float = 1.0,
+    restoration: Restoration | None = None,
+    ready: bool = True,
 ) -> list[Trajectory]:
-    """Trajectories at their first row: x_T is the first draw of each one's generator."""
-    generators = [image_generator(seed) for seed in seeds]
-    noise = draw_noise(generators, shape).to(table.device)
-    nothing = torch.zeros_like(noise[0])
-    return [
-        Trajectory(plan, table, generator, x, nothing, 0, label, guidance_scale)
-        for generator, x in zip(generators, noise, strict=True)
-    ]
+    """Trajectories at their first row, one for each generator and x_t to start from, shape (C, H, W)."""
+    made = []
+    for generator, start in zip(generators, starts, strict=True):
+        x = start.to(table)
+        made.append(
+            Trajectory(plan, table, generator, x, torch.zeros_like(x), 0, label, guidance_scale, restoration, ready)
+        )
+    return made
 
 
 class Snapshot(NamedTuple):
@@ -115,4 +121,5 @@ def restore_snapshot(data: bytes, trajectories: Sequence[Trajectory], model_sha2
         trajectory.row = rows[i]
         trajectory.x, trajectory.x0 = x[i].to(trajectory.x), x0[i].to(trajectory.x)
         trajectory.generator.set_state(states[i])
+        trajectory.ready = trajectory.ready or rows[i] > 0
     return True

@@ -57,6 +57,6 @@ def image(status: StatusDep, store: StoreDep, form: FormatDep, if_none_match: If
 @router.head("/jobs/{job_id}/images/{index:int}", include_in_schema=False)
 @router.get("/jobs/{job_id}/images/{index:int}", summary="One picture of a job", response_class=Response)
 def one_image(status: StatusDep, store: StoreDep, index: int, if_none_match: IfNoneMatch = None) -> Response:
-    if index >= status.job.params.n:
+    if index >= status.job.answers:
         raise HTTPException(404)
     return picture(status, store, index, known=if_none_match)

@@ -6,16 +6,16 @@ const template = document.getElementById("job");
 const ENDS = ["succeeded", "failed", "cancelled"];
 let models = new Map();
 
-async function ask(method, path, headers = {}) {
+async function ask(method, path, headers = {}, files = undefined) {
   let response;
   try {
-    response = await fetch(path, { method, headers });
+    response = await fetch(path, { method, headers, body: files });
   } catch {
     throw new Error("The server does not answer.");
   }
   const body = await response.json();
   if (response.ok) return body;
-  const about = body.errors?.map(found => `${found.parameter ?? found.header ?? "body"}: ${found.detail}`);
+  const about = body.errors?.map(found => `${found.parameter ?? found.part ?? found.header ?? "body"}: ${found.detail}`);
   const wait = response.headers.get("Retry-After");
   const text = `${body.title}. ${about?.join("; ") ?? body.detail}`;
   throw new Error(wait ? `${text} (Again in ${wait} s.)` : text);
@@ -46,7 +46,6 @@ function showModel() {
   document.getElementById("facts").textContent =
     `${model.image_size}×${model.image_size}, ${sampler} with ${steps} steps by default; ${speed}`;
   form.steps.max = model.num_train_timesteps;
-  form.steps.placeholder = steps;
   showClasses(model);
   const variances = new Set(["fixed_small", "fixed_large", model.variance]);
   form.variance.replaceChildren(new Option("default", ""), ...[...variances].map(name => new Option(name)));
@@ -62,21 +61,65 @@ function showClasses({ classes, classifier_classes, label_required }) {
   form.guidance_scale.value = form.classifier_scale.value = "";
 }
 
-function query(values) {
-  return new URLSearchParams(Object.entries(values).filter(([, value]) => value !== "" && value != null));
+// What a job does with pictures that were sent along has parameters of its own; all others are disabled and not sent.
+function showKind() {
+  const kind = document.getElementById("kind").value;
+  const task = kind === "restore" ? form.elements.task.value : "";
+  for (const part of form.querySelectorAll("[data-when]")) {
+    const wanted = part.dataset.when.split(" ");
+    part.hidden = part.disabled = !wanted.includes(kind) && !wanted.includes(task);
+  }
+  const guess = form.querySelector("[data-when=denoise] [name=mode]").value === "mmse";
+  form.elements.n.disabled = kind === "interpolate" || (kind === "denoise" && guess);
+}
+
+// Splits the form into the query string and the files.
+function readForm() {
+  const query = new URLSearchParams();
+  const files = new FormData();
+  for (const [name, value] of new FormData(form)) {
+    if (value instanceof File) files.append(name, value);
+    else if (name === "lambda") value.split(/[\s,]+/).filter(Boolean).forEach(share => query.append(name, share));
+    else if (value !== "") query.append(name, value);
+  }
+  return { query, files };
+}
+
+function describe({ kind, model, params, task }) {
+  const count = task?.average ? "The mean of " + params.n : params.n;
+  const what = {
+    generate: () => "",
+    interpolate: () => " between two",
+    denoise: () => ` without noise of σ ${task.sigma.toFixed(1)}${task.estimated ? " (estimated)" : ""}`,
+    restore: () => ` restored (${task.task})`,
+  }[kind]();
+  return `${count} ${params.n === 1 ? "picture" : "pictures"}${what} by ${model}, ${params.steps} steps of ${params.sampler}`;
+}
+
+function quote(text) {
+  return `'${text.replaceAll("'", "'\\''")}'`;
 }
 
 class Card {
-  constructor(job) {
+  constructor(job, { query, files }) {
     this.job = job;
+    this.query = query;
+    this.files = files;
     this.element = template.content.firstElementChild.cloneNode(true);
-    const { n, steps, sampler } = job.params;
-    this.find("h2").textContent = `${n} ${n === 1 ? "picture" : "pictures"} by ${job.model}, ${steps} steps of ${sampler}`;
+    this.find("h2").textContent = describe(job);
     this.find(".cancel").addEventListener("click", () => this.cancel());
     this.find(".copy").addEventListener("click", event => this.copy(event.target));
-    this.find(".pictures").replaceChildren(...Array.from({ length: n }, (_, index) => this.tile(index)));
+    const count = job.task?.average ? 1 : job.params.n;
+    this.find(".pictures").replaceChildren(...Array.from({ length: count }, (_, index) => this.tile(index)));
     this.showProgress(job);
     this.follow();
+  }
+
+  // What tells a picture of the job from the others.
+  name(index) {
+    const { params, task } = this.job;
+    if (task?.shares) return `λ ${task.shares[index]}`;
+    return task?.average ? `mean of ${params.n}` : `seed ${params.seed + index}`;
   }
 
   find(selector) {
@@ -88,17 +131,17 @@ class Card {
     const blank = document.createElement("div");
     blank.className = "blank";
     const caption = document.createElement("figcaption");
-    caption.textContent = `seed ${this.job.params.seed + index}`;
+    caption.textContent = this.name(index);
     figure.append(blank, caption);
     return figure;
   }
 
   picture(index, source, finished) {
-    const image = new Image();
-    const seed = this.job.params.seed + index;
-    image.src = source;
-    image.alt = finished ? `Picture of seed ${seed}` : `Unfinished picture of seed ${seed}`;
     const figure = this.find(".pictures").children[index];
+    if (!figure) return; // of a mean only one is shown
+    const image = new Image();
+    image.src = source;
+    image.alt = `${finished ? "Picture" : "Unfinished picture"}, ${this.name(index)}`;
     figure.className = finished ? "" : "unfinished";
     if (!finished) return figure.firstElementChild.replaceWith(image);
     const link = document.createElement("a");
@@ -161,15 +204,16 @@ class Card {
     this.find(".state").textContent = `Done in ${job.timings.total.toFixed(1)} s, kept until ${new Date(job.expires_at).toLocaleString()}`;
     job.links.images.forEach((path, index) => this.picture(index, path, true));
     this.find(".sheet").href = job.links.image;
-    this.find(".sheet").hidden = job.params.n === 1;
+    this.find(".sheet").hidden = job.links.images.length === 1;
     this.find("code").textContent = this.command();
     this.find(".again").hidden = false;
   }
 
   command() {
-    const { eta, guidance_scale: scale, ...rest } = this.job.params;
-    const values = { model: this.job.model, ...rest, eta: eta || null, guidance_scale: scale === 1 ? null : scale };
-    return `curl -X POST '${location.origin}/generate?${query(values)}' -o pictures.png`;
+    const query = new URLSearchParams(this.query);
+    query.set("seed", this.job.params.seed);
+    const parts = [...this.files].map(([name, file]) => ` -F ${quote(`${name}=@${file.name}`)}`).join("");
+    return `curl -X POST '${location.origin}/${this.job.kind}?${query}'${parts} -o pictures.png`;
   }
 
   async copy(button) {
@@ -191,18 +235,22 @@ class Card {
 }
 
 form.model.addEventListener("change", showModel);
+form.addEventListener("change", showKind);
 form.addEventListener("submit", async event => {
   event.preventDefault();
   const alarm = document.getElementById("error");
+  const { query, files } = readForm();
+  const kind = document.getElementById("kind").value;
   try {
-    const values = query(Object.fromEntries(new FormData(form)));
-    const job = await ask("POST", `/generate?${values}`, { Prefer: "respond-async" });
+    const body = kind === "generate" ? undefined : files;
+    const job = await ask("POST", `/${kind}?${query}`, { Prefer: "respond-async" }, body);
     complain(alarm, null);
     document.getElementById("empty")?.remove();
-    jobs.prepend(new Card(job).element);
+    jobs.prepend(new Card(job, { query, files }).element);
   } catch (error) {
     complain(alarm, error);
   }
 });
 
+showKind(); // browsers keep what was chosen before the page was loaded again
 loadModels().catch(error => complain(document.getElementById("error"), error));

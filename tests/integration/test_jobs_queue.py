@@ -13,7 +13,7 @@ from rq.serializers import JSONSerializer
 from rq.utils import now
 
 from jobs import keys
-from jobs.contract import Job, JobKind, JobState, SamplingParams, WorkerReport
+from jobs.contract import Job, JobState, SamplingParams, WorkerReport
 from jobs.errors import JobNotFound, JobUnreadable
 from jobs.queue import JobQueue
 from jobs.rq_job import DataJob
@@ -34,7 +34,6 @@ def job(**params: object) -> Job:
     filled = {"n": 2, "steps": 10, "sampler": "ddim", "spacing": "leading", "eta": 0.0, "seed": 0} | params
     return Job(
         id=str(uuid.uuid4()),
-        kind=JobKind.GENERATE,
         model="tiny",
         params=SamplingParams.model_validate(filled),
         accepted_at=time.time(),

@@ -23,7 +23,7 @@ from rq.serializers import JSONSerializer
 from difuso.family import Family
 from difuso.redis_server import RedisServer
 from jobs import keys
-from jobs.contract import FailureCode, Job, JobKind, JobState, SamplingParams
+from jobs.contract import FailureCode, Job, JobState, SamplingParams
 from jobs.queue import JobQueue
 from jobs.store import ResultStore
 from tests.waiting import wait_until
@@ -66,7 +66,6 @@ class Stack:
         filled = {"n": 1, "steps": 20, "sampler": "ddpm", "spacing": "linspace", "eta": 0.0, "seed": 0} | params
         job = Job(
             id=str(uuid.uuid4()),
-            kind=JobKind.GENERATE,
             model="tiny",
             params=SamplingParams.model_validate(filled),
             accepted_at=time.time(),
@@ -213,7 +212,7 @@ def test_a_job_over_its_time_fails_with_a_code(stack: Stack) -> None:
     stack.start_worker()
     wait_until(lambda: bool(stack.queue.workers()), 30, "the worker is ready")
     params = SamplingParams(n=64, steps=1000, sampler="ddpm", spacing="linspace", eta=0.0, seed=0)
-    job = Job(id=str(uuid.uuid4()), kind=JobKind.GENERATE, model="tiny", params=params, accepted_at=0.0, timeout=1)
+    job = Job(id=str(uuid.uuid4()), model="tiny", params=params, accepted_at=0.0, timeout=1)
     stack.queue.submit(job, request_hash="")
     wait_until(lambda: stack.states([job.id]) == {JobState.FAILED}, 20, "the job has failed")
     status = stack.queue.status(job.id)

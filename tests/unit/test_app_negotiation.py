@@ -6,6 +6,8 @@ from app.errors import NotAcceptable
 from app.negotiation import Format, choose_format, read_preference, read_urgency
 
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
+CHROMIUM = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,image/apng,*/*;q=0.8"
+CHROMIUM_IMAGE = "image/avif,image/webp,image/apng,image/svg+xml,image/*,*/*;q=0.8"  # of an <img>
 
 
 @pytest.mark.parametrize(
@@ -16,6 +18,10 @@ BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
         ("*/*", Format.PNG),
         ("image/*", Format.PNG),
         (BROWSER, Format.PNG),
+        (CHROMIUM, Format.PNG),
+        (CHROMIUM_IMAGE, Format.PNG),
+        ("image/apng", Format.APNG),
+        ("image/apng, image/png;q=0.5", Format.APNG),
         ("application/json", Format.JSON),
         ("application/zip, image/png;q=0.5", Format.ZIP),
         ("image/png;q=0, */*;q=0.1", Format.ZIP),

@@ -10,13 +10,14 @@ from app.errors import InvalidRequest, ModelUnavailable, Overloaded
 from app.parameters import DRAWN_SEEDS, FIXED_LARGE_MIN_STEPS, SamplingQuery, choose_model, fill_in
 from jobs.catalog import Catalog, ModelInfo, SamplerDefaults
 from jobs.contract import JobKind, ModelReport
+from jobs.levels import ScheduleFacts
 from jobs.queue import Backlog
 
 MODEL = ModelInfo(
     name="pets",
     image_size=16,
     channels=3,
-    num_train_timesteps=1000,
+    schedule=ScheduleFacts(num_train_timesteps=1000),
     prediction="eps",
     variance="fixed_small",
     classes=("cat", "dog"),
@@ -27,7 +28,7 @@ MODEL = ModelInfo(
 PLAIN = replace(MODEL, name="plain", classes=None)
 LARGE = replace(MODEL, variance="fixed_large")
 LEARNED = replace(MODEL, variance="learned_range", clip="dynamic")
-ZERO_SNR = replace(MODEL, zero_terminal_snr=True)
+ZERO_SNR = replace(MODEL, schedule=ScheduleFacts(num_train_timesteps=1000, zero_terminal_snr=True))
 CLASSIFIED = replace(PLAIN, classifier_classes=3)
 ALWAYS_LABELLED = replace(MODEL, label_required=True)
 
@@ -181,5 +182,5 @@ def test_only_a_model_that_every_worker_refuses_is_unavailable() -> None:
 
 
 def test_a_job_has_time_for_its_own_work_and_what_was_before_it() -> None:
-    assert job_timeout(fill_in(SamplingQuery(n=1, steps=10), MODEL), max_wait=60) == 600
-    assert job_timeout(fill_in(SamplingQuery(n=64, steps=1000), MODEL), max_wait=600) == 64_600
+    assert job_timeout(10, max_wait=60) == 600
+    assert job_timeout(64 * 1000, max_wait=600) == 64_600

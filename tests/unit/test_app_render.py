@@ -9,11 +9,13 @@ from email.message import Message
 
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 
 from app.answers import matches
 from app.negotiation import Format
-from app.render import SHEET_GAP, entity_tag, render
-from jobs.contract import ImageFile, Job, JobKind, Manifest, SamplingParams
+from app.render import FRAME_MILLISECONDS, SHEET_GAP, describe, entity_tag, render
+from jobs.contract import ImageFile, Job, Manifest, SamplingParams
+from jobs.tasks import Interpolation, Picture
 
 SIZE = 8
 
@@ -33,7 +35,6 @@ def job_of(n: int) -> tuple[Manifest, list[bytes]]:
     )
     job = Job(
         id="0f8fad5b-d9cb-469f-a165-70867728950e",
-        kind=JobKind.GENERATE,
         model="tiny",
         params=params,
         accepted_at=0,
@@ -86,9 +87,70 @@ def test_a_multipart_message_can_be_read_by_others() -> None:
     assert body.count(pngs[1]) == 1
 
 
+def frames(body: bytes) -> list[int]:
+    """The grey of each picture of an animation."""
+    greys: list[int] = []
+    with Image.open(io.BytesIO(body)) as image:
+        assert isinstance(image, PngImageFile)
+        for index in range(getattr(image, "n_frames", 1)):
+            image.seek(index)
+            greys.append(image.convert("L").tobytes()[0])
+    return greys
+
+
+def test_an_animation_goes_there_and_back_between_the_ends() -> None:
+    manifest, pngs = job_of(3)
+    body, media_type = render(Format.APNG, manifest, pngs, ends=[png(250), png(200)])
+    assert media_type == "image/apng"
+    assert frames(body) == [250, 0, 30, 60, 200, 60, 30, 0]
+    image = Image.open(io.BytesIO(body))
+    assert image.size == (SIZE, SIZE)
+    assert image.info["loop"] == 0
+    assert image.info["duration"] == FRAME_MILLISECONDS
+    assert json.loads(str(image.info["difuso"]))["params"]["seed"] == 7
+
+
+@pytest.mark.parametrize(("n", "course"), [(1, [0]), (2, [0, 30]), (4, [0, 30, 60, 90, 60, 30])])
+def test_an_animation_without_ends(n: int, course: list[int]) -> None:
+    manifest, pngs = job_of(n)
+    assert frames(render(Format.APNG, manifest, pngs)[0]) == course
+
+
+def test_several_between_two_are_one_strip() -> None:
+    manifest, pngs = job_of(4)
+    body, _ = render(Format.PNG, manifest, pngs, ends=[png(250), png(200)])
+    strip = Image.open(io.BytesIO(body))
+    cell = SIZE + SHEET_GAP
+    assert strip.size == (6 * cell - SHEET_GAP, SIZE)
+    assert [strip.getpixel((i * cell, 0)) for i in range(6)] == [(grey,) * 3 for grey in (250, 0, 30, 60, 90, 200)]
+
+
+def test_one_between_two_is_answered_as_it_was_stored() -> None:
+    manifest, pngs = job_of(1)
+    assert render(Format.PNG, manifest, pngs, ends=[png(250), png(200)]) == (pngs[0], "image/png")
+
+
+@pytest.mark.parametrize("form", [Format.ZIP, Format.MULTIPART])
+def test_the_ends_are_not_among_the_pictures_of_an_archive(form: Format) -> None:
+    manifest, pngs = job_of(2)
+    assert render(form, manifest, pngs, ends=[png(250), png(200)]) == render(form, manifest, pngs)
+
+
+def test_what_was_sent_is_told_by_its_hash() -> None:
+    manifest, _ = job_of(2)
+    assert "task" not in describe(manifest)
+    task = Interpolation(shares=(0.2, 0.8), depth=9)
+    picture = Picture(sha256="ab", width=20, height=10)
+    job = manifest.job.model_copy(update={"task": task, "pictures": (picture, picture)})
+    told = describe(manifest.model_copy(update={"job": job}))
+    assert told["kind"] == "interpolate"
+    assert told["task"]["shares"] == (0.2, 0.8)
+    assert told["pictures"] == [{"sha256": "ab", "width": 20, "height": 10}] * 2
+
+
 def test_each_format_has_its_own_tag_and_it_follows_the_content() -> None:
     tags = {entity_tag(form, job_of(n)[0]) for form in Format for n in (1, 2)}
-    assert len(tags) == 8
+    assert len(tags) == 2 * len(Format)
 
 
 @pytest.mark.parametrize(

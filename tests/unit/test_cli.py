@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from difuso import cli
@@ -23,7 +24,18 @@ def difuso(*arguments: str) -> str:
 
 
 def test_the_help_names_every_command() -> None:
-    for command in ("serve", "api", "worker", "sample", "models", "convert", "train"):
+    for command in (
+        "serve",
+        "api",
+        "worker",
+        "sample",
+        "interpolate",
+        "denoise",
+        "restore",
+        "models",
+        "convert",
+        "train",
+    ):
         assert command in difuso("--help")
 
 
@@ -52,6 +64,73 @@ def test_samples_are_named_by_seed_and_the_same_alone(
     together = (out / "tiny-102.png").read_bytes()
     difuso("sample", "--out", str(out), "--steps", "4", "--seed", "102")
     assert (out / "tiny-102.png").read_bytes() == together
+
+
+def test_the_help_of_a_command_is_that_of_the_api() -> None:
+    shown = difuso("interpolate", "--help")
+    for option in ("--lambda", "--noise", "--guidance-scale", "shared|independent|rescaled", "default: (0.5)", "-o"):
+        assert option in shown
+    assert "-n " not in shown
+    assert "inpaint|superres|colorize|deblur" in difuso("restore", "--help")
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> dict[str, str]:
+    """Files: two pictures, one that is missing, a mask."""
+    Image.radial_gradient("L").resize((16, 16)).convert("RGB").save(tmp_path / "a.png")
+    Image.linear_gradient("L").resize((16, 16)).convert("RGB").save(tmp_path / "b.png")
+    mask = Image.new("L", (16, 16))
+    mask.paste(255, (4, 4, 12, 9))
+    mask.save(tmp_path / "mask.png")
+    return {name: str(tmp_path / f"{name}.png") for name in ("a", "b", "absent", "mask")}
+
+
+def test_interpolations_are_named_by_lambda_and_the_same_alone(
+    models_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pictures: dict[str, str]
+) -> None:
+    monkeypatch.setenv("DIFUSO_MODELS_DIR", str(models_dir))
+    out = tmp_path / "out"
+    common = ["interpolate", pictures["a"], pictures["b"], "-o", str(out), "--steps", "4", "--seed", "7"]
+    printed = difuso(*common, "--lambda", "0.25", "--lambda", "0.5")
+    assert printed.splitlines() == [str(out / f"tiny-7-{share}.png") for share in ("0.25", "0.5")]
+    together = (out / "tiny-7-0.5.png").read_bytes()
+    difuso(*common)  # 0.5 is the default
+    assert (out / "tiny-7-0.5.png").read_bytes() == together
+
+
+def test_pictures_are_denoised_and_restored_into_a_folder(
+    models_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pictures: dict[str, str]
+) -> None:
+    monkeypatch.setenv("DIFUSO_MODELS_DIR", str(models_dir))
+    out = ["-o", str(tmp_path / "out"), "--seed", "7"]
+    denoised = difuso("denoise", pictures["a"], "--sigma", "20", "-n", "2", "--average", "--steps", "4", *out)
+    assert denoised.split() == [str(tmp_path / "out" / "tiny-7-denoise.png")]
+    restored = difuso("restore", "inpaint", pictures["a"], "--mask", pictures["mask"], "--steps", "4", *out)
+    assert restored.split() == [str(tmp_path / "out" / "tiny-7-restore.png")]
+    made, sent = Image.open(restored.strip()), Image.open(pictures["a"])
+    assert made.crop((0, 0, 16, 4)).tobytes() == sent.crop((0, 0, 16, 4)).tobytes()  # measured
+    assert made.crop((4, 4, 12, 9)).tobytes() != sent.crop((4, 4, 12, 9)).tobytes()  # missing
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["interpolate", "{a}", "{b}", "--lambda", "2"], "lambda: Should lie between 0 and 1"),
+        (["interpolate", "{a}", "{absent}"], "absent.png: No such file or directory"),
+        (["denoise", "{a}", "--sigma", "-1"], "--sigma: Input should be greater than or equal to 0"),
+        (["denoise", "{a}", "--sigma", "1", "--t", "5"], "t: Cannot go with sigma"),
+        (["denoise", "{a}", "--mode", "mmse", "-n", "2"], "n: Is always 1 with mode mmse"),
+        (["denoise", __file__], "test_cli.py: "),
+        (["restore", "inpaint", "{a}"], "--mask is missing"),
+        (["restore", "deblur", "{a}", "--blur", "uniform"], "width: Should be an odd number"),
+    ],
+)
+def test_mistakes_with_pictures_are_explained(
+    models_dir: Path, monkeypatch: pytest.MonkeyPatch, pictures: dict[str, str], arguments: list[str], message: str
+) -> None:
+    monkeypatch.setenv("DIFUSO_MODELS_DIR", str(models_dir))
+    with pytest.raises(UserError, match=message):
+        difuso(*(argument.format(**pictures) for argument in arguments))
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from jobs.catalog import ModelInfo, SamplerDefaults, read_catalog
+from jobs.levels import ScheduleFacts
 
 
 @pytest.fixture
@@ -82,7 +83,6 @@ def as_loaded(folder: Path) -> ModelInfo:
         name=checkpoint.name,
         image_size=config.image_size,
         channels=config.channels,
-        num_train_timesteps=checkpoint.schedule.num_train_timesteps,
         prediction=config.prediction,
         variance=config.variance,
         classes=config.classes,
@@ -90,7 +90,7 @@ def as_loaded(folder: Path) -> ModelInfo:
         parameters=sum(parameter.numel() for parameter in checkpoint.network.parameters()),
         sha256=checkpoint.sha256 if (folder / "SHA256SUMS").is_file() else None,
         clip=config.clip.mode,
-        zero_terminal_snr=config.schedule.zero_terminal_snr,
+        schedule=ScheduleFacts(**asdict(config.schedule)),
         label_required=config.classes is not None and not config.network.null_class,
     )
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from rq.job import JobStatus as RqStatus
 
 from app.views import JobView, job_text
-from jobs.contract import TASK, FailureCode, Job, JobKind, JobState, JobStatus, Progress, SamplingParams
+from jobs.contract import TASK, FailureCode, Job, JobState, JobStatus, Progress, SamplingParams
 from jobs.errors import JobNotFound, JobUnreadable
 from jobs.status import read_status
 
@@ -23,7 +23,7 @@ ENDED = "2026-11-25T00:29:40.500000Z"
 
 def job(steps: int = 10) -> Job:
     params = SamplingParams(n=2, steps=steps, sampler="ddim", spacing="leading", eta=0, seed=0)
-    return Job(id=ID, kind=JobKind.GENERATE, model="m", params=params, accepted_at=0, timeout=1)
+    return Job(id=ID, model="m", params=params, accepted_at=0, timeout=1)
 
 
 def fields(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.contract import ImageFile, Job, JobKind, Manifest, SamplingParams
+from jobs.contract import ImageFile, Job, Manifest, SamplingParams
 from jobs.errors import ResultExpired, StoreUnavailable
 from jobs.store import ResultStore
 
@@ -23,7 +23,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> ResultStore:
 
 def manifest(attempt: str) -> Manifest:
     params = SamplingParams(n=1, steps=1, sampler="ddim", spacing="leading", eta=0, seed=0)
-    job = Job(id=ID, kind=JobKind.GENERATE, model="tiny", params=params, accepted_at=0, timeout=1)
+    job = Job(id=ID, model="tiny", params=params, accepted_at=0, timeout=1)
     image = ImageFile(path=f"{attempt}/0.png", seed=0, sha256="")
     return Manifest(job=job, model_sha256="", timesteps=(0,), images=(image,), finished_at=0)
 
@@ -60,6 +60,27 @@ def test_a_snapshot_is_replaced_and_dropped(store: ResultStore) -> None:
     store.drop_snapshot(ID)
     store.drop_snapshot(ID)
     assert store.snapshot(ID) is None
+
+
+def test_uploads_are_kept_each_for_itself(store: ResultStore) -> None:
+    assert store.upload(ID, 0) is None
+    for index in range(2):
+        store.write_upload(ID, index, f"picture {index}".encode())
+    assert [store.upload(ID, index) for index in range(3)] == [b"picture 0", b"picture 1", None]
+    assert store.upload("ff" + ID[2:], 0) is None
+    assert store.manifest(ID) is None
+
+
+def test_old_uploads_are_swept(tmp_path: Path) -> None:
+    store = ResultStore(str(tmp_path))
+    for index in range(2):
+        store.write_upload(ID, index, b"picture")
+    (old,) = (tmp_path / "uploads").rglob("0.png")
+    long_ago = time.time() - 1000
+    os.utime(old, (long_ago, long_ago))
+    assert store.sweep(500) == 1
+    assert store.upload(ID, 0) is None
+    assert store.upload(ID, 1) == b"picture"
 
 
 def test_the_sweeper_takes_what_is_old_and_leaves_no_folder(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from jobs.contract import Job, JobKind, SamplingParams
+from jobs.contract import Job, SamplingParams
 from model.checkpoint import load_checkpoint
 from model.errors import NonFiniteSample
 from model.sampling import sample
@@ -19,7 +19,7 @@ from worker.active import ActiveJob, EngineEvent, Finished, Previewed, Snapped, 
 from worker.engine import StepEngine
 from worker.failures import Cancelled, DeadlineExceeded
 from worker.fairness import share_slots
-from worker.local import generate
+from worker.local import run_job
 from worker.runner import Runner
 from worker.trajectory import encode_snapshot, take_snapshot
 
@@ -39,7 +39,6 @@ def start(runner: Runner) -> Callable[..., ActiveJob]:
         filled = {"n": 1, "steps": 10, "sampler": "ddpm", "spacing": "linspace", "eta": 0.0, "seed": 0} | params
         job = Job(
             id=str(uuid.uuid4()),
-            kind=JobKind.GENERATE,
             model="tiny",
             params=SamplingParams.model_validate(filled),
             urgency=urgency,
@@ -255,7 +254,8 @@ def test_without_memory_a_batch_is_split(
 
 def test_the_same_jobs_run_without_a_server(runner: Runner) -> None:
     params = SamplingParams(n=2, steps=5, sampler="ddim", spacing="trailing", eta=0.0, seed=4)
-    *shares, pngs = generate(runner, params)
+    job = Job(id=str(uuid.uuid4()), model="tiny", params=params, accepted_at=0, timeout=600)
+    *shares, pngs = run_job(runner, job)
     assert shares == [0.2, 0.4, 0.6, 0.8, 1.0]
     assert isinstance(pngs, list)
     assert [png[:8] for png in pngs] == [b"\x89PNG\r\n\x1a\n"] * 2

@@ -9,8 +9,9 @@ from typing import cast
 
 import pytest
 
-from jobs.contract import Job, JobKind, SamplingParams
+from jobs.contract import Job, SamplingParams
 from worker.active import ActiveJob
+from worker.beginnings import Beginning
 from worker.fairness import forecast, share_slots
 from worker.runner import Runner
 from worker.trajectory import Trajectory
@@ -27,6 +28,7 @@ class Image:
 
     plan: range
     row: int = 0
+    ready: bool = True
     cost: int = 1
 
     @property
@@ -38,14 +40,14 @@ def start(steps: int, *, n: int = IMAGES, urgency: int = 3) -> ActiveJob:
     params = SamplingParams(n=n, steps=steps, sampler="ddim", spacing="leading", eta=0, seed=0)
     job = Job(
         id=str(uuid.uuid4()),
-        kind=JobKind.GENERATE,
         model="m",
         params=params,
         urgency=urgency,
         accepted_at=0,
         timeout=1,
     )
-    return ActiveJob(job, cast("list[Trajectory]", [Image(range(steps)) for _ in range(n)]), deadline=0.0)
+    images = cast("list[Trajectory]", [Image(range(steps)) for _ in range(n)])
+    return ActiveJob(job, Beginning(images), deadline=0.0)
 
 
 def play(jobs: list[ActiveJob]) -> dict[ActiveJob, float]:

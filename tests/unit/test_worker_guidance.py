@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from jobs.contract import Job, JobKind, SamplingParams
+from jobs.contract import Job, SamplingParams
 from jobs.errors import JobUnreadable
 from model.checkpoint import Checkpoint
 from model.classifier import Classifier, ClassifierConfig, log_prob_gradient
@@ -73,7 +73,7 @@ def runner() -> Runner:
 def start(runner: Runner, **params: Any) -> ActiveJob:
     filled = {"n": 2, "steps": 12, "eta": 0.0, "variance": "learned_range", "clip": "static", "seed": SEEDS[0]} | params
     made = SamplingParams.model_validate(filled)
-    job = Job(id=str(uuid.uuid4()), kind=JobKind.GENERATE, model="m", params=made, accepted_at=time.time(), timeout=600)
+    job = Job(id=str(uuid.uuid4()), model="m", params=made, accepted_at=time.time(), timeout=600)
     return activate(job, runner)
 
 

@@ -1,0 +1,140 @@
+"""From a complete request to its answer: queue the job, wait as long as the caller likes, give the pictures."""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import Depends, Request, Response
+from starlette.concurrency import run_in_threadpool
+
+from jobs.contract import Job, JobState, JobStatus, SamplingParams, work_of
+from jobs.errors import JobNotFound, JobsError, QueueUnavailable
+from jobs.tasks import Generation, Picture, Task
+from jobs.workers import reports_for
+
+from .admission import admit, check_served, job_timeout
+from .answers import accepted, pictures
+from .deps import (
+    FormatDep,
+    IdempotencyKey,
+    MetricsDep,
+    PreferenceDep,
+    QueueDep,
+    SettingsDep,
+    StoreDep,
+    UrgencyDep,
+    WatcherDep,
+)
+from .middleware import CLIENT_GONE
+from .negotiation import Format
+from .parameters import SamplingQuery
+from .pictures import Fitted
+from .views import JobView
+from .watching import ClientGone
+
+log = logging.getLogger(__name__)
+
+# Keys become job ids, so that a repeated request finds its job without anything else to remember.
+KEY_NAMESPACE = uuid.UUID("b7b5b1de-6e0c-5d43-9a0f-0c7cf3a8f6c1")
+
+ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The pictures, in the format that Accept asks for", "content": {form: {} for form in Format}},
+    202: {"description": "The job, which goes on", "model": JobView},
+}
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What a request brings along whatever it asks for, and what it takes to answer it."""
+
+    request: Request
+    settings: SettingsDep
+    queue: QueueDep
+    store: StoreDep
+    watcher: WatcherDep
+    metrics: MetricsDep
+    form: FormatDep
+    preference: PreferenceDep
+    urgency: UrgencyDep
+    idempotency_key: IdempotencyKey = None
+
+    async def answer(
+        self,
+        model: str,
+        query: SamplingQuery,
+        params: SamplingParams,
+        task: Task | None = None,
+        sent: Sequence[Fitted] = (),
+    ) -> Response:
+        """Queues the job and waits for its pictures; answers 202 with the job where that takes too long.
+
+        Args:
+            query: as it was sent, to recognise it when it is repeated.
+            sent: the pictures that came with it.
+        """
+        keyed = self.idempotency_key is not None
+        task = task or Generation()
+        job = Job(
+            id=str(uuid.uuid5(KEY_NAMESPACE, self.idempotency_key) if self.idempotency_key else uuid.uuid4()),
+            task=task,
+            model=model,
+            params=params,
+            pictures=tuple(Picture(sha256=each.sha256, width=each.width, height=each.height) for each in sent),
+            urgency=self.urgency,
+            accepted_at=time.time(),
+            timeout=job_timeout(work_of(params, task), max_wait=self.settings.max_wait),
+        )
+        request_hash = query.request_hash(job.kind, job.pictures)
+        new, status = await run_in_threadpool(self._submit, job, request_hash, sent)
+        if new:
+            self.metrics.job_accepted(job.kind, job.model)
+        if self.preference.seconds > 0:
+            try:
+                status = await self.watcher.wait(status, self.request, seconds=self.preference.seconds)
+            except ClientGone:
+                if not keyed:  # whoever has a key can come back for the pictures
+                    await run_in_threadpool(self._cancel, job.id)
+                return Response(status_code=CLIENT_GONE)
+        if new and status.ended_at is not None:
+            self.metrics.job_awaited(status.ended_at - job.accepted_at)
+        done = self.preference.seconds > 0 and status.state.is_terminal
+        response = await run_in_threadpool(pictures, status, self.store, self.form) if done else accepted(status)
+        if self.preference.applied:
+            response.headers["Preference-Applied"] = self.preference.applied
+        return response
+
+    def _submit(self, job: Job, request_hash: str, sent: Sequence[Fitted]) -> tuple[bool, JobStatus]:
+        """Queues the job if it may; returns whether it is new, and where it stands."""
+        if not (self.idempotency_key and self._exists(job.id)):  # a repeated request waits for its own job only
+            check_served(job.model, reports_for(job.model, self.queue.workers()))
+            admit(self.queue.backlog(job.model), max_wait=self.settings.max_wait, max_jobs=self.settings.max_jobs)
+            for index, picture in enumerate(sent):  # first, so that no job is ever without its pictures
+                self.store.write_upload(job.id, index, picture.png)
+        new = self.queue.submit(job, request_hash=request_hash)
+        try:
+            return new, self.queue.status(job.id)
+        except QueueUnavailable:
+            if not new:
+                raise
+            return new, JobStatus(job=job, state=JobState.QUEUED)  # accepted all the same: the caller must learn the id
+
+    def _exists(self, job_id: str) -> bool:
+        try:
+            self.queue.status(job_id)
+        except JobNotFound:
+            return False
+        return True
+
+    def _cancel(self, job_id: str) -> None:
+        try:
+            self.queue.cancel(job_id)
+        except JobsError:
+            log.warning("job %s goes on, though nobody waits for it: it could not be cancelled", job_id)
+
+
+SubmissionDep = Annotated[Submission, Depends()]

@@ -1,0 +1,75 @@
+"""Options of the command line that are the parameters of a request: written down once, where the API has them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Collection
+from functools import wraps
+from typing import Annotated, Any, TypeVar, get_type_hints
+
+import typer
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+
+from .errors import UserError
+
+Value = TypeVar("Value", bound=BaseModel)
+
+
+def takes(kind: type[BaseModel], *, but: Collection[str] = ()) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Gives a command the parameters of a request as options; it gets the request itself as `query`.
+
+    What the request cannot do without becomes an argument, and goes first.
+
+    Args:
+        but: parameters that the command has no use for.
+    """
+    fields = {name: field for name, field in kind.model_fields.items() if name not in but}
+    hints = get_type_hints(kind)
+    added = [_parameter(name, field, hints[name]) for name, field in fields.items()]
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        @wraps(command)
+        def run(**values: Any) -> None:
+            sent = {fields[name].alias or name: values.pop(name) for name in fields}
+            given = {name: value for name, value in sent.items() if value is not None}
+            command(query=checked(kind, given, option), **values)
+
+        own = inspect.signature(command, eval_str=True).parameters.values()
+        all_named = [*added, *(each.replace(kind=each.KEYWORD_ONLY) for each in own if each.name != "query")]
+        parameters = sorted(all_named, key=lambda each: each.default is not each.empty)
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {each.name: each.annotation for each in parameters}
+        return run
+
+    return decorate
+
+
+def checked(kind: type[Value], content: dict[str, Any], name: Callable[[str], str]) -> Value:
+    """Builds a value; what is wrong with it is told in the words of whoever gave it.
+
+    Raises:
+        UserError: if something is.
+    """
+    try:
+        return kind(**content)
+    except ValidationError as error:
+        problems = [f"{name(str(problem['loc'][0]))}: {problem['msg']}" for problem in error.errors()]
+        raise UserError("; ".join(problems)) from error
+
+
+def option(field: str) -> str:
+    """What a parameter of the API is called on the command line."""
+    return "-n" if field == "n" else "--" + field.replace("_", "-")
+
+
+def _parameter(name: str, field: FieldInfo, hint: Any) -> inspect.Parameter:
+    """An option, or an argument; None stands for what was not given, so that defaults stay where they are."""
+    text = f"{field.description[:1].upper()}{field.description[1:]}." if field.description else None
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    if field.is_required():
+        return inspect.Parameter(name, keyword, annotation=Annotated[hint, typer.Argument(help=text)])
+    shown = " ".join(map(str, field.default)) if isinstance(field.default, list) else str(field.default)
+    unset = field.default is None or field.default is False
+    described = typer.Option(option(field.alias or name), help=text, show_default=False if unset else shown)
+    return inspect.Parameter(name, keyword, default=None, annotation=Annotated[hint | None, described])
