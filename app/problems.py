@@ -125,7 +125,7 @@ FAILURES: dict[FailureCode, tuple[int, str]] = {
     FailureCode.TIMEOUT: (504, "It ran longer than its limit."),
     FailureCode.NONFINITE: (500, "The network produced values that are no numbers."),
     FailureCode.UNSUPPORTED: (501, "No worker understands this job."),
-    FailureCode.STORAGE: (507, "The pictures could not be stored."),
+    FailureCode.STORAGE: (507, "Pictures could not be stored, or not be read back."),
     FailureCode.WORKER_LOST: (502, "Its workers died while they ran it."),
     FailureCode.INTERNAL: (500, "The worker failed; its log says more."),
 }

@@ -204,14 +204,14 @@ class RqBase(BaseWorker):
             raise redis.ConnectionError("the failure was not written")
         return True
 
-    def hand_back(self, job: RqJob, queue: Queue, execution: Execution) -> None:
-        """Puts a running job back at the front of its queue, without using up one of its retries."""
+    def hand_back(self, job: RqJob, queue: Queue, execution: Execution, *, at_front: bool = True) -> None:
+        """Puts a running job back into its queue, without using up one of its retries."""
         if not self.owns(job, execution):
             return
         with self.connection.pipeline() as pipe:
             self.cleanup_execution(job, pipeline=pipe, execution=execution)
             job.set_status(RqStatus.QUEUED, pipeline=pipe)
-            queue.push_job_id(job.id, pipeline=pipe, at_front=True)
+            queue.push_job_id(job.id, pipeline=pipe, at_front=at_front)
             pipe.execute()
 
     # Recovery.

@@ -26,6 +26,7 @@ from rq.job import Job as RqJob
 
 from jobs import keys
 from jobs.contract import URGENCIES, FailureCode
+from jobs.errors import StoreUnavailable
 from jobs.store import ResultStore
 
 from .active import ActiveJob, EngineEvent, Finished, Previewed, Snapped
@@ -44,6 +45,7 @@ log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.05  # how often a busy worker looks for new jobs and cancelled ones
 IDLE_SECONDS = 1  # how long an idle one blocks
+STORE_SECONDS = 2.0  # how long nothing is claimed while the result store does not answer
 PROGRESS_SECONDS = 1.0
 STALL_SECONDS = 60.0  # a step that takes longer hangs, on devices where a full batch takes less than 3 s
 TRIM_SECONDS = 60.0
@@ -222,6 +224,9 @@ class EngineWorker(RqBase):
             active = open_job(rq_job, self._runners, self._store, attempt=execution.id)
         except torch.AcceleratorError:
             raise  # the device is lost
+        except StoreUnavailable as error:
+            self._put_off(rq_job, waiting, execution, error)
+            return False
         except Exception as error:  # nothing that one job holds may end all the others
             log.warning("job %s cannot be started: %r", rq_job.id, error)
             self._refuse(rq_job, waiting, execution, error)
@@ -232,6 +237,15 @@ class EngineWorker(RqBase):
         self._engine.submit(active)
         self._report(active)
         return True
+
+    def _put_off(self, rq_job: RqJob, waiting: Queue, execution: Execution, error: StoreUnavailable) -> None:
+        """A job whose pictures cannot be read now waits at the end of its queue, at most as long as it might run."""
+        if time.time() - rq_job.created_at.timestamp() > (rq_job.timeout or 0):
+            self._refuse(rq_job, waiting, execution, error)
+        else:
+            log.warning("job %s goes back to its queue: its pictures cannot be read", rq_job.id)
+            self.insist(lambda: self.hand_back(rq_job, waiting, execution, at_front=False))
+        self._due["poll"] = time.monotonic() + STORE_SECONDS
 
     def _refuse(self, rq_job: RqJob, waiting: Queue, execution: Execution, error: Exception) -> None:
         code = failure_code(error) or FailureCode.INTERNAL

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -10,12 +11,13 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 import redis
+from PIL import Image
 from rq import Queue
 from rq.registry import StartedJobRegistry
 from rq.serializers import JSONSerializer
@@ -26,6 +28,8 @@ from jobs import keys
 from jobs.contract import FailureCode, Job, JobState, SamplingParams
 from jobs.queue import JobQueue
 from jobs.store import ResultStore
+from jobs.tasks import Denoising, Generation, Picture, Task
+from tests.pictures import saved
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -62,15 +66,19 @@ class Stack:
     def log(self, index: int) -> str:
         return (self._folder / f"worker-{index}.log").read_text()
 
-    def submit(self, **params: object) -> str:
+    def submit(self, task: Task | None = None, sent: Sequence[bytes] = (), timeout: int = 600, **params: object) -> str:
         filled = {"n": 1, "steps": 20, "sampler": "ddpm", "spacing": "linspace", "eta": 0.0, "seed": 0} | params
         job = Job(
             id=str(uuid.uuid4()),
+            task=task or Generation(),
             model="tiny",
             params=SamplingParams.model_validate(filled),
+            pictures=tuple(Picture(sha256=hashlib.sha256(png).hexdigest(), width=16, height=16) for png in sent),
             accepted_at=time.time(),
-            timeout=600,
+            timeout=timeout,
         )
+        for index, png in enumerate(sent):
+            self.store.write_upload(job.id, index, png)
         assert self.queue.submit(job, request_hash="")
         return job.id
 
@@ -171,6 +179,26 @@ def test_kill_9_costs_a_long_job_only_its_last_seconds(stack: Stack) -> None:
     stack.queue.cancel(job_id)
     wait_until(lambda: stack.states([job_id]) == {JobState.CANCELLED}, 5, "the job is cancelled")
     wait_until(lambda: stack.store.snapshot(job_id) is None, 5, "its snapshot is gone")
+
+
+@pytest.mark.timeout(60)
+def test_a_job_waits_while_its_pictures_cannot_be_read(stack: Stack, tmp_path: Path) -> None:
+    uploads, hidden = tmp_path / "store" / "uploads", tmp_path / "hidden"
+    picture = saved(Image.new("RGB", (16, 16), "teal"), "PNG")
+    job_id = stack.submit(Denoising(depth=400), [picture])
+    hurried = stack.submit(Denoising(depth=400), [picture], timeout=1)
+    uploads.rename(hidden)
+    uploads.touch()  # no folder any more: an error of the store, where a missing file would be one of the job
+    stack.start_worker()
+    wait_until(lambda: "goes back to its queue" in stack.log(0), 30, "the worker has noticed")
+    other = stack.submit()
+    wait_until(lambda: stack.states([other]) == {JobState.SUCCEEDED}, 20, "another job has succeeded")
+    wait_until(lambda: stack.states([hurried]) == {JobState.FAILED}, 20, "a job without time has been given up")
+    assert stack.queue.status(hurried).failure is FailureCode.STORAGE
+    uploads.unlink()
+    hidden.rename(uploads)
+    stack.finish([job_id], 20)
+    assert stack.queue.status(job_id).attempts == 1
 
 
 @pytest.mark.timeout(60)
