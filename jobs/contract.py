@@ -68,7 +68,7 @@ class FailureCode(StrEnum):
     TIMEOUT = "timeout"  # ran longer than its limit
     NONFINITE = "nonfinite"  # the network produced NaN or infinity
     UNSUPPORTED = "unsupported"  # no worker understands the job
-    STORAGE = "storage"  # the pictures could not be stored
+    STORAGE = "storage"  # pictures could not be stored, or not be read back
     WORKER_LOST = "worker_lost"  # the worker died under it, more often than is tried again
     INTERNAL = "internal"  # anything else; the worker's log says more
 
