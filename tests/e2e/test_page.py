@@ -1,0 +1,177 @@
+"""The page in a real browser: what people click, and what they see."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.select import Select
+
+from tests.serving import ENVIRONMENT, Difuso, running
+from tests.waiting import wait_until
+
+SIZE = 16
+# The machine may have no way out, and chromium's own requests would show as errors of the page.
+QUIET = ("--headless=new", "--disable-gpu", "--disable-background-networking", "--disable-component-update")
+
+
+@pytest.fixture(scope="module")
+def driver() -> Iterator[webdriver.Chrome]:
+    """A browser that runs already installed programs only. Without one: skipped here, failed in CI."""
+    program = shutil.which("chromedriver")
+    if program is None:
+        message = "there is no chromedriver on the PATH"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    options = webdriver.ChromeOptions()
+    for argument in (*QUIET, *(["--no-sandbox"] if os.geteuid() == 0 else [])):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    with webdriver.Chrome(options, webdriver.ChromeService(program)) as driver:
+        yield driver
+
+
+@pytest.fixture(scope="module")
+def difuso(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Difuso]:
+    folder = tmp_path_factory.mktemp("page")
+    with running(folder, ENVIRONMENT | {"DIFUSO_MODELS_DIR": str(models_dir)}) as difuso:
+        yield difuso
+
+
+class Page:
+    """The page, and what can be done there."""
+
+    def __init__(self, driver: webdriver.Chrome) -> None:
+        self._driver = driver
+        self.form = driver.find_element(By.ID, "form")
+
+    def fill(self, name: str, value: str) -> None:
+        """Types into the field that can be seen, or chooses an option."""
+        field = next(each for each in self.form.find_elements(By.NAME, name) if each.is_displayed())
+        if field.tag_name == "select":
+            Select(field).select_by_value(value)
+        elif field.get_attribute("type") == "file":
+            field.send_keys(value)
+        else:
+            field.clear()
+            field.send_keys(value)
+
+    def choose(self, kind: str) -> None:
+        Select(self.form.find_element(By.ID, "kind")).select_by_value(kind)
+
+    def make(self) -> WebElement:
+        """Sends the form; returns the job's card."""
+        before = len(self.cards)
+        self.form.find_element(By.CSS_SELECTOR, "button[type=submit]").click()
+        wait_until(lambda: len(self.cards) > before, 10, f"a job appears; the page says {self.alarm!r}")
+        return self.cards[0]
+
+    @property
+    def cards(self) -> list[WebElement]:
+        return self._driver.find_elements(By.CSS_SELECTOR, "#jobs article")
+
+    @property
+    def alarm(self) -> str:
+        return self._driver.find_element(By.ID, "error").text
+
+    def sees(self, card: WebElement) -> list[WebElement]:
+        """The finished pictures of a card that the browser could decode."""
+        found = card.find_elements(By.CSS_SELECTOR, "figure:not(.unfinished) img")
+        width = "return arguments[0].naturalWidth"
+        return [image for image in found if self._driver.execute_script(width, image)]
+
+
+def errors(driver: webdriver.Chrome) -> list[str]:
+    """What the browser complained of since the last time."""
+    log = driver.get_log("browser")  # type: ignore[no-untyped-call]
+    return [entry["message"] for entry in log if entry["level"] == "SEVERE"]
+
+
+@pytest.fixture
+def page(driver: webdriver.Chrome, difuso: Difuso) -> Iterator[Page]:
+    driver.get(difuso.url)
+    wait_until(lambda: driver.find_elements(By.CSS_SELECTOR, "[name=model] option"), 10, "the models are listed")
+    yield Page(driver)
+    assert errors(driver) == []
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Callable[[str], str]:
+    def draw(colour: str) -> str:
+        path = tmp_path / f"{colour}.png"
+        Image.new("RGB", (SIZE, SIZE), colour).save(path)
+        return str(path)
+
+    return draw
+
+
+def test_pictures_are_generated_and_can_be_made_again(page: Page) -> None:
+    page.fill("n", "3")
+    page.fill("steps", "5")
+    page.fill("seed", "100")
+    card = page.make()
+    wait_until(lambda: len(page.sees(card)) == 3, 20, "three pictures are shown")
+    assert "3 pictures by tiny, 5 steps" in card.text
+    assert [caption.text for caption in card.find_elements(By.TAG_NAME, "figcaption")] == [
+        "seed 100",
+        "seed 101",
+        "seed 102",
+    ]
+    card.find_element(By.TAG_NAME, "summary").click()
+    assert "seed=100" in card.find_element(By.TAG_NAME, "code").text
+
+
+def test_a_running_job_shows_unfinished_pictures_and_can_be_cancelled(page: Page) -> None:
+    page.fill("n", "16")
+    page.fill("steps", "1000")
+    card = page.make()
+    wait_until(lambda: card.find_elements(By.CSS_SELECTOR, ".unfinished img"), 20, "an unfinished picture is shown")
+    assert "Step" in card.find_element(By.CLASS_NAME, "state").text
+    card.find_element(By.CLASS_NAME, "cancel").click()
+    wait_until(lambda: card.find_element(By.CLASS_NAME, "state").text == "Cancelled", 10, "it is cancelled")
+
+
+@pytest.mark.parametrize(
+    ("kind", "files", "more", "count", "title"),
+    [
+        ("interpolate", {"image_a": "red", "image_b": "blue"}, {"lambda": "0, 0.5, 1"}, 3, "between two"),
+        ("denoise", {"image": "teal"}, {"sigma": "25", "n": "2"}, 2, "noise of \u03c3 25.0"),
+        ("restore", {"image": "teal", "mask": "white"}, {"task": "inpaint", "n": "1"}, 1, "restored (inpaint)"),
+        ("restore", {"image": "teal"}, {"task": "colorize", "n": "1"}, 1, "restored (colorize)"),
+    ],
+)
+def test_pictures_are_made_from_pictures(
+    page: Page,
+    picture: Callable[[str], str],
+    kind: str,
+    files: dict[str, str],
+    more: dict[str, str],
+    count: int,
+    title: str,
+) -> None:
+    page.choose(kind)
+    for name, value in {**more, "steps": "5", **{part: picture(colour) for part, colour in files.items()}}.items():
+        page.fill(name, value)
+    card = page.make()
+    wait_until(lambda: len(page.sees(card)) == count, 20, "all pictures are shown")
+    assert title in card.text
+
+
+def test_what_the_server_refuses_is_told_beside_the_form(page: Page, driver: webdriver.Chrome, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"GIF89a")
+    page.choose("denoise")
+    page.fill("image", str(broken))
+    page.form.find_element(By.CSS_SELECTOR, "button[type=submit]").click()
+    wait_until(lambda: "image:" in page.alarm, 10, "the page names the part")
+    assert not page.cards
+    (error,) = errors(driver)
+    assert "415" in error
