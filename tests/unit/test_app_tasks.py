@@ -115,9 +115,9 @@ def test_a_guess_is_one_network_call() -> None:
     assert denoise(LARGE, mode="mmse")[0].steps == 1
 
 
-def test_restoration_is_as_its_paper_has_it() -> None:
+def test_restoration_has_the_noise_of_its_paper_and_more_steps() -> None:
     params, task = restore(task="superres", factor="4", sigma=10.0)
-    assert (params.steps, params.sampler, params.eta) == (20, "ddim", 0.85)
+    assert (params.steps, params.sampler, params.eta) == (50, "ddim", 0.85)
     assert (task.task, task.factor, task.sigma) == ("superres", 4, 10.0)
     assert restore(task="inpaint", steps=7)[0].steps == 7
     assert restore(task="inpaint", spacing="5,5")[0].steps == 10

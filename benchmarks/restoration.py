@@ -1,0 +1,343 @@
+"""How well a model takes noise out, undoes degradations and goes between pictures: decibels on faces it has never seen.
+
+Every picture is a PNG that goes the way of a request: fitted and read as the API does it, made by the worker's engine.
+Not part of `make bench`. docs/pictures.md shows the sheets, docs/benchmarks.md has the figures.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from itertools import product
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+import typer
+from PIL import Image
+
+from app.noise_estimate import estimate_sigma
+from app.pictures import Fitted, fit, fit_mask
+from app.tasks import DenoiseQuery, InterpolateQuery, RestoreQuery, denoising, interpolation, restore_parts, restoring
+from jobs.catalog import read_catalog
+from jobs.contract import Job, SamplingParams
+from jobs.tasks import Picture, Task
+from model import load_checkpoint
+from model.images import from_png, from_uint8, to_uint8
+from model.operators import Blur, Operator, SuperResolution, gaussian_kernel, uniform_kernel
+from training.faces import draw_face
+from training.images import ImageArray
+from worker.active import EngineEvent, Finished, activate
+from worker.engine import StepEngine
+from worker.results import encode_images
+from worker.runner import Runner
+
+from . import machine
+from .classical import Images, psnr, tuned_denoisers
+from .report import Bar, Report, say, show
+
+SLOTS = 8
+TUNED_ON = 4  # faces of the training split, for the classical denoisers
+AVERAGED = 8
+SHOWN = 6  # faces on a sheet
+PAIRS = 2
+Part = Literal["denoise", "restore", "interpolate"]
+
+
+class Desk:
+    """Where pictures are handed in: what a server does with them, in this process.
+
+    Args:
+        folder: of the checkpoint.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        checkpoint = load_checkpoint(folder)
+        self.model = read_catalog(folder.parent).models[folder.name]
+        self._runner = Runner(checkpoint, device=torch.device("cpu"), slots=SLOTS)
+        self.image_steps = 0
+
+    def denoise(self, images: Images, **query: Any) -> list[ImageArray]:
+        """POST /denoise; of each answer the first picture."""
+        asked, requests = DenoiseQuery(seed=0, **query), []
+        for image in images:
+            sent = self._fit(image)
+            requests.append((*denoising(asked, self.model, estimate=estimate_sigma(sent.png)), [sent]))
+        return [pictures[0] for pictures in self._answer(requests)]
+
+    def restore(self, images: Images, mask: ImageArray | None = None, **query: Any) -> list[ImageArray]:
+        """POST /restore; the mask is the same for all."""
+        asked = RestoreQuery(seed=0, **query)
+        prepare = restore_parts(asked, self.model)["image"]
+        masks = [] if mask is None else [fit_mask(Image.fromarray(mask), size=self.model.image_size)]
+        params, task = restoring(asked, self.model)
+        requests = [(params, task, [prepare(Image.fromarray(image)), *masks]) for image in images]
+        return [pictures[0] for pictures in self._answer(requests)]
+
+    def interpolate(self, pairs: Sequence[Images], shares: Sequence[float], **query: Any) -> list[list[ImageArray]]:
+        """POST /interpolate; a strip for each pair."""
+        asked = InterpolateQuery.model_validate({"seed": 0, "lambda": list(shares), **query})
+        params, task = interpolation(asked, self.model)
+        return self._answer([(params, task, [self._fit(a), self._fit(b)]) for a, b in pairs])
+
+    def _fit(self, image: ImageArray) -> Fitted:
+        return fit(Image.fromarray(image), size=self.model.image_size, channels=self.model.channels)
+
+    def _answer(self, requests: Sequence[tuple[SamplingParams, Task, list[Fitted]]]) -> list[list[ImageArray]]:
+        """All at once, as a worker with that many jobs in flight makes them."""
+        events: list[EngineEvent] = []
+        engine = StepEngine({self.model.name: self._runner}, events.append)
+        jobs = [self._job(*request) for request in requests]
+        actives = [
+            activate(job, self._runner, sent=[from_png(each.png) for each in sent])
+            for job, (_, _, sent) in zip(jobs, requests, strict=True)
+        ]
+        for active in actives:
+            engine.submit(active)
+        while sum(isinstance(event, Finished) for event in events) < len(jobs):
+            engine.step()
+        for event in events:
+            if isinstance(event, Finished) and event.error is not None:
+                raise event.error
+        self.image_steps += sum(job.image_steps for job in jobs)
+        return [
+            [np.asarray(Image.open(BytesIO(png))) for png in encode_images(active, self._runner.checkpoint)]
+            for active in actives
+        ]
+
+    def _job(self, params: SamplingParams, task: Task, sent: Sequence[Fitted]) -> Job:
+        pictures = tuple(Picture(sha256=each.sha256, width=each.width, height=each.height) for each in sent)
+        return Job(
+            id=str(uuid.uuid4()),
+            task=task,
+            model=self.model.name,
+            params=params,
+            pictures=pictures,
+            accepted_at=0,
+            timeout=2**31,
+        )
+
+
+def main(
+    model: Annotated[Path, typer.Option(help="A checkpoint's folder; it must draw faces.")] = Path(
+        "checkpoints/faces64"
+    ),
+    images: Annotated[int, typer.Option(min=8, help="Faces of the test split.")] = 16,
+    only: Annotated[Part | None, typer.Option(help="One part; all unless given.")] = None,
+    out: Annotated[Path, typer.Option(help="JSON file.")] = Path("var/bench-restoration.json"),
+    sheets: Annotated[Path, typer.Option(help="Folder of the pictures.")] = Path("docs/images"),
+) -> None:
+    """Measures /denoise, /restore and /interpolate on one core; about 15 minutes."""
+    machine.warn_if_busy()
+    torch.set_num_threads(1)
+    desk = Desk(model)
+    size = desk.model.image_size
+    faces = [draw_face(f"test-{i}", size) for i in range(images)]
+    report = Report(out, {"model": str(model), "sha256": desk.model.sha256, "images": images})
+    parts = {"denoise": measure_denoising, "restore": measure_restoring, "interpolate": measure_interpolation}
+    for name in [only] if only else parts:
+        begin = time.perf_counter()
+        parts[name](desk, faces, report, sheets)
+        say(f"{name}: {desk.image_steps} image-steps so far, {time.perf_counter() - begin:.0f} s")
+    report.close()
+
+
+def measure_denoising(desk: Desk, faces: Images, report: Report, sheets: Path) -> None:
+    """White Gaussian noise, clipped to 8 bits, against denoisers that were tuned on other faces."""
+    found: dict[str, dict[str, float]] = {}
+    settings: dict[str, Any] = {}
+    for sigma in (25.0, 10.0, 50.0):
+        noisy, answers = _noisy(faces, sigma), {}
+        others = [draw_face(f"train-{i}", desk.model.image_size) for i in range(TUNED_ON)]
+        say(f"sigma {sigma:g}: tuning")
+        tuned = tuned_denoisers(_noisy(others, sigma), others, sigma)
+        for name, (denoiser, setting) in tuned.items():
+            settings[f"{name}, sigma {sigma:g}"] = setting
+            answers[name] = [denoiser(image) for image in noisy]
+        for name, query in _denoise_queries(sigma).items():
+            say(f"sigma {sigma:g}: {name}")
+            answers[name] = desk.denoise(noisy, **query)
+        found[f"sigma {sigma:g}"] = {"noisy": _mean_psnr(noisy, faces)} | {
+            name: _mean_psnr(made, faces) for name, made in answers.items()
+        }
+        report.add("denoise", {"psnr": found, "tuned": settings, "estimated": _estimates(noisy)})
+        if sigma == 25:
+            rows = [noisy, answers["non-local means"], answers["mmse"], answers["sample, ddpm"], faces]
+            _save_sheet([row[:SHOWN] for row in rows], sheets / "denoise.png")
+    names = list(found["sigma 25"])
+    show("denoise: PSNR in dB", ("", *found), [(name, *(found[s].get(name, "") for s in found)) for name in names])
+    at_25 = found["sigma 25"]
+    report.bar(Bar("mmse above the noisy picture, sigma 25", at_25["mmse"] - at_25["noisy"], 8, "dB", "at least"))
+    best = max(at_25[name] for name in tuned)
+    report.bar(Bar("mmse beside the best classical denoiser, sigma 25", at_25["mmse"] - best, 0, "dB", "at least"))
+
+
+def _denoise_queries(sigma: float) -> dict[str, dict[str, Any]]:
+    drawn = {"sampler": "ddpm", "steps": 10}
+    mean = drawn | {"n": AVERAGED, "average": True}
+    queries: dict[str, dict[str, Any]] = {
+        "mmse": {"mode": "mmse", "sigma": sigma},
+        "mmse, sigma estimated": {"mode": "mmse"},
+        "sample, ddpm": drawn | {"sigma": sigma},
+        "sample, ddpm, sigma estimated": drawn,
+        "sample, ddim": {"sampler": "ddim", "eta": 0.0, "steps": 10, "sigma": sigma},
+        f"mean of {AVERAGED} samples, ddpm": mean | {"sigma": sigma},
+    }
+    return queries | {f"mean of {AVERAGED} samples, ddpm, sigma estimated": mean} if sigma == 25 else queries
+
+
+@dataclass(frozen=True)
+class Case:
+    """A degradation, and the pictures that suffered it.
+
+    Attributes:
+        sent: to the API, with `mask`.
+        query: of /restore.
+        simple: pictures made without a network, or as they are, by what was done.
+    """
+
+    name: str
+    sent: Images
+    query: dict[str, Any]
+    simple: Mapping[str, Images]
+    mask: ImageArray | None = None
+
+
+def measure_restoring(desk: Desk, faces: Images, report: Report, sheets: Path) -> None:
+    """Each degradation undone with 20 and 50 steps, predictions clipped or not, against the simple way."""
+    found: dict[str, dict[str, float]] = {}
+    runs = [{"steps": steps, "clip": clip} for steps, clip in ((20, "none"), (20, "static"), (50, "static"))]
+    for case in _cases(desk, faces):
+        say(case.name)
+        found[case.name] = {way: _mean_psnr(images, faces) for way, images in case.simple.items()}
+        for run in runs:
+            made = desk.restore(case.sent, case.mask, **case.query, **run)
+            score = _mean_psnr(made, faces) if case.mask is None else _inside(made, faces, case.mask)
+            found[case.name][f"{run['steps']} steps, clip {run['clip']}"] = score
+        report.add("restore", found)
+    columns = list(dict.fromkeys(way for figures in found.values() for way in figures))
+    show("restore: PSNR in dB", ("", *columns), [(n, *(f.get(c, "") for c in columns)) for n, f in found.items()])
+    _restore_sheets(desk, faces[:SHOWN], sheets)
+
+
+def _cases(desk: Desk, faces: Images) -> Iterator[Case]:
+    size = desk.model.image_size
+    shape = (desk.model.channels, size, size)
+    for factor in (2, 4):
+        small = [_degrade(SuperResolution(factor, shape), face) for face in faces]
+        simple = {way: [_resize(image, size, way) for image in small] for way in ("bicubic", "lanczos")}
+        yield Case(f"superres {factor}", small, {"task": "superres", "factor": str(factor)}, simple)
+    for name, greyed in (("mean", _mean_of_channels), ("luma", _luma)):
+        grey = [greyed(face) for face in faces]
+        simple = {"as sent": [np.repeat(image[..., None], 3, axis=-1) for image in grey]}
+        yield Case(f"colorize, grey by {name}", grey, {"task": "colorize"}, simple)
+    kernels = (("gaussian", 2, gaussian_kernel(2.0)), ("uniform", 9, uniform_kernel(9)))
+    for (blur, width, kernel), sigma in product(kernels, (0.0, 5.0)):
+        blurred = _noisy([_degrade(Blur(kernel, shape), face) for face in faces], sigma)
+        query = {"task": "deblur", "blur": blur, "width": width, "sigma": sigma}
+        yield Case(f"deblur {blur} {width}, noise {sigma:g}", blurred, query, {"as sent": blurred})
+    for name, mask in _masks(size).items():
+        erased = [_erase(face, mask) for face in faces]
+        yield Case(f"inpaint {name}, inside the mask", erased, {"task": "inpaint"}, {}, mask)
+
+
+def _inside(images: Images, faces: Images, mask: ImageArray) -> float:
+    """PSNR of what was missing; what was there must not have changed by a bit."""
+    missing = mask > 0
+    for image, face in zip(images, faces, strict=True):
+        assert np.array_equal(image[~missing], face[~missing])
+    return _mean_psnr([image[missing] for image in images], [face[missing] for face in faces])
+
+
+def _restore_sheets(desk: Desk, faces: Images, sheets: Path) -> None:
+    size = desk.model.image_size
+    rows: list[Images] = [faces]
+    for mask in _masks(size).values():
+        erased = [_erase(face, mask) for face in faces]
+        rows += [erased, desk.restore(erased, mask, task="inpaint", steps=50)]
+    _save_sheet(rows, sheets / "inpaint.png")
+    rows = []
+    for factor in (2, 4):
+        small = [_degrade(SuperResolution(factor, (desk.model.channels, size, size)), face) for face in faces]
+        rows += [[_resize(each, size, way) for each in small] for way in ("nearest", "bicubic")]
+        rows.append(desk.restore(small, task="superres", factor=str(factor), steps=50))
+    _save_sheet([*rows, faces], sheets / "superres.png")
+
+
+def measure_interpolation(desk: Desk, faces: Images, report: Report, sheets: Path) -> None:
+    """How well inversion and DDIM undo each other, and strips between two faces."""
+    pairs = list(zip(faces[: 2 * PAIRS : 2], faces[1 : 2 * PAIRS : 2], strict=True))
+    found: dict[str, float] = {}
+    for steps in (10, 20, 50, 100):
+        say(f"round trip of inversion, {steps} steps")
+        ends = desk.interpolate(pairs, (0, 1), mode="ddim", steps=steps)
+        found[str(steps)] = float(np.square((np.array(ends, dtype=np.float64) - np.array(pairs)) / 127.5).mean())
+        report.add("round_trip", found)
+    rows = [(s, mse, 10 * np.log10(4 / mse)) for s, mse in found.items()]
+    show("decode(encode(x)), in [-1, 1]", ("steps", "MSE", "PSNR in dB"), rows)
+    shares = [i / 6 for i in range(7)]
+    strips = []
+    made = [desk.interpolate(pairs[:2], shares, mode=mode) for mode in ("ddpm", "ddim")]
+    for (a, b), *both in zip(pairs[:2], *made, strict=True):
+        strips += [[a, *strip, b] for strip in both]
+    _save_sheet(strips, sheets / "interpolate.png")
+
+
+def _noisy(images: Images, sigma: float) -> list[ImageArray]:
+    """With white Gaussian noise of `sigma` grey levels, each always the same, as 8 bits."""
+    seeded = (np.random.default_rng(i).normal(0, sigma, image.shape) for i, image in enumerate(images))
+    return [np.clip(np.rint(image + z), 0, 255).astype(np.uint8) for image, z in zip(images, seeded, strict=True)]
+
+
+def _estimates(images: Images) -> list[float]:
+    return [estimate_sigma(fit(Image.fromarray(image), size=len(image), channels=3).png) for image in images]
+
+
+def _degrade(operator: Operator, image: ImageArray) -> ImageArray:
+    x = from_uint8(torch.from_numpy(image.copy())[None])[0]
+    return np.asarray(to_uint8(operator.apply(x)[None])[0])
+
+
+def _resize(image: ImageArray, size: int, way: str) -> ImageArray:
+    return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling[way.upper()]))
+
+
+def _masks(size: int) -> dict[str, ImageArray]:
+    """A rectangle of 3/8 of the side in the middle; and lines 2 pixels thick, every 16."""
+    rectangle, lines = np.zeros((2, size, size), dtype=np.uint8)
+    rectangle[size * 5 // 16 : size * 11 // 16, size * 5 // 16 : size * 11 // 16] = 255
+    for start in range(size // 8, size, size // 4):
+        lines[start : start + 2] = lines[:, start : start + 2] = 255
+    return {"rectangle": rectangle, "lines": lines}
+
+
+def _mean_of_channels(image: ImageArray) -> ImageArray:
+    return np.asarray(np.rint(image.mean(axis=-1)), dtype=np.uint8)
+
+
+def _luma(image: ImageArray) -> ImageArray:
+    return np.asarray(Image.fromarray(image).convert("L"))
+
+
+def _erase(image: ImageArray, mask: ImageArray) -> ImageArray:
+    return np.where(mask[..., None] > 0, np.uint8(127), image)
+
+
+def _mean_psnr(images: Images, truths: Images) -> float:
+    return float(np.mean([psnr(image, truth) for image, truth in zip(images, truths, strict=True)]))
+
+
+def _save_sheet(rows: Sequence[Images], path: Path) -> None:
+    """Pictures in rows, each twice as large."""
+    sheet = np.concatenate([np.concatenate(row, axis=1) for row in rows])
+    image = Image.fromarray(sheet)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.resize((2 * image.width, 2 * image.height), Image.Resampling.NEAREST).save(path, optimize=True)
+
+
+if __name__ == "__main__":
+    typer.run(main)
