@@ -43,7 +43,10 @@ def tuned_denoisers(noisy: Images, clean: Images, sigma: float) -> dict[str, tup
                 "fast_mode": (True, False),
             },
         ),
-        "wavelets": (_wavelets, {"told": (0.6, 0.8, 1.0, 1.25, 1.5), "wavelet": ("db1", "db2", "sym4"), "levels": (1, 2, 3)}),
+        "wavelets": (
+            _wavelets,
+            {"told": (0.6, 0.8, 1.0, 1.25, 1.5), "wavelet": ("db1", "db2", "sym4"), "levels": (1, 2, 3)},
+        ),
         "total variation": (_total_variation, {"weight": (0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0, 1.5)}),
     }
     found = {}

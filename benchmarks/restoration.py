@@ -90,7 +90,7 @@ class Desk:
     def _answer(self, requests: Sequence[tuple[SamplingParams, Task, list[Fitted]]]) -> list[list[ImageArray]]:
         """All at once, as a worker with that many jobs in flight makes them."""
         events: list[EngineEvent] = []
-        engine = StepEngine({self.model.name: self._runner}, events.append)
+        engine = StepEngine(events.append)
         jobs = [self._job(*request) for request in requests]
         actives = [
             activate(job, self._runner, sent=[from_png(each.png) for each in sent])

@@ -21,6 +21,7 @@ class ActiveJob:
     """One job that this worker has claimed.
 
     Attributes:
+        runner: its model, in the version that it began with.
         beginning: its trajectories, in the order of the answer, and those that it begins with.
         deadline: when it has run too long, on the monotonic clock.
         attempt: name of this try, unique; its pictures are stored under it.
@@ -31,6 +32,7 @@ class ActiveJob:
     """
 
     job: Job
+    runner: Runner
     beginning: Beginning
     deadline: float
     attempt: str = ""
@@ -97,7 +99,7 @@ def activate(
     if not runner.checkpoint.config.accepts(params.label, **scales):  # on a GPU a wrong index would end the process
         raise JobUnreadable(f"{job.model} cannot be asked for class {params.label} with {scales}")
     beginning = begin(job, runner, sent)
-    active = ActiveJob(job, beginning, time.monotonic() + job.timeout, attempt)
+    active = ActiveJob(job, runner, beginning, time.monotonic() + job.timeout, attempt)
     if snapshot is not None and restore_snapshot(snapshot, active.trajectories, runner.checkpoint.sha256):
         active.resumed_at = active.image_steps
         active.settle()

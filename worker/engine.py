@@ -1,7 +1,8 @@
-"""The step engine: one batch of trajectories per model, filled anew at every step.
+"""The step engine: one batch of trajectories per runner, filled anew at every step.
 
-A job that arrives joins at the next step, one that is cancelled leaves at the next step. Batches never mix models;
-models take turns. The engine knows neither Redis nor files: jobs come in by `submit`, events go out by a callback.
+A job that arrives joins at the next step, one that is cancelled leaves at the next step. Batches never mix models
+or versions of one, which take turns. The engine knows neither Redis nor files: jobs come in by `submit`, events go out
+by a callback.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import logging
 import queue
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import torch
 
@@ -31,7 +32,6 @@ class StepEngine:
     """Steps all jobs in flight.
 
     Args:
-        runners: by model name.
         emit: called from the engine's thread with what happened; must not block.
 
     Attributes:
@@ -39,11 +39,10 @@ class StepEngine:
         fatal: why `run` ended, if it did by itself; the process should not outlive it.
     """
 
-    def __init__(self, runners: Mapping[str, Runner], emit: Callable[[EngineEvent], None]) -> None:
-        self._runners = dict(runners)
+    def __init__(self, emit: Callable[[EngineEvent], None]) -> None:
         self._emit = emit
         self._incoming: queue.SimpleQueue[ActiveJob | None] = queue.SimpleQueue()
-        self._jobs: dict[str, list[ActiveJob]] = {name: [] for name in runners}
+        self._jobs: dict[Runner, list[ActiveJob]] = {}
         self._turn = 0
         self._stopped = False
         self.last_step = time.monotonic()
@@ -61,21 +60,24 @@ class StepEngine:
         """Steps until `stop`; the body of the engine's thread."""
         try:
             while not self._stopped:
-                self._take(wait=not any(self._jobs.values()))
+                self._take(wait=not self._jobs)
                 self.step()
         except BaseException as error:
             self.fatal = error
             log.exception("the engine stopped")
 
     def step(self) -> None:
-        """One step of every model that has jobs, for as many trajectories as it has slots."""
+        """One step of every runner that has jobs, for as many trajectories as it has slots."""
         self._take(wait=False)
-        for name, jobs in self._jobs.items():
+        for runner, jobs in list(self._jobs.items()):
             self._heed(jobs)
             if jobs:
-                self._step_model(self._runners[name], jobs)
+                self._step_runner(runner, jobs)
                 self._settle(jobs)
+            if not jobs:
+                del self._jobs[runner]  # of an old version nothing may stay
             self.last_step = time.monotonic()
+        self.last_step = time.monotonic()
         self._turn += 1
 
     def _take(self, *, wait: bool) -> None:
@@ -89,7 +91,7 @@ class StepEngine:
             if active is None:
                 self._stopped = True
             else:
-                self._jobs[active.job.model].append(active)
+                self._jobs.setdefault(active.runner, []).append(active)
 
     def _heed(self, jobs: list[ActiveJob]) -> None:
         """Before a step: lets go of jobs that were cancelled, released or ran too long."""
@@ -101,7 +103,7 @@ class StepEngine:
             elif active.release:
                 self._drop(jobs, Snapped(active, take_snapshot(active.trajectories), released=True))
 
-    def _step_model(self, runner: Runner, jobs: list[ActiveJob]) -> None:
+    def _step_runner(self, runner: Runner, jobs: list[ActiveJob]) -> None:
         chosen = share_slots(jobs, runner.slots, self._turn)
         if not chosen:
             return

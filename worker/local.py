@@ -25,7 +25,7 @@ def run_job(runner: Runner, job: Job, sent: Sequence[Tensor] = ()) -> Iterator[f
         NonFiniteSample: if the network produced NaN or infinity.
     """
     events: list[EngineEvent] = []
-    engine = StepEngine({job.model: runner}, events.append)
+    engine = StepEngine(events.append)
     active = activate(job, runner, sent=sent)
     engine.submit(active)
     finished = None

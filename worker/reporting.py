@@ -55,8 +55,8 @@ class Reporter:
             among: all jobs in flight.
         """
         seconds: dict[ActiveJob, float] = {}
-        for name, runner in self._runners.items():
-            seconds |= forecast([active for active in among if active.job.model == name], runner)
+        for runner in {active.runner for active in among}:
+            seconds |= forecast([active for active in among if active.runner is runner], runner)
         with self._client.pipeline(transaction=False) as pipe:
             for active in actives:
                 self.write(pipe, active, eta_seconds=seconds[active])

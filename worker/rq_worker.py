@@ -101,10 +101,10 @@ class EngineWorker(RqBase):
         self._drain_seconds = drain_seconds
         self._result_ttl = result_ttl
         self._inbox: queue.SimpleQueue[Finished | Stored | Released] = queue.SimpleQueue()
-        self._engine = StepEngine(runners, self._hear_engine)
+        self._engine = StepEngine(self._hear_engine)
         self._stall_seconds = max(STALL_SECONDS, *(20 * runner.slots / runner.rate for runner in runners.values()))
         self._thread = Thread(target=self._engine.run, name="engine", daemon=True)
-        self._writers = Writers(runners, store, client, self._inbox.put)
+        self._writers = Writers(store, client, self._inbox.put)
         self._reporter = Reporter(client, runners, refused, result_ttl=result_ttl)
         self._items: dict[ActiveJob, Item] = {}
         self._stop_at: float | None = None
@@ -256,8 +256,7 @@ class EngineWorker(RqBase):
         """While draining: hands on the jobs that cannot end in time, and at the deadline all the others."""
         left = stop_at - time.monotonic()
         for active in self._items:
-            runner = self._runners[active.job.model]
-            active.release = active.release or forecast([active], runner)[active] > left
+            active.release = active.release or forecast([active], active.runner)[active] > left
 
     # What the engine and the writers say.
 

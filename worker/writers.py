@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -16,7 +16,6 @@ from jobs.store import ResultStore
 
 from .active import ActiveJob, Previewed, Snapped
 from .results import preview_message, store_result
-from .runner import Runner
 from .trajectory import encode_snapshot
 
 log = logging.getLogger(__name__)
@@ -46,7 +45,6 @@ class Writers:
     """A few threads beside the main one.
 
     Args:
-        runners: by model name.
         store: where results go.
         client: of Redis, for previews only.
         tell: called from a writer thread with what happened; must not block.
@@ -54,12 +52,10 @@ class Writers:
 
     def __init__(
         self,
-        runners: Mapping[str, Runner],
         store: ResultStore,
         client: redis.Redis,
         tell: Callable[[Stored | Released], None],
     ) -> None:
-        self._runners = runners
         self._store = store
         self._client = client
         self._tell = tell
@@ -100,7 +96,7 @@ class Writers:
             pool.shutdown()
 
     def _do_store(self, active: ActiveJob) -> None:
-        checkpoint = self._runners[active.job.model].checkpoint
+        checkpoint = active.runner.checkpoint
         for pause in (*STORE_PAUSES, None):
             try:
                 seconds = store_result(self._store, active, checkpoint)
@@ -117,7 +113,7 @@ class Writers:
                 return
 
     def _do_snapshot(self, event: Snapped) -> None:
-        job, checkpoint = event.active.job, self._runners[event.active.job.model].checkpoint
+        job, checkpoint = event.active.job, event.active.runner.checkpoint
         self._attempt(
             lambda: self._store.save_snapshot(job.id, encode_snapshot(event.snapshot, checkpoint.sha256)),
             "save a snapshot",

@@ -47,7 +47,7 @@ def start(steps: int, *, n: int = IMAGES, urgency: int = 3) -> ActiveJob:
         timeout=1,
     )
     images = cast("list[Trajectory]", [Image(range(steps)) for _ in range(n)])
-    return ActiveJob(job, Beginning(images), deadline=0.0)
+    return ActiveJob(job, RUNNER, Beginning(images), deadline=0.0)
 
 
 def play(jobs: list[ActiveJob]) -> dict[ActiveJob, float]:

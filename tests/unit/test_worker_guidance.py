@@ -80,7 +80,7 @@ def start(runner: Runner, **params: Any) -> ActiveJob:
 def run(runner: Runner, *actives: ActiveJob) -> int:
     """Steps jobs to their end; returns the network calls that it took."""
     events: list[EngineEvent] = []
-    engine, before = StepEngine({"m": runner}, events.append), runner.network_calls
+    engine, before = StepEngine(events.append), runner.network_calls
     for active in actives:
         engine.submit(active)
     while sum(isinstance(event, Finished) for event in events) < len(actives):

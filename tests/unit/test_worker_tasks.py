@@ -139,9 +139,9 @@ def start_kind(runner: Runner, kind: str) -> ActiveJob:
 class Bench:
     """An engine and what it said."""
 
-    def __init__(self, runner: Runner, *actives: ActiveJob) -> None:
+    def __init__(self, *actives: ActiveJob) -> None:
         self.events: list[EngineEvent] = []
-        self.engine = StepEngine({"m": runner}, self.events.append)
+        self.engine = StepEngine(self.events.append)
         for active in actives:
             self.engine.submit(active)
 
@@ -154,8 +154,8 @@ class Bench:
         return [event.error for event in self.events if isinstance(event, Finished)]
 
 
-def run(runner: Runner, *actives: ActiveJob) -> None:
-    bench = Bench(runner, *actives)
+def run(*actives: ActiveJob) -> None:
+    bench = Bench(*actives)
     bench.run(len(actives))
     assert not any(bench.errors)
 
@@ -166,7 +166,7 @@ def pictures(active: ActiveJob) -> Tensor:
 
 def made(runner: Runner, task: Task | None = None, sent: Any = (), **params: Any) -> Tensor:
     active = start(runner, task, sent, **params)
-    run(runner, active)
+    run(active)
     return pictures(active)
 
 
@@ -192,10 +192,10 @@ def close(found: Tensor, expected: Tensor) -> bool:
 
 def test_all_kinds_in_one_batch_are_what_they_are_alone(runner: Runner) -> None:
     together = {kind: start_kind(runner, kind) for kind in KINDS}
-    run(runner, *together.values())
+    run(*together.values())
     for kind, active in together.items():
         alone = start_kind(runner, kind)
-        run(runner, alone)
+        run(alone)
         assert torch.equal(pictures(active), pictures(alone)), kind
         assert torch.isfinite(pictures(alone)).all(), kind
 
@@ -204,7 +204,7 @@ def test_all_kinds_in_one_batch_are_what_they_are_alone(runner: Runner) -> None:
 def test_all_of_its_image_steps_are_done_at_the_end(runner: Runner, kind: str) -> None:
     active = start_kind(runner, kind)
     assert active.left == active.job.image_steps
-    run(runner, active)
+    run(active)
     assert active.image_steps == active.job.image_steps
     assert active.left == 0
 
@@ -214,7 +214,7 @@ def test_a_job_goes_on_from_any_snapshot(runner: Runner, kind: str) -> None:
     """Also in the middle of an inversion, between inversion and decoding, and with some heirs further than others."""
     task, sent, params = KINDS[kind]
     job = make_job(task, **params)
-    bench = Bench(runner, whole := activate(job, runner, sent=sent))
+    bench = Bench(whole := activate(job, runner, sent=sent))
     snapshots = []
     while not bench.errors:
         snapshots.append(encode_snapshot(take_snapshot(whole.trajectories), runner.checkpoint.sha256))
@@ -223,7 +223,7 @@ def test_a_job_goes_on_from_any_snapshot(runner: Runner, kind: str) -> None:
     for done, snapshot in enumerate(snapshots):
         resumed = activate(job, runner, sent=sent, snapshot=snapshot)
         assert (resumed.resumed_at > 0) == (done > 0)
-        run(runner, resumed)
+        run(resumed)
         assert torch.equal(pictures(resumed), pictures(whole)), done
 
 
@@ -299,7 +299,7 @@ def test_an_arc_is_inverted_bent_and_decoded(runner: Runner) -> None:
 
 def test_parents_go_first_and_their_heirs_begin_between_them(runner: Runner) -> None:
     active = start(runner, ARC, [A, B], n=3)
-    bench = Bench(runner, active)
+    bench = Bench(active)
     succession = active.beginning.succession
     assert succession is not None
     for _ in range(STEPS):
@@ -317,7 +317,7 @@ def test_parents_go_first_and_their_heirs_begin_between_them(runner: Runner) -> 
 
 def test_the_forecast_knows_that_decoding_comes_after_inverting(runner: Runner) -> None:
     active = start(runner, ARC, [A, B], n=3)
-    bench = Bench(runner, active)
+    bench = Bench(active)
     for done in range(2 * STEPS):
         assert active.rounds == 2 * STEPS - done
         assert forecast([active], runner)[active] >= active.rounds * runner.step_seconds
@@ -385,7 +385,7 @@ def test_restoring_is_the_plain_loop(runner: Runner) -> None:
     task, sent, params = KINDS["inpaint"]
     active = start(runner, task, sent, **params)
     restorations = [t.restoration for t in active.answers]
-    run(runner, active)
+    run(active)
     for i, restoration in enumerate(restorations):
         assert isinstance(restoration, Restoration)
         generator = [image_generator(SEED, i)]
@@ -426,7 +426,7 @@ def test_what_was_measured_comes_out_of_the_restored_picture(runner: Runner) -> 
 @pytest.mark.parametrize("steps", [0, 3, STEPS + 2])
 def test_a_job_can_end_while_others_wait_for_it(runner: Runner, deed: str, error: type, steps: int) -> None:
     active, other = start(runner, ARC, [A, B], n=3), start_kind(runner, "inpaint")
-    bench = Bench(runner, active, other)
+    bench = Bench(active, other)
     for _ in range(steps):
         bench.engine.step()
     if deed == "cancel":
@@ -441,7 +441,7 @@ def test_a_job_can_end_while_others_wait_for_it(runner: Runner, deed: str, error
 
 def test_a_preview_waits_for_the_inversions(runner: Runner) -> None:
     active = start(runner, ARC, [A, B], n=3)
-    bench = Bench(runner, active)
+    bench = Bench(active)
     bench.engine.step()
     active.preview = True
     bench.engine.step()
@@ -451,7 +451,7 @@ def test_a_preview_waits_for_the_inversions(runner: Runner) -> None:
 
 def test_a_job_is_released_with_its_parents(runner: Runner) -> None:
     active = start(runner, ARC, [A, B], n=3)
-    bench = Bench(runner, active)
+    bench = Bench(active)
     bench.engine.step()
     active.release = True
     bench.engine.step()
@@ -508,7 +508,7 @@ def test_a_queued_job_is_opened_with_its_pictures(runner: Runner, tmp_path: Path
     job, record = queued(store, kind)
     active = open_job(record, {"m": runner}, store, attempt="one")
     assert active.job == job
-    run(runner, active)
+    run(active)
     store_result(store, active, runner.checkpoint)
     manifest = store.manifest(job.id)
     assert manifest is not None
