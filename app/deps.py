@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from jobs.catalog import Catalog
 from jobs.contract import JOB_ID, JobStatus
 from jobs.errors import JobNotFound
+from jobs.following import CatalogFollower
 from jobs.queue import JobQueue
 from jobs.store import ResultStore
 
@@ -32,7 +33,7 @@ class State(TypedDict):
 
     settings: ApiSettings
     metrics: Metrics
-    catalog: Catalog
+    follower: CatalogFollower
     queue: JobQueue
     probe: JobQueue  # answers or fails within a fraction of a second
     store: ResultStore
@@ -49,9 +50,14 @@ def _from_state(name: str) -> Callable[[Request], Awaitable[Any]]:
     return get
 
 
+async def _catalog(request: Request) -> Catalog:
+    follower: CatalogFollower = request.state.follower
+    return follower.catalog
+
+
 SettingsDep = Annotated[ApiSettings, Depends(_from_state("settings"))]
 MetricsDep = Annotated[Metrics, Depends(_from_state("metrics"))]
-CatalogDep = Annotated[Catalog, Depends(_from_state("catalog"))]
+CatalogDep = Annotated[Catalog, Depends(_catalog)]
 QueueDep = Annotated[JobQueue, Depends(_from_state("queue"))]
 ProbeDep = Annotated[JobQueue, Depends(_from_state("probe"))]
 StoreDep = Annotated[ResultStore, Depends(_from_state("store"))]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -14,8 +15,8 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from starlette.staticfiles import StaticFiles
 
-from jobs.catalog import read_catalog
 from jobs.events import Listener
+from jobs.following import LOOK_SECONDS, CatalogFollower
 from jobs.queue import JobQueue
 from jobs.store import ResultStore
 
@@ -28,6 +29,8 @@ from .server import run
 from .settings import ApiSettings
 from .uploads import Uploads
 from .watching import Watcher
+
+log = logging.getLogger(__name__)
 
 REDIS_TIMEOUT = 2.0  # seconds until a Redis that hangs is called away
 PROBE_TIMEOUT = 0.2
@@ -67,8 +70,8 @@ def create_app(settings: ApiSettings) -> FastAPI:
 async def _lifespan(app: FastAPI) -> AsyncIterator[State]:
     settings: ApiSettings = app.state.settings
     metrics: Metrics = app.state.metrics
-    catalog = read_catalog(settings.models_dir)
-    metrics.know_models(catalog)
+    follower = CatalogFollower(settings.models_dir)
+    metrics.know_models(follower.catalog)
     to_thread.current_default_thread_limiter().total_tokens = THREADS
     async with AsyncExitStack() as stack:
         client, probe = (_redis(settings.redis_url, timeout) for timeout in (REDIS_TIMEOUT, PROBE_TIMEOUT))
@@ -77,12 +80,14 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[State]:
         listener = Listener(settings.redis_url)
         await listener.start()
         stack.push_async_callback(listener.stop)
+        following = asyncio.create_task(_follow(follower, metrics))
+        stack.callback(following.cancel)
         queue = JobQueue(client, result_ttl=settings.result_ttl)
-        metrics.registry.register(QueueCollector(queue, list(catalog.models), metrics))
+        metrics.registry.register(QueueCollector(queue, follower, metrics))
         yield State(
             settings=settings,
             metrics=metrics,
-            catalog=catalog,
+            follower=follower,
             queue=queue,
             probe=JobQueue(probe, result_ttl=settings.result_ttl),
             store=ResultStore(settings.store_url),
@@ -90,6 +95,17 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[State]:
             watcher=Watcher(queue, listener, app.state.draining, metrics),
             draining=app.state.draining,
         )
+
+
+async def _follow(follower: CatalogFollower, metrics: Metrics) -> None:
+    """Offers what is new in the models folder."""
+    while True:
+        await asyncio.sleep(LOOK_SECONDS)
+        try:
+            if await to_thread.run_sync(follower.look):
+                metrics.know_models(follower.catalog)
+        except OSError as error:
+            log.warning("the models folder cannot be read: %s", error.strerror)
 
 
 def _redis(url: str, timeout: float) -> redis.Redis:

@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 from jobs.catalog import Catalog
 from jobs.contract import JobKind
 from jobs.errors import QueueUnavailable
+from jobs.following import CatalogFollower
 from jobs.queue import JobQueue
 
 from .errors import UploadRefused
@@ -56,7 +57,8 @@ class Metrics:
         )
 
     def know_models(self, catalog: Catalog) -> None:
-        """Lets the series of every model start at 0."""
+        """Lets the series of every model start at 0, and shows no version but the present one."""
+        self._model_info.clear()
         for model in catalog.models.values():
             self._model_info.labels(model.name, model.sha256 or "").set(1)
             for kind in JobKind:
@@ -86,9 +88,9 @@ class Metrics:
 class QueueCollector(Collector):
     """What the queue says when it is scraped; nothing while Redis is away, so that old figures do not look alive."""
 
-    def __init__(self, queue: JobQueue, models: list[str], metrics: Metrics) -> None:
+    def __init__(self, queue: JobQueue, follower: CatalogFollower, metrics: Metrics) -> None:
         self._queue = queue
-        self._models = models
+        self._follower = follower
         self._metrics = metrics
 
     def describe(self) -> list[Metric]:
@@ -102,19 +104,20 @@ class QueueCollector(Collector):
             self._metrics.redis_error("metrics")
 
     def _families(self) -> Iterator[Metric]:
+        models = list(self._follower.catalog.models)
         backlog = GaugeMetricFamily(
             "difuso_backlog_image_steps", "Image-steps still to do, of jobs queued and running", labels=["model"]
         )
-        for model in self._models:
+        for model in models:
             backlog.add_metric([model], self._queue.backlog(model).image_steps)
         yield backlog
         yield GaugeMetricFamily(
             "difuso_queue_oldest_age_seconds",
             "How long the job that waits longest has waited",
-            value=self._queue.oldest_age(self._models),
+            value=self._queue.oldest_age(models),
         )
         jobs = GaugeMetricFamily("rq_jobs", "RQ jobs by state", labels=["queue", "status"])
-        for queue, length in self._queue.depths(self._models).items():
+        for queue, length in self._queue.depths(models).items():
             jobs.add_metric([queue, "queued"], length)
         yield jobs
         workers = GaugeMetricFamily("rq_workers", "RQ workers", labels=["name", "state", "queues"])

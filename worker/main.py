@@ -6,23 +6,18 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Mapping
 
 import redis
-import torch
 from prometheus_client import CollectorRegistry
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
-from jobs.catalog import model_folders
 from jobs.store import ResultStore
-from model.checkpoint import load_checkpoint
-from model.errors import ModelError
 
 from .metrics import WorkerMetrics
+from .models import ModelFollower, load_models
 from .rq_base import GaveUp
 from .rq_worker import EngineStalled, EngineWorker
-from .runner import Runner, pick_device
 from .settings import WorkerSettings
 
 log = logging.getLogger(__name__)
@@ -30,12 +25,12 @@ log = logging.getLogger(__name__)
 
 def run(settings: WorkerSettings) -> int:
     """Serves until SIGTERM or SIGINT; returns the exit status: 0 after a drain, 1 if the process must be replaced."""
-    runners, refused = load_models(settings)
-    if not runners:
+    models = load_models(settings)
+    if not models.runners:
         log.error("no model could be loaded from %s", settings.models_dir)
         return 1
     metrics = WorkerMetrics(CollectorRegistry())
-    for name, runner in runners.items():
+    for name, runner in models.runners.items():
         metrics.watch(name, runner)
     if settings.metrics_port is not None:
         metrics.serve(settings.metrics_port)
@@ -43,8 +38,8 @@ def run(settings: WorkerSettings) -> int:
     wait_for(client)
     worker = EngineWorker(
         client,
-        runners,
-        refused,
+        models,
+        ModelFollower(settings),
         ResultStore(settings.store_url),
         metrics,
         drain_seconds=settings.drain_seconds,
@@ -52,7 +47,7 @@ def run(settings: WorkerSettings) -> int:
     )
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, worker.request_stop)
-    log.info("serving %s", ", ".join(sorted(runners)))
+    log.info("serving %s", ", ".join(sorted(models.runners)))
     try:
         worker.run()
     except (EngineStalled, GaveUp) as error:
@@ -60,33 +55,10 @@ def run(settings: WorkerSettings) -> int:
     except Exception:
         log.exception("worker exits")
     else:
-        log.info("drained after %d image-steps", sum(runner.image_steps for runner in runners.values()))
+        log.info("drained after %d image-steps", metrics.image_steps)
         return 0
     logging.shutdown()
     os._exit(1)  # a hanging engine thread cannot be joined
-
-
-def load_models(settings: WorkerSettings) -> tuple[dict[str, Runner], Mapping[str, str]]:
-    """Warm runners by name, and the folders that were refused with the reason."""
-    device = pick_device(settings.device)
-    runners: dict[str, Runner] = {}
-    refused: dict[str, str] = {}
-    for folder in model_folders(settings.models_dir):
-        try:
-            runner = Runner(load_checkpoint(folder), device=device, slots=settings.slots, exact=settings.exact)
-        except (ModelError, torch.OutOfMemoryError) as error:
-            refused[folder.name] = str(error)
-            log.error("model %s is refused: %s", folder.name, error)
-        else:
-            runners[folder.name] = runner
-            log.info(
-                "model %s is warm on %s: batches of %s, %.0f image-steps/s",
-                folder.name,
-                device,
-                ",".join(map(str, runner.buckets)),
-                runner.rate,
-            )
-    return runners, refused
 
 
 def wait_for(client: redis.Redis) -> None:

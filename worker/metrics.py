@@ -18,7 +18,11 @@ OUTCOMES = ("succeeded", "failed", "cancelled")
 
 
 class WorkerMetrics:
-    """Counters and histograms of one worker process."""
+    """Counters and histograms of one worker process.
+
+    Attributes:
+        image_steps: made so far, of all models.
+    """
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._registry = registry
@@ -57,6 +61,7 @@ class WorkerMetrics:
         self._slots = Gauge("difuso_slots", "Places in the running batches", ["state"], registry=registry)
         self._in_flight = Gauge("difuso_jobs_in_flight", "Jobs claimed and not yet settled", registry=registry)
         self._claimed_at: dict[str, float] = {}
+        self.image_steps = 0
         for reason in ("drain", "lost"):
             self._retried.labels(reason)
 
@@ -76,6 +81,7 @@ class WorkerMetrics:
             self._slots.labels("busy").set(rows)
             self._slots.labels("padding").set(bucket - rows)
             steps.inc(rows)
+            self.image_steps += rows
 
         runner.on_step = on_step
 

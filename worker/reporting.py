@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import Any
 
 import redis
@@ -19,6 +19,7 @@ from jobs.workers import prune_reports, publish_report, withdraw_report
 
 from .active import ActiveJob
 from .fairness import forecast
+from .models import Models
 from .runner import Runner
 
 
@@ -27,17 +28,13 @@ class Reporter:
 
     Args:
         client: of Redis.
-        runners: warm models by name.
-        refused: folders that could not be loaded, and why.
+        models: what the worker serves.
         result_ttl: seconds that pictures are kept; progress is kept twice as long, like the job.
     """
 
-    def __init__(
-        self, client: redis.Redis, runners: Mapping[str, Runner], refused: Mapping[str, str], *, result_ttl: int
-    ) -> None:
+    def __init__(self, client: redis.Redis, models: Models, *, result_ttl: int) -> None:
+        self.models = models
         self._client = client
-        self._runners = runners
-        self._refused = refused
         self._ttl = 2 * result_ttl
 
     def claimed(self, active: ActiveJob) -> None:
@@ -106,10 +103,10 @@ class Reporter:
 
     def worker(self, name: str) -> None:
         """Says that this worker lives, what it serves and how fast; forgets those that do not say so any more."""
-        models = {model: _report(runner) for model, runner in self._runners.items()} | {
-            model: ModelReport(ready=False, reason=reason) for model, reason in self._refused.items()
-        }
-        slots = sum(runner.slots for runner in self._runners.values())
+        runners = self.models.runners
+        refused = {model: ModelReport(ready=False, reason=reason) for model, reason in self.models.refused.items()}
+        models = refused | {model: _report(runner) for model, runner in runners.items()}
+        slots = sum(runner.slots for runner in runners.values())
         publish_report(self._client, WorkerReport(name=name, at=time.time(), slots=slots, models=models))
         prune_reports(self._client)
 
@@ -119,7 +116,7 @@ class Reporter:
 
     def tidy_backlog(self) -> None:
         """Takes jobs out of the backlog that ended without their worker's doing."""
-        for model in self._runners:
+        for model in self.models.runners:
             ids = [as_text(job_id) for job_id in self._client.hkeys(keys.backlog(model))]
             with self._client.pipeline(transaction=False) as pipe:
                 for job_id in ids:

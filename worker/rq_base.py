@@ -56,11 +56,8 @@ class RqBase(BaseWorker):
     """
 
     def __init__(self, client: redis.Redis, queue_names: list[str], name: str) -> None:
-        queues = [
-            Queue(queue, connection=client, job_class=DataJob, serializer=JSONSerializer) for queue in queue_names
-        ]
         super().__init__(
-            queues,
+            _queues(client, queue_names),
             name=name,
             connection=client,
             job_class=DataJob,
@@ -72,6 +69,10 @@ class RqBase(BaseWorker):
         self._trouble_at = -float("inf")
         self._last_beat = time.monotonic()
         self.give_up_at = float("inf")
+
+    def listen_to(self, queue_names: list[str]) -> None:
+        """Changes the queues that jobs are claimed from."""
+        self.queues = _queues(self.connection, queue_names)
 
     # What RQ asks of a worker, answered for this kind.
 
@@ -189,6 +190,10 @@ class RqBase(BaseWorker):
         self.executions.pop(execution.id, None)
         return False
 
+    def succeed(self, job: RqJob, queue: Queue, execution: Execution, result: dict[str, int]) -> None:
+        """Ends a job that this worker `owns`."""
+        self._finalize_success(job, queue, execution, result)
+
     def fail(self, job: RqJob, queue: Queue, execution: Execution, error: BaseException, *, stopped: bool) -> bool:
         """Ends a job without a result: cancelled if `stopped`, else failed for good (see `DataJob.should_retry`).
 
@@ -256,3 +261,7 @@ class RqBase(BaseWorker):
             queue.finished_job_registry.cleanup()
             queue.failed_job_registry.cleanup()
             worker_registration.clean_worker_registry(queue)
+
+
+def _queues(client: redis.Redis, names: list[str]) -> list[Queue]:
+    return [Queue(name, connection=client, job_class=DataJob, serializer=JSONSerializer) for name in names]

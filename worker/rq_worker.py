@@ -14,8 +14,7 @@ import logging
 import queue
 import time
 import uuid
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
 from threading import Thread
 
 import redis
@@ -35,10 +34,11 @@ from .engine import StepEngine
 from .failures import failure_code
 from .fairness import forecast
 from .metrics import WorkerMetrics
+from .models import ModelFollower, Models
 from .opening import open_job
 from .reporting import Reporter
 from .rq_base import HEARTBEAT_SECONDS, GaveUp, RqBase
-from .runner import Runner
+from .settling import Item, Settler
 from .writers import Released, Stored, Writers
 
 log = logging.getLogger(__name__)
@@ -57,23 +57,13 @@ class EngineStalled(Exception):
     """The engine's thread ended or hangs; the process must be replaced."""
 
 
-@dataclass(frozen=True, eq=False)
-class Item:
-    """A claimed job: RQ's view of it and ours."""
-
-    rq_job: RqJob
-    queue: Queue
-    execution: Execution
-    active: ActiveJob
-
-
 class EngineWorker(RqBase):
     """Serves the queues of all its models until it is told to stop.
 
     Args:
         client: of Redis.
-        runners: warm models by name.
-        refused: folders that could not be loaded, and why.
+        models: that are served at first.
+        follower: looks for what comes after them.
         store: where results go.
         metrics: where to count.
         drain_seconds: see `WorkerSettings`.
@@ -83,29 +73,28 @@ class EngineWorker(RqBase):
     def __init__(
         self,
         client: redis.Redis,
-        runners: Mapping[str, Runner],
-        refused: Mapping[str, str],
+        models: Models,
+        follower: ModelFollower,
         store: ResultStore,
         metrics: WorkerMetrics,
         *,
         drain_seconds: float,
         result_ttl: int,
     ) -> None:
-        self._feeds = {
-            keys.queue_name(model, urgency): (model, urgency) for urgency in URGENCIES for model in sorted(runners)
-        }
+        self._feeds = _feeds(models.runners)
         super().__init__(client, list(self._feeds), name=f"difuso-{uuid.uuid4().hex[:12]}")
-        self._runners = runners
+        self._models = models
+        self._follower = follower
         self._store = store
         self._metrics = metrics
         self._drain_seconds = drain_seconds
         self._result_ttl = result_ttl
         self._inbox: queue.SimpleQueue[Finished | Stored | Released] = queue.SimpleQueue()
         self._engine = StepEngine(self._hear_engine)
-        self._stall_seconds = max(STALL_SECONDS, *(20 * runner.slots / runner.rate for runner in runners.values()))
         self._thread = Thread(target=self._engine.run, name="engine", daemon=True)
         self._writers = Writers(store, client, self._inbox.put)
-        self._reporter = Reporter(client, runners, refused, result_ttl=result_ttl)
+        self._reporter = Reporter(client, models, result_ttl=result_ttl)
+        self._settler = Settler(self, self._reporter, self._writers, metrics)
         self._items: dict[ActiveJob, Item] = {}
         self._stop_at: float | None = None
         self._due: dict[str, float] = {}
@@ -140,6 +129,7 @@ class EngineWorker(RqBase):
         self.insist(lambda: self._reporter.leave(self.name))
         self.insist(self.teardown)
         self._writers.close()
+        self._follower.close()
 
     def _is_due(self, what: str, seconds: float) -> bool:
         now = time.monotonic()
@@ -151,13 +141,15 @@ class EngineWorker(RqBase):
     def _watch_engine(self) -> None:
         if self._engine.fatal is not None:
             raise EngineStalled("the engine stopped") from self._engine.fatal
-        if self._items and time.monotonic() - self._engine.last_step > self._stall_seconds:
-            raise EngineStalled(f"no step for {self._stall_seconds:.0f} s")
+        patience = max(STALL_SECONDS, *(20 * runner.slots / runner.rate for runner in self._models.runners.values()))
+        if self._items and time.monotonic() - self._engine.last_step > patience:
+            raise EngineStalled(f"no step for {patience:.0f} s")
         if time.monotonic() > self.give_up_at:
             raise GaveUp("the result store does not answer, and the time to stop is over")
 
     def _beat(self) -> None:
         self.beat([(item.rq_job, item.execution) for item in self._items.values()])
+        self._serve(self._follower.look(self._models))
         self._reporter.worker(self.name)
         self.recover()
         self._reporter.tidy_backlog()
@@ -166,6 +158,17 @@ class EngineWorker(RqBase):
         if self._is_due("sweep", SWEEP_SECONDS):
             self.tidy()
             self._writers.sweep(self._result_ttl + SWEEP_MARGIN)
+
+    def _serve(self, models: Models) -> None:
+        """From now on; jobs in flight keep the runner that they began with."""
+        if models is self._models:
+            return
+        for name, runner in models.runners.items():
+            if runner is not self._models.runners.get(name):
+                self._metrics.watch(name, runner)
+        self._models = self._reporter.models = models
+        self._feeds = _feeds(models.runners)
+        self.listen_to(list(self._feeds))
 
     def _report(self, *actives: ActiveJob) -> None:
         try:
@@ -181,7 +184,7 @@ class EngineWorker(RqBase):
             return
         try:
             if not self._items:
-                self.connection.blpop([keys.wake(model) for model in self._runners], timeout=IDLE_SECONDS)
+                self.connection.blpop([keys.wake(model) for model in self._models.runners], timeout=IDLE_SECONDS)
             if self._has_news():
                 for waiting in self.queues:
                     while self._has_room(waiting) and self._claim(waiting):
@@ -211,7 +214,7 @@ class EngineWorker(RqBase):
         """A job is claimed if it would get a slot: fewer jobs of its model, as urgent or more, than slots."""
         model, urgency = self._feeds[waiting.name]
         rivals = sum(active.job.model == model and active.job.urgency <= urgency for active in self._items)
-        return rivals < self._runners[model].slots
+        return rivals < self._models.runners[model].slots
 
     def _claim(self, waiting: Queue) -> bool:
         rq_job = self.pop(waiting)
@@ -221,7 +224,7 @@ class EngineWorker(RqBase):
         if execution is None:
             return True
         try:
-            active = open_job(rq_job, self._runners, self._store, attempt=execution.id)
+            active = open_job(rq_job, self._models.runners, self._store, attempt=execution.id)
         except torch.AcceleratorError:
             raise  # the device is lost
         except StoreUnavailable as error:
@@ -284,51 +287,15 @@ class EngineWorker(RqBase):
     def _handle(self, event: Finished | Stored | Released) -> None:
         item = self._items[event.active]
         if isinstance(event, Released):
-            self.insist(lambda: self.hand_back(item.rq_job, item.queue, item.execution))
-            self.insist(lambda: self._reporter.requeued(item.active.job))
-            self._metrics.retried("drain")
-            self._drop(item)
+            self._settler.release(item)
+        elif isinstance(event, Stored) and event.error is None:
+            self._settler.succeed(item, event.seconds)
         elif event.error is not None:
-            self._settle_failure(item, event.error)
-        elif isinstance(event, Stored):
-            self._settle_success(item, event.seconds)
-
-    def _settle_success(self, item: Item, encode_seconds: float) -> None:
-        tried = False
-
-        def commit() -> bool:
-            nonlocal tried
-            if not self.owns(item.rq_job, item.execution):
-                return tried  # if we tried before, it was the reply that was lost
-            tried = True
-            self._reporter.write(self.connection, item.active, encode_seconds=encode_seconds)
-            result = {"images": item.active.job.answers}
-            self._finalize_success(item.rq_job, item.queue, item.execution, result)
-            return True
-
-        self._end(item, "succeeded", owned=self.insist(commit))
-
-    def _settle_failure(self, item: Item, error: BaseException) -> None:
-        code = failure_code(error)
-
-        def commit() -> bool:
-            if code is not None and self.owns(item.rq_job, item.execution):
-                self._reporter.write(self.connection, item.active, failure=code)
-            return self.fail(item.rq_job, item.queue, item.execution, error, stopped=code is None)
-
-        self._end(item, "cancelled" if code is None else "failed", owned=self.insist(commit))
-
-    def _end(self, item: Item, outcome: str, *, owned: bool) -> None:
-        """After the end of a job. One that was given to another worker meanwhile is that one's to end."""
-        if owned:
-            self.insist(lambda: self._reporter.ended(item.active.job))
-            self._writers.forget(item.active.job.id)
-            self._metrics.finished(item.active, outcome)
-        else:
-            log.warning("job %s was given to another worker, or its end was written before", item.active.job.id)
-            self._metrics.retried("lost")
-        self._drop(item)
-
-    def _drop(self, item: Item) -> None:
+            self._settler.fail(item, event.error)
         del self._items[item.active]
         self._metrics.in_flight(len(self._items))
+
+
+def _feeds(models: Iterable[str]) -> dict[str, tuple[str, int]]:
+    """Model and urgency of each queue, the most urgent first."""
+    return {keys.queue_name(model, urgency): (model, urgency) for urgency in URGENCIES for model in sorted(models)}

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,10 +26,11 @@ from rq.serializers import JSONSerializer
 from difuso.family import Family
 from difuso.redis_server import RedisServer
 from jobs import keys
-from jobs.contract import FailureCode, Job, JobState, SamplingParams
+from jobs.contract import FailureCode, Job, JobState, Manifest, SamplingParams
 from jobs.queue import JobQueue
 from jobs.store import ResultStore
 from jobs.tasks import Denoising, Generation, Picture, Task
+from model import load_checkpoint, save_checkpoint
 from tests.pictures import saved
 from tests.waiting import wait_until
 
@@ -66,12 +68,20 @@ class Stack:
     def log(self, index: int) -> str:
         return (self._folder / f"worker-{index}.log").read_text()
 
-    def submit(self, task: Task | None = None, sent: Sequence[bytes] = (), timeout: int = 600, **params: object) -> str:
+    def submit(
+        self,
+        task: Task | None = None,
+        sent: Sequence[bytes] = (),
+        *,
+        model: str = "tiny",
+        timeout: int = 600,
+        **params: object,
+    ) -> str:
         filled = {"n": 1, "steps": 20, "sampler": "ddpm", "spacing": "linspace", "eta": 0.0, "seed": 0} | params
         job = Job(
             id=str(uuid.uuid4()),
             task=task or Generation(),
-            model="tiny",
+            model=model,
             params=SamplingParams.model_validate(filled),
             pictures=tuple(Picture(sha256=hashlib.sha256(png).hexdigest(), width=16, height=16) for png in sent),
             accepted_at=time.time(),
@@ -85,9 +95,13 @@ class Stack:
     def states(self, ids: list[str]) -> set[JobState]:
         return {self.queue.status(job_id).state for job_id in ids}
 
-    def images(self, job_id: str) -> list[bytes]:
+    def manifest(self, job_id: str) -> Manifest:
         manifest = self.store.manifest(job_id)
         assert manifest is not None
+        return manifest
+
+    def images(self, job_id: str) -> list[bytes]:
+        manifest = self.manifest(job_id)
         return [self.store.image(manifest, index) for index in range(len(manifest.images))]
 
     def finish(self, ids: list[str], timeout: float) -> None:
@@ -259,6 +273,35 @@ def test_a_worker_reports_what_it_serves_and_withdraws(stack: Stack) -> None:
     worker.send_signal(signal.SIGTERM)
     assert worker.wait(10) == 0
     assert stack.queue.workers() == []
+
+
+@pytest.mark.timeout(120)
+def test_a_new_version_is_served_while_jobs_end_on_the_old(redis_url: str, models_dir: Path, tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    shutil.copytree(models_dir, models)
+    old = load_checkpoint(models / "tiny")
+    with closing(Stack(redis_url, models, tmp_path)) as stack:
+        stack.start_worker()
+        before = stack.submit(steps=1000, n=8)
+        wait_until(lambda: running(stack, [before]), 30, "the job runs")
+        old.network.requires_grad_(False).get_parameter("conv_out.bias").add_(0.01)
+        for name in ("tiny", "other"):
+            save_checkpoint(models / name, old.config, old.network)
+        newer = load_checkpoint(models / "tiny").sha256
+
+        def served() -> set[str | None]:
+            (report,) = stack.queue.workers()
+            return {report.models[name].sha256 if name in report.models else None for name in ("tiny", "other")}
+
+        wait_until(lambda: served() == {newer}, 40, "the new version and the new model are warm")
+        assert stack.states([before]) == {JobState.RUNNING}
+        after = stack.submit()
+        stack.finish([before, after], 60)
+        assert stack.manifest(before).model_sha256 == old.sha256
+        assert stack.manifest(after).model_sha256 == newer
+        (models / "tiny" / "model.safetensors").write_bytes(b"no weights")
+        wait_until(lambda: "model tiny is refused" in stack.log(0), 30, "the damaged version is refused")
+        stack.finish([stack.submit(), stack.submit(model="other")], 20)
 
 
 @pytest.mark.timeout(180)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from jobs.catalog import ModelInfo, SamplerDefaults, read_catalog
+from jobs.following import CatalogFollower
 from jobs.levels import ScheduleFacts
 
 
@@ -201,3 +202,20 @@ def test_weights_whose_header_cannot_be_read(pipeline: Path, damage: Any, reason
 def test_other_missing_files_are_named(pipeline: Path) -> None:
     (pipeline / "scheduler" / "scheduler_config.json").unlink()
     assert read_catalog(pipeline.parent).refused == {"pipeline": "scheduler_config.json is missing"}
+
+
+def test_a_folder_is_read_again_once_its_change_stands_still(folder: Path) -> None:
+    follower = CatalogFollower(folder)
+    first = follower.catalog
+    assert not follower.look()
+    shutil.copytree(folder / "tiny", folder / "newer")
+    assert not follower.look(), "it may still be written"
+    assert follower.look()
+    assert set(follower.catalog.models) == {"tiny", "newer"}
+    assert set(first.models) == {"tiny"}
+    (folder / "newer" / "config.json").write_text("{}")
+    assert [follower.look(), follower.look(), follower.look()] == [False, True, False]
+    assert set(follower.catalog.refused) == {"newer"}
+    shutil.rmtree(folder / "newer")
+    assert [follower.look(), follower.look()] == [False, True]
+    assert follower.catalog == first

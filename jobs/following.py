@@ -1,0 +1,51 @@
+"""Following what changes in a models folder."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+from .catalog import model_folders, read_catalog
+
+LOOK_SECONDS = 5.0  # between two looks
+
+# What changes when a file does: its path, size and time.
+Mark = tuple[tuple[str, int, int], ...]
+
+
+def model_marks(folder: Path) -> dict[str, Mark]:
+    """Of each folder that may be a model, without reading its files."""
+    return {path.name: _mark(path) for path in model_folders(folder)}
+
+
+def _mark(folder: Path) -> Mark:
+    found = []
+    for path in sorted(folder.rglob("*")):
+        with suppress(FileNotFoundError):  # it may be replaced while we look
+            facts = path.stat()
+            found.append((str(path), facts.st_size, facts.st_mtime_ns))
+    return tuple(found)
+
+
+class CatalogFollower:
+    """The catalog of a folder, which is read again when the folder has changed.
+
+    Attributes:
+        catalog: the last one read.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._read_of = self._seen = model_marks(folder)
+        self.catalog = read_catalog(folder)
+
+    def look(self) -> bool:
+        """Reads the catalog again, and returns True, if the folder changed and then stood still since the last look.
+
+        What is still being written is thus left alone.
+        """
+        before, self._seen = self._seen, model_marks(self._folder)
+        if self._seen == self._read_of or self._seen != before:
+            return False
+        self._read_of, self.catalog = self._seen, read_catalog(self._folder)
+        return True

@@ -1,0 +1,106 @@
+"""The models of a folder: loaded, warm, and followed by newer versions while the worker runs."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from jobs.following import Mark, model_marks
+from model.checkpoint import load_checkpoint
+from model.errors import ModelError
+
+from .runner import Runner, pick_device
+from .settings import WorkerSettings
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Models:
+    """What a worker serves.
+
+    Attributes:
+        runners: warm models by name.
+        refused: folders that could not be loaded, and why; an earlier version of the model may be served all the same.
+        loaded: the marks of the folders of both.
+        seen: the marks at the last look.
+    """
+
+    runners: Mapping[str, Runner] = field(default_factory=dict)
+    refused: Mapping[str, str] = field(default_factory=dict)
+    loaded: Mapping[str, Mark] = field(default_factory=dict)
+    seen: Mapping[str, Mark] = field(default_factory=dict)
+
+
+def load_models(settings: WorkerSettings) -> Models:
+    """All models of the folder that load."""
+    marks = model_marks(settings.models_dir)
+    return _load(settings, Models(seen=marks), marks)
+
+
+class ModelFollower:
+    """Looks for newer models in a thread of its own, so that jobs go on while they load."""
+
+    def __init__(self, settings: WorkerSettings) -> None:
+        self._settings = settings
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="models")
+        self._looking: Future[Models] | None = None
+
+    def look(self, models: Models) -> Models:
+        """Returns what the last look found, or `models` while it goes on; to be called every few seconds.
+
+        Raises:
+            torch.AcceleratorError: if the device was lost.
+        """
+        if self._looking is not None and not self._looking.done():
+            return models
+        found = models if self._looking is None else self._looking.result()
+        self._looking = self._pool.submit(newer_models, self._settings, found)
+        return found
+
+    def close(self) -> None:
+        """Does not wait for a look that goes on."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def newer_models(settings: WorkerSettings, models: Models) -> Models:
+    """The models with what is new in the folder.
+
+    A folder that changed is loaded once it has stood still since the last look, so that nothing half-written is. A
+    model is served until its next version is warm, and also if its next version is refused or its folder is gone:
+    there may be jobs for it.
+    """
+    try:
+        marks = model_marks(settings.models_dir)
+    except OSError as error:
+        log.warning("the models folder cannot be read: %s", error.strerror)
+        return models
+    return _load(settings, models, marks)
+
+
+def _load(settings: WorkerSettings, models: Models, marks: Mapping[str, Mark]) -> Models:
+    runners, refused, loaded = dict(models.runners), dict(models.refused), dict(models.loaded)
+    for name, mark in marks.items():
+        if mark != models.seen.get(name) or mark == loaded.get(name):
+            continue
+        loaded[name] = mark
+        refused.pop(name, None)
+        try:
+            runners[name] = _warm(settings.models_dir / name, settings)
+        except (ModelError, torch.OutOfMemoryError) as error:
+            refused[name] = str(error)
+            log.error("model %s is refused: %s", name, error)
+    return Models(runners, refused, loaded, marks)
+
+
+def _warm(folder: Path, settings: WorkerSettings) -> Runner:
+    device = pick_device(settings.device)
+    runner = Runner(load_checkpoint(folder), device=device, slots=settings.slots, exact=settings.exact)
+    sizes = ",".join(map(str, runner.buckets))
+    log.info("model %s is warm on %s: batches of %s, %.0f image-steps/s", folder.name, device, sizes, runner.rate)
+    return runner

@@ -1,0 +1,90 @@
+"""How a job ends: the fence is checked, then RQ is told, then those who wait. Each step can be repeated.
+
+Nothing is written for a job that was given to another worker meanwhile; it is that one's to end.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from rq import Queue
+from rq.executions import Execution
+from rq.job import Job as RqJob
+
+from .active import ActiveJob
+from .failures import failure_code
+from .metrics import WorkerMetrics
+from .reporting import Reporter
+from .rq_base import RqBase
+from .writers import Writers
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Item:
+    """A claimed job: RQ's view of it and ours."""
+
+    rq_job: RqJob
+    queue: Queue
+    execution: Execution
+    active: ActiveJob
+
+
+class Settler:
+    """Ends jobs.
+
+    Args:
+        rq: the worker's side towards Redis.
+        reporter: tells front ends.
+        writers: forget what only an unfinished job needs.
+        metrics: where to count.
+    """
+
+    def __init__(self, rq: RqBase, reporter: Reporter, writers: Writers, metrics: WorkerMetrics) -> None:
+        self._rq = rq
+        self._reporter = reporter
+        self._writers = writers
+        self._metrics = metrics
+
+    def succeed(self, item: Item, encode_seconds: float) -> None:
+        """Its pictures are stored."""
+        tried = False
+
+        def commit() -> bool:
+            nonlocal tried
+            if not self._rq.owns(item.rq_job, item.execution):
+                return tried  # if we tried before, it was the reply that was lost
+            tried = True
+            self._reporter.write(self._rq.connection, item.active, encode_seconds=encode_seconds)
+            self._rq.succeed(item.rq_job, item.queue, item.execution, {"images": item.active.job.answers})
+            return True
+
+        self._end(item, "succeeded", owned=self._rq.insist(commit))
+
+    def fail(self, item: Item, error: BaseException) -> None:
+        """It has no pictures, or was cancelled."""
+        code = failure_code(error)
+
+        def commit() -> bool:
+            if code is not None and self._rq.owns(item.rq_job, item.execution):
+                self._reporter.write(self._rq.connection, item.active, failure=code)
+            return self._rq.fail(item.rq_job, item.queue, item.execution, error, stopped=code is None)
+
+        self._end(item, "cancelled" if code is None else "failed", owned=self._rq.insist(commit))
+
+    def release(self, item: Item) -> None:
+        """It goes on elsewhere: this worker is to stop."""
+        self._rq.insist(lambda: self._rq.hand_back(item.rq_job, item.queue, item.execution))
+        self._rq.insist(lambda: self._reporter.requeued(item.active.job))
+        self._metrics.retried("drain")
+
+    def _end(self, item: Item, outcome: str, *, owned: bool) -> None:
+        if owned:
+            self._rq.insist(lambda: self._reporter.ended(item.active.job))
+            self._writers.forget(item.active.job.id)
+            self._metrics.finished(item.active, outcome)
+        else:
+            log.warning("job %s was given to another worker, or its end was written before", item.active.job.id)
+            self._metrics.retried("lost")
