@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 
 import redis
 from anyio import to_thread
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from prometheus_client import CollectorRegistry
 from redis.backoff import NoBackoff
 from redis.retry import Retry
@@ -19,8 +19,10 @@ from jobs.events import Listener
 from jobs.queue import JobQueue
 from jobs.store import ResultStore
 
+from .access import Guard
+from .api_keys import read_keys
 from .deps import State
-from .metrics import Metrics, QueueCollector
+from .metrics import Metrics, QueueCollector, published
 from .middleware import RequestMiddleware
 from .problems import RESPONSES, install
 from .routers import edit, generate, health, jobs, models, page
@@ -39,7 +41,9 @@ MAX_CONNECTIONS = 128  # more than the threads use
 def serve(settings: ApiSettings) -> None:
     """Serves until SIGTERM or SIGINT; waiting requests are then answered 202 and streams end."""
     app = create_app(settings)
-    run(app, host=settings.host, port=settings.port, draining=app.state.draining)
+    port = settings.api_metrics_port
+    with published(app.state.metrics.registry, settings.host, port) if port else nullcontext():
+        run(app, host=settings.host, port=settings.port, draining=app.state.draining)
 
 
 def create_app(settings: ApiSettings) -> FastAPI:
@@ -55,9 +59,14 @@ def create_app(settings: ApiSettings) -> FastAPI:
     app.state.settings = settings
     app.state.metrics = Metrics(CollectorRegistry())
     app.state.draining = asyncio.Event()
-    app.add_middleware(RequestMiddleware, metrics=app.state.metrics)
+    app.add_middleware(RequestMiddleware, metrics=app.state.metrics, hosts=settings.hosts)
     install(app)
-    for module in (jobs, generate, edit, page, models, health):  # what is asked for most is found first
+    guarded = [Depends(Guard(read_keys(settings.api_keys_file)))] if settings.api_keys_file else []
+    for module in (jobs, generate, edit, models):  # what is asked for most is found first
+        app.include_router(module.router, dependencies=guarded)
+    if settings.api_metrics_port is None:
+        app.include_router(health.metrics_router, dependencies=guarded)
+    for module in (page, health):
         app.include_router(module.router)
     app.mount("/static", StaticFiles(directory=page.STATIC))
     return app
@@ -80,6 +89,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[State]:
         queue = JobQueue(client, result_ttl=settings.result_ttl)
         metrics.registry.register(QueueCollector(queue, list(catalog.models), metrics))
         yield State(
+            caller=None,
             settings=settings,
             metrics=metrics,
             catalog=catalog,

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 import uuid
+from collections.abc import Collection
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from .errors import UnknownHost
 from .metrics import Metrics
 from .problems import answer
 
@@ -26,12 +29,22 @@ HEADERS = {
 }
 
 
-class RequestMiddleware:
-    """The outermost layer of ours; plain ASGI, so that streams and disconnects pass through untouched."""
+PORT = re.compile(r":[0-9]*$")
+UNADDRESSED = frozenset({"/healthz", "/readyz"})  # whoever looks after a server asks it by its number
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+
+class RequestMiddleware:
+    """The outermost layer of ours; plain ASGI, so that streams and disconnects pass through untouched.
+
+    Args:
+        hosts: names, without ports, that requests may be addressed to; None for all. To a browser a page from elsewhere
+            whose name was made to point to this machine (DNS rebinding) comes from this server; its name tells.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, hosts: Collection[str] | None = None) -> None:
         self._app = app
         self._metrics = metrics
+        self._hosts = hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -51,7 +64,10 @@ class RequestMiddleware:
             await send(message)
 
         try:
-            await self._app(scope, receive, send_with_headers)
+            if self._is_for_us(scope):
+                await self._app(scope, receive, send_with_headers)
+            else:
+                await answer(Request(scope), UnknownHost())(scope, receive, send_with_headers)
         except ClientDisconnect:
             pass  # in the middle of its own request
         except Exception as error:
@@ -62,6 +78,12 @@ class RequestMiddleware:
         finally:
             seconds = time.perf_counter() - started_at
             self._metrics.http_request(scope["method"], _template(scope), status or CLIENT_GONE, seconds)
+
+    def _is_for_us(self, scope: Scope) -> bool:
+        if self._hosts is None or scope["path"] in UNADDRESSED:
+            return True
+        host = next((value for name, value in scope["headers"] if name == b"host"), b"")
+        return PORT.sub("", host.decode("latin-1")).lower() in self._hosts
 
 
 def _template(scope: Scope) -> str:

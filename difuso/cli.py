@@ -94,6 +94,21 @@ def worker() -> None:
 
 
 @app.command()
+def key(name: Annotated[str, typer.Argument(help="Of whoever gets the key.")]) -> None:
+    """Makes an API key: shows it on the terminal, and prints its line for DIFUSO_API_KEYS_FILE."""
+    from app.api_keys import new_key
+
+    try:
+        secret, line = new_key(name)
+    except ValueError as error:
+        raise UserError(
+            "NAME may have up to 64 letters, digits and . _ @ -, and begins with one of the first two"
+        ) from error
+    typer.echo(f"The key of {name}, not to be seen again: {secret}", err=True)
+    typer.echo(line)
+
+
+@app.command()
 @takes(SamplingQuery)
 def sample(query: SamplingQuery, out: Out = PICTURES) -> None:
     """Makes pictures without a server: the same ones that POST /generate makes."""
