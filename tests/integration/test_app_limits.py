@@ -86,8 +86,8 @@ def age_shares(client: redis.Redis) -> None:
     shares = client.hgetall(keys.shares("alice"))
     assert shares
     for job_id, share in shares.items():
-        cost, since = share.decode().split()
-        client.hset(keys.shares("alice"), job_id, f"{cost} {float(since) - limits.RESERVED_SECONDS}")
+        cost, since = map(float, share.split())
+        client.hset(keys.shares("alice"), job_id, f"{cost} {since - limits.RESERVED_SECONDS}")
 
 
 def test_a_job_whose_worker_died_keeps_its_share(api: httpx.Client, worker: FakeWorker) -> None:
