@@ -10,6 +10,7 @@ from collections.abc import Collection
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from structlog.contextvars import bind_contextvars
 
 from .errors import UnknownHost
 from .metrics import Metrics
@@ -55,6 +56,7 @@ class RequestMiddleware:
             return
         started_at, status = time.perf_counter(), 0
         request_id = scope.setdefault("state", {})["request_id"] = uuid.uuid4().hex
+        bind_contextvars(request_id=request_id)  # for all that is logged on its behalf
 
         async def send_with_headers(message: Message) -> None:
             nonlocal status
@@ -73,19 +75,28 @@ class RequestMiddleware:
         except ClientDisconnect:
             pass  # in the middle of its own request
         except Exception as error:
-            log.exception("request %s failed", request_id)
+            log.exception("a request failed", extra={"request_id": request_id})
             if status:
                 return  # the answer is half sent: the server closes the connection
             await answer(Request(scope), error)(scope, receive, send_with_headers)
         finally:
-            seconds = time.perf_counter() - started_at
-            self._metrics.http_request(scope["method"], _template(scope), status or CLIENT_GONE, seconds)
+            self._note(scope, status or CLIENT_GONE, time.perf_counter() - started_at)
 
     def _is_for_us(self, scope: Scope) -> bool:
         if self._hosts is None or scope["path"] in UNADDRESSED:
             return True
         host = next((value for name, value in scope["headers"] if name == b"host"), b"")
         return PORT.sub("", host.decode("latin-1")).lower() in self._hosts
+
+    def _note(self, scope: Scope, status: int, seconds: float) -> None:
+        """Counts and logs an answered request. Those that read and succeed, as pollers do, are seldom worth a line."""
+        method, route = scope["method"], _template(scope)
+        self._metrics.http_request(method, route, status, seconds)
+        level = logging.DEBUG if method in ("GET", "HEAD") and status < 400 else logging.INFO
+        if log.isEnabledFor(level):
+            caller = scope["state"].get("caller")
+            facts = {"method": method, "route": route, "status": status, "ms": round(1000 * seconds, 1)}
+            log.log(level, "request", extra={**facts, "key": caller and caller.name})
 
 
 def _template(scope: Scope) -> str:

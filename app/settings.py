@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
@@ -69,6 +69,10 @@ class ApiSettings(BaseSettings):
     """Bytes of a request body at most, where no pictures are sent."""
     max_upload: PositiveInt = 8388608
     """Bytes of a request body with pictures at most."""
+    log_format: Literal["text", "json"] = "text"
+    """How log lines are written: for people, or one JSON object each."""
+    log_level: Literal["debug", "info", "warning"] = "info"
+    """The least urgent log lines that are written; `debug` has a line for each request that only reads."""
 
     @field_validator("host")
     @classmethod

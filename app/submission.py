@@ -96,6 +96,7 @@ class Submission:
         new, status = await run_in_threadpool(self._submit, job, request_hash, sent)
         if new:
             self.metrics.job_accepted(job.kind, job.model)
+            log.info("job accepted", extra={"job_id": job.id, "model": job.model, "image_steps": job.image_steps})
         if self.preference.seconds > 0:
             try:
                 status = await self.watcher.wait(status, self.request, seconds=self.preference.seconds)
@@ -153,7 +154,7 @@ class Submission:
         try:
             self.queue.cancel(job_id)
         except JobsError:
-            log.warning("job %s goes on, though nobody waits for it: it could not be cancelled", job_id)
+            log.warning("a job goes on that nobody waits for: it could not be cancelled", extra={"job_id": job_id})
 
 
 SubmissionDep = Annotated[Submission, Depends()]

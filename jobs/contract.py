@@ -148,6 +148,11 @@ class Job(Frozen):
         """Pictures that it ends with."""
         return 1 if isinstance(self.task, Denoising) and self.task.average else self.params.n
 
+    @property
+    def trail(self) -> dict[str, str | None]:
+        """What log lines about it have in common."""
+        return {"job_id": self.id, "request_id": self.request_id}
+
     @classmethod
     def decode(cls, content: Any) -> Self:
         """Reads what `model_dump(mode="json")` wrote.

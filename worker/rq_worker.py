@@ -223,10 +223,11 @@ class EngineWorker(RqBase):
         except torch.AcceleratorError:
             raise  # the device is lost
         except Exception as error:  # nothing that one job holds may end all the others
-            log.warning("job %s cannot be started: %r", rq_job.id, error)
+            log.warning("a job cannot be started", extra={"job_id": rq_job.id, "error": repr(error)})
             self._refuse(rq_job, waiting, execution, error)
             return True
         self._items[active] = Item(rq_job, waiting, execution, active)
+        log.info("job claimed", extra={**active.job.trail, "model": active.job.model})
         self.insist(lambda: self._reporter.claimed(active))
         self._metrics.claimed(active)
         self._engine.submit(active)
@@ -234,7 +235,7 @@ class EngineWorker(RqBase):
         return True
 
     def _refuse(self, rq_job: RqJob, waiting: Queue, execution: Execution, error: Exception) -> None:
-        code = failure_code(error) or FailureCode.INTERNAL
+        code = failure_code(error, {"job_id": rq_job.id}) or FailureCode.INTERNAL
         self.insist(lambda: self._reporter.not_started(rq_job.id, code))
         self.insist(lambda: self.fail(rq_job, waiting, execution, error, stopped=False))
 
@@ -274,6 +275,7 @@ class EngineWorker(RqBase):
             self.insist(lambda: self.hand_back(item.rq_job, item.queue, item.execution))
             self.insist(lambda: self._reporter.requeued(item.active.job))
             self._metrics.retried("drain")
+            log.info("job handed back", extra=item.active.job.trail)
             self._drop(item)
         elif event.error is not None:
             self._settle_failure(item, event.error)
@@ -296,7 +298,7 @@ class EngineWorker(RqBase):
         self._end(item, "succeeded", owned=self.insist(commit))
 
     def _settle_failure(self, item: Item, error: BaseException) -> None:
-        code = failure_code(error)
+        code = failure_code(error, item.active.job.trail)
 
         def commit() -> bool:
             if code is not None and self.owns(item.rq_job, item.execution):
@@ -311,8 +313,9 @@ class EngineWorker(RqBase):
             self.insist(lambda: self._reporter.ended(item.active.job))
             self._writers.forget(item.active.job.id)
             self._metrics.finished(item.active, outcome)
+            log.info("job ended", extra={**item.active.job.trail, "outcome": outcome})
         else:
-            log.warning("job %s was given to another worker, or its end was written before", item.active.job.id)
+            log.warning("a job was given to another worker, or its end written before", extra=item.active.job.trail)
             self._metrics.retried("lost")
         self._drop(item)
 
