@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
+from typing import TYPE_CHECKING
 
 import redis
 from anyio import to_thread
@@ -18,12 +19,13 @@ from jobs.catalog import read_catalog
 from jobs.events import Listener
 from jobs.queue import JobQueue
 from jobs.store import ResultStore
+from jobs.tracing import start_tracing
 
 from .access import Guard
 from .api_keys import read_keys
 from .deps import State
 from .metrics import Metrics, QueueCollector, published
-from .middleware import RequestMiddleware
+from .middleware import UNADDRESSED, RequestMiddleware
 from .problems import RESPONSES, install
 from .routers import edit, generate, health, jobs, models, page
 from .server import run
@@ -31,15 +33,21 @@ from .settings import ApiSettings
 from .uploads import Uploads
 from .watching import Watcher
 
+if TYPE_CHECKING:
+    from fastapi.telemetry import TelemetryConfig
+
 REDIS_TIMEOUT = 2.0  # seconds until a Redis that hangs is called away
 PROBE_TIMEOUT = 0.2
 # While Redis hangs, each request holds a thread for REDIS_TIMEOUT; with as many threads none waits for another.
 THREADS = 100
 MAX_CONNECTIONS = 128  # more than the threads use
+# Of what FastAPI offers to OpenTelemetry; its operation spans would be one for each dependency.
+TRACES_ONLY: TelemetryConfig = {"metrics": False, "logs": False, "operation_spans": False, "auto_configure": False}
 
 
 def serve(settings: ApiSettings) -> None:
     """Serves until SIGTERM or SIGINT; waiting requests are then answered 202 and streams end."""
+    start_tracing("api")
     app = create_app(settings)
     port = settings.api_metrics_port
     with published(app.state.metrics.registry, settings.host, port) if port else nullcontext():
@@ -55,6 +63,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
         responses=RESPONSES,
         docs_url=None,  # these load scripts from elsewhere; docs/http-api.md is for people
         redoc_url=None,
+        telemetry={**TRACES_ONLY, "exclude": lambda scope: scope.get("path") in UNADDRESSED},
     )
     app.state.settings = settings
     app.state.metrics = Metrics(CollectorRegistry())

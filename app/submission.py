@@ -16,6 +16,7 @@ from jobs.contract import Job, JobState, JobStatus, SamplingParams, work_of
 from jobs.errors import JobNotFound, JobsError, QueueUnavailable
 from jobs.limits import Limits
 from jobs.tasks import Generation, Picture, Task
+from jobs.tracing import traceparent
 from jobs.workers import reports_for
 
 from .admission import admit, check_served, check_share, check_size, job_timeout
@@ -91,6 +92,7 @@ class Submission:
             timeout=job_timeout(work_of(params, task), max_wait=self.settings.max_wait),
             owner=self._caller.name if self._caller else None,
             request_id=self.request.state.request_id,
+            traceparent=traceparent(),
         )
         request_hash = query.request_hash(job.kind, job.pictures)
         new, status = await run_in_threadpool(self._submit, job, request_hash, sent)

@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import redis
 import torch
@@ -16,6 +17,7 @@ from redis.retry import Retry
 
 from jobs.catalog import model_folders
 from jobs.store import ResultStore
+from jobs.tracing import start_tracing
 from model.checkpoint import load_checkpoint
 from model.errors import ModelError
 
@@ -24,6 +26,9 @@ from .rq_base import GaveUp
 from .rq_worker import EngineStalled, EngineWorker
 from .runner import Runner, pick_device
 from .settings import WorkerSettings
+
+if TYPE_CHECKING:
+    from .spans import JobSpans
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +54,7 @@ def run(settings: WorkerSettings) -> int:
         metrics,
         drain_seconds=settings.drain_seconds,
         result_ttl=settings.result_ttl,
+        spans=_spans(),
     )
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, worker.request_stop)
@@ -64,6 +70,14 @@ def run(settings: WorkerSettings) -> int:
         return 0
     logging.shutdown()
     os._exit(1)  # a hanging engine thread cannot be joined
+
+
+def _spans() -> JobSpans | None:
+    if not start_tracing("worker"):
+        return None
+    from .spans import JobSpans
+
+    return JobSpans()
 
 
 def load_models(settings: WorkerSettings) -> tuple[dict[str, Runner], Mapping[str, str]]:

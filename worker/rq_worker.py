@@ -17,6 +17,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from threading import Thread
+from typing import TYPE_CHECKING
 
 import redis
 import torch
@@ -36,9 +37,13 @@ from .fairness import forecast
 from .metrics import WorkerMetrics
 from .opening import open_job
 from .reporting import Reporter
+from .results import Spent
 from .rq_base import HEARTBEAT_SECONDS, GaveUp, RqBase
 from .runner import Runner
 from .writers import Released, Stored, Writers
+
+if TYPE_CHECKING:
+    from .spans import JobSpans
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +81,7 @@ class EngineWorker(RqBase):
         metrics: where to count.
         drain_seconds: see `WorkerSettings`.
         result_ttl: seconds that pictures are kept.
+        spans: where to trace jobs, if anywhere.
     """
 
     def __init__(
@@ -88,6 +94,7 @@ class EngineWorker(RqBase):
         *,
         drain_seconds: float,
         result_ttl: int,
+        spans: JobSpans | None = None,
     ) -> None:
         self._feeds = {
             keys.queue_name(model, urgency): (model, urgency) for urgency in URGENCIES for model in sorted(runners)
@@ -96,6 +103,7 @@ class EngineWorker(RqBase):
         self._runners = runners
         self._store = store
         self._metrics = metrics
+        self._spans = spans
         self._drain_seconds = drain_seconds
         self._result_ttl = result_ttl
         self._inbox: queue.SimpleQueue[Finished | Stored | Released] = queue.SimpleQueue()
@@ -276,13 +284,13 @@ class EngineWorker(RqBase):
             self.insist(lambda: self._reporter.requeued(item.active.job))
             self._metrics.retried("drain")
             log.info("job handed back", extra=item.active.job.trail)
-            self._drop(item)
+            self._drop(item, "handed back")
         elif event.error is not None:
             self._settle_failure(item, event.error)
-        elif isinstance(event, Stored):
-            self._settle_success(item, event.seconds)
+        elif isinstance(event, Stored) and event.spent is not None:
+            self._settle_success(item, event.spent)
 
-    def _settle_success(self, item: Item, encode_seconds: float) -> None:
+    def _settle_success(self, item: Item, spent: Spent) -> None:
         tried = False
 
         def commit() -> bool:
@@ -290,12 +298,12 @@ class EngineWorker(RqBase):
             if not self.owns(item.rq_job, item.execution):
                 return tried  # if we tried before, it was the reply that was lost
             tried = True
-            self._reporter.write(self.connection, item.active, encode_seconds=encode_seconds)
+            self._reporter.write(self.connection, item.active, encode_seconds=spent.seconds)
             result = {"images": item.active.job.answers}
             self._finalize_success(item.rq_job, item.queue, item.execution, result)
             return True
 
-        self._end(item, "succeeded", owned=self.insist(commit))
+        self._end(item, "succeeded", owned=self.insist(commit), spent=spent)
 
     def _settle_failure(self, item: Item, error: BaseException) -> None:
         code = failure_code(error, item.active.job.trail)
@@ -307,7 +315,7 @@ class EngineWorker(RqBase):
 
         self._end(item, "cancelled" if code is None else "failed", owned=self.insist(commit))
 
-    def _end(self, item: Item, outcome: str, *, owned: bool) -> None:
+    def _end(self, item: Item, outcome: str, *, owned: bool, spent: Spent | None = None) -> None:
         """After the end of a job. One that was given to another worker meanwhile is that one's to end."""
         if owned:
             self.insist(lambda: self._reporter.ended(item.active.job))
@@ -317,8 +325,10 @@ class EngineWorker(RqBase):
         else:
             log.warning("a job was given to another worker, or its end written before", extra=item.active.job.trail)
             self._metrics.retried("lost")
-        self._drop(item)
+        self._drop(item, outcome if owned else "lost", spent)
 
-    def _drop(self, item: Item) -> None:
+    def _drop(self, item: Item, outcome: str, spent: Spent | None = None) -> None:
+        if self._spans is not None:
+            self._spans.left(item.active, outcome, spent)
         del self._items[item.active]
         self._metrics.in_flight(len(self._items))
