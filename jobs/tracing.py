@@ -1,6 +1,6 @@
 """Traces by OpenTelemetry, from a request over HTTP to the work of its job, for those who ask for them.
 
-They ask with OpenTelemetry's own variables, and by installing `difuso[otel]`. Otherwise its SDK is never imported.
+They ask with OpenTelemetry's own variables, and by installing `difuso[otel]`. Otherwise nothing is imported here.
 """
 
 from __future__ import annotations
