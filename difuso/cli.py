@@ -77,7 +77,10 @@ def api() -> None:
     from app.main import serve as serve_api
     from app.settings import ApiSettings
 
+    from .preflight import check_metrics_port
+
     settings = _settings(ApiSettings)
+    check_metrics_port(settings.host, settings.api_metrics_port)
     _log("api", settings)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)  # it would call for Ctrl-C here, which belongs elsewhere
     log.info("listens on %s port %d", settings.host, settings.port)
