@@ -34,4 +34,4 @@ class WorkerSettings(BaseSettings):
     log_format: Literal["text", "json"] = "text"
     """How log lines are written: for people, or one JSON object each."""
     log_level: Literal["debug", "info", "warning"] = "info"
-    """The least urgent log lines that are written; `debug` has a line for each request that only reads."""
+    """The least urgent log lines that are written."""
