@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,11 +10,16 @@ from pathlib import Path
 import httpx
 import pytest
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from app.settings import ApiSettings
 from jobs import keys, limits
-from jobs.contract import FailureCode, ModelReport
+from jobs.contract import FailureCode, Job, ModelReport, SamplingParams
+from jobs.errors import QueueUnavailable
+from jobs.queue import JobQueue
 from tests.app_server import ALICE, BOB, FakeWorker, keys_file, running
+from tests.serving import free_port
 
 ASYNC = {"Prefer": "respond-async"}
 
@@ -154,6 +160,15 @@ def test_a_rate_lets_large_jobs_in_and_the_next_one_wait(redis_url: str, models_
         assert post(api, 1).status_code == 202
         assert 0 < client.ttl(keys.account("alice")) <= 62
         assert api.post("/generate?steps=1000", headers={**ASYNC, **BOB}).status_code == 202
+
+
+def test_nothing_is_let_in_while_redis_is_away() -> None:
+    params = SamplingParams(n=1, steps=1, sampler="ddim", spacing="leading", eta=0, seed=0)
+    job = Job(id=str(uuid.uuid4()), model="tiny", params=params, accepted_at=0, timeout=1, owner="alice")
+    with redis.Redis(port=free_port(), retry=Retry(NoBackoff(), 0)) as client:
+        queue = JobQueue(client, result_ttl=60)
+        with pytest.raises(QueueUnavailable):
+            queue.reserve(job, limits.Limits(unfinished=100))
 
 
 def test_whoever_asks_for_nothing_more_is_forgotten(api: httpx.Client, worker: FakeWorker) -> None:
