@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 
 from jobs.contract import ModelReport
+from jobs.limits import Limits, Refusal
 from jobs.queue import Backlog
 
-from .errors import ModelUnavailable, Overloaded
+from .errors import InvalidRequest, LimitReached, ModelUnavailable, Overloaded
 
 # Without a measured speed there is nothing to compute a delay from.
 UNKNOWN_RETRY_SECONDS = 30
@@ -37,6 +38,43 @@ def admit(backlog: Backlog, *, max_wait: float, max_jobs: int) -> None:
     if backlog.jobs >= max_jobs:
         one_job = UNKNOWN_RETRY_SECONDS if waiting is None else waiting / backlog.jobs
         raise Overloaded(f"{backlog.jobs} jobs are unfinished already.", retry_after=max(1, math.ceil(one_job)))
+
+
+def check_size(image_steps: int, limits: Limits) -> None:
+    """Returns unless a job alone is more than its owner may have unfinished, now and at any other time.
+
+    Raises:
+        InvalidRequest: if it is.
+    """
+    if limits.unfinished is not None and image_steps > limits.unfinished:
+        raise InvalidRequest(
+            "parameter",
+            "steps",
+            f"All images together take {image_steps} steps, and your API key may have {limits.unfinished} unfinished",
+        )
+
+
+def check_share(refused: Refusal | None, image_steps: int, limits: Limits, *, rate: float | None) -> None:
+    """Returns if a job got its share of what its owner may ask for.
+
+    Args:
+        rate: image-steps per second of all live workers; None if unknown.
+
+    Raises:
+        LimitReached: with the seconds after which it may get it.
+    """
+    if refused is None:
+        return
+    if refused.limit == "rate":
+        raise LimitReached(
+            f"Your API key may ask for {limits.rate:g} image-steps per second, and asked for more than that.",
+            retry_after=max(1, math.ceil(refused.amount)),
+        )
+    over = refused.amount + image_steps - (limits.unfinished or 0)
+    raise LimitReached(
+        f"{refused.amount:.0f} image-steps that your API key asked for are unfinished; {limits.unfinished} may be.",
+        retry_after=max(1, math.ceil(over / rate)) if rate else UNKNOWN_RETRY_SECONDS,
+    )
 
 
 def refusal(reports: list[ModelReport]) -> str | None:

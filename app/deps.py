@@ -19,6 +19,7 @@ from jobs.following import CatalogFollower
 from jobs.queue import JobQueue
 from jobs.store import ResultStore
 
+from .api_keys import ApiKey
 from .errors import InvalidRequest
 from .metrics import Metrics
 from .negotiation import Format, Preference, choose_format, read_preference, read_urgency
@@ -29,8 +30,9 @@ from .watching import Watcher
 
 
 class State(TypedDict):
-    """What lives as long as the process; made by the lifespan of `app.main`."""
+    """What lives as long as the process, made by the lifespan of `app.main`; and `caller`, which `Guard` sets anew."""
 
+    caller: ApiKey | None
     settings: ApiSettings
     metrics: Metrics
     follower: CatalogFollower
@@ -66,19 +68,17 @@ WatcherDep = Annotated[Watcher, Depends(_from_state("watcher"))]
 DrainingDep = Annotated[asyncio.Event, Depends(_from_state("draining"))]
 
 
-async def _job_id(job_id: str) -> str:
+async def _status(job_id: str, request: Request) -> JobStatus:
+    """Of the caller's own job; those of others do not exist."""
+    # What is asked for most, so without dependencies that FastAPI would have to resolve for it each time.
+    queue: JobQueue = request.state.queue
+    caller: ApiKey | None = request.state.caller
     if not re.fullmatch(JOB_ID, job_id):
         raise JobNotFound
-    return job_id
-
-
-JobIdDep = Annotated[str, Depends(_job_id)]
-
-
-async def _status(job_id: str, request: Request) -> JobStatus:
-    # What is asked for most, so without the two dependencies that FastAPI would have to resolve for it each time.
-    queue: JobQueue = request.state.queue
-    return await run_in_threadpool(queue.status, await _job_id(job_id))
+    status = await run_in_threadpool(queue.status, job_id)
+    if status.job.owner != (caller and caller.name):
+        raise JobNotFound
+    return status
 
 
 StatusDep = Annotated[JobStatus, Depends(_status)]

@@ -1,6 +1,8 @@
 """What the front end itself refuses.
 
     AppError
+    ├── Unauthorized         no API key, or none that is known
+    ├── UnknownHost          the request was meant for another server
     ├── InvalidRequest       a parameter, header or body is wrong; names it
     ├── UploadRefused        a part of a multipart body is missing, sent twice or unknown; names it
     │   ├── NotMultipart         the body is of another type
@@ -13,6 +15,7 @@
     │   └── ImageTooComplex      the picture is made to take long
     ├── NotAcceptable        no picture format satisfies the Accept header
     ├── Overloaded           the job would wait longer than is allowed
+    ├── LimitReached         the API key has asked for as much as it may
     ├── ModelUnavailable     every live worker refuses the model
     ├── NotReady             the job has no pictures yet
     ├── JobCancelled         the job has no pictures and never will
@@ -42,6 +45,14 @@ class AppError(Exception):
         super().__init__(detail)
         self.detail = detail
         self.retry_after = retry_after
+
+
+class Unauthorized(AppError):
+    """The request carries no API key that is known; which of the ways to do that it chose is nobody's business."""
+
+
+class UnknownHost(AppError):
+    """The Host header names another server."""
 
 
 class InvalidRequest(AppError):
@@ -108,6 +119,10 @@ class NotAcceptable(AppError):
 
 class Overloaded(AppError):
     """Too much work is waiting."""
+
+
+class LimitReached(AppError):
+    """The API key has asked for as much as it may."""
 
 
 class ModelUnavailable(AppError):

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
+from typing import TYPE_CHECKING
 
 import redis
 from anyio import to_thread
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from prometheus_client import CollectorRegistry
 from redis.backoff import NoBackoff
 from redis.retry import Retry
@@ -19,16 +20,22 @@ from jobs.events import Listener
 from jobs.following import LOOK_SECONDS, CatalogFollower
 from jobs.queue import JobQueue
 from jobs.store import ResultStore
+from jobs.tracing import start_tracing
 
+from .access import Guard
+from .api_keys import read_keys
 from .deps import State
-from .metrics import Metrics, QueueCollector
-from .middleware import RequestMiddleware
+from .metrics import Metrics, QueueCollector, published
+from .middleware import UNADDRESSED, RequestMiddleware
 from .problems import RESPONSES, install
 from .routers import edit, generate, health, jobs, models, page
 from .server import run
 from .settings import ApiSettings
 from .uploads import Uploads
 from .watching import Watcher
+
+if TYPE_CHECKING:
+    from fastapi.telemetry import TelemetryConfig
 
 log = logging.getLogger(__name__)
 
@@ -37,12 +44,17 @@ PROBE_TIMEOUT = 0.2
 # While Redis hangs, each request holds a thread for REDIS_TIMEOUT; with as many threads none waits for another.
 THREADS = 100
 MAX_CONNECTIONS = 128  # more than the threads use
+# Of what FastAPI offers to OpenTelemetry; its operation spans would be one for each dependency.
+TRACES_ONLY: TelemetryConfig = {"metrics": False, "logs": False, "operation_spans": False, "auto_configure": False}
 
 
 def serve(settings: ApiSettings) -> None:
     """Serves until SIGTERM or SIGINT; waiting requests are then answered 202 and streams end."""
+    start_tracing("api")
     app = create_app(settings)
-    run(app, host=settings.host, port=settings.port, draining=app.state.draining)
+    port = settings.api_metrics_port
+    with published(app.state.metrics.registry, settings.host, port) if port else nullcontext():
+        run(app, host=settings.host, port=settings.port, draining=app.state.draining)
 
 
 def create_app(settings: ApiSettings) -> FastAPI:
@@ -54,13 +66,19 @@ def create_app(settings: ApiSettings) -> FastAPI:
         responses=RESPONSES,
         docs_url=None,  # these load scripts from elsewhere; docs/http-api.md is for people
         redoc_url=None,
+        telemetry={**TRACES_ONLY, "exclude": lambda scope: scope.get("path") in UNADDRESSED},
     )
     app.state.settings = settings
     app.state.metrics = Metrics(CollectorRegistry())
     app.state.draining = asyncio.Event()
-    app.add_middleware(RequestMiddleware, metrics=app.state.metrics)
+    app.add_middleware(RequestMiddleware, metrics=app.state.metrics, hosts=settings.hosts)
     install(app)
-    for module in (jobs, generate, edit, page, models, health):  # what is asked for most is found first
+    guarded = [Depends(Guard(read_keys(settings.api_keys_file)))] if settings.api_keys_file else []
+    for module in (jobs, generate, edit, models):  # what is asked for most is found first
+        app.include_router(module.router, dependencies=guarded)
+    if settings.api_metrics_port is None:
+        app.include_router(health.metrics_router, dependencies=guarded)
+    for module in (page, health):
         app.include_router(module.router)
     app.mount("/static", StaticFiles(directory=page.STATIC))
     return app
@@ -85,6 +103,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[State]:
         queue = JobQueue(client, result_ttl=settings.result_ttl)
         metrics.registry.register(QueueCollector(queue, follower, metrics))
         yield State(
+            caller=None,
             settings=settings,
             metrics=metrics,
             follower=follower,

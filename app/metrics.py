@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, start_http_server
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
@@ -83,6 +84,18 @@ class Metrics:
     def redis_error(self, op: str) -> None:
         """Notes that Redis did not answer."""
         self._redis_errors.labels(op).inc()
+
+
+@contextmanager
+def published(registry: CollectorRegistry, host: str, port: int) -> Iterator[None]:
+    """Serves /metrics on a port of its own, from a thread."""
+    server, thread = start_http_server(port, addr=host, registry=registry)
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
 
 
 class QueueCollector(Collector):

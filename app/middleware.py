@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 import uuid
+from collections.abc import Collection
 
-from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from structlog.contextvars import bind_contextvars
 
+from .errors import UnknownHost
 from .metrics import Metrics
 from .problems import answer
 
@@ -18,20 +21,34 @@ log = logging.getLogger(__name__)
 CLIENT_GONE = 499  # nobody reads this status; only the metrics count it
 
 # What holds unless a route says otherwise. Answers are data; only the page may load anything, and says so itself.
-HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-store",
-}
+# Strict-Transport-Security is for whoever ends TLS before us to say.
+HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"permissions-policy", b"camera=(), geolocation=(), microphone=(), payment=(), usb=()"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cache-control", b"no-store"),
+)
+
+PORT = re.compile(r":[0-9]*$")
+UNADDRESSED = frozenset({"/healthz", "/readyz"})  # whoever looks after a server asks it by its number
 
 
 class RequestMiddleware:
-    """The outermost layer of ours; plain ASGI, so that streams and disconnects pass through untouched."""
+    """The outermost layer of ours; plain ASGI, so that streams and disconnects pass through untouched.
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    Args:
+        hosts: names, without ports, that requests may be addressed to; None for all. To a browser a page from elsewhere
+            whose name was made to point to this machine (DNS rebinding) comes from this server; its name tells.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, hosts: Collection[str] | None = None) -> None:
         self._app = app
         self._metrics = metrics
+        self._hosts = hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -39,29 +56,47 @@ class RequestMiddleware:
             return
         started_at, status = time.perf_counter(), 0
         request_id = scope.setdefault("state", {})["request_id"] = uuid.uuid4().hex
+        bind_contextvars(request_id=request_id)  # for all that is logged on its behalf
 
         async def send_with_headers(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
-                status = message["status"]
-                headers = MutableHeaders(scope=message)
-                headers["X-Request-Id"] = request_id
-                for name, value in HEADERS.items():
-                    headers.setdefault(name, value)
+                status, own = message["status"], message["headers"]
+                said = {name for name, _ in own}
+                added = (header for header in HEADERS if header[0] not in said)
+                message["headers"] = [*own, (b"x-request-id", request_id.encode()), *added]
             await send(message)
 
         try:
-            await self._app(scope, receive, send_with_headers)
+            if self._is_for_us(scope):
+                await self._app(scope, receive, send_with_headers)
+            else:
+                await answer(Request(scope), UnknownHost())(scope, receive, send_with_headers)
         except ClientDisconnect:
             pass  # in the middle of its own request
         except Exception as error:
-            log.exception("request %s failed", request_id)
+            log.exception("a request failed", extra={"request_id": request_id})
             if status:
                 return  # the answer is half sent: the server closes the connection
             await answer(Request(scope), error)(scope, receive, send_with_headers)
         finally:
-            seconds = time.perf_counter() - started_at
-            self._metrics.http_request(scope["method"], _template(scope), status or CLIENT_GONE, seconds)
+            self._note(scope, status or CLIENT_GONE, time.perf_counter() - started_at)
+
+    def _is_for_us(self, scope: Scope) -> bool:
+        if self._hosts is None or scope["path"] in UNADDRESSED:
+            return True
+        host = next((value for name, value in scope["headers"] if name == b"host"), b"")
+        return PORT.sub("", host.decode("latin-1")).lower() in self._hosts
+
+    def _note(self, scope: Scope, status: int, seconds: float) -> None:
+        """Counts and logs an answered request. Those that read and succeed, as pollers do, are seldom worth a line."""
+        method, route = scope["method"], _template(scope)
+        self._metrics.http_request(method, route, status, seconds)
+        level = logging.DEBUG if method in ("GET", "HEAD") and status < 400 else logging.INFO
+        if log.isEnabledFor(level):
+            caller = scope["state"].get("caller")
+            facts = {"method": method, "route": route, "status": status, "ms": round(1000 * seconds, 1)}
+            log.log(level, "request", extra={**facts, "key": caller and caller.name})
 
 
 def _template(scope: Scope) -> str:

@@ -81,6 +81,12 @@ KINDS: dict[type[Exception], Kind] = {
     jobs_errors.StoreUnavailable: Kind(
         503, "store-unavailable", "The result store does not answer", "Try again later.", 5
     ),
+    errors.Unauthorized: Kind(
+        401, "unauthorized", "An API key is needed", "Send one that this server knows as Authorization: Bearer KEY."
+    ),
+    errors.UnknownHost: Kind(
+        400, "unknown-host", "Unknown host", "This server does not answer under the name of the Host header."
+    ),
     errors.InvalidRequest: Kind(422, "invalid-request", "The request is invalid", "See errors."),
     RequestValidationError: Kind(422, "invalid-request", "The request is invalid", "See errors."),
     errors.UploadRefused: Kind(422, "invalid-request", "The request is invalid", "See errors."),
@@ -112,6 +118,7 @@ KINDS: dict[type[Exception], Kind] = {
         "Accept one of image/png, application/zip, multipart/mixed, application/json.",
     ),
     errors.Overloaded: Kind(429, "overloaded", "Too much work is waiting", "Try again later."),
+    errors.LimitReached: Kind(429, "limit-reached", "The API key's limit is reached", "Try again later."),
     errors.ModelUnavailable: Kind(503, "model-unavailable", "No worker can run this model", "See /models.", 30),
     errors.NotReady: Kind(409, "not-ready", "The job is not finished", "Wait for it to succeed.", 1),
     errors.JobCancelled: Kind(409, "job-cancelled", "The job was cancelled", "It has no pictures."),
@@ -159,6 +166,8 @@ def answer(request: Request, error: Exception) -> Response:
     if isinstance(error, errors.JobFailed):
         status, detail = FAILURES[error.code]
         return _respond(request, kind, status=status, detail=detail, code=error.code)
+    if isinstance(error, errors.Unauthorized):
+        return _respond(request, kind, headers={"WWW-Authenticate": 'Bearer realm="difuso"'})
     if isinstance(error, errors.AppError):
         return _respond(request, kind, detail=error.detail, retry_after=error.retry_after)
     return _respond(request, kind)

@@ -14,11 +14,14 @@ from starlette.concurrency import run_in_threadpool
 
 from jobs.contract import Job, JobState, JobStatus, SamplingParams, work_of
 from jobs.errors import JobNotFound, JobsError, QueueUnavailable
+from jobs.limits import Limits
 from jobs.tasks import Generation, Picture, Task
+from jobs.tracing import traceparent
 from jobs.workers import reports_for
 
-from .admission import admit, check_served, job_timeout
+from .admission import admit, check_served, check_share, check_size, job_timeout
 from .answers import accepted, pictures
+from .api_keys import ApiKey
 from .deps import (
     FormatDep,
     IdempotencyKey,
@@ -77,10 +80,9 @@ class Submission:
             query: as it was sent, to recognise it when it is repeated.
             sent: the pictures that came with it.
         """
-        keyed = self.idempotency_key is not None
         task = task or Generation()
         job = Job(
-            id=str(uuid.uuid5(KEY_NAMESPACE, self.idempotency_key) if self.idempotency_key else uuid.uuid4()),
+            id=self._job_id(),
             task=task,
             model=model,
             params=params,
@@ -88,16 +90,20 @@ class Submission:
             urgency=self.urgency,
             accepted_at=time.time(),
             timeout=job_timeout(work_of(params, task), max_wait=self.settings.max_wait),
+            owner=self._caller.name if self._caller else None,
+            request_id=self.request.state.request_id,
+            traceparent=traceparent(),
         )
         request_hash = query.request_hash(job.kind, job.pictures)
         new, status = await run_in_threadpool(self._submit, job, request_hash, sent)
         if new:
             self.metrics.job_accepted(job.kind, job.model)
+            log.info("job accepted", extra={"job_id": job.id, "model": job.model, "image_steps": job.image_steps})
         if self.preference.seconds > 0:
             try:
                 status = await self.watcher.wait(status, self.request, seconds=self.preference.seconds)
             except ClientGone:
-                if not keyed:  # whoever has a key can come back for the pictures
+                if self.idempotency_key is None:  # whoever has a key can come back for the pictures
                     await run_in_threadpool(self._cancel, job.id)
                 return Response(status_code=CLIENT_GONE)
         if new and status.ended_at is not None:
@@ -108,11 +114,27 @@ class Submission:
             response.headers["Preference-Applied"] = self.preference.applied
         return response
 
+    @property
+    def _caller(self) -> ApiKey | None:
+        caller: ApiKey | None = self.request.state.caller
+        return caller
+
+    def _job_id(self) -> str:
+        """A new one, or the one of all requests of this caller with this Idempotency-Key."""
+        if self.idempotency_key is None:
+            return str(uuid.uuid4())
+        namespace = uuid.uuid5(KEY_NAMESPACE, self._caller.name) if self._caller else KEY_NAMESPACE
+        return str(uuid.uuid5(namespace, self.idempotency_key))
+
     def _submit(self, job: Job, request_hash: str, sent: Sequence[Fitted]) -> tuple[bool, JobStatus]:
         """Queues the job if it may; returns whether it is new, and where it stands."""
         if not (self.idempotency_key and self._exists(job.id)):  # a repeated request waits for its own job only
+            limits = self._caller.limits if self._caller else Limits()
+            check_size(job.image_steps, limits)
             check_served(job.model, reports_for(job.model, self.queue.workers()))
-            admit(self.queue.backlog(job.model), max_wait=self.settings.max_wait, max_jobs=self.settings.max_jobs)
+            backlog = self.queue.backlog(job.model)
+            admit(backlog, max_wait=self.settings.max_wait, max_jobs=self.settings.max_jobs)
+            check_share(self.queue.reserve(job, limits), job.image_steps, limits, rate=backlog.rate)
             for index, picture in enumerate(sent):  # first, so that no job is ever without its pictures
                 self.store.write_upload(job.id, index, picture.png)
         new = self.queue.submit(job, request_hash=request_hash)
@@ -134,7 +156,7 @@ class Submission:
         try:
             self.queue.cancel(job_id)
         except JobsError:
-            log.warning("job %s goes on, though nobody waits for it: it could not be cancelled", job_id)
+            log.warning("a job goes on that nobody waits for: it could not be cancelled", extra={"job_id": job_id})
 
 
 SubmissionDep = Annotated[Submission, Depends()]

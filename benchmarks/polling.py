@@ -59,7 +59,7 @@ def _connect(url: str) -> socket.socket:
 
 
 def _ask(connection: socket.socket, path: str) -> None:
-    connection.sendall(f"GET {path} HTTP/1.1\r\nHost: difuso\r\n\r\n".encode())
+    connection.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
 
 
 def _read_answer(connection: socket.socket) -> None:

@@ -16,9 +16,11 @@ from app.parameters import SamplingQuery
 from app.tasks import DenoiseQuery, InterpolateQuery, RestoreQuery
 
 from .errors import UserError
+from .logs import log_lines
 from .options import checked, takes
 
 if TYPE_CHECKING:
+    from app.settings import ApiSettings
     from worker.settings import WorkerSettings
 
 log = logging.getLogger(__name__)
@@ -64,8 +66,9 @@ def serve(
 
     if port is not None:
         os.environ["DIFUSO_PORT"] = str(port)  # the API process reads it too
-    _log_lines("difuso")
-    serve_standalone(_settings(ApiSettings), _settings(WorkerSettings))
+    settings = _settings(ApiSettings)
+    _log("difuso", settings)
+    serve_standalone(settings, _settings(WorkerSettings))
 
 
 @app.command()
@@ -74,9 +77,12 @@ def api() -> None:
     from app.main import serve as serve_api
     from app.settings import ApiSettings
 
-    _log_lines("api")
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)  # it would call for Ctrl-C here, which belongs elsewhere
+    from .preflight import check_metrics_port
+
     settings = _settings(ApiSettings)
+    check_metrics_port(settings.host, settings.api_metrics_port)
+    _log("api", settings)
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)  # it would call for Ctrl-C here, which belongs elsewhere
     log.info("listens on %s port %d", settings.host, settings.port)
     serve_api(settings)
 
@@ -89,8 +95,24 @@ def worker() -> None:
     from worker.main import run
     from worker.settings import WorkerSettings
 
-    _log_lines("worker")
-    sys.exit(run(_settings(WorkerSettings)))
+    settings = _settings(WorkerSettings)
+    _log("worker", settings)
+    sys.exit(run(settings))
+
+
+@app.command()
+def key(name: Annotated[str, typer.Argument(help="Of whoever gets the key.")]) -> None:
+    """Makes an API key: shows it on the terminal, and prints its line for DIFUSO_API_KEYS_FILE."""
+    from app.api_keys import new_key
+
+    try:
+        secret, line = new_key(name)
+    except ValueError as error:
+        raise UserError(
+            "NAME may have up to 64 letters, digits and . _ @ -, and begins with one of the first two"
+        ) from error
+    typer.echo(f"The key of {name}, not to be seen again: {secret}", err=True)
+    typer.echo(line)
 
 
 @app.command()
@@ -195,7 +217,7 @@ def train(
     from worker.runner import pick_device
     from worker.settings import WorkerSettings
 
-    _log_lines("train")
+    log_lines("train")
     try:
         plan = load_recipe(recipe, changes or ())
         device = pick_device(_settings(WorkerSettings).device)
@@ -221,7 +243,7 @@ def bpd(
 
     from .evaluation import evaluate_bpd
 
-    _log_lines("evaluate")
+    log_lines("evaluate")
     written = evaluate_bpd(
         out,
         models_dir=folder,
@@ -242,7 +264,7 @@ def _print_made(command: str, make: Callable[[WorkerSettings], list[Path]]) -> N
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from worker.settings import WorkerSettings
 
-    _log_lines(command)
+    log_lines(command)
     for path in make(_settings(WorkerSettings)):
         typer.echo(path)
 
@@ -256,6 +278,5 @@ def _variable(field: str) -> str:
     return field if field.isupper() else f"DIFUSO_{field.upper()}"
 
 
-def _log_lines(process: str) -> None:
-    """Log lines that say which of the processes on this terminal speaks."""
-    logging.basicConfig(format=f"%(asctime)s {process:>6}  %(message)s", datefmt="%H:%M:%S", level=logging.INFO)
+def _log(process: str, settings: ApiSettings | WorkerSettings) -> None:
+    log_lines(process, form=settings.log_format, level=settings.log_level)

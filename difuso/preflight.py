@@ -12,15 +12,25 @@ from jobs.catalog import read_catalog
 from .errors import UserError
 
 
-def check_port(host: str, port: int) -> None:
-    """Returns if the port is free."""
+def check_port(host: str, port: int, *, otherwise: str) -> None:
+    """Returns if the port is free.
+
+    Args:
+        otherwise: what to do if it is not.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
         except OSError as error:
-            raise UserError(f"cannot listen on {host} port {port} ({error.strerror}); try --port {port + 1}") from error
+            raise UserError(f"cannot listen on {host} port {port} ({error.strerror}); {otherwise}") from error
+
+
+def check_metrics_port(host: str, port: int | None) -> None:
+    """Returns if the API's metrics can be published on a port of their own, or need not be."""
+    if port is not None:
+        check_port(host, port, otherwise="DIFUSO_API_METRICS_PORT names another one")
 
 
 def check_models(folder: Path) -> None:

@@ -19,7 +19,7 @@ from app.settings import ApiSettings
 from worker.settings import WorkerSettings
 
 from .family import Family
-from .preflight import check_models, check_port, check_redis
+from .preflight import check_metrics_port, check_models, check_port, check_redis
 from .readiness import Readiness
 from .redis_server import RedisServer
 from .service import Service
@@ -46,7 +46,8 @@ def serve(api: ApiSettings, worker: WorkerSettings) -> None:
         UserError: if the port is taken, there is no model or no Redis, or a process cannot run.
     """
     url = os.environ.get("REDIS_URL")
-    check_port(api.host, api.port)
+    check_port(api.host, api.port, otherwise=f"try --port {api.port + 1}")
+    check_metrics_port(api.host, api.api_metrics_port)
     check_models(worker.models_dir)
     if url is not None:
         check_redis(url)

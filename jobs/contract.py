@@ -117,6 +117,9 @@ class Job(Frozen):
         urgency: 0 (first) to 7 (last).
         accepted_at: seconds since the epoch.
         timeout: seconds that it may run.
+        owner: name on the API key that it was asked for with; None where there are no keys.
+        request_id: of the HTTP request that it was accepted from, to be found in the logs of all processes.
+        traceparent: that request's span, as W3C Trace Context writes it; None unless it is traced.
     """
 
     schema_version: int = SCHEMA
@@ -128,6 +131,9 @@ class Job(Frozen):
     urgency: int = Field(default=DEFAULT_URGENCY, ge=0, le=7)
     accepted_at: float
     timeout: int = Field(gt=0)
+    owner: str | None = Field(default=None, max_length=64)
+    request_id: str | None = Field(default=None, max_length=64)
+    traceparent: str | None = Field(default=None, max_length=64)
 
     @property
     def kind(self) -> JobKind:
@@ -141,6 +147,11 @@ class Job(Frozen):
     def answers(self) -> int:
         """Pictures that it ends with."""
         return 1 if isinstance(self.task, Denoising) and self.task.average else self.params.n
+
+    @property
+    def trail(self) -> dict[str, str | None]:
+        """What log lines about it have in common."""
+        return {"job_id": self.id, "request_id": self.request_id}
 
     @classmethod
     def decode(cls, content: Any) -> Self:

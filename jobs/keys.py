@@ -33,3 +33,13 @@ def backlog(model: str) -> str:
 def wake(model: str) -> str:
     """A short list that idle workers block on: "there may be work". Losing it costs a second, no job."""
     return f"difuso:wake:{model}"
+
+
+def shares(owner: str) -> str:
+    """Hash: job id -> image-steps and since when, of jobs that an owner with limits has asked for."""
+    return f"difuso:shares:{owner}"
+
+
+def account(owner: str) -> str:
+    """Hash: the image-steps that an owner with a rate may ask for, and when that was so."""
+    return f"difuso:account:{owner}"

@@ -18,6 +18,7 @@ from rq.serializers import JSONSerializer
 from . import keys
 from .contract import TASK, URGENCIES, Job, JobState, JobStatus, WorkerReport
 from .errors import IdempotencyConflict, JobNotFound, JobUnreadable, QueueUnavailable
+from .limits import Limits, Refusal, reserve
 from .rq_job import MAX_RETRIES, DataJob
 from .status import STATES, ask_status, read_status
 from .workers import lone_step_seconds, parse_reports, total_rate
@@ -70,6 +71,16 @@ class JobQueue:
         self._client = client
         self._result_ttl = result_ttl
         self._queues: dict[str, Queue] = {}
+
+    def reserve(self, job: Job, limits: Limits) -> Refusal | None:
+        """Takes a job's share of what its owner may ask for, before it is submitted; None if it is granted.
+
+        Nobody needs to give it back: it is free again when the job ends, or does not come.
+        """
+        if job.owner is None or not limits.are_set:
+            return None
+        with _translated():
+            return reserve(self._client, job, job.owner, limits, records=DataJob.key_for(""), ttl=2 * self._result_ttl)
 
     def submit(self, job: Job, *, request_hash: str) -> bool:
         """Accepts a job; once this returns the job is not lost.

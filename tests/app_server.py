@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 
 import httpx
 import redis
@@ -29,6 +30,16 @@ from jobs.queue import JobQueue
 from jobs.store import ResultStore
 from jobs.workers import publish_report
 from tests.waiting import wait_until
+
+ALICE, BOB = ({"Authorization": f"Bearer {name}-key"} for name in ("alice", "bob"))
+
+
+def keys_file(folder: Path, limits: str = "") -> Path:
+    """Keys of alice, who has limits, and of bob, who has none."""
+    alice, bob = (f"{name} {hashlib.sha256(f'{name}-key'.encode()).hexdigest()}" for name in ("alice", "bob"))
+    path = folder / "keys"
+    path.write_text(f"{alice} {limits}\n{bob}\n")
+    return path
 
 
 def running(settings: ApiSettings) -> AbstractContextManager[httpx.Client]:

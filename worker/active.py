@@ -25,7 +25,9 @@ class ActiveJob:
         beginning: its trajectories, in the order of the answer, and those that it begins with.
         deadline: when it has run too long, on the monotonic clock.
         attempt: name of this try, unique; its pictures are stored under it.
+        claimed_at: seconds since the epoch.
         denoise_seconds: that its steps took, shared or not.
+        network_calls: in which it had a part.
         resumed_at: image-steps that an earlier worker had done.
         cancel, release, preview: wishes of the main thread, fulfilled by the engine after its next step: drop the job;
             give it up with its state; show an unfinished image.
@@ -36,7 +38,9 @@ class ActiveJob:
     beginning: Beginning
     deadline: float
     attempt: str = ""
+    claimed_at: float = field(default_factory=time.time)
     denoise_seconds: float = 0.0
+    network_calls: int = 0
     resumed_at: int = 0
     snapshot_at: float = field(default_factory=time.monotonic)
     cancel: bool = False

@@ -118,6 +118,7 @@ class StepEngine:
         seconds = time.perf_counter() - started
         for active in {active for active, _ in chosen}:
             active.denoise_seconds += seconds
+            active.network_calls += 1
 
     def _step_alone(self, runner: Runner, jobs: list[ActiveJob], chosen: list[tuple[ActiveJob, Trajectory]]) -> None:
         """After a failed batch, whose trajectories are unchanged: only the job that is at fault fails."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 
 from jobs.contract import FailureCode
 from jobs.errors import JobUnreadable, StoreUnavailable
@@ -28,12 +29,16 @@ CODES = {
 }
 
 
-def failure_code(error: BaseException) -> FailureCode | None:
-    """What clients are told; None for a cancelled job. What has no code of its own is logged in full."""
+def failure_code(error: BaseException, about: Mapping[str, str | None]) -> FailureCode | None:
+    """What clients are told; None for a cancelled job. What has no code of its own is logged in full.
+
+    Args:
+        about: fields of that line, which say of which job.
+    """
     if isinstance(error, Cancelled):
         return None
     for kind, code in CODES.items():
         if isinstance(error, kind):
             return code
-    log.error("a job failed", exc_info=error)
+    log.error("a job failed", exc_info=error, extra=dict(about))
     return FailureCode.INTERNAL

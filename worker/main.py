@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import time
+from typing import TYPE_CHECKING
 
 import redis
 from prometheus_client import CollectorRegistry
@@ -13,12 +14,16 @@ from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
 from jobs.store import ResultStore
+from jobs.tracing import start_tracing
 
 from .metrics import WorkerMetrics
 from .models import ModelFollower, load_models
 from .rq_base import GaveUp
 from .rq_worker import EngineStalled, EngineWorker
 from .settings import WorkerSettings
+
+if TYPE_CHECKING:
+    from .spans import JobSpans
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +49,7 @@ def run(settings: WorkerSettings) -> int:
         metrics,
         drain_seconds=settings.drain_seconds,
         result_ttl=settings.result_ttl,
+        spans=_spans(),
     )
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, worker.request_stop)
@@ -59,6 +65,14 @@ def run(settings: WorkerSettings) -> int:
         return 0
     logging.shutdown()
     os._exit(1)  # a hanging engine thread cannot be joined
+
+
+def _spans() -> JobSpans | None:
+    if not start_tracing("worker"):
+        return None
+    from .spans import JobSpans
+
+    return JobSpans()
 
 
 def wait_for(client: redis.Redis) -> None:

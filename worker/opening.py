@@ -57,5 +57,5 @@ def _snapshot(job: Job, store: ResultStore) -> bytes | None:
     try:
         return store.snapshot(job.id)
     except StoreUnavailable:
-        log.warning("no snapshot of job %s: the store does not answer", job.id)
+        log.warning("no snapshot: the store does not answer", extra=job.trail)
         return None

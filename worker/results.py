@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import time
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -20,6 +21,19 @@ from model.images import to_png
 from .active import ActiveJob
 
 PNG_KEY = "difuso"
+
+
+@dataclass(frozen=True)
+class Spent:
+    """Seconds on the pictures of a job, and when they were stored, in seconds since the epoch."""
+
+    encode_seconds: float
+    store_seconds: float
+    ended_at: float
+
+    @property
+    def seconds(self) -> float:
+        return self.encode_seconds + self.store_seconds
 
 
 def png_text(checkpoint: Checkpoint, job: Job, timesteps: Timesteps, index: int) -> dict[str, str]:
@@ -62,14 +76,15 @@ def encode_images(active: ActiveJob, checkpoint: Checkpoint) -> list[bytes]:
     return [to_png(image, png_text(checkpoint, job, timesteps, index)) for index, image in enumerate(images)]
 
 
-def store_result(store: ResultStore, active: ActiveJob, checkpoint: Checkpoint) -> float:
-    """Encodes and stores a finished job; returns the seconds that took.
+def store_result(store: ResultStore, active: ActiveJob, checkpoint: Checkpoint) -> Spent:
+    """Encodes and stores a finished job; returns how long that took.
 
     If another attempt was first, its pictures stand, and this one's are left to the sweeper.
     """
     started, job = time.perf_counter(), active.job
-    files = []
-    for index, png in enumerate(encode_images(active, checkpoint)):
+    files, pngs = [], encode_images(active, checkpoint)
+    encoded = time.perf_counter()
+    for index, png in enumerate(pngs):
         path = store.write_image(job.id, active.attempt, index, png)
         files.append(ImageFile(path=path, seed=_seed(job, index), sha256=hashlib.sha256(png).hexdigest()))
     manifest = Manifest(
@@ -80,7 +95,7 @@ def store_result(store: ResultStore, active: ActiveJob, checkpoint: Checkpoint) 
         finished_at=time.time(),
     )
     store.commit(manifest)
-    return time.perf_counter() - started
+    return Spent(encoded - started, time.perf_counter() - encoded, time.time())
 
 
 def _seed(job: Job, index: int) -> int:

@@ -16,6 +16,7 @@ import time
 import uuid
 from collections.abc import Iterable
 from threading import Thread
+from typing import TYPE_CHECKING
 
 import redis
 import torch
@@ -40,6 +41,9 @@ from .reporting import Reporter
 from .rq_base import HEARTBEAT_SECONDS, GaveUp, RqBase
 from .settling import Item, Settler
 from .writers import Released, Stored, Writers
+
+if TYPE_CHECKING:
+    from .spans import JobSpans
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +72,7 @@ class EngineWorker(RqBase):
         metrics: where to count.
         drain_seconds: see `WorkerSettings`.
         result_ttl: seconds that pictures are kept.
+        spans: where to trace jobs, if anywhere.
     """
 
     def __init__(
@@ -80,6 +85,7 @@ class EngineWorker(RqBase):
         *,
         drain_seconds: float,
         result_ttl: int,
+        spans: JobSpans | None = None,
     ) -> None:
         self._feeds = _feeds(models.runners)
         super().__init__(client, list(self._feeds), name=f"difuso-{uuid.uuid4().hex[:12]}")
@@ -87,6 +93,7 @@ class EngineWorker(RqBase):
         self._follower = follower
         self._store = store
         self._metrics = metrics
+        self._spans = spans
         self._drain_seconds = drain_seconds
         self._result_ttl = result_ttl
         self._inbox: queue.SimpleQueue[Finished | Stored | Released] = queue.SimpleQueue()
@@ -231,10 +238,11 @@ class EngineWorker(RqBase):
             self._put_off(rq_job, waiting, execution, error)
             return False
         except Exception as error:  # nothing that one job holds may end all the others
-            log.warning("job %s cannot be started: %r", rq_job.id, error)
+            log.warning("a job cannot be started", extra={"job_id": rq_job.id, "error": repr(error)})
             self._refuse(rq_job, waiting, execution, error)
             return True
         self._items[active] = Item(rq_job, waiting, execution, active)
+        log.info("job claimed", extra={**active.job.trail, "model": active.job.model})
         self.insist(lambda: self._reporter.claimed(active))
         self._metrics.claimed(active)
         self._engine.submit(active)
@@ -246,12 +254,12 @@ class EngineWorker(RqBase):
         if time.time() - rq_job.created_at.timestamp() > (rq_job.timeout or 0):
             self._refuse(rq_job, waiting, execution, error)
         else:
-            log.warning("job %s goes back to its queue: its pictures cannot be read", rq_job.id)
+            log.warning("a job goes back to its queue: its pictures cannot be read", extra={"job_id": rq_job.id})
             self.insist(lambda: self.hand_back(rq_job, waiting, execution, at_front=False))
         self._due["poll"] = time.monotonic() + STORE_SECONDS
 
     def _refuse(self, rq_job: RqJob, waiting: Queue, execution: Execution, error: Exception) -> None:
-        code = failure_code(error) or FailureCode.INTERNAL
+        code = failure_code(error, {"job_id": rq_job.id}) or FailureCode.INTERNAL
         self.insist(lambda: self._reporter.not_started(rq_job.id, code))
         self.insist(lambda: self.fail(rq_job, waiting, execution, error, stopped=False))
 
@@ -287,11 +295,14 @@ class EngineWorker(RqBase):
     def _handle(self, event: Finished | Stored | Released) -> None:
         item = self._items[event.active]
         if isinstance(event, Released):
-            self._settler.release(item)
-        elif isinstance(event, Stored) and event.error is None:
-            self._settler.succeed(item, event.seconds)
-        elif event.error is not None:
-            self._settler.fail(item, event.error)
+            outcome = self._settler.release(item)
+        elif isinstance(event, Stored) and event.spent is not None:
+            outcome = self._settler.succeed(item, event.spent)
+        else:
+            assert event.error is not None
+            outcome = self._settler.fail(item, event.error)
+        if self._spans is not None:
+            self._spans.left(item.active, outcome, event.spent if isinstance(event, Stored) else None)
         del self._items[item.active]
         self._metrics.in_flight(len(self._items))
 

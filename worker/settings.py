@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, PositiveInt
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -30,3 +31,7 @@ class WorkerSettings(BaseSettings):
     """After SIGTERM, jobs that end within this time are finished and the others handed to the next worker."""
     metrics_port: int | None = Field(None, ge=1, le=65535)
     """Port of the worker's own /metrics; none by default."""
+    log_format: Literal["text", "json"] = "text"
+    """How log lines are written: for people, or one JSON object each."""
+    log_level: Literal["debug", "info", "warning"] = "info"
+    """The least urgent log lines that are written."""

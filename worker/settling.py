@@ -16,6 +16,7 @@ from .active import ActiveJob
 from .failures import failure_code
 from .metrics import WorkerMetrics
 from .reporting import Reporter
+from .results import Spent
 from .rq_base import RqBase
 from .writers import Writers
 
@@ -48,8 +49,8 @@ class Settler:
         self._writers = writers
         self._metrics = metrics
 
-    def succeed(self, item: Item, encode_seconds: float) -> None:
-        """Its pictures are stored."""
+    def succeed(self, item: Item, spent: Spent) -> str:
+        """Its pictures are stored; returns how it left this worker."""
         tried = False
 
         def commit() -> bool:
@@ -57,34 +58,39 @@ class Settler:
             if not self._rq.owns(item.rq_job, item.execution):
                 return tried  # if we tried before, it was the reply that was lost
             tried = True
-            self._reporter.write(self._rq.connection, item.active, encode_seconds=encode_seconds)
+            self._reporter.write(self._rq.connection, item.active, encode_seconds=spent.seconds)
             self._rq.succeed(item.rq_job, item.queue, item.execution, {"images": item.active.job.answers})
             return True
 
-        self._end(item, "succeeded", owned=self._rq.insist(commit))
+        return self._end(item, "succeeded", owned=self._rq.insist(commit))
 
-    def fail(self, item: Item, error: BaseException) -> None:
-        """It has no pictures, or was cancelled."""
-        code = failure_code(error)
+    def fail(self, item: Item, error: BaseException) -> str:
+        """It has no pictures, or was cancelled; likewise."""
+        code = failure_code(error, item.active.job.trail)
 
         def commit() -> bool:
             if code is not None and self._rq.owns(item.rq_job, item.execution):
                 self._reporter.write(self._rq.connection, item.active, failure=code)
             return self._rq.fail(item.rq_job, item.queue, item.execution, error, stopped=code is None)
 
-        self._end(item, "cancelled" if code is None else "failed", owned=self._rq.insist(commit))
+        return self._end(item, "cancelled" if code is None else "failed", owned=self._rq.insist(commit))
 
-    def release(self, item: Item) -> None:
-        """It goes on elsewhere: this worker is to stop."""
+    def release(self, item: Item) -> str:
+        """It goes on elsewhere, because this worker is to stop; likewise."""
         self._rq.insist(lambda: self._rq.hand_back(item.rq_job, item.queue, item.execution))
         self._rq.insist(lambda: self._reporter.requeued(item.active.job))
         self._metrics.retried("drain")
+        log.info("job handed back", extra=item.active.job.trail)
+        return "handed back"
 
-    def _end(self, item: Item, outcome: str, *, owned: bool) -> None:
-        if owned:
-            self._rq.insist(lambda: self._reporter.ended(item.active.job))
-            self._writers.forget(item.active.job.id)
-            self._metrics.finished(item.active, outcome)
-        else:
-            log.warning("job %s was given to another worker, or its end was written before", item.active.job.id)
+    def _end(self, item: Item, outcome: str, *, owned: bool) -> str:
+        trail = item.active.job.trail
+        if not owned:
+            log.warning("a job was given to another worker, or its end written before", extra=trail)
             self._metrics.retried("lost")
+            return "lost"
+        self._rq.insist(lambda: self._reporter.ended(item.active.job))
+        self._writers.forget(item.active.job.id)
+        self._metrics.finished(item.active, outcome)
+        log.info("job ended", extra={**trail, "outcome": outcome})
+        return outcome

@@ -15,7 +15,7 @@ from jobs.events import preview_channel
 from jobs.store import ResultStore
 
 from .active import ActiveJob, Previewed, Snapped
-from .results import preview_message, store_result
+from .results import Spent, preview_message, store_result
 from .trajectory import encode_snapshot
 
 log = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ class Stored:
     """The pictures are in the store, or could not be put there."""
 
     active: ActiveJob
-    seconds: float = 0.0
+    spent: Spent | None = None
     error: BaseException | None = None
 
 
@@ -99,7 +99,7 @@ class Writers:
         checkpoint = active.runner.checkpoint
         for pause in (*STORE_PAUSES, None):
             try:
-                seconds = store_result(self._store, active, checkpoint)
+                spent = store_result(self._store, active, checkpoint)
             except StoreUnavailable as error:
                 if pause is None:
                     self._tell(Stored(active, error=error))
@@ -109,7 +109,7 @@ class Writers:
                 self._tell(Stored(active, error=error))
                 return
             else:
-                self._tell(Stored(active, seconds))
+                self._tell(Stored(active, spent))
                 return
 
     def _do_snapshot(self, event: Snapped) -> None:

@@ -8,17 +8,19 @@ from pydantic import BaseModel
 
 from jobs.errors import QueueUnavailable, StoreUnavailable
 
-from ..deps import DrainingDep, MetricsDep, ProbeDep, StoreDep
+from ..deps import DrainingDep, MetricsDep, ProbeDep, SettingsDep, StoreDep
 from ..errors import NotUsable, ShuttingDown
 
-router = APIRouter(tags=["health"])
+router = APIRouter(tags=["health"])  # open to all, so that it says nothing that only callers may know
+metrics_router = APIRouter(tags=["health"])
 
 
 class Readiness(BaseModel):
-    """What serves: jobs are accepted without workers too, and wait."""
+    """What serves: jobs are accepted without workers too, and wait. With API keys only that it does."""
 
-    workers: int
-    models: list[str]
+    status: str = "ok"
+    workers: int | None = None
+    models: list[str] | None = None
 
 
 @router.get("/healthz", summary="The process lives")
@@ -27,8 +29,8 @@ async def healthz() -> dict[str, str]:
     return {"status": "ok"}
 
 
-@router.get("/readyz", summary="Redis and the store are usable")
-def readyz(probe: ProbeDep, store: StoreDep, draining: DrainingDep) -> Readiness:
+@router.get("/readyz", summary="Redis and the store are usable", response_model_exclude_none=True)
+def readyz(probe: ProbeDep, store: StoreDep, draining: DrainingDep, settings: SettingsDep) -> Readiness:
     if draining.is_set():
         raise ShuttingDown
     try:
@@ -38,10 +40,12 @@ def readyz(probe: ProbeDep, store: StoreDep, draining: DrainingDep) -> Readiness
         raise NotUsable("Redis does not answer.") from error
     except StoreUnavailable as error:
         raise NotUsable("The result store cannot be written.") from error
+    if settings.api_keys_file is not None:
+        return Readiness()
     ready = {name for report in reports for name, model in report.models.items() if model.ready}
     return Readiness(workers=len(reports), models=sorted(ready))
 
 
-@router.get("/metrics", summary="Prometheus metrics", response_class=Response)
+@metrics_router.get("/metrics", summary="Prometheus metrics", response_class=Response)
 def metrics(counted: MetricsDep) -> Response:
     return Response(generate_latest(counted.registry), media_type=CONTENT_TYPE_LATEST)

@@ -11,7 +11,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.exceptions import HTTPException
 
 from ..answers import job_json, picture, pictures
-from ..deps import FormatDep, JobIdDep, QueueDep, StatusDep, StoreDep, WatcherDep
+from ..deps import FormatDep, QueueDep, StatusDep, StoreDep, WatcherDep
 from ..views import JobView, Outlook, job_text
 from ..watching import Preview
 
@@ -26,9 +26,9 @@ async def job(status: StatusDep) -> Response:
 
 
 @router.delete("/jobs/{job_id}", summary="Cancel a job", response_model=JobView, responses={202: {"model": JobView}})
-def cancel(job_id: JobIdDep, queue: QueueDep) -> Response:
+def cancel(before: StatusDep, queue: QueueDep) -> Response:
     """Queued jobs are cancelled at once (200), running ones at their next step (202); ended ones stay as they are."""
-    status = queue.cancel(job_id)
+    status = queue.cancel(before.job.id)
     return job_json(status, code=200 if status.state.is_terminal else 202)
 
 

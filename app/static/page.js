@@ -3,22 +3,81 @@
 const form = document.getElementById("form");
 const jobs = document.getElementById("jobs");
 const template = document.getElementById("job");
+const access = document.getElementById("access");
 const ENDS = ["succeeded", "failed", "cancelled"];
+const KEY = "difuso-key";
 let models = new Map();
+let entered; // the promise of a key, while the user is asked for one
 
-async function ask(method, path, headers = {}, files = undefined) {
+// Resolves to a good answer; asks for an API key where the server wants one.
+async function request(path, { headers, ...rest } = {}) {
+  const key = sessionStorage.getItem(KEY);
   let response;
   try {
-    response = await fetch(path, { method, headers, body: files });
+    response = await fetch(path, { ...rest, headers: { ...headers, ...(key && { Authorization: `Bearer ${key}` }) } });
   } catch {
     throw new Error("The server does not answer.");
   }
+  if (response.ok) return response;
+  if (response.status === 401) {
+    await (entered ??= enterKey(key));
+    return request(path, { headers, ...rest });
+  }
   const body = await response.json();
-  if (response.ok) return body;
   const about = body.errors?.map(found => `${found.parameter ?? found.part ?? found.header ?? "body"}: ${found.detail}`);
   const wait = response.headers.get("Retry-After");
   const text = `${body.title}. ${about?.join("; ") ?? body.detail}`;
   throw new Error(wait ? `${text} (Again in ${wait} s.)` : text);
+}
+
+async function ask(method, path, headers = {}, files = undefined) {
+  return (await request(path, { method, headers, body: files })).json();
+}
+
+// Resolves when the user has given a key; whether it is the right one, the next answer tells.
+function enterKey(before) {
+  document.getElementById("access-why").textContent = before
+    ? "The server does not know this key."
+    : "This server asks for a key. It stays in this tab until that is closed.";
+  access.showModal();
+  return new Promise(resolve => {
+    access.querySelector("form").onsubmit = event => {
+      event.preventDefault();
+      const input = document.getElementById("key");
+      sessionStorage.setItem(KEY, input.value.trim());
+      input.value = "";
+      entered = undefined;
+      access.close();
+      showAccess();
+      resolve();
+    };
+  });
+}
+
+// Links cannot carry a key.
+function showAccess() {
+  document.getElementById("guarded").hidden = sessionStorage.getItem(KEY) !== null;
+}
+
+// An address that an image or a link can have: without a key the path, else one of a copy in this tab.
+async function address(path) {
+  if (sessionStorage.getItem(KEY) === null) return path;
+  return URL.createObjectURL(await (await request(path)).blob());
+}
+
+// Server-sent events by name and data. An EventSource could not send the key.
+async function* eventsOf(path) {
+  const reader = (await request(path)).body.pipeThrough(new TextDecoderStream()).getReader();
+  for (let text = ""; ; ) {
+    const { value, done } = await reader.read().catch(() => ({ done: true }));
+    if (done) return;
+    const blocks = (text + value).split("\n\n");
+    text = blocks.pop();
+    for (const block of blocks) {
+      const fields = new Map(block.split("\n").map(line => line.split(/: ?(.*)/s, 2)));
+      if (fields.has("data")) yield [fields.get("event"), JSON.parse(fields.get("data"))];
+    }
+  }
 }
 
 function complain(element, error) {
@@ -150,35 +209,20 @@ class Card {
     figure.firstElementChild.replaceWith(link);
   }
 
-  follow() {
-    const events = new EventSource(this.job.links.events);
-    const read = event => JSON.parse(event.data);
-    events.addEventListener("progress", event => this.showProgress(read(event)));
-    events.addEventListener("preview", event => {
-      const { index, png } = read(event);
-      this.picture(index, `data:image/png;base64,${png}`, false);
-    });
-    for (const end of ENDS) {
-      events.addEventListener(end, event => {
-        events.close();
-        this.showEnd(read(event));
-      });
-    }
-    // The browser connects again by itself unless the server refused; then we do, a little later.
-    events.addEventListener("error", () => {
-      this.find(".state").textContent = "Connecting again …";
-      if (events.readyState === EventSource.CLOSED) setTimeout(() => this.recover(), 3000);
-    });
-  }
-
-  async recover() {
+  // A stream that ends before the job does, as when the server restarts, is opened again a little later.
+  async follow() {
     try {
-      await ask("GET", this.job.links.self);
-      this.follow();
+      for await (const [event, data] of eventsOf(this.job.links.events)) {
+        if (ENDS.includes(event)) return this.showEnd(data);
+        if (event === "progress") this.showProgress(data);
+        if (event === "preview") this.picture(data.index, `data:image/png;base64,${data.png}`, false);
+      }
     } catch (error) {
       complain(this.find(".error"), error);
-      if (!error.message.startsWith("No such job")) setTimeout(() => this.recover(), 3000);
+      if (error.message.startsWith("No such job")) return;
     }
+    this.find(".state").textContent = "Connecting again …";
+    setTimeout(() => this.follow(), 3000);
   }
 
   showProgress({ state, position, steps, eta_seconds: eta }) {
@@ -191,7 +235,7 @@ class Card {
     this.find("progress").value = steps.done;
   }
 
-  showEnd(job) {
+  async showEnd(job) {
     this.job = job;
     this.find("progress").remove();
     this.find(".cancel").hidden = true;
@@ -202,18 +246,26 @@ class Card {
       return;
     }
     this.find(".state").textContent = `Done in ${job.timings.total.toFixed(1)} s, kept until ${new Date(job.expires_at).toLocaleString()}`;
-    job.links.images.forEach((path, index) => this.picture(index, path, true));
-    this.find(".sheet").href = job.links.image;
-    this.find(".sheet").hidden = job.links.images.length === 1;
     this.find("code").textContent = this.command();
     this.find(".again").hidden = false;
+    try {
+      for (const [index, path] of job.links.images.entries()) this.picture(index, await address(path), true);
+      if (job.links.images.length === 1) return;
+      const sheet = this.find(".sheet");
+      sheet.href = await address(job.links.image);
+      sheet.download = `${job.id}.png`;
+      sheet.hidden = false;
+    } catch (error) {
+      complain(this.find(".error"), error);
+    }
   }
 
   command() {
     const query = new URLSearchParams(this.query);
     query.set("seed", this.job.params.seed);
     const parts = [...this.files].map(([name, file]) => ` -F ${quote(`${name}=@${file.name}`)}`).join("");
-    return `curl -X POST '${location.origin}/${this.job.kind}?${query}'${parts} -o pictures.png`;
+    const key = sessionStorage.getItem(KEY) === null ? "" : ' -H "Authorization: Bearer $DIFUSO_KEY"';
+    return `curl -X POST '${location.origin}/${this.job.kind}?${query}'${key}${parts} -o pictures.png`;
   }
 
   async copy(button) {
@@ -234,6 +286,7 @@ class Card {
   }
 }
 
+access.addEventListener("cancel", event => event.preventDefault()); // there is nothing to see without a key
 form.model.addEventListener("change", showModel);
 form.addEventListener("change", showKind);
 form.addEventListener("submit", async event => {
@@ -252,5 +305,6 @@ form.addEventListener("submit", async event => {
   }
 });
 
+showAccess();
 showKind(); // browsers keep what was chosen before the page was loaded again
 loadModels().catch(error => complain(document.getElementById("error"), error));

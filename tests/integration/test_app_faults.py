@@ -23,6 +23,7 @@ from tests.app_server import running
 from tests.waiting import WaitUntil
 
 ASYNC = {"Prefer": "respond-async"}
+BEGUN = b"POST /generate HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nabc"
 
 
 @pytest.fixture
@@ -157,8 +158,51 @@ def test_a_client_that_dawdles_is_cut_off(
     monkeypatch.setattr(server, "RECEIVE_SECONDS", 0.2)
     settings = ApiSettings(redis_url=redis_url, models_dir=models_dir, store_url=str(tmp_path / "store"))
     with running(settings) as api:
-        for start in (b"", b"GET /healthz HT", b"POST /generate HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nabc"):
+        for start in (b"", b"GET /healthz HT", BEGUN):
             with socket.create_connection((api.base_url.host, api.base_url.port or 80), timeout=5) as dawdler:
                 dawdler.sendall(start)
                 assert dawdler.recv(1) == b""
         assert api.get("/healthz").status_code == 200
+
+
+def test_a_client_that_does_not_read_its_answers_is_cut_off(
+    redis_url: str, models_dir: Path, tmp_path: Path, wait_until: WaitUntil, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from app import server
+
+    cut: list[object] = []
+    lose = server.DeadlineProtocol.connection_lost
+
+    def note(protocol: server.DeadlineProtocol, error: Exception | None) -> None:
+        cut.append(protocol)
+        lose(protocol, error)
+
+    monkeypatch.setattr(server, "SEND_SECONDS", 0.2)
+    monkeypatch.setattr(server.DeadlineProtocol, "connection_lost", note)
+    settings = ApiSettings(redis_url=redis_url, models_dir=models_dir, store_url=str(tmp_path / "store"))
+    with running(settings) as api, socket.socket() as dawdler:
+        dawdler.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        dawdler.connect((api.base_url.host, api.base_url.port or 80))
+        dawdler.sendall(200 * b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        wait_until(lambda: cut, timeout=10, description="the connection is gone")
+        assert api.get("/healthz").status_code == 200
+
+
+def test_a_client_that_reads_slowly_gets_all_of_its_answer(
+    redis_url: str, models_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from app import server
+
+    monkeypatch.setattr(server, "SEND_SECONDS", 0.2)
+    monkeypatch.setattr(server, "SEND_BYTES", 1)
+    settings = ApiSettings(redis_url=redis_url, models_dir=models_dir, store_url=str(tmp_path / "store"))
+    with running(settings) as api, socket.socket() as reader:
+        reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        reader.connect((api.base_url.host, api.base_url.port or 80))
+        reader.sendall(50 * b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        started, received = time.monotonic(), b""
+        while received.count(b"HTTP/1.1 200") < 50 or not received.endswith(b"}"):
+            read = reader.recv(65536)
+            assert read
+            received += read
+        assert time.monotonic() - started > 0.2  # so it was looked at

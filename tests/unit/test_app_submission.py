@@ -15,6 +15,7 @@ from app.pictures import Fitted
 from app.submission import Submission
 from jobs.contract import Job, JobState, JobStatus, SamplingParams, WorkerReport
 from jobs.errors import IdempotencyConflict, JobNotFound
+from jobs.limits import Limits
 from jobs.queue import Backlog
 from jobs.store import ResultStore
 
@@ -36,6 +37,9 @@ class Queue:
     def backlog(self, model: str) -> Backlog:
         return Backlog(jobs=self.jobs, image_steps=self.jobs, rate=1.0)
 
+    def reserve(self, job: Job, limits: Limits) -> None:
+        return None
+
     def submit(self, job: Job, *, request_hash: str) -> bool:
         if self.accepted not in (None, request_hash):
             raise IdempotencyConflict
@@ -52,7 +56,7 @@ def submission(queue: Queue, store: ResultStore, key: str | None) -> Submission:
     nothing = cast("Any", None)
     settings = cast("Any", SimpleNamespace(max_wait=60, max_jobs=5))
     return Submission(
-        request=nothing,
+        request=cast("Any", SimpleNamespace(state=SimpleNamespace(caller=None))),
         settings=settings,
         queue=cast("Any", queue),
         store=store,

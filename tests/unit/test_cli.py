@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -28,6 +29,7 @@ def test_the_help_names_every_command() -> None:
         "serve",
         "api",
         "worker",
+        "key",
         "sample",
         "interpolate",
         "denoise",
@@ -37,6 +39,14 @@ def test_the_help_names_every_command() -> None:
         "train",
     ):
         assert command in difuso("--help")
+
+
+def test_a_key_is_shown_and_its_line_can_go_into_a_file() -> None:
+    result = runner.invoke(cli.app, ["key", "alice"])
+    assert re.fullmatch(r"alice [0-9a-f]{64}\n", result.stdout)
+    assert "difuso_" in result.stderr
+    with pytest.raises(UserError, match="NAME may have"):
+        difuso("key", "two words")
 
 
 def test_models_lists_what_can_be_served(models_dir: Path) -> None:

@@ -1,0 +1,60 @@
+"""The log of every process: one line for each event, as text for people or as JSON for programs.
+
+All log through the standard library. What an event is about stands in its `extra` (`job_id`, `request_id`, …) rather
+than in its text, so that one search finds all lines about a job or a request, in all processes.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Literal
+
+from structlog.contextvars import merge_contextvars
+from structlog.processors import JSONRenderer, TimeStamper, format_exc_info
+from structlog.stdlib import ExtraAdder, ProcessorFormatter, add_log_level
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+Form = Literal["text", "json"]
+
+
+def log_lines(process: str, *, form: Form = "text", level: str = "info") -> None:
+    """Writes log lines to standard error.
+
+    Args:
+        process: which of those that share a terminal speaks.
+        level: the least urgent that is written.
+    """
+    handler = logging.StreamHandler()
+    handler.setFormatter(formatter(process, form))
+    logging.basicConfig(handlers=[handler], level=level.upper())
+
+
+def formatter(process: str, form: Form) -> logging.Formatter:
+    """Makes lines of log records."""
+
+    def begin(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+        event.pop("color_message", None)  # uvicorn's second text
+        return {"timestamp": None, "level": None, "process": process, **event}
+
+    as_json: list[Processor] = [add_log_level, TimeStamper(fmt="iso", utc=True), JSONRenderer(default=str)]
+    render: list[Processor] = as_json if form == "json" else [_as_text]
+    return ProcessorFormatter(
+        foreign_pre_chain=[merge_contextvars, ExtraAdder()],
+        processors=[ProcessorFormatter.remove_processors_meta, format_exc_info, begin, *render],
+    )
+
+
+def _as_text(_: WrappedLogger, __: str, event: EventDict) -> str:
+    """The time, who speaks, what happened, and what it is about; a traceback below."""
+    clock, process, said = time.strftime("%H:%M:%S"), event.pop("process"), event.pop("event")
+    trace = event.pop("exception", None)
+    about = "".join(f" {name}={_word(value)}" for name, value in event.items() if value is not None)
+    line = f"{clock} {process:>6}  {said}{' ' if about else ''}{about}"
+    return line if trace is None else f"{line}\n{trace}"
+
+
+def _word(value: object) -> str:
+    """A value that cannot be taken for anything else on its line."""
+    text = str(value)
+    return text if text.isprintable() and " " not in text else repr(text)

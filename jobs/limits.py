@@ -1,0 +1,93 @@
+"""What one owner may ask for, in image-steps: at what rate, and how much at a time.
+
+Nothing is counted down when a job ends. Which of an owner's jobs are unfinished is looked up in RQ's own records each
+time a job asks to be let in, so a share cannot leak, however a job, a worker or a front end comes to its end.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import redis
+from pydantic import Field
+
+from . import keys
+from .contract import Job
+from .values import Frozen
+
+BURST_SECONDS = 60  # an account holds this much of its rate; whoever was silent so long has a full one
+RESERVED_SECONDS = 30  # a share whose job does not appear in the queue within this time is free again
+
+# One script, so that two requests at once cannot both take the last share. It also reads the records of the owner's
+# jobs, which are not among its KEYS: no Redis Cluster, but there is none that RQ works on.
+_RESERVE = """
+local id, cost, now = ARGV[1], tonumber(ARGV[2]), redis.call('TIME')
+local most, rate, burst = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+now = now[1] + now[2] / 1e6
+
+local used, shares = 0, redis.call('HGETALL', KEYS[1])
+for i = 1, #shares, 2 do
+  local share, since = string.match(shares[i + 1], '(%S+) (%S+)')
+  local state = redis.call('HGET', ARGV[6] .. shares[i], 'status')
+  if state == 'queued' or state == 'started' or (not state and now - since < tonumber(ARGV[7])) then
+    used = used + share
+  else
+    redis.call('HDEL', KEYS[1], shares[i])
+  end
+end
+if redis.call('HEXISTS', KEYS[1], id) == 1 then return {'', '0'} end
+if most and used + cost > most then return {'unfinished', tostring(used)} end
+
+if rate then
+  local account = redis.call('HMGET', KEYS[2], 'balance', 'at')
+  local balance = burst
+  if account[1] then balance = math.min(burst, account[1] + (now - account[2]) * rate) end
+  if balance <= 0 then return {'rate', tostring(-balance / rate)} end
+  redis.call('HSET', KEYS[2], 'balance', tostring(balance - cost), 'at', string.format('%.6f', now))
+  redis.call('EXPIRE', KEYS[2], math.ceil((burst - balance + cost) / rate) + 1)
+end
+redis.call('HSET', KEYS[1], id, string.format('%d %.6f', cost, now))
+redis.call('EXPIRE', KEYS[1], ARGV[8])
+return {'', '0'}
+"""
+
+
+class Limits(Frozen):
+    """What one owner may ask for; None is no limit.
+
+    Attributes:
+        rate: image-steps per second on average. An account fills at this rate up to BURST_SECONDS of it; a job is let
+            in while something is left, and pays in full. So large jobs pass too, and the next one waits.
+        unfinished: image-steps of all jobs that are queued or running; each counts in full until it ends.
+    """
+
+    rate: float | None = Field(default=None, gt=0)
+    unfinished: int | None = Field(default=None, gt=0)
+
+    @property
+    def are_set(self) -> bool:
+        return self.rate is not None or self.unfinished is not None
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Which limit is reached: after `amount` seconds the debt is paid, or `amount` image-steps are unfinished."""
+
+    limit: Literal["rate", "unfinished"]
+    amount: float
+
+
+def reserve(client: redis.Redis, job: Job, owner: str, limits: Limits, *, records: str, ttl: int) -> Refusal | None:
+    """Takes a job's share, once however often it is asked for; None if the job is within the limits.
+
+    Args:
+        records: what the names of RQ's records of jobs begin with.
+        ttl: seconds after which an owner who asks for nothing more is forgotten; longer than a job waits and runs.
+    """
+    names = keys.shares(owner), keys.account(owner)
+    rate = limits.rate or ""
+    burst = BURST_SECONDS * limits.rate if limits.rate else ""
+    facts = (job.id, job.image_steps, limits.unfinished or "", rate, burst, records, RESERVED_SECONDS, ttl)
+    limit, amount = client.eval(_RESERVE, len(names), *names, *facts)
+    return Refusal(limit.decode(), float(amount)) if limit else None

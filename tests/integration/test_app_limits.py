@@ -1,0 +1,178 @@
+"""What one API key may ask for, in image-steps; and that nothing of it is lost, whatever becomes of a job."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from app.settings import ApiSettings
+from jobs import keys, limits
+from jobs.contract import FailureCode, Job, ModelReport, SamplingParams
+from jobs.errors import QueueUnavailable
+from jobs.queue import JobQueue
+from tests.app_server import ALICE, BOB, FakeWorker, keys_file, running
+from tests.serving import free_port
+
+ASYNC = {"Prefer": "respond-async"}
+
+
+def settings(redis_url: str, models_dir: Path, folder: Path, limit: str) -> ApiSettings:
+    return ApiSettings(
+        redis_url=redis_url,
+        models_dir=models_dir,
+        store_url=str(folder / "store"),
+        api_keys_file=keys_file(folder, limit),
+    )
+
+
+@pytest.fixture
+def limited(redis_url: str, models_dir: Path, tmp_path: Path) -> ApiSettings:
+    return settings(redis_url, models_dir, tmp_path, "unfinished=100")
+
+
+@pytest.fixture
+def worker(limited: ApiSettings) -> Iterator[FakeWorker]:
+    worker = FakeWorker(limited)
+    yield worker
+    worker.client.close()
+
+
+@pytest.fixture
+def api(limited: ApiSettings) -> Iterator[httpx.Client]:
+    with running(limited) as client:
+        yield client
+
+
+def post(api: httpx.Client, steps: int, **headers: str) -> httpx.Response:
+    return api.post(f"/generate?steps={steps}", headers={**ASYNC, **ALICE, **headers})
+
+
+def refused(response: httpx.Response, said: str) -> None:
+    assert (response.status_code, response.json()["type"]) == (429, "/problems/limit-reached"), response.text
+    assert said in response.json()["detail"]
+    assert response.json()["retry_after"] == int(response.headers["Retry-After"]) > 0
+
+
+def test_a_share_comes_back_however_a_job_ends(api: httpx.Client, worker: FakeWorker) -> None:
+    def cancel_queued(job: str) -> None:
+        assert api.delete(f"/jobs/{job}", headers=ALICE).status_code == 200
+
+    def cancel_running(job: str) -> None:
+        worker.start(job)
+        assert api.delete(f"/jobs/{job}", headers=ALICE).status_code == 202
+        refused(post(api, 1), "100 image-steps")  # it still runs
+        worker.cancel(job)
+
+    def expire(job: str) -> None:
+        worker.succeed(job)
+        worker.client.delete(f"rq:job:{job}")
+        age_shares(worker.client)
+
+    def fail(job: str) -> None:
+        worker.fail(job, FailureCode.INTERNAL)
+
+    for end in (worker.succeed, fail, cancel_queued, cancel_running, expire):
+        accepted = post(api, 100)
+        assert accepted.status_code == 202, end
+        refused(post(api, 1), "100 image-steps that your API key asked for are unfinished; 100 may be")
+        end(accepted.json()["id"])
+    assert post(api, 100).status_code == 202
+
+
+def age_shares(client: redis.Redis) -> None:
+    """Makes all shares look as old as they are when nothing becomes of a reservation."""
+    shares = client.hgetall(keys.shares("alice"))
+    assert shares
+    for job_id, share in shares.items():
+        cost, since = map(float, share.split())
+        client.hset(keys.shares("alice"), job_id, f"{cost} {since - limits.RESERVED_SECONDS}")
+
+
+def test_a_job_whose_worker_died_keeps_its_share(api: httpx.Client, worker: FakeWorker) -> None:
+    job = post(api, 100).json()["id"]
+    worker.start(job)  # and nothing more is heard of it
+    age_shares(worker.client)
+    refused(post(api, 1), "unfinished")
+
+
+def test_a_front_end_that_dies_before_it_queues_a_job_costs_its_owner_half_a_minute(
+    api: httpx.Client, worker: FakeWorker
+) -> None:
+    job = post(api, 100).json()["id"]
+    worker.client.delete(f"rq:job:{job}")  # as if it had never come
+    refused(post(api, 1), "unfinished")
+    age_shares(worker.client)
+    assert post(api, 100).status_code == 202
+
+
+def test_many_requests_at_once_cannot_take_more_than_there_is(api: httpx.Client) -> None:
+    with ThreadPoolExecutor(20) as pool:
+        codes = list(pool.map(lambda _: post(api, 30).status_code, range(20)))
+    assert sorted(codes) == [202] * 3 + [429] * 17
+
+
+def test_a_request_that_could_never_be_let_in_is_told_so(api: httpx.Client) -> None:
+    response = api.post("/generate?n=3&steps=34", headers={**ASYNC, **ALICE})
+    assert response.status_code == 422
+    assert response.json()["errors"][0]["parameter"] == "steps"
+    assert "102" in response.json()["detail"]
+
+
+def test_a_repeated_request_is_its_job_even_at_the_limit(api: httpx.Client) -> None:
+    first = post(api, 100, **{"Idempotency-Key": "once"})
+    again = post(api, 100, **{"Idempotency-Key": "once"})
+    assert (first.status_code, again.status_code) == (202, 202)
+    assert first.headers["Location"] == again.headers["Location"]
+
+
+def test_the_flood_of_one_key_does_not_stop_another(api: httpx.Client, worker: FakeWorker) -> None:
+    worker.report(ModelReport(ready=True, rate=10.0))
+    with ThreadPoolExecutor(20) as pool:
+        flood = pool.map(lambda _: post(api, 50).status_code, range(200))
+        bob = api.post("/generate?steps=50", headers={**ASYNC, **BOB})
+        codes = list(flood)
+    assert codes.count(202) == 2
+    assert bob.status_code == 202
+    assert bob.json()["position"] <= 2
+    refused(post(api, 50), "unfinished")
+    assert post(api, 50).json()["retry_after"] == 5  # 50 image-steps at 10 a second
+
+
+def test_a_rate_lets_large_jobs_in_and_the_next_one_wait(redis_url: str, models_dir: Path, tmp_path: Path) -> None:
+    with (
+        running(settings(redis_url, models_dir, tmp_path, "rate=10")) as api,
+        redis.Redis.from_url(redis_url) as client,
+    ):
+        assert post(api, 500).status_code == 202  # of the 600 of a full minute
+        assert post(api, 1000).status_code == 202
+        refused(post(api, 1), "10 image-steps per second")
+        assert 80 <= post(api, 1).json()["retry_after"] <= 90
+        at = float(client.hget(keys.account("alice"), "at") or 0)
+        client.hset(keys.account("alice"), "at", str(at - 100))
+        assert post(api, 1).status_code == 202
+        assert 0 < client.ttl(keys.account("alice")) <= 62
+        assert api.post("/generate?steps=1000", headers={**ASYNC, **BOB}).status_code == 202
+
+
+def test_nothing_is_let_in_while_redis_is_away() -> None:
+    params = SamplingParams(n=1, steps=1, sampler="ddim", spacing="leading", eta=0, seed=0)
+    job = Job(id=str(uuid.uuid4()), model="tiny", params=params, accepted_at=0, timeout=1, owner="alice")
+    with redis.Redis(port=free_port(), retry=Retry(NoBackoff(), 0)) as client:
+        queue = JobQueue(client, result_ttl=60)
+        with pytest.raises(QueueUnavailable):
+            queue.reserve(job, limits.Limits(unfinished=100))
+
+
+def test_whoever_asks_for_nothing_more_is_forgotten(api: httpx.Client, worker: FakeWorker) -> None:
+    post(api, 10)
+    post(api, 10)
+    assert worker.client.ttl(keys.shares("alice")) > 0
+    assert not worker.client.exists(keys.account("alice"), keys.shares("bob"))

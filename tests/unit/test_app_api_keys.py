@@ -1,0 +1,78 @@
+"""The keys file, and what the settings make of it."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from app.api_keys import new_key, read_keys
+from app.settings import LOOPBACK_NAMES, ApiSettings
+from jobs.limits import Limits
+
+DIGEST = hashlib.sha256(b"secret").hexdigest()
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "keys"
+
+
+def test_a_new_key_is_found_under_its_line_and_not_in_it(file: Path) -> None:
+    key, line = new_key("alice")
+    file.write_text(f"{line}\n")
+    (read,) = read_keys(file)
+    assert read.sha256 == hashlib.sha256(key.encode()).hexdigest()
+    assert key not in line
+    assert new_key("alice")[0] != key
+
+
+def test_lines_have_limits_and_comments(file: Path) -> None:
+    file.write_text(f"# who\n\nalice {DIGEST} rate=2.5 unfinished=4000  # the old one\nbob {'0' * 64}\n")
+    alice, bob = read_keys(file)
+    assert (alice.name, alice.limits) == ("alice", Limits(rate=2.5, unfinished=4000))
+    assert (bob.name, bob.limits.are_set) == ("bob", False)
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("alice", "line 1"),
+        (f"alice {DIGEST.upper()}", "sha256"),
+        ("alice secret", "sha256"),
+        (f"../alice {DIGEST}", "name"),
+        (f"alice {DIGEST} rate=-1", "rate"),
+        (f"alice {DIGEST} unfinished=many", "unfinished"),
+        (f"alice {DIGEST} speed=1", "speed"),
+        (f"alice {DIGEST}\nbob {DIGEST}", "twice"),
+        ("# nobody", "no key"),
+    ],
+)
+def test_a_wrong_line_is_named_and_not_repeated(file: Path, line: str, why: str) -> None:
+    file.write_text(line)
+    with pytest.raises(ValueError, match=why) as refused:
+        read_keys(file)
+    assert "secret" not in str(refused.value)
+    with pytest.raises(ValidationError, match="keys"):
+        ApiSettings(api_keys_file=file)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "", "192.0.2.1", "example.org"])
+def test_beyond_this_machine_it_takes_keys_or_a_clear_word(host: str, file: Path) -> None:
+    with pytest.raises(ValidationError, match="DIFUSO_INSECURE"):
+        ApiSettings(host=host)
+    file.write_text(f"alice {DIGEST}")
+    assert ApiSettings(host=host, api_keys_file=file).hosts is None
+    assert ApiSettings(host=host, insecure=True).hosts is None
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost", "127.1.2.3"])
+def test_on_this_machine_it_is_open_under_names_of_this_machine(host: str) -> None:
+    assert ApiSettings(host=host).hosts == LOOPBACK_NAMES
+
+
+def test_names_are_listed_with_commas_or_spaces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DIFUSO_ALLOWED_HOSTS", "Pictures.example.org, localhost")
+    assert ApiSettings().hosts == frozenset({"pictures.example.org", "localhost"})

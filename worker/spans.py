@@ -1,0 +1,72 @@
+"""Spans of jobs, by OpenTelemetry; imported only where traces are sent somewhere.
+
+A job's spans are written when it leaves this worker, from times that were noted before: so none is open while a job
+waits, moves on or is lost.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.propagate import extract
+from opentelemetry.trace import StatusCode, TracerProvider
+
+from .active import ActiveJob
+from .results import Spent
+
+
+class JobSpans:
+    """Writes one span for each job that leaves this worker, below the request that asked for it.
+
+        job
+        ├── queue       from acceptance to claim
+        ├── denoise     from claim to the last step; shares its batches with other jobs
+        ├── encode      pictures as PNG
+        └── store       into the result store
+
+    Args:
+        provider: by default the process's own.
+    """
+
+    def __init__(self, provider: TracerProvider | None = None) -> None:
+        self._tracer = trace.get_tracer("difuso.worker", tracer_provider=provider)
+
+    def left(self, active: ActiveJob, outcome: str, spent: Spent | None = None) -> None:
+        """Notes that a job is over for this worker.
+
+        Args:
+            outcome: `succeeded`, `failed`, `cancelled`, `handed back` or `lost`.
+            spent: on its pictures, if it has some.
+        """
+        job, now = active.job, time.time()
+        stored = spent.ended_at if spent else now
+        encoded = stored - spent.store_seconds if spent else now
+        denoised = encoded - spent.encode_seconds if spent else now
+        parent = extract({"traceparent": job.traceparent}) if job.traceparent else None
+        facts = {"job.id": job.id, "job.kind": job.kind, "job.model": job.model, "job.outcome": outcome}
+        work = {"sampler": job.params.sampler, "steps": job.params.steps, "images": job.params.n}
+        span = self._tracer.start_span("job", parent, start_time=_ns(job.accepted_at), attributes={**facts, **work})
+        if outcome == "failed":
+            span.set_status(StatusCode.ERROR)
+        inside = trace.set_span_in_context(span, parent)
+        steps = {
+            "image_steps": active.image_steps - active.resumed_at,
+            "network_calls": active.network_calls,
+            "network_seconds": active.denoise_seconds,
+        }
+        self._part("queue", job.accepted_at, active.claimed_at, inside, {})
+        self._part("denoise", active.claimed_at, denoised, inside, steps)
+        if spent:
+            self._part("encode", denoised, encoded, inside, {})
+            self._part("store", encoded, stored, inside, {})
+        span.end(_ns(now))
+
+    def _part(self, name: str, start: float, end: float, inside: Context, facts: Mapping[str, float]) -> None:
+        self._tracer.start_span(name, inside, start_time=_ns(start), attributes=facts).end(_ns(end))
+
+
+def _ns(seconds: float) -> int:
+    return int(seconds * 1e9)
