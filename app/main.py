@@ -17,6 +17,7 @@ from starlette.staticfiles import StaticFiles
 from jobs.catalog import read_catalog
 from jobs.events import Listener
 from jobs.queue import JobQueue
+from jobs.redis_url import with_password
 from jobs.store import ResultStore
 
 from .deps import State
@@ -69,12 +70,13 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[State]:
     metrics: Metrics = app.state.metrics
     catalog = read_catalog(settings.models_dir)
     metrics.know_models(catalog)
+    redis_url = with_password(settings.redis_url, settings.redis_password_file)
     to_thread.current_default_thread_limiter().total_tokens = THREADS
     async with AsyncExitStack() as stack:
-        client, probe = (_redis(settings.redis_url, timeout) for timeout in (REDIS_TIMEOUT, PROBE_TIMEOUT))
+        client, probe = (_redis(redis_url, timeout) for timeout in (REDIS_TIMEOUT, PROBE_TIMEOUT))
         stack.callback(client.close)
         stack.callback(probe.close)
-        listener = Listener(settings.redis_url)
+        listener = Listener(redis_url)
         await listener.start()
         stack.push_async_callback(listener.stop)
         queue = JobQueue(client, result_ttl=settings.result_ttl)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, FilePath, NonNegativeFloat, PositiveFloat, PositiveInt
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -18,6 +18,8 @@ class ApiSettings(BaseSettings):
     port: int = Field(8000, ge=0, le=65535)
     """Port that the API listens on."""
     redis_url: str = Field("redis://127.0.0.1:6379/0", validation_alias="REDIS_URL")
+    redis_password_file: FilePath | None = None
+    """File that holds the password of that Redis; better than one in the URL, which other programs may see."""
     models_dir: Path = Path("checkpoints")
     """Folder of checkpoints; the API reads their config files only."""
     store_url: str = "var/store"
