@@ -21,7 +21,7 @@ from jobs.redis_url import with_password
 from jobs.store import ResultStore
 
 from .deps import State
-from .metrics import Metrics, QueueCollector
+from .metrics import Metrics, StackCollector
 from .middleware import RequestMiddleware
 from .problems import RESPONSES, install
 from .routers import edit, generate, health, jobs, models, page
@@ -80,14 +80,15 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[State]:
         await listener.start()
         stack.push_async_callback(listener.stop)
         queue = JobQueue(client, result_ttl=settings.result_ttl)
-        metrics.registry.register(QueueCollector(queue, list(catalog.models), metrics))
+        store = ResultStore(settings.store_url)
+        metrics.registry.register(StackCollector(queue, store, list(catalog.models), metrics))
         yield State(
             settings=settings,
             metrics=metrics,
             catalog=catalog,
             queue=queue,
             probe=JobQueue(probe, result_ttl=settings.result_ttl),
-            store=ResultStore(settings.store_url),
+            store=store,
             uploads=Uploads(settings.max_upload),
             watcher=Watcher(queue, listener, app.state.draining, metrics),
             draining=app.state.draining,

@@ -12,6 +12,7 @@ is ever linked, so there is one result and never half of one.
 from __future__ import annotations
 
 import os
+import shutil
 import time
 import uuid
 from collections.abc import Iterator
@@ -102,6 +103,16 @@ class ResultStore:
         self._write(path, b"ok")
         with _translated():
             self._fs.rm_file(str(path))
+
+    def space(self) -> tuple[int, int] | None:
+        """Bytes free and in all where the store lies; None if that is no disk of this machine, or not there yet."""
+        if not self._local:
+            return None
+        try:
+            usage = shutil.disk_usage(self._root)
+        except OSError:
+            return None
+        return usage.free, usage.total
 
     def sweep(self, max_age: float) -> int:
         """Deletes what was written more than `max_age` seconds ago; returns the number of files."""
