@@ -48,13 +48,18 @@ class ResultStore:
         """Makes an attempt the job's result. False if another attempt was first; its pictures stand."""
         data = manifest.model_dump_json().encode()
         path = self._result(manifest.job.id) / "manifest.json"
-        with _translated():
+        with _writing():
             if self._local:
                 return _link_new(Path(path), data)
-            with suppress(FileExistsError):
-                self._fs.pipe_file(str(path), data, mode="create")
-                return True
-            return False
+            try:
+                self._fs.pipe_file(str(path), data, mode="create")  # in S3 a PUT with If-None-Match: *
+            except Exception:
+                # Servers differ in how they refuse, and the reply to a PUT that went through may be lost: what is there
+                # stands.
+                if self._read(path) is None:
+                    raise
+                return False
+            return True
 
     def manifest(self, job_id: str) -> Manifest | None:
         """The job's result, None while there is none."""
@@ -146,11 +151,21 @@ class ResultStore:
         return None
 
     def _write(self, path: PurePosixPath, data: bytes) -> None:
-        with _translated():
+        with _writing():
             if self._local:
                 _replace(Path(path), data)
             else:
                 self._fs.pipe_file(str(path), data)
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    """Like `_translated`; whoever writes and finds nothing misses the folder or bucket itself."""
+    try:
+        with _translated():
+            yield
+    except FileNotFoundError as error:
+        raise StoreUnavailable from error
 
 
 @contextmanager
