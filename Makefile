@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PACKAGES := app difuso jobs model training worker
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test check compose-test ops-check format train bench bench-gpu clean
+.PHONY: help setup serve test check compose-test ops-check audit format train bench bench-gpu clean
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,9 +27,11 @@ check: $(VENV)/.dev  ## lint, format, types and import rules, as CI runs them
 compose-test: $(VENV)/.dev  ## run the stack in containers, with two workers, and roll it under load; needs Docker
 	$(BIN)/python -m pytest tests/compose -v -o log_cli=true --log-cli-level=INFO
 
-ops-check: $(VENV)/.dev $(VENV)/.ops  ## check what operators use: images, compose, alerts, manifests, known vulnerabilities
+ops-check: $(VENV)/.dev $(VENV)/.ops  ## check what operators use: Dockerfile, compose, alerts, manifests
 	$(BIN)/python -m pytest tests/ops
-	$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip
+
+audit: $(VENV)/.ops  ## ask PyPI for known vulnerabilities of the versions in constraints.txt
+	$(BIN)/pip-audit --strict --requirement constraints.txt --no-deps --disable-pip
 
 format: $(VENV)/.dev  ## put the code into the project's format
 	$(BIN)/ruff check --fix .

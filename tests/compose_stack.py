@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import shutil
@@ -42,13 +43,18 @@ class ComposeStack:
 
     def __init__(self, folder: Path) -> None:
         ports = {name: str(free_port()) for name in ("API_PORT", "PROMETHEUS_PORT")}
-        self._environment = os.environ | ports | {
-            "COMPOSE_PROJECT_NAME": f"difuso-test-{os.getpid()}",
-            "PROMETHEUS_CONFIG": str(hurried(folder / "prometheus")),
-            "WORKERS": "2",
-            "OMP_NUM_THREADS": "1",
-            "DIFUSO_DRAIN_SECONDS": "2",  # shorter than the jobs, so that they are handed over on their way
-        }
+        self._environment = (
+            os.environ
+            | ports
+            | {
+                "COMPOSE_PROJECT_NAME": f"difuso-test-{os.getpid()}",
+                "PROMETHEUS_CONFIG": str(hurried(folder / "prometheus")),
+                "WORKERS": "2",
+                "OMP_NUM_THREADS": "1",
+                "DIFUSO_DRAIN_SECONDS": "2",  # shorter than the jobs, so that they are handed over on their way
+            }
+        )
+        logging.getLogger("httpx").setLevel(logging.WARNING)  # it would tell of each question
         self.api = httpx.Client(base_url=f"http://127.0.0.1:{ports['API_PORT']}", timeout=60)
         self._prometheus = httpx.Client(base_url=f"http://127.0.0.1:{ports['PROMETHEUS_PORT']}/api/v1", timeout=20)
 

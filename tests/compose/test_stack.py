@@ -139,11 +139,11 @@ def test_workers_replaced_under_load_lose_no_job_and_repeat_hardly_a_step(stack:
             over.set()
         jobs = posting.result()
     stack.finish([job_id for job_id, _ in jobs])
-    handed_over = stack.query('sum(max_over_time(difuso_jobs_retried_total{reason="drain"}[10m]))')
-    assert float(handed_over[0]["value"][1]) > 0, "no job was on its way when its worker had to go"
+    handed_over = stack.compose("logs", "worker").count("goes on elsewhere after")
+    assert handed_over, "no job was on its way when its worker had to go"
     asked = sum(steps for _, steps in jobs)
     repeated = (made_so_far() - before - asked) / asked
-    log.info("%d jobs, %d image-steps asked for, %.2f %% repeated", len(jobs), asked, 100 * repeated)
+    log.info("%d jobs, %d handed over; %d image-steps, %.2f %% repeated", len(jobs), handed_over, asked, 100 * repeated)
     assert 0 <= repeated <= MAX_REPEATED
 
 

@@ -1,4 +1,4 @@
-"""What operators start from is sound by the tools of its kind. `make ops-check`; a tool that is not there is skipped."""
+"""What operators start from is sound, say the tools of its kind. `make ops-check`; skips where a tool is missing."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def run(tool: str, *arguments: str, **environment: str) -> str:
 def compose(*additions: str) -> dict[str, Any]:
     """The compose file with additions, as Compose understands it."""
     files = [word for name in ("docker-compose.yml", *additions) for word in ("--file", name)]
-    keys = {"API_KEYS_FILE": "keys", "DIFUSO_ALLOWED_HOSTS": "difuso.example"} if "docker/public.yml" in additions else {}
+    keys = {"API_KEYS_FILE": "keys", "DIFUSO_ALLOWED_HOSTS": "api"} if "docker/public.yml" in additions else {}
     config: dict[str, Any] = yaml.safe_load(run("docker", "compose", *files, "--profile", "*", "config", **keys))
     return config
 
