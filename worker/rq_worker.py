@@ -274,7 +274,7 @@ class EngineWorker(RqBase):
             self.insist(lambda: self.hand_back(item.rq_job, item.queue, item.execution))
             self.insist(lambda: self._reporter.requeued(item.active.job))
             self._metrics.retried("drain")
-            log.info("job %s goes on elsewhere after %d image-steps", item.active.job.id, item.active.image_steps)
+            log.info("job %s handed back after %d image-steps", item.active.job.id, item.active.image_steps)
             self._drop(item)
         elif event.error is not None:
             self._settle_failure(item, event.error)

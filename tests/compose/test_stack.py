@@ -139,7 +139,7 @@ def test_workers_replaced_under_load_lose_no_job_and_repeat_hardly_a_step(stack:
             over.set()
         jobs = posting.result()
     stack.finish([job_id for job_id, _ in jobs])
-    handed_over = stack.compose("logs", "worker").count("goes on elsewhere after")
+    handed_over = stack.compose("logs", "worker").count("handed back")
     assert handed_over, "no job was on its way when its worker had to go"
     asked = sum(steps for _, steps in jobs)
     repeated = (made_so_far() - before - asked) / asked
