@@ -11,7 +11,7 @@ from prometheus_client.registry import Collector
 
 from jobs.catalog import Catalog
 from jobs.contract import JobKind
-from jobs.errors import QueueUnavailable
+from jobs.errors import QueueUnavailable, StoreUnavailable
 from jobs.queue import JobQueue
 from jobs.store import ResultStore
 from jobs.workers import reports_for
@@ -155,7 +155,10 @@ class StackCollector(Collector):
         )
 
     def _of_store(self) -> Iterator[Metric]:
-        space = self._store.space()
+        try:
+            space = self._store.space()
+        except StoreUnavailable:
+            return
         if space is not None:
             free, size = space
             yield GaugeMetricFamily("difuso_store_free_bytes", "Free space of the result store's disk", value=free)

@@ -110,13 +110,17 @@ class ResultStore:
             self._fs.rm_file(str(path))
 
     def space(self) -> tuple[int, int] | None:
-        """Bytes free and in all where the store lies; None if that is no disk of this machine, or not there yet."""
+        """Bytes free and in all of the disk with the store; None if that is no disk of this machine.
+
+        Raises:
+            StoreUnavailable: if the disk does not say.
+        """
         if not self._local:
             return None
-        try:
-            usage = shutil.disk_usage(self._root)
-        except OSError:
-            return None
+        root = Path(self._root)  # which the first write will make
+        with _translated():
+            there = next(folder for folder in (root, *root.parents) if folder.exists())
+            usage = shutil.disk_usage(there)
         return usage.free, usage.total
 
     def sweep(self, max_age: float) -> int:
