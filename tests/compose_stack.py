@@ -19,6 +19,7 @@ from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[1]
 ASYNC = {"Prefer": "respond-async"}
+API_METRICS, WORKER_METRICS = 8000, 9100  # ports inside
 STEPS_AT_THE_END = re.compile(r"drained after (\d+) image-steps")
 
 
@@ -79,12 +80,16 @@ class ComposeStack:
         """Container ids."""
         return self.compose("ps", "--all", "--quiet", "worker").split()
 
+    def container(self, service: str) -> str:
+        """Id of a service's only container."""
+        return self.compose("ps", "--quiet", service)
+
     def is_healthy(self, container: str) -> bool:
         return self.docker("inspect", "--format", "{{.State.Health.Status}}", container) == "healthy"
 
-    def metrics(self, container: str) -> str:
-        """What a worker tells Prometheus."""
-        code = "import urllib.request as r; print(r.urlopen('http://127.0.0.1:9100/metrics').read().decode())"
+    def metrics(self, container: str, port: int = WORKER_METRICS) -> str:
+        """What a process tells Prometheus."""
+        code = f"import urllib.request as r; print(r.urlopen('http://127.0.0.1:{port}/metrics').read().decode())"
         return self.docker("exec", container, "python", "-c", code)
 
     def steps_of_ended_workers(self) -> int:
