@@ -17,6 +17,8 @@ import httpx
 from tests.serving import free_port
 from tests.waiting import wait_until
 
+log = logging.getLogger(__name__)
+
 ROOT = Path(__file__).parents[1]
 ASYNC = {"Prefer": "respond-async"}
 API_METRICS, WORKER_METRICS = 8000, 9100  # ports inside
@@ -74,7 +76,12 @@ class ComposeStack:
         return done.stdout.strip()
 
     def up(self) -> None:
-        self.compose("up", "--detach", "--wait", "--wait-timeout", "120")
+        """Starts what does not run, and waits until all are healthy."""
+        try:
+            self.compose("up", "--detach", "--wait", "--wait-timeout", "120")
+        except AssertionError:
+            log.error("%s", self.compose("logs", "--tail", "50"))
+            raise
 
     def workers(self) -> list[str]:
         """Container ids."""
