@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 PACKAGES := app difuso jobs model training worker
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test check format train bench bench-gpu clean
+.PHONY: help setup serve test check compose-test ops-check audit format train bench bench-gpu clean
 
 help:  ## list the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.dev  ## make the virtual environment with everything for development
 
@@ -23,6 +23,15 @@ check: $(VENV)/.dev  ## lint, format, types and import rules, as CI runs them
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+compose-test: $(VENV)/.dev  ## run the stack in containers, with two workers, and roll it under load; needs Docker
+	$(BIN)/python -m pytest tests/compose -v -o log_cli=true --log-cli-level=INFO
+
+ops-check: $(VENV)/.dev $(VENV)/.ops  ## check what operators use: Dockerfile, compose, alerts, manifests
+	$(BIN)/python -m pytest tests/ops
+
+audit: $(VENV)/.ops  ## ask PyPI for known vulnerabilities of the versions in constraints.txt
+	$(BIN)/pip-audit --strict --requirement constraints.txt --no-deps --disable-pip
 
 format: $(VENV)/.dev  ## put the code into the project's format
 	$(BIN)/ruff check --fix .
@@ -43,7 +52,7 @@ clean:  ## delete the environment and what tools leave; var/ (jobs, pictures, ru
 	find $(PACKAGES) tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # An environment's stamp is younger than the files that say what belongs in it, so a second run installs nothing.
-$(VENV)/.standalone $(VENV)/.train $(VENV)/.bench $(VENV)/.dev: $(VENV)/.%: pyproject.toml constraints.txt | $(BIN)/python
+$(VENV)/.standalone $(VENV)/.train $(VENV)/.bench $(VENV)/.ops $(VENV)/.dev: $(VENV)/.%: pyproject.toml constraints.txt | $(BIN)/python
 	@echo 'installing difuso[$*] into $(VENV); the first time this takes some minutes'
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[$*]'
 	@touch $@ $(if $(filter dev,$*),$(VENV)/.standalone $(VENV)/.train)

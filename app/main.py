@@ -19,13 +19,14 @@ from starlette.staticfiles import StaticFiles
 from jobs.events import Listener
 from jobs.following import LOOK_SECONDS, CatalogFollower
 from jobs.queue import JobQueue
+from jobs.redis_url import with_password
 from jobs.store import ResultStore
 from jobs.tracing import start_tracing
 
 from .access import Guard
 from .api_keys import read_keys
 from .deps import State
-from .metrics import Metrics, QueueCollector, published
+from .metrics import Metrics, StackCollector, published
 from .middleware import UNADDRESSED, RequestMiddleware
 from .problems import RESPONSES, install
 from .routers import edit, generate, health, jobs, models, page
@@ -90,18 +91,20 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[State]:
     metrics: Metrics = app.state.metrics
     follower = CatalogFollower(settings.models_dir)
     metrics.know_models(follower.catalog)
+    redis_url = with_password(settings.redis_url, settings.redis_password_file)
     to_thread.current_default_thread_limiter().total_tokens = THREADS
     async with AsyncExitStack() as stack:
-        client, probe = (_redis(settings.redis_url, timeout) for timeout in (REDIS_TIMEOUT, PROBE_TIMEOUT))
+        client, probe = (_redis(redis_url, timeout) for timeout in (REDIS_TIMEOUT, PROBE_TIMEOUT))
         stack.callback(client.close)
         stack.callback(probe.close)
-        listener = Listener(settings.redis_url)
+        listener = Listener(redis_url)
         await listener.start()
         stack.push_async_callback(listener.stop)
         following = asyncio.create_task(_follow(follower, metrics))
         stack.callback(following.cancel)
         queue = JobQueue(client, result_ttl=settings.result_ttl)
-        metrics.registry.register(QueueCollector(queue, follower, metrics))
+        store = ResultStore(settings.store_url)
+        metrics.registry.register(StackCollector(queue, store, follower, metrics))
         yield State(
             caller=None,
             settings=settings,
@@ -109,7 +112,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[State]:
             follower=follower,
             queue=queue,
             probe=JobQueue(probe, result_ttl=settings.result_ttl),
-            store=ResultStore(settings.store_url),
+            store=store,
             uploads=Uploads(settings.max_upload),
             watcher=Watcher(queue, listener, app.state.draining, metrics),
             draining=app.state.draining,

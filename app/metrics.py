@@ -12,9 +12,11 @@ from prometheus_client.registry import Collector
 
 from jobs.catalog import Catalog
 from jobs.contract import JobKind
-from jobs.errors import QueueUnavailable
+from jobs.errors import QueueUnavailable, StoreUnavailable
 from jobs.following import CatalogFollower
 from jobs.queue import JobQueue
+from jobs.store import ResultStore
+from jobs.workers import reports_for
 
 from .errors import UploadRefused
 from .problems import KINDS
@@ -50,6 +52,8 @@ class Metrics:
         self._uploads_rejected = Counter(
             "difuso_uploads_rejected", "Requests whose pictures were refused, by problem", ["reason"], registry=registry
         )
+        for op in ("metrics", "watch"):
+            self._redis_errors.labels(op)
         for error, kind in KINDS.items():
             if issubclass(error, UploadRefused):
                 self._uploads_rejected.labels(kind.slug)
@@ -98,11 +102,15 @@ def published(registry: CollectorRegistry, host: str, port: int) -> Iterator[Non
         thread.join()
 
 
-class QueueCollector(Collector):
-    """What the queue says when it is scraped; nothing while Redis is away, so that old figures do not look alive."""
+class StackCollector(Collector):
+    """What the queue, Redis and the store say when they are scraped.
 
-    def __init__(self, queue: JobQueue, follower: CatalogFollower, metrics: Metrics) -> None:
+    While Redis is away it says nothing of it, so that old figures do not look alive.
+    """
+
+    def __init__(self, queue: JobQueue, store: ResultStore, follower: CatalogFollower, metrics: Metrics) -> None:
         self._queue = queue
+        self._store = store
         self._follower = follower
         self._metrics = metrics
 
@@ -111,30 +119,66 @@ class QueueCollector(Collector):
         return []
 
     def collect(self) -> Iterator[Metric]:
-        try:
-            yield from list(self._families())
-        except QueueUnavailable:
-            self._metrics.redis_error("metrics")
+        for families in (self._of_queue, self._of_workers, self._of_redis):
+            try:
+                yield from list(families())
+            except QueueUnavailable:
+                self._metrics.redis_error("metrics")
+                break
+        yield from self._of_store()
 
-    def _families(self) -> Iterator[Metric]:
-        models = list(self._follower.catalog.models)
+    @property
+    def _models(self) -> list[str]:
+        return list(self._follower.catalog.models)
+
+    def _of_queue(self) -> Iterator[Metric]:
         backlog = GaugeMetricFamily(
             "difuso_backlog_image_steps", "Image-steps still to do, of jobs queued and running", labels=["model"]
         )
-        for model in models:
+        for model in self._models:
             backlog.add_metric([model], self._queue.backlog(model).image_steps)
         yield backlog
         yield GaugeMetricFamily(
             "difuso_queue_oldest_age_seconds",
             "How long the job that waits longest has waited",
-            value=self._queue.oldest_age(models),
+            value=self._queue.oldest_age(self._models),
         )
         jobs = GaugeMetricFamily("rq_jobs", "RQ jobs by state", labels=["queue", "status"])
-        for queue, length in self._queue.depths(models).items():
-            jobs.add_metric([queue, "queued"], length)
+        for queue, counts in self._queue.depths(self._models).items():
+            for state, count in counts.items():
+                jobs.add_metric([queue, state], count)
         yield jobs
+
+    def _of_workers(self) -> Iterator[Metric]:
+        reports = self._queue.workers()
+        serving = GaugeMetricFamily("difuso_workers", "Live workers that serve a model", labels=["model"])
+        for model in self._models:
+            serving.add_metric([model], sum(report.ready for report in reports_for(model, reports)))
+        yield serving
         workers = GaugeMetricFamily("rq_workers", "RQ workers", labels=["name", "state", "queues"])
-        for report in self._queue.workers():
+        for report in reports:
             ready = sorted(name for name, model in report.models.items() if model.ready)
             workers.add_metric([report.name, "alive", ",".join(ready)], 1)
         yield workers
+
+    def _of_redis(self) -> Iterator[Metric]:
+        health = self._queue.health()
+        yield GaugeMetricFamily("difuso_redis_memory_used_bytes", "Memory that Redis uses", value=health.memory_used)
+        yield GaugeMetricFamily(
+            "difuso_redis_memory_max_bytes", "Memory that Redis may use; 0 without a limit", value=health.memory_max
+        )
+        yield GaugeMetricFamily(
+            "difuso_redis_append_only_ok",
+            "1 if Redis appends every write to its file and the last ones arrived there",
+            value=health.append_only_ok,
+        )
+
+    def _of_store(self) -> Iterator[Metric]:
+        try:
+            space = self._store.space()
+        except StoreUnavailable:
+            return
+        if space is not None:
+            free, size = space
+            yield GaugeMetricFamily("difuso_store_free_bytes", "Free space of the result store's disk", value=free)
+            yield GaugeMetricFamily("difuso_store_size_bytes", "Size of the result store's disk", value=size)

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import (
     AfterValidator,
     Field,
+    FilePath,
     NonNegativeFloat,
     PositiveFloat,
     PositiveInt,
@@ -53,6 +54,8 @@ class ApiSettings(BaseSettings):
     allowed_hosts: Annotated[frozenset[str], NoDecode] | None = None
     """Names that requests may be addressed to; by default all, but without keys on the loopback only those of that."""
     redis_url: str = Field("redis://127.0.0.1:6379/0", validation_alias="REDIS_URL")
+    redis_password_file: FilePath | None = None
+    """File that holds the password of that Redis; better than one in the URL, which other programs may see."""
     models_dir: Path = Path("checkpoints")
     """Folder of checkpoints; the API reads their config files only."""
     store_url: str = "var/store"

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import FrameType
 
 from app.settings import ApiSettings
+from jobs.redis_url import with_password
 from worker.settings import WorkerSettings
 
 from .family import Family
@@ -50,6 +51,7 @@ def serve(api: ApiSettings, worker: WorkerSettings) -> None:
     check_metrics_port(api.host, api.api_metrics_port)
     check_models(worker.models_dir)
     if url is not None:
+        url = with_password(url, worker.redis_password_file)
         check_redis(url)
     log.info("starting; Ctrl-C stops it all")
     with _stop_signals() as signals, Family() as family, ExitStack() as stack:
@@ -59,6 +61,7 @@ def serve(api: ApiSettings, worker: WorkerSettings) -> None:
             services.append(Service("redis", server.start, drain_seconds=REDIS_DRAIN_SECONDS))
             url = server.url
         environment = {**os.environ, "REDIS_URL": url}
+        environment.pop("DIFUSO_REDIS_PASSWORD_FILE", None)  # the URL is complete
         drains = {"worker": worker.drain_seconds + DRAIN_MARGIN_SECONDS, "api": API_DRAIN_SECONDS}
         services += [_command(family, name, environment, drain) for name, drain in drains.items()]
         try:

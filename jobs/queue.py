@@ -13,6 +13,7 @@ from rq import Queue, Retry
 from rq.exceptions import DuplicateJobError, NoSuchJobError
 from rq.job import Job as RqJob
 from rq.job import JobStatus as RqStatus
+from rq.registry import FailedJobRegistry, FinishedJobRegistry, StartedJobRegistry
 from rq.serializers import JSONSerializer
 
 from . import keys
@@ -24,6 +25,7 @@ from .status import STATES, ask_status, read_status
 from .workers import lone_step_seconds, parse_reports, total_rate
 
 WAKE_TOKENS = 16
+REGISTRIES = {"started": StartedJobRegistry, "finished": FinishedJobRegistry, "failed": FailedJobRegistry}
 
 # Whoever takes the id out of the list owns the job: this script, or the worker that claims it. One script, so that a
 # lost reply or the death of this process leaves nothing half done, and a repeated request ends it.
@@ -49,6 +51,21 @@ class Backlog:
     image_steps: int
     jobs: int
     rate: float | None
+
+
+@dataclass(frozen=True)
+class RedisHealth:
+    """What Redis says of itself.
+
+    Attributes:
+        memory_used: bytes.
+        memory_max: bytes that it may use; 0 if nothing limits it.
+        append_only_ok: every write goes to its append-only file, and the last ones arrived there.
+    """
+
+    memory_used: int
+    memory_max: int
+    append_only_ok: bool
 
 
 def wake(client: redis.Redis, model: str) -> None:
@@ -179,13 +196,16 @@ class JobQueue:
         with _translated():
             return parse_reports(self._client.hvals(keys.WORKERS))
 
-    def depths(self, models: list[str]) -> dict[str, int]:
-        """Jobs in each RQ queue of these models, by queue name; reads only the lists, so that it can repair nothing."""
+    def depths(self, models: list[str]) -> dict[str, dict[str, int]]:
+        """Jobs of each RQ queue of these models by state, by queue name; it counts and repairs nothing, as RQ would."""
         names = [keys.queue_name(model, urgency) for model in models for urgency in URGENCIES]
         with _translated(), self._client.pipeline(transaction=False) as pipe:
             for name in names:
                 pipe.llen(self._queue_key(name))
-            return dict(zip(names, pipe.execute(), strict=True))
+                for registry in REGISTRIES.values():
+                    pipe.zcard(registry.key_template.format(name))
+            counts = iter(pipe.execute())
+        return {name: {state: next(counts) for state in ("queued", *REGISTRIES)} for name in names}
 
     def oldest_age(self, models: list[str]) -> float:
         """Seconds that the longest waiting job has been queued; 0 if none is."""
@@ -199,6 +219,19 @@ class JobQueue:
             stamps = [stamp.decode() for stamp in pipe.execute() if stamp] if heads else []
         times = [datetime.fromisoformat(stamp.replace("Z", "+00:00")).timestamp() for stamp in stamps]
         return max(0.0, time.time() - min(times)) if times else 0.0
+
+    def health(self) -> RedisHealth:
+        """How Redis is."""
+        with _translated(), self._client.pipeline(transaction=False) as pipe:
+            pipe.info("memory")
+            pipe.info("persistence")
+            memory, persistence = pipe.execute()
+        statuses = {persistence.get(f"aof_last_{what}_status") for what in ("write", "bgrewrite")}
+        return RedisHealth(
+            memory_used=memory["used_memory"],
+            memory_max=memory.get("maxmemory", 0),
+            append_only_ok=bool(persistence.get("aof_enabled")) and statuses == {"ok"},
+        )
 
     def ping(self) -> None:
         """Returns if Redis answers."""

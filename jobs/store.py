@@ -12,6 +12,7 @@ is ever linked, so there is one result and never half of one.
 from __future__ import annotations
 
 import os
+import shutil
 import time
 import uuid
 from collections.abc import Iterator
@@ -47,13 +48,18 @@ class ResultStore:
         """Makes an attempt the job's result. False if another attempt was first; its pictures stand."""
         data = manifest.model_dump_json().encode()
         path = self._result(manifest.job.id) / "manifest.json"
-        with _translated():
+        with _writing():
             if self._local:
                 return _link_new(Path(path), data)
-            with suppress(FileExistsError):
-                self._fs.pipe_file(str(path), data, mode="create")
-                return True
-            return False
+            try:
+                self._fs.pipe_file(str(path), data, mode="create")  # in S3 a PUT with If-None-Match: *
+            except Exception:
+                # Servers differ in how they refuse, and the reply to a PUT that went through may be lost: what is there
+                # stands.
+                if self._read(path) is None:
+                    raise
+                return False
+            return True
 
     def manifest(self, job_id: str) -> Manifest | None:
         """The job's result, None while there is none."""
@@ -103,6 +109,20 @@ class ResultStore:
         with _translated():
             self._fs.rm_file(str(path))
 
+    def space(self) -> tuple[int, int] | None:
+        """Bytes free and in all of the disk with the store; None if that is no disk of this machine.
+
+        Raises:
+            StoreUnavailable: if the disk does not say.
+        """
+        if not self._local:
+            return None
+        root = Path(self._root)  # which the first write will make
+        with _translated():
+            there = next(folder for folder in (root, *root.parents) if folder.exists())
+            usage = shutil.disk_usage(there)
+        return usage.free, usage.total
+
     def sweep(self, max_age: float) -> int:
         """Deletes what was written more than `max_age` seconds ago; returns the number of files."""
         oldest, deleted = time.time() - max_age, 0
@@ -135,11 +155,21 @@ class ResultStore:
         return None
 
     def _write(self, path: PurePosixPath, data: bytes) -> None:
-        with _translated():
+        with _writing():
             if self._local:
                 _replace(Path(path), data)
             else:
                 self._fs.pipe_file(str(path), data)
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    """Like `_translated`; whoever writes and finds nothing misses the folder or bucket itself."""
+    try:
+        with _translated():
+            yield
+    except FileNotFoundError as error:
+        raise StoreUnavailable from error
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
+from jobs.redis_url import with_password
 from jobs.store import ResultStore
 from jobs.tracing import start_tracing
 
@@ -39,7 +40,7 @@ def run(settings: WorkerSettings) -> int:
         metrics.watch(name, runner)
     if settings.metrics_port is not None:
         metrics.serve(settings.metrics_port)
-    client = connect(settings.redis_url)
+    client = connect(with_password(settings.redis_url, settings.redis_password_file))
     wait_for(client)
     worker = EngineWorker(
         client,

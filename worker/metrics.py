@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from itertools import product
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, start_http_server
 
 from jobs.contract import JobKind
 
@@ -26,6 +26,7 @@ class WorkerMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._registry = registry
+        ProcessCollector(registry=registry)
         self._finished = Counter(
             "difuso_jobs_finished_total", "Jobs that ended here", ["kind", "model", "outcome"], registry=registry
         )
@@ -64,6 +65,8 @@ class WorkerMetrics:
         self.image_steps = 0
         for reason in ("drain", "lost"):
             self._retried.labels(reason)
+        for state in ("busy", "padding"):
+            self._slots.labels(state)
 
     def serve(self, port: int) -> None:
         """Opens /metrics on a port of its own."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, FilePath, PositiveInt
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -15,6 +15,8 @@ class WorkerSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="DIFUSO_", frozen=True, populate_by_name=True)
 
     redis_url: str = Field("redis://127.0.0.1:6379/0", validation_alias="REDIS_URL")
+    redis_password_file: FilePath | None = None
+    """File that holds the password of that Redis; better than one in the URL, which other programs may see."""
     models_dir: Path = Path("checkpoints")
     """Folder of checkpoints; all that load are served."""
     store_url: str = "var/store"

@@ -80,7 +80,7 @@ class Settler:
         self._rq.insist(lambda: self._rq.hand_back(item.rq_job, item.queue, item.execution))
         self._rq.insist(lambda: self._reporter.requeued(item.active.job))
         self._metrics.retried("drain")
-        log.info("job handed back", extra=item.active.job.trail)
+        log.info("job handed back", extra={**item.active.job.trail, "image_steps": item.active.image_steps})
         return "handed back"
 
     def _end(self, item: Item, outcome: str, *, owned: bool) -> str:

@@ -175,6 +175,13 @@ def test_metrics_have_the_promised_names_and_no_unbounded_labels(api: httpx.Clie
         'difuso_model_info{name="tiny"',
         'rq_workers{name="fake",queues="tiny",state="alive"} 1.0',
         'rq_jobs{queue="difuso.tiny.3",status="queued"} 1.0',
+        'rq_jobs{queue="difuso.tiny.3",status="failed"} 0.0',
+        'difuso_workers{model="tiny"} 1.0',
+        "difuso_redis_memory_used_bytes ",
+        "difuso_redis_memory_max_bytes 0.0",
+        "difuso_redis_append_only_ok 1.0",
+        "difuso_store_free_bytes ",
+        "difuso_store_size_bytes ",
     ):
         assert name in text
     assert job["id"] not in text

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import httpx
 import pytest
+import redis
 
 from difuso.family import PREFIX
-from difuso.redis_server import RedisServer
 from tests.serving import SERVE, Difuso, free_port, running
 from tests.waiting import WaitUntil
 
@@ -79,12 +79,21 @@ class TestServe:
             assert difuso.picture().status_code == 200
 
 
-def test_a_redis_of_ones_own_is_used(
-    tmp_path: Path, environment: dict[str, str], redis_server: RedisServer, redis_url: str
-) -> None:
-    with running(tmp_path, {**environment, "REDIS_URL": redis_url}) as difuso:
-        assert "started redis" not in difuso.output
-        assert difuso.picture().status_code == 200
+def test_a_redis_of_ones_own_is_used(tmp_path: Path, environment: dict[str, str], redis_url: str) -> None:
+    password = tmp_path / "password"
+    password.write_text("s/e:c@ret\n")
+    environment |= {
+        "REDIS_URL": redis_url.replace("://", "://guest@"),
+        "DIFUSO_REDIS_PASSWORD_FILE": str(password),
+    }
+    with redis.Redis.from_url(redis_url) as client:
+        client.execute_command("ACL SETUSER guest on >s/e:c@ret ~* &* +@all")
+        try:
+            with running(tmp_path, environment) as difuso:
+                assert "started redis" not in difuso.output
+                assert difuso.picture().status_code == 200
+        finally:
+            client.execute_command("ACL DELUSER guest")
 
 
 def test_a_taken_port_is_told_at_once(tmp_path: Path, environment: dict[str, str]) -> None:

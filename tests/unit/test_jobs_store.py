@@ -102,6 +102,13 @@ def test_a_store_that_cannot_be_written_says_so(tmp_path: Path) -> None:
         ResultStore(str(blocked)).check()
 
 
+def test_the_disk_of_a_store_is_known_before_the_first_write(tmp_path: Path) -> None:
+    space = ResultStore(str(tmp_path / "not" / "yet")).space()
+    assert space is not None
+    assert 0 < space[0] <= space[1]
+    assert ResultStore("memory://somewhere").space() is None
+
+
 def test_a_usable_store_stays_as_it_was(store: ResultStore, tmp_path: Path) -> None:
     store.check()
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]

@@ -1,0 +1,9 @@
+# Runs once before Redis starts: draws its password if there is none yet, and gives the files to those who read them.
+set -eu
+umask 077
+cd /run/redis-auth
+if [ ! -s password ]; then
+    head -c 32 /dev/urandom | sha256sum | cut -d ' ' -f 1 > password
+    echo "requirepass $(cat password)" > redis.conf
+fi
+chown -R 10001:10001 /run/redis-auth /data

@@ -1,0 +1,20 @@
+"""The address of Redis with a password that lies in a file, where neither `ps` nor `docker inspect` shows it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import quote, urlsplit, urlunsplit
+
+
+def with_password(url: str, file: Path | None) -> str:
+    """The URL with the file's content as its password; as it is without a file.
+
+    Raises:
+        OSError: if the file cannot be read.
+    """
+    if file is None:
+        return url
+    parts = urlsplit(url)
+    credentials, _, host = parts.netloc.rpartition("@")
+    user, password = credentials.partition(":")[0], quote(file.read_text(encoding="utf-8").strip(), safe="")
+    return urlunsplit(parts._replace(netloc=f"{user}:{password}@{host}"))

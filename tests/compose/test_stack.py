@@ -1,0 +1,160 @@
+"""The whole stack in containers. `make compose-test`; needs a Docker engine, and some minutes.
+
+One stack serves all tests, in this order. Prometheus runs on the rules that ship, with shorter times.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import cycle
+from threading import Event
+
+import pytest
+
+from tests.compose_stack import API_METRICS, ROOT, ComposeStack, engine_trouble, running
+from tests.waiting import wait_until
+
+pytestmark = pytest.mark.timeout(900)
+
+log = logging.getLogger(__name__)
+
+MIX = [{"n": 1, "steps": 30}, {"n": 4, "steps": 20}, {"n": 2, "steps": 100}, {"n": 1, "steps": 250}]
+MAX_UNFINISHED = 8
+MAX_REPEATED = 0.02
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[ComposeStack]:
+    trouble = engine_trouble()
+    if trouble is not None:
+        pytest.skip(f"no Docker engine: {trouble}")
+    with running(tmp_path_factory.mktemp("compose")) as stack:
+        failed = request.session.testsfailed
+        yield stack
+        if request.session.testsfailed > failed:
+            print(stack.compose("ps", "--all"), stack.compose("logs", "--tail", "100"), sep="\n")  # noqa: T201
+
+
+def test_a_picture_comes_back(stack: ComposeStack) -> None:
+    response = stack.api.post("/generate?n=2&steps=5&seed=1")
+    assert (response.status_code, response.headers["Content-Type"]) == (200, "image/png")
+
+
+def test_both_workers_share_the_jobs(stack: ComposeStack) -> None:
+    stack.finish([stack.submit(n=4, steps=20, seed=seed) for seed in range(8)])
+    wait_until(
+        lambda: len(stack.query("difuso_image_steps_total > 0")) == 2, timeout=20, description="both have made steps"
+    )
+
+
+def test_prometheus_reaches_the_api_and_every_worker(stack: ComposeStack) -> None:
+    everything = [("difuso-api", "up"), ("difuso-worker", "up"), ("difuso-worker", "up"), ("prometheus", "up")]
+    wait_until(lambda: stack.targets() == everything, timeout=20, description="every target is up")
+    assert stack.firing() == set()
+
+
+def test_promtool_finds_nothing_to_mend_in_the_metrics(stack: ComposeStack) -> None:
+    api, worker = stack.metrics(stack.container("api"), API_METRICS), stack.metrics(stack.workers()[0])
+    for metrics in (api, worker):
+        assert stack.compose("exec", "-T", "prometheus", "promtool", "check", "metrics", stdin=metrics + "\n") == ""
+
+
+def test_every_expression_of_the_dashboard_has_something_to_show(stack: ComposeStack) -> None:
+    assert stack.api.get("/nothing").status_code == 404
+    assert stack.api.post("/generate?steps=5").status_code == 200
+    panels = json.loads((ROOT / "docker/grafana/dashboards/difuso.json").read_text())["panels"]
+    assert sum(panel["type"] == "row" for panel in panels) == 6
+    expressions = {target["expr"] for panel in panels for target in panel.get("targets", ())}
+    assert len(expressions) > 20
+
+    def empty() -> list[str]:
+        found = {text: stack.query(text.replace("$__rate_interval", "5m")) for text in expressions}
+        return [text for text, vector in found.items() if all(sample["value"][1] == "NaN" for sample in vector)]
+
+    wait_until(lambda: not empty(), timeout=30, description="every expression gives numbers")
+
+
+def test_the_processes_have_no_rights_and_no_secrets(stack: ComposeStack) -> None:
+    for service in ("api", "worker"):
+        assert stack.compose("exec", "-T", service, "id", "-u") == "10001"
+        for path in ("/probe", "/opt/difuso/probe", "/run/redis-auth/probe"):
+            with pytest.raises(AssertionError, match=r"Read-only|Permission denied"):
+                stack.compose("exec", "-T", service, "touch", path)
+    with pytest.raises(AssertionError, match="No module named 'torch'"):
+        stack.compose("exec", "-T", "api", "python", "-c", "import torch")
+    with pytest.raises(AssertionError, match="NOAUTH"):
+        stack.compose("exec", "-T", "redis", "sh", "-c", "redis-cli ping | grep PONG || redis-cli ping >&2; exit 1")
+    password = stack.compose("exec", "-T", "api", "cat", "/run/redis-auth/password")
+    assert len(password) == 64
+    containers = stack.compose("ps", "--all", "--quiet").split()
+    assert password not in stack.docker("inspect", *containers)
+    assert not any("6379/tcp" in line and "->" in line for line in stack.compose("ps", "redis").splitlines())
+
+
+def test_an_alert_fires_while_no_worker_lives_and_clears_after(stack: ComposeStack) -> None:
+    stack.compose("stop", "worker")
+    wait_until(lambda: stack.firing() == {"DifusoNoWorker"}, timeout=60, description="the alert fires")
+    stack.up()
+    wait_until(lambda: not stack.firing(), timeout=60, description="the alert has cleared")
+
+
+def load(stack: ComposeStack, over: Event) -> list[tuple[str, int]]:
+    """Keeps some jobs unfinished until told to stop; returns ids and image-steps of all."""
+    jobs: list[tuple[str, int]] = []
+    unfinished: list[str] = []
+    for number, request in enumerate(cycle(MIX)):
+        if over.is_set():
+            return jobs
+        job_id = stack.submit(**request, seed=number)
+        jobs.append((job_id, request["n"] * request["steps"]))
+        unfinished.append(job_id)
+
+        def has_room() -> bool:
+            states = dict(zip(unfinished, stack.states(unfinished), strict=True))
+            unfinished[:] = [job_id for job_id, state in states.items() if state in ("queued", "running")]
+            return len(unfinished) < MAX_UNFINISHED or over.is_set()
+
+        wait_until(has_room, timeout=120, description="a job has ended")
+    raise AssertionError
+
+
+def test_workers_replaced_under_load_lose_no_job_and_repeat_hardly_a_step(stack: ComposeStack) -> None:
+    def made_so_far() -> int:
+        found = [re.search(r"^difuso_image_steps_total{.*} (\S+)$", stack.metrics(w), re.M) for w in stack.workers()]
+        return stack.steps_of_ended_workers() + sum(int(float(match[1])) for match in found if match)
+
+    before, over = made_so_far(), Event()
+    with ThreadPoolExecutor(1) as pool:
+        posting = pool.submit(load, stack, over)
+        try:
+            for worker in stack.workers():
+                wait_until(lambda: stack.query("sum(difuso_jobs_in_flight) > 3"), 60, "the workers are busy")
+                stack.docker("stop", "--time", "60", worker)
+                stack.docker("start", worker)
+                wait_until(lambda worker=worker: stack.is_healthy(worker), 60, "it is back")  # type: ignore[misc]
+        finally:
+            over.set()
+        jobs = posting.result()
+    stack.finish([job_id for job_id, _ in jobs])
+    handed_over = stack.compose("logs", "worker").count("handed back")
+    assert handed_over, "no job was on its way when its worker had to go"
+    asked = sum(steps for _, steps in jobs)
+    repeated = (made_so_far() - before - asked) / asked
+    log.info("%d jobs, %d handed over; %d image-steps, %.2f %% repeated", len(jobs), handed_over, asked, 100 * repeated)
+    assert 0 <= repeated <= MAX_REPEATED
+
+
+def test_what_was_accepted_and_what_was_made_survive_down_and_up(stack: ComposeStack) -> None:
+    made = stack.submit(n=1, steps=10, seed=3)
+    stack.finish([made])
+    picture = stack.api.get(f"/jobs/{made}/image").content
+    stack.compose("stop", "worker")
+    waiting = [stack.submit(n=1, steps=20, seed=seed) for seed in range(5)]
+    stack.compose("down")
+    stack.up()
+    assert stack.api.get(f"/jobs/{made}/image").content == picture
+    stack.finish(waiting)

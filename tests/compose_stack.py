@@ -1,0 +1,159 @@
+"""The compose stack as an operator runs it: its commands, its API, its Prometheus."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.serving import free_port
+from tests.waiting import wait_until
+
+log = logging.getLogger(__name__)
+
+ROOT = Path(__file__).parents[1]
+ASYNC = {"Prefer": "respond-async"}
+API_METRICS, WORKER_METRICS = 8000, 9100  # ports inside
+STEPS_AT_THE_END = re.compile(r"drained after (\d+) image-steps")
+
+
+def engine_trouble() -> str | None:
+    """Why no containers can be run here; None if they can."""
+    for command in (["docker", "info"], ["docker", "compose", "version"]):
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+        except FileNotFoundError:
+            return "no docker command"
+        if done.returncode:
+            return f"{' '.join(command)}: {done.stderr.strip()}"
+    return None
+
+
+class ComposeStack:
+    """One project of its own, with two workers of one thread each.
+
+    Args:
+        folder: gets a copy of Prometheus' configuration in which all is asked, and told, sooner.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        ports = {name: str(free_port()) for name in ("API_PORT", "PROMETHEUS_PORT")}
+        self._environment = (
+            os.environ
+            | ports
+            | {
+                "COMPOSE_PROJECT_NAME": f"difuso-test-{os.getpid()}",
+                "PROMETHEUS_CONFIG": str(hurried(folder / "prometheus")),
+                "WORKERS": "2",
+                "OMP_NUM_THREADS": "1",
+                "DIFUSO_DRAIN_SECONDS": "2",  # shorter than the jobs, so that they are handed over on their way
+            }
+        )
+        logging.getLogger("httpx").setLevel(logging.WARNING)  # it would tell of each question
+        self.api = httpx.Client(base_url=f"http://127.0.0.1:{ports['API_PORT']}", timeout=60)
+        self._prometheus = httpx.Client(base_url=f"http://127.0.0.1:{ports['PROMETHEUS_PORT']}/api/v1", timeout=20)
+
+    def compose(self, *command: str, stdin: str | None = None, check: bool = True) -> str:
+        """Runs a command of `docker compose`; returns what it says."""
+        return self._run("docker", "compose", *command, stdin=stdin, check=check)
+
+    def docker(self, *command: str) -> str:
+        return self._run("docker", *command)
+
+    def _run(self, *command: str, stdin: str | None = None, check: bool = True) -> str:
+        done = subprocess.run(
+            command, cwd=ROOT, env=self._environment, input=stdin, capture_output=True, text=True, check=False
+        )
+        assert not check or done.returncode == 0, f"{' '.join(command)}: {done.stdout}{done.stderr}"
+        return done.stdout.strip()
+
+    def up(self) -> None:
+        """Starts what does not run, and waits until all are healthy."""
+        try:
+            self.compose("up", "--detach", "--wait", "--wait-timeout", "120")
+        except AssertionError:
+            log.error("%s", self.compose("logs", "--tail", "50"))
+            raise
+
+    def workers(self) -> list[str]:
+        """Container ids."""
+        return self.compose("ps", "--all", "--quiet", "worker").split()
+
+    def container(self, service: str) -> str:
+        """Id of a service's only container."""
+        return self.compose("ps", "--quiet", service)
+
+    def is_healthy(self, container: str) -> bool:
+        return self.docker("inspect", "--format", "{{.State.Health.Status}}", container) == "healthy"
+
+    def metrics(self, container: str, port: int = WORKER_METRICS) -> str:
+        """What a process tells Prometheus."""
+        code = f"import urllib.request as r; print(r.urlopen('http://127.0.0.1:{port}/metrics').read().decode())"
+        return self.docker("exec", container, "python", "-c", code)
+
+    def steps_of_ended_workers(self) -> int:
+        """Image-steps that all workers together made whose processes have ended."""
+        return sum(map(int, STEPS_AT_THE_END.findall(self.compose("logs", "--no-log-prefix", "worker"))))
+
+    def submit(self, **parameters: object) -> str:
+        response = self.api.post("/generate", params={k: str(v) for k, v in parameters.items()}, headers=ASYNC)
+        assert response.status_code == 202, response.text
+        return str(response.json()["id"])
+
+    def states(self, ids: list[str]) -> list[str]:
+        return [self.api.get(f"/jobs/{job_id}").json()["state"] for job_id in ids]
+
+    def finish(self, ids: list[str], timeout: float = 120) -> None:
+        """Waits until every job has ended; all must have succeeded."""
+        open_states = {"queued", "running"}
+        wait_until(lambda: not open_states & set(self.states(ids)), timeout, "every job has ended")
+        assert set(self.states(ids)) == {"succeeded"}
+
+    def query(self, expression: str) -> list[Any]:
+        """The vector that an expression gives now."""
+        answer = self._prometheus.get("/query", params={"query": expression}).json()
+        assert answer["status"] == "success", f"{expression}: {answer}"
+        result: list[Any] = answer["data"]["result"]
+        return result
+
+    def targets(self) -> list[tuple[str, str]]:
+        """Job and health of everything that Prometheus asks."""
+        active = self._prometheus.get("/targets").json()["data"]["activeTargets"]
+        return sorted((target["labels"]["job"], target["health"]) for target in active)
+
+    def firing(self) -> set[str]:
+        alerts = self._prometheus.get("/alerts").json()["data"]["alerts"]
+        return {alert["labels"]["alertname"] for alert in alerts if alert["state"] == "firing"}
+
+    def close(self) -> None:
+        self.compose("down", "--volumes", "--remove-orphans")
+        self.api.close()
+        self._prometheus.close()
+
+
+def hurried(folder: Path) -> Path:
+    """Prometheus' configuration as it ships, but for its pace: it asks each second, and alerts after five."""
+    shutil.copytree(ROOT / "docker" / "prometheus", folder)
+    folder.chmod(0o755)  # a user of its own reads it
+    for file in folder.rglob("*.yml"):
+        text = re.sub(r"^( *for): \d+m$", r"\1: 5s", file.read_text(), flags=re.MULTILINE)
+        file.write_text(re.sub(r"((?:scrape|evaluation|refresh)_interval): 10s", r"\1: 1s", text))
+    return folder
+
+
+@contextmanager
+def running(folder: Path) -> Iterator[ComposeStack]:
+    """Builds the images and runs the stack; nothing of it is left behind."""
+    with closing(ComposeStack(folder)) as stack:
+        stack.compose("config", "--quiet")
+        stack.compose("build", "--quiet")
+        stack.up()
+        yield stack

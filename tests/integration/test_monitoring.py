@@ -1,0 +1,46 @@
+"""What the dashboard and the alerts ask for is what the processes measure."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+
+from app.settings import ApiSettings
+from tests.app_server import running
+from worker.metrics import WorkerMetrics
+
+ROOT = Path(__file__).parents[2]
+DASHBOARD = ROOT / "docker/grafana/dashboards/difuso.json"
+RULES = ROOT / "docker/prometheus/rules"
+RUNBOOK = ROOT / "docs/operations.md"
+HELP = re.compile(r"^# HELP (\w+) ", re.MULTILINE)
+USED = re.compile(r"(?<!:)\b((?:difuso|rq|process)_\w+)(?!\w*:)")
+
+
+@pytest.fixture
+def measured(redis_url: str, models_dir: Path, tmp_path: Path) -> set[str]:
+    """Names of all metrics of both processes."""
+    worker = CollectorRegistry()
+    WorkerMetrics(worker)
+    settings = ApiSettings(redis_url=redis_url, models_dir=models_dir, store_url=str(tmp_path))
+    with running(settings) as api:
+        return set(HELP.findall(api.get("/metrics").text + generate_latest(worker).decode()))
+
+
+def test_dashboard_and_rules_use_metrics_that_exist(measured: set[str]) -> None:
+    panels = json.loads(DASHBOARD.read_text(encoding="utf-8"))["panels"]
+    texts = [target["expr"] for panel in panels for target in panel.get("targets", ())]
+    texts += [path.read_text(encoding="utf-8") for path in RULES.glob("*.yml")]
+    used = {re.sub(r"_(bucket|sum|count)$", "", name) for text in texts for name in USED.findall(text)}
+    assert len(used) > 15
+    assert used <= measured
+
+
+def test_every_alert_has_its_section_in_the_runbook() -> None:
+    alerts = re.findall(r"alert: (\w+)", (RULES / "alerts.yml").read_text(encoding="utf-8"))
+    sections = re.findall(r"^### (\w+)$", RUNBOOK.read_text(encoding="utf-8"), re.MULTILINE)
+    assert sections == alerts

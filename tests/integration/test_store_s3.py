@@ -1,0 +1,156 @@
+"""The result store in a bucket: moto's server over HTTP, s3fs as shipped."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import s3fs
+from moto.server import ThreadedMotoServer
+
+from app.settings import ApiSettings
+from jobs.contract import ImageFile, Job, Manifest, SamplingParams
+from jobs.errors import ResultExpired, StoreUnavailable
+from jobs.store import ResultStore
+from tests.app_server import running
+from tests.pictures import black_png
+from tests.waiting import wait_until
+
+ID = "0f8fad5b-d9cb-469f-a165-70867728950e"
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """Address of an empty S3."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def environment(server: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """What an operator sets."""
+    environment = {**CREDENTIALS, "AWS_ENDPOINT_URL": server}
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    s3fs.S3FileSystem.clear_instance_cache()
+    return environment
+
+
+@pytest.fixture
+def url(environment: dict[str, str]) -> str:
+    """A prefix in a bucket of its own."""
+    bucket = f"test-{uuid.uuid4().hex}"
+    s3fs.S3FileSystem().mkdir(bucket)
+    return f"s3://{bucket}/difuso"
+
+
+def manifest(attempt: str) -> Manifest:
+    params = SamplingParams(n=1, steps=1, sampler="ddim", spacing="leading", eta=0, seed=0)
+    job = Job(id=ID, model="tiny", params=params, accepted_at=0, timeout=1)
+    image = ImageFile(path=f"{attempt}/0.png", seed=0, sha256="")
+    return Manifest(job=job, model_sha256="", timesteps=(0,), images=(image,), finished_at=0)
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any]]:
+    """What S3 is asked, and the condition on it."""
+    made: list[tuple[str, Any]] = []
+    call = s3fs.S3FileSystem._call_s3
+
+    async def noted(self: s3fs.S3FileSystem, method: str, *args: Any, **kwargs: Any) -> Any:
+        made.append((method, kwargs.get("IfNoneMatch")))
+        return await call(self, method, *args, **kwargs)
+
+    monkeypatch.setattr(s3fs.S3FileSystem, "_call_s3", noted)
+    return made
+
+
+def test_the_first_manifest_wins_by_a_conditional_put(url: str, calls: list[tuple[str, Any]]) -> None:
+    store = ResultStore(url)
+    assert store.manifest(ID) is None
+    calls.clear()
+    assert store.commit(manifest("first"))
+    assert calls == [("put_object", "*")], "looking first and writing then would let two attempts win"
+    assert not store.commit(manifest("second"))
+    assert store.manifest(ID) == manifest("first")
+
+
+def test_a_server_that_does_not_say_why_it_refused_is_understood(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refuse(*args: Any, **kwargs: Any) -> None:
+        raise OSError("412")
+
+    store = ResultStore(url)
+    store.commit(manifest("first"))
+    monkeypatch.setattr(s3fs.S3FileSystem, "_pipe_file", refuse)
+    assert not store.commit(manifest("second"))
+    assert store.manifest(ID) == manifest("first")
+
+
+def test_pictures_uploads_and_snapshots_are_kept_and_dropped(url: str) -> None:
+    store = ResultStore(url)
+    store.check()
+    assert store.write_image(ID, "first", 0, b"picture") == "first/0.png"
+    assert store.image(manifest("first"), 0) == b"picture"
+    with pytest.raises(ResultExpired):
+        store.image(manifest("never written"), 0)
+    assert store.upload(ID, 0) is None
+    store.write_upload(ID, 0, b"upload")
+    assert store.upload(ID, 0) == b"upload"
+    for data in (b"one", b"two"):
+        store.save_snapshot(ID, data)
+        assert store.snapshot(ID) == data
+    for _ in range(2):
+        store.drop_snapshot(ID)
+    assert store.snapshot(ID) is None
+    assert store.space() is None
+
+
+def test_the_sweeper_takes_what_is_old_without_asking_for_each_object(url: str, calls: list[tuple[str, Any]]) -> None:
+    store = ResultStore(url)
+    assert store.sweep(0) == 0
+    when_empty = len(calls)
+    for index in range(3):
+        store.write_image(ID, "first", index, b"picture")
+    store.write_upload(ID, 0, b"upload")
+    calls.clear()
+    assert store.sweep(3600) == 0
+    assert len(calls) <= when_empty
+    assert store.sweep(-1) == 4
+    assert store.upload(ID, 0) is None
+
+
+def test_a_bucket_that_is_not_there_is_no_store(environment: dict[str, str]) -> None:
+    store = ResultStore("s3://nobody-made-this-bucket/difuso")
+    with pytest.raises(StoreUnavailable):
+        store.check()
+    with pytest.raises(StoreUnavailable):
+        store.commit(manifest("first"))
+
+
+def test_api_and_worker_meet_in_a_bucket(
+    redis_url: str, models_dir: Path, url: str, environment: dict[str, str], tmp_path: Path
+) -> None:
+    settings = ApiSettings(redis_url=redis_url, models_dir=models_dir, store_url=url)
+    ours = environment | {"REDIS_URL": redis_url, "DIFUSO_MODELS_DIR": str(models_dir), "DIFUSO_STORE_URL": url}
+    with running(settings) as api, (tmp_path / "worker.log").open("wb") as log:
+        command = [sys.executable, "-P", "-m", "difuso", "worker"]
+        worker = subprocess.Popen(command, cwd=tmp_path, env=os.environ | ours, stderr=log)
+        try:
+            wait_until(lambda: api.get("/readyz").json().get("workers") == 1, 30, "a worker is ready")
+            picture = api.post("/denoise?sigma=20&steps=4", files={"image": black_png(16, 16)})
+            assert (picture.status_code, picture.headers["Content-Type"]) == (200, "image/png")
+        finally:
+            worker.terminate()
+            worker.wait(30)
+    kinds = {path.split("/")[2] for path in s3fs.S3FileSystem().find(url)}
+    assert {"results", "uploads"} <= kinds
