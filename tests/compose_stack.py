@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 ROOT = Path(__file__).parents[1]
 ASYNC = {"Prefer": "respond-async"}
-API_METRICS, WORKER_METRICS = 8000, 9100  # ports inside
+METRICS = 9100  # the port inside, of API and workers
 STEPS_AT_THE_END = re.compile(r"drained after (\d+) image-steps")
 
 
@@ -94,9 +94,9 @@ class ComposeStack:
     def is_healthy(self, container: str) -> bool:
         return self.docker("inspect", "--format", "{{.State.Health.Status}}", container) == "healthy"
 
-    def metrics(self, container: str, port: int = WORKER_METRICS) -> str:
+    def metrics(self, container: str) -> str:
         """What a process tells Prometheus."""
-        code = f"import urllib.request as r; print(r.urlopen('http://127.0.0.1:{port}/metrics').read().decode())"
+        code = f"import urllib.request as r; print(r.urlopen('http://127.0.0.1:{METRICS}/metrics').read().decode())"
         return self.docker("exec", container, "python", "-c", code)
 
     def steps_of_ended_workers(self) -> int:
