@@ -208,22 +208,22 @@ def train(
     recipe: Annotated[str, typer.Argument(help="Name of a recipe that ships with difuso, or a .toml file.")],
     out: Annotated[Path | None, typer.Option(help="Folder of the run; by default var/runs/RECIPE.")] = None,
     changes: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting.")] = None,
+    dry: Annotated[
+        bool, typer.Option("--dry-run", help="A few steps, to see what it needs; nothing is written.")
+    ] = False,
 ) -> None:
     """Trains a model; the same command goes on where an interrupted run stopped."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from model import ModelError
-    from training.recipe import RecipeError, load_recipe
-    from training.trainer import train as run_recipe
-    from worker.runner import pick_device
     from worker.settings import WorkerSettings
 
+    from .training import print_dry_run, run_recipe
+
     log_lines("train")
-    try:
-        plan = load_recipe(recipe, changes or ())
-        device = pick_device(_settings(WorkerSettings).device)
-        run_recipe(plan, out or Path("var/runs") / plan.name, device=str(device))
-    except (ModelError, RecipeError) as error:
-        raise UserError(str(error)) from error
+    device = _settings(WorkerSettings).device
+    if dry:
+        print_dry_run(recipe, changes or (), device=device)
+    else:
+        run_recipe(recipe, changes or (), out, device=device)
 
 
 @evaluate.command()

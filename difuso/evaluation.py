@@ -17,9 +17,9 @@ from model import Checkpoint, ModelConfig, ModelError, load_checkpoint
 from model.likelihood import Vlb
 from model.spacing import visit_levels
 from training.bpd import mean_and_error, measure, plot_vlb, summary
+from training.errors import RecipeError
 from training.faces import draw_faces
 from training.images import ImageArray, list_images, read_images
-from training.recipe import RecipeError
 from worker.runner import pick_device
 
 from .errors import UserError

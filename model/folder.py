@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import json
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -127,13 +129,25 @@ def new_folder(folder: Path) -> Iterator[Path]:
             path.chmod(0o755 if path.is_dir() else 0o644)  # some of these are written for their owner alone
             if path.is_file():
                 _sync(path)
-        old = fresh.with_name(fresh.name + ".old")
         if folder.exists():
-            folder.rename(old)
-        fresh.rename(folder)
-        shutil.rmtree(old, ignore_errors=True)
+            _exchange(fresh, folder)
+        else:
+            fresh.rename(folder)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
+
+
+def _exchange(fresh: Path, folder: Path) -> None:
+    """Swaps two folders: in one step on Linux, so that a kill at any moment leaves one of them under each name."""
+    if sys.platform == "linux":
+        at_fdcwd, rename_exchange = -100, 2
+        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+        if renameat2(at_fdcwd, os.fsencode(fresh), at_fdcwd, os.fsencode(folder), rename_exchange) == 0:
+            return
+    aside = fresh.with_name(fresh.name + ".old")  # where the system, or the kind of disk, cannot do it at once
+    folder.rename(aside)
+    fresh.rename(folder)
+    aside.rename(fresh)
 
 
 def _sync(path: Path) -> None:

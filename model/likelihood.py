@@ -122,9 +122,9 @@ def prior_bits(x0: Tensor, abar: float) -> Tensor:
     return 0.5 * (abar * x0.square() - abar - math.log1p(-abar)) / math.log(2)
 
 
-def kl_bits(q_mean: Tensor, q_variance: float, p_mean: Tensor, p_log_variance: Tensor) -> Tensor:
+def kl_bits(q_mean: Tensor, q_variance: Tensor | float, p_mean: Tensor, p_log_variance: Tensor) -> Tensor:
     """KL of the normal distribution q from p, for each pixel."""
-    spread = p_log_variance - math.log(q_variance)
+    spread = p_log_variance - torch.as_tensor(q_variance, dtype=p_log_variance.dtype).log()
     distance = (q_mean - p_mean).square() + q_variance
     return 0.5 * (spread - 1 + distance * torch.exp(-p_log_variance)) / math.log(2)
 

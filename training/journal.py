@@ -30,7 +30,8 @@ class Journal:
         self._board = SummaryWriter(str(folder / "tensorboard"))
 
     def write(self, step: int, metrics: dict[str, float]) -> None:
-        """One line and one point per metric."""
+        """One line and one point per metric; what is not finite has no place in JSON and is left out."""
+        metrics = {key: value for key, value in metrics.items() if math.isfinite(value)}
         self._lines.write(json.dumps({"step": step, **{key: round(value, 6) for key, value in metrics.items()}}) + "\n")
         self._lines.flush()
         for key, value in metrics.items():

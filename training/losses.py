@@ -2,13 +2,88 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple, get_args
+
 import torch
 from torch import Tensor
 
-from model.plan import Prediction
+from model.plan import Prediction, Variance
 from model.schedule import NoiseSchedule
 
-MIN_SNR_GAMMA = 5.0
+from .recipe import Loss, Weighting
+from .variational import VariationalTerms
+
+GAMMAS: dict[Weighting, float] = {"min_snr": 5.0, "p2": 1.0}  # of the publications
+HYBRID_SHARE = 0.001  # of the bound in L_hybrid
+
+
+class Losses(NamedTuple):
+    """Of each image, shape (B,).
+
+    Attributes:
+        loss: what is minimised, before any weight that makes up for how its timestep was drawn.
+        mse: squared error of the prediction, mean over the pixels.
+        vlb: estimate of the bound in bits per dimension, 0 where it plays no part.
+    """
+
+    loss: Tensor
+    mse: Tensor
+    vlb: Tensor
+
+
+class Objective:
+    """A loss by name.
+
+    `simple` is L_simple, the squared error, under a weighting (Ho et al. 2020, eq. 14). `vlb` is L_vlb, the variational
+    bound in bits per dimension, estimated by T times the term of one timestep. `hybrid` is L_simple + 0.001 L_vlb;
+    there the bound trains the variance only: its gradient does not reach the mean (Nichol & Dhariwal 2021, eq. 16).
+
+    Args:
+        schedule: of the model.
+        prediction: what the network outputs.
+        variance: what its second half of outputs is, if it has one.
+        loss: `simple`, `hybrid` or `vlb`.
+        weighting, gamma: of the simple loss, see `weights`.
+    """
+
+    def __init__(
+        self,
+        schedule: NoiseSchedule,
+        *,
+        prediction: Prediction,
+        variance: Variance,
+        loss: Loss,
+        weighting: Weighting = "uniform",
+        gamma: float | None = None,
+    ) -> None:
+        assert loss in get_args(Loss)
+        self._schedule = schedule
+        self._prediction = prediction
+        self._loss = loss
+        every_t = torch.arange(schedule.num_train_timesteps)
+        self._weights = weights(schedule, prediction, weighting, every_t, gamma)
+        self._bound = None if loss == "simple" else VariationalTerms(schedule, prediction, variance)
+
+    def __call__(self, x0: Tensor, t: Tensor, noise: Tensor, out: Tensor) -> Losses:
+        """The losses of a network's output at x_t.
+
+        Args:
+            x0: clean images, shape (B, C, H, W), in [-1, 1].
+            t: timesteps, shape (B,), int64, on the CPU.
+            noise: that x_t was made with, shape of x0.
+            out: shape of x0, or (B, 2C, H, W) with a learned variance.
+        """
+        predicted, learned = out[:, : x0.shape[1]], out[:, x0.shape[1] :]
+        mse = (predicted - target(self._schedule, self._prediction, x0, t, noise)).square().mean((1, 2, 3))
+        simple = self._weights[t].to(mse) * mse
+        if self._bound is None:
+            return Losses(simple, mse, torch.zeros_like(mse))
+        steps = self._schedule.num_train_timesteps
+        if self._loss == "vlb":
+            vlb = steps * self._bound(x0, t, noise, predicted, learned)
+            return Losses(vlb, mse, vlb)
+        vlb = steps * self._bound(x0, t, noise, predicted.detach(), learned)
+        return Losses(simple + HYBRID_SHARE * vlb, mse, vlb)
 
 
 def target(schedule: NoiseSchedule, prediction: Prediction, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
@@ -25,16 +100,29 @@ def target(schedule: NoiseSchedule, prediction: Prediction, x0: Tensor, t: Tenso
     return abar.sqrt().to(x0) * noise - (1 - abar).sqrt().to(x0) * x0
 
 
-def weights(schedule: NoiseSchedule, prediction: Prediction, weighting: str, t: Tensor) -> Tensor:
+def weights(
+    schedule: NoiseSchedule, prediction: Prediction, weighting: Weighting, t: Tensor, gamma: float | None = None
+) -> Tensor:
     """Factor of each image's mean squared error, shape (B,), float32.
 
-    `uniform` is 1. `min_snr` counts an image as if its x0 error were weighted by min(SNR, 5) (Hang et al. 2023, section
-    3.4).
+    `uniform` is 1. `min_snr` counts an image as if its x0 error were weighted by min(SNR, gamma) (Hang et al. 2023,
+    section 3.4), `p2` as if its eps error were weighted by 1 / (1 + SNR)^gamma (Choi et al. 2022, eq. 8), whatever the
+    network predicts: an error d of x0 is one of d sqrt(SNR) of eps, and of d / sqrt(1 - abar) of v.
+
+    Args:
+        gamma: None takes that of the publication, see `GAMMAS`.
     """
     if weighting == "uniform":
         return torch.ones(len(t))
     abar = torch.from_numpy(schedule.alphas_cumprod)[t]
     snr = abar / (1 - abar)
-    capped = snr.clamp(max=MIN_SNR_GAMMA)
-    divisor = {"eps": snr, "x0": torch.ones_like(snr), "v": snr + 1}[prediction]
-    return (capped / divisor).float()
+    if gamma is None:
+        gamma = GAMMAS[weighting]
+    if weighting == "p2":
+        of_eps = (1 + snr) ** -gamma
+        factor = {"eps": of_eps, "x0": of_eps * snr, "v": of_eps * abar}[prediction]
+    else:
+        # gamma / max(SNR, gamma) is min(SNR, gamma) / SNR, where no image is left too.
+        capped = snr.clamp(max=gamma)
+        factor = {"eps": gamma / snr.clamp(min=gamma), "x0": capped, "v": capped * (1 - abar)}[prediction]
+    return factor.float()

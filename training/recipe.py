@@ -9,17 +9,28 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal
 
-from model.config import ModelConfig, SamplerDefaults, ScheduleConfig, config_from_json, config_to_json
+from model.config import (
+    NETWORKS,
+    ModelConfig,
+    NetworkConfig,
+    SamplerDefaults,
+    ScheduleConfig,
+    config_from_json,
+    config_to_json,
+)
 from model.errors import CheckpointError
-from model.plan import Prediction
-from model.unet import UNetConfig
+from model.plan import Prediction, Variance
 
+from .errors import RecipeError
+from .typed import build, override
 
-class RecipeError(ValueError):
-    """The recipe cannot be used; the message names the key and what it may be."""
+SourceName = Literal["faces", "folder", "zip", "npz", "idx", "huggingface", "webdataset"]
+Loss = Literal["simple", "hybrid", "vlb"]
+Weighting = Literal["uniform", "min_snr", "p2"]
+Timesteps = Literal["uniform", "loss_second_moment"]
+Precision = Literal["float32", "bf16", "fp16"]
 
 
 @dataclass(frozen=True)
@@ -27,15 +38,19 @@ class Data:
     """Where the images come from.
 
     Attributes:
-        source: `faces` (drawn, CC0) or `folder`.
-        path: of the folder.
+        source: see `training.sources`; `faces` are drawn (CC0).
+        path: of the folder, file, files or set.
+        split: of sets that have several: `train`, or `test`.
         count: number of drawn images.
+        classes: names, of sets that number their classes only.
         flip: mirror half of the images.
     """
 
-    source: Literal["faces", "folder"] = "faces"
+    source: SourceName = "faces"
     path: str = ""
+    split: str = "train"
     count: int = 40_000
+    classes: tuple[str, ...] = ()
     flip: bool = False
 
 
@@ -44,39 +59,63 @@ class Recipe:
     """One training run.
 
     Attributes:
+        variance: of the model's ancestral sampling; a learned one needs twice the `out_channels`, and a loss with the
+            bound in it.
+        loss: `simple`, `hybrid` or `vlb`; see `training.losses.Objective`.
+        weighting: of the simple loss, see `training.losses.weights`.
+        gamma: of the weighting: 5 for min_snr and 1 for p2 unless said otherwise.
+        timesteps: how they are drawn, see `training.timesteps`.
+        label_drop: share of the images that are shown without their class, so that guidance has something to compare.
+        batch_size: images in one optimiser step, over all processes and parts.
+        accumulate: parts that each process cuts its share of a batch into, to need less memory.
         max_steps: optimiser steps.
+        max_minutes: of training, in all processes that went on with the run; None is no limit.
         warmup_steps: over which the learning rate rises from 0.
         decay_steps: over which it falls to 0 again, at the end of `max_steps`.
-        weighting: of the loss, see `training.losses.weights`.
-        clip_norm: largest norm of the gradient.
-        bf16: run the network in bfloat16 (autocast); weights and optimiser stay float32.
+        clip_norm: largest norm of the gradient; 0 lets it be.
+        ema_decay: of the averaged weights that are served.
+        more_ema_decays: further averages, kept beside.
+        precision: of the network's calls (autocast); weights and optimiser are float32 in any case.
         compile: use torch.compile, which needs a C++ compiler and a minute before the first step.
         save_every, sheet_every, log_every: in steps.
     """
 
     name: str
-    network: UNetConfig
+    network: NetworkConfig
     schedule: ScheduleConfig
     defaults: SamplerDefaults
     data: Data = Data()
     image_size: int = 64
     channels: int = 3
     prediction: Prediction = "eps"
-    weighting: Literal["uniform", "min_snr"] = "uniform"
+    variance: Variance = "fixed_small"
+    loss: Loss = "simple"
+    weighting: Weighting = "uniform"
+    gamma: float | None = None
+    timesteps: Timesteps = "uniform"
+    label_drop: float = 0.0
     batch_size: int = 32
+    accumulate: int = 1
     max_steps: int = 10_000
+    max_minutes: float | None = None
     learning_rate: float = 2e-4
     weight_decay: float = 0.0
     warmup_steps: int = 500
     decay_steps: int = 0
     clip_norm: float = 1.0
     ema_decay: float = 0.9995
-    bf16: bool = True
+    more_ema_decays: tuple[float, ...] = ()
+    precision: Precision = "bf16"
     compile: bool = False
     seed: int = 0
     save_every: int = 500
     sheet_every: int = 1000
     log_every: int = 50
+
+    @property
+    def num_classes(self) -> int | None:
+        """Of the network; None if it is not told what it sees."""
+        return self.network.num_classes
 
     def check_continues(self, earlier: dict[str, Any]) -> None:
         """Compares with the recipe, as JSON, that a folder's run was started with.
@@ -86,26 +125,39 @@ class Recipe:
         """
         mine = json.loads(json.dumps(dataclasses.asdict(self)))
         for key in FIXED:
-            if key in earlier and earlier[key] != mine[key]:
+            then, now = earlier.get(key, mine[key]), mine[key]
+            # What an older version did not know yet, it cannot have meant otherwise.
+            same = {**now, **then} == now if isinstance(now, dict) else then == now
+            if not same:
                 raise RecipeError(f"this folder holds a run with another {key}: give a new folder, or undo the change")
 
-    def model_config(self, facts: dict[str, Any]) -> ModelConfig:
-        """The config.json of the model that this run makes; `facts` says how far it is."""
+    def model_config(self, facts: dict[str, Any], classes: Sequence[str] | None = None) -> ModelConfig:
+        """The config.json of the model that this run makes.
+
+        Args:
+            facts: say how far it is.
+            classes: their names; where only the images know them, numbers stand in.
+        """
+        if classes is None and self.num_classes is not None:
+            classes = [str(label) for label in range(self.num_classes)]
         return ModelConfig(
             network=self.network,
             image_size=self.image_size,
             channels=self.channels,
             schedule=self.schedule,
             prediction=self.prediction,
+            variance=self.variance,
+            classes=None if classes is None else tuple(classes),
             defaults=self.defaults,
             training={"recipe": dataclasses.asdict(self), **facts},
         )
 
 
 # What a run cannot change on its way: its weights, its data or their order would no longer fit.
-FIXED = ("network", "schedule", "data", "image_size", "channels", "prediction", "batch_size", "seed")
-
-TABLES = {"network": UNetConfig, "schedule": ScheduleConfig, "defaults": SamplerDefaults, "data": Data}
+FIXED = (
+    *("network", "schedule", "data", "image_size", "channels", "prediction", "variance"),
+    *("batch_size", "timesteps", "more_ema_decays", "seed"),
+)
 
 
 def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
@@ -125,13 +177,14 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
         raise RecipeError(f"there is no recipe {name_or_path!r}: give one of {shipping}, or a .toml file")
     try:
         content = tomllib.loads(text)
-        for override in overrides:
-            _override(content, override)
+        for change in overrides:
+            override(content, change)
     except tomllib.TOMLDecodeError as error:
         raise RecipeError(f"the recipe is not TOML: {error}") from error
-    for table, kind in TABLES.items():
-        content[table] = _build(kind, content.get(table, {}), f"{table}.")
-    recipe: Recipe = _build(Recipe, content, "")
+    content["network"] = _network(content.get("network", {}))
+    for table, kind in {"schedule": ScheduleConfig, "defaults": SamplerDefaults, "data": Data}.items():
+        content[table] = build(kind, content.get(table, {}), f"{table}.")
+    recipe: Recipe = build(Recipe, content, "")
     _check(recipe)
     return recipe
 
@@ -142,67 +195,66 @@ def recipe_names() -> list[str]:
     return sorted(entry.name.removesuffix(".toml") for entry in entries if entry.name.endswith(".toml"))
 
 
-def _override(content: dict[str, Any], override: str) -> None:
-    key, separator, text = override.partition("=")
-    if not separator:
-        raise RecipeError(f"--set takes KEY=VALUE, got {override!r}")
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text
-    *tables, last = key.strip().split(".")
-    for table in tables:
-        content = content.setdefault(table, {})
-        if not isinstance(content, dict):
-            raise RecipeError(f"--set {override}: {table} is a value, not a table")
-    content[last] = value
-
-
-def _build(kind: type[Any], content: Any, prefix: str) -> Any:
-    if not isinstance(content, dict):
-        raise RecipeError(f"{prefix.rstrip('.')} is a table, not a value: set {prefix}KEY instead")
-    hints = get_type_hints(kind)
-    for key in content:
-        if key not in hints:
-            raise RecipeError(f"unknown key {prefix}{key}: known are {', '.join(prefix + name for name in hints)}")
-    values = {key: _typed(value, hints[key], prefix + key) for key, value in content.items()}
-    try:
-        return kind(**values)
-    except TypeError as error:
-        raise RecipeError(f"the recipe is incomplete: {error}") from error
-
-
-def _typed(value: Any, hint: Any, key: str) -> Any:
-    """The value as its field's type; only lists become tuples and whole numbers become floats."""
-    if get_origin(hint) is Literal:
-        if value not in get_args(hint):
-            raise RecipeError(f"{key} must be one of {', '.join(map(str, get_args(hint)))}, got {value!r}")
-        return value
-    if get_origin(hint) is tuple:
-        if not isinstance(value, list):
-            raise RecipeError(f"{key} must be a list, got {value!r}")
-        return tuple(_typed(item, get_args(hint)[0], key) for item in value)
-    if get_origin(hint) is UnionType:  # X | None; TOML has no null, so that None is to leave the key out
-        hint = next(kind for kind in get_args(hint) if kind is not NoneType)
-    if hint is float and type(value) is int:
-        return float(value)
-    if type(value) is not hint:
-        raise RecipeError(f"{key} must be {_article(hint.__name__)}, got {value!r}")
-    return value
-
-
-def _article(name: str) -> str:
-    return f"an {name}" if name[0] in "aeiou" else f"a {name}"
+def _network(table: Any) -> NetworkConfig:
+    """Of the kind that the key `type` names."""
+    kind = table.get("type", "unet") if isinstance(table, dict) else "unet"
+    if kind not in NETWORKS:
+        raise RecipeError(f"network.type must be one of {', '.join(NETWORKS)}, got {kind!r}")
+    if isinstance(table, dict):
+        table = {key: value for key, value in table.items() if key != "type"}
+    network: NetworkConfig = build(NETWORKS[kind][0], table, "network.")
+    return network
 
 
 def _check(recipe: Recipe) -> None:
     """What no single field can be blamed for, and numbers that would stop a run with a riddle."""
-    for key in ("batch_size", "max_steps", "save_every", "sheet_every", "log_every", "learning_rate", "clip_norm"):
-        if getattr(recipe, key) <= 0:
-            raise RecipeError(f"{key} must be greater than 0, got {getattr(recipe, key)}")
-    if not 0 <= recipe.ema_decay < 1:
-        raise RecipeError(f"ema_decay must be at least 0 and less than 1, got {recipe.ema_decay}")
+    for key in ("batch_size", "accumulate", "max_steps", "save_every", "sheet_every", "log_every", "learning_rate"):
+        _require(getattr(recipe, key) > 0, f"{key} must be greater than 0, got {getattr(recipe, key)}")
+    _require(recipe.clip_norm >= 0, f"clip_norm must be at least 0, got {recipe.clip_norm}")
+    _require(recipe.max_minutes is None or recipe.max_minutes > 0, "max_minutes must be greater than 0")
+    for key, decay in (("ema_decay", recipe.ema_decay), *(("more_ema_decays", d) for d in recipe.more_ema_decays)):
+        _require(0 <= decay < 1, f"{key} must be at least 0 and less than 1, got {decay}")
+    decays = (recipe.ema_decay, *recipe.more_ema_decays)
+    _require(len(set(decays)) == len(decays), "more_ema_decays must differ from ema_decay and from each other")
+    _check_loss(recipe)
+    _check_classes(recipe)
     try:
         config_from_json(config_to_json(recipe.model_config({})))
     except CheckpointError as error:
         raise RecipeError(str(error).replace("config.json", "the recipe")) from error
+    faces = recipe.data.source == "faces"
+    _require(not faces or recipe.channels == 3, "the drawn faces are coloured: channels must be 3")
+    _require(faces or recipe.data.path != "", f"say where the images are: data.path, for {recipe.data.source}")
+
+
+def _check_loss(recipe: Recipe) -> None:
+    learned = recipe.variance.startswith("learned")
+    _require(
+        not learned or recipe.loss != "simple",
+        f"loss simple cannot train variance {recipe.variance}: take loss hybrid, or vlb",
+    )
+    _require(learned or recipe.loss != "hybrid", "loss hybrid is there for a learned variance: set learned_range")
+    weighted = recipe.weighting != "uniform"
+    _require(not weighted or recipe.loss != "vlb", f"loss vlb has its own weights: it cannot have {recipe.weighting}")
+    _require(weighted or recipe.gamma is None, "gamma belongs to weighting min_snr or p2")
+    _require(recipe.gamma is None or recipe.gamma > 0, "gamma must be greater than 0")
+
+
+def _check_classes(recipe: Recipe) -> None:
+    _require(0 <= recipe.label_drop < 1, f"label_drop must be at least 0 and less than 1, got {recipe.label_drop}")
+    if recipe.num_classes is None:
+        _require(recipe.label_drop == 0, "label_drop needs a network with num_classes")
+        return
+    _require(recipe.num_classes > 0, "network.num_classes must be greater than 0")
+    _require(recipe.data.source != "faces", "the drawn faces have no classes: leave network.num_classes out")
+    if recipe.network.null_class:
+        _require(
+            recipe.label_drop > 0, "this network can be asked without a class: set label_drop, say 0.1, to train it"
+        )
+    else:
+        _require(recipe.label_drop == 0, "label_drop needs network.null_class = true")
+
+
+def _require(fine: bool, message: str) -> None:
+    if not fine:
+        raise RecipeError(message)

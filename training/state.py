@@ -11,12 +11,13 @@ from typing import Any, BinaryIO
 
 import torch
 
-from .recipe import RecipeError
+from .errors import RecipeError
 
 log = logging.getLogger(__name__)
 
 LATEST = "latest"
 KEEP = 2
+FORMAT = 2  # of what is inside; another version's run cannot be gone on with
 
 
 def save_state(folder: Path, step: int, state: dict[str, Any]) -> Path:
@@ -28,9 +29,11 @@ def save_state(folder: Path, step: int, state: dict[str, Any]) -> Path:
         state: tensors and plain values.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    for left in folder.glob("*.tmp"):  # by a process that was killed while it saved
+        left.unlink()
     path = folder / f"step-{step:08d}.pt"
     with _replacing(path) as file:
-        torch.save(state, file)
+        torch.save(state | {"format": FORMAT}, file)
     with _replacing(folder / LATEST) as file:
         file.write(path.name.encode())
     for old in sorted(folder.glob("step-*.pt"))[:-KEEP]:
@@ -42,17 +45,19 @@ def load_state(folder: Path) -> dict[str, Any] | None:
     """The last state that can be read, None if the run has not saved one.
 
     Raises:
-        RecipeError: if there are states and none of them can be read.
+        RecipeError: if there are states and none of them can be read, or another version wrote them.
     """
     pointer = folder / LATEST
     latest = [folder / pointer.read_text(encoding="utf-8")] if pointer.is_file() else []
     others = sorted(folder.glob("step-*.pt"), reverse=True)
     for path in dict.fromkeys([*latest, *others]):
         try:
-            state: dict[str, Any] = torch.load(path, weights_only=True)
+            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # torch raises many kinds for a damaged file, KeyError among them
             log.warning("cannot read %s (%s); trying the one before", path, type(error).__name__)
         else:
+            if state.pop("format", 1) != FORMAT:
+                raise RecipeError(f"another version of difuso began the run in {folder.parent}: give a new folder")
             return state
     if others:
         raise RecipeError(f"no state in {folder} can be read; remove the folder to start again")

@@ -1,131 +1,223 @@
-"""The trainer: noise an image, ask the network, step; log, save, show."""
+"""The trainer: noise an image, ask the network, step."""
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import logging
-import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
-from model.checkpoint import save_checkpoint
-from model.errors import NonFiniteSample
+from model.config import ModelConfig
+from model.images import from_uint8
 from model.sampling import sample
 
+from .batches import Batch, Batches
+from .draws import Drawn, Draws
 from .ema import Ema
-from .images import Batches, load_images
-from .journal import Journal
-from .losses import target, weights
+from .errors import Diverged, RecipeError
+from .losses import Losses, Objective
+from .precision import DTYPES, Scaler
+from .processes import ALONE, Processes, unsynchronised
 from .recipe import Recipe
-from .state import load_state, save_state
-from .window import StepFacts, Window
-
-log = logging.getLogger(__name__)
+from .timesteps import SAMPLERS
+from .window import StepFacts
 
 SHEET_SEEDS = range(64)
 MAX_BAD_STEPS = 20
 
 
 class Trainer:
-    """One run: a network, its average, its optimiser and its place in the data.
+    """One run, as far as one process has a part in it: a network, its averages, its optimiser, its place in the data.
 
     Args:
         recipe: decides everything.
-        batches: of training images.
+        batches: of training images, of which this process gets its share.
         device: where to compute.
+        processes: that train together.
+
+    Attributes:
+        step: optimiser steps so far.
+        skipped: of them, those whose gradient was not finite and was not applied.
+        emas: the averages, the one to be served first.
+
+    Raises:
+        RecipeError: if a batch cannot be cut into equal parts for all processes.
     """
 
-    def __init__(self, recipe: Recipe, batches: Batches, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        batches: Batches,
+        device: torch.device | str = "cpu",
+        processes: Processes = ALONE,
+    ) -> None:
+        parts = processes.count * recipe.accumulate
+        if recipe.batch_size % parts:
+            raise RecipeError(f"batch_size {recipe.batch_size} cannot be cut into {parts} equal parts")
         torch.manual_seed(recipe.seed)
         self.recipe = recipe
         self.batches = batches
         self.device = torch.device(device)
+        self.processes = processes
         self.schedule = recipe.schedule.build()
-        network = recipe.model_config({}).build_network()
+        config = self.config()
+        self._shape = config.shape
+        network = config.build_network()
         self.network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._wrapped = processes.wrap(self.network)
         # Fused kernels train 1.7 times as fast on a CPU; the state stays that of the plain network.
-        self._forward = torch.compile(self.network) if recipe.compile else self.network
-        self.ema = Ema(self.network, recipe.ema_decay)
+        self._forward = torch.compile(self._wrapped) if recipe.compile else self._wrapped
+        self.emas = [Ema(self.network, decay) for decay in (recipe.ema_decay, *recipe.more_ema_decays)]
         self.optimizer = torch.optim.AdamW(
             self.network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
         )
+        self._objective = Objective(
+            self.schedule,
+            prediction=recipe.prediction,
+            variance=recipe.variance,
+            loss=recipe.loss,
+            weighting=recipe.weighting,
+            gamma=recipe.gamma,
+        )
+        self._timesteps = SAMPLERS[recipe.timesteps](self.schedule.num_train_timesteps)
+        flip = 0.5 if recipe.data.flip else 0.0
+        self._draws = Draws(recipe.seed, self.device, flip=flip, label_drop=recipe.label_drop)
+        self._scaler = Scaler(recipe.precision, self.device)
+        torch.manual_seed(recipe.seed + 1 + processes.rank)  # of dropout, another in every process
         self.step = 0
         self.skipped = 0
         self._bad_in_a_row = 0
 
+    def config(self, facts: dict[str, Any] | None = None) -> ModelConfig:
+        """Of the model as it is now; `facts` say how far it is."""
+        return self.recipe.model_config(facts or {}, self.batches.dataset.classes)
+
     def steps(self) -> Iterator[StepFacts]:
-        """Trains until `max_steps`, yielding the facts of each step; the caller decides on logs, saves and the end."""
+        """Trains until `max_steps`, yielding the facts of each step; the caller decides on logs, saves and the end.
+
+        Raises:
+            Diverged: if many gradients in a row are not finite.
+        """
         batches = iter(self.batches)
         # The step is counted before a batch is taken: one taken in vain would be missing from a longer run.
         while self.step < self.recipe.max_steps:
-            yield self._train(next(batches).to(self.device, memory_format=torch.channels_last))
+            yield self._train(next(batches))
 
-    def _train(self, x0: Tensor) -> StepFacts:
+    def _train(self, batch: Batch) -> StepFacts:
         recipe = self.recipe
-        t = torch.randint(0, self.schedule.num_train_timesteps, (len(x0),))
-        noise = torch.randn(x0.shape).to(x0)
-        x_t = self.schedule.q_sample(x0, t, noise)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=recipe.bf16):
-            out = self._forward(x_t, t.to(self.device))
-        errors = (out.float() - target(self.schedule, recipe.prediction, x0, t, noise)).square().mean((1, 2, 3))
-        loss = (weights(self.schedule, recipe.prediction, recipe.weighting, t).to(errors) * errors).mean()
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), recipe.clip_norm)
+        drawn = self._draws.next(recipe.batch_size, self._shape, self._timesteps)
+        mine = drawn.part(self.processes.share(recipe.batch_size))
+        size = len(mine.t) // recipe.accumulate
+        losses = []
+        for first in range(0, len(mine.t), size):
+            rows = slice(first, first + size)
+            with unsynchronised(self._wrapped, first + size < len(mine.t)):
+                losses.append(self._backward(batch, mine, rows))
+        self._scaler.unscale(self.optimizer)
+        most = recipe.clip_norm or float("inf")
+        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), most)
         if torch.isfinite(norm):
             self._bad_in_a_row = 0
             for group in self.optimizer.param_groups:
                 group["lr"] = learning_rate(recipe, self.step)
-            self.optimizer.step()
-            self.ema.update(self.network)
+            self._scaler.step(self.optimizer)
+            for ema in self.emas:
+                ema.update(self.network)
         else:
-            self._skip()
+            self._skip(batch, mine)
+        self._scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
-        return StepFacts(loss.detach().cpu(), errors.detach().cpu(), t, norm.detach().cpu())
+        of_all = Losses(*self.processes.gather(torch.cat([torch.stack(part) for part in losses], dim=1)).cpu())
+        if torch.isfinite(norm):
+            self._timesteps.learn(drawn.t, of_all.loss)
+        loss = (drawn.importance * of_all.loss).mean()
+        return StepFacts(loss, of_all.mse, drawn.t, norm.detach().cpu(), drawn.importance * of_all.vlb)
 
-    def _skip(self) -> None:
+    def _backward(self, batch: Batch, drawn: Drawn, rows: slice) -> Losses:
+        """Adds the gradient of some of a batch's images."""
+        x0, labels = self._shown(batch, drawn, rows)
+        part = drawn.part(rows)
+        x_t = self.schedule.q_sample(x0, part.t, part.noise)
+        dtype = DTYPES[self.recipe.precision]
+        with torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
+            out = self._forward(x_t, part.t.to(self.device), *(() if labels is None else (labels,)))
+        losses = self._objective(x0, part.t, part.noise, out.float())
+        self._scaler.backward((part.importance.to(x0) * losses.loss).mean() / self.recipe.accumulate)
+        return Losses(*(values.detach() for values in losses))
+
+    def _shown(self, batch: Batch, drawn: Drawn, rows: slice) -> tuple[Tensor, Tensor | None]:
+        """Images in [-1, 1], some mirrored, and their classes, some left out."""
+        x0 = from_uint8(batch.pixels[rows].to(self.device)).contiguous(memory_format=torch.channels_last)
+        mirrored = drawn.mirrored[rows]
+        if mirrored.any():
+            x0[mirrored] = x0[mirrored].flip(-1)
+        if batch.labels is None:
+            return x0, None
+        assert self.recipe.num_classes is not None
+        return x0, batch.labels[rows].masked_fill(drawn.nameless[rows], self.recipe.num_classes).to(self.device)
+
+    def _skip(self, batch: Batch, mine: Drawn) -> None:
         """A gradient of NaN or infinity is not applied; many in a row mean that the run is lost."""
         self.skipped += 1
-        self._bad_in_a_row += 1
+        self._bad_in_a_row += not self._scaler.can_fall
         if self._bad_in_a_row >= MAX_BAD_STEPS:
-            raise NonFiniteSample(f"{MAX_BAD_STEPS} gradients in a row were not finite: lower the learning rate")
+            x0, labels = self._shown(batch, mine, slice(None))
+            named = {"x0": x0, "t": mine.t, "noise": mine.noise} | ({} if labels is None else {"labels": labels})
+            raise Diverged(
+                f"{MAX_BAD_STEPS} gradients in a row were not finite: lower the learning rate",
+                {name: tensor.cpu() for name, tensor in named.items()},
+            )
 
     def state(self) -> dict[str, Any]:
-        """Everything that `load` needs to go on as if nothing had happened."""
+        """Everything that `load` needs to go on as if nothing had happened. All processes must ask for it together."""
+        dropout = {"cpu": torch.get_rng_state()}
+        if self.device.type == "cuda":
+            dropout["cuda"] = torch.cuda.get_rng_state(self.device)
         return {
             "step": self.step,
             "skipped": self.skipped,
+            "bad_in_a_row": self._bad_in_a_row,
             "position": self.batches.position,
             "network": self.network.state_dict(),
-            "ema": self.ema.network.state_dict(),
-            "ema_updates": self.ema.updates,
+            "emas": [{"updates": ema.updates, "network": ema.network.state_dict()} for ema in self.emas],
             "optimizer": self.optimizer.state_dict(),
-            "rng": torch.get_rng_state(),
+            "scaler": self._scaler.state(),
+            "timesteps": self._timesteps.state(),
+            "draws": self._draws.state(),
+            "dropout": self.processes.gather_states(dropout),
         }
 
     def load(self, state: dict[str, Any]) -> None:
-        """Goes on from a state of the same recipe."""
-        self.step, self.skipped = state["step"], state["skipped"]
+        """Goes on from a state of the same recipe, saved by any number of processes."""
+        self.step, self.skipped, self._bad_in_a_row = state["step"], state["skipped"], state["bad_in_a_row"]
         self.batches.position = state["position"]
         self.network.load_state_dict(state["network"])
-        self.ema.network.load_state_dict(state["ema"])
-        self.ema.updates = state["ema_updates"]
+        for ema, saved in zip(self.emas, state["emas"], strict=True):
+            ema.updates = saved["updates"]
+            ema.network.load_state_dict(saved["network"])
         self.optimizer.load_state_dict(state["optimizer"])
-        torch.set_rng_state(state["rng"])
+        self._scaler.load(state["scaler"])
+        self._timesteps.load(state["timesteps"])
+        self._draws.load(state["draws"])
+        if self.processes.rank < len(state["dropout"]):
+            dropout = state["dropout"][self.processes.rank]
+            torch.set_rng_state(dropout["cpu"])
+            if self.device.type == "cuda" and "cuda" in dropout:
+                torch.cuda.set_rng_state(dropout["cuda"], self.device)
 
     def samples(self) -> Tensor:
-        """Images of the averaged network from fixed seeds, with the recipe's default sampler."""
-        config = self.recipe.model_config({})
-        plan = config.plan(self.schedule)
-        return sample(plan, self.ema.network, shape=config.shape, seeds=SHEET_SEEDS, device=self.device)
+        """Images of the served average from fixed seeds, with the recipe's default sampler; all classes in turn."""
+        config = self.config()
+        network = self.emas[0].network
+        classes = self.recipe.num_classes
+        labels = torch.tensor([i % classes for i in range(len(SHEET_SEEDS))], device=self.device) if classes else None
+
+        def denoiser(x_t: Tensor, t: Tensor) -> Tensor:
+            return network(x_t, t) if labels is None else network(x_t, t, labels)
+
+        return sample(config.plan(self.schedule), denoiser, shape=config.shape, seeds=SHEET_SEEDS, device=self.device)
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:
@@ -133,90 +225,3 @@ def learning_rate(recipe: Recipe, step: int) -> float:
     warmup = (step + 1) / max(1, recipe.warmup_steps)
     decay = (recipe.max_steps - step) / recipe.decay_steps if recipe.decay_steps else 1.0
     return recipe.learning_rate * min(1.0, warmup, decay)
-
-
-def train(recipe: Recipe, out: Path, *, device: str = "cpu") -> int:
-    """Runs a recipe in a folder, or goes on where an earlier process stopped; returns the step reached.
-
-    The folder gets recipe.json, metrics.jsonl, losses.png, tensorboard/, sheets/, states/ and model/, the servable
-    checkpoint.
-    SIGTERM and SIGINT save and end the run; the same call resumes it.
-
-    Raises:
-        RecipeError: if the images do not fill a batch, or the folder holds a run of another recipe.
-        NonFiniteSample: if the loss stays NaN or infinite.
-    """
-    out.mkdir(parents=True, exist_ok=True)
-    state = load_state(out / "states")
-    if state is not None:
-        recipe.check_continues(json.loads((out / "recipe.json").read_text(encoding="utf-8")))
-    (out / "recipe.json").write_text(json.dumps(dataclasses.asdict(recipe), indent=2) + "\n", encoding="utf-8")
-    images = load_images(recipe, out / "data")
-    trainer = Trainer(recipe, Batches(images, recipe.batch_size, seed=recipe.seed, flip=recipe.data.flip), device)
-    if state is not None:
-        trainer.load(state)
-        log.info("going on at step %d", trainer.step)
-    journal = Journal(out)
-    with _stop_requested() as stop, _progress(trainer) as show:
-        window = Window(trainer.schedule.num_train_timesteps)
-        for facts in trainer.steps():
-            window.add(facts)
-            if trainer.step % recipe.log_every == 0:
-                metrics = window.close()
-                rate = learning_rate(recipe, trainer.step - 1)
-                journal.write(trainer.step, metrics | {"lr": rate, "skipped": float(trainer.skipped)})
-                show(metrics)
-            if trainer.step % recipe.save_every == 0 or stop:
-                _save(trainer, out)
-            if trainer.step % recipe.sheet_every == 0 and not stop:
-                _show(trainer, journal)
-                window.restart()
-            if stop:
-                log.info("stopped at step %d; the same command goes on", trainer.step)
-                break
-        else:
-            _save(trainer, out)
-            _show(trainer, journal)
-    journal.close()
-    return trainer.step
-
-
-def _save(trainer: Trainer, out: Path) -> None:
-    save_state(out / "states", trainer.step, trainer.state())
-    facts = {"steps": trainer.step, "images": trainer.step * trainer.recipe.batch_size}
-    save_checkpoint(out / "model", trainer.recipe.model_config(facts), trainer.ema.network)
-
-
-def _show(trainer: Trainer, journal: Journal) -> None:
-    journal.sheet(trainer.step, trainer.samples())
-    journal.curve()
-
-
-@contextmanager
-def _stop_requested() -> Iterator[list[int]]:
-    """A list that is empty until SIGTERM or SIGINT arrives."""
-    received: list[int] = []
-    signals = (signal.SIGTERM, signal.SIGINT)
-    previous = {s: signal.signal(s, lambda number, frame: received.append(number)) for s in signals}
-    try:
-        yield received
-    finally:
-        for signum, handler in previous.items():
-            signal.signal(signum, handler)
-
-
-@contextmanager
-def _progress(trainer: Trainer) -> Iterator[Any]:
-    """A progress bar on a terminal, log lines elsewhere."""
-    console = Console()
-    if not console.is_terminal:
-        yield lambda metrics: log.info(
-            "step %d  loss %.4f  %.0f images/s", trainer.step, metrics["loss"], metrics["images_per_second"]
-        )
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console) as bar:
-        task = bar.add_task(trainer.recipe.name, total=trainer.recipe.max_steps, completed=trainer.step)
-        yield lambda metrics: bar.update(
-            task, completed=trainer.step, description=f"{trainer.recipe.name}  loss {metrics['loss']:.4f}"
-        )

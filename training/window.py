@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 
@@ -18,12 +19,14 @@ class StepFacts:
         errors: unweighted mean squared error of each image, shape (B,).
         t: timestep of each image, shape (B,).
         grad_norm: before clipping, shape ().
+        vlb: estimate of the bound from each image, bits per dimension, shape (B,); 0 where it is not trained.
     """
 
     loss: Tensor
     errors: Tensor
     t: Tensor
     grad_norm: Tensor
+    vlb: Tensor
 
 
 class Window:
@@ -47,17 +50,30 @@ class Window:
         self._steps.append(step)
 
     def close(self) -> dict[str, float]:
-        """Means over the window, of all timesteps, by quarter of them and near t = 0; starts the next window."""
-        errors = torch.cat([step.errors for step in self._steps])
-        t = torch.cat([step.t for step in self._steps])
-        metrics = {
-            "loss": float(torch.stack([step.loss for step in self._steps]).mean()),
-            "grad_norm": float(torch.stack([step.grad_norm for step in self._steps]).mean()),
-            "images_per_second": len(errors) / (time.perf_counter() - self._started),
+        """Means over the window, of all timesteps, by quarter of them and near t = 0; starts the next window.
+
+        Steps that were skipped count as time spent and no more; a window of nothing else has a loss of NaN.
+        """
+        images = sum(len(step.t) for step in self._steps)
+        metrics = {"loss": math.nan, "images_per_second": images / (time.perf_counter() - self._started)}
+        taken = [step for step in self._steps if torch.isfinite(step.grad_norm)]
+        if taken:
+            metrics |= self._means(taken)
+        self.restart()
+        return metrics
+
+    def _means(self, steps: list[StepFacts]) -> dict[str, float]:
+        errors = torch.cat([step.errors for step in steps])
+        t = torch.cat([step.t for step in steps])
+        vlb = torch.cat([step.vlb for step in steps])
+        means = {
+            "loss": float(torch.stack([step.loss for step in steps]).mean()),
+            "grad_norm": float(torch.stack([step.grad_norm for step in steps]).mean()),
         }
+        if vlb.any():
+            means["vlb"] = float(vlb.mean())
         for name, (low, high) in self._ranges.items():
             inside = (t >= low) & (t < high)
             if inside.any():
-                metrics[name] = float(errors[inside].mean())
-        self.restart()
-        return metrics
+                means[name] = float(errors[inside].mean())
+        return means

@@ -112,7 +112,7 @@ def test_without_steps_the_chain_is_the_whole_one(pictures: Path, tmp_path: Path
     [
         (["--model", "nobody"], "model: Should be one of tiny"),
         (["--steps", "1001"], "tiny: steps must lie between 1 and 1000, got 1001"),
-        (["--data", "/nowhere"], "there are no PNG or JPEG files below /nowhere"),
+        (["--data", "/nowhere"], "there are no pictures below /nowhere"),
     ],
 )
 def test_mistakes_are_explained(models_dir: Path, tmp_path: Path, arguments: list[str], message: str) -> None:

@@ -1,18 +1,17 @@
-"""Any folder of pictures becomes one array, and the order of its images can be found again."""
+"""Any picture becomes an array of one size, and what is none is left out and named."""
 
 from __future__ import annotations
 
-import dataclasses
+import io
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
+from training.errors import RecipeError
 from training.faces import draw_face, draw_faces
-from training.images import Batches, ImageArray, load_images, read_folder
-from training.recipe import RecipeError, load_recipe
+from training.images import ImageArray, centre_crop, decode, list_images, read_folder
 
 RED, GREEN = (255, 0, 0), (0, 255, 0)
 
@@ -86,13 +85,50 @@ def test_sixteen_bits_are_scaled_and_not_clipped(tmp_path: Path) -> None:
     assert (read_one(tmp_path, channels=1) == 100).all()
 
 
-def test_a_folder_without_images_or_with_too_few_is_refused(tmp_path: Path) -> None:
-    changes = ["data.source=folder", f"data.path={tmp_path}", "batch_size=2"]
-    with pytest.raises(RecipeError, match="no PNG or JPEG files below"):
-        load_images(load_recipe("smoke", changes), tmp_path / "cache")
-    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
-    with pytest.raises(RecipeError, match="1 images do not fill one batch of 2"):
-        load_images(load_recipe("smoke", changes), tmp_path / "cache")
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_every_mode_of_picture_is_read(mode: str, channels: int) -> None:
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8), "white").convert(mode).save(file, "TIFF" if mode in ("CMYK", "YCbCr") else "PNG")
+    assert (decode(file, 8, channels) == 255).all()
+
+
+def test_what_has_neither_8_nor_16_bits_is_refused() -> None:
+    for pixels in (np.full((8, 8), 0.5, np.float32), np.full((8, 8), 70_000, np.int32)):
+        file = io.BytesIO()
+        Image.fromarray(pixels).save(file, "TIFF")
+        with pytest.raises(ValueError, match="neither 8 nor 16 bits"):
+            decode(file, 8, 1)
+
+
+def guided_crop(pixels: ImageArray, size: int) -> ImageArray:
+    """guided-diffusion's steps, on an array: halve by means of 2x2, resize, take the middle."""
+    while min(pixels.shape[:2]) >= 2 * size:
+        height, width = pixels.shape[0] // 2, pixels.shape[1] // 2
+        quarters = pixels[: 2 * height, : 2 * width].reshape(height, 2, width, 2, 3).astype(float)
+        pixels = np.floor(quarters.mean(axis=(1, 3)) + 0.5).astype(np.uint8)
+    scale = size / min(pixels.shape[:2])
+    image = Image.fromarray(pixels)
+    resized = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BICUBIC)
+    middle = np.asarray(resized)
+    top, left = (middle.shape[0] - size) // 2, (middle.shape[1] - size) // 2
+    return middle[top : top + size, left : left + size]
+
+
+@pytest.mark.parametrize("shape", [(100, 60), (64, 64), (40, 90), (20, 33), (8, 8)])
+def test_the_crop_is_that_of_guided_diffusion(shape: tuple[int, int]) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (*shape[::-1], 3), dtype=np.uint8)
+    if min(shape) >= 32:
+        pixels = pixels[: pixels.shape[0] // 4 * 4, : pixels.shape[1] // 4 * 4]  # so that halves are whole
+    cropped = np.asarray(centre_crop(Image.fromarray(pixels), 16))
+    assert np.abs(cropped.astype(int) - guided_crop(pixels, 16)).max() <= 2  # halves are rounded twice
+
+
+def test_a_folder_without_pictures_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("none")
+    for folder in (tmp_path, tmp_path / "nosuch"):
+        with pytest.raises(RecipeError, match="there are no pictures below"):
+            list_images(folder)
 
 
 def test_a_face_is_its_seed_s_and_splits_share_none() -> None:
@@ -103,52 +139,3 @@ def test_a_face_is_its_seed_s_and_splits_share_none() -> None:
     assert np.array_equal(train[5], draw_face("train-5", 32))
     assert train[0].shape == (32, 32, 3)
     assert train[0].dtype == np.uint8
-
-
-def test_faces_are_drawn_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("resvg_py")
-    recipe = load_recipe("smoke", ["data.count=4", "batch_size=2"])
-    first = load_images(recipe, tmp_path)
-    monkeypatch.setattr("training.images.draw_faces", None)
-    assert np.array_equal(load_images(recipe, tmp_path), first)
-    assert first.shape == (4, 16, 16, 3)
-
-
-NUMBERED = np.arange(10, dtype=np.uint8)[:, None, None, None] * np.ones((1, 2, 2, 3), np.uint8)
-
-
-def take(batches: Batches, count: int) -> list[list[int]]:
-    """The numbers of the images in the next batches."""
-    stream = iter(batches)
-    return [[round(float(image[0, 0, 0] + 1) * 127.5) for image in next(stream)] for _ in range(count)]
-
-
-def test_an_epoch_shows_no_image_twice_and_the_next_has_another_order() -> None:
-    first, second, third, fourth = (set(batch) for batch in take(Batches(NUMBERED, 5, seed=0), 4))
-    assert first | second == third | fourth == set(range(10))
-    assert first != third
-
-
-def test_the_order_goes_on_from_any_position() -> None:
-    straight = take(Batches(NUMBERED, 3, seed=1), 11)
-    for position in (1, 3, 7):
-        batches = Batches(NUMBERED, 3, seed=1)
-        batches.position = position
-        assert take(batches, 11 - position) == straight[position:]
-    assert take(Batches(NUMBERED, 3, seed=2), 11) != straight
-
-
-def test_flips_mirror_about_half_of_the_images() -> None:
-    images = np.zeros((400, 2, 2, 3), np.uint8)
-    images[:, :, 0] = 255
-    torch.manual_seed(0)
-    (batch,) = (next(iter(Batches(images, 400, seed=0, flip=True))) for _ in range(1))
-    mirrored = int((batch[:, 0, 0, 1] == 1).sum())
-    assert 150 < mirrored < 250
-    assert int((batch[:, 0, 0, 0] == 1).sum()) == 400 - mirrored
-
-
-def test_recipes_say_where_images_come_from() -> None:
-    assert dataclasses.asdict(load_recipe("faces64").data) == {
-        "source": "faces", "path": "", "count": 40_000, "flip": False
-    }  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from model import NoiseSchedule, make_plan
 from model.plan import Column, Prediction
 from training.ema import Ema
 from training.losses import target, weights
-from training.recipe import load_recipe
+from training.recipe import Weighting, load_recipe
 from training.trainer import learning_rate
 from training.window import StepFacts, Window
 
@@ -37,13 +38,28 @@ def test_min_snr_weights_of_eps_are_the_published_ones() -> None:
     assert weights(SCHEDULE, "eps", "min_snr", t).tolist() == pytest.approx([0.0005, 0.1549, 0.5857, 1.0], abs=5e-5)
 
 
-def test_min_snr_weighs_the_same_x0_error_alike_whatever_is_predicted() -> None:
+@pytest.mark.parametrize("weighting", ["min_snr", "p2"])
+def test_weights_count_the_same_error_alike_whatever_is_predicted(weighting: Weighting) -> None:
     """An error d of x0 is an error d sqrt(SNR) of eps and d / sqrt(1 - abar) of v."""
     t = torch.arange(0, 1000, 37)
     abar = torch.from_numpy(SCHEDULE.alphas_cumprod)[t]
-    of_x0 = weights(SCHEDULE, "x0", "min_snr", t).double()
-    assert torch.allclose(of_x0, weights(SCHEDULE, "eps", "min_snr", t) * (abar / (1 - abar)), rtol=1e-5)
-    assert torch.allclose(of_x0, weights(SCHEDULE, "v", "min_snr", t) / (1 - abar), rtol=1e-5)
+    of_x0 = weights(SCHEDULE, "x0", weighting, t, 0.5).double()
+    assert torch.allclose(of_x0, weights(SCHEDULE, "eps", weighting, t, 0.5) * (abar / (1 - abar)), rtol=1e-5)
+    assert torch.allclose(of_x0, weights(SCHEDULE, "v", weighting, t, 0.5) / (1 - abar), rtol=1e-5)
+
+
+def test_p2_weights_of_eps_are_their_formula() -> None:
+    t = torch.tensor([0, 259, 999])
+    snr = torch.from_numpy(SCHEDULE.alphas_cumprod / (1 - SCHEDULE.alphas_cumprod))[t]
+    assert weights(SCHEDULE, "eps", "p2", t).tolist() == pytest.approx((1 / (1 + snr)).tolist(), rel=1e-6)
+    assert weights(SCHEDULE, "eps", "p2", t, 0.5).tolist() == pytest.approx((1 / (1 + snr).sqrt()).tolist(), rel=1e-6)
+
+
+@pytest.mark.parametrize("weighting", ["min_snr", "p2"])
+@pytest.mark.parametrize("prediction", ["eps", "x0", "v"])
+def test_weights_are_finite_where_nothing_of_the_image_is_left(weighting: Weighting, prediction: Prediction) -> None:
+    schedule = SCHEDULE.rescale_zero_terminal_snr()
+    assert torch.isfinite(weights(schedule, prediction, weighting, torch.tensor([0, 998, 999]))).all()
 
 
 def test_uniform_weights_are_one() -> None:
@@ -86,12 +102,25 @@ def test_the_learning_rate_warms_up_and_stays() -> None:
 def test_a_window_tells_the_quarters_of_the_timesteps_apart() -> None:
     window = Window(1000)
     t = torch.tensor([0, 49, 50, 249, 250, 500, 999])
-    window.add(StepFacts(torch.tensor(2.0), t.float(), t, torch.tensor(1.0)))
-    window.add(StepFacts(torch.tensor(4.0), t.float(), t, torch.tensor(3.0)))
+    window.add(StepFacts(torch.tensor(2.0), t.float(), t, torch.tensor(1.0), torch.zeros(7)))
+    window.add(StepFacts(torch.tensor(4.0), t.float(), t, torch.tensor(3.0), torch.zeros(7)))
     metrics = window.close()
     expected = {"loss": 3.0, "grad_norm": 2.0, "loss/q1": 87.0, "loss/q2": 250.0, "loss/q3": 500.0, "loss/q4": 999.0}
     assert {key: metrics[key] for key in expected} == expected
     assert metrics["loss/t<50"] == 24.5
+    assert "vlb" not in metrics
+
+
+def test_a_skipped_step_does_not_spoil_a_window() -> None:
+    window = Window(1000)
+    t = torch.tensor([0, 999])
+    lost, taken = torch.tensor(float("nan")), torch.tensor(2.0)
+    window.add(StepFacts(lost, torch.full((2,), float("nan")), t, lost, torch.zeros(2)))
+    assert math.isnan(window.close()["loss"])
+    window.add(StepFacts(lost, torch.full((2,), float("nan")), t, lost, torch.zeros(2)))
+    window.add(StepFacts(taken, torch.ones(2), t, taken, torch.full((2,), 3.0)))
+    metrics = window.close()
+    assert (metrics["loss"], metrics["grad_norm"], metrics["loss/q1"], metrics["vlb"]) == (2.0, 2.0, 1.0, 3.0)
 
 
 def test_the_learning_rate_falls_to_nothing_at_the_end() -> None:

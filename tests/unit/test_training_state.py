@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from training.recipe import RecipeError
+from training.errors import RecipeError
 from training.state import KEEP, load_state, save_state
 
 

@@ -1,0 +1,54 @@
+"""`difuso train`: a recipe and its changes, as a run in a folder or as a look at what it would need."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import typer
+from torch import OutOfMemoryError
+
+from model import ModelError
+from training.dry_run import dry_run
+from training.errors import RecipeError
+from training.recipe import load_recipe
+from training.run import train
+from worker.runner import pick_device
+
+from .errors import UserError
+
+RUNS = Path("var/runs")
+
+
+def run_recipe(name: str, changes: Sequence[str], out: Path | None, *, device: str) -> None:
+    """Trains, in `out` or in a folder of the recipe's name.
+
+    Raises:
+        UserError: if the recipe or its images cannot be used, or the run is lost.
+    """
+    with _told():
+        recipe = load_recipe(name, changes)
+        train(recipe, out or RUNS / recipe.name, device=str(pick_device(device)))
+
+
+def print_dry_run(name: str, changes: Sequence[str], *, device: str) -> None:
+    """Prints shapes, memory and time.
+
+    Raises:
+        UserError: if the recipe or its images cannot be used here.
+    """
+    with _told():
+        for line in dry_run(load_recipe(name, changes), device=str(pick_device(device))).lines():
+            typer.echo(line)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Mistakes that the user can mend, as such."""
+    try:
+        yield
+    except OutOfMemoryError as error:
+        raise UserError("the device's memory is full: take a smaller batch_size, or a greater accumulate") from error
+    except (ModelError, RecipeError) as error:
+        raise UserError(str(error)) from error

@@ -1,0 +1,159 @@
+"""Training as users start it: real processes, several of them, and signals that nobody can catch."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from model import load_checkpoint
+from model.config import ModelConfig
+from model.unet import UNetConfig
+from tests.waiting import WaitUntil
+from training.recipe import load_recipe
+from training.run import train
+from training.state import load_state, save_state
+
+TINY = (
+    *("image_size=8", "batch_size=8", "precision=float32", "warmup_steps=0", "log_every=1", "defaults.steps=2"),
+    *("network.channels=8", "network.channel_mult=[1]", "network.groups=4", "network.head_channels=8"),
+    *("loss=hybrid", "variance=learned_range", "network.out_channels=6", "timesteps=loss_second_moment"),
+    *("network.num_classes=5", "label_drop=0.3", "data.source=npz", "data.flip=true"),
+)
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "DIFUSO_DEVICE": "cpu"}
+DIFUSO = ("-m", "difuso", "train", "smoke")
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+
+
+@pytest.fixture
+def changes(tmp_path: Path) -> list[str]:
+    """Of the smoke recipe, for twenty random images of five classes."""
+    images = np.random.default_rng(0).integers(0, 256, (20, 8, 8, 3), dtype=np.uint8)
+    np.savez(tmp_path / "images.npz", images, np.arange(20) % 5)
+    return [*TINY, f"data.path={tmp_path / 'images.npz'}"]
+
+
+def command(*before: str, out: Path, changes: list[str]) -> list[str]:
+    settings = [word for change in changes for word in ("--set", change)]
+    return [sys.executable, *before, *DIFUSO, "--out", str(out), *settings]
+
+
+def state(out: Path) -> dict[str, object]:
+    found = load_state(out / "states")
+    assert found is not None
+    trainer: dict[str, object] = found["trainer"]
+    return trainer
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.timeout(180)
+def test_two_processes_are_one_with_twice_the_batch(tmp_path: Path, changes: list[str]) -> None:
+    """The first half of the run by two, the second by one, against all of it by one: gradients and weights agree."""
+    halves, whole = tmp_path / "halves", tmp_path / "whole"
+    subprocess.run(
+        command(*TORCHRUN, out=halves, changes=[*changes, "max_steps=3"]), env=ENVIRONMENT, check=True, timeout=150
+    )
+    by_two = state(halves)
+    for steps in (3, 6):
+        train(load_recipe("smoke", [*changes, f"max_steps={steps}"]), whole)
+        if steps == 6:
+            train(load_recipe("smoke", [*changes, "max_steps=6"]), halves)
+            by_two = state(halves)
+        by_one = state(whole)
+        for key, tensor in by_one["network"].items():  # type: ignore[attr-defined]
+            torch.testing.assert_close(by_two["network"][key], tensor, rtol=1e-4, atol=1e-5)  # type: ignore[index]
+        moments = by_one["optimizer"]["state"]  # type: ignore[index]
+        for key, moment in moments.items():
+            other = by_two["optimizer"]["state"][key]  # type: ignore[index]
+            torch.testing.assert_close(other["exp_avg"], moment["exp_avg"], rtol=1e-3, atol=1e-6)
+        assert by_two["position"] == by_one["position"]
+        assert torch.equal(by_two["timesteps"]["heard"], by_one["timesteps"]["heard"])  # type: ignore[index]
+    lines = {
+        out: [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()] for out in (halves, whole)
+    }
+    assert [line["step"] for line in lines[halves]] == [1, 2, 3, 4, 5, 6]  # only one of the two wrote
+    for one, other in zip(lines[whole], lines[halves], strict=True):
+        for name in ("loss", "grad_norm", "vlb"):
+            assert other[name] == pytest.approx(one[name], rel=1e-3)
+
+
+@pytest.mark.timeout(120)
+def test_sigterm_saves_and_exits_with_0(tmp_path: Path, changes: list[str], wait_until: WaitUntil) -> None:
+    out = tmp_path / "run"
+    endless = [*changes, "max_steps=1000000", "save_every=1000000", "sheet_every=1000000"]
+    process = subprocess.Popen(command(out=out, changes=endless), env=ENVIRONMENT)
+    try:
+        metrics = out / "metrics.jsonl"
+        wait_until(lambda: metrics.is_file() and metrics.stat().st_size > 0, 60, "the first line of the log")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=60) == 0
+    finally:
+        process.kill()
+        process.wait()
+    steps = state(out)["step"]
+    assert load_checkpoint(out / "model").config.training["steps"] == steps
+    assert json.loads(metrics.read_text().splitlines()[-1])["step"] == steps
+
+
+CONFIG = ModelConfig(
+    network=UNetConfig(channels=32, channel_mult=(1, 2), attention_levels=(), groups=8, head_channels=32), image_size=16
+)
+
+
+def save_for_ever(out: Path, first: int) -> None:
+    """What a run does at the end of each of its stretches, and nothing else."""
+    from model import save_checkpoint
+
+    torch.set_num_threads(1)
+    network = CONFIG.build_network()
+    for step in range(first, first + 10**6):
+        for parameter in network.parameters():
+            parameter.data.fill_(step % 1000)
+        save_state(out / "states", step, {"step": step, "network": network.state_dict()})
+        save_checkpoint(out / "model", CONFIG, network)
+
+
+def in_the_middle(out: Path) -> bool:
+    """Whether something is being written."""
+    return any(out.glob("states/*.tmp")) or any(out.glob(".model*"))
+
+
+@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.timeout(300)
+def test_kill_9_in_the_middle_of_saves_leaves_what_loads(tmp_path: Path, wait_until: WaitUntil, kills: int) -> None:
+    """Each time the last state is whole and no older than the one before, and so is the model that is served."""
+    context = multiprocessing.get_context("forkserver")  # which loads torch once for all of them
+    context.set_forkserver_preload(["model", "training.state"])
+    last = 0
+    for _ in range(kills):
+        process: BaseProcess = context.Process(target=save_for_ever, args=(tmp_path, last + 1))
+        process.start()
+        assert process.pid is not None
+        try:
+            wait_until(lambda: f"step-{last + 2:08d}" in latest(tmp_path), 60, "two saves")  # noqa: B023
+            wait_until(lambda: in_the_middle(tmp_path), 60, "a save")
+        finally:
+            os.kill(process.pid, signal.SIGKILL)
+            process.join()
+        found = load_state(tmp_path / "states")
+        assert found is not None
+        assert found["step"] > last
+        last = found["step"]
+        assert all(bool((tensor == last % 1000).all()) for tensor in found["network"].values())
+        weights = {float(p.detach().flatten()[0]) for p in load_checkpoint(tmp_path / "model").network.parameters()}
+        assert weights <= {last % 1000, (last - 1) % 1000, (last + 1) % 1000}
+        assert len(weights) == 1
+
+
+def latest(out: Path) -> str:
+    pointer = out / "states/latest"
+    return pointer.read_text() if pointer.is_file() else ""

@@ -1,0 +1,215 @@
+"""Images come from any of the usual places with the pixels and the classes that they have there."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import struct
+import tarfile
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from training.errors import RecipeError
+from training.images import ImageArray
+from training.recipe import Data, SourceName
+from training.source import Item
+from training.sources import SOURCES
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), dtype=np.uint8)
+
+
+def png(pixels: ImageArray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+def read(source: SourceName, path: Path | str, **options: str) -> tuple[list[Item], tuple[str, ...] | None]:
+    opened = SOURCES[source](Data(source=source, path=str(path), **options), 8, 3)  # type: ignore[arg-type]
+    items = list(opened.items)
+    assert opened.total in (None, len(items))
+    return items, opened.classes
+
+
+def assert_pixels(items: list[Item], expected: ImageArray = PIXELS) -> None:
+    assert len(items) == len(expected)
+    for item, pixels in zip(items, expected, strict=True):
+        assert item.image is not None
+        assert np.array_equal(item.image, pixels), item.name
+
+
+FILES = {"cat/0.png": png(PIXELS[0]), "cat/1.png": png(PIXELS[1]), "dog/deep.PNG": png(PIXELS[2]), "dog/x.txt": b"no"}
+
+
+def write_folder(root: Path, files: Mapping[str, bytes]) -> Path:
+    for name, content in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(content)
+    return root
+
+
+def write_zip(path: Path, files: Mapping[str, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return path
+
+
+def test_folders_of_classes(tmp_path: Path) -> None:
+    items, classes = read("folder", write_folder(tmp_path, FILES))
+    assert classes == ("cat", "dog")
+    assert [item.label for item in items] == [0, 0, 1]
+    assert_pixels(items)
+
+
+def test_a_folder_without_classes(tmp_path: Path) -> None:
+    items, classes = read("folder", write_folder(tmp_path, {f"{i}.png": png(PIXELS[i]) for i in range(3)}))
+    assert classes is None
+    assert [item.label for item in items] == [None] * 3
+    assert_pixels(items)
+
+
+def test_a_zip_archive_with_a_folder_around_its_classes(tmp_path: Path) -> None:
+    files = {f"EuroSAT/{name}": content for name, content in FILES.items()}
+    items, classes = read("zip", write_zip(tmp_path / "a.zip", files | {"__MACOSX/cat/._0.png": b"not a picture"}))
+    assert classes == ("cat", "dog")
+    assert [item.label for item in items] == [0, 0, 1]
+    assert_pixels(items)
+
+
+@pytest.mark.parametrize("source", ["folder", "zip"])
+def test_a_damaged_picture_is_an_item_with_its_reason(tmp_path: Path, source: SourceName) -> None:
+    files = FILES | {"cat/torn.png": png(PIXELS[0])[:60], "dog/empty.png": b""}
+    path = write_folder(tmp_path, files) if source == "folder" else write_zip(tmp_path / "a.zip", files)
+    items, _ = read(source, path)
+    bad = {item.name: item.reason for item in items if item.image is None}
+    assert bad.keys() == {"cat/torn.png", "dog/empty.png"}
+    assert all(bad.values())
+    assert len(items) == 5
+
+
+def test_imagenet_64_counts_classes_from_1_and_stores_channels_first(tmp_path: Path) -> None:
+    flat = PIXELS.transpose(0, 3, 1, 2).reshape(3, -1)
+    np.savez(tmp_path / "train_data_batch_10.npz", data=flat[2:], labels=[5], mean=np.zeros(192))
+    np.savez(tmp_path / "train_data_batch_2.npz", data=flat[:2], labels=[1, 7], mean=np.zeros(192))
+    items, classes = read("npz", tmp_path)
+    assert classes is None
+    assert [item.label for item in items] == [0, 6, 4]
+    assert_pixels(items)
+
+
+def test_a_sample_file_of_adm(tmp_path: Path) -> None:
+    np.savez(tmp_path / "samples.npz", PIXELS, np.array([0, 3, 2]))
+    items, _ = read("npz", tmp_path / "samples.npz")
+    assert [item.label for item in items] == [0, 3, 2]
+    assert_pixels(items)
+    np.savez(tmp_path / "unlabelled.npz", PIXELS)
+    items, _ = read("npz", tmp_path / "unlabelled.npz")
+    assert [item.label for item in items] == [None] * 3
+
+
+def idx(magic: int, shape: tuple[int, ...], content: bytes) -> bytes:
+    return struct.pack(f">{1 + len(shape)}I", magic, *shape) + content
+
+
+@pytest.mark.parametrize("compressed", [True, False])
+def test_idx_files_are_padded_and_have_splits(tmp_path: Path, compressed: bool) -> None:
+    grey = PIXELS[..., 0][:, :6, :5].copy()
+    files = {
+        "images-idx3-ubyte": idx(0x803, grey.shape, grey.tobytes()),
+        "labels-idx1-ubyte": idx(0x801, (3,), b"\0\7\3"),
+    }
+    for name, content in files.items():
+        packed = gzip.compress(content) if compressed else content
+        (tmp_path / f"t10k-{name}{'.gz' if compressed else ''}").write_bytes(packed)
+    items, classes = read("idx", tmp_path, split="test")
+    assert classes is None
+    assert [item.label for item in items] == [0, 7, 3]
+    expected = np.zeros_like(PIXELS)
+    expected[:, 1:7, 1:6] = grey[..., None]
+    assert_pixels(items, expected)
+    with pytest.raises(RecipeError, match="lacks train-images-idx3-ubyte"):
+        read("idx", tmp_path)
+
+
+def test_a_hugging_face_set_on_disk(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    columns = {
+        "picture": [{"bytes": content, "path": None} for content in (*map(png, PIXELS), b"torn")],
+        "kind": [1, 0, 1, 1],
+    }
+    features = datasets.Features({"picture": datasets.Image(), "kind": datasets.ClassLabel(names=["no", "yes"])})
+    made = datasets.Dataset.from_dict(columns, features=features)
+    datasets.DatasetDict({"train": made, "test": made.select([0])}).save_to_disk(tmp_path / "set")
+    items, classes = read("huggingface", tmp_path / "set")
+    assert classes == ("no", "yes")
+    assert [item.label for item in items] == [1, 0, 1, 1]
+    assert_pixels(items[:3])
+    assert items[3].image is None
+    assert "UnidentifiedImageError" in items[3].reason
+    assert len(read("huggingface", tmp_path / "set", split="test")[0]) == 1
+    made.remove_columns("picture").save_to_disk(tmp_path / "bare")
+    with pytest.raises(RecipeError, match="no column of pictures: its columns are kind"):
+        read("huggingface", tmp_path / "bare")
+
+
+def write_tar(path: Path, files: Mapping[str, bytes]) -> None:
+    with tarfile.open(path, "w") as archive:
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+
+
+def test_shards_of_webdataset(tmp_path: Path) -> None:
+    write_tar(tmp_path / "train-0.tar", {"a.png": png(PIXELS[0]), "a.cls": b"4", "b.cls": b"1"})
+    write_tar(tmp_path / "train-1.tar", {"c.png": png(PIXELS[1]), "c.cls": b"0", "d.png": png(PIXELS[2])})
+    items, _ = read("webdataset", tmp_path / "train-*.tar")
+    assert len(read("webdataset", tmp_path)[0]) == len(items)
+    assert len(read("webdataset", tmp_path / "train-1.tar")[0]) == 2
+    assert [(item.label, item.reason) for item in items if item.image is None] == [
+        (None, "there is no picture of this key")
+    ]
+    readable = [item for item in items if item.image is not None]
+    assert [item.label for item in readable] == [4, 0, None]
+    assert_pixels(readable)
+
+
+def test_drawn_faces(tmp_path: Path) -> None:
+    pytest.importorskip("resvg_py")
+    items = list(SOURCES["faces"](Data(count=3), 8, 3).items)
+    assert [item.label for item in items] == [None] * 3
+    assert len({item.image.tobytes() for item in items if item.image is not None}) == 3
+
+
+def test_what_cannot_be_used_is_refused_with_its_reason(tmp_path: Path) -> None:
+    np.savez(tmp_path / "other.npz", pictures=PIXELS)
+    np.savez(tmp_path / "large.npz", arr_0=np.zeros((1, 9, 9, 3), np.uint8))
+    np.savez(tmp_path / "float.npz", arr_0=np.zeros((1, 8, 8, 3)))
+    np.savez(tmp_path / "short.npz", arr_0=PIXELS, arr_1=[1])
+    np.savez(tmp_path / "pickled.npz", arr_0=np.array([{}], dtype=object))
+    (tmp_path / "torn.npz").write_bytes((tmp_path / "other.npz").read_bytes()[:99])
+    (tmp_path / "train-images-idx3-ubyte").write_bytes(idx(0x801, (1, 8, 8), bytes(64)))
+    (tmp_path / "empty").mkdir()
+    cases: list[tuple[SourceName, str, str]] = [
+        ("zip", "torn.npz", "cannot be read as a zip archive"),
+        ("zip", "other.npz", "there are no pictures in"),
+        ("npz", "empty", "there are no .npz files"),
+        ("npz", "torn.npz", "cannot be read as .npz"),
+        ("npz", "other.npz", "holds pictures: images are looked for in data and arr_0"),
+        ("npz", "large.npz", r"images of shape \(9, 9, 3\), the recipe wants \(8, 8, 3\)"),
+        ("npz", "float.npz", "must be uint8, got float64"),
+        ("npz", "short.npz", "3 images and 1 labels"),
+        ("npz", "pickled.npz", "cannot be read as .npz"),
+        ("webdataset", "empty", "there are no .tar files at"),
+        ("webdataset", "torn.npz", "cannot be read as a tar archive"),
+        ("idx", "", "cannot be read as IDX: it begins with 0x801"),
+    ]
+    for source, name, message in cases:
+        with pytest.raises(RecipeError, match=message):
+            read(source, tmp_path / name)

@@ -1,0 +1,62 @@
+"""Timesteps may be drawn as unevenly as one likes: the weights keep the mean of the losses."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from training.timesteps import HISTORY, UNIFORM_SHARE, LossSecondMoment, Uniform
+
+LOSSES = torch.tensor([8.0, 1.0, 0.5, 0.0])
+
+
+def warm() -> LossSecondMoment:
+    sampler = LossSecondMoment(len(LOSSES))
+    for _ in range(HISTORY):
+        sampler.learn(torch.arange(len(LOSSES)), torch.full((4,), 99.0))  # forgotten again
+        sampler.learn(torch.arange(len(LOSSES)), LOSSES)
+    for _ in range(HISTORY):
+        sampler.learn(torch.arange(len(LOSSES)), LOSSES)
+    return sampler
+
+
+def test_uniform_timesteps_are_all_alike() -> None:
+    t, weights = Uniform(4).draw(4000, torch.Generator().manual_seed(0))
+    assert (torch.bincount(t) - 1000).abs().max() < 150
+    assert torch.equal(weights, torch.ones(4000))
+
+
+def test_until_every_timestep_has_been_heard_they_are_alike() -> None:
+    sampler = LossSecondMoment(4)
+    for _ in range(HISTORY):
+        sampler.learn(torch.tensor([0, 1, 2]), torch.tensor([1.0, 2.0, 3.0]))
+    assert sampler.probabilities().tolist() == [0.25] * 4
+
+
+def test_probabilities_follow_the_second_moment_and_forget_no_timestep() -> None:
+    expected = (1 - UNIFORM_SHARE) * LOSSES.double() / 9.5 + UNIFORM_SHARE / 4
+    assert torch.allclose(warm().probabilities(), expected)
+
+
+def test_the_second_moment_is_that_of_the_last_ten_losses() -> None:
+    sampler = LossSecondMoment(2)
+    for i in range(25):
+        sampler.learn(torch.tensor([0, 1]), torch.tensor([float(i), 1.0]))
+    root = torch.arange(15.0, 25.0).square().mean().sqrt()
+    odds = sampler.probabilities()
+    assert float((odds[0] - UNIFORM_SHARE / 2) / (odds[1] - UNIFORM_SHARE / 2)) == pytest.approx(float(root))
+
+
+def test_weighted_losses_have_the_mean_of_uniform_timesteps_and_hardly_any_spread() -> None:
+    t, weights = warm().draw(100_000, torch.Generator().manual_seed(0))
+    weighted = weights * LOSSES[t]
+    assert float(weighted.mean()) == pytest.approx(float(LOSSES.mean()), rel=0.01)
+    assert weighted.std() < 0.05 * LOSSES.std()
+
+
+def test_a_saved_sampler_goes_on_as_it_was() -> None:
+    sampler, again = warm(), LossSecondMoment(len(LOSSES))
+    again.load(sampler.state())
+    for each in (sampler, again):
+        each.learn(torch.tensor([3]), torch.tensor([5.0]))
+    assert torch.equal(again.probabilities(), sampler.probabilities())

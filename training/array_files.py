@@ -1,0 +1,120 @@
+"""Images that are stored as arrays: .npz files of ImageNet-64 and of ADM's samples, IDX files of (Fashion-)MNIST."""
+
+from __future__ import annotations
+
+import gzip
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .errors import RecipeError
+from .images import ImageArray
+from .recipe import Data
+from .source import Item, Source
+
+LAYOUTS = {"data": "labels", "arr_0": "arr_1"}  # images and labels of ImageNet-64's files, and of ADM's
+IDX_NAMES = {"train": "train", "test": "t10k"}
+IDX_IMAGES, IDX_LABELS = 0x803, 0x801  # bytes, in three dimensions and in one
+
+
+def open_npz(data: Data, size: int, channels: int) -> Source:
+    """One .npz file, or all of a folder; their images have the wanted size already.
+
+    Images lie in `data`, shape (N, C*H*W), or in `arr_0`, shape (N, H, W, C); labels in `labels` or `arr_1`, and count
+    from 0 or, as those of ImageNet-64 do, from 1.
+    """
+    path = Path(data.path)
+    paths = sorted(path.glob("*.npz"), key=lambda file: (len(file.name), file.name)) if path.is_dir() else [path]
+    if not paths:
+        raise RecipeError(f"there are no .npz files in {path}")
+    all_labels = [_npz_labels(path) for path in paths]
+    known = [labels for labels in all_labels if labels is not None and len(labels)]
+    first = 1 if known and min(int(labels.min()) for labels in known) == 1 else 0
+    return Source(_npz_items(paths, all_labels, first, (size, size, channels)))
+
+
+def open_idx(data: Data, size: int, channels: int) -> Source:
+    """The four files of MNIST or Fashion-MNIST, in one folder; images are padded with black to the wanted size."""
+    images = _read_idx(Path(data.path), f"{IDX_NAMES[data.split]}-images-idx3-ubyte", IDX_IMAGES)
+    labels = _read_idx(Path(data.path), f"{IDX_NAMES[data.split]}-labels-idx1-ubyte", IDX_LABELS)
+    if len(images) != len(labels):
+        raise RecipeError(
+            f"{data.path} holds {len(images)} images and {len(labels)} labels: they do not belong together"
+        )
+    height, width = images.shape[1:]
+    if max(height, width) > size:
+        raise RecipeError(f"{data.path} holds images of {height}x{width}: image_size must be at least that, got {size}")
+    top, left = (size - height) // 2, (size - width) // 2
+    margins = ((top, size - height - top), (left, size - width - left))
+
+    def items() -> Iterator[Item]:
+        for i, (image, label) in enumerate(zip(images, labels, strict=True)):
+            padded = np.pad(image, margins)[:, :, None]
+            yield Item(f"{data.split}[{i}]", np.repeat(padded, channels, axis=2), int(label))
+
+    return Source(items(), len(images))
+
+
+def _npz_labels(path: Path) -> Any:
+    """Shape (N,); None if there are none."""
+    with _open_npz(path) as archive:
+        return next((archive[name] for name in LAYOUTS.values() if name in archive), None)
+
+
+def _npz_items(
+    paths: Sequence[Path], all_labels: Sequence[Any], first: int, shape: tuple[int, int, int]
+) -> Iterator[Item]:
+    for path, labels in zip(paths, all_labels, strict=True):
+        images = _npz_images(path, shape)
+        if labels is not None and len(labels) != len(images):
+            raise RecipeError(f"{path} holds {len(images)} images and {len(labels)} labels")
+        for i, image in enumerate(images):
+            yield Item(f"{path.name}[{i}]", image, None if labels is None else int(labels[i]) - first)
+
+
+def _npz_images(path: Path, shape: tuple[int, int, int]) -> ImageArray:
+    """Shape (N, H, W, C)."""
+    height, width, channels = shape
+    with _open_npz(path) as archive:
+        name = next((name for name in LAYOUTS if name in archive), None)
+        if name is None:
+            raise RecipeError(f"{path} holds {', '.join(archive)}: images are looked for in {' and '.join(LAYOUTS)}")
+        images = archive[name]
+    if images.dtype != np.uint8:
+        raise RecipeError(f"{path}: images must be uint8, got {images.dtype}")
+    if name == "data" and images.ndim == 2 and images.shape[1] == channels * height * width:
+        return images.reshape(-1, channels, height, width).transpose(0, 2, 3, 1)
+    if images.shape[1:] != shape:
+        raise RecipeError(f"{path} holds images of shape {images.shape[1:]}, the recipe wants {shape}")
+    return images
+
+
+@contextmanager
+def _open_npz(path: Path) -> Iterator[Any]:
+    try:
+        with path.open("rb") as file, np.load(file) as archive:
+            yield archive
+    except RecipeError:
+        raise
+    except (OSError, TypeError, ValueError, zipfile.BadZipFile) as error:
+        raise RecipeError(f"{path} cannot be read as .npz: {error}") from error
+
+
+def _read_idx(folder: Path, name: str, magic: int) -> ImageArray:
+    """One file, compressed or not."""
+    compressed, plain = folder / f"{name}.gz", folder / name
+    if not compressed.is_file() and not plain.is_file():
+        raise RecipeError(f"{folder} lacks {name} or {name}.gz")
+    try:
+        content = gzip.decompress(compressed.read_bytes()) if compressed.is_file() else plain.read_bytes()
+        dimensions = magic & 0xFF
+        head = np.frombuffer(content[: 4 * (1 + dimensions)], ">u4")
+        if head[0] != magic:
+            raise ValueError(f"it begins with {head[0]:#x} instead of {magic:#x}")
+        return np.frombuffer(content[4 * (1 + dimensions) :], np.uint8).reshape(tuple(int(n) for n in head[1:]))
+    except (OSError, EOFError, ValueError, IndexError) as error:
+        raise RecipeError(f"{folder / name} cannot be read as IDX: {error}") from error

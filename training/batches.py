@@ -1,0 +1,60 @@
+"""The order of the images: endless, another one each epoch, and found again by a resumed run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .dataset import Dataset
+
+
+class Batch(NamedTuple):
+    """Some images.
+
+    Attributes:
+        pixels: uint8, shape (B, H, W, C).
+        labels: class indices, shape (B,), int64; None where they are not told.
+    """
+
+    pixels: Tensor
+    labels: Tensor | None
+
+
+class Batches:
+    """An endless stream of batches, each epoch in a new order that depends only on the seed and the epoch.
+
+    Args:
+        dataset: the images.
+        batch_size: the rest of an epoch that does not fill a batch is left out.
+        seed: of the order.
+        share: rows of each batch that are handed out.
+
+    Attributes:
+        position: batches handed out so far; set it to go on where an earlier run stopped.
+    """
+
+    def __init__(self, dataset: Dataset, batch_size: int, *, seed: int, share: slice = slice(None)) -> None:
+        self.dataset = dataset
+        self._batch_size = batch_size
+        self._seed = seed
+        self._share = share
+        self._per_epoch = len(dataset.images) // batch_size
+        self.position = 0
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Yields the shares of one batch after another."""
+        while True:
+            epoch, offset = divmod(self.position, self._per_epoch)
+            order = np.random.default_rng((self._seed, epoch)).permutation(len(self.dataset.images))
+            for batch in range(offset, self._per_epoch):
+                rows = order[batch * self._batch_size : (batch + 1) * self._batch_size][self._share]
+                self.position += 1
+                labels = self.dataset.labels
+                yield Batch(
+                    pixels=torch.from_numpy(self.dataset.images[rows]),
+                    labels=None if labels is None else torch.from_numpy(labels[rows]),
+                )

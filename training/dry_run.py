@@ -1,0 +1,90 @@
+"""A few steps that leave nothing behind: whether a recipe works here, and what it will need."""
+
+from __future__ import annotations
+
+import dataclasses
+import resource
+import sys
+import time
+from dataclasses import dataclass
+
+import torch
+
+from . import dataset
+from .batches import Batches
+from .recipe import Recipe
+from .trainer import Trainer
+
+TIMED_STEPS = 3  # after one that warms up
+MIB = 2**20
+
+
+@dataclass(frozen=True)
+class DryRun:
+    """What was seen.
+
+    Attributes:
+        parameters: of the network.
+        batch: shape of the images of one step.
+        classes: names; None if the network is not told what it sees.
+        step_seconds: mean of the timed steps.
+        state_bytes: of weights, gradients, moments of the optimiser and averages; the same on any machine.
+        peak_bytes: most that the process, or on a GPU its tensors, took.
+        max_steps: of the recipe.
+    """
+
+    parameters: int
+    batch: tuple[int, ...]
+    classes: tuple[str, ...] | None
+    step_seconds: float
+    state_bytes: int
+    peak_bytes: int
+    max_steps: int
+
+    def lines(self) -> list[str]:
+        """For people."""
+        hours = self.max_steps * self.step_seconds / 3600
+        named = "" if self.classes is None else f", {len(self.classes)} classes: {', '.join(self.classes[:10])}"
+        return [
+            f"network  {self.parameters:,} parameters",
+            f"batch    {' x '.join(map(str, self.batch))}{named}",
+            f"memory   {self.state_bytes / MIB:,.0f} MiB of weights, gradients, moments and averages; "
+            f"{self.peak_bytes / MIB:,.0f} MiB at most",
+            f"step     {self.step_seconds:.3g} s, {self.batch[0] / self.step_seconds:.3g} images/s",
+            f"the run  {self.max_steps:,} steps would take {hours:,.1f} hours here",
+        ]
+
+
+def dry_run(recipe: Recipe, *, device: str = "cpu") -> DryRun:
+    """Trains a few steps on the first images of a recipe, with nothing written.
+
+    Raises:
+        RecipeError: if the images cannot be used or do not fill a batch.
+        OutOfMemoryError: of torch, if a batch is too much for the device.
+    """
+    longer = dataclasses.replace(recipe, max_steps=max(recipe.max_steps, 1 + TIMED_STEPS))
+    images = dataset.first_images(recipe)
+    trainer = Trainer(longer, Batches(images, recipe.batch_size, seed=recipe.seed), device)
+    steps = trainer.steps()
+    next(steps)
+    started = time.perf_counter()
+    for _ in range(TIMED_STEPS):
+        next(steps)  # whose facts are on the CPU: the device has ended it
+    seconds = (time.perf_counter() - started) / TIMED_STEPS
+    parameters = sum(parameter.numel() for parameter in trainer.network.parameters())
+    return DryRun(
+        parameters=parameters,
+        batch=(recipe.batch_size, *trainer.config().shape),
+        classes=images.classes,
+        step_seconds=seconds,
+        state_bytes=4 * parameters * (4 + len(trainer.emas)),
+        peak_bytes=_peak_bytes(trainer.device),
+        max_steps=recipe.max_steps,
+    )
+
+
+def _peak_bytes(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024

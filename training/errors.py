@@ -1,0 +1,27 @@
+"""What can go wrong while training, and what to do about it.
+
+RecipeError (a ValueError)          the recipe, or the images that it names, cannot be used
+Diverged (a NonFiniteSample)        the gradients stay NaN or infinite
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from model.errors import NonFiniteSample
+
+
+class RecipeError(ValueError):
+    """The recipe cannot be used; the message names the key and what it may be."""
+
+
+class Diverged(NonFiniteSample):
+    """Many gradients in a row were not finite.
+
+    Attributes:
+        batch: this process's part of the last one, by name: `x0`, `t`, `noise`, and `labels` if there are any.
+    """
+
+    def __init__(self, message: str, batch: dict[str, Tensor]) -> None:
+        super().__init__(message)
+        self.batch = batch

@@ -1,0 +1,66 @@
+"""Picture files in folders and zip archives; the folder that a file lies in is its class."""
+
+from __future__ import annotations
+
+import io
+import os
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path, PurePath, PurePosixPath
+from typing import BinaryIO
+
+from .errors import RecipeError
+from .images import SUFFIXES, decode, list_images
+from .recipe import Data
+from .source import Item, Source
+
+SLAB = 1024  # files read ahead at most
+
+
+def open_folder(data: Data, size: int, channels: int) -> Source:
+    """Every picture below a folder."""
+    root = Path(data.path)
+    paths = list_images(root)
+    return _source([path.relative_to(root) for path in paths], lambda name: root / name, size, channels)
+
+
+def open_zip(data: Data, size: int, channels: int) -> Source:
+    """Every picture in a zip archive."""
+    try:
+        archive = zipfile.ZipFile(data.path)
+    except (OSError, zipfile.BadZipFile) as error:
+        raise RecipeError(f"{data.path} cannot be read as a zip archive: {error}") from error
+    names = [PurePosixPath(name) for name in sorted(archive.namelist()) if not name.startswith("__MACOSX/")]
+    names = [name for name in names if name.suffix.lower() in SUFFIXES]
+    if not names:
+        raise RecipeError(f"there are no pictures in {data.path}: {', '.join(sorted(SUFFIXES))}")
+    return _source(names, lambda name: io.BytesIO(archive.read(str(name))), size, channels)
+
+
+def read_item(name: str, opened: Callable[[], Path | BinaryIO], label: int | None, *, size: int, channels: int) -> Item:
+    """A picture as an item, readable or not."""
+    try:
+        return Item(name, decode(opened(), size, channels), label)
+    except Exception as error:  # Pillow raises many kinds; one bad file must not end a run
+        return Item(name, None, label, f"{type(error).__name__}: {error}")
+
+
+def _source(
+    names: Sequence[PurePath], opened: Callable[[PurePath], Path | BinaryIO], size: int, channels: int
+) -> Source:
+    classes = tuple(sorted({name.parent.name for name in names} - {""}))
+    labels = {folder: label for label, folder in enumerate(classes)}
+
+    def read(name: PurePath) -> Item:
+        return read_item(str(name), partial(opened, name), labels.get(name.parent.name), size=size, channels=channels)
+
+    return Source(_in_threads(read, names), len(names), classes or None)
+
+
+def _in_threads(read: Callable[[PurePath], Item], names: Sequence[PurePath]) -> Iterator[Item]:
+    """In order; Pillow lets other threads run while it decodes."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for first in range(0, len(names), SLAB):
+            yield from pool.map(read, names[first : first + SLAB])

@@ -1,0 +1,52 @@
+"""The number format of the network's calls, and what float16 needs: a scale that lifts small gradients above zero."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from .recipe import Precision
+
+LEAST_SCALE = 1.0
+DTYPES: dict[Precision, torch.dtype] = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Scaler:
+    """Scales the loss where the format is float16, and does nothing elsewhere.
+
+    The scale halves when a gradient overflows and doubles after 2000 that did not. It does not fall below
+    `LEAST_SCALE`: without a floor, NaN that comes from elsewhere drives it to zero, and all gradients with it.
+    """
+
+    def __init__(self, precision: Precision, device: torch.device) -> None:
+        self._scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
+
+    @property
+    def can_fall(self) -> bool:
+        """Whether a smaller scale may still cure a gradient that is not finite."""
+        return self._scaler.is_enabled() and self._scaler.get_scale() > LEAST_SCALE
+
+    def backward(self, loss: Tensor) -> None:
+        torch.autograd.backward(self._scaler.scale(loss))
+
+    def unscale(self, optimizer: Optimizer) -> None:
+        """Gives the gradients their true size, once they are complete."""
+        self._scaler.unscale_(optimizer)
+
+    def step(self, optimizer: Optimizer) -> None:
+        self._scaler.step(optimizer)
+
+    def update(self) -> None:
+        """Adapts the scale, after every step, taken or not."""
+        self._scaler.update()
+        if self._scaler.is_enabled() and self._scaler.get_scale() < LEAST_SCALE:
+            self._scaler.update(LEAST_SCALE)
+
+    def state(self) -> dict[str, Any]:
+        return self._scaler.state_dict()
+
+    def load(self, state: dict[str, Any]) -> None:
+        self._scaler.load_state_dict(state)

@@ -1,0 +1,88 @@
+"""Sets in the forms of Hugging Face datasets, which needs an extra, and of webdataset, which does not."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Iterator
+from functools import partial
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from .errors import RecipeError
+from .images import SUFFIXES
+from .picture_files import read_item
+from .recipe import Data
+from .source import Item, Source
+
+
+def open_huggingface(data: Data, size: int, channels: int) -> Source:
+    """A set that `save_to_disk` wrote, or one of the hub by name; its first columns of pictures and of classes."""
+    try:
+        import datasets
+    except ImportError as error:
+        raise RecipeError("data.source huggingface needs: pip install 'difuso[huggingface]'") from error
+    rows = _load(datasets, data)
+    picture = next((name for name, kind in rows.features.items() if isinstance(kind, datasets.Image)), None)
+    if picture is None:
+        raise RecipeError(f"{data.path} has no column of pictures: its columns are {', '.join(rows.features)}")
+    label = next((name for name, kind in rows.features.items() if isinstance(kind, datasets.ClassLabel)), None)
+    rows = rows.cast_column(picture, datasets.Image(decode=False))
+
+    def items() -> Iterator[Item]:
+        for i, row in enumerate(rows):
+            stored = row[picture]
+            opened = partial(Path, stored["path"]) if stored["bytes"] is None else partial(io.BytesIO, stored["bytes"])
+            known = None if label is None else row[label]
+            yield read_item(f"{data.split}[{i}]", opened, known, size=size, channels=channels)
+
+    return Source(items(), len(rows), None if label is None else tuple(rows.features[label].names))
+
+
+def _load(datasets: Any, data: Data) -> Any:
+    try:
+        if not Path(data.path).is_dir():
+            return datasets.load_dataset(data.path, split=data.split)
+        loaded = datasets.load_from_disk(data.path)
+        return loaded[data.split] if isinstance(loaded, datasets.DatasetDict) else loaded
+    except Exception as error:  # of the hub, of the network, of the format
+        raise RecipeError(f"the set {data.path} cannot be loaded: {error}") from error
+
+
+def open_webdataset(data: Data, size: int, channels: int) -> Source:
+    """Tar files with a picture and a `.cls` file of each key: one file, a folder of them, or a pattern with `*`."""
+    path = Path(data.path)
+    shards = sorted(path.glob("*.tar")) if path.is_dir() else sorted(path.parent.glob(path.name))
+    if not shards:
+        raise RecipeError(f"there are no .tar files at {path}")
+
+    def items() -> Iterator[Item]:
+        for shard in shards:
+            for key, files in groupby(_members(shard), lambda member: member[0]):
+                yield _sample_item(
+                    f"{shard.name}/{key}", {suffix: content for _, suffix, content in files}, size, channels
+                )
+
+    return Source(items())
+
+
+def _members(shard: Path) -> Iterator[tuple[str, str, bytes]]:
+    """(key, suffix, content) of each file in an archive; the suffix begins at the first dot of the name."""
+    try:
+        with tarfile.open(shard) as archive:
+            for member in archive:
+                if (file := archive.extractfile(member)) is not None:
+                    folder, slash, name = member.name.rpartition("/")
+                    key, _, suffix = name.partition(".")
+                    yield folder + slash + key, f".{suffix}".lower(), file.read()
+    except (OSError, tarfile.TarError) as error:
+        raise RecipeError(f"{shard} cannot be read as a tar archive: {error}") from error
+
+
+def _sample_item(name: str, files: dict[str, bytes], size: int, channels: int) -> Item:
+    picture = next((content for suffix, content in files.items() if suffix in SUFFIXES), None)
+    if picture is None:
+        return Item(name, None, None, "there is no picture of this key")
+    label = int(files[".cls"]) if ".cls" in files else None
+    return read_item(name, lambda: io.BytesIO(picture), label, size=size, channels=channels)

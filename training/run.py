@@ -1,0 +1,211 @@
+"""A run: a recipe, a folder, and as many processes, one after another or together, as it takes."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import IntEnum
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from model.checkpoint import save_checkpoint
+
+from . import dataset
+from .batches import Batches
+from .errors import Diverged
+from .journal import Journal
+from .processes import Processes, joined
+from .recipe import Recipe
+from .state import load_state, save_state
+from .trainer import Trainer, learning_rate
+from .window import Window
+
+log = logging.getLogger(__name__)
+
+STATES, MODEL, DATA, RECIPE = "states", "model", "data", "recipe.json"
+
+
+class Verdict(IntEnum):
+    """What happens after a step."""
+
+    GO_ON = 0
+    END = 1  # the time is up
+    STOP = 2  # somebody wants the run to pause
+
+
+def train(recipe: Recipe, out: Path, *, device: str = "cpu") -> int:
+    """Runs a recipe in a folder, or goes on where earlier processes stopped; returns the step reached.
+
+    The folder gets recipe.json, data/, metrics.jsonl, losses.png, tensorboard/, sheets/, states/ and model/, the
+    servable checkpoint; only the first of several processes writes. SIGTERM and SIGINT save and end the run; the same
+    call resumes it.
+
+    Raises:
+        RecipeError: if the images cannot be used, or the folder holds a run of another recipe.
+        Diverged: if the gradients stay NaN or infinite; the last batch is left in the folder.
+    """
+    with joined(torch.device(device)) as (processes, own_device):
+        return _train(recipe, out, own_device, processes)
+
+
+def _train(recipe: Recipe, out: Path, device: torch.device, processes: Processes) -> int:
+    out.mkdir(parents=True, exist_ok=True)
+    state = load_state(out / STATES)
+    if processes.first:
+        _prepare(recipe, out, resumed=state is not None)
+    processes.wait()
+    share = processes.share(recipe.batch_size)
+    batches = Batches(dataset.load(recipe, out / DATA), recipe.batch_size, seed=recipe.seed, share=share)
+    trainer = Trainer(recipe, batches, device, processes)
+    run = Run(trainer, out)
+    if state is not None:
+        run.load(state)
+        log.info("going on at step %d", trainer.step)
+    try:
+        run.train()
+    except Diverged as error:
+        path = out / f"diverged-{processes.rank}.pt"
+        torch.save(error.batch, path)
+        raise Diverged(f"{error}; the last batch is in {path}", error.batch) from error
+    finally:
+        run.close()
+    return trainer.step
+
+
+def _prepare(recipe: Recipe, out: Path, *, resumed: bool) -> None:
+    """The parts of the folder that are there before the first step."""
+    if resumed:
+        recipe.check_continues(json.loads((out / RECIPE).read_text(encoding="utf-8")))
+    (out / RECIPE).write_text(json.dumps(dataclasses.asdict(recipe), indent=2) + "\n", encoding="utf-8")
+    for left in out.glob(f".{MODEL}*"):  # by a process that was killed while it saved
+        shutil.rmtree(left, ignore_errors=True)
+    dataset.scan(recipe, out / DATA)
+
+
+class Run:
+    """A trainer that logs, saves and shows.
+
+    Args:
+        trainer: at its start, or where `load` puts it.
+        out: folder of the run.
+    """
+
+    def __init__(self, trainer: Trainer, out: Path) -> None:
+        self.trainer = trainer
+        self._out = out
+        self._processes = trainer.processes
+        self._journal = Journal(out) if self._processes.first else None
+        self._earlier_seconds = 0.0
+        self._started = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """Of training so far, in all processes one after another."""
+        return self._earlier_seconds + time.perf_counter() - self._started
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Goes on from a state that was saved."""
+        self._earlier_seconds = state["seconds"]
+        self.trainer.load(state["trainer"])
+
+    def train(self) -> None:
+        """To the end of the recipe, or until a signal stops it."""
+        trainer, recipe = self.trainer, self.trainer.recipe
+        window = Window(trainer.schedule.num_train_timesteps)
+        with _signals() as received, _progress(trainer) as show:
+            for facts in trainer.steps():
+                window.add(facts)
+                verdict = self._verdict(received)
+                if trainer.step % recipe.log_every == 0:
+                    metrics = window.close()
+                    self._log(metrics)
+                    show(metrics)
+                if trainer.step % recipe.save_every == 0 or verdict is Verdict.STOP:
+                    self._save()
+                if verdict is Verdict.STOP:
+                    log.info("stopped at step %d; the same command goes on", trainer.step)
+                    return
+                if verdict is Verdict.END:
+                    log.info("the time is up at step %d; a greater max_minutes goes on", trainer.step)
+                    break
+                if trainer.step % recipe.sheet_every == 0:
+                    self._show()
+                    window.restart()
+            self._save()
+            self._show()
+
+    def close(self) -> None:
+        if self._journal is not None:
+            self._journal.close()
+
+    def _verdict(self, received: list[int]) -> Verdict:
+        """The same in all processes."""
+        limit = self.trainer.recipe.max_minutes
+        over = limit is not None and self.seconds >= 60 * limit
+        mine = Verdict.STOP if received else Verdict.END if over else Verdict.GO_ON
+        return Verdict(self._processes.most(mine, self.trainer.device))
+
+    def _log(self, metrics: dict[str, float]) -> None:
+        if self._journal is not None:
+            trainer = self.trainer
+            rate = learning_rate(trainer.recipe, trainer.step - 1)
+            self._journal.write(trainer.step, metrics | {"lr": rate, "skipped": float(trainer.skipped)})
+
+    def _save(self) -> None:
+        trainer = self.trainer
+        state = {"trainer": trainer.state(), "seconds": self.seconds}
+        if not self._processes.first:
+            return
+        save_state(self._out / STATES, trainer.step, state)
+        facts = {"steps": trainer.step, "images": trainer.step * trainer.recipe.batch_size}
+        for ema in trainer.emas:
+            name = MODEL if ema is trainer.emas[0] else f"{MODEL}-{ema.decay}"
+            save_checkpoint(self._out / name, trainer.config(facts | {"ema_decay": ema.decay}), ema.network)
+
+    def _show(self) -> None:
+        if self._journal is not None:
+            self._journal.sheet(self.trainer.step, self.trainer.samples())
+            self._journal.curve()
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """A list that is empty until SIGTERM or SIGINT arrives."""
+    received: list[int] = []
+    signals = (signal.SIGTERM, signal.SIGINT)
+    previous = {s: signal.signal(s, lambda number, frame: received.append(number)) for s in signals}
+    try:
+        yield received
+    finally:
+        for signum, handler in previous.items():
+            signal.signal(signum, handler)
+
+
+@contextmanager
+def _progress(trainer: Trainer) -> Iterator[Callable[[dict[str, float]], None]]:
+    """A progress bar on a terminal, log lines elsewhere, nothing in all processes but the first."""
+    console = Console()
+    if not trainer.processes.first:
+        yield lambda metrics: None
+        return
+    if not console.is_terminal:
+        yield lambda metrics: log.info(
+            "step %d  loss %.4f  %.0f images/s", trainer.step, metrics["loss"], metrics["images_per_second"]
+        )
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task(trainer.recipe.name, total=trainer.recipe.max_steps, completed=trainer.step)
+        yield lambda metrics: bar.update(
+            task, completed=trainer.step, description=f"{trainer.recipe.name}  loss {metrics['loss']:.4f}"
+        )

@@ -1,0 +1,31 @@
+"""Where images may come from, by the name that a recipe gives it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from .array_files import open_idx, open_npz
+from .faces import draw_faces
+from .picture_files import open_folder, open_zip
+from .published_sets import open_huggingface, open_webdataset
+from .recipe import Data, SourceName
+from .source import Item, OpenSource, Source
+
+
+def _open_faces(data: Data, size: int, channels: int) -> Source:
+    def items() -> Iterator[Item]:
+        for i, face in enumerate(draw_faces("train", data.count, size)):
+            yield Item(f"train-{i}", face)
+
+    return Source(items(), data.count)
+
+
+SOURCES: dict[SourceName, OpenSource] = {
+    "faces": _open_faces,
+    "folder": open_folder,
+    "zip": open_zip,
+    "npz": open_npz,
+    "idx": open_idx,
+    "huggingface": open_huggingface,
+    "webdataset": open_webdataset,
+}

@@ -1,0 +1,90 @@
+"""How the timesteps of a batch are drawn, and what makes up for it in the loss."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import torch
+from torch import Generator, Tensor
+
+from .recipe import Timesteps
+
+HISTORY = 10  # losses remembered of each timestep
+UNIFORM_SHARE = 0.001  # of the draws, so that no timestep is forgotten
+
+
+class TimestepSampler(Protocol):
+    """Draws timesteps."""
+
+    def draw(self, count: int, generator: Generator) -> tuple[Tensor, Tensor]:
+        """Timesteps, shape (count,), int64, and weights of their losses, float32, that keep the mean what it is."""
+        ...
+
+    def learn(self, t: Tensor, losses: Tensor) -> None:
+        """Hears what the losses of a batch were, without weights; both on the CPU, shape (B,)."""
+        ...
+
+    def state(self) -> dict[str, Tensor]: ...
+
+    def load(self, state: dict[str, Any]) -> None: ...
+
+
+class Uniform:
+    """Every timestep alike."""
+
+    def __init__(self, num_train_timesteps: int) -> None:
+        self._total = num_train_timesteps
+
+    def draw(self, count: int, generator: Generator) -> tuple[Tensor, Tensor]:
+        return torch.randint(0, self._total, (count,), generator=generator), torch.ones(count)
+
+    def learn(self, t: Tensor, losses: Tensor) -> None:
+        pass
+
+    def state(self) -> dict[str, Tensor]:
+        return {}
+
+    def load(self, state: dict[str, Any]) -> None:
+        pass
+
+
+class LossSecondMoment:
+    """In proportion to the root of the mean squared loss, once there are ten losses of every timestep.
+
+    The terms of L_vlb differ by orders of magnitude between timesteps; this takes most of the noise out of its gradient
+    (Nichol & Dhariwal 2021, eq. 18).
+    """
+
+    def __init__(self, num_train_timesteps: int) -> None:
+        self._losses = torch.zeros(num_train_timesteps, HISTORY, dtype=torch.float64)
+        self._heard = torch.zeros(num_train_timesteps, dtype=torch.int64)
+
+    def probabilities(self) -> Tensor:
+        """Of each timestep, shape (T,), float64."""
+        total = len(self._heard)
+        if (self._heard < HISTORY).any():
+            return torch.full((total,), 1 / total, dtype=torch.float64)
+        roots = self._losses.square().mean(dim=1).sqrt()
+        return (1 - UNIFORM_SHARE) * roots / roots.sum() + UNIFORM_SHARE / total
+
+    def draw(self, count: int, generator: Generator) -> tuple[Tensor, Tensor]:
+        chances = self.probabilities()
+        t = torch.multinomial(chances, count, replacement=True, generator=generator)
+        return t, (1 / (len(chances) * chances[t])).float()
+
+    def learn(self, t: Tensor, losses: Tensor) -> None:
+        for timestep, loss in zip(t.tolist(), losses.tolist(), strict=True):
+            self._losses[timestep, self._heard[timestep] % HISTORY] = loss
+            self._heard[timestep] += 1
+
+    def state(self) -> dict[str, Tensor]:
+        return {"losses": self._losses.clone(), "heard": self._heard.clone()}
+
+    def load(self, state: dict[str, Any]) -> None:
+        self._losses, self._heard = state["losses"].clone(), state["heard"].clone()
+
+
+SAMPLERS: dict[Timesteps, type[Uniform | LossSecondMoment]] = {
+    "uniform": Uniform,
+    "loss_second_moment": LossSecondMoment,
+}
