@@ -7,17 +7,18 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from pydantic_settings import BaseSettings
 
 from app.parameters import SamplingQuery
 from app.tasks import DenoiseQuery, InterpolateQuery, RestoreQuery
 
+from .cli_evaluate import evaluate
+from .environment import read_settings
 from .errors import UserError
 from .logs import log_lines
-from .options import checked, takes
+from .options import CHECKPOINTS, ModelsDir, takes
 
 if TYPE_CHECKING:
     from app.settings import ApiSettings
@@ -32,14 +33,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-evaluate = typer.Typer(help="Measures a model.", no_args_is_help=True)
 app.add_typer(evaluate, name="evaluate")
 
-Settings = TypeVar("Settings", bound=BaseSettings)
-ModelsDir = Annotated[
-    Path, typer.Option("--models-dir", envvar="DIFUSO_MODELS_DIR", help="Folder of checkpoints.", show_default=True)
-]
-CHECKPOINTS = Path("checkpoints")
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for the pictures.")]
 PICTURES = Path("pictures")
 Image = Annotated[Path, typer.Argument(help="PNG or JPEG.")]
@@ -66,9 +61,9 @@ def serve(
 
     if port is not None:
         os.environ["DIFUSO_PORT"] = str(port)  # the API process reads it too
-    settings = _settings(ApiSettings)
+    settings = read_settings(ApiSettings)
     _log("difuso", settings)
-    serve_standalone(settings, _settings(WorkerSettings))
+    serve_standalone(settings, read_settings(WorkerSettings))
 
 
 @app.command()
@@ -79,7 +74,7 @@ def api() -> None:
 
     from .preflight import check_metrics_port
 
-    settings = _settings(ApiSettings)
+    settings = read_settings(ApiSettings)
     check_metrics_port(settings.host, settings.api_metrics_port)
     _log("api", settings)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)  # it would call for Ctrl-C here, which belongs elsewhere
@@ -95,7 +90,7 @@ def worker() -> None:
     from worker.main import run
     from worker.settings import WorkerSettings
 
-    settings = _settings(WorkerSettings)
+    settings = read_settings(WorkerSettings)
     _log("worker", settings)
     sys.exit(run(settings))
 
@@ -219,44 +214,11 @@ def train(
     from .training import print_dry_run, run_recipe
 
     log_lines("train")
-    device = _settings(WorkerSettings).device
+    device = read_settings(WorkerSettings).device
     if dry:
         print_dry_run(recipe, changes or (), device=device)
     else:
         run_recipe(recipe, changes or (), out, device=device)
-
-
-@evaluate.command()
-def bpd(
-    model: Annotated[str | None, typer.Option(help="Name of a checkpoint; by default the first.")] = None,
-    folder: ModelsDir = CHECKPOINTS,
-    data: Annotated[str, typer.Option(help="Folder of pictures, or `faces`: drawn, and never trained on.")] = "faces",
-    images: Annotated[int, typer.Option(min=1, help="How many of them.")] = 16,
-    steps: Annotated[int | None, typer.Option(help="Of the chain; by default all that the model has.")] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Images in one network call.")] = 8,
-    seed: Annotated[int, typer.Option(help="Of image 0's noise; image i has seed + i.")] = 0,
-    out: Annotated[Path, typer.Option(help="Folder for bpd.json and bpd.png.")] = Path("var/evaluation"),
-) -> None:
-    """Bounds the likelihood of pictures, in bits per dimension: the variational bound and its parts."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from worker.settings import WorkerSettings
-
-    from .evaluation import evaluate_bpd
-
-    log_lines("evaluate")
-    written = evaluate_bpd(
-        out,
-        models_dir=folder,
-        model=model,
-        data=data,
-        count=images,
-        steps=steps,
-        batch_size=batch,
-        seed=seed,
-        device=_settings(WorkerSettings).device,
-    )
-    for path in written:
-        typer.echo(path)
 
 
 def _print_made(command: str, make: Callable[[WorkerSettings], list[Path]]) -> None:
@@ -265,17 +227,8 @@ def _print_made(command: str, make: Callable[[WorkerSettings], list[Path]]) -> N
     from worker.settings import WorkerSettings
 
     log_lines(command)
-    for path in make(_settings(WorkerSettings)):
+    for path in make(read_settings(WorkerSettings)):
         typer.echo(path)
-
-
-def _settings(kind: type[Settings]) -> Settings:
-    """Reads settings from the environment."""
-    return checked(kind, {}, _variable)
-
-
-def _variable(field: str) -> str:
-    return field if field.isupper() else f"DIFUSO_{field.upper()}"
 
 
 def _log(process: str, settings: ApiSettings | WorkerSettings) -> None:

@@ -1,10 +1,11 @@
-"""Options of the command line that are the parameters of a request: written down once, where the API has them."""
+"""Options that several commands share; those that are the parameters of a request stand where the API has them."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Collection
 from functools import wraps
+from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
@@ -14,6 +15,10 @@ from pydantic.fields import FieldInfo
 from .errors import UserError
 
 Value = TypeVar("Value", bound=BaseModel)
+ModelsDir = Annotated[
+    Path, typer.Option("--models-dir", envvar="DIFUSO_MODELS_DIR", help="Folder of checkpoints.", show_default=True)
+]
+CHECKPOINTS = Path("checkpoints")
 
 
 def takes(kind: type[BaseModel], *, but: Collection[str] = ()) -> Callable[[Callable[..., None]], Callable[..., None]]:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from jobs.contract import Job
 
-from .active import EngineEvent, Finished, activate
+from .active import ActiveJob, EngineEvent, Finished, activate
 from .engine import StepEngine
 from .results import encode_images
 from .runner import Runner
@@ -24,16 +24,33 @@ def run_job(runner: Runner, job: Job, sent: Sequence[Tensor] = ()) -> Iterator[f
         PlanError: if the model has no such run.
         NonFiniteSample: if the network produced NaN or infinity.
     """
+    active = activate(job, runner, sent=sent)
+    for _ in _run(runner, [active]):
+        yield active.image_steps / job.image_steps
+    yield encode_images(active, runner.checkpoint)
+
+
+def run_jobs(runner: Runner, jobs: Sequence[Job]) -> list[list[bytes]]:
+    """Makes the pictures of several jobs, each from noise, in shared batches; the PNGs of each. Raises as `run_job`."""
+    active = [activate(job, runner) for job in jobs]
+    for _ in _run(runner, active):
+        pass
+    return [encode_images(each, runner.checkpoint) for each in active]
+
+
+def _run(runner: Runner, jobs: Sequence[ActiveJob]) -> Iterator[None]:
+    """Steps jobs until all are done; yields after each step."""
     events: list[EngineEvent] = []
     engine = StepEngine(events.append)
-    active = activate(job, runner, sent=sent)
-    engine.submit(active)
-    finished = None
-    while finished is None:
+    for active in jobs:
+        engine.submit(active)
+    done = 0
+    while done < len(jobs):
         engine.step()
-        yield active.image_steps / job.image_steps
-        finished = next((event for event in events if isinstance(event, Finished)), None)
+        yield
+        for event in events:
+            if isinstance(event, Finished):
+                if event.error is not None:
+                    raise event.error
+                done += 1
         events.clear()
-    if finished.error is not None:
-        raise finished.error
-    yield encode_images(active, runner.checkpoint)

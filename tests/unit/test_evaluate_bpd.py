@@ -139,7 +139,7 @@ def test_models_that_the_data_do_not_fit_are_refused(pictures: Path, tmp_path: P
         save_checkpoint(tmp_path / name, config, config.build_network())
     with pytest.raises(UserError, match="needs a class for every image"):
         evaluate(tmp_path, tmp_path / "out", "--model", "labelled", "--data", pictures)
-    with pytest.raises(UserError, match="this model's images are grey: give --data FOLDER"):
+    with pytest.raises(UserError, match="this model's images are grey: give a folder"):
         evaluate(tmp_path, tmp_path / "out", "--model", "grey")
     assert evaluate(tmp_path, tmp_path / "out", "--model", "grey", "--data", pictures, "--steps", 2)[1]["images"] == 3
 

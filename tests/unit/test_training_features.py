@@ -1,72 +1,160 @@
-"""Distances between sets of features are what their closed forms say, and the extractor sees what people see."""
+"""Extractors see what people see, and take what publications take of their networks."""
 
 from __future__ import annotations
 
+import hashlib
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+import torch
+from torch import nn
 
+from tests.inception import untrained_weights
+from training import inception
 from training.faces import draw_face
-from training.features import EfficientNetLite0, FeatureArray, frechet_distance, kernel_distance
+from training.features import EfficientNetLite0, Tap, extract
+from training.images import ImageArray
+from training.inception import InceptionV3, read_weights
+from training.pictures import EvaluationError, Pictures, from_array
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def normal(seed: int, count: int, *, mean: float = 0.0, std: float = 1.0, dims: int = 4) -> FeatureArray:
-    return np.random.default_rng(seed).normal(mean, std, (count, dims))
+def noise(seed: int, count: int, size: int = 32) -> ImageArray:
+    return np.random.default_rng(seed).integers(0, 256, (count, size, size, 3), dtype=np.uint8)
 
 
-def test_frechet_distance_of_diagonal_covariances_has_a_closed_form() -> None:
-    """Means differ by 3, standard deviations are 1, 2 and 5, 1: 9 + (1 - 5)^2 + (2 - 1)^2."""
-    corners = np.array([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]]) * np.sqrt(3 / 4)  # covariance I
-    assert frechet_distance(corners * [1, 2], corners * [5, 1] + [0, 3]) == pytest.approx(26.0)
+@pytest.fixture(scope="module")
+def efficientnet() -> EfficientNetLite0:
+    pytest.importorskip("efficientnet_lite_pytorch", reason="EfficientNet-Lite0 comes with the extra evaluate")
+    return EfficientNetLite0()
 
 
-def test_frechet_distance_is_that_of_the_matrix_root() -> None:
-    """With a product that has a real root: A B is similar to the symmetric sqrt(A) B sqrt(A)."""
-    a, b = normal(0, 50), normal(1, 60) @ np.random.default_rng(2).normal(size=(4, 4)) + 1
-    values, vectors = np.linalg.eigh(np.cov(a, rowvar=False))
-    root = vectors * np.sqrt(values) @ vectors.T
-    traces = np.trace(np.cov(a, rowvar=False)) + np.trace(np.cov(b, rowvar=False))
-    overlap = np.sqrt(np.linalg.eigvalsh(root @ np.cov(b, rowvar=False) @ root)).sum()
-    expected = np.square(a.mean(axis=0) - b.mean(axis=0)).sum() + traces - 2 * overlap
-    assert frechet_distance(a, b) == pytest.approx(expected, rel=1e-12)
-
-
-@given(st.integers(2, 8))
-def test_frechet_distance_of_a_set_to_itself_is_0_however_few_images(count: int) -> None:
-    features = normal(count, count, dims=16)
-    assert frechet_distance(features, features) == pytest.approx(0.0, abs=1e-9)
-
-
-def test_kernel_distance_by_hand() -> None:
-    """D = 1. Of {0, 1, 2} the pairs give 1, 1, 3^3; of {1, 1, 1} each 2^3; between them 1, 2^3, 3^3."""
-    a, b = np.array([[0.0], [1.0], [2.0]]), np.ones((3, 1))
-    assert kernel_distance(a, b, subsets=3).value == pytest.approx(29 / 3 + 8 - 2 * 12)
-
-
-@pytest.mark.parametrize(("shift", "truth", "least", "most"), [(0.0, 0.0, 1.0, 1.8), (0.5, 1.328125, 0.85, 1.15)])
-def test_kernel_distance_has_no_bias_and_knows_its_error(shift: float, truth: float, least: float, most: float) -> None:
-    """Few images: the mean of many estimates is the truth, and their spread is the error that they report.
-
-    Of N(m, I) and N(0, I) with a = |m|^2, the truth is 3a/D + 3(a/D)^2 + (a^3 + 6a^2 + 3a(D + 2))/D^3. Where it is 0,
-    the jackknife is known to be careful: its variance would be twice the true one for many images, and is more for few.
-    """
-    estimates = [kernel_distance(normal(2 * i, 24, mean=shift), normal(2 * i + 1, 100)) for i in range(200)]
-    values = np.array([estimate.value for estimate in estimates])
-    assert abs(values.mean() - truth) < 3 * values.std() / np.sqrt(len(values))
-    error = np.sqrt(np.mean([estimate.standard_error**2 for estimate in estimates]))
-    assert least < error / values.std() < most
-
-
-def test_the_extractor_tells_noise_from_faces() -> None:
+def test_the_extractor_tells_noise_from_faces(efficientnet: EfficientNetLite0) -> None:
     """And a face is nearer to its neighbour in brightness than to another face."""
-    extract = EfficientNetLite0()
     face, other = draw_face("test-0", 64), draw_face("test-1", 64)
     brighter = np.minimum(face.astype(np.int64) + 4, 255).astype(np.uint8)
-    noise = np.random.default_rng(0).integers(0, 256, face.shape, dtype=np.uint8)
-    features = extract(np.stack([face, brighter, other, noise]))
-    assert features.shape == (4, 1280)
-    to_brighter, to_other, to_noise = np.linalg.norm(features[1:] - features[0], axis=1)
-    assert to_brighter < to_other < to_noise
+    features = efficientnet(np.stack([face, brighter, other, noise(0, 1, 64)[0]]))
+    assert [array.shape for array in features] == [(4, 1280), (4, 14 * 14 * 7), (4, 1000)]
+    for rows in (features.pooled, features.spatial):
+        to_brighter, to_other, to_noise = np.linalg.norm(rows[1:] - rows[0], axis=1)
+        assert to_brighter < min(to_other, to_noise)
+    assert np.linalg.norm(features.pooled[2] - features.pooled[0]) < np.linalg.norm(
+        features.pooled[3] - features.pooled[0]
+    )
+
+
+def test_spatial_features_tell_where_things_are_and_pooled_ones_hardly(efficientnet: EfficientNetLite0) -> None:
+    """A picture and its mirror image: the spatial features differ far more, beside how two pictures differ."""
+    face, other = draw_face("test-0", 64), draw_face("test-1", 64)
+    features = efficientnet(np.stack([face, face[:, ::-1], other]))
+    moved = {}
+    for name in ("pooled", "spatial"):
+        mirrored, apart = np.linalg.norm(getattr(features, name)[1:] - getattr(features, name)[0], axis=1)
+        moved[name] = mirrored / apart
+    assert moved["spatial"] > 1.3 * moved["pooled"]
+
+
+def test_a_picture_has_the_same_features_in_any_batch(efficientnet: EfficientNetLite0) -> None:
+    """And progress is told batch by batch."""
+    images, told = noise(1, 35), list[float]()
+    together = extract(from_array("noise", images), efficientnet, told.append)
+    assert told == pytest.approx([32 / 35, 1])
+    alone = efficientnet(images[33:34])
+    for whole, part in zip(together, alone, strict=True):
+        assert whole.dtype == np.float32
+        assert whole[33] == pytest.approx(part[0], abs=1e-4)
+
+
+def test_a_set_without_pictures_is_refused(efficientnet: EfficientNetLite0) -> None:
+    with pytest.raises(EvaluationError, match="nothing holds no pictures"):
+        extract(Pictures("nothing", 0, lambda size: iter(())), efficientnet)
+
+
+def test_a_tap_keeps_the_first_channels_place_by_place() -> None:
+    layer = nn.Identity()
+    tap = Tap(layer)
+    layer(torch.arange(2 * 9 * 2 * 3).reshape(2, 9, 2, 3))
+    out = tap.take()
+    assert out.shape == (2, 2 * 3 * 7)
+    assert out[0, :8].tolist() == [0, 6, 12, 18, 24, 30, 36, 1]  # seven channels of one place, then the next place
+
+
+@pytest.fixture(scope="module")
+def weights() -> dict[str, Any]:
+    return untrained_weights()
+
+
+def test_inception_gives_what_adm_s_evaluator_takes(weights: dict[str, Any]) -> None:
+    """pool_3, seven channels of mixed_6/conv at 17x17 places after the ReLU, and logits without their bias."""
+    extractor = InceptionV3(weights)
+    images = noise(2, 2)
+    features = extractor(images)
+    assert [array.shape for array in features] == [(2, 2048), (2, 2023), (2, 1008)]
+    assert all(np.isfinite(array).all() for array in features)
+    assert features.logits == pytest.approx(features.pooled @ weights["fc.weight"].numpy().T, rel=1e-3, abs=1e-5)
+    assert features.spatial.min() >= 0
+    assert not np.array_equal(features.pooled[0], features.pooled[1])
+
+    seen = []
+    branch = extractor._network.Mixed_6d.branch1x1
+    branch.register_forward_hook(lambda layer, inputs, out: seen.append((inputs[0], out)))
+    extractor(images)
+    (inside, out), = seen  # fmt: skip
+    assert inside.shape == (2, 768, 17, 17)
+    by_hand = torch.relu(branch.bn(branch.conv(inside)))[:, :7].permute(0, 2, 3, 1).reshape(2, -1)
+    assert features.spatial == pytest.approx(by_hand.numpy(), abs=1e-6)
+    assert out.shape == (2, 192, 17, 17)
+
+
+def test_weights_of_another_network_are_refused(weights: dict[str, Any]) -> None:
+    with pytest.raises(EvaluationError, match="no weights of torch-fidelity's InceptionV3"):
+        InceptionV3({key: value for key, value in weights.items() if not key.startswith("fc.")})
+
+
+@pytest.mark.parametrize(
+    ("package", "build"),
+    [("efficientnet_lite_pytorch", EfficientNetLite0), ("torch_fidelity", lambda: InceptionV3({}))],
+)
+def test_a_package_that_is_missing_is_named_with_the_extra_that_has_it(
+    monkeypatch: pytest.MonkeyPatch, package: str, build: Callable[[], object]
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(EvaluationError, match=rf"{package} is missing: install difuso\[evaluate\]"):
+        build()
+
+
+def test_only_the_known_file_of_weights_is_read_and_none_is_fetched_unasked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.hub, "download_url_to_file", None)
+    path = tmp_path / "weights.pth"
+    with pytest.raises(EvaluationError, match=r"weights.pth: No such file or directory; give the weights"):
+        read_weights(str(path))
+    torch.save({"a": torch.ones(2)}, path)
+    with pytest.raises(EvaluationError, match="its SHA-256 differs"):
+        read_weights(str(path))
+    monkeypatch.setattr(inception, "SHA256", hashlib.sha256(path.read_bytes()).hexdigest())
+    assert read_weights(str(path))["a"].tolist() == [1, 1]
+
+
+def test_weights_are_fetched_once_and_checked_when_they_are_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "published.pth"
+    torch.save({"a": torch.ones(2)}, source)
+    monkeypatch.setattr(inception, "SHA256", hashlib.sha256(source.read_bytes()).hexdigest())
+    monkeypatch.setattr(inception, "URL", source.as_uri())  # torch.hub's download reads files too
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    assert read_weights("download")["a"].tolist() == [1, 1]
+    kept = tmp_path / "hub" / "checkpoints" / "published.pth"
+    assert kept.read_bytes() == source.read_bytes()
+    source.unlink()
+    assert read_weights("download")["a"].tolist() == [1, 1]
+    kept.unlink()
+    with pytest.raises(EvaluationError, match="could not be fetched"):
+        read_weights("download")

@@ -5,27 +5,18 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from app.errors import InvalidRequest
-from app.parameters import choose_model
-from jobs.catalog import read_catalog
 from model import Checkpoint, ModelConfig, ModelError, load_checkpoint
 from model.likelihood import Vlb
 from model.spacing import visit_levels
 from training.bpd import mean_and_error, measure, plot_vlb, summary
-from training.errors import RecipeError
-from training.faces import draw_faces
-from training.images import ImageArray, list_images, read_images
 from worker.runner import pick_device
 
 from .errors import UserError
 from .progress import progress
-
-FACES = "faces"
+from .sources import find_model, real_images
 
 
 def evaluate_bpd(
@@ -54,15 +45,12 @@ def evaluate_bpd(
     Raises:
         UserError: if there is no such model, chain or data.
     """
-    try:
-        info = choose_model(model, read_catalog(models_dir))
-    except InvalidRequest as error:
-        raise UserError(f"{error.name}: {error.detail}") from error
+    info = find_model(model, models_dir)
     try:
         checkpoint = load_checkpoint(models_dir / info.name)
         _check_needs_no_label(checkpoint.config)
         levels = visit_levels(checkpoint.schedule, "linspace", info.num_train_timesteps if steps is None else steps)
-        images = _held_out(data, count, checkpoint.config)
+        images = real_images(data, count, size=info.image_size, channels=info.channels)
         with progress(f"{info.name}, {len(images)} images, {len(levels.timesteps)} steps") as tell:
             result = measure(
                 checkpoint, images, levels, batch_size=batch_size, seed=seed, device=pick_device(device), tell=tell
@@ -92,29 +80,6 @@ def evaluate_bpd(
 def _check_needs_no_label(config: ModelConfig) -> None:
     if not config.network.null_class:
         raise UserError("this model needs a class for every image, and images from a folder have none")
-
-
-def _held_out(data: str, count: int, config: ModelConfig) -> ImageArray:
-    """Images that the model has not seen, uint8 of shape (N, H, W, C)."""
-    size, channels = config.image_size, config.channels
-    if data == FACES:
-        if channels != 3:
-            raise UserError("the drawn faces are coloured and this model's images are grey: give --data FOLDER")
-        return np.stack(list(draw_faces("test", count, size)))
-    try:
-        paths = list_images(Path(data))[:count]
-    except RecipeError as error:
-        raise UserError(str(error)) from error
-    images, unreadable = read_images(paths, size, channels)
-    for path, reason in unreadable:
-        raise UserError(f"{path} cannot be read ({reason}): take it out of the folder")
-    for path in paths:
-        with Image.open(path) as image:
-            # A smooth enlargement is easier to predict than any picture of that size.
-            if min(image.size) < size:
-                width, height = image.size
-                raise UserError(f"{path} is {width}x{height}, smaller than the model's images of {size}x{size}")
-    return images
 
 
 def _print(result: Vlb, checkpoint: Checkpoint) -> None:

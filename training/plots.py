@@ -1,0 +1,152 @@
+"""Plots of evaluations, as PNG files."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from io import BytesIO
+from itertools import cycle, pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from .journal import read_metrics
+from .pictures import EvaluationError
+
+if TYPE_CHECKING:
+    from matplotlib.axis import Axis
+    from matplotlib.figure import Figure
+
+MARKERS = "osD^vPX*<>"
+WINDOW = 9  # lines of a log that a smoothed loss is the mean of
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Points of one line.
+
+    Attributes:
+        errors: standard errors of y, if they are known.
+    """
+
+    x: Sequence[float]
+    y: Sequence[float]
+    errors: Sequence[float] | None = None
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One pair of axes, both logarithmic; a curve has the same look in all panels.
+
+    Attributes:
+        levels: of what has no x, as horizontal lines.
+    """
+
+    title: str
+    x: str
+    y: str
+    curves: Mapping[str, Curve]
+    levels: Mapping[str, float] = field(default_factory=dict)
+
+
+def plot_panels(rows: Sequence[Sequence[Panel]], out: Path) -> None:
+    """Panels in rows of equal length."""
+    plt = _pyplot()
+    panels = [panel for row in rows for panel in row]
+    names = list(dict.fromkeys(name for panel in panels for name in panel.curves))
+    height, width = len(rows), len(rows[0])
+    figure, axes = plt.subplots(height, width, figsize=(5 * width, 4.5 * height), layout="constrained", squeeze=False)
+    for panel, each in zip(panels, axes.flat, strict=True):
+        for name, curve in panel.curves.items():
+            place = names.index(name)
+            look: dict[str, Any] = {"color": f"C{place % 10}", "marker": MARKERS[place % len(MARKERS)], "markersize": 5}
+            each.errorbar(curve.x, curve.y, curve.errors, capsize=2, label=name, **look)
+        lowest = min(y for curve in panel.curves.values() for y in curve.y)
+        near = {name: level for name, level in panel.levels.items() if level > lowest / 2}
+        for line, (name, level) in zip(cycle(("--", ":", "-.")), near.items(), strict=False):
+            each.axhline(level, color="black", linewidth=1, linestyle=line, label=name)
+        for name, level in panel.levels.items():
+            if name not in near:  # a line there would press the curves together
+                each.plot([], [], " ", label=f"{name}: {level:.2g}, far below")
+        each.set(title=panel.title, xlabel=panel.x, ylabel=panel.y)
+        each.set_xscale("log")
+        each.set_yscale("log", nonpositive="clip")
+        each.margins(0.06)
+        _label(each.xaxis, [x for curve in panel.curves.values() for x in curve.x])
+        _label(each.yaxis, [*(y for curve in panel.curves.values() for y in curve.y), *near.values()])
+        each.grid(alpha=0.3)
+        each.legend(fontsize="small")
+    _save(figure, out)
+
+
+def _label(axis: Axis, values: Sequence[float]) -> None:
+    """Plain numbers: the values if they are whole, few and apart, as steps are; else 1, 2, 5 times powers of ten."""
+    from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
+
+    at = sorted({value for value in values if value > 0})
+    if not at:
+        return
+    crowded = len(at) > 8 or any(higher < 1.3 * lower for lower, higher in pairwise(at))
+    if crowded or not all(float(value).is_integer() for value in at):
+        powers = range(math.floor(math.log10(at[0])), math.ceil(math.log10(at[-1])) + 1)
+        digits = (1, 2, 5) if len(powers) > 3 else (1, 1.5, 2, 3, 5, 7)
+        at = [digit * 10.0**power for power in powers for digit in digits]
+    axis.set_major_locator(FixedLocator(at))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(StrMethodFormatter("{x:.3g}"))
+
+
+def plot_losses_of(runs: Mapping[str, Path], out: Path, *, key: str = "loss") -> None:
+    """The loss curves of several training runs in one figure, smoothed, over a pale line of what was logged.
+
+    Args:
+        runs: by name, the metrics.jsonl of each.
+        key: which of the logged figures.
+
+    Raises:
+        EvaluationError: if a run did not log it.
+    """
+    plt = _pyplot()
+    figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
+    shown: list[float] = []
+    for place, (name, path) in enumerate(runs.items()):
+        entries = [entry for entry in read_metrics(path) if key in entry]
+        if not entries:
+            raise EvaluationError(f"{name} did not log {key}: its metrics.jsonl says what there is")
+        steps, values = [entry["step"] for entry in entries], np.array([entry[key] for entry in entries])
+        axes.plot(steps, values, color=f"C{place % 10}", alpha=0.25, linewidth=0.8)
+        axes.plot(steps, smoothed(values), color=f"C{place % 10}", label=name)
+        shown += values.tolist()
+    axes.set(xlabel="step", ylabel=key, yscale="log")
+    _label(axes.yaxis, shown)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small")
+    _save(figure, out)
+
+
+def smoothed(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Mean over a window that shrinks to both ends, so that neither end is bent."""
+    reach = [min(WINDOW // 2, i, len(values) - 1 - i) for i in range(len(values))]
+    return np.array([values[i - r : i + r + 1].mean() for i, r in enumerate(reach)])
+
+
+def _pyplot() -> Any:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    return plt
+
+
+def _save(figure: Figure, out: Path) -> None:
+    import matplotlib.pyplot as plt
+
+    picture = BytesIO()
+    figure.savefig(picture, dpi=100)
+    plt.close(figure)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    Image.open(picture).convert("RGB").quantize(64).save(out, optimize=True)  # a third of the bytes
