@@ -83,8 +83,8 @@ def plot_panels(rows: Sequence[Sequence[Panel]], out: Path) -> None:
 
 
 def _label(axis: Axis, values: Sequence[float]) -> None:
-    """Plain numbers: the values if they are whole, few and apart, as steps are; else 1, 2, 5 times powers of ten."""
-    from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
+    """Plain numbers: the values if they are whole, few and apart, as steps are; else round ones between them."""
+    from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator, StrMethodFormatter
 
     at = sorted({value for value in values if value > 0})
     if not at:
@@ -93,7 +93,9 @@ def _label(axis: Axis, values: Sequence[float]) -> None:
     if crowded or not all(float(value).is_integer() for value in at):
         powers = range(math.floor(math.log10(at[0])), math.ceil(math.log10(at[-1])) + 1)
         digits = (1, 2, 5) if len(powers) > 3 else (1, 1.5, 2, 3, 5, 7)
-        at = [digit * 10.0**power for power in powers for digit in digits]
+        narrow = at[-1] < 3 * at[0]
+        round_ones = [digit * 10.0**power for power in powers for digit in digits]
+        at = list(MaxNLocator(5).tick_values(at[0], at[-1])) if narrow else round_ones
     axis.set_major_locator(FixedLocator(at))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(StrMethodFormatter("{x:.3g}"))

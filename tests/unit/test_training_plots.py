@@ -1,0 +1,38 @@
+"""Plots can be read: smoothing bends nothing, and every axis has numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+from training import plots
+from training.plots import Curve, Panel, plot_panels, smoothed
+
+
+def test_smoothing_leaves_a_straight_line_and_both_ends_as_they_are() -> None:
+    line = np.arange(30.0)
+    assert smoothed(line) == pytest.approx(line)
+    noisy = line + np.random.default_rng(0).normal(size=30)
+    assert (smoothed(noisy)[0], smoothed(noisy)[-1]) == (noisy[0], noisy[-1])
+    assert np.diff(smoothed(noisy), 2).std() < np.diff(noisy, 2).std() / 3
+    assert smoothed(line[:1]) == pytest.approx(line[:1])
+
+
+@pytest.mark.parametrize("y", [[96.9, 72.7, 80.0], [0.0864, 0.1373, 0.09], [3e-4, 2.0, 700.0], [1.0, 1.0, 1.0]])
+def test_every_axis_has_numbers_and_steps_are_named_one_by_one(
+    y: list[float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures: list[Any] = []
+    monkeypatch.setattr(plots, "_save", lambda figure, out: figures.append(figure))
+    panel = Panel("title", "steps", "FD", {"ddim": Curve([10, 50, 250], y)}, {"real": -1.0})
+    plot_panels([[panel]], tmp_path / "plot.png")
+    (axes,) = figures[0].axes
+    low, high = axes.get_ylim()
+    assert sum(low <= tick <= high for tick in axes.get_yticks()) >= 1 + (max(y) > 1.1 * min(y))
+    assert axes.get_xticks().tolist() == [10, 50, 250]
+    assert "real: -1, far below" in [text.get_text() for text in axes.get_legend().get_texts()]
+    plt.close(figures[0])
