@@ -141,8 +141,9 @@ def _exchange(fresh: Path, folder: Path) -> None:
     """Swaps two folders: in one step on Linux, so that a kill at any moment leaves one of them under each name."""
     if sys.platform == "linux":
         at_fdcwd, rename_exchange = -100, 2
-        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
-        if renameat2(at_fdcwd, os.fsencode(fresh), at_fdcwd, os.fsencode(folder), rename_exchange) == 0:
+        renameat2 = getattr(ctypes.CDLL(None), "renameat2", None)  # old C libraries lack it
+        paths = (at_fdcwd, os.fsencode(fresh), at_fdcwd, os.fsencode(folder))
+        if renameat2 is not None and renameat2(*paths, rename_exchange) == 0:
             return
     aside = fresh.with_name(fresh.name + ".old")  # where the system, or the kind of disk, cannot do it at once
     folder.rename(aside)

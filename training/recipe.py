@@ -246,6 +246,8 @@ def _check_classes(recipe: Recipe) -> None:
         _require(recipe.label_drop == 0, "label_drop needs a network with num_classes")
         return
     _require(recipe.num_classes > 0, "network.num_classes must be greater than 0")
+    named = recipe.data.classes
+    _require(len(set(named)) == len(named), "data.classes must differ from each other")
     _require(recipe.data.source != "faces", "the drawn faces have no classes: leave network.num_classes out")
     if recipe.network.null_class:
         _require(

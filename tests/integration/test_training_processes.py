@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import signal
 import subprocess
 import sys
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +14,10 @@ import pytest
 import torch
 
 from model import load_checkpoint
-from model.config import ModelConfig
-from model.unet import UNetConfig
 from tests.waiting import WaitUntil
 from training.recipe import load_recipe
 from training.run import train
-from training.state import load_state, save_state
+from training.state import load_state
 
 TINY = (
     *("image_size=8", "batch_size=8", "precision=float32", "warmup_steps=0", "log_every=1", "defaults.steps=2"),
@@ -30,6 +26,7 @@ TINY = (
     *("network.num_classes=5", "label_drop=0.3", "data.source=npz", "data.flip=true"),
 )
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "DIFUSO_DEVICE": "cpu"}
+SAVER = Path(__file__).parents[1] / "saving.py"
 DIFUSO = ("-m", "difuso", "train", "smoke")
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 
@@ -104,24 +101,6 @@ def test_sigterm_saves_and_exits_with_0(tmp_path: Path, changes: list[str], wait
     assert json.loads(metrics.read_text().splitlines()[-1])["step"] == steps
 
 
-CONFIG = ModelConfig(
-    network=UNetConfig(channels=32, channel_mult=(1, 2), attention_levels=(), groups=8, head_channels=32), image_size=16
-)
-
-
-def save_for_ever(out: Path, first: int) -> None:
-    """What a run does at the end of each of its stretches, and nothing else."""
-    from model import save_checkpoint
-
-    torch.set_num_threads(1)
-    network = CONFIG.build_network()
-    for step in range(first, first + 10**6):
-        for parameter in network.parameters():
-            parameter.data.fill_(step % 1000)
-        save_state(out / "states", step, {"step": step, "network": network.state_dict()})
-        save_checkpoint(out / "model", CONFIG, network)
-
-
 def in_the_middle(out: Path) -> bool:
     """Whether something is being written."""
     return any(out.glob("states/*.tmp")) or any(out.glob(".model*"))
@@ -131,19 +110,15 @@ def in_the_middle(out: Path) -> bool:
 @pytest.mark.timeout(300)
 def test_kill_9_in_the_middle_of_saves_leaves_what_loads(tmp_path: Path, wait_until: WaitUntil, kills: int) -> None:
     """Each time the last state is whole and no older than the one before, and so is the model that is served."""
-    context = multiprocessing.get_context("forkserver")  # which loads torch once for all of them
-    context.set_forkserver_preload(["model", "training.state"])
     last = 0
     for _ in range(kills):
-        process: BaseProcess = context.Process(target=save_for_ever, args=(tmp_path, last + 1))
-        process.start()
-        assert process.pid is not None
+        process = subprocess.Popen([sys.executable, SAVER, tmp_path, str(last + 1)])
         try:
             wait_until(lambda: f"step-{last + 2:08d}" in latest(tmp_path), 60, "two saves")  # noqa: B023
             wait_until(lambda: in_the_middle(tmp_path), 60, "a save")
         finally:
-            os.kill(process.pid, signal.SIGKILL)
-            process.join()
+            process.kill()
+            process.wait()
         found = load_state(tmp_path / "states")
         assert found is not None
         assert found["step"] > last

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
@@ -47,6 +48,20 @@ def test_a_key_is_shown_and_its_line_can_go_into_a_file() -> None:
     assert "difuso_" in result.stderr
     with pytest.raises(UserError, match="NAME may have"):
         difuso("key", "two words")
+
+
+def test_a_dry_run_of_a_recipe_prints_what_it_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DIFUSO_DEVICE", "cpu")
+    np.savez("images.npz", np.zeros((2, 8, 8, 3), np.uint8))
+    changes = ("image_size=8", "batch_size=2", "network.head_channels=8", "data.source=npz", "data.path=images.npz")
+    settings = [word for change in changes for word in ("--set", change)]
+    lines = difuso("train", "smoke", "--dry-run", *settings).splitlines()
+    assert [line.split()[0] for line in lines] == ["network", "batch", "memory", "step", "the"]
+    assert "2 x 3 x 8 x 8" in lines[1]
+    assert [path.name for path in tmp_path.iterdir()] == ["images.npz"]
+    with pytest.raises(UserError, match="2 images do not fill one batch of 4"):
+        difuso("train", "smoke", "--dry-run", *settings, "--set", "batch_size=4")
 
 
 def test_models_lists_what_can_be_served(models_dir: Path) -> None:

@@ -140,28 +140,6 @@ def test_a_batch_must_be_divisible_into_its_parts() -> None:
         trainer(tiny("accumulate=3"), processes=Processes(0, 2))
 
 
-def test_the_shares_of_two_processes_make_up_the_step_of_one() -> None:
-    """What each of two would compute, without any talk between them: their mean is the whole batch's."""
-    facts = {
-        count: [
-            next(trainer(tiny("network.dropout=0.0"), processes=Fake(rank, count)).steps()) for rank in range(count)
-        ]
-        for count in (1, 2)
-    }
-    whole, (first, second) = facts[1][0], facts[2]
-    assert torch.allclose(torch.cat([first.errors[:2], second.errors[2:]]), whole.errors, rtol=1e-5)
-
-
-class Fake(Processes):
-    """One of several that are not there: wherever it would hear the others, it hears itself."""
-
-    def wrap(self, network: torch.nn.Module) -> torch.nn.Module:
-        return network
-
-    def gather(self, values: torch.Tensor) -> torch.Tensor:
-        return values.repeat(1, self.count)
-
-
 def test_labels_are_dropped_image_by_image() -> None:
     """Half of each batch is shown without its class, and the class of the other half is its own."""
     it = trainer(tiny(*CLASSES))
