@@ -75,7 +75,7 @@ class Objective:
         """
         channels = x0.shape[1]
         # Cut only where there is something to cut off: the gradient of a part is copied into zeros.
-        predicted, learned = (out, out[:, channels:]) if out.shape[1] == channels else out.split(channels, dim=1)
+        predicted, learned = (out, out[:, channels:]) if out.shape[1] == channels else torch.split(out, channels, dim=1)
         mse = (predicted - target(self._schedule, self._prediction, x0, t, noise)).square().mean((1, 2, 3))
         simple = self._weights[t].to(mse) * mse
         if self._bound is None:
