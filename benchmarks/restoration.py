@@ -31,9 +31,7 @@ from model.images import from_png, from_uint8, to_uint8
 from model.operators import Blur, Operator, SuperResolution, gaussian_kernel, uniform_kernel
 from training.faces import draw_face
 from training.images import ImageArray
-from worker.active import EngineEvent, Finished, activate
-from worker.engine import StepEngine
-from worker.results import encode_images
+from worker.local import run_jobs
 from worker.runner import Runner
 
 from . import machine
@@ -89,25 +87,9 @@ class Desk:
 
     def _answer(self, requests: Sequence[tuple[SamplingParams, Task, list[Fitted]]]) -> list[list[ImageArray]]:
         """All at once, as a worker with that many jobs in flight makes them."""
-        events: list[EngineEvent] = []
-        engine = StepEngine(events.append)
-        jobs = [self._job(*request) for request in requests]
-        actives = [
-            activate(job, self._runner, sent=[from_png(each.png) for each in sent])
-            for job, (_, _, sent) in zip(jobs, requests, strict=True)
-        ]
-        for active in actives:
-            engine.submit(active)
-        while sum(isinstance(event, Finished) for event in events) < len(jobs):
-            engine.step()
-        for event in events:
-            if isinstance(event, Finished) and event.error is not None:
-                raise event.error
-        self.image_steps += sum(job.image_steps for job in jobs)
-        return [
-            [np.asarray(Image.open(BytesIO(png))) for png in encode_images(active, self._runner.checkpoint)]
-            for active in actives
-        ]
+        jobs = [(self._job(*request), [from_png(each.png) for each in request[-1]]) for request in requests]
+        self.image_steps += sum(job.image_steps for job, _ in jobs)
+        return [[np.asarray(Image.open(BytesIO(png))) for png in pngs] for pngs in run_jobs(self._runner, jobs)]
 
     def _job(self, params: SamplingParams, task: Task, sent: Sequence[Fitted]) -> Job:
         pictures = tuple(Picture(sha256=each.sha256, width=each.width, height=each.height) for each in sent)

@@ -70,7 +70,7 @@ class Drawing:
         return self._folder / f"{self.params.seed + index}.png"
 
     def _draw(self, numbers: Sequence[int]) -> None:
-        jobs = [self._job(i) for i in numbers]
+        jobs = [(self._job(i), ()) for i in numbers]
         begin = time.perf_counter()
         pictures = run_jobs(self._runner, jobs)
         seconds = time.perf_counter() - begin

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from torch import Tensor
 
@@ -30,9 +30,13 @@ def run_job(runner: Runner, job: Job, sent: Sequence[Tensor] = ()) -> Iterator[f
     yield encode_images(active, runner.checkpoint)
 
 
-def run_jobs(runner: Runner, jobs: Sequence[Job]) -> list[list[bytes]]:
-    """Makes the pictures of several jobs, each from noise, in shared batches; the PNGs of each. Raises as `run_job`."""
-    active = [activate(job, runner) for job in jobs]
+def run_jobs(runner: Runner, jobs: Iterable[tuple[Job, Sequence[Tensor]]]) -> list[list[bytes]]:
+    """Makes the pictures of several jobs in shared batches; the PNGs of each.
+
+    Args:
+        jobs: each with the pictures that come with it. Otherwise as `run_job`.
+    """
+    active = [activate(job, runner, sent=sent) for job, sent in jobs]
     for _ in _run(runner, active):
         pass
     return [encode_images(each, runner.checkpoint) for each in active]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -29,19 +28,6 @@ def settings(redis_url: str, models_dir: Path, tmp_path: Path) -> ApiSettings:
         store_url=str(tmp_path / "store"),
         api_keys_file=keys_file(tmp_path),
     )
-
-
-@pytest.fixture
-def worker(settings: ApiSettings) -> Iterator[FakeWorker]:
-    worker = FakeWorker(settings)
-    yield worker
-    worker.client.close()
-
-
-@pytest.fixture
-def api(settings: ApiSettings) -> Iterator[httpx.Client]:
-    with running(settings) as client:
-        yield client
 
 
 def test_every_route_but_the_open_ones_needs_a_key(api: httpx.Client) -> None:

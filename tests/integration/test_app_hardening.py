@@ -20,24 +20,6 @@ ASYNC = {"Prefer": "respond-async"}
 MEGABYTE = 1 << 20
 
 
-@pytest.fixture
-def settings(redis_url: str, models_dir: Path, tmp_path: Path) -> ApiSettings:
-    return ApiSettings(redis_url=redis_url, models_dir=models_dir, store_url=str(tmp_path / "store"))
-
-
-@pytest.fixture
-def worker(settings: ApiSettings) -> Iterator[FakeWorker]:
-    worker = FakeWorker(settings)
-    yield worker
-    worker.client.close()
-
-
-@pytest.fixture
-def api(settings: ApiSettings) -> Iterator[httpx.Client]:
-    with running(settings) as client:
-        yield client
-
-
 def endless(kind: str) -> Iterator[bytes]:
     """A request whose head has no end, or 200 MB at most."""
     if kind == "url":

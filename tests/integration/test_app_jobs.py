@@ -18,28 +18,10 @@ from PIL import Image
 from app.settings import ApiSettings
 from jobs.contract import FailureCode
 from jobs.events import preview_channel, status_channel
-from tests.app_server import FakeWorker, running
+from tests.app_server import FakeWorker
 from tests.waiting import WaitUntil
 
 ASYNC = {"Prefer": "respond-async"}
-
-
-@pytest.fixture
-def settings(redis_url: str, models_dir: Path, tmp_path: Path) -> ApiSettings:
-    return ApiSettings(redis_url=redis_url, models_dir=models_dir, store_url=str(tmp_path / "store"))
-
-
-@pytest.fixture
-def worker(settings: ApiSettings) -> Iterator[FakeWorker]:
-    worker = FakeWorker(settings)
-    yield worker
-    worker.client.close()
-
-
-@pytest.fixture
-def api(settings: ApiSettings) -> Iterator[httpx.Client]:
-    with running(settings) as client:
-        yield client
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import pytest
 
 from app.settings import ApiSettings
 from jobs.contract import ModelReport
-from tests.app_server import FakeWorker, running
+from tests.app_server import FakeWorker
 
 ASYNC = {"Prefer": "respond-async"}
 NO_JOB = "00000000-0000-4000-8000-000000000000"
@@ -21,19 +20,6 @@ NO_JOB = "00000000-0000-4000-8000-000000000000"
 @pytest.fixture
 def settings(redis_url: str, models_dir: Path, tmp_path: Path) -> ApiSettings:
     return ApiSettings(redis_url=redis_url, models_dir=models_dir, store_url=str(tmp_path / "store"), max_jobs=5)
-
-
-@pytest.fixture
-def worker(settings: ApiSettings) -> Iterator[FakeWorker]:
-    worker = FakeWorker(settings)
-    yield worker
-    worker.client.close()
-
-
-@pytest.fixture
-def api(settings: ApiSettings) -> Iterator[httpx.Client]:
-    with running(settings) as client:
-        yield client
 
 
 def problem(response: httpx.Response, status: int, kind: str) -> dict[str, Any]:

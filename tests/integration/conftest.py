@@ -1,0 +1,33 @@
+"""Fixtures of the tests of the API: the application behind a real server, on a real Redis."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from app.settings import ApiSettings
+from tests.app_server import FakeWorker, running
+
+
+@pytest.fixture
+def settings(redis_url: str, models_dir: Path, tmp_path: Path) -> ApiSettings:
+    """As a fresh installation has them; modules that test others have a fixture of their own."""
+    return ApiSettings(redis_url=redis_url, models_dir=models_dir, store_url=str(tmp_path / "store"))
+
+
+@pytest.fixture
+def worker(settings: ApiSettings) -> Iterator[FakeWorker]:
+    """What a worker writes, by hand."""
+    worker = FakeWorker(settings)
+    yield worker
+    worker.client.close()
+
+
+@pytest.fixture
+def api(settings: ApiSettings) -> Iterator[httpx.Client]:
+    """A client of the application."""
+    with running(settings) as client:
+        yield client
