@@ -9,6 +9,7 @@ The group also keeps the terminal's Ctrl-C away from the children, so that they 
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -23,6 +25,7 @@ from typing import Self
 # Not the user's own temporary folder: on macOS that is 50 characters long, and a socket's path may have 104 in all.
 TEMPORARY = "/tmp"
 PREFIX = "difuso-"
+LOCK = "lock"
 
 
 class Family:
@@ -33,13 +36,17 @@ class Family:
     """
 
     folder: Path
+    _lock: int
     _warden: subprocess.Popen[bytes]
     _children: list[subprocess.Popen[bytes]]
 
     def __enter__(self) -> Self:
+        remove_abandoned()
         self.folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=TEMPORARY))
+        self._lock = os.open(self.folder / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+        fcntl.flock(self._lock, fcntl.LOCK_EX)  # the warden inherits it, so that it is held as long as either lives
         command = [sys.executable, "-P", "-m", "difuso.warden", str(self.folder)]
-        self._warden = subprocess.Popen(command, stdin=subprocess.PIPE, process_group=0)
+        self._warden = subprocess.Popen(command, stdin=subprocess.PIPE, process_group=0, pass_fds=[self._lock])
         self._children = []
         return self
 
@@ -60,3 +67,12 @@ class Family:
         for process in (*self._children, self._warden):
             process.communicate()  # reaps it and closes the pipe
         shutil.rmtree(self.folder, ignore_errors=True)
+        os.close(self._lock)
+
+
+def remove_abandoned() -> None:
+    """Removes the folders of families that were killed together with their warden: those whose lock nobody holds."""
+    for path in Path(TEMPORARY).glob(f"{PREFIX}*/{LOCK}"):
+        with suppress(OSError), path.open("r+b") as file:  # in use, somebody else's, or gone meanwhile
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(path.parent, ignore_errors=True)

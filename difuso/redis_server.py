@@ -8,7 +8,6 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Callable
@@ -17,7 +16,7 @@ from pathlib import Path
 import redis
 
 from .errors import UserError
-from .family import PREFIX, TEMPORARY, Family
+from .family import Family
 
 SOCKET = "redis.sock"
 START_SECONDS = 60.0  # a long append-only file takes a while to read
@@ -49,7 +48,6 @@ class RedisServer:
         self._lock = _lock(self._data)
         self._socket = family.folder / SOCKET
         self.url = f"unix://{self._socket}?db=0"
-        remove_stale_sockets()
 
     def start(self) -> subprocess.Popen[bytes]:
         """Starts the server, again if it died, and returns when it answers."""
@@ -120,18 +118,6 @@ def bundled_server() -> Path:
         return Path(get_binary_path())
     except ValkeyBinaryNotFoundError as error:
         raise UserError(NO_SERVER) from error
-
-
-def remove_stale_sockets() -> None:
-    """Removes the folders of runs that were killed together with their warden: those whose socket nobody listens to."""
-    for path in Path(TEMPORARY).glob(f"{PREFIX}*/{SOCKET}"):
-        with socket.socket(socket.AF_UNIX) as probe:
-            try:
-                probe.connect(str(path))
-            except ConnectionRefusedError:
-                shutil.rmtree(path.parent, ignore_errors=True)
-            except OSError:
-                continue  # somebody else's, or gone meanwhile
 
 
 def _lock(folder: Path) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import stat
 import sys
 import tempfile
@@ -15,8 +14,8 @@ import redis
 
 from difuso import redis_server
 from difuso.errors import UserError
-from difuso.family import PREFIX, TEMPORARY, Family
-from difuso.redis_server import SOCKET, RedisServer, bundled_server, find_server, remove_stale_sockets
+from difuso.family import LOCK, PREFIX, TEMPORARY, Family
+from difuso.redis_server import RedisServer, bundled_server, find_server
 
 
 @pytest.fixture
@@ -86,11 +85,18 @@ def test_a_server_that_cannot_start_says_why(redis_server: RedisServer, family: 
         server.start()
 
 
-def test_sockets_that_nobody_listens_to_are_removed(redis_server: RedisServer) -> None:
-    stale = Path(tempfile.mkdtemp(prefix=PREFIX, dir=TEMPORARY))
-    with socket.socket(socket.AF_UNIX) as killed:
-        killed.bind(str(stale / SOCKET))
-    remove_stale_sockets()
-    assert not stale.exists()
-    with closing(redis.Redis.from_url(redis_server.url)) as client:
-        assert client.ping(), "a socket that is in use stays"
+def test_another_run_leaves_the_folder_of_a_server_that_is_down_for_a_moment(family: Family, tmp_path: Path) -> None:
+    with closing(RedisServer(family, tmp_path)) as server:
+        server.start().kill()
+        with Family():
+            assert family.folder.exists()
+        server.start()
+        with closing(redis.Redis.from_url(server.url)) as client:
+            assert client.ping()
+
+
+def test_what_a_killed_run_and_its_warden_left_behind_is_removed() -> None:
+    abandoned = Path(tempfile.mkdtemp(prefix=PREFIX, dir=TEMPORARY))
+    (abandoned / LOCK).touch()
+    with Family():
+        assert not abandoned.exists()
