@@ -282,8 +282,9 @@ def test_a_new_version_is_served_while_jobs_end_on_the_old(redis_url: str, model
     old = load_checkpoint(models / "tiny")
     with closing(Stack(redis_url, models, tmp_path)) as stack:
         stack.start_worker()
-        before = stack.submit(steps=1000, n=8)
-        wait_until(lambda: running(stack, [before]), 30, "the job runs")
+        # They share the slots, so that none of them can be done before the new version is warm.
+        before, *others = [stack.submit(steps=1000, n=8, seed=seed) for seed in range(8)]
+        wait_until(lambda: running(stack, [before]), 30, "the jobs run")
         old.network.requires_grad_(False).get_parameter("conv_out.bias").add_(0.01)
         for name in ("tiny", "other"):
             save_checkpoint(models / name, old.config, old.network)
@@ -295,6 +296,8 @@ def test_a_new_version_is_served_while_jobs_end_on_the_old(redis_url: str, model
 
         wait_until(lambda: served() == {newer}, 40, "the new version and the new model are warm")
         assert stack.states([before]) == {JobState.RUNNING}
+        for job_id in others:
+            stack.queue.cancel(job_id)
         after = stack.submit()
         stack.finish([before, after], 60)
         assert stack.manifest(before).model_sha256 == old.sha256
