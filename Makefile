@@ -16,7 +16,7 @@ serve: $(VENV)/.standalone  ## run difuso on this machine: http://127.0.0.1:8000
 	@exec $(BIN)/difuso serve
 
 test: $(VENV)/.dev  ## run the quick tests
-	$(BIN)/python -m pytest -m 'not slow and not gpu'
+	$(BIN)/python -m pytest -m 'not slow and not gpu' -n 2 --dist loadfile
 
 check: $(VENV)/.dev  ## lint, format, types and import rules, as CI runs them
 	$(BIN)/ruff check .

@@ -238,7 +238,7 @@ def test_only_our_jobs_run(stack: Stack, tmp_path: Path) -> None:
 def test_a_worker_that_lost_its_job_does_not_settle_it(stack: Stack) -> None:
     """The fence: after a freeze its execution is gone, and somebody else may have the job."""
     stack.start_worker()
-    job_id = stack.submit(steps=300)
+    job_id = stack.submit(steps=1000, n=4)
     wait_until(lambda: running(stack, [job_id]), 30, "the job runs")
     registry = StartedJobRegistry(keys.queue_name("tiny", 3), connection=stack.client, serializer=JSONSerializer)
     stack.client.delete(registry.key)
