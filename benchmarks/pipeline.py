@@ -17,6 +17,8 @@ from torch import Tensor, nn
 
 from model import Checkpoint, load_checkpoint
 
+from .load import RUN
+
 PREDICTIONS = {"eps": "epsilon", "x0": "sample", "v": "v_prediction"}
 
 
@@ -54,7 +56,7 @@ class Painter:
             config.schedule.num_train_timesteps,
             **{name: beta for name, beta in betas.items() if beta is not None},
             prediction_type=PREDICTIONS[config.prediction],
-            timestep_spacing=config.defaults.spacing,
+            timestep_spacing=RUN["spacing"],
             clip_sample=config.clip,
         )
         self._pipeline = DDIMPipeline(AsUNet2DModel(checkpoint, device), scheduler)

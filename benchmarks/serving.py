@@ -132,6 +132,7 @@ def compare_capacity(contest: Contest, names: Sequence[str], seconds: float, rep
     show("capacity", ("server", "image-steps/s", "grey levels apart", "errors"), rows)
     if "difuso" in rates and len(rates) > 1:
         best = max(rate for name, rate in rates.items() if name != "difuso")
+        report.bar(Bar("pictures of one request apart", max(differences.values()), 1, "grey levels", "at most"))
         report.bar(Bar("capacity beside the best peer's", rates["difuso"] / best, 1.0, "times", "at least"))
     return rates
 

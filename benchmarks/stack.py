@@ -76,6 +76,7 @@ def difuso(
             "DIFUSO_METRICS_PORT": str(metrics_port),
             "DIFUSO_DEVICE": device,
             "DIFUSO_EXACT": str(exact),
+            "DIFUSO_LOG_LEVEL": "warning",  # the figures would drown in a line for each request and job
             "DIFUSO_MAX_WAIT": "100000",  # a worker is kept busy for long by work that is queued at once
             **(environment or {}),
         }
