@@ -21,7 +21,7 @@ from tests.waiting import WaitUntil
 
 def members(group: int) -> list[str]:
     """Command lines of the processes in a group; what has ended and only waits to be reaped does not count."""
-    rows = subprocess.run(["ps", "-A", "-o", "pgid=,stat=,args="], capture_output=True, text=True, check=True).stdout
+    rows = subprocess.run(["ps", "-Aww", "-o", "pgid=,stat=,args="], capture_output=True, text=True, check=True).stdout
     fields = [row.split(maxsplit=2) for row in rows.splitlines()]
     return [args for pgid, stat, args in fields if int(pgid) == group and not stat.startswith("Z")]
 
