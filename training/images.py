@@ -28,11 +28,6 @@ def list_images(folder: Path) -> list[Path]:
     return paths
 
 
-def read_folder(folder: Path, size: int, channels: int) -> tuple[ImageArray, list[tuple[Path, str]]]:
-    """Every picture below a folder; see `list_images` and `read_images`."""
-    return read_images(list_images(folder), size, channels)
-
-
 def read_images(paths: Sequence[Path], size: int, channels: int) -> tuple[ImageArray, list[tuple[Path, str]]]:
     """The files centre-cropped to a square and resized, uint8 of shape (N, H, W, C), and those that cannot be read."""
     images, unreadable = [], []

@@ -11,14 +11,14 @@ from PIL import Image
 
 from training.errors import RecipeError
 from training.faces import draw_face, draw_faces
-from training.images import ImageArray, centre_crop, decode, list_images, read_folder
+from training.images import ImageArray, centre_crop, decode, list_images, read_images
 
 RED, GREEN = (255, 0, 0), (0, 255, 0)
 
 
 def read_one(folder: Path, channels: int = 3) -> ImageArray:
     """The only image of a folder, at 8x8."""
-    images, unreadable = read_folder(folder, 8, channels)
+    images, unreadable = read_images(list_images(folder), 8, channels)
     assert not unreadable
     assert images.shape == (1, 8, 8, channels)
     image: ImageArray = images[0]
@@ -42,7 +42,7 @@ def test_unreadable_files_are_left_out_and_named(tmp_path: Path) -> None:
     (tmp_path / "whole.jpg").unlink()
     (tmp_path / "torn.jpg").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "notes.txt").write_text("not an image, and not meant to be one")
-    images, unreadable = read_folder(tmp_path, 8, 3)
+    images, unreadable = read_images(list_images(tmp_path), 8, 3)
     assert len(images) == 1
     assert [path.name for path, _ in unreadable] == ["no-image.png", "torn.jpg"]
 
