@@ -37,7 +37,10 @@ def quality(
         ),
     ] = None,
     reference: Annotated[
-        str, typer.Option(help="Real pictures: a folder, an .npz file, or `faces`: drawn, and never trained on.")
+        str,
+        typer.Option(
+            help="Real pictures: a folder, an .npz file, a recipe (its data), or `faces`: drawn, and never trained on."
+        ),
     ] = "faces",
     model: Model = None,
     models_dir: ModelsDir = CHECKPOINTS,
@@ -80,9 +83,11 @@ def neighbours(
             help="As of `quality`: SAMPLER:STEPS[:SPACING], a folder or an .npz file; by default the model."
         ),
     ] = None,
-    training: Annotated[str, typer.Option(help="What the model was trained on: a folder, or `faces`.")] = "faces",
+    training: Annotated[
+        str, typer.Option(help="What the model was trained on: a folder, a recipe, or `faces`.")
+    ] = "faces",
     held_out: Annotated[
-        str, typer.Option(help="Pictures of the same kind that it was not trained on: a folder, or `faces`.")
+        str, typer.Option(help="Pictures of the same kind that it was not trained on: a folder, a recipe, or `faces`.")
     ] = "faces",
     model: Model = None,
     models_dir: ModelsDir = CHECKPOINTS,
@@ -143,7 +148,9 @@ def losses(
 def bpd(
     model: Model = None,
     folder: ModelsDir = CHECKPOINTS,
-    data: Annotated[str, typer.Option(help="Folder of pictures, or `faces`: drawn, and never trained on.")] = "faces",
+    data: Annotated[
+        str, typer.Option(help="Pictures: a folder, a recipe, or `faces`: drawn, and never trained on.")
+    ] = "faces",
     images: Annotated[int, typer.Option(min=1, help="How many of them.")] = 16,
     steps: Annotated[int | None, typer.Option(help="Of the chain; by default all that the model has.")] = None,
     batch: Annotated[int, typer.Option(min=1, help="Images in one network call.")] = 8,

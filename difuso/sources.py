@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from training.features import EfficientNetLite0, Extractor
 from training.images import ImageArray, list_images, read_images
 from training.inception import InceptionV3, read_weights
 from training.pictures import Pictures, from_array, from_folder, from_npz
+from training.recipe import load_recipe, recipe_names
+from training.sources import SOURCES
 from worker.runner import pick_device
 
 from .errors import UserError
@@ -68,13 +71,18 @@ def real_images(
     """Real pictures as a model would be trained on them, uint8 of shape (N, H, W, C), in random order.
 
     Args:
-        data: `faces`, or a folder of pictures that are at least as large.
+        data: `faces`, a folder of pictures that are at least as large, or a recipe, which stands for its images.
         count: at most; None is all.
-        split, first: of the faces, see `draw_faces`; those of `test` were never trained on.
+        split: of the faces and of sets that have several; images of `test` were never trained on. Other sets are taken
+            whole.
+        first: of the faces, see `draw_faces`.
 
     Raises:
         UserError: if there are none, or one does not fit.
+        RecipeError: if there is no such recipe, or its images are not there.
     """
+    if data.endswith(".toml") or (data in recipe_names() and not Path(data).is_dir()):
+        return _images_of_recipe(data, count, size=size, channels=channels, split=split)
     if data == FACES:
         if channels != 3:
             raise UserError("the drawn faces are coloured and this model's images are grey: give a folder")
@@ -97,6 +105,19 @@ def real_images(
                 width, height = image.size
                 raise UserError(f"{path} is {width}x{height}, smaller than the model's images of {size}x{size}")
     return images
+
+
+def _images_of_recipe(name: str, count: int | None, *, size: int, channels: int, split: str) -> ImageArray:
+    recipe = load_recipe(name)
+    data = dataclasses.replace(recipe.data, split=split)
+    if data.source == "faces":
+        return real_images(FACES, data.count if count is None else count, size=size, channels=channels, split=split)
+    items = SOURCES[data.source](data, size, channels).items
+    images = [item.image for item in items if item.image is not None]  # training leaves the others out too
+    if not images:
+        raise UserError(f"no picture of {data.path} can be read")
+    order = np.random.default_rng(0).permutation(len(images))[:count]
+    return np.stack([images[i] for i in order])
 
 
 def real_pictures(data: str, count: int | None, model: ModelInfo, *, split: str = "test", first: int = 0) -> Pictures:

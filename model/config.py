@@ -47,10 +47,12 @@ class ScheduleConfig:
     zero_terminal_snr: bool = False
 
     def build(self) -> NoiseSchedule:
+        """Raises ValueError if the schedule has no such betas, or none of so many timesteps."""
         betas = {"beta_start": self.beta_start, "beta_end": self.beta_end}
-        schedule = SCHEDULES[self.type](
-            self.num_train_timesteps, **{name: beta for name, beta in betas.items() if beta is not None}
-        )
+        given = {name: beta for name, beta in betas.items() if beta is not None}
+        if given and self.type == "cosine":
+            raise ValueError(f"a cosine schedule has no {' and no '.join(given)}: leave it out")
+        schedule = SCHEDULES[self.type](self.num_train_timesteps, **given)
         return schedule.rescale_zero_terminal_snr() if self.zero_terminal_snr else schedule
 
 

@@ -303,6 +303,36 @@ def test_faces_of_the_reference_are_not_measured_beside_themselves(tmp_path: Pat
     assert np.array_equal(others[1], draw_face("test-4", 16))
 
 
+def test_a_recipe_stands_for_its_images(tmp_path: Path) -> None:
+    """In their splits, where they have some; in random order; and without those that cannot be read."""
+    from difuso.sources import real_images
+
+    for prefix, first in {"train": 0, "t10k": 100}.items():
+        grey = np.arange(first, first + 20, dtype=np.uint8).repeat(64)
+        header = np.array([0x803, 20, 8, 8], ">u4")
+        (tmp_path / f"{prefix}-images-idx3-ubyte").write_bytes(header.tobytes() + grey.tobytes())
+        header = np.array([0x801, 20], ">u4")
+        (tmp_path / f"{prefix}-labels-idx1-ubyte").write_bytes(header.tobytes() + bytes(20))
+    recipe = tmp_path / "mine.toml"
+    text = '[data]\nsource = "{}"\npath = "{}"\n[network]\nchannels = 16\nin_channels = 1\nout_channels = 1\n'
+    text = 'name = "mine"\nimage_size = 8\nchannels = 1\n' + text + "groups = 8\nhead_channels = 16\n"
+    recipe.write_text(text.format("idx", tmp_path), encoding="utf-8")
+
+    held_out = real_images(str(recipe), 6, size=8, channels=1)
+    training = real_images(str(recipe), None, size=8, channels=1, split="train")
+    assert held_out.shape == (6, 8, 8, 1)
+    shades = held_out[:, 4, 4, 0].tolist()
+    assert sorted(training[:, 4, 4, 0]) == list(range(20))
+    assert set(shades) < set(range(100, 120))
+    assert shades != sorted(shades)
+
+    save(tmp_path / "pictures", noise(0, 3))
+    (tmp_path / "pictures" / "broken.png").write_bytes(b"")
+    recipe.write_text(text.format("folder", tmp_path / "pictures"), encoding="utf-8")
+    assert real_images(str(recipe), None, size=16, channels=3).shape == (3, 16, 16, 3)
+    assert np.array_equal(real_images("faces64", 2, size=16, channels=3), real_images("faces", 2, size=16, channels=3))
+
+
 def test_extractors_are_chosen_by_the_weights_there_are() -> None:
     pytest.importorskip("efficientnet_lite_pytorch", reason="EfficientNet-Lite0 comes with the extra evaluate")
     from difuso.sources import pick_extractor
