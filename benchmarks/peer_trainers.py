@@ -107,6 +107,7 @@ class Diffusers(Peer):
 
     def load(self, path: Path) -> None:
         self.network.load_state_dict(torch.load(path, weights_only=True))
+        self.network.to(memory_format=torch.channels_last)  # faster, and the same pictures
 
     def draw(self, count: int, seed: int) -> ImageArray:
         from diffusers import DDIMPipeline, DDIMScheduler
@@ -148,6 +149,7 @@ class Lucidrains(Peer):
 
     def load(self, path: Path) -> None:
         self.diffusion.load_state_dict(torch.load(path, weights_only=True))
+        self.diffusion.model.to(memory_format=torch.channels_last)  # faster, and the same pictures
 
     def draw(self, count: int, seed: int) -> ImageArray:
         torch.manual_seed(seed)

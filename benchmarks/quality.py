@@ -1,6 +1,6 @@
-"""What a sampler gives for its steps: pictures of the same seeds, as the server would make them, beside drawn ones.
+"""What a sampler gives for its steps: pictures of the same seeds, as the server would make them, beside real ones.
 
-Not part of `make bench`: it tells about a model and its samplers, not about a server. docs/science.md has its figures.
+Not part of `make bench`: it tells about a model and its samplers, not about a server. docs/benchmarks.md has them.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import torch
 import typer
 
 from difuso.drawing import Drawing
+from difuso.sources import real_images
 from jobs.contract import SamplerName, SamplingParams
-from model import load_checkpoint
-from training.faces import draw_faces
+from model import ModelConfig, load_checkpoint
 from training.features import EfficientNetLite0
 from training.images import ImageArray
 from training.pictures import drawn, from_array
@@ -30,79 +30,80 @@ from . import machine
 from .report import Report, say, show
 
 SEED = 1_000_000  # of image 0, the same for every sampler; far from those that anyone shows
-BATCH = 8
-TEST_FACES = 1000
+BATCH = 32
+REAL = 1000
 
 
 @dataclass(frozen=True)
 class Line:
-    """One sampler as its publication or its users run it, and the numbers of steps that are tried."""
+    """One sampler, and the numbers of steps that are tried; without a spacing it has that of the model."""
 
     sampler: SamplerName
-    spacing: str
-    steps: tuple[int, ...] = (5, 10, 25, 50)
+    spacing: str | None = None
+    steps: tuple[int, ...] = (5, 10, 25, 50, 100, 250, 500, 1000)
 
-    @property
-    def name(self) -> str:
-        return f"{self.sampler}, {self.spacing}"
-
-    def params(self, steps: int) -> SamplingParams:
+    def params(self, model: ModelConfig, steps: int) -> SamplingParams:
         """Of image 0."""
-        return SamplingParams(n=1, steps=steps, sampler=self.sampler, spacing=self.spacing, eta=0.0, seed=SEED)
+        spacing = self.spacing or model.defaults.spacing
+        label = None if model.classes is None else 0
+        return SamplingParams(n=1, steps=steps, sampler=self.sampler, spacing=spacing, eta=0.0, seed=SEED, label=label)
 
 
 LINES = (
-    Line("ddim", "leading"),
-    Line("ddpm", "linspace", (5, 10, 25, 50, 100, 250)),
+    Line("ddpm"),
+    Line("ddim"),
     Line("dpmpp", "trailing"),
-    Line("heun", "karras"),
-    Line("euler", "karras"),
+    Line("heun", "karras", (5, 10, 25, 50)),
+    Line("euler", "karras", (5, 10, 25, 50)),
 )
-# Where the deterministic ones are going: Heun with 499 calls and DDIM with 1000 end within 0.4 grey levels of it.
-CONVERGED = Line("dpmpp", "trailing", (500,))
+CONVERGED = Line("ddim"), 1000  # where the deterministic ones are going
 
 
 def main(
-    model: Annotated[Path, typer.Option(help="A checkpoint's folder; it must draw faces.")] = Path(
-        "checkpoints/faces64"
-    ),
+    model: Annotated[Path, typer.Option(help="A checkpoint's folder.")] = Path("checkpoints/faces64"),
+    data: Annotated[str, typer.Option(help="What it was trained on: `faces`, or a recipe.")] = "faces",
     images: Annotated[int, typer.Option(min=24, help="Of each sampler and number of steps.")] = 128,
-    converged: Annotated[int, typer.Option(min=1, help="Images that are also drawn to convergence.")] = 32,
     out: Annotated[Path, typer.Option(help="JSON file; pictures are kept beside it, for a run that goes on.")] = Path(
         "var/bench-quality.json"
     ),
-    plot: Annotated[Path, typer.Option(help="PNG file.")] = Path("docs/images/steps-quality.png"),
+    plot: Annotated[Path, typer.Option(help="PNG file.")] = Path("var/bench-quality.png"),
 ) -> None:
     """Compares samplers by steps on one core; about 40 minutes."""
     machine.warn_if_busy()
     torch.set_num_threads(1)
     checkpoint = load_checkpoint(model)
+    config = checkpoint.config
     runner = Runner(checkpoint, device=torch.device("cpu"), slots=BATCH)
     extractor = EfficientNetLite0()
-    report = Report(out, {"model": str(model), "sha256": checkpoint.sha256, "images": images, "converged": converged})
+    report = Report(out, {"model": str(model), "sha256": checkpoint.sha256, "data": data, "images": images})
 
-    say("test faces")
-    faces = np.stack(list(draw_faces("test", TEST_FACES + images, checkpoint.config.image_size, workers=1)))
-    reference = read_reference(from_array("drawn faces", faces[:TEST_FACES]), extractor)
-    floor = told(evaluate(from_array("other drawn faces", faces[TEST_FACES:]), reference, extractor))
+    real = real_images(data, REAL + images, size=config.image_size, channels=config.channels)
+    reference = read_reference(from_array("real pictures", real[:REAL]), extractor)
+    floor = told(evaluate(from_array("other real pictures", real[REAL:]), reference, extractor))
     report.add("floor", floor)
     folder = out.with_suffix("")
-    say("pictures drawn to convergence")
-    goal = Drawing(runner, CONVERGED.params(CONVERGED.steps[0]), folder)(0, converged)
-    found: dict[str, list[dict[str, Any]]] = {line.name: [] for line in LINES}
+
+    def drawing(line: Line, steps: int) -> Drawing:
+        return Drawing(runner, line.params(config, steps), folder, labels=range(len(config.classes or ())))
+
+    found: dict[str, list[dict[str, Any]]] = {line.sampler: [] for line in LINES}
     runs = [(line, steps) for line in LINES for steps in line.steps]
     for line, steps in sorted(runs, key=lambda run: run[1]):  # the long ones last
-        say(f"{line.name}, {steps} steps")
-        drawing = Drawing(runner, line.params(steps), folder)
+        say(f"{line.sampler}, {steps} steps")
+        draw = drawing(line, steps)
         quality = evaluate(
-            drawn(line.name, drawing, images), reference, extractor, seconds_per_image=drawing.seconds_per_image
+            drawn(line.sampler, draw, images), reference, extractor, seconds_per_image=draw.seconds_per_image
         )
-        point: dict[str, Any] = {"steps": steps, **told(quality)}
-        if line.sampler != "ddpm":
-            point["grey_levels"] = distance_from(goal, drawing(0, min(images, converged)))
-        point["seconds_per_image"] = quality.seconds_per_image
-        found[line.name].append(point)
+        seconds = {"seconds_per_image": quality.seconds_per_image}
+        found[line.sampler].append({"steps": steps, **told(quality), **seconds})
         report.add("samplers", found)
+    say("pictures beside those that have converged")
+    goal = drawing(*CONVERGED)(0, images)
+    for line, steps in runs:
+        if line.sampler != "ddpm" and (line, steps) != CONVERGED:
+            point = next(point for point in found[line.sampler] if point["steps"] == steps)
+            point["grey_levels"] = distance_from(goal, drawing(line, steps)(0, images))
+    report.add("samplers", found)
     show_figures(found, floor)
     draw_plot(found, floor, plot)
     report.close()
@@ -125,7 +126,7 @@ def distance_from(goal: ImageArray, images: ImageArray) -> float:
 def show_figures(found: Mapping[str, Sequence[dict[str, Any]]], floor: dict[str, float]) -> None:
     """Prints all figures, a row for each sampler and number of steps."""
     keys = [*(key for key in floor if not key.startswith(("sFD", "IS"))), "grey_levels", "seconds_per_image"]
-    rows = [("other drawn faces", "", *_cells(floor, keys))]
+    rows = [("other real pictures", "", *_cells(floor, keys))]
     rows += [(name, point["steps"], *_cells(point, keys)) for name, points in found.items() for point in points]
     columns = ("+-" if key.endswith("error") else key.split("-")[0] for key in keys)
     show("quality; KID x 1000", ("sampler", "steps", *columns), rows)
@@ -136,26 +137,43 @@ def _cells(point: dict[str, Any], keys: Sequence[str]) -> list[object]:
 
 
 def draw_plot(found: Mapping[str, Sequence[dict[str, Any]]], floor: dict[str, float], out: Path) -> None:
-    """Quality against steps, and how far a picture is from where it is going, as a PNG."""
+    """Quality against steps and against seconds, and how far a picture is from where it is going, as a PNG."""
     kid = f"KID-{EfficientNetLite0.name}"
-    quality, apart = {}, {}
-    for name, points in found.items():
-        steps = [point["steps"] for point in points]
-        quality[name] = Curve(
-            steps, [1000 * point[kid] for point in points], [1000 * point[f"{kid} error"] for point in points]
-        )
-        if "grey_levels" in points[0]:
-            apart[name] = Curve(steps, [point["grey_levels"] for point in points])
-    left = Panel(
-        f"Distance from drawn faces (other drawn ones: {1000 * floor[kid]:.1f})",
-        "steps (network calls)",
-        f"{kid} x 1000",
-        quality,
-    )
-    right = Panel(
-        "Distance from the same seed, converged", "steps (network calls)", "grey levels, root mean square", apart
-    )
-    plot_panels([[left, right]], out)
+
+    def quality(axis: str) -> dict[str, Curve]:
+        return {
+            name: Curve(
+                [point[axis] for point in points],
+                [1000 * point[kid] for point in points],
+                [1000 * point[f"{kid} error"] for point in points],
+            )
+            for name, points in found.items()
+        }
+
+    apart = {name: [point for point in points if "grey_levels" in point] for name, points in found.items()}
+    distance = {
+        name: Curve([point["steps"] for point in points], [point["grey_levels"] for point in points])
+        for name, points in apart.items()
+        if points
+    }
+
+    real = f"Distance from real pictures (others of them: {1000 * floor[kid]:.1f})"
+    panels = [
+        Panel(real, "steps (network calls)", f"{kid} x 1000", quality("steps")),
+        Panel(
+            "The same, by time on one core",
+            "seconds per picture",
+            f"{kid} x 1000",
+            quality("seconds_per_image"),
+        ),
+        Panel(
+            "Distance from the same seed, converged",
+            "steps (network calls)",
+            "grey levels, root mean square",
+            distance,
+        ),
+    ]
+    plot_panels([panels], out)
 
 
 if __name__ == "__main__":

@@ -21,9 +21,9 @@ def test_every_recipe_that_ships_can_be_built_and_carries_its_own_name(name: str
     assert load_recipe(name).name == name
 
 
-def test_faces64_is_the_small_network_that_two_cores_can_train() -> None:
+def test_faces64_is_the_small_network_that_one_core_can_train() -> None:
     network = load_recipe("faces64").model_config({}).build_network()
-    assert sum(parameter.numel() for parameter in network.parameters()) == 4_760_588
+    assert sum(parameter.numel() for parameter in network.parameters()) == 4_802_096
 
 
 def test_overrides_are_typed_and_reach_into_tables() -> None:
