@@ -24,15 +24,15 @@ from training.dry_run import dry_run
 from training.features import EfficientNetLite0
 from training.images import ImageArray
 from training.pictures import from_array, from_npz
-from training.quality import Quality, evaluate, read_reference
+from training.quality import evaluate, read_reference
 from training.recipe import load_recipe
 from training.run import MODEL, train
 from training.sources import SOURCES
-from training.tables import figures
 from worker.runner import Runner
 
 from . import machine
 from .peer_trainers import CALLS, PEER_TRAINERS, Peer
+from .quality import told
 from .report import Bar, Report, say, show
 
 RECIPE = load_recipe("fashion32", ["compile=true"])  # pays on a CPU, docs/training.md
@@ -159,12 +159,6 @@ def real(split: str, count: int | None = None) -> ImageArray:
     items = SOURCES[data.source](data, RECIPE.image_size, RECIPE.channels).items
     images = np.stack([item.image for item in items if item.image is not None])
     return images[np.random.default_rng(0).permutation(len(images))[:count]]
-
-
-def told(quality: Quality) -> dict[str, float]:
-    """The figures by name, and their errors."""
-    values = {figure.name: figure.value for figure in figures(quality)}
-    return values | {f"{figure.name} error": figure.spread for figure in figures(quality) if figure.spread is not None}
 
 
 def show_figures(runs: dict[str, dict[str, Any]], found: dict[str, dict[str, float]]) -> None:
