@@ -98,7 +98,7 @@ def _label(axis: Axis, values: Sequence[float]) -> None:
         at = list(MaxNLocator(5).tick_values(at[0], at[-1])) if narrow else round_ones
     axis.set_major_locator(FixedLocator(at))
     axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(StrMethodFormatter("{x:.3g}"))
+    axis.set_major_formatter(StrMethodFormatter("{x:.4g}"))
 
 
 def plot_losses_of(runs: Mapping[str, Path], out: Path, *, key: str = "loss") -> None:
