@@ -17,7 +17,7 @@ from .parameters import SamplingQuery, fill_in
 from .pictures import Fitted, fit, fit_mask
 
 DEFAULT_STRENGTH = 0.5  # of /interpolate: Ho et al. 2020, figure 8
-RESTORE_STEPS = 50  # the publication has 20, with which every restoration measured here is 1 to 3 dB worse
+RESTORE_STEPS = 50  # the publication has 20, which are up to 3 dB worse, and never clearly better: docs/benchmarks.md
 RESTORE_ETA = 0.85  # of DDRM: Kawar et al. 2022, section 4.3
 
 
