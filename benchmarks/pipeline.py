@@ -49,15 +49,12 @@ class Painter:
     def __init__(self, folder: Path, device: str) -> None:
         checkpoint = load_checkpoint(folder)
         config = checkpoint.config
-        betas = {"beta_start": config.schedule.beta_start, "beta_end": config.schedule.beta_end}
-        if config.schedule.type != "linear":
-            raise SystemExit("the peers know linear schedules only")
         scheduler = DDIMScheduler(
             config.schedule.num_train_timesteps,
-            **{name: beta for name, beta in betas.items() if beta is not None},
+            trained_betas=checkpoint.schedule.betas.tolist(),
             prediction_type=PREDICTIONS[config.prediction],
             timestep_spacing=RUN["spacing"],
-            clip_sample=config.clip,
+            clip_sample=config.clip.mode == "static",
         )
         self._pipeline = DDIMPipeline(AsUNet2DModel(checkpoint, device), scheduler)
         self._pipeline.set_progress_bar_config(disable=True)
