@@ -105,6 +105,14 @@ def test_a_picture_is_the_same_bytes_alone_and_in_company(start: Callable[..., A
     assert torch.equal(pictures(four)[2], pictures(alone)[0])
 
 
+@pytest.mark.parametrize(("slots", "sizes"), [(3, (1, 2, 3)), (14, (1, 2, 3, 4, 5, 6, 7, 8, 12, 14))])
+def test_a_cpu_knows_every_small_batch_and_some_larger_ones(
+    models_dir: Path, slots: int, sizes: tuple[int, ...]
+) -> None:
+    runner = Runner(load_checkpoint(models_dir / "tiny"), device=CPU, slots=slots, exact=False)
+    assert runner.buckets == sizes
+
+
 def test_without_exact_mode_pictures_agree_within_one_grey_level(
     models_dir: Path, start: Callable[..., ActiveJob]
 ) -> None:
