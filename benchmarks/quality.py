@@ -68,7 +68,7 @@ def main(
     ),
     plot: Annotated[Path, typer.Option(help="PNG file.")] = Path("var/bench-quality.png"),
 ) -> None:
-    """Compares samplers by steps on one core; about 40 minutes."""
+    """Compares samplers by steps on one core; about an hour."""
     machine.warn_if_busy()
     torch.set_num_threads(1)
     checkpoint = load_checkpoint(model)
