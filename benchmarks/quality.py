@@ -86,6 +86,8 @@ def main(
     def drawing(line: Line, steps: int) -> Drawing:
         return Drawing(runner, line.params(config, steps), folder, labels=range(len(config.classes or ())))
 
+    say("pictures drawn to convergence")
+    goal = drawing(*CONVERGED)(0, images)
     found: dict[str, list[dict[str, Any]]] = {line.sampler: [] for line in LINES}
     runs = [(line, steps) for line in LINES for steps in line.steps]
     for line, steps in sorted(runs, key=lambda run: run[1]):  # the long ones last
@@ -94,16 +96,11 @@ def main(
         quality = evaluate(
             drawn(line.sampler, draw, images), reference, extractor, seconds_per_image=draw.seconds_per_image
         )
-        seconds = {"seconds_per_image": quality.seconds_per_image}
-        found[line.sampler].append({"steps": steps, **told(quality), **seconds})
-        report.add("samplers", found)
-    say("pictures beside those that have converged")
-    goal = drawing(*CONVERGED)(0, images)
-    for line, steps in runs:
+        point = {"steps": steps, **told(quality), "seconds_per_image": quality.seconds_per_image}
         if line.sampler != "ddpm" and (line, steps) != CONVERGED:
-            point = next(point for point in found[line.sampler] if point["steps"] == steps)
-            point["grey_levels"] = distance_from(goal, drawing(line, steps)(0, images))
-    report.add("samplers", found)
+            point["grey_levels"] = distance_from(goal, draw(0, images))
+        found[line.sampler].append(point)
+        report.add("samplers", found)
     show_figures(found, floor)
     draw_plot(found, floor, plot)
     report.close()

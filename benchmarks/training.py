@@ -18,6 +18,7 @@ import torch
 import typer
 
 from difuso.drawing import Drawing
+from difuso.sources import real_images
 from jobs.contract import SamplingParams
 from model import load_checkpoint
 from training.dry_run import dry_run
@@ -27,7 +28,6 @@ from training.pictures import from_array, from_npz
 from training.quality import evaluate, read_reference
 from training.recipe import load_recipe
 from training.run import MODEL, train
-from training.sources import SOURCES
 from worker.runner import Runner
 
 from . import machine
@@ -155,10 +155,7 @@ def _draw_ours(folder: Path, count: int) -> ImageArray:
 
 def real(split: str, count: int | None = None) -> ImageArray:
     """Images of the set, in random order, uint8 of shape (N, H, W, C)."""
-    data = dataclasses.replace(RECIPE.data, split=split)
-    items = SOURCES[data.source](data, RECIPE.image_size, RECIPE.channels).items
-    images = np.stack([item.image for item in items if item.image is not None])
-    return images[np.random.default_rng(0).permutation(len(images))[:count]]
+    return real_images(RECIPE.name, count, size=RECIPE.image_size, channels=RECIPE.channels, split=split)
 
 
 def show_figures(runs: dict[str, dict[str, Any]], found: dict[str, dict[str, float]]) -> None:
