@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .embedding import TimeOrder, sinusoidal_embedding
+from .pixel_head import PixelHead
 
 TimeInjection = Literal["add", "scale_shift"]
 Resample = Literal["conv", "resblock"]
@@ -47,6 +48,7 @@ class UNetConfig:
         null_class: the class embedding has one more row, the last, for "no class"; without it every call needs labels.
         patch: factor of the pixel-unshuffle stem; 2 turns 64x64x3 into 32x32x12 before the first convolution, which
             makes the network about four times cheaper.
+        pixel_head: channels of a decoder at full resolution that sees the noisy pixels too (`PixelHead`); 0 is none.
 
     Raises:
         ValueError: if a width cannot be divided into groups or heads, or a choice is unknown.
@@ -72,6 +74,7 @@ class UNetConfig:
     num_classes: int | None = None
     null_class: bool = True
     patch: int = 1
+    pixel_head: int = 0
 
     def __post_init__(self) -> None:
         for name, kind in {"time_injection": TimeInjection, "time_order": TimeOrder, "resample": Resample}.items():
@@ -235,7 +238,17 @@ class UNet(nn.Module):
                     self.up.append(ResBlock(config, channels, channels, emb_dim, resample=_double))
 
         self.norm_out = nn.GroupNorm(config.groups, channels, config.norm_eps)
-        self.conv_out = _zero(nn.Conv2d(channels, config.out_channels * config.patch**2, 3, padding=1))
+        if config.pixel_head:
+            self.pixel_head = PixelHead(
+                in_channels=config.in_channels,
+                out_channels=config.out_channels,
+                trunk_channels=channels,
+                channels=config.pixel_head,
+                patch=config.patch,
+                emb_dim=emb_dim,
+            )
+        else:
+            self.conv_out = _zero(nn.Conv2d(channels, config.out_channels * config.patch**2, 3, padding=1))
 
     def forward(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
         """Returns the prediction, shape (B, out_channels, H, W).
@@ -261,7 +274,11 @@ class UNet(nn.Module):
             if isinstance(module, Stage):
                 h = torch.cat([h, skips.pop()], dim=1)
             h = module(h, emb) if isinstance(module, Stage | ResBlock) else module(h)
-        return F.pixel_shuffle(self.conv_out(F.silu(self.norm_out(h))), self.config.patch)
+        h = F.silu(self.norm_out(h))
+        if self.config.pixel_head:
+            prediction: Tensor = self.pixel_head(x, h, emb)
+            return prediction
+        return F.pixel_shuffle(self.conv_out(h), self.config.patch)
 
     def _embed(self, t: Tensor, labels: Tensor | None, dtype: torch.dtype) -> Tensor:
         """Timestep and class as one vector, shape (B, 4 * channels)."""

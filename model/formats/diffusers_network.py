@@ -125,8 +125,9 @@ def network_to_diffusers(config: UNetConfig) -> dict[str, Any]:
     Raises:
         CheckpointError: if UNet2DModel has no such network; the message names the field that stands in the way.
     """
-    if config.patch != 1:
-        raise CheckpointError(f"diffusers has no equivalent of patch {config.patch}")
+    for name in ("patch", "pixel_head"):
+        if (value := getattr(config, name)) != getattr(UNetConfig, name):
+            raise CheckpointError(f"diffusers has no equivalent of {name} {value}")
     if config.timestep_scale != 1:
         raise CheckpointError(f"diffusers has no equivalent of timestep_scale {config.timestep_scale}")
     if config.widths[0] != config.channels:

@@ -433,6 +433,7 @@ def test_written_sums_are_checked(tmp_path: Path) -> None:
     ("changes", "reason"),
     [
         ({"network": dataclasses.replace(NATIVE, patch=2)}, "patch 2"),
+        ({"network": dataclasses.replace(NATIVE, pixel_head=8)}, "pixel_head 8"),
         ({"network": dataclasses.replace(NATIVE, timestep_scale=0.25)}, "timestep_scale 0.25"),
         ({"network": dataclasses.replace(NATIVE, channel_mult=(2, 3))}, "channel_mult (2, 3): it begins with 1"),
         ({"network": dataclasses.replace(NATIVE, heads=2)}, "heads 2 at several widths"),

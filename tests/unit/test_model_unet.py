@@ -365,3 +365,17 @@ def test_a_learned_variance_doubles_the_outputs(time_injection: Any, resample: A
         TINY, out_channels=6, channel_mult=(0.5, 1, 2), channels=16, time_injection=time_injection, resample=resample
     )
     assert awake(UNet(config))(images(8, 16), TIMES).shape == (2, 6, 8, 16)
+
+
+HEADED = dataclasses.replace(TINY, patch=2, pixel_head=4)
+
+
+def test_a_pixel_head_begins_by_predicting_nothing_and_sees_every_noisy_pixel() -> None:
+    x = images(16, 16)
+    assert not UNet(HEADED)(x, TIMES).any()
+    network = awake(UNet(HEADED))
+    changed = x.clone()
+    changed[0, 0, 5, 5] += 1.0
+    difference = (network(changed, TIMES) - network(x, TIMES)).abs()
+    assert difference[0, :, 5, 5].min() > 0
+    assert not difference[1].any()

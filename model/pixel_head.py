@@ -1,0 +1,68 @@
+"""A decoder at full resolution, for a U-Net that works behind a pixel-unshuffle stem."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+BLOCKS = 2
+
+
+class PixelBlock(nn.Module):
+    """Two 3x3 convolutions, each scaled and shifted by the time embedding; plus the input, as which it begins."""
+
+    def __init__(self, channels: int, emb_dim: int) -> None:
+        super().__init__()
+        self.emb_proj = nn.Linear(emb_dim, 4 * channels)
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+        nn.init.zeros_(self.conv2.weight)
+        nn.init.zeros_(self.conv2.bias)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
+        scale1, shift1, scale2, shift2 = self.emb_proj(F.silu(emb))[:, :, None, None].chunk(4, dim=1)
+        h = self.conv1(F.silu(x * (1 + scale1) + shift1))
+        return x + self.conv2(F.silu(h * (1 + scale2) + shift2))
+
+
+class PixelHead(nn.Module):
+    """Predicts pixels from what the U-Net found at the resolution of its stem and from the noisy pixels themselves.
+
+    Behind a stem of four, the 48 noisy values of a place must pass the U-Net's base width, and what does not pass stays
+    as grain. A narrow decoder that sees the pixels takes care of the noise, so that the U-Net need not (as DeCo does
+    behind a transformer: Ma et al. 2025). It has no normalisation: how large the noise is must reach the output.
+
+    Args:
+        in_channels: of the noisy images.
+        out_channels: of the prediction.
+        trunk_channels: of the U-Net's last features.
+        channels: of the head.
+        patch: how many times coarser the U-Net's features are than the pixels.
+        emb_dim: length of the time embedding.
+    """
+
+    def __init__(
+        self, *, in_channels: int, out_channels: int, trunk_channels: int, channels: int, patch: int, emb_dim: int
+    ) -> None:
+        super().__init__()
+        self.patch = patch
+        self.from_trunk = nn.Conv2d(trunk_channels, channels * patch**2, 1)
+        self.from_noisy = nn.Conv2d(in_channels, channels, 3, padding=1)
+        self.blocks = nn.ModuleList([PixelBlock(channels, emb_dim) for _ in range(BLOCKS)])
+        self.conv_out = nn.Conv2d(channels, out_channels, 3, padding=1)
+        nn.init.zeros_(self.conv_out.weight)
+        nn.init.zeros_(self.conv_out.bias)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor, trunk: Tensor, emb: Tensor) -> Tensor:
+        """Returns the prediction, shape (B, out_channels, H, W).
+
+        Args:
+            x: noisy images, shape (B, in_channels, H, W).
+            trunk: features, shape (B, trunk_channels, H / patch, W / patch).
+            emb: shape (B, emb_dim).
+        """
+        h = self.from_noisy(x) + F.pixel_shuffle(self.from_trunk(trunk), self.patch)
+        for block in self.blocks:
+            h = block(h, emb)
+        out: Tensor = self.conv_out(F.silu(h))
+        return out
