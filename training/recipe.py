@@ -59,6 +59,8 @@ class Recipe:
     """One training run.
 
     Attributes:
+        init: folder of a checkpoint to begin from (fine-tuning): tensors of the same name and shape are taken over,
+            the others begin afresh. Empty for a network with random weights.
         variance: of the model's ancestral sampling; a learned one needs twice the `out_channels`, and a loss with the
             bound in it.
         loss: `simple`, `hybrid` or `vlb`; see `training.losses.Objective`.
@@ -85,6 +87,7 @@ class Recipe:
     schedule: ScheduleConfig
     defaults: SamplerDefaults
     data: Data = Data()
+    init: str = ""
     image_size: int = 64
     channels: int = 3
     prediction: Prediction = "eps"

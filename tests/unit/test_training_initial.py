@@ -1,0 +1,65 @@
+"""Fine-tuning: a run that begins from the weights of a checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from model.checkpoint import save_checkpoint
+from training.batches import Batches
+from training.dataset import Dataset
+from training.errors import RecipeError
+from training.images import ImageArray
+from training.recipe import load_recipe
+from training.trainer import Trainer
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+IMAGES: ImageArray = torch.zeros(8, 16, 16, 3, dtype=torch.uint8).numpy()
+SMALL = ("batch_size=4", "network.channels=16", "network.groups=4", "network.channel_mult=[1, 2]", "precision=float32")
+
+
+def trainer(*changes: str) -> Trainer:
+    recipe = load_recipe("smoke", [*SMALL, *changes])
+    return Trainer(recipe, Batches(Dataset(IMAGES), recipe.batch_size, seed=0))
+
+
+@pytest.fixture
+def earlier(tmp_path: Path) -> Path:
+    first = trainer("seed=1")
+    with torch.no_grad():
+        for parameter in first.network.parameters():
+            parameter.normal_()
+    save_checkpoint(tmp_path / "earlier", first.config(), first.network, dtype=torch.float32)
+    return tmp_path / "earlier"
+
+
+def test_a_run_begins_from_the_weights_of_a_checkpoint(earlier: Path) -> None:
+    begun, served = trainer(f"init={earlier}"), trainer("seed=1")
+    with pytest.raises(AssertionError):
+        torch.testing.assert_close(begun.network.state_dict(), served.network.state_dict())
+    again = trainer(f"init={earlier}", "seed=2")
+    torch.testing.assert_close(begun.network.state_dict(), again.network.state_dict(), rtol=0, atol=0)
+    torch.testing.assert_close(begun.emas[0].network.state_dict(), begun.network.state_dict(), rtol=0, atol=0)
+
+
+def test_tensors_that_do_not_fit_begin_afresh(earlier: Path) -> None:
+    fresh, begun = trainer("network.pixel_head=4"), trainer("network.pixel_head=4", f"init={earlier}")
+    untouched = {name for name, tensor in begun.network.state_dict().items() if name.startswith("pixel_head.")}
+    assert untouched
+    for name, tensor in begun.network.state_dict().items():
+        assert torch.equal(tensor, fresh.network.state_dict()[name]) == (name in untouched), name
+
+
+def test_a_checkpoint_of_which_nothing_fits_is_refused(earlier: Path) -> None:
+    paper = tuple(change for change in SMALL if not change.startswith("network."))
+    recipe = load_recipe("smoke", [*paper, "network={type='paper_unet'}", f"init={earlier}"])
+    with pytest.raises(RecipeError, match="none of its tensors fits"):
+        Trainer(recipe, Batches(Dataset(IMAGES), recipe.batch_size, seed=0))
+
+
+def test_a_folder_that_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"init = .*nothing.*is missing"):
+        trainer(f"init={tmp_path / 'nothing'}")

@@ -1,0 +1,40 @@
+"""Weights to begin from: those of a checkpoint, as far as they fit (fine-tuning)."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from torch import nn
+
+from model.checkpoint import load_checkpoint
+from model.errors import CheckpointError
+
+from .errors import RecipeError
+
+log = logging.getLogger(__name__)
+
+
+def take_over(network: nn.Module, folder: Path) -> None:
+    """Copies the tensors of a checkpoint that a network has by the same name and shape; the others stay as they are.
+
+    Raises:
+        RecipeError: if the folder is no checkpoint, or none of its tensors fits.
+    """
+    try:
+        given = load_checkpoint(folder).network.state_dict()
+    except CheckpointError as error:
+        raise RecipeError(f"init = {str(folder)!r}: {error}") from error
+    wanted = network.state_dict()
+    fitting = {name: given[name] for name in wanted if name in given and given[name].shape == wanted[name].shape}
+    if not fitting:
+        raise RecipeError(f"init = {str(folder)!r}: none of its tensors fits this network")
+    network.load_state_dict(fitting, strict=False)
+    fresh = [name for name in wanted if name not in fitting]
+    log.info(
+        "%d tensors of %s; %d begin afresh%s",
+        len(fitting),
+        folder,
+        len(fresh),
+        f", such as {fresh[0]}" if fresh else "",
+    )
