@@ -25,7 +25,7 @@ from jobs.values import Frozen
 from .errors import InvalidRequest
 
 DRAWN_SEEDS = 2**32  # enough that two are never the same, and short enough to be read out
-# As in model.plan, which is not imported here: with beta as its variance, DDPM on a coarse chain is mostly noise.
+# As in model.plans.plan, which is not imported here: with beta as its variance, DDPM on a coarse chain is mostly noise.
 FIXED_LARGE_MIN_STEPS = 500
 
 

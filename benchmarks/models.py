@@ -9,8 +9,8 @@ import torch
 
 from model import ModelConfig, save_checkpoint
 from model.config import SamplerDefaults
-from model.paper_unet import PaperUNetConfig
-from model.unet import UNetConfig
+from model.networks.build import build_network
+from model.networks.configs import PaperUNetConfig, UNetConfig
 
 # 1.1 M parameters: small enough that a server's own work shows.
 TINY = ModelConfig(
@@ -27,7 +27,7 @@ CIFAR = ModelConfig(network=UNetConfig(attention_levels=(1,), head_channels=256)
 def random_model(folder: Path, config: ModelConfig) -> Path:
     """Writes a checkpoint with random weights and returns its folder."""
     torch.manual_seed(0)
-    network = config.build_network()
+    network = build_network(config.network)
     for parameter in network.parameters():
         if not parameter.any():  # else the last convolution, which begins at zero, would predict nothing
             torch.nn.init.normal_(parameter, std=0.02)

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from model import Checkpoint, ModelConfig, ModelError, load_checkpoint
 from model.likelihood import Vlb
-from model.spacing import visit_levels
+from model.plans.spacing import visit_levels
 from training.bpd import mean_and_error, measure, plot_vlb, summary
 from worker.runner import pick_device
 

@@ -24,7 +24,8 @@ from model.formats.diffusers_weights import weights_from_diffusers
 from model.formats.facts import ClassifierFacts, DomeFacts, GuidedFacts, HoFacts, schedule_of
 from model.formats.layouts import layout_of
 from model.formats.pickles import read_pickle
-from model.unet import UNetConfig
+from model.networks.build import build_network
+from model.networks.configs import UNetConfig
 
 from .errors import UserError
 from .facts import find_facts
@@ -97,7 +98,7 @@ def _read_folder(folder: Path) -> Checkpoint:
     config = read_diffusers_config(folder)
     assert isinstance(config.network, UNetConfig)
     with torch.device("meta"):
-        network = config.build_network()
+        network = build_network(config.network)
     network.load_state_dict(weights_from_diffusers(config.network, read_pickle(pickled)), assign=True)
     return _checkpoint(pickled, config, network)
 

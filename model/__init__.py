@@ -1,13 +1,21 @@
-"""The science of difuso: schedules, plans, samplers, networks and checkpoints. No queue, no HTTP, no environment."""
+"""The science of difuso: schedules, plans, samplers, networks and checkpoints. No queue, no HTTP, no environment.
+
+What needs torch is loaded when it is first used, so that front ends can read configs and make plans without it.
+"""
 
 from __future__ import annotations
 
-from .checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from .config import ModelConfig
 from .errors import CheckpointError, ModelError, NonFiniteSample, PlanError
-from .plan import Plan, make_plan
-from .sampling import sample, sample_steps
-from .schedule import NoiseSchedule
+from .plans.plan import Plan, make_plan
+from .plans.schedule import NoiseSchedule
+
+if TYPE_CHECKING:
+    from .checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+    from .sampling import sample, sample_steps
 
 __all__ = [
     "Checkpoint",
@@ -24,3 +32,11 @@ __all__ = [
     "sample_steps",
     "save_checkpoint",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """The names that need torch (PEP 562)."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = "sampling" if name in ("sample", "sample_steps") else "checkpoint"
+    return getattr(import_module(f".{home}", __name__), name)

@@ -17,12 +17,13 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from .classifier import Classifier
 from .config import ModelConfig, config_from_json, config_to_json
 from .errors import CheckpointError
 from .folder import SUMS, Stored, checked_sums, file_sha256, new_folder, read_json, read_safetensors
 from .formats.diffusers import is_diffusers, read_diffusers
-from .schedule import NoiseSchedule
+from .networks.build import build_network
+from .networks.classifier import Classifier
+from .plans.schedule import NoiseSchedule
 
 __all__ = ["CLASSIFIER", "CONFIG", "SUMS", "WEIGHTS", "Checkpoint", "file_sha256", "load_checkpoint", "save_checkpoint"]
 
@@ -95,7 +96,7 @@ def load_checkpoint(folder: Path | str, *, device: torch.device | str = "cpu") -
     stored = read_diffusers(folder) if is_diffusers(folder) else _read(folder)
     config = stored.config
     try:
-        network = config.build_network()
+        network = build_network(config.network)
     except (ValueError, TypeError, RuntimeError, ArithmeticError) as error:
         raise CheckpointError(f"{CONFIG} asks for a network that cannot be built: {error}") from error
     _fill(network, stored.weights, stored.weights_file)

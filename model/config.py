@@ -7,23 +7,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from torch import nn
-
-from .classifier import ClassifierConfig
-from .clipping import ClipMode, Clipping
 from .errors import CheckpointError, PlanError
-from .paper_unet import PaperUNet, PaperUNetConfig
-from .plan import Plan, Prediction, Variance, make_plan
-from .schedule import NoiseSchedule
-from .unet import UNet, UNetConfig
+from .networks.configs import NETWORKS, AnyNetworkConfig, ClassifierConfig
+from .plans.clipping import ClipMode, Clipping
+from .plans.plan import Plan, Prediction, Variance, make_plan
+from .plans.schedule import NoiseSchedule
 
 FORMAT = 1
 
-NetworkConfig = UNetConfig | PaperUNetConfig
-NETWORKS: dict[str, tuple[type[Any], type[nn.Module]]] = {
-    "unet": (UNetConfig, UNet),
-    "paper_unet": (PaperUNetConfig, PaperUNet),
-}
 SCHEDULES: dict[str, Callable[..., NoiseSchedule]] = {
     "linear": NoiseSchedule.linear,
     "scaled_linear": NoiseSchedule.scaled_linear,
@@ -84,7 +75,7 @@ class ModelConfig:
         training: how it was made; free JSON, for people.
     """
 
-    network: NetworkConfig
+    network: AnyNetworkConfig
     image_size: int = 64
     channels: int = 3
     schedule: ScheduleConfig = ScheduleConfig()
@@ -151,18 +142,10 @@ class ModelConfig:
             classifier_scale=classifier_scale,
         )
 
-    def build_network(self) -> nn.Module:
-        """A network with fresh weights."""
-        for config_type, network_type in NETWORKS.values():
-            if isinstance(self.network, config_type):
-                network: nn.Module = network_type(self.network)
-                return network
-        raise TypeError(f"no network for {type(self.network).__name__}")
-
 
 def config_to_json(config: ModelConfig) -> dict[str, Any]:
     """The content of config.json, but for the facts that only the weights know."""
-    kind = next(name for name, (config_type, _) in NETWORKS.items() if isinstance(config.network, config_type))
+    kind = next(name for name, config_type in NETWORKS.items() if isinstance(config.network, config_type))
     content = dataclasses.asdict(config)
     return {"format": FORMAT, **content, "network": {"type": kind, **content["network"]}}
 
@@ -183,7 +166,7 @@ def config_from_json(content: Mapping[str, Any]) -> ModelConfig:
         if kind not in NETWORKS:
             raise CheckpointError(f"config.json names an unknown network {kind!r}; known are {', '.join(NETWORKS)}")
         fields = {name: content[name] for name in ModelFields if name in content}
-        fields["network"] = _build(NETWORKS[kind][0], network)
+        fields["network"] = _build(NETWORKS[kind], network)
         fields["schedule"] = _build(ScheduleConfig, content["schedule"])
         fields["defaults"] = _build(SamplerDefaults, content.get("defaults", {}))
         fields["clip"] = _build(Clipping, content.get("clip", {}))

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .clipping import Clipping
 from .operators import Operator
-from .plan import Plan, Prediction, tabulate
-from .samplers import Transition
-from .schedule import FloatTable, NoiseSchedule
-from .spacing import visit_levels
+from .plans.clipping import Clipping
+from .plans.plan import Plan, Prediction, tabulate
+from .plans.samplers import Transition
+from .plans.schedule import FloatTable, NoiseSchedule
+from .plans.spacing import visit_levels
 
 # How much of the noise is drawn anew where nothing is measured, the publication's choice (section 4.3). It goes with
 # eta_b = 1, which is built in: coordinates that are measured better than the step's noise are taken as measured.

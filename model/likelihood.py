@@ -19,15 +19,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .clipping import Clipping
-from .plan import Prediction, Variance, tabulate
-from .prediction import eps_from_output
+from .forward_process import q_sample
+from .plans.clipping import Clipping
+from .plans.plan import Prediction, Variance, tabulate
+from .plans.prediction import eps_from_output
+from .plans.samplers import Options
+from .plans.samplers.ddpm import ddpm, deviation_at
+from .plans.schedule import NoiseSchedule
+from .plans.spacing import Levels
 from .rng import draw_noise, image_generator
-from .samplers import Options
-from .samplers.ddpm import ddpm, deviation_at
 from .sampling import Denoiser
-from .schedule import NoiseSchedule
-from .spacing import Levels
 from .step import advance
 
 HALF_BIN = 1 / 255  # grey levels lie 2/255 apart in [-1, 1]
@@ -93,7 +94,7 @@ def vlb(
     for row, transition, t in zip(rows, transitions, plan.timesteps, strict=True):
         level = transition.level
         noise = draw_noise(generators, (channels, *x0.shape[2:])).to(images)
-        x_t = chain.q_sample(images, torch.full((len(x0),), level), noise)
+        x_t = q_sample(chain, images, torch.full((len(x0),), level), noise)
         out = denoiser(x_t.to(x0.dtype), torch.full((len(x0),), t, device=x0.device)).double()
         predicted, learned = out[:, :channels], out[:, channels:]
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .errors import PlanError
-from .plan import Column, Plan
+from .plans.plan import Column, Plan
 from .rng import draw_noise, image_generator
 from .step import advance
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .plan import Column
+from .plans.plan import Column
 
 
 def advance(

@@ -13,6 +13,7 @@ import redis
 from difuso.errors import UserError
 from difuso.family import Family
 from difuso.redis_server import RedisServer
+from model.networks.build import build_network
 from tests import waiting
 from tests.serving import ENVIRONMENT
 from tests.waiting import WaitUntil
@@ -64,14 +65,14 @@ def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
 
     from model import ModelConfig, save_checkpoint
-    from model.unet import UNetConfig
+    from model.networks.configs import UNetConfig
 
     network_config = UNetConfig(channels=16, channel_mult=(1, 2), attention_levels=(1,), head_channels=8, groups=4)
     # With random weights, v keeps x0 inside [-1, 1] where eps would clip nearly all of it to black and white.
     config = ModelConfig(network=network_config, image_size=16, prediction="v")
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        network = config.build_network()
+        network = build_network(config.network)
         # A fresh U-Net predicts zero whatever it sees: with that, a test could not tell one batch from another.
         for parameter in network.parameters():
             if not parameter.any():

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from model import NoiseSchedule, Plan
-from model.plan import Column, Prediction
-from model.schedule import FloatTable
+from model.plans.plan import Column, Prediction
+from model.plans.schedule import FloatTable
 
 LINEAR = NoiseSchedule.linear(1000)
 

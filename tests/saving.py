@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 
 from model import ModelConfig, save_checkpoint
-from model.unet import UNetConfig
+from model.networks.build import build_network
+from model.networks.configs import UNetConfig
 from training.state import save_state
 
 CONFIG = ModelConfig(
@@ -19,7 +20,7 @@ CONFIG = ModelConfig(
 def save_for_ever(out: Path, first: int) -> None:
     """Saves steps from `first` on; every weight of a step is its number modulo 1000."""
     torch.set_num_threads(1)
-    network = CONFIG.build_network().requires_grad_(False)
+    network = build_network(CONFIG.network).requires_grad_(False)
     for step in range(first, first + 10**6):
         for parameter in network.parameters():
             parameter.fill_(step % 1000)

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from model.unet import UNet, UNetConfig
+from model.networks.configs import UNetConfig
+from model.networks.unet import UNet
 
 from .foreign import noise, weight
 

@@ -14,7 +14,7 @@ from model.checkpoint import Checkpoint
 from model.errors import NonFiniteSample
 from model.images import from_uint8
 from model.likelihood import Vlb, vlb
-from model.spacing import Levels
+from model.plans.spacing import Levels
 
 from .images import ImageArray
 

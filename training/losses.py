@@ -7,8 +7,8 @@ from typing import NamedTuple, get_args
 import torch
 from torch import Tensor
 
-from model.plan import Prediction, Variance
-from model.schedule import NoiseSchedule
+from model.plans.plan import Prediction, Variance
+from model.plans.schedule import NoiseSchedule
 
 from .recipe import Loss, Weighting
 from .variational import VariationalTerms

@@ -12,16 +12,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from model.config import (
-    NETWORKS,
     ModelConfig,
-    NetworkConfig,
     SamplerDefaults,
     ScheduleConfig,
     config_from_json,
     config_to_json,
 )
 from model.errors import CheckpointError
-from model.plan import Prediction, Variance
+from model.networks.configs import NETWORKS, AnyNetworkConfig
+from model.plans.plan import Prediction, Variance
 
 from .errors import RecipeError
 from .typed import build, override
@@ -83,7 +82,7 @@ class Recipe:
     """
 
     name: str
-    network: NetworkConfig
+    network: AnyNetworkConfig
     schedule: ScheduleConfig
     defaults: SamplerDefaults
     data: Data = Data()
@@ -198,14 +197,14 @@ def recipe_names() -> list[str]:
     return sorted(entry.name.removesuffix(".toml") for entry in entries if entry.name.endswith(".toml"))
 
 
-def _network(table: Any) -> NetworkConfig:
+def _network(table: Any) -> AnyNetworkConfig:
     """Of the kind that the key `type` names."""
     kind = table.get("type", "unet") if isinstance(table, dict) else "unet"
     if kind not in NETWORKS:
         raise RecipeError(f"network.type must be one of {', '.join(NETWORKS)}, got {kind!r}")
     if isinstance(table, dict):
         table = {key: value for key, value in table.items() if key != "type"}
-    network: NetworkConfig = build(NETWORKS[kind][0], table, "network.")
+    network: AnyNetworkConfig = build(NETWORKS[kind], table, "network.")
     return network
 
 

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from model.config import ModelConfig
+from model.forward_process import q_sample
 from model.images import from_uint8
+from model.networks.build import build_network
 from model.sampling import sample
 
 from .batches import Batch, Batches
@@ -66,7 +68,7 @@ class Trainer:
         self.schedule = recipe.schedule.build()
         config = self.config()
         self._shape = config.shape
-        network = config.build_network()
+        network = build_network(config.network)
         if recipe.init:
             take_over(network, Path(recipe.init))
         self.network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -144,7 +146,7 @@ class Trainer:
         """Adds the gradient of some of a batch's images."""
         x0, labels = self._shown(batch, drawn, rows)
         part = drawn.part(rows)
-        x_t = self.schedule.q_sample(x0, part.t, part.noise)
+        x_t = q_sample(self.schedule, x0, part.t, part.noise)
         dtype = DTYPES[self.recipe.precision]
         with torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
             out = self._forward(x_t, part.t.to(self.device), *(() if labels is None else (labels,)))

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from model.likelihood import decoder_bits, kl_bits
-from model.plan import Prediction, Variance
-from model.prediction import x0_from_output
-from model.samplers.ddpm import deviation_at
-from model.schedule import NoiseSchedule
+from model.plans.plan import Prediction, Variance
+from model.plans.prediction import x0_from_output
+from model.plans.samplers.ddpm import deviation_at
+from model.plans.schedule import NoiseSchedule
 
 
 class VariationalTerms:

@@ -16,9 +16,8 @@ from jobs.levels import GREY_LEVEL
 from jobs.tasks import Denoising, Generation, Interpolation, Restoring
 from model.checkpoint import Checkpoint
 from model.ddrm import make_restoration
-from model.inversion import make_inversion
+from model.forward_process import enter, q_sample
 from model.mixing import mix, slerp
-from model.noise_level import noise_level
 from model.operators import (
     Blur,
     Colorization,
@@ -28,7 +27,9 @@ from model.operators import (
     gaussian_kernel,
     uniform_kernel,
 )
-from model.plan import Plan
+from model.plans.inversion import make_inversion
+from model.plans.noise_level import noise_level
+from model.plans.plan import Plan
 from model.rng import draw_noise, image_generator
 
 from .runner import Runner
@@ -144,12 +145,12 @@ def _denoised(job: Job, task: Denoising, runner: Runner, picture: Tensor) -> lis
     plan, generators = _plan(job, runner.checkpoint, start=task.depth), _generators(job)
     noise = draw_noise(generators, runner.checkpoint.config.shape)
     if task.sigma is None:
-        starts = schedule.q_sample(picture.expand_as(noise), torch.full((len(noise),), task.depth), noise)
+        starts = q_sample(schedule, picture.expand_as(noise), torch.full((len(noise),), task.depth), noise)
         return _trajectories(job, runner, plan, generators, starts)
     level = noise_level(schedule, task.sigma * GREY_LEVEL, task.depth)
     if task.mode == "mmse":
         noise = torch.zeros_like(noise)  # a single guess is better without more noise than there is
-    return _trajectories(job, runner, plan, generators, [level.enter(picture, z) for z in noise])
+    return _trajectories(job, runner, plan, generators, [enter(level, picture, z) for z in noise])
 
 
 def _restored(job: Job, task: Restoring, runner: Runner, sent: Sequence[Tensor]) -> list[Trajectory]:

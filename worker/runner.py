@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from model.checkpoint import Checkpoint
-from model.classifier import log_prob_gradient
 from model.errors import NonFiniteSample
-from model.plan import Column, Plan
+from model.networks.classifier import log_prob_gradient
+from model.plans.plan import Column, Plan
 from model.rng import draw_noise
 from model.step import advance
 

@@ -11,7 +11,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from model.ddrm import Restoration
-from model.plan import Plan
+from model.plans.plan import Plan
 
 
 @dataclass(eq=False)

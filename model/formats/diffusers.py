@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from ..config import FORMAT, ModelConfig, config_from_json
 from ..errors import CheckpointError
 from ..folder import SUMS, Stored, checked_sums, file_sha256, new_folder, read_json, read_safetensors, require_file
-from ..unet import UNetConfig
+from ..networks.configs import UNetConfig
 from .diffusers_network import network_from_diffusers, network_to_diffusers
 from .diffusers_scheduler import scheduler_from_diffusers, scheduler_to_diffusers
 from .diffusers_weights import weights_from_diffusers, weights_to_diffusers

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from ..errors import CheckpointError
-from ..unet import UNetConfig
+from ..networks.configs import UNetConfig
 from .naming import multiple
 
 CLASS = "UNet2DModel"

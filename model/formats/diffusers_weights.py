@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from ..errors import CheckpointError
-from ..unet import UNet, UNetConfig
+from ..networks.configs import UNetConfig
+from ..networks.unet import UNet
 from .naming import Weights, down_places, tensor_of, up_places
 
 # Layers of our blocks that have other names there, or are three layers.

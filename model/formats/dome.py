@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 
 from ..config import ModelConfig, ScheduleConfig
-from ..paper_unet import PaperUNet, PaperUNetConfig
+from ..networks.configs import PaperUNetConfig
+from ..networks.paper_unet import PaperUNet
 from .facts import DomeFacts, class_names
 from .naming import Weights, adopt, size_of
 

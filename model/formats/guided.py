@@ -11,10 +11,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..classifier import Classifier, ClassifierConfig
 from ..config import ModelConfig
 from ..errors import CheckpointError
-from ..unet import Attention, UNet, UNetConfig
+from ..networks.classifier import Classifier
+from ..networks.configs import ClassifierConfig, UNetConfig
+from ..networks.unet import Attention, UNet
 from .facts import ClassifierFacts, GuidedFacts, class_names, schedule_of
 from .naming import Weights, adopt, down_places, multiple, renamed, size_of, up_places
 

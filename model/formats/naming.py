@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from torch import Tensor, nn
 
 from ..errors import CheckpointError
-from ..unet import UNetConfig
+from ..networks.configs import UNetConfig
 
 Weights = Mapping[str, Tensor]
 

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from ..config import ModelConfig, ScheduleConfig
 from ..errors import CheckpointError
-from ..unet import UNet, UNetConfig
+from ..networks.configs import UNetConfig
+from ..networks.unet import UNet
 from .facts import HoFacts
 from .naming import Weights, adopt, down_places, multiple, renamed, size_of, tensor_of, up_places
 

@@ -138,7 +138,7 @@ def test_what_the_model_is_decides_the_rest(asked: dict[str, Any], model: ModelI
 
 
 def test_the_least_steps_of_fixed_large_are_the_models() -> None:
-    from model.plan import FIXED_LARGE_MIN_STEPS as MODELS
+    from model.plans.plan import FIXED_LARGE_MIN_STEPS as MODELS
 
     assert FIXED_LARGE_MIN_STEPS == MODELS
     assert fill_in(SamplingQuery(steps=500, sampler="ddpm"), replace(MODEL, variance="fixed_large")).steps == 500

@@ -13,9 +13,10 @@ import torch
 import torch.nn.functional as F
 
 from model import NoiseSchedule, make_plan
+from model.forward_process import q_sample
 from model.images import from_uint8, to_uint8
-from model.plan import Column, Variance
-from model.schedule import FloatTable
+from model.plans.plan import Column, Variance
+from model.plans.schedule import FloatTable
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -120,7 +121,7 @@ def test_e17_only_shared_noise_keeps_its_level_in_a_mix() -> None:
     t, nothing, unit = torch.tensor([499]), torch.zeros(1, 1, 1, 2, dtype=torch.float64), torch.eye(2).double()
 
     def variance(noise_a: torch.Tensor, noise_b: torch.Tensor) -> float:
-        a, b = (LINEAR.q_sample(nothing, t, noise.view(1, 1, 1, 2)) for noise in (noise_a, noise_b))
+        a, b = (q_sample(LINEAR, nothing, t, noise.view(1, 1, 1, 2)) for noise in (noise_a, noise_b))
         return float(torch.lerp(a, b, 0.5).square().sum())
 
     assert variance(unit[0], unit[1]) == pytest.approx(0.4607, abs=1e-4)

@@ -19,8 +19,9 @@ from difuso.errors import UserError
 from model import ModelConfig, NonFiniteSample, load_checkpoint, save_checkpoint
 from model.config import SamplerDefaults, ScheduleConfig
 from model.likelihood import Vlb
-from model.spacing import visit_levels
-from model.unet import UNetConfig
+from model.networks.build import build_network
+from model.networks.configs import UNetConfig
+from model.plans.spacing import visit_levels
 from training.bpd import measure, summary
 from training.faces import draw_face
 
@@ -101,7 +102,7 @@ def test_without_steps_the_chain_is_the_whole_one(pictures: Path, tmp_path: Path
     config = ModelConfig(
         network=TINY, image_size=16, schedule=ScheduleConfig(num_train_timesteps=10), defaults=SamplerDefaults(steps=10)
     )
-    save_checkpoint(tmp_path / "models" / "short", config, config.build_network())
+    save_checkpoint(tmp_path / "models" / "short", config, build_network(config.network))
     printed, content = evaluate(tmp_path / "models", tmp_path / "out", "--data", pictures)
     assert "short: 3 images, all 10 steps" in printed
     assert content["timesteps"] == list(range(10))
@@ -136,7 +137,7 @@ def test_models_that_the_data_do_not_fit_are_refused(pictures: Path, tmp_path: P
     grey = ModelConfig(network=replace(TINY, in_channels=1, out_channels=1), image_size=16, channels=1)
     labelled = ModelConfig(network=replace(TINY, num_classes=2, null_class=False), image_size=16, classes=("a", "b"))
     for name, config in {"grey": grey, "labelled": labelled}.items():
-        save_checkpoint(tmp_path / name, config, config.build_network())
+        save_checkpoint(tmp_path / name, config, build_network(config.network))
     with pytest.raises(UserError, match="needs a class for every image"):
         evaluate(tmp_path, tmp_path / "out", "--model", "labelled", "--data", pictures)
     with pytest.raises(UserError, match="this model's images are grey: give a folder"):

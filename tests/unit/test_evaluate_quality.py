@@ -18,7 +18,8 @@ from difuso.drawing import Drawing
 from difuso.errors import UserError
 from jobs.contract import SamplingParams
 from model import ModelConfig, load_checkpoint, save_checkpoint
-from model.unet import UNetConfig
+from model.networks.build import build_network
+from model.networks.configs import UNetConfig
 from tests.inception import untrained_weights
 from training import inception
 from training.faces import draw_face
@@ -140,7 +141,7 @@ def test_without_a_source_the_model_runs_as_it_likes(tmp_path: Path, monkeypatch
         channels=8, channel_mult=(1,), attention_levels=(), head_channels=8, groups=4, in_channels=1, out_channels=1
     )
     config = ModelConfig(network=grey, image_size=8, channels=1)
-    save_checkpoint(tmp_path / "models" / "grey", config, config.build_network())
+    save_checkpoint(tmp_path / "models" / "grey", config, build_network(config.network))
     monkeypatch.setattr(quality, "DRAWN", 24)
     real = save(tmp_path / "real", noise(0, 30, size=20))
     difuso("evaluate", "quality", "--reference", real, "--models-dir", tmp_path / "models", "--out", tmp_path / "out")
@@ -199,7 +200,7 @@ def classes(tmp_path: Path) -> Runner:
     config = ModelConfig(network=network, image_size=8, classes=("a", "b", "c"))
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        built = config.build_network()
+        built = build_network(config.network)
         for parameter in built.parameters():
             torch.nn.init.normal_(parameter, std=0.3)
     save_checkpoint(tmp_path / "classes", config, built)

@@ -13,6 +13,7 @@ import pytest
 from jobs.catalog import ModelInfo, SamplerDefaults, read_catalog
 from jobs.following import CatalogFollower
 from jobs.levels import ScheduleFacts
+from model.networks.build import build_network
 
 
 @pytest.fixture
@@ -136,11 +137,11 @@ def test_classes_of_our_own_format_and_of_diffusers(tmp_path: Path, null_class: 
     """diffusers knows no "no class", so the row for it becomes a class, and every picture has one."""
     from model import ModelConfig, load_checkpoint, save_checkpoint
     from model.formats.diffusers import write_diffusers
-    from model.unet import UNetConfig
+    from model.networks.configs import UNetConfig
 
     network = UNetConfig(channels=8, channel_mult=(1,), head_channels=8, groups=4, num_classes=2, null_class=null_class)
     config = ModelConfig(network, image_size=8, classes=("cat", "dog"), variance="fixed_large")
-    save_checkpoint(tmp_path / "ours", config, config.build_network())
+    save_checkpoint(tmp_path / "ours", config, build_network(config.network))
     write_diffusers(tmp_path / "theirs", load_checkpoint(tmp_path / "ours"))
     models = read_catalog(tmp_path).models
     assert models == {name: as_loaded(tmp_path / name) for name in ("ours", "theirs")}

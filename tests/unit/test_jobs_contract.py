@@ -35,9 +35,9 @@ from jobs.tasks import (
     Restoring,
     Task,
 )
-from model.clipping import ClipMode
-from model.samplers import SAMPLERS, Variance
-from model.spacing import KARRAS, SPACINGS
+from model.plans.clipping import ClipMode
+from model.plans.samplers import SAMPLERS, Variance
+from model.plans.spacing import KARRAS, SPACINGS
 
 ID = "0f8fad5b-d9cb-469f-a165-70867728950e"
 PARAMS = st.builds(

@@ -11,7 +11,7 @@ import pytest
 from jobs.levels import GREY_LEVEL, ScheduleFacts, enter_at, noise_levels
 from model import NoiseSchedule, PlanError
 from model.config import ScheduleConfig
-from model.noise_level import noise_level
+from model.plans.noise_level import noise_level
 
 SCHEDULES: list[dict[str, Any]] = [
     {},

@@ -18,10 +18,10 @@ from torch import Tensor
 
 from model import CheckpointError, ModelConfig, load_checkpoint, save_checkpoint
 from model.checkpoint import CLASSIFIER, CONFIG, SUMS, WEIGHTS, file_sha256
-from model.classifier import Classifier, ClassifierConfig
 from model.config import SamplerDefaults, ScheduleConfig
-from model.paper_unet import PaperUNetConfig
-from model.unet import UNetConfig
+from model.networks.build import build_network
+from model.networks.classifier import Classifier
+from model.networks.configs import ClassifierConfig, PaperUNetConfig, UNetConfig
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -43,7 +43,7 @@ CONFIG_TINY = ModelConfig(
 def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("models") / "tiny"
-    save_checkpoint(folder, CONFIG_TINY, CONFIG_TINY.build_network())
+    save_checkpoint(folder, CONFIG_TINY, build_network(CONFIG_TINY.network))
     return folder
 
 
@@ -85,7 +85,7 @@ def refusal(folder: Path) -> str:
     ids=["unet", "paper"],
 )
 def test_round_trip(tmp_path: Path, config: ModelConfig, dtype: torch.dtype) -> None:
-    network = config.build_network()
+    network = build_network(config.network)
     save_checkpoint(tmp_path / "again-1.0", config, network, dtype=dtype)
     checkpoint = load_checkpoint(tmp_path / "again-1.0")
     assert (checkpoint.name, checkpoint.config) == ("again-1.0", config)
@@ -111,7 +111,7 @@ def test_the_folder_holds_the_three_files_that_sha256sum_can_check(pristine: Pat
 
 
 def test_saving_again_replaces(folder: Path) -> None:
-    network = CONFIG_TINY.build_network()
+    network = build_network(CONFIG_TINY.network)
     network.conv_out.bias.data.fill_(0.5)  # type: ignore[union-attr, operator]
     save_checkpoint(folder, CONFIG_TINY, network)
     assert (load_checkpoint(folder).network.conv_out.bias == 0.5).all()  # type: ignore[union-attr]
@@ -121,7 +121,7 @@ def test_saving_again_replaces(folder: Path) -> None:
 @pytest.mark.parametrize("value", [float("nan"), 1e6], ids=["nan", "too large for float16"])
 def test_what_could_not_be_loaded_is_not_saved(folder: Path, value: float) -> None:
     """Weights that are not finite never replace good ones."""
-    before, network = file_sha256(folder / WEIGHTS), CONFIG_TINY.build_network()
+    before, network = file_sha256(folder / WEIGHTS), build_network(CONFIG_TINY.network)
     network.conv_out.bias.data.fill_(value)  # type: ignore[union-attr, operator]
     with pytest.raises(CheckpointError, match=r"conv_out\.bias holds NaN or infinity"):
         save_checkpoint(folder, CONFIG_TINY, network)
@@ -238,7 +238,8 @@ def guided(tmp_path: Path) -> Path:
         )
     )
     config = dataclasses.replace(CONFIG_TINY, classifier=classifier.config)
-    save_checkpoint(tmp_path / "guided", config, config.build_network(), classifier=classifier, dtype=torch.float32)
+    network = build_network(config.network)
+    save_checkpoint(tmp_path / "guided", config, network, classifier=classifier, dtype=torch.float32)
     loaded = load_checkpoint(tmp_path / "guided").classifier
     assert loaded is not None
     assert all(torch.equal(w, loaded.state_dict()[name]) for name, w in classifier.state_dict().items())

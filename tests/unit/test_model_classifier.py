@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from model.classifier import Classifier, ClassifierConfig, log_prob_gradient
 from model.formats.facts import ClassifierFacts
 from model.formats.guided import read_classifier
+from model.networks.classifier import Classifier, log_prob_gradient
+from model.networks.configs import ClassifierConfig
 from tests.foreign import noise, reference
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 
 from model import CheckpointError, ModelConfig
-from model.clipping import Clipping
 from model.config import SamplerDefaults, ScheduleConfig, config_from_json, config_to_json
-from model.paper_unet import PaperUNet, PaperUNetConfig
-from model.unet import UNet, UNetConfig
+from model.networks.build import build_network
+from model.networks.configs import PaperUNetConfig, UNetConfig
+from model.networks.paper_unet import PaperUNet
+from model.networks.unet import UNet
+from model.plans.clipping import Clipping
 
 TINY = ModelConfig(
     UNetConfig(channels=8, channel_mult=(1, 2), attention_levels=(1,), head_channels=8, groups=4, num_classes=2),
@@ -53,8 +55,8 @@ def test_what_may_be_left_out_has_its_default() -> None:
 
 
 def test_the_type_names_the_network() -> None:
-    assert isinstance(TINY.build_network(), UNet)
-    assert isinstance(ModelConfig(PaperUNetConfig()).build_network(), PaperUNet)
+    assert isinstance(build_network(TINY.network), UNet)
+    assert isinstance(build_network(ModelConfig(PaperUNetConfig()).network), PaperUNet)
 
 
 def test_the_schedule_is_built_from_its_name_and_ends() -> None:

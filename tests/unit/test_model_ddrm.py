@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from model import NoiseSchedule
-from model.clipping import Clipping
 from model.ddrm import ETA, Restoration, make_restoration
 from model.images import from_uint8, to_uint8
 from model.operators import (
@@ -22,7 +21,8 @@ from model.operators import (
     gaussian_kernel,
     uniform_kernel,
 )
-from model.plan import Column
+from model.plans.clipping import Clipping
+from model.plans.plan import Column
 from model.rng import draw_noise, image_generator
 from model.step import advance
 from tests.oracle import LINEAR, GaussianDenoiser, abar_at

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from model import NoiseSchedule, make_plan
-from model.clipping import Clipping
-from model.plan import Prediction
+from model.plans.clipping import Clipping
+from model.plans.plan import Prediction
 from model.rng import draw_noise, image_generator
 from tests.oracle import LINEAR
 from tests.trajectories import (

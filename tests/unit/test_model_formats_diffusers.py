@@ -18,12 +18,12 @@ from torch import Tensor, nn
 
 from model import CheckpointError, ModelConfig, load_checkpoint, sample
 from model.checkpoint import Checkpoint, file_sha256
-from model.clipping import Clipping
 from model.config import SamplerDefaults, ScheduleConfig
 from model.formats.diffusers import write_diffusers
 from model.formats.diffusers_scheduler import scheduler_from_diffusers
-from model.paper_unet import PaperUNetConfig
-from model.unet import UNetConfig
+from model.networks.build import build_network
+from model.networks.configs import PaperUNetConfig, UNetConfig
+from model.plans.clipping import Clipping
 from tests.foreign import noise
 from tests.unet2d import NATIVE, TINY, assert_same_forward, awake, their_network
 
@@ -452,6 +452,6 @@ def test_what_diffusers_does_not_have_is_not_written(tmp_path: Path, changes: di
 
 def test_the_papers_network_is_not_written(tmp_path: Path) -> None:
     config = ModelConfig(PaperUNetConfig())
-    checkpoint = Checkpoint("paper", config, config.build_network(), config.schedule.build(), "0" * 64)
+    checkpoint = Checkpoint("paper", config, build_network(config.network), config.schedule.build(), "0" * 64)
     with pytest.raises(CheckpointError, match="diffusers has no equivalent of a PaperUNet"):
         write_diffusers(tmp_path / "written", checkpoint)

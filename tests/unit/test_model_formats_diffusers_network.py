@@ -11,7 +11,7 @@ import torch
 
 from model.formats.diffusers_network import network_from_diffusers, network_to_diffusers
 from model.formats.diffusers_weights import weights_from_diffusers, weights_to_diffusers
-from model.unet import UNetConfig
+from model.networks.configs import UNetConfig
 from tests.foreign import noise
 from tests.unet2d import NATIVE, TINY, assert_same_forward, awake, our_network, their_network
 

@@ -11,12 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from model import CheckpointError
-from model.classifier import Classifier, ClassifierConfig
 from model.formats.facts import ClassifierFacts, GuidedFacts
 from model.formats.guided import decoder_names, encoder_names, read_classifier, read_unet
 from model.formats.naming import Weights
 from model.formats.released import RELEASED
-from model.unet import UNet, UNetConfig
+from model.networks.classifier import Classifier
+from model.networks.configs import ClassifierConfig, UNetConfig
+from model.networks.unet import UNet
 from tests.foreign import noise, reference
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -14,8 +14,9 @@ from model.formats.facts import DomeFacts, HoFacts
 from model.formats.layouts import layout_of
 from model.formats.naming import Weights
 from model.formats.released import RELEASED
-from model.paper_unet import PaperUNet, PaperUNetConfig
-from model.unet import UNet, UNetConfig
+from model.networks.configs import PaperUNetConfig, UNetConfig
+from model.networks.paper_unet import PaperUNet
+from model.networks.unet import UNet
 from tests.foreign import noise, reference
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from model import Plan, make_plan, sample
-from model.clipping import Clipping
-from model.plan import Column, Variance
-from model.samplers import SAMPLERS
+from model.plans.clipping import Clipping
+from model.plans.plan import Column, Variance
+from model.plans.samplers import SAMPLERS
 from model.sampling import Denoiser
 from model.step import advance
 from tests.oracle import LINEAR, GaussianDenoiser, abar_at

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from model import PlanError, make_plan, sample, sample_steps
-from model.inversion import make_inversion
-from model.plan import Column
+from model.forward_process import q_sample
+from model.plans.inversion import make_inversion
+from model.plans.plan import Column
+from model.plans.spacing import KARRAS, SPACINGS
 from model.rng import draw_noise, image_generator
-from model.spacing import KARRAS, SPACINGS
 from tests.oracle import LINEAR, GaussianDenoiser, abar_at, flow, follow
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -73,7 +74,7 @@ def test_the_true_noise_leads_to_the_true_x_t(arguments: dict[str, Any], predict
     plan = make_inversion(LINEAR, prediction=prediction, **arguments)
     steps = sample_steps(plan, knowing, shape=SHAPE, seeds=[0], dtype=torch.float64, x_start=IMAGE)
     for t, x, x0 in steps:
-        assert torch.allclose(x, LINEAR.q_sample(IMAGE, torch.tensor([t]), noise), rtol=0, atol=1e-9)
+        assert torch.allclose(x, q_sample(LINEAR, IMAGE, torch.tensor([t]), noise), rtol=0, atol=1e-9)
         assert torch.allclose(x0, IMAGE, rtol=0, atol=1e-9)
     assert torch.allclose(decode({**arguments, "prediction": prediction}, knowing, x), IMAGE, rtol=0, atol=1e-9)
 

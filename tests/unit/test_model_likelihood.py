@@ -17,12 +17,12 @@ from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
 from model import NoiseSchedule, PlanError
-from model.clipping import Clipping
 from model.images import from_uint8, to_uint8
 from model.likelihood import Vlb, decoder_bits, kl_bits, prior_bits, vlb
-from model.plan import Prediction, Variance
+from model.plans.clipping import Clipping
+from model.plans.plan import Prediction, Variance
+from model.plans.spacing import visit_levels
 from model.sampling import Denoiser
-from model.spacing import visit_levels
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

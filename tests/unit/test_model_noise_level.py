@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from model import NoiseSchedule, PlanError
-from model.noise_level import noise_level
+from model.forward_process import enter
+from model.plans.noise_level import noise_level
 from tests.oracle import LINEAR
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -54,7 +55,7 @@ def test_it_enters_with_the_variance_of_x_t(sigma: float, timestep: int | None) 
     clean = torch.full((1, 250, 400), 0.7)
     noisy = clean + sigma * torch.randn(clean.shape, generator=generator)
     level = noise_level(LINEAR, sigma, timestep)
-    x_t = level.enter(noisy, torch.randn(clean.shape, generator=generator))
+    x_t = enter(level, noisy, torch.randn(clean.shape, generator=generator))
     abar = LINEAR.alphas_cumprod[level.timestep]
     spread = math.sqrt(1 - abar)
     assert timestep in (None, level.timestep)

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model import NoiseSchedule, Plan, PlanError, make_plan
-from model.clipping import Clipping
-from model.plan import Column
-from model.samplers import SAMPLERS, Options
-from model.spacing import KARRAS, SPACINGS
+from model.plans.clipping import Clipping
+from model.plans.plan import Column
+from model.plans.samplers import SAMPLERS, Options
+from model.plans.spacing import KARRAS, SPACINGS
 
 LINEAR = NoiseSchedule.linear(1000)
 GRIDS = [*SPACINGS, KARRAS]

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from model import make_plan
-from model.clipping import Clipping
-from model.plan import Column, Plan, Variance, tabulate
-from model.samplers import SAMPLERS, Options
-from model.spacing import KARRAS, SPACINGS, Levels, visit_levels
+from model.plans.clipping import Clipping
+from model.plans.plan import Column, Plan, Variance, tabulate
+from model.plans.samplers import SAMPLERS, Options
+from model.plans.spacing import KARRAS, SPACINGS, Levels, visit_levels
 from tests.oracle import LINEAR, abar_at, flow, follow
 
 EXACT = 0.50000757  # the probability flow's own multiplier at s = 0.5 (section 2.9)

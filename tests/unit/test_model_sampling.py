@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from model import NoiseSchedule, Plan, make_plan, sample, sample_steps
-from model.plan import Prediction
+from model.forward_process import q_sample
+from model.plans.plan import Prediction
+from model.plans.samplers import SAMPLERS
+from model.plans.spacing import KARRAS, SPACINGS
 from model.rng import draw_noise, image_generator
-from model.samplers import SAMPLERS
 from model.sampling import Denoiser
-from model.spacing import KARRAS, SPACINGS
 from tests.oracle import LINEAR, GaussianDenoiser, abar_at
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -125,7 +126,7 @@ def test_the_last_step_with_the_true_noise_returns_the_image() -> None:
     """A loop that stops at index 1, as dome272's does, would leave 0.0067 eps behind."""
     x0 = torch.linspace(-1, 1, 105).view(1, *SHAPE)
     noise = draw_noise([image_generator(3)], SHAPE)
-    x_t = LINEAR.q_sample(x0, torch.tensor([0]), noise)
+    x_t = q_sample(LINEAR, x0, torch.tensor([0]), noise)
     for sampler in SAMPLERS:
         plan = make_plan(LINEAR, sampler=sampler, steps=1, start=0)
         image = sample(plan, lambda x, t: noise, shape=SHAPE, seeds=[3], x_start=x_t)

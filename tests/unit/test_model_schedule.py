@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from model import NoiseSchedule, PlanError
-from model.spacing import SPACINGS, space_timesteps
+from model.forward_process import q_sample
+from model.plans.spacing import SPACINGS, space_timesteps
 
 LINEAR = NoiseSchedule.linear(1000)
 TABLES = ("betas", "alphas_cumprod", "posterior_mean_coef1", "posterior_mean_coef2", "posterior_variance")
@@ -196,7 +197,7 @@ def test_impossible_betas_are_refused(betas: list[float]) -> None:
 def test_q_sample_is_the_closed_form_with_a_timestep_per_image() -> None:
     """x_t = sqrt(abar_t) x0 + sqrt(1 - abar_t) noise, with abar of section 2.8."""
     x0, noise = torch.full((3, 1, 2, 2), 0.5), torch.full((3, 1, 2, 2), -1.0)
-    x_t = LINEAR.q_sample(x0, torch.tensor([0, 499, 999]), noise)
+    x_t = q_sample(LINEAR, x0, torch.tensor([0, 499, 999]), noise)
     for image, abar in zip(x_t, (0.9999, 0.07858724288, 4.035829765e-5), strict=True):
         assert image.flatten().tolist() == pytest.approx([0.5 * abar**0.5 - (1 - abar) ** 0.5] * 4, abs=1e-7)
 
@@ -204,7 +205,7 @@ def test_q_sample_is_the_closed_form_with_a_timestep_per_image() -> None:
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
 def test_q_sample_keeps_the_type_of_the_images(dtype: torch.dtype) -> None:
     x0 = torch.zeros(1, 3, 2, 2, dtype=dtype)
-    assert LINEAR.q_sample(x0, torch.tensor([5]), x0).dtype == dtype
+    assert q_sample(LINEAR, x0, torch.tensor([5]), x0).dtype == dtype
 
 
 @pytest.mark.parametrize("spacing", ["linspace", "leading", "trailing"])

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from model import NoiseSchedule, Plan, make_plan, sample
-from model.clipping import Clipping
-from model.plan import Prediction, tabulate
+from model.plans.clipping import Clipping
+from model.plans.plan import Prediction, tabulate
+from model.plans.samplers import SAMPLERS, Options
+from model.plans.schedule import FloatTable
+from model.plans.spacing import KARRAS, Levels, space_timesteps, visit_levels
 from model.rng import draw_noise, image_generator
-from model.samplers import SAMPLERS, Options
 from model.sampling import Denoiser
-from model.schedule import FloatTable
-from model.spacing import KARRAS, Levels, space_timesteps, visit_levels
 from tests.oracle import LINEAR, GaussianDenoiser
 from tests.trajectories import (
     NETWORK,

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model import NoiseSchedule, PlanError, make_plan
-from model.spacing import KARRAS, SPACINGS, space_timesteps, visit_levels
+from model.plans.spacing import KARRAS, SPACINGS, space_timesteps, visit_levels
 
 LINEAR = NoiseSchedule.linear(1000)
 SWEPT = "90,60,60,20,20"  # for 250 steps on LSUN (Nichol & Dhariwal 2021)

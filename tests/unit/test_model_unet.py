@@ -12,9 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.embedding import sinusoidal_embedding
-from model.paper_unet import PaperUNet, PaperUNetConfig
-from model.unet import Downsample, ResBlock, UNet, UNetConfig
+from model.networks.configs import PaperUNetConfig, UNetConfig
+from model.networks.embedding import sinusoidal_embedding
+from model.networks.paper_unet import PaperUNet
+from model.networks.unet import Downsample, ResBlock, UNet
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

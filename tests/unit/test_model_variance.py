@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from model import NoiseSchedule, PlanError, make_plan, sample
-from model.plan import Column, Plan, Variance
+from model.plans.plan import Column, Plan, Variance
 from model.step import advance
 from tests.oracle import LINEAR, GaussianDenoiser, abar_at
 

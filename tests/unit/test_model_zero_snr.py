@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from model import NoiseSchedule, PlanError, make_plan, sample
-from model.plan import Column
+from model.plans.plan import Column
+from model.plans.samplers import SAMPLERS
 from model.rng import draw_noise, image_generator
-from model.samplers import SAMPLERS
 from tests.oracle import LINEAR, GaussianDenoiser
 
 ZERO_SNR = LINEAR.rescale_zero_terminal_snr()

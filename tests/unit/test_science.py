@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from model import make_plan
-from model.plan import Column
-from model.spacing import visit_levels
+from model.plans.plan import Column
+from model.plans.spacing import visit_levels
 from tests.oracle import LINEAR, follow
 
 ROOT = Path(__file__).parents[2]

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from model import NoiseSchedule, make_plan
-from model.plan import Column, Prediction
+from model.forward_process import q_sample
+from model.plans.plan import Column, Prediction
 from training.ema import Ema
 from training.losses import target, weights
 from training.recipe import Weighting, load_recipe
@@ -27,7 +28,7 @@ def test_a_network_that_hits_its_target_gives_the_image_back(prediction: Predict
     generator = torch.Generator().manual_seed(t)
     x0, noise = torch.rand((2, 2, 3, 4, 4), generator=generator, dtype=torch.float64)
     timesteps = torch.tensor([t, t])
-    x_t = SCHEDULE.q_sample(x0, timesteps, noise)
+    x_t = q_sample(SCHEDULE, x0, timesteps, noise)
     out = target(SCHEDULE, prediction, x0, timesteps, noise)
     row = make_plan(SCHEDULE, sampler="ddim", steps=1000, prediction=prediction).table[999 - t]
     assert torch.allclose(row[Column.X0_X] * x_t + row[Column.X0_OUT] * out, x0, atol=1e-9)

@@ -11,7 +11,8 @@ import torch
 
 from model.formats.facts import GuidedFacts
 from model.formats.released import RELEASED
-from model.unet import UNetConfig
+from model.networks.build import build_network
+from model.networks.configs import UNetConfig
 from training.errors import RecipeError
 from training.recipe import load_recipe, recipe_names
 
@@ -22,7 +23,7 @@ def test_every_recipe_that_ships_can_be_built_and_carries_its_own_name(name: str
 
 
 def test_faces64_is_the_small_network_that_one_core_can_train() -> None:
-    network = load_recipe("faces64").model_config({}).build_network()
+    network = build_network(load_recipe("faces64").model_config({}).network)
     assert sum(parameter.numel() for parameter in network.parameters()) == 4_802_096
 
 
@@ -137,7 +138,7 @@ def test_settings_that_contradict_each_other_are_refused(changes: tuple[str, ...
 )
 def test_recipes_of_publications_build_their_networks(name: str, parameters: int) -> None:
     with torch.device("meta"):
-        network = load_recipe(name).model_config({}).build_network()
+        network = build_network(load_recipe(name).model_config({}).network)
     assert sum(parameter.numel() for parameter in network.parameters()) == parameters
 
 

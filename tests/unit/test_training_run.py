@@ -15,6 +15,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from model import load_checkpoint
+from model.networks.build import build_network
 from training.dry_run import dry_run
 from training.errors import Diverged, RecipeError
 from training.journal import read_metrics
@@ -156,7 +157,7 @@ def test_a_dry_run_measures_and_writes_nothing(tmp_path: Path, tiny: Callable[..
     assert sorted(tmp_path.rglob("*")) == before
     assert seen.batch == (4, 3, 8, 8)
     assert seen.classes == ("0", "1", "2", "3", "4")
-    assert seen.parameters == sum(p.numel() for p in recipe.model_config({}).build_network().parameters())
+    assert seen.parameters == sum(p.numel() for p in build_network(recipe.model_config({}).network).parameters())
     assert seen.state_bytes == 4 * 5 * seen.parameters < seen.peak_bytes
     assert any("4 x 3 x 8 x 8, 5 classes: 0, 1" in line for line in seen.lines())
 

@@ -7,11 +7,12 @@ import torch
 from torch import Tensor
 
 from model import NoiseSchedule
-from model.clipping import Clipping
+from model.forward_process import q_sample
 from model.likelihood import vlb
-from model.plan import Prediction, Variance
+from model.plans.clipping import Clipping
+from model.plans.plan import Prediction, Variance
+from model.plans.spacing import visit_levels
 from model.rng import draw_noise, image_generator
-from model.spacing import visit_levels
 from training.losses import HYBRID_SHARE, Objective
 
 STEPS = 8
@@ -53,7 +54,7 @@ def test_the_terms_add_up_to_the_measured_bound(prediction: Prediction, variance
     for timestep in reversed(range(STEPS)):
         t = torch.full((2,), timestep)
         noise = draw_noise(generators, SHAPE).double()
-        losses = objective(x0, t, noise, network(SCHEDULE.q_sample(x0, t, noise), t, channels))
+        losses = objective(x0, t, noise, network(q_sample(SCHEDULE, x0, t, noise), t, channels))
         assert torch.allclose(losses.loss / STEPS, expected[timestep], rtol=1e-6), timestep
         assert torch.equal(losses.loss, losses.vlb)
 
@@ -62,7 +63,7 @@ def test_images_of_any_timesteps_keep_their_own_terms() -> None:
     objective = Objective(SCHEDULE, prediction="eps", variance="learned_range", loss="vlb")
     x0, t = images(), torch.tensor([0, 5])
     noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    out = network(SCHEDULE.q_sample(x0, t, noise), t, 6)
+    out = network(q_sample(SCHEDULE, x0, t, noise), t, 6)
     together = objective(x0, t, noise, out).loss
     for i in range(2):
         alone = objective(x0[i : i + 1], t[i : i + 1], noise[i : i + 1], out[i : i + 1]).loss
@@ -72,7 +73,7 @@ def test_images_of_any_timesteps_keep_their_own_terms() -> None:
 def test_in_the_hybrid_loss_the_bound_trains_the_variance_only() -> None:
     x0, t = images(), torch.tensor([0, 5])
     noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    out = network(SCHEDULE.q_sample(x0, t, noise), t, 6).requires_grad_()
+    out = network(q_sample(SCHEDULE, x0, t, noise), t, 6).requires_grad_()
     gradients = {}
     for loss in ("simple", "hybrid", "vlb"):
         objective = Objective(SCHEDULE, prediction="eps", variance="learned_range", loss=loss)

@@ -13,10 +13,11 @@ from torch import Tensor, nn
 from jobs.contract import Job, SamplingParams
 from jobs.errors import JobUnreadable
 from model.checkpoint import Checkpoint
-from model.classifier import Classifier, ClassifierConfig, log_prob_gradient
 from model.config import ModelConfig
+from model.networks.build import build_network
+from model.networks.classifier import Classifier, log_prob_gradient
+from model.networks.configs import ClassifierConfig, UNetConfig
 from model.sampling import sample
-from model.unet import UNetConfig
 from worker.active import ActiveJob, EngineEvent, Finished, activate
 from worker.engine import StepEngine
 from worker.runner import Runner
@@ -56,7 +57,7 @@ def awake(network: nn.Module) -> Any:
 def checkpoint_of(network: UNetConfig, **fields: Any) -> Checkpoint:
     config = ModelConfig(network, image_size=8, prediction="v", **fields)
     classifier = None if config.classifier is None else awake(Classifier(config.classifier))
-    return Checkpoint("m", config, awake(config.build_network()), config.schedule.build(), "00" * 32, classifier)
+    return Checkpoint("m", config, awake(build_network(config.network)), config.schedule.build(), "00" * 32, classifier)
 
 
 @pytest.fixture(scope="module")

@@ -23,19 +23,21 @@ from jobs.levels import GREY_LEVEL
 from jobs.store import ResultStore
 from jobs.tasks import Denoising, Generation, Interpolation, Picture, Restoring, Task
 from model.checkpoint import Checkpoint
-from model.classifier import Classifier, ClassifierConfig
 from model.config import ModelConfig
 from model.ddrm import Restoration
+from model.forward_process import q_sample
 from model.images import from_png, to_png, to_uint8
-from model.inversion import make_inversion
 from model.mixing import slerp
-from model.noise_level import noise_level
+from model.networks.build import build_network
+from model.networks.classifier import Classifier
+from model.networks.configs import ClassifierConfig, UNetConfig
 from model.operators import Inpainting, SuperResolution
-from model.plan import Column
+from model.plans.inversion import make_inversion
+from model.plans.noise_level import noise_level
+from model.plans.plan import Column
 from model.rng import draw_noise, image_generator
 from model.sampling import sample
 from model.step import advance
-from model.unet import UNetConfig
 from worker.active import ActiveJob, EngineEvent, Finished, Snapped, activate
 from worker.engine import StepEngine
 from worker.failures import Cancelled, DeadlineExceeded
@@ -101,7 +103,7 @@ def runner() -> Runner:
         classes=("circle", "square", "star"),
         classifier=classifier,
     )
-    networks: list[Any] = [config.build_network(), Classifier(classifier)]
+    networks: list[Any] = [build_network(config.network), Classifier(classifier)]
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for network in networks:
@@ -270,7 +272,7 @@ def test_an_interpolation_is_the_plain_loop_from_the_mixture(runner: Runner) -> 
     found = made(runner, MIXED, [A, B], n=3, sampler="ddpm")
     noise = draw_noise([image_generator(SEED)], SHAPE)
     mixture = torch.stack([(1 - share) * A + share * B for share in MIXED.shares])
-    x_t = runner.checkpoint.schedule.q_sample(mixture, torch.full((3,), DEPTH), noise.expand(3, -1, -1, -1))
+    x_t = q_sample(runner.checkpoint.schedule, mixture, torch.full((3,), DEPTH), noise.expand(3, -1, -1, -1))
     assert close(found, plain(runner, x_t, seeds=[SEED] * 3, sampler="ddpm", start=DEPTH))
 
 
@@ -363,7 +365,7 @@ def test_drawing_anew_begins_at_its_depth(runner: Runner) -> None:
     found = made(runner, ANEW, [A], n=2, sampler="ddpm")
     seeds = [SEED, SEED + 1]
     noise = draw_noise([image_generator(seed) for seed in seeds], SHAPE)
-    x_t = runner.checkpoint.schedule.q_sample(A.expand(2, *SHAPE), torch.full((2,), DEPTH), noise)
+    x_t = q_sample(runner.checkpoint.schedule, A.expand(2, *SHAPE), torch.full((2,), DEPTH), noise)
     assert close(found, plain(runner, x_t, seeds=seeds, sampler="ddpm", start=DEPTH))
 
 

@@ -11,11 +11,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from .errors import PlanError
+from ..errors import PlanError
 
 FloatTable = NDArray[np.float64]
 
@@ -144,15 +142,3 @@ class NoiseSchedule:
         Linear in log sigma between timesteps, as k-diffusion reads a discrete model on a continuous grid.
         """
         return np.interp(np.log(sigma), np.log(self.sigmas), np.arange(self.num_train_timesteps, dtype=np.float64))
-
-    def q_sample(self, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
-        """x_t = sqrt(abar_t) x0 + sqrt(1 - abar_t) noise (Ho et al. 2020, eq. 4).
-
-        Args:
-            x0: clean images, shape (B, C, H, W), in [-1, 1].
-            t: timesteps, shape (B,), int64 in 0..T-1.
-            noise: standard normal, shape of x0.
-        """
-        abar = torch.from_numpy(self.alphas_cumprod)[t.cpu()].view(-1, 1, 1, 1)
-        signal, spread = abar.sqrt().to(x0), (1.0 - abar).sqrt().to(x0)
-        return signal * x0 + spread * noise

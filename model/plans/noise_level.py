@@ -10,9 +10,8 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from torch import Tensor
 
-from .errors import PlanError
+from ..errors import PlanError
 from .schedule import NoiseSchedule
 
 
@@ -28,10 +27,6 @@ class NoiseLevel(NamedTuple):
     timestep: int
     top_up: float
     scale: float
-
-    def enter(self, picture: Tensor, noise: Tensor) -> Tensor:
-        """x_t of a noisy picture in [-1, 1]; `noise` is standard normal, of its shape."""
-        return self.scale * (picture + self.top_up * noise)
 
 
 def noise_level(schedule: NoiseSchedule, sigma: float, timestep: int | None = None) -> NoiseLevel:

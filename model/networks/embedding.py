@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-TimeOrder = Literal["sin_cos", "cos_sin"]
+from .configs import TimeOrder
 
 
 def sinusoidal_embedding(t: Tensor, dim: int, *, order: TimeOrder = "sin_cos", freq_shift: int = 0) -> Tensor:

@@ -7,97 +7,14 @@ One class covers diffusers' UNet2DModel, the UNetModel of improved- and guided-d
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .embedding import TimeOrder, sinusoidal_embedding
+from .configs import UNetConfig
+from .embedding import sinusoidal_embedding
 from .pixel_head import PixelHead
-
-TimeInjection = Literal["add", "scale_shift"]
-Resample = Literal["conv", "resblock"]
-
-
-@dataclass(frozen=True)
-class UNetConfig:
-    """Everything that shapes a `UNet`.
-
-    Attributes:
-        in_channels: of the images.
-        out_channels: of the prediction: in_channels, or twice as many if the network predicts the variance as well.
-        channels: the base width, and the size of the timestep embedding.
-        channel_mult: width of each level, as a multiple of `channels`; each further level halves the resolution.
-        num_res_blocks: residual blocks per level on the way down (one more on the way up).
-        attention_levels: levels (0 the finest) whose blocks are followed by self-attention; the middle always has it.
-        head_channels: channels per attention head; divides every width that has attention.
-        heads: the same number of attention heads at every width, instead of `head_channels`.
-        time_injection: how a block hears of t: `add` a bias, or `scale_shift` its second normalisation.
-        time_order: sines or cosines first in the timestep embedding.
-        freq_shift: the embedding's frequencies are 10000^(-i / (half - freq_shift)); 1 in Ho et al.
-        timestep_scale: t is multiplied by this first; 1000 / T where a network was trained on rescaled timesteps.
-        groups: groups of each group normalisation; divides every width.
-        norm_eps: added to the variance in each group normalisation.
-        dropout: inside the residual blocks, 0..1, while training.
-        resample: how the resolution changes: by a `conv`, or by a `resblock` (Brock et al. 2019, figure 15), which
-            resamples both of its branches.
-        asymmetric_downsample: a downsampling `conv` pads below and to the right only, as TensorFlow does.
-        num_classes: size of the class embedding, None for an unconditional network.
-        null_class: the class embedding has one more row, the last, for "no class"; without it every call needs labels.
-        patch: factor of the pixel-unshuffle stem; 2 turns 64x64x3 into 32x32x12 before the first convolution, which
-            makes the network about four times cheaper.
-        pixel_head: channels of a decoder at full resolution that sees the noisy pixels too (`PixelHead`); 0 is none.
-
-    Raises:
-        ValueError: if a width cannot be divided into groups or heads, or a choice is unknown.
-    """
-
-    in_channels: int = 3
-    out_channels: int = 3
-    channels: int = 128
-    channel_mult: tuple[float, ...] = (1, 2, 2, 2)
-    num_res_blocks: int = 2
-    attention_levels: tuple[int, ...] = (2,)
-    head_channels: int = 64
-    heads: int | None = None
-    time_injection: TimeInjection = "add"
-    time_order: TimeOrder = "sin_cos"
-    freq_shift: int = 0
-    timestep_scale: float = 1.0
-    groups: int = 32
-    norm_eps: float = 1e-5
-    dropout: float = 0.0
-    resample: Resample = "conv"
-    asymmetric_downsample: bool = False
-    num_classes: int | None = None
-    null_class: bool = True
-    patch: int = 1
-    pixel_head: int = 0
-
-    def __post_init__(self) -> None:
-        for name, kind in {"time_injection": TimeInjection, "time_order": TimeOrder, "resample": Resample}.items():
-            if getattr(self, name) not in get_args(kind):
-                raise ValueError(f"unknown {name} {getattr(self, name)!r}: choose {' or '.join(get_args(kind))}")
-        divides_attention = "head_channels" if self.heads is None else "heads"
-        for level, width in enumerate(self.widths):
-            attends = level in self.attention_levels or level == len(self.widths) - 1
-            for name in ("groups", divides_attention) if attends else ("groups",):
-                if width % getattr(self, name):
-                    raise ValueError(
-                        f"{name} {getattr(self, name)} does not divide the {width} channels of level {level}"
-                    )
-
-    @property
-    def widths(self) -> tuple[int, ...]:
-        """Channels of each level."""
-        return tuple(int(self.channels * mult) for mult in self.channel_mult)
-
-    @property
-    def size_multiple(self) -> int:
-        """Height and width of an image must be multiples of this."""
-        return int(self.patch * 2 ** (len(self.channel_mult) - 1))
 
 
 class ResBlock(nn.Module):

@@ -2,62 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .configs import ClassifierConfig
 from .embedding import sinusoidal_embedding
-from .unet import Downsample, Resample, ResBlock, Stage, TimeInjection, UNetConfig
-
-
-@dataclass(frozen=True)
-class ClassifierConfig:
-    """Everything that shapes a `Classifier`; the fields that `UNetConfig` has too mean the same there.
-
-    Attributes:
-        image_size: height and width in pixels; the pooling at the end knows each position of the last level.
-        num_classes: number of logits.
-
-    Raises:
-        ValueError: if a width cannot be divided into groups or heads, a choice is unknown, or image_size cannot be
-            halved often enough.
-    """
-
-    in_channels: int = 3
-    image_size: int = 64
-    num_classes: int = 1000
-    channels: int = 128
-    channel_mult: tuple[float, ...] = (1, 2, 3, 4)
-    num_res_blocks: int = 2
-    attention_levels: tuple[int, ...] = (1, 2, 3)
-    head_channels: int = 64
-    time_injection: TimeInjection = "scale_shift"
-    groups: int = 32
-    resample: Resample = "resblock"
-
-    def __post_init__(self) -> None:
-        multiple = self.unet.size_multiple
-        if self.image_size <= 0 or self.image_size % multiple:
-            raise ValueError(f"image_size of a classifier must be a multiple of {multiple}, got {self.image_size}")
-
-    @property
-    def unet(self) -> UNetConfig:
-        """The U-Net whose downward half this is."""
-        return UNetConfig(
-            in_channels=self.in_channels,
-            channels=self.channels,
-            channel_mult=self.channel_mult,
-            num_res_blocks=self.num_res_blocks,
-            attention_levels=self.attention_levels,
-            head_channels=self.head_channels,
-            time_injection=self.time_injection,
-            time_order="cos_sin",
-            groups=self.groups,
-            resample=self.resample,
-        )
+from .unet import Downsample, ResBlock, Stage
 
 
 class AttentionPool(nn.Module):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from ..errors import PlanError
+from ...errors import PlanError
 from ..schedule import NoiseSchedule
 from .ddim import ddim
 from .transition import Options, Transition, eps_guidance

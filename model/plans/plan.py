@@ -19,8 +19,8 @@ from typing import get_args
 
 import numpy as np
 
+from ..errors import PlanError
 from .clipping import Clipping
-from .errors import PlanError
 from .prediction import Prediction, eps_from_output, x0_from_output
 from .samplers import SAMPLERS, Options, Transition, Variance
 from .schedule import FloatTable, NoiseSchedule
@@ -91,7 +91,7 @@ def make_plan(
         sampler: a key of `SAMPLERS`.
         steps: number of network calls, 1..T (1..start+1 when the run starts in the middle).
         spacing: which timesteps are visited: `linspace`, `leading`, `trailing`, `quad`, sections such as `90,60,20`, or
-            `karras`; see `model.spacing`.
+            `karras`; see `model.plans.spacing`.
         eta: stochasticity of DDIM, 0..1; 1 equals ancestral sampling with `fixed_small`.
         variance: of ancestral sampling: `fixed_small` (posterior variance), `fixed_large` (beta), `learned_range` or
             `learned` where the network has a second half of outputs for it.

@@ -6,33 +6,12 @@ the input, where the original hard-codes 32, 16, 8, 16, 32, 64 and silently fold
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .configs import PaperUNetConfig
 from .embedding import sinusoidal_embedding
-
-
-@dataclass(frozen=True)
-class PaperUNetConfig:
-    """Everything that shapes a `PaperUNet`; the defaults give the paper's 23,332,739 parameters."""
-
-    in_channels: int = 3
-    out_channels: int = 3
-    time_dim: int = 256
-    num_classes: int | None = None
-
-    @property
-    def null_class(self) -> bool:
-        """Whether it can be asked without a label; it adds nothing to the time embedding then."""
-        return True
-
-    @property
-    def size_multiple(self) -> int:
-        """Height and width of an image must be multiples of this."""
-        return 8
 
 
 class SelfAttention(nn.Module):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-from .errors import PlanError
+from ..errors import PlanError
 
 Prediction = Literal["eps", "x0", "v"]
 

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from .errors import PlanError
+from ..errors import PlanError
 
 ClipMode = Literal["none", "static", "dynamic"]
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .errors import PlanError
+from ..errors import PlanError
 from .schedule import NoiseSchedule
 
 KARRAS = "karras"

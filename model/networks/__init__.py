@@ -1,0 +1,1 @@
+"""The networks, one file each. Their configs are in `configs`, which needs no torch."""

@@ -1,0 +1,19 @@
+"""From a config to its network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from .configs import NetworkConfig, PaperUNetConfig, UNetConfig
+from .paper_unet import PaperUNet
+from .unet import UNet
+
+NETWORKS: dict[type[NetworkConfig], Callable[[Any], nn.Module]] = {UNetConfig: UNet, PaperUNetConfig: PaperUNet}
+
+
+def build_network(config: NetworkConfig) -> nn.Module:
+    """A network with fresh weights."""
+    return NETWORKS[type(config)](config)

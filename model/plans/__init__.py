@@ -1,0 +1,1 @@
+"""The numbers of sampling: noise schedules, spacings, samplers and plans. They need NumPy and no torch."""
