@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 from .errors import CheckpointError, PlanError
 from .networks.configs import NETWORKS, AnyNetworkConfig, ClassifierConfig
-from .plans.clipping import ClipMode, Clipping
+from .plans.clipping import Clipping
 from .plans.plan import Plan, Prediction, Variance, make_plan
 from .plans.schedule import NoiseSchedule
+from .plans.settings import Choices, Settings, settle
 
 FORMAT = 1
 
@@ -106,38 +107,49 @@ class ModelConfig:
             return without_label and not classifier_scale
         return label < self.num_labels and (without_label or guidance_scale == 1.0)
 
+    @property
+    def settings(self) -> Settings:
+        """What a run is like of which a request says nothing."""
+        own = self.defaults
+        return Settings(own.sampler, own.steps, own.spacing, own.eta, variance=self.variance, clip=self.clip.mode)
+
+    def settle(self, *, start: int | None = None, **choices: Unpack[Choices]) -> Settings:
+        """The settings of a run of which some are chosen; see `plans.settings.settle`.
+
+        Args:
+            start: the timestep where the run begins, if that is not T-1.
+
+        Raises:
+            PlanError: if the choices contradict each other or the model.
+        """
+        timesteps = self.schedule.num_train_timesteps if start is None else start + 1
+        return settle(choices, self.settings, timesteps=timesteps)
+
     def plan(
         self,
         schedule: NoiseSchedule,
         *,
-        sampler: str | None = None,
-        steps: int | None = None,
-        spacing: str | None = None,
-        eta: float | None = None,
-        variance: Variance | None = None,
-        clip: ClipMode | None = None,
         start: int | None = None,
         classifier_scale: float = 0.0,
+        **choices: Unpack[Choices],
     ) -> Plan:
-        """The table of one sampling run of this model; see `make_plan`. What is not given is the model's default.
+        """The table of one sampling run of this model; see `make_plan`. What is not chosen is filled in (`settle`).
 
         Raises:
             PlanError: if the model has no such run.
         """
-        defaults = self.defaults
-        if variance is not None and variance.startswith("learned") and variance != self.variance:
-            raise PlanError(f"this model has no variance {variance}: its own is {self.variance}")
         if classifier_scale and self.classifier is None:
-            raise PlanError("this model has no classifier, so classifier_scale must be 0")
+            raise PlanError("must be 0, since this model has no classifier", "classifier_scale")
+        settings = self.settle(start=start, **choices)
         return make_plan(
             schedule,
-            sampler=defaults.sampler if sampler is None else sampler,
-            steps=defaults.steps if steps is None else steps,
-            spacing=defaults.spacing if spacing is None else spacing,
-            eta=defaults.eta if eta is None else eta,
-            variance=self.variance if variance is None else variance,
+            sampler=settings.sampler,
+            steps=settings.steps,
+            spacing=settings.spacing,
+            eta=settings.eta,
+            variance=settings.variance,
             prediction=self.prediction,
-            clip=self.clip.with_mode(clip),
+            clip=self.clip.with_mode(settings.clip),
             start=start,
             classifier_scale=classifier_scale,
         )
@@ -205,4 +217,4 @@ def _check(config: ModelConfig) -> None:
     if config.network.num_classes != (None if config.classes is None else len(config.classes)):
         raise CheckpointError("config.json: classes and the network's num_classes disagree")
     # A request that names nothing must have a plan; this also proves schedule, prediction and variance.
-    config.plan(config.schedule.build())
+    config.plan(config.schedule.build(), steps=config.defaults.steps)

@@ -14,7 +14,17 @@ class ModelError(Exception):
 
 
 class PlanError(ModelError, ValueError):
-    """The combination of sampler, steps, spacing and start is not possible; the message names the limit."""
+    """A sampling run that is not possible; the message names the limit.
+
+    Attributes:
+        parameter: that cannot be as it is; None if it is nothing that a run is asked for.
+        reason: what is wrong with it, to be read after its name.
+    """
+
+    def __init__(self, reason: str, parameter: str | None = None) -> None:
+        super().__init__(reason if parameter is None else f"{parameter} {reason}")
+        self.reason = reason
+        self.parameter = parameter
 
 
 class CheckpointError(ModelError):

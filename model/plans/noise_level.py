@@ -44,8 +44,10 @@ def noise_level(schedule: NoiseSchedule, sigma: float, timestep: int | None = No
         timestep = min(int(np.searchsorted(sigmas, sigma)), len(sigmas) - 1)
     reached = float(sigmas[timestep])
     if sigma > reached * (1 + 1e-9):
-        raise PlanError(f"sigma {sigma * 127.5:.4g} is more noise than timestep {timestep} has ({reached * 127.5:.4g})")
+        raise PlanError(
+            f"{sigma * 127.5:.4g} is more noise than timestep {timestep} has ({reached * 127.5:.4g})", "sigma"
+        )
     if math.isinf(reached):
-        raise PlanError(f"nothing of a picture is left at timestep {timestep}, so it cannot enter there")
+        raise PlanError(f"{timestep} leaves nothing of an image, so none can enter there", "t")
     top_up = math.sqrt(max(reached**2 - sigma**2, 0.0))
     return NoiseLevel(timestep, top_up, math.sqrt(schedule.alphas_cumprod[timestep]))

@@ -104,22 +104,23 @@ def make_plan(
         PlanError: if no such run exists; the message names the parameter and its limits.
     """
     if sampler not in SAMPLERS:
-        raise PlanError(f"unknown sampler {sampler!r}: choose one of {', '.join(SAMPLERS)}")
+        raise PlanError(f"{sampler!r} is not known: choose one of {', '.join(SAMPLERS)}", "sampler")
     if not 0.0 <= eta <= 1.0:
-        raise PlanError(f"eta must lie between 0 and 1, got {eta}")
-    if eta and sampler != "ddim":
-        raise PlanError(f"eta is a parameter of ddim; {sampler} has none")
+        raise PlanError(f"must lie between 0 and 1, got {eta}", "eta")
+    if eta and "eta" not in SAMPLERS[sampler].options:
+        raise PlanError(f"is no parameter of {sampler}", "eta")
     if variance not in get_args(Variance):
-        raise PlanError(f"unknown variance {variance!r}: choose one of {', '.join(get_args(Variance))}")
+        raise PlanError(f"{variance!r} is not known: choose one of {', '.join(get_args(Variance))}", "variance")
     most = timesteps_from(schedule, start)
     if not 1 <= steps <= most:
-        raise PlanError(f"steps must lie between 1 and {most}, got {steps}")
+        raise PlanError(f"must lie between 1 and {most}, got {steps}", "steps")
     levels = visit_levels(schedule, spacing, SAMPLERS[sampler].levels(steps), start=start)
     fewest = min(FIXED_LARGE_MIN_STEPS, most)
-    if sampler == "ddpm" and variance == "fixed_large" and steps < fewest:
+    if "variance" in SAMPLERS[sampler].options and variance == "fixed_large" and steps < fewest:
         raise PlanError(
-            f"variance fixed_large needs at least {fewest} steps, got {steps}: with fewer it leaves far too much "
-            "noise; use fixed_small below"
+            f"must be at least {fewest} with variance fixed_large, which leaves far too much noise in fewer, got "
+            f"{steps}: choose variance fixed_small",
+            "steps",
         )
     clipping = clip if isinstance(clip, Clipping) else Clipping(mode="static" if clip else "none")
     options = Options(steps, eta, variance, clipping.keep_eps)

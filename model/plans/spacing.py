@@ -48,8 +48,9 @@ def visit_levels(schedule: NoiseSchedule, spacing: str, count: int, *, start: in
         timesteps = (*timesteps[:-1], start)
     elif schedule.alphas_cumprod[-1] == 0 and timesteps[-1] != total - 1:
         raise PlanError(
-            f"this model's noise leaves nothing of the image at {total - 1}, so a run must begin there: "
-            f"choose trailing instead of {spacing}"
+            f"{spacing} does not begin at {total - 1}, where this model's noise leaves nothing of the image: choose "
+            "trailing",
+            "spacing",
         )
     return Levels(timesteps, schedule.respace(timesteps))
 
@@ -64,7 +65,7 @@ def timesteps_from(schedule: NoiseSchedule, start: int | None) -> int:
     if start is None:
         return total
     if not 0 <= start < total:
-        raise PlanError(f"start must lie between 0 and {total - 1}, got {start}")
+        raise PlanError(f"must lie between 0 and {total - 1}, got {start}", "start")
     return start + 1
 
 
@@ -82,14 +83,16 @@ def space_timesteps(spacing: str, steps: int, total: int) -> tuple[int, ...]:
         PlanError: if the spacing is unknown, `steps` does not lie in 1..total, or the sections do not fit.
     """
     if not 1 <= steps <= total:
-        raise PlanError(f"steps must lie between 1 and {total}, got {steps}")
+        raise PlanError(f"must lie between 1 and {total}, got {steps}", "steps")
     if SECTIONS.fullmatch(spacing):
         timesteps = tuple(_sections([int(part) for part in spacing.split(",")], steps, total))
     elif spacing in SPACINGS:
         timesteps = tuple(SPACINGS[spacing](steps, total))
     else:
         known = ", ".join([*SPACINGS, KARRAS])
-        raise PlanError(f"unknown spacing {spacing!r}: choose one of {known}, or sections such as 90,60,60,20,20")
+        raise PlanError(
+            f"{spacing!r} is not known: choose one of {known}, or sections such as 90,60,60,20,20", "spacing"
+        )
     assert len(set(timesteps)) == steps
     assert 0 <= timesteps[0] <= timesteps[-1] < total
     return timesteps
@@ -126,13 +129,15 @@ def _quad(steps: int, total: int) -> list[int]:
 
 def _sections(counts: list[int], steps: int, total: int) -> list[int]:
     if sum(counts) != steps:
-        raise PlanError(f"sections must add up to the {steps} noise levels of the run, got {sum(counts)}")
+        raise PlanError(f"sections must add up to the {steps} noise levels of the run, got {sum(counts)}", "spacing")
     size, extra = divmod(total, len(counts))
     begin, taken = 0, []
     for i, count in enumerate(counts):
         length = size + (1 if i < extra else 0)
         if not 1 <= count <= length:
-            raise PlanError(f"a section must have between 1 and {length} steps, got {count}")
+            raise PlanError(
+                f"must have between 1 and {length} steps in each of {len(counts)} sections, got {count}", "spacing"
+            )
         taken += [begin + t for t in _linspace(count, length)]
         begin += length
     return taken
@@ -149,10 +154,12 @@ SPACINGS: dict[str, Callable[[int, int], list[int]]] = {
 def _karras_levels(schedule: NoiseSchedule, count: int, last: int) -> Levels:
     """Levels whose sigma^(1/7) are evenly spaced between the ends (Karras et al. 2022, eq. 5)."""
     if not 1 <= count <= last + 1:
-        raise PlanError(f"steps must lie between 1 and {last + 1}, got {count}")
+        raise PlanError(f"must lie between 1 and {last + 1}, got {count}", "steps")
     lowest, highest = schedule.sigmas[0], schedule.sigmas[last]
     if not np.isfinite(highest):
-        raise PlanError("a Karras grid needs a little of the image at its noisy end; choose trailing for this model")
+        raise PlanError(
+            "karras needs a little of the image at its noisy end; choose trailing for this model", "spacing"
+        )
     if count == 1:
         sigmas = np.array([highest])
     else:

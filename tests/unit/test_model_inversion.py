@@ -133,7 +133,7 @@ def test_a_zero_terminal_snr_ends_in_pure_noise() -> None:
     schedule = LINEAR.rescale_zero_terminal_snr()
     row = make_inversion(schedule, steps=10, spacing="trailing", prediction="v").table[-1]
     assert row[[Column.A, Column.B, Column.OUT]].tolist() == [1.0, 0.0, 0.0]  # eps = x at abar = 0
-    with pytest.raises(PlanError, match="a run must begin there"):
+    with pytest.raises(PlanError, match="spacing leading does not begin at 999"):
         make_inversion(schedule, steps=10, spacing="leading", prediction="v")
 
 
@@ -143,7 +143,7 @@ def test_a_zero_terminal_snr_ends_in_pure_noise() -> None:
         ({"steps": 0}, "steps must lie between 1 and 1000, got 0"),
         ({"steps": 11, "start": 9}, "steps must lie between 1 and 10, got 11"),
         ({"start": 1000}, "start must lie between 0 and 999, got 1000"),
-        ({"spacing": "cubic"}, "unknown spacing 'cubic'"),
+        ({"spacing": "cubic"}, "spacing 'cubic' is not known"),
         ({"prediction": "noise"}, "prediction 'noise': choose eps, x0 or v"),
     ],
 )

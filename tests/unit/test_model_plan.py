@@ -19,10 +19,10 @@ from model.plans.spacing import KARRAS, SPACINGS
 LINEAR = NoiseSchedule.linear(1000)
 GRIDS = [*SPACINGS, KARRAS]
 FLAWS: list[tuple[dict[str, Any], str]] = [
-    ({"sampler": "plms"}, "sampler 'plms': choose one of ddpm, ddim, dpmpp, euler, heun"),
+    ({"sampler": "plms"}, "sampler 'plms' is not known: choose one of ddpm, ddim, dpmpp, euler, heun"),
     (
         {"spacing": "cubic"},
-        "spacing 'cubic': choose one of linspace, leading, trailing, quad, karras, or sections such as",
+        "spacing 'cubic' is not known: choose one of linspace, leading, trailing, quad, karras, or sections such as",
     ),
     *(
         ({"sampler": sampler, "steps": steps}, f"steps must lie between 1 and 1000, got {steps}")
@@ -43,11 +43,14 @@ FLAWS: list[tuple[dict[str, Any], str]] = [
     ({"eta": 1.1}, "eta must lie between 0 and 1"),
     ({"eta": float("nan")}, "eta must lie between 0 and 1"),
     *(
-        ({"eta": 0.5, "sampler": sampler}, f"eta is a parameter of ddim; {sampler} has none")
+        ({"eta": 0.5, "sampler": sampler}, f"eta is no parameter of {sampler}")
         for sampler in SAMPLERS
         if sampler != "ddim"
     ),
-    ({"variance": "large"}, "variance 'large': choose one of fixed_small, fixed_large, learned, learned_range"),
+    (
+        {"variance": "large"},
+        "variance 'large' is not known: choose one of fixed_small, fixed_large, learned, learned_range",
+    ),
     ({"prediction": "noise"}, "prediction 'noise': choose eps, x0 or v"),
     ({"start": -1, "steps": 1}, "start must lie between 0 and 999, got -1"),
     ({"start": 1000}, "start must lie between 0 and 999, got 1000"),
@@ -55,12 +58,12 @@ FLAWS: list[tuple[dict[str, Any], str]] = [
     ({"start": 9, "steps": 11, "sampler": "heun"}, "steps must lie between 1 and 10, got 11"),
     (
         {"sampler": "ddpm", "variance": "fixed_large", "steps": 499},
-        "fixed_large needs at least 500 steps, got 499: .* use",
+        "steps must be at least 500 with variance fixed_large, .* got 499: choose",
     ),
     ({"sampler": "ddpm", "variance": "fixed_large", "steps": 0}, "steps must lie between 1 and 1000, got 0"),
     (
         {"sampler": "ddpm", "variance": "fixed_large", "steps": 99, "start": 99},
-        "fixed_large needs at least 100 steps, got 99",
+        "steps must be at least 100 with variance fixed_large, .* got 99",
     ),
 ]
 

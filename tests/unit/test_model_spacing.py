@@ -117,9 +117,9 @@ def test_sections_share_out_what_does_not_divide() -> None:
     ("spacing", "steps", "message"),
     [
         (SWEPT, 249, "sections must add up to the 249 noise levels of the run, got 250"),
-        ("0,50", 50, "a section must have between 1 and 500 steps, got 0"),
-        ("501,1", 502, "a section must have between 1 and 500 steps, got 501"),
-        *((spacing, 50, "unknown spacing") for spacing in ("", ",", "25,", "25,,25", "-50", "ddim50", "25;25", "50\n")),
+        ("0,50", 50, "spacing must have between 1 and 500 steps in each of 2 sections, got 0"),
+        ("501,1", 502, "spacing must have between 1 and 500 steps in each of 2 sections, got 501"),
+        *((spacing, 50, "is not known") for spacing in ("", ",", "25,", "25,,25", "-50", "ddim50", "25;25", "50\n")),
     ],
 )
 def test_sections_that_do_not_fit_are_refused(spacing: str, steps: int, message: str) -> None:

@@ -128,7 +128,7 @@ def test_no_variance_is_nan(schedule: NoiseSchedule, variance: Variance) -> None
 
 def test_fixed_large_on_a_coarse_chain_is_refused() -> None:
     """46 FID at 100 steps against 11 of fixed_small (section 2.7)."""
-    message = r"variance fixed_large needs at least 500 steps, got 250: .* far too much noise; use fixed_small"
+    message = r"at least 500 with variance fixed_large, .* far too much noise .* got 250: choose variance fixed_small"
     with pytest.raises(PlanError, match=message):
         ddpm(250, "linspace", "fixed_large")
 

@@ -57,7 +57,7 @@ def test_overrides_are_typed_and_reach_into_tables() -> None:
         ("network.channel_mult=2", r"network\.channel_mult must be a list"),
         ("network=3", r"network is a table, not a value: set network\.KEY"),
         ("image_size.width=3", "image_size is a value, not a table"),
-        ("defaults.sampler=nosuch", "unknown sampler 'nosuch'"),
+        ("defaults.sampler=nosuch", "sampler 'nosuch' is not known"),
         ("image_size=15", "image_size must be a multiple of 2"),
         ("channels=1", "channels must be 1 or 3 and equal the network's in_channels"),
         ("max_steps", "--set takes KEY=VALUE"),

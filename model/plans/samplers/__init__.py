@@ -10,11 +10,13 @@ from .heun import levels as heun_levels
 from .transition import Options, Sampler, Transition, Variance
 
 SAMPLERS: dict[str, Sampler] = {
-    "ddpm": Sampler(ddpm),
-    "ddim": Sampler(ddim),
-    "dpmpp": Sampler(dpmpp),
-    "euler": Sampler(ddim),  # in sigma, DDIM without noise is Euler's method (Song et al. 2021, eq. 14)
-    "heun": Sampler(heun, heun_levels),
+    "ddpm": Sampler(ddpm, options=frozenset({"variance"})),
+    "ddim": Sampler(ddim, options=frozenset({"eta"})),
+    # From trailing's last level, T-1, to its first, which is not 0: a step of second order to 0 overshoots.
+    "dpmpp": Sampler(dpmpp, spacing="trailing"),
+    # In sigma, DDIM without noise is Euler's method (Song et al. 2021, eq. 14); the grid is that of Karras et al. 2022.
+    "euler": Sampler(ddim, spacing="karras"),
+    "heun": Sampler(heun, heun_levels, spacing="karras"),
 }
 
 __all__ = ["SAMPLERS", "Options", "Sampler", "Transition", "Variance"]

@@ -23,7 +23,7 @@ def heun(chain: NoiseSchedule, options: Options) -> list[Transition]:
     """
     sigmas = chain.sigmas
     if not math.isfinite(sigmas[-1]):
-        raise PlanError("heun needs a little of the image at its noisy end; choose ddim for this model")
+        raise PlanError("heun needs a little of the image at its noisy end; choose ddim for this model", "sampler")
     rows = []
     for step in ddim(chain, Options(options.steps)):
         i = step.level

@@ -68,7 +68,11 @@ class Sampler:
     Attributes:
         transitions: from a chain (least noisy level first) to one transition per network call, in their order.
         levels: how many levels a run of so many network calls visits.
+        spacing: that it does best with; None if it has no wish, so that a model's own is taken.
+        options: those of `eta` and `variance` that make a difference to it.
     """
 
     transitions: Callable[[NoiseSchedule, Options], list[Transition]]
     levels: Callable[[int], int] = lambda steps: steps
+    spacing: str | None = None
+    options: frozenset[str] = frozenset()
