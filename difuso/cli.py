@@ -57,7 +57,7 @@ def serve(
     from app.settings import ApiSettings
     from worker.settings import WorkerSettings
 
-    from .standalone import serve as serve_standalone
+    from .supervisor.standalone import serve as serve_standalone
 
     if port is not None:
         os.environ["DIFUSO_PORT"] = str(port)  # the API process reads it too
@@ -72,7 +72,7 @@ def api() -> None:
     from app.main import serve as serve_api
     from app.settings import ApiSettings
 
-    from .preflight import check_metrics_port
+    from .supervisor.startup_checks import check_metrics_port
 
     settings = read_settings(ApiSettings)
     check_metrics_port(settings.host, settings.api_metrics_port)

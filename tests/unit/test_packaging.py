@@ -67,5 +67,5 @@ def test_every_dependency_is_pinned_within_its_range() -> None:
 
 def test_the_command_line_does_not_load_torch() -> None:
     """The supervisor and the API start from it, and stay small."""
-    code = "import sys, difuso.cli, difuso.standalone, difuso.listing; sys.exit('torch' in sys.modules)"
+    code = "import sys, difuso.cli, difuso.supervisor.standalone, difuso.listing; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,4 +1,4 @@
-"""When pictures can be asked for: the API answers and a model is warm."""
+"""Says when images can be asked for: when the API answers and a model is warm."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from jobs.workers import parse_reports
 log = logging.getLogger(__name__)
 
 
-class Readiness:
-    """Says so once, with the address.
+class ReadyAnnouncement:
+    """The log line with the address, written once.
 
     Args:
         redis_url: where workers report.
@@ -30,11 +30,11 @@ class Readiness:
         self._address = f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"
         self._client = redis.Redis.from_url(redis_url, socket_timeout=1)
         self._since = time.time()
-        self._told = False
+        self._announced = False
 
-    def tell(self) -> None:
-        """Logs the address if it is time; to be called often."""
-        if self._told or not self._api_answers():
+    def announce(self) -> None:
+        """Logs the address as soon as difuso is ready, once; to be called often."""
+        if self._announced or not self._api_answers():
             return
         reports = self._reports()
         models = {name: model for report in reports for name, model in report.models.items()}
@@ -46,7 +46,7 @@ class Readiness:
                 log.warning("model %s is not served: %s", name, model.reason)
         kind = "model" if len(ready) == 1 else "models"
         log.info("difuso is ready: %s  (%s %s, Ctrl-C stops)", self._address, kind, ", ".join(ready))
-        self._told = True
+        self._announced = True
 
     def _reports(self) -> Sequence[WorkerReport]:
         """What workers said since we started: the last word of one that was killed before still looks alive."""

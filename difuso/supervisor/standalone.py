@@ -19,11 +19,11 @@ from app.settings import ApiSettings
 from jobs.redis_url import with_password
 from worker.settings import WorkerSettings
 
-from .family import Family
-from .preflight import check_metrics_port, check_models, check_port, check_redis
-from .readiness import Readiness
+from .child_processes import ChildProcesses
+from .ready_announcement import ReadyAnnouncement
 from .redis_server import RedisServer
 from .service import Service
+from .startup_checks import check_metrics_port, check_models, check_port, check_redis
 
 log = logging.getLogger(__name__)
 
@@ -54,20 +54,20 @@ def serve(api: ApiSettings, worker: WorkerSettings) -> None:
         url = with_password(url, worker.redis_password_file)
         check_redis(url)
     log.info("starting; Ctrl-C stops it all")
-    with _stop_signals() as signals, Family() as family, ExitStack() as stack:
+    with _stop_signals() as signals, ChildProcesses() as children, ExitStack() as stack:
         services: list[Service] = []
         if url is None:
-            server = stack.enter_context(closing(RedisServer(family, REDIS_DATA)))
+            server = stack.enter_context(closing(RedisServer(children, REDIS_DATA)))
             services.append(Service("redis", server.start, drain_seconds=REDIS_DRAIN_SECONDS))
             url = server.url
         environment = {**os.environ, "REDIS_URL": url}
         environment.pop("DIFUSO_REDIS_PASSWORD_FILE", None)  # the URL is complete
         drains = {"worker": worker.drain_seconds + DRAIN_MARGIN_SECONDS, "api": API_DRAIN_SECONDS}
-        services += [_command(family, name, environment, drain) for name, drain in drains.items()]
+        services += [_command(children, name, environment, drain) for name, drain in drains.items()]
         try:
             for service in services:
                 service.start()
-            _watch(services, signals, Readiness(url, api.host, api.port))
+            _watch(services, signals, ReadyAnnouncement(url, api.host, api.port))
         finally:
             # First nothing new comes in, then what runs is finished, then the place where it is written down closes.
             for service in reversed(services):
@@ -75,20 +75,20 @@ def serve(api: ApiSettings, worker: WorkerSettings) -> None:
     log.info("difuso has stopped")
 
 
-def _command(family: Family, name: str, environment: Mapping[str, str], drain_seconds: float) -> Service:
+def _command(children: ChildProcesses, name: str, environment: Mapping[str, str], drain_seconds: float) -> Service:
     """A service that is one of our own commands."""
     command = [sys.executable, "-P", "-m", "difuso", name]  # -P: a folder `model` where we stand is not ours
     if name == "api":
         command = ["nice", "-n", str(API_NICE), *command]
-    return Service(name, lambda: family.spawn(command, env=environment), drain_seconds=drain_seconds)
+    return Service(name, lambda: children.spawn(command, env=environment), drain_seconds=drain_seconds)
 
 
-def _watch(services: Sequence[Service], signals: Sequence[int], readiness: Readiness) -> None:
+def _watch(services: Sequence[Service], signals: Sequence[int], announcement: ReadyAnnouncement) -> None:
     """Keeps the services alive until a signal has come."""
     while not signals:
         for service in services:
             service.revive()
-        readiness.tell()
+        announcement.announce()
         time.sleep(TICK_SECONDS)
 
 

@@ -1,8 +1,8 @@
 """Child processes that cannot outlive this one, however it ends.
 
-All children join one process group. Its leader is a small warden process that reads a pipe whose other end only this
-process holds: when this process is gone, even by kill -9, the pipe closes and the warden ends the group. That works
-for foreign programs and on every POSIX system, and leaves no moment in which a child is not yet known.
+All children join one process group. Its leader, a small process called the orphan killer, reads a pipe whose other end
+only this process holds: when this process is gone, even by kill -9, the pipe closes and the orphan killer ends the
+group. That works for foreign programs and on every POSIX system, and there is no moment in which a child is unknown.
 
 The group also keeps the terminal's Ctrl-C away from the children, so that they can be stopped in order.
 """
@@ -28,7 +28,7 @@ PREFIX = "difuso-"
 LOCK = "lock"
 
 
-class Family:
+class ChildProcesses:
     """A context: children are spawned inside, and none is left after it.
 
     Attributes:
@@ -37,16 +37,18 @@ class Family:
 
     folder: Path
     _lock: int
-    _warden: subprocess.Popen[bytes]
+    _killer: subprocess.Popen[bytes]
     _children: list[subprocess.Popen[bytes]]
 
     def __enter__(self) -> Self:
         remove_abandoned()
         self.folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=TEMPORARY))
         self._lock = os.open(self.folder / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
-        fcntl.flock(self._lock, fcntl.LOCK_EX)  # the warden inherits it, so that it is held as long as either lives
-        command = [sys.executable, "-P", "-m", "difuso.warden", str(self.folder)]
-        self._warden = subprocess.Popen(command, stdin=subprocess.PIPE, process_group=0, pass_fds=[self._lock])
+        fcntl.flock(
+            self._lock, fcntl.LOCK_EX
+        )  # the orphan killer inherits it, so that it is held as long as either lives
+        command = [sys.executable, "-P", "-m", "difuso.supervisor.orphan_killer", str(self.folder)]
+        self._killer = subprocess.Popen(command, stdin=subprocess.PIPE, process_group=0, pass_fds=[self._lock])
         self._children = []
         return self
 
@@ -55,7 +57,7 @@ class Family:
     ) -> subprocess.Popen[bytes]:
         """Starts a child. It writes to our terminal and reads nothing."""
         child = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, env=env, pass_fds=pass_fds, process_group=self._warden.pid
+            command, stdin=subprocess.DEVNULL, env=env, pass_fds=pass_fds, process_group=self._killer.pid
         )
         self._children = [*(known for known in self._children if known.poll() is None), child]
         return child
@@ -63,15 +65,15 @@ class Family:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        os.killpg(self._warden.pid, signal.SIGKILL)
-        for process in (*self._children, self._warden):
+        os.killpg(self._killer.pid, signal.SIGKILL)
+        for process in (*self._children, self._killer):
             process.communicate()  # reaps it and closes the pipe
         shutil.rmtree(self.folder, ignore_errors=True)
         os.close(self._lock)
 
 
 def remove_abandoned() -> None:
-    """Removes the folders of families that were killed together with their warden: those whose lock nobody holds."""
+    """Removes folders whose supervisor and orphan killer were both killed: those whose lock nobody holds."""
     for path in Path(TEMPORARY).glob(f"{PREFIX}*/{LOCK}"):
         with suppress(OSError), path.open("r+b") as file:  # in use, somebody else's, or gone meanwhile
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

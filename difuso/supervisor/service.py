@@ -8,7 +8,7 @@ import subprocess
 import time
 from collections.abc import Callable
 
-from .errors import UserError
+from difuso.errors import UserError
 
 log = logging.getLogger(__name__)
 

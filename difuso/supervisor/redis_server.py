@@ -15,8 +15,9 @@ from pathlib import Path
 
 import redis
 
-from .errors import UserError
-from .family import Family
+from difuso.errors import UserError
+
+from .child_processes import ChildProcesses
 
 SOCKET = "redis.sock"
 START_SECONDS = 60.0  # a long append-only file takes a while to read
@@ -33,20 +34,20 @@ class RedisServer:
     """A server of our own on one data folder.
 
     Args:
-        family: the processes that it lives and dies with.
+        children: the processes that it lives and dies with.
         data: folder of its append-only file and log; only one server at a time can have it.
 
     Raises:
         UserError: if no server program is found, or another run has the folder.
     """
 
-    def __init__(self, family: Family, data: Path) -> None:
-        self._family = family
+    def __init__(self, children: ChildProcesses, data: Path) -> None:
+        self._children = children
         self._binary = find_server()
         self._data = data.resolve()
         self._data.mkdir(parents=True, exist_ok=True)
         self._lock = _lock(self._data)
-        self._socket = family.folder / SOCKET
+        self._socket = children.folder / SOCKET
         self.url = f"unix://{self._socket}?db=0"
 
     def start(self) -> subprocess.Popen[bytes]:
@@ -65,7 +66,7 @@ class RedisServer:
         }
         command = [str(self._binary), *(word for name, value in options.items() for word in (f"--{name}", value))]
         # The server inherits the lock, so that the folder stays taken exactly as long as a server uses it.
-        process = self._family.spawn(command, pass_fds=[self._lock])
+        process = self._children.spawn(command, pass_fds=[self._lock])
         try:
             self._wait(process)
         except UserError:

@@ -1,4 +1,4 @@
-"""What can be found wrong before any process is started, and is then told at once."""
+"""Checks before any process is started, so that a mistake is told at once."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from pathlib import Path
 
 import redis
 
+from difuso.errors import UserError
 from jobs.catalog import read_catalog
-
-from .errors import UserError
 
 
 def check_port(host: str, port: int, *, otherwise: str) -> None:
