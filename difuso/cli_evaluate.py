@@ -126,20 +126,13 @@ def losses(
     out: Annotated[Path, typer.Option(help="PNG file.")] = OUT / "losses.png",
 ) -> None:
     """Draws the loss curves of several training runs in one figure."""
-    from training.pictures import EvaluationError
-    from training.plots import plot_losses_of
+    from training.loss_curves import plot_runs
 
     from .errors import UserError
 
-    for run in runs:
-        if not (run / "metrics.jsonl").is_file():
-            raise UserError(f"{run} holds no metrics.jsonl")
-    names = [run.resolve().name for run in runs]
-    if len(set(names)) < len(runs):
-        names = list(map(str, runs))
     try:
-        plot_losses_of({name: run / "metrics.jsonl" for name, run in zip(names, runs, strict=True)}, out, key=key)
-    except EvaluationError as error:
+        plot_runs(runs, out, key=key)
+    except ValueError as error:
         raise UserError(str(error)) from error
     typer.echo(out)
 

@@ -10,18 +10,13 @@ from itertools import cycle, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from PIL import Image
-
-from .journal import read_metrics
-from .pictures import EvaluationError
 
 if TYPE_CHECKING:
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 MARKERS = "osD^vPX*<>"
-WINDOW = 9  # lines of a log that a smoothed loss is the mean of
 
 
 @dataclass(frozen=True)
@@ -99,40 +94,6 @@ def _label(axis: Axis, values: Sequence[float]) -> None:
     axis.set_major_locator(FixedLocator(at))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(StrMethodFormatter("{x:.4g}"))
-
-
-def plot_losses_of(runs: Mapping[str, Path], out: Path, *, key: str = "loss") -> None:
-    """The loss curves of several training runs in one figure, smoothed, over a pale line of what was logged.
-
-    Args:
-        runs: by name, the metrics.jsonl of each.
-        key: which of the logged figures.
-
-    Raises:
-        EvaluationError: if a run did not log it.
-    """
-    plt = _pyplot()
-    figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
-    shown: list[float] = []
-    for place, (name, path) in enumerate(runs.items()):
-        entries = [entry for entry in read_metrics(path) if key in entry]
-        if not entries:
-            raise EvaluationError(f"{name} did not log {key}: its metrics.jsonl says what there is")
-        steps, values = [entry["step"] for entry in entries], np.array([entry[key] for entry in entries])
-        axes.plot(steps, values, color=f"C{place % 10}", alpha=0.25, linewidth=0.8)
-        axes.plot(steps, smoothed(values), color=f"C{place % 10}", label=name)
-        shown += values.tolist()
-    axes.set(xlabel="step", ylabel=key, yscale="log")
-    _label(axes.yaxis, shown)
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize="small")
-    _save(figure, out)
-
-
-def smoothed(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Mean over a window that shrinks to both ends, so that neither end is bent."""
-    reach = [min(WINDOW // 2, i, len(values) - 1 - i) for i in range(len(values))]
-    return np.array([values[i - r : i + r + 1].mean() for i, r in enumerate(reach)])
 
 
 def _pyplot() -> Any:

@@ -17,7 +17,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from model import load_checkpoint
 from training.dry_run import dry_run
 from training.errors import Diverged, RecipeError
-from training.journal import read_metrics
+from training.loss_curves import read_metrics
 from training.recipe import Recipe, load_recipe
 from training.run import train
 from training.state import load_state
