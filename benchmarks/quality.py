@@ -14,16 +14,16 @@ import numpy as np
 import torch
 import typer
 
-from difuso.drawing import Drawing
-from difuso.sources import real_images
+from difuso.real_images import real_images
+from difuso.sampled_images import Drawing
+from evaluation.features import EfficientNetLite0
+from evaluation.image_sets import drawn, from_array
+from evaluation.plots import Curve, Panel, plot_panels
+from evaluation.quality import Quality, evaluate, read_reference
+from evaluation.tables import figures
 from jobs.contract import SamplerName, SamplingParams
 from model import ModelConfig, load_checkpoint
-from training.features import EfficientNetLite0
 from training.images import ImageArray
-from training.pictures import drawn, from_array
-from training.plots import Curve, Panel, plot_panels
-from training.quality import Quality, evaluate, read_reference
-from training.tables import figures
 from worker.runner import Runner
 
 from . import machine

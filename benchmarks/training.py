@@ -17,15 +17,15 @@ import numpy as np
 import torch
 import typer
 
-from difuso.drawing import Drawing
-from difuso.sources import real_images
+from difuso.real_images import real_images
+from difuso.sampled_images import Drawing
+from evaluation.features import EfficientNetLite0
+from evaluation.image_sets import from_array, from_npz
+from evaluation.quality import evaluate, read_reference
 from jobs.contract import SamplingParams
 from model import load_checkpoint
 from training.dry_run import dry_run
-from training.features import EfficientNetLite0
 from training.images import ImageArray
-from training.pictures import from_array, from_npz
-from training.quality import evaluate, read_reference
 from training.recipe import load_recipe
 from training.run import MODEL, train
 from worker.runner import Runner

@@ -57,8 +57,8 @@ def quality(
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from worker.settings import WorkerSettings
 
-    from .quality import evaluate_quality
-    from .studio import Studio
+    from .evaluate_quality import evaluate_quality
+    from .image_sources import Studio
 
     log_lines("evaluate")
     settings = read_settings(WorkerSettings).model_copy(update={"models_dir": models_dir})
@@ -101,8 +101,8 @@ def neighbours(
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from worker.settings import WorkerSettings
 
-    from .neighbours import evaluate_neighbours
-    from .studio import Studio
+    from .evaluate_neighbours import evaluate_neighbours
+    from .image_sources import Studio
 
     log_lines("evaluate")
     settings = read_settings(WorkerSettings).model_copy(update={"models_dir": models_dir})
@@ -154,7 +154,7 @@ def bpd(
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from worker.settings import WorkerSettings
 
-    from .bpd import evaluate_bpd
+    from .evaluate_bpd import evaluate_bpd
 
     log_lines("evaluate")
     written = evaluate_bpd(

@@ -26,8 +26,8 @@ from model.formats.layouts import layout_of
 from model.formats.pickles import read_pickle
 from model.unet import UNetConfig
 
+from .checkpoint_facts import find_facts
 from .errors import UserError
-from .facts import find_facts
 
 PICKLED = "diffusion_pytorch_model.bin"
 

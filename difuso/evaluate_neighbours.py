@@ -8,16 +8,16 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
+from evaluation.features import FeatureArray
+from evaluation.image_sets import EvaluationError, gather
+from evaluation.neighbours import draw_sheet, find_neighbours
 from model import ModelError
 from training.errors import RecipeError
-from training.features import FeatureArray
-from training.neighbours import draw_sheet, find_neighbours
-from training.pictures import EvaluationError, gather
 
 from .errors import UserError
+from .image_sources import Studio
 from .progress import progress
-from .sources import pick_extractor, real_pictures
-from .studio import Studio
+from .real_images import pick_extractor, real_pictures
 
 
 def evaluate_neighbours(

@@ -13,22 +13,22 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from difuso import cli, quality
-from difuso.drawing import Drawing
+from difuso import cli, evaluate_quality
 from difuso.errors import UserError
+from difuso.sampled_images import Drawing
+from evaluation import inception
+from evaluation.features import EfficientNetLite0, Features
 from jobs.contract import SamplingParams
 from model import ModelConfig, load_checkpoint, save_checkpoint
 from model.unet import UNetConfig
 from tests.inception import untrained_weights
-from training import inception
 from training.faces import draw_face
-from training.features import EfficientNetLite0, Features
 from training.images import ImageArray
 from worker.runner import Runner
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-SHIPPED = Path(__file__).parents[2] / "checkpoints"
+SHIPPED = Path(__file__).parents[3] / "checkpoints"
 
 
 def difuso(*arguments: object) -> str:
@@ -66,7 +66,7 @@ class Colours:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(quality, "pick_extractor", lambda weights, device: Colours())
+    monkeypatch.setattr(evaluate_quality, "pick_extractor", lambda weights, device: Colours())
 
 
 def test_the_shipped_model_beside_drawn_faces_with_more_and_fewer_steps(tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_the_pictures_are_those_of_the_server_and_are_drawn_once(
         assert (folder / f"{i}.png").read_bytes() == (tmp_path / "sampled" / f"tiny-{i}.png").read_bytes()
 
     before = rows(tmp_path / "out")
-    monkeypatch.setattr("difuso.drawing.run_jobs", None)
+    monkeypatch.setattr("difuso.sampled_images.run_jobs", None)
     difuso("evaluate", "quality", "ddpm:2:trailing", "--seed", 7, *arguments)
     assert rows(tmp_path / "out") == before
 
@@ -141,7 +141,7 @@ def test_without_a_source_the_model_runs_as_it_likes(tmp_path: Path, monkeypatch
     )
     config = ModelConfig(network=grey, image_size=8, channels=1)
     save_checkpoint(tmp_path / "models" / "grey", config, config.build_network())
-    monkeypatch.setattr(quality, "DRAWN", 24)
+    monkeypatch.setattr(evaluate_quality, "DRAWN", 24)
     real = save(tmp_path / "real", noise(0, 30, size=20))
     difuso("evaluate", "quality", "--reference", real, "--models-dir", tmp_path / "models", "--out", tmp_path / "out")
     (row,) = rows(tmp_path / "out")
@@ -246,7 +246,7 @@ def test_other_parameters_and_other_weights_have_folders_of_their_own(classes: R
 def test_copies_of_training_images_are_found_and_shown(
     models_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("difuso.neighbours.pick_extractor", lambda weights, device: Colours())
+    monkeypatch.setattr("difuso.evaluate_neighbours.pick_extractor", lambda weights, device: Colours())
     training, new = noise(0, 40), noise(1, 60)
     copies = np.concatenate([training[[5, 17]], new[:22]])
     copies[0, 0, 0] ^= 1
@@ -294,7 +294,7 @@ def test_loss_curves_of_several_runs_are_one_figure(tmp_path: Path) -> None:
 
 def test_faces_of_the_reference_are_not_measured_beside_themselves(tmp_path: Path) -> None:
     pytest.importorskip("resvg_py")
-    from difuso.sources import real_images
+    from difuso.real_images import real_images
 
     reference = real_images("faces", 3, size=16, channels=3)
     others = real_images("faces", 2, size=16, channels=3, first=3)
@@ -305,7 +305,7 @@ def test_faces_of_the_reference_are_not_measured_beside_themselves(tmp_path: Pat
 
 def test_a_recipe_stands_for_its_images(tmp_path: Path) -> None:
     """In their splits, where they have some; in random order; and without those that cannot be read."""
-    from difuso.sources import real_images
+    from difuso.real_images import real_images
 
     for prefix, first in {"train": 0, "t10k": 100}.items():
         grey = np.arange(first, first + 20, dtype=np.uint8).repeat(64)
@@ -335,6 +335,6 @@ def test_a_recipe_stands_for_its_images(tmp_path: Path) -> None:
 
 def test_extractors_are_chosen_by_the_weights_there_are() -> None:
     pytest.importorskip("efficientnet_lite_pytorch", reason="EfficientNet-Lite0 comes with the extra evaluate")
-    from difuso.sources import pick_extractor
+    from difuso.real_images import pick_extractor
 
     assert isinstance(pick_extractor(None, "cpu"), EfficientNetLite0)

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from evaluation.image_sets import EvaluationError, Pictures, drawn, from_array, from_folder, from_npz, gather
 from training.errors import RecipeError
 from training.images import ImageArray
-from training.pictures import EvaluationError, Pictures, drawn, from_array, from_folder, from_npz, gather
 
 IMAGES: ImageArray = np.random.default_rng(0).integers(0, 256, (7, 6, 5, 3), dtype=np.uint8)
 

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from training.images import ImageArray
+
 from .features import Extractor, FeatureArray, extract
-from .images import ImageArray
-from .manifold import IndexArray, nearest
-from .pictures import from_array
+from .image_sets import from_array
+from .precision_recall import IndexArray, nearest
 
 COLUMNS = 5
 ROWS = 10

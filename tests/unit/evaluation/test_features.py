@@ -13,13 +13,13 @@ import pytest
 import torch
 from torch import nn
 
+from evaluation import inception
+from evaluation.features import EfficientNetLite0, Tap, extract
+from evaluation.image_sets import EvaluationError, Pictures, from_array
+from evaluation.inception import InceptionV3, read_weights
 from tests.inception import untrained_weights
-from training import inception
 from training.faces import draw_face
-from training.features import EfficientNetLite0, Tap, extract
 from training.images import ImageArray
-from training.inception import InceptionV3, read_weights
-from training.pictures import EvaluationError, Pictures, from_array
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

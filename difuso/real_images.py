@@ -11,13 +11,13 @@ from PIL import Image
 
 from app.errors import InvalidRequest
 from app.parameters import choose_model
+from evaluation.features import EfficientNetLite0, Extractor
+from evaluation.image_sets import Pictures, from_array, from_folder, from_npz
+from evaluation.inception import InceptionV3, read_weights
 from jobs.catalog import ModelInfo, read_catalog
 from training.errors import RecipeError
 from training.faces import draw_faces
-from training.features import EfficientNetLite0, Extractor
 from training.images import ImageArray, list_images, read_images
-from training.inception import InceptionV3, read_weights
-from training.pictures import Pictures, from_array, from_folder, from_npz
 from training.recipe import load_recipe, recipe_names
 from training.sources import SOURCES
 from worker.runner import pick_device

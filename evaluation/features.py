@@ -14,8 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .images import ImageArray
-from .pictures import EvaluationError, Pictures
+from training.images import ImageArray
+
+from .image_sets import EvaluationError, Pictures
 
 FeatureArray = np.ndarray[Any, np.dtype[np.floating[Any]]]
 

@@ -12,7 +12,7 @@ from typing import IO, Any
 import numpy as np
 from PIL import Image
 
-from .images import ImageArray, list_images
+from training.images import ImageArray, list_images
 
 ARRAY = "arr_0"  # of ADM's files of samples; of its reference files too
 

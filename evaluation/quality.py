@@ -12,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+from training.images import ImageArray
+
 from .distances import (
     Kid,
     Moments,
@@ -23,10 +25,9 @@ from .distances import (
     moments_of_covariance,
 )
 from .features import Extractor, FeatureArray, Features, extract
-from .images import ImageArray
+from .image_sets import EvaluationError, Pictures
 from .inception import InceptionV3
-from .manifold import PrecisionRecall, precision_recall
-from .pictures import EvaluationError, Pictures
+from .precision_recall import PrecisionRecall, precision_recall
 
 NEIGHBOUR = 3  # as in ADM's evaluator
 LEAST = 24  # pictures of either set: the error of KID leaves out an eighth of them
@@ -123,7 +124,7 @@ def evaluate(
     """All figures of a set of pictures.
 
     Args:
-        pictures: from a file, a folder or a sampling function, see `training.pictures`.
+        pictures: from a file, a folder or a sampling function, see `evaluation.image_sets`.
         extractor: the one that looked at the reference.
         seconds_per_image: asked after they are drawn.
         tell: called with the share of the pictures that are drawn and looked at, 0..1.

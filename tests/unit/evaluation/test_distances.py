@@ -11,14 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import linalg
 
-from training.distances import (
+from evaluation.distances import (
     frechet_distance,
     inception_score,
     kernel_distance,
     moments,
     moments_of_covariance,
 )
-from training.features import FeatureArray
+from evaluation.features import FeatureArray
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -10,18 +10,18 @@ from typing import Any, Literal, NamedTuple
 from rich.console import Console
 from rich.table import Table
 
+from evaluation.image_sets import EvaluationError, Pictures
+from evaluation.plots import Curve, Panel, plot_panels
+from evaluation.quality import Quality, evaluate, read_reference
+from evaluation.tables import Figure, cells, figures, headings, notes, title, to_json, to_markdown
 from model import ModelError
 from training.errors import RecipeError
-from training.pictures import EvaluationError, Pictures
-from training.plots import Curve, Panel, plot_panels
-from training.quality import Quality, evaluate, read_reference
-from training.tables import Figure, cells, figures, headings, notes, title, to_json, to_markdown
 
-from .drawing import Drawing
 from .errors import UserError
+from .image_sources import RUN, Studio
 from .progress import progress
-from .sources import FACES, pick_extractor, real_pictures, stored
-from .studio import RUN, Studio
+from .real_images import FACES, pick_extractor, real_pictures, stored
+from .sampled_images import Drawing
 
 DRAWN = 1000  # pictures of a run, or faces, unless the user says otherwise
 

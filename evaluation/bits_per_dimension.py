@@ -15,8 +15,7 @@ from model.errors import NonFiniteSample
 from model.images import from_uint8
 from model.likelihood import Vlb, vlb
 from model.spacing import Levels
-
-from .images import ImageArray
+from training.images import ImageArray
 
 
 def measure(

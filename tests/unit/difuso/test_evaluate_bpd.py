@@ -16,12 +16,12 @@ from typer.testing import CliRunner
 
 from difuso import cli
 from difuso.errors import UserError
+from evaluation.bits_per_dimension import measure, summary
 from model import ModelConfig, NonFiniteSample, load_checkpoint, save_checkpoint
 from model.config import SamplerDefaults, ScheduleConfig
 from model.likelihood import Vlb
 from model.spacing import visit_levels
 from model.unet import UNetConfig
-from training.bpd import measure, summary
 from training.faces import draw_face
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -8,8 +8,8 @@ from typing import Any
 import matplotlib.pyplot as plt
 import pytest
 
-from training import plots
-from training.plots import Curve, Panel, plot_panels
+from evaluation import plots
+from evaluation.plots import Curve, Panel, plot_panels
 
 
 @pytest.mark.parametrize("y", [[96.9, 72.7, 80.0], [0.0864, 0.1373, 0.09], [3e-4, 2.0, 700.0], [1.0, 1.0, 1.0]])

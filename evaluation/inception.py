@@ -13,9 +13,10 @@ from typing import Any
 
 import torch
 
+from training.images import ImageArray
+
 from .features import EXTRA, Features, Tap, to_tensor
-from .images import ImageArray
-from .pictures import EvaluationError
+from .image_sets import EvaluationError
 
 DOWNLOAD = "download"
 URL = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"

@@ -19,7 +19,7 @@ from worker.runner import Runner
 
 
 class Drawing:
-    """One way to draw pictures with a model; a sampling function as `training.pictures.drawn` takes it.
+    """One way to draw pictures with a model; a sampling function as `evaluation.image_sets.drawn` takes it.
 
     They are kept as PNGs named by seed, so that a run that was stopped goes on, and a later one has them already.
 

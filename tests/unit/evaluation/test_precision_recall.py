@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from training.features import FeatureArray
-from training.manifold import nearest, precision_recall
+from evaluation.features import FeatureArray
+from evaluation.precision_recall import nearest, precision_recall
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -56,7 +56,7 @@ def test_one_good_picture_drawn_again_and_again_has_precision_and_no_recall() ->
 
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("training.manifold.ROWS", 7)
+    monkeypatch.setattr("evaluation.precision_recall.ROWS", 7)
 
 
 @pytest.mark.usefixtures("small_blocks")
@@ -71,7 +71,7 @@ def test_neighbours_are_found_across_blocks() -> None:
 
 def test_memory_is_that_of_a_few_blocks_and_not_of_all_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
     """50,000 pictures have 10 GB of distances."""
-    monkeypatch.setattr("training.manifold.ROWS", 50)
+    monkeypatch.setattr("evaluation.precision_recall.ROWS", 50)
     features = np.random.default_rng(0).normal(size=(2000, 4)).astype(np.float32)
     block, all_pairs = 50 * 2000 * 4, 2000 * 2000 * 4
     tracemalloc.start()

@@ -8,15 +8,15 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from evaluation.bits_per_dimension import mean_and_error, measure, plot_vlb, summary
 from model import Checkpoint, ModelConfig, ModelError, load_checkpoint
 from model.likelihood import Vlb
 from model.spacing import visit_levels
-from training.bpd import mean_and_error, measure, plot_vlb, summary
 from worker.runner import pick_device
 
 from .errors import UserError
 from .progress import progress
-from .sources import find_model, real_images
+from .real_images import find_model, real_images
 
 
 def evaluate_bpd(

@@ -9,17 +9,17 @@ from pathlib import Path
 
 from app.errors import InvalidRequest
 from app.parameters import SamplingQuery, fill_in
+from evaluation.image_sets import Pictures, drawn
 from jobs.catalog import ModelInfo
 from jobs.contract import SamplingParams
 from model import load_checkpoint
-from training.pictures import Pictures, drawn
 from worker.runner import Runner, pick_device
 from worker.settings import WorkerSettings
 
-from .drawing import Drawing
 from .errors import UserError
 from .options import checked
-from .sources import find_model, stored
+from .real_images import find_model, stored
+from .sampled_images import Drawing
 
 RUN = re.compile(r"(?P<sampler>[a-z]+):(?P<steps>\d+)(:(?P<spacing>[a-z0-9,]+))?")
 

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from training.distances import inception_score, kernel_distance
-from training.features import Features
+from evaluation.distances import inception_score, kernel_distance
+from evaluation.features import Features
+from evaluation.image_sets import EvaluationError, drawn, from_array, from_npz
+from evaluation.inception import InceptionV3, read_weights
+from evaluation.precision_recall import precision_recall
+from evaluation.quality import Quality, evaluate, read_reference
+from evaluation.tables import cells, figures, headings, notes, title, to_json, to_markdown
 from training.images import ImageArray
-from training.inception import InceptionV3, read_weights
-from training.manifold import precision_recall
-from training.pictures import EvaluationError, drawn, from_array, from_npz
-from training.quality import Quality, evaluate, read_reference
-from training.tables import cells, figures, headings, notes, title, to_json, to_markdown
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
