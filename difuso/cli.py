@@ -15,10 +15,9 @@ from app.parameters import SamplingQuery
 from app.tasks import DenoiseQuery, InterpolateQuery, RestoreQuery
 
 from .cli_evaluate import evaluate
-from .environment import read_settings
 from .errors import UserError
 from .logs import log_lines
-from .options import CHECKPOINTS, ModelsDir, takes
+from .options import CHECKPOINTS, ModelsDir, read_settings, takes
 
 if TYPE_CHECKING:
     from app.settings import ApiSettings

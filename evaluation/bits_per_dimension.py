@@ -17,8 +17,10 @@ from model.likelihood import Vlb, vlb
 from model.spacing import Levels
 from training.images import ImageArray
 
+from .plots import pyplot, save
 
-def measure(
+
+def variational_bound(
     checkpoint: Checkpoint,
     images: ImageArray,
     levels: Levels,
@@ -99,12 +101,7 @@ def level_bits(result: Vlb) -> Tensor:
 
 def plot_vlb(result: Vlb, out: Path) -> None:
     """Where the bits are spent, and the error that training minimises, over the timesteps, as a PNG."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, (above, below) = plt.subplots(2, sharex=True, figsize=(7, 5.5), layout="constrained")
+    figure, (above, below) = pyplot().subplots(2, sharex=True, figsize=(7, 5.5), layout="constrained")
     bits = level_bits(result).numpy()
     above.plot(result.timesteps[:1], bits[:1], "o", label="$L_0$, decoder")
     above.plot(result.timesteps[1:], bits[1:], linewidth=1.2, label="$L_{t-1}$")
@@ -117,5 +114,4 @@ def plot_vlb(result: Vlb, out: Path) -> None:
         axes.set_xlim(-0.2, 1.3 * result.timesteps[-1] + 1)
         axes.xaxis.set_major_formatter("{x:.0f}")
         axes.grid(alpha=0.3)
-    figure.savefig(out, dpi=120)
-    plt.close(figure)
+    save(figure, out)

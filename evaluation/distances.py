@@ -1,4 +1,4 @@
-"""How far two sets of features lie apart, and how many kinds of picture there are: figures of one number.
+"""Fréchet and kernel distances between two sets of features, and the Inception score of one.
 
 What a figure means, and which may be compared, is told in docs/evaluation.md.
 """
@@ -29,7 +29,7 @@ class Moments(NamedTuple):
 
 
 def moments(features: FeatureArray) -> Moments:
-    """Those of features, shape (N, D), N at least 2."""
+    """The moments of features, shape (N, D), N at least 2."""
     count, dims = features.shape
     mean = features.mean(axis=0, dtype=np.float64)
     if count <= dims:
@@ -42,7 +42,7 @@ def moments(features: FeatureArray) -> Moments:
 
 
 def moments_of_covariance(mean: FeatureArray, covariance: FeatureArray) -> Moments:
-    """Those that a file of statistics holds, shapes (D,) and (D, D)."""
+    """The moments in a file of statistics, shapes (D,) and (D, D)."""
     values, vectors = np.linalg.eigh(covariance)
     return Moments(mean.astype(np.float64), np.sqrt(np.maximum(values, 0))[:, None] * vectors.T)
 
@@ -58,19 +58,20 @@ def frechet_distance(a: Moments, b: Moments) -> float:
     return float(distance - 2 * np.linalg.norm(a.root @ b.root.T, ord="nuc"))
 
 
-class Kid(NamedTuple):
-    """A kernel distance, in the unit of the squared kernel; 0 where both sets have one distribution."""
+class Estimate(NamedTuple):
+    """A figure, and how far it may be off: its standard error, or its standard deviation."""
 
     value: float
-    standard_error: float
+    spread: float
 
 
-def kernel_distance(a: FeatureArray, b: FeatureArray, *, subsets: int = 8) -> Kid:
+def kernel_distance(a: FeatureArray, b: FeatureArray, *, subsets: int = 8) -> Estimate:
     """Squared maximum mean discrepancy under the kernel (x.y / D + 1)^3, without bias (Binkowski et al. 2018, sec. 4).
 
-    Unbiased for any number of images, so that it may come out below 0; the mean over many small subsets, as others
-    estimate it, has the same expectation and spreads more. The standard error is a jackknife's: both sets are cut into
-    subsets, and each is left out in turn. Where both have one distribution it is too large by half.
+    0 where both sets have one distribution. Unbiased for any number of images, so that it may come out below 0; the
+    mean over many small subsets, as others estimate it, has the same expectation and spreads more. The standard error
+    is a jackknife's: both sets are cut into subsets, and each is left out in turn. Where both have one distribution it
+    is too large by half.
 
     Args:
         a, b: shapes (N, D) and (M, D), in random order.
@@ -86,7 +87,7 @@ def kernel_distance(a: FeatureArray, b: FeatureArray, *, subsets: int = 8) -> Ki
         - 2 * ab[np.ix_(i, i)].sum() / (counts_a[i].sum() * counts_b[i].sum())
         for i in chosen
     )
-    return Kid(float(value), float(np.sqrt((subsets - 1) * np.var(left_out))))
+    return Estimate(float(value), float(np.sqrt((subsets - 1) * np.var(left_out))))
 
 
 def _sums(a: list[FeatureArray], b: list[FeatureArray]) -> FeatureArray:
@@ -116,15 +117,10 @@ def _mean_within(sums: FeatureArray, counts: FeatureArray) -> float:
     return float(sums.sum()) / (count * (count - 1))
 
 
-class Score(NamedTuple):
-    """An Inception score: mean and standard deviation over the splits."""
-
-    mean: float
-    spread: float
-
-
-def inception_score(logits: FeatureArray, *, split: int = SPLIT) -> Score:
+def inception_score(logits: FeatureArray, *, split: int = SPLIT) -> Estimate:
     """exp of the mean KL of p(class given image) from p(class), 1 ... the number of classes (Salimans et al. 2016).
+
+    Mean and standard deviation over the splits.
 
     Args:
         logits: shape (N, classes), in random order; ADM's evaluator takes those of Inception without their bias.
@@ -137,4 +133,4 @@ def inception_score(logits: FeatureArray, *, split: int = SPLIT) -> Score:
         log_p -= np.log(np.exp(log_p).sum(axis=1, keepdims=True))
         p = np.exp(log_p)
         scores.append(np.exp((p * (log_p - np.log(p.mean(axis=0)))).sum(axis=1).mean()))
-    return Score(float(np.mean(scores)), float(np.std(scores)))
+    return Estimate(float(np.mean(scores)), float(np.std(scores)))

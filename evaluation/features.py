@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from training.images import ImageArray
 
-from .image_sets import EvaluationError, Pictures
+from .errors import EvaluationError
+from .image_sets import ImageSet
 
 FeatureArray = np.ndarray[Any, np.dtype[np.floating[Any]]]
 
@@ -54,11 +55,11 @@ class Extractor(Protocol):
 
 
 def extract(
-    pictures: Pictures,
+    images: ImageSet,
     extractor: Callable[[ImageArray], Features],
     tell: Callable[[float], None] = lambda share: None,
 ) -> Features:
-    """Features of all pictures.
+    """Features of all images of a set.
 
     Args:
         extractor: an `Extractor`.
@@ -66,16 +67,16 @@ def extract(
     """
     whole: Features | None = None
     done = 0
-    for images in pictures.batches(BATCH):
-        part = extractor(images)
+    for batch in images.batches(BATCH):
+        part = extractor(batch)
         if whole is None:
-            whole = Features(*(np.empty((pictures.count, rows.shape[1]), np.float32) for rows in part))
+            whole = Features(*(np.empty((images.count, rows.shape[1]), np.float32) for rows in part))
         for array, rows in zip(whole, part, strict=True):
             array[done : done + len(rows)] = rows
-        done += len(images)
-        tell(done / pictures.count)
+        done += len(batch)
+        tell(done / images.count)
     if whole is None:
-        raise EvaluationError(f"{pictures.name} holds no pictures")
+        raise EvaluationError(f"{images.name} holds no images")
     return whole
 
 
@@ -103,7 +104,7 @@ class EfficientNetLite0:
         # Of 14x14 places, like the 17x17 of the layer that Inception's spatial features come from.
         self._spatial = Tap(self._network._blocks[8]._bn0)
         self._device = device
-        self._mean = torch.tensor([0.485, 0.456, 0.406], device=device).view(3, 1, 1)  # of ImageNet, as it was trained
+        self._mean = torch.tensor([0.485, 0.456, 0.406], device=device).view(3, 1, 1)  # ImageNet's, as in its training
         self._std = torch.tensor([0.229, 0.224, 0.225], device=device).view(3, 1, 1)
 
     @torch.inference_mode()
@@ -126,7 +127,7 @@ class Tap:
         self._out = out[:, :SPATIAL_CHANNELS].permute(0, 2, 3, 1).flatten(1)
 
     def take(self) -> Tensor:
-        """It, once; shape (B, H * W * channels)."""
+        """What it kept, which can be taken once; shape (B, H * W * channels)."""
         out, self._out = self._out, None
         assert out is not None
         return out

@@ -15,8 +15,8 @@ import torch
 
 from training.images import ImageArray
 
+from .errors import EvaluationError
 from .features import EXTRA, Features, Tap, to_tensor
-from .image_sets import EvaluationError
 
 DOWNLOAD = "download"
 URL = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"

@@ -21,12 +21,12 @@ GAP, LINE, MIN_TILE = 4, 14, 64  # pixels
 
 @dataclass(frozen=True, eq=False)
 class Neighbours:
-    """Distances in features.
+    """Distances between the features of a model's images and those of its training images.
 
     Attributes:
-        order: the pictures, by the distance of their nearest training image, the most suspicious first; shape (N,).
+        order: the model's images, by the distance of their nearest training image, nearest first; shape (N,).
         distances, indices: of their nearest training images, nearest first, each of shape (N, COLUMNS), in that order.
-        held_out: distances of the nearest training image of pictures that are real and new, shape (M,).
+        held_out: distance from each held-out image to its nearest training image, shape (M,).
     """
 
     order: IndexArray
@@ -36,62 +36,47 @@ class Neighbours:
 
     @property
     def share_below(self) -> float:
-        """Of the pictures that are nearer to a training image than 95 % of the new ones; 0.05 if none is copied."""
+        """The share of images nearer to a training image than 95 % of the held-out ones; 0.05 if none is copied."""
         return float((self.distances[:, 0] < np.quantile(self.held_out, 0.05)).mean())
 
 
-def find_neighbours(
-    pictures: ImageArray, training: ImageArray, held_out: ImageArray, extractor: Extractor
-) -> Neighbours:
-    """Compares pictures with training images, and with real ones that were not trained on; all uint8 (N, H, W, 3)."""
-    features, known, new = (
-        extract(from_array(name, images), extractor).pooled
-        for name, images in (("pictures", pictures), ("training", training), ("held out", held_out))
-    )
-    distances, indices = nearest(features, known, count=COLUMNS)
+def find_neighbours(images: ImageArray, training: ImageArray, held_out: ImageArray, extractor: Extractor) -> Neighbours:
+    """Compares a model's images with its training images, and real images that were not trained on with these too.
+
+    Args:
+        images, training, held_out: uint8, each of shape (its own N, H, W, 3).
+    """
+    made, known, new = (extract(from_array("", each), extractor).pooled for each in (images, training, held_out))
+    distances, indices = nearest(made, known, count=COLUMNS)
     order = distances[:, 0].argsort(kind="stable")
     return Neighbours(order, distances[order], indices[order], nearest(new, known, count=1)[0][:, 0])
 
 
-def draw_sheet(neighbours: Neighbours, pictures: ImageArray, training: ImageArray) -> Image.Image:
-    """Pictures and their nearest training images, with distances: left the most suspicious, right some of all."""
+def draw_sheet(neighbours: Neighbours, images: ImageArray, training: ImageArray) -> Image.Image:
+    """Images and their nearest training images, with distances: left the nearest, right some of the whole range."""
     count = len(neighbours.order)
     rows = min(ROWS, count)
     spread = np.linspace(0, count - 1, rows).round().astype(int)
     parts: dict[str, Iterable[int]] = {"nearest of all": range(rows), "from nearest to furthest": spread}
-    size = max(MIN_TILE, pictures.shape[1])
+    size = max(MIN_TILE, images.shape[1])
     width = (1 + COLUMNS) * (size + GAP) + 4 * GAP
     sheet = Image.new("RGB", (len(parts) * width + 2 * GAP, 2 * LINE + rows * (size + LINE + GAP)), "white")
-    for block, (name, chosen) in enumerate(parts.items()):
-        _draw_block(sheet, GAP + block * width, name, chosen, size, neighbours, pictures, training)
-    return sheet
-
-
-def _draw_block(
-    sheet: Image.Image,
-    left: int,
-    name: str,
-    chosen: Iterable[int],
-    size: int,
-    neighbours: Neighbours,
-    pictures: ImageArray,
-    training: ImageArray,
-) -> None:
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(11)
-    first = left + size + 3 * GAP
-    pen.text((left, 0), f"pictures, {name}", "black", font)
-    pen.text((left, LINE), "drawn", "black", font)
-    pen.text((first, LINE), "nearest training images, distance below", "black", font)
-    for row, place in enumerate(chosen):
-        top = 2 * LINE + row * (size + LINE + GAP)
-        sheet.paste(_tile(pictures[neighbours.order[place]], size), (left, top))
-        pen.text((left, top + size), f"no. {neighbours.order[place]}", "black", font)
-        for column in range(COLUMNS):
-            x = first + column * (size + GAP)
-            sheet.paste(_tile(training[neighbours.indices[place, column]], size), (x, top))
-            pen.text((x, top + size), f"{neighbours.distances[place, column]:.2f}", "black", font)
-
-
-def _tile(pixels: ImageArray, size: int) -> Image.Image:
-    """Small pictures are enlarged so that they can be seen, without inventing anything."""
-    return Image.fromarray(pixels).resize((size, size), Image.Resampling.NEAREST)
+    for part, (name, places) in enumerate(parts.items()):
+        left = GAP + part * width
+        pen.text((left, 0), f"images, {name}", "black", font)
+        pen.text((left, LINE), "drawn", "black", font)
+        pen.text((left + size + 3 * GAP, LINE), "nearest training images, distance below", "black", font)
+        for row, place in enumerate(places):
+            top = 2 * LINE + row * (size + LINE + GAP)
+            number, near = (
+                neighbours.order[place],
+                zip(neighbours.indices[place], neighbours.distances[place], strict=True),
+            )
+            tiles = [(images[number], f"no. {number}"), *((training[i], f"{distance:.2f}") for i, distance in near)]
+            for column, (pixels, caption) in enumerate(tiles):
+                x = left + column * (size + GAP) + (2 * GAP if column else 0)
+                # Small images are enlarged so that they can be seen, without inventing anything.
+                sheet.paste(Image.fromarray(pixels).resize((size, size), Image.Resampling.NEAREST), (x, top))
+                pen.text((x, top + size), caption, "black", font)
+    return sheet

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -12,11 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
+from .figures import FIGURES, Measured, Quality
+
 if TYPE_CHECKING:
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 MARKERS = "osD^vPX*<>"
+PLOTTED = ("KID", "FD")  # keys of figures
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Panel:
 
 def plot_panels(rows: Sequence[Sequence[Panel]], out: Path) -> None:
     """Panels in rows of equal length."""
-    plt = _pyplot()
+    plt = pyplot()
     panels = [panel for row in rows for panel in row]
     names = list(dict.fromkeys(name for panel in panels for name in panel.curves))
     height, width = len(rows), len(rows[0])
@@ -74,29 +76,52 @@ def plot_panels(rows: Sequence[Sequence[Panel]], out: Path) -> None:
         _label(each.yaxis, [*(y for curve in panel.curves.values() for y in curve.y), *near.values()])
         each.grid(alpha=0.3)
         each.legend(fontsize="small")
-    _save(figure, out)
+    save(figure, out)
+
+
+def plot_quality(qualities: Sequence[Quality], out: Path) -> None:
+    """Quality against steps and against seconds, as a PNG; images that were not drawn here are lines across."""
+    plot_panels([_quality_panels(qualities, key) for key in PLOTTED], out)
+
+
+def _quality_panels(qualities: Sequence[Quality], key: str) -> list[Panel]:
+    name = FIGURES[key].name(qualities[0].extractor)
+    levels = {quality.name: quality.figures[key].value for quality in qualities if quality.drawn_by is None}
+    by_steps: dict[str, list[tuple[float, Measured]]] = {}
+    by_time: dict[str, list[tuple[float, Measured]]] = {}
+    for quality in qualities:
+        if (way := quality.drawn_by) is not None:
+            line, measured = f"{way['sampler']}, {way['spacing']}", quality.figures[key]
+            by_steps.setdefault(line, []).append((way["steps"], measured))
+            by_time.setdefault(line, []).append((quality.seconds_per_image or 0.0, measured))
+    return [
+        Panel(f"{name} by {by}", x, name, {line: _curve(each) for line, each in points.items()}, levels)
+        for by, x, points in (("steps", "steps (network calls)", by_steps), ("time", "seconds per image", by_time))
+    ]
+
+
+def _curve(points: Sequence[tuple[float, Measured]]) -> Curve:
+    points = sorted(points, key=lambda point: point[0])
+    errors = [measured.spread for _, measured in points if measured.spread is not None]
+    return Curve([x for x, _ in points], [measured.value for _, measured in points], errors or None)
 
 
 def _label(axis: Axis, values: Sequence[float]) -> None:
     """Plain numbers: the values if they are whole, few and apart, as steps are; else round ones between them."""
-    from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator, StrMethodFormatter
+    from matplotlib.ticker import FixedLocator, LogLocator, MaxNLocator, NullLocator
 
     at = sorted({value for value in values if value > 0})
-    if not at:
-        return
-    crowded = len(at) > 8 or any(higher < 1.3 * lower for lower, higher in pairwise(at))
-    if crowded or not all(float(value).is_integer() for value in at):
-        powers = range(math.floor(math.log10(at[0])), math.ceil(math.log10(at[-1])) + 1)
-        digits = (1, 2, 5) if len(powers) > 3 else (1, 1.5, 2, 3, 5, 7)
-        narrow = at[-1] < 3 * at[0]
-        round_ones = [digit * 10.0**power for power in powers for digit in digits]
-        at = list(MaxNLocator(5).tick_values(at[0], at[-1])) if narrow else round_ones
-    axis.set_major_locator(FixedLocator(at))
+    apart = len(at) <= 8 and all(higher >= 1.3 * lower for lower, higher in pairwise(at))
+    if not (apart and at and all(float(value).is_integer() for value in at)):
+        narrow = at and at[-1] < 3 * at[0]
+        at = list(MaxNLocator(5).tick_values(at[0], at[-1])) if narrow else []
+    axis.set_major_locator(FixedLocator(at) if at else LogLocator(subs=(1, 2, 5)))
     axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(StrMethodFormatter("{x:.4g}"))
+    axis.set_major_formatter("{x:.4g}")
 
 
-def _pyplot() -> Any:
+def pyplot() -> Any:
+    """Matplotlib, loaded when it is needed, for files alone."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -105,11 +130,10 @@ def _pyplot() -> Any:
     return plt
 
 
-def _save(figure: Figure, out: Path) -> None:
-    import matplotlib.pyplot as plt
-
-    picture = BytesIO()
-    figure.savefig(picture, dpi=100)
-    plt.close(figure)
+def save(figure: Figure, out: Path) -> None:
+    """Writes and closes a figure, as a PNG of few colours."""
+    image = BytesIO()
+    figure.savefig(image, dpi=100)
+    pyplot().close(figure)
     out.parent.mkdir(parents=True, exist_ok=True)
-    Image.open(picture).convert("RGB").quantize(64).save(out, optimize=True)  # a third of the bytes
+    Image.open(image).convert("RGB").quantize(64).save(out, optimize=True)  # a third of the bytes

@@ -1,4 +1,4 @@
-"""Neighbours among features: precision, recall, and what a picture is most like. Blocks of rows keep memory bounded."""
+"""Precision, recall and the nearest images, all by distances between features; blocks of rows keep memory bounded."""
 
 from __future__ import annotations
 
@@ -15,7 +15,12 @@ ROWS = 1000  # of distances held at a time: 200 MB against 50,000 images
 
 
 class PrecisionRecall(NamedTuple):
-    """Shares, 0..1: of pictures that look like some of the reference; of the reference that some picture looks like."""
+    """Two shares, 0..1.
+
+    Attributes:
+        precision: of the images, those that look like some image of the reference.
+        recall: of the reference, those images that some of the measured images look like.
+    """
 
     precision: float
     recall: float

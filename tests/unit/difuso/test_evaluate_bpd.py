@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from difuso import cli
 from difuso.errors import UserError
-from evaluation.bits_per_dimension import measure, summary
+from evaluation.bits_per_dimension import summary, variational_bound
 from model import ModelConfig, NonFiniteSample, load_checkpoint, save_checkpoint
 from model.config import SamplerDefaults, ScheduleConfig
 from model.likelihood import Vlb
@@ -149,7 +149,7 @@ def test_a_network_that_answers_nan_has_no_bound(models_dir: Path) -> None:
     with torch.no_grad():
         next(iter(checkpoint.network.parameters())).fill_(math.nan)
     with pytest.raises(NonFiniteSample, match="NaN or infinity"):
-        measure(
+        variational_bound(
             checkpoint,
             np.zeros((1, 16, 16, 3), np.uint8),
             visit_levels(checkpoint.schedule, "linspace", 2),
@@ -164,7 +164,7 @@ def test_progress_reaches_its_end_once_per_call(models_dir: Path) -> None:
     checkpoint, told = load_checkpoint(models_dir / "tiny"), list[float]()
     levels = visit_levels(checkpoint.schedule, "linspace", 2)
     images = np.zeros((3, 16, 16, 3), np.uint8)
-    measure(checkpoint, images, levels, batch_size=2, seed=0, device=torch.device("cpu"), tell=told.append)
+    variational_bound(checkpoint, images, levels, batch_size=2, seed=0, device=torch.device("cpu"), tell=told.append)
     assert told == pytest.approx([2 / 6, 4 / 6, 5 / 6, 1.0])
 
 

@@ -15,9 +15,9 @@ from typer.testing import CliRunner
 
 from difuso import cli, evaluate_quality
 from difuso.errors import UserError
-from difuso.sampled_images import Drawing
+from difuso.sampled_images import SampledImages
 from evaluation import inception
-from evaluation.features import EfficientNetLite0, Features
+from evaluation.features import Features
 from jobs.contract import SamplingParams
 from model import ModelConfig, load_checkpoint, save_checkpoint
 from model.unet import UNetConfig
@@ -66,7 +66,7 @@ class Colours:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluate_quality, "pick_extractor", lambda weights, device: Colours())
+    monkeypatch.setattr(evaluate_quality, "EfficientNetLite0", lambda device: Colours())
 
 
 def test_the_shipped_model_beside_drawn_faces_with_more_and_fewer_steps(tmp_path: Path) -> None:
@@ -163,7 +163,7 @@ def test_with_the_weights_of_inception_the_figures_are_called_fid(
     )  # fmt: skip
     assert set(rows(tmp_path / "out")[0]["figures"]) == {"FID", "sFID", "IS", "Precision", "Recall", "KID"}
     assert "Features of Inception, against real" in printed
-    assert "FID: 2048 pooled features, 24 pictures, 24 of the reference." in printed
+    assert "FID: 2048 pooled features, 24 images, 24 of the reference." in printed
     assert "sFID: 2023 spatial features" in printed
     assert "None of these is an FID" not in printed
 
@@ -210,21 +210,21 @@ PARAMS = SamplingParams(n=1, steps=3, sampler="ddim", spacing="leading", eta=0.0
 
 
 def test_classes_take_turns_and_a_picture_is_that_of_its_class_alone(classes: Runner, tmp_path: Path) -> None:
-    mixed = Drawing(classes, PARAMS, tmp_path / "out", labels=range(3))(0, 6)
+    mixed = SampledImages(classes, PARAMS, tmp_path / "out", labels=range(3))(0, 6)
     assert len({image.tobytes() for image in mixed}) == 6
     for label in range(3):
         params = PARAMS.model_copy(update={"label": label})
-        alone = Drawing(classes, params, tmp_path / str(label), labels=[label])(0, 6)
+        alone = SampledImages(classes, params, tmp_path / str(label), labels=[label])(0, 6)
         assert np.array_equal(mixed[label::3], alone[label::3])
 
 
 def test_a_drawing_goes_on_where_it_was_stopped(classes: Runner, tmp_path: Path) -> None:
-    drawing = Drawing(classes, PARAMS, tmp_path, labels=range(3))
+    drawing = SampledImages(classes, PARAMS, tmp_path, labels=range(3))
     assert drawing.seconds_per_image() is None
     first = drawing(0, 2)
     times = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.png")}
     calls = classes.network_calls
-    again = Drawing(classes, PARAMS, tmp_path, labels=range(3))
+    again = SampledImages(classes, PARAMS, tmp_path, labels=range(3))
     assert np.array_equal(again(0, 4)[:2], first)
     assert classes.network_calls - calls == 2 * 3  # two more pictures, of three steps, guided: two calls of two slots
     assert all(path.stat().st_mtime_ns == time for path, time in times.items())
@@ -236,17 +236,19 @@ def test_a_drawing_goes_on_where_it_was_stopped(classes: Runner, tmp_path: Path)
 def test_other_parameters_and_other_weights_have_folders_of_their_own(classes: Runner, tmp_path: Path) -> None:
     changes: list[dict[str, Any]] = [{}, {"guidance_scale": 3.0}, {"eta": 0.5}, {"clip": "none"}, {"steps": 4}]
     for change in changes:
-        Drawing(classes, PARAMS.model_copy(update=change), tmp_path / "out")
-    Drawing(classes, PARAMS, tmp_path / "out", labels=[1])
+        SampledImages(classes, PARAMS.model_copy(update=change), tmp_path / "out")
+    SampledImages(classes, PARAMS, tmp_path / "out", labels=[1])
     assert len(list(tmp_path.glob("out/classes-*/*"))) == len(changes) + 1
-    Drawing(classes, PARAMS.model_copy(update={"seed": 0, "n": 5}), tmp_path / "out")  # pictures are named by seed
+    SampledImages(
+        classes, PARAMS.model_copy(update={"seed": 0, "n": 5}), tmp_path / "out"
+    )  # pictures are named by seed
     assert len(list(tmp_path.glob("out/classes-*/*"))) == len(changes) + 1
 
 
 def test_copies_of_training_images_are_found_and_shown(
     models_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("difuso.evaluate_neighbours.pick_extractor", lambda weights, device: Colours())
+    monkeypatch.setattr("difuso.evaluate_neighbours.EfficientNetLite0", lambda device: Colours())
     training, new = noise(0, 40), noise(1, 60)
     copies = np.concatenate([training[[5, 17]], new[:22]])
     copies[0, 0, 0] ^= 1
@@ -259,11 +261,11 @@ def test_copies_of_training_images_are_found_and_shown(
     )  # fmt: skip
     facts = json.loads((tmp_path / "out" / "neighbours.json").read_text())
     assert facts["training_images"] == 40
-    assert facts["distance_of_the_nearest"]["pictures"]["0"] < 0.01 < facts["distance_of_the_nearest"]["held out"]["0"]
+    assert facts["distance_of_the_nearest"]["images"]["0"] < 0.01 < facts["distance_of_the_nearest"]["held out"]["0"]
     assert facts["share_nearer_than_95_percent_of_held_out"] >= 2 / 24
     assert "would be 5 %" in printed
     larger = save(tmp_path / "larger", noise(2, 24, size=20))
-    with pytest.raises(UserError, match="larger holds pictures of another size than tiny was trained on"):
+    with pytest.raises(UserError, match="larger holds images of another size than tiny was trained on"):
         difuso(
             "evaluate", "neighbours", larger, "--training", folders[1], "--held-out", folders[2],
             "--images", 24, "--models-dir", models_dir,
@@ -294,7 +296,7 @@ def test_loss_curves_of_several_runs_are_one_figure(tmp_path: Path) -> None:
 
 def test_faces_of_the_reference_are_not_measured_beside_themselves(tmp_path: Path) -> None:
     pytest.importorskip("resvg_py")
-    from difuso.real_images import real_images
+    from evaluation.real_images import real_images
 
     reference = real_images("faces", 3, size=16, channels=3)
     others = real_images("faces", 2, size=16, channels=3, first=3)
@@ -305,7 +307,7 @@ def test_faces_of_the_reference_are_not_measured_beside_themselves(tmp_path: Pat
 
 def test_a_recipe_stands_for_its_images(tmp_path: Path) -> None:
     """In their splits, where they have some; in random order; and without those that cannot be read."""
-    from difuso.real_images import real_images
+    from evaluation.real_images import real_images
 
     for prefix, first in {"train": 0, "t10k": 100}.items():
         grey = np.arange(first, first + 20, dtype=np.uint8).repeat(64)
@@ -331,10 +333,3 @@ def test_a_recipe_stands_for_its_images(tmp_path: Path) -> None:
     recipe.write_text(text.format("folder", tmp_path / "pictures"), encoding="utf-8")
     assert real_images(str(recipe), None, size=16, channels=3).shape == (3, 16, 16, 3)
     assert np.array_equal(real_images("faces64", 2, size=16, channels=3), real_images("faces", 2, size=16, channels=3))
-
-
-def test_extractors_are_chosen_by_the_weights_there_are() -> None:
-    pytest.importorskip("efficientnet_lite_pytorch", reason="EfficientNet-Lite0 comes with the extra evaluate")
-    from difuso.real_images import pick_extractor
-
-    assert isinstance(pick_extractor(None, "cpu"), EfficientNetLite0)

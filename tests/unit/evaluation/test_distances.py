@@ -128,7 +128,7 @@ def test_kernel_distance_and_its_jackknife_are_those_of_whole_matrices() -> None
     left_out = [whole(np.delete(a, i, axis=0), np.delete(b, j, axis=0)) for i, j in parts]
     kid = kernel_distance(a, b)
     assert kid.value == pytest.approx(whole(a, b))
-    assert kid.standard_error == pytest.approx(np.sqrt(7 * np.var(left_out)))
+    assert kid.spread == pytest.approx(np.sqrt(7 * np.var(left_out)))
 
 
 @pytest.mark.parametrize(("shift", "truth", "least", "most"), [(0.0, 0.0, 1.0, 1.8), (0.5, 1.328125, 0.85, 1.15)])
@@ -141,7 +141,7 @@ def test_kernel_distance_has_no_bias_and_knows_its_error(shift: float, truth: fl
     estimates = [kernel_distance(normal(2 * i, 24, mean=shift), normal(2 * i + 1, 100)) for i in range(200)]
     values = np.array([estimate.value for estimate in estimates])
     assert abs(values.mean() - truth) < 3 * values.std() / np.sqrt(len(values))
-    error = np.sqrt(np.mean([estimate.standard_error**2 for estimate in estimates]))
+    error = np.sqrt(np.mean([estimate.spread**2 for estimate in estimates]))
     assert least < error / values.std() < most
 
 
@@ -149,7 +149,7 @@ def test_the_inception_score_counts_classes_that_are_certain() -> None:
     """Each image is of one class for sure, and each class is as frequent: the score is their number."""
     certain = np.tile(100 * np.eye(7), (3, 1))
     assert inception_score(certain) == pytest.approx((7, 0))
-    assert inception_score(np.zeros((10, 7))).mean == pytest.approx(1)
+    assert inception_score(np.zeros((10, 7))).value == pytest.approx(1)
 
 
 def test_the_inception_score_has_a_closed_form_and_is_the_mean_over_the_splits() -> None:
@@ -157,7 +157,7 @@ def test_the_inception_score_has_a_closed_form_and_is_the_mean_over_the_splits()
     ahead = np.log([3.0, 1.0])
     both = np.array([ahead, ahead[::-1]])
     score = 2 * (3 / 4) ** (3 / 4) * (1 / 4) ** (1 / 4)
-    assert inception_score(both + 5).mean == pytest.approx(score)  # logits are known up to a constant
+    assert inception_score(both + 5).value == pytest.approx(score)  # logits are known up to a constant
     four = np.concatenate([both, np.tile(ahead, (3, 1))])  # the second split is of one kind, the last has one image
     assert inception_score(four, split=2) == pytest.approx(((score + 2) / 3, (score - 1) * np.sqrt(2) / 3))
 
@@ -196,7 +196,7 @@ def test_kid_is_torch_fidelity_s(fidelity: Any) -> None:
     subsets = theirs(A, B, kid_subsets=60, kid_subset_size=60)
     error = subsets[fidelity.KEY_METRIC_KID_STD] / np.sqrt(60)
     ours = kernel_distance(A, B)
-    assert abs(ours.value - subsets[fidelity.KEY_METRIC_KID_MEAN]) < 4 * np.hypot(error, ours.standard_error)
+    assert abs(ours.value - subsets[fidelity.KEY_METRIC_KID_MEAN]) < 4 * np.hypot(error, ours.spread)
 
 
 def test_the_inception_score_is_torch_fidelity_s(fidelity: Any) -> None:
@@ -204,5 +204,5 @@ def test_the_inception_score_is_torch_fidelity_s(fidelity: Any) -> None:
 
     theirs = isc_features_to_metric(torch.from_numpy(3 * A), splits=4, shuffle=False)
     ours = inception_score(3 * A, split=100)
-    assert ours.mean == pytest.approx(theirs[fidelity.KEY_METRIC_ISC_MEAN], rel=1e-9)
+    assert ours.value == pytest.approx(theirs[fidelity.KEY_METRIC_ISC_MEAN], rel=1e-9)
     assert ours.spread == pytest.approx(theirs[fidelity.KEY_METRIC_ISC_STD], rel=1e-9)

@@ -14,8 +14,9 @@ import torch
 from torch import nn
 
 from evaluation import inception
+from evaluation.errors import EvaluationError
 from evaluation.features import EfficientNetLite0, Tap, extract
-from evaluation.image_sets import EvaluationError, Pictures, from_array
+from evaluation.image_sets import ImageSet, from_array
 from evaluation.inception import InceptionV3, read_weights
 from tests.inception import untrained_weights
 from training.faces import draw_face
@@ -70,9 +71,9 @@ def test_a_picture_has_the_same_features_in_any_batch(efficientnet: EfficientNet
         assert whole[33] == pytest.approx(part[0], abs=1e-4)
 
 
-def test_a_set_without_pictures_is_refused(efficientnet: EfficientNetLite0) -> None:
-    with pytest.raises(EvaluationError, match="nothing holds no pictures"):
-        extract(Pictures("nothing", 0, lambda size: iter(())), efficientnet)
+def test_a_set_without_images_is_refused(efficientnet: EfficientNetLite0) -> None:
+    with pytest.raises(EvaluationError, match="nothing holds no images"):
+        extract(ImageSet("nothing", 0, lambda size: iter(())), efficientnet)
 
 
 def test_a_tap_keeps_the_first_channels_place_by_place() -> None:

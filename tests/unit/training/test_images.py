@@ -11,18 +11,17 @@ from PIL import Image
 
 from training.errors import RecipeError
 from training.faces import draw_face, draw_faces
-from training.images import ImageArray, centre_crop, decode, list_images, read_images
+from training.images import ImageArray, centre_crop, decode, list_images
+from training.picture_files import open_folder
+from training.recipe import Data
 
 RED, GREEN = (255, 0, 0), (0, 255, 0)
 
 
 def read_one(folder: Path, channels: int = 3) -> ImageArray:
     """The only image of a folder, at 8x8."""
-    images, unreadable = read_images(list_images(folder), 8, channels)
-    assert not unreadable
-    assert images.shape == (1, 8, 8, channels)
-    image: ImageArray = images[0]
-    return image
+    (path,) = list_images(folder)
+    return decode(path, 8, channels)
 
 
 def two_halves(left: tuple[int, int, int], right: tuple[int, int, int]) -> Image.Image:
@@ -42,9 +41,9 @@ def test_unreadable_files_are_left_out_and_named(tmp_path: Path) -> None:
     (tmp_path / "whole.jpg").unlink()
     (tmp_path / "torn.jpg").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "notes.txt").write_text("not an image, and not meant to be one")
-    images, unreadable = read_images(list_images(tmp_path), 8, 3)
-    assert len(images) == 1
-    assert [path.name for path, _ in unreadable] == ["no-image.png", "torn.jpg"]
+    items = list(open_folder(Data(source="folder", path=str(tmp_path)), 8, 3).items)
+    assert [item.name for item in items if item.image is not None] == ["deep/good.PNG"]
+    assert [item.name for item in items if item.image is None] == ["no-image.png", "torn.jpg"]
 
 
 def test_the_camera_s_orientation_is_applied(tmp_path: Path) -> None:
