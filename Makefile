@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PACKAGES := app difuso jobs model training worker
+PACKAGES := app difuso evaluation jobs model training worker
 
 .DEFAULT_GOAL := help
 .PHONY: help setup serve test check compose-test ops-check audit format train bench bench-gpu clean

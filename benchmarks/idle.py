@@ -82,5 +82,5 @@ def first_picture_seconds(model: Path) -> float:
             try:
                 process.wait(60)
             except subprocess.TimeoutExpired:
-                process.kill()  # its warden ends the others
+                process.kill()  # its orphan killer ends the others
                 process.wait()

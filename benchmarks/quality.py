@@ -6,7 +6,7 @@ Not part of `make bench`: it tells about a model and its samplers, not about a s
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,16 +14,16 @@ import numpy as np
 import torch
 import typer
 
-from difuso.drawing import Drawing
-from difuso.sources import real_images
+from difuso.sampled_images import SampledImages
+from evaluation.features import EfficientNetLite0
+from evaluation.figures import FIGURES, Quality, evaluate
+from evaluation.image_sets import drawn, from_array
+from evaluation.plots import Curve, Panel, plot_panels
+from evaluation.real_images import real_images
+from evaluation.reference import read_reference
 from jobs.contract import SamplerName, SamplingParams
 from model import ModelConfig, load_checkpoint
-from training.features import EfficientNetLite0
 from training.images import ImageArray
-from training.pictures import drawn, from_array
-from training.plots import Curve, Panel, plot_panels
-from training.quality import Quality, evaluate, read_reference
-from training.tables import figures
 from worker.runner import Runner
 
 from . import machine
@@ -83,19 +83,18 @@ def main(
     report.add("floor", floor)
     folder = out.with_suffix("")
 
-    def drawing(line: Line, steps: int) -> Drawing:
-        return Drawing(runner, line.params(config, steps), folder, labels=range(len(config.classes or ())))
+    def sampled(line: Line, steps: int) -> SampledImages:
+        return SampledImages(runner, line.params(config, steps), folder, labels=range(len(config.classes or ())))
 
     say("pictures drawn to convergence")
-    goal = drawing(*CONVERGED)(0, images)
+    goal = sampled(*CONVERGED)(0, images)
     found: dict[str, list[dict[str, Any]]] = {line.sampler: [] for line in LINES}
     runs = [(line, steps) for line in LINES for steps in line.steps]
     for line, steps in sorted(runs, key=lambda run: run[1]):  # the long ones last
         say(f"{line.sampler}, {steps} steps")
-        draw = drawing(line, steps)
-        quality = evaluate(
-            drawn(line.sampler, draw, images), reference, extractor, seconds_per_image=draw.seconds_per_image
-        )
+        draw = sampled(line, steps)
+        made = replace(drawn(line.sampler, draw, images), seconds_per_image=draw.seconds_per_image)
+        quality = evaluate(made, reference, extractor)
         point = {"steps": steps, **told(quality), "seconds_per_image": quality.seconds_per_image}
         if line.sampler != "ddpm" and (line, steps) != CONVERGED:
             point["grey_levels"] = distance_from(goal, draw(0, images))
@@ -108,8 +107,9 @@ def main(
 
 def told(quality: Quality) -> dict[str, float]:
     """The figures by name, and their errors."""
-    values = {figure.name: figure.value for figure in figures(quality)}
-    return values | {f"{figure.name} error": figure.spread for figure in figures(quality) if figure.spread is not None}
+    values = {name: measured.value for name, measured in quality.named.items()}
+    spreads = {f"{name} error": measured.spread for name, measured in quality.named.items()}
+    return values | {name: spread for name, spread in spreads.items() if spread is not None}
 
 
 def distance_from(goal: ImageArray, images: ImageArray) -> float:
@@ -135,7 +135,7 @@ def _cells(point: dict[str, Any], keys: Sequence[str]) -> list[object]:
 
 def draw_plot(found: Mapping[str, Sequence[dict[str, Any]]], floor: dict[str, float], out: Path) -> None:
     """Quality against steps and against seconds, and how far a picture is from where it is going, as a PNG."""
-    kid = f"KID-{EfficientNetLite0.name}"
+    kid = FIGURES["KID"].name(EfficientNetLite0.name)
 
     def quality(axis: str) -> dict[str, Curve]:
         return {

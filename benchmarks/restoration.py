@@ -7,10 +7,8 @@ Not part of `make bench`. docs/pictures.md shows the sheets, docs/benchmarks.md 
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -21,87 +19,22 @@ import typer
 from PIL import Image
 
 from app.noise_estimate import estimate_sigma
-from app.pictures import Fitted, fit, fit_mask
-from app.tasks import DenoiseQuery, InterpolateQuery, RestoreQuery, denoising, interpolation, restore_parts, restoring
-from jobs.catalog import read_catalog
-from jobs.contract import Job, SamplingParams
-from jobs.tasks import Picture, Task
-from model import load_checkpoint
-from model.images import from_png, from_uint8, to_uint8
+from app.pictures import fit
+from model.images import from_uint8, to_uint8
 from model.operators import Blur, Operator, SuperResolution, gaussian_kernel, uniform_kernel
 from training.faces import draw_face
 from training.images import ImageArray
-from worker.local import run_jobs
-from worker.runner import Runner
 
 from . import machine
 from .classical import Images, psnr, tuned_denoisers
+from .local_endpoints import LocalEndpoints
 from .report import Bar, Report, say, show
 
-SLOTS = 8
 TUNED_ON = 4  # faces of the training split, for the classical denoisers
 AVERAGED = 8
 SHOWN = 6  # faces on a sheet
 PAIRS = 2
 Part = Literal["denoise", "restore", "interpolate"]
-
-
-class Desk:
-    """Where pictures are handed in: what a server does with them, in this process.
-
-    Args:
-        folder: of the checkpoint.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        checkpoint = load_checkpoint(folder)
-        self.model = read_catalog(folder.parent).models[folder.name]
-        self._runner = Runner(checkpoint, device=torch.device("cpu"), slots=SLOTS)
-        self.image_steps = 0
-
-    def denoise(self, images: Images, **query: Any) -> list[ImageArray]:
-        """POST /denoise; of each answer the first picture."""
-        asked, requests = DenoiseQuery(seed=0, **query), []
-        for image in images:
-            sent = self._fit(image)
-            requests.append((*denoising(asked, self.model, estimate=estimate_sigma(sent.png)), [sent]))
-        return [pictures[0] for pictures in self._answer(requests)]
-
-    def restore(self, images: Images, mask: ImageArray | None = None, **query: Any) -> list[ImageArray]:
-        """POST /restore; the mask is the same for all."""
-        asked = RestoreQuery(seed=0, **query)
-        prepare = restore_parts(asked, self.model)["image"]
-        masks = [] if mask is None else [fit_mask(Image.fromarray(mask), size=self.model.image_size)]
-        params, task = restoring(asked, self.model)
-        requests = [(params, task, [prepare(Image.fromarray(image)), *masks]) for image in images]
-        return [pictures[0] for pictures in self._answer(requests)]
-
-    def interpolate(self, pairs: Sequence[Images], shares: Sequence[float], **query: Any) -> list[list[ImageArray]]:
-        """POST /interpolate; a strip for each pair."""
-        asked = InterpolateQuery.model_validate({"seed": 0, "lambda": list(shares), **query})
-        params, task = interpolation(asked, self.model)
-        return self._answer([(params, task, [self._fit(a), self._fit(b)]) for a, b in pairs])
-
-    def _fit(self, image: ImageArray) -> Fitted:
-        return fit(Image.fromarray(image), size=self.model.image_size, channels=self.model.channels)
-
-    def _answer(self, requests: Sequence[tuple[SamplingParams, Task, list[Fitted]]]) -> list[list[ImageArray]]:
-        """All at once, as a worker with that many jobs in flight makes them."""
-        jobs = [(self._job(*request), [from_png(each.png) for each in request[-1]]) for request in requests]
-        self.image_steps += sum(job.image_steps for job, _ in jobs)
-        return [[np.asarray(Image.open(BytesIO(png))) for png in pngs] for pngs in run_jobs(self._runner, jobs)]
-
-    def _job(self, params: SamplingParams, task: Task, sent: Sequence[Fitted]) -> Job:
-        pictures = tuple(Picture(sha256=each.sha256, width=each.width, height=each.height) for each in sent)
-        return Job(
-            id=str(uuid.uuid4()),
-            task=task,
-            model=self.model.name,
-            params=params,
-            pictures=pictures,
-            accepted_at=0,
-            timeout=2**31,
-        )
 
 
 def main(
@@ -116,25 +49,25 @@ def main(
     """Measures /denoise, /restore and /interpolate on one core; about 15 minutes."""
     machine.warn_if_busy()
     torch.set_num_threads(1)
-    desk = Desk(model)
-    size = desk.model.image_size
+    local = LocalEndpoints(model)
+    size = local.model.image_size
     faces = [draw_face(f"test-{i}", size) for i in range(images)]
-    report = Report(out, {"model": str(model), "sha256": desk.model.sha256, "images": images})
+    report = Report(out, {"model": str(model), "sha256": local.model.sha256, "images": images})
     parts = {"denoise": measure_denoising, "restore": measure_restoring, "interpolate": measure_interpolation}
     for name in [only] if only else parts:
         begin = time.perf_counter()
-        parts[name](desk, faces, report, sheets)
-        say(f"{name}: {desk.image_steps} image-steps so far, {time.perf_counter() - begin:.0f} s")
+        parts[name](local, faces, report, sheets)
+        say(f"{name}: {local.image_steps} image-steps so far, {time.perf_counter() - begin:.0f} s")
     report.close()
 
 
-def measure_denoising(desk: Desk, faces: Images, report: Report, sheets: Path) -> None:
+def measure_denoising(local: LocalEndpoints, faces: Images, report: Report, sheets: Path) -> None:
     """White Gaussian noise, clipped to 8 bits, against denoisers that were tuned on other faces."""
     found: dict[str, dict[str, float]] = {}
     settings: dict[str, Any] = {}
     for sigma in (25.0, 10.0, 50.0):
         noisy, answers = _noisy(faces, sigma), {}
-        others = [draw_face(f"train-{i}", desk.model.image_size) for i in range(TUNED_ON)]
+        others = [draw_face(f"train-{i}", local.model.image_size) for i in range(TUNED_ON)]
         say(f"sigma {sigma:g}: tuning")
         tuned = tuned_denoisers(_noisy(others, sigma), others, sigma)
         for name, (denoiser, setting) in tuned.items():
@@ -142,7 +75,7 @@ def measure_denoising(desk: Desk, faces: Images, report: Report, sheets: Path) -
             answers[name] = [denoiser(image) for image in noisy]
         for name, query in _denoise_queries(sigma).items():
             say(f"sigma {sigma:g}: {name}")
-            answers[name] = desk.denoise(noisy, **query)
+            answers[name] = local.denoise(noisy, **query)
         found[f"sigma {sigma:g}"] = {"noisy": _mean_psnr(noisy, faces)} | {
             name: _mean_psnr(made, faces) for name, made in answers.items()
         }
@@ -189,26 +122,26 @@ class Case:
     mask: ImageArray | None = None
 
 
-def measure_restoring(desk: Desk, faces: Images, report: Report, sheets: Path) -> None:
+def measure_restoring(local: LocalEndpoints, faces: Images, report: Report, sheets: Path) -> None:
     """Each degradation undone with 20 and 50 steps, predictions clipped or not, against the simple way."""
     found: dict[str, dict[str, float]] = {}
     runs = [{"steps": steps, "clip": clip} for steps, clip in ((20, "none"), (20, "static"), (50, "static"))]
-    for case in _cases(desk, faces):
+    for case in _cases(local, faces):
         say(case.name)
         found[case.name] = {way: _mean_psnr(images, faces) for way, images in case.simple.items()}
         for run in runs:
-            made = desk.restore(case.sent, case.mask, **case.query, **run)
+            made = local.restore(case.sent, case.mask, **case.query, **run)
             score = _mean_psnr(made, faces) if case.mask is None else _inside(made, faces, case.mask)
             found[case.name][f"{run['steps']} steps, clip {run['clip']}"] = score
         report.add("restore", found)
     columns = list(dict.fromkeys(way for figures in found.values() for way in figures))
     show("restore: PSNR in dB", ("", *columns), [(n, *(f.get(c, "") for c in columns)) for n, f in found.items()])
-    _restore_sheets(desk, faces[:SHOWN], sheets)
+    _restore_sheets(local, faces[:SHOWN], sheets)
 
 
-def _cases(desk: Desk, faces: Images) -> Iterator[Case]:
-    size = desk.model.image_size
-    shape = (desk.model.channels, size, size)
+def _cases(local: LocalEndpoints, faces: Images) -> Iterator[Case]:
+    size = local.model.image_size
+    shape = (local.model.channels, size, size)
     for factor in (2, 4):
         small = [_degrade(SuperResolution(factor, shape), face) for face in faces]
         simple = {way: [_resize(image, size, way) for image in small] for way in ("bicubic", "lanczos")}
@@ -235,35 +168,35 @@ def _inside(images: Images, faces: Images, mask: ImageArray) -> float:
     return _mean_psnr([image[missing] for image in images], [face[missing] for face in faces])
 
 
-def _restore_sheets(desk: Desk, faces: Images, sheets: Path) -> None:
-    size = desk.model.image_size
+def _restore_sheets(local: LocalEndpoints, faces: Images, sheets: Path) -> None:
+    size = local.model.image_size
     rows: list[Images] = [faces]
     for mask in _masks(size).values():
         erased = [_erase(face, mask) for face in faces]
-        rows += [erased, desk.restore(erased, mask, task="inpaint", steps=50)]
+        rows += [erased, local.restore(erased, mask, task="inpaint", steps=50)]
     _save_sheet(rows, sheets / "inpaint.png")
     rows = []
     for factor in (2, 4):
-        small = [_degrade(SuperResolution(factor, (desk.model.channels, size, size)), face) for face in faces]
+        small = [_degrade(SuperResolution(factor, (local.model.channels, size, size)), face) for face in faces]
         rows += [[_resize(each, size, way) for each in small] for way in ("nearest", "bicubic")]
-        rows.append(desk.restore(small, task="superres", factor=str(factor), steps=50))
+        rows.append(local.restore(small, task="superres", factor=str(factor), steps=50))
     _save_sheet([*rows, faces], sheets / "superres.png")
 
 
-def measure_interpolation(desk: Desk, faces: Images, report: Report, sheets: Path) -> None:
+def measure_interpolation(local: LocalEndpoints, faces: Images, report: Report, sheets: Path) -> None:
     """How well inversion and DDIM undo each other, and strips between two faces."""
     pairs = list(zip(faces[: 2 * PAIRS : 2], faces[1 : 2 * PAIRS : 2], strict=True))
     found: dict[str, float] = {}
     for steps in (10, 20, 50, 100):
         say(f"round trip of inversion, {steps} steps")
-        ends = desk.interpolate(pairs, (0, 1), mode="ddim", steps=steps)
+        ends = local.interpolate(pairs, (0, 1), mode="ddim", steps=steps)
         found[str(steps)] = float(np.square((np.array(ends, dtype=np.float64) - np.array(pairs)) / 127.5).mean())
         report.add("round_trip", found)
     rows = [(s, mse, 10 * np.log10(4 / mse)) for s, mse in found.items()]
     show("decode(encode(x)), in [-1, 1]", ("steps", "MSE", "PSNR in dB"), rows)
     shares = [i / 6 for i in range(7)]
     strips = []
-    made = [desk.interpolate(pairs[:2], shares, mode=mode) for mode in ("ddpm", "ddim")]
+    made = [local.interpolate(pairs[:2], shares, mode=mode) for mode in ("ddpm", "ddim")]
     for (a, b), *both in zip(pairs[:2], *made, strict=True):
         strips += [[a, *strip, b] for strip in both]
     _save_sheet(strips, sheets / "interpolate.png")

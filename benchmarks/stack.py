@@ -14,9 +14,9 @@ from pathlib import Path
 
 import httpx
 
-from difuso.family import Family
-from difuso.redis_server import RedisServer
-from difuso.standalone import API_NICE
+from difuso.supervisor.child_processes import ChildProcesses
+from difuso.supervisor.redis_server import RedisServer
+from difuso.supervisor.standalone import API_NICE
 
 START_SECONDS = 180.0
 POLL_SECONDS = 0.05
@@ -65,13 +65,13 @@ def difuso(
         api_nice: how much more willingly the API leaves the cores to others.
     """
     port, metrics_port = free_port(), free_port()
-    with Family() as family, closing(RedisServer(family, family.folder / "redis")) as redis_server:
+    with ChildProcesses() as children, closing(RedisServer(children, children.folder / "redis")) as redis_server:
         redis_server.start()
         settings = {
             **ENVIRONMENT,
             "REDIS_URL": redis_server.url,
             "DIFUSO_MODELS_DIR": str(model.parent),
-            "DIFUSO_STORE_URL": str(family.folder / "store"),
+            "DIFUSO_STORE_URL": str(children.folder / "store"),
             "DIFUSO_PORT": str(port),
             "DIFUSO_METRICS_PORT": str(metrics_port),
             "DIFUSO_DEVICE": device,
@@ -81,9 +81,9 @@ def difuso(
             **(environment or {}),
         }
         command = [sys.executable, "-P", "-m", "difuso"]
-        worker = family.spawn([*command, "worker"], env=settings)
+        worker = children.spawn([*command, "worker"], env=settings)
         nice = ["nice", "-n", str(api_nice)] if api_nice else []
-        api = family.spawn([*nice, *command, "api"], env=settings)
+        api = children.spawn([*nice, *command, "api"], env=settings)
         url = f"http://127.0.0.1:{port}"
         _await(lambda: f'"{model.name}"' in _get(f"{url}/readyz").partition('"models":')[2], worker, api)
         yield Difuso(
@@ -100,8 +100,8 @@ def peer(name: str, model: Path, *, device: str = "cpu") -> Iterator[System]:
     """Another server, `lock` or `litserve`, warm."""
     port = free_port()
     command = [sys.executable, "-m", f"benchmarks.peer_{name}", str(model), str(port), device]
-    with Family() as family:
-        process = family.spawn(command, env={**ENVIRONMENT, "PYTHONPATH": str(ROOT)})
+    with ChildProcesses() as children:
+        process = children.spawn(command, env={**ENVIRONMENT, "PYTHONPATH": str(ROOT)})
         url = f"http://127.0.0.1:{port}"
         _await(lambda: bool(_get(f"{url}/health")), process)
         yield System(name, url, takes_json=name == "litserve")

@@ -17,15 +17,16 @@ import numpy as np
 import torch
 import typer
 
-from difuso.drawing import Drawing
-from difuso.sources import real_images
+from difuso.sampled_images import SampledImages
+from evaluation.features import EfficientNetLite0
+from evaluation.figures import evaluate
+from evaluation.image_sets import from_array, from_path
+from evaluation.real_images import real_images
+from evaluation.reference import read_reference
 from jobs.contract import SamplingParams
 from model import load_checkpoint
 from training.dry_run import dry_run
-from training.features import EfficientNetLite0
 from training.images import ImageArray
-from training.pictures import from_array, from_npz
-from training.quality import evaluate, read_reference
 from training.recipe import load_recipe
 from training.run import MODEL, train
 from worker.runner import Runner
@@ -68,7 +69,7 @@ def main(
     reference = read_reference(from_array("test images", real("test", images)), extractor)
     found = {"training images": told(evaluate(from_array("", real("train", images)), reference, extractor))}
     for name in NAMES:
-        found[name] = told(evaluate(from_npz(folder / name / PICTURES, images), reference, extractor))
+        found[name] = told(evaluate(from_path(folder / name / PICTURES, images), reference, extractor))
         report.add("quality", found)
     show_figures(runs, found)
     for bar in bars(runs, found):
@@ -133,7 +134,7 @@ def _train_peer(kind: type[Peer], folder: Path, minutes: float) -> dict[str, Any
 def drawn(name: str, folder: Path, count: int) -> None:
     """Draws pictures into a file in the layout of guided-diffusion, unless they are there."""
     path = folder / PICTURES
-    if path.exists() and from_npz(path).count >= count:
+    if path.exists() and from_path(path).count >= count:
         return
     say(f"{name} draws {count} pictures")
     if name == OURS:
@@ -150,7 +151,7 @@ def _draw_ours(folder: Path, count: int) -> ImageArray:
     runner = Runner(load_checkpoint(folder / MODEL), device=torch.device("cpu"), slots=BATCH)
     spacing = RECIPE.defaults.spacing
     params = SamplingParams(n=1, steps=CALLS, sampler="ddim", spacing=spacing, eta=0.0, seed=SEED, label=0)
-    return Drawing(runner, params, folder / "drawn", labels=range(RECIPE.num_classes or 0))(0, count)
+    return SampledImages(runner, params, folder / "drawn", labels=range(RECIPE.num_classes or 0))(0, count)
 
 
 def real(split: str, count: int | None = None) -> ImageArray:

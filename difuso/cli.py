@@ -15,10 +15,9 @@ from app.parameters import SamplingQuery
 from app.tasks import DenoiseQuery, InterpolateQuery, RestoreQuery
 
 from .cli_evaluate import evaluate
-from .environment import read_settings
 from .errors import UserError
 from .logs import log_lines
-from .options import CHECKPOINTS, ModelsDir, takes
+from .options import CHECKPOINTS, ModelsDir, read_settings, takes
 
 if TYPE_CHECKING:
     from app.settings import ApiSettings
@@ -57,7 +56,7 @@ def serve(
     from app.settings import ApiSettings
     from worker.settings import WorkerSettings
 
-    from .standalone import serve as serve_standalone
+    from .supervisor.standalone import serve as serve_standalone
 
     if port is not None:
         os.environ["DIFUSO_PORT"] = str(port)  # the API process reads it too
@@ -72,7 +71,7 @@ def api() -> None:
     from app.main import serve as serve_api
     from app.settings import ApiSettings
 
-    from .preflight import check_metrics_port
+    from .supervisor.startup_checks import check_metrics_port
 
     settings = read_settings(ApiSettings)
     check_metrics_port(settings.host, settings.api_metrics_port)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -15,7 +13,7 @@ import typer
 from torch import Tensor, nn
 
 from jobs.catalog import MODEL_NAME
-from model import Checkpoint, ModelConfig, ModelError, load_checkpoint, save_checkpoint
+from model import Checkpoint, ModelConfig, load_checkpoint, save_checkpoint
 from model.config import config_from_json, config_to_json
 from model.folder import file_sha256, read_safetensors
 from model.formats import dome, guided, pesser
@@ -27,8 +25,8 @@ from model.formats.pickles import read_pickle
 from model.networks.build import build_network
 from model.networks.configs import UNetConfig
 
-from .errors import UserError
-from .facts import find_facts
+from .checkpoint_facts import find_facts
+from .errors import UserError, user_errors
 
 PICKLED = "diffusion_pytorch_model.bin"
 
@@ -65,12 +63,12 @@ def convert(
         raise UserError("a diffusers folder has no place for a classifier: leave out --classifier")
     if source.is_dir() and facts is not None:
         raise UserError(f"{source} says itself what it is: leave out --facts")
-    with _blaming(source):
+    with user_errors(source.name):
         checkpoint = _read_folder(source) if source.is_dir() else _read_file(source, facts)
     if classifier is not None:
-        with _blaming(classifier):
+        with user_errors(classifier.name):
             checkpoint = _add_classifier(checkpoint, classifier, classifier_facts)
-    with _blaming(source):
+    with user_errors(source.name):
         if to == "diffusers":
             write_diffusers(out, checkpoint)
         else:
@@ -162,11 +160,3 @@ def _tell(out: Path, checkpoint: Checkpoint) -> None:
     typer.echo(f"{out}: {parameters:,} parameters, {size}x{size} pixels{guided_by}; it loads")
     typer.echo(f"serve it:   DIFUSO_MODELS_DIR={out.parent} difuso serve")
     typer.echo(f"or sample:  DIFUSO_MODELS_DIR={out.parent} difuso sample --model {out.name}")
-
-
-@contextmanager
-def _blaming(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except ModelError as error:
-        raise UserError(f"{path.name}: {error}") from error

@@ -2,6 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class UserError(Exception):
     """Printed as one line, without a traceback; the message says what to do."""
+
+
+@contextmanager
+def user_errors(about: str | None = None) -> Iterator[None]:
+    """Within it, what is wrong with a model, a recipe or images to be measured becomes a UserError.
+
+    Args:
+        about: what goes before the message, such as the name of a model.
+    """
+    from evaluation.errors import EvaluationError  # with the next ones comes torch
+    from model.errors import ModelError
+    from training.errors import RecipeError
+
+    try:
+        yield
+    except (EvaluationError, ModelError, RecipeError) as error:
+        raise UserError(str(error) if about is None else f"{about}: {error}") from error

@@ -63,6 +63,15 @@ def checked(kind: type[Value], content: dict[str, Any], name: Callable[[str], st
         raise UserError("; ".join(problems)) from error
 
 
+def read_settings(kind: type[Value]) -> Value:
+    """Reads settings from the environment.
+
+    Raises:
+        UserError: if one is wrong.
+    """
+    return checked(kind, {}, lambda field: field if field.isupper() else f"DIFUSO_{field.upper()}")
+
+
 def option(field: str) -> str:
     """What a parameter of the API is called on the command line."""
     return "-n" if field == "n" else "--" + field.replace("_", "-")

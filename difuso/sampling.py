@@ -33,7 +33,7 @@ from jobs.contract import Job, SamplingParams
 from jobs.tasks import Generation, Interpolation, Picture, Task
 from worker.settings import WorkerSettings
 
-from .errors import UserError
+from .errors import UserError, user_errors
 from .progress import progress
 
 Request = tuple[SamplingParams, Task, list[Fitted]]
@@ -89,6 +89,24 @@ def restore_into(
     return _run(folder, query, settings, prepare)
 
 
+def local_job(model: str, params: SamplingParams, task: Task | None = None, sent: Sequence[Fitted] = ()) -> Job:
+    """A job for the engine in this process, which nobody waits for and nothing cuts short.
+
+    Args:
+        task: None generates.
+        sent: the pictures that come with it.
+    """
+    return Job(
+        id=str(uuid.uuid4()),
+        task=task or Generation(),
+        model=model,
+        params=params,
+        pictures=tuple(Picture(sha256=each.sha256, width=each.width, height=each.height) for each in sent),
+        accepted_at=time.time(),
+        timeout=2**31,
+    )
+
+
 def _run(
     folder: Path, query: SamplingQuery, settings: WorkerSettings, prepare: Callable[[ModelInfo], Request]
 ) -> list[Path]:
@@ -99,16 +117,7 @@ def _run(
         raise UserError(f"{error.name}: {error.detail}") from error
     except UploadRefused as error:
         raise UserError(str(error)) from error
-    pictures = tuple(Picture(sha256=each.sha256, width=each.width, height=each.height) for each in sent)
-    job = Job(
-        id=str(uuid.uuid4()),
-        task=task,
-        model=model.name,
-        params=params,
-        pictures=pictures,
-        accepted_at=time.time(),
-        timeout=2**31,
-    )
+    job = local_job(model.name, params, task, sent)
     pngs = _make(job, [each.png for each in sent], settings)
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / name for name in _names(job)]
@@ -118,12 +127,12 @@ def _run(
 
 
 def _make(job: Job, sent: Sequence[bytes], settings: WorkerSettings) -> list[bytes]:
-    from model import ModelError, load_checkpoint
+    from model import load_checkpoint
     from model.images import from_png
     from worker.local import run_job
     from worker.runner import Runner, pick_device
 
-    try:
+    with user_errors(job.model):
         checkpoint = load_checkpoint(settings.models_dir / job.model)
         slots = settings.slots or min(job.params.n, 8)
         runner = Runner(checkpoint, device=pick_device(settings.device), slots=slots, exact=settings.exact)
@@ -134,8 +143,6 @@ def _make(job: Job, sent: Sequence[bytes], settings: WorkerSettings) -> list[byt
                     pictures = event
                 else:
                     show(event)
-    except ModelError as error:
-        raise UserError(f"{job.model}: {error}") from error
     return pictures
 
 

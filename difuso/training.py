@@ -9,14 +9,12 @@ from pathlib import Path
 import typer
 from torch import OutOfMemoryError
 
-from model import ModelError
 from training.dry_run import dry_run
-from training.errors import RecipeError
 from training.recipe import load_recipe
 from training.run import train
 from worker.runner import pick_device
 
-from .errors import UserError
+from .errors import UserError, user_errors
 
 RUNS = Path("var/runs")
 
@@ -47,8 +45,7 @@ def print_dry_run(name: str, changes: Sequence[str], *, device: str) -> None:
 def _told() -> Iterator[None]:
     """Mistakes that the user can mend, as such."""
     try:
-        yield
+        with user_errors():
+            yield
     except OutOfMemoryError as error:
         raise UserError("the device's memory is full: take a smaller batch_size, or a greater accumulate") from error
-    except (ModelError, RecipeError) as error:
-        raise UserError(str(error)) from error

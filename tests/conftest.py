@@ -11,9 +11,8 @@ import pytest
 import redis
 
 from difuso.errors import UserError
-from difuso.family import Family
-from difuso.redis_server import RedisServer
-from model.networks.build import build_network
+from difuso.supervisor.child_processes import ChildProcesses
+from difuso.supervisor.redis_server import RedisServer
 from tests import waiting
 from tests.serving import ENVIRONMENT
 from tests.waiting import WaitUntil
@@ -28,9 +27,9 @@ def wait_until() -> WaitUntil:
 @pytest.fixture(scope="session")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     """A running server of our own, append-only as in production. Without one: skipped here, failed in CI."""
-    with Family() as family:
+    with ChildProcesses() as children:
         try:
-            server = RedisServer(family, tmp_path_factory.mktemp("redis"))
+            server = RedisServer(children, tmp_path_factory.mktemp("redis"))
         except UserError as error:
             if os.environ.get("CI"):
                 raise
@@ -65,6 +64,7 @@ def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
 
     from model import ModelConfig, save_checkpoint
+    from model.networks.build import build_network
     from model.networks.configs import UNetConfig
 
     network_config = UNetConfig(channels=16, channel_mult=(1, 2), attention_levels=(1,), head_channels=8, groups=4)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps
-from rich.progress import track
 
 from .errors import RecipeError
 
@@ -26,18 +24,6 @@ def list_images(folder: Path) -> list[Path]:
     if not paths:
         raise RecipeError(f"there are no pictures below {folder}: {', '.join(sorted(SUFFIXES))}")
     return paths
-
-
-def read_images(paths: Sequence[Path], size: int, channels: int) -> tuple[ImageArray, list[tuple[Path, str]]]:
-    """The files centre-cropped to a square and resized, uint8 of shape (N, H, W, C), and those that cannot be read."""
-    images, unreadable = [], []
-    for path in track(paths, description="reading images"):
-        try:
-            images.append(decode(path, size, channels))
-        except Exception as error:  # Pillow raises many kinds; one bad file must not end a run
-            unreadable.append((path, type(error).__name__))
-    stacked = np.stack(images) if images else np.empty((0, size, size, channels), np.uint8)
-    return stacked, unreadable
 
 
 def decode(file: Path | BinaryIO, size: int, channels: int) -> ImageArray:

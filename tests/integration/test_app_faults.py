@@ -17,8 +17,8 @@ import httpx
 import pytest
 
 from app.settings import ApiSettings
-from difuso.family import Family
-from difuso.redis_server import RedisServer
+from difuso.supervisor.child_processes import ChildProcesses
+from difuso.supervisor.redis_server import RedisServer
 from tests.app_server import running
 from tests.waiting import WaitUntil
 
@@ -29,7 +29,7 @@ BEGUN = b"POST /generate HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\
 @pytest.fixture
 def own_redis(redis_url: str, tmp_path: Path) -> Iterator[tuple[RedisServer, subprocess.Popen[bytes]]]:
     """A Redis that the test may mistreat; `redis_url` skips where there is none."""
-    with Family() as family, closing(RedisServer(family, tmp_path / "redis")) as server:
+    with ChildProcesses() as children, closing(RedisServer(children, tmp_path / "redis")) as server:
         yield server, server.start()
 
 

@@ -12,16 +12,16 @@ from pathlib import Path
 import pytest
 import redis
 
-from difuso import redis_server
 from difuso.errors import UserError
-from difuso.family import LOCK, PREFIX, TEMPORARY, Family
-from difuso.redis_server import RedisServer, bundled_server, find_server
+from difuso.supervisor import redis_server
+from difuso.supervisor.child_processes import LOCK, PREFIX, TEMPORARY, ChildProcesses
+from difuso.supervisor.redis_server import RedisServer, bundled_server, find_server
 
 
 @pytest.fixture
-def family() -> Iterator[Family]:
-    with Family() as family:
-        yield family
+def children() -> Iterator[ChildProcesses]:
+    with ChildProcesses() as children:
+        yield children
 
 
 def test_the_bundled_server_is_where_we_look_for_it() -> None:
@@ -44,15 +44,15 @@ def test_without_a_server_the_error_names_the_three_ways(tmp_path: Path, monkeyp
 
 
 @pytest.mark.usefixtures("redis_server")
-def test_the_bundled_server_runs_too(family: Family, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_bundled_server_runs_too(children: ChildProcesses, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
-    with closing(RedisServer(family, tmp_path)) as server, closing(redis.Redis.from_url(server.url)) as client:
+    with closing(RedisServer(children, tmp_path)) as server, closing(redis.Redis.from_url(server.url)) as client:
         server.start()
         assert client.ping()
 
 
-def test_what_was_written_survives_a_kill(redis_server: RedisServer, family: Family, tmp_path: Path) -> None:
-    with closing(RedisServer(family, tmp_path)) as server, closing(redis.Redis.from_url(server.url)) as client:
+def test_what_was_written_survives_a_kill(redis_server: RedisServer, children: ChildProcesses, tmp_path: Path) -> None:
+    with closing(RedisServer(children, tmp_path)) as server, closing(redis.Redis.from_url(server.url)) as client:
         process = server.start()
         client.set("job", "accepted")
         client.waitaof(1, 0, 5000)
@@ -71,32 +71,41 @@ def test_only_the_owner_can_reach_it(redis_server: RedisServer) -> None:
 
 
 @pytest.mark.usefixtures("redis_server")
-def test_a_data_folder_belongs_to_one_server(family: Family, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_data_folder_belongs_to_one_server(
+    children: ChildProcesses, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Two would write into one append-only file."""
     monkeypatch.setattr(redis_server, "LOCK_SECONDS", 0.1)
-    with closing(RedisServer(family, tmp_path)), pytest.raises(UserError, match="another difuso uses"):
-        RedisServer(family, tmp_path)
+    with closing(RedisServer(children, tmp_path)), pytest.raises(UserError, match="another difuso uses"):
+        RedisServer(children, tmp_path)
 
 
-def test_a_server_that_cannot_start_says_why(redis_server: RedisServer, family: Family, tmp_path: Path) -> None:
+def test_a_server_that_cannot_start_says_why(
+    redis_server: RedisServer, children: ChildProcesses, tmp_path: Path
+) -> None:
     (tmp_path / "appendonlydir").mkdir()
     (tmp_path / "appendonlydir" / "appendonly.aof.manifest").write_text("nonsense")
-    with closing(RedisServer(family, tmp_path)) as server, pytest.raises(UserError, match=r"did not start: .*manifest"):
+    with (
+        closing(RedisServer(children, tmp_path)) as server,
+        pytest.raises(UserError, match=r"did not start: .*manifest"),
+    ):
         server.start()
 
 
-def test_another_run_leaves_the_folder_of_a_server_that_is_down_for_a_moment(family: Family, tmp_path: Path) -> None:
-    with closing(RedisServer(family, tmp_path)) as server:
+def test_another_run_leaves_the_folder_of_a_server_that_is_down_for_a_moment(
+    children: ChildProcesses, tmp_path: Path
+) -> None:
+    with closing(RedisServer(children, tmp_path)) as server:
         server.start().kill()
-        with Family():
-            assert family.folder.exists()
+        with ChildProcesses():
+            assert children.folder.exists()
         server.start()
         with closing(redis.Redis.from_url(server.url)) as client:
             assert client.ping()
 
 
-def test_what_a_killed_run_and_its_warden_left_behind_is_removed() -> None:
+def test_what_a_killed_run_and_its_orphan_killer_left_behind_is_removed() -> None:
     abandoned = Path(tempfile.mkdtemp(prefix=PREFIX, dir=TEMPORARY))
     (abandoned / LOCK).touch()
-    with Family():
+    with ChildProcesses():
         assert not abandoned.exists()

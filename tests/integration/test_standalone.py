@@ -14,7 +14,7 @@ import httpx
 import pytest
 import redis
 
-from difuso.family import PREFIX
+from difuso.supervisor.child_processes import PREFIX
 from tests.serving import SERVE, Difuso, free_port, running
 from tests.waiting import WaitUntil
 
@@ -27,8 +27,8 @@ def members(group: int) -> list[str]:
 
 
 def socket_folder(group: int) -> Path:
-    """The argument of the warden."""
-    return Path(next(args for args in members(group) if "difuso.warden" in args).split()[-1])
+    """The argument of the orphan killer."""
+    return Path(next(args for args in members(group) if "orphan_killer" in args).split()[-1])
 
 
 @pytest.mark.usefixtures("redis_server")

@@ -23,8 +23,8 @@ from rq import Queue
 from rq.registry import StartedJobRegistry
 from rq.serializers import JSONSerializer
 
-from difuso.family import Family
-from difuso.redis_server import RedisServer
+from difuso.supervisor.child_processes import ChildProcesses
+from difuso.supervisor.redis_server import RedisServer
 from jobs import keys
 from jobs.contract import FailureCode, Job, JobState, Manifest, SamplingParams
 from jobs.queue import JobQueue
@@ -310,8 +310,8 @@ def test_a_new_version_is_served_while_jobs_end_on_the_old(redis_url: str, model
 @pytest.mark.timeout(180)
 def test_an_outage_of_redis_loses_nothing(models_dir: Path, tmp_path: Path) -> None:
     """Redis is killed under load, with jobs queued and running, and comes back with its append-only file."""
-    with Family() as family:
-        server = RedisServer(family, tmp_path / "redis")
+    with ChildProcesses() as children:
+        server = RedisServer(children, tmp_path / "redis")
         with closing(server), closing(Stack(server.url, models_dir, tmp_path)) as stack:
             process = server.start()
             stack.start_worker()

@@ -132,5 +132,5 @@ def test_what_the_page_points_to_exists() -> None:
     links = re.findall(r"\]\(([^)#]+)", PAGE)
     assert links
     assert [link for link in links if not (ROOT / "docs" / link).is_file()] == []
-    tests = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests" / "unit").glob("test_*.py"))
+    tests = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests" / "unit").rglob("test_*.py"))
     assert [name for name in re.findall(r"`(test_\w+)`", PAGE) if f"def {name}(" not in tests] == []

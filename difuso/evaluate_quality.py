@@ -1,0 +1,109 @@
+"""`difuso evaluate quality`: images beside real ones, as a table and plots in a folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from evaluation.features import EfficientNetLite0, Extractor
+from evaluation.figures import Quality, evaluate
+from evaluation.image_sets import ImageSet, from_path
+from evaluation.inception import InceptionV3, read_weights
+from evaluation.plots import plot_quality
+from evaluation.real_images import FACES
+from evaluation.reference import read_reference
+from evaluation.tables import cells, headings, notes, title, to_json, to_markdown
+from worker.runner import pick_device
+
+from .errors import user_errors
+from .image_sources import RUN, ImageSources
+from .progress import progress
+
+DRAWN = 1000  # images of a run, or faces, unless the user says otherwise
+
+
+@user_errors()
+def evaluate_quality(
+    out: Path,
+    names: Sequence[str],
+    *,
+    sources: ImageSources,
+    reference: str,
+    images: int | None,
+    references: int | None,
+    inception_weights: str | None,
+) -> list[Path]:
+    """Prints the table; writes and returns quality.md, quality.json and, for runs of several lengths, quality.png.
+
+    The arguments are those of the command. `names` are its sources, None stands for what is left out.
+
+    Raises:
+        UserError: if something of this does not exist or does not fit.
+    """
+    names = names or [sources.default]
+    sets = [_open(name, sources, images, references) for name in names]  # mistakes show before the work
+    real = _real(reference, names, sources, references)
+    extractor = _extractor(inception_weights, sources.settings.device)
+    with progress(f"{real.name}, {real.count} images") as tell:
+        statistics = Path(reference) if reference.endswith(".npz") else None
+        beside = read_reference(real, extractor, statistics=statistics, tell=tell)
+    qualities: list[Quality] = []
+    written: list[Path] = []
+    for each in sets:
+        with progress(f"{each.name}, {each.count} images") as tell:
+            qualities.append(evaluate(each, beside, extractor, tell))
+        # After each, so that a run that is cut short leaves what it found.
+        written = _write(qualities, {"reference": reference, "seed": sources.seed}, out)
+    _print(qualities)
+    return written
+
+
+def _open(name: str, sources: ImageSources, images: int | None, references: int | None) -> ImageSet:
+    if name == FACES:  # others than those of the reference
+        return sources.real(FACES, images or DRAWN, first=references or DRAWN)
+    return sources.open(name, images, least=DRAWN)
+
+
+def _real(reference: str, names: Sequence[str], sources: ImageSources, count: int | None) -> ImageSet:
+    """The reference; beside a model in the model's size, else as it is."""
+    if reference == FACES:
+        return sources.real(FACES, count or DRAWN)
+    if any(RUN.fullmatch(name) for name in names):
+        return sources.real(reference, count)
+    return from_path(Path(reference), count)
+
+
+def _extractor(inception_weights: str | None, device: str) -> Extractor:
+    if inception_weights is None:
+        return EfficientNetLite0(pick_device(device))
+    return InceptionV3(read_weights(inception_weights), pick_device(device))
+
+
+def _print(qualities: Sequence[Quality]) -> None:
+    table = Table(box=None, pad_edge=False)
+    for index, heading in enumerate(headings(qualities[0])):
+        table.add_column(heading, justify="right" if index else "left")
+    for quality in qualities:
+        table.add_row(*cells(quality))
+    console = Console(soft_wrap=True)
+    console.width = max(console.width, 140)  # a table that is cut to 80 columns says nothing
+    console.print(title(qualities))
+    console.print(table)
+    for note in notes(qualities):
+        console.print(f"- {note}")
+
+
+def _write(qualities: Sequence[Quality], facts: dict[str, Any], out: Path) -> list[Path]:
+    out.mkdir(parents=True, exist_ok=True)
+    text, numbers, plot = out / "quality.md", out / "quality.json", out / "quality.png"
+    text.write_text(to_markdown(qualities), encoding="utf-8")
+    numbers.write_text(json.dumps({**facts, "rows": to_json(qualities)}, indent=2) + "\n", encoding="utf-8")
+    if len({quality.drawn_by["steps"] for quality in qualities if quality.drawn_by}) < 2:
+        return [text, numbers]
+    plot_quality(qualities, plot)
+    return [text, numbers, plot]

@@ -1,0 +1,92 @@
+"""Images to be measured, drawn by the step engine: those that a server makes for the same request and seeds."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from jobs.contract import Job, SamplingParams
+from training.images import ImageArray
+from worker.local import run_jobs
+from worker.runner import Runner
+
+from .sampling import local_job
+
+
+class SampledImages:
+    """The images of one model, sampler and number of steps; a function as `evaluation.image_sets.drawn` takes it.
+
+    They are kept as PNGs named by seed, so that a run that was stopped goes on, and a later one has them already.
+
+    Args:
+        runner: of the model.
+        params: of each image; image i has their seed + i.
+        labels: the image of seed s has label number s, modulo their number; none for a model that is told no class.
+        root: folder for all runs; this one gets a folder of its own, named after the weights and the parameters.
+
+    Attributes:
+        facts: what decides all of the images, except their seeds.
+    """
+
+    def __init__(self, runner: Runner, params: SamplingParams, root: Path, *, labels: Sequence[int] = ()) -> None:
+        self._runner = runner
+        self._labels = labels
+        self._params = params.model_copy(update={"n": 1})
+        checkpoint = runner.checkpoint
+        way = params.model_dump(mode="json", exclude={"n", "seed", "label"}) | {"labels": list(labels) or params.label}
+        self.facts = {"model": checkpoint.name, "sha256": checkpoint.sha256, **way}
+        digest = hashlib.sha256(json.dumps(way, sort_keys=True).encode()).hexdigest()
+        name = f"{params.sampler}-{params.spacing}-{params.steps}-{digest[:8]}"
+        self._folder = root / f"{checkpoint.name}-{checkpoint.sha256[:8]}" / name
+        self._folder.mkdir(parents=True, exist_ok=True)
+        (self._folder / "parameters.json").write_text(json.dumps(self.facts, indent=2) + "\n", encoding="utf-8")
+
+    def __call__(self, first: int, count: int) -> ImageArray:
+        """Images `first` to `first + count - 1`, uint8 of shape (count, H, W, 3)."""
+        numbers = range(first, first + count)
+        missing = [i for i in numbers if not self._path(i).exists()]
+        for begin in range(0, len(missing), self._runner.slots):
+            self._draw(missing[begin : begin + self._runner.slots])
+        return np.stack([np.asarray(Image.open(self._path(i)).convert("RGB")) for i in numbers])
+
+    def seconds_per_image(self) -> float | None:
+        """What an image took on average, drawn in full batches; None if there are none."""
+        if not self._clock.exists():
+            return None
+        so_far = json.loads(self._clock.read_text(encoding="utf-8"))
+        return float(so_far["seconds"] / so_far["images"])
+
+    @property
+    def _clock(self) -> Path:
+        return self._folder / "seconds.json"
+
+    def _path(self, index: int) -> Path:
+        return self._folder / f"{self._params.seed + index}.png"
+
+    def _draw(self, numbers: Sequence[int]) -> None:
+        jobs = [(self._job(i), ()) for i in numbers]
+        begin = time.perf_counter()
+        made = run_jobs(self._runner, jobs)
+        seconds = time.perf_counter() - begin
+        for i, (png,) in zip(numbers, made, strict=True):
+            unfinished = self._path(i).with_suffix(".tmp")
+            unfinished.write_bytes(png)
+            unfinished.replace(self._path(i))
+        # A batch that is not full takes as long as a full one: it would make each of its images look slow.
+        if len(numbers) == self._runner.slots or not self._clock.exists():
+            before = json.loads(self._clock.read_text(encoding="utf-8")) if self._clock.exists() else {}
+            total = {"images": len(numbers), "seconds": seconds}
+            total = {key: value + before.get(key, 0) for key, value in total.items()}
+            self._clock.write_text(json.dumps(total) + "\n", encoding="utf-8")
+
+    def _job(self, index: int) -> Job:
+        seed = self._params.seed + index
+        label = self._labels[seed % len(self._labels)] if self._labels else self._params.label
+        params = self._params.model_copy(update={"seed": seed, "label": label})
+        return local_job(self._runner.checkpoint.name, params)

@@ -1,0 +1,80 @@
+"""Child processes that cannot outlive this one, however it ends.
+
+All children join one process group. Its leader, a small process called the orphan killer, reads a pipe whose other end
+only this process holds: when this process is gone, even by kill -9, the pipe closes and the orphan killer ends the
+group. That works for foreign programs and on every POSIX system, and there is no moment in which a child is unknown.
+
+The group also keeps the terminal's Ctrl-C away from the children, so that they can be stopped in order.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+# Not the user's own temporary folder: on macOS that is 50 characters long, and a socket's path may have 104 in all.
+TEMPORARY = "/tmp"
+PREFIX = "difuso-"
+LOCK = "lock"
+
+
+class ChildProcesses:
+    """A context: children are spawned inside, and none is left after it.
+
+    Attributes:
+        folder: private (mode 0700) and short, for the children's sockets; deleted at the end.
+    """
+
+    folder: Path
+    _lock: int
+    _killer: subprocess.Popen[bytes]
+    _children: list[subprocess.Popen[bytes]]
+
+    def __enter__(self) -> Self:
+        remove_abandoned()
+        self.folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=TEMPORARY))
+        self._lock = os.open(self.folder / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+        fcntl.flock(
+            self._lock, fcntl.LOCK_EX
+        )  # the orphan killer inherits it, so that it is held as long as either lives
+        command = [sys.executable, "-P", "-m", "difuso.supervisor.orphan_killer", str(self.folder)]
+        self._killer = subprocess.Popen(command, stdin=subprocess.PIPE, process_group=0, pass_fds=[self._lock])
+        self._children = []
+        return self
+
+    def spawn(
+        self, command: Sequence[str], *, env: Mapping[str, str] | None = None, pass_fds: Sequence[int] = ()
+    ) -> subprocess.Popen[bytes]:
+        """Starts a child. It writes to our terminal and reads nothing."""
+        child = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, env=env, pass_fds=pass_fds, process_group=self._killer.pid
+        )
+        self._children = [*(known for known in self._children if known.poll() is None), child]
+        return child
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.killpg(self._killer.pid, signal.SIGKILL)
+        for process in (*self._children, self._killer):
+            process.communicate()  # reaps it and closes the pipe
+        shutil.rmtree(self.folder, ignore_errors=True)
+        os.close(self._lock)
+
+
+def remove_abandoned() -> None:
+    """Removes folders whose supervisor and orphan killer were both killed: those whose lock nobody holds."""
+    for path in Path(TEMPORARY).glob(f"{PREFIX}*/{LOCK}"):
+        with suppress(OSError), path.open("r+b") as file:  # in use, somebody else's, or gone meanwhile
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(path.parent, ignore_errors=True)

@@ -1,0 +1,63 @@
+"""Says when images can be asked for: when the API answers and a model is warm."""
+
+from __future__ import annotations
+
+import logging
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+
+import redis
+
+from jobs import keys
+from jobs.contract import WorkerReport
+from jobs.workers import parse_reports
+
+log = logging.getLogger(__name__)
+
+
+class ReadyAnnouncement:
+    """The log line with the address, written once.
+
+    Args:
+        redis_url: where workers report.
+        host, port: that the API listens on.
+    """
+
+    def __init__(self, redis_url: str, host: str, port: int) -> None:
+        reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+        self._address = f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"
+        self._client = redis.Redis.from_url(redis_url, socket_timeout=1)
+        self._since = time.time()
+        self._announced = False
+
+    def announce(self) -> None:
+        """Logs the address as soon as difuso is ready, once; to be called often."""
+        if self._announced or not self._api_answers():
+            return
+        reports = self._reports()
+        models = {name: model for report in reports for name, model in report.models.items()}
+        ready = sorted(name for name, model in models.items() if model.ready)
+        if not ready:
+            return
+        for name, model in models.items():
+            if not model.ready:
+                log.warning("model %s is not served: %s", name, model.reason)
+        kind = "model" if len(ready) == 1 else "models"
+        log.info("difuso is ready: %s  (%s %s, Ctrl-C stops)", self._address, kind, ", ".join(ready))
+        self._announced = True
+
+    def _reports(self) -> Sequence[WorkerReport]:
+        """What workers said since we started: the last word of one that was killed before still looks alive."""
+        try:
+            return [report for report in parse_reports(self._client.hvals(keys.WORKERS)) if report.at >= self._since]
+        except redis.RedisError:
+            return []
+
+    def _api_answers(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self._address}/readyz", timeout=1):
+                return True
+        except (urllib.error.URLError, OSError):
+            return False

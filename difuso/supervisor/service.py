@@ -1,0 +1,87 @@
+"""One child of the supervisor: started, restarted with growing pauses when it dies, stopped with time to finish."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+
+from difuso.errors import UserError
+
+log = logging.getLogger(__name__)
+
+FAST_DEATH_SECONDS = 15.0
+MAX_FAST_DEATHS = 4
+POLL_SECONDS = 0.05
+
+
+class Service:
+    """A child process and what is known about it.
+
+    Args:
+        name: for people.
+        start: starts the process, each time anew.
+        drain_seconds: time that it gets to finish after SIGTERM.
+    """
+
+    def __init__(self, name: str, start: Callable[[], subprocess.Popen[bytes]], *, drain_seconds: float) -> None:
+        self.name = name
+        self._start = start
+        self._drain_seconds = drain_seconds
+        self._process: subprocess.Popen[bytes] | None = None
+        self._started_at = 0.0
+        self._start_again_at: float | None = None
+        self._fast_deaths = 0
+
+    def start(self) -> None:
+        """Starts the process."""
+        self._start_again_at = None
+        self._started_at = time.monotonic()
+        self._process = self._start()
+        log.info("started %s (process %d)", self.name, self._process.pid)
+
+    def revive(self) -> None:
+        """Starts the process again if it died and its pause is over; to be called often.
+
+        Raises:
+            UserError: if it dies again and again right after its start.
+        """
+        if self._start_again_at is not None:
+            if time.monotonic() >= self._start_again_at:
+                self.start()
+        elif self._process is not None and self._process.poll() is not None:
+            self._note_death(self._process)
+
+    def stop(self, hurried: Callable[[], bool]) -> None:
+        """Asks the process to finish, and kills it when its time is over or `hurried` says so."""
+        if self._process is None or self._process.poll() is not None:
+            return
+        log.info("stopping %s", self.name)
+        self._process.terminate()
+        deadline = time.monotonic() + self._drain_seconds
+        while self._process.poll() is None:
+            if hurried() or time.monotonic() > deadline:
+                log.warning("%s has not finished: killed", self.name)
+                self._process.kill()
+                self._process.wait()
+                return
+            time.sleep(POLL_SECONDS)
+
+    def _note_death(self, process: subprocess.Popen[bytes]) -> None:
+        fast = time.monotonic() - self._started_at < FAST_DEATH_SECONDS
+        self._fast_deaths = self._fast_deaths + 1 if fast else 1
+        how = _describe(process.returncode)
+        if self._fast_deaths >= MAX_FAST_DEATHS:
+            raise UserError(f"{self.name} cannot run: {how}, {self._fast_deaths} times in a row; it says why above")
+        pause = 0.25 * 2**self._fast_deaths
+        log.warning("%s ended (%s); starting it again in %g s", self.name, how, pause)
+        self._start_again_at = time.monotonic() + pause
+
+
+def _describe(returncode: int) -> str:
+    """How a process ended, in words."""
+    if returncode < 0:
+        return f"killed by {signal.Signals(-returncode).name}"
+    return f"exit code {returncode}"

@@ -1,0 +1,49 @@
+"""Checks before any process is started, so that a mistake is told at once."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import redis
+
+from difuso.errors import UserError
+from jobs.catalog import read_catalog
+
+
+def check_port(host: str, port: int, *, otherwise: str) -> None:
+    """Returns if the port is free.
+
+    Args:
+        otherwise: what to do if it is not.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise UserError(f"cannot listen on {host} port {port} ({error.strerror}); {otherwise}") from error
+
+
+def check_metrics_port(host: str, port: int | None) -> None:
+    """Returns if the API's metrics can be published on a port of their own, or need not be."""
+    if port is not None:
+        check_port(host, port, otherwise="DIFUSO_API_METRICS_PORT names another one")
+
+
+def check_models(folder: Path) -> None:
+    """Returns if there is something to serve; damaged weights are found by the worker."""
+    catalog = read_catalog(folder)
+    if not catalog.models:
+        reasons = "".join(f"; {name}: {reason}" for name, reason in catalog.refused.items())
+        raise UserError(f"no model in {folder}{reasons}. DIFUSO_MODELS_DIR names another folder")
+
+
+def check_redis(url: str) -> None:
+    """Returns if a Redis that somebody else runs answers."""
+    try:
+        with redis.Redis.from_url(url, socket_timeout=2, socket_connect_timeout=2) as client:
+            client.ping()
+    except (redis.RedisError, ValueError) as error:
+        raise UserError(f"the Redis of REDIS_URL does not answer: {error}") from error

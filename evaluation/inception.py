@@ -1,0 +1,89 @@
+"""The Inception network of FID (Heusel et al. 2017), and the features that ADM's evaluator takes of it.
+
+The network is torch-fidelity's, whose resizing and pooling are those of TensorFlow 1, in which published figures were
+made. The weights are Google's of 2015-12-05, converted by the same project. They are never fetched unasked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from training.images import ImageArray
+
+from .errors import EvaluationError
+from .features import EXTRA, Features, Tap, to_tensor
+
+DOWNLOAD = "download"
+URL = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
+SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
+
+
+class InceptionV3:
+    """D = 2048 (`pool_3`), S = 2023 (7 channels of the 17x17 places of `mixed_6/conv`), 1008 classes.
+
+    Args:
+        weights: a state dict, see `read_weights`.
+
+    Raises:
+        EvaluationError: if torch-fidelity is not installed, or the weights are another network's.
+    """
+
+    name = "Inception"
+
+    def __init__(self, weights: dict[str, Any], device: torch.device | str = "cpu") -> None:
+        try:
+            from torch_fidelity import FeatureExtractorInceptionV3
+        except ImportError as error:
+            raise EvaluationError(f"{error.name} is missing: {EXTRA}") from error
+        # It would unpickle a file whatever that makes Python do; what it gets here holds tensors only.
+        safe = io.BytesIO()
+        torch.save(weights, safe)
+        safe.seek(0)
+        try:
+            self._network = FeatureExtractorInceptionV3("inception", ["2048", "logits_unbiased"], safe).to(device)
+        except RuntimeError as error:
+            raise EvaluationError("these are no weights of torch-fidelity's InceptionV3") from error
+        self._spatial = Tap(self._network.Mixed_6d.branch1x1)  # TensorFlow's mixed_6/conv, after its ReLU
+        self._device = device
+
+    @torch.inference_mode()
+    def __call__(self, images: ImageArray) -> Features:
+        pooled, logits = self._network(to_tensor(images).to(self._device))
+        return Features(pooled.cpu().numpy(), self._spatial.take().cpu().numpy(), logits.cpu().numpy())
+
+
+def read_weights(source: str) -> dict[str, Any]:
+    """Google's weights of 2015-12-05: with others a figure could not be called FID.
+
+    Args:
+        source: path of `weights-inception-2015-12-05-6726825d.pth`, or `download`: torch-fidelity's release of them,
+            96 MB, into the cache of torch.hub, where a later run finds it.
+
+    Raises:
+        EvaluationError: if there is no such file, or its SHA-256 is not theirs.
+    """
+    path = _download() if source == DOWNLOAD else Path(source)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise EvaluationError(f"{path}: {error.strerror}; give the weights of Inception, or {DOWNLOAD}") from error
+    if hashlib.sha256(content).hexdigest() != SHA256:
+        raise EvaluationError(f"{path} is not {Path(URL).name}: its SHA-256 differs")
+    weights: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    return weights
+
+
+def _download() -> Path:
+    path = Path(torch.hub.get_dir()) / "checkpoints" / Path(URL).name
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            torch.hub.download_url_to_file(URL, str(path), hash_prefix=SHA256)
+        except (OSError, RuntimeError) as error:
+            raise EvaluationError(f"the weights of Inception could not be fetched from {URL}: {error}") from error
+    return path

@@ -1,0 +1,76 @@
+"""Real images beside which a model is measured: drawn faces, a folder, or the images of a recipe."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from rich.progress import track
+
+from training.faces import draw_faces
+from training.images import ImageArray, decode
+from training.recipe import load_recipe, recipe_names
+from training.sources import SOURCES
+
+from .errors import EvaluationError
+from .image_sets import shuffled_files, unreadable
+
+FACES = "faces"
+
+
+def real_images(
+    data: str, count: int | None, *, size: int, channels: int, split: str = "test", first: int = 0
+) -> ImageArray:
+    """Real images as a model would be trained on them, uint8 of shape (N, H, W, C), in random order.
+
+    Args:
+        data: `faces`; a folder of images that are at least as large; or a recipe, which stands for its images.
+        count: at most this many; None takes all.
+        size: height and width.
+        split: of the faces and of sets that have several; images of `test` were never trained on. Other sets are taken
+            whole.
+        first: the first of the faces, see `draw_faces`.
+
+    Raises:
+        EvaluationError: if there are none, or an image does not fit.
+        RecipeError: if there is no such recipe or folder, or it has no images.
+    """
+    if data.endswith(".toml") or (data in recipe_names() and not Path(data).is_dir()):
+        return _recipe_images(data, count, size=size, channels=channels, split=split)
+    if data == FACES:
+        if channels != 3:
+            raise EvaluationError("the drawn faces are coloured and this model's images are grey: give a folder")
+        if count is None:
+            raise EvaluationError("drawn faces have no end: say how many")
+        return np.stack(list(islice(draw_faces(split, first + count, size), first, None)))
+    return np.stack(list(_folder_images(Path(data), count, size, channels)))
+
+
+def _folder_images(folder: Path, count: int | None, size: int, channels: int) -> Iterator[ImageArray]:
+    for path in track(shuffled_files(folder)[:count], description="reading images"):
+        try:
+            with Image.open(path) as image:
+                width, height = image.size
+            pixels = decode(path, size, channels)
+        except Exception as error:  # Pillow raises many kinds
+            raise unreadable(path, error) from error
+        if min(width, height) < size:  # a smooth enlargement is easier to predict than any image of that size
+            raise EvaluationError(f"{path} is {width}x{height}, smaller than the model's images of {size}x{size}")
+        yield pixels
+
+
+def _recipe_images(name: str, count: int | None, *, size: int, channels: int, split: str) -> ImageArray:
+    recipe = load_recipe(name)
+    data = dataclasses.replace(recipe.data, split=split)
+    if data.source == FACES:
+        return real_images(FACES, data.count if count is None else count, size=size, channels=channels, split=split)
+    items = SOURCES[data.source](data, size, channels).items
+    images = [item.image for item in items if item.image is not None]  # training leaves the others out too
+    if not images:
+        raise EvaluationError(f"no image of {data.path} can be read")
+    order = np.random.default_rng(0).permutation(len(images))[:count]
+    return np.stack([images[i] for i in order])

@@ -1,0 +1,96 @@
+"""What a model's images are compared with: features of real ones, and their moments."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from training.images import ImageArray
+
+from .distances import Moments, moments, moments_of_covariance
+from .errors import EvaluationError
+from .features import Extractor, FeatureArray, Features, extract
+from .image_sets import ImageSet
+from .inception import InceptionV3
+
+LEAST = 24  # images of either set: the error of KID leaves out an eighth of them
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """What images are compared with.
+
+    Attributes:
+        extractor: its name.
+        size: height and width of its images.
+        features: of its images, shape (M, D), for precision, recall and KID.
+        pooled, spatial: moments for the Fréchet distances.
+        file_moments: whether these are the file's own, of a larger set, instead of the images'.
+    """
+
+    name: str
+    extractor: str
+    size: tuple[int, ...]
+    features: FeatureArray
+    pooled: Moments
+    spatial: Moments
+    file_moments: bool = False
+
+
+def read_reference(
+    images: ImageSet,
+    extractor: Extractor,
+    *,
+    statistics: Path | None = None,
+    tell: Callable[[float], None] = lambda share: None,
+) -> Reference:
+    """Looks at the images of a reference.
+
+    Args:
+        statistics: an .npz file that may have `mu`, `sigma`, `mu_s` and `sigma_s`, as ADM's reference files do. These
+            are of Inception features, so that other extractors go by the images.
+        tell: called with the share of the images that are looked at, 0..1.
+
+    Raises:
+        EvaluationError: if there are too few images.
+    """
+    size = next(images.batches(1)).shape[1:3]
+    features = extract_of_size(images, extractor, size, tell)
+    known = _file_moments(statistics) if statistics and extractor.name == InceptionV3.name else None
+    pooled, spatial = known or (moments(features.pooled), moments(features.spatial))
+    return Reference(images.name, extractor.name, size, features.pooled, pooled, spatial, known is not None)
+
+
+def extract_of_size(
+    images: ImageSet, extractor: Extractor, size: tuple[int, ...], tell: Callable[[float], None]
+) -> Features:
+    """Features of enough images of a reference's height and width.
+
+    Raises:
+        EvaluationError: if there are too few images, or they have another size.
+    """
+    if images.count < LEAST:
+        raise EvaluationError(
+            f"{images.name} holds {images.count} images, of which nothing can be said: at least {LEAST} are needed"
+        )
+
+    def look(batch: ImageArray) -> Features:
+        if batch.shape[1:3] != size:
+            sizes = " and the reference of ".join(f"{width}x{height}" for height, width in (batch.shape[1:3], size))
+            raise EvaluationError(f"{images.name} holds images of {sizes}: bring them to one size, in the same way")
+        return extractor(batch)
+
+    return extract(images, look, tell)
+
+
+def _file_moments(path: Path) -> tuple[Moments, Moments] | None:
+    if not zipfile.is_zipfile(path):
+        return None
+    with np.load(path) as file:
+        if not {"mu", "sigma", "mu_s", "sigma_s"} <= set(file):
+            return None
+        return moments_of_covariance(file["mu"], file["sigma"]), moments_of_covariance(file["mu_s"], file["sigma_s"])

@@ -1,0 +1,336 @@
+"""`difuso evaluate quality`, `neighbours` and `losses`: from the command line to tables, plots and sheets."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+from difuso import cli, evaluate_quality
+from difuso.errors import UserError
+from difuso.sampled_images import SampledImages
+from evaluation import inception
+from evaluation.features import Features
+from jobs.contract import SamplingParams
+from model import ModelConfig, load_checkpoint, save_checkpoint
+from model.networks.build import build_network
+from model.networks.configs import UNetConfig
+from tests.inception import untrained_weights
+from training.faces import draw_face
+from training.images import ImageArray
+from worker.runner import Runner
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+SHIPPED = Path(__file__).parents[3] / "checkpoints"
+
+
+def difuso(*arguments: object) -> str:
+    """What a command prints; its UserError is raised here as in `main`."""
+    result = CliRunner().invoke(cli.app, list(map(str, arguments)), catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def rows(out: Path) -> list[dict[str, Any]]:
+    content: list[dict[str, Any]] = json.loads((out / "quality.json").read_text(encoding="utf-8"))["rows"]
+    return content
+
+
+def noise(seed: int, count: int, size: int = 16) -> ImageArray:
+    return np.random.default_rng(seed).integers(0, 256, (count, size, size, 3), dtype=np.uint8)
+
+
+def save(folder: Path, images: ImageArray) -> Path:
+    folder.mkdir()
+    for i, image in enumerate(images):
+        Image.fromarray(image).save(folder / f"{i:03}.png")
+    return folder
+
+
+class Colours:
+    """A quick extractor, where it does not matter what pictures look like."""
+
+    name = "Colours"
+
+    def __call__(self, images: ImageArray) -> Features:
+        pixels = images[:, ::5, ::5].reshape(len(images), -1).astype(np.float32) / 255
+        return Features(pixels, pixels[:, :4], pixels[:, :3])
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluate_quality, "EfficientNetLite0", lambda device: Colours())
+
+
+def test_the_shipped_model_beside_drawn_faces_with_more_and_fewer_steps(tmp_path: Path) -> None:
+    """From checkpoint to table and plot; more steps are better, and faces are better still."""
+    pytest.importorskip("resvg_py")
+    pytest.importorskip("efficientnet_lite_pytorch", reason="EfficientNet-Lite0 comes with the extra evaluate")
+    arguments = ("--models-dir", SHIPPED, "--images", 24, "--references", 25, "--out", tmp_path)
+    printed = difuso("evaluate", "quality", "ddim:1", "ddim:4", "faces", *arguments)
+    files = [tmp_path / name for name in ("quality.md", "quality.json", "quality.png")]
+    assert printed.splitlines()[-3:] == list(map(str, files))
+    assert "Features of EfficientNet-Lite0, against drawn faces" in printed
+    assert "None of these is an FID" in printed
+
+    few, more, faces = rows(tmp_path)
+    assert few["name"] == "faces64 ddim trailing 1"
+    assert (few["drawn"]["steps"], more["drawn"]["steps"], faces["drawn"]) == (1, 4, None)
+    assert few["drawn"]["sha256"] == load_checkpoint(SHIPPED / "faces64").sha256
+    assert (faces["name"], faces["images"], faces["reference"]) == ("other drawn faces", 24, "drawn faces")
+    for key in ("FD-EfficientNet-Lite0", "sFD-EfficientNet-Lite0", "KID-EfficientNet-Lite0"):
+        values = [row["figures"][key]["value"] for row in (few, more, faces)]
+        assert values == sorted(values, reverse=True)
+        assert "25 of the reference" in few["figures"][key]["protocol"]
+    assert faces["figures"]["Precision-EfficientNet-Lite0"]["value"] > 0.5
+    assert few["seconds_per_image"] < more["seconds_per_image"]
+    assert "| faces64 ddim trailing 4 | 24 |" in (tmp_path / "quality.md").read_text(encoding="utf-8")
+    with Image.open(tmp_path / "quality.png") as plot:
+        assert len(np.unique(np.asarray(plot.convert("RGB")).reshape(-1, 3), axis=0)) > 10
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_pictures_are_those_of_the_server_and_are_drawn_once(
+    models_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = save(tmp_path / "real", noise(0, 30))
+    arguments = ("--models-dir", models_dir, "--reference", real, "--images", 25, "--out", tmp_path / "out")
+    difuso("evaluate", "quality", "ddpm:2:trailing", "--seed", 7, *arguments)
+    monkeypatch.setenv("DIFUSO_MODELS_DIR", str(models_dir))
+    sampling = ("-n", 25, "--seed", 7, "--sampler", "ddpm", "--steps", 2, "--spacing", "trailing")
+    difuso("sample", *sampling, "--out", tmp_path / "sampled")
+    (folder,) = (tmp_path / "out" / "pictures").glob("tiny-*/ddpm-trailing-2-*")
+    for i in range(7, 7 + 25):
+        assert (folder / f"{i}.png").read_bytes() == (tmp_path / "sampled" / f"tiny-{i}.png").read_bytes()
+
+    before = rows(tmp_path / "out")
+    monkeypatch.setattr("difuso.sampled_images.run_jobs", None)
+    difuso("evaluate", "quality", "ddpm:2:trailing", "--seed", 7, *arguments)
+    assert rows(tmp_path / "out") == before
+
+
+@pytest.mark.usefixtures("quick")
+def test_files_and_folders_are_scored_side_by_side_without_a_model(tmp_path: Path) -> None:
+    """As they are: nothing is resized."""
+    np.savez(tmp_path / "published.npz", noise(0, 30, size=20))
+    folder = save(tmp_path / "ours", noise(1, 26, size=20))
+    np.savez(tmp_path / "reference.npz", noise(2, 40, size=20))
+    difuso(
+        "evaluate", "quality", tmp_path / "published.npz", folder, "--reference", tmp_path / "reference.npz",
+        "--models-dir", tmp_path, "--out", tmp_path / "out",
+    )  # fmt: skip
+    assert [(row["name"], row["images"], row["reference"]) for row in rows(tmp_path / "out")] == [
+        ("published", 30, "reference"),
+        ("ours", 26, "reference"),
+    ]
+    assert not (tmp_path / "out" / "quality.png").exists()
+
+
+@pytest.mark.usefixtures("quick")
+def test_without_a_source_the_model_runs_as_it_likes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the reference is brought to its size."""
+    grey = UNetConfig(
+        channels=8, channel_mult=(1,), attention_levels=(), head_channels=8, groups=4, in_channels=1, out_channels=1
+    )
+    config = ModelConfig(network=grey, image_size=8, channels=1)
+    save_checkpoint(tmp_path / "models" / "grey", config, build_network(config.network))
+    monkeypatch.setattr(evaluate_quality, "DRAWN", 24)
+    real = save(tmp_path / "real", noise(0, 30, size=20))
+    difuso("evaluate", "quality", "--reference", real, "--models-dir", tmp_path / "models", "--out", tmp_path / "out")
+    (row,) = rows(tmp_path / "out")
+    assert (row["name"], row["images"]) == ("grey ddim leading 50", 24)
+
+
+@pytest.mark.slow
+def test_with_the_weights_of_inception_the_figures_are_called_fid(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From a file of weights, here drawn at random, to the table."""
+    weights = tmp_path / "weights.pth"
+    torch.save(untrained_weights(), weights)
+    monkeypatch.setattr(inception, "SHA256", hashlib.sha256(weights.read_bytes()).hexdigest())
+    folders = [save(tmp_path / name, noise(seed, 24)) for seed, name in enumerate(("ours", "real"))]
+    printed = difuso(
+        "evaluate", "quality", folders[0], "--reference", folders[1], "--inception-weights", weights,
+        "--out", tmp_path / "out",
+    )  # fmt: skip
+    assert set(rows(tmp_path / "out")[0]["figures"]) == {"FID", "sFID", "IS", "Precision", "Recall", "KID"}
+    assert "Features of Inception, against real" in printed
+    assert "FID: 2048 pooled features, 24 images, 24 of the reference." in printed
+    assert "sFID: 2023 spatial features" in printed
+    assert "None of these is an FID" not in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nosuch:5"], "sampler: Input should be"),
+        (["ddim:1001"], "ddim:1001: steps: Should be at most 1000"),
+        (["ddim:5:nowhere"], "spacing: "),
+        (["ddim:5", "--guidance-scale", "2"], "guidance_scale: tiny has no classes to guide by"),
+        (["/nowhere"], "/nowhere is neither a folder nor an .npz file"),
+        (["ddim:5", "--reference", "/nowhere"], "no pictures below /nowhere"),
+        (["ddim:5", "--model", "nobody"], "model: Should be one of tiny"),
+        (["ddim:5", "--inception-weights", "/nowhere"], "/nowhere: No such file or directory; give the weights"),
+    ],
+)
+def test_mistakes_are_explained_before_anything_is_drawn(
+    models_dir: Path, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        difuso(
+            "evaluate", "quality", "--models-dir", models_dir, "--images", 24, "--references", 24, "--out", tmp_path,
+            *arguments,
+        )  # fmt: skip
+    assert not list(tmp_path.rglob("*.png"))
+
+
+@pytest.fixture
+def classes(tmp_path: Path) -> Runner:
+    """A model with three classes, warm, of two slots."""
+    network = UNetConfig(channels=8, channel_mult=(1,), attention_levels=(), head_channels=8, groups=4, num_classes=3)
+    config = ModelConfig(network=network, image_size=8, classes=("a", "b", "c"))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        built = build_network(config.network)
+        for parameter in built.parameters():
+            torch.nn.init.normal_(parameter, std=0.3)
+    save_checkpoint(tmp_path / "classes", config, built)
+    return Runner(load_checkpoint(tmp_path / "classes"), device=torch.device("cpu"), slots=2)
+
+
+PARAMS = SamplingParams(n=1, steps=3, sampler="ddim", spacing="leading", eta=0.0, seed=30, label=0, guidance_scale=2.0)
+
+
+def test_classes_take_turns_and_a_picture_is_that_of_its_class_alone(classes: Runner, tmp_path: Path) -> None:
+    mixed = SampledImages(classes, PARAMS, tmp_path / "out", labels=range(3))(0, 6)
+    assert len({image.tobytes() for image in mixed}) == 6
+    for label in range(3):
+        params = PARAMS.model_copy(update={"label": label})
+        alone = SampledImages(classes, params, tmp_path / str(label), labels=[label])(0, 6)
+        assert np.array_equal(mixed[label::3], alone[label::3])
+
+
+def test_a_drawing_goes_on_where_it_was_stopped(classes: Runner, tmp_path: Path) -> None:
+    drawing = SampledImages(classes, PARAMS, tmp_path, labels=range(3))
+    assert drawing.seconds_per_image() is None
+    first = drawing(0, 2)
+    times = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.png")}
+    calls = classes.network_calls
+    again = SampledImages(classes, PARAMS, tmp_path, labels=range(3))
+    assert np.array_equal(again(0, 4)[:2], first)
+    assert classes.network_calls - calls == 2 * 3  # two more pictures, of three steps, guided: two calls of two slots
+    assert all(path.stat().st_mtime_ns == time for path, time in times.items())
+    (clock,) = tmp_path.rglob("seconds.json")
+    assert json.loads(clock.read_text(encoding="utf-8"))["images"] == 4
+    assert again.seconds_per_image() is not None
+
+
+def test_other_parameters_and_other_weights_have_folders_of_their_own(classes: Runner, tmp_path: Path) -> None:
+    changes: list[dict[str, Any]] = [{}, {"guidance_scale": 3.0}, {"eta": 0.5}, {"clip": "none"}, {"steps": 4}]
+    for change in changes:
+        SampledImages(classes, PARAMS.model_copy(update=change), tmp_path / "out")
+    SampledImages(classes, PARAMS, tmp_path / "out", labels=[1])
+    assert len(list(tmp_path.glob("out/classes-*/*"))) == len(changes) + 1
+    SampledImages(
+        classes, PARAMS.model_copy(update={"seed": 0, "n": 5}), tmp_path / "out"
+    )  # pictures are named by seed
+    assert len(list(tmp_path.glob("out/classes-*/*"))) == len(changes) + 1
+
+
+def test_copies_of_training_images_are_found_and_shown(
+    models_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("difuso.evaluate_neighbours.EfficientNetLite0", lambda device: Colours())
+    training, new = noise(0, 40), noise(1, 60)
+    copies = np.concatenate([training[[5, 17]], new[:22]])
+    copies[0, 0, 0] ^= 1
+    folders = [
+        save(tmp_path / name, images) for name, images in {"made": copies, "train": training, "new": new[22:60]}.items()
+    ]
+    printed = difuso(
+        "evaluate", "neighbours", folders[0], "--training", folders[1], "--held-out", folders[2],
+        "--images", 24, "--models-dir", models_dir, "--out", tmp_path / "out",
+    )  # fmt: skip
+    facts = json.loads((tmp_path / "out" / "neighbours.json").read_text())
+    assert facts["training_images"] == 40
+    assert facts["distance_of_the_nearest"]["images"]["0"] < 0.01 < facts["distance_of_the_nearest"]["held out"]["0"]
+    assert facts["share_nearer_than_95_percent_of_held_out"] >= 2 / 24
+    assert "would be 5 %" in printed
+    larger = save(tmp_path / "larger", noise(2, 24, size=20))
+    with pytest.raises(UserError, match="larger holds images of another size than tiny was trained on"):
+        difuso(
+            "evaluate", "neighbours", larger, "--training", folders[1], "--held-out", folders[2],
+            "--images", 24, "--models-dir", models_dir,
+        )  # fmt: skip
+    with Image.open(tmp_path / "out" / "neighbours.png") as sheet:
+        pixels = np.asarray(sheet)
+    shown, neighbour = pixels[28:92, 4:68], pixels[28:92, 80:144]  # the first row: a picture, and what it is nearest to
+    assert np.abs(shown.astype(int) - neighbour).max() <= 1
+    assert len(np.unique(shown.reshape(-1, 3), axis=0)) > 100
+
+
+def test_loss_curves_of_several_runs_are_one_figure(tmp_path: Path) -> None:
+    for name, scale in {"one": 1.0, "two": 2.0}.items():
+        (tmp_path / name).mkdir()
+        lines = [json.dumps({"step": step, "loss": scale / step}) for step in range(10, 500, 10)]
+        (tmp_path / name / "metrics.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    out = tmp_path / "out" / "losses.png"
+    assert difuso("evaluate", "losses", tmp_path / "one", tmp_path / "two", "--out", out) == f"{out}\n"
+    with Image.open(out) as plot:
+        colours = set(map(tuple, np.asarray(plot.convert("RGB")).reshape(-1, 3).tolist()))
+    assert any(blue > red + 60 for red, _, blue in colours)  # the first line
+    assert any(red > blue + 100 for red, _, blue in colours)  # the second
+    with pytest.raises(UserError, match=r"holds no metrics\.jsonl"):
+        difuso("evaluate", "losses", tmp_path, "--out", out)
+    with pytest.raises(UserError, match="one did not log accuracy"):
+        difuso("evaluate", "losses", tmp_path / "one", "--key", "accuracy", "--out", out)
+
+
+def test_faces_of_the_reference_are_not_measured_beside_themselves(tmp_path: Path) -> None:
+    pytest.importorskip("resvg_py")
+    from evaluation.real_images import real_images
+
+    reference = real_images("faces", 3, size=16, channels=3)
+    others = real_images("faces", 2, size=16, channels=3, first=3)
+    training = real_images("faces", 3, size=16, channels=3, split="train")
+    assert len({image.tobytes() for image in (*reference, *others, *training)}) == 8
+    assert np.array_equal(others[1], draw_face("test-4", 16))
+
+
+def test_a_recipe_stands_for_its_images(tmp_path: Path) -> None:
+    """In their splits, where they have some; in random order; and without those that cannot be read."""
+    from evaluation.real_images import real_images
+
+    for prefix, first in {"train": 0, "t10k": 100}.items():
+        grey = np.arange(first, first + 20, dtype=np.uint8).repeat(64)
+        header = np.array([0x803, 20, 8, 8], ">u4")
+        (tmp_path / f"{prefix}-images-idx3-ubyte").write_bytes(header.tobytes() + grey.tobytes())
+        header = np.array([0x801, 20], ">u4")
+        (tmp_path / f"{prefix}-labels-idx1-ubyte").write_bytes(header.tobytes() + bytes(20))
+    recipe = tmp_path / "mine.toml"
+    text = '[data]\nsource = "{}"\npath = "{}"\n[network]\nchannels = 16\nin_channels = 1\nout_channels = 1\n'
+    text = 'name = "mine"\nimage_size = 8\nchannels = 1\n' + text + "groups = 8\nhead_channels = 16\n"
+    recipe.write_text(text.format("idx", tmp_path), encoding="utf-8")
+
+    held_out = real_images(str(recipe), 6, size=8, channels=1)
+    training = real_images(str(recipe), None, size=8, channels=1, split="train")
+    assert held_out.shape == (6, 8, 8, 1)
+    shades = held_out[:, 4, 4, 0].tolist()
+    assert sorted(training[:, 4, 4, 0]) == list(range(20))
+    assert set(shades) < set(range(100, 120))
+    assert shades != sorted(shades)
+
+    save(tmp_path / "pictures", noise(0, 3))
+    (tmp_path / "pictures" / "broken.png").write_bytes(b"")
+    recipe.write_text(text.format("folder", tmp_path / "pictures"), encoding="utf-8")
+    assert real_images(str(recipe), None, size=16, channels=3).shape == (3, 16, 16, 3)
+    assert np.array_equal(real_images("faces64", 2, size=16, channels=3), real_images("faces", 2, size=16, channels=3))

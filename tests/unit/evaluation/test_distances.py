@@ -1,0 +1,208 @@
+"""Figures of two sets of features are what their closed forms say, and what torch-fidelity says of the same ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import linalg
+
+from evaluation.distances import (
+    frechet_distance,
+    inception_score,
+    kernel_distance,
+    moments,
+    moments_of_covariance,
+)
+from evaluation.features import FeatureArray
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def normal(seed: int, count: int, *, mean: float = 0.0, std: float = 1.0, dims: int = 4) -> FeatureArray:
+    return np.random.default_rng(seed).normal(mean, std, (count, dims))
+
+
+def between(a: FeatureArray, b: FeatureArray) -> float:
+    return frechet_distance(moments(a), moments(b))
+
+
+def overlap_by_matrix_root(a: FeatureArray, b: FeatureArray) -> tuple[float, bool]:
+    """tr sqrt(AB) as ADM's evaluator and its ancestor find it, and whether they must push A and B off the singular."""
+    root = linalg.sqrtm(a @ b)
+    singular = not np.isfinite(root).all()
+    if singular:
+        offset = 1e-6 * np.eye(len(a))
+        root = linalg.sqrtm((a + offset) @ (b + offset))
+    assert np.abs(np.diagonal(root).imag).max() < 1e-3
+    return float(np.trace(root).real), singular
+
+
+def by_matrix_root(a: FeatureArray, b: FeatureArray) -> float:
+    covariances = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
+    traces = sum(np.trace(covariance) for covariance in covariances)
+    overlap, _ = overlap_by_matrix_root(*covariances)
+    return float(np.square(a.mean(axis=0) - b.mean(axis=0)).sum() + traces - 2 * overlap)
+
+
+def test_frechet_distance_of_diagonal_covariances_has_a_closed_form() -> None:
+    """Means differ by 3, standard deviations are 1, 2 and 5, 1: 9 + (1 - 5)^2 + (2 - 1)^2."""
+    corners = np.array([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]]) * np.sqrt(3 / 4)  # covariance I
+    assert between(corners * [1, 2], corners * [5, 1] + [0, 3]) == pytest.approx(26.0)
+
+
+def test_frechet_distance_of_given_moments_has_a_closed_form() -> None:
+    """Covariances that share their axes, turned: |Delta|^2 + sum (s - s')^2."""
+    turn, _ = np.linalg.qr(normal(0, 6, dims=6))
+    stds, others = np.arange(1.0, 7.0), np.array([2.0, 2, 0, 1, 9, 6])  # one axis without any spread
+    a = moments_of_covariance(np.zeros(6), turn * stds**2 @ turn.T)
+    b = moments_of_covariance(np.full(6, 2.0), turn * others**2 @ turn.T)
+    assert frechet_distance(a, b) == pytest.approx(6 * 4 + np.square(stds - others).sum(), abs=1e-5)
+
+
+@pytest.mark.parametrize("count", [10, 16, 17, 5000])
+def test_moments_are_mean_and_covariance_for_fewer_and_for_more_images_than_features(count: int) -> None:
+    features = normal(count, count, mean=100.0, dims=16).astype(np.float32)  # more than one block of rows
+    mean, root = moments(features)
+    assert mean == pytest.approx(features.mean(axis=0, dtype=np.float64))
+    assert root.T @ root == pytest.approx(np.cov(features, rowvar=False), abs=1e-9)
+
+
+def test_frechet_distance_is_that_of_the_matrix_root() -> None:
+    a, b = normal(0, 50), normal(1, 60) @ normal(2, 4) + 1
+    assert between(a, b) == pytest.approx(by_matrix_root(a, b), rel=1e-9)
+
+
+def test_frechet_distance_of_fewer_images_than_features_is_that_of_the_matrix_root() -> None:
+    a, b = normal(0, 20, dims=40), normal(1, 30, dims=40) + 0.5
+    assert between(a, b) == pytest.approx(by_matrix_root(a, b), rel=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:Matrix is singular")
+def test_where_the_product_has_no_root_the_distance_is_exact_and_that_of_the_matrix_root_is_near() -> None:
+    """Two covariances that overlap nowhere: the distance is the sum of their traces."""
+    a, b = np.array([[1.0, 0.0], [0.0, 0.0]]), np.array([[0.0, 1e-200], [1e-200, 1.0]])
+    overlap, singular = overlap_by_matrix_root(a, b)
+    assert singular
+    ours = frechet_distance(*(moments_of_covariance(np.zeros(2), covariance) for covariance in (a, b)))
+    assert ours == pytest.approx(2.0, abs=1e-12)
+    assert ours == pytest.approx(2.0 - 2 * overlap, abs=1e-2)
+
+
+@given(st.integers(2, 8))
+def test_frechet_distance_of_a_set_to_itself_is_0_however_few_images(count: int) -> None:
+    features = normal(count, count, dims=16)
+    assert between(features, features) == pytest.approx(0.0, abs=1e-9)
+
+
+def test_frechet_distance_of_samples_tends_to_that_of_their_distributions_from_above() -> None:
+    """N(0, I) and N(1, 4 I) in 8 dimensions: 8 + 8 (2 - 1)^2; and few images make it larger."""
+
+    def mean_error(count: int) -> float:
+        draws = [(normal(i, count, dims=8), normal(i + 100, count, mean=1, std=2, dims=8)) for i in range(100)]
+        return float(np.mean([between(a, b) - 16 for a, b in draws]))
+
+    assert mean_error(10) > 3 * mean_error(50) > 0
+    assert abs(mean_error(5000)) < 0.05
+
+
+def test_kernel_distance_by_hand() -> None:
+    """D = 1. Of {0, 1, 2} the pairs give 1, 1, 3^3; of {1, 1, 1} each 2^3; between them 1, 2^3, 3^3."""
+    a, b = np.array([[0.0], [1.0], [2.0]]), np.ones((3, 1))
+    assert kernel_distance(a, b, subsets=3).value == pytest.approx(29 / 3 + 8 - 2 * 12)
+
+
+def test_kernel_distance_and_its_jackknife_are_those_of_whole_matrices() -> None:
+    """What is added up in blocks is what a matrix of all pairs would give, for sets of any size."""
+    a, b = normal(0, 21, dims=3), normal(1, 50, dims=3) + 0.3
+
+    def whole(a: FeatureArray, b: FeatureArray) -> float:
+        within = [(np.triu((x @ x.T / 3 + 1) ** 3, 1).sum() * 2 / (len(x) * (len(x) - 1))) for x in (a, b)]
+        return float(sum(within) - 2 * ((a @ b.T / 3 + 1) ** 3).mean())
+
+    parts = zip(np.array_split(np.arange(21), 8), np.array_split(np.arange(50), 8), strict=True)
+    left_out = [whole(np.delete(a, i, axis=0), np.delete(b, j, axis=0)) for i, j in parts]
+    kid = kernel_distance(a, b)
+    assert kid.value == pytest.approx(whole(a, b))
+    assert kid.spread == pytest.approx(np.sqrt(7 * np.var(left_out)))
+
+
+@pytest.mark.parametrize(("shift", "truth", "least", "most"), [(0.0, 0.0, 1.0, 1.8), (0.5, 1.328125, 0.85, 1.15)])
+def test_kernel_distance_has_no_bias_and_knows_its_error(shift: float, truth: float, least: float, most: float) -> None:
+    """Few images: the mean of many estimates is the truth, and their spread is the error that they report.
+
+    Of N(m, I) and N(0, I) with a = |m|^2, the truth is 3a/D + 3(a/D)^2 + (a^3 + 6a^2 + 3a(D + 2))/D^3. Where it is 0,
+    the jackknife is known to be careful: its variance would be twice the true one for many images, and is more for few.
+    """
+    estimates = [kernel_distance(normal(2 * i, 24, mean=shift), normal(2 * i + 1, 100)) for i in range(200)]
+    values = np.array([estimate.value for estimate in estimates])
+    assert abs(values.mean() - truth) < 3 * values.std() / np.sqrt(len(values))
+    error = np.sqrt(np.mean([estimate.spread**2 for estimate in estimates]))
+    assert least < error / values.std() < most
+
+
+def test_the_inception_score_counts_classes_that_are_certain() -> None:
+    """Each image is of one class for sure, and each class is as frequent: the score is their number."""
+    certain = np.tile(100 * np.eye(7), (3, 1))
+    assert inception_score(certain) == pytest.approx((7, 0))
+    assert inception_score(np.zeros((10, 7))).value == pytest.approx(1)
+
+
+def test_the_inception_score_has_a_closed_form_and_is_the_mean_over_the_splits() -> None:
+    """Two classes, p = (3/4, 1/4) and mirrored: exp(KL) from (1/2, 1/2) is 2 (3/4)^(3/4) (1/4)^(1/4)."""
+    ahead = np.log([3.0, 1.0])
+    both = np.array([ahead, ahead[::-1]])
+    score = 2 * (3 / 4) ** (3 / 4) * (1 / 4) ** (1 / 4)
+    assert inception_score(both + 5).value == pytest.approx(score)  # logits are known up to a constant
+    four = np.concatenate([both, np.tile(ahead, (3, 1))])  # the second split is of one kind, the last has one image
+    assert inception_score(four, split=2) == pytest.approx(((score + 2) / 3, (score - 1) * np.sqrt(2) / 3))
+
+
+# The same features, by the code of torch-fidelity: another author's reading of the same publications.
+
+
+@pytest.fixture(scope="module")
+def fidelity() -> Any:
+    return pytest.importorskip("torch_fidelity", reason="torch-fidelity comes with the extra evaluate")
+
+
+A = normal(10, 400, dims=64).astype(np.float32)
+B = (normal(11, 600, dims=64) @ normal(12, 64, dims=64) / 8 + 0.1).astype(np.float32)
+
+
+def test_fid_is_torch_fidelity_s(fidelity: Any) -> None:
+    from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
+
+    statistics = [fid_features_to_statistics(torch.from_numpy(features.astype(np.float64))) for features in (A, B)]
+    theirs = fid_statistics_to_metric(*statistics, verbose=False)[fidelity.KEY_METRIC_FID]
+    assert between(A, B) == pytest.approx(theirs, rel=1e-6)
+
+
+def test_kid_is_torch_fidelity_s(fidelity: Any) -> None:
+    """Of whole sets of one size, theirs is this estimate; of many subsets, it is the same but for its spread."""
+    from torch_fidelity.metric_kid import kid_features_to_metric
+
+    def theirs(a: FeatureArray, b: FeatureArray, **settings: int) -> dict[str, float]:
+        features = (torch.from_numpy(x.astype(np.float64)) for x in (a, b))
+        found: dict[str, float] = kid_features_to_metric(*features, verbose=False, **settings)
+        return found
+
+    whole = theirs(A, B[:400], kid_subsets=1, kid_subset_size=400)[fidelity.KEY_METRIC_KID_MEAN]
+    assert kernel_distance(A, B[:400]).value == pytest.approx(whole, rel=1e-9)
+    subsets = theirs(A, B, kid_subsets=60, kid_subset_size=60)
+    error = subsets[fidelity.KEY_METRIC_KID_STD] / np.sqrt(60)
+    ours = kernel_distance(A, B)
+    assert abs(ours.value - subsets[fidelity.KEY_METRIC_KID_MEAN]) < 4 * np.hypot(error, ours.spread)
+
+
+def test_the_inception_score_is_torch_fidelity_s(fidelity: Any) -> None:
+    from torch_fidelity.metric_isc import isc_features_to_metric
+
+    theirs = isc_features_to_metric(torch.from_numpy(3 * A), splits=4, shuffle=False)
+    ours = inception_score(3 * A, split=100)
+    assert ours.value == pytest.approx(theirs[fidelity.KEY_METRIC_ISC_MEAN], rel=1e-9)
+    assert ours.spread == pytest.approx(theirs[fidelity.KEY_METRIC_ISC_STD], rel=1e-9)

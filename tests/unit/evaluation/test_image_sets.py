@@ -1,0 +1,114 @@
+"""ImageSet to be measured are those of the file, folder or sampling function, none left out and none changed."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from evaluation.errors import EvaluationError
+from evaluation.image_sets import ImageSet, drawn, from_array, from_path
+from training.errors import RecipeError
+from training.images import ImageArray
+
+IMAGES: ImageArray = np.random.default_rng(0).integers(0, 256, (7, 6, 5, 3), dtype=np.uint8)
+
+
+def sizes(images: ImageSet) -> list[int]:
+    return [len(batch) for batch in images.batches(3)]
+
+
+@pytest.mark.parametrize("version", [(1, 0), (2, 0)])
+@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_a_file_of_samples_is_read_as_a_stream(tmp_path: Path, compression: int, version: tuple[int, int]) -> None:
+    path = tmp_path / "samples.npz"
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        # ADM's files hold labels too.
+        arrays: dict[str, np.ndarray[Any, Any]] = {"arr_0": IMAGES, "arr_1": np.arange(7)}
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w") as file:
+                np.lib.format.write_array(file, array, version)
+    images = from_path(path)
+    assert (images.name, images.count) == ("samples", 7)
+    assert sizes(images) == [3, 3, 1]
+    assert np.array_equal(images.load(), IMAGES)
+    assert np.array_equal(from_path(path, 4).load(), IMAGES[:4])
+    np.savez(path, IMAGES)
+    assert np.array_equal(from_path(path).load(), IMAGES)
+
+
+def test_what_is_no_file_of_samples_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "samples.npz"
+    with pytest.raises(EvaluationError, match=r"is no \.npz file with images in arr_0"):
+        from_path(path)
+    path.write_bytes(b"hello")
+    with pytest.raises(EvaluationError, match=r"is no \.npz file with images in arr_0"):
+        from_path(path)
+    np.savez(path, mu=np.zeros(3))
+    with pytest.raises(EvaluationError, match=r"is no \.npz file with images in arr_0"):
+        from_path(path)
+    np.savez(path, IMAGES.astype(np.float32))
+    with pytest.raises(EvaluationError, match="holds float32 of shape"):
+        from_path(path)
+    np.savez(path, IMAGES.transpose(0, 3, 1, 2))
+    with pytest.raises(EvaluationError, match=r"it should be uint8, \(N, H, W, 3\)"):
+        from_path(path)
+    np.savez(path, IMAGES)
+    with pytest.raises(EvaluationError, match="holds 7 images, not 8"):
+        from_path(path, 8)
+
+
+def test_a_folder_s_images_come_as_they_are_in_an_order_that_is_no_one_s_class(tmp_path: Path) -> None:
+    for i, image in enumerate(IMAGES):
+        (tmp_path / f"class-{i // 4}").mkdir(exist_ok=True)
+        Image.fromarray(image).save(tmp_path / f"class-{i // 4}" / f"{i}.png")
+    images = from_path(tmp_path)
+    found = images.load()
+    assert sizes(images) == [3, 3, 1]
+    assert {image.tobytes() for image in found} == {image.tobytes() for image in IMAGES}
+    assert not np.array_equal(found, IMAGES)
+    assert np.array_equal(from_path(tmp_path, 4).load(), found[:4])
+    with pytest.raises(EvaluationError, match="holds 7 images, not 8"):
+        from_path(tmp_path, 8)
+
+
+def test_grey_and_palette_images_become_coloured(tmp_path: Path) -> None:
+    Image.new("L", (4, 4), 7).save(tmp_path / "grey.png")
+    Image.new("RGB", (4, 4), (7, 7, 7)).quantize(2).save(tmp_path / "palette.png")
+    assert (from_path(tmp_path).load() == 7).all()
+    grey = from_array("grey", IMAGES[..., :1]).load()
+    assert grey.shape == IMAGES.shape
+    assert (grey == IMAGES[..., :1]).all()
+
+
+def test_a_folder_with_images_of_two_sizes_or_a_bad_one_is_refused(tmp_path: Path) -> None:
+    """What is resized here and not there cannot be compared."""
+    with pytest.raises(RecipeError, match="no pictures below"):
+        from_path(tmp_path)
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+    Image.new("RGB", (5, 4)).save(tmp_path / "b.png")
+    with pytest.raises(EvaluationError, match=r"holds images of (4x4 and 5x4|5x4 and 4x4): bring them to one size"):
+        from_path(tmp_path).load()
+    (tmp_path / "b.png").write_bytes(b"hello")
+    with pytest.raises(EvaluationError, match=r"b.png cannot be read \(UnidentifiedImageError\)"):
+        from_path(tmp_path).load()
+
+
+def test_a_sampling_function_is_asked_for_each_picture_once() -> None:
+    asked = []
+
+    def draw(first: int, count: int) -> ImageArray:
+        asked.append((first, count))
+        return IMAGES[first : first + count]
+
+    shares: list[float] = []
+    images = drawn("model", draw, 5)
+    assert not asked
+    assert np.array_equal(images.load(shares.append), IMAGES[:5])
+    assert asked == [(0, 5)]
+    assert shares == [1.0]
+    assert sizes(images) == [3, 2]

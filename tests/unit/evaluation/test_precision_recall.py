@@ -1,0 +1,99 @@
+"""Precision, recall and neighbours of points made by hand, and by torch-fidelity's code on the same features."""
+
+from __future__ import annotations
+
+import tracemalloc
+
+import numpy as np
+import pytest
+import torch
+
+from evaluation.features import FeatureArray
+from evaluation.precision_recall import nearest, precision_recall
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def line(*places: float) -> FeatureArray:
+    return np.array(places, dtype=np.float32)[:, None]
+
+
+def test_precision_and_recall_by_hand() -> None:
+    """k = 1. The real 0, 1, 10 have radii 1, 1, 9; the drawn 2.5, 3, 30 have 0.5, 0.5, 27."""
+    real, drawn = line(0, 1, 10), line(2.5, 3, 30)
+    precision, recall = precision_recall(drawn, real, k=1)
+    assert precision == pytest.approx(2 / 3)  # 2.5 and 3 lie within 9 of 10; 30 lies in no ball
+    assert recall == pytest.approx(1 / 3)  # 10 lies within 27 of 30; 0 and 1 are too far from all
+
+
+def test_a_point_on_the_edge_of_a_ball_lies_inside() -> None:
+    """The real 0 and 4 have radius 4: 8 is just inside, 8.5 is not; of the drawn, the radius is 0.5."""
+    assert precision_recall(line(8, 8.5), line(0, 4), k=1) == (0.5, 0.0)
+    assert precision_recall(line(0, 4), line(8, 8.5), k=1) == (0.0, 0.5)
+
+
+def test_the_kth_neighbour_does_not_count_the_point_itself_but_its_twins() -> None:
+    """Real: 0, 0, 5. With k = 1 the twins have radius 0, and what is drawn must hit them; with k = 2 it is 5."""
+    real = line(0, 0, 5)
+    assert precision_recall(line(0, 1, -1, -4), real, k=1).precision == pytest.approx(2 / 4)  # 0, and 1 by way of 5
+    assert precision_recall(line(0, 1, -1, -4), real, k=2).precision == 1.0
+
+
+def test_a_set_beside_itself_is_perfect_and_one_that_is_far_away_is_not() -> None:
+    features = np.random.default_rng(0).normal(size=(50, 8)).astype(np.float32)
+    assert precision_recall(features, features.copy()) == (1.0, 1.0)
+    assert precision_recall(features, features + 100) == (0.0, 0.0)
+
+
+def test_one_good_picture_drawn_again_and_again_has_precision_and_no_recall() -> None:
+    rng = np.random.default_rng(0)
+    real = rng.normal(size=(200, 8)).astype(np.float32)
+    drawn = real[:1] + 1e-3 * rng.normal(size=(200, 8)).astype(np.float32)
+    precision, recall = precision_recall(drawn, real)
+    assert precision == 1.0
+    assert recall <= 1 / 200
+
+
+@pytest.fixture
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("evaluation.precision_recall.ROWS", 7)
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_neighbours_are_found_across_blocks() -> None:
+    rng = np.random.default_rng(1)
+    features, others = rng.normal(size=(30, 5)), rng.normal(size=(40, 5))
+    distances, indices = nearest(features, others, count=3)
+    all_pairs = np.linalg.norm(features[:, None] - others, axis=2)
+    assert (indices == all_pairs.argsort(axis=1)[:, :3]).all()
+    assert distances == pytest.approx(np.sort(all_pairs, axis=1)[:, :3])
+
+
+def test_memory_is_that_of_a_few_blocks_and_not_of_all_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """50,000 pictures have 10 GB of distances."""
+    monkeypatch.setattr("evaluation.precision_recall.ROWS", 50)
+    features = np.random.default_rng(0).normal(size=(2000, 4)).astype(np.float32)
+    block, all_pairs = 50 * 2000 * 4, 2000 * 2000 * 4
+    tracemalloc.start()
+    precision_recall(features, features)
+    nearest(features, features, count=2)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 6 * block < all_pairs / 6
+
+
+@pytest.mark.parametrize("k", [1, 3, 5])
+@pytest.mark.usefixtures("small_blocks")
+def test_precision_and_recall_are_torch_fidelity_s(k: int) -> None:
+    pytest.importorskip("torch_fidelity", reason="torch-fidelity comes with the extra evaluate")
+    from torch_fidelity.metric_prc import prc_features_to_metric
+
+    rng = np.random.default_rng(2)
+    drawn = rng.normal(0.6, 0.8, size=(150, 6)).astype(np.float32)
+    real = rng.normal(size=(220, 6)).astype(np.float32)
+    theirs = prc_features_to_metric(
+        torch.from_numpy(drawn), torch.from_numpy(real), prc_neighborhood=k, prc_batch_size=64, verbose=False
+    )
+    assert 0.2 < theirs["recall"] < theirs["precision"] < 1.0
+    ours = precision_recall(drawn, real, k=k)
+    assert ours == pytest.approx((theirs["precision"], theirs["recall"]))

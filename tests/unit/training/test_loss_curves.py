@@ -1,0 +1,45 @@
+"""Loss curves can be read: smoothing bends nothing, and every axis has numbers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+from training.loss_curves import plot_run, smoothed
+
+
+def test_smoothing_leaves_a_straight_line_and_both_ends_as_they_are() -> None:
+    line = np.arange(30.0)
+    assert smoothed(line) == pytest.approx(line)
+    noisy = line + np.random.default_rng(0).normal(size=30)
+    assert (smoothed(noisy)[0], smoothed(noisy)[-1]) == (noisy[0], noisy[-1])
+    assert np.diff(smoothed(noisy), 2).std() < np.diff(noisy, 2).std() / 3
+    assert smoothed(line[:1]) == pytest.approx(line[:1])
+
+
+@pytest.mark.parametrize(("first", "last"), [(0.05, 0.04), (0.14, 0.08), (0.9, 0.03), (300.0, 0.2)])
+def test_the_losses_have_numbers_whatever_their_range(
+    first: float, last: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entries = [{"step": step, "loss": loss} for step, loss in enumerate(np.geomspace(first, last, 50).tolist(), 1)]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, entries)), encoding="utf-8")
+    with monkeypatch.context() as patch:
+        patch.setattr(plt, "close", lambda figure: None)
+        plot_run(tmp_path, tmp_path / "losses.png")
+    figure = plt.gcf()
+    (axes,) = figure.axes
+    low, high = axes.get_ylim()
+    ticks = [*axes.yaxis.get_majorticklabels(), *axes.yaxis.get_minorticklabels()]
+    shown = {tick.get_text() for tick in ticks if tick.get_text() and low <= tick.get_position()[1] <= high}
+    plt.close(figure)
+    assert len(shown) >= 2
+
+
+def test_a_run_that_has_logged_nothing_yet_has_a_plot(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").touch()
+    plot_run(tmp_path, tmp_path / "losses.png")
+    assert (tmp_path / "losses.png").stat().st_size

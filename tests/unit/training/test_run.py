@@ -1,0 +1,169 @@
+"""What a run leaves in its folder, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from model import load_checkpoint
+from model.networks.build import build_network
+from training.dry_run import dry_run
+from training.errors import Diverged, RecipeError
+from training.loss_curves import read_metrics
+from training.recipe import Recipe, load_recipe
+from training.run import train
+from training.state import load_state
+from training.trainer import MAX_BAD_STEPS, Trainer
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+TINY = (
+    "image_size=8",
+    "batch_size=4",
+    "precision=float32",
+    "network.channels=8",
+    "network.channel_mult=[1]",
+    "network.groups=4",
+    "network.head_channels=8",
+    "defaults.steps=2",
+    "log_every=2",
+    "data.source=npz",
+)
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Callable[..., Recipe]:
+    """A recipe with changes, for ten random images of five classes."""
+    path = tmp_path / "images.npz"
+    np.savez(path, np.random.default_rng(0).integers(0, 256, (10, 8, 8, 3), dtype=np.uint8), np.arange(10) % 5)
+    return lambda *changes: load_recipe("smoke", [*TINY, f"data.path={path}", *changes])
+
+
+def saved(out: Path) -> Any:
+    state = load_state(out / "states")
+    assert state is not None
+    return state["trainer"]
+
+
+def test_a_run_leaves_a_model_that_loads_and_records_that_read(tmp_path: Path, tiny: Callable[..., Recipe]) -> None:
+    out = tmp_path / "run"
+    classes = ("network.num_classes=5", "label_drop=0.1", 'data.classes=["a", "b", "c", "d", "e"]')
+    bound = ("loss=hybrid", "variance=learned_range", "network.out_channels=6")
+    changes = ("save_every=4", "sheet_every=4", "more_ema_decays=[0.5]", *classes, *bound)
+    assert train(tiny("max_steps=6", *changes), out) == 6
+    for folder, place in (("model", 0), ("model-0.5", 1)):
+        checkpoint = load_checkpoint(out / folder)
+        assert checkpoint.config.variance == "learned_range"
+        assert checkpoint.config.classes == ("a", "b", "c", "d", "e")
+        assert checkpoint.config.training["steps"] == 6
+        assert checkpoint.config.training["images"] == 24
+        for name, tensor in checkpoint.network.state_dict().items():
+            assert torch.allclose(tensor, saved(out)["emas"][place]["network"][name], atol=1e-3)  # saved as float16
+    entries = read_metrics(out / "metrics.jsonl")
+    assert [entry["step"] for entry in entries] == [2, 4, 6]
+    assert entries[0].keys() >= {"loss", "vlb", "grad_norm", "images_per_second", "lr", "skipped"}
+    assert any(f"loss/q{quarter}" in entries[-1] for quarter in range(1, 5))
+    board = EventAccumulator(str(out / "tensorboard")).Reload()
+    assert [event.step for event in board.Scalars("loss")] == [2, 4, 6]
+    sheets = sorted((out / "sheets").iterdir())
+    assert [path.name for path in sheets] == ["00000004.png", "00000006.png"]
+    with Image.open(sheets[0]) as sheet:
+        assert sheet.size == (82, 82)
+    assert (out / "losses.png").stat().st_size > 1000
+    assert json.loads((out / "recipe.json").read_text())["label_drop"] == 0.1
+    assert (out / "states/latest").read_text() == "step-00000006.pt"
+    assert len(list((out / "states").glob("step-*"))) == 2
+    assert train(tiny("max_steps=8", *changes), out) == 8
+    with pytest.raises(RecipeError, match="another network"):
+        train(tiny("network.channels=16", *classes, *bound), out)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_ends_the_run(
+    tmp_path: Path, tiny: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    handler = signal.getsignal(number)
+    before_step(3, monkeypatch, lambda trainer: signal.raise_signal(number))
+    assert train(tiny("max_steps=50", "save_every=50"), tmp_path) == 3
+    assert signal.getsignal(number) is handler
+    assert saved(tmp_path)["step"] == 3
+    assert load_checkpoint(tmp_path / "model").config.training["steps"] == 3
+
+
+def before_step(step: int, monkeypatch: pytest.MonkeyPatch, happen: Callable[[Trainer], Any]) -> None:
+    original = Trainer._train
+
+    def train_step(self: Trainer, batch: Any) -> Any:
+        if self.step == step - 1:
+            happen(self)
+        return original(self, batch)
+
+    monkeypatch.setattr(Trainer, "_train", train_step)
+
+
+def test_a_run_ends_when_its_time_is_up_and_earlier_processes_count(
+    tmp_path: Path, tiny: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter(range(10**6))
+    monkeypatch.setattr("training.run.time.perf_counter", lambda: float(next(clock)))
+    first = train(tiny("max_steps=1000", "max_minutes=1"), tmp_path)
+    assert 10 < first <= 60
+    assert (tmp_path / f"sheets/{first:08d}.png").is_file()
+    assert train(tiny("max_steps=1000", "max_minutes=1"), tmp_path) == first + 1
+    assert train(tiny("max_steps=1000", "max_minutes=2"), tmp_path) > first + 10
+
+
+def test_a_lost_run_leaves_its_last_batch(
+    tmp_path: Path, tiny: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "run"
+
+    def poison(trainer: Trainer) -> None:
+        trainer.network.register_forward_hook(lambda module, args, output: output * float("nan"))
+
+    before_step(5, monkeypatch, poison)
+    with pytest.raises(Diverged, match=r"lower the learning rate; the last batch is in .*diverged-0\.pt"):
+        train(tiny("max_steps=100"), out)
+    batch = torch.load(out / "diverged-0.pt", weights_only=True)
+    assert batch["x0"].shape == batch["noise"].shape == (4, 3, 8, 8)
+    lines = (out / "metrics.jsonl").read_text().splitlines()
+    entries = [json.loads(line, parse_constant=lambda name: pytest.fail(f"{name} is not JSON")) for line in lines]
+    assert [entry["skipped"] for entry in entries[:4]] == [0, 0, 2, 4]
+    assert len(entries) == (4 + MAX_BAD_STEPS) // 2 - 1
+    assert "loss" not in entries[-1]
+
+
+def test_a_run_of_another_version_is_not_gone_on_with(tmp_path: Path, tiny: Callable[..., Recipe]) -> None:
+    train(tiny("max_steps=2"), tmp_path)
+    path = tmp_path / "states/step-00000002.pt"
+    torch.save(torch.load(path, weights_only=True) | {"format": 1}, path)
+    with pytest.raises(RecipeError, match="another version of difuso began the run"):
+        train(tiny("max_steps=4"), tmp_path)
+
+
+def test_a_dry_run_measures_and_writes_nothing(tmp_path: Path, tiny: Callable[..., Recipe]) -> None:
+    recipe = tiny("max_steps=2", "network.num_classes=5", "label_drop=0.1")
+    before = sorted(tmp_path.rglob("*"))
+    seen = dry_run(recipe)
+    assert sorted(tmp_path.rglob("*")) == before
+    assert seen.batch == (4, 3, 8, 8)
+    assert seen.classes == ("0", "1", "2", "3", "4")
+    assert seen.parameters == sum(p.numel() for p in build_network(recipe.model_config({}).network).parameters())
+    assert seen.state_bytes == 4 * 5 * seen.parameters < seen.peak_bytes
+    assert any("4 x 3 x 8 x 8, 5 classes: 0, 1" in line for line in seen.lines())
+
+
+def test_a_torn_metrics_line_is_passed_over_and_repeated_steps_count_once(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    lines = [{"step": 1, "loss": 1.0}, {"step": 2, "loss": 2.0}, {"step": 2, "loss": 3.0}]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"step": 3, "lo', encoding="utf-8")
+    assert read_metrics(path) == [{"step": 1, "loss": 1.0}, {"step": 2, "loss": 3.0}]

@@ -1,0 +1,91 @@
+"""Loss curves from the metrics.jsonl of training runs, as PNG files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+METRICS = "metrics.jsonl"
+WINDOW = 9  # lines of a log that a smoothed loss is the mean of
+
+Entries = list[dict[str, Any]]
+Values = np.ndarray[Any, Any]
+
+
+def read_metrics(path: Path) -> Entries:
+    """All lines of a metrics.jsonl; where a run was resumed from an earlier step, the later line of a step counts."""
+    by_step: dict[int, dict[str, Any]] = {}
+    for line in path.read_text("utf-8").splitlines():
+        with suppress(json.JSONDecodeError):  # a line that a killed process left unfinished
+            entry = json.loads(line)
+            by_step[entry["step"]] = entry
+    return [by_step[step] for step in sorted(by_step)]
+
+
+def plot_run(folder: Path, out: Path) -> None:
+    """The loss of a run, whole and by quarter of the timesteps, as far as they are logged."""
+    entries = read_metrics(folder / METRICS)
+    labels = {"loss": "all t", "loss/t<50": "t < 50"}
+    labels |= {f"loss/q{quarter}": f"quarter {quarter} of t" for quarter in range(1, 5)}
+    _plot({label: (entries, key) for key, label in labels.items()}, out, ylabel="mean squared error")
+
+
+def plot_runs(folders: Sequence[Path], out: Path, *, key: str = "loss") -> None:
+    """One logged figure of several runs.
+
+    Args:
+        folders: of the runs, each with a metrics.jsonl.
+        key: which of the logged figures.
+
+    Raises:
+        ValueError: if a run did not log it.
+    """
+    names = [folder.resolve().name for folder in folders]
+    if len(set(names)) < len(names):
+        names = list(map(str, folders))
+    curves: dict[str, tuple[Entries, str]] = {}
+    for name, folder in zip(names, folders, strict=True):
+        if not (folder / METRICS).is_file():
+            raise ValueError(f"{folder} holds no {METRICS}")
+        curves[name] = read_metrics(folder / METRICS), key
+        if not any(key in entry for entry in curves[name][0]):
+            raise ValueError(f"{name} did not log {key}: its {METRICS} says what there is")
+    _plot(curves, out, ylabel=key)
+
+
+def smoothed(values: Values) -> Values:
+    """Mean over a window that shrinks to both ends, so that neither end is bent."""
+    reach = [min(WINDOW // 2, i, len(values) - 1 - i) for i in range(len(values))]
+    return np.array([values[i - r : i + r + 1].mean() for i, r in enumerate(reach)])
+
+
+def _plot(curves: Mapping[str, tuple[Entries, str]], out: Path, *, ylabel: str) -> None:
+    """Each curve smoothed, over a pale line of what was logged."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+    from matplotlib.ticker import FixedLocator, LogLocator, MaxNLocator, NullLocator
+
+    figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
+    for place, (label, (entries, key)) in enumerate(curves.items()):
+        logged = [(entry["step"], entry[key]) for entry in entries if key in entry]
+        steps, values = np.array(logged, dtype=float).reshape(-1, 2).T
+        axes.plot(steps, values, color=f"C{place % 10}", alpha=0.25, linewidth=0.8)
+        axes.plot(steps, smoothed(values), color=f"C{place % 10}", label=label)
+    axes.set(xlabel="step", ylabel=ylabel, yscale="log")
+    low, high = axes.get_ylim()
+    narrow = FixedLocator(MaxNLocator(5).tick_values(low, high))
+    axes.yaxis.set_major_locator(narrow if high < 3 * low else LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(out, dpi=100)
+    plt.close(figure)
