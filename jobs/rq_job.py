@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import zlib
-from typing import Any
+from typing import Any, Self
 
+import redis
 from rq.job import Job as RqJob
+from rq.serializers import JSONSerializer
 
 from .errors import JobUnreadable
 
@@ -38,12 +40,19 @@ class DataJob(RqJob):
     deaths: int = 0
     resumed_at: int = 0
 
-    def restore(self, raw_data: Any) -> Any:
-        """Reads a record.
+    @classmethod
+    def read(cls, job_id: str, client: redis.Redis) -> Self:
+        """The job with this id.
 
         Raises:
-            Exception: of whatever kind a parser raises, if it is none of ours.
+            Exception: of whatever kind a parser raises, if it is none of ours or there is none.
         """
+        job = cls(job_id, connection=client, serializer=JSONSerializer)
+        job.refresh()  # type: ignore[no-untyped-call]
+        return job
+
+    def restore(self, raw_data: Any) -> Any:
+        """Takes over what the record says; raises like `read`."""
         kept = {name: raw_data[name] for name in _KEPT if name in raw_data}
         if b"data" in kept:
             kept[b"data"] = inflate(kept[b"data"])  # which RQ takes as it is, since it looks for a zlib header

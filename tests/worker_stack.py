@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import redis
 
@@ -98,11 +99,13 @@ class Stack:
         assert self.states(ids) == {JobState.SUCCEEDED}
 
     def runs(self, job_id: str) -> bool:
-        return self.queue.status(job_id).state is JobState.RUNNING and job_id in self.in_flight()
+        """Whether the newest worker has started the job."""
+        name: Any = self.client.hget(f"rq:job:{job_id}", "worker_name") or b""
+        return self.client.hget(f"rq:worker:{name.decode()}", "pid") == str(self.workers[-1].pid).encode()
 
     def in_flight(self) -> list[str]:
         """The jobs of model `tiny` with the usual urgency that some worker has started."""
-        entries = self.client.zrange(f"rq:wip:{keys.queue_name('tiny', DEFAULT_URGENCY)}", 0, -1)
+        entries: Any = self.client.zrange(f"rq:wip:{keys.queue_name('tiny', DEFAULT_URGENCY)}", 0, -1)
         return [entry.decode().partition(":")[0] for entry in entries]
 
     def close(self) -> None:

@@ -10,7 +10,6 @@ import redis
 from rq import Queue
 from rq.exceptions import NoSuchJobError
 from rq.job import JobStatus as RqStatus
-from rq.serializers import JSONSerializer
 
 from jobs import keys
 from jobs.contract import JOB_ID, URGENCIES
@@ -133,7 +132,7 @@ class Claims:
         try:
             if not re.fullmatch(JOB_ID, entry.decode("ascii")):
                 raise JobUnreadable("no job has such an id")
-            job = DataJob.fetch(entry.decode(), connection=self._client, serializer=JSONSerializer)
+            job = DataJob.read(entry.decode(), self._client)
             if job.origin != queue.name:
                 raise JobUnreadable("the job belongs into another queue")
             _ = job.func_name, job.kwargs  # RQ reads them when it starts a job, and would fall over there
@@ -147,7 +146,7 @@ class Claims:
     def _put_aside(self, entry: bytes, queue: Queue, error: Exception) -> None:
         log.warning("a queue holds what is no job", extra={"entry": repr(entry[:80]), "error": ascii(error)[:200]})
         with self._client.pipeline(transaction=False) as pipe:
-            pipe.lrem(queue.intermediate_queue.key, 1, entry)
+            pipe.lrem(queue.intermediate_queue.key, 1, entry)  # type: ignore[arg-type]  # bytes will do
             if not isinstance(error, (NoSuchJobError, UnicodeDecodeError)):
                 record = DataJob.key_for(entry.decode())
                 pipe.hset(record, "status", RqStatus.FAILED)

@@ -11,13 +11,13 @@ import logging
 import re
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import redis
 from rq import Queue
 from rq.executions import Execution
 from rq.job import JobStatus as RqStatus
 from rq.job_lifecycle import record_job_failure
-from rq.serializers import JSONSerializer
 from rq.utils import now
 
 from jobs.contract import JOB_ID
@@ -117,8 +117,7 @@ class Recovery:
             pipe.watch(DataJob.key_for(execution.job_id))  # type: ignore[no-untyped-call]  # every mark of life changes it
             if pipe.zscore(registry.key, execution.composite_key) != expires_at:
                 return []
-            job = DataJob.fetch(execution.job_id, connection=self._client, serializer=JSONSerializer)
-            assert isinstance(job, DataJob)
+            job = DataJob.read(execution.job_id, self._client)
             if job.origin != queue.name:
                 raise ValueError("the job belongs into another queue")
             started, tries = job.get_status(refresh=False) == RqStatus.STARTED, job.retries_left or 0
@@ -129,8 +128,8 @@ class Recovery:
                 job.ended_at = now()
                 record_job_failure(job, "its workers died", pipe)
             elif started:
-                counts = {"retries_left": tries - 1, DEATHS: job.deaths + 1}
-                pipe.hset(job.key, mapping={"status": RqStatus.QUEUED} | counts)
+                counts: dict[Any, Any] = {"retries_left": tries - 1, DEATHS: job.deaths + 1}
+                pipe.hset(job.key, "status", RqStatus.QUEUED, mapping=counts)
                 pipe.lpush(queue.key, job.id)
             pipe.execute()
         if started:

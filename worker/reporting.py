@@ -116,7 +116,7 @@ class Reporter:
     def tidy_backlog(self) -> None:
         """Takes jobs out of the backlog that ended without their worker's doing."""
         for model in self.models.runners:
-            ids: list[bytes] = self._client.hkeys(keys.backlog(model))
+            ids: list[Any] = self._client.hkeys(keys.backlog(model))
             with self._client.pipeline(transaction=False) as pipe:
                 for job_id in ids:
                     pipe.hget(DataJob.key_for("").encode() + job_id, "status")

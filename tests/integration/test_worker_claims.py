@@ -36,13 +36,13 @@ class Lossy(redis.UnixDomainSocketConnection):
 
     def send_packed_command(self, command: Any, check_health: bool = True) -> None:
         self._sent = b"".join(command) if isinstance(command, list) else bytes(command)
-        super().send_packed_command(command, check_health)
+        super().send_packed_command(command, check_health)  # type: ignore[no-untyped-call]
 
     def read_response(self, *args: Any, **kwargs: Any) -> Any:
         response = super().read_response(*args, **kwargs)
         if Lossy.armed and b"EXEC" in self._sent and isinstance(response, list):
             Lossy.armed, Lossy.lost = False, Lossy.lost + 1
-            self.disconnect()
+            self.disconnect()  # type: ignore[no-untyped-call]
             raise redis.ConnectionError("the reply was lost")
         return response
 
@@ -111,7 +111,8 @@ def start(worker: RqBase, claims: Claims, *, suspects: bool = False) -> tuple[Da
 
 
 def waiting(worker: RqBase) -> list[str]:
-    return [entry.decode() for entry in worker.connection.lrange(worker.queues[0].key, 0, -1)]
+    entries: list[Any] = worker.connection.lrange(worker.queues[0].key, 0, -1)
+    return [entry.decode() for entry in entries]
 
 
 def look(recovery: Recovery, worker: RqBase, clock: Clock, seconds: float) -> list[str]:

@@ -7,6 +7,7 @@ import sys
 import uuid
 import zlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rq import Queue
@@ -48,15 +49,14 @@ def test_bytes_that_are_none_of_ours_end_no_worker(stack: Stack) -> None:
     ids = [str(uuid.uuid4()) for _ in range(4)]
     bomb = zlib.compressobj()
     packet = b"".join(bomb.compress(bytes(1 << 24)) for _ in range(GIGABYTE >> 24)) + bomb.flush()
-    record = {"origin": QUEUE, "status": "queued", "created_at": "2026-11-25T00:29:36.250000Z"}
+    record: dict[Any, Any] = {"origin": QUEUE, "status": "queued", "created_at": "2026-11-25T00:29:36.250000Z"}
     client.hset(f"rq:job:{ids[0]}", mapping=record | {"data": packet})
     client.hset(f"rq:job:{ids[1]}", mapping=record | {"data": zlib.compress(b"[" * 100_000)})
     client.set(f"rq:job:{ids[2]}", "no hash")
     client.hset(f"rq:job:{ids[3]}", mapping=record | {"data": zlib.compress(b'["\\ud800", null, [], {}]')})
     client.rpush(f"{queue}:intermediate", b"\xff\xfe", b"a:b:c", *ids)
-    client.zadd(
-        running, {b"\xff\xfe": 1, b"none": 1, b"a:b:c": 1, f"{ids[2]}:{'0' * 32}": 1, f"{ids[0]}:{'0' * 32}": 1}
-    )
+    marks: list[Any] = [b"\xff\xfe", b"none", b"a:b:c", *(f"{job_id}:{'0' * 32}" for job_id in ids)]
+    client.zadd(running, dict.fromkeys(marks, 1))
     client.sadd("rq:workers", b"\xff\xfe")
     client.hset(keys.backlog("tiny"), mapping={b"\xff\xfe": 1, ids[2]: 1})
     client.hset(keys.WORKERS, b"\xff\xfe", b"\xff\xfe")
@@ -78,8 +78,7 @@ def test_keys_of_another_type_are_put_aside(stack: Stack) -> None:
     queue = f"rq:queue:{QUEUE}"
     lists = queue, f"{queue}:intermediate", keys.wake("tiny")
     others = f"rq:wip:{QUEUE}", f"rq:workers:{QUEUE}", "rq:workers", keys.WORKERS, keys.backlog("tiny")
-    names = [key.decode() for key in client.keys("rq:worker:difuso-*")]
-    for key in (*lists, *others, *names):
+    for key in (*lists, *others, *client.keys("rq:worker:difuso-*")):
         client.set(key, "something else")
     wait_until(lambda: not any(client.type(key) == b"string" for key in (*lists, *others)), 60, "all are put aside")
     stack.finish([stack.submit(seed=seed) for seed in range(3)], 60)
