@@ -24,7 +24,7 @@ from .strangers import is_refusal
 log = logging.getLogger(__name__)
 
 LOOKAHEAD = 100  # so many entries of a queue are looked at
-LONE_SECONDS = 1.0  # that a suspect runs alone; what a job does to its worker shows in its first steps
+WARY_SECONDS = 1.0  # to the first snapshot; what a job does to its worker shows in its first steps
 UNREADABLE_TTL = 60
 
 # The first job of a queue that is suspected, or that is not. One script, so that nobody takes it after the look.
@@ -154,7 +154,8 @@ class Claims:
             pipe.execute(raise_on_error=False)
 
 
-def seclude(active: ActiveJob) -> None:
-    """Lets a job run alone until its first snapshot, which is soon."""
-    active.alone = True
-    active.snapshot_at += LONE_SECONDS - SNAPSHOT_SECONDS
+def be_wary(active: ActiveJob, rq_job: DataJob) -> None:
+    """Lets a job that workers died under save its first snapshot soon, and a suspect run alone until then."""
+    active.alone = rq_job.is_suspect
+    if rq_job.deaths:
+        active.snapshot_at += WARY_SECONDS - SNAPSHOT_SECONDS

@@ -29,7 +29,7 @@ from jobs.store import ResultStore
 
 from .active import ActiveJob, EngineEvent, Finished, Previewed, Snapped
 from .allocator import give_back
-from .claims import Claims, seclude
+from .claims import Claims, be_wary
 from .engine import StepEngine
 from .fairness import forecast
 from .metrics import WorkerMetrics
@@ -237,8 +237,7 @@ class EngineWorker(RqBase):
             log.warning("a job cannot be started", extra={"job_id": rq_job.id, "error": repr(error)})
             self._settler.refuse(rq_job, waiting, execution, error)
             return True
-        if rq_job.is_suspect:
-            seclude(active)
+        be_wary(active, rq_job)
         self._items[active] = Item(rq_job, waiting, execution, active)
         log.info("job claimed", extra={**active.job.trail, "model": active.job.model})
         self._metrics.claimed(active)

@@ -20,7 +20,7 @@ from jobs.queue import JobQueue
 from jobs.rq_job import LONE_RETRIES, MAX_DEATHS, MAX_RETRIES, DataJob
 from worker import recovery
 from worker.active import ActiveJob
-from worker.claims import Claims, seclude
+from worker.claims import Claims
 from worker.recovery import EXECUTION_TTL, RECOVERY_SECONDS, SILENT_SECONDS, Recovery
 from worker.rq_base import RqBase
 from worker.runner import Runner
@@ -259,7 +259,7 @@ def test_beside_a_suspect_nothing_is_claimed(worker: RqBase, claims: Claims) -> 
     (queued,) = worker.queues
     active = active_job()
     assert claims.has_room(queued, [active])
-    seclude(active)
+    active.alone = True
     assert not claims.has_room(queued, [active])
     claims.make_room([queued], [active])
     claims.make_room([queued], [active])

@@ -69,7 +69,8 @@ def test_an_outage_of_redis_loses_nothing(models_dir: Path, tmp_path: Path) -> N
             assert {stack.client.xlen(f"rq:results:{job_id}") for job_id in ids} == {1}
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_job_that_kills_its_workers_fails_alone(stack: Stack) -> None:
     """Each worker that runs it is killed. The others shared its workers twice, without time for a snapshot."""
     others = [stack.submit(seed=seed, n=4, steps=1000) for seed in range(4)]
