@@ -77,7 +77,7 @@ def test_a_job_waits_while_its_pictures_cannot_be_read(stack: Stack, tmp_path: P
     assert stack.queue.status(job_id).attempts == 1
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(240)
 def test_a_worker_that_lost_its_job_does_not_settle_it(stack: Stack) -> None:
     """The fence: after a freeze its execution is gone, and somebody else may have the job."""
     stack.start_worker()
@@ -85,7 +85,7 @@ def test_a_worker_that_lost_its_job_does_not_settle_it(stack: Stack) -> None:
     wait_until(lambda: running(stack, [job_id]), 30, "the job runs")
     registry = StartedJobRegistry(keys.queue_name("tiny", 3), connection=stack.client, serializer=JSONSerializer)
     stack.client.delete(registry.key)
-    wait_until(lambda: stack.store.manifest(job_id) is not None, 30, "the pictures are stored")
+    wait_until(lambda: stack.store.manifest(job_id) is not None, 120, "the pictures are stored")
     other = stack.submit()
     wait_until(lambda: stack.states([other]) == {JobState.SUCCEEDED}, 20, "the worker has gone on")
     assert stack.queue.status(job_id).state is JobState.RUNNING

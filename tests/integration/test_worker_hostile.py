@@ -41,7 +41,7 @@ def test_only_our_jobs_run(stack: Stack, tmp_path: Path) -> None:
     assert stack.client.llen(f"{queue.key}:intermediate") == 0
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 def test_bytes_that_are_none_of_ours_end_no_worker(stack: Stack) -> None:
     worker, client = stack.start_worker(), stack.client
     stack.finish([stack.submit()], 30)
@@ -71,7 +71,7 @@ def test_bytes_that_are_none_of_ours_end_no_worker(stack: Stack) -> None:
         assert peak < GIGABYTE
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 def test_keys_of_another_type_are_put_aside(stack: Stack) -> None:
     worker, client = stack.start_worker(), stack.client
     stack.finish([stack.submit()], 30)
@@ -85,7 +85,7 @@ def test_keys_of_another_type_are_put_aside(stack: Stack) -> None:
     assert worker.poll() is None, stack.log(0)
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 def test_a_job_with_keys_of_another_type_ends_no_worker(stack: Stack) -> None:
     worker = stack.start_worker()
     wait_until(lambda: bool(stack.queue.workers()), 30, "the worker is ready")
