@@ -6,7 +6,6 @@ Clients ask for nothing more often. RQ's own job object, which takes several tim
 from __future__ import annotations
 
 import json
-import zlib
 from collections.abc import Sequence
 from datetime import datetime
 from functools import lru_cache
@@ -19,7 +18,7 @@ from rq.job import JobStatus as RqStatus
 from . import keys
 from .contract import FailureCode, Job, JobState, JobStatus, Progress, Timesteps
 from .errors import JobNotFound, JobUnreadable
-from .rq_job import MAX_RETRIES
+from .rq_job import DEATHS, inflate
 
 STATES: dict[str, JobState] = {
     RqStatus.QUEUED: JobState.QUEUED,
@@ -30,7 +29,7 @@ STATES: dict[str, JobState] = {
     RqStatus.CANCELED: JobState.CANCELLED,
 }
 
-_FIELDS = ("data", "status", "started_at", "ended_at", "retries_left")
+_FIELDS = ("data", "status", "started_at", "ended_at", DEATHS)
 _TIMESTEPS: TypeAdapter[Timesteps] = TypeAdapter(Timesteps, config=ConfigDict(strict=True, allow_inf_nan=False))
 
 
@@ -58,7 +57,7 @@ def read_status(fields: Sequence[Any], reports: Sequence[Any], *, result_ttl: in
 
 
 def _parse(fields: Sequence[Any], reports: Sequence[Any], result_ttl: int) -> JobStatus:
-    data, rq_status, started, ended, retries_left = fields
+    data, rq_status, started, ended, deaths = fields
     report, timesteps = reports
     job = _parse_job(data)
     state = STATES.get((rq_status or b"").decode(), JobState.QUEUED)
@@ -72,7 +71,7 @@ def _parse(fields: Sequence[Any], reports: Sequence[Any], result_ttl: int) -> Jo
         state=state,
         progress=progress,
         timesteps=None if timesteps is None else _check_timesteps(timesteps),
-        attempts=MAX_RETRIES - int(retries_left or 0) + is_attempted,
+        attempts=int(deaths or 0) + is_attempted,
         eta_seconds=progress.eta_seconds if state is JobState.RUNNING else None,
         started_at=started_at,
         ended_at=ended_at if state.is_terminal else None,
@@ -87,7 +86,7 @@ def _parse(fields: Sequence[Any], reports: Sequence[Any], result_ttl: int) -> Jo
 @lru_cache(maxsize=256)
 def _parse_job(data: bytes) -> Job:
     """The job in RQ's record of a call: [function, instance, arguments, keyword arguments]."""
-    return Job.decode(json.loads(zlib.decompress(data))[3].get("job"))
+    return Job.decode(json.loads(inflate(data))[3].get("job"))
 
 
 @lru_cache(maxsize=32)

@@ -29,6 +29,7 @@ class ActiveJob:
         denoise_seconds: that its steps took, shared or not.
         network_calls: in which it had a part.
         resumed_at: image-steps that an earlier worker had done.
+        alone: no other job is claimed beside it, since its workers may have died of it; until its first snapshot.
         cancel, release, preview: wishes of the main thread, fulfilled by the engine after its next step: drop the job;
             give it up with its state; show an unfinished image.
     """
@@ -43,6 +44,7 @@ class ActiveJob:
     network_calls: int = 0
     resumed_at: int = 0
     snapshot_at: float = field(default_factory=time.monotonic)
+    alone: bool = False
     cancel: bool = False
     release: bool = False
     preview: bool = False

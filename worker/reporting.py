@@ -8,7 +8,6 @@ from collections.abc import Collection
 from typing import Any
 
 import redis
-from rq.utils import as_text
 
 from jobs import keys
 from jobs.contract import FailureCode, Job, ModelReport, Progress, WorkerReport
@@ -117,11 +116,11 @@ class Reporter:
     def tidy_backlog(self) -> None:
         """Takes jobs out of the backlog that ended without their worker's doing."""
         for model in self.models.runners:
-            ids = [as_text(job_id) for job_id in self._client.hkeys(keys.backlog(model))]
+            ids: list[Any] = self._client.hkeys(keys.backlog(model))
             with self._client.pipeline(transaction=False) as pipe:
                 for job_id in ids:
-                    pipe.hget(DataJob.key_for(job_id), "status")
-                states = pipe.execute()
+                    pipe.hget(DataJob.key_for("").encode() + job_id, "status")
+                states = pipe.execute(raise_on_error=False)  # somebody else may have put anything there
             over = [job_id for job_id, state in zip(ids, states, strict=True) if state not in (b"queued", b"started")]
             if over:
                 self._client.hdel(keys.backlog(model), *over)

@@ -1,8 +1,8 @@
 """RQ's worker bent to many jobs in flight: what of RQ is used, and what is done in its place.
 
 RQ's own workers run one job at a time and, when a process dies, leave its jobs alone for many minutes. Here executions
-live 15 s between heartbeats, recovery runs every 5 s under a lock that dies with its owner, and nothing else of RQ that
-starts processes, threads or timers is used.
+live 12 s without a heartbeat, every worker looks for dead ones (`worker.recovery`), and nothing of RQ that starts
+processes, threads or timers is used.
 """
 
 from __future__ import annotations
@@ -14,30 +14,22 @@ from typing import Any, TypeVar
 
 import redis
 from rq import Queue, worker_registration
-from rq.executions import Execution
+from rq.executions import Execution, ExecutionRegistry
 from rq.job import Job as RqJob
 from rq.job import JobStatus as RqStatus
 from rq.serializers import JSONSerializer
 from rq.worker.base import BaseWorker
+from rq.worker_registration import WORKERS_BY_QUEUE_KEY
 
-from jobs.rq_job import DataJob
+from jobs import keys
+from jobs.rq_job import MAX_RETRIES, RESUMED_AT, DataJob
+
+from .recovery import EXECUTION_TTL, HEARTBEAT_SECONDS, Recovery
+from .strangers import is_refusal, set_aside
 
 log = logging.getLogger(__name__)
 
-HEARTBEAT_SECONDS = 5
-EXECUTION_TTL = 15  # three heartbeats may be missed before a job is given to another worker
 WORKER_TTL = 60
-POPPED_SECONDS = 10  # a job that was popped but never started goes back after this
-GRACE_SECONDS = 2 * EXECUTION_TTL
-LOCK_SECONDS = 10
-
-# One script, since the job may be started between a look and the put-back.
-_RETURN_POPPED = """
-if redis.call('LREM', KEYS[1], 1, ARGV[1]) == 1 then
-  redis.call('DEL', KEYS[2])
-  redis.call('LPUSH', KEYS[3], ARGV[1])
-end
-"""
 
 Result = TypeVar("Result")
 
@@ -63,11 +55,12 @@ class RqBase(BaseWorker):
             job_class=DataJob,
             serializer=JSONSerializer,
             worker_ttl=WORKER_TTL,
-            maintenance_interval=HEARTBEAT_SECONDS,
-            job_monitoring_interval=HEARTBEAT_SECONDS,
+            maintenance_interval=int(HEARTBEAT_SECONDS),
+            job_monitoring_interval=int(HEARTBEAT_SECONDS),
         )
         self._trouble_at = -float("inf")
         self._last_beat = time.monotonic()
+        self._recovery = Recovery(client)
         self.give_up_at = float("inf")
 
     def listen_to(self, queue_names: list[str]) -> None:
@@ -92,15 +85,19 @@ class RqBase(BaseWorker):
     def unsubscribe(self) -> None:
         """There is nothing to unsubscribe from."""
 
+    def procline(self, message: str) -> None:
+        """No other title for the process: it would hold what is stored in Redis."""
+
     # Redis may go away at any time.
 
     def insist(self, call: Callable[[], Result]) -> Result:
-        """Repeats a call until Redis answers.
+        """Repeats a call until Redis does it.
 
         Raises:
             GaveUp: when that takes beyond `give_up_at` (a worker that was told to stop).
+            redis.ResponseError: if Redis refuses it twice because of what it holds (see `is_refusal`).
         """
-        pause = 0.2
+        pause, refused = 0.2, False
         while True:
             try:
                 return call()
@@ -110,13 +107,40 @@ class RqBase(BaseWorker):
                 if time.monotonic() > self.give_up_at:
                     raise GaveUp from error
                 log.warning("Redis does not do as asked (%s: %s); trying again", type(error).__name__, error)
-                self.note_trouble()
+                if is_refusal(error) and refused:
+                    raise
+                refused = is_refusal(error)
+                self.note_trouble(error)
                 time.sleep(pause)
-                pause = min(2 * pause, 2.0)
+                pause = min(2 * pause, 1.0)
 
-    def note_trouble(self) -> None:
-        """Remembers that Redis did not answer just now; see `recover`."""
+    def note_trouble(self, error: redis.RedisError) -> None:
+        """Remembers that Redis did not answer just now; or clears away what keeps it from its work."""
+        try:
+            if is_refusal(error):
+                set_aside(self.connection, self.types())
+                return
+        except redis.RedisError:
+            log.debug("Redis is away now")
         self._trouble_at = time.monotonic()
+
+    @property
+    def owes_beat(self) -> bool:
+        """Redis was away since the last beat. Others must know soon that this worker lives."""
+        return self._trouble_at > self._last_beat
+
+    def types(self) -> dict[str, str]:
+        """What the keys hold that this worker cannot do without."""
+        types = {self.key: "hash", self.executions_key: "set", self.redis_workers_keys: "set", keys.WORKERS: "hash"}
+        for queue in self.queues:
+            types |= dict.fromkeys((queue.key, queue.intermediate_queue.key), "list")
+            for registry in (queue.started_job_registry, queue.finished_job_registry, queue.failed_job_registry):
+                types[registry.key] = "zset"
+            types[WORKERS_BY_QUEUE_KEY % queue.name] = "set"
+        for execution in self.executions.values():
+            types |= {execution.key: "hash", RqJob.key_for(execution.job_id): "hash"}
+            types[ExecutionRegistry(execution.job_id, self.connection).key] = "zset"
+        return types
 
     def register(self) -> None:
         """Makes this worker known. A repeated try must not stumble over its own first half."""
@@ -125,10 +149,7 @@ class RqBase(BaseWorker):
 
     def beat(self, running: list[tuple[RqJob, Execution]]) -> None:
         """Says that this worker and its executions live."""
-        now = time.monotonic()
-        if now - self._last_beat > 2 * HEARTBEAT_SECONDS:  # we were frozen, or a single call waited for Redis
-            self.note_trouble()
-        self._last_beat = now
+        self._last_beat = time.monotonic()
         self.heartbeat(WORKER_TTL)
         worker_registration.register(self)
         for job, execution in running:
@@ -136,27 +157,7 @@ class RqBase(BaseWorker):
 
     # Claims.
 
-    def pop(self, queue: Queue) -> RqJob | None:
-        """Takes the next job off a queue. Until `start` it stands in RQ's intermediate queue: a crash loses nothing."""
-        popped = Queue.lmove(self.connection, queue.key, None)
-        if popped is None:
-            return None
-        job_id = popped[1].decode()
-        try:
-            job = queue.fetch_job(job_id)
-            if job is not None:
-                _ = job.func_name, job.kwargs  # RQ reads them when it starts a job, and would fall over there
-                return job
-        except redis.RedisError:
-            raise
-        except Exception:
-            log.exception("the queue holds %s, which is no job", job_id)
-            self.connection.hset(RqJob.key_for(job_id), "status", RqStatus.FAILED)
-            self.connection.expire(RqJob.key_for(job_id), WORKER_TTL)
-        queue.intermediate_queue.remove(job_id)
-        return None
-
-    def start(self, job: RqJob, queue: Queue) -> Execution | None:
+    def start(self, job: DataJob, queue: Queue) -> Execution | None:
         """Marks a popped job as running here. Removes what an interrupted try before left behind.
 
         None if the job was taken back meanwhile: this worker was frozen after `pop`.
@@ -166,7 +167,6 @@ class RqBase(BaseWorker):
         with self.connection.pipeline() as pipe:
             for execution in stale:
                 execution.delete(job=job, pipeline=pipe)
-            pipe.delete(popped.get_first_seen_key(job.id))
             pipe.lpos(popped.key, job.id)
             position = pipe.execute()[-1]
         for execution in stale:
@@ -177,6 +177,16 @@ class RqBase(BaseWorker):
         self.prepare_job_execution(job, remove_from_intermediate_queue=True)
         return execution
 
+    def credit(self, job: DataJob, image_steps: int) -> None:
+        """Gives a job its tries back if its last start brought it further.
+
+        Args:
+            image_steps: that it begins with now, from its snapshot.
+        """
+        if image_steps > job.resumed_at:
+            self.connection.hset(job.key, mapping={RESUMED_AT: image_steps, "retries_left": MAX_RETRIES})
+            job.resumed_at, job.retries_left = image_steps, MAX_RETRIES
+
     def owns(self, job: RqJob, execution: Execution) -> bool:
         """The fence: False once somebody else has been given the job, or it is settled already.
 
@@ -185,7 +195,10 @@ class RqBase(BaseWorker):
         if self.connection.zscore(job.started_job_registry.key, execution.composite_key) is not None:
             return True
         if not self.connection.exists(job.key):
-            job.save()
+            with self.connection.pipeline() as pipe:
+                job.save(pipeline=pipe)
+                job.started_job_registry.add_execution(execution, pipeline=pipe, ttl=EXECUTION_TTL)
+                pipe.execute()
             return True
         self.executions.pop(execution.id, None)
         return False
@@ -203,17 +216,24 @@ class RqBase(BaseWorker):
             return False
         if stopped:
             self._stopped_job_id = job.id
-        self._finalize_failure(job, queue, execution, (type(error), error, None))
+        told = RuntimeError(ascii(error))  # it may quote what cannot be encoded
+        self._finalize_failure(job, queue, execution, (RuntimeError, told, None))
         # RQ only logs a commit that failed; the execution's entry tells whether it went through.
         if self.connection.zscore(job.started_job_registry.key, execution.composite_key) is not None:
             raise redis.ConnectionError("the failure was not written")
         return True
 
     def hand_back(self, job: RqJob, queue: Queue, execution: Execution, *, at_front: bool = True) -> None:
-        """Puts a running job back into its queue, without using up one of its retries."""
-        if not self.owns(job, execution):
-            return
+        """Puts a running job back into its queue, without using up one of its retries.
+
+        One transaction, so that a repeated try finds nothing left to do.
+        """
         with self.connection.pipeline() as pipe:
+            # Without it redis-py would send the transaction again if the reply was lost.
+            pipe.watch(job.key)  # type: ignore[no-untyped-call]
+            if not self.owns(job, execution):
+                return
+            pipe.multi()
             self.cleanup_execution(job, pipeline=pipe, execution=execution)
             job.set_status(RqStatus.QUEUED, pipeline=pipe)
             queue.push_job_id(job.id, pipeline=pipe, at_front=at_front)
@@ -221,46 +241,27 @@ class RqBase(BaseWorker):
 
     # Recovery.
 
-    def recover(self) -> None:
-        """Gives the jobs of dead workers back to their queues; one worker at a time.
-
-        After an outage the marks of live executions are as old as those of dead ones, so everybody waits until each
-        worker has had time to beat.
-        """
-        uptime = int(self.connection.info("server")["uptime_in_seconds"])
-        if min(uptime, time.monotonic() - self._trouble_at) < GRACE_SECONDS:
-            return
-        # redis-py's lock, since RQ's lives 15 minutes and outlasts a worker that dies while holding it.
-        lock = self.connection.lock("difuso:maintenance", timeout=LOCK_SECONDS)
-        if not lock.acquire(blocking=False):
-            return
-        try:
-            for queue in self.queues:
-                queue.started_job_registry.cleanup()
-                self._return_popped(queue)
-        finally:
-            try:
-                lock.release()
-            except redis.exceptions.LockError:
-                log.warning("recovery took longer than its lock")
-
-    def _return_popped(self, queue: Queue) -> None:
-        """Puts back jobs whose worker died between `pop` and `start`."""
-        popped = queue.intermediate_queue
-        for job_id in popped.get_job_ids():
-            first_seen = popped.get_first_seen(job_id)
-            if first_seen is None:
-                popped.set_first_seen(job_id)
-            elif time.time() - first_seen.timestamp() > POPPED_SECONDS:
-                names = (popped.key, popped.get_first_seen_key(job_id), queue.key)
-                self.connection.eval(_RETURN_POPPED, len(names), *names, job_id)
+    def recover(self) -> list[str]:
+        """Gives the jobs of dead workers back to their queues; returns those that are given up instead."""
+        return self._recovery.run(self.queues)
 
     def tidy(self) -> None:
         """Removes from RQ's lists what has passed its time; several workers may do so at once."""
         for queue in self.queues:
             queue.finished_job_registry.cleanup()
             queue.failed_job_registry.cleanup()
-            worker_registration.clean_worker_registry(queue)
+            self._forget_workers(WORKERS_BY_QUEUE_KEY % queue.name)
+        self._forget_workers(self.redis_workers_keys)
+
+    def _forget_workers(self, registry: str) -> None:
+        """Takes out of a list of workers those whose record has passed its time."""
+        names = list(self.connection.smembers(registry))
+        with self.connection.pipeline(transaction=False) as pipe:
+            for name in names:
+                pipe.exists(name)
+            gone = [name for name, there in zip(names, pipe.execute(), strict=True) if not there]
+        if gone:
+            self.connection.srem(registry, *gone)
 
 
 def _queues(client: redis.Redis, names: list[str]) -> list[Queue]:

@@ -14,7 +14,6 @@ import logging
 import queue
 import time
 import uuid
-from collections.abc import Iterable
 from threading import Thread
 from typing import TYPE_CHECKING
 
@@ -25,20 +24,20 @@ from rq.executions import Execution
 from rq.job import Job as RqJob
 
 from jobs import keys
-from jobs.contract import URGENCIES, FailureCode
 from jobs.errors import StoreUnavailable
 from jobs.store import ResultStore
 
 from .active import ActiveJob, EngineEvent, Finished, Previewed, Snapped
 from .allocator import give_back
+from .claims import Claims, be_wary
 from .engine import StepEngine
-from .failures import failure_code
 from .fairness import forecast
 from .metrics import WorkerMetrics
 from .models import ModelFollower, Models
 from .opening import open_job
+from .recovery import HEARTBEAT_SECONDS, RECOVERY_SECONDS
 from .reporting import Reporter
-from .rq_base import HEARTBEAT_SECONDS, GaveUp, RqBase
+from .rq_base import GaveUp, RqBase
 from .settling import Item, Settler
 from .writers import Released, Stored, Writers
 
@@ -87,8 +86,8 @@ class EngineWorker(RqBase):
         result_ttl: int,
         spans: JobSpans | None = None,
     ) -> None:
-        self._feeds = _feeds(models.runners)
-        super().__init__(client, list(self._feeds), name=f"difuso-{uuid.uuid4().hex[:12]}")
+        self._claims = Claims(client, models.runners)
+        super().__init__(client, self._claims.queue_names, name=f"difuso-{uuid.uuid4().hex[:12]}")
         self._models = models
         self._follower = follower
         self._store = store
@@ -123,20 +122,33 @@ class EngineWorker(RqBase):
         self._thread.start()
         while self._stop_at is None or self._items:
             self._watch_engine()
-            if self._is_due("beat", HEARTBEAT_SECONDS):
-                self.insist(self._beat)
-            if self._items and self._is_due("progress", PROGRESS_SECONDS):
-                self._report(*self._items)
-            if self._stop_at is None:
-                self._claim_all()
-            else:
-                self._release_late(self._stop_at)
-            self._read_inbox()
+            try:
+                self._turn()
+            except redis.ResponseError:  # what somebody else has written must not end the process
+                log.exception("Redis holds what it cannot work with")
+                time.sleep(IDLE_SECONDS)
         self._engine.stop()
         self.insist(lambda: self._reporter.leave(self.name))
         self.insist(self.teardown)
         self._writers.close()
         self._follower.close()
+
+    def _turn(self) -> None:
+        if self._is_due("beat", HEARTBEAT_SECONDS) or self.owes_beat:
+            self.insist(self._beat)
+        if self._is_due("recover", RECOVERY_SECONDS):
+            self._settler.give_up(self.insist(self.recover))
+            self.insist(lambda: self._claims.make_room(self.queues, self._items))
+        if self._items and self._is_due("progress", PROGRESS_SECONDS):
+            self._report(*self._items)
+        if self._stop_at is None:
+            self._claim_all()
+        else:
+            self._release_late(self._stop_at)
+        self._read_inbox()
+
+    def types(self) -> dict[str, str]:
+        return super().types() | self._claims.types
 
     def _is_due(self, what: str, seconds: float) -> bool:
         now = time.monotonic()
@@ -158,7 +170,6 @@ class EngineWorker(RqBase):
         self.beat([(item.rq_job, item.execution) for item in self._items.values()])
         self._serve(self._follower.look(self._models))
         self._reporter.worker(self.name)
-        self.recover()
         self._reporter.tidy_backlog()
         if self._is_due("trim", TRIM_SECONDS):
             give_back()
@@ -174,14 +185,14 @@ class EngineWorker(RqBase):
             if runner is not self._models.runners.get(name):
                 self._metrics.watch(name, runner)
         self._models = self._reporter.models = models
-        self._feeds = _feeds(models.runners)
-        self.listen_to(list(self._feeds))
+        self._claims.serve(models.runners)
+        self.listen_to(self._claims.queue_names)
 
     def _report(self, *actives: ActiveJob) -> None:
         try:
             self._reporter.progress(actives, among=self._items)
-        except redis.RedisError:
-            self.note_trouble()
+        except redis.RedisError as error:
+            self.note_trouble(error)
 
     # Claims.
 
@@ -192,39 +203,22 @@ class EngineWorker(RqBase):
         try:
             if not self._items:
                 self.connection.blpop([keys.wake(model) for model in self._models.runners], timeout=IDLE_SECONDS)
-            if self._has_news():
-                for waiting in self.queues:
-                    while self._has_room(waiting) and self._claim(waiting):
-                        pass
-        except redis.RedisError:
+            if not self._claims.has_news(self.queues, self._items):
+                return
+            if not self._items and any(self._claim(waiting, suspects=True) for waiting in self.queues):
+                return
+            for waiting in self.queues:
+                while self._claims.has_room(waiting, self._items) and self._claim(waiting):
+                    pass
+        except redis.RedisError as error:
             # Nothing is half done: a job is either still queued, or popped and found again by `recover`.
-            self.note_trouble()
+            self.note_trouble(error)
             log.warning("cannot claim while Redis does not answer")
             if not self._items:
                 time.sleep(IDLE_SECONDS)
 
-    def _has_news(self) -> bool:
-        """Whether there may be jobs to claim; tells the jobs in flight that are to be cancelled.
-
-        One command as long as there is neither, since a busy worker asks 20 times a second.
-        """
-        waiting = [queue.key for queue in self.queues if self._has_room(queue)]
-        flags = {keys.cancel(active.job.id): active for active in self._items if not active.cancel}
-        if not (waiting or flags) or not self.connection.exists(*waiting, *flags):
-            return False
-        if flags:
-            for active, flag in zip(flags.values(), self.connection.mget(*flags), strict=True):
-                active.cancel = flag is not None
-        return True
-
-    def _has_room(self, waiting: Queue) -> bool:
-        """A job is claimed if it would get a slot: fewer jobs of its model, as urgent or more, than slots."""
-        model, urgency = self._feeds[waiting.name]
-        rivals = sum(active.job.model == model and active.job.urgency <= urgency for active in self._items)
-        return rivals < self._models.runners[model].slots
-
-    def _claim(self, waiting: Queue) -> bool:
-        rq_job = self.pop(waiting)
+    def _claim(self, waiting: Queue, *, suspects: bool = False) -> bool:
+        rq_job = self._claims.pop(waiting, suspects=suspects)
         if rq_job is None:
             return False
         execution = self.insist(lambda: self.start(rq_job, waiting))
@@ -232,18 +226,20 @@ class EngineWorker(RqBase):
             return True
         try:
             active = open_job(rq_job, self._models.runners, self._store, attempt=execution.id)
-        except torch.AcceleratorError:
-            raise  # the device is lost
+            self.insist(lambda: self.credit(rq_job, active.resumed_at))
+            self.insist(lambda: self._reporter.claimed(active))
+        except (torch.AcceleratorError, GaveUp):
+            raise  # the device is lost, or Redis away for long
         except StoreUnavailable as error:
             self._put_off(rq_job, waiting, execution, error)
             return False
         except Exception as error:  # nothing that one job holds may end all the others
             log.warning("a job cannot be started", extra={"job_id": rq_job.id, "error": repr(error)})
-            self._refuse(rq_job, waiting, execution, error)
+            self._settler.refuse(rq_job, waiting, execution, error)
             return True
+        be_wary(active, rq_job)
         self._items[active] = Item(rq_job, waiting, execution, active)
         log.info("job claimed", extra={**active.job.trail, "model": active.job.model})
-        self.insist(lambda: self._reporter.claimed(active))
         self._metrics.claimed(active)
         self._engine.submit(active)
         self._report(active)
@@ -252,16 +248,11 @@ class EngineWorker(RqBase):
     def _put_off(self, rq_job: RqJob, waiting: Queue, execution: Execution, error: StoreUnavailable) -> None:
         """A job whose pictures cannot be read now waits at the end of its queue, at most as long as it might run."""
         if time.time() - rq_job.created_at.timestamp() > (rq_job.timeout or 0):
-            self._refuse(rq_job, waiting, execution, error)
+            self._settler.refuse(rq_job, waiting, execution, error)
         else:
             log.warning("a job goes back to its queue: its pictures cannot be read", extra={"job_id": rq_job.id})
             self.insist(lambda: self.hand_back(rq_job, waiting, execution, at_front=False))
         self._due["poll"] = time.monotonic() + STORE_SECONDS
-
-    def _refuse(self, rq_job: RqJob, waiting: Queue, execution: Execution, error: Exception) -> None:
-        code = failure_code(error, {"job_id": rq_job.id}) or FailureCode.INTERNAL
-        self.insist(lambda: self._reporter.not_started(rq_job.id, code))
-        self.insist(lambda: self.fail(rq_job, waiting, execution, error, stopped=False))
 
     def _release_late(self, stop_at: float) -> None:
         """While draining: hands on the jobs that cannot end in time, and at the deadline all the others."""
@@ -274,6 +265,7 @@ class EngineWorker(RqBase):
     def _hear_engine(self, event: EngineEvent) -> None:
         """In the engine's thread. What only needs the store goes there at once: the main thread may wait for Redis."""
         if isinstance(event, Snapped):
+            event.active.alone = False  # it has taken steps
             self._writers.snapshot(event)
         elif isinstance(event, Previewed):
             self._writers.preview(event)
@@ -293,7 +285,7 @@ class EngineWorker(RqBase):
             return
 
     def _handle(self, event: Finished | Stored | Released) -> None:
-        item = self._items[event.active]
+        item = self._items.pop(event.active)
         if isinstance(event, Released):
             outcome = self._settler.release(item)
         elif isinstance(event, Stored) and event.spent is not None:
@@ -303,10 +295,4 @@ class EngineWorker(RqBase):
             outcome = self._settler.fail(item, event.error)
         if self._spans is not None:
             self._spans.left(item.active, outcome, event.spent if isinstance(event, Stored) else None)
-        del self._items[item.active]
         self._metrics.in_flight(len(self._items))
-
-
-def _feeds(models: Iterable[str]) -> dict[str, tuple[str, int]]:
-    """Model and urgency of each queue, the most urgent first."""
-    return {keys.queue_name(model, urgency): (model, urgency) for urgency in URGENCIES for model in sorted(models)}

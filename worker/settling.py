@@ -6,11 +6,14 @@ Nothing is written for a job that was given to another worker meanwhile; it is t
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from rq import Queue
 from rq.executions import Execution
 from rq.job import Job as RqJob
+
+from jobs.contract import FailureCode
 
 from .active import ActiveJob
 from .failures import failure_code
@@ -82,6 +85,19 @@ class Settler:
         self._metrics.retried("drain")
         log.info("job handed back", extra={**item.active.job.trail, "image_steps": item.active.image_steps})
         return "handed back"
+
+    def refuse(self, rq_job: RqJob, queue: Queue, execution: Execution, error: Exception) -> None:
+        """It was claimed, but cannot be begun."""
+        code = failure_code(error, {"job_id": rq_job.id}) or FailureCode.INTERNAL
+        self._rq.insist(lambda: self._reporter.not_started(rq_job.id, code))
+        self._rq.insist(lambda: self._rq.fail(rq_job, queue, execution, error, stopped=False))
+        self._writers.forget(rq_job.id)
+
+    def give_up(self, job_ids: Iterable[str]) -> None:
+        """Their workers died, and RQ has been told that they failed."""
+        for job_id in job_ids:
+            log.warning("a job is given up: its workers died", extra={"job_id": job_id})
+            self._writers.forget(job_id)
 
     def _end(self, item: Item, outcome: str, *, owned: bool) -> str:
         trail = item.active.job.trail

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import httpx
@@ -10,6 +11,7 @@ import pytest
 
 from app.settings import ApiSettings
 from tests.app_server import FakeWorker, running
+from tests.worker_stack import Stack
 
 
 @pytest.fixture
@@ -31,3 +33,10 @@ def api(settings: ApiSettings) -> Iterator[httpx.Client]:
     """A client of the application."""
     with running(settings) as client:
         yield client
+
+
+@pytest.fixture
+def stack(redis_url: str, models_dir: Path, tmp_path: Path) -> Iterator[Stack]:
+    """A Redis, a store, and as many workers as the test starts."""
+    with closing(Stack(redis_url, models_dir, tmp_path)) as stack:
+        yield stack

@@ -16,7 +16,7 @@ from jobs import keys
 from jobs.contract import Job, JobState, SamplingParams, WorkerReport
 from jobs.errors import JobNotFound, JobUnreadable
 from jobs.queue import JobQueue
-from jobs.rq_job import DataJob
+from jobs.rq_job import DEATHS, DataJob
 from jobs.workers import prune_reports
 
 
@@ -119,8 +119,9 @@ def test_the_status_agrees_with_rq(client: redis.Redis, queue: JobQueue) -> None
     status = queue.status(accepted.id)
     assert (status.job, status.state, status.attempts) == (accepted, JobState.RUNNING, 1)
     assert status.started_at == rq_job.started_at.timestamp()
-    rq_job.retries_left, rq_job.ended_at = 1, now()
+    rq_job.ended_at = now()
     rq_job.save()
+    client.hset(rq_job.key, DEATHS, 1)
     rq_job.set_status(RqStatus.FINISHED)
     status = queue.status(accepted.id)
     assert (status.state, status.attempts) == (JobState.SUCCEEDED, 2)

@@ -1,150 +1,27 @@
-"""Workers as processes of their own, on a real Redis: what is accepted is finished, whatever happens to them."""
+"""Workers as processes of their own, on a real Redis: what they do with jobs."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
-import time
 import uuid
-from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
 import pytest
-import redis
 from PIL import Image
-from rq import Queue
 from rq.registry import StartedJobRegistry
 from rq.serializers import JSONSerializer
 
-from difuso.supervisor.child_processes import ChildProcesses
-from difuso.supervisor.redis_server import RedisServer
 from jobs import keys
-from jobs.contract import FailureCode, Job, JobState, Manifest, SamplingParams
-from jobs.queue import JobQueue
-from jobs.store import ResultStore
-from jobs.tasks import Denoising, Generation, Picture, Task
+from jobs.contract import FailureCode, Job, JobState, SamplingParams
+from jobs.tasks import Denoising
 from model import load_checkpoint, save_checkpoint
 from tests.pictures import saved
 from tests.waiting import wait_until
-
-ROOT = Path(__file__).parents[2]
-RESULT_TTL = 3600
-# An execution lives 15 s, recovery runs every 5 s and waits until Redis is 30 s old.
-RECOVERY_SECONDS = 60
-OUTAGE_SECONDS = 20
-
-
-class Stack:
-    """A Redis, a store, and as many workers as a test starts."""
-
-    def __init__(self, redis_url: str, models_dir: Path, folder: Path) -> None:
-        self.client = redis.Redis.from_url(redis_url)
-        self.queue = JobQueue(self.client, result_ttl=RESULT_TTL)
-        self.store = ResultStore(str(folder / "store"))
-        self._folder = folder
-        self._environment = os.environ | {
-            "REDIS_URL": redis_url,
-            "DIFUSO_MODELS_DIR": str(models_dir),
-            "DIFUSO_STORE_URL": str(folder / "store"),
-            "DIFUSO_DRAIN_SECONDS": "1",
-            "OMP_NUM_THREADS": "1",
-        }
-        self.workers: list[subprocess.Popen[bytes]] = []
-
-    def start_worker(self) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "difuso", "worker"]
-        with (self._folder / f"worker-{len(self.workers)}.log").open("wb") as log:
-            worker = subprocess.Popen(command, cwd=ROOT, env=self._environment, stdout=log, stderr=log)
-        self.workers.append(worker)
-        return worker
-
-    def log(self, index: int) -> str:
-        return (self._folder / f"worker-{index}.log").read_text()
-
-    def submit(
-        self,
-        task: Task | None = None,
-        sent: Sequence[bytes] = (),
-        *,
-        model: str = "tiny",
-        timeout: int = 600,
-        **params: object,
-    ) -> str:
-        filled = {"n": 1, "steps": 20, "sampler": "ddpm", "spacing": "linspace", "eta": 0.0, "seed": 0} | params
-        job = Job(
-            id=str(uuid.uuid4()),
-            task=task or Generation(),
-            model=model,
-            params=SamplingParams.model_validate(filled),
-            pictures=tuple(Picture(sha256=hashlib.sha256(png).hexdigest(), width=16, height=16) for png in sent),
-            accepted_at=time.time(),
-            timeout=timeout,
-        )
-        for index, png in enumerate(sent):
-            self.store.write_upload(job.id, index, png)
-        assert self.queue.submit(job, request_hash="")
-        return job.id
-
-    def states(self, ids: list[str]) -> set[JobState]:
-        return {self.queue.status(job_id).state for job_id in ids}
-
-    def manifest(self, job_id: str) -> Manifest:
-        manifest = self.store.manifest(job_id)
-        assert manifest is not None
-        return manifest
-
-    def images(self, job_id: str) -> list[bytes]:
-        manifest = self.manifest(job_id)
-        return [self.store.image(manifest, index) for index in range(len(manifest.images))]
-
-    def finish(self, ids: list[str], timeout: float) -> None:
-        """Waits until every job has ended; all must have succeeded."""
-
-        def over() -> bool:
-            return all(state.is_terminal for state in self.states(ids))
-
-        wait_until(over, timeout, "every job has ended")
-        assert self.states(ids) == {JobState.SUCCEEDED}
-
-    def close(self) -> None:
-        for worker in self.workers:
-            worker.kill()
-            worker.wait()
-        self.client.close()
-
-
-@pytest.fixture
-def stack(redis_url: str, models_dir: Path, tmp_path: Path) -> Iterator[Stack]:
-    with closing(Stack(redis_url, models_dir, tmp_path)) as stack:
-        yield stack
-
-
-def running(stack: Stack, ids: list[str]) -> bool:
-    """Some job is well under way."""
-    return any(stack.queue.status(job_id).progress.image_steps > 20 for job_id in ids)
-
-
-@pytest.mark.timeout(180)
-def test_kill_9_loses_nothing_and_changes_no_byte(stack: Stack) -> None:
-    worker = stack.start_worker()
-    calm = [stack.submit(seed=seed, steps=40) for seed in range(20)]
-    stack.finish(calm, 60)
-    ids = [stack.submit(seed=seed, steps=40) for seed in range(20)] + [stack.submit(seed=99, steps=1000)]
-    wait_until(lambda: running(stack, ids), 20, "the jobs run")
-    worker.kill()
-    stack.start_worker()
-    stack.finish(ids, RECOVERY_SECONDS + 60)
-    for before, after in zip(calm, ids, strict=False):
-        assert stack.images(before) == stack.images(after)
-        assert stack.client.xlen(f"rq:results:{after}") == 1
-    wait_until(lambda: not stack.client.hlen(keys.backlog("tiny")), 5, "the backlog is empty")
+from tests.worker_stack import Stack, running
 
 
 @pytest.mark.timeout(120)
@@ -180,21 +57,6 @@ def test_a_running_job_is_cancelled_and_stays_so(stack: Stack) -> None:
     wait_until(lambda: not stack.client.hlen(keys.backlog("tiny")), 5, "it is no longer in the backlog")
 
 
-@pytest.mark.timeout(120)
-def test_kill_9_costs_a_long_job_only_its_last_seconds(stack: Stack) -> None:
-    worker = stack.start_worker()
-    job_id = stack.submit(n=64, steps=1000)
-    wait_until(lambda: stack.store.snapshot(job_id) is not None, 40, "a snapshot was saved")
-    worker.kill()
-    done = stack.queue.status(job_id).progress.image_steps
-    stack.start_worker()
-    wait_until(lambda: stack.queue.status(job_id).progress.resumed_at > 0, RECOVERY_SECONDS, "the job goes on")
-    assert stack.queue.status(job_id).progress.resumed_at > done / 2
-    stack.queue.cancel(job_id)
-    wait_until(lambda: stack.states([job_id]) == {JobState.CANCELLED}, 5, "the job is cancelled")
-    wait_until(lambda: stack.store.snapshot(job_id) is None, 5, "its snapshot is gone")
-
-
 @pytest.mark.timeout(60)
 def test_a_job_waits_while_its_pictures_cannot_be_read(stack: Stack, tmp_path: Path) -> None:
     uploads, hidden = tmp_path / "store" / "uploads", tmp_path / "hidden"
@@ -215,34 +77,15 @@ def test_a_job_waits_while_its_pictures_cannot_be_read(stack: Stack, tmp_path: P
     assert stack.queue.status(job_id).attempts == 1
 
 
-@pytest.mark.timeout(60)
-def test_only_our_jobs_run(stack: Stack, tmp_path: Path) -> None:
-    """Whoever can write to Redis cannot choose what a worker executes."""
-    canary = tmp_path / "canary"
-    queue = Queue(keys.queue_name("tiny", 3), connection=stack.client, serializer=JSONSerializer)
-    planted = [
-        queue.enqueue("os.system", f"touch {canary}"),
-        queue.enqueue("difuso.job", job={"schema_version": 99}),
-    ]
-    stack.client.hset("rq:job:garbage", mapping={"data": "no job", "created_at": "never"})
-    stack.client.rpush(queue.key, "garbage", "nothing")
-    stack.start_worker()
-    good = stack.submit()
-    wait_until(lambda: stack.states([good]) == {JobState.SUCCEEDED}, 30, "the good job has succeeded")
-    assert [job.get_status() for job in planted] == ["failed", "failed"]
-    assert not canary.exists()
-    assert stack.client.llen(f"{queue.key}:intermediate") == 0
-
-
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(240)
 def test_a_worker_that_lost_its_job_does_not_settle_it(stack: Stack) -> None:
     """The fence: after a freeze its execution is gone, and somebody else may have the job."""
     stack.start_worker()
-    job_id = stack.submit(steps=1000, n=4)
+    job_id = stack.submit(steps=1000)
     wait_until(lambda: running(stack, [job_id]), 30, "the job runs")
     registry = StartedJobRegistry(keys.queue_name("tiny", 3), connection=stack.client, serializer=JSONSerializer)
     stack.client.delete(registry.key)
-    wait_until(lambda: stack.store.manifest(job_id) is not None, 30, "the pictures are stored")
+    wait_until(lambda: stack.store.manifest(job_id) is not None, 120, "the pictures are stored")
     other = stack.submit()
     wait_until(lambda: stack.states([other]) == {JobState.SUCCEEDED}, 20, "the worker has gone on")
     assert stack.queue.status(job_id).state is JobState.RUNNING
@@ -305,22 +148,3 @@ def test_a_new_version_is_served_while_jobs_end_on_the_old(redis_url: str, model
         (models / "tiny" / "model.safetensors").write_bytes(b"no weights")
         wait_until(lambda: "model tiny is refused" in stack.log(0), 30, "the damaged version is refused")
         stack.finish([stack.submit(), stack.submit(model="other")], 20)
-
-
-@pytest.mark.timeout(180)
-def test_an_outage_of_redis_loses_nothing(models_dir: Path, tmp_path: Path) -> None:
-    """Redis is killed under load, with jobs queued and running, and comes back with its append-only file."""
-    with ChildProcesses() as children:
-        server = RedisServer(children, tmp_path / "redis")
-        with closing(server), closing(Stack(server.url, models_dir, tmp_path)) as stack:
-            process = server.start()
-            stack.start_worker()
-            ids = [stack.submit(seed=seed, steps=200, n=2) for seed in range(20)]
-            wait_until(lambda: running(stack, ids), 30, "the jobs run")
-            process.kill()
-            process.wait()
-            gone_at = time.monotonic()
-            wait_until(lambda: time.monotonic() > gone_at + OUTAGE_SECONDS, 2 * OUTAGE_SECONDS, "the outage is over")
-            server.start()
-            stack.finish(ids, 90)
-            assert {stack.client.xlen(f"rq:results:{job_id}") for job_id in ids} == {1}

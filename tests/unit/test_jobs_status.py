@@ -14,6 +14,7 @@ from rq.job import JobStatus as RqStatus
 from app.views import JobView, job_text
 from jobs.contract import TASK, FailureCode, Job, JobState, JobStatus, Progress, SamplingParams
 from jobs.errors import JobNotFound, JobUnreadable
+from jobs.rq_job import MAX_JOB_BYTES
 from jobs.status import read_status
 
 ID = "0f8fad5b-d9cb-469f-a165-70867728950e"
@@ -32,10 +33,10 @@ def fields(
     content: object = None,
     started: str | None = None,
     ended: str | None = None,
-    retries_left: int = 2,
+    deaths: int | None = None,
 ) -> list[bytes | None]:
     call: list[object] = [TASK, None, [], {"job": job().model_dump(mode="json") if content is None else content}]
-    texts = (state.value, started, ended, str(retries_left))
+    texts = (state.value, started, ended, None if deaths is None else str(deaths))
     return [zlib.compress(json.dumps(call).encode()), *(None if text is None else text.encode() for text in texts)]
 
 
@@ -70,12 +71,12 @@ def test_a_job_that_succeeded_has_done_all_of_its_steps() -> None:
     ("said", "failure"), [(FailureCode.TIMEOUT, FailureCode.TIMEOUT), (None, FailureCode.WORKER_LOST)]
 )
 def test_a_failed_job_says_why(said: FailureCode | None, failure: FailureCode) -> None:
-    status = read(fields(RqStatus.FAILED, started=STARTED, ended=ENDED, retries_left=0), Progress(failure=said))
-    assert (status.failure, status.attempts, status.expires_at) == (failure, 3, None)
+    status = read(fields(RqStatus.FAILED, started=STARTED, ended=ENDED, deaths=3), Progress(failure=said))
+    assert (status.failure, status.attempts, status.expires_at) == (failure, 4, None)
 
 
 def test_a_job_that_went_back_to_its_queue_counts_only_who_started_it() -> None:
-    status = read(fields(started=STARTED, ended=ENDED, retries_left=1), Progress(image_steps=4, eta_seconds=1.5))
+    status = read(fields(started=STARTED, ended=ENDED, deaths=1), Progress(image_steps=4, eta_seconds=1.5))
     assert (status.state, status.attempts) == (JobState.QUEUED, 1)
     assert (status.eta_seconds, status.ended_at) == (None, None)
 
@@ -97,6 +98,8 @@ def test_no_job_is_not_found() -> None:
         [b"no zlib", *fields()[1:]],
         [zlib.compress(b"no JSON"), *fields()[1:]],
         [zlib.compress(b"{}"), *fields()[1:]],
+        [zlib.compress(b"[" * 100_000), *fields()[1:]],
+        [zlib.compress(b"[" + bytes(MAX_JOB_BYTES)), *fields()[1:]],
         fields(content={}),
         fields(content=job().model_dump(mode="json") | {"schema_version": 99}),
         fields(started="yesterday"),

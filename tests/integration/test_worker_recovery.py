@@ -1,0 +1,90 @@
+"""Workers that die, and a Redis that goes away: what is accepted is finished, and only what is at fault fails."""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from difuso.supervisor.child_processes import ChildProcesses
+from difuso.supervisor.redis_server import RedisServer
+from jobs import keys
+from jobs.contract import FailureCode, JobState
+from jobs.rq_job import MAX_RETRIES
+from tests.waiting import wait_until
+from tests.worker_stack import RECOVERY_SECONDS, Stack, running
+
+OUTAGE_SECONDS = 20
+
+
+@pytest.mark.timeout(180)
+def test_kill_9_loses_nothing_and_changes_no_byte(stack: Stack) -> None:
+    worker = stack.start_worker()
+    calm = [stack.submit(seed=seed, steps=40) for seed in range(20)]
+    stack.finish(calm, 60)
+    ids = [stack.submit(seed=seed, steps=40) for seed in range(20)] + [stack.submit(seed=99, steps=1000)]
+    wait_until(lambda: running(stack, ids), 20, "the jobs run")
+    worker.kill()
+    stack.start_worker()
+    stack.finish(ids, RECOVERY_SECONDS + 60)
+    for before, after in zip(calm, ids, strict=False):
+        assert stack.images(before) == stack.images(after)
+        assert stack.client.xlen(f"rq:results:{after}") == 1
+    wait_until(lambda: not stack.client.hlen(keys.backlog("tiny")), 5, "the backlog is empty")
+
+
+@pytest.mark.timeout(120)
+def test_kill_9_costs_a_long_job_only_its_last_seconds(stack: Stack) -> None:
+    worker = stack.start_worker()
+    job_id = stack.submit(n=64, steps=1000)
+    wait_until(lambda: stack.store.snapshot(job_id) is not None, 40, "a snapshot was saved")
+    worker.kill()
+    done = stack.queue.status(job_id).progress.image_steps
+    stack.start_worker()
+    wait_until(lambda: stack.queue.status(job_id).progress.resumed_at > 0, RECOVERY_SECONDS, "the job goes on")
+    assert stack.queue.status(job_id).progress.resumed_at > done / 2
+    stack.queue.cancel(job_id)
+    wait_until(lambda: stack.states([job_id]) == {JobState.CANCELLED}, 5, "the job is cancelled")
+    wait_until(lambda: stack.store.snapshot(job_id) is None, 5, "its snapshot is gone")
+
+
+@pytest.mark.timeout(180)
+def test_an_outage_of_redis_loses_nothing(models_dir: Path, tmp_path: Path) -> None:
+    """Redis is killed under load, with jobs queued and running, and comes back with its append-only file."""
+    with ChildProcesses() as family:
+        server = RedisServer(family, tmp_path / "redis")
+        with closing(server), closing(Stack(server.url, models_dir, tmp_path)) as stack:
+            process = server.start()
+            stack.start_worker()
+            ids = [stack.submit(seed=seed, steps=200, n=2) for seed in range(20)]
+            wait_until(lambda: running(stack, ids), 30, "the jobs run")
+            process.kill()
+            process.wait()
+            gone_at = time.monotonic()
+            wait_until(lambda: time.monotonic() > gone_at + OUTAGE_SECONDS, 2 * OUTAGE_SECONDS, "the outage is over")
+            server.start()
+            stack.finish(ids, 90)
+            assert {stack.client.xlen(f"rq:results:{job_id}") for job_id in ids} == {1}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_job_that_kills_its_workers_fails_alone(stack: Stack) -> None:
+    """Each worker that runs it is killed. The others shared its workers twice, without time for a snapshot."""
+    others = [stack.submit(seed=seed, n=4, steps=1000) for seed in range(4)]
+    poison = stack.submit(seed=9, n=4, steps=1000)
+    stack.store.save_snapshot(poison, b"of no use, and gone when the job has failed")
+    stack.start_worker()
+    for death in range(1 + MAX_RETRIES):
+        wait_until(lambda: stack.runs(poison), RECOVERY_SECONDS, "the job runs")
+        if death >= 2:
+            assert stack.in_flight() == [poison]
+        stack.workers[-1].kill()
+        stack.start_worker()
+    wait_until(lambda: stack.states([poison]) == {JobState.FAILED}, RECOVERY_SECONDS, "the job is given up")
+    assert stack.queue.status(poison).failure is FailureCode.WORKER_LOST
+    assert stack.queue.status(poison).attempts == 1 + MAX_RETRIES
+    wait_until(lambda: stack.store.snapshot(poison) is None, 5, "its snapshot is gone")
+    stack.finish(others, 120)

@@ -1,0 +1,120 @@
+"""Workers as processes of their own, for tests that kill them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import redis
+
+from jobs import keys
+from jobs.contract import DEFAULT_URGENCY, Job, JobState, Manifest, SamplingParams
+from jobs.queue import JobQueue
+from jobs.store import ResultStore
+from jobs.tasks import Generation, Picture, Task
+from tests.waiting import wait_until
+
+ROOT = Path(__file__).parents[1]
+RESULT_TTL = 3600
+RECOVERY_SECONDS = 60  # several times what it takes to find out that a worker died
+
+
+class Stack:
+    """A Redis, a store, and as many workers as a test starts."""
+
+    def __init__(self, redis_url: str, models_dir: Path, folder: Path) -> None:
+        self.client = redis.Redis.from_url(redis_url)
+        self.queue = JobQueue(self.client, result_ttl=RESULT_TTL)
+        self.store = ResultStore(str(folder / "store"))
+        self._folder = folder
+        self._environment = os.environ | {
+            "REDIS_URL": redis_url,
+            "DIFUSO_MODELS_DIR": str(models_dir),
+            "DIFUSO_STORE_URL": str(folder / "store"),
+            "DIFUSO_DRAIN_SECONDS": "1",
+            "OMP_NUM_THREADS": "1",
+        }
+        self.workers: list[subprocess.Popen[bytes]] = []
+
+    def start_worker(self) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "difuso", "worker"]
+        with (self._folder / f"worker-{len(self.workers)}.log").open("wb") as log:
+            worker = subprocess.Popen(command, cwd=ROOT, env=self._environment, stdout=log, stderr=log)
+        self.workers.append(worker)
+        return worker
+
+    def log(self, index: int) -> str:
+        return (self._folder / f"worker-{index}.log").read_text()
+
+    def submit(
+        self,
+        task: Task | None = None,
+        sent: Sequence[bytes] = (),
+        *,
+        model: str = "tiny",
+        timeout: int = 600,
+        **params: object,
+    ) -> str:
+        filled = {"n": 1, "steps": 20, "sampler": "ddpm", "spacing": "linspace", "eta": 0.0, "seed": 0} | params
+        job = Job(
+            id=str(uuid.uuid4()),
+            task=task or Generation(),
+            model=model,
+            params=SamplingParams.model_validate(filled),
+            pictures=tuple(Picture(sha256=hashlib.sha256(png).hexdigest(), width=16, height=16) for png in sent),
+            accepted_at=time.time(),
+            timeout=timeout,
+        )
+        for index, png in enumerate(sent):
+            self.store.write_upload(job.id, index, png)
+        assert self.queue.submit(job, request_hash="")
+        return job.id
+
+    def states(self, ids: list[str]) -> set[JobState]:
+        return {self.queue.status(job_id).state for job_id in ids}
+
+    def manifest(self, job_id: str) -> Manifest:
+        manifest = self.store.manifest(job_id)
+        assert manifest is not None
+        return manifest
+
+    def images(self, job_id: str) -> list[bytes]:
+        manifest = self.manifest(job_id)
+        return [self.store.image(manifest, index) for index in range(len(manifest.images))]
+
+    def finish(self, ids: list[str], timeout: float) -> None:
+        """Waits until every job has ended; all must have succeeded."""
+
+        def over() -> bool:
+            return all(state.is_terminal for state in self.states(ids))
+
+        wait_until(over, timeout, "every job has ended")
+        assert self.states(ids) == {JobState.SUCCEEDED}
+
+    def runs(self, job_id: str) -> bool:
+        """Whether the newest worker has started the job."""
+        name: Any = self.client.hget(f"rq:job:{job_id}", "worker_name") or b""
+        return self.client.hget(f"rq:worker:{name.decode()}", "pid") == str(self.workers[-1].pid).encode()
+
+    def in_flight(self) -> list[str]:
+        """The jobs of model `tiny` with the usual urgency that some worker has started."""
+        entries: Any = self.client.zrange(f"rq:wip:{keys.queue_name('tiny', DEFAULT_URGENCY)}", 0, -1)
+        return [entry.decode().partition(":")[0] for entry in entries]
+
+    def close(self) -> None:
+        for worker in self.workers:
+            worker.kill()
+            worker.wait()
+        self.client.close()
+
+
+def running(stack: Stack, ids: list[str]) -> bool:
+    """Some job is well under way."""
+    return any(stack.queue.status(job_id).progress.image_steps > 20 for job_id in ids)

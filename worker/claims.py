@@ -1,0 +1,161 @@
+"""What waits in the queues, and what of it a worker may take beside the jobs that it has."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Collection, Mapping, Sequence
+
+import redis
+from rq import Queue
+from rq.exceptions import NoSuchJobError
+from rq.job import JobStatus as RqStatus
+
+from jobs import keys
+from jobs.contract import JOB_ID, URGENCIES
+from jobs.errors import JobUnreadable
+from jobs.rq_job import LONE_RETRIES, DataJob
+
+from .active import ActiveJob
+from .engine import SNAPSHOT_SECONDS
+from .runner import Runner
+from .strangers import is_refusal
+
+log = logging.getLogger(__name__)
+
+LOOKAHEAD = 100  # so many entries of a queue are looked at
+WARY_SECONDS = 1.0  # to the first snapshot; what a job does to its worker shows in its first steps
+UNREADABLE_TTL = 60
+
+# The first job of a queue that is suspected, or that is not. One script, so that nobody takes it after the look.
+_POP = """
+for i = 0, ARGV[1] - 1 do
+  local id = redis.call('LINDEX', KEYS[1], i)
+  if not id then return nil end
+  local left = redis.pcall('HGET', ARGV[2] .. id, 'retries_left')
+  local suspect = type(left) == 'string' and (tonumber(left) or ARGV[3] + 1) <= tonumber(ARGV[3])
+  if suspect == (ARGV[4] == '1') then
+    if ARGV[5] == '1' then
+      redis.call('LREM', KEYS[1], 1, id)
+      redis.call('RPUSH', KEYS[2], id)
+    end
+    return id
+  end
+end
+"""
+
+
+class Claims:
+    """The queues of all models that are served.
+
+    A job that workers died under again and again, without progress, is a suspect: it may be what they died of. It runs
+    alone until its first snapshot, so that it takes no other job with it.
+
+    Args:
+        client: of Redis.
+        runners: the models.
+    """
+
+    def __init__(self, client: redis.Redis, runners: Mapping[str, Runner]) -> None:
+        self._client = client
+        self.serve(runners)
+        self._suspect_waited = False
+
+    def serve(self, runners: Mapping[str, Runner]) -> None:
+        """From now on these."""
+        self._runners = runners
+        self._feeds = {keys.queue_name(model, each): (model, each) for each in URGENCIES for model in sorted(runners)}
+
+    @property
+    def types(self) -> dict[str, str]:
+        """What the keys hold that belong to a model."""
+        return {keys.wake(model): "list" for model in self._runners} | {
+            keys.backlog(model): "hash" for model in self._runners
+        }
+
+    @property
+    def queue_names(self) -> list[str]:
+        """The most urgent first."""
+        return list(self._feeds)
+
+    def has_room(self, queue: Queue, actives: Collection[ActiveJob]) -> bool:
+        """A job is claimed if it would get a slot: fewer jobs of its model, as urgent or more, than slots."""
+        if any(active.alone or active.release for active in actives):
+            return False
+        model, urgency = self._feeds[queue.name]
+        rivals = sum(active.job.model == model and active.job.urgency <= urgency for active in actives)
+        return rivals < self._runners[model].slots
+
+    def has_news(self, queues: Sequence[Queue], actives: Collection[ActiveJob]) -> bool:
+        """Whether there may be jobs to claim; tells the jobs in flight that are to be cancelled.
+
+        One command as long as there is neither, since a busy worker asks 20 times a second.
+        """
+        waiting = [queue.key for queue in queues if self.has_room(queue, actives)]
+        flags = {keys.cancel(active.job.id): active for active in actives if not active.cancel}
+        if not (waiting or flags) or not self._client.exists(*waiting, *flags):
+            return False
+        if flags:
+            for active, flag in zip(flags.values(), self._client.mget(*flags), strict=True):
+                active.cancel = flag is not None
+        return True
+
+    def make_room(self, queues: Sequence[Queue], actives: Collection[ActiveJob]) -> None:
+        """Hands on what runs if a suspect waits and no idle worker has taken it since the last call."""
+        waits = bool(actives) and any(self._find(queue, suspects=True, take=False) for queue in queues)
+        if waits and self._suspect_waited and not any(active.alone for active in actives):
+            for active in actives:
+                active.release = True
+        self._suspect_waited = waits
+
+    def pop(self, queue: Queue, *, suspects: bool) -> DataJob | None:
+        """Takes the next job off a queue. Until it is started it stands in RQ's intermediate queue, so none is lost.
+
+        Args:
+            suspects: take the next suspect; otherwise the next of the others.
+        """
+        for _ in range(LOOKAHEAD):
+            entry = self._find(queue, suspects=suspects, take=True)
+            job = None if entry is None else self._read(entry, queue)
+            if entry is None or job is not None:
+                return job
+        return None
+
+    def _find(self, queue: Queue, *, suspects: bool, take: bool) -> bytes | None:
+        names = (queue.key, queue.intermediate_queue.key)
+        facts = (LOOKAHEAD, DataJob.key_for(""), LONE_RETRIES, int(suspects), int(take))
+        entry: bytes | None = self._client.eval(_POP, len(names), *names, *facts)
+        return entry
+
+    def _read(self, entry: bytes, queue: Queue) -> DataJob | None:
+        """The job that a queue's entry names. None if it is none, and then the entry is gone."""
+        try:
+            if not re.fullmatch(JOB_ID, entry.decode("ascii")):
+                raise JobUnreadable("no job has such an id")
+            job = DataJob.read(entry.decode(), self._client)
+            if job.origin != queue.name:
+                raise JobUnreadable("the job belongs into another queue")
+            _ = job.func_name, job.kwargs  # RQ reads them when it starts a job, and would fall over there
+            return job
+        except Exception as error:
+            if isinstance(error, redis.RedisError) and not is_refusal(error):
+                raise
+            self._put_aside(entry, queue, error)
+            return None
+
+    def _put_aside(self, entry: bytes, queue: Queue, error: Exception) -> None:
+        log.warning("a queue holds what is no job", extra={"entry": repr(entry[:80]), "error": ascii(error)[:200]})
+        with self._client.pipeline(transaction=False) as pipe:
+            pipe.lrem(queue.intermediate_queue.key, 1, entry)  # type: ignore[arg-type]  # bytes will do
+            if not isinstance(error, (NoSuchJobError, UnicodeDecodeError)):
+                record = DataJob.key_for(entry.decode())
+                pipe.hset(record, "status", RqStatus.FAILED)
+                pipe.expire(record, UNREADABLE_TTL)
+            pipe.execute(raise_on_error=False)
+
+
+def be_wary(active: ActiveJob, rq_job: DataJob) -> None:
+    """Lets a job that workers died under save its first snapshot soon, and a suspect run alone until then."""
+    active.alone = rq_job.is_suspect
+    if rq_job.deaths:
+        active.snapshot_at += WARY_SECONDS - SNAPSHOT_SECONDS

@@ -1,0 +1,137 @@
+"""What becomes of the jobs of a worker that died. Every worker looks for them; each job moves in one transaction.
+
+A mark of life is good for EXECUTION_TTL. But after an outage of Redis those of live workers are as old as those of dead
+ones. So silence is counted, for each execution, in the time that Redis answered: whoever gave no mark of life in
+SILENT_SECONDS of it is dead, and a worker that could not give one has that time left when Redis comes back.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import redis
+from rq import Queue
+from rq.executions import Execution
+from rq.job import JobStatus as RqStatus
+from rq.job_lifecycle import record_job_failure
+from rq.utils import now
+
+from jobs.contract import JOB_ID
+from jobs.rq_job import DEATHS, MAX_DEATHS, DataJob
+
+from .strangers import is_refusal
+
+log = logging.getLogger(__name__)
+
+RECOVERY_SECONDS = 2.0  # between two looks
+HEARTBEAT_SECONDS = 4.0
+EXECUTION_TTL = 12  # three heartbeats may be missed before a job is given to another worker
+SILENT_SECONDS = 10.0
+POPPED_SECONDS = 8.0  # a job that was popped but never started goes back after this
+LOOKAHEAD = 1000  # so many entries of a list are looked at
+
+Seen = dict[tuple[str, bytes], tuple[float, float]]
+
+# One script, since the job may be started between a look and the put-back.
+_RETURN_POPPED = """
+if redis.call('LREM', KEYS[1], 1, ARGV[1]) == 1 then redis.call('LPUSH', KEYS[2], ARGV[1]) end
+"""
+_ENTRY = re.compile(rf"({JOB_ID.strip('^$')}):([0-9a-f]{{32}})")
+
+
+class Recovery:
+    """Finds the jobs of dead workers.
+
+    Args:
+        client: of Redis.
+    """
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._client = client
+        self._looked_at = time.monotonic()
+        self._seen: Seen = {}  # by key and entry: its last mark of life, and seconds of silence since
+
+    def run(self, queues: Sequence[Queue]) -> list[str]:
+        """Puts the jobs of dead workers to the front of their queues, or gives them up.
+
+        Returns:
+            The ids of those given up.
+        """
+        marks = self._look(queues)
+        given_up = []
+        for queue in queues:
+            running, popped = queue.started_job_registry.key, queue.intermediate_queue.key
+            for entry, expires_at in reversed(marks[running]):
+                if expires_at <= time.time() and self._seen[running, entry][1] >= SILENT_SECONDS:
+                    given_up += self._take(queue, entry, expires_at)
+            for entry, _ in marks[popped]:
+                if self._seen[popped, entry][1] >= POPPED_SECONDS:  # its worker died before it could start it
+                    self._client.eval(_RETURN_POPPED, 2, popped, queue.key, entry)
+        return given_up
+
+    def _look(self, queues: Sequence[Queue]) -> dict[str, list[tuple[bytes, float]]]:
+        """What runs and what was popped, by the key where it stands, with the marks of life of what runs."""
+        running = [queue.started_job_registry.key for queue in queues]
+        popped = [queue.intermediate_queue.key for queue in queues]
+        with self._client.pipeline(transaction=False) as pipe:
+            for key in running:
+                pipe.zrange(key, 0, LOOKAHEAD, withscores=True)
+            for key in popped:
+                pipe.lrange(key, 0, LOOKAHEAD)
+            found = pipe.execute()
+        marks = dict(zip(running, found[: len(running)], strict=True))
+        for key, there in zip(popped, found[len(running) :], strict=True):
+            marks[key] = [(entry, 0.0) for entry in there]
+        moment, before = time.monotonic(), self._seen
+        passed, self._looked_at = min(moment - self._looked_at, 2 * RECOVERY_SECONDS), moment  # more is an outage
+        self._seen = {}
+        for key, there in marks.items():
+            for entry, mark in there:
+                last, silent = before.get((key, entry), (None, 0.0))
+                self._seen[key, entry] = (mark, silent + passed if mark == last else 0.0)
+        return marks
+
+    def _take(self, queue: Queue, entry: bytes, expires_at: float) -> list[str]:
+        """Ends a dead execution; returns the job's id if it is given up, else nothing."""
+        try:
+            named = _ENTRY.fullmatch(entry.decode("ascii"))
+            if named is None:
+                raise ValueError("the entry names no execution")
+            return self._move(queue, Execution(named[3], named[1], self._client), expires_at)
+        except redis.WatchError:
+            return []  # it lives, or somebody else was first
+        except Exception as error:
+            if isinstance(error, redis.RedisError) and not is_refusal(error):
+                raise
+            log.warning("what runs holds no job", extra={"entry": repr(entry[:120]), "error": ascii(error)[:200]})
+            self._client.zrem(queue.started_job_registry.key, entry)
+            return []
+
+    def _move(self, queue: Queue, execution: Execution, expires_at: float) -> list[str]:
+        registry = queue.started_job_registry
+        with self._client.pipeline() as pipe:
+            pipe.watch(DataJob.key_for(execution.job_id))  # type: ignore[no-untyped-call]  # every mark of life changes it
+            if pipe.zscore(registry.key, execution.composite_key) != expires_at:
+                return []
+            job = DataJob.read(execution.job_id, self._client)
+            if job.origin != queue.name:
+                raise ValueError("the job belongs into another queue")
+            started, tries = job.get_status(refresh=False) == RqStatus.STARTED, job.retries_left or 0
+            given_up = started and (tries <= 0 or job.deaths >= MAX_DEATHS)
+            pipe.multi()
+            execution.delete(job=job, pipeline=pipe)
+            if given_up:
+                job.ended_at = now()
+                record_job_failure(job, "its workers died", pipe)
+            elif started:
+                counts: dict[Any, Any] = {"retries_left": tries - 1, DEATHS: job.deaths + 1}
+                pipe.hset(job.key, "status", RqStatus.QUEUED, mapping=counts)
+                pipe.lpush(queue.key, job.id)
+            pipe.execute()
+        if started:
+            log.warning("the worker of a job died", extra={"job_id": job.id, "tries_left": tries - 1})
+        return [job.id] if given_up else []
