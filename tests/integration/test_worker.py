@@ -31,8 +31,9 @@ from jobs.queue import JobQueue
 from jobs.store import ResultStore
 from jobs.tasks import Denoising, Generation, Picture, Task
 from model import load_checkpoint, save_checkpoint
-from tests.pictures import saved
+from tests.pictures import black_png, saved
 from tests.waiting import wait_until
+from worker.writers import Writers
 
 ROOT = Path(__file__).parents[2]
 RESULT_TTL = 3600
@@ -87,8 +88,8 @@ class Stack:
             accepted_at=time.time(),
             timeout=timeout,
         )
-        for index, png in enumerate(sent):
-            self.store.write_upload(job.id, index, png)
+        for png in sent:
+            self.store.write_upload(job.id, png)
         assert self.queue.submit(job, request_hash="")
         return job.id
 
@@ -232,6 +233,24 @@ def test_only_our_jobs_run(stack: Stack, tmp_path: Path) -> None:
     assert [job.get_status() for job in planted] == ["failed", "failed"]
     assert not canary.exists()
     assert stack.client.llen(f"{queue.key}:intermediate") == 0
+
+
+def test_the_sweep_leaves_the_pictures_of_a_job_that_waits_however_long(stack: Stack, tmp_path: Path) -> None:
+    """No worker has come for a day, and the first thing that it does is to sweep."""
+    job_id = stack.submit(Denoising(sigma=20, depth=5), [black_png(16, 16)])
+    (upload,) = Path(tmp_path, "store", "uploads").rglob("*.png")
+    os.utime(upload, (0, 0))
+    sweep(stack)
+    assert upload.exists()
+    stack.queue.cancel(job_id)
+    sweep(stack)
+    assert not upload.exists()
+
+
+def sweep(stack: Stack) -> None:
+    writers = Writers(stack.store, stack.client, lambda event: None)
+    writers.sweep(500)
+    writers.close()
 
 
 @pytest.mark.timeout(60)
