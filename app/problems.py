@@ -67,7 +67,7 @@ KINDS: dict[type[Exception], Kind] = {
         410, "job-unreadable", "Job of another version", "Another version wrote this job; submit it again."
     ),
     jobs_errors.IdempotencyConflict: Kind(
-        409,
+        422,
         "idempotency-conflict",
         "Idempotency-Key used for another request",
         "Use a new key, or repeat the first request unchanged.",
