@@ -17,20 +17,16 @@ MAX_REPORT = 1 << 16
 MAX_ENTRIES = 10_000  # of a hash, roughly
 MAX_BYTES = 1 << 22  # of a hash, all together
 
-_FIELDS = """
-local found = {}
-for i = 2, #ARGV do
+_RECORD = """
+local fields, texts = {}, {}
+for i = #KEYS + 1, #ARGV do
   local size = redis.call('HSTRLEN', KEYS[1], ARGV[i])
-  found[i - 1] = size > tonumber(ARGV[1]) and '' or redis.call('HGET', KEYS[1], ARGV[i])
+  fields[i - #KEYS] = size > tonumber(ARGV[1]) and '' or redis.call('HGET', KEYS[1], ARGV[i])
 end
-return found
-"""
-_TEXTS = """
-local found = {}
-for i = 1, #KEYS do
-  found[i] = redis.call('STRLEN', KEYS[i]) > tonumber(ARGV[i]) and '' or redis.call('GET', KEYS[i])
+for i = 2, #KEYS do
+  texts[i - 1] = redis.call('STRLEN', KEYS[i]) > tonumber(ARGV[i]) and '' or redis.call('GET', KEYS[i])
 end
-return found
+return {fields, texts}
 """
 _ENTRIES = """
 local found, left = {}, tonumber(ARGV[3])
@@ -54,14 +50,13 @@ return redis.call('HSTRLEN', record, 'enqueued_at') <= 64 and redis.call('HGET',
 """
 
 
-def ask_fields(pipe: Any, key: str, *names: str) -> None:
-    """Some fields of a hash. Yields a list of bytes, or None for those that are not there."""
-    pipe.eval(_FIELDS, 1, key, MAX_FIELD, *names)
+def ask_record(pipe: Any, key: str, *fields: str, texts: dict[str, int] | None = None) -> None:
+    """Some fields of a hash, and some strings by key with the most bytes that each may have.
 
-
-def ask_texts(pipe: Any, sizes: dict[str, int]) -> None:
-    """Some strings, by key with the most bytes that each may have. Yields a list of bytes and None, as above."""
-    pipe.eval(_TEXTS, len(sizes), *sizes, *sizes.values())
+    Yields a list of the fields and one of the strings; each is bytes, or None if it is not there.
+    """
+    texts = texts or {}
+    pipe.eval(_RECORD, 1 + len(texts), key, *texts, MAX_FIELD, *texts.values(), *fields)
 
 
 def ask_entries(pipe: Any, key: str, *, size: int) -> None:

@@ -158,8 +158,8 @@ class JobQueue:
         with self._client.pipeline(transaction=False) as pipe:
             ask_status(pipe, job_id)
             ask_request_hash(pipe, job_id)
-            *status, request = pipe.execute()
-        return read_status(*status, result_ttl=self._result_ttl), read_request_hash(request)
+            status, (fields, _) = pipe.execute()
+        return read_status(*status, result_ttl=self._result_ttl), read_request_hash(fields)
 
     def status(self, job_id: str) -> JobStatus:
         """Where a job stands.
@@ -171,7 +171,8 @@ class JobQueue:
         with _translated():
             with self._client.pipeline(transaction=False) as pipe:
                 ask_status(pipe, job_id)
-                status = read_status(*pipe.execute(), result_ttl=self._result_ttl)
+                (answer,) = pipe.execute()
+            status = read_status(*answer, result_ttl=self._result_ttl)
             if status.job.id != job_id:
                 raise JobUnreadable("the job claims to be another")
             if status.state is not JobState.QUEUED:

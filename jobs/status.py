@@ -18,7 +18,7 @@ from rq.job import Job as RqJob
 from rq.job import JobStatus as RqStatus
 
 from . import keys
-from .bounded import MAX_FIELD, MAX_TIMESTEPS, ask_fields, ask_texts
+from .bounded import MAX_FIELD, MAX_TIMESTEPS, ask_record
 from .contract import MAX_TIME, FailureCode, Job, JobState, JobStatus, Progress, Timesteps
 from .errors import JobNotFound, JobUnreadable
 from .rq_job import MAX_RETRIES, inflate
@@ -44,9 +44,9 @@ class _Meta(Reported):
 
 
 def ask_status(pipe: Any, job_id: str) -> None:
-    """Adds the two commands to a pipeline whose answers `read_status` takes."""
-    ask_fields(pipe, RqJob.key_for(job_id), *_FIELDS)
-    ask_texts(pipe, {keys.progress(job_id): MAX_FIELD, keys.timesteps(job_id): MAX_TIMESTEPS})
+    """Adds the command to a pipeline whose answer `read_status` takes."""
+    reports = {keys.progress(job_id): MAX_FIELD, keys.timesteps(job_id): MAX_TIMESTEPS}
+    ask_record(pipe, RqJob.key_for(job_id), *_FIELDS, texts=reports)
 
 
 def read_status(fields: Sequence[Any], reports: Sequence[Any], *, result_ttl: int) -> JobStatus:
@@ -67,8 +67,8 @@ def read_status(fields: Sequence[Any], reports: Sequence[Any], *, result_ttl: in
 
 
 def ask_request_hash(pipe: Any, job_id: str) -> None:
-    """Adds the command to a pipeline whose answer `read_request_hash` takes."""
-    ask_fields(pipe, RqJob.key_for(job_id), "meta")
+    """Adds the command to a pipeline of whose answer `read_request_hash` takes the first part."""
+    ask_record(pipe, RqJob.key_for(job_id), "meta")
 
 
 def read_request_hash(fields: Sequence[Any]) -> str:
@@ -90,8 +90,8 @@ def needs_uploads(client: redis.Redis, job_id: str, *, result_ttl: float) -> boo
         result_ttl: seconds that its own are kept.
     """
     with client.pipeline(transaction=False) as pipe:
-        ask_fields(pipe, RqJob.key_for(job_id), "status", "ended_at")
-        ((status, ended),) = pipe.execute()
+        ask_record(pipe, RqJob.key_for(job_id), "status", "ended_at")
+        (((status, ended), _),) = pipe.execute()
     if status in (RqStatus.QUEUED.encode(), RqStatus.STARTED.encode()):
         return True
     ended_at = seconds_of(ended)
