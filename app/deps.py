@@ -22,7 +22,14 @@ from jobs.store import ResultStore
 from .api_keys import ApiKey
 from .errors import InvalidRequest
 from .metrics import Metrics
-from .negotiation import Format, Preference, choose_format, read_preference, read_urgency
+from .negotiation import (
+    Format,
+    Preference,
+    choose_format,
+    read_idempotency_key,
+    read_preference,
+    read_urgency,
+)
 from .problems import MAX_NAME
 from .settings import ApiSettings
 from .uploads import Uploads
@@ -99,10 +106,23 @@ async def _urgency(request: Request) -> int:
 FormatDep = Annotated[Format, Depends(_format)]
 PreferenceDep = Annotated[Preference, Depends(_preference)]
 UrgencyDep = Annotated[int, Depends(_urgency)]
-IdempotencyKey = Annotated[
-    str | None,
-    Header(min_length=1, max_length=255, pattern=r"^[\x20-\x7e]+$", description="the same key is the same job"),
-]
+
+
+async def _idempotency_key(
+    request: Request,
+    idempotency_key: Annotated[str | None, Header(description="the same key is the same job")] = None,
+) -> str | None:
+    sent = request.headers.getlist("idempotency-key")
+    if not sent:
+        return None
+    key = read_idempotency_key(sent[0]) if len(sent) == 1 else None
+    if key is None:
+        detail = "Should be one key of 1 to 255 printable ASCII characters, best in quotation marks"
+        raise InvalidRequest("header", "Idempotency-Key", detail)
+    return key
+
+
+IdempotencyKey = Annotated[str | None, Depends(_idempotency_key)]
 
 
 def _refuse_repeated(request: Request, *, but: str | None = None) -> None:

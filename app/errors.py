@@ -3,6 +3,7 @@
     AppError
     ├── Unauthorized         no API key, or none that is known
     ├── UnknownHost          the request was meant for another server
+    ├── CrossOrigin          the page of another site wants to change something
     ├── InvalidRequest       a parameter, header or body is wrong; names it
     ├── UploadRefused        a part of a multipart body is missing, sent twice or unknown; names it
     │   ├── NotMultipart         the body is of another type
@@ -53,6 +54,10 @@ class Unauthorized(AppError):
 
 class UnknownHost(AppError):
     """The Host header names another server."""
+
+
+class CrossOrigin(AppError):
+    """A browser sent the request on behalf of a page from elsewhere."""
 
 
 class InvalidRequest(AppError):

@@ -67,6 +67,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
         responses=RESPONSES,
         docs_url=None,  # these load scripts from elsewhere; docs/http-api.md is for people
         redoc_url=None,
+        redirect_slashes=False,  # they would lead to whatever host the request names
         telemetry={**TRACES_ONLY, "exclude": lambda scope: scope.get("path") in UNADDRESSED},
     )
     app.state.settings = settings

@@ -12,8 +12,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bind_contextvars
 
-from .errors import UnknownHost
+from .errors import AppError, CrossOrigin, UnknownHost
 from .metrics import Metrics
+from .origins import is_forged
 from .problems import answer
 
 log = logging.getLogger(__name__)
@@ -68,10 +69,11 @@ class RequestMiddleware:
             await send(message)
 
         try:
-            if self._is_for_us(scope):
+            refusal = self._refusal(scope)
+            if refusal is None:
                 await self._app(scope, receive, send_with_headers)
             else:
-                await answer(Request(scope), UnknownHost())(scope, receive, send_with_headers)
+                await answer(Request(scope), refusal)(scope, receive, send_with_headers)
         except ClientDisconnect:
             pass  # in the middle of its own request
         except Exception as error:
@@ -81,6 +83,12 @@ class RequestMiddleware:
             await answer(Request(scope), error)(scope, receive, send_with_headers)
         finally:
             self._note(scope, status or CLIENT_GONE, time.perf_counter() - started_at)
+
+    def _refusal(self, scope: Scope) -> AppError | None:
+        """Why no route may hear of this request."""
+        if not self._is_for_us(scope):
+            return UnknownHost()
+        return CrossOrigin() if is_forged(scope["method"], scope["headers"]) else None
 
     def _is_for_us(self, scope: Scope) -> bool:
         if self._hosts is None or scope["path"] in UNADDRESSED:

@@ -80,6 +80,20 @@ def read_urgency(priority: str | None) -> int:
     return urgency
 
 
+def read_idempotency_key(sent: str) -> str | None:
+    """The key in an Idempotency-Key header; None if it is malformed.
+
+    The draft has it as a Structured Field, a string in quotation marks (RFC 9651) whose parameters mean nothing. Most
+    clients leave the marks out, which is the same key here.
+    """
+    if sent.startswith('"'):
+        quoted = re.fullmatch(r'"((?:[^"\\]|\\["\\])*)"(?: *;.*)?', sent)
+        key = re.sub(r"\\(.)", r"\1", quoted[1]) if quoted else ""
+    else:
+        key = sent
+    return key if re.fullmatch(r"[\x20-\x7e]{1,255}", key) else None
+
+
 def _members(header: str) -> list[tuple[str, str]]:
     """The name=value pairs of a comma-separated header, without their parameters."""
     members = []

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match, Mount
 
 from jobs import errors as jobs_errors
 from jobs.contract import FailureCode
@@ -19,6 +20,7 @@ from jobs.contract import FailureCode
 from . import errors
 
 MEDIA_TYPE = "application/problem+json"
+METHODS = ("DELETE", "GET", "HEAD", "POST")
 MAX_NAME = 64  # names of unknown parameters are the caller's text: shown, but not at any length
 
 
@@ -67,7 +69,7 @@ KINDS: dict[type[Exception], Kind] = {
         410, "job-unreadable", "Job of another version", "Another version wrote this job; submit it again."
     ),
     jobs_errors.IdempotencyConflict: Kind(
-        409,
+        422,
         "idempotency-conflict",
         "Idempotency-Key used for another request",
         "Use a new key, or repeat the first request unchanged.",
@@ -86,6 +88,12 @@ KINDS: dict[type[Exception], Kind] = {
     ),
     errors.UnknownHost: Kind(
         400, "unknown-host", "Unknown host", "This server does not answer under the name of the Host header."
+    ),
+    errors.CrossOrigin: Kind(
+        403,
+        "cross-origin",
+        "Refused to pages of other sites",
+        "A page from another address may not change anything here; use this server's own page, or a program.",
     ),
     errors.InvalidRequest: Kind(422, "invalid-request", "The request is invalid", "See errors."),
     RequestValidationError: Kind(422, "invalid-request", "The request is invalid", "See errors."),
@@ -155,7 +163,8 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
 def answer(request: Request, error: Exception) -> Response:
     """The problem that an exception is to the caller; never its own text unless that was written for callers."""
     if isinstance(error, HTTPException):
-        return _respond(request, _http_kind(error), headers=dict(error.headers or {}))
+        headers = {**(error.headers or {}), **(_allowed(request) if error.status_code == 405 else {})}
+        return _respond(request, _http_kind(error), headers=headers)
     kind = next(KINDS[base] for base in type(error).__mro__ if base in KINDS)
     if isinstance(error, RequestValidationError):
         return _invalid(request, kind, [_field_error(found) for found in error.errors()])
@@ -185,6 +194,18 @@ def install(app: FastAPI) -> None:
 
     for kind in (HTTPException, RequestValidationError, jobs_errors.JobsError, errors.AppError):
         app.add_exception_handler(kind, handle)
+
+
+def _allowed(request: Request) -> dict[str, str]:
+    """The Allow header of a path; the framework names the methods of one of its routes alone."""
+    scope = {"type": "http", "path": request.scope["path"], "root_path": "", "headers": []}
+    routes = [route for route in request.app.routes if not isinstance(route, Mount)]
+    methods = [
+        method
+        for method in METHODS
+        if any(route.matches({**scope, "method": method})[0] is Match.FULL for route in routes)
+    ]
+    return {"Allow": ", ".join(methods)} if methods else {}
 
 
 def _http_kind(error: HTTPException) -> Kind:

@@ -135,8 +135,8 @@ class Submission:
             backlog = self.queue.backlog(job.model)
             admit(backlog, max_wait=self.settings.max_wait, max_jobs=self.settings.max_jobs)
             check_share(self.queue.reserve(job, limits), job.image_steps, limits, rate=backlog.rate)
-            for index, picture in enumerate(sent):  # first, so that no job is ever without its pictures
-                self.store.write_upload(job.id, index, picture.png)
+            for picture in sent:  # first, so that no job is ever without its pictures
+                self.store.write_upload(job.id, picture.png)
         new = self.queue.submit(job, request_hash=request_hash)
         try:
             return new, self.queue.status(job.id)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass
 from typing import Any
 
 from anyio import CapacityLimiter, to_thread
@@ -13,7 +12,7 @@ from starlette.requests import Request
 
 from jobs.contract import JobStatus
 from jobs.errors import QueueUnavailable
-from jobs.events import Listener, preview_channel, status_channel
+from jobs.events import Listener, Preview, preview_channel, read_preview, status_channel
 from jobs.queue import JobQueue
 
 from .metrics import Metrics
@@ -24,15 +23,6 @@ WATCH_THREADS = 4
 
 class ClientGone(Exception):
     """The client closed its connection before it had its answer."""
-
-
-@dataclass(frozen=True)
-class Preview:
-    """A picture on its way: image `index` after `image_steps` of the job, as base64 PNG."""
-
-    index: int
-    image_steps: int
-    png: str
 
 
 class Watcher:
@@ -66,7 +56,9 @@ class Watcher:
                     if status.state.is_terminal:
                         return
                 while (event := await anext(news)) is not None and event[0] == preview_channel(job_id):
-                    yield Preview(**event[1])
+                    preview = read_preview(event[1])
+                    if preview is not None:
+                        yield preview
 
     async def wait(self, status: JobStatus, request: Request, *, seconds: float) -> JobStatus:
         """Returns the job's last status when it has ended, the time is over or this process drains.

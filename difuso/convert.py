@@ -12,7 +12,7 @@ import torch
 import typer
 from torch import Tensor, nn
 
-from jobs.catalog import MODEL_NAME
+from jobs.contract import MODEL_NAME
 from model import Checkpoint, ModelConfig, load_checkpoint, save_checkpoint
 from model.config import config_from_json, config_to_json
 from model.folder import file_sha256, read_safetensors
@@ -57,7 +57,7 @@ def convert(
     """
     if out.exists():
         raise UserError(f"{out} exists already: delete it, or name another folder with --out")
-    if to == "difuso" and not MODEL_NAME.fullmatch(out.name):
+    if to == "difuso" and not re.fullmatch(MODEL_NAME, out.name):
         raise UserError(f"{out.name!r} is no name for a model: it may have a-z, 0-9, dots, dashes and underscores")
     if to == "diffusers" and classifier is not None:
         raise UserError("a diffusers folder has no place for a classifier: leave out --classifier")

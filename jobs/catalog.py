@@ -10,12 +10,11 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from . import diffusers
-from .contract import ClipName, SamplerName, SpacingName, VarianceName
+from .contract import MODEL_NAME, ClipName, SamplerName, SpacingName, VarianceName
 from .diffusers import Unusable
 from .levels import ScheduleFacts
 
 SUMS = "SHA256SUMS"
-MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
 class _Lenient(BaseModel):
@@ -125,7 +124,7 @@ def model_folders(folder: Path) -> list[Path]:
     """The folders that may be models, by name; names are never joined to a path, only found in this list."""
     if not folder.is_dir():
         return []
-    return sorted(path for path in folder.iterdir() if path.is_dir() and MODEL_NAME.fullmatch(path.name))
+    return sorted(path for path in folder.iterdir() if path.is_dir() and re.fullmatch(MODEL_NAME, path.name))
 
 
 def _read(path: Path) -> ModelInfo:

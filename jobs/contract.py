@@ -31,8 +31,16 @@ SpacingName = Annotated[str, Field(pattern=rf"^({'|'.join(SPACING_RULES)}|[0-9]{
 # Whole timesteps stay whole; a Karras grid has others between them.
 Timesteps = tuple[int | float, ...]
 
-# Ids become paths in the result store, so nothing else may be one.
+# Names become parts of keys, and ids parts of paths in the result store, so nothing else may be one.
+MODEL_NAME = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 JOB_ID = r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
+
+# Bounds that no job reaches: what is stored may be anybody's, and a number beyond them would break whoever computes
+# with it.
+MAX_STEPS = 1_000_000
+MAX_SECONDS = 10**9
+MAX_TIME = 32_503_680_000.0  # the year 3000
+MAX_NUMBER = 1e12
 
 MAX_SEED = 2**53 - 1  # the largest integer that every JSON reader keeps exact
 DEFAULT_URGENCY = 3
@@ -89,14 +97,14 @@ class SamplingParams(Frozen):
     """
 
     n: int = Field(ge=1, le=MAX_IMAGES)
-    steps: int = Field(ge=1)
+    steps: int = Field(ge=1, le=MAX_STEPS)
     sampler: SamplerName
     spacing: SpacingName
     eta: float = Field(ge=0, le=1)
     variance: VarianceName = "fixed_small"
     clip: ClipName = "static"
     seed: int = Field(ge=0, le=MAX_SEED)
-    label: int | None = Field(default=None, ge=0)
+    label: int | None = Field(default=None, ge=0, le=MAX_SEED)
     guidance_scale: float = Field(default=1.0, ge=0, le=100)
     classifier_scale: float = Field(default=0.0, ge=0, le=100)
 
@@ -125,12 +133,12 @@ class Job(Frozen):
     schema_version: int = SCHEMA
     id: str = Field(pattern=JOB_ID)
     task: Task = Generation()
-    model: str
+    model: str = Field(pattern=MODEL_NAME)
     params: SamplingParams
     pictures: tuple[Picture, ...] = Field(default=(), max_length=2)
     urgency: int = Field(default=DEFAULT_URGENCY, ge=0, le=7)
-    accepted_at: float
-    timeout: int = Field(gt=0)
+    accepted_at: float = Field(ge=0, le=MAX_TIME)
+    timeout: int = Field(gt=0, le=MAX_SECONDS)
     owner: str | None = Field(default=None, max_length=64)
     request_id: str | None = Field(default=None, max_length=64)
     traceparent: str | None = Field(default=None, max_length=64)
@@ -186,10 +194,10 @@ class Progress(Reported):
         resumed_at: image-steps that an earlier worker had done when this one took over.
     """
 
-    image_steps: int = 0
-    eta_seconds: float | None = None
-    denoise_seconds: float = 0.0
-    encode_seconds: float = 0.0
+    image_steps: int = Field(default=0, ge=0, le=MAX_SEED)
+    eta_seconds: float | None = Field(default=None, ge=0, le=MAX_NUMBER)
+    denoise_seconds: float = Field(default=0.0, ge=0, le=MAX_SECONDS)
+    encode_seconds: float = Field(default=0.0, ge=0, le=MAX_SECONDS)
     failure: FailureCode | None = None
     resumed_at: int = 0
 
@@ -248,8 +256,8 @@ class ModelReport(Reported):
 
     ready: bool
     sha256: str | None = None
-    rate: float | None = None
-    step_seconds: float | None = None
+    rate: float | None = Field(default=None, ge=1 / MAX_NUMBER, le=MAX_NUMBER)
+    step_seconds: float | None = Field(default=None, ge=0, le=MAX_SECONDS)
     reason: str | None = None
 
 

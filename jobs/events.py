@@ -7,34 +7,79 @@ status, which is why every wait here also wakes up by itself now and then.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from typing import Any
+from typing import Annotated
 
 import redis
 import redis.asyncio
+from pydantic import Field, ValidationError
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+
+from .contract import MAX_SEED
+from .tasks import MAX_IMAGES
+from .values import Reported
 
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 2.0
 RECONNECT_SECONDS = 0.5
 SUBSCRIBE_SECONDS = 2.0
+INBOX_BYTES = 1 << 24  # that may wait for one listener; the preview of a 1024x1024 picture has 4 MiB at most
+MESSAGE_BYTES = 1 << 10  # that a message counts besides its own
 KEEP_CHANNEL = "difuso:events"  # nobody publishes here; it keeps the subscription alive while nobody waits
 
 
 def status_channel(job_id: str) -> str:
-    """Carries an empty object whenever the job's status has changed."""
+    """Carries something, which nobody reads, whenever the job's status has changed."""
     return f"difuso:events:{job_id}"
 
 
 def preview_channel(job_id: str) -> str:
-    """Carries {"index", "image_steps", "png"} (base64) of pictures on their way; made only while somebody listens."""
+    """Carries a `Preview` of pictures on their way; made only while somebody listens."""
     return f"difuso:previews:{job_id}"
+
+
+class Preview(Reported):
+    """A picture on its way: image `index` after `image_steps` of the job, as base64 PNG."""
+
+    index: int = Field(ge=0, lt=MAX_IMAGES)
+    image_steps: int = Field(ge=0, le=MAX_SEED)
+    png: Annotated[str, Field(pattern=r"^[A-Za-z0-9+/]*={0,2}$")]
+
+
+def read_preview(message: bytes) -> Preview | None:
+    """What came over a preview channel; None if it is no preview."""
+    try:
+        return Preview.model_validate_json(message)
+    except ValidationError:
+        log.debug("what was published as a preview is none")
+        return None
+
+
+class Inbox:
+    """Messages that wait for one listener. A message that already waits, or finds no room any more, is lost."""
+
+    def __init__(self) -> None:
+        self._messages: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue()
+        self._waiting: set[tuple[str, bytes]] = set()
+        self._room = INBOX_BYTES
+
+    def put(self, channel: str, content: bytes) -> None:
+        message, size = (channel, content), len(content) + MESSAGE_BYTES
+        if message not in self._waiting and size <= self._room:
+            self._room -= size
+            self._waiting.add(message)
+            self._messages.put_nowait(message)
+
+    async def get(self) -> tuple[str, bytes]:
+        message = await self._messages.get()
+        self._waiting.discard(message)
+        self._room += len(message[1]) + MESSAGE_BYTES
+        return message
 
 
 class Listener:
@@ -47,7 +92,7 @@ class Listener:
             redis_url, socket_connect_timeout=2, socket_timeout=None, retry=Retry(NoBackoff(), 0)
         )
         self._pubsub = self._client.pubsub(ignore_subscribe_messages=True)
-        self._queues: dict[str, set[asyncio.Queue[Any]]] = defaultdict(set)
+        self._inboxes: dict[str, set[Inbox]] = defaultdict(set)
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -62,14 +107,14 @@ class Listener:
         await self._client.aclose()
 
     @asynccontextmanager
-    async def listen(self, *channels: str) -> AsyncIterator[AsyncIterator[tuple[str, Any] | None]]:
-        """Yields an endless iterator of (channel, message), and of None at least every POLL_SECONDS.
+    async def listen(self, *channels: str) -> AsyncIterator[AsyncIterator[tuple[str, bytes] | None]]:
+        """Yields an endless iterator of (channel, message as it came), and of None at least every POLL_SECONDS.
 
         It has subscribed when the block begins, so that a status read inside misses nothing that happens after.
         """
-        inbox: asyncio.Queue[Any] = asyncio.Queue()
+        inbox = Inbox()
         for channel in channels:
-            self._queues[channel].add(inbox)
+            self._inboxes[channel].add(inbox)
         try:
             with suppress(redis.exceptions.RedisError, OSError):
                 async with asyncio.timeout(SUBSCRIBE_SECONDS):
@@ -77,9 +122,9 @@ class Listener:
             yield _messages(inbox)
         finally:
             for channel in channels:
-                self._queues[channel].discard(inbox)
-                if not self._queues[channel]:
-                    del self._queues[channel]
+                self._inboxes[channel].discard(inbox)
+                if not self._inboxes[channel]:
+                    del self._inboxes[channel]
                     with suppress(redis.exceptions.RedisError, OSError):
                         await self._pubsub.unsubscribe(channel)
 
@@ -96,16 +141,11 @@ class Listener:
                 continue
             if message is not None:
                 channel = message["channel"].decode()
-                try:
-                    content = json.loads(message["data"])
-                except ValueError:
-                    log.warning("no JSON on %s", channel)
-                    continue
-                for inbox in self._queues.get(channel, ()):
-                    inbox.put_nowait((channel, content))
+                for inbox in self._inboxes.get(channel, ()):
+                    inbox.put(channel, message["data"])
 
 
-async def _messages(inbox: asyncio.Queue[Any]) -> AsyncIterator[tuple[str, Any] | None]:
+async def _messages(inbox: Inbox) -> AsyncIterator[tuple[str, bytes] | None]:
     while True:
         message = None
         # asyncio.timeout rather than wait_for, for the same reason as above.

@@ -20,17 +20,24 @@ BURST_SECONDS = 60  # an account holds this much of its rate; whoever was silent
 RESERVED_SECONDS = 30  # a share whose job does not appear in the queue within this time is free again
 
 # One script, so that two requests at once cannot both take the last share. It also reads the records of the owner's
-# jobs, which are not among its KEYS: no Redis Cluster, but there is none that RQ works on.
+# jobs, which are not among its KEYS: no Redis Cluster, but there is none that RQ works on. What others wrote in place
+# of its numbers is as if it were not there, since an error would keep the owner out for good.
 _RESERVE = """
 local id, cost, now = ARGV[1], tonumber(ARGV[2]), redis.call('TIME')
 local most, rate, burst = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 now = now[1] + now[2] / 1e6
 
+local function number(text, pattern)
+  local found = tonumber(text and string.match(text, pattern) or '')
+  return found and math.abs(found) < 1e15 and found
+end
+
 local used, shares = 0, redis.call('HGETALL', KEYS[1])
 for i = 1, #shares, 2 do
-  local share, since = string.match(shares[i + 1], '(%S+) (%S+)')
-  local state = redis.call('HGET', ARGV[6] .. shares[i], 'status')
-  if state == 'queued' or state == 'started' or (not state and now - since < tonumber(ARGV[7])) then
+  local share, since = number(shares[i + 1], '^(%S+) '), number(shares[i + 1], ' (%S+)$')
+  local state = redis.pcall('HGET', ARGV[6] .. shares[i], 'status')
+  local unfinished = state == 'queued' or state == 'started'
+  if share and since and (unfinished or (not state and math.abs(now - since) < tonumber(ARGV[7]))) then
     used = used + share
   else
     redis.call('HDEL', KEYS[1], shares[i])
@@ -41,8 +48,9 @@ if most and used + cost > most then return {'unfinished', tostring(used)} end
 
 if rate then
   local account = redis.call('HMGET', KEYS[2], 'balance', 'at')
+  local paid, at = number(account[1], '%S+'), number(account[2], '%S+')
   local balance = burst
-  if account[1] then balance = math.min(burst, account[1] + (now - account[2]) * rate) end
+  if paid and at then balance = math.min(burst, paid + (now - at) * rate) end
   if balance <= 0 then return {'rate', tostring(-balance / rate)} end
   redis.call('HSET', KEYS[2], 'balance', tostring(balance - cost), 'at', string.format('%.6f', now))
   redis.call('EXPIRE', KEYS[2], math.ceil((burst - balance + cost) / rate) + 1)

@@ -6,23 +6,23 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from datetime import datetime
 
 import redis
 from rq import Queue, Retry
-from rq.exceptions import DuplicateJobError, NoSuchJobError
-from rq.job import Job as RqJob
+from rq.exceptions import DuplicateJobError
 from rq.job import JobStatus as RqStatus
 from rq.registry import FailedJobRegistry, FinishedJobRegistry, StartedJobRegistry
 from rq.serializers import JSONSerializer
 
 from . import keys
+from .backlog import ask_outlook, ask_total, read_outlook, read_total
+from .bounded import ask_since
 from .contract import TASK, URGENCIES, Job, JobState, JobStatus, WorkerReport
-from .errors import IdempotencyConflict, JobNotFound, JobUnreadable, QueueUnavailable
+from .errors import IdempotencyConflict, JobUnreadable, QueueUnavailable
 from .limits import Limits, Refusal, reserve
 from .rq_job import MAX_RETRIES, DataJob
-from .status import STATES, ask_status, read_status
-from .workers import lone_step_seconds, parse_reports, total_rate
+from .status import ask_request_hash, ask_status, read_request_hash, read_status, seconds_of
+from .workers import ask_reports, live_reports, lone_step_seconds, read_reports, total_rate
 
 WAKE_TOKENS = 16
 REGISTRIES = {"started": StartedJobRegistry, "finished": FinishedJobRegistry, "failed": FailedJobRegistry}
@@ -142,17 +142,24 @@ class JobQueue:
             try:
                 queue.enqueue_job(fresh, unique=True)
             except DuplicateJobError:
-                if self._fetch(job.id).meta.get("request_hash") != request_hash:
+                if self._look(job.id)[1] != request_hash:
                     raise
 
     def _recognise(self, job: Job, request_hash: str) -> bool:
-        existing = self._fetch(job.id)
-        ended = STATES.get(existing.get_status(refresh=False), JobState.QUEUED).is_terminal
-        if ended or Job.decode(existing.kwargs.get("job")).model != job.model:
+        existing, existing_hash = self._look(job.id)
+        if existing.state.is_terminal or existing.job.model != job.model:
             self._client.hdel(keys.backlog(job.model), job.id)
-        if existing.meta.get("request_hash") != request_hash:
+        if existing_hash != request_hash:
             raise IdempotencyConflict
         return False
+
+    def _look(self, job_id: str) -> tuple[JobStatus, str]:
+        """Where a job stands, without an outlook, and the hash of its request."""
+        with self._client.pipeline(transaction=False) as pipe:
+            ask_status(pipe, job_id)
+            ask_request_hash(pipe, job_id)
+            status, (fields, _) = pipe.execute()
+        return read_status(*status, result_ttl=self._result_ttl), read_request_hash(fields)
 
     def status(self, job_id: str) -> JobStatus:
         """Where a job stands.
@@ -164,7 +171,10 @@ class JobQueue:
         with _translated():
             with self._client.pipeline(transaction=False) as pipe:
                 ask_status(pipe, job_id)
-                status = read_status(*pipe.execute(), result_ttl=self._result_ttl)
+                (answer,) = pipe.execute()
+            status = read_status(*answer, result_ttl=self._result_ttl)
+            if status.job.id != job_id:
+                raise JobUnreadable("the job claims to be another")
             if status.state is not JobState.QUEUED:
                 return status
             position, eta = self._outlook(status.job)
@@ -186,15 +196,15 @@ class JobQueue:
     def backlog(self, model: str) -> Backlog:
         """The work that waits for a model and how fast it goes."""
         with _translated(), self._client.pipeline(transaction=False) as pipe:
-            pipe.hvals(keys.backlog(model))
-            pipe.hvals(keys.WORKERS)
-            remaining, reports = pipe.execute()
-        return Backlog(sum(map(int, remaining)), len(remaining), total_rate(model, parse_reports(reports)))
+            ask_total(pipe, model)
+            ask_reports(pipe)
+            total, reports = pipe.execute()
+        return Backlog(*read_total(total), total_rate(model, read_reports(reports)))
 
     def workers(self) -> list[WorkerReport]:
         """The live workers."""
         with _translated():
-            return parse_reports(self._client.hvals(keys.WORKERS))
+            return live_reports(self._client)
 
     def depths(self, models: list[str]) -> dict[str, dict[str, int]]:
         """Jobs of each RQ queue of these models by state, by queue name; it counts and repairs nothing, as RQ would."""
@@ -212,13 +222,9 @@ class JobQueue:
         names = [keys.queue_name(model, urgency) for model in models for urgency in URGENCIES]
         with _translated(), self._client.pipeline(transaction=False) as pipe:
             for name in names:
-                pipe.lindex(self._queue_key(name), 0)
-            heads = [head.decode() for head in pipe.execute() if head is not None]
-            for job_id in heads:
-                pipe.hget(DataJob.key_for(job_id), "enqueued_at")
-            stamps = [stamp.decode() for stamp in pipe.execute() if stamp] if heads else []
-        times = [datetime.fromisoformat(stamp.replace("Z", "+00:00")).timestamp() for stamp in stamps]
-        return max(0.0, time.time() - min(times)) if times else 0.0
+                ask_since(pipe, self._queue_key(name), DataJob.key_for(""))
+            times = [seconds_of(stamp) for stamp in pipe.execute()]
+        return max([0.0, *(time.time() - since for since in times if since is not None)])
 
     def health(self) -> RedisHealth:
         """How Redis is."""
@@ -246,34 +252,18 @@ class JobQueue:
         alone.
         """
         with self._client.pipeline(transaction=False) as pipe:
-            for urgency in range(job.urgency + 1):
-                pipe.lrange(self._queue_key(keys.queue_name(job.model, urgency)), 0, -1)
-            pipe.hgetall(keys.backlog(job.model))
-            pipe.hvals(keys.WORKERS)
-            *queues, remaining, reports = pipe.execute()
-        queued = [job_id.decode() for ids in queues for job_id in ids]
-        ahead = queued[: queued.index(job.id)] if job.id in queued else []  # it may be running by now
-        todo = {job_id.decode(): int(steps) for job_id, steps in remaining.items()}
-        mine = todo.get(job.id, job.image_steps)
-        workers = parse_reports(reports)
+            ask_outlook(
+                pipe, job, [self._queue_key(keys.queue_name(job.model, each)) for each in range(job.urgency + 1)]
+            )
+            ask_reports(pipe)
+            outlook, reports = pipe.execute()
+        ahead, mine, shared, earlier = read_outlook(outlook)
+        workers = read_reports(reports)
         rate = total_rate(job.model, workers)
         if rate is None:
-            return len(ahead), None
-        waiting, first = set(queued), set(ahead)
-        shared = sum(min(steps, mine) for job_id, steps in todo.items() if job_id not in waiting and job_id != job.id)
-        earlier = sum(steps for job_id, steps in todo.items() if job_id in first)
+            return ahead, None
         alone = mine / job.params.n * lone_step_seconds(job.model, workers)
-        return len(ahead), max((mine + shared + earlier) / rate, alone)
-
-    def _fetch(self, job_id: str) -> RqJob:
-        try:
-            return DataJob.fetch(job_id, connection=self._client, serializer=JSONSerializer)
-        except (NoSuchJobError, ValueError) as error:
-            raise JobNotFound from error
-        except redis.RedisError:
-            raise
-        except Exception as error:
-            raise JobUnreadable from error
+        return ahead, max((mine + shared + earlier) / rate, alone)
 
     def _queue(self, name: str) -> Queue:
         if name not in self._queues:

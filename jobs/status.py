@@ -5,20 +5,24 @@ Clients ask for nothing more often. RQ's own job object, which takes several tim
 
 from __future__ import annotations
 
-import json
+import time
 from collections.abc import Sequence
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
-from pydantic import ConfigDict, TypeAdapter
+import redis
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic_core import from_json
 from rq.job import Job as RqJob
 from rq.job import JobStatus as RqStatus
 
 from . import keys
-from .contract import FailureCode, Job, JobState, JobStatus, Progress, Timesteps
+from .bounded import MAX_FIELD, MAX_TIMESTEPS, ask_record
+from .contract import MAX_TIME, FailureCode, Job, JobState, JobStatus, Progress, Timesteps
 from .errors import JobNotFound, JobUnreadable
 from .rq_job import DEATHS, inflate
+from .values import Reported
 
 STATES: dict[str, JobState] = {
     RqStatus.QUEUED: JobState.QUEUED,
@@ -33,10 +37,16 @@ _FIELDS = ("data", "status", "started_at", "ended_at", DEATHS)
 _TIMESTEPS: TypeAdapter[Timesteps] = TypeAdapter(Timesteps, config=ConfigDict(strict=True, allow_inf_nan=False))
 
 
+class _Meta(Reported):
+    """What else difuso has RQ keep of a job."""
+
+    request_hash: str
+
+
 def ask_status(pipe: Any, job_id: str) -> None:
-    """Adds the two commands to a pipeline whose answers `read_status` takes."""
-    pipe.hmget(RqJob.key_for(job_id), _FIELDS)
-    pipe.mget(keys.progress(job_id), keys.timesteps(job_id))
+    """Adds the command to a pipeline whose answer `read_status` takes."""
+    reports = {keys.progress(job_id): MAX_FIELD, keys.timesteps(job_id): MAX_TIMESTEPS}
+    ask_record(pipe, RqJob.key_for(job_id), *_FIELDS, texts=reports)
 
 
 def read_status(fields: Sequence[Any], reports: Sequence[Any], *, result_ttl: int) -> JobStatus:
@@ -54,6 +64,46 @@ def read_status(fields: Sequence[Any], reports: Sequence[Any], *, result_ttl: in
         raise
     except Exception as error:  # whatever a parser raises at what somebody else has written
         raise JobUnreadable("the queue holds something that is no job of difuso") from error
+
+
+def ask_request_hash(pipe: Any, job_id: str) -> None:
+    """Adds the command to a pipeline of whose answer `read_request_hash` takes the first part."""
+    ask_record(pipe, RqJob.key_for(job_id), "meta")
+
+
+def read_request_hash(fields: Sequence[Any]) -> str:
+    """The hash of the request that a job was accepted from.
+
+    Raises:
+        JobUnreadable: if it is not there.
+    """
+    try:
+        return _Meta.model_validate_json(fields[0] or b"").request_hash
+    except ValidationError as error:
+        raise JobUnreadable("the queued job does not say from which request it is") from error
+
+
+def needs_uploads(client: redis.Redis, job_id: str, *, result_ttl: float) -> bool:
+    """Whether pictures that came with a job may be read again: to start it, or to show between which its own lie.
+
+    Args:
+        result_ttl: seconds that its own are kept.
+    """
+    with client.pipeline(transaction=False) as pipe:
+        ask_record(pipe, RqJob.key_for(job_id), "status", "ended_at")
+        (((status, ended), _),) = pipe.execute()
+    if status in (RqStatus.QUEUED.encode(), RqStatus.STARTED.encode()):
+        return True
+    ended_at = seconds_of(ended)
+    return ended_at is not None and time.time() - ended_at < result_ttl
+
+
+def seconds_of(stamp: bytes | None) -> float | None:
+    """A time as RQ writes it, in seconds since the epoch; None if it is none."""
+    try:
+        return _seconds(stamp)
+    except ValueError:
+        return None
 
 
 def _parse(fields: Sequence[Any], reports: Sequence[Any], result_ttl: int) -> JobStatus:
@@ -86,10 +136,10 @@ def _parse(fields: Sequence[Any], reports: Sequence[Any], result_ttl: int) -> Jo
 @lru_cache(maxsize=256)
 def _parse_job(data: bytes) -> Job:
     """The job in RQ's record of a call: [function, instance, arguments, keyword arguments]."""
-    return Job.decode(json.loads(inflate(data))[3].get("job"))
+    return Job.decode(from_json(inflate(data))[3].get("job"))
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=8)
 def _check_timesteps(text: bytes) -> str:
     """The list as it was written: it may have thousands of entries, and becomes JSON again in the answer."""
     _TIMESTEPS.validate_json(text)
@@ -97,4 +147,10 @@ def _check_timesteps(text: bytes) -> str:
 
 
 def _seconds(stamp: bytes | None) -> float | None:
-    return datetime.fromisoformat(stamp.decode()).timestamp() if stamp else None
+    """Since the epoch; a time that no calendar of ours can show is refused here."""
+    if not stamp:
+        return None
+    seconds = datetime.fromisoformat(stamp.decode()).timestamp()
+    if not 0 <= seconds <= MAX_TIME:
+        raise ValueError("not of this millennium")
+    return seconds

@@ -3,19 +3,23 @@
     results/<aa>/<job id>/<attempt>/<index>.png      written by one attempt
     results/<aa>/<job id>/manifest.json              the commit point, first writer wins
     snapshots/<aa>/<job id>                          where a paused or killed job goes on
-    uploads/<aa>/<job id>/<index>.png                pictures that came with the request
+    uploads/<aa>/<job id>/<sha256>.png               pictures that came with the request
 
 A job whose worker was thought dead may be finished twice. Each attempt writes below its own name and only one manifest
 is ever linked, so there is one result and never half of one.
+
+Uploads are written before their job is accepted, and two requests with one Idempotency-Key are one job id. So an upload
+is named by what it holds: the request that is refused cannot replace what the accepted one needs.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
@@ -77,13 +81,13 @@ class ResultStore:
             raise ResultExpired
         return data
 
-    def write_upload(self, job_id: str, index: int, png: bytes) -> None:
+    def write_upload(self, job_id: str, png: bytes) -> None:
         """Stores a picture that came with a request."""
-        self._write(self._upload(job_id) / f"{index}.png", png)
+        self._write(self._upload(job_id, hashlib.sha256(png).hexdigest()), png)
 
-    def upload(self, job_id: str, index: int) -> bytes | None:
+    def upload(self, job_id: str, sha256: str) -> bytes | None:
         """A picture that came with the request, None if it is not there any more."""
-        return self._read(self._upload(job_id) / f"{index}.png")
+        return self._read(self._upload(job_id, sha256))
 
     def save_snapshot(self, job_id: str, data: bytes) -> None:
         """Replaces the job's snapshot."""
@@ -123,27 +127,38 @@ class ResultStore:
             usage = shutil.disk_usage(there)
         return usage.free, usage.total
 
-    def sweep(self, max_age: float) -> int:
-        """Deletes what was written more than `max_age` seconds ago; returns the number of files."""
+    def sweep(self, max_age: float, *, needed: Callable[[str], bool] = lambda job_id: False) -> int:
+        """Deletes what was written more than `max_age` seconds ago; returns the number of files.
+
+        Args:
+            needed: whether the uploads of a job are to stay; asked for old ones only.
+        """
         oldest, deleted = time.time() - max_age, 0
         self._fs.invalidate_cache()
         for kind in ("results", "snapshots", "uploads"):
             with _translated():
                 found: list[str] = self._fs.find(str(self._root / kind))
             for path in found:
+                if not self._is_older(path, oldest) or (kind == "uploads" and needed(_job(path))):
+                    continue
                 with _translated(), suppress(FileNotFoundError):  # several workers may sweep at once
-                    if self._fs.modified(path).timestamp() < oldest:
-                        self._fs.rm_file(path)
-                        deleted += 1
-                        if self._local:
-                            _prune(Path(path).parent, Path(str(self._root / kind)))
+                    self._fs.rm_file(path)
+                    deleted += 1
+                    if self._local:
+                        _prune(Path(path).parent, Path(str(self._root / kind)))
         return deleted
+
+    def _is_older(self, path: str, oldest: float) -> bool:
+        with _translated(), suppress(FileNotFoundError):
+            written: float = self._fs.modified(path).timestamp()
+            return written < oldest
+        return False
 
     def _result(self, job_id: str) -> PurePosixPath:
         return self._root / "results" / job_id[:2] / job_id
 
-    def _upload(self, job_id: str) -> PurePosixPath:
-        return self._root / "uploads" / job_id[:2] / job_id
+    def _upload(self, job_id: str, sha256: str) -> PurePosixPath:
+        return self._root / "uploads" / job_id[:2] / job_id / f"{sha256}.png"
 
     def _snapshot(self, job_id: str) -> PurePosixPath:
         return self._root / "snapshots" / job_id[:2] / job_id
@@ -160,6 +175,11 @@ class ResultStore:
                 _replace(Path(path), data)
             else:
                 self._fs.pipe_file(str(path), data)
+
+
+def _job(upload: str) -> str:
+    """The id of the job that an upload came with."""
+    return PurePosixPath(upload).parent.name
 
 
 @contextmanager

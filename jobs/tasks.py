@@ -9,6 +9,8 @@ from pydantic import Field
 from .values import Frozen
 
 MAX_IMAGES = 64
+MAX_SIDE = 1_000_000  # more than any picture has pixels on one side that is read
+MAX_DEPTH = 1_000_000  # more than any model has timesteps
 MAX_SIGMA = 25_500.0  # a hundred times the range of a picture
 
 
@@ -32,7 +34,7 @@ class Interpolation(Frozen):
 
     kind: Literal["interpolate"] = "interpolate"
     shares: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(min_length=1, max_length=MAX_IMAGES)
-    depth: int = Field(ge=0)
+    depth: int = Field(ge=0, le=MAX_DEPTH)
     mode: Literal["ddpm", "ddim"] = "ddpm"
     noise: Literal["shared", "independent", "rescaled"] = "shared"
 
@@ -51,7 +53,7 @@ class Denoising(Frozen):
     kind: Literal["denoise"] = "denoise"
     sigma: float | None = Field(default=None, ge=0, le=MAX_SIGMA)
     estimated: bool = False
-    depth: int = Field(ge=0)
+    depth: int = Field(ge=0, le=MAX_DEPTH)
     mode: Literal["sample", "mmse"] = "sample"
     average: bool = False
 
@@ -82,10 +84,10 @@ class Picture(Frozen):
     """A picture that was sent along, as it lies in the result store: fitted to the model.
 
     Attributes:
-        sha256: of its PNG.
+        sha256: of its PNG, whose name in the store it is.
         width, height: that it had when it was sent, in pixels.
     """
 
-    sha256: str
-    width: int = Field(ge=1)
-    height: int = Field(ge=1)
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    width: int = Field(ge=1, le=MAX_SIDE)
+    height: int = Field(ge=1, le=MAX_SIDE)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
+from typing import Any
 
 import redis
 from pydantic import ValidationError
 
 from . import keys
+from .bounded import MAX_REPORT, ask_entries, entries
 from .contract import ModelReport, WorkerReport
 
 REPORT_SECONDS = 5
@@ -25,12 +27,17 @@ def withdraw_report(client: redis.Redis, name: str) -> None:
     client.hdel(keys.WORKERS, name)
 
 
-def parse_reports(values: Iterable[bytes | str]) -> list[WorkerReport]:
-    """Decodes reports and leaves out those that are stale or of a version that cannot be read."""
-    return [report for report in map(_live, values) if report is not None]
+def ask_reports(pipe: Any) -> None:
+    """Adds the command to a pipeline whose answer `read_reports` takes."""
+    ask_entries(pipe, keys.WORKERS, size=MAX_REPORT)
 
 
-def _live(value: bytes | str) -> WorkerReport | None:
+def read_reports(answer: Sequence[bytes]) -> list[WorkerReport]:
+    """The reports, without those that are stale or of a version that cannot be read."""
+    return [report for report in map(_live, entries(answer).values()) if report is not None]
+
+
+def _live(value: bytes) -> WorkerReport | None:
     try:
         report = WorkerReport.model_validate_json(value)
     except ValidationError:
@@ -38,9 +45,22 @@ def _live(value: bytes | str) -> WorkerReport | None:
     return report if report.at >= time.time() - STALE_SECONDS else None
 
 
+def live_reports(client: redis.Redis) -> list[WorkerReport]:
+    """What the live workers say."""
+    return read_reports(_all_reports(client))
+
+
+def _all_reports(client: redis.Redis) -> Sequence[bytes]:
+    with client.pipeline(transaction=False) as pipe:
+        ask_reports(pipe)
+        (answer,) = pipe.execute()
+    found: Sequence[bytes] = answer
+    return found
+
+
 def prune_reports(client: redis.Redis) -> None:
     """Forgets workers that have been silent for long."""
-    gone = [name for name, value in client.hgetall(keys.WORKERS).items() if _live(value) is None]
+    gone = [name for name, value in entries(_all_reports(client)).items() if _live(value) is None]
     if gone:
         client.hdel(keys.WORKERS, *gone)
 

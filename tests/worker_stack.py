@@ -72,8 +72,8 @@ class Stack:
             accepted_at=time.time(),
             timeout=timeout,
         )
-        for index, png in enumerate(sent):
-            self.store.write_upload(job.id, index, png)
+        for png in sent:
+            self.store.write_upload(job.id, png)
         assert self.queue.submit(job, request_hash="")
         return job.id
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from jobs.contract import TASK, Job
 from jobs.errors import JobUnreadable, StoreUnavailable
 from jobs.store import ResultStore
+from jobs.tasks import Picture
 from model.images import from_png
 
 from .active import ActiveJob, activate
@@ -31,7 +32,7 @@ def open_job(rq_job: RqJob, runners: Mapping[str, Runner], store: ResultStore, *
     job = _decode(rq_job)
     if job.model not in runners:
         raise JobUnreadable(f"this worker has no model {job.model}")
-    sent = [_sent(job, index, store) for index in range(len(job.pictures))]
+    sent = [_sent(job, picture, store) for picture in job.pictures]
     return activate(job, runners[job.model], sent=sent, attempt=attempt, snapshot=_snapshot(job, store))
 
 
@@ -45,10 +46,10 @@ def _decode(rq_job: RqJob) -> Job:
     return job
 
 
-def _sent(job: Job, index: int, store: ResultStore) -> Tensor:
+def _sent(job: Job, picture: Picture, store: ResultStore) -> Tensor:
     """A picture that came with the job, shape (C, H, W)."""
-    png = store.upload(job.id, index)
-    if png is None or hashlib.sha256(png).hexdigest() != job.pictures[index].sha256:
+    png = store.upload(job.id, picture.sha256)
+    if png is None or hashlib.sha256(png).hexdigest() != picture.sha256:
         raise JobUnreadable("a picture that came with the job is gone or damaged")
     return from_png(png)
 

@@ -7,11 +7,13 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import redis
 
 from jobs.errors import StoreUnavailable
 from jobs.events import preview_channel
+from jobs.status import needs_uploads
 from jobs.store import ResultStore
 
 from .active import ActiveJob, Previewed, Snapped
@@ -46,7 +48,7 @@ class Writers:
 
     Args:
         store: where results go.
-        client: of Redis, for previews only.
+        client: of Redis, for previews and to ask which uploads are needed.
         tell: called from a writer thread with what happened; must not block.
     """
 
@@ -87,8 +89,9 @@ class Writers:
         self._snapshots.submit(self._attempt, lambda: self._store.drop_snapshot(job_id), "drop a snapshot")
 
     def sweep(self, max_age: float) -> None:
-        """Deletes what is older than `max_age` seconds."""
-        self._results.submit(self._attempt, lambda: self._store.sweep(max_age), "sweep")
+        """Deletes what is older than `max_age` seconds, but for uploads whose job waits, runs, or has not expired."""
+        needed = partial(needs_uploads, self._client, result_ttl=max_age)
+        self._results.submit(self._attempt, lambda: self._store.sweep(max_age, needed=needed), "sweep")
 
     def close(self) -> None:
         """Waits for what was begun."""
@@ -136,5 +139,7 @@ class Writers:
             call()
         except StoreUnavailable:
             log.warning("cannot %s: the store does not answer", what)
+        except redis.RedisError:
+            log.warning("cannot %s: Redis does not answer", what)
         except Exception:
             log.exception("cannot %s", what)

@@ -10,10 +10,11 @@ from fastapi import APIRouter, Header, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.exceptions import HTTPException
 
+from jobs.events import Preview
+
 from ..answers import job_json, picture, pictures
 from ..deps import FormatDep, QueueDep, StatusDep, StoreDep, WatcherDep
 from ..views import JobView, Outlook, job_text
-from ..watching import Preview
 
 router = APIRouter(tags=["jobs"])
 

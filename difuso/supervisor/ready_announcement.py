@@ -10,9 +10,8 @@ from collections.abc import Sequence
 
 import redis
 
-from jobs import keys
 from jobs.contract import WorkerReport
-from jobs.workers import parse_reports
+from jobs.workers import live_reports
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +50,7 @@ class ReadyAnnouncement:
     def _reports(self) -> Sequence[WorkerReport]:
         """What workers said since we started: the last word of one that was killed before still looks alive."""
         try:
-            return [report for report in parse_reports(self._client.hvals(keys.WORKERS)) if report.at >= self._since]
+            return [report for report in live_reports(self._client) if report.at >= self._since]
         except redis.RedisError:
             return []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import zipfile
@@ -200,8 +201,9 @@ def test_a_key_means_its_pictures_too(api: httpx.Client, folder: Path) -> None:
     again = api.post("/denoise?strength=0.3&steps=3&seed=1", files={"image": A}, headers=key).raise_for_status().json()
     assert again["id"] == first["id"]
     other = api.post("/denoise?strength=0.3&steps=3&seed=1", files={"image": B}, headers=key)
-    refused(other, 409, "idempotency-conflict")
-    assert ResultStore(str(folder / "store")).upload(first["id"], 0) == stored(A)
+    refused(other, 422, "idempotency-conflict")
+    kept = stored(A)
+    assert ResultStore(str(folder / "store")).upload(first["id"], hashlib.sha256(kept).hexdigest()) == kept
 
 
 def stored(png: bytes) -> bytes:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import threading
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import httpx
 import pytest
 from PIL import Image
 from selenium import webdriver
@@ -175,3 +179,63 @@ def test_what_the_server_refuses_is_told_beside_the_form(page: Page, driver: web
     assert not page.cards
     (error,) = errors(driver)
     assert "415" in error
+
+
+FETCH = """
+const [url, done] = arguments;
+fetch(url, { method: "POST", mode: "no-cors" }).then((answer) => done(answer.type), (error) => done(String(error)));
+"""
+SEND_FORM = """
+const form = document.createElement("form");
+form.method = "post";
+form.enctype = "multipart/form-data";
+form.action = arguments[0];
+document.body.append(form);
+form.submit();
+"""
+
+
+@pytest.fixture(scope="module")
+def elsewhere() -> Iterator[int]:
+    """The port of another server on this machine, with a page of its own."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html")
+            self.end_headers()
+            self.wfile.write(b"<!doctype html><title>elsewhere</title><body>")
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_port
+        server.shutdown()
+
+
+def counted(difuso: Difuso, pattern: str) -> float:
+    """The sum of all metrics whose name and labels match."""
+    lines = httpx.get(f"{difuso.url}/metrics").text.splitlines()
+    return sum(float(line.split()[-1]) for line in lines if re.match(pattern, line))
+
+
+ACCEPTED = "difuso_jobs_accepted_total"
+REFUSED = 'difuso_http_request_duration_seconds_count{method="POST",.*,status="403"}'
+
+
+@pytest.mark.parametrize("name", ["127.0.0.1", "localhost"])
+def test_a_page_from_elsewhere_cannot_queue_jobs(
+    driver: webdriver.Chrome, difuso: Difuso, elsewhere: int, name: str
+) -> None:
+    """To a browser another port is the same site, and another name another site; both may send a plain POST."""
+    accepted, refused = counted(difuso, ACCEPTED), counted(difuso, REFUSED)
+    driver.get(f"http://{name}:{elsewhere}")
+    driver.execute_async_script(FETCH, f"{difuso.url}/generate?steps=1")
+    assert counted(difuso, ACCEPTED) == accepted
+    assert counted(difuso, REFUSED) == refused + 1  # so the browser did send it
+    driver.execute_script(SEND_FORM, f"{difuso.url}/generate?steps=1")
+    wait_until(lambda: "/problems/cross-origin" in driver.page_source, 10, "the browser shows the refusal")
+    assert counted(difuso, ACCEPTED) == accepted
+    errors(driver)  # it tells of each refusal

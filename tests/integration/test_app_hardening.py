@@ -18,6 +18,8 @@ from tests.app_server import ALICE, BOB, FakeWorker, keys_file, running
 
 ASYNC = {"Prefer": "respond-async"}
 MEGABYTE = 1 << 20
+NO_JOB = "00000000-0000-4000-8000-000000000000"
+EVIL = {"Origin": "https://evil.example"}
 
 
 def endless(kind: str) -> Iterator[bytes]:
@@ -65,6 +67,51 @@ def test_no_other_origin_is_let_in(api: httpx.Client) -> None:
     for method, path in (("OPTIONS", "/generate"), ("OPTIONS", "/models"), ("GET", "/models"), ("GET", "/healthz")):
         answer = api.request(method, path, headers={**evil, "Access-Control-Request-Headers": "authorization"})
         assert not [name for name in answer.headers if name.lower().startswith("access-control")]
+
+
+@pytest.mark.parametrize("said", [{"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"}, EVIL])
+def test_a_page_from_elsewhere_changes_nothing(api: httpx.Client, worker: FakeWorker, said: dict[str, str]) -> None:
+    job = api.post("/generate", headers=ASYNC).json()["links"]["self"]
+    for method, path in (("POST", "/generate"), ("POST", "/denoise"), ("DELETE", job), ("POST", "/nothing")):
+        answer = api.request(method, path, headers=said)
+        assert (answer.status_code, answer.json()["type"]) == (403, "/problems/cross-origin")
+    assert worker.client.llen("rq:queue:difuso.tiny.3") == 1
+    assert api.get(job, headers=said).json()["state"] == "queued"
+
+
+def test_our_own_page_and_programs_may_change_things(api: httpx.Client) -> None:
+    own = {"Origin": str(api.base_url).rstrip("/")}
+    for said in ({}, own, {**own, "Sec-Fetch-Site": "same-origin"}):
+        assert api.post("/generate", headers=ASYNC | said).status_code == 202
+
+
+@pytest.mark.parametrize("path", ["/models/", "/generate/", "/static", "/healthz/", "/models/tiny/"])
+def test_nobody_is_led_to_the_host_that_the_request_names(api: httpx.Client, settings: ApiSettings, path: str) -> None:
+    with running(settings.model_copy(update={"allowed_hosts": frozenset({"evil.example"})})) as named:
+        answer = named.get(path, headers={"Host": "evil.example"})
+    assert (answer.status_code, answer.json()["type"]) == (404, "/problems/not-found")
+    assert "Location" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    ("path", "methods"),
+    [
+        (f"/jobs/{NO_JOB}", "DELETE, GET"),
+        (f"/jobs/{NO_JOB}/image", "GET, HEAD"),
+        (f"/jobs/{NO_JOB}/images/0", "GET, HEAD"),
+        (f"/jobs/{NO_JOB}/events", "GET"),
+        ("/generate", "POST"),
+        ("/models", "GET"),
+        ("/models/tiny", "GET"),
+        ("/", "GET, HEAD"),
+        ("/static/page.js", "GET, HEAD"),
+        ("/openapi.json", "GET, HEAD"),
+    ],
+)
+def test_what_a_path_can_do_is_told_in_full(api: httpx.Client, path: str, methods: str) -> None:
+    for method in ("OPTIONS", "PUT"):
+        answer = api.request(method, path)
+        assert (answer.status_code, answer.headers["Allow"]) == (405, methods)
 
 
 def test_every_answer_tells_browsers_to_keep_to_themselves(redis_url: str, models_dir: Path, tmp_path: Path) -> None:

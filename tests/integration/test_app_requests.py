@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from PIL import Image
 
 from app.settings import ApiSettings
 from jobs.contract import ModelReport
 from tests.app_server import FakeWorker
+from tests.pictures import saved
 
 ASYNC = {"Prefer": "respond-async"}
 NO_JOB = "00000000-0000-4000-8000-000000000000"
@@ -70,6 +74,17 @@ def test_an_unusable_idempotency_key_is_named(api: httpx.Client, key: str) -> No
     assert body["errors"][0]["header"].lower() == "idempotency-key"
 
 
+def test_two_idempotency_keys_are_none(api: httpx.Client) -> None:
+    twice = [("Idempotency-Key", "a"), ("Idempotency-Key", "b")]
+    body = problem(api.post("/generate", headers=twice), 422, "invalid-request")
+    assert body["errors"][0]["header"] == "Idempotency-Key"
+
+
+def test_a_key_in_quotation_marks_is_the_same_key(api: httpx.Client) -> None:
+    plain, quoted = (api.post("/generate", headers={**ASYNC, "Idempotency-Key": key}) for key in ("mine", '"mine"'))
+    assert plain.headers["Location"] == quoted.headers["Location"]
+
+
 def test_a_body_is_refused(api: httpx.Client) -> None:
     assert problem(api.post("/generate", json={"n": 8}), 422, "invalid-request")["errors"][0]["pointer"] == ""
     problem(api.post("/generate", content=bytes(100_000)), 413, "content-too-large")
@@ -104,7 +119,23 @@ def test_the_same_key_and_request_fifty_times_at_once_is_one_job(api: httpx.Clie
 def test_the_same_key_with_another_request_is_a_conflict(api: httpx.Client) -> None:
     headers = {**ASYNC, "Idempotency-Key": "mine"}
     assert api.post("/generate?n=2", headers=headers).status_code == 202
-    problem(api.post("/generate?n=3", headers=headers), 409, "idempotency-conflict")
+    problem(api.post("/generate?n=3", headers=headers), 422, "idempotency-conflict")
+
+
+def test_one_key_for_two_pictures_at_once_is_one_job_that_keeps_its_own(
+    api: httpx.Client, settings: ApiSettings
+) -> None:
+    colours = [saved(Image.new("RGB", (16, 16), colour), "PNG") for colour in ("red", "blue")]
+    with ThreadPoolExecutor(2) as pool:
+        for number in range(5):
+            headers = {**ASYNC, "Idempotency-Key": f"round {number}"}
+            post = partial(api.post, "/denoise?sigma=20", headers=headers)
+            answers = list(pool.map(lambda png, post=post: post(files={"image": png}), colours))
+            assert sorted(answer.status_code for answer in answers) == [202, 422]
+            job = min(answers, key=lambda answer: answer.status_code).json()
+            folder = Path(settings.store_url) / "uploads" / job["id"][:2] / job["id"]
+            stored = {hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+            assert job["pictures"][0]["sha256"] in stored
 
 
 def test_more_than_can_be_done_in_time_is_refused_until_it_can(api: httpx.Client, worker: FakeWorker) -> None:

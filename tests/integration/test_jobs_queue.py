@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 import uuid
+from datetime import UTC, datetime
 
 import pytest
 import redis
@@ -17,6 +18,7 @@ from jobs.contract import Job, JobState, SamplingParams, WorkerReport
 from jobs.errors import JobNotFound, JobUnreadable
 from jobs.queue import JobQueue
 from jobs.rq_job import DEATHS, DataJob
+from jobs.status import needs_uploads
 from jobs.workers import prune_reports
 
 
@@ -127,6 +129,25 @@ def test_the_status_agrees_with_rq(client: redis.Redis, queue: JobQueue) -> None
     assert (status.state, status.attempts) == (JobState.SUCCEEDED, 2)
     assert status.ended_at == rq_job.ended_at.timestamp()
     assert status.expires_at == status.ended_at + 60
+
+
+def test_uploads_are_needed_until_the_pictures_made_of_them_are_gone(client: redis.Redis, queue: JobQueue) -> None:
+    accepted = job()
+    queue.submit(accepted, request_hash="")
+    record = f"rq:job:{accepted.id}"
+    for state, ended, needed in (
+        ("queued", None, True),
+        ("started", None, True),
+        ("finished", time.time() - 50, True),
+        ("finished", time.time() - 70, False),
+        ("canceled", None, False),
+    ):
+        client.hset(record, "status", state)
+        client.hset(record, "ended_at", "" if ended is None else datetime.fromtimestamp(ended, UTC).isoformat())
+        assert needs_uploads(client, accepted.id, result_ttl=60) is needed
+    client.hset(record, mapping={"status": b"\xff", "ended_at": b"\xff"})
+    assert not needs_uploads(client, accepted.id, result_ttl=60)
+    assert not needs_uploads(client, str(uuid.uuid4()), result_ttl=60)
 
 
 def test_what_is_no_job_is_told_from_none(client: redis.Redis, queue: JobQueue) -> None:

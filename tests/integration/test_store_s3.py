@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from tests.pictures import black_png
 from tests.waiting import wait_until
 
 ID = "0f8fad5b-d9cb-469f-a165-70867728950e"
+UPLOAD = hashlib.sha256(b"upload").hexdigest()
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
 
 
@@ -103,9 +105,9 @@ def test_pictures_uploads_and_snapshots_are_kept_and_dropped(url: str) -> None:
     assert store.image(manifest("first"), 0) == b"picture"
     with pytest.raises(ResultExpired):
         store.image(manifest("never written"), 0)
-    assert store.upload(ID, 0) is None
-    store.write_upload(ID, 0, b"upload")
-    assert store.upload(ID, 0) == b"upload"
+    assert store.upload(ID, UPLOAD) is None
+    store.write_upload(ID, b"upload")
+    assert store.upload(ID, UPLOAD) == b"upload"
     for data in (b"one", b"two"):
         store.save_snapshot(ID, data)
         assert store.snapshot(ID) == data
@@ -121,12 +123,12 @@ def test_the_sweeper_takes_what_is_old_without_asking_for_each_object(url: str, 
     when_empty = len(calls)
     for index in range(3):
         store.write_image(ID, "first", index, b"picture")
-    store.write_upload(ID, 0, b"upload")
+    store.write_upload(ID, b"upload")
     calls.clear()
     assert store.sweep(3600) == 0
     assert len(calls) <= when_empty
     assert store.sweep(-1) == 4
-    assert store.upload(ID, 0) is None
+    assert store.upload(ID, UPLOAD) is None
 
 
 def test_a_bucket_that_is_not_there_is_no_store(environment: dict[str, str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -19,9 +20,10 @@ from jobs import keys
 from jobs.contract import FailureCode, Job, JobState, SamplingParams
 from jobs.tasks import Denoising
 from model import load_checkpoint, save_checkpoint
-from tests.pictures import saved
+from tests.pictures import black_png, saved
 from tests.waiting import wait_until
 from tests.worker_stack import Stack, running
+from worker.writers import Writers
 
 
 @pytest.mark.timeout(120)
@@ -75,6 +77,24 @@ def test_a_job_waits_while_its_pictures_cannot_be_read(stack: Stack, tmp_path: P
     hidden.rename(uploads)
     stack.finish([job_id], 20)
     assert stack.queue.status(job_id).attempts == 1
+
+
+def test_the_sweep_leaves_the_pictures_of_a_job_that_waits_however_long(stack: Stack, tmp_path: Path) -> None:
+    """No worker has come for a day, and the first thing that it does is to sweep."""
+    job_id = stack.submit(Denoising(sigma=20, depth=5), [black_png(16, 16)])
+    (upload,) = Path(tmp_path, "store", "uploads").rglob("*.png")
+    os.utime(upload, (0, 0))
+    sweep(stack)
+    assert upload.exists()
+    stack.queue.cancel(job_id)
+    sweep(stack)
+    assert not upload.exists()
+
+
+def sweep(stack: Stack) -> None:
+    writers = Writers(stack.store, stack.client, lambda event: None)
+    writers.sweep(500)
+    writers.close()
 
 
 @pytest.mark.timeout(240)

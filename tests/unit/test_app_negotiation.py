@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from app.errors import NotAcceptable
-from app.negotiation import Format, choose_format, read_preference, read_urgency
+from app.negotiation import Format, choose_format, read_idempotency_key, read_preference, read_urgency
 
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 CHROMIUM = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,image/apng,*/*;q=0.8"
@@ -62,3 +62,32 @@ def test_prefer_says_how_long_to_wait(prefer: str | None, seconds: float, applie
 )
 def test_priority_is_read_and_its_mistakes_ignored(priority: str | None, urgency: int) -> None:
     assert read_urgency(priority) == urgency
+
+
+@pytest.mark.parametrize(
+    ("sent", "key"),
+    [
+        ("k", "k"),
+        ('"k"', "k"),
+        ('"k"; v=1', "k"),
+        ('"8e03978e-40d5-43e8-bc93-6894a57f9324"', "8e03978e-40d5-43e8-bc93-6894a57f9324"),
+        (r'"a \"quoted\" \\ word"', r'a "quoted" \ word'),
+        ("two words", "two words"),
+        ('a"b', 'a"b'),
+        ("x" * 255, "x" * 255),
+        (f'"{"x" * 255}"', "x" * 255),
+        ("", None),
+        ('""', None),
+        ('"', None),
+        ('"k', None),
+        ('"k"x', None),
+        ('"a", "b"', None),
+        (r'"\x"', None),
+        ('"tab\t"', None),
+        ("\u00e9", None),
+        ("x" * 256, None),
+        (f'"{"x" * 256}"', None),
+    ],
+)
+def test_a_key_is_the_same_with_and_without_quotation_marks(sent: str, key: str | None) -> None:
+    assert read_idempotency_key(sent) == key

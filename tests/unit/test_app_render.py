@@ -140,12 +140,12 @@ def test_what_was_sent_is_told_by_its_hash() -> None:
     manifest, _ = job_of(2)
     assert "task" not in describe(manifest)
     task = Interpolation(shares=(0.2, 0.8), depth=9)
-    picture = Picture(sha256="ab", width=20, height=10)
+    picture = Picture(sha256="ab" * 32, width=20, height=10)
     job = manifest.job.model_copy(update={"task": task, "pictures": (picture, picture)})
     told = describe(manifest.model_copy(update={"job": job}))
     assert told["kind"] == "interpolate"
     assert told["task"]["shares"] == (0.2, 0.8)
-    assert told["pictures"] == [{"sha256": "ab", "width": 20, "height": 10}] * 2
+    assert told["pictures"] == [{"sha256": "ab" * 32, "width": 20, "height": 10}] * 2
 
 
 def test_each_format_has_its_own_tag_and_it_follows_the_content() -> None:

@@ -26,10 +26,11 @@ JOB = Job(id=ID, model="tiny", params=PARAMS, accepted_at=0, timeout=1)
 
 @dataclass
 class Queue:
-    """Of one job, in memory; it can be full."""
+    """Of one job, in memory; it can be full, or not have heard yet of what another front end has just accepted."""
 
     accepted: str | None = None
     jobs: int = 0
+    is_behind: bool = False
 
     def workers(self) -> list[WorkerReport]:
         return []
@@ -47,7 +48,7 @@ class Queue:
         return new
 
     def status(self, job_id: str) -> JobStatus:
-        if self.accepted is None:
+        if self.accepted is None or self.is_behind:
             raise JobNotFound
         return JobStatus(job=JOB, state=JobState.QUEUED)
 
@@ -80,12 +81,23 @@ def test_another_request_with_the_same_key_leaves_the_first_ones_pictures_alone(
     assert not submit(JOB, "first", [fitted(b"first")])[0]
     with pytest.raises(IdempotencyConflict):
         submit(JOB, "second", [fitted(b"second")])
-    assert store.upload(ID, 0) == b"first"
+    assert store.upload(ID, fitted(b"first").sha256) == b"first"
+
+
+def test_of_two_requests_at_once_with_one_key_the_refused_one_leaves_the_other_its_pictures(tmp_path: Path) -> None:
+    """Both look for the job before either has queued it, so both store what they came with."""
+    queue, store = Queue(), ResultStore(str(tmp_path))
+    submit = submission(queue, store, "key")._submit
+    assert submit(JOB, "first", [fitted(b"first")])[0]
+    queue.is_behind = True
+    with pytest.raises(IdempotencyConflict):
+        submit(JOB, "second", [fitted(b"second")])
+    assert store.upload(ID, fitted(b"first").sha256) == b"first"
 
 
 def test_what_is_refused_leaves_nothing_behind(tmp_path: Path) -> None:
     queue, store = Queue(jobs=5), ResultStore(str(tmp_path))
     with pytest.raises(Overloaded):
         submission(queue, store, None)._submit(JOB, "first", [fitted(b"first")])
-    assert store.upload(ID, 0) is None
+    assert not list(tmp_path.iterdir())
     assert queue.accepted is None

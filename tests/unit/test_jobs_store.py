@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,17 @@ ID = "0f8fad5b-d9cb-469f-a165-70867728950e"
 @pytest.fixture(params=["file", "memory"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> ResultStore:
     return ResultStore(str(tmp_path / "store") if request.param == "file" else f"memory://{tmp_path}")
+
+
+def digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def age(folder: Path, name: str) -> None:
+    """Makes the uploads of this name look a thousand seconds old."""
+    long_ago = time.time() - 1000
+    for path in (folder / "uploads").rglob(f"{name}.png"):
+        os.utime(path, (long_ago, long_ago))
 
 
 def manifest(attempt: str) -> Manifest:
@@ -63,24 +75,42 @@ def test_a_snapshot_is_replaced_and_dropped(store: ResultStore) -> None:
 
 
 def test_uploads_are_kept_each_for_itself(store: ResultStore) -> None:
-    assert store.upload(ID, 0) is None
-    for index in range(2):
-        store.write_upload(ID, index, f"picture {index}".encode())
-    assert [store.upload(ID, index) for index in range(3)] == [b"picture 0", b"picture 1", None]
-    assert store.upload("ff" + ID[2:], 0) is None
+    pictures = [b"picture 0", b"picture 1"]
+    assert store.upload(ID, digest(pictures[0])) is None
+    for picture in pictures:
+        store.write_upload(ID, picture)
+    assert [store.upload(ID, digest(picture)) for picture in pictures] == pictures
+    assert store.upload("ff" + ID[2:], digest(pictures[0])) is None
     assert store.manifest(ID) is None
 
 
 def test_old_uploads_are_swept(tmp_path: Path) -> None:
     store = ResultStore(str(tmp_path))
-    for index in range(2):
-        store.write_upload(ID, index, b"picture")
-    (old,) = (tmp_path / "uploads").rglob("0.png")
-    long_ago = time.time() - 1000
-    os.utime(old, (long_ago, long_ago))
+    for picture in (b"old", b"new"):
+        store.write_upload(ID, picture)
+    age(tmp_path, digest(b"old"))
     assert store.sweep(500) == 1
-    assert store.upload(ID, 0) is None
-    assert store.upload(ID, 1) == b"picture"
+    assert store.upload(ID, digest(b"old")) is None
+    assert store.upload(ID, digest(b"new")) == b"new"
+
+
+def test_the_sweeper_leaves_what_a_job_still_needs_whatever_its_age(tmp_path: Path) -> None:
+    store, waiting, over = ResultStore(str(tmp_path)), ID, "ff" + ID[2:]
+    for job_id in (waiting, over):
+        store.write_upload(job_id, b"picture")
+    age(tmp_path, digest(b"picture"))
+    assert store.sweep(500, needed=lambda job_id: job_id == waiting) == 1
+    assert store.upload(waiting, digest(b"picture")) == b"picture"
+    assert store.upload(over, digest(b"picture")) is None
+
+
+def test_what_another_job_sends_again_or_loses_is_no_concern_of_this_one(tmp_path: Path) -> None:
+    store, other = ResultStore(str(tmp_path)), "ff" + ID[2:]
+    store.write_upload(other, b"picture")
+    age(tmp_path, digest(b"picture"))
+    store.write_upload(ID, b"picture")
+    assert store.sweep(500) == 1
+    assert store.upload(ID, digest(b"picture")) == b"picture"
 
 
 def test_the_sweeper_takes_what_is_old_and_leaves_no_folder(tmp_path: Path) -> None:

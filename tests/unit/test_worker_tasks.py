@@ -499,8 +499,8 @@ def queued(store: ResultStore, kind: str) -> tuple[Job, Any]:
     pngs = [to_png(picture) for picture in sent]
     found = tuple(Picture(sha256=hashlib.sha256(png).hexdigest(), width=8, height=8) for png in pngs)
     job = make_job(task, **params).model_copy(update={"pictures": found})
-    for index, png in enumerate(pngs):
-        store.write_upload(job.id, index, png)
+    for png in pngs:
+        store.write_upload(job.id, png)
     return job, SimpleNamespace(func_name=TASK, id=job.id, kwargs={"job": job.model_dump(mode="json")})
 
 
@@ -525,10 +525,11 @@ def test_a_queued_job_is_opened_with_its_pictures(runner: Runner, tmp_path: Path
 def test_a_picture_that_is_gone_or_damaged_makes_the_job_unreadable(runner: Runner, tmp_path: Path) -> None:
     store = ResultStore(str(tmp_path))
     job, record = queued(store, "inpaint")
-    store.write_upload(job.id, 1, to_png(-MASK))
+    upload = tmp_path / "uploads" / job.id[:2] / job.id / f"{job.pictures[1].sha256}.png"
+    upload.write_bytes(to_png(-MASK))
     with pytest.raises(JobUnreadable, match="gone or damaged"):
         open_job(record, {"m": runner}, store, attempt="one")
-    (tmp_path / "uploads" / job.id[:2] / job.id / "1.png").unlink()
+    upload.unlink()
     with pytest.raises(JobUnreadable, match="gone or damaged"):
         open_job(record, {"m": runner}, store, attempt="one")
 

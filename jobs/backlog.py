@@ -1,0 +1,88 @@
+"""What waits for a model, added up by Redis itself: of thousands of jobs only the sums are sent.
+
+What somebody else has put among the numbers of a backlog is none of them, and counts nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from . import keys
+from .contract import Job
+
+MAX_QUEUED = 100_000  # ids of one queue that are looked at
+
+_STEPS = """
+local function steps(value)
+  return #value <= 15 and string.match(value, '^%d+$') and tonumber(value)
+end
+"""
+_TOTAL = (
+    _STEPS
+    + """
+local total, jobs = 0, 0
+for _, value in ipairs(redis.call('HVALS', KEYS[1])) do
+  if steps(value) then total, jobs = total + steps(value), jobs + 1 end
+end
+return {string.format('%.0f', total), jobs}
+"""
+)
+_OUTLOOK = (
+    _STEPS
+    + """
+local own, todo, backlog = ARGV[1], {}, redis.call('HGETALL', KEYS[1])
+for i = 1, #backlog, 2 do
+  todo[backlog[i]] = steps(backlog[i + 1]) or nil
+end
+local mine = todo[own] or tonumber(ARGV[2])
+
+local waiting, ahead, earlier = {}, 0, 0
+for i = 2, #KEYS do
+  for _, id in ipairs(redis.call('LRANGE', KEYS[i], 0, ARGV[3])) do
+    if not waiting[own] and id ~= own then
+      ahead = ahead + 1
+      earlier = earlier + (not waiting[id] and todo[id] or 0)
+    end
+    waiting[id] = true
+  end
+end
+if not waiting[own] then ahead, earlier = 0, 0 end  -- a worker has just taken it
+
+local shared = 0
+for id, left in pairs(todo) do
+  if not waiting[id] and id ~= own then shared = shared + math.min(left, mine) end
+end
+return {ahead, string.format('%.0f', mine), string.format('%.0f', shared), string.format('%.0f', earlier)}
+"""
+)
+
+
+def ask_total(pipe: Any, model: str) -> None:
+    """Adds the command to a pipeline whose answer `read_total` takes."""
+    pipe.eval(_TOTAL, 1, keys.backlog(model))
+
+
+def read_total(answer: Sequence[Any]) -> tuple[int, int]:
+    """Image-steps still to do for a model, and of how many jobs."""
+    return int(answer[0]), answer[1]
+
+
+def ask_outlook(pipe: Any, job: Job, queues: Sequence[str]) -> None:
+    """Adds the command to a pipeline whose answer `read_outlook` takes.
+
+    Args:
+        queues: keys of the queues that are claimed from before the job is, its own last.
+    """
+    pipe.eval(_OUTLOOK, 1 + len(queues), keys.backlog(job.model), *queues, job.id, job.image_steps, MAX_QUEUED - 1)
+
+
+def read_outlook(answer: Sequence[Any]) -> tuple[int, int, int, int]:
+    """What is to be done before a queued job is done.
+
+    Returns:
+        How many jobs will be claimed before it; image-steps of its own; those that running jobs will take meanwhile,
+        each as many as it has left, and no more than this job; and those of the jobs before it.
+    """
+    ahead, mine, shared, earlier = answer
+    return ahead, int(mine), int(shared), int(earlier)

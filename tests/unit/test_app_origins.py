@@ -1,0 +1,54 @@
+"""Whose page asks, as browsers say it."""
+
+from __future__ import annotations
+
+import pytest
+
+from app.origins import is_forged
+
+HOST = (b"host", b"pics.example:8000")
+OWN = (b"origin", b"http://pics.example:8000")
+
+
+def site(value: str) -> tuple[bytes, bytes]:
+    return b"sec-fetch-site", value.encode()
+
+
+@pytest.mark.parametrize("method", ["POST", "DELETE", "PUT"])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [HOST],  # a program
+        [HOST, OWN],
+        [HOST, (b"origin", b"http://PICS.example:8000")],
+        [HOST, OWN, site("same-origin")],
+        [HOST, site("none")],
+        [(b"host", b"inner:8000"), (b"origin", b"https://pics.example"), site("same-origin")],  # a proxy in between
+    ],
+)
+def test_our_page_and_programs_may_change_things(method: str, headers: list[tuple[bytes, bytes]]) -> None:
+    assert not is_forged(method, headers)
+
+
+@pytest.mark.parametrize("method", ["POST", "DELETE", "PUT"])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [HOST, site("cross-site")],
+        [HOST, site("same-site")],
+        [HOST, site("")],
+        [HOST, OWN, site("cross-site")],
+        [HOST, (b"origin", b"null")],
+        [HOST, (b"origin", b"http://pics.example")],
+        [HOST, (b"origin", b"http://pics.example:8001")],
+        [HOST, (b"origin", b"http://pics.example:8000.evil.example")],
+        [HOST, (b"origin", b"http://evil.example")],
+        [(b"origin", b"http://evil.example")],
+        [HOST, (b"origin", b"")],
+    ],
+)
+def test_pages_from_elsewhere_may_not_change_anything_but_may_read(
+    method: str, headers: list[tuple[bytes, bytes]]
+) -> None:
+    assert is_forged(method, headers)
+    assert not is_forged("GET", headers)
