@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from threading import Lock, Thread
 
 import redis
 
@@ -64,6 +65,7 @@ class Writers:
         self._snapshots = ThreadPoolExecutor(1, thread_name_prefix="snapshots")
         self._previews = ThreadPoolExecutor(1, thread_name_prefix="previews")
         self._saving: set[ActiveJob] = set()
+        self._sweeping = Lock()
 
     def store(self, active: ActiveJob) -> None:
         """Stores a finished job under the name of this attempt."""
@@ -87,13 +89,13 @@ class Writers:
         self._snapshots.submit(self._attempt, lambda: self._store.drop_snapshot(job_id), "drop a snapshot")
 
     def sweep(self, max_age: float) -> None:
-        """Deletes what is older than `max_age` seconds."""
-        self._results.submit(self._attempt, lambda: self._store.sweep(max_age), "sweep")
+        """Deletes what is older than `max_age` seconds, in a thread that nobody waits for, since it may take long."""
+        Thread(target=self._do_sweep, args=[max_age], name="sweep", daemon=True).start()
 
     def close(self) -> None:
-        """Waits for what was begun."""
+        """Takes nothing more; the process ends when what was begun is done."""
         for pool in (self._results, self._snapshots, self._previews):
-            pool.shutdown()
+            pool.shutdown(wait=False)
 
     def _do_store(self, active: ActiveJob) -> None:
         checkpoint = active.runner.checkpoint
@@ -121,6 +123,14 @@ class Writers:
         self._saving.discard(event.active)
         if event.released:
             self._tell(Released(event.active))
+
+    def _do_sweep(self, max_age: float) -> None:
+        if not self._sweeping.acquire(blocking=False):
+            return  # the last one is not done
+        try:
+            self._attempt(lambda: self._store.sweep(max_age), "sweep")
+        finally:
+            self._sweeping.release()
 
     def _do_preview(self, event: Previewed) -> None:
         message = preview_message(event.active, event.index, event.x0)
