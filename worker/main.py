@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from .spans import JobSpans
 
 log = logging.getLogger(__name__)
+
+EXIT_SECONDS = 5.0
 
 
 def run(settings: WorkerSettings) -> int:
@@ -63,9 +66,17 @@ def run(settings: WorkerSettings) -> int:
         log.exception("worker exits")
     else:
         log.info("drained after %d image-steps", metrics.image_steps)
+        _limit_exit()
         return 0
     logging.shutdown()
     os._exit(1)  # a hanging engine thread cannot be joined
+
+
+def _limit_exit() -> None:
+    """Threads that talk to a store which hangs, or load a model, must not hold up a process that has nothing to do."""
+    timer = threading.Timer(EXIT_SECONDS, os._exit, args=[0])
+    timer.daemon = True
+    timer.start()
 
 
 def _spans() -> JobSpans | None:
