@@ -44,10 +44,11 @@ def run(app: FastAPI, *, host: str, port: int, draining: asyncio.Event) -> None:
         access_log=False,
         log_config=None,  # logging is the caller's
     )
-    # uvicorn raises the signal again once it has stopped; by then all that it asked for is done.
+    server = DrainingServer(config, draining)
+    # For a signal before uvicorn listens to them, and for the one that it raises again once it has stopped.
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
-    DrainingServer(config, draining).run()
+        signal.signal(number, server.handle_exit)
+    server.run()
 
 
 class DrainingServer(uvicorn.Server):

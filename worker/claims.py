@@ -18,6 +18,7 @@ from jobs.rq_job import LONE_RETRIES, DataJob
 
 from .active import ActiveJob
 from .engine import SNAPSHOT_SECONDS
+from .held import Claim
 from .runner import Runner
 from .strangers import is_refusal
 
@@ -78,20 +79,20 @@ class Claims:
         """The most urgent first."""
         return list(self._feeds)
 
-    def has_room(self, queue: Queue, actives: Collection[ActiveJob]) -> bool:
+    def has_room(self, queue: Queue, held: Collection[Claim]) -> bool:
         """A job is claimed if it would get a slot: fewer jobs of its model, as urgent or more, than slots."""
-        if any(active.alone or active.release for active in actives):
+        if any(claim.wants_no_company for claim in held):
             return False
         model, urgency = self._feeds[queue.name]
-        rivals = sum(active.job.model == model and active.job.urgency <= urgency for active in actives)
-        return rivals < self._runners[model].slots
+        rivals = [self._feeds[claim.queue.name] for claim in held if claim.queue.name in self._feeds]
+        return sum(theirs == model and rank <= urgency for theirs, rank in rivals) < self._runners[model].slots
 
-    def has_news(self, queues: Sequence[Queue], actives: Collection[ActiveJob]) -> bool:
+    def has_news(self, queues: Sequence[Queue], held: Collection[Claim], actives: Collection[ActiveJob]) -> bool:
         """Whether there may be jobs to claim; tells the jobs in flight that are to be cancelled.
 
         One command as long as there is neither, since a busy worker asks 20 times a second.
         """
-        waiting = [queue.key for queue in queues if self.has_room(queue, actives)]
+        waiting = [queue.key for queue in queues if self.has_room(queue, held)]
         flags = {keys.cancel(active.job.id): active for active in actives if not active.cancel}
         if not (waiting or flags) or not self._client.exists(*waiting, *flags):
             return False

@@ -28,6 +28,10 @@ SNAPSHOT_SECONDS = 5.0  # so that kill -9 costs a long job less than 10 s of ste
 IDLE_SECONDS = 0.2
 
 
+class EngineStalled(Exception):
+    """The engine's thread ended; the process must be replaced."""
+
+
 class StepEngine:
     """Steps all jobs in flight.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -17,16 +18,19 @@ from jobs.redis_url import with_password
 from jobs.store import ResultStore
 from jobs.tracing import start_tracing
 
+from .engine import EngineStalled
 from .metrics import WorkerMetrics
 from .models import ModelFollower, load_models
 from .rq_base import GaveUp
-from .rq_worker import EngineStalled, EngineWorker
+from .rq_worker import EngineWorker
 from .settings import WorkerSettings
 
 if TYPE_CHECKING:
     from .spans import JobSpans
 
 log = logging.getLogger(__name__)
+
+EXIT_SECONDS = 5.0
 
 
 def run(settings: WorkerSettings) -> int:
@@ -63,9 +67,17 @@ def run(settings: WorkerSettings) -> int:
         log.exception("worker exits")
     else:
         log.info("drained after %d image-steps", metrics.image_steps)
+        _limit_exit()
         return 0
     logging.shutdown()
     os._exit(1)  # a hanging engine thread cannot be joined
+
+
+def _limit_exit() -> None:
+    """Threads that talk to a store which hangs, or load a model, must not hold up a process that has nothing to do."""
+    timer = threading.Timer(EXIT_SECONDS, os._exit, args=[0])
+    timer.daemon = True
+    timer.start()
 
 
 def _spans() -> JobSpans | None:

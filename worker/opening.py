@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections.abc import Mapping
 
 from rq.job import Job as RqJob
 from torch import Tensor
 
 from jobs.contract import TASK, Job
-from jobs.errors import JobUnreadable, StoreUnavailable
+from jobs.errors import JobUnreadable
 from jobs.store import ResultStore
 from jobs.tasks import Picture
 from model.images import from_png
 
 from .active import ActiveJob, activate
 from .runner import Runner
-
-log = logging.getLogger(__name__)
 
 
 def open_job(rq_job: RqJob, runners: Mapping[str, Runner], store: ResultStore, *, attempt: str) -> ActiveJob:
@@ -27,13 +24,13 @@ def open_job(rq_job: RqJob, runners: Mapping[str, Runner], store: ResultStore, *
     Raises:
         JobUnreadable: if it is none of ours, or for a model that this worker does not have.
         PlanError: if the model has no such run.
-        StoreUnavailable: if the pictures that came with it cannot be read.
+        StoreUnavailable: if its snapshot or the pictures that came with it cannot be read.
     """
     job = _decode(rq_job)
     if job.model not in runners:
         raise JobUnreadable(f"this worker has no model {job.model}")
     sent = [_sent(job, picture, store) for picture in job.pictures]
-    return activate(job, runners[job.model], sent=sent, attempt=attempt, snapshot=_snapshot(job, store))
+    return activate(job, runners[job.model], sent=sent, attempt=attempt, snapshot=store.snapshot(job.id))
 
 
 def _decode(rq_job: RqJob) -> Job:
@@ -52,11 +49,3 @@ def _sent(job: Job, picture: Picture, store: ResultStore) -> Tensor:
     if png is None or hashlib.sha256(png).hexdigest() != picture.sha256:
         raise JobUnreadable("a picture that came with the job is gone or damaged")
     return from_png(png)
-
-
-def _snapshot(job: Job, store: ResultStore) -> bytes | None:
-    try:
-        return store.snapshot(job.id)
-    except StoreUnavailable:
-        log.warning("no snapshot: the store does not answer", extra=job.trail)
-        return None

@@ -2,6 +2,7 @@
 
     main thread      all of Redis: claims, heartbeats, progress, cancel, results, hand-over
     engine thread    steps the batch (`worker.engine`); knows no Redis and no files
+    opener threads   read what came with claimed jobs from the result store (`worker.openers`)
     writer threads   encode pictures and write to the result store (`worker.writers`)
 
 They meet in one inbox. A result is stored first, by whoever is first; then the fence is checked; then RQ is told. Each
@@ -14,14 +15,12 @@ import logging
 import queue
 import time
 import uuid
+from collections.abc import Callable, Sequence
 from threading import Thread
 from typing import TYPE_CHECKING
 
 import redis
-import torch
 from rq import Queue
-from rq.executions import Execution
-from rq.job import Job as RqJob
 
 from jobs import keys
 from jobs.errors import StoreUnavailable
@@ -30,15 +29,19 @@ from jobs.store import ResultStore
 from .active import ActiveJob, EngineEvent, Finished, Previewed, Snapped
 from .allocator import give_back
 from .claims import Claims, be_wary
-from .engine import StepEngine
+from .engine import EngineStalled, StepEngine
+from .failures import Cancelled
 from .fairness import forecast
+from .held import Claim, Item
 from .metrics import WorkerMetrics
 from .models import ModelFollower, Models
-from .opening import open_job
+from .openers import Opened, Openers
+from .pacing import Pacer
 from .recovery import HEARTBEAT_SECONDS, RECOVERY_SECONDS
 from .reporting import Reporter
-from .rq_base import GaveUp, RqBase
-from .settling import Item, Settler
+from .rq_base import GaveUp, Result, RqBase
+from .settling import Settler
+from .watchdog import call_patience, step_patience, watch
 from .writers import Released, Stored, Writers
 
 if TYPE_CHECKING:
@@ -50,14 +53,9 @@ POLL_SECONDS = 0.05  # how often a busy worker looks for new jobs and cancelled 
 IDLE_SECONDS = 1  # how long an idle one blocks
 STORE_SECONDS = 2.0  # how long nothing is claimed while the result store does not answer
 PROGRESS_SECONDS = 1.0
-STALL_SECONDS = 60.0  # a step that takes longer hangs, on devices where a full batch takes less than 3 s
 TRIM_SECONDS = 60.0
 SWEEP_SECONDS = 600.0
 SWEEP_MARGIN = 60.0  # pictures are a little older than their job's end, from which their time is counted
-
-
-class EngineStalled(Exception):
-    """The engine's thread ended or hangs; the process must be replaced."""
 
 
 class EngineWorker(RqBase):
@@ -90,20 +88,21 @@ class EngineWorker(RqBase):
         super().__init__(client, self._claims.queue_names, name=f"difuso-{uuid.uuid4().hex[:12]}")
         self._models = models
         self._follower = follower
-        self._store = store
         self._metrics = metrics
         self._spans = spans
         self._drain_seconds = drain_seconds
         self._result_ttl = result_ttl
-        self._inbox: queue.SimpleQueue[Finished | Stored | Released] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[Opened | Finished | Stored | Released] = queue.SimpleQueue()
         self._engine = StepEngine(self._hear_engine)
         self._thread = Thread(target=self._engine.run, name="engine", daemon=True)
         self._writers = Writers(store, client, self._inbox.put)
         self._reporter = Reporter(client, models, result_ttl=result_ttl)
         self._settler = Settler(self, self._reporter, self._writers, metrics)
+        self._openers = Openers(self, self._settler, store, self._inbox.put)
         self._items: dict[ActiveJob, Item] = {}
+        self._turns = 0
         self._stop_at: float | None = None
-        self._due: dict[str, float] = {}
+        self._pacer = Pacer()
 
     def request_stop(self, signum: int = 0, frame: object = None) -> None:
         """Drains: claims nothing more; a second call hands everything back at once. Safe inside a signal handler."""
@@ -115,12 +114,15 @@ class EngineWorker(RqBase):
         """The worker's life.
 
         Raises:
-            EngineStalled: if the engine hangs or died; the jobs are picked up by the next worker.
+            EngineStalled: if the engine died; the jobs are picked up by the next worker.
             GaveUp: if Redis stayed away while this worker was to stop.
         """
         self.insist(self.register)
         self._thread.start()
-        while self._stop_at is None or self._items:
+        watch("main thread", lambda: self._turns, call_patience)
+        watch("engine", lambda: self._engine.last_step, lambda: step_patience(self._models.runners.values()))
+        while self._stop_at is None or self._held:
+            self._turns += 1
             self._watch_engine()
             try:
                 self._turn()
@@ -130,50 +132,54 @@ class EngineWorker(RqBase):
         self._engine.stop()
         self.insist(lambda: self._reporter.leave(self.name))
         self.insist(self.teardown)
+        self._openers.close()
         self._writers.close()
         self._follower.close()
 
     def _turn(self) -> None:
-        if self._is_due("beat", HEARTBEAT_SECONDS) or self.owes_beat:
+        if self._pacer.is_due("beat", HEARTBEAT_SECONDS) or self.owes_beat:
             self.insist(self._beat)
-        if self._is_due("recover", RECOVERY_SECONDS):
+        if self._pacer.is_due("recover", RECOVERY_SECONDS):
             self._settler.give_up(self.insist(self.recover))
             self.insist(lambda: self._claims.make_room(self.queues, self._items))
-        if self._items and self._is_due("progress", PROGRESS_SECONDS):
+        if self._items and self._pacer.is_due("progress", PROGRESS_SECONDS):
             self._report(*self._items)
-        if self._stop_at is None:
-            self._claim_all()
-        else:
+        self._claim_all(self.queues if self._stop_at is None else [])
+        if self._stop_at is not None:
             self._release_late(self._stop_at)
         self._read_inbox()
 
     def types(self) -> dict[str, str]:
         return super().types() | self._claims.types
 
-    def _is_due(self, what: str, seconds: float) -> bool:
-        now = time.monotonic()
-        if now < self._due.get(what, 0.0):
-            return False
-        self._due[what] = now + seconds
-        return True
+    def insist(self, call: Callable[[], Result]) -> Result:
+        """As `RqBase`; whoever waits for Redis lives."""
+
+        def attempt() -> Result:
+            self._turns += 1
+            return call()
+
+        return super().insist(attempt)
+
+    @property
+    def _held(self) -> list[Claim]:
+        """All jobs that are ours."""
+        return [*self._items.values(), *self._openers.claims]
 
     def _watch_engine(self) -> None:
         if self._engine.fatal is not None:
             raise EngineStalled("the engine stopped") from self._engine.fatal
-        patience = max(STALL_SECONDS, *(20 * runner.slots / runner.rate for runner in self._models.runners.values()))
-        if self._items and time.monotonic() - self._engine.last_step > patience:
-            raise EngineStalled(f"no step for {patience:.0f} s")
         if time.monotonic() > self.give_up_at:
             raise GaveUp("the result store does not answer, and the time to stop is over")
 
     def _beat(self) -> None:
-        self.beat([(item.rq_job, item.execution) for item in self._items.values()])
+        self.beat([(claim.rq_job, claim.execution) for claim in self._held])
         self._serve(self._follower.look(self._models))
         self._reporter.worker(self.name)
         self._reporter.tidy_backlog()
-        if self._is_due("trim", TRIM_SECONDS):
+        if self._pacer.is_due("trim", TRIM_SECONDS):
             give_back()
-        if self._is_due("sweep", SWEEP_SECONDS):
+        if self._pacer.is_due("sweep", SWEEP_SECONDS):
             self.tidy()
             self._writers.sweep(self._result_ttl + SWEEP_MARGIN)
 
@@ -196,25 +202,26 @@ class EngineWorker(RqBase):
 
     # Claims.
 
-    def _claim_all(self) -> None:
+    def _claim_all(self, queues: Sequence[Queue]) -> None:
         """Claims what there is room for. Blocks for a moment if there is nothing to do at all."""
-        if self._items and not self._is_due("poll", POLL_SECONDS):
+        if self._held and not self._pacer.is_due("poll", POLL_SECONDS):
             return
         try:
-            if not self._items:
+            self._openers.heed()
+            if not self._held:
                 self.connection.blpop([keys.wake(model) for model in self._models.runners], timeout=IDLE_SECONDS)
-            if not self._claims.has_news(self.queues, self._items):
+            if not self._claims.has_news(queues, self._held, self._items):
                 return
-            if not self._items and any(self._claim(waiting, suspects=True) for waiting in self.queues):
+            if not self._held and any(self._claim(waiting, suspects=True) for waiting in queues):
                 return
-            for waiting in self.queues:
-                while self._claims.has_room(waiting, self._items) and self._claim(waiting):
+            for waiting in queues:
+                while self._claims.has_room(waiting, self._held) and self._claim(waiting):
                     pass
         except redis.RedisError as error:
             # Nothing is half done: a job is either still queued, or popped and found again by `recover`.
             self.note_trouble(error)
             log.warning("cannot claim while Redis does not answer")
-            if not self._items:
+            if not self._held:
                 time.sleep(IDLE_SECONDS)
 
     def _claim(self, waiting: Queue, *, suspects: bool = False) -> bool:
@@ -222,40 +229,32 @@ class EngineWorker(RqBase):
         if rq_job is None:
             return False
         execution = self.insist(lambda: self.start(rq_job, waiting))
-        if execution is None:
-            return True
+        if execution is not None:
+            self._openers.open(Claim(rq_job, waiting, execution), self._models.runners)
+        return True
+
+    def _begin(self, event: Opened) -> None:
+        if isinstance(event.error, StoreUnavailable):
+            self._pacer.put_off("poll", STORE_SECONDS)
+        claim, active = event.claim, self._openers.settle(event)
+        if active is None:
+            return
         try:
-            active = open_job(rq_job, self._models.runners, self._store, attempt=execution.id)
-            self.insist(lambda: self.credit(rq_job, active.resumed_at))
+            self.insist(lambda: self.credit(claim.rq_job, active.resumed_at))
             self.insist(lambda: self._reporter.claimed(active))
-        except (torch.AcceleratorError, GaveUp):
-            raise  # the device is lost, or Redis away for long
-        except StoreUnavailable as error:
-            self._put_off(rq_job, waiting, execution, error)
-            return False
-        except Exception as error:  # nothing that one job holds may end all the others
-            log.warning("a job cannot be started", extra={"job_id": rq_job.id, "error": repr(error)})
-            self._settler.refuse(rq_job, waiting, execution, error)
-            return True
-        be_wary(active, rq_job)
-        self._items[active] = Item(rq_job, waiting, execution, active)
+        except redis.ResponseError as error:
+            self._settler.refuse(claim, error)
+            return
+        be_wary(active, claim.rq_job)
+        self._items[active] = Item(claim.rq_job, claim.queue, claim.execution, active)
         log.info("job claimed", extra={**active.job.trail, "model": active.job.model})
         self._metrics.claimed(active)
         self._engine.submit(active)
         self._report(active)
-        return True
-
-    def _put_off(self, rq_job: RqJob, waiting: Queue, execution: Execution, error: StoreUnavailable) -> None:
-        """A job whose pictures cannot be read now waits at the end of its queue, at most as long as it might run."""
-        if time.time() - rq_job.created_at.timestamp() > (rq_job.timeout or 0):
-            self._settler.refuse(rq_job, waiting, execution, error)
-        else:
-            log.warning("a job goes back to its queue: its pictures cannot be read", extra={"job_id": rq_job.id})
-            self.insist(lambda: self.hand_back(rq_job, waiting, execution, at_front=False))
-        self._due["poll"] = time.monotonic() + STORE_SECONDS
 
     def _release_late(self, stop_at: float) -> None:
         """While draining: hands on the jobs that cannot end in time, and at the deadline all the others."""
+        self._openers.hand_back()
         left = stop_at - time.monotonic()
         for active in self._items:
             active.release = active.release or forecast([active], active.runner)[active] > left
@@ -284,10 +283,13 @@ class EngineWorker(RqBase):
         except queue.Empty:
             return
 
-    def _handle(self, event: Finished | Stored | Released) -> None:
+    def _handle(self, event: Opened | Finished | Stored | Released) -> None:
+        if isinstance(event, Opened):
+            self._begin(event)
+            return
         item = self._items.pop(event.active)
         if isinstance(event, Released):
-            outcome = self._settler.release(item)
+            outcome = self._settler.fail(item, Cancelled()) if item.active.cancel else self._settler.release(item)
         elif isinstance(event, Stored) and event.spent is not None:
             outcome = self._settler.succeed(item, event.spent)
         else:

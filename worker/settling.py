@@ -7,16 +7,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass
 
-from rq import Queue
-from rq.executions import Execution
-from rq.job import Job as RqJob
-
-from jobs.contract import FailureCode
-
-from .active import ActiveJob
 from .failures import failure_code
+from .held import Claim, Item
 from .metrics import WorkerMetrics
 from .reporting import Reporter
 from .results import Spent
@@ -24,16 +17,6 @@ from .rq_base import RqBase
 from .writers import Writers
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, eq=False)
-class Item:
-    """A claimed job: RQ's view of it and ours."""
-
-    rq_job: RqJob
-    queue: Queue
-    execution: Execution
-    active: ActiveJob
 
 
 class Settler:
@@ -86,12 +69,13 @@ class Settler:
         log.info("job handed back", extra={**item.active.job.trail, "image_steps": item.active.image_steps})
         return "handed back"
 
-    def refuse(self, rq_job: RqJob, queue: Queue, execution: Execution, error: Exception) -> None:
-        """It was claimed, but cannot be begun."""
-        code = failure_code(error, {"job_id": rq_job.id}) or FailureCode.INTERNAL
-        self._rq.insist(lambda: self._reporter.not_started(rq_job.id, code))
-        self._rq.insist(lambda: self._rq.fail(rq_job, queue, execution, error, stopped=False))
-        self._writers.forget(rq_job.id)
+    def refuse(self, claim: Claim, error: Exception) -> None:
+        """It was claimed, but cannot be begun, or was cancelled before."""
+        job, code = claim.rq_job, failure_code(error, {"job_id": claim.rq_job.id})
+        if code is not None:
+            self._rq.insist(lambda: self._reporter.not_started(job.id, code))
+        self._rq.insist(lambda: self._rq.fail(job, claim.queue, claim.execution, error, stopped=code is None))
+        self._writers.forget(job.id)
 
     def give_up(self, job_ids: Iterable[str]) -> None:
         """Their workers died, and RQ has been told that they failed."""

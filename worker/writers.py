@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from threading import Lock, Thread
 
 import redis
 
@@ -66,6 +67,7 @@ class Writers:
         self._snapshots = ThreadPoolExecutor(1, thread_name_prefix="snapshots")
         self._previews = ThreadPoolExecutor(1, thread_name_prefix="previews")
         self._saving: set[ActiveJob] = set()
+        self._sweeping = Lock()
 
     def store(self, active: ActiveJob) -> None:
         """Stores a finished job under the name of this attempt."""
@@ -89,14 +91,16 @@ class Writers:
         self._snapshots.submit(self._attempt, lambda: self._store.drop_snapshot(job_id), "drop a snapshot")
 
     def sweep(self, max_age: float) -> None:
-        """Deletes what is older than `max_age` seconds, but for uploads whose job waits, runs, or has not expired."""
-        needed = partial(needs_uploads, self._client, result_ttl=max_age)
-        self._results.submit(self._attempt, lambda: self._store.sweep(max_age, needed=needed), "sweep")
+        """Deletes what is older than `max_age` seconds, but for uploads whose job waits, runs, or has not expired.
+
+        In a thread that nobody waits for, since it may take long.
+        """
+        Thread(target=self._do_sweep, args=[max_age], name="sweep", daemon=True).start()
 
     def close(self) -> None:
-        """Waits for what was begun."""
+        """Takes nothing more; the process ends when what was begun is done."""
         for pool in (self._results, self._snapshots, self._previews):
-            pool.shutdown()
+            pool.shutdown(wait=False)
 
     def _do_store(self, active: ActiveJob) -> None:
         checkpoint = active.runner.checkpoint
@@ -124,6 +128,15 @@ class Writers:
         self._saving.discard(event.active)
         if event.released:
             self._tell(Released(event.active))
+
+    def _do_sweep(self, max_age: float) -> None:
+        if not self._sweeping.acquire(blocking=False):
+            return  # the last one is not done
+        try:
+            needed = partial(needs_uploads, self._client, result_ttl=max_age)
+            self._attempt(lambda: self._store.sweep(max_age, needed=needed), "sweep")
+        finally:
+            self._sweeping.release()
 
     def _do_preview(self, event: Previewed) -> None:
         message = preview_message(event.active, event.index, event.x0)

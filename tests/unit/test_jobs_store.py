@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from jobs.contract import ImageFile, Job, Manifest, SamplingParams
 from jobs.errors import ResultExpired, StoreUnavailable
+from jobs.patience import Patience
 from jobs.store import ResultStore
 
 ID = "0f8fad5b-d9cb-469f-a165-70867728950e"
@@ -142,3 +146,75 @@ def test_the_disk_of_a_store_is_known_before_the_first_write(tmp_path: Path) -> 
 def test_a_usable_store_stays_as_it_was(store: ResultStore, tmp_path: Path) -> None:
     store.check()
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_a_write_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    store = ResultStore(str(tmp_path / "store"))
+    monkeypatch.setattr(os, "fsync", full)
+    for write in (
+        store.check,
+        lambda: store.write_image(ID, "first", 0, b"picture"),
+        lambda: store.save_snapshot(ID, b"snapshot"),
+        lambda: store.commit(manifest("first")),
+    ):
+        with pytest.raises(StoreUnavailable):
+            write()
+        assert not list((tmp_path / "store").rglob("*"))
+
+
+def test_a_file_that_cannot_get_its_name_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "snapshots" / ID[:2] / ID / "in the way").mkdir(parents=True)
+    with pytest.raises(StoreUnavailable):
+        ResultStore(str(tmp_path)).save_snapshot(ID, b"snapshot")
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_the_sweeper_takes_leftovers_of_every_kind_and_nothing_of_others(tmp_path: Path) -> None:
+    store = ResultStore(str(tmp_path))
+    store.save_snapshot(ID, b"snapshot")
+    folder = tmp_path / "snapshots" / ID[:2]
+    leftovers = [folder / f".{ID}-0", tmp_path / ".check-0", tmp_path / "..check-0-1"]
+    others = [tmp_path / "check-list", tmp_path / ".gitignore"]
+    for path in (*leftovers, *others, tmp_path / ".check-new"):
+        path.touch()
+    for path in (*leftovers, *others):
+        os.utime(path, (time.time() - 1000,) * 2)
+    assert store.sweep(500) == len(leftovers)
+    assert not any(path.exists() for path in leftovers)
+    assert all(path.exists() for path in (*others, tmp_path / ".check-new", folder / ID))
+
+
+@pytest.mark.timeout(30)
+def test_a_pipe_is_no_picture(tmp_path: Path) -> None:
+    store = ResultStore(str(tmp_path))
+    store.write_upload(ID, b"picture")
+    (stored,) = (tmp_path / "uploads").rglob("*.png")
+    stored.unlink()
+    os.mkfifo(stored)
+    with pytest.raises(StoreUnavailable):
+        store.upload(ID, digest(b"picture"))
+
+
+def test_a_store_that_hangs_is_unavailable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stuck, call = Event(), Patience.call
+    monkeypatch.setattr(Patience, "call", lambda self, function, seconds: call(self, function, 0.1))
+    monkeypatch.setattr(MemoryFileSystem, "cat_file", lambda *args: stuck.wait())
+    monkeypatch.setattr(MemoryFileSystem, "pipe_file", lambda *args, **kwargs: stuck.wait())
+    monkeypatch.setattr(MemoryFileSystem, "rm_file", lambda *args: stuck.wait())
+    store = ResultStore(f"memory://{tmp_path}")
+    try:
+        for use in (
+            store.check,
+            lambda: store.write_image(ID, "first", 0, b"picture"),
+            lambda: store.commit(manifest("first")),
+            lambda: store.manifest(ID),
+            lambda: store.snapshot(ID),
+            lambda: store.drop_snapshot(ID),
+        ):
+            with pytest.raises(StoreUnavailable):
+                use()
+    finally:
+        stuck.set()

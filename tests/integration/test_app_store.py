@@ -1,0 +1,97 @@
+"""The API and a store that hangs or is full; real disks, real connections."""
+
+from __future__ import annotations
+
+import os
+import resource
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+import s3fs
+
+from app.settings import ApiSettings
+from jobs.errors import StoreUnavailable
+from jobs.store import ResultStore
+from tests.app_server import running
+from tests.pictures import black_png
+from tests.serving import free_port
+from tests.waiting import wait_until
+
+DIFUSO = [sys.executable, "-P", "-m", "difuso"]
+
+
+@pytest.fixture
+def silent_bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A server that takes connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0), backlog=512) as server:
+        for name, value in {
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.getsockname()[1]}",
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+        }.items():
+            monkeypatch.setenv(name, value)
+        s3fs.S3FileSystem.clear_instance_cache()
+        yield "s3://bucket/difuso"
+
+
+def test_a_bucket_that_never_answers_is_unavailable(silent_bucket: str) -> None:
+    store = ResultStore(silent_bucket)
+    with pytest.raises(StoreUnavailable):
+        store.check()
+    with pytest.raises(StoreUnavailable):
+        store.upload("0f8fad5b-d9cb-469f-a165-70867728950e", "ab" * 32)
+
+
+@pytest.mark.timeout(120)
+def test_a_store_that_hangs_takes_no_thread_for_ever(redis_url: str, models_dir: Path, silent_bucket: str) -> None:
+    """Of which there are 100: were they lost, the requests after these would wait for ever."""
+    settings = ApiSettings(redis_url=redis_url, models_dir=models_dir, store_url=silent_bucket)
+    with running(settings) as api, ThreadPoolExecutor(150) as pool:
+        answers = list(pool.map(lambda _: api.get("/readyz", timeout=60).status_code, range(150)))
+        assert set(answers) == {503}
+        sent = api.post("/denoise", files={"image": black_png(16, 16)}, timeout=60)
+        assert sent.status_code == 503
+        assert sent.json()["type"].endswith("store-unavailable")
+        job = api.post("/generate", headers={"Prefer": "respond-async"})
+        assert job.status_code == 202
+
+
+@pytest.mark.timeout(120)
+def test_a_full_disk_is_told_and_nothing_is_left_on_it(redis_url: str, models_dir: Path, tmp_path: Path) -> None:
+    store, port = tmp_path / "store", free_port()
+    environment = {
+        **os.environ,
+        "REDIS_URL": redis_url,
+        "DIFUSO_PORT": str(port),
+        "DIFUSO_MODELS_DIR": str(models_dir),
+        "DIFUSO_STORE_URL": str(store),
+    }
+    picture = {"image": black_png(16, 16)}
+    process = subprocess.Popen([*DIFUSO, "api"], env=environment, stderr=subprocess.DEVNULL)
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as api:
+            wait_until(lambda: is_ready(api), 60, "the API is ready")
+            limits = resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+            for _ in range(5):
+                assert api.get("/readyz").status_code == 503
+                assert api.post("/denoise", files=picture).status_code == 503
+            assert not list(store.rglob("*"))
+            resource.prlimit(process.pid, resource.RLIMIT_FSIZE, limits)
+            assert api.get("/readyz").status_code == 200
+            assert api.post("/denoise", files=picture, headers={"Prefer": "respond-async"}).status_code == 202
+    finally:
+        process.kill()
+        process.wait()
+
+
+def is_ready(api: httpx.Client) -> bool:
+    try:
+        return api.get("/readyz").status_code == 200
+    except httpx.TransportError:
+        return False

@@ -1,0 +1,160 @@
+"""Workers whose store hangs, and workers that are told to stop: nobody waits for what does not come."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import s3fs
+from PIL import Image
+
+from jobs.contract import JobState
+from jobs.store import ResultStore
+from jobs.tasks import Denoising
+from tests.pictures import saved
+from tests.waiting import wait_until
+from tests.worker_stack import ROOT, Stack, running
+
+# moto in a process of its own, which can be stopped: connections are then accepted, and nothing is ever answered.
+BUCKETS = """
+import sys, threading
+from moto.server import ThreadedMotoServer
+server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+server.start()
+print("http://%s:%d" % server.get_host_and_port(), flush=True)
+threading.Event().wait()
+"""
+# A worker whose main thread hangs once the file argv[1] is there.
+HANGING_WORKER = """
+import sys, threading
+from pathlib import Path
+from worker import watchdog
+from worker.main import run
+from worker.reporting import Reporter
+from worker.settings import WorkerSettings
+
+watchdog.CALL_SECONDS = 5.0
+
+def hang(reporter):
+    if Path(sys.argv[1]).exists():
+        threading.Event().wait()
+
+Reporter.tidy_backlog = hang
+sys.exit(run(WorkerSettings()))
+"""
+
+
+@pytest.fixture
+def stack(redis_url: str, models_dir: Path, tmp_path: Path) -> Iterator[Stack]:
+    with closing(Stack(redis_url, models_dir, tmp_path)) as stack:
+        yield stack
+
+
+@pytest.fixture
+def buckets(monkeypatch: pytest.MonkeyPatch) -> Iterator[subprocess.Popen[str]]:
+    """A server of buckets; the environment names it."""
+    with subprocess.Popen([sys.executable, "-c", BUCKETS], stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        monkeypatch.setenv("AWS_ENDPOINT_URL", server.stdout.readline().strip())
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            monkeypatch.setenv(name, "test")
+        s3fs.S3FileSystem.clear_instance_cache()
+        yield server
+        server.send_signal(signal.SIGCONT)
+        server.kill()
+
+
+@pytest.mark.timeout(120)
+def test_a_pipe_in_place_of_a_picture_stops_nobody_else(stack: Stack, tmp_path: Path) -> None:
+    picture = saved(Image.new("RGB", (16, 16), "teal"), "PNG")
+    waiting = stack.submit(Denoising(depth=400), [picture])
+    (stored,) = (tmp_path / "store" / "uploads").rglob("*.png")
+    stored.unlink()
+    os.mkfifo(stored)
+    worker = stack.start_worker()
+    wait_until(lambda: "goes back to its queue" in stack.log(0), 60, "the worker has noticed")
+    stack.finish([stack.submit()], 30)
+    assert stack.states([waiting]) <= {JobState.QUEUED, JobState.RUNNING}
+    stored.unlink()
+    stored.write_bytes(picture)
+    stack.finish([waiting], 30)
+    worker.terminate()
+    assert worker.wait(30) == 0
+
+
+@pytest.mark.timeout(180)
+def test_a_bucket_that_never_answers_stops_neither_neighbours_nor_the_end(
+    redis_url: str, models_dir: Path, tmp_path: Path, buckets: subprocess.Popen[str]
+) -> None:
+    bucket = f"test-{uuid.uuid4().hex}"
+    s3fs.S3FileSystem().mkdir(bucket)
+    with closing(Stack(redis_url, models_dir, tmp_path)) as stack:
+        stack.store = ResultStore(f"s3://{bucket}/difuso")
+        stack._environment["DIFUSO_STORE_URL"] = f"s3://{bucket}/difuso"
+        worker = stack.start_worker()
+        first = stack.submit(n=64, steps=1000)
+        wait_until(lambda: running(stack, [first]), 60, "the first job runs")
+        buckets.send_signal(signal.SIGSTOP)
+        second = stack.submit()
+        wait_until(lambda: stack.states([second]) == {JobState.RUNNING}, 20, "the second job is being opened")
+        done = stack.queue.status(first).progress.image_steps
+        wait_until(lambda: stack.queue.status(first).progress.image_steps > done + 200, 20, "its neighbour steps on")
+        third = stack.submit()
+        wait_until(lambda: stack.states([third]) == {JobState.RUNNING}, 20, "the third job is being opened")
+        stack.queue.cancel(third)
+        wait_until(lambda: stack.states([third]) == {JobState.CANCELLED}, 10, "the third job is cancelled")
+        worker.terminate()
+        wait_until(lambda: stack.states([second]) == {JobState.QUEUED}, 10, "what was being opened is handed back")
+        assert worker.wait(30) == 1, "the first job's state cannot be saved, so another worker must find out"
+        assert "the result store does not answer" in stack.log(0)
+
+
+@pytest.mark.timeout(180)
+def test_a_job_that_is_cancelled_while_its_worker_drains_ends_at_once(stack: Stack) -> None:
+    stack._environment["DIFUSO_DRAIN_SECONDS"] = "3600"
+    worker = stack.start_worker()
+    job_id = stack.submit(n=64, steps=1000)
+    wait_until(lambda: running(stack, [job_id]), 60, "the job runs")
+    worker.terminate()
+    more = stack.queue.status(job_id).progress.image_steps + 200
+    wait_until(lambda: stack.queue.status(job_id).progress.image_steps > more, 30, "it runs on")
+    stack.queue.cancel(job_id)
+    wait_until(lambda: stack.states([job_id]) == {JobState.CANCELLED}, 10, "the job is cancelled")
+    assert worker.wait(30) == 0
+
+
+@pytest.mark.timeout(180)
+def test_a_worker_whose_main_thread_hangs_is_replaced(stack: Stack, tmp_path: Path) -> None:
+    hang = tmp_path / "hang"
+    with (tmp_path / "hanging.log").open("wb") as log:
+        command = [sys.executable, "-c", HANGING_WORKER, str(hang)]
+        worker = subprocess.Popen(command, cwd=ROOT, env=stack._environment, stderr=log)
+    stack.workers.append(worker)
+    job_id = stack.submit(n=64, steps=1000)
+    wait_until(lambda: running(stack, [job_id]), 60, "the job runs")
+    hang.touch()
+    assert worker.wait(60) == 1
+    said = (tmp_path / "hanging.log").read_text()
+    assert "its main thread has done nothing" in said
+    assert "in hang" in said, "it says where"
+
+
+@pytest.mark.timeout(120)
+def test_a_worker_that_loads_models_ends_cleanly(redis_url: str, models_dir: Path, tmp_path: Path) -> None:
+    many = tmp_path / "models"
+    for index in range(50):
+        shutil.copytree(models_dir / "tiny", many / f"tiny{index}")
+    with closing(Stack(redis_url, many, tmp_path)) as stack:
+        worker = stack.start_worker()
+        wait_until(lambda: "is warm" in stack.log(0), 60, "the first model is loaded")
+        worker.terminate()
+        assert worker.wait(20) == 0
+        assert "serving" not in stack.log(0)

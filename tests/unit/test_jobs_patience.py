@@ -1,0 +1,49 @@
+"""Calls that hang are given up, and cannot use up everything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from threading import Event
+
+import pytest
+
+from jobs.patience import Patience
+
+
+@pytest.fixture
+def stuck() -> Iterator[Event]:
+    """What hanging calls wait for."""
+    event = Event()
+    yield event
+    event.set()
+
+
+def test_a_call_gives_what_its_function_gives() -> None:
+    patience = Patience(1)
+    for _ in range(3):
+        assert patience.call(lambda: 7, 10) == 7
+        with pytest.raises(ZeroDivisionError):
+            patience.call(lambda: 1 // 0, 10)
+
+
+def test_a_call_that_hangs_is_given_up(stuck: Event) -> None:
+    patience = Patience(2)
+    with pytest.raises(TimeoutError):
+        patience.call(stuck.wait, 0.1)
+    assert patience.call(lambda: 7, 10) == 7
+
+
+def test_calls_that_hang_take_so_many_threads_and_no_more(stuck: Event) -> None:
+    patience = Patience(2)
+    begun: list[None] = []
+
+    def hang() -> bool:
+        begun.append(None)
+        return stuck.wait()
+
+    for _ in range(5):
+        with pytest.raises(TimeoutError):
+            patience.call(hang, 0.1)
+    assert len(begun) == 2
+    stuck.set()
+    assert patience.call(lambda: 7, 10) == 7
