@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from torch import nn
 
+from .bounds import check_config
 from .classifier import ClassifierConfig
 from .clipping import ClipMode, Clipping
 from .errors import CheckpointError, PlanError
@@ -171,10 +172,12 @@ def config_from_json(content: Mapping[str, Any]) -> ModelConfig:
     """The reverse of `config_to_json`.
 
     Raises:
-        CheckpointError: if the format is unknown or a field is missing, unknown or impossible; the message names it.
+        CheckpointError: if the format is unknown or a field is missing, unknown or impossible, or holds a number that
+            nothing should be built from; the message names it.
     """
     if content.get("format") != FORMAT:
         raise CheckpointError(f"config.json has format {content.get('format')!r}; this version reads format {FORMAT}")
+    check_config(content)
     try:
         if unknown := content.keys() - {*ModelFields, "format", "parameters"}:
             raise CheckpointError(f"config.json holds an unknown field {min(unknown)!r}")
@@ -195,7 +198,7 @@ def config_from_json(content: Mapping[str, Any]) -> ModelConfig:
         _check(config)
     except KeyError as error:
         raise CheckpointError(f"config.json lacks {error.args[0]!r}") from error
-    except (TypeError, ValueError, AttributeError, ArithmeticError) as error:
+    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
         raise CheckpointError(f"config.json cannot be used: {error}") from error
     return config
 
