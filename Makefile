@@ -51,9 +51,16 @@ clean:  ## delete the environment and what tools leave; var/ (jobs, pictures, ru
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find $(PACKAGES) tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
+# Without an NVIDIA GPU a small build of torch, where its index answers; it has none of what torch needs. What cannot be
+# had there comes from PyPI in the next step, with everything else.
+TORCH = index=$$($(BIN)/python -m difuso.torch_index); [ -z "$$index" ] || \
+  $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps \
+  --index-url "$$index" torch $(if $(filter dev,$*),torchvision) || echo 'taking torch from PyPI instead'
+
 # An environment's stamp is younger than the files that say what belongs in it, so a second run installs nothing.
 $(VENV)/.standalone $(VENV)/.train $(VENV)/.bench $(VENV)/.ops $(VENV)/.dev: $(VENV)/.%: pyproject.toml constraints.txt | $(BIN)/python
 	@echo 'installing difuso[$*] into $(VENV); the first time this takes some minutes'
+	@$(if $(filter ops,$*),,$(TORCH))
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[$*]'
 	@touch $@ $(if $(filter dev,$*),$(VENV)/.standalone $(VENV)/.train)
 

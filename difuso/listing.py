@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from jobs.catalog import read_catalog
+from model.errors import reason_of
 
 from .errors import UserError
 
@@ -46,12 +47,12 @@ def print_models(folder: Path, *, verify: bool) -> bool:
 
 def _damaged(folder: Path, names: list[str]) -> dict[str, str]:
     """Name and reason of each checkpoint whose weights cannot be served."""
-    from model import CheckpointError, load_checkpoint
+    from model import load_checkpoint
 
     reasons: dict[str, str] = {}
     for name in names:
         try:
             load_checkpoint(folder / name)
-        except CheckpointError as error:
-            reasons[name] = str(error)
+        except Exception as error:  # whatever a folder holds, the others are listed
+            reasons[name] = reason_of(error)
     return reasons

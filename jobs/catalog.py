@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-import json
+import logging
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from model.bounds import check_config
+from model.errors import CheckpointError, ModelError, reason_of
+from model.files import SUMS, read_json, read_sums
+
 from . import diffusers
 from .contract import MODEL_NAME, ClipName, SamplerName, SpacingName, VarianceName
-from .diffusers import Unusable
-from .levels import ScheduleFacts
+from .levels import ScheduleFacts, noise_levels
 
-SUMS = "SHA256SUMS"
+log = logging.getLogger(__name__)
+
+SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class _Lenient(BaseModel):
@@ -108,15 +113,10 @@ def read_catalog(folder: Path) -> Catalog:
     for path in model_folders(folder):
         try:
             models[path.name] = _read(path)
-        except FileNotFoundError as error:
-            refused[path.name] = f"{Path(error.filename).name} is missing"
-        except ValidationError as error:
-            where = ".".join(map(str, error.errors()[0]["loc"]))
-            refused[path.name] = f"config.json: {where} is missing or wrong"
-        except Unusable as error:
-            refused[path.name] = str(error)
-        except (OSError, ValueError, TypeError, LookupError):
-            refused[path.name] = "config.json or SHA256SUMS cannot be read"
+        except Exception as error:  # whatever a folder holds, the others are served
+            refused[path.name] = reason_of(error)
+            if not isinstance(error, ModelError):
+                log.exception("model %s cannot be read", path.name)
     return Catalog(models, refused)
 
 
@@ -132,9 +132,17 @@ def _read(path: Path) -> ModelInfo:
         content, weights = diffusers.read_config(path), diffusers.find(path, "unet", diffusers.WEIGHTS)
         sha256 = _digest(path, weights) if (path / SUMS).is_file() else None
     else:
-        content = json.loads((path / "config.json").read_text(encoding="utf-8"))
+        content = read_json(path, "config.json")
         sha256 = _digest(path, "model.safetensors")
-    config = _Config.model_validate(content)
+    check_config(content)
+    try:
+        config = _Config.model_validate(content)
+        noise_levels(config.schedule)
+    except ValidationError as error:
+        where = ".".join(map(str, error.errors()[0]["loc"]))
+        raise CheckpointError(f"config.json: {where} is missing or wrong") from error
+    except (ValueError, ArithmeticError) as error:
+        raise CheckpointError("config.json: there is no such schedule") from error
     return ModelInfo(
         name=path.name,
         image_size=config.image_size,
@@ -153,8 +161,9 @@ def _read(path: Path) -> ModelInfo:
 
 
 def _digest(path: Path, weights: str) -> str:
-    lines = (path / SUMS).read_text("utf-8").splitlines()
-    sums = {name: digest for digest, name in (line.split(maxsplit=1) for line in lines)}
+    sums = read_sums(path)
     if weights not in sums:
-        raise Unusable(f"{SUMS} does not name {weights}")
+        raise CheckpointError(f"{SUMS} does not name {weights}")
+    if not SHA256.fullmatch(sums[weights]):
+        raise CheckpointError(f"{SUMS} holds no SHA-256 sum of {weights}")
     return sums[weights]

@@ -6,15 +6,17 @@ the same as these few lines, and more; a test compares them.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from model.bounds import DIFFUSERS_NETWORK, DIFFUSERS_SCHEDULER, check_numbers
+from model.errors import CheckpointError
+from model.files import read_json, read_shapes
+
 INDEX, CONFIG, SCHEDULER = "model_index.json", "config.json", "scheduler_config.json"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
-MAX_HEADER = 100_000_000  # bytes; the limit of safetensors itself
 
 BETA_SCHEDULES = {"linear": "linear", "scaled_linear": "scaled_linear", "squaredcos_cap_v2": "cosine"}
 PREDICTIONS = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}
@@ -37,17 +39,13 @@ DPMPP_2M: dict[str, Any] = {
 }
 
 
-class Unusable(Exception):
-    """The folder is no model that can be served; the message says why."""
-
-
 def is_diffusers(folder: Path) -> bool:
     """Whether a folder holds a pipeline or a network of diffusers."""
     if (folder / INDEX).is_file() or (folder / "unet" / CONFIG).is_file():
         return True
     try:
-        return "_class_name" in json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError, TypeError):
+        return "_class_name" in read_json(folder, CONFIG)
+    except CheckpointError:
         return False
 
 
@@ -60,18 +58,22 @@ def read_config(folder: Path) -> dict[str, Any]:
     """What our config.json would say.
 
     Raises:
-        Unusable: if the folder cannot be served for a reason that is plain to see.
-        OSError, ValueError: if a file cannot be read.
+        CheckpointError: if a file cannot be read, or the folder cannot be served for a reason that is plain to see.
     """
-    index = _read(folder, INDEX) if (folder / INDEX).is_file() else {}
-    network = _read(folder, find(folder, "unet", CONFIG))
-    scheduler = _read(folder, find(folder, "scheduler", SCHEDULER))
+    index = read_json(folder, INDEX) if (folder / INDEX).is_file() else {}
+    network = read_json(folder, find(folder, "unet", CONFIG))
+    scheduler = read_json(folder, find(folder, "scheduler", SCHEDULER))
+    check_numbers(CONFIG, network, DIFFUSERS_NETWORK)
+    check_numbers(SCHEDULER, scheduler, DIFFUSERS_SCHEDULER)
     if others := {name for name, part in index.items() if isinstance(part, list) and part[0]} - {"unet", "scheduler"}:
-        raise Unusable(f"{INDEX} cannot be used: its pipeline has a {min(others)} besides unet and scheduler")
+        raise CheckpointError(f"{INDEX} cannot be used: its pipeline has a {min(others)} besides unet and scheduler")
     if network.get("_class_name") != "UNet2DModel":
-        raise Unusable(
+        raise CheckpointError(
             f"{CONFIG} cannot be used: it describes {network.get('_class_name')!r}; only UNet2DModel is known"
         )
+    weights = find(folder, "unet", WEIGHTS)
+    if not (folder / weights).is_file():
+        raise CheckpointError(f"{weights} is missing; `difuso convert` turns pickled weights into safetensors")
     size, classes, defaults = network.get("sample_size"), network.get("num_class_embeds"), _defaults(scheduler)
     return {
         "image_size": size[0] if isinstance(size, list) else size,
@@ -89,7 +91,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         "variance": _translate(scheduler, "variance_type", VARIANCES),
         "clip": {"mode": _clip_mode(scheduler, defaults["sampler"])},
         "defaults": defaults,
-        "parameters": _count_parameters(folder, find(folder, "unet", WEIGHTS)),
+        "parameters": sum(map(math.prod, read_shapes(folder, weights).values())),
     }
 
 
@@ -114,24 +116,5 @@ def _clip_mode(scheduler: Mapping[str, Any], sampler: str) -> str:
 def _translate(scheduler: Mapping[str, Any], field: str, words: Mapping[str, str]) -> str:
     value = scheduler.get(field) or next(iter(words))
     if value not in words:
-        raise Unusable(f"{SCHEDULER} cannot be used: {field} is {value!r}; known is only {' or '.join(words)}")
+        raise CheckpointError(f"{SCHEDULER} cannot be used: {field} is {value!r}; known is only {' or '.join(words)}")
     return words[value]
-
-
-def _count_parameters(folder: Path, name: str) -> int:
-    """The numbers in a safetensors file, by its header: eight bytes of length, then JSON."""
-    if not (folder / name).is_file():
-        raise Unusable(f"{name} is missing; `difuso convert` turns pickled weights into safetensors")
-    with (folder / name).open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(length)) if length <= MAX_HEADER else None
-    if not isinstance(header, dict):
-        raise Unusable(f"{name} is not a safetensors file")
-    return sum(math.prod(tensor["shape"]) for tensor_name, tensor in header.items() if tensor_name != "__metadata__")
-
-
-def _read(folder: Path, name: str) -> dict[str, Any]:
-    content = json.loads((folder / name).read_text(encoding="utf-8"))
-    if not isinstance(content, dict):
-        raise Unusable(f"{name} is not a JSON object")
-    return content

@@ -20,8 +20,8 @@ def model_marks(folder: Path) -> dict[str, Mark]:
 
 def _mark(folder: Path) -> Mark:
     found = []
-    for path in sorted(folder.rglob("*")):
-        with suppress(FileNotFoundError):  # it may be replaced while we look
+    for path in sorted([*folder.glob("*"), *folder.glob("*/*")]):  # nothing of a model lies deeper
+        with suppress(OSError):  # it may be replaced while we look, or be a link to itself
             facts = path.stat()
             found.append((str(path), facts.st_size, facts.st_mtime_ns))
     return tuple(found)

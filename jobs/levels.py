@@ -22,7 +22,7 @@ class ScheduleFacts(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     type: str = "linear"
-    num_train_timesteps: int = Field(ge=1, le=100_000)
+    num_train_timesteps: int = Field(ge=1)
     beta_start: float | None = None
     beta_end: float | None = None
     zero_terminal_snr: bool = False

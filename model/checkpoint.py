@@ -2,16 +2,18 @@
 a classifier has classifier.safetensors as well.
 
 Only safetensors is read: no file here can run code. What is loaded was checked first (hash, keys, shapes, finite
-numbers), because a flipped bit or a NaN would otherwise be served as a picture. Folders of diffusers are loaded as they
-are.
+numbers), because a flipped bit or a NaN would otherwise be served as a picture. No memory is taken for what a config
+asks for before the weights are seen to fit. Folders of diffusers are loaded as they are.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from safetensors.torch import save_file
@@ -19,7 +21,8 @@ from torch import Tensor, nn
 
 from .config import ModelConfig, config_from_json, config_to_json
 from .errors import CheckpointError
-from .folder import SUMS, Stored, checked_sums, file_sha256, new_folder, read_json, read_safetensors
+from .files import SUMS, read_json, read_shapes
+from .folder import Stored, checked_sums, file_sha256, new_folder, read_safetensors
 from .formats.diffusers import is_diffusers, read_diffusers
 from .networks.build import build_network
 from .networks.classifier import Classifier
@@ -27,6 +30,7 @@ from .plans.schedule import NoiseSchedule
 
 __all__ = ["CLASSIFIER", "CONFIG", "SUMS", "WEIGHTS", "Checkpoint", "file_sha256", "load_checkpoint", "save_checkpoint"]
 
+Network = TypeVar("Network", bound=nn.Module)
 CONFIG, WEIGHTS, CLASSIFIER = "config.json", "model.safetensors", "classifier.safetensors"
 
 
@@ -95,10 +99,7 @@ def load_checkpoint(folder: Path | str, *, device: torch.device | str = "cpu") -
     folder = Path(folder)
     stored = read_diffusers(folder) if is_diffusers(folder) else _read(folder)
     config = stored.config
-    try:
-        network = build_network(config.network)
-    except (ValueError, TypeError, RuntimeError, ArithmeticError) as error:
-        raise CheckpointError(f"{CONFIG} asks for a network that cannot be built: {error}") from error
+    network = _unfilled(partial(build_network, config.network))
     _fill(network, stored.weights, stored.weights_file)
     if stored.parameters not in (None, _parameters(network)):
         raise CheckpointError(
@@ -106,7 +107,7 @@ def load_checkpoint(folder: Path | str, *, device: torch.device | str = "cpu") -
         )
     classifier = None
     if config.classifier is not None:
-        classifier = Classifier(config.classifier)
+        classifier = _unfilled(partial(Classifier, config.classifier))
         _fill(classifier, stored.classifier_weights, CLASSIFIER)
         classifier.to(device)
     return Checkpoint(
@@ -115,11 +116,14 @@ def load_checkpoint(folder: Path | str, *, device: torch.device | str = "cpu") -
 
 
 def _read(folder: Path) -> Stored:
-    sums = checked_sums(folder, (CONFIG, WEIGHTS))
+    checked_sums(folder, (CONFIG,))
     content = read_json(folder, CONFIG)
     config = config_from_json(content)
+    _check_shapes(_unfilled(partial(build_network, config.network)), read_shapes(folder, WEIGHTS), WEIGHTS)
+    sums = checked_sums(folder, (WEIGHTS,))
     classifier_weights = {}
     if config.classifier is not None:
+        _check_shapes(_unfilled(partial(Classifier, config.classifier)), read_shapes(folder, CLASSIFIER), CLASSIFIER)
         checked_sums(folder, (CLASSIFIER,))
         classifier_weights = read_safetensors(folder, CLASSIFIER)
     return Stored(
@@ -132,6 +136,15 @@ def _read(folder: Path) -> Stored:
     )
 
 
+def _unfilled(build: Callable[[], Network]) -> Network:
+    """A network without memory for its weights, so that what a config asks for costs nothing before it is compared."""
+    try:
+        with torch.device("meta"):
+            return build()
+    except (ValueError, TypeError, LookupError, RuntimeError, ArithmeticError) as error:
+        raise CheckpointError(f"{CONFIG} asks for a network that cannot be built: {error}") from error
+
+
 def _parameters(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
@@ -139,19 +152,25 @@ def _parameters(network: nn.Module) -> int:
 def _fill(network: nn.Module, weights: Mapping[str, Tensor], file: str) -> None:
     """Gives a network its weights, once they are found to be what it needs, and makes it ready to serve."""
     _check_weights(network, weights, file)
-    network.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
+    # Copies, because what was read may be the file itself, which others can write to.
+    state = {name: tensor.to(torch.float32, copy=True) for name, tensor in weights.items()}
+    network.load_state_dict(state, assign=True)
     network.requires_grad_(False).eval()
 
 
-def _check_weights(network: nn.Module, weights: Mapping[str, Tensor], file: str) -> None:
+def _check_shapes(network: nn.Module, shapes: Mapping[str, tuple[int, ...]], file: str) -> None:
     expected = network.state_dict()
-    for name in expected.keys() - weights.keys():
+    for name in expected.keys() - shapes.keys():
         raise CheckpointError(f"{file} lacks the tensor {name}")
-    for name in weights.keys() - expected.keys():
+    for name in shapes.keys() - expected.keys():
         raise CheckpointError(f"{file} holds an unknown tensor {name}")
-    for name, tensor in weights.items():
-        if tensor.shape != expected[name].shape:
-            wanted, found = tuple(expected[name].shape), tuple(tensor.shape)
+    for name, found in shapes.items():
+        if found != (wanted := tuple(expected[name].shape)):
             raise CheckpointError(f"{file}: the tensor {name} has shape {found}, the config asks for {wanted}")
+
+
+def _check_weights(network: nn.Module, weights: Mapping[str, Tensor], file: str) -> None:
+    _check_shapes(network, {name: tuple(tensor.shape) for name, tensor in weights.items()}, file)
+    for name, tensor in weights.items():
         if not torch.isfinite(tensor).all():
             raise CheckpointError(f"{file}: the tensor {name} holds NaN or infinity")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Unpack
 
+from .bounds import check_config
 from .errors import CheckpointError, PlanError
 from .networks.configs import NETWORKS, AnyNetworkConfig, ClassifierConfig
 from .plans.clipping import Clipping
@@ -166,10 +167,12 @@ def config_from_json(content: Mapping[str, Any]) -> ModelConfig:
     """The reverse of `config_to_json`.
 
     Raises:
-        CheckpointError: if the format is unknown or a field is missing, unknown or impossible; the message names it.
+        CheckpointError: if the format is unknown or a field is missing, unknown or impossible, or holds a number that
+            nothing should be built from; the message names it.
     """
     if content.get("format") != FORMAT:
         raise CheckpointError(f"config.json has format {content.get('format')!r}; this version reads format {FORMAT}")
+    check_config(content)
     try:
         if unknown := content.keys() - {*ModelFields, "format", "parameters"}:
             raise CheckpointError(f"config.json holds an unknown field {min(unknown)!r}")
@@ -190,7 +193,7 @@ def config_from_json(content: Mapping[str, Any]) -> ModelConfig:
         _check(config)
     except KeyError as error:
         raise CheckpointError(f"config.json lacks {error.args[0]!r}") from error
-    except (TypeError, ValueError, AttributeError, ArithmeticError) as error:
+    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
         raise CheckpointError(f"config.json cannot be used: {error}") from error
     return config
 

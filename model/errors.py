@@ -33,3 +33,15 @@ class CheckpointError(ModelError):
 
 class NonFiniteSample(ModelError):
     """The network produced NaN or infinity: the weights or the number format do not suit this input."""
+
+
+MAX_REASON = 300  # characters
+
+
+def reason_of(error: Exception) -> str:
+    """Why a folder is refused, in words for everyone: short, and fit for a terminal and for JSON.
+
+    Of an error that nobody foresaw only the kind is told; its message may be about our insides, the log has it.
+    """
+    text = str(error) if isinstance(error, ModelError) else f"it cannot be loaded ({type(error).__name__})"
+    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text[:MAX_REASON])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
-import json
 import os
 import shutil
 import sys
@@ -13,7 +12,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -21,9 +19,7 @@ from torch import Tensor
 
 from .config import ModelConfig
 from .errors import CheckpointError
-
-SUMS = "SHA256SUMS"
-PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl")
+from .files import SUMS, read_bytes, read_sums, require_file
 
 
 @dataclass(frozen=True)
@@ -53,51 +49,22 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def require_file(folder: Path, name: str) -> None:
-    """Returns if the file is there.
-
-    Raises:
-        CheckpointError: if not; with a hint where weights of a kind that is never loaded lie in its place.
-    """
-    if not (folder / name).is_file():
-        pickles = [path.name for path in sorted((folder / name).parent.glob("*")) if path.suffix in PICKLES]
-        hint = f"; {pickles[0]} is a pickle, which may run code and is never loaded" if pickles else ""
-        raise CheckpointError(f"{name} is missing{hint}")
-
-
 def checked_sums(folder: Path, names: Iterable[str]) -> dict[str, str]:
     """The digests of SHA256SUMS by file name, after comparing these files with them.
 
     Raises:
         CheckpointError: if one of the files or SHA256SUMS is missing, or a digest differs.
     """
-    require_file(folder, SUMS)
-    try:
-        lines = [line.split(maxsplit=1) for line in (folder / SUMS).read_text("utf-8").splitlines() if line.strip()]
-        sums = {name.strip().lstrip("*"): digest for digest, name in lines}
-    except (ValueError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{SUMS} cannot be read; sha256sum writes it") from error
+    sums = read_sums(folder)
     for name in names:
         require_file(folder, name)
-        if file_sha256(folder / name) != sums.get(name):
+        if name.endswith(".json"):  # which are short, or refused
+            digest = hashlib.sha256(read_bytes(folder, name)).hexdigest()
+        else:
+            digest = file_sha256(folder / name)
+        if digest != sums.get(name):
             raise CheckpointError(f"{name} does not match its SHA-256 sum: it was damaged or edited")
     return sums
-
-
-def read_json(folder: Path, name: str) -> dict[str, Any]:
-    """The JSON object in a file.
-
-    Raises:
-        CheckpointError: if it is missing or anything else.
-    """
-    require_file(folder, name)
-    try:
-        content = json.loads((folder / name).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise CheckpointError(f"{name} is not JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{name} is not a JSON object")
-    return content
 
 
 def read_safetensors(folder: Path, name: str) -> dict[str, Tensor]:

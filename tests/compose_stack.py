@@ -14,6 +14,7 @@ from typing import Any
 
 import httpx
 
+from difuso.torch_index import CPU_INDEX, answers
 from tests.serving import free_port
 from tests.waiting import wait_until
 
@@ -23,6 +24,11 @@ ROOT = Path(__file__).parents[1]
 ASYNC = {"Prefer": "respond-async"}
 METRICS = 9100  # the port inside, of API and workers
 STEPS_AT_THE_END = re.compile(r"drained after (\d+) image-steps")
+
+
+def torch_index() -> str:
+    """The index for CPUs, or another one that is set; PyPI where it is not reached."""
+    return os.environ.get("TORCH_INDEX", CPU_INDEX if answers(CPU_INDEX) else "")
 
 
 def engine_trouble() -> str | None:
@@ -53,6 +59,7 @@ class ComposeStack:
                 "COMPOSE_PROJECT_NAME": f"difuso-test-{os.getpid()}",
                 "PROMETHEUS_CONFIG": str(hurried(folder / "prometheus")),
                 "WORKERS": "2",
+                "TORCH_INDEX": torch_index(),
                 "OMP_NUM_THREADS": "1",
                 "DIFUSO_DRAIN_SECONDS": "2",  # shorter than the jobs, so that they are handed over on their way
             }

@@ -14,8 +14,13 @@ from difuso.errors import UserError
 from difuso.supervisor.child_processes import ChildProcesses
 from difuso.supervisor.redis_server import RedisServer
 from tests import waiting
+from tests.left_out import tell_left_out
 from tests.serving import ENVIRONMENT
 from tests.waiting import WaitUntil
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    tell_left_out(terminalreporter)
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ import torch
 
 from jobs.following import Mark, model_marks
 from model.checkpoint import load_checkpoint
-from model.errors import ModelError
+from model.errors import ModelError, reason_of
 
 from .runner import Runner, pick_device
 from .settings import WorkerSettings
@@ -84,6 +84,7 @@ def newer_models(settings: WorkerSettings, models: Models) -> Models:
 
 
 def _load(settings: WorkerSettings, models: Models, marks: Mapping[str, Mark]) -> Models:
+    device = pick_device(settings.device)
     runners, refused, loaded = dict(models.runners), dict(models.refused), dict(models.loaded)
     for name, mark in marks.items():
         if mark != models.seen.get(name) or mark == loaded.get(name):
@@ -91,15 +92,16 @@ def _load(settings: WorkerSettings, models: Models, marks: Mapping[str, Mark]) -
         loaded[name] = mark
         refused.pop(name, None)
         try:
-            runners[name] = _warm(settings.models_dir / name, settings)
-        except (ModelError, torch.OutOfMemoryError) as error:
-            refused[name] = str(error)
-            log.error("model %s is refused: %s", name, error)
+            runners[name] = _warm(settings.models_dir / name, settings, device)
+        except torch.AcceleratorError:
+            raise
+        except Exception as error:  # whatever a folder holds, the others are served
+            refused[name] = reason_of(error)
+            log.error("model %s is refused: %s", name, refused[name], exc_info=not isinstance(error, ModelError))
     return Models(runners, refused, loaded, marks)
 
 
-def _warm(folder: Path, settings: WorkerSettings) -> Runner:
-    device = pick_device(settings.device)
+def _warm(folder: Path, settings: WorkerSettings, device: torch.device) -> Runner:
     runner = Runner(load_checkpoint(folder), device=device, slots=settings.slots, exact=settings.exact)
     sizes = ",".join(map(str, runner.buckets))
     log.info("model %s is warm on %s: batches of %s, %.0f image-steps/s", folder.name, device, sizes, runner.rate)

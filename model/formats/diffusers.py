@@ -11,15 +11,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from safetensors.torch import save_file
+from torch import Tensor
 
+from ..bounds import DIFFUSERS_NETWORK, DIFFUSERS_SCHEDULER, check_numbers
 from ..config import FORMAT, ModelConfig, config_from_json
 from ..errors import CheckpointError
-from ..folder import SUMS, Stored, checked_sums, file_sha256, new_folder, read_json, read_safetensors, require_file
+from ..files import SUMS, read_json, read_shapes, require_file
+from ..folder import Stored, checked_sums, file_sha256, new_folder, read_safetensors
 from ..networks.configs import UNetConfig
 from .diffusers_network import network_from_diffusers, network_to_diffusers
 from .diffusers_scheduler import scheduler_from_diffusers, scheduler_to_diffusers
 from .diffusers_weights import weights_from_diffusers, weights_to_diffusers
+from .naming import Weights
 
 if TYPE_CHECKING:
     from ..checkpoint import Checkpoint
@@ -51,18 +56,14 @@ def read_diffusers(folder: Path) -> Stored:
         require_file(folder, weights)
     except CheckpointError as error:
         raise CheckpointError(f"{error}; `difuso convert` turns pickled weights into safetensors") from error
+    header = {name: torch.empty(shape, device="meta") for name, shape in read_shapes(folder, weights).items()}
+    _our_weights(config, header)  # before it takes memory for the weights
     if (folder / SUMS).is_file():
         files = [weights, _find(folder, "unet", CONFIG), _find(folder, "scheduler", SCHEDULER)]
         sha256 = checked_sums(folder, files)[weights]
     else:
         sha256 = file_sha256(folder / weights)
-    assert isinstance(config.network, UNetConfig)
-    tensors = read_safetensors(folder, weights)
-    try:
-        state = weights_from_diffusers(config.network, tensors)
-    except (ValueError, TypeError, RuntimeError, ArithmeticError) as error:
-        raise CheckpointError(f"{CONFIG} asks for a network that cannot be built: {error}") from error
-    return Stored(config, state, weights, sha256)
+    return Stored(config, _our_weights(config, read_safetensors(folder, weights)), weights, sha256)
 
 
 def read_diffusers_config(folder: Path) -> ModelConfig:
@@ -75,6 +76,8 @@ def read_diffusers_config(folder: Path) -> ModelConfig:
         _check_index(read_json(folder, INDEX))
     network = read_json(folder, _find(folder, "unet", CONFIG))
     scheduler = read_json(folder, _find(folder, "scheduler", SCHEDULER))
+    check_numbers(CONFIG, network, DIFFUSERS_NETWORK)
+    check_numbers(SCHEDULER, scheduler, DIFFUSERS_SCHEDULER)
     try:
         return config_from_json(_translate(network, scheduler))
     except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
@@ -106,6 +109,14 @@ def write_diffusers(folder: Path, checkpoint: Checkpoint) -> None:
             (fresh / name).write_text(text + "\n", encoding="utf-8")
         weights = {name: tensor.cpu().contiguous() for name, tensor in state.items()}
         save_file(weights, fresh / "unet" / WEIGHTS, metadata={"format": "pt"})
+
+
+def _our_weights(config: ModelConfig, weights: Weights) -> dict[str, Tensor]:
+    assert isinstance(config.network, UNetConfig)
+    try:
+        return weights_from_diffusers(config.network, weights)
+    except (ValueError, TypeError, LookupError, RuntimeError, ArithmeticError) as error:
+        raise CheckpointError(f"{CONFIG} asks for a network that cannot be built: {error}") from error
 
 
 def _find(folder: Path, part: str, name: str) -> str:

@@ -31,7 +31,7 @@ MAX_REPEATED = 0.02
 def stack(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[ComposeStack]:
     trouble = engine_trouble()
     if trouble is not None:
-        pytest.skip(f"no Docker engine: {trouble}")
+        pytest.skip(f"no Docker engine ({trouble}): install Docker with Compose, and start it")
     with running(tmp_path_factory.mktemp("compose")) as stack:
         failed = request.session.testsfailed
         yield stack

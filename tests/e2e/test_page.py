@@ -31,7 +31,10 @@ def driver() -> Iterator[webdriver.Chrome]:
     """A browser that runs already installed programs only. Without one: skipped here, failed in CI."""
     program = shutil.which("chromedriver")
     if program is None:
-        message = "there is no chromedriver on the PATH"
+        message = (
+            "there is no chromedriver on the PATH: install Chromium and its driver, on Debian "
+            "chromium-driver, to try the page in a browser"
+        )
         if os.environ.get("CI"):
             pytest.fail(message)
         pytest.skip(message)

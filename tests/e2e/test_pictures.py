@@ -18,6 +18,7 @@ from PIL import Image
 
 from jobs.catalog import model_folders
 from model.checkpoint import SUMS, WEIGHTS, file_sha256
+from tests.hostile_models import ATTACKS, plant
 from tests.serving import ENVIRONMENT, free_port, running
 from tests.waiting import wait_until
 
@@ -27,7 +28,7 @@ SLOTS = 8
 
 @pytest.fixture(scope="module")
 def models(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`tiny` and five copies that are damaged, each in another way."""
+    """`tiny` and copies that are damaged, each in another way, by accident or on purpose."""
     folder = tmp_path_factory.mktemp("served")
     for name in ("tiny", "truncated", "flipped", "nan", "pickled", "edited"):
         shutil.copytree(models_dir / "tiny", folder / name)
@@ -41,6 +42,8 @@ def models(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "pickled" / "model.pt").write_bytes(pickle.dumps({}))
     config = json.loads((folder / "edited" / "config.json").read_text())
     (folder / "edited" / "config.json").write_text(json.dumps(config | {"prediction": "eps"}))
+    for name in list(ATTACKS)[::2]:
+        plant(folder / "tiny", folder, name)
     return folder
 
 
@@ -136,6 +139,22 @@ def test_damaged_models_are_refused_by_name_and_reason(api: httpx.Client, models
     answer = api.post("/generate", params={"model": "flipped"})
     assert answer.status_code == 503
     assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_folders_made_to_do_harm_stop_nobody(api: httpx.Client, models: Path) -> None:
+    """Half of them lay there at the start, the others come while difuso runs."""
+    for name in list(ATTACKS)[1::2]:
+        plant(models / "tiny", models, name)
+
+    def refused() -> dict[str, str]:
+        told = api.get("/models").raise_for_status().json()["models"]
+        return {model["name"]: model["reason"] for model in told if model["state"] == "refused"}
+
+    wait_until(lambda: ATTACKS.keys() <= refused().keys(), timeout=40, description="all are refused")
+    reasons = refused()
+    for name, attack in ATTACKS.items():
+        assert (attack.front_end or attack.reason) in reasons[name]
+    assert len(images(api, steps=5)) == 1
 
 
 def test_the_picture_says_how_it_was_made(api: httpx.Client) -> None:

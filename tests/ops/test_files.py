@@ -16,27 +16,35 @@ import yaml
 ROOT = Path(__file__).parents[2]
 OVERLAYS = sorted(path.name for path in (ROOT / "deploy/overlays").iterdir())
 KUBERNETES = "1.34"
+EXTRA = "the models of Kubernetes' objects come with the extra ops: run this as `make ops-check`"
+WHERE = {
+    "docker": "it comes with Docker; on Debian docker-cli and docker-compose are enough",
+    "hadolint": "it comes with the extra ops: run this as `make ops-check`",
+    "kubectl": "on Debian it is in kubernetes-client",
+    "promtool": "it comes with Prometheus",
+}
 PROMETHEUS = ROOT / "docker/prometheus"
 ADDITIONS = ((), ("docker/gpu.yml",), ("docker/public.yml",), ("docker/gpu.yml", "docker/public.yml"))
 
 
-def run(tool: str, *arguments: str, **environment: str) -> str:
-    """What a program says; it must succeed."""
+def run(tool: str, *arguments: str, **environment: str | None) -> str:
+    """What a program says; it must succeed. A variable of its environment that is None is not set."""
     found = shutil.which(tool, path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     if found is None:
-        pytest.skip(f"{tool} is not installed")
-    done = subprocess.run(
-        [found, *arguments], cwd=ROOT, env=os.environ | environment, capture_output=True, text=True, check=False
-    )
+        pytest.skip(f"{tool} is not installed: {WHERE[tool]}")
+    variables = {name: value for name, value in {**os.environ, **environment}.items() if value is not None}
+    done = subprocess.run([found, *arguments], cwd=ROOT, env=variables, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
-def compose(*additions: str) -> dict[str, Any]:
+def compose(*additions: str, **environment: str | None) -> dict[str, Any]:
     """The compose file with additions, as Compose understands it."""
     files = [word for name in ("docker-compose.yml", *additions) for word in ("--file", name)]
     keys = {"API_KEYS_FILE": "keys", "DIFUSO_ALLOWED_HOSTS": "api"} if "docker/public.yml" in additions else {}
-    config: dict[str, Any] = yaml.safe_load(run("docker", "compose", *files, "--profile", "*", "config", **keys))
+    config: dict[str, Any] = yaml.safe_load(
+        run("docker", "compose", *files, "--profile", "*", "config", **keys, **environment)
+    )
     return config
 
 
@@ -74,6 +82,17 @@ def test_compose_understands_its_files(additions: tuple[str, ...]) -> None:
         assert name == "prepare" or service["deploy"]["resources"]["limits"]["memory"], name
 
 
+def test_a_worker_gets_cuda_only_beside_a_gpu() -> None:
+    for additions in ADDITIONS:
+        worker = compose(*additions, TORCH_INDEX=None)["services"]["worker"]
+        with_gpu = "docker/gpu.yml" in additions
+        assert worker["image"] == ("difuso-worker:cuda" if with_gpu else "difuso-worker")
+        index = worker["build"]["args"].get("TORCH_INDEX")  # without one it is the Dockerfile's: builds for CPUs
+        assert index == ("" if with_gpu else None)
+        elsewhere = compose(*additions, TORCH_INDEX="http://mirror.example/whl")["services"]["worker"]
+        assert elsewhere["build"]["args"]["TORCH_INDEX"] == "http://mirror.example/whl"
+
+
 def test_compose_gives_a_worker_more_time_than_its_drain() -> None:
     worker = compose()["services"]["worker"]
     assert worker["stop_grace_period"] == "1m0s"
@@ -87,7 +106,7 @@ def test_promtool_accepts_the_configuration_and_the_alerts_do_as_they_should() -
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_kubernetes_knows_every_field_of_its_objects(overlay: str) -> None:
-    validator = pytest.importorskip("kubernetes_validate")
+    validator = pytest.importorskip("kubernetes_validate", reason=EXTRA)
     for document in manifests(overlay):
         if document["apiVersion"].split("/")[0] not in ("keda.sh", "monitoring.coreos.com"):
             validator.validate(document, KUBERNETES, strict=True)
@@ -96,8 +115,8 @@ def test_kubernetes_knows_every_field_of_its_objects(overlay: str) -> None:
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_the_operators_know_every_field_of_theirs(overlay: str) -> None:
     models = {
-        "keda.sh/v1alpha1": pytest.importorskip("cloudcoil.models.keda.v1alpha1"),
-        "monitoring.coreos.com/v1": pytest.importorskip("cloudcoil.models.prometheus_operator.v1"),
+        "keda.sh/v1alpha1": pytest.importorskip("cloudcoil.models.keda.v1alpha1", reason=EXTRA),
+        "monitoring.coreos.com/v1": pytest.importorskip("cloudcoil.models.prometheus_operator.v1", reason=EXTRA),
     }
     foreign = [document for document in manifests(overlay) if document["apiVersion"] in models]
     assert {document["kind"] for document in foreign} == {"PodMonitor", "ScaledObject", "ServiceMonitor"}

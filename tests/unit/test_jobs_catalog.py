@@ -39,7 +39,7 @@ def test_other_names_are_not_models(folder: Path, name: str) -> None:
 
 
 def test_what_is_wrong_is_named(folder: Path) -> None:
-    for name in ("no-config", "no-sums", "no-json", "no-size", "other-sums"):
+    for name in ("no-config", "no-sums", "no-json", "no-size", "other-sums", "odd-sum"):
         shutil.copytree(folder / "tiny", folder / name)
     (folder / "no-config" / "config.json").unlink()
     (folder / "no-sums" / "SHA256SUMS").unlink()
@@ -47,11 +47,13 @@ def test_what_is_wrong_is_named(folder: Path) -> None:
     config = (folder / "no-size" / "config.json").read_text()
     (folder / "no-size" / "config.json").write_text(config.replace('"image_size"', '"size"'))
     (folder / "other-sums" / "SHA256SUMS").write_text("00  config.json\n")
+    (folder / "odd-sum" / "SHA256SUMS").write_text("00  model.safetensors\n")
     assert read_catalog(folder).refused == {
         "no-config": "config.json is missing",
         "no-sums": "SHA256SUMS is missing",
-        "no-json": "config.json or SHA256SUMS cannot be read",
-        "no-size": "config.json: image_size is missing or wrong",
+        "no-json": "config.json is not JSON: expected value at line 1 column 1",
+        "no-size": "config.json: size is no field for 16",
+        "odd-sum": "SHA256SUMS holds no SHA-256 sum of model.safetensors",
         "other-sums": "SHA256SUMS does not name model.safetensors",
     }
 
@@ -159,7 +161,20 @@ def test_classes_of_our_own_format_and_of_diffusers(tmp_path: Path, null_class: 
             "its pipeline has a vae besides unet and scheduler",
         ),
         ("unet/config.json", {"_class_name": "UNet2DConditionModel"}, "describes 'UNet2DConditionModel'"),
+        (
+            "unet/config.json",
+            {"num_class_embeds": 10**9},
+            "num_class_embeds must be a whole number between 1 and 65536",
+        ),
+        ("unet/config.json", {"layers_per_block": 10**7}, "layers_per_block must be a whole number between 1 and 8"),
+        ("unet/config.json", {"block_out_channels": [8] * 9}, "block_out_channels must be a whole number"),
+        ("unet/config.json", {"sample_size": 2**20}, "sample_size must be a whole number between 1 and 1024"),
         ("unet/config.json", {"sample_size": None}, "config.json: image_size is missing or wrong"),
+        (
+            "scheduler/scheduler_config.json",
+            {"num_train_timesteps": 10**9},
+            "scheduler_config.json: num_train_timesteps must be a whole number between 1 and 10000",
+        ),
         (
             "scheduler/scheduler_config.json",
             {"prediction_type": "flow"},
@@ -191,7 +206,7 @@ def test_what_is_plainly_wrong_is_refused_by_the_front_end_too(
         (lambda path: path.unlink(), "is missing; `difuso convert` turns pickled weights into safetensors"),
         (lambda path: path.write_bytes(b"\xff" * 64), "is not a safetensors file"),
         (lambda path: path.write_bytes(b"\x02" + bytes(7) + b"[]"), "is not a safetensors file"),
-        (lambda path: path.write_bytes(b""), "cannot be read"),
+        (lambda path: path.write_bytes(b""), "is not a safetensors file"),
     ],
     ids=["none", "too long a header", "no object", "empty"],
 )
@@ -202,7 +217,7 @@ def test_weights_whose_header_cannot_be_read(pipeline: Path, damage: Any, reason
 
 def test_other_missing_files_are_named(pipeline: Path) -> None:
     (pipeline / "scheduler" / "scheduler_config.json").unlink()
-    assert read_catalog(pipeline.parent).refused == {"pipeline": "scheduler_config.json is missing"}
+    assert read_catalog(pipeline.parent).refused == {"pipeline": "scheduler/scheduler_config.json is missing"}
 
 
 def test_a_folder_is_read_again_once_its_change_stands_still(folder: Path) -> None:

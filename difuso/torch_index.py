@@ -1,0 +1,52 @@
+"""Where pip gets torch for this machine: PyTorch's index of builds for CPUs, or PyPI.
+
+On Linux PyPI's build carries CUDA, some GB of it, which is of no use without an NVIDIA GPU. `make` asks before anything
+is installed, so this needs nothing but Python: `python -m difuso.torch_index` prints the index, or nothing for PyPI.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import threading
+from pathlib import Path
+from urllib.request import urlopen
+
+CPU_INDEX = "https://download.pytorch.org/whl/cpu"
+PATIENCE_SECONDS = 5.0
+
+
+def choose() -> str:
+    """The index for torch, an empty text for PyPI. TORCH_INDEX decides if it is set, also if it is empty."""
+    if (wanted := os.environ.get("TORCH_INDEX")) is not None:
+        return wanted
+    return CPU_INDEX if sys.platform == "linux" and not has_nvidia() and answers(CPU_INDEX) else ""
+
+
+def has_nvidia() -> bool:
+    """Whether there is a driver for NVIDIA's GPUs."""
+    return Path("/proc/driver/nvidia/version").exists() or shutil.which("nvidia-smi") is not None
+
+
+def answers(index: str, patience: float = PATIENCE_SECONDS) -> bool:
+    """Whether an index tells within `patience` seconds that it has torch."""
+    found = threading.Event()
+
+    def ask() -> None:
+        try:
+            with urlopen(f"{index}/torch/", timeout=patience):  # a status that is no success raises
+                found.set()
+        except (OSError, ValueError):
+            pass
+        finally:
+            asked.set()
+
+    asked = threading.Event()
+    threading.Thread(target=ask, daemon=True).start()  # the time that names take to resolve has no limit of its own
+    asked.wait(patience)
+    return found.is_set()
+
+
+if __name__ == "__main__":
+    sys.stdout.write(choose())

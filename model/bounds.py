@@ -1,0 +1,165 @@
+"""How large the numbers of a config may be, whoever reads it; without torch, because front ends read configs too.
+
+A folder may hold any number, and to build what it asks for could take all memory or an hour. So everything is compared
+with these bounds first. They leave room above any published model of this family, and under what could do harm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .errors import CheckpointError
+
+MAX_CLASSES = 65_536
+MAX_TEXT = 256  # characters of a name or a choice
+SECTIONS = ("network", "schedule", "clip", "defaults", "classifier")
+UNBOUNDED = ("format", "training")  # compared with one number; free JSON that nothing is built from
+
+
+@dataclass(frozen=True)
+class Bound:
+    """The numbers that a field may hold.
+
+    Attributes:
+        low, high: both allowed.
+        most: entries where the field may hold a list; 1 where it may not.
+        whole: only whole numbers.
+    """
+
+    low: float
+    high: float
+    most: int = 1
+    whole: bool = True
+
+    def __str__(self) -> str:
+        kind = "a whole number" if self.whole else "a number"
+        several = f", or at most {self.most} of them" if self.most > 1 else ""
+        return f"{kind} between {self.low:g} and {self.high:g}{several}"
+
+    def holds(self, value: Any) -> bool:
+        """Whether this is such a number, or such a list."""
+        if isinstance(value, list | tuple):
+            return 1 < self.most >= len(value) and all(self._holds_one(entry) for entry in value)
+        return self._holds_one(value)
+
+    def _holds_one(self, value: Any) -> bool:
+        if isinstance(value, bool) or not isinstance(value, int if self.whole else int | float):
+            return False
+        return self.low <= value <= self.high  # false for NaN
+
+
+def _real(low: float, high: float, most: int = 1) -> Bound:
+    return Bound(low, high, most, whole=False)
+
+
+BOUNDS: dict[str, Bound] = {
+    "image_size": Bound(1, 1024),
+    "parameters": Bound(0, 10**12),
+    # of the networks
+    "in_channels": Bound(1, 3),
+    "out_channels": Bound(1, 6),
+    "channels": Bound(1, 2048),
+    "channel_mult": _real(1 / 16, 64, most=8),
+    "num_res_blocks": Bound(1, 8),
+    "attention_levels": Bound(0, 7, most=8),
+    "head_channels": Bound(1, 4096),
+    "heads": Bound(1, 4096),
+    "freq_shift": Bound(0, 1),
+    "timestep_scale": _real(0, 1000),
+    "groups": Bound(1, 1024),
+    "norm_eps": _real(0, 1),
+    "dropout": _real(0, 1),
+    "num_classes": Bound(1, MAX_CLASSES),
+    "patch": Bound(1, 32),
+    "pixel_head": Bound(0, 1024),
+    "time_dim": Bound(2, 4096),
+    # of the schedule, the clipping and the defaults
+    "num_train_timesteps": Bound(1, 10_000),
+    "beta_start": _real(1e-7, 1),
+    "beta_end": _real(1e-7, 1),
+    "bound": _real(0, 1e30),
+    "quantile": _real(0, 1),
+    "steps": Bound(1, 10_000),
+    "eta": _real(0, 1),
+}
+
+# The same fields where diffusers has other names for them.
+DIFFUSERS_NETWORK: dict[str, Bound] = {
+    "sample_size": Bound(1, 1024, most=2),
+    "block_out_channels": Bound(1, 32_768, most=8),
+    "layers_per_block": BOUNDS["num_res_blocks"],
+    "attention_head_dim": BOUNDS["head_channels"],
+    "norm_num_groups": BOUNDS["groups"],
+    "num_class_embeds": BOUNDS["num_classes"],
+    **{name: BOUNDS[name] for name in ("in_channels", "out_channels", "freq_shift", "norm_eps", "dropout")},
+}
+DIFFUSERS_SCHEDULER: dict[str, Bound] = {
+    **{name: BOUNDS[name] for name in ("num_train_timesteps", "beta_start", "beta_end")},
+    "clip_sample_range": BOUNDS["bound"],
+    "sample_max_value": BOUNDS["bound"],
+    "dynamic_thresholding_ratio": BOUNDS["quantile"],
+}
+
+
+def check_numbers(file: str, fields: Mapping[str, Any], bounds: Mapping[str, Bound], prefix: str = "") -> None:
+    """Returns if each of these fields that is there, and is not null, holds what its bound allows.
+
+    Args:
+        file: for the message.
+        fields: as JSON has them.
+        bounds: by the fields' names.
+        prefix: of the names in the message.
+
+    Raises:
+        CheckpointError: naming the field and its bound.
+    """
+    for name, bound in bounds.items():
+        value = fields.get(name)
+        if value is not None and not bound.holds(value):
+            raise CheckpointError(f"{file}: {prefix}{name} must be {bound}, got {_shown(value)}")
+
+
+def check_config(content: Mapping[str, Any]) -> None:
+    """Returns if every number of our config.json is within its bounds, and no text is long.
+
+    A number in a field that has no bound is refused as well, so that no field can be forgotten here.
+
+    Raises:
+        CheckpointError: naming the field and what may be there.
+    """
+    sections = {section: content[section] for section in SECTIONS if isinstance(content.get(section), Mapping)}
+    top = {name: value for name, value in content.items() if name not in (*sections, *UNBOUNDED, "classes")}
+    _check_section("", top, {**BOUNDS, "channels": BOUNDS["in_channels"]})
+    for section, fields in sections.items():
+        _check_section(f"{section}.", fields, BOUNDS)
+    _check_classes(content.get("classes"))
+
+
+def _check_section(prefix: str, fields: Mapping[str, Any], bounds: Mapping[str, Bound]) -> None:
+    check_numbers("config.json", fields, bounds, prefix)
+    for name, value in fields.items():
+        if name not in bounds and not (value is None or isinstance(value, bool) or _is_short(value)):
+            raise CheckpointError(f"config.json: {prefix}{name} is no field for {_shown(value)}")
+
+
+def _check_classes(classes: Any) -> None:
+    if classes is None:
+        return
+    if not isinstance(classes, list | tuple) or len(classes) > MAX_CLASSES or not all(map(_is_short, classes)):
+        raise CheckpointError(
+            f"config.json: classes must be a list of at most {MAX_CLASSES} names of at most {MAX_TEXT} characters"
+        )
+
+
+def _is_short(value: Any) -> bool:
+    return isinstance(value, str) and len(value) <= MAX_TEXT
+
+
+def _shown(value: Any) -> str:
+    """A value in a message; one that is long is cut before it is written out."""
+    if isinstance(value, str | list | tuple):
+        value = value[:16]
+    text = "a number of many digits" if isinstance(value, int) and abs(value) > 10**30 else repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}..."

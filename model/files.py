@@ -1,0 +1,120 @@
+"""The small files of a checkpoint folder, read with suspicion and without torch: front ends read them too.
+
+Nothing is read before it is known how long it is, and nothing is waited for: a pipe in the place of a file is no file.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+from pydantic_core import from_json
+
+from .errors import CheckpointError
+
+SUMS = "SHA256SUMS"
+PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl")
+MAX_FILE = 1 << 20  # bytes of a config or SHA256SUMS; one with the names of 22,000 classes has half of that
+MAX_HEADER = 1 << 21  # bytes of a safetensors header; one of 2,000 tensors has a tenth of that
+LONGEST_NUMBER = 8  # bytes of one number in a tensor, whatever its type
+MAX_DIMENSIONS, MAX_NUMBERS = 8, 2**60  # of one tensor
+
+
+def require_file(folder: Path, name: str) -> None:
+    """Returns if the file is there.
+
+    Raises:
+        CheckpointError: if not; with a hint where weights of a kind that is never loaded lie in its place.
+    """
+    if not (folder / name).is_file():
+        pickles = [path.name for path in sorted((folder / name).parent.glob("*")) if path.suffix in PICKLES]
+        hint = f"; {pickles[0]} is a pickle, which may run code and is never loaded" if pickles else ""
+        raise CheckpointError(f"{name} is missing{hint}")
+
+
+def read_json(folder: Path, name: str) -> dict[str, Any]:
+    """The JSON object in a file; deep nesting and halves of characters are no JSON here.
+
+    Raises:
+        CheckpointError: if it is missing, too long or anything else.
+    """
+    try:
+        content = from_json(read_bytes(folder, name))
+    except ValueError as error:
+        raise CheckpointError(f"{name} is not JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{name} is not a JSON object")
+    return content
+
+
+def read_sums(folder: Path) -> dict[str, str]:
+    """The digests of SHA256SUMS by file name.
+
+    Raises:
+        CheckpointError: if it is missing or anything else.
+    """
+    try:
+        text = read_bytes(folder, SUMS).decode("utf-8")
+        lines = [line.split(maxsplit=1) for line in text.splitlines() if line.strip()]
+        return {name.strip().lstrip("*"): digest for digest, name in lines}
+    except ValueError as error:
+        raise CheckpointError(f"{SUMS} cannot be read; sha256sum writes it") from error
+
+
+def read_shapes(folder: Path, name: str) -> dict[str, tuple[int, ...]]:
+    """The tensors of a safetensors file by its header: eight bytes of length, then JSON.
+
+    Raises:
+        CheckpointError: if it is missing, no such file, or longer than its tensors can be.
+    """
+    require_file(folder, name)
+    try:
+        with _open(folder / name) as file:
+            length = int.from_bytes(file.read(8), "little")
+            if length > MAX_HEADER:
+                raise ValueError(f"its header would be {length} bytes long, and may be {MAX_HEADER}")
+            header = from_json(file.read(length))
+            size = os.fstat(file.fileno()).st_size
+        shapes = {str(tensor): _shape(facts) for tensor, facts in header.items() if tensor != "__metadata__"}
+    except (ValueError, LookupError, TypeError, AttributeError, OSError) as error:
+        raise CheckpointError(f"{name} is not a safetensors file: {error}") from error
+    if size > 8 + length + LONGEST_NUMBER * sum(map(math.prod, shapes.values())):
+        raise CheckpointError(f"{name} is not a safetensors file: it is longer than its header says")
+    return shapes
+
+
+def _shape(facts: Any) -> tuple[int, ...]:
+    shape = tuple(facts["shape"])
+    lengths_are_sound = all(type(length) is int and 0 <= length < MAX_NUMBERS for length in shape)
+    if len(shape) > MAX_DIMENSIONS or not lengths_are_sound or math.prod(shape) >= MAX_NUMBERS:
+        raise ValueError("no tensor has such a shape")
+    return shape
+
+
+def read_bytes(folder: Path, name: str) -> bytes:
+    """A whole file that is short.
+
+    Raises:
+        CheckpointError: if it is missing, cannot be read or is too long.
+    """
+    require_file(folder, name)
+    try:
+        with _open(folder / name) as file:
+            content = file.read(MAX_FILE + 1)
+    except OSError as error:
+        raise CheckpointError(f"{name} cannot be read: {error.strerror}") from error
+    if len(content) > MAX_FILE:
+        raise CheckpointError(f"{name} has more than {MAX_FILE} bytes, which none of its kind needs")
+    return content
+
+
+def _open(path: Path) -> Any:
+    """A file for reading; nobody waits for the other end of a pipe that took its place."""
+    file = open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")  # noqa: SIM115
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(f"{path.name} is no regular file")
+    return file

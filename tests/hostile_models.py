@@ -1,0 +1,175 @@
+"""Model folders that somebody made to do harm, and what is said of each."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from model.checkpoint import CONFIG, SUMS, WEIGHTS, file_sha256
+from worker.models import load_models, newer_models
+from worker.settings import WorkerSettings
+
+DEEP = "[" * 100_000 + "]" * 100_000
+ODD_HEADER = '{"conv_in.bias": {"dtype": "F16", "shape": [99999999999, 99999999999], "data_offsets": [0, 2]}}'
+MANY_LENGTHS = '{"a": {"shape": [' + ",".join(["9999"] * 400_000) + "]}}"  # whose product would take minutes
+LONG = 1 << 40  # bytes of a file that takes no place on the disk
+
+
+class Attack(NamedTuple):
+    """A damage to a folder, and what the reason of its refusal holds; the front end's may be an empty text."""
+
+    damage: Callable[[Path], object]
+    reason: str
+    front_end: str | None = None  # the same
+
+
+def _config(**changes: Any) -> Callable[[Path], None]:
+    """Other values in config.json; a mapping changes the fields of that section only."""
+
+    def damage(folder: Path) -> None:
+        content = json.loads((folder / CONFIG).read_text())
+        for name, value in changes.items():
+            content[name] = {**content[name], **value} if isinstance(value, Mapping) else value
+        (folder / CONFIG).write_text(json.dumps(content))
+
+    return damage
+
+
+def _text(text: str) -> Callable[[Path], object]:
+    return lambda folder: (folder / CONFIG).write_text(text)
+
+
+def _sparse(name: str) -> Callable[[Path], None]:
+    def damage(folder: Path) -> None:
+        with (folder / name).open("r+b") as file:
+            file.truncate(LONG)
+
+    return damage
+
+
+def _header(length: int, text: str = "") -> Callable[[Path], object]:
+    return lambda folder: (folder / WEIGHTS).write_bytes(length.to_bytes(8, "little") + text.encode())
+
+
+def _pipe(folder: Path) -> None:
+    (folder / CONFIG).unlink()
+    os.mkfifo(folder / CONFIG)
+
+
+def _odd_name(folder: Path) -> None:
+    (folder / WEIGHTS).unlink()
+    Path(os.fsdecode(os.fsencode(folder) + b"/\xff.pt")).touch()
+
+
+def _diffusers(network: Mapping[str, Any], scheduler: Mapping[str, Any]) -> Callable[[Path], None]:
+    def damage(folder: Path) -> None:
+        unet = {"_class_name": "UNet2DModel", "sample_size": 16, "block_out_channels": [32, 32]}
+        for name in (CONFIG, SUMS):
+            (folder / name).unlink()
+        (folder / WEIGHTS).rename(folder / "diffusion_pytorch_model.safetensors")
+        (folder / CONFIG).write_text(json.dumps({**unet, **network}))
+        (folder / "scheduler_config.json").write_text(json.dumps({"_class_name": "DDPMScheduler", **scheduler}))
+
+    return damage
+
+
+ATTACKS: dict[str, Attack] = {
+    "deep": Attack(_text(DEEP), "config.json is not JSON: recursion limit exceeded"),
+    "deep-training": Attack(_text('{"format": 1, "training": ' + DEEP + "}"), "recursion limit exceeded"),
+    "half-a-character": Attack(_config(classes=["\ud800"], network={"num_classes": 1}), "config.json is not JSON"),
+    "image-size": Attack(_config(image_size=2**20), "image_size must be a whole number between 1 and 1024"),
+    "timesteps": Attack(
+        _config(schedule={"num_train_timesteps": 10**9}), "schedule.num_train_timesteps must be a whole number"
+    ),
+    "res-blocks": Attack(_config(network={"num_res_blocks": 10**7}), "network.num_res_blocks must be a whole number"),
+    "levels": Attack(_config(network={"channel_mult": [1] * 10**5}), "network.channel_mult must be a number"),
+    "null-class": Attack(_config(network={"null_class": 10**9}), "network.null_class is no field for 1000000000"),
+    "digits": Attack(_config(image_size=10**4000), "image_size must be a whole number"),
+    "no-number": Attack(_config(schedule={"beta_start": float("nan")}), "schedule.beta_start must be a number"),
+    "steps": Attack(_config(defaults={"steps": 10**9}), "defaults.steps must be a whole number"),
+    "long-word": Attack(_config(prediction="x" * 10**5), "config.json: prediction is no field for 'xxxx"),
+    "classes": Attack(_config(classes=["x"] * 10**5), "classes must be a list of at most 65536 names"),
+    "one-timestep": Attack(
+        _config(schedule={"num_train_timesteps": 1, "zero_terminal_snr": True}), "betas", "there is no such schedule"
+    ),
+    "long-config": Attack(_sparse(CONFIG), "config.json has more than 1048576 bytes"),
+    "long-sums": Attack(_sparse(SUMS), "SHA256SUMS has more than 1048576 bytes"),
+    "pipe": Attack(_pipe, "config.json is missing"),
+    # What follows the front end reads of folders of diffusers only; of others the workers find out.
+    "network": Attack(_config(network={"channels": 2048, "channel_mult": [32, 64]}), "the config asks for", ""),
+    "network-of-many-parts": Attack(
+        _config(network={"channels": 2048, "channel_mult": [1] * 8, "num_res_blocks": 8}, image_size=128), "lacks", ""
+    ),
+    "long-weights": Attack(_sparse(WEIGHTS), "it is longer than its header says", ""),
+    "long-header": Attack(_header(10**8), "its header would be 100000000 bytes long", ""),
+    "deep-header": Attack(_header(len(DEEP), DEEP), "recursion limit exceeded", ""),
+    "odd-header": Attack(_header(len(ODD_HEADER), ODD_HEADER), "no tensor has such a shape", ""),
+    "header-of-many-lengths": Attack(_header(len(MANY_LENGTHS), MANY_LENGTHS), "no tensor has such a shape", ""),
+    "odd-name": Attack(
+        _odd_name,
+        "model.safetensors is missing; \N{REPLACEMENT CHARACTER}.pt is a pickle",
+        "SHA256SUMS does not name model.safetensors",
+    ),
+    "diffusers-deep": Attack(lambda folder: (folder / "model_index.json").write_text(DEEP), "recursion limit exceeded"),
+    "diffusers-classes": Attack(_diffusers({"num_class_embeds": 10**9}, {}), "num_class_embeds must be a whole number"),
+    "diffusers-blocks": Attack(_diffusers({"layers_per_block": 10**7}, {}), "layers_per_block must be a whole number"),
+    "diffusers-size": Attack(_diffusers({"sample_size": 2**20}, {}), "sample_size must be a whole number"),
+    "diffusers-timesteps": Attack(
+        _diffusers({}, {"num_train_timesteps": 10**9}), "scheduler_config.json: num_train_timesteps must be"
+    ),
+}
+
+
+def plant(tiny: Path, models: Path, name: str) -> None:
+    """Puts a copy of a sound folder into the models folder, under the name of the attack that it is damaged by.
+
+    Its sums agree with what was done to it, but for files that take an hour to read.
+    """
+    folder = models / name
+    shutil.copytree(tiny, folder)
+    ATTACKS[name].damage(folder)
+    if (folder / SUMS).is_file() and (folder / SUMS).stat().st_size < LONG:
+        files = [path for path in folder.glob("*.*") if path.is_file() and path.suffix != ".pt"]
+        sums = {path.name: "0" * 64 if path.stat().st_size == LONG else file_sha256(path) for path in files}
+        (folder / SUMS).write_text("".join(f"{digest}  {name}\n" for name, digest in sums.items()))
+
+
+def refuse_all(models: Path, folder: Path) -> None:
+    """As a worker that meets each of these folders while it runs, and then all at its start.
+
+    Prints, by attack, why the folder is refused, and the seconds and bytes that took.
+    """
+    shutil.copytree(models / "tiny", folder / "tiny")
+    settings = WorkerSettings(models_dir=folder, slots=1, device="cpu")
+    state = load_models(settings)
+    told: dict[str, tuple[str, float, int]] = {}
+    resource.setrlimit(resource.RLIMIT_AS, (_virtual_memory() + (1 << 30),) * 2)  # what asks for more gets none
+    for name in ATTACKS:
+        (folder / name).symlink_to(models / name)
+        before, started = _peak(), time.monotonic()
+        state = newer_models(settings, newer_models(settings, state))
+        told[name] = state.refused[name], time.monotonic() - started, _peak() - before
+        assert set(state.runners) == {"tiny"}
+    again = load_models(settings)
+    assert (set(again.runners), again.refused) == ({"tiny"}, state.refused)
+    print(json.dumps(told))  # noqa: T201
+
+
+def _peak() -> int:
+    """Bytes of memory that this process has had at most."""
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def _virtual_memory() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+
+
+if __name__ == "__main__":
+    refuse_all(Path(sys.argv[1]), Path(sys.argv[2]))
