@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from jobs.contract import JobState, JobStatus, Manifest
@@ -47,7 +46,7 @@ async def pictures(
     Raises:
         JobsError, AppError: if the job has no pictures, or not any more, or too many pictures are asked for at once.
     """
-    manifest = await run_in_threadpool(finished, status, store)
+    manifest = await renderers.read(lambda: finished(status, store))
     if form is Format.JSON:
         return job_json(status)
     tag = entity_tag(form, manifest)
@@ -56,7 +55,7 @@ async def pictures(
         return Response(status_code=304, headers=headers)
     media_type: str
     if form is Format.PNG and len(manifest.images) == 1:
-        body, media_type = await run_in_threadpool(store.image, manifest, 0), form
+        body, media_type = await renderers.read(lambda: store.image(manifest, 0)), form
     else:
         body, media_type = await renderers.run(lambda: _rendered(form, manifest, store))
     extension = {Format.ZIP: "zip", Format.PNG: "png", Format.APNG: "png"}.get(form, "mime")

@@ -10,6 +10,7 @@ from anyio import CapacityLimiter, to_thread
 from .errors import Overloaded
 
 RENDERERS = 1  # each holds all pictures of a job, and takes turns with the event loop whenever it is not compressing
+READERS = 4  # of manifests; fifty threads at once would keep the event loop waiting for its turn
 MAX_WAITING = 64
 RETRY_SECONDS = 2
 
@@ -17,10 +18,15 @@ T = TypeVar("T")
 
 
 class Renderers:
-    """The threads in which bodies are made of several pictures; one per process."""
+    """The threads in which pictures are read and bodies are made of several; one per process."""
 
     def __init__(self) -> None:
         self._threads = CapacityLimiter(RENDERERS)
+        self._readers = CapacityLimiter(READERS)
+
+    async def read(self, read: Callable[[], T]) -> T:
+        """Runs what only reads in one of a few other threads, however many wait."""
+        return await to_thread.run_sync(read, limiter=self._readers)
 
     async def run(self, make: Callable[[], T]) -> T:
         """Runs it in a thread, in turn.
