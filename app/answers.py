@@ -14,6 +14,7 @@ from jobs.tasks import Interpolation
 from .errors import JobCancelled, JobFailed, NotReady
 from .negotiation import Format
 from .render import entity_tag, render
+from .rendering import Renderers
 from .views import job_text, timings
 
 # A job's pictures never change, so a copy may be kept for ever; but not by a proxy that others share.
@@ -34,24 +35,29 @@ def accepted(status: JobStatus) -> Response:
     return job_json(status, code=202, headers={"Location": f"/jobs/{status.job.id}"})
 
 
-def pictures(status: JobStatus, store: ResultStore, form: Format, *, known: str | None = None) -> Response:
-    """All pictures of a job in one format. Blocks.
+async def pictures(
+    status: JobStatus, store: ResultStore, form: Format, renderers: Renderers, *, known: str | None = None
+) -> Response:
+    """All pictures of a job in one format.
 
     Args:
         known: the If-None-Match header.
 
     Raises:
-        JobsError, AppError: if the job has no pictures, or not any more.
+        JobsError, AppError: if the job has no pictures, or not any more, or too many pictures are asked for at once.
     """
-    manifest = finished(status, store)
+    manifest = await renderers.read(lambda: finished(status, store))
     if form is Format.JSON:
         return job_json(status)
     tag = entity_tag(form, manifest)
     headers = {**_picture_headers(status, tag), "Content-Location": f"/jobs/{status.job.id}/image"}
     if matches(known, tag):
         return Response(status_code=304, headers=headers)
-    found = [store.image(manifest, index) for index in range(len(manifest.images))]
-    body, media_type = render(form, manifest, found, _ends(manifest, store))
+    media_type: str
+    if form is Format.PNG and len(manifest.images) == 1:
+        body, media_type = await renderers.read(lambda: store.image(manifest, 0)), form
+    else:
+        body, media_type = await renderers.run(lambda: _rendered(form, manifest, store))
     extension = {Format.ZIP: "zip", Format.PNG: "png", Format.APNG: "png"}.get(form, "mime")
     headers["Content-Disposition"] = f'inline; filename="{status.job.id}.{extension}"'
     return Response(body, headers=headers, media_type=media_type)
@@ -96,6 +102,11 @@ def matches(known: str | None, tag: str) -> bool:
     """Whether an If-None-Match header names the tag."""
     tags = [found.strip().removeprefix("W/") for found in (known or "").split(",")]
     return "*" in tags or tag in tags
+
+
+def _rendered(form: Format, manifest: Manifest, store: ResultStore) -> tuple[bytes, str]:
+    found = [store.image(manifest, index) for index in range(len(manifest.images))]
+    return render(form, manifest, found, _ends(manifest, store))
 
 
 def _ends(manifest: Manifest, store: ResultStore) -> list[bytes]:

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, TypedDict
 
+from anyio import CapacityLimiter
 from fastapi import Depends, Header, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -31,6 +32,7 @@ from .negotiation import (
     read_urgency,
 )
 from .problems import MAX_NAME
+from .rendering import Renderers
 from .settings import ApiSettings
 from .uploads import Uploads
 from .watching import Watcher
@@ -46,7 +48,9 @@ class State(TypedDict):
     queue: JobQueue
     probe: JobQueue  # answers or fails within a fraction of a second
     store: ResultStore
+    checkers: CapacityLimiter
     uploads: Uploads
+    renderers: Renderers
     watcher: Watcher
     draining: asyncio.Event
 
@@ -70,7 +74,9 @@ CatalogDep = Annotated[Catalog, Depends(_catalog)]
 QueueDep = Annotated[JobQueue, Depends(_from_state("queue"))]
 ProbeDep = Annotated[JobQueue, Depends(_from_state("probe"))]
 StoreDep = Annotated[ResultStore, Depends(_from_state("store"))]
+CheckersDep = Annotated[CapacityLimiter, Depends(_from_state("checkers"))]
 UploadsDep = Annotated[Uploads, Depends(_from_state("uploads"))]
+RenderersDep = Annotated[Renderers, Depends(_from_state("renderers"))]
 WatcherDep = Annotated[Watcher, Depends(_from_state("watcher"))]
 DrainingDep = Annotated[asyncio.Event, Depends(_from_state("draining"))]
 

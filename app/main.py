@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 import redis
-from anyio import to_thread
+from anyio import CapacityLimiter, to_thread
 from fastapi import Depends, FastAPI
 from prometheus_client import CollectorRegistry
 from redis.backoff import NoBackoff
@@ -25,10 +25,12 @@ from jobs.tracing import start_tracing
 
 from .access import Guard
 from .api_keys import read_keys
+from .breaker import Breaker, guard
 from .deps import State
 from .metrics import Metrics, StackCollector, published
 from .middleware import UNADDRESSED, RequestMiddleware
 from .problems import RESPONSES, install
+from .rendering import Renderers
 from .routers import edit, generate, health, jobs, models, page
 from .server import run
 from .settings import ApiSettings
@@ -42,6 +44,7 @@ log = logging.getLogger(__name__)
 
 REDIS_TIMEOUT = 2.0  # seconds until a Redis that hangs is called away
 PROBE_TIMEOUT = 0.2
+CHECKERS = 4  # threads of /readyz alone, which must answer when all others wait for Redis
 # While Redis hangs, each request holds a thread for REDIS_TIMEOUT; with as many threads none waits for another.
 THREADS = 100
 MAX_CONNECTIONS = 128  # more than the threads use
@@ -96,6 +99,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[State]:
     to_thread.current_default_thread_limiter().total_tokens = THREADS
     async with AsyncExitStack() as stack:
         client, probe = (_redis(redis_url, timeout) for timeout in (REDIS_TIMEOUT, PROBE_TIMEOUT))
+        guard(client, Breaker())
         stack.callback(client.close)
         stack.callback(probe.close)
         listener = Listener(redis_url)
@@ -114,7 +118,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[State]:
             queue=queue,
             probe=JobQueue(probe, result_ttl=settings.result_ttl),
             store=store,
+            checkers=CapacityLimiter(CHECKERS),
             uploads=Uploads(settings.max_upload),
+            renderers=Renderers(),
             watcher=Watcher(queue, listener, app.state.draining, metrics),
             draining=app.state.draining,
         )

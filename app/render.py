@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import json
 import math
+import struct
 import zipfile
+import zlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +19,7 @@ from PIL.PngImagePlugin import PngInfo
 from jobs.contract import Manifest
 from jobs.tasks import Generation
 
+from .containers import PNG_MAGIC
 from .negotiation import Format
 
 SHEET_GAP = 2
@@ -87,20 +91,51 @@ def contact_sheet(manifest: Manifest, pngs: list[bytes], *, columns: int | None 
 
 
 def animation(manifest: Manifest, pngs: list[bytes]) -> bytes:
-    """The pictures one after the other, there and back, for ever; animated PNG."""
-    images = [Image.open(io.BytesIO(png)).convert("RGB") for png in pngs]
-    course = images + images[-2:0:-1]
+    """The pictures one after the other, there and back, for ever; animated PNG.
+
+    Frames are compressed as pictures are, so those of the pictures are taken as they are: no pixel is looked at.
+    """
+    frames = [_frame(png) for png in pngs]
+    if len({header for header, _ in frames}) > 1:  # all frames have the size and the colours of the first
+        frames = [_frame(_as_rgb(png)) for png in pngs]
+    header = frames[0][0]
+    course = [pixels for _, pixels in frames + frames[-2:0:-1]]
+    numbers = itertools.count()  # of the chunks that are about frames
+    control = struct.pack(">8s8xHHBB", header, FRAME_MILLISECONDS, 1000, 0, 0)  # place, time, and nothing left to blend
+    chunks = [(b"IHDR", header), (b"acTL", struct.pack(">II", len(course), 0))]
+    chunks += [(kind, content) for kind, content, *_ in _text(manifest).chunks]
+    for index, pixels in enumerate(course):
+        chunks.append((b"fcTL", _number(next(numbers)) + control))
+        chunks.append((b"fdAT", _number(next(numbers)) + pixels) if index else (b"IDAT", pixels))
+    return PNG_MAGIC + b"".join(_chunk(kind, content) for kind, content in [*chunks, (b"IEND", b"")])
+
+
+def _frame(png: bytes) -> tuple[bytes, bytes]:
+    """The header of a PNG and its compressed pixels."""
+    header, pixels, start = b"", [], len(PNG_MAGIC)
+    while start < len(png):
+        length, kind = struct.unpack_from(">I4s", png, start)
+        content = png[start + 8 : start + 8 + length]
+        if kind == b"IHDR":
+            header = content
+        elif kind == b"IDAT":
+            pixels.append(content)
+        start += 12 + length
+    return header, b"".join(pixels)
+
+
+def _as_rgb(png: bytes) -> bytes:
     file = io.BytesIO()
-    course[0].save(
-        file,
-        "PNG",
-        save_all=True,
-        append_images=course[1:],
-        duration=FRAME_MILLISECONDS,
-        loop=0,
-        pnginfo=_text(manifest),
-    )
+    Image.open(io.BytesIO(png)).convert("RGB").save(file, "PNG")
     return file.getvalue()
+
+
+def _chunk(kind: bytes, content: bytes) -> bytes:
+    return b"".join((_number(len(content)), kind, content, _number(zlib.crc32(content, zlib.crc32(kind)))))
+
+
+def _number(value: int) -> bytes:
+    return value.to_bytes(4, "big")
 
 
 def _text(manifest: Manifest) -> PngInfo:

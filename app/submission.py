@@ -33,6 +33,7 @@ from .deps import (
     UrgencyDep,
     WatcherDep,
 )
+from .errors import Overloaded
 from .middleware import CLIENT_GONE
 from .negotiation import Format
 from .parameters import SamplingQuery
@@ -109,7 +110,11 @@ class Submission:
         if new and status.ended_at is not None:
             self.metrics.job_awaited(status.ended_at - job.accepted_at)
         done = self.preference.seconds > 0 and status.state.is_terminal
-        response = await run_in_threadpool(pictures, status, self.store, self.form) if done else accepted(status)
+        try:
+            renderers = self.request.state.renderers
+            response = await pictures(status, self.store, self.form, renderers) if done else accepted(status)
+        except Overloaded:  # the pictures are there all the same
+            response = accepted(status)
         if self.preference.applied:
             response.headers["Preference-Applied"] = self.preference.applied
         return response

@@ -1,6 +1,8 @@
-"""Clients that dawdle, hundreds at a time: how soon they are cut off, and whether others notice them.
+"""Clients that mean no good: how soon those that dawdle are cut off, and whether others notice any of them.
 
-There are those whose request's head never ends, those whose body never ends, and those that never read their answers.
+There are those whose request's head never ends, those whose body never ends, and those that never read their answers,
+hundreds at a time; and in smaller numbers those that send bodies in chunks of one byte, as fast as they may, and those
+that ask for long animations all at once.
 """
 
 from __future__ import annotations
@@ -11,15 +13,20 @@ import socket
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from threading import Event, Thread
 from typing import Annotated
 from urllib.parse import urlsplit
 
+import httpx
 import typer
+
+from model import ModelConfig
 
 from . import machine, stack
 from .models import TINY, random_model
@@ -34,6 +41,15 @@ ARRIVALS = 100  # clients a second: a crowd that comes at once would be another 
 SEGMENT = 536
 RECEIVE_BUFFER = 2048
 
+STORM_SECONDS = 30.0
+CRUMBLERS = 16
+CRUMB_BYTES = 800_000  # a second that each of them sends
+TICK_SECONDS = 0.02
+CRUMBS_HEAD = b"POST /generate HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+CRUMB = b"1\r\nx\r\n"
+READERS = 50
+ANIMATED = ModelConfig(network=TINY.network, image_size=64, defaults=TINY.defaults)
+
 HEADS = b"GET /healthz HTTP/1.1\r\nX-Slow: "
 BODIES = b"POST /generate HTTP/1.1\r\nHost: localhost\r\nContent-Length: 60000\r\n\r\n"
 ANSWERS = b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -45,21 +61,21 @@ class Siege:
     """What slow clients did; seconds.
 
     Attributes:
-        cut_after: when the last was cut off, since it had connected.
+        cut_after: when the last was cut off, since it had connected; None where that is not the question.
         median, p99, longest: waits of others for /healthz meanwhile, each on a connection of its own.
     """
 
-    cut_after: float
+    cut_after: float | None
     median: float
     p99: float
     longest: float
 
 
 def main(
-    clients: Annotated[int, typer.Option(min=1, max=800, help="Of each kind, one kind after the other.")] = 500,
+    clients: Annotated[int, typer.Option(min=1, max=800, help="Of each slow kind, one kind after the other.")] = 500,
     out: Annotated[Path, typer.Option(help="JSON file.")] = Path("var/bench-slow-clients.json"),
 ) -> None:
-    """Measures what slow clients can do to the API; about two minutes, and only on Linux."""
+    """Measures what such clients can do to the API; about three minutes, and only on Linux."""
     machine.warn_if_busy()
     resource.setrlimit(resource.RLIMIT_NOFILE, (2048, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
     report, found = Report(out, {"clients": clients}), {}
@@ -69,12 +85,19 @@ def main(
             say(f"{clients} slow {kind}")
             with stack.difuso(model) as difuso:
                 found[kind] = siege = besiege(difuso, clients, kind)
-            report.add(kind, asdict(siege))
-            report.bar(Bar(f"the last of {clients} slow {kind} cut off after", siege.cut_after, 30, "s", "at most"))
-            report.bar(Bar(f"/healthz beside slow {kind}, longest wait", 1000 * siege.longest, 100, "ms", "at most"))
-    headings = ("slow", "last cut off after s", "/healthz median ms", "p99", "longest")
-    rows = [(kind, s.cut_after, 1000 * s.median, 1000 * s.p99, 1000 * s.longest) for kind, s in found.items()]
-    show(f"{clients} slow clients", headings, rows)
+            if siege.cut_after is not None:
+                report.bar(Bar(f"the last of {clients} slow {kind} cut off after", siege.cut_after, 30, "s", "at most"))
+        animated = random_model(Path(folder) / "animated" / "animated", ANIMATED)
+        for name, attack in {"crumbs": crumble, "animations": read_animations}.items():
+            say(name)
+            with stack.difuso(animated) as difuso:
+                found[name] = attack(difuso)
+    for name, siege in found.items():
+        report.add(name, asdict(siege))
+        report.bar(Bar(f"/healthz beside {name}, p99", 1000 * siege.p99, 100, "ms", "at most"))
+    headings = ("attack", "last cut off after s", "/healthz median ms", "p99", "longest")
+    rows = [(name, s.cut_after or "-", 1000 * s.median, 1000 * s.p99, 1000 * s.longest) for name, s in found.items()]
+    show(f"{clients} slow clients of each kind, {CRUMBLERS} with crumbs, {READERS} with animations", headings, rows)
     report.close()
 
 
@@ -98,6 +121,69 @@ def besiege(difuso: Difuso, clients: int, kind: str) -> Siege:
                     client.send(b"x")
             time.sleep(DRIP_SECONDS)
         cut_after = time.monotonic() - began
+    return _siege(waits, cut_after)
+
+
+def crumble(difuso: Difuso) -> Siege:
+    """Lets a few clients send bodies of one-byte chunks, and connect anew when they are cut off."""
+    with _elsewhere(_crumble, difuso.url), _probing(difuso.url) as waits:
+        time.sleep(STORM_SECONDS)
+    return _siege(waits)
+
+
+def read_animations(difuso: Difuso) -> Siege:
+    """Lets many ask at once, and again and again, for the animation of a job of 64 pictures of 64x64."""
+    made = httpx.post(f"{difuso.url}/generate?n=64&steps=1", headers={"Prefer": "respond-async"}).json()
+    image = f"{difuso.url}/jobs/{made['id']}/image"
+    while httpx.get(image).status_code != 200:
+        time.sleep(DRIP_SECONDS)
+    with _elsewhere(_read, image), _probing(difuso.url) as waits:
+        time.sleep(STORM_SECONDS)
+    return _siege(waits)
+
+
+def _crumble(url: str) -> None:
+    address, crumbs = urlsplit(url), CRUMB * int(CRUMB_BYTES * TICK_SECONDS / len(CRUMB))
+    clients: list[socket.socket | None] = [None] * CRUMBLERS
+    while True:
+        began = time.monotonic()
+        for index, client in enumerate(clients):
+            try:
+                if client is None:
+                    client = clients[index] = socket.create_connection((address.hostname, address.port))
+                    client.sendall(CRUMBS_HEAD)
+                    client.setblocking(False)
+                client.send(crumbs)
+            except BlockingIOError:
+                pass
+            except OSError:
+                clients[index] = None
+        time.sleep(max(0.0, began + TICK_SECONDS - time.monotonic()))
+
+
+def _read(image: str) -> None:
+    def read() -> None:
+        while True:
+            httpx.get(image, headers={"Accept": "image/apng"}, timeout=PATIENCE_SECONDS)
+
+    with ThreadPoolExecutor(READERS) as pool:
+        for _ in range(READERS):
+            pool.submit(read)
+
+
+@contextmanager
+def _elsewhere(attack: Callable[[str], None], url: str) -> Iterator[None]:
+    """Runs it in a process of its own, so that it takes nothing from whoever measures but the processor."""
+    process = get_context("spawn").Process(target=attack, args=(url,), daemon=True)
+    process.start()
+    try:
+        yield
+    finally:
+        process.kill()
+        process.join()
+
+
+def _siege(waits: list[float], cut_after: float | None = None) -> Siege:
     return Siege(cut_after, statistics.median(waits), quantile(waits, 0.99), max(waits))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -68,6 +69,7 @@ def serve(
 @app.command()
 def api() -> None:
     """Runs the API process."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until it serves there is nothing to bring to an end
     from app.main import serve as serve_api
     from app.settings import ApiSettings
 

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from anyio import fail_after, to_thread
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel
 
+from jobs.contract import WorkerReport
 from jobs.errors import QueueUnavailable, StoreUnavailable
+from jobs.queue import JobQueue
+from jobs.store import ResultStore
 
-from ..deps import DrainingDep, MetricsDep, ProbeDep, SettingsDep, StoreDep
+from ..deps import CheckersDep, DrainingDep, MetricsDep, ProbeDep, SettingsDep, StoreDep
 from ..errors import NotUsable, ShuttingDown
 
 router = APIRouter(tags=["health"])  # open to all, so that it says nothing that only callers may know
 metrics_router = APIRouter(tags=["health"])
+
+READY_SECONDS = 1.5  # whoever asks gives up soon
 
 
 class Readiness(BaseModel):
@@ -30,20 +36,30 @@ async def healthz() -> dict[str, str]:
 
 
 @router.get("/readyz", summary="Redis and the store are usable", response_model_exclude_none=True)
-def readyz(probe: ProbeDep, store: StoreDep, draining: DrainingDep, settings: SettingsDep) -> Readiness:
+async def readyz(
+    probe: ProbeDep, store: StoreDep, draining: DrainingDep, settings: SettingsDep, checkers: CheckersDep
+) -> Readiness:
     if draining.is_set():
         raise ShuttingDown
     try:
-        reports = probe.workers()
-        store.check()
+        with fail_after(READY_SECONDS):
+            reports = await to_thread.run_sync(_check, probe, store, limiter=checkers, abandon_on_cancel=True)
     except QueueUnavailable as error:
         raise NotUsable("Redis does not answer.") from error
     except StoreUnavailable as error:
         raise NotUsable("The result store cannot be written.") from error
+    except TimeoutError as error:
+        raise NotUsable("Redis or the result store does not answer in time.") from error
     if settings.api_keys_file is not None:
         return Readiness()
     ready = {name for report in reports for name, model in report.models.items() if model.ready}
     return Readiness(workers=len(reports), models=sorted(ready))
+
+
+def _check(probe: JobQueue, store: ResultStore) -> list[WorkerReport]:
+    reports = probe.workers()
+    store.check()
+    return reports
 
 
 @metrics_router.get("/metrics", summary="Prometheus metrics", response_class=Response)

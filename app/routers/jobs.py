@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from jobs.events import Preview
 
 from ..answers import job_json, picture, pictures
-from ..deps import FormatDep, QueueDep, StatusDep, StoreDep, WatcherDep
+from ..deps import FormatDep, QueueDep, RenderersDep, StatusDep, StoreDep, WatcherDep
 from ..views import JobView, Outlook, job_text
 
 router = APIRouter(tags=["jobs"])
@@ -50,9 +50,11 @@ async def events(first: StatusDep, watcher: WatcherDep) -> AsyncIterator[ServerS
 
 @router.head("/jobs/{job_id}/image", include_in_schema=False)
 @router.get("/jobs/{job_id}/image", summary="All pictures of a job", response_class=Response)
-def image(status: StatusDep, store: StoreDep, form: FormatDep, if_none_match: IfNoneMatch = None) -> Response:
+async def image(
+    status: StatusDep, store: StoreDep, form: FormatDep, renderers: RenderersDep, if_none_match: IfNoneMatch = None
+) -> Response:
     """The picture or a contact sheet; a zip or a multipart message where Accept says so."""
-    return pictures(status, store, form, known=if_none_match)
+    return await pictures(status, store, form, renderers, known=if_none_match)
 
 
 @router.head("/jobs/{job_id}/images/{index:int}", include_in_schema=False)

@@ -140,7 +140,7 @@ def test_jobs_from_before_there_were_keys_are_nobodys(api: httpx.Client, setting
         ("/MODELS", {}, 404),
         ("/models;x=/healthz", {}, 404),
         ("/models?x=/healthz", {}, 401),
-        ("http://x/healthz?/../models", {}, 404),
+        ("http://x/healthz?/../models", {}, 400),
     ],
 )
 def test_no_path_and_no_header_gets_around_the_key(

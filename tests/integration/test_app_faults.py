@@ -16,10 +16,12 @@ from pathlib import Path
 import httpx
 import pytest
 
+from app import main
 from app.settings import ApiSettings
 from difuso.supervisor.child_processes import ChildProcesses
 from difuso.supervisor.redis_server import RedisServer
 from tests.app_server import running
+from tests.serving import ENVIRONMENT, free_port
 from tests.waiting import WaitUntil
 
 ASYNC = {"Prefer": "respond-async"}
@@ -52,7 +54,7 @@ def must_say_unavailable(api: httpx.Client) -> None:
 
 
 def test_a_frozen_redis_is_noticed_and_forgiven(
-    own_redis: tuple[RedisServer, subprocess.Popen[bytes]], models_dir: Path, tmp_path: Path
+    own_redis: tuple[RedisServer, subprocess.Popen[bytes]], models_dir: Path, tmp_path: Path, wait_until: WaitUntil
 ) -> None:
     server, process = own_redis
     settings = ApiSettings(redis_url=server.url, models_dir=models_dir, store_url=str(tmp_path / "store"))
@@ -63,8 +65,36 @@ def test_a_frozen_redis_is_noticed_and_forgiven(
             must_say_unavailable(api)
         finally:
             process.send_signal(signal.SIGCONT)
-        assert api.get(accepted.headers["Location"]).json()["state"] == "queued"
+        job = accepted.headers["Location"]
+        wait_until(lambda: api.get(job).status_code == 200, timeout=5, description="Redis is asked again")
+        assert api.get(job).json()["state"] == "queued"
         assert api.get("/readyz").status_code == 200
+
+
+def test_a_frozen_redis_costs_a_crowd_no_more_than_one_wait(
+    own_redis: tuple[RedisServer, subprocess.Popen[bytes]],
+    models_dir: Path,
+    tmp_path: Path,
+    wait_until: WaitUntil,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(main, "THREADS", 2)  # for forty requests: if each waited for itself, the last would for 40 s
+    server, process = own_redis
+    settings = ApiSettings(redis_url=server.url, models_dir=models_dir, store_url=str(tmp_path / "store"))
+    with running(settings) as api, ThreadPoolExecutor(40) as pool:
+        process.send_signal(signal.SIGSTOP)
+        started = time.monotonic()
+        try:
+            answers = [pool.submit(api.get, "/models") for _ in range(40)]
+            assert api.get("/readyz").status_code == 503
+            ready_after = time.monotonic() - started
+            assert {answer.result().status_code for answer in answers} == {503}
+            all_after = time.monotonic() - started
+        finally:
+            process.send_signal(signal.SIGCONT)
+        assert ready_after < 8
+        assert all_after < 20
+        wait_until(lambda: api.post("/generate", headers=ASYNC).status_code == 202, 5, "Redis is asked again")
 
 
 def test_a_wait_outlives_a_redis_that_dies_and_comes_back(
@@ -150,6 +180,28 @@ def test_the_process_ends_without_cutting_anybody_off(
         assert time.monotonic() - started < 10
 
 
+@pytest.mark.parametrize("place", ["app.main.create_app", "uvicorn.Server.run"])
+def test_a_process_that_is_told_to_end_before_it_serves_ends_well(place: str, models_dir: Path, tmp_path: Path) -> None:
+    code = f"""
+import os, signal
+from unittest.mock import patch
+import app.main, uvicorn
+from difuso.cli import main
+
+whole = {place}
+
+def told(*args, **kwargs):
+    os.kill(os.getpid(), signal.SIGTERM)
+    return whole(*args, **kwargs)
+
+with patch("{place}", told):
+    main()
+"""
+    environment = {**ENVIRONMENT, "DIFUSO_MODELS_DIR": str(models_dir), "DIFUSO_STORE_URL": str(tmp_path)}
+    environment |= {"DIFUSO_PORT": str(free_port()), "REDIS_URL": f"unix://{tmp_path}/none"}
+    assert subprocess.run([sys.executable, "-c", code, "api"], env=environment, timeout=40).returncode == 0
+
+
 def test_a_client_that_dawdles_is_cut_off(
     redis_url: str, models_dir: Path, tmp_path: Path, wait_until: WaitUntil, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -183,7 +235,7 @@ def test_a_client_that_does_not_read_its_answers_is_cut_off(
     with running(settings) as api, socket.socket() as dawdler:
         dawdler.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         dawdler.connect((api.base_url.host, api.base_url.port or 80))
-        dawdler.sendall(200 * b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        dawdler.sendall(60 * b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n")
         wait_until(lambda: cut, timeout=10, description="the connection is gone")
         assert api.get("/healthz").status_code == 200
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from app import server
 from app.settings import ApiSettings
 from jobs.queue import JobQueue
 from tests.app_server import ALICE, BOB, FakeWorker, keys_file, running
@@ -49,6 +50,102 @@ def test_a_head_without_end_is_refused_after_16_kilobytes(api: httpx.Client, kin
     assert sent < 20 * MEGABYTE  # what the system holds for both sides
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # kB
     assert api.get("/healthz").status_code == 200
+
+
+def sized(size: int) -> bytes:
+    """A request whose head has so many bytes."""
+    head = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-Large: %s\r\n\r\n"
+    return head % (b"a" * (size - len(head % b"")))
+
+
+def said(api: httpx.Client, *requests: bytes) -> bytes:
+    """All that the server says to this, until it hangs up."""
+    heard = b""
+    with socket.create_connection((api.base_url.host, api.base_url.port or 0), timeout=10) as client, suppress(OSError):
+        client.sendall(b"".join(requests))
+        while part := client.recv(65536):
+            heard += part
+    return heard
+
+
+def test_a_head_has_16_kilobytes_however_it_arrives(api: httpx.Client) -> None:
+    last = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    assert said(api, sized(16_000), last).count(b"HTTP/1.1 200") == 2
+    for size in (17_000, 79_000):
+        assert b"HTTP/1.1 200" not in said(api, sized(size), last)
+        assert said(api, sized(100), sized(size), last).count(b"HTTP/1.1 200") <= 1
+
+
+def test_which_host_a_request_is_for_is_said_once(api: httpx.Client) -> None:
+    for hosts in (b"", b"Host: localhost\r\nHost: evil.example\r\n"):
+        assert said(api, b"GET /healthz HTTP/1.1\r\n" + hosts + b"\r\n").startswith(b"HTTP/1.1 400")
+    assert said(api, b"GET /healthz HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.1 200")
+
+
+CHUNKED = b"Host: localhost\r\nContent-Type: multipart/form-data; boundary=b\r\nTransfer-Encoding: chunked\r\n\r\n"
+CRUMBS, EXTENSIONS, TRAILERS = 100_000 * b"1\r\nx\r\n", b"1;" + 600_000 * b"a", b"0\r\n" + 100_000 * b"X: a\r\n"
+
+
+@pytest.mark.parametrize("what", [CRUMBS, EXTENSIONS, TRAILERS], ids=["crumbs", "extensions", "trailers"])
+@pytest.mark.parametrize("line", [b"POST /generate", b"POST /interpolate", b"GET /healthz", b"POST /nothing"])
+def test_what_surrounds_a_body_is_bounded(
+    api: httpx.Client, monkeypatch: pytest.MonkeyPatch, line: bytes, what: bytes
+) -> None:
+    parsed = 0
+    take = server.DeadlineProtocol.on_body
+
+    def count(protocol: server.DeadlineProtocol, body: bytes) -> None:
+        nonlocal parsed
+        parsed += 1
+        take(protocol, body)
+
+    monkeypatch.setattr(server.DeadlineProtocol, "on_body", count)
+    heard = said(api, line + b" HTTP/1.1\r\n" + CHUNKED, what)  # and it hangs up
+    assert heard.count(b"HTTP/1.1") <= 1
+    assert parsed <= server.FREE_PIECES + 8
+    assert api.get("/healthz").status_code == 200
+
+
+def test_a_body_may_come_in_small_pieces(api: httpx.Client) -> None:
+    pieces = [b"--b\r\n", b'Content-Disposition: form-data; name="nobody"\r\n\r\n', *(1_000 * [100 * b"x"])]
+    form = {"Content-Type": "multipart/form-data; boundary=b"}
+    answer = api.post("/interpolate", content=iter(pieces), headers=form)
+    assert (answer.status_code, answer.json()["errors"][0]["part"]) == (422, "nobody")
+    trailer = b"POST /nothing HTTP/1.1\r\n" + CHUNKED + b"0\r\nX-Late: a\r\n\r\n"
+    assert said(api, trailer, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").endswith(b"}")
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        b"Content-Length: 7\r\nConnection: close\r\n\r\nno form",
+        b"Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n7\r\nno form\r\n0\r\n\r\n",
+    ],
+)
+def test_a_wish_for_another_protocol_loses_no_body(api: httpx.Client, end: bytes) -> None:
+    """Java's client sends it with its first request, whatever that is."""
+    form = b"Host: localhost\r\nContent-Type: multipart/form-data; boundary=b\r\n"
+    wish = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
+    heard = said(api, b"POST /interpolate HTTP/1.1\r\n" + form + wish + end)
+    assert heard.startswith(b"HTTP/1.1 400")
+    assert b"malformed-body" in heard
+    last = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    wishing = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n" + wish + b"\r\n"
+    assert said(api, 20 * wishing, last).count(b"HTTP/1.1 200") == 21
+    assert said(api, b"CONNECT localhost:1 HTTP/1.1\r\nHost: localhost:1\r\n\r\n").startswith(b"HTTP/1.1 400")
+
+
+def test_an_answer_before_the_end_of_the_body_is_the_last(api: httpx.Client) -> None:
+    """And it arrives, although the client goes on for a while."""
+    with socket.create_connection((api.base_url.host, api.base_url.port or 0), timeout=10) as client:
+        client.sendall(b"POST /nothing HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5000000\r\n\r\n")
+        for _ in range(4):
+            client.sendall(MEGABYTE * b"a")
+        heard = b""
+        while part := client.recv(65536):
+            heard += part
+    assert heard.startswith(b"HTTP/1.1 404")
+    assert b"connection: close" in heard.lower()
 
 
 def test_thousands_of_ranges_are_answered_with_the_whole(api: httpx.Client, worker: FakeWorker) -> None:

@@ -15,6 +15,7 @@ import httpx
 import pytest
 from PIL import Image
 
+from app import rendering
 from app.settings import ApiSettings
 from jobs.contract import FailureCode
 from jobs.events import preview_channel, status_channel
@@ -249,3 +250,18 @@ def read_events(response: httpx.Response) -> Iterator[tuple[str, dict[str, Any]]
             name = line.removeprefix("event: ")
         elif line.startswith("data: "):
             yield name, json.loads(line.removeprefix("data: "))
+
+
+def test_where_too_many_pictures_are_put_together_those_that_lie_ready_are_still_given(
+    api: httpx.Client, worker: FakeWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rendering, "MAX_WAITING", 0)
+    for n, status in ((1, 200), (2, 429)):
+        key = {"Idempotency-Key": f"{n}"}
+        job = api.post(f"/generate?n={n}", headers={"Prefer": "respond-async", **key}).json()["id"]
+        worker.succeed(job)
+        answer = api.get(f"/jobs/{job}/image")
+        assert (answer.status_code, "Retry-After" in answer.headers) == (status, status == 429)
+        again = api.post(f"/generate?n={n}", headers=key)  # the job is done, whether its pictures can be given or not
+        assert again.status_code == (200 if n == 1 else 202)
+        assert api.get(f"/jobs/{job}/images/0").status_code == 200

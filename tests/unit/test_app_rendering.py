@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+
+from app import rendering
+from app.errors import Overloaded
+from app.rendering import RENDERERS, Renderers
+
+
+def test_few_render_at_once_and_not_too_many_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rendering, "MAX_WAITING", 3)
+    rendering_now, most = 0, 0
+    go_on, lock = threading.Event(), threading.Lock()
+
+    def render() -> str:
+        nonlocal rendering_now, most
+        with lock:
+            rendering_now += 1
+            most = max(most, rendering_now)
+        go_on.wait(10)
+        with lock:
+            rendering_now -= 1
+        return "done"
+
+    async def ask() -> list[str | BaseException]:
+        renderers = Renderers()
+        asked = [asyncio.create_task(renderers.run(render)) for _ in range(RENDERERS + 3)]
+        while not most:
+            await asyncio.sleep(0)
+        with pytest.raises(Overloaded):
+            await renderers.run(render)
+        go_on.set()
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+    assert asyncio.run(ask()) == ["done"] * (RENDERERS + 3)
+    assert most == RENDERERS
