@@ -20,7 +20,7 @@ Parameters = tuple[tuple[str, str], ...]
 # Steps and images: most jobs are over in a second, and some live long enough to see several faults.
 SHAPES = ((1, 20), (2, 100), (8, 40), (1, 400), (4, 200), (1, 1000))
 VARIANTS = 2  # of each recipe, with other seeds and pictures
-KEYED, TWINS, RIVALS, CANCELLED = 0.5, 0.1, 0.15, 0.1  # shares; twins and rivals of those with a key
+KEYED, TWINS, RIVALS, CANCELLED = 0.5, 0.1, 0.15, 0.05  # shares; twins and rivals of those with a key
 LONGEST_PATIENCE = 3.0  # seconds until a client who cancels does so
 
 

@@ -45,7 +45,7 @@ class Plan:
     workers: int = 3
     apis: int = 2
     patience: float = 240.0
-    result_ttl: int = 120
+    result_ttl: int = 200
 
 
 def run(plan: Plan, *, claim_seconds: float, repeated: float, keep_logs: Path | None = None) -> tuple[Verdict, str]:

@@ -121,7 +121,8 @@ def cases(evidence: Evidence) -> dict[str, Sequence[Errand | str]]:
 def repeated_share(evidence: Evidence) -> float:
     """Image-steps beyond those that the jobs needed, as a share of all that were made.
 
-    A job that succeeded needed all of its own, every other one those that it had at its end.
+    A job that succeeded needed all of its own, every other one those that it had when that was last reported: of a job
+    that was cancelled the steps of up to a second count as repeated, which they are not.
     """
     sizes = {
         line.job_id: line.facts.get("image_steps", 0) for log in evidence.apis for line in log if line.event == ACCEPTED
