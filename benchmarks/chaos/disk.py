@@ -18,6 +18,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
+from benchmarks.report import say
+
 SIZE_MB = 64
 MARK = "DIFUSO_CHAOS_NAMESPACE"  # set once this process has its own mounts
 BALLAST = "ballast"
@@ -68,7 +70,10 @@ class SmallDisk:
 
     def protect(self) -> None:
         deadline = time.monotonic() + BUSY_SECONDS
-        while not self._remount("ro") and time.monotonic() < deadline:
+        while not self._remount("ro"):
+            if time.monotonic() > deadline:
+                say("the disk was too busy to become read-only: this fault did not come about")
+                return
             time.sleep(0.02)
 
     def unprotect(self) -> None:
