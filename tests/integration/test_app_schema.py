@@ -89,7 +89,7 @@ def run_schemathesis(api: httpx.Client, jobs: list[str], folder: Path, *options:
 def test_some_requests_of_every_kind_are_answered_as_the_schema_says(
     api: httpx.Client, ended_jobs: list[str], tmp_path: Path
 ) -> None:
-    run_schemathesis(api, ended_jobs, tmp_path, "--max-examples", "4", "--phases", "fuzzing,stateful")
+    run_schemathesis(api, ended_jobs, tmp_path, "--max-examples", "8", "--phases", "fuzzing,stateful")
 
 
 @pytest.mark.slow
@@ -99,4 +99,4 @@ def test_no_request_is_answered_otherwise_than_the_schema_says(
     api: httpx.Client, ended_jobs: list[str], tmp_path: Path
 ) -> None:
     """`make fuzz`."""
-    run_schemathesis(api, ended_jobs, tmp_path, "--max-examples", "200", "--continue-on-failure")
+    run_schemathesis(api, ended_jobs, tmp_path, "--max-examples", "1000", "--continue-on-failure")
