@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PACKAGES := app difuso evaluation jobs model training worker
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test check compose-test ops-check audit format train bench bench-gpu clean
+.PHONY: help setup serve test fuzz chaos check compose-test ops-check audit format train bench bench-gpu clean
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -17,6 +17,12 @@ serve: $(VENV)/.standalone  ## run difuso on this machine: http://127.0.0.1:8000
 
 test: $(VENV)/.dev  ## run the quick tests
 	$(BIN)/python -m pytest -m 'not slow and not gpu' -n 2 --dist loadfile
+
+fuzz: $(VENV)/.dev  ## send the API thousands of requests made from its own OpenAPI, right and wrong ones
+	$(BIN)/python -m pytest tests/integration/test_app_schema.py -m slow
+
+chaos: $(VENV)/.dev  ## break running processes for twenty minutes and count which promises held: docs/reliability.md
+	$(BIN)/python -m benchmarks.chaos
 
 check: $(VENV)/.dev  ## lint, format, types and import rules, as CI runs them
 	$(BIN)/ruff check .

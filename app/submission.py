@@ -34,6 +34,7 @@ from .deps import (
     WatcherDep,
 )
 from .errors import Overloaded
+from .links import JOB_LINKS
 from .middleware import CLIENT_GONE
 from .negotiation import Format
 from .parameters import SamplingQuery
@@ -47,8 +48,12 @@ log = logging.getLogger(__name__)
 KEY_NAMESPACE = uuid.UUID("b7b5b1de-6e0c-5d43-9a0f-0c7cf3a8f6c1")
 
 ANSWERS: dict[int | str, dict[str, Any]] = {
-    200: {"description": "The pictures, in the format that Accept asks for", "content": {form: {} for form in Format}},
-    202: {"description": "The job, which goes on", "model": JobView},
+    200: {
+        "description": "The pictures, in the format that Accept asks for",
+        "content": {form: {} for form in Format},
+        "links": JOB_LINKS,
+    },
+    202: {"description": "The job, which goes on", "model": JobView, "links": JOB_LINKS},
 }
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -69,7 +68,6 @@ def serve(
 @app.command()
 def api() -> None:
     """Runs the API process."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until it serves there is nothing to bring to an end
     from app.main import serve as serve_api
     from app.settings import ApiSettings
 

@@ -1,0 +1,68 @@
+"""`python -m benchmarks.chaos`: the program; `make chaos` is twenty minutes of it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from benchmarks import machine
+from benchmarks.report import Report, show
+
+from .disk import enter_namespace
+from .run import Plan, run
+from .schedule import HABITS, Break, Habit
+
+
+def main(
+    seconds: Annotated[float, typer.Option(min=10, help="How long things break.")] = 1200.0,
+    seed: Annotated[int, typer.Option(help="The same seed is the same requests and faults at the same moments.")] = 0,
+    rate: Annotated[float, typer.Option(help="Posts a second.")] = 2.0,
+    every: Annotated[
+        list[str] | None, typer.Option(help=f"FAULT=SECONDS between two, 0 for none; of {', '.join(Break)}.")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 3,
+    apis: Annotated[int, typer.Option(min=1, help="Front ends.")] = 2,
+    patience: Annotated[float, typer.Option(help="Seconds after the last fault in which every job must end.")] = 240.0,
+    result_ttl: Annotated[
+        int, typer.Option(min=10, help="DIFUSO_RESULT_TTL of the run; longer than a job waits.")
+    ] = 120,
+    claim_seconds: Annotated[float, typer.Option(help="Bar for kill -9 to next claim.")] = 20.0,
+    repeated: Annotated[float, typer.Option(help="Bar for the share of repeated steps.")] = 0.03,
+    out: Annotated[Path, typer.Option(help="JSON file.")] = Path("var/chaos.json"),
+    keep_logs: Annotated[Path | None, typer.Option(help="Folder to copy the processes' logs to.")] = None,
+) -> None:
+    """Breaks difuso for a while and counts which promises held; exit code 1 if one did not."""
+    enter_namespace()
+    habits = {**HABITS, **dict(map(_habit, every or ()))}
+    plan = Plan(seconds, seed, rate, habits, workers=workers, apis=apis, patience=patience, result_ttl=result_ttl)
+    settings = {"seconds": seconds, "seed": seed, "rate": rate, "every": every, "workers": workers, "apis": apis}
+    report = Report(out, settings)
+    machine.warn_if_busy()
+    verdict, how = run(plan, claim_seconds=claim_seconds, repeated=repeated, keep_logs=keep_logs)
+    rows = [("store", how), *verdict.rows]
+    report.add("table", dict(rows))
+    report.add("details", verdict.details)
+    for bar in verdict.bars:
+        report.bar(bar)
+    show(f"{seconds:.0f} s of faults, seed {seed}", ("", "seen"), rows)
+    if not verdict.kept:
+        print("\n" + json.dumps(verdict.details, indent=1)[:20_000])
+    report.close()
+    sys.exit(0 if verdict.kept else 1)
+
+
+def _habit(text: str) -> tuple[Break, Habit]:
+    name, _, seconds = text.partition("=")
+    try:
+        kind, often = Break(name), float(seconds)
+    except ValueError as error:
+        raise typer.BadParameter(f"{text} is not FAULT=SECONDS", param_hint="--every") from error
+    return kind, Habit(often, HABITS[kind].shortest, HABITS[kind].longest)
+
+
+if __name__ == "__main__":
+    typer.run(main)

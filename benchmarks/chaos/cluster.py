@@ -1,0 +1,220 @@
+"""The processes under attack: a Redis, front ends and workers, each started again whenever it has ended."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import redis
+
+from benchmarks.stack import ENVIRONMENT, ROOT, free_port
+from difuso.supervisor.child_processes import ChildProcesses
+from difuso.supervisor.redis_server import RedisServer
+from difuso.supervisor.standalone import API_NICE
+
+START_SECONDS = 180.0
+POLL_SECONDS = 0.1
+PAUSE_SECONDS = 0.5  # until who has ended is started again, as service managers do
+
+
+@dataclass(frozen=True)
+class End:
+    """A process that ended.
+
+    Attributes:
+        log: what it wrote; the file's name tells which one it was.
+        at: seconds since the epoch.
+        asked: the signal that we had sent it, if any.
+        status: its exit status, negative for a signal.
+    """
+
+    log: Path
+    at: float
+    asked: signal.Signals | None
+    status: int
+
+
+@dataclass(eq=False)
+class Member:
+    """A place for a process that is always to run. Each process writes a log file of its own.
+
+    Attributes:
+        name: of the place.
+        ends: of the processes that were here before.
+    """
+
+    name: str
+    command: Sequence[str]
+    environment: Mapping[str, str]
+    logs: Path
+    ends: list[End] = field(default_factory=list)
+    process: subprocess.Popen[bytes] | None = None
+    log: Path = Path()
+    kept_down: bool = False
+    _asked: signal.Signals | None = None
+    _noted: bool = False
+    _starts_at: float = 0.0
+
+    def start(self, family: ChildProcesses) -> None:
+        """Starts the next process."""
+        self.log = self.logs / f"{self.name}-{len(self.ends)}.log"
+        # A family's children write to the terminal; the shell turns that into a file and becomes the process.
+        redirected = ["sh", "-c", 'log=$1; shift; exec "$@" >"$log" 2>&1', "sh", str(self.log), *self.command]
+        self.process = family.spawn(redirected, env=self.environment)
+        self._asked, self._noted = None, False
+
+    def send(self, number: signal.Signals) -> subprocess.Popen[bytes]:
+        """Sends a signal to the process that is here now, and returns it."""
+        assert self.process is not None
+        if number in (signal.SIGKILL, signal.SIGTERM):
+            self._asked = number
+        self.process.send_signal(number)
+        return self.process
+
+    def revive(self, family: ChildProcesses) -> None:
+        """Notes an end, and starts the next process after a pause; to be called often."""
+        assert self.process is not None
+        status = self.process.poll()
+        if status is None:
+            return
+        if not self._noted:
+            self._noted = True
+            self.ends.append(End(self.log, time.time(), self._asked, status))
+            self._starts_at = time.monotonic() + PAUSE_SECONDS
+        if not self.kept_down and time.monotonic() >= self._starts_at:
+            self.start(family)
+
+    @property
+    def all_logs(self) -> list[Path]:
+        """Of the process that is here and of all before it."""
+        return list(dict.fromkeys([*(end.log for end in self.ends), self.log]))
+
+
+class Cluster:
+    """All of them.
+
+    Args:
+        family: that they live in.
+        server: the Redis, started.
+        settings: environment of front ends and workers.
+        logs: folder for their log files.
+        steps: folder in which workers count their image-steps; what is counted there outlives kill -9.
+        apis, workers: how many of each.
+    """
+
+    def __init__(
+        self,
+        family: ChildProcesses,
+        server: RedisServer,
+        settings: Mapping[str, str],
+        logs: Path,
+        steps: Path,
+        *,
+        apis: int,
+        workers: int,
+    ) -> None:
+        self._family, self._server, self._redis = family, server, server.start()
+        self.logs, self.steps = logs, steps
+        self.client = redis.Redis.from_url(server.url, socket_timeout=60)
+        python = [sys.executable, "-P", "-m"]
+        api, poison = ["nice", "-n", str(API_NICE), *python, "difuso", "api"], [*python, "benchmarks.chaos.poison"]
+        ports = [free_port() for _ in range(apis)]
+        self.urls = [f"http://127.0.0.1:{port}" for port in ports]
+        self.apis = [
+            Member(f"api-{number}", api, {**settings, "DIFUSO_PORT": str(port)}, logs)
+            for number, port in enumerate(ports)
+        ]
+        counting = {**settings, "PYTHONPATH": str(ROOT), "PROMETHEUS_MULTIPROC_DIR": str(steps)}
+        self.workers = [Member(f"worker-{number}", poison, counting, logs) for number in range(workers)]
+
+    def start(self) -> None:
+        """Starts everybody, and returns when every worker serves and every front end answers."""
+        for member in (*self.workers, *self.apis):
+            member.start(self._family)
+        self.wait_until_served()
+
+    def wait_until_served(self) -> None:
+        """Returns when all workers have reported and all front ends are ready."""
+        deadline = time.monotonic() + START_SECONDS
+        while not all(_is_ready(url, len(self.workers)) for url in self.urls):
+            if time.monotonic() > deadline:
+                raise SystemExit(f"the processes are not ready after {START_SECONDS:.0f} s: see {self.logs}")
+            self._revive()
+            time.sleep(POLL_SECONDS)
+
+    async def keep(self) -> None:
+        """Starts again who has ended, for ever."""
+        while True:
+            self._revive()
+            await asyncio.sleep(POLL_SECONDS)
+
+    def _revive(self) -> None:
+        for member in (*self.workers, *self.apis):
+            member.revive(self._family)
+
+    def signal_redis(self, number: signal.Signals) -> None:
+        """Sends Redis a signal."""
+        self._redis.send_signal(number)
+        if number is signal.SIGKILL:
+            self._redis.wait()
+
+    def restart_redis(self) -> None:
+        """Starts the Redis that was killed, on the data that it had."""
+        self._redis = self._server.start()
+
+    def stop(self, members: Sequence[Member]) -> None:
+        """Asks processes to end and waits until they have."""
+        for member in members:
+            member.kept_down = True
+            member.send(signal.SIGTERM)
+        for member in members:
+            assert member.process is not None
+            member.process.wait(START_SECONDS)
+        self._revive()
+
+    def resume(self, members: Sequence[Member]) -> None:
+        """Starts processes again that were stopped."""
+        for member in members:
+            member.kept_down = False
+            member.revive(self._family)
+
+
+@contextmanager
+def open_cluster(family: ChildProcesses, models: Path, store: Path, *, apis: int, workers: int, ttl: int) -> Iterator[Cluster]:
+    """Everything, running."""
+    logs, steps = family.folder / "logs", family.folder / "steps"
+    logs.mkdir()
+    steps.mkdir()
+    with closing(RedisServer(family, family.folder / "redis")) as server:
+        settings = {
+            **ENVIRONMENT,
+            "REDIS_URL": server.url,
+            "DIFUSO_MODELS_DIR": str(models),
+            "DIFUSO_STORE_URL": str(store),
+            "DIFUSO_RESULT_TTL": str(ttl),
+            "DIFUSO_DEVICE": "cpu",
+            "DIFUSO_DRAIN_SECONDS": "5",
+            "DIFUSO_LOG_FORMAT": "json",
+            "OMP_NUM_THREADS": "1",
+            "OMP_WAIT_POLICY": "PASSIVE",
+        }
+        cluster = Cluster(family, server, settings, logs, steps, apis=apis, workers=workers)
+        with closing(cluster.client):
+            cluster.start()
+            yield cluster
+
+
+def _is_ready(url: str, workers: int) -> bool:
+    try:
+        ready = httpx.get(f"{url}/readyz", timeout=2)
+    except httpx.HTTPError:
+        return False
+    return ready.is_success and ready.json().get("workers") == workers

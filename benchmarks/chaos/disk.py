@@ -1,0 +1,134 @@
+"""The store's file system, which can be full or read-only for a while.
+
+Where the machine lets us mount one, that is a small one in memory, seen by this run's processes alone:
+`enter_namespace` gives the run its own list of mounts, which needs no rights of root where the system has user
+namespaces. Elsewhere the store is a plain folder, and while it should be full or read-only a file stands in its place.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Protocol
+
+from benchmarks.report import say
+
+SIZE_MB = 64
+MARK = "DIFUSO_CHAOS_NAMESPACE"  # set once this process has its own mounts
+BALLAST = "ballast"
+BUSY_SECONDS = 5.0  # files that are being written keep a disk from becoming read-only
+
+
+class Disk(Protocol):
+    """Where the store lives.
+
+    Attributes:
+        store: the store's folder.
+        how: how faults are made here, in words.
+    """
+
+    store: Path
+    how: str
+
+    def fill(self) -> None:
+        """Leaves no byte free."""
+
+    def free(self) -> None:
+        """Undoes `fill`."""
+
+    def protect(self) -> None:
+        """Makes it read-only."""
+
+    def unprotect(self) -> None:
+        """Undoes `protect`."""
+
+
+class SmallDisk:
+    """A mounted tmpfs."""
+
+    how = f"a tmpfs of {SIZE_MB} MB, filled or remounted read-only"
+
+    def __init__(self, folder: Path) -> None:
+        self._mount = folder
+        self.store = folder / "store"
+
+    def fill(self) -> None:
+        block = bytes(65536)
+        with suppress(OSError), (self._mount / BALLAST).open("wb", buffering=0) as ballast:
+            while ballast.write(block):
+                pass
+
+    def free(self) -> None:
+        (self._mount / BALLAST).unlink(missing_ok=True)
+
+    def protect(self) -> None:
+        deadline = time.monotonic() + BUSY_SECONDS
+        while not self._remount("ro"):
+            if time.monotonic() > deadline:
+                say("the disk was too busy to become read-only: this fault did not come about")
+                return
+            time.sleep(0.02)
+
+    def unprotect(self) -> None:
+        if not self._remount("rw"):
+            raise OSError(errno.EROFS, f"{self._mount} stays read-only")
+
+    def _remount(self, how: str) -> bool:
+        command = ["mount", "-o", f"remount,{how}", str(self._mount)]
+        return subprocess.run(command, capture_output=True, timeout=30).returncode == 0
+
+
+class Folder:
+    """A plain folder, with a file in its place while it should not work."""
+
+    how = "no file system could be mounted: the store's folder is replaced by a file, so that reading fails too"
+
+    def __init__(self, folder: Path) -> None:
+        self.store = folder / "store"
+        self._away = folder / "store.away"
+        self.store.mkdir()
+
+    def fill(self) -> None:
+        self.store.rename(self._away)
+        self.store.touch()
+
+    def free(self) -> None:
+        self.store.unlink()
+        self._away.rename(self.store)
+
+    protect, unprotect = fill, free
+
+
+@contextmanager
+def open_disk(folder: Path) -> Iterator[Disk]:
+    """The best that this machine allows."""
+    folder.mkdir()
+    if MARK not in os.environ:
+        yield Folder(folder)
+        return
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={SIZE_MB}m", "difuso-chaos", str(folder)]
+    subprocess.run(mount, check=True, timeout=30)
+    try:
+        yield SmallDisk(folder)
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=False, timeout=30)
+
+
+def enter_namespace() -> None:
+    """Starts this program anew with mounts of its own, if that is possible; what it mounts ends with it."""
+    unshare = shutil.which("unshare")
+    if MARK in os.environ or unshare is None:
+        return
+    ways = [["--mount"], ["--user", "--map-root-user", "--mount"]]
+    for way in ways if os.geteuid() == 0 else ways[1:]:
+        probe = [unshare, *way, "mount", "-t", "tmpfs", "difuso-chaos", "/tmp"]
+        if subprocess.run(probe, capture_output=True, timeout=30).returncode == 0:
+            again = [unshare, *way, sys.executable, "-m", "benchmarks.chaos", *sys.argv[1:]]
+            os.execve(unshare, again, {**os.environ, MARK: "1"})

@@ -1,0 +1,104 @@
+"""How each thing is broken, and mended again."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from benchmarks.report import say
+
+from .cluster import Cluster, Member
+from .disk import Disk
+from .schedule import REDIS, Break, Fault
+
+
+@dataclass
+class Saboteur:
+    """Carries out faults when they are due.
+
+    Attributes:
+        done: what was broken, and when that began and ended, in seconds since the epoch.
+    """
+
+    cluster: Cluster
+    disk: Disk
+    done: list[tuple[Fault, float, float]] = field(default_factory=list)
+
+    async def run(self, faults: Sequence[Fault], begin: float) -> None:
+        """Breaks everything when it is due; returns when all is whole again.
+
+        Args:
+            begin: of the run, on the monotonic clock.
+        """
+        ways: Mapping[Break, Callable[[Fault], Awaitable[None]]] = {
+            Break.KILL: self._kill_worker,
+            Break.TERM: self._end_worker,
+            Break.FREEZE: self._freeze_worker,
+            Break.API_KILL: self._kill_api,
+            Break.REDIS_KILL: self._kill_redis,
+            Break.REDIS_FREEZE: self._freeze_redis,
+            Break.REDIS_PAUSE: self._pause_redis,
+            Break.STORE_FULL: self._fill_store,
+            Break.STORE_READ_ONLY: self._protect_store,
+        }
+
+        async def carry_out(fault: Fault) -> None:
+            await asyncio.sleep(begin + fault.at - time.monotonic())
+            began = time.time()
+            say(f"{fault.at:6.1f} s  {fault.kind}{f' for {fault.seconds:.1f} s' if fault.seconds else ''}")
+            await ways[fault.kind](fault)
+            self.done.append((fault, began, time.time()))
+
+        async with asyncio.TaskGroup() as group:
+            for fault in faults:
+                if fault.kind in ways:  # poison comes by post
+                    group.create_task(carry_out(fault))
+
+    def redis_away(self) -> list[tuple[float, float]]:
+        """When Redis did not answer, in seconds since the epoch."""
+        return [(began, ended) for fault, began, ended in self.done if fault.kind in REDIS]
+
+    async def _kill_worker(self, fault: Fault) -> None:
+        _pick(self.cluster.workers, fault).send(signal.SIGKILL)
+
+    async def _end_worker(self, fault: Fault) -> None:
+        _pick(self.cluster.workers, fault).send(signal.SIGTERM)
+
+    async def _freeze_worker(self, fault: Fault) -> None:
+        process = _pick(self.cluster.workers, fault).send(signal.SIGSTOP)
+        await asyncio.sleep(fault.seconds)
+        process.send_signal(signal.SIGCONT)  # nothing happens if it was killed meanwhile
+
+    async def _kill_api(self, fault: Fault) -> None:
+        _pick(self.cluster.apis, fault).send(signal.SIGKILL)
+
+    async def _kill_redis(self, fault: Fault) -> None:
+        self.cluster.signal_redis(signal.SIGKILL)
+        await asyncio.sleep(fault.seconds)
+        await asyncio.to_thread(self.cluster.restart_redis)
+
+    async def _freeze_redis(self, fault: Fault) -> None:
+        self.cluster.signal_redis(signal.SIGSTOP)
+        await asyncio.sleep(fault.seconds)
+        self.cluster.signal_redis(signal.SIGCONT)
+
+    async def _pause_redis(self, fault: Fault) -> None:
+        self.cluster.client.client_pause(round(1000 * fault.seconds))
+        await asyncio.sleep(fault.seconds)
+
+    async def _fill_store(self, fault: Fault) -> None:
+        await asyncio.to_thread(self.disk.fill)
+        await asyncio.sleep(fault.seconds)
+        await asyncio.to_thread(self.disk.free)
+
+    async def _protect_store(self, fault: Fault) -> None:
+        await asyncio.to_thread(self.disk.protect)
+        await asyncio.sleep(fault.seconds)
+        await asyncio.to_thread(self.disk.unprotect)
+
+
+def _pick(members: Sequence[Member], fault: Fault) -> Member:
+    return members[fault.target % len(members)]

@@ -1,0 +1,58 @@
+"""A worker that certain jobs kill, as a bug in a kernel or a GPU would; `python -m benchmarks.chaos.poison` runs it.
+
+The product has no such door: this program is `difuso worker` with a hook in torch, which ends the process with SIGKILL
+when the network is asked for a fatal class. `chaos_model` writes a checkpoint that has these classes.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from .orders import CLASSES, FATAL, FATAL_LATE
+
+LATE_TIMESTEP = 500  # the second kind lets the first half of its run pass
+
+
+def chaos_model(folder: Path) -> Path:
+    """Writes a tiny checkpoint with random weights and the classes above; returns its folder."""
+    from benchmarks.models import random_model
+    from model import ModelConfig
+    from model.networks.unet import UNetConfig
+
+    network = UNetConfig(
+        channels=16, channel_mult=(1, 2), attention_levels=(1,), head_channels=8, groups=4, num_classes=len(CLASSES)
+    )
+    # With random weights, v keeps x0 inside [-1, 1] where eps would clip nearly all of it to black and white.
+    return random_model(folder, ModelConfig(network=network, image_size=16, prediction="v", classes=CLASSES))
+
+
+def kill_where_fatal(module: nn.Module, arguments: tuple[Any, ...]) -> None:
+    """The hook: called before each module of every network runs."""
+    from model.networks.unet import UNet
+
+    if not isinstance(module, UNet) or len(arguments) < 3:
+        return
+    _, timesteps, labels = arguments
+    fatal = labels == CLASSES.index(FATAL)
+    late = (labels == CLASSES.index(FATAL_LATE)) & (timesteps <= LATE_TIMESTEP)
+    if bool((fatal | late).any()):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def main() -> None:
+    """`difuso worker`, hooked."""
+    from difuso.cli import main as difuso
+
+    nn.modules.module.register_module_forward_pre_hook(kill_where_fatal)
+    sys.argv = ["difuso", "worker"]
+    difuso()
+
+
+if __name__ == "__main__":
+    main()

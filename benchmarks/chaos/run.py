@@ -1,0 +1,166 @@
+"""One run: the reference, the attack, the time that everything needs to end and to be forgotten, the verdict."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import signal
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+from prometheus_client import CollectorRegistry
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from benchmarks.report import say
+from difuso.supervisor.child_processes import ChildProcesses
+
+from .client import TIMEOUT, Clients, Errand, Hashes, reference, send
+from .cluster import Cluster, End, Member, open_cluster
+from .disk import Disk, open_disk
+from .faults import Saboteur
+from .leftovers import files_left, keys_left
+from .orders import draw_orders, draw_recipes
+from .poison import chaos_model
+from .schedule import Break, Habit, draw_faults
+from .verdict import Evidence, Verdict, judge
+from .worker_logs import Line, in_flight, read_log, waits
+
+LONGEST_JOB = 2000  # seconds; more than any of a run may take (`app.admission.job_timeout`), which keeps some keys
+SWEEP_MARGIN = 60  # seconds that files are kept longer than pictures are offered
+MARGIN_SECONDS = 15.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run is made of; see the options of the program."""
+
+    seconds: float
+    seed: int
+    rate: float
+    habits: Mapping[Break, Habit]
+    workers: int = 3
+    apis: int = 2
+    patience: float = 240.0
+    result_ttl: int = 200
+
+
+def run(plan: Plan, *, claim_seconds: float, repeated: float, keep_logs: Path | None = None) -> tuple[Verdict, str]:
+    """Runs everything; returns the verdict, and how the store's faults were made."""
+    with ChildProcesses() as family, open_disk(family.folder / "disk") as disk:
+        models = family.folder / "models"
+        chaos_model(models / "chaos")
+        say("starting")
+        with open_cluster(
+            family, models, disk.store, apis=plan.apis, workers=plan.workers, ttl=plan.result_ttl
+        ) as cluster:
+            attack = Attack(plan, cluster, disk)
+            try:
+                asyncio.run(attack.carry_out())
+                _sweep(cluster)
+            finally:
+                if keep_logs is not None:
+                    shutil.copytree(cluster.logs, keep_logs, dirs_exist_ok=True)
+            evidence = attack.evidence()
+    return judge(evidence, claim_seconds=claim_seconds, repeated=repeated), disk.how
+
+
+class Attack:
+    """What is asked for and broken in one run, and what is seen of it.
+
+    Args:
+        plan: of the run.
+        cluster: running.
+        disk: with its store.
+    """
+
+    def __init__(self, plan: Plan, cluster: Cluster, disk: Disk) -> None:
+        self._plan, self._cluster, self._disk = plan, cluster, disk
+        self._recipes = draw_recipes(plan.seed)
+        self._faults = draw_faults(plan.seconds, plan.seed, plan.habits)
+        self._poison_at = [fault.at for fault in self._faults if fault.kind is Break.POISON]
+        self._saboteur = Saboteur(cluster, disk)
+        self._errands: list[Errand] = []
+        self._reference: Mapping[int, Hashes] = {}
+        self._executed = 0.0
+        self._began_at = 0.0
+
+    async def carry_out(self) -> None:
+        """The reference, the faults and the posts, and the time until all is forgotten."""
+        plan, cluster, recipes = self._plan, self._cluster, self._recipes
+        orders = draw_orders(recipes, plan.seconds, plan.seed, rate=plan.rate, poison_at=self._poison_at)
+        limits = httpx.Limits(max_connections=None, keepalive_expiry=2)
+        async with httpx.AsyncClient(timeout=TIMEOUT, limits=limits) as http:
+            say("the reference: every recipe, undisturbed")
+            self._reference = await reference(Clients(http, cluster.urls, recipes))
+            before = image_steps(cluster.steps)
+            say(f"{len(orders)} posts, {len(self._faults)} faults, {plan.seconds:.0f} s")
+            keeper, begin, self._began_at = asyncio.create_task(cluster.keep()), time.monotonic(), time.time()
+            clients = Clients(http, cluster.urls, recipes, self._errands)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._saboteur.run(self._faults, begin))
+                group.create_task(send(clients, orders, begin, patience=plan.patience))
+            say(
+                f"all has ended, or was given up, after {time.monotonic() - begin:.0f} s; waiting until it is forgotten"
+            )
+            self._executed = image_steps(cluster.steps) - before
+            await asyncio.sleep(max(2 * plan.result_ttl, plan.result_ttl + SWEEP_MARGIN) + MARGIN_SECONDS)
+            keeper.cancel()
+            await asyncio.gather(keeper, return_exceptions=True)
+
+    def evidence(self) -> Evidence:
+        """What there is to judge by, once all processes have left."""
+        cluster, breaks = self._cluster, Counter(str(fault.kind) for fault, _, _ in self._saboteur.done)
+        workers, apis = _logs(cluster.workers, self._began_at), _logs(cluster.apis, self._began_at)
+        ends = [end for member in (*cluster.workers, *cluster.apis) for end in member.ends]
+        killed = [(workers[end.log], end.at) for end in ends if end.asked is signal.SIGKILL and end.log in workers]
+        fatal = [errand for errand in self._errands if self._recipes[errand.wanted].fatal]
+        poison = {job_id for errand in fatal for job_id in errand.ids}
+        logs = list(workers.values())
+        return Evidence(
+            errands=self._errands,
+            recipes=self._recipes,
+            reference=self._reference,
+            workers=logs,
+            apis=list(apis.values()),
+            waits=[wait for wait in waits(killed, logs) if wait.job_id not in poison],
+            redis_away=self._saboteur.redis_away(),
+            executed=self._executed,
+            unasked=[f"{end.log.stem}: {end.status}" for end in ends if not _explained(end, workers, poison)],
+            keys=keys_left(cluster.client, longest=LONGEST_JOB + 2 * self._plan.result_ttl),
+            files=files_left(self._disk.store),
+            breaks={**breaks, Break.POISON.value: len(self._poison_at)},
+        )
+
+
+def _sweep(cluster: Cluster) -> None:
+    """New workers sweep when they start; then everybody leaves, and what is left then stays for ever."""
+    members = (*cluster.workers, *cluster.apis)
+    cluster.stop(members)
+    cluster.resume(members)
+    cluster.wait_until_served()
+    time.sleep(MARGIN_SECONDS)
+    cluster.stop(members)
+
+
+def _logs(members: Sequence[Member], since: float) -> dict[Path, list[Line]]:
+    """The log of each process; without the reference, which came before."""
+    logs = [log for member in members for log in member.all_logs]
+    return {log: [line for line in read_log(log) if line.at >= since] for log in logs}
+
+
+def _explained(end: End, workers: Mapping[Path, Sequence[Line]], poison: set[str]) -> bool:
+    """Whether a process ended as it should: killed by us, cleanly when we asked, or by a poison job that it ran."""
+    if end.asked is signal.SIGKILL or (end.asked is signal.SIGTERM and end.status == 0):
+        return True
+    return end.status == -signal.SIGKILL and bool(in_flight(workers.get(end.log, ())) & poison)
+
+
+def image_steps(folder: Path) -> float:
+    """That all workers have made so far, those that are dead too."""
+    found = MultiProcessCollector(CollectorRegistry(), path=str(folder)).collect()  # type: ignore[no-untyped-call]
+    samples = [sample for metric in found for sample in metric.samples]
+    return float(sum(sample.value for sample in samples if sample.name == "difuso_image_steps_total"))

@@ -1,0 +1,121 @@
+"""What breaks when: drawn from a seed before the run begins, so that a run can be repeated."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+REDIS_GAP_SECONDS = 60.0
+STORE_GAP_SECONDS = 10.0
+
+
+class Break(StrEnum):
+    """A kind of fault, by the name that it has on the command line."""
+
+    KILL = "kill"  # kill -9 of a worker
+    TERM = "term"  # SIGTERM of a worker, which drains and is started again
+    FREEZE = "freeze"  # SIGSTOP of a worker, SIGCONT later
+    API_KILL = "api-kill"
+    REDIS_KILL = "redis-kill"
+    REDIS_FREEZE = "redis-freeze"
+    REDIS_PAUSE = "redis-pause"  # CLIENT PAUSE: connections stay, and nothing is answered
+    STORE_FULL = "store-full"
+    STORE_READ_ONLY = "store-read-only"
+    POISON = "poison"  # a job that kills whoever runs it
+
+
+@dataclass(frozen=True)
+class Habit:
+    """How often a fault comes, on average, and how long it lasts; seconds."""
+
+    every: float
+    shortest: float = 0.0
+    longest: float = 0.0
+
+
+HABITS: Mapping[Break, Habit] = {
+    Break.KILL: Habit(45),
+    Break.TERM: Habit(60),
+    Break.FREEZE: Habit(75, 2, 25),  # an execution lives 15 s, so some come back to find their jobs given away
+    Break.API_KILL: Habit(100),
+    Break.REDIS_KILL: Habit(240, 1, 10),
+    Break.REDIS_FREEZE: Habit(240, 2, 12),
+    Break.REDIS_PAUSE: Habit(240, 2, 12),
+    Break.STORE_FULL: Habit(110, 3, 10),
+    Break.STORE_READ_ONLY: Habit(110, 3, 10),
+    Break.POISON: Habit(120),
+}
+REDIS = (Break.REDIS_KILL, Break.REDIS_FREEZE, Break.REDIS_PAUSE)
+STORE = (Break.STORE_FULL, Break.STORE_READ_ONLY)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One fault.
+
+    Attributes:
+        at: seconds since the beginning.
+        target: which of the processes of its kind, counted without end.
+        seconds: how long it lasts, 0 where it is over at once.
+    """
+
+    kind: Break
+    at: float = 0.0
+    target: int = 0
+    seconds: float = 0.0
+
+    @property
+    def ends(self) -> float:
+        return self.at + self.seconds
+
+
+def draw_faults(seconds: float, seed: int, habits: Mapping[Break, Habit] = HABITS) -> list[Fault]:
+    """The faults of a run of this length, in order of time; of each kind that is wanted at least one if it fits.
+
+    Redis gets a minute between two of its faults and the store ten seconds; what does not fit then is left out.
+    """
+    draw = random.Random(f"faults {seed}")
+    drawn = {kind: [_fault(draw, kind, habit) for _ in range(_count(seconds, habit))] for kind, habit in habits.items()}
+    redis = _apart(draw, _mixed(draw, drawn, REDIS), seconds, REDIS_GAP_SECONDS)
+    store = _apart(draw, _mixed(draw, drawn, STORE), seconds, STORE_GAP_SECONDS)
+    alone = [faults for kind, faults in drawn.items() if kind not in (*REDIS, *STORE)]
+    others = [fault for faults in alone for fault in _spread(draw, faults, seconds)]
+    return sorted([*redis, *store, *others], key=lambda fault: fault.at)
+
+
+def _count(seconds: float, habit: Habit) -> int:
+    return max(1, round(seconds / habit.every)) if habit.every else 0
+
+
+def _fault(draw: random.Random, kind: Break, habit: Habit) -> Fault:
+    return Fault(kind, target=draw.randrange(1000), seconds=draw.uniform(habit.shortest, habit.longest))
+
+
+def _mixed(draw: random.Random, drawn: Mapping[Break, Sequence[Fault]], kinds: Sequence[Break]) -> list[Fault]:
+    """The faults of these kinds in a random order."""
+    faults = [fault for kind in kinds for fault in drawn.get(kind, ())]
+    draw.shuffle(faults)
+    return faults
+
+
+def _apart(draw: random.Random, faults: Sequence[Fault], seconds: float, gap: float) -> list[Fault]:
+    """Placed one after the other with at least `gap` between the end of one and the beginning of the next."""
+    faults = list(faults)
+    while faults and (spare := seconds - sum(f.seconds for f in faults) - gap * (len(faults) - 1)) < 0:
+        faults.pop()
+    if not faults:
+        return []
+    placed, busy = [], 0.0
+    for fault, free in zip(faults, sorted(draw.uniform(0, spare) for _ in faults), strict=True):
+        placed.append(replace(fault, at=free + busy))
+        busy += fault.seconds + gap
+    return placed
+
+
+def _spread(draw: random.Random, faults: Sequence[Fault], seconds: float) -> list[Fault]:
+    """Each at a random moment of its own part of the time."""
+    part = seconds / max(1, len(faults))
+    moments = [part * (index + draw.random()) for index in range(len(faults))]
+    return [replace(fault, at=min(at, seconds - fault.seconds)) for fault, at in zip(faults, moments, strict=True)]

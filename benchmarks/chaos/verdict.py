@@ -1,0 +1,187 @@
+"""The table: what became of everything, beside what was promised."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+
+from benchmarks.report import Bar, quantile
+
+from .client import Errand, Hashes
+from .orders import Recipe
+from .worker_logs import ACCEPTED, ENDED, Line, Wait, ended_more_than_once
+
+CANCEL_SECONDS = 10.0  # a running job that is cancelled ends at its next step; a frozen or busy machine gets this long
+Spans = Sequence[tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that was seen.
+
+    Attributes:
+        reference: pictures of each recipe without faults.
+        workers, apis: log lines of each process.
+        waits: from each kill -9 to the next claim of each job in flight.
+        redis_away: when Redis did not answer, in seconds since the epoch.
+        executed: image-steps that all workers made, counted by themselves.
+        unasked: processes that ended by themselves, and how.
+        keys, files: that are left over.
+        breaks: how often each fault was made.
+    """
+
+    errands: Sequence[Errand]
+    recipes: Sequence[Recipe]
+    reference: Mapping[int, Hashes]
+    workers: Sequence[Sequence[Line]]
+    apis: Sequence[Sequence[Line]]
+    waits: Sequence[Wait]
+    redis_away: Spans
+    executed: float
+    unasked: Sequence[str] = ()
+    keys: Sequence[str] = ()
+    files: Sequence[str] = ()
+    breaks: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Figures, and promises that were kept or broken.
+
+    Attributes:
+        rows: of the table, name and value.
+        bars: one for each promise.
+        details: the cases behind the figures, for whoever looks for the cause.
+    """
+
+    rows: Sequence[tuple[str, str]]
+    bars: Sequence[Bar]
+    details: Mapping[str, object]
+
+    @property
+    def kept(self) -> bool:
+        return all(bar.met for bar in self.bars)
+
+
+def judge(evidence: Evidence, *, claim_seconds: float, repeated: float) -> Verdict:
+    """Compares what was seen with what is promised.
+
+    Args:
+        claim_seconds: from a kill -9 to the next claim at most, where Redis did answer.
+        repeated: share of all image-steps that may be made a second time.
+    """
+    broken, share = cases(evidence), repeated_share(evidence)
+    clear = [wait.seconds for wait in evidence.waits if not wait.overlaps(evidence.redis_away)]
+    disturbed = [wait.seconds for wait in evidence.waits if wait.overlaps(evidence.redis_away)]
+    bars = [
+        *(Bar(what, len(found), 0, "", "at most") for what, found in broken.items()),
+        Bar("repeated steps", 100 * share, 100 * repeated, "%", "at most"),
+        Bar("kill -9 to next claim, max", max(clear, default=0.0), claim_seconds, "s", "at most"),
+    ]
+    rows = [
+        *_circumstances(evidence),
+        *((what, _count(found)) for what, found in broken.items()),
+        ("repeated steps", f"{100 * share:.1f} % of {evidence.executed:.0f}"),
+        ("kill -9 to next claim, median and max", _seconds(clear)),
+        ("the same, where Redis was away meanwhile", _seconds(disturbed)),
+    ]
+    details: dict[str, object] = {
+        what: [_case(item, evidence.recipes) for item in found] for what, found in broken.items() if found
+    }
+    details["seconds to next claim"] = {wait.job_id: round(wait.seconds, 1) for wait in evidence.waits}
+    return Verdict(rows, bars, details)
+
+
+def cases(evidence: Evidence) -> dict[str, Sequence[Errand | str]]:
+    """Every case of a broken promise, under its name; of most kinds there should be none."""
+    errands, recipes = evidence.errands, evidence.recipes
+    accepted = [errand for errand in errands if errand.ids]
+    failed = [errand for errand in errands if errand.state == "failed"]
+    poison = [errand for errand in accepted if recipes[errand.wanted].fatal and errand.is_over]
+    return {
+        "lost": [errand for errand in accepted if errand.lost],
+        "stuck": [errand for errand in accepted if not errand.is_over and not errand.lost],
+        "failed, but for poison": [errand for errand in failed if not recipes[errand.wanted].fatal],
+        "poison that did not fail": [errand for errand in poison if errand.failure != "worker_lost"],
+        "wrong bytes": [
+            errand for errand in errands if errand.pictures not in (None, evidence.reference.get(errand.wanted))
+        ],
+        "ended twice": [*ended_more_than_once(evidence.workers), *(errand for errand in accepted if errand.flipped)],
+        "keys with two jobs": [errand for errand in accepted if len(errand.ids) > 1],
+        "cancels ignored": [errand for errand in accepted if _ignored(errand, evidence.redis_away)],
+        "answers that no client should get": [text for errand in errands for text in errand.surprises],
+        "processes that ended by themselves": evidence.unasked,
+        "keys left after the TTL": evidence.keys,
+        "files left after the TTL": evidence.files,
+    }
+
+
+def repeated_share(evidence: Evidence) -> float:
+    """Image-steps beyond those that the jobs needed, as a share of all that were made.
+
+    A job that succeeded needed all of its own, every other one those that it had when that was last reported: of a job
+    that was cancelled the steps of up to a second count as repeated, which they are not.
+    """
+    sizes = {
+        line.job_id: line.facts.get("image_steps", 0) for log in evidence.apis for line in log if line.event == ACCEPTED
+    }
+    done = {job_id: errand.steps for errand in evidence.errands for job_id in errand.ids}
+    succeeded = {
+        line.job_id
+        for log in evidence.workers
+        for line in log
+        if line.event == ENDED and line.facts.get("outcome") == "succeeded"
+    }
+    needed = sum(sizes.get(job_id, done.get(job_id, 0)) for job_id in succeeded)
+    needed += sum(steps for job_id, steps in done.items() if job_id not in succeeded)
+    return max(0.0, evidence.executed - needed) / evidence.executed if evidence.executed else 0.0
+
+
+def _ignored(errand: Errand, redis_away: Spans) -> bool:
+    """Whether a job went on to succeed though DELETE had been answered long before."""
+    asked, ended = errand.cancelled_at, errand.ended_at
+    if asked is None or ended is None or errand.state != "succeeded" or ended - asked < CANCEL_SECONDS:
+        return False
+    return not any(begin < ended and end > asked for begin, end in redis_away)
+
+
+def _case(item: Errand | str, recipes: Sequence[Recipe]) -> object:
+    if isinstance(item, str):
+        return item
+    recipe = recipes[item.wanted]
+    return {
+        "ids": sorted(item.ids),
+        "at": round(item.order.at, 1),
+        "request": [recipe.path, *("=".join(pair) for pair in recipe.parameters)],
+        "order": {name: value for name, value in vars(item.order).items() if value},
+        "state": item.state,
+        "failure": item.failure,
+        "surprises": item.surprises,
+    }
+
+
+def _circumstances(evidence: Evidence) -> list[tuple[str, str]]:
+    """What the promises were tried with."""
+    errands = evidence.errands
+    states = Counter(errand.state or "never accepted" for errand in errands)
+    return [
+        ("faults", ", ".join(f"{count} {name}" for name, count in sorted(evidence.breaks.items()))),
+        ("posts", f"{len(errands)} ({', '.join(f'{count} {state}' for state, count in states.most_common())})"),
+        ("ids", str(len({job_id for errand in errands for job_id in errand.ids}))),
+        ("pictures compared", str(sum(len(errand.pictures or ()) for errand in errands))),
+        ("poison jobs", str(sum(evidence.recipes[errand.wanted].fatal for errand in errands))),
+        ("cancels", str(sum(errand.cancelled_at is not None for errand in errands))),
+    ]
+
+
+def _count(found: Sequence[Errand | str]) -> str:
+    """How many, and of jobs that failed, why."""
+    causes = Counter(item.failure for item in found if isinstance(item, Errand) and item.failure)
+    named = ", ".join(f"{count} {cause}" for cause, count in sorted(causes.items()))
+    return f"{len(found)} ({named})" if named else str(len(found))
+
+
+def _seconds(values: Sequence[float]) -> str:
+    return f"{median(values):.1f} s, {quantile(values, 1.0):.1f} s, of {len(values)}" if values else "none"

@@ -1,0 +1,98 @@
+"""What workers and front ends wrote about jobs: claims, ends, and how long a job of a killed worker waits for the next.
+
+A log line is one JSON object. Only whole lines count: kill -9 may cut off the last.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+CLAIMED, ENDED, HANDED_BACK, ACCEPTED = "job claimed", "job ended", "job handed back", "job accepted"
+GIVEN_AWAY = "a job was given to another worker, or its end written before"
+
+
+@dataclass(frozen=True)
+class Line:
+    """An event of a job; `at` is in seconds since the epoch."""
+
+    at: float
+    event: str
+    job_id: str
+    facts: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Wait:
+    """A job whose worker was killed, and when it was claimed again; seconds since the epoch."""
+
+    job_id: str
+    killed_at: float
+    claimed_at: float
+
+    @property
+    def seconds(self) -> float:
+        return self.claimed_at - self.killed_at
+
+    def overlaps(self, spans: Iterable[tuple[float, float]]) -> bool:
+        """Whether one of these spans of time touches the wait."""
+        return any(begin < self.claimed_at and end > self.killed_at for begin, end in spans)
+
+
+def read_log(path: Path) -> list[Line]:
+    """The lines about jobs of one process, in order."""
+    lines = []
+    for text in path.read_text(errors="replace").splitlines():
+        try:
+            facts = json.loads(text)
+            at = datetime.fromisoformat(facts["timestamp"].replace("Z", "+00:00")).timestamp()
+            lines.append(Line(at, facts["event"], facts["job_id"], facts))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            continue  # half a line, no JSON, or about something else
+    return lines
+
+
+def in_flight(lines: Iterable[Line]) -> set[str]:
+    """The jobs that a process had claimed and not settled when its log ends."""
+    jobs: set[str] = set()
+    for line in lines:
+        if line.event == CLAIMED:
+            jobs.add(line.job_id)
+        elif line.event in (ENDED, HANDED_BACK, GIVEN_AWAY):
+            jobs.discard(line.job_id)
+    return jobs
+
+
+def waits(killed: Sequence[tuple[list[Line], float]], logs: Iterable[Sequence[Line]]) -> list[Wait]:
+    """From each kill to the next claim of each job that was in flight; those never claimed again are left out.
+
+    Args:
+        killed: log of each process that was killed, and when.
+        logs: of all workers.
+    """
+    claims: dict[str, list[float]] = {}
+    for log in logs:
+        for line in log:
+            if line.event == CLAIMED:
+                claims.setdefault(line.job_id, []).append(line.at)
+    found = []
+    for lines, at in killed:
+        for job_id in in_flight(lines):
+            later = [claim for claim in claims.get(job_id, []) if claim > at]
+            if later:
+                found.append(Wait(job_id, at, min(later)))
+    return found
+
+
+def ended_more_than_once(logs: Iterable[Sequence[Line]]) -> list[str]:
+    """Jobs whose end was written twice."""
+    seen: dict[str, int] = {}
+    for log in logs:
+        for line in log:
+            if line.event == ENDED:
+                seen[line.job_id] = seen.get(line.job_id, 0) + 1
+    return [job_id for job_id, times in seen.items() if times > 1]
