@@ -188,7 +188,9 @@ class Cluster:
 
 
 @contextmanager
-def open_cluster(family: ChildProcesses, models: Path, store: Path, *, apis: int, workers: int, ttl: int) -> Iterator[Cluster]:
+def open_cluster(
+    family: ChildProcesses, models: Path, store: Path, *, apis: int, workers: int, ttl: int
+) -> Iterator[Cluster]:
     """Everything, running."""
     logs, steps = family.folder / "logs", family.folder / "steps"
     logs.mkdir()

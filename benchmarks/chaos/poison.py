@@ -23,7 +23,7 @@ def chaos_model(folder: Path) -> Path:
     """Writes a tiny checkpoint with random weights and the classes above; returns its folder."""
     from benchmarks.models import random_model
     from model import ModelConfig
-    from model.networks.unet import UNetConfig
+    from model.networks.configs import UNetConfig
 
     network = UNetConfig(
         channels=16, channel_mult=(1, 2), attention_levels=(1,), head_channels=8, groups=4, num_classes=len(CLASSES)
