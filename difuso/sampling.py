@@ -29,7 +29,7 @@ from app.tasks import (
     restoring,
 )
 from jobs.catalog import ModelInfo, read_catalog
-from jobs.contract import Job, SamplingParams
+from jobs.contract import MAX_SECONDS, Job, SamplingParams
 from jobs.tasks import Generation, Interpolation, Picture, Task
 from worker.settings import WorkerSettings
 
@@ -103,7 +103,7 @@ def local_job(model: str, params: SamplingParams, task: Task | None = None, sent
         params=params,
         pictures=tuple(Picture(sha256=each.sha256, width=each.width, height=each.height) for each in sent),
         accepted_at=time.time(),
-        timeout=2**31,
+        timeout=MAX_SECONDS,
     )
 
 

@@ -186,7 +186,7 @@ def test_a_process_that_is_told_to_end_before_it_serves_ends_well(place: str, mo
 import os, signal
 from unittest.mock import patch
 import app.main, uvicorn
-from difuso.cli import main
+from difuso.__main__ import main
 
 whole = {place}
 

@@ -5,19 +5,18 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import pytest
-
 from benchmarks.chaos.schedule import HABITS
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
-NAMED = sorted(set(re.findall(r"`(test_\w+\.py)::(test_\w+)`", PAGE)))
+NAMED = set(re.findall(r"`(test_\w+)`", PAGE))
 
 
-@pytest.mark.parametrize(("file", "name"), NAMED)
-def test_a_test_that_holds_a_row_exists(file: str, name: str) -> None:
-    (path,) = (ROOT / "tests").rglob(file)
-    assert re.search(rf"^def {name}\(|^async def {name}\(", path.read_text(encoding="utf-8"), re.MULTILINE)
+def test_the_tests_that_hold_the_rows_exist() -> None:
+    sources = [path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py")]
+    defined = {name for source in sources for name in re.findall(r"^(?:async )?def (test_\w+)\(", source, re.MULTILINE)}
+    assert len(NAMED) > 50
+    assert defined >= NAMED
 
 
 def test_every_fault_of_the_driver_has_its_row() -> None:
