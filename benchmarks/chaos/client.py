@@ -24,6 +24,7 @@ TIMEOUT = httpx.Timeout(10, read=90)
 ENDS = ("succeeded", "failed", "cancelled")
 NOT_NOW = (429, 503)
 JOB_FAILED = "/problems/job-failed"
+CONFLICT = "/problems/idempotency-conflict"
 Hashes = tuple[str, ...]
 
 
@@ -115,7 +116,7 @@ class Clients:
                 errand.pictures, errand.state = _unzip(answer.content), "succeeded"
         elif _problem(answer) == JOB_FAILED:
             errand.state, errand.failure = "failed", answer.json().get("code")
-        elif not (answer.status_code == 409 and errand.order.rival is not None):
+        elif not (_problem(answer) == CONFLICT and errand.order.rival is not None):
             errand.surprises.append(_describe(answer))
 
     async def _cancel(self, errand: Errand, job_id: str) -> None:

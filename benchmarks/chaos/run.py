@@ -32,6 +32,7 @@ from .worker_logs import Line, in_flight, read_log, waits
 LONGEST_JOB = 2000  # seconds; more than any of a run may take (`app.admission.job_timeout`), which keeps some keys
 SWEEP_MARGIN = 60  # seconds that files are kept longer than pictures are offered
 MARGIN_SECONDS = 15.0
+REDIS_BACK_SECONDS = 5.0  # until everybody has noticed
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,11 @@ class Attack:
             waits=[wait for wait in waits(killed, logs) if wait.job_id not in poison],
             redis_away=self._saboteur.redis_away(),
             executed=self._executed,
-            unasked=[f"{end.log.stem}: {end.status}" for end in ends if not _explained(end, workers, poison)],
+            unasked=[
+                f"{end.log.stem}: {end.status}"
+                for end in ends
+                if not _explained(end, workers, poison, self._saboteur.redis_away())
+            ],
             keys=keys_left(cluster.client, longest=LONGEST_JOB + 2 * self._plan.result_ttl),
             files=files_left(self._disk.store),
             breaks={**breaks, Break.POISON.value: len(self._poison_at)},
@@ -152,10 +157,18 @@ def _logs(members: Sequence[Member], since: float) -> dict[Path, list[Line]]:
     return {log: [line for line in read_log(log) if line.at >= since] for log in logs}
 
 
-def _explained(end: End, workers: Mapping[Path, Sequence[Line]], poison: set[str]) -> bool:
-    """Whether a process ended as it should: killed by us, cleanly when we asked, or by a poison job that it ran."""
+def _explained(
+    end: End, workers: Mapping[Path, Sequence[Line]], poison: set[str], redis_away: Sequence[tuple[float, float]]
+) -> bool:
+    """Whether a process ended as it should: killed by us, cleanly when we asked, or by a poison job that it ran.
+
+    A worker that is told to stop while Redis is away cannot hand its jobs back. It gives up, says so by a status of 1,
+    and leaves them to recovery.
+    """
     if end.asked is signal.SIGKILL or (end.asked is signal.SIGTERM and end.status == 0):
         return True
+    if end.asked is signal.SIGTERM and end.status == 1:
+        return any(began <= end.at <= ended + REDIS_BACK_SECONDS for began, ended in redis_away)
     return end.status == -signal.SIGKILL and bool(in_flight(workers.get(end.log, ())) & poison)
 
 
