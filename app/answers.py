@@ -9,11 +9,10 @@ from starlette.responses import Response
 from jobs.contract import JobState, JobStatus, Manifest
 from jobs.errors import ResultExpired
 from jobs.store import ResultStore
-from jobs.tasks import Interpolation
 
 from .errors import JobCancelled, JobFailed, NotReady
-from .negotiation import Format
-from .render import entity_tag, render
+from .formats import Format
+from .render import entity_tag
 from .rendering import Renderers
 from .views import job_text, timings
 
@@ -47,20 +46,21 @@ async def pictures(
         JobsError, AppError: if the job has no pictures, or not any more, or too many pictures are asked for at once.
     """
     manifest = await renderers.read(lambda: finished(status, store))
-    if form is Format.JSON:
+    render = form.render
+    if render is None:
         return job_json(status)
     tag = entity_tag(form, manifest)
     headers = {**_picture_headers(status, tag), "Content-Location": f"/jobs/{status.job.id}/image"}
     if matches(known, tag):
         return Response(status_code=304, headers=headers)
-    media_type: str
     if form is Format.PNG and len(manifest.images) == 1:
-        body, media_type = await renderers.read(lambda: store.image(manifest, 0)), form
+        body, parameters = await renderers.read(lambda: store.image(manifest, 0)), ""
     else:
-        body, media_type = await renderers.run(lambda: _rendered(form, manifest, store))
-    extension = {Format.ZIP: "zip", Format.PNG: "png", Format.APNG: "png"}.get(form, "mime")
-    headers["Content-Disposition"] = f'inline; filename="{status.job.id}.{extension}"'
-    return Response(body, headers=headers, media_type=media_type)
+        body, parameters = await renderers.run(
+            lambda: render(manifest, _images(manifest, store), _ends(manifest, store))
+        )
+    headers["Content-Disposition"] = f'inline; filename="{status.job.id}.{form.extension}"'
+    return Response(body, headers=headers, media_type=f"{form}{parameters}")
 
 
 def picture(status: JobStatus, store: ResultStore, index: int, *, known: str | None = None) -> Response:
@@ -104,9 +104,8 @@ def matches(known: str | None, tag: str) -> bool:
     return "*" in tags or tag in tags
 
 
-def _rendered(form: Format, manifest: Manifest, store: ResultStore) -> tuple[bytes, str]:
-    found = [store.image(manifest, index) for index in range(len(manifest.images))]
-    return render(form, manifest, found, _ends(manifest, store))
+def _images(manifest: Manifest, store: ResultStore) -> list[bytes]:
+    return [store.image(manifest, index) for index in range(len(manifest.images))]
 
 
 def _ends(manifest: Manifest, store: ResultStore) -> list[bytes]:
@@ -115,7 +114,7 @@ def _ends(manifest: Manifest, store: ResultStore) -> list[bytes]:
     Raises:
         ResultExpired: if they were deleted.
     """
-    if not isinstance(manifest.job.task, Interpolation):
+    if not manifest.job.task.lies_between_its_images:
         return []
     ends = [store.upload(manifest.job.id, picture.sha256) for picture in manifest.job.pictures]
     if None in ends:

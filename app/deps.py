@@ -6,10 +6,11 @@ import asyncio
 import re
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Any, TypedDict
+from typing import Annotated, Any, TypedDict, get_origin
 
 from anyio import CapacityLimiter
 from fastapi import Depends, Header, Request
+from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
@@ -22,9 +23,9 @@ from jobs.store import ResultStore
 
 from .api_keys import ApiKey
 from .errors import InvalidRequest
+from .formats import Format
 from .metrics import Metrics
 from .negotiation import (
-    Format,
     Preference,
     choose_format,
     read_idempotency_key,
@@ -131,20 +132,17 @@ async def _idempotency_key(
 IdempotencyKey = Annotated[str | None, Depends(_idempotency_key)]
 
 
-def _refuse_repeated(request: Request, *, but: str | None = None) -> None:
-    counts = Counter(name for name, _ in request.query_params.multi_items() if name != but)
-    for name, count in counts.items():
-        if count > 1:
-            raise InvalidRequest("parameter", name[:MAX_NAME], "Is given more than once")
+def single_parameters(query: type[BaseModel]) -> Any:
+    """Refuses parameters that are given twice, of which the framework would silently use the last; but not lists."""
+    lists = {field.alias or name for name, field in query.model_fields.items() if get_origin(field.annotation) is list}
 
+    async def refuse_repeated(request: Request) -> None:
+        counts = Counter(name for name, _ in request.query_params.multi_items() if name not in lists)
+        for name, count in counts.items():
+            if count > 1:
+                raise InvalidRequest("parameter", name[:MAX_NAME], "Is given more than once")
 
-async def _single_parameters(request: Request) -> None:
-    """Refuses parameters that are given twice, of which the framework would silently use the last."""
-    _refuse_repeated(request)
-
-
-async def _only_lambda_twice(request: Request) -> None:
-    _refuse_repeated(request, but="lambda")
+    return Depends(refuse_repeated)
 
 
 async def _no_body(request: Request, settings: SettingsDep) -> None:
@@ -158,6 +156,4 @@ async def _no_body(request: Request, settings: SettingsDep) -> None:
         raise InvalidRequest("pointer", "", "Parameters go into the query string; this request takes no body")
 
 
-SINGLE_PARAMETERS = Depends(_single_parameters)
-ONLY_LAMBDA_TWICE = Depends(_only_lambda_twice)
 NO_BODY = Depends(_no_body)

@@ -1,4 +1,4 @@
-"""What the front end itself refuses.
+"""What the front end itself refuses; what is wrong with parameters and images, `jobs.errors` says.
 
     AppError
     ├── Unauthorized         no API key, or none that is known
@@ -8,12 +8,7 @@
     ├── UploadRefused        a part of a multipart body is missing, sent twice or unknown; names it
     │   ├── NotMultipart         the body is of another type
     │   ├── MalformedBody        the body does not keep to its type, or ends too early
-    │   ├── BodyTooLarge         the body is longer than is read
-    │   ├── UnsupportedFormat    the picture is neither PNG nor JPEG
-    │   ├── BadImage             the picture is damaged
-    │   ├── ImageTooLarge        the picture has too many pixels
-    │   ├── AnimatedImage        the picture has several frames
-    │   └── ImageTooComplex      the picture is made to take long
+    │   └── BodyTooLarge         the body is longer than is read
     ├── NotAcceptable        no picture format satisfies the Accept header
     ├── Overloaded           the job would wait longer than is allowed
     ├── LimitReached         the API key has asked for as much as it may
@@ -96,26 +91,6 @@ class MalformedBody(UploadRefused):
 
 class BodyTooLarge(UploadRefused):
     """The body has more bytes than are read."""
-
-
-class UnsupportedFormat(UploadRefused):
-    """The part is neither PNG nor JPEG, whatever it is called."""
-
-
-class BadImage(UploadRefused):
-    """The picture cannot be decoded."""
-
-
-class ImageTooLarge(UploadRefused):
-    """The picture has more pixels than are decoded."""
-
-
-class AnimatedImage(UploadRefused):
-    """The file holds more than one picture."""
-
-
-class ImageTooComplex(UploadRefused):
-    """The file has so many pieces that reading it would take long."""
 
 
 class NotAcceptable(AppError):

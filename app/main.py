@@ -31,7 +31,7 @@ from .metrics import Metrics, StackCollector, published
 from .middleware import UNADDRESSED, RequestMiddleware
 from .problems import RESPONSES, install
 from .rendering import Renderers
-from .routers import edit, generate, health, jobs, models, page
+from .routers import health, jobs, kinds, models, page
 from .server import run
 from .settings import ApiSettings
 from .uploads import Uploads
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-REDIS_TIMEOUT = 2.0  # seconds until a Redis that hangs is called away
+REDIS_TIMEOUT = 2.0  # seconds until a Redis that hangs counts as away
 PROBE_TIMEOUT = 0.2
 CHECKERS = 4  # threads of /readyz alone, which must answer when all others wait for Redis
 # While Redis hangs, each request holds a thread for REDIS_TIMEOUT; with as many threads none waits for another.
@@ -79,7 +79,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
     app.add_middleware(RequestMiddleware, metrics=app.state.metrics, hosts=settings.hosts)
     install(app)
     guarded = [Depends(Guard(read_keys(settings.api_keys_file)))] if settings.api_keys_file else []
-    for module in (jobs, generate, edit, models):  # what is asked for most is found first
+    for module in (jobs, kinds, models):  # what is asked for most is found first
         app.include_router(module.router, dependencies=guarded)
     if settings.api_metrics_port is None:
         app.include_router(health.metrics_router, dependencies=guarded)

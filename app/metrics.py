@@ -11,15 +11,15 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from jobs.catalog import Catalog
-from jobs.contract import JobKind
-from jobs.errors import QueueUnavailable, StoreUnavailable
+from jobs.errors import ImageRefused, QueueUnavailable, StoreUnavailable
 from jobs.following import CatalogFollower
+from jobs.kinds import KINDS
 from jobs.queue import JobQueue
 from jobs.store import ResultStore
 from jobs.workers import reports_for
 
 from .errors import UploadRefused
-from .problems import KINDS
+from .problems import PROBLEMS
 
 LONG_BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600, 1200)
 HTTP_BUCKETS = (0.005, 0.01, 0.025, 0.05, *LONG_BUCKETS)  # a POST may wait for its pictures
@@ -54,9 +54,9 @@ class Metrics:
         )
         for op in ("metrics", "watch"):
             self._redis_errors.labels(op)
-        for error, kind in KINDS.items():
-            if issubclass(error, UploadRefused):
-                self._uploads_rejected.labels(kind.slug)
+        for error, problem in PROBLEMS.items():
+            if issubclass(error, UploadRefused | ImageRefused):
+                self._uploads_rejected.labels(problem.slug)
         self._model_info = Gauge(
             "difuso_model_info", "Models of the models folder; always 1", ["name", "sha256"], registry=registry
         )
@@ -66,14 +66,14 @@ class Metrics:
         self._model_info.clear()
         for model in catalog.models.values():
             self._model_info.labels(model.name, model.sha256 or "").set(1)
-            for kind in JobKind:
+            for kind in KINDS:
                 self._accepted.labels(kind, model.name)
 
     def http_request(self, method: str, route: str, status: int, seconds: float) -> None:
         """Notes an answered request; `route` is its template."""
         self._http.labels(method if method in METHODS else "other", route, status).observe(seconds)
 
-    def job_accepted(self, kind: JobKind, model: str) -> None:
+    def job_accepted(self, kind: str, model: str) -> None:
         """Notes a new job."""
         self._accepted.labels(kind, model).inc()
 

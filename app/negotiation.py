@@ -4,23 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from enum import StrEnum
 
 import mimeparse
 
 from jobs.contract import DEFAULT_URGENCY
 
 from .errors import NotAcceptable
-
-
-class Format(StrEnum):
-    """What a finished job can be answered as; `mimeparse` prefers the last of equals."""
-
-    APNG = "image/apng"
-    JSON = "application/json"
-    MULTIPART = "multipart/mixed"
-    ZIP = "application/zip"
-    PNG = "image/png"
+from .formats import Format
 
 
 def choose_format(accept: str | None) -> Format:
@@ -31,15 +21,14 @@ def choose_format(accept: str | None) -> Format:
     """
     if not accept or not accept.strip():
         return Format.PNG
-    # Browsers list image/apng beside everything else that they can show, and do not mean to ask for an animation.
-    offered = [form.value for form in Format if form is not Format.APNG or "*" not in accept]
+    offered = [form.value for form in Format if form.by_wildcard or "*" not in accept]
     try:
         best = mimeparse.best_match(offered, accept)
     except mimeparse.MimeTypeParseException:
         best = ""
     if not best:
         raise NotAcceptable
-    return Format(best)
+    return next(form for form in Format if form == best)
 
 
 @dataclass(frozen=True)

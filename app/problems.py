@@ -16,8 +16,10 @@ from starlette.routing import Match, Mount
 
 from jobs import errors as jobs_errors
 from jobs.contract import FailureCode
+from model.errors import PlanError
 
 from . import errors
+from .formats import Format
 
 MEDIA_TYPE = "application/problem+json"
 METHODS = ("DELETE", "GET", "HEAD", "POST")
@@ -50,7 +52,7 @@ class Problem(BaseModel):
 
 
 @dataclass(frozen=True)
-class Kind:
+class ProblemType:
     """One problem type: what is the same each time."""
 
     status: int
@@ -61,84 +63,91 @@ class Kind:
 
 
 # Looked up along the exception's bases, so that a new exception cannot fall through to a bare 500 by accident.
-KINDS: dict[type[Exception], Kind] = {
-    jobs_errors.JobNotFound: Kind(
+PROBLEMS: dict[type[Exception], ProblemType] = {
+    jobs_errors.JobNotFound: ProblemType(
         404, "job-not-found", "No such job", "No job has this id: it never existed, or its time is over."
     ),
-    jobs_errors.JobUnreadable: Kind(
+    jobs_errors.JobUnreadable: ProblemType(
         410, "job-unreadable", "Job of another version", "Another version wrote this job; submit it again."
     ),
-    jobs_errors.IdempotencyConflict: Kind(
+    jobs_errors.IdempotencyConflict: ProblemType(
         422,
         "idempotency-conflict",
         "Idempotency-Key used for another request",
         "Use a new key, or repeat the first request unchanged.",
     ),
-    jobs_errors.QueueUnavailable: Kind(
+    jobs_errors.QueueUnavailable: ProblemType(
         503, "queue-unavailable", "The queue does not answer", "Nothing was accepted; try again later.", 2
     ),
-    jobs_errors.ResultExpired: Kind(
+    jobs_errors.ResultExpired: ProblemType(
         410, "result-expired", "The pictures were deleted", "Submit the job again with the same seed."
     ),
-    jobs_errors.StoreUnavailable: Kind(
+    jobs_errors.StoreUnavailable: ProblemType(
         503, "store-unavailable", "The result store does not answer", "Try again later.", 5
     ),
-    errors.Unauthorized: Kind(
+    errors.Unauthorized: ProblemType(
         401, "unauthorized", "An API key is needed", "Send one that this server knows as Authorization: Bearer KEY."
     ),
-    errors.UnknownHost: Kind(
+    errors.UnknownHost: ProblemType(
         400, "unknown-host", "Unknown host", "This server does not answer under the name of the Host header."
     ),
-    errors.CrossOrigin: Kind(
+    jobs_errors.RequestRefused: ProblemType(422, "invalid-request", "The request is invalid", "See errors."),
+    jobs_errors.ImageRefused: ProblemType(422, "invalid-request", "The request is invalid", "See errors."),
+    PlanError: ProblemType(422, "invalid-request", "The request is invalid", "See errors."),
+    errors.CrossOrigin: ProblemType(
         403,
         "cross-origin",
         "Refused to pages of other sites",
         "A page from another address may not change anything here; use this server's own page, or a program.",
     ),
-    errors.InvalidRequest: Kind(422, "invalid-request", "The request is invalid", "See errors."),
-    RequestValidationError: Kind(422, "invalid-request", "The request is invalid", "See errors."),
-    errors.UploadRefused: Kind(422, "invalid-request", "The request is invalid", "See errors."),
-    errors.NotMultipart: Kind(
+    errors.InvalidRequest: ProblemType(422, "invalid-request", "The request is invalid", "See errors."),
+    RequestValidationError: ProblemType(422, "invalid-request", "The request is invalid", "See errors."),
+    errors.UploadRefused: ProblemType(422, "invalid-request", "The request is invalid", "See errors."),
+    errors.NotMultipart: ProblemType(
         415, "unsupported-media-type", "Unsupported media type", "Send pictures as parts of multipart/form-data."
     ),
-    errors.MalformedBody: Kind(
+    errors.MalformedBody: ProblemType(
         400, "malformed-body", "Malformed body", "The body is no complete multipart/form-data message."
     ),
-    errors.BodyTooLarge: Kind(
+    errors.BodyTooLarge: ProblemType(
         413, "content-too-large", "Content too large", "The body is larger than this server reads."
     ),
-    errors.UnsupportedFormat: Kind(415, "unsupported-format", "Unsupported picture format", "Send a PNG or JPEG file."),
-    errors.BadImage: Kind(
+    jobs_errors.UnsupportedFormat: ProblemType(
+        415, "unsupported-format", "Unsupported picture format", "Send a PNG or JPEG file."
+    ),
+    jobs_errors.BadImage: ProblemType(
         422, "bad-image", "The picture cannot be read", "The file is damaged or incomplete; save the picture again."
     ),
-    errors.ImageTooLarge: Kind(422, "image-too-large", "The picture is too large", "Scale the picture down."),
-    errors.AnimatedImage: Kind(422, "animated-image", "The picture is animated", "Send one still picture."),
-    errors.ImageTooComplex: Kind(
+    jobs_errors.ImageTooLarge: ProblemType(
+        422, "image-too-large", "The picture is too large", "Scale the picture down."
+    ),
+    jobs_errors.AnimatedImage: ProblemType(422, "animated-image", "The picture is animated", "Send one still picture."),
+    jobs_errors.ImageTooComplex: ProblemType(
         422,
         "image-too-complex",
         "The picture is too complex",
         "The file has more pieces than any picture needs; save the picture again.",
     ),
-    errors.NotAcceptable: Kind(
+    errors.NotAcceptable: ProblemType(
         406,
         "not-acceptable",
         "No acceptable format",
-        "Accept one of image/png, application/zip, multipart/mixed, application/json.",
+        f"Accept one of {', '.join(reversed(Format))}.",
     ),
-    errors.Overloaded: Kind(429, "overloaded", "Too much work is waiting", "Try again later."),
-    errors.LimitReached: Kind(429, "limit-reached", "The API key's limit is reached", "Try again later."),
-    errors.ModelUnavailable: Kind(503, "model-unavailable", "No worker can run this model", "See /models.", 30),
-    errors.NotReady: Kind(409, "not-ready", "The job is not finished", "Wait for it to succeed.", 1),
-    errors.JobCancelled: Kind(409, "job-cancelled", "The job was cancelled", "It has no pictures."),
-    errors.JobFailed: Kind(500, "job-failed", "The job failed", "It has no pictures."),
-    errors.NotUsable: Kind(503, "not-ready-to-serve", "Not ready to serve", "Redis or the store is away.", 5),
-    errors.ShuttingDown: Kind(503, "shutting-down", "This server is shutting down", "Ask another one.", 5),
-    Exception: Kind(500, "internal", "Internal error", "The server's log says more under this request id."),
+    errors.Overloaded: ProblemType(429, "overloaded", "Too much work is waiting", "Try again later."),
+    errors.LimitReached: ProblemType(429, "limit-reached", "The API key's limit is reached", "Try again later."),
+    errors.ModelUnavailable: ProblemType(503, "model-unavailable", "No worker can run this model", "See /models.", 30),
+    errors.NotReady: ProblemType(409, "not-ready", "The job is not finished", "Wait for it to succeed.", 1),
+    errors.JobCancelled: ProblemType(409, "job-cancelled", "The job was cancelled", "It has no pictures."),
+    errors.JobFailed: ProblemType(500, "job-failed", "The job failed", "It has no pictures."),
+    errors.NotUsable: ProblemType(503, "not-ready-to-serve", "Not ready to serve", "Redis or the store is away.", 5),
+    errors.ShuttingDown: ProblemType(503, "shutting-down", "This server is shutting down", "Ask another one.", 5),
+    Exception: ProblemType(500, "internal", "Internal error", "The server's log says more under this request id."),
 }
 
 FAILURES: dict[FailureCode, tuple[int, str]] = {
     FailureCode.TIMEOUT: (504, "It ran longer than its limit."),
-    FailureCode.NONFINITE: (500, "The network produced values that are no numbers."),
+    FailureCode.NONFINITE: (500, "The network produced NaN or infinity."),
     FailureCode.UNSUPPORTED: (501, "No worker understands this job."),
     FailureCode.STORAGE: (507, "Pictures could not be stored, or not be read back."),
     FailureCode.WORKER_LOST: (502, "Its workers died while they ran it."),
@@ -165,12 +174,17 @@ def answer(request: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException):
         headers = {**(error.headers or {}), **(_allowed(request) if error.status_code == 405 else {})}
         return _respond(request, _http_kind(error), headers=headers)
-    kind = next(KINDS[base] for base in type(error).__mro__ if base in KINDS)
+    kind = next(PROBLEMS[base] for base in type(error).__mro__ if base in PROBLEMS)
     if isinstance(error, RequestValidationError):
         return _invalid(request, kind, [_field_error(found) for found in error.errors()])
     if isinstance(error, errors.InvalidRequest):
         return _invalid(request, kind, [{"detail": error.detail or "", error.place: error.name}])
-    if isinstance(error, errors.UploadRefused) and error.part is not None:
+    if isinstance(error, jobs_errors.RequestRefused):
+        return _invalid(request, kind, [{"detail": error.detail, "parameter": error.parameter}])
+    if isinstance(error, PlanError):
+        reason = error.reason[:1].upper() + error.reason[1:]
+        return _invalid(request, kind, [{"detail": reason, "parameter": error.parameter or "model"}])
+    if isinstance(error, errors.UploadRefused | jobs_errors.ImageRefused) and error.part is not None:
         return _invalid(request, kind, [{"detail": error.detail or kind.detail, "part": error.part}])
     if isinstance(error, errors.JobFailed):
         status, detail = FAILURES[error.code]
@@ -188,11 +202,11 @@ def install(app: FastAPI) -> None:
     async def handle(request: Request, error: Exception) -> Response:
         if isinstance(error, jobs_errors.QueueUnavailable):
             app.state.metrics.redis_error(getattr(request.scope.get("route"), "name", "other"))
-        if isinstance(error, errors.UploadRefused):
-            app.state.metrics.upload_rejected(KINDS[type(error)].slug)
+        if isinstance(error, errors.UploadRefused | jobs_errors.ImageRefused):
+            app.state.metrics.upload_rejected(PROBLEMS[type(error)].slug)
         return answer(request, error)
 
-    for kind in (HTTPException, RequestValidationError, jobs_errors.JobsError, errors.AppError):
+    for kind in (HTTPException, RequestValidationError, PlanError, jobs_errors.JobsError, errors.AppError):
         app.add_exception_handler(kind, handle)
 
 
@@ -208,10 +222,10 @@ def _allowed(request: Request) -> dict[str, str]:
     return {"Allow": ", ".join(methods)} if methods else {}
 
 
-def _http_kind(error: HTTPException) -> Kind:
+def _http_kind(error: HTTPException) -> ProblemType:
     """What the framework refuses by itself; named here, since Python's names of statuses change between versions."""
     title, detail = HTTP.get(error.status_code, ("HTTP error", "The server does not do this."))
-    return Kind(error.status_code, title.lower().replace(" ", "-"), title, detail)
+    return ProblemType(error.status_code, title.lower().replace(" ", "-"), title, detail)
 
 
 def _field_error(found: dict[str, Any]) -> dict[str, str]:
@@ -223,7 +237,7 @@ def _field_error(found: dict[str, Any]) -> dict[str, str]:
     return {"detail": detail, place: f"/{name}" if place == "pointer" else name}
 
 
-def _invalid(request: Request, kind: Kind, found: list[dict[str, str]]) -> Response:
+def _invalid(request: Request, kind: ProblemType, found: list[dict[str, str]]) -> Response:
     named = [
         f"{error.get('parameter') or error.get('header') or error.get('part') or 'body'}: {error['detail']}"
         for error in found
@@ -233,7 +247,7 @@ def _invalid(request: Request, kind: Kind, found: list[dict[str, str]]) -> Respo
 
 def _respond(
     request: Request,
-    kind: Kind,
+    kind: ProblemType,
     *,
     status: int | None = None,
     detail: str | None = None,

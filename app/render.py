@@ -1,4 +1,8 @@
-"""A finished job's pictures in each format: one PNG or a contact sheet, a zip, a multipart message."""
+"""A finished job's pictures as one body: a PNG or contact sheet, an animation, a zip, a multipart message.
+
+`app.formats` lists these encoders. Each takes the manifest, the pictures and the two between which they lie, if any,
+and returns the body and the parameters of its media type.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +21,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from jobs.contract import Manifest
-from jobs.tasks import Generation
-
-from .containers import PNG_MAGIC
-from .negotiation import Format
+from jobs.images.containers import PNG_MAGIC
 
 SHEET_GAP = 2
 FRAME_MILLISECONDS = 200
@@ -38,7 +39,7 @@ def describe(manifest: Manifest) -> dict[str, Any]:
     sent = {"task": job.task.model_dump(), "pictures": [picture.model_dump() for picture in job.pictures]}
     return {
         "kind": job.kind,
-        **({} if isinstance(job.task, Generation) else sent),
+        **(sent if job.pictures else {}),
         "model": job.model,
         "model_sha256": manifest.model_sha256,
         "params": job.params.model_dump(),
@@ -47,27 +48,15 @@ def describe(manifest: Manifest) -> dict[str, Any]:
     }
 
 
-def render(form: Format, manifest: Manifest, pngs: list[bytes], ends: Sequence[bytes] = ()) -> tuple[bytes, str]:
-    """All pictures as one body; returns it with its media type.
-
-    Args:
-        ends: the two pictures between which they lie; shown beside several, and at both ends of an animation.
-    """
-    if form is Format.ZIP:
-        return _zip(manifest, pngs), form
-    if form is Format.MULTIPART:
-        return _multipart(manifest, pngs)
-    course = [*ends[:1], *pngs, *ends[1:]]
-    if form is Format.APNG:
-        return animation(manifest, course), form
+def sheet(manifest: Manifest, pngs: list[bytes], ends: Sequence[bytes] = ()) -> tuple[bytes, str]:
+    """One image as it is, or several as a contact sheet; in a row between both ends where they lie between two."""
     if len(pngs) == 1:
-        return pngs[0], Format.PNG
-    if ends:
-        return contact_sheet(manifest, course, columns=len(course)), Format.PNG
-    return contact_sheet(manifest, pngs), Format.PNG
+        return pngs[0], ""
+    course = [*ends[:1], *pngs, *ends[1:]]
+    return contact_sheet(manifest, course, columns=len(course) if ends else None), ""
 
 
-def entity_tag(form: Format, manifest: Manifest) -> str:
+def entity_tag(form: str, manifest: Manifest) -> str:
     """ETag of `render`'s body, without making it."""
     content = ",".join([form, *(image.sha256 for image in manifest.images)])
     return f'"{hashlib.sha256(content.encode()).hexdigest()}"'
@@ -90,11 +79,12 @@ def contact_sheet(manifest: Manifest, pngs: list[bytes], *, columns: int | None 
     return file.getvalue()
 
 
-def animation(manifest: Manifest, pngs: list[bytes]) -> bytes:
-    """The pictures one after the other, there and back, for ever; animated PNG.
+def animation(manifest: Manifest, pngs: list[bytes], ends: Sequence[bytes] = ()) -> tuple[bytes, str]:
+    """The pictures one after the other, from end to end, there and back, for ever; animated PNG.
 
     Frames are compressed as pictures are, so those of the pictures are taken as they are: no pixel is looked at.
     """
+    pngs = [*ends[:1], *pngs, *ends[1:]]
     frames = [_frame(png) for png in pngs]
     if len({header for header, _ in frames}) > 1:  # all frames have the size and the colours of the first
         frames = [_frame(_as_rgb(png)) for png in pngs]
@@ -107,7 +97,7 @@ def animation(manifest: Manifest, pngs: list[bytes]) -> bytes:
     for index, pixels in enumerate(course):
         chunks.append((b"fcTL", _number(next(numbers)) + control))
         chunks.append((b"fdAT", _number(next(numbers)) + pixels) if index else (b"IDAT", pixels))
-    return PNG_MAGIC + b"".join(_chunk(kind, content) for kind, content in [*chunks, (b"IEND", b"")])
+    return PNG_MAGIC + b"".join(_chunk(kind, content) for kind, content in [*chunks, (b"IEND", b"")]), ""
 
 
 def _frame(png: bytes) -> tuple[bytes, bytes]:
@@ -144,21 +134,23 @@ def _text(manifest: Manifest) -> PngInfo:
     return text
 
 
-def _zip(manifest: Manifest, pngs: list[bytes]) -> bytes:
+def archive(manifest: Manifest, pngs: list[bytes], ends: Sequence[bytes] = ()) -> tuple[bytes, str]:
+    """The pictures and a manifest; zip."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:  # PNGs are compressed already
         for index, png in enumerate(pngs):
             archive.writestr(zipfile.ZipInfo(f"{index}.png"), png)
         archive.writestr(zipfile.ZipInfo("manifest.json"), json.dumps(describe(manifest), indent=2))
-    return file.getvalue()
+    return file.getvalue(), ""
 
 
-def _multipart(manifest: Manifest, pngs: list[bytes]) -> tuple[bytes, str]:
+def message(manifest: Manifest, pngs: list[bytes], ends: Sequence[bytes] = ()) -> tuple[bytes, str]:
+    """The manifest and the pictures, each a part; MIME multipart."""
     boundary = f"difuso-{hashlib.sha256(pngs[0]).hexdigest()[:32]}"
     parts = [("manifest.json", "application/json", json.dumps(describe(manifest)).encode())]
     parts += [(f"{index}.png", "image/png", png) for index, png in enumerate(pngs)]
-    message = b""
-    for name, media_type, body in parts:
+    body = b""
+    for name, media_type, content in parts:
         head = [f"--{boundary}", f"Content-Type: {media_type}", f'Content-Disposition: attachment; filename="{name}"']
-        message += "\r\n".join([*head, "", ""]).encode() + body + b"\r\n"
-    return message + f"--{boundary}--\r\n".encode(), f"{Format.MULTIPART}; boundary={boundary}"
+        body += "\r\n".join([*head, "", ""]).encode() + content + b"\r\n"
+    return body + f"--{boundary}--\r\n".encode(), f"; boundary={boundary}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,10 +11,11 @@ from typing import Annotated, Any
 from fastapi import Depends, Request, Response
 from starlette.concurrency import run_in_threadpool
 
-from jobs.contract import Job, JobState, JobStatus, SamplingParams, work_of
+from jobs.contract import Job, JobState, JobStatus, new_job
 from jobs.errors import JobNotFound, JobsError, QueueUnavailable
+from jobs.images.fitting import FittedImage
+from jobs.kinds.base import Prepared, SamplingQuery
 from jobs.limits import Limits
-from jobs.tasks import Generation, Picture, Task
 from jobs.tracing import traceparent
 from jobs.workers import reports_for
 
@@ -34,11 +34,9 @@ from .deps import (
     WatcherDep,
 )
 from .errors import Overloaded
+from .formats import Format
 from .links import JOB_LINKS
 from .middleware import CLIENT_GONE
-from .negotiation import Format
-from .parameters import SamplingQuery
-from .pictures import Fitted
 from .views import JobView
 from .watching import ClientGone
 
@@ -49,7 +47,7 @@ KEY_NAMESPACE = uuid.UUID("b7b5b1de-6e0c-5d43-9a0f-0c7cf3a8f6c1")
 
 ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "The pictures, in the format that Accept asks for",
+        "description": "What Accept asks for: " + "; ".join(f"{form} is {form.words}" for form in reversed(Format)),
         "content": {form: {} for form in Format},
         "links": JOB_LINKS,
     },
@@ -72,48 +70,35 @@ class Submission:
     urgency: UrgencyDep
     idempotency_key: IdempotencyKey = None
 
-    async def answer(
-        self,
-        model: str,
-        query: SamplingQuery,
-        params: SamplingParams,
-        task: Task | None = None,
-        sent: Sequence[Fitted] = (),
-    ) -> Response:
-        """Queues the job and waits for its pictures; answers 202 with the job where that takes too long.
+    async def answer(self, model: str, query: SamplingQuery, prepared: Prepared) -> Response:
+        """Queues the job and waits for its images; answers 202 with the job where that takes too long.
 
         Args:
             query: as it was sent, to recognise it when it is repeated.
-            sent: the pictures that came with it.
         """
-        task = task or Generation()
-        job = Job(
-            id=self._job_id(),
-            task=task,
-            model=model,
-            params=params,
-            pictures=tuple(Picture(sha256=each.sha256, width=each.width, height=each.height) for each in sent),
-            urgency=self.urgency,
-            accepted_at=time.time(),
-            timeout=job_timeout(work_of(params, task), max_wait=self.settings.max_wait),
-            owner=self._caller.name if self._caller else None,
-            request_id=self.request.state.request_id,
-            traceparent=traceparent(),
-        )
-        request_hash = query.request_hash(job.kind, job.pictures)
-        new, status = await run_in_threadpool(self._submit, job, request_hash, sent)
+        job = self._job(model, prepared)
+        request_hash = query.request_hash(job.kind, [picture.sha256 for picture in job.pictures])
+        new, status = await run_in_threadpool(self._submit, job, request_hash, prepared.images)
         if new:
             self.metrics.job_accepted(job.kind, job.model)
             log.info("job accepted", extra={"job_id": job.id, "model": job.model, "image_steps": job.image_steps})
-        if self.preference.seconds > 0:
-            try:
-                status = await self.watcher.wait(status, self.request, seconds=self.preference.seconds)
-            except ClientGone:
-                if self.idempotency_key is None:  # whoever has a key can come back for the pictures
-                    await run_in_threadpool(self._cancel, job.id)
-                return Response(status_code=CLIENT_GONE)
+        try:
+            status = await self._wait(status)
+        except ClientGone:
+            if self.idempotency_key is None:  # whoever has a key can come back for the images
+                await run_in_threadpool(self._cancel, job.id)
+            return Response(status_code=CLIENT_GONE)
         if new and status.ended_at is not None:
             self.metrics.job_awaited(status.ended_at - job.accepted_at)
+        return await self._respond(status)
+
+    async def _wait(self, status: JobStatus) -> JobStatus:
+        """Where the job stands when it has ended, or the time is over that the caller would wait."""
+        if self.preference.seconds <= 0:
+            return status
+        return await self.watcher.wait(status, self.request, seconds=self.preference.seconds)
+
+    async def _respond(self, status: JobStatus) -> Response:
         done = self.preference.seconds > 0 and status.state.is_terminal
         try:
             renderers = self.request.state.renderers
@@ -123,6 +108,18 @@ class Submission:
         if self.preference.applied:
             response.headers["Preference-Applied"] = self.preference.applied
         return response
+
+    def _job(self, model: str, prepared: Prepared) -> Job:
+        return new_job(
+            model,
+            prepared,
+            id=self._job_id(),
+            urgency=self.urgency,
+            timeout=job_timeout(prepared.task.image_steps(prepared.params), max_wait=self.settings.max_wait),
+            owner=self._caller.name if self._caller else None,
+            request_id=self.request.state.request_id,
+            traceparent=traceparent(),
+        )
 
     @property
     def _caller(self) -> ApiKey | None:
@@ -136,7 +133,7 @@ class Submission:
         namespace = uuid.uuid5(KEY_NAMESPACE, self._caller.name) if self._caller else KEY_NAMESPACE
         return str(uuid.uuid5(namespace, self.idempotency_key))
 
-    def _submit(self, job: Job, request_hash: str, sent: Sequence[Fitted]) -> tuple[bool, JobStatus]:
+    def _submit(self, job: Job, request_hash: str, images: Sequence[FittedImage]) -> tuple[bool, JobStatus]:
         """Queues the job if it may; returns whether it is new, and where it stands."""
         if not (self.idempotency_key and self._exists(job.id)):  # a repeated request waits for its own job only
             limits = self._caller.limits if self._caller else Limits()
@@ -145,8 +142,8 @@ class Submission:
             backlog = self.queue.backlog(job.model)
             admit(backlog, max_wait=self.settings.max_wait, max_jobs=self.settings.max_jobs)
             check_share(self.queue.reserve(job, limits), job.image_steps, limits, rate=backlog.rate)
-            for picture in sent:  # first, so that no job is ever without its pictures
-                self.store.write_upload(job.id, picture.png)
+            for image in images:  # first, so that no job is ever without them
+                self.store.write_upload(job.id, image.png)
         new = self.queue.submit(job, request_hash=request_hash)
         try:
             return new, self.queue.status(job.id)

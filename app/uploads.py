@@ -10,9 +10,11 @@ from anyio import CapacityLimiter, to_thread
 from PIL.Image import Image
 from starlette.requests import Request
 
+from jobs.errors import ImageRefused
+from jobs.images.fitting import read_image
+
 from .errors import BodyTooLarge, Overloaded, UploadRefused
 from .multipart import FormReader
-from .pictures import read_picture
 
 MAX_BODIES = 8  # of the largest size, that are in memory together
 # Decoding has few threads of its own: a picture may take 50 MB and a second there, and other requests need threads too.
@@ -36,25 +38,19 @@ class Uploads:
         self._held = 0
         self._decoders = CapacityLimiter(DECODERS)
 
-    async def read(
-        self, request: Request, parts: Mapping[str, Callable[[Image], T]], *, optional: Collection[str] = ()
-    ) -> dict[str, T]:
+    async def read(self, request: Request, parts: Mapping[str, Callable[[Image], T]]) -> dict[str, T]:
         """Reads the named parts of a request, one picture each, and prepares them in a thread.
 
         Args:
-            parts: what to make of each picture; a `partial` of `app.pictures.fit`, say.
-            optional: names of the parts that may be left out.
-
-        Returns:
-            What was made of the parts that were sent.
+            parts: what to make of each picture; a `partial` of `fit`, say.
 
         Raises:
-            UploadRefused: the one of its kinds that says why, and of which part.
+            UploadRefused, ImageRefused: the one of their kinds that says why, and of which part.
             Overloaded: if too much is being read already.
         """
         async with self._receive(request, parts) as files:
             for name in parts:
-                if name not in files and name not in optional:
+                if name not in files:
                     raise UploadRefused("Is missing", part=name)
             return {name: await self._prepare(name, file, parts[name]) for name, file in files.items()}
 
@@ -89,8 +85,8 @@ class Uploads:
         if self._decoders.statistics().tasks_waiting >= MAX_WAITING:
             raise Overloaded(BUSY, retry_after=RETRY_SECONDS)
         try:
-            return await to_thread.run_sync(lambda: prepare(read_picture(file)), limiter=self._decoders)
-        except UploadRefused as error:
+            return await to_thread.run_sync(lambda: prepare(read_image(file)), limiter=self._decoders)
+        except ImageRefused as error:
             error.part = name
             raise
 

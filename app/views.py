@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from jobs.catalog import ModelInfo, SamplerDefaults
-from jobs.contract import FailureCode, JobKind, JobState, JobStatus, ModelReport, SamplingParams
-from jobs.tasks import Generation, Picture, Task
+from jobs.catalog import ModelInfo
+from jobs.contract import FailureCode, JobState, JobStatus, ModelReport, Picture
+from jobs.kinds import AnyTask
+from jobs.params import SamplingParams
 from jobs.values import Frozen
+from model.config import SamplerDefaults
 
 from .admission import refusal
 from .problems import FAILURES
@@ -64,10 +66,10 @@ class JobView(Outlook):
     """A job, complete; `job_text` adds the timesteps."""
 
     id: str
-    kind: JobKind
+    kind: str
     model: str
     params: SamplingParams
-    task: Task | None = None
+    task: AnyTask | None = None
     pictures: list[Picture] | None = None
     timesteps: list[int | float] | None = None
     urgency: int
@@ -89,7 +91,7 @@ class JobView(Outlook):
             kind=job.kind,
             model=job.model,
             params=job.params,
-            task=None if isinstance(job.task, Generation) else job.task,
+            task=job.task if job.pictures else None,
             pictures=list(job.pictures) or None,
             urgency=job.urgency,
             attempts=status.attempts,
@@ -137,12 +139,21 @@ class ModelView(Frozen):
     def of(cls, model: ModelInfo, reports: list[ModelReport]) -> ModelView:
         ready = [report for report in reports if report.ready]
         reason = refusal(reports)
-        facts = {name: value for name, value in vars(model).items() if name in cls.model_fields}
-        facts["num_train_timesteps"] = model.num_train_timesteps
-        if ready and model.sha256 is None:
-            facts["sha256"] = ready[0].sha256
+        config = model.config
         return cls(
-            **facts,
+            name=model.name,
+            image_size=config.image_size,
+            channels=config.channels,
+            classes=config.classes,
+            num_train_timesteps=config.schedule.num_train_timesteps,
+            label_required=model.label_required,
+            classifier_classes=None if config.classifier is None else config.classifier.num_classes,
+            prediction=config.prediction,
+            variance=config.variance,
+            clip=config.clip.mode,
+            defaults=config.defaults,
+            parameters=model.parameters,
+            sha256=ready[0].sha256 if ready and model.sha256 is None else model.sha256,
             state="ready" if ready else "unknown" if reason is None else "refused",
             reason=reason,
             rate=sum(report.rate or 0.0 for report in ready) or None,

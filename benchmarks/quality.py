@@ -21,7 +21,7 @@ from evaluation.image_sets import drawn, from_array
 from evaluation.plots import Curve, Panel, plot_panels
 from evaluation.real_images import real_images
 from evaluation.reference import read_reference
-from jobs.contract import SamplerName, SamplingParams
+from jobs.params import SamplerName, SamplingParams
 from model import ModelConfig, load_checkpoint
 from training.images import ImageArray
 from worker.runner import Runner

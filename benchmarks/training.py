@@ -23,7 +23,7 @@ from evaluation.figures import evaluate
 from evaluation.image_sets import from_array, from_path
 from evaluation.real_images import real_images
 from evaluation.reference import read_reference
-from jobs.contract import SamplingParams
+from jobs.params import SamplingParams
 from model import load_checkpoint
 from training.dry_run import dry_run
 from training.images import ImageArray

@@ -9,15 +9,20 @@ import sys
 SERVICES = ("serve", "api", "worker")
 
 
-def main() -> None:
-    """Runs a command. One that serves until it is told to stop can be told so from its first moment.
+def heed_signals() -> None:
+    """From now on this process can be told to stop.
 
     Importing torch and warming models up takes many seconds, in which nothing is claimed that would have to be handed
     back; and as the first process of a container it would not even get a signal that it has no handler for.
     """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: os._exit(0))
+
+
+def main() -> None:
+    """Runs a command. One that serves until it is told to stop can be told so from its first moment."""
     if sys.argv[1:2] and sys.argv[1] in SERVICES:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: os._exit(0))
+        heed_signals()
     from .cli import main as run
 
     run()

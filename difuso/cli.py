@@ -5,19 +5,16 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from app.parameters import SamplingQuery
-from app.tasks import DenoiseQuery, InterpolateQuery, RestoreQuery
-
 from .cli_evaluate import evaluate
+from .cli_kinds import add_commands
 from .errors import UserError
 from .logs import log_lines
-from .options import CHECKPOINTS, ModelsDir, read_settings, takes
+from .options import CHECKPOINTS, ModelsDir, read_settings
 
 if TYPE_CHECKING:
     from app.settings import ApiSettings
@@ -33,10 +30,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(evaluate, name="evaluate")
-
-Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for the pictures.")]
-PICTURES = Path("pictures")
-Image = Annotated[Path, typer.Argument(help="PNG or JPEG.")]
 
 
 def main() -> None:
@@ -109,50 +102,7 @@ def key(name: Annotated[str, typer.Argument(help="Of whoever gets the key.")]) -
     typer.echo(line)
 
 
-@app.command()
-@takes(SamplingQuery)
-def sample(query: SamplingQuery, out: Out = PICTURES) -> None:
-    """Makes pictures without a server: the same ones that POST /generate makes."""
-    from .sampling import sample_into
-
-    _print_made("sample", lambda settings: sample_into(out, query, settings))
-
-
-@app.command()
-@takes(InterpolateQuery, but=("n",))
-def interpolate(
-    query: InterpolateQuery,
-    a: Annotated[Path, typer.Argument(help="PNG or JPEG.")],
-    b: Annotated[Path, typer.Argument(help="Likewise.")],
-    out: Out = PICTURES,
-) -> None:
-    """Makes pictures between A and B without a server, as POST /interpolate does."""
-    from .sampling import interpolate_into
-
-    _print_made("interpolate", lambda settings: interpolate_into(out, query, (a, b), settings))
-
-
-@app.command()
-@takes(DenoiseQuery)
-def denoise(query: DenoiseQuery, image: Image, out: Out = PICTURES) -> None:
-    """Takes the noise out of IMAGE without a server, or draws it anew, as POST /denoise does."""
-    from .sampling import denoise_into
-
-    _print_made("denoise", lambda settings: denoise_into(out, query, image, settings))
-
-
-@app.command()
-@takes(RestoreQuery)
-def restore(
-    query: RestoreQuery,
-    image: Image,
-    mask: Annotated[Path | None, typer.Option(help="Of inpaint: white where IMAGE is missing.")] = None,
-    out: Out = PICTURES,
-) -> None:
-    """Undoes a degradation of IMAGE without a server, as POST /restore does."""
-    from .sampling import restore_into
-
-    _print_made("restore", lambda settings: restore_into(out, query, {"image": image, "mask": mask}, settings))
+add_commands(app)
 
 
 @app.command()
@@ -177,7 +127,12 @@ def convert(
         str | None, typer.Option(help="What the weights do not say: a .json file or a name such as adm-64.")
     ] = None,
     classifier: Annotated[Path | None, typer.Option(help="ADM's noisy classifier, to guide the model.")] = None,
-    classifier_facts: Annotated[str | None, typer.Option(help="Likewise, such as adm-classifier-64.")] = None,
+    classifier_facts: Annotated[
+        str | None,
+        typer.Option(
+            help="What the classifier's weights do not say: a .json file or a name such as adm-classifier-64."
+        ),
+    ] = None,
     to: Annotated[Literal["difuso", "diffusers"], typer.Option(help="Whose kind of folder to write.")] = "difuso",
     half: Annotated[bool, typer.Option("--half", help="Save float16: half the size, 11 bits of each number.")] = False,
     models_dir: ModelsDir = CHECKPOINTS,
@@ -218,16 +173,6 @@ def train(
         print_dry_run(recipe, changes or (), device=device)
     else:
         run_recipe(recipe, changes or (), out, device=device)
-
-
-def _print_made(command: str, make: Callable[[WorkerSettings], list[Path]]) -> None:
-    """Makes pictures, and says where they are."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from worker.settings import WorkerSettings
-
-    log_lines(command)
-    for path in make(read_settings(WorkerSettings)):
-        typer.echo(path)
 
 
 def _log(process: str, settings: ApiSettings | WorkerSettings) -> None:

@@ -12,12 +12,13 @@ import torch
 import typer
 from torch import Tensor, nn
 
-from jobs.contract import MODEL_NAME
+from jobs.params import MODEL_NAME
 from model import Checkpoint, ModelConfig, load_checkpoint, save_checkpoint
 from model.config import config_from_json, config_to_json
 from model.folder import file_sha256, read_safetensors
 from model.formats import dome, guided, pesser
-from model.formats.diffusers import WEIGHTS, is_diffusers, read_diffusers_config, write_diffusers
+from model.formats.diffusers import write_diffusers
+from model.formats.diffusers_config import WEIGHTS, is_diffusers, read_diffusers_config
 from model.formats.diffusers_weights import weights_from_diffusers
 from model.formats.facts import ClassifierFacts, DomeFacts, GuidedFacts, HoFacts, schedule_of
 from model.formats.layouts import layout_of
@@ -48,7 +49,7 @@ def convert(
         out: the folder; must not exist yet.
         facts: a file, or the name of a released checkpoint; see `find_facts`.
         classifier: a file of weights of one of ADM's noisy classifiers, to become part of the model.
-        classifier_facts: likewise.
+        classifier_facts: what the classifier's weights do not say, in the same form.
         to: whose kind of folder.
         half: save float16. Otherwise the numbers stay as they are, so that the network computes what it did before.
 

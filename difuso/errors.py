@@ -18,10 +18,11 @@ def user_errors(about: str | None = None) -> Iterator[None]:
         about: what goes before the message, such as the name of a model.
     """
     from evaluation.errors import EvaluationError  # with the next ones comes torch
+    from jobs.errors import ImageRefused, RequestRefused
     from model.errors import ModelError
     from training.errors import RecipeError
 
     try:
         yield
-    except (EvaluationError, ModelError, RecipeError) as error:
+    except (EvaluationError, ImageRefused, ModelError, RecipeError, RequestRefused) as error:
         raise UserError(str(error) if about is None else f"{about}: {error}") from error

@@ -47,9 +47,10 @@ def evaluate_bpd(
         checkpoint = load_checkpoint(models_dir / info.name)
         if not checkpoint.config.network.null_class:
             raise UserError("this model needs a class for every image, and images from a folder have none")
-        levels = visit_levels(checkpoint.schedule, "linspace", info.num_train_timesteps if steps is None else steps)
+        total = checkpoint.schedule.num_train_timesteps
+        levels = visit_levels(checkpoint.schedule, "linspace", total if steps is None else steps)
         with user_errors():  # an image's error names its file
-            images = real_images(data, count, size=info.image_size, channels=info.channels)
+            images = real_images(data, count, size=info.config.image_size, channels=info.config.channels)
         with progress(f"{info.name}, {len(images)} images, {len(levels.timesteps)} steps") as tell:
             result = variational_bound(
                 checkpoint, images, levels, batch_size=batch_size, seed=seed, device=pick_device(device), tell=tell
@@ -63,7 +64,7 @@ def evaluate_bpd(
         "data": data,
         "images": len(images),
         "seed": seed,
-        "num_train_timesteps": info.num_train_timesteps,
+        "num_train_timesteps": total,
         "steps": len(levels.timesteps),
         "prediction": checkpoint.config.prediction,
         "variance": checkpoint.config.variance,

@@ -7,17 +7,16 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from app.errors import InvalidRequest
-from app.parameters import SamplingQuery, choose_model, fill_in
 from evaluation.image_sets import ImageSet, drawn, from_array, from_path
 from evaluation.real_images import FACES, real_images
 from jobs.catalog import ModelInfo, read_catalog
-from jobs.contract import SamplingParams
+from jobs.kinds.base import SamplingQuery, fill_in
+from jobs.params import SamplingParams
 from model import load_checkpoint
 from worker.runner import Runner, pick_device
 from worker.settings import WorkerSettings
 
-from .errors import UserError
+from .errors import user_errors
 from .options import checked
 from .sampled_images import SampledImages
 
@@ -30,10 +29,8 @@ def find_model(name: str | None, models_dir: Path) -> ModelInfo:
     Raises:
         UserError: if there is none.
     """
-    try:
-        return choose_model(name, read_catalog(models_dir))
-    except InvalidRequest as error:
-        raise UserError(f"{error.name}: {error.detail}") from error
+    with user_errors():
+        return read_catalog(models_dir).choose(name)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +58,7 @@ class ImageSources:
     @property
     def default(self) -> str:
         """The run that the model's config recommends, as SAMPLER:STEPS:SPACING."""
-        defaults = self.info.defaults
+        defaults = self.info.config.defaults
         return f"{defaults.sampler}:{defaults.steps}:{defaults.spacing}"
 
     def open(self, source: str, count: int | None, *, least: int) -> ImageSet:
@@ -80,7 +77,7 @@ class ImageSources:
             return from_path(Path(source), count)
         params, info = self._params(run), self.info
         # All classes equally often, in turn.
-        images = SampledImages(self._runner, params, self.folder, labels=range(len(info.classes or ())))
+        images = SampledImages(self._runner, params, self.folder, labels=range(len(info.config.classes or ())))
         name = f"{info.name} {params.sampler} {params.spacing} {params.steps}"
         return replace(
             drawn(name, images, count or least), drawn_by=images.facts, seconds_per_image=images.seconds_per_image
@@ -90,8 +87,8 @@ class ImageSources:
         """The images of an .npz file as they are, or those of `real_images` in the model's size."""
         if data.endswith(".npz"):
             return from_path(Path(data), count)
-        info = self.info
-        images = real_images(data, count, size=info.image_size, channels=info.channels, split=split, first=first)
+        config = self.info.config
+        images = real_images(data, count, size=config.image_size, channels=config.channels, split=split, first=first)
         return from_array(f"{'other ' if first else ''}drawn faces" if data == FACES else Path(data).name, images)
 
     @cached_property
@@ -101,11 +98,9 @@ class ImageSources:
         return Runner(checkpoint, device=pick_device(settings.device), slots=settings.slots, exact=settings.exact)
 
     def _params(self, run: re.Match[str]) -> SamplingParams:
-        classes = self.info.classes
+        classes = self.info.config.classes
         label = None if classes is None else classes[0]  # stands for any; each image gets its own
         sent = {**run.groupdict(), "seed": self.seed, "label": label, "guidance_scale": self.guidance_scale}
         query = checked(SamplingQuery, {key: value for key, value in sent.items() if value is not None}, str)
-        try:
+        with user_errors(run[0]):
             return fill_in(query, self.info)
-        except InvalidRequest as error:
-            raise UserError(f"{run[0]}: {error.name}: {error.detail}") from error

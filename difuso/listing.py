@@ -38,8 +38,9 @@ def print_models(folder: Path, *, verify: bool) -> bool:
     for name in sorted({*catalog.models, *refused}):
         facts = [""] * 4
         if (info := catalog.models.get(name)) is not None:
-            size = f"{info.image_size}x{info.image_size}x{info.channels}"
-            facts = [size, str(info.num_train_timesteps), f"{info.parameters:,}", (info.sha256 or "")[:12]]
+            config = info.config
+            size = f"{config.image_size}x{config.image_size}x{config.channels}"
+            facts = [size, str(config.schedule.num_train_timesteps), f"{info.parameters:,}", (info.sha256 or "")[:12]]
         table.add_row(name, *facts, f"refused: {refused[name]}" if name in refused else "ok")
     Console().print(table)
     return not refused

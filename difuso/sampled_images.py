@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from jobs.contract import Job, SamplingParams
+from jobs.contract import Job, new_job
+from jobs.kinds.base import Prepared
+from jobs.kinds.generate import Generation
+from jobs.params import SamplingParams
 from training.images import ImageArray
 from worker.local import run_jobs
 from worker.runner import Runner
-
-from .sampling import local_job
 
 
 class SampledImages:
@@ -89,4 +90,4 @@ class SampledImages:
         seed = self._params.seed + index
         label = self._labels[seed % len(self._labels)] if self._labels else self._params.label
         params = self._params.model_copy(update={"seed": seed, "label": label})
-        return local_job(self._runner.checkpoint.name, params)
+        return new_job(self._runner.checkpoint.name, Prepared(params, Generation()))

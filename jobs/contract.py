@@ -6,14 +6,19 @@ filled in and the seed is drawn before it is queued, so that any worker makes th
 
 from __future__ import annotations
 
+import time
+import uuid
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Self
 
 from pydantic import Field, ValidationError
 
 from .errors import JobUnreadable
-from .tasks import MAX_IMAGES, Denoising, Generation, Interpolation, Picture, Task
+from .kinds import AnyTask
+from .kinds.base import Prepared
+from .kinds.generate import Generation
+from .params import MAX_SEED, MODEL_NAME, SamplingParams
 from .values import Frozen, Reported
 
 SCHEMA = 1
@@ -22,38 +27,21 @@ SCHEMA = 1
 # still cannot choose what runs.
 TASK = "difuso.job"
 
-SamplerName = Literal["ddpm", "ddim", "dpmpp", "euler", "heun"]
-VarianceName = Literal["fixed_small", "fixed_large", "learned", "learned_range"]
-ClipName = Literal["none", "static", "dynamic"]
-SPACING_RULES = ("linspace", "leading", "trailing", "quad", "karras")
-# A rule's name, or how many steps each of as many equal parts of the timesteps gets.
-SpacingName = Annotated[str, Field(pattern=rf"^({'|'.join(SPACING_RULES)}|[0-9]{{1,4}}(,[0-9]{{1,4}}){{0,99}})$")]
 # Whole timesteps stay whole; a Karras grid has others between them.
 Timesteps = tuple[int | float, ...]
 
-# Names become parts of keys, and ids parts of paths in the result store, so nothing else may be one.
-MODEL_NAME = r"^[a-z0-9][a-z0-9._-]{0,63}$"
+# Ids become parts of paths in the result store, so nothing else may be one.
 JOB_ID = r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
 
 # Bounds that no job reaches: what is stored may be anybody's, and a number beyond them would break whoever computes
 # with it.
-MAX_STEPS = 1_000_000
 MAX_SECONDS = 10**9
 MAX_TIME = 32_503_680_000.0  # the year 3000
 MAX_NUMBER = 1e12
+MAX_SIDE = 1_000_000  # pixels, more than any image has that is read
 
-MAX_SEED = 2**53 - 1  # the largest integer that every JSON reader keeps exact
 DEFAULT_URGENCY = 3
 URGENCIES = range(8)  # RFC 9218: 0 is the most urgent
-
-
-class JobKind(StrEnum):
-    """What a job does; one endpoint each."""
-
-    GENERATE = "generate"
-    INTERPOLATE = "interpolate"
-    DENOISE = "denoise"
-    RESTORE = "restore"
 
 
 class JobState(StrEnum):
@@ -81,37 +69,17 @@ class FailureCode(StrEnum):
     INTERNAL = "internal"  # anything else; the worker's log says more
 
 
-class SamplingParams(Frozen):
-    """How the pictures are made, with nothing left open.
+class Picture(Frozen):
+    """An image that was sent along, as it lies in the result store: fitted to the model.
 
     Attributes:
-        n: number of images.
-        steps: network calls for each image.
-        eta: stochasticity of ddim.
-        variance: of ddpm.
-        clip: what happens to each predicted picture on the way.
-        seed: of image 0; image i has seed + i.
-        label: class index, None for an unconditional image.
-        guidance_scale: of classifier-free guidance; 1 is off.
-        classifier_scale: of guidance by a classifier; 0 is off.
+        sha256: of its PNG.
+        width, height: that it had when it was sent, in pixels.
     """
 
-    n: int = Field(ge=1, le=MAX_IMAGES)
-    steps: int = Field(ge=1, le=MAX_STEPS)
-    sampler: SamplerName
-    spacing: SpacingName
-    eta: float = Field(ge=0, le=1)
-    variance: VarianceName = "fixed_small"
-    clip: ClipName = "static"
-    seed: int = Field(ge=0, le=MAX_SEED)
-    label: int | None = Field(default=None, ge=0, le=MAX_SEED)
-    guidance_scale: float = Field(default=1.0, ge=0, le=100)
-    classifier_scale: float = Field(default=0.0, ge=0, le=100)
-
-    @property
-    def image_steps(self) -> int:
-        """Of the images alone: their number times network calls, and once more for each kind of guidance."""
-        return self.n * self.steps * (1 + (self.guidance_scale != 1.0) + (self.classifier_scale != 0.0))
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    width: int = Field(ge=1, le=MAX_SIDE)
+    height: int = Field(ge=1, le=MAX_SIDE)
 
 
 class Job(Frozen):
@@ -132,7 +100,7 @@ class Job(Frozen):
 
     schema_version: int = SCHEMA
     id: str = Field(pattern=JOB_ID)
-    task: Task = Generation()
+    task: AnyTask = Generation()
     model: str = Field(pattern=MODEL_NAME)
     params: SamplingParams
     pictures: tuple[Picture, ...] = Field(default=(), max_length=2)
@@ -144,17 +112,18 @@ class Job(Frozen):
     traceparent: str | None = Field(default=None, max_length=64)
 
     @property
-    def kind(self) -> JobKind:
-        return JobKind(self.task.kind)
+    def kind(self) -> str:
+        return self.task.kind
 
     @property
     def image_steps(self) -> int:
-        return work_of(self.params, self.task)
+        """Its work, and its share of the backlog."""
+        return self.task.image_steps(self.params)
 
     @property
     def answers(self) -> int:
-        """Pictures that it ends with."""
-        return 1 if isinstance(self.task, Denoising) and self.task.average else self.params.n
+        """Images that it ends with."""
+        return self.task.answers(self.params)
 
     @property
     def trail(self) -> dict[str, str | None]:
@@ -177,10 +146,32 @@ class Job(Frozen):
         return job
 
 
-def work_of(params: SamplingParams, task: Task) -> int:
-    """Image-steps, the unit of work and of backlog; two inversions are two images more, which no classifier guides."""
-    inverted = 2 if isinstance(task, Interpolation) and task.mode == "ddim" else 0
-    return params.image_steps + inverted * params.steps * (1 + (params.guidance_scale != 1.0))
+def new_job(
+    model: str,
+    prepared: Prepared,
+    *,
+    id: str | None = None,
+    timeout: int = MAX_SECONDS,
+    **facts: Any,
+) -> Job:
+    """The job of a complete request, accepted now.
+
+    Args:
+        model: name of the checkpoint.
+        id: None draws one.
+        timeout: seconds that it may run; thirty years where nobody cuts it short.
+        facts: what else the job should hold; see `Job`.
+    """
+    return Job(
+        id=id or str(uuid.uuid4()),
+        model=model,
+        params=prepared.params,
+        task=prepared.task,
+        pictures=tuple(Picture(sha256=each.sha256, width=each.width, height=each.height) for each in prepared.images),
+        accepted_at=time.time(),
+        timeout=timeout,
+        **facts,
+    )
 
 
 class Progress(Reported):

@@ -19,8 +19,7 @@ from pydantic import Field, ValidationError
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from .contract import MAX_SEED
-from .tasks import MAX_IMAGES
+from .params import MAX_IMAGES, MAX_SEED
 from .values import Reported
 
 log = logging.getLogger(__name__)

@@ -6,9 +6,9 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Frozen(BaseModel):
-    """Immutable, nothing unknown, NaN and infinity refused."""
+    """Immutable, nothing unknown, NaN and infinity refused; written by the names that it is read by."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, serialize_by_alias=True)
 
 
 class Reported(Frozen):

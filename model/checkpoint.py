@@ -23,7 +23,8 @@ from .config import ModelConfig, config_from_json, config_to_json
 from .errors import CheckpointError
 from .files import SUMS, read_json, read_shapes
 from .folder import Stored, checked_sums, file_sha256, new_folder, read_safetensors
-from .formats.diffusers import is_diffusers, read_diffusers
+from .formats.diffusers import read_diffusers
+from .formats.diffusers_config import is_diffusers
 from .networks.build import build_network
 from .networks.classifier import Classifier
 from .plans.schedule import NoiseSchedule

@@ -10,6 +10,7 @@ from typing import Any, Literal, Unpack
 from .bounds import check_config
 from .errors import CheckpointError, PlanError
 from .networks.configs import NETWORKS, AnyNetworkConfig, ClassifierConfig
+from .parsing import parse
 from .plans.clipping import Clipping
 from .plans.plan import Plan, Prediction, Variance, make_plan
 from .plans.schedule import NoiseSchedule
@@ -174,50 +175,44 @@ def config_from_json(content: Mapping[str, Any]) -> ModelConfig:
         raise CheckpointError(f"config.json has format {content.get('format')!r}; this version reads format {FORMAT}")
     check_config(content)
     try:
-        if unknown := content.keys() - {*ModelFields, "format", "parameters"}:
-            raise CheckpointError(f"config.json holds an unknown field {min(unknown)!r}")
-        network = dict(content["network"])
-        kind = network.pop("type")
+        fields = {name: value for name, value in content.items() if name not in ("format", "parameters")}
+        for name in ("network", "schedule"):
+            if name not in fields:
+                raise ValueError(f"{name} is missing")
+        network = dict(fields["network"])
+        kind = network.pop("type", None)
         if kind not in NETWORKS:
-            raise CheckpointError(f"config.json names an unknown network {kind!r}; known are {', '.join(NETWORKS)}")
-        fields = {name: content[name] for name in ModelFields if name in content}
-        fields["network"] = _build(NETWORKS[kind], network)
-        fields["schedule"] = _build(ScheduleConfig, content["schedule"])
-        fields["defaults"] = _build(SamplerDefaults, content.get("defaults", {}))
-        fields["clip"] = _build(Clipping, content.get("clip", {}))
-        if fields.get("classifier") is not None:
-            fields["classifier"] = _build(ClassifierConfig, content["classifier"])
-        if fields.get("classes") is not None:
-            fields["classes"] = tuple(fields["classes"])
-        config = ModelConfig(**fields)
+            raise ValueError(f"network.type must be one of {', '.join(NETWORKS)}, got {kind!r}")
+        fields["network"] = parse(NETWORKS[kind], network, "network.")
+        for name, section in SECTIONS.items():
+            if fields.get(name) is not None:
+                fields[name] = parse(section, fields[name], f"{name}.")
+        config = parse(ModelConfig, fields)
         _check(config)
-    except KeyError as error:
-        raise CheckpointError(f"config.json lacks {error.args[0]!r}") from error
-    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
-        raise CheckpointError(f"config.json cannot be used: {error}") from error
+    except (TypeError, ValueError, LookupError, ArithmeticError) as error:
+        raise CheckpointError(f"config.json: {error}") from error
     return config
 
 
-ModelFields = tuple(f.name for f in dataclasses.fields(ModelConfig))
-
-
-def _build(kind: type[Any], content: Mapping[str, Any]) -> Any:
-    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in content.items()})
+SECTIONS: dict[str, type[Any]] = {
+    "schedule": ScheduleConfig,
+    "clip": Clipping,
+    "defaults": SamplerDefaults,
+    "classifier": ClassifierConfig,
+}
 
 
 def _check(config: ModelConfig) -> None:
-    if config.schedule.type not in SCHEDULES:
-        raise CheckpointError(f"config.json names an unknown schedule {config.schedule.type!r}")
     if config.channels not in (1, 3) or config.network.in_channels != config.channels:
-        raise CheckpointError("config.json: channels must be 1 or 3 and equal the network's in_channels")
+        raise ValueError("channels must be 1 or 3 and equal the network's in_channels")
     with_variance = 2 * config.channels
     allowed = (with_variance,) if config.variance.startswith("learned") else (config.channels, with_variance)
     if config.network.out_channels not in allowed:
         wanted = " or ".join(map(str, allowed))
-        raise CheckpointError(f"config.json: with variance {config.variance} the network needs out_channels {wanted}")
+        raise ValueError(f"with variance {config.variance} the network needs out_channels {wanted}")
     if config.image_size <= 0 or config.image_size % config.network.size_multiple:
-        raise CheckpointError(f"config.json: image_size must be a multiple of {config.network.size_multiple}")
+        raise ValueError(f"image_size must be a multiple of {config.network.size_multiple}")
     if config.network.num_classes != (None if config.classes is None else len(config.classes)):
-        raise CheckpointError("config.json: classes and the network's num_classes disagree")
+        raise ValueError("classes and the network's num_classes disagree")
     # A request that names nothing must have a plan; this also proves schedule, prediction and variance.
     config.plan(config.schedule.build(), steps=config.defaults.steps)

@@ -15,14 +15,10 @@ from torch import Tensor
 
 from .operators import Operator
 from .plans.clipping import Clipping
-from .plans.plan import Plan, Prediction, tabulate
-from .plans.samplers import Transition
+from .plans.plan import Plan
+from .plans.prediction import Prediction
+from .plans.restoration import ETA, plan_restoration
 from .plans.schedule import FloatTable, NoiseSchedule
-from .plans.spacing import visit_levels
-
-# How much of the noise is drawn anew where nothing is measured, the publication's choice (section 4.3). It goes with
-# eta_b = 1, which is built in: coordinates that are measured better than the step's noise are taken as measured.
-ETA = 0.85
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,17 +96,11 @@ def make_restoration(
     Raises:
         PlanError: if no such run exists.
     """
-    levels = visit_levels(schedule, spacing, steps)
-    transitions = []
-    for i in reversed(range(steps)):
-        abar, abar_prev = float(levels.chain.alphas_cumprod[i]), float(levels.chain.alphas_cumprod_prev[i])
-        spread = math.sqrt(1.0 - abar_prev)
-        a = math.sqrt(1.0 - ETA**2) * spread / math.sqrt(1.0 - abar)
-        transitions.append(Transition(i, a=a, b=math.sqrt(abar_prev) - a * math.sqrt(abar), s=ETA * spread))
-    plan = tabulate(levels, transitions, prediction=prediction, clipping=clipping or Clipping("none"))
+    plan, sigmas = plan_restoration(
+        schedule, steps=steps, spacing=spacing, prediction=prediction, clipping=clipping or Clipping("none")
+    )
     values = operator.singular_values
     noise = torch.where(values > 0, sigma / values, torch.inf)
-    sigmas = torch.tensor([*levels.chain.sigmas[::-1], 0.0], dtype=torch.float64).numpy()
     return Restoration(plan, operator, operator.read(y), noise, sigmas)
 
 

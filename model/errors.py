@@ -18,11 +18,12 @@ class PlanError(ModelError, ValueError):
 
     Attributes:
         parameter: that cannot be as it is; None if it is nothing that a run is asked for.
-        reason: what is wrong with it, to be read after its name.
+        reason: what is wrong with it, to be read after its name; without the value, which may be anything.
     """
 
-    def __init__(self, reason: str, parameter: str | None = None) -> None:
-        super().__init__(reason if parameter is None else f"{parameter} {reason}")
+    def __init__(self, reason: str, parameter: str | None = None, *, got: object = None) -> None:
+        about = "" if parameter is None else f"{parameter} "
+        super().__init__(f"{about}{reason}" if got is None else f"{about}{reason}, got {got}")
         self.reason = reason
         self.parameter = parameter
 

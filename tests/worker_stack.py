@@ -15,10 +15,12 @@ from typing import Any
 import redis
 
 from jobs import keys
-from jobs.contract import DEFAULT_URGENCY, Job, JobState, Manifest, SamplingParams
+from jobs.contract import DEFAULT_URGENCY, Job, JobState, Manifest, Picture
+from jobs.kinds.base import Task
+from jobs.kinds.generate import Generation
+from jobs.params import SamplingParams
 from jobs.queue import JobQueue
 from jobs.store import ResultStore
-from jobs.tasks import Generation, Picture, Task
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[1]

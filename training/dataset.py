@@ -32,7 +32,7 @@ class Dataset:
     Attributes:
         images: uint8, shape (N, H, W, C); may lie on the disk.
         labels: class indices, shape (N,), int64; None where the network is not told.
-        classes: their names; None likewise.
+        classes: their names; None where the network is not told.
     """
 
     images: ImageArray

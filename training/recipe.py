@@ -20,10 +20,11 @@ from model.config import (
 )
 from model.errors import CheckpointError
 from model.networks.configs import NETWORKS, AnyNetworkConfig
+from model.parsing import parse
 from model.plans.plan import Prediction, Variance
 
 from .errors import RecipeError
-from .typed import build, override
+from .overrides import override
 
 SourceName = Literal["faces", "folder", "zip", "npz", "idx", "huggingface", "webdataset"]
 Loss = Literal["simple", "hybrid", "vlb"]
@@ -183,10 +184,13 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
             override(content, change)
     except tomllib.TOMLDecodeError as error:
         raise RecipeError(f"the recipe is not TOML: {error}") from error
-    content["network"] = _network(content.get("network", {}))
-    for table, kind in {"schedule": ScheduleConfig, "defaults": SamplerDefaults, "data": Data}.items():
-        content[table] = build(kind, content.get(table, {}), f"{table}.")
-    recipe: Recipe = build(Recipe, content, "")
+    try:
+        content["network"] = _network(content.get("network", {}))
+        for table, kind in {"schedule": ScheduleConfig, "defaults": SamplerDefaults, "data": Data}.items():
+            content[table] = parse(kind, content.get(table, {}), f"{table}.")
+        recipe = parse(Recipe, content)
+    except ValueError as error:
+        raise RecipeError(str(error)) from error
     _check(recipe)
     return recipe
 
@@ -201,15 +205,15 @@ def _network(table: Any) -> AnyNetworkConfig:
     """Of the kind that the key `type` names."""
     kind = table.get("type", "unet") if isinstance(table, dict) else "unet"
     if kind not in NETWORKS:
-        raise RecipeError(f"network.type must be one of {', '.join(NETWORKS)}, got {kind!r}")
+        raise ValueError(f"network.type must be one of {', '.join(NETWORKS)}, got {kind!r}")
     if isinstance(table, dict):
         table = {key: value for key, value in table.items() if key != "type"}
-    network: AnyNetworkConfig = build(NETWORKS[kind], table, "network.")
+    network: AnyNetworkConfig = parse(NETWORKS[kind], table, "network.")
     return network
 
 
 def _check(recipe: Recipe) -> None:
-    """What no single field can be blamed for, and numbers that would stop a run with a riddle."""
+    """Checks what concerns several fields, and numbers that would stop a run later without saying why."""
     for key in ("batch_size", "accumulate", "max_steps", "save_every", "sheet_every", "log_every", "learning_rate"):
         _require(getattr(recipe, key) > 0, f"{key} must be greater than 0, got {getattr(recipe, key)}")
     _require(recipe.clip_norm >= 0, f"clip_norm must be at least 0, got {recipe.clip_norm}")

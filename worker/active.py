@@ -11,7 +11,8 @@ from torch import Tensor
 from jobs.contract import Job
 from jobs.errors import JobUnreadable
 
-from .beginnings import Beginning, begin
+from .kinds import WORKER_KINDS
+from .kinds.base import JobStart
 from .runner import Runner
 from .trajectory import Snapshot, Trajectory, restore_snapshot
 
@@ -22,7 +23,7 @@ class ActiveJob:
 
     Attributes:
         runner: its model, in the version that it began with.
-        beginning: its trajectories, in the order of the answer, and those that it begins with.
+        start: its trajectories, in the order of the answer, and those that they wait for.
         deadline: when it has run too long, on the monotonic clock.
         attempt: name of this try, unique; its pictures are stored under it.
         claimed_at: seconds since the epoch.
@@ -36,7 +37,7 @@ class ActiveJob:
 
     job: Job
     runner: Runner
-    beginning: Beginning
+    start: JobStart
     deadline: float
     attempt: str = ""
     claimed_at: float = field(default_factory=time.time)
@@ -52,18 +53,17 @@ class ActiveJob:
     @property
     def answers(self) -> list[Trajectory]:
         """Those that become pictures."""
-        return self.beginning.answers
+        return self.start.answers
 
     @property
     def trajectories(self) -> list[Trajectory]:
         """All; the answers first."""
-        succession = self.beginning.succession
-        return [*self.answers, *(succession.parents if succession else ())]
+        return [*self.answers, *self.start.waited_for]
 
-    def settle(self) -> None:
+    def begin_waiting(self) -> None:
         """After a step: lets those begin that waited for others."""
-        if self.beginning.succession is not None:
-            self.beginning.succession.settle()
+        if self.start.between is not None:
+            self.start.between.begin_if_ready()
 
     @property
     def image_steps(self) -> int:
@@ -78,8 +78,7 @@ class ActiveJob:
     @property
     def rounds(self) -> int:
         """Steps still to come if every image had its place in each; those that wait for others come after them."""
-        succession = self.beginning.succession
-        waves = self.answers, succession.parents if succession else []
+        waves = self.answers, self.start.waited_for
         return sum(max((len(t.plan) - t.row for t in wave), default=0) for wave in waves)
 
     @property
@@ -104,11 +103,11 @@ def activate(
     scales = {"guidance_scale": params.guidance_scale, "classifier_scale": params.classifier_scale}
     if not runner.checkpoint.config.accepts(params.label, **scales):  # on a GPU a wrong index would end the process
         raise JobUnreadable(f"{job.model} cannot be asked for class {params.label} with {scales}")
-    beginning = begin(job, runner, sent)
-    active = ActiveJob(job, runner, beginning, time.monotonic() + job.timeout, attempt)
+    start = WORKER_KINDS[job.kind].begin(job, runner, sent)
+    active = ActiveJob(job, runner, start, time.monotonic() + job.timeout, attempt)
     if snapshot is not None and restore_snapshot(snapshot, active.trajectories, runner.checkpoint.sha256):
         active.resumed_at = active.image_steps
-        active.settle()
+        active.begin_waiting()
     return active
 
 

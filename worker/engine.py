@@ -138,7 +138,7 @@ class StepEngine:
         """After a step: reports finished jobs, previews and due snapshots."""
         now = time.monotonic()
         for active in list(jobs):
-            active.settle()
+            active.begin_waiting()
             if not active.unfinished:
                 self._drop(jobs, Finished(active, _verdict(active)))
                 continue

@@ -7,7 +7,7 @@ from itertools import product
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, start_http_server
 
-from jobs.contract import JobKind
+from jobs.kinds import KINDS
 
 from .active import ActiveJob
 from .runner import Runner
@@ -75,8 +75,8 @@ class WorkerMetrics:
     def watch(self, name: str, runner: Runner) -> None:
         """Counts the network calls of a model."""
         steps = self._image_steps.labels(name)
-        for kind, outcome in product(JobKind, OUTCOMES):
-            self._finished.labels(kind.value, name, outcome)
+        for kind, outcome in product(KINDS, OUTCOMES):
+            self._finished.labels(kind, name, outcome)
 
         def on_step(rows: int, bucket: int, seconds: float) -> None:
             self._step.labels(name, bucket).observe(seconds)
@@ -104,10 +104,10 @@ class WorkerMetrics:
     def finished(self, active: ActiveJob, outcome: str) -> None:
         """A job has ended."""
         job = active.job
-        self._finished.labels(job.kind.value, job.model, outcome).inc()
+        self._finished.labels(job.kind, job.model, outcome).inc()
         started = self._claimed_at.pop(job.id, None)
         if outcome == "succeeded" and started is not None:
-            self._duration.labels(job.kind.value, job.model, job.params.sampler).observe(time.time() - started)
+            self._duration.labels(job.kind, job.model, job.params.sampler).observe(time.time() - started)
 
     def retried(self, reason: str) -> None:
         """A job goes on elsewhere: handed over while draining, or taken over by a worker that thought us dead."""

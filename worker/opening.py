@@ -8,10 +8,9 @@ from collections.abc import Mapping
 from rq.job import Job as RqJob
 from torch import Tensor
 
-from jobs.contract import TASK, Job
+from jobs.contract import TASK, Job, Picture
 from jobs.errors import JobUnreadable
 from jobs.store import ResultStore
-from jobs.tasks import Picture
 from model.images import from_png
 
 from .active import ActiveJob, activate

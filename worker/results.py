@@ -9,16 +9,15 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from jobs.contract import ImageFile, Job, Manifest, Timesteps
 from jobs.store import ResultStore
-from jobs.tasks import Denoising, Generation, Interpolation
 from model.checkpoint import Checkpoint
 from model.images import to_png
 
 from .active import ActiveJob
+from .kinds import WORKER_KINDS
 
 PNG_KEY = "difuso"
 
@@ -52,26 +51,20 @@ def png_text(checkpoint: Checkpoint, job: Job, timesteps: Timesteps, index: int)
         "eta": params.eta,
         "variance": params.variance,
         "clip": params.clip,
-        "seed": _seed(job, index),
+        "seed": job.task.seed(params, index),
         "label": params.label,
         "guidance_scale": params.guidance_scale,
         "classifier_scale": params.classifier_scale,
         "timesteps": list(timesteps),
     }
-    if not isinstance(job.task, Generation):
-        facts |= job.task.model_dump(mode="json") | {"pictures": [picture.sha256 for picture in job.pictures]}
-    if isinstance(job.task, Interpolation):
-        facts["shares"] = [job.task.shares[index]]
-    if isinstance(job.task, Denoising) and job.task.average:
-        facts["n"] = params.n
+    facts |= job.task.facts(params, index, [picture.sha256 for picture in job.pictures])
     return {PNG_KEY: json.dumps(facts, separators=(",", ":"))}
 
 
 def encode_images(active: ActiveJob, checkpoint: Checkpoint) -> list[bytes]:
     """All pictures of a finished job, as PNG."""
-    job, images = active.job, [trajectory.x for trajectory in active.answers]
-    if isinstance(job.task, Denoising) and job.task.average:
-        images = [torch.stack(images).mean(dim=0)]
+    job = active.job
+    images = WORKER_KINDS[job.kind].finish(job, [trajectory.x for trajectory in active.answers])
     timesteps = active.answers[0].plan.timesteps
     return [to_png(image, png_text(checkpoint, job, timesteps, index)) for index, image in enumerate(images)]
 
@@ -86,7 +79,9 @@ def store_result(store: ResultStore, active: ActiveJob, checkpoint: Checkpoint) 
     encoded = time.perf_counter()
     for index, png in enumerate(pngs):
         path = store.write_image(job.id, active.attempt, index, png)
-        files.append(ImageFile(path=path, seed=_seed(job, index), sha256=hashlib.sha256(png).hexdigest()))
+        files.append(
+            ImageFile(path=path, seed=job.task.seed(job.params, index), sha256=hashlib.sha256(png).hexdigest())
+        )
     manifest = Manifest(
         job=job,
         model_sha256=checkpoint.sha256,
@@ -96,11 +91,6 @@ def store_result(store: ResultStore, active: ActiveJob, checkpoint: Checkpoint) 
     )
     store.commit(manifest)
     return Spent(encoded - started, time.perf_counter() - encoded, time.time())
-
-
-def _seed(job: Job, index: int) -> int:
-    """Of one picture; those between two others share theirs, so that they change smoothly."""
-    return job.params.seed + (0 if isinstance(job.task, Interpolation) else index)
 
 
 def preview_message(active: ActiveJob, index: int, x0: Tensor) -> str:

@@ -26,7 +26,7 @@ class WorkerSettings(BaseSettings):
     device: str = "auto"
     """`cpu`, `cuda`, `cuda:1`, `mps`; `auto` takes the first GPU, else the CPU."""
     slots: PositiveInt | None = None
-    """Images in one network call at most; by default 8 on a CPU and 32 on a GPU."""
+    """Images in one network call at most; by default 16 on a CPU and 32 on a GPU."""
     exact: bool = True
     """Use only batch sizes that give the same bits, so that a picture never depends on its neighbours."""
     drain_seconds: PositiveInt = 20

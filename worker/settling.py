@@ -51,7 +51,7 @@ class Settler:
         return self._end(item, "succeeded", owned=self._rq.insist(commit))
 
     def fail(self, item: Item, error: BaseException) -> str:
-        """It has no pictures, or was cancelled; likewise."""
+        """The job failed, or was cancelled; returns how it left this worker."""
         code = failure_code(error, item.active.job.trail)
 
         def commit() -> bool:
@@ -62,7 +62,7 @@ class Settler:
         return self._end(item, "cancelled" if code is None else "failed", owned=self._rq.insist(commit))
 
     def release(self, item: Item) -> str:
-        """It goes on elsewhere, because this worker is to stop; likewise."""
+        """Hands the job to another worker, because this one is to stop; returns how it left this worker."""
         self._rq.insist(lambda: self._rq.hand_back(item.rq_job, item.queue, item.execution))
         self._rq.insist(lambda: self._reporter.requeued(item.active.job))
         self._metrics.retried("drain")

@@ -47,7 +47,7 @@ class JobSpans:
         denoised = encoded - spent.encode_seconds if spent else now
         parent = extract({"traceparent": job.traceparent}) if job.traceparent else None
         facts = {"job.id": job.id, "job.kind": job.kind, "job.model": job.model, "job.outcome": outcome}
-        work = {"sampler": job.params.sampler, "steps": job.params.steps, "images": job.params.n}
+        work: dict[str, str | int] = {"sampler": job.params.sampler, "steps": job.params.steps, "images": job.params.n}
         span = self._tracer.start_span("job", parent, start_time=_ns(job.accepted_at), attributes={**facts, **work})
         if outcome == "failed":
             span.set_status(StatusCode.ERROR)

@@ -85,6 +85,16 @@ function complain(element, error) {
   element.hidden = !error;
 }
 
+// What can be chosen is what the server says of its parameters.
+async function loadChoices() {
+  const { parameters } = (await ask("GET", "/openapi.json")).paths["/generate"].post;
+  for (const select of form.querySelectorAll("select[data-choices]")) {
+    const { schema } = parameters.find(parameter => parameter.name === select.name);
+    const names = schema.examples ?? schema.anyOf.flatMap(part => part.enum ?? []);
+    select.append(...names.map(name => new Option(name)));
+  }
+}
+
 async function loadModels() {
   const list = await ask("GET", "/models");
   models = new Map(list.models.filter(model => model.defaults).map(model => [model.name, model]));
@@ -307,4 +317,4 @@ form.addEventListener("submit", async event => {
 
 showAccess();
 showKind(); // browsers keep what was chosen before the page was loaded again
-loadModels().catch(error => complain(document.getElementById("error"), error));
+Promise.all([loadChoices(), loadModels()]).catch(error => complain(document.getElementById("error"), error));

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from ..errors import CheckpointError
-from ..networks.configs import UNetConfig
-from .naming import multiple
+from ..networks.configs import UNetConfig, multiple
 
 CLASS = "UNet2DModel"
 

@@ -73,7 +73,7 @@ class ClassifierFacts:
     Attributes:
         image_size: height and width in pixels.
         noise_schedule: of training; the model that it guides must have the same.
-        diffusion_steps: T, likewise.
+        diffusion_steps: T; the same as that of the model that it guides.
         num_head_channels: channels per attention head.
         use_new_attention_order: as in `GuidedFacts`.
 

@@ -14,10 +14,10 @@ from torch import nn
 from ..config import ModelConfig
 from ..errors import CheckpointError
 from ..networks.classifier import Classifier
-from ..networks.configs import ClassifierConfig, UNetConfig
+from ..networks.configs import ClassifierConfig, UNetConfig, multiple
 from ..networks.unet import Attention, UNet
 from .facts import ClassifierFacts, GuidedFacts, class_names, schedule_of
-from .naming import Weights, adopt, down_places, multiple, renamed, size_of, up_places
+from .naming import Weights, adopt, down_places, renamed, size_of, up_places
 
 BLOCK = {
     "norm1": "in_layers.0",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 
 from torch import Tensor, nn
@@ -29,14 +28,6 @@ def up_places(config: UNetConfig) -> Iterator[tuple[int, int | None]]:
             yield level, block
         if level > 0:
             yield level, None
-
-
-def multiple(width: int, channels: int) -> float:
-    """The entry of `UNetConfig.channel_mult` that gives this width."""
-    if width % channels == 0:
-        return width // channels
-    mult = width / channels
-    return mult if int(channels * mult) == width else math.nextafter(mult, math.inf)
 
 
 def renamed(module: str, foreign: str, parts: Mapping[str, str]) -> dict[str, str]:

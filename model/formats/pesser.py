@@ -7,10 +7,10 @@ from torch import Tensor
 
 from ..config import ModelConfig, ScheduleConfig
 from ..errors import CheckpointError
-from ..networks.configs import UNetConfig
+from ..networks.configs import UNetConfig, multiple
 from ..networks.unet import UNet
 from .facts import HoFacts
-from .naming import Weights, adopt, down_places, multiple, renamed, size_of, tensor_of, up_places
+from .naming import Weights, adopt, down_places, renamed, size_of, tensor_of, up_places
 
 BLOCK = {
     "norm1": "norm1",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, Protocol, get_args
 
@@ -130,6 +131,14 @@ class PaperUNetConfig:
     def size_multiple(self) -> int:
         """Height and width of an image must be multiples of this."""
         return 8
+
+
+def multiple(width: int, channels: int) -> float:
+    """The entry of `UNetConfig.channel_mult` that gives this width."""
+    if width % channels == 0:
+        return width // channels
+    mult = width / channels
+    return mult if int(channels * mult) == width else math.nextafter(mult, math.inf)
 
 
 AnyNetworkConfig = UNetConfig | PaperUNetConfig

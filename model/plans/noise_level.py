@@ -14,6 +14,9 @@ import numpy as np
 from ..errors import PlanError
 from .schedule import NoiseSchedule
 
+GREY_LEVEL = 1 / 127.5  # in the unit of images, whose range is [-1, 1]
+ROUNDING = 1e-12  # relative; so that the sigma of a timestep leads back to it
+
 
 class NoiseLevel(NamedTuple):
     """Where a noisy picture enters the reverse process.
@@ -40,13 +43,17 @@ def noise_level(schedule: NoiseSchedule, sigma: float, timestep: int | None = No
             left.
     """
     sigmas = schedule.sigmas
+    sought = timestep is None
     if timestep is None:
-        timestep = min(int(np.searchsorted(sigmas, sigma)), len(sigmas) - 1)
+        timestep = min(int(np.searchsorted(sigmas, sigma * (1 - ROUNDING))), len(sigmas) - 1)
     reached = float(sigmas[timestep])
+    got = f"{sigma / GREY_LEVEL:.4g}"
     if sigma > reached * (1 + 1e-9):
         raise PlanError(
-            f"{sigma * 127.5:.4g} is more noise than timestep {timestep} has ({reached * 127.5:.4g})", "sigma"
+            f"is more noise than timestep {timestep} has, which is {reached / GREY_LEVEL:.4g}", "sigma", got=got
         )
+    if math.isinf(reached) and sought:
+        raise PlanError("is more noise than any timestep has that leaves something of an image", "sigma", got=got)
     if math.isinf(reached):
         raise PlanError(f"{timestep} leaves nothing of an image, so none can enter there", "t")
     top_up = math.sqrt(max(reached**2 - sigma**2, 0.0))

@@ -106,21 +106,26 @@ def make_plan(
     if sampler not in SAMPLERS:
         raise PlanError(f"{sampler!r} is not known: choose one of {', '.join(SAMPLERS)}", "sampler")
     if not 0.0 <= eta <= 1.0:
-        raise PlanError(f"must lie between 0 and 1, got {eta}", "eta")
+        raise PlanError("must lie between 0 and 1", "eta", got=eta)
     if eta and "eta" not in SAMPLERS[sampler].options:
         raise PlanError(f"is no parameter of {sampler}", "eta")
     if variance not in get_args(Variance):
         raise PlanError(f"{variance!r} is not known: choose one of {', '.join(get_args(Variance))}", "variance")
     most = timesteps_from(schedule, start)
     if not 1 <= steps <= most:
-        raise PlanError(f"must lie between 1 and {most}, got {steps}", "steps")
+        raise PlanError(f"must lie between 1 and {most}", "steps", got=steps)
+    if not SAMPLERS[sampler].from_pure_noise and not schedule.alphas_cumprod[most - 1]:
+        raise PlanError(
+            f"{sampler} needs a little of the image at its noisy end; choose ddim for this model", "sampler"
+        )
     levels = visit_levels(schedule, spacing, SAMPLERS[sampler].levels(steps), start=start)
     fewest = min(FIXED_LARGE_MIN_STEPS, most)
     if "variance" in SAMPLERS[sampler].options and variance == "fixed_large" and steps < fewest:
         raise PlanError(
-            f"must be at least {fewest} with variance fixed_large, which leaves far too much noise in fewer, got "
-            f"{steps}: choose variance fixed_small",
+            f"must be at least {fewest} with variance fixed_large, which leaves far too much noise in fewer: choose "
+            "variance=fixed_small",
             "steps",
+            got=steps,
         )
     clipping = clip if isinstance(clip, Clipping) else Clipping(mode="static" if clip else "none")
     options = Options(steps, eta, variance, clipping.keep_eps)

@@ -131,7 +131,12 @@ class NoiseSchedule:
         """The same course of sqrt(abar), shifted and scaled to end at 0 and begin as before (Lin et al. 2024, alg. 1).
 
         Nothing of the image is left at T-1, so a network must predict v or x0, and every run must begin there.
+
+        Raises:
+            PlanError: if there is one timestep only, which cannot both stay and end at 0.
         """
+        if self.num_train_timesteps == 1:
+            raise PlanError("betas of a single timestep cannot be rescaled to end where nothing of the image is left")
         signal = np.sqrt(self.alphas_cumprod)
         rescaled = (signal - signal[-1]) * signal[0] / (signal[0] - signal[-1])
         return NoiseSchedule.from_alphas_cumprod(rescaled**2)

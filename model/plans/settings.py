@@ -58,7 +58,7 @@ def settle(choices: Choices, own: Settings, *, timesteps: int) -> Settings:
     if settings.variance != own.variance:
         _check_variance(settings, own.variance)
     if SECTIONS.fullmatch(settings.spacing):
-        return dataclasses.replace(settings, steps=_sum_of_sections(settings, chosen.get("steps")))
+        return dataclasses.replace(settings, steps=_sum_of_sections(settings, chosen.get("steps"), timesteps))
     return settings if "steps" in chosen else dataclasses.replace(settings, steps=min(own.steps, timesteps))
 
 
@@ -69,12 +69,14 @@ def _check_variance(settings: Settings, own: Variance) -> None:
         raise PlanError(f"{settings.variance} was not learned by this model, whose own is {own}", "variance")
 
 
-def _sum_of_sections(settings: Settings, steps: object) -> int:
+def _sum_of_sections(settings: Settings, steps: object, timesteps: int) -> int:
     total = sum(map(int, settings.spacing.split(",")))
     if SAMPLERS[settings.sampler].levels(total) != total:
         raise PlanError(
             f"cannot be in sections, which count network calls: {settings.sampler} makes two at a level", "spacing"
         )
+    if not 1 <= total <= timesteps:
+        raise PlanError(f"sections must add up to between 1 and {timesteps}", "spacing", got=total)
     if steps not in (None, total):
-        raise PlanError(f"must be {total}, the sum of the sections, got {steps}", "steps")
+        raise PlanError(f"must be {total}, the sum of the sections", "steps", got=steps)
     return total

@@ -65,7 +65,7 @@ def timesteps_from(schedule: NoiseSchedule, start: int | None) -> int:
     if start is None:
         return total
     if not 0 <= start < total:
-        raise PlanError(f"must lie between 0 and {total - 1}, got {start}", "start")
+        raise PlanError(f"must lie between 0 and {total - 1}", "start", got=start)
     return start + 1
 
 
@@ -83,7 +83,7 @@ def space_timesteps(spacing: str, steps: int, total: int) -> tuple[int, ...]:
         PlanError: if the spacing is unknown, `steps` does not lie in 1..total, or the sections do not fit.
     """
     if not 1 <= steps <= total:
-        raise PlanError(f"must lie between 1 and {total}, got {steps}", "steps")
+        raise PlanError(f"must lie between 1 and {total}", "steps", got=steps)
     if SECTIONS.fullmatch(spacing):
         timesteps = tuple(_sections([int(part) for part in spacing.split(",")], steps, total))
     elif spacing in SPACINGS:
@@ -129,14 +129,14 @@ def _quad(steps: int, total: int) -> list[int]:
 
 def _sections(counts: list[int], steps: int, total: int) -> list[int]:
     if sum(counts) != steps:
-        raise PlanError(f"sections must add up to the {steps} noise levels of the run, got {sum(counts)}", "spacing")
+        raise PlanError(f"sections must add up to the {steps} noise levels of the run", "spacing", got=sum(counts))
     size, extra = divmod(total, len(counts))
     begin, taken = 0, []
     for i, count in enumerate(counts):
         length = size + (1 if i < extra else 0)
         if not 1 <= count <= length:
             raise PlanError(
-                f"must have between 1 and {length} steps in each of {len(counts)} sections, got {count}", "spacing"
+                f"must have between 1 and {length} steps in each of {len(counts)} sections", "spacing", got=count
             )
         taken += [begin + t for t in _linspace(count, length)]
         begin += length
@@ -151,10 +151,13 @@ SPACINGS: dict[str, Callable[[int, int], list[int]]] = {
 }
 
 
+RULES = (*SPACINGS, KARRAS)
+
+
 def _karras_levels(schedule: NoiseSchedule, count: int, last: int) -> Levels:
     """Levels whose sigma^(1/7) are evenly spaced between the ends (Karras et al. 2022, eq. 5)."""
     if not 1 <= count <= last + 1:
-        raise PlanError(f"must lie between 1 and {last + 1}, got {count}", "steps")
+        raise PlanError(f"must lie between 1 and {last + 1}", "steps", got=count)
     lowest, highest = schedule.sigmas[0], schedule.sigmas[last]
     if not np.isfinite(highest):
         raise PlanError(

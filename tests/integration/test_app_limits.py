@@ -15,8 +15,9 @@ from redis.retry import Retry
 
 from app.settings import ApiSettings
 from jobs import keys, limits
-from jobs.contract import FailureCode, Job, ModelReport, SamplingParams
+from jobs.contract import FailureCode, Job, ModelReport
 from jobs.errors import QueueUnavailable
+from jobs.params import SamplingParams
 from jobs.queue import JobQueue
 from tests.app_server import ALICE, BOB, FakeWorker, keys_file, running
 from tests.serving import free_port

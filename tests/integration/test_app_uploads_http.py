@@ -19,13 +19,14 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from app.metrics import Metrics
 from app.middleware import RequestMiddleware
-from app.pictures import fit, fit_mask
 from app.problems import install
 from app.uploads import Uploads
+from jobs.images.fitting import fit, fit_mask
 from tests.app_server import serving
 from tests.pictures import PNG_MAGIC, black_png, header, multipart, saved, with_scans
 
 LIMIT = 2_000_000
+MASKED = "/pictures?mask=true"
 PNG = saved(Image.new("RGB", (30, 20), "red"), "PNG")
 JPEG = saved(Image.new("RGB", (30, 20), "red"), "JPEG")
 SECRET = "../../secret-name"
@@ -37,10 +38,11 @@ def small_app() -> FastAPI:
     app.add_middleware(RequestMiddleware, metrics=app.state.metrics)
     install(app)
 
+    how = {"image": partial(fit, size=16, channels=3), "mask": partial(fit_mask, size=16)}
+
     @app.post("/pictures")
-    async def pictures(request: Request) -> dict[str, Any]:
-        how = {"image": partial(fit, size=16, channels=3), "mask": partial(fit_mask, size=16)}
-        read = await uploads.read(request, how, optional=("mask",))
+    async def pictures(request: Request, mask: bool = False) -> dict[str, Any]:
+        read = await uploads.read(request, how if mask else {"image": how["image"]})
         return {name: [fitted.width, fitted.height, fitted.sha256] for name, fitted in read.items()}
 
     @app.get("/metrics")
@@ -67,11 +69,11 @@ def refused(response: httpx.Response, status: int, kind: str, part: str | None =
 
 
 def test_png_and_jpeg_become_the_same_kind_of_png(api: httpx.Client) -> None:
-    answer = api.post("/pictures", files={"image": PNG, "mask": ("x.gif", JPEG, "text/html")})
+    answer = api.post(MASKED, files={"image": PNG, "mask": ("x.gif", JPEG, "text/html")})
     assert answer.status_code == 200, answer.text
     assert answer.json()["image"][:2] == [30, 20]
     assert answer.json()["mask"][:2] == [30, 20]
-    assert answer.json() == api.post("/pictures", files={"mask": JPEG, "image": PNG}).json()
+    assert answer.json() == api.post(MASKED, files={"mask": JPEG, "image": PNG}).json()
 
 
 def test_each_bad_picture_has_a_problem_of_its_own_that_names_the_part(api: httpx.Client) -> None:
@@ -87,7 +89,7 @@ def test_each_bad_picture_has_a_problem_of_its_own_that_names_the_part(api: http
         for part in ("image", "mask"):
             files = {"image": (SECRET, PNG), part: (SECRET, content)}
             started_at = time.monotonic()
-            refused(api.post("/pictures", files=files), status, kind, part)
+            refused(api.post(MASKED if part == "mask" else "/pictures", files=files), status, kind, part)
             assert time.monotonic() - started_at < 1
     text = api.get("/metrics").json()
     for kind in bad:
@@ -97,7 +99,9 @@ def test_each_bad_picture_has_a_problem_of_its_own_that_names_the_part(api: http
 
 def test_the_parts_are_named_when_they_are_wrong(api: httpx.Client) -> None:
     refused(api.post("/pictures"), 422, "invalid-request", "image")
-    refused(api.post("/pictures", files={"mask": PNG}), 422, "invalid-request", "image")
+    refused(api.post(MASKED, files={"mask": PNG}), 422, "invalid-request", "image")
+    refused(api.post(MASKED, files={"image": PNG}), 422, "invalid-request", "mask")
+    refused(api.post("/pictures", files={"image": PNG, "mask": PNG}), 422, "invalid-request", "mask")
     refused(api.post("/pictures", files={"image": b""}), 422, "invalid-request", "image")
     refused(api.post("/pictures", files=[("image", PNG), ("image", PNG)]), 422, "invalid-request", "image")
     refused(api.post("/pictures", files=[("image", PNG)] * 1001), 422, "invalid-request", "image")

@@ -14,8 +14,9 @@ from rq.serializers import JSONSerializer
 from rq.utils import now
 
 from jobs import keys
-from jobs.contract import Job, JobState, SamplingParams, WorkerReport
+from jobs.contract import Job, JobState, WorkerReport
 from jobs.errors import JobNotFound, JobUnreadable
+from jobs.params import SamplingParams
 from jobs.queue import JobQueue
 from jobs.rq_job import DEATHS, DataJob
 from jobs.status import needs_uploads

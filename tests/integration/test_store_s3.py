@@ -16,8 +16,9 @@ import s3fs
 from moto.server import ThreadedMotoServer
 
 from app.settings import ApiSettings
-from jobs.contract import ImageFile, Job, Manifest, SamplingParams
+from jobs.contract import ImageFile, Job, Manifest
 from jobs.errors import ResultExpired, StoreUnavailable
+from jobs.params import SamplingParams
 from jobs.store import ResultStore
 from tests.app_server import running
 from tests.pictures import black_png

@@ -17,8 +17,9 @@ from rq.registry import StartedJobRegistry
 from rq.serializers import JSONSerializer
 
 from jobs import keys
-from jobs.contract import FailureCode, Job, JobState, SamplingParams
-from jobs.tasks import Denoising
+from jobs.contract import FailureCode, Job, JobState
+from jobs.kinds.denoise import Denoising
+from jobs.params import SamplingParams
 from model import load_checkpoint, save_checkpoint
 from tests.pictures import black_png, saved
 from tests.waiting import wait_until

@@ -16,7 +16,8 @@ from rq import Queue
 from rq.executions import Execution
 
 from jobs import keys
-from jobs.contract import Job, JobState, SamplingParams
+from jobs.contract import Job, JobState
+from jobs.params import SamplingParams
 from jobs.queue import JobQueue
 from jobs.rq_job import LONE_RETRIES, MAX_DEATHS, MAX_RETRIES, DataJob
 from worker import recovery

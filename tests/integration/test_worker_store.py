@@ -17,8 +17,8 @@ import s3fs
 from PIL import Image
 
 from jobs.contract import JobState
+from jobs.kinds.denoise import Denoising
 from jobs.store import ResultStore
-from jobs.tasks import Denoising
 from tests.pictures import saved
 from tests.waiting import wait_until
 from tests.worker_stack import ROOT, Stack, running

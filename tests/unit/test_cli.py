@@ -162,7 +162,7 @@ def test_mistakes_with_pictures_are_explained(
     ("arguments", "message"),
     [
         (["sample", "--steps", "0"], "--steps: Input should be greater than or equal to 1"),
-        (["sample", "--steps", "1001"], "steps: Should be at most 1000"),
+        (["sample", "--steps", "1001"], "steps must lie between 1 and 1000, got 1001"),
         (["sample", "--model", "nobody"], "model: Should be one of tiny"),
         (["train", "nobody"], "there is no recipe 'nobody'"),
         (["models", "--models-dir", "/nowhere"], "no models in /nowhere"),

@@ -14,10 +14,11 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from jobs.contract import Job, SamplingParams
+from jobs.contract import Job
+from jobs.params import SamplingParams
 from jobs.tracing import start_tracing
 from worker.active import ActiveJob
-from worker.beginnings import Beginning
+from worker.kinds.base import JobStart
 from worker.results import Spent
 from worker.runner import Runner
 from worker.spans import JobSpans
@@ -33,7 +34,7 @@ def written(outcome: str, spent: Spent | None, *, traceparent: str | None) -> di
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     job = Job(id=ID, model="tiny", params=PARAMS, accepted_at=now - 4, timeout=1, traceparent=traceparent)
     runner = cast("Runner", None)  # spans tell of the job, not of its model
-    active = ActiveJob(job, runner, Beginning([]), deadline=0, claimed_at=now - 3, denoise_seconds=1.5, network_calls=5)
+    active = ActiveJob(job, runner, JobStart([]), deadline=0, claimed_at=now - 3, denoise_seconds=1.5, network_calls=5)
     JobSpans(provider).left(active, outcome, spent)
     return {span.name: span for span in exporter.get_finished_spans()}
 

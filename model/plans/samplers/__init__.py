@@ -16,7 +16,7 @@ SAMPLERS: dict[str, Sampler] = {
     "dpmpp": Sampler(dpmpp, spacing="trailing"),
     # In sigma, DDIM without noise is Euler's method (Song et al. 2021, eq. 14); the grid is that of Karras et al. 2022.
     "euler": Sampler(ddim, spacing="karras"),
-    "heun": Sampler(heun, heun_levels, spacing="karras"),
+    "heun": Sampler(heun, heun_levels, spacing="karras", from_pure_noise=False),
 }
 
 __all__ = ["SAMPLERS", "Options", "Sampler", "Transition", "Variance"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-from ...errors import PlanError
 from ..schedule import NoiseSchedule
 from .ddim import ddim
 from .transition import Options, Transition, eps_guidance
@@ -22,8 +21,6 @@ def heun(chain: NoiseSchedule, options: Options) -> list[Transition]:
     of the first step, where the path is straightest.
     """
     sigmas = chain.sigmas
-    if not math.isfinite(sigmas[-1]):
-        raise PlanError("heun needs a little of the image at its noisy end; choose ddim for this model", "sampler")
     rows = []
     for step in ddim(chain, Options(options.steps)):
         i = step.level

@@ -70,9 +70,11 @@ class Sampler:
         levels: how many levels a run of so many network calls visits.
         spacing: that it does best with; None if it has no wish, so that a model's own is taken.
         options: those of `eta` and `variance` that make a difference to it.
+        from_pure_noise: whether it can begin where nothing is left of the image.
     """
 
     transitions: Callable[[NoiseSchedule, Options], list[Transition]]
     levels: Callable[[int], int] = lambda steps: steps
     spacing: str | None = None
     options: frozenset[str] = frozenset()
+    from_pure_noise: bool = True

@@ -18,7 +18,7 @@ from difuso.errors import UserError
 from difuso.sampled_images import SampledImages
 from evaluation import inception
 from evaluation.features import Features
-from jobs.contract import SamplingParams
+from jobs.params import SamplingParams
 from model import ModelConfig, load_checkpoint, save_checkpoint
 from model.networks.build import build_network
 from model.networks.configs import UNetConfig
@@ -173,7 +173,7 @@ def test_with_the_weights_of_inception_the_figures_are_called_fid(
     ("arguments", "message"),
     [
         (["nosuch:5"], "sampler: Input should be"),
-        (["ddim:1001"], "ddim:1001: steps: Should be at most 1000"),
+        (["ddim:1001"], "ddim:1001: steps must lie between 1 and 1000, got 1001"),
         (["ddim:5:nowhere"], "spacing: "),
         (["ddim:5", "--guidance-scale", "2"], "guidance_scale: tiny has no classes to guide by"),
         (["/nowhere"], "/nowhere is neither a folder nor an .npz file"),

@@ -48,14 +48,14 @@ def test_overrides_are_typed_and_reach_into_tables() -> None:
     [
         ("max_step=7", "unknown key max_step: known are name, network, .*max_steps"),
         ("data.counts=7", r"unknown key data\.counts: known are data\.source, .*data\.count"),
-        ("max_steps=many", "max_steps must be an int, got 'many'"),
-        ("max_steps=true", "max_steps must be an int, got True"),
+        ("max_steps=many", "max_steps: .* integer, got 'many'"),
+        ("max_steps=true", "max_steps: .* integer, got True"),
         ("max_steps=0", "max_steps must be greater than 0"),
         ("ema_decay=1.0", "ema_decay must be at least 0 and less than 1"),
-        ("prediction=noise", "prediction must be one of eps, x0, v, got 'noise'"),
-        ("data.source=web", r"data\.source must be one of faces, folder, zip"),
-        ("network.channel_mult=2", r"network\.channel_mult must be a list"),
-        ("network=3", r"network is a table, not a value: set network\.KEY"),
+        ("prediction=noise", "prediction: .* 'eps', 'x0' or 'v', got 'noise'"),
+        ("data.source=web", r"data\.source: .* 'faces', 'folder', 'zip'"),
+        ("network.channel_mult=2", r"network\.channel_mult: .* tuple, got 2"),
+        ("network=3", r"network should be a table of in_channels, .*got 3"),
         ("image_size.width=3", "image_size is a value, not a table"),
         ("defaults.sampler=nosuch", "sampler 'nosuch' is not known"),
         ("image_size=15", "image_size must be a multiple of 2"),
@@ -65,7 +65,7 @@ def test_overrides_are_typed_and_reach_into_tables() -> None:
         ("network.groups=5", "network: groups 5 does not divide the 32 channels of level 0"),
         ("clip_norm=-1.0", "clip_norm must be at least 0"),
         ("max_minutes=0", "max_minutes must be greater than 0"),
-        ("max_minutes=soon", "max_minutes must be a float, got 'soon'"),
+        ("max_minutes=soon", "max_minutes: .* number, got 'soon'"),
         ("more_ema_decays=[0.5, 2.0]", "more_ema_decays must be at least 0 and less than 1"),
         ("more_ema_decays=[0.995]", "more_ema_decays must differ"),
         ("loss=hybrid", "loss hybrid is there for a learned variance: set learned_range"),
@@ -94,7 +94,7 @@ def test_a_file_is_a_recipe_too(tmp_path: Path) -> None:
     recipe = load_recipe(str(path))
     assert (recipe.name, recipe.batch_size, recipe.network) == ("mine", 4, UNetConfig(channels=32))
     path.write_text("batch_size = 4\n", encoding="utf-8")
-    with pytest.raises(RecipeError, match=r"incomplete.*name"):
+    with pytest.raises(RecipeError, match="name is missing"):
         load_recipe(str(path))
     path.write_text("batch_size 4\n", encoding="utf-8")
     with pytest.raises(RecipeError, match="not TOML"):

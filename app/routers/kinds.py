@@ -1,0 +1,51 @@
+"""POST /generate, /interpolate, /denoise, /restore: one route for each kind of job that there is."""
+
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
+from starlette.concurrency import run_in_threadpool
+
+from jobs.kinds import KINDS
+from jobs.kinds.base import Kind
+
+from ..deps import NO_BODY, CatalogDep, UploadsDep, single_parameters
+from ..submission import ANSWERS, SubmissionDep
+from ..uploads import request_body
+
+# No `from __future__ import annotations` here: FastAPI reads the query's type off the function below.
+
+router = APIRouter(tags=["jobs"])
+
+
+def _post(kind: Kind[Any]) -> Callable[..., Awaitable[Response]]:
+    """The route of a kind."""
+
+    async def post(
+        request: Request,
+        query: Annotated[kind.query, Query()],  # type: ignore[name-defined]
+        catalog: CatalogDep,
+        uploads: UploadsDep,
+        submission: SubmissionDep,
+    ) -> Response:
+        model = catalog.choose(query.model)
+        fits = await run_in_threadpool(kind.fits, query, model)
+        images = await uploads.read(request, fits) if fits else {}
+        prepared = await run_in_threadpool(kind.prepare, query, model, images)
+        return await submission.answer(model.name, query, prepared)
+
+    return post
+
+
+for _kind in KINDS.values():
+    _parts = request_body(*_kind.required, optional=_kind.optional)
+    router.post(
+        f"/{_kind.name}",
+        name=_kind.name,
+        summary=_kind.summary,
+        description=_kind.description or None,
+        dependencies=[single_parameters(_kind.query), *([] if _kind.required else [NO_BODY])],
+        openapi_extra=_parts if _kind.required else None,
+        response_class=Response,
+        responses=ANSWERS,
+    )(_post(_kind))

@@ -1,0 +1,54 @@
+"""A command for each kind of job: the same request without a server."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from jobs.kinds import KINDS
+from jobs.kinds.base import Kind, SamplingQuery
+
+from .logs import log_lines
+from .options import read_settings, takes
+
+PICTURES = Path("pictures")
+File = typer.Argument(help="PNG or JPEG.")
+OptionalFile = typer.Option(help="PNG or JPEG, where it is needed.")
+Folder = typer.Option("--out", "-o", help="Folder for the images.")
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Gives the command line one command for each kind."""
+    for kind in KINDS.values():
+        name = kind.command or kind.name
+        app.command(name, help=f"{kind.summary} without a server, as POST /{kind.name} does.")(_command(kind, name))
+
+
+def _command(kind: Kind[Any], name: str) -> Callable[..., None]:
+    def command(*, query: SamplingQuery, out: Path, **files: Path | None) -> None:
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        from worker.settings import WorkerSettings
+
+        from .sampling import make_images
+
+        log_lines(name)
+        for path in make_images(kind, query, files, out, read_settings(WorkerSettings)):
+            typer.echo(path)
+
+    def parameter(of: str, kind_of: Any, default: Any = inspect.Parameter.empty) -> inspect.Parameter:
+        return inspect.Parameter(of, inspect.Parameter.KEYWORD_ONLY, annotation=kind_of, default=default)
+
+    command.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [
+            parameter("query", SamplingQuery),
+            *(parameter(image, Annotated[Path, File]) for image in kind.required),
+            *(parameter(image, Annotated[Path | None, OptionalFile], None) for image in kind.optional),
+            parameter("out", Annotated[Path, Folder], PICTURES),
+        ]
+    )
+    return takes(kind.query, but=kind.implied)(command)

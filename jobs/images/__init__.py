@@ -1,0 +1,1 @@
+"""Images that were sent along: recognised, decoded and fitted to a model, whoever sent them."""

@@ -1,0 +1,139 @@
+"""PNG and JPEG as files: only what carries pixels goes on to the decoder.
+
+Texts, profiles, thumbnails and further frames never reach Pillow, and so cannot cost anything there: it walks through
+the pieces of a file in Python, and 8 MB of empty ones keep it busy for ten seconds. Colour profiles and gamma go with
+the rest; samples are taken as sRGB, as they are in training.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from dataclasses import dataclass
+from typing import Literal
+
+from ..errors import AnimatedImage, BadImage, ImageTooComplex, UnsupportedFormat
+
+PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+PNG_PIXELS = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
+MAX_CHUNKS = 10_000  # encoders that write 1 kB at a time stay below it
+
+JPEG_MAGIC = b"\xff\xd8\xff"
+EOI, SOS, DQT, DRI, APP0, APP1, APP2, APP14 = 0xD9, 0xDA, 0xDB, 0xDD, 0xE0, 0xE1, 0xE2, 0xEE
+# Frame headers and tables; APP0 (JFIF) and APP14 (Adobe) say which colours the components are.
+JPEG_PIXELS = frozenset({*range(0xC0, 0xC8), *range(0xC9, 0xD0), DQT, DRI, APP0, APP14})
+ALONE = frozenset({0x01, *range(0xD0, 0xD9)})  # markers that no length follows
+MARKER = re.compile(rb"\xff[^\x00\xff]", re.DOTALL)
+MAX_SEGMENTS = 1_000
+MAX_HEADER = 131_072  # bytes of tables, of which a few thousand are usual
+# Each scan of a progressive JPEG passes over the whole picture, and may be 14 bytes long; encoders write about ten.
+MAX_SCANS = 64
+
+EXIF = b"Exif\0\0"
+ORIENTATION = 0x0112
+UPRIGHT = 1
+
+
+@dataclass(frozen=True)
+class Container:
+    """A file of nothing but pixels.
+
+    Attributes:
+        data: the file.
+        bits: of each sample.
+        orientation: EXIF's, 1..8; 1 is upright.
+    """
+
+    data: bytes
+    bits: int
+    orientation: int
+
+
+def strip(data: bytes) -> Container:
+    """Recognises a file by its first bytes and takes from it what the decoder needs.
+
+    Raises:
+        UnsupportedFormat: if it is neither PNG nor JPEG.
+        AnimatedImage: if it holds several pictures (APNG, MPO).
+        ImageTooComplex: if it has more pieces or scans than any picture needs.
+        BadImage: if it is damaged.
+    """
+    if data.startswith(PNG_MAGIC):
+        return _strip_png(data)
+    if data.startswith(JPEG_MAGIC):
+        return _strip_jpeg(data)
+    raise UnsupportedFormat
+
+
+def _strip_png(data: bytes) -> Container:
+    """Chunks are length, type, content and checksum (PNG, third edition, section 5.3)."""
+    kept, bits, orientation, start = [PNG_MAGIC], 0, UPRIGHT, len(PNG_MAGIC)
+    for _ in range(MAX_CHUNKS):
+        kind, end = data[start + 4 : start + 8], start + 12 + _number(data[start : start + 4])
+        content = data[start + 8 : end - 4]
+        if end > len(data) or zlib.crc32(kind + content) != _number(data[end - 4 : end]):
+            raise BadImage
+        if kind == b"IHDR":
+            bits = _number(content[8:9])
+        elif kind == b"eXIf":
+            orientation = _orientation(content)
+        elif kind == b"acTL" and _number(content[:4]) != 1:
+            raise AnimatedImage
+        if kind in PNG_PIXELS:
+            kept.append(data[start:end])
+        if kind == b"IEND":
+            return Container(b"".join(kept), bits, orientation)
+        start = end
+    raise ImageTooComplex
+
+
+def _strip_jpeg(data: bytes) -> Container:
+    """Segments are marker, length and content, until the first scan begins (ITU-T T.81, annex B)."""
+    header, orientation, end = data[:2], UPRIGHT, 2
+    for _ in range(MAX_SEGMENTS):
+        marker = MARKER.search(data, end)  # skips what lies between segments, as libjpeg does
+        if marker is None:
+            raise BadImage
+        start, kind = marker.start(), marker[0][1]
+        if kind == SOS:
+            return Container(header + _scans(data[start:]), 8, orientation)
+        length = 0 if kind in ALONE else max(2, _number(data[start + 2 : start + 4]))
+        end = start + 2 + length
+        content = data[start + 4 : end]
+        if kind == APP1 and content.startswith(EXIF):
+            orientation = _orientation(content[len(EXIF) :])
+        elif kind == APP2 and content.startswith(b"MPF\0"):
+            raise AnimatedImage
+        elif kind in JPEG_PIXELS:
+            header += data[start:end]
+        if len(header) > MAX_HEADER:
+            break
+    raise ImageTooComplex
+
+
+def _scans(data: bytes) -> bytes:
+    """All scans, without what follows the picture; inside them only a marker has another byte than 0 after 0xFF."""
+    end = data.find(bytes([0xFF, EOI])) + 2
+    if end < 2:
+        raise BadImage
+    if data.count(bytes([0xFF, SOS]), 0, end) > MAX_SCANS:
+        raise ImageTooComplex
+    return data[:end]
+
+
+def _orientation(exif: bytes) -> int:
+    """Looks it up in the first directory of a TIFF structure; upright where nothing that makes sense is found."""
+    order: Literal["little", "big"] = "little" if exif.startswith(b"II") else "big"
+    entry = int.from_bytes(exif[4:8], order) + 2
+    for _ in range(int.from_bytes(exif[entry - 2 : entry], order)):
+        if int.from_bytes(exif[entry : entry + 2], order) == ORIENTATION:
+            value = int.from_bytes(exif[entry + 8 : entry + 10], order)
+            return value if 1 <= value <= 8 else UPRIGHT
+        entry += 12
+        if entry > len(exif):
+            break
+    return UPRIGHT
+
+
+def _number(data: bytes) -> int:
+    return int.from_bytes(data, "big")

@@ -1,0 +1,30 @@
+"""Images from noise."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from ..catalog import ModelInfo
+from ..images.fitting import FittedImage
+from ..params import SamplingParams
+from .base import Kind, Prepared, SamplingQuery, Task, fill_in
+
+
+class Generation(Task):
+    """Nothing beside sampling."""
+
+    kind: Literal["generate"] = "generate"
+
+    def facts(self, params: SamplingParams, index: int, images: Sequence[str]) -> dict[str, Any]:
+        return {}
+
+    def label(self, params: SamplingParams, index: int) -> str:
+        return str(self.seed(params, index))
+
+
+def prepare(query: SamplingQuery, model: ModelInfo, images: Mapping[str, FittedImage]) -> Prepared:
+    return Prepared(fill_in(query, model), Generation())
+
+
+KIND = Kind("generate", "Make images", SamplingQuery, Generation, prepare, command="sample")

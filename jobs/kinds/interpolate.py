@@ -1,0 +1,109 @@
+"""Images between two (Ho et al. 2020, section 4.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from ..catalog import ModelInfo
+from ..errors import RequestRefused
+from ..images.fitting import FittedImage, fit
+from ..params import MAX_IMAGES, MAX_TIMESTEP, SamplingParams
+from .base import Fit, ImageQuery, Kind, Prepared, Task, fill_in
+
+STRENGTH = 0.5  # how far into the noise, unless a request says so: Ho et al. 2020, figure 8
+
+
+class InterpolateQuery(ImageQuery):
+    """Of /interpolate."""
+
+    n: int = Field(default=1, ge=1, le=MAX_IMAGES, description="the number of lambda, if it is given at all")
+    shares: list[float] = Field(
+        default=[0.5],
+        alias="lambda",
+        min_length=1,
+        max_length=MAX_IMAGES,
+        description="share of the second image, 0 to 1; may be repeated, for one image each",
+    )
+    t: int | None = Field(default=None, ge=0, description="timestep to which both are noised, or inverted")
+    mode: Literal["ddpm", "ddim"] = Field(default="ddpm", description="noise and mix, or invert and go along the arc")
+    noise: Literal["shared", "independent", "rescaled"] = Field(default="shared", description="of ddpm")
+
+
+class Interpolation(Task):
+    """Images between two that were sent.
+
+    Attributes:
+        shares: of the second image in each answer, 0..1; one image for each.
+        depth: timestep to which both are noised, or inverted.
+        mode: `ddpm` noises both, mixes, and runs the reverse chain; `ddim` inverts both, goes along the arc between
+            them, and decodes.
+        noise: of `ddpm`: `shared` by both; `independent`, whose mixture has too little; `rescaled`, independent with
+            its variance put right.
+    """
+
+    kind: Literal["interpolate"] = "interpolate"
+    shares: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(min_length=1, max_length=MAX_IMAGES)
+    depth: int = Field(ge=0, le=MAX_TIMESTEP)
+    mode: Literal["ddpm", "ddim"] = "ddpm"
+    noise: Literal["shared", "independent", "rescaled"] = "shared"
+    lies_between_its_images: ClassVar[bool] = True
+
+    def image_steps(self, params: SamplingParams) -> int:
+        """Two inversions are two images more, which no classifier guides."""
+        inverted = 2 if self.mode == "ddim" else 0
+        return params.image_steps + inverted * params.steps * (1 + (params.guidance_scale != 1.0))
+
+    def seed(self, params: SamplingParams, index: int) -> int:
+        """All have the same, so that they change smoothly."""
+        return params.seed
+
+    def facts(self, params: SamplingParams, index: int, images: Sequence[str]) -> dict[str, Any]:
+        return {**super().facts(params, index, images), "shares": [self.shares[index]]}
+
+    def label(self, params: SamplingParams, index: int) -> str:
+        return f"{params.seed}-{self.shares[index]:g}"
+
+
+def prepare(query: InterpolateQuery, model: ModelInfo, images: Mapping[str, FittedImage]) -> Prepared:
+    count, timesteps = len(query.shares), model.schedule.num_train_timesteps
+    if not all(0 <= share <= 1 for share in query.shares):
+        raise RequestRefused("lambda", "Should lie between 0 and 1")
+    if "n" in query.model_fields_set and query.n != count:
+        raise RequestRefused("n", "Is the number of lambda here")
+    depth = max(0, round(STRENGTH * timesteps) - 1) if query.mode == "ddpm" else timesteps - 1
+    if query.t is not None:
+        depth = query.t
+    if depth >= timesteps:
+        raise RequestRefused("t", f"Should be at most {timesteps - 1}")
+    chosen: dict[str, object] = {"n": count}
+    if query.mode == "ddim":
+        query.only("sampler", "ddim", "mode ddim")
+        query.only("eta", 0.0, "mode ddim")
+        chosen |= {"sampler": "ddim", "eta": 0.0}
+    params = fill_in(query.model_copy(update=chosen), model, start=depth)
+    task = Interpolation(shares=tuple(query.shares), depth=depth, mode=query.mode, noise=query.noise)
+    return Prepared(params, task, tuple(images[name] for name in KIND.required if name in images))  # however they came
+
+
+def fits(query: InterpolateQuery, model: ModelInfo) -> dict[str, Fit]:
+    prepare(query, model, {})
+    config = model.config
+    return dict.fromkeys(KIND.required, partial(fit, size=config.image_size, channels=config.channels, how=query.fit))
+
+
+KIND = Kind(
+    "interpolate",
+    "Images between two",
+    InterpolateQuery,
+    Interpolation,
+    prepare,
+    fits,
+    required=("image_a", "image_b"),
+    description="The answer for several `lambda` is a strip between both ends, or an animation with "
+    "`Accept: image/apng`.",
+    implied=("n",),
+)

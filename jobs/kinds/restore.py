@@ -1,0 +1,106 @@
+"""An image undone of a degradation (Kawar et al. 2022)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Literal
+
+from pydantic import Field
+
+from model.plans.restoration import ETA
+from model.plans.spacing import SECTIONS
+
+from ..catalog import ModelInfo
+from ..errors import ImageRefused, RequestRefused
+from ..images.fitting import FittedImage, fit, fit_mask
+from .base import Fit, ImageQuery, Kind, Prepared, Task, fill_in
+
+STEPS = 50  # the publication has 20, which are up to 3 dB worse, and never clearly better: docs/benchmarks.md
+Degradation = Literal["inpaint", "superres", "colorize", "deblur"]
+
+
+class RestoreQuery(ImageQuery):
+    """Of /restore."""
+
+    degradation: Degradation = Field(alias="task")
+    factor: Literal["2", "4"] = Field(default="2", description="of superres")
+    blur: Literal["gaussian", "uniform"] = Field(default="gaussian", description="of deblur")
+    width: float = Field(default=2.0, gt=0, le=32, description="of the blur, in pixels of the model")
+    sigma: float = Field(default=0.0, ge=0, le=255, description="of the noise, in grey levels of 0..255")
+
+
+class Restoring(Task):
+    """The image that was sent, undone of a degradation.
+
+    Attributes:
+        degradation: `inpaint` fills what the mask marks, `superres` adds pixels, `colorize` adds colour, `deblur`
+            sharpens.
+        factor: of `superres`.
+        blur: of `deblur`: its kernel.
+        width: of the blur in pixels of the model: a Gaussian's standard deviation, or the side of a uniform square.
+        sigma: of the noise in the image besides, in grey levels of 0..255.
+    """
+
+    kind: Literal["restore"] = "restore"
+    degradation: Degradation = Field(alias="task")
+    factor: Literal[2, 4] = 2
+    blur: Literal["gaussian", "uniform"] = "gaussian"
+    width: float = Field(default=2.0, gt=0, le=32)
+    sigma: float = Field(default=0.0, ge=0, le=255)
+
+
+def prepare(query: RestoreQuery, model: ModelInfo, images: Mapping[str, FittedImage]) -> Prepared:
+    factor: Literal[2, 4] = 4 if query.factor == "4" else 2
+    _check(query, model, factor)
+    query.only("sampler", "ddim", "/restore")
+    query.only("eta", ETA, "/restore")
+    query.only("classifier_scale", 0.0, "/restore")
+    chosen: dict[str, object] = {"sampler": "ddim", "eta": ETA, "classifier_scale": 0.0}
+    if query.steps is None and not (query.spacing and SECTIONS.fullmatch(query.spacing)):
+        chosen["steps"] = min(STEPS, model.schedule.num_train_timesteps)
+    params = fill_in(query.model_copy(update=chosen), model)
+    task = Restoring(task=query.degradation, factor=factor, blur=query.blur, width=query.width, sigma=query.sigma)
+    return Prepared(params, task, _matched(images))
+
+
+def fits(query: RestoreQuery, model: ModelInfo) -> dict[str, Fit]:
+    """The image in the size and colours that were measured, the mask in the model's."""
+    prepare(query, model, {})
+    superres, config = query.degradation == "superres", model.config
+    size = config.image_size // int(query.factor) if superres else config.image_size
+    channels = 1 if query.degradation == "colorize" else config.channels
+    parts: dict[str, Fit] = {"image": partial(fit, size=size, channels=channels, how=query.fit)}
+    if query.degradation == "inpaint":
+        parts["mask"] = partial(fit_mask, size=size, how=query.fit)
+    return parts
+
+
+def _check(query: RestoreQuery, model: ModelInfo, factor: int) -> None:
+    if query.degradation == "superres" and model.config.image_size % factor:
+        raise RequestRefused("factor", f"Should divide the size of {model.name}, {model.config.image_size}")
+    if query.degradation == "colorize" and model.config.channels == 1:
+        raise RequestRefused("task", f"{model.name} knows no colour")
+    if query.degradation == "deblur" and query.blur == "uniform" and query.width not in range(3, 32, 2):
+        raise RequestRefused("width", "Should be an odd number from 3 to 31 for a uniform blur")
+
+
+def _matched(images: Mapping[str, FittedImage]) -> tuple[FittedImage, ...]:
+    """The image, and its mask if there is one, which would mark the wrong pixels if it had another size."""
+    image, mask = images.get("image"), images.get("mask")
+    if image and mask and (mask.width, mask.height) != (image.width, image.height):
+        raise ImageRefused(f"Should have the size of the image, {image.width}x{image.height}", part="mask")
+    return tuple(each for each in (image, mask) if each)
+
+
+KIND = Kind(
+    "restore",
+    "An image undone of a degradation",
+    RestoreQuery,
+    Restoring,
+    prepare,
+    fits,
+    required=("image",),
+    optional=("mask",),
+    description="`inpaint` needs a part `mask`, white where the image is missing.",
+)

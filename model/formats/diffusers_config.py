@@ -1,0 +1,100 @@
+"""What a folder of diffusers says about its model, in terms of `ModelConfig`; read by front ends too, without torch.
+
+There are two layouts: `unet/` and `scheduler/` as pipelines are saved today, and the older one with everything in one
+folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..bounds import DIFFUSERS_NETWORK, DIFFUSERS_SCHEDULER, check_numbers
+from ..config import FORMAT, ModelConfig, config_from_json
+from ..errors import CheckpointError
+from ..files import read_json, require_file
+from .diffusers_network import network_from_diffusers
+from .diffusers_scheduler import scheduler_from_diffusers
+
+INDEX, CONFIG, SCHEDULER = "model_index.json", "config.json", "scheduler_config.json"
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+
+
+def is_diffusers(folder: Path) -> bool:
+    """Whether a folder holds a pipeline or a network of diffusers; that it is a usable one is another question."""
+    if (folder / INDEX).is_file() or (folder / "unet" / CONFIG).is_file():
+        return True
+    try:
+        return "_class_name" in read_json(folder, CONFIG)
+    except CheckpointError:
+        return False
+
+
+def read_diffusers_config(folder: Path) -> ModelConfig:
+    """The config of a folder, without its weights; `weights_from_diffusers` takes those, wherever they come from.
+
+    Raises:
+        CheckpointError: as `read_diffusers`.
+    """
+    if (folder / INDEX).is_file():
+        _check_index(read_json(folder, INDEX))
+    network = read_json(folder, find_part(folder, "unet", CONFIG))
+    scheduler = read_json(folder, find_part(folder, "scheduler", SCHEDULER))
+    check_numbers(CONFIG, network, DIFFUSERS_NETWORK)
+    check_numbers(SCHEDULER, scheduler, DIFFUSERS_SCHEDULER)
+    try:
+        return config_from_json(_translate(network, scheduler))
+    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
+        raise CheckpointError(f"{CONFIG} or {SCHEDULER} cannot be used: {error}") from error
+
+
+def find_part(folder: Path, part: str, name: str) -> str:
+    """Path of a part's file in either layout."""
+    return f"{part}/{name}" if (folder / part).is_dir() else name
+
+
+def find_weights(folder: Path) -> str:
+    """Path of the weights in either layout.
+
+    Raises:
+        CheckpointError: if they are missing.
+    """
+    weights = find_part(folder, "unet", WEIGHTS)
+    try:
+        require_file(folder, weights)
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}; `difuso convert` turns pickled weights into safetensors") from error
+    return weights
+
+
+def _check_index(index: Mapping[str, Any]) -> None:
+    """A pipeline with other parts, such as the decoder of a latent model, makes no images from these two alone."""
+    parts = {name for name, value in index.items() if isinstance(value, list) and value[0] is not None}
+    if others := parts - {"unet", "scheduler"}:
+        raise CheckpointError(f"{INDEX} cannot be used: its pipeline has a {min(others)} besides unet and scheduler")
+
+
+def _translate(network: Mapping[str, Any], scheduler: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of our config.json."""
+    ours = network_from_diffusers(network)
+    fields = scheduler_from_diffusers(scheduler)
+    learned = ours["out_channels"] == 2 * ours["in_channels"]
+    if learned and fields["variance"] != "learned_range":
+        raise CheckpointError(
+            f"{SCHEDULER} cannot be used: for a network that learned its variance, variance_type must be learned_range"
+        )
+    size = network.get("sample_size")
+    if isinstance(size, list) and size == size[:1] * 2:
+        size = size[0]
+    if not isinstance(size, int):
+        raise CheckpointError(f"{CONFIG} cannot be used: sample_size is {size!r}; known are only square images")
+    classes = None if ours["num_classes"] is None else [str(i) for i in range(ours["num_classes"])]
+    return {
+        "format": FORMAT,
+        "network": {"type": "unet", **ours},
+        "image_size": size,
+        "channels": ours["in_channels"],
+        "classes": classes,
+        **fields,
+    }

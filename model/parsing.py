@@ -1,0 +1,46 @@
+"""From what JSON or TOML holds to frozen dataclasses: every key known, every value of its field's type."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, TypeVar, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+
+Value = TypeVar("Value")
+
+
+def parse(kind: type[Value], content: Any, prefix: str = "") -> Value:
+    """A dataclass from a table. Types are strict; only lists become tuples, and whole numbers floats.
+
+    A field that is a dataclass itself takes one that is made already.
+
+    Args:
+        prefix: of keys in messages, such as `network.`.
+
+    Raises:
+        ValueError: if a key is unknown or missing, or a value is not one that its field may have; names the key.
+    """
+    adapters = _adapters(kind)
+    if not isinstance(content, Mapping):
+        raise ValueError(f"{prefix.rstrip('.')} should be a table of {', '.join(adapters)}, got {content!r}")
+    values = {}
+    for key, value in content.items():
+        if key not in adapters:
+            raise ValueError(f"unknown key {prefix}{key}: known are {', '.join(prefix + name for name in adapters)}")
+        try:
+            values[key] = adapters[key].validate_python(tuple(value) if isinstance(value, list) else value, strict=True)
+        except ValidationError as error:
+            raise ValueError(f"{prefix}{key}: {error.errors()[0]['msg']}, got {value!r}") from error
+    for field in dataclasses.fields(kind):  # type: ignore[arg-type]  # a dataclass, whichever
+        if field.name not in values and field.default is field.default_factory is dataclasses.MISSING:
+            raise ValueError(f"{prefix}{field.name} is missing")
+    try:
+        return kind(**values)
+    except ValueError as error:
+        raise ValueError(f"{prefix.rstrip('.')}: {error}" if prefix else str(error)) from error
+
+
+def _adapters(kind: type[Any]) -> dict[str, TypeAdapter[Any]]:
+    return {name: TypeAdapter(hint) for name, hint in get_type_hints(kind).items()}

@@ -1,0 +1,50 @@
+"""The table of a restoration (DDRM: Kawar et al. 2022): what happens to coordinates that are not measured."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from .clipping import Clipping
+from .plan import Plan, tabulate
+from .prediction import Prediction
+from .samplers import Transition
+from .schedule import FloatTable, NoiseSchedule
+from .spacing import visit_levels
+
+# How much of the noise is drawn anew where nothing is measured, the publication's choice (section 4.3). It goes with
+# eta_b = 1, which is built in: coordinates that are measured better than the step's noise are taken as measured.
+ETA = 0.85
+
+
+class RestorationPlan(NamedTuple):
+    """The rows of a restoration.
+
+    Attributes:
+        plan: one row per network call.
+        sigmas: noise of x / sqrt(abar) before each row and after the last, falling, shape (K + 1,).
+    """
+
+    plan: Plan
+    sigmas: FloatTable
+
+
+def plan_restoration(
+    schedule: NoiseSchedule, *, steps: int, spacing: str, prediction: Prediction, clipping: Clipping
+) -> RestorationPlan:
+    """The rows of a restoration; arguments as in `make_plan`.
+
+    Raises:
+        PlanError: if no such run exists.
+    """
+    levels = visit_levels(schedule, spacing, steps)
+    transitions = []
+    for i in reversed(range(steps)):
+        abar, abar_prev = float(levels.chain.alphas_cumprod[i]), float(levels.chain.alphas_cumprod_prev[i])
+        spread = math.sqrt(1.0 - abar_prev)
+        a = math.sqrt(1.0 - ETA**2) * spread / math.sqrt(1.0 - abar)
+        transitions.append(Transition(i, a=a, b=math.sqrt(abar_prev) - a * math.sqrt(abar), s=ETA * spread))
+    plan = tabulate(levels, transitions, prediction=prediction, clipping=clipping)
+    return RestorationPlan(plan, np.append(levels.chain.sigmas[::-1], 0.0))

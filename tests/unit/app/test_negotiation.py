@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import pytest
+
+from app.errors import NotAcceptable
+from app.formats import Format
+from app.negotiation import choose_format, read_idempotency_key, read_preference, read_urgency
+
+BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
+CHROMIUM = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,image/apng,*/*;q=0.8"
+CHROMIUM_IMAGE = "image/avif,image/webp,image/apng,image/svg+xml,image/*,*/*;q=0.8"  # of an <img>
+
+
+@pytest.mark.parametrize(
+    ("accept", "form"),
+    [
+        (None, Format.PNG),
+        ("", Format.PNG),
+        ("*/*", Format.PNG),
+        ("image/*", Format.PNG),
+        (BROWSER, Format.PNG),
+        (CHROMIUM, Format.PNG),
+        (CHROMIUM_IMAGE, Format.PNG),
+        ("image/apng", Format.APNG),
+        ("image/apng, image/png;q=0.5", Format.APNG),
+        ("application/json", Format.JSON),
+        ("application/zip, image/png;q=0.5", Format.ZIP),
+        ("image/png;q=0, */*;q=0.1", Format.ZIP),
+        ("multipart/*", Format.MULTIPART),
+    ],
+)
+def test_the_format_is_what_accept_likes_best(accept: str | None, form: Format) -> None:
+    assert choose_format(accept) is form
+
+
+@pytest.mark.parametrize("accept", ["text/html", "image/jpeg", "image/png;q=0", "nonsense", "a/b/c", ";;,"])
+def test_what_cannot_be_made_is_not_acceptable(accept: str) -> None:
+    with pytest.raises(NotAcceptable):
+        choose_format(accept)
+
+
+@pytest.mark.parametrize(
+    ("prefer", "seconds", "applied"),
+    [
+        (None, 300, None),
+        ("respond-async", 0, "respond-async"),
+        ("wait=5", 5, "wait=5"),
+        ('Respond-Async, Wait="10"', 10, "respond-async, wait=10"),
+        ("wait=0", 0, "wait=0"),
+        ("wait=9999", 300, "wait=300"),
+        ("wait=-1", 300, None),
+        ("wait=soon; now, handling=lenient", 300, None),
+    ],
+)
+def test_prefer_says_how_long_to_wait(prefer: str | None, seconds: float, applied: str | None) -> None:
+    preference = read_preference(prefer, longest=300)
+    assert (preference.seconds, preference.applied) == (seconds, applied)
+
+
+@pytest.mark.parametrize(
+    ("priority", "urgency"),
+    [(None, 3), ("u=0", 0), ("i, u=7", 7), ("u=1;x=2", 1), ("u=8", 3), ("u=-1", 3), ("u", 3), ("=,;u=1,,", 3)],
+)
+def test_priority_is_read_and_its_mistakes_ignored(priority: str | None, urgency: int) -> None:
+    assert read_urgency(priority) == urgency
+
+
+@pytest.mark.parametrize(
+    ("sent", "key"),
+    [
+        ("k", "k"),
+        ('"k"', "k"),
+        ('"k"; v=1', "k"),
+        ('"8e03978e-40d5-43e8-bc93-6894a57f9324"', "8e03978e-40d5-43e8-bc93-6894a57f9324"),
+        (r'"a \"quoted\" \\ word"', r'a "quoted" \ word'),
+        ("two words", "two words"),
+        ('a"b', 'a"b'),
+        ("x" * 255, "x" * 255),
+        (f'"{"x" * 255}"', "x" * 255),
+        ("", None),
+        ('""', None),
+        ('"', None),
+        ('"k', None),
+        ('"k"x', None),
+        ('"a", "b"', None),
+        (r'"\x"', None),
+        ('"tab\t"', None),
+        ("\u00e9", None),
+        ("x" * 256, None),
+        (f'"{"x" * 256}"', None),
+    ],
+)
+def test_a_key_is_the_same_with_and_without_quotation_marks(sent: str, key: str | None) -> None:
+    assert read_idempotency_key(sent) == key

@@ -1,0 +1,104 @@
+"""What comes with a request is stored with its job, and with no other."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from app.errors import Overloaded
+from app.submission import Submission
+from jobs.contract import Job, JobState, JobStatus, WorkerReport
+from jobs.errors import IdempotencyConflict, JobNotFound
+from jobs.images.fitting import FittedImage
+from jobs.limits import Limits
+from jobs.params import SamplingParams
+from jobs.queue import Backlog
+from jobs.store import ResultStore
+
+ID = "0f8fad5b-d9cb-469f-a165-70867728950e"
+PARAMS = SamplingParams(n=1, steps=1, sampler="ddim", spacing="leading", eta=0, seed=0)
+JOB = Job(id=ID, model="tiny", params=PARAMS, accepted_at=0, timeout=1)
+
+
+@dataclass
+class Queue:
+    """Of one job, in memory; it can be full, or not have heard yet of what another front end has just accepted."""
+
+    accepted: str | None = None
+    jobs: int = 0
+    is_behind: bool = False
+
+    def workers(self) -> list[WorkerReport]:
+        return []
+
+    def backlog(self, model: str) -> Backlog:
+        return Backlog(jobs=self.jobs, image_steps=self.jobs, rate=1.0)
+
+    def reserve(self, job: Job, limits: Limits) -> None:
+        return None
+
+    def submit(self, job: Job, *, request_hash: str) -> bool:
+        if self.accepted not in (None, request_hash):
+            raise IdempotencyConflict
+        new, self.accepted = self.accepted is None, request_hash
+        return new
+
+    def status(self, job_id: str) -> JobStatus:
+        if self.accepted is None or self.is_behind:
+            raise JobNotFound
+        return JobStatus(job=JOB, state=JobState.QUEUED)
+
+
+def submission(queue: Queue, store: ResultStore, key: str | None) -> Submission:
+    nothing = cast("Any", None)
+    settings = cast("Any", SimpleNamespace(max_wait=60, max_jobs=5))
+    return Submission(
+        request=cast("Any", SimpleNamespace(state=SimpleNamespace(caller=None))),
+        settings=settings,
+        queue=cast("Any", queue),
+        store=store,
+        watcher=nothing,
+        metrics=nothing,
+        form=nothing,
+        preference=nothing,
+        urgency=nothing,
+        idempotency_key=key,
+    )
+
+
+def fitted(png: bytes) -> Any:
+    return cast("FittedImage", SimpleNamespace(png=png, sha256=hashlib.sha256(png).hexdigest(), width=1, height=1))
+
+
+def test_another_request_with_the_same_key_leaves_the_first_ones_pictures_alone(tmp_path: Path) -> None:
+    queue, store = Queue(), ResultStore(str(tmp_path))
+    submit = submission(queue, store, "key")._submit
+    assert submit(JOB, "first", [fitted(b"first")])[0]
+    assert not submit(JOB, "first", [fitted(b"first")])[0]
+    with pytest.raises(IdempotencyConflict):
+        submit(JOB, "second", [fitted(b"second")])
+    assert store.upload(ID, fitted(b"first").sha256) == b"first"
+
+
+def test_of_two_requests_at_once_with_one_key_the_refused_one_leaves_the_other_its_pictures(tmp_path: Path) -> None:
+    """Both look for the job before either has queued it, so both store what they came with."""
+    queue, store = Queue(), ResultStore(str(tmp_path))
+    submit = submission(queue, store, "key")._submit
+    assert submit(JOB, "first", [fitted(b"first")])[0]
+    queue.is_behind = True
+    with pytest.raises(IdempotencyConflict):
+        submit(JOB, "second", [fitted(b"second")])
+    assert store.upload(ID, fitted(b"first").sha256) == b"first"
+
+
+def test_what_is_refused_leaves_nothing_behind(tmp_path: Path) -> None:
+    queue, store = Queue(jobs=5), ResultStore(str(tmp_path))
+    with pytest.raises(Overloaded):
+        submission(queue, store, None)._submit(JOB, "first", [fitted(b"first")])
+    assert not list(tmp_path.iterdir())
+    assert queue.accepted is None

@@ -1,0 +1,231 @@
+"""The models folder as front ends see it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobs.catalog import ModelInfo, read_catalog
+from jobs.following import CatalogFollower
+from model.networks.build import build_network
+
+
+@pytest.fixture
+def folder(models_dir: Path, tmp_path: Path) -> Path:
+    shutil.copytree(models_dir / "tiny", tmp_path / "tiny")
+    return tmp_path
+
+
+def test_facts_come_from_the_config(folder: Path) -> None:
+    catalog = read_catalog(folder)
+    tiny = catalog.models["tiny"]
+    assert (tiny.config.shape, tiny.config.schedule.num_train_timesteps) == ((3, 16, 16), 1000)
+    assert tiny.schedule.num_train_timesteps == 1000
+    assert tiny.sha256 is not None
+    assert len(tiny.sha256) == 64
+    assert catalog.default == "tiny"
+    assert not catalog.refused
+
+
+@pytest.mark.parametrize("name", ["UPPER", ".hidden", "with space", "x" * 65])
+def test_other_names_are_not_models(folder: Path, name: str) -> None:
+    shutil.copytree(folder / "tiny", folder / name)
+    assert set(read_catalog(folder).models) == {"tiny"}
+
+
+def test_what_is_wrong_is_named(folder: Path) -> None:
+    for name in ("no-config", "no-sums", "no-json", "no-size", "other-sums", "odd-sum"):
+        shutil.copytree(folder / "tiny", folder / name)
+    (folder / "no-config" / "config.json").unlink()
+    (folder / "no-sums" / "SHA256SUMS").unlink()
+    (folder / "no-json" / "config.json").write_text("weights")
+    config = (folder / "no-size" / "config.json").read_text()
+    (folder / "no-size" / "config.json").write_text(config.replace('"image_size"', '"size"'))
+    (folder / "other-sums" / "SHA256SUMS").write_text("00  config.json\n")
+    (folder / "odd-sum" / "SHA256SUMS").write_text("00  model.safetensors\n")
+    assert read_catalog(folder).refused == {
+        "no-config": "config.json is missing",
+        "no-sums": "SHA256SUMS is missing",
+        "no-json": "config.json is not JSON: expected value at line 1 column 1",
+        "no-size": "config.json: size is no field for 16",
+        "odd-sum": "SHA256SUMS holds no SHA-256 sum of model.safetensors",
+        "other-sums": "SHA256SUMS does not name model.safetensors",
+    }
+
+
+def test_no_folder_is_an_empty_catalog(tmp_path: Path) -> None:
+    catalog = read_catalog(tmp_path / "nowhere")
+    assert catalog.default is None
+
+
+@pytest.fixture
+def pipeline(models_dir: Path, tmp_path: Path) -> Path:
+    """`tiny` as a folder of diffusers: 16x16 RGB, T = 1000, v."""
+    from model import load_checkpoint
+    from model.formats.diffusers import write_diffusers
+
+    write_diffusers(tmp_path / "pipeline", load_checkpoint(models_dir / "tiny"))
+    return tmp_path / "pipeline"
+
+
+def edit(path: Path, **changes: Any) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def as_loaded(folder: Path) -> ModelInfo:
+    """What a worker knows of the model, as a front end would say it."""
+    from model import load_checkpoint
+
+    checkpoint = load_checkpoint(folder)
+    return ModelInfo(
+        checkpoint.name,
+        checkpoint.config,
+        parameters=sum(parameter.numel() for parameter in checkpoint.network.parameters()),
+        sha256=checkpoint.sha256 if (folder / "SHA256SUMS").is_file() else None,
+    )
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"_class_name": "DDPMScheduler", "num_train_timesteps": 30, "variance_type": "fixed_large"},
+        {"_class_name": "DDPMScheduler", "variance_type": "fixed_small_log", "prediction_type": "sample"},
+        {"num_train_timesteps": 40, "timestep_spacing": "linspace", "clip_sample": False},
+        {"_class_name": "DDIMScheduler", "rescale_betas_zero_snr": True, "timestep_spacing": "leading"},
+        {"_class_name": "DPMSolverMultistepScheduler", "timestep_spacing": "linspace"},
+        {"_class_name": "DPMSolverMultistepScheduler", "thresholding": True, "num_train_timesteps": 20},
+        {"_class_name": "DPMSolverMultistepScheduler", "use_karras_sigmas": True},
+        {"_class_name": "PNDMScheduler", "set_alpha_to_one": False, "steps_offset": 1},
+        {"_class_name": "UniPCMultistepScheduler", "prediction_type": "epsilon"},
+    ],
+    ids=str,
+)
+def test_front_end_and_worker_read_a_diffusers_folder_alike(pipeline: Path, changes: dict[str, Any]) -> None:
+    (pipeline / "SHA256SUMS").unlink()
+    edit(pipeline / "scheduler" / "scheduler_config.json", **changes)
+    assert read_catalog(pipeline.parent).models["pipeline"] == as_loaded(pipeline)
+
+
+def test_both_layouts_with_their_sums(pipeline: Path) -> None:
+    assert read_catalog(pipeline.parent).models["pipeline"] == as_loaded(pipeline)
+    for part in ("unet", "scheduler"):
+        for path in (pipeline / part).iterdir():
+            path.rename(pipeline / path.name)
+        (pipeline / part).rmdir()
+    sums = (pipeline / "SHA256SUMS").read_text()
+    (pipeline / "SHA256SUMS").write_text(sums.replace("unet/", "").replace("scheduler/", ""))
+    info = read_catalog(pipeline.parent).models["pipeline"]
+    assert info == as_loaded(pipeline)
+    assert info.sha256 is not None
+
+
+@pytest.mark.parametrize("null_class", [True, False])
+def test_classes_of_our_own_format_and_of_diffusers(tmp_path: Path, null_class: bool) -> None:
+    """diffusers knows no "no class", so the row for it becomes a class, and every picture has one."""
+    from model import ModelConfig, load_checkpoint, save_checkpoint
+    from model.formats.diffusers import write_diffusers
+    from model.networks.configs import UNetConfig
+
+    network = UNetConfig(channels=8, channel_mult=(1,), head_channels=8, groups=4, num_classes=2, null_class=null_class)
+    config = ModelConfig(network, image_size=8, classes=("cat", "dog"), variance="fixed_large")
+    save_checkpoint(tmp_path / "ours", config, build_network(config.network))
+    write_diffusers(tmp_path / "theirs", load_checkpoint(tmp_path / "ours"))
+    models = read_catalog(tmp_path).models
+    assert models == {name: as_loaded(tmp_path / name) for name in ("ours", "theirs")}
+    assert (models["ours"].config.classes, models["ours"].label_required) == (("cat", "dog"), not null_class)
+    assert models["theirs"].config.classes == (("0", "1", "2") if null_class else ("0", "1"))
+    assert models["theirs"].label_required
+
+
+@pytest.mark.parametrize(
+    ("file", "changes", "reason"),
+    [
+        (
+            "model_index.json",
+            {"vae": ["diffusers", "AutoencoderKL"]},
+            "its pipeline has a vae besides unet and scheduler",
+        ),
+        ("unet/config.json", {"_class_name": "UNet2DConditionModel"}, "describes 'UNet2DConditionModel'"),
+        (
+            "unet/config.json",
+            {"num_class_embeds": 10**9},
+            "num_class_embeds must be a whole number between 1 and 65536",
+        ),
+        ("unet/config.json", {"layers_per_block": 10**7}, "layers_per_block must be a whole number between 1 and 8"),
+        ("unet/config.json", {"block_out_channels": [8] * 9}, "block_out_channels must be a whole number"),
+        ("unet/config.json", {"sample_size": 2**20}, "sample_size must be a whole number between 1 and 1024"),
+        (
+            "unet/config.json",
+            {"sample_size": None},
+            "config.json cannot be used: sample_size is None; known are only square images",
+        ),
+        (
+            "scheduler/scheduler_config.json",
+            {"num_train_timesteps": 10**9},
+            "scheduler_config.json: num_train_timesteps must be a whole number between 1 and 10000",
+        ),
+        (
+            "scheduler/scheduler_config.json",
+            {"prediction_type": "flow"},
+            "prediction_type is 'flow'; known is only epsilon",
+        ),
+        ("scheduler/scheduler_config.json", {"variance_type": "learned"}, "variance_type is learned: diffusers takes"),
+        (
+            "scheduler/scheduler_config.json",
+            {"timestep_spacing": "odd"},
+            "scheduler_config.json cannot be used: timestep_spacing is 'odd'; known is only leading or linspace",
+        ),
+    ],
+)
+def test_what_is_plainly_wrong_is_refused_by_the_front_end_too(
+    pipeline: Path, file: str, changes: dict[str, Any], reason: str
+) -> None:
+    from model import CheckpointError, load_checkpoint
+
+    (pipeline / "SHA256SUMS").unlink()
+    edit(pipeline / file, **changes)
+    assert reason in read_catalog(pipeline.parent).refused["pipeline"]
+    with pytest.raises(CheckpointError):
+        load_checkpoint(pipeline)
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (lambda path: path.unlink(), "is missing; `difuso convert` turns pickled weights into safetensors"),
+        (lambda path: path.write_bytes(b"\xff" * 64), "is not a safetensors file"),
+        (lambda path: path.write_bytes(b"\x02" + bytes(7) + b"[]"), "is not a safetensors file"),
+        (lambda path: path.write_bytes(b""), "is not a safetensors file"),
+    ],
+    ids=["none", "too long a header", "no object", "empty"],
+)
+def test_weights_whose_header_cannot_be_read(pipeline: Path, damage: Any, reason: str) -> None:
+    damage(pipeline / "unet" / "diffusion_pytorch_model.safetensors")
+    assert reason in read_catalog(pipeline.parent).refused["pipeline"]
+
+
+def test_other_missing_files_are_named(pipeline: Path) -> None:
+    (pipeline / "scheduler" / "scheduler_config.json").unlink()
+    assert read_catalog(pipeline.parent).refused == {"pipeline": "scheduler/scheduler_config.json is missing"}
+
+
+def test_a_folder_is_read_again_once_its_change_stands_still(folder: Path) -> None:
+    follower = CatalogFollower(folder)
+    first = follower.catalog
+    assert not follower.look()
+    shutil.copytree(folder / "tiny", folder / "newer")
+    assert not follower.look(), "it may still be written"
+    assert follower.look()
+    assert set(follower.catalog.models) == {"tiny", "newer"}
+    assert set(first.models) == {"tiny"}
+    (folder / "newer" / "config.json").write_text("{}")
+    assert [follower.look(), follower.look(), follower.look()] == [False, True, False]
+    assert set(follower.catalog.refused) == {"newer"}
+    shutil.rmtree(folder / "newer")
+    assert [follower.look(), follower.look()] == [False, True]
+    assert follower.catalog == first

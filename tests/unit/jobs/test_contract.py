@@ -1,0 +1,215 @@
+"""The job contract: what is written is what is read, and nothing else is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from jobs.contract import SCHEMA, Job, JobState, Picture
+from jobs.errors import JobUnreadable
+from jobs.kinds.base import Task
+from jobs.kinds.denoise import MAX_SIGMA, Denoising
+from jobs.kinds.generate import Generation
+from jobs.kinds.interpolate import Interpolation
+from jobs.kinds.restore import Restoring
+from jobs.params import MAX_IMAGES, MAX_SEED, SamplingParams
+from model.plans.samplers import SAMPLERS
+from model.plans.spacing import RULES
+
+ID = "0f8fad5b-d9cb-469f-a165-70867728950e"
+PARAMS = st.builds(
+    SamplingParams,
+    n=st.integers(1, 64),
+    steps=st.integers(1, 4000),
+    sampler=st.sampled_from([*SAMPLERS]),
+    spacing=st.sampled_from(RULES) | st.lists(st.integers(1, 9999).map(str), min_size=1, max_size=100).map(",".join),
+    eta=st.floats(0, 1),
+    seed=st.integers(0, MAX_SEED),
+    label=st.none() | st.integers(0, 1000),
+    guidance_scale=st.floats(0, 100),
+)
+SHARES = st.lists(st.floats(0, 1), min_size=1, max_size=MAX_IMAGES).map(tuple)
+TASKS: st.SearchStrategy[Task] = st.one_of(
+    st.builds(Generation),
+    st.builds(
+        Interpolation,
+        shares=SHARES,
+        depth=st.integers(0, 3999),
+        mode=st.sampled_from(["ddpm", "ddim"]),
+        noise=st.sampled_from(["shared", "independent", "rescaled"]),
+    ),
+    st.builds(
+        Denoising,
+        sigma=st.none() | st.floats(0, MAX_SIGMA),
+        estimated=st.booleans(),
+        depth=st.integers(0, 3999),
+        mode=st.sampled_from(["sample", "mmse"]),
+        average=st.booleans(),
+    ),
+    st.builds(
+        Restoring,
+        task=st.sampled_from(["inpaint", "superres", "colorize", "deblur"]),
+        factor=st.sampled_from([2, 4]),
+        blur=st.sampled_from(["gaussian", "uniform"]),
+        width=st.floats(0, 32, exclude_min=True),
+        sigma=st.floats(0, 255),
+    ),
+)
+PICTURES = st.builds(
+    Picture,
+    sha256=st.binary(min_size=32, max_size=32).map(bytes.hex),
+    width=st.integers(1, 10**5),
+    height=st.integers(1, 10**5),
+)
+JOBS = st.builds(
+    Job,
+    schema_version=st.just(SCHEMA),
+    id=st.uuids().map(str),
+    task=TASKS,
+    pictures=st.lists(PICTURES, max_size=2).map(tuple),
+    model=st.from_regex(r"[a-z0-9][a-z0-9._-]{0,63}", fullmatch=True),
+    params=PARAMS,
+    urgency=st.integers(0, 7),
+    accepted_at=st.floats(0, 1e10),
+    timeout=st.integers(1, 10**6),
+)
+
+
+@given(JOBS)
+def test_a_job_survives_the_queue(job: Job) -> None:
+    wire = json.dumps(job.model_dump(mode="json"))
+    assert Job.decode(json.loads(wire)) == job
+    shares = len(job.task.shares) if isinstance(job.task, Interpolation) else 0
+    assert len(wire) < 2048 + 26 * shares
+
+
+def test_the_longest_job_is_short() -> None:
+    """RQ keeps it compressed; 4 kB before that are still nothing beside a picture."""
+    params = SamplingParams(
+        n=MAX_IMAGES,
+        steps=1000,
+        sampler="dpmpp",
+        spacing=",".join(["9999"] * 100),
+        eta=0.1234567890123456,
+        variance="learned_range",
+        seed=MAX_SEED,
+        label=1000,
+        guidance_scale=1.234567890123456,
+        classifier_scale=1.234567890123456,
+    )
+    task = Interpolation(shares=(1.2345678901234567e-300,) * MAX_IMAGES, depth=99_999, noise="independent")
+    picture = Picture(sha256="f" * 64, width=10**5, height=10**5)
+    job = Job(id=ID, task=task, model="m" * 64, params=params, pictures=(picture,) * 2, accepted_at=1e10, timeout=10**6)
+    assert len(json.dumps(job.model_dump(mode="json"))) < 4096
+
+
+@pytest.mark.parametrize(
+    ("task", "kind"),
+    [
+        (Generation(), "generate"),
+        (Interpolation(shares=(0.5,), depth=1), "interpolate"),
+        (Denoising(depth=1), "denoise"),
+        (Restoring(task="colorize"), "restore"),
+    ],
+)
+def test_the_task_is_known_by_its_kind(task: Task, kind: str) -> None:
+    params = SamplingParams(n=1, steps=1, sampler="ddim", spacing="leading", eta=0, seed=0)
+    job = Job(id=ID, task=task, model="m", params=params, accepted_at=0, timeout=1)
+    assert job.kind == kind
+    written = job.model_dump(mode="json")
+    assert written["task"]["kind"] == kind
+    assert type(Job.decode(written).task) is type(task)
+    with pytest.raises(JobUnreadable):
+        Job.decode(written | {"task": {"kind": "something else"}})
+    with pytest.raises(JobUnreadable):
+        Job.decode(written | {"task": written["task"] | {"more": 1}})
+
+
+def test_tasks_are_written_by_the_names_that_clients_and_pictures_have() -> None:
+    restoring = Restoring(task="colorize").model_dump(mode="json")
+    assert list(restoring) == ["kind", "task", "factor", "blur", "width", "sigma"]
+    assert restoring["task"] == "colorize"
+    mixed = Interpolation(shares=(0.5,), depth=1).model_dump(mode="json")
+    assert list(mixed) == ["kind", "shares", "depth", "mode", "noise"]
+    denoising = Denoising(depth=1).model_dump(mode="json")
+    assert list(denoising) == ["kind", "sigma", "estimated", "depth", "mode", "average"]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda: Interpolation(shares=(), depth=1),
+        lambda: Interpolation(shares=(0.5,) * 65, depth=1),
+        lambda: Interpolation(shares=(1.01,), depth=1),
+        lambda: Interpolation(shares=(0.5,), depth=-1),
+        lambda: Denoising(depth=1, sigma=-1),
+        lambda: Denoising(depth=1, sigma=MAX_SIGMA * 1.01),
+        lambda: Restoring(task="deblur", width=0),
+        lambda: Restoring(task="deblur", width=33),
+        lambda: Restoring(task="inpaint", sigma=256),
+    ],
+)
+def test_a_task_out_of_range_is_none(wrong: Callable[[], Task]) -> None:
+    with pytest.raises(ValidationError):
+        wrong()
+
+
+def test_two_inversions_are_two_images_more_that_no_classifier_guides() -> None:
+    params = SamplingParams(n=3, steps=10, sampler="ddim", spacing="leading", eta=0, seed=0, label=1)
+    mixed = Interpolation(shares=(0.1, 0.5, 0.9), depth=499)
+    arc = mixed.model_copy(update={"mode": "ddim"})
+    assert Generation().image_steps(params) == mixed.image_steps(params) == 30
+    assert arc.image_steps(params) == (3 + 2) * 10
+    assert arc.image_steps(params.model_copy(update={"guidance_scale": 2.0})) == (3 + 2) * 20
+    assert arc.image_steps(params.model_copy(update={"classifier_scale": 2.0})) == 3 * 20 + 2 * 10
+
+
+def test_an_average_is_one_answer() -> None:
+    params = SamplingParams(n=3, steps=10, sampler="ddim", spacing="leading", eta=0, seed=0)
+    for average, answers in ((False, 3), (True, 1)):
+        task = Denoising(sigma=25, depth=57, average=average)
+        job = Job(id=ID, task=task, model="m", params=params, accepted_at=0, timeout=1)
+        assert job.answers == answers
+        assert job.image_steps == 30
+
+
+@pytest.mark.parametrize("content", [None, {}, [], "job", {"schema_version": SCHEMA}, {"schema_version": SCHEMA + 1}])
+def test_anything_else_is_unreadable(content: object) -> None:
+    with pytest.raises(JobUnreadable):
+        Job.decode(content)
+
+
+def test_a_job_of_another_version_is_unreadable() -> None:
+    params = SamplingParams(n=1, steps=1, sampler="ddim", spacing="leading", eta=0, seed=0)
+    job = Job(id=ID, model="m", params=params, accepted_at=0, timeout=1)
+    with pytest.raises(JobUnreadable, match="schema 2"):
+        Job.decode(job.model_dump(mode="json") | {"schema_version": 2})
+
+
+def test_values_cannot_change() -> None:
+    params = SamplingParams(n=1, steps=1, sampler="ddim", spacing="leading", eta=0, seed=0)
+    with pytest.raises(ValidationError):
+        params.n = 2  # type: ignore[misc]
+
+
+def test_each_kind_of_guidance_costs_as_much_again() -> None:
+    params = SamplingParams(n=3, steps=10, sampler="ddim", spacing="leading", eta=0, seed=0, label=1)
+    assert params.image_steps == 30
+    assert params.model_copy(update={"guidance_scale": 2.0}).image_steps == 60
+    assert params.model_copy(update={"classifier_scale": 2.0}).image_steps == 60
+    assert params.model_copy(update={"guidance_scale": 2.0, "classifier_scale": 2.0}).image_steps == 90
+
+
+@pytest.mark.parametrize("spacing", ["", "even", "10,", ",10", "10,,10", "-1", "1.5", "10000", "10 10", "\u0661"])
+def test_spacings_are_rules_or_sections(spacing: str) -> None:
+    with pytest.raises(ValidationError):
+        SamplingParams(n=1, steps=1, sampler="ddim", spacing=spacing, eta=0, seed=0)
+
+
+def test_what_has_ended_has_ended() -> None:
+    assert {state for state in JobState if state.is_terminal} == {"succeeded", "failed", "cancelled"}

@@ -1,0 +1,162 @@
+"""What a request leaves open is the model's choice, and what the model cannot do is refused by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from jobs.catalog import Catalog, ModelInfo
+from jobs.errors import RequestRefused
+from jobs.kinds.base import DRAWN_SEEDS, SamplingQuery, fill_in
+from jobs.params import MAX_STEPS
+from model.config import ModelConfig, SamplerDefaults, ScheduleConfig
+from model.errors import PlanError
+from model.networks.configs import ClassifierConfig, UNetConfig
+from model.plans.clipping import Clipping
+from model.plans.plan import FIXED_LARGE_MIN_STEPS
+
+
+def model(name: str = "pets", **changes: Any) -> ModelInfo:
+    facts: dict[str, Any] = {
+        "network": UNetConfig(),
+        "image_size": 16,
+        "classes": ("cat", "dog"),
+        "defaults": SamplerDefaults(sampler="ddim", steps=50, spacing="leading", eta=0.5),
+    }
+    return ModelInfo(name, ModelConfig(**facts | changes), parameters=1, sha256="0" * 64)
+
+
+MODEL = model()
+PLAIN = model("plain", classes=None)
+LARGE = model(variance="fixed_large")
+LEARNED = model(variance="learned_range", clip=Clipping("dynamic"))
+ZERO_SNR = model(prediction="v", schedule=ScheduleConfig(zero_terminal_snr=True))
+CLASSIFIED = model("plain", classes=None, classifier=ClassifierConfig(num_classes=3))
+ALWAYS_LABELLED = model(network=UNetConfig(null_class=False))
+
+
+def test_what_is_left_open_is_the_models_choice() -> None:
+    params = fill_in(SamplingQuery(), MODEL)
+    assert params.model_dump(exclude={"seed"}) == {
+        "n": 1,
+        "steps": 50,
+        "sampler": "ddim",
+        "spacing": "leading",
+        "eta": 0.5,
+        "variance": "fixed_small",
+        "clip": "static",
+        "label": None,
+        "guidance_scale": 1.0,
+        "classifier_scale": 0.0,
+    }
+    assert 0 <= params.seed < DRAWN_SEEDS
+
+
+def test_a_seed_is_drawn_anew_each_time_but_the_request_is_the_same() -> None:
+    query = SamplingQuery(n=2)
+    assert fill_in(query, MODEL).seed != fill_in(query, MODEL).seed
+    assert query.request_hash("generate") == SamplingQuery(n=2).request_hash("generate")
+    assert query.request_hash("generate") != SamplingQuery(n=2, seed=1).request_hash("generate")
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ({"sampler": "dpmpp"}, {"spacing": "trailing", "eta": 0.0}),
+        ({"sampler": "dpmpp", "spacing": "linspace"}, {"spacing": "linspace"}),
+        ({"sampler": "ddpm"}, {"spacing": "leading", "eta": 0.0}),
+        ({"sampler": "ddpm", "eta": 0.0}, {"eta": 0.0}),
+        ({"eta": 1.0}, {"eta": 1.0}),
+        ({"steps": 1000}, {"steps": 1000}),
+        ({"label": "dog", "guidance_scale": 3.0}, {"label": 1, "guidance_scale": 3.0}),
+        ({"label": "0"}, {"label": 0, "guidance_scale": 1.0}),
+        ({"guidance_scale": 1.0}, {"guidance_scale": 1.0}),
+        ({"sampler": "heun"}, {"spacing": "karras"}),
+        ({"sampler": "euler"}, {"spacing": "karras"}),
+        ({"spacing": "90,60,60,20,20"}, {"steps": 250, "spacing": "90,60,60,20,20"}),
+        ({"spacing": "30,20", "steps": 50}, {"steps": 50}),
+        ({"clip": "none"}, {"clip": "none"}),
+        ({"sampler": "ddpm", "variance": "fixed_small"}, {"variance": "fixed_small"}),
+    ],
+)
+def test_what_is_asked_for_decides_the_rest(asked: dict[str, Any], expected: dict[str, Any]) -> None:
+    params = fill_in(SamplingQuery(**asked), MODEL)
+    assert params.model_dump(include=set(expected)) == expected
+
+
+@pytest.mark.parametrize(
+    ("asked", "model", "parameter"),
+    [
+        ({"steps": 1001}, MODEL, "steps"),
+        ({"steps": MAX_STEPS + 1}, MODEL, "steps"),
+        ({"steps": 499, "sampler": "ddpm"}, LARGE, "steps"),
+        ({"eta": 0.1, "sampler": "ddpm"}, MODEL, "eta"),
+        ({"label": "bird"}, MODEL, "label"),
+        ({"label": "2"}, MODEL, "label"),
+        ({"label": "\u00b2"}, MODEL, "label"),
+        ({"label": "cat"}, PLAIN, "label"),
+        ({"guidance_scale": 2.0}, PLAIN, "guidance_scale"),
+        ({"guidance_scale": 2.0}, MODEL, "guidance_scale"),
+        ({"spacing": "30,20", "steps": 51}, MODEL, "steps"),
+        ({"spacing": "501,1"}, MODEL, "spacing"),
+        ({"spacing": "10,10", "sampler": "heun"}, MODEL, "spacing"),
+        ({"spacing": "0,5"}, MODEL, "spacing"),
+        ({"spacing": "0"}, MODEL, "spacing"),
+        ({"spacing": "0,0", "steps": 5}, MODEL, "spacing"),
+        ({"spacing": "501,500"}, MODEL, "spacing"),
+        ({"spacing": ",".join(["9999"] * 100)}, MODEL, "spacing"),
+        ({"variance": "fixed_large"}, MODEL, "variance"),
+        ({"variance": "learned_range", "sampler": "ddpm"}, MODEL, "variance"),
+        ({"sampler": "heun"}, ZERO_SNR, "sampler"),
+        ({"spacing": "leading"}, ZERO_SNR, "spacing"),
+        ({"spacing": "karras"}, ZERO_SNR, "spacing"),
+        ({"spacing": "linspace", "steps": 1}, ZERO_SNR, "spacing"),
+        ({}, ALWAYS_LABELLED, "label"),
+        ({"label": "cat", "guidance_scale": 2.0}, ALWAYS_LABELLED, "guidance_scale"),
+        ({"classifier_scale": 1.0, "label": "cat"}, MODEL, "classifier_scale"),
+        ({"classifier_scale": 1.0}, CLASSIFIED, "classifier_scale"),
+        ({"label": "3"}, CLASSIFIED, "label"),
+    ],
+)
+def test_what_the_model_cannot_do_names_the_parameter(asked: dict[str, Any], model: ModelInfo, parameter: str) -> None:
+    with pytest.raises((RequestRefused, PlanError)) as caught:
+        fill_in(SamplingQuery(**asked), model)
+    assert isinstance(caught.value, RequestRefused | PlanError)
+    assert caught.value.parameter == parameter
+
+
+@pytest.mark.parametrize(
+    ("asked", "model", "expected"),
+    [
+        ({"sampler": "ddpm", "steps": 10, "variance": "fixed_small"}, LARGE, {"variance": "fixed_small", "steps": 10}),
+        ({"sampler": "ddim", "steps": 10}, LARGE, {"variance": "fixed_large"}),
+        ({"sampler": "ddpm"}, LEARNED, {"variance": "learned_range", "clip": "dynamic"}),
+        ({"sampler": "ddpm", "variance": "fixed_small"}, LEARNED, {"variance": "fixed_small"}),
+        ({"spacing": "trailing"}, ZERO_SNR, {"spacing": "trailing"}),
+        ({"label": "2"}, CLASSIFIED, {"label": 2, "classifier_scale": 1.0}),
+        ({"label": "2", "classifier_scale": 0.0}, CLASSIFIED, {"classifier_scale": 0.0}),
+        ({"label": "cat"}, ALWAYS_LABELLED, {"label": 0, "guidance_scale": 1.0}),
+    ],
+)
+def test_what_the_model_is_decides_the_rest(asked: dict[str, Any], model: ModelInfo, expected: dict[str, Any]) -> None:
+    params = fill_in(SamplingQuery(**asked), model)
+    assert params.model_dump(include=set(expected)) == expected
+    again = SamplingQuery(**params.model_dump(exclude={"label"}), label=asked.get("label"))
+    assert fill_in(again, model) == params  # as a job shows its parameters, they can be sent back
+
+
+def test_the_least_steps_of_fixed_large_are_let_in() -> None:
+    least = FIXED_LARGE_MIN_STEPS
+    assert fill_in(SamplingQuery(steps=least, sampler="ddpm"), LARGE).steps == least
+
+
+def test_a_model_is_found_by_name_or_is_the_first() -> None:
+    catalog = Catalog({"plain": PLAIN, "pets": MODEL}, {"broken": "config.json is missing"})
+    assert catalog.choose(None) is MODEL
+    assert catalog.choose("plain") is PLAIN
+    for name in ("broken", "../pets", "PETS"):
+        with pytest.raises(RequestRefused, match=r"^model: "):
+            catalog.choose(name)
+    with pytest.raises(RequestRefused, match=r"^model: "):
+        Catalog({}, {}).choose(None)

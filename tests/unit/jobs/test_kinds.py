@@ -1,0 +1,292 @@
+"""What /interpolate, /denoise and /restore make of their parameters, and of what comes with them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from pydantic import ValidationError
+
+from jobs.catalog import ModelInfo
+from jobs.errors import ImageRefused, RequestRefused
+from jobs.images.fitting import FittedImage
+from jobs.kinds import KINDS
+from jobs.kinds.base import SamplingQuery
+from jobs.kinds.denoise import DenoiseQuery
+from jobs.kinds.interpolate import InterpolateQuery
+from jobs.kinds.restore import RestoreQuery
+from jobs.params import SamplingParams
+from model.config import ModelConfig, SamplerDefaults, ScheduleConfig
+from model.errors import PlanError
+from model.networks.configs import ClassifierConfig, UNetConfig
+from model.plans.noise_level import GREY_LEVEL
+from tests.pictures import saved
+
+
+def model(**changes: Any) -> ModelInfo:
+    facts: dict[str, Any] = {
+        "network": UNetConfig(),
+        "image_size": 16,
+        "classes": ("cat", "dog"),
+        "defaults": SamplerDefaults(sampler="ddpm", steps=200, spacing="leading"),
+    }
+    return ModelInfo("pets", ModelConfig(**facts | changes), parameters=1, sha256="0" * 64)
+
+
+MODEL = model()
+GREY = model(channels=1)
+ODD = model(image_size=10)
+CLASSIFIED = model(classes=None, classifier=ClassifierConfig(num_classes=3))
+LARGE = model(variance="fixed_large")
+ZERO_SNR = model(prediction="v", schedule=ScheduleConfig(num_train_timesteps=10, zero_terminal_snr=True))
+COSINE = model(schedule=ScheduleConfig(type="cosine", num_train_timesteps=1000))
+IMAGE = FittedImage(saved(Image.new("RGB", (16, 16), "red"), "PNG"), 30, 20)
+OTHER = FittedImage(saved(Image.new("RGB", (16, 16), "blue"), "PNG"), 40, 20)
+
+
+def asked(kind: str, model: ModelInfo, sent: dict[str, Any], **images: FittedImage) -> tuple[SamplingParams, Any]:
+    prepared = KINDS[kind].prepare(KINDS[kind].query.model_validate(sent), model, images)
+    return prepared.params, prepared.task
+
+
+def interpolate(**sent: Any) -> tuple[SamplingParams, Any]:
+    return asked("interpolate", MODEL, sent)
+
+
+def denoise(model: ModelInfo = MODEL, estimate: float = 25.0, **sent: Any) -> tuple[SamplingParams, Any]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("jobs.kinds.denoise.estimate_sigma", lambda png: estimate)
+        return asked("denoise", model, sent, image=IMAGE)
+
+
+def restore(model: ModelInfo = MODEL, **sent: Any) -> tuple[SamplingParams, Any]:
+    return asked("restore", model, sent)
+
+
+def test_interpolation_begins_half_way_where_both_pictures_are_one() -> None:
+    params, task = interpolate()
+    assert (task.shares, task.depth, task.mode, task.noise) == ((0.5,), 499, "ddpm", "shared")
+    assert (params.n, params.steps, params.sampler) == (1, 200, "ddpm")
+
+
+def test_each_lambda_is_one_picture() -> None:
+    params, task = interpolate(**{"lambda": [0.0, 0.25, 1.0]}, t=9)
+    assert task.shares == (0.0, 0.25, 1.0)
+    assert params.n == 3
+    assert params.steps == 10  # there are no more from timestep 9
+
+
+def test_inversion_goes_to_the_last_timestep_by_ddim_without_noise() -> None:
+    params, task = interpolate(mode="ddim")
+    assert task.depth == 999
+    assert (params.sampler, params.eta) == ("ddim", 0.0)
+    assert interpolate(mode="ddim", t=499)[1].depth == 499
+
+
+def test_the_noise_of_a_picture_decides_where_it_enters() -> None:
+    levels = MODEL.schedule.sigmas
+    params, task = denoise(sigma=25.0, n=4, average=True)
+    assert levels[task.depth - 1] < 25.0 * GREY_LEVEL <= levels[task.depth]
+    assert (task.sigma, task.estimated, task.mode, task.average) == (25.0, False, "sample", True)
+    assert params.n == 4
+    assert params.steps == min(200, task.depth + 1)
+
+
+def test_noise_is_estimated_only_if_nothing_else_is_said() -> None:
+    _, task = denoise(estimate=40.0)
+    assert (task.sigma, task.estimated) == (40.0, True)
+    assert denoise(estimate=40.0, sigma=10.0)[1].estimated is False
+    assert denoise(estimate=40.0, sigma=0.0)[1].sigma == 0.0
+
+
+def test_steps_are_as_many_as_an_estimated_depth_has() -> None:
+    """Who does not know the depth cannot know the number."""
+    params, task = denoise(estimate=2.0, steps=500)
+    assert params.steps == task.depth + 1 < 10
+    assert denoise(estimate=100.0, steps=5)[0].steps == 5
+    with pytest.raises(PlanError, match=r"^steps must lie between 1 and "):
+        denoise(sigma=2.0, steps=500)
+
+
+@given(t=st.integers(0, 999))
+def test_the_sigma_of_a_timestep_leads_back_to_it(t: int) -> None:
+    _, task = denoise(t=t)
+    assert task.depth == t
+    assert denoise(sigma=task.sigma)[1].depth == t
+
+
+def test_a_clean_picture_is_drawn_anew_from_so_far_into_the_noise() -> None:
+    _, task = denoise(strength=0.5)
+    assert (task.sigma, task.estimated, task.depth) == (None, False, 499)
+    assert denoise(strength=1.0)[1].depth == 999
+    assert denoise(strength=1e-9)[1].depth == 0
+
+
+def test_a_guess_is_one_network_call() -> None:
+    params, task = denoise(mode="mmse", sigma=25.0)
+    assert task.mode == "mmse"
+    assert (params.n, params.steps, params.sampler, params.eta) == (1, 1, "ddim", 0.0)
+    assert denoise(LARGE, mode="mmse")[0].steps == 1
+
+
+def test_restoration_has_the_noise_of_its_paper_and_more_steps() -> None:
+    params, task = restore(task="superres", factor="4", sigma=10.0)
+    assert (params.steps, params.sampler, params.eta) == (50, "ddim", 0.85)
+    assert (task.degradation, task.factor, task.sigma) == ("superres", 4, 10.0)
+    assert restore(task="inpaint", steps=7)[0].steps == 7
+    assert restore(task="inpaint", spacing="5,5")[0].steps == 10
+    few = model(schedule=ScheduleConfig(num_train_timesteps=8))
+    assert restore(few, task="inpaint")[0].steps == 8
+
+
+def test_a_label_for_the_classifier_does_not_turn_it_on_where_it_cannot_guide() -> None:
+    assert restore(CLASSIFIED, task="inpaint", label="1")[0].classifier_scale == 0.0
+
+
+@pytest.mark.parametrize(
+    ("request_", "name"),
+    [
+        (lambda: interpolate(**{"lambda": [0.5, 1.1]}), "lambda"),
+        (lambda: interpolate(**{"lambda": [0.5, 0.6]}, n=3), "n"),
+        (lambda: interpolate(t=1000), "t"),
+        (lambda: interpolate(t=9, steps=11), "steps"),
+        (lambda: interpolate(mode="ddim", sampler="ddpm"), "sampler"),
+        (lambda: interpolate(mode="ddim", eta=0.5), "eta"),
+        (lambda: denoise(sigma=1.0, t=5), "t"),
+        (lambda: denoise(sigma=1.0, strength=0.5), "strength"),
+        (lambda: denoise(t=5, strength=0.5), "strength"),
+        (lambda: denoise(t=1000), "t"),
+        (lambda: denoise(COSINE, t=999), "t"),
+        (lambda: denoise(ZERO_SNR, t=9), "t"),
+        (lambda: denoise(sigma=25_000), "sigma"),
+        (lambda: denoise(ZERO_SNR, sigma=25_000), "sigma"),
+        (lambda: denoise(mode="mmse", strength=0.5), "mode"),
+        (lambda: denoise(mode="mmse", n=2), "n"),
+        (lambda: denoise(mode="mmse", sigma=50.0, steps=2), "steps"),
+        (lambda: denoise(mode="mmse", sampler="dpmpp"), "sampler"),
+        (lambda: denoise(LARGE, sigma=50.0, sampler="ddpm", steps=2), "steps"),
+        (lambda: restore(ODD, task="superres", factor="4"), "factor"),
+        (lambda: restore(GREY, task="colorize"), "task"),
+        (lambda: restore(task="deblur", blur="uniform", width=4), "width"),
+        (lambda: restore(task="deblur", blur="uniform", width=2.5), "width"),
+        (lambda: restore(task="inpaint", sampler="dpmpp"), "sampler"),
+        (lambda: restore(task="inpaint", eta=0.0), "eta"),
+        (lambda: restore(CLASSIFIED, task="inpaint", label="1", classifier_scale=2.0), "classifier_scale"),
+        (lambda: restore(task="inpaint", steps=1001), "steps"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_by_name(request_: Any, name: str) -> None:
+    with pytest.raises((RequestRefused, PlanError)) as refusal:
+        request_()
+    assert isinstance(refusal.value, RequestRefused | PlanError)
+    assert refusal.value.parameter == name
+
+
+@pytest.mark.parametrize(
+    ("kind", "sent"),
+    [
+        (InterpolateQuery, {"lambda": []}),
+        (InterpolateQuery, {"lambda": [0.5] * 65}),
+        (InterpolateQuery, {"lambda": ["nan"]}),
+        (InterpolateQuery, {"shares": [0.5]}),
+        (InterpolateQuery, {"t": -1}),
+        (InterpolateQuery, {"fit": "stretch"}),
+        (DenoiseQuery, {"sigma": -1}),
+        (DenoiseQuery, {"sigma": "nan"}),
+        (DenoiseQuery, {"strength": 0}),
+        (DenoiseQuery, {"mode": "ddpm"}),
+        (RestoreQuery, {}),
+        (RestoreQuery, {"task": "upscale"}),
+        (RestoreQuery, {"task": "superres", "factor": "3"}),
+        (RestoreQuery, {"task": "deblur", "width": 0}),
+        (RestoreQuery, {"task": "inpaint", "sigma": 256}),
+        (RestoreQuery, {"task": "inpaint", "mask": "a.png"}),
+    ],
+)
+def test_what_makes_no_sense_for_any_model_is_refused(kind: type[SamplingQuery], sent: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        kind.model_validate(sent)
+
+
+def shown(params: SamplingParams, task: Any) -> dict[str, Any]:
+    """A job's parameters as a client reads them off it, and sends them again as text."""
+    facts = params.model_dump(exclude_none=True) | task.model_dump(exclude_none=True)
+    facts |= {name: facts.pop(old) for name, old in (("lambda", "shares"), ("t", "depth")) if old in facts}
+    text = {name: value if isinstance(value, tuple) else str(value) for name, value in facts.items()}
+    return {name: value for name, value in text.items() if name not in ("kind", "estimated")}
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        {},
+        {"lambda": [0.1, 0.9], "t": 300, "noise": "rescaled", "sampler": "dpmpp", "steps": 10},
+        {"mode": "ddim", "steps": 30, "spacing": "quad", "label": "dog", "guidance_scale": 2.0},
+    ],
+)
+def test_an_interpolation_can_be_sent_as_its_job_shows_it(sent: dict[str, Any]) -> None:
+    done = interpolate(**sent)
+    assert interpolate(**shown(*done)) == done
+
+
+@pytest.mark.parametrize("sent", [{}, {"sigma": 30.5, "n": 3, "average": True}, {"t": 100}, {"mode": "mmse", "t": 50}])
+def test_a_denoising_can_be_sent_as_its_job_shows_it(sent: dict[str, Any]) -> None:
+    params, task = denoise(**sent)
+    again = shown(params, task)
+    assert again.pop("t") == str(task.depth)  # follows from sigma
+    assert denoise(**again) == (params, task.model_copy(update={"estimated": False}))
+
+
+@pytest.mark.parametrize("sent", [{"task": "inpaint", "n": 2}, {"task": "deblur", "blur": "uniform", "width": 5}])
+def test_a_restoration_can_be_sent_as_its_job_shows_it(sent: dict[str, Any]) -> None:
+    done = restore(**sent)
+    assert restore(**shown(*done)) == done
+
+
+def test_what_comes_with_a_request_keeps_its_place_however_it_was_sent() -> None:
+    mixed = KINDS["interpolate"].prepare(InterpolateQuery(), MODEL, {"image_b": OTHER, "image_a": IMAGE})
+    assert mixed.images == (IMAGE, OTHER)
+    mask = FittedImage(OTHER.png, IMAGE.width, IMAGE.height)
+    filled = KINDS["restore"].prepare(RestoreQuery(task="inpaint"), MODEL, {"mask": mask, "image": IMAGE})
+    assert filled.images == (IMAGE, mask)
+
+
+def test_a_mask_of_another_size_is_refused_by_name() -> None:
+    with pytest.raises(ImageRefused, match=r"^Should have the size of the image, 30x20$") as refusal:
+        KINDS["restore"].prepare(RestoreQuery(task="inpaint"), MODEL, {"mask": OTHER, "image": IMAGE})
+    assert refusal.value.part == "mask"
+
+
+def test_the_noise_is_measured_in_the_picture_that_was_sent() -> None:
+    params, task = asked("denoise", MODEL, {}, image=IMAGE)
+    assert (task.sigma, task.estimated, task.depth, params.steps) == (0.0, True, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "sent", "parts"),
+    [
+        ("generate", {}, set()),
+        ("interpolate", {}, {"image_a", "image_b"}),
+        ("denoise", {}, {"image"}),
+        ("denoise", {"sigma": 5}, {"image"}),
+        ("restore", {"task": "colorize"}, {"image"}),
+        ("restore", {"task": "inpaint"}, {"image", "mask"}),
+    ],
+)
+def test_each_kind_reads_what_it_needs(kind: str, sent: dict[str, Any], parts: set[str]) -> None:
+    found = KINDS[kind]
+    assert set(found.fits(found.query.model_validate(sent), MODEL)) == parts
+    assert set(found.required) <= parts <= {*found.required, *found.optional}
+
+
+@pytest.mark.parametrize(
+    ("kind", "sent"),
+    [("interpolate", {"t": 1000}), ("denoise", {"t": 1000}), ("restore", {"task": "inpaint", "steps": 1001})],
+)
+def test_what_no_picture_could_save_is_refused_before_any_is_read(kind: str, sent: dict[str, Any]) -> None:
+    found = KINDS[kind]
+    with pytest.raises((RequestRefused, PlanError)):
+        found.fits(found.query.model_validate(sent), MODEL)

@@ -1,0 +1,221 @@
+"""The result store: one result per job, never half of one, on a disk and on any other fsspec filesystem."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Event
+
+import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+
+from jobs.contract import ImageFile, Job, Manifest
+from jobs.errors import ResultExpired, StoreUnavailable
+from jobs.params import SamplingParams
+from jobs.patience import Patience
+from jobs.store import ResultStore
+
+ID = "0f8fad5b-d9cb-469f-a165-70867728950e"
+
+
+@pytest.fixture(params=["file", "memory"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> ResultStore:
+    return ResultStore(str(tmp_path / "store") if request.param == "file" else f"memory://{tmp_path}")
+
+
+def digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def age(folder: Path, name: str) -> None:
+    """Makes the uploads of this name look a thousand seconds old."""
+    long_ago = time.time() - 1000
+    for path in (folder / "uploads").rglob(f"{name}.png"):
+        os.utime(path, (long_ago, long_ago))
+
+
+def manifest(attempt: str) -> Manifest:
+    params = SamplingParams(n=1, steps=1, sampler="ddim", spacing="leading", eta=0, seed=0)
+    job = Job(id=ID, model="tiny", params=params, accepted_at=0, timeout=1)
+    image = ImageFile(path=f"{attempt}/0.png", seed=0, sha256="")
+    return Manifest(job=job, model_sha256="", timesteps=(0,), images=(image,), finished_at=0)
+
+
+def test_the_first_attempt_wins(store: ResultStore) -> None:
+    for attempt in ("first", "second"):
+        assert store.write_image(ID, attempt, 0, attempt.encode()) == f"{attempt}/0.png"
+    assert store.manifest(ID) is None
+    assert store.commit(manifest("first"))
+    assert not store.commit(manifest("second"))
+    found = store.manifest(ID)
+    assert found == manifest("first")
+    assert store.image(found, 0) == b"first"
+
+
+def test_of_many_attempts_at_once_one_wins(tmp_path: Path) -> None:
+    store = ResultStore(str(tmp_path))
+    with ThreadPoolExecutor(8) as pool:
+        won = list(pool.map(store.commit, [manifest(str(i)) for i in range(32)]))
+    assert won.count(True) == 1
+    assert store.manifest(ID) == manifest(str(won.index(True)))
+
+
+def test_a_deleted_picture_is_expired(store: ResultStore) -> None:
+    with pytest.raises(ResultExpired):
+        store.image(manifest("never written"), 0)
+
+
+def test_a_snapshot_is_replaced_and_dropped(store: ResultStore) -> None:
+    assert store.snapshot(ID) is None
+    for data in (b"one", b"two"):
+        store.save_snapshot(ID, data)
+        assert store.snapshot(ID) == data
+    store.drop_snapshot(ID)
+    store.drop_snapshot(ID)
+    assert store.snapshot(ID) is None
+
+
+def test_uploads_are_kept_each_for_itself(store: ResultStore) -> None:
+    pictures = [b"picture 0", b"picture 1"]
+    assert store.upload(ID, digest(pictures[0])) is None
+    for picture in pictures:
+        store.write_upload(ID, picture)
+    assert [store.upload(ID, digest(picture)) for picture in pictures] == pictures
+    assert store.upload("ff" + ID[2:], digest(pictures[0])) is None
+    assert store.manifest(ID) is None
+
+
+def test_old_uploads_are_swept(tmp_path: Path) -> None:
+    store = ResultStore(str(tmp_path))
+    for picture in (b"old", b"new"):
+        store.write_upload(ID, picture)
+    age(tmp_path, digest(b"old"))
+    assert store.sweep(500) == 1
+    assert store.upload(ID, digest(b"old")) is None
+    assert store.upload(ID, digest(b"new")) == b"new"
+
+
+def test_the_sweeper_leaves_what_a_job_still_needs_whatever_its_age(tmp_path: Path) -> None:
+    store, waiting, over = ResultStore(str(tmp_path)), ID, "ff" + ID[2:]
+    for job_id in (waiting, over):
+        store.write_upload(job_id, b"picture")
+    age(tmp_path, digest(b"picture"))
+    assert store.sweep(500, needed=lambda job_id: job_id == waiting) == 1
+    assert store.upload(waiting, digest(b"picture")) == b"picture"
+    assert store.upload(over, digest(b"picture")) is None
+
+
+def test_what_another_job_sends_again_or_loses_is_no_concern_of_this_one(tmp_path: Path) -> None:
+    store, other = ResultStore(str(tmp_path)), "ff" + ID[2:]
+    store.write_upload(other, b"picture")
+    age(tmp_path, digest(b"picture"))
+    store.write_upload(ID, b"picture")
+    assert store.sweep(500) == 1
+    assert store.upload(ID, digest(b"picture")) == b"picture"
+
+
+def test_the_sweeper_takes_what_is_old_and_leaves_no_folder(tmp_path: Path) -> None:
+    store = ResultStore(str(tmp_path))
+    store.write_image(ID, "old", 0, b"old")
+    old = next((tmp_path / "results").rglob("*.png"))
+    long_ago = time.time() - 1000
+    os.utime(old, (long_ago, long_ago))
+    store.write_image("ff" + ID[2:], "new", 0, b"new")
+    assert store.sweep(500) == 1
+    assert [path.read_bytes() for path in (tmp_path / "results").rglob("*.png")] == [b"new"]
+    assert [path.name for path in (tmp_path / "results").iterdir()] == ["ff"]
+
+
+def test_a_store_that_cannot_be_written_says_so(tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("not a folder")
+    with pytest.raises(StoreUnavailable):
+        ResultStore(str(blocked)).check()
+
+
+def test_the_disk_of_a_store_is_known_before_the_first_write(tmp_path: Path) -> None:
+    space = ResultStore(str(tmp_path / "not" / "yet")).space()
+    assert space is not None
+    assert 0 < space[0] <= space[1]
+    assert ResultStore("memory://somewhere").space() is None
+
+
+def test_a_usable_store_stays_as_it_was(store: ResultStore, tmp_path: Path) -> None:
+    store.check()
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_a_write_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    store = ResultStore(str(tmp_path / "store"))
+    monkeypatch.setattr(os, "fsync", full)
+    for write in (
+        store.check,
+        lambda: store.write_image(ID, "first", 0, b"picture"),
+        lambda: store.save_snapshot(ID, b"snapshot"),
+        lambda: store.commit(manifest("first")),
+    ):
+        with pytest.raises(StoreUnavailable):
+            write()
+        assert not list((tmp_path / "store").rglob("*"))
+
+
+def test_a_file_that_cannot_get_its_name_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "snapshots" / ID[:2] / ID / "in the way").mkdir(parents=True)
+    with pytest.raises(StoreUnavailable):
+        ResultStore(str(tmp_path)).save_snapshot(ID, b"snapshot")
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_the_sweeper_takes_leftovers_of_every_kind_and_nothing_of_others(tmp_path: Path) -> None:
+    store = ResultStore(str(tmp_path))
+    store.save_snapshot(ID, b"snapshot")
+    folder = tmp_path / "snapshots" / ID[:2]
+    leftovers = [folder / f".{ID}-0", tmp_path / ".check-0", tmp_path / "..check-0-1"]
+    others = [tmp_path / "check-list", tmp_path / ".gitignore"]
+    for path in (*leftovers, *others, tmp_path / ".check-new"):
+        path.touch()
+    for path in (*leftovers, *others):
+        os.utime(path, (time.time() - 1000,) * 2)
+    assert store.sweep(500) == len(leftovers)
+    assert not any(path.exists() for path in leftovers)
+    assert all(path.exists() for path in (*others, tmp_path / ".check-new", folder / ID))
+
+
+@pytest.mark.timeout(30)
+def test_a_pipe_is_no_picture(tmp_path: Path) -> None:
+    store = ResultStore(str(tmp_path))
+    store.write_upload(ID, b"picture")
+    (stored,) = (tmp_path / "uploads").rglob("*.png")
+    stored.unlink()
+    os.mkfifo(stored)
+    with pytest.raises(StoreUnavailable):
+        store.upload(ID, digest(b"picture"))
+
+
+def test_a_store_that_hangs_is_unavailable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stuck, call = Event(), Patience.call
+    monkeypatch.setattr(Patience, "call", lambda self, function, seconds: call(self, function, 0.1))
+    monkeypatch.setattr(MemoryFileSystem, "cat_file", lambda *args: stuck.wait())
+    monkeypatch.setattr(MemoryFileSystem, "pipe_file", lambda *args, **kwargs: stuck.wait())
+    monkeypatch.setattr(MemoryFileSystem, "rm_file", lambda *args: stuck.wait())
+    store = ResultStore(f"memory://{tmp_path}")
+    try:
+        for use in (
+            store.check,
+            lambda: store.write_image(ID, "first", 0, b"picture"),
+            lambda: store.commit(manifest("first")),
+            lambda: store.manifest(ID),
+            lambda: store.snapshot(ID),
+            lambda: store.drop_snapshot(ID),
+        ):
+            with pytest.raises(StoreUnavailable):
+                use()
+    finally:
+        stuck.set()

@@ -1,0 +1,113 @@
+"""config.json says all that the weights do not, survives the way to disk, and is refused by name if it is of no use."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from model import CheckpointError, ModelConfig
+from model.config import SamplerDefaults, ScheduleConfig, config_from_json, config_to_json
+from model.networks.build import build_network
+from model.networks.configs import PaperUNetConfig, UNetConfig
+from model.networks.paper_unet import PaperUNet
+from model.networks.unet import UNet
+from model.plans.clipping import Clipping
+
+TINY = ModelConfig(
+    UNetConfig(channels=8, channel_mult=(1, 2), attention_levels=(1,), head_channels=8, groups=4, num_classes=2),
+    image_size=8,
+    schedule=ScheduleConfig("cosine", 200),
+    classes=("cat", "dog"),
+    training={"recipe": "tiny", "steps": 3},
+)
+CONTENT = config_to_json(TINY)
+
+
+def refusal(content: dict[str, Any]) -> str:
+    with pytest.raises(CheckpointError) as caught:
+        config_from_json(content)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        TINY,
+        ModelConfig(UNetConfig()),
+        ModelConfig(PaperUNetConfig(in_channels=1, out_channels=1), channels=1, prediction="x0", clip=Clipping("none")),
+        ModelConfig(
+            PaperUNetConfig(),
+            schedule=ScheduleConfig("scaled_linear", 500, beta_end=0.03),
+            variance="fixed_large",
+            defaults=SamplerDefaults("ddpm", 500, "linspace"),
+        ),
+    ],
+)
+def test_config_survives_json(config: ModelConfig) -> None:
+    assert config_from_json(json.loads(json.dumps(config_to_json(config)))) == config
+
+
+def test_what_may_be_left_out_has_its_default() -> None:
+    config = config_from_json({"format": 1, "network": {"type": "paper_unet"}, "schedule": {}})
+    assert config == ModelConfig(PaperUNetConfig())
+
+
+def test_the_type_names_the_network() -> None:
+    assert isinstance(build_network(TINY.network), UNet)
+    assert isinstance(build_network(ModelConfig(PaperUNetConfig()).network), PaperUNet)
+
+
+def test_the_schedule_is_built_from_its_name_and_ends() -> None:
+    betas = ScheduleConfig("linear", 10, beta_start=0.1, beta_end=0.2).build().betas
+    assert (len(betas), betas[0], betas[-1]) == (10, pytest.approx(0.1), pytest.approx(0.2))
+    assert ScheduleConfig("scaled_linear").build().betas[-1] == pytest.approx(0.012)  # Rombach et al. 2022
+
+
+def test_shape_is_channels_height_width() -> None:
+    assert ModelConfig(PaperUNetConfig(), image_size=32).shape == (3, 32, 32)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"format": 2}, "format 2; this version reads format 1"),
+        ({"format": None}, "format None"),
+        ({"network": {"type": "dit"}}, "network.type must be one of unet, paper_unet, got 'dit'"),
+        ({"network": {"channels": 8}}, "network.type must be one of unet, paper_unet, got None"),
+        ({"network": {"type": "unet", "depth": 3}}, "network.depth is no field for 3"),
+        ({"network": {"type": "unet", "depth": "3"}}, "unknown key network.depth: known are"),
+        ({"network": {"type": "unet", "groups": 7}}, "groups 7 does not divide the 128 channels"),
+        ({"network": {"type": "unet", "groups": 0}}, "network.groups must be a whole number between 1 and 1024, got 0"),
+        ({"network": {"type": "unet", "channel_mult": []}}, "config.json: "),
+        ({"network": 3}, "network is no field for 3"),
+        ({"schedule": {"type": "sigmoid"}}, "schedule.type: Input should be 'linear', 'scaled_linear' or 'cosine'"),
+        ({"schedule": {"type": "cosine", "beta_start": 0.1}}, "a cosine schedule has no beta_start: leave it out"),
+        (
+            {"schedule": {"num_train_timesteps": 0}},
+            "timesteps must be a whole number between 1 and 10000, got 0",
+        ),
+        ({"schedule": {"num_train_timesteps": "many"}}, "num_train_timesteps must be a whole number"),
+        ({"prediction": "noise"}, "prediction: Input should be 'eps', 'x0' or 'v', got 'noise'"),
+        ({"variance": "sloppy"}, "variance: Input should be"),
+        ({"defaults": {"steps": 201}}, "steps must lie between 1 and 200, got 201"),
+        ({"defaults": {"sampler": "nosuch", "steps": 9}}, "sampler 'nosuch' is not known"),
+        ({"channels": 2}, "channels must be 1 or 3"),
+        ({"channels": 1}, "equal the network's in_channels"),
+        ({"image_size": 9}, "image_size must be a multiple of 2"),
+        ({"image_size": "big"}, "image_size must be a whole number between 1 and 1024, got 'big'"),
+        ({"classes": ["cat"]}, "classes and the network's num_classes disagree"),
+        ({"classes": None}, "classes and the network's num_classes disagree"),
+        ({"colour": "red"}, "unknown key colour: known are network, "),
+    ],
+    ids=str,
+)
+def test_a_config_that_cannot_be_used_says_why(change: dict[str, Any], reason: str) -> None:
+    assert reason in refusal({**CONTENT, **change})
+
+
+@pytest.mark.parametrize("field", ["network", "schedule"])
+def test_a_config_without_a_needed_field(field: str) -> None:
+    content = {name: value for name, value in CONTENT.items() if name != field}
+    assert refusal(content) == f"config.json: {field} is missing"

@@ -1,0 +1,232 @@
+"""A plan has as many rows as network calls were asked for, or says why there is none."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from model import NoiseSchedule, Plan, PlanError, make_plan
+from model.plans.clipping import Clipping
+from model.plans.plan import Column
+from model.plans.samplers import SAMPLERS, Options
+from model.plans.spacing import KARRAS, SPACINGS
+
+LINEAR = NoiseSchedule.linear(1000)
+GRIDS = [*SPACINGS, KARRAS]
+FLAWS: list[tuple[dict[str, Any], str]] = [
+    ({"sampler": "plms"}, "sampler 'plms' is not known: choose one of ddpm, ddim, dpmpp, euler, heun"),
+    (
+        {"spacing": "cubic"},
+        "spacing 'cubic' is not known: choose one of linspace, leading, trailing, quad, karras, or sections such as",
+    ),
+    *(
+        ({"sampler": sampler, "steps": steps}, f"steps must lie between 1 and 1000, got {steps}")
+        for sampler in SAMPLERS
+        for steps in (0, -1, -2, 1001)
+    ),
+    *(
+        ({"sampler": sampler, "spacing": "karras", "steps": steps}, f"steps must lie between 1 and 1000, got {steps}")
+        for sampler in SAMPLERS
+        for steps in (0, 1001)
+    ),
+    ({"spacing": "90,60,60,20,20", "steps": 100}, "sections must add up to the 100 noise levels of the run, got 250"),
+    (
+        {"spacing": "90,60,60,20,20", "steps": 250, "sampler": "heun"},
+        "sections must add up to the 126 noise levels of the run, got 250",
+    ),
+    ({"eta": -0.1}, "eta must lie between 0 and 1, got -0.1"),
+    ({"eta": 1.1}, "eta must lie between 0 and 1"),
+    ({"eta": float("nan")}, "eta must lie between 0 and 1"),
+    *(
+        ({"eta": 0.5, "sampler": sampler}, f"eta is no parameter of {sampler}")
+        for sampler in SAMPLERS
+        if sampler != "ddim"
+    ),
+    (
+        {"variance": "large"},
+        "variance 'large' is not known: choose one of fixed_small, fixed_large, learned, learned_range",
+    ),
+    ({"prediction": "noise"}, "prediction 'noise': choose eps, x0 or v"),
+    ({"start": -1, "steps": 1}, "start must lie between 0 and 999, got -1"),
+    ({"start": 1000}, "start must lie between 0 and 999, got 1000"),
+    ({"start": 9, "steps": 11}, "steps must lie between 1 and 10, got 11"),
+    ({"start": 9, "steps": 11, "sampler": "heun"}, "steps must lie between 1 and 10, got 11"),
+    (
+        {"sampler": "ddpm", "variance": "fixed_large", "steps": 499},
+        "steps must be at least 500 with variance fixed_large, .* choose variance=fixed_small, got 499",
+    ),
+    ({"sampler": "ddpm", "variance": "fixed_large", "steps": 0}, "steps must lie between 1 and 1000, got 0"),
+    (
+        {"sampler": "ddpm", "variance": "fixed_large", "steps": 99, "start": 99},
+        "steps must be at least 100 with variance fixed_large, .* got 99",
+    ),
+]
+
+
+@given(data=st.data(), total=st.integers(1, 400), sampler=st.sampled_from(sorted(SAMPLERS)))
+@settings(max_examples=60, deadline=None)
+def test_a_plan_has_one_row_per_step(data: st.DataObject, total: int, sampler: str) -> None:
+    """Whatever is asked for: `steps` rows of finite numbers, at falling timesteps of the schedule.
+
+    Strictly falling, but for heun: it calls at most levels twice, as the end of one step and the begin of the next.
+    """
+    start = data.draw(st.none() | st.integers(0, total - 1))
+    steps = data.draw(st.integers(1, total if start is None else start + 1))
+    spacing = data.draw(st.sampled_from(GRIDS))
+    plan = make_plan(NoiseSchedule.linear(total), sampler=sampler, steps=steps, spacing=spacing, start=start)
+    assert len(plan) == steps
+    assert plan.table.shape == (steps, len(Column))
+    assert np.isfinite(plan.table).all()
+    twice = 2 if sampler == "heun" else 1
+    assert all(len(list(calls)) <= twice for _, calls in itertools.groupby(plan.timesteps))
+    assert list(plan.timesteps) == sorted(plan.timesteps, reverse=True)
+    assert plan.timesteps[-1] >= 0
+    assert plan.timesteps[0] < total
+    assert start is None or plan.timesteps[0] == start
+
+
+@pytest.mark.parametrize("spacing", GRIDS)
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_plan_of_a_thousand_timesteps_has_one_row_per_step(sampler: str, spacing: str) -> None:
+    for steps in (1, 2, 3, 30, 300, 999, 1000):
+        plan = make_plan(LINEAR, sampler=sampler, spacing=spacing, steps=steps)
+        assert (len(plan), len(plan.timesteps), len(plan.table)) == (steps, steps, steps)
+
+
+@pytest.mark.parametrize("sampler", [sampler for sampler in SAMPLERS if sampler != "heun"])
+def test_sections_are_the_timesteps_of_the_calls(sampler: str) -> None:
+    plan = make_plan(LINEAR, sampler=sampler, spacing="90,60,60,20,20", steps=250)
+    assert (len(plan), plan.timesteps[0], plan.timesteps[20], plan.timesteps[-1]) == (250, 999, 799, 0)
+
+
+@pytest.mark.parametrize(
+    ("steps", "timesteps"),
+    # By hand: a level is the end of one step, where the correction is called, and the begin of the next.
+    [
+        (7, (999, 666, 666, 333, 333, 0, 0)),
+        (6, (999, 666, 333, 333, 0, 0)),
+        (5, (999, 500, 500, 0, 0)),
+        (4, (999, 500, 0, 0)),
+        (3, (999, 0, 0)),
+        (2, (999, 0)),
+        (1, (0,)),
+    ],
+)
+def test_heun_calls_at_both_ends_of_a_step(steps: int, timesteps: tuple[int, ...]) -> None:
+    """An even number of calls leaves out the correction of the first step."""
+    assert make_plan(LINEAR, sampler="heun", spacing="linspace", steps=steps).timesteps == timesteps
+
+
+@pytest.mark.parametrize("spacing", SPACINGS)
+@pytest.mark.parametrize(
+    "sampler", [sampler for sampler in SAMPLERS if sampler != "heun"]
+)  # it visits half as many levels
+def test_all_steps_are_the_unspaced_chain_bit_for_bit(sampler: str, spacing: str) -> None:
+    plan = make_plan(LINEAR, sampler=sampler, steps=1000, spacing=spacing)
+    transitions = SAMPLERS[sampler].transitions(LINEAR, Options(1000))
+    columns = [Column.A, Column.B, Column.C, Column.S]
+    assert plan.timesteps == tuple(range(999, -1, -1))
+    assert np.array_equal(plan.table[:, columns], np.array([(t.a, t.b, t.c, t.s) for t in transitions]))
+    assert [t.level for t in transitions] == list(range(999, -1, -1))
+
+
+@pytest.mark.parametrize("spacing", GRIDS)
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("start", [0, 1, 499, 500, 998])
+def test_start_is_the_first_timestep(sampler: str, spacing: str, start: int) -> None:
+    """An image that was noised to timestep `start` meets a plan that begins exactly there, with any number of steps."""
+    for steps in {1, min(7, start + 1), start + 1}:
+        plan = make_plan(LINEAR, sampler=sampler, steps=steps, spacing=spacing, start=start)
+        assert (plan.timesteps[0], len(plan)) == (start, steps)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_start_at_the_last_timestep_is_the_whole_run(sampler: str) -> None:
+    whole, started = (make_plan(LINEAR, sampler=sampler, steps=50, spacing="trailing", start=s) for s in (None, 999))
+    assert whole.timesteps == started.timesteps
+    assert np.array_equal(whole.table, started.table)
+
+
+@pytest.mark.parametrize("variance", ["fixed_small", "learned", "learned_range"])
+@pytest.mark.parametrize("steps", [1, 2, 3, 30])
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_the_last_row_is_the_clean_image_and_draws_no_noise(sampler: str, steps: int, variance: Any) -> None:
+    eta = 1.0 if sampler == "ddim" else 0.0
+    for keep_eps in (False, True):
+        plan = make_plan(
+            LINEAR, sampler=sampler, steps=steps, eta=eta, variance=variance, clip=Clipping(keep_eps=keep_eps)
+        )
+        last = plan.table[-1, [Column.A, Column.B, Column.OUT, Column.C, Column.S]]
+        assert last == pytest.approx([0, 1, 0, 0, 0], abs=1e-12)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_the_first_row_needs_no_previous_x0(sampler: str) -> None:
+    assert make_plan(LINEAR, sampler=sampler, steps=20).table[0, Column.C] == 0
+
+
+def test_only_stochastic_runs_draw_noise() -> None:
+    def noisy(**arguments: Any) -> bool:
+        return bool((make_plan(LINEAR, **arguments).table[:-1, Column.S] != 0).all())
+
+    assert noisy(sampler="ddpm")
+    assert noisy(sampler="ddim", eta=0.1)
+    for sampler in ("ddim", "dpmpp", "euler", "heun"):
+        assert not make_plan(LINEAR, sampler=sampler).table[:, Column.S].any()
+
+
+@pytest.mark.parametrize("spacing", GRIDS)
+def test_euler_is_ddim_without_noise(spacing: str) -> None:
+    """In sigma, x0 held, DDIM's update is the straight line of Euler's (Song et al. 2021, eq. 14)."""
+    euler, ddim = (make_plan(LINEAR, sampler=sampler, spacing=spacing, steps=20) for sampler in ("euler", "ddim"))
+    assert euler.timesteps == ddim.timesteps
+    assert np.array_equal(euler.table, ddim.table)
+
+
+@pytest.mark.parametrize(("clip", "bound"), [(True, 1.0), (False, np.inf)])
+def test_clip_is_a_column(clip: bool, bound: float) -> None:
+    assert (make_plan(LINEAR, clip=clip).table[:, Column.CLIP] == bound).all()
+    assert not make_plan(LINEAR, clip=clip).table[:, Column.QUANTILE].any()
+
+
+@pytest.mark.parametrize("t", [0, 99, 999])
+def test_every_prediction_type_recovers_x0(t: int) -> None:
+    """x0 from (x_t, eps), (x_t, v) and (x_t, x0) is the image that x_t was made of."""
+    abar = LINEAR.alphas_cumprod[t]
+    x0, eps = 0.3, -1.7
+    x_t, v = abar**0.5 * x0 + (1 - abar) ** 0.5 * eps, abar**0.5 * eps - (1 - abar) ** 0.5 * x0
+    for prediction, out in (("eps", eps), ("v", v), ("x0", x0)):
+        row = make_plan(LINEAR, steps=1, start=t, prediction=prediction).table[0]  # type: ignore[arg-type]
+        assert row[Column.X0_X] * x_t + row[Column.X0_OUT] * out == pytest.approx(x0, rel=1e-10)
+
+
+@pytest.mark.parametrize(("arguments", "message"), FLAWS, ids=[str(arguments) for arguments, _ in FLAWS])
+def test_an_impossible_run_is_refused_by_name(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(PlanError, match=message):
+        make_plan(LINEAR, **arguments)
+
+
+@pytest.mark.parametrize("arguments", [{"steps": 500}, {"steps": 1000}, {"steps": 100, "start": 99}])
+def test_fixed_large_is_allowed_on_a_fine_chain(arguments: dict[str, Any]) -> None:
+    """500 steps, or every timestep from a start in the middle."""
+    assert isinstance(make_plan(LINEAR, sampler="ddpm", variance="fixed_large", **arguments), Plan)
+
+
+@pytest.mark.parametrize("sampler", [sampler for sampler in SAMPLERS if sampler != "ddpm"])
+def test_only_ancestral_sampling_looks_at_the_variance(sampler: str) -> None:
+    small, large, learned = (
+        make_plan(LINEAR, sampler=sampler, steps=20, variance=variance).table
+        for variance in ("fixed_small", "fixed_large", "learned_range")
+    )
+    assert np.array_equal(small, large)
+    assert np.array_equal(small, learned)
+
+
+def test_a_plan_cannot_be_changed() -> None:
+    with pytest.raises(ValueError, match="read-only"):
+        make_plan(LINEAR).table[0, 0] = 1.0

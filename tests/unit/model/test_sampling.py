@@ -1,0 +1,211 @@
+"""The loop makes as many network calls as asked, agrees with closed forms, and a picture depends on its seed alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from model import NoiseSchedule, Plan, make_plan, sample, sample_steps
+from model.forward_process import q_sample
+from model.plans.plan import Prediction
+from model.plans.samplers import SAMPLERS
+from model.plans.spacing import KARRAS, SPACINGS
+from model.rng import draw_noise, image_generator
+from model.sampling import Denoiser
+from tests.oracle import LINEAR, GaussianDenoiser, abar_at
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+PIXEL = (1, 1, 1)
+SHAPE = (3, 5, 7)
+GRIDS = [*SPACINGS, KARRAS]
+
+# Stochastic and deterministic, of several lengths and starts.
+MIX: list[dict[str, Any]] = [
+    {"sampler": "ddpm", "steps": 9, "spacing": "linspace"},
+    {"sampler": "ddpm", "steps": 6, "spacing": "leading"},
+    {"sampler": "ddim", "steps": 12, "spacing": "trailing"},
+    {"sampler": "ddim", "steps": 5, "eta": 0.5, "clip": False},
+    {"sampler": "ddim", "steps": 1, "spacing": "trailing"},
+    {"sampler": "dpmpp", "steps": 8, "spacing": "trailing"},
+    {"sampler": "dpmpp", "steps": 3, "start": 400},
+    {"sampler": "euler", "steps": 6, "spacing": "karras"},
+    {"sampler": "heun", "steps": 9, "spacing": "karras"},
+    {"sampler": "heun", "steps": 8, "spacing": "quad"},
+]
+
+
+class Recorder:
+    """A network that only remembers when it was called."""
+
+    def __init__(self) -> None:
+        self.times: list[Tensor] = []
+
+    def __call__(self, x_t: Tensor, t: Tensor) -> Tensor:
+        self.times.append(t)
+        return x_t
+
+
+def knowing(x0: Tensor, prediction: Prediction = "eps") -> Denoiser:
+    """A denoiser that knows the image and so finds the noise that is really in x_t."""
+
+    def denoiser(x_t: Tensor, t: Tensor) -> Tensor:
+        abar = torch.from_numpy(abar_at(LINEAR, t.numpy())).view(-1, 1, 1, 1).to(x_t)
+        eps = (x_t - abar.sqrt() * x0) / (1 - abar).sqrt()
+        return {"eps": eps, "x0": x0.expand_as(x_t), "v": abar.sqrt() * eps - (1 - abar).sqrt() * x0}[prediction]
+
+    return denoiser
+
+
+@pytest.mark.parametrize("spacing", GRIDS)
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("steps", [1, 2, 3, 30, 300, 999, 1000])
+def test_steps_is_the_number_of_network_calls(
+    monkeypatch: pytest.MonkeyPatch, sampler: str, spacing: str, steps: int
+) -> None:
+    monkeypatch.setattr("model.sampling.advance", lambda x, x0, *_: (x, x0))  # calls are counted, not what follows them
+    plan, recorder = make_plan(LINEAR, sampler=sampler, spacing=spacing, steps=steps), Recorder()
+    sample(plan, recorder, shape=PIXEL, seeds=[0])
+    assert len(recorder.times) == steps
+    assert torch.equal(torch.cat(recorder.times), torch.tensor(plan.timesteps))
+
+
+@given(data=st.data(), total=st.integers(1, 60), sampler=st.sampled_from(sorted(SAMPLERS)))
+@settings(max_examples=40, deadline=None)
+def test_steps_is_the_number_of_network_calls_for_any_schedule(data: st.DataObject, total: int, sampler: str) -> None:
+    steps, spacing = data.draw(st.integers(1, total)), data.draw(st.sampled_from(GRIDS))
+    schedule = NoiseSchedule.linear(total)
+    denoiser = GaussianDenoiser(schedule)
+    image = sample(make_plan(schedule, sampler=sampler, spacing=spacing, steps=steps), denoiser, shape=PIXEL, seeds=[0])
+    assert len(denoiser.timesteps) == steps
+    assert torch.isfinite(image).all()
+
+
+@pytest.mark.parametrize(("spacing", "dtype"), [(KARRAS, torch.float32), *((name, torch.int64) for name in SPACINGS)])
+def test_times_are_whole_numbers_but_on_a_karras_grid(spacing: str, dtype: torch.dtype) -> None:
+    """Where a network was trained, it is told the time as in training."""
+    recorder = Recorder()
+    sample(make_plan(LINEAR, steps=3, spacing=spacing), recorder, shape=PIXEL, seeds=[0])
+    assert {t.dtype for t in recorder.times} == {dtype}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    ("sampler", "spacing", "steps", "golden"),
+    # Section 2.9 of the reference "diffusion-science", s = 0.5; the whole table is in test_samplers.py.
+    [
+        ("ddim", "linspace", 1000, 0.498495),
+        ("ddim", "leading", 50, 0.472439),
+        ("dpmpp", "trailing", 100, 0.500793),
+        ("dpmpp", "trailing", 25, 0.489007),
+    ],
+)
+def test_deterministic_runs_scale_the_noise(
+    sampler: str, spacing: str, steps: int, golden: float, dtype: torch.dtype
+) -> None:
+    plan = make_plan(LINEAR, sampler=sampler, spacing=spacing, steps=steps, clip=False)
+    images = sample(plan, GaussianDenoiser(), shape=SHAPE, seeds=[1, 2], dtype=dtype)
+    noise = draw_noise([image_generator(1), image_generator(2)], SHAPE).to(dtype)
+    assert torch.allclose(images, golden * noise, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("steps", "golden"), [(50, 0.443193), (25, 0.404314), (10, 0.322835)])
+def test_ancestral_runs_end_at_the_known_spread(steps: int, golden: float) -> None:
+    """100 000 pixels: within three standard errors, sigma / sqrt(2 n), of section 2.9's std (fixed small, linspace)."""
+    plan = make_plan(LINEAR, sampler="ddpm", spacing="linspace", steps=steps, clip=False)
+    std = float(sample(plan, GaussianDenoiser(), shape=(1, 250, 400), seeds=[0]).std())
+    assert std == pytest.approx(golden, abs=3 * golden / (2 * 100_000) ** 0.5)
+
+
+def test_the_last_step_with_the_true_noise_returns_the_image() -> None:
+    """A loop that stops at index 1, as dome272's does, would leave 0.0067 eps behind."""
+    x0 = torch.linspace(-1, 1, 105).view(1, *SHAPE)
+    noise = draw_noise([image_generator(3)], SHAPE)
+    x_t = q_sample(LINEAR, x0, torch.tensor([0]), noise)
+    for sampler in SAMPLERS:
+        plan = make_plan(LINEAR, sampler=sampler, steps=1, start=0)
+        image = sample(plan, lambda x, t: noise, shape=SHAPE, seeds=[3], x_start=x_t)
+        assert (image - x0).abs().max() <= 1e-6
+
+
+@pytest.mark.parametrize("prediction", ["eps", "x0", "v"])
+@pytest.mark.parametrize("arguments", MIX, ids=str)
+def test_the_true_noise_leads_to_the_image(arguments: dict[str, Any], prediction: Prediction) -> None:
+    """From any start, by any sampler and prediction type."""
+    x0 = torch.linspace(-1, 1, 105, dtype=torch.float64).view(1, *SHAPE)
+    plan = make_plan(LINEAR, prediction=prediction, **arguments)
+    image = sample(plan, knowing(x0, prediction), shape=SHAPE, seeds=[4], dtype=torch.float64)
+    assert (image - x0).abs().max() <= 1e-6
+
+
+@pytest.mark.parametrize("arguments", MIX, ids=str)
+def test_prediction_types_agree(arguments: dict[str, Any]) -> None:
+    """One denoiser, asked for eps, x0 and v, gives one picture, clipped or not."""
+    gaussian = GaussianDenoiser()
+
+    def asked_for(prediction: Prediction) -> Denoiser:
+        def denoiser(x_t: Tensor, t: Tensor) -> Tensor:
+            abar = torch.from_numpy(abar_at(LINEAR, t.numpy())).view(-1, 1, 1, 1)
+            eps = gaussian(x_t, t)
+            x0 = (x_t - (1 - abar).sqrt() * eps) / abar.sqrt()
+            return knowing(x0, prediction)(x_t, t)
+
+        return denoiser
+
+    def run(prediction: Prediction) -> Tensor:
+        plan = make_plan(LINEAR, prediction=prediction, **arguments)
+        return sample(plan, asked_for(prediction), shape=SHAPE, seeds=[0, 1], dtype=torch.float64)
+
+    assert torch.allclose(run("x0"), run("eps"), atol=1e-9)
+    assert torch.allclose(run("v"), run("eps"), atol=1e-9)
+
+
+@pytest.mark.parametrize(("clip", "brightest"), [(True, 1.0), (False, 3.0)])
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_clip_bounds_the_predicted_image(sampler: str, clip: bool, brightest: float) -> None:
+    plan = make_plan(LINEAR, sampler=sampler, steps=4, prediction="x0", clip=clip)
+    predicted = [x0 for _, _, x0 in sample_steps(plan, lambda x, t: x * 0 + 3, shape=PIXEL, seeds=[0])]
+    assert [float(x0) for x0 in predicted] == [brightest] * 4
+
+
+def test_nan_is_not_clipped_away() -> None:
+    """A broken network must show; clamping NaN to 1 would hide it."""
+    assert sample(make_plan(LINEAR, steps=2), lambda x, t: x * torch.nan, shape=PIXEL, seeds=[0]).isnan().all()
+
+
+def test_sample_steps_shows_the_way() -> None:
+    plan = make_plan(LINEAR, sampler="ddpm", steps=6)
+    steps = list(sample_steps(plan, GaussianDenoiser(), shape=SHAPE, seeds=[5]))
+    assert tuple(t for t, _, _ in steps) == plan.timesteps
+    assert torch.equal(steps[-1][1], sample(plan, GaussianDenoiser(), shape=SHAPE, seeds=[5]))
+    assert torch.equal(steps[-1][1], steps[-1][2])  # the last x is the last predicted image
+
+
+def test_image_i_of_a_request_is_the_next_seed_alone() -> None:
+    noise = draw_noise([image_generator(7, index) for index in range(3)], SHAPE)
+    assert torch.equal(noise[2:], draw_noise([image_generator(9)], SHAPE))
+
+
+def test_a_start_takes_the_first_draw_all_the_same() -> None:
+    """The noise that made x_start is the first draw of its seed, so no later step repeats it."""
+    plan = make_plan(LINEAR, sampler="ddpm", steps=5, start=600)
+    noise = draw_noise([image_generator(1), image_generator(2)], SHAPE)
+    started = sample(plan, GaussianDenoiser(), shape=SHAPE, seeds=[1, 2], x_start=noise)
+    assert torch.equal(started, sample(plan, GaussianDenoiser(), shape=SHAPE, seeds=[1, 2]))
+
+
+def test_sampling_leaves_no_trace() -> None:
+    """Global random state, x_start and plan stay as they were; what comes back carries no graph."""
+    plan: Plan = make_plan(LINEAR, sampler="ddpm", steps=3, start=500)
+    x_start, weight = torch.ones(1, *SHAPE), torch.ones((), requires_grad=True)
+    state, table = torch.get_rng_state(), plan.table.copy()
+    image = sample(plan, lambda x, t: weight * x, shape=SHAPE, seeds=[0], x_start=x_start)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert (x_start == 1).all()
+    assert (plan.table == table).all()
+    assert not image.requires_grad

@@ -1,0 +1,105 @@
+"""Models whose noise ends in pure noise: what they cannot do is refused, and the rest begins where nothing is left.
+
+At T-1 beta is 1 and abar is 0 (Lin et al. 2024), so coefficients with 1 / sqrt(abar) or a finite sigma do not exist.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from model import NoiseSchedule, PlanError, make_plan, sample
+from model.plans.plan import Column
+from model.plans.samplers import SAMPLERS
+from model.plans.spacing import KARRAS, SPACINGS
+from model.rng import draw_noise, image_generator
+from tests.oracle import LINEAR, GaussianDenoiser
+
+ZERO_SNR = LINEAR.rescale_zero_terminal_snr()
+CUT = NoiseSchedule(np.append(LINEAR.betas[:-1], 1.0))  # a leap of the last step only
+SAMPLERS_FOR_IT = ["ddpm", "ddim", "dpmpp", "euler"]
+
+
+@pytest.mark.parametrize("schedule", [CUT, ZERO_SNR], ids=["cut", "rescaled"])
+@pytest.mark.parametrize("steps", [1, 2, 25, 1000])
+@pytest.mark.parametrize("sampler", SAMPLERS_FOR_IT)
+def test_eps_says_nothing_of_the_image(sampler: str, steps: int, schedule: NoiseSchedule) -> None:
+    """Where beta is 1 nothing of x0 is in x_t: eps cannot give it, v and x0 can."""
+    arguments: dict[str, Any] = {"sampler": sampler, "steps": steps, "spacing": "trailing", "classifier_scale": 1.0}
+    with pytest.raises(PlanError, match=r"prediction eps says nothing .* such a model needs v or x0"):
+        make_plan(schedule, **arguments)
+    for prediction, x0 in (("v", (0, -1)), ("x0", (0, 1))):
+        plan = make_plan(schedule, **arguments, prediction=prediction)  # type: ignore[arg-type]
+        assert np.isfinite(plan.table).all()
+        assert tuple(plan.table[0, [Column.X0_X, Column.X0_OUT]]) == x0
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS_FOR_IT)
+@pytest.mark.parametrize(("spacing", "levels"), [("leading", 25), ("linspace", 1), ("quad", 1), ("249,1", 250)])
+def test_a_list_that_misses_the_end_is_refused(sampler: str, spacing: str, levels: int) -> None:
+    """It would begin at a level where x_T, with nothing of an image, is no x_t."""
+    message = f"spacing {spacing} does not begin at 999, where .* nothing of the image: choose trailing"
+    with pytest.raises(PlanError, match=message):
+        make_plan(ZERO_SNR, prediction="v", sampler=sampler, spacing=spacing, steps=levels)
+
+
+@pytest.mark.parametrize("spacing", ["linspace", "quad", "trailing", "90,60,60,20,20"])
+def test_any_list_that_begins_there_is_taken(spacing: str) -> None:
+    plan = make_plan(ZERO_SNR, spacing=spacing, steps=250, prediction="v")
+    assert plan.timesteps[0] == 999
+    assert np.isfinite(plan.table).all()
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS_FOR_IT)
+def test_karras_has_no_sigma_to_begin_at(sampler: str) -> None:
+    with pytest.raises(PlanError, match=r"karras needs a little of the image .*; choose trailing"):
+        make_plan(ZERO_SNR, sampler=sampler, spacing="karras", prediction="v")
+
+
+@pytest.mark.parametrize("spacing", [*SPACINGS, KARRAS, "249,1"])
+def test_heun_has_no_sigma_to_begin_at(spacing: str) -> None:
+    """And no spacing helps, so that this is what is said whatever it is."""
+    with pytest.raises(PlanError, match=r"sampler heun needs a little of the image .*; choose ddim") as caught:
+        make_plan(ZERO_SNR, sampler="heun", steps=250, spacing=spacing, prediction="v")
+    assert caught.value.parameter == "sampler"
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("spacing", ["leading", "karras"])
+def test_a_start_below_the_end_may_be_anything(sampler: str, spacing: str) -> None:
+    """An image that was noised to T-2 is still one, so eps, karras and heun have their levels."""
+    plan = make_plan(ZERO_SNR, prediction="eps", start=998, steps=9, sampler=sampler, spacing=spacing)
+    assert plan.timesteps[0] == 998
+    assert np.isfinite(plan.table).all()
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS_FOR_IT)
+def test_the_first_step_keeps_only_the_predicted_image(sampler: str) -> None:
+    """x_T is noise: DDIM goes on with it, ancestral sampling draws another; both add sqrt(abar') x0."""
+    abar = ZERO_SNR.alphas_cumprod[979]
+    row = make_plan(ZERO_SNR, sampler=sampler, spacing="trailing", steps=50, prediction="v").table[0]
+    kept, drawn = (0.0, np.sqrt(1 - abar)) if sampler == "ddpm" else (np.sqrt(1 - abar), 0.0)
+    assert row[[Column.A, Column.B, Column.S]] == pytest.approx([kept, np.sqrt(abar), drawn], rel=1e-9)
+
+
+def test_dpmpp_cannot_look_back_to_an_infinite_step() -> None:
+    """lambda is -infinity at T-1, so r is infinite at the second step, which is of first order: DDIM's."""
+    ddim, dpmpp = (
+        make_plan(ZERO_SNR, sampler=sampler, spacing="trailing", steps=50, prediction="v").table
+        for sampler in ("ddim", "dpmpp")
+    )
+    assert dpmpp[:2] == pytest.approx(ddim[:2], rel=1e-9)
+    assert dpmpp[2, Column.C] != 0
+
+
+@pytest.mark.parametrize(("sampler", "steps"), [("ddim", 1000), ("dpmpp", 100)])
+def test_a_gaussian_ends_at_its_own_spread(sampler: str, steps: int) -> None:
+    """From pure noise the probability flow scales by s itself."""
+    plan = make_plan(ZERO_SNR, sampler=sampler, spacing="trailing", steps=steps, prediction="v", clip=False)
+    denoiser = GaussianDenoiser(ZERO_SNR, prediction="v")
+    image = sample(plan, denoiser, shape=(1, 2, 2), seeds=[0], dtype=torch.float64)
+    noise = draw_noise([image_generator(0)], (1, 2, 2)).double()
+    assert (image / noise).flatten().tolist() == pytest.approx([0.5] * 4, abs=2e-3)

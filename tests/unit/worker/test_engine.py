@@ -1,0 +1,308 @@
+"""The step engine: what shares a batch, and that a picture does not depend on it."""
+
+from __future__ import annotations
+
+import gc
+import time
+import uuid
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from jobs.contract import Job
+from jobs.params import SamplingParams
+from model.checkpoint import load_checkpoint
+from model.errors import NonFiniteSample
+from model.sampling import sample
+from worker.active import ActiveJob, EngineEvent, Finished, Previewed, Snapped, activate
+from worker.engine import StepEngine
+from worker.failures import Cancelled, DeadlineExceeded
+from worker.fairness import share_slots
+from worker.local import run_job
+from worker.runner import Runner
+from worker.trajectory import encode_snapshot, take_snapshot
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def runner(models_dir: Path) -> Runner:
+    return Runner(load_checkpoint(models_dir / "tiny"), device=CPU, slots=8)
+
+
+@pytest.fixture
+def start(runner: Runner) -> Callable[..., ActiveJob]:
+    """Makes a job ready to step, with defaults for what a test does not name."""
+
+    def make(
+        *,
+        on: Runner = runner,
+        urgency: int = 3,
+        timeout: int = 600,
+        snapshot: bytes | None = None,
+        **params: object,
+    ) -> ActiveJob:
+        filled = {"n": 1, "steps": 10, "sampler": "ddpm", "spacing": "linspace", "eta": 0.0, "seed": 0} | params
+        job = Job(
+            id=str(uuid.uuid4()),
+            model="tiny",
+            params=SamplingParams.model_validate(filled),
+            urgency=urgency,
+            accepted_at=time.time(),
+            timeout=timeout,
+        )
+        return activate(job, on, snapshot=snapshot)
+
+    return make
+
+
+def run(*actives: ActiveJob) -> list[EngineEvent]:
+    """Steps jobs to their end; returns what the engine said."""
+    events: list[EngineEvent] = []
+    engine = StepEngine(events.append)
+    for active in actives:
+        engine.submit(active)
+    while sum(isinstance(event, Finished) for event in events) < len(actives):
+        engine.step()
+    return events
+
+
+def pictures(active: ActiveJob) -> Tensor:
+    return torch.stack([t.x for t in active.trajectories])
+
+
+def test_jobs_of_any_length_share_their_network_calls(runner: Runner, start: Callable[..., ActiveJob]) -> None:
+    """Twelve jobs of 10 to 100 steps at once need about what their image-steps fill, not one call per job and step."""
+    steps = [10, 20, 30, 40, 50, 60, 70, 80, 90, 100, 100, 100]
+    before = runner.network_calls
+    run(*[start(steps=count, seed=i) for i, count in enumerate(steps)])
+    calls = runner.network_calls - before
+    assert calls < 1.3 * max(max(steps), sum(steps) / runner.slots)
+    assert calls < sum(steps) / 5
+
+
+@pytest.mark.parametrize("sampler", ["ddpm", "ddim", "dpmpp"])
+def test_the_engine_agrees_with_the_plain_loop(runner: Runner, start: Callable[..., ActiveJob], sampler: str) -> None:
+    active = start(n=3, steps=20, sampler=sampler, spacing="trailing", seed=5)
+    run(active, start(steps=7, n=4))
+    checkpoint = runner.checkpoint
+    plan = checkpoint.config.plan(checkpoint.schedule, sampler=sampler, steps=20, spacing="trailing")
+    expected = sample(plan, checkpoint.network, shape=(3, 16, 16), seeds=[5, 6, 7])
+    assert torch.allclose(pictures(active), expected, atol=1e-4)
+
+
+def test_a_picture_is_the_same_bytes_alone_and_in_company(start: Callable[..., ActiveJob]) -> None:
+    four = start(n=4, seed=100, steps=15)
+    others = [start(n=3, steps=40, sampler="ddim", spacing="leading", eta=0.5), start(n=2, steps=9, sampler="dpmpp")]
+    run(four, *others)
+    alone = start(n=1, seed=102, steps=15)
+    run(alone)
+    assert torch.equal(pictures(four)[2], pictures(alone)[0])
+
+
+@pytest.mark.parametrize(("slots", "sizes"), [(3, (1, 2, 3)), (14, (1, 2, 3, 4, 5, 6, 7, 8, 12, 14))])
+def test_a_cpu_knows_every_small_batch_and_some_larger_ones(
+    models_dir: Path, slots: int, sizes: tuple[int, ...]
+) -> None:
+    runner = Runner(load_checkpoint(models_dir / "tiny"), device=CPU, slots=slots, exact=False)
+    assert runner.buckets == sizes
+
+
+def test_without_exact_mode_pictures_agree_within_one_grey_level(
+    models_dir: Path, start: Callable[..., ActiveJob]
+) -> None:
+    loose = Runner(load_checkpoint(models_dir / "tiny"), device=CPU, slots=8, exact=False)
+    assert loose.buckets == tuple(range(1, 9))
+    four, alone = start(on=loose, n=4, seed=100, steps=50), start(on=loose, n=1, seed=102, steps=50)
+    run(four)
+    run(alone)
+    assert (pictures(four)[2] - pictures(alone)[0]).abs().max() < 1 / 127.5
+
+
+def test_a_resumed_job_ends_in_the_same_picture(runner: Runner, start: Callable[..., ActiveJob]) -> None:
+    undisturbed, first = start(n=2, steps=30, seed=9), start(n=2, steps=30, seed=9)
+    run(undisturbed)
+    engine = StepEngine(lambda event: None)
+    engine.submit(first)
+    for _ in range(12):
+        engine.step()
+    data = encode_snapshot(take_snapshot(first.trajectories), runner.checkpoint.sha256)
+    second = start(n=2, steps=30, seed=9, snapshot=data)
+    assert second.resumed_at == 2 * 12
+    run(second)
+    assert torch.equal(pictures(second), pictures(undisturbed))
+
+
+def test_a_snapshot_of_other_weights_is_ignored(start: Callable[..., ActiveJob]) -> None:
+    active = start()
+    run(active)
+    assert start(snapshot=encode_snapshot(take_snapshot(active.trajectories), "00" * 32)).resumed_at == 0
+    assert start(snapshot=b"no snapshot").resumed_at == 0
+    other = start(n=2)
+    assert start(n=1, snapshot=encode_snapshot(take_snapshot(other.trajectories), "00" * 32)).resumed_at == 0
+
+
+def test_one_image_gets_a_slot_beside_sixty_four(start: Callable[..., ActiveJob]) -> None:
+    large, small = start(n=64, steps=1000), start(n=1, steps=10)
+    for turn in range(3):
+        chosen = share_slots([large, small], 8, turn)
+        assert [active for active, _ in chosen].count(small) == 1
+        assert len(chosen) == len({id(t) for _, t in chosen}) == 8
+
+
+def test_equal_jobs_get_equal_shares_over_time(start: Callable[..., ActiveJob]) -> None:
+    jobs = [start(n=8) for _ in range(3)]
+    chosen = [active for turn in range(9) for active, _ in share_slots(jobs, 8, turn)]
+    assert [chosen.count(active) for active in jobs] == [24, 24, 24]
+
+
+def test_a_guided_image_steps_even_with_a_single_slot(start: Callable[..., ActiveJob]) -> None:
+    guided = start(guidance_scale=2.0)
+    assert [active for active, _ in share_slots([guided], 1, 0)] == [guided]
+
+
+def test_urgent_jobs_come_first(start: Callable[..., ActiveJob]) -> None:
+    normal, urgent = start(n=8), start(n=6, urgency=0)
+    chosen = [active for active, _ in share_slots([normal, urgent], 8, 0)]
+    assert chosen.count(urgent) == 6
+    assert chosen.count(normal) == 2
+
+
+def test_a_cancelled_job_leaves_at_the_next_step(start: Callable[..., ActiveJob]) -> None:
+    events: list[EngineEvent] = []
+    engine = StepEngine(events.append)
+    active = start(steps=1000)
+    engine.submit(active)
+    engine.step()
+    active.cancel = True
+    engine.step()
+    (event,) = events
+    assert isinstance(event, Finished)
+    assert isinstance(event.error, Cancelled)
+    assert active.image_steps == 1
+
+
+def test_a_job_past_its_deadline_fails_and_others_go_on(start: Callable[..., ActiveJob]) -> None:
+    late, other = start(steps=1000), start(steps=5)
+    late.deadline = time.monotonic()
+    outcome = {event.active: event.error for event in run(late, other) if isinstance(event, Finished)}
+    assert isinstance(outcome[late], DeadlineExceeded)
+    assert outcome[other] is None
+
+
+def test_a_released_job_comes_back_with_its_state(start: Callable[..., ActiveJob]) -> None:
+    events: list[EngineEvent] = []
+    engine = StepEngine(events.append)
+    active = start(steps=50)
+    engine.submit(active)
+    for _ in range(5):
+        engine.step()
+    active.release = True
+    engine.step()
+    (event,) = events
+    assert isinstance(event, Snapped)
+    assert event.released
+    assert event.snapshot.rows == (5,)
+
+
+def test_a_preview_is_the_current_x0(start: Callable[..., ActiveJob]) -> None:
+    active = start(steps=4)
+    active.preview = True
+    previews = [event for event in run(active) if isinstance(event, Previewed)]
+    assert len(previews) == 1
+    assert previews[0].x0.shape == (3, 16, 16)
+    assert previews[0].x0.abs().max() <= 1
+
+
+@pytest.mark.parametrize("poison", [float("nan"), float("inf")])
+def test_a_network_that_breaks_fails_the_job(
+    runner: Runner, start: Callable[..., ActiveJob], monkeypatch: pytest.MonkeyPatch, poison: float
+) -> None:
+    """Also for infinity, which clipping would turn into a plausible picture."""
+    forward = runner._forward
+    monkeypatch.setattr(runner, "_forward", lambda *args: forward(*args) * poison)
+    (event,) = run(start())
+    assert isinstance(event, Finished)
+    assert isinstance(event.error, NonFiniteSample)
+
+
+def test_only_the_culprit_of_a_failed_batch_fails(
+    runner: Runner, start: Callable[..., ActiveJob], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad, good, reference = start(seed=1), start(seed=2), start(seed=2)
+    run(reference)
+    step = runner.step
+    culprit = bad.trajectories[0]
+
+    def fragile(trajectories: list[object]) -> None:
+        if culprit in trajectories and culprit.row == 3:
+            raise RuntimeError("injected")
+        step(trajectories)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(runner, "step", fragile)
+    outcome = {event.active: event.error for event in run(bad, good) if isinstance(event, Finished)}
+    assert isinstance(outcome[bad], RuntimeError)
+    assert outcome[good] is None
+    assert torch.equal(pictures(good), pictures(reference))
+
+
+def test_a_job_ends_on_the_version_that_it_began_with(
+    runner: Runner, models_dir: Path, start: Callable[..., ActiveJob]
+) -> None:
+    checkpoint = load_checkpoint(models_dir / "tiny")
+    with torch.no_grad():
+        for parameter in checkpoint.network.parameters():
+            parameter.mul_(1.1)
+    newer = Runner(checkpoint, device=CPU, slots=8)
+    old, new = start(seed=3), start(on=newer, seed=3)
+    engine = StepEngine(lambda event: None)
+    engine.submit(old)
+    for _ in range(4):
+        engine.step()
+    engine.submit(new)
+    while old.unfinished or new.unfinished:
+        engine.step()
+    alone = [start(seed=3), start(on=newer, seed=3)]
+    run(*alone)
+    assert torch.equal(pictures(old), pictures(alone[0]))
+    assert torch.equal(pictures(new), pictures(alone[1]))
+    assert not torch.equal(pictures(old), pictures(new))
+    forgotten = weakref.ref(newer)
+    del newer, new, alone
+    gc.collect()
+    assert forgotten() is None, "the engine keeps nothing of a version without jobs"
+
+
+def test_without_memory_a_batch_is_split(
+    models_dir: Path, start: Callable[..., ActiveJob], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = Runner(load_checkpoint(models_dir / "tiny"), device=CPU, slots=8)
+    expected = start(on=small, n=8, seed=3)
+    run(expected)
+    forward = small._forward
+
+    def hungry(x: Tensor, *rest: object) -> Tensor:
+        if len(x) > 4:
+            raise torch.OutOfMemoryError("injected")
+        return forward(x, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(small, "_forward", hungry)
+    active = start(on=small, n=8, seed=3)
+    run(active)
+    assert max(small.buckets) <= 4
+    assert torch.allclose(pictures(active), pictures(expected), atol=1e-4)
+
+
+def test_the_same_jobs_run_without_a_server(runner: Runner) -> None:
+    params = SamplingParams(n=2, steps=5, sampler="ddim", spacing="trailing", eta=0.0, seed=4)
+    job = Job(id=str(uuid.uuid4()), model="tiny", params=params, accepted_at=0, timeout=600)
+    *shares, pngs = run_job(runner, job)
+    assert shares == [0.2, 0.4, 0.6, 0.8, 1.0]
+    assert isinstance(pngs, list)
+    assert [png[:8] for png in pngs] == [b"\x89PNG\r\n\x1a\n"] * 2

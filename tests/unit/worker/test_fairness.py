@@ -1,0 +1,94 @@
+"""How long jobs take that share a batch: the forecast against the cards as they are dealt."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+
+from jobs.contract import Job
+from jobs.params import SamplingParams
+from worker.active import ActiveJob
+from worker.fairness import forecast, share_slots
+from worker.kinds.base import JobStart
+from worker.runner import Runner
+from worker.trajectory import Trajectory
+
+SLOTS = 8
+IMAGES = 24  # so many that any share of the slots is used to the end, nearly
+RATE = 80.0  # image-steps a second
+RUNNER = cast("Runner", SimpleNamespace(rate=RATE, step_seconds=0.05))
+
+
+@dataclass(eq=False)
+class Image:
+    """A trajectory without a picture."""
+
+    plan: range
+    row: int = 0
+    ready: bool = True
+    cost: int = 1
+
+    @property
+    def finished(self) -> bool:
+        return self.row == len(self.plan)
+
+
+def start(steps: int, *, n: int = IMAGES, urgency: int = 3) -> ActiveJob:
+    params = SamplingParams(n=n, steps=steps, sampler="ddim", spacing="leading", eta=0, seed=0)
+    job = Job(
+        id=str(uuid.uuid4()),
+        model="m",
+        params=params,
+        urgency=urgency,
+        accepted_at=0,
+        timeout=1,
+    )
+    images = cast("list[Trajectory]", [Image(range(steps)) for _ in range(n)])
+    return ActiveJob(job, RUNNER, JobStart(images), deadline=0.0)
+
+
+def play(jobs: list[ActiveJob]) -> dict[ActiveJob, float]:
+    """Steps jobs to their end in full batches; returns when each was done, in seconds."""
+    done: dict[ActiveJob, float] = {}
+    seconds, turn, left = 0.0, 0, list(jobs)
+    while left:
+        chosen = share_slots(left, SLOTS, turn)
+        for _, trajectory in chosen:
+            trajectory.row += 1
+        seconds, turn = seconds + len(chosen) / RATE, turn + 1
+        done |= {active: seconds for active in left if not active.left}
+        left = [active for active in left if active.left]
+    return done
+
+
+@pytest.mark.parametrize(
+    "orders",
+    [
+        [(3, 25)],
+        [(3, 30), (3, 30)],
+        [(3, 10), (3, 100)],
+        [(3, 10), (3, 20), (3, 30), (3, 40)],
+        [(2, 20), (3, 20)],
+        [(5, 40), (3, 10), (1, 20), (3, 30)],
+    ],
+)
+def test_jobs_are_done_when_the_forecast_says(orders: list[tuple[int, int]]) -> None:
+    jobs = [start(steps, urgency=urgency) for urgency, steps in orders]
+    expected = forecast(jobs, RUNNER)
+    assert play(jobs) == pytest.approx(expected, rel=0.05)
+
+
+def test_the_forecast_begins_where_a_job_stands() -> None:
+    active, other = start(30), start(30)
+    for trajectory in active.trajectories:
+        trajectory.row = 20
+    assert forecast([active, other], RUNNER) == {active: 480 / RATE, other: (240 + 720) / RATE}
+
+
+def test_no_image_is_faster_than_alone() -> None:
+    active = start(30, n=1)
+    assert forecast([active], RUNNER) == {active: 30 * 0.05}

@@ -1,0 +1,195 @@
+"""One batch for guided and unguided images, learned and fixed variances, whole timesteps and others between them."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from jobs.contract import Job
+from jobs.errors import JobUnreadable
+from jobs.params import SamplingParams
+from model.checkpoint import Checkpoint
+from model.config import ModelConfig
+from model.networks.build import build_network
+from model.networks.classifier import Classifier, log_prob_gradient
+from model.networks.configs import ClassifierConfig, UNetConfig
+from model.sampling import sample
+from worker.active import ActiveJob, EngineEvent, Finished, activate
+from worker.engine import StepEngine
+from worker.runner import Runner
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+CPU = torch.device("cpu")
+NETWORK: dict[str, Any] = {
+    "channels": 8,
+    "channel_mult": (1, 2),
+    "attention_levels": (1,),
+    "head_channels": 8,
+    "groups": 4,
+}
+SEEDS = [3, 4]
+KINDS: dict[str, dict[str, Any]] = {
+    "unguided": {"sampler": "ddim", "spacing": "leading"},
+    "classifier-free": {"sampler": "ddim", "spacing": "trailing", "label": 1, "guidance_scale": 3.0},
+    "classifier, ancestral": {"sampler": "ddpm", "spacing": "linspace", "label": 2, "classifier_scale": 5.0},
+    "classifier, deterministic": {"sampler": "ddim", "spacing": "quad", "label": 0, "classifier_scale": 5.0},
+    "both": {"sampler": "dpmpp", "spacing": "trailing", "label": 2, "guidance_scale": 2.0, "classifier_scale": 1.0},
+    "between timesteps": {"sampler": "heun", "spacing": "karras"},
+    "learned variance": {"sampler": "ddpm", "spacing": "5,4,3", "steps": 12, "variance": "learned_range"},
+    "fixed variance": {"sampler": "ddpm", "spacing": "leading", "variance": "fixed_small", "clip": "dynamic"},
+}
+
+
+def awake(network: nn.Module) -> Any:
+    """Random weights where a fresh network has zeros, which would make all images and labels alike."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.15)
+    return network.requires_grad_(False).eval()
+
+
+def checkpoint_of(network: UNetConfig, **fields: Any) -> Checkpoint:
+    config = ModelConfig(network, image_size=8, prediction="v", **fields)
+    classifier = None if config.classifier is None else awake(Classifier(config.classifier))
+    return Checkpoint("m", config, awake(build_network(config.network)), config.schedule.build(), "00" * 32, classifier)
+
+
+@pytest.fixture(scope="module")
+def runner() -> Runner:
+    """Of a model with everything: classes, a learned variance and a classifier."""
+    network = UNetConfig(out_channels=6, num_classes=3, **NETWORK)
+    classifier = ClassifierConfig(image_size=8, num_classes=3, num_res_blocks=1, **NETWORK)
+    checkpoint = checkpoint_of(
+        network, variance="learned_range", classes=("circle", "square", "star"), classifier=classifier
+    )
+    return Runner(checkpoint, device=CPU, slots=6)
+
+
+def start(runner: Runner, **params: Any) -> ActiveJob:
+    filled = {"n": 2, "steps": 12, "eta": 0.0, "variance": "learned_range", "clip": "static", "seed": SEEDS[0]} | params
+    made = SamplingParams.model_validate(filled)
+    job = Job(id=str(uuid.uuid4()), model="m", params=made, accepted_at=time.time(), timeout=600)
+    return activate(job, runner)
+
+
+def run(runner: Runner, *actives: ActiveJob) -> int:
+    """Steps jobs to their end; returns the network calls that it took."""
+    events: list[EngineEvent] = []
+    engine, before = StepEngine(events.append), runner.network_calls
+    for active in actives:
+        engine.submit(active)
+    while sum(isinstance(event, Finished) for event in events) < len(actives):
+        engine.step()
+    assert all(event.error is None for event in events if isinstance(event, Finished))
+    return runner.network_calls - before
+
+
+def pictures(active: ActiveJob) -> Tensor:
+    return torch.stack([t.x for t in active.trajectories])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_agrees_with_the_plain_loop(runner: Runner, kind: str) -> None:
+    active = start(runner, **KINDS[kind])
+    run(runner, active)
+    params, checkpoint = active.job.params, runner.checkpoint
+    classifier = checkpoint.classifier
+    assert classifier is not None
+    label = torch.full((2,), 3 if params.label is None else params.label)
+    nothing = torch.full((2,), 3)
+
+    def denoiser(x_t: Tensor, t: Tensor) -> Tensor:
+        out, without = checkpoint.network(x_t, t, label), checkpoint.network(x_t, t, nothing)
+        mixed = without[:, :3] + params.guidance_scale * (out[:, :3] - without[:, :3])
+        return torch.cat([mixed, out[:, 3:]], dim=1)
+
+    def guide(x_t: Tensor, t: Tensor) -> Tensor:
+        return log_prob_gradient(classifier, x_t, t, label)
+
+    expected = sample(
+        active.trajectories[0].plan,
+        denoiser,
+        shape=(3, 8, 8),
+        seeds=SEEDS,
+        guide=guide if params.classifier_scale else None,
+    )
+    assert torch.allclose(pictures(active), expected, atol=1e-4)
+
+
+def test_all_kinds_in_one_batch_are_what_they_are_alone(runner: Runner) -> None:
+    together = {kind: start(runner, **params) for kind, params in KINDS.items()}
+    run(runner, *together.values())
+    for kind, params in KINDS.items():
+        alone = start(runner, **params)
+        run(runner, alone)
+        assert torch.equal(pictures(together[kind]), pictures(alone)), kind
+
+
+def test_guidance_changes_the_picture(runner: Runner) -> None:
+    """Each of the three ways, or the tests above would compare nothing."""
+    found = {}
+    ways: dict[str, dict[str, Any]] = {
+        "none": {},
+        "label": {"label": 1},
+        "free": {"label": 1, "guidance_scale": 3.0},
+        "classifier": {"label": 1, "classifier_scale": 3.0},
+        "other label": {"label": 2, "classifier_scale": 3.0},
+    }
+    for name, params in ways.items():
+        active = start(runner, sampler="ddim", spacing="leading", **params)
+        run(runner, active)
+        found[name] = pictures(active)
+    names = list(found)
+    for i, one in enumerate(names):
+        for other in names[:i]:
+            assert (found[one] - found[other]).abs().max() > 1e-3, (one, other)
+
+
+def test_guided_and_unguided_images_share_the_network_call(runner: Runner) -> None:
+    """Six slots hold two images without guidance and two with a classifier, which take two places each."""
+    calls = run(
+        runner,
+        start(runner, sampler="ddim", spacing="leading"),
+        start(runner, sampler="ddim", spacing="leading", label=1, classifier_scale=1.0),
+    )
+    assert calls == 12 * 2  # one of the network for all four, one of the classifier for its two
+
+
+def test_a_classifier_guides_a_network_without_classes() -> None:
+    """As ADM-G does with the unconditional ImageNet model."""
+    classifier = ClassifierConfig(image_size=8, num_classes=5, num_res_blocks=1, **NETWORK)
+    runner = Runner(checkpoint_of(UNetConfig(**NETWORK), classifier=classifier), device=CPU, slots=4)
+    found = []
+    for params in ({}, {"label": 4, "classifier_scale": 5.0}):
+        active = start(runner, sampler="ddim", spacing="leading", variance="fixed_small", **params)
+        run(runner, active)
+        found.append(pictures(active))
+    assert (found[0] - found[1]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("network", "params"),
+    [
+        ({}, {"label": 0}),
+        ({}, {"classifier_scale": 1.0}),
+        ({"num_classes": 3}, {"label": 3}),
+        ({"num_classes": 3, "null_class": False}, {}),
+        ({"num_classes": 3, "null_class": False}, {"label": 1, "guidance_scale": 2.0}),
+    ],
+)
+def test_a_class_that_cannot_be_asked_for_is_refused(network: dict[str, Any], params: dict[str, Any]) -> None:
+    """On a GPU an index outside the embedding would end the process."""
+    count = network.get("num_classes")
+    classes = None if count is None else tuple(map(str, range(count)))
+    checkpoint = checkpoint_of(UNetConfig(**NETWORK, **network), classes=classes)
+    runner = Runner.__new__(Runner)  # nothing is computed
+    runner.checkpoint, runner.device = checkpoint, CPU
+    with pytest.raises(JobUnreadable):
+        start(runner, sampler="ddim", spacing="leading", variance="fixed_small", **params)

@@ -1,0 +1,576 @@
+"""Pictures from pictures: every kind of job against the plain loop, alone and all in one batch."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import math
+import time
+import uuid
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from jobs.contract import TASK, Job, Picture
+from jobs.errors import JobUnreadable
+from jobs.kinds.base import Task
+from jobs.kinds.denoise import Denoising
+from jobs.kinds.generate import Generation
+from jobs.kinds.interpolate import Interpolation
+from jobs.kinds.restore import Restoring
+from jobs.params import SamplingParams
+from jobs.store import ResultStore
+from model.checkpoint import Checkpoint
+from model.config import ModelConfig
+from model.ddrm import Restoration
+from model.forward_process import q_sample
+from model.images import from_png, to_png, to_uint8
+from model.mixing import slerp
+from model.networks.build import build_network
+from model.networks.classifier import Classifier
+from model.networks.configs import ClassifierConfig, UNetConfig
+from model.operators import Inpainting, SuperResolution
+from model.plans.inversion import make_inversion
+from model.plans.noise_level import GREY_LEVEL, noise_level
+from model.plans.plan import Column
+from model.rng import draw_noise, image_generator
+from model.sampling import sample
+from model.step import advance
+from worker.active import ActiveJob, EngineEvent, Finished, Snapped, activate
+from worker.engine import StepEngine
+from worker.failures import Cancelled, DeadlineExceeded
+from worker.fairness import forecast
+from worker.local import run_job
+from worker.opening import open_job
+from worker.results import png_text, store_result
+from worker.runner import Runner
+from worker.trajectory import encode_snapshot, take_snapshot
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+CPU = torch.device("cpu")
+NETWORK: dict[str, Any] = {
+    "channels": 8,
+    "channel_mult": (1, 2),
+    "attention_levels": (1,),
+    "head_channels": 8,
+    "groups": 4,
+}
+SHAPE = (3, 8, 8)
+SEED, STEPS, DEPTH = 5, 6, 400
+A, B = torch.rand((2, *SHAPE), generator=torch.Generator().manual_seed(8)) * 2 - 1
+MASK = torch.full((1, 8, 8), -1.0)
+MASK[:, 2:6, 3:] = 1.0
+SMALL, GREY = A[:, ::2, ::2], A.mean(0, keepdim=True)
+MIXED, ARC = (
+    Interpolation(shares=(0.0, 0.4, 1.0), depth=DEPTH),
+    Interpolation(shares=(0.0, 0.4, 1.0), depth=DEPTH, mode="ddim"),
+)
+NOISY = Denoising(sigma=25.0, depth=57)
+ANEW = Denoising(depth=DEPTH)
+INPAINT = Restoring(task="inpaint")
+# Of each kind: its task, what comes with it, and the parameters that are not the usual ones.
+KINDS: dict[str, tuple[Task | None, list[Tensor], dict[str, Any]]] = {
+    "generate": (None, [], {"n": 2}),
+    "guided": (None, [], {"n": 1, "label": 1, "guidance_scale": 2.0, "classifier_scale": 1.0}),
+    "interpolate": (MIXED, [A, B], {"n": 3, "sampler": "ddpm"}),
+    "independent": (MIXED.model_copy(update={"noise": "independent"}), [A, B], {"n": 3, "eta": 1.0}),
+    "arc": (ARC, [A, B], {"n": 3}),
+    "guided arc": (ARC, [A, B], {"n": 3, "label": 2, "guidance_scale": 2.0, "classifier_scale": 1.0}),
+    "denoise": (NOISY, [A], {"n": 2, "sampler": "ddpm"}),
+    "guess": (NOISY.model_copy(update={"mode": "mmse"}), [A], {"steps": 1}),
+    "average": (NOISY.model_copy(update={"average": True}), [A], {"n": 3, "eta": 1.0}),
+    "anew": (ANEW, [A], {"sampler": "dpmpp", "spacing": "trailing"}),
+    "inpaint": (INPAINT, [A, MASK], {"n": 2}),
+    "superres": (Restoring(task="superres", factor=2, sigma=5.0), [SMALL], {"label": 1, "guidance_scale": 2.0}),
+    "colorize": (Restoring(task="colorize"), [GREY], {}),
+    "deblur": (Restoring(task="deblur", width=0.7, sigma=2.0), [B], {}),
+}
+
+every_kind = pytest.mark.parametrize("kind", KINDS)
+
+
+@pytest.fixture(scope="module")
+def runner() -> Runner:
+    """Of a network with classes and a classifier, and random weights where a fresh one has zeros."""
+    classifier = ClassifierConfig(image_size=8, num_classes=3, num_res_blocks=1, **NETWORK)
+    config = ModelConfig(
+        UNetConfig(num_classes=3, **NETWORK),
+        image_size=8,
+        prediction="v",
+        classes=("circle", "square", "star"),
+        classifier=classifier,
+    )
+    networks: list[Any] = [build_network(config.network), Classifier(classifier)]
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for network in networks:
+            for parameter in network.parameters():
+                parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.15)
+            network.requires_grad_(False).eval()
+    checkpoint = Checkpoint("m", config, networks[0], config.schedule.build(), "ab" * 32, networks[1])
+    return Runner(checkpoint, device=CPU, slots=6)
+
+
+def make_job(task: Task | None = None, **params: Any) -> Job:
+    filled = {
+        "n": 1,
+        "steps": STEPS,
+        "sampler": "ddim",
+        "spacing": "leading",
+        "eta": 0.0,
+        "clip": "none",
+        "seed": SEED,
+    } | params
+    made = SamplingParams.model_validate(filled)
+    task = task or Generation()
+    return Job(id=str(uuid.uuid4()), task=task, model="m", params=made, accepted_at=0.0, timeout=600)
+
+
+def start(runner: Runner, task: Task | None = None, sent: Any = (), **params: Any) -> ActiveJob:
+    return activate(make_job(task, **params), runner, sent=sent)
+
+
+def start_kind(runner: Runner, kind: str) -> ActiveJob:
+    task, sent, params = KINDS[kind]
+    return start(runner, task, sent, **params)
+
+
+class Bench:
+    """An engine and what it said."""
+
+    def __init__(self, *actives: ActiveJob) -> None:
+        self.events: list[EngineEvent] = []
+        self.engine = StepEngine(self.events.append)
+        for active in actives:
+            self.engine.submit(active)
+
+    def run(self, count: int) -> None:
+        while sum(isinstance(event, Finished) for event in self.events) < count:
+            self.engine.step()
+
+    @property
+    def errors(self) -> list[BaseException | None]:
+        return [event.error for event in self.events if isinstance(event, Finished)]
+
+
+def run(*actives: ActiveJob) -> None:
+    bench = Bench(*actives)
+    bench.run(len(actives))
+    assert not any(bench.errors)
+
+
+def pictures(active: ActiveJob) -> Tensor:
+    return torch.stack([t.x for t in active.answers])
+
+
+def made(runner: Runner, task: Task | None = None, sent: Any = (), **params: Any) -> Tensor:
+    active = start(runner, task, sent, **params)
+    run(active)
+    return pictures(active)
+
+
+def denoiser_of(runner: Runner) -> Any:
+    """The network asked for no class."""
+    return lambda x_t, t: runner.checkpoint.network(x_t, t, torch.full((len(x_t),), 3))
+
+
+def plain(runner: Runner, x_start: Tensor | None, *, seeds: list[int], **params: Any) -> Tensor:
+    filled: dict[str, Any] = {"sampler": "ddim", "steps": STEPS, "spacing": "leading", "eta": 0.0, "clip": "none"}
+    filled |= params
+    plan = runner.checkpoint.config.plan(runner.checkpoint.schedule, **filled)
+    return sample(plan, denoiser_of(runner), shape=SHAPE, seeds=seeds, x_start=x_start)
+
+
+def close(found: Tensor, expected: Tensor) -> bool:
+    """The engine's batches are of other sizes than the loop's, whose kernels may round differently."""
+    return torch.allclose(found, expected, rtol=0, atol=1e-4)
+
+
+# All kinds
+
+
+def test_all_kinds_in_one_batch_are_what_they_are_alone(runner: Runner) -> None:
+    together = {kind: start_kind(runner, kind) for kind in KINDS}
+    run(*together.values())
+    for kind, active in together.items():
+        alone = start_kind(runner, kind)
+        run(alone)
+        assert torch.equal(pictures(active), pictures(alone)), kind
+        assert torch.isfinite(pictures(alone)).all(), kind
+
+
+@every_kind
+def test_all_of_its_image_steps_are_done_at_the_end(runner: Runner, kind: str) -> None:
+    active = start_kind(runner, kind)
+    assert active.left == active.job.image_steps
+    run(active)
+    assert active.image_steps == active.job.image_steps
+    assert active.left == 0
+
+
+@every_kind
+def test_a_job_goes_on_from_any_snapshot(runner: Runner, kind: str) -> None:
+    """Also in the middle of an inversion, between inversion and decoding, and with some heirs further than others."""
+    task, sent, params = KINDS[kind]
+    job = make_job(task, **params)
+    bench = Bench(whole := activate(job, runner, sent=sent))
+    snapshots = []
+    while not bench.errors:
+        snapshots.append(encode_snapshot(take_snapshot(whole.trajectories), runner.checkpoint.sha256))
+        bench.engine.step()
+    assert len(snapshots) == len(set(snapshots))
+    for done, snapshot in enumerate(snapshots):
+        resumed = activate(job, runner, sent=sent, snapshot=snapshot)
+        assert (resumed.resumed_at > 0) == (done > 0)
+        run(resumed)
+        assert torch.equal(pictures(resumed), pictures(whole)), done
+
+
+@every_kind
+def test_without_a_server_it_is_the_same(runner: Runner, kind: str) -> None:
+    task, sent, params = KINDS[kind]
+    job = make_job(task, **params)
+    *shares, pngs = run_job(runner, job, sent)
+    assert isinstance(pngs, list)
+    assert len(pngs) == job.answers
+    assert shares[-1] == 1.0
+    assert shares == sorted(cast("list[float]", shares))
+    assert all(Image.open(io.BytesIO(png)).size == (8, 8) for png in pngs)
+
+
+# Interpolation
+
+
+@pytest.mark.parametrize("noise", ["shared", "independent", "rescaled"])
+def test_the_ends_are_single_reconstructions(runner: Runner, noise: Any) -> None:
+    """Bit for bit: of an interpolation of that share alone, and of the picture itself where the noise is shared."""
+    task = MIXED.model_copy(update={"noise": noise})
+    found = made(runner, task, [A, B], n=3, sampler="ddpm")
+    for i, share in enumerate(task.shares):
+        alone = made(runner, task.model_copy(update={"shares": (share,)}), [A, B], sampler="ddpm")
+        assert torch.equal(found[i : i + 1], alone)
+    if noise == "shared":  # otherwise the second noise is drawn before the steps' own
+        assert torch.equal(found[:1], made(runner, ANEW, [A], sampler="ddpm"))
+        assert torch.equal(found[2:], made(runner, ANEW, [B], sampler="ddpm"))
+    assert (found[0] - found[2]).abs().max() > 1e-3
+
+
+def test_all_shares_have_the_same_noise(runner: Runner) -> None:
+    """At the start and on the way, so that the same share gives the same picture, and a like picture for a like one."""
+    shares = (0.3, 0.3, 0.301)
+    found = made(runner, Interpolation(shares=shares, depth=DEPTH), [A, B], n=3, sampler="ddpm")
+    assert torch.equal(found[0], found[1])
+    assert (found[2] - found[0]).abs().max() < 0.02
+    other = made(runner, Interpolation(shares=shares, depth=DEPTH), [A, B], n=3, sampler="ddpm", seed=SEED + 1)
+    assert (other[0] - found[0]).abs().max() > 0.02
+
+
+def test_an_interpolation_is_the_plain_loop_from_the_mixture(runner: Runner) -> None:
+    found = made(runner, MIXED, [A, B], n=3, sampler="ddpm")
+    noise = draw_noise([image_generator(SEED)], SHAPE)
+    mixture = torch.stack([(1 - share) * A + share * B for share in MIXED.shares])
+    x_t = q_sample(runner.checkpoint.schedule, mixture, torch.full((3,), DEPTH), noise.expand(3, -1, -1, -1))
+    assert close(found, plain(runner, x_t, seeds=[SEED] * 3, sampler="ddpm", start=DEPTH))
+
+
+@pytest.mark.parametrize(("noise", "variance"), [("shared", 0.9214), ("independent", 0.4607), ("rescaled", 0.9214)])
+def test_the_variance_of_the_mixture(noise: Any, variance: float) -> None:
+    """At t = 499 and the middle; the net expects 1 - abar = .9214. 2 % is three standard errors."""
+    size = 128
+    config = ModelConfig(UNetConfig(**NETWORK), image_size=size, prediction="v")
+    fake = SimpleNamespace(
+        checkpoint=SimpleNamespace(config=config, schedule=config.schedule.build()),
+        table=lambda plan: torch.from_numpy(plan.table.copy()).float(),
+    )
+    task = Interpolation(shares=(0.5,), depth=499, noise=noise)
+    flat = torch.zeros((3, size, size))
+    active = activate(make_job(task), cast("Runner", fake), sent=[flat, flat])
+    assert active.answers[0].x.var().item() == pytest.approx(variance, rel=0.02)
+
+
+def test_an_arc_is_inverted_bent_and_decoded(runner: Runner) -> None:
+    found = made(runner, ARC, [A, B], n=3)
+    inversion = make_inversion(runner.checkpoint.schedule, steps=STEPS, prediction="v", start=DEPTH)
+    ends = sample(inversion, denoiser_of(runner), shape=SHAPE, seeds=[0, 0], x_start=torch.stack([A, B]))
+    starts = torch.stack([slerp(ends[0], ends[1], share) for share in ARC.shares])
+    assert close(found, plain(runner, starts, seeds=[0] * 3, start=DEPTH))
+
+
+def test_parents_go_first_and_their_heirs_begin_between_them(runner: Runner) -> None:
+    active = start(runner, ARC, [A, B], n=3)
+    bench = Bench(active)
+    between = active.start.between
+    assert between is not None
+    for _ in range(STEPS):
+        assert not any(heir.ready for heir in active.answers)
+        assert active.unfinished == [between.first, between.second]
+        bench.engine.step()
+    first, second = between.first, between.second
+    for heir, share in zip(active.answers, ARC.shares, strict=True):
+        assert heir.ready
+        assert heir.row == 0
+        assert torch.equal(heir.x, slerp(first.x, second.x, share))
+    bench.run(1)
+    assert active.image_steps == (3 + 2) * STEPS
+
+
+def test_the_forecast_knows_that_decoding_comes_after_inverting(runner: Runner) -> None:
+    active = start(runner, ARC, [A, B], n=3)
+    bench = Bench(active)
+    for done in range(2 * STEPS):
+        assert active.rounds == 2 * STEPS - done
+        assert forecast([active], runner)[active] >= active.rounds * runner.step_seconds
+        bench.engine.step()
+    assert start_kind(runner, "generate").rounds == STEPS
+
+
+def test_more_steps_lead_back_closer(runner: Runner) -> None:
+    errors = []
+    for steps in (5, 20, 80):
+        ends = Interpolation(shares=(0.0, 1.0), depth=DEPTH, mode="ddim")
+        found = made(runner, ends, [A, B], n=2, steps=steps)
+        errors.append((found - torch.stack([A, B])).square().mean().item())
+    assert errors[0] > 2 * errors[1] > 4 * errors[2]
+
+
+# Denoising
+
+
+@pytest.mark.parametrize("sampler", ["ddpm", "ddim"])
+def test_denoising_is_the_plain_loop_from_where_the_picture_enters(runner: Runner, sampler: str) -> None:
+    found = made(runner, NOISY, [A], n=2, sampler=sampler)
+    seeds = [SEED, SEED + 1]
+    noise = draw_noise([image_generator(seed) for seed in seeds], SHAPE)
+    abar = runner.checkpoint.schedule.alphas_cumprod[57]
+    top_up = math.sqrt((1 - abar) / abar - (25 / 127.5) ** 2)
+    assert top_up == pytest.approx(0.032517, abs=1e-6)
+    x_start = math.sqrt(abar) * (A + top_up * noise)
+    assert close(found, plain(runner, x_start, seeds=seeds, sampler=sampler, start=57))
+    assert (found[0] - found[1]).abs().max() > 1e-4
+
+
+def test_a_guess_is_one_call_without_more_noise(runner: Runner) -> None:
+    found = made(runner, NOISY.model_copy(update={"mode": "mmse"}), [A], steps=1)
+    schedule = runner.checkpoint.schedule
+    x_t = noise_level(schedule, 25 * GREY_LEVEL).scale * A[None]
+    abar = schedule.alphas_cumprod[57]
+    v = denoiser_of(runner)(x_t, torch.tensor([57]))
+    assert close(found, math.sqrt(abar) * x_t - math.sqrt(1 - abar) * v)
+
+
+def test_drawing_anew_begins_at_its_depth(runner: Runner) -> None:
+    found = made(runner, ANEW, [A], n=2, sampler="ddpm")
+    seeds = [SEED, SEED + 1]
+    noise = draw_noise([image_generator(seed) for seed in seeds], SHAPE)
+    x_t = q_sample(runner.checkpoint.schedule, A.expand(2, *SHAPE), torch.full((2,), DEPTH), noise)
+    assert close(found, plain(runner, x_t, seeds=seeds, sampler="ddpm", start=DEPTH))
+
+
+def test_the_average_is_that_of_the_samples(runner: Runner) -> None:
+    job = make_job(NOISY.model_copy(update={"average": True}), n=3, eta=1.0)
+    assert job.answers == 1
+    *_, pngs = run_job(runner, job, [A])
+    samples = made(runner, NOISY, [A], n=3, eta=1.0)
+    assert isinstance(pngs, list)
+    mean = Image.open(io.BytesIO(to_png(samples.mean(0))))
+    assert Image.open(io.BytesIO(pngs[0])).tobytes() == mean.tobytes()
+
+
+# Restoration
+
+
+def test_restoring_is_the_plain_loop(runner: Runner) -> None:
+    """One by one: advance, then agree."""
+    task, sent, params = KINDS["inpaint"]
+    active = start(runner, task, sent, **params)
+    restorations = [t.restoration for t in active.answers]
+    run(active)
+    for i, restoration in enumerate(restorations):
+        assert isinstance(restoration, Restoration)
+        generator = [image_generator(SEED, i)]
+        x = restoration.begin(draw_noise(generator, SHAPE)[0])[None]
+        x0 = torch.zeros_like(x)
+        table = torch.from_numpy(restoration.plan.table.copy()).float()
+        with torch.inference_mode():
+            for row, t in enumerate(restoration.plan.timesteps):
+                z = draw_noise(generator, SHAPE) if table[row, Column.S] else torch.zeros_like(x)
+                out = denoiser_of(runner)(x, torch.tensor([t]))
+                x, x0 = advance(x, x0, out, z, table[row][None])
+                x = restoration.agree(row, x[0], x0[0], z[0])[None]
+        assert close(active.answers[i].x[None], x)
+
+
+def test_inpainting_changes_nothing_outside_the_mask(runner: Runner) -> None:
+    *_, pngs = run_job(runner, make_job(INPAINT), [A, MASK])
+    assert isinstance(pngs, list)
+    hole = MASK[0] > 0
+    before, after = to_uint8(A[None])[0], to_uint8(from_png(pngs[0])[None])[0]
+    assert torch.equal(before[~hole], after[~hole])
+    assert not torch.equal(before[hole], after[hole])
+
+
+def test_what_was_measured_comes_out_of_the_restored_picture(runner: Runner) -> None:
+    small = made(runner, Restoring(task="superres", factor=4), [A[:, ::4, ::4]])[0]
+    torch.testing.assert_close(SuperResolution(4, SHAPE).apply(small), A[:, ::4, ::4], rtol=0, atol=1e-5)
+    coloured = made(runner, Restoring(task="colorize"), [GREY])[0]
+    torch.testing.assert_close(coloured.mean(0, keepdim=True), GREY, rtol=0, atol=1e-5)
+    kept = Inpainting(MASK[0] > 0, 3)
+    assert torch.equal(kept.apply(made(runner, INPAINT, [A, MASK])[0]), kept.apply(A))
+
+
+# Ends
+
+
+@pytest.mark.parametrize(("deed", "error"), [("cancel", Cancelled), ("deadline", DeadlineExceeded)])
+@pytest.mark.parametrize("steps", [0, 3, STEPS + 2])
+def test_a_job_can_end_while_others_wait_for_it(runner: Runner, deed: str, error: type, steps: int) -> None:
+    active, other = start(runner, ARC, [A, B], n=3), start_kind(runner, "inpaint")
+    bench = Bench(active, other)
+    for _ in range(steps):
+        bench.engine.step()
+    if deed == "cancel":
+        active.cancel = True
+    else:
+        active.deadline = time.monotonic() - 1
+    bench.run(2)
+    ended = {event.active: event.error for event in bench.events if isinstance(event, Finished)}
+    assert isinstance(ended[active], error)
+    assert ended[other] is None
+
+
+def test_a_preview_waits_for_the_inversions(runner: Runner) -> None:
+    active = start(runner, ARC, [A, B], n=3)
+    bench = Bench(active)
+    bench.engine.step()
+    active.preview = True
+    bench.engine.step()
+    assert not active.preview
+    assert not bench.events
+
+
+def test_a_job_is_released_with_its_parents(runner: Runner) -> None:
+    active = start(runner, ARC, [A, B], n=3)
+    bench = Bench(active)
+    bench.engine.step()
+    active.release = True
+    bench.engine.step()
+    (event,) = bench.events
+    assert isinstance(event, Snapped)
+    assert event.snapshot.rows == (0, 0, 0, 1, 1)
+
+
+# What comes with the job
+
+
+@pytest.mark.parametrize(
+    ("task", "sent"),
+    [
+        (MIXED, [A]),
+        (MIXED, [A, B[:, :4]]),
+        (MIXED, [A, B[:1]]),
+        (ARC, []),
+        (ARC, [A, B[:1]]),
+        (NOISY, []),
+        (NOISY, [A, B]),
+        (NOISY, [A[:1]]),
+        (ANEW, [A[:, :4, :4]]),
+        (INPAINT, [A]),
+        (INPAINT, [A, MASK[:, :4]]),
+        (INPAINT, [A, A]),
+        (INPAINT, [A[:1], MASK]),
+        (Restoring(task="superres"), [A]),
+        (Restoring(task="superres", factor=4), [SMALL]),
+        (Restoring(task="colorize"), [A]),
+        (Restoring(task="deblur"), [SMALL]),
+    ],
+)
+def test_pictures_that_do_not_fit_the_task_are_unreadable(runner: Runner, task: Any, sent: list[Tensor]) -> None:
+    n = len(task.shares) if isinstance(task, Interpolation) else 1
+    with pytest.raises(JobUnreadable, match="came with"):
+        start(runner, task, sent, n=n)
+
+
+def queued(store: ResultStore, kind: str) -> tuple[Job, Any]:
+    """A job whose pictures lie in the store, and RQ's record of it."""
+    task, sent, params = KINDS[kind]
+    pngs = [to_png(picture) for picture in sent]
+    found = tuple(Picture(sha256=hashlib.sha256(png).hexdigest(), width=8, height=8) for png in pngs)
+    job = make_job(task, **params).model_copy(update={"pictures": found})
+    for png in pngs:
+        store.write_upload(job.id, png)
+    return job, SimpleNamespace(func_name=TASK, id=job.id, kwargs={"job": job.model_dump(mode="json")})
+
+
+@every_kind
+def test_a_queued_job_is_opened_with_its_pictures(runner: Runner, tmp_path: Path, kind: str) -> None:
+    store = ResultStore(str(tmp_path))
+    job, record = queued(store, kind)
+    active = open_job(record, {"m": runner}, store, attempt="one")
+    assert active.job == job
+    run(active)
+    store_result(store, active, runner.checkpoint)
+    manifest = store.manifest(job.id)
+    assert manifest is not None
+    assert len(manifest.images) == job.answers
+    assert manifest.timesteps == active.answers[0].plan.timesteps
+    for index, image in enumerate(manifest.images):
+        shared = isinstance(job.task, Interpolation)
+        assert image.seed == SEED + (0 if shared else index)
+        assert hashlib.sha256(store.image(manifest, index)).hexdigest() == image.sha256
+
+
+def test_a_picture_that_is_gone_or_damaged_makes_the_job_unreadable(runner: Runner, tmp_path: Path) -> None:
+    store = ResultStore(str(tmp_path))
+    job, record = queued(store, "inpaint")
+    upload = tmp_path / "uploads" / job.id[:2] / job.id / f"{job.pictures[1].sha256}.png"
+    upload.write_bytes(to_png(-MASK))
+    with pytest.raises(JobUnreadable, match="gone or damaged"):
+        open_job(record, {"m": runner}, store, attempt="one")
+    upload.unlink()
+    with pytest.raises(JobUnreadable, match="gone or damaged"):
+        open_job(record, {"m": runner}, store, attempt="one")
+
+
+# The recipe in the picture
+
+
+@every_kind
+def test_a_picture_tells_how_it_was_made(runner: Runner, tmp_path: Path, kind: str) -> None:
+    job, _ = queued(ResultStore(str(tmp_path)), kind)
+    told = [json.loads(png_text(runner.checkpoint, job, (9, 0), index)["difuso"]) for index in range(job.answers)]
+    for index, facts in enumerate(told):
+        assert facts["timesteps"] == [9, 0]
+        assert facts["steps"] == job.params.steps
+        assert facts["model_sha256"] == "ab" * 32
+        if job.kind == "generate":
+            assert "kind" not in facts
+            continue
+        assert facts["kind"] == job.kind
+        assert facts["pictures"] == [picture.sha256 for picture in job.pictures]
+        own = job.task.model_dump(mode="json")
+        if isinstance(job.task, Interpolation):
+            own["shares"] = [job.task.shares[index]]
+        assert own.items() <= facts.items()
+    seeds = [facts["seed"] for facts in told]
+    assert seeds == [SEED + (0 if job.kind == "interpolate" else index) for index in range(job.answers)]
+    assert ("n" in told[0]) == (kind == "average")
+
+
+def test_a_picture_made_alone_tells_the_same(runner: Runner) -> None:
+    """The second of three shares and that share alone are the same file, as are image 1 of a seed and the next seed."""
+    *_, three = run_job(runner, make_job(MIXED, n=3), [A, B])
+    *_, one = run_job(runner, make_job(MIXED.model_copy(update={"shares": (0.4,)})), [A, B])
+    assert isinstance(three, list)
+    assert isinstance(one, list)
+    assert one == three[1:2]
+    *_, two = run_job(runner, make_job(NOISY, n=2), [A])
+    *_, last = run_job(runner, make_job(NOISY, seed=SEED + 1), [A])
+    assert isinstance(two, list)
+    assert last == two[1:]

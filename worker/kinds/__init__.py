@@ -1,0 +1,11 @@
+"""The kinds of jobs as workers know them, each by the name that it has in `jobs.kinds`."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from jobs.kinds import KINDS
+
+from .base import WorkerKind
+
+WORKER_KINDS: dict[str, WorkerKind] = {name: import_module(f".{name}", __name__).KIND for name in KINDS}

@@ -1,0 +1,120 @@
+"""What workers know of every kind of job: how its trajectories begin, and what becomes of them at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from jobs.contract import Job
+from jobs.errors import JobUnreadable
+from model.mixing import slerp
+from model.plans.plan import Plan
+from model.rng import image_generator
+
+from ..runner import Runner
+from ..trajectory import Trajectory, new_trajectories
+
+
+@dataclass(frozen=True, eq=False)
+class BetweenEnds:
+    """Answers that begin between the ends of two other trajectories.
+
+    Attributes:
+        first, second: the two.
+        answers: what begins then.
+        shares: of the second end in each of them.
+    """
+
+    first: Trajectory
+    second: Trajectory
+    answers: list[Trajectory]
+    shares: tuple[float, ...]
+
+    def begin_if_ready(self) -> None:
+        """Lets the answers begin once both ends are there."""
+        if not (self.first.finished and self.second.finished):
+            return
+        for answer, share in zip(self.answers, self.shares, strict=True):
+            if not answer.ready:
+                answer.x, answer.ready = slerp(self.first.x, self.second.x, share), True
+
+
+@dataclass(frozen=True, eq=False)
+class JobStart:
+    """The trajectories of a job, at their first rows.
+
+    Attributes:
+        answers: those that become images.
+        between: where they wait for others.
+    """
+
+    answers: list[Trajectory]
+    between: BetweenEnds | None = None
+
+    @property
+    def waited_for(self) -> list[Trajectory]:
+        """Those that the answers wait for."""
+        return [self.between.first, self.between.second] if self.between else []
+
+
+def _as_they_are(job: Job, images: list[Tensor]) -> list[Tensor]:
+    return images
+
+
+@dataclass(frozen=True)
+class WorkerKind:
+    """A kind of job as workers know it.
+
+    Attributes:
+        begin: makes the trajectories of a job, from the images that came with it, each of shape (C, H, W) in [-1, 1].
+            Raises PlanError if the model has no such run, and JobUnreadable if the images do not fit.
+        finish: from what the answers drew, each of shape (C, H, W), to what is answered with.
+    """
+
+    begin: Callable[[Job, Runner, Sequence[Tensor]], JobStart]
+    finish: Callable[[Job, list[Tensor]], list[Tensor]] = _as_they_are
+
+
+def expect(images: Sequence[Tensor], *shapes: tuple[int, ...]) -> Sequence[Tensor]:
+    """The images, if they are as many and as large as they should be.
+
+    Raises:
+        JobUnreadable: if not.
+    """
+    found = tuple(tuple(image.shape) for image in images)
+    if found != shapes:
+        raise JobUnreadable(f"the job came with images of {found}, not {shapes}")
+    return images
+
+
+def plan_of(job: Job, runner: Runner, *, start: int | None = None) -> Plan:
+    """The table of the job's sampling run; see `ModelConfig.plan`."""
+    checkpoint, params = runner.checkpoint, job.params
+    return checkpoint.config.plan(
+        checkpoint.schedule, start=start, classifier_scale=params.classifier_scale, **params.choices
+    )
+
+
+def generators_of(job: Job) -> list[torch.Generator]:
+    """One for each image: seed, seed + 1 and so on."""
+    return [image_generator(job.params.seed, index) for index in range(job.params.n)]
+
+
+def trajectories(
+    job: Job, runner: Runner, plan: Plan, generators: list[torch.Generator], starts: Iterable[Tensor], **more: Any
+) -> list[Trajectory]:
+    """One for each generator and start, guided as the job says; see `new_trajectories`."""
+    params = job.params
+    return new_trajectories(
+        plan,
+        runner.table(plan),
+        generators,
+        starts,
+        label=params.label,
+        guidance_scale=params.guidance_scale,
+        **more,
+    )

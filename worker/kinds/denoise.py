@@ -1,0 +1,43 @@
+"""An image without its noise, or drawn anew."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from jobs.contract import Job
+from jobs.kinds.denoise import Denoising
+from model.forward_process import enter, q_sample
+from model.plans.noise_level import GREY_LEVEL, noise_level
+from model.rng import draw_noise
+
+from ..runner import Runner
+from .base import JobStart, WorkerKind, expect, generators_of, plan_of, trajectories
+
+
+def begin(job: Job, runner: Runner, images: Sequence[Tensor]) -> JobStart:
+    """A noisy image enters where the process is as noisy; a clean one is noised first, and drawn anew from there."""
+    task = job.task
+    assert isinstance(task, Denoising)
+    schedule, shape = runner.checkpoint.schedule, runner.checkpoint.config.shape
+    (image,) = expect(images, shape)
+    plan, generators = plan_of(job, runner, start=task.depth), generators_of(job)
+    noise = draw_noise(generators, shape)
+    if task.sigma is None:
+        starts = q_sample(schedule, image.expand_as(noise), torch.full((len(noise),), task.depth), noise)
+    else:
+        level = noise_level(schedule, task.sigma * GREY_LEVEL, task.depth)
+        if task.mode == "mmse":
+            noise = torch.zeros_like(noise)  # a single guess is better without more noise than there is
+        starts = torch.stack([enter(level, image, z) for z in noise])
+    return JobStart(trajectories(job, runner, plan, generators, starts))
+
+
+def finish(job: Job, images: list[Tensor]) -> list[Tensor]:
+    assert isinstance(job.task, Denoising)
+    return [torch.stack(images).mean(dim=0)] if job.task.average else images
+
+
+KIND = WorkerKind(begin, finish)

@@ -1,0 +1,22 @@
+"""Images from noise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from jobs.contract import Job
+from model.rng import draw_noise
+
+from ..runner import Runner
+from .base import JobStart, WorkerKind, generators_of, plan_of, trajectories
+
+
+def begin(job: Job, runner: Runner, images: Sequence[Tensor]) -> JobStart:
+    plan, generators = plan_of(job, runner), generators_of(job)
+    noise = draw_noise(generators, runner.checkpoint.config.shape)
+    return JobStart(trajectories(job, runner, plan, generators, noise))
+
+
+KIND = WorkerKind(begin)

@@ -1,0 +1,66 @@
+"""Images between two."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from jobs.contract import Job
+from jobs.kinds.interpolate import Interpolation
+from model.mixing import mix
+from model.plans.inversion import make_inversion
+from model.rng import draw_noise, image_generator
+
+from ..runner import Runner
+from .base import BetweenEnds, JobStart, WorkerKind, expect, plan_of, trajectories
+
+
+def begin(job: Job, runner: Runner, images: Sequence[Tensor]) -> JobStart:
+    assert isinstance(job.task, Interpolation)
+    shape = runner.checkpoint.config.shape
+    a, b = expect(images, shape, shape)
+    return (_mixed if job.task.mode == "ddpm" else _inverted)(job, job.task, runner, a, b)
+
+
+def _mixed(job: Job, task: Interpolation, runner: Runner, a: Tensor, b: Tensor) -> JobStart:
+    """Both images are noised, mixed, and the mixture is drawn to its end (Ho et al. 2020, section 4.4).
+
+    One seed for all shares, so that the images change smoothly. Independent noises leave the mixture with less than
+    the network expects at this timestep, which `rescaled` puts right.
+    """
+    plan = plan_of(job, runner, start=task.depth)
+    generators = [image_generator(job.params.seed) for _ in task.shares]
+    shape = runner.checkpoint.config.shape
+    noise_a = draw_noise(generators, shape)
+    noise_b = noise_a if task.noise == "shared" else draw_noise(generators, shape)
+    abar = float(runner.checkpoint.schedule.alphas_cumprod[task.depth])
+    starts = []
+    for i, share in enumerate(task.shares):
+        noise = mix(noise_a[i], noise_b[i], share)
+        if task.noise == "rescaled":
+            noise = noise / math.hypot(1.0 - share, share)
+        starts.append(math.sqrt(abar) * mix(a, b, share) + math.sqrt(1.0 - abar) * noise)
+    return JobStart(trajectories(job, runner, plan, generators, starts))
+
+
+def _inverted(job: Job, task: Interpolation, runner: Runner, a: Tensor, b: Tensor) -> JobStart:
+    """Both images are led back to their noise; the answers are drawn from the arc between (Song et al. 2021)."""
+    checkpoint, params = runner.checkpoint, job.params
+    inversion = make_inversion(
+        checkpoint.schedule,
+        steps=params.steps,
+        spacing=params.spacing,
+        prediction=checkpoint.config.prediction,
+        start=task.depth,
+    )
+    plan = plan_of(job, runner, start=task.depth)
+    generators = [image_generator(params.seed) for _ in task.shares]
+    first, second = trajectories(job, runner, inversion, [image_generator(params.seed) for _ in "ab"], [a, b])
+    waiting = trajectories(job, runner, plan, generators, [torch.zeros_like(a) for _ in task.shares], ready=False)
+    return JobStart(waiting, BetweenEnds(first, second, waiting, task.shares))
+
+
+KIND = WorkerKind(begin)

@@ -1,0 +1,69 @@
+"""An image undone of a degradation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from jobs.contract import Job
+from jobs.kinds.restore import Restoring
+from model.ddrm import make_restoration
+from model.operators import (
+    Blur,
+    Colorization,
+    Inpainting,
+    Operator,
+    SuperResolution,
+    gaussian_kernel,
+    uniform_kernel,
+)
+from model.plans.noise_level import GREY_LEVEL
+from model.rng import draw_noise
+
+from ..runner import Runner
+from .base import JobStart, WorkerKind, expect, generators_of, trajectories
+
+
+def begin(job: Job, runner: Runner, images: Sequence[Tensor]) -> JobStart:
+    """Images that agree with what was measured; see `model.ddrm`."""
+    task = job.task
+    assert isinstance(task, Restoring)
+    checkpoint, params = runner.checkpoint, job.params
+    operator, y = _measured(task, checkpoint.config.shape, images)
+    restoration = make_restoration(
+        checkpoint.schedule,
+        operator,
+        y,
+        sigma=task.sigma * GREY_LEVEL,
+        steps=params.steps,
+        spacing=params.spacing,
+        prediction=checkpoint.config.prediction,
+        clipping=checkpoint.config.clip.with_mode(params.clip),
+    )
+    generators = generators_of(job)
+    starts = [restoration.begin(z) for z in draw_noise(generators, checkpoint.config.shape)]
+    return JobStart(trajectories(job, runner, restoration.plan, generators, starts, restoration=restoration))
+
+
+def _measured(task: Restoring, shape: tuple[int, int, int], images: Sequence[Tensor]) -> tuple[Operator, Tensor]:
+    """The degradation, and what it left of the image."""
+    channels, height, width = shape
+    if task.degradation == "inpaint":
+        y, mask = expect(images, shape, (1, height, width))
+        return Inpainting(mask[0] > 0, channels), y
+    operator = _operator(task, shape)
+    (y,) = expect(images, tuple(operator.apply(torch.zeros(shape)).shape))
+    return operator, y
+
+
+def _operator(task: Restoring, shape: tuple[int, int, int]) -> Operator:
+    if task.degradation == "superres":
+        return SuperResolution(task.factor, shape)
+    if task.degradation == "colorize":
+        return Colorization(shape)
+    return Blur(gaussian_kernel(task.width) if task.blur == "gaussian" else uniform_kernel(round(task.width)), shape)
+
+
+KIND = WorkerKind(begin)
