@@ -10,11 +10,12 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Any
-
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from .orders import CLASSES, FATAL, FATAL_LATE
+
+if TYPE_CHECKING:
+    from torch import nn
 
 LATE_TIMESTEP = 500  # the second kind lets the first half of its run pass
 
@@ -47,6 +48,11 @@ def kill_where_fatal(module: nn.Module, arguments: tuple[Any, ...]) -> None:
 
 def main() -> None:
     """`difuso worker`, hooked."""
+    from difuso.__main__ import heed_signals
+
+    heed_signals()  # before torch is imported, as `difuso worker` does
+    from torch import nn
+
     from difuso.cli import main as difuso
 
     nn.modules.module.register_module_forward_pre_hook(kill_where_fatal)
