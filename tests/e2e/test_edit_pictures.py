@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.pictures import fit, read_picture
 from app.render import FRAME_MILLISECONDS, SHEET_GAP
+from jobs.images.fitting import fit, read_image
 from jobs.store import ResultStore
 from tests.pictures import saved
 from tests.serving import ENVIRONMENT, Difuso, running
@@ -208,7 +208,7 @@ def test_a_key_means_its_pictures_too(api: httpx.Client, folder: Path) -> None:
 
 def stored(png: bytes) -> bytes:
     """As the API writes a picture that fits already."""
-    return fit(read_picture(png), size=SIZE, channels=3).png
+    return fit(read_image(png), size=SIZE, channels=3).png
 
 
 def test_who_does_not_wait_gets_the_job(api: httpx.Client) -> None:

@@ -1,0 +1,129 @@
+"""What one addition costs: a sampler is a file and a line, a kind of job is a pair of files. All else finds them."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from PIL import Image
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+
+from tests.serving import ENVIRONMENT, Difuso, running
+from tests.waiting import wait_until
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("app", "difuso", "evaluation", "jobs", "model", "training", "worker")
+
+SAMPLER = '''"""x' = sqrt(abar') x0: no noise at all."""
+
+from ..schedule import NoiseSchedule
+from .transition import Options, Transition
+
+
+def naive(chain: NoiseSchedule, options: Options) -> list[Transition]:
+    levels = reversed(range(chain.num_train_timesteps))
+    return [Transition(i, a=0.0, b=float(chain.alphas_cumprod_prev[i]) ** 0.5) for i in levels]
+'''
+IMPORTS, ENTRIES = "from .heun import heun\n", "SAMPLERS: dict[str, Sampler] = {\n"
+
+KIND = '''"""Images from noise that is mirrored."""
+
+from typing import Literal
+
+from .base import Kind, Prepared, SamplingQuery, Task, fill_in
+
+
+class Mirroring(Task):
+    kind: Literal["mirror"] = "mirror"
+
+
+def prepare(query, model, images):
+    return Prepared(fill_in(query, model), Mirroring())
+
+
+KIND = Kind("mirror", "Make mirrored images", SamplingQuery, Mirroring, prepare)
+'''
+WORKER_KIND = '''"""Images from noise that is mirrored."""
+
+from model.rng import draw_noise
+
+from .base import JobStart, WorkerKind, generators_of, plan_of, trajectories
+
+
+def begin(job, runner, images):
+    generators = generators_of(job)
+    noise = draw_noise(generators, runner.checkpoint.config.shape)
+    return JobStart(trajectories(job, runner, plan_of(job, runner), generators, noise.flip(-1)))
+
+
+KIND = WorkerKind(begin)
+'''
+
+
+@pytest.fixture(scope="module")
+def environment(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Of a difuso that somebody has added to."""
+    tree = tmp_path_factory.mktemp("tree")
+    for package in PACKAGES:
+        shutil.copytree(ROOT / package, tree / package, ignore=shutil.ignore_patterns("__pycache__"))
+    registry = tree / "model" / "plans" / "samplers" / "__init__.py"
+    text = registry.read_text("utf-8").replace(IMPORTS, IMPORTS + "from .naive import naive\n")
+    registry.write_text(text.replace(ENTRIES, ENTRIES + '    "naive": Sampler(naive),\n'), "utf-8")
+    registry.with_name("naive.py").write_text(SAMPLER, "utf-8")
+    (tree / "jobs" / "kinds" / "mirror.py").write_text(KIND, "utf-8")
+    (tree / "worker" / "kinds" / "mirror.py").write_text(WORKER_KIND, "utf-8")
+    return ENVIRONMENT | {"DIFUSO_MODELS_DIR": str(models_dir), "PYTHONPATH": str(tree)}
+
+
+@pytest.fixture(scope="module")
+def difuso(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Difuso]:
+    with running(tmp_path_factory.mktemp("additions"), environment) as difuso:
+        yield difuso
+
+
+def run(environment: dict[str, str], *command: str) -> str:
+    result = subprocess.run(
+        [sys.executable, "-P", *command], env=environment, capture_output=True, text=True, check=True
+    )
+    return result.stdout
+
+
+def test_a_sampler_is_found_in_plans_and_on_the_command_line(environment: dict[str, str]) -> None:
+    code = "from model import *; print(len(make_plan(NoiseSchedule.linear(), sampler='naive', steps=3)))"
+    assert run(environment, "-c", code) == "3\n"
+    assert "naive" in run(environment | {"COLUMNS": "200"}, "-m", "difuso", "sample", "--help")
+
+
+def test_a_sampler_is_found_over_http_and_on_the_page(difuso: Difuso, driver: webdriver.Chrome) -> None:
+    answer = httpx.post(f"{difuso.url}/generate?sampler=naive&steps=2&seed=1", timeout=30)
+    assert facts(answer)["sampler"] == "naive"
+    parameters = httpx.get(f"{difuso.url}/openapi.json").json()["paths"]["/generate"]["post"]["parameters"]
+    assert "naive" in json.dumps([each for each in parameters if each["name"] == "sampler"])
+    driver.get(difuso.url)
+    options = 'select[name="sampler"] option'
+    wait_until(lambda: len(driver.find_elements(By.CSS_SELECTOR, options)) > 1, 10, "the samplers are there")
+    assert "naive" in [option.get_property("value") for option in driver.find_elements(By.CSS_SELECTOR, options)]
+
+
+def test_a_kind_of_job_is_found_over_http_and_on_the_command_line(difuso: Difuso, environment: dict[str, str]) -> None:
+    answers = [httpx.post(f"{difuso.url}/{kind}?steps=2&seed=1", timeout=30) for kind in ("mirror", "generate")]
+    assert facts(answers[0])["kind"] == "mirror"
+    assert answers[0].content != answers[1].content
+    assert "/mirror" in httpx.get(f"{difuso.url}/openapi.json").json()["paths"]
+    assert "Make mirrored images" in run(environment | {"COLUMNS": "200"}, "-m", "difuso", "mirror", "--help")
+
+
+def facts(answer: httpx.Response) -> dict[str, object]:
+    """What a PNG says about itself."""
+    assert answer.status_code == 200, answer.text
+    with Image.open(io.BytesIO(answer.content)) as image:
+        told: dict[str, object] = json.loads(image.info["difuso"])
+    return told
