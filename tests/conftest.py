@@ -18,6 +18,10 @@ from tests.left_out import tell_left_out
 from tests.serving import ENVIRONMENT
 from tests.waiting import WaitUntil
 
+# Tests run in as many processes as there are cores, and torch's threads stall when they have to share one. Servers that
+# tests start as users do have as many threads as theirs.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     tell_left_out(terminalreporter)
