@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
 import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PINS = [
     line for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines() if not line.startswith("#")
 ]
+PACKAGES = ("app", "difuso", "evaluation", "jobs", "model", "training", "worker")
 
 
 def test_every_package_on_disk_is_in_the_package_list() -> None:
@@ -70,3 +73,20 @@ def test_the_command_line_loads_neither_torch_nor_matplotlib() -> None:
     code = "import sys, difuso.cli, difuso.supervisor.standalone, difuso.listing; print(*sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"matplotlib", "torch"} & set(run.stdout.split())
+
+
+def test_front_ends_and_the_command_line_need_only_the_base_dependencies() -> None:
+    """An image of the API has nothing else; here everything is installed, which would hide what is missing there."""
+    code = "import sys, app.main, difuso.cli; print(*(each.__file__ for each in sys.modules.values() if spec(each)))"
+    code = f"spec = lambda each: each.__name__.partition('.')[0] in {PACKAGES} and each.__file__; {code}"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    trees = [ast.parse(Path(path).read_text("utf-8")).body for path in run.stdout.split()]
+    statements = [each for body in trees for each in body]
+    loaded = {name.name for each in statements if isinstance(each, ast.Import) for name in each.names}
+    loaded |= {each.module or "" for each in statements if isinstance(each, ast.ImportFrom) and not each.level}
+    homes = packages_distributions()
+    found = {canonicalize_name(home) for name in loaded for home in homes.get(name.partition(".")[0], [])[:1]}
+    declared = {canonicalize_name(Requirement(text).name) for text in PYPROJECT["project"]["dependencies"]}
+    assert "numpy" in found
+    # What comes with one of them: pydantic's core, anyio, and typer's click.
+    assert found - declared <= {"difuso", "anyio", "pydantic-core"}
