@@ -124,6 +124,7 @@ class Prepared:
 
     Attributes:
         params: with nothing left open.
+        task: what is done, and what only this kind of job has.
         images: that came with it, in the order in which the worker gets them.
     """
 

@@ -88,5 +88,5 @@ def test_front_ends_and_the_command_line_need_only_the_base_dependencies() -> No
     found = {canonicalize_name(home) for name in loaded for home in homes.get(name.partition(".")[0], [])[:1]}
     declared = {canonicalize_name(Requirement(text).name) for text in PYPROJECT["project"]["dependencies"]}
     assert "numpy" in found
-    # What comes with one of them: pydantic's core, anyio, and typer's click.
+    # Besides ourselves: anyio comes with starlette, and its core with pydantic.
     assert found - declared <= {"difuso", "anyio", "pydantic-core"}
