@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Literal
 
 import redis
 from rq import Queue
@@ -17,7 +18,6 @@ from jobs.errors import JobUnreadable
 from jobs.rq_job import LONE_RETRIES, DataJob
 
 from .active import ActiveJob
-from .engine import SNAPSHOT_SECONDS
 from .held import Claim
 from .runner import Runner
 from .strangers import is_refusal
@@ -25,17 +25,21 @@ from .strangers import is_refusal
 log = logging.getLogger(__name__)
 
 LOOKAHEAD = 100  # so many entries of a queue are looked at
-WARY_SECONDS = 1.0  # to the first snapshot; what a job does to its worker shows in its first steps
+CROWDED = 2  # times its slots: so many jobs a worker has at most if others died and their jobs wait
 UNREADABLE_TTL = 60
 
-# The first job of a queue that is suspected, or that is not. One script, so that nobody takes it after the look.
+# The first job of a queue that is of a kind. One script, so that nobody takes it after the look.
 _POP = """
 for i = 0, ARGV[1] - 1 do
   local id = redis.call('LINDEX', KEYS[1], i)
   if not id then return nil end
-  local left = redis.pcall('HGET', ARGV[2] .. id, 'retries_left')
-  local suspect = type(left) == 'string' and (tonumber(left) or ARGV[3] + 1) <= tonumber(ARGV[3])
-  if suspect == (ARGV[4] == '1') then
+  local function number(field)
+    local value = redis.pcall('HGET', ARGV[2] .. id, field)
+    return type(value) == 'string' and tonumber(value)
+  end
+  local suspect = (number('retries_left') or ARGV[3] + 1) <= tonumber(ARGV[3])
+  local orphan = not suspect and (number('deaths') or 0) > 0
+  if ({suspect = suspect, orphan = orphan, other = not suspect})[ARGV[4]] then
     if ARGV[5] == '1' then
       redis.call('LREM', KEYS[1], 1, id)
       redis.call('RPUSH', KEYS[2], id)
@@ -45,12 +49,16 @@ for i = 0, ARGV[1] - 1 do
 end
 """
 
+Kind = Literal["suspect", "orphan", "other"]
+Chosen = Iterator[tuple[DataJob, Queue]]
+
 
 class Claims:
     """The queues of all models that are served.
 
     A job that workers died under again and again, without progress, is a suspect: it may be what they died of. It runs
-    alone until its first snapshot, so that it takes no other job with it.
+    alone until its first snapshot, so that it takes no other job with it. Any other job whose worker died is an orphan:
+    it has waited long enough, and is claimed even beyond the slots.
 
     Args:
         client: of Redis.
@@ -79,13 +87,18 @@ class Claims:
         """The most urgent first."""
         return list(self._feeds)
 
-    def has_room(self, queue: Queue, held: Collection[Claim]) -> bool:
-        """A job is claimed if it would get a slot: fewer jobs of its model, as urgent or more, than slots."""
+    def has_room(self, queue: Queue, held: Collection[Claim], *, crowded: bool = False) -> bool:
+        """A job is claimed if it would get a slot: fewer jobs of its model, as urgent or more, than slots.
+
+        Args:
+            crowded: twice as many will do.
+        """
         if any(claim.wants_no_company for claim in held):
             return False
         model, urgency = self._feeds[queue.name]
         rivals = [self._feeds[claim.queue.name] for claim in held if claim.queue.name in self._feeds]
-        return sum(theirs == model and rank <= urgency for theirs, rank in rivals) < self._runners[model].slots
+        room = self._runners[model].slots * (CROWDED if crowded else 1)
+        return sum(theirs == model and rank <= urgency for theirs, rank in rivals) < room
 
     def has_news(self, queues: Sequence[Queue], held: Collection[Claim], actives: Collection[ActiveJob]) -> bool:
         """Whether there may be jobs to claim; tells the jobs in flight that are to be cancelled.
@@ -103,28 +116,41 @@ class Claims:
 
     def make_room(self, queues: Sequence[Queue], actives: Collection[ActiveJob]) -> None:
         """Hands on what runs if a suspect waits and no idle worker has taken it since the last call."""
-        waits = bool(actives) and any(self._find(queue, suspects=True, take=False) for queue in queues)
+        waits = bool(actives) and any(self._find(queue, "suspect", take=False) for queue in queues)
         if waits and self._suspect_waited and not any(active.alone for active in actives):
             for active in actives:
                 active.release = True
         self._suspect_waited = waits
 
-    def pop(self, queue: Queue, *, suspects: bool) -> DataJob | None:
-        """Takes the next job off a queue. Until it is started it stands in RQ's intermediate queue, so none is lost.
+    def choose(self, queues: Sequence[Queue], held: Callable[[], Collection[Claim]]) -> Chosen:
+        """Takes jobs off their queues as long as there is room for one beside those that `held` tells."""
+        if not held():
+            for queue in queues:
+                if (suspect := self.pop(queue, "suspect")) is not None:
+                    yield suspect, queue
+                    return
+        for queue in queues:
+            while self.has_room(queue, held()) and (job := self.pop(queue, "other")) is not None:
+                yield job, queue
 
-        Args:
-            suspects: take the next suspect; otherwise the next of the others.
-        """
+    def choose_orphans(self, queues: Sequence[Queue], held: Callable[[], Collection[Claim]]) -> Chosen:
+        """Takes the jobs off their queues whose worker died, though other jobs have all the slots."""
+        for queue in queues:
+            while self.has_room(queue, held(), crowded=True) and (job := self.pop(queue, "orphan")) is not None:
+                yield job, queue
+
+    def pop(self, queue: Queue, kind: Kind) -> DataJob | None:
+        """Takes the next job off a queue. Until it is started it stands in RQ's intermediate queue, so none is lost."""
         for _ in range(LOOKAHEAD):
-            entry = self._find(queue, suspects=suspects, take=True)
+            entry = self._find(queue, kind, take=True)
             job = None if entry is None else self._read(entry, queue)
             if entry is None or job is not None:
                 return job
         return None
 
-    def _find(self, queue: Queue, *, suspects: bool, take: bool) -> bytes | None:
+    def _find(self, queue: Queue, kind: Kind, *, take: bool) -> bytes | None:
         names = (queue.key, queue.intermediate_queue.key)
-        facts = (LOOKAHEAD, DataJob.key_for(""), LONE_RETRIES, int(suspects), int(take))
+        facts = (LOOKAHEAD, DataJob.key_for(""), LONE_RETRIES, kind, int(take))
         entry: bytes | None = self._client.eval(_POP, len(names), *names, *facts)
         return entry
 
@@ -153,10 +179,3 @@ class Claims:
                 pipe.hset(record, "status", RqStatus.FAILED)
                 pipe.expire(record, UNREADABLE_TTL)
             pipe.execute(raise_on_error=False)
-
-
-def be_wary(active: ActiveJob, rq_job: DataJob) -> None:
-    """Lets a job that workers died under save its first snapshot soon, and a suspect run alone until then."""
-    active.alone = rq_job.is_suspect
-    if rq_job.deaths:
-        active.snapshot_at += WARY_SECONDS - SNAPSHOT_SECONDS

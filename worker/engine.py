@@ -24,7 +24,7 @@ from .trajectory import Trajectory, take_snapshot
 
 log = logging.getLogger(__name__)
 
-SNAPSHOT_SECONDS = 5.0  # so that kill -9 costs a long job less than 10 s of steps
+SNAPSHOT_SECONDS = 1.0  # what kill -9 costs a job
 IDLE_SECONDS = 0.2
 
 

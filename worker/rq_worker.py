@@ -16,6 +16,7 @@ import queue
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from functools import partial
 from threading import Thread
 from typing import TYPE_CHECKING
 
@@ -28,7 +29,7 @@ from jobs.store import ResultStore
 
 from .active import ActiveJob, EngineEvent, Finished, Previewed, Snapped
 from .allocator import give_back
-from .claims import Claims, be_wary
+from .claims import Chosen, Claims
 from .engine import EngineStalled, StepEngine
 from .failures import Cancelled
 from .fairness import forecast
@@ -210,13 +211,10 @@ class EngineWorker(RqBase):
             self._openers.heed()
             if not self._held:
                 self.connection.blpop([keys.wake(model) for model in self._models.runners], timeout=IDLE_SECONDS)
-            if not self._claims.has_news(queues, self._held, self._items):
-                return
-            if not self._held and any(self._claim(waiting, suspects=True) for waiting in queues):
-                return
-            for waiting in queues:
-                while self._claims.has_room(waiting, self._held) and self._claim(waiting):
-                    pass
+            if self._pacer.is_due("orphans", RECOVERY_SECONDS):
+                self._claim(self._claims.choose_orphans(queues, lambda: self._held))
+            if self._claims.has_news(queues, self._held, self._items):
+                self._claim(self._claims.choose(queues, lambda: self._held))
         except redis.RedisError as error:
             # Nothing is half done: a job is either still queued, or popped and found again by `recover`.
             self.note_trouble(error)
@@ -224,14 +222,11 @@ class EngineWorker(RqBase):
             if not self._held:
                 time.sleep(IDLE_SECONDS)
 
-    def _claim(self, waiting: Queue, *, suspects: bool = False) -> bool:
-        rq_job = self._claims.pop(waiting, suspects=suspects)
-        if rq_job is None:
-            return False
-        execution = self.insist(lambda: self.start(rq_job, waiting))
-        if execution is not None:
-            self._openers.open(Claim(rq_job, waiting, execution), self._models.runners)
-        return True
+    def _claim(self, chosen: Chosen) -> None:
+        for rq_job, waiting in chosen:
+            execution = self.insist(partial(self.start, rq_job, waiting))
+            if execution is not None:
+                self._openers.open(Claim(rq_job, waiting, execution), self._models.runners)
 
     def _begin(self, event: Opened) -> None:
         if isinstance(event.error, StoreUnavailable):
@@ -245,7 +240,7 @@ class EngineWorker(RqBase):
         except redis.ResponseError as error:
             self._settler.refuse(claim, error)
             return
-        be_wary(active, claim.rq_job)
+        active.alone = claim.rq_job.is_suspect
         self._items[active] = Item(claim.rq_job, claim.queue, claim.execution, active)
         log.info("job claimed", extra={**active.job.trail, "model": active.job.model})
         self._metrics.claimed(active)

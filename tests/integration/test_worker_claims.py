@@ -29,6 +29,7 @@ from worker.rq_base import RqBase
 from worker.runner import Runner
 
 QUEUE = keys.queue_name("tiny", 3)
+SLOTS = 8
 
 
 class Lossy(redis.UnixDomainSocketConnection):
@@ -93,7 +94,7 @@ def worker(client: redis.Redis) -> RqBase:
 
 @pytest.fixture
 def claims(client: redis.Redis) -> Claims:
-    runner = cast(Runner, SimpleNamespace(slots=8))
+    runner = cast(Runner, SimpleNamespace(slots=SLOTS))
     return Claims(client, {"tiny": runner})
 
 
@@ -106,7 +107,7 @@ def submit(queue: JobQueue) -> str:
 
 def start(worker: RqBase, claims: Claims, *, suspects: bool = False) -> tuple[DataJob, Execution]:
     (waiting,) = worker.queues
-    job = claims.pop(waiting, suspects=suspects)
+    job = claims.pop(waiting, "suspect" if suspects else "other")
     assert job is not None
     execution = worker.start(job, waiting)
     assert execution is not None
@@ -204,7 +205,7 @@ def test_a_job_that_was_popped_and_never_started_goes_back(
     client: redis.Redis, queue: JobQueue, worker: RqBase, claims: Claims, clock: Clock
 ) -> None:
     popped, waits = submit(queue), submit(queue)
-    assert claims.pop(worker.queues[0], suspects=False) is not None
+    assert claims.pop(worker.queues[0], "other") is not None
     look(Recovery(client), worker, clock, EXECUTION_TTL)
     assert waiting(worker) == [popped, waits]
     assert queue.status(popped).attempts == 0, "it never ran"
@@ -244,7 +245,7 @@ def test_a_busy_worker_leaves_suspects_to_others_and_makes_room_if_nobody_is_idl
     suspect, other = submit(queue), submit(queue)
     client.hset(DataJob.key_for(suspect), "retries_left", LONE_RETRIES)
     (queued,) = worker.queues
-    taken = claims.pop(queued, suspects=False)
+    taken = claims.pop(queued, "other")
     assert taken is not None
     assert taken.id == other
     active = active_job()
@@ -253,9 +254,29 @@ def test_a_busy_worker_leaves_suspects_to_others_and_makes_room_if_nobody_is_idl
     claims.make_room([queued], [active])
     assert active.release, "nobody has taken it"
     assert not claims.has_room(queued, [held(queued, active)])
-    taken = claims.pop(queued, suspects=True)
+    taken = claims.pop(queued, "suspect")
     assert taken is not None
     assert taken.id == suspect
+
+
+def test_an_orphan_waits_for_no_slot(
+    client: redis.Redis, queue: JobQueue, worker: RqBase, claims: Claims, clock: Clock
+) -> None:
+    """The other workers may be full for minutes. But one alone must not take what a whole fleet has left behind."""
+    (queued,) = worker.queues
+    orphans = [submit(queue) for _ in range(SLOTS + 1)]
+    for _ in orphans:
+        start(worker, claims)
+    look(Recovery(client), worker, clock, 2 * EXECUTION_TTL)
+    submit(queue)
+    full = [held(queued, active_job()) for _ in range(SLOTS)]
+    assert list(claims.choose([queued], lambda: full)) == []
+    claimed = []
+    for job, _ in claims.choose_orphans([queued], lambda: full):
+        claimed.append(job.id)
+        full.append(held(queued, active_job()))
+    assert len(claimed) == SLOTS
+    assert set(claimed) < set(orphans)
 
 
 def test_beside_a_suspect_nothing_is_claimed(worker: RqBase, claims: Claims) -> None:
