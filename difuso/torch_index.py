@@ -29,13 +29,13 @@ def has_nvidia() -> bool:
     return Path("/proc/driver/nvidia/version").exists() or shutil.which("nvidia-smi") is not None
 
 
-def answers(index: str, patience: float = PATIENCE_SECONDS) -> bool:
-    """Whether an index tells within `patience` seconds that it has torch."""
+def answers(index: str, seconds: float = PATIENCE_SECONDS) -> bool:
+    """Whether an index tells within `seconds` that it has torch."""
     found = threading.Event()
 
     def ask() -> None:
         try:
-            with urlopen(f"{index}/torch/", timeout=patience):  # a status that is no success raises
+            with urlopen(f"{index}/torch/", timeout=seconds):  # a status that is no success raises
                 found.set()
         except (OSError, ValueError):
             pass
@@ -44,7 +44,7 @@ def answers(index: str, patience: float = PATIENCE_SECONDS) -> bool:
 
     asked = threading.Event()
     threading.Thread(target=ask, daemon=True).start()  # the time that names take to resolve has no limit of its own
-    asked.wait(patience)
+    asked.wait(seconds)
     return found.is_set()
 
 

@@ -35,7 +35,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from .contract import Manifest
 from .errors import ResultExpired, StoreUnavailable
-from .patience import Patience
+from .hanging_calls import HangingCalls
 
 PICTURE_SECONDS = 10.0
 SNAPSHOT_SECONDS = 60.0  # those of large models have a hundred megabytes
@@ -57,7 +57,7 @@ class ResultStore:
         self._fs, root = fsspec.url_to_fs(url, **_options(url))
         self._root = PurePosixPath(root)
         self._local = isinstance(self._fs, LocalFileSystem)
-        self._patience = Patience(CALLS)
+        self._calls = HangingCalls(CALLS)
 
     def write_image(self, job_id: str, attempt: str, index: int, png: bytes) -> str:
         """Stores one picture of one attempt; returns its path for the manifest."""
@@ -70,7 +70,7 @@ class ResultStore:
         data = manifest.model_dump_json().encode()
         path = self._result(manifest.job.id) / "manifest.json"
         with _writing():
-            return self._patience.call(lambda: self._create(path, data), PICTURE_SECONDS)
+            return self._calls.call(lambda: self._create(path, data), PICTURE_SECONDS)
 
     def manifest(self, job_id: str) -> Manifest | None:
         """The job's result, None while there is none."""
@@ -107,7 +107,7 @@ class ResultStore:
     def drop_snapshot(self, job_id: str) -> None:
         """Forgets the job's snapshot; there need not be one."""
         with _translated(), suppress(FileNotFoundError):
-            self._patience.call(lambda: self._fs.rm_file(str(self._snapshot(job_id))), PICTURE_SECONDS)
+            self._calls.call(lambda: self._fs.rm_file(str(self._snapshot(job_id))), PICTURE_SECONDS)
 
     def check(self) -> None:
         """Writes and deletes a small file.
@@ -122,7 +122,7 @@ class ResultStore:
             self._fs.rm_file(str(path))
 
         with _writing():
-            self._patience.call(write_and_delete, CHECK_SECONDS)
+            self._calls.call(write_and_delete, CHECK_SECONDS)
 
     def space(self) -> tuple[int, int] | None:
         """Bytes free and in all of the disk with the store; None if that is no disk of this machine.
@@ -140,7 +140,7 @@ class ResultStore:
             return found.free, found.total
 
         with _translated():
-            return self._patience.call(usage, CHECK_SECONDS)
+            return self._calls.call(usage, CHECK_SECONDS)
 
     def sweep(self, max_age: float, *, needed: Callable[[str], bool] = lambda job_id: False) -> int:
         """Deletes what was written more than `max_age` seconds ago; returns the number of files.
@@ -192,12 +192,12 @@ class ResultStore:
 
     def _read(self, path: PurePosixPath, seconds: float = PICTURE_SECONDS) -> bytes | None:
         with _translated(), suppress(FileNotFoundError):
-            return self._patience.call(lambda: self._get(path), seconds)
+            return self._calls.call(lambda: self._get(path), seconds)
         return None
 
     def _write(self, path: PurePosixPath, data: bytes, seconds: float = PICTURE_SECONDS) -> None:
         with _writing():
-            self._patience.call(lambda: self._put(path, data), seconds)
+            self._calls.call(lambda: self._put(path, data), seconds)
 
     # What may hang.
 

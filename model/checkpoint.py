@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from .config import ModelConfig, config_from_json, config_to_json
 from .errors import CheckpointError
 from .files import SUMS, read_json, read_shapes
-from .folder import Stored, checked_sums, file_sha256, new_folder, read_safetensors
+from .folder import FolderContents, checked_sums, file_sha256, new_folder, read_safetensors
 from .formats.diffusers import read_diffusers
 from .formats.diffusers_config import is_diffusers
 from .networks.build import build_network
@@ -116,7 +116,7 @@ def load_checkpoint(folder: Path | str, *, device: torch.device | str = "cpu") -
     )
 
 
-def _read(folder: Path) -> Stored:
+def _read(folder: Path) -> FolderContents:
     checked_sums(folder, (CONFIG,))
     content = read_json(folder, CONFIG)
     config = config_from_json(content)
@@ -127,7 +127,7 @@ def _read(folder: Path) -> Stored:
         _check_shapes(_unfilled(partial(Classifier, config.classifier)), read_shapes(folder, CLASSIFIER), CLASSIFIER)
         checked_sums(folder, (CLASSIFIER,))
         classifier_weights = read_safetensors(folder, CLASSIFIER)
-    return Stored(
+    return FolderContents(
         config=config,
         weights=read_safetensors(folder, WEIGHTS),
         weights_file=WEIGHTS,

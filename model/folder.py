@@ -23,7 +23,7 @@ from .files import SUMS, read_bytes, read_sums, require_file
 
 
 @dataclass(frozen=True)
-class Stored:
+class FolderContents:
     """What a folder holds, before there is a network for it.
 
     Attributes:

@@ -14,7 +14,7 @@ import numpy as np
 from .errors import RecipeError
 from .images import ImageArray
 from .recipe import Data
-from .source import Item, Source
+from .source import Source, SourceImage
 
 LAYOUTS = {"data": "labels", "arr_0": "arr_1"}  # images and labels of ImageNet-64's files, and of ADM's
 IDX_NAMES = {"train": "train", "test": "t10k"}
@@ -51,10 +51,10 @@ def open_idx(data: Data, size: int, channels: int) -> Source:
     top, left = (size - height) // 2, (size - width) // 2
     margins = ((top, size - height - top), (left, size - width - left))
 
-    def items() -> Iterator[Item]:
+    def items() -> Iterator[SourceImage]:
         for i, (image, label) in enumerate(zip(images, labels, strict=True)):
             padded = np.pad(image, margins)[:, :, None]
-            yield Item(f"{data.split}[{i}]", np.repeat(padded, channels, axis=2), int(label))
+            yield SourceImage(f"{data.split}[{i}]", np.repeat(padded, channels, axis=2), int(label))
 
     return Source(items(), len(images))
 
@@ -67,13 +67,13 @@ def _npz_labels(path: Path) -> Any:
 
 def _npz_items(
     paths: Sequence[Path], all_labels: Sequence[Any], first: int, shape: tuple[int, int, int]
-) -> Iterator[Item]:
+) -> Iterator[SourceImage]:
     for path, labels in zip(paths, all_labels, strict=True):
         images = _npz_images(path, shape)
         if labels is not None and len(labels) != len(images):
             raise RecipeError(f"{path} holds {len(images)} images and {len(labels)} labels")
         for i, image in enumerate(images):
-            yield Item(f"{path.name}[{i}]", image, None if labels is None else int(labels[i]) - first)
+            yield SourceImage(f"{path.name}[{i}]", image, None if labels is None else int(labels[i]) - first)
 
 
 def _npz_images(path: Path, shape: tuple[int, int, int]) -> ImageArray:

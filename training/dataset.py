@@ -17,7 +17,7 @@ from rich.progress import track
 from .errors import RecipeError
 from .images import ImageArray
 from .recipe import Recipe
-from .source import Item
+from .source import SourceImage
 from .sources import SOURCES
 
 log = logging.getLogger(__name__)
@@ -133,7 +133,7 @@ class _Found:
     def count(self) -> int:
         return len(self.labels)
 
-    def readable(self, items: Iterable[Item]) -> Iterator[ImageArray]:
+    def readable(self, items: Iterable[SourceImage]) -> Iterator[ImageArray]:
         for item in items:
             if item.image is None:
                 self.unreadable[item.name] = item.reason

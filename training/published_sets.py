@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from .errors import RecipeError
+from .image_files import read_item
 from .images import SUFFIXES
-from .picture_files import read_item
 from .recipe import Data
-from .source import Item, Source
+from .source import Source, SourceImage
 
 
 def open_huggingface(data: Data, size: int, channels: int) -> Source:
@@ -30,7 +30,7 @@ def open_huggingface(data: Data, size: int, channels: int) -> Source:
     label = next((name for name, kind in rows.features.items() if isinstance(kind, datasets.ClassLabel)), None)
     rows = rows.cast_column(picture, datasets.Image(decode=False))
 
-    def items() -> Iterator[Item]:
+    def items() -> Iterator[SourceImage]:
         for i, row in enumerate(rows):
             stored = row[picture]
             opened = partial(Path, stored["path"]) if stored["bytes"] is None else partial(io.BytesIO, stored["bytes"])
@@ -57,7 +57,7 @@ def open_webdataset(data: Data, size: int, channels: int) -> Source:
     if not shards:
         raise RecipeError(f"there are no .tar files at {path}")
 
-    def items() -> Iterator[Item]:
+    def items() -> Iterator[SourceImage]:
         for shard in shards:
             for key, files in groupby(_members(shard), lambda member: member[0]):
                 yield _sample_item(
@@ -80,9 +80,9 @@ def _members(shard: Path) -> Iterator[tuple[str, str, bytes]]:
         raise RecipeError(f"{shard} cannot be read as a tar archive: {error}") from error
 
 
-def _sample_item(name: str, files: dict[str, bytes], size: int, channels: int) -> Item:
+def _sample_item(name: str, files: dict[str, bytes], size: int, channels: int) -> SourceImage:
     picture = next((content for suffix, content in files.items() if suffix in SUFFIXES), None)
     if picture is None:
-        return Item(name, None, None, "there is no picture of this key")
+        return SourceImage(name, None, None, "there is no picture of this key")
     label = int(files[".cls"]) if ".cls" in files else None
     return read_item(name, lambda: io.BytesIO(picture), label, size=size, channels=channels)

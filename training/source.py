@@ -10,7 +10,7 @@ from .images import ImageArray
 from .recipe import Data
 
 
-class Item(NamedTuple):
+class SourceImage(NamedTuple):
     """One image, or why it cannot be read.
 
     Attributes:
@@ -36,7 +36,7 @@ class Source:
         classes: their names; None where labels are bare numbers, or there are none.
     """
 
-    items: Iterable[Item]
+    items: Iterable[SourceImage]
     total: int | None = None
     classes: tuple[str, ...] | None = None
 

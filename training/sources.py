@@ -6,16 +6,16 @@ from collections.abc import Iterator
 
 from .array_files import open_idx, open_npz
 from .faces import draw_faces
-from .picture_files import open_folder, open_zip
+from .image_files import open_folder, open_zip
 from .published_sets import open_huggingface, open_webdataset
 from .recipe import Data, SourceName
-from .source import Item, OpenSource, Source
+from .source import OpenSource, Source, SourceImage
 
 
 def _open_faces(data: Data, size: int, channels: int) -> Source:
-    def items() -> Iterator[Item]:
+    def items() -> Iterator[SourceImage]:
         for i, face in enumerate(draw_faces("train", data.count, size)):
-            yield Item(f"train-{i}", face)
+            yield SourceImage(f"train-{i}", face)
 
     return Source(items(), data.count)
 

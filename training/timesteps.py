@@ -84,7 +84,7 @@ class LossSecondMoment:
         self._losses, self._heard = state["losses"].clone(), state["heard"].clone()
 
 
-SAMPLERS: dict[Timesteps, type[Uniform | LossSecondMoment]] = {
+TIMESTEP_SAMPLERS: dict[Timesteps, type[Uniform | LossSecondMoment]] = {
     "uniform": Uniform,
     "loss_second_moment": LossSecondMoment,
 }

@@ -24,7 +24,7 @@ from .losses import Losses, Objective
 from .precision import DTYPES, Scaler
 from .processes import ALONE, Processes, unsynchronised
 from .recipe import Recipe
-from .timesteps import SAMPLERS
+from .timesteps import TIMESTEP_SAMPLERS
 from .window import StepFacts
 
 SHEET_SEEDS = range(64)
@@ -87,7 +87,7 @@ class Trainer:
             weighting=recipe.weighting,
             gamma=recipe.gamma,
         )
-        self._timesteps = SAMPLERS[recipe.timesteps](self.schedule.num_train_timesteps)
+        self._timesteps = TIMESTEP_SAMPLERS[recipe.timesteps](self.schedule.num_train_timesteps)
         flip = 0.5 if recipe.data.flip else 0.0
         self._draws = Draws(recipe.seed, self.device, flip=flip, label_drop=recipe.label_drop)
         self._scaler = Scaler(recipe.precision, self.device)

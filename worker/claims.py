@@ -18,9 +18,9 @@ from jobs.errors import JobUnreadable
 from jobs.rq_job import LONE_RETRIES, DataJob
 
 from .active import ActiveJob
-from .held import Claim
+from .foreign_data import is_refusal
+from .held_jobs import Claim
 from .runner import Runner
-from .strangers import is_refusal
 
 log = logging.getLogger(__name__)
 

@@ -23,7 +23,7 @@ from rq.utils import now
 from jobs.contract import JOB_ID
 from jobs.rq_job import DEATHS, MAX_DEATHS, DataJob
 
-from .strangers import is_refusal
+from .foreign_data import is_refusal
 
 log = logging.getLogger(__name__)
 

@@ -24,8 +24,8 @@ from rq.worker_registration import WORKERS_BY_QUEUE_KEY
 from jobs import keys
 from jobs.rq_job import MAX_RETRIES, RESUMED_AT, DataJob
 
+from .foreign_data import is_refusal, set_aside
 from .recovery import EXECUTION_TTL, HEARTBEAT_SECONDS, Recovery
-from .strangers import is_refusal, set_aside
 
 log = logging.getLogger(__name__)
 

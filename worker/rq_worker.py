@@ -2,7 +2,7 @@
 
     main thread      all of Redis: claims, heartbeats, progress, cancel, results, hand-over
     engine thread    steps the batch (`worker.engine`); knows no Redis and no files
-    opener threads   read what came with claimed jobs from the result store (`worker.openers`)
+    reader threads   read what came with claimed jobs from the result store (`worker.job_readers`)
     writer threads   encode pictures and write to the result store (`worker.writers`)
 
 They meet in one inbox. A result is stored first, by whoever is first; then the fence is checked; then RQ is told. Each
@@ -33,15 +33,15 @@ from .claims import Chosen, Claims
 from .engine import EngineStalled, StepEngine
 from .failures import Cancelled
 from .fairness import forecast
-from .held import Claim, Item
+from .held_jobs import Claim, RunningJob
+from .job_readers import JobRead, JobReaders
 from .metrics import WorkerMetrics
 from .models import ModelFollower, Models
-from .openers import Opened, Openers
+from .outcomes import Outcomes
 from .pacing import Pacer
 from .recovery import HEARTBEAT_SECONDS, RECOVERY_SECONDS
 from .reporting import Reporter
 from .rq_base import GaveUp, Result, RqBase
-from .settling import Settler
 from .watchdog import call_patience, step_patience, watch
 from .writers import Released, Stored, Writers
 
@@ -93,14 +93,14 @@ class EngineWorker(RqBase):
         self._spans = spans
         self._drain_seconds = drain_seconds
         self._result_ttl = result_ttl
-        self._inbox: queue.SimpleQueue[Opened | Finished | Stored | Released] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[JobRead | Finished | Stored | Released] = queue.SimpleQueue()
         self._engine = StepEngine(self._hear_engine)
         self._thread = Thread(target=self._engine.run, name="engine", daemon=True)
         self._writers = Writers(store, client, self._inbox.put)
         self._reporter = Reporter(client, models, result_ttl=result_ttl)
-        self._settler = Settler(self, self._reporter, self._writers, metrics)
-        self._openers = Openers(self, self._settler, store, self._inbox.put)
-        self._items: dict[ActiveJob, Item] = {}
+        self._outcomes = Outcomes(self, self._reporter, self._writers, metrics)
+        self._readers = JobReaders(self, self._outcomes, store, self._inbox.put)
+        self._items: dict[ActiveJob, RunningJob] = {}
         self._turns = 0
         self._stop_at: float | None = None
         self._pacer = Pacer()
@@ -133,7 +133,7 @@ class EngineWorker(RqBase):
         self._engine.stop()
         self.insist(lambda: self._reporter.leave(self.name))
         self.insist(self.teardown)
-        self._openers.close()
+        self._readers.close()
         self._writers.close()
         self._follower.close()
 
@@ -141,7 +141,7 @@ class EngineWorker(RqBase):
         if self._pacer.is_due("beat", HEARTBEAT_SECONDS) or self.owes_beat:
             self.insist(self._beat)
         if self._pacer.is_due("recover", RECOVERY_SECONDS):
-            self._settler.give_up(self.insist(self.recover))
+            self._outcomes.give_up(self.insist(self.recover))
             self.insist(lambda: self._claims.make_room(self.queues, self._items))
         if self._items and self._pacer.is_due("progress", PROGRESS_SECONDS):
             self._report(*self._items)
@@ -165,7 +165,7 @@ class EngineWorker(RqBase):
     @property
     def _held(self) -> list[Claim]:
         """All jobs that are ours."""
-        return [*self._items.values(), *self._openers.claims]
+        return [*self._items.values(), *self._readers.claims]
 
     def _watch_engine(self) -> None:
         if self._engine.fatal is not None:
@@ -208,7 +208,7 @@ class EngineWorker(RqBase):
         if self._held and not self._pacer.is_due("poll", POLL_SECONDS):
             return
         try:
-            self._openers.heed()
+            self._readers.drop_cancelled()
             if not self._held:
                 self.connection.blpop([keys.wake(model) for model in self._models.runners], timeout=IDLE_SECONDS)
             if self._pacer.is_due("orphans", RECOVERY_SECONDS):
@@ -226,22 +226,22 @@ class EngineWorker(RqBase):
         for rq_job, waiting in chosen:
             execution = self.insist(partial(self.start, rq_job, waiting))
             if execution is not None:
-                self._openers.open(Claim(rq_job, waiting, execution), self._models.runners)
+                self._readers.read(Claim(rq_job, waiting, execution), self._models.runners)
 
-    def _begin(self, event: Opened) -> None:
+    def _begin(self, event: JobRead) -> None:
         if isinstance(event.error, StoreUnavailable):
             self._pacer.put_off("poll", STORE_SECONDS)
-        claim, active = event.claim, self._openers.settle(event)
+        claim, active = event.claim, self._readers.take(event)
         if active is None:
             return
         try:
             self.insist(lambda: self.credit(claim.rq_job, active.resumed_at))
             self.insist(lambda: self._reporter.claimed(active))
         except redis.ResponseError as error:
-            self._settler.refuse(claim, error)
+            self._outcomes.refuse(claim, error)
             return
         active.alone = claim.rq_job.is_suspect
-        self._items[active] = Item(claim.rq_job, claim.queue, claim.execution, active)
+        self._items[active] = RunningJob(claim.rq_job, claim.queue, claim.execution, active)
         log.info("job claimed", extra={**active.job.trail, "model": active.job.model})
         self._metrics.claimed(active)
         self._engine.submit(active)
@@ -249,7 +249,7 @@ class EngineWorker(RqBase):
 
     def _release_late(self, stop_at: float) -> None:
         """While draining: hands on the jobs that cannot end in time, and at the deadline all the others."""
-        self._openers.hand_back()
+        self._readers.hand_back()
         left = stop_at - time.monotonic()
         for active in self._items:
             active.release = active.release or forecast([active], active.runner)[active] > left
@@ -278,18 +278,18 @@ class EngineWorker(RqBase):
         except queue.Empty:
             return
 
-    def _handle(self, event: Opened | Finished | Stored | Released) -> None:
-        if isinstance(event, Opened):
+    def _handle(self, event: JobRead | Finished | Stored | Released) -> None:
+        if isinstance(event, JobRead):
             self._begin(event)
             return
         item = self._items.pop(event.active)
         if isinstance(event, Released):
-            outcome = self._settler.fail(item, Cancelled()) if item.active.cancel else self._settler.release(item)
+            outcome = self._outcomes.fail(item, Cancelled()) if item.active.cancel else self._outcomes.release(item)
         elif isinstance(event, Stored) and event.spent is not None:
-            outcome = self._settler.succeed(item, event.spent)
+            outcome = self._outcomes.succeed(item, event.spent)
         else:
             assert event.error is not None
-            outcome = self._settler.fail(item, event.error)
+            outcome = self._outcomes.fail(item, event.error)
         if self._spans is not None:
             self._spans.left(item.active, outcome, event.spent if isinstance(event, Stored) else None)
         self._metrics.in_flight(len(self._items))

@@ -63,12 +63,12 @@ class Member:
     _noted: bool = False
     _starts_at: float = 0.0
 
-    def start(self, family: ChildProcesses) -> None:
+    def start(self, children: ChildProcesses) -> None:
         """Starts the next process."""
         self.log = self.logs / f"{self.name}-{len(self.ends)}.log"
-        # A family's children write to the terminal; the shell turns that into a file and becomes the process.
+        # Child processes write to the terminal; the shell turns that into a file and becomes the process.
         redirected = ["sh", "-c", 'log=$1; shift; exec "$@" >"$log" 2>&1', "sh", str(self.log), *self.command]
-        self.process = family.spawn(redirected, env=self.environment)
+        self.process = children.spawn(redirected, env=self.environment)
         self._asked, self._noted = None, False
 
     def send(self, number: signal.Signals) -> subprocess.Popen[bytes]:
@@ -79,7 +79,7 @@ class Member:
         self.process.send_signal(number)
         return self.process
 
-    def revive(self, family: ChildProcesses) -> None:
+    def revive(self, children: ChildProcesses) -> None:
         """Notes an end, and starts the next process after a pause; to be called often."""
         assert self.process is not None
         status = self.process.poll()
@@ -90,7 +90,7 @@ class Member:
             self.ends.append(End(self.log, time.time(), self._asked, status))
             self._starts_at = time.monotonic() + PAUSE_SECONDS
         if not self.kept_down and time.monotonic() >= self._starts_at:
-            self.start(family)
+            self.start(children)
 
     @property
     def all_logs(self) -> list[Path]:
@@ -102,7 +102,7 @@ class Cluster:
     """All of them.
 
     Args:
-        family: that they live in.
+        children: that they live in.
         server: the Redis, started.
         settings: environment of front ends and workers.
         logs: folder for their log files.
@@ -112,7 +112,7 @@ class Cluster:
 
     def __init__(
         self,
-        family: ChildProcesses,
+        children: ChildProcesses,
         server: RedisServer,
         settings: Mapping[str, str],
         logs: Path,
@@ -121,7 +121,7 @@ class Cluster:
         apis: int,
         workers: int,
     ) -> None:
-        self._family, self._server, self._redis = family, server, server.start()
+        self._family, self._server, self._redis = children, server, server.start()
         self.logs, self.steps = logs, steps
         self.client = redis.Redis.from_url(server.url, socket_timeout=60)
         python = [sys.executable, "-P", "-m"]
@@ -189,13 +189,13 @@ class Cluster:
 
 @contextmanager
 def open_cluster(
-    family: ChildProcesses, models: Path, store: Path, *, apis: int, workers: int, ttl: int
+    children: ChildProcesses, models: Path, store: Path, *, apis: int, workers: int, ttl: int
 ) -> Iterator[Cluster]:
     """Everything, running."""
-    logs, steps = family.folder / "logs", family.folder / "steps"
+    logs, steps = children.folder / "logs", children.folder / "steps"
     logs.mkdir()
     steps.mkdir()
-    with closing(RedisServer(family, family.folder / "redis")) as server:
+    with closing(RedisServer(children, children.folder / "redis")) as server:
         settings = {
             **ENVIRONMENT,
             "REDIS_URL": server.url,
@@ -208,7 +208,7 @@ def open_cluster(
             "OMP_NUM_THREADS": "1",
             "OMP_WAIT_POLICY": "PASSIVE",
         }
-        cluster = Cluster(family, server, settings, logs, steps, apis=apis, workers=workers)
+        cluster = Cluster(children, server, settings, logs, steps, apis=apis, workers=workers)
         with closing(cluster.client):
             cluster.start()
             yield cluster

@@ -51,12 +51,12 @@ class Plan:
 
 def run(plan: Plan, *, claim_seconds: float, repeated: float, keep_logs: Path | None = None) -> tuple[Verdict, str]:
     """Runs everything; returns the verdict, and how the store's faults were made."""
-    with ChildProcesses() as family, open_disk(family.folder / "disk") as disk:
-        models = family.folder / "models"
+    with ChildProcesses() as children, open_disk(children.folder / "disk") as disk:
+        models = children.folder / "models"
         chaos_model(models / "chaos")
         say("starting")
         with open_cluster(
-            family, models, disk.store, apis=plan.apis, workers=plan.workers, ttl=plan.result_ttl
+            children, models, disk.store, apis=plan.apis, workers=plan.workers, ttl=plan.result_ttl
         ) as cluster:
             attack = Attack(plan, cluster, disk)
             try:

@@ -17,7 +17,7 @@ from torch import Tensor
 from ..config import ModelConfig
 from ..errors import CheckpointError
 from ..files import SUMS, read_shapes
-from ..folder import Stored, checked_sums, file_sha256, new_folder, read_safetensors
+from ..folder import FolderContents, checked_sums, file_sha256, new_folder, read_safetensors
 from ..networks.configs import UNetConfig
 from .diffusers_config import CONFIG, INDEX, SCHEDULER, WEIGHTS, find_part, find_weights, read_diffusers_config
 from .diffusers_network import network_to_diffusers
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 VERSION = "0.27.0"  # the oldest release that has all fields that are written
 
 
-def read_diffusers(folder: Path) -> Stored:
+def read_diffusers(folder: Path) -> FolderContents:
     """Reads a folder. SHA256SUMS is not needed, but checked if there is one.
 
     Raises:
@@ -46,7 +46,7 @@ def read_diffusers(folder: Path) -> Stored:
         sha256 = checked_sums(folder, files)[weights]
     else:
         sha256 = file_sha256(folder / weights)
-    return Stored(config, _our_weights(config, read_safetensors(folder, weights)), weights, sha256)
+    return FolderContents(config, _our_weights(config, read_safetensors(folder, weights)), weights, sha256)
 
 
 def write_diffusers(folder: Path, checkpoint: Checkpoint) -> None:

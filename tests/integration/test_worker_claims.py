@@ -23,7 +23,7 @@ from jobs.rq_job import LONE_RETRIES, MAX_DEATHS, MAX_RETRIES, DataJob
 from worker import recovery
 from worker.active import ActiveJob
 from worker.claims import Claims
-from worker.held import Item
+from worker.held_jobs import RunningJob
 from worker.recovery import EXECUTION_TTL, RECOVERY_SECONDS, SILENT_SECONDS, Recovery
 from worker.rq_base import RqBase
 from worker.runner import Runner
@@ -290,8 +290,8 @@ def test_beside_a_suspect_nothing_is_claimed(worker: RqBase, claims: Claims) -> 
     assert not active.release
 
 
-def held(queued: Queue, active: ActiveJob) -> Item:
-    return Item(None, queued, None, active)  # type: ignore[arg-type]  # what RQ knows of it is not looked at
+def held(queued: Queue, active: ActiveJob) -> RunningJob:
+    return RunningJob(None, queued, None, active)  # type: ignore[arg-type]  # what RQ knows of it is not looked at
 
 
 def active_job() -> ActiveJob:

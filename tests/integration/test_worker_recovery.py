@@ -53,8 +53,8 @@ def test_kill_9_costs_a_long_job_only_its_last_seconds(stack: Stack) -> None:
 @pytest.mark.timeout(180)
 def test_an_outage_of_redis_loses_nothing(models_dir: Path, tmp_path: Path) -> None:
     """Redis is killed under load, with jobs queued and running, and comes back with its append-only file."""
-    with ChildProcesses() as family:
-        server = RedisServer(family, tmp_path / "redis")
+    with ChildProcesses() as children:
+        server = RedisServer(children, tmp_path / "redis")
         with closing(server), closing(Stack(server.url, models_dir, tmp_path)) as stack:
             process = server.start()
             stack.start_worker()

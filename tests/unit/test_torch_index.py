@@ -80,7 +80,7 @@ def test_where_the_index_has_no_torch_or_is_not_reached_it_is_pypi(bare: pytest.
 
 def test_an_index_that_hangs_is_left_soon(silent_index: str) -> None:
     started = time.monotonic()
-    assert not answers(silent_index, patience=0.2)
+    assert not answers(silent_index, seconds=0.2)
     assert time.monotonic() - started < 10
 
 

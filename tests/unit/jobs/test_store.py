@@ -15,8 +15,8 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from jobs.contract import ImageFile, Job, Manifest
 from jobs.errors import ResultExpired, StoreUnavailable
+from jobs.hanging_calls import HangingCalls
 from jobs.params import SamplingParams
-from jobs.patience import Patience
 from jobs.store import ResultStore
 
 ID = "0f8fad5b-d9cb-469f-a165-70867728950e"
@@ -200,8 +200,8 @@ def test_a_pipe_is_no_picture(tmp_path: Path) -> None:
 
 
 def test_a_store_that_hangs_is_unavailable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    stuck, call = Event(), Patience.call
-    monkeypatch.setattr(Patience, "call", lambda self, function, seconds: call(self, function, 0.1))
+    stuck, call = Event(), HangingCalls.call
+    monkeypatch.setattr(HangingCalls, "call", lambda self, function, seconds: call(self, function, 0.1))
     monkeypatch.setattr(MemoryFileSystem, "cat_file", lambda *args: stuck.wait())
     monkeypatch.setattr(MemoryFileSystem, "pipe_file", lambda *args, **kwargs: stuck.wait())
     monkeypatch.setattr(MemoryFileSystem, "rm_file", lambda *args: stuck.wait())

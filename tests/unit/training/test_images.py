@@ -11,8 +11,8 @@ from PIL import Image
 
 from training.errors import RecipeError
 from training.faces import draw_face, draw_faces
+from training.image_files import open_folder
 from training.images import ImageArray, centre_crop, decode, list_images
-from training.picture_files import open_folder
 from training.recipe import Data
 
 RED, GREEN = (255, 0, 0), (0, 255, 0)

@@ -17,7 +17,7 @@ from PIL import Image
 from training.errors import RecipeError
 from training.images import ImageArray
 from training.recipe import Data, SourceName
-from training.source import Item
+from training.source import SourceImage
 from training.sources import SOURCES
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), dtype=np.uint8)
@@ -29,14 +29,14 @@ def png(pixels: ImageArray) -> bytes:
     return file.getvalue()
 
 
-def read(source: SourceName, path: Path | str, **options: str) -> tuple[list[Item], tuple[str, ...] | None]:
+def read(source: SourceName, path: Path | str, **options: str) -> tuple[list[SourceImage], tuple[str, ...] | None]:
     opened = SOURCES[source](Data(source=source, path=str(path), **options), 8, 3)  # type: ignore[arg-type]
     items = list(opened.items)
     assert opened.total in (None, len(items))
     return items, opened.classes
 
 
-def assert_pixels(items: list[Item], expected: ImageArray = PIXELS) -> None:
+def assert_pixels(items: list[SourceImage], expected: ImageArray = PIXELS) -> None:
     assert len(items) == len(expected)
     for item, pixels in zip(items, expected, strict=True):
         assert item.image is not None

@@ -46,8 +46,8 @@ from worker.active import ActiveJob, EngineEvent, Finished, Snapped, activate
 from worker.engine import StepEngine
 from worker.failures import Cancelled, DeadlineExceeded
 from worker.fairness import forecast
+from worker.job_reading import read_job
 from worker.local import run_job
-from worker.opening import open_job
 from worker.results import png_text, store_result
 from worker.runner import Runner
 from worker.trajectory import encode_snapshot, take_snapshot
@@ -217,7 +217,7 @@ def test_all_of_its_image_steps_are_done_at_the_end(runner: Runner, kind: str) -
 
 @every_kind
 def test_a_job_goes_on_from_any_snapshot(runner: Runner, kind: str) -> None:
-    """Also in the middle of an inversion, between inversion and decoding, and with some heirs further than others."""
+    """Also in the middle of an inversion, between inversion and decoding, and with some of the mixed images further than others."""
     task, sent, params = KINDS[kind]
     job = make_job(task, **params)
     bench = Bench(whole := activate(job, runner, sent=sent))
@@ -303,20 +303,20 @@ def test_an_arc_is_inverted_bent_and_decoded(runner: Runner) -> None:
     assert close(found, plain(runner, starts, seeds=[0] * 3, start=DEPTH))
 
 
-def test_parents_go_first_and_their_heirs_begin_between_them(runner: Runner) -> None:
+def test_parents_go_first_and_what_is_mixed_begins_between_them(runner: Runner) -> None:
     active = start(runner, ARC, [A, B], n=3)
     bench = Bench(active)
     between = active.start.between
     assert between is not None
     for _ in range(STEPS):
-        assert not any(heir.ready for heir in active.answers)
+        assert not any(mixed.ready for mixed in active.answers)
         assert active.unfinished == [between.first, between.second]
         bench.engine.step()
     first, second = between.first, between.second
-    for heir, share in zip(active.answers, ARC.shares, strict=True):
-        assert heir.ready
-        assert heir.row == 0
-        assert torch.equal(heir.x, slerp(first.x, second.x, share))
+    for mixed, share in zip(active.answers, ARC.shares, strict=True):
+        assert mixed.ready
+        assert mixed.row == 0
+        assert torch.equal(mixed.x, slerp(first.x, second.x, share))
     bench.run(1)
     assert active.image_steps == (3 + 2) * STEPS
 
@@ -512,7 +512,7 @@ def queued(store: ResultStore, kind: str) -> tuple[Job, Any]:
 def test_a_queued_job_is_opened_with_its_pictures(runner: Runner, tmp_path: Path, kind: str) -> None:
     store = ResultStore(str(tmp_path))
     job, record = queued(store, kind)
-    active = open_job(record, {"m": runner}, store, attempt="one")
+    active = read_job(record, {"m": runner}, store, attempt="one")
     assert active.job == job
     run(active)
     store_result(store, active, runner.checkpoint)
@@ -532,10 +532,10 @@ def test_a_picture_that_is_gone_or_damaged_makes_the_job_unreadable(runner: Runn
     upload = tmp_path / "uploads" / job.id[:2] / job.id / f"{job.pictures[1].sha256}.png"
     upload.write_bytes(to_png(-MASK))
     with pytest.raises(JobUnreadable, match="gone or damaged"):
-        open_job(record, {"m": runner}, store, attempt="one")
+        read_job(record, {"m": runner}, store, attempt="one")
     upload.unlink()
     with pytest.raises(JobUnreadable, match="gone or damaged"):
-        open_job(record, {"m": runner}, store, attempt="one")
+        read_job(record, {"m": runner}, store, attempt="one")
 
 
 # The recipe in the picture

@@ -7,7 +7,7 @@ from threading import Event
 
 import pytest
 
-from jobs.patience import Patience
+from jobs.hanging_calls import HangingCalls
 
 
 @pytest.fixture
@@ -19,22 +19,22 @@ def stuck() -> Iterator[Event]:
 
 
 def test_a_call_gives_what_its_function_gives() -> None:
-    patience = Patience(1)
+    calls = HangingCalls(1)
     for _ in range(3):
-        assert patience.call(lambda: 7, 10) == 7
+        assert calls.call(lambda: 7, 10) == 7
         with pytest.raises(ZeroDivisionError):
-            patience.call(lambda: 1 // 0, 10)
+            calls.call(lambda: 1 // 0, 10)
 
 
 def test_a_call_that_hangs_is_given_up(stuck: Event) -> None:
-    patience = Patience(2)
+    calls = HangingCalls(2)
     with pytest.raises(TimeoutError):
-        patience.call(stuck.wait, 0.1)
-    assert patience.call(lambda: 7, 10) == 7
+        calls.call(stuck.wait, 0.1)
+    assert calls.call(lambda: 7, 10) == 7
 
 
 def test_calls_that_hang_take_so_many_threads_and_no_more(stuck: Event) -> None:
-    patience = Patience(2)
+    calls = HangingCalls(2)
     begun: list[None] = []
 
     def hang() -> bool:
@@ -43,7 +43,7 @@ def test_calls_that_hang_take_so_many_threads_and_no_more(stuck: Event) -> None:
 
     for _ in range(5):
         with pytest.raises(TimeoutError):
-            patience.call(hang, 0.1)
+            calls.call(hang, 0.1)
     assert len(begun) == 2
     stuck.set()
-    assert patience.call(lambda: 7, 10) == 7
+    assert calls.call(lambda: 7, 10) == 7

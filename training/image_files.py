@@ -14,7 +14,7 @@ from typing import BinaryIO
 from .errors import RecipeError
 from .images import SUFFIXES, decode, list_images
 from .recipe import Data
-from .source import Item, Source
+from .source import Source, SourceImage
 
 SLAB = 1024  # files read ahead at most
 
@@ -39,12 +39,14 @@ def open_zip(data: Data, size: int, channels: int) -> Source:
     return _source(names, lambda name: io.BytesIO(archive.read(str(name))), size, channels)
 
 
-def read_item(name: str, opened: Callable[[], Path | BinaryIO], label: int | None, *, size: int, channels: int) -> Item:
+def read_item(
+    name: str, opened: Callable[[], Path | BinaryIO], label: int | None, *, size: int, channels: int
+) -> SourceImage:
     """A picture as an item, readable or not."""
     try:
-        return Item(name, decode(opened(), size, channels), label)
+        return SourceImage(name, decode(opened(), size, channels), label)
     except Exception as error:  # Pillow raises many kinds; one bad file must not end a run
-        return Item(name, None, label, f"{type(error).__name__}: {error}")
+        return SourceImage(name, None, label, f"{type(error).__name__}: {error}")
 
 
 def _source(
@@ -53,13 +55,13 @@ def _source(
     classes = tuple(sorted({name.parent.name for name in names} - {""}))
     labels = {folder: label for label, folder in enumerate(classes)}
 
-    def read(name: PurePath) -> Item:
+    def read(name: PurePath) -> SourceImage:
         return read_item(str(name), partial(opened, name), labels.get(name.parent.name), size=size, channels=channels)
 
     return Source(_in_threads(read, names), len(names), classes or None)
 
 
-def _in_threads(read: Callable[[PurePath], Item], names: Sequence[PurePath]) -> Iterator[Item]:
+def _in_threads(read: Callable[[PurePath], SourceImage], names: Sequence[PurePath]) -> Iterator[SourceImage]:
     """In order; Pillow lets other threads run while it decodes."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for first in range(0, len(names), SLAB):

@@ -11,7 +11,7 @@ from typing import TypeVar
 Result = TypeVar("Result")
 
 
-class Patience:
+class HangingCalls:
     """Waits for calls, but not for ever.
 
     A call whose time is over goes on behind the caller's back, since a system call cannot be interrupted; so it may
@@ -34,7 +34,7 @@ class Patience:
         if not self._free.acquire(timeout=seconds):
             raise TimeoutError("too many calls hang")
         future: Future[Result] = Future()
-        Thread(target=self._run, args=(function, future), name="patience", daemon=True).start()
+        Thread(target=self._run, args=(function, future), name="hanging call", daemon=True).start()
         return future.result(deadline - time.monotonic())
 
     def _run(self, function: Callable[[], Result], future: Future[Result]) -> None:

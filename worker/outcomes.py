@@ -9,7 +9,7 @@ import logging
 from collections.abc import Iterable
 
 from .failures import failure_code
-from .held import Claim, Item
+from .held_jobs import Claim, RunningJob
 from .metrics import WorkerMetrics
 from .reporting import Reporter
 from .results import Spent
@@ -19,7 +19,7 @@ from .writers import Writers
 log = logging.getLogger(__name__)
 
 
-class Settler:
+class Outcomes:
     """Ends jobs.
 
     Args:
@@ -35,7 +35,7 @@ class Settler:
         self._writers = writers
         self._metrics = metrics
 
-    def succeed(self, item: Item, spent: Spent) -> str:
+    def succeed(self, item: RunningJob, spent: Spent) -> str:
         """Its pictures are stored; returns how it left this worker."""
         tried = False
 
@@ -50,7 +50,7 @@ class Settler:
 
         return self._end(item, "succeeded", owned=self._rq.insist(commit))
 
-    def fail(self, item: Item, error: BaseException) -> str:
+    def fail(self, item: RunningJob, error: BaseException) -> str:
         """The job failed, or was cancelled; returns how it left this worker."""
         code = failure_code(error, item.active.job.trail)
 
@@ -61,7 +61,7 @@ class Settler:
 
         return self._end(item, "cancelled" if code is None else "failed", owned=self._rq.insist(commit))
 
-    def release(self, item: Item) -> str:
+    def release(self, item: RunningJob) -> str:
         """Hands the job to another worker, because this one is to stop; returns how it left this worker."""
         self._rq.insist(lambda: self._rq.hand_back(item.rq_job, item.queue, item.execution))
         self._rq.insist(lambda: self._reporter.requeued(item.active.job))
@@ -83,7 +83,7 @@ class Settler:
             log.warning("a job is given up: its workers died", extra={"job_id": job_id})
             self._writers.forget(job_id)
 
-    def _end(self, item: Item, outcome: str, *, owned: bool) -> str:
+    def _end(self, item: RunningJob, outcome: str, *, owned: bool) -> str:
         trail = item.active.job.trail
         if not owned:
             log.warning("a job was given to another worker, or its end written before", extra=trail)

@@ -27,7 +27,7 @@ class Claim:
 
 
 @dataclass(frozen=True, eq=False)
-class Item(Claim):
+class RunningJob(Claim):
     """One that steps: RQ's view of it and ours."""
 
     active: ActiveJob

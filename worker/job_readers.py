@@ -19,11 +19,11 @@ from jobs.store import ResultStore
 
 from .active import ActiveJob
 from .failures import Cancelled
-from .held import Claim
-from .opening import open_job
+from .held_jobs import Claim
+from .job_reading import read_job
+from .outcomes import Outcomes
 from .rq_base import RqBase
 from .runner import Runner
-from .settling import Settler
 
 log = logging.getLogger(__name__)
 
@@ -31,42 +31,42 @@ THREADS = 4
 
 
 @dataclass(frozen=True, eq=False)
-class Opened:
-    """What an opener thread says: the job is ready to step, or why it is not."""
+class JobRead:
+    """What a reader thread says: the job is ready to step, or why it is not."""
 
     claim: Claim
     active: ActiveJob | None = None
     error: Exception | None = None
 
 
-class Openers:
+class JobReaders:
     """A few threads beside the main one, which calls all that is public here.
 
     Args:
         rq: the worker's side towards Redis.
-        settler: ends what cannot be opened.
+        outcomes: ends what cannot be read.
         store: what jobs are read from; its own deadlines end the reading.
-        tell: called from an opener thread with what came of it; must not block.
+        tell: called from a reader thread with what came of it; must not block.
 
     Attributes:
-        claims: what is being opened.
+        claims: what is being read.
     """
 
-    def __init__(self, rq: RqBase, settler: Settler, store: ResultStore, tell: Callable[[Opened], None]) -> None:
+    def __init__(self, rq: RqBase, outcomes: Outcomes, store: ResultStore, tell: Callable[[JobRead], None]) -> None:
         self.claims: list[Claim] = []
         self._rq = rq
-        self._settler = settler
+        self._outcomes = outcomes
         self._store = store
         self._tell = tell
-        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="openers")
+        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="readers")
 
-    def open(self, claim: Claim, runners: Mapping[str, Runner]) -> None:
-        """Begins to open a job, with the models that are served now."""
+    def read(self, claim: Claim, runners: Mapping[str, Runner]) -> None:
+        """Begins to read a job, with the models that are served now."""
         self.claims.append(claim)
-        self._pool.submit(self._do_open, claim, runners)
+        self._pool.submit(self._do_read, claim, runners)
 
-    def settle(self, event: Opened) -> ActiveJob | None:
-        """Returns a job that has been opened. One that could not be is put off or ended.
+    def take(self, event: JobRead) -> ActiveJob | None:
+        """Returns a job that has been read. One that could not be is put off or ended.
 
         Raises:
             torch.AcceleratorError: if the device was lost.
@@ -81,20 +81,20 @@ class Openers:
             self._put_off(claim, error)
         elif error is not None:  # nothing that one job holds may end all the others
             log.warning("a job cannot be started", extra={"job_id": claim.rq_job.id, "error": repr(error)})
-            self._settler.refuse(claim, error)
+            self._outcomes.refuse(claim, error)
         return event.active
 
-    def heed(self) -> None:
+    def drop_cancelled(self) -> None:
         """Ends what was cancelled meanwhile, so that it need not wait for the store."""
         if self.claims:
             flags = self._rq.connection.mget([keys.cancel(claim.rq_job.id) for claim in self.claims])
             for claim, flag in zip(list(self.claims), flags, strict=True):
                 if flag is not None:
                     self.claims.remove(claim)
-                    self._settler.refuse(claim, Cancelled())
+                    self._outcomes.refuse(claim, Cancelled())
 
     def hand_back(self) -> None:
-        """Gives the jobs that are being opened to other workers."""
+        """Gives the jobs that are being read to other workers."""
         while self.claims:  # the last one first, so that they stand in their queues as before
             self._return(self.claims.pop(), at_front=True)
 
@@ -102,21 +102,21 @@ class Openers:
         """Does not wait for reads that go on."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _do_open(self, claim: Claim, runners: Mapping[str, Runner]) -> None:
+    def _do_read(self, claim: Claim, runners: Mapping[str, Runner]) -> None:
         try:
-            active = open_job(claim.rq_job, runners, self._store, attempt=claim.execution.id)
+            active = read_job(claim.rq_job, runners, self._store, attempt=claim.execution.id)
         except Exception as error:
-            self._tell(Opened(claim, error=error))
+            self._tell(JobRead(claim, error=error))
         else:
-            self._tell(Opened(claim, active))
+            self._tell(JobRead(claim, active))
 
     def _put_off(self, claim: Claim, error: StoreUnavailable) -> None:
         """A job that cannot be read now waits at the end of its queue, at most as long as it might run."""
         job = claim.rq_job
         if self._rq.insist(lambda: self._rq.connection.exists(keys.cancel(job.id))):
-            self._settler.refuse(claim, Cancelled())
+            self._outcomes.refuse(claim, Cancelled())
         elif time.time() - job.created_at.timestamp() > (job.timeout or 0):
-            self._settler.refuse(claim, error)
+            self._outcomes.refuse(claim, error)
         else:
             log.warning("a job goes back to its queue: the store cannot be read", extra={"job_id": job.id})
             self._return(claim, at_front=False)

@@ -17,7 +17,7 @@ from .active import ActiveJob, activate
 from .runner import Runner
 
 
-def open_job(rq_job: RqJob, runners: Mapping[str, Runner], store: ResultStore, *, attempt: str) -> ActiveJob:
+def read_job(rq_job: RqJob, runners: Mapping[str, Runner], store: ResultStore, *, attempt: str) -> ActiveJob:
     """Makes a claimed job ready to step.
 
     Raises:
