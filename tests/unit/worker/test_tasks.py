@@ -217,7 +217,7 @@ def test_all_of_its_image_steps_are_done_at_the_end(runner: Runner, kind: str) -
 
 @every_kind
 def test_a_job_goes_on_from_any_snapshot(runner: Runner, kind: str) -> None:
-    """Also in the middle of an inversion, between inversion and decoding, and with some mixed images ahead of others."""
+    """Also in the middle of an inversion, between inversion and decoding, and with some images ahead of others."""
     task, sent, params = KINDS[kind]
     job = make_job(task, **params)
     bench = Bench(whole := activate(job, runner, sent=sent))
