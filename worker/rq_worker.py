@@ -175,6 +175,8 @@ class EngineWorker(RqBase):
 
     def _beat(self) -> None:
         self.beat([(claim.rq_job, claim.execution) for claim in self._held])
+        for active, item in self._items.items():  # some may be another worker's now, if this one was frozen
+            active.cancel = active.cancel or not self.owns(item.rq_job, item.execution)
         self._serve(self._follower.look(self._models))
         self._reporter.worker(self.name)
         self._reporter.tidy_backlog()

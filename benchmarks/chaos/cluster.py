@@ -74,7 +74,7 @@ class Member:
     def send(self, number: signal.Signals) -> subprocess.Popen[bytes]:
         """Sends a signal to the process that is here now, and returns it."""
         assert self.process is not None
-        if number in (signal.SIGKILL, signal.SIGTERM):
+        if number is signal.SIGKILL or (number is signal.SIGTERM and self._asked is None):
             self._asked = number
         self.process.send_signal(number)
         return self.process

@@ -163,12 +163,15 @@ def _explained(
     """Whether a process ended as it should: killed by us, cleanly when we asked, or by a poison job that it ran.
 
     A worker that is told to stop while Redis is away cannot hand its jobs back. It gives up, says so by a status of 1,
-    and leaves them to recovery.
+    and leaves them to recovery. One that is told while the interpreter still starts, and has written nothing, cannot
+    heed the signal.
     """
     if end.asked is signal.SIGKILL or (end.asked is signal.SIGTERM and end.status == 0):
         return True
     if end.asked is signal.SIGTERM and end.status == 1:
         return any(began <= end.at <= ended + REDIS_BACK_SECONDS for began, ended in redis_away)
+    if end.asked is signal.SIGTERM and end.status == -signal.SIGTERM:
+        return not end.log.stat().st_size
     return end.status == -signal.SIGKILL and bool(in_flight(workers.get(end.log, ())) & poison)
 
 

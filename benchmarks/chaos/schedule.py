@@ -38,7 +38,7 @@ class Habit:
 HABITS: Mapping[Break, Habit] = {
     Break.KILL: Habit(45),
     Break.TERM: Habit(60),
-    Break.FREEZE: Habit(75, 2, 25),  # an execution lives 15 s, so some come back to find their jobs given away
+    Break.FREEZE: Habit(75, 2, 25),  # an execution lives 12 s, so some come back to find their jobs given away
     Break.API_KILL: Habit(100),
     Break.REDIS_KILL: Habit(240, 1, 10),
     Break.REDIS_FREEZE: Habit(240, 2, 12),
