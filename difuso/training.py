@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import typer
 from torch import OutOfMemoryError
 
 from training.dry_run import dry_run
+from training.images import ImageArray
 from training.recipe import load_recipe
-from training.run import train
+from training.run import Distance, train
 from worker.runner import pick_device
 
 from .errors import UserError, user_errors
@@ -26,8 +28,8 @@ def run_recipe(name: str, changes: Sequence[str], out: Path | None, *, device: s
         UserError: if the recipe or its images cannot be used, or the run is lost.
     """
     with _told():
-        recipe = load_recipe(name, changes)
-        train(recipe, out or RUNS / recipe.name, device=str(pick_device(device)))
+        recipe, device = load_recipe(name, changes), str(pick_device(device))
+        train(recipe, out or RUNS / recipe.name, device=device, kid_from=_kid_on(device) if recipe.kid_every else None)
 
 
 def print_dry_run(name: str, changes: Sequence[str], *, device: str) -> None:
@@ -39,6 +41,12 @@ def print_dry_run(name: str, changes: Sequence[str], *, device: str) -> None:
     with _told():
         for line in dry_run(load_recipe(name, changes), device=str(pick_device(device))).lines():
             typer.echo(line)
+
+
+def _kid_on(device: str) -> Callable[[ImageArray], Distance]:
+    from evaluation.kid import kid_from  # which needs more than training does
+
+    return partial(kid_from, device=device)
 
 
 @contextmanager

@@ -18,21 +18,22 @@ Values = np.ndarray[Any, Any]
 
 
 def read_metrics(path: Path) -> Entries:
-    """All lines of a metrics.jsonl; where a run was resumed from an earlier step, the later line of a step counts."""
+    """One entry for each step of a metrics.jsonl; of a figure logged twice, before and after a resume, the later."""
     by_step: dict[int, dict[str, Any]] = {}
     for line in path.read_text("utf-8").splitlines():
         with suppress(json.JSONDecodeError):  # a line that a killed process left unfinished
             entry = json.loads(line)
-            by_step[entry["step"]] = entry
+            by_step.setdefault(entry["step"], {}).update(entry)
     return [by_step[step] for step in sorted(by_step)]
 
 
 def plot_run(folder: Path, out: Path) -> None:
-    """The loss of a run, whole and by quarter of the timesteps, as far as they are logged."""
+    """The loss of a run, whole and by quarter of the timesteps, and its KID, as far as they are logged."""
     entries = read_metrics(folder / METRICS)
     labels = {"loss": "all t", "loss/t<50": "t < 50"}
     labels |= {f"loss/q{quarter}": f"quarter {quarter} of t" for quarter in range(1, 5)}
-    _plot({label: (entries, key) for key, label in labels.items()}, out, ylabel="mean squared error")
+    kid = [(entry["step"], entry["kid"]) for entry in entries if "kid" in entry]
+    _plot({label: (entries, key) for key, label in labels.items()}, out, ylabel="mean squared error", kid=kid)
 
 
 def plot_runs(folders: Sequence[Path], out: Path, *, key: str = "loss") -> None:
@@ -64,8 +65,10 @@ def smoothed(values: Values) -> Values:
     return np.array([values[i - r : i + r + 1].mean() for i, r in enumerate(reach)])
 
 
-def _plot(curves: Mapping[str, tuple[Entries, str]], out: Path, *, ylabel: str) -> None:
-    """Each curve smoothed, over a pale line of what was logged."""
+def _plot(
+    curves: Mapping[str, tuple[Entries, str]], out: Path, *, ylabel: str, kid: Sequence[tuple[int, float]] = ()
+) -> None:
+    """Each curve smoothed, over a pale line of what was logged; KID as dots, on an axis of its own."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -86,6 +89,11 @@ def _plot(curves: Mapping[str, tuple[Entries, str]], out: Path, *, ylabel: str) 
     axes.yaxis.set_minor_locator(NullLocator())
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small")
+    if kid:
+        right = axes.twinx()
+        right.plot(*zip(*kid, strict=True), "ko:", markersize=4, label="KID x 1000")
+        right.set(ylabel="KID x 1000", ylim=(0, None))
+        right.legend(fontsize="small", loc="upper center")
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out, dpi=100)
     plt.close(figure)

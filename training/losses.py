@@ -1,12 +1,14 @@
-"""What the network is trained to predict, and how much each image counts."""
+"""What a network is trained to predict, and how much each image counts."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple, get_args
 
 import torch
 from torch import Tensor
 
+from model.forward_process import q_sample
 from model.plans.plan import Prediction, Variance
 from model.plans.schedule import NoiseSchedule
 
@@ -15,6 +17,9 @@ from .variational import VariationalTerms
 
 GAMMAS: dict[Weighting, float] = {"min_snr": 5.0, "p2": 1.0}  # of the publications
 HYBRID_SHARE = 0.001  # of the bound in L_hybrid
+
+
+Network = Callable[[Tensor, Tensor], Tensor]  # from x_t and the timesteps, shape (B,), to the output
 
 
 class Losses(NamedTuple):
@@ -64,16 +69,17 @@ class Objective:
         self._weights = weights(schedule, prediction, weighting, every_t, gamma)
         self._bound = None if loss == "simple" else VariationalTerms(schedule, prediction, variance)
 
-    def __call__(self, x0: Tensor, t: Tensor, noise: Tensor, out: Tensor) -> Losses:
-        """The losses of a network's output at x_t.
+    def __call__(self, network: Network, x0: Tensor, t: Tensor, noise: Tensor) -> Losses:
+        """The losses of a network at x_t.
 
         Args:
+            network: its output has the shape of x0, or (B, 2C, H, W) with a learned variance.
             x0: clean images, shape (B, C, H, W), in [-1, 1].
             t: timesteps, shape (B,), int64, on the CPU.
-            noise: that x_t was made with, shape of x0.
-            out: shape of x0, or (B, 2C, H, W) with a learned variance.
+            noise: standard normal, shape of x0.
         """
         channels = x0.shape[1]
+        out = network(q_sample(self._schedule, x0, t, noise), t)
         # Cut only where there is something to cut off: the gradient of a part is copied into zeros.
         predicted, learned = (out, out[:, channels:]) if out.shape[1] == channels else torch.split(out, channels, dim=1)
         mse = (predicted - target(self._schedule, self._prediction, x0, t, noise)).square().mean((1, 2, 3))

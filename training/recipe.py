@@ -27,7 +27,7 @@ from .errors import RecipeError
 from .overrides import override
 
 SourceName = Literal["faces", "folder", "zip", "npz", "idx", "huggingface", "webdataset"]
-Loss = Literal["simple", "hybrid", "vlb"]
+Loss = Literal["simple", "hybrid", "vlb", "consistency"]
 Weighting = Literal["uniform", "min_snr", "p2"]
 Timesteps = Literal["uniform", "loss_second_moment"]
 Precision = Literal["float32", "bf16", "fp16"]
@@ -63,7 +63,7 @@ class Recipe:
             the others begin afresh. Empty for a network with random weights.
         variance: of the model's ancestral sampling; a learned one needs twice the `out_channels`, and a loss with the
             bound in it.
-        loss: `simple`, `hybrid` or `vlb`; see `training.losses.Objective`.
+        loss: `simple`, `hybrid` or `vlb`, see `training.losses.Objective`; `consistency`, see `training.consistency`.
         weighting: of the simple loss, see `training.losses.weights`.
         gamma: of the weighting: 5 for min_snr and 1 for p2 unless said otherwise.
         timesteps: how they are drawn, see `training.timesteps`.
@@ -77,9 +77,11 @@ class Recipe:
         clip_norm: largest norm of the gradient; 0 lets it be.
         ema_decay: of the averaged weights that are served.
         more_ema_decays: further averages, kept beside.
-        precision: of the network's calls (autocast); weights and optimiser are float32 in any case.
+        precision: of the network's calls (autocast); `auto` is float32 or bf16, whichever is faster here. Weights and
+            optimiser are float32 in any case.
         compile: use torch.compile, which needs a C++ compiler and a minute before the first step.
         save_every, sheet_every, log_every: in steps.
+        kid_every: steps between two measurements of the KID to the training images; 0 is never.
     """
 
     name: str
@@ -108,12 +110,13 @@ class Recipe:
     clip_norm: float = 1.0
     ema_decay: float = 0.9995
     more_ema_decays: tuple[float, ...] = ()
-    precision: Precision = "bf16"
+    precision: Precision | Literal["auto"] = "auto"
     compile: bool = False
     seed: int = 0
     save_every: int = 500
     sheet_every: int = 1000
     log_every: int = 50
+    kid_every: int = 0
 
     @property
     def num_classes(self) -> int | None:
@@ -216,7 +219,8 @@ def _check(recipe: Recipe) -> None:
     """Checks what concerns several fields, and numbers that would stop a run later without saying why."""
     for key in ("batch_size", "accumulate", "max_steps", "save_every", "sheet_every", "log_every", "learning_rate"):
         _require(getattr(recipe, key) > 0, f"{key} must be greater than 0, got {getattr(recipe, key)}")
-    _require(recipe.clip_norm >= 0, f"clip_norm must be at least 0, got {recipe.clip_norm}")
+    for key in ("clip_norm", "kid_every"):
+        _require(getattr(recipe, key) >= 0, f"{key} must be at least 0, got {getattr(recipe, key)}")
     _require(recipe.max_minutes is None or recipe.max_minutes > 0, "max_minutes must be greater than 0")
     for key, decay in (("ema_decay", recipe.ema_decay), *(("more_ema_decays", d) for d in recipe.more_ema_decays)):
         _require(0 <= decay < 1, f"{key} must be at least 0 and less than 1, got {decay}")
@@ -234,16 +238,31 @@ def _check(recipe: Recipe) -> None:
 
 
 def _check_loss(recipe: Recipe) -> None:
+    if recipe.loss == "consistency":
+        _check_consistency(recipe)
     learned = recipe.variance.startswith("learned")
     _require(
-        not learned or recipe.loss != "simple",
-        f"loss simple cannot train variance {recipe.variance}: take loss hybrid, or vlb",
+        not learned or recipe.loss in ("hybrid", "vlb"),
+        f"loss {recipe.loss} cannot train variance {recipe.variance}: take loss hybrid, or vlb",
     )
     _require(learned or recipe.loss != "hybrid", "loss hybrid is there for a learned variance: set learned_range")
     weighted = recipe.weighting != "uniform"
-    _require(not weighted or recipe.loss != "vlb", f"loss vlb has its own weights: it cannot have {recipe.weighting}")
+    own_weights = recipe.loss in ("vlb", "consistency")
+    _require(
+        not (weighted and own_weights), f"loss {recipe.loss} has its own weights: it cannot have {recipe.weighting}"
+    )
     _require(weighted or recipe.gamma is None, "gamma belongs to weighting min_snr or p2")
     _require(recipe.gamma is None or recipe.gamma > 0, "gamma must be greater than 0")
+
+
+def _check_consistency(recipe: Recipe) -> None:
+    v = recipe.prediction == "v"
+    _require(v, f"loss consistency needs prediction v, which is exact without noise, not {recipe.prediction}")
+    _require(recipe.timesteps == "uniform", "loss consistency draws timesteps in its own way: leave timesteps out")
+    _require(
+        getattr(recipe.network, "dropout", 0.0) == 0,
+        "loss consistency compares two calls of the network, which must agree: set network.dropout to 0",
+    )
 
 
 def _check_classes(recipe: Recipe) -> None:

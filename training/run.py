@@ -19,10 +19,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from model.checkpoint import save_checkpoint
+from model.images import to_uint8
 
 from . import dataset
 from .batches import Batches
 from .errors import Diverged
+from .images import ImageArray
 from .journal import Journal
 from .processes import Processes, joined
 from .recipe import Recipe
@@ -31,6 +33,9 @@ from .trainer import Trainer, learning_rate
 from .window import Window
 
 log = logging.getLogger(__name__)
+
+KID_BATCHES = [range(first, first + 64) for first in range(0, 256, 64)]  # seeds of the images that KID is of
+Distance = Callable[[ImageArray], float]  # of drawn images, uint8, shape (N, H, W, C), from others
 
 STATES, MODEL, DATA, RECIPE = "states", "model", "data", "recipe.json"
 
@@ -43,22 +48,34 @@ class Verdict(IntEnum):
     STOP = 2  # somebody wants the run to pause
 
 
-def train(recipe: Recipe, out: Path, *, device: str = "cpu") -> int:
+def train(
+    recipe: Recipe, out: Path, *, device: str = "cpu", kid_from: Callable[[ImageArray], Distance] | None = None
+) -> int:
     """Runs a recipe in a folder, or goes on where earlier processes stopped; returns the step reached.
 
     The folder gets recipe.json, data/, metrics.jsonl, losses.png, tensorboard/, sheets/, states/ and model/, the
     servable checkpoint; only the first of several processes writes. SIGTERM and SIGINT save and end the run; the same
     call resumes it.
 
+    Args:
+        kid_from: makes the KID to the training images, for recipes with `kid_every`. Training does not know how images
+            are measured.
+
     Raises:
         RecipeError: if the images cannot be used, or the folder holds a run of another recipe.
         Diverged: if the gradients stay NaN or infinite; the last batch is left in the folder.
     """
     with joined(torch.device(device)) as (processes, own_device):
-        return _train(recipe, out, own_device, processes)
+        return _train(recipe, out, own_device, processes, kid_from)
 
 
-def _train(recipe: Recipe, out: Path, device: torch.device, processes: Processes) -> int:
+def _train(
+    recipe: Recipe,
+    out: Path,
+    device: torch.device,
+    processes: Processes,
+    kid_from: Callable[[ImageArray], Distance] | None,
+) -> int:
     out.mkdir(parents=True, exist_ok=True)
     state = load_state(out / STATES)
     if processes.first:
@@ -67,7 +84,8 @@ def _train(recipe: Recipe, out: Path, device: torch.device, processes: Processes
     share = processes.share(recipe.batch_size)
     batches = Batches(dataset.load(recipe, out / DATA), recipe.batch_size, seed=recipe.seed, share=share)
     trainer = Trainer(recipe, batches, device, processes)
-    run = Run(trainer, out)
+    measured = kid_from is not None and recipe.kid_every and processes.first
+    run = Run(trainer, out, kid_from(batches.dataset.images) if measured else None)
     if state is not None:
         run.load(state)
         log.info("going on at step %d", trainer.step)
@@ -98,10 +116,12 @@ class Run:
     Args:
         trainer: at its start, or where `load` puts it.
         out: folder of the run.
+        kid: measures drawn images every `kid_every` steps, if anything does.
     """
 
-    def __init__(self, trainer: Trainer, out: Path) -> None:
+    def __init__(self, trainer: Trainer, out: Path, kid: Distance | None = None) -> None:
         self.trainer = trainer
+        self._kid = kid
         self._out = out
         self._processes = trainer.processes
         self._journal = Journal(out) if self._processes.first else None
@@ -138,6 +158,9 @@ class Run:
                 if verdict is Verdict.END:
                     log.info("the time is up at step %d; a greater max_minutes goes on", trainer.step)
                     break
+                if recipe.kid_every and trainer.step % recipe.kid_every == 0:
+                    self._measure()
+                    window.restart()
                 if trainer.step % recipe.sheet_every == 0:
                     self._show()
                     window.restart()
@@ -171,6 +194,11 @@ class Run:
         for ema in trainer.emas:
             name = MODEL if ema is trainer.emas[0] else f"{MODEL}-{ema.decay}"
             save_checkpoint(self._out / name, trainer.config(facts | {"ema_decay": ema.decay}), ema.network)
+
+    def _measure(self) -> None:
+        if self._journal is not None and self._kid is not None:
+            drawn = torch.cat([self.trainer.samples(seeds) for seeds in KID_BATCHES])
+            self._journal.write(self.trainer.step, {"kid": self._kid(to_uint8(drawn.cpu()).numpy())})
 
     def _show(self) -> None:
         if self._journal is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,21 +10,22 @@ import torch
 from torch import Tensor
 
 from model.config import ModelConfig
-from model.forward_process import q_sample
 from model.images import from_uint8
 from model.networks.build import build_network
+from model.plans.schedule import NoiseSchedule
 from model.sampling import sample
 
 from .batches import Batch, Batches
+from .consistency import Consistency, LogNormal
 from .draws import Drawn, Draws
 from .ema import Ema
 from .errors import Diverged, RecipeError
 from .initial import take_over
 from .losses import Losses, Objective
-from .precision import DTYPES, Scaler
+from .precision import DTYPES, Scaler, fastest
 from .processes import ALONE, Processes, unsynchronised
-from .recipe import Recipe
-from .timesteps import TIMESTEP_SAMPLERS
+from .recipe import Precision, Recipe
+from .timesteps import TIMESTEP_SAMPLERS, TimestepSampler
 from .window import StepFacts
 
 SHEET_SEEDS = range(64)
@@ -44,6 +45,7 @@ class Trainer:
         step: optimiser steps so far.
         skipped: of them, those whose gradient was not finite and was not applied.
         emas: the averages, the one to be served first.
+        precision: of the network's calls; that of the recipe, or what was the fastest when the run began.
 
     Raises:
         RecipeError: if a batch cannot be cut into equal parts for all processes, or the checkpoint to begin from is of
@@ -79,18 +81,13 @@ class Trainer:
         self.optimizer = torch.optim.AdamW(
             self.network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
         )
-        self._objective = Objective(
-            self.schedule,
-            prediction=recipe.prediction,
-            variance=recipe.variance,
-            loss=recipe.loss,
-            weighting=recipe.weighting,
-            gamma=recipe.gamma,
-        )
-        self._timesteps = TIMESTEP_SAMPLERS[recipe.timesteps](self.schedule.num_train_timesteps)
+        self._objective, self._timesteps = _objective(recipe, self.schedule)
         flip = 0.5 if recipe.data.flip else 0.0
         self._draws = Draws(recipe.seed, self.device, flip=flip, label_drop=recipe.label_drop)
-        self._scaler = Scaler(recipe.precision, self.device)
+        self.precision: Precision = (
+            fastest(self._try, self.device, processes) if recipe.precision == "auto" else recipe.precision
+        )
+        self._scaler = Scaler(self.precision, self.device)
         torch.manual_seed(recipe.seed + 1 + processes.rank)  # of dropout, another in every process
         self.step = 0
         self.skipped = 0
@@ -146,13 +143,28 @@ class Trainer:
         """Adds the gradient of some of a batch's images."""
         x0, labels = self._shown(batch, drawn, rows)
         part = drawn.part(rows)
-        x_t = q_sample(self.schedule, x0, part.t, part.noise)
-        dtype = DTYPES[self.recipe.precision]
-        with torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
-            out = self._forward(x_t, part.t.to(self.device), *(() if labels is None else (labels,)))
-        losses = self._objective(x0, part.t, part.noise, out.float())
+
+        def network(x_t: Tensor, t: Tensor) -> Tensor:
+            with self._autocast(self.precision):
+                out: Tensor = self._forward(x_t, t.to(self.device), *(() if labels is None else (labels,)))
+            return out.float()
+
+        losses = self._objective(network, x0, part.t, part.noise)
         self._scaler.backward((part.importance.to(x0) * losses.loss).mean() / self.recipe.accumulate)
         return Losses(*(values.detach() for values in losses))
+
+    def _autocast(self, precision: Precision) -> torch.autocast:
+        dtype = DTYPES[precision]
+        return torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32)
+
+    def _try(self, precision: Precision) -> None:
+        """One pass forwards and backwards that trains nothing."""
+        x_t = torch.zeros(self.recipe.batch_size, *self._shape, device=self.device)
+        t = torch.zeros(len(x_t), dtype=torch.int64, device=self.device)
+        with self._autocast(precision):
+            out = self.network(x_t, t, *(() if self.recipe.num_classes is None else (t,)))
+        torch.autograd.backward(out.float().mean())
+        self.optimizer.zero_grad(set_to_none=True)
 
     def _shown(self, batch: Batch, drawn: Drawn, rows: slice) -> tuple[Tensor, Tensor | None]:
         """Images in [-1, 1], some mirrored, and their classes, some left out."""
@@ -190,6 +202,7 @@ class Trainer:
             "network": self.network.state_dict(),
             "emas": [{"updates": ema.updates, "network": ema.network.state_dict()} for ema in self.emas],
             "optimizer": self.optimizer.state_dict(),
+            "precision": self.precision,
             "scaler": self._scaler.state(),
             "timesteps": self._timesteps.state(),
             "draws": self._draws.state(),
@@ -205,6 +218,7 @@ class Trainer:
             ema.updates = saved["updates"]
             ema.network.load_state_dict(saved["network"])
         self.optimizer.load_state_dict(state["optimizer"])
+        self.precision = state.get("precision", self.precision)
         self._scaler.load(state["scaler"])
         self._timesteps.load(state["timesteps"])
         self._draws.load(state["draws"])
@@ -214,17 +228,32 @@ class Trainer:
             if self.device.type == "cuda" and "cuda" in dropout:
                 torch.cuda.set_rng_state(dropout["cuda"], self.device)
 
-    def samples(self) -> Tensor:
-        """Images of the served average from fixed seeds, with the recipe's default sampler; all classes in turn."""
+    def samples(self, seeds: Sequence[int] = SHEET_SEEDS) -> Tensor:
+        """Images of the served average, with the recipe's default sampler; all classes in turn."""
         config = self.config()
         network = self.emas[0].network
         classes = self.recipe.num_classes
-        labels = torch.tensor([i % classes for i in range(len(SHEET_SEEDS))], device=self.device) if classes else None
+        labels = torch.tensor([seed % classes for seed in seeds], device=self.device) if classes else None
 
         def denoiser(x_t: Tensor, t: Tensor) -> Tensor:
             return network(x_t, t) if labels is None else network(x_t, t, labels)
 
-        return sample(config.plan(self.schedule), denoiser, shape=config.shape, seeds=SHEET_SEEDS, device=self.device)
+        return sample(config.plan(self.schedule), denoiser, shape=config.shape, seeds=seeds, device=self.device)
+
+
+def _objective(recipe: Recipe, schedule: NoiseSchedule) -> tuple[Objective | Consistency, TimestepSampler]:
+    """What is minimised, and where."""
+    if recipe.loss == "consistency":
+        return Consistency(schedule), LogNormal(schedule)
+    objective = Objective(
+        schedule,
+        prediction=recipe.prediction,
+        variance=recipe.variance,
+        loss=recipe.loss,
+        weighting=recipe.weighting,
+        gamma=recipe.gamma,
+    )
+    return objective, TIMESTEP_SAMPLERS[recipe.timesteps](schedule.num_train_timesteps)
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:

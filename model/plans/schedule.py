@@ -147,3 +147,9 @@ class NoiseSchedule:
         Linear in log sigma between timesteps, as k-diffusion reads a discrete model on a continuous grid.
         """
         return np.interp(np.log(sigma), np.log(self.sigmas), np.arange(self.num_train_timesteps, dtype=np.float64))
+
+    def sigma_at(self, timestep: FloatTable) -> FloatTable:
+        """The noise level at timesteps, which may be fractional; undoes `timestep_at`."""
+        every = np.arange(self.num_train_timesteps, dtype=np.float64)
+        levels: FloatTable = np.exp(np.interp(timestep, every, np.log(self.sigmas)))
+        return levels

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from typing import NamedTuple
@@ -13,6 +14,10 @@ from .schedule import NoiseSchedule
 
 KARRAS = "karras"
 KARRAS_RHO = 7.0
+# Where a Karras grid begins at most. The last sigma of the cosine schedule is 20,291, so that of 13 levels eight would
+# lie where nothing of an image is left. This is the limit of diffusers' solvers (lambda_min_clipped of -5.1), a little
+# above the last sigma of DDPM's linear schedule.
+KARRAS_SIGMA_MAX = math.exp(5.1)
 SECTIONS = re.compile(r"\d+(,\d+)*")
 
 
@@ -42,7 +47,7 @@ def visit_levels(schedule: NoiseSchedule, spacing: str, count: int, *, start: in
     """
     total = timesteps_from(schedule, start)
     if spacing == KARRAS:
-        return _karras_levels(schedule, count, total - 1)
+        return _karras_levels(schedule, count, total - 1, whole=start is None)
     timesteps = space_timesteps(spacing, count, total)
     if start is not None:
         timesteps = (*timesteps[:-1], start)
@@ -154,8 +159,13 @@ SPACINGS: dict[str, Callable[[int, int], list[int]]] = {
 RULES = (*SPACINGS, KARRAS)
 
 
-def _karras_levels(schedule: NoiseSchedule, count: int, last: int) -> Levels:
-    """Levels whose sigma^(1/7) are evenly spaced between the ends (Karras et al. 2022, eq. 5)."""
+def _karras_levels(schedule: NoiseSchedule, count: int, last: int, *, whole: bool) -> Levels:
+    """Levels whose sigma^(1/7) are evenly spaced between the ends (Karras et al. 2022, eq. 5).
+
+    Args:
+        last: the noisiest timestep.
+        whole: whether the run begins with pure noise, which has no level of its own to begin at.
+    """
     if not 1 <= count <= last + 1:
         raise PlanError(f"must lie between 1 and {last + 1}", "steps", got=count)
     lowest, highest = schedule.sigmas[0], schedule.sigmas[last]
@@ -163,6 +173,8 @@ def _karras_levels(schedule: NoiseSchedule, count: int, last: int) -> Levels:
         raise PlanError(
             "karras needs a little of the image at its noisy end; choose trailing for this model", "spacing"
         )
+    if whole:
+        highest = min(highest, KARRAS_SIGMA_MAX)
     if count == 1:
         sigmas = np.array([highest])
     else:

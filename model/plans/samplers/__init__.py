@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .consistency import consistency
 from .ddim import ddim
 from .ddpm import ddpm
 from .dpmpp import dpmpp
@@ -16,6 +17,7 @@ SAMPLERS: dict[str, Sampler] = {
     "dpmpp": Sampler(dpmpp, spacing="trailing"),
     # In sigma, DDIM without noise is Euler's method (Song et al. 2021, eq. 14); the grid is that of Karras et al. 2022.
     "euler": Sampler(ddim, spacing="karras"),
+    "consistency": Sampler(consistency, spacing="trailing"),
     "heun": Sampler(heun, heun_levels, spacing="karras", from_pure_noise=False),
 }
 

@@ -19,7 +19,7 @@ from model.plans.spacing import KARRAS, SPACINGS
 LINEAR = NoiseSchedule.linear(1000)
 GRIDS = [*SPACINGS, KARRAS]
 FLAWS: list[tuple[dict[str, Any], str]] = [
-    ({"sampler": "plms"}, "sampler 'plms' is not known: choose one of ddpm, ddim, dpmpp, euler, heun"),
+    ({"sampler": "plms"}, "sampler 'plms' is not known: choose one of ddpm, ddim, dpmpp, euler, consistency, heun"),
     (
         {"spacing": "cubic"},
         "spacing 'cubic' is not known: choose one of linspace, leading, trailing, quad, karras, or sections such as",
@@ -176,6 +176,7 @@ def test_only_stochastic_runs_draw_noise() -> None:
 
     assert noisy(sampler="ddpm")
     assert noisy(sampler="ddim", eta=0.1)
+    assert noisy(sampler="consistency")
     for sampler in ("ddim", "dpmpp", "euler", "heun"):
         assert not make_plan(LINEAR, sampler=sampler).table[:, Column.S].any()
 

@@ -217,6 +217,17 @@ def test_a_known_image_is_returned(sampler: str, spacing: str, steps: int) -> No
     assert x == pytest.approx(x0, abs=1e-12)
 
 
+@pytest.mark.parametrize("steps", [1, 2, 10])
+def test_a_consistency_run_puts_noise_anew_onto_each_prediction(steps: int) -> None:
+    """Algorithm 1 of Song et al. 2023, written with sigma: x' / sqrt(abar') = x0 + sigma' z. Nothing of x_t stays."""
+    plan = make_plan(LINEAR, sampler="consistency", steps=steps, spacing="trailing")
+    abar = abar_at(LINEAR, plan.timesteps)
+    sigma_next = np.append(np.sqrt((1 - abar[1:]) / abar[1:]), 0.0)
+    assert not plan.table[:, [Column.A, Column.C, Column.OUT]].any()
+    assert plan.table[:, Column.S] / plan.table[:, Column.B] == pytest.approx(sigma_next, rel=1e-9)
+    assert plan.table[:, Column.B] ** 2 + plan.table[:, Column.S] ** 2 == pytest.approx(np.ones(steps), rel=1e-12)
+
+
 def test_dpmpp_first_step_is_ddim() -> None:
     """Without a previous x0 the solver is of first order, and the first-order DPM-Solver++ is DDIM (Lu et al. 2022)."""
     rows = [make_plan(LINEAR, sampler=sampler, steps=20, spacing="trailing").table[0] for sampler in ("ddim", "dpmpp")]

@@ -136,7 +136,7 @@ def test_the_levels_are_those_of_the_schedule() -> None:
 
 def karras(sigmas: list[float], count: int) -> list[tuple[float, float]]:
     """(sigma, timestep) of each level, least noisy first: eq. 5 of Karras et al. 2022 one number at a time."""
-    low, high = sigmas[0] ** (1 / 7), sigmas[-1] ** (1 / 7)
+    low, high = sigmas[0] ** (1 / 7), min(sigmas[-1], math.exp(5.1)) ** (1 / 7)
     levels = []
     for i in range(count):
         sigma = (high + (count - 1 - i) / (count - 1) * (low - high)) ** 7
@@ -180,6 +180,16 @@ def test_karras_levels_span_the_schedule(data: st.DataObject, total: int) -> Non
     if count > 1:
         assert levels.timesteps[0] == 0
         assert levels.chain.sigmas[0] == pytest.approx(schedule.sigmas[0], rel=1e-9)
+
+
+def test_a_karras_grid_wastes_no_level_where_nothing_of_the_image_is_left() -> None:
+    """The cosine schedule ends at sigma 20,291, where eight of thirteen levels would lie beyond 80."""
+    schedule = NoiseSchedule.cosine(1000)
+    assert schedule.sigmas[-1] > 20_000
+    sigmas = visit_levels(schedule, KARRAS, 13).chain.sigmas
+    assert sigmas[-1] == pytest.approx(math.exp(5.1), rel=1e-9)
+    assert (sigmas > 80).sum() == 2
+    assert visit_levels(schedule, KARRAS, 13, start=999).chain.sigmas[-1] == pytest.approx(20_291, rel=1e-3)
 
 
 def test_karras_timesteps_fall_for_every_count() -> None:

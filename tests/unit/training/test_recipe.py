@@ -114,6 +114,11 @@ def test_a_run_may_be_made_longer_but_not_be_given_another_network() -> None:
     ("changes", "message"),
     [
         (("loss=vlb", "weighting=p2"), "loss vlb has its own weights: it cannot have p2"),
+        (("loss=consistency", "prediction=v", "weighting=p2"), "loss consistency has its own weights"),
+        (("loss=consistency", "prediction=x0"), "loss consistency needs prediction v, .* not x0"),
+        (("loss=consistency", "prediction=v", "timesteps=loss_second_moment"), "leave timesteps out"),
+        (("loss=consistency", "prediction=v", "network.dropout=0.1"), "set network.dropout to 0"),
+        (("kid_every=-1",), "kid_every must be at least 0, got -1"),
         (("weighting=p2", "gamma=-1"), "gamma must be greater than 0"),
         (("data.source=npz", "data.path=x", "network.num_classes=5"), "can be asked without a class: set label_drop"),
         (

@@ -150,6 +150,29 @@ def test_a_run_of_another_version_is_not_gone_on_with(tmp_path: Path, tiny: Call
         train(tiny("max_steps=4"), tmp_path)
 
 
+def test_kid_is_measured_on_the_way_against_the_training_images(tmp_path: Path, tiny: Callable[..., Recipe]) -> None:
+    seen: list[Any] = []
+
+    def kid_from(real: Any) -> Callable[[Any], float]:
+        seen.append(real)
+
+        def distance(drawn: Any) -> float:
+            seen.append(drawn)
+            return 100.0 - len(seen)
+
+        return distance
+
+    out = tmp_path / "run"
+    train(tiny("max_steps=6", "kid_every=3"), out, kid_from=kid_from)
+    real, *drawn = seen
+    assert real.shape == (10, 8, 8, 3)
+    assert [(images.shape, images.dtype) for images in drawn] == [((256, 8, 8, 3), np.uint8)] * 2
+    assert len(np.unique(drawn[0].reshape(256, -1), axis=0)) == 256, "each has a seed of its own"
+    logged = {entry["step"]: entry for entry in read_metrics(out / "metrics.jsonl")}
+    assert {step: entry["kid"] for step, entry in logged.items() if "kid" in entry} == {3: 98.0, 6: 97.0}
+    assert "loss" in logged[6], "one step, one entry"
+
+
 def test_a_dry_run_measures_and_writes_nothing(tmp_path: Path, tiny: Callable[..., Recipe]) -> None:
     recipe = tiny("max_steps=2", "network.num_classes=5", "label_drop=0.1")
     before = sorted(tmp_path.rglob("*"))

@@ -91,8 +91,10 @@ def run(recipe: Recipe, steps: int, folder: Path | None = None) -> Trainer:
         ("accumulate=2", "weighting=min_snr"),
         (*BOUND, "timesteps=loss_second_moment", "schedule.num_train_timesteps=2", "defaults.steps=1"),
         (*CLASSES, "prediction=x0"),
+        ("loss=consistency", "prediction=v", "network.dropout=0.0", "defaults.sampler=consistency"),
+        ("precision=auto",),
     ],
-    ids=["plain", "averages", "scaler", "parts", "bound", "classes"],
+    ids=["plain", "averages", "scaler", "parts", "bound", "classes", "consistency", "auto"],
 )
 def test_a_resumed_run_is_bit_equal_to_one_that_never_stopped(tmp_path: Path, changes: tuple[str, ...]) -> None:
     """2 x N steps are N, a resume and N: weights, averages, optimiser, generators, and images over an epoch's end."""

@@ -1,0 +1,26 @@
+"""The KID that a run logs is the one that `difuso evaluate quality` knows, of images in memory."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from evaluation.distances import kernel_distance
+from evaluation.features import EfficientNetLite0
+from evaluation.kid import kid_from
+from training.faces import draw_faces
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_images_of_the_same_kind_are_nearer_than_noise(channels: int) -> None:
+    faces = np.stack(list(draw_faces("test", 64, 64)))[..., :channels]
+    noise = np.random.default_rng(0).integers(0, 256, (32, 64, 64, channels), dtype=np.uint8)
+    distance = kid_from(faces[:32])
+    assert abs(distance(faces[32:])) < 40 < 200 < distance(noise)
+
+
+def test_it_is_a_thousand_times_the_kernel_distance() -> None:
+    faces = np.stack(list(draw_faces("test", 48, 64)))
+    extractor = EfficientNetLite0()
+    expected = kernel_distance(extractor(faces[32:]).pooled, extractor(faces[:32]).pooled).value
+    assert kid_from(faces[:32])(faces[32:]) == pytest.approx(1000 * expected, rel=1e-3, abs=0.05)
