@@ -1,4 +1,4 @@
-# The commands that everyone uses; `make` alone lists them. All of them live in the virtual environment .venv.
+# The commands for daily work; `make` alone lists them. All of them run in the virtual environment .venv.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -10,7 +10,7 @@ PACKAGES := app difuso evaluation jobs model training worker
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: $(VENV)/.dev  ## make the virtual environment with everything for development
+setup: $(VENV)/.dev  ## make the virtual environment with all development dependencies
 
 serve: $(VENV)/.standalone  ## run difuso on this machine: http://127.0.0.1:8000, Ctrl-C stops it
 	@exec $(BIN)/difuso serve
@@ -18,22 +18,22 @@ serve: $(VENV)/.standalone  ## run difuso on this machine: http://127.0.0.1:8000
 test: $(VENV)/.dev  ## run the quick tests
 	$(BIN)/python -m pytest -m 'not slow and not gpu' -n 2 --dist loadfile
 
-fuzz: $(VENV)/.dev  ## send the API thousands of requests made from its own OpenAPI, right and wrong ones
+fuzz: $(VENV)/.dev  ## send the API thousands of valid and invalid requests made from its own OpenAPI
 	$(BIN)/python -m pytest tests/integration/test_app_schema.py -m slow
 
 chaos: $(VENV)/.dev  ## break running processes for twenty minutes and count which promises held: docs/reliability.md
 	$(BIN)/python -m benchmarks.chaos
 
-check: $(VENV)/.dev  ## lint, format, types and import rules, as CI runs them
+check: $(VENV)/.dev  ## check lint, format, types and import rules, as CI does
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-compose-test: $(VENV)/.dev  ## run the stack in containers, with two workers, and roll it under load; needs Docker
+compose-test: $(VENV)/.dev  ## run the stack in containers and roll its two workers under load; needs Docker
 	$(BIN)/python -m pytest tests/compose -v -o log_cli=true --log-cli-level=INFO
 
-ops-check: $(VENV)/.dev $(VENV)/.ops  ## check what operators use: Dockerfile, compose, alerts, manifests
+ops-check: $(VENV)/.dev $(VENV)/.ops  ## check the operators' files: Dockerfile, compose, alerts, manifests
 	$(BIN)/python -m pytest tests/ops
 
 audit: $(VENV)/.ops  ## ask PyPI for known vulnerabilities of the versions in constraints.txt
@@ -43,27 +43,27 @@ format: $(VENV)/.dev  ## put the code into the project's format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-train: $(VENV)/.train  ## train the faces that ship with difuso, into var/runs/faces64
+train: $(VENV)/.train  ## train the shipped model of faces, into var/runs/faces64
 	$(BIN)/difuso train faces64
 
-bench: $(VENV)/.bench  ## compare with other servers on this machine, and find the overhead
+bench: $(VENV)/.bench  ## compare difuso with other servers on this machine, and measure its overhead
 	$(BIN)/python -m benchmarks.serving
 	$(BIN)/python -m benchmarks.overhead
 
-bench-gpu: $(VENV)/.bench  ## the same on a CUDA machine, within ten minutes, into var/bench-gpu.json
+bench-gpu: $(VENV)/.bench  ## measure difuso on a CUDA machine, within ten minutes, into var/bench-gpu.json
 	$(BIN)/python -m benchmarks.gpu --out var/bench-gpu.json
 
-clean:  ## delete the environment and what tools leave; var/ (jobs, pictures, runs) stays
+clean:  ## delete the environment and the caches of tools; var/ (jobs, images, runs) stays
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find $(PACKAGES) tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# Without an NVIDIA GPU a small build of torch, where its index answers; it has none of what torch needs. What cannot be
-# had there comes from PyPI in the next step, with everything else.
+# Without an NVIDIA GPU, this installs PyTorch's small CPU build if its index answers. That index lacks torch's
+# dependencies, so they come from PyPI in the next step, and so does torch if the index fails.
 TORCH = index=$$($(BIN)/python -m difuso.torch_index); [ -z "$$index" ] || \
   $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps \
   --index-url "$$index" torch $(if $(filter dev,$*),torchvision) || echo 'taking torch from PyPI instead'
 
-# An environment's stamp is younger than the files that say what belongs in it, so a second run installs nothing.
+# An environment's stamp is younger than the files that list its packages, so a second run installs nothing.
 $(VENV)/.standalone $(VENV)/.train $(VENV)/.bench $(VENV)/.ops $(VENV)/.dev: $(VENV)/.%: pyproject.toml constraints.txt | $(BIN)/python
 	@echo 'installing difuso[$*] into $(VENV); the first time this takes some minutes'
 	@$(if $(filter ops,$*),,$(TORCH))

@@ -1,4 +1,5 @@
-# Runs once before Redis starts: draws its password if there is none yet, and gives the files to those who read them.
+# Runs once before Redis starts. Draws its password if there is none yet, and gives the files to the user of Redis and
+# difuso.
 set -eu
 umask 077
 cd /run/redis-auth
