@@ -84,8 +84,8 @@ def _train(
     share = processes.share(recipe.batch_size)
     batches = Batches(dataset.load(recipe, out / DATA), recipe.batch_size, seed=recipe.seed, share=share)
     trainer = Trainer(recipe, batches, device, processes)
-    measured = kid_from is not None and recipe.kid_every and processes.first
-    run = Run(trainer, out, kid_from(batches.dataset.images) if measured else None)
+    wanted = kid_from if recipe.kid_every and processes.first else None
+    run = Run(trainer, out, None if wanted is None else wanted(batches.dataset.images))
     if state is not None:
         run.load(state)
         log.info("going on at step %d", trainer.step)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 import torch
 from torch import nn
 
-from training import precision
 from training.precision import LEAST_SCALE, Scaler, fastest
 from training.processes import ALONE
 from training.recipe import Precision
@@ -37,9 +38,10 @@ def test_the_scale_falls_to_its_floor_and_gradients_still_arrive() -> None:
 
 
 def test_gradients_have_their_true_size_whatever_the_scale() -> None:
-    for number_format in ("fp16", "bf16", "float32"):
+    formats: tuple[Precision, ...] = ("fp16", "bf16", "float32")
+    for number_format in formats:
         weight = nn.Parameter(torch.tensor([1.0]))
-        one_step(Scaler(number_format, CPU), weight, 0.25)  # type: ignore[arg-type]
+        one_step(Scaler(number_format, CPU), weight, 0.25)
         assert weight.item() == 0.75
 
 
@@ -69,5 +71,5 @@ def test_the_faster_format_is_found(faster: Precision, monkeypatch: pytest.Monke
         calls[chosen] += 1
         now += 100.0 if calls[chosen] == 1 and chosen == faster else 1.0 if chosen == faster else 2.0
 
-    monkeypatch.setattr(precision.time, "perf_counter", lambda: now)
+    monkeypatch.setattr(time, "perf_counter", lambda: now)
     assert fastest(call, CPU, ALONE) == faster
