@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from .configs import ClassifierConfig
 from .embedding import sinusoidal_embedding
+from .row_linear import RowLinear
 from .unet import Downsample, ResBlock, Stage
 
 
@@ -21,7 +22,7 @@ class AttentionPool(nn.Module):
         self.heads = channels // head_channels
         self.positional_embedding = nn.Parameter(torch.randn(channels, positions + 1) / channels**0.5)
         self.qkv = nn.Linear(channels, 3 * channels)
-        self.proj = nn.Linear(channels, out)
+        self.proj = RowLinear(channels, out)
 
     def forward(self, x: Tensor) -> Tensor:
         b, c = x.shape[:2]
@@ -45,7 +46,7 @@ class Classifier(nn.Module):
         self.config = config
         unet = config.unet
         channels, emb_dim = unet.widths[0], 4 * unet.channels
-        self.time_mlp = nn.Sequential(nn.Linear(unet.channels, emb_dim), nn.SiLU(), nn.Linear(emb_dim, emb_dim))
+        self.time_mlp = nn.Sequential(RowLinear(unet.channels, emb_dim), nn.SiLU(), RowLinear(emb_dim, emb_dim))
         self.conv_in = nn.Conv2d(unet.in_channels, channels, 3, padding=1)
         self.down = nn.ModuleList()
         for level, width in enumerate(unet.widths):

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from .configs import PaperUNetConfig
 from .embedding import sinusoidal_embedding
+from .row_linear import RowLinear
 
 
 class SelfAttention(nn.Module):
@@ -61,7 +62,7 @@ class Down(nn.Module):
             DoubleConv(channels_in, channels_in, residual=True),
             DoubleConv(channels_in, channels_out),
         )
-        self.emb_layer = nn.Sequential(nn.SiLU(), nn.Linear(time_dim, channels_out))
+        self.emb_layer = nn.Sequential(nn.SiLU(), RowLinear(time_dim, channels_out))
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
         return self.maxpool_conv(x) + self.emb_layer(emb)[:, :, None, None]
@@ -75,7 +76,7 @@ class Up(nn.Module):
             DoubleConv(channels_in, channels_in, residual=True),
             DoubleConv(channels_in, channels_out, channels_in // 2),
         )
-        self.emb_layer = nn.Sequential(nn.SiLU(), nn.Linear(time_dim, channels_out))
+        self.emb_layer = nn.Sequential(nn.SiLU(), RowLinear(time_dim, channels_out))
 
     def forward(self, x: Tensor, skip: Tensor, emb: Tensor) -> Tensor:
         x = torch.cat([skip, self.up(x)], dim=1)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .row_linear import RowLinear
+
 BLOCKS = 2
 
 
@@ -13,7 +15,7 @@ class PixelBlock(nn.Module):
 
     def __init__(self, channels: int, emb_dim: int) -> None:
         super().__init__()
-        self.emb_proj = nn.Linear(emb_dim, 4 * channels)
+        self.emb_proj = RowLinear(emb_dim, 4 * channels)
         self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
         nn.init.zeros_(self.conv2.weight)

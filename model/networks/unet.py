@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from .configs import UNetConfig
 from .embedding import sinusoidal_embedding
 from .pixel_head import PixelHead
+from .row_linear import RowLinear
 
 
 class ResBlock(nn.Module):
@@ -33,7 +34,7 @@ class ResBlock(nn.Module):
         self.resample = resample
         self.norm1 = nn.GroupNorm(config.groups, channels_in, config.norm_eps)
         self.conv1 = nn.Conv2d(channels_in, channels_out, 3, padding=1)
-        self.emb_proj = nn.Linear(emb_dim, channels_out * (2 if self.scale_shift else 1))
+        self.emb_proj = RowLinear(emb_dim, channels_out * (2 if self.scale_shift else 1))
         self.norm2 = nn.GroupNorm(config.groups, channels_out, config.norm_eps)
         self.dropout = nn.Dropout(config.dropout)
         self.conv2 = _zero(nn.Conv2d(channels_out, channels_out, 3, padding=1))
@@ -118,7 +119,7 @@ class UNet(nn.Module):
         self.config = config
         widths = config.widths
         emb_dim = 4 * config.channels
-        self.time_mlp = nn.Sequential(nn.Linear(config.channels, emb_dim), nn.SiLU(), nn.Linear(emb_dim, emb_dim))
+        self.time_mlp = nn.Sequential(RowLinear(config.channels, emb_dim), nn.SiLU(), RowLinear(emb_dim, emb_dim))
         if config.num_classes is not None:
             self.label_emb = nn.Embedding(config.num_classes + config.null_class, emb_dim)
         self.conv_in = nn.Conv2d(config.in_channels * config.patch**2, widths[0], 3, padding=1)
