@@ -1,4 +1,4 @@
-"""Images to be measured, drawn by the step engine: those that a server makes for the same request and seeds."""
+"""Images to measure, drawn by the step engine: a server makes the same ones for the same request and seeds."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from worker.runner import Runner
 
 
 class SampledImages:
-    """The images of one model, sampler and number of steps; a function as `evaluation.image_sets.drawn` takes it.
+    """The images of one model, sampler and number of steps; a `draw` function for `evaluation.image_sets.drawn`.
 
-    They are kept as PNGs named by seed, so that a run that was stopped goes on, and a later one has them already.
+    The images are kept as PNGs named by seed, so that an interrupted command resumes and a later one reuses them.
 
     Args:
-        runner: of the model.
-        params: of each image; image i has their seed + i.
-        labels: the image of seed s has label number s, modulo their number; none for a model that is told no class.
-        root: folder for all runs; this one gets a folder of its own, named after the weights and the parameters.
+        runner: runner of the model.
+        params: parameters of each image; image i has seed params.seed + i.
+        labels: class indices; the image of seed s gets number s modulo their count. Empty: all get params.label.
+        root: folder for all settings; these get a folder of their own, named after the weights and the parameters.
 
     Attributes:
-        facts: what decides all of the images, except their seeds.
+        facts: the weights and parameters that all images share.
     """
 
     def __init__(self, runner: Runner, params: SamplingParams, root: Path, *, labels: Sequence[int] = ()) -> None:
@@ -57,7 +57,7 @@ class SampledImages:
         return np.stack([np.asarray(Image.open(self._path(i)).convert("RGB")) for i in numbers])
 
     def seconds_per_image(self) -> float | None:
-        """What an image took on average, drawn in full batches; None if there are none."""
+        """Mean seconds to draw an image in full batches; None if no image was drawn."""
         if not self._clock.exists():
             return None
         so_far = json.loads(self._clock.read_text(encoding="utf-8"))

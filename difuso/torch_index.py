@@ -1,7 +1,7 @@
 """Where pip gets torch for this machine: PyTorch's index of builds for CPUs, or PyPI.
 
-On Linux PyPI's build carries CUDA, some GB of it, which is of no use without an NVIDIA GPU. `make` asks before anything
-is installed, so this needs nothing but Python: `python -m difuso.torch_index` prints the index, or nothing for PyPI.
+On Linux PyPI's build contains CUDA, several GB that are useless without an NVIDIA GPU. `make` asks before anything is
+installed, so this needs only Python: `python -m difuso.torch_index` prints the index, or nothing for PyPI.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ PATIENCE_SECONDS = 5.0
 
 
 def choose() -> str:
-    """The index for torch, an empty text for PyPI. TORCH_INDEX decides if it is set, also if it is empty."""
+    """Returns the index for torch, or an empty string for PyPI. TORCH_INDEX decides if it is set, even to nothing."""
     if (wanted := os.environ.get("TORCH_INDEX")) is not None:
         return wanted
     return CPU_INDEX if sys.platform == "linux" and not has_nvidia() and answers(CPU_INDEX) else ""
@@ -30,12 +30,12 @@ def has_nvidia() -> bool:
 
 
 def answers(index: str, seconds: float = PATIENCE_SECONDS) -> bool:
-    """Whether an index tells within `seconds` that it has torch."""
+    """Whether an index answers within `seconds` that it has torch."""
     found = threading.Event()
 
     def ask() -> None:
         try:
-            with urlopen(f"{index}/torch/", timeout=seconds):  # a status that is no success raises
+            with urlopen(f"{index}/torch/", timeout=seconds):  # raises for a status that is not a success
                 found.set()
         except (OSError, ValueError):
             pass
@@ -43,7 +43,7 @@ def answers(index: str, seconds: float = PATIENCE_SECONDS) -> bool:
             asked.set()
 
     asked = threading.Event()
-    threading.Thread(target=ask, daemon=True).start()  # the time that names take to resolve has no limit of its own
+    threading.Thread(target=ask, daemon=True).start()  # urlopen's timeout excludes name resolution
     asked.wait(seconds)
     return found.is_set()
 

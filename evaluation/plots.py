@@ -23,7 +23,7 @@ PLOTTED = ("KID", "FD")  # keys of figures
 
 @dataclass(frozen=True)
 class Curve:
-    """Points of one line.
+    """The points of one line.
 
     Attributes:
         errors: standard errors of y, if they are known.
@@ -39,7 +39,7 @@ class Panel:
     """One pair of axes, both logarithmic; a curve has the same look in all panels.
 
     Attributes:
-        levels: of what has no x, as horizontal lines.
+        levels: values without an x, drawn as horizontal lines.
     """
 
     title: str
@@ -50,7 +50,7 @@ class Panel:
 
 
 def plot_panels(rows: Sequence[Sequence[Panel]], out: Path) -> None:
-    """Panels in rows of equal length."""
+    """Draws panels, in rows of equal length, as a PNG."""
     plt = pyplot()
     panels = [panel for row in rows for panel in row]
     names = list(dict.fromkeys(name for panel in panels for name in panel.curves))
@@ -66,7 +66,7 @@ def plot_panels(rows: Sequence[Sequence[Panel]], out: Path) -> None:
         for line, (name, level) in zip(cycle(("--", ":", "-.")), near.items(), strict=False):
             each.axhline(level, color="black", linewidth=1, linestyle=line, label=name)
         for name, level in panel.levels.items():
-            if name not in near:  # a line there would press the curves together
+            if name not in near:  # a line so far below would flatten the curves
                 each.plot([], [], " ", label=f"{name}: {level:.2g}, far below")
         each.set(title=panel.title, xlabel=panel.x, ylabel=panel.y)
         each.set_xscale("log")
@@ -80,7 +80,7 @@ def plot_panels(rows: Sequence[Sequence[Panel]], out: Path) -> None:
 
 
 def plot_quality(qualities: Sequence[Quality], out: Path) -> None:
-    """Quality against steps and against seconds, as a PNG; images that were not drawn here are lines across."""
+    """Plots figures over steps and over seconds, as a PNG; images that were not drawn here are horizontal lines."""
     plot_panels([_quality_panels(qualities, key) for key in PLOTTED], out)
 
 
@@ -107,7 +107,7 @@ def _curve(points: Sequence[tuple[float, Measured]]) -> Curve:
 
 
 def _label(axis: Axis, values: Sequence[float]) -> None:
-    """Plain numbers: the values if they are whole, few and apart, as steps are; else round ones between them."""
+    """Labels an axis with plain numbers: the values if they are whole, few and apart, as steps are, else round ones."""
     from matplotlib.ticker import FixedLocator, LogLocator, MaxNLocator, NullLocator
 
     at = sorted({value for value in values if value > 0})

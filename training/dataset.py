@@ -1,4 +1,4 @@
-"""Training images, read once into one file and from then on used from there, however many processes train."""
+"""Training images, read once into one file, which all processes then read."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class Dataset:
     """All images of a run.
 
     Attributes:
-        images: uint8, shape (N, H, W, C); may lie on the disk.
-        labels: class indices, shape (N,), int64; None where the network is not told.
-        classes: their names; None where the network is not told.
+        images: uint8, shape (N, H, W, C); may be mapped from a file.
+        labels: class indices, shape (N,), int64; None for a network without classes.
+        classes: names of the classes; None for a network without classes.
     """
 
     images: ImageArray
@@ -46,7 +46,7 @@ def scan(recipe: Recipe, folder: Path) -> None:
     Files that cannot be read are left out and named in the folder's report.json, which is written last.
 
     Raises:
-        RecipeError: if there are no images, or they have not the classes that the recipe says.
+        RecipeError: if there are no images, or their classes are not those of the recipe.
     """
     wanted = _identity(recipe)
     if (folder / REPORT).is_file() and json.loads((folder / REPORT).read_text("utf-8"))["data"] == wanted:
@@ -69,7 +69,7 @@ def scan(recipe: Recipe, folder: Path) -> None:
 
 
 def load(recipe: Recipe, folder: Path) -> Dataset:
-    """What `scan` has left in a folder.
+    """Loads what `scan` has written into a folder.
 
     Raises:
         RecipeError: if there are fewer images than fill one batch.
@@ -89,7 +89,7 @@ def load(recipe: Recipe, folder: Path) -> Dataset:
 
 
 def first_images(recipe: Recipe) -> Dataset:
-    """The first readable images of a recipe, as many as fill one batch, without writing anything.
+    """Reads the first readable images of a recipe, as many as fill one batch, and writes nothing.
 
     Raises:
         RecipeError: if there are fewer.
@@ -124,7 +124,7 @@ def write_images(path: Path, images: Iterable[ImageArray], shape: tuple[int, int
 
 @dataclass
 class _Found:
-    """What a scan has come across."""
+    """The labels and unreadable files of the images that a scan has read."""
 
     labels: list[tuple[str, int | None]] = field(default_factory=list)
     unreadable: dict[str, str] = field(default_factory=dict)
@@ -145,7 +145,7 @@ class _Found:
 def _named(
     recipe: Recipe, found: _Found, classes: tuple[str, ...] | None
 ) -> tuple[np.ndarray[Any, np.dtype[np.int64]], tuple[str, ...]]:
-    """Labels and names of classes, checked."""
+    """Checks the labels; returns them and the names of the classes."""
     num_classes = recipe.num_classes
     assert num_classes is not None
     if classes is None:
@@ -162,9 +162,9 @@ def _named(
 
 
 def _identity(recipe: Recipe) -> dict[str, Any]:
-    """What decides about the images, as JSON gives it back."""
+    """Returns the settings that decide about the images, as JSON gives them back."""
     data = dataclasses.asdict(recipe.data)
-    del data["flip"]  # happens later
+    del data["flip"]  # training does this
     shape = {key: getattr(recipe, key) for key in ("image_size", "channels", "num_classes")}
     identity: dict[str, Any] = json.loads(json.dumps(data | shape))
     return identity

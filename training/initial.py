@@ -1,4 +1,4 @@
-"""Weights to begin from: those of a checkpoint, as far as they fit (fine-tuning)."""
+"""Initial weights from a checkpoint, as far as they fit (fine-tuning)."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ log = logging.getLogger(__name__)
 
 
 def take_over(network: nn.Module, folder: Path) -> None:
-    """Copies the tensors of a checkpoint that a network has by the same name and shape; the others stay as they are.
+    """Copies a checkpoint's tensors to those of a network with the same name and shape; the others stay as they are.
 
     Raises:
-        RecipeError: if the folder is no checkpoint, or none of its tensors fits.
+        RecipeError: if the folder is not a checkpoint, or none of its tensors fits.
     """
     try:
         given = load_checkpoint(folder).network.state_dict()
@@ -32,7 +32,7 @@ def take_over(network: nn.Module, folder: Path) -> None:
     network.load_state_dict(fitting, strict=False)
     fresh = [name for name in wanted if name not in fitting]
     log.info(
-        "%d tensors of %s; %d begin afresh%s",
+        "took %d tensors from %s; %d others begin with random numbers%s",
         len(fitting),
         folder,
         len(fresh),

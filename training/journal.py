@@ -1,4 +1,4 @@
-"""What a run writes for people: metrics.jsonl, TensorBoard, sample sheets, the loss curve."""
+"""The journal of a run, for people: metrics.jsonl, TensorBoard, sample sheets and the loss curve."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from .loss_curves import METRICS, plot_run
 
 
 class Journal:
-    """Logs of one run, appended to by every process that resumes it.
+    """The journal of one run; every process that resumes the run appends to it.
 
     Args:
-        folder: of the run.
+        folder: folder of the run.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -30,7 +30,7 @@ class Journal:
         self._board = SummaryWriter(str(folder / "tensorboard"))
 
     def write(self, step: int, metrics: dict[str, float]) -> None:
-        """One line and one point per metric; what is not finite has no place in JSON and is left out."""
+        """Writes one line, and one point per metric; NaN and infinity, which JSON cannot hold, are left out."""
         metrics = {key: value for key, value in metrics.items() if math.isfinite(value)}
         self._lines.write(json.dumps({"step": step, **{key: round(value, 6) for key, value in metrics.items()}}) + "\n")
         self._lines.flush()
@@ -45,7 +45,7 @@ class Journal:
         return path
 
     def curve(self) -> None:
-        """losses.png: the run so far."""
+        """Plots the losses of the run so far as losses.png."""
         plot_run(self._folder, self._folder / "losses.png")
 
     def close(self) -> None:
@@ -54,7 +54,7 @@ class Journal:
 
 
 def tile_images(images: Tensor, gap: int = 2) -> Image.Image:
-    """Images side by side on white, in a grid as square as can be."""
+    """Puts images of shape (N, C, H, W) side by side on white, in a grid that is as square as possible."""
     pixels = np.asarray(to_uint8(images.cpu()))
     count, height, width, channels = pixels.shape
     columns = math.ceil(math.sqrt(count))

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 
 METRICS = "metrics.jsonl"
-WINDOW = 9  # lines of a log that a smoothed loss is the mean of
+WINDOW = 9  # lines of a log over which a smoothed loss is the mean
 
 Entries = list[dict[str, Any]]
 Values = np.ndarray[Any, Any]
 
 
 def read_metrics(path: Path) -> Entries:
-    """All lines of a metrics.jsonl; where a run was resumed from an earlier step, the later line of a step counts."""
+    """Reads all lines of a metrics.jsonl; of a step that was repeated after an interruption, the later line counts."""
     by_step: dict[int, dict[str, Any]] = {}
     for line in path.read_text("utf-8").splitlines():
         with suppress(json.JSONDecodeError):  # a line that a killed process left unfinished
@@ -28,7 +28,7 @@ def read_metrics(path: Path) -> Entries:
 
 
 def plot_run(folder: Path, out: Path) -> None:
-    """The loss of a run, whole and by quarter of the timesteps, as far as they are logged."""
+    """Plots the loss of a run over all timesteps and by quarter of them, as far as they are logged."""
     entries = read_metrics(folder / METRICS)
     labels = {"loss": "all t", "loss/t<50": "t < 50"}
     labels |= {f"loss/q{quarter}": f"quarter {quarter} of t" for quarter in range(1, 5)}
@@ -36,11 +36,11 @@ def plot_run(folder: Path, out: Path) -> None:
 
 
 def plot_runs(folders: Sequence[Path], out: Path, *, key: str = "loss") -> None:
-    """One logged figure of several runs.
+    """Plots one logged value of several runs.
 
     Args:
-        folders: of the runs, each with a metrics.jsonl.
-        key: which of the logged figures.
+        folders: folders of the runs, each with a metrics.jsonl.
+        key: name of the logged value.
 
     Raises:
         ValueError: if a run did not log it.
@@ -54,18 +54,18 @@ def plot_runs(folders: Sequence[Path], out: Path, *, key: str = "loss") -> None:
             raise ValueError(f"{folder} holds no {METRICS}")
         curves[name] = read_metrics(folder / METRICS), key
         if not any(key in entry for entry in curves[name][0]):
-            raise ValueError(f"{name} did not log {key}: its {METRICS} says what there is")
+            raise ValueError(f"{name} did not log {key}: take a key of its {METRICS}")
     _plot(curves, out, ylabel=key)
 
 
 def smoothed(values: Values) -> Values:
-    """Mean over a window that shrinks to both ends, so that neither end is bent."""
+    """Averages over a window that shrinks towards both ends, so that neither end is bent."""
     reach = [min(WINDOW // 2, i, len(values) - 1 - i) for i in range(len(values))]
     return np.array([values[i - r : i + r + 1].mean() for i, r in enumerate(reach)])
 
 
 def _plot(curves: Mapping[str, tuple[Entries, str]], out: Path, *, ylabel: str) -> None:
-    """Each curve smoothed, over a pale line of what was logged."""
+    """Plots each curve smoothed, over a pale line of the logged values."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -18,7 +18,7 @@ HYBRID_SHARE = 0.001  # of the bound in L_hybrid
 
 
 class Losses(NamedTuple):
-    """Of each image, shape (B,).
+    """The losses of each image, shape (B,).
 
     Attributes:
         loss: what is minimised, before any weight that makes up for how its timestep was drawn.

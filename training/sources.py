@@ -1,4 +1,4 @@
-"""Where images may come from, by the name that a recipe gives it."""
+"""The sources of images, by their names in recipes."""
 
 from __future__ import annotations
 

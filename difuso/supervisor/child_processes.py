@@ -2,7 +2,7 @@
 
 All children join one process group. Its leader, a small process called the orphan killer, reads a pipe whose other end
 only this process holds: when this process is gone, even by kill -9, the pipe closes and the orphan killer ends the
-group. That works for foreign programs and on every POSIX system, and there is no moment in which a child is unknown.
+group. This works for every program and on every POSIX system, and no child is ever outside the group.
 
 The group also keeps the terminal's Ctrl-C away from the children, so that they can be stopped in order.
 """
@@ -29,10 +29,10 @@ LOCK = "lock"
 
 
 class ChildProcesses:
-    """A context: children are spawned inside, and none is left after it.
+    """A context manager: children are spawned inside it, and none is left after it.
 
     Attributes:
-        folder: private (mode 0700) and short, for the children's sockets; deleted at the end.
+        folder: private folder (mode 0700) with a short path, for the children's sockets; deleted at the end.
     """
 
     folder: Path
@@ -73,8 +73,8 @@ class ChildProcesses:
 
 
 def remove_abandoned() -> None:
-    """Removes folders whose supervisor and orphan killer were both killed: those whose lock nobody holds."""
+    """Removes the folders whose supervisor and orphan killer were both killed: no process holds their locks."""
     for path in Path(TEMPORARY).glob(f"{PREFIX}*/{LOCK}"):
-        with suppress(OSError), path.open("r+b") as file:  # in use, somebody else's, or gone meanwhile
+        with suppress(OSError), path.open("r+b") as file:  # in use, another user's, or already removed
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(path.parent, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Says when images can be asked for: when the API answers and a model is warm."""
+"""Announces that difuso is ready: the API answers and a model is warm."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ log = logging.getLogger(__name__)
 
 
 class ReadyAnnouncement:
-    """The log line with the address, written once.
+    """Writes the log line with the address, once.
 
     Args:
-        redis_url: where workers report.
-        host, port: that the API listens on.
+        redis_url: URL of the Redis to which workers report.
+        host, port: address of the API.
     """
 
     def __init__(self, redis_url: str, host: str, port: int) -> None:
@@ -32,7 +32,7 @@ class ReadyAnnouncement:
         self._announced = False
 
     def announce(self) -> None:
-        """Logs the address as soon as difuso is ready, once; to be called often."""
+        """Logs the address if difuso is ready and it was not logged yet; call it often."""
         if self._announced or not self._api_answers():
             return
         reports = self._reports()
@@ -48,7 +48,7 @@ class ReadyAnnouncement:
         self._announced = True
 
     def _reports(self) -> Sequence[WorkerReport]:
-        """What workers said since we started: the last word of one that was killed before still looks alive."""
+        """The workers' reports since we started: the last report of a worker killed earlier looks alive too."""
         try:
             return [report for report in live_reports(self._client) if report.at >= self._since]
         except redis.RedisError:
