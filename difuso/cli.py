@@ -34,6 +34,8 @@ app.add_typer(evaluate, name="evaluate")
 
 def main() -> None:
     """Runs a command. A mistake that the user can correct ends in one line and exit code 1."""
+    # Idle OpenMP threads that spin would take the cores from the API; read once, when torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()
     except UserError as error:
@@ -77,8 +79,6 @@ def api() -> None:
 @app.command()
 def worker() -> None:
     """Runs a worker process."""
-    # Idle OpenMP threads that spin would take the cores from the API; read once, when torch is loaded.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from worker.main import run
     from worker.settings import WorkerSettings
 
@@ -166,7 +166,6 @@ def train(
     ] = False,
 ) -> None:
     """Trains a model. The same command resumes an interrupted run."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from worker.settings import WorkerSettings
 
     from .training import print_dry_run, run_recipe

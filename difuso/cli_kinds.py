@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -31,7 +30,6 @@ def add_commands(app: typer.Typer) -> None:
 
 def _command(kind: Kind[Any], name: str) -> Callable[..., None]:
     def command(*, query: SamplingQuery, out: Path, **files: Path | None) -> None:
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         from worker.settings import WorkerSettings
 
         from .sampling import make_images

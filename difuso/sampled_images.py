@@ -45,6 +45,7 @@ class SampledImages:
         digest = hashlib.sha256(json.dumps(way, sort_keys=True).encode()).hexdigest()
         name = f"{params.sampler}-{params.spacing}-{params.steps}-{digest[:8]}"
         self._folder = root / f"{checkpoint.name}-{checkpoint.sha256[:8]}" / name
+        self._clock = self._folder / "seconds.json"
         self._folder.mkdir(parents=True, exist_ok=True)
         (self._folder / "parameters.json").write_text(json.dumps(self.facts, indent=2) + "\n", encoding="utf-8")
 
@@ -58,14 +59,14 @@ class SampledImages:
 
     def seconds_per_image(self) -> float | None:
         """Mean seconds to draw an image in full batches; None if no image was drawn."""
-        if not self._clock.exists():
-            return None
-        so_far = json.loads(self._clock.read_text(encoding="utf-8"))
-        return float(so_far["seconds"] / so_far["images"])
+        spent = self._spent()
+        return spent["seconds"] / spent["images"] if spent["images"] else None
 
-    @property
-    def _clock(self) -> Path:
-        return self._folder / "seconds.json"
+    def _spent(self) -> dict[str, float]:
+        if not self._clock.exists():
+            return {"images": 0, "seconds": 0.0}
+        spent: dict[str, float] = json.loads(self._clock.read_text(encoding="utf-8"))
+        return spent
 
     def _path(self, index: int) -> Path:
         return self._folder / f"{self._params.seed + index}.png"
@@ -80,10 +81,9 @@ class SampledImages:
             unfinished.write_bytes(png)
             unfinished.replace(self._path(i))
         # A batch that is not full takes as long as a full one: it would make each of its images look slow.
-        if len(numbers) == self._runner.slots or not self._clock.exists():
-            before = json.loads(self._clock.read_text(encoding="utf-8")) if self._clock.exists() else {}
-            total = {"images": len(numbers), "seconds": seconds}
-            total = {key: value + before.get(key, 0) for key, value in total.items()}
+        spent = self._spent()
+        if len(numbers) == self._runner.slots or not spent["images"]:
+            total = {"images": spent["images"] + len(numbers), "seconds": spent["seconds"] + seconds}
             self._clock.write_text(json.dumps(total) + "\n", encoding="utf-8")
 
     def _job(self, index: int) -> Job:

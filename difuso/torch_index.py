@@ -10,6 +10,7 @@ import os
 import shutil
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -34,17 +35,12 @@ def answers(index: str, seconds: float = PATIENCE_SECONDS) -> bool:
     found = threading.Event()
 
     def ask() -> None:
-        try:
-            with urlopen(f"{index}/torch/", timeout=seconds):  # raises for a status that is not a success
-                found.set()
-        except (OSError, ValueError):
-            pass
-        finally:
-            asked.set()
+        with suppress(OSError, ValueError), urlopen(f"{index}/torch/", timeout=seconds):
+            found.set()  # a status that is not a success has raised
 
-    asked = threading.Event()
-    threading.Thread(target=ask, daemon=True).start()  # urlopen's timeout excludes name resolution
-    asked.wait(seconds)
+    asking = threading.Thread(target=ask, daemon=True)  # urlopen's timeout excludes name resolution
+    asking.start()
+    asking.join(seconds)
     return found.is_set()
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from model.checkpoint import Checkpoint
@@ -17,7 +18,7 @@ from model.likelihood import Vlb, vlb
 from model.plans.spacing import Levels
 from training.images import ImageArray
 
-from .plots import pyplot, save
+from .plots import save
 
 
 def variational_bound(
@@ -101,7 +102,8 @@ def level_bits(result: Vlb) -> Tensor:
 
 def plot_vlb(result: Vlb, out: Path) -> None:
     """Plots the bits, and the squared error that training minimises, over the timesteps, as a PNG."""
-    figure, (above, below) = pyplot().subplots(2, sharex=True, figsize=(7, 5.5), layout="constrained")
+    figure = Figure(figsize=(7, 5.5), layout="constrained")
+    above, below = figure.subplots(2, sharex=True)
     bits = level_bits(result).numpy()
     above.plot(result.timesteps[:1], bits[:1], "o", label="$L_0$, decoder")
     above.plot(result.timesteps[1:], bits[1:], linewidth=1.2, label="$L_{t-1}$")

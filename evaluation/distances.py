@@ -111,8 +111,7 @@ def _kernel(x: FeatureArray, y: FeatureArray) -> FeatureArray:
     kernel = x.astype(np.float64) @ y.T.astype(np.float64)
     kernel /= x.shape[1]
     kernel += 1
-    cubed: FeatureArray = kernel * kernel * kernel
-    return cubed
+    return kernel * kernel * kernel
 
 
 def _mean_within(sums: FeatureArray, counts: FeatureArray) -> float:

@@ -74,8 +74,7 @@ def read_weights(source: str) -> dict[str, Any]:
         raise EvaluationError(f"{path}: {error.strerror}; give the weights of Inception, or {DOWNLOAD}") from error
     if hashlib.sha256(content).hexdigest() != SHA256:
         raise EvaluationError(f"{path} is not {Path(URL).name}: its SHA-256 differs")
-    weights: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    return weights
+    return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
 
 
 def _download() -> Path:

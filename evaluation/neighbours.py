@@ -70,10 +70,8 @@ def draw_sheet(neighbours: Neighbours, images: ImageArray, training: ImageArray)
         pen.text((left + size + 3 * GAP, LINE), "nearest training images, distance below", "black", font)
         for row, place in enumerate(places):
             top = 2 * LINE + row * (size + LINE + GAP)
-            number, near = (
-                neighbours.order[place],
-                zip(neighbours.indices[place], neighbours.distances[place], strict=True),
-            )
+            number = neighbours.order[place]
+            near = zip(neighbours.indices[place], neighbours.distances[place], strict=True)
             tiles = [(images[number], f"no. {number}"), *((training[i], f"{distance:.2f}") for i, distance in near)]
             for column, (pixels, caption) in enumerate(tiles):
                 x = left + column * (size + GAP) + (2 * GAP if column else 0)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 
 from .features import FeatureArray
 
-IndexArray = np.ndarray[Any, np.dtype[np.int64]]
+IndexArray = NDArray[np.int64]
 
 ROWS = 1000  # rows of distances held at a time: 200 MB against 50,000 images
 
@@ -51,12 +53,10 @@ def nearest(features: FeatureArray, others: FeatureArray, *, count: int) -> tupl
     """
     distances, indices = [], []
     for _, squares in _squares(features, others):
-        found = np.argpartition(squares, count - 1, axis=1)[:, :count]
-        squares = np.take_along_axis(squares, found, axis=1)
-        order = squares.argsort(axis=1)
-        distances.append(np.sqrt(np.take_along_axis(squares, order, axis=1)))
-        indices.append(np.take_along_axis(found, order, axis=1))
-    return np.concatenate(distances), np.concatenate(indices)
+        found = torch.from_numpy(squares).topk(count, largest=False)
+        distances.append(found.values.sqrt())
+        indices.append(found.indices)
+    return torch.cat(distances).numpy(), torch.cat(indices).numpy()
 
 
 def _radii(features: FeatureArray, k: int) -> FeatureArray:

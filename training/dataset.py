@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.progress import track
 
 from .errors import RecipeError
@@ -23,6 +24,8 @@ from .sources import SOURCES
 log = logging.getLogger(__name__)
 
 IMAGES, LABELS, REPORT = "images.npy", "labels.npy", "report.json"
+
+Classes = tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,8 +39,8 @@ class Dataset:
     """
 
     images: ImageArray
-    labels: np.ndarray[Any, np.dtype[np.int64]] | None = None
-    classes: tuple[str, ...] | None = None
+    labels: NDArray[np.int64] | None = None
+    classes: Classes | None = None
 
 
 def scan(recipe: Recipe, folder: Path) -> None:
@@ -57,7 +60,7 @@ def scan(recipe: Recipe, folder: Path) -> None:
     found = _Found()
     items = track(source.items, description="reading images", total=source.total)
     write_images(folder / IMAGES, found.readable(items), (recipe.image_size, recipe.image_size, recipe.channels))
-    report: dict[str, Any] = {"data": wanted, "images": found.count, "unreadable": found.unreadable}
+    report: dict[str, Any] = {"data": wanted, "images": len(found.labels), "unreadable": found.unreadable}
     if recipe.num_classes is not None:
         labels, classes = _named(recipe, found, source.classes)
         np.save(folder / LABELS, labels)
@@ -129,10 +132,6 @@ class _Found:
     labels: list[tuple[str, int | None]] = field(default_factory=list)
     unreadable: dict[str, str] = field(default_factory=dict)
 
-    @property
-    def count(self) -> int:
-        return len(self.labels)
-
     def readable(self, items: Iterable[SourceImage]) -> Iterator[ImageArray]:
         for item in items:
             if item.image is None:
@@ -142,9 +141,7 @@ class _Found:
                 yield item.image
 
 
-def _named(
-    recipe: Recipe, found: _Found, classes: tuple[str, ...] | None
-) -> tuple[np.ndarray[Any, np.dtype[np.int64]], tuple[str, ...]]:
+def _named(recipe: Recipe, found: _Found, classes: Classes | None) -> tuple[NDArray[np.int64], Classes]:
     """Checks the labels; returns them and the names of the classes."""
     num_classes = recipe.num_classes
     assert num_classes is not None
@@ -166,5 +163,4 @@ def _identity(recipe: Recipe) -> dict[str, Any]:
     data = dataclasses.asdict(recipe.data)
     del data["flip"]  # training does this
     shape = {key: getattr(recipe, key) for key in ("image_size", "channels", "num_classes")}
-    identity: dict[str, Any] = json.loads(json.dumps(data | shape))
-    return identity
+    return json.loads(json.dumps(data | shape))

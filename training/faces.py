@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from .images import ImageArray
+
 STYLE = "open-peeps"
 PASTELS = ("#b6e3f4", "#c0aede", "#d1d4f9", "#ffd5dc", "#ffdfbf", "#a3d9a5", "#f6c177", "#9bb8d3")
 
 
-def draw_faces(
-    split: str, count: int, size: int, workers: int | None = None
-) -> Iterator[np.ndarray[Any, np.dtype[np.uint8]]]:
+def draw_faces(split: str, count: int, size: int, workers: int | None = None) -> Iterator[ImageArray]:
     """Yields faces, each uint8 of shape (size, size, 3).
 
     Args:
@@ -35,7 +35,7 @@ def draw_faces(
         yield from pool.map(draw_face, seeds, [size] * count, chunksize=64)
 
 
-def draw_face(seed: str, size: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+def draw_face(seed: str, size: int) -> ImageArray:
     """Draws one face, uint8 of shape (size, size, 3)."""
     import resvg_py
     from dicebear import Avatar

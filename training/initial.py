@@ -31,10 +31,5 @@ def take_over(network: nn.Module, folder: Path) -> None:
         raise RecipeError(f"init = {str(folder)!r}: none of its tensors fits this network")
     network.load_state_dict(fitting, strict=False)
     fresh = [name for name in wanted if name not in fitting]
-    log.info(
-        "took %d tensors from %s; %d others begin with random numbers%s",
-        len(fitting),
-        folder,
-        len(fresh),
-        f", such as {fresh[0]}" if fresh else "",
-    )
+    example = f", such as {fresh[0]}" if fresh else ""
+    log.info("took %d tensors from %s; %d keep random numbers%s", len(fitting), folder, len(fresh), example)

@@ -15,6 +15,8 @@ from model.images import to_uint8
 
 from .loss_curves import METRICS, plot_run
 
+GAP = 2  # pixels between the images of a sheet
+
 
 class Journal:
     """The journal of one run; every process that resumes the run appends to it.
@@ -37,12 +39,11 @@ class Journal:
         for key, value in metrics.items():
             self._board.add_scalar(key, value, step)
 
-    def sheet(self, step: int, images: Tensor) -> Path:
+    def sheet(self, step: int, images: Tensor) -> None:
         """Writes a sheet of images in [-1, 1], shape (N, C, H, W)."""
         path = self._folder / "sheets" / f"{step:08d}.png"
         path.parent.mkdir(exist_ok=True)
         tile_images(images).save(path)
-        return path
 
     def curve(self) -> None:
         """Plots the losses of the run so far as losses.png."""
@@ -53,16 +54,13 @@ class Journal:
         self._board.close()
 
 
-def tile_images(images: Tensor, gap: int = 2) -> Image.Image:
+def tile_images(images: Tensor) -> Image.Image:
     """Puts images of shape (N, C, H, W) side by side on white, in a grid that is as square as possible."""
     pixels = np.asarray(to_uint8(images.cpu()))
-    count, height, width, channels = pixels.shape
-    columns = math.ceil(math.sqrt(count))
-    rows = math.ceil(count / columns)
-    size = (columns * (width + gap) + gap, rows * (height + gap) + gap)
-    sheet = Image.new("L" if channels == 1 else "RGB", size, "white")
-    for i, image in enumerate(pixels):
-        row, column = divmod(i, columns)
-        tile = Image.fromarray(image.squeeze(-1) if channels == 1 else image)
-        sheet.paste(tile, (gap + column * (width + gap), gap + row * (height + gap)))
-    return sheet
+    columns = math.ceil(math.sqrt(len(pixels)))
+    rows = math.ceil(len(pixels) / columns)
+    missing = rows * columns - len(pixels)
+    tiles = np.pad(pixels, ((0, missing), (GAP, 0), (GAP, 0), (0, 0)), constant_values=255)
+    sheet = np.vstack([np.hstack(row) for row in tiles.reshape(rows, columns, *tiles.shape[1:])])
+    sheet = np.pad(sheet, ((0, GAP), (0, GAP), (0, 0)), constant_values=255)
+    return Image.fromarray(sheet.squeeze())

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, LogLocator, MaxNLocator, NullLocator
 
 METRICS = "metrics.jsonl"
 WINDOW = 9  # lines of a log over which a smoothed loss is the mean
@@ -66,13 +68,8 @@ def smoothed(values: Values) -> Values:
 
 def _plot(curves: Mapping[str, tuple[Entries, str]], out: Path, *, ylabel: str) -> None:
     """Plots each curve smoothed, over a pale line of the logged values."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-    from matplotlib.ticker import FixedLocator, LogLocator, MaxNLocator, NullLocator
-
-    figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axes = figure.subplots()
     for place, (label, (entries, key)) in enumerate(curves.items()):
         logged = [(entry["step"], entry[key]) for entry in entries if key in entry]
         steps, values = np.array(logged, dtype=float).reshape(-1, 2).T
@@ -88,4 +85,3 @@ def _plot(curves: Mapping[str, tuple[Entries, str]], out: Path, *, ylabel: str) 
     axes.legend(fontsize="small")
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out, dpi=100)
-    plt.close(figure)

@@ -84,8 +84,7 @@ ALONE = Processes()
 def unsynchronised(network: nn.Module, really: bool) -> AbstractContextManager[None]:
     """Returns a context in which, if `really`, the gradients of a wrapped network stay with their process."""
     if really and isinstance(network, DistributedDataParallel):
-        context: AbstractContextManager[None] = network.no_sync()
-        return context
+        return network.no_sync()
     return nullcontext()
 
 

@@ -60,9 +60,8 @@ def open_webdataset(data: Data, size: int, channels: int) -> Source:
     def items() -> Iterator[SourceImage]:
         for shard in shards:
             for key, files in groupby(_members(shard), lambda member: member[0]):
-                yield _sample_item(
-                    f"{shard.name}/{key}", {suffix: content for _, suffix, content in files}, size, channels
-                )
+                contents = {suffix: content for _, suffix, content in files}
+                yield _sample_item(f"{shard.name}/{key}", contents, size, channels)
 
     return Source(items())
 

@@ -19,7 +19,6 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 # Not the user's own temporary folder: on macOS that is 50 characters long, and a socket's path may have 104 in all.
@@ -44,9 +43,7 @@ class ChildProcesses:
         remove_abandoned()
         self.folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=TEMPORARY))
         self._lock = os.open(self.folder / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
-        fcntl.flock(
-            self._lock, fcntl.LOCK_EX
-        )  # the orphan killer inherits it, so that it is held as long as either lives
+        fcntl.flock(self._lock, fcntl.LOCK_EX)  # held as long as this process or the orphan killer, which inherits it
         command = [sys.executable, "-P", "-m", "difuso.supervisor.orphan_killer", str(self.folder)]
         self._killer = subprocess.Popen(command, stdin=subprocess.PIPE, process_group=0, pass_fds=[self._lock])
         self._children = []
@@ -62,9 +59,7 @@ class ChildProcesses:
         self._children = [*(known for known in self._children if known.poll() is None), child]
         return child
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         os.killpg(self._killer.pid, signal.SIGKILL)
         for process in (*self._children, self._killer):
             process.communicate()  # reaps it and closes the pipe

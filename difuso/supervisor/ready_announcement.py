@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Sequence
 
@@ -58,5 +57,5 @@ class ReadyAnnouncement:
         try:
             with urllib.request.urlopen(f"{self._address}/readyz", timeout=1):
                 return True
-        except (urllib.error.URLError, OSError):
+        except OSError:
             return False

@@ -10,7 +10,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import redis
@@ -67,12 +67,7 @@ class RedisServer:
         command = [str(self._binary), *(word for name, value in options.items() for word in (f"--{name}", value))]
         # The server inherits the lock, so that the folder stays taken exactly as long as a server uses it.
         process = self._children.spawn(command, pass_fds=[self._lock])
-        try:
-            self._wait(process)
-        except UserError:
-            process.kill()
-            process.wait()
-            raise
+        self._wait(process)
         return process
 
     def close(self) -> None:
@@ -83,9 +78,12 @@ class RedisServer:
         deadline = time.monotonic() + START_SECONDS
         with redis.Redis.from_url(self.url, socket_timeout=1) as client:
             while time.monotonic() < deadline and process.poll() is None:
-                if _answers(client.ping):
+                with suppress(redis.RedisError):
+                    client.ping()
                     return
                 time.sleep(POLL_SECONDS)
+        process.kill()
+        process.wait()
         log = self._data / "redis.log"
         lines = log.read_text(errors="replace").split("\n") if log.exists() else []
         reason = next((line for line in reversed(lines) if line.strip()), "no reason given").rpartition(" # ")[2]
@@ -98,11 +96,8 @@ def find_server() -> Path:
     Raises:
         UserError: if there is none.
     """
-    for name in ("valkey-server", "redis-server"):
-        found = shutil.which(name)
-        if found is not None:
-            return Path(found)
-    return bundled_server()
+    found = shutil.which("valkey-server") or shutil.which("redis-server")
+    return bundled_server() if found is None else Path(found)
 
 
 def bundled_server() -> Path:
@@ -134,11 +129,3 @@ def _lock(folder: Path) -> int:
                 os.close(file)
                 raise UserError(f"another difuso uses {folder}: stop it, or set another REDIS_URL for each") from None
             time.sleep(POLL_SECONDS)
-
-
-def _answers(ping: Callable[[], object]) -> bool:
-    try:
-        ping()
-    except redis.RedisError:
-        return False
-    return True

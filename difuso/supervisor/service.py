@@ -72,16 +72,10 @@ class Service:
     def _note_death(self, process: subprocess.Popen[bytes]) -> None:
         fast = time.monotonic() - self._started_at < FAST_DEATH_SECONDS
         self._fast_deaths = self._fast_deaths + 1 if fast else 1
-        how = _describe(process.returncode)
+        code = process.returncode
+        how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         if self._fast_deaths >= MAX_FAST_DEATHS:
             raise UserError(f"{self.name} cannot run: {how}, {self._fast_deaths} times in a row; see its log above")
         pause = 0.25 * 2**self._fast_deaths
         log.warning("%s ended (%s); starting it again in %g s", self.name, how, pause)
         self._start_again_at = time.monotonic() + pause
-
-
-def _describe(returncode: int) -> str:
-    """How a process ended, in words."""
-    if returncode < 0:
-        return f"killed by {signal.Signals(-returncode).name}"
-    return f"exit code {returncode}"

@@ -13,7 +13,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-from types import FrameType
 
 from app.settings import ApiSettings
 from jobs.redis_url import with_password
@@ -96,14 +95,10 @@ def _watch(services: Sequence[Service], signals: Sequence[int], announcement: Re
 def _stop_signals() -> Iterator[list[int]]:
     """Collects the signals that ask to stop. Its handler only records them, so no start is interrupted half-way."""
     received: list[int] = []
-
-    def note(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-
     numbers = [signal.SIGINT, signal.SIGTERM]
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup ignores it
         numbers.append(signal.SIGHUP)
-    before = {number: signal.signal(number, note) for number in numbers}
+    before = {number: signal.signal(number, lambda number, frame: received.append(number)) for number in numbers}
     try:
         yield received
     finally:

@@ -189,7 +189,7 @@ def test_missing_facts_are_listed_with_an_example(tmp_path: Path) -> None:
     ) in message
     example = json.loads(message[message.index("{") : message.index("}") + 1])
     source = write(tmp_path, NEW, sidecar=False)
-    source.with_suffix(".json").write_text(json.dumps({**example, "image_size": 16, "num_head_channels": 16}))
+    source.with_suffix(".json").write_text(json.dumps({**example, "image_size": 16}))
     convert(source, "--out", tmp_path / "model")  # the example is a complete one
     assert "adm-256-uncond" in message
 
@@ -198,10 +198,11 @@ def test_missing_facts_are_listed_with_an_example(tmp_path: Path) -> None:
     ("content", "reason"),
     [
         ("{", "is not JSON"),
-        ("[]", "is not a JSON object; for example {"),
+        ("[]", "is not a JSON object"),
         ('{"image_size": 16}', "do not say variance: write it into"),
-        ('{"image_size": "16", "variance": "fixed"}', "image_size: Input should be a valid integer; variance: Input"),
-        ('{"image_size": 16, "variance": "fixed_small", "color": 1}', "holds an unknown fact 'color'"),
+        ('{"image_size": "16", "variance": "fixed"}', "image_size: Input should be a valid integer, got '16'"),
+        ('{"image_size": 16, "variance": "fixed"}', "variance: Input should be 'fixed_small' or 'fixed_large'"),
+        ('{"image_size": 16, "variance": "fixed_small", "color": 1}', "unknown key color: known are image_size"),
         ('{"image_size": 18, "variance": "fixed_small"}', "image_size must be a multiple of 4"),
         ('{"image_size": 0, "variance": "fixed_small"}', "image_size 0; it must be positive"),
     ],
