@@ -1,4 +1,4 @@
-"""The command line. What is heavy is imported by the command that needs it, so that the others start at once."""
+"""The command line. Each command imports its own heavy modules, so that the other commands start quickly."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ app.add_typer(evaluate, name="evaluate")
 
 
 def main() -> None:
-    """Runs a command. A mistake that the user can mend ends in one line and exit code 1."""
+    """Runs a command. A mistake that the user can correct ends in one line and exit code 1."""
+    # Idle OpenMP threads that spin would take the cores from the API; read once, when torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()
     except UserError as error:
@@ -43,7 +45,7 @@ def main() -> None:
 
 @app.command()
 def serve(
-    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Instead of DIFUSO_PORT (8000).")] = None,
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Replaces DIFUSO_PORT (8000).")] = None,
 ) -> None:
     """Runs everything on this machine: Redis, one worker and the API; Ctrl-C stops it all."""
     from app.settings import ApiSettings
@@ -69,16 +71,14 @@ def api() -> None:
     settings = read_settings(ApiSettings)
     check_metrics_port(settings.host, settings.api_metrics_port)
     _log("api", settings)
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)  # it would call for Ctrl-C here, which belongs elsewhere
-    log.info("listens on %s port %d", settings.host, settings.port)
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)  # at level info it asks for Ctrl-C, as the supervisor does
+    log.info("listening on %s port %d", settings.host, settings.port)
     serve_api(settings)
 
 
 @app.command()
 def worker() -> None:
     """Runs a worker process."""
-    # Idle OpenMP threads that spin would take the cores from the API; read once, when torch is loaded.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from worker.main import run
     from worker.settings import WorkerSettings
 
@@ -88,17 +88,17 @@ def worker() -> None:
 
 
 @app.command()
-def key(name: Annotated[str, typer.Argument(help="Of whoever gets the key.")]) -> None:
-    """Makes an API key: shows it on the terminal, and prints its line for DIFUSO_API_KEYS_FILE."""
+def key(name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the key's owner.")]) -> None:
+    """Makes an API key: shows it on standard error, and prints its line for DIFUSO_API_KEYS_FILE."""
     from app.api_keys import new_key
 
     try:
         secret, line = new_key(name)
     except ValueError as error:
         raise UserError(
-            "NAME may have up to 64 letters, digits and . _ @ -, and begins with one of the first two"
+            f"NAME must be 1 to 64 letters, digits and . _ @ -, and begin with a letter or digit, not {name!r}"
         ) from error
-    typer.echo(f"The key of {name}, not to be seen again: {secret}", err=True)
+    typer.echo(f"The key of {name}, which is shown only once: {secret}", err=True)
     typer.echo(line)
 
 
@@ -110,7 +110,7 @@ def models(
     folder: ModelsDir = CHECKPOINTS,
     verify: Annotated[bool, typer.Option("--verify", help="Load and check the weights too.")] = False,
 ) -> None:
-    """Lists the checkpoints, and says why one cannot be served."""
+    """Lists the checkpoints, and says why any of them cannot be served."""
     from .listing import print_models
 
     if not print_models(folder, verify=verify):
@@ -120,24 +120,26 @@ def models(
 @app.command()
 def convert(
     source: Annotated[
-        Path, typer.Argument(help="A .pt, .pth, .bin, .ckpt or .safetensors file, or a folder of diffusers or difuso.")
-    ],
-    out: Annotated[Path | None, typer.Option(help="Folder to write; by default SOURCE's name in --models-dir.")] = None,
-    facts: Annotated[
-        str | None, typer.Option(help="What the weights do not say: a .json file or a name such as adm-64.")
-    ] = None,
-    classifier: Annotated[Path | None, typer.Option(help="ADM's noisy classifier, to guide the model.")] = None,
-    classifier_facts: Annotated[
-        str | None,
-        typer.Option(
-            help="What the classifier's weights do not say: a .json file or a name such as adm-classifier-64."
+        Path,
+        typer.Argument(
+            metavar="SOURCE", help="A .pt, .pth, .bin, .ckpt or .safetensors file, or a folder of diffusers or difuso."
         ),
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to write; by default named after SOURCE, in --models-dir.")
     ] = None,
-    to: Annotated[Literal["difuso", "diffusers"], typer.Option(help="Whose kind of folder to write.")] = "difuso",
-    half: Annotated[bool, typer.Option("--half", help="Save float16: half the size, 11 bits of each number.")] = False,
+    facts: Annotated[
+        str | None, typer.Option(help="Facts that the weights do not show: a .json file or a name such as adm-64.")
+    ] = None,
+    classifier: Annotated[Path | None, typer.Option(help="File of ADM's noisy classifier, to guide the model.")] = None,
+    classifier_facts: Annotated[
+        str | None, typer.Option(help="Facts about the classifier: a .json file or a name such as adm-classifier-64.")
+    ] = None,
+    to: Annotated[Literal["difuso", "diffusers"], typer.Option(help="Format of the folder.")] = "difuso",
+    half: Annotated[bool, typer.Option("--half", help="Save float16: half the size, 11 bits of precision.")] = False,
     models_dir: ModelsDir = CHECKPOINTS,
 ) -> None:
-    """Turns a checkpoint of another project into one that difuso serves, or into one for diffusers."""
+    """Converts a checkpoint of another project to a folder that difuso serves, or to one for diffusers."""
     from .convert import convert as convert_into
     from .convert import model_name
 
@@ -154,15 +156,16 @@ def convert(
 
 @app.command()
 def train(
-    recipe: Annotated[str, typer.Argument(help="Name of a recipe that ships with difuso, or a .toml file.")],
+    recipe: Annotated[
+        str, typer.Argument(metavar="RECIPE", help="Name of a recipe that ships with difuso, or a .toml file.")
+    ],
     out: Annotated[Path | None, typer.Option(help="Folder of the run; by default var/runs/RECIPE.")] = None,
     changes: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting.")] = None,
     dry: Annotated[
-        bool, typer.Option("--dry-run", help="A few steps, to see what it needs; nothing is written.")
+        bool, typer.Option("--dry-run", help="Train a few steps, print the memory and time needed, write nothing.")
     ] = False,
 ) -> None:
-    """Trains a model; the same command goes on where an interrupted run stopped."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    """Trains a model. The same command resumes an interrupted run."""
     from worker.settings import WorkerSettings
 
     from .training import print_dry_run, run_recipe

@@ -1,8 +1,7 @@
-"""`difuso evaluate`: the commands that measure a model, or images."""
+"""`difuso evaluate`: the commands that measure models and images."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,12 +18,14 @@ evaluate = typer.Typer(help="Measures models and images.", no_args_is_help=True)
 
 OUT = Path("var/evaluation")
 Model = Annotated[str | None, typer.Option(help="Name of a checkpoint; by default the first.")]
-Guidance = Annotated[float | None, typer.Option(min=0, help="Of classifier-free guidance, for a model with classes.")]
+Guidance = Annotated[
+    float | None, typer.Option(min=0, help="Scale of classifier-free guidance, for a model with classes.")
+]
 Inception = Annotated[
     str | None,
     typer.Option(
         metavar="PATH|download",
-        help="Weights of Inception, for FID; without them EfficientNet-Lite0, whose figures have other names.",
+        help="Weights of Inception, which FID needs; by default EfficientNet-Lite0, whose figures have other names.",
     ),
 ]
 
@@ -32,7 +33,6 @@ Inception = Annotated[
 @evaluate.callback()
 def begin() -> None:
     """Measures models and images."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read once, when torch is loaded
     log_lines("evaluate")
 
 
@@ -42,30 +42,30 @@ def quality(
         list[str] | None,
         typer.Argument(
             metavar="SOURCE",
-            help="The model's images by SAMPLER:STEPS[:SPACING], a folder, an .npz file in ADM's layout, or `faces`; "
-            "by default the run that the model recommends.",
+            help="Images: SAMPLER:STEPS[:SPACING] draws them with the model; or a folder, an .npz file in ADM's "
+            "layout, or `faces`. By default the model draws them with its own settings.",
         ),
     ] = None,
     reference: Annotated[
         str,
         typer.Option(
-            help="Real images: a folder, an .npz file, a recipe (its data), or `faces`: drawn, and never trained on."
+            help="Real images: a folder, an .npz file, a recipe (its images), or `faces` (drawn, never trained on)."
         ),
     ] = "faces",
     model: Model = None,
     models_dir: ModelsDir = CHECKPOINTS,
     images: Annotated[
-        int | None, typer.Option(min=1, help="Of each source; by default all, or 1000 if they must be drawn.")
+        int | None, typer.Option(min=1, help="Images of each SOURCE; by default all, or 1000 if they must be drawn.")
     ] = None,
     references: Annotated[
-        int | None, typer.Option(min=1, help="Of the reference; by default all, or 1000 if they must be drawn.")
+        int | None, typer.Option(min=1, help="Reference images; by default all, or 1000 if they must be drawn.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of image 0 of each run; image i has seed + i.")] = 1_000_000,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of image 0 of each SOURCE; image i has seed + i.")] = 1_000_000,
     guidance_scale: Guidance = None,
     inception_weights: Inception = None,
-    out: Annotated[Path, typer.Option(help="Folder for the table, the plot, and the images that are drawn.")] = OUT,
+    out: Annotated[Path, typer.Option(help="Folder for the table, the plot and the drawn images.")] = OUT,
 ) -> None:
-    """Measures images beside real ones: FID, sFID, Inception score, precision, recall, KID, in one table."""
+    """Compares images with real ones: FID, sFID, Inception score, precision, recall and KID in one table."""
     from .evaluate_quality import evaluate_quality
 
     written = evaluate_quality(
@@ -85,25 +85,24 @@ def neighbours(
     source: Annotated[
         str | None,
         typer.Argument(
-            help="As of `quality`: SAMPLER:STEPS[:SPACING], a folder or an .npz file; by default the run that the "
-            "model recommends."
+            metavar="SOURCE",
+            help="Images: SAMPLER:STEPS[:SPACING] draws them with the model; or a folder or an .npz file. By default "
+            "the model draws them with its own settings.",
         ),
     ] = None,
-    training: Annotated[
-        str, typer.Option(help="What the model was trained on: a folder, a recipe, or `faces`.")
-    ] = "faces",
+    training: Annotated[str, typer.Option(help="Training images: a folder, a recipe, or `faces`.")] = "faces",
     held_out: Annotated[
-        str, typer.Option(help="Images of the same kind that it was not trained on: a folder, a recipe, or `faces`.")
+        str, typer.Option(help="Similar images that were not trained on: a folder, a recipe, or `faces`.")
     ] = "faces",
     model: Model = None,
     models_dir: ModelsDir = CHECKPOINTS,
-    images: Annotated[int, typer.Option(min=20, help="Of the source, and as many that are held out.")] = 200,
-    training_images: Annotated[int, typer.Option(min=5, help="Training images at most.")] = 5000,
-    seed: Annotated[int, typer.Option(min=0, help="Of image 0; image i has seed + i.")] = 1_000_000,
+    images: Annotated[int, typer.Option(min=20, help="Images of SOURCE, and images held out.")] = 200,
+    training_images: Annotated[int, typer.Option(min=5, help="Largest number of training images.")] = 5000,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of image 0; image i has seed + i.")] = 1_000_000,
     guidance_scale: Guidance = None,
     out: Annotated[Path, typer.Option(help="Folder for neighbours.png and neighbours.json.")] = OUT,
 ) -> None:
-    """Looks for training images that a model has learned by heart: the ones that its images are most like."""
+    """Looks for memorised training images: those that the model's images resemble most."""
     from .evaluate_neighbours import evaluate_neighbours
 
     written = evaluate_neighbours(
@@ -121,8 +120,8 @@ def neighbours(
 @evaluate.command()
 def losses(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Folders with a metrics.jsonl.")],
-    key: Annotated[str, typer.Option(help="Which of the logged figures.")] = "loss",
-    out: Annotated[Path, typer.Option(help="PNG file.")] = OUT / "losses.png",
+    key: Annotated[str, typer.Option(help="Name of the logged value.")] = "loss",
+    out: Annotated[Path, typer.Option(help="PNG file to write.")] = OUT / "losses.png",
 ) -> None:
     """Draws the loss curves of several training runs in one figure."""
     from training.loss_curves import plot_runs
@@ -139,15 +138,15 @@ def bpd(
     model: Model = None,
     folder: ModelsDir = CHECKPOINTS,
     data: Annotated[
-        str, typer.Option(help="Images: a folder, a recipe, or `faces`: drawn, and never trained on.")
+        str, typer.Option(help="Images: a folder, a recipe, or `faces` (drawn, never trained on).")
     ] = "faces",
-    images: Annotated[int, typer.Option(min=1, help="How many of them.")] = 16,
-    steps: Annotated[int | None, typer.Option(help="Of the chain; by default all that the model has.")] = None,
+    images: Annotated[int, typer.Option(min=1, help="Number of images.")] = 16,
+    steps: Annotated[int | None, typer.Option(help="Steps of the chain; by default all that the model has.")] = None,
     batch: Annotated[int, typer.Option(min=1, help="Images in one network call.")] = 8,
-    seed: Annotated[int, typer.Option(help="Of image 0's noise; image i has seed + i.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of image 0's noise; image i has seed + i.")] = 0,
     out: Annotated[Path, typer.Option(help="Folder for bpd.json and bpd.png.")] = OUT,
 ) -> None:
-    """Bounds the likelihood of images, in bits per dimension: the variational bound and its parts."""
+    """Computes the variational bound of images and its parts, in bits per dimension."""
     from worker.settings import WorkerSettings
 
     from .evaluate_bpd import evaluate_bpd

@@ -1,9 +1,8 @@
-"""A command for each kind of job: the same request without a server."""
+"""One command for each kind of job, which runs a request without a server."""
 
 from __future__ import annotations
 
 import inspect
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,14 +15,14 @@ from jobs.kinds.base import Kind, SamplingQuery
 from .logs import log_lines
 from .options import read_settings, takes
 
-PICTURES = Path("pictures")
-File = typer.Argument(help="PNG or JPEG.")
-OptionalFile = typer.Option(help="PNG or JPEG, where it is needed.")
+OUT = Path("pictures")
+File = typer.Argument(help="PNG or JPEG file.")
+OptionalFile = typer.Option(help="PNG or JPEG file, where one is needed.")
 Folder = typer.Option("--out", "-o", help="Folder for the images.")
 
 
 def add_commands(app: typer.Typer) -> None:
-    """Gives the command line one command for each kind."""
+    """Adds one command for each kind of job."""
     for kind in KINDS.values():
         name = kind.command or kind.name
         app.command(name, help=f"{kind.summary} without a server, as POST /{kind.name} does.")(_command(kind, name))
@@ -31,7 +30,6 @@ def add_commands(app: typer.Typer) -> None:
 
 def _command(kind: Kind[Any], name: str) -> Callable[..., None]:
     def command(*, query: SamplingQuery, out: Path, **files: Path | None) -> None:
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         from worker.settings import WorkerSettings
 
         from .sampling import make_images
@@ -48,7 +46,7 @@ def _command(kind: Kind[Any], name: str) -> Callable[..., None]:
             parameter("query", SamplingQuery),
             *(parameter(image, Annotated[Path, File]) for image in kind.required),
             *(parameter(image, Annotated[Path | None, OptionalFile], None) for image in kind.optional),
-            parameter("out", Annotated[Path, Folder], PICTURES),
+            parameter("out", Annotated[Path, Folder], OUT),
         ]
     )
     return takes(kind.query, but=kind.implied)(command)

@@ -1,4 +1,4 @@
-"""`difuso convert`: a checkpoint of another project as a folder that difuso serves, or one for diffusers."""
+"""`difuso convert`: turns a checkpoint of another project into a folder that difuso serves, or one for diffusers."""
 
 from __future__ import annotations
 
@@ -42,16 +42,16 @@ def convert(
     to: Literal["difuso", "diffusers"] = "difuso",
     half: bool = False,
 ) -> None:
-    """Writes a folder, loads it once to prove that it can be served, and says what it is.
+    """Converts a checkpoint, loads the new folder once to prove that it can be served, and prints a summary.
 
     Args:
         source: a file of weights (.pt, .pth, .bin, .ckpt or .safetensors), or a folder of diffusers or difuso.
         out: the folder; must not exist yet.
         facts: a file, or the name of a released checkpoint; see `find_facts`.
         classifier: a file of weights of one of ADM's noisy classifiers, to become part of the model.
-        classifier_facts: what the classifier's weights do not say, in the same form.
-        to: whose kind of folder.
-        half: save float16. Otherwise the numbers stay as they are, so that the network computes what it did before.
+        classifier_facts: facts about the classifier, in the form of `facts`.
+        to: format of the folder.
+        half: whether to save float16. Otherwise the numbers stay as they are, and so do the network's outputs.
 
     Raises:
         UserError: if the model cannot be read, or cannot be written as asked.
@@ -59,11 +59,11 @@ def convert(
     if out.exists():
         raise UserError(f"{out} exists already: delete it, or name another folder with --out")
     if to == "difuso" and not re.fullmatch(MODEL_NAME, out.name):
-        raise UserError(f"{out.name!r} is no name for a model: it may have a-z, 0-9, dots, dashes and underscores")
+        raise UserError(f"{out.name!r} is not a name for a model: it may have a-z, 0-9, dots, dashes and underscores")
     if to == "diffusers" and classifier is not None:
         raise UserError("a diffusers folder has no place for a classifier: leave out --classifier")
     if source.is_dir() and facts is not None:
-        raise UserError(f"{source} says itself what it is: leave out --facts")
+        raise UserError(f"{source} is a folder, which needs no facts: leave out --facts")
     with user_errors(source.name):
         checkpoint = _read_folder(source) if source.is_dir() else _read_file(source, facts)
     if classifier is not None:
@@ -76,18 +76,18 @@ def convert(
             halves = half or all(p.dtype == torch.float16 for p in checkpoint.network.parameters())
             dtype = torch.float16 if halves else torch.float32
             save_checkpoint(out, checkpoint.config, checkpoint.network, classifier=checkpoint.classifier, dtype=dtype)
-        del checkpoint  # gigabytes that need not be in memory twice
-        _tell(out, load_checkpoint(out))
+        del checkpoint  # frees gigabytes before the folder is loaded
+        _print_summary(out, load_checkpoint(out))
 
 
 def model_name(source: Path) -> str:
-    """A name for a model, made from that of a file or folder."""
+    """Makes a model's name from the name of a file or folder."""
     stem = source.name if source.is_dir() else source.stem
     return re.sub(r"[^a-z0-9._-]+", "-", stem.lower()).lstrip("._-")[:64] or "model"
 
 
 def _read_folder(folder: Path) -> Checkpoint:
-    """A folder of ours or of diffusers; the latter may have its weights in a pickle, as old ones do."""
+    """Reads a folder of difuso or diffusers; old folders of diffusers have their weights in a pickle."""
     if not is_diffusers(folder):
         return load_checkpoint(folder)
     part = folder / "unet" if (folder / "unet").is_dir() else folder
@@ -114,7 +114,7 @@ def _read_file(path: Path, facts: str | None) -> Checkpoint:
         case "dome":
             config, network = dome.read_unet(weights, find_facts(DomeFacts, path, facts))
         case "guided_classifier":
-            raise UserError(f"{path.name} is a noisy classifier: convert a model, and name this with --classifier")
+            raise UserError(f"{path.name} is a noisy classifier: convert a model, and give this file as --classifier")
     config_from_json(config_to_json(config))  # refuses what could not be served, before anything is written
     return _checkpoint(path, config, network)
 
@@ -132,10 +132,10 @@ def _checkpoint(path: Path, config: ModelConfig, network: nn.Module) -> Checkpoi
 
 
 def _add_classifier(checkpoint: Checkpoint, path: Path, facts: str | None) -> Checkpoint:
-    """The model with a classifier that knows its images, its timesteps and its classes."""
+    """Returns the model with a classifier, which must have the same images, timesteps and classes."""
     weights = _read_weights(path)
     if layout_of(weights) != "guided_classifier":
-        raise UserError(f"{path.name} is no noisy classifier of guided-diffusion")
+        raise UserError(f"{path.name} is not a noisy classifier of guided-diffusion")
     found = find_facts(ClassifierFacts, path, facts)
     classifier = guided.read_classifier(weights, found)
     config = checkpoint.config
@@ -148,16 +148,16 @@ def _add_classifier(checkpoint: Checkpoint, path: Path, facts: str | None) -> Ch
         theirs["classes"] = (classifier.config.num_classes, len(config.classes))
     for what, (its, models) in theirs.items():
         if its != models:
-            raise UserError(f"{path.name} does not fit the model: its {what} are {its}, the model's {models}")
+            raise UserError(f"{path.name} does not fit the model: {what} {its} instead of {models}")
     if not np.allclose(schedule_of(found).build().betas, checkpoint.schedule.betas, rtol=1e-9):
         raise UserError(f"{path.name} does not fit the model: it was trained on another noise schedule")
     return replace(checkpoint, config=replace(config, classifier=classifier.config), classifier=classifier)
 
 
-def _tell(out: Path, checkpoint: Checkpoint) -> None:
+def _print_summary(out: Path, checkpoint: Checkpoint) -> None:
     parameters = sum(parameter.numel() for parameter in checkpoint.network.parameters())
     size = checkpoint.config.image_size
     guided_by = "" if checkpoint.classifier is None else ", with a classifier"
-    typer.echo(f"{out}: {parameters:,} parameters, {size}x{size} pixels{guided_by}; it loads")
+    typer.echo(f"{out}: {parameters:,} parameters, {size}x{size} pixels{guided_by}; it can be loaded")
     typer.echo(f"serve it:   DIFUSO_MODELS_DIR={out.parent} difuso serve")
     typer.echo(f"or sample:  DIFUSO_MODELS_DIR={out.parent} difuso sample --model {out.name}")

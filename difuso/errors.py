@@ -1,4 +1,4 @@
-"""Mistakes that the person at the terminal can mend."""
+"""Errors that the user of the command line can correct."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ class UserError(Exception):
 
 @contextmanager
 def user_errors(about: str | None = None) -> Iterator[None]:
-    """Within it, what is wrong with a model, a recipe or images to be measured becomes a UserError.
+    """Turns the errors of models, recipes, requests and images inside the block into UserError.
 
     Args:
-        about: what goes before the message, such as the name of a model.
+        about: text before the message, such as the name of a model.
     """
-    from evaluation.errors import EvaluationError  # with the next ones comes torch
+    from evaluation.errors import EvaluationError  # here, because these modules import torch
     from jobs.errors import ImageRefused, RequestRefused
     from model.errors import ModelError
     from training.errors import RecipeError

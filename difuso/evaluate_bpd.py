@@ -1,4 +1,4 @@
-"""`difuso evaluate bpd`: how many bits a checkpoint's chain needs for images that it has not seen, into a folder."""
+"""`difuso evaluate bpd`: the variational bound of a checkpoint's chain for images that it was not trained on."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ def evaluate_bpd(
     seed: int,
     device: str,
 ) -> list[Path]:
-    """Prints the bound; writes and returns bpd.json and bpd.png.
+    """Prints the bound; writes bpd.json and bpd.png, and returns their paths.
 
-    The arguments are those of the command; `steps` are levels of the chain, evenly spaced with both ends.
+    The arguments are those of the command; `steps` is the number of the chain's timesteps, evenly spaced over 0..T-1.
 
     Raises:
-        UserError: if there is no such model, chain or data.
+        UserError: if the model, the chain or the images do not exist or cannot be used.
     """
     info = find_model(model, models_dir)
     with user_errors(info.name):
@@ -49,7 +49,7 @@ def evaluate_bpd(
             raise UserError("this model needs a class for every image, and images from a folder have none")
         total = checkpoint.schedule.num_train_timesteps
         levels = visit_levels(checkpoint.schedule, "linspace", total if steps is None else steps)
-        with user_errors():  # an image's error names its file
+        with user_errors():  # the message names the image, not the model
             images = real_images(data, count, size=info.config.image_size, channels=info.config.channels)
         with progress(f"{info.name}, {len(images)} images, {len(levels.timesteps)} steps") as tell:
             result = variational_bound(
@@ -78,7 +78,7 @@ def evaluate_bpd(
 
 def _print(result: Vlb, found: dict[str, Any], checkpoint: Checkpoint) -> None:
     steps, total = len(result.timesteps), checkpoint.schedule.num_train_timesteps
-    chain = f"all {total} steps" if steps == total else f"a respaced chain of {steps} steps (a bound of its own)"
+    chain = f"all {total} steps" if steps == total else f"a respaced chain of {steps} steps (its bound differs)"
     table = Table(box=None, pad_edge=False)
     table.add_column("part")
     for heading in ("bits/dim", "standard error"):
@@ -89,4 +89,4 @@ def _print(result: Vlb, found: dict[str, Any], checkpoint: Checkpoint) -> None:
     console = Console(soft_wrap=True)
     console.print(f"{checkpoint.name}: {len(result.prior)} images, {chain}")
     console.print(table)
-    console.print(f"mean squared error of eps {found['l_simple']['mean']:.5f} (L_simple, which is no likelihood)")
+    console.print(f"mean squared error of eps {found['l_simple']['mean']:.5f} (L_simple, which is not a likelihood)")

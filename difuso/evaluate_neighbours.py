@@ -1,4 +1,4 @@
-"""`difuso evaluate neighbours`: the training images that a model's images are most like, as a sheet in a folder."""
+"""`difuso evaluate neighbours`: a sheet of a model's images beside the training images that they resemble most."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def evaluate_neighbours(
     images: int,
     training_images: int,
 ) -> list[Path]:
-    """Prints how near they are; writes and returns neighbours.png and neighbours.json.
+    """Prints distances; writes neighbours.png and neighbours.json, and returns their paths.
 
-    The arguments are those of the command; a source of None stands for the default run.
+    The arguments are those of the command; without a source the model draws images with its own settings.
 
     Raises:
-        UserError: if something of this does not exist or does not fit.
+        UserError: if the model or a source of images does not exist, or images differ in size.
     """
     opened = sources.open(source or sources.default, images, least=images)
     known = sources.real(training, training_images, split="train").load()
@@ -55,9 +55,10 @@ def evaluate_neighbours(
         "nearest_first": found.order.tolist(),
     }
     Console(soft_wrap=True).print(
-        f"{opened.name}: the nearest of {len(known)} training images ({training}) is {nearest['images']['0.5']:.2f} "
-        f"away in the median, and {nearest['held out']['0.5']:.2f} from held-out images ({held_out})\n"
-        f"{found.share_below:.1%} are nearer to one than 95 % of the held-out images are; by chance it would be 5 %"
+        f"{opened.name}: the median distance to the nearest of {len(known)} training images ({training}) is "
+        f"{nearest['images']['0.5']:.2f}; that of held-out images ({held_out}) is {nearest['held out']['0.5']:.2f}\n"
+        f"{found.share_below:.1%} of the images are nearer to a training image than 95 % of the held-out images are; "
+        "by chance it would be 5 %"
     )
     out.mkdir(parents=True, exist_ok=True)
     sheet, numbers = out / "neighbours.png", out / "neighbours.json"

@@ -1,4 +1,4 @@
-"""`difuso evaluate quality`: images beside real ones, as a table and plots in a folder."""
+"""`difuso evaluate quality`: compares images with real ones, in a table and plots."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .errors import user_errors
 from .image_sources import RUN, ImageSources
 from .progress import progress
 
-DRAWN = 1000  # images of a run, or faces, unless the user says otherwise
+DRAWN = 1000  # images of a sampler, or faces, if the user gives no number
 
 
 @user_errors()
@@ -38,15 +38,15 @@ def evaluate_quality(
     references: int | None,
     inception_weights: str | None,
 ) -> list[Path]:
-    """Prints the table; writes and returns quality.md, quality.json and, for runs of several lengths, quality.png.
+    """Prints the table; writes quality.md, quality.json and, if numbers of steps differ, quality.png; returns paths.
 
-    The arguments are those of the command. `names` are its sources, None stands for what is left out.
+    The arguments are those of the command. `names` are its sources; None stands for an option that is not given.
 
     Raises:
-        UserError: if something of this does not exist or does not fit.
+        UserError: if the model, a source of images or the weights do not exist, or images differ in size.
     """
     names = names or [sources.default]
-    sets = [_open(name, sources, images, references) for name in names]  # mistakes show before the work
+    sets = [_open(name, sources, images, references) for name in names]  # all first, so that mistakes show early
     real = _real(reference, names, sources, references)
     extractor = _extractor(inception_weights, sources.settings.device)
     with progress(f"{real.name}, {real.count} images") as tell:
@@ -57,20 +57,20 @@ def evaluate_quality(
     for each in sets:
         with progress(f"{each.name}, {each.count} images") as tell:
             qualities.append(evaluate(each, beside, extractor, tell))
-        # After each, so that a run that is cut short leaves what it found.
+        # Written after each set, so that an interrupted command leaves the finished ones.
         written = _write(qualities, {"reference": reference, "seed": sources.seed}, out)
     _print(qualities)
     return written
 
 
 def _open(name: str, sources: ImageSources, images: int | None, references: int | None) -> ImageSet:
-    if name == FACES:  # others than those of the reference
+    if name == FACES:  # other faces than those of the reference
         return sources.real(FACES, images or DRAWN, first=references or DRAWN)
     return sources.open(name, images, least=DRAWN)
 
 
 def _real(reference: str, names: Sequence[str], sources: ImageSources, count: int | None) -> ImageSet:
-    """The reference; beside a model in the model's size, else as it is."""
+    """Opens the reference: in the model's size if the model draws images, else as it is."""
     if reference == FACES:
         return sources.real(FACES, count or DRAWN)
     if any(RUN.fullmatch(name) for name in names):
@@ -91,7 +91,7 @@ def _print(qualities: Sequence[Quality]) -> None:
     for quality in qualities:
         table.add_row(*cells(quality))
     console = Console(soft_wrap=True)
-    console.width = max(console.width, 140)  # a table that is cut to 80 columns says nothing
+    console.width = max(console.width, 140)  # cut to 80 columns, the table cannot be read
     console.print(title(qualities))
     console.print(table)
     for note in notes(qualities):

@@ -24,10 +24,10 @@ RUN = re.compile(r"(?P<sampler>[a-z]+):(?P<steps>\d+)(:(?P<spacing>[a-z0-9,]+))?
 
 
 def find_model(name: str | None, models_dir: Path) -> ModelInfo:
-    """The checkpoint of this name; without one the first.
+    """Finds a checkpoint by its name; None means the first.
 
     Raises:
-        UserError: if there is none.
+        UserError: if there is no such checkpoint.
     """
     with user_errors():
         return read_catalog(models_dir).choose(name)
@@ -35,13 +35,14 @@ def find_model(name: str | None, models_dir: Path) -> ModelInfo:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageSources:
-    """Images as the command line names them; a checkpoint is loaded only if it must draw some.
+    """Opens images by their names on the command line; loads the checkpoint only if it must draw images.
 
     Attributes:
-        model: name of a checkpoint; None is the first.
-        seed: of the first image that the model draws.
-        guidance_scale: None is none.
-        folder: for the images that the model draws.
+        settings: device, slots and models folder.
+        model: name of a checkpoint; None means the first.
+        seed: seed of the first image that the model draws.
+        guidance_scale: scale of classifier-free guidance; None means no guidance.
+        folder: folder for the images that the model draws.
     """
 
     settings: WorkerSettings
@@ -52,23 +53,23 @@ class ImageSources:
 
     @cached_property
     def info(self) -> ModelInfo:
-        """The model; raises UserError if there is none of this name."""
+        """The model; raises UserError if it does not exist."""
         return find_model(self.model, self.settings.models_dir)
 
     @property
     def default(self) -> str:
-        """The run that the model's config recommends, as SAMPLER:STEPS:SPACING."""
+        """The default settings in the model's config, as SAMPLER:STEPS:SPACING."""
         defaults = self.info.config.defaults
         return f"{defaults.sampler}:{defaults.steps}:{defaults.spacing}"
 
     def open(self, source: str, count: int | None, *, least: int) -> ImageSet:
-        """Images of a run (SAMPLER:STEPS[:SPACING]), a folder or an .npz file.
+        """Opens images: SAMPLER:STEPS[:SPACING] draws them with the model; else a folder or an .npz file.
 
         Args:
-            count: how many; None is all of a folder or file, and `least` of a run.
+            count: number of images; None means all of a folder or file, and `least` if they must be drawn.
 
         Raises:
-            UserError: if the model has no such run.
+            UserError: if the model cannot draw with these settings.
             ModelError: if the checkpoint cannot be used.
             RecipeError, EvaluationError: if there is no such folder or file, or it holds too few images.
         """
@@ -76,7 +77,7 @@ class ImageSources:
         if run is None:
             return from_path(Path(source), count)
         params, info = self._params(run), self.info
-        # All classes equally often, in turn.
+        # The classes take turns, so that each is drawn equally often.
         images = SampledImages(self._runner, params, self.folder, labels=range(len(info.config.classes or ())))
         name = f"{info.name} {params.sampler} {params.spacing} {params.steps}"
         return replace(
@@ -84,7 +85,7 @@ class ImageSources:
         )
 
     def real(self, data: str, count: int | None, *, split: str = "test", first: int = 0) -> ImageSet:
-        """The images of an .npz file as they are, or those of `real_images` in the model's size."""
+        """Opens the images of an .npz file as they are, or those of `real_images` in the model's size."""
         if data.endswith(".npz"):
             return from_path(Path(data), count)
         config = self.info.config
@@ -99,7 +100,7 @@ class ImageSources:
 
     def _params(self, run: re.Match[str]) -> SamplingParams:
         classes = self.info.config.classes
-        label = None if classes is None else classes[0]  # stands for any; each image gets its own
+        label = None if classes is None else classes[0]  # any class will do here; each image gets its own
         sent = {**run.groupdict(), "seed": self.seed, "label": label, "guidance_scale": self.guidance_scale}
         query = checked(SamplingQuery, {key: value for key, value in sent.items() if value is not None}, str)
         with user_errors(run[0]):

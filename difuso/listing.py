@@ -17,14 +17,14 @@ def print_models(folder: Path, *, verify: bool) -> bool:
     """Prints a table of the checkpoints in a folder.
 
     Args:
-        folder: of checkpoints, one folder each.
-        verify: load the weights as well, which finds every damage and takes longer.
+        folder: folder with one folder for each checkpoint.
+        verify: whether to load the weights too, which finds all damage and takes longer.
 
     Returns:
-        True if all of them can be served.
+        True if all checkpoints can be served.
 
     Raises:
-        UserError: if the folder holds none.
+        UserError: if the folder holds no checkpoint.
     """
     catalog = read_catalog(folder)
     refused = dict(catalog.refused)
@@ -47,13 +47,13 @@ def print_models(folder: Path, *, verify: bool) -> bool:
 
 
 def _damaged(folder: Path, names: list[str]) -> dict[str, str]:
-    """Name and reason of each checkpoint whose weights cannot be served."""
+    """Loads the checkpoints of these names; returns the name and reason of each that cannot be served."""
     from model import load_checkpoint
 
     reasons: dict[str, str] = {}
     for name in names:
         try:
             load_checkpoint(folder / name)
-        except Exception as error:  # whatever a folder holds, the others are listed
+        except Exception as error:  # one bad folder must not hide the others
             reasons[name] = reason_of(error)
     return reasons

@@ -1,7 +1,7 @@
 """The log of every process: one line for each event, as text for people or as JSON for programs.
 
-All log through the standard library. What an event is about stands in its `extra` (`job_id`, `request_id`, …) rather
-than in its text, so that one search finds all lines about a job or a request, in all processes.
+All modules log through the standard library. The job or request of an event stands in its `extra` (`job_id`,
+`request_id`, …), not in its text: so one search finds all lines about a job or a request, in all processes.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ Form = Literal["text", "json"]
 
 
 def log_lines(process: str, *, form: Form = "text", level: str = "info") -> None:
-    """Writes log lines to standard error.
+    """Makes this process log to standard error.
 
     Args:
-        process: which of those that share a terminal speaks.
-        level: the least urgent that is written.
+        process: name of the process, on each of its lines.
+        form: text for people, or JSON.
+        level: least urgent level that is written.
     """
     handler = logging.StreamHandler()
     handler.setFormatter(formatter(process, form))
@@ -31,10 +32,10 @@ def log_lines(process: str, *, form: Form = "text", level: str = "info") -> None
 
 
 def formatter(process: str, form: Form) -> logging.Formatter:
-    """Makes lines of log records."""
+    """Returns a formatter that turns log records into lines."""
 
     def begin(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-        event.pop("color_message", None)  # uvicorn's second text
+        event.pop("color_message", None)  # uvicorn's message again, with colours
         return {"timestamp": None, "level": None, "process": process, **event}
 
     as_json: list[Processor] = [add_log_level, TimeStamper(fmt="iso", utc=True), JSONRenderer(default=str)]
@@ -46,7 +47,7 @@ def formatter(process: str, form: Form) -> logging.Formatter:
 
 
 def _as_text(_: WrappedLogger, __: str, event: EventDict) -> str:
-    """The time, who speaks, what happened, and what it is about; a traceback below."""
+    """Formats an event as time, process, message and extras; a traceback follows on lines of its own."""
     clock, process, said = time.strftime("%H:%M:%S"), event.pop("process"), event.pop("event")
     trace = event.pop("exception", None)
     about = "".join(f" {name}={_word(value)}" for name, value in event.items() if value is not None)
@@ -55,6 +56,6 @@ def _as_text(_: WrappedLogger, __: str, event: EventDict) -> str:
 
 
 def _word(value: object) -> str:
-    """A value that cannot be taken for anything else on its line."""
+    """Formats a value as one word; one with spaces or control characters is quoted."""
     text = str(value)
     return text if text.isprintable() and " " not in text else repr(text)

@@ -1,4 +1,4 @@
-"""Options that several commands share; those that are the parameters of a request stand where the API has them."""
+"""Options of several commands; those that are parameters of a request are defined in the API's queries."""
 
 from __future__ import annotations
 
@@ -22,12 +22,13 @@ CHECKPOINTS = Path("checkpoints")
 
 
 def takes(kind: type[BaseModel], *, but: Collection[str] = ()) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Gives a command the parameters of a request as options; it gets the request itself as `query`.
+    """Decorates a command that takes a request as `query`: the request's parameters become its options.
 
-    What the request cannot do without becomes an argument, and goes first.
+    Required parameters become arguments, which come first.
 
     Args:
-        but: parameters that the command has no use for.
+        kind: type of the request.
+        but: parameters that are left out.
     """
     fields = {name: field for name, field in kind.model_fields.items() if name not in but}
     hints = get_type_hints(kind)
@@ -51,10 +52,13 @@ def takes(kind: type[BaseModel], *, but: Collection[str] = ()) -> Callable[[Call
 
 
 def checked(kind: type[Value], content: dict[str, Any], name: Callable[[str], str]) -> Value:
-    """Builds a value; what is wrong with it is told in the words of whoever gave it.
+    """Builds a value from its fields.
+
+    Args:
+        name: returns a field's name as the user knows it, for messages.
 
     Raises:
-        UserError: if something is.
+        UserError: if a field is missing, unknown or wrong.
     """
     try:
         return kind(**content)
@@ -67,18 +71,18 @@ def read_settings(kind: type[Value]) -> Value:
     """Reads settings from the environment.
 
     Raises:
-        UserError: if one is wrong.
+        UserError: if a setting is wrong.
     """
     return checked(kind, {}, lambda field: field if field.isupper() else f"DIFUSO_{field.upper()}")
 
 
 def option(field: str) -> str:
-    """What a parameter of the API is called on the command line."""
+    """Returns the command line's name for a parameter of the API."""
     return "-n" if field == "n" else "--" + field.replace("_", "-")
 
 
 def _parameter(name: str, field: FieldInfo, hint: Any) -> inspect.Parameter:
-    """An option, or an argument; None stands for what was not given, so that defaults stay where they are."""
+    """Makes an option or an argument. An option that is not given is None, so that the request's default applies."""
     text = f"{field.description[:1].upper()}{field.description[1:]}." if field.description else None
     keyword = inspect.Parameter.KEYWORD_ONLY
     if field.is_required():

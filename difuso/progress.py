@@ -1,4 +1,4 @@
-"""How far long work is: a bar on a terminal, log lines elsewhere."""
+"""The progress of long work: a bar on a terminal, log lines elsewhere."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LOG_EVERY = 0.1  # of the work
 
 @contextmanager
 def progress(title: str) -> Iterator[Callable[[float], None]]:
-    """Shows the share that is done, 0..1."""
+    """Yields a function that shows the share of the work done, 0..1."""
     console = Console(stderr=True)
     if console.is_terminal:
         with Progress(console=console) as bar:

@@ -1,4 +1,4 @@
-"""Images to be measured, drawn by the step engine: those that a server makes for the same request and seeds."""
+"""Images to measure, drawn by the step engine: a server makes the same ones for the same request and seeds."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from worker.runner import Runner
 
 
 class SampledImages:
-    """The images of one model, sampler and number of steps; a function as `evaluation.image_sets.drawn` takes it.
+    """The images of one model, sampler and number of steps; a `draw` function for `evaluation.image_sets.drawn`.
 
-    They are kept as PNGs named by seed, so that a run that was stopped goes on, and a later one has them already.
+    The images are kept as PNGs named by seed, so that an interrupted command resumes and a later one reuses them.
 
     Args:
-        runner: of the model.
-        params: of each image; image i has their seed + i.
-        labels: the image of seed s has label number s, modulo their number; none for a model that is told no class.
-        root: folder for all runs; this one gets a folder of its own, named after the weights and the parameters.
+        runner: runner of the model.
+        params: parameters of each image; image i has seed params.seed + i.
+        labels: class indices; the image of seed s gets number s modulo their count. Empty: all get params.label.
+        root: folder for all settings; these get a folder of their own, named after the weights and the parameters.
 
     Attributes:
-        facts: what decides all of the images, except their seeds.
+        facts: the weights and parameters that all images share.
     """
 
     def __init__(self, runner: Runner, params: SamplingParams, root: Path, *, labels: Sequence[int] = ()) -> None:
@@ -45,6 +45,7 @@ class SampledImages:
         digest = hashlib.sha256(json.dumps(way, sort_keys=True).encode()).hexdigest()
         name = f"{params.sampler}-{params.spacing}-{params.steps}-{digest[:8]}"
         self._folder = root / f"{checkpoint.name}-{checkpoint.sha256[:8]}" / name
+        self._clock = self._folder / "seconds.json"
         self._folder.mkdir(parents=True, exist_ok=True)
         (self._folder / "parameters.json").write_text(json.dumps(self.facts, indent=2) + "\n", encoding="utf-8")
 
@@ -57,15 +58,15 @@ class SampledImages:
         return np.stack([np.asarray(Image.open(self._path(i)).convert("RGB")) for i in numbers])
 
     def seconds_per_image(self) -> float | None:
-        """What an image took on average, drawn in full batches; None if there are none."""
-        if not self._clock.exists():
-            return None
-        so_far = json.loads(self._clock.read_text(encoding="utf-8"))
-        return float(so_far["seconds"] / so_far["images"])
+        """Mean seconds to draw an image in full batches; None if no image was drawn."""
+        spent = self._spent()
+        return spent["seconds"] / spent["images"] if spent["images"] else None
 
-    @property
-    def _clock(self) -> Path:
-        return self._folder / "seconds.json"
+    def _spent(self) -> dict[str, float]:
+        if not self._clock.exists():
+            return {"images": 0, "seconds": 0.0}
+        spent: dict[str, float] = json.loads(self._clock.read_text(encoding="utf-8"))
+        return spent
 
     def _path(self, index: int) -> Path:
         return self._folder / f"{self._params.seed + index}.png"
@@ -80,10 +81,9 @@ class SampledImages:
             unfinished.write_bytes(png)
             unfinished.replace(self._path(i))
         # A batch that is not full takes as long as a full one: it would make each of its images look slow.
-        if len(numbers) == self._runner.slots or not self._clock.exists():
-            before = json.loads(self._clock.read_text(encoding="utf-8")) if self._clock.exists() else {}
-            total = {"images": len(numbers), "seconds": seconds}
-            total = {key: value + before.get(key, 0) for key, value in total.items()}
+        spent = self._spent()
+        if len(numbers) == self._runner.slots or not spent["images"]:
+            total = {"images": spent["images"] + len(numbers), "seconds": spent["seconds"] + seconds}
             self._clock.write_text(json.dumps(total) + "\n", encoding="utf-8")
 
     def _job(self, index: int) -> Job:

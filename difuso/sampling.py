@@ -1,4 +1,4 @@
-"""The jobs of the server without a server, into a folder.
+"""Runs a job without a server, and writes its images into a folder.
 
 The same code reads the request and the same engine runs it, so the images are those that a server makes.
 """
@@ -23,10 +23,10 @@ from .progress import progress
 def make_images(
     kind: Kind[Any], query: SamplingQuery, files: Mapping[str, Path | None], folder: Path, settings: WorkerSettings
 ) -> list[Path]:
-    """Does one job; returns the files of its images, named by model and seed.
+    """Runs one job; returns the paths of its images, which are named by model and seed.
 
     Args:
-        files: that come with it, by the names that the kind has for them.
+        files: image files of the request, by the kind's names for them.
 
     Raises:
         UserError: if the model cannot do what is asked, or a file cannot be read.

@@ -1,7 +1,7 @@
 """Where pip gets torch for this machine: PyTorch's index of builds for CPUs, or PyPI.
 
-On Linux PyPI's build carries CUDA, some GB of it, which is of no use without an NVIDIA GPU. `make` asks before anything
-is installed, so this needs nothing but Python: `python -m difuso.torch_index` prints the index, or nothing for PyPI.
+On Linux PyPI's build contains CUDA, several GB that are useless without an NVIDIA GPU. `make` asks before anything is
+installed, so this needs only Python: `python -m difuso.torch_index` prints the index, or nothing for PyPI.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import os
 import shutil
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -18,7 +19,7 @@ PATIENCE_SECONDS = 5.0
 
 
 def choose() -> str:
-    """The index for torch, an empty text for PyPI. TORCH_INDEX decides if it is set, also if it is empty."""
+    """Returns the index for torch, or an empty string for PyPI. TORCH_INDEX decides if it is set, even to nothing."""
     if (wanted := os.environ.get("TORCH_INDEX")) is not None:
         return wanted
     return CPU_INDEX if sys.platform == "linux" and not has_nvidia() and answers(CPU_INDEX) else ""
@@ -30,21 +31,16 @@ def has_nvidia() -> bool:
 
 
 def answers(index: str, seconds: float = PATIENCE_SECONDS) -> bool:
-    """Whether an index tells within `seconds` that it has torch."""
+    """Whether an index answers within `seconds` that it has torch."""
     found = threading.Event()
 
     def ask() -> None:
-        try:
-            with urlopen(f"{index}/torch/", timeout=seconds):  # a status that is no success raises
-                found.set()
-        except (OSError, ValueError):
-            pass
-        finally:
-            asked.set()
+        with suppress(OSError, ValueError), urlopen(f"{index}/torch/", timeout=seconds):
+            found.set()  # a status that is not a success has raised
 
-    asked = threading.Event()
-    threading.Thread(target=ask, daemon=True).start()  # the time that names take to resolve has no limit of its own
-    asked.wait(seconds)
+    asking = threading.Thread(target=ask, daemon=True)  # urlopen's timeout excludes name resolution
+    asking.start()
+    asking.join(seconds)
     return found.is_set()
 
 

@@ -1,4 +1,4 @@
-"""`difuso train`: a recipe and its changes, as a run in a folder or as a look at what it would need."""
+"""`difuso train`: runs a recipe with its changes in a folder, or measures what a run would need."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ RUNS = Path("var/runs")
 
 
 def run_recipe(name: str, changes: Sequence[str], out: Path | None, *, device: str) -> None:
-    """Trains, in `out` or in a folder of the recipe's name.
+    """Trains a recipe in the folder `out`, or in one of the recipe's name below var/runs.
 
     Raises:
-        UserError: if the recipe or its images cannot be used, or the run is lost.
+        UserError: if the recipe or its images cannot be used, or the run diverges.
     """
-    with _told():
+    with _training_errors():
         recipe, device = load_recipe(name, changes), str(pick_device(device))
         train(recipe, out or RUNS / recipe.name, device=device, kid_from=_kid_on(device) if recipe.kid_every else None)
 
 
 def print_dry_run(name: str, changes: Sequence[str], *, device: str) -> None:
-    """Prints shapes, memory and time.
+    """Trains a few steps; prints shapes, memory and time.
 
     Raises:
         UserError: if the recipe or its images cannot be used here.
     """
-    with _told():
+    with _training_errors():
         for line in dry_run(load_recipe(name, changes), device=str(pick_device(device))).lines():
             typer.echo(line)
 
@@ -50,10 +50,10 @@ def _kid_on(device: str) -> Callable[[ImageArray], Distance]:
 
 
 @contextmanager
-def _told() -> Iterator[None]:
-    """Mistakes that the user can mend, as such."""
+def _training_errors() -> Iterator[None]:
+    """Turns errors that the user can correct into UserError."""
     try:
         with user_errors():
             yield
     except OutOfMemoryError as error:
-        raise UserError("the device's memory is full: take a smaller batch_size, or a greater accumulate") from error
+        raise UserError("the device's memory is full: take a smaller batch_size, or a larger accumulate") from error

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from model.checkpoint import Checkpoint
@@ -17,7 +18,7 @@ from model.likelihood import Vlb, vlb
 from model.plans.spacing import Levels
 from training.images import ImageArray
 
-from .plots import pyplot, save
+from .plots import save
 
 
 def variational_bound(
@@ -30,18 +31,18 @@ def variational_bound(
     device: torch.device,
     tell: Callable[[float], None],
 ) -> Vlb:
-    """The bound of a model's own chain: its prediction, variance and clipping.
+    """Computes the bound of a model's own chain, with its prediction, variance and clipping.
 
     Args:
         images: uint8, shape (N, H, W, C).
-        levels: of the chain, see `vlb`.
+        levels: timesteps of the chain, see `vlb`.
         batch_size: images in one network call.
-        seed: of image 0's noise; image i has seed + i.
-        tell: called after each network call with the share that is done, 0..1.
+        seed: seed of image 0's noise; image i has seed + i.
+        tell: called after each network call with the share of the work done, 0..1.
 
     Raises:
         PlanError: if the model has no such chain.
-        NonFiniteSample: if the network answers with NaN or infinity.
+        NonFiniteSample: if the network returns NaN or infinity.
     """
     network = checkpoint.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     pixels = from_uint8(torch.from_numpy(images))
@@ -71,12 +72,12 @@ def variational_bound(
     whole = {name: torch.cat([getattr(part, name) for part in parts]) for name in ("prior", "terms", "decoder", "mse")}
     result = Vlb(levels.timesteps, **whole)
     if not torch.isfinite(result.total).all():
-        raise NonFiniteSample("the network answered with NaN or infinity, so these images have no bound")
+        raise NonFiniteSample("the network returned NaN or infinity, so the bound cannot be computed")
     return result
 
 
 def summary(result: Vlb) -> dict[str, Any]:
-    """A result as JSON: its parts over the images, then image by image and level by level."""
+    """Returns a result as JSON: means over the images, then values of each image and of each timestep."""
     parts = {"vlb": result.total, "prior": result.prior, "terms": result.terms.sum(dim=1), "decoder": result.decoder}
     return {
         "bits_per_dim": {name: mean_and_error(bits) for name, bits in parts.items()},
@@ -89,19 +90,20 @@ def summary(result: Vlb) -> dict[str, Any]:
 
 
 def mean_and_error(values: Tensor) -> dict[str, float | None]:
-    """Mean over the images, shape (B,), and its standard error; None for a single image."""
+    """Returns the mean over the images, shape (B,), and its standard error, which is None for a single image."""
     error = float(values.std()) / math.sqrt(len(values)) if len(values) > 1 else None
     return {"mean": float(values.mean()), "standard_error": error}
 
 
 def level_bits(result: Vlb) -> Tensor:
-    """L_0 and every L_{t-1}, mean over the images, shape (K,)."""
+    """Returns L_0 and every L_{t-1}, mean over the images, shape (K,)."""
     return torch.cat([result.decoder[:, None], result.terms], dim=1).mean(dim=0)
 
 
 def plot_vlb(result: Vlb, out: Path) -> None:
-    """Where the bits are spent, and the error that training minimises, over the timesteps, as a PNG."""
-    figure, (above, below) = pyplot().subplots(2, sharex=True, figsize=(7, 5.5), layout="constrained")
+    """Plots the bits, and the squared error that training minimises, over the timesteps, as a PNG."""
+    figure = Figure(figsize=(7, 5.5), layout="constrained")
+    above, below = figure.subplots(2, sharex=True)
     bits = level_bits(result).numpy()
     above.plot(result.timesteps[:1], bits[:1], "o", label="$L_0$, decoder")
     above.plot(result.timesteps[1:], bits[1:], linewidth=1.2, label="$L_{t-1}$")
@@ -110,7 +112,7 @@ def plot_vlb(result: Vlb, out: Path) -> None:
     above.set(ylabel="bits/dim", yscale="log")
     below.set(ylabel="mean squared error of eps", yscale="log", xlabel="timestep t")
     for axes in (above, below):
-        axes.set_xscale("symlog", linthresh=1)  # logarithmic, with room for t = 0: most bits are spent near it
+        axes.set_xscale("symlog", linthresh=1)  # logarithmic, with room for t = 0, near which most bits are spent
         axes.set_xlim(-0.2, 1.3 * result.timesteps[-1] + 1)
         axes.xaxis.set_major_formatter("{x:.0f}")
         axes.grid(alpha=0.3)

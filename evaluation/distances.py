@@ -1,6 +1,6 @@
 """Fréchet and kernel distances between two sets of features, and the Inception score of one.
 
-What a figure means, and which may be compared, is told in docs/evaluation.md.
+docs/evaluation.md explains what each figure means and which may be compared.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import numpy as np
 
 from .features import FeatureArray
 
-ROWS = 4096  # of features that are cast to float64 at a time
-SPLIT = 5000  # images that an Inception score is of, as in ADM's evaluator
+ROWS = 4096  # rows of features that are cast to float64 at a time
+SPLIT = 5000  # images in one part of an Inception score, as in ADM's evaluator
 
 
 class Moments(NamedTuple):
@@ -20,8 +20,8 @@ class Moments(NamedTuple):
 
     Attributes:
         mean: float64, shape (D,).
-        root: of the covariance, root^T root; float64, shape (R, D). With fewer images than features R is their number,
-            so that nothing is lost where the covariance has no full rank.
+        root: a root of the covariance, which is root^T root; float64, shape (R, D). With fewer images than features R
+            is the number of images, so that nothing is lost where the covariance is singular.
     """
 
     mean: FeatureArray
@@ -29,7 +29,7 @@ class Moments(NamedTuple):
 
 
 def moments(features: FeatureArray) -> Moments:
-    """The moments of features, shape (N, D), N at least 2."""
+    """Computes the moments of features, shape (N, D), N at least 2."""
     count, dims = features.shape
     mean = features.mean(axis=0, dtype=np.float64)
     if count <= dims:
@@ -42,40 +42,40 @@ def moments(features: FeatureArray) -> Moments:
 
 
 def moments_of_covariance(mean: FeatureArray, covariance: FeatureArray) -> Moments:
-    """The moments in a file of statistics, shapes (D,) and (D, D)."""
+    """Makes moments from a mean and a covariance, such as those in a file of statistics; shapes (D,) and (D, D)."""
     values, vectors = np.linalg.eigh(covariance)
     return Moments(mean.astype(np.float64), np.sqrt(np.maximum(values, 0))[:, None] * vectors.T)
 
 
 def frechet_distance(a: Moments, b: Moments) -> float:
-    """|mean_a - mean_b|^2 + tr(A + B - 2 sqrt(AB)) with the covariances A and B (Heusel et al. 2017, eq. 6).
+    """Computes |mean_a - mean_b|^2 + tr(A + B - 2 sqrt(AB)) with the covariances A and B (Heusel et al. 2017, eq. 6).
 
-    With A = X^T X and B = Y^T Y, tr sqrt(AB) is the sum of the singular values of X Y^T. That needs no root of A B,
-    which is not symmetric, and which others have to push off the singular and cut down to its real part. It is exact
-    where there are fewer images than features, and then biased all the same: compare only figures of as many images.
+    With A = X^T X and B = Y^T Y, tr sqrt(AB) is the sum of the singular values of X Y^T. So no root of AB is needed,
+    which is not symmetric, and which other implementations must regularise. The formula is exact with fewer images than
+    features. The distance is then biased all the same: compare only distances of equally many images.
     """
     distance = np.square(a.mean - b.mean).sum() + np.square(a.root).sum() + np.square(b.root).sum()
     return float(distance - 2 * np.linalg.norm(a.root @ b.root.T, ord="nuc"))
 
 
 class Estimate(NamedTuple):
-    """A figure, and how far it may be off: its standard error, or its standard deviation."""
+    """A value and its spread: a standard error or a standard deviation."""
 
     value: float
     spread: float
 
 
 def kernel_distance(a: FeatureArray, b: FeatureArray, *, subsets: int = 8) -> Estimate:
-    """Squared maximum mean discrepancy under the kernel (x.y / D + 1)^3, without bias (Binkowski et al. 2018, sec. 4).
+    """Estimates the squared maximum mean discrepancy under the kernel (x.y / D + 1)^3 (Binkowski et al. 2018, sec. 4).
 
-    0 where both sets have one distribution. Unbiased for any number of images, so that it may come out below 0; the
-    mean over many small subsets, as others estimate it, has the same expectation and spreads more. The standard error
-    is a jackknife's: both sets are cut into subsets, and each is left out in turn. Where both have one distribution it
-    is too large by half.
+    The discrepancy is 0 if both sets have the same distribution. The estimate is unbiased for any number of images, so
+    it may be negative. The mean over many small subsets, which others use, has the same expectation and a larger
+    spread. The standard error is a jackknife estimate: both sets are cut into subsets, and each is left out in turn. It
+    is too large by half if both sets have the same distribution.
 
     Args:
         a, b: shapes (N, D) and (M, D), in random order.
-        subsets: two images must remain in either set when one is left out.
+        subsets: number of subsets; at least two images of either set must remain when one subset is left out.
     """
     parts_a, parts_b = np.array_split(a, subsets), np.array_split(b, subsets)
     aa, bb, ab = _sums(parts_a, parts_a), _sums(parts_b, parts_b), _sums(parts_a, parts_b)
@@ -91,7 +91,10 @@ def kernel_distance(a: FeatureArray, b: FeatureArray, *, subsets: int = 8) -> Es
 
 
 def _sums(a: list[FeatureArray], b: list[FeatureArray]) -> FeatureArray:
-    """Sums of the kernel over the pairs from any two parts, an image's with itself apart; shape (parts, parts)."""
+    """Sums the kernel over the pairs of images from any two parts, without pairs of an image with itself.
+
+    The result has the shape (parts, parts).
+    """
     sums = np.empty((len(a), len(b)))
     for p, x in enumerate(a):
         for q, y in enumerate(b):
@@ -108,8 +111,7 @@ def _kernel(x: FeatureArray, y: FeatureArray) -> FeatureArray:
     kernel = x.astype(np.float64) @ y.T.astype(np.float64)
     kernel /= x.shape[1]
     kernel += 1
-    cubed: FeatureArray = kernel * kernel * kernel
-    return cubed
+    return kernel * kernel * kernel
 
 
 def _mean_within(sums: FeatureArray, counts: FeatureArray) -> float:
@@ -118,13 +120,13 @@ def _mean_within(sums: FeatureArray, counts: FeatureArray) -> float:
 
 
 def inception_score(logits: FeatureArray, *, split: int = SPLIT) -> Estimate:
-    """exp of the mean KL of p(class given image) from p(class), 1 ... the number of classes (Salimans et al. 2016).
+    """Computes exp of the mean KL divergence of p(class given image) from p(class) (Salimans et al. 2016).
 
-    Mean and standard deviation over the splits.
+    The score lies between 1 and the number of classes. Returns its mean and standard deviation over the splits.
 
     Args:
         logits: shape (N, classes), in random order; ADM's evaluator takes those of Inception without their bias.
-        split: images that p(class) is the mean of; the last split has the rest.
+        split: images of a split, over which p(class) is the mean; the last split has the rest.
     """
     scores = []
     for first in range(0, len(logits), split):

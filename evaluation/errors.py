@@ -1,7 +1,7 @@
-"""What can go wrong in an evaluation."""
+"""Errors of evaluations."""
 
 from __future__ import annotations
 
 
 class EvaluationError(ValueError):
-    """Something cannot be measured; the message says why, and what can be done."""
+    """Something cannot be measured; the message says why, and what to do."""

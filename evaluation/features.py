@@ -1,7 +1,7 @@
-"""Features of images: what an ImageNet classifier makes of them, where distances mean something to people.
+"""Features of images from an ImageNet classifier, whose distances agree with people's judgement better than pixels' do.
 
-Figures are named after their extractor, as in KID-EfficientNet-Lite0. Those of Inception features (FID, KID) are other
-numbers, and neither can be turned into the other.
+Figures are named after their extractor, as in KID-EfficientNet-Lite0. Figures of Inception's features (FID, KID) are
+different numbers, and neither kind can be converted into the other.
 """
 
 from __future__ import annotations
@@ -27,12 +27,13 @@ EXTRA = "install difuso[evaluate]"
 
 
 class Features(NamedTuple):
-    """What an extractor says of N images, float32.
+    """The features of N images, float32.
 
     Attributes:
-        pooled: the last features, mean over the places of an image, shape (N, D).
-        spatial: channels of a layer in the middle, at every place: where things are (Nash et al. 2021), shape (N, S).
-        logits: of the classes, shape (N, classes).
+        pooled: features of the last layer, mean over the positions of an image, shape (N, D).
+        spatial: channels of a middle layer at every position, which show where things are (Nash et al. 2021), shape
+            (N, S).
+        logits: logits of the classes, shape (N, classes).
     """
 
     pooled: FeatureArray
@@ -44,13 +45,13 @@ class Extractor(Protocol):
     """Turns images into features.
 
     Attributes:
-        name: part of the name of every figure that is made with it.
+        name: part of the name of every figure that is computed with it.
     """
 
     name: str
 
     def __call__(self, images: ImageArray) -> Features:
-        """Features of uint8 images, shape (N, H, W, 3)."""
+        """Computes the features of uint8 images, shape (N, H, W, 3)."""
         ...
 
 
@@ -59,11 +60,11 @@ def extract(
     extractor: Callable[[ImageArray], Features],
     tell: Callable[[float], None] = lambda share: None,
 ) -> Features:
-    """Features of all images of a set.
+    """Computes the features of all images of a set.
 
     Args:
         extractor: an `Extractor`.
-        tell: called after each batch with the share that is done, 0..1.
+        tell: called after each batch with the share of the images done, 0..1.
     """
     whole: Features | None = None
     done = 0
@@ -83,10 +84,10 @@ def extract(
 class EfficientNetLite0:
     """An ImageNet classifier (Tan & Le 2019, in its lighter variant): D = 1280, S = 1372, 1000 classes.
 
-    Both packages come with the extra `evaluate` and bring the weights along: nothing is downloaded.
+    Its two packages belong to the extra `evaluate` and contain the weights: nothing is downloaded.
 
     Raises:
-        EvaluationError: if they are not installed.
+        EvaluationError: if a package is not installed.
     """
 
     name = "EfficientNet-Lite0"
@@ -101,7 +102,7 @@ class EfficientNetLite0:
         self._network = EfficientNet.from_name("efficientnet-lite0").eval()
         self._network.load_state_dict(weights)
         self._network.to(device)
-        # Of 14x14 places, like the 17x17 of the layer that Inception's spatial features come from.
+        # 14x14 positions, about as many as the 17x17 of Inception's spatial features.
         self._spatial = Tap(self._network._blocks[8]._bn0)
         self._device = device
         self._mean = torch.tensor([0.485, 0.456, 0.406], device=device).view(3, 1, 1)  # ImageNet's, as in its training
@@ -117,7 +118,7 @@ class EfficientNetLite0:
 
 
 class Tap:
-    """Keeps what a layer of a network put out last: its first channels, at every place, those of a place together."""
+    """Keeps the last output of a network's layer: its first channels, flattened position by position."""
 
     def __init__(self, layer: nn.Module) -> None:
         self._out: Tensor | None = None
@@ -127,12 +128,12 @@ class Tap:
         self._out = out[:, :SPATIAL_CHANNELS].permute(0, 2, 3, 1).flatten(1)
 
     def take(self) -> Tensor:
-        """What it kept, which can be taken once; shape (B, H * W * channels)."""
+        """Returns the kept output and forgets it; shape (B, H * W * channels)."""
         out, self._out = self._out, None
         assert out is not None
         return out
 
 
 def to_tensor(images: ImageArray) -> Tensor:
-    """uint8 images of shape (N, H, W, 3) as (N, 3, H, W)."""
+    """Turns uint8 images of shape (N, H, W, 3) into a tensor of shape (N, 3, H, W)."""
     return torch.from_numpy(np.array(images)).permute(0, 3, 1, 2)  # copied: it may be a view of a file

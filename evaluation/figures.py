@@ -1,6 +1,6 @@
-"""How good images are beside a reference: the figures of a set. To add a figure is to add it to FIGURES.
+"""The figures that compare a set of images with a reference. A new figure is one entry of FIGURES.
 
-docs/evaluation.md tells what each figure means, and which may be compared.
+docs/evaluation.md explains what each figure means and which may be compared.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .inception import InceptionV3
 from .precision_recall import PrecisionRecall, precision_recall
 from .reference import Reference, extract_of_size
 
-NEIGHBOUR = 3  # as in ADM's evaluator
+NEIGHBOUR = 3  # k of precision and recall, as in ADM's evaluator
 ARROWS = {"lower": "↓", "higher": "↑"}
 
 
@@ -25,8 +25,8 @@ class Measured(NamedTuple):
     """The value of a figure.
 
     Attributes:
-        protocol: what it was made of; values of different protocols may not be compared.
-        spread: its standard error or deviation, if it has one.
+        protocol: how it was computed; values of different protocols may not be compared.
+        spread: its standard error or standard deviation, if it has one.
     """
 
     value: float
@@ -36,7 +36,7 @@ class Measured(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """Images beside a reference: what figures are made of."""
+    """Images and a reference, from which figures are computed; its texts become parts of protocols."""
 
     features: Features
     reference: Reference
@@ -60,7 +60,7 @@ class Comparison:
 
     @cached_property
     def precision_recall(self) -> PrecisionRecall:
-        """Both at once, because they are found together."""
+        """Precision and recall, which are computed together."""
         return precision_recall(self.features.pooled, self.reference.features, k=NEIGHBOUR)
 
     @property
@@ -73,12 +73,12 @@ class Figure:
     """A kind of figure.
 
     Attributes:
-        key: what it is called with any features.
-        better: which values are.
-        measure: its value for images beside a reference.
-        published: what it is called with Inception's features, if that has a name of its own.
-        unit: what the table multiplies it by.
-        digits: behind the point in the table.
+        key: name with any features.
+        better: which values are better.
+        measure: function that computes the value from images and a reference.
+        published: name with Inception's features, if that differs.
+        unit: factor by which the table multiplies the value.
+        digits: digits after the decimal point in the table.
     """
 
     key: str
@@ -89,21 +89,21 @@ class Figure:
     digits: int = 2
 
     def short(self, extractor: str) -> str:
-        """Its name where the extractor is known."""
+        """The figure's name without that of the extractor."""
         return self.published or self.key if extractor == InceptionV3.name else self.key
 
     def name(self, extractor: str) -> str:
-        """Its full name; only those of Inception's features go without the extractor's."""
+        """The figure's full name; with Inception's features it does not name the extractor."""
         short = self.short(extractor)
         return short if extractor == InceptionV3.name else f"{short}-{extractor}"
 
     def heading(self, extractor: str) -> str:
-        """Of its column."""
+        """The heading of the figure's column."""
         unit = "" if self.unit == 1 else f" x {self.unit}"
         return f"{self.short(extractor)}{unit} {ARROWS[self.better]}"
 
     def text(self, measured: Measured) -> str:
-        """A cell of its column."""
+        """A cell of the figure's column."""
         numbers = [number for number in (measured.value, measured.spread) if number is not None]
         return " ± ".join(f"{self.unit * number:.{self.digits}f}" for number in numbers)
 
@@ -146,10 +146,10 @@ class Quality:
     """The figures of one set of images.
 
     Attributes:
-        extractor, reference: their names.
-        images: how many were compared.
-        dims: how many features a Fréchet distance is of, at most.
-        figures: the values by the keys of FIGURES, in their order.
+        name, extractor, reference: names of the set, its extractor and its reference.
+        images: number of images in the set.
+        dims: largest number of features of a Fréchet distance.
+        figures: values by the keys of FIGURES, in their order.
         drawn_by, seconds_per_image: see `ImageSet`.
     """
 
@@ -174,11 +174,11 @@ def evaluate(
     extractor: Extractor,
     tell: Callable[[float], None] = lambda share: None,
 ) -> Quality:
-    """All figures of a set of images.
+    """Computes all figures of a set of images.
 
     Args:
-        extractor: the one that looked at the reference.
-        tell: called with the share of the images that are drawn and looked at, 0..1.
+        extractor: the extractor of the reference.
+        tell: called with the share of the images that are drawn and extracted, 0..1.
 
     Raises:
         EvaluationError: if there are too few images, or they have another size than the reference's.

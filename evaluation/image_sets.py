@@ -1,4 +1,4 @@
-"""Sets of images to be measured, read or drawn batch by batch: 50,000 large ones need not lie in memory together."""
+"""Sets of images to measure, read or drawn batch by batch, so that 50,000 large ones need not fit in memory."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class ImageSet:
     """Images of one size.
 
     Attributes:
-        name: in tables and plots.
-        count: how many there are.
-        batches: called with the size of a batch; yields uint8 arrays of shape (at most that many, H, W, 3).
+        name: name in tables and plots.
+        count: number of images.
+        batches: called with the size of a batch; yields uint8 arrays of shape (at most that size, H, W, 3).
         drawn_by: how a model drew them, with at least `sampler`, `spacing` and `steps`; None for images that are read.
-        seconds_per_image: asked after the last batch; None if the time that drawing took is not known.
+        seconds_per_image: called after the last batch; None if the time to draw an image is not known.
     """
 
     name: str
@@ -38,7 +38,7 @@ class ImageSet:
     seconds_per_image: Callable[[], float | None] = lambda: None
 
     def load(self, tell: Callable[[float], None] = lambda share: None) -> ImageArray:
-        """All images in one array, shape (N, H, W, 3); `tell` is called with the share that is there, 0..1."""
+        """Loads all images, shape (N, H, W, 3); `tell` is called with the share that is loaded, 0..1."""
         batches: list[ImageArray] = []
         for batch in self.batches(32):
             batches.append(batch)
@@ -47,13 +47,13 @@ class ImageSet:
 
 
 def from_array(name: str, images: ImageArray) -> ImageSet:
-    """The images of an array, shape (N, H, W, C) with C 1 or 3; grey becomes three equal channels."""
+    """Makes a set of an array of shape (N, H, W, C) with C 1 or 3; grey becomes three equal channels."""
     images = np.broadcast_to(images, (*images.shape[:3], 3))
     return drawn(name, lambda first, count: images[first : first + count], len(images))
 
 
 def drawn(name: str, draw: Callable[[int, int], ImageArray], count: int) -> ImageSet:
-    """The images of a function, drawn when they are asked for.
+    """Makes a set of images that a function draws when they are needed.
 
     Args:
         draw: called as draw(first, count); returns images first ... first + count - 1, the same ones each time.
@@ -66,14 +66,14 @@ def drawn(name: str, draw: Callable[[int, int], ImageArray], count: int) -> Imag
 
 
 def from_path(path: Path, count: int | None = None) -> ImageSet:
-    """The images of a folder or of an .npz file, as they are.
+    """Makes a set of the images of a folder or of an .npz file, as they are.
 
     Args:
-        count: take this many; None takes all.
+        count: number of images; None takes all.
 
     Raises:
-        EvaluationError: if the path is neither, or holds too few; while reading, if an image cannot be read or has
-            another size than the first one.
+        EvaluationError: if the path is neither, or holds too few images; while reading, if an image cannot be read or
+            has another size than the first one.
         RecipeError: if a folder holds no images.
     """
     if path.is_dir():
@@ -84,14 +84,14 @@ def from_path(path: Path, count: int | None = None) -> ImageSet:
 
 
 def shuffled_files(folder: Path) -> list[Path]:
-    """Every image file below a folder, or a RecipeError; in an order that is random and always the same."""
+    """Lists every image file below a folder, in a fixed random order; RecipeError if there are none."""
     paths = list_images(folder)
-    random.Random(0).shuffle(paths)  # else a part would hold few of the classes, and figures that split it would err
+    random.Random(0).shuffle(paths)  # in order of names, a part would hold few classes, and distort figures
     return paths
 
 
 def unreadable(path: Path, error: Exception) -> EvaluationError:
-    """The error for a file that is no image, or a damaged one."""
+    """Returns the error for a file that is damaged or not an image."""
     return EvaluationError(f"{path} cannot be read ({type(error).__name__}): take it out of the folder")
 
 
@@ -110,7 +110,7 @@ def _read_files(paths: list[Path], size: int) -> Iterator[ImageArray]:
                 sizes = " and ".join(f"{width}x{height}" for height, width, _ in (expected, image.shape))
                 raise EvaluationError(
                     f"{path.parent} holds images of {sizes}: bring them to one size, all in the same way, because "
-                    "every figure depends on how"
+                    "every figure depends on the method"
                 )
             images.append(image)
         yield np.stack(images)
@@ -120,17 +120,17 @@ def _read_file(path: Path) -> ImageArray:
     try:
         with Image.open(path) as image:
             return np.asarray(image.convert("RGB"))
-    except Exception as error:  # Pillow raises many kinds
+    except Exception as error:  # Pillow raises many kinds of errors
         raise unreadable(path, error) from error
 
 
 def _from_npz(path: Path, count: int | None) -> ImageSet:
-    """A file in the layout of guided-diffusion: `arr_0`, uint8 of shape (N, H, W, 3); read as a stream."""
+    """Opens a file in the layout of guided-diffusion: `arr_0`, uint8 of shape (N, H, W, 3), is read as a stream."""
     try:
         with zipfile.ZipFile(path) as archive, archive.open(f"{ARRAY}.npy") as file:
             shape, fortran, dtype = _read_header(file)
     except (OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
-        raise EvaluationError(f"{path} is no .npz file with images in {ARRAY}: {error}") from error
+        raise EvaluationError(f"{path} is not an .npz file with images in {ARRAY}: {error}") from error
     if dtype != np.uint8 or len(shape) != 4 or shape[3] != 3 or fortran:
         raise EvaluationError(f"{path} holds {dtype} of shape {shape} in {ARRAY}; it should be uint8, (N, H, W, 3)")
     total = _enough(shape[0], count, path)

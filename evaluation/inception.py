@@ -1,7 +1,7 @@
-"""The Inception network of FID (Heusel et al. 2017), and the features that ADM's evaluator takes of it.
+"""The Inception network of FID (Heusel et al. 2017), and the features that ADM's evaluator takes from it.
 
-The network is torch-fidelity's, whose resizing and pooling are those of TensorFlow 1, in which published figures were
-made. The weights are Google's of 2015-12-05, converted by the same project. They are never fetched unasked.
+The network is torch-fidelity's, which resizes and pools as TensorFlow 1 does, with which published figures were
+computed. The weights are Google's of 2015-12-05, converted by the same project. They are downloaded only on request.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 
 
 class InceptionV3:
-    """D = 2048 (`pool_3`), S = 2023 (7 channels of the 17x17 places of `mixed_6/conv`), 1008 classes.
+    """D = 2048 (`pool_3`), S = 2023 (7 channels at the 17x17 positions of `mixed_6/conv`), 1008 classes.
 
     Args:
         weights: a state dict, see `read_weights`.
 
     Raises:
-        EvaluationError: if torch-fidelity is not installed, or the weights are another network's.
+        EvaluationError: if torch-fidelity is not installed, or the weights belong to another network.
     """
 
     name = "Inception"
@@ -40,14 +40,14 @@ class InceptionV3:
             from torch_fidelity import FeatureExtractorInceptionV3
         except ImportError as error:
             raise EvaluationError(f"{error.name} is missing: {EXTRA}") from error
-        # It would unpickle a file whatever that makes Python do; what it gets here holds tensors only.
+        # It unpickles a file without any check, so it gets a file that holds only tensors.
         safe = io.BytesIO()
         torch.save(weights, safe)
         safe.seek(0)
         try:
             self._network = FeatureExtractorInceptionV3("inception", ["2048", "logits_unbiased"], safe).to(device)
         except RuntimeError as error:
-            raise EvaluationError("these are no weights of torch-fidelity's InceptionV3") from error
+            raise EvaluationError("these are not the weights of torch-fidelity's InceptionV3") from error
         self._spatial = Tap(self._network.Mixed_6d.branch1x1)  # TensorFlow's mixed_6/conv, after its ReLU
         self._device = device
 
@@ -58,14 +58,14 @@ class InceptionV3:
 
 
 def read_weights(source: str) -> dict[str, Any]:
-    """Google's weights of 2015-12-05: with others a figure could not be called FID.
+    """Reads Google's weights of 2015-12-05: with others a figure may not be called FID.
 
     Args:
-        source: path of `weights-inception-2015-12-05-6726825d.pth`, or `download`: torch-fidelity's release of them,
-            96 MB, into the cache of torch.hub, where a later run finds it.
+        source: path of `weights-inception-2015-12-05-6726825d.pth`, or `download`: fetches torch-fidelity's release of
+            that file, 96 MB, into the cache of torch.hub, where a later run finds it.
 
     Raises:
-        EvaluationError: if there is no such file, or its SHA-256 is not theirs.
+        EvaluationError: if there is no such file, or its SHA-256 differs.
     """
     path = _download() if source == DOWNLOAD else Path(source)
     try:
@@ -74,8 +74,7 @@ def read_weights(source: str) -> dict[str, Any]:
         raise EvaluationError(f"{path}: {error.strerror}; give the weights of Inception, or {DOWNLOAD}") from error
     if hashlib.sha256(content).hexdigest() != SHA256:
         raise EvaluationError(f"{path} is not {Path(URL).name}: its SHA-256 differs")
-    weights: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    return weights
+    return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
 
 
 def _download() -> Path:

@@ -1,4 +1,4 @@
-"""Has a model learned its training images by heart? What it draws, beside the training images that are most like it."""
+"""A model's images beside the training images nearest to them, to find out whether it has memorised any."""
 
 from __future__ import annotations
 
@@ -24,8 +24,9 @@ class Neighbours:
     """Distances between the features of a model's images and those of its training images.
 
     Attributes:
-        order: the model's images, by the distance of their nearest training image, nearest first; shape (N,).
-        distances, indices: of their nearest training images, nearest first, each of shape (N, COLUMNS), in that order.
+        order: indices of the model's images by the distance to their nearest training image, nearest first, shape (N,).
+        distances, indices: distances and indices of the training images nearest to each image of `order`, nearest
+            first, each of shape (N, COLUMNS).
         held_out: distance from each held-out image to its nearest training image, shape (M,).
     """
 
@@ -36,12 +37,12 @@ class Neighbours:
 
     @property
     def share_below(self) -> float:
-        """The share of images nearer to a training image than 95 % of the held-out ones; 0.05 if none is copied."""
+        """Share of the images nearer to a training image than 95 % of the held-out ones; 0.05 if none is a copy."""
         return float((self.distances[:, 0] < np.quantile(self.held_out, 0.05)).mean())
 
 
 def find_neighbours(images: ImageArray, training: ImageArray, held_out: ImageArray, extractor: Extractor) -> Neighbours:
-    """Compares a model's images with its training images, and real images that were not trained on with these too.
+    """Compares a model's images, and real images that were not trained on, with the training images.
 
     Args:
         images, training, held_out: uint8, each of shape (its own N, H, W, 3).
@@ -53,7 +54,7 @@ def find_neighbours(images: ImageArray, training: ImageArray, held_out: ImageArr
 
 
 def draw_sheet(neighbours: Neighbours, images: ImageArray, training: ImageArray) -> Image.Image:
-    """Images and their nearest training images, with distances: left the nearest, right some of the whole range."""
+    """Draws images beside their nearest training images, with distances: left the nearest, right a sample of all."""
     count = len(neighbours.order)
     rows = min(ROWS, count)
     spread = np.linspace(0, count - 1, rows).round().astype(int)
@@ -69,14 +70,12 @@ def draw_sheet(neighbours: Neighbours, images: ImageArray, training: ImageArray)
         pen.text((left + size + 3 * GAP, LINE), "nearest training images, distance below", "black", font)
         for row, place in enumerate(places):
             top = 2 * LINE + row * (size + LINE + GAP)
-            number, near = (
-                neighbours.order[place],
-                zip(neighbours.indices[place], neighbours.distances[place], strict=True),
-            )
+            number = neighbours.order[place]
+            near = zip(neighbours.indices[place], neighbours.distances[place], strict=True)
             tiles = [(images[number], f"no. {number}"), *((training[i], f"{distance:.2f}") for i, distance in near)]
             for column, (pixels, caption) in enumerate(tiles):
                 x = left + column * (size + GAP) + (2 * GAP if column else 0)
-                # Small images are enlarged so that they can be seen, without inventing anything.
+                # Small images are enlarged so that they can be seen, without interpolation.
                 sheet.paste(Image.fromarray(pixels).resize((size, size), Image.Resampling.NEAREST), (x, top))
                 pen.text((x, top + size), caption, "black", font)
     return sheet

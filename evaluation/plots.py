@@ -7,15 +7,14 @@ from dataclasses import dataclass, field
 from io import BytesIO
 from itertools import cycle, pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, LogLocator, MaxNLocator, NullLocator
 from PIL import Image
 
 from .figures import FIGURES, Measured, Quality
-
-if TYPE_CHECKING:
-    from matplotlib.axis import Axis
-    from matplotlib.figure import Figure
 
 MARKERS = "osD^vPX*<>"
 PLOTTED = ("KID", "FD")  # keys of figures
@@ -23,7 +22,7 @@ PLOTTED = ("KID", "FD")  # keys of figures
 
 @dataclass(frozen=True)
 class Curve:
-    """Points of one line.
+    """The points of one line.
 
     Attributes:
         errors: standard errors of y, if they are known.
@@ -39,7 +38,7 @@ class Panel:
     """One pair of axes, both logarithmic; a curve has the same look in all panels.
 
     Attributes:
-        levels: of what has no x, as horizontal lines.
+        levels: values without an x, drawn as horizontal lines.
     """
 
     title: str
@@ -50,13 +49,12 @@ class Panel:
 
 
 def plot_panels(rows: Sequence[Sequence[Panel]], out: Path) -> None:
-    """Panels in rows of equal length."""
-    plt = pyplot()
+    """Draws panels, in rows of equal length, as a PNG."""
     panels = [panel for row in rows for panel in row]
     names = list(dict.fromkeys(name for panel in panels for name in panel.curves))
     height, width = len(rows), len(rows[0])
-    figure, axes = plt.subplots(height, width, figsize=(5 * width, 4.5 * height), layout="constrained", squeeze=False)
-    for panel, each in zip(panels, axes.flat, strict=True):
+    figure = Figure(figsize=(5 * width, 4.5 * height), layout="constrained")
+    for panel, each in zip(panels, figure.subplots(height, width, squeeze=False).flat, strict=True):
         for name, curve in panel.curves.items():
             place = names.index(name)
             look: dict[str, Any] = {"color": f"C{place % 10}", "marker": MARKERS[place % len(MARKERS)], "markersize": 5}
@@ -66,7 +64,7 @@ def plot_panels(rows: Sequence[Sequence[Panel]], out: Path) -> None:
         for line, (name, level) in zip(cycle(("--", ":", "-.")), near.items(), strict=False):
             each.axhline(level, color="black", linewidth=1, linestyle=line, label=name)
         for name, level in panel.levels.items():
-            if name not in near:  # a line there would press the curves together
+            if name not in near:  # a line so far below would flatten the curves
                 each.plot([], [], " ", label=f"{name}: {level:.2g}, far below")
         each.set(title=panel.title, xlabel=panel.x, ylabel=panel.y)
         each.set_xscale("log")
@@ -80,7 +78,7 @@ def plot_panels(rows: Sequence[Sequence[Panel]], out: Path) -> None:
 
 
 def plot_quality(qualities: Sequence[Quality], out: Path) -> None:
-    """Quality against steps and against seconds, as a PNG; images that were not drawn here are lines across."""
+    """Plots figures over steps and over seconds, as a PNG; images that were not drawn here are horizontal lines."""
     plot_panels([_quality_panels(qualities, key) for key in PLOTTED], out)
 
 
@@ -107,9 +105,7 @@ def _curve(points: Sequence[tuple[float, Measured]]) -> Curve:
 
 
 def _label(axis: Axis, values: Sequence[float]) -> None:
-    """Plain numbers: the values if they are whole, few and apart, as steps are; else round ones between them."""
-    from matplotlib.ticker import FixedLocator, LogLocator, MaxNLocator, NullLocator
-
+    """Labels an axis with plain numbers: the values if they are whole, few and apart, as steps are, else round ones."""
     at = sorted({value for value in values if value > 0})
     apart = len(at) <= 8 and all(higher >= 1.3 * lower for lower, higher in pairwise(at))
     if not (apart and at and all(float(value).is_integer() for value in at)):
@@ -120,20 +116,9 @@ def _label(axis: Axis, values: Sequence[float]) -> None:
     axis.set_major_formatter("{x:.4g}")
 
 
-def pyplot() -> Any:
-    """Matplotlib, loaded when it is needed, for files alone."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    return plt
-
-
 def save(figure: Figure, out: Path) -> None:
-    """Writes and closes a figure, as a PNG of few colours."""
+    """Writes a figure as a PNG of few colours."""
     image = BytesIO()
     figure.savefig(image, dpi=100)
-    pyplot().close(figure)
     out.parent.mkdir(parents=True, exist_ok=True)
     Image.open(image).convert("RGB").quantize(64).save(out, optimize=True)  # a third of the bytes

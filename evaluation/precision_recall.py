@@ -1,25 +1,27 @@
-"""Precision, recall and the nearest images, all by distances between features; blocks of rows keep memory bounded."""
+"""Precision, recall and the nearest images, all from distances between features; blocks of rows bound the memory."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 
 from .features import FeatureArray
 
-IndexArray = np.ndarray[Any, np.dtype[np.int64]]
+IndexArray = NDArray[np.int64]
 
-ROWS = 1000  # of distances held at a time: 200 MB against 50,000 images
+ROWS = 1000  # rows of distances held at a time: 200 MB against 50,000 images
 
 
 class PrecisionRecall(NamedTuple):
     """Two shares, 0..1.
 
     Attributes:
-        precision: of the images, those that look like some image of the reference.
-        recall: of the reference, those images that some of the measured images look like.
+        precision: share of the measured images that resemble an image of the reference.
+        recall: share of the reference's images that a measured image resembles.
     """
 
     precision: float
@@ -27,9 +29,9 @@ class PrecisionRecall(NamedTuple):
 
 
 def precision_recall(features: FeatureArray, reference: FeatureArray, *, k: int = 3) -> PrecisionRecall:
-    """Does an image lie among those of the other set (Kynkaanniemi et al. 2019, eq. 1; ADM's evaluator)?
+    """Counts the images that lie among those of the other set (Kynkaanniemi et al. 2019, eq. 1; ADM's evaluator).
 
-    It does if some image of that set is no further away than the k-th nearest of that one's own set.
+    An image x does if, for some image y of the other set, x is no further from y than the k-th nearest of y's own set.
 
     Args:
         features, reference: shapes (N, D) and (M, D), N and M more than k.
@@ -44,32 +46,30 @@ def precision_recall(features: FeatureArray, reference: FeatureArray, *, k: int 
 
 
 def nearest(features: FeatureArray, others: FeatureArray, *, count: int) -> tuple[FeatureArray, IndexArray]:
-    """The nearest of others, nearest first: distances and indices, each of shape (N, count).
+    """Finds the nearest of others, nearest first: distances and indices, each of shape (N, count).
 
     Args:
         features, others: shapes (N, D) and (M, D), M at least count.
     """
     distances, indices = [], []
     for _, squares in _squares(features, others):
-        found = np.argpartition(squares, count - 1, axis=1)[:, :count]
-        squares = np.take_along_axis(squares, found, axis=1)
-        order = squares.argsort(axis=1)
-        distances.append(np.sqrt(np.take_along_axis(squares, order, axis=1)))
-        indices.append(np.take_along_axis(found, order, axis=1))
-    return np.concatenate(distances), np.concatenate(indices)
+        found = torch.from_numpy(squares).topk(count, largest=False)
+        distances.append(found.values.sqrt())
+        indices.append(found.indices)
+    return torch.cat(distances).numpy(), torch.cat(indices).numpy()
 
 
 def _radii(features: FeatureArray, k: int) -> FeatureArray:
-    """Squared distance of each image from the k-th nearest of its own set, shape (N,)."""
+    """Computes the squared distance of each image from the k-th nearest of its own set, shape (N,)."""
     radii = np.empty(len(features), features.dtype)
     for rows, squares in _squares(features, features):
-        # The image itself is the nearest of all and counts as number 0, as it does in ADM's evaluator.
+        # The image itself is the nearest and counts as number 0, as in ADM's evaluator.
         radii[rows] = np.partition(squares, k, axis=1)[:, k]
     return radii
 
 
 def _squares(a: FeatureArray, b: FeatureArray) -> Iterator[tuple[slice, FeatureArray]]:
-    """Squared distances between all pairs, in blocks of rows of `a`, each of shape (at most ROWS, M)."""
+    """Yields the squared distances between all pairs, in blocks of rows of `a`, each of shape (at most ROWS, M)."""
     norms_a, norms_b = np.square(a).sum(axis=1), np.square(b).sum(axis=1)
     for first in range(0, len(a), ROWS):
         rows = slice(first, first + ROWS)

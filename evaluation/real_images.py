@@ -1,4 +1,4 @@
-"""Real images beside which a model is measured: drawn faces, a folder, or the images of a recipe."""
+"""Real images to compare a model with: drawn faces, a folder, or the images of a recipe."""
 
 from __future__ import annotations
 
@@ -25,18 +25,19 @@ FACES = "faces"
 def real_images(
     data: str, count: int | None, *, size: int, channels: int, split: str = "test", first: int = 0
 ) -> ImageArray:
-    """Real images as a model would be trained on them, uint8 of shape (N, H, W, C), in random order.
+    """Reads real images as a model would be trained on them, uint8 of shape (N, H, W, C), in random order.
 
     Args:
         data: `faces`; a folder of images that are at least as large; or a recipe, which stands for its images.
-        count: at most this many; None takes all.
-        size: height and width.
-        split: of the faces and of sets that have several; images of `test` were never trained on. Other sets are taken
-            whole.
-        first: the first of the faces, see `draw_faces`.
+        count: largest number of images; None takes all.
+        size: height and width in pixels.
+        channels: 1 or 3.
+        split: split of the faces and of sets that have several; images of `test` were never trained on. Other sets are
+            taken whole.
+        first: index of the first face, see `draw_faces`.
 
     Raises:
-        EvaluationError: if there are none, or an image does not fit.
+        EvaluationError: if there are no images, or one does not fit.
         RecipeError: if there is no such recipe or folder, or it has no images.
     """
     if data.endswith(".toml") or (data in recipe_names() and not Path(data).is_dir()):
@@ -45,7 +46,7 @@ def real_images(
         if channels != 3:
             raise EvaluationError("the drawn faces are coloured and this model's images are grey: give a folder")
         if count is None:
-            raise EvaluationError("drawn faces have no end: say how many")
+            raise EvaluationError("the number of drawn faces has no limit: give a number")
         return np.stack(list(islice(draw_faces(split, first + count, size), first, None)))
     return np.stack(list(_folder_images(Path(data), count, size, channels)))
 
@@ -56,9 +57,9 @@ def _folder_images(folder: Path, count: int | None, size: int, channels: int) ->
             with Image.open(path) as image:
                 width, height = image.size
             pixels = decode(path, size, channels)
-        except Exception as error:  # Pillow raises many kinds
+        except Exception as error:  # Pillow raises many kinds of errors
             raise unreadable(path, error) from error
-        if min(width, height) < size:  # a smooth enlargement is easier to predict than any image of that size
+        if min(width, height) < size:  # enlarged images are smooth, and too easy to predict
             raise EvaluationError(f"{path} is {width}x{height}, smaller than the model's images of {size}x{size}")
         yield pixels
 

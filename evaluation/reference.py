@@ -1,4 +1,4 @@
-"""What a model's images are compared with: features of real ones, and their moments."""
+"""The reference that images are compared with: features of real images, and their moments."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from .features import Extractor, FeatureArray, Features, extract
 from .image_sets import ImageSet
 from .inception import InceptionV3
 
-LEAST = 24  # images of either set: the error of KID leaves out an eighth of them
+LEAST = 24  # images of either set, because the standard error of KID leaves out an eighth of them
 
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """What images are compared with.
+    """The features of real images.
 
     Attributes:
-        extractor: its name.
-        size: height and width of its images.
-        features: of its images, shape (M, D), for precision, recall and KID.
+        name, extractor: names of the set and of its extractor.
+        size: height and width of the images.
+        features: pooled features, shape (M, D), for precision, recall and KID.
         pooled, spatial: moments for the Fréchet distances.
-        file_moments: whether these are the file's own, of a larger set, instead of the images'.
+        file_moments: whether the moments are those in the file, of a larger set, instead of the images' own.
     """
 
     name: str
@@ -48,12 +48,12 @@ def read_reference(
     statistics: Path | None = None,
     tell: Callable[[float], None] = lambda share: None,
 ) -> Reference:
-    """Looks at the images of a reference.
+    """Computes the features of a reference's images.
 
     Args:
         statistics: an .npz file that may have `mu`, `sigma`, `mu_s` and `sigma_s`, as ADM's reference files do. These
-            are of Inception features, so that other extractors go by the images.
-        tell: called with the share of the images that are looked at, 0..1.
+            are moments of Inception's features, so other extractors use the images.
+        tell: called with the share of the images done, 0..1.
 
     Raises:
         EvaluationError: if there are too few images.
@@ -68,15 +68,13 @@ def read_reference(
 def extract_of_size(
     images: ImageSet, extractor: Extractor, size: tuple[int, ...], tell: Callable[[float], None]
 ) -> Features:
-    """Features of enough images of a reference's height and width.
+    """Computes the features of at least LEAST images, which must have a reference's height and width.
 
     Raises:
         EvaluationError: if there are too few images, or they have another size.
     """
     if images.count < LEAST:
-        raise EvaluationError(
-            f"{images.name} holds {images.count} images, of which nothing can be said: at least {LEAST} are needed"
-        )
+        raise EvaluationError(f"{images.name} holds {images.count} images: at least {LEAST} are needed")
 
     def look(batch: ImageArray) -> Features:
         if batch.shape[1:3] != size:

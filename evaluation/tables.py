@@ -12,7 +12,7 @@ PUBLISHED_IMAGES = 50_000
 
 
 def to_json(qualities: Sequence[Quality]) -> list[dict[str, Any]]:
-    """A row for each set of images; every value has its protocol beside it."""
+    """Returns a row for each set of images; every value has its protocol beside it."""
     return [
         {
             "name": quality.name,
@@ -28,7 +28,7 @@ def to_json(qualities: Sequence[Quality]) -> list[dict[str, Any]]:
 
 
 def title(qualities: Sequence[Quality]) -> str:
-    """What the rows of the table share."""
+    """The title of the table: what its rows share."""
     return f"Features of {qualities[0].extractor}, against {qualities[0].reference}"
 
 
@@ -45,24 +45,24 @@ def cells(quality: Quality) -> list[str]:
 
 
 def notes(qualities: Sequence[Quality]) -> list[str]:
-    """What a reader of the table must know: what the figures are made of, and what they may not be compared with."""
+    """The notes below the table: how figures were computed, and what they may not be compared with."""
     protocols = (f"{name}: {measured.protocol}." for each in qualities for name, measured in each.named.items())
     lines = list(dict.fromkeys(protocols))
     first, fewest = qualities[0], min(quality.images for quality in qualities)
     if first.extractor != InceptionV3.name:
-        lines.append("None of these is an FID, or can be compared with one: the features are another network's.")
+        lines.append("None of these is an FID or can be compared with one: the features are those of another network.")
     if fewest < PUBLISHED_IMAGES:
         lines.append(
             f"Published figures are of {PUBLISHED_IMAGES} images. With fewer, Fréchet distances come out larger: "
-            "compare only figures of as many images against the same reference."
+            "compare only figures of equally many images with the same reference."
         )
     if fewest <= first.dims:
-        lines.append("With fewer images than features go by KID, which has no bias.")
+        lines.append("With fewer images than features, go by KID, which has no bias.")
     return lines
 
 
 def to_markdown(qualities: Sequence[Quality]) -> str:
-    """The table with its notes."""
+    """Returns the table with its notes as Markdown."""
     heads = headings(qualities[0])
     rows = [heads, ["---", *["---:"] * (len(heads) - 1)], *(cells(quality) for quality in qualities)]
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)

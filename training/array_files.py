@@ -22,10 +22,10 @@ IDX_IMAGES, IDX_LABELS = 0x803, 0x801  # bytes, in three dimensions and in one
 
 
 def open_npz(data: Data, size: int, channels: int) -> Source:
-    """One .npz file, or all of a folder; their images have the wanted size already.
+    """Opens one .npz file, or all of a folder; their images must have the wanted size already.
 
-    Images lie in `data`, shape (N, C*H*W), or in `arr_0`, shape (N, H, W, C); labels in `labels` or `arr_1`, and count
-    from 0 or, as those of ImageNet-64 do, from 1.
+    Images lie in `data`, shape (N, C*H*W), or in `arr_0`, shape (N, H, W, C). Labels lie in `labels` or `arr_1`, and
+    begin at 0 or, as those of ImageNet-64, at 1.
     """
     path = Path(data.path)
     paths = sorted(path.glob("*.npz"), key=lambda file: (len(file.name), file.name)) if path.is_dir() else [path]
@@ -38,7 +38,7 @@ def open_npz(data: Data, size: int, channels: int) -> Source:
 
 
 def open_idx(data: Data, size: int, channels: int) -> Source:
-    """The four files of MNIST or Fashion-MNIST, in one folder; images are padded with black to the wanted size."""
+    """Opens the four files of MNIST or Fashion-MNIST in a folder; images are padded with black to the wanted size."""
     images = _read_idx(Path(data.path), f"{IDX_NAMES[data.split]}-images-idx3-ubyte", IDX_IMAGES)
     labels = _read_idx(Path(data.path), f"{IDX_NAMES[data.split]}-labels-idx1-ubyte", IDX_LABELS)
     if len(images) != len(labels):
@@ -60,7 +60,7 @@ def open_idx(data: Data, size: int, channels: int) -> Source:
 
 
 def _npz_labels(path: Path) -> Any:
-    """Shape (N,); None if there are none."""
+    """Reads the labels of a file, shape (N,); None if it has none."""
     with _open_npz(path) as archive:
         return next((archive[name] for name in LAYOUTS.values() if name in archive), None)
 
@@ -77,12 +77,12 @@ def _npz_items(
 
 
 def _npz_images(path: Path, shape: tuple[int, int, int]) -> ImageArray:
-    """Shape (N, H, W, C)."""
+    """Reads the images of a file, shape (N, H, W, C)."""
     height, width, channels = shape
     with _open_npz(path) as archive:
         name = next((name for name in LAYOUTS if name in archive), None)
         if name is None:
-            raise RecipeError(f"{path} holds {', '.join(archive)}: images are looked for in {' and '.join(LAYOUTS)}")
+            raise RecipeError(f"{path} holds {', '.join(archive)}: its images must be in {' or '.join(LAYOUTS)}")
         images = archive[name]
     if images.dtype != np.uint8:
         raise RecipeError(f"{path}: images must be uint8, got {images.dtype}")
@@ -105,7 +105,7 @@ def _open_npz(path: Path) -> Iterator[Any]:
 
 
 def _read_idx(folder: Path, name: str, magic: int) -> ImageArray:
-    """One file, compressed or not."""
+    """Reads one IDX file, compressed or not."""
     compressed, plain = folder / f"{name}.gz", folder / name
     if not compressed.is_file() and not plain.is_file():
         raise RecipeError(f"{folder} lacks {name} or {name}.gz")

@@ -1,4 +1,4 @@
-"""The order of the images: endless, another one each epoch, and found again by a resumed run."""
+"""The order of the training images: endless, new in each epoch, and the same in a resumed run."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from .dataset import Dataset
 
 
 class Batch(NamedTuple):
-    """Some images.
+    """The images of a batch, or of a process's share of it.
 
     Attributes:
         pixels: uint8, shape (B, H, W, C).
-        labels: class indices, shape (B,), int64; None where they are not told.
+        labels: class indices, shape (B,), int64; None for a network without classes.
     """
 
     pixels: Tensor
@@ -29,12 +29,12 @@ class Batches:
 
     Args:
         dataset: the images.
-        batch_size: the rest of an epoch that does not fill a batch is left out.
-        seed: of the order.
-        share: rows of each batch that are handed out.
+        batch_size: images in a batch; the rest of an epoch that does not fill a batch is left out.
+        seed: seed of the order.
+        share: rows of each batch that are yielded.
 
     Attributes:
-        position: batches handed out so far; set it to go on where an earlier run stopped.
+        position: number of batches yielded so far; set it to resume an earlier run.
     """
 
     def __init__(self, dataset: Dataset, batch_size: int, *, seed: int, share: slice = slice(None)) -> None:
@@ -46,7 +46,7 @@ class Batches:
         self.position = 0
 
     def __iter__(self) -> Iterator[Batch]:
-        """Yields the shares of one batch after another."""
+        """Yields this process's share of one batch after another."""
         while True:
             epoch, offset = divmod(self.position, self._per_epoch)
             order = np.random.default_rng((self._seed, epoch)).permutation(len(self.dataset.images))

@@ -1,4 +1,4 @@
-"""Training images, read once into one file and from then on used from there, however many processes train."""
+"""Training images, read once into one file, which all processes then read."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.progress import track
 
 from .errors import RecipeError
@@ -24,20 +25,22 @@ log = logging.getLogger(__name__)
 
 IMAGES, LABELS, REPORT = "images.npy", "labels.npy", "report.json"
 
+Classes = tuple[str, ...]
+
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """All images of a run.
 
     Attributes:
-        images: uint8, shape (N, H, W, C); may lie on the disk.
-        labels: class indices, shape (N,), int64; None where the network is not told.
-        classes: their names; None where the network is not told.
+        images: uint8, shape (N, H, W, C); may be mapped from a file.
+        labels: class indices, shape (N,), int64; None for a network without classes.
+        classes: names of the classes; None for a network without classes.
     """
 
     images: ImageArray
-    labels: np.ndarray[Any, np.dtype[np.int64]] | None = None
-    classes: tuple[str, ...] | None = None
+    labels: NDArray[np.int64] | None = None
+    classes: Classes | None = None
 
 
 def scan(recipe: Recipe, folder: Path) -> None:
@@ -46,7 +49,7 @@ def scan(recipe: Recipe, folder: Path) -> None:
     Files that cannot be read are left out and named in the folder's report.json, which is written last.
 
     Raises:
-        RecipeError: if there are no images, or they have not the classes that the recipe says.
+        RecipeError: if there are no images, or their classes are not those of the recipe.
     """
     wanted = _identity(recipe)
     if (folder / REPORT).is_file() and json.loads((folder / REPORT).read_text("utf-8"))["data"] == wanted:
@@ -57,7 +60,7 @@ def scan(recipe: Recipe, folder: Path) -> None:
     found = _Found()
     items = track(source.items, description="reading images", total=source.total)
     write_images(folder / IMAGES, found.readable(items), (recipe.image_size, recipe.image_size, recipe.channels))
-    report: dict[str, Any] = {"data": wanted, "images": found.count, "unreadable": found.unreadable}
+    report: dict[str, Any] = {"data": wanted, "images": len(found.labels), "unreadable": found.unreadable}
     if recipe.num_classes is not None:
         labels, classes = _named(recipe, found, source.classes)
         np.save(folder / LABELS, labels)
@@ -69,7 +72,7 @@ def scan(recipe: Recipe, folder: Path) -> None:
 
 
 def load(recipe: Recipe, folder: Path) -> Dataset:
-    """What `scan` has left in a folder.
+    """Loads what `scan` has written into a folder.
 
     Raises:
         RecipeError: if there are fewer images than fill one batch.
@@ -89,7 +92,7 @@ def load(recipe: Recipe, folder: Path) -> Dataset:
 
 
 def first_images(recipe: Recipe) -> Dataset:
-    """The first readable images of a recipe, as many as fill one batch, without writing anything.
+    """Reads the first readable images of a recipe, as many as fill one batch, and writes nothing.
 
     Raises:
         RecipeError: if there are fewer.
@@ -124,14 +127,10 @@ def write_images(path: Path, images: Iterable[ImageArray], shape: tuple[int, int
 
 @dataclass
 class _Found:
-    """What a scan has come across."""
+    """The labels and unreadable files of the images that a scan has read."""
 
     labels: list[tuple[str, int | None]] = field(default_factory=list)
     unreadable: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def count(self) -> int:
-        return len(self.labels)
 
     def readable(self, items: Iterable[SourceImage]) -> Iterator[ImageArray]:
         for item in items:
@@ -142,10 +141,8 @@ class _Found:
                 yield item.image
 
 
-def _named(
-    recipe: Recipe, found: _Found, classes: tuple[str, ...] | None
-) -> tuple[np.ndarray[Any, np.dtype[np.int64]], tuple[str, ...]]:
-    """Labels and names of classes, checked."""
+def _named(recipe: Recipe, found: _Found, classes: Classes | None) -> tuple[NDArray[np.int64], Classes]:
+    """Checks the labels; returns them and the names of the classes."""
     num_classes = recipe.num_classes
     assert num_classes is not None
     if classes is None:
@@ -162,9 +159,8 @@ def _named(
 
 
 def _identity(recipe: Recipe) -> dict[str, Any]:
-    """What decides about the images, as JSON gives it back."""
+    """Returns the settings that decide about the images, as JSON gives them back."""
     data = dataclasses.asdict(recipe.data)
-    del data["flip"]  # happens later
+    del data["flip"]  # training does this
     shape = {key: getattr(recipe, key) for key in ("image_size", "channels", "num_classes")}
-    identity: dict[str, Any] = json.loads(json.dumps(data | shape))
-    return identity
+    return json.loads(json.dumps(data | shape))

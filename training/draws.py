@@ -17,7 +17,7 @@ from .timesteps import TimestepSampler
 
 @dataclass(frozen=True, eq=False)
 class Drawn:
-    """Of the B images of a batch, or of a part of it.
+    """What was drawn for the B images of a batch, or of a part of it.
 
     Attributes:
         mirrored: shape (B,), bool.
@@ -56,7 +56,7 @@ class Draws:
         self._flip, self._label_drop = flip, label_drop
 
     def next(self, count: int, shape: tuple[int, int, int], timesteps: TimestepSampler) -> Drawn:
-        """For a batch of `count` images of this shape (C, H, W)."""
+        """Draws for a batch of `count` images of this shape (C, H, W)."""
         mirrored = self._chance(self._flip, count)
         t, importance = timesteps.draw(count, self._generator)
         nameless = self._chance(self._label_drop, count)

@@ -1,4 +1,4 @@
-"""A few steps that leave nothing behind: whether a recipe works here, and what it will need."""
+"""A few steps that write nothing, to see whether a recipe works here and what it needs."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ MIB = 2**20
 
 @dataclass(frozen=True)
 class DryRun:
-    """What was seen.
+    """What a dry run measured.
 
     Attributes:
-        parameters: of the network.
+        parameters: number of the network's parameters.
         batch: shape of the images of one step.
-        classes: names; None if the network is not told what it sees.
+        classes: names of the classes; None for a network without classes.
         step_seconds: mean of the timed steps.
-        state_bytes: of weights, gradients, moments of the optimiser and averages; the same on any machine.
-        peak_bytes: most that the process, or on a GPU its tensors, took.
-        max_steps: of the recipe.
+        state_bytes: size of weights, gradients, moments of the optimiser and averages; the same on any machine.
+        peak_bytes: largest memory of the process, or on a GPU of its tensors.
+        max_steps: steps of the recipe.
     """
 
     parameters: int
@@ -42,7 +42,7 @@ class DryRun:
     max_steps: int
 
     def lines(self) -> list[str]:
-        """For people."""
+        """Returns the measurements as lines for people."""
         hours = self.max_steps * self.step_seconds / 3600
         named = "" if self.classes is None else f", {len(self.classes)} classes: {', '.join(self.classes[:10])}"
         return [
@@ -60,7 +60,7 @@ def dry_run(recipe: Recipe, *, device: str = "cpu") -> DryRun:
 
     Raises:
         RecipeError: if the images cannot be used or do not fill a batch.
-        OutOfMemoryError: of torch, if a batch is too much for the device.
+        torch.OutOfMemoryError: if a batch does not fit into the device's memory.
     """
     longer = dataclasses.replace(recipe, max_steps=max(recipe.max_steps, 1 + TIMED_STEPS))
     images = dataset.first_images(recipe)
@@ -69,7 +69,7 @@ def dry_run(recipe: Recipe, *, device: str = "cpu") -> DryRun:
     next(steps)
     started = time.perf_counter()
     for _ in range(TIMED_STEPS):
-        next(steps)  # whose facts are on the CPU: the device has ended it
+        next(steps)  # its facts are on the CPU, so the device has finished it
     seconds = (time.perf_counter() - started) / TIMED_STEPS
     parameters = sum(parameter.numel() for parameter in trainer.network.parameters())
     return DryRun(

@@ -1,4 +1,4 @@
-"""Exponential moving average of weights: what is served."""
+"""The exponential moving average of weights, which is served."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from torch import nn
 class Ema:
     """Averages a network's weights in float32.
 
-    The decay rises from nothing, min(decay, (1 + n) / (10 + n)), so that after a few thousand updates the average does
-    not still hold the random weights of the start.
+    The decay begins at 0.1 and rises, min(decay, (1 + n) / (10 + n)). So the average no longer holds the random initial
+    weights after a few thousand updates.
 
     Args:
-        network: its present weights are the first average.
-        decay: target, 0..1.
+        network: network whose present weights are the first average.
+        decay: largest decay, 0..1.
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:
@@ -25,7 +25,7 @@ class Ema:
         self.updates = 0
 
     def decay_at(self, update: int) -> float:
-        """The decay of update number `update`, from 0."""
+        """The decay of update number `update`, which counts from 0."""
         return min(self.decay, (1 + update) / (10 + update))
 
     @torch.no_grad()

@@ -19,7 +19,7 @@ class Diverged(NonFiniteSample):
     """Many gradients in a row were not finite.
 
     Attributes:
-        batch: this process's part of the last one, by name: `x0`, `t`, `noise`, and `labels` if there are any.
+        batch: this process's part of the last batch, by name: `x0`, `t`, `noise`, and `labels` if there are any.
     """
 
     def __init__(self, message: str, batch: dict[str, Tensor]) -> None:

@@ -1,4 +1,4 @@
-"""Drawn faces: the open-peeps style of DiceBear (CC0) on pastel backgrounds, without end and always the same."""
+"""Drawn faces: the open-peeps style of DiceBear (CC0) on pastel backgrounds, unlimited and always the same."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from .images import ImageArray
+
 STYLE = "open-peeps"
 PASTELS = ("#b6e3f4", "#c0aede", "#d1d4f9", "#ffd5dc", "#ffdfbf", "#a3d9a5", "#f6c177", "#9bb8d3")
 
 
-def draw_faces(
-    split: str, count: int, size: int, workers: int | None = None
-) -> Iterator[np.ndarray[Any, np.dtype[np.uint8]]]:
+def draw_faces(split: str, count: int, size: int, workers: int | None = None) -> Iterator[ImageArray]:
     """Yields faces, each uint8 of shape (size, size, 3).
 
     Args:
         split: `train` and `test` hold different faces.
-        count: how many; face i of a split is the same in every run.
+        count: number of faces; face i of a split is the same in every run.
         size: height and width in pixels.
-        workers: processes that draw; by default one per core.
+        workers: number of processes that draw; by default one per core.
     """
     seeds = [f"{split}-{i}" for i in range(count)]
     with ProcessPoolExecutor(workers or os.cpu_count()) as pool:
         yield from pool.map(draw_face, seeds, [size] * count, chunksize=64)
 
 
-def draw_face(seed: str, size: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """One face, uint8 of shape (size, size, 3)."""
+def draw_face(seed: str, size: int) -> ImageArray:
+    """Draws one face, uint8 of shape (size, size, 3)."""
     import resvg_py
     from dicebear import Avatar
 
@@ -55,5 +55,5 @@ def _style() -> Any:
     content = json.loads(files("dicebear_styles").joinpath(f"{STYLE}.json").read_text("utf-8"))
     licence = content["meta"]["license"]["name"]
     if not licence.startswith("CC0"):
-        raise RuntimeError(f"the style {STYLE} is under {licence}, not CC0: its pictures may not be trained on here")
+        raise RuntimeError(f"the style {STYLE} is under {licence}, not CC0: its images may not be trained on here")
     return Style(content)

@@ -1,4 +1,4 @@
-"""Picture files in folders and zip archives; the folder that a file lies in is its class."""
+"""Image files in folders and zip archives; the folder that contains a file is its class."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from .images import SUFFIXES, decode, list_images
 from .recipe import Data
 from .source import Source, SourceImage
 
-SLAB = 1024  # files read ahead at most
+SLAB = 1024  # largest number of files read ahead
 
 
 def open_folder(data: Data, size: int, channels: int) -> Source:
-    """Every picture below a folder."""
+    """Opens every image below a folder."""
     root = Path(data.path)
     paths = list_images(root)
     return _source([path.relative_to(root) for path in paths], lambda name: root / name, size, channels)
 
 
 def open_zip(data: Data, size: int, channels: int) -> Source:
-    """Every picture in a zip archive."""
+    """Opens every image in a zip archive."""
     try:
         archive = zipfile.ZipFile(data.path)
     except (OSError, zipfile.BadZipFile) as error:
@@ -35,17 +35,17 @@ def open_zip(data: Data, size: int, channels: int) -> Source:
     names = [PurePosixPath(name) for name in sorted(archive.namelist()) if not name.startswith("__MACOSX/")]
     names = [name for name in names if name.suffix.lower() in SUFFIXES]
     if not names:
-        raise RecipeError(f"there are no pictures in {data.path}: {', '.join(sorted(SUFFIXES))}")
+        raise RecipeError(f"there are no images in {data.path}: no file ends in {', '.join(sorted(SUFFIXES))}")
     return _source(names, lambda name: io.BytesIO(archive.read(str(name))), size, channels)
 
 
 def read_item(
     name: str, opened: Callable[[], Path | BinaryIO], label: int | None, *, size: int, channels: int
 ) -> SourceImage:
-    """A picture as an item, readable or not."""
+    """Reads an image as an item, which says why if it cannot be read."""
     try:
         return SourceImage(name, decode(opened(), size, channels), label)
-    except Exception as error:  # Pillow raises many kinds; one bad file must not end a run
+    except Exception as error:  # Pillow raises many kinds of errors; one bad file must not end a run
         return SourceImage(name, None, label, f"{type(error).__name__}: {error}")
 
 
@@ -62,7 +62,7 @@ def _source(
 
 
 def _in_threads(read: Callable[[PurePath], SourceImage], names: Sequence[PurePath]) -> Iterator[SourceImage]:
-    """In order; Pillow lets other threads run while it decodes."""
+    """Reads files in several threads, in order; Pillow lets other threads run while it decodes."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for first in range(0, len(names), SLAB):
             yield from pool.map(read, names[first : first + SLAB])

@@ -1,38 +1,39 @@
-"""Picture files as arrays of one size: upright, opaque, square, eight bits a channel."""
+"""Image files as arrays of one size: upright, opaque, square, eight bits a channel."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from .errors import RecipeError
 
-ImageArray = np.ndarray[Any, np.dtype[np.uint8]]
+ImageArray = NDArray[np.uint8]
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 
 
 def list_images(folder: Path) -> list[Path]:
-    """Every picture below a folder, in the order of their names.
+    """Lists every image file below a folder, in the order of their names.
 
     Raises:
         RecipeError: if the folder does not exist or holds no images.
     """
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
     if not paths:
-        raise RecipeError(f"there are no pictures below {folder}: {', '.join(sorted(SUFFIXES))}")
+        raise RecipeError(f"there are no images below {folder}: no file ends in {', '.join(sorted(SUFFIXES))}")
     return paths
 
 
 def decode(file: Path | BinaryIO, size: int, channels: int) -> ImageArray:
-    """One picture, uint8 of shape (size, size, channels).
+    """Decodes one image, uint8 of shape (size, size, channels).
 
-    Turned as its EXIF says; transparency becomes white; 16 bits are scaled to 8; cropped as `centre_crop` does.
+    It is turned as its EXIF says and cropped as `centre_crop` does. Transparency becomes white. 16 bits become 8.
 
     Raises:
-        Exception: of many kinds, if it is no picture or a damaged one.
+        Exception: of many kinds, if the file is damaged or not an image.
     """
     with Image.open(file) as opened:
         image = _eight_bits(ImageOps.exif_transpose(opened))
@@ -44,10 +45,10 @@ def decode(file: Path | BinaryIO, size: int, channels: int) -> ImageArray:
 
 
 def centre_crop(image: Image.Image, size: int) -> Image.Image:
-    """The middle square of a picture, resized as guided-diffusion does it.
+    """Crops the middle square of an image, resized as guided-diffusion does it.
 
-    Halved by box filters while it is at least twice too large, then bicubic: figures of models that were trained on
-    images made so compare with each other.
+    The image is halved by box filters while it is at least twice too large; the rest is bicubic. Figures of models that
+    were trained on images made in this way can be compared.
     """
     while min(image.size) >= 2 * size:
         image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
@@ -58,7 +59,7 @@ def centre_crop(image: Image.Image, size: int) -> Image.Image:
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """Grey pictures of 16 bits, which Pillow would clip to 255 instead of scaling."""
+    """Scales grey images of 16 bits to 8, where Pillow would clip them to 255."""
     if not image.mode.startswith(("I", "F")):
         return image
     pixels = np.asarray(image)

@@ -1,4 +1,4 @@
-"""Weights to begin from: those of a checkpoint, as far as they fit (fine-tuning)."""
+"""Initial weights from a checkpoint, as far as they fit (fine-tuning)."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ log = logging.getLogger(__name__)
 
 
 def take_over(network: nn.Module, folder: Path) -> None:
-    """Copies the tensors of a checkpoint that a network has by the same name and shape; the others stay as they are.
+    """Copies a checkpoint's tensors to those of a network with the same name and shape; the others stay as they are.
 
     Raises:
-        RecipeError: if the folder is no checkpoint, or none of its tensors fits.
+        RecipeError: if the folder is not a checkpoint, or none of its tensors fits.
     """
     try:
         given = load_checkpoint(folder).network.state_dict()
@@ -31,10 +31,5 @@ def take_over(network: nn.Module, folder: Path) -> None:
         raise RecipeError(f"init = {str(folder)!r}: none of its tensors fits this network")
     network.load_state_dict(fitting, strict=False)
     fresh = [name for name in wanted if name not in fitting]
-    log.info(
-        "%d tensors of %s; %d begin afresh%s",
-        len(fitting),
-        folder,
-        len(fresh),
-        f", such as {fresh[0]}" if fresh else "",
-    )
+    example = f", such as {fresh[0]}" if fresh else ""
+    log.info("took %d tensors from %s; %d keep random numbers%s", len(fitting), folder, len(fresh), example)

@@ -1,4 +1,4 @@
-"""What a run writes for people: metrics.jsonl, TensorBoard, sample sheets, the loss curve."""
+"""The journal of a run, for people: metrics.jsonl, TensorBoard, sample sheets and the loss curve."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ from model.images import to_uint8
 
 from .loss_curves import METRICS, plot_run
 
+GAP = 2  # pixels between the images of a sheet
+
 
 class Journal:
-    """Logs of one run, appended to by every process that resumes it.
+    """The journal of one run; every process that resumes the run appends to it.
 
     Args:
-        folder: of the run.
+        folder: folder of the run.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -30,22 +32,21 @@ class Journal:
         self._board = SummaryWriter(str(folder / "tensorboard"))
 
     def write(self, step: int, metrics: dict[str, float]) -> None:
-        """One line and one point per metric; what is not finite has no place in JSON and is left out."""
+        """Writes one line, and one point per metric; NaN and infinity, which JSON cannot hold, are left out."""
         metrics = {key: value for key, value in metrics.items() if math.isfinite(value)}
         self._lines.write(json.dumps({"step": step, **{key: round(value, 6) for key, value in metrics.items()}}) + "\n")
         self._lines.flush()
         for key, value in metrics.items():
             self._board.add_scalar(key, value, step)
 
-    def sheet(self, step: int, images: Tensor) -> Path:
+    def sheet(self, step: int, images: Tensor) -> None:
         """Writes a sheet of images in [-1, 1], shape (N, C, H, W)."""
         path = self._folder / "sheets" / f"{step:08d}.png"
         path.parent.mkdir(exist_ok=True)
         tile_images(images).save(path)
-        return path
 
     def curve(self) -> None:
-        """losses.png: the run so far."""
+        """Plots the losses of the run so far as losses.png."""
         plot_run(self._folder, self._folder / "losses.png")
 
     def close(self) -> None:
@@ -53,16 +54,13 @@ class Journal:
         self._board.close()
 
 
-def tile_images(images: Tensor, gap: int = 2) -> Image.Image:
-    """Images side by side on white, in a grid as square as can be."""
+def tile_images(images: Tensor) -> Image.Image:
+    """Puts images of shape (N, C, H, W) side by side on white, in a grid that is as square as possible."""
     pixels = np.asarray(to_uint8(images.cpu()))
-    count, height, width, channels = pixels.shape
-    columns = math.ceil(math.sqrt(count))
-    rows = math.ceil(count / columns)
-    size = (columns * (width + gap) + gap, rows * (height + gap) + gap)
-    sheet = Image.new("L" if channels == 1 else "RGB", size, "white")
-    for i, image in enumerate(pixels):
-        row, column = divmod(i, columns)
-        tile = Image.fromarray(image.squeeze(-1) if channels == 1 else image)
-        sheet.paste(tile, (gap + column * (width + gap), gap + row * (height + gap)))
-    return sheet
+    columns = math.ceil(math.sqrt(len(pixels)))
+    rows = math.ceil(len(pixels) / columns)
+    missing = rows * columns - len(pixels)
+    tiles = np.pad(pixels, ((0, missing), (GAP, 0), (GAP, 0), (0, 0)), constant_values=255)
+    sheet = np.vstack([np.hstack(row) for row in tiles.reshape(rows, columns, *tiles.shape[1:])])
+    sheet = np.pad(sheet, ((0, GAP), (0, GAP), (0, 0)), constant_values=255)
+    return Image.fromarray(sheet.squeeze())

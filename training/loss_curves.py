@@ -9,16 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, LogLocator, MaxNLocator, NullLocator
 
 METRICS = "metrics.jsonl"
-WINDOW = 9  # lines of a log that a smoothed loss is the mean of
+WINDOW = 9  # lines of a log over which a smoothed loss is the mean
 
 Entries = list[dict[str, Any]]
 Values = np.ndarray[Any, Any]
 
 
 def read_metrics(path: Path) -> Entries:
-    """One entry for each step of a metrics.jsonl; of a figure logged twice, before and after a resume, the later."""
+    """Reads one entry for each step of a metrics.jsonl; of a figure logged twice, around a resume, the later counts."""
     by_step: dict[int, dict[str, Any]] = {}
     for line in path.read_text("utf-8").splitlines():
         with suppress(json.JSONDecodeError):  # a line that a killed process left unfinished
@@ -28,7 +30,7 @@ def read_metrics(path: Path) -> Entries:
 
 
 def plot_run(folder: Path, out: Path) -> None:
-    """The loss of a run, whole and by quarter of the timesteps, and its KID, as far as they are logged."""
+    """Plots the loss of a run over all timesteps and by quarter of them, and its KID, as far as they are logged."""
     entries = read_metrics(folder / METRICS)
     labels = {"loss": "all t", "loss/t<50": "t < 50"}
     labels |= {f"loss/q{quarter}": f"quarter {quarter} of t" for quarter in range(1, 5)}
@@ -37,11 +39,11 @@ def plot_run(folder: Path, out: Path) -> None:
 
 
 def plot_runs(folders: Sequence[Path], out: Path, *, key: str = "loss") -> None:
-    """One logged figure of several runs.
+    """Plots one logged value of several runs.
 
     Args:
-        folders: of the runs, each with a metrics.jsonl.
-        key: which of the logged figures.
+        folders: folders of the runs, each with a metrics.jsonl.
+        key: name of the logged value.
 
     Raises:
         ValueError: if a run did not log it.
@@ -55,12 +57,12 @@ def plot_runs(folders: Sequence[Path], out: Path, *, key: str = "loss") -> None:
             raise ValueError(f"{folder} holds no {METRICS}")
         curves[name] = read_metrics(folder / METRICS), key
         if not any(key in entry for entry in curves[name][0]):
-            raise ValueError(f"{name} did not log {key}: its {METRICS} says what there is")
+            raise ValueError(f"{name} did not log {key}: take a key of its {METRICS}")
     _plot(curves, out, ylabel=key)
 
 
 def smoothed(values: Values) -> Values:
-    """Mean over a window that shrinks to both ends, so that neither end is bent."""
+    """Averages over a window that shrinks towards both ends, so that neither end is bent."""
     reach = [min(WINDOW // 2, i, len(values) - 1 - i) for i in range(len(values))]
     return np.array([values[i - r : i + r + 1].mean() for i, r in enumerate(reach)])
 
@@ -68,14 +70,9 @@ def smoothed(values: Values) -> Values:
 def _plot(
     curves: Mapping[str, tuple[Entries, str]], out: Path, *, ylabel: str, kid: Sequence[tuple[int, float]] = ()
 ) -> None:
-    """Each curve smoothed, over a pale line of what was logged; KID as dots, on an axis of its own."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-    from matplotlib.ticker import FixedLocator, LogLocator, MaxNLocator, NullLocator
-
-    figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
+    """Plots each curve smoothed, over a pale line of the logged values; and KID as dots, on an axis of its own."""
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axes = figure.subplots()
     for place, (label, (entries, key)) in enumerate(curves.items()):
         logged = [(entry["step"], entry[key]) for entry in entries if key in entry]
         steps, values = np.array(logged, dtype=float).reshape(-1, 2).T
@@ -96,4 +93,3 @@ def _plot(
         right.legend(fontsize="small", loc="upper center")
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out, dpi=100)
-    plt.close(figure)

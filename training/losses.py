@@ -23,7 +23,7 @@ Network = Callable[[Tensor, Tensor], Tensor]  # from x_t and the timesteps, shap
 
 
 class Losses(NamedTuple):
-    """Of each image, shape (B,).
+    """The losses of each image, shape (B,).
 
     Attributes:
         loss: what is minimised, before any weight that makes up for how its timestep was drawn.

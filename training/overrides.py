@@ -9,7 +9,7 @@ from .errors import RecipeError
 
 
 def override(content: dict[str, Any], change: str) -> None:
-    """Puts `KEY=VALUE` or `TABLE.KEY=VALUE` into what TOML gave; VALUE is TOML too, or else a text.
+    """Puts `KEY=VALUE` or `TABLE.KEY=VALUE` into the content of a TOML file; VALUE is TOML too, or else a string.
 
     Raises:
         RecipeError: if there is no `=`, or TABLE is a value.

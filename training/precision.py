@@ -20,10 +20,10 @@ DTYPES: dict[Precision, torch.dtype] = {"float32": torch.float32, "bf16": torch.
 
 
 class Scaler:
-    """Scales the loss where the format is float16, and does nothing elsewhere.
+    """Scales the loss if the format is float16, and else does nothing.
 
     The scale halves when a gradient overflows and doubles after 2000 that did not. It does not fall below
-    `LEAST_SCALE`: without a floor, NaN that comes from elsewhere drives it to zero, and all gradients with it.
+    `LEAST_SCALE`: otherwise NaN with another cause would drive it to zero, and all gradients with it.
     """
 
     def __init__(self, precision: Precision, device: torch.device) -> None:
@@ -38,14 +38,14 @@ class Scaler:
         torch.autograd.backward(self._scaler.scale(loss))
 
     def unscale(self, optimizer: Optimizer) -> None:
-        """Gives the gradients their true size, once they are complete."""
+        """Gives the gradients their true size; call it once they are complete."""
         self._scaler.unscale_(optimizer)
 
     def step(self, optimizer: Optimizer) -> None:
         self._scaler.step(optimizer)
 
     def update(self) -> None:
-        """Adapts the scale, after every step, taken or not."""
+        """Adapts the scale; call it after every step, also after a skipped one."""
         self._scaler.update()
         if self._scaler.is_enabled() and self._scaler.get_scale() < LEAST_SCALE:
             self._scaler.update(LEAST_SCALE)

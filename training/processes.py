@@ -1,4 +1,4 @@
-"""The processes that train together, as torchrun starts them; a lone one is one of one."""
+"""The processes that train together, as torchrun starts them; a single process is a group of one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-# The others wait while the first reads images, saves or draws a sheet; torchrun ends them all if one of them dies.
+# The others wait while the first reads images, saves or draws a sheet; torchrun ends all of them if one dies.
 PATIENCE = timedelta(hours=6)
 
 
@@ -23,8 +23,8 @@ class Processes:
     """A group of processes, seen from one of them.
 
     Attributes:
-        rank: of this one, 0..count-1.
-        count: of all.
+        rank: number of this process, 0..count-1.
+        count: number of processes.
     """
 
     rank: int = 0
@@ -32,7 +32,7 @@ class Processes:
 
     @property
     def first(self) -> bool:
-        """Whether this is the one that writes."""
+        """Whether this is the process that writes."""
         return self.rank == 0
 
     def share(self, batch_size: int) -> slice:
@@ -41,7 +41,7 @@ class Processes:
         return slice(self.rank * size, (self.rank + 1) * size)
 
     def wrap(self, network: nn.Module) -> nn.Module:
-        """The network, whose gradients become the mean over the processes as they arise."""
+        """Wraps a network so that its gradients become their mean over the processes during the backward pass."""
         if self.count == 1:
             return network
         device = next(network.parameters()).device
@@ -49,7 +49,7 @@ class Processes:
         return DistributedDataParallel(network, device_ids=ids, gradient_as_bucket_view=True)
 
     def gather(self, values: Tensor) -> Tensor:
-        """Tensors of the same shape (K, n), joined to (K, n * count) in the order of ranks."""
+        """Joins the processes' tensors, each of shape (K, n), to (K, n * count) in the order of ranks."""
         if self.count == 1:
             return values
         all_values = [torch.empty_like(values) for _ in range(self.count)]
@@ -57,7 +57,7 @@ class Processes:
         return torch.cat(all_values, dim=1)
 
     def gather_states(self, state: dict[str, Any]) -> list[dict[str, Any]]:
-        """What each process has to say, in the order of ranks."""
+        """Collects the states of all processes, in the order of ranks."""
         if self.count == 1:
             return [state]
         states: list[Any] = [None] * self.count
@@ -65,7 +65,7 @@ class Processes:
         return states
 
     def most(self, vote: int, device: torch.device) -> int:
-        """The greatest of their votes; all get the same answer."""
+        """Returns the largest vote of all processes, the same on each."""
         if self.count == 1:
             return vote
         votes = torch.tensor(vote, device=device)
@@ -73,7 +73,7 @@ class Processes:
         return int(votes)
 
     def wait(self) -> None:
-        """Until all are here."""
+        """Waits until all processes have called this."""
         if self.count > 1:
             dist.barrier()
 
@@ -82,18 +82,17 @@ ALONE = Processes()
 
 
 def unsynchronised(network: nn.Module, really: bool) -> AbstractContextManager[None]:
-    """Within it, gradients of a wrapped network stay with their process."""
+    """Returns a context in which, if `really`, the gradients of a wrapped network stay with their process."""
     if really and isinstance(network, DistributedDataParallel):
-        context: AbstractContextManager[None] = network.no_sync()
-        return context
+        return network.no_sync()
     return nullcontext()
 
 
 @contextmanager
 def joined(device: torch.device) -> Iterator[tuple[Processes, torch.device]]:
-    """The processes that torchrun started, or this one alone; and the device of this one.
+    """Yields the processes that torchrun started, or this one alone, and the device of this one.
 
-    Each process of a machine takes a GPU of its own. On CPUs they talk by gloo.
+    Each process of a machine takes a GPU of its own. On CPUs they communicate by gloo.
     """
     if not dist.is_torchelastic_launched():
         yield ALONE, device

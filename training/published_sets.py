@@ -1,4 +1,4 @@
-"""Sets in the forms of Hugging Face datasets, which needs an extra, and of webdataset, which does not."""
+"""Sets of Hugging Face datasets, which need the extra `huggingface`, and of webdataset, which need no extra."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from .source import Source, SourceImage
 
 
 def open_huggingface(data: Data, size: int, channels: int) -> Source:
-    """A set that `save_to_disk` wrote, or one of the hub by name; its first columns of pictures and of classes."""
+    """Opens a set that `save_to_disk` wrote, or one of the hub by name: its first columns of images and of classes."""
     try:
         import datasets
     except ImportError as error:
         raise RecipeError("data.source huggingface needs: pip install 'difuso[huggingface]'") from error
     rows = _load(datasets, data)
-    picture = next((name for name, kind in rows.features.items() if isinstance(kind, datasets.Image)), None)
-    if picture is None:
-        raise RecipeError(f"{data.path} has no column of pictures: its columns are {', '.join(rows.features)}")
+    column = next((name for name, kind in rows.features.items() if isinstance(kind, datasets.Image)), None)
+    if column is None:
+        raise RecipeError(f"{data.path} has no column of images: its columns are {', '.join(rows.features)}")
     label = next((name for name, kind in rows.features.items() if isinstance(kind, datasets.ClassLabel)), None)
-    rows = rows.cast_column(picture, datasets.Image(decode=False))
+    rows = rows.cast_column(column, datasets.Image(decode=False))
 
     def items() -> Iterator[SourceImage]:
         for i, row in enumerate(rows):
-            stored = row[picture]
+            stored = row[column]
             opened = partial(Path, stored["path"]) if stored["bytes"] is None else partial(io.BytesIO, stored["bytes"])
             known = None if label is None else row[label]
             yield read_item(f"{data.split}[{i}]", opened, known, size=size, channels=channels)
@@ -46,12 +46,12 @@ def _load(datasets: Any, data: Data) -> Any:
             return datasets.load_dataset(data.path, split=data.split)
         loaded = datasets.load_from_disk(data.path)
         return loaded[data.split] if isinstance(loaded, datasets.DatasetDict) else loaded
-    except Exception as error:  # of the hub, of the network, of the format
+    except Exception as error:  # errors of the hub, the network and the format
         raise RecipeError(f"the set {data.path} cannot be loaded: {error}") from error
 
 
 def open_webdataset(data: Data, size: int, channels: int) -> Source:
-    """Tar files with a picture and a `.cls` file of each key: one file, a folder of them, or a pattern with `*`."""
+    """Opens tar files with an image and a `.cls` file for each key: one file, a folder of them, or a `*` pattern."""
     path = Path(data.path)
     shards = sorted(path.glob("*.tar")) if path.is_dir() else sorted(path.parent.glob(path.name))
     if not shards:
@@ -60,15 +60,14 @@ def open_webdataset(data: Data, size: int, channels: int) -> Source:
     def items() -> Iterator[SourceImage]:
         for shard in shards:
             for key, files in groupby(_members(shard), lambda member: member[0]):
-                yield _sample_item(
-                    f"{shard.name}/{key}", {suffix: content for _, suffix, content in files}, size, channels
-                )
+                contents = {suffix: content for _, suffix, content in files}
+                yield _sample_item(f"{shard.name}/{key}", contents, size, channels)
 
     return Source(items())
 
 
 def _members(shard: Path) -> Iterator[tuple[str, str, bytes]]:
-    """(key, suffix, content) of each file in an archive; the suffix begins at the first dot of the name."""
+    """Yields (key, suffix, content) of each file in an archive; the suffix begins at the first dot of the name."""
     try:
         with tarfile.open(shard) as archive:
             for member in archive:
@@ -81,8 +80,8 @@ def _members(shard: Path) -> Iterator[tuple[str, str, bytes]]:
 
 
 def _sample_item(name: str, files: dict[str, bytes], size: int, channels: int) -> SourceImage:
-    picture = next((content for suffix, content in files.items() if suffix in SUFFIXES), None)
-    if picture is None:
-        return SourceImage(name, None, None, "there is no picture of this key")
+    image = next((content for suffix, content in files.items() if suffix in SUFFIXES), None)
+    if image is None:
+        return SourceImage(name, None, None, "there is no image of this key")
     label = int(files[".cls"]) if ".cls" in files else None
-    return read_item(name, lambda: io.BytesIO(picture), label, size=size, channels=channels)
+    return read_item(name, lambda: io.BytesIO(image), label, size=size, channels=channels)

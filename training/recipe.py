@@ -120,7 +120,7 @@ class Recipe:
 
     @property
     def num_classes(self) -> int | None:
-        """Of the network; None if it is not told what it sees."""
+        """The network's number of classes; None if it has no classes."""
         return self.network.num_classes
 
     def check_continues(self, earlier: dict[str, Any]) -> None:
@@ -141,7 +141,7 @@ class Recipe:
         """The config.json of the model that this run makes.
 
         Args:
-            facts: say how far it is.
+            facts: how far the training is.
             classes: their names; where only the images know them, numbers stand in.
         """
         if classes is None and self.num_classes is not None:
@@ -205,7 +205,7 @@ def recipe_names() -> list[str]:
 
 
 def _network(table: Any) -> AnyNetworkConfig:
-    """Of the kind that the key `type` names."""
+    """Parses a network's config, of the kind that the key `type` names."""
     kind = table.get("type", "unet") if isinstance(table, dict) else "unet"
     if kind not in NETWORKS:
         raise ValueError(f"network.type must be one of {', '.join(NETWORKS)}, got {kind!r}")

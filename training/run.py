@@ -1,4 +1,4 @@
-"""A run: a recipe, a folder, and as many processes, one after another or together, as it takes."""
+"""A run: a recipe that is trained in a folder, by one or more processes, at once or one after another."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ class Verdict(IntEnum):
     """What happens after a step."""
 
     GO_ON = 0
-    END = 1  # the time is up
-    STOP = 2  # somebody wants the run to pause
+    END = 1  # the run has used its max_minutes
+    STOP = 2  # a signal asked the run to stop
 
 
 def train(
     recipe: Recipe, out: Path, *, device: str = "cpu", kid_from: Callable[[ImageArray], Distance] | None = None
 ) -> int:
-    """Runs a recipe in a folder, or goes on where earlier processes stopped; returns the step reached.
+    """Runs a recipe in a folder, or resumes where earlier processes stopped; returns the step reached.
 
     The folder gets recipe.json, data/, metrics.jsonl, losses.png, tensorboard/, sheets/, states/ and model/, the
     servable checkpoint; only the first of several processes writes. SIGTERM and SIGINT save and end the run; the same
@@ -88,7 +88,7 @@ def _train(
     run = Run(trainer, out, None if wanted is None else wanted(batches.dataset.images))
     if state is not None:
         run.load(state)
-        log.info("going on at step %d", trainer.step)
+        log.info("resuming at step %d", trainer.step)
     try:
         run.train()
     except Diverged as error:
@@ -101,20 +101,20 @@ def _train(
 
 
 def _prepare(recipe: Recipe, out: Path, *, resumed: bool) -> None:
-    """The parts of the folder that are there before the first step."""
+    """Writes the parts of the folder that must exist before the first step."""
     if resumed:
         recipe.check_continues(json.loads((out / RECIPE).read_text(encoding="utf-8")))
     (out / RECIPE).write_text(json.dumps(dataclasses.asdict(recipe), indent=2) + "\n", encoding="utf-8")
-    for left in out.glob(f".{MODEL}*"):  # by a process that was killed while it saved
+    for left in out.glob(f".{MODEL}*"):  # left by a process that was killed while it saved
         shutil.rmtree(left, ignore_errors=True)
     dataset.scan(recipe, out / DATA)
 
 
 class Run:
-    """A trainer that logs, saves and shows.
+    """Runs a trainer; logs, saves and draws sheets.
 
     Args:
-        trainer: at its start, or where `load` puts it.
+        trainer: a new trainer, which `load` may bring to a saved state.
         out: folder of the run.
         kid: measures drawn images every `kid_every` steps, if anything does.
     """
@@ -130,16 +130,16 @@ class Run:
 
     @property
     def seconds(self) -> float:
-        """Of training so far, in all processes one after another."""
+        """Seconds of training so far, in all processes one after another."""
         return self._earlier_seconds + time.perf_counter() - self._started
 
     def load(self, state: dict[str, Any]) -> None:
-        """Goes on from a state that was saved."""
+        """Resumes a saved state."""
         self._earlier_seconds = state["seconds"]
         self.trainer.load(state["trainer"])
 
     def train(self) -> None:
-        """To the end of the recipe, or until a signal stops it."""
+        """Trains to the end of the recipe, or until a signal stops the run."""
         trainer, recipe = self.trainer, self.trainer.recipe
         window = Window(trainer.schedule.num_train_timesteps)
         with _signals() as received, _progress(trainer) as show:
@@ -153,10 +153,10 @@ class Run:
                 if trainer.step % recipe.save_every == 0 or verdict is Verdict.STOP:
                     self._save()
                 if verdict is Verdict.STOP:
-                    log.info("stopped at step %d; the same command goes on", trainer.step)
+                    log.info("stopped at step %d; the same command resumes the run", trainer.step)
                     return
                 if verdict is Verdict.END:
-                    log.info("the time is up at step %d; a greater max_minutes goes on", trainer.step)
+                    log.info("stopped at step %d after max_minutes; a larger max_minutes resumes the run", trainer.step)
                     break
                 if recipe.kid_every and trainer.step % recipe.kid_every == 0:
                     self._measure()
@@ -172,7 +172,7 @@ class Run:
             self._journal.close()
 
     def _verdict(self, received: list[int]) -> Verdict:
-        """The same in all processes."""
+        """Decides what happens after a step, the same in all processes."""
         limit = self.trainer.recipe.max_minutes
         over = limit is not None and self.seconds >= 60 * limit
         mine = Verdict.STOP if received else Verdict.END if over else Verdict.GO_ON
@@ -208,7 +208,7 @@ class Run:
 
 @contextmanager
 def _signals() -> Iterator[list[int]]:
-    """A list that is empty until SIGTERM or SIGINT arrives."""
+    """Yields a list that is empty until SIGTERM or SIGINT arrives."""
     received: list[int] = []
     signals = (signal.SIGTERM, signal.SIGINT)
     previous = {s: signal.signal(s, lambda number, frame: received.append(number)) for s in signals}
@@ -221,7 +221,7 @@ def _signals() -> Iterator[list[int]]:
 
 @contextmanager
 def _progress(trainer: Trainer) -> Iterator[Callable[[dict[str, float]], None]]:
-    """A progress bar on a terminal, log lines elsewhere, nothing in all processes but the first."""
+    """Yields a function that shows metrics: in a bar on a terminal, else in log lines; only the first process does."""
     console = Console()
     if not trainer.processes.first:
         yield lambda metrics: None

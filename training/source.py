@@ -1,4 +1,4 @@
-"""What every place that images come from gives: one after another, readable or not."""
+"""What every source of images yields: one image after another, readable or not."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ class SourceImage(NamedTuple):
     """One image, or why it cannot be read.
 
     Attributes:
-        name: where it lies, for people.
+        name: its place, for messages.
         image: uint8, shape (H, W, C); None if it cannot be read.
-        label: class index; None if its place says none.
+        label: class index; None if the source has none for it.
         reason: why it cannot be read.
     """
 
@@ -28,12 +28,12 @@ class SourceImage(NamedTuple):
 
 @dataclass(frozen=True)
 class Source:
-    """Images, not read yet.
+    """Images that are not read yet.
 
     Attributes:
-        items: to be gone through once.
-        total: how many there are; None if only the end will tell.
-        classes: their names; None where labels are bare numbers, or there are none.
+        items: the images, which can be iterated once.
+        total: number of images; None if it is not known before the end.
+        classes: names of the classes; None if labels are bare numbers, or there are none.
     """
 
     items: Iterable[SourceImage]
@@ -41,5 +41,5 @@ class Source:
     classes: tuple[str, ...] | None = None
 
 
-# From what a recipe says, and the size (height and width) and channels that it wants; RecipeError if there is nothing.
+# Opens the images of a recipe's `data`, at its size (height and width) and channels; RecipeError if there are none.
 OpenSource = Callable[[Data, int, int], Source]

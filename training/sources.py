@@ -1,8 +1,6 @@
-"""Where images may come from, by the name that a recipe gives it."""
+"""The sources of images, by their names in recipes."""
 
 from __future__ import annotations
-
-from collections.abc import Iterator
 
 from .array_files import open_idx, open_npz
 from .faces import draw_faces
@@ -13,11 +11,8 @@ from .source import OpenSource, Source, SourceImage
 
 
 def _open_faces(data: Data, size: int, channels: int) -> Source:
-    def items() -> Iterator[SourceImage]:
-        for i, face in enumerate(draw_faces("train", data.count, size)):
-            yield SourceImage(f"train-{i}", face)
-
-    return Source(items(), data.count)
+    faces = enumerate(draw_faces("train", data.count, size))
+    return Source((SourceImage(f"train-{i}", face) for i, face in faces), data.count)
 
 
 SOURCES: dict[SourceName, OpenSource] = {

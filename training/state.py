@@ -1,4 +1,4 @@
-"""The full state of a run on disk: all that makes a resumed run equal to one that never stopped."""
+"""The full state of a run on disk: everything that makes a resumed run equal to one that never stopped."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ log = logging.getLogger(__name__)
 
 LATEST = "latest"
 KEEP = 2
-FORMAT = 2  # of what is inside; another version's run cannot be gone on with
+FORMAT = 2  # of the content; a run with another format cannot be resumed
 
 
 def save_state(folder: Path, step: int, state: dict[str, Any]) -> Path:
     """Writes one state file and then points `latest` at it; a kill at any moment leaves a loadable one.
 
     Args:
-        folder: of the run's states; the last KEEP are kept.
-        step: for the file's name only, the state holds its own.
+        folder: folder of the run's states; the last KEEP are kept.
+        step: number for the file's name; the state holds its own.
         state: tensors and plain values.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for left in folder.glob("*.tmp"):  # by a process that was killed while it saved
+    for left in folder.glob("*.tmp"):  # left by a process that was killed while it saved
         left.unlink()
     path = folder / f"step-{step:08d}.pt"
     with _replacing(path) as file:
@@ -42,7 +42,7 @@ def save_state(folder: Path, step: int, state: dict[str, Any]) -> Path:
 
 
 def load_state(folder: Path) -> dict[str, Any] | None:
-    """The last state that can be read, None if the run has not saved one.
+    """Loads the last state that can be read; None if the run has not saved one.
 
     Raises:
         RecipeError: if there are states and none of them can be read, or another version wrote them.
@@ -53,8 +53,8 @@ def load_state(folder: Path) -> dict[str, Any] | None:
     for path in dict.fromkeys([*latest, *others]):
         try:
             state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # torch raises many kinds for a damaged file, KeyError among them
-            log.warning("cannot read %s (%s); trying the one before", path, type(error).__name__)
+        except Exception as error:  # torch raises many kinds of errors for a damaged file, KeyError among them
+            log.warning("cannot read %s (%s); trying the state before it", path, type(error).__name__)
         else:
             if state.pop("format", 1) != FORMAT:
                 raise RecipeError(f"another version of difuso began the run in {folder.parent}: give a new folder")
@@ -66,7 +66,7 @@ def load_state(folder: Path) -> dict[str, Any] | None:
 
 @contextmanager
 def _replacing(path: Path) -> Iterator[BinaryIO]:
-    """A new file that takes the place of `path` once it is complete and on the disk."""
+    """Yields a new file that replaces `path` once it is complete and on the disk."""
     temporary = path.with_name(path.name + ".tmp")
     with temporary.open("wb") as file:
         yield file

@@ -49,7 +49,7 @@ class Uniform:
 
 
 class LossSecondMoment:
-    """In proportion to the root of the mean squared loss, once there are ten losses of every timestep.
+    """Draws in proportion to the root of the mean squared loss, once there are ten losses of every timestep.
 
     The terms of L_vlb differ by orders of magnitude between timesteps; this takes most of the noise out of its gradient
     (Nichol & Dhariwal 2021, eq. 18).
@@ -60,7 +60,7 @@ class LossSecondMoment:
         self._heard = torch.zeros(num_train_timesteps, dtype=torch.int64)
 
     def probabilities(self) -> Tensor:
-        """Of each timestep, shape (T,), float64."""
+        """The probability of each timestep, shape (T,), float64."""
         total = len(self._heard)
         if (self._heard < HISTORY).any():
             return torch.full((total,), 1 / total, dtype=torch.float64)

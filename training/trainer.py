@@ -48,8 +48,8 @@ class Trainer:
         precision: of the network's calls; that of the recipe, or what was the fastest when the run began.
 
     Raises:
-        RecipeError: if a batch cannot be cut into equal parts for all processes, or the checkpoint to begin from is of
-            no use.
+        RecipeError: if a batch cannot be cut into equal parts for all processes, or the checkpoint to begin from cannot
+            be used.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class Trainer:
         self._bad_in_a_row = 0
 
     def config(self, facts: dict[str, Any] | None = None) -> ModelConfig:
-        """Of the model as it is now; `facts` say how far it is."""
+        """The config of the model as it is now; `facts` say how far its training is."""
         return self.recipe.model_config(facts or {}, self.batches.dataset.classes)
 
     def steps(self) -> Iterator[StepFacts]:

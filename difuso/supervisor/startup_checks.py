@@ -1,4 +1,4 @@
-"""Checks before any process is started, so that a mistake is told at once."""
+"""Checks before any process is started, so that a mistake is reported at once; each raises a UserError if it fails."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def check_port(host: str, port: int, *, otherwise: str) -> None:
     """Returns if the port is free.
 
     Args:
-        otherwise: what to do if it is not.
+        otherwise: advice for the message.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as probe:
@@ -27,21 +27,21 @@ def check_port(host: str, port: int, *, otherwise: str) -> None:
 
 
 def check_metrics_port(host: str, port: int | None) -> None:
-    """Returns if the API's metrics can be published on a port of their own, or need not be."""
+    """Returns if the port of the API's metrics is free, or None."""
     if port is not None:
-        check_port(host, port, otherwise="DIFUSO_API_METRICS_PORT names another one")
+        check_port(host, port, otherwise="set DIFUSO_API_METRICS_PORT to another one")
 
 
 def check_models(folder: Path) -> None:
-    """Returns if there is something to serve; damaged weights are found by the worker."""
+    """Returns if the folder holds a model; its weights are checked by the worker."""
     catalog = read_catalog(folder)
     if not catalog.models:
         reasons = "".join(f"; {name}: {reason}" for name, reason in catalog.refused.items())
-        raise UserError(f"no model in {folder}{reasons}. DIFUSO_MODELS_DIR names another folder")
+        raise UserError(f"no model in {folder}{reasons}. Set DIFUSO_MODELS_DIR to another folder")
 
 
 def check_redis(url: str) -> None:
-    """Returns if a Redis that somebody else runs answers."""
+    """Returns if the Redis at this URL answers."""
     try:
         with redis.Redis.from_url(url, socket_timeout=2, socket_connect_timeout=2) as client:
             client.ping()

@@ -46,7 +46,7 @@ def test_a_key_is_shown_and_its_line_can_go_into_a_file() -> None:
     result = runner.invoke(cli.app, ["key", "alice"])
     assert re.fullmatch(r"alice [0-9a-f]{64}\n", result.stdout)
     assert "difuso_" in result.stderr
-    with pytest.raises(UserError, match="NAME may have"):
+    with pytest.raises(UserError, match="NAME must be"):
         difuso("key", "two words")
 
 

@@ -189,7 +189,7 @@ def test_missing_facts_are_listed_with_an_example(tmp_path: Path) -> None:
     ) in message
     example = json.loads(message[message.index("{") : message.index("}") + 1])
     source = write(tmp_path, NEW, sidecar=False)
-    source.with_suffix(".json").write_text(json.dumps({**example, "image_size": 16, "num_head_channels": 16}))
+    source.with_suffix(".json").write_text(json.dumps({**example, "image_size": 16}))
     convert(source, "--out", tmp_path / "model")  # the example is a complete one
     assert "adm-256-uncond" in message
 
@@ -198,10 +198,11 @@ def test_missing_facts_are_listed_with_an_example(tmp_path: Path) -> None:
     ("content", "reason"),
     [
         ("{", "is not JSON"),
-        ("[]", "is not a JSON object; for example {"),
+        ("[]", "is not a JSON object"),
         ('{"image_size": 16}', "do not say variance: write it into"),
-        ('{"image_size": "16", "variance": "fixed"}', "image_size: Input should be a valid integer; variance: Input"),
-        ('{"image_size": 16, "variance": "fixed_small", "color": 1}', "holds an unknown fact 'color'"),
+        ('{"image_size": "16", "variance": "fixed"}', "image_size: Input should be a valid integer, got '16'"),
+        ('{"image_size": 16, "variance": "fixed"}', "variance: Input should be 'fixed_small' or 'fixed_large'"),
+        ('{"image_size": 16, "variance": "fixed_small", "color": 1}', "unknown key color: known are image_size"),
         ('{"image_size": 18, "variance": "fixed_small"}', "image_size must be a multiple of 4"),
         ('{"image_size": 0, "variance": "fixed_small"}', "image_size 0; it must be positive"),
     ],
@@ -258,9 +259,9 @@ def test_a_model_of_difuso_gets_a_classifier(tmp_path: Path) -> None:
     ("name", "facts", "reason"),
     [
         (LEGACY, {}, "was trained on another noise schedule"),
-        (NEW, {}, "its classes are 7, the model's 5"),
-        ("improved", {}, "its timesteps are 1000, the model's 4000"),
-        (LEGACY, {"image_size": 32, "noise_schedule": "cosine"}, "its image size are 16, the model's 32"),
+        (NEW, {}, "classes 7 instead of 5"),
+        ("improved", {}, "timesteps 1000 instead of 4000"),
+        (LEGACY, {"image_size": 32, "noise_schedule": "cosine"}, "image size 16 instead of 32"),
     ],
 )
 def test_a_classifier_that_does_not_fit_the_model_is_refused(
@@ -272,8 +273,8 @@ def test_a_classifier_that_does_not_fit_the_model_is_refused(
 
 def test_a_classifier_is_no_model_and_a_model_no_classifier(tmp_path: Path) -> None:
     classifier, model = write(tmp_path, CLASSIFIER_NAME), write(tmp_path, "pesser")
-    assert "is a noisy classifier: convert a model, and name this with --classifier" in refusal(classifier)
-    assert "is no noisy classifier" in refusal(model, "--classifier", model)
+    assert "is a noisy classifier: convert a model, and give this file as --classifier" in refusal(classifier)
+    assert "is not a noisy classifier" in refusal(model, "--classifier", model)
 
 
 def test_missing_facts_of_a_classifier_are_listed(tmp_path: Path) -> None:
@@ -320,7 +321,7 @@ def test_diffusers_with_a_hostile_pickle_is_refused(tmp_path: Path) -> None:
     ("arguments", "reason"),
     [
         (["--out", "."], "exists already: delete it, or name another folder with --out"),
-        (["--out", "Bad Name"], "'Bad Name' is no name for a model"),
+        (["--out", "Bad Name"], "'Bad Name' is not a name for a model"),
         (["--out", "a", "--to", "diffusers", "--classifier", "x.pt"], "has no place for a classifier"),
         (["--out", "a", "--classifier", "x.pt"], "there is no file or folder x.pt"),
     ],
@@ -339,5 +340,5 @@ def test_a_source_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_a_folder_says_itself_what_it_is(models_dir: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="says itself what it is: leave out --facts"):
+    with pytest.raises(UserError, match="needs no facts: leave out --facts"):
         convert(models_dir / "tiny", "--out", tmp_path / "again", "--facts", "adm-64")

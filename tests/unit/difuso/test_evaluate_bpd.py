@@ -51,7 +51,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_bound_is_printed_and_written_in_parts(models_dir: Path, pictures: Path, tmp_path: Path) -> None:
     printed, content = evaluate(models_dir, tmp_path, "--data", pictures, "--steps", 4, "--seed", 7)
-    assert "tiny: 3 images, a respaced chain of 4 steps (a bound of its own)" in printed
+    assert "tiny: 3 images, a respaced chain of 4 steps (its bound differs)" in printed
     assert printed.splitlines()[-2:] == [str(tmp_path / "bpd.json"), str(tmp_path / "bpd.png")]
     assert (content["model"], content["images"], content["seed"]) == ("tiny", 3, 7)
     assert (content["steps"], content["num_train_timesteps"]) == (4, 1000)
@@ -113,7 +113,7 @@ def test_without_steps_the_chain_is_the_whole_one(pictures: Path, tmp_path: Path
     [
         (["--model", "nobody"], "model: Should be one of tiny"),
         (["--steps", "1001"], "tiny: steps must lie between 1 and 1000, got 1001"),
-        (["--data", "/nowhere"], "there are no pictures below /nowhere"),
+        (["--data", "/nowhere"], "there are no images below /nowhere"),
     ],
 )
 def test_mistakes_are_explained(models_dir: Path, tmp_path: Path, arguments: list[str], message: str) -> None:

@@ -177,7 +177,7 @@ def test_with_the_weights_of_inception_the_figures_are_called_fid(
         (["ddim:5:nowhere"], "spacing: "),
         (["ddim:5", "--guidance-scale", "2"], "guidance_scale: tiny has no classes to guide by"),
         (["/nowhere"], "/nowhere is neither a folder nor an .npz file"),
-        (["ddim:5", "--reference", "/nowhere"], "no pictures below /nowhere"),
+        (["ddim:5", "--reference", "/nowhere"], "no images below /nowhere"),
         (["ddim:5", "--model", "nobody"], "model: Should be one of tiny"),
         (["ddim:5", "--inception-weights", "/nowhere"], "/nowhere: No such file or directory; give the weights"),
     ],

@@ -113,7 +113,7 @@ def test_inception_gives_what_adm_s_evaluator_takes(weights: dict[str, Any]) -> 
 
 
 def test_weights_of_another_network_are_refused(weights: dict[str, Any]) -> None:
-    with pytest.raises(EvaluationError, match="no weights of torch-fidelity's InceptionV3"):
+    with pytest.raises(EvaluationError, match="not the weights of torch-fidelity's InceptionV3"):
         InceptionV3({key: value for key, value in weights.items() if not key.startswith("fc.")})
 
 

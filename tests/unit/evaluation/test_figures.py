@@ -104,7 +104,7 @@ def test_the_moments_in_a_reference_file_count_for_inception_alone(tmp_path: Pat
 
 
 def test_too_few_images_are_refused() -> None:
-    with pytest.raises(EvaluationError, match="real holds 23 images, of which nothing can be said"):
+    with pytest.raises(EvaluationError, match="real holds 23 images: at least 24 are needed"):
         read_reference(from_array("real", images_of(0, 23)), Plain())
 
 

@@ -43,13 +43,13 @@ def test_a_file_of_samples_is_read_as_a_stream(tmp_path: Path, compression: int,
 
 def test_what_is_no_file_of_samples_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "samples.npz"
-    with pytest.raises(EvaluationError, match=r"is no \.npz file with images in arr_0"):
+    with pytest.raises(EvaluationError, match=r"is not an \.npz file with images in arr_0"):
         from_path(path)
     path.write_bytes(b"hello")
-    with pytest.raises(EvaluationError, match=r"is no \.npz file with images in arr_0"):
+    with pytest.raises(EvaluationError, match=r"is not an \.npz file with images in arr_0"):
         from_path(path)
     np.savez(path, mu=np.zeros(3))
-    with pytest.raises(EvaluationError, match=r"is no \.npz file with images in arr_0"):
+    with pytest.raises(EvaluationError, match=r"is not an \.npz file with images in arr_0"):
         from_path(path)
     np.savez(path, IMAGES.astype(np.float32))
     with pytest.raises(EvaluationError, match="holds float32 of shape"):
@@ -87,7 +87,7 @@ def test_grey_and_palette_images_become_coloured(tmp_path: Path) -> None:
 
 def test_a_folder_with_images_of_two_sizes_or_a_bad_one_is_refused(tmp_path: Path) -> None:
     """What is resized here and not there cannot be compared."""
-    with pytest.raises(RecipeError, match="no pictures below"):
+    with pytest.raises(RecipeError, match="no images below"):
         from_path(tmp_path)
     Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
     Image.new("RGB", (5, 4)).save(tmp_path / "b.png")

@@ -94,7 +94,7 @@ def test_an_interrupted_scan_begins_again(pictures: Path, tmp_path: Path, monkey
 
 def test_sets_that_do_not_fit_are_refused_with_what_to_do(pictures: Path, tmp_path: Path) -> None:
     cases = [
-        (recipe(tmp_path / "nosuch"), "there are no pictures below"),
+        (recipe(tmp_path / "nosuch"), "there are no images below"),
         (recipe(pictures, "batch_size=4"), "3 images do not fill one batch of 4"),
         (recipe(pictures, "network.num_classes=3", "label_drop=0.1"), "num_classes is 3, but .* 2 classes: cat, dog"),
     ]

@@ -126,7 +126,7 @@ def test_the_crop_is_that_of_guided_diffusion(shape: tuple[int, int]) -> None:
 def test_a_folder_without_pictures_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("none")
     for folder in (tmp_path, tmp_path / "nosuch"):
-        with pytest.raises(RecipeError, match="there are no pictures below"):
+        with pytest.raises(RecipeError, match="there are no images below"):
             list_images(folder)
 
 

@@ -154,7 +154,7 @@ def test_a_hugging_face_set_on_disk(tmp_path: Path) -> None:
     assert "UnidentifiedImageError" in items[3].reason
     assert len(read("huggingface", tmp_path / "set", split="test")[0]) == 1
     made.remove_columns("picture").save_to_disk(tmp_path / "bare")
-    with pytest.raises(RecipeError, match="no column of pictures: its columns are kind"):
+    with pytest.raises(RecipeError, match="no column of images: its columns are kind"):
         read("huggingface", tmp_path / "bare")
 
 
@@ -173,7 +173,7 @@ def test_shards_of_webdataset(tmp_path: Path) -> None:
     assert len(read("webdataset", tmp_path)[0]) == len(items)
     assert len(read("webdataset", tmp_path / "train-1.tar")[0]) == 2
     assert [(item.label, item.reason) for item in items if item.image is None] == [
-        (None, "there is no picture of this key")
+        (None, "there is no image of this key")
     ]
     readable = [item for item in items if item.image is not None]
     assert [item.label for item in readable] == [4, 0, None]
@@ -198,10 +198,10 @@ def test_what_cannot_be_used_is_refused_with_its_reason(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     cases: list[tuple[SourceName, str, str]] = [
         ("zip", "torn.npz", "cannot be read as a zip archive"),
-        ("zip", "other.npz", "there are no pictures in"),
+        ("zip", "other.npz", "there are no images in"),
         ("npz", "empty", "there are no .npz files"),
         ("npz", "torn.npz", "cannot be read as .npz"),
-        ("npz", "other.npz", "holds pictures: images are looked for in data and arr_0"),
+        ("npz", "other.npz", "holds pictures: its images must be in data or arr_0"),
         ("npz", "large.npz", r"images of shape \(9, 9, 3\), the recipe wants \(8, 8, 3\)"),
         ("npz", "float.npz", "must be uint8, got float64"),
         ("npz", "short.npz", "3 images and 1 labels"),
