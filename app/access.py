@@ -11,12 +11,11 @@ from hmac import compare_digest
 
 from fastapi.openapi.models import HTTPBearer
 from fastapi.security.base import SecurityBase
+from fastapi.security.utils import get_authorization_scheme_param
 from starlette.requests import Request
 
 from .api_keys import ApiKey
 from .errors import Unauthorized
-
-SCHEME = "bearer "
 
 
 class Guard(SecurityBase):
@@ -49,6 +48,5 @@ class Guard(SecurityBase):
 def _bearer(request: Request) -> bytes:
     """Returns the token of the Authorization header (RFC 6750); empty unless there is exactly one such header."""
     values = request.headers.getlist("authorization")
-    if len(values) != 1 or values[0][: len(SCHEME)].lower() != SCHEME:
-        return b""
-    return values[0][len(SCHEME) :].strip().encode("latin-1")
+    scheme, token = get_authorization_scheme_param(values[0] if len(values) == 1 else None)
+    return token.strip().encode("latin-1") if scheme.lower() == "bearer" else b""

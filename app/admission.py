@@ -32,13 +32,11 @@ def admit(backlog: Backlog, *, max_wait: float, max_jobs: int) -> None:
     if waiting is not None and waiting > max_wait:
         raise Overloaded(
             f"The jobs before this one take about {waiting:.0f} s; the limit is {max_wait:.0f} s.",
-            retry_after=max(1, math.ceil(waiting - max_wait)),
+            retry_after=waiting - max_wait,
         )
     if backlog.jobs >= max_jobs:
         one_job = UNKNOWN_RETRY_SECONDS if waiting is None else waiting / backlog.jobs
-        raise Overloaded(
-            f"{backlog.jobs} jobs are unfinished; the limit is {max_jobs}.", retry_after=max(1, math.ceil(one_job))
-        )
+        raise Overloaded(f"{backlog.jobs} jobs are unfinished; the limit is {max_jobs}.", retry_after=one_job)
 
 
 def check_size(image_steps: int, limits: Limits) -> None:
@@ -70,13 +68,13 @@ def check_share(refused: Refusal | None, image_steps: int, limits: Limits, *, ra
     if refused.limit == "rate":
         raise LimitReached(
             f"Your API key has asked for more than its limit of {limits.rate:g} image-steps per second.",
-            retry_after=max(1, math.ceil(refused.amount)),
+            retry_after=refused.amount,
         )
     over = refused.amount + image_steps - (limits.unfinished or 0)
     raise LimitReached(
         f"{refused.amount:.0f} image-steps of your API key are unfinished, and this request takes {image_steps} more; "
         f"the limit is {limits.unfinished}.",
-        retry_after=max(1, math.ceil(over / rate)) if rate else UNKNOWN_RETRY_SECONDS,
+        retry_after=over / rate if rate else UNKNOWN_RETRY_SECONDS,
     )
 
 

@@ -57,9 +57,12 @@ async def images(
     if form is Format.PNG and len(manifest.images) == 1:
         body, parameters = await renderers.read(lambda: store.image(manifest, 0)), ""
     else:
-        body, parameters = await renderers.run(
-            lambda: render(manifest, _images(manifest, store), _ends(manifest, store))
-        )
+
+        def read_and_render() -> tuple[bytes, str]:
+            pngs = [store.image(manifest, index) for index in range(len(manifest.images))]
+            return render(manifest, pngs, _ends(manifest, store))
+
+        body, parameters = await renderers.run(read_and_render)
     headers["Content-Disposition"] = f'inline; filename="{status.job.id}.{form.extension}"'
     return Response(body, headers=headers, media_type=f"{form}{parameters}")
 
@@ -105,10 +108,6 @@ def matches(known: str | None, tag: str) -> bool:
     return "*" in tags or tag in tags
 
 
-def _images(manifest: Manifest, store: ResultStore) -> list[bytes]:
-    return [store.image(manifest, index) for index in range(len(manifest.images))]
-
-
 def _ends(manifest: Manifest, store: ResultStore) -> list[bytes]:
     """Returns the two images between which an interpolation lies; none for a job of another kind.
 
@@ -124,14 +123,11 @@ def _ends(manifest: Manifest, store: ResultStore) -> list[bytes]:
 
 
 def _image_headers(status: JobStatus, tag: str) -> dict[str, str]:
-    spent = timings(status)
-    durations = {"queue": spent.queue, "denoise": spent.denoise, "encode": spent.encode, "total": spent.total}
+    durations = timings(status).model_dump(exclude_none=True)
     return {
         "X-Job-Id": status.job.id,
         "ETag": tag,
         "Cache-Control": FOREVER,
         "Vary": "Accept",
-        "Server-Timing": ", ".join(
-            f"{name};dur={seconds * 1000:.1f}" for name, seconds in durations.items() if seconds is not None
-        ),
+        "Server-Timing": ", ".join(f"{name};dur={seconds * 1000:.1f}" for name, seconds in durations.items()),
     }

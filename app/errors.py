@@ -24,6 +24,7 @@ These errors know nothing of HTTP, and neither do those of `jobs.errors`; `app.p
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 from jobs.contract import FailureCode
@@ -34,13 +35,13 @@ class AppError(Exception):
 
     Args:
         detail: the explanation for the caller; None for the text of the problem type.
-        retry_after: seconds after which another try may succeed.
+        retry_after: seconds after which another try may succeed; they are rounded up to whole seconds, 1 at least.
     """
 
-    def __init__(self, detail: str | None = None, *, retry_after: int | None = None) -> None:
+    def __init__(self, detail: str | None = None, *, retry_after: float | None = None) -> None:
         super().__init__(detail)
         self.detail = detail
-        self.retry_after = retry_after
+        self.retry_after = None if retry_after is None else max(1, math.ceil(retry_after))
 
 
 class Unauthorized(AppError):

@@ -23,40 +23,47 @@ from .problems import PROBLEMS
 
 LONG_BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600, 1200)
 HTTP_BUCKETS = (0.005, 0.01, 0.025, 0.05, *LONG_BUCKETS)  # long ones too: a POST may wait for its images
-METHODS = frozenset({"GET", "HEAD", "POST", "DELETE", "OPTIONS"})
 
 
 class Metrics:
-    """The metrics that this process counts itself."""
+    """The metrics that this process counts itself.
+
+    Attributes:
+        http: the answered requests; `route` is the template of a path.
+        accepted: the new jobs.
+        end_to_end: the jobs that ended while their client waited.
+        redis_errors: the operations that failed in Redis; `op` is the name of a route or task.
+        uploads_rejected: the refused uploads; `reason` is the slug of a problem type.
+    """
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
         ProcessCollector(registry=registry)
-        self._http = Histogram(
+        self.http = Histogram(
             "difuso_http_request_duration_seconds",
             "Time from the head of the request to the last byte of the answer",
             ["method", "route", "status"],
             buckets=HTTP_BUCKETS,
             registry=registry,
         )
-        self._accepted = Counter("difuso_jobs_accepted", "Jobs put in the queue", ["kind", "model"], registry=registry)
-        self._end_to_end = Histogram(
+        self.accepted = Counter("difuso_jobs_accepted", "Jobs put in the queue", ["kind", "model"], registry=registry)
+        self.end_to_end = Histogram(
             "difuso_end_to_end_seconds",
             "Time from acceptance to the end of a job, if its client waited for it",
             buckets=LONG_BUCKETS,
             registry=registry,
         )
-        self._redis_errors = Counter(
+        self.redis_errors = Counter(
             "difuso_redis_errors", "Operations that failed in Redis, by route or task", ["op"], registry=registry
         )
-        self._uploads_rejected = Counter(
+        self.uploads_rejected = Counter(
             "difuso_uploads_rejected", "Requests whose images were refused, by problem", ["reason"], registry=registry
         )
         for op in ("metrics", "watch"):
-            self._redis_errors.labels(op)
+            self.redis_errors.labels(op)
         for error, problem in PROBLEMS.items():
             if issubclass(error, UploadRefused | ImageRefused):
-                self._uploads_rejected.labels(problem.slug)
+                self.uploads_rejected.labels(problem.slug)
         self._model_info = Gauge(
             "difuso_model_info", "Models in the models folder; always 1", ["name", "sha256"], registry=registry
         )
@@ -67,27 +74,7 @@ class Metrics:
         for model in catalog.models.values():
             self._model_info.labels(model.name, model.sha256 or "").set(1)
             for kind in KINDS:
-                self._accepted.labels(kind, model.name)
-
-    def http_request(self, method: str, route: str, status: int, seconds: float) -> None:
-        """Counts an answered request; `route` is the template of its path."""
-        self._http.labels(method if method in METHODS else "other", route, status).observe(seconds)
-
-    def job_accepted(self, kind: str, model: str) -> None:
-        """Counts a new job."""
-        self._accepted.labels(kind, model).inc()
-
-    def job_awaited(self, seconds: float) -> None:
-        """Counts a job that ended `seconds` after it was accepted, while its client waited."""
-        self._end_to_end.observe(seconds)
-
-    def upload_rejected(self, reason: str) -> None:
-        """Counts a refused upload; `reason` is the last part of the problem's type."""
-        self._uploads_rejected.labels(reason).inc()
-
-    def redis_error(self, op: str) -> None:
-        """Counts an operation that failed in Redis; `op` is the name of the route or task."""
-        self._redis_errors.labels(op).inc()
+                self.accepted.labels(kind, model.name)
 
 
 @contextmanager
@@ -114,16 +101,12 @@ class StackCollector(Collector):
         self._follower = follower
         self._metrics = metrics
 
-    def describe(self) -> list[Metric]:
-        """Returns nothing; otherwise the registry would call `collect` at registration."""
-        return []
-
     def collect(self) -> Iterator[Metric]:
         for families in (self._of_queue, self._of_workers, self._of_redis):
             try:
                 yield from list(families())
             except QueueUnavailable:
-                self._metrics.redis_error("metrics")
+                self._metrics.redis_errors.labels("metrics").inc()
                 break
         yield from self._of_store()
 

@@ -34,6 +34,7 @@ HEADERS = (
     (b"cache-control", b"no-store"),
 )
 
+METHODS = frozenset({"GET", "HEAD", "POST", "DELETE", "OPTIONS"})  # in metrics; all others are `other`
 PORT = re.compile(r":[0-9]*$")
 UNADDRESSED = frozenset({"/healthz", "/readyz"})  # probes ask by IP address
 
@@ -86,20 +87,16 @@ class RequestMiddleware:
 
     def _refusal(self, scope: Scope) -> AppError | None:
         """Returns the error of a request that must not reach a route; None if it may."""
-        if not self._is_for_us(scope):
-            return UnknownHost()
+        if self._hosts is not None and scope["path"] not in UNADDRESSED:
+            host = next((value for name, value in scope["headers"] if name == b"host"), b"")
+            if PORT.sub("", host.decode("latin-1")).lower() not in self._hosts:
+                return UnknownHost()
         return CrossOrigin() if is_forged(scope["method"], scope["headers"]) else None
-
-    def _is_for_us(self, scope: Scope) -> bool:
-        if self._hosts is None or scope["path"] in UNADDRESSED:
-            return True
-        host = next((value for name, value in scope["headers"] if name == b"host"), b"")
-        return PORT.sub("", host.decode("latin-1")).lower() in self._hosts
 
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
         """Counts and logs an answered request; at level debug if it only reads and succeeds, as polling does."""
         method, route = scope["method"], _template(scope)
-        self._metrics.http_request(method, route, status, seconds)
+        self._metrics.http.labels(method if method in METHODS else "other", route, status).observe(seconds)
         level = logging.DEBUG if method in ("GET", "HEAD") and status < 400 else logging.INFO
         if log.isEnabledFor(level):
             caller = scope["state"].get("caller")

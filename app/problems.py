@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,6 +61,9 @@ class ProblemType:
     retry_after: int | None = None
 
 
+INVALID = ProblemType(422, "invalid-request", "The request is invalid", "See errors.")
+TOO_LARGE = ProblemType(413, "content-too-large", "Content too large", "The body is larger than this server allows.")
+
 # An exception without an entry gets that of its nearest base class.
 PROBLEMS: dict[type[Exception], ProblemType] = {
     jobs_errors.JobNotFound: ProblemType(
@@ -91,27 +93,25 @@ PROBLEMS: dict[type[Exception], ProblemType] = {
     errors.UnknownHost: ProblemType(
         400, "unknown-host", "Unknown host", "The Host header names another server; use a name that this server allows."
     ),
-    jobs_errors.RequestRefused: ProblemType(422, "invalid-request", "The request is invalid", "See errors."),
-    jobs_errors.ImageRefused: ProblemType(422, "invalid-request", "The request is invalid", "See errors."),
-    PlanError: ProblemType(422, "invalid-request", "The request is invalid", "See errors."),
+    jobs_errors.RequestRefused: INVALID,
+    jobs_errors.ImageRefused: INVALID,
+    PlanError: INVALID,
     errors.CrossOrigin: ProblemType(
         403,
         "cross-origin",
         "Refused to pages of other sites",
         "A page of another site may not change anything on this server; use this server's own page, or a program.",
     ),
-    errors.InvalidRequest: ProblemType(422, "invalid-request", "The request is invalid", "See errors."),
-    RequestValidationError: ProblemType(422, "invalid-request", "The request is invalid", "See errors."),
-    errors.UploadRefused: ProblemType(422, "invalid-request", "The request is invalid", "See errors."),
+    errors.InvalidRequest: INVALID,
+    RequestValidationError: INVALID,
+    errors.UploadRefused: INVALID,
     errors.NotMultipart: ProblemType(
         415, "unsupported-media-type", "Unsupported media type", "Send images as parts of multipart/form-data."
     ),
     errors.MalformedBody: ProblemType(
         400, "malformed-body", "Malformed body", "The body is not a complete multipart/form-data message."
     ),
-    errors.BodyTooLarge: ProblemType(
-        413, "content-too-large", "Content too large", "The body is larger than this server allows."
-    ),
+    errors.BodyTooLarge: TOO_LARGE,
     jobs_errors.UnsupportedFormat: ProblemType(
         415, "unsupported-format", "Unsupported image format", "Send a PNG or JPEG file."
     ),
@@ -154,10 +154,11 @@ FAILURES: dict[FailureCode, tuple[int, str]] = {
     FailureCode.INTERNAL: (500, "The worker failed; its log has the error."),
 }
 
-HTTP: dict[int, tuple[str, str]] = {
-    404: ("Not found", "There is nothing at this path."),
-    405: ("Method not allowed", "Use a method of the Allow header."),
-    413: ("Content too large", "The body is larger than this server allows."),
+# Errors of the framework by status; Python's own status names differ between versions.
+HTTP: dict[int, ProblemType] = {
+    404: ProblemType(404, "not-found", "Not found", "There is nothing at this path."),
+    405: ProblemType(405, "method-not-allowed", "Method not allowed", "Use a method of the Allow header."),
+    413: TOO_LARGE,
 }
 
 # The description of all errors. It contains the schema, because FastAPI would list a model as application/json.
@@ -172,8 +173,10 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
 def answer(request: Request, error: Exception) -> Response:
     """Returns the problem of an exception, without the exception's own text unless that was written for callers."""
     if isinstance(error, HTTPException):
-        headers = {**(error.headers or {}), **(_allowed(request) if error.status_code == 405 else {})}
-        return _respond(request, _http_kind(error), headers=headers)
+        code = error.status_code
+        other = ProblemType(code, "http-error", "HTTP error", "The server refused the request.")
+        headers = {**(error.headers or {}), **(_allowed(request) if code == 405 else {})}
+        return _respond(request, HTTP.get(code, other), headers=headers)
     kind = next(PROBLEMS[base] for base in type(error).__mro__ if base in PROBLEMS)
     if isinstance(error, RequestValidationError):
         return _invalid(request, kind, [_field_error(found) for found in error.errors()])
@@ -201,9 +204,9 @@ def install(app: FastAPI) -> None:
 
     async def handle(request: Request, error: Exception) -> Response:
         if isinstance(error, jobs_errors.QueueUnavailable):
-            app.state.metrics.redis_error(getattr(request.scope.get("route"), "name", "other"))
+            app.state.metrics.redis_errors.labels(getattr(request.scope.get("route"), "name", "other")).inc()
         if isinstance(error, errors.UploadRefused | jobs_errors.ImageRefused):
-            app.state.metrics.upload_rejected(PROBLEMS[type(error)].slug)
+            app.state.metrics.uploads_rejected.labels(PROBLEMS[type(error)].slug).inc()
         return answer(request, error)
 
     for kind in (HTTPException, RequestValidationError, PlanError, jobs_errors.JobsError, errors.AppError):
@@ -220,12 +223,6 @@ def _allowed(request: Request) -> dict[str, str]:
         if any(route.matches({**scope, "method": method})[0] is Match.FULL for route in routes)
     ]
     return {"Allow": ", ".join(methods)} if methods else {}
-
-
-def _http_kind(error: HTTPException) -> ProblemType:
-    """Returns the type of an error of the framework; Python's own status names differ between versions."""
-    title, detail = HTTP.get(error.status_code, ("HTTP error", "The server refused the request."))
-    return ProblemType(error.status_code, title.lower().replace(" ", "-"), title, detail)
 
 
 def _field_error(found: dict[str, Any]) -> dict[str, str]:
@@ -251,11 +248,11 @@ def _respond(
     *,
     status: int | None = None,
     detail: str | None = None,
-    retry_after: float | None = None,
+    retry_after: int | None = None,
     headers: dict[str, str] | None = None,
     **extensions: Any,
 ) -> Response:
-    wait = math.ceil(retry_after) if retry_after is not None else kind.retry_after
+    wait = kind.retry_after if retry_after is None else retry_after
     problem = Problem(
         type=f"/problems/{kind.slug}",
         title=kind.title,

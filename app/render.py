@@ -13,12 +13,11 @@ import json
 import math
 import struct
 import zipfile
-import zlib
 from collections.abc import Sequence
 from typing import Any
 
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
+from PIL.PngImagePlugin import PngInfo, putchunk
 
 from jobs.contract import Manifest
 from jobs.images.containers import PNG_MAGIC
@@ -52,31 +51,25 @@ def sheet(manifest: Manifest, pngs: list[bytes], ends: Sequence[bytes] = ()) -> 
     """Returns a single image as it is, several as a contact sheet, and an interpolation as a row between its ends."""
     if len(pngs) == 1:
         return pngs[0], ""
-    course = [*ends[:1], *pngs, *ends[1:]]
-    return contact_sheet(manifest, course, columns=len(course) if ends else None), ""
+    images = [Image.open(io.BytesIO(png)) for png in [*ends[:1], *pngs, *ends[1:]]]
+    width, height = images[0].size
+    columns = len(images) if ends else math.ceil(math.sqrt(len(images)))
+    rows = math.ceil(len(images) / columns)
+    size = columns * (width + SHEET_GAP) - SHEET_GAP, rows * (height + SHEET_GAP) - SHEET_GAP
+    mode = "L" if images[0].mode == "L" else "RGB"
+    canvas = Image.new(mode, size, SHEET_COLOUR)
+    for index, image in enumerate(images):
+        row, column = divmod(index, columns)
+        canvas.paste(image, (column * (width + SHEET_GAP), row * (height + SHEET_GAP)))
+    file = io.BytesIO()
+    canvas.save(file, "PNG", pnginfo=_text(manifest))
+    return file.getvalue(), ""
 
 
 def entity_tag(form: str, manifest: Manifest) -> str:
     """Returns the ETag of a body without encoding it."""
     content = ",".join([form, *(image.sha256 for image in manifest.images)])
     return f'"{hashlib.sha256(content.encode()).hexdigest()}"'
-
-
-def contact_sheet(manifest: Manifest, pngs: list[bytes], *, columns: int | None = None) -> bytes:
-    """Returns the images in rows as one PNG; without `columns` as close to a square as possible."""
-    images = [Image.open(io.BytesIO(png)) for png in pngs]
-    width, height = images[0].size
-    columns = columns or math.ceil(math.sqrt(len(images)))
-    rows = math.ceil(len(images) / columns)
-    size = columns * (width + SHEET_GAP) - SHEET_GAP, rows * (height + SHEET_GAP) - SHEET_GAP
-    mode = "L" if images[0].mode == "L" else "RGB"
-    sheet = Image.new(mode, size, SHEET_COLOUR)
-    for index, image in enumerate(images):
-        row, column = divmod(index, columns)
-        sheet.paste(image, (column * (width + SHEET_GAP), row * (height + SHEET_GAP)))
-    file = io.BytesIO()
-    sheet.save(file, "PNG", pnginfo=_text(manifest))
-    return file.getvalue()
 
 
 def animation(manifest: Manifest, pngs: list[bytes], ends: Sequence[bytes] = ()) -> tuple[bytes, str]:
@@ -92,12 +85,20 @@ def animation(manifest: Manifest, pngs: list[bytes], ends: Sequence[bytes] = ())
     course = [pixels for _, pixels in frames + frames[-2:0:-1]]
     numbers = itertools.count()  # sequence numbers of the fcTL and fdAT chunks
     control = struct.pack(">8s8xHHBB", header, FRAME_MILLISECONDS, 1000, 0, 0)  # size, offset 0, delay, no blending
-    chunks = [(b"IHDR", header), (b"acTL", struct.pack(">II", len(course), 0))]
-    chunks += [(kind, content) for kind, content, *_ in _text(manifest).chunks]
+    file = io.BytesIO()
+    file.write(PNG_MAGIC)
+    putchunk(file, b"IHDR", header)
+    putchunk(file, b"acTL", struct.pack(">II", len(course), 0))
+    for kind, content, *_ in _text(manifest).chunks:
+        putchunk(file, kind, content)
     for index, pixels in enumerate(course):
-        chunks.append((b"fcTL", _number(next(numbers)) + control))
-        chunks.append((b"fdAT", _number(next(numbers)) + pixels) if index else (b"IDAT", pixels))
-    return PNG_MAGIC + b"".join(_chunk(kind, content) for kind, content in [*chunks, (b"IEND", b"")]), ""
+        putchunk(file, b"fcTL", struct.pack(">I", next(numbers)), control)
+        if index == 0:
+            putchunk(file, b"IDAT", pixels)
+        else:
+            putchunk(file, b"fdAT", struct.pack(">I", next(numbers)), pixels)
+    putchunk(file, b"IEND")
+    return file.getvalue(), ""
 
 
 def _frame(png: bytes) -> tuple[bytes, bytes]:
@@ -118,14 +119,6 @@ def _as_rgb(png: bytes) -> bytes:
     file = io.BytesIO()
     Image.open(io.BytesIO(png)).convert("RGB").save(file, "PNG")
     return file.getvalue()
-
-
-def _chunk(kind: bytes, content: bytes) -> bytes:
-    return b"".join((_number(len(content)), kind, content, _number(zlib.crc32(content, zlib.crc32(kind)))))
-
-
-def _number(value: int) -> bytes:
-    return value.to_bytes(4, "big")
 
 
 def _text(manifest: Manifest) -> PngInfo:

@@ -83,23 +83,18 @@ class Submission:
         request_hash = query.request_hash(job.kind, [image.sha256 for image in job.pictures])
         new, status = await run_in_threadpool(self._submit, job, request_hash, prepared.images)
         if new:
-            self.metrics.job_accepted(job.kind, job.model)
+            self.metrics.accepted.labels(job.kind, job.model).inc()
             log.info("job accepted", extra={"job_id": job.id, "model": job.model, "image_steps": job.image_steps})
         try:
-            status = await self._wait(status)
+            if self.preference.seconds > 0:
+                status = await self.watcher.wait(status, self.request, seconds=self.preference.seconds)
         except ClientGone:
             if self.idempotency_key is None:  # with a key the client can come back for the images
                 await run_in_threadpool(self._cancel, job.id)
             return Response(status_code=CLIENT_GONE)
         if new and status.ended_at is not None:
-            self.metrics.job_awaited(status.ended_at - job.accepted_at)
+            self.metrics.end_to_end.observe(status.ended_at - job.accepted_at)
         return await self._respond(status)
-
-    async def _wait(self, status: JobStatus) -> JobStatus:
-        """Returns the job's status when the job has ended, or after the time that the caller waits."""
-        if self.preference.seconds <= 0:
-            return status
-        return await self.watcher.wait(status, self.request, seconds=self.preference.seconds)
 
     async def _respond(self, status: JobStatus) -> Response:
         done = self.preference.seconds > 0 and status.state.is_terminal

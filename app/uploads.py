@@ -69,17 +69,14 @@ class Uploads:
                 async for chunk in chunks:
                     held += len(chunk)
                     self._held += len(chunk)
-                    self._check(held)
+                    if held > self._max_bytes:
+                        raise BodyTooLarge
+                    if self._held > MAX_BODIES * self._max_bytes:
+                        raise Overloaded(BUSY, retry_after=RETRY_SECONDS)
                     form.feed(chunk)
             yield form.close()
         finally:
             self._held -= held
-
-    def _check(self, size: int) -> None:
-        if size > self._max_bytes:
-            raise BodyTooLarge
-        if self._held > MAX_BODIES * self._max_bytes:
-            raise Overloaded(BUSY, retry_after=RETRY_SECONDS)
 
     async def _prepare(self, name: str, file: bytes, prepare: Callable[[Image], T]) -> T:
         if self._decoders.statistics().tasks_waiting >= MAX_WAITING:

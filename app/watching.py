@@ -94,7 +94,7 @@ class Watcher:
         try:
             return await to_thread.run_sync(self._queue.status, job_id, limiter=self._threads)
         except QueueUnavailable:
-            self._metrics.redis_error("watch")
+            self._metrics.redis_errors.labels("watch").inc()
             return None
 
 

@@ -2,7 +2,7 @@
 
 Somebody else who can write to Redis must not fill the memory of its readers, nor keep them busy. So Redis measures each
 value before it sends it, and replaces one that is too long by an empty value, which no parser accepts. Each `ask_`
-function adds one command to a pipeline; "Yields" describes its answer.
+function sends one command by a client, and returns the answer, or adds it to a pipeline. "Yields" describes the answer.
 """
 
 from __future__ import annotations
@@ -50,22 +50,19 @@ return redis.call('HSTRLEN', record, 'enqueued_at') <= 64 and redis.call('HGET',
 """
 
 
-def ask_record(pipe: Any, key: str, *fields: str, texts: dict[str, int] | None = None) -> None:
-    """Reads fields of a hash, and strings.
+def ask_record(client: Any, key: str, *fields: str, texts: dict[str, int] | None = None) -> Any:
+    """Reads fields of a hash, and `texts`: strings by key, with the most bytes that each may have.
 
     Yields a list of the fields and a list of the strings; each item is bytes, or None if it does not exist.
-
-    Args:
-        texts: the keys of the strings, each with the most bytes that its string may have.
     """
     texts = texts or {}
-    pipe.eval(_RECORD, 1 + len(texts), key, *texts, MAX_FIELD, *texts.values(), *fields)
+    return client.eval(_RECORD, 1 + len(texts), key, *texts, MAX_FIELD, *texts.values(), *fields)
 
 
-def ask_entries(pipe: Any, key: str, *, size: int) -> None:
+def ask_entries(client: Any, key: str, *, size: int) -> Any:
     """Reads a hash whose values have at most `size` bytes. Yields an answer that `entries` reads."""
     # Some servers count names and values separately, so COUNT is twice MAX_ENTRIES.
-    pipe.eval(_ENTRIES, 1, key, 2 * MAX_ENTRIES, size, MAX_BYTES)
+    return client.eval(_ENTRIES, 1, key, 2 * MAX_ENTRIES, size, MAX_BYTES)
 
 
 def entries(answer: Sequence[bytes]) -> dict[bytes, bytes]:
@@ -73,11 +70,6 @@ def entries(answer: Sequence[bytes]) -> dict[bytes, bytes]:
     return dict(zip(answer[::2], answer[1::2], strict=True))
 
 
-def ask_since(pipe: Any, queue: str, records: str) -> None:
-    """Reads when the first job of a queue was queued. Yields bytes or None.
-
-    Args:
-        queue: the key of the queue.
-        records: the prefix of the keys of jobs.
-    """
-    pipe.eval(_SINCE, 1, queue, records, MAX_ID)
+def ask_since(client: Any, queue: str, records: str) -> Any:
+    """Reads when the first job of a queue was queued; `records` is the prefix of job keys. Yields bytes or None."""
+    return client.eval(_SINCE, 1, queue, records, MAX_ID)

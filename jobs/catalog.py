@@ -50,12 +50,7 @@ class ModelInfo:
 
 @dataclass(frozen=True)
 class Catalog:
-    """The models folder.
-
-    Attributes:
-        models: the usable models by name.
-        refused: the reasons why the others cannot be used, by name.
-    """
+    """The models of a folder: the usable ones by name, and the reasons why the others are refused."""
 
     models: dict[str, ModelInfo]
     refused: dict[str, str]

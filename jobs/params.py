@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 from pydantic import Field
 
@@ -33,8 +33,7 @@ MAX_SEED = 2**53 - 1  # the largest integer that every JSON parser keeps exact
 
 def choices_of(values: Any) -> Choices:
     """Returns the attributes of a query or of parameters that are arguments of a model's `settle` and `plan`."""
-    chosen: Any = {name: getattr(values, name) for name in Choices.__annotations__}
-    return Choices(**chosen)  # type: ignore[typeddict-item]  # mypy cannot see them
+    return cast("Choices", {name: getattr(values, name) for name in Choices.__annotations__})
 
 
 class SamplingParams(Frozen):

@@ -88,7 +88,6 @@ class JobQueue:
     def __init__(self, client: redis.Redis, *, result_ttl: int) -> None:
         self._client = client
         self._result_ttl = result_ttl
-        self._queues: dict[str, Queue] = {}
 
     def reserve(self, job: Job, limits: Limits) -> Refusal | None:
         """Reserves a job's share of its owner's limits before it is submitted; returns None if the job is within them.
@@ -124,7 +123,8 @@ class JobQueue:
         return True
 
     def _enqueue(self, job: Job, request_hash: str) -> None:
-        queue = self._queue(keys.queue_name(job.model, job.urgency))
+        name = keys.queue_name(job.model, job.urgency)
+        queue = Queue(name, connection=self._client, job_class=DataJob, serializer=JSONSerializer)
         fresh = queue.create_job(
             TASK,
             kwargs={"job": job.model_dump(mode="json")},
@@ -170,10 +170,7 @@ class JobQueue:
             JobUnreadable: if it was written by another version or by somebody else.
         """
         with _translated():
-            with self._client.pipeline(transaction=False) as pipe:
-                ask_status(pipe, job_id)
-                (answer,) = pipe.execute()
-            status = read_status(*answer, result_ttl=self._result_ttl)
+            status = read_status(*ask_status(self._client, job_id), result_ttl=self._result_ttl)
             if status.job.id != job_id:
                 raise JobUnreadable("the queued job has another id than its record")
             if status.state is not JobState.QUEUED:
@@ -188,7 +185,7 @@ class JobQueue:
             return status
         with _translated():
             self._client.set(keys.cancel(job_id), 1, ex=2 * self._result_ttl)
-            queue = self._queue_key(keys.queue_name(status.job.model, status.job.urgency))
+            queue = _queue_key(keys.queue_name(status.job.model, status.job.urgency))
             names = (queue, DataJob.key_for(job_id), keys.backlog(status.job.model))
             facts = (job_id, RqStatus.CANCELED.value, 2 * self._result_ttl)
             self._client.eval(_CANCEL_QUEUED, len(names), *names, *facts)
@@ -208,14 +205,11 @@ class JobQueue:
             return live_reports(self._client)
 
     def depths(self, models: list[str]) -> dict[str, dict[str, int]]:
-        """Returns the number of jobs by queue name and state, for all queues of the models.
-
-        RQ's own methods would also clean up its registries.
-        """
+        """Returns the number of jobs by queue name and state; RQ's own methods would also clean up registries."""
         names = [keys.queue_name(model, urgency) for model in models for urgency in URGENCIES]
         with _translated(), self._client.pipeline(transaction=False) as pipe:
             for name in names:
-                pipe.llen(self._queue_key(name))
+                pipe.llen(_queue_key(name))
                 for registry in REGISTRIES.values():
                     pipe.zcard(registry.key_template.format(name))
             counts = iter(pipe.execute())
@@ -226,7 +220,7 @@ class JobQueue:
         names = [keys.queue_name(model, urgency) for model in models for urgency in URGENCIES]
         with _translated(), self._client.pipeline(transaction=False) as pipe:
             for name in names:
-                ask_since(pipe, self._queue_key(name), DataJob.key_for(""))
+                ask_since(pipe, _queue_key(name), DataJob.key_for(""))
             times = [seconds_of(stamp) for stamp in pipe.execute()]
         return max([0.0, *(time.time() - since for since in times if since is not None)])
 
@@ -243,11 +237,6 @@ class JobQueue:
             append_only_ok=bool(persistence.get("aof_enabled")) and statuses == {"ok"},
         )
 
-    def ping(self) -> None:
-        """Returns if Redis answers."""
-        with _translated():
-            self._client.ping()
-
     def _outlook(self, job: Job) -> tuple[int, float | None]:
         """Returns the position of a queued job, and the seconds until it is done; None if the speed is unknown.
 
@@ -255,9 +244,7 @@ class JobQueue:
         to the image-steps of this job. The time is at least that of the job alone on a worker.
         """
         with self._client.pipeline(transaction=False) as pipe:
-            ask_outlook(
-                pipe, job, [self._queue_key(keys.queue_name(job.model, each)) for each in range(job.urgency + 1)]
-            )
+            ask_outlook(pipe, job, [_queue_key(keys.queue_name(job.model, each)) for each in range(job.urgency + 1)])
             ask_reports(pipe)
             outlook, reports = pipe.execute()
         ahead, mine, shared, earlier = read_outlook(outlook)
@@ -268,14 +255,9 @@ class JobQueue:
         alone = mine / job.params.n * lone_step_seconds(job.model, workers)
         return ahead, max((mine + shared + earlier) / rate, alone)
 
-    def _queue(self, name: str) -> Queue:
-        if name not in self._queues:
-            self._queues[name] = Queue(name, connection=self._client, job_class=DataJob, serializer=JSONSerializer)
-        return self._queues[name]
 
-    @staticmethod
-    def _queue_key(name: str) -> str:
-        return f"{Queue.redis_queue_namespace_prefix}{name}"
+def _queue_key(name: str) -> str:
+    return f"{Queue.redis_queue_namespace_prefix}{name}"
 
 
 @contextmanager

@@ -43,10 +43,10 @@ class _Meta(Reported):
     request_hash: str
 
 
-def ask_status(pipe: Any, job_id: str) -> None:
-    """Adds to a pipeline the command whose answer `read_status` reads."""
+def ask_status(client: Any, job_id: str) -> Any:
+    """Sends the command whose answer `read_status` reads, or adds it to a pipeline."""
     reports = {keys.progress(job_id): MAX_FIELD, keys.timesteps(job_id): MAX_TIMESTEPS}
-    ask_record(pipe, RqJob.key_for(job_id), *_FIELDS, texts=reports)
+    return ask_record(client, RqJob.key_for(job_id), *_FIELDS, texts=reports)
 
 
 def read_status(fields: Sequence[Any], reports: Sequence[Any], *, result_ttl: int) -> JobStatus:
@@ -94,9 +94,7 @@ def needs_uploads(client: redis.Redis, job_id: str, *, result_ttl: float) -> boo
     Args:
         result_ttl: the time that the images of its result are kept, in seconds.
     """
-    with client.pipeline(transaction=False) as pipe:
-        ask_record(pipe, RqJob.key_for(job_id), "status", "ended_at")
-        (((status, ended), _),) = pipe.execute()
+    (status, ended), _ = ask_record(client, RqJob.key_for(job_id), "status", "ended_at")
     if status in (RqStatus.QUEUED.encode(), RqStatus.STARTED.encode()):
         return True
     ended_at = seconds_of(ended)

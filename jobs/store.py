@@ -54,7 +54,9 @@ class ResultStore:
     """
 
     def __init__(self, url: str) -> None:
-        self._fs, root = fsspec.url_to_fs(url, **_options(url))
+        # The operator's configuration of fsspec takes precedence.
+        options: dict[str, Any] = S3_TIMEOUTS | conf.get("s3", {}) if url.startswith("s3://") else {}
+        self._fs, root = fsspec.url_to_fs(url, **options)
         self._root = PurePosixPath(root)
         self._local = isinstance(self._fs, LocalFileSystem)
         self._calls = HangingCalls(CALLS)
@@ -156,7 +158,8 @@ class ResultStore:
             with _translated():
                 found: list[str] = self._fs.find(str(self._root / kind))
             for path in found:
-                if not self._is_older(path, oldest) or (kind == "uploads" and needed(_job(path))):
+                job_id = PurePosixPath(path).parent.name
+                if not self._is_older(path, oldest) or (kind == "uploads" and needed(job_id)):
                     continue
                 with _translated(), suppress(FileNotFoundError):  # several workers may sweep at once
                     self._fs.rm_file(path)
@@ -231,16 +234,6 @@ class ResultStore:
                 return False
             raise
         return True
-
-
-def _options(url: str) -> dict[str, Any]:
-    """Returns the options of the filesystem; the operator's configuration of fsspec takes precedence."""
-    return S3_TIMEOUTS | conf.get("s3", {}) if url.startswith("s3://") else {}
-
-
-def _job(upload: str) -> str:
-    """Returns the id of the job of an upload, from its path."""
-    return PurePosixPath(upload).parent.name
 
 
 @contextmanager

@@ -27,9 +27,9 @@ def withdraw_report(client: redis.Redis, name: str) -> None:
     client.hdel(keys.WORKERS, name)
 
 
-def ask_reports(pipe: Any) -> None:
-    """Adds to a pipeline the command whose answer `read_reports` reads."""
-    ask_entries(pipe, keys.WORKERS, size=MAX_REPORT)
+def ask_reports(client: Any) -> Any:
+    """Sends the command whose answer `read_reports` reads, or adds it to a pipeline."""
+    return ask_entries(client, keys.WORKERS, size=MAX_REPORT)
 
 
 def read_reports(answer: Sequence[bytes]) -> list[WorkerReport]:
@@ -47,20 +47,12 @@ def _live(value: bytes) -> WorkerReport | None:
 
 def live_reports(client: redis.Redis) -> list[WorkerReport]:
     """Reads the reports of the live workers."""
-    return read_reports(_all_reports(client))
-
-
-def _all_reports(client: redis.Redis) -> Sequence[bytes]:
-    with client.pipeline(transaction=False) as pipe:
-        ask_reports(pipe)
-        (answer,) = pipe.execute()
-    found: Sequence[bytes] = answer
-    return found
+    return read_reports(ask_reports(client))
 
 
 def prune_reports(client: redis.Redis) -> None:
     """Removes the reports that are stale or unreadable."""
-    gone = [name for name, value in entries(_all_reports(client)).items() if _live(value) is None]
+    gone = [name for name, value in entries(ask_reports(client)).items() if _live(value) is None]
     if gone:
         client.hdel(keys.WORKERS, *gone)
 

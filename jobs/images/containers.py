@@ -70,15 +70,15 @@ def _strip_png(data: bytes) -> Container:
     """Strips a PNG, whose chunks are length, type, content and checksum (PNG, third edition, section 5.3)."""
     kept, bits, orientation, start = [PNG_MAGIC], 0, UPRIGHT, len(PNG_MAGIC)
     for _ in range(MAX_CHUNKS):
-        kind, end = data[start + 4 : start + 8], start + 12 + _number(data[start : start + 4])
+        kind, end = data[start + 4 : start + 8], start + 12 + int.from_bytes(data[start : start + 4])
         content = data[start + 8 : end - 4]
-        if end > len(data) or zlib.crc32(kind + content) != _number(data[end - 4 : end]):
+        if end > len(data) or zlib.crc32(kind + content) != int.from_bytes(data[end - 4 : end]):
             raise BadImage
         if kind == b"IHDR":
-            bits = _number(content[8:9])
+            bits = int.from_bytes(content[8:9])
         elif kind == b"eXIf":
             orientation = _orientation(content)
-        elif kind == b"acTL" and _number(content[:4]) != 1:
+        elif kind == b"acTL" and int.from_bytes(content[:4]) != 1:
             raise AnimatedImage
         if kind in PNG_PIXELS:
             kept.append(data[start:end])
@@ -98,7 +98,7 @@ def _strip_jpeg(data: bytes) -> Container:
         start, kind = marker.start(), marker[0][1]
         if kind == SOS:
             return Container(header + _scans(data[start:]), 8, orientation)
-        length = 0 if kind in ALONE else max(2, _number(data[start + 2 : start + 4]))
+        length = 0 if kind in ALONE else max(2, int.from_bytes(data[start + 2 : start + 4]))
         end = start + 2 + length
         content = data[start + 4 : end]
         if kind == APP1 and content.startswith(EXIF):
@@ -134,7 +134,3 @@ def _orientation(exif: bytes) -> int:
         if entry > len(exif):
             break
     return UPRIGHT
-
-
-def _number(data: bytes) -> int:
-    return int.from_bytes(data, "big")

@@ -14,7 +14,6 @@ from pydantic import Field
 
 from model.plans.clipping import ClipMode
 from model.plans.samplers import Variance
-from model.plans.settings import Choices
 from model.plans.spacing import RULES
 
 from ..catalog import ModelInfo
@@ -50,11 +49,6 @@ class SamplingQuery(Frozen):
         default=None, ge=0, le=100, description="scale of guidance by the model's classifier; 0 is off; needs a label"
     )
     model: str | None = Field(default=None, max_length=64, description="name of the model; by default the first")
-
-    @property
-    def choices(self) -> Choices:
-        """The settings that a model's `settle` completes."""
-        return choices_of(self)
 
     def request_hash(self, kind: str, images: Sequence[str] = ()) -> str:
         """Returns a hash of the request as it was sent, without defaults and the drawn seed.
@@ -186,7 +180,7 @@ def fill_in(query: SamplingQuery, model: ModelInfo, *, start: int | None = None)
     Raises:
         RequestRefused, PlanError: if the model cannot run the request.
     """
-    settings = model.config.settle(start=start, **query.choices)
+    settings = model.config.settle(start=start, **choices_of(query))
     model.config.plan(model.schedule, start=start, **choices_of(settings))
     label = _class_index(query.label, model)
     return SamplingParams(

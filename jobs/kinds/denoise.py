@@ -64,10 +64,7 @@ def prepare(query: DenoiseQuery, model: ModelInfo, images: Mapping[str, FittedIm
     given = [name for name in ("sigma", "t", "strength") if getattr(query, name) is not None]
     if len(given) > 1:
         raise RequestRefused(given[1], f"Cannot be combined with {given[0]}")
-    sigma = query.sigma
-    if not given:
-        sigma = estimate_sigma(images["image"].png)
-    depth, sigma = _entry(query, model, sigma)
+    depth, sigma = _entry(query, model, query.sigma if given else estimate_sigma(images["image"].png))
     task = Denoising(sigma=sigma, estimated=not given, depth=depth, mode=query.mode, average=query.average)
     if task.estimated and query.steps is not None:  # the client could not know the depth, and so the most steps
         query = query.model_copy(update={"steps": min(query.steps, depth + 1)})
