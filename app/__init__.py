@@ -1,1 +1,1 @@
-"""The HTTP front end: reads requests, queues jobs, answers with what workers stored; computes no picture itself."""
+"""The HTTP front end: it reads requests, queues jobs, and answers with the images that workers have stored."""

@@ -1,6 +1,6 @@
-"""Who may ask: a dependency of routers rather than a layer around them, so that what is guarded is what answers.
+"""API keys on requests: a dependency of routers, so that it guards exactly the routes that answer.
 
-A layer would have to guess from a path or a Host header which route will answer, and some have guessed wrong.
+A middleware would have to guess from a path or a Host header which route will answer, and some have guessed wrong.
 """
 
 from __future__ import annotations
@@ -11,22 +11,24 @@ from hmac import compare_digest
 
 from fastapi.openapi.models import HTTPBearer
 from fastapi.security.base import SecurityBase
+from fastapi.security.utils import get_authorization_scheme_param
 from starlette.requests import Request
 
 from .api_keys import ApiKey
 from .errors import Unauthorized
 
-SCHEME = "bearer "
-
 
 class Guard(SecurityBase):
-    """Lets in whoever has a key, and notes in the request's state whose it is.
+    """Lets a request pass only with a known API key, which it stores as `request.state.caller`.
 
-    No key, a wrong one and what is no key at all are one case, which takes the same time: the hash of something is
-    compared with every hash there is.
+    A missing, a malformed and an unknown key get the same answer after the same time: in each case a hash is compared
+    with the hashes of all keys.
+
+    Raises:
+        Unauthorized: if the request has no known API key.
     """
 
-    model = HTTPBearer(description="A key that `difuso key NAME` made.")
+    model = HTTPBearer(description="An API key made by `difuso key NAME`.")
     scheme_name = "API key"
 
     def __init__(self, keys: Sequence[ApiKey]) -> None:
@@ -44,8 +46,7 @@ class Guard(SecurityBase):
 
 
 def _bearer(request: Request) -> bytes:
-    """The token of the Authorization header (RFC 6750); nothing where there is not exactly one such header."""
+    """Returns the token of the Authorization header (RFC 6750); empty unless there is exactly one such header."""
     values = request.headers.getlist("authorization")
-    if len(values) != 1 or values[0][: len(SCHEME)].lower() != SCHEME:
-        return b""
-    return values[0][len(SCHEME) :].strip().encode("latin-1")
+    scheme, token = get_authorization_scheme_param(values[0] if len(values) == 1 else None)
+    return token.strip().encode("latin-1") if scheme.lower() == "bearer" else b""

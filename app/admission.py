@@ -1,4 +1,4 @@
-"""Whether a job may join the queue: refusing early is kinder than letting it wait for what will not come in time."""
+"""Admission of jobs to the queue: a job that would wait too long is refused at once."""
 
 from __future__ import annotations
 
@@ -10,75 +10,76 @@ from jobs.queue import Backlog
 
 from .errors import InvalidRequest, LimitReached, ModelUnavailable, Overloaded
 
-# Without a measured speed there is nothing to compute a delay from.
-UNKNOWN_RETRY_SECONDS = 30
+UNKNOWN_RETRY_SECONDS = 30  # the delay while no worker has measured its speed
 
-# A limit against jobs that hang, not a promise: 1 image-step per second is slower than any machine worth serving on.
+# The timeout only stops jobs that hang. Any machine worth serving on is faster than one image-step per second.
 SLOWEST_RATE = 1.0
-LEAST_TIMEOUT = 600.0
+LEAST_TIMEOUT = 600.0  # seconds
 
 
 def admit(backlog: Backlog, *, max_wait: float, max_jobs: int) -> None:
-    """Returns if one more job may wait.
+    """Returns if a model's queue has room for one more job.
 
     Args:
-        backlog: of its model.
-        max_wait: seconds that the work before it may take.
-        max_jobs: unfinished jobs that the model may have.
+        backlog: the unfinished work of the model.
+        max_wait: the most seconds that the backlog may take.
+        max_jobs: the most unfinished jobs that the model may have.
 
     Raises:
-        Overloaded: with the seconds after which the backlog will be short enough.
+        Overloaded: if there is no room; with the seconds until the backlog is short enough.
     """
     waiting = backlog.image_steps / backlog.rate if backlog.rate else None
     if waiting is not None and waiting > max_wait:
         raise Overloaded(
-            f"The work before this request takes about {waiting:.0f} s, more than the {max_wait:.0f} s allowed.",
-            retry_after=max(1, math.ceil(waiting - max_wait)),
+            f"The jobs before this one take about {waiting:.0f} s; the limit is {max_wait:.0f} s.",
+            retry_after=waiting - max_wait,
         )
     if backlog.jobs >= max_jobs:
         one_job = UNKNOWN_RETRY_SECONDS if waiting is None else waiting / backlog.jobs
-        raise Overloaded(f"{backlog.jobs} jobs are unfinished already.", retry_after=max(1, math.ceil(one_job)))
+        raise Overloaded(f"{backlog.jobs} jobs are unfinished; the limit is {max_jobs}.", retry_after=one_job)
 
 
 def check_size(image_steps: int, limits: Limits) -> None:
-    """Returns unless a job alone is more than its owner may have unfinished, now and at any other time.
+    """Returns if a job by itself is within its owner's limit of unfinished image-steps.
 
     Raises:
-        InvalidRequest: if it is.
+        InvalidRequest: if it is larger than the limit, and so could never be accepted.
     """
     if limits.unfinished is not None and image_steps > limits.unfinished:
         raise InvalidRequest(
             "parameter",
             "steps",
-            f"All images together take {image_steps} steps, and your API key may have {limits.unfinished} unfinished",
+            f"All images together take {image_steps} image-steps; your API key may have {limits.unfinished} unfinished",
         )
 
 
 def check_share(refused: Refusal | None, image_steps: int, limits: Limits, *, rate: float | None) -> None:
-    """Returns if a job got its share of what its owner may ask for.
+    """Returns if a job is within the limits of its owner.
 
     Args:
+        refused: the limit that is reached; None if none is.
         rate: image-steps per second of all live workers; None if unknown.
 
     Raises:
-        LimitReached: with the seconds after which it may get it.
+        LimitReached: if a limit is reached; with the seconds after which the job may be accepted.
     """
     if refused is None:
         return
     if refused.limit == "rate":
         raise LimitReached(
-            f"Your API key may ask for {limits.rate:g} image-steps per second, and asked for more than that.",
-            retry_after=max(1, math.ceil(refused.amount)),
+            f"Your API key has asked for more than its limit of {limits.rate:g} image-steps per second.",
+            retry_after=refused.amount,
         )
     over = refused.amount + image_steps - (limits.unfinished or 0)
     raise LimitReached(
-        f"{refused.amount:.0f} image-steps that your API key asked for are unfinished; {limits.unfinished} may be.",
-        retry_after=max(1, math.ceil(over / rate)) if rate else UNKNOWN_RETRY_SECONDS,
+        f"{refused.amount:.0f} image-steps of your API key are unfinished, and this request takes {image_steps} more; "
+        f"the limit is {limits.unfinished}.",
+        retry_after=over / rate if rate else UNKNOWN_RETRY_SECONDS,
     )
 
 
 def refusal(reports: list[ModelReport]) -> str | None:
-    """Why no worker will run a model; None if one does, might once it has loaded it, or none has spoken of it."""
+    """Returns why no worker can run a model; None if one can or may still load it, or if none has reported on it."""
     if not reports or any(report.ready or report.reason is None for report in reports):
         return None
     return reports[0].reason
@@ -88,7 +89,7 @@ def check_served(model: str, reports: list[ModelReport]) -> None:
     """Returns unless every live worker refuses the model.
 
     Raises:
-        ModelUnavailable: with the first worker's reason.
+        ModelUnavailable: if every one does; with the first worker's reason.
     """
     reason = refusal(reports)
     if reason is not None:
@@ -96,9 +97,9 @@ def check_served(model: str, reports: list[ModelReport]) -> None:
 
 
 def job_timeout(image_steps: int, *, max_wait: float) -> int:
-    """Seconds that a job may run.
+    """Returns how many seconds a job may run.
 
-    Running jobs share the batch, so one may take as long as all that was admitted before it (`max_wait`) besides its
-    own work at the slowest rate.
+    Running jobs share the batch. So a job may take as long as the work that was admitted before it (`max_wait`, in
+    seconds) and its own work at the slowest rate.
     """
     return math.ceil(max(LEAST_TIMEOUT, max_wait + image_steps / SLOWEST_RATE))

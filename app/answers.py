@@ -1,4 +1,4 @@
-"""Answers about a job, with the headers that all of them share."""
+"""Answers about a job, with the headers that they share."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from .render import entity_tag
 from .rendering import Renderers
 from .views import job_text, timings
 
-# A job's pictures never change, so a copy may be kept for ever; but not by a proxy that others share.
+# The images of a job never change, so a client may keep them for ever. A shared proxy may not: jobs have owners.
 FOREVER = "private, max-age=31536000, immutable"
-LONGEST_POLL = 30
+LONGEST_POLL = 30  # seconds
 
 
 def job_json(status: JobStatus, *, code: int = 200, headers: dict[str, str] | None = None) -> Response:
-    """The job itself; while it is unfinished with a Retry-After."""
+    """Returns the job as JSON, with a Retry-After header while it is unfinished."""
     extra = {} if status.state.is_terminal else {"Retry-After": str(poll_seconds(status))}
     path = f"/jobs/{status.job.id}"
     shared = {"X-Job-Id": status.job.id, "Content-Location": path, **extra, **(headers or {})}
@@ -30,44 +30,48 @@ def job_json(status: JobStatus, *, code: int = 200, headers: dict[str, str] | No
 
 
 def accepted(status: JobStatus) -> Response:
-    """202: the job goes on and this is where to look for it."""
+    """Returns 202 with the job and its Location: it is unfinished."""
     return job_json(status, code=202, headers={"Location": f"/jobs/{status.job.id}"})
 
 
-async def pictures(
+async def images(
     status: JobStatus, store: ResultStore, form: Format, renderers: Renderers, *, known: str | None = None
 ) -> Response:
-    """All pictures of a job in one format.
+    """Returns all images of a job in one format.
 
     Args:
         known: the If-None-Match header.
 
     Raises:
-        JobsError, AppError: if the job has no pictures, or not any more, or too many pictures are asked for at once.
+        NotReady, JobCancelled, JobFailed, ResultExpired, StoreUnavailable: if the job has no images to show.
+        Overloaded: if too many requests for images wait.
     """
     manifest = await renderers.read(lambda: finished(status, store))
     render = form.render
     if render is None:
         return job_json(status)
     tag = entity_tag(form, manifest)
-    headers = {**_picture_headers(status, tag), "Content-Location": f"/jobs/{status.job.id}/image"}
+    headers = {**_image_headers(status, tag), "Content-Location": f"/jobs/{status.job.id}/image"}
     if matches(known, tag):
         return Response(status_code=304, headers=headers)
     if form is Format.PNG and len(manifest.images) == 1:
         body, parameters = await renderers.read(lambda: store.image(manifest, 0)), ""
     else:
-        body, parameters = await renderers.run(
-            lambda: render(manifest, _images(manifest, store), _ends(manifest, store))
-        )
+
+        def read_and_render() -> tuple[bytes, str]:
+            pngs = [store.image(manifest, index) for index in range(len(manifest.images))]
+            return render(manifest, pngs, _ends(manifest, store))
+
+        body, parameters = await renderers.run(read_and_render)
     headers["Content-Disposition"] = f'inline; filename="{status.job.id}.{form.extension}"'
     return Response(body, headers=headers, media_type=f"{form}{parameters}")
 
 
-def picture(status: JobStatus, store: ResultStore, index: int, *, known: str | None = None) -> Response:
-    """One picture. Blocks, and raises as `pictures` does."""
+def image(status: JobStatus, store: ResultStore, index: int, *, known: str | None = None) -> Response:
+    """Returns one image of a job as PNG. Blocks; raises like `images`, but never Overloaded."""
     manifest = finished(status, store)
     tag = f'"{manifest.images[index].sha256}"'
-    headers = {**_picture_headers(status, tag), "Content-Location": f"/jobs/{status.job.id}/images/{index}"}
+    headers = {**_image_headers(status, tag), "Content-Location": f"/jobs/{status.job.id}/images/{index}"}
     if matches(known, tag):
         return Response(status_code=304, headers=headers)
     headers["Content-Disposition"] = f'inline; filename="{status.job.id}-{index}.png"'
@@ -75,11 +79,11 @@ def picture(status: JobStatus, store: ResultStore, index: int, *, known: str | N
 
 
 def finished(status: JobStatus, store: ResultStore) -> Manifest:
-    """The manifest of a job that succeeded.
+    """Returns the manifest of a job that succeeded.
 
     Raises:
-        NotReady, JobCancelled, JobFailed: what the job is instead.
-        ResultExpired: if it was deleted.
+        NotReady, JobCancelled, JobFailed: if the job has not succeeded.
+        ResultExpired: if the manifest was deleted.
     """
     if status.state is JobState.CANCELLED:
         raise JobCancelled
@@ -94,43 +98,36 @@ def finished(status: JobStatus, store: ResultStore) -> Manifest:
 
 
 def poll_seconds(status: JobStatus) -> int:
-    """When to look again: when the job should be done, but now and then in between."""
+    """Returns after how many seconds to look again: when the job should be done, but LONGEST_POLL at most."""
     return 2 if status.eta_seconds is None else min(LONGEST_POLL, max(1, math.ceil(status.eta_seconds)))
 
 
 def matches(known: str | None, tag: str) -> bool:
-    """Whether an If-None-Match header names the tag."""
+    """Returns whether an If-None-Match header names the tag."""
     tags = [found.strip().removeprefix("W/") for found in (known or "").split(",")]
     return "*" in tags or tag in tags
 
 
-def _images(manifest: Manifest, store: ResultStore) -> list[bytes]:
-    return [store.image(manifest, index) for index in range(len(manifest.images))]
-
-
 def _ends(manifest: Manifest, store: ResultStore) -> list[bytes]:
-    """The pictures between which those of an interpolation lie.
+    """Returns the two images between which an interpolation lies; none for a job of another kind.
 
     Raises:
         ResultExpired: if they were deleted.
     """
     if not manifest.job.task.lies_between_its_images:
         return []
-    ends = [store.upload(manifest.job.id, picture.sha256) for picture in manifest.job.pictures]
+    ends = [store.upload(manifest.job.id, image.sha256) for image in manifest.job.pictures]
     if None in ends:
         raise ResultExpired
     return [end for end in ends if end is not None]
 
 
-def _picture_headers(status: JobStatus, tag: str) -> dict[str, str]:
-    spent = timings(status)
-    durations = {"queue": spent.queue, "denoise": spent.denoise, "encode": spent.encode, "total": spent.total}
+def _image_headers(status: JobStatus, tag: str) -> dict[str, str]:
+    durations = timings(status).model_dump(exclude_none=True)
     return {
         "X-Job-Id": status.job.id,
         "ETag": tag,
         "Cache-Control": FOREVER,
         "Vary": "Accept",
-        "Server-Timing": ", ".join(
-            f"{name};dur={seconds * 1000:.1f}" for name, seconds in durations.items() if seconds is not None
-        ),
+        "Server-Timing": ", ".join(f"{name};dur={seconds * 1000:.1f}" for name, seconds in durations.items()),
     }

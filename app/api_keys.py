@@ -1,4 +1,4 @@
-"""API keys: made at random, given out once, kept as hashes in a file."""
+"""API keys: random, shown once, and kept as hashes in a file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError
 from jobs.limits import Limits
 from jobs.values import Frozen
 
-PREFIX = "difuso_"  # lets programs that look for leaked secrets find it
+PREFIX = "difuso_"  # by which programs that look for leaked secrets find a key
 SECRET_BYTES = 32
 
 
@@ -19,9 +19,9 @@ class ApiKey(Frozen):
     """One line of the keys file.
 
     Attributes:
-        name: of whoever has the key; jobs belong to it. Several keys may have one name, while one is replaced.
-        sha256: of the key.
-        limits: on what it may ask for.
+        name: the name of the key's owner, to whom jobs belong. While a key is replaced, two may have the same name.
+        sha256: the SHA-256 of the key, hexadecimal.
+        limits: the limits on the owner's jobs.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$")
@@ -30,10 +30,10 @@ class ApiKey(Frozen):
 
 
 def new_key(name: str) -> tuple[str, str]:
-    """A fresh key, and its line for the keys file.
+    """Returns a new key and its line for the keys file.
 
     Raises:
-        ValueError: if the name cannot be one.
+        ValueError: if the name is invalid.
     """
     key = PREFIX + secrets.token_urlsafe(SECRET_BYTES)
     entry = ApiKey(name=name, sha256=hashlib.sha256(key.encode()).hexdigest())
@@ -41,10 +41,10 @@ def new_key(name: str) -> tuple[str, str]:
 
 
 def read_keys(path: Path) -> list[ApiKey]:
-    """Reads a keys file: `NAME SHA256 [rate=N] [unfinished=N]` a line; # begins a comment.
+    """Reads a keys file, whose lines are `NAME SHA256 [rate=N] [unfinished=N]`; # begins a comment.
 
     Raises:
-        ValueError: if it cannot be read, a line is wrong, or there is no key in it.
+        ValueError: if the file cannot be read, a line is wrong, a key occurs twice, or there is no key.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -58,16 +58,16 @@ def read_keys(path: Path) -> list[ApiKey]:
         except ValueError as error:
             raise ValueError(f"line {number} of {path}: {error}") from error
     if len({key.sha256 for key in keys}) < len(keys):
-        raise ValueError(f"{path} holds a key twice")
+        raise ValueError(f"{path} holds a key twice; remove one of the two lines")
     if not keys:
-        raise ValueError(f"there is no key in {path}; `difuso key NAME` makes one")
+        raise ValueError(f"there is no key in {path}; make one with `difuso key NAME`")
     return keys
 
 
 def _parse(line: str) -> ApiKey:
     name, *rest = line.split()
     if not rest:
-        raise ValueError("a name and the SHA-256 of a key belong on it")
+        raise ValueError("should begin with a name and the SHA-256 of a key")
     limits = dict(word.partition("=")[::2] for word in rest[1:])
     try:
         return ApiKey.model_validate({"name": name, "sha256": rest[0], "limits": limits})

@@ -1,4 +1,4 @@
-"""While Redis is known not to answer, whoever asks is told so at once instead of waiting for it in a thread."""
+"""A circuit breaker for Redis: after a timeout, calls fail at once instead of waiting in a thread."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ PAUSE_SECONDS = 0.25
 
 
 class Breaker:
-    """Opens when Redis did not answer in time, and closes when it does; safe to be shared by threads.
+    """Opens when Redis does not answer in time, and closes when it answers again. Threads may share it.
 
-    While it is open one call in PAUSE_SECONDS goes through, to see.
+    While it is open, one call in PAUSE_SECONDS goes through as a probe.
     """
 
     def __init__(self) -> None:
@@ -24,10 +24,10 @@ class Breaker:
         self._prober: int | None = None  # the thread whose call goes through
 
     def check(self) -> None:
-        """Returns if Redis may be asked.
+        """Returns if a call may go through.
 
         Raises:
-            redis.TimeoutError: if not.
+            redis.TimeoutError: if the breaker is open.
         """
         with self._lock:
             if self._open_until is None or self._prober == threading.get_ident():
@@ -37,21 +37,21 @@ class Breaker:
             self._prober, self._open_until = threading.get_ident(), time.monotonic() + PAUSE_SECONDS
 
     def open(self) -> None:
-        """Notes that Redis did not answer."""
+        """Notes that Redis did not answer in time."""
         with self._lock:
             self._prober, self._open_until = None, time.monotonic() + PAUSE_SECONDS
 
     def close(self) -> None:
-        """Notes that it did."""
+        """Notes that Redis answered."""
         if self._open_until is not None:
             with self._lock:
                 self._prober = self._open_until = None
 
 
 def guard(client: redis.Redis, breaker: Breaker) -> None:
-    """Lets the client's connections ask the breaker first, and tell it how it went."""
+    """Makes the connections of a client check the breaker before each command, and open or close it after."""
     pool = client.connection_pool
-    base: Any = pool.connection_class  # of TCP, TLS or a Unix socket, as the URL says
+    base: Any = pool.connection_class  # for TCP, TLS or a Unix socket, depending on the URL
 
     class Guarded(base):  # type: ignore[misc]
         def connect(self) -> None:

@@ -1,4 +1,4 @@
-"""The dependencies of the routes, one alias each."""
+"""The dependencies of the routes, each with an alias."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ from .watching import Watcher
 
 
 class State(TypedDict):
-    """What lives as long as the process, made by the lifespan of `app.main`; and `caller`, which `Guard` sets anew."""
+    """The objects that live as long as the process, from `app.main`; and `caller`, which `Guard` sets per request."""
 
     caller: ApiKey | None
     settings: ApiSettings
     metrics: Metrics
     follower: CatalogFollower
     queue: JobQueue
-    probe: JobQueue  # answers or fails within a fraction of a second
+    probe: JobQueue  # with a timeout of a fraction of a second
     store: ResultStore
     checkers: CapacityLimiter
     uploads: Uploads
@@ -57,7 +57,7 @@ class State(TypedDict):
 
 
 def _from_state(name: str) -> Callable[[Request], Awaitable[Any]]:
-    # async, since FastAPI would run a plain function in a thread of the pool
+    # async, because FastAPI would run a plain function in a thread.
     async def get(request: Request) -> Any:
         return getattr(request.state, name)
 
@@ -83,8 +83,8 @@ DrainingDep = Annotated[asyncio.Event, Depends(_from_state("draining"))]
 
 
 async def _status(job_id: str, request: Request) -> JobStatus:
-    """Of the caller's own job; those of others do not exist."""
-    # What is asked for most, so without dependencies that FastAPI would have to resolve for it each time.
+    """Returns where one of the caller's jobs stands; jobs of other owners count as unknown."""
+    # This is the most frequent request, so it has no dependencies that FastAPI would resolve each time.
     queue: JobQueue = request.state.queue
     caller: ApiKey | None = request.state.caller
     if not re.fullmatch(JOB_ID, job_id):
@@ -117,14 +117,14 @@ UrgencyDep = Annotated[int, Depends(_urgency)]
 
 async def _idempotency_key(
     request: Request,
-    idempotency_key: Annotated[str | None, Header(description="the same key is the same job")] = None,
+    idempotency_key: Annotated[str | None, Header(description="requests with the same key share one job")] = None,
 ) -> str | None:
     sent = request.headers.getlist("idempotency-key")
     if not sent:
         return None
     key = read_idempotency_key(sent[0]) if len(sent) == 1 else None
     if key is None:
-        detail = "Should be one key of 1 to 255 printable ASCII characters, best in quotation marks"
+        detail = "Should be one key of 1 to 255 printable ASCII characters, preferably in quotation marks"
         raise InvalidRequest("header", "Idempotency-Key", detail)
     return key
 
@@ -133,27 +133,27 @@ IdempotencyKey = Annotated[str | None, Depends(_idempotency_key)]
 
 
 def single_parameters(query: type[BaseModel]) -> Any:
-    """Refuses parameters that are given twice, of which the framework would silently use the last; but not lists."""
+    """Returns a dependency that refuses repeated parameters, except lists; FastAPI would silently use the last one."""
     lists = {field.alias or name for name, field in query.model_fields.items() if get_origin(field.annotation) is list}
 
     async def refuse_repeated(request: Request) -> None:
         counts = Counter(name for name, _ in request.query_params.multi_items() if name not in lists)
         for name, count in counts.items():
             if count > 1:
-                raise InvalidRequest("parameter", name[:MAX_NAME], "Is given more than once")
+                raise InvalidRequest("parameter", name[:MAX_NAME], f"Should be given once, not {count} times")
 
     return Depends(refuse_repeated)
 
 
 async def _no_body(request: Request, settings: SettingsDep) -> None:
-    """Refuses a body, which would hold parameters that nobody reads."""
+    """Refuses a body, whose parameters would be ignored."""
     size = 0
     async for chunk in request.stream():
         size += len(chunk)
         if size > settings.max_body:
             raise HTTPException(413)
     if size:
-        raise InvalidRequest("pointer", "", "Parameters go into the query string; this request takes no body")
+        raise InvalidRequest("pointer", "", "Should be empty; send parameters in the query string")
 
 
 NO_BODY = Depends(_no_body)

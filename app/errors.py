@@ -1,29 +1,30 @@
-"""What the front end itself refuses; what is wrong with parameters and images, `jobs.errors` says.
+"""The errors of the front end; those about parameters and images are in `jobs.errors`.
 
     AppError
-    ├── Unauthorized         no API key, or none that is known
-    ├── UnknownHost          the request was meant for another server
-    ├── CrossOrigin          the page of another site wants to change something
-    ├── InvalidRequest       a parameter, header or body is wrong; names it
-    ├── UploadRefused        a part of a multipart body is missing, sent twice or unknown; names it
-    │   ├── NotMultipart         the body is of another type
-    │   ├── MalformedBody        the body does not keep to its type, or ends too early
-    │   └── BodyTooLarge         the body is longer than is read
-    ├── NotAcceptable        no picture format satisfies the Accept header
-    ├── Overloaded           the job would wait longer than is allowed
-    ├── LimitReached         the API key has asked for as much as it may
+    ├── Unauthorized         the request has no known API key
+    ├── UnknownHost          the Host header names another server
+    ├── CrossOrigin          a page of another site tries to change something
+    ├── InvalidRequest       a parameter, header or body is wrong; the error names it
+    ├── UploadRefused        a part of a multipart body is missing, repeated or unknown; the error names it
+    │   ├── NotMultipart         the body is not multipart/form-data
+    │   ├── MalformedBody        the body is malformed or incomplete
+    │   └── BodyTooLarge         the body is larger than the limit
+    ├── NotAcceptable        no image format satisfies the Accept header
+    ├── Overloaded           too much work is waiting
+    ├── LimitReached         a limit of the API key is reached
     ├── ModelUnavailable     every live worker refuses the model
-    ├── NotReady             the job has no pictures yet
-    ├── JobCancelled         the job has no pictures and never will
-    ├── JobFailed            as above; carries the failure code
+    ├── NotReady             the job has no images yet
+    ├── JobCancelled         the job was cancelled, so it has no images
+    ├── JobFailed            the job failed, so it has no images; the error has its failure code
     ├── NotUsable            /readyz: Redis or the store does not work
     └── ShuttingDown         /readyz: the process is about to end
 
-As in `jobs.errors`, none of them knows HTTP; `app.problems` turns both trees into answers.
+These errors know nothing of HTTP, and neither do those of `jobs.errors`; `app.problems` turns both into answers.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 from jobs.contract import FailureCode
@@ -33,18 +34,18 @@ class AppError(Exception):
     """Base of every error of this package.
 
     Args:
-        detail: what is wrong this time, for the caller; None for the text that fits every time.
-        retry_after: seconds after which it may be worth trying again.
+        detail: the explanation for the caller; None for the text of the problem type.
+        retry_after: seconds after which another try may succeed; they are rounded up to whole seconds, 1 at least.
     """
 
-    def __init__(self, detail: str | None = None, *, retry_after: int | None = None) -> None:
+    def __init__(self, detail: str | None = None, *, retry_after: float | None = None) -> None:
         super().__init__(detail)
         self.detail = detail
-        self.retry_after = retry_after
+        self.retry_after = None if retry_after is None else max(1, math.ceil(retry_after))
 
 
 class Unauthorized(AppError):
-    """The request carries no API key that is known; which of the ways to do that it chose is nobody's business."""
+    """The request has no known API key; the answer does not tell whether it is missing, malformed or unknown."""
 
 
 class UnknownHost(AppError):
@@ -52,15 +53,15 @@ class UnknownHost(AppError):
 
 
 class CrossOrigin(AppError):
-    """A browser sent the request on behalf of a page from elsewhere."""
+    """A browser sent the request on behalf of a page of another origin."""
 
 
 class InvalidRequest(AppError):
     """One part of the request is wrong.
 
     Args:
-        place: where the part is: a query `parameter`, a `header`, or the body (a JSON `pointer`).
-        name: of the part.
+        place: the kind of part: a query `parameter`, a `header`, or the body (a JSON `pointer`).
+        name: the name of the parameter or header, or the pointer.
     """
 
     def __init__(self, place: Literal["parameter", "header", "pointer"], name: str, detail: str) -> None:
@@ -70,10 +71,10 @@ class InvalidRequest(AppError):
 
 
 class UploadRefused(AppError):
-    """What was sent in a multipart body cannot be used.
+    """A multipart body cannot be used.
 
     Args:
-        part: which part it is about, None if it is the body itself.
+        part: the name of the part that is wrong; None if it is the body as a whole.
     """
 
     def __init__(self, detail: str | None = None, *, part: str | None = None) -> None:
@@ -82,19 +83,19 @@ class UploadRefused(AppError):
 
 
 class NotMultipart(UploadRefused):
-    """The body is no multipart/form-data."""
+    """The body is not multipart/form-data."""
 
 
 class MalformedBody(UploadRefused):
-    """The body is not what multipart/form-data looks like."""
+    """The body is not well-formed multipart/form-data, or ends too early."""
 
 
 class BodyTooLarge(UploadRefused):
-    """The body has more bytes than are read."""
+    """The body has more bytes than the limit."""
 
 
 class NotAcceptable(AppError):
-    """No answer that can be made satisfies the Accept header."""
+    """No format satisfies the Accept header."""
 
 
 class Overloaded(AppError):
@@ -102,7 +103,7 @@ class Overloaded(AppError):
 
 
 class LimitReached(AppError):
-    """The API key has asked for as much as it may."""
+    """A limit of the API key is reached."""
 
 
 class ModelUnavailable(AppError):
@@ -118,7 +119,7 @@ class JobCancelled(AppError):
 
 
 class JobFailed(AppError):
-    """The job ended without pictures."""
+    """The job failed."""
 
     def __init__(self, code: FailureCode) -> None:
         super().__init__()
@@ -126,8 +127,8 @@ class JobFailed(AppError):
 
 
 class NotUsable(AppError):
-    """What this process depends on does not work."""
+    """Redis or the result store does not work."""
 
 
 class ShuttingDown(AppError):
-    """This process takes no new work."""
+    """This process is about to end."""

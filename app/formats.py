@@ -1,4 +1,4 @@
-"""What a finished job can be answered as: one row for each format."""
+"""The formats of a finished job: one row each."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from jobs.contract import Manifest
 
 from .render import animation, archive, message, sheet
 
-# From the manifest, the images and the two between which they lie, if they do, to the body and its type's parameters.
+# Takes the manifest, the images, and the two images between which they lie (empty unless an interpolation).
+# Returns the body and the parameters of its media type.
 Encoder = Callable[[Manifest, list[bytes], Sequence[bytes]], tuple[bytes, str]]
 
 
 class Format(StrEnum):
-    """A media type, and all that there is to say about it. Of equals an Accept header means the last.
+    """A media type and its encoder. If an Accept header likes several equally, the last of them here is chosen.
 
     Attributes:
-        extension: of a file's name.
-        words: what it is, for the documentation.
-        render: makes the body; None where the answer is the job itself.
-        by_wildcard: whether a `*` in an Accept header may mean it.
+        extension: the extension of file names.
+        words: a description for the documentation.
+        render: the function that makes the body; None if the answer is the job as JSON.
+        by_wildcard: whether a `*` in an Accept header includes this format.
     """
 
     extension: str
@@ -36,8 +37,8 @@ class Format(StrEnum):
         form.extension, form.words, form.render, form.by_wildcard = extension, words, render, by_wildcard
         return form
 
-    # Browsers list image/apng beside everything else that they can show, and do not mean to ask for an animation.
-    APNG = "image/apng", "png", "an animation, there and back", animation, False
+    # Browsers list image/apng among all that they can show, without asking for an animation.
+    APNG = "image/apng", "png", "an animation, forwards and backwards", animation, False
     JSON = "application/json", "json", "the finished job", None
     MULTIPART = "multipart/mixed", "mime", "the images and a manifest, as parts", message
     ZIP = "application/zip", "zip", "the images and a manifest, as files", archive

@@ -1,10 +1,10 @@
-"""Links in the OpenAPI description: from an answer that names a job to what can be asked about this job."""
+"""Links in the OpenAPI description, from an answer that names a job to the operations on this job."""
 
 from __future__ import annotations
 
 from typing import Any
 
-# The header is on every answer about a job, whatever the form of its body.
+# Every answer about a job has this header, whatever its format.
 JOB_ID = "$response.header.X-Job-Id"
 TARGETS = {
     "job": ("/jobs/{job_id}", "get"),

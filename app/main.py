@@ -1,4 +1,4 @@
-"""The API process: its parts, put together."""
+"""The API process: builds the application and its parts."""
 
 from __future__ import annotations
 
@@ -42,18 +42,18 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-REDIS_TIMEOUT = 2.0  # seconds until a Redis that hangs counts as away
-PROBE_TIMEOUT = 0.2
-CHECKERS = 4  # threads of /readyz alone, which must answer when all others wait for Redis
-# While Redis hangs, each request holds a thread for REDIS_TIMEOUT; with as many threads none waits for another.
+REDIS_TIMEOUT = 2.0  # seconds
+PROBE_TIMEOUT = 0.2  # seconds
+CHECKERS = 4  # threads for /readyz only, which must answer while all others wait for Redis
+# While Redis hangs, each request holds a thread for REDIS_TIMEOUT. There are enough that none waits for another.
 THREADS = 100
 MAX_CONNECTIONS = 128  # more than the threads use
-# Of what FastAPI offers to OpenTelemetry; its operation spans would be one for each dependency.
+# FastAPI's operation spans are off: there would be one for each dependency.
 TRACES_ONLY: TelemetryConfig = {"metrics": False, "logs": False, "operation_spans": False, "auto_configure": False}
 
 
 def serve(settings: ApiSettings) -> None:
-    """Serves until SIGTERM or SIGINT; waiting requests are then answered 202 and streams end."""
+    """Serves until SIGTERM or SIGINT. Then waiting requests are answered 202, and event streams end."""
     start_tracing("api")
     app = create_app(settings)
     port = settings.api_metrics_port
@@ -62,15 +62,15 @@ def serve(settings: ApiSettings) -> None:
 
 
 def create_app(settings: ApiSettings) -> FastAPI:
-    """The application. It connects to nothing before its lifespan begins."""
+    """Returns the application, which connects to nothing before its lifespan begins."""
     app = FastAPI(
         title="difuso",
-        summary="Pictures from pixel-space diffusion models",
+        summary="Images from pixel-space diffusion models",
         lifespan=_lifespan,
         responses=RESPONSES,
-        docs_url=None,  # these load scripts from elsewhere; docs/http-api.md is for people
+        docs_url=None,  # both pages load scripts from other sites; people read docs/http-api.md
         redoc_url=None,
-        redirect_slashes=False,  # they would lead to whatever host the request names
+        redirect_slashes=False,  # a redirect would lead to any host that the request names
         telemetry={**TRACES_ONLY, "exclude": lambda scope: scope.get("path") in UNADDRESSED},
     )
     app.state.settings = settings
@@ -79,7 +79,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
     app.add_middleware(RequestMiddleware, metrics=app.state.metrics, hosts=settings.hosts)
     install(app)
     guarded = [Depends(Guard(read_keys(settings.api_keys_file)))] if settings.api_keys_file else []
-    for module in (jobs, kinds, models):  # what is asked for most is found first
+    for module in (jobs, kinds, models):  # the most frequent routes are matched first
         app.include_router(module.router, dependencies=guarded)
     if settings.api_metrics_port is None:
         app.include_router(health.metrics_router, dependencies=guarded)
@@ -127,7 +127,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[State]:
 
 
 async def _follow(follower: CatalogFollower, metrics: Metrics) -> None:
-    """Offers what is new in the models folder."""
+    """Reads the models folder again whenever it has changed, for ever."""
     while True:
         await asyncio.sleep(LOOK_SECONDS)
         try:
@@ -138,7 +138,7 @@ async def _follow(follower: CatalogFollower, metrics: Metrics) -> None:
 
 
 def _redis(url: str, timeout: float) -> redis.Redis:
-    """A client that fails after `timeout` seconds and leaves trying again to the caller."""
+    """Returns a client that fails after `timeout` seconds and never tries again by itself."""
     return redis.Redis.from_url(
         url,
         socket_timeout=timeout,

@@ -1,4 +1,4 @@
-"""Every metric of the API process. Labels take values from bounded sets only: never ids, seeds or raw paths."""
+"""All metrics of the API process. Labels take values from bounded sets only: never ids, seeds or raw paths."""
 
 from __future__ import annotations
 
@@ -22,77 +22,64 @@ from .errors import UploadRefused
 from .problems import PROBLEMS
 
 LONG_BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600, 1200)
-HTTP_BUCKETS = (0.005, 0.01, 0.025, 0.05, *LONG_BUCKETS)  # a POST may wait for its pictures
-METHODS = frozenset({"GET", "HEAD", "POST", "DELETE", "OPTIONS"})
+HTTP_BUCKETS = (0.005, 0.01, 0.025, 0.05, *LONG_BUCKETS)  # long ones too: a POST may wait for its images
 
 
 class Metrics:
-    """What this process counts itself."""
+    """The metrics that this process counts itself.
+
+    Attributes:
+        http: the answered requests; `route` is the template of a path.
+        accepted: the new jobs.
+        end_to_end: the jobs that ended while their client waited.
+        redis_errors: the operations that failed in Redis; `op` is the name of a route or task.
+        uploads_rejected: the refused uploads; `reason` is the slug of a problem type.
+    """
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
         ProcessCollector(registry=registry)
-        self._http = Histogram(
+        self.http = Histogram(
             "difuso_http_request_duration_seconds",
-            "Time from the request's head to the last byte of the answer",
+            "Time from the head of the request to the last byte of the answer",
             ["method", "route", "status"],
             buckets=HTTP_BUCKETS,
             registry=registry,
         )
-        self._accepted = Counter("difuso_jobs_accepted", "Jobs put in the queue", ["kind", "model"], registry=registry)
-        self._end_to_end = Histogram(
+        self.accepted = Counter("difuso_jobs_accepted", "Jobs put in the queue", ["kind", "model"], registry=registry)
+        self.end_to_end = Histogram(
             "difuso_end_to_end_seconds",
-            "Time from acceptance to the end of jobs that somebody waited for",
+            "Time from acceptance to the end of a job, if its client waited for it",
             buckets=LONG_BUCKETS,
             registry=registry,
         )
-        self._redis_errors = Counter(
-            "difuso_redis_errors", "Operations that Redis did not answer, by route or task", ["op"], registry=registry
+        self.redis_errors = Counter(
+            "difuso_redis_errors", "Operations that failed in Redis, by route or task", ["op"], registry=registry
         )
-        self._uploads_rejected = Counter(
-            "difuso_uploads_rejected", "Requests whose pictures were refused, by problem", ["reason"], registry=registry
+        self.uploads_rejected = Counter(
+            "difuso_uploads_rejected", "Requests whose images were refused, by problem", ["reason"], registry=registry
         )
         for op in ("metrics", "watch"):
-            self._redis_errors.labels(op)
+            self.redis_errors.labels(op)
         for error, problem in PROBLEMS.items():
             if issubclass(error, UploadRefused | ImageRefused):
-                self._uploads_rejected.labels(problem.slug)
+                self.uploads_rejected.labels(problem.slug)
         self._model_info = Gauge(
-            "difuso_model_info", "Models of the models folder; always 1", ["name", "sha256"], registry=registry
+            "difuso_model_info", "Models in the models folder; always 1", ["name", "sha256"], registry=registry
         )
 
     def know_models(self, catalog: Catalog) -> None:
-        """Lets the series of every model start at 0, and shows no version but the present one."""
+        """Starts the series of every model at 0, and replaces the models that are shown."""
         self._model_info.clear()
         for model in catalog.models.values():
             self._model_info.labels(model.name, model.sha256 or "").set(1)
             for kind in KINDS:
-                self._accepted.labels(kind, model.name)
-
-    def http_request(self, method: str, route: str, status: int, seconds: float) -> None:
-        """Notes an answered request; `route` is its template."""
-        self._http.labels(method if method in METHODS else "other", route, status).observe(seconds)
-
-    def job_accepted(self, kind: str, model: str) -> None:
-        """Notes a new job."""
-        self._accepted.labels(kind, model).inc()
-
-    def job_awaited(self, seconds: float) -> None:
-        """Notes a job whose end a waiting client saw, `seconds` after it was accepted."""
-        self._end_to_end.observe(seconds)
-
-    def upload_rejected(self, reason: str) -> None:
-        """Notes that an upload was refused; `reason` is the last part of the problem's type."""
-        self._uploads_rejected.labels(reason).inc()
-
-    def redis_error(self, op: str) -> None:
-        """Notes that Redis did not answer."""
-        self._redis_errors.labels(op).inc()
+                self.accepted.labels(kind, model.name)
 
 
 @contextmanager
 def published(registry: CollectorRegistry, host: str, port: int) -> Iterator[None]:
-    """Serves /metrics on a port of its own, from a thread."""
+    """Serves /metrics on a port of its own, in a thread, while the context is open."""
     server, thread = start_http_server(port, addr=host, registry=registry)
     try:
         yield
@@ -103,9 +90,9 @@ def published(registry: CollectorRegistry, host: str, port: int) -> Iterator[Non
 
 
 class StackCollector(Collector):
-    """What the queue, Redis and the store say when they are scraped.
+    """The metrics of the queue, the workers, Redis and the store, which are read at each scrape.
 
-    While Redis is away it says nothing of it, so that old figures do not look alive.
+    While Redis does not answer, its metrics are absent, so that no old value looks current.
     """
 
     def __init__(self, queue: JobQueue, store: ResultStore, follower: CatalogFollower, metrics: Metrics) -> None:
@@ -114,16 +101,12 @@ class StackCollector(Collector):
         self._follower = follower
         self._metrics = metrics
 
-    def describe(self) -> list[Metric]:
-        """Keeps the registry from scraping at registration."""
-        return []
-
     def collect(self) -> Iterator[Metric]:
         for families in (self._of_queue, self._of_workers, self._of_redis):
             try:
                 yield from list(families())
             except QueueUnavailable:
-                self._metrics.redis_error("metrics")
+                self._metrics.redis_errors.labels("metrics").inc()
                 break
         yield from self._of_store()
 
@@ -133,14 +116,14 @@ class StackCollector(Collector):
 
     def _of_queue(self) -> Iterator[Metric]:
         backlog = GaugeMetricFamily(
-            "difuso_backlog_image_steps", "Image-steps still to do, of jobs queued and running", labels=["model"]
+            "difuso_backlog_image_steps", "Image-steps left to do of all unfinished jobs", labels=["model"]
         )
         for model in self._models:
             backlog.add_metric([model], self._queue.backlog(model).image_steps)
         yield backlog
         yield GaugeMetricFamily(
             "difuso_queue_oldest_age_seconds",
-            "How long the job that waits longest has waited",
+            "Time since the oldest waiting job was queued",
             value=self._queue.oldest_age(self._models),
         )
         jobs = GaugeMetricFamily("rq_jobs", "RQ jobs by state", labels=["queue", "status"])
@@ -169,7 +152,7 @@ class StackCollector(Collector):
         )
         yield GaugeMetricFamily(
             "difuso_redis_append_only_ok",
-            "1 if Redis appends every write to its file and the last ones arrived there",
+            "1 if Redis appends every write to its file, and the last writes and rewrites succeeded",
             value=health.append_only_ok,
         )
 
@@ -180,5 +163,5 @@ class StackCollector(Collector):
             return
         if space is not None:
             free, size = space
-            yield GaugeMetricFamily("difuso_store_free_bytes", "Free space of the result store's disk", value=free)
+            yield GaugeMetricFamily("difuso_store_free_bytes", "Free space on the result store's disk", value=free)
             yield GaugeMetricFamily("difuso_store_size_bytes", "Size of the result store's disk", value=size)

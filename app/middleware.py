@@ -1,4 +1,4 @@
-"""What happens around every request: an id, a measurement, safe headers, and an answer whatever goes wrong."""
+"""The work around every request: its id, log line, metrics and security headers, and an answer to every error."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from .problems import answer
 
 log = logging.getLogger(__name__)
 
-CLIENT_GONE = 499  # nobody reads this status; only the metrics count it
+CLIENT_GONE = 499  # seen by the metrics only, since no client reads the answer
 
-# What holds unless a route says otherwise. Answers are data; only the page may load anything, and says so itself.
-# Strict-Transport-Security is for whoever ends TLS before us to say.
+# Headers of every answer, unless its route sets them. Answers are data, so they may load nothing; the page sets its own
+# policy. Strict-Transport-Security is left to the proxy that terminates TLS.
 HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
@@ -34,16 +34,17 @@ HEADERS = (
     (b"cache-control", b"no-store"),
 )
 
+METHODS = frozenset({"GET", "HEAD", "POST", "DELETE", "OPTIONS"})  # in metrics; all others are `other`
 PORT = re.compile(r":[0-9]*$")
-UNADDRESSED = frozenset({"/healthz", "/readyz"})  # whoever looks after a server asks it by its number
+UNADDRESSED = frozenset({"/healthz", "/readyz"})  # probes ask by IP address
 
 
 class RequestMiddleware:
-    """The outermost layer of ours; plain ASGI, so that streams and disconnects pass through untouched.
+    """The outermost middleware. It is plain ASGI, so that streams and disconnects pass through unchanged.
 
     Args:
-        hosts: names, without ports, that requests may be addressed to; None for all. To a browser a page from elsewhere
-            whose name was made to point to this machine (DNS rebinding) comes from this server; its name tells.
+        hosts: the host names, without ports, that requests may be addressed to; None for all. They stop DNS rebinding:
+            a foreign page whose host name was made to resolve to this machine has the same origin as this server.
     """
 
     def __init__(self, app: ASGIApp, metrics: Metrics, hosts: Collection[str] | None = None) -> None:
@@ -57,7 +58,7 @@ class RequestMiddleware:
             return
         started_at, status = time.perf_counter(), 0
         request_id = scope.setdefault("state", {})["request_id"] = uuid.uuid4().hex
-        bind_contextvars(request_id=request_id)  # for all that is logged on its behalf
+        bind_contextvars(request_id=request_id)  # for all log lines about this request
 
         async def send_with_headers(message: Message) -> None:
             nonlocal status
@@ -75,31 +76,27 @@ class RequestMiddleware:
             else:
                 await answer(Request(scope), refusal)(scope, receive, send_with_headers)
         except ClientDisconnect:
-            pass  # in the middle of its own request
+            pass  # before its request was complete
         except Exception as error:
             log.exception("a request failed", extra={"request_id": request_id})
             if status:
-                return  # the answer is half sent: the server closes the connection
+                return  # a part of the answer is sent, so the server closes the connection
             await answer(Request(scope), error)(scope, receive, send_with_headers)
         finally:
             self._note(scope, status or CLIENT_GONE, time.perf_counter() - started_at)
 
     def _refusal(self, scope: Scope) -> AppError | None:
-        """Why no route may hear of this request."""
-        if not self._is_for_us(scope):
-            return UnknownHost()
+        """Returns the error of a request that must not reach a route; None if it may."""
+        if self._hosts is not None and scope["path"] not in UNADDRESSED:
+            host = next((value for name, value in scope["headers"] if name == b"host"), b"")
+            if PORT.sub("", host.decode("latin-1")).lower() not in self._hosts:
+                return UnknownHost()
         return CrossOrigin() if is_forged(scope["method"], scope["headers"]) else None
 
-    def _is_for_us(self, scope: Scope) -> bool:
-        if self._hosts is None or scope["path"] in UNADDRESSED:
-            return True
-        host = next((value for name, value in scope["headers"] if name == b"host"), b"")
-        return PORT.sub("", host.decode("latin-1")).lower() in self._hosts
-
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
-        """Counts and logs an answered request. Those that read and succeed, as pollers do, are seldom worth a line."""
+        """Counts and logs an answered request; at level debug if it only reads and succeeds, as polling does."""
         method, route = scope["method"], _template(scope)
-        self._metrics.http_request(method, route, status, seconds)
+        self._metrics.http.labels(method if method in METHODS else "other", route, status).observe(seconds)
         level = logging.DEBUG if method in ("GET", "HEAD") and status < 400 else logging.INFO
         if log.isEnabledFor(level):
             caller = scope["state"].get("caller")
@@ -108,5 +105,5 @@ class RequestMiddleware:
 
 
 def _template(scope: Scope) -> str:
-    """The route's path with its parameters' names in place of their values."""
+    """Returns the path of the request's route, with the names of its parameters instead of their values."""
     return getattr(scope.get("route"), "path", "unmatched")

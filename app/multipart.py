@@ -1,4 +1,4 @@
-"""multipart/form-data (RFC 7578), kept in memory: the parts of a body as its chunks come in."""
+"""Reading multipart/form-data (RFC 7578) in memory, chunk by chunk."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ MEDIA_TYPE = b"multipart/form-data"
 
 
 class FormReader:
-    """Reads one body. Parts are known by their names; what they say of file names and types is not looked at.
+    """Reads one body. A part is identified by its name; its file name and type are ignored.
 
-    The parser limits a part's head to 8 lines of 4 kB; whoever feeds it limits the rest.
+    The parser limits the head of a part to 8 lines of 4 kB. The caller limits the size of the body.
 
     Args:
-        content_type: of the body.
-        names: of the parts that may come, each once.
+        content_type: the Content-Type header of the body.
+        names: the names of the parts that are allowed, each once.
 
     Raises:
-        NotMultipart: if the body is of another type.
-        MalformedBody: if the type says no boundary, or one that cannot be.
+        NotMultipart: if the body has another type.
+        MalformedBody: if the boundary is missing or invalid.
     """
 
     def __init__(self, content_type: str, names: Collection[str]) -> None:
@@ -54,11 +54,11 @@ class FormReader:
             raise MalformedBody from error
 
     def feed(self, chunk: bytes) -> None:
-        """Takes the next bytes.
+        """Parses the next bytes.
 
         Raises:
-            UploadRefused: if they begin a part that is not known, or was there before.
-            MalformedBody: if they cannot be read.
+            UploadRefused: if they begin a part that is unknown or repeated.
+            MalformedBody: if they are malformed.
         """
         try:
             self._parser.write(chunk)
@@ -66,7 +66,7 @@ class FormReader:
             raise MalformedBody from error
 
     def close(self) -> dict[str, bytes]:
-        """Returns the parts that have content; browsers send empty ones for fields that were left empty.
+        """Returns the parts that have content; browsers send an empty part for an empty field.
 
         Raises:
             MalformedBody: if the body ended too early.
@@ -78,9 +78,9 @@ class FormReader:
 
 
 class _Parts:
-    """What the parser found.
+    """The parts that the parser has found.
 
-    It does not know the parser: two that know each other would keep their megabytes until the next garbage collection.
+    There is no reference back to the parser: a cycle would keep its megabytes until the next garbage collection.
     """
 
     def __init__(self, names: Collection[str]) -> None:
@@ -112,9 +112,9 @@ class _Parts:
             raise MalformedBody
         name = options[b"name"].decode(errors="replace")
         if name not in self._names:
-            raise UploadRefused("This part is not known here", part=name[:MAX_NAME])
+            raise UploadRefused(f"Is unknown; send only {', '.join(self._names)}", part=name[:MAX_NAME])
         if name in self.files:
-            raise UploadRefused("Is sent more than once", part=name)
+            raise UploadRefused("Should be sent once", part=name)
         self._file = self.files[name] = BytesIO()
 
     def take(self, data: bytes, start: int, end: int) -> None:

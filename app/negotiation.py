@@ -1,4 +1,4 @@
-"""What the request headers ask for: the format, how long to wait, and how urgent it is."""
+"""The wishes in request headers: the format of the answer, how long to wait for it, and how urgent the job is."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from .formats import Format
 
 
 def choose_format(accept: str | None) -> Format:
-    """The format that an Accept header likes best; PNG where it does not care.
+    """Returns the format that an Accept header prefers; PNG if it has no preference.
 
     Raises:
-        NotAcceptable: if it excludes all of them or cannot be read.
+        NotAcceptable: if the header excludes all formats or is malformed.
     """
     if not accept or not accept.strip():
         return Format.PNG
@@ -33,11 +33,11 @@ def choose_format(accept: str | None) -> Format:
 
 @dataclass(frozen=True)
 class Preference:
-    """How long the caller would wait (RFC 7240).
+    """How long the caller waits (RFC 7240).
 
     Attributes:
-        seconds: to wait before 202 is answered.
-        applied: the Preference-Applied header, None if nothing was preferred.
+        seconds: the time until 202 is answered, if the job is unfinished.
+        applied: the Preference-Applied header; None if no preference was applied.
     """
 
     seconds: float
@@ -45,9 +45,12 @@ class Preference:
 
 
 def read_preference(prefer: str | None, *, longest: float) -> Preference:
-    """Reads a Prefer header; what is unknown or malformed in it is ignored, as the RFC says.
+    """Reads a Prefer header, and ignores preferences that are unknown or malformed, as the RFC demands.
 
-    `respond-async` alone does not wait at all, with `wait` it waits that long first.
+    `respond-async` alone means no wait; with `wait` it means a wait of that length.
+
+    Args:
+        longest: the longest wait that the server allows, in seconds.
     """
     wanted = dict(_members(prefer or ""))
     wait = wanted.get("wait", "")
@@ -61,7 +64,7 @@ def read_preference(prefer: str | None, *, longest: float) -> Preference:
 
 
 def read_urgency(priority: str | None) -> int:
-    """The `u` of a Priority header (RFC 9218), 0..7; the default where it is absent or malformed."""
+    """Returns `u` of a Priority header (RFC 9218), 0..7; the default if it is absent or malformed."""
     urgency = DEFAULT_URGENCY
     for name, value in _members(priority or ""):
         if name == "u" and re.fullmatch(r"[0-7]", value):
@@ -70,10 +73,10 @@ def read_urgency(priority: str | None) -> int:
 
 
 def read_idempotency_key(sent: str) -> str | None:
-    """The key in an Idempotency-Key header; None if it is malformed.
+    """Returns the key of an Idempotency-Key header; None if it is malformed.
 
-    The draft has it as a Structured Field, a string in quotation marks (RFC 9651) whose parameters mean nothing. Most
-    clients leave the marks out, which is the same key here.
+    The draft makes it a Structured Field: a string in quotation marks (RFC 9651), whose parameters are ignored. Most
+    clients omit the quotation marks; the key is the same with and without them.
     """
     if sent.startswith('"'):
         quoted = re.fullmatch(r'"((?:[^"\\]|\\["\\])*)"(?: *;.*)?', sent)
@@ -84,7 +87,7 @@ def read_idempotency_key(sent: str) -> str | None:
 
 
 def _members(header: str) -> list[tuple[str, str]]:
-    """The name=value pairs of a comma-separated header, without their parameters."""
+    """Returns the name=value pairs of a comma-separated header, without their parameters."""
     members = []
     for member in header.split(","):
         name, _, value = member.split(";")[0].partition("=")

@@ -1,8 +1,8 @@
-"""Whether a request that changes something comes from a page of another site (cross-site request forgery).
+"""Recognises cross-site request forgery: a request by which a page of another site would change something.
 
-Without keys whoever reaches the port may queue jobs, and so may every page that its user opens: a browser sends a form
-or a plain POST anywhere, and only hides the answer. But it says whose page asks. Programs that are no browser say
-nothing of the kind, and cannot be made to send what their user did not mean.
+Without API keys everybody who reaches the port may queue jobs. So may every page that such a user opens: a browser
+sends a form or a plain POST to any site, and only hides the answer. But the browser names the page's origin. Other
+programs do not, and a page cannot make them send requests.
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
-OWN = frozenset({b"same-origin", b"none"})  # a page of ours, or the user's own doing
+OWN = frozenset({b"same-origin", b"none"})  # from this server's page, or from the address bar
 
 
 def is_forged(method: str, headers: Iterable[tuple[bytes, bytes]]) -> bool:
-    """True if a browser says that a page of another origin wants to change something here.
+    """Returns whether a page of another origin tries to change something here, according to the browser.
 
-    Sec-Fetch-Site decides where it is sent, for then the browser has compared the origins, whatever a proxy has made of
-    the Host header. Browsers leave it out where the address is neither HTTPS nor this machine; there Origin must name
-    the host and port that the request is for.
+    Sec-Fetch-Site decides if it is present: then the browser has compared the origins, and a proxy's changes to the
+    Host header do not matter. Browsers omit it if the address is neither HTTPS nor this machine. Then Origin must name
+    the host and port of the Host header.
 
     Args:
-        headers: names in lower case, as ASGI has them.
+        headers: names in lower case and values, as in ASGI.
     """
     if method in READING:
         return False

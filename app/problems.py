@@ -1,8 +1,7 @@
-"""Errors as RFC 9457 problems: one table, four handlers. docs/http-api.md describes each type."""
+"""Errors as problems (RFC 9457): a table of their types, and the handler. docs/http-api.md describes each type."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +22,7 @@ from .formats import Format
 
 MEDIA_TYPE = "application/problem+json"
 METHODS = ("DELETE", "GET", "HEAD", "POST")
-MAX_NAME = 64  # names of unknown parameters are the caller's text: shown, but not at any length
+MAX_NAME = 64  # characters that are shown of an unknown name, which is the caller's own text
 
 
 class Problem(BaseModel):
@@ -31,13 +30,13 @@ class Problem(BaseModel):
 
     Attributes:
         type: a stable path, for programs.
-        title: the same for every problem of a type.
-        detail: what is wrong this time.
-        instance: path of the request.
-        errors: of invalid requests: `detail` and the `parameter`, `header`, `part` or `pointer` that it is about.
-        code: of failed jobs, why.
-        retry_after: seconds after which trying again may help.
-        request_id: to look for in the server's log.
+        title: the title of the type.
+        detail: the explanation of this problem, for people.
+        instance: the path of the request.
+        errors: for an invalid request: each `detail` with the `parameter`, `header`, `part` or `pointer` that is wrong.
+        code: for a failed job: the reason.
+        retry_after: seconds after which another try may succeed.
+        request_id: the id of the request in the server's log.
     """
 
     type: str
@@ -53,7 +52,7 @@ class Problem(BaseModel):
 
 @dataclass(frozen=True)
 class ProblemType:
-    """One problem type: what is the same each time."""
+    """The values that all problems of one type share; `detail` is the default."""
 
     status: int
     slug: str
@@ -62,13 +61,16 @@ class ProblemType:
     retry_after: int | None = None
 
 
-# Looked up along the exception's bases, so that a new exception cannot fall through to a bare 500 by accident.
+INVALID = ProblemType(422, "invalid-request", "The request is invalid", "See errors.")
+TOO_LARGE = ProblemType(413, "content-too-large", "Content too large", "The body is larger than this server allows.")
+
+# An exception without an entry gets that of its nearest base class.
 PROBLEMS: dict[type[Exception], ProblemType] = {
     jobs_errors.JobNotFound: ProblemType(
-        404, "job-not-found", "No such job", "No job has this id: it never existed, or its time is over."
+        404, "job-not-found", "No such job", "No job has this id: it never existed, or it was forgotten after its time."
     ),
     jobs_errors.JobUnreadable: ProblemType(
-        410, "job-unreadable", "Job of another version", "Another version wrote this job; submit it again."
+        410, "job-unreadable", "Job of another version", "Another version of difuso wrote this job; submit it again."
     ),
     jobs_errors.IdempotencyConflict: ProblemType(
         422,
@@ -80,87 +82,86 @@ PROBLEMS: dict[type[Exception], ProblemType] = {
         503, "queue-unavailable", "The queue does not answer", "Nothing was accepted; try again later.", 2
     ),
     jobs_errors.ResultExpired: ProblemType(
-        410, "result-expired", "The pictures were deleted", "Submit the job again with the same seed."
+        410, "result-expired", "The images were deleted", "Submit the job again with the same seed."
     ),
     jobs_errors.StoreUnavailable: ProblemType(
         503, "store-unavailable", "The result store does not answer", "Try again later.", 5
     ),
     errors.Unauthorized: ProblemType(
-        401, "unauthorized", "An API key is needed", "Send one that this server knows as Authorization: Bearer KEY."
+        401, "unauthorized", "An API key is needed", "Send a valid API key in the header Authorization: Bearer KEY."
     ),
     errors.UnknownHost: ProblemType(
-        400, "unknown-host", "Unknown host", "This server does not answer under the name of the Host header."
+        400, "unknown-host", "Unknown host", "The Host header names another server; use a name that this server allows."
     ),
-    jobs_errors.RequestRefused: ProblemType(422, "invalid-request", "The request is invalid", "See errors."),
-    jobs_errors.ImageRefused: ProblemType(422, "invalid-request", "The request is invalid", "See errors."),
-    PlanError: ProblemType(422, "invalid-request", "The request is invalid", "See errors."),
+    jobs_errors.RequestRefused: INVALID,
+    jobs_errors.ImageRefused: INVALID,
+    PlanError: INVALID,
     errors.CrossOrigin: ProblemType(
         403,
         "cross-origin",
         "Refused to pages of other sites",
-        "A page from another address may not change anything here; use this server's own page, or a program.",
+        "A page of another site may not change anything on this server; use this server's own page, or a program.",
     ),
-    errors.InvalidRequest: ProblemType(422, "invalid-request", "The request is invalid", "See errors."),
-    RequestValidationError: ProblemType(422, "invalid-request", "The request is invalid", "See errors."),
-    errors.UploadRefused: ProblemType(422, "invalid-request", "The request is invalid", "See errors."),
+    errors.InvalidRequest: INVALID,
+    RequestValidationError: INVALID,
+    errors.UploadRefused: INVALID,
     errors.NotMultipart: ProblemType(
-        415, "unsupported-media-type", "Unsupported media type", "Send pictures as parts of multipart/form-data."
+        415, "unsupported-media-type", "Unsupported media type", "Send images as parts of multipart/form-data."
     ),
     errors.MalformedBody: ProblemType(
-        400, "malformed-body", "Malformed body", "The body is no complete multipart/form-data message."
+        400, "malformed-body", "Malformed body", "The body is not a complete multipart/form-data message."
     ),
-    errors.BodyTooLarge: ProblemType(
-        413, "content-too-large", "Content too large", "The body is larger than this server reads."
-    ),
+    errors.BodyTooLarge: TOO_LARGE,
     jobs_errors.UnsupportedFormat: ProblemType(
-        415, "unsupported-format", "Unsupported picture format", "Send a PNG or JPEG file."
+        415, "unsupported-format", "Unsupported image format", "Send a PNG or JPEG file."
     ),
     jobs_errors.BadImage: ProblemType(
-        422, "bad-image", "The picture cannot be read", "The file is damaged or incomplete; save the picture again."
+        422, "bad-image", "The image cannot be read", "The file is damaged or incomplete; save the image again."
     ),
-    jobs_errors.ImageTooLarge: ProblemType(
-        422, "image-too-large", "The picture is too large", "Scale the picture down."
-    ),
-    jobs_errors.AnimatedImage: ProblemType(422, "animated-image", "The picture is animated", "Send one still picture."),
+    jobs_errors.ImageTooLarge: ProblemType(422, "image-too-large", "The image is too large", "Scale the image down."),
+    jobs_errors.AnimatedImage: ProblemType(422, "animated-image", "The image is animated", "Send one still image."),
     jobs_errors.ImageTooComplex: ProblemType(
         422,
         "image-too-complex",
-        "The picture is too complex",
-        "The file has more pieces than any picture needs; save the picture again.",
+        "The image is too complex",
+        "The file has too many chunks, segments or scans; save the image again.",
     ),
     errors.NotAcceptable: ProblemType(
         406,
         "not-acceptable",
         "No acceptable format",
-        f"Accept one of {', '.join(reversed(Format))}.",
+        f"Send an Accept header that allows one of {', '.join(reversed(Format))}.",
     ),
     errors.Overloaded: ProblemType(429, "overloaded", "Too much work is waiting", "Try again later."),
     errors.LimitReached: ProblemType(429, "limit-reached", "The API key's limit is reached", "Try again later."),
     errors.ModelUnavailable: ProblemType(503, "model-unavailable", "No worker can run this model", "See /models.", 30),
-    errors.NotReady: ProblemType(409, "not-ready", "The job is not finished", "Wait for it to succeed.", 1),
-    errors.JobCancelled: ProblemType(409, "job-cancelled", "The job was cancelled", "It has no pictures."),
-    errors.JobFailed: ProblemType(500, "job-failed", "The job failed", "It has no pictures."),
-    errors.NotUsable: ProblemType(503, "not-ready-to-serve", "Not ready to serve", "Redis or the store is away.", 5),
-    errors.ShuttingDown: ProblemType(503, "shutting-down", "This server is shutting down", "Ask another one.", 5),
-    Exception: ProblemType(500, "internal", "Internal error", "The server's log says more under this request id."),
+    errors.NotReady: ProblemType(409, "not-ready", "The job is not finished", "Ask again when it has succeeded.", 1),
+    errors.JobCancelled: ProblemType(409, "job-cancelled", "The job was cancelled", "It has no images."),
+    errors.JobFailed: ProblemType(500, "job-failed", "The job failed", "It has no images."),
+    errors.NotUsable: ProblemType(
+        503, "not-ready-to-serve", "Not ready to serve", "Redis or the result store does not work.", 5
+    ),
+    errors.ShuttingDown: ProblemType(503, "shutting-down", "This server is shutting down", "Ask another server.", 5),
+    Exception: ProblemType(500, "internal", "Internal error", "The server's log has the error under this request id."),
 }
 
 FAILURES: dict[FailureCode, tuple[int, str]] = {
-    FailureCode.TIMEOUT: (504, "It ran longer than its limit."),
+    FailureCode.TIMEOUT: (504, "The job ran longer than its time limit."),
     FailureCode.NONFINITE: (500, "The network produced NaN or infinity."),
     FailureCode.UNSUPPORTED: (501, "No worker understands this job."),
-    FailureCode.STORAGE: (507, "Pictures could not be stored, or not be read back."),
-    FailureCode.WORKER_LOST: (502, "Its workers died while they ran it."),
-    FailureCode.INTERNAL: (500, "The worker failed; its log says more."),
+    FailureCode.STORAGE: (507, "The images could not be written or read."),
+    FailureCode.WORKER_LOST: (502, "The workers died while they ran the job."),
+    FailureCode.INTERNAL: (500, "The worker failed; its log has the error."),
 }
 
-HTTP: dict[int, tuple[str, str]] = {
-    404: ("Not found", "Nothing is at this path."),
-    405: ("Method not allowed", "See the Allow header."),
-    413: ("Content too large", "The body is larger than this server reads."),
+# Errors of the framework by status; Python's own status names differ between versions.
+HTTP: dict[int, ProblemType] = {
+    404: ProblemType(404, "not-found", "Not found", "There is nothing at this path."),
+    405: ProblemType(405, "method-not-allowed", "Method not allowed", "Use a method of the Allow header."),
+    413: TOO_LARGE,
 }
 
-# Every route answers errors this way; the schema stands in place, since FastAPI would call a model application/json.
+# The description of all errors. It contains the schema, because FastAPI would list a model as application/json.
 RESPONSES: dict[int | str, dict[str, Any]] = {
     "default": {
         "description": "Any error, as a problem (RFC 9457)",
@@ -170,10 +171,12 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
 
 
 def answer(request: Request, error: Exception) -> Response:
-    """The problem that an exception is to the caller; never its own text unless that was written for callers."""
+    """Returns the problem of an exception, without the exception's own text unless that was written for callers."""
     if isinstance(error, HTTPException):
-        headers = {**(error.headers or {}), **(_allowed(request) if error.status_code == 405 else {})}
-        return _respond(request, _http_kind(error), headers=headers)
+        code = error.status_code
+        other = ProblemType(code, "http-error", "HTTP error", "The server refused the request.")
+        headers = {**(error.headers or {}), **(_allowed(request) if code == 405 else {})}
+        return _respond(request, HTTP.get(code, other), headers=headers)
     kind = next(PROBLEMS[base] for base in type(error).__mro__ if base in PROBLEMS)
     if isinstance(error, RequestValidationError):
         return _invalid(request, kind, [_field_error(found) for found in error.errors()])
@@ -197,13 +200,13 @@ def answer(request: Request, error: Exception) -> Response:
 
 
 def install(app: FastAPI) -> None:
-    """Registers the handlers; what is left over ends in `app.middleware`, which logs it."""
+    """Registers the handler of all expected exceptions; `app.middleware` logs and answers the others."""
 
     async def handle(request: Request, error: Exception) -> Response:
         if isinstance(error, jobs_errors.QueueUnavailable):
-            app.state.metrics.redis_error(getattr(request.scope.get("route"), "name", "other"))
+            app.state.metrics.redis_errors.labels(getattr(request.scope.get("route"), "name", "other")).inc()
         if isinstance(error, errors.UploadRefused | jobs_errors.ImageRefused):
-            app.state.metrics.upload_rejected(PROBLEMS[type(error)].slug)
+            app.state.metrics.uploads_rejected.labels(PROBLEMS[type(error)].slug).inc()
         return answer(request, error)
 
     for kind in (HTTPException, RequestValidationError, PlanError, jobs_errors.JobsError, errors.AppError):
@@ -211,7 +214,7 @@ def install(app: FastAPI) -> None:
 
 
 def _allowed(request: Request) -> dict[str, str]:
-    """The Allow header of a path; the framework names the methods of one of its routes alone."""
+    """Returns the Allow header of a path, with the methods of all its routes; Starlette names those of one route."""
     scope = {"type": "http", "path": request.scope["path"], "root_path": "", "headers": []}
     routes = [route for route in request.app.routes if not isinstance(route, Mount)]
     methods = [
@@ -222,18 +225,12 @@ def _allowed(request: Request) -> dict[str, str]:
     return {"Allow": ", ".join(methods)} if methods else {}
 
 
-def _http_kind(error: HTTPException) -> ProblemType:
-    """What the framework refuses by itself; named here, since Python's names of statuses change between versions."""
-    title, detail = HTTP.get(error.status_code, ("HTTP error", "The server does not do this."))
-    return ProblemType(error.status_code, title.lower().replace(" ", "-"), title, detail)
-
-
 def _field_error(found: dict[str, Any]) -> dict[str, str]:
-    """What pydantic found, without the value that was sent."""
+    """Converts an error of pydantic, without the value that was sent."""
     source, *path = found["loc"]
     place = {"query": "parameter", "path": "parameter", "header": "header"}.get(source, "pointer")
-    name = "/".join(map(str, path if place == "pointer" else path[:1]))[:MAX_NAME]  # a repeated one has an index too
-    detail = "This parameter is not known here" if found["type"] == "extra_forbidden" else found["msg"]
+    name = "/".join(map(str, path if place == "pointer" else path[:1]))[:MAX_NAME]  # without the index in a list
+    detail = "Is not a parameter of this request" if found["type"] == "extra_forbidden" else found["msg"]
     return {"detail": detail, place: f"/{name}" if place == "pointer" else name}
 
 
@@ -251,11 +248,11 @@ def _respond(
     *,
     status: int | None = None,
     detail: str | None = None,
-    retry_after: float | None = None,
+    retry_after: int | None = None,
     headers: dict[str, str] | None = None,
     **extensions: Any,
 ) -> Response:
-    wait = math.ceil(retry_after) if retry_after is not None else kind.retry_after
+    wait = kind.retry_after if retry_after is None else retry_after
     problem = Problem(
         type=f"/problems/{kind.slug}",
         title=kind.title,

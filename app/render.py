@@ -1,7 +1,7 @@
-"""A finished job's pictures as one body: a PNG or contact sheet, an animation, a zip, a multipart message.
+"""Encoders of a finished job's images: as a PNG or contact sheet, an animation, a zip or a multipart message.
 
-`app.formats` lists these encoders. Each takes the manifest, the pictures and the two between which they lie, if any,
-and returns the body and the parameters of its media type.
+`app.formats` lists them. Each takes the manifest, the images, and the two images between which they lie (none unless
+the job is an interpolation). Each returns the body and the parameters of its media type.
 """
 
 from __future__ import annotations
@@ -13,30 +13,29 @@ import json
 import math
 import struct
 import zipfile
-import zlib
 from collections.abc import Sequence
 from typing import Any
 
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
+from PIL.PngImagePlugin import PngInfo, putchunk
 
 from jobs.contract import Manifest
 from jobs.images.containers import PNG_MAGIC
 
-SHEET_GAP = 2
+SHEET_GAP = 2  # pixels
 FRAME_MILLISECONDS = 200
 SHEET_COLOUR = "white"
-TEXT_KEY = "difuso"  # the workers' pictures carry their parameters under the same key
+TEXT_KEY = "difuso"  # the key under which the workers' PNGs hold their parameters, too
 
 
 def describe(manifest: Manifest) -> dict[str, Any]:
-    """What it takes to make the pictures again. Only that, so that the same request gives the same bytes each time."""
+    """Returns all that is needed to make the images again; nothing else, so that equal requests get equal bytes."""
     images = [
         {"file": f"{index}.png", "seed": image.seed, "sha256": image.sha256}
         for index, image in enumerate(manifest.images)
     ]
     job = manifest.job
-    sent = {"task": job.task.model_dump(), "pictures": [picture.model_dump() for picture in job.pictures]}
+    sent = {"task": job.task.model_dump(), "pictures": [image.model_dump() for image in job.pictures]}
     return {
         "kind": job.kind,
         **(sent if job.pictures else {}),
@@ -49,59 +48,61 @@ def describe(manifest: Manifest) -> dict[str, Any]:
 
 
 def sheet(manifest: Manifest, pngs: list[bytes], ends: Sequence[bytes] = ()) -> tuple[bytes, str]:
-    """One image as it is, or several as a contact sheet; in a row between both ends where they lie between two."""
+    """Returns a single image as it is, several as a contact sheet, and an interpolation as a row between its ends."""
     if len(pngs) == 1:
         return pngs[0], ""
-    course = [*ends[:1], *pngs, *ends[1:]]
-    return contact_sheet(manifest, course, columns=len(course) if ends else None), ""
+    images = [Image.open(io.BytesIO(png)) for png in [*ends[:1], *pngs, *ends[1:]]]
+    width, height = images[0].size
+    columns = len(images) if ends else math.ceil(math.sqrt(len(images)))
+    rows = math.ceil(len(images) / columns)
+    size = columns * (width + SHEET_GAP) - SHEET_GAP, rows * (height + SHEET_GAP) - SHEET_GAP
+    mode = "L" if images[0].mode == "L" else "RGB"
+    canvas = Image.new(mode, size, SHEET_COLOUR)
+    for index, image in enumerate(images):
+        row, column = divmod(index, columns)
+        canvas.paste(image, (column * (width + SHEET_GAP), row * (height + SHEET_GAP)))
+    file = io.BytesIO()
+    canvas.save(file, "PNG", pnginfo=_text(manifest))
+    return file.getvalue(), ""
 
 
 def entity_tag(form: str, manifest: Manifest) -> str:
-    """ETag of `render`'s body, without making it."""
+    """Returns the ETag of a body without encoding it."""
     content = ",".join([form, *(image.sha256 for image in manifest.images)])
     return f'"{hashlib.sha256(content.encode()).hexdigest()}"'
 
 
-def contact_sheet(manifest: Manifest, pngs: list[bytes], *, columns: int | None = None) -> bytes:
-    """The pictures side by side, row by row, as close to a square as it gets; PNG."""
-    images = [Image.open(io.BytesIO(png)) for png in pngs]
-    width, height = images[0].size
-    columns = columns or math.ceil(math.sqrt(len(images)))
-    rows = math.ceil(len(images) / columns)
-    size = columns * (width + SHEET_GAP) - SHEET_GAP, rows * (height + SHEET_GAP) - SHEET_GAP
-    mode = "L" if images[0].mode == "L" else "RGB"
-    sheet = Image.new(mode, size, SHEET_COLOUR)
-    for index, image in enumerate(images):
-        row, column = divmod(index, columns)
-        sheet.paste(image, (column * (width + SHEET_GAP), row * (height + SHEET_GAP)))
-    file = io.BytesIO()
-    sheet.save(file, "PNG", pnginfo=_text(manifest))
-    return file.getvalue()
-
-
 def animation(manifest: Manifest, pngs: list[bytes], ends: Sequence[bytes] = ()) -> tuple[bytes, str]:
-    """The pictures one after the other, from end to end, there and back, for ever; animated PNG.
+    """Returns the images as an animated PNG that runs from the first to the last and back, for ever.
 
-    Frames are compressed as pictures are, so those of the pictures are taken as they are: no pixel is looked at.
+    An animated PNG compresses frames as a PNG compresses its image, so the compressed pixels are copied unchanged.
     """
     pngs = [*ends[:1], *pngs, *ends[1:]]
     frames = [_frame(png) for png in pngs]
-    if len({header for header, _ in frames}) > 1:  # all frames have the size and the colours of the first
+    if len({header for header, _ in frames}) > 1:  # all frames must have the header of the first
         frames = [_frame(_as_rgb(png)) for png in pngs]
     header = frames[0][0]
     course = [pixels for _, pixels in frames + frames[-2:0:-1]]
-    numbers = itertools.count()  # of the chunks that are about frames
-    control = struct.pack(">8s8xHHBB", header, FRAME_MILLISECONDS, 1000, 0, 0)  # place, time, and nothing left to blend
-    chunks = [(b"IHDR", header), (b"acTL", struct.pack(">II", len(course), 0))]
-    chunks += [(kind, content) for kind, content, *_ in _text(manifest).chunks]
+    numbers = itertools.count()  # sequence numbers of the fcTL and fdAT chunks
+    control = struct.pack(">8s8xHHBB", header, FRAME_MILLISECONDS, 1000, 0, 0)  # size, offset 0, delay, no blending
+    file = io.BytesIO()
+    file.write(PNG_MAGIC)
+    putchunk(file, b"IHDR", header)
+    putchunk(file, b"acTL", struct.pack(">II", len(course), 0))
+    for kind, content, *_ in _text(manifest).chunks:
+        putchunk(file, kind, content)
     for index, pixels in enumerate(course):
-        chunks.append((b"fcTL", _number(next(numbers)) + control))
-        chunks.append((b"fdAT", _number(next(numbers)) + pixels) if index else (b"IDAT", pixels))
-    return PNG_MAGIC + b"".join(_chunk(kind, content) for kind, content in [*chunks, (b"IEND", b"")]), ""
+        putchunk(file, b"fcTL", struct.pack(">I", next(numbers)), control)
+        if index == 0:
+            putchunk(file, b"IDAT", pixels)
+        else:
+            putchunk(file, b"fdAT", struct.pack(">I", next(numbers)), pixels)
+    putchunk(file, b"IEND")
+    return file.getvalue(), ""
 
 
 def _frame(png: bytes) -> tuple[bytes, bytes]:
-    """The header of a PNG and its compressed pixels."""
+    """Returns the IHDR content and the compressed pixels of a PNG."""
     header, pixels, start = b"", [], len(PNG_MAGIC)
     while start < len(png):
         length, kind = struct.unpack_from(">I4s", png, start)
@@ -120,14 +121,6 @@ def _as_rgb(png: bytes) -> bytes:
     return file.getvalue()
 
 
-def _chunk(kind: bytes, content: bytes) -> bytes:
-    return b"".join((_number(len(content)), kind, content, _number(zlib.crc32(content, zlib.crc32(kind)))))
-
-
-def _number(value: int) -> bytes:
-    return value.to_bytes(4, "big")
-
-
 def _text(manifest: Manifest) -> PngInfo:
     text = PngInfo()
     text.add_itxt(TEXT_KEY, json.dumps(describe(manifest)))
@@ -135,7 +128,7 @@ def _text(manifest: Manifest) -> PngInfo:
 
 
 def archive(manifest: Manifest, pngs: list[bytes], ends: Sequence[bytes] = ()) -> tuple[bytes, str]:
-    """The pictures and a manifest; zip."""
+    """Returns a zip of the images and the manifest."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:  # PNGs are compressed already
         for index, png in enumerate(pngs):
@@ -145,7 +138,7 @@ def archive(manifest: Manifest, pngs: list[bytes], ends: Sequence[bytes] = ()) -
 
 
 def message(manifest: Manifest, pngs: list[bytes], ends: Sequence[bytes] = ()) -> tuple[bytes, str]:
-    """The manifest and the pictures, each a part; MIME multipart."""
+    """Returns a MIME multipart message of the manifest and the images."""
     boundary = f"difuso-{hashlib.sha256(pngs[0]).hexdigest()[:32]}"
     parts = [("manifest.json", "application/json", json.dumps(describe(manifest)).encode())]
     parts += [(f"{index}.png", "image/png", png) for index, png in enumerate(pngs)]

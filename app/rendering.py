@@ -1,4 +1,4 @@
-"""Rendering finished jobs: few at once, so that other requests find threads, memory and time."""
+"""Rendering finished jobs in few threads, so that threads, memory and time are left for other requests."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from anyio import CapacityLimiter, to_thread
 
 from .errors import Overloaded
 
-RENDERERS = 1  # each holds all pictures of a job, and takes turns with the event loop whenever it is not compressing
-READERS = 4  # of manifests; fifty threads at once would keep the event loop waiting for its turn
-MAX_WAITING = 64
+RENDERERS = 1  # threads that render; each holds all images of a job, and takes the GIL except to compress
+READERS = 4  # threads that read manifests and images; fifty would keep the event loop waiting for the GIL
+MAX_WAITING = 64  # requests that may wait for a renderer
 RETRY_SECONDS = 2
 
 T = TypeVar("T")
 
 
 class Renderers:
-    """The threads in which pictures are read and bodies are made of several; one per process."""
+    """The threads in which images are read and rendered; one object per process."""
 
     def __init__(self) -> None:
         self._threads = CapacityLimiter(RENDERERS)
         self._readers = CapacityLimiter(READERS)
 
     async def read(self, read: Callable[[], T]) -> T:
-        """Runs what only reads in one of a few other threads, however many wait."""
+        """Runs a function that only reads in one of the reader threads, however many calls wait."""
         return await to_thread.run_sync(read, limiter=self._readers)
 
     async def run(self, make: Callable[[], T]) -> T:
-        """Runs it in a thread, in turn.
+        """Runs a function that renders in one of the renderer threads.
 
         Raises:
-            Overloaded: if too many wait already.
+            Overloaded: if MAX_WAITING calls wait already.
         """
         if self._threads.statistics().tasks_waiting >= MAX_WAITING:
-            raise Overloaded("Many pictures are being put together already.", retry_after=RETRY_SECONDS)
+            raise Overloaded("Too many requests for images wait.", retry_after=RETRY_SECONDS)
         return await to_thread.run_sync(make, limiter=self._threads)

@@ -1,4 +1,4 @@
-"""Running the application: uvicorn, with an end that cuts nobody off and a limit for clients that dawdle."""
+"""Running the application: uvicorn with a graceful end and with limits for slow or hostile clients."""
 
 from __future__ import annotations
 
@@ -14,37 +14,37 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-# After SIGTERM: long enough to be seen as not ready while connections are still taken.
+# After SIGTERM: connections are accepted for this time, so that a load balancer sees that /readyz fails.
 LAME_DUCK_SECONDS = 1.0
 GRACEFUL_SECONDS = 20
 RECEIVE_SECONDS = 25.0
-# A client that takes less of an answer than this in this time, a tenth of what a slow phone takes, reads it for ever.
+# A client that takes fewer bytes of an answer in this time is cut off; a slow phone takes ten times as many.
 SEND_SECONDS = 10.0
 SEND_BYTES = 131_072
 MAX_CONNECTIONS = 900  # below the usual limit of 1024 open files
-READ_BYTES = 16_384  # of one connection before the others have their turn
+READ_BYTES = 16_384  # bytes read from one connection before the others have their turn
 HEAD_BYTES = 16_384
-# A body may come in this many pieces, and more if they have this many bytes on average; clients send thousands in each.
+# The largest number of pieces of a body; more are allowed at this average size. Usual clients send thousands of bytes.
 FREE_PIECES = 256
 PIECE_BYTES = 64
 MAX_PIPELINED = 64
 
 
 class Refused(Exception):
-    """A request breaks a rule that the parser does not know."""
+    """A request breaks a rule that the parser does not check."""
 
 
 def run(app: FastAPI, *, host: str, port: int, draining: asyncio.Event) -> None:
     """Serves until SIGTERM or SIGINT.
 
     Args:
-        draining: set when the end begins.
+        draining: the event that is set when shutdown begins.
     """
     config = uvicorn.Config(
         app,
         host=host,
         port=port,
-        loop="asyncio",  # not whatever happens to be installed
+        loop="asyncio",  # rather than another one that is installed by chance
         http=DeadlineProtocol,
         ws="none",
         limit_concurrency=MAX_CONNECTIONS,
@@ -53,18 +53,18 @@ def run(app: FastAPI, *, host: str, port: int, draining: asyncio.Event) -> None:
         server_header=False,
         proxy_headers=False,
         access_log=False,
-        log_config=None,  # logging is the caller's
+        log_config=None,  # the caller configures logging
     )
     server = DrainingServer(config, draining)
-    # uvicorn listens to signals while it runs, and raises them again once it has stopped; by then all is done. One that
-    # comes before counts as well.
+    # uvicorn handles signals while it runs, and raises them again after its end, when they must not end the process.
+    # A signal that arrives before its start must count, too.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, server.handle_exit)
     server.run()
 
 
 class DrainingServer(uvicorn.Server):
-    """Says so before it stops: readiness goes and every wait ends first."""
+    """A server that sets `draining` before it stops, so that readiness and all waits end first."""
 
     def __init__(self, config: uvicorn.Config, draining: asyncio.Event) -> None:
         super().__init__(config)
@@ -77,22 +77,22 @@ class DrainingServer(uvicorn.Server):
 
 
 class DeadlineProtocol(HttpToolsProtocol, asyncio.BufferedProtocol):
-    """HTTP for clients that may mean no good: what a connection can cost is bounded, whatever it sends.
+    """HTTP with a bounded cost of each connection, for clients that may be slow or hostile.
 
-    - It is read READ_BYTES at a time, one turn of the event loop each, so that it takes turns with the others.
-    - A head ends within HEAD_BYTES. What else surrounds the body, such as the sizes of its chunks, is no more than that
-      and the body itself, and a million chunks of one byte are not read.
-    - A request has to come in within RECEIVE_SECONDS, and its answer to be taken at the pace that SEND_SECONDS says.
-    - What still comes of a request that was answered is thrown away as it is.
+    - READ_BYTES are read in one turn of the event loop; then the other connections have their turn.
+    - A head has at most HEAD_BYTES. All other bytes around a body, such as chunk sizes, are at most HEAD_BYTES and as
+      many as the body has. A body has at most FREE_PIECES pieces, unless they are long enough.
+    - A request must be complete within RECEIVE_SECONDS. Its answer must be read at SEND_BYTES in SEND_SECONDS.
+    - After the answer the rest of its request is discarded unparsed.
 
-    Clients that dawdle are cut off by aborting: closing would wait for them to read what is left.
+    A client that is too slow is cut off by aborting: closing would wait until it has read the rest.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._buffer = bytearray(READ_BYTES)
-        self._around = 0  # bytes of the request that are not its body
-        self._content = self._pieces = 0  # of its body: bytes, and in how many pieces they came
+        self._around = 0  # bytes of the request outside its body
+        self._content = self._pieces = 0  # bytes of the body, and the number of pieces in which they came
         self._in_head = False
         self._keep_alive = False
         self._is_deaf = False
@@ -101,7 +101,7 @@ class DeadlineProtocol(HttpToolsProtocol, asyncio.BufferedProtocol):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(_Transport(transport, self._hear_out))  # type: ignore[arg-type]
-        transport.set_write_buffer_limits(high=0)  # so that we hear of all that a client does not take at once
+        transport.set_write_buffer_limits(high=0)  # so that pause_writing is called as soon as the client lags
         self._watch()
 
     def get_buffer(self, sizehint: int) -> bytearray:
@@ -122,10 +122,10 @@ class DeadlineProtocol(HttpToolsProtocol, asyncio.BufferedProtocol):
             self.send_400_response("Invalid HTTP request received.")
             return
         if self._around > HEAD_BYTES + self._content and not self.transport.is_closing():
-            self.send_400_response("Too much of the request is not its content.")
+            self.send_400_response("The request has too many bytes outside its body.")
 
     def _feed(self, data: bytes) -> None:
-        """Parses. A wish for another protocol is not heard, and the parser, which would not read on, not told of it."""
+        """Parses data, and ignores Upgrade headers: a new parser, which does not see them, gets the request again."""
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -150,39 +150,39 @@ class DeadlineProtocol(HttpToolsProtocol, asyncio.BufferedProtocol):
     def send_400_response(self, msg: str) -> None:
         latest = self._latest
         if self.pipeline or (latest is not None and latest.response_started and not latest.response_complete):
-            self.transport.abort()  # in the middle of another answer
+            self.transport.abort()  # another answer is being sent
         else:
             super().send_400_response(msg)
 
-    # The parser's callbacks; it makes of any exception a request that is invalid.
+    # The parser's callbacks. It treats a request as invalid if one of them raises.
 
     def on_message_begin(self) -> None:
         self._in_head = True
         super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._in_head:  # what comes after a body is called a header too, and is nothing that anybody waits for
+        if self._in_head:  # trailers, which come after a body, are ignored
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         self._in_head = False
         if self.parser.should_upgrade():
             if self.parser.get_method() == b"CONNECT":
-                raise Refused("this is no proxy")
+                raise Refused("CONNECT is for proxies")
             return
         names = [name for name, _ in self.headers]
         if names.count(b"host") != 1 and (self.parser.get_http_version() == "1.1" or b"host" in names):
-            raise Refused("which host it is for must be said once")
+            raise Refused("there must be exactly one Host header")
         if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) + 4 * len(names) > HEAD_BYTES:
-            raise Refused("its head is too long")
+            raise Refused("the head is too long")
         if len(self.pipeline) >= MAX_PIPELINED:
-            raise Refused("too many others wait for their answers")
+            raise Refused("too many pipelined requests wait for answers")
         if not self.url.startswith((b"/", b"*")):
-            raise Refused("it is meant for a proxy")
+            raise Refused("an absolute URL is for proxies")
         if any(name == b"transfer-encoding" and value.lower() != b"chunked" for name, value in self.headers):
-            raise Refused("its body is coded in a way that is not known here")
+            raise Refused("the transfer encoding is unknown")
         super().on_headers_complete()
-        # Until all of the request is there, an answer would be the last, and says so.
+        # An answer before the end of the request closes the connection, and says so in its head.
         self._keep_alive, self.cycle.keep_alive = self.cycle.keep_alive, False
 
     def on_body(self, body: bytes) -> None:
@@ -190,7 +190,7 @@ class DeadlineProtocol(HttpToolsProtocol, asyncio.BufferedProtocol):
         self._content += len(body)
         self._pieces += 1
         if self._pieces > FREE_PIECES + self._content // PIECE_BYTES:
-            raise Refused("its body comes in crumbs")
+            raise Refused("the pieces of the body are too small")
         super().on_body(body)
 
     def on_message_complete(self) -> None:
@@ -204,19 +204,19 @@ class DeadlineProtocol(HttpToolsProtocol, asyncio.BufferedProtocol):
 
     @property
     def _latest(self) -> RequestResponseCycle | None:
-        """The request that began last; None before the first, of which uvicorn's annotation knows nothing."""
+        """The request that began last; None before the first one, contrary to uvicorn's annotation."""
         return self.cycle
 
     def _hear_out(self) -> bool:
-        """Whether the connection stays open for a moment, because a client that was answered is still sending.
+        """Keeps the connection open, and returns True, if a client that was answered is still sending.
 
-        Closing with bytes unread would reset the connection, and the client might never see its answer.
+        Closing with unread bytes would reset the connection, and the client might never see its answer.
         """
         latest = self._latest
         if self._is_deaf or latest is None or not (latest.response_complete and latest.more_body):
             return False
-        self._is_deaf = True  # until the client is done, or the time of an idle connection is over
-        with suppress(OSError):  # it is gone
+        self._is_deaf = True  # until the client closes, or the keep-alive time is over
+        with suppress(OSError):  # the client has closed the connection
             self.transport.write_eof()
         return True
 
@@ -246,10 +246,10 @@ class DeadlineProtocol(HttpToolsProtocol, asyncio.BufferedProtocol):
 
 
 class _Transport:
-    """A connection's transport, which asks before it closes.
+    """The transport of a connection, whose closing can be postponed.
 
     Args:
-        hear_out: returns whether closing is put off.
+        hear_out: a function that returns whether to postpone closing.
     """
 
     def __init__(self, transport: asyncio.Transport, hear_out: Callable[[], bool]) -> None:

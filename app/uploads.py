@@ -1,4 +1,4 @@
-"""Reading pictures from requests: in memory, few at once, and no further than it takes to refuse them."""
+"""Reading images from requests in bounded memory and few threads; a wrong request is refused as early as possible."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from jobs.images.fitting import read_image
 from .errors import BodyTooLarge, Overloaded, UploadRefused
 from .multipart import FormReader
 
-MAX_BODIES = 8  # of the largest size, that are in memory together
-# Decoding has few threads of its own: a picture may take 50 MB and a second there, and other requests need threads too.
+MAX_BODIES = 8  # bodies of the largest size that fit into the memory for uploads
+# Threads that decode. An image may take 50 MB and a second, and other requests need threads, too.
 DECODERS = 2
-MAX_WAITING = 64
+MAX_WAITING = 64  # images that may wait for a decoder
 RETRY_SECONDS = 2
-BUSY = "Many pictures are being read already."
+BUSY = "Too many images are being read."
 
 T = TypeVar("T")
 
 
 class Uploads:
-    """Reads uploads without letting them take all memory, threads or time; one per process.
+    """Reads uploads with bounded memory and threads; one object per process.
 
     Args:
-        max_bytes: of one body.
+        max_bytes: the largest size of one body, in bytes.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -39,28 +39,28 @@ class Uploads:
         self._decoders = CapacityLimiter(DECODERS)
 
     async def read(self, request: Request, parts: Mapping[str, Callable[[Image], T]]) -> dict[str, T]:
-        """Reads the named parts of a request, one picture each, and prepares them in a thread.
+        """Reads the named parts of a request, each an image, and converts them in a thread.
 
         Args:
-            parts: what to make of each picture; a `partial` of `fit`, say.
+            parts: the function that converts each image, such as a `partial` of `fit`, by the name of its part.
 
         Raises:
-            UploadRefused, ImageRefused: the one of their kinds that says why, and of which part.
-            Overloaded: if too much is being read already.
+            UploadRefused, ImageRefused: if a part or the body is wrong; the subclass tells why.
+            Overloaded: if too many images are being read.
         """
         async with self._receive(request, parts) as files:
             for name in parts:
                 if name not in files:
-                    raise UploadRefused("Is missing", part=name)
+                    raise UploadRefused("Is missing", part=name)  # an empty part counts as missing
             return {name: await self._prepare(name, file, parts[name]) for name, file in files.items()}
 
     @asynccontextmanager
     async def _receive(self, request: Request, names: Collection[str]) -> AsyncIterator[dict[str, bytes]]:
-        """The parts that have content; they count as held until the context ends."""
+        """Yields the parts that have content; their memory counts as used until the context ends."""
         if int(request.headers.get("content-length", 0)) > self._max_bytes:
             raise BodyTooLarge
         content_type = request.headers.get("content-type")
-        if content_type is None:  # as of a request without a body
+        if content_type is None:  # the request has no body
             yield {}
             return
         form, held = FormReader(content_type, names), 0
@@ -69,17 +69,14 @@ class Uploads:
                 async for chunk in chunks:
                     held += len(chunk)
                     self._held += len(chunk)
-                    self._check(held)
+                    if held > self._max_bytes:
+                        raise BodyTooLarge
+                    if self._held > MAX_BODIES * self._max_bytes:
+                        raise Overloaded(BUSY, retry_after=RETRY_SECONDS)
                     form.feed(chunk)
             yield form.close()
         finally:
             self._held -= held
-
-    def _check(self, size: int) -> None:
-        if size > self._max_bytes:
-            raise BodyTooLarge
-        if self._held > MAX_BODIES * self._max_bytes:
-            raise Overloaded(BUSY, retry_after=RETRY_SECONDS)
 
     async def _prepare(self, name: str, file: bytes, prepare: Callable[[Image], T]) -> T:
         if self._decoders.statistics().tasks_waiting >= MAX_WAITING:
@@ -92,7 +89,7 @@ class Uploads:
 
 
 def request_body(*required: str, optional: Collection[str] = ()) -> dict[str, Any]:
-    """The body that `Uploads.read` reads, for `openapi_extra` of a route."""
+    """Returns the OpenAPI description of the body that `Uploads.read` reads, for `openapi_extra` of a route."""
     part = {"type": "string", "format": "binary", "description": "PNG or JPEG"}
     schema = {"type": "object", "properties": dict.fromkeys([*required, *optional], part), "required": [*required]}
     return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}

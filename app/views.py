@@ -1,4 +1,4 @@
-"""Jobs and models as the API shows them: what is unknown is absent, never guessed."""
+"""Jobs and models as the API shows them; an unknown value is absent."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from .problems import FAILURES
 
 
 class Steps(Frozen):
-    """Network calls of all images together; each kind of guidance takes as many again."""
+    """Network calls of all images of a job; each kind of guidance adds as many again."""
 
     done: int
     total: int
 
 
 class Timings(Frozen):
-    """Seconds; `queue` until a worker took the job, `total` until it ended."""
+    """Durations in seconds; `queue` ends when a worker claims the job, `total` when the job ends."""
 
     queue: float | None = None
     denoise: float
@@ -39,7 +39,7 @@ class Failure(Frozen):
 
 
 class Links(Frozen):
-    """Paths of what belongs to a job; the pictures' only once there are pictures."""
+    """Paths of a job, its events and its images; those of the images are absent until it has succeeded."""
 
     self: str
     events: str
@@ -63,7 +63,7 @@ class Outlook(Frozen):
 
 
 class JobView(Outlook):
-    """A job, complete; `job_text` adds the timesteps."""
+    """All about a job; `job_text` adds the timesteps."""
 
     id: str
     kind: str
@@ -106,15 +106,15 @@ class JobView(Outlook):
 
 
 def job_text(status: JobStatus) -> str:
-    """The job as JSON. Its timesteps, most of the text, are JSON already and are put in as they are."""
+    """Returns the job as JSON. Its timesteps, the largest part, are JSON already and are inserted unchanged."""
     text = JobView.of(status).model_dump_json(exclude_none=True)
     return text if status.timesteps is None else f'{text[:-1]},"timesteps":{status.timesteps}}}'
 
 
 class ModelView(Frozen):
-    """A model: the facts of its checkpoint, and what the live workers say of it.
+    """A model: the facts of its checkpoint, and what the live workers report.
 
-    `state` is `ready`, `refused` with a `reason`, or `unknown` while no worker has spoken of it.
+    `state` is `ready`, `refused` with a `reason`, or `unknown` while no worker has reported on it.
     """
 
     name: str
@@ -162,19 +162,19 @@ class ModelView(Frozen):
 
     @classmethod
     def refused(cls, name: str, reason: str) -> ModelView:
-        """A folder that is no usable model."""
+        """Returns the view of a folder that is not a usable model."""
         return cls(name=name, state="refused", reason=reason)
 
 
 class ModelList(Frozen):
-    """All models; `default` is the one of a request that names none."""
+    """All models; `default` is the model of a request without `model`."""
 
     default: str | None
     models: list[ModelView]
 
 
 def timings(status: JobStatus) -> Timings:
-    """Where a job's time went so far."""
+    """Returns the durations of a job's phases so far."""
     since, progress = status.job.accepted_at, status.progress
     return Timings(
         queue=None if status.started_at is None else max(0.0, status.started_at - since),

@@ -1,4 +1,4 @@
-"""Waiting for jobs without holding a thread for each: one subscription per process wakes whoever waits."""
+"""Waiting for jobs without a thread for each: one subscription per process wakes all waiters."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from jobs.queue import JobQueue
 
 from .metrics import Metrics
 
-# Waiters read in few threads of their own: while Redis hangs reads take seconds, and new requests need threads too.
+# Threads in which waiters read. While Redis hangs, reads take seconds, and new requests need threads, too.
 WATCH_THREADS = 4
 
 
 class ClientGone(Exception):
-    """The client closed its connection before it had its answer."""
+    """The client closed its connection before it was answered."""
 
 
 class Watcher:
-    """Follows jobs; lives in one event loop.
+    """Follows jobs in one event loop.
 
     Args:
-        draining: set when this process is about to end, which ends every wait.
+        draining: the event that ends every wait, set when this process is about to end.
     """
 
     def __init__(self, queue: JobQueue, listener: Listener, draining: asyncio.Event, metrics: Metrics) -> None:
@@ -40,12 +40,12 @@ class Watcher:
         self._threads = CapacityLimiter(WATCH_THREADS)
 
     async def follow(self, job_id: str, *, previews: bool = False) -> AsyncGenerator[JobStatus | Preview, None]:
-        """Yields the job's status now, at every event and every few seconds, until it has ended or we drain.
+        """Yields the job's status at once, at every event and every few seconds, until the job or this process ends.
 
-        A queue that does not answer is waited for: the job was accepted and goes on.
+        While the queue does not answer, the wait goes on, because the job was accepted.
 
         Raises:
-            JobNotFound: if the job is unknown, or forgotten meanwhile.
+            JobNotFound: if the job is unknown or was forgotten meanwhile.
         """
         channels = [status_channel(job_id), *([preview_channel(job_id)] if previews else [])]
         async with self._listener.listen(*channels) as news:
@@ -61,11 +61,11 @@ class Watcher:
                         yield preview
 
     async def wait(self, status: JobStatus, request: Request, *, seconds: float) -> JobStatus:
-        """Returns the job's last status when it has ended, the time is over or this process drains.
+        """Returns the job's last status when the job has ended, the time is over or this process is about to end.
 
         Raises:
-            ClientGone: if the caller closed its connection.
-            JobNotFound: as `follow`.
+            ClientGone: if the client closed its connection.
+            JobNotFound: like `follow`.
         """
         latest = [status]
         ended = asyncio.create_task(self._keep_latest(status.job.id, latest))
@@ -94,7 +94,7 @@ class Watcher:
         try:
             return await to_thread.run_sync(self._queue.status, job_id, limiter=self._threads)
         except QueueUnavailable:
-            self._metrics.redis_error("watch")
+            self._metrics.redis_errors.labels("watch").inc()
             return None
 
 

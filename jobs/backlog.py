@@ -1,6 +1,6 @@
-"""What waits for a model, added up by Redis itself: of thousands of jobs only the sums are sent.
+"""The unfinished work of a model, added up inside Redis, so that only sums are sent instead of thousands of jobs.
 
-What somebody else has put among the numbers of a backlog is none of them, and counts nothing.
+Values in a backlog that are not whole numbers, written by somebody else, are ignored.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 from . import keys
 from .contract import Job
 
-MAX_QUEUED = 100_000  # ids of one queue that are looked at
+MAX_QUEUED = 100_000  # ids of one queue that are read
 
 _STEPS = """
 local function steps(value)
@@ -47,7 +47,7 @@ for i = 2, #KEYS do
     waiting[id] = true
   end
 end
-if not waiting[own] then ahead, earlier = 0, 0 end  -- a worker has just taken it
+if not waiting[own] then ahead, earlier = 0, 0 end  -- a worker has just claimed it
 
 local shared = 0
 for id, left in pairs(todo) do
@@ -59,30 +59,30 @@ return {ahead, string.format('%.0f', mine), string.format('%.0f', shared), strin
 
 
 def ask_total(pipe: Any, model: str) -> None:
-    """Adds the command to a pipeline whose answer `read_total` takes."""
+    """Adds to a pipeline the command whose answer `read_total` reads."""
     pipe.eval(_TOTAL, 1, keys.backlog(model))
 
 
 def read_total(answer: Sequence[Any]) -> tuple[int, int]:
-    """Image-steps still to do for a model, and of how many jobs."""
+    """Returns the image-steps left to do for a model, and the number of its unfinished jobs."""
     return int(answer[0]), answer[1]
 
 
 def ask_outlook(pipe: Any, job: Job, queues: Sequence[str]) -> None:
-    """Adds the command to a pipeline whose answer `read_outlook` takes.
+    """Adds to a pipeline the command whose answer `read_outlook` reads.
 
     Args:
-        queues: keys of the queues that are claimed from before the job is, its own last.
+        queues: the keys of the queues that workers claim from before the job, its own queue last.
     """
     pipe.eval(_OUTLOOK, 1 + len(queues), keys.backlog(job.model), *queues, job.id, job.image_steps, MAX_QUEUED - 1)
 
 
 def read_outlook(answer: Sequence[Any]) -> tuple[int, int, int, int]:
-    """What is to be done before a queued job is done.
+    """Returns the work until a queued job is done.
 
     Returns:
-        How many jobs will be claimed before it; image-steps of its own; those that running jobs will take meanwhile,
-        each as many as it has left, and no more than this job; and those of the jobs before it.
+        The number of jobs that will be claimed before it; its own image-steps; the image-steps of running jobs, each
+        job's at most as many as its own; and the image-steps of the jobs that will be claimed before it.
     """
     ahead, mine, shared, earlier = answer
     return ahead, int(mine), int(shared), int(earlier)

@@ -1,8 +1,8 @@
-"""Reading from Redis no more than difuso could have written there.
+"""Reading from Redis with bounded size.
 
-Whoever else can write to Redis must not fill the memory of those who read, nor keep them busy. So Redis itself measures
-each value before it sends it: what is too long comes as an empty one, which no parser takes. Each function adds one
-command to a pipeline, whose answer is described under "Yields".
+Somebody else who can write to Redis must not fill the memory of its readers, nor keep them busy. So Redis measures each
+value before it sends it, and replaces one that is too long by an empty value, which no parser accepts. Each `ask_`
+function sends one command by a client, and returns the answer, or adds it to a pipeline. "Yields" describes the answer.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-MAX_ID = 36
-MAX_FIELD = 1 << 16  # of a job's record and progress: ours have less than 4 KiB
-MAX_TIMESTEPS = 1 << 22  # 100,000 timesteps, the most that a model may have, with all of their digits
-MAX_REPORT = 1 << 16
-MAX_ENTRIES = 10_000  # of a hash, roughly
-MAX_BYTES = 1 << 22  # of a hash, all together
+MAX_ID = 36  # bytes
+MAX_FIELD = 1 << 16  # bytes of one field of a job's record, or of its progress; difuso writes less than 4 KiB
+MAX_TIMESTEPS = 1 << 22  # bytes; enough for 100,000 timesteps, the most of a model, with all digits
+MAX_REPORT = 1 << 16  # bytes
+MAX_ENTRIES = 10_000  # entries of a hash, approximately
+MAX_BYTES = 1 << 22  # bytes of a whole hash
 
 _RECORD = """
 local fields, texts = {}, {}
@@ -50,26 +50,26 @@ return redis.call('HSTRLEN', record, 'enqueued_at') <= 64 and redis.call('HGET',
 """
 
 
-def ask_record(pipe: Any, key: str, *fields: str, texts: dict[str, int] | None = None) -> None:
-    """Some fields of a hash, and some strings by key with the most bytes that each may have.
+def ask_record(client: Any, key: str, *fields: str, texts: dict[str, int] | None = None) -> Any:
+    """Reads fields of a hash, and `texts`: strings by key, with the most bytes that each may have.
 
-    Yields a list of the fields and one of the strings; each is bytes, or None if it is not there.
+    Yields a list of the fields and a list of the strings; each item is bytes, or None if it does not exist.
     """
     texts = texts or {}
-    pipe.eval(_RECORD, 1 + len(texts), key, *texts, MAX_FIELD, *texts.values(), *fields)
+    return client.eval(_RECORD, 1 + len(texts), key, *texts, MAX_FIELD, *texts.values(), *fields)
 
 
-def ask_entries(pipe: Any, key: str, *, size: int) -> None:
-    """A hash whose values have `size` bytes at most. Yields what `entries` takes."""
-    # Servers differ in whether a value counts as well as its name.
-    pipe.eval(_ENTRIES, 1, key, 2 * MAX_ENTRIES, size, MAX_BYTES)
+def ask_entries(client: Any, key: str, *, size: int) -> Any:
+    """Reads a hash whose values have at most `size` bytes. Yields an answer that `entries` reads."""
+    # Some servers count names and values separately, so COUNT is twice MAX_ENTRIES.
+    return client.eval(_ENTRIES, 1, key, 2 * MAX_ENTRIES, size, MAX_BYTES)
 
 
 def entries(answer: Sequence[bytes]) -> dict[bytes, bytes]:
-    """The hash."""
+    """Returns a hash from the answer to `ask_entries`."""
     return dict(zip(answer[::2], answer[1::2], strict=True))
 
 
-def ask_since(pipe: Any, queue: str, records: str) -> None:
-    """When the next job of a queue joined it; `records` is what the keys of jobs begin with. Yields bytes or None."""
-    pipe.eval(_SINCE, 1, queue, records, MAX_ID)
+def ask_since(client: Any, queue: str, records: str) -> Any:
+    """Reads when the first job of a queue was queued; `records` is the prefix of job keys. Yields bytes or None."""
+    return client.eval(_SINCE, 1, queue, records, MAX_ID)

@@ -1,4 +1,4 @@
-"""The models folder as a front end sees it: configs only; weights are the workers' business."""
+"""The models folder as a front end sees it: configs and shapes, no weights."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ SHA256 = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """A checkpoint's facts.
+    """The facts of a checkpoint.
 
     Attributes:
-        parameters: numbers in its network's weights.
-        sha256: of the weights, as the folder's SHA256SUMS states it; None if it has none, then the workers know.
+        parameters: the number of weights of its network.
+        sha256: the SHA-256 of the weights, from SHA256SUMS; None without that file, and then workers report it.
     """
 
     name: str
@@ -39,36 +39,36 @@ class ModelInfo:
 
     @cached_property
     def schedule(self) -> NoiseSchedule:
-        """Its noise."""
+        """The noise schedule that the network was trained on."""
         return self.config.schedule.build()
 
     @property
     def label_required(self) -> bool:
-        """There are classes, but no image without one."""
+        """Whether the network makes images of its classes only, and none without a class."""
         return self.config.classes is not None and not self.config.network.null_class
 
 
 @dataclass(frozen=True)
 class Catalog:
-    """The models folder: what can be asked for, and what cannot and why."""
+    """The models of a folder: the usable ones by name, and the reasons why the others are refused."""
 
     models: dict[str, ModelInfo]
     refused: dict[str, str]
 
     @property
     def default(self) -> str | None:
-        """The model of a request that names none: the first by name."""
+        """The model of a request without `model`: the first by name; None if there is no model."""
         return min(self.models, default=None)
 
     def choose(self, name: str | None) -> ModelInfo:
-        """The model that a request means.
+        """Returns the model of a request; the default if the name is None.
 
         Raises:
-            RequestRefused: if there is none of this name, or none at all.
+            RequestRefused: if there is no usable model of this name, or no model at all.
         """
         chosen = name or self.default
         if chosen is None:
-            raise RequestRefused("model", "This server has no model")
+            raise RequestRefused("model", "This server has no usable model; see /models")
         if chosen in self.refused:
             raise RequestRefused("model", f"This model cannot be used: {self.refused[chosen]}")
         if chosen not in self.models:
@@ -77,13 +77,13 @@ class Catalog:
 
 
 def read_catalog(folder: Path) -> Catalog:
-    """Reads the config files and SHA256SUMS of every folder; weights are checked by the workers."""
+    """Reads the config file, SHA256SUMS and shapes of every model in a folder; workers check the weights."""
     models: dict[str, ModelInfo] = {}
     refused: dict[str, str] = {}
     for path in model_folders(folder):
         try:
             models[path.name] = _read(path)
-        except Exception as error:  # whatever a folder holds, the others are served
+        except Exception as error:  # whatever is wrong with one folder, the others are served
             refused[path.name] = reason_of(error)
             if not isinstance(error, ModelError):
                 log.exception("model %s cannot be read", path.name)
@@ -91,7 +91,7 @@ def read_catalog(folder: Path) -> Catalog:
 
 
 def model_folders(folder: Path) -> list[Path]:
-    """The folders that may be models, by name; names are never joined to a path, only found in this list."""
+    """Returns the folders that may be models, sorted by name. A request's model is looked up here, never in a path."""
     if not folder.is_dir():
         return []
     return sorted(path for path in folder.iterdir() if path.is_dir() and re.fullmatch(MODEL_NAME, path.name))
@@ -109,5 +109,5 @@ def _digest(path: Path, weights: str) -> str:
     if weights not in sums:
         raise CheckpointError(f"{SUMS} does not name {weights}")
     if not SHA256.fullmatch(sums[weights]):
-        raise CheckpointError(f"{SUMS} holds no SHA-256 sum of {weights}")
+        raise CheckpointError(f"{SUMS} holds an invalid SHA-256 of {weights}")
     return sums[weights]

@@ -1,7 +1,7 @@
-"""The job contract: all that crosses the queue, as frozen values with a schema version.
+"""The job contract: all values that cross the queue, frozen and with a schema version.
 
-A job is one accepted request: n images of one model that share their parameters. It is complete: every default is
-filled in and the seed is drawn before it is queued, so that any worker makes the same pictures from it.
+A job is one accepted request: n images of one model with the same parameters. It is complete: every default is filled
+in and the seed is drawn before it is queued, so that every worker makes the same images from it.
 """
 
 from __future__ import annotations
@@ -23,22 +23,21 @@ from .values import Frozen, Reported
 
 SCHEMA = 1
 
-# The one function name that is ever queued. Workers compare it and never import it, so that whoever can write to Redis
-# still cannot choose what runs.
+# The only function name in the queue. Workers compare it and never import it, so that somebody who can write to Redis
+# cannot choose the code that runs.
 TASK = "difuso.job"
 
-# Whole timesteps stay whole; a Karras grid has others between them.
+# Whole timesteps are integers. A Karras grid also has timesteps between them.
 Timesteps = tuple[int | float, ...]
 
-# Ids become parts of paths in the result store, so nothing else may be one.
+# The only form of ids, because they become parts of paths in the result store.
 JOB_ID = r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
 
-# Bounds that no job reaches: what is stored may be anybody's, and a number beyond them would break whoever computes
-# with it.
+# Bounds that no job reaches. Somebody else may have written to Redis, and larger numbers would make computations fail.
 MAX_SECONDS = 10**9
-MAX_TIME = 32_503_680_000.0  # the year 3000
+MAX_TIME = 32_503_680_000.0  # seconds since the epoch: the year 3000
 MAX_NUMBER = 1e12
-MAX_SIDE = 1_000_000  # pixels, more than any image has that is read
+MAX_SIDE = 1_000_000  # pixels; images that are read have fewer
 
 DEFAULT_URGENCY = 3
 URGENCIES = range(8)  # RFC 9218: 0 is the most urgent
@@ -59,22 +58,22 @@ class JobState(StrEnum):
 
 
 class FailureCode(StrEnum):
-    """Why a job failed; stable, for programs."""
+    """Why a job failed; the codes are stable, for programs."""
 
-    TIMEOUT = "timeout"  # ran longer than its limit
+    TIMEOUT = "timeout"  # the job ran longer than its time limit
     NONFINITE = "nonfinite"  # the network produced NaN or infinity
     UNSUPPORTED = "unsupported"  # no worker understands the job
-    STORAGE = "storage"  # pictures could not be stored, or not be read back
-    WORKER_LOST = "worker_lost"  # the worker died under it, more often than is tried again
-    INTERNAL = "internal"  # anything else; the worker's log says more
+    STORAGE = "storage"  # the images could not be written or read
+    WORKER_LOST = "worker_lost"  # workers died while they ran the job, and no try is left
+    INTERNAL = "internal"  # any other reason; the worker's log has the error
 
 
 class Picture(Frozen):
-    """An image that was sent along, as it lies in the result store: fitted to the model.
+    """An image that came with the request, fitted to the model and kept in the result store.
 
     Attributes:
-        sha256: of its PNG.
-        width, height: that it had when it was sent, in pixels.
+        sha256: the SHA-256 of its PNG in the store.
+        width, height: the size of the image as it was sent, in pixels.
     """
 
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
@@ -86,16 +85,16 @@ class Job(Frozen):
     """One accepted request.
 
     Attributes:
-        id: UUID, hexadecimal with dashes.
-        task: what is done, and what only that kind of job has.
-        pictures: that were sent along, in the result store.
-        model: name of a checkpoint.
+        id: a UUID, hexadecimal with dashes.
+        task: the kind of the job, and the parameters of this kind only.
+        pictures: the images that came with the request.
+        model: the name of a checkpoint.
         urgency: 0 (first) to 7 (last).
-        accepted_at: seconds since the epoch.
-        timeout: seconds that it may run.
-        owner: name on the API key that it was asked for with; None where there are no keys.
-        request_id: of the HTTP request that it was accepted from, to be found in the logs of all processes.
-        traceparent: that request's span, as W3C Trace Context writes it; None unless it is traced.
+        accepted_at: the time of acceptance, in seconds since the epoch.
+        timeout: the time limit for its run, in seconds.
+        owner: the name of the API key of the request; None if the server has no keys.
+        request_id: the id of the HTTP request, for the logs of all processes.
+        traceparent: the span of the HTTP request, as in W3C Trace Context; None unless it is traced.
     """
 
     schema_version: int = SCHEMA
@@ -117,25 +116,25 @@ class Job(Frozen):
 
     @property
     def image_steps(self) -> int:
-        """Its work, and its share of the backlog."""
+        """The work of the job, and its share of the backlog."""
         return self.task.image_steps(self.params)
 
     @property
     def answers(self) -> int:
-        """Images that it ends with."""
+        """The number of images in its result."""
         return self.task.answers(self.params)
 
     @property
     def trail(self) -> dict[str, str | None]:
-        """What log lines about it have in common."""
+        """The fields of every log line about the job."""
         return {"job_id": self.id, "request_id": self.request_id}
 
     @classmethod
     def decode(cls, content: Any) -> Self:
-        """Reads what `model_dump(mode="json")` wrote.
+        """Reads a job that `model_dump(mode="json")` wrote.
 
         Raises:
-            JobUnreadable: if it is of another schema version or no job at all.
+            JobUnreadable: if the content has another schema version or is not a job.
         """
         try:
             job = cls.model_validate(content)
@@ -154,13 +153,14 @@ def new_job(
     timeout: int = MAX_SECONDS,
     **facts: Any,
 ) -> Job:
-    """The job of a complete request, accepted now.
+    """Returns the job of a complete request, accepted now.
 
     Args:
-        model: name of the checkpoint.
-        id: None draws one.
-        timeout: seconds that it may run; thirty years where nobody cuts it short.
-        facts: what else the job should hold; see `Job`.
+        model: the name of the checkpoint.
+        prepared: the complete request.
+        id: the id of the job; None draws one.
+        timeout: the time limit for its run, in seconds; thirty years, and so no limit, by default.
+        facts: further attributes of the `Job`.
     """
     return Job(
         id=id or str(uuid.uuid4()),
@@ -175,14 +175,14 @@ def new_job(
 
 
 class Progress(Reported):
-    """What a worker reports of a job while it runs and when it ends.
+    """A worker's report on a job while it runs and when it ends.
 
     Attributes:
-        image_steps: done so far, of `job.image_steps`.
-        eta_seconds: until it is done; None unless it runs.
-        denoise_seconds, encode_seconds: spent so far.
-        failure: set when the job failed for a reason the worker knows.
-        resumed_at: image-steps that an earlier worker had done when this one took over.
+        image_steps: the image-steps done so far, 0 to `job.image_steps`.
+        eta_seconds: the time until the job is done; None unless it runs.
+        denoise_seconds, encode_seconds: the time spent so far.
+        failure: the reason why the job failed; None if it has not, or if no worker knows the reason.
+        resumed_at: the image-steps that earlier workers had done when this one began.
     """
 
     image_steps: int = Field(default=0, ge=0, le=MAX_SEED)
@@ -195,14 +195,16 @@ class Progress(Reported):
 
 @dataclass(frozen=True, kw_only=True)
 class JobStatus:
-    """A job and where it stands; times are seconds since the epoch. Never stored, so there is nothing to validate.
+    """A job and its state. It is never stored, so its values are not validated.
 
     Attributes:
-        timesteps: what the network is told, in the order of the calls, as a JSON list; None until a worker has started.
-        position: jobs that will be claimed before this one, 0 for the next; None unless queued.
-        attempts: workers that started it.
-        eta_seconds: until it is done; None where nothing is known about the speed.
-        expires_at: when its pictures are deleted; None unless succeeded.
+        timesteps: the timesteps of the network calls, in their order, as a JSON list; None until a worker has started.
+        position: the number of jobs that will be claimed before this one; None unless it is queued.
+        attempts: the number of workers that have started it.
+        eta_seconds: the time until it is done; None if the speed is unknown.
+        started_at, ended_at: times in seconds since the epoch; None before.
+        expires_at: the time when its images are deleted, in seconds since the epoch; None unless it has succeeded.
+        failure: the reason why it failed; None unless it has.
     """
 
     job: Job
@@ -219,7 +221,7 @@ class JobStatus:
 
 
 class ImageFile(Reported):
-    """One picture of a result: its path below the job's folder, and what it shows."""
+    """One image of a result: its path below the job's folder, its seed, and the SHA-256 of its PNG."""
 
     path: str
     seed: int
@@ -227,7 +229,7 @@ class ImageFile(Reported):
 
 
 class Manifest(Reported):
-    """The commit point of a result: a job has its pictures once its manifest exists."""
+    """The description of a result, and its commit point: a job has images once its manifest exists."""
 
     job: Job
     model_sha256: str
@@ -237,12 +239,13 @@ class Manifest(Reported):
 
 
 class ModelReport(Reported):
-    """One model as a worker sees it.
+    """A worker's report on one model.
 
     Attributes:
-        ready: loaded and warm; otherwise `reason` says why not.
-        rate: image-steps per second at full batch, measured.
-        step_seconds: that one step of a lone image takes, measured.
+        ready: whether the model is loaded and warm.
+        rate: the measured image-steps per second with full batches.
+        step_seconds: the measured time of one step of a single image.
+        reason: why the worker refuses the model; None if it does not.
     """
 
     ready: bool
@@ -253,7 +256,7 @@ class ModelReport(Reported):
 
 
 class WorkerReport(Reported):
-    """What a worker says of itself every few seconds; `at` is seconds since the epoch."""
+    """A worker's report on itself, written every few seconds; `at` is its time in seconds since the epoch."""
 
     name: str
     at: float

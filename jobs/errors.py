@@ -1,18 +1,18 @@
-"""What can go wrong between a front end and a worker, and what to do about it.
+"""The errors between a front end and a worker.
 
 JobsError
-├── RequestRefused       a parameter of a request cannot be as it is; names it
-├── ImageRefused         an image that was sent cannot be used; names the part of the request
+├── RequestRefused       a parameter of the request is wrong; the error names it
+├── ImageRefused         an image of the request cannot be used; the error names the part
 │   ├── UnsupportedFormat    it is neither PNG nor JPEG
 │   ├── BadImage             it is damaged
 │   ├── ImageTooLarge        it has too many pixels
 │   ├── AnimatedImage        it has several frames
-│   └── ImageTooComplex      it is made to take long
-├── JobNotFound          no job has this id, or it was forgotten after its time
-├── JobUnreadable        the queue holds a job that this version does not understand
-├── IdempotencyConflict  the key was used for another request
-├── QueueUnavailable     Redis does not answer, is full or read-only; try again later
-├── ResultExpired        the job succeeded, but its pictures were deleted after their time
+│   └── ImageTooComplex      it has so many pieces that reading it would take long
+├── JobNotFound          no job has this id
+├── JobUnreadable        the stored job was written by another version or by somebody else
+├── IdempotencyConflict  the key belongs to another request
+├── QueueUnavailable     Redis does not answer, is full or is read-only; try again later
+├── ResultExpired        the job succeeded, but its images were deleted after their time
 └── StoreUnavailable     the result store cannot be read or written; try again later
 """
 
@@ -24,11 +24,11 @@ class JobsError(Exception):
 
 
 class RequestRefused(JobsError):
-    """A model cannot do what is asked.
+    """A parameter of a request is wrong, in itself or for the model.
 
     Args:
-        parameter: that cannot be as it is.
-        detail: why not, as a sentence for whoever asked.
+        parameter: the name of the parameter.
+        detail: the explanation for the caller.
     """
 
     def __init__(self, parameter: str, detail: str) -> None:
@@ -38,11 +38,11 @@ class RequestRefused(JobsError):
 
 
 class ImageRefused(JobsError):
-    """An image that was sent cannot be used.
+    """An image of a request cannot be used.
 
     Args:
-        detail: what is wrong this time; None for the text that fits every time.
-        part: of the request that it came in; None while nobody has said so.
+        detail: the explanation for the caller; None for the text of the problem type.
+        part: the name of its part of the request; None until the caller of the reader sets it.
     """
 
     def __init__(self, detail: str | None = None, *, part: str | None = None) -> None:
@@ -52,19 +52,19 @@ class ImageRefused(JobsError):
 
 
 class UnsupportedFormat(ImageRefused):
-    """It is neither PNG nor JPEG, whatever it is called."""
+    """The content is neither PNG nor JPEG, whatever the name of the file."""
 
 
 class BadImage(ImageRefused):
-    """It cannot be decoded."""
+    """The image cannot be decoded."""
 
 
 class ImageTooLarge(ImageRefused):
-    """It has more pixels than are decoded."""
+    """The image has more pixels than the limit."""
 
 
 class AnimatedImage(ImageRefused):
-    """The file holds more than one image."""
+    """The file holds several images."""
 
 
 class ImageTooComplex(ImageRefused):
@@ -72,7 +72,7 @@ class ImageTooComplex(ImageRefused):
 
 
 class JobNotFound(JobsError):
-    """No job has this id: it never existed, or its time is over."""
+    """No job has this id: it never existed, or it was forgotten after its time."""
 
 
 class JobUnreadable(JobsError):
@@ -80,15 +80,15 @@ class JobUnreadable(JobsError):
 
 
 class IdempotencyConflict(JobsError):
-    """This Idempotency-Key belongs to a different request: use a new key, or repeat the first request."""
+    """The Idempotency-Key belongs to another request: use a new key, or repeat the first request."""
 
 
 class QueueUnavailable(JobsError):
-    """The queue does not answer at the moment; the request was not accepted and may be repeated."""
+    """Redis does not answer at the moment; the request was not accepted and may be repeated."""
 
 
 class ResultExpired(JobsError):
-    """The pictures of this job were deleted after their time; submit the job again with the same seed."""
+    """The images of the job were deleted after their time; submit the job again with the same seed."""
 
 
 class StoreUnavailable(JobsError):

@@ -1,7 +1,7 @@
-"""Events of a job, pushed to whoever listens.
+"""Events of jobs, published by Redis to the processes that listen.
 
-Redis publishes them and forgets them: an event is news, not a record. A listener that missed one reads the job's
-status, which is why every wait here also wakes up by itself now and then.
+Redis does not store events. A listener that has missed one reads the job's status instead, so every wait here also ends
+after POLL_SECONDS without an event.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ log = logging.getLogger(__name__)
 POLL_SECONDS = 2.0
 RECONNECT_SECONDS = 0.5
 SUBSCRIBE_SECONDS = 2.0
-INBOX_BYTES = 1 << 24  # that may wait for one listener; the preview of a 1024x1024 picture has 4 MiB at most
-MESSAGE_BYTES = 1 << 10  # that a message counts besides its own
-KEEP_CHANNEL = "difuso:events"  # nobody publishes here; it keeps the subscription alive while nobody waits
+INBOX_BYTES = 1 << 24  # bytes that may wait for one listener; the preview of a 1024x1024 image has at most 4 MiB
+MESSAGE_BYTES = 1 << 10  # bytes that each message counts in addition to its content
+KEEP_CHANNEL = "difuso:events"  # without messages; it keeps the subscription alive while there is no listener
 
 
 def status_channel(job_id: str) -> str:
-    """Carries something, which nobody reads, whenever the job's status has changed."""
+    """Returns the channel of a job that has a message, with any content, whenever the job's status has changed."""
     return f"difuso:events:{job_id}"
 
 
 def preview_channel(job_id: str) -> str:
-    """Carries a `Preview` of pictures on their way; made only while somebody listens."""
+    """Returns the channel of a job's unfinished images (`Preview`), which are only made while a client listens."""
     return f"difuso:previews:{job_id}"
 
 
 class Preview(Reported):
-    """A picture on its way: image `index` after `image_steps` of the job, as base64 PNG."""
+    """An unfinished image: image `index` after `image_steps` of the job, a PNG in base64."""
 
     index: int = Field(ge=0, lt=MAX_IMAGES)
     image_steps: int = Field(ge=0, le=MAX_SEED)
@@ -51,16 +51,16 @@ class Preview(Reported):
 
 
 def read_preview(message: bytes) -> Preview | None:
-    """What came over a preview channel; None if it is no preview."""
+    """Reads a message of a preview channel; None if it is not a preview."""
     try:
         return Preview.model_validate_json(message)
     except ValidationError:
-        log.debug("what was published as a preview is none")
+        log.debug("a message on a preview channel is not a preview")
         return None
 
 
 class Inbox:
-    """Messages that wait for one listener. A message that already waits, or finds no room any more, is lost."""
+    """Messages that wait for one listener. A message that waits already, or that does not fit, is dropped."""
 
     def __init__(self) -> None:
         self._messages: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue()
@@ -82,11 +82,11 @@ class Inbox:
 
 
 class Listener:
-    """One subscription per process, shared by all that wait for jobs; lives in one event loop."""
+    """The subscription of a process, shared by all waits of one event loop."""
 
     def __init__(self, redis_url: str) -> None:
-        # Without retries of its own: a wait must not last longer because Redis is away. And without a socket timeout,
-        # which redis-py makes of asyncio.wait_for: on Python 3.11 that forgets a cancellation now and then.
+        # Without retries: a wait must not last longer because Redis is away. Without a socket timeout: redis-py
+        # implements it by asyncio.wait_for, which can lose a cancellation on Python 3.11.
         self._client = redis.asyncio.Redis.from_url(
             redis_url, socket_connect_timeout=2, socket_timeout=None, retry=Retry(NoBackoff(), 0)
         )
@@ -107,9 +107,9 @@ class Listener:
 
     @asynccontextmanager
     async def listen(self, *channels: str) -> AsyncIterator[AsyncIterator[tuple[str, bytes] | None]]:
-        """Yields an endless iterator of (channel, message as it came), and of None at least every POLL_SECONDS.
+        """Yields an endless iterator of (channel, content), and of None after POLL_SECONDS without a message.
 
-        It has subscribed when the block begins, so that a status read inside misses nothing that happens after.
+        The subscription exists when the block begins, so a status read inside the block misses no later event.
         """
         inbox = Inbox()
         for channel in channels:
@@ -128,14 +128,14 @@ class Listener:
                         await self._pubsub.unsubscribe(channel)
 
     async def _read(self) -> None:
-        """Hands messages to their inboxes, for ever; redis-py subscribes again after a reconnect."""
+        """Puts messages into their inboxes, for ever; redis-py subscribes again after a reconnect."""
         while True:
             try:
                 if not self._pubsub.subscribed:
                     await self._pubsub.subscribe(KEEP_CHANNEL)
                 message = await self._pubsub.get_message(timeout=1.0)
             except (redis.exceptions.RedisError, OSError) as error:
-                log.warning("no events while Redis is away: %s", type(error).__name__)
+                log.warning("no events because Redis does not answer: %s", type(error).__name__)
                 await asyncio.sleep(RECONNECT_SECONDS)
                 continue
             if message is not None:
@@ -147,7 +147,7 @@ class Listener:
 async def _messages(inbox: Inbox) -> AsyncIterator[tuple[str, bytes] | None]:
     while True:
         message = None
-        # asyncio.timeout rather than wait_for, for the same reason as above.
+        # asyncio.timeout rather than asyncio.wait_for, which can lose a cancellation on Python 3.11.
         with suppress(TimeoutError):
             async with asyncio.timeout(POLL_SECONDS):
                 message = await inbox.get()

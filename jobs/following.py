@@ -1,4 +1,4 @@
-"""Following what changes in a models folder."""
+"""Following the changes of a models folder."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from .catalog import model_folders, read_catalog
 
 LOOK_SECONDS = 5.0  # between two looks
 
-# What changes when a file does: its path, size and time.
+# The path, size and modification time (in nanoseconds) of each file of a model.
 Mark = tuple[tuple[str, int, int], ...]
 
 
 def model_marks(folder: Path) -> dict[str, Mark]:
-    """Of each folder that may be a model, without reading its files."""
+    """Returns the mark of each folder that may be a model, by name, without reading files."""
     return {path.name: _mark(path) for path in model_folders(folder)}
 
 
 def _mark(folder: Path) -> Mark:
     found = []
-    for path in sorted([*folder.glob("*"), *folder.glob("*/*")]):  # nothing of a model lies deeper
-        with suppress(OSError):  # it may be replaced while we look, or be a link to itself
+    for path in sorted([*folder.glob("*"), *folder.glob("*/*")]):  # no file of a model lies deeper
+        with suppress(OSError):  # the file may have been replaced, or be a link to itself
             facts = path.stat()
             found.append((str(path), facts.st_size, facts.st_mtime_ns))
     return tuple(found)
 
 
 class CatalogFollower:
-    """The catalog of a folder, which is read again when the folder has changed.
+    """Reads the catalog of a folder again when the folder has changed.
 
     Attributes:
-        catalog: the last one read.
+        catalog: the last catalog that was read.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -40,9 +40,9 @@ class CatalogFollower:
         self.catalog = read_catalog(folder)
 
     def look(self) -> bool:
-        """Reads the catalog again, and returns True, if the folder changed and then stood still since the last look.
+        """Reads the catalog again, and returns True, if the folder has changed, but not since the last look.
 
-        What is still being written is thus left alone.
+        So a folder that is still being written is not read.
         """
         before, self._seen = self._seen, model_marks(self._folder)
         if self._seen == self._read_of or self._seen != before:

@@ -1,4 +1,4 @@
-"""Calls that may hang for ever, as those to a network file system do: made in threads that may be given up."""
+"""Calls that may hang for ever, such as those to a network file system, made in threads that can be abandoned."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ Result = TypeVar("Result")
 
 
 class HangingCalls:
-    """Waits for calls, but not for ever.
+    """Makes calls with a time limit.
 
-    A call whose time is over goes on behind the caller's back, since a system call cannot be interrupted; so it may
-    still succeed. Its thread does not keep the process from ending.
+    A system call cannot be interrupted. So a call whose time is over goes on in its thread, and may still succeed. Its
+    thread does not keep the process from ending.
 
     Args:
-        calls: at once, with those that hang: then others find no thread, and what hangs cannot take all memory.
+        calls: the most calls at once, including those that hang; it bounds the memory that hanging calls take.
     """
 
     def __init__(self, calls: int) -> None:
         self._free = BoundedSemaphore(calls)
 
     def call(self, function: Callable[[], Result], seconds: float) -> Result:
-        """Returns what the function returns.
+        """Returns the result of the function, or raises its exception.
 
         Raises:
-            TimeoutError: if there was no thread for it, or no answer, within so many seconds.
+            TimeoutError: if no thread was free or the function did not return within `seconds`.
         """
         deadline = time.monotonic() + seconds
         if not self._free.acquire(timeout=seconds):
-            raise TimeoutError("too many calls hang")
+            raise TimeoutError("too many calls are hanging")
         future: Future[Result] = Future()
         Thread(target=self._run, args=(function, future), name="hanging call", daemon=True).start()
         return future.result(deadline - time.monotonic())

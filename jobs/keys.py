@@ -1,4 +1,4 @@
-"""Names of everything that front ends and workers keep in Redis besides RQ's own keys."""
+"""The names of all keys that front ends and workers have in Redis, besides those of RQ."""
 
 from __future__ import annotations
 
@@ -6,40 +6,40 @@ WORKERS = "difuso:workers"  # hash: worker name -> WorkerReport
 
 
 def queue_name(model: str, urgency: int) -> str:
-    """One RQ queue per model and urgency, so that order is a matter of which queue is looked at first."""
+    """RQ queue of a model and an urgency; workers look at the queues in the order of urgency."""
     return f"difuso.{model}.{urgency}"
 
 
 def progress(job_id: str) -> str:
-    """Progress of a job (JSON), written by its worker only."""
+    """String: the `Progress` of a job (JSON), written by its worker only."""
     return f"difuso:progress:{job_id}"
 
 
 def timesteps(job_id: str) -> str:
-    """What the network is told for a job (JSON list): written once, since it may be long and never changes."""
+    """String: the timesteps of a job's network calls (JSON list), written once, since they may be long."""
     return f"difuso:timesteps:{job_id}"
 
 
 def cancel(job_id: str) -> str:
-    """Exists if the job is to be cancelled: data rather than a message, so that it cannot be missed."""
+    """String: exists if the job is to be cancelled; unlike a message, a key cannot be missed."""
     return f"difuso:cancel:{job_id}"
 
 
 def backlog(model: str) -> str:
-    """Hash: job id -> image-steps that are still to do."""
+    """Hash: job id -> image-steps left to do."""
     return f"difuso:backlog:{model}"
 
 
 def wake(model: str) -> str:
-    """A short list that idle workers block on: "there may be work". Losing it costs a second, no job."""
+    """List: tokens that idle workers block on, for "there may be work". A lost token costs a second, not a job."""
     return f"difuso:wake:{model}"
 
 
 def shares(owner: str) -> str:
-    """Hash: job id -> image-steps and since when, of jobs that an owner with limits has asked for."""
+    """Hash: job id -> image-steps and time of reservation, of the jobs of an owner with limits."""
     return f"difuso:shares:{owner}"
 
 
 def account(owner: str) -> str:
-    """Hash: the image-steps that an owner with a rate may ask for, and when that was so."""
+    """Hash: the balance in image-steps of an owner with a rate, and the time of that balance."""
     return f"difuso:account:{owner}"

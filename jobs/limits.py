@@ -1,7 +1,7 @@
-"""What one owner may ask for, in image-steps: at what rate, and how much at a time.
+"""The limits of an owner: the rate of image-steps, and the number of unfinished image-steps.
 
-Nothing is counted down when a job ends. Which of an owner's jobs are unfinished is looked up in RQ's own records each
-time a job asks to be let in, so a share cannot leak, however a job, a worker or a front end comes to its end.
+No counter is decreased when a job ends. Instead each new job looks up in RQ's records which jobs of its owner are
+unfinished. So no share is ever lost, however a job, a worker or a front end ends.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from . import keys
 from .contract import Job
 from .values import Frozen
 
-BURST_SECONDS = 60  # an account holds this much of its rate; whoever was silent so long has a full one
-RESERVED_SECONDS = 30  # a share whose job does not appear in the queue within this time is free again
+BURST_SECONDS = 60  # an account holds at most the image-steps of this time, and is full again after it
+RESERVED_SECONDS = 30  # a share is free again if its job does not appear in the queue within this time
 
-# One script, so that two requests at once cannot both take the last share. It also reads the records of the owner's
-# jobs, which are not among its KEYS: no Redis Cluster, but there is none that RQ works on. What others wrote in place
-# of its numbers is as if it were not there, since an error would keep the owner out for good.
+# One script, so that two simultaneous requests cannot both take the last share. It also reads the records of the
+# owner's jobs, which are not among its KEYS; Redis Cluster would forbid that, but RQ does not support it either. Values
+# that are not numbers, written by somebody else, count as absent, since an error would lock the owner out for ever.
 _RESERVE = """
 local id, cost, now = ARGV[1], tonumber(ARGV[2]), redis.call('TIME')
 local most, rate, burst = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
@@ -62,12 +62,13 @@ return {'', '0'}
 
 
 class Limits(Frozen):
-    """What one owner may ask for; None is no limit.
+    """The limits of an owner; None means unlimited.
 
     Attributes:
-        rate: image-steps per second on average. An account fills at this rate up to BURST_SECONDS of it; a job is let
-            in while something is left, and pays in full. So large jobs pass too, and the next one waits.
-        unfinished: image-steps of all jobs that are queued or running; each counts in full until it ends.
+        rate: the average image-steps per second. An account fills at this rate, up to BURST_SECONDS of it. A job is
+            accepted if the balance is positive, and takes all its image-steps. So a large job is accepted too, but
+            the next one is not.
+        unfinished: the most image-steps of all jobs that are queued or running; each counts in full until it ends.
     """
 
     rate: float | None = Field(default=None, gt=0)
@@ -80,18 +81,18 @@ class Limits(Frozen):
 
 @dataclass(frozen=True)
 class Refusal:
-    """Which limit is reached: after `amount` seconds the debt is paid, or `amount` image-steps are unfinished."""
+    """The limit that is reached; `amount` is the seconds until the balance is positive, or unfinished image-steps."""
 
     limit: Literal["rate", "unfinished"]
     amount: float
 
 
 def reserve(client: redis.Redis, job: Job, owner: str, limits: Limits, *, records: str, ttl: int) -> Refusal | None:
-    """Takes a job's share, once however often it is asked for; None if the job is within the limits.
+    """Reserves a job's share of its owner's limits, once for each job; returns None if the job is within the limits.
 
     Args:
-        records: what the names of RQ's records of jobs begin with.
-        ttl: seconds after which an owner who asks for nothing more is forgotten; longer than a job waits and runs.
+        records: the prefix of the keys of RQ's job records.
+        ttl: the time in seconds after which an owner without new jobs is forgotten; longer than a job waits and runs.
     """
     names = keys.shares(owner), keys.account(owner)
     rate = limits.rate or ""

@@ -1,8 +1,8 @@
-"""The sampling parameters that every kind of job has. Which values there are, the science says."""
+"""The sampling parameters of every kind of job; `model.plans` defines their values."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 from pydantic import Field
 
@@ -13,43 +13,44 @@ from model.plans.spacing import RULES
 
 from .values import Frozen
 
-# Types for the reader of a request; mypy, which knows no registry, takes the names for plain text.
+# A type that validates requests. For mypy, which cannot see the registry, it is a plain string.
 if TYPE_CHECKING:
     SamplerName = str
 else:
     SamplerName = Literal[tuple(SAMPLERS)]
 
-# A rule's name, or how many steps each of as many equal parts of the timesteps gets.
+# The name of a rule, or the number of steps in each of several equal sections of the timesteps.
 SpacingName = Annotated[str, Field(pattern=rf"^({'|'.join(RULES)}|[0-9]{{1,4}}(,[0-9]{{1,4}}){{0,99}})$")]
 
-MODEL_NAME = r"^[a-z0-9][a-z0-9._-]{0,63}$"  # names become parts of keys, so nothing else may be one
+MODEL_NAME = r"^[a-z0-9][a-z0-9._-]{0,63}$"  # the only form of names, because they become parts of keys
 
-# Bounds that no job reaches: what is stored may be anybody's, and numbers beyond them would break whoever computes.
+# Bounds that no job reaches. Somebody else may have written to Redis, and larger numbers would make computations fail.
 MAX_IMAGES = 64
 MAX_STEPS = 1_000_000
 MAX_TIMESTEP = 1_000_000
-MAX_SEED = 2**53 - 1  # the largest integer that every JSON reader keeps exact
+MAX_SEED = 2**53 - 1  # the largest integer that every JSON parser keeps exact
 
 
 def choices_of(values: Any) -> Choices:
-    """Those attributes of a query or of parameters that a model's `settle` knows."""
-    chosen: Any = {name: getattr(values, name) for name in Choices.__annotations__}
-    return Choices(**chosen)  # type: ignore[typeddict-item]  # mypy cannot see them
+    """Returns the attributes of a query or of parameters that are arguments of a model's `settle` and `plan`."""
+    return cast("Choices", {name: getattr(values, name) for name in Choices.__annotations__})
 
 
 class SamplingParams(Frozen):
-    """How the pictures are made, with nothing left open.
+    """The sampling parameters of a job, all filled in.
 
     Attributes:
-        n: number of images.
-        steps: network calls for each image.
-        eta: stochasticity of ddim.
-        variance: of ddpm.
-        clip: what happens to each predicted picture on the way.
-        seed: of image 0; image i has seed + i.
-        label: class index, None for an unconditional image.
-        guidance_scale: of classifier-free guidance; 1 is off.
-        classifier_scale: of guidance by a classifier; 0 is off.
+        n: the number of images.
+        steps: the network calls for each image.
+        sampler: the name of the sampler.
+        spacing: the choice of the timesteps.
+        eta: the stochasticity of ddim, 0..1.
+        variance: the variance of ddpm.
+        clip: the clipping of the predicted image at each step.
+        seed: the seed of image 0; image i has seed + i.
+        label: the index of the class; None for unconditional images.
+        guidance_scale: the scale of classifier-free guidance; 1 is off.
+        classifier_scale: the scale of guidance by a classifier; 0 is off.
     """
 
     n: int = Field(ge=1, le=MAX_IMAGES)
@@ -71,5 +72,5 @@ class SamplingParams(Frozen):
 
     @property
     def image_steps(self) -> int:
-        """Of the images alone: their number times network calls, and once more for each kind of guidance."""
+        """The number of images times network calls, and as many again for each kind of guidance."""
         return self.n * self.steps * (1 + (self.guidance_scale != 1.0) + (self.classifier_scale != 0.0))

@@ -1,4 +1,4 @@
-"""The queue as front ends see it: submit, look, cancel. With `worker.rq_worker` the only code that knows RQ."""
+"""The queue as front ends see it: submitting, reading and cancelling jobs."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from .workers import ask_reports, live_reports, lone_step_seconds, read_reports,
 WAKE_TOKENS = 16
 REGISTRIES = {"started": StartedJobRegistry, "finished": FinishedJobRegistry, "failed": FailedJobRegistry}
 
-# Whoever takes the id out of the list owns the job: this script, or the worker that claims it. One script, so that a
-# lost reply or the death of this process leaves nothing half done, and a repeated request ends it.
+# The job belongs to this script or to a worker, whichever removes the id from the list. It is one script, so that a
+# lost reply or the end of this process leaves no half-cancelled job, and a repeated request has the same effect.
 _CANCEL_QUEUED = """
 if redis.call('LREM', KEYS[1], 1, ARGV[1]) == 1 then
   redis.call('HSET', KEYS[2], 'status', ARGV[2])
@@ -40,12 +40,12 @@ end
 
 @dataclass(frozen=True)
 class Backlog:
-    """The work that waits for one model.
+    """The unfinished work of one model.
 
     Attributes:
-        image_steps: still to do, of jobs queued and running.
-        jobs: how many jobs that is.
-        rate: image-steps per second of all live workers; None if unknown.
+        image_steps: the image-steps left to do of all queued and running jobs.
+        jobs: the number of these jobs.
+        rate: the image-steps per second of all live workers; None if unknown.
     """
 
     image_steps: int
@@ -55,12 +55,12 @@ class Backlog:
 
 @dataclass(frozen=True)
 class RedisHealth:
-    """What Redis says of itself.
+    """The state of Redis.
 
     Attributes:
-        memory_used: bytes.
-        memory_max: bytes that it may use; 0 if nothing limits it.
-        append_only_ok: every write goes to its append-only file, and the last ones arrived there.
+        memory_used: the memory that it uses, in bytes.
+        memory_max: the memory that it may use, in bytes; 0 without a limit.
+        append_only_ok: whether it appends every write to a file, and the last write and rewrite succeeded.
     """
 
     memory_used: int
@@ -77,22 +77,22 @@ def wake(client: redis.Redis, model: str) -> None:
 
 
 class JobQueue:
-    """Everything that a front end needs of the queue. Its methods block and raise QueueUnavailable.
+    """The queue for a front end. Its methods block, and raise QueueUnavailable if Redis does not answer.
 
     Args:
-        client: with timeouts and without retries, so that a dead Redis is noticed within seconds.
-        result_ttl: seconds that pictures are kept; jobs are remembered twice as long, to tell expired from unknown.
+        client: a client with timeouts and without retries, so that a failure of Redis is noticed within seconds.
+        result_ttl: the time that images are kept, in seconds. Jobs are kept twice as long, so that an expired result
+            differs from an unknown job.
     """
 
     def __init__(self, client: redis.Redis, *, result_ttl: int) -> None:
         self._client = client
         self._result_ttl = result_ttl
-        self._queues: dict[str, Queue] = {}
 
     def reserve(self, job: Job, limits: Limits) -> Refusal | None:
-        """Takes a job's share of what its owner may ask for, before it is submitted; None if it is granted.
+        """Reserves a job's share of its owner's limits before it is submitted; returns None if the job is within them.
 
-        Nobody needs to give it back: it is free again when the job ends, or does not come.
+        The share is free again when the job ends, or if it is not submitted in time.
         """
         if job.owner is None or not limits.are_set:
             return None
@@ -100,11 +100,11 @@ class JobQueue:
             return reserve(self._client, job, job.owner, limits, records=DataJob.key_for(""), ttl=2 * self._result_ttl)
 
     def submit(self, job: Job, *, request_hash: str) -> bool:
-        """Accepts a job; once this returns the job is not lost.
+        """Accepts a job. After this has returned, the job is not lost.
 
         Args:
-            job: complete, with an id of its own or one made from an Idempotency-Key.
-            request_hash: of the request as it came; the same id with another hash is a conflict.
+            job: a job with a new id, or with an id made from an Idempotency-Key.
+            request_hash: the hash of the request as it was sent; the same id with another hash is a conflict.
 
         Returns:
             True if the job is new, False if the same request was accepted before.
@@ -118,12 +118,13 @@ class JobQueue:
                 self._enqueue(job, request_hash)
             except DuplicateJobError:
                 return self._recognise(job, request_hash)
-            with suppress(redis.RedisError):  # the job is accepted already, and an idle worker looks every second
+            with suppress(redis.RedisError):  # the job is accepted, and idle workers look every second anyway
                 wake(self._client, job.model)
         return True
 
     def _enqueue(self, job: Job, request_hash: str) -> None:
-        queue = self._queue(keys.queue_name(job.model, job.urgency))
+        name = keys.queue_name(job.model, job.urgency)
+        queue = Queue(name, connection=self._client, job_class=DataJob, serializer=JSONSerializer)
         fresh = queue.create_job(
             TASK,
             kwargs={"job": job.model_dump(mode="json")},
@@ -138,7 +139,7 @@ class JobQueue:
         try:
             queue.enqueue_job(fresh, unique=True)
         except (redis.ConnectionError, redis.TimeoutError):
-            # Only the reply may be lost; asking again tells, since an id is taken only once.
+            # Perhaps only the reply was lost. A second try tells, because each id is accepted once.
             try:
                 queue.enqueue_job(fresh, unique=True)
             except DuplicateJobError:
@@ -154,7 +155,7 @@ class JobQueue:
         return False
 
     def _look(self, job_id: str) -> tuple[JobStatus, str]:
-        """Where a job stands, without an outlook, and the hash of its request."""
+        """Returns a job's status, without position and ETA, and the hash of its request."""
         with self._client.pipeline(transaction=False) as pipe:
             ask_status(pipe, job_id)
             ask_request_hash(pipe, job_id)
@@ -162,39 +163,36 @@ class JobQueue:
         return read_status(*status, result_ttl=self._result_ttl), read_request_hash(fields)
 
     def status(self, job_id: str) -> JobStatus:
-        """Where a job stands.
+        """Returns the status of a job.
 
         Raises:
-            JobNotFound: if there is none with this id.
-            JobUnreadable: if it was written by another version.
+            JobNotFound: if there is no job with this id.
+            JobUnreadable: if it was written by another version or by somebody else.
         """
         with _translated():
-            with self._client.pipeline(transaction=False) as pipe:
-                ask_status(pipe, job_id)
-                (answer,) = pipe.execute()
-            status = read_status(*answer, result_ttl=self._result_ttl)
+            status = read_status(*ask_status(self._client, job_id), result_ttl=self._result_ttl)
             if status.job.id != job_id:
-                raise JobUnreadable("the job claims to be another")
+                raise JobUnreadable("the queued job has another id than its record")
             if status.state is not JobState.QUEUED:
                 return status
             position, eta = self._outlook(status.job)
         return replace(status, position=position, eta_seconds=eta)
 
     def cancel(self, job_id: str) -> JobStatus:
-        """Asks for a job to be cancelled: at once if it is queued, at the next step if it runs. May be repeated."""
+        """Cancels a job, at once if it is queued, or at its next step if it runs; returns its status. Is idempotent."""
         status = self.status(job_id)
         if status.state.is_terminal:
             return status
         with _translated():
             self._client.set(keys.cancel(job_id), 1, ex=2 * self._result_ttl)
-            queue = self._queue_key(keys.queue_name(status.job.model, status.job.urgency))
+            queue = _queue_key(keys.queue_name(status.job.model, status.job.urgency))
             names = (queue, DataJob.key_for(job_id), keys.backlog(status.job.model))
             facts = (job_id, RqStatus.CANCELED.value, 2 * self._result_ttl)
             self._client.eval(_CANCEL_QUEUED, len(names), *names, *facts)
         return self.status(job_id)
 
     def backlog(self, model: str) -> Backlog:
-        """The work that waits for a model and how fast it goes."""
+        """Returns the unfinished work of a model, and the rate of its workers."""
         with _translated(), self._client.pipeline(transaction=False) as pipe:
             ask_total(pipe, model)
             ask_reports(pipe)
@@ -202,32 +200,32 @@ class JobQueue:
         return Backlog(*read_total(total), total_rate(model, read_reports(reports)))
 
     def workers(self) -> list[WorkerReport]:
-        """The live workers."""
+        """Returns the reports of the live workers."""
         with _translated():
             return live_reports(self._client)
 
     def depths(self, models: list[str]) -> dict[str, dict[str, int]]:
-        """Jobs of each RQ queue of these models by state, by queue name; it counts and repairs nothing, as RQ would."""
+        """Returns the number of jobs by queue name and state; RQ's own methods would also clean up registries."""
         names = [keys.queue_name(model, urgency) for model in models for urgency in URGENCIES]
         with _translated(), self._client.pipeline(transaction=False) as pipe:
             for name in names:
-                pipe.llen(self._queue_key(name))
+                pipe.llen(_queue_key(name))
                 for registry in REGISTRIES.values():
                     pipe.zcard(registry.key_template.format(name))
             counts = iter(pipe.execute())
         return {name: {state: next(counts) for state in ("queued", *REGISTRIES)} for name in names}
 
     def oldest_age(self, models: list[str]) -> float:
-        """Seconds that the longest waiting job has been queued; 0 if none is."""
+        """Returns the seconds since the oldest waiting job of the models was queued; 0 if none is waiting."""
         names = [keys.queue_name(model, urgency) for model in models for urgency in URGENCIES]
         with _translated(), self._client.pipeline(transaction=False) as pipe:
             for name in names:
-                ask_since(pipe, self._queue_key(name), DataJob.key_for(""))
+                ask_since(pipe, _queue_key(name), DataJob.key_for(""))
             times = [seconds_of(stamp) for stamp in pipe.execute()]
         return max([0.0, *(time.time() - since for since in times if since is not None)])
 
     def health(self) -> RedisHealth:
-        """How Redis is."""
+        """Returns the state of Redis."""
         with _translated(), self._client.pipeline(transaction=False) as pipe:
             pipe.info("memory")
             pipe.info("persistence")
@@ -239,22 +237,14 @@ class JobQueue:
             append_only_ok=bool(persistence.get("aof_enabled")) and statuses == {"ok"},
         )
 
-    def ping(self) -> None:
-        """Returns if Redis answers."""
-        with _translated():
-            self._client.ping()
-
     def _outlook(self, job: Job) -> tuple[int, float | None]:
-        """Position of a queued job, and seconds until it is done.
+        """Returns the position of a queued job, and the seconds until it is done; None if the speed is unknown.
 
-        Running jobs share the batch, so a job is done when each of the others has had as much as it needs itself, or is
-        done before; jobs that will be claimed earlier count whole. And no image takes its steps faster than it would
-        alone.
+        Jobs that will be claimed earlier count in full. Running jobs share the batch equally, so each of them counts up
+        to the image-steps of this job. The time is at least that of the job alone on a worker.
         """
         with self._client.pipeline(transaction=False) as pipe:
-            ask_outlook(
-                pipe, job, [self._queue_key(keys.queue_name(job.model, each)) for each in range(job.urgency + 1)]
-            )
+            ask_outlook(pipe, job, [_queue_key(keys.queue_name(job.model, each)) for each in range(job.urgency + 1)])
             ask_reports(pipe)
             outlook, reports = pipe.execute()
         ahead, mine, shared, earlier = read_outlook(outlook)
@@ -265,14 +255,9 @@ class JobQueue:
         alone = mine / job.params.n * lone_step_seconds(job.model, workers)
         return ahead, max((mine + shared + earlier) / rate, alone)
 
-    def _queue(self, name: str) -> Queue:
-        if name not in self._queues:
-            self._queues[name] = Queue(name, connection=self._client, job_class=DataJob, serializer=JSONSerializer)
-        return self._queues[name]
 
-    @staticmethod
-    def _queue_key(name: str) -> str:
-        return f"{Queue.redis_queue_namespace_prefix}{name}"
+def _queue_key(name: str) -> str:
+    return f"{Queue.redis_queue_namespace_prefix}{name}"
 
 
 @contextmanager

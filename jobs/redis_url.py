@@ -1,4 +1,4 @@
-"""The address of Redis with a password that lies in a file, where neither `ps` nor `docker inspect` shows it."""
+"""The URL of Redis with a password from a file, which neither `ps` nor `docker inspect` shows."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 
 def with_password(url: str, file: Path | None) -> str:
-    """The URL with the file's content as its password; as it is without a file.
+    """Returns the URL with the content of the file as its password, or unchanged without a file.
 
     Raises:
         OSError: if the file cannot be read.

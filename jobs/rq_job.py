@@ -1,4 +1,4 @@
-"""RQ's job as we store it: data, and nothing that runs. Whoever can write to Redis may have written it."""
+"""RQ's job, reduced to data: somebody else who can write to Redis may have written it, so no part of it may run."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from rq.serializers import JSONSerializer
 
 from .errors import JobUnreadable
 
-# Tries that a job has after its first. One that a worker dies under loses one; progress gives them all back.
+# The tries of a job after its first. It loses one when a worker dies while running it, and gets all back by progress.
 MAX_RETRIES = 3
-LONE_RETRIES = 1  # with so few left it may be what its workers died of, and runs with no other job beside it
-MAX_DEATHS = 50  # of workers under one job, whatever progress it made: so that none goes on for ever
-MAX_JOB_BYTES = 1 << 17  # of a job as JSON, ten times what the largest request becomes
+LONE_RETRIES = 1  # with at most this number left, the job may be the cause of the deaths, and runs alone
+MAX_DEATHS = 50  # deaths of workers, regardless of progress, after which a job is given up
+MAX_JOB_BYTES = 1 << 17  # bytes of a job as JSON; the largest request needs a tenth
 
-# In RQ's record of the job, so that they live as long as it does.
-DEATHS = "deaths"  # of workers while they ran it
-RESUMED_AT = "resumed_at"  # image-steps that the last start began with
+# Fields of RQ's record of a job, which are deleted together with it.
+DEATHS = "deaths"  # the number of workers that died while running the job
+RESUMED_AT = "resumed_at"  # the image-steps that were done when the last worker began
 
-# RQ would import and call callbacks, connect to webhooks, and unpack what is stored as an earlier result.
+# All other fields are dropped: RQ would import and call callbacks, connect to webhooks, and unpack earlier results.
 _KEPT = (
     *(b"data", b"status", b"origin", b"description", b"meta", b"worker_name"),
     *(b"created_at", b"enqueued_at", b"started_at", b"ended_at", b"last_heartbeat"),
@@ -30,11 +30,11 @@ _KEPT = (
 
 
 class DataJob(RqJob):
-    """A job without callbacks and webhooks, also where somebody who can write to Redis planted some.
+    """A job of RQ without callbacks and webhooks, even if its record has some.
 
     Attributes:
-        deaths: of workers while they ran it.
-        resumed_at: image-steps that its last start began with.
+        deaths: the number of workers that died while running the job.
+        resumed_at: the image-steps that were done when the last worker began.
     """
 
     deaths: int = 0
@@ -42,20 +42,20 @@ class DataJob(RqJob):
 
     @classmethod
     def read(cls, job_id: str, client: redis.Redis) -> Self:
-        """The job with this id.
+        """Reads the job with this id.
 
         Raises:
-            Exception: of whatever kind a parser raises, if it is none of ours or there is none.
+            Exception: of any kind, if there is no such job or a parser refuses its record.
         """
         job = cls(job_id, connection=client, serializer=JSONSerializer)
         job.refresh()  # type: ignore[no-untyped-call]
         return job
 
     def restore(self, raw_data: Any) -> Any:
-        """Takes over what the record says; raises like `read`."""
+        """Sets the attributes of the job from its record; raises like `read`."""
         kept = {name: raw_data[name] for name in _KEPT if name in raw_data}
         if b"data" in kept:
-            kept[b"data"] = inflate(kept[b"data"])  # which RQ takes as it is, since it looks for a zlib header
+            kept[b"data"] = inflate(kept[b"data"])  # RQ inflates data with a zlib header only
         restored = super().restore(kept)
         self.deaths = int(raw_data.get(DEATHS.encode(), 0))
         self.resumed_at = int(raw_data.get(RESUMED_AT.encode(), 0))
@@ -63,26 +63,26 @@ class DataJob(RqJob):
 
     @property
     def is_suspect(self) -> bool:
-        """Workers died under it again and again, without any progress."""
+        """Whether several workers died while running the job, without any progress."""
         return self.retries_left is not None and self.retries_left <= LONE_RETRIES
 
     @property
     def should_retry(self) -> bool:
-        """False: what a worker reports as failed would fail again. Jobs of dead workers are retried all the same."""
+        """False, because a job that a worker reports as failed would fail again. This does not concern dead workers."""
         return False
 
 
 def inflate(data: bytes) -> bytes:
-    """RQ's record of a call, as JSON. A small packet can hold gigabytes, so no more is unpacked than a job can have.
+    """Returns RQ's record of a call as JSON. A small packet can hold gigabytes, so at most MAX_JOB_BYTES are inflated.
 
     Raises:
-        JobUnreadable: if it is too long, or nothing that RQ has written.
+        JobUnreadable: if the record is too long, or was not written by RQ.
     """
     packet = zlib.decompressobj()
     try:
         call = packet.decompress(data, MAX_JOB_BYTES)
     except zlib.error as error:
-        raise JobUnreadable("the queue holds something that is no job of difuso") from error
+        raise JobUnreadable("the queue holds an entry that is not a job of difuso") from error
     if not packet.eof or not call.startswith(b"["):
-        raise JobUnreadable("the queue holds something that is no job of difuso")
+        raise JobUnreadable("the queue holds an entry that is not a job of difuso")
     return call

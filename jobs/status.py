@@ -1,6 +1,6 @@
-"""Where a job stands, read in one look at what RQ and the worker have written.
+"""The status of a job, read in one round trip from the records of RQ and of the worker.
 
-Clients ask for nothing more often. RQ's own job object, which takes several times as long to make, is left out of it.
+This is the most frequent request of clients. So RQ's own job object is avoided, which takes several times as long.
 """
 
 from __future__ import annotations
@@ -38,19 +38,24 @@ _TIMESTEPS: TypeAdapter[Timesteps] = TypeAdapter(Timesteps, config=ConfigDict(st
 
 
 class _Meta(Reported):
-    """What else difuso has RQ keep of a job."""
+    """The metadata of a job in RQ's record."""
 
     request_hash: str
 
 
-def ask_status(pipe: Any, job_id: str) -> None:
-    """Adds the command to a pipeline whose answer `read_status` takes."""
+def ask_status(client: Any, job_id: str) -> Any:
+    """Sends the command whose answer `read_status` reads, or adds it to a pipeline."""
     reports = {keys.progress(job_id): MAX_FIELD, keys.timesteps(job_id): MAX_TIMESTEPS}
-    ask_record(pipe, RqJob.key_for(job_id), *_FIELDS, texts=reports)
+    return ask_record(client, RqJob.key_for(job_id), *_FIELDS, texts=reports)
 
 
 def read_status(fields: Sequence[Any], reports: Sequence[Any], *, result_ttl: int) -> JobStatus:
-    """The status of a job, but for the outlook of one that is queued.
+    """Returns the status of a job; position and ETA of a queued job are missing.
+
+    Args:
+        fields: the fields of RQ's record.
+        reports: the worker's progress and timesteps.
+        result_ttl: the time that images are kept, in seconds.
 
     Raises:
         JobNotFound: if there is no such job.
@@ -62,36 +67,34 @@ def read_status(fields: Sequence[Any], reports: Sequence[Any], *, result_ttl: in
         return _parse(fields, reports, result_ttl)
     except JobUnreadable:
         raise
-    except Exception as error:  # whatever a parser raises at what somebody else has written
-        raise JobUnreadable("the queue holds something that is no job of difuso") from error
+    except Exception as error:  # any error of a parser, if somebody else wrote the record
+        raise JobUnreadable("the queue holds an entry that is not a job of difuso") from error
 
 
 def ask_request_hash(pipe: Any, job_id: str) -> None:
-    """Adds the command to a pipeline of whose answer `read_request_hash` takes the first part."""
+    """Adds to a pipeline the command whose answer's first part `read_request_hash` reads."""
     ask_record(pipe, RqJob.key_for(job_id), "meta")
 
 
 def read_request_hash(fields: Sequence[Any]) -> str:
-    """The hash of the request that a job was accepted from.
+    """Returns the hash of the request that a job was accepted from.
 
     Raises:
-        JobUnreadable: if it is not there.
+        JobUnreadable: if the record has no valid hash.
     """
     try:
         return _Meta.model_validate_json(fields[0] or b"").request_hash
     except ValidationError as error:
-        raise JobUnreadable("the queued job does not say from which request it is") from error
+        raise JobUnreadable("the queued job has no hash of its request") from error
 
 
 def needs_uploads(client: redis.Redis, job_id: str, *, result_ttl: float) -> bool:
-    """Whether pictures that came with a job may be read again: to start it, or to show between which its own lie.
+    """Returns whether the uploads of a job are still needed, by the worker or to show the ends of an interpolation.
 
     Args:
-        result_ttl: seconds that its own are kept.
+        result_ttl: the time that the images of its result are kept, in seconds.
     """
-    with client.pipeline(transaction=False) as pipe:
-        ask_record(pipe, RqJob.key_for(job_id), "status", "ended_at")
-        (((status, ended), _),) = pipe.execute()
+    (status, ended), _ = ask_record(client, RqJob.key_for(job_id), "status", "ended_at")
     if status in (RqStatus.QUEUED.encode(), RqStatus.STARTED.encode()):
         return True
     ended_at = seconds_of(ended)
@@ -99,7 +102,7 @@ def needs_uploads(client: redis.Redis, job_id: str, *, result_ttl: float) -> boo
 
 
 def seconds_of(stamp: bytes | None) -> float | None:
-    """A time as RQ writes it, in seconds since the epoch; None if it is none."""
+    """Converts a time of RQ into seconds since the epoch; None if it is absent or invalid."""
     try:
         return _seconds(stamp)
     except ValueError:
@@ -113,7 +116,7 @@ def _parse(fields: Sequence[Any], reports: Sequence[Any], result_ttl: int) -> Jo
     state = STATES.get((rq_status or b"").decode(), JobState.QUEUED)
     started_at, ended_at = _seconds(started), _seconds(ended)
     progress = Progress() if report is None else Progress.model_validate_json(report)
-    if state is JobState.SUCCEEDED:  # it has done all of its steps, whatever its last report said
+    if state is JobState.SUCCEEDED:  # all its steps are done, even if the last report came before
         progress = progress.model_copy(update={"image_steps": job.image_steps})
     is_attempted = state is not JobState.QUEUED and started_at is not None
     return JobStatus(
@@ -130,27 +133,27 @@ def _parse(fields: Sequence[Any], reports: Sequence[Any], result_ttl: int) -> Jo
     )
 
 
-# The same bytes mean the same for ever, so these two may remember them; they are most of what there is to parse.
+# These two functions take most of the time for parsing, so their results are cached.
 
 
 @lru_cache(maxsize=256)
 def _parse_job(data: bytes) -> Job:
-    """The job in RQ's record of a call: [function, instance, arguments, keyword arguments]."""
+    """Returns the job in RQ's record of a call: [function, instance, arguments, keyword arguments]."""
     return Job.decode(from_json(inflate(data))[3].get("job"))
 
 
 @lru_cache(maxsize=8)
 def _check_timesteps(text: bytes) -> str:
-    """The list as it was written: it may have thousands of entries, and becomes JSON again in the answer."""
+    """Returns the list as text: it may have thousands of entries, and becomes JSON again in the answer."""
     _TIMESTEPS.validate_json(text)
     return text.decode()
 
 
 def _seconds(stamp: bytes | None) -> float | None:
-    """Since the epoch; a time that no calendar of ours can show is refused here."""
+    """Converts a time of RQ into seconds since the epoch; refuses times that datetime cannot represent."""
     if not stamp:
         return None
     seconds = datetime.fromisoformat(stamp.decode()).timestamp()
     if not 0 <= seconds <= MAX_TIME:
-        raise ValueError("not of this millennium")
+        raise ValueError("the time is out of range")
     return seconds

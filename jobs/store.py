@@ -1,18 +1,18 @@
-"""The result store: pictures, manifests and trajectory snapshots, addressed by an fsspec URL.
+"""The result store: images, manifests, snapshots of trajectories and uploads, below an fsspec URL.
 
-    results/<aa>/<job id>/<attempt>/<index>.png      written by one attempt
-    results/<aa>/<job id>/manifest.json              the commit point, first writer wins
-    snapshots/<aa>/<job id>                          where a paused or killed job goes on
-    uploads/<aa>/<job id>/<sha256>.png               pictures that came with the request
+    results/<aa>/<job id>/<attempt>/<index>.png      the images of one attempt
+    results/<aa>/<job id>/manifest.json              the commit point; the first writer wins
+    snapshots/<aa>/<job id>                          the state from which another worker goes on
+    uploads/<aa>/<job id>/<sha256>.png               the fitted images of the request
 
-A job whose worker was thought dead may be finished twice. Each attempt writes below its own name and only one manifest
-is ever linked, so there is one result and never half of one.
+A job may be finished twice, if its worker seemed dead but was not. Each attempt writes into its own folder, and only
+one manifest is ever linked. So there is exactly one result, and it is complete.
 
-Uploads are written before their job is accepted, and two requests with one Idempotency-Key are one job id. So an upload
-is named by what it holds: the request that is refused cannot replace what the accepted one needs.
+Uploads are written before their job is accepted, and two requests with one Idempotency-Key have one job id. So an
+upload is named by its content: a request that is refused cannot replace the uploads of the accepted one.
 
-A disk or bucket may hang instead of failing. So each call has its time, after which the store counts as unavailable;
-what was to be written may be there all the same, a moment later.
+A disk or bucket may hang instead of failing. So each call has a time limit, after which the store counts as
+unavailable. Such a write may still succeed later.
 """
 
 from __future__ import annotations
@@ -37,48 +37,50 @@ from .contract import Manifest
 from .errors import ResultExpired, StoreUnavailable
 from .hanging_calls import HangingCalls
 
-PICTURE_SECONDS = 10.0
-SNAPSHOT_SECONDS = 60.0  # those of large models have a hundred megabytes
+IMAGE_SECONDS = 10.0
+SNAPSHOT_SECONDS = 60.0  # a snapshot of a large model has a hundred megabytes
 CHECK_SECONDS = 1.5
 CALLS = 32
-# By itself botocore tries four times more and waits a minute each time, and s3fs repeats all of that.
+# By default botocore tries five times, each with a timeout of a minute, and s3fs repeats all of that.
 S3_TIMEOUTS = {"config_kwargs": {"connect_timeout": 3, "read_timeout": 10, "retries": {"max_attempts": 0}}}
-CHECK = re.compile(r"\.{1,2}check-")  # its file and, with a dot more, the one that this is written as
+CHECK = re.compile(r"\.{1,2}check-")  # the file of a check, and with two dots its temporary file
 
 
 class ResultStore:
-    """Reads and writes below one folder or bucket prefix.
+    """Reads and writes below one folder or bucket prefix. Its methods block, and raise StoreUnavailable.
 
     Args:
-        url: `file:///var/lib/difuso`, a plain path, or any other fsspec URL such as `s3://bucket/prefix`.
+        url: a path, or an fsspec URL such as `file:///var/lib/difuso` or `s3://bucket/prefix`.
     """
 
     def __init__(self, url: str) -> None:
-        self._fs, root = fsspec.url_to_fs(url, **_options(url))
+        # The operator's configuration of fsspec takes precedence.
+        options: dict[str, Any] = S3_TIMEOUTS | conf.get("s3", {}) if url.startswith("s3://") else {}
+        self._fs, root = fsspec.url_to_fs(url, **options)
         self._root = PurePosixPath(root)
         self._local = isinstance(self._fs, LocalFileSystem)
         self._calls = HangingCalls(CALLS)
 
     def write_image(self, job_id: str, attempt: str, index: int, png: bytes) -> str:
-        """Stores one picture of one attempt; returns its path for the manifest."""
+        """Stores one image of one attempt; returns its path for the manifest."""
         name = f"{attempt}/{index}.png"
         self._write(self._result(job_id) / name, png)
         return name
 
     def commit(self, manifest: Manifest) -> bool:
-        """Makes an attempt the job's result. False if another attempt was first; its pictures stand."""
+        """Makes an attempt the result of its job; returns False if another attempt is the result already."""
         data = manifest.model_dump_json().encode()
         path = self._result(manifest.job.id) / "manifest.json"
         with _writing():
-            return self._calls.call(lambda: self._create(path, data), PICTURE_SECONDS)
+            return self._calls.call(lambda: self._create(path, data), IMAGE_SECONDS)
 
     def manifest(self, job_id: str) -> Manifest | None:
-        """The job's result, None while there is none."""
+        """Returns the manifest of a job's result; None if there is no result."""
         data = self._read(self._result(job_id) / "manifest.json")
         return None if data is None else Manifest.model_validate_json(data)
 
     def image(self, manifest: Manifest, index: int) -> bytes:
-        """One picture, as PNG.
+        """Returns one image as PNG.
 
         Raises:
             ResultExpired: if it was deleted.
@@ -89,35 +91,35 @@ class ResultStore:
         return data
 
     def write_upload(self, job_id: str, png: bytes) -> None:
-        """Stores a picture that came with a request."""
+        """Stores a fitted image of a request."""
         self._write(self._upload(job_id, hashlib.sha256(png).hexdigest()), png)
 
     def upload(self, job_id: str, sha256: str) -> bytes | None:
-        """A picture that came with the request, None if it is not there any more."""
+        """Returns a fitted image of a request as PNG; None if it was deleted."""
         return self._read(self._upload(job_id, sha256))
 
     def save_snapshot(self, job_id: str, data: bytes) -> None:
-        """Replaces the job's snapshot."""
+        """Stores a snapshot of a job, and replaces the last one."""
         self._write(self._snapshot(job_id), data, SNAPSHOT_SECONDS)
 
     def snapshot(self, job_id: str) -> bytes | None:
-        """The job's last snapshot, None if there is none."""
+        """Returns the last snapshot of a job; None if there is none."""
         return self._read(self._snapshot(job_id), SNAPSHOT_SECONDS)
 
     def drop_snapshot(self, job_id: str) -> None:
-        """Forgets the job's snapshot; there need not be one."""
+        """Deletes the snapshot of a job if there is one."""
         with _translated(), suppress(FileNotFoundError):
-            self._calls.call(lambda: self._fs.rm_file(str(self._snapshot(job_id))), PICTURE_SECONDS)
+            self._calls.call(lambda: self._fs.rm_file(str(self._snapshot(job_id))), IMAGE_SECONDS)
 
     def check(self) -> None:
         """Writes and deletes a small file.
 
         Raises:
-            StoreUnavailable: if that fails or takes long.
+            StoreUnavailable: if that fails or takes longer than CHECK_SECONDS.
         """
         path = self._root / f".check-{uuid.uuid4().hex}"
 
-        def write_and_delete() -> None:  # as one call, so that nothing is left of one that took too long
+        def write_and_delete() -> None:  # one call, so that the file is deleted even after the time limit
             self._put(path, b"ok")
             self._fs.rm_file(str(path))
 
@@ -125,14 +127,14 @@ class ResultStore:
             self._calls.call(write_and_delete, CHECK_SECONDS)
 
     def space(self) -> tuple[int, int] | None:
-        """Bytes free and in all of the disk with the store; None if that is no disk of this machine.
+        """Returns the free and the total bytes of the store's disk; None if the store is not a local folder.
 
         Raises:
-            StoreUnavailable: if the disk does not say.
+            StoreUnavailable: if the disk does not answer.
         """
         if not self._local:
             return None
-        root = Path(self._root)  # which the first write will make
+        root = Path(self._root)  # may not exist before the first write
 
         def usage() -> tuple[int, int]:
             there = next(folder for folder in (root, *root.parents) if folder.exists())
@@ -143,12 +145,12 @@ class ResultStore:
             return self._calls.call(usage, CHECK_SECONDS)
 
     def sweep(self, max_age: float, *, needed: Callable[[str], bool] = lambda job_id: False) -> int:
-        """Deletes what was written more than `max_age` seconds ago; returns the number of files.
+        """Deletes all files that were written more than `max_age` seconds ago; returns their number.
 
-        It takes as long as it takes: there may be a great many files.
+        It has no time limit, because there may be a great many files.
 
         Args:
-            needed: whether the uploads of a job are to stay; asked for old ones only.
+            needed: returns whether the uploads of a job must be kept; called for old uploads only.
         """
         oldest, deleted = time.time() - max_age, 0
         self._fs.invalidate_cache()
@@ -156,7 +158,8 @@ class ResultStore:
             with _translated():
                 found: list[str] = self._fs.find(str(self._root / kind))
             for path in found:
-                if not self._is_older(path, oldest) or (kind == "uploads" and needed(_job(path))):
+                job_id = PurePosixPath(path).parent.name
+                if not self._is_older(path, oldest) or (kind == "uploads" and needed(job_id)):
                     continue
                 with _translated(), suppress(FileNotFoundError):  # several workers may sweep at once
                     self._fs.rm_file(path)
@@ -166,7 +169,7 @@ class ResultStore:
         return deleted + self._sweep_checks(oldest)
 
     def _sweep_checks(self, oldest: float) -> int:
-        """Deletes what is left of checks that were cut short; nothing else that lies beside our folders."""
+        """Deletes old files of checks that did not end; other files beside the folders of the store are kept."""
         deleted = 0
         with _translated(), suppress(FileNotFoundError):
             for path in self._fs.ls(str(self._root), detail=False):
@@ -190,16 +193,16 @@ class ResultStore:
     def _snapshot(self, job_id: str) -> PurePosixPath:
         return self._root / "snapshots" / job_id[:2] / job_id
 
-    def _read(self, path: PurePosixPath, seconds: float = PICTURE_SECONDS) -> bytes | None:
+    def _read(self, path: PurePosixPath, seconds: float = IMAGE_SECONDS) -> bytes | None:
         with _translated(), suppress(FileNotFoundError):
             return self._calls.call(lambda: self._get(path), seconds)
         return None
 
-    def _write(self, path: PurePosixPath, data: bytes, seconds: float = PICTURE_SECONDS) -> None:
+    def _write(self, path: PurePosixPath, data: bytes, seconds: float = IMAGE_SECONDS) -> None:
         with _writing():
             self._calls.call(lambda: self._put(path, data), seconds)
 
-    # What may hang.
+    # The calls that may hang.
 
     def _get(self, path: PurePosixPath) -> bytes:
         if self._local:
@@ -215,7 +218,7 @@ class ResultStore:
             temporary.replace(path)
 
     def _create(self, path: PurePosixPath, data: bytes) -> bool:
-        """Writes a file that is not there yet; False if it is."""
+        """Writes a new file; returns False if the file exists."""
         if self._local:
             with _temporary(Path(path), data, top=Path(self._root)) as temporary, suppress(FileExistsError):
                 os.link(temporary, path)
@@ -224,8 +227,8 @@ class ResultStore:
         try:
             self._fs.pipe_file(str(path), data, mode="create")  # in S3 a PUT with If-None-Match: *
         except Exception:
-            # Servers differ in how they refuse, and the reply to a PUT that went through may be lost: what is there
-            # stands.
+            # Servers refuse with different errors, and the reply to a successful PUT may be lost. So only the file
+            # itself tells whether it exists.
             with suppress(FileNotFoundError):
                 self._get(path)
                 return False
@@ -233,19 +236,9 @@ class ResultStore:
         return True
 
 
-def _options(url: str) -> dict[str, Any]:
-    """Of the filesystem; what the operator has set for fsspec stands."""
-    return S3_TIMEOUTS | conf.get("s3", {}) if url.startswith("s3://") else {}
-
-
-def _job(upload: str) -> str:
-    """The id of the job that an upload came with."""
-    return PurePosixPath(upload).parent.name
-
-
 @contextmanager
 def _writing() -> Iterator[None]:
-    """Like `_translated`; whoever writes and finds nothing misses the folder or bucket itself."""
+    """Like `_translated`, but FileNotFoundError becomes StoreUnavailable, too: the folder or bucket is missing."""
     try:
         with _translated():
             yield
@@ -255,7 +248,7 @@ def _writing() -> Iterator[None]:
 
 @contextmanager
 def _translated() -> Iterator[None]:
-    """Each filesystem has errors of its own; only the absence of a file means the same everywhere."""
+    """Turns all errors into StoreUnavailable, except FileNotFoundError, which all filesystems raise alike."""
     try:
         yield
     except FileNotFoundError:
@@ -265,7 +258,7 @@ def _translated() -> Iterator[None]:
 
 
 def _read_file(path: PurePosixPath) -> bytes:
-    """A file, and nothing else that has a name: a pipe would keep its reader for ever."""
+    """Reads a regular file; any other kind raises OSError, because reading a pipe might block for ever."""
     with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise OSError("not a regular file")
@@ -274,7 +267,7 @@ def _read_file(path: PurePosixPath) -> bytes:
 
 @contextmanager
 def _temporary(path: Path, data: bytes, *, top: Path) -> Iterator[Path]:
-    """A complete file beside `path`, on the disk before it gets its name; nothing below `top` is left if that fails."""
+    """Yields a complete, synced temporary file beside `path`; at the end deletes it, and empty folders below `top`."""
     temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -294,7 +287,7 @@ def _prune(folder: Path, top: Path) -> None:
         try:
             folder.rmdir()
         except FileNotFoundError:
-            pass  # a disk may be full before the last folder is made
+            pass  # on a full disk not all folders were made
         except OSError:
             return
         folder = folder.parent

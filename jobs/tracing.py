@@ -1,6 +1,6 @@
-"""Traces by OpenTelemetry, from a request over HTTP to the work of its job, for those who ask for them.
+"""Traces by OpenTelemetry, from an HTTP request to the work of its job.
 
-They ask with OpenTelemetry's own variables, and by installing `difuso[otel]`. Otherwise nothing is imported here.
+They need the extra `difuso[otel]`, and OpenTelemetry's own environment variables. Otherwise nothing is imported.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
 
 
 def start_tracing(process: str) -> bool:
-    """Sends this process's spans to the collector that the environment names; False if it names none.
+    """Sends the spans of this process to the collector that the environment names; returns False if it names none.
 
     Args:
-        process: by which its spans are known, unless OTEL_SERVICE_NAME says otherwise.
+        process: the name of the process; its service name is `difuso-` and this name, unless OTEL_SERVICE_NAME is set.
     """
     if not any(map(os.environ.get, ENDPOINTS)):
         return False
@@ -29,7 +29,7 @@ def start_tracing(process: str) -> bool:
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
     except ImportError:
-        log.warning("no traces, though a collector is named: they need `pip install 'difuso[otel]'`")
+        log.warning("no traces are sent: install OpenTelemetry with `pip install 'difuso[otel]'`")
         return False
     name = os.environ.get("OTEL_SERVICE_NAME", f"difuso-{process}")
     provider = TracerProvider(resource=Resource.create({"service.name": name}))
@@ -39,8 +39,8 @@ def start_tracing(process: str) -> bool:
 
 
 def traceparent() -> str | None:
-    """The current span, as W3C Trace Context writes it; None if there is none."""
-    if "opentelemetry.sdk.trace" not in sys.modules:  # without which no span is recorded
+    """Returns the current span as in W3C Trace Context; None if there is no span."""
+    if "opentelemetry.sdk.trace" not in sys.modules:  # tracing was not started
         return None
     from opentelemetry.propagate import inject
 

@@ -6,12 +6,12 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Frozen(BaseModel):
-    """Immutable, nothing unknown, NaN and infinity refused; written by the names that it is read by."""
+    """An immutable value without unknown fields, NaN or infinity; it is written under the aliases of its fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, serialize_by_alias=True)
 
 
 class Reported(Frozen):
-    """Base of what workers write and front ends read: fields that a newer version added are overlooked."""
+    """A value that workers write and front ends read; unknown fields, from a newer version, are ignored."""
 
     model_config = ConfigDict(extra="ignore")

@@ -1,4 +1,4 @@
-"""What workers say of themselves, and what can be concluded from it."""
+"""The reports of workers, and the speeds computed from them."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ STALE_SECONDS = 3 * REPORT_SECONDS
 
 
 def publish_report(client: redis.Redis, report: WorkerReport) -> None:
-    """Says that this worker lives and what it can do."""
+    """Publishes the report of a live worker."""
     client.hset(keys.WORKERS, report.name, report.model_dump_json())
 
 
 def withdraw_report(client: redis.Redis, name: str) -> None:
-    """Says that this worker is gone."""
+    """Removes the report of a worker that ends."""
     client.hdel(keys.WORKERS, name)
 
 
-def ask_reports(pipe: Any) -> None:
-    """Adds the command to a pipeline whose answer `read_reports` takes."""
-    ask_entries(pipe, keys.WORKERS, size=MAX_REPORT)
+def ask_reports(client: Any) -> Any:
+    """Sends the command whose answer `read_reports` reads, or adds it to a pipeline."""
+    return ask_entries(client, keys.WORKERS, size=MAX_REPORT)
 
 
 def read_reports(answer: Sequence[bytes]) -> list[WorkerReport]:
-    """The reports, without those that are stale or of a version that cannot be read."""
+    """Returns the reports, without those that are stale or unreadable."""
     return [report for report in map(_live, entries(answer).values()) if report is not None]
 
 
@@ -46,36 +46,28 @@ def _live(value: bytes) -> WorkerReport | None:
 
 
 def live_reports(client: redis.Redis) -> list[WorkerReport]:
-    """What the live workers say."""
-    return read_reports(_all_reports(client))
-
-
-def _all_reports(client: redis.Redis) -> Sequence[bytes]:
-    with client.pipeline(transaction=False) as pipe:
-        ask_reports(pipe)
-        (answer,) = pipe.execute()
-    found: Sequence[bytes] = answer
-    return found
+    """Reads the reports of the live workers."""
+    return read_reports(ask_reports(client))
 
 
 def prune_reports(client: redis.Redis) -> None:
-    """Forgets workers that have been silent for long."""
-    gone = [name for name, value in entries(_all_reports(client)).items() if _live(value) is None]
+    """Removes the reports that are stale or unreadable."""
+    gone = [name for name, value in entries(ask_reports(client)).items() if _live(value) is None]
     if gone:
         client.hdel(keys.WORKERS, *gone)
 
 
 def reports_for(model: str, reports: list[WorkerReport]) -> list[ModelReport]:
-    """What the live workers say of one model."""
+    """Returns the reports of the live workers on one model."""
     return [report.models[model] for report in reports if model in report.models]
 
 
 def total_rate(model: str, reports: list[WorkerReport]) -> float | None:
-    """Image-steps per second that all live workers together make of one model; None if none has measured it."""
+    """Returns the image-steps per second of all live workers for one model; None if none has measured it."""
     rates = [report.rate for report in reports_for(model, reports) if report.ready and report.rate]
     return sum(rates) or None
 
 
 def lone_step_seconds(model: str, reports: list[WorkerReport]) -> float:
-    """Seconds that one step of a lone image takes on the fastest worker; 0 if none has measured it."""
+    """Returns the seconds of one step of a single image on the fastest worker; 0 if none has measured it."""
     return min((report.step_seconds for report in reports_for(model, reports) if report.step_seconds), default=0.0)

@@ -1,4 +1,4 @@
-"""What machines ask: does the process live, can it serve, what does it count."""
+"""Health and metrics: whether the process lives, whether it can serve, and its counters."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from jobs.store import ResultStore
 from ..deps import CheckersDep, DrainingDep, MetricsDep, ProbeDep, SettingsDep, StoreDep
 from ..errors import NotUsable, ShuttingDown
 
-router = APIRouter(tags=["health"])  # open to all, so that it says nothing that only callers may know
+router = APIRouter(tags=["health"])  # needs no API key, so it must tell nothing confidential
 metrics_router = APIRouter(tags=["health"])
 
-READY_SECONDS = 1.5  # whoever asks gives up soon
+READY_SECONDS = 1.5  # probes have short timeouts
 
 
 class Readiness(BaseModel):
-    """What serves: jobs are accepted without workers too, and wait. With API keys only that it does."""
+    """The live workers and their models; with API keys only the status. Jobs are accepted even without workers."""
 
     status: str = "ok"
     workers: int | None = None
@@ -31,7 +31,7 @@ class Readiness(BaseModel):
 
 @router.get("/healthz", summary="The process lives")
 async def healthz() -> dict[str, str]:
-    """Asks nobody: a Redis that is away is no reason to restart this process."""
+    """Depends on no other service: a restart of this process would not mend Redis."""
     return {"status": "ok"}
 
 
@@ -47,7 +47,7 @@ async def readyz(
     except QueueUnavailable as error:
         raise NotUsable("Redis does not answer.") from error
     except StoreUnavailable as error:
-        raise NotUsable("The result store cannot be written.") from error
+        raise NotUsable("The result store is not writable.") from error
     except TimeoutError as error:
         raise NotUsable("Redis or the result store does not answer in time.") from error
     if settings.api_keys_file is not None:

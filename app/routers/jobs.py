@@ -1,4 +1,4 @@
-"""/jobs: where a job stands, its events, its pictures, and cancelling it."""
+"""/jobs: the status, the events and the images of a job, and its cancellation."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 
 from jobs.events import Preview
 
-from ..answers import job_json, picture, pictures
+from .. import answers
 from ..deps import FormatDep, QueueDep, RenderersDep, StatusDep, StoreDep, WatcherDep
 from ..views import JobView, Outlook, job_text
 
@@ -21,21 +21,21 @@ router = APIRouter(tags=["jobs"])
 IfNoneMatch = Annotated[str | None, Header()]
 
 
-@router.get("/jobs/{job_id}", summary="Where a job stands", response_model=JobView)
+@router.get("/jobs/{job_id}", summary="Get a job", response_model=JobView)
 async def job(status: StatusDep) -> Response:
-    return job_json(status)
+    return answers.job_json(status)
 
 
 @router.delete("/jobs/{job_id}", summary="Cancel a job", response_model=JobView, responses={202: {"model": JobView}})
 def cancel(before: StatusDep, queue: QueueDep) -> Response:
-    """Queued jobs are cancelled at once (200), running ones at their next step (202); ended ones stay as they are."""
+    """Cancels a queued job at once (200), and a running one at its next step (202). An ended job is unchanged (200)."""
     status = queue.cancel(before.job.id)
-    return job_json(status, code=200 if status.state.is_terminal else 202)
+    return answers.job_json(status, code=200 if status.state.is_terminal else 202)
 
 
 @router.get("/jobs/{job_id}/events", summary="Follow a job", response_class=EventSourceResponse)
 async def events(first: StatusDep, watcher: WatcherDep) -> AsyncIterator[ServerSentEvent]:
-    """`progress` whenever something changed, `preview` of pictures on their way, then the job under its final state."""
+    """Sends `progress` at each change, `preview` with unfinished images, and at the end the job, named by its state."""
     shown: Outlook | None = None
     async with aclosing(watcher.follow(first.job.id, previews=True)) as news:
         async for item in news:
@@ -49,17 +49,17 @@ async def events(first: StatusDep, watcher: WatcherDep) -> AsyncIterator[ServerS
 
 
 @router.head("/jobs/{job_id}/image", include_in_schema=False)
-@router.get("/jobs/{job_id}/image", summary="All pictures of a job", response_class=Response)
+@router.get("/jobs/{job_id}/image", summary="Get all images of a job", response_class=Response)
 async def image(
     status: StatusDep, store: StoreDep, form: FormatDep, renderers: RenderersDep, if_none_match: IfNoneMatch = None
 ) -> Response:
-    """The picture or a contact sheet; a zip or a multipart message where Accept says so."""
-    return await pictures(status, store, form, renderers, known=if_none_match)
+    """Returns the image, or a contact sheet of several; another format if Accept demands it."""
+    return await answers.images(status, store, form, renderers, known=if_none_match)
 
 
 @router.head("/jobs/{job_id}/images/{index:int}", include_in_schema=False)
-@router.get("/jobs/{job_id}/images/{index:int}", summary="One picture of a job", response_class=Response)
+@router.get("/jobs/{job_id}/images/{index:int}", summary="Get one image of a job", response_class=Response)
 def one_image(status: StatusDep, store: StoreDep, index: int, if_none_match: IfNoneMatch = None) -> Response:
     if index >= status.job.answers:
         raise HTTPException(404)
-    return picture(status, store, index, known=if_none_match)
+    return answers.image(status, store, index, known=if_none_match)

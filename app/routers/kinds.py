@@ -1,4 +1,4 @@
-"""POST /generate, /interpolate, /denoise, /restore: one route for each kind of job that there is."""
+"""POST /generate, /interpolate, /denoise, /restore: one route for each kind of job."""
 
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
@@ -13,13 +13,13 @@ from ..deps import NO_BODY, CatalogDep, UploadsDep, single_parameters
 from ..submission import ANSWERS, SubmissionDep
 from ..uploads import request_body
 
-# No `from __future__ import annotations` here: FastAPI reads the query's type off the function below.
+# Without `from __future__ import annotations`: FastAPI needs the type of the query in the annotation below.
 
 router = APIRouter(tags=["jobs"])
 
 
 def _post(kind: Kind[Any]) -> Callable[..., Awaitable[Response]]:
-    """The route of a kind."""
+    """Returns the endpoint of a kind of job."""
 
     async def post(
         request: Request,

@@ -1,4 +1,4 @@
-"""/models: what can be asked for."""
+"""/models: the models and their states."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from ..views import ModelList, ModelView
 router = APIRouter(tags=["models"])
 
 
-@router.get("/models", summary="All models", response_model_exclude_none=True)
+@router.get("/models", summary="List all models", response_model_exclude_none=True)
 def models(catalog: CatalogDep, queue: QueueDep) -> ModelList:
-    """Also those that cannot be used, with the reason."""
+    """Includes models that cannot be used, with the reason."""
     reports = queue.workers()
     found = [ModelView.of(model, reports_for(model.name, reports)) for model in catalog.models.values()]
     refused = [ModelView.refused(name, reason) for name, reason in catalog.refused.items()]
     return ModelList(default=catalog.default, models=found + refused)
 
 
-@router.get("/models/{name}", summary="One model", response_model_exclude_none=True)
+@router.get("/models/{name}", summary="Get one model", response_model_exclude_none=True)
 def model(name: str, catalog: CatalogDep, queue: QueueDep) -> ModelView:
     if name in catalog.refused:
         return ModelView.refused(name, catalog.refused[name])

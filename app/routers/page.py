@@ -1,4 +1,4 @@
-"""The web page at /: plain files, nothing from elsewhere."""
+"""The web page at /: static files, which load nothing from other sites."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-// The page at /: asks for pictures, follows the job's events, shows what comes. Everything it does is plain HTTP.
+// The page at /: requests pictures, follows the events of their jobs, and shows the results, all over the HTTP API.
 
 const form = document.getElementById("form");
 const jobs = document.getElementById("jobs");
@@ -7,16 +7,16 @@ const access = document.getElementById("access");
 const ENDS = ["succeeded", "failed", "cancelled"];
 const KEY = "difuso-key";
 let models = new Map();
-let entered; // the promise of a key, while the user is asked for one
+let entered; // a promise that resolves when the user has entered a key
 
-// Resolves to a good answer; asks for an API key where the server wants one.
+// Resolves to a successful response; asks the user for an API key if the server needs one.
 async function request(path, { headers, ...rest } = {}) {
   const key = sessionStorage.getItem(KEY);
   let response;
   try {
     response = await fetch(path, { ...rest, headers: { ...headers, ...(key && { Authorization: `Bearer ${key}` }) } });
   } catch {
-    throw new Error("The server does not answer.");
+    throw new Error("The server does not answer. Is it still running?");
   }
   if (response.ok) return response;
   if (response.status === 401) {
@@ -27,18 +27,18 @@ async function request(path, { headers, ...rest } = {}) {
   const about = body.errors?.map(found => `${found.parameter ?? found.part ?? found.header ?? "body"}: ${found.detail}`);
   const wait = response.headers.get("Retry-After");
   const text = `${body.title}. ${about?.join("; ") ?? body.detail}`;
-  throw new Error(wait ? `${text} (Again in ${wait} s.)` : text);
+  throw new Error(wait ? `${text} (Try again in ${wait} s.)` : text);
 }
 
 async function ask(method, path, headers = {}, files = undefined) {
   return (await request(path, { method, headers, body: files })).json();
 }
 
-// Resolves when the user has given a key; whether it is the right one, the next answer tells.
+// Resolves when the user has entered a key; the next response tells whether it is valid.
 function enterKey(before) {
   document.getElementById("access-why").textContent = before
     ? "The server does not know this key."
-    : "This server asks for a key. It stays in this tab until that is closed.";
+    : "This server needs an API key. The key stays in this tab until you close it.";
   access.showModal();
   return new Promise(resolve => {
     access.querySelector("form").onsubmit = event => {
@@ -54,18 +54,18 @@ function enterKey(before) {
   });
 }
 
-// Links cannot carry a key.
+// Hides the link to /models if there is a key, because a link cannot send it.
 function showAccess() {
   document.getElementById("guarded").hidden = sessionStorage.getItem(KEY) !== null;
 }
 
-// An address that an image or a link can have: without a key the path, else one of a copy in this tab.
+// Resolves to a URL for an image or a link: the path, or with a key a blob URL of its content.
 async function address(path) {
   if (sessionStorage.getItem(KEY) === null) return path;
   return URL.createObjectURL(await (await request(path)).blob());
 }
 
-// Server-sent events by name and data. An EventSource could not send the key.
+// Yields server-sent events as [name, data]. An EventSource could not send the key.
 async function* eventsOf(path) {
   const reader = (await request(path)).body.pipeThrough(new TextDecoderStream()).getReader();
   for (let text = ""; ; ) {
@@ -85,7 +85,7 @@ function complain(element, error) {
   element.hidden = !error;
 }
 
-// What can be chosen is what the server says of its parameters.
+// Fills the lists of choices from the parameters in the OpenAPI description.
 async function loadChoices() {
   const { parameters } = (await ask("GET", "/openapi.json")).paths["/generate"].post;
   for (const select of form.querySelectorAll("select[data-choices]")) {
@@ -111,7 +111,7 @@ function showModel() {
   const model = models.get(form.model.value);
   if (!model) return;
   const { sampler, steps } = model.defaults;
-  const speed = model.rate ? `${Math.round(model.rate)} image-steps/s` : model.reason ?? "no worker yet";
+  const speed = model.rate ? `${Math.round(model.rate)} steps per second` : model.reason ?? "no worker yet";
   document.getElementById("facts").textContent =
     `${model.image_size}×${model.image_size}, ${sampler} with ${steps} steps by default; ${speed}`;
   form.steps.max = model.num_train_timesteps;
@@ -130,7 +130,7 @@ function showClasses({ classes, classifier_classes, label_required }) {
   form.guidance_scale.value = form.classifier_scale.value = "";
 }
 
-// What a job does with pictures that were sent along has parameters of its own; all others are disabled and not sent.
+// Shows the fields of the chosen kind of job; all others are disabled, so that they are not sent.
 function showKind() {
   const kind = document.getElementById("kind").value;
   const task = kind === "restore" ? form.elements.task.value : "";
@@ -184,7 +184,7 @@ class Card {
     this.follow();
   }
 
-  // What tells a picture of the job from the others.
+  // A name that distinguishes a picture of the job from the others.
   name(index) {
     const { params, task } = this.job;
     if (task?.shares) return `λ ${task.shares[index]}`;
@@ -207,7 +207,7 @@ class Card {
 
   picture(index, source, finished) {
     const figure = this.find(".pictures").children[index];
-    if (!figure) return; // of a mean only one is shown
+    if (!figure) return; // a mean has previews of all its samples, but only one picture
     const image = new Image();
     image.src = source;
     image.alt = `${finished ? "Picture" : "Unfinished picture"}, ${this.name(index)}`;
@@ -219,7 +219,7 @@ class Card {
     figure.firstElementChild.replaceWith(link);
   }
 
-  // A stream that ends before the job does, as when the server restarts, is opened again a little later.
+  // Opens the stream again after 3 s if it ends before the job does, for example because the server restarts.
   async follow() {
     try {
       for await (const [event, data] of eventsOf(this.job.links.events)) {
@@ -231,14 +231,14 @@ class Card {
       complain(this.find(".error"), error);
       if (error.message.startsWith("No such job")) return;
     }
-    this.find(".state").textContent = "Connecting again …";
+    this.find(".state").textContent = "Reconnecting …";
     setTimeout(() => this.follow(), 3000);
   }
 
   showProgress({ state, position, steps, eta_seconds: eta }) {
     complain(this.find(".error"), null);
     const left = eta === undefined ? "" : `, about ${Math.max(1, Math.round(eta))} s left`;
-    const place = position ? `${position} before it` : "next";
+    const place = position ? `${position} ${position === 1 ? "job" : "jobs"} before this one` : "next in the queue";
     this.find(".state").textContent =
       state === "queued" ? `Waiting, ${place}${left}` : `Step ${steps.done} of ${steps.total}${left}`;
     this.find("progress").max = steps.total;
@@ -283,7 +283,7 @@ class Card {
       await navigator.clipboard.writeText(this.command());
       button.textContent = "Copied";
     } catch {
-      getSelection().selectAllChildren(this.find("code")); // no clipboard without https: the keyboard can copy this
+      getSelection().selectAllChildren(this.find("code")); // without HTTPS there is no clipboard; the keyboard can copy
     }
   }
 
@@ -296,7 +296,7 @@ class Card {
   }
 }
 
-access.addEventListener("cancel", event => event.preventDefault()); // there is nothing to see without a key
+access.addEventListener("cancel", event => event.preventDefault()); // the page is useless without a key
 form.model.addEventListener("change", showModel);
 form.addEventListener("change", showKind);
 form.addEventListener("submit", async event => {
@@ -316,5 +316,5 @@ form.addEventListener("submit", async event => {
 });
 
 showAccess();
-showKind(); // browsers keep what was chosen before the page was loaded again
+showKind(); // browsers keep the choices when the page is reloaded
 Promise.all([loadChoices(), loadModels()]).catch(error => complain(document.getElementById("error"), error));

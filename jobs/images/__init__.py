@@ -1,1 +1,1 @@
-"""Images that were sent along: recognised, decoded and fitted to a model, whoever sent them."""
+"""Untrusted images of requests: they are recognised, decoded and fitted to a model."""

@@ -1,8 +1,8 @@
-"""PNG and JPEG as files: only what carries pixels goes on to the decoder.
+"""PNG and JPEG files, reduced to the pieces that carry pixels before the decoder reads them.
 
-Texts, profiles, thumbnails and further frames never reach Pillow, and so cannot cost anything there: it walks through
-the pieces of a file in Python, and 8 MB of empty ones keep it busy for ten seconds. Colour profiles and gamma go with
-the rest; samples are taken as sRGB, as they are in training.
+Texts, profiles, thumbnails and further frames never reach Pillow, so they cost nothing there: Pillow walks through the
+pieces of a file in Python, and 8 MB of empty pieces keep it busy for ten seconds. Colour profiles and gamma are
+dropped, too; samples are taken as sRGB, as in training.
 """
 
 from __future__ import annotations
@@ -16,17 +16,18 @@ from ..errors import AnimatedImage, BadImage, ImageTooComplex, UnsupportedFormat
 
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 PNG_PIXELS = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
-MAX_CHUNKS = 10_000  # encoders that write 1 kB at a time stay below it
+MAX_CHUNKS = 10_000  # enough for encoders that write chunks of 1 kB
 
 JPEG_MAGIC = b"\xff\xd8\xff"
 EOI, SOS, DQT, DRI, APP0, APP1, APP2, APP14 = 0xD9, 0xDA, 0xDB, 0xDD, 0xE0, 0xE1, 0xE2, 0xEE
-# Frame headers and tables; APP0 (JFIF) and APP14 (Adobe) say which colours the components are.
+# Frame headers and tables. APP0 (JFIF) and APP14 (Adobe) name the colour space.
 JPEG_PIXELS = frozenset({*range(0xC0, 0xC8), *range(0xC9, 0xD0), DQT, DRI, APP0, APP14})
-ALONE = frozenset({0x01, *range(0xD0, 0xD9)})  # markers that no length follows
+ALONE = frozenset({0x01, *range(0xD0, 0xD9)})  # markers without a length and content
 MARKER = re.compile(rb"\xff[^\x00\xff]", re.DOTALL)
 MAX_SEGMENTS = 1_000
-MAX_HEADER = 131_072  # bytes of tables, of which a few thousand are usual
-# Each scan of a progressive JPEG passes over the whole picture, and may be 14 bytes long; encoders write about ten.
+MAX_HEADER = 131_072  # bytes of tables; usual files have a few thousand
+# Decoding each scan of a progressive JPEG passes over the whole image, and a scan may have 14 bytes. Encoders write
+# about ten scans.
 MAX_SCANS = 64
 
 EXIF = b"Exif\0\0"
@@ -36,12 +37,12 @@ UPRIGHT = 1
 
 @dataclass(frozen=True)
 class Container:
-    """A file of nothing but pixels.
+    """A file without metadata.
 
     Attributes:
-        data: the file.
-        bits: of each sample.
-        orientation: EXIF's, 1..8; 1 is upright.
+        data: the content of the file.
+        bits: the number of bits of each sample.
+        orientation: the orientation from EXIF, 1..8; 1 is upright.
     """
 
     data: bytes
@@ -50,12 +51,12 @@ class Container:
 
 
 def strip(data: bytes) -> Container:
-    """Recognises a file by its first bytes and takes from it what the decoder needs.
+    """Recognises a file by its first bytes, and removes all that the decoder does not need.
 
     Raises:
         UnsupportedFormat: if it is neither PNG nor JPEG.
-        AnimatedImage: if it holds several pictures (APNG, MPO).
-        ImageTooComplex: if it has more pieces or scans than any picture needs.
+        AnimatedImage: if it holds several images (APNG, MPO).
+        ImageTooComplex: if it has too many chunks, segments or scans, or too large tables.
         BadImage: if it is damaged.
     """
     if data.startswith(PNG_MAGIC):
@@ -66,18 +67,18 @@ def strip(data: bytes) -> Container:
 
 
 def _strip_png(data: bytes) -> Container:
-    """Chunks are length, type, content and checksum (PNG, third edition, section 5.3)."""
+    """Strips a PNG, whose chunks are length, type, content and checksum (PNG, third edition, section 5.3)."""
     kept, bits, orientation, start = [PNG_MAGIC], 0, UPRIGHT, len(PNG_MAGIC)
     for _ in range(MAX_CHUNKS):
-        kind, end = data[start + 4 : start + 8], start + 12 + _number(data[start : start + 4])
+        kind, end = data[start + 4 : start + 8], start + 12 + int.from_bytes(data[start : start + 4])
         content = data[start + 8 : end - 4]
-        if end > len(data) or zlib.crc32(kind + content) != _number(data[end - 4 : end]):
+        if end > len(data) or zlib.crc32(kind + content) != int.from_bytes(data[end - 4 : end]):
             raise BadImage
         if kind == b"IHDR":
-            bits = _number(content[8:9])
+            bits = int.from_bytes(content[8:9])
         elif kind == b"eXIf":
             orientation = _orientation(content)
-        elif kind == b"acTL" and _number(content[:4]) != 1:
+        elif kind == b"acTL" and int.from_bytes(content[:4]) != 1:
             raise AnimatedImage
         if kind in PNG_PIXELS:
             kept.append(data[start:end])
@@ -88,16 +89,16 @@ def _strip_png(data: bytes) -> Container:
 
 
 def _strip_jpeg(data: bytes) -> Container:
-    """Segments are marker, length and content, until the first scan begins (ITU-T T.81, annex B)."""
+    """Strips a JPEG, whose segments before the scans are marker, length and content (ITU-T T.81, annex B)."""
     header, orientation, end = data[:2], UPRIGHT, 2
     for _ in range(MAX_SEGMENTS):
-        marker = MARKER.search(data, end)  # skips what lies between segments, as libjpeg does
+        marker = MARKER.search(data, end)  # skips bytes between segments, as libjpeg does
         if marker is None:
             raise BadImage
         start, kind = marker.start(), marker[0][1]
         if kind == SOS:
             return Container(header + _scans(data[start:]), 8, orientation)
-        length = 0 if kind in ALONE else max(2, _number(data[start + 2 : start + 4]))
+        length = 0 if kind in ALONE else max(2, int.from_bytes(data[start + 2 : start + 4]))
         end = start + 2 + length
         content = data[start + 4 : end]
         if kind == APP1 and content.startswith(EXIF):
@@ -112,7 +113,7 @@ def _strip_jpeg(data: bytes) -> Container:
 
 
 def _scans(data: bytes) -> bytes:
-    """All scans, without what follows the picture; inside them only a marker has another byte than 0 after 0xFF."""
+    """Returns all scans up to the end of the image; inside a scan, 0xFF is followed by 0 unless it begins a marker."""
     end = data.find(bytes([0xFF, EOI])) + 2
     if end < 2:
         raise BadImage
@@ -122,7 +123,7 @@ def _scans(data: bytes) -> bytes:
 
 
 def _orientation(exif: bytes) -> int:
-    """Looks it up in the first directory of a TIFF structure; upright where nothing that makes sense is found."""
+    """Returns the orientation from the first directory of a TIFF structure; UPRIGHT if it is absent or invalid."""
     order: Literal["little", "big"] = "little" if exif.startswith(b"II") else "big"
     entry = int.from_bytes(exif[4:8], order) + 2
     for _ in range(int.from_bytes(exif[entry - 2 : entry], order)):
@@ -133,7 +134,3 @@ def _orientation(exif: bytes) -> int:
         if entry > len(exif):
             break
     return UPRIGHT
-
-
-def _number(data: bytes) -> int:
-    return int.from_bytes(data, "big")

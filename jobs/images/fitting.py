@@ -1,7 +1,7 @@
-"""Images from strangers: decoded, made upright and opaque, and fitted to a model.
+"""Untrusted images: they are decoded, made upright and opaque, and fitted to a model.
 
-Whatever the file was, the model sees 8-bit sRGB on a white ground. The PNGs made here are new: nothing of the file but
-its pixels is in them, and the same pixels give the same bytes.
+Every image becomes 8-bit sRGB on a white ground. It is encoded as a new PNG, which holds its pixels and nothing else of
+the file; equal pixels give equal bytes.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from PIL.PngImagePlugin import PngImageFile
 from ..errors import BadImage, ImageRefused, ImageTooLarge
 from .containers import PNG_MAGIC, Container, strip
 
-MAX_PIXELS = 2048 * 2048  # a decoded picture then takes 16 MB, and what is made of it a few times that
-MAX_SIDE = 8192
-GROUND = "white"  # behind transparent pixels and beside a picture that does not fill the square
+MAX_PIXELS = 2048 * 2048  # of one image; decoded it takes 16 MB, and its conversion a few times that
+MAX_SIDE = 8192  # pixels
+GROUND = "white"  # behind transparent pixels and beside an image that does not fill the square
 
-MASK_THRESHOLD = 128
+MASK_THRESHOLD = 128  # of 0..255: pixels from here on are missing
 
 UPRIGHT_BY = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -39,11 +39,11 @@ How = Literal["cover", "contain"]
 
 @dataclass(frozen=True)
 class FittedImage:
-    """An image as the model will see it.
+    """An image fitted to a model.
 
     Attributes:
-        png: the picture, without metadata.
-        width, height: in pixels, before it was fitted.
+        png: the fitted image as a PNG without metadata.
+        width, height: the size of the image before it was fitted, in pixels.
     """
 
     png: bytes
@@ -59,49 +59,52 @@ def read_image(data: bytes) -> Image.Image:
     """Decodes a PNG or JPEG; returns it as RGB, upright and opaque.
 
     Raises:
-        ImageRefused: the one of its kinds that says why not.
+        ImageRefused: if it cannot be used; the subclass tells why.
     """
     container = strip(data)
     try:
         return _decode(container)
     except ImageRefused:
         raise
-    except Exception as error:  # Pillow raises many kinds, and their texts tell addresses
+    except Exception as error:  # Pillow raises many kinds of exceptions, whose texts contain memory addresses
         raise BadImage from error
 
 
-def fit(picture: Image.Image, *, size: int, channels: int, how: How = "cover") -> FittedImage:
-    """The picture as size x size PNG, grey (ITU-R 601 luma) or RGB.
+def fit(image: Image.Image, *, size: int, channels: int, how: How = "cover") -> FittedImage:
+    """Returns the image as a size x size PNG, grey (ITU-R 601 luma) or RGB.
 
-    Scaled by Lanczos, whose support Pillow widens to the scale so that nothing aliases; it keeps more detail than the
-    others, and training pictures are scaled by it too. A picture of this size already keeps its pixels bit for bit.
+    The filter is Lanczos, as in training: it keeps more detail than the others, and Pillow widens its support with the
+    scale, so that nothing aliases. An image of this size keeps its pixels bit for bit.
 
     Args:
-        channels: 1 or 3.
-        how: `cover` fills the square and cuts off what is left over, equally on both sides; `contain` shows all of the
-            picture in the middle of white.
+        size: the side of the square, in pixels.
+        channels: 1 (grey) or 3 (RGB).
+        how: `cover` fills the square and crops the image equally on both sides; `contain` shows the whole image in the
+            middle of white.
     """
-    image = picture.convert("L" if channels == 1 else "RGB")
-    return _fitted(picture, _place(image, size, how, Image.Resampling.LANCZOS))
+    converted = image.convert("L" if channels == 1 else "RGB")
+    return _fitted(image, _place(converted, size, how, Image.Resampling.LANCZOS))
 
 
-def fit_mask(picture: Image.Image, *, size: int, how: How = "cover") -> FittedImage:
-    """The mask as size x size PNG of 1 bit: white where the picture fitted the same way is missing.
+def fit_mask(mask: Image.Image, *, size: int, how: How = "cover") -> FittedImage:
+    """Returns the mask as a size x size PNG of 1 bit: white where pixels of the image are missing.
 
-    Pixels brighter than half are missing, transparent ones too, and so is what `contain` adds. Of a larger mask a
-    pixel is missing as soon as 1/500 of its area is, since a value that is partly unknown is not known.
+    Missing are bright pixels (from MASK_THRESHOLD), transparent pixels, and the margin that `contain` adds. If the mask
+    is larger than `size`, a pixel is missing if at least 1/500 of its area is, because its value is then unknown.
     """
-    missing = picture.convert("L").point(lambda level: 255 if level >= MASK_THRESHOLD else 0)
+    missing = mask.convert("L").point(lambda level: 255 if level >= MASK_THRESHOLD else 0)
     placed = _place(missing, size, how, Image.Resampling.BOX)
-    return _fitted(picture, placed.point(lambda level: 255 if level else 0, "1"))
+    return _fitted(mask, placed.point(lambda level: 255 if level else 0, "1"))
 
 
 def _decode(container: Container) -> Image.Image:
-    # The plugins themselves: Image.open would also try MPO, and warn of sizes that are refused here anyway.
+    # Without Image.open, which would also try MPO, and warn about sizes that are refused below.
     plugin = PngImageFile if container.data.startswith(PNG_MAGIC) else JpegImageFile
     with plugin(io.BytesIO(container.data)) as image:
         if max(image.size) > MAX_SIDE or image.width * image.height > MAX_PIXELS:
-            raise ImageTooLarge(f"Should have at most {MAX_PIXELS} pixels, and {MAX_SIDE} on each side")
+            raise ImageTooLarge(
+                f"Should have at most {MAX_PIXELS} pixels and {MAX_SIDE} on each side, not {image.width}x{image.height}"
+            )
         image.load()
         opaque = _opaque(_eight_bits(image, container.bits))
     if container.orientation in UPRIGHT_BY:
@@ -110,14 +113,14 @@ def _decode(container: Container) -> Image.Image:
 
 
 def _eight_bits(image: Image.Image, bits: int) -> Image.Image:
-    """Samples as 8 bits. Pillow would clip 16-bit grey, and leaves a transparent colour at the bits of the file."""
+    """Converts samples and the transparent colour to 8 bits; Pillow clips 16-bit grey, and ignores that colour."""
     key = image.info.get("transparency")
     if image.mode == "I;16":
         image = image.convert("I").point(lambda level: level / 257 + 0.5).convert("L")
     if image.mode == "L" and key is not None:
         image.info["transparency"] = round(key * 255 / (2**bits - 1))
     if image.mode == "RGB" and key is not None and bits == 16:
-        image.info["transparency"] = tuple(level >> 8 for level in key)  # Pillow's own way to 8 bits
+        image.info["transparency"] = tuple(level >> 8 for level in key)  # as Pillow converts 16-bit samples
     return image
 
 
@@ -140,8 +143,8 @@ def _place(image: Image.Image, size: int, how: How, filter_: Image.Resampling) -
     return square
 
 
-def _fitted(picture: Image.Image, image: Image.Image) -> FittedImage:
-    image.info.clear()
+def _fitted(original: Image.Image, fitted: Image.Image) -> FittedImage:
+    fitted.info.clear()
     file = io.BytesIO()
-    image.save(file, "PNG")
-    return FittedImage(file.getvalue(), picture.width, picture.height)
+    fitted.save(file, "PNG")
+    return FittedImage(file.getvalue(), original.width, original.height)

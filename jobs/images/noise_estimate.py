@@ -1,4 +1,4 @@
-"""How noisy a picture is, for requests that do not say."""
+"""Estimation of the noise in an image, for requests that do not state it."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ from itertools import pairwise
 
 from PIL import Image
 
-MEDIAN = 0.6745  # of |z|, z standard normal
-CUT = 2.0  # standard deviations; beyond it lie edges rather than noise
-# Standard deviation of a normal variable that is cut off at +-CUT, by its own: sqrt(1 - 2 c phi(c) / erf(c / sqrt 2)).
+MEDIAN = 0.6745  # the median of |z|, z standard normal
+CUT = 2.0  # standard deviations; larger values are edges rather than noise
+# The standard deviation of a standard normal variable truncated at c = CUT: sqrt(1 - 2 c phi(c) / erf(c / sqrt 2)).
 CUT_DEVIATION = math.sqrt(
     1 - 2 * CUT * math.exp(-CUT * CUT / 2) / math.sqrt(2 * math.pi) / math.erf(CUT / math.sqrt(2))
 )
-PASSES = 20  # it moves by less than a thousandth after ten
+PASSES = 20  # after ten passes the estimate changes by less than a thousandth
 
 
 def estimate_sigma(png: bytes) -> float:
-    """Standard deviation of white Gaussian noise in a picture, in grey levels (0..255).
+    """Returns the standard deviation of white Gaussian noise in an image, in grey levels (0..255).
 
-    The finest diagonal Haar band (a - b - c + d) / 2 of 2 x 2 pixels has the deviation of the noise and nothing of
-    smooth content (Donoho and Johnstone 1994, who take its median / 0.6745). The edges of drawings shift the median, so
-    it only begins here: then what lies beyond two deviations is cut off, again and again. Blocks of which half is black
-    or white are left out, because noise was clipped there.
+    The finest diagonal Haar band, (a - b - c + d) / 2 of 2 x 2 pixels, has the deviation of the noise and contains no
+    smooth content (Donoho and Johnstone 1994, whose estimate is the median / 0.6745). The edges of drawings shift the
+    median, so it is only the first estimate. Then values beyond CUT deviations are removed and the deviation is
+    computed again, PASSES times. Blocks with two or more black or white pixels are left out: noise was clipped there.
 
-    Within 2 % where the content is smooth. Of drawn faces 5 % too much for noise of 5 to 15, right at 25, a tenth too
-    little at 50, where few pixels are left that did not clip. Means little below 1, which rounding hides. Noise that is
-    not white is under-estimated: of pictures that were scaled, and of JPEGs, which round the finest band away.
+    The error is within 2 % for smooth content. For drawn faces the estimate is 5 % too large for noise of 5 to 15,
+    right at 25, and 10 % too small at 50, where most pixels clip. Below 1 rounding hides the noise. Noise that is not
+    white is under-estimated: in scaled images, and in JPEGs, whose quantisation removes the finest band.
 
     Args:
-        png: grey or RGB of 8 bits, as `fitting.fit` makes them.
+        png: an image of 8-bit grey or RGB, as from `fitting.fit`.
 
     Returns:
-        0 for a picture that is flat nearly everywhere, or has nothing but black and white.
+        The estimate; 0 for an image that is flat nearly everywhere, or that is only black and white.
     """
     with Image.open(io.BytesIO(png), formats=("PNG",)) as image:
         width = image.width
@@ -53,7 +53,7 @@ def estimate_sigma(png: bytes) -> float:
 
 
 def _diagonal(band: bytes, width: int) -> Iterator[int]:
-    """|a - b - c + d| of every block of which less than half is clipped."""
+    """Yields |a - b - c + d| of every 2 x 2 block with less than two clipped pixels."""
     rows = [band[start : start + width] for start in range(0, len(band), width)]
     for upper, lower in pairwise(rows):
         for a, b, c, d in zip(upper, upper[1:], lower, lower[1:], strict=False):

@@ -1,4 +1,4 @@
-"""The kinds of jobs: each is one module here and one of the same name in `worker.kinds`, found by being there."""
+"""The kinds of jobs. Each has a module here and one of the same name in `worker.kinds`; no list names them."""
 
 from __future__ import annotations
 

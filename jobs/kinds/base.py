@@ -1,4 +1,4 @@
-"""What every kind of job has: a query, a task that answers for itself, and the way from the one to the other."""
+"""The parts of every kind of job: a query, a task, and a function that makes the task from the query."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from pydantic import Field
 
 from model.plans.clipping import ClipMode
 from model.plans.samplers import Variance
-from model.plans.settings import Choices
 from model.plans.spacing import RULES
 
 from ..catalog import ModelInfo
@@ -23,98 +22,100 @@ from ..images.fitting import FittedImage
 from ..params import MAX_IMAGES, MAX_SEED, SamplerName, SamplingParams, SpacingName, choices_of
 from ..values import Frozen
 
-DRAWN_SEEDS = 2**32  # enough that two are never the same, and short enough to be read out
+DRAWN_SEEDS = 2**32  # enough that equal seeds are unlikely, and short enough to read out
 
 
 class SamplingQuery(Frozen):
-    """Query parameters of every kind, as the client sent them; None leaves a choice to the model."""
+    """Query parameters of every kind, as the client sent them; None means the default of the model."""
 
     n: int = Field(default=1, ge=1, le=MAX_IMAGES, description="number of images")
     steps: int | None = Field(default=None, ge=1, description="network calls for each image, at most the model's T")
-    sampler: SamplerName | None = Field(default=None, description="by default the model's")
+    sampler: SamplerName | None = Field(default=None, description="sampler; by default the model's")
     spacing: SpacingName | None = Field(
         default=None,
         examples=list(RULES),
-        description=f"which timesteps are visited: {', '.join(RULES)}, or the steps of as many equal sections, as in "
+        description=f"choice of the timesteps: {', '.join(RULES)}, or the numbers of steps in equal sections, such as "
         "90,60,60,20,20",
     )
     eta: float | None = Field(default=None, ge=0, le=1, description="stochasticity; ddim only")
-    variance: Variance | None = Field(default=None, description="of the noise that each step adds; ddpm only")
-    clip: ClipMode | None = Field(default=None, description="what happens to each predicted image on the way")
-    seed: int | None = Field(default=None, ge=0, le=MAX_SEED, description="of image 0; image i has seed + i")
+    variance: Variance | None = Field(default=None, description="variance of the noise of each step; ddpm only")
+    clip: ClipMode | None = Field(default=None, description="clipping of the predicted image at each step")
+    seed: int | None = Field(default=None, ge=0, le=MAX_SEED, description="seed of image 0; image i has seed + i")
     label: str | None = Field(default=None, max_length=100, description="class, by name or index")
     guidance_scale: float | None = Field(
-        default=None, ge=0, le=100, description="of classifier-free guidance; 1 is off; needs a label"
+        default=None, ge=0, le=100, description="scale of classifier-free guidance; 1 is off; needs a label"
     )
     classifier_scale: float | None = Field(
-        default=None, ge=0, le=100, description="of guidance by the model's classifier; 0 is off; needs a label"
+        default=None, ge=0, le=100, description="scale of guidance by the model's classifier; 0 is off; needs a label"
     )
-    model: str | None = Field(default=None, max_length=64, description="by default the first")
-
-    @property
-    def choices(self) -> Choices:
-        """What a model's `settle` is asked for."""
-        return choices_of(self)
+    model: str | None = Field(default=None, max_length=64, description="name of the model; by default the first")
 
     def request_hash(self, kind: str, images: Sequence[str] = ()) -> str:
-        """The same for the same request: of what was sent, not of what was filled in (the seed may be drawn).
+        """Returns a hash of the request as it was sent, without defaults and the drawn seed.
 
         Args:
-            images: SHA-256 of those that came with it.
+            kind: the name of the kind of job.
+            images: the SHA-256 of each fitted image of the request.
         """
         sent = {"kind": kind, **self.model_dump(exclude_unset=True), "pictures": list(images)}
         return hashlib.sha256(json.dumps(sent, sort_keys=True).encode()).hexdigest()
 
     def only(self, name: str, value: object, where: str) -> None:
-        """Refuses a parameter that has one possible value here, unless it has that.
+        """Returns if a parameter is absent or has the only value that is possible here.
+
+        Args:
+            name: the name of the parameter.
+            value: its only possible value.
+            where: the place where this is so, for the message: "mode ddim".
 
         Raises:
-            RequestRefused: if it has another.
+            RequestRefused: if it has another value.
         """
         if name in self.model_fields_set and getattr(self, name) not in (None, value):
-            raise RequestRefused(name, f"Is always {value} with {where}")
+            raise RequestRefused(name, f"Should be {value} with {where}")
 
 
 class ImageQuery(SamplingQuery):
-    """With an image that has to be brought to the model's size."""
+    """Query parameters of every kind that takes images."""
 
     fit: Literal["cover", "contain"] = Field(
-        default="cover", description="how an image is brought to the model's size: cropped, or padded with white"
+        default="cover", description="how images get the size of the model: cropped, or padded with white"
     )
 
 
 class Task(Frozen):
-    """What a job does, and what is asked of every kind. Kinds add their own fields, and override what differs.
+    """The task of a job. Each kind adds its own fields, and overrides methods that differ.
 
     Attributes:
-        kind: its name; the endpoint's too.
+        kind: the name of the kind, and of its endpoint.
+        lies_between_its_images: whether the result lies between two images of the request, which sheets then include.
     """
 
     kind: str
-    lies_between_its_images: ClassVar[bool] = False  # so that an answer shows both at its ends
+    lies_between_its_images: ClassVar[bool] = False
 
     def answers(self, params: SamplingParams) -> int:
-        """Images that the job ends with."""
+        """Returns the number of images in the result."""
         return params.n
 
     def image_steps(self, params: SamplingParams) -> int:
-        """The unit of work and of backlog: images times network calls."""
+        """Returns the work of the job: images times network calls."""
         return params.image_steps
 
     def seed(self, params: SamplingParams, index: int) -> int:
-        """Of one image of the answer: the seed that makes it by itself."""
+        """Returns the seed that makes image `index` of the result by itself."""
         return params.seed + index
 
     def facts(self, params: SamplingParams, index: int, images: Sequence[str]) -> dict[str, Any]:
-        """What the PNG of an answer says about it beside the sampling parameters.
+        """Returns the text of image `index` of the result, in addition to the sampling parameters.
 
         Args:
-            images: SHA-256 of those that were sent.
+            images: the SHA-256 of each fitted image of the request.
         """
         return {**self.model_dump(mode="json"), "pictures": list(images)}
 
     def label(self, params: SamplingParams, index: int) -> str:
-        """What tells one image of the answer from the others in a file's name."""
+        """Returns a name that distinguishes image `index` of the result from the others, for its file name."""
         return f"{self.seed(params, index)}-{self.kind}"
 
 
@@ -123,9 +124,9 @@ class Prepared:
     """A complete request.
 
     Attributes:
-        params: with nothing left open.
-        task: what is done, and what only this kind of job has.
-        images: that came with it, in the order in which the worker gets them.
+        params: the sampling parameters, all filled in.
+        task: the kind of the job, and the parameters of this kind only.
+        images: the fitted images of the request, in the worker's order.
     """
 
     params: SamplingParams
@@ -139,22 +140,22 @@ Query = TypeVar("Query", bound=SamplingQuery)
 
 @dataclass(frozen=True)
 class Kind(Generic[Query]):
-    """A kind of job: an endpoint, a command, and half of what workers know of it (`worker.kinds` has the other).
+    """A kind of job, with its endpoint and its command; `worker.kinds` tells workers how it begins.
 
     Attributes:
-        name: of the endpoint and of the task.
-        summary: of what it makes, for the documentation.
-        description: more about it; may be empty.
-        query: its parameters.
-        task: what a job of it holds.
-        prepare: from a query and the images that came with it to a complete request. Raises RequestRefused or PlanError
-            if the model cannot do what is asked, and ImageRefused if an image does not fit the others.
-        fits: what becomes of each image that is read. Called before any is, so that a request which no image could save
-            is refused at once; raises as `prepare` does.
-        required: names of the images that must come with it.
-        optional: names of the images that may.
-        command: its name on the command line.
-        implied: parameters that follow from others, so that the command line has no use for them.
+        name: the name of the endpoint and the task.
+        summary: one line for the documentation.
+        description: more for the documentation; may be empty.
+        query: the type of its query parameters.
+        task: the type of its tasks.
+        prepare: makes a complete request from a query and its images. Raises RequestRefused or PlanError if the model
+            cannot run it, and ImageRefused if an image does not match another.
+        fits: returns the functions that fit the images, by part. It is called before an image is read, so that a wrong
+            query is refused at once; raises like `prepare`.
+        required: the names of the parts that a request must have.
+        optional: the names of the parts that a request may have.
+        command: the name of its command, if it is not `name`.
+        implied: parameters that follow from others, so that the command does not have them.
     """
 
     name: str
@@ -171,15 +172,15 @@ class Kind(Generic[Query]):
 
 
 def fill_in(query: SamplingQuery, model: ModelInfo, *, start: int | None = None) -> SamplingParams:
-    """Decides all that a request left open, draws the seed, and makes sure that there is such a run.
+    """Fills in all parameters that a request omits, draws the seed, and checks that the run is possible.
 
     Args:
-        start: the timestep where the run begins, if that is not T-1.
+        start: the timestep at which the run begins; None for T-1.
 
     Raises:
-        RequestRefused, PlanError: if the model cannot do what is asked.
+        RequestRefused, PlanError: if the model cannot run the request.
     """
-    settings = model.config.settle(start=start, **query.choices)
+    settings = model.config.settle(start=start, **choices_of(query))
     model.config.plan(model.schedule, start=start, **choices_of(settings))
     label = _class_index(query.label, model)
     return SamplingParams(
@@ -193,14 +194,14 @@ def fill_in(query: SamplingQuery, model: ModelInfo, *, start: int | None = None)
 
 
 def _class_index(label: str | None, model: ModelInfo) -> int | None:
-    """Index of the class that a label means: of the network, or else of the classifier that can guide it."""
+    """Returns the index of a label, among the classes of the network, or else of its classifier."""
     if label is None:
         if model.label_required:
-            raise RequestRefused("label", f"{model.name} makes no image without one")
+            raise RequestRefused("label", f"Is needed by {model.name}: name a class")
         return None
     classes, count = model.config.classes, model.config.num_labels
     if not count:
-        raise RequestRefused("label", f"{model.name} has no classes")
+        raise RequestRefused("label", f"Should be omitted: {model.name} has no classes")
     if classes is not None and label in classes:
         return classes.index(label)
     if label.isascii() and label.isdigit() and int(label) < count:
@@ -212,20 +213,20 @@ def _guidance_scale(scale: float | None, label: int | None, model: ModelInfo) ->
     if scale is None or scale == 1.0:
         return 1.0
     if model.config.classes is None:
-        raise RequestRefused("guidance_scale", f"{model.name} has no classes to guide by")
+        raise RequestRefused("guidance_scale", f"Should be 1: {model.name} has no classes")
     if model.label_required:
-        raise RequestRefused("guidance_scale", f"{model.name} did not learn to draw without a label")
+        raise RequestRefused("guidance_scale", f"Should be 1: {model.name} was not trained without labels")
     if label is None:
         raise RequestRefused("guidance_scale", "Needs a label")
     return scale
 
 
 def _classifier_scale(scale: float | None, label: int | None, model: ModelInfo) -> float:
-    """Off unless asked for; but a label of a network without classes means guidance by its classifier."""
+    """Returns the scale; by default 0, or 1 if the label is one of the classifier only."""
     if scale is None:
         return 1.0 if model.config.classes is None and label is not None else 0.0
     if scale and model.config.classifier is None:
-        raise RequestRefused("classifier_scale", f"{model.name} has no classifier")
+        raise RequestRefused("classifier_scale", f"Should be 0: {model.name} has no classifier")
     if scale and label is None:
         raise RequestRefused("classifier_scale", "Needs a label")
     return scale

@@ -1,4 +1,4 @@
-"""An image without its noise, or drawn anew."""
+"""Removing the noise of an image, or drawing a clean image anew."""
 
 from __future__ import annotations
 
@@ -17,30 +17,33 @@ from ..images.noise_estimate import estimate_sigma
 from ..params import MAX_TIMESTEP, SamplingParams
 from .base import Fit, ImageQuery, Kind, Prepared, Task, fill_in
 
-MAX_SIGMA = 25_500.0  # a hundred times the range of an image
+MAX_SIGMA = 25_500.0  # grey levels; a hundred times the range of an image
 
 
 class DenoiseQuery(ImageQuery):
-    """Of /denoise."""
+    """Query parameters of /denoise."""
 
-    sigma: float | None = Field(default=None, ge=0, le=MAX_SIGMA, description="of the noise, in grey levels of 0..255")
-    t: int | None = Field(default=None, ge=0, description="the timestep that is as noisy as the image, instead")
-    strength: float | None = Field(
-        default=None, gt=0, le=1, description="draw a clean image anew, from so far into the noise, instead"
+    sigma: float | None = Field(
+        default=None, ge=0, le=MAX_SIGMA, description="standard deviation of the noise, in grey levels of 0..255"
     )
-    mode: Literal["sample", "mmse"] = Field(default="sample", description="run the chain, or guess at once")
-    average: bool = Field(default=False, description="answer with the mean of the n samples")
+    t: int | None = Field(default=None, ge=0, description="instead of sigma: the timestep with the noise of the image")
+    strength: float | None = Field(
+        default=None, gt=0, le=1, description="instead of sigma: the image is clean, and drawn anew from this part of T"
+    )
+    mode: Literal["sample", "mmse"] = Field(default="sample", description="run the reverse chain, or estimate at once")
+    average: bool = Field(default=False, description="return the mean of the n samples")
 
 
 class Denoising(Task):
-    """The image that was sent without its noise, or drawn anew.
+    """Removing the noise of an image, or drawing a clean image anew.
 
     Attributes:
-        sigma: of the noise in it, in grey levels of 0..255; None if it is clean and drawn anew (Meng et al. 2022).
-        estimated: whether sigma was measured in the image rather than given.
-        depth: timestep at which it enters the reverse process.
-        mode: `sample` runs the reverse chain; `mmse` takes the network's guess at once, smooth and closest on average.
-        average: answer with the mean of the n samples, which comes closer to `mmse` the more there are.
+        sigma: the standard deviation of the noise in the image, in grey levels of 0..255; None if the image is clean,
+            and is noised and drawn anew (Meng et al. 2022).
+        estimated: whether sigma was estimated rather than given.
+        depth: the timestep at which the image enters the reverse process.
+        mode: `sample` runs the reverse chain; `mmse` takes the first prediction x̂_0, smooth and closest on average.
+        average: whether the result is the mean of the n samples, which approaches `mmse` as n grows.
     """
 
     kind: Literal["denoise"] = "denoise"
@@ -60,13 +63,10 @@ class Denoising(Task):
 def prepare(query: DenoiseQuery, model: ModelInfo, images: Mapping[str, FittedImage]) -> Prepared:
     given = [name for name in ("sigma", "t", "strength") if getattr(query, name) is not None]
     if len(given) > 1:
-        raise RequestRefused(given[1], f"Cannot go with {given[0]}")
-    sigma = query.sigma
-    if not given:
-        sigma = estimate_sigma(images["image"].png)
-    depth, sigma = _entry(query, model, sigma)
+        raise RequestRefused(given[1], f"Cannot be combined with {given[0]}")
+    depth, sigma = _entry(query, model, query.sigma if given else estimate_sigma(images["image"].png))
     task = Denoising(sigma=sigma, estimated=not given, depth=depth, mode=query.mode, average=query.average)
-    if task.estimated and query.steps is not None:  # nobody could know how many there are from an unknown depth
+    if task.estimated and query.steps is not None:  # the client could not know the depth, and so the most steps
         query = query.model_copy(update={"steps": min(query.steps, depth + 1)})
     return Prepared(_params(query, model, task), task, tuple(images.values()))
 
@@ -79,7 +79,7 @@ def fits(query: DenoiseQuery, model: ModelInfo) -> dict[str, Fit]:
 
 
 def _entry(query: DenoiseQuery, model: ModelInfo, sigma: float | None) -> tuple[int, float | None]:
-    """Where the image enters the reverse process, and how noisy it is; None if it is clean and is to be noised."""
+    """Returns the timestep at which the image enters the reverse process, and its sigma; None if the image is clean."""
     timesteps = model.schedule.num_train_timesteps
     if query.strength is not None:
         return max(0, round(query.strength * timesteps) - 1), None
@@ -90,7 +90,7 @@ def _entry(query: DenoiseQuery, model: ModelInfo, sigma: float | None) -> tuple[
         raise RequestRefused("t", f"Should be at most {timesteps - 1}")
     sigma = float(model.schedule.sigmas[query.t]) / GREY_LEVEL
     if sigma > MAX_SIGMA:
-        raise RequestRefused("t", f"{model.name} leaves nothing of an image there")
+        raise RequestRefused("t", f"Should be smaller: there {model.name} has a sigma above {MAX_SIGMA:g}")
     return query.t, sigma
 
 
@@ -98,7 +98,7 @@ def _params(query: DenoiseQuery, model: ModelInfo, task: Denoising) -> SamplingP
     if task.mode == "sample":
         return fill_in(query, model, start=task.depth)
     if task.sigma is None:
-        raise RequestRefused("mode", "mmse removes noise, and a clean image has none")
+        raise RequestRefused("mode", "Should be sample with strength: a clean image has no noise to remove")
     for name, only in (("n", 1), ("steps", 1), ("sampler", "ddim")):
         query.only(name, only, "mode mmse")
     return fill_in(query.model_copy(update={"steps": 1, "sampler": "ddim", "eta": 0.0}), model, start=task.depth)
@@ -106,11 +106,11 @@ def _params(query: DenoiseQuery, model: ModelInfo, task: Denoising) -> SamplingP
 
 KIND = Kind(
     "denoise",
-    "An image without its noise, or drawn anew",
+    "Denoise an image, or draw it anew",
     DenoiseQuery,
     Denoising,
     prepare,
     fits,
     required=("image",),
-    description="Without `sigma`, `t` and `strength` the noise is estimated; the job says how much was found.",
+    description="Without `sigma`, `t` and `strength` the noise is estimated; the job shows the estimate.",
 )

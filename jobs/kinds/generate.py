@@ -1,4 +1,4 @@
-"""Images from noise."""
+"""Generating images from noise."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .base import Kind, Prepared, SamplingQuery, Task, fill_in
 
 
 class Generation(Task):
-    """Nothing beside sampling."""
+    """Generating images from noise; it has no parameters of its own."""
 
     kind: Literal["generate"] = "generate"
 
@@ -27,4 +27,4 @@ def prepare(query: SamplingQuery, model: ModelInfo, images: Mapping[str, FittedI
     return Prepared(fill_in(query, model), Generation())
 
 
-KIND = Kind("generate", "Make images", SamplingQuery, Generation, prepare, command="sample")
+KIND = Kind("generate", "Generate images", SamplingQuery, Generation, prepare, command="sample")

@@ -1,4 +1,4 @@
-"""Images between two (Ho et al. 2020, section 4.4)."""
+"""Interpolating between two images (Ho et al. 2020, section 4.4)."""
 
 from __future__ import annotations
 
@@ -14,35 +14,37 @@ from ..images.fitting import FittedImage, fit
 from ..params import MAX_IMAGES, MAX_TIMESTEP, SamplingParams
 from .base import Fit, ImageQuery, Kind, Prepared, Task, fill_in
 
-STRENGTH = 0.5  # how far into the noise, unless a request says so: Ho et al. 2020, figure 8
+STRENGTH = 0.5  # the default part of T to which both are noised: Ho et al. 2020, figure 8
 
 
 class InterpolateQuery(ImageQuery):
-    """Of /interpolate."""
+    """Query parameters of /interpolate."""
 
-    n: int = Field(default=1, ge=1, le=MAX_IMAGES, description="the number of lambda, if it is given at all")
+    n: int = Field(default=1, ge=1, le=MAX_IMAGES, description="number of lambdas; may be omitted")
     shares: list[float] = Field(
         default=[0.5],
         alias="lambda",
         min_length=1,
         max_length=MAX_IMAGES,
-        description="share of the second image, 0 to 1; may be repeated, for one image each",
+        description="share of the second image, 0 to 1; repeat it for several images",
     )
-    t: int | None = Field(default=None, ge=0, description="timestep to which both are noised, or inverted")
-    mode: Literal["ddpm", "ddim"] = Field(default="ddpm", description="noise and mix, or invert and go along the arc")
-    noise: Literal["shared", "independent", "rescaled"] = Field(default="shared", description="of ddpm")
+    t: int | None = Field(default=None, ge=0, description="timestep to which both images are noised or inverted")
+    mode: Literal["ddpm", "ddim"] = Field(default="ddpm", description="noise and mix, or invert and follow the arc")
+    noise: Literal["shared", "independent", "rescaled"] = Field(
+        default="shared", description="noise of both images; ddpm only"
+    )
 
 
 class Interpolation(Task):
-    """Images between two that were sent.
+    """Interpolating between two images.
 
     Attributes:
-        shares: of the second image in each answer, 0..1; one image for each.
-        depth: timestep to which both are noised, or inverted.
-        mode: `ddpm` noises both, mixes, and runs the reverse chain; `ddim` inverts both, goes along the arc between
-            them, and decodes.
-        noise: of `ddpm`: `shared` by both; `independent`, whose mixture has too little; `rescaled`, independent with
-            its variance put right.
+        shares: the share of the second image in each image of the result, 0..1.
+        depth: the timestep to which both images are noised or inverted.
+        mode: `ddpm` noises both images, mixes them, and runs the reverse chain; `ddim` inverts both, follows the arc
+            between them, and decodes.
+        noise: the noise of `ddpm`: `shared` by both; `independent`, whose mixture has too small a variance; `rescaled`,
+            independent with the variance corrected.
     """
 
     kind: Literal["interpolate"] = "interpolate"
@@ -53,12 +55,12 @@ class Interpolation(Task):
     lies_between_its_images: ClassVar[bool] = True
 
     def image_steps(self, params: SamplingParams) -> int:
-        """Two inversions are two images more, which no classifier guides."""
+        """Returns the work of the job; each inversion counts as one image more, without guidance by a classifier."""
         inverted = 2 if self.mode == "ddim" else 0
         return params.image_steps + inverted * params.steps * (1 + (params.guidance_scale != 1.0))
 
     def seed(self, params: SamplingParams, index: int) -> int:
-        """All have the same, so that they change smoothly."""
+        """Returns the seed of all images, which is the same so that they change smoothly."""
         return params.seed
 
     def facts(self, params: SamplingParams, index: int, images: Sequence[str]) -> dict[str, Any]:
@@ -73,7 +75,7 @@ def prepare(query: InterpolateQuery, model: ModelInfo, images: Mapping[str, Fitt
     if not all(0 <= share <= 1 for share in query.shares):
         raise RequestRefused("lambda", "Should lie between 0 and 1")
     if "n" in query.model_fields_set and query.n != count:
-        raise RequestRefused("n", "Is the number of lambda here")
+        raise RequestRefused("n", f"Should be the number of lambdas, {count}")
     depth = max(0, round(STRENGTH * timesteps) - 1) if query.mode == "ddpm" else timesteps - 1
     if query.t is not None:
         depth = query.t
@@ -86,7 +88,7 @@ def prepare(query: InterpolateQuery, model: ModelInfo, images: Mapping[str, Fitt
         chosen |= {"sampler": "ddim", "eta": 0.0}
     params = fill_in(query.model_copy(update=chosen), model, start=depth)
     task = Interpolation(shares=tuple(query.shares), depth=depth, mode=query.mode, noise=query.noise)
-    return Prepared(params, task, tuple(images[name] for name in KIND.required if name in images))  # however they came
+    return Prepared(params, task, tuple(images[name] for name in KIND.required if name in images))  # in this order
 
 
 def fits(query: InterpolateQuery, model: ModelInfo) -> dict[str, Fit]:
@@ -97,13 +99,13 @@ def fits(query: InterpolateQuery, model: ModelInfo) -> dict[str, Fit]:
 
 KIND = Kind(
     "interpolate",
-    "Images between two",
+    "Interpolate between two images",
     InterpolateQuery,
     Interpolation,
     prepare,
     fits,
     required=("image_a", "image_b"),
-    description="The answer for several `lambda` is a strip between both ends, or an animation with "
+    description="With several `lambda` the answer is a strip from one image to the other, or an animation with "
     "`Accept: image/apng`.",
     implied=("n",),
 )

@@ -1,4 +1,4 @@
-"""An image undone of a degradation (Kawar et al. 2022)."""
+"""Restoring a degraded image (Kawar et al. 2022)."""
 
 from __future__ import annotations
 
@@ -16,30 +16,33 @@ from ..errors import ImageRefused, RequestRefused
 from ..images.fitting import FittedImage, fit, fit_mask
 from .base import Fit, ImageQuery, Kind, Prepared, Task, fill_in
 
-STEPS = 50  # the publication has 20, which are up to 3 dB worse, and never clearly better: docs/benchmarks.md
+STEPS = 50  # 20 steps, as in the publication, are up to 3 dB worse and never clearly better: docs/benchmarks.md
 Degradation = Literal["inpaint", "superres", "colorize", "deblur"]
 
 
 class RestoreQuery(ImageQuery):
-    """Of /restore."""
+    """Query parameters of /restore."""
 
-    degradation: Degradation = Field(alias="task")
-    factor: Literal["2", "4"] = Field(default="2", description="of superres")
-    blur: Literal["gaussian", "uniform"] = Field(default="gaussian", description="of deblur")
-    width: float = Field(default=2.0, gt=0, le=32, description="of the blur, in pixels of the model")
-    sigma: float = Field(default=0.0, ge=0, le=255, description="of the noise, in grey levels of 0..255")
+    degradation: Degradation = Field(alias="task", description="degradation to undo")
+    factor: Literal["2", "4"] = Field(default="2", description="scale factor; superres only")
+    blur: Literal["gaussian", "uniform"] = Field(default="gaussian", description="kernel of the blur; deblur only")
+    width: float = Field(default=2.0, gt=0, le=32, description="width of the blur, in pixels of the model; deblur only")
+    sigma: float = Field(
+        default=0.0, ge=0, le=255, description="standard deviation of the noise, in grey levels of 0..255"
+    )
 
 
 class Restoring(Task):
-    """The image that was sent, undone of a degradation.
+    """Restoring a degraded image.
 
     Attributes:
-        degradation: `inpaint` fills what the mask marks, `superres` adds pixels, `colorize` adds colour, `deblur`
-            sharpens.
-        factor: of `superres`.
-        blur: of `deblur`: its kernel.
-        width: of the blur in pixels of the model: a Gaussian's standard deviation, or the side of a uniform square.
-        sigma: of the noise in the image besides, in grey levels of 0..255.
+        degradation: `inpaint` fills the pixels that the mask marks, `superres` adds pixels, `colorize` adds colour,
+            `deblur` sharpens.
+        factor: the scale factor of `superres`.
+        blur: the kernel of `deblur`.
+        width: the width of the blur in pixels of the model: the standard deviation of a Gaussian, or the side of a
+            uniform square.
+        sigma: the standard deviation of additional noise in the image, in grey levels of 0..255.
     """
 
     kind: Literal["restore"] = "restore"
@@ -65,7 +68,7 @@ def prepare(query: RestoreQuery, model: ModelInfo, images: Mapping[str, FittedIm
 
 
 def fits(query: RestoreQuery, model: ModelInfo) -> dict[str, Fit]:
-    """The image in the size and colours that were measured, the mask in the model's."""
+    """Returns the fits: the image gets the size and channels of the measurement, the mask the size of the model."""
     prepare(query, model, {})
     superres, config = query.degradation == "superres", model.config
     size = config.image_size // int(query.factor) if superres else config.image_size
@@ -78,15 +81,15 @@ def fits(query: RestoreQuery, model: ModelInfo) -> dict[str, Fit]:
 
 def _check(query: RestoreQuery, model: ModelInfo, factor: int) -> None:
     if query.degradation == "superres" and model.config.image_size % factor:
-        raise RequestRefused("factor", f"Should divide the size of {model.name}, {model.config.image_size}")
+        raise RequestRefused("factor", f"Should divide the image size of {model.name}, {model.config.image_size}")
     if query.degradation == "colorize" and model.config.channels == 1:
-        raise RequestRefused("task", f"{model.name} knows no colour")
+        raise RequestRefused("task", f"Cannot be colorize: {model.name} makes grey images")
     if query.degradation == "deblur" and query.blur == "uniform" and query.width not in range(3, 32, 2):
         raise RequestRefused("width", "Should be an odd number from 3 to 31 for a uniform blur")
 
 
 def _matched(images: Mapping[str, FittedImage]) -> tuple[FittedImage, ...]:
-    """The image, and its mask if there is one, which would mark the wrong pixels if it had another size."""
+    """Returns the image, and the mask if there is one, which must have the size of the image to mark its pixels."""
     image, mask = images.get("image"), images.get("mask")
     if image and mask and (mask.width, mask.height) != (image.width, image.height):
         raise ImageRefused(f"Should have the size of the image, {image.width}x{image.height}", part="mask")
@@ -95,7 +98,7 @@ def _matched(images: Mapping[str, FittedImage]) -> tuple[FittedImage, ...]:
 
 KIND = Kind(
     "restore",
-    "An image undone of a degradation",
+    "Restore a degraded image",
     RestoreQuery,
     Restoring,
     prepare,

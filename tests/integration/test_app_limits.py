@@ -83,7 +83,10 @@ def test_a_share_comes_back_however_a_job_ends(api: httpx.Client, worker: FakeWo
     for end in (worker.succeed, fail, cancel_queued, cancel_running, expire):
         accepted = post(api, 100)
         assert accepted.status_code == 202, end
-        refused(post(api, 1), "100 image-steps that your API key asked for are unfinished; 100 may be")
+        refused(
+            post(api, 1),
+            "100 image-steps of your API key are unfinished, and this request takes 1 more; the limit is 100",
+        )
         end(accepted.json()["id"])
     assert post(api, 100).status_code == 202
 

@@ -175,7 +175,7 @@ def test_with_the_weights_of_inception_the_figures_are_called_fid(
         (["nosuch:5"], "sampler: Input should be"),
         (["ddim:1001"], "ddim:1001: steps must lie between 1 and 1000, got 1001"),
         (["ddim:5:nowhere"], "spacing: "),
-        (["ddim:5", "--guidance-scale", "2"], "guidance_scale: tiny has no classes to guide by"),
+        (["ddim:5", "--guidance-scale", "2"], "guidance_scale: Should be 1: tiny has no classes"),
         (["/nowhere"], "/nowhere is neither a folder nor an .npz file"),
         (["ddim:5", "--reference", "/nowhere"], "no images below /nowhere"),
         (["ddim:5", "--model", "nobody"], "model: Should be one of tiny"),

@@ -52,7 +52,7 @@ def test_what_is_wrong_is_named(folder: Path) -> None:
         "no-sums": "SHA256SUMS is missing",
         "no-json": "config.json is not JSON: expected value at line 1 column 1",
         "no-size": "config.json: size is no field for 16",
-        "odd-sum": "SHA256SUMS holds no SHA-256 sum of model.safetensors",
+        "odd-sum": "SHA256SUMS holds an invalid SHA-256 of model.safetensors",
         "other-sums": "SHA256SUMS does not name model.safetensors",
     }
 
