@@ -1,5 +1,7 @@
 // The page at /: requests pictures, follows the events of their jobs, and shows the results, all over the HTTP API.
 
+import { addKinds } from "./kinds.js";
+
 const form = document.getElementById("form");
 const jobs = document.getElementById("jobs");
 const template = document.getElementById("job");
@@ -87,12 +89,15 @@ function complain(element, error) {
 
 // Fills the lists of choices from the parameters in the OpenAPI description.
 async function loadChoices() {
-  const { parameters } = (await ask("GET", "/openapi.json")).paths["/generate"].post;
+  const { paths } = await ask("GET", "/openapi.json");
+  const { parameters } = paths["/generate"].post;
   for (const select of form.querySelectorAll("select[data-choices]")) {
     const { schema } = parameters.find(parameter => parameter.name === select.name);
     const names = schema.examples ?? schema.anyOf.flatMap(part => part.enum ?? []);
     select.append(...names.map(name => new Option(name)));
   }
+  addKinds(form, paths);
+  showKind();
 }
 
 async function loadModels() {
@@ -161,7 +166,7 @@ function describe({ kind, model, params, task }) {
     interpolate: () => " between two",
     denoise: () => ` without noise of σ ${task.sigma.toFixed(1)}${task.estimated ? " (estimated)" : ""}`,
     restore: () => ` restored (${task.task})`,
-  }[kind]();
+  }[kind]?.() ?? ` (${kind})`;
   return `${count} ${params.n === 1 ? "picture" : "pictures"}${what} by ${model}, ${params.steps} steps of ${params.sampler}`;
 }
 

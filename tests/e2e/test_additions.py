@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 from selenium import webdriver
 from selenium.webdriver.common.by import By
+from selenium.webdriver.support.select import Select
 
 from tests.serving import ENVIRONMENT, Difuso, running
 from tests.waiting import wait_until
@@ -38,18 +39,25 @@ KIND = '''"""Images from noise that is mirrored."""
 
 from typing import Literal
 
+from pydantic import Field
+
 from .base import Kind, Prepared, SamplingQuery, Task, fill_in
+
+
+class MirrorQuery(SamplingQuery):
+    axis: Literal["rows", "columns"] = Field(default="columns", description="the order that is reversed")
 
 
 class Mirroring(Task):
     kind: Literal["mirror"] = "mirror"
+    axis: Literal["rows", "columns"]
 
 
 def prepare(query, model, images):
-    return Prepared(fill_in(query, model), Mirroring())
+    return Prepared(fill_in(query, model), Mirroring(axis=query.axis))
 
 
-KIND = Kind("mirror", "Make mirrored images", SamplingQuery, Mirroring, prepare)
+KIND = Kind("mirror", "Make mirrored images", MirrorQuery, Mirroring, prepare)
 '''
 WORKER_KIND = '''"""Images from noise that is mirrored."""
 
@@ -61,7 +69,8 @@ from .base import JobStart, WorkerKind, generators_of, plan_of, trajectories
 def begin(job, runner, images):
     generators = generators_of(job)
     noise = draw_noise(generators, runner.checkpoint.config.shape)
-    return JobStart(trajectories(job, runner, plan_of(job, runner), generators, noise.flip(-1)))
+    mirrored = noise.flip({"rows": -2, "columns": -1}[job.task.axis])
+    return JobStart(trajectories(job, runner, plan_of(job, runner), generators, mirrored))
 
 
 KIND = WorkerKind(begin)
@@ -119,6 +128,24 @@ def test_a_kind_of_job_is_found_over_http_and_on_the_command_line(difuso: Difuso
     assert answers[0].content != answers[1].content
     assert "/mirror" in httpx.get(f"{difuso.url}/openapi.json").json()["paths"]
     assert "Make mirrored images" in run(environment | {"COLUMNS": "200"}, "-m", "difuso", "mirror", "--help")
+
+
+def test_a_kind_of_job_has_a_form_on_the_page(difuso: Difuso, driver: webdriver.Chrome) -> None:
+    driver.get(difuso.url)
+    kinds = 'select[id="kind"] option[value="mirror"]'
+    wait_until(lambda: bool(driver.find_elements(By.CSS_SELECTOR, kinds)), 10, "the kind is there")
+    axis = driver.find_element(By.NAME, "axis")
+    assert not axis.is_displayed()
+    driver.find_element(By.CSS_SELECTOR, kinds).click()
+    assert axis.is_displayed()
+    assert "The order that is reversed" in driver.find_element(By.CSS_SELECTOR, 'fieldset[data-when="mirror"]').text
+    Select(axis).select_by_visible_text("rows")
+    driver.find_element(By.NAME, "steps").send_keys("2")
+    driver.find_element(By.CSS_SELECTOR, "form button.main").click()
+    wait_until(lambda: bool(driver.find_elements(By.CSS_SELECTOR, "article a img")), 30, "the images are there")
+    told = httpx.get(driver.find_element(By.CSS_SELECTOR, "article a img").get_property("src"))
+    assert facts(told)["kind"] == "mirror"
+    assert facts(told)["axis"] == "rows"
 
 
 def facts(answer: httpx.Response) -> dict[str, object]:
