@@ -1,9 +1,9 @@
-"""Checkpoints: a folder NAME/ with config.json, model.safetensors (EMA weights) and SHA256SUMS; a model that comes with
-a classifier has classifier.safetensors as well.
+"""Checkpoints: a folder NAME/ with config.json, model.safetensors (EMA weights) and SHA256SUMS. A model with a
+classifier has classifier.safetensors as well.
 
-Only safetensors is read: no file here can run code. What is loaded was checked first (hash, keys, shapes, finite
-numbers), because a flipped bit or a NaN would otherwise be served as a picture. No memory is taken for what a config
-asks for before the weights are seen to fit. Folders of diffusers are loaded as they are.
+Only safetensors is read, so no file can run code. Weights are checked before they are used (hash, keys, shapes, finite
+numbers), because a flipped bit or a NaN would otherwise be served as an image. No memory is taken for a network before
+its weights are known to fit its config. Folders of diffusers are loaded as they are.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ class Checkpoint:
     """A model that is ready to run.
 
     Attributes:
-        name: of its folder.
+        name: name of its folder.
         config: the content of config.json.
-        network: in eval mode, float32, on the device that was asked for.
-        schedule: built from the config.
-        sha256: of the network's file of weights, hexadecimal; their identity.
-        classifier: that may guide sampling, if the model has one; like the network.
+        network: the network in eval mode, float32, on the requested device.
+        schedule: the noise schedule of the config.
+        sha256: hexadecimal SHA-256 of the network's weights file; it identifies the model.
+        classifier: the classifier that may guide sampling, if the model has one; in the same state as the network.
     """
 
     name: str
@@ -64,17 +64,17 @@ def save_checkpoint(
     classifier: Classifier | None = None,
     dtype: torch.dtype = torch.float16,
 ) -> None:
-    """Writes a folder that the server can load; replaces an older one only when the new one is complete.
+    """Writes a folder that the server can load; replaces an older folder only when the new one is complete.
 
     Args:
-        folder: where; its name is the model's name.
-        config: of the network.
-        network: whose state dict is saved.
-        classifier: that of the config, if it has one.
-        dtype: of the saved numbers. float16 halves the file and keeps 11 bits; loading gives float32 again.
+        folder: the path to write to; its name is the model's name.
+        config: the model's config.
+        network: the network whose state dict is saved.
+        classifier: the classifier of the config, if it has one.
+        dtype: type of the saved numbers. float16 halves the file and keeps 11 bits; loading gives float32 again.
 
     Raises:
-        CheckpointError: if a tensor is not finite in `dtype`; what was there before stays.
+        CheckpointError: if a tensor is not finite in `dtype`; the older folder stays.
     """
     assert (None if classifier is None else classifier.config) == config.classifier
     modules: dict[str, nn.Module] = {WEIGHTS: network}
@@ -95,7 +95,7 @@ def load_checkpoint(folder: Path | str, *, device: torch.device | str = "cpu") -
     """Reads and checks a folder, one of ours or one of diffusers.
 
     Raises:
-        CheckpointError: naming the file and what is wrong with it.
+        CheckpointError: if the folder cannot be served; the message names the file and what is wrong with it.
     """
     folder = Path(folder)
     stored = read_diffusers(folder) if is_diffusers(folder) else _read(folder)
@@ -104,7 +104,7 @@ def load_checkpoint(folder: Path | str, *, device: torch.device | str = "cpu") -
     _fill(network, stored.weights, stored.weights_file)
     if stored.parameters not in (None, _parameters(network)):
         raise CheckpointError(
-            f"{CONFIG} promises {stored.parameters} parameters, the network has {_parameters(network)}"
+            f"{CONFIG} states {stored.parameters} parameters, but the network has {_parameters(network)}"
         )
     classifier = None
     if config.classifier is not None:
@@ -138,12 +138,12 @@ def _read(folder: Path) -> FolderContents:
 
 
 def _unfilled(build: Callable[[], Network]) -> Network:
-    """A network without memory for its weights, so that what a config asks for costs nothing before it is compared."""
+    """Builds a network without memory for its weights, so that a huge config costs nothing before it is checked."""
     try:
         with torch.device("meta"):
             return build()
     except (ValueError, TypeError, LookupError, RuntimeError, ArithmeticError) as error:
-        raise CheckpointError(f"{CONFIG} asks for a network that cannot be built: {error}") from error
+        raise CheckpointError(f"{CONFIG} describes a network that cannot be built: {error}") from error
 
 
 def _parameters(network: nn.Module) -> int:
@@ -151,9 +151,9 @@ def _parameters(network: nn.Module) -> int:
 
 
 def _fill(network: nn.Module, weights: Mapping[str, Tensor], file: str) -> None:
-    """Gives a network its weights, once they are found to be what it needs, and makes it ready to serve."""
+    """Checks the weights, gives them to a network and makes it ready to serve."""
     _check_weights(network, weights, file)
-    # Copies, because what was read may be the file itself, which others can write to.
+    # Copied, because the tensors may be the mapped file itself, which another program can change.
     state = {name: tensor.to(torch.float32, copy=True) for name, tensor in weights.items()}
     network.load_state_dict(state, assign=True)
     network.requires_grad_(False).eval()

@@ -1,7 +1,6 @@
-"""Folders of diffusers: a UNet2DModel with its scheduler, read as they are and written.
+"""Reads and writes folders of diffusers: a UNet2DModel with its scheduler.
 
-There are two layouts: `unet/` and `scheduler/` as pipelines are saved today, and the older one with everything in one
-folder. Only safetensors is read.
+Both layouts of `diffusers_config` are read, and the one of today's pipelines is written. Only safetensors is read.
 """
 
 from __future__ import annotations
@@ -28,19 +27,19 @@ from .naming import Weights
 if TYPE_CHECKING:
     from ..checkpoint import Checkpoint
 
-VERSION = "0.27.0"  # the oldest release that has all fields that are written
+VERSION = "0.27.0"  # the oldest release that has all the fields we write
 
 
 def read_diffusers(folder: Path) -> FolderContents:
-    """Reads a folder. SHA256SUMS is not needed, but checked if there is one.
+    """Reads a folder. SHA256SUMS is optional, and checked if it exists.
 
     Raises:
-        CheckpointError: if a file is missing or damaged, or says what our network or samplers cannot do.
+        CheckpointError: if a file is missing or damaged, or describes a network or sampler that ours cannot reproduce.
     """
     config = read_diffusers_config(folder)
     weights = find_weights(folder)
     header = {name: torch.empty(shape, device="meta") for name, shape in read_shapes(folder, weights).items()}
-    _our_weights(config, header)  # before it takes memory for the weights
+    _our_weights(config, header)  # checks names and shapes before memory is taken for the weights
     if (folder / SUMS).is_file():
         files = [weights, find_part(folder, "unet", CONFIG), find_part(folder, "scheduler", SCHEDULER)]
         sha256 = checked_sums(folder, files)[weights]
@@ -50,10 +49,10 @@ def read_diffusers(folder: Path) -> FolderContents:
 
 
 def write_diffusers(folder: Path, checkpoint: Checkpoint) -> None:
-    """Writes a folder that diffusers loads as a pipeline; replaces an older one only when the new one is complete.
+    """Writes a folder that diffusers loads as a pipeline; replaces an older folder only when the new one is complete.
 
     Raises:
-        CheckpointError: if diffusers has no such network or scheduler; the message names what stands in the way.
+        CheckpointError: if diffusers has no such network or scheduler; the message names the obstacle.
     """
     config = checkpoint.config
     if not isinstance(config.network, UNetConfig):
@@ -81,4 +80,4 @@ def _our_weights(config: ModelConfig, weights: Weights) -> dict[str, Tensor]:
     try:
         return weights_from_diffusers(config.network, weights)
     except (ValueError, TypeError, LookupError, RuntimeError, ArithmeticError) as error:
-        raise CheckpointError(f"{CONFIG} asks for a network that cannot be built: {error}") from error
+        raise CheckpointError(f"{CONFIG} describes a network that cannot be built: {error}") from error

@@ -1,4 +1,4 @@
-"""Checkpoints of Ho et al.'s network in PyTorch: pesser, ermongroup/ddim, DDRM and SDEdit share its names."""
+"""Reads checkpoints of Ho et al.'s network in PyTorch: pesser, ermongroup/ddim, DDRM and SDEdit share its names."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ATTENTION = {"norm": "norm", "qkv": "qkv", "proj": "proj_out"}
 
 
 def read_unet(weights: Weights, facts: HoFacts) -> tuple[ModelConfig, UNet]:
-    """The model of such a state dict; one head of attention and TensorFlow's padding, as in Ho et al. 2020, appendix B.
+    """Makes the model of a state dict, with one attention head and TensorFlow's padding (Ho et al. 2020, appendix B).
 
     Raises:
         CheckpointError: if the weights are not of this layout.
@@ -61,11 +61,11 @@ def _unet_config(weights: Weights) -> UNetConfig:
             asymmetric_downsample=True,
         )
     except ValueError as error:
-        raise CheckpointError(f"these weights are no network of this layout: {error}") from error
+        raise CheckpointError(f"these weights are not a network of this layout: {error}") from error
 
 
 def module_names(config: UNetConfig) -> dict[str, str]:
-    """Our names and theirs, as if q, k and v were one layer."""
+    """Returns the foreign names of all modules by our names, with q, k and v joined as qkv."""
     names = {
         "time_mlp.0": "temb.dense.0",
         "time_mlp.2": "temb.dense.1",
@@ -92,7 +92,7 @@ def _stage(here: str, level: str, block: int | None) -> dict[str, str]:
 
 
 def _join_attention(weights: Weights) -> dict[str, Tensor]:
-    """With q, k and v of each attention as one tensor."""
+    """Returns the weights with q, k and v of each attention joined to one tensor, qkv."""
     joined = dict(weights)
     for name in weights:
         attention, q, leaf = name.rpartition(".q.")

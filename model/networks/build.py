@@ -1,4 +1,4 @@
-"""From a config to its network."""
+"""Builds networks from their configs."""
 
 from __future__ import annotations
 
@@ -15,5 +15,5 @@ NETWORKS: dict[type[NetworkConfig], Callable[[Any], nn.Module]] = {UNetConfig: U
 
 
 def build_network(config: NetworkConfig) -> nn.Module:
-    """A network with fresh weights."""
+    """Builds a network with fresh weights."""
     return NETWORKS[type(config)](config)

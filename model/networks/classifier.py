@@ -14,7 +14,7 @@ from .unet import Downsample, ResBlock, Stage
 
 
 class AttentionPool(nn.Module):
-    """Attention of the mean over itself and every position: (B, C, H, W) to (B, out), as in CLIP's image encoder."""
+    """Attention from the mean to itself and every position, as in CLIP's image encoder: (B, C, H, W) to (B, out)."""
 
     def __init__(self, channels: int, *, positions: int, head_channels: int, out: int) -> None:
         super().__init__()
@@ -29,12 +29,12 @@ class AttentionPool(nn.Module):
         x = torch.cat([x.mean(dim=2, keepdim=True), x], dim=2) + self.positional_embedding
         qkv = self.qkv(x.transpose(1, 2)).reshape(b, -1, 3, self.heads, c // self.heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind()  # each (B, heads, 1 + HW, C / heads)
-        out = F.scaled_dot_product_attention(q[:, :, :1], k, v)  # only the mean asks
+        out = F.scaled_dot_product_attention(q[:, :, :1], k, v)  # only the mean has a query
         return self.proj(out.reshape(b, c))
 
 
 class Classifier(nn.Module):
-    """Tells the class of a noisy image.
+    """Predicts the class of a noisy image.
 
     Raises:
         RuntimeError: from `forward`, if height or width is not the config's image_size.
@@ -88,21 +88,21 @@ class Classifier(nn.Module):
 
 
 def log_prob_gradient(classifier: nn.Module, x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
-    """The gradient of log p(y | x_t) in x_t, of each image for itself (Dhariwal & Nichol 2021, algorithms 1 and 2).
+    """Returns the gradient of log p(y | x_t) in x_t for each image (Dhariwal & Nichol 2021, algorithms 1 and 2).
 
-    May be called inside `torch.inference_mode`; leaves no gradient in the classifier's parameters.
+    It may be called inside `torch.inference_mode`, and leaves no gradient in the classifier's parameters.
 
     Args:
-        classifier: (x_t, t) to logits.
-        x: noisy images, shape (B, C, H, W).
+        classifier: the classifier, from (x_t, t) to logits.
+        x: noisy images x_t, shape (B, C, H, W).
         t: timesteps, shape (B,).
         labels: class indices, shape (B,), int64.
 
     Returns:
-        Shape of x.
+        The gradients, shape of x.
     """
     with torch.inference_mode(False), torch.enable_grad():
-        x, t, labels = x.clone(), t.clone(), labels.clone()  # what inference mode made cannot be part of a graph
+        x, t, labels = x.clone(), t.clone(), labels.clone()  # tensors of inference mode cannot be part of a graph
         log_probs = classifier(x.requires_grad_(), t).log_softmax(dim=1)
         (gradient,) = torch.autograd.grad(log_probs.gather(1, labels[:, None]).sum(), x)
     return gradient

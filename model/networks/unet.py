@@ -1,7 +1,7 @@
 """The U-Net of the DDPM family (Ho et al. 2020, appendix B; Dhariwal & Nichol 2021, section 3), built from a config.
 
-One class covers diffusers' UNet2DModel, the UNetModel of improved- and guided-diffusion and the network of Ho et al.;
-`model.formats` maps their configs and weights to it.
+One class covers diffusers' UNet2DModel, the UNetModel of improved- and guided-diffusion, and the network of Ho et al.
+`model.formats` translates their configs and weights.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .pixel_head import PixelHead
 
 
 class ResBlock(nn.Module):
-    """norm, SiLU, resample, conv, time, norm, SiLU, dropout, conv; plus the input, resampled."""
+    """Norm, SiLU, resample, conv, time, norm, SiLU, dropout, conv; plus the resampled input."""
 
     def __init__(
         self,
@@ -110,7 +110,8 @@ class UNet(nn.Module):
     """Predicts noise, v or x0 from a noisy image.
 
     Raises:
-        ValueError: from `forward`, if height or width is no multiple of `config.size_multiple`, or labels are missing.
+        ValueError: from `forward`, if height or width is not a multiple of `config.size_multiple`, or if labels are
+            missing.
     """
 
     def __init__(self, config: UNetConfig) -> None:
@@ -173,8 +174,8 @@ class UNet(nn.Module):
         Args:
             x: noisy images, shape (B, in_channels, H, W).
             t: timesteps, shape (B,), int64, or float32 between the integers.
-            labels: class indices, shape (B,), int64 in 0..num_classes; num_classes means "no class", and so does None.
-                A network without a null class takes 0..num_classes-1, and not None.
+            labels: class indices, shape (B,), int64 in 0..num_classes; num_classes and None mean "no class". A network
+                without a null class needs labels in 0..num_classes-1.
         """
         multiple = self.config.size_multiple
         if x.shape[-2] % multiple or x.shape[-1] % multiple:
@@ -198,7 +199,7 @@ class UNet(nn.Module):
         return F.pixel_shuffle(self.conv_out(h), self.config.patch)
 
     def _embed(self, t: Tensor, labels: Tensor | None, dtype: torch.dtype) -> Tensor:
-        """Timestep and class as one vector, shape (B, 4 * channels)."""
+        """Returns the embedding of timestep and class as one vector, shape (B, 4 * channels)."""
         config = self.config
         scaled = t.float() * config.timestep_scale
         sinusoids = sinusoidal_embedding(scaled, config.channels, order=config.time_order, freq_shift=config.freq_shift)
@@ -221,7 +222,7 @@ def _double(x: Tensor) -> Tensor:
 
 
 def _zero(conv: nn.Conv2d) -> nn.Conv2d:
-    """Zero weights, so that each block starts as the identity (Ho et al. 2020, appendix B)."""
+    """Sets weights to zero, so that each block starts as the identity (Ho et al. 2020, appendix B)."""
     nn.init.zeros_(conv.weight)
     if conv.bias is not None:
         nn.init.zeros_(conv.bias)

@@ -1,4 +1,4 @@
-"""The table of a restoration (DDRM: Kawar et al. 2022): what happens to coordinates that are not measured."""
+"""The plan of a restoration (DDRM: Kawar et al. 2022), for the coordinates that are not measured."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from .samplers import Transition
 from .schedule import FloatTable, NoiseSchedule
 from .spacing import visit_levels
 
-# How much of the noise is drawn anew where nothing is measured, the publication's choice (section 4.3). It goes with
-# eta_b = 1, which is built in: coordinates that are measured better than the step's noise are taken as measured.
+# The share of the noise that is drawn anew where nothing is measured, as in the publication (section 4.3). The code has
+# no eta_b, which is always 1: coordinates whose measurement is less noisy than the step are taken as measured.
 ETA = 0.85
 
 
@@ -34,7 +34,7 @@ class RestorationPlan(NamedTuple):
 def plan_restoration(
     schedule: NoiseSchedule, *, steps: int, spacing: str, prediction: Prediction, clipping: Clipping
 ) -> RestorationPlan:
-    """The rows of a restoration; arguments as in `make_plan`.
+    """Makes the rows of a restoration; the arguments are those of `make_plan`.
 
     Raises:
         PlanError: if no such run exists.
