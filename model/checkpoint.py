@@ -9,11 +9,9 @@ its weights are known to fit its config. Folders of diffusers are loaded as they
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 from safetensors.torch import save_file
@@ -21,18 +19,17 @@ from torch import Tensor, nn
 
 from .config import ModelConfig, config_from_json, config_to_json
 from .errors import CheckpointError
-from .files import SUMS, read_json, read_shapes
+from .files import CONFIG, SUMS, WEIGHTS, read_json, read_shapes
 from .folder import FolderContents, checked_sums, file_sha256, new_folder, read_safetensors
 from .formats.diffusers import read_diffusers
 from .formats.diffusers_config import is_diffusers
-from .networks.build import build_network
+from .networks.build import build_network, unfilled
 from .networks.classifier import Classifier
 from .plans.schedule import NoiseSchedule
 
 __all__ = ["CLASSIFIER", "CONFIG", "SUMS", "WEIGHTS", "Checkpoint", "file_sha256", "load_checkpoint", "save_checkpoint"]
 
-Network = TypeVar("Network", bound=nn.Module)
-CONFIG, WEIGHTS, CLASSIFIER = "config.json", "model.safetensors", "classifier.safetensors"
+CLASSIFIER = "classifier.safetensors"
 
 
 @dataclass(frozen=True)
@@ -100,7 +97,7 @@ def load_checkpoint(folder: Path | str, *, device: torch.device | str = "cpu") -
     folder = Path(folder)
     stored = read_diffusers(folder) if is_diffusers(folder) else _read(folder)
     config = stored.config
-    network = _unfilled(partial(build_network, config.network))
+    network = unfilled(build_network, config.network)
     _fill(network, stored.weights, stored.weights_file)
     if stored.parameters not in (None, _parameters(network)):
         raise CheckpointError(
@@ -108,7 +105,7 @@ def load_checkpoint(folder: Path | str, *, device: torch.device | str = "cpu") -
         )
     classifier = None
     if config.classifier is not None:
-        classifier = _unfilled(partial(Classifier, config.classifier))
+        classifier = unfilled(Classifier, config.classifier)
         _fill(classifier, stored.classifier_weights, CLASSIFIER)
         classifier.to(device)
     return Checkpoint(
@@ -120,30 +117,18 @@ def _read(folder: Path) -> FolderContents:
     checked_sums(folder, (CONFIG,))
     content = read_json(folder, CONFIG)
     config = config_from_json(content)
-    _check_shapes(_unfilled(partial(build_network, config.network)), read_shapes(folder, WEIGHTS), WEIGHTS)
-    sums = checked_sums(folder, (WEIGHTS,))
-    classifier_weights = {}
+    weights, sha256 = _read_weights(folder, WEIGHTS, unfilled(build_network, config.network))
+    classifier_weights: dict[str, Tensor] = {}
     if config.classifier is not None:
-        _check_shapes(_unfilled(partial(Classifier, config.classifier)), read_shapes(folder, CLASSIFIER), CLASSIFIER)
-        checked_sums(folder, (CLASSIFIER,))
-        classifier_weights = read_safetensors(folder, CLASSIFIER)
-    return FolderContents(
-        config=config,
-        weights=read_safetensors(folder, WEIGHTS),
-        weights_file=WEIGHTS,
-        sha256=sums[WEIGHTS],
-        parameters=content.get("parameters"),
-        classifier_weights=classifier_weights,
-    )
+        classifier_weights, _ = _read_weights(folder, CLASSIFIER, unfilled(Classifier, config.classifier))
+    return FolderContents(config, weights, WEIGHTS, sha256, content.get("parameters"), classifier_weights)
 
 
-def _unfilled(build: Callable[[], Network]) -> Network:
-    """Builds a network without memory for its weights, so that a huge config costs nothing before it is checked."""
-    try:
-        with torch.device("meta"):
-            return build()
-    except (ValueError, TypeError, LookupError, RuntimeError, ArithmeticError) as error:
-        raise CheckpointError(f"{CONFIG} describes a network that cannot be built: {error}") from error
+def _read_weights(folder: Path, file: str, network: nn.Module) -> tuple[dict[str, Tensor], str]:
+    """Reads the weights of a network, and their SHA-256, after checking both."""
+    _check_shapes(network, read_shapes(folder, file), file)
+    sums = checked_sums(folder, (file,))
+    return read_safetensors(folder, file), sums[file]
 
 
 def _parameters(network: nn.Module) -> int:

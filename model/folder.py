@@ -95,7 +95,8 @@ def new_folder(folder: Path) -> Iterator[Path]:
         for path in (fresh, *fresh.rglob("*")):
             path.chmod(0o755 if path.is_dir() else 0o644)  # mkdtemp makes folders that only their owner may read
             if path.is_file():
-                _sync(path)
+                with path.open("rb") as file:
+                    os.fsync(file.fileno())
         if folder.exists():
             _exchange(fresh, folder)
         else:
@@ -116,8 +117,3 @@ def _exchange(fresh: Path, folder: Path) -> None:
     folder.rename(aside)
     fresh.rename(folder)
     aside.rename(fresh)
-
-
-def _sync(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())

@@ -26,19 +26,15 @@ class Operator(Protocol):
 
     def to_coordinates(self, x: Tensor) -> Tensor:
         """Returns V^T x, shape (C, H, W)."""
-        ...
 
     def from_coordinates(self, coordinates: Tensor) -> Tensor:
         """Returns V c, shape (C, H, W)."""
-        ...
 
     def apply(self, x: Tensor) -> Tensor:
         """Returns H x, in the shape of a measurement."""
-        ...
 
     def read(self, y: Tensor) -> Tensor:
         """Returns S^+ U^T y: the measured coordinates, shape (C, H, W); 0 where nothing is measured."""
-        ...
 
 
 class Inpainting:

@@ -22,7 +22,7 @@ def parse(kind: type[Value], content: Any, prefix: str = "") -> Value:
     Raises:
         ValueError: if a key is unknown or missing, or a value does not fit its field; the message names the key.
     """
-    adapters = _adapters(kind)
+    adapters: dict[str, TypeAdapter[Any]] = {name: TypeAdapter(hint) for name, hint in get_type_hints(kind).items()}
     if not isinstance(content, Mapping):
         raise ValueError(f"{prefix.rstrip('.')} must be a table of {', '.join(adapters)}, got {content!r}")
     values = {}
@@ -40,7 +40,3 @@ def parse(kind: type[Value], content: Any, prefix: str = "") -> Value:
         return kind(**values)
     except ValueError as error:
         raise ValueError(f"{prefix.rstrip('.')}: {error}" if prefix else str(error)) from error
-
-
-def _adapters(kind: type[Any]) -> dict[str, TypeAdapter[Any]]:
-    return {name: TypeAdapter(hint) for name, hint in get_type_hints(kind).items()}

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -13,21 +12,15 @@ from .plans.plan import Column, Plan
 from .rng import draw_noise, image_generator
 from .step import advance
 
+Denoiser = Callable[[Tensor, Tensor], Tensor]
+"""A network, or a formula in its place: from (x_t (B, C, H, W), t (B,)) to the prediction, shape of x_t.
 
-class Denoiser(Protocol):
-    """A network, or a formula in its place: from (x_t (B, C, H, W), t (B,)) to the prediction, shape of x_t.
+t is int64, or float32 if a plan visits levels between the timesteps. If the variance was learned, the prediction has
+twice the channels.
+"""
 
-    t is int64, or float32 if a plan visits levels between the timesteps. If the variance was learned, the prediction
-    has twice the channels.
-    """
-
-    def __call__(self, x_t: Tensor, t: Tensor) -> Tensor: ...
-
-
-class Guide(Protocol):
-    """A classifier's guidance: from (x_t (B, C, H, W), t (B,)) to the gradient of log p(y | x_t), shape of x_t."""
-
-    def __call__(self, x_t: Tensor, t: Tensor) -> Tensor: ...
+Guide = Callable[[Tensor, Tensor], Tensor]
+"""A classifier's guidance: from (x_t (B, C, H, W), t (B,)) to the gradient of log p(y | x_t), shape of x_t."""
 
 
 def sample(

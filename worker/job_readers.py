@@ -104,11 +104,10 @@ class JobReaders:
 
     def _do_read(self, claim: Claim, runners: Mapping[str, Runner]) -> None:
         try:
-            active = read_job(claim.rq_job, runners, self._store, attempt=claim.execution.id)
+            event = JobRead(claim, read_job(claim.rq_job, runners, self._store, attempt=claim.execution.id))
         except Exception as error:
-            self._tell(JobRead(claim, error=error))
-        else:
-            self._tell(JobRead(claim, active))
+            event = JobRead(claim, error=error)
+        self._tell(event)
 
     def _put_off(self, claim: Claim, error: StoreUnavailable) -> None:
         """Returns a job to the end of its queue, or fails it if it is older than its timeout."""

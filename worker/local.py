@@ -27,7 +27,7 @@ def run_job(runner: Runner, job: Job, sent: Sequence[Tensor] = ()) -> Iterator[f
     active = activate(job, runner, sent=sent)
     for _ in _run(runner, [active]):
         yield active.image_steps / job.image_steps
-    yield encode_images(active, runner.checkpoint)
+    yield encode_images(active)
 
 
 def run_jobs(runner: Runner, jobs: Iterable[tuple[Job, Sequence[Tensor]]]) -> list[list[bytes]]:
@@ -39,7 +39,7 @@ def run_jobs(runner: Runner, jobs: Iterable[tuple[Job, Sequence[Tensor]]]) -> li
     active = [activate(job, runner, sent=sent) for job, sent in jobs]
     for _ in _run(runner, active):
         pass
-    return [encode_images(each, runner.checkpoint) for each in active]
+    return [encode_images(each) for each in active]
 
 
 def _run(runner: Runner, jobs: Sequence[ActiveJob]) -> Iterator[None]:

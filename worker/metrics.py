@@ -64,7 +64,6 @@ class WorkerMetrics:
         )
         self._slots = Gauge("difuso_slots", "Places in the running batches", ["state"], registry=registry)
         self._in_flight = Gauge("difuso_jobs_in_flight", "Jobs claimed and not yet settled", registry=registry)
-        self._claimed_at: dict[str, float] = {}
         self.image_steps = 0
         for reason in ("drain", "lost"):
             self._retried.labels(reason)
@@ -93,9 +92,7 @@ class WorkerMetrics:
 
     def claimed(self, active: ActiveJob) -> None:
         """Notes that a job has left the queue."""
-        now = time.time()
-        self._wait.observe(max(0.0, now - active.job.accepted_at))
-        self._claimed_at[active.job.id] = now
+        self._wait.observe(max(0.0, active.claimed_at - active.job.accepted_at))
 
     def in_flight(self, jobs: int) -> None:
         """Sets the number of jobs in flight."""
@@ -108,9 +105,8 @@ class WorkerMetrics:
         """Counts a job that has ended; `outcome` is one of `OUTCOMES`."""
         job = active.job
         self._finished.labels(job.kind, job.model, outcome).inc()
-        started = self._claimed_at.pop(job.id, None)
-        if outcome == "succeeded" and started is not None:
-            self._duration.labels(job.kind, job.model, job.params.sampler).observe(time.time() - started)
+        if outcome == "succeeded":
+            self._duration.labels(job.kind, job.model, job.params.sampler).observe(time.time() - active.claimed_at)
 
     def retried(self, reason: str) -> None:
         """Counts a job that goes on elsewhere: `drain` if it was handed over, `lost` if another worker took it over."""

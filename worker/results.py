@@ -61,21 +61,21 @@ def png_text(checkpoint: Checkpoint, job: Job, timesteps: Timesteps, index: int)
     return {PNG_KEY: json.dumps(facts, separators=(",", ":"))}
 
 
-def encode_images(active: ActiveJob, checkpoint: Checkpoint) -> list[bytes]:
+def encode_images(active: ActiveJob) -> list[bytes]:
     """Returns all images of a finished job as PNGs."""
-    job = active.job
+    job, checkpoint = active.job, active.runner.checkpoint
     images = WORKER_KINDS[job.kind].finish(job, [trajectory.x for trajectory in active.answers])
     timesteps = active.answers[0].plan.timesteps
     return [to_png(image, png_text(checkpoint, job, timesteps, index)) for index, image in enumerate(images)]
 
 
-def store_result(store: ResultStore, active: ActiveJob, checkpoint: Checkpoint) -> Spent:
+def store_result(store: ResultStore, active: ActiveJob) -> Spent:
     """Encodes and stores a finished job; returns how long that took.
 
     If another attempt was first, its images stay, and the sweep deletes those of this attempt.
     """
     started, job = time.perf_counter(), active.job
-    files, pngs = [], encode_images(active, checkpoint)
+    files, pngs = [], encode_images(active)
     encoded = time.perf_counter()
     for index, png in enumerate(pngs):
         path = store.write_image(job.id, active.attempt, index, png)
@@ -84,7 +84,7 @@ def store_result(store: ResultStore, active: ActiveJob, checkpoint: Checkpoint) 
         )
     manifest = Manifest(
         job=job,
-        model_sha256=checkpoint.sha256,
+        model_sha256=active.runner.checkpoint.sha256,
         timesteps=active.answers[0].plan.timesteps,
         images=tuple(files),
         finished_at=time.time(),

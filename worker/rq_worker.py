@@ -28,6 +28,7 @@ from jobs import keys
 from jobs.errors import StoreUnavailable
 from jobs.store import ResultStore
 
+from . import watchdog
 from .active import ActiveJob, EngineEvent, Finished, Previewed, Snapped
 from .allocator import give_back
 from .claims import Chosen, Claims
@@ -43,7 +44,7 @@ from .pacing import Pacer
 from .recovery import HEARTBEAT_SECONDS, RECOVERY_SECONDS
 from .reporting import Reporter
 from .rq_base import GaveUp, Result, RqBase
-from .watchdog import call_patience, step_patience, watch
+from .watchdog import step_patience, watch
 from .writers import Released, Stored, Writers
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ class EngineWorker(RqBase):
         """
         self.insist(self.register)
         self._thread.start()
-        watch("main thread", lambda: self._turns, call_patience)
+        watch("main thread", lambda: self._turns, lambda: watchdog.CALL_SECONDS)
         watch("engine", lambda: self._engine.last_step, lambda: step_patience(self._models.runners.values()))
         while self._stop_at is None or self._held:
             self._turns += 1

@@ -30,11 +30,9 @@ CPU_SLOTS, GPU_SLOTS = 16, 32
 
 def pick_device(name: str) -> torch.device:
     """Returns the device of a setting; `auto` is the first GPU if there is one, else the CPU."""
-    if name != "auto":
-        return torch.device(name)
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("cpu")
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
 
 
 class Runner:
@@ -238,7 +236,4 @@ def _every_fourth(largest: int) -> list[int]:
 
 
 def _powers_of_two(largest: int) -> list[int]:
-    sizes = [1]
-    while sizes[-1] < largest:
-        sizes.append(min(2 * sizes[-1], largest))
-    return sizes
+    return sorted({*(2**i for i in range(largest.bit_length())), largest})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -50,27 +50,6 @@ class Trajectory:
     def cost(self) -> int:
         """Number of slots that it takes in a batch: one for each network call that it needs in a step."""
         return 1 + (self.guidance_scale != 1.0) + self.plan.guided
-
-
-def new_trajectories(
-    plan: Plan,
-    table: Tensor,
-    generators: Sequence[torch.Generator],
-    starts: Iterable[Tensor],
-    *,
-    label: int | None = None,
-    guidance_scale: float = 1.0,
-    restoration: Restoration | None = None,
-    ready: bool = True,
-) -> list[Trajectory]:
-    """Makes trajectories at their first row, one for each generator and starting x_t, shape (C, H, W)."""
-    made = []
-    for generator, start in zip(generators, starts, strict=True):
-        x = start.to(table)
-        made.append(
-            Trajectory(plan, table, generator, x, torch.zeros_like(x), 0, label, guidance_scale, restoration, ready)
-        )
-    return made
 
 
 class Snapshot(NamedTuple):

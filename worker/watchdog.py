@@ -14,7 +14,7 @@ from .runner import Runner
 log = logging.getLogger(__name__)
 
 TICK_SECONDS = 1.0
-CALL_SECONDS = 120.0
+CALL_SECONDS = 120.0  # more than twice the time until a call to Redis fails after all its retries
 STEP_SECONDS = 60.0
 
 
@@ -29,11 +29,6 @@ def watch(name: str, sign: Callable[[], object], patience: Callable[[], float]) 
         patience: returns the longest time without a change, in seconds.
     """
     Thread(target=_watch, args=(name, sign, patience), name=f"watchdog of the {name}", daemon=True).start()
-
-
-def call_patience() -> float:
-    """Returns the patience with a thread that calls Redis: over twice the time until a call with retries fails."""
-    return CALL_SECONDS
 
 
 def step_patience(runners: Iterable[Runner]) -> float:

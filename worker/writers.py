@@ -103,21 +103,16 @@ class Writers:
             pool.shutdown(wait=False)
 
     def _do_store(self, active: ActiveJob) -> None:
-        checkpoint = active.runner.checkpoint
         for pause in (*STORE_PAUSES, None):
             try:
-                spent = store_result(self._store, active, checkpoint)
-            except StoreUnavailable as error:
-                if pause is None:
-                    self._tell(Stored(active, error=error))
-                    return
-                time.sleep(pause)
+                stored = Stored(active, store_result(self._store, active))
             except Exception as error:
-                self._tell(Stored(active, error=error))
-                return
-            else:
-                self._tell(Stored(active, spent))
-                return
+                if isinstance(error, StoreUnavailable) and pause is not None:
+                    time.sleep(pause)
+                    continue
+                stored = Stored(active, error=error)
+            self._tell(stored)
+            return
 
     def _do_snapshot(self, event: Snapped) -> None:
         job, checkpoint = event.active.job, event.active.runner.checkpoint

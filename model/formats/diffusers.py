@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import nn
 
 from ..config import ModelConfig
 from ..errors import CheckpointError
@@ -22,10 +21,6 @@ from .diffusers_config import CONFIG, INDEX, SCHEDULER, WEIGHTS, find_part, find
 from .diffusers_network import network_to_diffusers
 from .diffusers_scheduler import scheduler_to_diffusers
 from .diffusers_weights import weights_from_diffusers, weights_to_diffusers
-from .naming import Weights
-
-if TYPE_CHECKING:
-    from ..checkpoint import Checkpoint
 
 VERSION = "0.27.0"  # the oldest release that has all the fields we write
 
@@ -37,29 +32,30 @@ def read_diffusers(folder: Path) -> FolderContents:
         CheckpointError: if a file is missing or damaged, or describes a network or sampler that ours cannot reproduce.
     """
     config = read_diffusers_config(folder)
+    assert isinstance(config.network, UNetConfig)
     weights = find_weights(folder)
     header = {name: torch.empty(shape, device="meta") for name, shape in read_shapes(folder, weights).items()}
-    _our_weights(config, header)  # checks names and shapes before memory is taken for the weights
+    weights_from_diffusers(config.network, header)  # checks names and shapes before memory is taken for the weights
     if (folder / SUMS).is_file():
         files = [weights, find_part(folder, "unet", CONFIG), find_part(folder, "scheduler", SCHEDULER)]
         sha256 = checked_sums(folder, files)[weights]
     else:
         sha256 = file_sha256(folder / weights)
-    return FolderContents(config, _our_weights(config, read_safetensors(folder, weights)), weights, sha256)
+    state = weights_from_diffusers(config.network, read_safetensors(folder, weights))
+    return FolderContents(config, state, weights, sha256)
 
 
-def write_diffusers(folder: Path, checkpoint: Checkpoint) -> None:
+def write_diffusers(folder: Path, config: ModelConfig, model: nn.Module) -> None:
     """Writes a folder that diffusers loads as a pipeline; replaces an older folder only when the new one is complete.
 
     Raises:
         CheckpointError: if diffusers has no such network or scheduler; the message names the obstacle.
     """
-    config = checkpoint.config
     if not isinstance(config.network, UNetConfig):
-        raise CheckpointError(f"diffusers has no equivalent of a {type(checkpoint.network).__name__}")
+        raise CheckpointError(f"diffusers has no equivalent of a {type(model).__name__}")
     network = {**network_to_diffusers(config.network), "sample_size": config.image_size}
     scheduler = scheduler_to_diffusers(config)
-    state = weights_to_diffusers(config.network, checkpoint.network.state_dict())
+    state = weights_to_diffusers(config.network, model.state_dict())
     kind = scheduler["_class_name"]
     index = {
         "_class_name": kind.replace("Scheduler", "Pipeline"),
@@ -73,11 +69,3 @@ def write_diffusers(folder: Path, checkpoint: Checkpoint) -> None:
             (fresh / name).write_text(text + "\n", encoding="utf-8")
         weights = {name: tensor.cpu().contiguous() for name, tensor in state.items()}
         save_file(weights, fresh / "unet" / WEIGHTS, metadata={"format": "pt"})
-
-
-def _our_weights(config: ModelConfig, weights: Weights) -> dict[str, Tensor]:
-    assert isinstance(config.network, UNetConfig)
-    try:
-        return weights_from_diffusers(config.network, weights)
-    except (ValueError, TypeError, LookupError, RuntimeError, ArithmeticError) as error:
-        raise CheckpointError(f"{CONFIG} describes a network that cannot be built: {error}") from error

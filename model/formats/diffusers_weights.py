@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from ..errors import CheckpointError
+from ..networks.build import unfilled
 from ..networks.configs import UNetConfig
 from ..networks.unet import UNet
-from .naming import Weights, down_places, tensor_of, up_places
+from .naming import Weights, tensor_of
 
 # Layers of our blocks that have other names in diffusers, or are three layers there.
 LAYERS = {
@@ -31,10 +32,8 @@ def weights_from_diffusers(config: UNetConfig, weights: Weights) -> dict[str, Te
     """
     rest = {_current(name): tensor for name, tensor in weights.items()}
     places = _places(config)
-    with torch.device("meta"):
-        expected = UNet(config).state_dict()
     state = {}
-    for name, like in expected.items():
+    for name, like in unfilled(UNet, config).state_dict().items():
         parts = []
         for foreign, wanted in _split(places, name, like).items():
             part = tensor_of(rest, foreign)
@@ -68,12 +67,12 @@ def _places(config: UNetConfig) -> dict[str, str]:
         "conv_out": "conv_out",
     }
     deepest = len(config.widths) - 1
-    for i, (level, block) in enumerate(down_places(config)):
+    for i, (level, block) in enumerate(config.down_places()):
         theirs = f"down_blocks.{level}"
         places[f"down.{i}"] = f"{theirs}.downsamplers.0" + (".conv" if config.resample == "conv" else "")
         places[f"down.{i}.block"] = f"{theirs}.resnets.{block}"
         places[f"down.{i}.attention"] = f"{theirs}.attentions.{block}"
-    for i, (level, block) in enumerate(up_places(config)):
+    for i, (level, block) in enumerate(config.up_places()):
         theirs = f"up_blocks.{deepest - level}"
         places[f"up.{i}"] = f"{theirs}.upsamplers.0"
         places[f"up.{i}.block"] = f"{theirs}.resnets.{block}"

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import torch
-
 from ..config import ModelConfig, ScheduleConfig
+from ..networks.build import unfilled
 from ..networks.configs import PaperUNetConfig
 from ..networks.paper_unet import PaperUNet
 from .facts import DomeFacts, class_names
@@ -25,8 +24,7 @@ def read_unet(weights: Weights, facts: DomeFacts) -> tuple[ModelConfig, PaperUNe
         time_dim=size_of(weights, "down1.emb_layer.1.weight", 1),
         num_classes=size_of(weights, "label_emb.weight", 0) if "label_emb.weight" in weights else None,
     )
-    with torch.device("meta"):
-        network = PaperUNet(config)
+    network = unfilled(PaperUNet, config)
     adopt(network, weights, {name: name for name, _ in network.named_modules()})
     return ModelConfig(
         network=config,

@@ -5,10 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..config import ModelConfig, config_from_json
-from ..files import read_json, require_file
+from ..files import CONFIG, WEIGHTS, read_json, require_file
 from . import diffusers_config
-
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
 
 def read_config(folder: Path) -> ModelConfig:

@@ -13,11 +13,12 @@ from torch import nn
 
 from ..config import ModelConfig
 from ..errors import CheckpointError
+from ..networks.build import unfilled
 from ..networks.classifier import Classifier
 from ..networks.configs import ClassifierConfig, UNetConfig, multiple
 from ..networks.unet import Attention, UNet
 from .facts import ClassifierFacts, GuidedFacts, class_names, schedule_of
-from .naming import Weights, adopt, down_places, renamed, size_of, up_places
+from .naming import ATTENTION, Weights, adopt, count, renamed, size_of
 
 BLOCK = {
     "norm1": "in_layers.0",
@@ -27,7 +28,6 @@ BLOCK = {
     "conv2": "out_layers.3",
     "skip": "skip_connection",
 }
-ATTENTION = {"norm": "norm", "qkv": "qkv", "proj": "proj_out"}
 
 
 def read_unet(weights: Weights, facts: GuidedFacts) -> tuple[ModelConfig, UNet]:
@@ -38,8 +38,7 @@ def read_unet(weights: Weights, facts: GuidedFacts) -> tuple[ModelConfig, UNet]:
     """
     config = _unet_config(weights, facts)
     _compare(config, facts)
-    with torch.device("meta"):
-        network = UNet(config)
+    network = unfilled(UNet, config)
     adopt(network, weights, encoder_names(config) | decoder_names(config))
     if not facts.use_new_attention_order:
         _reorder_attention(network)
@@ -62,8 +61,7 @@ def read_classifier(weights: Weights, facts: ClassifierFacts) -> Classifier:
         CheckpointError: if the facts contradict the weights, or if the classifier does not pool by attention.
     """
     config = _classifier_config(weights, facts)
-    with torch.device("meta"):
-        classifier = Classifier(config)
+    classifier = unfilled(Classifier, config)
     pool = {"pool": "out.2", "pool.qkv": "out.2.qkv_proj", "pool.proj": "out.2.c_proj"}
     adopt(classifier, weights, encoder_names(config.unet) | pool)
     if not facts.use_new_attention_order:
@@ -81,8 +79,8 @@ def _unet_config(weights: Weights, facts: GuidedFacts) -> UNetConfig:
         )
     if out_channels not in (in_channels, 2 * in_channels):
         raise CheckpointError(f"a network with {in_channels} channels in and {out_channels} out is not a denoiser")
-    ends = [index for index in range(_count(weights, "output_blocks")) if _doubles(weights, index)]
-    per_level = (ends[0] if ends else _count(weights, "output_blocks") - 1) + 1
+    blocks = count(weights, "output_blocks")
+    per_level = next((index + 1 for index in range(blocks) if _doubles(weights, index)), blocks)
     return _checked(
         UNetConfig,
         **_encoder(weights, per_level),
@@ -103,7 +101,7 @@ def _classifier_config(weights: Weights, facts: ClassifierFacts) -> ClassifierCo
         raise CheckpointError("this classifier cannot be read: it does not pool by attention as the released ones do")
     last_size = max(1, math.isqrt(size_of(weights, "out.2.positional_embedding", 1) - 1))
     levels = max(1, (facts.image_size // last_size).bit_length())
-    per_level, rest = divmod(_count(weights, "input_blocks"), levels)
+    per_level, rest = divmod(count(weights, "input_blocks"), levels)
     if facts.image_size != last_size << (levels - 1) or rest:
         raise CheckpointError(
             f"the facts give image_size {facts.image_size}, but the number of levels in the weights does not reduce "
@@ -125,11 +123,11 @@ def _encoder(weights: Weights, per_level: int) -> dict[str, Any]:
     Raises:
         CheckpointError: if the levels have different numbers of entries.
     """
-    count = _count(weights, "input_blocks")
-    if per_level < 2 or count % per_level:
+    blocks = count(weights, "input_blocks")
+    if per_level < 2 or blocks % per_level:
         raise CheckpointError("some levels change the resolution without weights of their own (conv_resample False)")
     channels = size_of(weights, "time_embed.0.weight", 1)
-    firsts = range(1, count, per_level)  # the first block of each level
+    firsts = range(1, blocks, per_level)  # the first block of each level
     widths = [size_of(weights, f"input_blocks.{n}.0.out_layers.3.weight", 0) for n in firsts]
     time = size_of(weights, "input_blocks.1.0.emb_layers.1.weight", 0)
     return {
@@ -142,10 +140,6 @@ def _encoder(weights: Weights, per_level: int) -> dict[str, Any]:
         "time_injection": "scale_shift" if time == 2 * widths[0] else "add",
         "resample": "conv" if f"input_blocks.{per_level}.0.op.weight" in weights else "resblock",
     }
-
-
-def _count(weights: Weights, name: str) -> int:
-    return len({key.split(".")[1] for key in weights if key.startswith(f"{name}.")})
 
 
 def _doubles(weights: Weights, index: int) -> bool:
@@ -193,7 +187,7 @@ def encoder_names(config: UNetConfig) -> dict[str, str]:
         "norm_out": "out.0",
         "conv_out": "out.2",
     }
-    for index, (_, block) in enumerate(down_places(config)):
+    for index, (_, block) in enumerate(config.down_places()):
         here, there = f"down.{index}", f"input_blocks.{index + 1}"
         if block is None:
             names |= {here: f"{there}.0.op"} | renamed(here, f"{there}.0", BLOCK)
@@ -206,7 +200,7 @@ def decoder_names(config: UNetConfig) -> dict[str, str]:
     """Returns the foreign names of the modules of the upward half, by our names."""
     names: dict[str, str] = {}
     output = -1
-    for index, (level, block) in enumerate(up_places(config)):
+    for index, (level, block) in enumerate(config.up_places()):
         here = f"up.{index}"
         if block is None:  # there it is the last layer of the block before
             there = f"output_blocks.{output}.{2 if level in config.attention_levels else 1}"

@@ -2,37 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from torch import Tensor, nn
 
 from ..errors import CheckpointError
-from ..networks.configs import UNetConfig
 
 Weights = Mapping[str, Tensor]
-
-
-def down_places(config: UNetConfig) -> Iterator[tuple[int, int | None]]:
-    """Yields (level, block within it) of each entry of `UNet.down`; block is None for a downsampling layer."""
-    for level in range(len(config.channel_mult)):
-        for block in range(config.num_res_blocks):
-            yield level, block
-        if level < len(config.channel_mult) - 1:
-            yield level, None
-
-
-def up_places(config: UNetConfig) -> Iterator[tuple[int, int | None]]:
-    """Yields (level, block within it) of each entry of `UNet.up`; block is None for an upsampling layer."""
-    for level in reversed(range(len(config.channel_mult))):
-        for block in range(config.num_res_blocks + 1):
-            yield level, block
-        if level > 0:
-            yield level, None
+ATTENTION = {"norm": "norm", "qkv": "qkv", "proj": "proj_out"}
 
 
 def renamed(module: str, foreign: str, parts: Mapping[str, str]) -> dict[str, str]:
     """Returns the foreign names of a module's parts, by our names."""
     return {f"{module}.{ours}": f"{foreign}.{theirs}" for ours, theirs in parts.items()}
+
+
+def count(weights: Weights, prefix: str) -> int:
+    """Returns the number of modules below a foreign name, such as `down.0.block`."""
+    return len({name.removeprefix(f"{prefix}.").split(".")[0] for name in weights if name.startswith(f"{prefix}.")})
 
 
 def adopt(network: nn.Module, weights: Weights, modules: Mapping[str, str]) -> None:

@@ -7,10 +7,11 @@ from torch import Tensor
 
 from ..config import ModelConfig, ScheduleConfig
 from ..errors import CheckpointError
+from ..networks.build import unfilled
 from ..networks.configs import UNetConfig, multiple
 from ..networks.unet import UNet
 from .facts import HoFacts
-from .naming import Weights, adopt, down_places, renamed, size_of, tensor_of, up_places
+from .naming import ATTENTION, Weights, adopt, count, renamed, size_of, tensor_of
 
 BLOCK = {
     "norm1": "norm1",
@@ -20,7 +21,6 @@ BLOCK = {
     "conv2": "conv2",
     "skip": "nin_shortcut",
 }
-ATTENTION = {"norm": "norm", "qkv": "qkv", "proj": "proj_out"}
 
 
 def read_unet(weights: Weights, facts: HoFacts) -> tuple[ModelConfig, UNet]:
@@ -30,8 +30,7 @@ def read_unet(weights: Weights, facts: HoFacts) -> tuple[ModelConfig, UNet]:
         CheckpointError: if the weights are not of this layout.
     """
     config = _unet_config(weights)
-    with torch.device("meta"):
-        network = UNet(config)
+    network = unfilled(UNet, config)
     adopt(network, _join_attention(weights), module_names(config))
     return ModelConfig(
         network=config,
@@ -44,8 +43,7 @@ def read_unet(weights: Weights, facts: HoFacts) -> tuple[ModelConfig, UNet]:
 
 def _unet_config(weights: Weights) -> UNetConfig:
     channels = size_of(weights, "conv_in.weight", 0)
-    levels = len({key.split(".")[1] for key in weights if key.startswith("down.")})
-    blocks = len({key.split(".")[3] for key in weights if key.startswith("down.0.block.")})
+    levels = count(weights, "down")
     widths = [size_of(weights, f"down.{level}.block.0.conv2.weight", 0) for level in range(levels)]
     try:
         return UNetConfig(
@@ -53,7 +51,7 @@ def _unet_config(weights: Weights) -> UNetConfig:
             out_channels=size_of(weights, "conv_out.weight", 0),
             channels=channels,
             channel_mult=tuple(multiple(width, channels) for width in widths),
-            num_res_blocks=blocks,
+            num_res_blocks=count(weights, "down.0.block"),
             attention_levels=tuple(level for level in range(levels) if f"down.{level}.attn.0.q.weight" in weights),
             heads=1,
             freq_shift=1,
@@ -76,9 +74,9 @@ def module_names(config: UNetConfig) -> dict[str, str]:
         **renamed("mid.0.attention", "mid.attn_1", ATTENTION),
         **renamed("mid.1.block", "mid.block_2", BLOCK),
     }
-    for index, (level, block) in enumerate(down_places(config)):
+    for index, (level, block) in enumerate(config.down_places()):
         names |= _stage(f"down.{index}", f"down.{level}", block) | {f"down.{index}": f"down.{level}.downsample.conv"}
-    for index, (level, block) in enumerate(up_places(config)):
+    for index, (level, block) in enumerate(config.up_places()):
         names |= _stage(f"up.{index}", f"up.{level}", block) | {f"up.{index}.conv": f"up.{level}.upsample.conv"}
     return names
 

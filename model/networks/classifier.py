@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .configs import ClassifierConfig
 from .embedding import sinusoidal_embedding
-from .unet import Downsample, ResBlock, Stage
+from .unet import Downsample, down_layers, mid_layers
 
 
 class AttentionPool(nn.Module):
@@ -44,27 +42,14 @@ class Classifier(nn.Module):
         super().__init__()
         self.config = config
         unet = config.unet
-        channels, emb_dim = unet.widths[0], 4 * unet.channels
+        emb_dim = 4 * unet.channels
         self.time_mlp = nn.Sequential(nn.Linear(unet.channels, emb_dim), nn.SiLU(), nn.Linear(emb_dim, emb_dim))
-        self.conv_in = nn.Conv2d(unet.in_channels, channels, 3, padding=1)
-        self.down = nn.ModuleList()
-        for level, width in enumerate(unet.widths):
-            for _ in range(unet.num_res_blocks):
-                self.down.append(Stage(unet, channels, width, emb_dim, level in unet.attention_levels))
-                channels = width
-            if level == len(unet.widths) - 1:
-                break
-            if unet.resample == "conv":
-                self.down.append(Downsample(unet, channels))
-            else:
-                halve = partial(F.avg_pool2d, kernel_size=2)
-                self.down.append(ResBlock(unet, channels, channels, emb_dim, resample=halve))
-        self.mid = nn.ModuleList(
-            [Stage(unet, channels, channels, emb_dim, True), Stage(unet, channels, channels, emb_dim, False)]
-        )
-        self.norm_out = nn.GroupNorm(unet.groups, channels, unet.norm_eps)
+        self.conv_in = nn.Conv2d(unet.in_channels, unet.widths[0], 3, padding=1)
+        self.down, _ = down_layers(unet)
+        self.mid = mid_layers(unet)
+        self.norm_out = nn.GroupNorm(unet.groups, unet.widths[-1], unet.norm_eps)
         self.pool = AttentionPool(
-            channels,
+            unet.widths[-1],
             positions=(config.image_size // unet.size_multiple) ** 2,
             head_channels=config.head_channels,
             out=config.num_classes,

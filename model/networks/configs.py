@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, Protocol, get_args
 
@@ -112,6 +113,22 @@ class UNetConfig:
     def size_multiple(self) -> int:
         """Height and width of an image must be multiples of this."""
         return int(self.patch * 2 ** (len(self.channel_mult) - 1))
+
+    def down_places(self) -> Iterator[tuple[int, int | None]]:
+        """Yields (level, block within it) of each entry of `UNet.down`; block is None for a downsampling layer."""
+        for level in range(len(self.channel_mult)):
+            for block in range(self.num_res_blocks):
+                yield level, block
+            if level < len(self.channel_mult) - 1:
+                yield level, None
+
+    def up_places(self) -> Iterator[tuple[int, int | None]]:
+        """Yields (level, block within it) of each entry of `UNet.up`; block is None for an upsampling layer."""
+        for level in reversed(range(len(self.channel_mult))):
+            for block in range(self.num_res_blocks + 1):
+                yield level, block
+            if level > 0:
+                yield level, None
 
 
 @dataclass(frozen=True)

@@ -117,44 +117,23 @@ class UNet(nn.Module):
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()
         self.config = config
-        widths = config.widths
         emb_dim = 4 * config.channels
         self.time_mlp = nn.Sequential(nn.Linear(config.channels, emb_dim), nn.SiLU(), nn.Linear(emb_dim, emb_dim))
         if config.num_classes is not None:
             self.label_emb = nn.Embedding(config.num_classes + config.null_class, emb_dim)
-        self.conv_in = nn.Conv2d(config.in_channels * config.patch**2, widths[0], 3, padding=1)
-
-        skips = [widths[0]]
-        self.down = nn.ModuleList()
-        channels = widths[0]
-        for level, width in enumerate(widths):
-            for _ in range(config.num_res_blocks):
-                self.down.append(Stage(config, channels, width, emb_dim, level in config.attention_levels))
-                channels = width
-                skips.append(channels)
-            if level < len(widths) - 1:
-                if config.resample == "conv":
-                    self.down.append(Downsample(config, channels))
-                else:
-                    self.down.append(ResBlock(config, channels, channels, emb_dim, resample=_halve))
-                skips.append(channels)
-
-        self.mid = nn.ModuleList(
-            [Stage(config, channels, channels, emb_dim, True), Stage(config, channels, channels, emb_dim, False)]
-        )
-
+        self.conv_in = nn.Conv2d(config.in_channels * config.patch**2, config.widths[0], 3, padding=1)
+        self.down, skips = down_layers(config)
+        self.mid = mid_layers(config)
         self.up = nn.ModuleList()
-        for level, width in reversed(list(enumerate(widths))):
-            for _ in range(config.num_res_blocks + 1):
-                attention = level in config.attention_levels
-                self.up.append(Stage(config, channels + skips.pop(), width, emb_dim, attention))
-                channels = width
-            if level > 0:
-                if config.resample == "conv":
-                    self.up.append(Upsample(channels))
-                else:
-                    self.up.append(ResBlock(config, channels, channels, emb_dim, resample=_double))
-
+        channels = config.widths[-1]
+        for level, block in config.up_places():
+            if block is not None:
+                channels_in, channels = channels + skips.pop(), config.widths[level]
+                self.up.append(Stage(config, channels_in, channels, emb_dim, level in config.attention_levels))
+            elif config.resample == "conv":
+                self.up.append(Upsample(channels))
+            else:
+                self.up.append(ResBlock(config, channels, channels, emb_dim, resample=_double))
         self.norm_out = nn.GroupNorm(config.groups, channels, config.norm_eps)
         if config.pixel_head:
             self.pixel_head = PixelHead(
@@ -211,6 +190,27 @@ class UNet(nn.Module):
                 raise ValueError('this network has no embedding for "no class": every call needs labels')
             labels = torch.full_like(t, config.num_classes, dtype=torch.int64)
         return emb + self.label_emb(labels)
+
+
+def down_layers(config: UNetConfig) -> tuple[nn.ModuleList, list[int]]:
+    """Makes the layers of the downward half; returns them, and the channels before the first and after each."""
+    layers, channels, emb_dim = nn.ModuleList(), [config.widths[0]], 4 * config.channels
+    for level, block in config.down_places():
+        width = config.widths[level]
+        if block is not None:
+            layers.append(Stage(config, channels[-1], width, emb_dim, level in config.attention_levels))
+        elif config.resample == "conv":
+            layers.append(Downsample(config, width))
+        else:
+            layers.append(ResBlock(config, width, width, emb_dim, resample=_halve))
+        channels.append(width)
+    return layers, channels
+
+
+def mid_layers(config: UNetConfig) -> nn.ModuleList:
+    """Makes the two stages in the middle, the first of them with attention."""
+    width, emb_dim = config.widths[-1], 4 * config.channels
+    return nn.ModuleList([Stage(config, width, width, emb_dim, attention) for attention in (True, False)])
 
 
 def _halve(x: Tensor) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import numpy as np
 
@@ -19,22 +18,13 @@ from .spacing import visit_levels
 ETA = 0.85
 
 
-class RestorationPlan(NamedTuple):
-    """The rows of a restoration.
-
-    Attributes:
-        plan: one row per network call.
-        sigmas: noise of x / sqrt(abar) before each row and after the last, falling, shape (K + 1,).
-    """
-
-    plan: Plan
-    sigmas: FloatTable
-
-
 def plan_restoration(
     schedule: NoiseSchedule, *, steps: int, spacing: str, prediction: Prediction, clipping: Clipping
-) -> RestorationPlan:
-    """Makes the rows of a restoration; the arguments are those of `make_plan`.
+) -> tuple[Plan, FloatTable]:
+    """Makes the plan of a restoration; the arguments are those of `make_plan`.
+
+    Returns:
+        The plan, and the noise of x / sqrt(abar) before each row and after the last, falling, shape (K + 1,).
 
     Raises:
         PlanError: if no such run exists.
@@ -47,4 +37,4 @@ def plan_restoration(
         a = math.sqrt(1.0 - ETA**2) * spread / math.sqrt(1.0 - abar)
         transitions.append(Transition(i, a=a, b=math.sqrt(abar_prev) - a * math.sqrt(abar), s=ETA * spread))
     plan = tabulate(levels, transitions, prediction=prediction, clipping=clipping)
-    return RestorationPlan(plan, np.append(levels.chain.sigmas[::-1], 0.0))
+    return plan, np.append(levels.chain.sigmas[::-1], 0.0)

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from jobs.contract import Job
 from jobs.errors import JobUnreadable
+from model.ddrm import Restoration
 from model.mixing import slerp
 from model.plans.plan import Plan
 from model.rng import image_generator
 
 from ..runner import Runner
-from ..trajectory import Trajectory, new_trajectories
+from ..trajectory import Trajectory
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,10 +61,6 @@ class JobStart:
         return [self.between.first, self.between.second] if self.between else []
 
 
-def _as_they_are(job: Job, images: list[Tensor]) -> list[Tensor]:
-    return images
-
-
 @dataclass(frozen=True)
 class WorkerKind:
     """The worker's part of a kind of job.
@@ -76,7 +72,7 @@ class WorkerKind:
     """
 
     begin: Callable[[Job, Runner, Sequence[Tensor]], JobStart]
-    finish: Callable[[Job, list[Tensor]], list[Tensor]] = _as_they_are
+    finish: Callable[[Job, list[Tensor]], list[Tensor]] = lambda job, images: images
 
 
 def expect(images: Sequence[Tensor], *shapes: tuple[int, ...]) -> Sequence[Tensor]:
@@ -105,16 +101,18 @@ def generators_of(job: Job) -> list[torch.Generator]:
 
 
 def trajectories(
-    job: Job, runner: Runner, plan: Plan, generators: list[torch.Generator], starts: Iterable[Tensor], **more: Any
+    job: Job,
+    runner: Runner,
+    plan: Plan,
+    generators: list[torch.Generator],
+    starts: Iterable[Tensor],
+    *,
+    restoration: Restoration | None = None,
+    ready: bool = True,
 ) -> list[Trajectory]:
-    """Makes a trajectory for each generator and start, with the job's guidance; see `new_trajectories`."""
-    params = job.params
-    return new_trajectories(
-        plan,
-        runner.table(plan),
-        generators,
-        starts,
-        label=params.label,
-        guidance_scale=params.guidance_scale,
-        **more,
-    )
+    """Makes a trajectory at its first row for each generator and starting x_t, shape (C, H, W)."""
+    table, label, scale = runner.table(plan), job.params.label, job.params.guidance_scale
+    return [
+        Trajectory(plan, table, generator, x, torch.zeros_like(x), 0, label, scale, restoration, ready)
+        for generator, x in zip(generators, (start.to(table) for start in starts), strict=True)
+    ]

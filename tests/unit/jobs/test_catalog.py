@@ -68,7 +68,8 @@ def pipeline(models_dir: Path, tmp_path: Path) -> Path:
     from model import load_checkpoint
     from model.formats.diffusers import write_diffusers
 
-    write_diffusers(tmp_path / "pipeline", load_checkpoint(models_dir / "tiny"))
+    tiny = load_checkpoint(models_dir / "tiny")
+    write_diffusers(tmp_path / "pipeline", tiny.config, tiny.network)
     return tmp_path / "pipeline"
 
 
@@ -134,7 +135,8 @@ def test_classes_of_our_own_format_and_of_diffusers(tmp_path: Path, null_class: 
     network = UNetConfig(channels=8, channel_mult=(1,), head_channels=8, groups=4, num_classes=2, null_class=null_class)
     config = ModelConfig(network, image_size=8, classes=("cat", "dog"), variance="fixed_large")
     save_checkpoint(tmp_path / "ours", config, build_network(config.network))
-    write_diffusers(tmp_path / "theirs", load_checkpoint(tmp_path / "ours"))
+    ours = load_checkpoint(tmp_path / "ours")
+    write_diffusers(tmp_path / "theirs", ours.config, ours.network)
     models = read_catalog(tmp_path).models
     assert models == {name: as_loaded(tmp_path / name) for name in ("ours", "theirs")}
     assert (models["ours"].config.classes, models["ours"].label_required) == (("cat", "dog"), not null_class)

@@ -407,7 +407,7 @@ def native(**changes: Any) -> Checkpoint:
 def test_what_is_written_is_what_diffusers_reads(tmp_path: Path, changes: dict[str, Any]) -> None:
     """The pipeline makes the same pictures; and we read the same model again."""
     checkpoint = native(**changes)
-    write_diffusers(tmp_path / "written", checkpoint)
+    write_diffusers(tmp_path / "written", checkpoint.config, checkpoint.network)
     pipeline = diffusers.DiffusionPipeline.from_pretrained(tmp_path / "written")
     pipeline.set_progress_bar_config(disable=True)
     assert_same_forward(checkpoint.network, pipeline.unet, 8)
@@ -425,7 +425,8 @@ def test_what_is_written_is_what_diffusers_reads(tmp_path: Path, changes: dict[s
 
 def test_written_sums_are_checked(tmp_path: Path) -> None:
     """A folder that has SHA256SUMS is held to it."""
-    write_diffusers(tmp_path / "written", native())
+    checkpoint = native()
+    write_diffusers(tmp_path / "written", checkpoint.config, checkpoint.network)
     assert load_checkpoint(tmp_path / "written").sha256 == file_sha256(weights_of(tmp_path / "written"))
     edit(tmp_path / "written" / "scheduler" / "scheduler_config.json", lambda content: content.update(beta_end=0.03))
     assert refusal(tmp_path / "written").startswith("scheduler/scheduler_config.json does not match its SHA-256 sum")
@@ -446,14 +447,14 @@ def test_written_sums_are_checked(tmp_path: Path) -> None:
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_what_diffusers_does_not_have_is_not_written(tmp_path: Path, changes: dict[str, Any], reason: str) -> None:
+    checkpoint = native(**changes)
     with pytest.raises(CheckpointError) as caught:
-        write_diffusers(tmp_path / "written", native(**changes))
+        write_diffusers(tmp_path / "written", checkpoint.config, checkpoint.network)
     assert str(caught.value) == f"diffusers has no equivalent of {reason}"
     assert not list(tmp_path.iterdir())
 
 
 def test_the_papers_network_is_not_written(tmp_path: Path) -> None:
     config = ModelConfig(PaperUNetConfig())
-    checkpoint = Checkpoint("paper", config, build_network(config.network), config.schedule.build(), "0" * 64)
     with pytest.raises(CheckpointError, match="diffusers has no equivalent of a PaperUNet"):
-        write_diffusers(tmp_path / "written", checkpoint)
+        write_diffusers(tmp_path / "written", config, build_network(config.network))

@@ -515,7 +515,7 @@ def test_a_queued_job_is_opened_with_its_pictures(runner: Runner, tmp_path: Path
     active = read_job(record, {"m": runner}, store, attempt="one")
     assert active.job == job
     run(active)
-    store_result(store, active, runner.checkpoint)
+    store_result(store, active)
     manifest = store.manifest(job.id)
     assert manifest is not None
     assert len(manifest.images) == job.answers
