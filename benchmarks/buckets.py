@@ -12,7 +12,7 @@ import torch
 from model import load_checkpoint
 from model.rng import draw_noise, image_generator
 from worker.runner import Runner
-from worker.trajectory import new_trajectories
+from worker.trajectory import Trajectory
 
 WARM_CALLS = 2
 
@@ -47,7 +47,11 @@ def _measure(runner: Runner, size: int, seconds: float) -> Bucket:
     plan = checkpoint.config.plan(checkpoint.schedule, steps=checkpoint.schedule.num_train_timesteps)
     table = runner.table(plan)
     generators = [image_generator(seed) for seed in range(size)]
-    batch = new_trajectories(plan, table, generators, draw_noise(generators, checkpoint.config.shape))
+    noise = draw_noise(generators, checkpoint.config.shape).to(table)
+    batch = [
+        Trajectory(plan, table, generator, x, torch.zeros_like(x))
+        for generator, x in zip(generators, noise, strict=True)
+    ]
 
     def step() -> None:
         runner.step(batch)

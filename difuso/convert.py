@@ -71,7 +71,7 @@ def convert(
             checkpoint = _add_classifier(checkpoint, classifier, classifier_facts)
     with user_errors(source.name):
         if to == "diffusers":
-            write_diffusers(out, checkpoint)
+            write_diffusers(out, checkpoint.config, checkpoint.network)
         else:
             halves = half or all(p.dtype == torch.float16 for p in checkpoint.network.parameters())
             dtype = torch.float16 if halves else torch.float32

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from model.config import ModelConfig
 from model.errors import CheckpointError, ModelError, reason_of
-from model.files import SUMS, read_shapes, read_sums
-from model.formats.folders import WEIGHTS, read_config, weights_of
+from model.files import SUMS, WEIGHTS, read_shapes, read_sums
+from model.formats.folders import read_config, weights_of
 from model.plans.schedule import NoiseSchedule
 
 from .errors import RequestRefused

@@ -1,6 +1,7 @@
 """The science of difuso: schedules, plans, samplers, networks and checkpoints. No queue, no HTTP, no environment.
 
-What needs torch is loaded when it is first used, so that front ends can read configs and make plans without it.
+Modules that need torch are loaded when they are first used, so that front ends can read configs and make plans without
+torch.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """The names that need torch (PEP 562)."""
+    """Imports the names that need torch on first use (PEP 562)."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     home = "sampling" if name in ("sample", "sample_steps") else "checkpoint"

@@ -1,7 +1,7 @@
-"""How large the numbers of a config may be, whoever reads it; without torch, because front ends read configs too.
+"""The bounds of the numbers in a config. They need no torch, because front ends read configs too.
 
-A folder may hold any number, and to build what it asks for could take all memory or an hour. So everything is compared
-with these bounds first. They leave room above any published model of this family, and under what could do harm.
+A config may hold any number, and a network built from it could take all memory or an hour. So each number is compared
+with its bound first. The bounds lie above every published model of this family, and below sizes that could do harm.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from .errors import CheckpointError
 MAX_CLASSES = 65_536
 MAX_TEXT = 256  # characters of a name or a choice
 SECTIONS = ("network", "schedule", "clip", "defaults", "classifier")
-UNBOUNDED = ("format", "training")  # compared with one number; free JSON that nothing is built from
+UNBOUNDED = ("format", "training")  # format is compared with one number; training is free JSON
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,9 @@ class Bound:
     """The numbers that a field may hold.
 
     Attributes:
-        low, high: both allowed.
-        most: entries where the field may hold a list; 1 where it may not.
-        whole: only whole numbers.
+        low, high: the smallest and the largest number allowed.
+        most: the largest number of entries if the field may hold a list; 1 if it may not.
+        whole: whether only whole numbers are allowed.
     """
 
     low: float
@@ -39,7 +39,7 @@ class Bound:
         return f"{kind} between {self.low:g} and {self.high:g}{several}"
 
     def holds(self, value: Any) -> bool:
-        """Whether this is such a number, or such a list."""
+        """Returns whether a value is a number within the bound, or a list of such numbers where one is allowed."""
         if isinstance(value, list | tuple):
             return 1 < self.most >= len(value) and all(self._holds_one(entry) for entry in value)
         return self._holds_one(value)
@@ -57,7 +57,7 @@ def _real(low: float, high: float, most: int = 1) -> Bound:
 BOUNDS: dict[str, Bound] = {
     "image_size": Bound(1, 1024),
     "parameters": Bound(0, 10**12),
-    # of the networks
+    # fields of the networks
     "in_channels": Bound(1, 3),
     "out_channels": Bound(1, 6),
     "channels": Bound(1, 2048),
@@ -75,7 +75,7 @@ BOUNDS: dict[str, Bound] = {
     "patch": Bound(1, 32),
     "pixel_head": Bound(0, 1024),
     "time_dim": Bound(2, 4096),
-    # of the schedule, the clipping and the defaults
+    # fields of the schedule, the clipping and the defaults
     "num_train_timesteps": Bound(1, 10_000),
     "beta_start": _real(1e-7, 1),
     "beta_end": _real(1e-7, 1),
@@ -85,7 +85,7 @@ BOUNDS: dict[str, Bound] = {
     "eta": _real(0, 1),
 }
 
-# The same fields where diffusers has other names for them.
+# The bounds of the same fields under diffusers' names.
 DIFFUSERS_NETWORK: dict[str, Bound] = {
     "sample_size": Bound(1, 1024, most=2),
     "block_out_channels": Bound(1, 32_768, most=8),
@@ -104,16 +104,16 @@ DIFFUSERS_SCHEDULER: dict[str, Bound] = {
 
 
 def check_numbers(file: str, fields: Mapping[str, Any], bounds: Mapping[str, Bound], prefix: str = "") -> None:
-    """Returns if each of these fields that is there, and is not null, holds what its bound allows.
+    """Checks each of these fields that is present and not null against its bound.
 
     Args:
-        file: for the message.
-        fields: as JSON has them.
-        bounds: by the fields' names.
-        prefix: of the names in the message.
+        file: name of the file, for the message.
+        fields: the fields as JSON holds them.
+        bounds: the bounds by the names of the fields.
+        prefix: prefix of the names in the message, such as `network.`.
 
     Raises:
-        CheckpointError: naming the field and its bound.
+        CheckpointError: if a value is out of its bound; the message names the field and the bound.
     """
     for name, bound in bounds.items():
         value = fields.get(name)
@@ -122,12 +122,12 @@ def check_numbers(file: str, fields: Mapping[str, Any], bounds: Mapping[str, Bou
 
 
 def check_config(content: Mapping[str, Any]) -> None:
-    """Returns if every number of our config.json is within its bounds, and no text is long.
+    """Checks that every number of our config.json is within its bound, and that every text is short.
 
-    A number in a field that has no bound is refused as well, so that no field can be forgotten here.
+    A number in a field without a bound is refused as well, so that no field can be forgotten here.
 
     Raises:
-        CheckpointError: naming the field and what may be there.
+        CheckpointError: if a value is out of its bound; the message names the field and the bound.
     """
     sections = {section: content[section] for section in SECTIONS if isinstance(content.get(section), Mapping)}
     top = {name: value for name, value in content.items() if name not in (*sections, *UNBOUNDED, "classes")}
@@ -141,7 +141,7 @@ def _check_section(prefix: str, fields: Mapping[str, Any], bounds: Mapping[str, 
     check_numbers("config.json", fields, bounds, prefix)
     for name, value in fields.items():
         if name not in bounds and not (value is None or isinstance(value, bool) or _is_short(value)):
-            raise CheckpointError(f"config.json: {prefix}{name} is no field for {_shown(value)}")
+            raise CheckpointError(f"config.json: {prefix}{name} cannot hold {_shown(value)}")
 
 
 def _check_classes(classes: Any) -> None:
@@ -158,7 +158,7 @@ def _is_short(value: Any) -> bool:
 
 
 def _shown(value: Any) -> str:
-    """A value in a message; one that is long is cut before it is written out."""
+    """Returns a value for a message, cut to about 60 characters before a long one is written out."""
     if isinstance(value, str | list | tuple):
         value = value[:16]
     text = "a number of many digits" if isinstance(value, int) and abs(value) > 10**30 else repr(value)

@@ -1,19 +1,17 @@
-"""Checkpoints: a folder NAME/ with config.json, model.safetensors (EMA weights) and SHA256SUMS; a model that comes with
-a classifier has classifier.safetensors as well.
+"""Checkpoints: a folder NAME/ with config.json, model.safetensors (EMA weights) and SHA256SUMS. A model with a
+classifier has classifier.safetensors as well.
 
-Only safetensors is read: no file here can run code. What is loaded was checked first (hash, keys, shapes, finite
-numbers), because a flipped bit or a NaN would otherwise be served as a picture. No memory is taken for what a config
-asks for before the weights are seen to fit. Folders of diffusers are loaded as they are.
+Only safetensors is read, so no file can run code. Weights are checked before they are used (hash, keys, shapes, finite
+numbers), because a flipped bit or a NaN would otherwise be served as an image. No memory is taken for a network before
+its weights are known to fit its config. Folders of diffusers are loaded as they are.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 from safetensors.torch import save_file
@@ -21,18 +19,17 @@ from torch import Tensor, nn
 
 from .config import ModelConfig, config_from_json, config_to_json
 from .errors import CheckpointError
-from .files import SUMS, read_json, read_shapes
+from .files import CONFIG, SUMS, WEIGHTS, read_json, read_shapes
 from .folder import FolderContents, checked_sums, file_sha256, new_folder, read_safetensors
 from .formats.diffusers import read_diffusers
 from .formats.diffusers_config import is_diffusers
-from .networks.build import build_network
+from .networks.build import build_network, unfilled
 from .networks.classifier import Classifier
 from .plans.schedule import NoiseSchedule
 
 __all__ = ["CLASSIFIER", "CONFIG", "SUMS", "WEIGHTS", "Checkpoint", "file_sha256", "load_checkpoint", "save_checkpoint"]
 
-Network = TypeVar("Network", bound=nn.Module)
-CONFIG, WEIGHTS, CLASSIFIER = "config.json", "model.safetensors", "classifier.safetensors"
+CLASSIFIER = "classifier.safetensors"
 
 
 @dataclass(frozen=True)
@@ -40,12 +37,12 @@ class Checkpoint:
     """A model that is ready to run.
 
     Attributes:
-        name: of its folder.
+        name: name of its folder.
         config: the content of config.json.
-        network: in eval mode, float32, on the device that was asked for.
-        schedule: built from the config.
-        sha256: of the network's file of weights, hexadecimal; their identity.
-        classifier: that may guide sampling, if the model has one; like the network.
+        network: the network in eval mode, float32, on the requested device.
+        schedule: the noise schedule of the config.
+        sha256: hexadecimal SHA-256 of the network's weights file; it identifies the model.
+        classifier: the classifier that may guide sampling, if the model has one; in the same state as the network.
     """
 
     name: str
@@ -64,17 +61,17 @@ def save_checkpoint(
     classifier: Classifier | None = None,
     dtype: torch.dtype = torch.float16,
 ) -> None:
-    """Writes a folder that the server can load; replaces an older one only when the new one is complete.
+    """Writes a folder that the server can load; replaces an older folder only when the new one is complete.
 
     Args:
-        folder: where; its name is the model's name.
-        config: of the network.
-        network: whose state dict is saved.
-        classifier: that of the config, if it has one.
-        dtype: of the saved numbers. float16 halves the file and keeps 11 bits; loading gives float32 again.
+        folder: the path to write to; its name is the model's name.
+        config: the model's config.
+        network: the network whose state dict is saved.
+        classifier: the classifier of the config, if it has one.
+        dtype: type of the saved numbers. float16 halves the file and keeps 11 bits; loading gives float32 again.
 
     Raises:
-        CheckpointError: if a tensor is not finite in `dtype`; what was there before stays.
+        CheckpointError: if a tensor is not finite in `dtype`; the older folder stays.
     """
     assert (None if classifier is None else classifier.config) == config.classifier
     modules: dict[str, nn.Module] = {WEIGHTS: network}
@@ -95,20 +92,20 @@ def load_checkpoint(folder: Path | str, *, device: torch.device | str = "cpu") -
     """Reads and checks a folder, one of ours or one of diffusers.
 
     Raises:
-        CheckpointError: naming the file and what is wrong with it.
+        CheckpointError: if the folder cannot be served; the message names the file and what is wrong with it.
     """
     folder = Path(folder)
     stored = read_diffusers(folder) if is_diffusers(folder) else _read(folder)
     config = stored.config
-    network = _unfilled(partial(build_network, config.network))
+    network = unfilled(build_network, config.network)
     _fill(network, stored.weights, stored.weights_file)
     if stored.parameters not in (None, _parameters(network)):
         raise CheckpointError(
-            f"{CONFIG} promises {stored.parameters} parameters, the network has {_parameters(network)}"
+            f"{CONFIG} states {stored.parameters} parameters, but the network has {_parameters(network)}"
         )
     classifier = None
     if config.classifier is not None:
-        classifier = _unfilled(partial(Classifier, config.classifier))
+        classifier = unfilled(Classifier, config.classifier)
         _fill(classifier, stored.classifier_weights, CLASSIFIER)
         classifier.to(device)
     return Checkpoint(
@@ -120,30 +117,18 @@ def _read(folder: Path) -> FolderContents:
     checked_sums(folder, (CONFIG,))
     content = read_json(folder, CONFIG)
     config = config_from_json(content)
-    _check_shapes(_unfilled(partial(build_network, config.network)), read_shapes(folder, WEIGHTS), WEIGHTS)
-    sums = checked_sums(folder, (WEIGHTS,))
-    classifier_weights = {}
+    weights, sha256 = _read_weights(folder, WEIGHTS, unfilled(build_network, config.network))
+    classifier_weights: dict[str, Tensor] = {}
     if config.classifier is not None:
-        _check_shapes(_unfilled(partial(Classifier, config.classifier)), read_shapes(folder, CLASSIFIER), CLASSIFIER)
-        checked_sums(folder, (CLASSIFIER,))
-        classifier_weights = read_safetensors(folder, CLASSIFIER)
-    return FolderContents(
-        config=config,
-        weights=read_safetensors(folder, WEIGHTS),
-        weights_file=WEIGHTS,
-        sha256=sums[WEIGHTS],
-        parameters=content.get("parameters"),
-        classifier_weights=classifier_weights,
-    )
+        classifier_weights, _ = _read_weights(folder, CLASSIFIER, unfilled(Classifier, config.classifier))
+    return FolderContents(config, weights, WEIGHTS, sha256, content.get("parameters"), classifier_weights)
 
 
-def _unfilled(build: Callable[[], Network]) -> Network:
-    """A network without memory for its weights, so that what a config asks for costs nothing before it is compared."""
-    try:
-        with torch.device("meta"):
-            return build()
-    except (ValueError, TypeError, LookupError, RuntimeError, ArithmeticError) as error:
-        raise CheckpointError(f"{CONFIG} asks for a network that cannot be built: {error}") from error
+def _read_weights(folder: Path, file: str, network: nn.Module) -> tuple[dict[str, Tensor], str]:
+    """Reads the weights of a network, and their SHA-256, after checking both."""
+    _check_shapes(network, read_shapes(folder, file), file)
+    sums = checked_sums(folder, (file,))
+    return read_safetensors(folder, file), sums[file]
 
 
 def _parameters(network: nn.Module) -> int:
@@ -151,9 +136,9 @@ def _parameters(network: nn.Module) -> int:
 
 
 def _fill(network: nn.Module, weights: Mapping[str, Tensor], file: str) -> None:
-    """Gives a network its weights, once they are found to be what it needs, and makes it ready to serve."""
+    """Checks the weights, gives them to a network and makes it ready to serve."""
     _check_weights(network, weights, file)
-    # Copies, because what was read may be the file itself, which others can write to.
+    # Copied, because the tensors may be the mapped file itself, which another program can change.
     state = {name: tensor.to(torch.float32, copy=True) for name, tensor in weights.items()}
     network.load_state_dict(state, assign=True)
     network.requires_grad_(False).eval()

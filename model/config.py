@@ -1,4 +1,4 @@
-"""What a checkpoint's config.json says: everything about a model that its weights do not."""
+"""The content of a checkpoint's config.json: everything about a model except its weights."""
 
 from __future__ import annotations
 
@@ -30,8 +30,10 @@ class ScheduleConfig:
     """A noise schedule by name.
 
     Attributes:
-        beta_start, beta_end: of the linear kinds; cosine has none.
-        zero_terminal_snr: see `NoiseSchedule.rescale_zero_terminal_snr`.
+        type: name of the schedule.
+        num_train_timesteps: number of timesteps T.
+        beta_start, beta_end: first and last beta of the linear kinds; None for the default, and for cosine.
+        zero_terminal_snr: whether betas are rescaled with `NoiseSchedule.rescale_zero_terminal_snr`.
     """
 
     type: Literal["linear", "scaled_linear", "cosine"] = "linear"
@@ -41,18 +43,18 @@ class ScheduleConfig:
     zero_terminal_snr: bool = False
 
     def build(self) -> NoiseSchedule:
-        """Raises ValueError if the schedule has no such betas, or none of so many timesteps."""
+        """Makes the schedule; raises ValueError if it does not exist with these betas or this number of timesteps."""
         betas = {"beta_start": self.beta_start, "beta_end": self.beta_end}
         given = {name: beta for name, beta in betas.items() if beta is not None}
         if given and self.type == "cosine":
-            raise ValueError(f"a cosine schedule has no {' and no '.join(given)}: leave it out")
+            raise ValueError(f"a cosine schedule has no {' and no '.join(given)}: leave out {', '.join(given)}")
         schedule = SCHEDULES[self.type](self.num_train_timesteps, **given)
         return schedule.rescale_zero_terminal_snr() if self.zero_terminal_snr else schedule
 
 
 @dataclass(frozen=True)
 class SamplerDefaults:
-    """What a request gets that does not say otherwise."""
+    """The sampler settings of a request that names none."""
 
     sampler: str = "ddim"
     steps: int = 50
@@ -65,17 +67,17 @@ class ModelConfig:
     """A model without its weights.
 
     Attributes:
-        network: the network's own config; its type names the network.
-        image_size: height and width in pixels.
-        channels: of the images, 1 or 3.
-        schedule: the noise schedule it was trained with.
-        prediction: what the network outputs.
-        variance: of ancestral sampling; one of the learned kinds where the network has outputs for it.
-        clip: what happens to the predicted x0 while sampling.
+        network: the network's own config; its type selects the network.
+        image_size: height and width of an image in pixels.
+        channels: number of channels of an image, 1 or 3.
+        schedule: the noise schedule of training.
+        prediction: the quantity that the network predicts.
+        variance: variance of ancestral sampling; a learned kind needs a network with outputs for it.
+        clip: how the predicted x0 is clipped while sampling.
         classes: class names, None for an unconditional model.
         classifier: the noisy classifier that may guide sampling, if there is one.
         defaults: sampler settings for requests that name none.
-        training: how it was made; free JSON, for people.
+        training: how the model was trained; free JSON, for people.
     """
 
     network: AnyNetworkConfig
@@ -97,13 +99,13 @@ class ModelConfig:
 
     @property
     def num_labels(self) -> int:
-        """Classes that a label may name: the network's, or else the classifier's."""
+        """Number of classes that a label may name: those of the network, or else those of the classifier."""
         if self.classes is not None:
             return len(self.classes)
         return 0 if self.classifier is None else self.classifier.num_classes
 
     def accepts(self, label: int | None, *, guidance_scale: float, classifier_scale: float) -> bool:
-        """Whether the network, and the classifier if it guides, can be asked about this class."""
+        """Returns whether the network, and the classifier if it guides, can be called with this class."""
         without_label = self.classes is None or self.network.null_class
         if label is None:
             return without_label and not classifier_scale
@@ -111,15 +113,16 @@ class ModelConfig:
 
     @property
     def settings(self) -> Settings:
-        """What a run is like of which a request says nothing."""
+        """The settings of a run for which a request chooses none."""
         own = self.defaults
         return Settings(own.sampler, own.steps, own.spacing, own.eta, variance=self.variance, clip=self.clip.mode)
 
     def settle(self, *, start: int | None = None, **choices: Unpack[Choices]) -> Settings:
-        """The settings of a run of which some are chosen; see `plans.settings.settle`.
+        """Completes the chosen settings of a run; see `plans.settings.settle`.
 
         Args:
-            start: the timestep where the run begins, if that is not T-1.
+            start: the timestep where the run begins; None is T-1.
+            choices: the settings that a request chooses.
 
         Raises:
             PlanError: if the choices contradict each other or the model.
@@ -135,13 +138,13 @@ class ModelConfig:
         classifier_scale: float = 0.0,
         **choices: Unpack[Choices],
     ) -> Plan:
-        """The table of one sampling run of this model; see `make_plan`. What is not chosen is filled in (`settle`).
+        """Makes the plan of one sampling run of this model; see `make_plan`. `settle` completes the settings.
 
         Raises:
             PlanError: if the model has no such run.
         """
         if classifier_scale and self.classifier is None:
-            raise PlanError("must be 0, since this model has no classifier", "classifier_scale")
+            raise PlanError("must be 0, because this model has no classifier", "classifier_scale")
         settings = self.settle(start=start, **choices)
         return make_plan(
             schedule,
@@ -158,18 +161,18 @@ class ModelConfig:
 
 
 def config_to_json(config: ModelConfig) -> dict[str, Any]:
-    """The content of config.json, but for the facts that only the weights know."""
+    """Returns the content of config.json, without the number of parameters."""
     kind = next(name for name, config_type in NETWORKS.items() if isinstance(config.network, config_type))
     content = dataclasses.asdict(config)
     return {"format": FORMAT, **content, "network": {"type": kind, **content["network"]}}
 
 
 def config_from_json(content: Mapping[str, Any]) -> ModelConfig:
-    """The reverse of `config_to_json`.
+    """Reads the content of config.json; the reverse of `config_to_json`.
 
     Raises:
-        CheckpointError: if the format is unknown or a field is missing, unknown or impossible, or holds a number that
-            nothing should be built from; the message names it.
+        CheckpointError: if the format is unknown, if a field is missing, unknown or impossible, or if a number is out
+            of its bound; the message names the field.
     """
     if content.get("format") != FORMAT:
         raise CheckpointError(f"config.json has format {content.get('format')!r}; this version reads format {FORMAT}")
@@ -214,5 +217,5 @@ def _check(config: ModelConfig) -> None:
         raise ValueError(f"image_size must be a multiple of {config.network.size_multiple}")
     if config.network.num_classes != (None if config.classes is None else len(config.classes)):
         raise ValueError("classes and the network's num_classes disagree")
-    # A request that names nothing must have a plan; this also proves schedule, prediction and variance.
+    # A request without settings must have a plan; this also checks schedule, prediction and variance.
     config.plan(config.schedule.build(), steps=config.defaults.steps)

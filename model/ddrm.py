@@ -1,8 +1,8 @@
-"""Denoising diffusion restoration models (Kawar et al. 2022): pictures that agree with a measurement y = H x + sigma z.
+"""Denoising diffusion restoration models (Kawar et al. 2022): images that agree with a measurement y = H x + sigma z.
 
-In the coordinates of the degradation each step is a formula for each coordinate alone. Where nothing is measured it is
-a row of a plan like any other; a restoration only replaces the measured coordinates of its outcome, so it shares the
-network call with all other jobs.
+In the coordinates of the degradation each step treats every coordinate alone. For coordinates that are not measured it
+is a row of a plan like any other. A restoration only replaces the measured coordinates of that row's result, so it
+shares the network call with all other jobs.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ class Restoration:
     """A measurement that a trajectory has to agree with.
 
     Attributes:
-        plan: of the coordinates that are not measured; its x' is what `agree` corrects.
+        plan: the plan of the coordinates that are not measured; `agree` corrects its x'.
         operator: the degradation.
-        measured: the coordinates as measured, shape (C, H, W).
-        noise: standard deviation of each of them, infinite where nothing is measured, shape (C, H, W).
+        measured: the measured coordinates, shape (C, H, W).
+        noise: standard deviation of each measured coordinate, infinite where nothing is measured, shape (C, H, W).
         sigmas: noise of x / sqrt(abar) before each row and after the last, falling, shape (K + 1,).
     """
 
@@ -40,16 +40,16 @@ class Restoration:
     sigmas: FloatTable
 
     def begin(self, z: Tensor) -> Tensor:
-        """x_T from standard normal z, shape (C, H, W) (eq. 4)."""
+        """Returns x_T for standard normal z, shape (C, H, W) (eq. 4)."""
         return self._agree(0, z * math.sqrt(1.0 - _abar(self.sigmas[0])), None, z)
 
     def agree(self, row: int, x_next: Tensor, x0: Tensor, z: Tensor) -> Tensor:
-        """x' with its measured coordinates replaced (eq. 5), shape (C, H, W).
+        """Returns x' with its measured coordinates replaced (eq. 5), shape (C, H, W).
 
         Args:
-            row: of the plan.
-            x_next, x0: what the row made of the network's output.
-            z: the noise that the row drew; 0 at the last.
+            row: index of the plan's row that was applied.
+            x_next, x0: the x' and x0 of that row, shape (C, H, W).
+            z: the noise that the row drew, shape (C, H, W); 0 at the last row.
         """
         return self._agree(row + 1, x_next, x0, z)
 
@@ -58,13 +58,14 @@ class Restoration:
         signal = math.sqrt(_abar(sigma))
         to = self.operator.to_coordinates
         coordinates, fresh = to(x), to(z)
-        # Measured better than the step is noisy: as measured, with as much noise as is missing.
+        # The measurement is less noisy than the step: take it, and add the noise that is missing. The factor signal is
+        # inside the root, because sigma may be infinite.
         is_measured = torch.isfinite(self.noise)
-        missing = (1.0 - signal**2 - (signal * self.noise) ** 2).clamp(min=0.0).sqrt()  # times signal: sigma may be inf
+        missing = (1.0 - signal**2 - (signal * self.noise) ** 2).clamp(min=0.0).sqrt()
         better = is_measured & (self.noise <= sigma)
         coordinates = torch.where(better, signal * self.measured + missing * fresh, coordinates)
         if x0 is not None:
-            # Measured worse: the prediction, drawn towards the measurement by what is left of the noise.
+            # The measurement is noisier than the step: take the prediction, pulled towards the measurement.
             predicted = to(x0)
             drawn = predicted + math.sqrt(1.0 - ETA**2) * sigma * (self.measured - predicted) / self.noise
             worse = is_measured & (self.noise > sigma)
@@ -83,15 +84,15 @@ def make_restoration(
     prediction: Prediction = "eps",
     clipping: Clipping | None = None,
 ) -> Restoration:
-    """The restoration of one measurement.
+    """Makes the restoration of one measurement.
 
     Args:
         schedule, spacing, prediction: as in `make_plan`.
         operator: the degradation H.
-        y: the measurement, in the shape of `operator.apply`, in [-1, 1] but for its noise.
-        sigma: standard deviation of its noise, in the same unit; 0 is none.
+        y: the measurement, in the shape of `operator.apply`, in [-1, 1] apart from its noise.
+        sigma: standard deviation of the measurement's noise, in the unit of y; 0 for none.
         steps: number of network calls.
-        clipping: of the predicted x0; none if not given, as in the publication.
+        clipping: clipping of the predicted x0; None for no clipping, as in the publication.
 
     Raises:
         PlanError: if no such run exists.

@@ -1,7 +1,7 @@
-"""What can go wrong in the science, and what to do about it.
+"""The errors of this package.
 
 ModelError
-├── PlanError          the asked-for sampling run does not exist (also a ValueError)
+├── PlanError          a sampling run that does not exist (also a ValueError)
 ├── CheckpointError    a folder that cannot be served
 └── NonFiniteSample    the network produced NaN or infinity
 """
@@ -17,8 +17,8 @@ class PlanError(ModelError, ValueError):
     """A sampling run that is not possible; the message names the limit.
 
     Attributes:
-        parameter: that cannot be as it is; None if it is nothing that a run is asked for.
-        reason: what is wrong with it, to be read after its name; without the value, which may be anything.
+        parameter: name of the parameter at fault; None if no parameter of a request is.
+        reason: what is wrong with the parameter, to be read after its name; without the value, which may be anything.
     """
 
     def __init__(self, reason: str, parameter: str | None = None, *, got: object = None) -> None:
@@ -33,16 +33,16 @@ class CheckpointError(ModelError):
 
 
 class NonFiniteSample(ModelError):
-    """The network produced NaN or infinity: the weights or the number format do not suit this input."""
+    """The network produced NaN or infinity: the weights or the number format do not fit this input."""
 
 
 MAX_REASON = 300  # characters
 
 
 def reason_of(error: Exception) -> str:
-    """Why a folder is refused, in words for everyone: short, and fit for a terminal and for JSON.
+    """Returns why a folder is refused, in one short text of printable characters that clients may see.
 
-    Of an error that nobody foresaw only the kind is told; its message may be about our insides, the log has it.
+    For an unexpected error the text has only its class: the message may reveal internals, and the log has it.
     """
     text = str(error) if isinstance(error, ModelError) else f"it cannot be loaded ({type(error).__name__})"
     return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text[:MAX_REASON])

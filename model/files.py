@@ -1,6 +1,6 @@
-"""The small files of a checkpoint folder, read with suspicion and without torch: front ends read them too.
+"""Reads the small files of a checkpoint folder, which may be hostile. It needs no torch: front ends read them too.
 
-Nothing is read before it is known how long it is, and nothing is waited for: a pipe in the place of a file is no file.
+Every read has a limit, and none can block: a pipe in the place of a file is refused.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from pydantic_core import from_json
 
 from .errors import CheckpointError
 
-SUMS = "SHA256SUMS"
+CONFIG, WEIGHTS, SUMS = "config.json", "model.safetensors", "SHA256SUMS"
 PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl")
-MAX_FILE = 1 << 20  # bytes of a config or SHA256SUMS; one with the names of 22,000 classes has half of that
-MAX_HEADER = 1 << 21  # bytes of a safetensors header; one of 2,000 tensors has a tenth of that
-LONGEST_NUMBER = 8  # bytes of one number in a tensor, whatever its type
-MAX_DIMENSIONS, MAX_NUMBERS = 8, 2**60  # of one tensor
+MAX_FILE = 1 << 20  # bytes of a config or SHA256SUMS; a config with the names of 22,000 classes has half of that
+MAX_HEADER = 1 << 21  # bytes of a safetensors header; a header of 2,000 tensors has a tenth of that
+LONGEST_NUMBER = 8  # bytes of the longest type of number in a tensor
+MAX_DIMENSIONS, MAX_NUMBERS = 8, 2**60  # limits of one tensor
 
 
 def require_file(folder: Path, name: str) -> None:
-    """Returns if the file is there.
+    """Checks that a file exists.
 
     Raises:
-        CheckpointError: if not; with a hint where weights of a kind that is never loaded lie in its place.
+        CheckpointError: if it is missing; the message has a hint if there are pickled weights instead.
     """
     if not (folder / name).is_file():
         pickles = [path.name for path in sorted((folder / name).parent.glob("*")) if path.suffix in PICKLES]
@@ -36,10 +36,10 @@ def require_file(folder: Path, name: str) -> None:
 
 
 def read_json(folder: Path, name: str) -> dict[str, Any]:
-    """The JSON object in a file; deep nesting and halves of characters are no JSON here.
+    """Reads the JSON object in a file; deep nesting and lone surrogates are refused.
 
     Raises:
-        CheckpointError: if it is missing, too long or anything else.
+        CheckpointError: if the file is missing, too long or not a JSON object.
     """
     try:
         content = from_json(read_bytes(folder, name))
@@ -51,31 +51,31 @@ def read_json(folder: Path, name: str) -> dict[str, Any]:
 
 
 def read_sums(folder: Path) -> dict[str, str]:
-    """The digests of SHA256SUMS by file name.
+    """Reads the digests of SHA256SUMS, by file name.
 
     Raises:
-        CheckpointError: if it is missing or anything else.
+        CheckpointError: if SHA256SUMS is missing, too long or of another format.
     """
     try:
         text = read_bytes(folder, SUMS).decode("utf-8")
         lines = [line.split(maxsplit=1) for line in text.splitlines() if line.strip()]
         return {name.strip().lstrip("*"): digest for digest, name in lines}
     except ValueError as error:
-        raise CheckpointError(f"{SUMS} cannot be read; sha256sum writes it") from error
+        raise CheckpointError(f"{SUMS} is not in the format of sha256sum: write it with `sha256sum`") from error
 
 
 def read_shapes(folder: Path, name: str) -> dict[str, tuple[int, ...]]:
-    """The tensors of a safetensors file by its header: eight bytes of length, then JSON.
+    """Reads the shapes of the tensors from the header of a safetensors file: eight bytes of length, then JSON.
 
     Raises:
-        CheckpointError: if it is missing, no such file, or longer than its tensors can be.
+        CheckpointError: if the file is missing, not in this format, or longer than its tensors can be.
     """
     require_file(folder, name)
     try:
         with _open(folder / name) as file:
             length = int.from_bytes(file.read(8), "little")
             if length > MAX_HEADER:
-                raise ValueError(f"its header would be {length} bytes long, and may be {MAX_HEADER}")
+                raise ValueError(f"its header must have at most {MAX_HEADER} bytes, not {length}")
             header = from_json(file.read(length))
             size = os.fstat(file.fileno()).st_size
         shapes = {str(tensor): _shape(facts) for tensor, facts in header.items() if tensor != "__metadata__"}
@@ -90,15 +90,15 @@ def _shape(facts: Any) -> tuple[int, ...]:
     shape = tuple(facts["shape"])
     lengths_are_sound = all(type(length) is int and 0 <= length < MAX_NUMBERS for length in shape)
     if len(shape) > MAX_DIMENSIONS or not lengths_are_sound or math.prod(shape) >= MAX_NUMBERS:
-        raise ValueError("no tensor has such a shape")
+        raise ValueError("a tensor has an impossible shape")
     return shape
 
 
 def read_bytes(folder: Path, name: str) -> bytes:
-    """A whole file that is short.
+    """Reads a short file as a whole.
 
     Raises:
-        CheckpointError: if it is missing, cannot be read or is too long.
+        CheckpointError: if the file is missing, cannot be read or is too long.
     """
     require_file(folder, name)
     try:
@@ -107,14 +107,14 @@ def read_bytes(folder: Path, name: str) -> bytes:
     except OSError as error:
         raise CheckpointError(f"{name} cannot be read: {error.strerror}") from error
     if len(content) > MAX_FILE:
-        raise CheckpointError(f"{name} has more than {MAX_FILE} bytes, which none of its kind needs")
+        raise CheckpointError(f"{name} must have at most {MAX_FILE} bytes")
     return content
 
 
 def _open(path: Path) -> Any:
-    """A file for reading; nobody waits for the other end of a pipe that took its place."""
+    """Opens a file for reading. It does not block if a pipe is in the place of the file."""
     file = open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")  # noqa: SIM115
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
-        raise OSError(f"{path.name} is no regular file")
+        raise OSError(f"{path.name} is not a regular file")
     return file

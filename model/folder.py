@@ -1,4 +1,4 @@
-"""The files of a checkpoint folder: read with suspicion, written completely or not at all."""
+"""The large files of a checkpoint folder: checked when they are read, and written completely or not at all."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from .files import SUMS, read_bytes, read_sums, require_file
 
 @dataclass(frozen=True)
 class FolderContents:
-    """What a folder holds, before there is a network for it.
+    """The content of a folder, before a network is built for it.
 
     Attributes:
-        config: of the model.
-        weights: by the names of our network, in any floating-point type.
-        weights_file: where they were read, for messages.
-        sha256: of that file, hexadecimal.
-        parameters: their number, if the folder promises one.
-        classifier_weights: of the classifier, if the config has one.
+        config: the model's config.
+        weights: the network's tensors by the names of our network, in any floating-point type.
+        weights_file: name of the file with the weights, for messages.
+        sha256: hexadecimal SHA-256 of that file.
+        parameters: the number of parameters that the folder states, if it does.
+        classifier_weights: the tensors of the classifier, if the config has one.
     """
 
     config: ModelConfig
@@ -44,13 +44,13 @@ class FolderContents:
 
 
 def file_sha256(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file."""
+    """Returns the hexadecimal SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def checked_sums(folder: Path, names: Iterable[str]) -> dict[str, str]:
-    """The digests of SHA256SUMS by file name, after comparing these files with them.
+    """Compares these files with SHA256SUMS; returns its digests by file name.
 
     Raises:
         CheckpointError: if one of the files or SHA256SUMS is missing, or a digest differs.
@@ -58,7 +58,7 @@ def checked_sums(folder: Path, names: Iterable[str]) -> dict[str, str]:
     sums = read_sums(folder)
     for name in names:
         require_file(folder, name)
-        if name.endswith(".json"):  # which are short, or refused
+        if name.endswith(".json"):  # read with a limit, because it may be hostile
             digest = hashlib.sha256(read_bytes(folder, name)).hexdigest()
         else:
             digest = file_sha256(folder / name)
@@ -68,10 +68,10 @@ def checked_sums(folder: Path, names: Iterable[str]) -> dict[str, str]:
 
 
 def read_safetensors(folder: Path, name: str) -> dict[str, Tensor]:
-    """The tensors in a file, by name.
+    """Reads the tensors in a file, by name.
 
     Raises:
-        CheckpointError: if it is no safetensors file.
+        CheckpointError: if it is not a safetensors file.
     """
     try:
         return load_file(folder / name)
@@ -81,9 +81,9 @@ def read_safetensors(folder: Path, name: str) -> dict[str, Tensor]:
 
 @contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
-    """A folder to write into, which takes the place of `folder` when the block ends well.
+    """Gives a temporary folder to write into. It replaces `folder` when the block ends without an exception.
 
-    SHA256SUMS is added, for every file. What was there before stays if the block raises.
+    SHA256SUMS of all its files is added. If the block raises, the old `folder` stays.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
@@ -93,9 +93,10 @@ def new_folder(folder: Path) -> Iterator[Path]:
         sums = "".join(f"{file_sha256(fresh / name)}  {name}\n" for name in files)
         (fresh / SUMS).write_text(sums, encoding="utf-8")
         for path in (fresh, *fresh.rglob("*")):
-            path.chmod(0o755 if path.is_dir() else 0o644)  # some of these are written for their owner alone
+            path.chmod(0o755 if path.is_dir() else 0o644)  # mkdtemp makes folders that only their owner may read
             if path.is_file():
-                _sync(path)
+                with path.open("rb") as file:
+                    os.fsync(file.fileno())
         if folder.exists():
             _exchange(fresh, folder)
         else:
@@ -105,19 +106,14 @@ def new_folder(folder: Path) -> Iterator[Path]:
 
 
 def _exchange(fresh: Path, folder: Path) -> None:
-    """Swaps two folders: in one step on Linux, so that a kill at any moment leaves one of them under each name."""
+    """Swaps two folders. On Linux it is one step, so that a kill at any moment leaves a folder under each name."""
     if sys.platform == "linux":
         at_fdcwd, rename_exchange = -100, 2
         renameat2 = getattr(ctypes.CDLL(None), "renameat2", None)  # old C libraries lack it
         paths = (at_fdcwd, os.fsencode(fresh), at_fdcwd, os.fsencode(folder))
         if renameat2 is not None and renameat2(*paths, rename_exchange) == 0:
             return
-    aside = fresh.with_name(fresh.name + ".old")  # where the system, or the kind of disk, cannot do it at once
+    aside = fresh.with_name(fresh.name + ".old")  # three steps, where the system or the disk cannot swap in one
     folder.rename(aside)
     fresh.rename(folder)
     aside.rename(fresh)
-
-
-def _sync(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())

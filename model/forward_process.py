@@ -1,4 +1,4 @@
-"""From clean images to noisy ones."""
+"""The forward process: adds noise to images."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .plans.schedule import NoiseSchedule
 
 
 def q_sample(schedule: NoiseSchedule, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
-    """x_t = sqrt(abar_t) x0 + sqrt(1 - abar_t) noise (Ho et al. 2020, eq. 4).
+    """Returns x_t = sqrt(abar_t) x0 + sqrt(1 - abar_t) noise, shape of x0 (Ho et al. 2020, eq. 4).
 
     Args:
         x0: clean images, shape (B, C, H, W), in [-1, 1].
@@ -23,5 +23,5 @@ def q_sample(schedule: NoiseSchedule, x0: Tensor, t: Tensor, noise: Tensor) -> T
 
 
 def enter(level: NoiseLevel, image: Tensor, noise: Tensor) -> Tensor:
-    """x_t of an image in [-1, 1] that is noisy already; `noise` is standard normal, of its shape."""
+    """Returns x_t of an image in [-1, 1] that is already noisy; `noise` is standard normal, of the image's shape."""
     return level.scale * (image + level.top_up * noise)

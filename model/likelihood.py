@@ -1,13 +1,13 @@
-"""The likelihood: how many bits the chain needs to describe an image (Ho et al. 2020, eq. 5).
+"""The likelihood: the number of bits that the chain needs to describe an image (Ho et al. 2020, eq. 5).
 
 The negative log-likelihood is at most
 
     vlb = L_T + sum of L_{t-1} + L_0
 
-The prior L_T says how much of the image is left in x_T, each L_{t-1} how far one step of the chain misses the true
-posterior, and the decoder L_0 what the last step leaves open among the 256 grey levels. The chain is that of ancestral
-sampling: its means come from the table that a server runs, clipping included. Fewer levels make another chain, whose
-betas are recomputed; its bound is its own and does not estimate that of all T.
+The prior L_T measures how much of the image is left in x_T. Each L_{t-1} measures how far one step of the chain is from
+the true posterior. The decoder L_0 measures the uncertainty among the 256 grey levels after the last step. The chain is
+that of ancestral sampling: its means come from the plan that a server runs, with clipping. Fewer levels make another
+chain with recomputed betas; its bound does not estimate the bound of all T levels.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ class Vlb:
     """The variational bound of B images over a chain of K levels, in bits per dimension; float64.
 
     Attributes:
-        timesteps: of the levels, least noisy first.
+        timesteps: the timesteps of the levels, least noisy first.
         prior: L_T, shape (B,).
         terms: L_{t-1} of `timesteps[1:]`, shape (B, K - 1).
         decoder: L_0, shape (B,).
         mse: squared error of eps at each level, shape (B, K). Its mean over the levels is L_simple (Ho et al. 2020,
-            eq. 14): the bound under other weights, so neither bits nor a likelihood.
+            eq. 14): the bound with other weights, so it is not in bits and not a likelihood.
     """
 
     timesteps: tuple[float, ...]
@@ -75,15 +75,15 @@ def vlb(
 
     Args:
         x0: images of 256 grey levels, shape (B, C, H, W), in [-1, 1].
-        denoiser: called once a level, the noisiest first, with all images at once, in the dtype of `x0`.
-        levels: from `visit_levels`: all T of them, or fewer for the bound of the respaced chain.
-        seeds: one per image, and all that its noise depends on.
-        prediction: what the denoiser outputs.
-        variance: of the chain.
-        clipping: of the predicted x0.
+        denoiser: called once per level, the noisiest first, with all images at once, in the dtype of `x0`.
+        levels: the levels of `visit_levels`: all T of them, or fewer for the bound of the respaced chain.
+        seeds: one seed per image; an image's noise depends on nothing else.
+        prediction: the quantity that the denoiser predicts.
+        variance: variance of the chain.
+        clipping: clipping of the predicted x0.
 
     Raises:
-        PlanError: if the prediction says nothing about x0 at one of the levels.
+        PlanError: if x0 does not follow from the prediction at one of the levels.
     """
     chain, images, channels = levels.chain, x0.double(), x0.shape[1]
     generators = [image_generator(seed) for seed, _ in zip(seeds, x0, strict=True)]
@@ -119,22 +119,22 @@ def vlb(
 
 
 def prior_bits(x0: Tensor, abar: float) -> Tensor:
-    """L_T of each pixel: KL of q(x_T | x0) = N(sqrt(abar) x0, 1 - abar) from p(x_T) = N(0, 1)."""
+    """Returns L_T of each pixel, in bits: KL of q(x_T | x0) = N(sqrt(abar) x0, 1 - abar) from p(x_T) = N(0, 1)."""
     return 0.5 * (abar * x0.square() - abar - math.log1p(-abar)) / math.log(2)
 
 
 def kl_bits(q_mean: Tensor, q_variance: Tensor | float, p_mean: Tensor, p_log_variance: Tensor) -> Tensor:
-    """KL of the normal distribution q from p, for each pixel."""
+    """Returns the KL divergence of the normal distribution q from p for each pixel, in bits."""
     spread = p_log_variance - torch.as_tensor(q_variance, dtype=p_log_variance.dtype).log()
     distance = (q_mean - p_mean).square() + q_variance
     return 0.5 * (spread - 1 + distance * torch.exp(-p_log_variance)) / math.log(2)
 
 
 def decoder_bits(x0: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
-    """L_0 of each pixel: -log2 of the normal distribution's mass in the bin of its grey level (Ho et al. 2020, eq. 13).
+    """Returns L_0 of each pixel: -log2 of the normal mass in the bin of its grey level (Ho et al. 2020, eq. 13).
 
     The bins of black and white are open to the outside. The normal distribution function is approximated by a tanh, as
-    in the published code, so that figures compare.
+    in the published code, so that figures can be compared.
     """
     precision = torch.exp(-0.5 * log_variance)
     below = torch.where(x0 < -0.999, 0.0, _cdf((x0 - mean - HALF_BIN) * precision))
@@ -147,12 +147,12 @@ def _cdf(z: Tensor) -> Tensor:
 
 
 def _log_variance(chain: NoiseSchedule, level: int, variance: Variance, learned: Tensor) -> Tensor:
-    """log of the variance of p(x_{t-1} | x_t): one number, or one for each pixel where it was learned."""
+    """Returns the logarithm of the variance of p(x_{t-1} | x_t): one number, or one per pixel if it was learned."""
     deviation, v = deviation_at(chain, level, variance)
     fixed = 2 * math.log(deviation)
     return fixed + v * (learned + 1) if v else torch.tensor(fixed, dtype=torch.float64, device=learned.device)
 
 
 def _mean(pixels: Tensor) -> Tensor:
-    """Of each image, shape (B,)."""
+    """Returns the mean of each image, shape (B,)."""
     return pixels.mean(dim=(1, 2, 3))

@@ -1,8 +1,8 @@
-"""Degradations y = H x + noise that can be undone: each is a diagonal between two orthonormal bases, H = U S V^T.
+"""Degradations y = H x + noise that can be undone: each is diagonal between two orthonormal bases, H = U S V^T.
 
-A picture's coordinates V^T x are measured, each for itself, with the weight of its singular value; where that is 0, the
-measurement says nothing. Everything a restoration needs of H is therefore `singular_values`, the way to the coordinates
-and back, and what the measurement says in those coordinates.
+Each of an image's coordinates V^T x is measured alone, with its singular value as the weight; a singular value of 0
+means that the coordinate is not measured. So a restoration needs only `singular_values`, the way to the coordinates and
+back, and the measurement in these coordinates.
 """
 
 from __future__ import annotations
@@ -12,41 +12,37 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-LEAST_SINGULAR_VALUE = 3e-2  # of blurs: what is weaker is as good as lost, and its noise would drown all else
+LEAST_SINGULAR_VALUE = 3e-2  # of blurs: weaker coordinates count as lost, because their noise would be amplified
 
 
 class Operator(Protocol):
-    """A degradation of pictures of shape (C, H, W), float32.
+    """A degradation of images of shape (C, H, W), float32.
 
     Attributes:
-        singular_values: of each coordinate, shape (C, H, W); 0 where nothing is measured.
+        singular_values: the singular value of each coordinate, shape (C, H, W); 0 where nothing is measured.
     """
 
     singular_values: Tensor
 
     def to_coordinates(self, x: Tensor) -> Tensor:
-        """V^T x, shape (C, H, W)."""
-        ...
+        """Returns V^T x, shape (C, H, W)."""
 
     def from_coordinates(self, coordinates: Tensor) -> Tensor:
-        """V c, shape (C, H, W)."""
-        ...
+        """Returns V c, shape (C, H, W)."""
 
     def apply(self, x: Tensor) -> Tensor:
-        """H x, in the shape of a measurement."""
-        ...
+        """Returns H x, in the shape of a measurement."""
 
     def read(self, y: Tensor) -> Tensor:
-        """S^+ U^T y: the coordinates as measured, shape (C, H, W); 0 where nothing is."""
-        ...
+        """Returns S^+ U^T y: the measured coordinates, shape (C, H, W); 0 where nothing is measured."""
 
 
 class Inpainting:
     """Some pixels are missing.
 
     Args:
-        missing: shape (H, W), bool.
-        channels: of the pictures.
+        missing: mask of the missing pixels, shape (H, W), bool.
+        channels: number of channels of the images.
     """
 
     def __init__(self, missing: Tensor, channels: int) -> None:
@@ -66,13 +62,13 @@ class Inpainting:
 
 
 class SuperResolution:
-    """Each block of factor x factor pixels is known by its mean.
+    """Each block of factor x factor pixels is measured as its mean.
 
-    The coordinates of a block are its cosine transform, of which the first is factor times the mean.
+    The coordinates of a block are its cosine transform. The first coordinate is factor times the mean.
 
     Args:
-        factor: 2 or more; divides the size.
-        shape: (C, H, W) of the pictures.
+        factor: side of a block in pixels, 2 or more; divides height and width.
+        shape: shape (C, H, W) of the images.
     """
 
     def __init__(self, factor: int, shape: tuple[int, int, int]) -> None:
@@ -96,7 +92,7 @@ class SuperResolution:
         return coordinates
 
     def _split(self, x: Tensor) -> Tensor:
-        """Blocks of (C, H, W): shape (C, H / f, W / f, f, f)."""
+        """Splits (C, H, W) into blocks, shape (C, H / f, W / f, f, f)."""
         f = self._factor
         channels, height, width = x.shape
         return x.reshape(channels, height // f, f, width // f, f).transpose(2, 3)
@@ -106,10 +102,10 @@ class SuperResolution:
 
 
 class Colorization:
-    """Of each pixel only the mean of its channels is known.
+    """Each pixel is measured as the mean of its channels.
 
     Args:
-        shape: (C, H, W) of the pictures.
+        shape: shape (C, H, W) of the images.
     """
 
     def __init__(self, shape: tuple[int, int, int]) -> None:
@@ -134,11 +130,11 @@ class Colorization:
 
 
 class Blur:
-    """The same symmetric blur along both sides, mirrored at the edges.
+    """The same symmetric blur along rows and columns, mirrored at the edges.
 
     Args:
-        kernel: shape (K,), K odd, sums to 1.
-        shape: (C, H, W) of the pictures, H = W.
+        kernel: weights of the blur, shape (K,), K odd, sum 1.
+        shape: shape (C, H, W) of the images, H = W.
     """
 
     def __init__(self, kernel: Tensor, shape: tuple[int, int, int]) -> None:
@@ -164,30 +160,30 @@ class Blur:
 
 
 def gaussian_kernel(width: float) -> Tensor:
-    """Samples of a Gaussian to three deviations on each side, (K,), float64; `width` is its deviation in pixels."""
+    """Returns a Gaussian up to three standard deviations, shape (K,), float64; `width` is the deviation in pixels."""
     radius = max(1, round(3 * width))
     weights = torch.exp(-0.5 * (torch.arange(-radius, radius + 1, dtype=torch.float64) / width) ** 2)
     return weights / weights.sum()
 
 
 def uniform_kernel(width: int) -> Tensor:
-    """The mean of `width` pixels, an odd number; shape (width,), float64."""
+    """Returns the kernel of the mean of `width` pixels, an odd number; shape (width,), float64."""
     return torch.full((width,), 1.0 / width, dtype=torch.float64)
 
 
 def blur_matrix(kernel: Tensor, size: int) -> Tensor:
-    """The blur of one row of pixels as a matrix, shape (size, size), float64; what lies outside is a mirror image."""
+    """Returns the blur of one row of pixels, mirrored at its ends, as a matrix, shape (size, size), float64."""
     radius = len(kernel) // 2
     matrix = torch.zeros((size, size), dtype=torch.float64)
     for i in range(size):
         for offset, weight in enumerate(kernel.tolist(), start=-radius):
-            place = (i + offset) % (2 * size)  # a row and its mirror image, again and again
+            place = (i + offset) % (2 * size)  # the row and its mirror image alternate
             matrix[i, min(place, 2 * size - 1 - place)] += weight
     return matrix
 
 
 def cosine_basis(size: int) -> Tensor:
-    """Orthonormal rows of the discrete cosine transform (type II), shape (size, size); the first is constant."""
+    """Returns the discrete cosine transform (type II), shape (size, size); rows are orthonormal, the first constant."""
     k, n = torch.arange(size, dtype=torch.float64)[:, None], torch.arange(size, dtype=torch.float64)
     rows = torch.cos(torch.pi * (n + 0.5) * k / size) * (2.0 / size) ** 0.5
     rows[0] = size**-0.5

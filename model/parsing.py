@@ -1,4 +1,4 @@
-"""From what JSON or TOML holds to frozen dataclasses: every key known, every value of its field's type."""
+"""Makes frozen dataclasses from JSON or TOML: every key must be known, and every value of its field's type."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ Value = TypeVar("Value")
 
 
 def parse(kind: type[Value], content: Any, prefix: str = "") -> Value:
-    """A dataclass from a table. Types are strict; only lists become tuples, and whole numbers floats.
+    """Makes a dataclass from a table. Types are strict, but lists become tuples, and whole numbers become floats.
 
-    A field that is a dataclass itself takes one that is made already.
+    The value of a field that is a dataclass must be an instance of it.
 
     Args:
-        prefix: of keys in messages, such as `network.`.
+        prefix: prefix of the keys in messages, such as `network.`.
 
     Raises:
-        ValueError: if a key is unknown or missing, or a value is not one that its field may have; names the key.
+        ValueError: if a key is unknown or missing, or a value does not fit its field; the message names the key.
     """
-    adapters = _adapters(kind)
+    adapters: dict[str, TypeAdapter[Any]] = {name: TypeAdapter(hint) for name, hint in get_type_hints(kind).items()}
     if not isinstance(content, Mapping):
-        raise ValueError(f"{prefix.rstrip('.')} should be a table of {', '.join(adapters)}, got {content!r}")
+        raise ValueError(f"{prefix.rstrip('.')} must be a table of {', '.join(adapters)}, got {content!r}")
     values = {}
     for key, value in content.items():
         if key not in adapters:
@@ -33,14 +33,10 @@ def parse(kind: type[Value], content: Any, prefix: str = "") -> Value:
             values[key] = adapters[key].validate_python(tuple(value) if isinstance(value, list) else value, strict=True)
         except ValidationError as error:
             raise ValueError(f"{prefix}{key}: {error.errors()[0]['msg']}, got {value!r}") from error
-    for field in dataclasses.fields(kind):  # type: ignore[arg-type]  # a dataclass, whichever
+    for field in dataclasses.fields(kind):  # type: ignore[arg-type]  # any dataclass
         if field.name not in values and field.default is field.default_factory is dataclasses.MISSING:
             raise ValueError(f"{prefix}{field.name} is missing")
     try:
         return kind(**values)
     except ValueError as error:
         raise ValueError(f"{prefix.rstrip('.')}: {error}" if prefix else str(error)) from error
-
-
-def _adapters(kind: type[Any]) -> dict[str, TypeAdapter[Any]]:
-    return {name: TypeAdapter(hint) for name, hint in get_type_hints(kind).items()}

@@ -1,4 +1,4 @@
-"""One generator per image, so that a picture depends on its seed and on nothing else."""
+"""One random generator per image, so that an image depends on its seed and on nothing else."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from torch import Tensor
 
 
 def image_generator(seed: int, index: int = 0) -> torch.Generator:
-    """The generator of image `index` of a request with `seed`; always on the CPU, whatever the device."""
+    """Makes the generator of image `index` of a request with `seed`; it is on the CPU, whatever the device."""
     return torch.Generator("cpu").manual_seed(seed + index)
 
 
 def draw_noise(generators: Sequence[torch.Generator], shape: tuple[int, int, int]) -> Tensor:
-    """Standard normal noise, shape (len(generators), C, H, W), float32 on the CPU: one draw from each generator.
+    """Draws standard normal noise, shape (len(generators), C, H, W), float32 on the CPU; once from each generator.
 
-    A draw of (1, C, H, W) each is what diffusers does with a list of generators, so seeds mean the same there.
+    Each draw has the shape (1, C, H, W), as in diffusers with a list of generators, so seeds mean the same there.
     """
     return torch.cat([torch.randn((1, *shape), generator=generator) for generator in generators])

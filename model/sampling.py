@@ -1,9 +1,8 @@
-"""The plain loop over one plan: what the server's engine must agree with."""
+"""The plain loop over one plan, with which the server's engine must agree."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -13,21 +12,15 @@ from .plans.plan import Column, Plan
 from .rng import draw_noise, image_generator
 from .step import advance
 
+Denoiser = Callable[[Tensor, Tensor], Tensor]
+"""A network, or a formula in its place: from (x_t (B, C, H, W), t (B,)) to the prediction, shape of x_t.
 
-class Denoiser(Protocol):
-    """A network, or a formula in its place: (x_t (B, C, H, W), t (B,)) to its prediction, shape of x_t.
+t is int64, or float32 if a plan visits levels between the timesteps. If the variance was learned, the prediction has
+twice the channels.
+"""
 
-    t is int64, or float32 where a plan visits levels between the timesteps. Where the variance was learned, the
-    prediction has twice the channels.
-    """
-
-    def __call__(self, x_t: Tensor, t: Tensor) -> Tensor: ...
-
-
-class Guide(Protocol):
-    """A classifier's wish: (x_t (B, C, H, W), t (B,)) to the gradient of log p(y | x_t), shape of x_t."""
-
-    def __call__(self, x_t: Tensor, t: Tensor) -> Tensor: ...
+Guide = Callable[[Tensor, Tensor], Tensor]
+"""A classifier's guidance: from (x_t (B, C, H, W), t (B,)) to the gradient of log p(y | x_t), shape of x_t."""
 
 
 def sample(
@@ -44,15 +37,15 @@ def sample(
     """Runs a plan to images, shape (len(seeds), C, H, W).
 
     Args:
-        plan: from `make_plan`.
+        plan: the plan of `make_plan`.
         denoiser: called len(plan) times with all images at once.
-        shape: (C, H, W) of one image.
-        seeds: one per image; image i of a request with seed s has s + i.
-        device: where to compute.
-        dtype: of the state; the network gets it as it is.
-        x_start: what a plan with a `start` begins from, shape (len(seeds), C, H, W); None is pure noise. The first draw
-            of each seed is taken all the same: it is the noise for `q_sample`, which no later step may repeat.
-        guide: of a plan with a classifier scale.
+        shape: shape (C, H, W) of one image.
+        seeds: one seed per image; image i of a request with seed s has the seed s + i.
+        device: the device of the state.
+        dtype: the dtype of the state, and so of the denoiser's input.
+        x_start: the x_t from which a plan with a `start` begins, shape (len(seeds), C, H, W); None for pure noise. The
+            first draw of each seed is skipped then: it is the noise for `q_sample`, which no later step may repeat.
+        guide: the guidance of a plan with a classifier scale.
 
     Raises:
         PlanError: if the plan needs a guide and there is none.
@@ -77,7 +70,7 @@ def sample_steps(
     x_start: Tensor | None = None,
     guide: Guide | None = None,
 ) -> Iterator[tuple[float, Tensor, Tensor]]:
-    """As `sample`, yielding (timestep, x_t after the step, predicted x0) after each call."""
+    """Runs a plan as `sample` does; yields (timestep, x_t after the step, predicted x0) after each call."""
     if plan.guided and guide is None:
         raise PlanError("this plan has a classifier scale, so it needs a guide")
     generators = [image_generator(seed) for seed in seeds]

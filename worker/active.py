@@ -22,17 +22,20 @@ class ActiveJob:
     """One job that this worker has claimed.
 
     Attributes:
-        runner: its model, in the version that it began with.
-        start: its trajectories, in the order of the answer, and those that they wait for.
-        deadline: when it has run too long, on the monotonic clock.
-        attempt: name of this try, unique; its pictures are stored under it.
-        claimed_at: seconds since the epoch.
-        denoise_seconds: that its steps took, shared or not.
-        network_calls: in which it had a part.
-        resumed_at: image-steps that an earlier worker had done.
-        alone: no other job is claimed beside it, since its workers may have died of it; until its first snapshot.
-        cancel, release, preview: wishes of the main thread, fulfilled by the engine after its next step: drop the job;
-            give it up with its state; show an unfinished image.
+        job: the job as it was accepted.
+        runner: the job's model, in the version that the job began with.
+        start: the trajectories that become images, in the order of the answer, and those that they wait for.
+        deadline: time on the monotonic clock at which the job fails because it ran too long.
+        attempt: unique name of this try; the images are stored under it.
+        claimed_at: time of the claim, in seconds since the epoch.
+        denoise_seconds: seconds that the job's steps took, including steps shared with other jobs.
+        network_calls: number of network calls that the job took part in.
+        resumed_at: number of image-steps that an earlier worker had done.
+        snapshot_at: time of the last snapshot, on the monotonic clock.
+        alone: whether no other job is claimed beside this one, because its workers may have died of it. Ends with its
+            first snapshot.
+        cancel, release, preview: requests of the main thread, carried out by the engine at its next step: drop the job;
+            let go of it with its state; show an unfinished image.
     """
 
     job: Job
@@ -52,52 +55,54 @@ class ActiveJob:
 
     @property
     def answers(self) -> list[Trajectory]:
-        """Those that become pictures."""
+        """The trajectories that become images."""
         return self.start.answers
 
     @property
     def trajectories(self) -> list[Trajectory]:
-        """All; the answers first."""
+        """All trajectories; the answers come first."""
         return [*self.answers, *self.start.waited_for]
 
     def begin_waiting(self) -> None:
-        """After a step: lets those begin that waited for others."""
+        """Starts the trajectories whose predecessors are finished; called after each step."""
         if self.start.between is not None:
             self.start.between.begin_if_ready()
 
     @property
     def image_steps(self) -> int:
-        """Done so far."""
+        """Number of image-steps done so far."""
         return sum(t.row * t.cost for t in self.trajectories)
 
     @property
     def left(self) -> int:
-        """Image-steps still to do."""
+        """Number of image-steps still to do."""
         return self.job.image_steps - self.image_steps
 
     @property
     def rounds(self) -> int:
-        """Steps still to come if every image had its place in each; those that wait for others come after them."""
+        """Number of steps still to come if every image got a slot in each; those that wait for others come later."""
         waves = self.answers, self.start.waited_for
         return sum(max((len(t.plan) - t.row for t in wave), default=0) for wave in waves)
 
     @property
     def unfinished(self) -> list[Trajectory]:
-        """Those that can step."""
+        """The trajectories that can step."""
         return [t for t in self.trajectories if t.ready and not t.finished]
 
 
 def activate(
     job: Job, runner: Runner, *, sent: Sequence[Tensor] = (), attempt: str = "", snapshot: bytes | None = None
 ) -> ActiveJob:
-    """Makes a job ready to step, where a snapshot left it if there is one that fits.
+    """Makes a job ready to step. It continues from the snapshot if there is one that fits.
 
     Args:
-        sent: the pictures that came with the job, each of shape (C, H, W) in [-1, 1].
+        sent: the uploaded images, each of shape (C, H, W) in [-1, 1].
+        attempt: unique name of this try; the images are stored under it.
+        snapshot: what an earlier worker stored with `encode_snapshot`.
 
     Raises:
         PlanError: if the model has no such run.
-        JobUnreadable: if the model has no such class, or needs one and is told none, or the pictures do not fit.
+        JobUnreadable: if the model has no such class or needs one and gets none, or if the images do not fit.
     """
     params = job.params
     scales = {"guidance_scale": params.guidance_scale, "classifier_scale": params.classifier_scale}
@@ -111,12 +116,12 @@ def activate(
     return active
 
 
-# What the engine tells the main thread.
+# The events that the engine reports.
 
 
 @dataclass(frozen=True, eq=False)
 class Finished:
-    """All images are done, or the job cannot go on."""
+    """All images of a job are done, or the job cannot go on because of `error`."""
 
     active: ActiveJob
     error: BaseException | None = None
@@ -124,7 +129,7 @@ class Finished:
 
 @dataclass(frozen=True, eq=False)
 class Snapped:
-    """A moment of a job; `released` if the engine has let go of it."""
+    """The engine took a snapshot of a job; `released` means that it also let go of the job."""
 
     active: ActiveJob
     snapshot: Snapshot
@@ -133,7 +138,7 @@ class Snapped:
 
 @dataclass(frozen=True, eq=False)
 class Previewed:
-    """The current guess at image `index`, shape (C, H, W)."""
+    """A preview is ready: the current prediction x0 of image `index`, shape (C, H, W)."""
 
     active: ActiveJob
     index: int

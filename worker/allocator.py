@@ -1,7 +1,7 @@
-"""Memory that nobody uses goes back to the system.
+"""Gives memory that is no longer used back to the operating system.
 
-Tensors, PNGs and snapshots of many sizes leave holes between them, which glibc keeps: a busy worker grew by 16 MB in
-an hour, with no more in use at its end than at its beginning.
+Tensors, PNGs and snapshots of many sizes leave free gaps in the heap, and glibc keeps them. A busy worker grew by 16 MB
+in an hour although it used no more memory at the end than at the beginning.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import ctypes
 
 
 def give_back() -> None:
-    """Returns free pages to the system, where the C library can (glibc); takes about a millisecond."""
+    """Returns free pages to the system if the C library can do that (glibc). It takes about 1 ms."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)

@@ -1,4 +1,4 @@
-"""What waits in the queues, and what of it a worker may take beside the jobs that it has."""
+"""The jobs that wait in the queues, and which of them a worker may claim beside the jobs that it has."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from .runner import Runner
 
 log = logging.getLogger(__name__)
 
-LOOKAHEAD = 100  # so many entries of a queue are looked at
-CROWDED = 2  # times its slots: so many jobs a worker has at most if others died and their jobs wait
-UNREADABLE_TTL = 60
+LOOKAHEAD = 100  # number of entries at the front of a queue that are examined
+CROWDED = 2  # jobs per slot that a worker may hold at most while it takes over the jobs of dead workers
+UNREADABLE_TTL = 60  # seconds that the record of an unreadable job is kept
 
-# The first job of a queue that is of a kind. One script, so that nobody takes it after the look.
+# Takes the first job of one kind off a queue. It is one script, so that no other worker can take the job in between.
 _POP = """
 for i = 0, ARGV[1] - 1 do
   local id = redis.call('LINDEX', KEYS[1], i)
@@ -56,13 +56,13 @@ Chosen = Iterator[tuple[DataJob, Queue]]
 class Claims:
     """The queues of all models that are served.
 
-    A job that workers died under again and again, without progress, is a suspect: it may be what they died of. It runs
-    alone until its first snapshot, so that it takes no other job with it. Any other job whose worker died is an orphan:
-    it has waited long enough, and is claimed even beyond the slots.
+    A job whose workers died several times without progress is a suspect: it may be the cause. It runs alone until its
+    first snapshot, so that no other job fails with it. Any other job whose worker died is an orphan: it has waited
+    long enough, and is claimed even beyond the slots.
 
     Args:
-        client: of Redis.
-        runners: the models.
+        client: the connection to Redis.
+        runners: the models served at the start, by name.
     """
 
     def __init__(self, client: redis.Redis, runners: Mapping[str, Runner]) -> None:
@@ -71,27 +71,29 @@ class Claims:
         self._suspect_waited = False
 
     def serve(self, runners: Mapping[str, Runner]) -> None:
-        """From now on these."""
+        """Replaces the models whose queues are used."""
         self._runners = runners
         self._feeds = {keys.queue_name(model, each): (model, each) for each in URGENCIES for model in sorted(runners)}
 
     @property
     def types(self) -> dict[str, str]:
-        """What the keys hold that belong to a model."""
+        """The Redis type of each key that belongs to a model."""
         return {keys.wake(model): "list" for model in self._runners} | {
             keys.backlog(model): "hash" for model in self._runners
         }
 
     @property
     def queue_names(self) -> list[str]:
-        """The most urgent first."""
+        """The names of all queues, the most urgent first."""
         return list(self._feeds)
 
     def has_room(self, queue: Queue, held: Collection[Claim], *, crowded: bool = False) -> bool:
-        """A job is claimed if it would get a slot: fewer jobs of its model, as urgent or more, than slots.
+        """Returns whether a job of this queue would get a slot.
+
+        It would if the model has more slots than held jobs that are at least as urgent.
 
         Args:
-            crowded: twice as many will do.
+            crowded: whether `CROWDED` jobs per slot are allowed.
         """
         if any(claim.wants_no_company for claim in held):
             return False
@@ -101,9 +103,9 @@ class Claims:
         return sum(theirs == model and rank <= urgency for theirs, rank in rivals) < room
 
     def has_news(self, queues: Sequence[Queue], held: Collection[Claim], actives: Collection[ActiveJob]) -> bool:
-        """Whether there may be jobs to claim; tells the jobs in flight that are to be cancelled.
+        """Returns whether there may be jobs to claim, and marks the jobs in flight that were cancelled.
 
-        One command as long as there is neither, since a busy worker asks 20 times a second.
+        It sends a single command as long as there is neither, because a busy worker asks 20 times a second.
         """
         waiting = [queue.key for queue in queues if self.has_room(queue, held)]
         flags = {keys.cancel(active.job.id): active for active in actives if not active.cancel}
@@ -115,7 +117,7 @@ class Claims:
         return True
 
     def make_room(self, queues: Sequence[Queue], actives: Collection[ActiveJob]) -> None:
-        """Hands on what runs if a suspect waits and no idle worker has taken it since the last call."""
+        """Releases all running jobs if a suspect waits and no idle worker has taken it since the last call."""
         waits = bool(actives) and any(self._find(queue, "suspect", take=False) for queue in queues)
         if waits and self._suspect_waited and not any(active.alone for active in actives):
             for active in actives:
@@ -123,7 +125,7 @@ class Claims:
         self._suspect_waited = waits
 
     def choose(self, queues: Sequence[Queue], held: Callable[[], Collection[Claim]]) -> Chosen:
-        """Takes jobs off their queues as long as there is room for one beside those that `held` tells."""
+        """Takes jobs off their queues while there is room for another one beside the jobs that `held` returns."""
         if not held():
             for queue in queues:
                 if (suspect := self.pop(queue, "suspect")) is not None:
@@ -134,13 +136,13 @@ class Claims:
                 yield job, queue
 
     def choose_orphans(self, queues: Sequence[Queue], held: Callable[[], Collection[Claim]]) -> Chosen:
-        """Takes the jobs off their queues whose worker died, though other jobs have all the slots."""
+        """Takes jobs whose worker died off their queues, even if other jobs have all the slots."""
         for queue in queues:
             while self.has_room(queue, held(), crowded=True) and (job := self.pop(queue, "orphan")) is not None:
                 yield job, queue
 
     def pop(self, queue: Queue, kind: Kind) -> DataJob | None:
-        """Takes the next job off a queue. Until it is started it stands in RQ's intermediate queue, so none is lost."""
+        """Takes the next job of a kind off a queue. None is lost: until it starts, RQ's intermediate queue has it."""
         for _ in range(LOOKAHEAD):
             entry = self._find(queue, kind, take=True)
             job = None if entry is None else self._read(entry, queue)
@@ -155,14 +157,14 @@ class Claims:
         return entry
 
     def _read(self, entry: bytes, queue: Queue) -> DataJob | None:
-        """The job that a queue's entry names. None if it is none, and then the entry is gone."""
+        """Returns the job that an entry of a queue names, or None after removing an entry that names none."""
         try:
             if not re.fullmatch(JOB_ID, entry.decode("ascii")):
-                raise JobUnreadable("no job has such an id")
+                raise JobUnreadable("the entry is not a job id")
             job = DataJob.read(entry.decode(), self._client)
             if job.origin != queue.name:
-                raise JobUnreadable("the job belongs into another queue")
-            _ = job.func_name, job.kwargs  # RQ reads them when it starts a job, and would fall over there
+                raise JobUnreadable("the job belongs in another queue")
+            _ = job.func_name, job.kwargs  # RQ reads them when it starts a job, and would raise there
             return job
         except Exception as error:
             if isinstance(error, redis.RedisError) and not is_refusal(error):
@@ -171,9 +173,9 @@ class Claims:
             return None
 
     def _put_aside(self, entry: bytes, queue: Queue, error: Exception) -> None:
-        log.warning("a queue holds what is no job", extra={"entry": repr(entry[:80]), "error": ascii(error)[:200]})
+        log.warning("removed from a queue: not a job", extra={"entry": repr(entry[:80]), "error": ascii(error)[:200]})
         with self._client.pipeline(transaction=False) as pipe:
-            pipe.lrem(queue.intermediate_queue.key, 1, entry)  # type: ignore[arg-type]  # bytes will do
+            pipe.lrem(queue.intermediate_queue.key, 1, entry)  # type: ignore[arg-type]  # bytes work, too
             if not isinstance(error, (NoSuchJobError, UnicodeDecodeError)):
                 record = DataJob.key_for(entry.decode())
                 pipe.hset(record, "status", RqStatus.FAILED)

@@ -1,8 +1,8 @@
 """The step engine: one batch of trajectories per runner, filled anew at every step.
 
-A job that arrives joins at the next step, one that is cancelled leaves at the next step. Batches never mix models
-or versions of one, which take turns. The engine knows neither Redis nor files: jobs come in by `submit`, events go out
-by a callback.
+A new job joins at the next step, and a cancelled job leaves at the next step. A batch never mixes models or versions of
+a model; these take turns. The engine knows neither Redis nor files: jobs come in through `submit`, and events go out
+through a callback.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ from .trajectory import Trajectory, take_snapshot
 
 log = logging.getLogger(__name__)
 
-SNAPSHOT_SECONDS = 1.0  # what kill -9 costs a job
-IDLE_SECONDS = 0.2
+SNAPSHOT_SECONDS = 1.0  # time between two snapshots, and the most work that kill -9 costs a job
+IDLE_SECONDS = 0.2  # how long an idle engine waits for a job before it reports that it lives
 
 
 class EngineStalled(Exception):
-    """The engine's thread ended; the process must be replaced."""
+    """The engine's thread has ended; the process must be replaced."""
 
 
 class StepEngine:
     """Steps all jobs in flight.
 
     Args:
-        emit: called from the engine's thread with what happened; must not block.
+        emit: function that receives each event, called in the engine's thread; it must not block.
 
     Attributes:
-        last_step: when the last step ended or nothing was to do, on the monotonic clock.
-        fatal: why `run` ended, if it did by itself; the process should not outlive it.
+        last_step: time on the monotonic clock at which the engine last finished a step or had nothing to do.
+        fatal: the error that ended `run`, if any; the process must be replaced then.
     """
 
     def __init__(self, emit: Callable[[EngineEvent], None]) -> None:
@@ -61,7 +61,7 @@ class StepEngine:
         self._incoming.put(None)
 
     def run(self) -> None:
-        """Steps until `stop`; the body of the engine's thread."""
+        """Steps until `stop` is called; the body of the engine's thread."""
         try:
             while not self._stopped:
                 self._take(wait=not self._jobs)
@@ -71,7 +71,7 @@ class StepEngine:
             log.exception("the engine stopped")
 
     def step(self) -> None:
-        """One step of every runner that has jobs, for as many trajectories as it has slots."""
+        """Makes one step of every runner that has jobs, for as many trajectories as it has slots."""
         self._take(wait=False)
         for runner, jobs in list(self._jobs.items()):
             self._heed(jobs)
@@ -79,13 +79,13 @@ class StepEngine:
                 self._step_runner(runner, jobs)
                 self._settle(jobs)
             if not jobs:
-                del self._jobs[runner]  # of an old version nothing may stay
+                del self._jobs[runner]  # so that the memory of an old version is freed
             self.last_step = time.monotonic()
         self.last_step = time.monotonic()
         self._turn += 1
 
     def _take(self, *, wait: bool) -> None:
-        """Moves what was submitted into the batch's jobs."""
+        """Adds the submitted jobs to those of their runners; `wait` waits up to IDLE_SECONDS for the first."""
         while True:
             try:
                 active = self._incoming.get(block=wait, timeout=IDLE_SECONDS if wait else None)
@@ -98,7 +98,7 @@ class StepEngine:
                 self._jobs.setdefault(active.runner, []).append(active)
 
     def _heed(self, jobs: list[ActiveJob]) -> None:
-        """Before a step: lets go of jobs that were cancelled, released or ran too long."""
+        """Lets go of jobs that were cancelled or released or ran too long; called before each step."""
         for active in list(jobs):
             if active.cancel:
                 self._drop(jobs, Finished(active, Cancelled()))
@@ -115,7 +115,7 @@ class StepEngine:
         try:
             runner.step([trajectory for _, trajectory in chosen])
         except torch.AcceleratorError:
-            raise  # the device's context is lost: nothing more can be computed in this process
+            raise  # the device's context is lost: this process can compute nothing more
         except Exception as error:
             log.warning("a batch failed (%s); stepping its jobs one by one", error)
             self._step_alone(runner, jobs, chosen)
@@ -125,7 +125,7 @@ class StepEngine:
             active.network_calls += 1
 
     def _step_alone(self, runner: Runner, jobs: list[ActiveJob], chosen: list[tuple[ActiveJob, Trajectory]]) -> None:
-        """After a failed batch, whose trajectories are unchanged: only the job that is at fault fails."""
+        """Repeats a failed batch job by job, so that only the job at fault fails. The trajectories are unchanged."""
         for active in {active: None for active, _ in chosen}:
             try:
                 runner.step([trajectory for owner, trajectory in chosen if owner is active])
@@ -135,7 +135,7 @@ class StepEngine:
                 self._drop(jobs, Finished(active, error))
 
     def _settle(self, jobs: list[ActiveJob]) -> None:
-        """After a step: reports finished jobs, previews and due snapshots."""
+        """Reports finished jobs, previews and due snapshots; called after each step."""
         now = time.monotonic()
         for active in list(jobs):
             active.begin_waiting()
@@ -145,7 +145,7 @@ class StepEngine:
             if active.preview:
                 active.preview = False
                 open_ones = [i for i, t in enumerate(active.answers) if t.ready and not t.finished]
-                if open_ones:  # none while others go first
+                if open_ones:  # empty while the answers wait for other trajectories
                     index = open_ones[self._turn % len(open_ones)]
                     self._emit(Previewed(active, index, active.answers[index].x0))
             if now - active.snapshot_at > SNAPSHOT_SECONDS:
@@ -158,7 +158,7 @@ class StepEngine:
 
 
 def _verdict(active: ActiveJob) -> ModelError | None:
-    """NaN reaches the end of a trajectory and must not become a picture."""
+    """Returns an error if NaN or infinity reached the end of a trajectory, which must not become an image."""
     if all(bool(torch.isfinite(t.x).all()) for t in active.trajectories):
         return None
     return NonFiniteSample("the network produced NaN or infinity")

@@ -1,4 +1,4 @@
-"""Why a job can end without pictures."""
+"""The reasons for which a job can end without images."""
 
 from __future__ import annotations
 
@@ -30,10 +30,12 @@ CODES = {
 
 
 def failure_code(error: BaseException, about: Mapping[str, str | None]) -> FailureCode | None:
-    """What clients are told; None for a cancelled job. What has no code of its own is logged in full.
+    """Returns the code that clients receive, or None for a cancelled job.
+
+    An error without a code of its own is logged with its traceback.
 
     Args:
-        about: fields of that line, which say of which job.
+        about: fields for the log line that identify the job.
     """
     if isinstance(error, Cancelled):
         return None

@@ -1,4 +1,4 @@
-"""Which trajectories share the next step, and how long that takes each job."""
+"""Chooses the trajectories that share the next step, and forecasts when each job will be done."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from .trajectory import Trajectory
 
 
 def share_slots(jobs: Sequence[ActiveJob], slots: int, turn: int) -> list[tuple[ActiveJob, Trajectory]]:
-    """Gives each job an equal part of the slots, image by image; what a job cannot use goes to the others.
+    """Gives each job an equal share of the slots, image by image; slots that a job cannot use go to the others.
 
-    More urgent jobs come first and take what they need. Within one urgency every job gets one slot before any gets a
-    second, so that one image of ten steps never waits for 64 of a thousand. Trajectories that get no slot pause.
+    More urgent jobs come first and take the slots they need. Within one urgency every job gets one slot before any gets
+    a second, so that one image of ten steps never waits for 64 of a thousand. Trajectories without a slot pause.
 
     Args:
-        jobs: in the order of their arrival.
-        slots: of the batch; an image under guidance takes two.
-        turn: counts the steps; it rotates who goes first, so that a remainder is shared over time.
+        jobs: the jobs, in the order of their arrival.
+        slots: number of slots of the batch; see `Trajectory.cost` for how many one image takes.
+        turn: number of steps so far; it rotates which job goes first, so that a remainder is shared over time.
 
     Returns:
         The chosen trajectories with their jobs; at least one, none twice, and their cost is at most `slots`.
@@ -33,7 +33,7 @@ def share_slots(jobs: Sequence[ActiveJob], slots: int, turn: int) -> list[tuple[
         waiting = waiting[first:] + waiting[:first]
         for depth in range(max(len(images) for _, images in waiting)):
             for active, images in waiting:
-                # The first one always fits: with a single slot a guided image is computed in two calls.
+                # The first image is always chosen: with a single slot the runner makes two calls for a guided image.
                 if depth < len(images) and (images[depth].cost <= free or not chosen):
                     chosen.append((active, images[depth]))
                     free -= images[depth].cost
@@ -43,13 +43,14 @@ def share_slots(jobs: Sequence[ActiveJob], slots: int, turn: int) -> list[tuple[
 
 
 def forecast(jobs: Sequence[ActiveJob], runner: Runner) -> dict[ActiveJob, float]:
-    """Seconds until each job is done, if no other comes.
+    """Returns the seconds until each job is done, if no other job arrives.
 
-    By then each of its equals has had as many image-steps as it needs itself, or is done before; more urgent ones are
-    done, less urgent ones have waited. And no image takes its steps faster than it would alone.
+    By then each equally urgent job has had as many image-steps as this one needs, or is done before. More urgent jobs
+    are done, and less urgent ones have waited. No image steps faster than it would alone.
 
     Args:
-        jobs: all that `runner` has.
+        jobs: all jobs of `runner`.
+        runner: the model whose measured speed is used.
     """
     left = {active: active.left for active in jobs}
 

@@ -1,4 +1,4 @@
-"""What others may have written into Redis: of the wrong type, or with values that Redis refuses to work with."""
+"""Data that other programs wrote into Redis: keys of the wrong type, or values that Redis cannot work with."""
 
 from __future__ import annotations
 
@@ -10,23 +10,24 @@ import redis
 
 log = logging.getLogger(__name__)
 
-# Redis names a state of its own by a code (MISCONF, NOREPLICAS, BUSY …); redis-py leaves out the plain ERR.
+# Redis reports a state of its own by a code (MISCONF, NOREPLICAS, BUSY …); redis-py leaves out the plain ERR.
 _STATE = re.compile(r"(?:^|caused error: )(?!WRONGTYPE )[A-Z]{2,} ")
 
 
 def is_refusal(error: Exception) -> bool:
-    """Whether Redis answered that it cannot do this with what it holds, however often it is asked."""
+    """Returns whether Redis refuses the command because of the data that it holds, so that a retry cannot help."""
     return type(error) is redis.ResponseError and _STATE.search(str(error)) is None
 
 
 def set_aside(client: redis.Redis, types: Mapping[str, str]) -> bool:
-    """Deletes what has another type than it must have; what was there before it was overwritten already.
+    """Deletes keys whose type is wrong. Nothing is lost: our data was already overwritten.
 
     Args:
-        types: of Redis, by key.
+        client: the connection to Redis.
+        types: the type that each key must have, such as `hash`.
 
     Returns:
-        Whether there was anything.
+        Whether a key was deleted.
     """
     with client.pipeline(transaction=False) as pipe:
         for key in types:
@@ -34,6 +35,6 @@ def set_aside(client: redis.Redis, types: Mapping[str, str]) -> bool:
         found = pipe.execute()
     wrong = [key for key, kind in zip(types, found, strict=True) if kind.decode() not in (types[key], "none")]
     for key in wrong:
-        log.error("somebody else has overwritten %s; it is deleted", key)
+        log.error("another program has overwritten %s; it is deleted", key)
         client.unlink(key)
     return bool(wrong)

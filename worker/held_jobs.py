@@ -1,4 +1,4 @@
-"""The jobs that a worker holds: claimed, and then, once what came with them is read, in flight."""
+"""The jobs that a worker holds: claimed at first, and in flight once their uploads and snapshots are read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .active import ActiveJob
 
 @dataclass(frozen=True, eq=False)
 class Claim:
-    """A job that is ours, as RQ knows it."""
+    """A job that this worker has claimed, as RQ knows it."""
 
     rq_job: DataJob
     queue: Queue
@@ -22,13 +22,13 @@ class Claim:
 
     @property
     def wants_no_company(self) -> bool:
-        """Nothing is claimed beside it."""
+        """Whether no other job may be claimed beside this one."""
         return self.rq_job.is_suspect
 
 
 @dataclass(frozen=True, eq=False)
 class RunningJob(Claim):
-    """One that steps: RQ's view of it and ours."""
+    """A claimed job that steps."""
 
     active: ActiveJob
 

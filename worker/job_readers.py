@@ -1,4 +1,4 @@
-"""From a claimed job to one that can step: what came with it is read in threads, from a store that may be slow or hang.
+"""Makes claimed jobs ready to step: threads read their uploads and snapshots from a store that may be slow or hang.
 
 Meanwhile all other jobs go on, and the claim is kept alive. A worker that is to stop does not wait for the store.
 """
@@ -32,7 +32,7 @@ THREADS = 4
 
 @dataclass(frozen=True, eq=False)
 class JobRead:
-    """What a reader thread says: the job is ready to step, or why it is not."""
+    """A reader thread is done: `active` is ready to step, or `error` says why the job is not."""
 
     claim: Claim
     active: ActiveJob | None = None
@@ -40,16 +40,16 @@ class JobRead:
 
 
 class JobReaders:
-    """A few threads beside the main one, which calls all that is public here.
+    """Reader threads. The public methods are for the main thread only.
 
     Args:
-        rq: the worker's side towards Redis.
-        outcomes: ends what cannot be read.
-        store: what jobs are read from; its own deadlines end the reading.
-        tell: called from a reader thread with what came of it; must not block.
+        rq: the worker's operations on Redis.
+        outcomes: ends the jobs that cannot be read.
+        store: the store that jobs are read from; its deadlines end a read that hangs.
+        tell: function that receives each result, called in a reader thread; it must not block.
 
     Attributes:
-        claims: what is being read.
+        claims: the claimed jobs that are being read.
     """
 
     def __init__(self, rq: RqBase, outcomes: Outcomes, store: ResultStore, tell: Callable[[JobRead], None]) -> None:
@@ -61,12 +61,12 @@ class JobReaders:
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="readers")
 
     def read(self, claim: Claim, runners: Mapping[str, Runner]) -> None:
-        """Begins to read a job, with the models that are served now."""
+        """Starts to read a job; `runners` are the models that are served now, by name."""
         self.claims.append(claim)
         self._pool.submit(self._do_read, claim, runners)
 
     def take(self, event: JobRead) -> ActiveJob | None:
-        """Returns a job that has been read. One that could not be is put off or ended.
+        """Returns a job that has been read. A job that could not be read is put off or ended, and None is returned.
 
         Raises:
             torch.AcceleratorError: if the device was lost.
@@ -79,13 +79,13 @@ class JobReaders:
             raise error
         if isinstance(error, StoreUnavailable):
             self._put_off(claim, error)
-        elif error is not None:  # nothing that one job holds may end all the others
+        elif error is not None:  # whatever the error, only this job may fail
             log.warning("a job cannot be started", extra={"job_id": claim.rq_job.id, "error": repr(error)})
             self._outcomes.refuse(claim, error)
         return event.active
 
     def drop_cancelled(self) -> None:
-        """Ends what was cancelled meanwhile, so that it need not wait for the store."""
+        """Ends jobs that were cancelled while they were being read, without waiting for the store."""
         if self.claims:
             flags = self._rq.connection.mget([keys.cancel(claim.rq_job.id) for claim in self.claims])
             for claim, flag in zip(list(self.claims), flags, strict=True):
@@ -94,24 +94,23 @@ class JobReaders:
                     self._outcomes.refuse(claim, Cancelled())
 
     def hand_back(self) -> None:
-        """Gives the jobs that are being read to other workers."""
-        while self.claims:  # the last one first, so that they stand in their queues as before
+        """Gives the jobs that are being read back to their queues."""
+        while self.claims:  # the last one first, so that the order in the queue stays the same
             self._return(self.claims.pop(), at_front=True)
 
     def close(self) -> None:
-        """Does not wait for reads that go on."""
+        """Stops the threads without waiting for reads that go on."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _do_read(self, claim: Claim, runners: Mapping[str, Runner]) -> None:
         try:
-            active = read_job(claim.rq_job, runners, self._store, attempt=claim.execution.id)
+            event = JobRead(claim, read_job(claim.rq_job, runners, self._store, attempt=claim.execution.id))
         except Exception as error:
-            self._tell(JobRead(claim, error=error))
-        else:
-            self._tell(JobRead(claim, active))
+            event = JobRead(claim, error=error)
+        self._tell(event)
 
     def _put_off(self, claim: Claim, error: StoreUnavailable) -> None:
-        """A job that cannot be read now waits at the end of its queue, at most as long as it might run."""
+        """Returns a job to the end of its queue, or fails it if it is older than its timeout."""
         job = claim.rq_job
         if self._rq.insist(lambda: self._rq.connection.exists(keys.cancel(job.id))):
             self._outcomes.refuse(claim, Cancelled())

@@ -1,4 +1,4 @@
-"""From RQ's job to ours: checked, with its snapshot if an earlier worker left one."""
+"""Reads a job of RQ: checks it, and fetches its uploads and the snapshot that an earlier worker may have left."""
 
 from __future__ import annotations
 
@@ -20,10 +20,14 @@ from .runner import Runner
 def read_job(rq_job: RqJob, runners: Mapping[str, Runner], store: ResultStore, *, attempt: str) -> ActiveJob:
     """Makes a claimed job ready to step.
 
+    Args:
+        runners: the models that are served, by name.
+        attempt: unique name of this try.
+
     Raises:
-        JobUnreadable: if it is none of ours, or for a model that this worker does not have.
+        JobUnreadable: if it is not a job of difuso, or needs a model that this worker does not have.
         PlanError: if the model has no such run.
-        StoreUnavailable: if its snapshot or the pictures that came with it cannot be read.
+        StoreUnavailable: if the store does not return the job's uploads or its snapshot.
     """
     job = _decode(rq_job)
     if job.model not in runners:
@@ -33,18 +37,18 @@ def read_job(rq_job: RqJob, runners: Mapping[str, Runner], store: ResultStore, *
 
 
 def _decode(rq_job: RqJob) -> Job:
-    """The job as our contract has it. The stored function name is compared, never imported."""
+    """Returns the job in the form of our contract. The stored function name is compared, never imported."""
     if rq_job.func_name != TASK:
-        raise JobUnreadable("the queue holds something that is no job of difuso")
+        raise JobUnreadable("the queue holds an entry that is not a job of difuso")
     job = Job.decode(rq_job.kwargs.get("job"))
     if job.id != rq_job.id:
-        raise JobUnreadable("the job claims to be another")
+        raise JobUnreadable("the job has another id than its record in RQ")
     return job
 
 
 def _sent(job: Job, picture: Picture, store: ResultStore) -> Tensor:
-    """A picture that came with the job, shape (C, H, W)."""
+    """Returns an uploaded image, shape (C, H, W)."""
     png = store.upload(job.id, picture.sha256)
     if png is None or hashlib.sha256(png).hexdigest() != picture.sha256:
-        raise JobUnreadable("a picture that came with the job is gone or damaged")
+        raise JobUnreadable("an uploaded image is missing or damaged")
     return from_png(png)

@@ -1,4 +1,4 @@
-"""The same jobs without a server: the engine in the caller's thread."""
+"""Runs jobs without a server: the engine steps in the caller's thread."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from .runner import Runner
 
 
 def run_job(runner: Runner, job: Job, sent: Sequence[Tensor] = ()) -> Iterator[float | list[bytes]]:
-    """Makes a job's pictures; yields the share done after each step, and at last the PNGs.
+    """Draws a job's images; yields the share done (0..1) after each step, and at the end the PNGs.
 
     Args:
-        sent: the pictures that come with it, each of shape (C, H, W) in [-1, 1].
+        sent: the uploaded images, each of shape (C, H, W) in [-1, 1].
 
     Raises:
         PlanError: if the model has no such run.
@@ -27,19 +27,19 @@ def run_job(runner: Runner, job: Job, sent: Sequence[Tensor] = ()) -> Iterator[f
     active = activate(job, runner, sent=sent)
     for _ in _run(runner, [active]):
         yield active.image_steps / job.image_steps
-    yield encode_images(active, runner.checkpoint)
+    yield encode_images(active)
 
 
 def run_jobs(runner: Runner, jobs: Iterable[tuple[Job, Sequence[Tensor]]]) -> list[list[bytes]]:
-    """Makes the pictures of several jobs in shared batches; the PNGs of each.
+    """Draws the images of several jobs in shared batches; returns the PNGs of each job.
 
     Args:
-        jobs: each with the pictures that come with it. Otherwise as `run_job`.
+        jobs: the jobs, each with its uploaded images; see `run_job`.
     """
     active = [activate(job, runner, sent=sent) for job, sent in jobs]
     for _ in _run(runner, active):
         pass
-    return [encode_images(each, runner.checkpoint) for each in active]
+    return [encode_images(each) for each in active]
 
 
 def _run(runner: Runner, jobs: Sequence[ActiveJob]) -> Iterator[None]:

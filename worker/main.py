@@ -1,4 +1,4 @@
-"""The worker process: load the models, warm them up, serve the queues."""
+"""The worker process: it loads the models, warms them up and serves the queues."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ EXIT_SECONDS = 5.0
 
 
 def run(settings: WorkerSettings) -> int:
-    """Serves until SIGTERM or SIGINT; returns the exit status: 0 after a drain, 1 if the process must be replaced."""
+    """Serves until SIGTERM or SIGINT. Returns the exit status: 0 after a drain, 1 if the process must be replaced."""
     models = load_models(settings)
     if not models.runners:
         log.error("no model could be loaded from %s", settings.models_dir)
@@ -70,11 +70,11 @@ def run(settings: WorkerSettings) -> int:
         _limit_exit()
         return 0
     logging.shutdown()
-    os._exit(1)  # a hanging engine thread cannot be joined
+    os._exit(1)  # an engine thread that hangs cannot be joined
 
 
 def _limit_exit() -> None:
-    """Threads that talk to a store which hangs, or load a model, must not hold up a process that has nothing to do."""
+    """Ends the process after EXIT_SECONDS, even if threads still load a model or wait for a store that hangs."""
     timer = threading.Timer(EXIT_SECONDS, os._exit, args=[0])
     timer.daemon = True
     timer.start()
@@ -89,7 +89,7 @@ def _spans() -> JobSpans | None:
 
 
 def wait_for(client: redis.Redis) -> None:
-    """Returns when Redis answers; in which order processes start does not matter."""
+    """Returns when Redis answers, so that processes may start in any order."""
     while True:
         try:
             client.ping()
@@ -101,7 +101,7 @@ def wait_for(client: redis.Redis) -> None:
 
 
 def connect(url: str) -> redis.Redis:
-    """One client for the whole process: a blocking pop lasts a second, a dead Redis is noticed after ten."""
+    """Makes the connection to Redis for the whole process. Its timeout is 10 s, well above a blocking pop of 1 s."""
     client: redis.Redis = redis.Redis.from_url(
         url, socket_timeout=10, socket_connect_timeout=5, retry=Retry(ExponentialBackoff(cap=1, base=0.1), 2)
     )

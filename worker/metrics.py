@@ -1,4 +1,4 @@
-"""All that a worker measures, declared once. Seconds everywhere; labels only from bounded sets."""
+"""The metrics of a worker. Durations are in seconds, and labels come only from bounded sets."""
 
 from __future__ import annotations
 
@@ -20,8 +20,11 @@ OUTCOMES = ("succeeded", "failed", "cancelled")
 class WorkerMetrics:
     """Counters and histograms of one worker process.
 
+    Args:
+        registry: where the metrics are registered.
+
     Attributes:
-        image_steps: made so far, of all models.
+        image_steps: number of image-steps made so far, of all models.
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:
@@ -61,7 +64,6 @@ class WorkerMetrics:
         )
         self._slots = Gauge("difuso_slots", "Places in the running batches", ["state"], registry=registry)
         self._in_flight = Gauge("difuso_jobs_in_flight", "Jobs claimed and not yet settled", registry=registry)
-        self._claimed_at: dict[str, float] = {}
         self.image_steps = 0
         for reason in ("drain", "lost"):
             self._retried.labels(reason)
@@ -69,7 +71,7 @@ class WorkerMetrics:
             self._slots.labels(state)
 
     def serve(self, port: int) -> None:
-        """Opens /metrics on a port of its own."""
+        """Serves /metrics on this port."""
         start_http_server(port, registry=self._registry)
 
     def watch(self, name: str, runner: Runner) -> None:
@@ -89,26 +91,23 @@ class WorkerMetrics:
         runner.on_step = on_step
 
     def claimed(self, active: ActiveJob) -> None:
-        """A job has left the queue."""
-        now = time.time()
-        self._wait.observe(max(0.0, now - active.job.accepted_at))
-        self._claimed_at[active.job.id] = now
+        """Notes that a job has left the queue."""
+        self._wait.observe(max(0.0, active.claimed_at - active.job.accepted_at))
 
     def in_flight(self, jobs: int) -> None:
-        """So many jobs are in flight now."""
+        """Sets the number of jobs in flight."""
         self._in_flight.set(jobs)
         if not jobs:
             self._slots.labels("busy").set(0)
             self._slots.labels("padding").set(0)
 
     def finished(self, active: ActiveJob, outcome: str) -> None:
-        """A job has ended."""
+        """Counts a job that has ended; `outcome` is one of `OUTCOMES`."""
         job = active.job
         self._finished.labels(job.kind, job.model, outcome).inc()
-        started = self._claimed_at.pop(job.id, None)
-        if outcome == "succeeded" and started is not None:
-            self._duration.labels(job.kind, job.model, job.params.sampler).observe(time.time() - started)
+        if outcome == "succeeded":
+            self._duration.labels(job.kind, job.model, job.params.sampler).observe(time.time() - active.claimed_at)
 
     def retried(self, reason: str) -> None:
-        """A job goes on elsewhere: handed over while draining, or taken over by a worker that thought us dead."""
+        """Counts a job that goes on elsewhere: `drain` if it was handed over, `lost` if another worker took it over."""
         self._retried.labels(reason).inc()

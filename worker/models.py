@@ -1,4 +1,4 @@
-"""The models of a folder: loaded, warm, and followed by newer versions while the worker runs."""
+"""The models of a folder: loads them, warms them up, and replaces them by newer versions while the worker runs."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Models:
-    """What a worker serves.
+    """The models that a worker serves.
 
     Attributes:
-        runners: warm models by name.
-        refused: folders that could not be loaded, and why; an earlier version of the model may be served all the same.
-        loaded: the marks of the folders of both.
-        seen: the marks at the last look.
+        runners: the models that are warm, by name.
+        refused: the reason for each folder that could not be loaded; an earlier version may still be served.
+        loaded: the marks of all folders that were loaded or refused, by name.
+        seen: the marks of all folders at the last look, by name.
     """
 
     runners: Mapping[str, Runner] = field(default_factory=dict)
@@ -38,13 +38,13 @@ class Models:
 
 
 def load_models(settings: WorkerSettings) -> Models:
-    """All models of the folder that load."""
+    """Loads all models of the folder; those that cannot be loaded are in `refused`."""
     marks = model_marks(settings.models_dir)
     return _load(settings, Models(seen=marks), marks)
 
 
 class ModelFollower:
-    """Looks for newer models in a thread of its own, so that jobs go on while they load."""
+    """Looks for newer models in a thread of its own, so that jobs go on while models load."""
 
     def __init__(self, settings: WorkerSettings) -> None:
         self._settings = settings
@@ -52,7 +52,7 @@ class ModelFollower:
         self._looking: Future[Models] | None = None
 
     def look(self, models: Models) -> Models:
-        """Returns what the last look found, or `models` while it goes on; to be called every few seconds.
+        """Returns the models that the last look found, or `models` while it goes on. To be called every few seconds.
 
         Raises:
             torch.AcceleratorError: if the device was lost.
@@ -64,16 +64,16 @@ class ModelFollower:
         return found
 
     def close(self) -> None:
-        """Does not wait for a look that goes on."""
+        """Stops the thread without waiting for a look that goes on."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
 def newer_models(settings: WorkerSettings, models: Models) -> Models:
-    """The models with what is new in the folder.
+    """Returns the models after loading the folders that changed.
 
-    A folder that changed is loaded once it has stood still since the last look, so that nothing half-written is. A
-    model is served until its next version is warm, and also if its next version is refused or its folder is gone:
-    there may be jobs for it.
+    A folder is loaded only if it has not changed since the last look, so that a half-written one is left alone. A model
+    is served until its next version is warm, and also if that version is refused or the folder is gone: there may be
+    jobs for it.
     """
     try:
         marks = model_marks(settings.models_dir)
@@ -95,7 +95,7 @@ def _load(settings: WorkerSettings, models: Models, marks: Mapping[str, Mark]) -
             runners[name] = _warm(settings.models_dir / name, settings, device)
         except torch.AcceleratorError:
             raise
-        except Exception as error:  # whatever a folder holds, the others are served
+        except Exception as error:  # whatever the error, the other models are served
             refused[name] = reason_of(error)
             log.error("model %s is refused: %s", name, refused[name], exc_info=not isinstance(error, ModelError))
     return Models(runners, refused, loaded, marks)

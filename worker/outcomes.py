@@ -1,6 +1,6 @@
-"""How a job ends: the fence is checked, then RQ is told, then those who wait. Each step can be repeated.
+"""Ends jobs: checks the fence, tells RQ, and then wakes the clients that wait. Each step can be repeated.
 
-Nothing is written for a job that was given to another worker meanwhile; it is that one's to end.
+Nothing is written for a job that has been given to another worker meanwhile: that worker ends it.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ class Outcomes:
     """Ends jobs.
 
     Args:
-        rq: the worker's side towards Redis.
-        reporter: tells front ends.
-        writers: forget what only an unfinished job needs.
-        metrics: where to count.
+        rq: the worker's operations on Redis.
+        reporter: publishes the end of each job to front ends.
+        writers: delete the snapshots of jobs that have ended.
+        metrics: the counters of the worker.
     """
 
     def __init__(self, rq: RqBase, reporter: Reporter, writers: Writers, metrics: WorkerMetrics) -> None:
@@ -36,13 +36,13 @@ class Outcomes:
         self._metrics = metrics
 
     def succeed(self, item: RunningJob, spent: Spent) -> str:
-        """Its pictures are stored; returns how it left this worker."""
+        """Ends a job whose images are stored. Returns the outcome: `succeeded` or `lost`."""
         tried = False
 
         def commit() -> bool:
             nonlocal tried
             if not self._rq.owns(item.rq_job, item.execution):
-                return tried  # if we tried before, it was the reply that was lost
+                return tried  # after an earlier try the job has ended, and only the reply was lost
             tried = True
             self._reporter.write(self._rq.connection, item.active, encode_seconds=spent.seconds)
             self._rq.succeed(item.rq_job, item.queue, item.execution, {"images": item.active.job.answers})
@@ -51,7 +51,7 @@ class Outcomes:
         return self._end(item, "succeeded", owned=self._rq.insist(commit))
 
     def fail(self, item: RunningJob, error: BaseException) -> str:
-        """The job failed, or was cancelled; returns how it left this worker."""
+        """Ends a job that failed or was cancelled. Returns the outcome: `failed`, `cancelled` or `lost`."""
         code = failure_code(error, item.active.job.trail)
 
         def commit() -> bool:
@@ -62,7 +62,7 @@ class Outcomes:
         return self._end(item, "cancelled" if code is None else "failed", owned=self._rq.insist(commit))
 
     def release(self, item: RunningJob) -> str:
-        """Hands the job to another worker, because this one is to stop; returns how it left this worker."""
+        """Hands a job back to its queue. Returns the outcome, `handed back`."""
         self._rq.insist(lambda: self._rq.hand_back(item.rq_job, item.queue, item.execution))
         self._rq.insist(lambda: self._reporter.requeued(item.active.job))
         self._metrics.retried("drain")
@@ -70,7 +70,7 @@ class Outcomes:
         return "handed back"
 
     def refuse(self, claim: Claim, error: Exception) -> None:
-        """It was claimed, but cannot be begun, or was cancelled before."""
+        """Ends a claimed job that cannot start, or that was cancelled before it did."""
         job, code = claim.rq_job, failure_code(error, {"job_id": claim.rq_job.id})
         if code is not None:
             self._rq.insist(lambda: self._reporter.not_started(job.id, code))
@@ -78,7 +78,7 @@ class Outcomes:
         self._writers.forget(job.id)
 
     def give_up(self, job_ids: Iterable[str]) -> None:
-        """Their workers died, and RQ has been told that they failed."""
+        """Cleans up after jobs whose workers died too often; RQ has been told that they failed."""
         for job_id in job_ids:
             log.warning("a job is given up: its workers died", extra={"job_id": job_id})
             self._writers.forget(job_id)
@@ -86,7 +86,7 @@ class Outcomes:
     def _end(self, item: RunningJob, outcome: str, *, owned: bool) -> str:
         trail = item.active.job.trail
         if not owned:
-            log.warning("a job was given to another worker, or its end written before", extra=trail)
+            log.warning("a job was given to another worker, or has already ended", extra=trail)
             self._metrics.retried("lost")
             return "lost"
         self._rq.insist(lambda: self._reporter.ended(item.active.job))

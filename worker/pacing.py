@@ -1,4 +1,4 @@
-"""What a loop does now and then, each thing at its own pace."""
+"""Pacing for a loop that does several things, each at its own interval."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import time
 
 
 class Pacer:
-    """Remembers when each thing is due again."""
+    """Remembers when each thing is due next."""
 
     def __init__(self) -> None:
         self._due: dict[str, float] = {}
 
     def is_due(self, what: str, seconds: float) -> bool:
-        """Whether it is time; then the next time is in so many seconds."""
+        """Returns whether this thing is due; if it is, the next time is after `seconds`."""
         if time.monotonic() < self._due.get(what, 0.0):
             return False
         self.put_off(what, seconds)
         return True
 
     def put_off(self, what: str, seconds: float) -> None:
-        """Makes it due in so many seconds."""
+        """Makes this thing due after `seconds`."""
         self._due[what] = time.monotonic() + seconds

@@ -1,8 +1,8 @@
-"""What becomes of the jobs of a worker that died. Every worker looks for them; each job moves in one transaction.
+"""Recovers the jobs of workers that died. Every worker looks for them; each job moves in one transaction.
 
-A mark of life is good for EXECUTION_TTL. But after an outage of Redis those of live workers are as old as those of dead
-ones. So silence is counted, for each execution, in the time that Redis answered: whoever gave no mark of life in
-SILENT_SECONDS of it is dead, and a worker that could not give one has that time left when Redis comes back.
+A heartbeat is valid for EXECUTION_TTL. After an outage of Redis, however, the heartbeats of live workers are as old as
+those of dead ones. So the silence of each execution is counted only while Redis answers. An execution without a
+heartbeat in SILENT_SECONDS of such time is dead, and after an outage a live worker has that long for the next one.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from .foreign_data import is_refusal
 
 log = logging.getLogger(__name__)
 
-RECOVERY_SECONDS = 2.0  # between two looks
-HEARTBEAT_SECONDS = 4.0
-EXECUTION_TTL = 12  # three heartbeats may be missed before a job is given to another worker
+RECOVERY_SECONDS = 2.0  # time between two looks
+HEARTBEAT_SECONDS = 4.0  # time between two heartbeats
+EXECUTION_TTL = 12  # seconds that a heartbeat is valid: three may be missed before another worker gets the job
 SILENT_SECONDS = 10.0
-POPPED_SECONDS = 8.0  # a job that was popped but never started goes back after this
-LOOKAHEAD = 1000  # so many entries of a list are looked at
+POPPED_SECONDS = 8.0  # time after which a job that was popped but never started goes back
+LOOKAHEAD = 1000  # number of entries of a list that are examined
 
 Seen = dict[tuple[str, bytes], tuple[float, float]]
 
-# One script, since the job may be started between a look and the put-back.
+# It is one script, because a worker may start the job between the look and the return.
 _RETURN_POPPED = """
 if redis.call('LREM', KEYS[1], 1, ARGV[1]) == 1 then redis.call('LPUSH', KEYS[2], ARGV[1]) end
 """
@@ -47,19 +47,19 @@ class Recovery:
     """Finds the jobs of dead workers.
 
     Args:
-        client: of Redis.
+        client: the connection to Redis.
     """
 
     def __init__(self, client: redis.Redis) -> None:
         self._client = client
         self._looked_at = time.monotonic()
-        self._seen: Seen = {}  # by key and entry: its last mark of life, and seconds of silence since
+        self._seen: Seen = {}  # by key and entry: the last heartbeat, and the seconds of silence since
 
     def run(self, queues: Sequence[Queue]) -> list[str]:
-        """Puts the jobs of dead workers to the front of their queues, or gives them up.
+        """Puts the jobs of dead workers at the front of their queues, or gives them up.
 
         Returns:
-            The ids of those given up.
+            The ids of the jobs that were given up.
         """
         marks = self._look(queues)
         given_up = []
@@ -74,7 +74,7 @@ class Recovery:
         return given_up
 
     def _look(self, queues: Sequence[Queue]) -> dict[str, list[tuple[bytes, float]]]:
-        """What runs and what was popped, by the key where it stands, with the marks of life of what runs."""
+        """Returns the entries of running and popped jobs by key, each with its last heartbeat; 0 for popped jobs."""
         running = [queue.started_job_registry.key for queue in queues]
         popped = [queue.intermediate_queue.key for queue in queues]
         with self._client.pipeline(transaction=False) as pipe:
@@ -87,7 +87,7 @@ class Recovery:
         for key, there in zip(popped, found[len(running) :], strict=True):
             marks[key] = [(entry, 0.0) for entry in there]
         moment, before = time.monotonic(), self._seen
-        passed, self._looked_at = min(moment - self._looked_at, 2 * RECOVERY_SECONDS), moment  # more is an outage
+        passed, self._looked_at = min(moment - self._looked_at, 2 * RECOVERY_SECONDS), moment  # longer is an outage
         self._seen = {}
         for key, there in marks.items():
             for entry, mark in there:
@@ -96,30 +96,31 @@ class Recovery:
         return marks
 
     def _take(self, queue: Queue, entry: bytes, expires_at: float) -> list[str]:
-        """Ends a dead execution; returns the job's id if it is given up, else nothing."""
+        """Ends a dead execution; returns a list of the job's id if the job is given up, else an empty list."""
         try:
             named = _ENTRY.fullmatch(entry.decode("ascii"))
             if named is None:
-                raise ValueError("the entry names no execution")
+                raise ValueError("the entry does not name an execution")
             return self._move(queue, Execution(named[3], named[1], self._client), expires_at)
         except redis.WatchError:
-            return []  # it lives, or somebody else was first
+            return []  # the worker lives, or another one recovered the job first
         except Exception as error:
             if isinstance(error, redis.RedisError) and not is_refusal(error):
                 raise
-            log.warning("what runs holds no job", extra={"entry": repr(entry[:120]), "error": ascii(error)[:200]})
+            facts = {"entry": repr(entry[:120]), "error": ascii(error)[:200]}
+            log.warning("removed from the running jobs: not a job", extra=facts)
             self._client.zrem(queue.started_job_registry.key, entry)
             return []
 
     def _move(self, queue: Queue, execution: Execution, expires_at: float) -> list[str]:
         registry = queue.started_job_registry
         with self._client.pipeline() as pipe:
-            pipe.watch(DataJob.key_for(execution.job_id))  # type: ignore[no-untyped-call]  # every mark of life changes it
+            pipe.watch(DataJob.key_for(execution.job_id))  # type: ignore[no-untyped-call]  # each heartbeat changes it
             if pipe.zscore(registry.key, execution.composite_key) != expires_at:
                 return []
             job = DataJob.read(execution.job_id, self._client)
             if job.origin != queue.name:
-                raise ValueError("the job belongs into another queue")
+                raise ValueError("the job belongs in another queue")
             started, tries = job.get_status(refresh=False) == RqStatus.STARTED, job.retries_left or 0
             given_up = started and (tries <= 0 or job.deaths >= MAX_DEATHS)
             pipe.multi()

@@ -1,4 +1,4 @@
-"""News for front ends: how far jobs are, what this worker can do, what still waits. News may be late or lost."""
+"""Reports to front ends: the progress of jobs, the worker's models, and the backlog. A report may be late or lost."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from .runner import Runner
 
 
 class Reporter:
-    """Writes a worker's news to Redis.
+    """Writes a worker's reports to Redis.
 
     Args:
-        client: of Redis.
-        models: what the worker serves.
-        result_ttl: seconds that pictures are kept; progress is kept twice as long, like the job.
+        client: the connection to Redis.
+        models: the models that the worker serves.
+        result_ttl: seconds that images are kept; progress is kept twice as long, like the job.
     """
 
     def __init__(self, client: redis.Redis, models: Models, *, result_ttl: int) -> None:
@@ -37,7 +37,7 @@ class Reporter:
         self._ttl = 2 * result_ttl
 
     def claimed(self, active: ActiveJob) -> None:
-        """Tells what a job will do that is about to start, and finds out whether it is to be cancelled."""
+        """Publishes the timesteps of a job that is about to start, and marks it if it was cancelled."""
         timesteps = json.dumps(active.trajectories[0].plan.timesteps)
         with self._client.pipeline(transaction=False) as pipe:
             pipe.set(keys.timesteps(active.job.id), timesteps, ex=active.job.timeout + self._ttl)
@@ -45,10 +45,11 @@ class Reporter:
             active.cancel = bool(pipe.execute()[-1])
 
     def progress(self, actives: Collection[ActiveJob], *, among: Collection[ActiveJob]) -> None:
-        """Tells how far jobs are, and finds out whose previews are watched.
+        """Publishes the progress of jobs, and requests a preview of each job that somebody watches.
 
         Args:
-            among: all jobs in flight.
+            actives: the jobs to report.
+            among: all jobs in flight; they share the batches, so the forecasts depend on them.
         """
         seconds: dict[ActiveJob, float] = {}
         for runner in {active.runner for active in among}:
@@ -72,7 +73,7 @@ class Reporter:
         encode_seconds: float = 0.0,
         failure: FailureCode | None = None,
     ) -> None:
-        """Writes one job's progress through a client or a pipeline; `failure` if it is about to fail."""
+        """Writes one job's progress through a client or a pipeline; `failure` says why the job is about to fail."""
         progress = Progress(
             image_steps=active.image_steps,
             eta_seconds=eta_seconds,
@@ -84,24 +85,24 @@ class Reporter:
         client.set(keys.progress(active.job.id), progress.model_dump_json(), ex=self._ttl)
 
     def not_started(self, job_id: str, code: FailureCode) -> None:
-        """Writes why a job is about to fail that never took a step."""
+        """Writes why a job that never took a step is about to fail."""
         progress = Progress(failure=code)
         self._client.set(keys.progress(job_id), progress.model_dump_json(), ex=self._ttl)
 
     def requeued(self, job: Job) -> None:
-        """Wakes those who wait for a job that went back to its queue, and an idle worker."""
+        """Wakes the clients that wait for a job that went back to its queue, and an idle worker."""
         self._client.publish(status_channel(job.id), "{}")
         wake(self._client, job.model)
 
     def ended(self, job: Job) -> None:
-        """Takes a job out of the backlog and wakes those who wait for it."""
+        """Takes a job out of the backlog, and wakes the clients that wait for it."""
         with self._client.pipeline(transaction=False) as pipe:
             pipe.hdel(keys.backlog(job.model), job.id)
             pipe.publish(status_channel(job.id), "{}")
             pipe.execute()
 
     def worker(self, name: str) -> None:
-        """Says that this worker lives, what it serves and how fast; forgets those that do not say so any more."""
+        """Publishes this worker's models and their speed, and deletes the reports of workers that are silent."""
         runners = self.models.runners
         refused = {model: ModelReport(ready=False, reason=reason) for model, reason in self.models.refused.items()}
         models = refused | {model: _report(runner) for model, runner in runners.items()}
@@ -110,17 +111,17 @@ class Reporter:
         prune_reports(self._client)
 
     def leave(self, name: str) -> None:
-        """Says that this worker is gone."""
+        """Deletes this worker's report."""
         withdraw_report(self._client, name)
 
     def tidy_backlog(self) -> None:
-        """Takes jobs out of the backlog that ended without their worker's doing."""
+        """Takes jobs out of the backlog that ended without their worker."""
         for model in self.models.runners:
             ids: list[Any] = self._client.hkeys(keys.backlog(model))
             with self._client.pipeline(transaction=False) as pipe:
                 for job_id in ids:
                     pipe.hget(DataJob.key_for("").encode() + job_id, "status")
-                states = pipe.execute(raise_on_error=False)  # somebody else may have put anything there
+                states = pipe.execute(raise_on_error=False)  # another program may have written other data there
             over = [job_id for job_id, state in zip(ids, states, strict=True) if state not in (b"queued", b"started")]
             if over:
                 self._client.hdel(keys.backlog(model), *over)

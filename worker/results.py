@@ -1,4 +1,4 @@
-"""From finished trajectories to a stored result."""
+"""Makes a stored result of finished trajectories."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PNG_KEY = "difuso"
 
 @dataclass(frozen=True)
 class Spent:
-    """Seconds on the pictures of a job, and when they were stored, in seconds since the epoch."""
+    """Seconds spent on the images of a job; `ended_at` is when they were stored, in seconds since the epoch."""
 
     encode_seconds: float
     store_seconds: float
@@ -36,10 +36,10 @@ class Spent:
 
 
 def png_text(checkpoint: Checkpoint, job: Job, timesteps: Timesteps, index: int) -> dict[str, str]:
-    """The recipe of one picture, for its iTXt chunk.
+    """Returns the recipe of one image, for its iTXt chunk.
 
-    It tells of this picture alone, with the seed that makes it by itself: image 2 of seed 100 and the only image of
-    seed 102 are the same bytes, so the index within a request has no place here.
+    The recipe describes this image alone, with the seed that draws it by itself. Image 2 of seed 100 and the only image
+    of seed 102 are the same bytes, so the index within a request must not appear here.
     """
     params = job.params
     facts: dict[str, Any] = {
@@ -61,21 +61,21 @@ def png_text(checkpoint: Checkpoint, job: Job, timesteps: Timesteps, index: int)
     return {PNG_KEY: json.dumps(facts, separators=(",", ":"))}
 
 
-def encode_images(active: ActiveJob, checkpoint: Checkpoint) -> list[bytes]:
-    """All pictures of a finished job, as PNG."""
-    job = active.job
+def encode_images(active: ActiveJob) -> list[bytes]:
+    """Returns all images of a finished job as PNGs."""
+    job, checkpoint = active.job, active.runner.checkpoint
     images = WORKER_KINDS[job.kind].finish(job, [trajectory.x for trajectory in active.answers])
     timesteps = active.answers[0].plan.timesteps
     return [to_png(image, png_text(checkpoint, job, timesteps, index)) for index, image in enumerate(images)]
 
 
-def store_result(store: ResultStore, active: ActiveJob, checkpoint: Checkpoint) -> Spent:
+def store_result(store: ResultStore, active: ActiveJob) -> Spent:
     """Encodes and stores a finished job; returns how long that took.
 
-    If another attempt was first, its pictures stand, and this one's are left to the sweeper.
+    If another attempt was first, its images stay, and the sweep deletes those of this attempt.
     """
     started, job = time.perf_counter(), active.job
-    files, pngs = [], encode_images(active, checkpoint)
+    files, pngs = [], encode_images(active)
     encoded = time.perf_counter()
     for index, png in enumerate(pngs):
         path = store.write_image(job.id, active.attempt, index, png)
@@ -84,7 +84,7 @@ def store_result(store: ResultStore, active: ActiveJob, checkpoint: Checkpoint) 
         )
     manifest = Manifest(
         job=job,
-        model_sha256=checkpoint.sha256,
+        model_sha256=active.runner.checkpoint.sha256,
         timesteps=active.answers[0].plan.timesteps,
         images=tuple(files),
         finished_at=time.time(),
@@ -94,6 +94,6 @@ def store_result(store: ResultStore, active: ActiveJob, checkpoint: Checkpoint) 
 
 
 def preview_message(active: ActiveJob, index: int, x0: Tensor) -> str:
-    """An unfinished picture for those who watch, as JSON."""
+    """Returns a preview as JSON: the unfinished image x0, shape (C, H, W), as a PNG in base64."""
     png = base64.b64encode(to_png(x0.clamp(-1, 1))).decode()
     return json.dumps({"index": index, "image_steps": active.image_steps, "png": png})

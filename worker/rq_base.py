@@ -1,7 +1,7 @@
-"""RQ's worker bent to many jobs in flight: what of RQ is used, and what is done in its place.
+"""RQ's worker adapted to many jobs in flight: the operations of RQ that are used, and the replacements of others.
 
-RQ's own workers run one job at a time and, when a process dies, leave its jobs alone for many minutes. Here executions
-live 12 s without a heartbeat, every worker looks for dead ones (`worker.recovery`), and nothing of RQ that starts
+RQ's own workers run one job at a time, and jobs of a process that died wait for many minutes. Here an execution expires
+12 s after its last heartbeat, and every worker looks for dead ones (`worker.recovery`). Nothing of RQ that starts
 processes, threads or timers is used.
 """
 
@@ -35,16 +35,19 @@ Result = TypeVar("Result")
 
 
 class GaveUp(Exception):
-    """Redis stayed away beyond the time that this worker may wait."""
+    """The time in which this worker may wait for Redis or the store is over."""
 
 
 class RqBase(BaseWorker):
-    """The Redis side of a worker: registration, heartbeats, claims, recovery and hand-over, each safe to repeat.
+    """A worker's operations on Redis: registration, heartbeats, claims, recovery and hand-over, each safe to repeat.
 
     Args:
-        client: with a socket timeout of some seconds.
-        queue_names: in order of urgency.
-        name: of this process, never used again.
+        client: the connection to Redis, with a socket timeout of some seconds.
+        queue_names: names of the queues to claim from, in order of urgency.
+        name: unique name of this process.
+
+    Attributes:
+        give_up_at: time on the monotonic clock at which waiting for Redis ends; infinite until the worker is to stop.
     """
 
     def __init__(self, client: redis.Redis, queue_names: list[str], name: str) -> None:
@@ -64,10 +67,10 @@ class RqBase(BaseWorker):
         self.give_up_at = float("inf")
 
     def listen_to(self, queue_names: list[str]) -> None:
-        """Changes the queues that jobs are claimed from."""
+        """Replaces the queues that jobs are claimed from."""
         self.queues = _queues(self.connection, queue_names)
 
-    # What RQ asks of a worker, answered for this kind.
+    # Methods of RQ's worker, overridden for many jobs in flight.
 
     @property
     def connection_timeout(self) -> int:
@@ -77,36 +80,36 @@ class RqBase(BaseWorker):
         return EXECUTION_TTL
 
     def subscribe(self) -> None:
-        """No command channel: a message can be missed, so cancelling is data that the worker reads."""
+        """Does nothing: there is no command channel. A message can be missed, so a cancellation is a key to be read."""
 
     def handle_exception(self, job: RqJob, *exc_info: Any) -> None:
-        """Nothing: what failed is logged where it is known why, and a cancelled job is no error."""
+        """Does nothing: `failure_code` logs the errors, and a cancelled job is not an error."""
 
     def unsubscribe(self) -> None:
-        """There is nothing to unsubscribe from."""
+        """Does nothing: there is no command channel."""
 
     def procline(self, message: str) -> None:
-        """No other title for the process: it would hold what is stored in Redis."""
+        """Does nothing: a title of the process would show data from Redis."""
 
-    # Redis may go away at any time.
+    # Waiting for Redis, which may go away at any time.
 
     def insist(self, call: Callable[[], Result]) -> Result:
-        """Repeats a call until Redis does it.
+        """Repeats a call until it succeeds.
 
         Raises:
-            GaveUp: when that takes beyond `give_up_at` (a worker that was told to stop).
-            redis.ResponseError: if Redis refuses it twice because of what it holds (see `is_refusal`).
+            GaveUp: if it still fails after `give_up_at`.
+            redis.ResponseError: if Redis refuses it twice because of the data that it holds (see `is_refusal`).
         """
         pause, refused = 0.2, False
         while True:
             try:
                 return call()
             except redis.exceptions.DataError:
-                raise  # ours: it would never pass
-            except redis.RedisError as error:  # away, loading, full, read-only, a disk that is full: all may pass
+                raise  # our mistake, which no retry mends
+            except redis.RedisError as error:  # away, loading, read-only, out of memory or disk: all may pass
                 if time.monotonic() > self.give_up_at:
                     raise GaveUp from error
-                log.warning("Redis does not do as asked (%s: %s); trying again", type(error).__name__, error)
+                log.warning("a command to Redis failed (%s: %s); trying again", type(error).__name__, error)
                 if is_refusal(error) and refused:
                     raise
                 refused = is_refusal(error)
@@ -115,22 +118,22 @@ class RqBase(BaseWorker):
                 pause = min(2 * pause, 1.0)
 
     def note_trouble(self, error: redis.RedisError) -> None:
-        """Remembers that Redis did not answer just now; or clears away what keeps it from its work."""
+        """Remembers that Redis did not answer, or deletes the foreign data for which it refused a command."""
         try:
             if is_refusal(error):
                 set_aside(self.connection, self.types())
                 return
         except redis.RedisError:
-            log.debug("Redis is away now")
+            log.debug("Redis does not answer")
         self._trouble_at = time.monotonic()
 
     @property
     def owes_beat(self) -> bool:
-        """Redis was away since the last beat. Others must know soon that this worker lives."""
+        """Whether Redis was away since the last heartbeat, so that the next one is due at once."""
         return self._trouble_at > self._last_beat
 
     def types(self) -> dict[str, str]:
-        """What the keys hold that this worker cannot do without."""
+        """Returns the Redis type of each key that this worker needs."""
         types = {self.key: "hash", self.executions_key: "set", self.redis_workers_keys: "set", keys.WORKERS: "hash"}
         for queue in self.queues:
             types |= dict.fromkeys((queue.key, queue.intermediate_queue.key), "list")
@@ -143,12 +146,12 @@ class RqBase(BaseWorker):
         return types
 
     def register(self) -> None:
-        """Makes this worker known. A repeated try must not stumble over its own first half."""
-        self.connection.delete(self.key)
+        """Registers this worker with RQ. It may be repeated after a part of it."""
+        self.connection.delete(self.key)  # RQ refuses a name that is registered, even by an earlier try of this process
         self.bootstrap(logging_level="WARNING")
 
     def beat(self, running: list[tuple[RqJob, Execution]]) -> None:
-        """Says that this worker and its executions live."""
+        """Sends the heartbeats of this worker and of its executions."""
         self._last_beat = time.monotonic()
         self.heartbeat(WORKER_TTL)
         worker_registration.register(self)
@@ -158,9 +161,9 @@ class RqBase(BaseWorker):
     # Claims.
 
     def start(self, job: DataJob, queue: Queue) -> Execution | None:
-        """Marks a popped job as running here. Removes what an interrupted try before left behind.
+        """Marks a popped job as running here, and removes executions that an interrupted try left behind.
 
-        None if the job was taken back meanwhile: this worker was frozen after `pop`.
+        Returns None if another worker recovered the job because this one was frozen after `pop`.
         """
         popped = queue.intermediate_queue
         stale = [execution for execution in self.executions.values() if execution.job_id == job.id]
@@ -178,19 +181,19 @@ class RqBase(BaseWorker):
         return execution
 
     def credit(self, job: DataJob, image_steps: int) -> None:
-        """Gives a job its tries back if its last start brought it further.
+        """Gives a job its tries back if it made progress since its last start.
 
         Args:
-            image_steps: that it begins with now, from its snapshot.
+            image_steps: number of image-steps in the snapshot from which it starts.
         """
         if image_steps > job.resumed_at:
             self.connection.hset(job.key, mapping={RESUMED_AT: image_steps, "retries_left": MAX_RETRIES})
             job.resumed_at, job.retries_left = image_steps, MAX_RETRIES
 
     def owns(self, job: RqJob, execution: Execution) -> bool:
-        """The fence: False once somebody else has been given the job, or it is settled already.
+        """Returns whether the job is still ours (the fence): False once another worker has it, or once it has ended.
 
-        A running job's hash has no time to live: if it is gone, Redis came back empty, and nobody else has the job.
+        The hash of a running job does not expire. If it is gone, Redis lost its data, and no other worker has the job.
         """
         if self.connection.zscore(job.started_job_registry.key, execution.composite_key) is not None:
             return True
@@ -208,7 +211,7 @@ class RqBase(BaseWorker):
         self._finalize_success(job, queue, execution, result)
 
     def fail(self, job: RqJob, queue: Queue, execution: Execution, error: BaseException, *, stopped: bool) -> bool:
-        """Ends a job without a result: cancelled if `stopped`, else failed for good (see `DataJob.should_retry`).
+        """Ends a job without a result: as cancelled if `stopped`, else as failed for good (see `DataJob.should_retry`).
 
         Returns False if the job is not ours any more.
         """
@@ -216,7 +219,7 @@ class RqBase(BaseWorker):
             return False
         if stopped:
             self._stopped_job_id = job.id
-        told = RuntimeError(ascii(error))  # it may quote what cannot be encoded
+        told = RuntimeError(ascii(error))  # its message may hold characters that cannot be encoded
         self._finalize_failure(job, queue, execution, (RuntimeError, told, None))
         # RQ only logs a commit that failed; the execution's entry tells whether it went through.
         if self.connection.zscore(job.started_job_registry.key, execution.composite_key) is not None:
@@ -226,10 +229,10 @@ class RqBase(BaseWorker):
     def hand_back(self, job: RqJob, queue: Queue, execution: Execution, *, at_front: bool = True) -> None:
         """Puts a running job back into its queue, without using up one of its retries.
 
-        One transaction, so that a repeated try finds nothing left to do.
+        It is one transaction, so that a repeated try finds nothing left to do.
         """
         with self.connection.pipeline() as pipe:
-            # Without it redis-py would send the transaction again if the reply was lost.
+            # Without a watch redis-py would send the transaction again if the reply was lost.
             pipe.watch(job.key)  # type: ignore[no-untyped-call]
             if not self.owns(job, execution):
                 return
@@ -242,11 +245,11 @@ class RqBase(BaseWorker):
     # Recovery.
 
     def recover(self) -> list[str]:
-        """Gives the jobs of dead workers back to their queues; returns those that are given up instead."""
+        """Returns the jobs of dead workers to their queues. Returns the ids of jobs that are given up instead."""
         return self._recovery.run(self.queues)
 
     def tidy(self) -> None:
-        """Removes from RQ's lists what has passed its time; several workers may do so at once."""
+        """Removes expired entries from RQ's registries; several workers may do so at once."""
         for queue in self.queues:
             queue.finished_job_registry.cleanup()
             queue.failed_job_registry.cleanup()
@@ -254,7 +257,7 @@ class RqBase(BaseWorker):
         self._forget_workers(self.redis_workers_keys)
 
     def _forget_workers(self, registry: str) -> None:
-        """Takes out of a list of workers those whose record has passed its time."""
+        """Removes the workers whose records have expired from a set of workers."""
         names = list(self.connection.smembers(registry))
         with self.connection.pipeline(transaction=False) as pipe:
             for name in names:

@@ -1,12 +1,13 @@
 """The engine worker: many RQ jobs in flight in one process, one batch on the device.
 
     main thread      all of Redis: claims, heartbeats, progress, cancel, results, hand-over
-    engine thread    steps the batch (`worker.engine`); knows no Redis and no files
-    reader threads   read what came with claimed jobs from the result store (`worker.job_readers`)
-    writer threads   encode pictures and write to the result store (`worker.writers`)
+    engine thread    steps the batch (`worker.engine`); knows neither Redis nor files
+    reader threads   read uploads and snapshots of claimed jobs from the result store (`worker.job_readers`)
+    writer threads   encode images and write to the result store (`worker.writers`)
 
-They meet in one inbox. A result is stored first, by whoever is first; then the fence is checked; then RQ is told. Each
-step can be repeated, so Redis may go away at any moment.
+The other threads send events to one inbox of the main thread. A result is stored first, and the first attempt that
+stores one wins. Then the fence is checked, and then RQ is told. Each step can be repeated, so Redis may go away at any
+moment.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from jobs import keys
 from jobs.errors import StoreUnavailable
 from jobs.store import ResultStore
 
+from . import watchdog
 from .active import ActiveJob, EngineEvent, Finished, Previewed, Snapped
 from .allocator import give_back
 from .claims import Chosen, Claims
@@ -42,7 +44,7 @@ from .pacing import Pacer
 from .recovery import HEARTBEAT_SECONDS, RECOVERY_SECONDS
 from .reporting import Reporter
 from .rq_base import GaveUp, Result, RqBase
-from .watchdog import call_patience, step_patience, watch
+from .watchdog import step_patience, watch
 from .writers import Released, Stored, Writers
 
 if TYPE_CHECKING:
@@ -50,27 +52,27 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-POLL_SECONDS = 0.05  # how often a busy worker looks for new jobs and cancelled ones
-IDLE_SECONDS = 1  # how long an idle one blocks
+POLL_SECONDS = 0.05  # how often a busy worker looks for new and cancelled jobs
+IDLE_SECONDS = 1  # how long an idle worker blocks
 STORE_SECONDS = 2.0  # how long nothing is claimed while the result store does not answer
 PROGRESS_SECONDS = 1.0
 TRIM_SECONDS = 60.0
 SWEEP_SECONDS = 600.0
-SWEEP_MARGIN = 60.0  # pictures are a little older than their job's end, from which their time is counted
+SWEEP_MARGIN = 60.0  # images are a little older than the end of their job, from which their lifetime is counted
 
 
 class EngineWorker(RqBase):
     """Serves the queues of all its models until it is told to stop.
 
     Args:
-        client: of Redis.
-        models: that are served at first.
-        follower: looks for what comes after them.
-        store: where results go.
-        metrics: where to count.
-        drain_seconds: see `WorkerSettings`.
-        result_ttl: seconds that pictures are kept.
-        spans: where to trace jobs, if anywhere.
+        client: the connection to Redis.
+        models: the models served at the start.
+        follower: finds newer models.
+        store: the store for results, snapshots and uploads.
+        metrics: the counters of the worker.
+        drain_seconds: time in which jobs may end after SIGTERM; see `WorkerSettings`.
+        result_ttl: seconds that images are kept.
+        spans: writes traces of jobs; None for none.
     """
 
     def __init__(
@@ -106,29 +108,29 @@ class EngineWorker(RqBase):
         self._pacer = Pacer()
 
     def request_stop(self, signum: int = 0, frame: object = None) -> None:
-        """Drains: claims nothing more; a second call hands everything back at once. Safe inside a signal handler."""
+        """Starts to drain: claims nothing more. A second call hands back all jobs at once. Safe in a signal handler."""
         drain = self._drain_seconds if self._stop_at is None else 0.0
         self._stop_at = time.monotonic() + drain
         self.give_up_at = self._stop_at + 5
 
     def run(self) -> None:
-        """The worker's life.
+        """Serves until the worker is told to stop and holds no jobs.
 
         Raises:
-            EngineStalled: if the engine died; the jobs are picked up by the next worker.
-            GaveUp: if Redis stayed away while this worker was to stop.
+            EngineStalled: if the engine's thread ended by itself; other workers take over the jobs.
+            GaveUp: if Redis or the store did not answer in time while this worker was to stop.
         """
         self.insist(self.register)
         self._thread.start()
-        watch("main thread", lambda: self._turns, call_patience)
+        watch("main thread", lambda: self._turns, lambda: watchdog.CALL_SECONDS)
         watch("engine", lambda: self._engine.last_step, lambda: step_patience(self._models.runners.values()))
         while self._stop_at is None or self._held:
             self._turns += 1
             self._watch_engine()
             try:
                 self._turn()
-            except redis.ResponseError:  # what somebody else has written must not end the process
-                log.exception("Redis holds what it cannot work with")
+            except redis.ResponseError:  # data of another program must not end the process
+                log.exception("Redis refused a command because of the data that it holds")
                 time.sleep(IDLE_SECONDS)
         self._engine.stop()
         self.insist(lambda: self._reporter.leave(self.name))
@@ -154,7 +156,7 @@ class EngineWorker(RqBase):
         return super().types() | self._claims.types
 
     def insist(self, call: Callable[[], Result]) -> Result:
-        """As `RqBase`; whoever waits for Redis lives."""
+        """Repeats a call as `RqBase.insist` does; each try shows the watchdog that the main thread lives."""
 
         def attempt() -> Result:
             self._turns += 1
@@ -164,7 +166,7 @@ class EngineWorker(RqBase):
 
     @property
     def _held(self) -> list[Claim]:
-        """All jobs that are ours."""
+        """All jobs that this worker holds."""
         return [*self._items.values(), *self._readers.claims]
 
     def _watch_engine(self) -> None:
@@ -187,7 +189,7 @@ class EngineWorker(RqBase):
             self._writers.sweep(self._result_ttl + SWEEP_MARGIN)
 
     def _serve(self, models: Models) -> None:
-        """From now on; jobs in flight keep the runner that they began with."""
+        """Serves these models from now on; jobs in flight keep the runner that they began with."""
         if models is self._models:
             return
         for name, runner in models.runners.items():
@@ -206,7 +208,7 @@ class EngineWorker(RqBase):
     # Claims.
 
     def _claim_all(self, queues: Sequence[Queue]) -> None:
-        """Claims what there is room for. Blocks for a moment if there is nothing to do at all."""
+        """Claims jobs while there is room. It blocks up to IDLE_SECONDS if the worker holds no jobs."""
         if self._held and not self._pacer.is_due("poll", POLL_SECONDS):
             return
         try:
@@ -218,7 +220,7 @@ class EngineWorker(RqBase):
             if self._claims.has_news(queues, self._held, self._items):
                 self._claim(self._claims.choose(queues, lambda: self._held))
         except redis.RedisError as error:
-            # Nothing is half done: a job is either still queued, or popped and found again by `recover`.
+            # No job is lost: it is either still queued, or popped and found again by `recover`.
             self.note_trouble(error)
             log.warning("cannot claim while Redis does not answer")
             if not self._held:
@@ -250,18 +252,18 @@ class EngineWorker(RqBase):
         self._report(active)
 
     def _release_late(self, stop_at: float) -> None:
-        """While draining: hands on the jobs that cannot end in time, and at the deadline all the others."""
+        """Releases the jobs that cannot end before `stop_at`, and at that time all others; called while draining."""
         self._readers.hand_back()
         left = stop_at - time.monotonic()
         for active in self._items:
             active.release = active.release or forecast([active], active.runner)[active] > left
 
-    # What the engine and the writers say.
+    # Events of the engine, the readers and the writers.
 
     def _hear_engine(self, event: EngineEvent) -> None:
-        """In the engine's thread. What only needs the store goes there at once: the main thread may wait for Redis."""
+        """Receives events in the engine's thread. Events for the store go there at once, even while Redis is away."""
         if isinstance(event, Snapped):
-            event.active.alone = False  # it has taken steps
+            event.active.alone = False  # the job has taken steps without killing its worker
             self._writers.snapshot(event)
         elif isinstance(event, Previewed):
             self._writers.preview(event)
@@ -271,7 +273,7 @@ class EngineWorker(RqBase):
             self._inbox.put(event)
 
     def _read_inbox(self) -> None:
-        """Handles what happened; a busy worker waits for it a little."""
+        """Handles the events that have arrived; a busy worker waits up to POLL_SECONDS for the first."""
         try:
             event = self._inbox.get(timeout=POLL_SECONDS if self._items else 0.001)
             while True:

@@ -1,8 +1,8 @@
-"""The runner: one loaded model on its device, stepping any mix of trajectories as one batch.
+"""The runner: one loaded model on its device, which steps any mix of trajectories as one batch.
 
-The only code that touches the device. Batches are padded to a few sizes, the buckets. CPU and GPU kernels give the
-same bits for any neighbours and any place in a batch of one size, but may differ between sizes; in exact mode only
-sizes that agree with the largest are used, found out at warm-up.
+It is the only code that uses the device. Batches are padded to a few sizes, the buckets. CPU and GPU kernels give the
+same bits for any neighbours and any place in a batch of one size, but the bits may differ between sizes. In exact mode
+only sizes that agree with the largest are used; the warm-up finds them.
 """
 
 from __future__ import annotations
@@ -29,33 +29,32 @@ CPU_SLOTS, GPU_SLOTS = 16, 32
 
 
 def pick_device(name: str) -> torch.device:
-    """The device of a setting; `auto` is the first GPU there is, else the CPU."""
-    if name != "auto":
-        return torch.device(name)
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("cpu")
+    """Returns the device of a setting; `auto` is the first GPU if there is one, else the CPU."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
 
 
 class Runner:
     """A model that is warm.
 
     Args:
-        checkpoint: loaded on the CPU; its network is moved to `device`.
-        device: where to compute.
-        slots: largest batch.
-        exact: use only batch sizes that agree bit for bit.
+        checkpoint: the model, loaded on the CPU; its network is moved to `device`.
+        device: the device that computes.
+        slots: size of the largest batch; None for 16 on a CPU and 32 on a GPU.
+        exact: whether to use only batch sizes that agree bit for bit.
 
     Attributes:
-        buckets: batch sizes in use, rising; the last is `slots`.
+        buckets: the batch sizes in use, rising; the last is `slots`, or smaller after the memory ran out.
         rate: image-steps per second in full batches, kept up to date.
-        step_seconds: that one step of a lone image takes, measured at warm-up.
-        network_seconds: spent inside the network so far, or inside the classifier that guides it.
-        network_calls: made so far, warm-up apart.
-        image_steps: made so far; see `Trajectory.cost`.
+        step_seconds: seconds that one step of a lone image takes, measured at warm-up.
+        network_seconds: seconds spent inside the network, and the classifier that guides it, so far.
+        network_calls: number of network calls so far, without the warm-up.
+        image_steps: number of image-steps so far; see `Trajectory.cost`.
+        on_step: function that is called after each network call with the rows, the bucket and the seconds.
 
     Raises:
-        NonFiniteSample: if the network answers noise with NaN or infinity.
+        NonFiniteSample: if the network returns NaN or infinity for noise.
     """
 
     def __init__(
@@ -76,24 +75,24 @@ class Runner:
         self.buckets, self.rate, self.step_seconds = self._warm_up(exact)
 
     def table(self, plan: Plan) -> Tensor:
-        """A plan's rows as the trajectories of a job share them."""
+        """Returns a plan's rows on the device, float32, shape (K, 11); all trajectories of a job share them."""
         return torch.from_numpy(plan.table.copy()).to(self.device, torch.float32)
 
     @torch.inference_mode()
     def step(self, trajectories: Sequence[Trajectory]) -> None:
         """Advances each trajectory by one row, all in one network call.
 
-        Nothing has changed if the network raises: noise is drawn and states are replaced only after the call.
+        If the network raises, the trajectories are unchanged: noise is drawn and states are replaced after the call.
         """
         x = torch.stack([t.x for t in trajectories])
-        # float32 holds every timestep exactly, and those between timesteps too.
+        # float32 holds every whole timestep exactly, and fractional timesteps too.
         timesteps = torch.tensor([t.plan.timesteps[t.row] for t in trajectories], dtype=torch.float32)
         rows = torch.stack([t.table[t.row] for t in trajectories])
         out, gradient = self._predict(x, timesteps, trajectories), self._gradient(x, timesteps, trajectories)
         z, x0 = self._noise(x, trajectories), torch.stack([t.x0 for t in trajectories])
         x, x0 = advance(x, x0, out, z, rows, gradient)
         for i, trajectory in enumerate(trajectories):
-            if trajectory.restoration is not None:  # on the CPU, where its bases are
+            if trajectory.restoration is not None:  # computed on the CPU, where its bases are
                 agreed = trajectory.restoration.agree(trajectory.row, x[i].cpu(), x0[i].cpu(), z[i].cpu())
                 x[i] = agreed.to(x)
             # Cloned: a view of one image would keep its whole batch alive for as long as that image waits.
@@ -101,7 +100,7 @@ class Runner:
             trajectory.row += 1
 
     def _noise(self, x: Tensor, trajectories: Sequence[Trajectory]) -> Tensor:
-        """z for the trajectories whose row asks for it, one draw from each one's own generator; 0 for the others."""
+        """Draws z from the generator of each trajectory whose row has S; 0 for the others. Shape of x."""
         stochastic = [i for i, t in enumerate(trajectories) if t.plan.table[t.row, Column.S] != 0]
         if not stochastic:
             return torch.zeros_like(x)
@@ -111,7 +110,7 @@ class Runner:
         return torch.zeros_like(x).index_copy(0, torch.tensor(stochastic, device=x.device), drawn)
 
     def _predict(self, x: Tensor, timesteps: Tensor, trajectories: Sequence[Trajectory]) -> Tensor:
-        """The network's outputs; images with classifier-free guidance are asked for twice, in the same call.
+        """Returns the network's outputs. Images with classifier-free guidance occur twice in the same call.
 
         out = out_none + w (out_label - out_none) (Ho & Salimans 2022, eq. 6); a learned variance is that of the label.
         """
@@ -135,7 +134,7 @@ class Runner:
         return out
 
     def _gradient(self, x: Tensor, timesteps: Tensor, trajectories: Sequence[Trajectory]) -> Tensor | None:
-        """What the classifier wants of the trajectories whose row has a use for it; 0 for the others."""
+        """Returns the classifier's gradient where a row has G, 0 elsewhere, shape of x; None if no row has G."""
         guided = [i for i, t in enumerate(trajectories) if t.plan.table[t.row, Column.G] != 0]
         if not guided:
             return None
@@ -144,7 +143,7 @@ class Runner:
         return torch.zeros_like(x).index_copy(0, torch.tensor(guided, device=x.device), wanted)
 
     def _call(self, function: Callable[..., Tensor], *batch: Tensor) -> Tensor:
-        """One padded call of a network, or several if the device has no memory for one."""
+        """Makes one padded call of a network, or several if there are too many rows or too little memory for one."""
         rows, largest = len(batch[0]), self.buckets[-1]
         if rows > largest:
             first = self._call(function, *(tensor[:largest] for tensor in batch))
@@ -170,7 +169,7 @@ class Runner:
 
     def _give_up_bucket(self, bucket: int) -> None:
         self.buckets = tuple(size for size in self.buckets if size < bucket)
-        log.warning("no memory for batches of %d; going on with %s", bucket, self.buckets)
+        log.warning("no memory for batches of %d; going on with batches of %s", bucket, self.buckets)
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
@@ -191,9 +190,9 @@ class Runner:
 
     @torch.inference_mode()
     def _warm_up(self, exact: bool) -> tuple[tuple[int, ...], float, float]:
-        """Runs every batch size once, so that the first request is as fast as the next; finds those that agree.
+        """Runs every batch size once, so that the first request is as fast as the next, and finds the sizes that agree.
 
-        Returns the buckets, the rate in full batches and the seconds of a call with the smallest.
+        Returns the buckets, the image-steps per second in full batches, and the seconds of a call of the smallest size.
         """
         sizes = _every_fourth(self.slots) if self.device.type == "cpu" else _powers_of_two(self.slots)
         generator = torch.Generator().manual_seed(0)
@@ -210,10 +209,10 @@ class Runner:
 
         reference = run(self.slots)
         if not torch.isfinite(reference).all():
-            raise NonFiniteSample("the network answers noise with NaN or infinity")
+            raise NonFiniteSample("the network returns NaN or infinity for noise")
         agreeing = [size for size in sizes if torch.equal(run(size), reference[:size])]
         if agreeing[-1:] != [self.slots]:
-            log.warning("the same batch gave other bits the second time: pictures are not repeatable on this device")
+            log.warning("the same batch gave other bits the second time: images are not repeatable on this device")
             agreeing = [self.slots]
         buckets = tuple(agreeing if exact else sizes)
 
@@ -226,18 +225,15 @@ class Runner:
 
 
 def _pad(batch: Tensor, size: int) -> Tensor:
-    """Repeats the last row until there are `size` of them; what is computed there is thrown away."""
+    """Repeats the last row until there are `size` rows; the results of the added rows are thrown away."""
     missing = size - len(batch)
     return batch if not missing else torch.cat([batch, batch[-1:].expand(missing, *batch.shape[1:])])
 
 
 def _every_fourth(largest: int) -> list[int]:
-    """All up to 8, then every fourth: padding costs time on a CPU, and so does warming up each size."""
+    """Returns all sizes up to 8, then every fourth: on a CPU padding costs time, and so does warming up each size."""
     return sorted({*range(1, min(8, largest) + 1), *range(12, largest, 4), largest})
 
 
 def _powers_of_two(largest: int) -> list[int]:
-    sizes = [1]
-    while sizes[-1] < largest:
-        sizes.append(min(2 * sizes[-1], largest))
-    return sizes
+    return sorted({*(2**i for i in range(largest.bit_length())), largest})

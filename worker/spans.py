@@ -1,7 +1,7 @@
-"""Spans of jobs, by OpenTelemetry; imported only where traces are sent somewhere.
+"""Traces of jobs with OpenTelemetry; imported only if traces are exported.
 
-A job's spans are written when it leaves this worker, from times that were noted before: so none is open while a job
-waits, moves on or is lost.
+The spans of a job are written when it leaves this worker, from times that were noted before. So no span is open while a
+job waits, moves to another worker or is lost.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ class JobSpans:
         job
         ├── queue       from acceptance to claim
         ├── denoise     from claim to the last step; shares its batches with other jobs
-        ├── encode      pictures as PNG
-        └── store       into the result store
+        ├── encode      encoding the images as PNG
+        └── store       writing them to the result store
 
     Args:
-        provider: by default the process's own.
+        provider: the tracer provider; None for the global one.
     """
 
     def __init__(self, provider: TracerProvider | None = None) -> None:
         self._tracer = trace.get_tracer("difuso.worker", tracer_provider=provider)
 
     def left(self, active: ActiveJob, outcome: str, spent: Spent | None = None) -> None:
-        """Notes that a job is over for this worker.
+        """Writes the spans of a job that has left this worker.
 
         Args:
             outcome: `succeeded`, `failed`, `cancelled`, `handed back` or `lost`.
-            spent: on its pictures, if it has some.
+            spent: the time spent on its images, if they were stored.
         """
         job, now = active.job, time.time()
         stored = spent.ended_at if spent else now

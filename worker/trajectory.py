@@ -1,8 +1,8 @@
-"""A trajectory: one image on its way through a plan. Its state is all that is needed to pause, move and resume it."""
+"""A trajectory: one image that follows a plan. Its state is enough to pause it, move it and resume it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,18 +16,19 @@ from model.plans.plan import Plan
 
 @dataclass(eq=False)
 class Trajectory:
-    """State of one image.
+    """The state of one image.
 
     Attributes:
-        plan: what it follows; `table` holds the plan's rows, float32, on the device.
-        label: class index, of the network or of the classifier that guides it; None is no class.
-        guidance_scale: of classifier-free guidance; 1 is off, otherwise the network is asked without label as well.
-        generator: of this image alone, on the CPU.
+        plan: the plan that the trajectory follows.
+        table: the plan's rows, float32, on the device.
+        generator: random generator of this image alone, on the CPU.
         x: x_t, shape (C, H, W), float32. Replaced at each step, never changed in place.
         x0: the last predicted clean image, shape of x.
         row: index of the next row of the plan; len(plan) when finished.
-        restoration: the measurement that its pictures have to agree with, if there is one.
-        ready: whether its x is known already; it may be what others end in.
+        label: class index, of the network or of the classifier that guides it; None is no class.
+        guidance_scale: scale of classifier-free guidance; 1 is off, any other calls the network without label as well.
+        restoration: the measurement that the image has to agree with, if there is one.
+        ready: whether x is known; it is unknown as long as other trajectories have to end first.
     """
 
     plan: Plan
@@ -47,29 +48,8 @@ class Trajectory:
 
     @property
     def cost(self) -> int:
-        """Places that it takes in a batch: one for each time that a network is asked about it in a step."""
+        """Number of slots that it takes in a batch: one for each network call that it needs in a step."""
         return 1 + (self.guidance_scale != 1.0) + self.plan.guided
-
-
-def new_trajectories(
-    plan: Plan,
-    table: Tensor,
-    generators: Sequence[torch.Generator],
-    starts: Iterable[Tensor],
-    *,
-    label: int | None = None,
-    guidance_scale: float = 1.0,
-    restoration: Restoration | None = None,
-    ready: bool = True,
-) -> list[Trajectory]:
-    """Trajectories at their first row, one for each generator and x_t to start from, shape (C, H, W)."""
-    made = []
-    for generator, start in zip(generators, starts, strict=True):
-        x = start.to(table)
-        made.append(
-            Trajectory(plan, table, generator, x, torch.zeros_like(x), 0, label, guidance_scale, restoration, ready)
-        )
-    return made
 
 
 class Snapshot(NamedTuple):
@@ -82,7 +62,7 @@ class Snapshot(NamedTuple):
 
 
 def take_snapshot(trajectories: Sequence[Trajectory]) -> Snapshot:
-    """Cheap: tensors are shared, since steps replace them; only the generators' states are copied."""
+    """Takes a snapshot. It is cheap: only the generators' states are copied, because steps replace the tensors."""
     return Snapshot(
         tuple(t.row for t in trajectories),
         tuple(t.x for t in trajectories),
@@ -92,7 +72,7 @@ def take_snapshot(trajectories: Sequence[Trajectory]) -> Snapshot:
 
 
 def encode_snapshot(snapshot: Snapshot, model_sha256: str) -> bytes:
-    """Bytes for the result store; about 100 kB for a 64x64 image."""
+    """Returns the bytes for the result store; about 100 kB for a 64x64 image."""
     tensors = {
         "rows": torch.tensor(snapshot.rows),
         "x": torch.stack(snapshot.x).cpu(),
@@ -104,14 +84,14 @@ def encode_snapshot(snapshot: Snapshot, model_sha256: str) -> bytes:
 
 
 def restore_snapshot(data: bytes, trajectories: Sequence[Trajectory], model_sha256: str) -> bool:
-    """Puts trajectories where the snapshot left them; False, and nothing changed, if it does not fit."""
+    """Restores trajectories from a snapshot. Returns False, and changes nothing, if the snapshot does not fit."""
     try:
         tensors = load(data)
         model, x, x0 = bytes(tensors["model"].tolist()).hex(), tensors["x"], tensors["x0"]
         rows = tensors["rows"].tolist()
-        # Cloned, since a view into the file's bytes is not aligned.
+        # Cloned, because a view into the file's bytes is not aligned.
         states = [torch.Generator().set_state(state.clone()).get_state() for state in tensors["generators"]]
-    except Exception:  # the library raises many kinds; a snapshot that cannot be read only costs time
+    except Exception:  # safetensors raises many kinds; a snapshot that cannot be read only costs time
         return False
     if model != model_sha256 or not len(rows) == len(x) == len(x0) == len(states) == len(trajectories):
         return False

@@ -1,4 +1,4 @@
-"""The watchdog: ends the process when one of its threads hangs, so that other workers are given its jobs."""
+"""The watchdog: ends the process when one of its threads hangs, so that other workers get its jobs."""
 
 from __future__ import annotations
 
@@ -14,30 +14,25 @@ from .runner import Runner
 log = logging.getLogger(__name__)
 
 TICK_SECONDS = 1.0
-CALL_SECONDS = 120.0
+CALL_SECONDS = 120.0  # more than twice the time until a call to Redis fails after all its retries
 STEP_SECONDS = 60.0
 
 
 def watch(name: str, sign: Callable[[], object], patience: Callable[[], float]) -> None:
-    """From now on looks every second whether a thread does anything.
+    """Starts a thread that ends the process once another thread has shown no activity for too long.
 
-    Looks are counted instead of asking a clock: a process that was stopped for a while has not hung.
+    It looks every second and counts the looks. A clock would count the time in which the process was stopped, too.
 
     Args:
-        name: of the thread, for people.
-        sign: of life: something that changes again and again while the thread lives.
-        patience: seconds without a change that are still no reason for alarm.
+        name: name of the thread for the log.
+        sign: returns a value that keeps changing while the thread lives.
+        patience: returns the longest time without a change, in seconds.
     """
     Thread(target=_watch, args=(name, sign, patience), name=f"watchdog of the {name}", daemon=True).start()
 
 
-def call_patience() -> float:
-    """Of a thread that asks Redis: more than twice as long as it takes a call to give up after all its tries."""
-    return CALL_SECONDS
-
-
 def step_patience(runners: Iterable[Runner]) -> float:
-    """Of the engine: more than a minute only on devices where a full batch takes more than 3 s."""
+    """Returns the patience with the engine: above a minute only on devices where a full batch takes more than 3 s."""
     return max(STEP_SECONDS, *(20 * runner.slots / runner.rate for runner in runners))
 
 

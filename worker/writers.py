@@ -1,4 +1,4 @@
-"""Writer threads: encode pictures and talk to the result store, while the main thread keeps its heartbeat."""
+"""Writer threads: they encode images and write to the result store, while the main thread sends its heartbeats."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from .trajectory import encode_snapshot
 log = logging.getLogger(__name__)
 
 THREADS = 2
-# Pictures cost more than the wait for a store that stumbles.
+# Seconds between two tries to store a result. To draw the images again would cost more than to wait for the store.
 STORE_PAUSES = (0.5, 2.0, 5.0, 10.0, 20.0, 30.0)
 
 
 @dataclass(frozen=True, eq=False)
 class Stored:
-    """The pictures are in the store, or could not be put there."""
+    """The images of a job are in the store, or could not be stored because of `error`."""
 
     active: ActiveJob
     spent: Spent | None = None
@@ -39,18 +39,18 @@ class Stored:
 
 @dataclass(frozen=True, eq=False)
 class Released:
-    """The job's state is in the store (or could not be saved): somebody else may go on."""
+    """The state of a job is in the store, or could not be saved; another worker may continue the job."""
 
     active: ActiveJob
 
 
 class Writers:
-    """A few threads beside the main one.
+    """Threads that write to the store and publish previews.
 
     Args:
-        store: where results go.
-        client: of Redis, for previews and to ask which uploads are needed.
-        tell: called from a writer thread with what happened; must not block.
+        store: the store for results and snapshots.
+        client: the connection to Redis, for previews and to find out which uploads are needed.
+        tell: function that receives each event, called in a writer thread; it must not block.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Writers:
         self._client = client
         self._tell = tell
         self._results = ThreadPoolExecutor(THREADS, thread_name_prefix="results")
-        # One thread, so that snapshots of a job are written in order and none comes after it was dropped.
+        # A single thread writes the snapshots of a job in order, and none after the job's snapshot was deleted.
         self._snapshots = ThreadPoolExecutor(1, thread_name_prefix="snapshots")
         self._previews = ThreadPoolExecutor(1, thread_name_prefix="previews")
         self._saving: set[ActiveJob] = set()
@@ -74,7 +74,7 @@ class Writers:
         self._results.submit(self._do_store, active)
 
     def snapshot(self, event: Snapped) -> None:
-        """Saves a job's state, and then says so if the engine has let go of it.
+        """Saves a job's state, and then sends `Released` if the engine has let go of the job.
 
         While a slow store is busy with a job's last snapshot, the next one is left out.
         """
@@ -83,41 +83,36 @@ class Writers:
             self._snapshots.submit(self._do_snapshot, event)
 
     def preview(self, event: Previewed) -> None:
-        """Shows an unfinished picture to those who watch."""
+        """Publishes an unfinished image to the clients that watch the job."""
         self._previews.submit(self._do_preview, event)
 
     def forget(self, job_id: str) -> None:
-        """Drops what only an unfinished job needs."""
+        """Deletes the snapshot of a job that has ended."""
         self._snapshots.submit(self._attempt, lambda: self._store.drop_snapshot(job_id), "drop a snapshot")
 
     def sweep(self, max_age: float) -> None:
-        """Deletes what is older than `max_age` seconds, but for uploads whose job waits, runs, or has not expired.
+        """Deletes files older than `max_age` seconds, except uploads whose job waits, runs, or has not expired.
 
-        In a thread that nobody waits for, since it may take long.
+        It runs in a thread that nobody waits for, because it may take long.
         """
         Thread(target=self._do_sweep, args=[max_age], name="sweep", daemon=True).start()
 
     def close(self) -> None:
-        """Takes nothing more; the process ends when what was begun is done."""
+        """Accepts no more work; the process ends when the work in progress is done."""
         for pool in (self._results, self._snapshots, self._previews):
             pool.shutdown(wait=False)
 
     def _do_store(self, active: ActiveJob) -> None:
-        checkpoint = active.runner.checkpoint
         for pause in (*STORE_PAUSES, None):
             try:
-                spent = store_result(self._store, active, checkpoint)
-            except StoreUnavailable as error:
-                if pause is None:
-                    self._tell(Stored(active, error=error))
-                    return
-                time.sleep(pause)
+                stored = Stored(active, store_result(self._store, active))
             except Exception as error:
-                self._tell(Stored(active, error=error))
-                return
-            else:
-                self._tell(Stored(active, spent))
-                return
+                if isinstance(error, StoreUnavailable) and pause is not None:
+                    time.sleep(pause)
+                    continue
+                stored = Stored(active, error=error)
+            self._tell(stored)
+            return
 
     def _do_snapshot(self, event: Snapped) -> None:
         job, checkpoint = event.active.job, event.active.runner.checkpoint
@@ -131,7 +126,7 @@ class Writers:
 
     def _do_sweep(self, max_age: float) -> None:
         if not self._sweeping.acquire(blocking=False):
-            return  # the last one is not done
+            return  # the last sweep still runs
         try:
             needed = partial(needs_uploads, self._client, result_ttl=max_age)
             self._attempt(lambda: self._store.sweep(max_age, needed=needed), "sweep")
@@ -147,7 +142,7 @@ class Writers:
 
     @staticmethod
     def _attempt(call: Callable[[], object], what: str) -> None:
-        """For what may fail without harm; a thread pool would swallow the error."""
+        """Makes a call that may fail without harm, and logs the failure, which a thread pool would swallow."""
         try:
             call()
         except StoreUnavailable:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 CLAIMED, ENDED, HANDED_BACK, ACCEPTED = "job claimed", "job ended", "job handed back", "job accepted"
-GIVEN_AWAY = "a job was given to another worker, or its end written before"
+GIVEN_AWAY = "a job was given to another worker, or has already ended"
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""Other projects' checkpoints: their configs and weights in terms of ours, and back where that is possible."""
+"""Checkpoints of other projects: their configs and weights are translated to ours, and back where possible."""

@@ -1,18 +1,16 @@
-"""Folders of diffusers: a UNet2DModel with its scheduler, read as they are and written.
+"""Reads and writes folders of diffusers: a UNet2DModel with its scheduler.
 
-There are two layouts: `unet/` and `scheduler/` as pipelines are saved today, and the older one with everything in one
-folder. Only safetensors is read.
+Both layouts of `diffusers_config` are read, and the one of today's pipelines is written. Only safetensors is read.
 """
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import nn
 
 from ..config import ModelConfig
 from ..errors import CheckpointError
@@ -23,44 +21,41 @@ from .diffusers_config import CONFIG, INDEX, SCHEDULER, WEIGHTS, find_part, find
 from .diffusers_network import network_to_diffusers
 from .diffusers_scheduler import scheduler_to_diffusers
 from .diffusers_weights import weights_from_diffusers, weights_to_diffusers
-from .naming import Weights
 
-if TYPE_CHECKING:
-    from ..checkpoint import Checkpoint
-
-VERSION = "0.27.0"  # the oldest release that has all fields that are written
+VERSION = "0.27.0"  # the oldest release that has all the fields we write
 
 
 def read_diffusers(folder: Path) -> FolderContents:
-    """Reads a folder. SHA256SUMS is not needed, but checked if there is one.
+    """Reads a folder. SHA256SUMS is optional, and checked if it exists.
 
     Raises:
-        CheckpointError: if a file is missing or damaged, or says what our network or samplers cannot do.
+        CheckpointError: if a file is missing or damaged, or describes a network or sampler that ours cannot reproduce.
     """
     config = read_diffusers_config(folder)
+    assert isinstance(config.network, UNetConfig)
     weights = find_weights(folder)
     header = {name: torch.empty(shape, device="meta") for name, shape in read_shapes(folder, weights).items()}
-    _our_weights(config, header)  # before it takes memory for the weights
+    weights_from_diffusers(config.network, header)  # checks names and shapes before memory is taken for the weights
     if (folder / SUMS).is_file():
         files = [weights, find_part(folder, "unet", CONFIG), find_part(folder, "scheduler", SCHEDULER)]
         sha256 = checked_sums(folder, files)[weights]
     else:
         sha256 = file_sha256(folder / weights)
-    return FolderContents(config, _our_weights(config, read_safetensors(folder, weights)), weights, sha256)
+    state = weights_from_diffusers(config.network, read_safetensors(folder, weights))
+    return FolderContents(config, state, weights, sha256)
 
 
-def write_diffusers(folder: Path, checkpoint: Checkpoint) -> None:
-    """Writes a folder that diffusers loads as a pipeline; replaces an older one only when the new one is complete.
+def write_diffusers(folder: Path, config: ModelConfig, model: nn.Module) -> None:
+    """Writes a folder that diffusers loads as a pipeline; replaces an older folder only when the new one is complete.
 
     Raises:
-        CheckpointError: if diffusers has no such network or scheduler; the message names what stands in the way.
+        CheckpointError: if diffusers has no such network or scheduler; the message names the obstacle.
     """
-    config = checkpoint.config
     if not isinstance(config.network, UNetConfig):
-        raise CheckpointError(f"diffusers has no equivalent of a {type(checkpoint.network).__name__}")
+        raise CheckpointError(f"diffusers has no equivalent of a {type(model).__name__}")
     network = {**network_to_diffusers(config.network), "sample_size": config.image_size}
     scheduler = scheduler_to_diffusers(config)
-    state = weights_to_diffusers(config.network, checkpoint.network.state_dict())
+    state = weights_to_diffusers(config.network, model.state_dict())
     kind = scheduler["_class_name"]
     index = {
         "_class_name": kind.replace("Scheduler", "Pipeline"),
@@ -74,11 +69,3 @@ def write_diffusers(folder: Path, checkpoint: Checkpoint) -> None:
             (fresh / name).write_text(text + "\n", encoding="utf-8")
         weights = {name: tensor.cpu().contiguous() for name, tensor in state.items()}
         save_file(weights, fresh / "unet" / WEIGHTS, metadata={"format": "pt"})
-
-
-def _our_weights(config: ModelConfig, weights: Weights) -> dict[str, Tensor]:
-    assert isinstance(config.network, UNetConfig)
-    try:
-        return weights_from_diffusers(config.network, weights)
-    except (ValueError, TypeError, LookupError, RuntimeError, ArithmeticError) as error:
-        raise CheckpointError(f"{CONFIG} asks for a network that cannot be built: {error}") from error

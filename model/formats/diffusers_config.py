@@ -1,6 +1,6 @@
-"""What a folder of diffusers says about its model, in terms of `ModelConfig`; read by front ends too, without torch.
+"""Translates the config files of a diffusers folder to a `ModelConfig`. It needs no torch: front ends use it too.
 
-There are two layouts: `unet/` and `scheduler/` as pipelines are saved today, and the older one with everything in one
+There are two layouts: `unet/` and `scheduler/`, as pipelines are saved today, and an older one with all files in one
 folder.
 """
 
@@ -22,7 +22,7 @@ WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
 def is_diffusers(folder: Path) -> bool:
-    """Whether a folder holds a pipeline or a network of diffusers; that it is a usable one is another question."""
+    """Returns whether a folder holds a pipeline or a network of diffusers, usable or not."""
     if (folder / INDEX).is_file() or (folder / "unet" / CONFIG).is_file():
         return True
     try:
@@ -32,10 +32,10 @@ def is_diffusers(folder: Path) -> bool:
 
 
 def read_diffusers_config(folder: Path) -> ModelConfig:
-    """The config of a folder, without its weights; `weights_from_diffusers` takes those, wherever they come from.
+    """Reads the config of a folder without its weights.
 
     Raises:
-        CheckpointError: as `read_diffusers`.
+        CheckpointError: if a file is missing, or describes a network or sampler that ours cannot reproduce.
     """
     if (folder / INDEX).is_file():
         _check_index(read_json(folder, INDEX))
@@ -50,15 +50,15 @@ def read_diffusers_config(folder: Path) -> ModelConfig:
 
 
 def find_part(folder: Path, part: str, name: str) -> str:
-    """Path of a part's file in either layout."""
+    """Returns the path of a file of a part (`unet` or `scheduler`) in either layout, relative to the folder."""
     return f"{part}/{name}" if (folder / part).is_dir() else name
 
 
 def find_weights(folder: Path) -> str:
-    """Path of the weights in either layout.
+    """Returns the path of the weights in either layout, relative to the folder.
 
     Raises:
-        CheckpointError: if they are missing.
+        CheckpointError: if the weights are missing.
     """
     weights = find_part(folder, "unet", WEIGHTS)
     try:
@@ -69,26 +69,28 @@ def find_weights(folder: Path) -> str:
 
 
 def _check_index(index: Mapping[str, Any]) -> None:
-    """A pipeline with other parts, such as the decoder of a latent model, makes no images from these two alone."""
+    """Refuses a pipeline with further parts, such as a decoder, because unet and scheduler alone draw no images."""
     parts = {name for name, value in index.items() if isinstance(value, list) and value[0] is not None}
     if others := parts - {"unet", "scheduler"}:
         raise CheckpointError(f"{INDEX} cannot be used: its pipeline has a {min(others)} besides unet and scheduler")
 
 
 def _translate(network: Mapping[str, Any], scheduler: Mapping[str, Any]) -> dict[str, Any]:
-    """The content of our config.json."""
+    """Returns the content of our config.json."""
     ours = network_from_diffusers(network)
     fields = scheduler_from_diffusers(scheduler)
     learned = ours["out_channels"] == 2 * ours["in_channels"]
     if learned and fields["variance"] != "learned_range":
         raise CheckpointError(
-            f"{SCHEDULER} cannot be used: for a network that learned its variance, variance_type must be learned_range"
+            f"{SCHEDULER} cannot be used: variance_type must be learned_range, because the network learned its variance"
         )
     size = network.get("sample_size")
     if isinstance(size, list) and size == size[:1] * 2:
         size = size[0]
     if not isinstance(size, int):
-        raise CheckpointError(f"{CONFIG} cannot be used: sample_size is {size!r}; known are only square images")
+        raise CheckpointError(
+            f"{CONFIG} cannot be used: sample_size must be a number, or the same one twice, not {size!r}"
+        )
     classes = None if ours["num_classes"] is None else [str(i) for i in range(ours["num_classes"])]
     return {
         "format": FORMAT,

@@ -1,4 +1,4 @@
-"""The config of diffusers' UNet2DModel in terms of `UNetConfig`, and back (as of diffusers 0.42)."""
+"""Translates the config of diffusers' UNet2DModel to `UNetConfig` and back (as of diffusers 0.42)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..networks.configs import UNetConfig, multiple
 
 CLASS = "UNet2DModel"
 
-# What UNet2DModel assumes where its config.json says nothing.
+# The values that UNet2DModel uses for fields that are missing in its config.json.
 DEFAULTS: dict[str, Any] = {
     "sample_size": None,
     "in_channels": 3,
@@ -39,10 +39,10 @@ DEFAULTS: dict[str, Any] = {
     "add_attention": True,
     "class_embed_type": None,
     "num_class_embeds": None,
-    "num_train_timesteps": None,  # of learned time embeddings only
+    "num_train_timesteps": None,  # used by learned time embeddings only
 }
 
-# Where only some values can be had, because our network has no such part.
+# Fields of which only some values are supported, because our network has no counterpart of the others.
 KNOWN: dict[str, tuple[Any, ...]] = {
     "center_input_sample": (False,),
     "time_embedding_type": ("positional",),
@@ -57,7 +57,7 @@ KNOWN: dict[str, tuple[Any, ...]] = {
     "class_embed_type": (None,),
 }
 
-# Whether a kind of block has attention, and how it resamples; None leaves that to downsample_type or upsample_type.
+# Whether a kind of block has attention, and how it resamples; None means by downsample_type or upsample_type.
 BLOCKS: dict[str, dict[str, tuple[bool, str | None]]] = {
     "down": {
         "DownBlock2D": (False, "conv"),
@@ -75,24 +75,24 @@ TIME_INJECTION = {"default": "add", "scale_shift": "scale_shift"}
 
 
 def network_from_diffusers(content: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of `UNetConfig` that give the network of a UNet2DModel's config.json.
+    """Returns the fields of the `UNetConfig` that gives the same network as a UNet2DModel's config.json.
 
     Raises:
-        CheckpointError: if none do; the message names the field that stands in the way.
+        CheckpointError: if there is no such network of ours; the message names the field at fault.
     """
     if content.get("_class_name") != CLASS:
-        raise _refusal(f"it describes {content.get('_class_name')!r}; only {CLASS} is known")
+        raise _refusal(f"it describes {content.get('_class_name')!r}; only {CLASS} is supported")
     if unknown := {name for name in content if not name.startswith("_")} - DEFAULTS.keys():
         raise _refusal(f"unknown field {min(unknown)!r}")
     said = {**DEFAULTS, **content}
     for name, known in KNOWN.items():
         if said[name] not in known:
-            raise _refusal(f"{name} is {said[name]!r}; known is only {' or '.join(map(repr, known))}")
+            raise _refusal(f"{name} must be {' or '.join(map(repr, known))}, not {said[name]!r}")
     widths = said["block_out_channels"]
     if said["time_embedding_dim"] not in (None, 4 * widths[0]):
-        raise _refusal(f"time_embedding_dim is {said['time_embedding_dim']}; known is only 4 times the first width")
+        raise _refusal(f"time_embedding_dim must be 4 times the first width, not {said['time_embedding_dim']}")
     if said["attn_norm_num_groups"] is None and said["resnet_time_scale_shift"] == "scale_shift":
-        raise _refusal("attn_norm_num_groups is missing, so that the attention in the middle has no normalisation")
+        raise _refusal("without attn_norm_num_groups the attention in the middle has no normalisation")
     if said["attn_norm_num_groups"] not in (None, said["norm_num_groups"]):
         raise _refusal("attn_norm_num_groups differs from norm_num_groups")
     attention_levels, resample = _read_blocks(said)
@@ -119,10 +119,12 @@ def network_from_diffusers(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def network_to_diffusers(config: UNetConfig) -> dict[str, Any]:
-    """The reverse, but for sample_size. "No class" becomes a class, the last.
+    """Returns the config.json of a UNet2DModel, without sample_size; the reverse of `network_from_diffusers`.
+
+    The null class becomes a class, the last one.
 
     Raises:
-        CheckpointError: if UNet2DModel has no such network; the message names the field that stands in the way.
+        CheckpointError: if UNet2DModel has no such network; the message names the field at fault.
     """
     for name in ("patch", "pixel_head"):
         if (value := getattr(config, name)) != getattr(UNetConfig, name):
@@ -130,7 +132,9 @@ def network_to_diffusers(config: UNetConfig) -> dict[str, Any]:
     if config.timestep_scale != 1:
         raise CheckpointError(f"diffusers has no equivalent of timestep_scale {config.timestep_scale}")
     if config.widths[0] != config.channels:
-        raise CheckpointError(f"diffusers has no equivalent of channel_mult {config.channel_mult}: it begins with 1")
+        raise CheckpointError(
+            f"diffusers has no equivalent of channel_mult {config.channel_mult}: it must begin with 1"
+        )
     resample = _inverse(RESAMPLE)[config.resample]
     return {
         **DEFAULTS,
@@ -157,23 +161,23 @@ def network_to_diffusers(config: UNetConfig) -> dict[str, Any]:
 
 
 def _read_blocks(said: Mapping[str, Any]) -> tuple[tuple[int, ...], str]:
-    """(attention_levels, resample); the way up must mirror the way down."""
+    """Returns (attention_levels, resample); the up blocks must mirror the down blocks."""
     levels = len(said["block_out_channels"])
     attention: dict[str, tuple[int, ...]] = {}
     resample = set()
     for side, known in BLOCKS.items():
         kinds = said[f"{side}_block_types"][:: 1 if side == "down" else -1]
         if unknown := set(kinds) - known.keys():
-            raise _refusal(f"{side}_block_types has {min(unknown)!r}; known are {', '.join(known)}")
+            raise _refusal(f"{side}_block_types has {min(unknown)!r}; supported are {', '.join(known)}")
         if len(kinds) != levels:
-            raise _refusal(f"{side}_block_types has {len(kinds)} entries, block_out_channels {levels}")
+            raise _refusal(f"{side}_block_types has {len(kinds)} entries, but block_out_channels has {levels}")
         attention[side] = tuple(level for level, kind in enumerate(kinds) if known[kind][0])
         resampling = kinds[:-1] if side == "down" else kinds[1:]
         resample |= {known[kind][1] or RESAMPLE[said[f"{side}sample_type"]] for kind in resampling}
     if attention["up"] != attention["down"]:
-        raise _refusal("up_block_types do not have attention where down_block_types have it")
+        raise _refusal("up_block_types and down_block_types must have attention at the same levels")
     if len(resample) > 1:
-        raise _refusal("some blocks resample by convolution and some by residual blocks")
+        raise _refusal("all blocks must resample in the same way: by convolution or by residual blocks")
     return attention["down"], min(resample, default="conv")
 
 
@@ -187,7 +191,7 @@ def _write_blocks(config: UNetConfig, side: Literal["down", "up"]) -> list[str]:
 
 
 def _head_channels(config: UNetConfig) -> int | None:
-    """attention_head_dim: channels per head, None for a single head at every width."""
+    """Returns attention_head_dim: the channels per head, or None for a single head at every width."""
     if config.heads is None or config.heads == 1:
         return config.head_channels if config.heads is None else None
     deepest = len(config.widths) - 1

@@ -1,4 +1,4 @@
-"""The config of a diffusers scheduler in terms of ours, and back (as of diffusers 0.42)."""
+"""Translates the config of a diffusers scheduler to ours and back (as of diffusers 0.42)."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 from ..config import ModelConfig
 from ..errors import CheckpointError
 
-# All of these train on x_t = sqrt(abar_t) x0 + sqrt(1 - abar_t) eps with the same fields. The first two, and the third
-# as DPM-Solver++(2M), are samplers of ours as well; models that come with another one are sampled by DDIM.
+# All of these train on x_t = sqrt(abar_t) x0 + sqrt(1 - abar_t) eps with the same fields. We have the samplers of the
+# first two, and of the third if it is DPM-Solver++(2M); models with any other scheduler are sampled by DDIM.
 DDPM, DDIM, DPM = "DDPMScheduler", "DDIMScheduler", "DPMSolverMultistepScheduler"
 SCHEDULERS = (
     *(DDPM, DDIM, DPM, "DEISMultistepScheduler", "DPMSolverSDEScheduler", "DPMSolverSinglestepScheduler"),
@@ -21,19 +21,19 @@ SCHEDULERS = (
 BETA_SCHEDULES = {"linear": "linear", "scaled_linear": "scaled_linear", "squaredcos_cap_v2": "cosine"}
 PREDICTIONS = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}
 SPACINGS = ("leading", "linspace", "trailing")
-NO_LIMIT = 1e30  # infinity is no number of JSON
+NO_LIMIT = 1e30  # stands for infinity, which JSON cannot hold
 VARIANCES = {
     "fixed_small": "fixed_small",
-    "fixed_small_log": "fixed_small",  # another way to the same number
+    "fixed_small_log": "fixed_small",  # the same variance, computed as a logarithm
     "fixed_large": "fixed_large",
     "learned_range": "learned_range",
 }
 MISCOMPUTED = {
-    "fixed_large_log": "diffusers takes the square root of a logarithm there, which is no number",
-    "learned": "diffusers takes the network's output for the variance, where it is its logarithm",
+    "fixed_large_log": "diffusers takes the square root of a negative logarithm, so its images are NaN",
+    "learned": "diffusers uses the network's output as the variance, but it is the logarithm of the variance",
 }
 
-# With these a DPMSolverMultistepScheduler is DPM-Solver++(2M) on a list of timesteps, as `samplers.dpmpp` is.
+# With these fields a DPMSolverMultistepScheduler is DPM-Solver++(2M) on a list of timesteps, like `samplers.dpmpp`.
 DPMPP_2M: dict[str, Any] = {
     "algorithm_type": "dpmsolver++",
     "solver_order": 2,
@@ -48,18 +48,18 @@ DPMPP_2M: dict[str, Any] = {
 
 
 def scheduler_from_diffusers(content: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields schedule, prediction, variance, clip and defaults of `ModelConfig` that a scheduler_config.json gives.
+    """Translates a scheduler_config.json to schedule, prediction, variance, clip and defaults of `ModelConfig`.
 
     Raises:
-        CheckpointError: if none do; the message names the field that stands in the way.
+        CheckpointError: if we have no such scheduler; the message names the field at fault.
     """
     kind = content.get("_class_name")
     if kind not in SCHEDULERS:
-        raise _refusal(f"{kind!r} is not known; known are {', '.join(SCHEDULERS)}")
+        raise _refusal(f"{kind!r} is not supported; supported are {', '.join(SCHEDULERS)}")
     if content.get("trained_betas") is not None:
-        raise _refusal("trained_betas are not known, only schedules by name")
+        raise _refusal("trained_betas are not supported, only schedules by name")
     if content.get("predict_epsilon") is False:
-        raise _refusal("predict_epsilon is false, which diffusers overlooks; say prediction_type sample instead")
+        raise _refusal("predict_epsilon is false, which diffusers ignores; write prediction_type sample instead")
     if (variance_type := content.get("variance_type")) in MISCOMPUTED:
         raise _refusal(f"variance_type is {variance_type}: {MISCOMPUTED[variance_type]}")
     defaults = _defaults(content)
@@ -67,26 +67,26 @@ def scheduler_from_diffusers(content: Mapping[str, Any]) -> dict[str, Any]:
         "schedule": _schedule(content),
         "prediction": PREDICTIONS[_chosen(content, "prediction_type", PREDICTIONS)],
         "variance": VARIANCES[_chosen(content, "variance_type", VARIANCES)],
-        # Only diffusers' DPM-Solver never heard of clip_sample.
+        # Of these schedulers only diffusers' DPM-Solver has no clip_sample.
         "clip": _clipping(content, clip_sample=defaults["sampler"] != "dpmpp" and content.get("clip_sample", True)),
         "defaults": defaults,
     }
 
 
 def scheduler_to_diffusers(config: ModelConfig) -> dict[str, Any]:
-    """The reverse: a DDIMScheduler, or a DDPMScheduler where that is the default sampler or its variance matters.
+    """Returns the scheduler_config.json of a DDIMScheduler, or of a DDPMScheduler if sampler or variance need it.
 
-    What diffusers takes per call is not in it: the number of steps, eta, and `use_clipped_model_output`, which is the
-    reverse of our `keep_eps`.
+    It lacks the arguments that diffusers takes per call: the number of steps, eta, and `use_clipped_model_output`,
+    which is the negation of our `keep_eps`.
 
     Raises:
-        CheckpointError: if no scheduler computes the same; the message names the field that stands in the way.
+        CheckpointError: if no scheduler computes the same; the message names the field at fault.
     """
     defaults, schedule, clip = config.defaults, config.schedule, config.clip
     if config.variance not in VARIANCES:
         raise CheckpointError(f"diffusers has no equivalent of variance {config.variance}")
     if config.network.out_channels != config.channels and config.variance != "learned_range":
-        raise CheckpointError(f"diffusers has no equivalent of variance {config.variance} beside a learned one")
+        raise CheckpointError(f"diffusers has no equivalent of variance {config.variance} beside a learned variance")
     if defaults.spacing not in SPACINGS:
         raise CheckpointError(f"diffusers has no equivalent of spacing {defaults.spacing}")
     ancestral = defaults.sampler == "ddpm" or config.variance != "fixed_small"
@@ -122,7 +122,7 @@ def _schedule(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _clipping(content: Mapping[str, Any], *, clip_sample: bool) -> dict[str, Any]:
-    # diffusers clips x0 and goes on with the noise as it was predicted.
+    # diffusers clips x0 and keeps the predicted noise.
     if content.get("thresholding"):
         quantile = content.get("dynamic_thresholding_ratio", 0.995)
         bound = content.get("sample_max_value", 1.0)
@@ -135,26 +135,26 @@ def _clipping(content: Mapping[str, Any], *, clip_sample: bool) -> dict[str, Any
 def _defaults(content: Mapping[str, Any]) -> dict[str, Any]:
     kind, spacing = content["_class_name"], _chosen(content, "timestep_spacing", SPACINGS)
     if kind in (DDPM, DDIM) and spacing == "leading" and content.get("steps_offset", 0) != 0:
-        raise _refusal(f"steps_offset is {content['steps_offset']}; known is only 0")
+        raise _refusal(f"steps_offset must be 0, not {content['steps_offset']}")
     if kind == DDIM and content.get("set_alpha_to_one") is False:
-        raise _refusal("set_alpha_to_one is false: its last step would leave noise in the image")
+        raise _refusal("set_alpha_to_one must not be false: the last step would leave noise in the image")
     total = content.get("num_train_timesteps", 1000)
     if kind == DPM and all(content.get(name, value) == value for name, value in DPMPP_2M.items()):
-        # The lists of diffusers' DPM-Solver leave out timestep 0, from which a step of second order overshoots; of ours
-        # only trailing does.
+        # diffusers' DPM-Solver never visits timestep 0, where a step of second order overshoots. Of our spacings only
+        # trailing leaves it out.
         return {"sampler": "dpmpp", "steps": min(25, total), "spacing": "trailing"}
     if content.get("rescale_betas_zero_snr") and spacing == "leading":
-        spacing = "trailing"  # where nothing of the image is left at T-1, every run must begin there
+        spacing = "trailing"  # begins at T-1, as every run must if nothing of the image is left there
     if kind == DDPM:
         return {"sampler": "ddpm", "steps": total, "spacing": spacing}
     return {"sampler": "ddim", "steps": min(50, total), "spacing": spacing}
 
 
 def _chosen(content: Mapping[str, Any], name: str, known: Collection[str]) -> str:
-    """The value of a field: one of those that are known, by default the first."""
+    """Returns the value of a field after checking that it is known; the default is the first known value."""
     value = content.get(name) or next(iter(known))
     if value not in known:
-        raise _refusal(f"{name} is {value!r}; known is only {' or '.join(known)}")
+        raise _refusal(f"{name} must be {' or '.join(known)}, not {value!r}")
     return str(value)
 
 

@@ -1,4 +1,4 @@
-"""The weights of diffusers' UNet2DModel under the names of `UNet`, and back (as of diffusers 0.42)."""
+"""Translates the weights of diffusers' UNet2DModel to those of `UNet` and back (as of diffusers 0.42)."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from ..errors import CheckpointError
+from ..networks.build import unfilled
 from ..networks.configs import UNetConfig
 from ..networks.unet import UNet
-from .naming import Weights, down_places, tensor_of, up_places
+from .naming import Weights, tensor_of
 
-# Layers of our blocks that have other names there, or are three layers.
+# Layers of our blocks that have other names in diffusers, or are three layers there.
 LAYERS = {
     "emb_proj": ("time_emb_proj",),
     "skip": ("conv_shortcut",),
@@ -24,17 +25,15 @@ LEGACY_LAYERS = {".query.": ".to_q.", ".key.": ".to_k.", ".value.": ".to_v.", ".
 
 
 def weights_from_diffusers(config: UNetConfig, weights: Weights) -> dict[str, Tensor]:
-    """A UNet2DModel's state dict as that of `UNet`; attention may have its old names (query, key, value, proj_attn).
+    """Translates a UNet2DModel's state dict. Attention may have its old names (query, key, value, proj_attn).
 
     Raises:
-        CheckpointError: if a tensor is missing, unknown or of another shape; the message has its foreign name.
+        CheckpointError: if a tensor is missing, unknown or of another shape; the message has its name in diffusers.
     """
     rest = {_current(name): tensor for name, tensor in weights.items()}
     places = _places(config)
-    with torch.device("meta"):
-        expected = UNet(config).state_dict()
     state = {}
-    for name, like in expected.items():
+    for name, like in unfilled(UNet, config).state_dict().items():
         parts = []
         for foreign, wanted in _split(places, name, like).items():
             part = tensor_of(rest, foreign)
@@ -49,13 +48,13 @@ def weights_from_diffusers(config: UNetConfig, weights: Weights) -> dict[str, Te
 
 
 def weights_to_diffusers(config: UNetConfig, state: Weights) -> dict[str, Tensor]:
-    """The reverse, by today's names."""
+    """Translates a state dict of `UNet` to today's names; the reverse of `weights_from_diffusers`."""
     places = _places(config)
     return {foreign: part for name, tensor in state.items() for foreign, part in _split(places, name, tensor).items()}
 
 
 def _places(config: UNetConfig) -> dict[str, str]:
-    """The parts of `UNet` and their names in UNet2DModel. Up blocks are counted from the deepest level in both."""
+    """Returns the names of modules in UNet2DModel by those in `UNet`. Both count up blocks from the deepest level."""
     places = {
         "time_mlp.0": "time_embedding.linear_1",
         "time_mlp.2": "time_embedding.linear_2",
@@ -68,12 +67,12 @@ def _places(config: UNetConfig) -> dict[str, str]:
         "conv_out": "conv_out",
     }
     deepest = len(config.widths) - 1
-    for i, (level, block) in enumerate(down_places(config)):
+    for i, (level, block) in enumerate(config.down_places()):
         theirs = f"down_blocks.{level}"
         places[f"down.{i}"] = f"{theirs}.downsamplers.0" + (".conv" if config.resample == "conv" else "")
         places[f"down.{i}.block"] = f"{theirs}.resnets.{block}"
         places[f"down.{i}.attention"] = f"{theirs}.attentions.{block}"
-    for i, (level, block) in enumerate(up_places(config)):
+    for i, (level, block) in enumerate(config.up_places()):
         theirs = f"up_blocks.{deepest - level}"
         places[f"up.{i}"] = f"{theirs}.upsamplers.0"
         places[f"up.{i}.block"] = f"{theirs}.resnets.{block}"
@@ -82,7 +81,7 @@ def _places(config: UNetConfig) -> dict[str, str]:
 
 
 def _split(places: Mapping[str, str], name: str, tensor: Tensor) -> dict[str, Tensor]:
-    """One of our tensors as UNet2DModel's, by name: itself, or its three parts; there attention is made of matrices."""
+    """Returns UNet2DModel's tensors for one of ours, by name: one, or three for qkv. Attention has matrices there."""
     place, _, kind = name.rpartition(".")
     layer = ""
     if place not in places:
@@ -95,7 +94,7 @@ def _split(places: Mapping[str, str], name: str, tensor: Tensor) -> dict[str, Te
 
 
 def _current(name: str) -> str:
-    """Today's name of a tensor."""
+    """Returns today's name of a tensor."""
     for old, new in LEGACY_LAYERS.items() if ".attentions." in name else ():
         name = name.replace(old, new)
     return name

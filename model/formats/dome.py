@@ -1,10 +1,9 @@
-"""Checkpoints of dome272/Diffusion-Models-pytorch, whose names `PaperUNet` shares."""
+"""Reads checkpoints of dome272/Diffusion-Models-pytorch; `PaperUNet` uses the same names."""
 
 from __future__ import annotations
 
-import torch
-
 from ..config import ModelConfig, ScheduleConfig
+from ..networks.build import unfilled
 from ..networks.configs import PaperUNetConfig
 from ..networks.paper_unet import PaperUNet
 from .facts import DomeFacts, class_names
@@ -12,12 +11,12 @@ from .naming import Weights, adopt, size_of
 
 
 def read_unet(weights: Weights, facts: DomeFacts) -> tuple[ModelConfig, PaperUNet]:
-    """The model of such a state dict; its sampler adds noise of variance beta, hence `fixed_large`.
+    """Makes the model of a state dict. The original sampler adds noise of variance beta, hence `fixed_large`.
 
-    Timestep 0 was never trained there. Sampling visits it all the same: the network has seen 1, which is as good.
+    The original never trains timestep 0. Sampling visits it nevertheless: timestep 1, which was trained, is as good.
 
     Raises:
-        CheckpointError: if the weights are of one of its variants.
+        CheckpointError: if the weights belong to a variant of this network.
     """
     config = PaperUNetConfig(
         in_channels=size_of(weights, "inc.double_conv.0.weight", 1),
@@ -25,8 +24,7 @@ def read_unet(weights: Weights, facts: DomeFacts) -> tuple[ModelConfig, PaperUNe
         time_dim=size_of(weights, "down1.emb_layer.1.weight", 1),
         num_classes=size_of(weights, "label_emb.weight", 0) if "label_emb.weight" in weights else None,
     )
-    with torch.device("meta"):
-        network = PaperUNet(config)
+    network = unfilled(PaperUNet, config)
     adopt(network, weights, {name: name for name, _ in network.named_modules()})
     return ModelConfig(
         network=config,

@@ -1,4 +1,4 @@
-"""What a foreign checkpoint's weights do not say; each layout has its own facts, under the names of its repository."""
+"""Facts about a foreign checkpoint that its weights do not show, by layout, under the names of its repository."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ Schedule = Literal["linear", "cosine"]
 
 @dataclass(frozen=True)
 class GuidedFacts:
-    """Of a UNetModel of improved-diffusion or guided-diffusion.
+    """Facts about a UNetModel of improved-diffusion or guided-diffusion.
 
     Attributes:
         image_size: height and width in pixels.
-        use_new_attention_order: whether qkv is [3, heads, C] rather than [heads, 3, C]. The shapes are the same, and
-            the wrong value gives noise for pictures.
-        noise_schedule: of training.
-        diffusion_steps: T.
-        rescale_timesteps: whether the network is told t * 1000 / T; by default yes in improved-diffusion and no in
+        use_new_attention_order: whether qkv is [3, heads, C] rather than [heads, 3, C]. The shapes are the same, but
+            with the wrong value the images are noise.
+        noise_schedule: name of the schedule of training.
+        diffusion_steps: number of timesteps T.
+        rescale_timesteps: whether the network gets t * 1000 / T; by default yes in improved-diffusion and no in
             guided-diffusion.
-        num_heads: attention heads at every width; give this or
-        num_head_channels: channels per attention head.
+        num_heads: number of attention heads at every width, unless num_head_channels is given.
+        num_head_channels: channels per attention head, unless num_heads is given.
         predict_xstart: whether the network predicts x0 instead of noise.
         sigma_small: whether a network without learned variance samples with the posterior variance.
-        dropout: of training, 0..1.
-        num_channels, num_res_blocks, attention_resolutions, learn_sigma, class_cond, use_scale_shift_norm and
-            resblock_updown: can be seen in the weights; if they are given, they must agree.
-        classes: names of the classes; their numbers if there are none.
+        dropout: dropout of training, 0..1.
+        num_channels, num_res_blocks, attention_resolutions, learn_sigma, class_cond, use_scale_shift_norm,
+            resblock_updown: options that the weights show; if they are given, they must agree with the weights.
+        classes: names of the classes; None for their numbers.
 
     Raises:
         CheckpointError: if both or none of num_heads and num_head_channels are given, or a number is out of range.
@@ -58,22 +58,24 @@ class GuidedFacts:
 
     def __post_init__(self) -> None:
         if (self.num_heads is None) == (self.num_head_channels is None):
-            raise CheckpointError("the facts must give either num_heads or num_head_channels")
+            raise CheckpointError("the facts must give either num_heads or num_head_channels, not both or none")
         _check_positive(self, "image_size", "diffusion_steps", "num_heads", "num_head_channels")
         if not re.fullmatch(r"\d+(,\d+)*", self.attention_resolutions or "1"):
-            raise CheckpointError("the facts give no attention_resolutions such as 32,16,8")
+            raise CheckpointError(
+                f"the facts give attention_resolutions {self.attention_resolutions!r}; they must be like 32,16,8"
+            )
         if not 0 <= self.dropout <= 1:
             raise CheckpointError(f"the facts give dropout {self.dropout}; it must lie between 0 and 1")
 
 
 @dataclass(frozen=True)
 class ClassifierFacts:
-    """Of a noisy classifier of guided-diffusion, whose scripts fix what has a default here.
+    """Facts about a noisy classifier of guided-diffusion; the defaults are fixed in its scripts.
 
     Attributes:
         image_size: height and width in pixels.
-        noise_schedule: of training; the model that it guides must have the same.
-        diffusion_steps: T; the same as that of the model that it guides.
+        noise_schedule: name of the schedule of training; the guided model must have the same.
+        diffusion_steps: number of timesteps T; the guided model must have the same.
         num_head_channels: channels per attention head.
         use_new_attention_order: as in `GuidedFacts`.
 
@@ -93,14 +95,14 @@ class ClassifierFacts:
 
 @dataclass(frozen=True)
 class HoFacts:
-    """Of a network in the layout of Ho et al. (pesser, ermongroup/ddim, DDRM, SDEdit).
+    """Facts about a network in the layout of Ho et al. (pesser, ermongroup/ddim, DDRM, SDEdit).
 
     Attributes:
         image_size: height and width in pixels.
-        variance: of ancestral sampling; `fixed_large` for CIFAR-10 and the DDIM authors' CelebA, else `fixed_small`.
-        diffusion_steps: T.
-        beta_start: first beta of the linear schedule.
-        beta_end: last beta.
+        variance: variance of ancestral sampling; `fixed_large` for CIFAR-10 and the DDIM authors' CelebA, else
+            `fixed_small`.
+        diffusion_steps: number of timesteps T.
+        beta_start, beta_end: first and last beta of the linear schedule.
 
     Raises:
         CheckpointError: if a number is not positive.
@@ -118,11 +120,11 @@ class HoFacts:
 
 @dataclass(frozen=True)
 class DomeFacts:
-    """Of a network of dome272/Diffusion-Models-pytorch; its defaults need no sidecar.
+    """Facts about a network of dome272/Diffusion-Models-pytorch; all have defaults.
 
     Attributes:
         image_size: height and width in pixels; the repository hard-codes 64.
-        classes: names of the classes; their numbers if there are none.
+        classes: names of the classes; None for their numbers.
 
     Raises:
         CheckpointError: if a number is not positive.
@@ -139,7 +141,7 @@ Facts = GuidedFacts | ClassifierFacts | HoFacts | DomeFacts
 
 
 def schedule_of(facts: GuidedFacts | ClassifierFacts) -> ScheduleConfig:
-    """The named schedules of both repositories, which scale the linear one by 1000 / T (`get_named_beta_schedule`)."""
+    """Returns a schedule of `get_named_beta_schedule`, which scales the betas of the linear one by 1000 / T."""
     if facts.noise_schedule == "cosine":
         return ScheduleConfig("cosine", facts.diffusion_steps)
     scale = 1000 / facts.diffusion_steps
@@ -147,13 +149,13 @@ def schedule_of(facts: GuidedFacts | ClassifierFacts) -> ScheduleConfig:
 
 
 def class_names(number: int | None, given: tuple[str, ...] | None) -> tuple[str, ...] | None:
-    """Names for the classes of a network.
+    """Returns the names of a network's classes: those given, or their numbers; None for an unconditional network.
 
     Raises:
         CheckpointError: if there are more or fewer names than classes.
     """
     if given is not None and len(given) != (number or 0):
-        raise CheckpointError(f"the facts name {len(given)} classes, the weights have {number or 0}")
+        raise CheckpointError(f"the facts name {len(given)} classes, but the weights have {number or 0}")
     return given if number is None or given is not None else tuple(map(str, range(number)))
 
 

@@ -1,21 +1,19 @@
-"""The config and the weights of a model folder, whichever layout it has; without torch."""
+"""Finds the config and the weights of a model folder, of ours or of diffusers, without torch."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from ..config import ModelConfig, config_from_json
-from ..files import read_json, require_file
+from ..files import CONFIG, WEIGHTS, read_json, require_file
 from . import diffusers_config
-
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
 
 def read_config(folder: Path) -> ModelConfig:
-    """What the folder says about its model.
+    """Reads the config of the model in a folder.
 
     Raises:
-        CheckpointError: naming the file and what is wrong with it.
+        CheckpointError: if the config cannot be used; the message names the file and what is wrong with it.
     """
     if diffusers_config.is_diffusers(folder):
         return diffusers_config.read_diffusers_config(folder)
@@ -23,10 +21,10 @@ def read_config(folder: Path) -> ModelConfig:
 
 
 def weights_of(folder: Path) -> str:
-    """The path of its weights, below the folder.
+    """Returns the path of the weights, relative to the folder.
 
     Raises:
-        CheckpointError: if they are missing.
+        CheckpointError: if the weights are missing.
     """
     if diffusers_config.is_diffusers(folder):
         return diffusers_config.find_weights(folder)

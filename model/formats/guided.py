@@ -1,6 +1,6 @@
-"""Checkpoints of improved-diffusion and guided-diffusion: the networks of IDDPM and ADM, and ADM's noisy classifiers.
+"""Reads checkpoints of improved-diffusion and guided-diffusion: networks of IDDPM and ADM, and ADM's classifiers.
 
-Their files hold weights alone. Most of the architecture shows in the shapes; the rest is told by facts.
+Their files hold weights alone. The shapes show most of the architecture; `facts` give the rest.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from torch import nn
 
 from ..config import ModelConfig
 from ..errors import CheckpointError
+from ..networks.build import unfilled
 from ..networks.classifier import Classifier
 from ..networks.configs import ClassifierConfig, UNetConfig, multiple
 from ..networks.unet import Attention, UNet
 from .facts import ClassifierFacts, GuidedFacts, class_names, schedule_of
-from .naming import Weights, adopt, down_places, renamed, size_of, up_places
+from .naming import ATTENTION, Weights, adopt, count, renamed, size_of
 
 BLOCK = {
     "norm1": "in_layers.0",
@@ -27,19 +28,17 @@ BLOCK = {
     "conv2": "out_layers.3",
     "skip": "skip_connection",
 }
-ATTENTION = {"norm": "norm", "qkv": "qkv", "proj": "proj_out"}
 
 
 def read_unet(weights: Weights, facts: GuidedFacts) -> tuple[ModelConfig, UNet]:
-    """The model of a UNetModel's state dict.
+    """Makes the model of a UNetModel's state dict.
 
     Raises:
         CheckpointError: if the facts contradict the weights, or the network is of a kind that cannot be served.
     """
     config = _unet_config(weights, facts)
     _compare(config, facts)
-    with torch.device("meta"):
-        network = UNet(config)
+    network = unfilled(UNet, config)
     adopt(network, weights, encoder_names(config) | decoder_names(config))
     if not facts.use_new_attention_order:
         _reorder_attention(network)
@@ -56,14 +55,13 @@ def read_unet(weights: Weights, facts: GuidedFacts) -> tuple[ModelConfig, UNet]:
 
 
 def read_classifier(weights: Weights, facts: ClassifierFacts) -> Classifier:
-    """The classifier of an EncoderUNetModel's state dict.
+    """Makes the classifier of an EncoderUNetModel's state dict.
 
     Raises:
-        CheckpointError: if the facts contradict the weights, or its pooling is not by attention.
+        CheckpointError: if the facts contradict the weights, or if the classifier does not pool by attention.
     """
     config = _classifier_config(weights, facts)
-    with torch.device("meta"):
-        classifier = Classifier(config)
+    classifier = unfilled(Classifier, config)
     pool = {"pool": "out.2", "pool.qkv": "out.2.qkv_proj", "pool.proj": "out.2.c_proj"}
     adopt(classifier, weights, encoder_names(config.unet) | pool)
     if not facts.use_new_attention_order:
@@ -76,13 +74,13 @@ def _unet_config(weights: Weights, facts: GuidedFacts) -> UNetConfig:
     out_channels = size_of(weights, "out.2.weight", 0)
     if in_channels == 6:
         raise CheckpointError(
-            "this is a super-resolution model: it wants a small picture beside the noise (6 input channels), "
-            "and difuso makes pictures from noise alone"
+            "this is a super-resolution model: its 6 input channels take a small image beside the noise, "
+            "but difuso draws images from noise alone"
         )
     if out_channels not in (in_channels, 2 * in_channels):
-        raise CheckpointError(f"a network of {in_channels} channels in and {out_channels} out is no denoiser")
-    ends = [index for index in range(_count(weights, "output_blocks")) if _doubles(weights, index)]
-    per_level = (ends[0] if ends else _count(weights, "output_blocks") - 1) + 1
+        raise CheckpointError(f"a network with {in_channels} channels in and {out_channels} out is not a denoiser")
+    blocks = count(weights, "output_blocks")
+    per_level = next((index + 1 for index in range(blocks) if _doubles(weights, index)), blocks)
     return _checked(
         UNetConfig,
         **_encoder(weights, per_level),
@@ -100,14 +98,14 @@ def _unet_config(weights: Weights, facts: GuidedFacts) -> UNetConfig:
 
 def _classifier_config(weights: Weights, facts: ClassifierFacts) -> ClassifierConfig:
     if "out.2.positional_embedding" not in weights:
-        raise CheckpointError("this classifier does not pool by attention as the released ones do; it cannot be read")
+        raise CheckpointError("this classifier cannot be read: it does not pool by attention as the released ones do")
     last_size = max(1, math.isqrt(size_of(weights, "out.2.positional_embedding", 1) - 1))
     levels = max(1, (facts.image_size // last_size).bit_length())
-    per_level, rest = divmod(_count(weights, "input_blocks"), levels)
+    per_level, rest = divmod(count(weights, "input_blocks"), levels)
     if facts.image_size != last_size << (levels - 1) or rest:
         raise CheckpointError(
-            f"the facts give image_size {facts.image_size}, but the weights reduce the picture to "
-            f"{last_size}x{last_size} in another number of steps"
+            f"the facts give image_size {facts.image_size}, but the number of levels in the weights does not reduce "
+            f"that to {last_size}x{last_size}"
         )
     return _checked(
         ClassifierConfig,
@@ -120,12 +118,16 @@ def _classifier_config(weights: Weights, facts: ClassifierFacts) -> ClassifierCo
 
 
 def _encoder(weights: Weights, per_level: int) -> dict[str, Any]:
-    """What the downward half shows; each of its levels has `per_level` entries, the convolution at the start counts."""
-    count = _count(weights, "input_blocks")
-    if per_level < 2 or count % per_level:
+    """Returns the fields that the downward half shows; each level has `per_level` entries, with the first convolution.
+
+    Raises:
+        CheckpointError: if the levels have different numbers of entries.
+    """
+    blocks = count(weights, "input_blocks")
+    if per_level < 2 or blocks % per_level:
         raise CheckpointError("some levels change the resolution without weights of their own (conv_resample False)")
     channels = size_of(weights, "time_embed.0.weight", 1)
-    firsts = range(1, count, per_level)  # the first block of each level
+    firsts = range(1, blocks, per_level)  # the first block of each level
     widths = [size_of(weights, f"input_blocks.{n}.0.out_layers.3.weight", 0) for n in firsts]
     time = size_of(weights, "input_blocks.1.0.emb_layers.1.weight", 0)
     return {
@@ -140,12 +142,8 @@ def _encoder(weights: Weights, per_level: int) -> dict[str, Any]:
     }
 
 
-def _count(weights: Weights, name: str) -> int:
-    return len({key.split(".")[1] for key in weights if key.startswith(f"{name}.")})
-
-
 def _doubles(weights: Weights, index: int) -> bool:
-    """Whether an output block ends with what doubles the resolution."""
+    """Returns whether an output block ends with a layer that doubles the resolution."""
     parts = [f"output_blocks.{index}.{place}.{part}" for place in (1, 2) for part in ("conv", "in_layers.0")]
     return any(f"{part}.weight" in weights for part in parts)
 
@@ -168,19 +166,19 @@ def _compare(config: UNetConfig, facts: GuidedFacts) -> None:
     }
     for name, value in seen.items():
         if (given := getattr(facts, name)) not in (None, value):
-            raise CheckpointError(f"the facts give {name} {given}, the weights have {value}")
+            raise CheckpointError(f"the facts give {name} {given}, but the weights have {value}")
     sizes = [facts.image_size >> level for level in range(len(config.channel_mult))]
     attended = {sizes[level] for level in config.attention_levels}
     resolutions = facts.attention_resolutions
     if resolutions is not None and {int(r) for r in resolutions.split(",")}.intersection(sizes) != attended:
         raise CheckpointError(
-            f"the facts give image_size {facts.image_size} and attention_resolutions {resolutions}; the weights have "
-            f"attention at {sorted(attended, reverse=True)}"
+            f"the facts give image_size {facts.image_size} and attention_resolutions {resolutions}, but the weights "
+            f"have attention at {sorted(attended, reverse=True)}"
         )
 
 
 def encoder_names(config: UNetConfig) -> dict[str, str]:
-    """Our names and theirs of all modules but those of the upward half."""
+    """Returns the foreign names of all modules except the upward half, by our names."""
     names = {
         "time_mlp.0": "time_embed.0",
         "time_mlp.2": "time_embed.2",
@@ -189,7 +187,7 @@ def encoder_names(config: UNetConfig) -> dict[str, str]:
         "norm_out": "out.0",
         "conv_out": "out.2",
     }
-    for index, (_, block) in enumerate(down_places(config)):
+    for index, (_, block) in enumerate(config.down_places()):
         here, there = f"down.{index}", f"input_blocks.{index + 1}"
         if block is None:
             names |= {here: f"{there}.0.op"} | renamed(here, f"{there}.0", BLOCK)
@@ -199,12 +197,12 @@ def encoder_names(config: UNetConfig) -> dict[str, str]:
 
 
 def decoder_names(config: UNetConfig) -> dict[str, str]:
-    """Our names and theirs of the modules of the upward half."""
+    """Returns the foreign names of the modules of the upward half, by our names."""
     names: dict[str, str] = {}
     output = -1
-    for index, (level, block) in enumerate(up_places(config)):
+    for index, (level, block) in enumerate(config.up_places()):
         here = f"up.{index}"
-        if block is None:  # the last layer of the block before it
+        if block is None:  # there it is the last layer of the block before
             there = f"output_blocks.{output}.{2 if level in config.attention_levels else 1}"
             names |= {f"{here}.conv": f"{there}.conv"} | renamed(here, there, BLOCK)
         else:
@@ -218,7 +216,7 @@ def _stage(here: str, block: str, attention: str) -> dict[str, str]:
 
 
 def _reorder_attention(network: nn.Module) -> None:
-    """From [heads, 3, C] to our [3, heads, C]."""
+    """Reorders qkv of every attention from [heads, 3, C] to our [3, heads, C]."""
     for module in network.modules():
         if isinstance(module, Attention):
             for parameter in module.qkv.parameters():

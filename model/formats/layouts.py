@@ -1,4 +1,4 @@
-"""Which project's layout a state dict has; the names of its tensors tell."""
+"""Recognises the layout of a state dict by the names of its tensors."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ Layout = Literal["guided", "guided_classifier", "ho", "dome"]
 
 MARKS: dict[str, Layout] = {
     "output_blocks.0.0.in_layers.0.weight": "guided",
-    "input_blocks.0.0.weight": "guided_classifier",  # no output blocks
+    "input_blocks.0.0.weight": "guided_classifier",  # without output blocks
     "temb.dense.0.weight": "ho",
     "inc.double_conv.0.weight": "dome",
 }
 STRANGERS = {
-    "time_embedding.linear_1.weight": "of a diffusers network: name its folder, which says how it is built",
-    "model.diffusion_model.input_blocks.0.0.weight": "of a latent diffusion model; difuso works on pixels",
-    "time_mlp.0.weight": "of a difuso network: name its folder, which says how it is built",
+    "time_embedding.linear_1.weight": "of a diffusers network: name its folder, which holds the config",
+    "model.diffusion_model.input_blocks.0.0.weight": "of a latent diffusion model, but difuso works on pixels",
+    "time_mlp.0.weight": "of a difuso network: name its folder, which holds the config",
 }
 
 
 def layout_of(names: Collection[str]) -> Layout:
-    """The layout of a state dict with these names.
+    """Returns the layout of a state dict with these names.
 
     Raises:
-        CheckpointError: if it is none of the known ones.
+        CheckpointError: if the layout is unknown.
     """
     for mark, layout in MARKS.items():
         if mark in names:
@@ -36,6 +36,6 @@ def layout_of(names: Collection[str]) -> Layout:
             raise CheckpointError(f"these are weights {reason}")
     examples = ", ".join(sorted(names)[:3])
     raise CheckpointError(
-        f"these weights have no known layout ({examples}, ...); known are improved-diffusion and guided-diffusion, "
+        f"these weights have an unknown layout ({examples}, ...); known are improved-diffusion and guided-diffusion, "
         "Ho et al. in PyTorch (pesser, ermongroup/ddim, DDRM, SDEdit) and dome272"
     )

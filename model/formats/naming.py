@@ -1,47 +1,34 @@
-"""Weights under other names: what the foreign layouts of the U-Net have in common."""
+"""Weights under foreign names: the functions that the foreign layouts of the U-Net share."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from torch import Tensor, nn
 
 from ..errors import CheckpointError
-from ..networks.configs import UNetConfig
 
 Weights = Mapping[str, Tensor]
-
-
-def down_places(config: UNetConfig) -> Iterator[tuple[int, int | None]]:
-    """(level, block within it) of each entry of `UNet.down`; block is None for what halves the resolution."""
-    for level in range(len(config.channel_mult)):
-        for block in range(config.num_res_blocks):
-            yield level, block
-        if level < len(config.channel_mult) - 1:
-            yield level, None
-
-
-def up_places(config: UNetConfig) -> Iterator[tuple[int, int | None]]:
-    """(level, block within it) of each entry of `UNet.up`; block is None for what doubles the resolution."""
-    for level in reversed(range(len(config.channel_mult))):
-        for block in range(config.num_res_blocks + 1):
-            yield level, block
-        if level > 0:
-            yield level, None
+ATTENTION = {"norm": "norm", "qkv": "qkv", "proj": "proj_out"}
 
 
 def renamed(module: str, foreign: str, parts: Mapping[str, str]) -> dict[str, str]:
-    """Our and the foreign names of a module's parts."""
+    """Returns the foreign names of a module's parts, by our names."""
     return {f"{module}.{ours}": f"{foreign}.{theirs}" for ours, theirs in parts.items()}
+
+
+def count(weights: Weights, prefix: str) -> int:
+    """Returns the number of modules below a foreign name, such as `down.0.block`."""
+    return len({name.removeprefix(f"{prefix}.").split(".")[0] for name in weights if name.startswith(f"{prefix}.")})
 
 
 def adopt(network: nn.Module, weights: Weights, modules: Mapping[str, str]) -> None:
     """Replaces a network's parameters, which may be on the meta device, by foreign ones; each is used exactly once.
 
     Args:
-        network: of the architecture that the weights have.
-        weights: under foreign names. A 1x1 convolution may have any number of dimensions.
-        modules: our names of modules and the foreign ones; those that the network lacks do not matter.
+        network: a network with the architecture of the weights.
+        weights: the tensors by foreign names. A 1x1 convolution may have any number of dimensions.
+        modules: the foreign names of modules by our names; modules that the network lacks are ignored.
 
     Raises:
         CheckpointError: if a tensor is missing, of another shape or left over; the message has its foreign name.
@@ -54,40 +41,40 @@ def adopt(network: nn.Module, weights: Weights, modules: Mapping[str, str]) -> N
         tensor = tensor_of(weights, foreign)
         if _core(tensor) != _core(parameter):
             found, wanted = tuple(tensor.shape), tuple(parameter.shape)
-            raise CheckpointError(f"the tensor {foreign} has shape {found}; to fit the others it must have {wanted}")
+            raise CheckpointError(f"the tensor {foreign} must have shape {wanted} to fit the others, not {found}")
         state[name] = tensor.reshape(parameter.shape)
         used.add(foreign)
     if unused := weights.keys() - used:
-        raise CheckpointError(f"the checkpoint holds a tensor that has no place in this network: {min(unused)}")
+        raise CheckpointError(f"the checkpoint holds a tensor that does not belong to this network: {min(unused)}")
     network.load_state_dict(state, assign=True)
     network.requires_grad_(False).eval()
 
 
 def tensor_of(weights: Weights, name: str) -> Tensor:
-    """A tensor that the layout must have.
+    """Returns a tensor that the layout must have.
 
     Raises:
-        CheckpointError: if it is missing.
+        CheckpointError: if the tensor is missing.
     """
     if name not in weights:
-        raise CheckpointError(f"the checkpoint lacks the tensor {name}: it is damaged, or a variant unknown here")
+        raise CheckpointError(f"the checkpoint lacks the tensor {name}: it is damaged or of an unknown variant")
     return weights[name]
 
 
 def size_of(weights: Weights, name: str, axis: int) -> int:
-    """A length of a tensor that the layout must have.
+    """Returns the length of one axis of a tensor that the layout must have.
 
     Raises:
-        CheckpointError: if it is missing, or has fewer dimensions.
+        CheckpointError: if the tensor is missing or has no such axis.
     """
     shape = tensor_of(weights, name).shape
     if axis >= len(shape):
-        raise CheckpointError(f"the tensor {name} has {len(shape)} dimensions; this layout wants more")
+        raise CheckpointError(f"the tensor {name} must have more than {axis} dimensions in this layout")
     return shape[axis]
 
 
 def _core(tensor: Tensor) -> list[int]:
-    """The shape without the trailing ones."""
+    """Returns the shape without its trailing ones."""
     shape = list(tensor.shape)
     while shape and shape[-1] == 1:
         shape.pop()

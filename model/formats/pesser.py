@@ -1,4 +1,4 @@
-"""Checkpoints of Ho et al.'s network in PyTorch: pesser, ermongroup/ddim, DDRM and SDEdit share its names."""
+"""Reads checkpoints of Ho et al.'s network in PyTorch: pesser, ermongroup/ddim, DDRM and SDEdit share its names."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from torch import Tensor
 
 from ..config import ModelConfig, ScheduleConfig
 from ..errors import CheckpointError
+from ..networks.build import unfilled
 from ..networks.configs import UNetConfig, multiple
 from ..networks.unet import UNet
 from .facts import HoFacts
-from .naming import Weights, adopt, down_places, renamed, size_of, tensor_of, up_places
+from .naming import ATTENTION, Weights, adopt, count, renamed, size_of, tensor_of
 
 BLOCK = {
     "norm1": "norm1",
@@ -20,18 +21,16 @@ BLOCK = {
     "conv2": "conv2",
     "skip": "nin_shortcut",
 }
-ATTENTION = {"norm": "norm", "qkv": "qkv", "proj": "proj_out"}
 
 
 def read_unet(weights: Weights, facts: HoFacts) -> tuple[ModelConfig, UNet]:
-    """The model of such a state dict; one head of attention and TensorFlow's padding, as in Ho et al. 2020, appendix B.
+    """Makes the model of a state dict, with one attention head and TensorFlow's padding (Ho et al. 2020, appendix B).
 
     Raises:
         CheckpointError: if the weights are not of this layout.
     """
     config = _unet_config(weights)
-    with torch.device("meta"):
-        network = UNet(config)
+    network = unfilled(UNet, config)
     adopt(network, _join_attention(weights), module_names(config))
     return ModelConfig(
         network=config,
@@ -44,8 +43,7 @@ def read_unet(weights: Weights, facts: HoFacts) -> tuple[ModelConfig, UNet]:
 
 def _unet_config(weights: Weights) -> UNetConfig:
     channels = size_of(weights, "conv_in.weight", 0)
-    levels = len({key.split(".")[1] for key in weights if key.startswith("down.")})
-    blocks = len({key.split(".")[3] for key in weights if key.startswith("down.0.block.")})
+    levels = count(weights, "down")
     widths = [size_of(weights, f"down.{level}.block.0.conv2.weight", 0) for level in range(levels)]
     try:
         return UNetConfig(
@@ -53,7 +51,7 @@ def _unet_config(weights: Weights) -> UNetConfig:
             out_channels=size_of(weights, "conv_out.weight", 0),
             channels=channels,
             channel_mult=tuple(multiple(width, channels) for width in widths),
-            num_res_blocks=blocks,
+            num_res_blocks=count(weights, "down.0.block"),
             attention_levels=tuple(level for level in range(levels) if f"down.{level}.attn.0.q.weight" in weights),
             heads=1,
             freq_shift=1,
@@ -61,11 +59,11 @@ def _unet_config(weights: Weights) -> UNetConfig:
             asymmetric_downsample=True,
         )
     except ValueError as error:
-        raise CheckpointError(f"these weights are no network of this layout: {error}") from error
+        raise CheckpointError(f"these weights are not a network of this layout: {error}") from error
 
 
 def module_names(config: UNetConfig) -> dict[str, str]:
-    """Our names and theirs, as if q, k and v were one layer."""
+    """Returns the foreign names of all modules by our names, with q, k and v joined as qkv."""
     names = {
         "time_mlp.0": "temb.dense.0",
         "time_mlp.2": "temb.dense.1",
@@ -76,9 +74,9 @@ def module_names(config: UNetConfig) -> dict[str, str]:
         **renamed("mid.0.attention", "mid.attn_1", ATTENTION),
         **renamed("mid.1.block", "mid.block_2", BLOCK),
     }
-    for index, (level, block) in enumerate(down_places(config)):
+    for index, (level, block) in enumerate(config.down_places()):
         names |= _stage(f"down.{index}", f"down.{level}", block) | {f"down.{index}": f"down.{level}.downsample.conv"}
-    for index, (level, block) in enumerate(up_places(config)):
+    for index, (level, block) in enumerate(config.up_places()):
         names |= _stage(f"up.{index}", f"up.{level}", block) | {f"up.{index}.conv": f"up.{level}.upsample.conv"}
     return names
 
@@ -92,7 +90,7 @@ def _stage(here: str, level: str, block: int | None) -> dict[str, str]:
 
 
 def _join_attention(weights: Weights) -> dict[str, Tensor]:
-    """With q, k and v of each attention as one tensor."""
+    """Returns the weights with q, k and v of each attention joined to one tensor, qkv."""
     joined = dict(weights)
     for name in weights:
         attention, q, leaf = name.rpartition(".q.")

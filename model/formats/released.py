@@ -1,6 +1,6 @@
 """Facts of published checkpoints by name, from the READMEs of their repositories.
 
-IDDPM: openai/improved-diffusion; what is not stated there is the default of its scripts. ADM: openai/guided-diffusion.
+IDDPM: openai/improved-diffusion, with the defaults of its scripts for unstated facts. ADM: openai/guided-diffusion.
 Ho et al.: pesser/pytorch_diffusion, `from_pretrained`; SDEdit and ermongroup/ddim, configs/.
 """
 

@@ -1,1 +1,1 @@
-"""The networks, one file each. Their configs are in `configs`, which needs no torch."""
+"""The networks, in one file each. Their configs are in `configs`, which needs no torch."""

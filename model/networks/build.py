@@ -1,19 +1,36 @@
-"""From a config to its network."""
+"""Builds networks from their configs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
+import torch
 from torch import nn
 
+from ..errors import CheckpointError
 from .configs import NetworkConfig, PaperUNetConfig, UNetConfig
 from .paper_unet import PaperUNet
 from .unet import UNet
 
+Config = TypeVar("Config")
+Network = TypeVar("Network", bound=nn.Module)
 NETWORKS: dict[type[NetworkConfig], Callable[[Any], nn.Module]] = {UNetConfig: UNet, PaperUNetConfig: PaperUNet}
 
 
 def build_network(config: NetworkConfig) -> nn.Module:
-    """A network with fresh weights."""
+    """Builds a network with fresh weights."""
     return NETWORKS[type(config)](config)
+
+
+def unfilled(build: Callable[[Config], Network], config: Config) -> Network:
+    """Builds a network without memory for its weights, so that a huge config costs nothing before it is checked.
+
+    Raises:
+        CheckpointError: if the network cannot be built.
+    """
+    try:
+        with torch.device("meta"):
+            return build(config)
+    except (ValueError, TypeError, LookupError, RuntimeError, ArithmeticError) as error:
+        raise CheckpointError(f"the config describes a network that cannot be built: {error}") from error

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -11,11 +9,11 @@ from torch import Tensor, nn
 from .configs import ClassifierConfig
 from .embedding import sinusoidal_embedding
 from .row_linear import RowLinear
-from .unet import Downsample, ResBlock, Stage
+from .unet import Downsample, down_layers, mid_layers
 
 
 class AttentionPool(nn.Module):
-    """Attention of the mean over itself and every position: (B, C, H, W) to (B, out), as in CLIP's image encoder."""
+    """Attention from the mean to itself and every position, as in CLIP's image encoder: (B, C, H, W) to (B, out)."""
 
     def __init__(self, channels: int, *, positions: int, head_channels: int, out: int) -> None:
         super().__init__()
@@ -30,12 +28,12 @@ class AttentionPool(nn.Module):
         x = torch.cat([x.mean(dim=2, keepdim=True), x], dim=2) + self.positional_embedding
         qkv = self.qkv(x.transpose(1, 2)).reshape(b, -1, 3, self.heads, c // self.heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind()  # each (B, heads, 1 + HW, C / heads)
-        out = F.scaled_dot_product_attention(q[:, :, :1], k, v)  # only the mean asks
+        out = F.scaled_dot_product_attention(q[:, :, :1], k, v)  # only the mean has a query
         return self.proj(out.reshape(b, c))
 
 
 class Classifier(nn.Module):
-    """Tells the class of a noisy image.
+    """Predicts the class of a noisy image.
 
     Raises:
         RuntimeError: from `forward`, if height or width is not the config's image_size.
@@ -45,27 +43,14 @@ class Classifier(nn.Module):
         super().__init__()
         self.config = config
         unet = config.unet
-        channels, emb_dim = unet.widths[0], 4 * unet.channels
+        emb_dim = 4 * unet.channels
         self.time_mlp = nn.Sequential(RowLinear(unet.channels, emb_dim), nn.SiLU(), RowLinear(emb_dim, emb_dim))
-        self.conv_in = nn.Conv2d(unet.in_channels, channels, 3, padding=1)
-        self.down = nn.ModuleList()
-        for level, width in enumerate(unet.widths):
-            for _ in range(unet.num_res_blocks):
-                self.down.append(Stage(unet, channels, width, emb_dim, level in unet.attention_levels))
-                channels = width
-            if level == len(unet.widths) - 1:
-                break
-            if unet.resample == "conv":
-                self.down.append(Downsample(unet, channels))
-            else:
-                halve = partial(F.avg_pool2d, kernel_size=2)
-                self.down.append(ResBlock(unet, channels, channels, emb_dim, resample=halve))
-        self.mid = nn.ModuleList(
-            [Stage(unet, channels, channels, emb_dim, True), Stage(unet, channels, channels, emb_dim, False)]
-        )
-        self.norm_out = nn.GroupNorm(unet.groups, channels, unet.norm_eps)
+        self.conv_in = nn.Conv2d(unet.in_channels, unet.widths[0], 3, padding=1)
+        self.down, _ = down_layers(unet)
+        self.mid = mid_layers(unet)
+        self.norm_out = nn.GroupNorm(unet.groups, unet.widths[-1], unet.norm_eps)
         self.pool = AttentionPool(
-            channels,
+            unet.widths[-1],
             positions=(config.image_size // unet.size_multiple) ** 2,
             head_channels=config.head_channels,
             out=config.num_classes,
@@ -89,21 +74,21 @@ class Classifier(nn.Module):
 
 
 def log_prob_gradient(classifier: nn.Module, x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
-    """The gradient of log p(y | x_t) in x_t, of each image for itself (Dhariwal & Nichol 2021, algorithms 1 and 2).
+    """Returns the gradient of log p(y | x_t) in x_t for each image (Dhariwal & Nichol 2021, algorithms 1 and 2).
 
-    May be called inside `torch.inference_mode`; leaves no gradient in the classifier's parameters.
+    It may be called inside `torch.inference_mode`, and leaves no gradient in the classifier's parameters.
 
     Args:
-        classifier: (x_t, t) to logits.
-        x: noisy images, shape (B, C, H, W).
+        classifier: the classifier, from (x_t, t) to logits.
+        x: noisy images x_t, shape (B, C, H, W).
         t: timesteps, shape (B,).
         labels: class indices, shape (B,), int64.
 
     Returns:
-        Shape of x.
+        The gradients, shape of x.
     """
     with torch.inference_mode(False), torch.enable_grad():
-        x, t, labels = x.clone(), t.clone(), labels.clone()  # what inference mode made cannot be part of a graph
+        x, t, labels = x.clone(), t.clone(), labels.clone()  # tensors of inference mode cannot be part of a graph
         log_probs = classifier(x.requires_grad_(), t).log_softmax(dim=1)
         (gradient,) = torch.autograd.grad(log_probs.gather(1, labels[:, None]).sum(), x)
     return gradient

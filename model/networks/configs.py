@@ -1,8 +1,9 @@
-"""What shapes each network, as frozen values; read by front ends too, and therefore without torch."""
+"""The configs of the networks, as frozen values. They need no torch, because front ends read them too."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, Protocol, get_args
 
@@ -12,13 +13,13 @@ Resample = Literal["conv", "resblock"]
 
 
 class NetworkConfig(Protocol):
-    """What everything outside of a network asks of its config, whichever network it is.
+    """The fields that every network's config has.
 
     Attributes:
-        in_channels: of the images.
-        out_channels: of the prediction: in_channels, or twice as many if the network predicts the variance as well.
-        num_classes: that labels may name; None for an unconditional network.
-        null_class: whether it can be asked without a label.
+        in_channels: channels of the images.
+        out_channels: channels of the output: in_channels, or twice as many if the network learned its variance.
+        num_classes: number of classes; None for an unconditional network.
+        null_class: whether the network can be called without a label.
         size_multiple: height and width of an image must be multiples of this.
     """
 
@@ -36,32 +37,33 @@ class NetworkConfig(Protocol):
 
 @dataclass(frozen=True)
 class UNetConfig:
-    """Everything that shapes a `UNet`.
+    """The config of a `UNet`.
 
     Attributes:
-        in_channels: of the images.
-        out_channels: of the prediction: in_channels, or twice as many if the network predicts the variance as well.
+        in_channels: channels of the images.
+        out_channels: channels of the output: in_channels, or twice as many if the network learned its variance.
         channels: the base width, and the size of the timestep embedding.
         channel_mult: width of each level, as a multiple of `channels`; each further level halves the resolution.
         num_res_blocks: residual blocks per level on the way down (one more on the way up).
         attention_levels: levels (0 the finest) whose blocks are followed by self-attention; the middle always has it.
         head_channels: channels per attention head; divides every width that has attention.
         heads: the same number of attention heads at every width, instead of `head_channels`.
-        time_injection: how a block hears of t: `add` a bias, or `scale_shift` its second normalisation.
-        time_order: sines or cosines first in the timestep embedding.
+        time_injection: how a block uses t: `add` adds a bias, `scale_shift` scales and shifts the second normalisation.
+        time_order: whether sines or cosines come first in the timestep embedding.
         freq_shift: the embedding's frequencies are 10000^(-i / (half - freq_shift)); 1 in Ho et al.
         timestep_scale: t is multiplied by this first; 1000 / T where a network was trained on rescaled timesteps.
-        groups: groups of each group normalisation; divides every width.
-        norm_eps: added to the variance in each group normalisation.
-        dropout: inside the residual blocks, 0..1, while training.
+        groups: number of groups of each group normalisation; divides every width.
+        norm_eps: number that is added to the variance in each group normalisation.
+        dropout: dropout inside the residual blocks while training, 0..1.
         resample: how the resolution changes: by a `conv`, or by a `resblock` (Brock et al. 2019, figure 15), which
             resamples both of its branches.
-        asymmetric_downsample: a downsampling `conv` pads below and to the right only, as TensorFlow does.
+        asymmetric_downsample: whether a downsampling `conv` pads below and to the right only, as TensorFlow does.
         num_classes: size of the class embedding, None for an unconditional network.
-        null_class: the class embedding has one more row, the last, for "no class"; without it every call needs labels.
+        null_class: whether the class embedding has one more row, the last, for "no class"; if not, every call needs
+            labels.
         patch: factor of the pixel-unshuffle stem; 2 turns 64x64x3 into 32x32x12 before the first convolution, which
             makes the network about four times cheaper.
-        pixel_head: channels of a decoder at full resolution that sees the noisy pixels too (`PixelHead`); 0 is none.
+        pixel_head: channels of a decoder at full resolution that sees the noisy pixels too (`PixelHead`); 0 for none.
 
     Raises:
         ValueError: if a width cannot be divided into groups or heads, or a choice is unknown.
@@ -112,10 +114,26 @@ class UNetConfig:
         """Height and width of an image must be multiples of this."""
         return int(self.patch * 2 ** (len(self.channel_mult) - 1))
 
+    def down_places(self) -> Iterator[tuple[int, int | None]]:
+        """Yields (level, block within it) of each entry of `UNet.down`; block is None for a downsampling layer."""
+        for level in range(len(self.channel_mult)):
+            for block in range(self.num_res_blocks):
+                yield level, block
+            if level < len(self.channel_mult) - 1:
+                yield level, None
+
+    def up_places(self) -> Iterator[tuple[int, int | None]]:
+        """Yields (level, block within it) of each entry of `UNet.up`; block is None for an upsampling layer."""
+        for level in reversed(range(len(self.channel_mult))):
+            for block in range(self.num_res_blocks + 1):
+                yield level, block
+            if level > 0:
+                yield level, None
+
 
 @dataclass(frozen=True)
 class PaperUNetConfig:
-    """Everything that shapes a `PaperUNet`; the defaults give the paper's 23,332,739 parameters."""
+    """The config of a `PaperUNet`; the defaults give the paper's 23,332,739 parameters."""
 
     in_channels: int = 3
     out_channels: int = 3
@@ -124,7 +142,7 @@ class PaperUNetConfig:
 
     @property
     def null_class(self) -> bool:
-        """Whether it can be asked without a label; it adds nothing to the time embedding then."""
+        """Whether the network can be called without a label; it adds nothing to the time embedding then."""
         return True
 
     @property
@@ -134,7 +152,7 @@ class PaperUNetConfig:
 
 
 def multiple(width: int, channels: int) -> float:
-    """The entry of `UNetConfig.channel_mult` that gives this width."""
+    """Returns the entry of `UNetConfig.channel_mult` that gives this width."""
     if width % channels == 0:
         return width // channels
     mult = width / channels
@@ -147,10 +165,10 @@ NETWORKS: dict[str, type[AnyNetworkConfig]] = {"unet": UNetConfig, "paper_unet":
 
 @dataclass(frozen=True)
 class ClassifierConfig:
-    """Everything that shapes a `Classifier`; the fields that `UNetConfig` has too mean the same there.
+    """The config of a `Classifier`; fields that `UNetConfig` also has mean the same there.
 
     Attributes:
-        image_size: height and width in pixels; the pooling at the end knows each position of the last level.
+        image_size: height and width in pixels; the pooling has an embedding for each position of the last level.
         num_classes: number of logits.
 
     Raises:

@@ -1,7 +1,7 @@
-"""The U-Net of the paper this project grows out of, whose layout is that of dome272/Diffusion-Models-pytorch.
+"""The U-Net of the paper that this project grew out of, in the layout of dome272/Diffusion-Models-pytorch.
 
-Module names follow that repository so that its weights fit key by key. One difference: attention takes its size from
-the input, where the original hard-codes 32, 16, 8, 16, 32, 64 and silently folds pixels into the batch at any other.
+Module names follow that repository so that its weights fit key by key. There is one difference: attention takes its
+size from the input. The original hard-codes 32, 16, 8, 16, 32, 64 and silently mixes up images at any other size.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class PaperUNet(nn.Module):
     """Predicts the noise in a noisy image.
 
     Raises:
-        ValueError: from `forward`, if height or width is no multiple of 8.
+        ValueError: from `forward`, if height or width is not a multiple of 8.
     """
 
     def __init__(self, config: PaperUNetConfig) -> None:

@@ -11,7 +11,7 @@ BLOCKS = 2
 
 
 class PixelBlock(nn.Module):
-    """Two 3x3 convolutions, each scaled and shifted by the time embedding; plus the input, as which it begins."""
+    """Two 3x3 convolutions, each scaled and shifted by the time embedding, plus the input. Starts as the identity."""
 
     def __init__(self, channels: int, emb_dim: int) -> None:
         super().__init__()
@@ -28,18 +28,18 @@ class PixelBlock(nn.Module):
 
 
 class PixelHead(nn.Module):
-    """Predicts pixels from what the U-Net found at the resolution of its stem and from the noisy pixels themselves.
+    """Predicts pixels from the U-Net's features, at the resolution of its stem, and from the noisy pixels.
 
-    Behind a stem of four, the 48 noisy values of a place must pass the U-Net's base width, and what does not pass stays
-    as grain. A narrow decoder that sees the pixels takes care of the noise, so that the U-Net need not (as DeCo does
-    behind a transformer: Ma et al. 2025). It has no normalisation: how large the noise is must reach the output.
+    Behind a stem of four, 48 noisy values per position must pass through the U-Net's base width, and lost detail of the
+    noise remains as grain. A narrow decoder that sees the pixels removes the noise instead of the U-Net (as DeCo does
+    behind a transformer: Ma et al. 2025). It has no normalisation, so that the scale of the noise reaches the output.
 
     Args:
-        in_channels: of the noisy images.
-        out_channels: of the prediction.
-        trunk_channels: of the U-Net's last features.
-        channels: of the head.
-        patch: how many times coarser the U-Net's features are than the pixels.
+        in_channels: channels of the noisy images.
+        out_channels: channels of the prediction.
+        trunk_channels: channels of the U-Net's last features.
+        channels: channels of the head.
+        patch: factor by which the U-Net's features are coarser than the pixels.
         emb_dim: length of the time embedding.
     """
 
@@ -60,8 +60,8 @@ class PixelHead(nn.Module):
 
         Args:
             x: noisy images, shape (B, in_channels, H, W).
-            trunk: features, shape (B, trunk_channels, H / patch, W / patch).
-            emb: shape (B, emb_dim).
+            trunk: features of the U-Net, shape (B, trunk_channels, H / patch, W / patch).
+            emb: time embedding, shape (B, emb_dim).
         """
         h = self.from_noisy(x) + F.pixel_shuffle(self.from_trunk(trunk), self.patch)
         for block in self.blocks:

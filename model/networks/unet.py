@@ -1,7 +1,7 @@
 """The U-Net of the DDPM family (Ho et al. 2020, appendix B; Dhariwal & Nichol 2021, section 3), built from a config.
 
-One class covers diffusers' UNet2DModel, the UNetModel of improved- and guided-diffusion and the network of Ho et al.;
-`model.formats` maps their configs and weights to it.
+One class covers diffusers' UNet2DModel, the UNetModel of improved- and guided-diffusion, and the network of Ho et al.
+`model.formats` translates their configs and weights.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .row_linear import RowLinear
 
 
 class ResBlock(nn.Module):
-    """norm, SiLU, resample, conv, time, norm, SiLU, dropout, conv; plus the input, resampled."""
+    """Norm, SiLU, resample, conv, time, norm, SiLU, dropout, conv; plus the resampled input."""
 
     def __init__(
         self,
@@ -111,50 +111,30 @@ class UNet(nn.Module):
     """Predicts noise, v or x0 from a noisy image.
 
     Raises:
-        ValueError: from `forward`, if height or width is no multiple of `config.size_multiple`, or labels are missing.
+        ValueError: from `forward`, if height or width is not a multiple of `config.size_multiple`, or if labels are
+            missing.
     """
 
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()
         self.config = config
-        widths = config.widths
         emb_dim = 4 * config.channels
         self.time_mlp = nn.Sequential(RowLinear(config.channels, emb_dim), nn.SiLU(), RowLinear(emb_dim, emb_dim))
         if config.num_classes is not None:
             self.label_emb = nn.Embedding(config.num_classes + config.null_class, emb_dim)
-        self.conv_in = nn.Conv2d(config.in_channels * config.patch**2, widths[0], 3, padding=1)
-
-        skips = [widths[0]]
-        self.down = nn.ModuleList()
-        channels = widths[0]
-        for level, width in enumerate(widths):
-            for _ in range(config.num_res_blocks):
-                self.down.append(Stage(config, channels, width, emb_dim, level in config.attention_levels))
-                channels = width
-                skips.append(channels)
-            if level < len(widths) - 1:
-                if config.resample == "conv":
-                    self.down.append(Downsample(config, channels))
-                else:
-                    self.down.append(ResBlock(config, channels, channels, emb_dim, resample=_halve))
-                skips.append(channels)
-
-        self.mid = nn.ModuleList(
-            [Stage(config, channels, channels, emb_dim, True), Stage(config, channels, channels, emb_dim, False)]
-        )
-
+        self.conv_in = nn.Conv2d(config.in_channels * config.patch**2, config.widths[0], 3, padding=1)
+        self.down, skips = down_layers(config)
+        self.mid = mid_layers(config)
         self.up = nn.ModuleList()
-        for level, width in reversed(list(enumerate(widths))):
-            for _ in range(config.num_res_blocks + 1):
-                attention = level in config.attention_levels
-                self.up.append(Stage(config, channels + skips.pop(), width, emb_dim, attention))
-                channels = width
-            if level > 0:
-                if config.resample == "conv":
-                    self.up.append(Upsample(channels))
-                else:
-                    self.up.append(ResBlock(config, channels, channels, emb_dim, resample=_double))
-
+        channels = config.widths[-1]
+        for level, block in config.up_places():
+            if block is not None:
+                channels_in, channels = channels + skips.pop(), config.widths[level]
+                self.up.append(Stage(config, channels_in, channels, emb_dim, level in config.attention_levels))
+            elif config.resample == "conv":
+                self.up.append(Upsample(channels))
+            else:
+                self.up.append(ResBlock(config, channels, channels, emb_dim, resample=_double))
         self.norm_out = nn.GroupNorm(config.groups, channels, config.norm_eps)
         if config.pixel_head:
             self.pixel_head = PixelHead(
@@ -174,8 +154,8 @@ class UNet(nn.Module):
         Args:
             x: noisy images, shape (B, in_channels, H, W).
             t: timesteps, shape (B,), int64, or float32 between the integers.
-            labels: class indices, shape (B,), int64 in 0..num_classes; num_classes means "no class", and so does None.
-                A network without a null class takes 0..num_classes-1, and not None.
+            labels: class indices, shape (B,), int64 in 0..num_classes; num_classes and None mean "no class". A network
+                without a null class needs labels in 0..num_classes-1.
         """
         multiple = self.config.size_multiple
         if x.shape[-2] % multiple or x.shape[-1] % multiple:
@@ -199,7 +179,7 @@ class UNet(nn.Module):
         return F.pixel_shuffle(self.conv_out(h), self.config.patch)
 
     def _embed(self, t: Tensor, labels: Tensor | None, dtype: torch.dtype) -> Tensor:
-        """Timestep and class as one vector, shape (B, 4 * channels)."""
+        """Returns the embedding of timestep and class as one vector, shape (B, 4 * channels)."""
         config = self.config
         scaled = t.float() * config.timestep_scale
         sinusoids = sinusoidal_embedding(scaled, config.channels, order=config.time_order, freq_shift=config.freq_shift)
@@ -213,6 +193,27 @@ class UNet(nn.Module):
         return emb + self.label_emb(labels)
 
 
+def down_layers(config: UNetConfig) -> tuple[nn.ModuleList, list[int]]:
+    """Makes the layers of the downward half; returns them, and the channels before the first and after each."""
+    layers, channels, emb_dim = nn.ModuleList(), [config.widths[0]], 4 * config.channels
+    for level, block in config.down_places():
+        width = config.widths[level]
+        if block is not None:
+            layers.append(Stage(config, channels[-1], width, emb_dim, level in config.attention_levels))
+        elif config.resample == "conv":
+            layers.append(Downsample(config, width))
+        else:
+            layers.append(ResBlock(config, width, width, emb_dim, resample=_halve))
+        channels.append(width)
+    return layers, channels
+
+
+def mid_layers(config: UNetConfig) -> nn.ModuleList:
+    """Makes the two stages in the middle, the first of them with attention."""
+    width, emb_dim = config.widths[-1], 4 * config.channels
+    return nn.ModuleList([Stage(config, width, width, emb_dim, attention) for attention in (True, False)])
+
+
 def _halve(x: Tensor) -> Tensor:
     return F.avg_pool2d(x, 2)
 
@@ -222,7 +223,7 @@ def _double(x: Tensor) -> Tensor:
 
 
 def _zero(conv: nn.Conv2d) -> nn.Conv2d:
-    """Zero weights, so that each block starts as the identity (Ho et al. 2020, appendix B)."""
+    """Sets weights to zero, so that each block starts as the identity (Ho et al. 2020, appendix B)."""
     nn.init.zeros_(conv.weight)
     if conv.bias is not None:
         nn.init.zeros_(conv.bias)

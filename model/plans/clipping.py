@@ -1,4 +1,4 @@
-"""How the predicted x0 is kept inside the range of images."""
+"""Clipping: keeps the predicted x0 inside the range of images."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ ClipMode = Literal["none", "static", "dynamic"]
 
 @dataclass(frozen=True)
 class Clipping:
-    """What happens to each predicted x0, and to the noise that was predicted with it.
+    """How the predicted x0 is clipped, and whether the noise predicted with it is kept.
 
     Attributes:
         mode: `static` clamps x0 to [-bound, bound]; `dynamic` takes s = the quantile of |x0| over one image, at least
             1 and at most bound, clamps to [-s, s] and divides by s (Saharia et al. 2022, section 2.3).
-        bound: in the unit of images, whose range is [-1, 1]; None is no limit, for `dynamic` only.
-        quantile: of `dynamic`, in (0, 1].
-        keep_eps: DDIM goes on with the noise that the network predicted, as diffusers does; otherwise it derives the
-            noise again from x_t and the clipped x0, as guided-diffusion does. The same where nothing is clipped.
+        bound: the largest |x0|, where images lie in [-1, 1]; None for no limit, with `dynamic` only.
+        quantile: the quantile of `dynamic`, in (0, 1].
+        keep_eps: whether DDIM keeps the noise that the network predicted, as diffusers does. If not, it derives the
+            noise again from x_t and the clipped x0, as guided-diffusion does. Without clipping both are the same.
 
     Raises:
         PlanError: if a value lies outside its range.
@@ -43,14 +43,14 @@ class Clipping:
             raise PlanError(f"bound of clipping must be positive, got {self.bound}")
 
     def with_mode(self, mode: ClipMode | None) -> Clipping:
-        """Another mode in its usual form; the same if it is the same, or None."""
+        """Returns the default clipping of another mode with this keep_eps; itself if the mode is the same or None."""
         if mode in (None, self.mode):
             return self
         return Clipping(mode, bound=1.0 if mode == "static" else None, keep_eps=self.keep_eps)
 
     @property
     def columns(self) -> tuple[float, float]:
-        """(largest threshold, quantile or 0) as a plan's rows hold them."""
+        """The columns CLIP and QUANTILE of a plan's rows: the largest threshold, and the quantile or 0."""
         if self.mode == "none":
             return math.inf, 0.0
         bound = math.inf if self.bound is None else self.bound

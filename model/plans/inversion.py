@@ -1,4 +1,4 @@
-"""DDIM run backwards: from a picture to the noise that it would be drawn from (Song et al. 2021, section 4.3)."""
+"""DDIM run backwards: from an image to the noise from which DDIM would draw it (Song et al. 2021, section 4.3)."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def make_inversion(
     prediction: Prediction = "eps",
     start: int | None = None,
 ) -> Plan:
-    """The plan that leads a clean picture to x_t at the timestep where a DDIM plan of the same arguments begins.
+    """Makes the plan that takes a clean image to x_t at the timestep where a DDIM plan of the same arguments begins.
 
-    Each step goes from one level to the next noisier one and asks the network at that next timestep: the call that DDIM
-    makes on its way back, so that both differ only by the x they are made at. Nothing is clipped.
+    Each step goes from one level to the next noisier one, and calls the network at that next timestep. DDIM makes the
+    same calls on its way back; they differ only in x. Nothing is clipped.
 
     Args:
         schedule, spacing, prediction, start: as in `make_plan`.

@@ -1,7 +1,7 @@
-"""From the noise in a photograph to the timestep whose x_t looks like it.
+"""Finds the timestep whose x_t is as noisy as an image.
 
-A noisy picture y = x0 + sigma z, scaled by sqrt(abar), has the distribution of x_t where sigma^2 = (1 - abar) / abar.
-Sigma is in the unit of images here, whose range is [-1, 1]: one grey level of 0..255 is 1 / 127.5.
+A noisy image y = x0 + sigma z, scaled by sqrt(abar), has the distribution of x_t where sigma^2 = (1 - abar) / abar.
+Sigma is in the unit of images, whose range is [-1, 1]: one grey level of 0..255 is 1 / 127.5.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from ..errors import PlanError
 from .schedule import NoiseSchedule
 
 GREY_LEVEL = 1 / 127.5  # in the unit of images, whose range is [-1, 1]
-ROUNDING = 1e-12  # relative; so that the sigma of a timestep leads back to it
+ROUNDING = 1e-12  # relative tolerance, so that the sigma of a timestep leads back to that timestep
 
 
 class NoiseLevel(NamedTuple):
-    """Where a noisy picture enters the reverse process.
+    """Where a noisy image enters the reverse process.
 
     Attributes:
-        timestep: the least noisy one that is at least as noisy as the picture.
-        top_up: standard deviation of the noise to be added, so that the picture is exactly as noisy as that.
-        scale: sqrt(abar), which the picture is multiplied by then.
+        timestep: the timestep at which the image enters.
+        top_up: standard deviation of the noise that makes the image as noisy as this timestep.
+        scale: sqrt(abar), by which the image is multiplied after the noise is added.
     """
 
     timestep: int
@@ -33,14 +33,14 @@ class NoiseLevel(NamedTuple):
 
 
 def noise_level(schedule: NoiseSchedule, sigma: float, timestep: int | None = None) -> NoiseLevel:
-    """Where a picture with noise of standard deviation `sigma` (in [-1, 1]) enters; a clean one at timestep 0.
+    """Returns where a noisy image enters the reverse process; a clean one enters at timestep 0.
 
     Args:
-        timestep: where it should enter, if that is decided; the least noisy one possible if not.
+        sigma: standard deviation of the image's noise, in the unit of images ([-1, 1]).
+        timestep: the timestep at which the image must enter; None for the least noisy one possible.
 
     Raises:
-        PlanError: if the schedule, or the timestep, is not as noisy as that, or so noisy that nothing of it would be
-            left.
+        PlanError: if the schedule, or the timestep, is less noisy than the image, or leaves nothing of an image.
     """
     sigmas = schedule.sigmas
     sought = timestep is None
@@ -53,8 +53,8 @@ def noise_level(schedule: NoiseSchedule, sigma: float, timestep: int | None = No
             f"is more noise than timestep {timestep} has, which is {reached / GREY_LEVEL:.4g}", "sigma", got=got
         )
     if math.isinf(reached) and sought:
-        raise PlanError("is more noise than any timestep has that leaves something of an image", "sigma", got=got)
+        raise PlanError("is more noise than at any timestep that leaves something of an image", "sigma", got=got)
     if math.isinf(reached):
-        raise PlanError(f"{timestep} leaves nothing of an image, so none can enter there", "t")
+        raise PlanError(f"{timestep} leaves nothing of an image, so no image can enter there", "t")
     top_up = math.sqrt(max(reached**2 - sigma**2, 0.0))
     return NoiseLevel(timestep, top_up, math.sqrt(schedule.alphas_cumprod[timestep]))

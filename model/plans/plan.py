@@ -1,11 +1,11 @@
 """The plan: every sampler is a table with one row per network call.
 
-A row tells the network its timestep t and then, with `out` the network's output and z standard normal,
+The network is called at the row's timestep t. Then, with `out` the network's output and z standard normal,
 
     x0  = clip(X0_X x_t + X0_OUT out)  +  G w^2 gradient           w = exp(V (out_v + 1) / 2)
     x'  = A x_t + B x0 + OUT out + C x0_previous + S w z            z is drawn only where S is not 0
 
-The first line undoes the prediction type and holds classifier guidance, the second is the sampler. Where a network
+The first line converts the prediction to x0 and adds classifier guidance; the second line is the sampler. If a network
 learned its variance, out_v is the second half of its output; otherwise w is 1. Samplers differ only in these numbers,
 so a batch may mix rows of any plans.
 """
@@ -26,8 +26,8 @@ from .samplers import SAMPLERS, Options, Transition, Variance
 from .schedule import FloatTable, NoiseSchedule
 from .spacing import Levels, timesteps_from, visit_levels
 
-# Ancestral sampling with beta as its variance adds far too much noise on a coarse chain: FID 46 at 100 steps where
-# fixed_small has 11 (CIFAR-10). Below this many steps it is refused rather than served.
+# Ancestral sampling with variance beta adds far too much noise on a coarse chain: FID 46 at 100 steps, where
+# fixed_small has 11 (CIFAR-10). With fewer steps than this it is refused.
 FIXED_LARGE_MIN_STEPS = 500
 
 
@@ -36,8 +36,8 @@ class Column(IntEnum):
 
     X0_X = 0
     X0_OUT = 1
-    CLIP = 2  # x0 is clamped to [-CLIP, CLIP]; infinity where clipping is off
-    QUANTILE = 3  # of |x0|, where it chooses the threshold (and CLIP only limits it); 0 elsewhere
+    CLIP = 2  # x0 is clamped to [-CLIP, CLIP]; infinity for no clipping
+    QUANTILE = 3  # the quantile of |x0| that is the threshold, with CLIP as its limit; 0 for a fixed threshold
     G = 4
     A = 5
     B = 6
@@ -52,8 +52,8 @@ class Plan:
     """One sampling run.
 
     Attributes:
-        timesteps: what the network is told, in the order of the calls, shape (K,); whole numbers but on a Karras grid.
-        table: float64, shape (K, 11), one row per call; see `Column`.
+        timesteps: the timesteps at which the network is called, in order, shape (K,); fractional on a Karras grid only.
+        table: the coefficients, float64, shape (K, 11), one row per call; see `Column`.
     """
 
     timesteps: tuple[float, ...]
@@ -67,7 +67,7 @@ class Plan:
 
     @cached_property
     def guided(self) -> bool:
-        """Whether a classifier is asked on the way."""
+        """Whether a classifier guides the run."""
         return bool(self.table[:, Column.G].any())
 
 
@@ -84,21 +84,23 @@ def make_plan(
     start: int | None = None,
     classifier_scale: float = 0.0,
 ) -> Plan:
-    """The table of coefficients of one sampling run.
+    """Makes the table of coefficients of one sampling run.
 
     Args:
-        schedule: the schedule that the network was trained with.
+        schedule: the noise schedule of training.
         sampler: a key of `SAMPLERS`.
         steps: number of network calls, 1..T (1..start+1 when the run starts in the middle).
         spacing: which timesteps are visited: `linspace`, `leading`, `trailing`, `quad`, sections such as `90,60,20`, or
             `karras`; see `model.plans.spacing`.
         eta: stochasticity of DDIM, 0..1; 1 equals ancestral sampling with `fixed_small`.
-        variance: of ancestral sampling: `fixed_small` (posterior variance), `fixed_large` (beta), `learned_range` or
-            `learned` where the network has a second half of outputs for it.
-        prediction: what the network outputs: the noise, the clean image, or v = sqrt(abar) eps - sqrt(1-abar) x0.
-        clip: what happens to the predicted x0; True clamps it to [-1, 1], False leaves it.
-        start: begin at this timestep instead of T-1, whatever the spacing; the rest is spaced over 0..start.
-        classifier_scale: of classifier guidance, 0 is off.
+        variance: variance of ancestral sampling: `fixed_small` (posterior variance), `fixed_large` (beta), or
+            `learned_range` or `learned` for a network with a second half of outputs.
+        prediction: the quantity that the network predicts: the noise, the clean image, or
+            v = sqrt(abar) eps - sqrt(1-abar) x0.
+        clip: clipping of the predicted x0; True clamps it to [-1, 1], False leaves it as it is.
+        start: the timestep where the run begins, whatever the spacing, with the others spaced over 0..start; None for
+            T-1.
+        classifier_scale: scale of classifier guidance; 0 is off.
 
     Raises:
         PlanError: if no such run exists; the message names the parameter and its limits.
@@ -108,7 +110,7 @@ def make_plan(
     if not 0.0 <= eta <= 1.0:
         raise PlanError("must lie between 0 and 1", "eta", got=eta)
     if eta and "eta" not in SAMPLERS[sampler].options:
-        raise PlanError(f"is no parameter of {sampler}", "eta")
+        raise PlanError(f"is not a parameter of {sampler}", "eta")
     if variance not in get_args(Variance):
         raise PlanError(f"{variance!r} is not known: choose one of {', '.join(get_args(Variance))}", "variance")
     most = timesteps_from(schedule, start)
@@ -141,7 +143,11 @@ def tabulate(
     clipping: Clipping,
     classifier_scale: float = 0.0,
 ) -> Plan:
-    """Transitions as a table: what they want of x0 and eps, in terms of the network's output."""
+    """Makes the table of transitions: their coefficients of x0 and eps, in terms of the network's output.
+
+    Raises:
+        PlanError: if x0 does not follow from the prediction at one of the levels.
+    """
     table = np.zeros((len(transitions), len(Column)))
     table[:, Column.CLIP], table[:, Column.QUANTILE] = clipping.columns
     for row, t in zip(table, transitions, strict=True):

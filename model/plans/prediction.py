@@ -1,4 +1,4 @@
-"""What a network predicts, and how x0 and eps follow from it: both are linear in x_t and in its output."""
+"""The quantity that a network predicts. x0 and eps follow from it; both are linear in x_t and in the output."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ Prediction = Literal["eps", "x0", "v"]
 
 
 def x0_from_output(prediction: Prediction, abar: float) -> tuple[float, float]:
-    """x0 = p x_t + q out; returns (p, q).
+    """Returns (p, q) of x0 = p x_t + q out.
 
     Raises:
-        PlanError: if the output says nothing about x0 at this noise level, or the prediction is unknown.
+        PlanError: if x0 does not follow from the output at this noise level, or if the prediction is unknown.
     """
     signal, spread = math.sqrt(abar), math.sqrt(1.0 - abar)
     match prediction:
         case "eps" if not signal:
-            raise PlanError("prediction eps says nothing where no image is left (beta = 1): such a model needs v or x0")
+            raise PlanError("prediction eps gives no x0 where no image is left (beta = 1): such a model needs v or x0")
         case "eps":
             return 1.0 / signal, -spread / signal
         case "v":
@@ -30,7 +30,7 @@ def x0_from_output(prediction: Prediction, abar: float) -> tuple[float, float]:
 
 
 def eps_from_output(prediction: Prediction, abar: float) -> tuple[float, float]:
-    """eps = p x_t + q out; returns (p, q). v = sqrt(abar) eps - sqrt(1 - abar) x0 (Salimans & Ho 2022, appendix D).
+    """Returns (p, q) of eps = p x_t + q out. v = sqrt(abar) eps - sqrt(1 - abar) x0 (Salimans & Ho 2022, appendix D).
 
     Raises:
         PlanError: if the prediction is unknown.

@@ -1,9 +1,8 @@
-"""The table of a restoration (DDRM: Kawar et al. 2022): what happens to coordinates that are not measured."""
+"""The plan of a restoration (DDRM: Kawar et al. 2022), for the coordinates that are not measured."""
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import numpy as np
 
@@ -14,27 +13,18 @@ from .samplers import Transition
 from .schedule import FloatTable, NoiseSchedule
 from .spacing import visit_levels
 
-# How much of the noise is drawn anew where nothing is measured, the publication's choice (section 4.3). It goes with
-# eta_b = 1, which is built in: coordinates that are measured better than the step's noise are taken as measured.
+# The share of the noise that is drawn anew where nothing is measured, as in the publication (section 4.3). The code has
+# no eta_b, which is always 1: coordinates whose measurement is less noisy than the step are taken as measured.
 ETA = 0.85
-
-
-class RestorationPlan(NamedTuple):
-    """The rows of a restoration.
-
-    Attributes:
-        plan: one row per network call.
-        sigmas: noise of x / sqrt(abar) before each row and after the last, falling, shape (K + 1,).
-    """
-
-    plan: Plan
-    sigmas: FloatTable
 
 
 def plan_restoration(
     schedule: NoiseSchedule, *, steps: int, spacing: str, prediction: Prediction, clipping: Clipping
-) -> RestorationPlan:
-    """The rows of a restoration; arguments as in `make_plan`.
+) -> tuple[Plan, FloatTable]:
+    """Makes the plan of a restoration; the arguments are those of `make_plan`.
+
+    Returns:
+        The plan, and the noise of x / sqrt(abar) before each row and after the last, falling, shape (K + 1,).
 
     Raises:
         PlanError: if no such run exists.
@@ -47,4 +37,4 @@ def plan_restoration(
         a = math.sqrt(1.0 - ETA**2) * spread / math.sqrt(1.0 - abar)
         transitions.append(Transition(i, a=a, b=math.sqrt(abar_prev) - a * math.sqrt(abar), s=ETA * spread))
     plan = tabulate(levels, transitions, prediction=prediction, clipping=clipping)
-    return RestorationPlan(plan, np.append(levels.chain.sigmas[::-1], 0.0))
+    return plan, np.append(levels.chain.sigmas[::-1], 0.0)

@@ -1,4 +1,4 @@
-"""What decides a sampling run, and how what a request leaves open is filled in."""
+"""The settings of a sampling run, and the defaults for settings that a request leaves open."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .spacing import SECTIONS
 
 
 class Choices(TypedDict, total=False):
-    """Those settings that a request chooses; None is a choice left open, as if it were not there."""
+    """The settings that a request chooses; None, like a missing key, leaves a setting open."""
 
     sampler: str | None
     steps: int | None
@@ -36,16 +36,17 @@ class Settings:
 
 
 def settle(choices: Choices, own: Settings, *, timesteps: int) -> Settings:
-    """Fills in what was left open.
+    """Completes the settings that a request chooses.
 
-    A model's own settings go with its own sampler; another one gets the spacing that suits it, and no eta.
+    A model's own settings apply to its own sampler. Another sampler gets the spacing that suits it, and eta 0.
 
     Args:
-        own: the model's.
-        timesteps: that the run chooses from, T or start + 1.
+        choices: the settings that the request chooses.
+        own: the model's own settings.
+        timesteps: number of timesteps that the run chooses from: T, or start + 1.
 
     Raises:
-        PlanError: if the choices contradict each other or the model; `make_plan` finds what else can be wrong.
+        PlanError: if the choices contradict each other or the model; `make_plan` checks everything else.
     """
     chosen = {name: value for name, value in choices.items() if value is not None}
     name = str(chosen.get("sampler", own.sampler))
@@ -64,9 +65,9 @@ def settle(choices: Choices, own: Settings, *, timesteps: int) -> Settings:
 
 def _check_variance(settings: Settings, own: Variance) -> None:
     if "variance" not in SAMPLERS[settings.sampler].options:
-        raise PlanError(f"is no parameter of {settings.sampler}", "variance")
+        raise PlanError(f"is not a parameter of {settings.sampler}", "variance")
     if settings.variance.startswith("learned"):
-        raise PlanError(f"{settings.variance} was not learned by this model, whose own is {own}", "variance")
+        raise PlanError(f"{settings.variance} was not learned by this model, whose own variance is {own}", "variance")
 
 
 def _sum_of_sections(settings: Settings, steps: object, timesteps: int) -> int:

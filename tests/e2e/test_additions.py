@@ -143,7 +143,7 @@ def test_a_kind_of_job_has_a_form_on_the_page(difuso: Difuso, driver: webdriver.
     driver.find_element(By.NAME, "steps").send_keys("2")
     driver.find_element(By.CSS_SELECTOR, "form button.main").click()
     wait_until(lambda: bool(driver.find_elements(By.CSS_SELECTOR, "article a img")), 30, "the images are there")
-    told = httpx.get(driver.find_element(By.CSS_SELECTOR, "article a img").get_property("src"))
+    told = httpx.get(str(driver.find_element(By.CSS_SELECTOR, "article a img").get_property("src")))
     assert facts(told)["kind"] == "mirror"
     assert facts(told)["axis"] == "rows"
 

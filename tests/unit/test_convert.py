@@ -138,7 +138,7 @@ class Canary:
 def test_a_hostile_checkpoint_is_refused_and_never_runs(tmp_path: Path, suffix: str) -> None:
     source = tmp_path / f"model{suffix}"
     torch.save({"conv_in.weight": Canary(tmp_path / "executed")}, source)
-    assert "the file asks for posix.mkdir: it holds more than tensors" in refusal(source)
+    assert "the file needs posix.mkdir: it holds more than tensors" in refusal(source)
     assert not (tmp_path / "executed").exists()
 
 
@@ -153,18 +153,18 @@ def test_a_hostile_pickle_is_refused_and_never_runs(tmp_path: Path, protocol: in
 def test_edm_is_refused_unopened(tmp_path: Path) -> None:
     source = tmp_path / "edm-cifar10.pkl"
     source.write_bytes(pickle.dumps(Canary(tmp_path / "executed")))
-    assert "a .pkl file, as EDM writes it, brings the network's code along" in refusal(source)
+    assert "a .pkl file of EDM contains the network's code" in refusal(source)
     assert not (tmp_path / "executed").exists()
 
 
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ([1, 2], "no state dict but a int"),
-        ({}, "no state dict but a dict"),
-        ({"a": torch.zeros(1), "epoch": 3}, "'epoch' is a int, not weights"),
-        ({"a": torch.zeros(1, dtype=torch.int64)}, "'a' is a torch.int64, not weights"),
-        ({"a": torch.zeros(1)}, "no known layout (a, ...)"),
+        ([1, 2], "must hold a state dict, not a int"),
+        ({}, "must hold a state dict, not a dict"),
+        ({"a": torch.zeros(1), "epoch": 3}, "'epoch' is a int, not a tensor of weights"),
+        ({"a": torch.zeros(1, dtype=torch.int64)}, "'a' is a torch.int64, not a tensor of weights"),
+        ({"a": torch.zeros(1)}, "unknown layout (a, ...)"),
     ],
     ids=str,
 )
@@ -176,9 +176,7 @@ def test_what_holds_no_weights_is_refused(tmp_path: Path, content: Any, reason: 
 @pytest.mark.parametrize("content", [b"", b"no pickle", b"PK\x03\x04 no archive", b"\x80\x02"])
 def test_a_damaged_file_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "model.pt").write_bytes(content)
-    assert (
-        refusal(tmp_path / "model.pt") == "model.pt: the file cannot be read: it is damaged, or not made by torch.save"
-    )
+    assert refusal(tmp_path / "model.pt") == "model.pt: the file cannot be read: damaged, or not written by torch.save"
 
 
 def test_missing_facts_are_listed_with_an_example(tmp_path: Path) -> None:
@@ -231,7 +229,7 @@ def test_facts_by_name(tmp_path: Path) -> None:
 
 
 def test_a_name_that_does_not_fit_the_weights_is_refused(tmp_path: Path) -> None:
-    assert "the facts give num_channels 256, the weights have 32" in refusal(write(tmp_path, NEW), "--facts", "adm-256")
+    assert "the facts give num_channels 256" in refusal(write(tmp_path, NEW), "--facts", "adm-256")
 
 
 def test_a_model_with_its_classifier(tmp_path: Path) -> None:
@@ -313,7 +311,7 @@ def test_diffusers_with_pickled_weights(tmp_path: Path) -> None:
 
 def test_diffusers_with_a_hostile_pickle_is_refused(tmp_path: Path) -> None:
     torch.save(Canary(tmp_path / "executed"), pickled_pipeline(tmp_path))
-    assert "the file asks for posix.mkdir" in refusal(tmp_path / "pipeline")
+    assert "the file needs posix.mkdir" in refusal(tmp_path / "pipeline")
     assert not (tmp_path / "executed").exists()
 
 

@@ -1,4 +1,4 @@
-"""The kinds of jobs as workers know them, each by the name that it has in `jobs.kinds`."""
+"""The worker's part of every kind of job, by the names of `jobs.kinds`."""
 
 from __future__ import annotations
 

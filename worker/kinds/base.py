@@ -1,22 +1,22 @@
-"""What workers know of every kind of job: how its trajectories begin, and what becomes of them at the end."""
+"""The worker's part of a kind of job: how its trajectories begin, and how their ends become the answer."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from jobs.contract import Job
 from jobs.errors import JobUnreadable
+from model.ddrm import Restoration
 from model.mixing import slerp
 from model.plans.plan import Plan
 from model.rng import image_generator
 
 from ..runner import Runner
-from ..trajectory import Trajectory, new_trajectories
+from ..trajectory import Trajectory
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,9 +24,9 @@ class BetweenEnds:
     """Answers that begin between the ends of two other trajectories.
 
     Attributes:
-        first, second: the two.
-        answers: what begins then.
-        shares: of the second end in each of them.
+        first, second: the two trajectories.
+        answers: the trajectories that begin once both are finished.
+        shares: share of the second end in the start of each answer, 0..1.
     """
 
     first: Trajectory
@@ -35,7 +35,7 @@ class BetweenEnds:
     shares: tuple[float, ...]
 
     def begin_if_ready(self) -> None:
-        """Lets the answers begin once both ends are there."""
+        """Starts the answers if both trajectories are finished."""
         if not (self.first.finished and self.second.finished):
             return
         for answer, share in zip(self.answers, self.shares, strict=True):
@@ -48,8 +48,8 @@ class JobStart:
     """The trajectories of a job, at their first rows.
 
     Attributes:
-        answers: those that become images.
-        between: where they wait for others.
+        answers: the trajectories that become images.
+        between: the trajectories that the answers wait for, if there are any.
     """
 
     answers: list[Trajectory]
@@ -57,42 +57,38 @@ class JobStart:
 
     @property
     def waited_for(self) -> list[Trajectory]:
-        """Those that the answers wait for."""
+        """The trajectories that the answers wait for."""
         return [self.between.first, self.between.second] if self.between else []
-
-
-def _as_they_are(job: Job, images: list[Tensor]) -> list[Tensor]:
-    return images
 
 
 @dataclass(frozen=True)
 class WorkerKind:
-    """A kind of job as workers know it.
+    """The worker's part of a kind of job.
 
     Attributes:
-        begin: makes the trajectories of a job, from the images that came with it, each of shape (C, H, W) in [-1, 1].
-            Raises PlanError if the model has no such run, and JobUnreadable if the images do not fit.
-        finish: from what the answers drew, each of shape (C, H, W), to what is answered with.
+        begin: makes the trajectories of a job from its uploaded images, each of shape (C, H, W) in [-1, 1]. Raises
+            PlanError if the model has no such run, and JobUnreadable if the images do not fit.
+        finish: makes the images of the answer from the final x of the answers, each of shape (C, H, W).
     """
 
     begin: Callable[[Job, Runner, Sequence[Tensor]], JobStart]
-    finish: Callable[[Job, list[Tensor]], list[Tensor]] = _as_they_are
+    finish: Callable[[Job, list[Tensor]], list[Tensor]] = lambda job, images: images
 
 
 def expect(images: Sequence[Tensor], *shapes: tuple[int, ...]) -> Sequence[Tensor]:
-    """The images, if they are as many and as large as they should be.
+    """Returns the uploaded images after checking their number and shapes.
 
     Raises:
-        JobUnreadable: if not.
+        JobUnreadable: if these are not the expected ones.
     """
     found = tuple(tuple(image.shape) for image in images)
     if found != shapes:
-        raise JobUnreadable(f"the job came with images of {found}, not {shapes}")
+        raise JobUnreadable(f"the uploaded images must have the shapes {shapes}, not {found}")
     return images
 
 
 def plan_of(job: Job, runner: Runner, *, start: int | None = None) -> Plan:
-    """The table of the job's sampling run; see `ModelConfig.plan`."""
+    """Makes the plan of the job's sampling run; see `ModelConfig.plan`."""
     checkpoint, params = runner.checkpoint, job.params
     return checkpoint.config.plan(
         checkpoint.schedule, start=start, classifier_scale=params.classifier_scale, **params.choices
@@ -100,21 +96,23 @@ def plan_of(job: Job, runner: Runner, *, start: int | None = None) -> Plan:
 
 
 def generators_of(job: Job) -> list[torch.Generator]:
-    """One for each image: seed, seed + 1 and so on."""
+    """Makes a generator for each image, seeded with seed, seed + 1 and so on."""
     return [image_generator(job.params.seed, index) for index in range(job.params.n)]
 
 
 def trajectories(
-    job: Job, runner: Runner, plan: Plan, generators: list[torch.Generator], starts: Iterable[Tensor], **more: Any
+    job: Job,
+    runner: Runner,
+    plan: Plan,
+    generators: list[torch.Generator],
+    starts: Iterable[Tensor],
+    *,
+    restoration: Restoration | None = None,
+    ready: bool = True,
 ) -> list[Trajectory]:
-    """One for each generator and start, guided as the job says; see `new_trajectories`."""
-    params = job.params
-    return new_trajectories(
-        plan,
-        runner.table(plan),
-        generators,
-        starts,
-        label=params.label,
-        guidance_scale=params.guidance_scale,
-        **more,
-    )
+    """Makes a trajectory at its first row for each generator and starting x_t, shape (C, H, W)."""
+    table, label, scale = runner.table(plan), job.params.label, job.params.guidance_scale
+    return [
+        Trajectory(plan, table, generator, x, torch.zeros_like(x), 0, label, scale, restoration, ready)
+        for generator, x in zip(generators, (start.to(table) for start in starts), strict=True)
+    ]

@@ -1,4 +1,4 @@
-"""An image without its noise, or drawn anew."""
+"""Jobs that remove the noise of an image, or draw a clean image anew."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .base import JobStart, WorkerKind, expect, generators_of, plan_of, trajecto
 
 
 def begin(job: Job, runner: Runner, images: Sequence[Tensor]) -> JobStart:
-    """A noisy image enters where the process is as noisy; a clean one is noised first, and drawn anew from there."""
+    """Starts a noisy image at the timestep that is as noisy. A clean image is noised first, then drawn anew."""
     task = job.task
     assert isinstance(task, Denoising)
     schedule, shape = runner.checkpoint.schedule, runner.checkpoint.config.shape
@@ -30,7 +30,7 @@ def begin(job: Job, runner: Runner, images: Sequence[Tensor]) -> JobStart:
     else:
         level = noise_level(schedule, task.sigma * GREY_LEVEL, task.depth)
         if task.mode == "mmse":
-            noise = torch.zeros_like(noise)  # a single guess is better without more noise than there is
+            noise = torch.zeros_like(noise)  # added noise would only make a single estimate worse
         starts = torch.stack([enter(level, image, z) for z in noise])
     return JobStart(trajectories(job, runner, plan, generators, starts))
 

@@ -1,4 +1,4 @@
-"""Images from noise."""
+"""Jobs that draw images from pure noise."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images between two."""
+"""Jobs that interpolate between two images."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def begin(job: Job, runner: Runner, images: Sequence[Tensor]) -> JobStart:
 
 
 def _mixed(job: Job, task: Interpolation, runner: Runner, a: Tensor, b: Tensor) -> JobStart:
-    """Both images are noised, mixed, and the mixture is drawn to its end (Ho et al. 2020, section 4.4).
+    """Noises and mixes both images, and draws images from the mixture (Ho et al. 2020, section 4.4).
 
-    One seed for all shares, so that the images change smoothly. Independent noises leave the mixture with less than
-    the network expects at this timestep, which `rescaled` puts right.
+    All shares have the same seed, so that the images change smoothly. A mixture of independent noises has a smaller
+    variance than the network expects at this timestep; `rescaled` corrects that.
     """
     plan = plan_of(job, runner, start=task.depth)
     generators = [image_generator(job.params.seed) for _ in task.shares]
@@ -47,7 +47,7 @@ def _mixed(job: Job, task: Interpolation, runner: Runner, a: Tensor, b: Tensor) 
 
 
 def _inverted(job: Job, task: Interpolation, runner: Runner, a: Tensor, b: Tensor) -> JobStart:
-    """Both images are led back to their noise; the answers are drawn from the arc between (Song et al. 2021)."""
+    """Inverts both images to noise; the answers are drawn from the arc between the two noises (Song et al. 2021)."""
     checkpoint, params = runner.checkpoint, job.params
     inversion = make_inversion(
         checkpoint.schedule,

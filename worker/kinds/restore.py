@@ -1,4 +1,4 @@
-"""An image undone of a degradation."""
+"""Jobs that undo a known degradation of an image."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from .base import JobStart, WorkerKind, expect, generators_of, trajectories
 
 
 def begin(job: Job, runner: Runner, images: Sequence[Tensor]) -> JobStart:
-    """Images that agree with what was measured; see `model.ddrm`."""
+    """Starts images that agree with the measurement; see `model.ddrm`."""
     task = job.task
     assert isinstance(task, Restoring)
     checkpoint, params = runner.checkpoint, job.params
@@ -48,7 +48,7 @@ def begin(job: Job, runner: Runner, images: Sequence[Tensor]) -> JobStart:
 
 
 def _measured(task: Restoring, shape: tuple[int, int, int], images: Sequence[Tensor]) -> tuple[Operator, Tensor]:
-    """The degradation, and what it left of the image."""
+    """Returns the degradation, and the uploaded image as its measurement."""
     channels, height, width = shape
     if task.degradation == "inpaint":
         y, mask = expect(images, shape, (1, height, width))

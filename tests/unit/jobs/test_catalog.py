@@ -51,7 +51,7 @@ def test_what_is_wrong_is_named(folder: Path) -> None:
         "no-config": "config.json is missing",
         "no-sums": "SHA256SUMS is missing",
         "no-json": "config.json is not JSON: expected value at line 1 column 1",
-        "no-size": "config.json: size is no field for 16",
+        "no-size": "config.json: size cannot hold 16",
         "odd-sum": "SHA256SUMS holds an invalid SHA-256 of model.safetensors",
         "other-sums": "SHA256SUMS does not name model.safetensors",
     }
@@ -68,7 +68,8 @@ def pipeline(models_dir: Path, tmp_path: Path) -> Path:
     from model import load_checkpoint
     from model.formats.diffusers import write_diffusers
 
-    write_diffusers(tmp_path / "pipeline", load_checkpoint(models_dir / "tiny"))
+    tiny = load_checkpoint(models_dir / "tiny")
+    write_diffusers(tmp_path / "pipeline", tiny.config, tiny.network)
     return tmp_path / "pipeline"
 
 
@@ -134,7 +135,8 @@ def test_classes_of_our_own_format_and_of_diffusers(tmp_path: Path, null_class: 
     network = UNetConfig(channels=8, channel_mult=(1,), head_channels=8, groups=4, num_classes=2, null_class=null_class)
     config = ModelConfig(network, image_size=8, classes=("cat", "dog"), variance="fixed_large")
     save_checkpoint(tmp_path / "ours", config, build_network(config.network))
-    write_diffusers(tmp_path / "theirs", load_checkpoint(tmp_path / "ours"))
+    ours = load_checkpoint(tmp_path / "ours")
+    write_diffusers(tmp_path / "theirs", ours.config, ours.network)
     models = read_catalog(tmp_path).models
     assert models == {name: as_loaded(tmp_path / name) for name in ("ours", "theirs")}
     assert (models["ours"].config.classes, models["ours"].label_required) == (("cat", "dog"), not null_class)
@@ -162,7 +164,7 @@ def test_classes_of_our_own_format_and_of_diffusers(tmp_path: Path, null_class: 
         (
             "unet/config.json",
             {"sample_size": None},
-            "config.json cannot be used: sample_size is None; known are only square images",
+            "config.json cannot be used: sample_size must be a number, or the same one twice, not None",
         ),
         (
             "scheduler/scheduler_config.json",
@@ -172,13 +174,13 @@ def test_classes_of_our_own_format_and_of_diffusers(tmp_path: Path, null_class: 
         (
             "scheduler/scheduler_config.json",
             {"prediction_type": "flow"},
-            "prediction_type is 'flow'; known is only epsilon",
+            "prediction_type must be epsilon or sample or v_prediction, not 'flow'",
         ),
-        ("scheduler/scheduler_config.json", {"variance_type": "learned"}, "variance_type is learned: diffusers takes"),
+        ("scheduler/scheduler_config.json", {"variance_type": "learned"}, "variance_type is learned: diffusers uses"),
         (
             "scheduler/scheduler_config.json",
             {"timestep_spacing": "odd"},
-            "scheduler_config.json cannot be used: timestep_spacing is 'odd'; known is only leading or linspace",
+            "scheduler_config.json cannot be used: timestep_spacing must be leading or linspace or trailing, not 'odd'",
         ),
     ],
 )

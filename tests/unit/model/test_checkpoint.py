@@ -156,7 +156,7 @@ def test_sums_that_do_not_vouch_for_a_file(folder: Path, sums: str) -> None:
 @pytest.mark.parametrize("content", [b"no-second-column\n", b"\xff\xfe"])
 def test_unreadable_sums(folder: Path, content: bytes) -> None:
     (folder / SUMS).write_bytes(content)
-    assert refusal(folder).startswith(f"{SUMS} cannot be read")
+    assert refusal(folder).startswith(f"{SUMS} is not in the format of sha256sum")
 
 
 @pytest.mark.parametrize("content", [b"", b"not safetensors at all", b"\xff" * 64])
@@ -188,7 +188,7 @@ def test_weights_that_do_not_fit_are_named(
     [
         ({"format": 2}, "format 2; this version reads format 1"),
         ({"network": {"type": "dit"}}, "network.type must be one of unet, paper_unet, got 'dit'"),
-        ({"parameters": 5}, "promises 5 parameters, the network has"),
+        ({"parameters": 5}, "states 5 parameters, but the network has"),
     ],
     ids=str,
 )

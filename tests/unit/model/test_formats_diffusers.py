@@ -34,38 +34,38 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize(
     ("name", "value", "reason"),
     [
-        ("_class_name", "UNet2DConditionModel", "describes 'UNet2DConditionModel'; only UNet2DModel is known"),
-        ("center_input_sample", True, "center_input_sample is True; known is only False"),
-        ("time_embedding_type", "fourier", "time_embedding_type is 'fourier'; known is only 'positional'"),
-        ("time_embedding_type", "learned", "time_embedding_type is 'learned'"),
-        ("time_embedding_dim", 99, "time_embedding_dim is 99; known is only 4 times the first width"),
-        ("mid_block_type", None, "mid_block_type is None; known is only 'UNetMidBlock2D'"),
-        ("mid_block_scale_factor", 2, "mid_block_scale_factor is 2; known is only 1"),
-        ("add_attention", False, "add_attention is False; known is only True"),
-        ("downsample_padding", 2, "downsample_padding is 2; known is only 0 or 1"),
-        ("downsample_type", "fir", "downsample_type is 'fir'; known is only 'conv' or 'resnet'"),
-        ("upsample_type", "resnet", "some blocks resample by convolution and some by residual blocks"),
-        ("act_fn", "gelu", "act_fn is 'gelu'; known is only 'silu' or 'swish'"),
-        ("resnet_time_scale_shift", "spatial", "resnet_time_scale_shift is 'spatial'"),
-        ("resnet_time_scale_shift", "scale_shift", "attn_norm_num_groups is missing"),
+        ("_class_name", "UNet2DConditionModel", "describes 'UNet2DConditionModel'; only UNet2DModel is supported"),
+        ("center_input_sample", True, "center_input_sample must be False, not True"),
+        ("time_embedding_type", "fourier", "time_embedding_type must be 'positional', not 'fourier'"),
+        ("time_embedding_type", "learned", "time_embedding_type must be 'positional', not 'learned'"),
+        ("time_embedding_dim", 99, "time_embedding_dim must be 4 times the first width, not 99"),
+        ("mid_block_type", None, "mid_block_type must be 'UNetMidBlock2D', not None"),
+        ("mid_block_scale_factor", 2, "mid_block_scale_factor must be 1, not 2"),
+        ("add_attention", False, "add_attention must be True, not False"),
+        ("downsample_padding", 2, "downsample_padding must be 0 or 1, not 2"),
+        ("downsample_type", "fir", "downsample_type must be 'conv' or 'resnet', not 'fir'"),
+        ("upsample_type", "resnet", "all blocks must resample in the same way"),
+        ("act_fn", "gelu", "act_fn must be 'silu' or 'swish', not 'gelu'"),
+        ("resnet_time_scale_shift", "spatial", "resnet_time_scale_shift must be 'default' or"),
+        ("resnet_time_scale_shift", "scale_shift", "without attn_norm_num_groups the attention"),
         ("attn_norm_num_groups", 2, "attn_norm_num_groups differs from norm_num_groups"),
-        ("class_embed_type", "timestep", "class_embed_type is 'timestep'; known is only None"),
+        ("class_embed_type", "timestep", "class_embed_type must be None, not 'timestep'"),
         (
             "down_block_types",
             ["DownBlock2D", "SkipDownBlock2D"],
-            "down_block_types has 'SkipDownBlock2D'; known are Dow",
+            "down_block_types has 'SkipDownBlock2D'; supported are Dow",
         ),
-        ("up_block_types", ["KUpBlock2D", "UpBlock2D"], "up_block_types has 'KUpBlock2D'; known are UpBlock2D,"),
-        ("up_block_types", ["UpBlock2D", "UpBlock2D"], "do not have attention where down_block_types have it"),
-        ("down_block_types", ["AttnDownBlock2D"], "down_block_types has 1 entries, block_out_channels 2"),
+        ("up_block_types", ["KUpBlock2D", "UpBlock2D"], "up_block_types has 'KUpBlock2D'; supported are UpBlock2D,"),
+        ("up_block_types", ["UpBlock2D", "UpBlock2D"], "must have attention at the same levels"),
+        ("down_block_types", ["AttnDownBlock2D"], "down_block_types has 1 entries, but block_out_channels has 2"),
         ("encoder_hid_dim", 3, "unknown field 'encoder_hid_dim'"),
-        ("sample_size", None, "sample_size is None; known are only square images"),
-        ("sample_size", [8, 16], "sample_size is [8, 16]; known are only square images"),
+        ("sample_size", None, "sample_size must be a number, or the same one twice, not None"),
+        ("sample_size", [8, 16], "sample_size must be a number, or the same one twice, not [8, 16]"),
         ("sample_size", 9, "image_size must be a multiple of 2"),
         ("in_channels", 4, "in_channels must be a whole number between 1 and 3, got 4"),
         ("in_channels", 2, "channels must be 1 or 3"),
         ("out_channels", 4, "needs out_channels 3 or 6"),
-        ("out_channels", 6, "for a network that learned its variance, variance_type must be learned_range"),
+        ("out_channels", 6, "variance_type must be learned_range, because the network learned"),
         ("norm_num_groups", 5, "groups 5 does not divide the 8 channels of level 0"),
         ("attention_head_dim", 5, "head_channels 5 does not divide the 16 channels of level 1"),
         ("block_out_channels", "wide", "block_out_channels must be a whole number"),
@@ -82,26 +82,26 @@ def test_a_network_that_cannot_be_had_is_refused_by_name(folder: Path, name: str
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"_class_name": "ScoreSdeVeScheduler"}, "'ScoreSdeVeScheduler' is not known; known are DDPMScheduler"),
-        ({"_class_name": "CMStochasticIterativeScheduler"}, "'CMStochasticIterativeScheduler' is not known"),
-        ({"trained_betas": [0.1, 0.2]}, "trained_betas are not known"),
+        ({"_class_name": "ScoreSdeVeScheduler"}, "'ScoreSdeVeScheduler' is not supported; supported are DDPMScheduler"),
+        ({"_class_name": "CMStochasticIterativeScheduler"}, "'CMStochasticIterativeScheduler' is not supported"),
+        ({"trained_betas": [0.1, 0.2]}, "trained_betas are not supported"),
         (
             {"beta_schedule": "sigmoid"},
-            "beta_schedule is 'sigmoid'; known is only linear or scaled_linear or squaredcos",
+            "beta_schedule must be linear or scaled_linear or squaredcos",
         ),
         (
             {"prediction_type": "flow_prediction"},
-            "prediction_type is 'flow_prediction'; known is only epsilon or sample",
+            "prediction_type must be epsilon or sample",
         ),
-        ({"predict_epsilon": False}, "say prediction_type sample instead"),
-        ({"variance_type": "fixed_large_log"}, "takes the square root of a logarithm there"),
-        ({"variance_type": "learned"}, "takes the network's output for the variance, where it is its logarithm"),
+        ({"predict_epsilon": False}, "write prediction_type sample instead"),
+        ({"variance_type": "fixed_large_log"}, "takes the square root of a negative logarithm"),
+        ({"variance_type": "learned"}, "uses the network's output as the variance, but it is the logarithm"),
         ({"variance_type": "learned_range"}, "with variance learned_range the network needs out_channels 6"),
-        ({"timestep_spacing": "quad"}, "timestep_spacing is 'quad'"),
-        ({"steps_offset": 1}, "steps_offset is 1; known is only 0"),
-        ({"_class_name": "DDIMScheduler", "steps_offset": 1}, "steps_offset is 1; known is only 0"),
-        ({"_class_name": "DDIMScheduler", "set_alpha_to_one": False}, "set_alpha_to_one is false"),
-        ({"rescale_betas_zero_snr": True}, "prediction eps says nothing where no image is left"),
+        ({"timestep_spacing": "quad"}, "timestep_spacing must be leading or linspace or trailing, not 'quad'"),
+        ({"steps_offset": 1}, "steps_offset must be 0, not 1"),
+        ({"_class_name": "DDIMScheduler", "steps_offset": 1}, "steps_offset must be 0, not 1"),
+        ({"_class_name": "DDIMScheduler", "set_alpha_to_one": False}, "set_alpha_to_one must not be false"),
+        ({"rescale_betas_zero_snr": True}, "prediction eps gives no x0 where no image is left"),
         ({"thresholding": True, "dynamic_thresholding_ratio": 0}, "quantile of clipping must lie in (0, 1]"),
         ({"num_train_timesteps": "many"}, "num_train_timesteps must be a whole number"),
     ],
@@ -407,7 +407,7 @@ def native(**changes: Any) -> Checkpoint:
 def test_what_is_written_is_what_diffusers_reads(tmp_path: Path, changes: dict[str, Any]) -> None:
     """The pipeline makes the same pictures; and we read the same model again."""
     checkpoint = native(**changes)
-    write_diffusers(tmp_path / "written", checkpoint)
+    write_diffusers(tmp_path / "written", checkpoint.config, checkpoint.network)
     pipeline = diffusers.DiffusionPipeline.from_pretrained(tmp_path / "written")
     pipeline.set_progress_bar_config(disable=True)
     assert_same_forward(checkpoint.network, pipeline.unet, 8)
@@ -425,7 +425,8 @@ def test_what_is_written_is_what_diffusers_reads(tmp_path: Path, changes: dict[s
 
 def test_written_sums_are_checked(tmp_path: Path) -> None:
     """A folder that has SHA256SUMS is held to it."""
-    write_diffusers(tmp_path / "written", native())
+    checkpoint = native()
+    write_diffusers(tmp_path / "written", checkpoint.config, checkpoint.network)
     assert load_checkpoint(tmp_path / "written").sha256 == file_sha256(weights_of(tmp_path / "written"))
     edit(tmp_path / "written" / "scheduler" / "scheduler_config.json", lambda content: content.update(beta_end=0.03))
     assert refusal(tmp_path / "written").startswith("scheduler/scheduler_config.json does not match its SHA-256 sum")
@@ -437,23 +438,23 @@ def test_written_sums_are_checked(tmp_path: Path) -> None:
         ({"network": dataclasses.replace(NATIVE, patch=2)}, "patch 2"),
         ({"network": dataclasses.replace(NATIVE, pixel_head=8)}, "pixel_head 8"),
         ({"network": dataclasses.replace(NATIVE, timestep_scale=0.25)}, "timestep_scale 0.25"),
-        ({"network": dataclasses.replace(NATIVE, channel_mult=(2, 3))}, "channel_mult (2, 3): it begins with 1"),
+        ({"network": dataclasses.replace(NATIVE, channel_mult=(2, 3))}, "channel_mult (2, 3): it must begin with 1"),
         ({"network": dataclasses.replace(NATIVE, heads=2)}, "heads 2 at several widths"),
-        ({"network": dataclasses.replace(NATIVE, out_channels=6)}, "variance fixed_small beside a learned one"),
+        ({"network": dataclasses.replace(NATIVE, out_channels=6)}, "variance fixed_small beside a learned variance"),
         ({"variance": "learned"}, "variance learned"),
         ({"defaults": SamplerDefaults("ddim", 50, "quad")}, "spacing quad"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_what_diffusers_does_not_have_is_not_written(tmp_path: Path, changes: dict[str, Any], reason: str) -> None:
+    checkpoint = native(**changes)
     with pytest.raises(CheckpointError) as caught:
-        write_diffusers(tmp_path / "written", native(**changes))
+        write_diffusers(tmp_path / "written", checkpoint.config, checkpoint.network)
     assert str(caught.value) == f"diffusers has no equivalent of {reason}"
     assert not list(tmp_path.iterdir())
 
 
 def test_the_papers_network_is_not_written(tmp_path: Path) -> None:
     config = ModelConfig(PaperUNetConfig())
-    checkpoint = Checkpoint("paper", config, build_network(config.network), config.schedule.build(), "0" * 64)
     with pytest.raises(CheckpointError, match="diffusers has no equivalent of a PaperUNet"):
-        write_diffusers(tmp_path / "written", checkpoint)
+        write_diffusers(tmp_path / "written", config, build_network(config.network))

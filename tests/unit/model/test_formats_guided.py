@@ -173,15 +173,15 @@ def test_released_classifiers_are_recognised_by_their_shapes(name: str) -> None:
     [
         ({"num_heads": 3}, "the facts contradict the weights: heads 3 does not divide the 64 channels of level 1"),
         ({"num_heads": None, "num_head_channels": 48}, "head_channels 48 does not divide the 64 channels of level 1"),
-        ({"num_channels": 64}, "the facts give num_channels 64, the weights have 32"),
-        ({"num_res_blocks": 3}, "the facts give num_res_blocks 3, the weights have 2"),
-        ({"learn_sigma": False}, "the facts give learn_sigma False, the weights have True"),
-        ({"class_cond": True}, "the facts give class_cond True, the weights have False"),
-        ({"use_scale_shift_norm": True}, "the facts give use_scale_shift_norm True, the weights have False"),
-        ({"resblock_updown": True}, "the facts give resblock_updown True, the weights have False"),
-        ({"attention_resolutions": "16,8"}, "the weights have attention at [8]"),
-        ({"attention_resolutions": "8", "image_size": 32}, "the weights have attention at [16]"),
-        ({"classes": ("cat",)}, "the facts name 1 classes, the weights have 0"),
+        ({"num_channels": 64}, "the facts give num_channels 64, but the weights have 32"),
+        ({"num_res_blocks": 3}, "the facts give num_res_blocks 3, but the weights have 2"),
+        ({"learn_sigma": False}, "the facts give learn_sigma False, but the weights have True"),
+        ({"class_cond": True}, "the facts give class_cond True, but the weights have False"),
+        ({"use_scale_shift_norm": True}, "the facts give use_scale_shift_norm True, but the weights have False"),
+        ({"resblock_updown": True}, "the facts give resblock_updown True, but the weights have False"),
+        ({"attention_resolutions": "16,8"}, "but the weights have attention at [8]"),
+        ({"attention_resolutions": "8", "image_size": 32}, "but the weights have attention at [16]"),
+        ({"classes": ("cat",)}, "the facts name 1 classes, but the weights have 0"),
     ],
     ids=str,
 )
@@ -210,7 +210,7 @@ def test_facts_that_agree_with_the_weights_are_welcome() -> None:
         ({"num_heads": None}, "either num_heads or num_head_channels"),
         ({"diffusion_steps": 0}, "diffusion_steps 0; it must be positive"),
         ({"image_size": -1}, "image_size -1; it must be positive"),
-        ({"attention_resolutions": "16, 8"}, "attention_resolutions such as 32,16,8"),
+        ({"attention_resolutions": "16, 8"}, "attention_resolutions '16, 8'; they must be like 32,16,8"),
         ({"dropout": 1.5}, "dropout 1.5; it must lie between 0 and 1"),
     ],
     ids=str,
@@ -229,13 +229,13 @@ def without_resampling(weights: Weights) -> dict[str, Tensor]:
     ("damage", "reason"),
     [
         (lambda w: change(w, input_blocks__0__0__weight=torch.zeros(32, 6, 3, 3)), "this is a super-resolution model"),
-        (lambda w: change(w, out__2__weight=torch.zeros(4, 32, 3, 3)), "3 channels in and 4 out is no denoiser"),
+        (lambda w: change(w, out__2__weight=torch.zeros(4, 32, 3, 3)), "3 channels in and 4 out is not a denoiser"),
         (lambda w: change(w, out__0__bias=None), "the checkpoint lacks the tensor out.0.bias"),
         (lambda w: change(w, time_embed__0__weight=None), "the checkpoint lacks the tensor time_embed.0.weight"),
-        (lambda w: change(w, extra__weight=torch.zeros(1)), "has no place in this network: extra.weight"),
+        (lambda w: change(w, extra__weight=torch.zeros(1)), "does not belong to this network: extra.weight"),
         (
             lambda w: change(w, out__0__bias=torch.zeros(31)),
-            "the tensor out.0.bias has shape (31,); to fit the others it must have (32,)",
+            "the tensor out.0.bias must have shape (32,) to fit the others, not (31,)",
         ),
         (without_resampling, "without weights of their own (conv_resample False)"),
     ],
@@ -263,9 +263,9 @@ def test_a_classifier_that_pools_otherwise_is_refused() -> None:
 @pytest.mark.parametrize(
     ("size", "reason"),
     [
-        (24, "image_size 24, but the weights reduce the picture to 8x8"),
-        (128, "image_size 128, but the weights reduce the picture to 8x8"),
-        (4, "image_size 4, but the weights reduce the picture to 8x8"),
+        (24, "image_size 24, but the number of levels in the weights does not reduce that to 8x8"),
+        (128, "image_size 128, but the number of levels in the weights does not reduce that to 8x8"),
+        (4, "image_size 4, but the number of levels in the weights does not reduce that to 8x8"),
         (8, "to fit the others"),  # as if all blocks had one level
     ],
 )

@@ -112,12 +112,12 @@ def without(*names: str) -> Callable[[Weights], dict[str, Tensor]]:
             lambda w: {**w, "down.0.attn.0.q.weight": torch.zeros(32, 32, 1, 1)},
             "lacks the tensor down.0.attn.0.k.weight",
         ),
-        (lambda w: {**w, "up.0.upsample.conv.bias": torch.zeros(32)}, "has no place in this network: up.0.upsample"),
+        (lambda w: {**w, "up.0.upsample.conv.bias": torch.zeros(32)}, "does not belong to this network: up.0.upsample"),
         (
             lambda w: {**w, "down.0.block.0.conv2.weight": torch.zeros(48, 48, 3, 3)},
-            "are no network of this layout: groups 32 does not",
+            "are not a network of this layout: groups 32 does not",
         ),
-        (lambda w: {**w, "conv_in.weight": torch.zeros(32)}, "conv_in.weight has 1 dimensions"),
+        (lambda w: {**w, "conv_in.weight": torch.zeros(32)}, "conv_in.weight must have more than 1 dimensions"),
     ],
     ids=["attention", "block", "first", "more attention", "left over", "width", "dimensions"],
 )
@@ -155,7 +155,7 @@ def test_the_layout_shows_in_the_names(name: str, layout: str) -> None:
         (["time_embedding.linear_1.weight"], "of a diffusers network: name its folder"),
         (["time_mlp.0.weight"], "of a difuso network: name its folder"),
         (["model.diffusion_model.input_blocks.0.0.weight"], "of a latent diffusion model"),
-        (["c", "b", "a", "d"], r"no known layout \(a, b, c, \.\.\.\); known are"),
+        (["c", "b", "a", "d"], r"unknown layout \(a, b, c, \.\.\.\); known are"),
     ],
 )
 def test_other_weights_are_named(names: list[str], reason: str) -> None:

@@ -74,7 +74,7 @@ def test_more_noise_than_there_is_anywhere_is_refused() -> None:
 
 def test_nothing_enters_where_nothing_is_left_of_it() -> None:
     schedule = NoiseSchedule.linear(10).rescale_zero_terminal_snr()
-    with pytest.raises(PlanError, match=r"sigma is more noise than any timestep has that leaves something .*1277"):
+    with pytest.raises(PlanError, match=r"sigma is more noise than at any timestep that leaves something .*1277"):
         noise_level(schedule, float(schedule.sigmas[-2]) * 2)
     with pytest.raises(PlanError, match="t 9 leaves nothing of an image"):
         noise_level(schedule, 0.0, 9)

@@ -43,7 +43,7 @@ FLAWS: list[tuple[dict[str, Any], str]] = [
     ({"eta": 1.1}, "eta must lie between 0 and 1"),
     ({"eta": float("nan")}, "eta must lie between 0 and 1"),
     *(
-        ({"eta": 0.5, "sampler": sampler}, f"eta is no parameter of {sampler}")
+        ({"eta": 0.5, "sampler": sampler}, f"eta is not a parameter of {sampler}")
         for sampler in SAMPLERS
         if sampler != "ddim"
     ),

@@ -50,9 +50,9 @@ def test_a_run_has_at_most_as_many_steps_as_there_are_timesteps() -> None:
     ("config", "choices", "parameter", "reason"),
     [
         (DDIM, {"sampler": "plms"}, "sampler", "'plms' is not known: choose one of ddpm, ddim, dpmpp, euler, heun"),
-        (DDIM, {"variance": "fixed_large"}, "variance", "is no parameter of ddim"),
+        (DDIM, {"variance": "fixed_large"}, "variance", "is not a parameter of ddim"),
         (DDIM, {"sampler": "ddpm", "variance": "learned"}, "variance", "learned was not learned by this model, whose"),
-        (LEARNED, {"sampler": "ddpm", "variance": "learned"}, "variance", "whose own is learned_range"),
+        (LEARNED, {"sampler": "ddpm", "variance": "learned"}, "variance", "whose own variance is learned_range"),
         (SHORT, {"spacing": "20,5"}, "spacing", "sections must add up to between 1 and 20, got 25"),
         (DDIM, {"spacing": "0,0", "steps": 5}, "spacing", "sections must add up to between 1 and 1000, got 0"),
         (DDIM, {"spacing": "9,5", "steps": 15}, "steps", "must be 14, the sum of the sections, got 15"),

@@ -29,7 +29,7 @@ SAMPLERS_FOR_IT = ["ddpm", "ddim", "dpmpp", "euler"]
 def test_eps_says_nothing_of_the_image(sampler: str, steps: int, schedule: NoiseSchedule) -> None:
     """Where beta is 1 nothing of x0 is in x_t: eps cannot give it, v and x0 can."""
     arguments: dict[str, Any] = {"sampler": sampler, "steps": steps, "spacing": "trailing", "classifier_scale": 1.0}
-    with pytest.raises(PlanError, match=r"prediction eps says nothing .* such a model needs v or x0"):
+    with pytest.raises(PlanError, match=r"prediction eps gives no x0 .* such a model needs v or x0"):
         make_plan(schedule, **arguments)
     for prediction, x0 in (("v", (0, -1)), ("x0", (0, 1))):
         plan = make_plan(schedule, **arguments, prediction=prediction)  # type: ignore[arg-type]

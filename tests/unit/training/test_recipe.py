@@ -55,7 +55,7 @@ def test_overrides_are_typed_and_reach_into_tables() -> None:
         ("prediction=noise", "prediction: .* 'eps', 'x0' or 'v', got 'noise'"),
         ("data.source=web", r"data\.source: .* 'faces', 'folder', 'zip'"),
         ("network.channel_mult=2", r"network\.channel_mult: .* tuple, got 2"),
-        ("network=3", r"network should be a table of in_channels, .*got 3"),
+        ("network=3", r"network must be a table of in_channels, .*got 3"),
         ("image_size.width=3", "image_size is a value, not a table"),
         ("defaults.sampler=nosuch", "sampler 'nosuch' is not known"),
         ("image_size=15", "image_size must be a multiple of 2"),
