@@ -310,7 +310,7 @@ form.addEventListener("submit", async event => {
   const { query, files } = readForm();
   const kind = document.getElementById("kind").value;
   try {
-    const body = kind === "generate" ? undefined : files;
+    const body = [...files].length ? files : undefined;
     const job = await ask("POST", `/${kind}?${query}`, { Prefer: "respond-async" }, body);
     complain(alarm, null);
     document.getElementById("empty")?.remove();
