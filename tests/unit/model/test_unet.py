@@ -297,7 +297,7 @@ def test_embedding_of_other_projects(options: dict[str, Any], expected: list[flo
 def test_timesteps_may_be_floats_between_the_integers() -> None:
     """Whole ones give the same bits as integers; a network trained on t / 4 is asked for t and sees t / 4."""
     network, x = awake(UNet(TINY)), images(8, 8)
-    scaled = UNet(dataclasses.replace(TINY, timestep_scale=0.25))
+    scaled = UNet(dataclasses.replace(TINY, timestep_scale=0.25)).eval()
     scaled.load_state_dict(network.state_dict())
     assert torch.equal(network(x, TIMES.float()), network(x, TIMES))
     assert torch.equal(scaled(x, torch.tensor([1, 999])), network(x, torch.tensor([0.25, 249.75])))
@@ -310,7 +310,7 @@ def test_equal_heads_are_heads_of_equal_width_where_there_is_one_width() -> None
     for name, parameter in network.named_parameters():
         if ".qkv." in name:
             parameter.mul_(10)  # or else attention is nearly even, whatever the heads
-    equal = UNet(dataclasses.replace(TINY, heads=4))
+    equal = UNet(dataclasses.replace(TINY, heads=4)).eval()
     equal.load_state_dict(network.state_dict())
     assert torch.equal(equal(images(8, 8), TIMES), network(images(8, 8), TIMES))
     single = UNet(dataclasses.replace(TINY, heads=1))
