@@ -49,7 +49,12 @@ def test_a_run_has_at_most_as_many_steps_as_there_are_timesteps() -> None:
 @pytest.mark.parametrize(
     ("config", "choices", "parameter", "reason"),
     [
-        (DDIM, {"sampler": "plms"}, "sampler", "'plms' is not known: choose one of ddpm, ddim, dpmpp, euler, consistency, heun"),
+        (
+            DDIM,
+            {"sampler": "plms"},
+            "sampler",
+            "'plms' is not known: choose one of ddpm, ddim, dpmpp, euler, consistency, heun",
+        ),
         (DDIM, {"variance": "fixed_large"}, "variance", "is not a parameter of ddim"),
         (DDIM, {"sampler": "ddpm", "variance": "learned"}, "variance", "learned was not learned by this model, whose"),
         (LEARNED, {"sampler": "ddpm", "variance": "learned"}, "variance", "whose own variance is learned_range"),
