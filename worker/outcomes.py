@@ -42,7 +42,9 @@ class Outcomes:
         def commit() -> bool:
             nonlocal tried
             if not self._rq.owns(item.rq_job, item.execution):
-                return tried  # after an earlier try the job has ended, and only the reply was lost
+                # After an earlier try the job may have ended so that only the reply was lost; or that try never
+                # arrived, and the job is another worker's.
+                return tried and not self._rq.was_given_away(item.rq_job)
             tried = True
             self._reporter.write(self._rq.connection, item.active, encode_seconds=spent.seconds)
             self._rq.succeed(item.rq_job, item.queue, item.execution, {"images": item.active.job.answers})

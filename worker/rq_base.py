@@ -22,7 +22,7 @@ from rq.worker.base import BaseWorker
 from rq.worker_registration import WORKERS_BY_QUEUE_KEY
 
 from jobs import keys
-from jobs.rq_job import MAX_RETRIES, RESUMED_AT, DataJob
+from jobs.rq_job import DEATHS, MAX_RETRIES, RESUMED_AT, DataJob
 
 from .foreign_data import is_refusal, set_aside
 from .recovery import EXECUTION_TTL, HEARTBEAT_SECONDS, Recovery
@@ -205,6 +205,11 @@ class RqBase(BaseWorker):
             return True
         self.executions.pop(execution.id, None)
         return False
+
+    def was_given_away(self, job: DataJob) -> bool:
+        """Returns whether the job has been taken from this worker, as from a dead one, since it was claimed."""
+        deaths: Any = self.connection.hget(job.key, DEATHS)
+        return int(deaths or 0) > job.deaths
 
     def succeed(self, job: RqJob, queue: Queue, execution: Execution, result: dict[str, int]) -> None:
         """Ends a job that this worker `owns`."""

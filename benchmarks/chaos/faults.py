@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from benchmarks.report import say
 
 from .cluster import Cluster, Member
 from .disk import Disk
-from .schedule import REDIS, Break, Fault
+from .schedule import Break, Fault
 
 
 @dataclass
@@ -57,9 +57,9 @@ class Saboteur:
                 if fault.kind in ways:  # poison comes by post
                     group.create_task(carry_out(fault))
 
-    def redis_away(self) -> list[tuple[float, float]]:
-        """When Redis did not answer, in seconds since the epoch."""
-        return [(began, ended) for fault, began, ended in self.done if fault.kind in REDIS]
+    def away(self, kinds: Collection[Break]) -> list[tuple[float, float]]:
+        """When there were faults of these kinds, in seconds since the epoch."""
+        return [(began, ended) for fault, began, ended in self.done if fault.kind in kinds]
 
     async def _kill_worker(self, fault: Fault) -> None:
         _pick(self.cluster.workers, fault).send(signal.SIGKILL)

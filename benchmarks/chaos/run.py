@@ -25,14 +25,15 @@ from .faults import Saboteur
 from .leftovers import files_left, keys_left
 from .orders import draw_orders, draw_recipes
 from .poison import chaos_model
-from .schedule import Break, Habit, draw_faults
+from .schedule import REDIS, STORE, Break, Habit, draw_faults
 from .verdict import Evidence, Verdict, judge
 from .worker_logs import Line, in_flight, read_log, waits
 
 LONGEST_JOB = 2000  # seconds; more than any of a run may take (`app.admission.job_timeout`), which keeps some keys
 SWEEP_MARGIN = 60  # seconds that files are kept longer than pictures are offered
 MARGIN_SECONDS = 15.0
-REDIS_BACK_SECONDS = 5.0  # until everybody has noticed
+NOTICED_SECONDS = 5.0  # until everybody has noticed that a fault is over
+HINDRANCES = (*REDIS, *STORE, Break.FREEZE)  # faults in which a worker cannot hand its jobs back
 
 
 @dataclass(frozen=True)
@@ -128,12 +129,12 @@ class Attack:
             workers=logs,
             apis=list(apis.values()),
             waits=[wait for wait in waits(killed, logs) if wait.job_id not in poison],
-            redis_away=self._saboteur.redis_away(),
+            redis_away=self._saboteur.away(REDIS),
             executed=self._executed,
             unasked=[
                 f"{end.log.stem}: {end.status}"
                 for end in ends
-                if not _explained(end, workers, poison, self._saboteur.redis_away())
+                if not _explained(end, workers, poison, self._saboteur.away(HINDRANCES))
             ],
             keys=keys_left(cluster.client, longest=LONGEST_JOB + 2 * self._plan.result_ttl),
             files=files_left(self._disk.store),
@@ -158,18 +159,18 @@ def _logs(members: Sequence[Member], since: float) -> dict[Path, list[Line]]:
 
 
 def _explained(
-    end: End, workers: Mapping[Path, Sequence[Line]], poison: set[str], redis_away: Sequence[tuple[float, float]]
+    end: End, workers: Mapping[Path, Sequence[Line]], poison: set[str], hindered: Sequence[tuple[float, float]]
 ) -> bool:
     """Whether a process ended as it should: killed by us, cleanly when we asked, or by a poison job that it ran.
 
-    A worker that is told to stop while Redis is away cannot hand its jobs back. It gives up, says so by a status of 1,
-    and leaves them to recovery. One that is told while the interpreter still starts, and has written nothing, cannot
-    heed the signal.
+    A worker that is told to stop while Redis or the store is away, or that is frozen then, cannot hand its jobs back.
+    It gives up, says so by a status of 1, and leaves them to recovery. One that is told while the interpreter still
+    starts, and has written nothing, cannot heed the signal.
     """
     if end.asked is signal.SIGKILL or (end.asked is signal.SIGTERM and end.status == 0):
         return True
     if end.asked is signal.SIGTERM and end.status == 1:
-        return any(began <= end.at <= ended + REDIS_BACK_SECONDS for began, ended in redis_away)
+        return any(began <= end.at <= ended + NOTICED_SECONDS for began, ended in hindered)
     if end.asked is signal.SIGTERM and end.status == -signal.SIGTERM:
         return not end.log.stat().st_size
     return end.status == -signal.SIGKILL and bool(in_flight(workers.get(end.log, ())) & poison)

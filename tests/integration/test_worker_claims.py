@@ -24,6 +24,7 @@ from worker import recovery
 from worker.active import ActiveJob
 from worker.claims import Claims
 from worker.held_jobs import RunningJob
+from worker.outcomes import Outcomes
 from worker.recovery import EXECUTION_TTL, RECOVERY_SECONDS, SILENT_SECONDS, Recovery
 from worker.rq_base import RqBase
 from worker.runner import Runner
@@ -288,6 +289,43 @@ def test_beside_a_suspect_nothing_is_claimed(worker: RqBase, claims: Claims) -> 
     claims.make_room([queued], [active])
     claims.make_room([queued], [active])
     assert not active.release
+
+
+@pytest.mark.parametrize("arrived", [True, False])
+def test_a_job_whose_end_got_no_reply_is_ours_unless_it_was_given_away(
+    client: redis.Redis, queue: JobQueue, worker: RqBase, claims: Claims, clock: Clock, arrived: bool
+) -> None:
+    """Redis breaks off while a worker ends its job: the end went through, or others took the job and ended it."""
+    submit(queue)
+    (queued,) = worker.queues
+    job, execution = start(worker, claims)
+    other = RqBase(client, [QUEUE], name=f"difuso-{uuid.uuid4().hex[:12]}")
+    other.register()
+    tries = 0
+
+    def write(*args: object, **kwargs: object) -> None:
+        nonlocal tries
+        tries += 1
+        if tries > 1:
+            return
+        if arrived:
+            worker.succeed(job, queued, execution, {"images": 1})
+        else:
+            look(Recovery(client), worker, clock, 2 * EXECUTION_TTL)
+            again, started = start(other, claims)
+            other.succeed(again, queued, started, {"images": 1})
+        raise redis.ConnectionError("the reply was lost")
+
+    reporter = SimpleNamespace(write=write, ended=lambda job: None)
+    metrics = SimpleNamespace(retried=lambda how: None, finished=lambda active, outcome: None)
+    writers = SimpleNamespace(forget=lambda job_id: None)
+    outcomes = Outcomes(worker, cast(Any, reporter), cast(Any, writers), cast(Any, metrics))
+    item = RunningJob(
+        job, queued, execution, cast(Any, SimpleNamespace(job=SimpleNamespace(id=job.id, trail={}, answers=1)))
+    )
+    outcome = outcomes.succeed(item, cast(Any, SimpleNamespace(seconds=0.0)))
+    assert outcome == ("succeeded" if arrived else "lost")
+    assert client.xlen(f"rq:results:{job.id}") == 1
 
 
 def held(queued: Queue, active: ActiveJob) -> RunningJob:
