@@ -1,7 +1,7 @@
-"""What chance decides about a step.
+"""The random choices of a training step.
 
-Every process draws for the whole batch and takes its share. So the processes differ, and a run is the same run on any
-number of them, up to rounding (dropout apart, whose masks come from each process's own generator).
+Every process draws for the whole batch and takes its share. So a run is the same on any number of processes, up to
+rounding. Dropout is the exception: each process draws its masks from a generator of its own.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Drawn:
 
     Attributes:
         mirrored: shape (B,), bool.
-        t: timesteps, shape (B,), int64, on the CPU.
+        t: timesteps, shape (B,), int64 or, between the integers, float64; on the CPU.
         importance: weights of the losses that make up for how t was drawn, shape (B,).
         nameless: images that are shown without their class, shape (B,), bool.
         noise: standard normal, shape (B, C, H, W), on the device.
@@ -34,7 +34,7 @@ class Drawn:
     noise: Tensor
 
     def part(self, rows: slice) -> Drawn:
-        """Some of the images."""
+        """Returns what was drawn for some of the images."""
         return Drawn(self.mirrored[rows], self.t[rows], self.importance[rows], self.nameless[rows], self.noise[rows])
 
 
@@ -42,10 +42,10 @@ class Draws:
     """Draws for one step after another.
 
     Args:
-        seed: of all draws.
-        device: where noise is made, and used.
-        flip: chance that an image is mirrored.
-        label_drop: chance that an image is shown without its class.
+        seed: the seed of all draws.
+        device: the device on which noise is made and used.
+        flip: the probability that an image is mirrored, 0..1.
+        label_drop: the probability that an image is shown without its class, 0..1.
     """
 
     def __init__(self, seed: int, device: torch.device, *, flip: float, label_drop: float) -> None:
@@ -64,7 +64,7 @@ class Draws:
         return Drawn(mirrored, t, importance, nameless, noise)
 
     def _chance(self, probability: float, count: int) -> Tensor:
-        """True with this probability; draws nothing where there is nothing to decide."""
+        """Returns True with this probability for each image; draws nothing if the probability is 0."""
         if probability == 0:
             return torch.zeros(count, dtype=torch.bool)
         return torch.rand(count, generator=self._generator) < probability

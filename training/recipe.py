@@ -35,15 +35,15 @@ Precision = Literal["float32", "bf16", "fp16"]
 
 @dataclass(frozen=True)
 class Data:
-    """Where the images come from.
+    """The source of the training images.
 
     Attributes:
-        source: see `training.sources`; `faces` are drawn (CC0).
-        path: of the folder, file, files or set.
-        split: of sets that have several: `train`, or `test`.
-        count: number of drawn images.
-        classes: names, of sets that number their classes only.
-        flip: mirror half of the images.
+        source: a key of `training.sources.SOURCES`; `faces` are drawn (CC0).
+        path: the folder, file, pattern of files, or name of the set.
+        split: `train` or `test`, for sets that have both.
+        count: the number of drawn images.
+        classes: the names of the classes, for sets that only number them.
+        flip: whether half of the images are mirrored.
     """
 
     source: SourceName = "faces"
@@ -59,29 +59,30 @@ class Recipe:
     """One training run.
 
     Attributes:
-        init: folder of a checkpoint to begin from (fine-tuning): tensors of the same name and shape are taken over,
-            the others begin afresh. Empty for a network with random weights.
-        variance: of the model's ancestral sampling; a learned one needs twice the `out_channels`, and a loss with the
-            bound in it.
+        init: the folder of a checkpoint to begin from (fine-tuning). Tensors of the same name and shape are copied, the
+            others start anew. Empty for a network with random weights.
+        prediction: what the network predicts: `eps`, `x0` or `v`.
+        variance: the variance of the model's ancestral sampling. A learned one needs twice the `out_channels`, and the
+            loss `hybrid` or `vlb`.
         loss: `simple`, `hybrid` or `vlb`, see `training.losses.Objective`; `consistency`, see `training.consistency`.
-        weighting: of the simple loss, see `training.losses.weights`.
-        gamma: of the weighting: 5 for min_snr and 1 for p2 unless said otherwise.
-        timesteps: how they are drawn, see `training.timesteps`.
-        label_drop: share of the images that are shown without their class, so that guidance has something to compare.
-        batch_size: images in one optimiser step, over all processes and parts.
-        accumulate: parts that each process cuts its share of a batch into, to need less memory.
-        max_steps: optimiser steps.
-        max_minutes: of training, in all processes that went on with the run; None is no limit.
-        warmup_steps: over which the learning rate rises from 0.
-        decay_steps: over which it falls to 0 again, at the end of `max_steps`.
-        clip_norm: largest norm of the gradient; 0 lets it be.
-        ema_decay: of the averaged weights that are served.
-        more_ema_decays: further averages, kept beside.
-        precision: of the network's calls (autocast); `auto` is float32 or bf16, whichever is faster here. Weights and
-            optimiser are float32 in any case.
-        compile: use torch.compile, which needs a C++ compiler and a minute before the first step.
-        save_every, sheet_every, log_every: in steps.
-        kid_every: steps between two measurements of the KID to the training images; 0 is never.
+        weighting: the weighting of the simple loss, see `training.losses.weights`.
+        gamma: the parameter of the weighting; None is the published one, 5 for min_snr and 1 for p2.
+        timesteps: the distribution that timesteps are drawn from, see `training.timesteps`.
+        label_drop: the share of images shown without their class, which guidance needs, 0..1.
+        batch_size: the number of images in one optimiser step, over all processes and parts.
+        accumulate: the number of parts that each process cuts its share of a batch into, to need less memory.
+        max_steps: the number of optimiser steps.
+        max_minutes: the minutes of training, over all starts of the run; None is no limit.
+        warmup_steps: the number of steps in which the learning rate rises from 0.
+        decay_steps: the number of steps, at the end of `max_steps`, in which the learning rate falls to 0.
+        clip_norm: the largest norm of the gradient; 0 turns clipping off.
+        ema_decay: the decay of the averaged weights that are served, at least 0 and below 1.
+        more_ema_decays: the decays of further averages.
+        precision: the number format of the network's calls (autocast); `auto` is float32 or bf16, whichever is faster
+            here. Weights and optimiser are float32 in any case.
+        compile: whether to use torch.compile, which needs a C++ compiler and a minute before the first step.
+        save_every, sheet_every, log_every: the number of steps between two saves, sheets and lines of the log.
+        kid_every: the number of steps between two measurements of the KID to the training images; 0 is never.
     """
 
     name: str

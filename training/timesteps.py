@@ -1,4 +1,4 @@
-"""How the timesteps of a batch are drawn, and what makes up for it in the loss."""
+"""Distributions that training draws its timesteps from, and the weights that correct the loss for them."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class TimestepSampler(Protocol):
     """Draws timesteps."""
 
     def draw(self, count: int, generator: Generator) -> tuple[Tensor, Tensor]:
-        """Timesteps, shape (count,), int64, and weights of their losses, float32, that keep the mean what it is."""
+        """Returns timesteps, shape (count,), and the weights of their losses, float32, that keep the mean unbiased."""
         ...
 
     def learn(self, t: Tensor, losses: Tensor) -> None:
-        """Hears what the losses of a batch were, without weights; both on the CPU, shape (B,)."""
+        """Takes note of the unweighted losses of a batch; both on the CPU, shape (B,)."""
         ...
 
     def state(self) -> dict[str, Tensor]: ...
@@ -30,7 +30,7 @@ class TimestepSampler(Protocol):
 
 
 class Uniform:
-    """Every timestep alike."""
+    """Draws every timestep with the same probability."""
 
     def __init__(self, num_train_timesteps: int) -> None:
         self._total = num_train_timesteps

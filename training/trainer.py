@@ -33,19 +33,19 @@ MAX_BAD_STEPS = 20
 
 
 class Trainer:
-    """One run, as far as one process has a part in it: a network, its averages, its optimiser, its place in the data.
+    """The part of one process in a run: a network, its averages, its optimiser and its position in the data.
 
     Args:
-        recipe: decides everything.
-        batches: of training images, of which this process gets its share.
-        device: where to compute.
-        processes: that train together.
+        recipe: the recipe, which decides everything.
+        batches: the training images; this process gets its share of each batch.
+        device: the device of the network.
+        processes: the processes that train together.
 
     Attributes:
-        step: optimiser steps so far.
-        skipped: of them, those whose gradient was not finite and was not applied.
-        emas: the averages, the one to be served first.
-        precision: of the network's calls; that of the recipe, or what was the fastest when the run began.
+        step: the number of optimiser steps so far.
+        skipped: the number of steps whose gradient was not finite and was not applied.
+        emas: the averages; the first is the one that is served.
+        precision: the number format of the network's calls: the recipe's, or the fastest when the run began.
 
     Raises:
         RecipeError: if a batch cannot be cut into equal parts for all processes, or the checkpoint to begin from cannot
