@@ -93,7 +93,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
 async def _lifespan(app: FastAPI) -> AsyncIterator[State]:
     settings: ApiSettings = app.state.settings
     metrics: Metrics = app.state.metrics
-    follower = CatalogFollower(settings.models_dir)
+    follower = CatalogFollower(settings.models_dir, settings.default_model)
     metrics.know_models(follower.catalog)
     redis_url = with_password(settings.redis_url, settings.redis_password_file)
     to_thread.current_default_thread_limiter().total_tokens = THREADS

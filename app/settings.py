@@ -59,6 +59,8 @@ class ApiSettings(BaseSettings):
     """File with the password of Redis; safer than a password in the URL, which other programs may see."""
     models_dir: Path = Path("checkpoints")
     """Folder of checkpoints; the API reads their config files only."""
+    default_model: str | None = None
+    """Model of requests that name none; by default the first by name."""
     store_url: str = "var/store"
     """Folder or fsspec URL of images, manifests and snapshots; the same for every process."""
     result_ttl: PositiveInt = 86400

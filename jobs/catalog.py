@@ -50,15 +50,20 @@ class ModelInfo:
 
 @dataclass(frozen=True)
 class Catalog:
-    """The models of a folder: the usable ones by name, and the reasons why the others are refused."""
+    """The models of a folder: the usable ones by name, and the reasons why the others are refused.
+
+    Attributes:
+        named: the model of requests without `model`; None for the first by name.
+    """
 
     models: dict[str, ModelInfo]
     refused: dict[str, str]
+    named: str | None = None
 
     @property
     def default(self) -> str | None:
-        """The model of a request without `model`: the first by name; None if there is no model."""
-        return min(self.models, default=None)
+        """The model of a request without `model`; None if there is no model."""
+        return self.named or min(self.models, default=None)
 
     def choose(self, name: str | None) -> ModelInfo:
         """Returns the model of a request; the default if the name is None.
@@ -76,8 +81,12 @@ class Catalog:
         return self.models[chosen]
 
 
-def read_catalog(folder: Path) -> Catalog:
-    """Reads the config file, SHA256SUMS and shapes of every model in a folder; workers check the weights."""
+def read_catalog(folder: Path, default: str | None = None) -> Catalog:
+    """Reads the config file, SHA256SUMS and shapes of every model in a folder; workers check the weights.
+
+    Args:
+        default: the model of requests without `model`; None for the first by name.
+    """
     models: dict[str, ModelInfo] = {}
     refused: dict[str, str] = {}
     for path in model_folders(folder):
@@ -87,7 +96,7 @@ def read_catalog(folder: Path) -> Catalog:
             refused[path.name] = reason_of(error)
             if not isinstance(error, ModelError):
                 log.exception("model %s cannot be read", path.name)
-    return Catalog(models, refused)
+    return Catalog(models, refused, default)
 
 
 def model_folders(folder: Path) -> list[Path]:

@@ -30,14 +30,18 @@ def _mark(folder: Path) -> Mark:
 class CatalogFollower:
     """Reads the catalog of a folder again when the folder has changed.
 
+    Args:
+        folder: the models folder.
+        default: the model of requests without `model`; None for the first by name.
+
     Attributes:
         catalog: the last catalog that was read.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, default: str | None = None) -> None:
+        self._folder, self._default = folder, default
         self._read_of = self._seen = model_marks(folder)
-        self.catalog = read_catalog(folder)
+        self.catalog = read_catalog(folder, default)
 
     def look(self) -> bool:
         """Reads the catalog again, and returns True, if the folder has changed, but not since the last look.
@@ -47,5 +51,5 @@ class CatalogFollower:
         before, self._seen = self._seen, model_marks(self._folder)
         if self._seen == self._read_of or self._seen != before:
             return False
-        self._read_of, self.catalog = self._seen, read_catalog(self._folder)
+        self._read_of, self.catalog = self._seen, read_catalog(self._folder, self._default)
         return True

@@ -217,13 +217,14 @@ def test_other_missing_files_are_named(pipeline: Path) -> None:
 
 
 def test_a_folder_is_read_again_once_its_change_stands_still(folder: Path) -> None:
-    follower = CatalogFollower(folder)
+    follower = CatalogFollower(folder, "newer")
     first = follower.catalog
     assert not follower.look()
     shutil.copytree(folder / "tiny", folder / "newer")
     assert not follower.look(), "it may still be written"
     assert follower.look()
     assert set(follower.catalog.models) == {"tiny", "newer"}
+    assert follower.catalog.choose(None).name == "newer"
     assert set(first.models) == {"tiny"}
     (folder / "newer" / "config.json").write_text("{}")
     assert [follower.look(), follower.look(), follower.look()] == [False, True, False]

@@ -151,6 +151,12 @@ def test_the_least_steps_of_fixed_large_are_let_in() -> None:
     assert fill_in(SamplingQuery(steps=least, sampler="ddpm"), LARGE).steps == least
 
 
+def test_a_default_model_may_be_named() -> None:
+    assert Catalog({"plain": PLAIN, "pets": MODEL}, {}, "plain").choose(None) is PLAIN
+    with pytest.raises(RequestRefused, match=r"^model: Should be one of pets"):
+        Catalog({"pets": MODEL}, {}, "plain").choose(None)
+
+
 def test_a_model_is_found_by_name_or_is_the_first() -> None:
     catalog = Catalog({"plain": PLAIN, "pets": MODEL}, {"broken": "config.json is missing"})
     assert catalog.choose(None) is MODEL
