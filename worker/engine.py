@@ -17,6 +17,7 @@ import torch
 from model.errors import ModelError, NonFiniteSample
 
 from .active import ActiveJob, EngineEvent, Finished, Previewed, Snapped
+from .cores import use_all_cores
 from .failures import Cancelled, DeadlineExceeded
 from .fairness import share_slots
 from .runner import Runner
@@ -62,6 +63,7 @@ class StepEngine:
 
     def run(self) -> None:
         """Steps until `stop` is called; the body of the engine's thread."""
+        use_all_cores()
         try:
             while not self._stopped:
                 self._take(wait=not self._jobs)

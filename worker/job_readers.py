@@ -18,6 +18,7 @@ from jobs.errors import StoreUnavailable
 from jobs.store import ResultStore
 
 from .active import ActiveJob
+from .cores import use_one_core
 from .failures import Cancelled
 from .held_jobs import Claim
 from .job_reading import read_job
@@ -58,7 +59,7 @@ class JobReaders:
         self._outcomes = outcomes
         self._store = store
         self._tell = tell
-        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="readers")
+        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="readers", initializer=use_one_core)
 
     def read(self, claim: Claim, runners: Mapping[str, Runner]) -> None:
         """Starts to read a job; `runners` are the models that are served now, by name."""

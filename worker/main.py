@@ -18,6 +18,7 @@ from jobs.redis_url import with_password
 from jobs.store import ResultStore
 from jobs.tracing import start_tracing
 
+from .cores import use_one_core
 from .engine import EngineStalled
 from .metrics import WorkerMetrics
 from .models import ModelFollower, load_models
@@ -35,6 +36,7 @@ EXIT_SECONDS = 5.0
 
 def run(settings: WorkerSettings) -> int:
     """Serves until SIGTERM or SIGINT. Returns the exit status: 0 after a drain, 1 if the process must be replaced."""
+    use_one_core()
     models = load_models(settings)
     if not models.runners:
         log.error("no model could be loaded from %s", settings.models_dir)

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -14,6 +15,7 @@ from jobs.following import Mark, model_marks
 from model.checkpoint import load_checkpoint
 from model.errors import ModelError, reason_of
 
+from .cores import in_a_thread_that_ends
 from .runner import Runner, pick_device
 from .settings import WorkerSettings
 
@@ -92,7 +94,7 @@ def _load(settings: WorkerSettings, models: Models, marks: Mapping[str, Mark]) -
         loaded[name] = mark
         refused.pop(name, None)
         try:
-            runners[name] = _warm(settings.models_dir / name, settings, device)
+            runners[name] = in_a_thread_that_ends(partial(_warm, settings.models_dir / name, settings, device))
         except torch.AcceleratorError:
             raise
         except Exception as error:  # whatever the error, the other models are served

@@ -18,6 +18,7 @@ from jobs.status import needs_uploads
 from jobs.store import ResultStore
 
 from .active import ActiveJob, Previewed, Snapped
+from .cores import use_one_core
 from .results import Spent, preview_message, store_result
 from .trajectory import encode_snapshot
 
@@ -62,10 +63,10 @@ class Writers:
         self._store = store
         self._client = client
         self._tell = tell
-        self._results = ThreadPoolExecutor(THREADS, thread_name_prefix="results")
+        self._results = ThreadPoolExecutor(THREADS, thread_name_prefix="results", initializer=use_one_core)
         # A single thread writes the snapshots of a job in order, and none after the job's snapshot was deleted.
-        self._snapshots = ThreadPoolExecutor(1, thread_name_prefix="snapshots")
-        self._previews = ThreadPoolExecutor(1, thread_name_prefix="previews")
+        self._snapshots = ThreadPoolExecutor(1, thread_name_prefix="snapshots", initializer=use_one_core)
+        self._previews = ThreadPoolExecutor(1, thread_name_prefix="previews", initializer=use_one_core)
         self._saving: set[ActiveJob] = set()
         self._sweeping = Lock()
 

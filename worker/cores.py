@@ -1,0 +1,58 @@
+"""Which thread of a worker computes with all cores: that of the engine, and that of a model while it is loaded.
+
+A thread that computes with several cores keeps a team of OpenMP threads for as long as it lives. With more teams than
+cores the runtime lets them sleep between two parallel loops, and a call of a small network takes half as long again. So
+all other threads compute with one core, and models are loaded in threads that end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from functools import cache
+from threading import Thread
+from typing import TypeVar
+
+import torch
+
+Result = TypeVar("Result")
+
+
+@cache
+def all_cores() -> int:
+    """The number of cores that torch uses, unless a thread says otherwise; call it before any thread does."""
+    return torch.get_num_threads()
+
+
+def use_all_cores() -> None:
+    """Lets this thread compute with all cores."""
+    _use(all_cores())
+
+
+def use_one_core() -> None:
+    """Lets this thread compute alone; and those that begin later, until another says otherwise."""
+    all_cores()
+    _use(1)
+
+
+def _use(cores: int) -> None:
+    torch.get_num_threads()  # at its first call a thread adopts what another thread has set last
+    torch.set_num_threads(cores)
+
+
+def in_a_thread_that_ends(call: Callable[[], Result]) -> Result:
+    """Returns what a call returns that computes with all cores, and leaves no OpenMP threads behind."""
+    future: Future[Result] = Future()
+
+    def run() -> None:
+        use_all_cores()
+        try:
+            future.set_result(call())
+        except BaseException as error:
+            future.set_exception(error)
+
+    thread = Thread(target=run, name="loader", daemon=True)
+    thread.start()
+    result = future.result()
+    thread.join()
+    return result
