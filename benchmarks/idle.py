@@ -14,6 +14,9 @@ from datetime import datetime
 from pathlib import Path
 
 import httpx
+import torch
+
+from model import load_checkpoint
 
 from . import stack
 from .machine import resident_mb
@@ -39,6 +42,35 @@ def claim_seconds(difuso: Difuso, count: int) -> list[float]:
             found.append(datetime.fromisoformat(job["started_at"]).timestamp() - before)
             time.sleep(0.2)  # the worker falls asleep
     return found
+
+
+def image_seconds(difuso: Difuso, *, steps: int, count: int) -> list[float]:
+    """From a POST to its image, one at a time, after two that warm up."""
+    found = []
+    with httpx.Client(base_url=difuso.url, timeout=60) as client:
+        for seed in range(2 + count):
+            before = time.perf_counter()
+            client.post(
+                "/generate", params={"n": 1, "steps": steps, "sampler": "ddim", "seed": seed}
+            ).raise_for_status()
+            found.append(time.perf_counter() - before)
+    return found[2:]
+
+
+@torch.inference_mode()
+def network_seconds(model: Path, *, calls: int, count: int) -> list[float]:
+    """So many calls of a network alone, with one image each; after one round that warms up."""
+    checkpoint = load_checkpoint(model)
+    network = checkpoint.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    x = torch.zeros(1, *checkpoint.config.shape).contiguous(memory_format=torch.channels_last)
+    labels = () if checkpoint.config.classes is None else (torch.zeros(1, dtype=torch.int64),)
+    found = []
+    for _ in range(1 + count):
+        before = time.perf_counter()
+        for _ in range(calls):
+            network(x, torch.full((1,), 500.0), *labels)
+        found.append(time.perf_counter() - before)
+    return found[1:]
 
 
 def memory(difuso: Difuso) -> dict[str, float]:

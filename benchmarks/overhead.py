@@ -18,8 +18,9 @@ from .report import Bar, Report, quantile, say, show
 from .soak import soak as run_soak
 from .stack import Difuso
 
-PARTS = ("share", "claim", "polling", "memory", "start")
+PARTS = ("share", "claim", "alone", "polling", "memory", "start")
 START_REPEATS = 3
+ALONE_STEPS, ALONE_REPEATS = 25, 15
 
 
 def main(
@@ -49,6 +50,7 @@ def main(
             parts: Mapping[str, Callable[[], None]] = {
                 "share": lambda: measure_share(small if tiny else paper(models), 3 * seconds, report),
                 "claim": lambda: measure_claims(small, claims, report),
+                "alone": lambda: measure_alone(served, report),
                 "polling": lambda: measure_polling(served, seconds, pairs, report),
                 "memory": lambda: measure_memory(served, report),
                 "start": lambda: measure_start(served, report),
@@ -83,6 +85,16 @@ def measure_claims(model: Path, count: int, report: Report) -> None:
     report.add("claim_ms", {"count": count, "median": median, "p95": p95, "max": max(waits)})
     show("idle server, POST to claimed", ("requests", "median ms", "p95", "max"), [(count, median, p95, max(waits))])
     report.bar(Bar("POST to claimed, median", median, 10, "ms", "at most"))
+
+
+def measure_alone(model: Path, report: Report) -> None:
+    """How long one image takes over HTTP on an idle server, beside the bare network in a loop of batches of one."""
+    with stack.difuso(model) as difuso:
+        served = statistics.median(idle.image_seconds(difuso, steps=ALONE_STEPS, count=ALONE_REPEATS))
+    bare = statistics.median(idle.network_seconds(model, calls=ALONE_STEPS, count=ALONE_REPEATS))
+    report.add("alone_ms", {"steps": ALONE_STEPS, "served": 1000 * served, "bare": 1000 * bare})
+    show("one image alone, ms", ("steps", "over HTTP", "bare loop"), [(ALONE_STEPS, 1000 * served, 1000 * bare)])
+    report.bar(Bar("one image over HTTP, times the bare loop", served / bare, 1.3, "", "at most"))
 
 
 def measure_polling(model: Path, seconds: float, pairs: int, report: Report) -> None:
