@@ -9,7 +9,7 @@ from torch import Generator, Tensor
 from model.plans.schedule import FloatTable, NoiseSchedule
 
 from .losses import Losses, Network
-from .timesteps import Uniform
+from .timesteps import TimestepSampler
 
 MEAN, DEVIATION = -1.1, 2.0  # of ln sigma
 SIGMA_MAX = 80.0
@@ -17,7 +17,7 @@ GAP = 1 / 256  # between the two noise levels, relative to the noisier; wider wh
 SHARPEN = 8.0
 
 
-class LogNormal(Uniform):
+class LogNormal(TimestepSampler):
     """Timesteps whose ln sigma is normally distributed (Geng et al. 2024, section 4); fractional.
 
     Args:
@@ -25,7 +25,6 @@ class LogNormal(Uniform):
     """
 
     def __init__(self, schedule: NoiseSchedule) -> None:
-        super().__init__(schedule.num_train_timesteps)
         self._schedule = schedule
 
     def draw(self, count: int, generator: Generator) -> tuple[Tensor, Tensor]:

@@ -26,7 +26,7 @@ class Scaler:
     `LEAST_SCALE`: otherwise NaN with another cause would drive it to zero, and all gradients with it.
     """
 
-    def __init__(self, precision: Precision, device: torch.device) -> None:
+    def __init__(self, precision: Precision | None, device: torch.device) -> None:
         self._scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
@@ -13,23 +13,24 @@ HISTORY = 10  # losses remembered of each timestep
 UNIFORM_SHARE = 0.001  # of the draws, so that no timestep is forgotten
 
 
-class TimestepSampler(Protocol):
-    """Draws timesteps."""
+class TimestepSampler:
+    """Draws timesteps; unless a class says otherwise, without regard to the losses."""
 
     def draw(self, count: int, generator: Generator) -> tuple[Tensor, Tensor]:
         """Returns timesteps, shape (count,), and the weights of their losses, float32, that keep the mean unbiased."""
-        ...
+        raise NotImplementedError
 
     def learn(self, t: Tensor, losses: Tensor) -> None:
         """Takes note of the unweighted losses of a batch; both on the CPU, shape (B,)."""
-        ...
 
-    def state(self) -> dict[str, Tensor]: ...
+    def state(self) -> dict[str, Tensor]:
+        return {}
 
-    def load(self, state: dict[str, Any]) -> None: ...
+    def load(self, state: dict[str, Any]) -> None:
+        """Goes on with what `state` returned."""
 
 
-class Uniform:
+class Uniform(TimestepSampler):
     """Draws every timestep with the same probability."""
 
     def __init__(self, num_train_timesteps: int) -> None:
@@ -38,17 +39,8 @@ class Uniform:
     def draw(self, count: int, generator: Generator) -> tuple[Tensor, Tensor]:
         return torch.randint(0, self._total, (count,), generator=generator), torch.ones(count)
 
-    def learn(self, t: Tensor, losses: Tensor) -> None:
-        pass
 
-    def state(self) -> dict[str, Tensor]:
-        return {}
-
-    def load(self, state: dict[str, Any]) -> None:
-        pass
-
-
-class LossSecondMoment:
+class LossSecondMoment(TimestepSampler):
     """Draws in proportion to the root of the mean squared loss, once there are ten losses of every timestep.
 
     The terms of L_vlb differ by orders of magnitude between timesteps; this takes most of the noise out of its gradient

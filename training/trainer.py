@@ -22,7 +22,7 @@ from .ema import Ema
 from .errors import Diverged, RecipeError
 from .initial import take_over
 from .losses import Losses, Objective
-from .precision import DTYPES, Scaler, fastest
+from .precision import CANDIDATES, DTYPES, Scaler, fastest
 from .processes import ALONE, Processes, unsynchronised
 from .recipe import Precision, Recipe
 from .timesteps import TIMESTEP_SAMPLERS, TimestepSampler
@@ -45,7 +45,8 @@ class Trainer:
         step: the number of optimiser steps so far.
         skipped: the number of steps whose gradient was not finite and was not applied.
         emas: the averages; the first is the one that is served.
-        precision: the number format of the network's calls: the recipe's, or the fastest when the run began.
+        precision: the number format of the network's calls. If the recipe leaves it open, it is None until the first
+            step of the run, which finds the fastest.
 
     Raises:
         RecipeError: if a batch cannot be cut into equal parts for all processes, or the checkpoint to begin from cannot
@@ -84,9 +85,7 @@ class Trainer:
         self._objective, self._timesteps = _objective(recipe, self.schedule)
         flip = 0.5 if recipe.data.flip else 0.0
         self._draws = Draws(recipe.seed, self.device, flip=flip, label_drop=recipe.label_drop)
-        self.precision: Precision = (
-            fastest(self._try, self.device, processes) if recipe.precision == "auto" else recipe.precision
-        )
+        self.precision: Precision | None = None if recipe.precision == "auto" else recipe.precision
         self._scaler = Scaler(self.precision, self.device)
         torch.manual_seed(recipe.seed + 1 + processes.rank)  # of dropout, another in every process
         self.step = 0
@@ -103,6 +102,8 @@ class Trainer:
         Raises:
             Diverged: if many gradients in a row are not finite.
         """
+        if self.precision is None:
+            self.precision = self._fastest()
         batches = iter(self.batches)
         # The step is counted before a batch is taken: one taken in vain would be missing from a longer run.
         while self.step < self.recipe.max_steps:
@@ -145,6 +146,7 @@ class Trainer:
         part = drawn.part(rows)
 
         def network(x_t: Tensor, t: Tensor) -> Tensor:
+            assert self.precision is not None
             with self._autocast(self.precision):
                 out: Tensor = self._forward(x_t, t.to(self.device), *(() if labels is None else (labels,)))
             return out.float()
@@ -157,14 +159,19 @@ class Trainer:
         dtype = DTYPES[precision]
         return torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32)
 
-    def _try(self, precision: Precision) -> None:
-        """One pass forwards and backwards that trains nothing."""
+    def _fastest(self) -> Precision:
+        """The fastest format, found by passes forwards and backwards that train nothing."""
         x_t = torch.zeros(self.recipe.batch_size, *self._shape, device=self.device)
         t = torch.zeros(len(x_t), dtype=torch.int64, device=self.device)
-        with self._autocast(precision):
-            out = self.network(x_t, t, *(() if self.recipe.num_classes is None else (t,)))
-        torch.autograd.backward(out.float().mean())
-        self.optimizer.zero_grad(set_to_none=True)
+
+        def call(precision: Precision) -> None:
+            with self._autocast(precision):
+                out = self.network(x_t, t, *(() if self.recipe.num_classes is None else (t,)))
+            torch.autograd.backward(out.float().mean())
+            self.optimizer.zero_grad(set_to_none=True)
+
+        with torch.random.fork_rng():  # dropout draws, and is to draw the same in the run, whatever was tried before it
+            return fastest(call, self.device, self.processes)
 
     def _shown(self, batch: Batch, drawn: Drawn, rows: slice) -> tuple[Tensor, Tensor | None]:
         """Images in [-1, 1], some mirrored, and their classes, some left out."""
@@ -218,7 +225,8 @@ class Trainer:
             ema.updates = saved["updates"]
             ema.network.load_state_dict(saved["network"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.precision = state.get("precision", self.precision)
+        if self.recipe.precision == "auto" and state.get("precision") in CANDIDATES:
+            self.precision = state["precision"]
         self._scaler.load(state["scaler"])
         self._timesteps.load(state["timesteps"])
         self._draws.load(state["draws"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from training.dataset import Dataset
 from training.errors import Diverged, RecipeError
 from training.images import ImageArray
 from training.processes import ALONE, Processes
-from training.recipe import Recipe, load_recipe
+from training.recipe import Precision, Recipe, load_recipe
 from training.state import load_state, save_state
 from training.trainer import MAX_BAD_STEPS, Trainer
 
@@ -92,9 +93,8 @@ def run(recipe: Recipe, steps: int, folder: Path | None = None) -> Trainer:
         (*BOUND, "timesteps=loss_second_moment", "schedule.num_train_timesteps=2", "defaults.steps=1"),
         (*CLASSES, "prediction=x0"),
         ("loss=consistency", "prediction=v", "network.dropout=0.0", "defaults.sampler=consistency"),
-        ("precision=auto",),
     ],
-    ids=["plain", "averages", "scaler", "parts", "bound", "classes", "consistency", "auto"],
+    ids=["plain", "averages", "scaler", "parts", "bound", "classes", "consistency"],
 )
 def test_a_resumed_run_is_bit_equal_to_one_that_never_stopped(tmp_path: Path, changes: tuple[str, ...]) -> None:
     """2 x N steps are N, a resume and N: weights, averages, optimiser, generators, and images over an epoch's end."""
@@ -105,6 +105,28 @@ def test_a_resumed_run_is_bit_equal_to_one_that_never_stopped(tmp_path: Path, ch
     torch.manual_seed(99)  # what other code does to the global generator must not matter
     resumed = run(recipe, straight.step // 2, tmp_path)
     assert_equal(resumed.state(), straight.state())
+
+
+def test_a_run_measures_the_formats_once_and_a_recipe_can_still_say_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fastest may be another one on the day of the resume; neither that nor the trial passes must be seen."""
+    trials: list[str] = []
+
+    def fastest(call: Callable[[Precision], None], *rest: object) -> Precision:
+        call("bf16")
+        trials.append("bf16")
+        return "bf16"
+
+    monkeypatch.setattr("training.trainer.fastest", fastest)
+    straight = run(tiny("max_steps=100", "precision=auto"), 10)
+    half = run(tiny("max_steps=100", "precision=auto"), 5)
+    assert len(trials) == 2
+    save_state(tmp_path, half.step, half.state())
+    assert_equal(run(tiny("max_steps=100", "precision=auto"), 5, tmp_path).state(), straight.state())
+    assert_equal(run(tiny("max_steps=100", "precision=bf16"), 10).state(), straight.state())
+    assert run(tiny("max_steps=100", "precision=float32"), 1, tmp_path).precision == "float32"
+    assert len(trials) == 2
 
 
 def test_a_run_that_ended_can_be_made_longer(tmp_path: Path) -> None:
