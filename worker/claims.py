@@ -28,7 +28,7 @@ LOOKAHEAD = 100  # number of entries at the front of a queue that are examined
 CROWDED = 2  # jobs per slot that a worker may hold at most while it takes over the jobs of dead workers
 UNREADABLE_TTL = 60  # seconds that the record of an unreadable job is kept
 
-# Takes the first job of one kind off a queue. It is one script, so that no other worker can take the job in between.
+# Takes the first job of one standing off a queue. As one script, so that no other worker takes the job in between.
 _POP = """
 for i = 0, ARGV[1] - 1 do
   local id = redis.call('LINDEX', KEYS[1], i)
@@ -49,8 +49,7 @@ for i = 0, ARGV[1] - 1 do
 end
 """
 
-Kind = Literal["suspect", "orphan", "other"]
-Chosen = Iterator[tuple[DataJob, Queue]]
+Standing = Literal["suspect", "orphan", "other"]  # an orphan is one of the others
 
 
 class Claims:
@@ -102,12 +101,17 @@ class Claims:
         room = self._runners[model].slots * (CROWDED if crowded else 1)
         return sum(theirs == model and rank <= urgency for theirs, rank in rivals) < room
 
-    def has_news(self, queues: Sequence[Queue], held: Collection[Claim], actives: Collection[ActiveJob]) -> bool:
+    def has_news(
+        self, queues: Sequence[Queue], held: Collection[Claim], actives: Collection[ActiveJob], *, crowded: bool = False
+    ) -> bool:
         """Returns whether there may be jobs to claim, and marks the jobs in flight that were cancelled.
 
         It sends a single command as long as there is neither, because a busy worker asks 20 times a second.
+
+        Args:
+            crowded: whether `CROWDED` jobs per slot are allowed.
         """
-        waiting = [queue.key for queue in queues if self.has_room(queue, held)]
+        waiting = [queue.key for queue in queues if self.has_room(queue, held, crowded=crowded)]
         flags = {keys.cancel(active.job.id): active for active in actives if not active.cancel}
         if not (waiting or flags) or not self._client.exists(*waiting, *flags):
             return False
@@ -124,35 +128,39 @@ class Claims:
                 active.release = True
         self._suspect_waited = waits
 
-    def choose(self, queues: Sequence[Queue], held: Callable[[], Collection[Claim]]) -> Chosen:
-        """Takes jobs off their queues while there is room for another one beside the jobs that `held` returns."""
+    def choose(
+        self, queues: Sequence[Queue], held: Callable[[], Collection[Claim]], *, crowded: bool = False
+    ) -> Iterator[tuple[DataJob, Queue]]:
+        """Takes jobs off their queues while there is room for another one beside the jobs that `held` returns.
+
+        Args:
+            crowded: whether orphans are taken up to `CROWDED` jobs per slot.
+        """
         if not held():
             for queue in queues:
                 if (suspect := self.pop(queue, "suspect")) is not None:
                     yield suspect, queue
                     return
+        if crowded:
+            for queue in queues:
+                while self.has_room(queue, held(), crowded=True) and (job := self.pop(queue, "orphan")) is not None:
+                    yield job, queue
         for queue in queues:
             while self.has_room(queue, held()) and (job := self.pop(queue, "other")) is not None:
                 yield job, queue
 
-    def choose_orphans(self, queues: Sequence[Queue], held: Callable[[], Collection[Claim]]) -> Chosen:
-        """Takes jobs whose worker died off their queues, even if other jobs have all the slots."""
-        for queue in queues:
-            while self.has_room(queue, held(), crowded=True) and (job := self.pop(queue, "orphan")) is not None:
-                yield job, queue
-
-    def pop(self, queue: Queue, kind: Kind) -> DataJob | None:
-        """Takes the next job of a kind off a queue. None is lost: until it starts, RQ's intermediate queue has it."""
+    def pop(self, queue: Queue, standing: Standing) -> DataJob | None:
+        """Takes the next such job off a queue. None is lost: until it starts, RQ's intermediate queue has it."""
         for _ in range(LOOKAHEAD):
-            entry = self._find(queue, kind, take=True)
+            entry = self._find(queue, standing, take=True)
             job = None if entry is None else self._read(entry, queue)
             if entry is None or job is not None:
                 return job
         return None
 
-    def _find(self, queue: Queue, kind: Kind, *, take: bool) -> bytes | None:
+    def _find(self, queue: Queue, standing: Standing, *, take: bool) -> bytes | None:
         names = (queue.key, queue.intermediate_queue.key)
-        facts = (LOOKAHEAD, DataJob.key_for(""), LONE_RETRIES, kind, int(take))
+        facts = (LOOKAHEAD, DataJob.key_for(""), LONE_RETRIES, standing, int(take))
         entry: bytes | None = self._client.eval(_POP, len(names), *names, *facts)
         return entry
 

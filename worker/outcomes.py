@@ -35,40 +35,40 @@ class Outcomes:
         self._writers = writers
         self._metrics = metrics
 
-    def succeed(self, item: RunningJob, spent: Spent) -> str:
+    def succeed(self, running: RunningJob, spent: Spent) -> str:
         """Ends a job whose images are stored. Returns the outcome: `succeeded` or `lost`."""
         tried = False
 
         def commit() -> bool:
             nonlocal tried
-            if not self._rq.owns(item.rq_job, item.execution):
+            if not self._rq.owns(running.rq_job, running.execution):
                 # After an earlier try the job may have ended so that only the reply was lost; or that try never
                 # arrived, and the job is another worker's.
-                return tried and not self._rq.was_given_away(item.rq_job)
+                return tried and not self._rq.was_given_away(running.rq_job)
             tried = True
-            self._reporter.write(self._rq.connection, item.active, encode_seconds=spent.seconds)
-            self._rq.succeed(item.rq_job, item.queue, item.execution, {"images": item.active.job.answers})
+            self._reporter.write(self._rq.connection, running.active, encode_seconds=spent.seconds)
+            self._rq.succeed(running.rq_job, running.queue, running.execution, {"images": running.active.job.answers})
             return True
 
-        return self._end(item, "succeeded", owned=self._rq.insist(commit))
+        return self._end(running, "succeeded", owned=self._rq.insist(commit))
 
-    def fail(self, item: RunningJob, error: BaseException) -> str:
+    def fail(self, running: RunningJob, error: BaseException) -> str:
         """Ends a job that failed or was cancelled. Returns the outcome: `failed`, `cancelled` or `lost`."""
-        code = failure_code(error, item.active.job.trail)
+        code = failure_code(error, running.active.job.trail)
 
         def commit() -> bool:
-            if code is not None and self._rq.owns(item.rq_job, item.execution):
-                self._reporter.write(self._rq.connection, item.active, failure=code)
-            return self._rq.fail(item.rq_job, item.queue, item.execution, error, stopped=code is None)
+            if code is not None and self._rq.owns(running.rq_job, running.execution):
+                self._reporter.write(self._rq.connection, running.active, failure=code)
+            return self._rq.fail(running.rq_job, running.queue, running.execution, error, stopped=code is None)
 
-        return self._end(item, "cancelled" if code is None else "failed", owned=self._rq.insist(commit))
+        return self._end(running, "cancelled" if code is None else "failed", owned=self._rq.insist(commit))
 
-    def release(self, item: RunningJob) -> str:
+    def release(self, running: RunningJob) -> str:
         """Hands a job back to its queue. Returns the outcome, `handed back`."""
-        self._rq.insist(lambda: self._rq.hand_back(item.rq_job, item.queue, item.execution))
-        self._rq.insist(lambda: self._reporter.requeued(item.active.job))
+        self._rq.insist(lambda: self._rq.hand_back(running.rq_job, running.queue, running.execution))
+        self._rq.insist(lambda: self._reporter.requeued(running.active.job))
         self._metrics.retried("drain")
-        log.info("job handed back", extra={**item.active.job.trail, "image_steps": item.active.image_steps})
+        log.info("job handed back", extra={**running.active.job.trail, "image_steps": running.active.image_steps})
         return "handed back"
 
     def refuse(self, claim: Claim, error: Exception) -> None:
@@ -85,14 +85,14 @@ class Outcomes:
             log.warning("a job is given up: its workers died", extra={"job_id": job_id})
             self._writers.forget(job_id)
 
-    def _end(self, item: RunningJob, outcome: str, *, owned: bool) -> str:
-        trail = item.active.job.trail
+    def _end(self, running: RunningJob, outcome: str, *, owned: bool) -> str:
+        trail = running.active.job.trail
         if not owned:
             log.warning("a job was given to another worker, or has already ended", extra=trail)
             self._metrics.retried("lost")
             return "lost"
-        self._rq.insist(lambda: self._reporter.ended(item.active.job))
-        self._writers.forget(item.active.job.id)
-        self._metrics.finished(item.active, outcome)
+        self._rq.insist(lambda: self._reporter.ended(running.active.job))
+        self._writers.forget(running.active.job.id)
+        self._metrics.finished(running.active, outcome)
         log.info("job ended", extra={**trail, "outcome": outcome})
         return outcome

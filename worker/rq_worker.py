@@ -31,7 +31,7 @@ from jobs.store import ResultStore
 from . import watchdog
 from .active import ActiveJob, EngineEvent, Finished, Previewed, Snapped
 from .allocator import give_back
-from .claims import Chosen, Claims
+from .claims import Claims
 from .engine import EngineStalled, StepEngine
 from .failures import Cancelled
 from .fairness import forecast
@@ -44,7 +44,6 @@ from .pacing import Pacer
 from .recovery import HEARTBEAT_SECONDS, RECOVERY_SECONDS
 from .reporting import Reporter
 from .rq_base import GaveUp, Result, RqBase
-from .watchdog import step_patience, watch
 from .writers import Released, Stored, Writers
 
 if TYPE_CHECKING:
@@ -102,7 +101,7 @@ class EngineWorker(RqBase):
         self._reporter = Reporter(client, models, result_ttl=result_ttl)
         self._outcomes = Outcomes(self, self._reporter, self._writers, metrics)
         self._readers = JobReaders(self, self._outcomes, store, self._inbox.put)
-        self._items: dict[ActiveJob, RunningJob] = {}
+        self._running: dict[ActiveJob, RunningJob] = {}
         self._turns = 0
         self._stop_at: float | None = None
         self._pacer = Pacer()
@@ -122,8 +121,10 @@ class EngineWorker(RqBase):
         """
         self.insist(self.register)
         self._thread.start()
-        watch("main thread", lambda: self._turns, lambda: watchdog.CALL_SECONDS)
-        watch("engine", lambda: self._engine.last_step, lambda: step_patience(self._models.runners.values()))
+        watchdog.watch("main thread", lambda: self._turns, lambda: watchdog.CALL_SECONDS)
+        watchdog.watch(
+            "engine", lambda: self._engine.last_step, lambda: watchdog.step_patience(self._models.runners.values())
+        )
         while self._stop_at is None or self._held:
             self._turns += 1
             self._watch_engine()
@@ -144,9 +145,9 @@ class EngineWorker(RqBase):
             self.insist(self._beat)
         if self._pacer.is_due("recover", RECOVERY_SECONDS):
             self._outcomes.give_up(self.insist(self.recover))
-            self.insist(lambda: self._claims.make_room(self.queues, self._items))
-        if self._items and self._pacer.is_due("progress", PROGRESS_SECONDS):
-            self._report(*self._items)
+            self.insist(lambda: self._claims.make_room(self.queues, self._running))
+        if self._running and self._pacer.is_due("progress", PROGRESS_SECONDS):
+            self._report(*self._running)
         self._claim_all(self.queues if self._stop_at is None else [])
         if self._stop_at is not None:
             self._release_late(self._stop_at)
@@ -167,7 +168,7 @@ class EngineWorker(RqBase):
     @property
     def _held(self) -> list[Claim]:
         """All jobs that this worker holds."""
-        return [*self._items.values(), *self._readers.claims]
+        return [*self._running.values(), *self._readers.claims]
 
     def _watch_engine(self) -> None:
         if self._engine.fatal is not None:
@@ -177,8 +178,8 @@ class EngineWorker(RqBase):
 
     def _beat(self) -> None:
         self.beat([(claim.rq_job, claim.execution) for claim in self._held])
-        for active, item in self._items.items():  # some may be another worker's now, if this one was frozen
-            active.cancel = active.cancel or not self.owns(item.rq_job, item.execution)
+        for active, running in self._running.items():  # some may be another worker's now, if this one was frozen
+            active.cancel = active.cancel or not self.owns(running.rq_job, running.execution)
         self._serve(self._follower.look(self._models))
         self._reporter.worker(self.name)
         self._reporter.tidy_backlog()
@@ -201,7 +202,7 @@ class EngineWorker(RqBase):
 
     def _report(self, *actives: ActiveJob) -> None:
         try:
-            self._reporter.progress(actives, among=self._items)
+            self._reporter.progress(actives, among=self._running)
         except redis.RedisError as error:
             self.note_trouble(error)
 
@@ -215,22 +216,19 @@ class EngineWorker(RqBase):
             self._readers.drop_cancelled()
             if not self._held:
                 self.connection.blpop([keys.wake(model) for model in self._models.runners], timeout=IDLE_SECONDS)
-            if self._pacer.is_due("orphans", RECOVERY_SECONDS):
-                self._claim(self._claims.choose_orphans(queues, lambda: self._held))
-            if self._claims.has_news(queues, self._held, self._items):
-                self._claim(self._claims.choose(queues, lambda: self._held))
+            crowded = self._pacer.is_due("orphans", RECOVERY_SECONDS)
+            if not self._claims.has_news(queues, self._held, self._running, crowded=crowded):
+                return
+            for rq_job, waiting in self._claims.choose(queues, lambda: self._held, crowded=crowded):
+                execution = self.insist(partial(self.start, rq_job, waiting))
+                if execution is not None:
+                    self._readers.read(Claim(rq_job, waiting, execution), self._models.runners)
         except redis.RedisError as error:
             # No job is lost: it is either still queued, or popped and found again by `recover`.
             self.note_trouble(error)
             log.warning("cannot claim while Redis does not answer")
             if not self._held:
                 time.sleep(IDLE_SECONDS)
-
-    def _claim(self, chosen: Chosen) -> None:
-        for rq_job, waiting in chosen:
-            execution = self.insist(partial(self.start, rq_job, waiting))
-            if execution is not None:
-                self._readers.read(Claim(rq_job, waiting, execution), self._models.runners)
 
     def _begin(self, event: JobRead) -> None:
         if isinstance(event.error, StoreUnavailable):
@@ -245,7 +243,7 @@ class EngineWorker(RqBase):
             self._outcomes.refuse(claim, error)
             return
         active.alone = claim.rq_job.is_suspect
-        self._items[active] = RunningJob(claim.rq_job, claim.queue, claim.execution, active)
+        self._running[active] = RunningJob(claim.rq_job, claim.queue, claim.execution, active)
         log.info("job claimed", extra={**active.job.trail, "model": active.job.model})
         self._metrics.claimed(active)
         self._engine.submit(active)
@@ -255,7 +253,7 @@ class EngineWorker(RqBase):
         """Releases the jobs that cannot end before `stop_at`, and at that time all others; called while draining."""
         self._readers.hand_back()
         left = stop_at - time.monotonic()
-        for active in self._items:
+        for active in self._running:
             active.release = active.release or forecast([active], active.runner)[active] > left
 
     # Events of the engine, the readers and the writers.
@@ -275,7 +273,7 @@ class EngineWorker(RqBase):
     def _read_inbox(self) -> None:
         """Handles the events that have arrived; a busy worker waits up to POLL_SECONDS for the first."""
         try:
-            event = self._inbox.get(timeout=POLL_SECONDS if self._items else 0.001)
+            event = self._inbox.get(timeout=POLL_SECONDS if self._running else 0.001)
             while True:
                 self._handle(event)
                 event = self._inbox.get_nowait()
@@ -286,14 +284,16 @@ class EngineWorker(RqBase):
         if isinstance(event, JobRead):
             self._begin(event)
             return
-        item = self._items.pop(event.active)
+        running = self._running.pop(event.active)
         if isinstance(event, Released):
-            outcome = self._outcomes.fail(item, Cancelled()) if item.active.cancel else self._outcomes.release(item)
+            outcome = (
+                self._outcomes.fail(running, Cancelled()) if running.active.cancel else self._outcomes.release(running)
+            )
         elif isinstance(event, Stored) and event.spent is not None:
-            outcome = self._outcomes.succeed(item, event.spent)
+            outcome = self._outcomes.succeed(running, event.spent)
         else:
             assert event.error is not None
-            outcome = self._outcomes.fail(item, event.error)
+            outcome = self._outcomes.fail(running, event.error)
         if self._spans is not None:
-            self._spans.left(item.active, outcome, event.spent if isinstance(event, Stored) else None)
-        self._metrics.in_flight(len(self._items))
+            self._spans.left(running.active, outcome, event.spent if isinstance(event, Stored) else None)
+        self._metrics.in_flight(len(self._running))

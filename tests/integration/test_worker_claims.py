@@ -273,11 +273,29 @@ def test_an_orphan_waits_for_no_slot(
     full = [held(queued, active_job()) for _ in range(SLOTS)]
     assert list(claims.choose([queued], lambda: full)) == []
     claimed = []
-    for job, _ in claims.choose_orphans([queued], lambda: full):
+    for job, _ in claims.choose([queued], lambda: full, crowded=True):
         claimed.append(job.id)
         full.append(held(queued, active_job()))
     assert len(claimed) == SLOTS
     assert set(claimed) < set(orphans)
+
+
+def test_an_idle_worker_takes_a_suspect_before_the_orphans_and_nothing_beside_it(
+    client: redis.Redis, queue: JobQueue, worker: RqBase, claims: Claims, clock: Clock
+) -> None:
+    """An orphan that is claimed first would keep the suspect waiting, or would fail with it."""
+    (queued,) = worker.queues
+    orphan = submit(queue)
+    start(worker, claims)
+    look(Recovery(client), worker, clock, 2 * EXECUTION_TTL)
+    suspect = submit(queue)
+    client.hset(DataJob.key_for(suspect), "retries_left", LONE_RETRIES)
+    assert claims.has_news([queued], [], [], crowded=True)
+    taken = list(claims.choose([queued], list, crowded=True))
+    assert [job.id for job, _ in taken] == [suspect]
+    left = claims.pop(queued, "orphan")
+    assert left is not None
+    assert left.id == orphan
 
 
 def test_beside_a_suspect_nothing_is_claimed(worker: RqBase, claims: Claims) -> None:
