@@ -8,9 +8,8 @@ all other threads compute with one core, and models are loaded in threads that e
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from threading import Thread
 from typing import TypeVar
 
 import torch
@@ -42,17 +41,5 @@ def _use(cores: int) -> None:
 
 def in_a_thread_that_ends(call: Callable[[], Result]) -> Result:
     """Returns what a call returns that computes with all cores, and leaves no OpenMP threads behind."""
-    future: Future[Result] = Future()
-
-    def run() -> None:
-        use_all_cores()
-        try:
-            future.set_result(call())
-        except BaseException as error:
-            future.set_exception(error)
-
-    thread = Thread(target=run, name="loader", daemon=True)
-    thread.start()
-    result = future.result()
-    thread.join()
-    return result
+    with ThreadPoolExecutor(1, "loader", initializer=use_all_cores) as pool:
+        return pool.submit(call).result()
