@@ -35,10 +35,10 @@ def describe(manifest: Manifest) -> dict[str, Any]:
         for index, image in enumerate(manifest.images)
     ]
     job = manifest.job
-    sent = {"task": job.task.model_dump(), "pictures": [image.model_dump() for image in job.pictures]}
     return {
         "kind": job.kind,
-        **(sent if job.pictures else {}),
+        **({"task": job.task.model_dump()} if job.task.has_parameters else {}),
+        **({"pictures": [image.model_dump() for image in job.pictures]} if job.pictures else {}),
         "model": job.model,
         "model_sha256": manifest.model_sha256,
         "params": job.params.model_dump(),

@@ -35,5 +35,5 @@ class Renderers:
             Overloaded: if MAX_WAITING calls wait already.
         """
         if self._threads.statistics().tasks_waiting >= MAX_WAITING:
-            raise Overloaded("Too many requests for images wait.", retry_after=RETRY_SECONDS)
+            raise Overloaded("Too many requests are waiting for their images.", retry_after=RETRY_SECONDS)
         return await to_thread.run_sync(make, limiter=self._threads)

@@ -91,7 +91,7 @@ class JobView(Outlook):
             kind=job.kind,
             model=job.model,
             params=job.params,
-            task=job.task if job.pictures else None,
+            task=job.task if job.task.has_parameters else None,
             pictures=list(job.pictures) or None,
             urgency=job.urgency,
             attempts=status.attempts,

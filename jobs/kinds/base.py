@@ -48,7 +48,11 @@ class SamplingQuery(Frozen):
     classifier_scale: float | None = Field(
         default=None, ge=0, le=100, description="scale of guidance by the model's classifier; 0 is off; needs a label"
     )
-    model: str | None = Field(default=None, max_length=64, description="name of the model; by default the first")
+    model: str | None = Field(
+        default=None,
+        max_length=64,
+        description="name of the model; by default the first, unless the server has another",
+    )
 
     def request_hash(self, kind: str, images: Sequence[str] = ()) -> str:
         """Returns a hash of the request as it was sent, without defaults and the drawn seed.
@@ -93,6 +97,11 @@ class Task(Frozen):
 
     kind: str
     lies_between_its_images: ClassVar[bool] = False
+
+    @property
+    def has_parameters(self) -> bool:
+        """Whether the kind has parameters of its own, beside those of the sampling."""
+        return set(type(self).model_fields) > {"kind"}
 
     def answers(self, params: SamplingParams) -> int:
         """Returns the number of images in the result."""

@@ -124,6 +124,8 @@ def test_a_sampler_is_found_over_http_and_on_the_page(difuso: Difuso, driver: we
 
 def test_a_kind_of_job_is_found_over_http_and_on_the_command_line(difuso: Difuso, environment: dict[str, str]) -> None:
     answers = [httpx.post(f"{difuso.url}/{kind}?steps=2&seed=1", timeout=30) for kind in ("mirror", "generate")]
+    views = [httpx.get(f"{difuso.url}/jobs/{answer.headers['x-job-id']}").json() for answer in answers]
+    assert [view.get("task") for view in views] == [{"kind": "mirror", "axis": "columns"}, None]
     assert facts(answers[0])["kind"] == "mirror"
     assert answers[0].content != answers[1].content
     assert "/mirror" in httpx.get(f"{difuso.url}/openapi.json").json()["paths"]
