@@ -20,6 +20,8 @@ import numpy as np
 import typer
 from PIL import Image
 
+from difuso.cli import OPENMP
+
 from . import machine, stack
 from .load import MEAN_IMAGE_STEPS, Order, Outcome, fetch, poisson, saturate, send_open
 from .models import TINY, copy_model, random_model
@@ -114,7 +116,7 @@ def main(
 def share_cores(count: int) -> None:
     """Gives all servers the same cores and the same threads; what the caller has set for OpenMP counts for all."""
     threads = machine.use_cores(count)
-    for name, value in {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}.items():
+    for name, value in {"OMP_NUM_THREADS": str(threads), **OPENMP}.items():
         stack.ENVIRONMENT.setdefault(name, value)
 
 

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# Idle OpenMP threads that spin for long would take the cores from the API; those that sleep at once wake up late.
+# GCC's runtime spins for 0.2 ms then, others do not spin. Read once, when torch is loaded.
+OPENMP = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "20000"}
+
 app = typer.Typer(
     help="Trains pixel-space diffusion models and serves them over HTTP.",
     no_args_is_help=True,
@@ -34,10 +38,8 @@ app.add_typer(evaluate, name="evaluate")
 
 def main() -> None:
     """Runs a command. A mistake that the user can correct ends in one line and exit code 1."""
-    # Idle OpenMP threads that spin for long would take the cores from the API; those that sleep at once wake up late.
-    # GCC's runtime spins for 0.2 ms then, others do not spin. Read once, when torch is loaded.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+    for name, value in OPENMP.items():
+        os.environ.setdefault(name, value)
     try:
         app()
     except UserError as error:
