@@ -121,7 +121,7 @@ class Cluster:
         apis: int,
         workers: int,
     ) -> None:
-        self._family, self._server, self._redis = children, server, server.start()
+        self._children, self._server, self._redis = children, server, server.start()
         self.logs, self.steps = logs, steps
         self.client = redis.Redis.from_url(server.url, socket_timeout=60)
         python = [sys.executable, "-P", "-m"]
@@ -138,7 +138,7 @@ class Cluster:
     def start(self) -> None:
         """Starts everybody, and returns when every worker serves and every front end answers."""
         for member in (*self.workers, *self.apis):
-            member.start(self._family)
+            member.start(self._children)
         self.wait_until_served()
 
     def wait_until_served(self) -> None:
@@ -158,7 +158,7 @@ class Cluster:
 
     def _revive(self) -> None:
         for member in (*self.workers, *self.apis):
-            member.revive(self._family)
+            member.revive(self._children)
 
     def signal_redis(self, number: signal.Signals) -> None:
         """Sends Redis a signal."""
@@ -184,7 +184,7 @@ class Cluster:
         """Starts processes again that were stopped."""
         for member in members:
             member.kept_down = False
-            member.revive(self._family)
+            member.revive(self._children)
 
 
 @contextmanager

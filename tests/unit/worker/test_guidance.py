@@ -8,17 +8,15 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from jobs.contract import Job
 from jobs.errors import JobUnreadable
 from jobs.params import SamplingParams
-from model.checkpoint import Checkpoint
-from model.config import ModelConfig
-from model.networks.build import build_network
-from model.networks.classifier import Classifier, log_prob_gradient
+from model.networks.classifier import log_prob_gradient
 from model.networks.configs import ClassifierConfig, UNetConfig
 from model.sampling import sample
+from tests.small_models import CLASSES, CLASSIFIER, NETWORK, checkpoint_of
 from worker.active import ActiveJob, EngineEvent, Finished, activate
 from worker.engine import StepEngine
 from worker.runner import Runner
@@ -26,13 +24,6 @@ from worker.runner import Runner
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 CPU = torch.device("cpu")
-NETWORK: dict[str, Any] = {
-    "channels": 8,
-    "channel_mult": (1, 2),
-    "attention_levels": (1,),
-    "head_channels": 8,
-    "groups": 4,
-}
 SEEDS = [3, 4]
 KINDS: dict[str, dict[str, Any]] = {
     "unguided": {"sampler": "ddim", "spacing": "leading"},
@@ -46,29 +37,11 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 
 
-def awake(network: nn.Module) -> Any:
-    """Random weights where a fresh network has zeros, which would make all images and labels alike."""
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.15)
-    return network.requires_grad_(False).eval()
-
-
-def checkpoint_of(network: UNetConfig, **fields: Any) -> Checkpoint:
-    config = ModelConfig(network, image_size=8, prediction="v", **fields)
-    classifier = None if config.classifier is None else awake(Classifier(config.classifier))
-    return Checkpoint("m", config, awake(build_network(config.network)), config.schedule.build(), "00" * 32, classifier)
-
-
 @pytest.fixture(scope="module")
 def runner() -> Runner:
     """Of a model with everything: classes, a learned variance and a classifier."""
     network = UNetConfig(out_channels=6, num_classes=3, **NETWORK)
-    classifier = ClassifierConfig(image_size=8, num_classes=3, num_res_blocks=1, **NETWORK)
-    checkpoint = checkpoint_of(
-        network, variance="learned_range", classes=("circle", "square", "star"), classifier=classifier
-    )
+    checkpoint = checkpoint_of(network, variance="learned_range", classes=CLASSES, classifier=CLASSIFIER)
     return Runner(checkpoint, device=CPU, slots=6)
 
 

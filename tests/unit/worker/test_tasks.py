@@ -26,15 +26,12 @@ from jobs.kinds.interpolate import Interpolation
 from jobs.kinds.restore import Restoring
 from jobs.params import SamplingParams
 from jobs.store import ResultStore
-from model.checkpoint import Checkpoint
 from model.config import ModelConfig
 from model.ddrm import Restoration
 from model.forward_process import q_sample
 from model.images import from_png, to_png, to_uint8
 from model.mixing import slerp
-from model.networks.build import build_network
-from model.networks.classifier import Classifier
-from model.networks.configs import ClassifierConfig, UNetConfig
+from model.networks.configs import UNetConfig
 from model.operators import Inpainting, SuperResolution
 from model.plans.inversion import make_inversion
 from model.plans.noise_level import GREY_LEVEL, noise_level
@@ -42,6 +39,7 @@ from model.plans.plan import Column
 from model.rng import draw_noise, image_generator
 from model.sampling import sample
 from model.step import advance
+from tests.small_models import CLASSES, CLASSIFIER, NETWORK, checkpoint_of
 from worker.active import ActiveJob, EngineEvent, Finished, Snapped, activate
 from worker.engine import StepEngine
 from worker.failures import Cancelled, DeadlineExceeded
@@ -55,13 +53,6 @@ from worker.trajectory import encode_snapshot, take_snapshot
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 CPU = torch.device("cpu")
-NETWORK: dict[str, Any] = {
-    "channels": 8,
-    "channel_mult": (1, 2),
-    "attention_levels": (1,),
-    "head_channels": 8,
-    "groups": 4,
-}
 SHAPE = (3, 8, 8)
 SEED, STEPS, DEPTH = 5, 6, 400
 A, B = torch.rand((2, *SHAPE), generator=torch.Generator().manual_seed(8)) * 2 - 1
@@ -98,23 +89,8 @@ every_kind = pytest.mark.parametrize("kind", KINDS)
 
 @pytest.fixture(scope="module")
 def runner() -> Runner:
-    """Of a network with classes and a classifier, and random weights where a fresh one has zeros."""
-    classifier = ClassifierConfig(image_size=8, num_classes=3, num_res_blocks=1, **NETWORK)
-    config = ModelConfig(
-        UNetConfig(num_classes=3, **NETWORK),
-        image_size=8,
-        prediction="v",
-        classes=("circle", "square", "star"),
-        classifier=classifier,
-    )
-    networks: list[Any] = [build_network(config.network), Classifier(classifier)]
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for network in networks:
-            for parameter in network.parameters():
-                parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.15)
-            network.requires_grad_(False).eval()
-    checkpoint = Checkpoint("m", config, networks[0], config.schedule.build(), "ab" * 32, networks[1])
+    """Of a network with classes and a classifier."""
+    checkpoint = checkpoint_of(UNetConfig(num_classes=3, **NETWORK), classes=CLASSES, classifier=CLASSIFIER)
     return Runner(checkpoint, device=CPU, slots=6)
 
 
@@ -303,7 +279,7 @@ def test_an_arc_is_inverted_bent_and_decoded(runner: Runner) -> None:
     assert close(found, plain(runner, starts, seeds=[0] * 3, start=DEPTH))
 
 
-def test_parents_go_first_and_what_is_mixed_begins_between_them(runner: Runner) -> None:
+def test_inversions_go_first_and_what_is_mixed_begins_between_them(runner: Runner) -> None:
     active = start(runner, ARC, [A, B], n=3)
     bench = Bench(active)
     between = active.start.between
@@ -455,7 +431,7 @@ def test_a_preview_waits_for_the_inversions(runner: Runner) -> None:
     assert not bench.events
 
 
-def test_a_job_is_released_with_its_parents(runner: Runner) -> None:
+def test_a_job_is_released_with_its_inversions(runner: Runner) -> None:
     active = start(runner, ARC, [A, B], n=3)
     bench = Bench(active)
     bench.engine.step()

@@ -1,0 +1,40 @@
+"""Networks of 8x8 images with random weights, for tests that need a whole model and no picture worth looking at."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from model.checkpoint import Checkpoint
+from model.config import ModelConfig
+from model.networks.build import build_network
+from model.networks.classifier import Classifier
+from model.networks.configs import ClassifierConfig, UNetConfig
+
+NETWORK: dict[str, Any] = {
+    "channels": 8,
+    "channel_mult": (1, 2),
+    "attention_levels": (1,),
+    "head_channels": 8,
+    "groups": 4,
+}
+CLASSES = ("circle", "square", "star")
+CLASSIFIER = ClassifierConfig(image_size=8, num_classes=len(CLASSES), num_res_blocks=1, **NETWORK)
+
+
+def checkpoint_of(network: UNetConfig, **fields: Any) -> Checkpoint:
+    """A model of this network; `fields` are more of its config."""
+    config = ModelConfig(network, image_size=8, prediction="v", **fields)
+    classifier = None if config.classifier is None else awake(Classifier(config.classifier))
+    return Checkpoint("m", config, awake(build_network(config.network)), config.schedule.build(), "ab" * 32, classifier)
+
+
+def awake(network: nn.Module) -> Any:
+    """Random weights where a fresh network has zeros, which would make all images and labels alike."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.15)
+    return network.requires_grad_(False).eval()
