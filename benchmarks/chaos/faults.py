@@ -7,12 +7,13 @@ import signal
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from benchmarks.report import say
 
 from .cluster import Cluster, Member
 from .disk import Disk
-from .schedule import Break, Fault
+from .schedule import REDIS, STORE, Break, Fault
 
 
 @dataclass
@@ -21,11 +22,13 @@ class Saboteur:
 
     Attributes:
         done: what was broken, and when that began and ended, in seconds since the epoch.
+        frozen: the logs of the processes that were frozen, and when that began and ended.
     """
 
     cluster: Cluster
     disk: Disk
     done: list[tuple[Fault, float, float]] = field(default_factory=list)
+    frozen: list[tuple[Path, float, float]] = field(default_factory=list)
 
     async def run(self, faults: Sequence[Fault], begin: float) -> None:
         """Breaks everything when it is due; returns when all is whole again.
@@ -61,6 +64,10 @@ class Saboteur:
         """When there were faults of these kinds, in seconds since the epoch."""
         return [(began, ended) for fault, began, ended in self.done if fault.kind in kinds]
 
+    def hindered(self, log: Path) -> list[tuple[float, float]]:
+        """When the process that wrote this log could not hand its jobs back, in seconds since the epoch."""
+        return self.away((*REDIS, *STORE)) + [(began, ended) for frozen, began, ended in self.frozen if frozen == log]
+
     async def _kill_worker(self, fault: Fault) -> None:
         _pick(self.cluster.workers, fault).send(signal.SIGKILL)
 
@@ -68,9 +75,11 @@ class Saboteur:
         _pick(self.cluster.workers, fault).send(signal.SIGTERM)
 
     async def _freeze_worker(self, fault: Fault) -> None:
-        process = _pick(self.cluster.workers, fault).send(signal.SIGSTOP)
+        worker, began = _pick(self.cluster.workers, fault), time.time()
+        process, log = worker.send(signal.SIGSTOP), worker.log
         await asyncio.sleep(fault.seconds)
         process.send_signal(signal.SIGCONT)  # nothing happens if it was killed meanwhile
+        self.frozen.append((log, began, time.time()))
 
     async def _kill_api(self, fault: Fault) -> None:
         _pick(self.cluster.apis, fault).send(signal.SIGKILL)

@@ -25,7 +25,7 @@ from .faults import Saboteur
 from .leftovers import files_left, keys_left
 from .orders import draw_orders, draw_recipes
 from .poison import chaos_model
-from .schedule import REDIS, STORE, Break, Habit, draw_faults
+from .schedule import REDIS, Break, Habit, draw_faults
 from .verdict import Evidence, Verdict, judge
 from .worker_logs import Line, in_flight, read_log, waits
 
@@ -33,7 +33,6 @@ LONGEST_JOB = 2000  # seconds; more than any of a run may take (`app.admission.j
 SWEEP_MARGIN = 60  # seconds that files are kept longer than pictures are offered
 MARGIN_SECONDS = 15.0
 NOTICED_SECONDS = 5.0  # until everybody has noticed that a fault is over
-HINDRANCES = (*REDIS, *STORE, Break.FREEZE)  # faults in which a worker cannot hand its jobs back
 
 
 @dataclass(frozen=True)
@@ -134,7 +133,7 @@ class Attack:
             unasked=[
                 f"{end.log.stem}: {end.status}"
                 for end in ends
-                if not _explained(end, workers, poison, self._saboteur.away(HINDRANCES))
+                if not _explained(end, workers, poison, self._saboteur.hindered(end.log))
             ],
             keys=keys_left(cluster.client, longest=LONGEST_JOB + 2 * self._plan.result_ttl),
             files=files_left(self._disk.store),
