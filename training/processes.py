@@ -11,6 +11,10 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+
+# DistributedDataParallel imports this module late, inside a group, which then stays for good as the default of its
+# functions' arguments; and with the group its threads, which abort the process if they still work while Python ends.
+import torch.distributed.nn.functional
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 

@@ -83,6 +83,29 @@ def test_two_processes_are_one_with_twice_the_batch(tmp_path: Path, changes: lis
             assert other[name] == pytest.approx(one[name], rel=1e-3)
 
 
+LAST_THREADS = """
+import os
+import torch
+from torch import nn
+from training.processes import joined
+
+with joined(torch.device("cpu")) as (processes, _):
+    network = nn.parallel.DistributedDataParallel(nn.Linear(2, 2))
+    network(torch.ones(1, 2)).sum().backward()
+    del network
+print([open(f"/proc/self/task/{thread}/comm").read().strip() for thread in os.listdir("/proc/self/task")])
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="names of threads are read from /proc")
+def test_the_threads_of_a_group_end_with_it() -> None:
+    """One that still works while Python ends aborts the process, and torchrun calls the whole run failed."""
+    alone = {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0", "TORCHELASTIC_RUN_ID": "1"}
+    threads = subprocess.check_output([sys.executable, "-c", LAST_THREADS], env={**ENVIRONMENT, **alone}, text=True)
+    assert "python" in threads
+    assert "gloo" not in threads
+
+
 @pytest.mark.timeout(120)
 def test_sigterm_saves_and_exits_with_0(tmp_path: Path, changes: list[str], wait_until: WaitUntil) -> None:
     out = tmp_path / "run"
