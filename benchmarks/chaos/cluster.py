@@ -66,6 +66,7 @@ class Member:
     def start(self, children: ChildProcesses) -> None:
         """Starts the next process."""
         self.log = self.logs / f"{self.name}-{len(self.ends)}.log"
+        self.log.touch()  # a process that ends at once writes none
         # Child processes write to the terminal; the shell turns that into a file and becomes the process.
         redirected = ["sh", "-c", 'log=$1; shift; exec "$@" >"$log" 2>&1', "sh", str(self.log), *self.command]
         self.process = children.spawn(redirected, env=self.environment)
