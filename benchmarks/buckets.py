@@ -48,10 +48,7 @@ def _measure(runner: Runner, size: int, seconds: float) -> Bucket:
     table = runner.table(plan)
     generators = [image_generator(seed) for seed in range(size)]
     noise = draw_noise(generators, checkpoint.config.shape).to(table)
-    batch = [
-        Trajectory(plan, table, generator, x, torch.zeros_like(x))
-        for generator, x in zip(generators, noise, strict=True)
-    ]
+    batch = [Trajectory(plan, table, generator, x, x, x) for generator, x in zip(generators, noise, strict=True)]
 
     def step() -> None:
         runner.step(batch)

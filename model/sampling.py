@@ -76,12 +76,13 @@ def sample_steps(
     generators = [image_generator(seed) for seed in seeds]
     noise = draw_noise(generators, shape)
     x = (noise if x_start is None else x_start).to(device, dtype)
-    x0 = torch.zeros_like(x)
+    x0 = x0_previous = torch.zeros_like(x)
     table = torch.from_numpy(plan.table.copy()).to(device, dtype)
     for row, t in zip(table, plan.timesteps, strict=True):
         stochastic = bool(row[Column.S] != 0)
         z = draw_noise(generators, shape).to(x) if stochastic else torch.zeros_like(x)
         times = torch.full((len(seeds),), t, device=device)
         gradient = None if guide is None else guide(x, times)
-        x, x0 = advance(x, x0, denoiser(x, times), z, row.expand(len(seeds), -1), gradient)
+        x0_previous, x0_before = x0, x0_previous
+        x, x0 = advance(x, x0_previous, denoiser(x, times), z, row.expand(len(seeds), -1), gradient, x0_before)
         yield t, x, x0

@@ -9,7 +9,13 @@ from .plans.plan import Column
 
 
 def advance(
-    x: Tensor, x0_previous: Tensor, out: Tensor, z: Tensor, rows: Tensor, gradient: Tensor | None = None
+    x: Tensor,
+    x0_previous: Tensor,
+    out: Tensor,
+    z: Tensor,
+    rows: Tensor,
+    gradient: Tensor | None = None,
+    x0_before: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Applies one row of a plan to each image.
 
@@ -18,8 +24,9 @@ def advance(
         x0_previous: the x0 predicted by the previous call, shape of x; any finite numbers at a plan's first row.
         out: the network's output at x_t, shape of x, or (B, 2C, H, W) if the network learned its variance.
         z: standard normal noise where a row has S, 0 elsewhere; shape of x.
-        rows: rows of `Plan.table`, shape (B, 11), float32.
+        rows: rows of `Plan.table`, shape (B, 12), float32.
         gradient: the gradient of log p(y | x_t) where a row has G, 0 elsewhere; shape of x. None if no row has G.
+        x0_before: the x0 predicted by the call before the previous one, shape of x. None if no row has D.
 
     Returns:
         (x', x0): the next x_t and the predicted clean image, shape of x.
@@ -38,6 +45,8 @@ def advance(
     # NaN, which reaches the end.
     x_next = x_next + columns[:, Column.OUT] * predicted
     x_next = x_next + columns[:, Column.C] * x0_previous
+    if x0_before is not None:
+        x_next = x_next + columns[:, Column.D] * x0_before
     x_next = x_next + columns[:, Column.S] * widening * z
     return x_next, x0
 

@@ -60,13 +60,13 @@ class Outcome(NamedTuple):
 
 
 def follow(plan: Plan, s: float, schedule: NoiseSchedule = LINEAR) -> Outcome:
-    """Where a plan for eps ends, in float64: a recursion of mean and covariance of (x, x0_previous)."""
+    """Where a plan for eps ends, in float64: a recursion of mean and covariance of (x, x0_previous, x0_before)."""
     abar = abar_at(schedule, plan.timesteps)
-    mean, covariance = np.array([1.0, 0.0]), np.diag([1.0, 0.0])
+    mean, covariance = np.array([1.0, 0.0, 0.0]), np.diag([1.0, 0.0, 0.0])
     for row, eps in zip(plan.table, np.sqrt(1 - abar) / (abar * s * s + 1 - abar), strict=True):
         x0 = row[Column.X0_X] + row[Column.X0_OUT] * eps
         x = row[Column.A] + row[Column.B] * x0 + row[Column.OUT] * eps
-        step = np.array([[x, row[Column.C]], [x0, 0.0]])
+        step = np.array([[x, row[Column.C], row[Column.D]], [x0, 0.0, 0.0], [0.0, 1.0, 0.0]])
         mean, covariance = step @ mean, step @ covariance @ step.T
         covariance[0, 0] += row[Column.S] ** 2
     return Outcome(float(mean[0]), math.sqrt(covariance[0, 0]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import torch
@@ -47,10 +48,12 @@ def theirs(scheduler: Any, steps: int, network: Denoiser = NETWORK, **arguments:
     generators = [image_generator(seed) for seed in SEEDS]
     x = draw_noise(generators, SHAPE)
     scheduler.set_timesteps(steps)
+    if "generator" in inspect.signature(scheduler.step).parameters:  # schedulers that draw no noise may have none
+        arguments["generator"] = generators
     states = []
     for t in scheduler.timesteps:
         out = network(x, t.expand(len(SEEDS)))
-        x = scheduler.step(out, t, x, generator=generators, **arguments).prev_sample
+        x = scheduler.step(out, t, x, **arguments).prev_sample
         states.append(x)
     return states
 

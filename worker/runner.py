@@ -75,7 +75,7 @@ class Runner:
         self.buckets, self.rate, self.step_seconds = self._warm_up(exact)
 
     def table(self, plan: Plan) -> Tensor:
-        """Returns a plan's rows on the device, float32, shape (K, 11); all trajectories of a job share them."""
+        """Returns a plan's rows on the device, float32, shape (K, 12); all trajectories of a job share them."""
         return torch.from_numpy(plan.table.copy()).to(self.device, torch.float32)
 
     @torch.inference_mode()
@@ -90,13 +90,13 @@ class Runner:
         rows = torch.stack([t.table[t.row] for t in trajectories])
         out, gradient = self._predict(x, timesteps, trajectories), self._gradient(x, timesteps, trajectories)
         z, x0 = self._noise(x, trajectories), torch.stack([t.x0 for t in trajectories])
-        x, x0 = advance(x, x0, out, z, rows, gradient)
+        x, x0 = advance(x, x0, out, z, rows, gradient, self._x0_before(trajectories))
         for i, trajectory in enumerate(trajectories):
             if trajectory.restoration is not None:  # computed on the CPU, where its bases are
                 agreed = trajectory.restoration.agree(trajectory.row, x[i].cpu(), x0[i].cpu(), z[i].cpu())
                 x[i] = agreed.to(x)
             # Cloned: a view of one image would keep its whole batch alive for as long as that image waits.
-            trajectory.x, trajectory.x0 = x[i].clone(), x0[i].clone()
+            trajectory.x, trajectory.x0, trajectory.x0_before = x[i].clone(), x0[i].clone(), trajectory.x0
             trajectory.row += 1
 
     def _noise(self, x: Tensor, trajectories: Sequence[Trajectory]) -> Tensor:
@@ -108,6 +108,12 @@ class Runner:
         if len(stochastic) == len(trajectories):
             return drawn
         return torch.zeros_like(x).index_copy(0, torch.tensor(stochastic, device=x.device), drawn)
+
+    def _x0_before(self, trajectories: Sequence[Trajectory]) -> Tensor | None:
+        """Returns the x0 of the calls before the previous ones, shape of x; None if no row has D."""
+        if not any(t.plan.table[t.row, Column.D] != 0 for t in trajectories):
+            return None
+        return torch.stack([t.x0_before for t in trajectories])
 
     def _predict(self, x: Tensor, timesteps: Tensor, trajectories: Sequence[Trajectory]) -> Tensor:
         """Returns the network's outputs. Images with classifier-free guidance occur twice in the same call.

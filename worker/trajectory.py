@@ -24,6 +24,7 @@ class Trajectory:
         generator: random generator of this image alone, on the CPU.
         x: x_t, shape (C, H, W), float32. Replaced at each step, never changed in place.
         x0: the last predicted clean image, shape of x.
+        x0_before: the one predicted before it.
         row: index of the next row of the plan; len(plan) when finished.
         label: class index, of the network or of the classifier that guides it; None is no class.
         guidance_scale: scale of classifier-free guidance; 1 is off, any other calls the network without label as well.
@@ -36,6 +37,7 @@ class Trajectory:
     generator: torch.Generator
     x: Tensor
     x0: Tensor
+    x0_before: Tensor
     row: int = 0
     label: int | None = None
     guidance_scale: float = 1.0
@@ -58,6 +60,7 @@ class Snapshot(NamedTuple):
     rows: tuple[int, ...]
     x: tuple[Tensor, ...]
     x0: tuple[Tensor, ...]
+    x0_before: tuple[Tensor, ...]
     generators: tuple[Tensor, ...]
 
 
@@ -67,16 +70,18 @@ def take_snapshot(trajectories: Sequence[Trajectory]) -> Snapshot:
         tuple(t.row for t in trajectories),
         tuple(t.x for t in trajectories),
         tuple(t.x0 for t in trajectories),
+        tuple(t.x0_before for t in trajectories),
         tuple(t.generator.get_state() for t in trajectories),
     )
 
 
 def encode_snapshot(snapshot: Snapshot, model_sha256: str) -> bytes:
-    """Returns the bytes for the result store; about 100 kB for a 64x64 image."""
+    """Returns the bytes for the result store; about 150 kB for a 64x64 image."""
     tensors = {
         "rows": torch.tensor(snapshot.rows),
         "x": torch.stack(snapshot.x).cpu(),
         "x0": torch.stack(snapshot.x0).cpu(),
+        "x0_before": torch.stack(snapshot.x0_before).cpu(),
         "generators": torch.stack(snapshot.generators),
         "model": torch.frombuffer(bytearray.fromhex(model_sha256), dtype=torch.uint8),
     }
@@ -88,18 +93,21 @@ def restore_snapshot(data: bytes, trajectories: Sequence[Trajectory], model_sha2
     try:
         tensors = load(data)
         model, x, x0 = bytes(tensors["model"].tolist()).hex(), tensors["x"], tensors["x0"]
+        # A snapshot of an older version has none, and the plans of that version need none.
+        x0_before = tensors.get("x0_before", x0)
         rows = tensors["rows"].tolist()
         # Cloned, because a view into the file's bytes is not aligned.
         states = [torch.Generator().set_state(state.clone()).get_state() for state in tensors["generators"]]
     except Exception:  # safetensors raises many kinds; a snapshot that cannot be read only costs time
         return False
-    if model != model_sha256 or not len(rows) == len(x) == len(x0) == len(states) == len(trajectories):
+    if model != model_sha256 or not all(len(part) == len(trajectories) for part in (rows, x, x0, x0_before, states)):
         return False
     if any(x[i].shape != t.x.shape or not 0 <= rows[i] <= len(t.plan) for i, t in enumerate(trajectories)):
         return False
     for i, trajectory in enumerate(trajectories):
         trajectory.row = rows[i]
         trajectory.x, trajectory.x0 = x[i].to(trajectory.x), x0[i].to(trajectory.x)
+        trajectory.x0_before = x0_before[i].to(trajectory.x)
         trajectory.generator.set_state(states[i])
         trajectory.ready = trajectory.ready or rows[i] > 0
     return True

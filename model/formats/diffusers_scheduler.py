@@ -10,13 +10,12 @@ from ..config import ModelConfig
 from ..errors import CheckpointError
 
 # All of these train on x_t = sqrt(abar_t) x0 + sqrt(1 - abar_t) eps with the same fields. We have the samplers of the
-# first two, and of the third if it is DPM-Solver++(2M); models with any other scheduler are sampled by DDIM.
-DDPM, DDIM, DPM = "DDPMScheduler", "DDIMScheduler", "DPMSolverMultistepScheduler"
+# first two, and of the next two with the fields of MULTISTEP; models with any other scheduler are sampled by DDIM.
+DDPM, DDIM, DPM, UNIPC = "DDPMScheduler", "DDIMScheduler", "DPMSolverMultistepScheduler", "UniPCMultistepScheduler"
 SCHEDULERS = (
-    *(DDPM, DDIM, DPM, "DEISMultistepScheduler", "DPMSolverSDEScheduler", "DPMSolverSinglestepScheduler"),
+    *(DDPM, DDIM, DPM, UNIPC, "DEISMultistepScheduler", "DPMSolverSDEScheduler", "DPMSolverSinglestepScheduler"),
     *("EulerAncestralDiscreteScheduler", "EulerDiscreteScheduler", "HeunDiscreteScheduler"),
     *("KDPM2AncestralDiscreteScheduler", "KDPM2DiscreteScheduler", "LMSDiscreteScheduler", "PNDMScheduler"),
-    "UniPCMultistepScheduler",
 )
 BETA_SCHEDULES = {"linear": "linear", "scaled_linear": "scaled_linear", "squaredcos_cap_v2": "cosine"}
 PREDICTIONS = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}
@@ -33,17 +32,21 @@ MISCOMPUTED = {
     "learned": "diffusers uses the network's output as the variance, but it is the logarithm of the variance",
 }
 
-# With these fields a DPMSolverMultistepScheduler is DPM-Solver++(2M) on a list of timesteps, like `samplers.dpmpp`.
-DPMPP_2M: dict[str, Any] = {
-    "algorithm_type": "dpmsolver++",
-    "solver_order": 2,
-    "solver_type": "midpoint",
+ON_TIMESTEPS: dict[str, Any] = {
     "use_karras_sigmas": False,
     "use_exponential_sigmas": False,
     "use_beta_sigmas": False,
     "use_lu_lambdas": False,
     "use_flow_sigmas": False,
     "final_sigmas_type": "zero",
+}
+DPMPP: dict[str, Any] = {"algorithm_type": "dpmsolver++", "solver_type": "midpoint", **ON_TIMESTEPS}
+
+# Our samplers that are a scheduler of diffusers with these fields.
+MULTISTEP: dict[str, tuple[str, dict[str, Any]]] = {
+    "dpmpp": (DPM, {"solver_order": 2, **DPMPP}),
+    "dpmpp_3m": (DPM, {"solver_order": 3, **DPMPP}),
+    "unipc": (UNIPC, {"solver_order": 2, "solver_type": "bh2", "predict_x0": True, **ON_TIMESTEPS}),
 }
 
 
@@ -67,8 +70,10 @@ def scheduler_from_diffusers(content: Mapping[str, Any]) -> dict[str, Any]:
         "schedule": _schedule(content),
         "prediction": PREDICTIONS[_chosen(content, "prediction_type", PREDICTIONS)],
         "variance": VARIANCES[_chosen(content, "variance_type", VARIANCES)],
-        # Of these schedulers only diffusers' DPM-Solver has no clip_sample.
-        "clip": _clipping(content, clip_sample=defaults["sampler"] != "dpmpp" and content.get("clip_sample", True)),
+        # Of these schedulers of diffusers those of MULTISTEP have no clip_sample.
+        "clip": _clipping(
+            content, clip_sample=defaults["sampler"] not in MULTISTEP and content.get("clip_sample", True)
+        ),
         "defaults": defaults,
     }
 
@@ -139,10 +144,11 @@ def _defaults(content: Mapping[str, Any]) -> dict[str, Any]:
     if kind == DDIM and content.get("set_alpha_to_one") is False:
         raise _refusal("set_alpha_to_one must not be false: the last step would leave noise in the image")
     total = content.get("num_train_timesteps", 1000)
-    if kind == DPM and all(content.get(name, value) == value for name, value in DPMPP_2M.items()):
-        # diffusers' DPM-Solver never visits timestep 0, where a step of second order overshoots. Of our spacings only
-        # trailing leaves it out.
-        return {"sampler": "dpmpp", "steps": min(25, total), "spacing": "trailing"}
+    for sampler, (name, fields) in MULTISTEP.items():
+        if kind == name and all(content.get(field, value) == value for field, value in fields.items()):
+            # diffusers' multistep schedulers never visit timestep 0, where a step of higher order overshoots. Of our
+            # spacings only trailing leaves it out.
+            return {"sampler": sampler, "steps": min(25, total), "spacing": "trailing"}
     if content.get("rescale_betas_zero_snr") and spacing == "leading":
         spacing = "trailing"  # begins at T-1, as every run must if nothing of the image is left there
     if kind == DDPM:

@@ -3,11 +3,12 @@
 The network is called at the row's timestep t. Then, with `out` the network's output and z standard normal,
 
     x0  = clip(X0_X x_t + X0_OUT out)  +  G w^2 gradient           w = exp(V (out_v + 1) / 2)
-    x'  = A x_t + B x0 + OUT out + C x0_previous + S w z            z is drawn only where S is not 0
+    x'  = A x_t + B x0 + OUT out + C x0_previous + D x0_before + S w z      z is drawn only where S is not 0
 
-The first line converts the prediction to x0 and adds classifier guidance; the second line is the sampler. If a network
-learned its variance, out_v is the second half of its output; otherwise w is 1. Samplers differ only in these numbers,
-so a batch may mix rows of any plans.
+The first line converts the prediction to x0 and adds classifier guidance; the second line is the sampler. x0_previous
+is the x0 of the call before, and x0_before that of the call before it. If a network learned its variance, out_v is the
+second half of its output; otherwise w is 1. Samplers differ only in these numbers, so a batch may mix rows of any
+plans.
 """
 
 from __future__ import annotations
@@ -43,8 +44,9 @@ class Column(IntEnum):
     B = 6
     OUT = 7
     C = 8
-    S = 9
-    V = 10
+    D = 9
+    S = 10
+    V = 11
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +55,7 @@ class Plan:
 
     Attributes:
         timesteps: the timesteps at which the network is called, in order, shape (K,); fractional on a Karras grid only.
-        table: the coefficients, float64, shape (K, 11), one row per call; see `Column`.
+        table: the coefficients, float64, shape (K, 12), one row per call; see `Column`.
     """
 
     timesteps: tuple[float, ...]
@@ -156,7 +158,7 @@ def tabulate(
         row[Column.X0_X], row[Column.X0_OUT] = x0_from_output(prediction, abar)
         row[Column.G] = classifier_scale * t.g
         row[Column.A], row[Column.B], row[Column.OUT] = t.a + t.e * eps_x, t.b, t.e * eps_out
-        row[Column.C], row[Column.S], row[Column.V] = t.c, t.s, t.v
+        row[Column.C], row[Column.D], row[Column.S], row[Column.V] = t.c, t.d, t.s, t.v
     return Plan(tuple(levels.timesteps[t.level] for t in transitions), table)
 
 

@@ -45,7 +45,7 @@ def test_the_lists(spacing: str, printed: str) -> None:
 
 
 def test_the_tables_were_found() -> None:
-    assert (len(ORACLE), len(LISTS)) == (7 * 6, 6)
+    assert (len(ORACLE), len(LISTS)) == (10 * 6, 6)
 
 
 def test_fixed_large_draws_more_than_the_last_call_expects() -> None:

@@ -113,6 +113,6 @@ def trajectories(
     """Makes a trajectory at its first row for each generator and starting x_t, shape (C, H, W)."""
     table, label, scale = runner.table(plan), job.params.label, job.params.guidance_scale
     return [
-        Trajectory(plan, table, generator, x, torch.zeros_like(x), 0, label, scale, restoration, ready)
+        Trajectory(plan, table, generator, x, x, x, 0, label, scale, restoration, ready)
         for generator, x in zip(generators, (start.to(table) for start in starts), strict=True)
     ]

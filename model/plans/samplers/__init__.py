@@ -6,15 +6,19 @@ from .consistency import consistency
 from .ddim import ddim
 from .ddpm import ddpm
 from .dpmpp import dpmpp
+from .dpmpp_3m import dpmpp_3m
 from .heun import heun
 from .heun import levels as heun_levels
 from .transition import Options, Sampler, Transition, Variance
+from .unipc import unipc
 
 SAMPLERS: dict[str, Sampler] = {
     "ddpm": Sampler(ddpm, options=frozenset({"variance"})),
     "ddim": Sampler(ddim, options=frozenset({"eta"})),
     # From trailing's last level, T-1, to its first, which is not 0: a step of second order to 0 overshoots.
     "dpmpp": Sampler(dpmpp, spacing="trailing"),
+    "dpmpp_3m": Sampler(dpmpp_3m, spacing="trailing"),
+    "unipc": Sampler(unipc, spacing="trailing"),
     # In sigma, DDIM without noise is Euler's method (Song et al. 2021, eq. 14); the grid is that of Karras et al. 2022.
     "euler": Sampler(ddim, spacing="karras"),
     "consistency": Sampler(consistency, spacing="trailing"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from ..schedule import NoiseSchedule
+from .log_snr import log_snr
 from .transition import Options, Transition, eps_guidance
 
 
@@ -14,9 +15,7 @@ def dpmpp(chain: NoiseSchedule, options: Options) -> list[Transition]:
     h is the step in log signal-to-noise lambda = ln(alpha/sigma) and r the step before it over h. The first step has no
     previous x0 and is of first order; the last one ends at sigma = 0, where the formula leaves x' = x0.
     """
-    alpha = [math.sqrt(abar) for abar in chain.alphas_cumprod]
-    sigma = [math.sqrt(1 - abar) for abar in chain.alphas_cumprod]
-    lam = [math.log(a / s) if a else -math.inf for a, s in zip(alpha, sigma, strict=True)]
+    alpha, sigma, lam = log_snr(chain)
     noisiest = chain.num_train_timesteps - 1
     rows = []
     for i in range(noisiest, 0, -1):

@@ -15,12 +15,12 @@ Variance = Literal["fixed_small", "fixed_large", "learned", "learned_range"]
 class Transition(NamedTuple):
     """One network call, at a level of the chain, and what follows from it:
 
-    x0 += g gradient;   x' = a x_t + b x0 + e eps + c x0_previous + s exp(v f) z
+    x0 += g gradient;   x' = a x_t + b x0 + e eps + c x0_previous + d x0_before + s exp(v f) z
 
     Attributes:
         level: index into the chain, where the network is called.
         e: weight of the noise as the network predicted it, untouched by clipping and guidance.
-        c: x0_previous is the x0 of the call before.
+        c, d: weights of the x0 of the call before, and of the one before that.
         s: standard deviation of the noise that is added, where it is not learned.
         v: of a learned deviation: f = (output + 1) / 2 lies between 0 and 1 (learned_range); 0 is not learned.
         g: of classifier guidance with scale 1; the gradient is that of log p(y | x_t). Multiplied by exp(2 v f).
@@ -30,6 +30,7 @@ class Transition(NamedTuple):
     a: float
     b: float
     c: float = 0.0
+    d: float = 0.0
     e: float = 0.0
     s: float = 0.0
     v: float = 0.0

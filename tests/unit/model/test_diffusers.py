@@ -141,6 +141,29 @@ def test_dpmpp(steps: int, bound: float, prediction: Prediction) -> None:
         assert_same_trajectory(ours(static), theirs(scheduler, steps))
 
 
+MULTISTEP = {
+    "dpmpp_3m": lambda **fields: diffusers.DPMSolverMultistepScheduler(1000, solver_order=3, **fields),
+    "unipc": lambda **fields: diffusers.UniPCMultistepScheduler(1000, **fields),
+}
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+@pytest.mark.parametrize("sampler", MULTISTEP)
+@pytest.mark.parametrize("prediction", ["eps", "x0", "v"])
+@pytest.mark.parametrize("steps", [3, 6, 14])
+def test_of_higher_order(sampler: str, steps: int, prediction: Prediction) -> None:
+    """With more steps diffusers' scheduler of third order leaves the second order before the last step out."""
+    scheduler = MULTISTEP[sampler](
+        beta_start=1e-4,
+        beta_end=0.02,
+        timestep_spacing="trailing",
+        prediction_type=PREDICTION_TYPES[prediction],
+        **(THRESHOLD | {"sample_max_value": 1.0}),
+    )
+    plan = make_plan(LINEAR, sampler=sampler, steps=steps, spacing="trailing", prediction=prediction)
+    assert_same_trajectory(ours(plan), theirs(scheduler, steps))
+
+
 def test_the_cosine_schedule() -> None:
     scheduler = diffusers.DDPMScheduler(1000, beta_schedule="squaredcos_cap_v2")
     plan = make_plan(NoiseSchedule.cosine(1000), sampler="ddpm", steps=100)

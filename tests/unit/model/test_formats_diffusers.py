@@ -150,10 +150,15 @@ def test_a_scheduler_that_cannot_be_had_is_refused_by_name(folder: Path, changes
             diffusers.DPMSolverMultistepScheduler(use_karras_sigmas=True),
             {"defaults": ("ddim", 50, "linspace"), "clip": Clipping(keep_eps=True)},
         ),
-        (diffusers.DPMSolverMultistepScheduler(solver_order=3), {"defaults": ("ddim", 50, "linspace")}),
+        (diffusers.DPMSolverMultistepScheduler(solver_order=3), {"defaults": ("dpmpp_3m", 25, "trailing")}),
+        (diffusers.DPMSolverMultistepScheduler(solver_order=1), {"defaults": ("ddim", 50, "linspace")}),
         (diffusers.PNDMScheduler(), {"defaults": ("ddim", 50, "leading"), "clip": Clipping(keep_eps=True)}),
         (diffusers.EulerDiscreteScheduler(), {"defaults": ("ddim", 50, "linspace")}),
-        (diffusers.UniPCMultistepScheduler(), {"defaults": ("ddim", 50, "linspace")}),
+        (
+            diffusers.UniPCMultistepScheduler(),
+            {"defaults": ("unipc", 25, "trailing"), "clip": Clipping("none", keep_eps=True)},
+        ),
+        (diffusers.UniPCMultistepScheduler(solver_order=3), {"defaults": ("ddim", 50, "linspace")}),
     ],
     ids=lambda value: type(value).__name__ if not isinstance(value, dict) else "",
 )

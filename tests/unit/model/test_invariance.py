@@ -44,6 +44,8 @@ MIX: list[dict[str, Any]] = [
     {"sampler": "dpmpp", "steps": 8, "spacing": "trailing"},
     {"sampler": "dpmpp", "steps": 8, "spacing": "trailing", "clip": Clipping("dynamic", 1.5), "classifier_scale": 3.0},
     {"sampler": "dpmpp", "steps": 3, "start": 400},
+    {"sampler": "unipc", "steps": 8, "spacing": "trailing"},
+    {"sampler": "dpmpp_3m", "steps": 8, "spacing": "trailing"},
     {"sampler": "euler", "steps": 6, "spacing": "karras"},
     {"sampler": "heun", "steps": 9, "spacing": "karras", "clip": Clipping("dynamic", None, 1.0)},
     {"sampler": "heun", "steps": 8, "spacing": "quad"},
@@ -78,6 +80,7 @@ def test_any_mix_of_plans_is_one_batch() -> None:
     generators = [image_generator(20, i) for i in range(len(PLANS))]
     x = draw_noise(generators, SHAPE)
     x0 = torch.zeros_like(x)
+    before = x0.clone()
     for step in range(max(map(len, PLANS))):
         live = [i for i, plan in enumerate(PLANS) if step < len(plan)]
         rows = torch.stack([torch.from_numpy(PLANS[i].table[step].copy()) for i in live]).float()
@@ -89,7 +92,9 @@ def test_any_mix_of_plans_is_one_batch() -> None:
                 gradient[place] = guide(x[i], torch.tensor(0))
         # One call for each kind of time, as the oracle has no place for both in one tensor.
         out = torch.cat([denoiser(x[i : i + 1], torch.tensor([PLANS[i].timesteps[step]])) for i in live])
-        x[live], x0[live] = advance(x[live], x0[live], out, z, rows, gradient)
+        previous = x0[live]
+        x[live], x0[live] = advance(x[live], previous, out, z, rows, gradient, before[live])
+        before[live] = previous
     for i, plan in enumerate(PLANS):
         assert torch.equal(x[i], alone(plan, 20 + i))
 
@@ -98,16 +103,17 @@ def test_any_mix_of_plans_is_one_batch() -> None:
 @settings(max_examples=40, deadline=None)
 def test_a_step_is_the_same_in_any_neighbourhood(places: list[int], step: int) -> None:
     """`advance` of any rows, any of them repeated, in any order, is that of each row alone."""
-    noise = np.random.default_rng(step).normal(size=(len(PLANS), 6, *SHAPE)).astype(np.float32) * 2
-    x, x0, z, gradient, out, learned = torch.from_numpy(noise).unbind(1)
+    noise = np.random.default_rng(step).normal(size=(len(PLANS), 7, *SHAPE)).astype(np.float32) * 2
+    x, x0, before, z, gradient, out, learned = torch.from_numpy(noise).unbind(1)
     out = torch.cat([out, learned], dim=1)
     rows = torch.stack([torch.from_numpy(plan.table[min(step, len(plan) - 1)].copy()) for plan in PLANS]).float()
     guided = rows[:, Column.G] != 0
     gradient = gradient * guided[:, None, None, None]
-    batch = advance(x[places], x0[places], out[places], z[places], rows[places], gradient[places])
+    batch = advance(x[places], x0[places], out[places], z[places], rows[places], gradient[places], before[places])
     for place, i in enumerate(places):
         own = slice(i, i + 1)
-        lone = advance(x[own], x0[own], out[own], z[own], rows[own], gradient[own] if guided[i] else None)
+        needed = before[own] if rows[i, Column.D] else None
+        lone = advance(x[own], x0[own], out[own], z[own], rows[own], gradient[own] if guided[i] else None, needed)
         for mine, its in zip(batch, lone, strict=True):
             assert torch.equal(mine[place], its[0])
 

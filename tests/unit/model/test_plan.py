@@ -19,10 +19,13 @@ from model.plans.spacing import KARRAS, SPACINGS
 LINEAR = NoiseSchedule.linear(1000)
 GRIDS = [*SPACINGS, KARRAS]
 FLAWS: list[tuple[dict[str, Any], str]] = [
-    ({"sampler": "plms"}, "sampler 'plms' is not known: choose one of ddpm, ddim, dpmpp, euler, consistency, heun"),
+    (
+        {"sampler": "plms"},
+        "sampler 'plms' is not known: choose one of ddpm, ddim, dpmpp, dpmpp_3m, unipc, euler, consistency, heun",
+    ),
     (
         {"spacing": "cubic"},
-        "spacing 'cubic' is not known: choose one of linspace, leading, trailing, quad, karras, or sections such as",
+        "spacing 'cubic' is not known: choose one of linspace, leading, trailing, quad, karras, sections such as",
     ),
     *(
         ({"sampler": sampler, "steps": steps}, f"steps must lie between 1 and 1000, got {steps}")

@@ -34,6 +34,8 @@ MIX: list[dict[str, Any]] = [
     {"sampler": "ddim", "steps": 1, "spacing": "trailing"},
     {"sampler": "dpmpp", "steps": 8, "spacing": "trailing"},
     {"sampler": "dpmpp", "steps": 3, "start": 400},
+    {"sampler": "dpmpp_3m", "steps": 8, "spacing": "trailing"},
+    {"sampler": "unipc", "steps": 8, "spacing": "karras"},
     {"sampler": "euler", "steps": 6, "spacing": "karras"},
     {"sampler": "heun", "steps": 9, "spacing": "karras"},
     {"sampler": "heun", "steps": 8, "spacing": "quad"},

@@ -20,7 +20,7 @@ from tests.oracle import LINEAR, GaussianDenoiser
 
 ZERO_SNR = LINEAR.rescale_zero_terminal_snr()
 CUT = NoiseSchedule(np.append(LINEAR.betas[:-1], 1.0))  # a leap of the last step only
-SAMPLERS_FOR_IT = ["ddpm", "ddim", "dpmpp", "euler"]
+SAMPLERS_FOR_IT = ["ddpm", "ddim", "dpmpp", "dpmpp_3m", "unipc", "euler"]
 
 
 @pytest.mark.parametrize("schedule", [CUT, ZERO_SNR], ids=["cut", "rescaled"])

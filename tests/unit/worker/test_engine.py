@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load, save
 from torch import Tensor
 
 from jobs.contract import Job
@@ -87,7 +88,7 @@ def test_jobs_of_any_length_share_their_network_calls(runner: Runner, start: Cal
     assert calls < sum(steps) / 5
 
 
-@pytest.mark.parametrize("sampler", ["ddpm", "ddim", "dpmpp"])
+@pytest.mark.parametrize("sampler", ["ddpm", "ddim", "dpmpp", "unipc"])
 def test_the_engine_agrees_with_the_plain_loop(runner: Runner, start: Callable[..., ActiveJob], sampler: str) -> None:
     active = start(n=3, steps=20, sampler=sampler, spacing="trailing", seed=5)
     run(active, start(steps=7, n=4))
@@ -125,16 +126,32 @@ def test_without_exact_mode_pictures_agree_within_one_grey_level(
     assert (pictures(four)[2] - pictures(alone)[0]).abs().max() < 1 / 127.5
 
 
-def test_a_resumed_job_ends_in_the_same_picture(runner: Runner, start: Callable[..., ActiveJob]) -> None:
-    undisturbed, first = start(n=2, steps=30, seed=9), start(n=2, steps=30, seed=9)
+@pytest.mark.parametrize("sampler", ["ddpm", "unipc"])
+def test_a_resumed_job_ends_in_the_same_picture(runner: Runner, start: Callable[..., ActiveJob], sampler: str) -> None:
+    arguments = {"n": 2, "steps": 30, "seed": 9, "sampler": sampler}
+    undisturbed, first = start(**arguments), start(**arguments)
     run(undisturbed)
     engine = StepEngine(lambda event: None)
     engine.submit(first)
     for _ in range(12):
         engine.step()
     data = encode_snapshot(take_snapshot(first.trajectories), runner.checkpoint.sha256)
-    second = start(n=2, steps=30, seed=9, snapshot=data)
+    second = start(**arguments, snapshot=data)
     assert second.resumed_at == 2 * 12
+    run(second)
+    assert torch.equal(pictures(second), pictures(undisturbed))
+
+
+def test_a_snapshot_of_an_older_version_has_one_x0(runner: Runner, start: Callable[..., ActiveJob]) -> None:
+    """The samplers of that version need no other, so its jobs go on."""
+    undisturbed, first = start(steps=10, sampler="dpmpp"), start(steps=10, sampler="dpmpp")
+    run(undisturbed)
+    for _ in range(5):
+        runner.step(first.trajectories)
+    tensors = load(encode_snapshot(take_snapshot(first.trajectories), runner.checkpoint.sha256))
+    del tensors["x0_before"]
+    second = start(steps=10, sampler="dpmpp", snapshot=save(tensors))
+    assert second.resumed_at == 5 * len(first.trajectories)
     run(second)
     assert torch.equal(pictures(second), pictures(undisturbed))
 

@@ -1,0 +1,41 @@
+"""DPM-Solver++(3M): the third-order multistep solver in data prediction (Lu et al. 2022, appendix B)."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ..schedule import NoiseSchedule
+from .log_snr import log_snr
+from .transition import Options, Transition, eps_guidance
+
+
+def dpmpp_3m(chain: NoiseSchedule, options: Options) -> list[Transition]:
+    """x' = (sigma'/sigma) x_t + alpha' ((1 - e^-h) x0 + ((e^-h - 1) / h + 1) D1 - ((e^-h - 1 + h) / h^2 - 1/2) D2).
+
+    h is the step in lambda. D1 and D2 are the first two derivatives of x0 in lambda, times h and h^2, as the x0 of
+    three calls tell them. The first step is of first order. The second one and that before the last are of second
+    order, in the form of DPM-Solver++(2M). The last one ends at sigma = 0, where x' = x0.
+    """
+    alpha, sigma, lam = levels = log_snr(chain)
+    rows = []
+    for i in range(chain.num_train_timesteps - 1, 0, -1):
+        h = lam[i - 1] - lam[i]
+        weights = np.array([-math.expm1(-h), 0.0, 0.0])  # of x0, x0_previous and x0_before
+        order = levels.order(i, 3)
+        if order > 1:
+            r0 = (lam[i] - lam[i + 1]) / h
+            slope = np.array([1.0, -1.0, 0.0]) / r0
+        if order == 2:
+            weights += 0.5 * weights[0] * slope
+        elif order == 3:
+            r1 = (lam[i + 1] - lam[i + 2]) / h
+            bend = slope - np.array([0.0, 1.0, -1.0]) / r1
+            weights += (math.expm1(-h) / h + 1) * (slope + r0 / (r0 + r1) * bend)
+            weights -= ((math.expm1(-h) + h) / h**2 - 0.5) * bend / (r0 + r1)
+        b, c, d = (alpha[i - 1] * weights).tolist()
+        guidance = eps_guidance(float(chain.alphas_cumprod[i]))
+        rows.append(Transition(i, a=sigma[i - 1] / sigma[i], b=b, c=c, d=d, g=guidance))
+    rows.append(Transition(0, a=0.0, b=1.0, g=eps_guidance(float(chain.alphas_cumprod[0]))))
+    return rows
