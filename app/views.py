@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from jobs.catalog import ModelInfo
@@ -132,6 +133,7 @@ class ModelView(Frozen):
     variance: str | None = None
     clip: str | None = None
     defaults: SamplerDefaults | None = None
+    plans: Mapping[str, SamplerDefaults] | None = None
     parameters: int | None = None
     sha256: str | None = None
 
@@ -152,6 +154,7 @@ class ModelView(Frozen):
             variance=config.variance,
             clip=config.clip.mode,
             defaults=config.defaults,
+            plans=config.plans,
             parameters=model.parameters,
             sha256=ready[0].sha256 if ready and model.sha256 is None else model.sha256,
             state="ready" if ready else "unknown" if reason is None else "refused",

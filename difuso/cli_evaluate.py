@@ -42,8 +42,8 @@ def quality(
         list[str] | None,
         typer.Argument(
             metavar="SOURCE",
-            help="Images: SAMPLER:STEPS[:SPACING] draws them with the model; or a folder, an .npz file in ADM's "
-            "layout, or `faces`. By default the model draws them with its own settings.",
+            help="Images: SAMPLER:STEPS[:SPACING] draws them with the model, and plan:NAME with one of its plans; or a "
+            "folder, an .npz file in ADM's layout, or `faces`. By default the model draws them with its own settings.",
         ),
     ] = None,
     reference: Annotated[
@@ -71,7 +71,7 @@ def quality(
     written = evaluate_quality(
         out,
         sources or (),
-        sources=_image_sources(out, model, models_dir, seed=seed, guidance_scale=guidance_scale),
+        sources=open_sources(out, model, models_dir, seed=seed, guidance_scale=guidance_scale),
         reference=reference,
         images=images,
         references=references,
@@ -108,7 +108,7 @@ def neighbours(
     written = evaluate_neighbours(
         out,
         source,
-        sources=_image_sources(out, model, models_dir, seed=seed, guidance_scale=guidance_scale),
+        sources=open_sources(out, model, models_dir, seed=seed, guidance_scale=guidance_scale),
         training=training,
         held_out=held_out,
         images=images,
@@ -165,7 +165,7 @@ def bpd(
     _print_paths(written)
 
 
-def _image_sources(
+def open_sources(
     out: Path, model: str | None, models_dir: Path, *, seed: int, guidance_scale: float | None
 ) -> ImageSources:
     from worker.settings import WorkerSettings

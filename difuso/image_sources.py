@@ -20,7 +20,7 @@ from .errors import user_errors
 from .options import checked
 from .sampled_images import SampledImages
 
-RUN = re.compile(r"(?P<sampler>[a-z]+):(?P<steps>\d+)(:(?P<spacing>[a-z0-9,]+))?")
+RUN = re.compile(r"plan:(?P<plan>[^:/]+)|(?P<sampler>[a-z0-9_]+):(?P<steps>\d+)(:(?P<spacing>[a-z0-9,.:]+))?")
 
 
 def find_model(name: str | None, models_dir: Path) -> ModelInfo:
@@ -63,7 +63,7 @@ class ImageSources:
         return f"{defaults.sampler}:{defaults.steps}:{defaults.spacing}"
 
     def open(self, source: str, count: int | None, *, least: int) -> ImageSet:
-        """Opens images: SAMPLER:STEPS[:SPACING] draws them with the model; else a folder or an .npz file.
+        """Opens images: SAMPLER:STEPS[:SPACING] or plan:NAME draws them with the model; else a folder or an .npz file.
 
         Args:
             count: number of images; None means all of a folder or file, and `least` if they must be drawn.
@@ -78,7 +78,7 @@ class ImageSources:
             return from_path(Path(source), count)
         params, info = self._params(run), self.info
         # The classes take turns, so that each is drawn equally often.
-        images = SampledImages(self._runner, params, self.folder, labels=range(len(info.config.classes or ())))
+        images = SampledImages(self.runner, params, self.folder, labels=range(len(info.config.classes or ())))
         name = f"{info.name} {params.sampler} {params.spacing} {params.steps}"
         return replace(
             drawn(name, images, count or least), drawn_by=images.facts, seconds_per_image=images.seconds_per_image
@@ -93,7 +93,8 @@ class ImageSources:
         return from_array(f"{'other ' if first else ''}drawn faces" if data == FACES else Path(data).name, images)
 
     @cached_property
-    def _runner(self) -> Runner:
+    def runner(self) -> Runner:
+        """The model, ready to draw."""
         settings = self.settings
         checkpoint = load_checkpoint(settings.models_dir / self.info.name)
         return Runner(checkpoint, device=pick_device(settings.device), slots=settings.slots, exact=settings.exact)

@@ -43,7 +43,7 @@ class SampledImages:
         way = params.model_dump(mode="json", exclude={"n", "seed", "label"}) | {"labels": list(labels) or params.label}
         self.facts = {"model": checkpoint.name, "sha256": checkpoint.sha256, **way}
         digest = hashlib.sha256(json.dumps(way, sort_keys=True).encode()).hexdigest()
-        name = f"{params.sampler}-{params.spacing}-{params.steps}-{digest[:8]}"
+        name = f"{params.sampler}-{params.spacing.partition(':')[0]}-{params.steps}-{digest[:8]}"
         self._folder = root / f"{checkpoint.name}-{checkpoint.sha256[:8]}" / name
         self._clock = self._folder / "seconds.json"
         self._folder.mkdir(parents=True, exist_ok=True)

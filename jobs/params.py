@@ -19,8 +19,12 @@ if TYPE_CHECKING:
 else:
     SamplerName = Literal[tuple(SAMPLERS)]
 
-# The name of a rule, or the number of steps in each of several equal sections of the timesteps.
-SpacingName = Annotated[str, Field(pattern=rf"^({'|'.join(RULES)}|[0-9]{{1,4}}(,[0-9]{{1,4}}){{0,99}})$")]
+# The name of a rule, the number of steps in each of several equal sections of the timesteps, or a list of timesteps.
+_TIMESTEP = r"[0-9]{1,6}(\.[0-9]{1,6})?"
+SpacingName = Annotated[
+    str,
+    Field(pattern=rf"^({'|'.join(RULES)}|[0-9]{{1,4}}(,[0-9]{{1,4}}){{0,99}}|at:{_TIMESTEP}(,{_TIMESTEP}){{0,99}})$"),
+]
 
 MODEL_NAME = r"^[a-z0-9][a-z0-9._-]{0,63}$"  # the only form of names, because they become parts of keys
 

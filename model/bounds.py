@@ -14,6 +14,7 @@ from .errors import CheckpointError
 
 MAX_CLASSES = 65_536
 MAX_TEXT = 256  # characters of a name or a choice
+MAX_PLANS = 64
 SECTIONS = ("network", "schedule", "clip", "defaults", "classifier")
 UNBOUNDED = ("format", "training")  # format is compared with one number; training is free JSON
 
@@ -130,7 +131,8 @@ def check_config(content: Mapping[str, Any]) -> None:
         CheckpointError: if a value is out of its bound; the message names the field and the bound.
     """
     sections = {section: content[section] for section in SECTIONS if isinstance(content.get(section), Mapping)}
-    top = {name: value for name, value in content.items() if name not in (*sections, *UNBOUNDED, "classes")}
+    sections |= _plans(content.get("plans"))
+    top = {name: value for name, value in content.items() if name not in (*sections, *UNBOUNDED, "classes", "plans")}
     _check_section("", top, {**BOUNDS, "channels": BOUNDS["in_channels"]})
     for section, fields in sections.items():
         _check_section(f"{section}.", fields, BOUNDS)
@@ -142,6 +144,18 @@ def _check_section(prefix: str, fields: Mapping[str, Any], bounds: Mapping[str, 
     for name, value in fields.items():
         if name not in bounds and not (value is None or isinstance(value, bool) or _is_short(value)):
             raise CheckpointError(f"config.json: {prefix}{name} cannot hold {_shown(value)}")
+
+
+def _plans(plans: Any) -> dict[str, Mapping[str, Any]]:
+    """Returns the plans as sections."""
+    if plans is None:
+        return {}
+    are_tables = isinstance(plans, Mapping) and all(isinstance(plan, Mapping) for plan in plans.values())
+    if not are_tables or len(plans) > MAX_PLANS or not all(map(_is_short, plans)):
+        raise CheckpointError(
+            f"config.json: plans must be a table of at most {MAX_PLANS} tables, named by at most {MAX_TEXT} characters"
+        )
+    return {f"plans.{name}": plan for name, plan in plans.items()}
 
 
 def _check_classes(classes: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Unpack
+from typing import Any, Literal, Unpack, cast
 
 from .bounds import check_config
 from .errors import CheckpointError, PlanError
@@ -77,6 +77,7 @@ class ModelConfig:
         classes: class names, None for an unconditional model.
         classifier: the noisy classifier that may guide sampling, if there is one.
         defaults: sampler settings for requests that name none.
+        plans: sampler settings by name, for requests that name them instead.
         training: how the model was trained; free JSON, for people.
     """
 
@@ -90,6 +91,7 @@ class ModelConfig:
     classes: tuple[str, ...] | None = None
     classifier: ClassifierConfig | None = None
     defaults: SamplerDefaults = SamplerDefaults()
+    plans: Mapping[str, SamplerDefaults] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -111,16 +113,23 @@ class ModelConfig:
             return without_label and not classifier_scale
         return label < self.num_labels and (without_label or guidance_scale == 1.0)
 
-    @property
-    def settings(self) -> Settings:
-        """The settings of a run for which a request chooses none."""
-        own = self.defaults
+    def settings(self, plan: str | None = None) -> Settings:
+        """Returns the settings of a run for which a request chooses nothing, or nothing but one of the plans.
+
+        Raises:
+            PlanError: if there is no such plan.
+        """
+        if plan is not None and plan not in self.plans:
+            known = f"must be one of {', '.join(self.plans)}" if self.plans else "must be omitted: this model has none"
+            raise PlanError(known, "plan")
+        own = self.defaults if plan is None else self.plans[plan]
         return Settings(own.sampler, own.steps, own.spacing, own.eta, variance=self.variance, clip=self.clip.mode)
 
-    def settle(self, *, start: int | None = None, **choices: Unpack[Choices]) -> Settings:
+    def settle(self, *, plan: str | None = None, start: int | None = None, **choices: Unpack[Choices]) -> Settings:
         """Completes the chosen settings of a run; see `plans.settings.settle`.
 
         Args:
+            plan: the name of the plan that completes them; None for the defaults.
             start: the timestep where the run begins; None is T-1.
             choices: the settings that a request chooses.
 
@@ -128,7 +137,7 @@ class ModelConfig:
             PlanError: if the choices contradict each other or the model.
         """
         timesteps = self.schedule.num_train_timesteps if start is None else start + 1
-        return settle(choices, self.settings, timesteps=timesteps)
+        return settle(choices, self.settings(plan), timesteps=timesteps)
 
     def plan(
         self,
@@ -190,6 +199,8 @@ def config_from_json(content: Mapping[str, Any]) -> ModelConfig:
         for name, section in SECTIONS.items():
             if fields.get(name) is not None:
                 fields[name] = parse(section, fields[name], f"{name}.")
+        plans = fields.get("plans") or {}
+        fields["plans"] = {name: parse(SamplerDefaults, plan, f"plans.{name}.") for name, plan in plans.items()}
         config = parse(ModelConfig, fields)
         _check(config)
     except (TypeError, ValueError, LookupError, ArithmeticError) as error:
@@ -218,4 +229,7 @@ def _check(config: ModelConfig) -> None:
     if config.network.num_classes != (None if config.classes is None else len(config.classes)):
         raise ValueError("classes and the network's num_classes disagree")
     # A request without settings must have a plan; this also checks schedule, prediction and variance.
-    config.plan(config.schedule.build(), steps=config.defaults.steps)
+    schedule = config.schedule.build()
+    config.plan(schedule, steps=config.defaults.steps)
+    for name in config.plans:
+        config.plan(schedule, **cast("Choices", vars(config.settle(plan=name))))

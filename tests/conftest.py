@@ -69,16 +69,21 @@ def redis_url(redis_server: RedisServer) -> str:
 
 @pytest.fixture(scope="session")
 def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A models folder with one checkpoint `tiny`: 16x16 RGB, T = 1000, random weights that are the same each time."""
+    """A models folder with one checkpoint `tiny`: 16x16 RGB, T = 1000, random weights that are the same each time.
+
+    It has a plan of its own, `few`.
+    """
     import torch
 
     from model import ModelConfig, save_checkpoint
+    from model.config import SamplerDefaults
     from model.networks.build import build_network
     from model.networks.configs import UNetConfig
 
     network_config = UNetConfig(channels=16, channel_mult=(1, 2), attention_levels=(1,), head_channels=8, groups=4)
     # With random weights, v keeps x0 inside [-1, 1] where eps would clip nearly all of it to black and white.
-    config = ModelConfig(network=network_config, image_size=16, prediction="v")
+    plans = {"few": SamplerDefaults("ddim", 3, "at:40.5,300,900", 0.5)}
+    config = ModelConfig(network=network_config, image_size=16, prediction="v", plans=plans)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = build_network(config.network)

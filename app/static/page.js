@@ -120,6 +120,9 @@ function showModel() {
   document.getElementById("facts").textContent =
     `${model.image_size}×${model.image_size}, ${sampler} with ${steps} steps by default; ${speed}`;
   form.steps.max = model.num_train_timesteps;
+  const plans = Object.keys(model.plans);
+  document.getElementById("plans").hidden = !plans.length;
+  form.plan.replaceChildren(new Option("default", ""), ...plans.map(name => new Option(name, name)));
   showClasses(model);
   const variances = new Set(["fixed_small", "fixed_large", model.variance]);
   form.variance.replaceChildren(new Option("default", ""), ...[...variances].map(name => new Option(name)));

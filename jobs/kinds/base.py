@@ -31,11 +31,16 @@ class SamplingQuery(Frozen):
     n: int = Field(default=1, ge=1, le=MAX_IMAGES, description="number of images")
     steps: int | None = Field(default=None, ge=1, description="network calls for each image, at most the model's T")
     sampler: SamplerName | None = Field(default=None, description="sampler; by default the model's")
+    plan: str | None = Field(
+        default=None,
+        max_length=64,
+        description="name of one of the model's plans, which then replaces the model's defaults",
+    )
     spacing: SpacingName | None = Field(
         default=None,
         examples=list(RULES),
-        description=f"choice of the timesteps: {', '.join(RULES)}, or the numbers of steps in equal sections, such as "
-        "90,60,60,20,20",
+        description=f"choice of the timesteps: {', '.join(RULES)}, the numbers of steps in equal sections, such as "
+        "90,60,60,20,20, or a list, such as at:12.5,160,999",
     )
     eta: float | None = Field(default=None, ge=0, le=1, description="stochasticity; ddim only")
     variance: Variance | None = Field(default=None, description="variance of the noise of each step; ddpm only")
@@ -189,7 +194,7 @@ def fill_in(query: SamplingQuery, model: ModelInfo, *, start: int | None = None)
     Raises:
         RequestRefused, PlanError: if the model cannot run the request.
     """
-    settings = model.config.settle(start=start, **choices_of(query))
+    settings = model.config.settle(plan=query.plan, start=start, **choices_of(query))
     model.config.plan(model.schedule, start=start, **choices_of(settings))
     label = _class_index(query.label, model)
     return SamplingParams(

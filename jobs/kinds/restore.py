@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import Field
 
 from model.plans.restoration import ETA
-from model.plans.spacing import SECTIONS
+from model.plans.spacing import steps_in
 
 from ..catalog import ModelInfo
 from ..errors import ImageRefused, RequestRefused
@@ -60,7 +60,7 @@ def prepare(query: RestoreQuery, model: ModelInfo, images: Mapping[str, FittedIm
     query.only("eta", ETA, "/restore")
     query.only("classifier_scale", 0.0, "/restore")
     chosen: dict[str, object] = {"sampler": "ddim", "eta": ETA, "classifier_scale": 0.0}
-    if query.steps is None and not (query.spacing and SECTIONS.fullmatch(query.spacing)):
+    if query.steps is None and steps_in(query.spacing or "") is None:
         chosen["steps"] = min(STEPS, model.schedule.num_train_timesteps)
     params = fill_in(query.model_copy(update=chosen), model)
     task = Restoring(task=query.degradation, factor=factor, blur=query.blur, width=query.width, sigma=query.sigma)

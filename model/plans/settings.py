@@ -9,7 +9,7 @@ from typing import TypedDict
 from ..errors import PlanError
 from .clipping import ClipMode
 from .samplers import SAMPLERS, Variance
-from .spacing import SECTIONS
+from .spacing import LISTED, listed_timesteps, steps_in
 
 
 class Choices(TypedDict, total=False):
@@ -38,7 +38,8 @@ class Settings:
 def settle(choices: Choices, own: Settings, *, timesteps: int) -> Settings:
     """Completes the settings that a request chooses.
 
-    A model's own settings apply to its own sampler. Another sampler gets the spacing that suits it, and eta 0.
+    A model's own settings apply to its own sampler. Another sampler gets the spacing that suits it, and eta 0. A list
+    of timesteps applies to its own sampler and number of steps only.
 
     Args:
         choices: the settings that the request chooses.
@@ -52,15 +53,25 @@ def settle(choices: Choices, own: Settings, *, timesteps: int) -> Settings:
     name = str(chosen.get("sampler", own.sampler))
     if name not in SAMPLERS:
         raise PlanError(f"{name!r} is not known: choose one of {', '.join(SAMPLERS)}", "sampler")
-    sampler = SAMPLERS[name]
-    if name != own.sampler:
-        own = dataclasses.replace(own, sampler=name, spacing=sampler.spacing or own.spacing, eta=0.0)
+    spacing = _spacing_of(name, own, chosen.get("steps", own.steps), timesteps)
+    own = dataclasses.replace(own, sampler=name, spacing=spacing, eta=own.eta if name == own.sampler else 0.0)
     settings = dataclasses.replace(own, **chosen)  # type: ignore[arg-type]  # the types of Choices
     if settings.variance != own.variance:
         _check_variance(settings, own.variance)
-    if SECTIONS.fullmatch(settings.spacing):
-        return dataclasses.replace(settings, steps=_sum_of_sections(settings, chosen.get("steps"), timesteps))
+    if (total := steps_in(settings.spacing)) is not None:
+        _check_steps(settings, total, chosen.get("steps"), timesteps)
+        return dataclasses.replace(settings, steps=total)
     return settings if "steps" in chosen else dataclasses.replace(settings, steps=min(own.steps, timesteps))
+
+
+def _spacing_of(sampler: str, own: Settings, steps: object, timesteps: int) -> str:
+    """Returns the model's own spacing where it fits the run, or else the one that suits the sampler."""
+    listed = LISTED.fullmatch(own.spacing)
+    if sampler == own.sampler and (
+        not listed or (steps == own.steps and listed_timesteps(own.spacing)[-1] < timesteps)
+    ):
+        return own.spacing
+    return SAMPLERS[sampler].spacing or ("trailing" if listed else own.spacing)
 
 
 def _check_variance(settings: Settings, own: Variance) -> None:
@@ -70,14 +81,15 @@ def _check_variance(settings: Settings, own: Variance) -> None:
         raise PlanError(f"{settings.variance} was not learned by this model, whose own variance is {own}", "variance")
 
 
-def _sum_of_sections(settings: Settings, steps: object, timesteps: int) -> int:
-    total = sum(map(int, settings.spacing.split(",")))
+def _check_steps(settings: Settings, total: int, steps: object, timesteps: int) -> None:
+    """Checks the number of steps that sections or a list have by themselves."""
+    listed = LISTED.fullmatch(settings.spacing)
     if SAMPLERS[settings.sampler].levels(total) != total:
-        raise PlanError(
-            f"cannot be in sections, which count network calls: {settings.sampler} makes two at a level", "spacing"
-        )
+        kind = "a list" if listed else "sections"
+        raise PlanError(f"cannot be {kind} of calls: {settings.sampler} makes two at a level", "spacing")
     if not 1 <= total <= timesteps:
-        raise PlanError(f"sections must add up to between 1 and {timesteps}", "spacing", got=total)
+        what = "must list at most {} timesteps" if listed else "sections must add up to between 1 and {}"
+        raise PlanError(what.format(timesteps), "spacing", got=total)
     if steps not in (None, total):
-        raise PlanError(f"must be {total}, the sum of the sections", "steps", got=steps)
-    return total
+        what = "the length of the list" if listed else "the sum of the sections"
+        raise PlanError(f"must be {total}, {what}", "steps", got=steps)

@@ -1,7 +1,8 @@
-"""Which noise levels a run visits: integer timesteps by several rules, or the grid of Karras et al. between them."""
+"""Which noise levels a run visits: timesteps by several rules, the grid of Karras et al. between them, or a list."""
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Callable
@@ -19,13 +20,14 @@ KARRAS_RHO = 7.0
 # above the last sigma of DDPM's linear schedule.
 KARRAS_SIGMA_MAX = math.exp(5.1)
 SECTIONS = re.compile(r"\d+(,\d+)*")
+LISTED = re.compile(r"at:\d+(\.\d+)?(,\d+(\.\d+)?)*")
 
 
 class Levels(NamedTuple):
     """Noise levels, least noisy first.
 
     Attributes:
-        timesteps: what the network is told; integers, but on a Karras grid.
+        timesteps: what the network is told; integers, but on a Karras grid and in a list.
         chain: the schedule that has just these levels.
     """
 
@@ -38,7 +40,8 @@ def visit_levels(schedule: NoiseSchedule, spacing: str, count: int, *, start: in
 
     Args:
         schedule: that the network was trained with.
-        spacing: see `space_timesteps`; or `karras`, whose levels lie between timesteps.
+        spacing: see `space_timesteps`; or `karras`, whose levels lie between timesteps; or all timesteps, which may be
+            fractional, as in `at:12.5,160,999`.
         count: 1..T, or 1..start+1.
         start: the noisiest timestep instead of T-1, visited whatever the spacing.
 
@@ -48,6 +51,8 @@ def visit_levels(schedule: NoiseSchedule, spacing: str, count: int, *, start: in
     total = timesteps_from(schedule, start)
     if spacing == KARRAS:
         return _karras_levels(schedule, count, total - 1, whole=start is None)
+    if LISTED.fullmatch(spacing):
+        return _listed_levels(schedule, spacing, count, start)
     timesteps = space_timesteps(spacing, count, total)
     if start is not None:
         timesteps = (*timesteps[:-1], start)
@@ -96,7 +101,9 @@ def space_timesteps(spacing: str, steps: int, total: int) -> tuple[int, ...]:
     else:
         known = ", ".join([*SPACINGS, KARRAS])
         raise PlanError(
-            f"{spacing!r} is not known: choose one of {known}, or sections such as 90,60,60,20,20", "spacing"
+            f"{spacing!r} is not known: choose one of {known}, sections such as 90,60,60,20,20, or a list such as "
+            "at:12.5,160,999",
+            "spacing",
         )
     assert len(set(timesteps)) == steps
     assert 0 <= timesteps[0] <= timesteps[-1] < total
@@ -157,6 +164,37 @@ SPACINGS: dict[str, Callable[[int, int], list[int]]] = {
 
 
 RULES = (*SPACINGS, KARRAS)
+
+
+def steps_in(spacing: str) -> int | None:
+    """Returns the number of steps that sections or a list have by themselves; None for the name of a rule."""
+    if SECTIONS.fullmatch(spacing):
+        return sum(map(int, spacing.split(",")))
+    return len(listed_timesteps(spacing)) if LISTED.fullmatch(spacing) else None
+
+
+def listed_timesteps(spacing: str) -> tuple[float, ...]:
+    """Returns the timesteps of a list."""
+    return tuple(float(text) for text in spacing.removeprefix("at:").split(","))
+
+
+def _listed_levels(schedule: NoiseSchedule, spacing: str, count: int, start: int | None) -> Levels:
+    """The levels of a list; with a start this is the noisiest one, and the others must lie below it."""
+    timesteps = listed_timesteps(spacing)
+    if start is not None:
+        timesteps = (*timesteps[:-1], float(start))
+    last = schedule.num_train_timesteps - 1
+    if len(timesteps) != count:
+        raise PlanError(f"must list the {count} noise levels of the run", "spacing", got=len(timesteps))
+    if any(a >= b for a, b in itertools.pairwise(timesteps)) or timesteps[-1] > last:
+        raise PlanError(f"must list rising timesteps between 0 and {last if start is None else start}", "spacing")
+    if not schedule.alphas_cumprod[-1]:
+        raise PlanError(
+            "in a list needs a little of the image at the noisy end of the schedule; choose trailing for this model",
+            "spacing",
+        )
+    sigmas = schedule.sigma_at(np.array(timesteps))
+    return Levels(timesteps, NoiseSchedule.from_alphas_cumprod(1.0 / (1.0 + sigmas**2)))
 
 
 def _karras_levels(schedule: NoiseSchedule, count: int, last: int, *, whole: bool) -> Levels:

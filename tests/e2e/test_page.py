@@ -112,6 +112,19 @@ def test_pictures_are_generated_and_can_be_made_again(page: Page) -> None:
     assert "seed=100" in card.find_element(By.TAG_NAME, "code").text
 
 
+def test_a_plan_of_the_model_can_be_chosen(page: Page) -> None:
+    page.fill("plan", "few")
+    card = page.make()
+    wait_until(lambda: page.sees(card), 20, "a picture is shown")
+    assert "pictures by tiny, 3 steps of ddim" in card.text
+
+
+def test_what_the_model_does_not_have_is_not_shown(page: Page) -> None:
+    """tiny has no classes and no classifier."""
+    for name in ("label", "guidance_scale", "classifier_scale"):
+        assert not page.form.find_element(By.NAME, name).is_displayed()
+
+
 def test_a_running_job_shows_unfinished_pictures_and_can_be_cancelled(page: Page) -> None:
     page.fill("n", "16")
     page.fill("steps", "1000")

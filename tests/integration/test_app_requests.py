@@ -47,6 +47,7 @@ def test_each_wrong_parameter_is_named_and_its_value_is_not_repeated(api: httpx.
         "seed": ["1.5", "-1", str(2**53), str(2**64), "\u96f6", "7\x00"],
         "label": ["0", "cat"],
         "guidance_scale": ["2", "-1", "inf"],
+        "plan": ["nope", "", "x" * 300],
         "model": ["nope", "../tiny", "%2e%2e", "TINY", "x" * 300, "tiny\x00"],
         "sampels": ["1"],
     }

@@ -53,6 +53,16 @@ def test_what_is_left_open_is_the_models_choice() -> None:
     assert 0 <= params.seed < DRAWN_SEEDS
 
 
+def test_a_plan_of_the_model_replaces_its_defaults() -> None:
+    planned = model(plans={"few": SamplerDefaults("dpmpp", 3, "at:12.5,160,999")})
+    params = fill_in(SamplingQuery(plan="few"), planned)
+    assert (params.sampler, params.steps, params.spacing, params.eta) == ("dpmpp", 3, "at:12.5,160,999", 0.0)
+    assert fill_in(SamplingQuery(plan="few", steps=7), planned).spacing == "trailing"
+    assert fill_in(SamplingQuery(), planned).steps == 50
+    with pytest.raises(PlanError, match="plan must be omitted"):
+        fill_in(SamplingQuery(plan="few"), MODEL)
+
+
 def test_a_seed_is_drawn_anew_each_time_but_the_request_is_the_same() -> None:
     query = SamplingQuery(n=2)
     assert fill_in(query, MODEL).seed != fill_in(query, MODEL).seed

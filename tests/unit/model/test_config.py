@@ -43,6 +43,7 @@ def refusal(content: dict[str, Any]) -> str:
             variance="fixed_large",
             defaults=SamplerDefaults("ddpm", 500, "linspace"),
         ),
+        ModelConfig(UNetConfig(), plans={"few": SamplerDefaults("dpmpp", 3, "at:12.5,160,999")}),
     ],
 )
 def test_config_survives_json(config: ModelConfig) -> None:
@@ -74,6 +75,13 @@ def test_shape_is_channels_height_width() -> None:
     [
         ({"format": 2}, "format 2; this version reads format 1"),
         ({"format": None}, "format None"),
+        ({"plans": []}, "plans must be a table of at most 64 tables"),
+        ({"plans": {"few": 8}}, "plans must be a table of at most 64 tables"),
+        ({"plans": {str(i): {} for i in range(65)}}, "plans must be a table of at most 64 tables"),
+        ({"plans": {"few": {"steps": 0}}}, "plans.few.steps must be a whole number between 1 and 10000"),
+        ({"plans": {"few": {"step": "8"}}}, "unknown key plans.few.step: known are"),
+        ({"plans": {"few": {"sampler": "plms"}}}, "sampler 'plms' is not known"),
+        ({"plans": {"few": {"spacing": "at:9,5"}}}, "spacing must list rising timesteps"),
         ({"network": {"type": "dit"}}, "network.type must be one of unet, paper_unet, got 'dit'"),
         ({"network": {"channels": 8}}, "network.type must be one of unet, paper_unet, got None"),
         ({"network": {"type": "unet", "depth": 3}}, "network.depth cannot hold 3"),

@@ -16,6 +16,10 @@ from model.plans.settings import Settings
 DDIM = ModelConfig(UNetConfig(), defaults=SamplerDefaults("ddim", 50, "quad", 0.5))
 OWN = Settings("ddim", 50, "quad", 0.5, "fixed_small", "static")
 SHORT = dataclasses.replace(DDIM, schedule=ScheduleConfig(num_train_timesteps=20))
+LIST = "at:20.5,300,700,999"
+TUNED = dataclasses.replace(
+    DDIM, defaults=SamplerDefaults("ddim", 4, LIST, 0.3), plans={"two": SamplerDefaults("dpmpp", 2, "at:300,999")}
+)
 LEARNED = dataclasses.replace(DDIM, network=UNetConfig(out_channels=6), variance="learned_range")
 
 
@@ -40,6 +44,35 @@ def test_what_is_left_open_is_filled_in(choices: dict[str, Any], changed: dict[s
     assert DDIM.settle(**choices) == dataclasses.replace(OWN, **changed)
 
 
+@pytest.mark.parametrize(
+    ("choices", "expected"),
+    [
+        ({}, ("ddim", 4, LIST, 0.3)),
+        ({"steps": 4, "eta": 0.0}, ("ddim", 4, LIST, 0.0)),
+        ({"steps": 9}, ("ddim", 9, "trailing", 0.3)),
+        ({"sampler": "ddpm"}, ("ddpm", 4, "trailing", 0.0)),
+        ({"sampler": "heun"}, ("heun", 4, "karras", 0.0)),
+        ({"start": 999}, ("ddim", 4, LIST, 0.3)),
+        ({"start": 998}, ("ddim", 4, "trailing", 0.3)),
+        ({"plan": "two"}, ("dpmpp", 2, "at:300,999", 0.0)),
+        ({"plan": "two", "steps": 5}, ("dpmpp", 5, "trailing", 0.0)),
+        ({"spacing": "at:1,2,3"}, ("ddim", 3, "at:1,2,3", 0.3)),
+    ],
+)
+def test_a_list_of_timesteps_is_of_its_own_sampler_and_steps(
+    choices: dict[str, Any], expected: tuple[Any, ...]
+) -> None:
+    settings = TUNED.settle(**choices)
+    assert (settings.sampler, settings.steps, settings.spacing, settings.eta) == expected
+
+
+def test_a_plan_that_a_model_does_not_have() -> None:
+    for config, reason in ((TUNED, "plan must be one of two"), (DDIM, "plan must be omitted: this model has none")):
+        with pytest.raises(PlanError, match=reason) as caught:
+            config.settle(plan="three")
+        assert caught.value.parameter == "plan"
+
+
 def test_a_run_has_at_most_as_many_steps_as_there_are_timesteps() -> None:
     assert SHORT.settle().steps == 20
     assert DDIM.settle(start=9).steps == 10
@@ -53,7 +86,7 @@ def test_a_run_has_at_most_as_many_steps_as_there_are_timesteps() -> None:
             DDIM,
             {"sampler": "plms"},
             "sampler",
-            "'plms' is not known: choose one of ddpm, ddim, dpmpp, euler, consistency, heun",
+            "'plms' is not known: choose one of ddpm, ddim, dpmpp, dpmpp_3m, unipc, euler, consistency, heun",
         ),
         (DDIM, {"variance": "fixed_large"}, "variance", "is not a parameter of ddim"),
         (DDIM, {"sampler": "ddpm", "variance": "learned"}, "variance", "learned was not learned by this model, whose"),
@@ -61,7 +94,19 @@ def test_a_run_has_at_most_as_many_steps_as_there_are_timesteps() -> None:
         (SHORT, {"spacing": "20,5"}, "spacing", "sections must add up to between 1 and 20, got 25"),
         (DDIM, {"spacing": "0,0", "steps": 5}, "spacing", "sections must add up to between 1 and 1000, got 0"),
         (DDIM, {"spacing": "9,5", "steps": 15}, "steps", "must be 14, the sum of the sections, got 15"),
-        (DDIM, {"sampler": "heun", "spacing": "9,5"}, "spacing", "cannot be in sections, which count network calls"),
+        (DDIM, {"spacing": "at:9,50", "steps": 3}, "steps", "must be 2, the length of the list, got 3"),
+        (
+            DDIM,
+            {"sampler": "heun", "spacing": "at:9,50,90"},
+            "spacing",
+            "cannot be a list of calls: heun makes two at a level",
+        ),
+        (
+            DDIM,
+            {"sampler": "heun", "spacing": "9,5"},
+            "spacing",
+            "cannot be sections of calls: heun makes two at a level",
+        ),
     ],
 )
 def test_choices_that_contradict_are_refused_by_name(

@@ -210,3 +210,38 @@ def test_karras_levels_are_those_of_diffusers(count: int) -> None:
         assert scheduler.sigmas[:-1].numpy() == pytest.approx(levels.chain.sigmas[::-1], rel=5e-4)
     assert euler.timesteps.numpy() == pytest.approx(falling, abs=0.01)
     assert dpmpp.timesteps.numpy() == pytest.approx(falling, abs=0.51)  # it rounds them
+
+
+def test_a_list_visits_the_timesteps_that_it_names() -> None:
+    plan = make_plan(LINEAR, sampler="dpmpp", steps=3, spacing="at:12.5,160,999")
+    assert plan.timesteps == (999.0, 160.0, 12.5)
+    whole = visit_levels(LINEAR, "at:19,39,59", 3)
+    assert whole.chain.alphas_cumprod == pytest.approx(LINEAR.alphas_cumprod[[19, 39, 59]], rel=1e-12)
+    between = visit_levels(LINEAR, "at:12.5", 1).chain.sigmas[0]
+    assert between == pytest.approx(math.sqrt(LINEAR.sigmas[12] * LINEAR.sigmas[13]), rel=1e-12)  # linear in the log
+
+
+def test_a_list_that_starts_in_the_middle_starts_there() -> None:
+    assert visit_levels(LINEAR, "at:12.5,160,999", 3, start=400).timesteps == (12.5, 160.0, 400.0)
+
+
+@pytest.mark.parametrize(
+    ("spacing", "steps", "start", "message"),
+    [
+        ("at:12.5,160,999", 2, None, "must list the 2 noise levels of the run, got 3"),
+        ("at:160,12.5", 2, None, "must list rising timesteps between 0 and 999"),
+        ("at:160,160", 2, None, "must list rising timesteps between 0 and 999"),
+        ("at:160,999.5", 2, None, "must list rising timesteps between 0 and 999"),
+        ("at:160,999", 2, 100, "must list rising timesteps between 0 and 100"),
+        ("at:", 1, None, "is not known"),
+    ],
+)
+def test_lists_that_cannot_be(spacing: str, steps: int, start: int | None, message: str) -> None:
+    with pytest.raises(PlanError, match=message) as caught:
+        visit_levels(LINEAR, spacing, steps, start=start)
+    assert caught.value.parameter == "spacing"
+
+
+def test_a_list_needs_a_finite_noise_level() -> None:
+    with pytest.raises(PlanError, match="spacing in a list needs a little of the image"):
+        visit_levels(LINEAR.rescale_zero_terminal_snr(), "at:10,998", 2)
