@@ -31,6 +31,7 @@ def main(
     pairs: Annotated[int, typer.Option(help="Windows without and with polling clients.")] = 5,
     claims: Annotated[int, typer.Option(help="Requests to an idle server.")] = 60,
     soak: Annotated[float | None, typer.Option(help="Minutes; runs this instead of all the rest.")] = None,
+    compiled: Annotated[bool, typer.Option("--compiled", help="Use what `difuso compile` compiled.")] = False,
     cores: Annotated[int, typer.Option(min=1, help="That everything shares.")] = 2,
     out: Annotated[Path, typer.Option(help="JSON file.")] = Path("var/bench-overhead.json"),
 ) -> None:
@@ -39,7 +40,10 @@ def main(
         raise typer.BadParameter(f"parts are {', '.join(PARTS)}", param_hint="--only")
     machine.warn_if_busy()
     machine.use_cores(cores)
-    report = Report(out, {"model": "tiny" if tiny else str(model), "seconds": seconds, "pairs": pairs})
+    if compiled:
+        stack.use_compiled_networks()
+    settings = {"seconds": seconds, "pairs": pairs, "compiled": compiled}
+    report = Report(out, {"model": "tiny" if tiny else str(model), **settings})
     with tempfile.TemporaryDirectory() as folder:
         models = Path(folder)
         small = random_model(models / "small" / "tiny", TINY)

@@ -88,6 +88,9 @@ def main(
     only: Annotated[list[str] | None, typer.Option(help="Servers to run; may be repeated.")] = None,
     rate: Annotated[float | None, typer.Option(help="Requests a second, instead of 70 % of the better peer.")] = None,
     exact: Annotated[bool, typer.Option(help="For our worker: pictures never depend on their neighbours.")] = True,
+    compiled: Annotated[
+        bool, typer.Option("--compiled", help="For our worker: what `difuso compile` compiled.")
+    ] = False,
     cores: Annotated[int, typer.Option(min=1, help="That servers and clients share.")] = 2,
     seed: Annotated[int, typer.Option(help="Of the requests.")] = 0,
     out: Annotated[Path, typer.Option(help="JSON file.")] = Path("var/bench-serving.json"),
@@ -98,7 +101,10 @@ def main(
         raise typer.BadParameter(f"servers are {', '.join(NAMES)}", param_hint="--only")
     machine.warn_if_busy()
     share_cores(cores)
-    report = Report(out, {"model": "tiny" if tiny else str(model), "exact": exact, "seconds": seconds, "seed": seed})
+    if compiled:
+        stack.use_compiled_networks()
+    ours = {"exact": exact, "compiled": compiled}
+    report = Report(out, {"model": "tiny" if tiny else str(model), **ours, "seconds": seconds, "seed": seed})
     with tempfile.TemporaryDirectory() as folder:
         models = Path(folder)
         contest = Contest(

@@ -23,6 +23,7 @@ POLL_SECONDS = 0.05
 ROOT = Path(__file__).parent.parent
 # What a developer has set for themselves must not decide a figure.
 ENVIRONMENT = {key: value for key, value in os.environ.items() if key != "REDIS_URL" and not key.startswith("DIFUSO_")}
+ENVIRONMENT["DIFUSO_COMPILE"] = "off"
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,11 @@ class Difuso(System):
     api_pid: int = 0
     worker_pid: int = 0
     metrics_url: str = ""
+
+
+def use_compiled_networks() -> None:
+    """Lets our workers use what `difuso compile` has compiled here."""
+    ENVIRONMENT.update(DIFUSO_COMPILE="auto", DIFUSO_COMPILED_DIR=str(Path("var/compiled").resolve()))
 
 
 @contextmanager

@@ -158,6 +158,20 @@ def convert(
     )
 
 
+@app.command("compile")
+def compile_model(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Name of a checkpoint.")],
+    models_dir: ModelsDir = CHECKPOINTS,
+) -> None:
+    """Compiles a model's network for this machine's processor; workers that start later use it."""
+    from worker.settings import WorkerSettings
+
+    from .compile import compile_for_this_machine
+
+    settings = read_settings(WorkerSettings).model_copy(update={"models_dir": models_dir})
+    compile_for_this_machine(model, settings)
+
+
 @app.command()
 def tune(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="Name of a checkpoint.")],

@@ -13,6 +13,7 @@ from jobs.catalog import ModelInfo, read_catalog
 from jobs.kinds.base import SamplingQuery, fill_in
 from jobs.params import SamplingParams
 from model import load_checkpoint
+from worker.models import make_runner
 from worker.runner import Runner, pick_device
 from worker.settings import WorkerSettings
 
@@ -97,7 +98,7 @@ class ImageSources:
         """The model, ready to draw."""
         settings = self.settings
         checkpoint = load_checkpoint(settings.models_dir / self.info.name)
-        return Runner(checkpoint, device=pick_device(settings.device), slots=settings.slots, exact=settings.exact)
+        return make_runner(checkpoint, settings, device=pick_device(settings.device))
 
     def _params(self, run: re.Match[str]) -> SamplingParams:
         classes = self.info.config.classes

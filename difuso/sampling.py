@@ -48,11 +48,12 @@ def _draw(job: Job, sent: list[bytes], settings: WorkerSettings) -> list[bytes]:
     from model import load_checkpoint
     from model.images import from_png
     from worker.local import run_job
-    from worker.runner import Runner, pick_device
+    from worker.models import make_runner
+    from worker.runner import pick_device
 
     checkpoint = load_checkpoint(settings.models_dir / job.model)
-    slots = settings.slots or min(job.params.n, 8)
-    runner = Runner(checkpoint, device=pick_device(settings.device), slots=slots, exact=settings.exact)
+    slots = max(2, min(job.params.n, 8))  # an image alone has the bits of a server's only in a batch of two
+    runner = make_runner(checkpoint, settings, device=pick_device(settings.device), slots=slots)
     with progress(f"{job.model}, seed {job.params.seed}") as show:
         images: list[bytes] = []
         for event in run_job(runner, job, [from_png(png) for png in sent]):

@@ -12,9 +12,10 @@ from pathlib import Path
 import torch
 
 from jobs.following import Mark, model_marks
-from model.checkpoint import load_checkpoint
+from model.checkpoint import Checkpoint, load_checkpoint
 from model.errors import ModelError, reason_of
 
+from .compiled import load_compiled
 from .cores import in_a_thread_that_ends
 from .runner import Runner, pick_device
 from .settings import WorkerSettings
@@ -104,7 +105,23 @@ def _load(settings: WorkerSettings, models: Models, marks: Mapping[str, Mark]) -
 
 
 def _warm(folder: Path, settings: WorkerSettings, device: torch.device) -> Runner:
-    runner = Runner(load_checkpoint(folder), device=device, slots=settings.slots, exact=settings.exact)
-    sizes = ",".join(map(str, runner.buckets))
-    log.info("model %s is warm on %s: batches of %s, %.0f image-steps/s", folder.name, device, sizes, runner.rate)
+    runner = make_runner(load_checkpoint(folder), settings, device=device)
+    how = f"{'compiled ' if runner.compiled else ''}batches of {','.join(map(str, runner.buckets))}"
+    log.info("model %s is warm on %s: %s, %.0f image-steps/s", folder.name, device, how, runner.rate)
     return runner
+
+
+def make_runner(
+    checkpoint: Checkpoint, settings: WorkerSettings, *, device: torch.device, slots: int | None = None
+) -> Runner:
+    """Makes a runner as the settings want it, of compiled networks where there are some for this machine.
+
+    Args:
+        slots: the size of the largest batch where the settings name none.
+
+    Raises:
+        NonFiniteSample: if the network returns NaN or infinity for noise.
+    """
+    usable = settings.compile == "auto" and device.type == "cpu"
+    compiled = load_compiled(checkpoint, settings.compiled_dir) if usable else {}
+    return Runner(checkpoint, device=device, slots=settings.slots or slots, exact=settings.exact, compiled=compiled)

@@ -35,7 +35,9 @@ class Spent:
         return self.encode_seconds + self.store_seconds
 
 
-def png_text(checkpoint: Checkpoint, job: Job, timesteps: Timesteps, index: int) -> dict[str, str]:
+def png_text(
+    checkpoint: Checkpoint, job: Job, timesteps: Timesteps, index: int, *, compiled: bool = False
+) -> dict[str, str]:
     """Returns the recipe of one image, for its iTXt chunk.
 
     The recipe describes this image alone, with the seed that draws it by itself. Image 2 of seed 100 and the only image
@@ -57,16 +59,22 @@ def png_text(checkpoint: Checkpoint, job: Job, timesteps: Timesteps, index: int)
         "classifier_scale": params.classifier_scale,
         "timesteps": list(timesteps),
     }
+    if compiled:  # its images may differ by a grey level from those of the network itself
+        facts["compiled"] = True
     facts |= job.task.facts(params, index, [picture.sha256 for picture in job.pictures])
     return {PNG_KEY: json.dumps(facts, separators=(",", ":"))}
 
 
 def encode_images(active: ActiveJob) -> list[bytes]:
     """Returns all images of a finished job as PNGs."""
-    job, checkpoint = active.job, active.runner.checkpoint
+    job, runner = active.job, active.runner
     images = WORKER_KINDS[job.kind].finish(job, [trajectory.x for trajectory in active.answers])
     timesteps = active.answers[0].plan.timesteps
-    return [to_png(image, png_text(checkpoint, job, timesteps, index)) for index, image in enumerate(images)]
+
+    def text(index: int) -> dict[str, str]:
+        return png_text(runner.checkpoint, job, timesteps, index, compiled=runner.compiled)
+
+    return [to_png(image, text(index)) for index, image in enumerate(images)]
 
 
 def store_result(store: ResultStore, active: ActiveJob) -> Spent:

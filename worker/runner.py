@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -43,8 +44,11 @@ class Runner:
         device: the device that computes.
         slots: size of the largest batch; None for 16 on a CPU and 32 on a GPU.
         exact: whether to use only batch sizes that agree bit for bit.
+        compiled: compiled networks by batch size, see `worker.compiled`; no other sizes are used then.
 
     Attributes:
+        slots: size of the largest batch.
+        compiled: whether compiled networks compute.
         buckets: the batch sizes in use, rising; the last is `slots`, or smaller after the memory ran out.
         rate: image-steps per second in full batches, kept up to date.
         step_seconds: seconds that one step of a lone image takes, measured at warm-up.
@@ -58,11 +62,20 @@ class Runner:
     """
 
     def __init__(
-        self, checkpoint: Checkpoint, *, device: torch.device, slots: int | None = None, exact: bool = True
+        self,
+        checkpoint: Checkpoint,
+        *,
+        device: torch.device,
+        slots: int | None = None,
+        exact: bool = True,
+        compiled: Mapping[int, Callable[..., Tensor]] = MappingProxyType({}),
     ) -> None:
         self.checkpoint = checkpoint
         self.device = device
         self.slots = slots or (CPU_SLOTS if device.type == "cpu" else GPU_SLOTS)
+        self._compiled = {size: network for size, network in compiled.items() if size <= self.slots}
+        self.compiled = bool(self._compiled)
+        self.slots = max(self._compiled, default=self.slots)
         self.network_seconds = 0.0
         self.network_calls = 0
         self.image_steps = 0
@@ -182,7 +195,7 @@ class Runner:
     def _forward(self, x: Tensor, timesteps: Tensor, labels: Tensor | None = None) -> Tensor:
         x = x.contiguous(memory_format=torch.channels_last)
         arguments = (x, timesteps.to(self.device), *(() if labels is None else (labels.to(self.device),)))
-        return self._synchronized(self._network(*arguments))
+        return self._synchronized(self._compiled.get(len(x), self._network)(*arguments))
 
     def _classify(self, x: Tensor, timesteps: Tensor, labels: Tensor) -> Tensor:
         assert self._classifier is not None
@@ -201,6 +214,7 @@ class Runner:
         Returns the buckets, the image-steps per second in full batches, and the seconds of a call of the smallest size.
         """
         sizes = _every_fourth(self.slots) if self.device.type == "cpu" else _powers_of_two(self.slots)
+        sizes = sorted(self._compiled) or sizes
         generator = torch.Generator().manual_seed(0)
         x = torch.randn((self.slots, *self.checkpoint.config.shape), generator=generator).to(self.device)
         total = self.checkpoint.schedule.num_train_timesteps

@@ -29,6 +29,10 @@ class WorkerSettings(BaseSettings):
     """Largest number of images in one network call; by default 16 on a CPU and 32 on a GPU."""
     exact: bool = True
     """Whether only batch sizes that give the same bits are used, so that an image never depends on its neighbours."""
+    compile: Literal["auto", "off"] = "auto"
+    """Whether networks that `difuso compile` has compiled for this machine are used."""
+    compiled_dir: Path = Path("var/compiled")
+    """Folder of compiled networks; it holds machine code, so nobody else may write there."""
     drain_seconds: PositiveInt = 20
     """Seconds after SIGTERM in which jobs may end; the others are handed to the next worker."""
     metrics_port: int | None = Field(None, ge=1, le=65535)

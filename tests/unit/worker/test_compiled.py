@@ -1,0 +1,143 @@
+"""Compiled networks: what they depend on, and that a runner uses them only where they compute the same.
+
+The compiler itself takes half a minute for a size, so it runs with the slow tests.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+from typer.testing import CliRunner
+
+from difuso import cli
+from jobs.contract import Job
+from jobs.params import SamplingParams
+from model.checkpoint import Checkpoint, load_checkpoint
+from model.config import ModelConfig
+from model.networks.configs import UNetConfig
+from worker import compiled
+from worker.compiled import folder_of, load_compiled
+from worker.local import run_job
+from worker.models import make_runner
+from worker.runner import Runner
+from worker.settings import WorkerSettings
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def checkpoint(models_dir: Path) -> Checkpoint:
+    return load_checkpoint(models_dir / "tiny")
+
+
+class Recorder:
+    """In place of a compiled network: the network itself, which remembers the sizes of its batches."""
+
+    def __init__(self, network: Callable[..., Tensor]) -> None:
+        self._network = network
+        self.sizes: list[int] = []
+
+    def __call__(self, *arguments: Tensor) -> Tensor:
+        self.sizes.append(len(arguments[0]))
+        return self._network(*arguments)
+
+
+def job(n: int) -> Job:
+    params = SamplingParams(n=n, steps=3, sampler="ddim", spacing="trailing", eta=0.0, seed=4)
+    return Job(id=str(uuid.uuid4()), model="tiny", params=params, urgency=3, accepted_at=time.time(), timeout=600)
+
+
+def pngs(runner: Runner, n: int) -> list[bytes]:
+    *_, images = run_job(runner, job(n))
+    assert isinstance(images, list)
+    return images
+
+
+def test_only_the_compiled_sizes_are_used(checkpoint: Checkpoint) -> None:
+    recorder = Recorder(checkpoint.network)
+    runner = Runner(checkpoint, device=CPU, slots=8, compiled=dict.fromkeys((2, 4, 6, 12), recorder))
+    assert (runner.compiled, runner.slots) == (True, 6)
+    assert set(runner.buckets) <= {2, 4, 6}
+    recorder.sizes.clear()
+    pngs(runner, 3)
+    assert set(recorder.sizes) <= set(runner.buckets)
+    assert not Runner(checkpoint, device=CPU, slots=1, compiled={2: recorder}).compiled
+
+
+def test_an_image_says_that_a_compiled_network_made_it(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    for name, networks in (("plain", {}), ("compiled", {2: checkpoint.network})):
+        (png,) = pngs(Runner(checkpoint, device=CPU, slots=2, compiled=networks), 1)
+        (tmp_path / name).write_bytes(png)
+        assert ('"compiled":true' in Image.open(tmp_path / name).text["difuso"]) == (name == "compiled")  # type: ignore[attr-defined]
+
+
+def test_other_code_for_each_network_torch_and_team(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = ModelConfig(UNetConfig(), image_size=16)
+    folders = [
+        folder_of(config, tmp_path),
+        folder_of(dataclasses.replace(config, image_size=32), tmp_path),
+        folder_of(dataclasses.replace(config, network=UNetConfig(channels=32)), tmp_path),
+    ]
+    assert folder_of(dataclasses.replace(config, prediction="x0", training={"steps": 1}), tmp_path) == folders[0]
+    torch.set_num_threads(2)
+    folders.append(folder_of(config, tmp_path))
+    torch.set_num_threads(1)
+    monkeypatch.setattr(torch, "__version__", "2.99")
+    folders.append(folder_of(config, tmp_path))
+    monkeypatch.setattr(compiled, "_processor", lambda: "another")
+    folders.append(folder_of(config, tmp_path))
+    assert len(set(folders)) == len(folders)
+
+
+@pytest.mark.parametrize("what", ["nothing", "no archive", "of others", "of other weights"])
+def test_what_cannot_be_used_is_left_alone(
+    checkpoint: Checkpoint,
+    tmp_path: Path,
+    what: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    file = folder_of(checkpoint.config, tmp_path) / "2.pt2"
+    file.parent.mkdir()
+    if what != "nothing":
+        file.write_bytes(b"no archive")
+    if what == "of others":
+        file.chmod(0o666)
+    if what == "of other weights":
+        monkeypatch.setattr(
+            compiled, "_load", lambda file, weights: lambda x, *rest: 1.01 * checkpoint.network(x, *rest)
+        )
+    assert load_compiled(checkpoint, tmp_path) == {}
+    reasons = {"of others": "others can write", "of other weights": "do not compute what the network computes"}
+    assert reasons.get(what, "") in caplog.text
+    assert ("cannot be used" in caplog.text) == (what != "nothing")
+
+
+@pytest.mark.slow
+def test_a_worker_finds_what_the_command_compiled(models_dir: Path, tmp_path: Path) -> None:
+    settings = WorkerSettings(models_dir=models_dir, compiled_dir=tmp_path, slots=4, device="cpu")
+    environment = {"DIFUSO_COMPILED_DIR": str(tmp_path), "DIFUSO_SLOTS": "4", "DIFUSO_DEVICE": "cpu"}
+    command = ["compile", "tiny", "--models-dir", str(models_dir)]
+    result = CliRunner().invoke(cli.app, command, env=environment, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    assert [Path(line).name for line in result.output.split()] == ["2.pt2", "4.pt2"]
+    runner = make_runner(load_checkpoint(models_dir / "tiny"), settings, device=CPU)
+    assert (runner.compiled, runner.buckets) == (True, (2, 4))  # the sizes agree bit for bit
+    plain = make_runner(
+        load_checkpoint(models_dir / "tiny"), settings.model_copy(update={"compile": "off"}), device=CPU
+    )
+    assert not plain.compiled
+    alone, three, expected = pngs(runner, 1), pngs(runner, 3), pngs(plain, 3)
+    assert alone[0] == three[0]
+    for found, known in zip(three, expected, strict=True):
+        assert found != known  # the recipe of one of them says compiled

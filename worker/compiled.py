@@ -1,0 +1,125 @@
+"""Networks compiled for this machine ahead of time: `difuso compile` writes them, workers load them in a moment.
+
+A file holds the code of one batch size and no weights, so that all sizes share those of the network and a retrained
+model needs no other files. It depends on all that the name of its folder is made of. It is machine code: whoever can
+write here can run code as the worker, so files of others are not loaded.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import logging
+import os
+import platform
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from model.checkpoint import Checkpoint
+from model.config import ModelConfig
+
+log = logging.getLogger(__name__)
+
+Network = Callable[..., Tensor]
+SIZES = (2, 4, 6, 8, 12)  # beside the largest; a batch of another size is padded
+CPU = torch.device("cpu")
+TOLERANCE = 1e-3  # of the largest output; compiled and eager networks round differently by about 1e-6
+
+
+def folder_of(config: ModelConfig, root: Path) -> Path:
+    """Returns the folder of a network's files: another one for each network, torch, kind of processor and team."""
+    facts = {
+        "network": dataclasses.asdict(config.network),
+        "shape": config.shape,
+        "torch": torch.__version__,
+        "processor": _processor(),
+        "threads": torch.get_num_threads(),
+    }
+    return root / hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def compile_network(checkpoint: Checkpoint, root: Path, slots: int) -> Iterator[Path]:
+    """Compiles a network on the CPU for every batch size that a worker with these slots uses; yields each file.
+
+    It takes about 20 s a size and needs a C++ compiler.
+
+    Raises:
+        RuntimeError: if the network cannot be compiled, as without a compiler.
+    """
+    folder = folder_of(checkpoint.config, root)
+    folder.mkdir(parents=True, exist_ok=True)
+    network = checkpoint.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    for size in sorted({*(size for size in SIZES if size < slots), slots}):
+        unfinished = folder / f".{os.getpid()}.pt2"
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch warns of itself
+            torch._inductor.aoti_compile_and_package(
+                torch.export.export(network, _example(checkpoint, size)),
+                package_path=str(unfinished),
+                inductor_configs={"aot_inductor.package_constants_in_so": False},
+            )
+        yield unfinished.replace(folder / f"{size}.pt2")
+
+
+def load_compiled(checkpoint: Checkpoint, root: Path) -> dict[int, Network]:
+    """Loads the compiled networks of a checkpoint, by batch size.
+
+    There are none if nothing was compiled for it here, or if what was compiled does not compute the same. The network
+    moves to the memory format that the code expects, and must stay there.
+    """
+    files = sorted(folder_of(checkpoint.config, root).glob("[0-9]*.pt2"), key=lambda file: int(file.stem))
+    if not files:
+        return {}
+    network = checkpoint.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    weights = {name: each.detach() for name, each in [*network.named_parameters(), *network.named_buffers()]}
+    try:
+        compiled = {int(file.stem): _load(file, weights) for file in files}
+        _compare(checkpoint, compiled)
+    except Exception as error:  # whatever is wrong with them, the network itself works
+        log.warning("the compiled networks of %s cannot be used: %s", checkpoint.name, error)
+        return {}
+    return compiled
+
+
+def _load(file: Path, weights: Mapping[str, Tensor]) -> Network:
+    about = file.stat()
+    if about.st_uid not in (0, os.getuid()) or about.st_mode & 0o022:
+        raise ValueError(f"others can write {file}")
+    network = torch._inductor.aoti_load_package(str(file))
+    own = {name: weights[name] for name in network.get_constant_fqns()}
+    network.load_constants(own, check_full_update=True, user_managed=True)
+    run = network.loader.boxed_run  # the object itself parses descriptions of its arguments, 2 ms at each call
+    return lambda *arguments: run(list(arguments))[0]
+
+
+@torch.inference_mode()
+def _compare(checkpoint: Checkpoint, compiled: Mapping[int, Network]) -> None:
+    """Compares the smallest compiled network with the one that it was made from."""
+    size = min(compiled)
+    example = _example(checkpoint, size)
+    expected, found = checkpoint.network(*example), compiled[size](*example)
+    if not (found - expected).abs().max() <= TOLERANCE * expected.abs().max():
+        raise ValueError("they do not compute what the network computes")
+
+
+def _example(checkpoint: Checkpoint, size: int) -> tuple[Tensor, ...]:
+    """Returns arguments of a batch: x_t, timesteps, and labels if the network has classes."""
+    config = checkpoint.config
+    x = torch.randn((size, *config.shape), generator=torch.Generator().manual_seed(0))
+    timesteps = torch.full((size,), float(config.schedule.num_train_timesteps // 2))
+    labels = () if config.classes is None else (torch.zeros(size, dtype=torch.int64),)
+    return (x.contiguous(memory_format=torch.channels_last), timesteps, *labels)
+
+
+def _processor() -> Any:
+    """Returns what the code is made for: the kind of processor, and what Linux says that it can do."""
+    cpuinfo = Path("/proc/cpuinfo")
+    text = cpuinfo.read_text(encoding="utf-8", errors="replace") if cpuinfo.exists() else ""
+    flags = next((line for line in text.splitlines() if line.startswith(("flags", "Features"))), "")
+    return [platform.machine(), platform.processor(), torch.backends.cpu.get_cpu_capability(), flags]
