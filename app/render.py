@@ -41,6 +41,7 @@ def describe(manifest: Manifest) -> dict[str, Any]:
         **({"pictures": [image.model_dump() for image in job.pictures]} if job.pictures else {}),
         "model": job.model,
         "model_sha256": manifest.model_sha256,
+        **({"compiled": True} if manifest.compiled else {}),
         "params": job.params.model_dump(),
         "timesteps": manifest.timesteps,
         "images": images,

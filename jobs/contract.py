@@ -229,10 +229,15 @@ class ImageFile(Reported):
 
 
 class Manifest(Reported):
-    """The description of a result, and its commit point: a job has images once its manifest exists."""
+    """The description of a result, and its commit point: a job has images once its manifest exists.
+
+    Attributes:
+        compiled: whether a compiled network made the images, which may differ by a grey level from those of another.
+    """
 
     job: Job
     model_sha256: str
+    compiled: bool = False
     timesteps: Timesteps
     images: tuple[ImageFile, ...]
     finished_at: float

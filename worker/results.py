@@ -59,7 +59,7 @@ def png_text(
         "classifier_scale": params.classifier_scale,
         "timesteps": list(timesteps),
     }
-    if compiled:  # its images may differ by a grey level from those of the network itself
+    if compiled:
         facts["compiled"] = True
     facts |= job.task.facts(params, index, [picture.sha256 for picture in job.pictures])
     return {PNG_KEY: json.dumps(facts, separators=(",", ":"))}
@@ -93,6 +93,7 @@ def store_result(store: ResultStore, active: ActiveJob) -> Spent:
     manifest = Manifest(
         job=job,
         model_sha256=active.runner.checkpoint.sha256,
+        compiled=active.runner.compiled,
         timesteps=active.answers[0].plan.timesteps,
         images=tuple(files),
         finished_at=time.time(),
