@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from rich.console import Console
 
 from model.checkpoint import load_checkpoint
@@ -25,9 +26,10 @@ def compile_for_this_machine(name: str, settings: WorkerSettings) -> None:
         raise UserError("only networks on a CPU are compiled: set DIFUSO_DEVICE=cpu")
     checkpoint = load_checkpoint(settings.models_dir / info.name)
     console = Console(soft_wrap=True)
+    console.print(f"for {torch.get_num_threads()} threads, as a worker with the same OMP_NUM_THREADS has")
     try:
         for path in compile_network(checkpoint, settings.compiled_dir, settings.slots or CPU_SLOTS):
             console.print(path)
-    except RuntimeError as error:
-        reason = str(error).strip().splitlines()[0]
+    except (OSError, RuntimeError) as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise UserError(f"{info.name} cannot be compiled ({reason}): is there a C++ compiler?") from error

@@ -52,7 +52,7 @@ def _draw(job: Job, sent: list[bytes], settings: WorkerSettings) -> list[bytes]:
     from worker.runner import pick_device
 
     checkpoint = load_checkpoint(settings.models_dir / job.model)
-    slots = max(2, min(job.params.n, 8))  # an image alone has the bits of a server's only in a batch of two
+    slots = 2 if job.params.n == 1 else min(job.params.n, 8)  # a batch of one has other bits than a server's
     runner = make_runner(checkpoint, settings, device=pick_device(settings.device), slots=slots)
     with progress(f"{job.model}, seed {job.params.seed}") as show:
         images: list[bytes] = []

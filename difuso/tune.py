@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,6 +14,7 @@ from rich.console import Console
 
 from evaluation.tuning import OwnFeatures, Tuned, distance_from, tune
 from jobs.kinds.base import SamplingQuery, fill_in
+from model.bounds import PLAN_NAME
 from model.config import SamplerDefaults, config_from_json, config_to_json
 from model.files import CONFIG, SUMS, read_json, read_sums
 from model.plans.samplers import SAMPLERS
@@ -40,6 +42,8 @@ def tune_model(
     """
     info = sources.info
     folder = sources.settings.models_dir / info.name
+    if not re.fullmatch(PLAN_NAME, name):
+        raise UserError(f"--name must be up to 64 small letters, digits and . _ -, not {name!r}")
     if not (folder / CONFIG).is_file():
         raise UserError(f"{info.name} is in another format: make it ours with `difuso convert` first")
     if sampler not in SAMPLERS:
@@ -76,7 +80,7 @@ def _draw(sources: ImageSources, sampler: str, spacing: str, eta: float, folder:
     info = sources.info
     labels = range(len(info.config.classes or ()))
     label = "0" if labels else None  # any will do here; each image gets its own
-    query = SamplingQuery(sampler=sampler, spacing=spacing, eta=eta or None, seed=sources.seed, label=label)
+    query = SamplingQuery(sampler=sampler, spacing=spacing, eta=eta, seed=sources.seed, label=label)
     return SampledImages(sources.runner, fill_in(query, info), folder, labels=labels)(0, count)
 
 
@@ -95,6 +99,7 @@ def _write(folder: Path, name: str, plan: SamplerDefaults) -> None:
     config = config_from_json(content := read_json(folder, CONFIG))
     changed = dataclasses.replace(config, plans={**config.plans, name: plan})
     text = json.dumps({**content, **config_to_json(changed)}, indent=2) + "\n"
+    config_from_json(json.loads(text))  # raises rather than write what no worker would load
     sums = read_sums(folder) | {CONFIG: hashlib.sha256(text.encode()).hexdigest()}
     for file, written in ((CONFIG, text), (SUMS, "".join(f"{sums[each]}  {each}\n" for each in sums))):
         unfinished = folder / f".{file}.tmp"

@@ -9,7 +9,7 @@ from pydantic import Field
 from model.plans.clipping import ClipMode
 from model.plans.samplers import SAMPLERS, Variance
 from model.plans.settings import Choices
-from model.plans.spacing import RULES
+from model.plans.spacing import LISTED, RULES
 
 from .values import Frozen
 
@@ -20,10 +20,9 @@ else:
     SamplerName = Literal[tuple(SAMPLERS)]
 
 # The name of a rule, the number of steps in each of several equal sections of the timesteps, or a list of timesteps.
-_TIMESTEP = r"[0-9]{1,6}(\.[0-9]{1,6})?"
 SpacingName = Annotated[
     str,
-    Field(pattern=rf"^({'|'.join(RULES)}|[0-9]{{1,4}}(,[0-9]{{1,4}}){{0,99}}|at:{_TIMESTEP}(,{_TIMESTEP}){{0,99}})$"),
+    Field(pattern=rf"^({'|'.join(RULES)}|[0-9]{{1,4}}(,[0-9]{{1,4}}){{0,99}}|{LISTED.pattern})$"),
 ]
 
 MODEL_NAME = r"^[a-z0-9][a-z0-9._-]{0,63}$"  # the only form of names, because they become parts of keys

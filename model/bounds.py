@@ -6,6 +6,7 @@ with its bound first. The bounds lie above every published model of this family,
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,9 @@ from .errors import CheckpointError
 
 MAX_CLASSES = 65_536
 MAX_TEXT = 256  # characters of a name or a choice
+MAX_SPACING = 1403  # characters of a list of a hundred timesteps
 MAX_PLANS = 64
+PLAN_NAME = r"[a-z0-9][a-z0-9._-]{0,63}"
 SECTIONS = ("network", "schedule", "clip", "defaults", "classifier")
 UNBOUNDED = ("format", "training")  # format is compared with one number; training is free JSON
 
@@ -142,7 +145,8 @@ def check_config(content: Mapping[str, Any]) -> None:
 def _check_section(prefix: str, fields: Mapping[str, Any], bounds: Mapping[str, Bound]) -> None:
     check_numbers("config.json", fields, bounds, prefix)
     for name, value in fields.items():
-        if name not in bounds and not (value is None or isinstance(value, bool) or _is_short(value)):
+        most = MAX_SPACING if name == "spacing" else MAX_TEXT
+        if name not in bounds and not (value is None or isinstance(value, bool) or _is_short(value, most)):
             raise CheckpointError(f"config.json: {prefix}{name} cannot hold {_shown(value)}")
 
 
@@ -151,9 +155,10 @@ def _plans(plans: Any) -> dict[str, Mapping[str, Any]]:
     if plans is None:
         return {}
     are_tables = isinstance(plans, Mapping) and all(isinstance(plan, Mapping) for plan in plans.values())
-    if not are_tables or len(plans) > MAX_PLANS or not all(map(_is_short, plans)):
+    if not are_tables or len(plans) > MAX_PLANS or not all(re.fullmatch(PLAN_NAME, name) for name in plans):
         raise CheckpointError(
-            f"config.json: plans must be a table of at most {MAX_PLANS} tables, named by at most {MAX_TEXT} characters"
+            f"config.json: plans must be a table of at most {MAX_PLANS} tables, with names of up to 64 small letters, "
+            "digits and . _ -"
         )
     return {f"plans.{name}": plan for name, plan in plans.items()}
 
@@ -167,8 +172,8 @@ def _check_classes(classes: Any) -> None:
         )
 
 
-def _is_short(value: Any) -> bool:
-    return isinstance(value, str) and len(value) <= MAX_TEXT
+def _is_short(value: Any, most: int = MAX_TEXT) -> bool:
+    return isinstance(value, str) and len(value) <= most
 
 
 def _shown(value: Any) -> str:

@@ -26,7 +26,8 @@ def advance(
         z: standard normal noise where a row has S, 0 elsewhere; shape of x.
         rows: rows of `Plan.table`, shape (B, 12), float32.
         gradient: the gradient of log p(y | x_t) where a row has G, 0 elsewhere; shape of x. None if no row has G.
-        x0_before: the x0 predicted by the call before the previous one, shape of x. None if no row has D.
+        x0_before: the x0 predicted by the call before the previous one, shape of x; any finite numbers at a plan's
+            first two rows. None if no row has D.
 
     Returns:
         (x', x0): the next x_t and the predicted clean image, shape of x.

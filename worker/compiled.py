@@ -1,8 +1,8 @@
 """Networks compiled for this machine ahead of time: `difuso compile` writes them, workers load them in a moment.
 
-A file holds the code of one batch size and no weights, so that all sizes share those of the network and a retrained
-model needs no other files. It depends on all that the name of its folder is made of. It is machine code: whoever can
-write here can run code as the worker, so files of others are not loaded.
+A file holds the code of one batch size and no weights, so that a retrained model needs no other files. It depends on
+all that the name of its folder is made of. It is machine code: whoever can write here can run code as the worker, so a
+folder that others can write to is left alone.
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ import json
 import logging
 import os
 import platform
+import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +30,14 @@ log = logging.getLogger(__name__)
 
 Network = Callable[..., Tensor]
 SIZES = (2, 4, 6, 8, 12)  # beside the largest; a batch of another size is padded
-CPU = torch.device("cpu")
+LONGEST_CALL = 0.25  # seconds: compiled code keeps all other threads of Python waiting
 TOLERANCE = 1e-3  # of the largest output; compiled and eager networks round differently by about 1e-6
 
 
 def folder_of(config: ModelConfig, root: Path) -> Path:
     """Returns the folder of a network's files: another one for each network, torch, kind of processor and team."""
     facts = {
+        "difuso": version("difuso"),
         "network": dataclasses.asdict(config.network),
         "shape": config.shape,
         "torch": torch.__version__,
@@ -47,65 +50,88 @@ def folder_of(config: ModelConfig, root: Path) -> Path:
 def compile_network(checkpoint: Checkpoint, root: Path, slots: int) -> Iterator[Path]:
     """Compiles a network on the CPU for every batch size that a worker with these slots uses; yields each file.
 
-    It takes about 20 s a size and needs a C++ compiler.
+    It takes about 20 s a size and needs a C++ compiler. The largest size comes last: without it nothing is used.
 
     Raises:
         RuntimeError: if the network cannot be compiled, as without a compiler.
+        OSError: if the folder cannot be written.
     """
     folder = folder_of(checkpoint.config, root)
     folder.mkdir(parents=True, exist_ok=True)
+    for each in (root, folder):
+        each.chmod(0o755)
     network = checkpoint.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     for size in sorted({*(size for size in SIZES if size < slots), slots}):
         unfinished = folder / f".{os.getpid()}.pt2"
-        with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch warns of itself
-            torch._inductor.aoti_compile_and_package(
-                torch.export.export(network, _example(checkpoint, size)),
-                package_path=str(unfinished),
-                inductor_configs={"aot_inductor.package_constants_in_so": False},
-            )
-        yield unfinished.replace(folder / f"{size}.pt2")
+        try:
+            with torch.no_grad(), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # torch warns of itself
+                torch._inductor.aoti_compile_and_package(
+                    torch.export.export(network, _example(checkpoint, size)),
+                    package_path=str(unfinished),
+                    inductor_configs={"aot_inductor.package_constants_in_so": False},
+                )
+            unfinished.chmod(0o644)
+            yield unfinished.replace(folder / f"{size}.pt2")
+        finally:
+            unfinished.unlink(missing_ok=True)
 
 
-def load_compiled(checkpoint: Checkpoint, root: Path) -> dict[int, Network]:
-    """Loads the compiled networks of a checkpoint, by batch size.
+def load_compiled(checkpoint: Checkpoint, root: Path, slots: int) -> dict[int, Network]:
+    """Loads the compiled networks of a checkpoint, by batch size, up to a largest one.
 
-    There are none if nothing was compiled for it here, or if what was compiled does not compute the same. The network
-    moves to the memory format that the code expects, and must stay there.
+    There are none if nothing was compiled for it here, or if what was compiled does not do. The network moves to the
+    memory format that it was compiled in.
     """
-    files = sorted(folder_of(checkpoint.config, root).glob("[0-9]*.pt2"), key=lambda file: int(file.stem))
+    folder = folder_of(checkpoint.config, root)
+    files = [file for file in folder.glob("*.pt2") if file.stem.isdecimal()]
     if not files:
         return {}
     network = checkpoint.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     weights = {name: each.detach() for name, each in [*network.named_parameters(), *network.named_buffers()]}
     try:
-        compiled = {int(file.stem): _load(file, weights) for file in files}
-        _compare(checkpoint, compiled)
+        for each in (root, folder, *files):
+            _check_owner(each)
+        if slots > (largest := max(int(file.stem) for file in files)):
+            raise ValueError(f"batches of {slots} are missing; compiled are those up to {largest}")
+        compiled = {int(file.stem): _load(file, weights) for file in files if int(file.stem) <= slots}
+        for size, candidate in compiled.items():
+            _compare(checkpoint, size, candidate)
     except Exception as error:  # whatever is wrong with them, the network itself works
-        log.warning("the compiled networks of %s cannot be used: %s", checkpoint.name, error)
+        log.warning("the compiled networks of %s are not used: %s", checkpoint.name, error)
         return {}
     return compiled
 
 
-def _load(file: Path, weights: Mapping[str, Tensor]) -> Network:
-    about = file.stat()
+def _check_owner(path: Path) -> None:
+    about = path.stat()
     if about.st_uid not in (0, os.getuid()) or about.st_mode & 0o022:
-        raise ValueError(f"others can write {file}")
+        raise ValueError(f"others can write {path}")
+
+
+def _load(file: Path, weights: Mapping[str, Tensor]) -> Network:
     network = torch._inductor.aoti_load_package(str(file))
-    own = {name: weights[name] for name in network.get_constant_fqns()}
-    network.load_constants(own, check_full_update=True, user_managed=True)
+    # Copied: weights that are shared stay in memory when a newer version of the model replaces this one.
+    network.load_constants({name: weights[name] for name in network.get_constant_fqns()}, check_full_update=True)
     run = network.loader.boxed_run  # the object itself parses descriptions of its arguments, 2 ms at each call
     return lambda *arguments: run(list(arguments))[0]
 
 
 @torch.inference_mode()
-def _compare(checkpoint: Checkpoint, compiled: Mapping[int, Network]) -> None:
-    """Compares the smallest compiled network with the one that it was made from."""
-    size = min(compiled)
+def _compare(checkpoint: Checkpoint, size: int, compiled: Network) -> None:
+    """Compares a compiled network with the one that it was made from.
+
+    Raises:
+        ValueError: if its output differs, or it takes too long.
+    """
     example = _example(checkpoint, size)
-    expected, found = checkpoint.network(*example), compiled[size](*example)
+    expected, found = checkpoint.network(*example), compiled(*example)
     if not (found - expected).abs().max() <= TOLERANCE * expected.abs().max():
-        raise ValueError("they do not compute what the network computes")
+        raise ValueError(f"batches of {size} give other images than the network")
+    started = time.perf_counter()
+    compiled(*example)
+    if (seconds := time.perf_counter() - started) > LONGEST_CALL:
+        raise ValueError(f"a call takes {seconds:.2f} s, in which the worker can do nothing else")
 
 
 def _example(checkpoint: Checkpoint, size: int) -> tuple[Tensor, ...]:
@@ -118,8 +144,8 @@ def _example(checkpoint: Checkpoint, size: int) -> tuple[Tensor, ...]:
 
 
 def _processor() -> Any:
-    """Returns what the code is made for: the kind of processor, and what Linux says that it can do."""
+    """Returns the kind of processor, and what Linux says that it can do."""
     cpuinfo = Path("/proc/cpuinfo")
     text = cpuinfo.read_text(encoding="utf-8", errors="replace") if cpuinfo.exists() else ""
     flags = next((line for line in text.splitlines() if line.startswith(("flags", "Features"))), "")
-    return [platform.machine(), platform.processor(), torch.backends.cpu.get_cpu_capability(), flags]
+    return [platform.machine(), torch.backends.cpu.get_cpu_capability(), flags]

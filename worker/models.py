@@ -17,7 +17,7 @@ from model.errors import ModelError, reason_of
 
 from .compiled import load_compiled
 from .cores import in_a_thread_that_ends
-from .runner import Runner, pick_device
+from .runner import CPU_SLOTS, Runner, pick_device
 from .settings import WorkerSettings
 
 log = logging.getLogger(__name__)
@@ -122,6 +122,7 @@ def make_runner(
     Raises:
         NonFiniteSample: if the network returns NaN or infinity for noise.
     """
+    slots = settings.slots or slots
     usable = settings.compile == "auto" and device.type == "cpu"
-    compiled = load_compiled(checkpoint, settings.compiled_dir) if usable else {}
-    return Runner(checkpoint, device=device, slots=settings.slots or slots, exact=settings.exact, compiled=compiled)
+    compiled = load_compiled(checkpoint, settings.compiled_dir, slots or CPU_SLOTS) if usable else {}
+    return Runner(checkpoint, device=device, slots=slots, exact=settings.exact, compiled=compiled)

@@ -44,7 +44,7 @@ class Runner:
         device: the device that computes.
         slots: size of the largest batch; None for 16 on a CPU and 32 on a GPU.
         exact: whether to use only batch sizes that agree bit for bit.
-        compiled: compiled networks by batch size, see `worker.compiled`; no other sizes are used then.
+        compiled: compiled networks by batch size, the slots among them; no other sizes are used then.
 
     Attributes:
         slots: size of the largest batch.
@@ -73,9 +73,7 @@ class Runner:
         self.checkpoint = checkpoint
         self.device = device
         self.slots = slots or (CPU_SLOTS if device.type == "cpu" else GPU_SLOTS)
-        self._compiled = {size: network for size, network in compiled.items() if size <= self.slots}
-        self.compiled = bool(self._compiled)
-        self.slots = max(self._compiled, default=self.slots)
+        self._compiled, self.compiled = compiled, bool(compiled)
         self.network_seconds = 0.0
         self.network_calls = 0
         self.image_steps = 0

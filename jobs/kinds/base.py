@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Generic, Literal, TypeVar
 from PIL.Image import Image
 from pydantic import Field
 
+from model.bounds import PLAN_NAME
 from model.plans.clipping import ClipMode
 from model.plans.samplers import Variance
 from model.plans.spacing import RULES
@@ -33,7 +34,7 @@ class SamplingQuery(Frozen):
     sampler: SamplerName | None = Field(default=None, description="sampler; by default the model's")
     plan: str | None = Field(
         default=None,
-        max_length=64,
+        pattern=f"^{PLAN_NAME}$",
         description="name of one of the model's plans, which then replaces the model's defaults",
     )
     spacing: SpacingName | None = Field(

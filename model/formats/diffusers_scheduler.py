@@ -46,7 +46,18 @@ DPMPP: dict[str, Any] = {"algorithm_type": "dpmsolver++", "solver_type": "midpoi
 MULTISTEP: dict[str, tuple[str, dict[str, Any]]] = {
     "dpmpp": (DPM, {"solver_order": 2, **DPMPP}),
     "dpmpp_3m": (DPM, {"solver_order": 3, **DPMPP}),
-    "unipc": (UNIPC, {"solver_order": 2, "solver_type": "bh2", "predict_x0": True, **ON_TIMESTEPS}),
+    "unipc": (
+        UNIPC,
+        {
+            "solver_order": 2,
+            "solver_type": "bh2",
+            "predict_x0": True,
+            "disable_corrector": [],
+            "solver_p": None,
+            "lower_order_final": True,
+            **ON_TIMESTEPS,
+        },
+    ),
 }
 
 

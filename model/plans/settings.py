@@ -39,7 +39,7 @@ def settle(choices: Choices, own: Settings, *, timesteps: int) -> Settings:
     """Completes the settings that a request chooses.
 
     A model's own settings apply to its own sampler. Another sampler gets the spacing that suits it, and eta 0. A list
-    of timesteps applies to its own sampler and number of steps only.
+    of timesteps applies to its own sampler and number of steps only, and not to runs that begin below its last one.
 
     Args:
         choices: the settings that the request chooses.

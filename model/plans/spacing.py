@@ -20,7 +20,8 @@ KARRAS_RHO = 7.0
 # above the last sigma of DDPM's linear schedule.
 KARRAS_SIGMA_MAX = math.exp(5.1)
 SECTIONS = re.compile(r"\d+(,\d+)*")
-LISTED = re.compile(r"at:\d+(\.\d+)?(,\d+(\.\d+)?)*")
+_TIMESTEP = r"[0-9]{1,6}(\.[0-9]{1,6})?"
+LISTED = re.compile(rf"at:{_TIMESTEP}(,{_TIMESTEP}){{0,99}}")
 
 
 class Levels(NamedTuple):

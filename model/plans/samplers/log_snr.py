@@ -25,7 +25,7 @@ class LogSnr(NamedTuple):
 
         It is at most one more than the calls that follow, as the last steps are the longest in lambda.
         """
-        before = sum(math.isfinite(lam) for lam in self.lam[level + 1 :])
+        before = sum(math.isfinite(lam) for lam in self.lam[level + 1 : level + highest])
         return min(highest, before + 1, level + 1)
 
 

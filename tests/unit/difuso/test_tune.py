@@ -66,6 +66,7 @@ def test_the_plan_is_written_and_can_be_asked_for(folder: Path, real: Path, tmp_
     [
         (("--sampler", "heun"), "heun makes two calls at a level and cannot be tuned"),
         (("--sampler", "plms"), "'plms' is not known: choose one of"),
+        (("--name", "a/b"), "--name must be up to 64 small letters"),
     ],
 )
 def test_what_cannot_be_tuned(folder: Path, real: Path, arguments: tuple[str, ...], reason: str) -> None:

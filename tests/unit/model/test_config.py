@@ -44,6 +44,10 @@ def refusal(content: dict[str, Any]) -> str:
             defaults=SamplerDefaults("ddpm", 500, "linspace"),
         ),
         ModelConfig(UNetConfig(), plans={"few": SamplerDefaults("dpmpp", 3, "at:12.5,160,999")}),
+        ModelConfig(
+            UNetConfig(),
+            defaults=SamplerDefaults("ddim", 100, "at:" + ",".join(f"{9 * i}.123456" for i in range(100))),
+        ),
     ],
 )
 def test_config_survives_json(config: ModelConfig) -> None:
@@ -78,6 +82,7 @@ def test_shape_is_channels_height_width() -> None:
         ({"plans": []}, "plans must be a table of at most 64 tables"),
         ({"plans": {"few": 8}}, "plans must be a table of at most 64 tables"),
         ({"plans": {str(i): {} for i in range(65)}}, "plans must be a table of at most 64 tables"),
+        ({"plans": {"Few/er": {}}}, "with names of up to 64 small letters"),
         ({"plans": {"few": {"steps": 0}}}, "plans.few.steps must be a whole number between 1 and 10000"),
         ({"plans": {"few": {"step": "8"}}}, "unknown key plans.few.step: known are"),
         ({"plans": {"few": {"sampler": "plms"}}}, "sampler 'plms' is not known"),

@@ -159,6 +159,7 @@ def test_a_scheduler_that_cannot_be_had_is_refused_by_name(folder: Path, changes
             {"defaults": ("unipc", 25, "trailing"), "clip": Clipping("none", keep_eps=True)},
         ),
         (diffusers.UniPCMultistepScheduler(solver_order=3), {"defaults": ("ddim", 50, "linspace")}),
+        (diffusers.UniPCMultistepScheduler(disable_corrector=[0]), {"defaults": ("ddim", 50, "linspace")}),
     ],
     ids=lambda value: type(value).__name__ if not isinstance(value, dict) else "",
 )

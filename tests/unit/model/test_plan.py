@@ -169,8 +169,11 @@ def test_the_last_row_is_the_clean_image_and_draws_no_noise(sampler: str, steps:
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_the_first_row_needs_no_previous_x0(sampler: str) -> None:
-    assert make_plan(LINEAR, sampler=sampler, steps=20).table[0, Column.C] == 0
+@pytest.mark.parametrize("steps", [1, 2, 3, 20])
+def test_the_first_rows_need_no_x0_of_calls_before_them(sampler: str, steps: int) -> None:
+    table = make_plan(LINEAR, sampler=sampler, steps=steps).table
+    assert table[0, Column.C] == 0
+    assert not table[:2, Column.D].any()
 
 
 def test_only_stochastic_runs_draw_noise() -> None:

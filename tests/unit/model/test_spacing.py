@@ -234,6 +234,8 @@ def test_a_list_that_starts_in_the_middle_starts_there() -> None:
         ("at:160,999.5", 2, None, "must list rising timesteps between 0 and 999"),
         ("at:160,999", 2, 100, "must list rising timesteps between 0 and 100"),
         ("at:", 1, None, "is not known"),
+        ("at:12.1234567", 1, None, "is not known"),
+        ("at:\u0661", 1, None, "is not known"),
     ],
 )
 def test_lists_that_cannot_be(spacing: str, steps: int, start: int | None, message: str) -> None:
