@@ -38,6 +38,7 @@ def model(**changes: Any) -> ModelInfo:
 
 MODEL = model()
 GREY = model(channels=1)
+PLANNED = model(plans={"few": SamplerDefaults("ddim", 3, "at:40,300,900")})
 ODD = model(image_size=10)
 CLASSIFIED = model(classes=None, classifier=ClassifierConfig(num_classes=3))
 LARGE = model(variance="fixed_large")
@@ -167,6 +168,8 @@ def test_a_label_for_the_classifier_does_not_turn_it_on_where_it_cannot_guide() 
         (lambda: denoise(mode="mmse", n=2), "n"),
         (lambda: denoise(mode="mmse", sigma=50.0, steps=2), "steps"),
         (lambda: denoise(mode="mmse", sampler="dpmpp"), "sampler"),
+        (lambda: denoise(PLANNED, mode="mmse", plan="few"), "plan"),
+        (lambda: restore(PLANNED, task="inpaint", plan="few"), "plan"),
         (lambda: denoise(LARGE, sigma=50.0, sampler="ddpm", steps=2), "steps"),
         (lambda: restore(ODD, task="superres", factor="4"), "factor"),
         (lambda: restore(GREY, task="colorize"), "task"),
