@@ -32,4 +32,4 @@ def compile_for_this_machine(name: str, settings: WorkerSettings) -> None:
             console.print(path)
     except (OSError, RuntimeError) as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise UserError(f"{info.name} cannot be compiled ({reason}): is there a C++ compiler?") from error
+        raise UserError(f"{info.name} cannot be compiled, which needs a C++ compiler: {reason}") from error
