@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from .cli_evaluate import evaluate, open_sources
+from .cli_evaluate import evaluate
 from .cli_kinds import add_commands
 from .errors import UserError
 from .logs import log_lines
@@ -170,34 +170,6 @@ def compile_model(
 
     settings = read_settings(WorkerSettings).model_copy(update={"models_dir": models_dir})
     compile_for_this_machine(model, settings)
-
-
-@app.command()
-def tune(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="Name of a checkpoint.")],
-    calls: Annotated[int, typer.Option(min=1, max=64, help="Network calls for each image.")] = 6,
-    sampler: Annotated[str, typer.Option(help="Sampler of the plan.")] = "ddim",
-    reference: Annotated[
-        str, typer.Option(help="Real images: a folder, an .npz file, a recipe, or `faces`.")
-    ] = "faces",
-    images: Annotated[int, typer.Option(min=32, help="Images of each run that is tried.")] = 128,
-    rounds: Annotated[int, typer.Option(min=16, help="Runs that are tried.")] = 120,
-    name: Annotated[str | None, typer.Option(help="Name of the plan; by default SAMPLER-CALLS.")] = None,
-    models_dir: ModelsDir = CHECKPOINTS,
-) -> None:
-    """Finds a plan of few network calls for a model, which requests then ask for as plan=NAME."""
-    from .tune import tune_model
-
-    log_lines("tune")
-    tune_model(
-        open_sources(Path(), model, models_dir, seed=2_000_000, guidance_scale=None),
-        calls=calls,
-        sampler=sampler,
-        reference=reference,
-        images=images,
-        rounds=rounds,
-        name=name or f"{sampler}-{calls}",
-    )
 
 
 @app.command()

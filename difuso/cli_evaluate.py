@@ -71,7 +71,7 @@ def quality(
     written = evaluate_quality(
         out,
         sources or (),
-        sources=open_sources(out, model, models_dir, seed=seed, guidance_scale=guidance_scale),
+        sources=_image_sources(out, model, models_dir, seed=seed, guidance_scale=guidance_scale),
         reference=reference,
         images=images,
         references=references,
@@ -108,7 +108,7 @@ def neighbours(
     written = evaluate_neighbours(
         out,
         source,
-        sources=open_sources(out, model, models_dir, seed=seed, guidance_scale=guidance_scale),
+        sources=_image_sources(out, model, models_dir, seed=seed, guidance_scale=guidance_scale),
         training=training,
         held_out=held_out,
         images=images,
@@ -165,7 +165,7 @@ def bpd(
     _print_paths(written)
 
 
-def open_sources(
+def _image_sources(
     out: Path, model: str | None, models_dir: Path, *, seed: int, guidance_scale: float | None
 ) -> ImageSources:
     from worker.settings import WorkerSettings

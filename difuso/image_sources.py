@@ -79,7 +79,7 @@ class ImageSources:
             return from_path(Path(source), count)
         params, info = self._params(run), self.info
         # The classes take turns, so that each is drawn equally often.
-        images = SampledImages(self.runner, params, self.folder, labels=range(len(info.config.classes or ())))
+        images = SampledImages(self._runner, params, self.folder, labels=range(len(info.config.classes or ())))
         name = f"{info.name} {params.sampler} {params.spacing} {params.steps}"
         return replace(
             drawn(name, images, count or least), drawn_by=images.facts, seconds_per_image=images.seconds_per_image
@@ -94,8 +94,7 @@ class ImageSources:
         return from_array(f"{'other ' if first else ''}drawn faces" if data == FACES else Path(data).name, images)
 
     @cached_property
-    def runner(self) -> Runner:
-        """The model, ready to draw."""
+    def _runner(self) -> Runner:
         settings = self.settings
         checkpoint = load_checkpoint(settings.models_dir / self.info.name)
         return make_runner(checkpoint, settings, device=pick_device(settings.device))
