@@ -54,12 +54,13 @@ def compile_network(checkpoint: Checkpoint, root: Path, slots: int) -> Iterator[
 
     Raises:
         RuntimeError: if the network cannot be compiled, as without a compiler, or is too slow to be used.
-        OSError: if the folder cannot be written.
+        OSError: if the folder cannot be written, or others can write it.
     """
+    root.mkdir(mode=0o755, parents=True, exist_ok=True)
     folder = folder_of(checkpoint.config, root)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o755, exist_ok=True)
     for each in (root, folder):
-        each.chmod(0o755)
+        _check_owner(each)
     network = checkpoint.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     for size in sorted({*(size for size in SIZES if size < slots), slots}):
         unfinished = folder / f".{os.getpid()}.pt2"
@@ -83,23 +84,24 @@ def compile_network(checkpoint: Checkpoint, root: Path, slots: int) -> Iterator[
 
 
 def load_compiled(checkpoint: Checkpoint, root: Path, slots: int) -> dict[int, Network]:
-    """Loads the compiled networks of a checkpoint, by batch size, up to a largest one.
+    """Loads the compiled networks of a checkpoint by batch size, up to the first that holds so many slots.
 
     There are none if nothing was compiled for it here, or if what was compiled does not do. The network moves to the
     memory format that it was compiled in.
     """
     folder = folder_of(checkpoint.config, root)
-    files = [file for file in folder.glob("*.pt2") if file.stem.isdecimal()]
+    files = {int(file.stem): file for file in folder.glob("*.pt2") if file.stem.isdecimal()}
     if not files:
         return {}
     network = checkpoint.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     weights = _weights(network)
     try:
-        for each in (root, folder, *files):
+        for each in (root, folder, *files.values()):
             _check_owner(each)
-        if slots > (largest := max(int(file.stem) for file in files)):
-            raise ValueError(f"batches of {slots} are missing; compiled are those up to {largest}")
-        compiled = {int(file.stem): _load(file, weights) for file in files if int(file.stem) <= slots}
+        largest = min((size for size in files if size >= slots), default=None)
+        if largest is None:
+            raise ValueError(f"batches of {slots} are missing; compiled are those up to {max(files)}")
+        compiled = {size: _load(file, weights) for size, file in files.items() if size <= largest}
         for size, candidate in compiled.items():
             _compare(checkpoint, size, candidate)
     except Exception as error:  # whatever is wrong with them, the network itself works
@@ -115,7 +117,7 @@ def _weights(network: nn.Module) -> dict[str, Tensor]:
 def _check_owner(path: Path) -> None:
     about = path.stat()
     if about.st_uid not in (0, os.getuid()) or about.st_mode & 0o022:
-        raise ValueError(f"others can write {path}")
+        raise PermissionError(f"others can write {path}")
 
 
 def _load(file: Path, weights: Mapping[str, Tensor]) -> Network:

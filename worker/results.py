@@ -13,11 +13,11 @@ from torch import Tensor
 
 from jobs.contract import ImageFile, Job, Manifest, Timesteps
 from jobs.store import ResultStore
-from model.checkpoint import Checkpoint
 from model.images import to_png
 
 from .active import ActiveJob
 from .kinds import WORKER_KINDS
+from .runner import Runner
 
 PNG_KEY = "difuso"
 
@@ -35,9 +35,7 @@ class Spent:
         return self.encode_seconds + self.store_seconds
 
 
-def png_text(
-    checkpoint: Checkpoint, job: Job, timesteps: Timesteps, index: int, *, compiled: bool = False
-) -> dict[str, str]:
+def png_text(runner: Runner, job: Job, timesteps: Timesteps, index: int) -> dict[str, str]:
     """Returns the recipe of one image, for its iTXt chunk.
 
     The recipe describes this image alone, with the seed that draws it by itself. Image 2 of seed 100 and the only image
@@ -45,8 +43,8 @@ def png_text(
     """
     params = job.params
     facts: dict[str, Any] = {
-        "model": checkpoint.name,
-        "model_sha256": checkpoint.sha256,
+        "model": runner.checkpoint.name,
+        "model_sha256": runner.checkpoint.sha256,
         "sampler": params.sampler,
         "steps": params.steps,
         "spacing": params.spacing,
@@ -59,7 +57,7 @@ def png_text(
         "classifier_scale": params.classifier_scale,
         "timesteps": list(timesteps),
     }
-    if compiled:
+    if runner.compiled:
         facts["compiled"] = True
     facts |= job.task.facts(params, index, [picture.sha256 for picture in job.pictures])
     return {PNG_KEY: json.dumps(facts, separators=(",", ":"))}
@@ -67,14 +65,10 @@ def png_text(
 
 def encode_images(active: ActiveJob) -> list[bytes]:
     """Returns all images of a finished job as PNGs."""
-    job, runner = active.job, active.runner
+    job = active.job
     images = WORKER_KINDS[job.kind].finish(job, [trajectory.x for trajectory in active.answers])
     timesteps = active.answers[0].plan.timesteps
-
-    def text(index: int) -> dict[str, str]:
-        return png_text(runner.checkpoint, job, timesteps, index, compiled=runner.compiled)
-
-    return [to_png(image, text(index)) for index, image in enumerate(images)]
+    return [to_png(image, png_text(active.runner, job, timesteps, index)) for index, image in enumerate(images)]
 
 
 def store_result(store: ResultStore, active: ActiveJob) -> Spent:

@@ -48,7 +48,6 @@ class Runner:
 
     Attributes:
         slots: size of the largest batch.
-        compiled: whether compiled networks compute.
         buckets: the batch sizes in use, rising; the last is `slots`, or smaller after the memory ran out.
         rate: image-steps per second in full batches, kept up to date.
         step_seconds: seconds that one step of a lone image takes, measured at warm-up.
@@ -73,7 +72,7 @@ class Runner:
         self.checkpoint = checkpoint
         self.device = device
         self.slots = slots or (CPU_SLOTS if device.type == "cpu" else GPU_SLOTS)
-        self._compiled, self.compiled = compiled, bool(compiled)
+        self._compiled = compiled
         self.network_seconds = 0.0
         self.network_calls = 0
         self.image_steps = 0
@@ -84,6 +83,11 @@ class Runner:
         if exact and device.type == "cuda":
             torch.backends.cudnn.deterministic = True
         self.buckets, self.rate, self.step_seconds = self._warm_up(exact)
+
+    @property
+    def compiled(self) -> bool:
+        """Whether compiled networks compute."""
+        return bool(self._compiled)
 
     def table(self, plan: Plan) -> Tensor:
         """Returns a plan's rows on the device, float32, shape (K, 12); all trajectories of a job share them."""

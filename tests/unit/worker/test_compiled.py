@@ -144,6 +144,23 @@ def test_what_cannot_be_used_is_left_alone(
     assert ("are not used" in caplog.text) == (what not in ("nothing", "another file"))
 
 
+def test_the_largest_batch_is_the_first_compiled_one_that_holds_all_slots(
+    checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command line asks for as many slots as a job has images."""
+    monkeypatch.setattr(compiled, "_load", lambda file, weights: checkpoint.network)
+    settings = WorkerSettings(compiled_dir=tmp_path)
+    tmp_path.chmod(0o755)
+    folder = folder_of(checkpoint.config, tmp_path)
+    folder.mkdir(mode=0o755)
+    for size in (2, 4, 6):
+        (folder / f"{size}.pt2").touch(mode=0o644)
+    for slots, largest in ((1, 2), (2, 2), (3, 4), (4, 4), (6, 6)):
+        runner = make_runner(checkpoint, settings, device=CPU, slots=slots)
+        assert (runner.compiled, runner.slots, runner.buckets[-1]) == (True, largest, largest)
+    assert not make_runner(checkpoint, settings, device=CPU, slots=7).compiled
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_worker_finds_what_the_command_compiled(models_dir: Path, tmp_path: Path) -> None:
@@ -153,6 +170,8 @@ def test_a_worker_finds_what_the_command_compiled(models_dir: Path, tmp_path: Pa
     result = CliRunner().invoke(cli.app, command, env=environment, catch_exceptions=False)
     assert result.exit_code == 0, result.output
     assert [Path(line).name for line in result.output.splitlines()[1:]] == ["2.pt2", "4.pt2"]
+    three_slots = settings.model_copy(update={"slots": 3})
+    assert make_runner(load_checkpoint(models_dir / "tiny"), three_slots, device=CPU).buckets == (2, 4)
     runner = make_runner(load_checkpoint(models_dir / "tiny"), settings, device=CPU)
     assert (runner.compiled, runner.buckets) == (True, (2, 4))  # the sizes agree bit for bit
     plain = make_runner(

@@ -520,7 +520,7 @@ def test_a_picture_that_is_gone_or_damaged_makes_the_job_unreadable(runner: Runn
 @every_kind
 def test_a_picture_tells_how_it_was_made(runner: Runner, tmp_path: Path, kind: str) -> None:
     job, _ = queued(ResultStore(str(tmp_path)), kind)
-    told = [json.loads(png_text(runner.checkpoint, job, (9, 0), index)["difuso"]) for index in range(job.answers)]
+    told = [json.loads(png_text(runner, job, (9, 0), index)["difuso"]) for index in range(job.answers)]
     for index, facts in enumerate(told):
         assert facts["timesteps"] == [9, 0]
         assert facts["steps"] == job.params.steps
