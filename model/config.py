@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Unpack, cast
+from typing import Any, Literal, Unpack
 
 from .bounds import check_config
 from .errors import CheckpointError, PlanError
@@ -232,4 +232,4 @@ def _check(config: ModelConfig) -> None:
     schedule = config.schedule.build()
     config.plan(schedule, steps=config.defaults.steps)
     for name in config.plans:
-        config.plan(schedule, **cast("Choices", vars(config.settle(plan=name))))
+        config.plan(schedule, **config.settle(plan=name).choices)

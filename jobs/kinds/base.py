@@ -75,14 +75,14 @@ class SamplingQuery(Frozen):
 
         Args:
             name: the name of the parameter.
-            value: its only possible value.
+            value: its only possible value; None if there is none.
             where: the place where this is so, for the message: "mode ddim".
 
         Raises:
             RequestRefused: if it has another value.
         """
         if name in self.model_fields_set and getattr(self, name) not in (None, value):
-            raise RequestRefused(name, f"Should be {value} with {where}")
+            raise RequestRefused(name, f"Should be {'omitted' if value is None else value} with {where}")
 
 
 class ImageQuery(SamplingQuery):
@@ -196,7 +196,7 @@ def fill_in(query: SamplingQuery, model: ModelInfo, *, start: int | None = None)
         RequestRefused, PlanError: if the model cannot run the request.
     """
     settings = model.config.settle(plan=query.plan, start=start, **choices_of(query))
-    model.config.plan(model.schedule, start=start, **choices_of(settings))
+    model.config.plan(model.schedule, start=start, **settings.choices)
     label = _class_index(query.label, model)
     return SamplingParams(
         n=query.n,

@@ -99,10 +99,8 @@ def _params(query: DenoiseQuery, model: ModelInfo, task: Denoising) -> SamplingP
         return fill_in(query, model, start=task.depth)
     if task.sigma is None:
         raise RequestRefused("mode", "Should be sample with strength: a clean image has no noise to remove")
-    for name, only in (("n", 1), ("steps", 1), ("sampler", "ddim")):
+    for name, only in (("n", 1), ("steps", 1), ("sampler", "ddim"), ("plan", None)):
         query.only(name, only, "mode mmse")
-    if query.plan is not None:
-        raise RequestRefused("plan", "Should be omitted with mode mmse")
     return fill_in(query.model_copy(update={"steps": 1, "sampler": "ddim", "eta": 0.0}), model, start=task.depth)
 
 

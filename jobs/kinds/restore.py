@@ -59,8 +59,7 @@ def prepare(query: RestoreQuery, model: ModelInfo, images: Mapping[str, FittedIm
     query.only("sampler", "ddim", "/restore")
     query.only("eta", ETA, "/restore")
     query.only("classifier_scale", 0.0, "/restore")
-    if query.plan is not None:
-        raise RequestRefused("plan", "Should be omitted: /restore has settings of its own")
+    query.only("plan", None, "/restore")
     chosen: dict[str, object] = {"sampler": "ddim", "eta": ETA, "classifier_scale": 0.0}
     if query.steps is None and steps_in(query.spacing or "") is None:
         chosen["steps"] = min(STEPS, model.schedule.num_train_timesteps)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import TypedDict, cast
 
 from ..errors import PlanError
 from .clipping import ClipMode
@@ -33,6 +33,11 @@ class Settings:
     eta: float
     variance: Variance
     clip: ClipMode
+
+    @property
+    def choices(self) -> Choices:
+        """The settings as a request that chooses all of them."""
+        return cast("Choices", vars(self))
 
 
 def settle(choices: Choices, own: Settings, *, timesteps: int) -> Settings:
