@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
@@ -13,20 +14,20 @@ HISTORY = 10  # losses remembered of each timestep
 UNIFORM_SHARE = 0.001  # of the draws, so that no timestep is forgotten
 
 
-class TimestepSampler:
+class TimestepSampler(ABC):
     """Draws timesteps; unless a class says otherwise, without regard to the losses."""
 
+    @abstractmethod
     def draw(self, count: int, generator: Generator) -> tuple[Tensor, Tensor]:
         """Returns timesteps, shape (count,), and the weights of their losses, float32, that keep the mean unbiased."""
-        raise NotImplementedError
 
-    def learn(self, t: Tensor, losses: Tensor) -> None:
+    def learn(self, t: Tensor, losses: Tensor) -> None:  # noqa: B027  # most learn nothing
         """Takes note of the unweighted losses of a batch; both on the CPU, shape (B,)."""
 
     def state(self) -> dict[str, Tensor]:
         return {}
 
-    def load(self, state: dict[str, Any]) -> None:
+    def load(self, state: dict[str, Any]) -> None:  # noqa: B027
         """Goes on with what `state` returned."""
 
 

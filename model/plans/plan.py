@@ -54,7 +54,8 @@ class Plan:
     """One sampling run.
 
     Attributes:
-        timesteps: the timesteps at which the network is called, in order, shape (K,); fractional on a Karras grid only.
+        timesteps: the timesteps at which the network is called, in order, shape (K,); fractional only on a Karras grid
+            and in a list.
         table: the coefficients, float64, shape (K, 12), one row per call; see `Column`.
     """
 
