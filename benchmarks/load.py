@@ -91,7 +91,7 @@ async def send_open(system: System, orders: Sequence[Order], *, patience: float)
 
 
 async def saturate(
-    system: System, *, clients: int, seconds: float, seed: int, patience: float
+    system: System, orders: Iterator[Order], *, clients: int, seconds: float, patience: float
 ) -> tuple[float, list[Outcome]]:
     """Keeps `clients` requests in the system; returns image-steps a second in a window, and all outcomes.
 
@@ -101,7 +101,6 @@ async def saturate(
     Args:
         patience: seconds before and after the window at most.
     """
-    orders = mix(seed)
     outcomes: list[Outcome] = []
     running: dict[int, float] = {}
     served: set[int] = set()

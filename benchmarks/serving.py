@@ -23,7 +23,7 @@ from PIL import Image
 from difuso.cli import OPENMP
 
 from . import machine, stack
-from .load import MEAN_IMAGE_STEPS, Order, Outcome, fetch, poisson, saturate, send_open
+from .load import MEAN_IMAGE_STEPS, Order, Outcome, fetch, mix, poisson, saturate, send_open
 from .models import TINY, copy_model, random_model
 from .report import Bar, Report, quantile, say, show
 from .stack import System
@@ -61,7 +61,7 @@ class Contest:
         with self.open(name) as system:
             picture, _ = [asyncio.run(fetch(system, order, timeout=PATIENCE_SECONDS)) for order in PROBES]
             rate, outcomes = asyncio.run(
-                saturate(system, clients=CLIENTS, seconds=seconds, seed=self.seed, patience=PATIENCE_SECONDS)
+                saturate(system, mix(self.seed), clients=CLIENTS, seconds=seconds, patience=PATIENCE_SECONDS)
             )
         return {"image_steps_per_second": rate, "answered": len(outcomes), "errors": _errors(outcomes)}, picture
 
