@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from jobs.contract import ModelReport
 from jobs.limits import Limits, Refusal
@@ -78,14 +79,14 @@ def check_share(refused: Refusal | None, image_steps: int, limits: Limits, *, ra
     )
 
 
-def refusal(reports: list[ModelReport]) -> str | None:
+def refusal(reports: Sequence[ModelReport]) -> str | None:
     """Returns why no worker can run a model; None if one can or may still load it, or if none has reported on it."""
     if not reports or any(report.ready or report.reason is None for report in reports):
         return None
     return reports[0].reason
 
 
-def check_served(model: str, reports: list[ModelReport]) -> None:
+def check_served(model: str, reports: Sequence[ModelReport]) -> None:
     """Returns unless every live worker refuses the model.
 
     Raises:

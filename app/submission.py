@@ -17,7 +17,6 @@ from jobs.images.fitting import FittedImage
 from jobs.kinds.base import Prepared, SamplingQuery
 from jobs.limits import Limits
 from jobs.tracing import traceparent
-from jobs.workers import reports_for
 
 from . import answers
 from .admission import admit, check_served, check_share, check_size, job_timeout
@@ -138,13 +137,15 @@ class Submission:
         if not (self.idempotency_key and self._exists(job.id)):  # a repeated request adds no work
             limits = self._caller.limits if self._caller else Limits()
             check_size(job.image_steps, limits)
-            check_served(job.model, reports_for(job.model, self.queue.workers()))
             backlog = self.queue.backlog(job.model)
+            check_served(job.model, backlog.reports)
             admit(backlog, max_wait=self.settings.max_wait, max_jobs=self.settings.max_jobs)
             check_share(self.queue.reserve(job, limits), job.image_steps, limits, rate=backlog.rate)
             for image in images:  # before the job, so that no queued job lacks them
                 self.store.write_upload(job.id, image.png)
         new = self.queue.submit(job, request_hash=request_hash)
+        if new and self.preference.seconds > 0:
+            return new, JobStatus(job=job, state=JobState.QUEUED)  # whoever waits reads the rest
         try:
             return new, self.queue.status(job.id)
         except QueueUnavailable:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 from anyio import CapacityLimiter, to_thread
@@ -12,7 +12,7 @@ from starlette.requests import Request
 
 from jobs.contract import JobStatus
 from jobs.errors import QueueUnavailable
-from jobs.events import Listener, Preview, preview_channel, read_preview, status_channel
+from jobs.events import Listener, Preview, preview_channel, read_ending, read_preview, status_channel
 from jobs.queue import JobQueue
 
 from .metrics import Metrics
@@ -68,7 +68,7 @@ class Watcher:
             JobNotFound: like `follow`.
         """
         latest = [status]
-        ended = asyncio.create_task(self._keep_latest(status.job.id, latest))
+        ended = asyncio.create_task(self._until_end(latest))
         gone = asyncio.create_task(_disconnected(request))
         draining = asyncio.create_task(self._draining.wait())
         tasks: list[asyncio.Task[Any]] = [ended, gone, draining]
@@ -82,17 +82,30 @@ class Watcher:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-        return latest[0]
+        return latest[0] if latest[0].state.is_terminal else await self._read(status.job.id) or latest[0]
 
-    async def _keep_latest(self, job_id: str, latest: list[JobStatus]) -> None:
-        async with aclosing(self.follow(job_id)) as news:
-            async for status in news:
-                if isinstance(status, JobStatus):
-                    latest[0] = status
+    async def _until_end(self, latest: list[JobStatus]) -> None:
+        """Returns when the job has ended, with its last status in `latest`.
 
-    async def _read(self, job_id: str) -> JobStatus | None:
+        The message that announces the end holds the status, so a job is read only when the wait begins, and whenever
+        nothing was heard for some seconds.
+        """
+        job = latest[0].job
+        async with self._listener.listen(status_channel(job.id)) as news:
+            heard = None
+            while True:
+                if heard is None:
+                    latest[0] = await self._read(job.id, outlook=False) or latest[0]
+                elif (ending := read_ending(heard[1])) is not None:
+                    latest[0] = self._queue.status_at_end(job, ending)
+                if latest[0].state.is_terminal:
+                    return
+                heard = await anext(news)
+
+    async def _read(self, job_id: str, *, outlook: bool = True) -> JobStatus | None:
         try:
-            return await to_thread.run_sync(self._queue.status, job_id, limiter=self._threads)
+            read = partial(self._queue.status, job_id, outlook=outlook)
+            return await to_thread.run_sync(read, limiter=self._threads)
         except QueueUnavailable:
             self._metrics.redis_errors.labels("watch").inc()
             return None

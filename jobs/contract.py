@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Self
 
-from pydantic import Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 
 from .errors import JobUnreadable
 from .kinds import AnyTask
@@ -221,11 +221,21 @@ class JobStatus:
 
 
 class ImageFile(Reported):
-    """One image of a result: its path below the job's folder, its seed, and the SHA-256 of its PNG."""
+    """One image of a result.
 
-    path: str
+    Attributes:
+        path: where it lies below the job's folder; None if the manifest holds it.
+        seed: the seed that draws it.
+        sha256: the SHA-256 of its PNG.
+        png: its PNG, if the whole result is small.
+    """
+
+    model_config = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")
+
+    path: str | None = None
     seed: int
     sha256: str
+    png: bytes | None = None
 
 
 class Manifest(Reported):

@@ -19,6 +19,7 @@ from pydantic import Field, ValidationError
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from .contract import MAX_TIME, JobState, Progress
 from .params import MAX_IMAGES, MAX_SEED
 from .values import Reported
 
@@ -33,7 +34,7 @@ KEEP_CHANNEL = "difuso:events"  # without messages; it keeps the subscription al
 
 
 def status_channel(job_id: str) -> str:
-    """Returns the channel of a job that has a message, with any content, whenever the job's status has changed."""
+    """Returns the channel of a job that has a message whenever the job's status has changed: `{}`, or an `Ending`."""
     return f"difuso:events:{job_id}"
 
 
@@ -48,6 +49,30 @@ class Preview(Reported):
     index: int = Field(ge=0, lt=MAX_IMAGES)
     image_steps: int = Field(ge=0, le=MAX_SEED)
     png: Annotated[str, Field(pattern=r"^[A-Za-z0-9+/]*={0,2}$")]
+
+
+class Ending(Reported):
+    """The message of a status channel when a worker has ended a job: what its status says beside the job itself.
+
+    A client that waits for the job needs to read nothing more. Times are in seconds since the epoch.
+    """
+
+    state: JobState
+    started_at: float = Field(ge=0, le=MAX_TIME)
+    ended_at: float = Field(ge=0, le=MAX_TIME)
+    attempts: int = Field(ge=1, le=MAX_SEED)
+    progress: Progress
+
+
+def read_ending(message: bytes) -> Ending | None:
+    """Reads a message of a status channel; None if it only says that the status has changed."""
+    if message == b"{}":
+        return None
+    try:
+        return Ending.model_validate_json(message)
+    except ValidationError:
+        log.debug("a message on a status channel is not the end of a job")
+        return None
 
 
 def read_preview(message: bytes) -> Preview | None:

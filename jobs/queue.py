@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
@@ -17,12 +17,13 @@ from rq.serializers import JSONSerializer
 from . import keys
 from .backlog import ask_outlook, ask_total, read_outlook, read_total
 from .bounded import ask_since
-from .contract import TASK, URGENCIES, Job, JobState, JobStatus, WorkerReport
+from .contract import TASK, URGENCIES, Job, JobState, JobStatus, ModelReport, WorkerReport
 from .errors import IdempotencyConflict, JobUnreadable, QueueUnavailable
+from .events import Ending
 from .limits import Limits, Refusal, reserve
 from .rq_job import MAX_RETRIES, DataJob
-from .status import ask_request_hash, ask_status, read_request_hash, read_status, seconds_of
-from .workers import ask_reports, live_reports, lone_step_seconds, read_reports, total_rate
+from .status import ask_request_hash, ask_status, read_request_hash, read_status, seconds_of, status_at_end
+from .workers import ask_reports, live_reports, lone_step_seconds, read_reports, reports_for, total_rate
 
 WAKE_TOKENS = 16
 REGISTRIES = {"started": StartedJobRegistry, "finished": FinishedJobRegistry, "failed": FailedJobRegistry}
@@ -46,11 +47,13 @@ class Backlog:
         image_steps: the image-steps left to do of all queued and running jobs.
         jobs: the number of these jobs.
         rate: the image-steps per second of all live workers; None if unknown.
+        reports: what the live workers report on the model.
     """
 
     image_steps: int
     jobs: int
     rate: float | None
+    reports: Sequence[ModelReport] = ()
 
 
 @dataclass(frozen=True)
@@ -162,8 +165,11 @@ class JobQueue:
             status, (fields, _) = pipe.execute()
         return read_status(*status, result_ttl=self._result_ttl), read_request_hash(fields)
 
-    def status(self, job_id: str) -> JobStatus:
+    def status(self, job_id: str, *, outlook: bool = True) -> JobStatus:
         """Returns the status of a job.
+
+        Args:
+            outlook: whether to find out the position and the ETA of a queued job, which takes a second round trip.
 
         Raises:
             JobNotFound: if there is no job with this id.
@@ -173,10 +179,14 @@ class JobQueue:
             status = read_status(*ask_status(self._client, job_id), result_ttl=self._result_ttl)
             if status.job.id != job_id:
                 raise JobUnreadable("the queued job has another id than its record")
-            if status.state is not JobState.QUEUED:
+            if status.state is not JobState.QUEUED or not outlook:
                 return status
             position, eta = self._outlook(status.job)
         return replace(status, position=position, eta_seconds=eta)
+
+    def status_at_end(self, job: Job, ending: Ending) -> JobStatus:
+        """Returns the status of a job whose end was announced, without its timesteps."""
+        return status_at_end(job, ending, result_ttl=self._result_ttl)
 
     def cancel(self, job_id: str) -> JobStatus:
         """Cancels a job, at once if it is queued, or at its next step if it runs; returns its status. Is idempotent."""
@@ -192,12 +202,13 @@ class JobQueue:
         return self.status(job_id)
 
     def backlog(self, model: str) -> Backlog:
-        """Returns the unfinished work of a model, and the rate of its workers."""
+        """Returns the unfinished work of a model, and what its workers report, in one round trip."""
         with _translated(), self._client.pipeline(transaction=False) as pipe:
             ask_total(pipe, model)
             ask_reports(pipe)
-            total, reports = pipe.execute()
-        return Backlog(*read_total(total), total_rate(model, read_reports(reports)))
+            total, answer = pipe.execute()
+        workers = read_reports(answer)
+        return Backlog(*read_total(total), total_rate(model, workers), reports_for(model, workers))
 
     def workers(self) -> list[WorkerReport]:
         """Returns the reports of the live workers."""

@@ -6,6 +6,7 @@ import zlib
 from typing import Any, Self
 
 import redis
+from rq.exceptions import NoSuchJobError
 from rq.job import Job as RqJob
 from rq.serializers import JSONSerializer
 
@@ -35,10 +36,12 @@ class DataJob(RqJob):
     Attributes:
         deaths: the number of workers that died while running the job.
         resumed_at: the image-steps that were done when the last worker began.
+        is_fresh: whether no worker has started the job before, so that it has no snapshot.
     """
 
     deaths: int = 0
     resumed_at: int = 0
+    is_fresh: bool = False
 
     @classmethod
     def read(cls, job_id: str, client: redis.Redis) -> Self:
@@ -47,8 +50,16 @@ class DataJob(RqJob):
         Raises:
             Exception: of any kind, if there is no such job or a parser refuses its record.
         """
+        record: Any = client.hgetall(cls.key_for(job_id))
+        return cls.of(job_id, record, client)
+
+    @classmethod
+    def of(cls, job_id: str, record: dict[bytes, bytes], client: redis.Redis) -> Self:
+        """Returns the job with this id from its record; raises like `read`."""
+        if not record:
+            raise NoSuchJobError(f"there is no job {job_id}")
         job = cls(job_id, connection=client, serializer=JSONSerializer)
-        job.refresh()  # type: ignore[no-untyped-call]
+        job.restore(record)
         return job
 
     def restore(self, raw_data: Any) -> Any:
@@ -59,6 +70,7 @@ class DataJob(RqJob):
         restored = super().restore(kept)
         self.deaths = int(raw_data.get(DEATHS.encode(), 0))
         self.resumed_at = int(raw_data.get(RESUMED_AT.encode(), 0))
+        self.is_fresh = b"started_at" not in raw_data
         return restored
 
     @property

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
@@ -21,6 +22,7 @@ from . import keys
 from .bounded import MAX_FIELD, MAX_TIMESTEPS, ask_record
 from .contract import MAX_TIME, FailureCode, Job, JobState, JobStatus, Progress, Timesteps
 from .errors import JobNotFound, JobUnreadable
+from .events import Ending
 from .rq_job import DEATHS, inflate
 from .values import Reported
 
@@ -116,10 +118,8 @@ def _parse(fields: Sequence[Any], reports: Sequence[Any], result_ttl: int) -> Jo
     state = STATES.get((rq_status or b"").decode(), JobState.QUEUED)
     started_at, ended_at = _seconds(started), _seconds(ended)
     progress = Progress() if report is None else Progress.model_validate_json(report)
-    if state is JobState.SUCCEEDED:  # all its steps are done, even if the last report came before
-        progress = progress.model_copy(update={"image_steps": job.image_steps})
     is_attempted = state is not JobState.QUEUED and started_at is not None
-    return JobStatus(
+    status = JobStatus(
         job=job,
         state=state,
         progress=progress,
@@ -128,6 +128,23 @@ def _parse(fields: Sequence[Any], reports: Sequence[Any], result_ttl: int) -> Jo
         eta_seconds=progress.eta_seconds if state is JobState.RUNNING else None,
         started_at=started_at,
         ended_at=ended_at if state.is_terminal else None,
+    )
+    return _complete(status, result_ttl)
+
+
+def status_at_end(job: Job, ending: Ending, *, result_ttl: int) -> JobStatus:
+    """Returns the status of a job whose end was announced, without its timesteps."""
+    return _complete(JobStatus(job=job, **dict(ending)), result_ttl)
+
+
+def _complete(status: JobStatus, result_ttl: int) -> JobStatus:
+    """Adds what follows from the other facts."""
+    state, progress, ended_at = status.state, status.progress, status.ended_at
+    if state is JobState.SUCCEEDED:  # all its steps are done, even if the last report came before
+        progress = progress.model_copy(update={"image_steps": status.job.image_steps})
+    return replace(
+        status,
+        progress=progress,
         expires_at=ended_at + result_ttl if state is JobState.SUCCEEDED and ended_at else None,
         failure=(progress.failure or FailureCode.WORKER_LOST) if state is JobState.FAILED else None,
     )

@@ -1,7 +1,7 @@
 """The result store: images, manifests, snapshots of trajectories and uploads, below an fsspec URL.
 
-    results/<aa>/<job id>/<attempt>/<index>.png      the images of one attempt
-    results/<aa>/<job id>/manifest.json              the commit point; the first writer wins
+    results/<aa>/<job id>/<attempt>/<index>.png      the images of one attempt, if they are large
+    results/<aa>/<job id>/manifest.json              the commit point, with small images; the first writer wins
     snapshots/<aa>/<job id>                          the state from which another worker goes on
     uploads/<aa>/<job id>/<sha256>.png               the fitted images of the request
 
@@ -85,10 +85,11 @@ class ResultStore:
         Raises:
             ResultExpired: if it was deleted.
         """
-        data = self._read(self._result(manifest.job.id) / manifest.images[index].path)
-        if data is None:
+        image = manifest.images[index]
+        png = image.png if image.path is None else self._read(self._result(manifest.job.id) / image.path)
+        if png is None:
             raise ResultExpired
-        return data
+        return png
 
     def write_upload(self, job_id: str, png: bytes) -> None:
         """Stores a fitted image of a request."""

@@ -24,9 +24,10 @@ from app.main import create_app
 from app.server import DeadlineProtocol
 from app.settings import ApiSettings
 from jobs import keys
-from jobs.contract import FailureCode, ImageFile, Manifest, ModelReport, Progress, WorkerReport
-from jobs.events import status_channel
+from jobs.contract import FailureCode, ImageFile, JobState, Manifest, ModelReport, Progress, WorkerReport
+from jobs.events import Ending, status_channel
 from jobs.queue import JobQueue
+from jobs.status import STATES
 from jobs.store import ResultStore
 from jobs.workers import publish_report
 from tests.waiting import wait_until
@@ -89,6 +90,17 @@ class FakeWorker:
     def succeed(self, job_id: str) -> None:
         """Stores grey pictures and ends the job."""
         self.start(job_id)
+        self._store_pictures(job_id)
+        self._end(job_id, RqStatus.FINISHED, Progress(denoise_seconds=0.5, encode_seconds=0.01))
+
+    def announce(self, job_id: str) -> None:
+        """Stores grey pictures and announces the end of the job, which its record does not show yet."""
+        self.start(job_id)
+        self._store_pictures(job_id)
+        ending = Ending(state=JobState.SUCCEEDED, started_at=1, ended_at=3, attempts=1, progress=Progress())
+        self.publish(status_channel(job_id), ending.model_dump_json())
+
+    def _store_pictures(self, job_id: str) -> None:
         job = self._queue.status(job_id).job
         images = []
         for index in range(job.params.n):
@@ -101,7 +113,6 @@ class FakeWorker:
         self._store.commit(
             Manifest(job=job, model_sha256="0", timesteps=(500, 0), images=tuple(images), finished_at=time.time())
         )
-        self._end(job_id, RqStatus.FINISHED, Progress(denoise_seconds=0.5, encode_seconds=0.01))
 
     def fail(self, job_id: str, code: FailureCode) -> None:
         """Ends the job without pictures."""
@@ -123,11 +134,13 @@ class FakeWorker:
         rq_job.save()
         rq_job.set_status(status)
         self.client.hdel(keys.backlog(self._queue.status(job_id).job.model), job_id)
-        self._tell(job_id, progress)
+        times = {"started_at": (rq_job.started_at or now()).timestamp(), "ended_at": rq_job.ended_at.timestamp()}
+        ending = Ending(state=STATES[status], attempts=1, progress=progress, **times)
+        self._tell(job_id, progress, ending.model_dump_json())
 
-    def _tell(self, job_id: str, progress: Progress) -> None:
+    def _tell(self, job_id: str, progress: Progress, message: str = "{}") -> None:
         self.client.set(keys.progress(job_id), progress.model_dump_json())
-        self.publish(status_channel(job_id), "{}")
+        self.publish(status_channel(job_id), message)
 
     def _fetch(self, job_id: str) -> RqJob:
         return RqJob.fetch(job_id, connection=self.client, serializer=JSONSerializer)

@@ -34,6 +34,7 @@ class ActiveJob:
         snapshot_at: time of the last snapshot, on the monotonic clock.
         alone: whether no other job is claimed beside this one, because its workers may have died of it. Ends with its
             first snapshot.
+        has_snapshot: whether the store may have a snapshot of the job.
         cancel, release, preview: requests of the main thread, carried out by the engine at its next step: drop the job;
             let go of it with its state; show an unfinished image.
     """
@@ -49,6 +50,7 @@ class ActiveJob:
     resumed_at: int = 0
     snapshot_at: float = field(default_factory=time.monotonic)
     alone: bool = False
+    has_snapshot: bool = True
     cancel: bool = False
     release: bool = False
     preview: bool = False

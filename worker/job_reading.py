@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 
-from rq.job import Job as RqJob
 from torch import Tensor
 
 from jobs.contract import TASK, Job, Picture
 from jobs.errors import JobUnreadable
+from jobs.rq_job import DataJob
 from jobs.store import ResultStore
 from model.images import from_png
 
@@ -17,7 +17,7 @@ from .active import ActiveJob, activate
 from .runner import Runner
 
 
-def read_job(rq_job: RqJob, runners: Mapping[str, Runner], store: ResultStore, *, attempt: str) -> ActiveJob:
+def read_job(rq_job: DataJob, runners: Mapping[str, Runner], store: ResultStore, *, attempt: str) -> ActiveJob:
     """Makes a claimed job ready to step.
 
     Args:
@@ -33,10 +33,13 @@ def read_job(rq_job: RqJob, runners: Mapping[str, Runner], store: ResultStore, *
     if job.model not in runners:
         raise JobUnreadable(f"this worker has no model {job.model}")
     sent = [_sent(job, picture, store) for picture in job.pictures]
-    return activate(job, runners[job.model], sent=sent, attempt=attempt, snapshot=store.snapshot(job.id))
+    snapshot = None if rq_job.is_fresh else store.snapshot(job.id)
+    active = activate(job, runners[job.model], sent=sent, attempt=attempt, snapshot=snapshot)
+    active.has_snapshot = not rq_job.is_fresh
+    return active
 
 
-def _decode(rq_job: RqJob) -> Job:
+def _decode(rq_job: DataJob) -> Job:
     """Returns the job in the form of our contract. The stored function name is compared, never imported."""
     if rq_job.func_name != TASK:
         raise JobUnreadable("the queue holds an entry that is not a job of difuso")

@@ -6,15 +6,22 @@ Nothing is written for a job that has been given to another worker meanwhile: th
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
-from .failures import failure_code
+from jobs.contract import JobState
+
+from .active import Finished
+from .failures import Cancelled, failure_code
 from .held_jobs import Claim, RunningJob
 from .metrics import WorkerMetrics
 from .reporting import Reporter
 from .results import Spent
 from .rq_base import RqBase
-from .writers import Writers
+from .writers import Released, Stored, Writers
+
+if TYPE_CHECKING:
+    from .spans import JobSpans
 
 log = logging.getLogger(__name__)
 
@@ -27,41 +34,84 @@ class Outcomes:
         reporter: publishes the end of each job to front ends.
         writers: delete the snapshots of jobs that have ended.
         metrics: the counters of the worker.
+        spans: writes traces of jobs; None for none.
     """
 
-    def __init__(self, rq: RqBase, reporter: Reporter, writers: Writers, metrics: WorkerMetrics) -> None:
+    def __init__(
+        self,
+        rq: RqBase,
+        reporter: Reporter,
+        writers: Writers,
+        metrics: WorkerMetrics,
+        spans: JobSpans | None = None,
+    ) -> None:
         self._rq = rq
         self._reporter = reporter
         self._writers = writers
         self._metrics = metrics
+        self._spans = spans
 
-    def succeed(self, running: RunningJob, spent: Spent) -> str:
-        """Ends a job whose images are stored. Returns the outcome: `succeeded` or `lost`."""
-        tried = False
+    def end(self, events: Mapping[RunningJob, Finished | Stored | Released]) -> None:
+        """Ends jobs, or hands them back, as the events of the engine and the writers say."""
+        stored = {
+            running: event.spent
+            for running, event in events.items()
+            if isinstance(event, Stored) and event.spent is not None
+        }
+        outcomes = dict(zip(stored, self.succeed(stored), strict=True)) if stored else {}
+        for running, event in events.items():
+            if isinstance(event, Released):
+                cancelled = running.active.cancel
+                outcomes[running] = self.fail(running, Cancelled()) if cancelled else self.release(running)
+            elif event.error is not None:
+                outcomes[running] = self.fail(running, event.error)
+        if self._spans is not None:
+            for running, outcome in outcomes.items():
+                self._spans.left(running.active, outcome, stored.get(running))
 
-        def commit() -> bool:
-            nonlocal tried
-            if not self._rq.owns(running.rq_job, running.execution):
-                # After an earlier try the job may have ended so that only the reply was lost; or that try never
-                # arrived, and the job is another worker's.
-                return tried and not self._rq.was_given_away(running.rq_job)
-            tried = True
-            self._reporter.write(self._rq.connection, running.active, encode_seconds=spent.seconds)
-            self._rq.succeed(running.rq_job, running.queue, running.execution, {"images": running.active.job.answers})
-            return True
+    def succeed(self, ended: Mapping[RunningJob, Spent]) -> list[str]:
+        """Ends jobs whose images are stored, all in one transaction. Returns their outcomes: `succeeded` or `lost`."""
+        tried: set[RunningJob] = set()
 
-        return self._end(running, "succeeded", owned=self._rq.insist(commit))
+        def commit() -> list[bool]:
+            owned = self._rq.owned(list(ended))
+            ours = [running for running, its in zip(ended, owned, strict=True) if its]
+            # After an earlier try a job may have ended so that only the reply was lost; or that try never arrived, and
+            # the job is another worker's.
+            done = [
+                its or (running in tried and not self._rq.was_given_away(running.rq_job))
+                for running, its in zip(ended, owned, strict=True)
+            ]
+            tried.update(ours)
+            with self._rq.transaction() as pipe:
+                for running in ours:
+                    self._rq.succeed(pipe, running, {"images": running.active.job.answers})
+                    self._reporter.ended(pipe, running, JobState.SUCCEEDED, encode_seconds=ended[running].seconds)
+                pipe.execute()
+            return done
+
+        owned = self._rq.insist(commit)
+        return [self._end(running, JobState.SUCCEEDED, owned=its) for running, its in zip(ended, owned, strict=True)]
 
     def fail(self, running: RunningJob, error: BaseException) -> str:
         """Ends a job that failed or was cancelled. Returns the outcome: `failed`, `cancelled` or `lost`."""
         code = failure_code(error, running.active.job.trail)
+        state = JobState.CANCELLED if code is None else JobState.FAILED
 
         def commit() -> bool:
             if code is not None and self._rq.owns(running.rq_job, running.execution):
                 self._reporter.write(self._rq.connection, running.active, failure=code)
             return self._rq.fail(running.rq_job, running.queue, running.execution, error, stopped=code is None)
 
-        return self._end(running, "cancelled" if code is None else "failed", owned=self._rq.insist(commit))
+        def announce() -> None:
+            with self._rq.connection.pipeline(transaction=False) as pipe:
+                self._reporter.ended(pipe, running, state, failure=code)
+                pipe.execute()
+
+        owned = self._rq.insist(commit)
+        if owned:
+            self._rq.insist(announce)
+        return self._end(running, state, owned=owned)
 
     def release(self, running: RunningJob) -> str:
         """Hands a job back to its queue. Returns the outcome, `handed back`."""
@@ -91,8 +141,8 @@ class Outcomes:
             log.warning("a job was given to another worker, or has already ended", extra=trail)
             self._metrics.retried("lost")
             return "lost"
-        self._rq.insist(lambda: self._reporter.ended(running.active.job))
-        self._writers.forget(running.active.job.id)
+        if running.active.has_snapshot:
+            self._writers.forget(running.active.job.id)
         self._metrics.finished(running.active, outcome)
         log.info("job ended", extra={**trail, "outcome": outcome})
         return outcome

@@ -19,6 +19,7 @@ from rq.executions import Execution
 from rq.job import JobStatus as RqStatus
 from rq.job_lifecycle import record_job_failure
 from rq.utils import now
+from rq.worker_registration import WORKERS_BY_QUEUE_KEY
 
 from jobs.contract import JOB_ID
 from jobs.rq_job import DEATHS, MAX_DEATHS, DataJob
@@ -72,6 +73,24 @@ class Recovery:
                 if self._seen[popped, entry][1] >= POPPED_SECONDS:  # its worker died before it could start it
                     self._client.eval(_RETURN_POPPED, 2, popped, queue.key, entry)
         return given_up
+
+    def tidy(self, queues: Sequence[Queue], workers: str) -> None:
+        """Removes expired entries from RQ's registries; several workers may do so at once.
+
+        Args:
+            workers: the key of the set of all workers.
+        """
+        for queue in queues:
+            queue.finished_job_registry.cleanup()
+            queue.failed_job_registry.cleanup()
+        for registry in (workers, *(WORKERS_BY_QUEUE_KEY % queue.name for queue in queues)):
+            names = list(self._client.smembers(registry))
+            with self._client.pipeline(transaction=False) as pipe:
+                for name in names:
+                    pipe.exists(name)
+                gone = [name for name, there in zip(names, pipe.execute(), strict=True) if not there]
+            if gone:
+                self._client.srem(registry, *gone)
 
     def _look(self, queues: Sequence[Queue]) -> dict[str, list[tuple[bytes, float]]]:
         """Returns the entries of running and popped jobs by key, each with its last heartbeat; 0 for popped jobs."""

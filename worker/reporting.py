@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import redis
 
 from jobs import keys
-from jobs.contract import FailureCode, Job, ModelReport, Progress, WorkerReport
-from jobs.events import preview_channel, status_channel
+from jobs.contract import FailureCode, Job, JobState, ModelReport, Progress, WorkerReport
+from jobs.events import Ending, preview_channel, status_channel
 from jobs.queue import wake
 from jobs.rq_job import DataJob
 from jobs.workers import prune_reports, publish_report, withdraw_report
 
 from .active import ActiveJob
 from .fairness import forecast
+from .held_jobs import RunningJob
 from .models import Models
 from .runner import Runner
 
@@ -36,13 +37,22 @@ class Reporter:
         self._client = client
         self._ttl = 2 * result_ttl
 
-    def claimed(self, active: ActiveJob) -> None:
-        """Publishes the timesteps of a job that is about to start, and marks it if it was cancelled."""
-        timesteps = json.dumps(active.trajectories[0].plan.timesteps)
+    def started(self, actives: Collection[ActiveJob], *, among: Collection[ActiveJob]) -> None:
+        """Publishes the timesteps and the progress of jobs that are about to start; marks those that were cancelled.
+
+        Args:
+            among: all jobs in flight, these among them.
+        """
         with self._client.pipeline(transaction=False) as pipe:
-            pipe.set(keys.timesteps(active.job.id), timesteps, ex=active.job.timeout + self._ttl)
-            pipe.exists(keys.cancel(active.job.id))
-            active.cancel = bool(pipe.execute()[-1])
+            for active in actives:
+                timesteps = json.dumps(active.trajectories[0].plan.timesteps)
+                pipe.set(keys.timesteps(active.job.id), timesteps, ex=active.job.timeout + self._ttl)
+                pipe.exists(keys.cancel(active.job.id))
+            self._add_progress(pipe, actives, among)
+            answers = pipe.execute()
+        for active, found in zip(actives, answers[1::2], strict=False):
+            active.cancel = bool(found)
+        _note_watchers(actives, answers[-1])
 
     def progress(self, actives: Collection[ActiveJob], *, among: Collection[ActiveJob]) -> None:
         """Publishes the progress of jobs, and requests a preview of each job that somebody watches.
@@ -51,18 +61,20 @@ class Reporter:
             actives: the jobs to report.
             among: all jobs in flight; they share the batches, so the forecasts depend on them.
         """
+        with self._client.pipeline(transaction=False) as pipe:
+            self._add_progress(pipe, actives, among)
+            _note_watchers(actives, pipe.execute()[-1])
+
+    def _add_progress(self, pipe: Any, actives: Collection[ActiveJob], among: Collection[ActiveJob]) -> None:
+        """Adds the progress of jobs to a pipeline; its last answer is for `_note_watchers`."""
         seconds: dict[ActiveJob, float] = {}
         for runner in {active.runner for active in among}:
             seconds |= forecast([active for active in among if active.runner is runner], runner)
-        with self._client.pipeline(transaction=False) as pipe:
-            for active in actives:
-                self.write(pipe, active, eta_seconds=seconds[active])
-                pipe.hset(keys.backlog(active.job.model), active.job.id, active.left)
-                pipe.publish(status_channel(active.job.id), "{}")
-            pipe.pubsub_numsub(*[preview_channel(active.job.id) for active in actives])
-            watchers = pipe.execute()[-1]
-        for active, (_, count) in zip(actives, watchers, strict=True):
-            active.preview = bool(count)
+        for active in actives:
+            self.write(pipe, active, eta_seconds=seconds[active])
+            pipe.hset(keys.backlog(active.job.model), active.job.id, active.left)
+            pipe.publish(status_channel(active.job.id), "{}")
+        pipe.pubsub_numsub(*[preview_channel(active.job.id) for active in actives])
 
     def write(
         self,
@@ -72,8 +84,12 @@ class Reporter:
         eta_seconds: float | None = None,
         encode_seconds: float = 0.0,
         failure: FailureCode | None = None,
-    ) -> None:
-        """Writes one job's progress through a client or a pipeline; `failure` says why the job is about to fail."""
+    ) -> Progress:
+        """Writes one job's progress through a client or a pipeline, and returns it.
+
+        Args:
+            failure: why the job is about to fail.
+        """
         progress = Progress(
             image_steps=active.image_steps,
             eta_seconds=eta_seconds,
@@ -83,6 +99,7 @@ class Reporter:
             resumed_at=active.resumed_at,
         )
         client.set(keys.progress(active.job.id), progress.model_dump_json(), ex=self._ttl)
+        return progress
 
     def not_started(self, job_id: str, code: FailureCode) -> None:
         """Writes why a job that never took a step is about to fail."""
@@ -94,12 +111,24 @@ class Reporter:
         self._client.publish(status_channel(job.id), "{}")
         wake(self._client, job.model)
 
-    def ended(self, job: Job) -> None:
-        """Takes a job out of the backlog, and wakes the clients that wait for it."""
-        with self._client.pipeline(transaction=False) as pipe:
-            pipe.hdel(keys.backlog(job.model), job.id)
-            pipe.publish(status_channel(job.id), "{}")
-            pipe.execute()
+    def ended(self, pipe: Any, running: RunningJob, state: JobState, **facts: Any) -> None:
+        """Adds to a pipeline that a job has ended: it leaves the backlog, and its clients wake with its status.
+
+        Args:
+            facts: further arguments of `write`.
+        """
+        job, rq_job = running.active.job, running.rq_job
+        assert rq_job.started_at is not None
+        assert rq_job.ended_at is not None
+        ending = Ending(
+            state=state,
+            started_at=rq_job.started_at.timestamp(),
+            ended_at=rq_job.ended_at.timestamp(),
+            attempts=1 + rq_job.deaths,
+            progress=self.write(pipe, running.active, **facts),
+        )
+        pipe.hdel(keys.backlog(job.model), job.id)
+        pipe.publish(status_channel(job.id), ending.model_dump_json())
 
     def worker(self, name: str) -> None:
         """Publishes this worker's models and their speed, and deletes the reports of workers that are silent."""
@@ -129,3 +158,9 @@ class Reporter:
 
 def _report(runner: Runner) -> ModelReport:
     return ModelReport(ready=True, sha256=runner.checkpoint.sha256, rate=runner.rate, step_seconds=runner.step_seconds)
+
+
+def _note_watchers(actives: Collection[ActiveJob], subscriptions: Sequence[tuple[bytes, int]]) -> None:
+    """Requests a preview of each job that somebody watches."""
+    for active, (_, count) in zip(actives, subscriptions, strict=True):
+        active.preview = bool(count)

@@ -20,6 +20,7 @@ from .kinds import WORKER_KINDS
 from .runner import Runner
 
 PNG_KEY = "difuso"
+SMALL_BYTES = 1 << 20  # images of at most this size in all lie in the manifest: one file to write, sync and read
 
 
 @dataclass(frozen=True)
@@ -79,11 +80,11 @@ def store_result(store: ResultStore, active: ActiveJob) -> Spent:
     started, job = time.perf_counter(), active.job
     files, pngs = [], encode_images(active)
     encoded = time.perf_counter()
+    are_small = sum(map(len, pngs)) <= SMALL_BYTES
     for index, png in enumerate(pngs):
-        path = store.write_image(job.id, active.attempt, index, png)
-        files.append(
-            ImageFile(path=path, seed=job.task.seed(job.params, index), sha256=hashlib.sha256(png).hexdigest())
-        )
+        path = None if are_small else store.write_image(job.id, active.attempt, index, png)
+        seed, sha256 = job.task.seed(job.params, index), hashlib.sha256(png).hexdigest()
+        files.append(ImageFile(path=path, seed=seed, sha256=sha256, png=png if are_small else None))
     manifest = Manifest(
         job=job,
         model_sha256=active.runner.checkpoint.sha256,

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import redis
@@ -18,13 +19,15 @@ from rq.executions import Execution, ExecutionRegistry
 from rq.job import Job as RqJob
 from rq.job import JobStatus as RqStatus
 from rq.serializers import JSONSerializer
-from rq.worker.base import BaseWorker
+from rq.utils import now
+from rq.worker.base import BaseWorker, WorkerStatus
 from rq.worker_registration import WORKERS_BY_QUEUE_KEY
 
 from jobs import keys
 from jobs.rq_job import DEATHS, MAX_RETRIES, RESUMED_AT, DataJob
 
 from .foreign_data import is_refusal, set_aside
+from .held_jobs import Claim
 from .recovery import EXECUTION_TTL, HEARTBEAT_SECONDS, Recovery
 
 log = logging.getLogger(__name__)
@@ -70,8 +73,6 @@ class RqBase(BaseWorker):
         """Replaces the queues that jobs are claimed from."""
         self.queues = _queues(self.connection, queue_names)
 
-    # Methods of RQ's worker, overridden for many jobs in flight.
-
     @property
     def connection_timeout(self) -> int:
         return 10
@@ -82,11 +83,10 @@ class RqBase(BaseWorker):
     def subscribe(self) -> None:
         """Does nothing: there is no command channel. A message can be missed, so a cancellation is a key to be read."""
 
+    unsubscribe = subscribe
+
     def handle_exception(self, job: RqJob, *exc_info: Any) -> None:
         """Does nothing: `failure_code` logs the errors, and a cancelled job is not an error."""
-
-    def unsubscribe(self) -> None:
-        """Does nothing: there is no command channel."""
 
     def procline(self, message: str) -> None:
         """Does nothing: a title of the process would show data from Redis."""
@@ -158,27 +158,50 @@ class RqBase(BaseWorker):
         for job, execution in running:
             self.maintain_heartbeats(job, execution)
 
+    @contextmanager
+    def transaction(self) -> Iterator[Any]:
+        """Yields a pipeline whose commands Redis carries out as one, at `execute`.
+
+        It watches a key that only this worker changes: without a watch redis-py would send the transaction again if the
+        reply was lost.
+        """
+        with self.connection.pipeline() as pipe:
+            pipe.watch(self.key)  # type: ignore[no-untyped-call]
+            pipe.multi()
+            yield pipe
+
     # Claims.
 
-    def start(self, job: DataJob, queue: Queue) -> Execution | None:
-        """Marks a popped job as running here, and removes executions that an interrupted try left behind.
+    def start(self, popped: Sequence[tuple[DataJob, Queue]]) -> list[Execution | None]:
+        """Marks popped jobs as running here, in one transaction, and removes executions of an interrupted try.
 
-        Returns None if another worker recovered the job because this one was frozen after `pop`.
+        The execution of a job is None if another worker recovered the job because this one was frozen after the pop.
         """
-        popped = queue.intermediate_queue
-        stale = [execution for execution in self.executions.values() if execution.job_id == job.id]
-        with self.connection.pipeline() as pipe:
+        jobs = {job.id: job for job, _ in popped}
+        stale = [execution for execution in self.executions.values() if execution.job_id in jobs]
+        proofs, started = {}, []
+        with self.transaction() as pipe:
             for execution in stale:
-                execution.delete(job=job, pipeline=pipe)
-            pipe.lpos(popped.key, job.id)
-            position = pipe.execute()[-1]
+                proofs[execution.job_id] = len(pipe.command_stack) + 1  # whether the interrupted try had arrived
+                execution.delete(job=jobs[execution.job_id], pipeline=pipe)
+            self.set_state(WorkerStatus.BUSY, pipeline=pipe)
+            for job, queue in popped:
+                execution = Execution.create(job, EXECUTION_TTL, pipeline=pipe, worker_name=self.name)
+                self.executions[execution.id] = execution
+                job.prepare_for_execution(self.name, pipeline=pipe)
+                pipe.persist(job.key)
+                started.append((execution, {proofs.get(job.id, 0), len(pipe.command_stack)} - {0}))
+                pipe.lrem(queue.intermediate_queue.key, 1, job.id)
+            answers = pipe.execute()
         for execution in stale:
-            self.executions.pop(execution.id, None)
-        if position is None and not stale:
-            return None
-        execution = self.prepare_execution(job)
-        self.prepare_job_execution(job, remove_from_intermediate_queue=True)
-        return execution
+            del self.executions[execution.id]
+        ours = [execution if any(answers[each] for each in places) else None for execution, places in started]
+        with self.connection.pipeline() as pipe:
+            for (execution, _), (job, _), its in zip(started, popped, ours, strict=True):
+                if its is None:
+                    self.cleanup_execution(job, pipeline=pipe, execution=execution)
+            pipe.execute()
+        return ours
 
     def credit(self, job: DataJob, image_steps: int) -> None:
         """Gives a job its tries back if it made progress since its last start.
@@ -211,9 +234,28 @@ class RqBase(BaseWorker):
         deaths: Any = self.connection.hget(job.key, DEATHS)
         return int(deaths or 0) > job.deaths
 
-    def succeed(self, job: RqJob, queue: Queue, execution: Execution, result: dict[str, int]) -> None:
-        """Ends a job that this worker `owns`."""
-        self._finalize_success(job, queue, execution, result)
+    def owned(self, claims: Sequence[Claim]) -> list[bool]:
+        """Returns for each job whether it `owns` it, in one round trip while all of them are ours."""
+        with self.connection.pipeline(transaction=False) as pipe:
+            for claim in claims:
+                pipe.zscore(claim.rq_job.started_job_registry.key, claim.execution.composite_key)
+            scores = pipe.execute()
+        found = zip(claims, scores, strict=True)
+        return [score is not None or self.owns(claim.rq_job, claim.execution) for claim, score in found]
+
+    def succeed(self, pipe: Any, claim: Claim, result: dict[str, int]) -> None:
+        """Adds to a transaction all that RQ writes when a job that this worker owns has succeeded."""
+        job, execution = claim.rq_job, claim.execution
+        assert job.started_at is not None
+        job.ended_at = now()
+        job._result = result
+        ttl = job.get_result_ttl(self.default_result_ttl)
+        self.increment_successful_job_count(pipeline=pipe)
+        self.increment_total_working_time(job.ended_at - job.started_at, pipe)
+        times = {"execution_started_at": execution.created_at, "execution_ended_at": job.ended_at}
+        job._handle_success(ttl, pipeline=pipe, worker_name=self.name, execution_id=execution.id, **times)
+        job.cleanup(ttl, pipeline=pipe, remove_from_queue=False)
+        self.cleanup_execution(job, pipeline=pipe, execution=execution)
 
     def fail(self, job: RqJob, queue: Queue, execution: Execution, error: BaseException, *, stopped: bool) -> bool:
         """Ends a job without a result: as cancelled if `stopped`, else as failed for good (see `DataJob.should_retry`).
@@ -236,40 +278,21 @@ class RqBase(BaseWorker):
 
         It is one transaction, so that a repeated try finds nothing left to do.
         """
-        with self.connection.pipeline() as pipe:
-            # Without a watch redis-py would send the transaction again if the reply was lost.
-            pipe.watch(job.key)  # type: ignore[no-untyped-call]
-            if not self.owns(job, execution):
-                return
-            pipe.multi()
+        if not self.owns(job, execution):
+            return
+        with self.transaction() as pipe:
             self.cleanup_execution(job, pipeline=pipe, execution=execution)
             job.set_status(RqStatus.QUEUED, pipeline=pipe)
             queue.push_job_id(job.id, pipeline=pipe, at_front=at_front)
             pipe.execute()
-
-    # Recovery.
 
     def recover(self) -> list[str]:
         """Returns the jobs of dead workers to their queues. Returns the ids of jobs that are given up instead."""
         return self._recovery.run(self.queues)
 
     def tidy(self) -> None:
-        """Removes expired entries from RQ's registries; several workers may do so at once."""
-        for queue in self.queues:
-            queue.finished_job_registry.cleanup()
-            queue.failed_job_registry.cleanup()
-            self._forget_workers(WORKERS_BY_QUEUE_KEY % queue.name)
-        self._forget_workers(self.redis_workers_keys)
-
-    def _forget_workers(self, registry: str) -> None:
-        """Removes the workers whose records have expired from a set of workers."""
-        names = list(self.connection.smembers(registry))
-        with self.connection.pipeline(transaction=False) as pipe:
-            for name in names:
-                pipe.exists(name)
-            gone = [name for name, there in zip(names, pipe.execute(), strict=True) if not there]
-        if gone:
-            self.connection.srem(registry, *gone)
+        """Removes expired entries from RQ's registries."""
+        self._recovery.tidy(self.queues, self.redis_workers_keys)
 
 
 def _queues(client: redis.Redis, names: list[str]) -> list[Queue]:

@@ -17,6 +17,7 @@ import queue
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from threading import Thread
 from typing import TYPE_CHECKING
@@ -33,7 +34,6 @@ from .active import ActiveJob, EngineEvent, Finished, Previewed, Snapped
 from .allocator import give_back
 from .claims import Claims
 from .engine import EngineStalled, StepEngine
-from .failures import Cancelled
 from .fairness import forecast
 from .held_jobs import Claim, RunningJob
 from .job_readers import JobRead, JobReaders
@@ -91,7 +91,6 @@ class EngineWorker(RqBase):
         self._models = models
         self._follower = follower
         self._metrics = metrics
-        self._spans = spans
         self._drain_seconds = drain_seconds
         self._result_ttl = result_ttl
         self._inbox: queue.SimpleQueue[JobRead | Finished | Stored | Released] = queue.SimpleQueue()
@@ -99,7 +98,7 @@ class EngineWorker(RqBase):
         self._thread = Thread(target=self._engine.run, name="engine", daemon=True)
         self._writers = Writers(store, client, self._inbox.put)
         self._reporter = Reporter(client, models, result_ttl=result_ttl)
-        self._outcomes = Outcomes(self, self._reporter, self._writers, metrics)
+        self._outcomes = Outcomes(self, self._reporter, self._writers, metrics, spans)
         self._readers = JobReaders(self, self._outcomes, store, self._inbox.put)
         self._running: dict[ActiveJob, RunningJob] = {}
         self._turns = 0
@@ -214,13 +213,13 @@ class EngineWorker(RqBase):
             return
         try:
             self._readers.drop_cancelled()
+            crowded = self._pacer.is_due("orphans", RECOVERY_SECONDS)
             if not self._held:
                 self.connection.blpop([keys.wake(model) for model in self._models.runners], timeout=IDLE_SECONDS)
-            crowded = self._pacer.is_due("orphans", RECOVERY_SECONDS)
-            if not self._claims.has_news(queues, self._held, self._running, crowded=crowded):
+            elif not self._claims.has_news(queues, self._held, self._running, crowded=crowded):
                 return
-            for rq_job, waiting in self._claims.choose(queues, lambda: self._held, crowded=crowded):
-                execution = self.insist(partial(self.start, rq_job, waiting))
+            popped = self._claims.take(queues, self._held, crowded=crowded)
+            for (rq_job, waiting), execution in zip(popped, self.insist(lambda: self.start(popped)), strict=True):
                 if execution is not None:
                     self._readers.read(Claim(rq_job, waiting, execution), self._models.runners)
         except redis.RedisError as error:
@@ -230,24 +229,38 @@ class EngineWorker(RqBase):
             if not self._held:
                 time.sleep(IDLE_SECONDS)
 
-    def _begin(self, event: JobRead) -> None:
-        if isinstance(event.error, StoreUnavailable):
-            self._pacer.put_off("poll", STORE_SECONDS)
-        claim, active = event.claim, self._readers.take(event)
-        if active is None:
-            return
+    def _begin(self, read: Sequence[JobRead]) -> None:
+        begun = []
+        for event in read:
+            if isinstance(event.error, StoreUnavailable):
+                self._pacer.put_off("poll", STORE_SECONDS)
+            claim, active = event.claim, self._readers.take(event)
+            if active is not None:
+                active.alone = claim.rq_job.is_suspect
+                begun.append(RunningJob(claim.rq_job, claim.queue, claim.execution, active))
+        if begun:
+            self._announce(begun)
+
+    def _announce(self, begun: Sequence[RunningJob]) -> None:
+        """Publishes that jobs start, and lets the engine step them. A job that Redis refuses fails alone."""
+        actives = [running.active for running in begun]
         try:
-            self.insist(lambda: self.credit(claim.rq_job, active.resumed_at))
-            self.insist(lambda: self._reporter.claimed(active))
+            for running in begun:
+                self.insist(partial(self.credit, running.rq_job, running.active.resumed_at))
+            self.insist(lambda: self._reporter.started(actives, among=[*self._running, *actives]))
         except redis.ResponseError as error:
-            self._outcomes.refuse(claim, error)
+            if len(begun) == 1:
+                self._outcomes.refuse(begun[0], error)
+                return
+            for running in begun:
+                self._announce([running])
             return
-        active.alone = claim.rq_job.is_suspect
-        self._running[active] = RunningJob(claim.rq_job, claim.queue, claim.execution, active)
-        log.info("job claimed", extra={**active.job.trail, "model": active.job.model})
-        self._metrics.claimed(active)
-        self._engine.submit(active)
-        self._report(active)
+        for running in begun:
+            active = running.active
+            self._running[active] = running
+            log.info("job claimed", extra={**active.job.trail, "model": active.job.model})
+            self._metrics.claimed(active)
+            self._engine.submit(active)
 
     def _release_late(self, stop_at: float) -> None:
         """Releases the jobs that cannot end before `stop_at`, and at that time all others; called while draining."""
@@ -261,6 +274,7 @@ class EngineWorker(RqBase):
     def _hear_engine(self, event: EngineEvent) -> None:
         """Receives events in the engine's thread. Events for the store go there at once, even while Redis is away."""
         if isinstance(event, Snapped):
+            event.active.has_snapshot = True
             event.active.alone = False  # the job has taken steps without killing its worker
             self._writers.snapshot(event)
         elif isinstance(event, Previewed):
@@ -272,28 +286,13 @@ class EngineWorker(RqBase):
 
     def _read_inbox(self) -> None:
         """Handles the events that have arrived; a busy worker waits up to POLL_SECONDS for the first."""
-        try:
-            event = self._inbox.get(timeout=POLL_SECONDS if self._running else 0.001)
+        events = []
+        with suppress(queue.Empty):
+            events.append(self._inbox.get(timeout=POLL_SECONDS if self._running else 0.001))
             while True:
-                self._handle(event)
-                event = self._inbox.get_nowait()
-        except queue.Empty:
-            return
-
-    def _handle(self, event: JobRead | Finished | Stored | Released) -> None:
-        if isinstance(event, JobRead):
-            self._begin(event)
-            return
-        running = self._running.pop(event.active)
-        if isinstance(event, Released):
-            outcome = (
-                self._outcomes.fail(running, Cancelled()) if running.active.cancel else self._outcomes.release(running)
-            )
-        elif isinstance(event, Stored) and event.spent is not None:
-            outcome = self._outcomes.succeed(running, event.spent)
-        else:
-            assert event.error is not None
-            outcome = self._outcomes.fail(running, event.error)
-        if self._spans is not None:
-            self._spans.left(running.active, outcome, event.spent if isinstance(event, Stored) else None)
-        self._metrics.in_flight(len(self._running))
+                events.append(self._inbox.get_nowait())
+        self._begin([event for event in events if isinstance(event, JobRead)])
+        over = {self._running.pop(event.active): event for event in events if not isinstance(event, JobRead)}
+        if over:
+            self._outcomes.end(over)
+            self._metrics.in_flight(len(self._running))

@@ -43,6 +43,13 @@ def accept(api: httpx.Client, query: str = "", **headers: str) -> str:
 
 
 def finish_the_waiting(worker: FakeWorker, wait_until: WaitUntil) -> str:
+    job_id = await_a_waiter(worker, wait_until)
+    worker.succeed(job_id)
+    return job_id
+
+
+def await_a_waiter(worker: FakeWorker, wait_until: WaitUntil) -> str:
+    """Returns the job that a request waits for."""
     wait_until(lambda: queued(worker), timeout=10, description="the job is queued")
     job_id = queued(worker)[0]
     wait_until(
@@ -50,7 +57,6 @@ def finish_the_waiting(worker: FakeWorker, wait_until: WaitUntil) -> str:
         timeout=10,
         description="the request waits for its job",
     )
-    worker.succeed(job_id)
     return job_id
 
 
@@ -71,6 +77,19 @@ def test_a_post_waits_for_its_picture(
     assert "difuso_end_to_end_seconds_count 1.0" in api.get("/metrics").text
 
 
+def test_a_wait_ends_with_the_message_that_announces_it(
+    api: httpx.Client, worker: FakeWorker, elsewhere: ThreadPoolExecutor, wait_until: WaitUntil
+) -> None:
+    """The job is not read again: its record still says that it runs."""
+    answer = elsewhere.submit(api.post, "/generate?n=1")
+    job_id = await_a_waiter(worker, wait_until)
+    worker.announce(job_id)
+    response = answer.result()
+    assert response.headers["Content-Type"] == "image/png"
+    assert "total;dur=" in response.headers["Server-Timing"]
+    assert api.get(f"/jobs/{job_id}").json()["state"] == "running"
+
+
 def test_a_post_can_wait_for_the_job_instead_of_its_pictures(
     api: httpx.Client, worker: FakeWorker, elsewhere: ThreadPoolExecutor, wait_until: WaitUntil
 ) -> None:
@@ -79,7 +98,7 @@ def test_a_post_can_wait_for_the_job_instead_of_its_pictures(
     job = answer.result().json()
     assert job["state"] == "succeeded"
     assert job["steps"] == {"done": 100, "total": 100}
-    assert job["timesteps"] == [500, 0]
+    assert job["timings"]["denoise"] == 0.5
     assert len(job["links"]["images"]) == 2
     assert "eta_seconds" not in job
     assert job["expires_at"] > job["ended_at"] > job["accepted_at"]

@@ -23,7 +23,7 @@ from jobs.rq_job import LONE_RETRIES, MAX_DEATHS, MAX_RETRIES, DataJob
 from worker import recovery
 from worker.active import ActiveJob
 from worker.claims import Claims
-from worker.held_jobs import RunningJob
+from worker.held_jobs import Claim, RunningJob
 from worker.outcomes import Outcomes
 from worker.recovery import EXECUTION_TTL, RECOVERY_SECONDS, SILENT_SECONDS, Recovery
 from worker.rq_base import RqBase
@@ -107,12 +107,25 @@ def submit(queue: JobQueue) -> str:
 
 
 def start(worker: RqBase, claims: Claims, *, suspects: bool = False) -> tuple[DataJob, Execution]:
-    (waiting,) = worker.queues
-    job = claims.pop(waiting, "suspect" if suspects else "other")
-    assert job is not None
-    execution = worker.start(job, waiting)
+    job = take_one(worker, claims, suspects=suspects)
+    (execution,) = worker.start([(job, worker.queues[0])])
     assert execution is not None
     return job, execution
+
+
+def take_one(worker: RqBase, claims: Claims, *, suspects: bool = False) -> DataJob:
+    """Takes the next suspect, or the next job that is not a suspect."""
+    (queued,) = worker.queues
+    others = [] if suspects else [held(queued, active_job()) for _ in range(SLOTS - 1)]
+    ((job, _),) = claims.take([queued], others)
+    assert job.is_suspect == suspects
+    return job
+
+
+def succeed(worker: RqBase, claim: Claim) -> None:
+    with worker.connection.pipeline() as pipe:
+        worker.succeed(pipe, claim, {"images": 1})
+        pipe.execute()
 
 
 def waiting(worker: RqBase) -> list[str]:
@@ -128,6 +141,88 @@ def look(recovery: Recovery, worker: RqBase, clock: Clock, seconds: float) -> li
         clock.now += RECOVERY_SECONDS
         given_up += recovery.run(worker.queues)
     return given_up
+
+
+def test_jobs_are_started_together_once_though_the_reply_was_lost(
+    queue: JobQueue, worker: RqBase, claims: Claims
+) -> None:
+    ids = [submit(queue) for _ in range(3)]
+    (queued,) = worker.queues
+    popped = claims.take([queued], [])
+    assert [job.id for job, _ in popped] == ids
+    lost = Lossy.lost
+    Lossy.armed = True
+    executions = worker.insist(lambda: worker.start(popped))
+    assert Lossy.lost == lost + 1
+    entries = worker.connection.zrange(queued.started_job_registry.key, 0, -1)
+    assert sorted(entries) == sorted(each.composite_key.encode() for each in executions if each is not None)
+    assert len(entries) == len(ids)
+    assert list(worker.executions.values()) == executions
+    assert all(queue.status(job_id).state is JobState.RUNNING for job_id in ids)
+
+
+def test_a_job_that_was_given_back_before_it_started_is_not_ours(
+    client: redis.Redis, queue: JobQueue, worker: RqBase, claims: Claims, clock: Clock
+) -> None:
+    """The worker was frozen after it had popped the job, longer than the others wait."""
+    given_back = submit(queue)
+    frozen = claims.take(worker.queues, [])
+    look(Recovery(client), worker, clock, EXECUTION_TTL)
+    kept = submit(queue)
+    assert waiting(worker) == [given_back, kept]
+    (other_job, _), *_ = claims.take(worker.queues, [held(worker.queues[0], active_job()) for _ in range(SLOTS - 1)])
+    assert other_job.id == given_back
+    popped = [*frozen, *claims.take(worker.queues, [])]
+    mine = worker.start(popped[1:])
+    assert [execution is not None for execution in mine] == [True]
+    (execution,) = RqBase(client, [QUEUE], name="another").start([(other_job, worker.queues[0])])
+    assert execution is not None
+    assert worker.start(frozen) == [None]
+    assert worker.owns(other_job, execution)
+    assert client.zcard(worker.queues[0].started_job_registry.key) == 2
+
+
+def test_what_is_written_at_the_start_and_the_end_of_a_job_is_what_rq_writes(
+    client: redis.Redis, queue: JobQueue, worker: RqBase, claims: Claims
+) -> None:
+    """RQ's own worker takes two round trips to start a job and three to end it, and one job at a time."""
+    records = []
+    for by_rq in (True, False):
+        submit(queue)
+        job = take_one(worker, claims)
+        (queued,) = worker.queues
+        if by_rq:
+            execution = worker.prepare_execution(job)
+            worker.prepare_job_execution(job, remove_from_intermediate_queue=True)
+        else:
+            (found,) = worker.start([(job, queued)])
+            assert found is not None
+            execution = found
+        records.append(everything(client, job.id, execution.id))
+        if by_rq:
+            worker._finalize_success(job, queued, execution, {"images": 1})
+        else:
+            succeed(worker, Claim(job, queued, execution))
+        records.append(everything(client, job.id, execution.id))
+    assert records[0] == records[2], "at the start"
+    assert records[1] == records[3], "at the end"
+
+
+def everything(client: Any, job_id: str, execution_id: str) -> list[str]:
+    """Returns each key that names the job, with its fields or entries that do, and whether it expires."""
+    found = []
+    for key in client.scan_iter("rq:*"):
+        kind, named = client.type(key), job_id.encode() in key
+        if kind in (b"hash", b"stream"):
+            content = {b"hash": client.hkeys, b"stream": client.xrange}[kind](key) if named else []
+            parts = [name for entry in content for name in (entry[1] if kind == b"stream" else [entry])]
+        else:
+            entries = client.smembers(key) if kind == b"set" else client.sort(key, by="nosort")
+            parts = [entry for entry in entries if named or job_id.encode() in entry]
+        if parts:
+            text = f"{key} {sorted(parts)} expires: {client.ttl(key) >= 0}"
+            found.append(text.replace(job_id, "JOB").replace(execution_id, "EXECUTION"))
+    return sorted(found)
 
 
 @pytest.mark.parametrize("at_front", [True, False])
@@ -206,7 +301,7 @@ def test_a_job_that_was_popped_and_never_started_goes_back(
     client: redis.Redis, queue: JobQueue, worker: RqBase, claims: Claims, clock: Clock
 ) -> None:
     popped, waits = submit(queue), submit(queue)
-    assert claims.pop(worker.queues[0], "other") is not None
+    assert take_one(worker, claims).id == popped
     look(Recovery(client), worker, clock, EXECUTION_TTL)
     assert waiting(worker) == [popped, waits]
     assert queue.status(popped).attempts == 0, "it never ran"
@@ -246,18 +341,14 @@ def test_a_busy_worker_leaves_suspects_to_others_and_makes_room_if_nobody_is_idl
     suspect, other = submit(queue), submit(queue)
     client.hset(DataJob.key_for(suspect), "retries_left", LONE_RETRIES)
     (queued,) = worker.queues
-    taken = claims.pop(queued, "other")
-    assert taken is not None
-    assert taken.id == other
+    assert take_one(worker, claims).id == other
     active = active_job()
     claims.make_room([queued], [active])
-    assert claims.has_room(queued, [held(queued, active)])
+    assert claims.room(queued, [held(queued, active)])
     claims.make_room([queued], [active])
     assert active.release, "nobody has taken it"
-    assert not claims.has_room(queued, [held(queued, active)])
-    taken = claims.pop(queued, "suspect")
-    assert taken is not None
-    assert taken.id == suspect
+    assert not claims.room(queued, [held(queued, active)])
+    assert take_one(worker, claims, suspects=True).id == suspect
 
 
 def test_an_orphan_waits_for_no_slot(
@@ -271,11 +362,8 @@ def test_an_orphan_waits_for_no_slot(
     look(Recovery(client), worker, clock, 2 * EXECUTION_TTL)
     submit(queue)
     full = [held(queued, active_job()) for _ in range(SLOTS)]
-    assert list(claims.choose([queued], lambda: full)) == []
-    claimed = []
-    for job, _ in claims.choose([queued], lambda: full, crowded=True):
-        claimed.append(job.id)
-        full.append(held(queued, active_job()))
+    assert claims.take([queued], full) == []
+    claimed = [job.id for job, _ in claims.take([queued], full, crowded=True)]
     assert len(claimed) == SLOTS
     assert set(claimed) < set(orphans)
 
@@ -291,19 +379,16 @@ def test_an_idle_worker_takes_a_suspect_before_the_orphans_and_nothing_beside_it
     suspect = submit(queue)
     client.hset(DataJob.key_for(suspect), "retries_left", LONE_RETRIES)
     assert claims.has_news([queued], [], [], crowded=True)
-    taken = list(claims.choose([queued], list, crowded=True))
-    assert [job.id for job, _ in taken] == [suspect]
-    left = claims.pop(queued, "orphan")
-    assert left is not None
-    assert left.id == orphan
+    assert [job.id for job, _ in claims.take([queued], [], crowded=True)] == [suspect]
+    assert [job.id for job, _ in claims.take([queued], [], crowded=True)] == [orphan]
 
 
 def test_beside_a_suspect_nothing_is_claimed(worker: RqBase, claims: Claims) -> None:
     (queued,) = worker.queues
     active = active_job()
-    assert claims.has_room(queued, [held(queued, active)])
+    assert claims.room(queued, [held(queued, active)])
     active.alone = True
-    assert not claims.has_room(queued, [held(queued, active)])
+    assert not claims.room(queued, [held(queued, active)])
     claims.make_room([queued], [active])
     claims.make_room([queued], [active])
     assert not active.release
@@ -327,21 +412,24 @@ def test_a_job_whose_end_got_no_reply_is_ours_unless_it_was_given_away(
         if tries > 1:
             return
         if arrived:
-            worker.succeed(job, queued, execution, {"images": 1})
+            succeed(worker, Claim(job, queued, execution))
         else:
             look(Recovery(client), worker, clock, 2 * EXECUTION_TTL)
             again, started = start(other, claims)
-            other.succeed(again, queued, started, {"images": 1})
+            succeed(other, Claim(again, queued, started))
         raise redis.ConnectionError("the reply was lost")
 
-    reporter = SimpleNamespace(write=write, ended=lambda job: None)
+    reporter = SimpleNamespace(ended=write)
     metrics = SimpleNamespace(retried=lambda how: None, finished=lambda active, outcome: None)
     writers = SimpleNamespace(forget=lambda job_id: None)
     outcomes = Outcomes(worker, cast(Any, reporter), cast(Any, writers), cast(Any, metrics))
     item = RunningJob(
-        job, queued, execution, cast(Any, SimpleNamespace(job=SimpleNamespace(id=job.id, trail={}, answers=1)))
+        job,
+        queued,
+        execution,
+        cast(Any, SimpleNamespace(job=SimpleNamespace(id=job.id, trail={}, answers=1), has_snapshot=True)),
     )
-    outcome = outcomes.succeed(item, cast(Any, SimpleNamespace(seconds=0.0)))
+    (outcome,) = outcomes.succeed({item: cast(Any, SimpleNamespace(seconds=0.0))})
     assert outcome == ("succeeded" if arrived else "lost")
     assert client.xlen(f"rq:results:{job.id}") == 1
 

@@ -11,8 +11,9 @@ from typing import Any, cast
 import pytest
 
 from app.errors import Overloaded
+from app.negotiation import Preference
 from app.submission import Submission
-from jobs.contract import Job, JobState, JobStatus, WorkerReport
+from jobs.contract import Job, JobState, JobStatus
 from jobs.errors import IdempotencyConflict, JobNotFound
 from jobs.images.fitting import FittedImage
 from jobs.limits import Limits
@@ -32,9 +33,6 @@ class Queue:
     accepted: str | None = None
     jobs: int = 0
     is_behind: bool = False
-
-    def workers(self) -> list[WorkerReport]:
-        return []
 
     def backlog(self, model: str) -> Backlog:
         return Backlog(jobs=self.jobs, image_steps=self.jobs, rate=1.0)
@@ -65,7 +63,7 @@ def submission(queue: Queue, store: ResultStore, key: str | None) -> Submission:
         watcher=nothing,
         metrics=nothing,
         form=nothing,
-        preference=nothing,
+        preference=Preference(seconds=0, applied=None),
         urgency=nothing,
         idempotency_key=key,
     )

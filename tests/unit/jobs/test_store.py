@@ -56,6 +56,14 @@ def test_the_first_attempt_wins(store: ResultStore) -> None:
     assert store.image(found, 0) == b"first"
 
 
+def test_small_images_lie_in_the_manifest(store: ResultStore) -> None:
+    image = ImageFile(seed=0, sha256="", png=bytes(range(256)))
+    assert store.commit(manifest("first").model_copy(update={"images": (image,)}))
+    found = store.manifest(ID)
+    assert found is not None
+    assert store.image(found, 0) == bytes(range(256))
+
+
 def test_of_many_attempts_at_once_one_wins(tmp_path: Path) -> None:
     store = ResultStore(str(tmp_path))
     with ThreadPoolExecutor(8) as pool:

@@ -481,7 +481,7 @@ def queued(store: ResultStore, kind: str) -> tuple[Job, Any]:
     job = make_job(task, **params).model_copy(update={"pictures": found})
     for png in pngs:
         store.write_upload(job.id, png)
-    return job, SimpleNamespace(func_name=TASK, id=job.id, kwargs={"job": job.model_dump(mode="json")})
+    return job, SimpleNamespace(func_name=TASK, id=job.id, is_fresh=True, kwargs={"job": job.model_dump(mode="json")})
 
 
 @every_kind
