@@ -125,6 +125,6 @@ def make_runner(
     slots = settings.slots or slots
     usable = settings.compile == "auto" and device.type == "cpu"
     compiled = load_compiled(checkpoint, settings.compiled_dir, slots or CPU_SLOTS) if usable else {}
-    return Runner(
-        checkpoint, device=device, slots=max(compiled, default=slots), exact=settings.exact, compiled=compiled
-    )
+    if slots:
+        slots = max(compiled, default=slots)
+    return Runner(checkpoint, device=device, slots=slots, exact=settings.exact, compiled=compiled)

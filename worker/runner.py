@@ -27,6 +27,8 @@ from .trajectory import Trajectory
 log = logging.getLogger(__name__)
 
 CPU_SLOTS, GPU_SLOTS = 16, 32
+WORTH = 0.95  # share of the best rate that the slots must reach
+LONGEST_STEP = 1.0  # seconds; a new job waits for the step that runs, and a cancelled one ends after it
 
 
 def pick_device(name: str) -> torch.device:
@@ -42,7 +44,8 @@ class Runner:
     Args:
         checkpoint: the model, loaded on the CPU; its network is moved to `device`.
         device: the device that computes.
-        slots: size of the largest batch; None for 16 on a CPU and 32 on a GPU.
+        slots: size of the largest batch; None for the size, of up to 16 on a CPU and 32 on a GPU, beyond which no more
+            images per second were measured.
         exact: whether to use only batch sizes that agree bit for bit.
         compiled: compiled networks by batch size, the slots among them; no other sizes are used then.
 
@@ -71,7 +74,7 @@ class Runner:
     ) -> None:
         self.checkpoint = checkpoint
         self.device = device
-        self.slots = slots or (CPU_SLOTS if device.type == "cpu" else GPU_SLOTS)
+        self.slots = slots or max(compiled, default=CPU_SLOTS if device.type == "cpu" else GPU_SLOTS)
         self._compiled = compiled
         self.network_seconds = 0.0
         self.network_calls = 0
@@ -82,7 +85,12 @@ class Runner:
         self._classifier = None if checkpoint.classifier is None else checkpoint.classifier.to(device)
         if exact and device.type == "cuda":
             torch.backends.cudnn.deterministic = True
-        self.buckets, self.rate, self.step_seconds = self._warm_up(exact)
+        seconds = self._warm_up(exact)
+        if slots is None:
+            self.slots = useful_size(seconds)
+        self.buckets = tuple(size for size in seconds if size <= self.slots)
+        self.rate = self.slots / seconds[self.slots]
+        self.step_seconds = seconds[self.buckets[0]]
 
     @property
     def compiled(self) -> bool:
@@ -210,10 +218,11 @@ class Runner:
         return out.float()
 
     @torch.inference_mode()
-    def _warm_up(self, exact: bool) -> tuple[tuple[int, ...], float, float]:
-        """Runs every batch size once, so that the first request is as fast as the next, and finds the sizes that agree.
+    def _warm_up(self, exact: bool) -> dict[int, float]:
+        """Runs every batch size, so that the first request is as fast as the next, and finds the sizes that agree.
 
-        Returns the buckets, the image-steps per second in full batches, and the seconds of a call of the smallest size.
+        What they must agree with is the same for each number of slots, so that a measurement decides about no image.
+        Returns the sizes to use, rising, each with the seconds of a call.
         """
         sizes = _every_fourth(self.slots) if self.device.type == "cpu" else _powers_of_two(self.slots)
         sizes = sorted(self._compiled) or sizes
@@ -229,21 +238,35 @@ class Runner:
                 return out
             return torch.cat([out, self._classify(x[:size], timesteps[:size], labels[:size])], dim=1)
 
+        def timed(size: int) -> tuple[Tensor, float]:
+            started = time.perf_counter()
+            return run(size), time.perf_counter() - started
+
         reference = run(self.slots)
         if not torch.isfinite(reference).all():
             raise NonFiniteSample("the network returns NaN or infinity for noise")
-        agreeing = [size for size in sizes if torch.equal(run(size), reference[:size])]
-        if agreeing[-1:] != [self.slots]:
+        seconds, disagreeing = {}, []
+        for size in sizes:
+            out, spent = timed(size)
+            if not torch.equal(out, reference[:size]):
+                disagreeing.append(size)
+            seconds[size] = spent if spent > LONGEST_STEP else min(spent, timed(size)[1])  # the first call prepares
+        if self.slots in disagreeing:
             log.warning("the same batch gave other bits the second time: images are not repeatable on this device")
-            agreeing = [self.slots]
-        buckets = tuple(agreeing if exact else sizes)
+            disagreeing = sizes[:-1]
+        return {size: spent for size, spent in seconds.items() if not exact or size not in disagreeing}
 
-        def seconds(size: int) -> float:
-            started = time.perf_counter()
-            run(size)
-            return time.perf_counter() - started
 
-        return buckets, self.slots / seconds(self.slots), seconds(buckets[0])
+def useful_size(seconds: Mapping[int, float]) -> int:
+    """Returns the batch size beyond which images per second hardly rise, as long as a step is short enough.
+
+    Smaller batches have shorter steps, in which a new job waits less.
+
+    Args:
+        seconds: the seconds of a call by batch size.
+    """
+    rates = {size: size / spent for size, spent in seconds.items() if spent <= LONGEST_STEP or size == min(seconds)}
+    return min(size for size, rate in rates.items() if rate >= WORTH * max(rates.values()))
 
 
 def _pad(batch: Tensor, size: int) -> Tensor:

@@ -26,7 +26,8 @@ class WorkerSettings(BaseSettings):
     device: str = "auto"
     """`cpu`, `cuda`, `cuda:1`, `mps`; `auto` takes the first GPU, else the CPU."""
     slots: PositiveInt | None = None
-    """Largest number of images in one network call; by default 16 on a CPU and 32 on a GPU."""
+    """Largest number of images in one network call; by default the one beyond which more give no more images per
+    second, which each worker measures when it loads a model: at most 16 on a CPU and 32 on a GPU."""
     exact: bool = True
     """Whether only batch sizes that give the same bits are used, so that an image never depends on its neighbours."""
     compile: Literal["auto", "off"] = "auto"

@@ -24,7 +24,7 @@ from worker.engine import StepEngine
 from worker.failures import Cancelled, DeadlineExceeded
 from worker.fairness import share_slots
 from worker.local import run_job
-from worker.runner import Runner
+from worker.runner import CPU_SLOTS, Runner, useful_size
 from worker.trajectory import encode_snapshot, take_snapshot
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -105,6 +105,28 @@ def test_a_picture_is_the_same_bytes_alone_and_in_company(start: Callable[..., A
     alone = start(n=1, seed=102, steps=15)
     run(alone)
     assert torch.equal(pictures(four)[2], pictures(alone)[0])
+
+
+@pytest.mark.parametrize(
+    ("seconds", "useful"),
+    [
+        ({1: 0.010, 2: 0.011, 4: 0.02, 8: 0.04, 16: 0.08}, 4),  # 200 images a second from 4 on
+        ({1: 0.010, 2: 0.011, 4: 0.02, 8: 0.03, 16: 0.05}, 16),  # still faster
+        ({2: 0.2, 4: 0.41, 8: 0.80, 16: 1.6}, 2),  # twice as many take twice as long
+        ({2: 0.5, 8: 0.9, 16: 1.2}, 8),  # 16 would be faster, but a step would be too long
+        ({2: 3.0, 16: 12.0}, 2),  # every step is too long
+        ({16: 12.0}, 16),
+    ],
+)
+def test_more_slots_than_pay_are_not_used(seconds: dict[int, float], useful: int) -> None:
+    assert useful_size(seconds) == useful
+
+
+def test_measured_slots_are_one_of_the_sizes_that_agree(models_dir: Path) -> None:
+    runner = Runner(load_checkpoint(models_dir / "tiny"), device=CPU)
+    assert runner.slots == runner.buckets[-1] <= CPU_SLOTS
+    largest = Runner(load_checkpoint(models_dir / "tiny"), device=CPU, slots=CPU_SLOTS)
+    assert set(runner.buckets) <= set(largest.buckets)
 
 
 @pytest.mark.parametrize(("slots", "sizes"), [(3, (1, 2, 3)), (14, (1, 2, 3, 4, 5, 6, 7, 8, 12, 14))])
