@@ -261,6 +261,7 @@ class EngineWorker(RqBase):
             log.info("job claimed", extra={**active.job.trail, "model": active.job.model})
             self._metrics.claimed(active)
             self._engine.submit(active)
+        self._metrics.in_flight(len(self._running))
 
     def _release_late(self, stop_at: float) -> None:
         """Releases the jobs that cannot end before `stop_at`, and at that time all others; called while draining."""
