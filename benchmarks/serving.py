@@ -41,18 +41,20 @@ class Contest:
 
     Attributes:
         model: a checkpoint's folder, alone in its parent.
-        exact: whether our worker uses only batch sizes that agree bit for bit.
+        exact: whether our workers use only batch sizes that agree bit for bit.
+        workers: the number of our workers, which share the cores.
     """
 
     model: Path
     device: str = "cpu"
     exact: bool = True
+    workers: int = 1
     seed: int = 0
 
     def open(self, name: str) -> AbstractContextManager[System]:
         """Starts a server."""
         if name == "difuso":
-            return stack.difuso(self.model, device=self.device, exact=self.exact)
+            return stack.difuso(self.model, device=self.device, exact=self.exact, workers=self.workers)
         return stack.peer(name, self.model, device=self.device)
 
     def capacity(self, name: str, seconds: float) -> tuple[dict[str, Any], bytes]:
@@ -91,6 +93,7 @@ def main(
     compiled: Annotated[
         bool, typer.Option("--compiled", help="For our worker: what `difuso compile` compiled.")
     ] = False,
+    workers: Annotated[int, typer.Option(min=1, help="Of ours, which share the cores.")] = 1,
     cores: Annotated[int, typer.Option(min=1, help="That servers and clients share.")] = 2,
     seed: Annotated[int, typer.Option(help="Of the requests.")] = 0,
     out: Annotated[Path, typer.Option(help="JSON file.")] = Path("var/bench-serving.json"),
@@ -103,13 +106,14 @@ def main(
     share_cores(cores)
     if compiled:
         stack.use_compiled_networks()
-    ours = {"exact": exact, "compiled": compiled}
+    ours = {"exact": exact, "compiled": compiled, "workers": workers}
     report = Report(out, {"model": "tiny" if tiny else str(model), **ours, "seconds": seconds, "seed": seed})
     with tempfile.TemporaryDirectory() as folder:
         models = Path(folder)
         contest = Contest(
             random_model(models / "tiny", TINY) if tiny else copy_model(model, models / _name(model)),
             exact=exact,
+            workers=workers,
             seed=seed,
         )
         capacity = compare_capacity(contest, names, capacity_seconds, report)

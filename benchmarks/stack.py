@@ -15,7 +15,9 @@ from pathlib import Path
 import httpx
 
 from difuso.supervisor.child_processes import ChildProcesses
+from difuso.supervisor.machine import this_machine
 from difuso.supervisor.redis_server import RedisServer
+from difuso.supervisor.shares import share_out
 from difuso.supervisor.standalone import API_NICE
 
 START_SECONDS = 180.0
@@ -41,7 +43,7 @@ class System:
 
 @dataclass(frozen=True)
 class Difuso(System):
-    """Our own processes."""
+    """Our own processes; `worker_pid` and `metrics_url` are those of the first worker."""
 
     api_pid: int = 0
     worker_pid: int = 0
@@ -59,18 +61,21 @@ def difuso(
     *,
     device: str = "cpu",
     exact: bool = True,
+    workers: int = 1,
     environment: Mapping[str, str] | None = None,
     api_nice: int = API_NICE,
 ) -> Iterator[Difuso]:
-    """Redis, one worker and the API, warm, as `difuso serve` starts them.
+    """Redis, workers and the API, warm, as `difuso serve` starts them.
 
     Args:
         model: a checkpoint's folder; the only one in its parent.
-        device, exact: settings of the worker.
-        environment: of worker and API, besides.
+        device, exact: settings of the workers.
+        workers: how many share the cores or GPUs.
+        environment: of workers and API, besides.
         api_nice: how much more willingly the API leaves the cores to others.
     """
-    port, metrics_port = free_port(), free_port()
+    port, metrics_ports = free_port(), [free_port() for _ in range(workers)]
+    shares = share_out(this_machine(device, ENVIRONMENT), workers)
     with ChildProcesses() as children, closing(RedisServer(children, children.folder / "redis")) as redis_server:
         redis_server.start()
         settings = {
@@ -79,7 +84,6 @@ def difuso(
             "DIFUSO_MODELS_DIR": str(model.parent),
             "DIFUSO_STORE_URL": str(children.folder / "store"),
             "DIFUSO_PORT": str(port),
-            "DIFUSO_METRICS_PORT": str(metrics_port),
             "DIFUSO_DEVICE": device,
             "DIFUSO_EXACT": str(exact),
             "DIFUSO_LOG_LEVEL": "warning",  # the figures would drown in a line for each request and job
@@ -87,17 +91,26 @@ def difuso(
             **(environment or {}),
         }
         command = [sys.executable, "-P", "-m", "difuso"]
-        worker = children.spawn([*command, "worker"], env=settings)
+        spawned = [
+            children.spawn(
+                [*command, "worker"],
+                env={**settings, "DIFUSO_METRICS_PORT": str(metrics_port), **share.environment},
+                processors=share.processors,
+            )
+            for metrics_port, share in zip(metrics_ports, shares, strict=True)
+        ]
         nice = ["nice", "-n", str(api_nice)] if api_nice else []
         api = children.spawn([*nice, *command, "api"], env=settings)
         url = f"http://127.0.0.1:{port}"
-        _await(lambda: f'"{model.name}"' in _get(f"{url}/readyz").partition('"models":')[2], worker, api)
+        metrics_urls = [f"http://127.0.0.1:{each}/metrics" for each in metrics_ports]
+        _await(lambda: all(map(_get, metrics_urls)), *spawned, api)  # which a worker serves when its models are warm
+        _await(lambda: f'"{model.name}"' in _get(f"{url}/readyz").partition('"models":')[2], *spawned, api)
         yield Difuso(
             "difuso",
             url,
             api_pid=api.pid,
-            worker_pid=worker.pid,
-            metrics_url=f"http://127.0.0.1:{metrics_port}/metrics",
+            worker_pid=spawned[0].pid,
+            metrics_url=metrics_urls[0],
         )
 
 

@@ -50,8 +50,16 @@ def main() -> None:
 @app.command()
 def serve(
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="Replaces DIFUSO_PORT (8000).")] = None,
+    workers: Annotated[
+        str,
+        typer.Option(
+            envvar="DIFUSO_WORKERS",
+            metavar="auto|N",
+            help="Number of workers; auto is one per GPU, or on a CPU one per 8 cores, at least one.",
+        ),
+    ] = "auto",
 ) -> None:
-    """Runs everything on this machine: Redis, one worker and the API; Ctrl-C stops it all."""
+    """Runs everything on this machine: Redis, workers and the API; Ctrl-C stops it all."""
     from app.settings import ApiSettings
     from worker.settings import WorkerSettings
 
@@ -59,9 +67,11 @@ def serve(
 
     if port is not None:
         os.environ["DIFUSO_PORT"] = str(port)  # the API process reads it too
+    if workers != "auto" and not (workers.isdecimal() and int(workers)):
+        raise UserError(f"--workers and DIFUSO_WORKERS must be auto or a number from 1 on, not {workers!r}")
     settings = read_settings(ApiSettings)
     _log("difuso", settings)
-    serve_standalone(settings, read_settings(WorkerSettings))
+    serve_standalone(settings, read_settings(WorkerSettings), None if workers == "auto" else int(workers))
 
 
 @app.command()

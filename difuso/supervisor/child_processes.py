@@ -16,8 +16,8 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
@@ -50,12 +50,22 @@ class ChildProcesses:
         return self
 
     def spawn(
-        self, command: Sequence[str], *, env: Mapping[str, str] | None = None, pass_fds: Sequence[int] = ()
+        self,
+        command: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        pass_fds: Sequence[int] = (),
+        processors: Collection[int] = (),
     ) -> subprocess.Popen[bytes]:
-        """Starts a child. It writes to our terminal and reads nothing."""
-        child = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, env=env, pass_fds=pass_fds, process_group=self._killer.pid
-        )
+        """Starts a child. It writes to our terminal and reads nothing.
+
+        Args:
+            processors: the processors that it is bound to; by default those of this process.
+        """
+        with _bound_to(processors):
+            child = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, env=env, pass_fds=pass_fds, process_group=self._killer.pid
+            )
         self._children = [*(known for known in self._children if known.poll() is None), child]
         return child
 
@@ -65,6 +75,20 @@ class ChildProcesses:
             process.communicate()  # reaps it and closes the pipe
         shutil.rmtree(self.folder, ignore_errors=True)
         os.close(self._lock)
+
+
+@contextmanager
+def _bound_to(processors: Collection[int]) -> Iterator[None]:
+    """Binds this thread to processors for a moment; a child inherits them, and so do all threads that it ever has."""
+    if not processors or sys.platform != "linux":
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, processors)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def remove_abandoned() -> None:

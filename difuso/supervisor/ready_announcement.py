@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import redis
 
-from jobs.contract import WorkerReport
+from jobs.contract import ModelReport, WorkerReport
 from jobs.workers import live_reports
 
 log = logging.getLogger(__name__)
@@ -34,8 +34,7 @@ class ReadyAnnouncement:
         """Logs the address if difuso is ready and it was not logged yet; call it often."""
         if self._announced or not self._api_answers():
             return
-        reports = self._reports()
-        models = {name: model for report in reports for name, model in report.models.items()}
+        models = merged(self._reports())
         ready = sorted(name for name, model in models.items() if model.ready)
         if not ready:
             return
@@ -59,3 +58,9 @@ class ReadyAnnouncement:
                 return True
         except OSError:
             return False
+
+
+def merged(reports: Sequence[WorkerReport]) -> dict[str, ModelReport]:
+    """Returns a report on each model by name: of a worker that serves it, if there is one."""
+    found = [each for report in reports for each in report.models.items()]
+    return dict(sorted(found, key=lambda each: each[1].ready))  # of several, a dict keeps the last

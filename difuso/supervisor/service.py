@@ -6,7 +6,7 @@ import logging
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from difuso.errors import UserError
 
@@ -31,7 +31,7 @@ class Service:
         self._start = start
         self._drain_seconds = drain_seconds
         self._process: subprocess.Popen[bytes] | None = None
-        self._started_at = 0.0
+        self._started_at = self._kill_at = 0.0
         self._start_again_at: float | None = None
         self._fast_deaths = 0
 
@@ -54,15 +54,17 @@ class Service:
         elif self._process is not None and self._process.poll() is not None:
             self._note_death(self._process)
 
-    def stop(self, hurried: Callable[[], bool]) -> None:
-        """Asks the process to finish, and kills it when its time is over or `hurried` returns True."""
-        if self._process is None or self._process.poll() is not None:
-            return
-        log.info("stopping %s", self.name)
-        self._process.terminate()
-        deadline = time.monotonic() + self._drain_seconds
-        while self._process.poll() is None:
-            if hurried() or time.monotonic() > deadline:
+    def ask_to_stop(self) -> None:
+        """Asks the process to finish; its time begins."""
+        if self._process is not None and self._process.poll() is None:
+            log.info("stopping %s", self.name)
+            self._process.terminate()
+            self._kill_at = time.monotonic() + self._drain_seconds
+
+    def wait(self, hurried: Callable[[], bool]) -> None:
+        """Waits until the process has ended; kills it when its time is over or `hurried` returns True."""
+        while self._process is not None and self._process.poll() is None:
+            if hurried() or time.monotonic() > self._kill_at:
                 log.warning("%s has not finished: killed", self.name)
                 self._process.kill()
                 self._process.wait()
@@ -79,3 +81,11 @@ class Service:
         pause = 0.25 * 2**self._fast_deaths
         log.warning("%s ended (%s); starting it again in %g s", self.name, how, pause)
         self._start_again_at = time.monotonic() + pause
+
+
+def stop(services: Sequence[Service], hurried: Callable[[], bool]) -> None:
+    """Asks services to finish at the same time, and returns when all have ended; see `Service.wait`."""
+    for service in services:
+        service.ask_to_stop()
+    for service in services:
+        service.wait(hurried)

@@ -1,6 +1,6 @@
-"""Everything on one machine: Redis, one worker and the API as child processes that are watched, restarted and stopped.
+"""Everything on one machine: Redis, workers and the API as child processes that are watched, restarted and stopped.
 
-Torch lives in the worker alone, so this process and the API stay small.
+Torch lives in the workers alone, so this process and the API stay small.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
+from itertools import chain
 from pathlib import Path
 
 from app.settings import ApiSettings
@@ -19,13 +20,16 @@ from jobs.redis_url import with_password
 from worker.settings import WorkerSettings
 
 from .child_processes import ChildProcesses
+from .machine import this_machine
 from .ready_announcement import ReadyAnnouncement
 from .redis_server import RedisServer
-from .service import Service
-from .startup_checks import check_metrics_port, check_models, check_port, check_redis
+from .service import Service, stop
+from .shares import Share, share_out, threads_of
+from .startup_checks import check_metrics_port, check_models, check_port, check_redis, check_worker_metrics_ports
 
 log = logging.getLogger(__name__)
 
+DIFUSO = (sys.executable, "-P", "-m", "difuso")  # -P: never import from the working directory
 REDIS_DATA = Path("var/redis")
 TICK_SECONDS = 0.1
 API_DRAIN_SECONDS = 25.0  # uvicorn ends its last requests after 20
@@ -36,50 +40,82 @@ REDIS_DRAIN_SECONDS = 10.0
 DRAIN_MARGIN_SECONDS = 5.0  # a worker ends by itself at its own limit; only a hung one is killed
 
 
-def serve(api: ApiSettings, worker: WorkerSettings) -> None:
+def serve(api: ApiSettings, worker: WorkerSettings, workers: int | None) -> None:
     """Runs difuso until Ctrl-C or SIGTERM; a second Ctrl-C does not wait for running jobs.
 
     Args:
         api, worker: the settings that these processes will read from the same environment.
+        workers: the number of workers; None for as many as pay on this machine.
 
     Raises:
-        UserError: if the port is taken, there is no model or no Redis, or a process cannot run.
+        UserError: if a port is taken, there is no model or no Redis, there are too few cores, or a process cannot run.
     """
     url = os.environ.get("REDIS_URL")
     check_port(api.host, api.port, otherwise=f"try --port {api.port + 1}")
     check_metrics_port(api.host, api.api_metrics_port)
     check_models(worker.models_dir)
+    shares = share_out(this_machine(worker.device, os.environ), workers, threads_of(os.environ))
+    ports = None if worker.metrics_port is None else range(worker.metrics_port, worker.metrics_port + len(shares))
+    check_worker_metrics_ports(ports or (), (api.port, api.api_metrics_port))
     if url is not None:
         url = with_password(url, worker.redis_password_file)
         check_redis(url)
-    log.info("starting; Ctrl-C stops it all")
+    log.info("starting%s; Ctrl-C stops it all", _told(shares))
     with _stop_signals() as signals, ChildProcesses() as children, ExitStack() as stack:
-        services: list[Service] = []
+        groups: list[list[Service]] = []
         if url is None:
             server = stack.enter_context(closing(RedisServer(children, REDIS_DATA)))
-            services.append(Service("redis", server.start, drain_seconds=REDIS_DRAIN_SECONDS))
+            groups.append([Service("redis", server.start, drain_seconds=REDIS_DRAIN_SECONDS)])
             url = server.url
         environment = {**os.environ, "REDIS_URL": url}
         environment.pop("DIFUSO_REDIS_PASSWORD_FILE", None)  # the URL is complete
-        drains = {"worker": worker.drain_seconds + DRAIN_MARGIN_SECONDS, "api": API_DRAIN_SECONDS}
-        services += [_command(children, name, environment, drain) for name, drain in drains.items()]
+        groups.append(_workers(children, shares, environment, ports, worker.drain_seconds + DRAIN_MARGIN_SECONDS))
+        groups.append([_api(children, environment)])
+        services = list(chain.from_iterable(groups))
         try:
             for service in services:
                 service.start()
             _watch(services, signals, ReadyAnnouncement(url, api.host, api.port))
         finally:
-            # The API stops taking jobs, then the worker finishes its own, then Redis closes.
-            for service in reversed(services):
-                service.stop(hurried=lambda: len(signals) > 1)
+            # The API stops taking jobs, then the workers finish theirs, all at once, then Redis closes.
+            for group in reversed(groups):
+                stop(group, hurried=lambda: len(signals) > 1)
     log.info("difuso has stopped")
 
 
-def _command(children: ChildProcesses, name: str, environment: Mapping[str, str], drain_seconds: float) -> Service:
-    """A service that runs one of difuso's own commands."""
-    command = [sys.executable, "-P", "-m", "difuso", name]  # -P: never import from the working directory
-    if name == "api":
-        command = ["nice", "-n", str(API_NICE), *command]
-    return Service(name, lambda: children.spawn(command, env=environment), drain_seconds=drain_seconds)
+def _told(shares: Sequence[Share]) -> str:
+    if len(shares) == 1:
+        return ""
+    return f" {len(shares)} workers with {shares[0].environment['OMP_NUM_THREADS']} threads each"
+
+
+def _workers(
+    children: ChildProcesses,
+    shares: Sequence[Share],
+    environment: Mapping[str, str],
+    ports: Sequence[int] | None,
+    drain_seconds: float,
+) -> list[Service]:
+    """The services of the workers, each with its share of the machine and its port of metrics."""
+
+    def service(index: int, share: Share) -> Service:
+        own = {**environment, **share.environment}
+        if ports is not None:
+            own["DIFUSO_METRICS_PORT"] = str(ports[index])
+        name = "worker" if len(shares) == 1 else f"worker {index + 1}"
+        command = [*DIFUSO, "worker"]
+        return Service(
+            name,
+            lambda: children.spawn(command, env=own, processors=share.processors),
+            drain_seconds=drain_seconds,
+        )
+
+    return [service(index, share) for index, share in enumerate(shares)]
+
+
+def _api(children: ChildProcesses, environment: Mapping[str, str]) -> Service:
+    command = ["nice", "-n", str(API_NICE), *DIFUSO, "api"]
+    return Service("api", lambda: children.spawn(command, env=environment), drain_seconds=API_DRAIN_SECONDS)
 
 
 def _watch(services: Sequence[Service], signals: Sequence[int], announcement: ReadyAnnouncement) -> None:

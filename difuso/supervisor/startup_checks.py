@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Collection
 from pathlib import Path
 
 import redis
 
 from difuso.errors import UserError
 from jobs.catalog import read_catalog
+
+MAX_PORT = 65535
 
 
 def check_port(host: str, port: int, *, otherwise: str) -> None:
@@ -30,6 +33,18 @@ def check_metrics_port(host: str, port: int | None) -> None:
     """Returns if the port of the API's metrics is free, or None."""
     if port is not None:
         check_port(host, port, otherwise="set DIFUSO_API_METRICS_PORT to another one")
+
+
+def check_worker_metrics_ports(ports: Collection[int], api_ports: Collection[int | None]) -> None:
+    """Returns if the ports of the workers' metrics exist, are free, and are not the API's."""
+    for port in ports:
+        if port > MAX_PORT or port in api_ports:
+            reason = "there is no such port" if port > MAX_PORT else "that is the API's"
+            raise UserError(
+                f"a worker's metrics cannot be on port {port}: {reason}. {len(ports)} workers have the ports from "
+                "DIFUSO_METRICS_PORT on; set it to another one"
+            )
+        check_port("0.0.0.0", port, otherwise="set DIFUSO_METRICS_PORT to another one")
 
 
 def check_models(folder: Path) -> None:

@@ -110,6 +110,17 @@ def test_a_redis_url_that_does_not_answer_is_told_at_once(tmp_path: Path, enviro
     assert "the Redis of REDIS_URL does not answer" in refused(SERVE, tmp_path, environment)
 
 
+def test_workers_without_cores_are_told_at_once(tmp_path: Path, environment: dict[str, str]) -> None:
+    environment |= {"DIFUSO_PORT": str(free_port()), "DIFUSO_DEVICE": "cpu", "OMP_NUM_THREADS": "1"}
+    answer = refused([*SERVE, "--workers", "100000"], tmp_path, environment)
+    assert "100000 workers need 100000 cores, 1 for each, and there are " in answer
+
+
+@pytest.mark.parametrize("workers", ["0", "many", "-1"])
+def test_a_wrong_number_of_workers_is_told_at_once(tmp_path: Path, environment: dict[str, str], workers: str) -> None:
+    assert "DIFUSO_WORKERS must be auto or" in refused(SERVE, tmp_path, {**environment, "DIFUSO_WORKERS": workers})
+
+
 def test_a_folder_without_models_is_told_at_once(tmp_path: Path, environment: dict[str, str]) -> None:
     environment |= {"DIFUSO_MODELS_DIR": str(tmp_path), "DIFUSO_PORT": str(free_port())}
     assert f"no model in {tmp_path}" in refused(SERVE, tmp_path, environment)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import typer
 from pydantic_settings import BaseSettings
 
 from app.settings import ApiSettings
+from difuso import cli
 from worker.settings import WorkerSettings
 
 PROCESSES: dict[str, type[BaseSettings]] = {"api": ApiSettings, "worker": WorkerSettings}
@@ -29,6 +31,13 @@ def test_the_page_and_the_code_agree() -> None:
     for process, kind in PROCESSES.items():
         listed = {name: row["default"] for name, row in rows.items() if process in row["processes"].split(", ")}
         assert listed == in_code(kind)
+
+
+def test_the_page_lists_the_variables_of_serve() -> None:
+    options = typer.main.get_command(cli.app).commands["serve"].params  # type: ignore[attr-defined]
+    in_command = {option.envvar: f"`{option.default}`" for option in options if option.envvar}
+    rows = ROW.finditer(PAGE.read_text(encoding="utf-8"))
+    assert {row["name"]: row["default"] for row in rows if row["processes"] == "serve"} == in_command
 
 
 def test_what_two_processes_share_has_one_default() -> None:

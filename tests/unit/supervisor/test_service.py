@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ import pytest
 from difuso.errors import UserError
 from difuso.supervisor import service
 from difuso.supervisor.child_processes import ChildProcesses
-from difuso.supervisor.service import Service
+from difuso.supervisor.service import Service, stop
 from tests.waiting import WaitUntil
 
 
@@ -70,7 +71,7 @@ time.sleep(60)
     child = make_service(children, code)
     child.start()
     wait_until(ready.exists, timeout=10, description="the child is ready")
-    child.stop(hurried=lambda: False)
+    stop([child], hurried=lambda: False)
     assert done.exists()
 
 
@@ -87,5 +88,43 @@ def test_a_child_that_does_not_finish_is_killed(
     child.start()
     wait_until(ready.exists, timeout=10, description="the child is ready")
     started = time.monotonic()
-    child.stop(hurried=lambda: hurried)
+    stop([child], hurried=lambda: hurried)
     assert time.monotonic() - started < 5
+
+
+def test_services_are_asked_to_finish_at_the_same_time(
+    children: ChildProcesses, tmp_path: Path, wait_until: WaitUntil
+) -> None:
+    """Each of the two ends only after the other was asked too."""
+
+    def waiting_for(own: str, other: str) -> Service:
+        code = f"""
+import pathlib, signal, sys, time
+folder = pathlib.Path({str(tmp_path)!r})
+def finish(*_):
+    (folder / "{own} asked").touch()
+    while not (folder / "{other} asked").exists():
+        time.sleep(0.01)
+    (folder / "{own} done").touch()
+    sys.exit()
+signal.signal(signal.SIGTERM, finish)
+(folder / "{own} ready").touch()
+time.sleep(60)
+"""
+        return make_service(children, code)
+
+    pair = [waiting_for("a", "b"), waiting_for("b", "a")]
+    for child in pair:
+        child.start()
+    wait_until(lambda: len([*tmp_path.glob("* ready")]) == 2, timeout=10, description="both are ready")
+    stop(pair, hurried=lambda: False)
+    assert len([*tmp_path.glob("* done")]) == 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux binds processes to processors")
+def test_a_child_is_bound_to_its_processors_and_its_parent_is_not(children: ChildProcesses) -> None:
+    before = os.sched_getaffinity(0)
+    one = max(before)
+    bound = f"import os, sys; sys.exit(os.sched_getaffinity(0) != {{{one}}})"
+    assert children.spawn([sys.executable, "-c", bound], processors={one}).wait(10) == 0
+    assert os.sched_getaffinity(0) == before

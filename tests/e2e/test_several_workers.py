@@ -1,0 +1,109 @@
+"""`difuso serve` with two workers: both work, one dies, both drain, and no byte tells that there were two."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import httpx
+import pytest
+
+from difuso.supervisor.machine import find_cores
+from tests.serving import Difuso, free_port, running
+from tests.waiting import WaitUntil
+
+SEEDS = (100, 200)
+
+
+def post(difuso: Difuso, seed: int) -> str:
+    """The address of a new job of some seconds."""
+    url = f"{difuso.url}/generate?steps=1000&sampler=ddpm&seed={seed}"
+    answer = httpx.post(url, headers={"Prefer": "respond-async"}, timeout=30)
+    assert answer.status_code == 202, answer.text
+    return answer.headers["location"]
+
+
+def images(difuso: Difuso, jobs: Sequence[str], wait_until: WaitUntil) -> list[bytes]:
+    """The PNGs of jobs, when they have ended."""
+
+    def states() -> set[str]:
+        return {httpx.get(f"{difuso.url}{path}", timeout=30).json()["state"] for path in jobs}
+
+    wait_until(lambda: states() == {"succeeded"}, timeout=120, description="the jobs have succeeded")
+    return [httpx.get(f"{difuso.url}{path}/images/0", timeout=30).content for path in jobs]
+
+
+def in_flight(port: int) -> int | None:
+    """How many jobs a worker has; None while it does not answer."""
+    try:
+        metrics = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=5).text
+    except httpx.TransportError:
+        return None
+    found = re.search(r"^difuso_jobs_in_flight (\S+)$", metrics, re.MULTILINE)
+    assert found is not None
+    return int(float(found[1]))
+
+
+def neighbouring_ports() -> Sequence[int]:
+    """Two free ports, one after the other."""
+    while True:
+        first = free_port()
+        with socket.socket() as second, suppress(OSError):
+            second.bind(("127.0.0.1", first + 1))
+            return (first, first + 1)
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.usefixtures("redis_server")
+@pytest.mark.skipif(len(find_cores()) < 2, reason="two workers need two cores")
+def test_two_workers_share_the_work_the_losses_and_the_bytes(
+    tmp_path: Path, environment: dict[str, str], wait_until: WaitUntil
+) -> None:
+    ports = neighbouring_ports()
+    environment |= {
+        "OMP_NUM_THREADS": "1",
+        "DIFUSO_SLOTS": "1",  # a worker takes one job at a time, so two jobs need both
+        "DIFUSO_METRICS_PORT": str(ports[0]),
+        "DIFUSO_DRAIN_SECONDS": "1",
+    }
+
+    def busy(*jobs: int | None) -> bool:
+        return tuple(map(in_flight, ports)) == jobs
+
+    with running(tmp_path, {**environment, "DIFUSO_WORKERS": "2"}) as difuso:
+        assert "starting 2 workers with 1 threads each" in difuso.output
+        wait_until(lambda: busy(0, 0), timeout=40, description="both workers wait for jobs")
+        pids = [difuso.pid(f"worker {number}") for number in (1, 2)]
+        if sys.platform == "linux":
+            assert not os.sched_getaffinity(pids[0]) & os.sched_getaffinity(pids[1])
+
+        lost = [post(difuso, seed) for seed in SEEDS]
+        wait_until(lambda: busy(1, 1), timeout=20, description="each worker has a job")
+        os.kill(pids[0], signal.SIGKILL)
+        wait_until(lambda: difuso.pid("worker 1") != pids[0], timeout=20, description="worker 1 is started again")
+        os.kill(difuso.pid("worker 1"), signal.SIGSTOP)  # while it imports, so that the other must take over its job
+        found = [images(difuso, lost, wait_until)]
+        os.kill(difuso.pid("worker 1"), signal.SIGCONT)
+        wait_until(lambda: busy(0, 0), timeout=40, description="worker 1 waits for jobs again")
+        assert difuso.pid("worker 2") == pids[1]
+
+        handed_over = [post(difuso, seed) for seed in SEEDS]
+        wait_until(lambda: busy(1, 1), timeout=20, description="each worker has a job again")
+        difuso.process.send_signal(signal.SIGTERM)
+        assert difuso.process.wait(60) == 0
+        assert difuso.output.count("drained after") == 2
+        assert re.findall(r"stopping (.+)", difuso.output) == ["api", "worker 1", "worker 2", "redis"]
+
+    with running(tmp_path, {**environment, "DIFUSO_WORKERS": "1"}) as difuso:
+        found += [
+            images(difuso, handed_over, wait_until),
+            images(difuso, [post(difuso, seed) for seed in SEEDS], wait_until),
+        ]
+    assert found[0] == found[1] == found[2]
+    assert found[0][0] != found[0][1]

@@ -1,0 +1,29 @@
+"""What is said at the start: mistakes before any process runs, and that difuso is ready."""
+
+from __future__ import annotations
+
+import pytest
+
+from difuso.errors import UserError
+from difuso.supervisor.ready_announcement import merged
+from difuso.supervisor.startup_checks import check_worker_metrics_ports
+from jobs.contract import ModelReport, WorkerReport
+from tests.serving import free_port
+
+
+def test_the_ports_of_workers_are_checked() -> None:
+    port = free_port()
+    check_worker_metrics_ports([port], (8000, None))
+    with pytest.raises(UserError, match=r"on port 8000: that is the API's\. 2 workers have the ports from"):
+        check_worker_metrics_ports(range(8000, 8002), (8000, None))
+    with pytest.raises(UserError, match="on port 65536: there is no such port"):
+        check_worker_metrics_ports([65536], (8000, None))
+
+
+def test_a_model_is_ready_when_one_of_several_workers_serves_it() -> None:
+    serves, refuses = ModelReport(ready=True), ModelReport(ready=False, reason="no memory")
+    reports = [
+        WorkerReport(name=name, at=0, slots=16, models=models)
+        for name, models in (("a", {"x": serves, "y": refuses}), ("b", {"x": refuses, "z": serves}))
+    ]
+    assert merged(reports) == {"x": serves, "y": refuses, "z": serves}
