@@ -20,12 +20,12 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo, putchunk
 
 from jobs.contract import Manifest
+from jobs.image_recipe import PNG_KEY
 from jobs.images.containers import PNG_MAGIC
 
 SHEET_GAP = 2  # pixels
 FRAME_MILLISECONDS = 200
 SHEET_COLOUR = "white"
-TEXT_KEY = "difuso"  # the key under which the workers' PNGs hold their parameters, too
 
 
 def describe(manifest: Manifest) -> dict[str, Any]:
@@ -124,7 +124,7 @@ def _as_rgb(png: bytes) -> bytes:
 
 def _text(manifest: Manifest) -> PngInfo:
     text = PngInfo()
-    text.add_itxt(TEXT_KEY, json.dumps(describe(manifest)))
+    text.add_itxt(PNG_KEY, json.dumps(describe(manifest)))
     return text
 
 

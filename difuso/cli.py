@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -12,7 +13,7 @@ import typer
 
 from .cli_evaluate import evaluate
 from .cli_kinds import add_commands
-from .errors import UserError
+from .errors import CannotVerify, UserError
 from .logs import log_lines
 from .options import CHECKPOINTS, ModelsDir, read_settings
 
@@ -27,9 +28,7 @@ log = logging.getLogger(__name__)
 OPENMP = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "20000"}
 
 app = typer.Typer(
-    help="Trains pixel-space diffusion models and serves them over HTTP.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -44,7 +43,30 @@ def main() -> None:
         app()
     except UserError as error:
         typer.secho(f"difuso: {error}", err=True, fg=typer.colors.RED)
-        sys.exit(1)
+        sys.exit(error.status)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(", ".join(f"{name} {found}" for name in ("difuso", "torch") if (found := _version(name))))
+        raise typer.Exit
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+@app.callback()
+def difuso(
+    shown: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the versions, and exit."),
+    ] = False,
+) -> None:
+    """Trains pixel-space diffusion models and serves them over HTTP."""
 
 
 @app.command()
@@ -117,6 +139,41 @@ def key(name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the ke
 
 
 add_commands(app)
+
+
+@app.command()
+def inspect(
+    picture: Annotated[Path, typer.Argument(metavar="PICTURE", help="PNG that difuso wrote.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Prints how a picture was made, as its PNG tells."""
+    from .inspecting import print_recipe
+
+    print_recipe(picture, as_json=as_json)
+
+
+@app.command()
+def verify(
+    picture: Annotated[Path, typer.Argument(metavar="PICTURE", help="PNG of a single image that difuso wrote.")],
+    uploads: Annotated[
+        list[Path] | None,
+        typer.Option("--upload", help="Image that the picture was made from; may be repeated."),
+    ] = None,
+    models_dir: ModelsDir = CHECKPOINTS,
+) -> None:
+    """Makes a picture again and compares. The exit status is 0 if they are equal, 1 if not, 2 if it cannot be done."""
+    from worker.settings import WorkerSettings
+
+    from .verifying import verify_image
+
+    log_lines("verify", level="warning")
+    try:
+        settings = read_settings(WorkerSettings).model_copy(update={"models_dir": models_dir})
+        equal = verify_image(picture, uploads or (), settings)
+    except UserError as error:
+        raise CannotVerify(str(error)) from error
+    if not equal:
+        sys.exit(1)
 
 
 @app.command()

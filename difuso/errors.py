@@ -7,7 +7,19 @@ from contextlib import contextmanager
 
 
 class UserError(Exception):
-    """Printed as one line, without a traceback; the message says what to do."""
+    """Printed as one line, without a traceback; the message says what to do.
+
+    Attributes:
+        status: exit status of the command.
+    """
+
+    status = 1
+
+
+class CannotVerify(UserError):
+    """An image cannot be compared with its recipe; the exit status 1 says that they differ."""
+
+    status = 2
 
 
 @contextmanager

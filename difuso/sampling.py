@@ -5,9 +5,11 @@ The same code reads the request and the same engine runs it, so the images are t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from PIL.Image import Image
 
 from jobs.catalog import read_catalog
 from jobs.contract import Job, new_job
@@ -18,6 +20,10 @@ from worker.settings import WorkerSettings
 
 from .errors import UserError, user_errors
 from .progress import progress
+
+if TYPE_CHECKING:
+    from model import Checkpoint
+    from worker.runner import Runner
 
 
 def make_images(
@@ -35,8 +41,11 @@ def make_images(
         model = read_catalog(settings.models_dir).choose(query.model)
         images = {name: _read(name, files.get(name), fit) for name, fit in kind.fits(query, model).items()}
         job = new_job(model.name, kind.prepare(query, model, images))
+    from model import load_checkpoint  # here, because a request that is refused needs no torch
+
     with user_errors(model.name):
-        pngs = _draw(job, [image.png for image in images.values()], settings)
+        runner = runner_for(job, load_checkpoint(settings.models_dir / job.model), settings)
+        pngs = draw(runner, job, [image.png for image in images.values()])
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{job.model}-{job.task.label(job.params, index)}.png" for index in range(len(pngs))]
     for path, png in zip(paths, pngs, strict=True):
@@ -44,16 +53,24 @@ def make_images(
     return paths
 
 
-def _draw(job: Job, sent: list[bytes], settings: WorkerSettings) -> list[bytes]:
-    from model import load_checkpoint
-    from model.images import from_png
-    from worker.local import run_job
+def runner_for(job: Job, checkpoint: Checkpoint, settings: WorkerSettings) -> Runner:
+    """Makes a runner whose batches are as large as a job needs."""
     from worker.models import make_runner
     from worker.runner import pick_device
 
-    checkpoint = load_checkpoint(settings.models_dir / job.model)
     slots = 2 if job.params.n == 1 else min(job.params.n, 8)  # a batch of one has other bits than a server's
-    runner = make_runner(checkpoint, settings, device=pick_device(settings.device), slots=slots)
+    return make_runner(checkpoint, settings, device=pick_device(settings.device), slots=slots)
+
+
+def draw(runner: Runner, job: Job, sent: Sequence[bytes]) -> list[bytes]:
+    """Runs a job; returns its images as PNGs.
+
+    Args:
+        sent: the PNGs of its fitted images.
+    """
+    from model.images import from_png
+    from worker.local import run_job
+
     with progress(f"{job.model}, seed {job.params.seed}") as show:
         images: list[bytes] = []
         for event in run_job(runner, job, [from_png(png) for png in sent]):
@@ -64,12 +81,21 @@ def _draw(job: Job, sent: list[bytes], settings: WorkerSettings) -> list[bytes]:
     return images
 
 
-def _read(name: str, file: Path | None, fit: Fit) -> FittedImage:
-    if file is None:
-        raise UserError(f"--{name} is missing")
+def open_image(file: Path) -> Image:
+    """Decodes an image file of a request.
+
+    Raises:
+        UserError: if it cannot be read.
+    """
     try:
-        return fit(read_image(file.read_bytes()))
+        return read_image(file.read_bytes())
     except OSError as error:
         raise UserError(f"{file}: {error.strerror}") from error
     except ImageRefused as error:
         raise UserError(f"{file}: {error.detail or 'this image cannot be used'}") from error
+
+
+def _read(name: str, file: Path | None, fit: Fit) -> FittedImage:
+    if file is None:
+        raise UserError(f"--{name} is missing")
+    return fit(open_image(file))

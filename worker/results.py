@@ -7,11 +7,11 @@ import hashlib
 import json
 import time
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor
 
 from jobs.contract import ImageFile, Job, Manifest, Timesteps
+from jobs.image_recipe import PNG_KEY, recipe
 from jobs.store import ResultStore
 from model.images import to_png
 
@@ -19,7 +19,6 @@ from .active import ActiveJob
 from .kinds import WORKER_KINDS
 from .runner import Runner
 
-PNG_KEY = "difuso"
 SMALL_BYTES = 1 << 20  # images of at most this size in all lie in the manifest: one file to write, sync and read
 
 
@@ -37,30 +36,15 @@ class Spent:
 
 
 def png_text(runner: Runner, job: Job, timesteps: Timesteps, index: int) -> dict[str, str]:
-    """Returns the recipe of one image, for its iTXt chunk.
-
-    The recipe describes this image alone, with the seed that draws it by itself. Image 2 of seed 100 and the only image
-    of seed 102 are the same bytes, so the index within a request must not appear here.
-    """
-    params = job.params
-    facts: dict[str, Any] = {
-        "model": runner.checkpoint.name,
-        "model_sha256": runner.checkpoint.sha256,
-        "sampler": params.sampler,
-        "steps": params.steps,
-        "spacing": params.spacing,
-        "eta": params.eta,
-        "variance": params.variance,
-        "clip": params.clip,
-        "seed": job.task.seed(params, index),
-        "label": params.label,
-        "guidance_scale": params.guidance_scale,
-        "classifier_scale": params.classifier_scale,
-        "timesteps": list(timesteps),
-    }
-    if runner.compiled:
-        facts["compiled"] = True
-    facts |= job.task.facts(params, index, [picture.sha256 for picture in job.pictures])
+    """Returns the recipe of one image, for its iTXt chunk."""
+    facts = recipe(
+        job,
+        index,
+        model=runner.checkpoint.name,
+        model_sha256=runner.checkpoint.sha256,
+        compiled=runner.compiled,
+        timesteps=timesteps,
+    )
     return {PNG_KEY: json.dumps(facts, separators=(",", ":"))}
 
 

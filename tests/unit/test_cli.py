@@ -38,6 +38,8 @@ def test_the_help_names_every_command() -> None:
         "models",
         "convert",
         "train",
+        "inspect",
+        "verify",
     ):
         assert command in difuso("--help")
 

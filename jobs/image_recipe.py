@@ -1,0 +1,69 @@
+"""The recipe of an image: what its PNG says about it, which is enough to make it again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .contract import Job, Timesteps, new_job
+from .images.fitting import FittedImage
+from .kinds import KINDS
+from .kinds.base import Prepared
+from .kinds.generate import Generation
+from .params import SamplingParams
+
+PNG_KEY = "difuso"  # the key of the text in a PNG
+
+
+def recipe(
+    job: Job, index: int, *, model: str, model_sha256: str, compiled: bool, timesteps: Timesteps
+) -> dict[str, Any]:
+    """Returns the recipe of image `index` of a job.
+
+    It describes this image alone, with the seed that draws it by itself. Image 2 of seed 100 and the only image of seed
+    102 are the same bytes, so the index within a request must not appear here; nor may anything that changes while the
+    pixels stay, such as versions.
+
+    Args:
+        model, model_sha256: the name and the SHA-256 of the weights.
+        compiled: whether a compiled network made the image.
+        timesteps: the timesteps of the network calls.
+    """
+    params = job.params
+    facts: dict[str, Any] = {
+        "model": model,
+        "model_sha256": model_sha256,
+        "sampler": params.sampler,
+        "steps": params.steps,
+        "spacing": params.spacing,
+        "eta": params.eta,
+        "variance": params.variance,
+        "clip": params.clip,
+        "seed": job.task.seed(params, index),
+        "label": params.label,
+        "guidance_scale": params.guidance_scale,
+        "classifier_scale": params.classifier_scale,
+        "timesteps": list(timesteps),
+    }
+    if compiled:
+        facts["compiled"] = True
+    return facts | job.task.facts(params, index, [picture.sha256 for picture in job.pictures])
+
+
+def job_of(facts: Mapping[str, Any], images: Sequence[FittedImage] = ()) -> Job:
+    """Returns the job that makes the image of a recipe, and no other image.
+
+    Args:
+        images: the images that its request came with, in the order of the recipe.
+
+    Raises:
+        pydantic.ValidationError: if the facts are not those of a recipe.
+    """
+    params = SamplingParams.model_validate(
+        {"n": 1} | {name: facts[name] for name in SamplingParams.model_fields if name in facts}
+    )
+    kind = KINDS.get(str(facts.get("kind")))
+    task = kind.task if kind is not None else Generation
+    names = [field.alias or name for name, field in task.model_fields.items()]
+    prepared = Prepared(params, task.model_validate({name: facts[name] for name in names if name in facts}), (*images,))
+    return new_job(str(facts.get("model")), prepared)

@@ -1,0 +1,214 @@
+"""A picture tells how it was made, and can be made again from that; a picture that was changed is found out."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+from safetensors.torch import load_file
+from typer.testing import CliRunner
+
+from difuso import cli
+from difuso.errors import CannotVerify, UserError
+from difuso.verifying import differences
+from jobs.catalog import read_catalog
+from jobs.contract import ImageFile, Manifest, new_job
+from jobs.image_recipe import PNG_KEY
+from jobs.kinds.base import SamplingQuery
+from jobs.kinds.generate import prepare
+from model.checkpoint import load_checkpoint, save_checkpoint
+
+runner = CliRunner()
+
+
+def difuso(*arguments: object) -> tuple[int, str]:
+    """The exit status of a command, and what it prints."""
+    result = runner.invoke(cli.app, [*map(str, arguments)], env={"COLUMNS": "200"}, catch_exceptions=True)
+    if isinstance(result.exception, UserError):
+        raise result.exception
+    return result.exit_code, result.output
+
+
+@pytest.fixture(autouse=True)
+def here(models_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DIFUSO_MODELS_DIR", str(models_dir))
+    monkeypatch.setenv("DIFUSO_COMPILE", "off")
+    monkeypatch.setenv("DIFUSO_DEVICE", "cpu")
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def sampled() -> Path:
+    """The second of two pictures of a job."""
+    difuso("sample", "-n", "2", "--steps", "4", "--seed", "100", "-o", ".")
+    return Path("tiny-101.png")
+
+
+def facts_of(file: Path) -> dict[str, Any]:
+    status, printed = difuso("inspect", file, "--json")
+    assert status == 0
+    facts: dict[str, Any] = json.loads(printed)
+    return facts
+
+
+def rewrite(file: Path, pixel: tuple[int, int, int] | None = None, **facts: object) -> None:
+    """Changes the first pixel or the recipe of a picture."""
+    with Image.open(file) as image:
+        text = PngInfo()
+        text.add_itxt(PNG_KEY, json.dumps({**json.loads(image.text[PNG_KEY]), **facts}))  # type: ignore[attr-defined]
+        if pixel is not None:
+            image.putpixel((0, 0), pixel)
+        image.save(file, pnginfo=text, compress_level=1)
+
+
+def test_a_picture_tells_how_it_was_made(sampled: Path) -> None:
+    facts = facts_of(sampled)
+    assert (facts["model"], facts["seed"], facts["steps"], len(facts["timesteps"])) == ("tiny", 101, 4, 4)
+    _, printed = difuso("inspect", sampled)
+    table = dict(line.split(maxsplit=1) for line in printed.splitlines())
+    assert table.keys() == facts.keys()
+    assert table["model_sha256"].strip() == facts["model_sha256"]
+    assert table["timesteps"].strip() == ", ".join(map(str, facts["timesteps"]))
+
+
+def test_a_picture_of_several_is_made_again_alone(sampled: Path) -> None:
+    status, printed = difuso("verify", sampled)
+    assert (status, printed.splitlines()[0]) == (0, f"{sampled}: equal in every pixel and byte of its image data")
+    assert "the eager network on cpu" in printed
+
+
+def test_a_changed_pixel_is_found(sampled: Path) -> None:
+    with Image.open(sampled) as image:
+        red, green, blue = image.getpixel((0, 0))  # type: ignore[misc]
+    rewrite(sampled, (red, green, blue - 7 if blue > 127 else blue + 7))
+    status, printed = difuso("verify", sampled)
+    assert status == 1
+    assert "1 of 256 pixels differ, by at most 7 grey levels" in printed
+
+
+def test_pixels_that_another_program_compressed_are_told_from_other_pixels() -> None:
+    files = []
+    for level in (1, 9):
+        file = io.BytesIO()
+        Image.linear_gradient("L").save(file, "PNG", compress_level=level)
+        files.append(file.getvalue())
+    assert [*differences(files[0], files[0])] == []
+    (line,) = differences(*files)
+    assert line.startswith("the pixels are equal, but not their compressed bytes")
+
+
+def test_a_changed_recipe_is_found(sampled: Path) -> None:
+    rewrite(sampled, compiled=True)
+    status, printed = difuso("verify", sampled)
+    assert (status, printed.splitlines()[0]) == (1, f"{sampled}: compiled in its recipe is True, and made again absent")
+    rewrite(sampled, compiled=False, seed=7)
+    assert "of 256 pixels differ" in difuso("verify", sampled)[1]
+
+
+def test_other_weights_are_refused(sampled: Path, models_dir: Path) -> None:
+    tiny = load_checkpoint(models_dir / "tiny")
+    weights = load_file(models_dir / "tiny" / "model.safetensors")
+    name = next(iter(weights))
+    tiny.network.load_state_dict({name: weights[name].float() * 1.5}, strict=False)
+    save_checkpoint(Path("others/tiny"), tiny.config, tiny.network)
+    with pytest.raises(CannotVerify, match=r"was made by other weights: those of tiny had the SHA-256 [0-9a-f]{12}…"):
+        difuso("verify", sampled, "--models-dir", "others")
+    Path("nothing").mkdir()
+    with pytest.raises(CannotVerify, match="model: "):
+        difuso("verify", sampled, "--models-dir", "nothing")
+    assert CannotVerify.status == 2
+    assert UserError.status == 1
+
+
+@pytest.fixture
+def uploads() -> tuple[Path, Path, Path]:
+    """Two pictures that are not square, and a mask."""
+    Image.radial_gradient("L").resize((24, 16)).convert("RGB").save("a.png")
+    Image.linear_gradient("L").resize((16, 24)).convert("RGB").save("b.png")
+    mask = Image.new("L", (24, 16))
+    mask.paste(255, (4, 4, 12, 9))
+    mask.save("mask.png")
+    return Path("a.png"), Path("b.png"), Path("mask.png")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "interpolate a.png b.png --lambda 0.25 --lambda 0.5 --fit contain",
+        "interpolate a.png b.png --mode ddim",
+        "denoise a.png --sigma 20 -n 2 --average",
+        "denoise a.png --sigma 20 -n 2",
+        "restore inpaint a.png --mask mask.png",
+        "restore superres a.png --factor 4",
+        "restore colorize a.png",
+    ],
+)
+def test_pictures_made_from_uploads_are_made_again_from_them(uploads: tuple[Path, ...], arguments: str) -> None:
+    _, printed = difuso(*arguments.split(), "--steps", "4", "--seed", "7", "-o", "out")
+    picture = printed.split()[-1]
+    given = [word for file in reversed(uploads) for word in ("--upload", file)]
+    assert difuso("verify", picture, *given)[0] == 0
+    with pytest.raises(CannotVerify, match=r"made from uploaded images: --upload is needed for \d of \d"):
+        difuso("verify", picture)
+
+
+def test_files_without_a_recipe_are_explained(sampled: Path) -> None:
+    Image.new("RGB", (4, 4)).save("plain.png")
+    Path("text.png").write_text("no picture")
+    Path("cut.png").write_bytes(sampled.read_bytes()[:-40])
+    for file, message in (
+        ("plain.png", "plain.png holds no recipe: difuso did not write it"),
+        ("text.png", "text.png: not a PNG"),
+        ("absent.png", "absent.png: No such file"),
+    ):
+        with pytest.raises(UserError, match=message):
+            difuso("inspect", file)
+        with pytest.raises(CannotVerify, match=message):
+            difuso("verify", file)
+    with pytest.raises(CannotVerify, match=r"cut\.png"):
+        difuso("verify", "cut.png")
+
+
+@pytest.mark.parametrize(
+    "facts", [{"model": 7}, {"steps": "many"}, {"steps": 5000}, {"label": 3}, {"pictures": 5}, {"kind": "interpolate"}]
+)
+def test_a_recipe_that_no_run_can_have_is_refused(sampled: Path, facts: dict[str, Any]) -> None:
+    rewrite(sampled, **facts)
+    with pytest.raises(CannotVerify):
+        difuso("verify", sampled)
+
+
+def test_a_contact_sheet_tells_its_job_and_is_not_made_again(sampled: Path, models_dir: Path) -> None:
+    from app.render import sheet
+
+    model = read_catalog(models_dir).choose("tiny")
+    pngs = [Path(f"tiny-{seed}.png").read_bytes() for seed in (100, 101)]
+    manifest = Manifest(
+        job=new_job("tiny", prepare(SamplingQuery(n=2, steps=4, seed=100), model, {})),
+        model_sha256="ab" * 32,
+        timesteps=(9, 0),
+        images=tuple(ImageFile(path=f"{seed}", seed=seed, sha256="") for seed in (100, 101)),
+        finished_at=0,
+    )
+    Path("sheet.png").write_bytes(sheet(manifest, pngs)[0])
+    assert facts_of(Path("sheet.png"))["params"]["n"] == 2
+    with pytest.raises(CannotVerify, match="shows several images"):
+        difuso("verify", "sheet.png")
+
+
+def test_a_recipe_is_read_without_torch() -> None:
+    code = "import sys, difuso.inspecting; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-P", "-c", code], check=False).returncode == 0
+
+
+def test_versions_are_printed_without_torch() -> None:
+    from importlib.metadata import version
+
+    assert difuso("--version") == (0, f"difuso {version('difuso')}, torch {version('torch')}\n")
