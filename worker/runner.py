@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 CPU_SLOTS, GPU_SLOTS = 16, 32
 WORTH = 0.95  # share of the best rate that the slots must reach
 LONGEST_STEP = 1.0  # seconds; a new job waits for the step that runs, and a cancelled one ends after it
+QUICK_STEP = 0.1  # seconds that nobody feels; the more jobs share such steps, the less each costs
 
 
 def pick_device(name: str) -> torch.device:
@@ -265,8 +266,10 @@ def useful_size(seconds: Mapping[int, float]) -> int:
     Args:
         seconds: the seconds of a call by batch size.
     """
-    rates = {size: size / spent for size, spent in seconds.items() if spent <= LONGEST_STEP or size == min(seconds)}
-    return min(size for size, rate in rates.items() if rate >= WORTH * max(rates.values()))
+    smallest = min(seconds)
+    rates = {size: size / spent for size, spent in seconds.items() if spent <= LONGEST_STEP or size == smallest}
+    enough = min(size for size, rate in rates.items() if rate >= WORTH * max(rates.values()))
+    return max([enough, *(size for size, spent in seconds.items() if spent <= QUICK_STEP)])
 
 
 def _pad(batch: Tensor, size: int) -> Tensor:
