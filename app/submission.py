@@ -78,7 +78,7 @@ class Submission:
             query: the query as it was sent, by which a repeated request is recognised.
             prepared: the complete request.
         """
-        job = self._job(model, prepared)
+        job = self._job(model, prepared, query.tag)
         request_hash = query.request_hash(job.kind, [image.sha256 for image in job.pictures])
         new, status = await run_in_threadpool(self._submit, job, request_hash, prepared.images)
         if new:
@@ -108,7 +108,7 @@ class Submission:
             response.headers["Preference-Applied"] = self.preference.applied
         return response
 
-    def _job(self, model: str, prepared: Prepared) -> Job:
+    def _job(self, model: str, prepared: Prepared, tag: str | None) -> Job:
         return new_job(
             model,
             prepared,
@@ -116,6 +116,7 @@ class Submission:
             urgency=self.urgency,
             timeout=job_timeout(prepared.task.image_steps(prepared.params), max_wait=self.settings.max_wait),
             owner=self._caller.name if self._caller else None,
+            tag=tag,
             request_id=self.request.state.request_id,
             traceparent=traceparent(),
         )

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 from jobs.catalog import ModelInfo
 from jobs.contract import FailureCode, JobState, JobStatus, ModelReport, Picture
+from jobs.index import Page
 from jobs.kinds import AnyTask
 from jobs.params import SamplingParams
 from jobs.values import Frozen
@@ -64,12 +65,13 @@ class Outlook(Frozen):
 
 
 class JobView(Outlook):
-    """All about a job; `job_text` adds the timesteps."""
+    """All about a job; `job_text` adds the timesteps, if they were asked for."""
 
     id: str
     kind: str
     model: str
     params: SamplingParams
+    tag: str | None = None
     task: AnyTask | None = None
     pictures: list[Picture] | None = None
     timesteps: list[int | float] | None = None
@@ -92,6 +94,7 @@ class JobView(Outlook):
             kind=job.kind,
             model=job.model,
             params=job.params,
+            tag=job.tag,
             task=job.task if job.task.has_parameters else None,
             pictures=list(job.pictures) or None,
             urgency=job.urgency,
@@ -110,6 +113,22 @@ def job_text(status: JobStatus) -> str:
     """Returns the job as JSON. Its timesteps, the largest part, are JSON already and are inserted unchanged."""
     text = JobView.of(status).model_dump_json(exclude_none=True)
     return text if status.timesteps is None else f'{text[:-1]},"timesteps":{status.timesteps}}}'
+
+
+class JobList(Frozen):
+    """A part of the list of a caller's jobs, newest first.
+
+    `next` is the `cursor` of the next part; it is absent after the last job.
+    """
+
+    jobs: list[JobView]
+    next: str | None = None
+
+
+def list_text(page: Page) -> str:
+    """Returns a part of a list of jobs as JSON, a `JobList`."""
+    jobs = f'{{"jobs":[{",".join(map(job_text, page.jobs))}]'
+    return f"{jobs}}}" if page.following is None else f'{jobs},"next":"{page.following.encode()}"}}'
 
 
 class ModelView(Frozen):

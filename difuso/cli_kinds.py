@@ -49,4 +49,5 @@ def _command(kind: Kind[Any], name: str) -> Callable[..., None]:
             parameter("out", Annotated[Path, Folder], OUT),
         ]
     )
-    return takes(kind.query, but=kind.implied)(command)
+    # A tag finds a job in a queue, and a command queues none.
+    return takes(kind.query, but=(*kind.implied, "tag"))(command)

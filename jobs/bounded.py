@@ -7,7 +7,7 @@ function sends one command by a client, and returns the answer, or adds it to a 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 MAX_ID = 36  # bytes
@@ -27,6 +27,20 @@ for i = 2, #KEYS do
   texts[i - 1] = redis.call('STRLEN', KEYS[i]) > tonumber(ARGV[i]) and '' or redis.call('GET', KEYS[i])
 end
 return {fields, texts}
+"""
+_RECORDS = """
+local answers = {}
+local function value(measure, get, ...)
+  local size = redis.pcall(measure, ...)  -- an error if another program has written a value of another type
+  if type(size) ~= 'number' or size > tonumber(ARGV[1]) then return '' end
+  return redis.call(get, ...)
+end
+for i = 1, #KEYS, 2 do
+  local fields = {}
+  for j = 2, #ARGV do fields[j - 1] = value('HSTRLEN', 'HGET', KEYS[i], ARGV[j]) end
+  answers[#answers + 1] = {fields, {value('STRLEN', 'GET', KEYS[i + 1])}}
+end
+return answers
 """
 _ENTRIES = """
 local found, left = {}, tonumber(ARGV[3])
@@ -57,6 +71,15 @@ def ask_record(client: Any, key: str, *fields: str, texts: dict[str, int] | None
     """
     texts = texts or {}
     return client.eval(_RECORD, 1 + len(texts), key, *texts, MAX_FIELD, *texts.values(), *fields)
+
+
+def ask_records(client: Any, records: Mapping[str, str], *fields: str) -> Any:
+    """Reads fields of many hashes, and one string with each: the string's key by the hash's key.
+
+    Yields a list with what `ask_record` yields for each.
+    """
+    both = [key for pair in records.items() for key in pair]
+    return client.eval(_RECORDS, len(both), *both, MAX_FIELD, *fields)
 
 
 def ask_entries(client: Any, key: str, *, size: int) -> Any:

@@ -18,7 +18,7 @@ from .errors import JobUnreadable
 from .kinds import AnyTask
 from .kinds.base import Prepared
 from .kinds.generate import Generation
-from .params import MAX_SEED, MODEL_NAME, SamplingParams
+from .params import MAX_SEED, MODEL_NAME, TAG, SamplingParams
 from .values import Frozen, Reported
 
 SCHEMA = 1
@@ -93,6 +93,7 @@ class Job(Frozen):
         accepted_at: the time of acceptance, in seconds since the epoch.
         timeout: the time limit for its run, in seconds.
         owner: the name of the API key of the request; None if the server has no keys.
+        tag: the client's own word, by which it finds its jobs again; nothing that is drawn depends on it.
         request_id: the id of the HTTP request, for the logs of all processes.
         traceparent: the span of the HTTP request, as in W3C Trace Context; None unless it is traced.
     """
@@ -107,6 +108,7 @@ class Job(Frozen):
     accepted_at: float = Field(ge=0, le=MAX_TIME)
     timeout: int = Field(gt=0, le=MAX_SECONDS)
     owner: str | None = Field(default=None, max_length=64)
+    tag: str | None = Field(default=None, pattern=TAG)
     request_id: str | None = Field(default=None, max_length=64)
     traceparent: str | None = Field(default=None, max_length=64)
 
@@ -198,7 +200,8 @@ class JobStatus:
     """A job and its state. It is never stored, so its values are not validated.
 
     Attributes:
-        timesteps: the timesteps of the network calls, in their order, as a JSON list; None until a worker has started.
+        timesteps: the timesteps of the network calls, in their order, as a JSON list; None until a worker has started,
+            or if they were not asked for.
         position: the number of jobs that will be claimed before this one; None unless it is queued.
         attempts: the number of workers that have started it.
         eta_seconds: the time until it is done; None if the speed is unknown.

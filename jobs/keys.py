@@ -35,6 +35,11 @@ def wake(model: str) -> str:
     return f"difuso:wake:{model}"
 
 
+def index(owner: str | None) -> str:
+    """Sorted set: job id -> time of acceptance, of the jobs of an owner; None without API keys."""
+    return f"difuso:index:{owner or ''}"
+
+
 def shares(owner: str) -> str:
     """Hash: job id -> image-steps and time of reservation, of the jobs of an owner with limits."""
     return f"difuso:shares:{owner}"

@@ -25,6 +25,8 @@ SpacingName = Annotated[
     Field(pattern=rf"^({'|'.join(RULES)}|[0-9]{{1,4}}(,[0-9]{{1,4}}){{0,99}}|{LISTED.pattern})$"),
 ]
 
+TAG = r"^[\x20-\x7e]{1,64}$"  # a client's own word for its jobs: printable ASCII
+
 MODEL_NAME = r"^[a-z0-9][a-z0-9._-]{0,63}$"  # the only form of names, because they become parts of keys
 
 # Bounds that no job reaches. Somebody else may have written to Redis, and larger numbers would make computations fail.

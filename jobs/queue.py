@@ -20,6 +20,7 @@ from .bounded import ask_since
 from .contract import TASK, URGENCIES, Job, JobState, JobStatus, ModelReport, WorkerReport
 from .errors import IdempotencyConflict, JobUnreadable, QueueUnavailable
 from .events import Ending
+from .index import Cursor, Page, Wanted, description, enter, read_page
 from .limits import Limits, Refusal, reserve
 from .rq_job import MAX_RETRIES, DataJob
 from .status import ask_request_hash, ask_status, read_request_hash, read_status, seconds_of, status_at_end
@@ -116,12 +117,16 @@ class JobQueue:
             IdempotencyConflict: if the id belongs to another request.
         """
         with _translated():
-            self._client.hsetnx(keys.backlog(job.model), job.id, job.image_steps)
+            with self._client.pipeline(transaction=False) as pipe:
+                pipe.hsetnx(keys.backlog(job.model), job.id, job.image_steps)
+                enter(pipe, job, result_ttl=self._result_ttl)
+                pipe.execute()
             try:
                 self._enqueue(job, request_hash)
             except DuplicateJobError:
                 return self._recognise(job, request_hash)
             with suppress(redis.RedisError):  # the job is accepted, and idle workers look every second anyway
+                enter(self._client, job, result_ttl=self._result_ttl)  # if this process froze, the entry may be gone
                 wake(self._client, job.model)
         return True
 
@@ -137,7 +142,7 @@ class JobQueue:
             failure_ttl=2 * self._result_ttl,
             retry=Retry(max=MAX_RETRIES),
             meta={"request_hash": request_hash},
-            description=f"{job.kind} {job.model}",
+            description=description(job),
         )
         try:
             queue.enqueue_job(fresh, unique=True)
@@ -165,18 +170,20 @@ class JobQueue:
             status, (fields, _) = pipe.execute()
         return read_status(*status, result_ttl=self._result_ttl), read_request_hash(fields)
 
-    def status(self, job_id: str, *, outlook: bool = True) -> JobStatus:
+    def status(self, job_id: str, *, outlook: bool = True, timesteps: bool = False) -> JobStatus:
         """Returns the status of a job.
 
         Args:
             outlook: whether to find out the position and the ETA of a queued job, which takes a second round trip.
+            timesteps: whether it has the timesteps of the job, which may be long.
 
         Raises:
             JobNotFound: if there is no job with this id.
             JobUnreadable: if it was written by another version or by somebody else.
         """
         with _translated():
-            status = read_status(*ask_status(self._client, job_id), result_ttl=self._result_ttl)
+            answer = ask_status(self._client, job_id, timesteps=timesteps)
+            status = read_status(*answer, result_ttl=self._result_ttl)
             if status.job.id != job_id:
                 raise JobUnreadable("the queued job has another id than its record")
             if status.state is not JobState.QUEUED or not outlook:
@@ -187,6 +194,11 @@ class JobQueue:
     def status_at_end(self, job: Job, ending: Ending) -> JobStatus:
         """Returns the status of a job whose end was announced, without its timesteps."""
         return status_at_end(job, ending, result_ttl=self._result_ttl)
+
+    def page(self, owner: str | None, wanted: Wanted, *, most: int, after: Cursor | None = None) -> Page:
+        """Returns a part of the list of an owner's jobs; see `index.read_page`."""
+        with _translated():
+            return read_page(self._client, owner, wanted, most=most, after=after, result_ttl=self._result_ttl)
 
     def cancel(self, job_id: str) -> JobStatus:
         """Cancels a job, at once if it is queued, or at its next step if it runs; returns its status. Is idempotent."""

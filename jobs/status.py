@@ -19,7 +19,7 @@ from rq.job import Job as RqJob
 from rq.job import JobStatus as RqStatus
 
 from . import keys
-from .bounded import MAX_FIELD, MAX_TIMESTEPS, ask_record
+from .bounded import MAX_FIELD, MAX_TIMESTEPS, ask_record, ask_records
 from .contract import MAX_TIME, FailureCode, Job, JobState, JobStatus, Progress, Timesteps
 from .errors import JobNotFound, JobUnreadable
 from .events import Ending
@@ -45,10 +45,19 @@ class _Meta(Reported):
     request_hash: str
 
 
-def ask_status(client: Any, job_id: str) -> Any:
-    """Sends the command whose answer `read_status` reads, or adds it to a pipeline."""
-    reports = {keys.progress(job_id): MAX_FIELD, keys.timesteps(job_id): MAX_TIMESTEPS}
+def ask_status(client: Any, job_id: str, *, timesteps: bool = False) -> Any:
+    """Sends the command whose answer `read_status` reads, or adds it to a pipeline.
+
+    Args:
+        timesteps: whether the answer has the timesteps, which may be long.
+    """
+    reports = {keys.progress(job_id): MAX_FIELD, **({keys.timesteps(job_id): MAX_TIMESTEPS} if timesteps else {})}
     return ask_record(client, RqJob.key_for(job_id), *_FIELDS, texts=reports)
+
+
+def ask_statuses(client: Any, job_ids: Sequence[str]) -> Any:
+    """Sends one command for many jobs, whose answer is a list of what `read_status` reads."""
+    return ask_records(client, {RqJob.key_for(job_id): keys.progress(job_id) for job_id in job_ids}, *_FIELDS)
 
 
 def read_status(fields: Sequence[Any], reports: Sequence[Any], *, result_ttl: int) -> JobStatus:
@@ -56,7 +65,7 @@ def read_status(fields: Sequence[Any], reports: Sequence[Any], *, result_ttl: in
 
     Args:
         fields: the fields of RQ's record.
-        reports: the worker's progress and timesteps.
+        reports: the worker's progress and, if they were asked for, its timesteps.
         result_ttl: the time that images are kept, in seconds.
 
     Raises:
@@ -113,7 +122,7 @@ def seconds_of(stamp: bytes | None) -> float | None:
 
 def _parse(fields: Sequence[Any], reports: Sequence[Any], result_ttl: int) -> JobStatus:
     data, rq_status, started, ended, deaths = fields
-    report, timesteps = reports
+    report, timesteps = (*reports, None)[:2]
     job = _parse_job(data)
     state = STATES.get((rq_status or b"").decode(), JobState.QUEUED)
     started_at, ended_at = _seconds(started), _seconds(ended)

@@ -1,4 +1,4 @@
-"""/jobs: the status, the events and the images of a job, and its cancellation."""
+"""/jobs: the list of jobs; and the status, the events and the images of a job, and its cancellation."""
 
 from __future__ import annotations
 
@@ -6,24 +6,49 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Response
+from fastapi import APIRouter, Header, Query, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
 from jobs.events import Preview
+from jobs.index import Cursor
 
 from .. import answers
-from ..deps import FormatDep, QueueDep, RenderersDep, StatusDep, StoreDep, WatcherDep
-from ..views import JobView, Outlook, job_text
+from ..deps import (
+    FormatDep,
+    OwnerDep,
+    QueueDep,
+    RenderersDep,
+    StatusDep,
+    StoreDep,
+    WatcherDep,
+    single_parameters,
+)
+from ..lists import JobsQuery, job_list
+from ..views import JobList, JobView, Outlook, job_text
 
 router = APIRouter(tags=["jobs"])
 
 IfNoneMatch = Annotated[str | None, Header()]
+Timesteps = Annotated[bool, Query(description="whether to show the timestep at each network call")]
 
 
 @router.get("/jobs/{job_id}", summary="Get a job", response_model=JobView)
-async def job(status: StatusDep) -> Response:
+async def job(status: StatusDep, queue: QueueDep, timesteps: Timesteps = False) -> Response:
+    if timesteps:
+        status = await run_in_threadpool(queue.status, status.job.id, timesteps=True)
     return answers.job_json(status)
+
+
+@router.get("/jobs", summary="List your jobs", response_model=JobList, dependencies=[single_parameters(JobsQuery)])
+def jobs(query: Annotated[JobsQuery, Query()], queue: QueueDep, owner: OwnerDep) -> Response:
+    """Lists the caller's jobs, newest first; queued jobs without `position` and `eta_seconds`.
+
+    While there is a `next`, more jobs may follow, even if there are fewer than `limit`.
+    """
+    after = None if query.cursor is None else Cursor.decode(query.cursor)
+    return job_list(queue.page(owner, query.wanted, most=query.limit, after=after), query)
 
 
 @router.delete("/jobs/{job_id}", summary="Cancel a job", response_model=JobView, responses={202: {"model": JobView}})

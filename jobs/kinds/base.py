@@ -20,7 +20,7 @@ from model.plans.spacing import RULES
 from ..catalog import ModelInfo
 from ..errors import RequestRefused
 from ..images.fitting import FittedImage
-from ..params import MAX_IMAGES, MAX_SEED, SamplerName, SamplingParams, SpacingName, choices_of
+from ..params import MAX_IMAGES, MAX_SEED, TAG, SamplerName, SamplingParams, SpacingName, choices_of
 from ..values import Frozen
 
 DRAWN_SEEDS = 2**32  # enough that equal seeds are unlikely, and short enough to read out
@@ -58,6 +58,11 @@ class SamplingQuery(Frozen):
         default=None,
         max_length=64,
         description="name of the model; by default the first, unless the server has another",
+    )
+    tag: str | None = Field(
+        default=None,
+        pattern=TAG,
+        description="a word of your own, which the job shows and a list of jobs can be asked for",
     )
 
     def request_hash(self, kind: str, images: Sequence[str] = ()) -> str:

@@ -99,6 +99,7 @@ def test_a_post_can_wait_for_the_job_instead_of_its_pictures(
     assert job["state"] == "succeeded"
     assert job["steps"] == {"done": 100, "total": 100}
     assert job["timings"]["denoise"] == 0.5
+    assert "timesteps" not in job
     assert len(job["links"]["images"]) == 2
     assert "eta_seconds" not in job
     assert job["expires_at"] > job["ended_at"] > job["accepted_at"]
@@ -170,6 +171,17 @@ def test_a_failed_job_is_a_problem_with_its_code(
     assert api.get(f"/jobs/{job_id}").json()["failure"]["code"] == code
 
 
+def test_timesteps_are_shown_to_those_who_ask_for_them(api: httpx.Client, worker: FakeWorker) -> None:
+    job = f"/jobs/{accept(api)}"
+    asked = {"timesteps": "true"}
+    assert "timesteps" not in api.get(job, params=asked).json()
+    worker.start(job.removeprefix("/jobs/"))
+    shown = api.get(job, params=asked).json()
+    assert shown.pop("timesteps") == [500, 0]
+    assert shown == api.get(job).json() == api.get(job, params={"timesteps": "false"}).json()
+    assert api.get(job, params={"timesteps": "some"}).status_code == 422
+
+
 def test_deleted_pictures_are_gone(api: httpx.Client, worker: FakeWorker, settings: ApiSettings) -> None:
     job_id = accept(api)
     worker.succeed(job_id)
@@ -211,7 +223,7 @@ def test_events_tell_progress_previews_and_the_end(
         worker.cancel(job_id)
         name, job = next(events)
         assert (name, job["state"], job["id"]) == ("cancelled", "cancelled", job_id)
-        assert job["timesteps"] == [500, 0]
+        assert "timesteps" not in job
         assert list(events) == []
     nobody_listens(worker, wait_until)
 

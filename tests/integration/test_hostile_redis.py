@@ -176,16 +176,26 @@ def test_a_repeated_request_whose_job_does_not_know_its_request_is_no_error_of_o
     assert api.post("/generate", headers=key).json()["type"] == "/problems/job-unreadable"
 
 
-@pytest.mark.parametrize("name", [keys.progress, keys.timesteps])
-@pytest.mark.parametrize(
-    "value", [DEEP, b"\xff", b'{"image_steps": -1}', b'{"eta_seconds": 1e308}', bytes(5 * MEGABYTE)]
-)
+NONSENSE = [DEEP, b"\xff", b'{"image_steps": -1}', b'{"eta_seconds": 1e308}', bytes(5 * MEGABYTE)]
+
+
+@pytest.mark.parametrize("value", NONSENSE)
 def test_progress_that_no_worker_tells_makes_the_job_unreadable(
-    api: httpx.Client, worker: FakeWorker, name: Callable[[str], str], value: bytes
+    api: httpx.Client, worker: FakeWorker, value: bytes
 ) -> None:
     job_id = api.post("/generate", headers=ASYNC | {"Idempotency-Key": "k"}).json()["id"]
-    worker.client.set(name(job_id), value)
+    worker.client.set(keys.progress(job_id), value)
     must_be_unreadable(api, job_id)
+
+
+@pytest.mark.parametrize("value", NONSENSE)
+def test_timesteps_that_no_worker_tells_are_not_shown(api: httpx.Client, worker: FakeWorker, value: bytes) -> None:
+    job_id = api.post("/generate", headers=ASYNC).json()["id"]
+    worker.client.set(keys.timesteps(job_id), value)
+    answer = api.get(f"/jobs/{job_id}?timesteps=true")
+    assert (answer.status_code, answer.json()["type"]) == (410, "/problems/job-unreadable")
+    assert api.get(f"/jobs/{job_id}").status_code == 200
+    everything_answers(api)
 
 
 @pytest.mark.parametrize("content", [DEEP, bytes(5 * MEGABYTE), b"\xff", b"[]", b'{"index": "x"}', b'{"index": 0}'])

@@ -1,0 +1,277 @@
+"""GET /jobs: whose jobs, which of them, and in which order, whatever comes and goes meanwhile."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from app.settings import ApiSettings
+from jobs import index, keys
+from jobs.contract import FailureCode, Job
+from jobs.index import Cursor, Wanted
+from jobs.params import SamplingParams
+from jobs.queue import JobQueue
+from tests.app_server import ALICE, BOB, FakeWorker, keys_file, running
+
+ASYNC = {"Prefer": "respond-async"}
+PARAMS = SamplingParams(n=1, steps=10, sampler="ddim", spacing="leading", eta=0, seed=0)
+
+
+def accept(api: httpx.Client, query: str = "", **headers: str) -> str:
+    response = api.post(f"/generate{query}", headers={**ASYNC, **headers})
+    assert response.status_code == 202, response.text
+    return str(response.json()["id"])
+
+
+def listed(api: httpx.Client, query: str = "", **headers: str) -> list[str]:
+    answer = api.get(f"/jobs{query}", headers=headers)
+    assert answer.status_code == 200, answer.text
+    return [job["id"] for job in answer.json()["jobs"]]
+
+
+def pages(api: httpx.Client, query: str) -> Iterator[list[str]]:
+    """All parts of a list, each by the link in the one before."""
+    answer = api.get(query)
+    while True:
+        body = answer.json()
+        yield [job["id"] for job in body["jobs"]]
+        if "next" not in answer.links:
+            assert "next" not in body
+            return
+        assert body["next"] in answer.links["next"]["url"]
+        answer = api.get(answer.links["next"]["url"])
+
+
+@pytest.fixture
+def queue(worker: FakeWorker) -> JobQueue:
+    return JobQueue(worker.client, result_ttl=60)
+
+
+def submit(queue: JobQueue, **facts: Any) -> str:
+    job = Job(id=str(uuid.uuid4()), model="tiny", params=PARAMS, accepted_at=time.time(), timeout=1)
+    assert queue.submit(job.model_copy(update=facts), request_hash="")
+    return job.id
+
+
+def test_jobs_are_listed_newest_first_as_they_are_shown_alone(api: httpx.Client, worker: FakeWorker) -> None:
+    assert api.get("/jobs").json() == {"jobs": []}
+    ids = [accept(api, f"?tag=number {number}") for number in range(3)]
+    worker.succeed(ids[0])
+    worker.start(ids[1], done=7)
+    answer = api.get("/jobs")
+    shown = answer.json()["jobs"]
+    assert [job["id"] for job in shown] == ids[::-1]
+    assert shown[1:] == [api.get(f"/jobs/{job_id}").json() for job_id in ids[1::-1]]
+    assert shown[0] == {key: value for key, value in api.get(f"/jobs/{ids[2]}").json().items() if key != "position"}
+    assert [job["tag"] for job in shown] == ["number 2", "number 1", "number 0"]
+    assert "next" not in answer.json()
+    assert "Link" not in answer.headers
+
+
+def test_each_filter_leaves_what_it_names(api: httpx.Client, worker: FakeWorker) -> None:
+    plain, tagged, failed, cancelled, other = (accept(api, query) for query in ("", "?tag=a b", "", "?tag=a", ""))
+    worker.start(tagged)
+    worker.fail(failed, FailureCode.INTERNAL)
+    api.delete(f"/jobs/{cancelled}")
+    worker.succeed(other)
+    for query, expected in (
+        ("?state=queued", [plain]),
+        ("?state=running", [tagged]),
+        ("?state=failed", [failed]),
+        ("?state=cancelled", [cancelled]),
+        ("?state=succeeded", [other]),
+        ("?tag=a b", [tagged]),
+        ("?tag=a", [cancelled]),
+        ("?tag=b", []),
+        ("?tag=a&state=queued", []),
+        ("?tag=a&state=cancelled&kind=generate&model=tiny", [cancelled]),
+        ("?kind=denoise", []),
+        ("?model=large", []),
+        ("?kind=generate&model=tiny", [other, cancelled, failed, tagged, plain]),
+    ):
+        assert listed(api, query) == expected, query
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "limit=0",
+        "limit=101",
+        "state=done",
+        "kind=draw",
+        "model=../x",
+        "tag=",
+        f"tag={'x' * 65}",
+        "tag=%09",
+        "tag=%C3%A9",
+        "cursor=x",
+        "cursor=",
+        "cursor=%00",
+        "cursor=bmFuIDA",
+        "owner=alice",
+        "limit=5&limit=6",
+    ],
+)
+def test_a_wrong_parameter_is_named(api: httpx.Client, query: str) -> None:
+    answer = api.get(f"/jobs?{query}")
+    assert (answer.status_code, answer.json()["type"]) == (422, "/problems/invalid-request")
+    assert answer.json()["errors"][0]["parameter"] == query.partition("=")[0]
+
+
+def test_a_tag_is_sixty_four_printable_characters_on_every_kind(api: httpx.Client) -> None:
+    for path in ("/generate", "/denoise", "/interpolate", "/restore?task=deblur"):
+        for tag in ("", "x" * 65, "a\tb", "\u00e9"):
+            answer = api.post(path, params={**httpx.URL(path).params, "tag": tag}, headers=ASYNC)
+            assert answer.status_code == 422
+            assert "tag" in [error.get("parameter") for error in answer.json()["errors"]], (path, tag)
+    tag = ' ~!"%&=#+'
+    answer = api.post("/generate", params={"tag": tag}, headers=ASYNC)
+    assert answer.json()["tag"] == tag
+    assert [job["tag"] for job in api.get("/jobs", params={"tag": tag}).json()["jobs"]] == [tag]
+
+
+def test_a_tag_belongs_to_the_request_that_a_key_repeats(api: httpx.Client) -> None:
+    key = {"Idempotency-Key": "k"}
+    assert accept(api, "?tag=a", **key) == accept(api, "?tag=a", **key)
+    for query in ("?tag=b", ""):
+        answer = api.post(f"/generate{query}", headers={**ASYNC, **key})
+        assert (answer.status_code, answer.json()["type"]) == (422, "/problems/idempotency-conflict")
+    assert len(listed(api)) == 1
+
+
+def test_parts_follow_each_other_while_jobs_come_and_are_forgotten(
+    api: httpx.Client, worker: FakeWorker, queue: JobQueue
+) -> None:
+    ids = [submit(queue) for _ in range(10)][::-1]
+    seen = []
+    for number, part in enumerate(pages(api, "/jobs?limit=3&model=tiny")):
+        seen += part
+        submit(queue)  # is newer than all that is listed
+        if number == 1:
+            worker.client.delete(f"rq:job:{ids[5]}")  # the last that was shown
+            worker.client.zrem(keys.index(None), ids[5])
+            worker.client.delete(f"rq:job:{ids[7]}")
+    assert seen == [job_id for job_id in ids if job_id != ids[7]]
+
+
+def test_a_filter_that_matches_little_examines_a_bounded_part(
+    api: httpx.Client, queue: JobQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index, "EXAMINED", 4)
+    ids = [submit(queue, tag="rare" if number == 0 else None) for number in range(9)]
+    assert list(pages(api, "/jobs?tag=rare")) == [[], [], [ids[0]]]
+    assert list(pages(api, "/jobs?limit=3&kind=generate")) == [ids[:5:-1], ids[5:2:-1], ids[2::-1]]
+    assert list(pages(api, "/jobs?limit=100")) == [ids[::-1]]
+
+
+def test_jobs_of_one_moment_are_each_listed_once(api: httpx.Client, queue: JobQueue) -> None:
+    ids = {submit(queue, accepted_at=1e9) for _ in range(7)}
+    parts = list(pages(api, "/jobs?limit=2"))
+    assert sorted(job_id for part in parts for job_id in part) == sorted(ids)
+
+
+def test_whoever_repeats_a_request_does_not_move_its_job(api: httpx.Client) -> None:
+    first = accept(api, **{"Idempotency-Key": "k"})
+    second = accept(api)
+    assert accept(api, **{"Idempotency-Key": "k"}) == first
+    assert listed(api) == [second, first]
+
+
+def test_a_job_whose_key_is_used_again_after_its_time_is_new(api: httpx.Client, worker: FakeWorker) -> None:
+    first = accept(api, **{"Idempotency-Key": "k"})
+    second = accept(api)
+    worker.client.delete(f"rq:job:{first}")
+    assert accept(api, **{"Idempotency-Key": "k"}) == first
+    assert listed(api) == [first, second]
+
+
+def test_an_entry_whose_job_is_missing_is_removed_once_it_is_old(worker: FakeWorker, queue: JobQueue) -> None:
+    """The front end may have died between the entry and the job; or it is about to queue the job just now."""
+    old, young = (
+        Job(id=str(uuid.uuid4()), model="tiny", params=PARAMS, accepted_at=time.time() - age, timeout=1)
+        for age in (index.ABSENT_SECONDS + 1, 0)
+    )
+    for job in (old, young):
+        index.enter(worker.client, job, result_ttl=60)
+    assert queue.page(None, Wanted(), most=10).jobs == []
+    assert worker.client.zrange(keys.index(None), 0, -1) == [young.id.encode()]
+    assert queue.submit(young, request_hash="")
+    assert [status.job.id for status in queue.page(None, Wanted(), most=10).jobs] == [young.id]
+
+
+def test_a_job_that_waits_for_days_stays_in_the_list(worker: FakeWorker, queue: JobQueue) -> None:
+    waiting = submit(queue, accepted_at=time.time() - 20 * 86400)
+    assert worker.client.ttl(keys.index(None)) > 20 * 86400
+    submit(queue)
+    assert [status.job.id for status in queue.page(None, Wanted(), most=10).jobs][1] == waiting
+
+
+def test_new_jobs_remove_the_entries_of_forgotten_ones(worker: FakeWorker, queue: JobQueue) -> None:
+    """Also of an owner who never lists its jobs."""
+    for _ in range(100):
+        index.enter(
+            worker.client,
+            Job(id=str(uuid.uuid4()), model="tiny", params=PARAMS, accepted_at=1e9, timeout=1),
+            result_ttl=60,
+        )
+    for _ in range(150):
+        submit(queue)
+    assert worker.client.zcount(keys.index(None), 1e9, 1e9) < 50
+    assert len(queue.page(None, Wanted(), most=1000).jobs) == 150
+
+
+def test_an_index_of_what_is_no_job_is_overlooked(api: httpx.Client, worker: FakeWorker) -> None:
+    mine = accept(api)
+    spoiled = str(uuid.uuid4())
+    worker.client.hset(f"rq:job:{spoiled}", mapping={"data": b"\xff", "status": bytes(1 << 20)})
+    text = str(uuid.uuid4())
+    worker.client.set(f"rq:job:{text}", "a string")
+    now = time.time()
+    entries: dict[Any, float] = {b"\xff": now, b"x" * (1 << 20): now, b"": now, spoiled: now, text: now}
+    entries[str(uuid.uuid4())] = 1e300
+    worker.client.zadd(keys.index(None), entries)
+    for query in ("", "?state=queued", "?kind=generate"):
+        assert listed(api, query) == [mine]
+    assert worker.client.zcard(keys.index(None)) == 3
+
+
+def test_each_caller_lists_its_own_jobs(redis_url: str, models_dir: Path, tmp_path: Path) -> None:
+    settings = ApiSettings(
+        redis_url=redis_url, models_dir=models_dir, store_url=str(tmp_path / "store"), api_keys_file=keys_file(tmp_path)
+    )
+    with running(settings.model_copy(update={"api_keys_file": None})) as api:
+        nobodys = accept(api)
+        with running(settings) as guarded:
+            alices, bobs = accept(guarded, **ALICE), accept(guarded, **BOB)
+            assert listed(guarded, **ALICE) == [alices]
+            assert listed(guarded, **BOB) == [bobs]
+            assert guarded.get("/jobs").status_code == 401
+        assert listed(api) == [nobodys]
+        worker = FakeWorker(settings)
+        worker.client.zadd(keys.index("bob"), {alices: time.time()})  # somebody else wrote it
+        with running(settings) as guarded:
+            assert listed(guarded, **BOB) == [bobs]
+        worker.client.close()
+
+
+def test_a_page_is_asked_for_in_two_goes(worker: FakeWorker, queue: JobQueue) -> None:
+    for _ in range(5):
+        submit(queue)
+
+    def reads() -> int:
+        return int(worker.client.info("stats")["total_reads_processed"])
+
+    before = reads()
+    assert len(queue.page(None, Wanted(state=None, model="tiny"), most=100).jobs) == 5
+    assert reads() - before - 1 == 2
+
+
+def test_a_cursor_survives_its_text() -> None:
+    cursor = Cursor(1764140554.123456, str(uuid.uuid4()))
+    assert Cursor.decode(cursor.encode()) == cursor
