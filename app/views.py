@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
@@ -41,7 +42,7 @@ class Failure(Frozen):
 
 
 class Links(Frozen):
-    """Paths of a job, its events and its images; those of the images are absent until it has succeeded."""
+    """Paths of a job, its events and its images; those of the images are absent unless there are images."""
 
     self: str
     events: str
@@ -208,7 +209,7 @@ def timings(status: JobStatus) -> Timings:
 
 def _links(status: JobStatus) -> Links:
     path = f"/jobs/{status.job.id}"
-    done = status.state is JobState.SUCCEEDED
+    done = status.state is JobState.SUCCEEDED and (status.expires_at is None or time.time() < status.expires_at)
     images = [f"{path}/images/{index}" for index in range(status.job.answers)]
     return Links(
         self=path, events=f"{path}/events", image=f"{path}/image" if done else None, images=images if done else None

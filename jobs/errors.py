@@ -12,7 +12,7 @@ JobsError
 ├── JobUnreadable        the stored job was written by another version or by somebody else
 ├── IdempotencyConflict  the key belongs to another request
 ├── QueueUnavailable     Redis does not answer, is full or is read-only; try again later
-├── ResultExpired        the job succeeded, but its images were deleted after their time
+├── ResultExpired        the job succeeded, but its images were deleted, after their time or by its client
 └── StoreUnavailable     the result store cannot be read or written; try again later
 """
 
@@ -88,7 +88,7 @@ class QueueUnavailable(JobsError):
 
 
 class ResultExpired(JobsError):
-    """The images of the job were deleted after their time; submit the job again with the same seed."""
+    """The images of the job were deleted; submit the job again with the same seed."""
 
 
 class StoreUnavailable(JobsError):

@@ -22,7 +22,7 @@ from .errors import IdempotencyConflict, JobUnreadable, QueueUnavailable
 from .events import Ending
 from .index import Cursor, Page, Wanted, description, enter, read_page
 from .limits import Limits, Refusal, reserve
-from .rq_job import MAX_RETRIES, DataJob
+from .rq_job import EXPIRED_AT, MAX_RETRIES, DataJob
 from .status import ask_request_hash, ask_status, read_request_hash, read_status, seconds_of, status_at_end
 from .workers import ask_reports, live_reports, lone_step_seconds, read_reports, reports_for, total_rate
 
@@ -38,6 +38,10 @@ if redis.call('LREM', KEYS[1], 1, ARGV[1]) == 1 then
   redis.call('HDEL', KEYS[3], ARGV[1])
 end
 """
+
+
+# Without the condition, a record that is forgotten at this moment would come back without an end.
+_EXPIRE = "if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('HSETNX', KEYS[1], ARGV[1], ARGV[2]) end"
 
 
 @dataclass(frozen=True)
@@ -212,6 +216,11 @@ class JobQueue:
             facts = (job_id, RqStatus.CANCELED.value, 2 * self._result_ttl)
             self._client.eval(_CANCEL_QUEUED, len(names), *names, *facts)
         return self.status(job_id)
+
+    def expire(self, job_id: str) -> None:
+        """Notes that the images of a job that has ended are deleted from now on. Is idempotent."""
+        with _translated():
+            self._client.eval(_EXPIRE, 1, DataJob.key_for(job_id), EXPIRED_AT, repr(time.time()))
 
     def backlog(self, model: str) -> Backlog:
         """Returns the unfinished work of a model, and what its workers report, in one round trip."""

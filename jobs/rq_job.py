@@ -21,6 +21,7 @@ MAX_JOB_BYTES = 1 << 17  # bytes of a job as JSON; the largest request needs a t
 # Fields of RQ's record of a job, which are deleted together with it.
 DEATHS = "deaths"  # the number of workers that died while running the job
 RESUMED_AT = "resumed_at"  # the image-steps that were done when the last worker began
+EXPIRED_AT = "expired_at"  # the time when the client had the images deleted, in seconds since the epoch
 
 # All other fields are dropped: RQ would import and call callbacks, connect to webhooks, and unpack earlier results.
 _KEPT = (

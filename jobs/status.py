@@ -23,7 +23,7 @@ from .bounded import MAX_FIELD, MAX_TIMESTEPS, ask_record, ask_records
 from .contract import MAX_TIME, FailureCode, Job, JobState, JobStatus, Progress, Timesteps
 from .errors import JobNotFound, JobUnreadable
 from .events import Ending
-from .rq_job import DEATHS, inflate
+from .rq_job import DEATHS, EXPIRED_AT, inflate
 from .values import Reported
 
 STATES: dict[str, JobState] = {
@@ -35,7 +35,7 @@ STATES: dict[str, JobState] = {
     RqStatus.CANCELED: JobState.CANCELLED,
 }
 
-_FIELDS = ("data", "status", "started_at", "ended_at", DEATHS)
+_FIELDS = ("data", "status", "started_at", "ended_at", DEATHS, EXPIRED_AT)
 _TIMESTEPS: TypeAdapter[Timesteps] = TypeAdapter(Timesteps, config=ConfigDict(strict=True, allow_inf_nan=False))
 
 
@@ -121,7 +121,7 @@ def seconds_of(stamp: bytes | None) -> float | None:
 
 
 def _parse(fields: Sequence[Any], reports: Sequence[Any], result_ttl: int) -> JobStatus:
-    data, rq_status, started, ended, deaths = fields
+    data, rq_status, started, ended, deaths, expired = fields
     report, timesteps = (*reports, None)[:2]
     job = _parse_job(data)
     state = STATES.get((rq_status or b"").decode(), JobState.QUEUED)
@@ -138,7 +138,7 @@ def _parse(fields: Sequence[Any], reports: Sequence[Any], result_ttl: int) -> Jo
         started_at=started_at,
         ended_at=ended_at if state.is_terminal else None,
     )
-    return _complete(status, result_ttl)
+    return _complete(status, result_ttl, expired=float(expired) if expired else None)
 
 
 def status_at_end(job: Job, ending: Ending, *, result_ttl: int) -> JobStatus:
@@ -146,15 +146,16 @@ def status_at_end(job: Job, ending: Ending, *, result_ttl: int) -> JobStatus:
     return _complete(JobStatus(job=job, **dict(ending)), result_ttl)
 
 
-def _complete(status: JobStatus, result_ttl: int) -> JobStatus:
-    """Adds what follows from the other facts."""
+def _complete(status: JobStatus, result_ttl: int, *, expired: float | None = None) -> JobStatus:
+    """Adds what follows from the other facts; `expired` is the time at which the client had the images deleted."""
     state, progress, ended_at = status.state, status.progress, status.ended_at
     if state is JobState.SUCCEEDED:  # all its steps are done, even if the last report came before
         progress = progress.model_copy(update={"image_steps": status.job.image_steps})
+    expires_at = ended_at + result_ttl if state is JobState.SUCCEEDED and ended_at else None
     return replace(
         status,
         progress=progress,
-        expires_at=ended_at + result_ttl if state is JobState.SUCCEEDED and ended_at else None,
+        expires_at=expires_at if expires_at is None or expired is None else max(0.0, min(expires_at, expired)),
         failure=(progress.failure or FailureCode.WORKER_LOST) if state is JobState.FAILED else None,
     )
 

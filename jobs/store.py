@@ -21,11 +21,11 @@ import hashlib
 import os
 import re
 import shutil
-import stat
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -36,6 +36,7 @@ from fsspec.implementations.local import LocalFileSystem
 from .contract import Manifest
 from .errors import ResultExpired, StoreUnavailable
 from .hanging_calls import HangingCalls
+from .local_files import prune, read_file, temporary_file
 
 IMAGE_SECONDS = 10.0
 SNAPSHOT_SECONDS = 60.0  # a snapshot of a large model has a hundred megabytes
@@ -75,9 +76,9 @@ class ResultStore:
             return self._calls.call(lambda: self._create(path, data), IMAGE_SECONDS)
 
     def manifest(self, job_id: str) -> Manifest | None:
-        """Returns the manifest of a job's result; None if there is no result."""
+        """Returns the manifest of a job's result; None if there is no result, or if it was deleted."""
         data = self._read(self._result(job_id) / "manifest.json")
-        return None if data is None else Manifest.model_validate_json(data)
+        return Manifest.model_validate_json(data) if data else None
 
     def image(self, manifest: Manifest, index: int) -> bytes:
         """Returns one image as PNG.
@@ -98,6 +99,23 @@ class ResultStore:
     def upload(self, job_id: str, sha256: str) -> bytes | None:
         """Returns a fitted image of a request as PNG; None if it was deleted."""
         return self._read(self._upload(job_id, sha256))
+
+    def delete_images(self, job_id: str) -> None:
+        """Deletes the images and the uploads of a job that has ended; may be repeated.
+
+        An empty manifest is left until it is swept. So an attempt that ends late, of a worker that seemed dead, cannot
+        become the result.
+        """
+        manifest = self._result(job_id) / "manifest.json"
+        self._write(manifest, b"")
+        self.drop_snapshot(job_id)
+        self._fs.invalidate_cache()
+        for folder in (manifest.parent, self._upload(job_id, "").parent):
+            with _translated(), suppress(FileNotFoundError):
+                found: list[str] = self._calls.call(partial(self._fs.find, str(folder)), IMAGE_SECONDS)
+                for path in found:
+                    if PurePosixPath(path) != manifest:
+                        self._calls.call(partial(self._delete, path, top=folder), IMAGE_SECONDS)
 
     def save_snapshot(self, job_id: str, data: bytes) -> None:
         """Stores a snapshot of a job, and replaces the last one."""
@@ -163,11 +181,15 @@ class ResultStore:
                 if not self._is_older(path, oldest) or (kind == "uploads" and needed(job_id)):
                     continue
                 with _translated(), suppress(FileNotFoundError):  # several workers may sweep at once
-                    self._fs.rm_file(path)
+                    self._delete(path, top=self._root / kind)
                     deleted += 1
-                    if self._local:
-                        _prune(Path(path).parent, Path(self._root / kind))
         return deleted + self._sweep_checks(oldest)
+
+    def _delete(self, path: str, *, top: PurePosixPath) -> None:
+        """Deletes a file, and its folders that are empty then, below `top`."""
+        self._fs.rm_file(path)
+        if self._local:
+            prune(Path(path).parent, Path(top))
 
     def _sweep_checks(self, oldest: float) -> int:
         """Deletes old files of checks that did not end; other files beside the folders of the store are kept."""
@@ -207,7 +229,7 @@ class ResultStore:
 
     def _get(self, path: PurePosixPath) -> bytes:
         if self._local:
-            return _read_file(path)
+            return read_file(path)
         data: bytes = self._fs.cat_file(str(path))
         return data
 
@@ -215,13 +237,13 @@ class ResultStore:
         if not self._local:
             self._fs.pipe_file(str(path), data)
             return
-        with _temporary(Path(path), data, top=Path(self._root)) as temporary:
+        with temporary_file(Path(path), data, top=Path(self._root)) as temporary:
             temporary.replace(path)
 
     def _create(self, path: PurePosixPath, data: bytes) -> bool:
         """Writes a new file; returns False if the file exists."""
         if self._local:
-            with _temporary(Path(path), data, top=Path(self._root)) as temporary, suppress(FileExistsError):
+            with temporary_file(Path(path), data, top=Path(self._root)) as temporary, suppress(FileExistsError):
                 os.link(temporary, path)
                 return True
             return False
@@ -256,39 +278,3 @@ def _translated() -> Iterator[None]:
         raise
     except Exception as error:
         raise StoreUnavailable from error
-
-
-def _read_file(path: PurePosixPath) -> bytes:
-    """Reads a regular file; any other kind raises OSError, because reading a pipe might block for ever."""
-    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise OSError("not a regular file")
-        return file.read()
-
-
-@contextmanager
-def _temporary(path: Path, data: bytes, *, top: Path) -> Iterator[Path]:
-    """Yields a complete, synced temporary file beside `path`; at the end deletes it, and empty folders below `top`."""
-    temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        yield temporary
-    finally:
-        temporary.unlink(missing_ok=True)
-        _prune(path.parent, top)
-
-
-def _prune(folder: Path, top: Path) -> None:
-    """Removes folders that are empty, up to `top`."""
-    while folder != top:
-        try:
-            folder.rmdir()
-        except FileNotFoundError:
-            pass  # on a full disk not all folders were made
-        except OSError:
-            return
-        folder = folder.parent

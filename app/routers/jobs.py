@@ -25,6 +25,7 @@ from ..deps import (
     WatcherDep,
     single_parameters,
 )
+from ..errors import NotReady
 from ..lists import JobsQuery, job_list
 from ..views import JobList, JobView, Outlook, job_text
 
@@ -56,6 +57,17 @@ def cancel(before: StatusDep, queue: QueueDep) -> Response:
     """Cancels a queued job at once (200), and a running one at its next step (202). An ended job is unchanged (200)."""
     status = queue.cancel(before.job.id)
     return answers.job_json(status, code=200 if status.state.is_terminal else 202)
+
+
+@router.delete("/jobs/{job_id}/images", summary="Delete the images of a job", status_code=204)
+def delete_images(status: StatusDep, queue: QueueDep, store: StoreDep) -> Response:
+    """Deletes the images of a job that has ended, and the images of its request, before their time. May be repeated."""
+    if not status.state.is_terminal:
+        detail = "Its images can be deleted once it has ended; it can be cancelled before."
+        raise NotReady(detail, retry_after=answers.poll_seconds(status))
+    queue.expire(status.job.id)
+    store.delete_images(status.job.id)
+    return Response(status_code=204)
 
 
 @router.get("/jobs/{job_id}/events", summary="Follow a job", response_class=EventSourceResponse)

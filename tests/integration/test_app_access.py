@@ -34,7 +34,7 @@ def test_every_route_but_the_open_ones_needs_a_key(api: httpx.Client) -> None:
     paths = api.get("/openapi.json").json()["paths"]
     routes = [(method, path) for path, operations in paths.items() for method in operations if path not in OPEN]
     routes += [("head", path) for path in paths if "/image" in path]
-    assert len(routes) == 15
+    assert len(routes) == 17
     for method, path in routes:
         response = api.request(method, re.sub(r"{.*?}", "0", path))
         assert response.status_code == 401, (method, path)
@@ -95,6 +95,7 @@ def test_jobs_of_others_do_not_exist(api: httpx.Client, worker: FakeWorker) -> N
             assert (response.status_code, response.json()["type"]) == (404, "/problems/job-not-found")
             assert response.json()["detail"] == unknown.json()["detail"]
         assert api.delete(f"/jobs/{job['id']}", headers=BOB).status_code == 404
+        assert api.delete(f"/jobs/{job['id']}/images", headers=BOB).status_code == 404
     assert api.get(running_one["links"]["self"], headers=ALICE).json()["state"] == "queued"
     assert api.get(f"/jobs/{done['id']}/images/0", headers=ALICE).status_code == 200
     assert api.delete(running_one["links"]["self"], headers=ALICE).json()["state"] == "cancelled"

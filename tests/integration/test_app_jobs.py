@@ -8,6 +8,7 @@ import socket
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,10 @@ from app import rendering
 from app.settings import ApiSettings
 from jobs.contract import FailureCode
 from jobs.events import preview_channel, status_channel
+from jobs.queue import JobQueue
+from jobs.store import ResultStore
 from tests.app_server import FakeWorker
+from tests.pictures import saved
 from tests.waiting import WaitUntil
 
 ASYNC = {"Prefer": "respond-async"}
@@ -189,6 +193,52 @@ def test_deleted_pictures_are_gone(api: httpx.Client, worker: FakeWorker, settin
         path.unlink()
     response = api.get(f"/jobs/{job_id}/images/0")
     assert (response.status_code, response.json()["type"]) == (410, "/problems/result-expired")
+
+
+def test_the_pictures_of_a_job_are_deleted_at_once_and_for_good(
+    api: httpx.Client, worker: FakeWorker, settings: ApiSettings
+) -> None:
+    upload = {"image": saved(Image.new("RGB", (16, 16)), "PNG")}
+    other, job = (api.post("/denoise?n=2&sigma=20", files=upload, headers=ASYNC).json()["id"] for _ in range(2))
+    early = api.delete(f"/jobs/{job}/images")
+    assert (early.status_code, early.json()["type"]) == (409, "/problems/not-ready")
+    assert int(early.headers["Retry-After"]) > 0
+    for job_id in (other, job):
+        worker.succeed(job_id)
+    store = ResultStore(settings.store_url)
+    manifest = store.manifest(job)
+    assert manifest is not None
+    for _ in range(2):
+        assert api.delete(f"/jobs/{job}/images").status_code == 204
+        for path in ("image", "images/0", "images/1"):
+            gone = api.get(f"/jobs/{job}/{path}")
+            assert (gone.status_code, gone.json()["type"]) == (410, "/problems/result-expired")
+    assert not store.commit(manifest)  # by a worker that seemed dead
+    assert api.get(f"/jobs/{job}/image").status_code == 410
+    kept = [path for path in Path(settings.store_url).rglob("*") if path.is_file() and job in str(path)]
+    assert [path.read_bytes() for path in kept] == [b""]
+    shown = api.get(f"/jobs/{job}").json()
+    assert shown["state"] == "succeeded"
+    assert set(shown["links"]) == {"self", "events"}
+    assert shown["expires_at"] <= datetime.now(UTC).isoformat()
+    assert api.get(f"/jobs/{other}/images/1").status_code == 200
+
+
+def test_jobs_without_pictures_have_none_to_delete(api: httpx.Client, worker: FakeWorker) -> None:
+    failed, cancelled = accept(api), accept(api)
+    worker.fail(failed, FailureCode.INTERNAL)
+    api.delete(f"/jobs/{cancelled}")
+    for job_id, problem in ((failed, "job-failed"), (cancelled, "job-cancelled")):
+        before = api.get(f"/jobs/{job_id}").json()
+        for _ in range(2):
+            assert api.delete(f"/jobs/{job_id}/images").status_code == 204
+        assert api.get(f"/jobs/{job_id}/image").json()["type"] == f"/problems/{problem}"
+        assert api.get(f"/jobs/{job_id}").json() == before
+
+
+def test_a_job_that_is_forgotten_meanwhile_leaves_no_record(worker: FakeWorker) -> None:
+    JobQueue(worker.client, result_ttl=60).expire("00000000-0000-4000-8000-000000000000")
+    assert not worker.client.keys("rq:job:*")
 
 
 def test_a_queued_job_is_cancelled_at_once_and_again_changes_nothing(api: httpx.Client, worker: FakeWorker) -> None:

@@ -35,9 +35,10 @@ def fields(
     started: str | None = None,
     ended: str | None = None,
     deaths: int | None = None,
+    expired: str | None = None,
 ) -> list[bytes | None]:
     call: list[object] = [TASK, None, [], {"job": job().model_dump(mode="json") if content is None else content}]
-    texts = (state.value, started, ended, None if deaths is None else str(deaths))
+    texts = (state.value, started, ended, None if deaths is None else str(deaths), expired)
     return [zlib.compress(json.dumps(call).encode()), *(None if text is None else text.encode() for text in texts)]
 
 
@@ -66,6 +67,15 @@ def test_a_job_that_succeeded_has_done_all_of_its_steps() -> None:
     assert status.eta_seconds is None
     assert status.ended_at is not None
     assert status.expires_at == status.ended_at + 60
+
+
+@pytest.mark.parametrize(("expired", "sooner"), [("20.5", True), ("1e300", False), ("nan", False), ("-1e300", True)])
+def test_images_that_were_deleted_expired_at_that_time(expired: str, sooner: bool) -> None:
+    finished = fields(RqStatus.FINISHED, started=STARTED, ended=ENDED)
+    status = read(fields(RqStatus.FINISHED, started=STARTED, ended=ENDED, expired=expired))
+    planned = read(finished).expires_at
+    assert status.expires_at == (max(0.0, float(expired)) if sooner else planned)
+    assert read(fields(RqStatus.CANCELED, started=STARTED, ended=ENDED, expired=expired)).expires_at is None
 
 
 @pytest.mark.parametrize(
@@ -104,7 +114,7 @@ def test_no_job_is_not_found() -> None:
         fields(content={}),
         fields(content=job().model_dump(mode="json") | {"schema_version": 99}),
         fields(started="yesterday"),
-        [*fields()[:-1], b"many"],
+        [*fields()[:-2], b"many", None],
     ],
 )
 def test_what_others_wrote_is_unreadable(stored: list[bytes | None]) -> None:

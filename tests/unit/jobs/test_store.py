@@ -77,6 +77,25 @@ def test_a_deleted_picture_is_expired(store: ResultStore) -> None:
         store.image(manifest("never written"), 0)
 
 
+def test_deleted_pictures_are_replaced_by_no_later_attempt(store: ResultStore) -> None:
+    other = "ff" + ID[2:]
+    for job_id in (ID, other):
+        store.write_image(job_id, "first", 0, b"first")
+        store.write_upload(job_id, b"sent")
+        store.save_snapshot(job_id, b"half")
+    assert store.commit(manifest("first"))
+    for _ in range(2):
+        store.delete_images(ID)
+        assert store.manifest(ID) is None
+        assert not store.commit(manifest("second"))
+        assert store.upload(ID, digest(b"sent")) is None
+        assert store.snapshot(ID) is None
+        with pytest.raises(ResultExpired):
+            store.image(manifest("first"), 0)
+    assert store.upload(other, digest(b"sent")) == b"sent"
+    assert store.snapshot(other) == b"half"
+
+
 def test_a_snapshot_is_replaced_and_dropped(store: ResultStore) -> None:
     assert store.snapshot(ID) is None
     for data in (b"one", b"two"):
