@@ -40,9 +40,13 @@ from .watching import Watcher
 
 
 class State(TypedDict):
-    """The objects that live as long as the process, from `app.main`; and `caller`, which `Guard` sets per request."""
+    """The objects that live as long as the process, from `app.main`; and two facts about each request.
+
+    `Guard` sets `caller`. `RequestMiddleware` sets `is_head`, because HEAD requests come as GET.
+    """
 
     caller: ApiKey | None
+    is_head: bool
     settings: ApiSettings
     metrics: Metrics
     follower: CatalogFollower

@@ -112,6 +112,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[State]:
         metrics.registry.register(StackCollector(queue, store, follower, metrics))
         yield State(
             caller=None,
+            is_head=False,
             settings=settings,
             metrics=metrics,
             follower=follower,

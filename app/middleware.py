@@ -1,4 +1,7 @@
-"""The work around every request: its id, log line, metrics and security headers, and an answer to every error."""
+"""The work around every request: its id, log line, metrics and security headers, and an answer to every error.
+
+A HEAD request goes to the route of GET.
+"""
 
 from __future__ import annotations
 
@@ -56,9 +59,11 @@ class RequestMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started_at, status = time.perf_counter(), 0
+        started_at, status, method = time.perf_counter(), 0, scope["method"]
         request_id = scope.setdefault("state", {})["request_id"] = uuid.uuid4().hex
         bind_contextvars(request_id=request_id)  # for all log lines about this request
+        scope["state"]["is_head"] = method == "HEAD"
+        routed = {**scope, "method": "GET"} if method == "HEAD" else scope  # the server below leaves out the body
 
         async def send_with_headers(message: Message) -> None:
             nonlocal status
@@ -72,7 +77,7 @@ class RequestMiddleware:
         try:
             refusal = self._refusal(scope)
             if refusal is None:
-                await self._app(scope, receive, send_with_headers)
+                await self._app(routed, receive, send_with_headers)
             else:
                 await answer(Request(scope), refusal)(scope, receive, send_with_headers)
         except ClientDisconnect:
@@ -83,7 +88,7 @@ class RequestMiddleware:
                 return  # a part of the answer is sent, so the server closes the connection
             await answer(Request(scope), error)(scope, receive, send_with_headers)
         finally:
-            self._note(scope, status or CLIENT_GONE, time.perf_counter() - started_at)
+            self._note(method, routed, status or CLIENT_GONE, time.perf_counter() - started_at)
 
     def _refusal(self, scope: Scope) -> AppError | None:
         """Returns the error of a request that must not reach a route; None if it may."""
@@ -93,9 +98,9 @@ class RequestMiddleware:
                 return UnknownHost()
         return CrossOrigin() if is_forged(scope["method"], scope["headers"]) else None
 
-    def _note(self, scope: Scope, status: int, seconds: float) -> None:
+    def _note(self, method: str, scope: Scope, status: int, seconds: float) -> None:
         """Counts and logs an answered request; at level debug if it only reads and succeeds, as polling does."""
-        method, route = scope["method"], _template(scope)
+        route = _template(scope)
         self._metrics.http.labels(method if method in METHODS else "other", route, status).observe(seconds)
         level = logging.DEBUG if method in ("GET", "HEAD") and status < 400 else logging.INFO
         if log.isEnabledFor(level):

@@ -21,7 +21,7 @@ from . import errors
 from .formats import Format
 
 MEDIA_TYPE = "application/problem+json"
-METHODS = ("DELETE", "GET", "HEAD", "POST")
+METHODS = ("DELETE", "GET", "POST")
 MAX_NAME = 64  # characters that are shown of an unknown name, which is the caller's own text
 
 
@@ -222,7 +222,8 @@ def _allowed(request: Request) -> dict[str, str]:
         for method in METHODS
         if any(route.matches({**scope, "method": method})[0] is Match.FULL for route in routes)
     ]
-    return {"Allow": ", ".join(methods)} if methods else {}
+    both = sorted([*methods, *(["HEAD"] if "GET" in methods else [])])
+    return {"Allow": ", ".join(both)} if both else {}
 
 
 def _field_error(found: dict[str, Any]) -> dict[str, str]:

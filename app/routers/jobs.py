@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -71,8 +71,10 @@ def delete_images(status: StatusDep, queue: QueueDep, store: StoreDep) -> Respon
 
 
 @router.get("/jobs/{job_id}/events", summary="Follow a job", response_class=EventSourceResponse)
-async def events(first: StatusDep, watcher: WatcherDep) -> AsyncIterator[ServerSentEvent]:
+async def events(request: Request, first: StatusDep, watcher: WatcherDep) -> AsyncIterator[ServerSentEvent]:
     """Sends `progress` at each change, `preview` with unfinished images, and at the end the job, named by its state."""
+    if request.state.is_head:
+        return
     shown: Outlook | None = None
     async with aclosing(watcher.follow(first.job.id, previews=True)) as news:
         async for item in news:
@@ -85,7 +87,6 @@ async def events(first: StatusDep, watcher: WatcherDep) -> AsyncIterator[ServerS
                 yield ServerSentEvent(event="progress", raw_data=outlook.model_dump_json(exclude_none=True))
 
 
-@router.head("/jobs/{job_id}/image", include_in_schema=False)
 @router.get("/jobs/{job_id}/image", summary="Get all images of a job", response_class=Response)
 async def image(
     status: StatusDep, store: StoreDep, form: FormatDep, renderers: RenderersDep, if_none_match: IfNoneMatch = None
@@ -94,7 +95,6 @@ async def image(
     return await answers.images(status, store, form, renderers, known=if_none_match)
 
 
-@router.head("/jobs/{job_id}/images/{index:int}", include_in_schema=False)
 @router.get("/jobs/{job_id}/images/{index:int}", summary="Get one image of a job", response_class=Response)
 def one_image(status: StatusDep, store: StoreDep, index: int, if_none_match: IfNoneMatch = None) -> Response:
     if index >= status.job.answers:

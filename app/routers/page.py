@@ -19,7 +19,6 @@ HEADERS = {
 router = APIRouter(include_in_schema=False)
 
 
-@router.head("/")
 @router.get("/")
 async def index() -> FileResponse:
     return FileResponse(STATIC / "index.html", headers=HEADERS)

@@ -193,13 +193,15 @@ def test_nobody_is_led_to_the_host_that_the_request_names(api: httpx.Client, set
 @pytest.mark.parametrize(
     ("path", "methods"),
     [
-        (f"/jobs/{NO_JOB}", "DELETE, GET"),
+        (f"/jobs/{NO_JOB}", "DELETE, GET, HEAD"),
         (f"/jobs/{NO_JOB}/image", "GET, HEAD"),
+        (f"/jobs/{NO_JOB}/images", "DELETE"),
         (f"/jobs/{NO_JOB}/images/0", "GET, HEAD"),
-        (f"/jobs/{NO_JOB}/events", "GET"),
+        (f"/jobs/{NO_JOB}/events", "GET, HEAD"),
+        ("/jobs", "GET, HEAD"),
         ("/generate", "POST"),
-        ("/models", "GET"),
-        ("/models/tiny", "GET"),
+        ("/models", "GET, HEAD"),
+        ("/models/tiny", "GET, HEAD"),
         ("/", "GET, HEAD"),
         ("/static/page.js", "GET, HEAD"),
         ("/openapi.json", "GET, HEAD"),
@@ -209,6 +211,23 @@ def test_what_a_path_can_do_is_told_in_full(api: httpx.Client, path: str, method
     for method in ("OPTIONS", "PUT"):
         answer = api.request(method, path)
         assert (answer.status_code, answer.headers["Allow"]) == (405, methods)
+
+
+def test_head_is_answered_as_get_is_but_without_a_body(api: httpx.Client, worker: FakeWorker) -> None:
+    done, waiting = (api.post("/generate", headers=ASYNC).json()["id"] for _ in range(2))
+    worker.succeed(done)
+    paths = [f"/jobs/{done}{path}" for path in ("", "/events", "/image", "/images/0", "/images/1")]
+    for path in (*paths, "/jobs", "/models", "/models/tiny", "/models/x", "/healthz", "/readyz", "/", "/openapi.json"):
+        get, head = api.get(path), api.head(path)
+        assert (head.status_code, head.content) == (get.status_code, b""), path
+        changing = {"date", "x-request-id", "connection", "transfer-encoding"}
+        assert set(head.headers.items()) ^ set(get.headers.items()) <= {
+            (name, value) for name, value in (*head.headers.items(), *get.headers.items()) if name in changing
+        }, path
+    assert api.head(f"/jobs/{waiting}/events").headers["Content-Type"].startswith("text/event-stream")  # at once
+    assert api.head("/metrics").status_code == 200
+    assert api.head("/generate").status_code == 405
+    assert 'method="HEAD",route="/jobs/{job_id}",status="200"} 1.0' in api.get("/metrics").text
 
 
 def test_every_answer_tells_browsers_to_keep_to_themselves(redis_url: str, models_dir: Path, tmp_path: Path) -> None:
