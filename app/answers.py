@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 
 from starlette.responses import Response
@@ -21,12 +22,28 @@ FOREVER = "private, max-age=31536000, immutable"
 LONGEST_POLL = 30  # seconds
 
 
-def job_json(status: JobStatus, *, code: int = 200, headers: dict[str, str] | None = None) -> Response:
-    """Returns the job as JSON, with a Retry-After header while it is unfinished."""
-    extra = {} if status.state.is_terminal else {"Retry-After": str(poll_seconds(status))}
-    path = f"/jobs/{status.job.id}"
-    shared = {"X-Job-Id": status.job.id, "Content-Location": path, **extra, **(headers or {})}
-    return Response(job_text(status), code, shared, media_type=Format.JSON)
+def job_json(
+    status: JobStatus, *, code: int = 200, headers: dict[str, str] | None = None, known: str | None = None
+) -> Response:
+    """Returns the job as JSON, with a Retry-After header while it is unfinished; or 304.
+
+    Args:
+        known: the If-None-Match header.
+    """
+    text = job_text(status)
+    tag = job_tag(text)
+    path = f"/jobs/{status.job.id}{'' if status.timesteps is None else '?timesteps=true'}"
+    shared = {"X-Job-Id": status.job.id, "Content-Location": path, "ETag": tag, **(headers or {})}
+    if not status.state.is_terminal:
+        shared["Retry-After"] = str(poll_seconds(status))
+    if matches(known, tag):
+        return Response(status_code=304, headers=shared)
+    return Response(text, code, shared, media_type=Format.JSON)
+
+
+def job_tag(text: str) -> str:
+    """Returns the entity tag of a job as JSON, which changes whenever anything about the job does."""
+    return f'"{hashlib.sha256(text.encode()).hexdigest()[:32]}"'
 
 
 def accepted(status: JobStatus) -> Response:

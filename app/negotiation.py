@@ -12,6 +12,11 @@ from jobs.contract import DEFAULT_URGENCY
 from .errors import NotAcceptable
 from .formats import Format
 
+QUOTED = r'"(?:[^"\\]|\\.)*"'
+TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+MEMBERS = re.compile(rf'(?:[^",]|{QUOTED}?)+')  # between commas; an unfinished string ends with the header
+MEMBER = re.compile(rf"({TOKEN})(?:\s*=\s*({TOKEN}|{QUOTED})?)?(?:\s*;.*)?")
+
 
 def choose_format(accept: str | None) -> Format:
     """Returns the format that an Accept header prefers; PNG if it has no preference.
@@ -36,7 +41,7 @@ class Preference:
     """How long the caller waits (RFC 7240).
 
     Attributes:
-        seconds: the time until 202 is answered, if the job is unfinished.
+        seconds: the time after which the answer comes even if the job is unfinished.
         applied: the Preference-Applied header; None if no preference was applied.
     """
 
@@ -45,22 +50,41 @@ class Preference:
 
 
 def read_preference(prefer: str | None, *, longest: float) -> Preference:
-    """Reads a Prefer header, and ignores preferences that are unknown or malformed, as the RFC demands.
+    """Reads the Prefer header of a request for a new job, which waits as long as it may unless it says otherwise.
 
-    `respond-async` alone means no wait; with `wait` it means a wait of that length.
+    Preferences that are unknown or malformed are ignored, as the RFC demands. `respond-async` alone means no wait; with
+    `wait` it means a wait of that length.
 
     Args:
         longest: the longest wait that the server allows, in seconds.
     """
-    wanted = dict(_members(prefer or ""))
-    wait = wanted.get("wait", "")
-    respond_async = "respond-async" in wanted
-    applied = ["respond-async"] if respond_async else []
-    seconds = 0.0 if respond_async else longest
-    if re.fullmatch(r"\d{1,9}", wait):
-        seconds = min(float(wait), longest)
+    wanted = _preferences(prefer)
+    seconds, applied = _wait(wanted, longest), []
+    if "respond-async" in wanted:
+        applied.append("respond-async")
+    if seconds is not None:
         applied.append(f"wait={seconds:.0f}")
-    return Preference(seconds, ", ".join(applied) or None)
+    otherwise = 0.0 if "respond-async" in wanted else longest
+    return Preference(otherwise if seconds is None else seconds, ", ".join(applied) or None)
+
+
+def read_patience(prefer: str | None, *, longest: float) -> Preference:
+    """Reads the Prefer header of a request about a job, which waits only if it says so; see `read_preference`."""
+    seconds = _wait(_preferences(prefer), longest)
+    return Preference(0.0, None) if seconds is None else Preference(seconds, f"wait={seconds:.0f}")
+
+
+def _preferences(prefer: str | None) -> dict[str, str]:
+    """Returns the values by name; of a preference that is given several times, the first."""
+    wanted: dict[str, str] = {}
+    for name, value in _members(prefer or ""):
+        wanted.setdefault(name, value)
+    return wanted
+
+
+def _wait(wanted: dict[str, str], longest: float) -> float | None:
+    wait = wanted.get("wait", "")
+    return min(float(wait), longest) if re.fullmatch(r"[0-9]{1,9}", wait) else None
 
 
 def read_urgency(priority: str | None) -> int:
@@ -87,9 +111,13 @@ def read_idempotency_key(sent: str) -> str | None:
 
 
 def _members(header: str) -> list[tuple[str, str]]:
-    """Returns the name=value pairs of a comma-separated header, without their parameters."""
-    members = []
-    for member in header.split(","):
-        name, _, value = member.split(";")[0].partition("=")
-        members.append((name.strip().lower(), value.strip().strip('"')))
-    return members
+    """Returns the name=value pairs of a comma-separated header, without their parameters; malformed ones are left out.
+
+    A value may be a quoted string, which may hold commas and semicolons.
+    """
+    found = [MEMBER.fullmatch(member.strip()) for member in MEMBERS.findall(header)]
+    return [(each[1].lower(), _unquoted(each[2] or "")) for each in found if each is not None]
+
+
+def _unquoted(value: str) -> str:
+    return re.sub(r"\\(.)", r"\1", value[1:-1]) if value.startswith('"') else value

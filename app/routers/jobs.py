@@ -11,6 +11,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
+from jobs.contract import JobStatus
 from jobs.events import Preview
 from jobs.index import Cursor
 
@@ -27,19 +28,43 @@ from ..deps import (
 )
 from ..errors import NotReady
 from ..lists import JobsQuery, job_list
+from ..middleware import CLIENT_GONE
+from ..negotiation import read_patience
 from ..views import JobList, JobView, Outlook, job_text
+from ..watching import ClientGone
 
 router = APIRouter(tags=["jobs"])
 
 IfNoneMatch = Annotated[str | None, Header()]
+NOT_MODIFIED = {"description": "The client knows this answer already, by If-None-Match"}
 Timesteps = Annotated[bool, Query(description="whether to show the timestep at each network call")]
 
 
-@router.get("/jobs/{job_id}", summary="Get a job", response_model=JobView)
-async def job(status: StatusDep, queue: QueueDep, timesteps: Timesteps = False) -> Response:
+@router.get("/jobs/{job_id}", summary="Get a job", response_model=JobView, responses={304: NOT_MODIFIED})
+async def job(
+    request: Request,
+    status: StatusDep,
+    queue: QueueDep,
+    watcher: WatcherDep,
+    timesteps: Timesteps = False,
+    if_none_match: IfNoneMatch = None,
+) -> Response:
+    """Waits with `Prefer: wait=S` until the job has ended, or with If-None-Match until anything about it has changed."""
+    patience = read_patience(", ".join(request.headers.getlist("prefer")), longest=request.state.settings.sync_wait)
     if timesteps:
         status = await run_in_threadpool(queue.status, status.job.id, timesteps=True)
-    return answers.job_json(status)
+
+    def is_news(status: JobStatus) -> bool:
+        return if_none_match is not None and not answers.matches(if_none_match, answers.job_tag(job_text(status)))
+
+    if patience.seconds:
+        try:
+            until = is_news if timesteps or if_none_match is not None else None
+            status = await watcher.wait(status, request, seconds=patience.seconds, until=until, timesteps=timesteps)
+        except ClientGone:
+            return Response(status_code=CLIENT_GONE)
+    headers = {"Preference-Applied": patience.applied} if patience.applied else {}
+    return answers.job_json(status, headers=headers, known=if_none_match)
 
 
 @router.get("/jobs", summary="List your jobs", response_model=JobList, dependencies=[single_parameters(JobsQuery)])

@@ -4,7 +4,7 @@ import pytest
 
 from app.errors import NotAcceptable
 from app.formats import Format
-from app.negotiation import choose_format, read_idempotency_key, read_preference, read_urgency
+from app.negotiation import choose_format, read_idempotency_key, read_patience, read_preference, read_urgency
 
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 CHROMIUM = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,image/apng,*/*;q=0.8"
@@ -50,11 +50,47 @@ def test_what_cannot_be_made_is_not_acceptable(accept: str) -> None:
         ("wait=9999", 300, "wait=300"),
         ("wait=-1", 300, None),
         ("wait=soon; now, handling=lenient", 300, None),
+        ("wait=5, wait=10", 5, "wait=5"),
+        ("wait=soon, wait=10", 300, None),
+        ('Wait = 5 ; reason="a, b", foo', 5, "wait=5"),
+        ('foo="a, wait=7, respond-async", wait=5', 5, "wait=5"),
+        ('foo="a\\", wait=7, \\"b", wait=5', 5, "wait=5"),
+        ('foo; bar="a, respond-async, b"; baz, wait="5"', 5, "wait=5"),
+        ('foo="a, wait=5', 300, None),
+        ("respond-async, respond-async=no, foo;wait=9", 0, "respond-async"),
+        ("wait", 300, None),
+        ('wait=""', 300, None),
+        ("wait=\u0665", 300, None),
+        (",, ,wait=5,", 5, "wait=5"),
     ],
 )
 def test_prefer_says_how_long_to_wait(prefer: str | None, seconds: float, applied: str | None) -> None:
     preference = read_preference(prefer, longest=300)
     assert (preference.seconds, preference.applied) == (seconds, applied)
+
+
+@pytest.mark.parametrize(
+    ("prefer", "seconds", "applied"),
+    [
+        (None, 0, None),
+        ("respond-async", 0, None),
+        ("respond-async, wait=5", 5, "wait=5"),
+        ("wait=9999", 300, "wait=300"),
+        ("wait=-1", 0, None),
+        ("wait=0", 0, "wait=0"),
+    ],
+)
+def test_whoever_asks_about_a_job_waits_only_if_it_says_so(
+    prefer: str | None, seconds: float, applied: str | None
+) -> None:
+    preference = read_patience(prefer, longest=300)
+    assert (preference.seconds, preference.applied) == (seconds, applied)
+
+
+@pytest.mark.timeout(5)
+@pytest.mark.parametrize("header", ['"' * 16_000, '\\"' * 8_000, "a=" * 8_000, " ;" * 8_000, 'a="' + "\\" * 16_000])
+def test_no_header_takes_long_to_read(header: str) -> None:
+    assert read_preference(header, longest=300).applied is None
 
 
 @pytest.mark.parametrize(
