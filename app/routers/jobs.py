@@ -6,13 +6,12 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
 from jobs.contract import JobStatus
-from jobs.events import Preview
 from jobs.index import Cursor
 
 from .. import answers
@@ -27,10 +26,11 @@ from ..deps import (
     single_parameters,
 )
 from ..errors import NotReady
+from ..job_events import is_told, job_events
 from ..lists import JobsQuery, job_list
 from ..middleware import CLIENT_GONE
 from ..negotiation import read_patience
-from ..views import JobList, JobView, Outlook, job_text
+from ..views import JobList, JobView, job_text
 from ..watching import ClientGone
 
 router = APIRouter(tags=["jobs"])
@@ -49,7 +49,7 @@ async def job(
     timesteps: Timesteps = False,
     if_none_match: IfNoneMatch = None,
 ) -> Response:
-    """Waits with `Prefer: wait=S` until the job has ended, or with If-None-Match until anything about it has changed."""
+    """Waits with `Prefer: wait=S` until the job has ended; with If-None-Match until anything about it has changed."""
     patience = read_patience(", ".join(request.headers.getlist("prefer")), longest=request.state.settings.sync_wait)
     if timesteps:
         status = await run_in_threadpool(queue.status, status.job.id, timesteps=True)
@@ -95,21 +95,37 @@ def delete_images(status: StatusDep, queue: QueueDep, store: StoreDep) -> Respon
     return Response(status_code=204)
 
 
-@router.get("/jobs/{job_id}/events", summary="Follow a job", response_class=EventSourceResponse)
-async def events(request: Request, first: StatusDep, watcher: WatcherDep) -> AsyncIterator[ServerSentEvent]:
+async def _last_event_id(
+    status: StatusDep,
+    response: Response,
+    last_event_id: Annotated[
+        str | None, Header(description="id of the last event that the client has received")
+    ] = None,
+) -> str | None:
+    """Returns the id that the client sent. If no event follows it, the status is 204, which stops an EventSource."""
+    if is_told(status, last_event_id):
+        response.status_code = 204
+    return last_event_id
+
+
+@router.get(
+    "/jobs/{job_id}/events",
+    summary="Follow a job",
+    response_class=EventSourceResponse,
+    responses={204: {"description": "The client has received the last event"}},
+)
+async def events(
+    request: Request,
+    first: StatusDep,
+    watcher: WatcherDep,
+    last_event_id: Annotated[str | None, Depends(_last_event_id)],
+) -> AsyncIterator[ServerSentEvent]:
     """Sends `progress` at each change, `preview` with unfinished images, and at the end the job, named by its state."""
-    if request.state.is_head:
+    if request.state.is_head or is_told(first, last_event_id):
         return
-    shown: Outlook | None = None
     async with aclosing(watcher.follow(first.job.id, previews=True)) as news:
-        async for item in news:
-            if isinstance(item, Preview):
-                yield ServerSentEvent(event="preview", data=item)
-            elif item.state.is_terminal:
-                yield ServerSentEvent(event=item.state, raw_data=job_text(item))
-            elif (outlook := Outlook.of(item)) != shown:
-                shown = outlook
-                yield ServerSentEvent(event="progress", raw_data=outlook.model_dump_json(exclude_none=True))
+        async for event in job_events(news, last_event_id):
+            yield event
 
 
 @router.get("/jobs/{job_id}/image", summary="Get all images of a job", response_class=Response)

@@ -173,6 +173,21 @@ def test_what_the_server_refuses_is_told_beside_the_form(page: Page, driver: web
     assert "415" in error
 
 
+FOLLOW = """
+const [path, done] = arguments;
+const ends = [];
+const source = new EventSource(path);
+source.addEventListener("succeeded", event => ends.push(event.lastEventId));
+source.onerror = () => source.readyState === EventSource.CLOSED && done(ends);
+"""
+
+
+def test_a_plain_event_source_is_told_the_end_once(page: Page, driver: webdriver.Chrome, difuso: Difuso) -> None:
+    """It connects again after every end of a stream, unless the server says that nothing follows."""
+    job = httpx.post(f"{difuso.url}/generate?steps=3", headers={"Prefer": "respond-async"}).json()
+    assert driver.execute_async_script(FOLLOW, job["links"]["events"]) == ["succeeded"]
+
+
 FETCH = """
 const [url, done] = arguments;
 fetch(url, { method: "POST", mode: "no-cors" }).then((answer) => done(answer.type), (error) => done(String(error)));

@@ -278,6 +278,44 @@ def test_events_tell_progress_previews_and_the_end(
     nobody_listens(worker, wait_until)
 
 
+def test_a_listener_that_comes_back_gets_what_is_new(
+    api: httpx.Client, worker: FakeWorker, wait_until: WaitUntil
+) -> None:
+    job_id = accept(api)
+    path = f"/jobs/{job_id}/events"
+    worker.start(job_id, done=20)
+    with api.stream("GET", path) as response:
+        first = next(read_blocks(response))
+    nobody_listens(worker, wait_until)
+    assert (first["event"], first["retry"]) == ("progress", "3000")
+    with api.stream("GET", path, headers={"Last-Event-ID": first["id"]}) as response:
+        blocks = read_blocks(response)
+        wait_until(
+            lambda: worker.client.pubsub_numsub(preview_channel(job_id))[0][1] == 1,
+            timeout=10,
+            description="the stream listens",
+        )
+        worker.publish(preview_channel(job_id), json.dumps({"index": 0, "image_steps": 20, "png": "aGk="}))
+        preview = next(blocks)
+        assert (preview["event"], preview["id"]) == ("preview", first["id"])
+        worker.start(job_id, done=21)
+        second = next(blocks)
+        assert (second["event"], json.loads(second["data"])["steps"]["done"]) == ("progress", 21)
+        assert second["id"] != first["id"]
+        api.delete(f"/jobs/{job_id}")
+        worker.cancel(job_id)
+        end = next(blocks)
+        assert end["event"] == "cancelled"
+        assert list(blocks) == []
+    for known in (None, second["id"], "succeeded", "x" * 1000):
+        headers = {} if known is None else {"Last-Event-ID": known}
+        with api.stream("GET", path, headers=headers) as response:
+            assert list(read_blocks(response)) == [end]
+    told = api.get(path, headers={"Last-Event-ID": end["id"]})
+    assert (told.status_code, told.content) == (204, b"")
+    assert api.get("/healthz").status_code == 200  # on the same connection
+
+
 def test_who_stops_listening_is_forgotten(api: httpx.Client, worker: FakeWorker, wait_until: WaitUntil) -> None:
     job_id = accept(api)
     with api.stream("GET", f"/jobs/{job_id}/events") as response:
@@ -322,6 +360,18 @@ def nobody_listens(worker: FakeWorker, wait_until: WaitUntil) -> None:
         return worker.client.pubsub_channels("difuso:*:*")  # of jobs
 
     wait_until(lambda: not channels(), timeout=10, description="nobody listens to a job")
+
+
+def read_blocks(response: httpx.Response) -> Iterator[dict[str, str]]:
+    """The fields of each event."""
+    fields: dict[str, str] = {}
+    for line in response.iter_lines():
+        name, _, value = line.partition(": ")
+        if line:
+            fields[name] = value
+        elif fields:
+            yield fields
+            fields = {}
 
 
 def read_events(response: httpx.Response) -> Iterator[tuple[str, dict[str, Any]]]:
