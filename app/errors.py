@@ -36,12 +36,16 @@ class AppError(Exception):
     Args:
         detail: the explanation for the caller; None for the text of the problem type.
         retry_after: seconds after which another try may succeed; they are rounded up to whole seconds, 1 at least.
+
+    Attributes:
+        headers: further headers of the answer.
     """
 
     def __init__(self, detail: str | None = None, *, retry_after: float | None = None) -> None:
         super().__init__(detail)
         self.detail = detail
         self.retry_after = None if retry_after is None else max(1, math.ceil(retry_after))
+        self.headers: dict[str, str] = {}
 
 
 class Unauthorized(AppError):

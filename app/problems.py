@@ -195,7 +195,7 @@ def answer(request: Request, error: Exception) -> Response:
     if isinstance(error, errors.Unauthorized):
         return _respond(request, kind, headers={"WWW-Authenticate": 'Bearer realm="difuso"'})
     if isinstance(error, errors.AppError):
-        return _respond(request, kind, detail=error.detail, retry_after=error.retry_after)
+        return _respond(request, kind, detail=error.detail, retry_after=error.retry_after, headers=error.headers)
     return _respond(request, kind)
 
 

@@ -32,10 +32,11 @@ from .deps import (
     UrgencyDep,
     WatcherDep,
 )
-from .errors import Overloaded
+from .errors import LimitReached, Overloaded
 from .formats import Format
 from .links import JOB_LINKS
 from .middleware import CLIENT_GONE
+from .rate_limits import rate_limit_headers
 from .views import JobView
 from .watching import ClientGone
 
@@ -73,11 +74,31 @@ class Submission:
     async def answer(self, model: str, query: SamplingQuery, prepared: Prepared) -> Response:
         """Queues the job and waits for its images; answers 202 with the job if that takes too long.
 
+        The answer, also that a limit is reached, has the RateLimit headers of a caller with limits.
+
         Args:
             model: the name of the model.
             query: the query as it was sent, by which a repeated request is recognised.
             prepared: the complete request.
         """
+        try:
+            response = await self._answer(model, query, prepared)
+        except LimitReached as error:
+            error.headers = await self._rate_limit()
+            raise
+        response.headers.update(await self._rate_limit())
+        return response
+
+    async def _rate_limit(self) -> dict[str, str]:
+        if self._caller is None or not self._caller.limits.are_set:
+            return {}
+        try:
+            usage = await run_in_threadpool(self.queue.usage, self._caller.name, self._caller.limits)
+        except QueueUnavailable:  # the job is accepted or refused already
+            return {}
+        return rate_limit_headers(self._caller.limits, usage)
+
+    async def _answer(self, model: str, query: SamplingQuery, prepared: Prepared) -> Response:
         job = self._job(model, prepared, query.tag)
         request_hash = query.request_hash(job.kind, [image.sha256 for image in job.pictures])
         new, status = await run_in_threadpool(self._submit, job, request_hash, prepared.images)

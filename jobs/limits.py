@@ -7,7 +7,7 @@ unfinished. So no share is ever lost, however a job, a worker or a front end end
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import redis
 from pydantic import Field
@@ -22,7 +22,7 @@ RESERVED_SECONDS = 30  # a share is free again if its job does not appear in the
 # One script, so that two simultaneous requests cannot both take the last share. It also reads the records of the
 # owner's jobs, which are not among its KEYS; Redis Cluster would forbid that, but RQ does not support it either. Values
 # that are not numbers, written by somebody else, count as absent, since an error would lock the owner out for ever.
-_RESERVE = """
+_COUNT = """
 local id, cost, now = ARGV[1], tonumber(ARGV[2]), redis.call('TIME')
 local most, rate, burst = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 now = now[1] + now[2] / 1e6
@@ -43,14 +43,20 @@ for i = 1, #shares, 2 do
     redis.call('HDEL', KEYS[1], shares[i])
   end
 end
-if redis.call('HEXISTS', KEYS[1], id) == 1 then return {'', '0'} end
-if most and used + cost > most then return {'unfinished', tostring(used)} end
 
+local balance = burst
 if rate then
   local account = redis.call('HMGET', KEYS[2], 'balance', 'at')
   local paid, at = number(account[1], '%S+'), number(account[2], '%S+')
-  local balance = burst
   if paid and at then balance = math.min(burst, paid + (now - at) * rate) end
+end
+"""
+_RESERVE = (
+    _COUNT
+    + """
+if redis.call('HEXISTS', KEYS[1], id) == 1 then return {'', '0'} end
+if most and used + cost > most then return {'unfinished', tostring(used)} end
+if rate then
   if balance <= 0 then return {'rate', tostring(-balance / rate)} end
   redis.call('HSET', KEYS[2], 'balance', tostring(balance - cost), 'at', string.format('%.6f', now))
   redis.call('EXPIRE', KEYS[2], math.ceil((burst - balance + cost) / rate) + 1)
@@ -59,6 +65,8 @@ redis.call('HSET', KEYS[1], id, string.format('%d %.6f', cost, now))
 redis.call('EXPIRE', KEYS[1], ARGV[8])
 return {'', '0'}
 """
+)
+_USAGE = _COUNT + "return {tostring(used), tostring(balance or 0)}"
 
 
 class Limits(Frozen):
@@ -87,6 +95,19 @@ class Refusal:
     amount: float
 
 
+@dataclass(frozen=True)
+class Usage:
+    """What an owner has used of its limits.
+
+    Attributes:
+        unfinished: the image-steps of its unfinished jobs.
+        balance: the image-steps in its account; 0 without a rate. A job is accepted while it is positive.
+    """
+
+    unfinished: float
+    balance: float
+
+
 def reserve(client: redis.Redis, job: Job, owner: str, limits: Limits, *, records: str, ttl: int) -> Refusal | None:
     """Reserves a job's share of its owner's limits, once for each job; returns None if the job is within the limits.
 
@@ -94,9 +115,26 @@ def reserve(client: redis.Redis, job: Job, owner: str, limits: Limits, *, record
         records: the prefix of the keys of RQ's job records.
         ttl: the time in seconds after which an owner without new jobs is forgotten; longer than a job waits and runs.
     """
-    names = keys.shares(owner), keys.account(owner)
-    rate = limits.rate or ""
-    burst = BURST_SECONDS * limits.rate if limits.rate else ""
-    facts = (job.id, job.image_steps, limits.unfinished or "", rate, burst, records, RESERVED_SECONDS, ttl)
-    limit, amount = client.eval(_RESERVE, len(names), *names, *facts)
+    limit, amount = _run(client, _RESERVE, owner, limits, records, job=(job.id, job.image_steps), ttl=ttl)
     return Refusal(limit.decode(), float(amount)) if limit else None
+
+
+def usage(client: redis.Redis, owner: str, limits: Limits, *, records: str) -> Usage:
+    """Returns what an owner has used of its limits; `records` as in `reserve`."""
+    return Usage(*map(float, _run(client, _USAGE, owner, limits, records)))
+
+
+def _run(
+    client: redis.Redis,
+    script: str,
+    owner: str,
+    limits: Limits,
+    records: str,
+    *,
+    job: tuple[str, int] = ("", 0),
+    ttl: int = 0,
+) -> Any:
+    names = keys.shares(owner), keys.account(owner)
+    burst = BURST_SECONDS * limits.rate if limits.rate else ""
+    bounds = (limits.unfinished or "", limits.rate or "", burst)
+    return client.eval(script, len(names), *names, *job, *bounds, records, RESERVED_SECONDS, ttl)

@@ -21,7 +21,7 @@ from .contract import TASK, URGENCIES, Job, JobState, JobStatus, ModelReport, Wo
 from .errors import IdempotencyConflict, JobUnreadable, QueueUnavailable
 from .events import Ending
 from .index import Cursor, Page, Wanted, description, enter, read_page
-from .limits import Limits, Refusal, reserve
+from .limits import Limits, Refusal, Usage, reserve, usage
 from .rq_job import EXPIRED_AT, MAX_RETRIES, DataJob
 from .status import ask_request_hash, ask_status, read_request_hash, read_status, seconds_of, status_at_end
 from .workers import ask_reports, live_reports, lone_step_seconds, read_reports, reports_for, total_rate
@@ -106,6 +106,11 @@ class JobQueue:
             return None
         with _translated():
             return reserve(self._client, job, job.owner, limits, records=DataJob.key_for(""), ttl=2 * self._result_ttl)
+
+    def usage(self, owner: str, limits: Limits) -> Usage:
+        """Returns what an owner has used of its limits."""
+        with _translated():
+            return usage(self._client, owner, limits, records=DataJob.key_for(""))
 
     def submit(self, job: Job, *, request_hash: str) -> bool:
         """Accepts a job. After this has returned, the job is not lost.

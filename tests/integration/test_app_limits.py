@@ -166,6 +166,42 @@ def test_a_rate_lets_large_jobs_in_and_the_next_one_wait(redis_url: str, models_
         assert api.post("/generate?steps=1000", headers={**ASYNC, **BOB}).status_code == 202
 
 
+def test_each_request_is_told_what_is_left(redis_url: str, models_dir: Path, tmp_path: Path) -> None:
+    limit = settings(redis_url, models_dir, tmp_path, "rate=0.1 unfinished=100")
+    with running(limit) as api, redis.Redis.from_url(redis_url) as client:
+        first = post(api, 4)
+        policy = '"rate";q=6;qu="image-steps";w=60, "unfinished";q=100;qu="image-steps"'
+        assert first.headers["RateLimit-Policy"] == policy
+        assert left(first) == {"rate": {"r": 3}, "unfinished": {"r": 96}}  # 2 and what has come since
+        second = post(api, 40)
+        state = left(second)
+        assert state["unfinished"] == {"r": 56}
+        assert state["rate"]["r"] == 0
+        assert 370 <= state["rate"]["t"] <= 380  # 38 below nothing
+        over = post(api, 60)
+        refused(over, "unfinished")
+        assert left(over)["unfinished"] == {"r": 56}
+        late = post(api, 1)
+        refused(late, "per second")
+        assert int(late.headers["Retry-After"]) >= left(late)["rate"]["t"] > 0
+        api.delete(first.json()["links"]["self"], headers=ALICE)
+        at = float(client.hget(keys.account("alice"), "at") or 0)
+        client.hset(keys.account("alice"), "at", str(at - 1000))
+        assert left(post(api, 3)) == {"rate": {"r": 4}, "unfinished": {"r": 57}}
+        for answer in (api.post("/generate", headers=ASYNC | BOB), api.get("/models", headers=ALICE)):
+            assert "RateLimit" not in answer.headers
+            assert "RateLimit-Policy" not in answer.headers
+
+
+def left(answer: httpx.Response) -> dict[str, dict[str, int]]:
+    """The RateLimit header."""
+    found = {}
+    for item in answer.headers["RateLimit"].split(", "):
+        name, *parameters = item.split(";")
+        found[name.strip('"')] = {each[0]: int(each[2:]) for each in parameters}
+    return found
+
+
 def test_nothing_is_let_in_while_redis_is_away() -> None:
     params = SamplingParams(n=1, steps=1, sampler="ddim", spacing="leading", eta=0, seed=0)
     job = Job(id=str(uuid.uuid4()), model="tiny", params=params, accepted_at=0, timeout=1, owner="alice")

@@ -1,0 +1,32 @@
+"""The limits of an API key in the headers RateLimit-Policy and RateLimit (draft-ietf-httpapi-ratelimit-headers-11)."""
+
+from __future__ import annotations
+
+import math
+
+from jobs.limits import BURST_SECONDS, Limits, Usage
+
+UNIT = "image-steps"  # is not registered, but the draft's default, requests, would be wrong
+MAX_INTEGER = 10**15 - 1  # of a Structured Field (RFC 9651)
+
+
+def rate_limit_headers(limits: Limits, usage: Usage) -> dict[str, str]:
+    """Returns the headers for the limits that are set.
+
+    An account fills in BURST_SECONDS, so this is the window of the policy `rate`. Since it fills all the time, the
+    window in which no more is available than now is only known while it is empty: until the next job is accepted.
+    """
+    policies, states = [], []
+    if limits.rate is not None:
+        policies.append(f'"rate";q={_integer(BURST_SECONDS * limits.rate)};qu="{UNIT}";w={BURST_SECONDS}')
+        wait = "" if usage.balance > 0 else f";t={_integer(-usage.balance / limits.rate)}"
+        states.append(f'"rate";r={_integer(usage.balance)}{wait}')
+    if limits.unfinished is not None:
+        policies.append(f'"unfinished";q={_integer(limits.unfinished)};qu="{UNIT}"')
+        states.append(f'"unfinished";r={_integer(limits.unfinished - usage.unfinished)}')
+    return {"RateLimit-Policy": ", ".join(policies), "RateLimit": ", ".join(states)}
+
+
+def _integer(amount: float) -> int:
+    """Rounds up, so that 0 means that nothing more is accepted."""
+    return min(MAX_INTEGER, max(0, math.ceil(amount)))
