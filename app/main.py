@@ -29,6 +29,7 @@ from .breaker import Breaker, guard
 from .deps import State
 from .metrics import Metrics, StackCollector, published
 from .middleware import UNADDRESSED, RequestMiddleware
+from .origins import share
 from .problems import RESPONSES, install
 from .rendering import Renderers
 from .routers import health, jobs, kinds, models, page
@@ -76,7 +77,10 @@ def create_app(settings: ApiSettings) -> FastAPI:
     app.state.settings = settings
     app.state.metrics = Metrics(CollectorRegistry())
     app.state.draining = asyncio.Event()
-    app.add_middleware(RequestMiddleware, metrics=app.state.metrics, hosts=settings.hosts)
+    origins = settings.cors_origins or frozenset()
+    if origins:
+        share(app, origins)
+    app.add_middleware(RequestMiddleware, metrics=app.state.metrics, hosts=settings.hosts, origins=origins)
     install(app)
     guarded = [Depends(Guard(read_keys(settings.api_keys_file)))] if settings.api_keys_file else []
     for module in (jobs, kinds, models):  # the most frequent routes are matched first

@@ -48,12 +48,16 @@ class RequestMiddleware:
     Args:
         hosts: the host names, without ports, that requests may be addressed to; None for all. They stop DNS rebinding:
             a foreign page whose host name was made to resolve to this machine has the same origin as this server.
+        origins: the other origins whose pages may change something here.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, hosts: Collection[str] | None = None) -> None:
+    def __init__(
+        self, app: ASGIApp, metrics: Metrics, hosts: Collection[str] | None = None, origins: Collection[str] = ()
+    ) -> None:
         self._app = app
         self._metrics = metrics
         self._hosts = hosts
+        self._origins = origins
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -96,7 +100,7 @@ class RequestMiddleware:
             host = next((value for name, value in scope["headers"] if name == b"host"), b"")
             if PORT.sub("", host.decode("latin-1")).lower() not in self._hosts:
                 return UnknownHost()
-        return CrossOrigin() if is_forged(scope["method"], scope["headers"]) else None
+        return CrossOrigin() if is_forged(scope["method"], scope["headers"], self._origins) else None
 
     def _note(self, method: str, scope: Scope, status: int, seconds: float) -> None:
         """Counts and logs an answered request; at level debug if it only reads and succeeds, as polling does."""

@@ -23,6 +23,10 @@ from .api_keys import read_keys
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 
+# As browsers write it: without a path, and without the default port.
+Origin = Annotated[str, Field(pattern=r"^https?://([a-z0-9.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?$")]
+
+
 def _readable_keys(path: Path) -> Path:
     read_keys(path)
     return path
@@ -53,6 +57,8 @@ class ApiSettings(BaseSettings):
     """Port of /metrics, which needs no API key; by default /metrics is on the API's port, and guarded by the keys."""
     allowed_hosts: Annotated[frozenset[str], NoDecode] | None = None
     """Host names that requests may name; by default all, or loopback names for an API on loopback without keys."""
+    cors_origins: Annotated[frozenset[Origin], NoDecode] | None = None
+    """Other origins whose pages may use the API, such as https://pics.example."""
     redis_url: str = Field("redis://127.0.0.1:6379/0", validation_alias="REDIS_URL")
     """URL of the Redis that holds the queue."""
     redis_password_file: FilePath | None = None
@@ -92,10 +98,10 @@ class ApiSettings(BaseSettings):
             "DIFUSO_API_KEYS_FILE, or set DIFUSO_INSECURE=true if a proxy or firewall protects this server"
         )
 
-    @field_validator("allowed_hosts", mode="before")
+    @field_validator("allowed_hosts", "cors_origins", mode="before")
     @classmethod
-    def _split(cls, hosts: object) -> object:
-        return hosts.replace(",", " ").lower().split() if isinstance(hosts, str) else hosts
+    def _split(cls, names: object) -> object:
+        return names.replace(",", " ").lower().split() if isinstance(names, str) else names
 
     @property
     def hosts(self) -> frozenset[str] | None:

@@ -30,6 +30,22 @@ def test_our_page_and_programs_may_change_things(method: str, headers: list[tupl
     assert not is_forged(method, headers)
 
 
+def test_pages_of_allowed_origins_may_change_things() -> None:
+    allowed = {"https://page.example", "http://localhost:5173"}
+    for origin, forged in (
+        (b"https://page.example", False),
+        (b"http://localhost:5173", False),
+        (b"http://page.example", True),
+        (b"https://page.example:8443", True),
+        (b"https://page.example.evil.example", True),
+        (b"null", True),
+        (b"", True),
+    ):
+        for more in ([], [site("cross-site")], [site("same-site")]):
+            assert is_forged("POST", [HOST, (b"origin", origin), *more], allowed) is forged, origin
+    assert is_forged("POST", [HOST, site("cross-site")], allowed)
+
+
 @pytest.mark.parametrize("method", ["POST", "DELETE", "PUT"])
 @pytest.mark.parametrize(
     "headers",
