@@ -32,13 +32,13 @@ class Guard(SecurityBase):
     scheme_name = "API key"
 
     def __init__(self, keys: Sequence[ApiKey]) -> None:
-        self._keys = [(bytes.fromhex(key.sha256), key) for key in keys]
+        self.keys = tuple(keys)
 
     async def __call__(self, request: Request) -> None:
         sent = hashlib.sha256(_bearer(request)).digest()
         found = None
-        for digest, key in self._keys:
-            if compare_digest(sent, digest):
+        for key in self.keys:
+            if compare_digest(sent, bytes.fromhex(key.sha256)):
                 found = key
         if found is None:
             raise Unauthorized

@@ -11,6 +11,7 @@ from jobs.contract import JobState, JobStatus, Manifest
 from jobs.errors import ResultExpired
 from jobs.store import ResultStore
 
+from .api_keys import ApiKey
 from .errors import JobCancelled, JobFailed, NotReady
 from .formats import Format
 from .render import entity_tag
@@ -23,14 +24,20 @@ LONGEST_POLL = 30  # seconds
 
 
 def job_json(
-    status: JobStatus, *, code: int = 200, headers: dict[str, str] | None = None, known: str | None = None
+    status: JobStatus,
+    key: ApiKey | None,
+    *,
+    code: int = 200,
+    headers: dict[str, str] | None = None,
+    known: str | None = None,
 ) -> Response:
     """Returns the job as JSON, with a Retry-After header while it is unfinished; or 304.
 
     Args:
+        key: the API key of the caller; None if the server has no keys.
         known: the If-None-Match header.
     """
-    text = job_text(status)
+    text = job_text(status, key)
     tag = job_tag(text)
     path = f"/jobs/{status.job.id}{'' if status.timesteps is None else '?timesteps=true'}"
     shared = {"X-Job-Id": status.job.id, "Content-Location": path, "ETag": tag, **(headers or {})}
@@ -46,17 +53,24 @@ def job_tag(text: str) -> str:
     return f'"{hashlib.sha256(text.encode()).hexdigest()[:32]}"'
 
 
-def accepted(status: JobStatus) -> Response:
+def accepted(status: JobStatus, key: ApiKey | None) -> Response:
     """Returns 202 with the job and its Location: it is unfinished."""
-    return job_json(status, code=202, headers={"Location": f"/jobs/{status.job.id}"})
+    return job_json(status, key, code=202, headers={"Location": f"/jobs/{status.job.id}"})
 
 
 async def images(
-    status: JobStatus, store: ResultStore, form: Format, renderers: Renderers, *, known: str | None = None
+    status: JobStatus,
+    store: ResultStore,
+    form: Format,
+    renderers: Renderers,
+    *,
+    key: ApiKey | None,
+    known: str | None = None,
 ) -> Response:
     """Returns all images of a job in one format.
 
     Args:
+        key: the API key of the caller; None if the server has no keys.
         known: the If-None-Match header.
 
     Raises:
@@ -66,7 +80,7 @@ async def images(
     manifest = await renderers.read(lambda: finished(status, store))
     render = form.render
     if render is None:
-        return job_json(status)
+        return job_json(status, key)
     tag = entity_tag(form, manifest)
     headers = {**_image_headers(status, tag), "Content-Location": f"/jobs/{status.job.id}/image"}
     if matches(known, tag):

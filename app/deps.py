@@ -73,6 +73,7 @@ async def _catalog(request: Request) -> Catalog:
     return follower.catalog
 
 
+CallerDep = Annotated[ApiKey | None, Depends(_from_state("caller"))]
 SettingsDep = Annotated[ApiSettings, Depends(_from_state("settings"))]
 MetricsDep = Annotated[Metrics, Depends(_from_state("metrics"))]
 CatalogDep = Annotated[Catalog, Depends(_catalog)]
@@ -86,25 +87,19 @@ WatcherDep = Annotated[Watcher, Depends(_from_state("watcher"))]
 DrainingDep = Annotated[asyncio.Event, Depends(_from_state("draining"))]
 
 
-async def _owner(request: Request) -> str | None:
-    """Returns the owner of the caller's jobs; None if the server has no API keys."""
-    caller: ApiKey | None = request.state.caller
-    return caller.name if caller else None
-
-
 async def _status(job_id: str, request: Request) -> JobStatus:
     """Returns where one of the caller's jobs stands; jobs of other owners count as unknown."""
     # This is the most frequent request, so it has no dependencies that FastAPI would resolve each time.
     queue: JobQueue = request.state.queue
+    caller: ApiKey | None = request.state.caller
     if not re.fullmatch(JOB_ID, job_id):
         raise JobNotFound
     status = await run_in_threadpool(queue.status, job_id)
-    if status.job.owner != await _owner(request):
+    if status.job.owner != (caller and caller.name):
         raise JobNotFound
     return status
 
 
-OwnerDep = Annotated[str | None, Depends(_owner)]
 StatusDep = Annotated[JobStatus, Depends(_status)]
 
 

@@ -14,6 +14,7 @@ from jobs.kinds import KINDS
 from jobs.params import MODEL_NAME, TAG
 from jobs.values import Frozen
 
+from .api_keys import ApiKey
 from .formats import Format
 from .views import list_text
 
@@ -40,11 +41,11 @@ class JobsQuery(Frozen):
         return Wanted(state=self.state, kind=self.kind, model=self.model, tag=self.tag)
 
 
-def job_list(page: Page, query: JobsQuery) -> Response:
-    """Returns a part of a list of jobs, with a Link header if more follow."""
+def job_list(page: Page, query: JobsQuery, key: ApiKey | None) -> Response:
+    """Returns a part of a list of jobs, with a Link header if more follow; `key` is the caller's."""
     headers = {}
     if page.following is not None:
         sent = {**query.model_dump(mode="json", exclude_unset=True), "cursor": page.following.encode()}
         asked = urlencode({name: value for name, value in sent.items() if value is not None})
         headers["Link"] = f'</jobs?{asked}>; rel="next"'
-    return Response(list_text(page), headers=headers, media_type=Format.JSON)
+    return Response(list_text(page, key), headers=headers, media_type=Format.JSON)

@@ -35,6 +35,7 @@ from .rendering import Renderers
 from .routers import health, jobs, kinds, models, page
 from .server import run
 from .settings import ApiSettings
+from .signed_links import LinkGuard
 from .uploads import Uploads
 from .watching import Watcher
 
@@ -82,8 +83,11 @@ def create_app(settings: ApiSettings) -> FastAPI:
         share(app, origins)
     app.add_middleware(RequestMiddleware, metrics=app.state.metrics, hosts=settings.hosts, origins=origins)
     install(app)
-    guarded = [Depends(Guard(read_keys(settings.api_keys_file)))] if settings.api_keys_file else []
-    for module in (jobs, kinds, models):  # the most frequent routes are matched first
+    keys = read_keys(settings.api_keys_file) if settings.api_keys_file else []
+    guarded, linked = ([Depends(kind(keys))] if keys else [] for kind in (Guard, LinkGuard))
+    app.include_router(jobs.router, dependencies=guarded)  # the most frequent routes are matched first
+    app.include_router(jobs.linked_router, dependencies=linked)
+    for module in (kinds, models):
         app.include_router(module.router, dependencies=guarded)
     if settings.api_metrics_port is None:
         app.include_router(health.metrics_router, dependencies=guarded)

@@ -121,10 +121,12 @@ class Submission:
         try:
             renderers = self.request.state.renderers
             response = (
-                await answers.images(status, self.store, self.form, renderers) if done else answers.accepted(status)
+                await answers.images(status, self.store, self.form, renderers, key=self._caller)
+                if done
+                else answers.accepted(status, self._caller)
             )
         except Overloaded:  # the client can fetch the images later
-            response = answers.accepted(status)
+            response = answers.accepted(status, self._caller)
         if self.preference.applied:
             response.headers["Preference-Applied"] = self.preference.applied
         return response

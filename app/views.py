@@ -15,7 +15,9 @@ from jobs.values import Frozen
 from model.config import SamplerDefaults
 
 from .admission import refusal
+from .api_keys import ApiKey
 from .problems import FAILURES
+from .signed_links import signed_path
 
 
 class Steps(Frozen):
@@ -42,12 +44,16 @@ class Failure(Frozen):
 
 
 class Links(Frozen):
-    """Paths of a job, its events and its images; those of the images are absent unless there are images."""
+    """Paths of a job, its events and its images; those of the images are absent unless there are images.
+
+    `signed` are paths of the images that work without an API key; they are absent if the server has no keys.
+    """
 
     self: str
     events: str
     image: str | None = None
     images: list[str] | None = None
+    signed: list[str] | None = None
 
 
 class Outlook(Frozen):
@@ -87,7 +93,8 @@ class JobView(Outlook):
     links: Links
 
     @classmethod
-    def of(cls, status: JobStatus) -> JobView:
+    def of(cls, status: JobStatus, key: ApiKey | None = None) -> JobView:
+        """Returns the view of a job for the owner of an API key; None if the server has no keys."""
         job = status.job
         return cls(
             **dict(Outlook.of(status)),
@@ -106,13 +113,17 @@ class JobView(Outlook):
             started_at=_moment(status.started_at),
             ended_at=_moment(status.ended_at),
             expires_at=_moment(status.expires_at),
-            links=_links(status),
+            links=_links(status, key),
         )
 
 
-def job_text(status: JobStatus) -> str:
-    """Returns the job as JSON. Its timesteps, the largest part, are JSON already and are inserted unchanged."""
-    text = JobView.of(status).model_dump_json(exclude_none=True)
+def job_text(status: JobStatus, key: ApiKey | None) -> str:
+    """Returns the job as JSON. Its timesteps, the largest part, are JSON already and are inserted unchanged.
+
+    Args:
+        key: the API key of the caller, by which links are signed; None if the server has no keys.
+    """
+    text = JobView.of(status, key).model_dump_json(exclude_none=True)
     return text if status.timesteps is None else f'{text[:-1]},"timesteps":{status.timesteps}}}'
 
 
@@ -126,9 +137,9 @@ class JobList(Frozen):
     next: str | None = None
 
 
-def list_text(page: Page) -> str:
-    """Returns a part of a list of jobs as JSON, a `JobList`."""
-    jobs = f'{{"jobs":[{",".join(map(job_text, page.jobs))}]'
+def list_text(page: Page, key: ApiKey | None) -> str:
+    """Returns a part of a list of jobs as JSON, a `JobList`; `key` as in `job_text`."""
+    jobs = f'{{"jobs":[{",".join(job_text(status, key) for status in page.jobs)}]'
     return f"{jobs}}}" if page.following is None else f'{jobs},"next":"{page.following.encode()}"}}'
 
 
@@ -207,13 +218,13 @@ def timings(status: JobStatus) -> Timings:
     )
 
 
-def _links(status: JobStatus) -> Links:
-    path = f"/jobs/{status.job.id}"
-    done = status.state is JobState.SUCCEEDED and (status.expires_at is None or time.time() < status.expires_at)
+def _links(status: JobStatus, key: ApiKey | None) -> Links:
+    path, expires_at = f"/jobs/{status.job.id}", status.expires_at
+    if expires_at is None or time.time() >= expires_at:
+        return Links(self=path, events=f"{path}/events")
     images = [f"{path}/images/{index}" for index in range(status.job.answers)]
-    return Links(
-        self=path, events=f"{path}/events", image=f"{path}/image" if done else None, images=images if done else None
-    )
+    signed = [signed_path(key, image, int(expires_at)) for image in images] if key else None
+    return Links(self=path, events=f"{path}/events", image=f"{path}/image", images=images, signed=signed)
 
 
 def _moment(seconds: float | None) -> datetime | None:

@@ -15,9 +15,10 @@ from jobs.contract import JobStatus
 from jobs.index import Cursor
 
 from .. import answers
+from ..api_keys import ApiKey
 from ..deps import (
+    CallerDep,
     FormatDep,
-    OwnerDep,
     QueueDep,
     RenderersDep,
     StatusDep,
@@ -34,6 +35,7 @@ from ..views import JobList, JobView, job_text
 from ..watching import ClientGone
 
 router = APIRouter(tags=["jobs"])
+linked_router = APIRouter(tags=["jobs"])  # lets signed links pass
 
 IfNoneMatch = Annotated[str | None, Header()]
 NOT_MODIFIED = {"description": "The client knows this answer already, by If-None-Match"}
@@ -54,8 +56,10 @@ async def job(
     if timesteps:
         status = await run_in_threadpool(queue.status, status.job.id, timesteps=True)
 
+    key: ApiKey | None = request.state.caller
+
     def is_news(status: JobStatus) -> bool:
-        return if_none_match is not None and not answers.matches(if_none_match, answers.job_tag(job_text(status)))
+        return if_none_match is not None and not answers.matches(if_none_match, answers.job_tag(job_text(status, key)))
 
     if patience.seconds:
         try:
@@ -64,24 +68,25 @@ async def job(
         except ClientGone:
             return Response(status_code=CLIENT_GONE)
     headers = {"Preference-Applied": patience.applied} if patience.applied else {}
-    return answers.job_json(status, headers=headers, known=if_none_match)
+    return answers.job_json(status, key, headers=headers, known=if_none_match)
 
 
 @router.get("/jobs", summary="List your jobs", response_model=JobList, dependencies=[single_parameters(JobsQuery)])
-def jobs(query: Annotated[JobsQuery, Query()], queue: QueueDep, owner: OwnerDep) -> Response:
+def jobs(query: Annotated[JobsQuery, Query()], queue: QueueDep, key: CallerDep) -> Response:
     """Lists the caller's jobs, newest first; queued jobs without `position` and `eta_seconds`.
 
     While there is a `next`, more jobs may follow, even if there are fewer than `limit`.
     """
+    owner = key.name if key else None
     after = None if query.cursor is None else Cursor.decode(query.cursor)
-    return job_list(queue.page(owner, query.wanted, most=query.limit, after=after), query)
+    return job_list(queue.page(owner, query.wanted, most=query.limit, after=after), query, key)
 
 
 @router.delete("/jobs/{job_id}", summary="Cancel a job", response_model=JobView, responses={202: {"model": JobView}})
-def cancel(before: StatusDep, queue: QueueDep) -> Response:
+def cancel(before: StatusDep, queue: QueueDep, key: CallerDep) -> Response:
     """Cancels a queued job at once (200), and a running one at its next step (202). An ended job is unchanged (200)."""
     status = queue.cancel(before.job.id)
-    return answers.job_json(status, code=200 if status.state.is_terminal else 202)
+    return answers.job_json(status, key, code=200 if status.state.is_terminal else 202)
 
 
 @router.delete("/jobs/{job_id}/images", summary="Delete the images of a job", status_code=204)
@@ -124,20 +129,36 @@ async def events(
     if request.state.is_head or is_told(first, last_event_id):
         return
     async with aclosing(watcher.follow(first.job.id, previews=True)) as news:
-        async for event in job_events(news, last_event_id):
+        async for event in job_events(news, last_event_id, request.state.caller):
             yield event
 
 
 @router.get("/jobs/{job_id}/image", summary="Get all images of a job", response_class=Response)
 async def image(
-    status: StatusDep, store: StoreDep, form: FormatDep, renderers: RenderersDep, if_none_match: IfNoneMatch = None
+    status: StatusDep,
+    store: StoreDep,
+    form: FormatDep,
+    renderers: RenderersDep,
+    key: CallerDep,
+    if_none_match: IfNoneMatch = None,
 ) -> Response:
     """Returns the image, or a contact sheet of several; another format if Accept demands it."""
-    return await answers.images(status, store, form, renderers, known=if_none_match)
+    return await answers.images(status, store, form, renderers, key=key, known=if_none_match)
 
 
-@router.get("/jobs/{job_id}/images/{index:int}", summary="Get one image of a job", response_class=Response)
-def one_image(status: StatusDep, store: StoreDep, index: int, if_none_match: IfNoneMatch = None) -> Response:
+@linked_router.get("/jobs/{job_id}/images/{index:int}", summary="Get one image of a job", response_class=Response)
+def one_image(
+    status: StatusDep,
+    store: StoreDep,
+    index: int,
+    key: CallerDep,
+    if_none_match: IfNoneMatch = None,
+    expires: Annotated[int | None, Query(description="end of a signed link, in seconds since the epoch")] = None,
+    signature: Annotated[str | None, Query(description="signature of a signed link, instead of an API key")] = None,
+) -> Response:
     if index >= status.job.answers:
         raise HTTPException(404)
-    return answers.image(status, store, index, known=if_none_match)
+    response = answers.image(status, store, index, known=if_none_match)
+    if key and signature is not None:  # which `LinkGuard` has checked, with `expires`
+        response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
+    return response
