@@ -22,6 +22,7 @@ from .errors import IdempotencyConflict, JobUnreadable, QueueUnavailable
 from .events import Ending
 from .index import Cursor, Page, Wanted, description, enter, read_page
 from .limits import Limits, Refusal, Usage, reserve, usage
+from .redis_health import RedisHealth, read_health
 from .rq_job import EXPIRED_AT, MAX_RETRIES, DataJob
 from .status import ask_request_hash, ask_status, read_request_hash, read_status, seconds_of, status_at_end
 from .workers import ask_reports, live_reports, lone_step_seconds, read_reports, reports_for, total_rate
@@ -59,21 +60,6 @@ class Backlog:
     jobs: int
     rate: float | None
     reports: Sequence[ModelReport] = ()
-
-
-@dataclass(frozen=True)
-class RedisHealth:
-    """The state of Redis.
-
-    Attributes:
-        memory_used: the memory that it uses, in bytes.
-        memory_max: the memory that it may use, in bytes; 0 without a limit.
-        append_only_ok: whether it appends every write to a file, and the last write and rewrite succeeded.
-    """
-
-    memory_used: int
-    memory_max: int
-    append_only_ok: bool
 
 
 def wake(client: redis.Redis, model: str) -> None:
@@ -263,16 +249,8 @@ class JobQueue:
 
     def health(self) -> RedisHealth:
         """Returns the state of Redis."""
-        with _translated(), self._client.pipeline(transaction=False) as pipe:
-            pipe.info("memory")
-            pipe.info("persistence")
-            memory, persistence = pipe.execute()
-        statuses = {persistence.get(f"aof_last_{what}_status") for what in ("write", "bgrewrite")}
-        return RedisHealth(
-            memory_used=memory["used_memory"],
-            memory_max=memory.get("maxmemory", 0),
-            append_only_ok=bool(persistence.get("aof_enabled")) and statuses == {"ok"},
-        )
+        with _translated():
+            return read_health(self._client)
 
     def _outlook(self, job: Job) -> tuple[int, float | None]:
         """Returns the position of a queued job, and the seconds until it is done; None if the speed is unknown.
