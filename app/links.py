@@ -12,7 +12,7 @@ TARGETS = {
     "events": ("/jobs/{job_id}/events", "get"),
     "image": ("/jobs/{job_id}/image", "get"),
     "images": ("/jobs/{job_id}/images/{index}", "get"),
-    "delete images": ("/jobs/{job_id}/images", "delete"),
+    "delete_images": ("/jobs/{job_id}/images", "delete"),
 }
 
 

@@ -2,6 +2,9 @@
 
 An entry is written before its job is queued, as in the backlog, so that no accepted job lacks one. An entry whose job
 was never queued, or has been forgotten, is removed when it is met: by a reader, or by the next job of the same owner.
+
+The index of an owner who asks for nothing any more expires like its jobs. If one of them has waited longer than that
+for a worker, it is entered again when it starts.
 """
 
 from __future__ import annotations
@@ -24,11 +27,13 @@ from .status import STATES, ask_statuses, read_status
 
 EXAMINED = 1000  # entries that one page examines, so that a filter that matches little keeps nobody waiting
 ABSENT_SECONDS = 600  # an entry without a job is removed after this time; before, its job may be about to be queued
-WAIT_SECONDS = 30 * 86400  # how long a job may wait for a worker without losing its entry
 _CURSOR = re.compile(rf"(\S{{1,32}}) ({JOB_ID.strip('^$')})")
 
 _LOOK = f"""
 local index, records, now = KEYS[1], ARGV[1], redis.call('TIME')[1]
+local function keep(seconds)
+  if redis.call('TTL', index) < seconds then redis.call('EXPIRE', index, seconds) end
+end
 local function is_there(id)
   return redis.call('TYPE', records .. id).ok == 'hash'
 end
@@ -42,20 +47,20 @@ end
 _ENTER = (
     _LOOK
     + """
-local id, at, ttl = ARGV[2], ARGV[3], tonumber(ARGV[4])
+local id, at = ARGV[2], ARGV[3]
 if is_there(id) then redis.call('ZADD', index, 'NX', at, id) else redis.call('ZADD', index, at, id) end
 local some = redis.call('ZRANDMEMBER', index, 3, 'WITHSCORES')
 for i = 1, #some, 2 do
   if some[i] ~= id and is_gone(some[i], some[i + 1]) then redis.call('ZREM', index, some[i]) end
 end
-if redis.call('TTL', index) < ttl then redis.call('EXPIRE', index, ttl) end
+keep(tonumber(ARGV[4]))
 """
 )
 _FIND = (
     _LOOK
     + """
 local most, examined = tonumber(ARGV[2]), tonumber(ARGV[3])
-local last, last_at, states, kind, model, tag = unpack(ARGV, 4)
+local ttl, last, last_at, states, kind, model, tag = unpack(ARGV, 4)
 
 local function field(id, name)
   local is_short = redis.call('HSTRLEN', records .. id, name) <= 512
@@ -91,6 +96,7 @@ while i <= #entries and i <= 2 * examined and #found < most do
 end
 local more = i <= #entries and {entries[i - 2], entries[i - 1]} or {}
 if #gone > 0 then redis.call('ZREM', index, unpack(gone)) end
+if #found > 0 then keep(tonumber(ttl)) end
 return {found, more}
 """
 )
@@ -160,7 +166,7 @@ def description(job: Job) -> str:
 
 def enter(client: Any, job: Job, *, result_ttl: int) -> None:
     """Adds a job to its owner's, or does nothing if it is there already; also as a part of a pipeline."""
-    ttl = job.timeout + 2 * result_ttl + WAIT_SECONDS
+    ttl = job.timeout + 2 * result_ttl
     client.eval(_ENTER, 1, keys.index(job.owner), RqJob.key_for(""), job.id, repr(job.accepted_at), ttl)
 
 
@@ -177,7 +183,7 @@ def read_page(
         after: the place in the list where the page begins; None for the beginning.
         result_ttl: the time that images are kept, in seconds.
     """
-    ids, following = _find(client, owner, wanted, most=most, after=after)
+    ids, following = _find(client, owner, wanted, most=most, after=after, ttl=2 * result_ttl)
     jobs = []
     for answer in ask_statuses(client, ids) if ids else []:
         with suppress(JobNotFound, JobUnreadable):  # forgotten a moment ago, or written by somebody else
@@ -188,15 +194,15 @@ def read_page(
 
 
 def _find(
-    client: redis.Redis, owner: str | None, wanted: Wanted, *, most: int, after: Cursor | None
+    client: redis.Redis, owner: str | None, wanted: Wanted, *, most: int, after: Cursor | None, ttl: int
 ) -> tuple[list[str], Cursor | None]:
-    """Returns the ids of the jobs of a page, and the place where the next page begins."""
+    """Returns the ids of the jobs of a page, and the place where the next page begins; keeps the index for `ttl` s."""
     names = [name for name, state in STATES.items() if state is wanted.state]
     states = f" {' '.join(names)} " if names else ""
     place = ("", "") if after is None else (after.job_id, repr(after.at))
     asked = (states, wanted.kind or "", wanted.model or "", wanted.tag or "")
     examined = EXAMINED if any(asked) else most
-    facts = (RqJob.key_for(""), most, examined, *place, *asked)
+    facts = (RqJob.key_for(""), most, examined, ttl, *place, *asked)
     found, last = client.eval(_FIND, 1, keys.index(owner), *facts)
     ids = [job_id.decode() for job_id in found]
     return ids, Cursor(float(last[1]), last[0].decode(errors="replace")) if last else None

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from typing import Any
 
 import redis
 from rq import Queue, Retry
@@ -65,9 +66,13 @@ class Backlog:
 def wake(client: redis.Redis, model: str) -> None:
     """Tells an idle worker that there may be work."""
     with client.pipeline(transaction=False) as pipe:
-        pipe.lpush(keys.wake(model), 1)
-        pipe.ltrim(keys.wake(model), 0, WAKE_TOKENS - 1)
+        _ask_wake(pipe, model)
         pipe.execute()
+
+
+def _ask_wake(pipe: Any, model: str) -> None:
+    pipe.lpush(keys.wake(model), 1)
+    pipe.ltrim(keys.wake(model), 0, WAKE_TOKENS - 1)
 
 
 class JobQueue:
@@ -120,9 +125,11 @@ class JobQueue:
                 self._enqueue(job, request_hash)
             except DuplicateJobError:
                 return self._recognise(job, request_hash)
-            with suppress(redis.RedisError):  # the job is accepted, and idle workers look every second anyway
-                enter(self._client, job, result_ttl=self._result_ttl)  # if this process froze, the entry may be gone
-                wake(self._client, job.model)
+            # The job is accepted, and idle workers look every second anyway.
+            with suppress(redis.RedisError), self._client.pipeline(transaction=False) as pipe:
+                enter(pipe, job, result_ttl=self._result_ttl)  # again: if this process froze, a reader has removed it
+                _ask_wake(pipe, job.model)
+                pipe.execute()
         return True
 
     def _enqueue(self, job: Job, request_hash: str) -> None:

@@ -12,6 +12,7 @@ import redis
 from jobs import keys
 from jobs.contract import FailureCode, Job, JobState, ModelReport, Progress, WorkerReport
 from jobs.events import Ending, preview_channel, status_channel
+from jobs.index import enter
 from jobs.queue import wake
 from jobs.rq_job import DataJob
 from jobs.workers import prune_reports, publish_report, withdraw_report
@@ -48,6 +49,8 @@ class Reporter:
                 timesteps = json.dumps(active.trajectories[0].plan.timesteps)
                 pipe.set(keys.timesteps(active.job.id), timesteps, ex=active.job.timeout + self._ttl)
                 pipe.exists(keys.cancel(active.job.id))
+            for active in actives:  # some may have waited longer than the index of their owner is kept
+                enter(pipe, active.job, result_ttl=self._ttl // 2)
             self._add_progress(pipe, actives, among)
             answers = pipe.execute()
         for active, found in zip(actives, answers[1::2], strict=False):

@@ -205,11 +205,15 @@ def test_an_entry_whose_job_is_missing_is_removed_once_it_is_old(worker: FakeWor
     assert [status.job.id for status in queue.page(None, Wanted(), most=10).jobs] == [young.id]
 
 
-def test_a_job_that_waits_for_days_stays_in_the_list(worker: FakeWorker, queue: JobQueue) -> None:
-    waiting = submit(queue, accepted_at=time.time() - 20 * 86400)
-    assert worker.client.ttl(keys.index(None)) > 20 * 86400
-    submit(queue)
-    assert [status.job.id for status in queue.page(None, Wanted(), most=10).jobs][1] == waiting
+def test_an_index_is_kept_for_as_long_as_its_jobs(worker: FakeWorker, queue: JobQueue) -> None:
+    for timeout in (600, 10):
+        submit(queue, timeout=timeout)
+        assert 700 < worker.client.ttl(keys.index(None)) <= 600 + 2 * 60
+    worker.client.expire(keys.index(None), 5)
+    queue.page(None, Wanted(tag="none"), most=10)
+    assert worker.client.ttl(keys.index(None)) <= 5
+    queue.page(None, Wanted(), most=10)
+    assert 100 < worker.client.ttl(keys.index(None)) <= 2 * 60
 
 
 def test_new_jobs_remove_the_entries_of_forgotten_ones(worker: FakeWorker, queue: JobQueue) -> None:

@@ -18,6 +18,7 @@ from rq.serializers import JSONSerializer
 
 from jobs import keys
 from jobs.contract import FailureCode, Job, JobState
+from jobs.index import Wanted
 from jobs.kinds.denoise import Denoising
 from jobs.params import SamplingParams
 from model import load_checkpoint, save_checkpoint
@@ -58,6 +59,15 @@ def test_a_running_job_is_cancelled_and_stays_so(stack: Stack) -> None:
     assert stack.queue.cancel(job_id).state is JobState.CANCELLED
     assert stack.store.manifest(job_id) is None
     wait_until(lambda: not stack.client.hlen(keys.backlog("tiny")), 5, "it is no longer in the backlog")
+
+
+@pytest.mark.timeout(60)
+def test_a_job_that_waited_longer_than_its_index_is_kept_is_listed_again(stack: Stack) -> None:
+    ids = [stack.submit() for _ in range(2)]
+    stack.client.delete(keys.index(None))
+    stack.start_worker()
+    stack.finish(ids, 40)
+    assert [status.job.id for status in stack.queue.page(None, Wanted(), most=10).jobs] == ids[::-1]
 
 
 @pytest.mark.timeout(60)
