@@ -39,10 +39,23 @@ linked_router = APIRouter(tags=["jobs"])  # lets signed links pass
 
 IfNoneMatch = Annotated[str | None, Header()]
 NOT_MODIFIED = {"description": "The client knows this answer already, by If-None-Match"}
+PREFER = {
+    "name": "Prefer",
+    "in": "header",
+    "description": "wait=S waits S seconds at most (RFC 7240)",
+    "schema": {"type": "string"},
+    "example": "wait=30",
+}
 Timesteps = Annotated[bool, Query(description="whether to show the timestep at each network call")]
 
 
-@router.get("/jobs/{job_id}", summary="Get a job", response_model=JobView, responses={304: NOT_MODIFIED})
+@router.get(
+    "/jobs/{job_id}",
+    summary="Get a job",
+    response_model=JobView,
+    responses={304: NOT_MODIFIED},
+    openapi_extra={"parameters": [PREFER]},
+)
 async def job(
     request: Request,
     status: StatusDep,
@@ -53,10 +66,9 @@ async def job(
 ) -> Response:
     """Waits with `Prefer: wait=S` until the job has ended; with If-None-Match until anything about it has changed."""
     patience = read_patience(", ".join(request.headers.getlist("prefer")), longest=request.state.settings.sync_wait)
+    key: ApiKey | None = request.state.caller
     if timesteps:
         status = await run_in_threadpool(queue.status, status.job.id, timesteps=True)
-
-    key: ApiKey | None = request.state.caller
 
     def is_news(status: JobStatus) -> bool:
         return if_none_match is not None and not answers.matches(if_none_match, answers.job_tag(job_text(status, key)))
