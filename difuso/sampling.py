@@ -15,7 +15,8 @@ from jobs.catalog import read_catalog
 from jobs.contract import Job, new_job
 from jobs.errors import ImageRefused
 from jobs.images.fitting import FittedImage, read_image
-from jobs.kinds.base import Fit, Kind, SamplingQuery
+from jobs.kinds.base import Fit, Kind, SamplingQuery, Task
+from jobs.params import SamplingParams
 from worker.settings import WorkerSettings
 
 from .errors import UserError, user_errors
@@ -46,8 +47,13 @@ def make_images(
     with user_errors(model.name):
         runner = runner_for(job, load_checkpoint(settings.models_dir / job.model), settings)
         pngs = draw(runner, job, [image.png for image in images.values()])
+    return write_images(folder, pngs, model=job.model, task=job.task, params=job.params)
+
+
+def write_images(folder: Path, pngs: Sequence[bytes], *, model: str, task: Task, params: SamplingParams) -> list[Path]:
+    """Writes the images of a job; returns their paths."""
     folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"{job.model}-{job.task.label(job.params, index)}.png" for index in range(len(pngs))]
+    paths = [folder / f"{model}-{task.label(params, index)}.png" for index in range(len(pngs))]
     for path, png in zip(paths, pngs, strict=True):
         path.write_bytes(png)
     return paths

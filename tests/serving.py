@@ -47,8 +47,10 @@ class Difuso:
 
 
 @contextmanager
-def running(folder: Path, environment: dict[str, str], *, ready: bool = True) -> Iterator[Difuso]:
-    port, log = free_port(), folder / "serve.log"
+def running(
+    folder: Path, environment: dict[str, str], *, ready: bool = True, port: int | None = None
+) -> Iterator[Difuso]:
+    port, log = port or free_port(), folder / "serve.log"
     with log.open("wb") as file:
         process = subprocess.Popen([*SERVE, "--port", str(port)], cwd=folder, env=environment, stderr=file)
     difuso = Difuso(process, log, port)

@@ -1,0 +1,70 @@
+"""A client of difuso's HTTP API. It needs httpx (the extra `client`) and Pillow, and nothing else of difuso.
+
+options, images    what a request holds
+flows, events      what to ask the server next, given its last answer; no input or output
+requests           the methods of both clients that make jobs
+sync, asynchronous the clients: they send what the flows ask for
+results, errors    what comes back
+"""
+
+from __future__ import annotations
+
+try:
+    import httpx  # noqa: F401
+except ModuleNotFoundError as error:
+    raise ImportError("the client of difuso needs httpx: pip install 'difuso[client]'") from error
+
+from .asynchronous import AsyncClient, AsyncJob
+from .errors import (
+    DifusoError,
+    IdempotencyConflict,
+    ImageRefused,
+    InvalidRequest,
+    JobCancelled,
+    JobFailed,
+    LimitReached,
+    ModelUnavailable,
+    NotFound,
+    NotReady,
+    Overloaded,
+    Problem,
+    ResultExpired,
+    TimedOut,
+    Unauthorized,
+    Unavailable,
+    Unreachable,
+)
+from .events import Ended, Event, Preview, Progress
+from .images import ImageLike
+from .results import Result
+from .sync import Client, Job
+
+__all__ = [
+    "AsyncClient",
+    "AsyncJob",
+    "Client",
+    "DifusoError",
+    "Ended",
+    "Event",
+    "IdempotencyConflict",
+    "ImageLike",
+    "ImageRefused",
+    "InvalidRequest",
+    "Job",
+    "JobCancelled",
+    "JobFailed",
+    "LimitReached",
+    "ModelUnavailable",
+    "NotFound",
+    "NotReady",
+    "Overloaded",
+    "Preview",
+    "Problem",
+    "Progress",
+    "Result",
+    "ResultExpired",
+    "TimedOut",
+    "Unauthorized",
+    "Unavailable",
+    "Unreachable",
+]

@@ -1,0 +1,114 @@
+"""The client for programs with an event loop, of asyncio or trio."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import aclosing, suppress
+from functools import partial
+from typing import Any, Self, Unpack
+
+import anyio
+import httpx
+
+from . import flows
+from .connection import arguments, request_of
+from .events import Ended, Event, EventReader
+from .flows import TRANSIENT, Command, Flow, Pause, Reply, T
+from .job import AnyJob
+from .options import Filters
+from .requests import Requests, spelled_out
+from .results import Facts, Result
+
+
+class AsyncJob(AnyJob[Coroutine[Any, Any, "AsyncJob"], Coroutine[Any, Any, Result]]):
+    """A job on a server, as `AsyncClient` returns it."""
+
+    async def events(self) -> AsyncIterator[Event]:
+        """Yields like `Job.events`; `contextlib.aclosing` closes the connection if the iteration ends early."""
+        reader = EventReader(self.id)
+        while not reader.ended:
+            response = await self._client._run(reader.connect(self._client._patience()))
+            async with aclosing(response):
+                with suppress(*TRANSIENT):
+                    async for line in response.aiter_lines():
+                        event = reader.read(line)
+                        if isinstance(event, Ended):
+                            self.facts = event.facts
+                        if event is not None:
+                            yield event
+
+
+class AsyncClient(
+    Requests[Coroutine[Any, Any, Result], Coroutine[Any, Any, AsyncJob], Coroutine[Any, Any, dict[str, Any]]]
+):
+    """A client like `Client`, whose methods are awaited; any number of tasks may use it.
+
+    Args:
+        url: the address of the server.
+        api_key: the API key, if the server has keys.
+        timeout: seconds that a call may take in all, its job included; None for any time.
+        transport: how requests are sent; by default over the network.
+    """
+
+    def __init__(
+        self,
+        url: str = "http://127.0.0.1:8000",
+        *,
+        api_key: str | None = None,
+        timeout: float | None = 600.0,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self.timeout = timeout
+        self._http = httpx.AsyncClient(**arguments(url, api_key), transport=transport)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Closes all connections."""
+        await self._http.aclose()
+
+    @spelled_out
+    async def jobs(self, **filters: Unpack[Filters]) -> AsyncIterator[AsyncJob]:
+        """Yields your jobs, newest first: those of the API key's owner, or all if the server has no keys."""
+        cursor: str | None = None
+        while True:
+            page = await self._run(flows.page(filters, cursor, self._patience()))
+            for facts in page["jobs"]:
+                yield AsyncJob(self, facts)
+            cursor = page.get("next")
+            if cursor is None:
+                return
+
+    def _handle(self, facts: Facts) -> AsyncJob:
+        return AsyncJob(self, facts)
+
+    async def _run(self, flow: Flow[T]) -> T:
+        go_on, interrupted = partial(flow.send, None), False
+        while True:
+            try:
+                command = go_on()
+            except StopIteration as end:
+                result: T = end.value
+                return result
+            try:
+                with anyio.CancelScope(shield=interrupted):  # a flow may end its job when its task is cancelled
+                    reply = await self._do(command)
+                go_on = partial(flow.send, reply)
+            except BaseException as interruption:
+                go_on, interrupted = partial(flow.throw, interruption), True
+
+    async def _do(self, command: Command) -> Reply:
+        if isinstance(command, Pause):
+            await anyio.sleep(command.seconds)
+            return None
+        try:
+            response = await self._http.send(request_of(self._http, command), stream=command.stream)
+            if not response.is_success:
+                await response.aread()
+        except httpx.TransportError as error:
+            return error
+        return response

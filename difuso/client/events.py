@@ -1,0 +1,128 @@
+"""The events of a job, and a reader of server-sent events that goes on after its connection has broken."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+from PIL import Image
+
+from .flows import Call, Flow, Patience, Pause, exchange
+from .results import ENDED, Facts, State
+
+SILENCE_SECONDS = 45.0  # the server sends a comment every 15 s
+REST_SECONDS = 1.0  # before connecting again
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a job stands.
+
+    Attributes:
+        done, total: network calls of all images.
+        position: the number of jobs ahead; None unless it is queued.
+        eta_seconds: the time until it is done; None if unknown.
+    """
+
+    state: State
+    done: int
+    total: int
+    position: int | None = None
+    eta_seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Preview:
+    """An unfinished image.
+
+    Attributes:
+        index: the image's place among those of the job.
+        done: the network calls of all images of the job so far.
+        png: the image as a PNG file.
+    """
+
+    index: int
+    done: int
+    png: bytes
+
+    @property
+    def image(self) -> Image.Image:
+        return Image.open(io.BytesIO(self.png))
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The job has ended; no event follows.
+
+    Attributes:
+        facts: the job as GET /jobs/{id} shows it.
+    """
+
+    state: State
+    facts: Facts
+
+
+Event = Progress | Preview | Ended
+
+
+class EventReader:
+    """Reads the events of one job, over as many connections as it takes.
+
+    The server begins each connection with where the job stands, so a broken one loses previews at most.
+
+    Attributes:
+        ended: whether the last event has come.
+    """
+
+    def __init__(self, job_id: str) -> None:
+        self.ended = False
+        self._call = Call(
+            "GET",
+            f"/jobs/{job_id}/events",
+            headers={"Accept": "text/event-stream"},
+            seconds=SILENCE_SECONDS,
+            stream=True,
+        )
+        self._connected = False
+        self._shown: Progress | None = None
+        self._name, self._data = "", ""
+
+    def connect(self, patience: Patience) -> Flow[httpx.Response]:
+        """Returns an answer whose lines are for `read`."""
+        if self._connected:
+            yield Pause(min(REST_SECONDS, patience.left))
+        self._connected = True
+        self._name, self._data = "", ""
+        return (yield from exchange(self._call, patience))
+
+    def read(self, line: str) -> Event | None:
+        """Reads one line, without its end; returns the event that it completes, unless it says nothing new."""
+        field, _, value = line.partition(":")
+        if field == "event":
+            self._name = value.strip()
+        elif field == "data":
+            self._data += value.strip()
+        elif not line and self._data:
+            event = self._event(self._name, json.loads(self._data))
+            self._name, self._data = "", ""
+            return event
+        return None
+
+    def _event(self, name: str, data: Any) -> Event | None:
+        if name in ENDED:
+            self.ended = True
+            return Ended(data["state"], data)
+        if name == "preview":
+            return Preview(data["index"], data["image_steps"], base64.b64decode(data["png"]))
+        if name != "progress":
+            return None  # of a newer server
+        steps = data["steps"]
+        progress = Progress(data["state"], steps["done"], steps["total"], data.get("position"), data.get("eta_seconds"))
+        if progress == self._shown:
+            return None
+        self._shown = progress
+        return progress

@@ -1,0 +1,261 @@
+"""What to ask the server next, given its last answer: without input and output, so that both clients share it.
+
+A flow is a generator. It yields a `Call` and is sent the answer, or the error of httpx if none came; or it yields a
+`Pause` and goes on after it. An interruption of either is thrown into it. What it returns is the result.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import math
+import random
+import time
+import uuid
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+import httpx
+
+from .errors import DifusoError, TimedOut, Unreachable, error_of
+from .images import file_of
+from .options import IMAGES, KindName
+from .results import ENDED, Facts, Result
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+# Errors of httpx after which another try may succeed.
+TRANSIENT = (httpx.TimeoutException, httpx.NetworkError, httpx.RemoteProtocolError, httpx.ProxyError)
+
+ANSWER_SECONDS = 30.0  # for an answer, once the server need not wait for a job
+POLL_SECONDS = 25.0  # of one long poll: proxies often cut what is silent for 30 or 60 s
+REST_SECONDS = 1.0  # before asking again, where the server has not waited
+FIRST_PAUSE, LONGEST_PAUSE = 0.25, 8.0  # seconds between tries, if the server does not say when
+LEAST_SECONDS = 1.0  # for an answer, however little time is left
+ABANDON_SECONDS = 2.0  # for cancelling a job that nobody waits for any more
+
+
+@dataclass(frozen=True)
+class Call:
+    """A request of HTTP.
+
+    Attributes:
+        params: the query, by name; a name may be repeated.
+        files: the parts of a multipart body.
+        seconds: how long the server may be silent.
+        stream: whether the body is read bit by bit, by the caller.
+    """
+
+    method: str
+    path: str
+    params: tuple[tuple[str, str], ...] = ()
+    headers: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    seconds: float = ANSWER_SECONDS
+    stream: bool = False
+
+
+@dataclass(frozen=True)
+class Pause:
+    """A time to wait before the next call, in seconds."""
+
+    seconds: float
+
+
+Command = Call | Pause
+Reply = httpx.Response | httpx.TransportError | None
+Flow = Generator[Command, Any, T]  # it is sent a Reply: None after a pause
+
+
+class Patience:
+    """The time that a flow may take.
+
+    Args:
+        timeout: seconds from now; None for any time.
+    """
+
+    def __init__(self, timeout: float | None, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self.clock = clock
+        self._end = math.inf if timeout is None else clock() + timeout
+
+    @property
+    def left(self) -> float:
+        """The seconds that are left; at least 0."""
+        return max(0.0, self._end - self.clock())
+
+    def pause(self, failure: DifusoError, tries: int) -> Pause:
+        """Returns the pause after a try that failed.
+
+        The server says how long, or pauses grow with the number of tries. They are random, so that the clients of a
+        server that starts again do not all come at once.
+
+        Raises:
+            DifusoError: the failure itself if no time would be left.
+        """
+        grown = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(tries, 10)) * random.uniform(0.5, 1.0)
+        seconds = grown if failure.retry_after is None else failure.retry_after
+        if seconds > self.left:
+            raise failure
+        log.warning("trying again in %.1f s: %s", seconds, failure)
+        return Pause(seconds)
+
+
+def exchange(call: Call, patience: Patience) -> Flow[httpx.Response]:
+    """Returns the answer to a call, which is repeated while its failure may pass. The call must be safe to repeat.
+
+    Raises:
+        DifusoError: what the server answers, or `Unreachable`.
+    """
+    for tries in itertools.count():
+        seconds = min(call.seconds, max(LEAST_SECONDS, patience.left))
+        reply: Reply = yield replace(call, seconds=seconds)
+        if isinstance(reply, httpx.Response):
+            if reply.is_success:
+                return reply
+            failure = error_of(reply)
+        else:
+            failure = Unreachable(f"the server has not answered {call.method} {call.path}: {_reason(reply)}")
+        if not (failure.may_pass or isinstance(reply, TRANSIENT)):
+            raise failure
+        yield patience.pause(failure, tries)
+    raise AssertionError("the loop has no end")
+
+
+def submit(kind: KindName, images: tuple[Any, ...], options: Mapping[str, Any], patience: Patience) -> Flow[Facts]:
+    """Makes a job and returns its facts at once. It is one job however often the call is repeated.
+
+    Args:
+        images: the images, in the order of `IMAGES`.
+        options: the parameters, images among them; those that are None are left out.
+    """
+    call = posting(kind, images, options)
+    response = yield from exchange(call, patience)
+    facts: Facts = response.json()
+    return facts
+
+
+def posting(kind: KindName, images: tuple[Any, ...], options: Mapping[str, Any]) -> Call:
+    """Returns the call that makes a job.
+
+    Raises:
+        OSError, TypeError, ValueError: if an argument cannot be sent.
+    """
+    if kind not in IMAGES:
+        raise ValueError(f"the kind must be one of {', '.join(IMAGES)}, not {kind}")
+    if len(images) > len(IMAGES[kind]):
+        raise TypeError(f"{kind} takes {len(IMAGES[kind])} images at most, not {len(images)}")
+    given = {**dict(zip(IMAGES[kind], images, strict=False)), **options}
+    given = {name: value for name, value in given.items() if value is not None}
+    key = str(given.pop("idempotency_key", uuid.uuid4())).replace("\\", "\\\\").replace('"', '\\"')
+    headers = {"Prefer": "respond-async", "Idempotency-Key": f'"{key}"'}
+    if "urgency" in given:
+        headers["Priority"] = f"u={given.pop('urgency')}"
+    files = {name: file_of(given.pop(name)) for name in IMAGES[kind] if name in given}
+    return Call("POST", f"/{kind}", _query(given), headers, files)
+
+
+def wait(facts: Facts, patience: Patience) -> Flow[Facts]:
+    """Returns the facts of a job that has ended.
+
+    Raises:
+        TimedOut: if it does not end within the time.
+    """
+    while facts["state"] not in ENDED:
+        began, seconds = patience.clock(), math.floor(min(POLL_SECONDS, patience.left))
+        call = Call("GET", _path(facts), headers={"Prefer": f"wait={seconds}"}, seconds=POLL_SECONDS + ANSWER_SECONDS)
+        facts = (yield from exchange(call, patience)).json()
+        if facts["state"] in ENDED:
+            break
+        if patience.left == 0:
+            raise TimedOut(facts["id"])
+        if patience.clock() - began < seconds:  # the server is about to end
+            yield Pause(min(REST_SECONDS, patience.left))
+    return facts
+
+
+def result(ended: Facts, patience: Patience) -> Flow[Result]:
+    """Returns the images of a job that has ended.
+
+    Raises:
+        JobFailed, JobCancelled, ResultExpired: if there are none.
+    """
+    call = Call("GET", f"{_path(ended)}/image", headers={"Accept": "application/zip"})
+    response = yield from exchange(call, patience)
+    return Result.read(response.content, ended)
+
+
+def answer(kind: KindName, images: tuple[Any, ...], options: Mapping[str, Any], patience: Patience) -> Flow[Result]:
+    """Makes a job, waits for it and returns its images.
+
+    As over HTTP, a job ends when nobody waits for it any more, unless the request has an idempotency key of its own.
+    """
+    call = posting(kind, images, options)
+    try:
+        facts = (yield from exchange(call, patience)).json()
+        ended = yield from wait(facts, patience)
+    except GeneratorExit:
+        raise
+    except BaseException as error:
+        is_left = isinstance(error, TimedOut) or not isinstance(error, Exception)  # by Ctrl-C, or the task is cancelled
+        if is_left and options.get("idempotency_key") is None:
+            with suppress(DifusoError):
+                yield from _abandon(call, Patience(ABANDON_SECONDS, clock=patience.clock))
+        raise
+    return (yield from result(ended, patience))
+
+
+def _abandon(call: Call, patience: Patience) -> Flow[None]:
+    """Cancels the job of a call, which finds it by its key, even if the first answer has not come."""
+    facts = (yield from exchange(call, patience)).json()
+    yield from cancel(facts, patience)
+
+
+def get(path: str, patience: Patience) -> Flow[Any]:
+    """Returns what the server has at a path."""
+    return (yield from exchange(Call("GET", path), patience)).json()
+
+
+def cancel(facts: Facts, patience: Patience) -> Flow[Facts]:
+    """Cancels a job and returns its facts; a running job ends at its next step."""
+    response = yield from exchange(Call("DELETE", _path(facts)), patience)
+    cancelled: Facts = response.json()
+    return cancelled
+
+
+def delete_images(facts: Facts, patience: Patience) -> Flow[Facts]:
+    """Deletes the images of a job that has ended, and returns its facts."""
+    yield from exchange(Call("DELETE", f"{_path(facts)}/images"), patience)
+    left: Facts = yield from get(_path(facts), patience)
+    return left
+
+
+def page(filters: Mapping[str, Any], cursor: str | None, patience: Patience) -> Flow[dict[str, Any]]:
+    """Returns a part of the list of jobs: `jobs`, and the cursor of the `next` part if there may be one."""
+    call = Call("GET", "/jobs", _query({**filters, "cursor": cursor}))
+    found: dict[str, Any] = (yield from exchange(call, patience)).json()
+    return found
+
+
+def _path(facts: Facts) -> str:
+    return f"/jobs/{facts['id']}"
+
+
+def _query(parameters: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """Returns the query of a request; names are without the underscore that keeps them apart from Python's keywords."""
+    given = {name.rstrip("_"): value for name, value in parameters.items() if value is not None}
+    return tuple(pair for name, value in given.items() for pair in _pairs(name, value))
+
+
+def _pairs(name: str, value: Any) -> list[tuple[str, str]]:
+    """Returns a parameter as the query holds it; a sequence repeats its name."""
+    if isinstance(value, Iterable) and not isinstance(value, str):
+        return [pair for each in value for pair in _pairs(name, each)]
+    return [(name, str(value).lower() if isinstance(value, bool) else str(value))]
+
+
+def _reason(error: httpx.TransportError | None) -> str:
+    return str(error) or type(error).__name__

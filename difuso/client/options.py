@@ -1,0 +1,130 @@
+"""The parameters of requests, for editors and type checkers; docs/http-api.md describes them.
+
+The server's own queries (`jobs.kinds`, `app.lists`) decide what a parameter means. A test holds these types to
+them, word for word: the client itself does not need the server's packages.
+"""
+
+from collections.abc import Sequence
+from typing import Literal, Required, TypedDict
+
+from .images import ImageLike
+from .results import State
+
+# Without `from __future__ import annotations`: Python 3.11 does not see Required in a string.
+
+KindName = Literal["generate", "interpolate", "denoise", "restore"]
+
+# The images of each kind, by the names of their parts; those of a method's signature come first.
+IMAGES: dict[KindName, tuple[str, ...]] = {
+    "generate": (),
+    "interpolate": ("image_a", "image_b"),
+    "denoise": ("image",),
+    "restore": ("image", "mask"),
+}
+
+
+class Headers(TypedDict, total=False):
+    """What goes into the headers of a request."""
+
+    idempotency_key: str
+    """Name of this request: repeated with the same name it finds the same job; by default a new one."""
+    urgency: int
+    """Urgency of the job, 0 (first) to 7 (last); by default 3."""
+
+
+class Generate(Headers, total=False):
+    """Parameters of every kind of job; one that is absent or None has the default of the model."""
+
+    n: int
+    """Number of images."""
+    steps: int | None
+    """Network calls for each image, at most the model's T."""
+    sampler: str | None
+    """Sampler; by default the model's."""
+    plan: str | None
+    """Name of one of the model's plans, which then replaces the model's defaults."""
+    spacing: str | None
+    """Choice of the timesteps: a rule, the numbers of steps in equal sections, or a list, such as at:12.5,160,999."""
+    eta: float | None
+    """Stochasticity; ddim only."""
+    variance: Literal["fixed_small", "fixed_large", "learned", "learned_range"] | None
+    """Variance of the noise of each step; ddpm only."""
+    clip: Literal["none", "static", "dynamic"] | None
+    """Clipping of the predicted image at each step."""
+    seed: int | None
+    """Seed of image 0; image i has seed + i."""
+    label: str | int | None
+    """Class, by name or index."""
+    guidance_scale: float | None
+    """Scale of classifier-free guidance; 1 is off; needs a label."""
+    classifier_scale: float | None
+    """Scale of guidance by the model's classifier; 0 is off; needs a label."""
+    model: str | None
+    """Name of the model; by default the first, unless the server has another."""
+    tag: str | None
+    """A word of your own, which the job shows and a list of jobs can be asked for."""
+
+
+class WithImages(Generate, total=False):
+    """Parameters of every kind of job that takes images."""
+
+    fit: Literal["cover", "contain"]
+    """How images get the size of the model: cropped, or padded with white."""
+
+
+class Interpolate(WithImages, total=False):
+    """Parameters of an interpolation."""
+
+    lambda_: float | Sequence[float]
+    """Share of the second image, 0 to 1; repeat it for several images."""
+    t: int | None
+    """Timestep to which both images are noised or inverted."""
+    mode: Literal["ddpm", "ddim"]
+    """Noise and mix, or invert and follow the arc."""
+    noise: Literal["shared", "independent", "rescaled"]
+    """Noise of both images; ddpm only."""
+
+
+class Denoise(WithImages, total=False):
+    """Parameters of denoising."""
+
+    sigma: float | None
+    """Standard deviation of the noise, in grey levels of 0..255."""
+    t: int | None
+    """Instead of sigma: the timestep with the noise of the image."""
+    strength: float | None
+    """Instead of sigma: the image is clean, and drawn anew from this part of T."""
+    mode: Literal["sample", "mmse"]
+    """Run the reverse chain, or estimate at once."""
+    average: bool
+    """Return the mean of the n samples."""
+
+
+class Restore(WithImages, total=False):
+    """Parameters of a restoration."""
+
+    task: Required[Literal["inpaint", "superres", "colorize", "deblur"]]
+    """Degradation to undo."""
+    mask: ImageLike | None
+    """Image of the image's size, white where the image is missing; inpaint only."""
+    factor: Literal[2, 4]
+    """Scale factor; superres only."""
+    blur: Literal["gaussian", "uniform"]
+    """Kernel of the blur; deblur only."""
+    width: float
+    """Width of the blur, in pixels of the model; deblur only."""
+    sigma: float
+    """Standard deviation of the noise, in grey levels of 0..255."""
+
+
+class Filters(TypedDict, total=False):
+    """What the jobs of a list have in common."""
+
+    state: State | None
+    """Only jobs in this state."""
+    kind: KindName | None
+    """Only jobs of this kind."""
+    model: str | None
+    """Only jobs of this model."""
+    tag: str | None
+    """Only jobs with this tag."""

@@ -1,0 +1,151 @@
+"""The methods that both clients share. They return a result, or a coroutine of it."""
+
+from __future__ import annotations
+
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, Generic, Literal, TypeVar, Unpack, get_args, get_type_hints, overload
+
+from . import flows
+from .flows import Flow, Patience
+from .images import ImageLike
+from .options import Denoise, Generate, Interpolate, KindName, Restore
+from .results import Facts
+
+Images = TypeVar("Images")
+Submitted = TypeVar("Submitted")
+Models = TypeVar("Models")
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def spelled_out(method: Method) -> Method:
+    """Decorates a method with `**options`: help() and notebooks show their names and types, as editors do."""
+    signature = inspect.signature(method)
+    *own, options = signature.parameters.values()
+    (of,) = get_args(get_type_hints(method)[options.name])
+    added = [
+        options.replace(
+            name=name,
+            kind=options.KEYWORD_ONLY,
+            annotation=hint,
+            default=options.empty if name in of.__required_keys__ else None,
+        )
+        for name, hint in get_type_hints(of).items()
+    ]
+    method.__signature__ = signature.replace(parameters=[*own, *added])  # type: ignore[attr-defined]
+    return method
+
+
+class Requests(ABC, Generic[Images, Submitted, Models]):
+    """One method for each kind of job, which waits for its images; and those that return jobs and models.
+
+    Attributes:
+        timeout: seconds that a call may take in all, its job included; None for any time.
+    """
+
+    timeout: float | None
+
+    @spelled_out
+    def generate(self, **options: Unpack[Generate]) -> Images:
+        """Generates images from noise and returns them.
+
+        Args:
+            options: parameters of the API, of which an absent one has the default of the model; `idempotency_key` to
+                find the same job again; `urgency`, 0 (first) to 7 (last).
+
+        Raises:
+            DifusoError: if there are no images; the subclass tells why.
+        """
+        return self._run(flows.answer("generate", (), options, self._patience()))
+
+    @spelled_out
+    def interpolate(self, image_a: ImageLike, image_b: ImageLike, **options: Unpack[Interpolate]) -> Images:
+        """Interpolates between two images and returns one image for each `lambda_`.
+
+        Args:
+            image_a, image_b: a path, the bytes of a PNG or JPEG file, a Pillow image or an array of uint8.
+            options: those of `generate`, and those of an interpolation.
+
+        Raises:
+            DifusoError: if there are no images; the subclass tells why.
+        """
+        return self._run(flows.answer("interpolate", (image_a, image_b), options, self._patience()))
+
+    @spelled_out
+    def denoise(self, image: ImageLike, **options: Unpack[Denoise]) -> Images:
+        """Removes the noise of an image, or draws it anew; without `sigma`, `t` and `strength` the noise is estimated.
+
+        Args:
+            image: a path, the bytes of a PNG or JPEG file, a Pillow image or an array of uint8.
+            options: those of `generate`, and those of denoising.
+
+        Raises:
+            DifusoError: if there are no images; the subclass tells why.
+        """
+        return self._run(flows.answer("denoise", (image,), options, self._patience()))
+
+    @spelled_out
+    def restore(self, image: ImageLike, **options: Unpack[Restore]) -> Images:
+        """Restores a degraded image; `task` names the degradation, and `inpaint` needs a `mask`.
+
+        Args:
+            image: a path, the bytes of a PNG or JPEG file, a Pillow image or an array of uint8.
+            options: those of `generate`, and those of a restoration.
+
+        Raises:
+            DifusoError: if there are no images; the subclass tells why.
+        """
+        return self._run(flows.answer("restore", (image,), options, self._patience()))
+
+    @overload
+    def submit(self, kind: Literal["generate"], /, **options: Unpack[Generate]) -> Submitted: ...
+
+    @overload
+    def submit(
+        self, kind: Literal["interpolate"], image_a: ImageLike, image_b: ImageLike, /, **options: Unpack[Interpolate]
+    ) -> Submitted: ...
+
+    @overload
+    def submit(self, kind: Literal["denoise"], image: ImageLike, /, **options: Unpack[Denoise]) -> Submitted: ...
+
+    @overload
+    def submit(self, kind: Literal["restore"], image: ImageLike, /, **options: Unpack[Restore]) -> Submitted: ...
+
+    def submit(self, kind: KindName, /, *images: ImageLike, **options: Any) -> Submitted:
+        """Makes a job and returns it at once, without waiting for its images.
+
+        Args:
+            kind: the name of a method of this client, whose images and options follow.
+
+        Raises:
+            DifusoError: if the server does not accept it; the subclass tells why.
+        """
+        return self._run(self._job(flows.submit(kind, images, options, self._patience())))
+
+    def job(self, id: str) -> Submitted:
+        """Returns the job of this id.
+
+        Raises:
+            NotFound: if there is none.
+        """
+        return self._run(self._job(flows.get(f"/jobs/{id}", self._patience())))
+
+    def models(self) -> Models:
+        """Returns what GET /models answers: the name of the `default`, and the facts of all `models`."""
+        return self._run(flows.get("/models", self._patience()))
+
+    @abstractmethod
+    def _run(self, flow: Flow[Any]) -> Any:
+        """Does what a flow asks for; returns its result, or a coroutine of it."""
+
+    @abstractmethod
+    def _handle(self, facts: Facts) -> Any:
+        """Returns a job for the user."""
+
+    def _job(self, flow: Flow[Facts]) -> Flow[Any]:
+        return self._handle((yield from flow))
+
+    def _patience(self) -> Patience:
+        """Returns the time that a call may take, from now."""
+        return Patience(self.timeout)

@@ -1,0 +1,61 @@
+"""What comes back from a server: the facts of a job, and its images."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any, Literal, Self, overload
+
+from PIL import Image
+
+Facts = dict[str, Any]  # a job as GET /jobs/{id} shows it
+State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
+ENDED = frozenset({"succeeded", "failed", "cancelled"})
+
+
+class Result(Sequence[Image.Image]):
+    """The images of a job; it can be used like a list of Pillow images.
+
+    Attributes:
+        pngs: the images as PNG files, exactly as the worker wrote them; each holds its parameters as text.
+        manifest: all that is needed to make the images again.
+        facts: the job as GET /jobs/{id} shows it.
+    """
+
+    def __init__(self, pngs: Sequence[bytes], manifest: dict[str, Any], facts: Facts) -> None:
+        self.pngs = tuple(pngs)
+        self.manifest = manifest
+        self.facts = facts
+
+    @classmethod
+    def read(cls, archive: bytes, facts: Facts) -> Self:
+        """Reads the answer `application/zip`."""
+        with zipfile.ZipFile(io.BytesIO(archive)) as files:
+            manifest = json.loads(files.read("manifest.json"))
+            return cls([files.read(image["file"]) for image in manifest["images"]], manifest, facts)
+
+    @cached_property
+    def images(self) -> list[Image.Image]:
+        """The images, decoded when they are first asked for."""
+        images = [Image.open(io.BytesIO(png)) for png in self.pngs]
+        for image in images:
+            image.load()
+        return list(images)
+
+    @overload
+    def __getitem__(self, index: int) -> Image.Image: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Image.Image]: ...
+
+    def __getitem__(self, index: int | slice) -> Image.Image | list[Image.Image]:
+        return self.images[index]
+
+    def __len__(self) -> int:
+        return len(self.pngs)
+
+    def __repr__(self) -> str:
+        return f"<Result of job {self.facts['id']}: {len(self)} images>"

@@ -1,0 +1,115 @@
+"""The client for programs that wait."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from functools import partial
+from typing import Any, Self, Unpack
+
+import httpx
+
+from . import flows
+from .connection import arguments, request_of
+from .events import Ended, Event, EventReader
+from .flows import TRANSIENT, Command, Flow, Pause, Reply, T
+from .job import AnyJob
+from .options import Filters
+from .requests import Requests, spelled_out
+from .results import Facts, Result
+
+
+class Job(AnyJob["Job", Result]):
+    """A job on a server, as `Client` returns it."""
+
+    def events(self) -> Iterator[Event]:
+        """Yields progress and previews as they come, and at last `Ended`. A broken connection is made again.
+
+        While somebody listens, the worker makes previews; whoever needs only the end calls `wait`.
+        """
+        reader = EventReader(self.id)
+        while not reader.ended:
+            response = self._client._run(reader.connect(self._client._patience()))
+            with closing(response), suppress(*TRANSIENT):
+                for line in response.iter_lines():
+                    event = reader.read(line)
+                    if isinstance(event, Ended):
+                        self.facts = event.facts
+                    if event is not None:
+                        yield event
+
+
+class Client(Requests[Result, Job, dict[str, Any]]):
+    """A client of one server, for any number of threads. As a context manager it closes its connections at the end.
+
+    A call is repeated while the server does not answer or is overloaded, until the timeout. Repetitions never make a
+    second job.
+
+    Args:
+        url: the address of the server.
+        api_key: the API key, if the server has keys.
+        timeout: seconds that a call may take in all, its job included; None for any time.
+        transport: how requests are sent; by default over the network.
+    """
+
+    def __init__(
+        self,
+        url: str = "http://127.0.0.1:8000",
+        *,
+        api_key: str | None = None,
+        timeout: float | None = 600.0,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        self.timeout = timeout
+        self._http = httpx.Client(**arguments(url, api_key), transport=transport)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes all connections."""
+        self._http.close()
+
+    @spelled_out
+    def jobs(self, **filters: Unpack[Filters]) -> Iterator[Job]:
+        """Yields your jobs, newest first: those of the API key's owner, or all if the server has no keys."""
+        cursor: str | None = None
+        while True:
+            page = self._run(flows.page(filters, cursor, self._patience()))
+            for facts in page["jobs"]:
+                yield Job(self, facts)
+            cursor = page.get("next")
+            if cursor is None:
+                return
+
+    def _handle(self, facts: Facts) -> Job:
+        return Job(self, facts)
+
+    def _run(self, flow: Flow[T]) -> T:
+        go_on = partial(flow.send, None)
+        while True:
+            try:
+                command = go_on()
+            except StopIteration as end:
+                result: T = end.value
+                return result
+            try:
+                go_on = partial(flow.send, self._do(command))
+            except BaseException as interruption:
+                go_on = partial(flow.throw, interruption)
+
+    def _do(self, command: Command) -> Reply:
+        if isinstance(command, Pause):
+            time.sleep(command.seconds)
+            return None
+        try:
+            response = self._http.send(request_of(self._http, command), stream=command.stream)
+            if not response.is_success:
+                response.read()
+        except httpx.TransportError as error:
+            return error
+        return response

@@ -1,0 +1,59 @@
+"""Every problem of the server is an error of the client."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+
+from app import problems
+from difuso.client import DifusoError, JobFailed, LimitReached, Overloaded, Unauthorized, Unavailable
+from difuso.client.errors import ERRORS, error_of
+
+
+def problem(slug: str, status: int, headers: dict[str, str] | None = None, **extensions: object) -> httpx.Response:
+    content = {"type": f"/problems/{slug}", "title": "T", "status": status, "detail": "Why.", **extensions}
+    return httpx.Response(status, json=content, headers={"Content-Type": problems.MEDIA_TYPE, **(headers or {})})
+
+
+def test_every_type_of_problem_has_an_error() -> None:
+    kinds = [*problems.PROBLEMS.values(), *problems.HTTP.values()]
+    assert {kind.slug for kind in kinds} == ERRORS.keys()
+
+
+def test_an_error_has_the_problem_and_says_its_detail() -> None:
+    wrong = [{"detail": "No.", "parameter": "n"}]
+    error = error_of(problem("invalid-request", 422, errors=wrong, request_id="07"))
+    assert str(error) == "Why."
+    assert error.problem is not None
+    assert (error.problem.status, error.problem.errors, error.problem.request_id) == (422, tuple(wrong), "07")
+
+
+def test_a_failed_job_says_its_code_and_is_not_tried_again() -> None:
+    error = error_of(problem("job-failed", 504, code="timeout"))
+    assert type(error) is JobFailed
+    assert error.problem is not None
+    assert error.problem.code == "timeout"
+    assert not error.may_pass
+
+
+def test_a_limit_says_when_to_come_back() -> None:
+    error = error_of(problem("limit-reached", 429, {"Retry-After": "7"}))
+    assert isinstance(error, LimitReached)
+    assert error.retry_after == 7.0
+    assert error.may_pass
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [(401, Unauthorized), (429, Overloaded), (502, Unavailable), (503, Unavailable), (418, DifusoError)],
+)
+def test_an_answer_of_something_before_the_server_is_told_by_its_status(status: int, kind: type[DifusoError]) -> None:
+    request = httpx.Request("GET", "http://proxy/jobs")
+    error = error_of(httpx.Response(status, text="<html>", request=request, headers={"Retry-After": "tomorrow"}))
+    assert type(error) is kind
+    assert str(error).startswith(f"http://proxy/jobs answered {status}")
+    assert error.retry_after is None
+
+
+def test_a_problem_of_a_newer_server_is_told_by_its_status() -> None:
+    assert type(error_of(problem("too-early-for-this", 503))) is Unavailable

@@ -1,0 +1,246 @@
+"""What the client asks next: its flows are driven by hand, with a clock that only calls and pauses move."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from typing import Any
+
+import httpx
+import pytest
+
+from difuso.client import (
+    InvalidRequest,
+    JobFailed,
+    ModelUnavailable,
+    Overloaded,
+    TimedOut,
+    Unavailable,
+    Unreachable,
+    flows,
+)
+from difuso.client.flows import Call, Flow, Patience, Pause, Reply
+
+ID = "5f0c0000-0000-0000-0000-000000000000"
+ZIP = io.BytesIO()
+with zipfile.ZipFile(ZIP, "w") as archive:
+    archive.writestr("0.png", b"pixels")
+    archive.writestr("manifest.json", json.dumps({"images": [{"file": "0.png"}]}))
+
+
+class Driver:
+    """Answers the calls of flows from a script, and notes all that they ask for."""
+
+    def __init__(self, *script: Reply | KeyboardInterrupt, took: float = 0.0) -> None:
+        self.now = 0.0
+        self.calls: list[Call] = []
+        self.pauses: list[float] = []
+        self._script = list(script)
+        self._took = took
+
+    def patience(self, timeout: float | None = 60.0) -> Patience:
+        return Patience(timeout, clock=lambda: self.now)
+
+    def run(self, flow: Flow[Any]) -> Any:
+        reply: Reply | KeyboardInterrupt = None
+        while True:
+            try:
+                command = flow.throw(reply) if isinstance(reply, KeyboardInterrupt) else flow.send(reply)
+            except StopIteration as end:
+                return end.value
+            if isinstance(command, Pause):
+                self.pauses.append(command.seconds)
+                self.now += command.seconds
+                reply = None
+            else:
+                self.calls.append(command)
+                self.now += self._took
+                reply = self._script.pop(0)
+
+    def sent(self) -> list[tuple[str, str]]:
+        return [(call.method, call.path) for call in self.calls]
+
+
+def job(state: str) -> httpx.Response:
+    return httpx.Response(200, json={"id": ID, "state": state})
+
+
+def zipped() -> httpx.Response:
+    return httpx.Response(200, content=ZIP.getvalue())
+
+
+def problem(slug: str, status: int, *, retry_after: int | None = None) -> httpx.Response:
+    headers = {"Content-Type": "application/problem+json"}
+    headers |= {} if retry_after is None else {"Retry-After": str(retry_after)}
+    content = {"type": f"/problems/{slug}", "title": "T", "status": status, "detail": slug}
+    return httpx.Response(status, content=json.dumps(content), headers=headers)
+
+
+FAILURES: list[Reply] = [
+    httpx.ConnectError("refused"),
+    httpx.ReadError("reset"),
+    httpx.ReadTimeout("silent"),
+    httpx.RemoteProtocolError("cut"),
+    problem("queue-unavailable", 503),
+    problem("overloaded", 429),
+    httpx.Response(502, text="<html>", request=httpx.Request("GET", "http://proxy")),
+    httpx.Response(504, text="<html>", request=httpx.Request("GET", "http://proxy")),
+]
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+def test_a_post_is_repeated_with_its_key_until_it_is_answered(failure: Reply) -> None:
+    driver = Driver(failure, failure, failure, job("queued"))
+    facts = driver.run(flows.submit("generate", (), {"n": 2}, driver.patience()))
+    assert facts["id"] == ID
+    assert driver.calls == driver.calls[:1] * 4
+    assert len(driver.pauses) == 3
+    assert driver.pauses == sorted(driver.pauses)
+    assert 0.1 < driver.pauses[0] <= 0.25
+
+
+def test_two_calls_have_two_keys_unless_one_is_given() -> None:
+    keys = [flows.posting("generate", (), {}).headers["Idempotency-Key"] for _ in range(2)]
+    assert len(set(keys)) == 2
+    assert flows.posting("generate", (), {"idempotency_key": 'a "b\\'}).headers["Idempotency-Key"] == '"a \\"b\\\\"'
+
+
+def test_the_pause_is_what_the_server_says() -> None:
+    driver = Driver(problem("limit-reached", 429, retry_after=17), job("queued"))
+    driver.run(flows.submit("generate", (), {}, driver.patience()))
+    assert driver.pauses == [17.0]
+
+
+def test_a_pause_longer_than_the_time_left_is_not_begun() -> None:
+    driver = Driver(problem("overloaded", 429, retry_after=61))
+    with pytest.raises(Overloaded):
+        driver.run(flows.submit("generate", (), {}, driver.patience(60)))
+    assert driver.pauses == []
+
+
+def test_a_server_that_stays_away_is_given_up_at_the_timeout() -> None:
+    driver = Driver(*[httpx.ConnectError("refused")] * 100)
+    with pytest.raises(Unreachable, match="refused"):
+        driver.run(flows.submit("generate", (), {}, driver.patience(60)))
+    assert 40 < driver.now <= 60
+    assert max(driver.pauses) <= flows.LONGEST_PAUSE
+
+
+def test_without_a_timeout_a_server_is_awaited_for_ever() -> None:
+    driver = Driver(*[problem("store-unavailable", 503)] * 2000, job("queued"))
+    assert driver.run(flows.submit("generate", (), {}, driver.patience(None)))["id"] == ID
+    assert driver.now > 2 * 3600
+
+
+@pytest.mark.parametrize(
+    ("failure", "kind"),
+    [
+        (problem("invalid-request", 422), InvalidRequest),
+        (problem("model-unavailable", 503, retry_after=1), ModelUnavailable),
+        (problem("job-failed", 504), JobFailed),
+        (problem("job-failed", 502), JobFailed),
+        (httpx.UnsupportedProtocol("no http://"), Unreachable),
+    ],
+)
+def test_what_does_not_pass_is_not_repeated(failure: Reply, kind: type[Exception]) -> None:
+    driver = Driver(failure)
+    with pytest.raises(kind):
+        driver.run(flows.get("/models", driver.patience()))
+    assert driver.pauses == []
+
+
+def test_a_wait_goes_on_over_many_requests() -> None:
+    driver = Driver(job("queued"), job("running"), job("running"), job("failed"), took=25)
+    assert driver.run(flows.wait({"id": ID, "state": "queued"}, driver.patience(None)))["state"] == "failed"
+    assert driver.sent() == [("GET", f"/jobs/{ID}")] * 4
+    assert {call.headers["Prefer"] for call in driver.calls} == {"wait=25"}
+    assert min(call.seconds for call in driver.calls) >= 50  # a server that waits may be slow beside
+    assert driver.pauses == []
+
+
+def test_a_wait_survives_a_server_that_restarts() -> None:
+    driver = Driver(job("running"), httpx.ConnectError("refused"), httpx.ReadError("reset"), job("succeeded"))
+    assert driver.run(flows.wait({"id": ID, "state": "queued"}, driver.patience()))["state"] == "succeeded"
+    assert driver.pauses[0] == flows.REST_SECONDS  # it ended before the time, so as not to be asked without a rest
+    assert len(driver.pauses) == 3
+
+
+def test_a_wait_ends_at_its_timeout_and_names_the_job() -> None:
+    driver = Driver(job("running"), job("running"), took=25)
+    with pytest.raises(TimedOut) as caught:
+        driver.run(flows.wait({"id": ID, "state": "queued"}, driver.patience(40)))
+    assert caught.value.job_id == ID
+    assert [call.headers["Prefer"] for call in driver.calls] == ["wait=25", "wait=15"]
+
+
+def test_a_job_that_has_ended_is_not_asked_for() -> None:
+    ended = {"id": ID, "state": "cancelled"}
+    assert Driver().run(flows.wait(ended, Patience(0))) == ended
+
+
+def test_an_answer_is_a_post_a_wait_and_the_images() -> None:
+    driver = Driver(job("queued"), job("succeeded"), problem("overloaded", 429, retry_after=1), zipped())
+    result = driver.run(flows.answer("generate", (), {}, driver.patience()))
+    assert result.pngs == (b"pixels",)
+    assert result.facts == {"id": ID, "state": "succeeded"}
+    assert [call.method for call in driver.calls] == ["POST", "GET", "GET", "GET"]
+    assert driver.calls[-1].headers["Accept"] == "application/zip"
+
+
+@pytest.mark.parametrize("heard", [True, False])
+def test_an_answer_that_is_interrupted_cancels_its_job(heard: bool) -> None:
+    before = [job("queued")] if heard else []
+    driver = Driver(*before, KeyboardInterrupt(), job("running"), job("cancelled"))
+    with pytest.raises(KeyboardInterrupt):
+        driver.run(flows.answer("generate", (), {}, driver.patience()))
+    assert driver.sent()[-2:] == [("POST", "/generate"), ("DELETE", f"/jobs/{ID}")]
+    keys = {call.headers["Idempotency-Key"] for call in driver.calls if call.method == "POST"}
+    assert len(keys) == 1
+
+
+def test_an_answer_that_takes_too_long_cancels_its_job() -> None:
+    driver = Driver(job("queued"), job("running"), job("running"), job("cancelled"), took=10)
+    with pytest.raises(TimedOut):
+        driver.run(flows.answer("generate", (), {}, driver.patience(20)))
+    assert driver.sent()[-1] == ("DELETE", f"/jobs/{ID}")
+
+
+def test_an_interruption_is_not_held_up_by_a_server_that_is_away() -> None:
+    driver = Driver(job("queued"), KeyboardInterrupt(), *[httpx.ConnectError("refused")] * 20)
+    with pytest.raises(KeyboardInterrupt):
+        driver.run(flows.answer("generate", (), {}, driver.patience(None)))
+    assert driver.now <= flows.ABANDON_SECONDS
+    assert max(call.seconds for call in driver.calls[2:]) <= flows.ABANDON_SECONDS
+
+
+def test_a_job_with_a_key_of_its_own_goes_on() -> None:
+    driver = Driver(job("queued"), KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        driver.run(flows.answer("generate", (), {"idempotency_key": "mine"}, driver.patience()))
+    assert [call.method for call in driver.calls] == ["POST", "GET"]
+
+
+def test_a_refused_request_is_not_sent_again_to_cancel_it() -> None:
+    driver = Driver(problem("invalid-request", 422))
+    with pytest.raises(InvalidRequest):
+        driver.run(flows.answer("generate", (), {}, driver.patience()))
+    driver = Driver(job("queued"), *[problem("queue-unavailable", 503, retry_after=30)] * 2)
+    with pytest.raises(Unavailable):
+        driver.run(flows.answer("generate", (), {}, driver.patience(40)))
+
+
+def test_arguments_become_a_query_parts_and_headers() -> None:
+    options = {"lambda_": (0.25, 1), "average": True, "eta": 0.1, "label": 3, "steps": None, "urgency": 0}
+    call = flows.posting("interpolate", (b"a", b"b"), options)
+    assert call.params == (("lambda", "0.25"), ("lambda", "1"), ("average", "true"), ("eta", "0.1"), ("label", "3"))
+    assert call.files == {"image_a": b"a", "image_b": b"b"}
+    assert call.headers["Priority"] == "u=0"
+    assert flows.posting("restore", (b"a",), {"task": "inpaint", "mask": b"m"}).files == {"image": b"a", "mask": b"m"}
+
+
+def test_wrong_arguments_are_refused_before_anything_is_sent() -> None:
+    with pytest.raises(ValueError, match="generate, interpolate, denoise, restore, not paint"):
+        flows.posting("paint", (), {})  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="denoise takes 1 images at most, not 2"):
+        flows.posting("denoise", (b"a", b"b"), {})

@@ -1,0 +1,58 @@
+"""Images of a request: every form arrives as the same pixels."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from difuso.client.images import file_of
+from jobs.images.fitting import fit_mask, read_image
+
+RNG = np.random.default_rng(3)
+
+
+@pytest.mark.parametrize("shape", [(5, 4), (5, 4, 1), (5, 4, 3), (5, 4, 4)])
+def test_an_array_arrives_pixel_by_pixel(shape: tuple[int, ...]) -> None:
+    pixels = RNG.integers(0, 256, shape, np.uint8)
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(file_of(pixels)))), pixels.squeeze())
+    turned = pixels[::-1, ::-1]  # not contiguous
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(file_of(turned)))), turned.squeeze())
+
+
+def test_an_array_of_bool_is_a_mask() -> None:
+    mask = RNG.random((8, 8)) < 0.5
+    fitted = fit_mask(read_image(file_of(mask)), size=8)
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(fitted.png))), mask)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16", "CMYK", "YCbCr", "F"])
+def test_a_pillow_image_of_any_mode_is_a_file_that_the_server_reads(mode: str) -> None:
+    image = Image.new(mode, (3, 2))
+    assert read_image(file_of(image)).size == (3, 2)
+
+
+def test_files_are_sent_as_they_are(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    path.write_bytes(b"anything")
+    assert file_of(path) == file_of(str(path)) == file_of(b"anything") == b"anything"
+    with pytest.raises(FileNotFoundError):
+        file_of("nowhere.png")
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (np.zeros((4, 4, 3)), "uint8"),
+        (np.zeros((4, 4, 2), np.uint8), r"\(H, W, 4\), not \(4, 4, 2\)"),
+        (np.zeros(4, np.uint8), r"not \(4,\)"),
+        (7, "not int"),
+    ],
+)
+def test_what_is_not_an_image_is_refused(image: Any, message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        file_of(image)
