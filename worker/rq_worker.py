@@ -214,9 +214,9 @@ class EngineWorker(RqBase):
         try:
             self._readers.drop_cancelled()
             crowded = self._pacer.is_due("orphans", RECOVERY_SECONDS)
-            if not self._held:
-                self.connection.blpop([keys.wake(model) for model in self._models.runners], timeout=IDLE_SECONDS)
-            elif not self._claims.has_news(queues, self._held, self._running, crowded=crowded):
+            wakes = [keys.wake(model) for model in self._models.runners]
+            woken = None if self._held else self.connection.blpop(wakes, timeout=IDLE_SECONDS)
+            if not woken and not self._claims.has_news(queues, self._held, self._running, crowded=crowded):
                 return
             popped = self._claims.take(queues, self._held, crowded=crowded)
             for (rq_job, waiting), execution in zip(popped, self.insist(lambda: self.start(popped)), strict=True):
