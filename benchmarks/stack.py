@@ -48,6 +48,7 @@ class Difuso(System):
     api_pid: int = 0
     worker_pid: int = 0
     metrics_url: str = ""
+    redis_url: str = ""
 
 
 def use_compiled_networks() -> None:
@@ -111,6 +112,7 @@ def difuso(
             api_pid=api.pid,
             worker_pid=spawned[0].pid,
             metrics_url=metrics_urls[0],
+            redis_url=redis_server.url,
         )
 
 
