@@ -57,15 +57,10 @@ class Reporter:
             active.cancel = bool(found)
         _note_watchers(actives, answers[-1])
 
-    def progress(self, actives: Collection[ActiveJob], *, among: Collection[ActiveJob]) -> None:
-        """Publishes the progress of jobs, and requests a preview of each job that somebody watches.
-
-        Args:
-            actives: the jobs to report.
-            among: all jobs in flight; they share the batches, so the forecasts depend on them.
-        """
+    def progress(self, actives: Collection[ActiveJob]) -> None:
+        """Publishes the progress of all jobs in flight, and requests a preview of each that somebody watches."""
         with self._client.pipeline(transaction=False) as pipe:
-            self._add_progress(pipe, actives, among)
+            self._add_progress(pipe, actives, actives)
             _note_watchers(actives, pipe.execute()[-1])
 
     def _add_progress(self, pipe: Any, actives: Collection[ActiveJob], among: Collection[ActiveJob]) -> None:

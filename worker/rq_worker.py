@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.05  # how often a busy worker looks for new and cancelled jobs
+NEXT_SECONDS = 0.01  # … after it has found some: their clients, or others, may ask again
 IDLE_SECONDS = 1  # how long an idle worker blocks
 STORE_SECONDS = 2.0  # how long nothing is claimed while the result store does not answer
 PROGRESS_SECONDS = 1.0
@@ -146,7 +147,7 @@ class EngineWorker(RqBase):
             self._outcomes.give_up(self.insist(self.recover))
             self.insist(lambda: self._claims.make_room(self.queues, self._running))
         if self._running and self._pacer.is_due("progress", PROGRESS_SECONDS):
-            self._report(*self._running)
+            self._report()
         self._claim_all(self.queues if self._stop_at is None else [])
         if self._stop_at is not None:
             self._release_late(self._stop_at)
@@ -199,13 +200,11 @@ class EngineWorker(RqBase):
         self._claims.serve(models.runners)
         self.listen_to(self._claims.queue_names)
 
-    def _report(self, *actives: ActiveJob) -> None:
+    def _report(self) -> None:
         try:
-            self._reporter.progress(actives, among=self._running)
+            self._reporter.progress(self._running)
         except redis.RedisError as error:
             self.note_trouble(error)
-
-    # Claims.
 
     def _claim_all(self, queues: Sequence[Queue]) -> None:
         """Claims jobs while there is room. It blocks up to IDLE_SECONDS if the worker holds no jobs."""
@@ -219,6 +218,8 @@ class EngineWorker(RqBase):
             if not woken and not self._claims.has_news(queues, self._held, self._running, crowded=crowded):
                 return
             popped = self._claims.take(queues, self._held, crowded=crowded)
+            if popped:
+                self._pacer.put_off("poll", NEXT_SECONDS)
             for (rq_job, waiting), execution in zip(popped, self.insist(lambda: self.start(popped)), strict=True):
                 if execution is not None:
                     self._readers.read(Claim(rq_job, waiting, execution), self._models.runners)
@@ -270,8 +271,6 @@ class EngineWorker(RqBase):
         for active in self._running:
             active.release = active.release or forecast([active], active.runner)[active] > left
 
-    # Events of the engine, the readers and the writers.
-
     def _hear_engine(self, event: EngineEvent) -> None:
         """Receives events in the engine's thread. Events for the store go there at once, even while Redis is away."""
         if isinstance(event, Snapped):
@@ -286,10 +285,12 @@ class EngineWorker(RqBase):
             self._inbox.put(event)
 
     def _read_inbox(self) -> None:
-        """Handles the events that have arrived; a busy worker waits up to POLL_SECONDS for the first."""
+        """Handles the events that have arrived; a busy worker waits for the first until it must look for jobs."""
         events = []
         with suppress(queue.Empty):
-            events.append(self._inbox.get(timeout=POLL_SECONDS if self._running else 0.001))
+            events.append(
+                self._inbox.get(timeout=min(POLL_SECONDS, self._pacer.left("poll")) if self._running else 0.001)
+            )
             while True:
                 events.append(self._inbox.get_nowait())
         self._begin([event for event in events if isinstance(event, JobRead)])
