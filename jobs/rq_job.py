@@ -71,7 +71,7 @@ class DataJob(RqJob):
         restored = super().restore(kept)
         self.deaths = int(raw_data.get(DEATHS.encode(), 0))
         self.resumed_at = int(raw_data.get(RESUMED_AT.encode(), 0))
-        self.is_fresh = b"started_at" not in raw_data
+        self.is_fresh = not raw_data.get(b"started_at")
         return restored
 
     @property

@@ -143,6 +143,14 @@ def look(recovery: Recovery, worker: RqBase, clock: Clock, seconds: float) -> li
     return given_up
 
 
+def test_only_a_job_that_nobody_has_started_is_fresh(queue: JobQueue, worker: RqBase, claims: Claims) -> None:
+    submit(queue)
+    job, execution = start(worker, claims)
+    assert job.is_fresh
+    worker.hand_back(job, worker.queues[0], execution)
+    assert not take_one(worker, claims).is_fresh
+
+
 def test_jobs_are_started_together_once_though_the_reply_was_lost(
     queue: JobQueue, worker: RqBase, claims: Claims
 ) -> None:
