@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, TypedDict, get_origin
 
 from anyio import CapacityLimiter
-from fastapi import Depends, Header, Request
+from fastapi import Depends, Request
 from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -24,6 +24,7 @@ from jobs.store import ResultStore
 from .api_keys import ApiKey
 from .errors import InvalidRequest
 from .formats import Format
+from .headers import IdempotencyKeyHeader, PreferHeader, PriorityHeader
 from .metrics import Metrics
 from .negotiation import (
     Preference,
@@ -107,11 +108,11 @@ async def _format(request: Request) -> Format:
     return choose_format(", ".join(request.headers.getlist("accept")))
 
 
-async def _preference(request: Request, settings: SettingsDep) -> Preference:
+async def _preference(request: Request, settings: SettingsDep, prefer: PreferHeader = None) -> Preference:
     return read_preference(", ".join(request.headers.getlist("prefer")), longest=settings.sync_wait)
 
 
-async def _urgency(request: Request) -> int:
+async def _urgency(request: Request, priority: PriorityHeader = None) -> int:
     return read_urgency(", ".join(request.headers.getlist("priority")))
 
 
@@ -120,10 +121,7 @@ PreferenceDep = Annotated[Preference, Depends(_preference)]
 UrgencyDep = Annotated[int, Depends(_urgency)]
 
 
-async def _idempotency_key(
-    request: Request,
-    idempotency_key: Annotated[str | None, Header(description="requests with the same key share one job")] = None,
-) -> str | None:
+async def _idempotency_key(request: Request, idempotency_key: IdempotencyKeyHeader = None) -> str | None:
     sent = request.headers.getlist("idempotency-key")
     if not sent:
         return None

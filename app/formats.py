@@ -43,3 +43,14 @@ class Format(StrEnum):
     MULTIPART = "multipart/mixed", "mime", "the images and a manifest, as parts", message
     ZIP = "application/zip", "zip", "the images and a manifest, as files", archive
     PNG = "image/png", "png", "the image, or a contact sheet of several", sheet
+
+
+def _schema(form: Format) -> dict[str, str]:
+    if form.render is None:
+        return {"$ref": "#/components/schemas/JobView"}
+    return {"type": "string", "format": "binary"}  # `binary` is OpenAPI 3.0, but what generators of clients know
+
+
+# The OpenAPI description of an answer with images. PNG is first: generated clients take the first type that they know.
+FORMATS = f"The images, as Accept demands: {'; '.join(f'{form} is {form.words}' for form in reversed(Format))}"
+CONTENT = {form.value: {"schema": _schema(form)} for form in reversed(Format)}

@@ -29,10 +29,11 @@ from .breaker import Breaker, guard
 from .deps import State
 from .metrics import Metrics, StackCollector, published
 from .middleware import UNADDRESSED, RequestMiddleware
+from .openapi import describe, operation_id
 from .origins import share
 from .problems import RESPONSES, install
 from .rendering import Renderers
-from .routers import health, jobs, kinds, models, page
+from .routers import health, jobs, kinds, models, page, problems
 from .server import run
 from .settings import ApiSettings
 from .signed_links import LinkGuard
@@ -70,8 +71,9 @@ def create_app(settings: ApiSettings) -> FastAPI:
         summary="Images from pixel-space diffusion models",
         lifespan=_lifespan,
         responses=RESPONSES,
-        docs_url=None,  # both pages load scripts from other sites; people read docs/http-api.md
+        docs_url=None,  # FastAPI's pages load scripts from other sites; ours is in app.routers.page
         redoc_url=None,
+        generate_unique_id_function=operation_id,
         redirect_slashes=False,  # a redirect would lead to any host that the request names
         telemetry={**TRACES_ONLY, "exclude": lambda scope: scope.get("path") in UNADDRESSED},
     )
@@ -91,9 +93,10 @@ def create_app(settings: ApiSettings) -> FastAPI:
         app.include_router(module.router, dependencies=guarded)
     if settings.api_metrics_port is None:
         app.include_router(health.metrics_router, dependencies=guarded)
-    for module in (page, health):
+    for module in (page, problems, health):
         app.include_router(module.router)
     app.mount("/static", StaticFiles(directory=page.STATIC))
+    describe(app)
     return app
 
 

@@ -14,12 +14,10 @@ from collections.abc import Collection, Iterable
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-# The request and answer headers of this API that a browser hides from pages of other origins, unless they are named.
+from .headers import ANSWERED
+
+# The request headers of this API that a browser lets pages of other origins send only if they are named.
 SENT = ("Authorization", "Idempotency-Key", "If-None-Match", "Last-Event-ID", "Prefer", "Priority", "Traceparent")
-SHOWN = (
-    *("Content-Location", "ETag", "Link", "Location", "Preference-Applied", "RateLimit", "RateLimit-Policy"),
-    *("Retry-After", "Server-Timing", "X-Job-Id", "X-Request-Id"),
-)
 METHODS = ("DELETE", "GET", "HEAD", "POST")
 
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -29,7 +27,7 @@ OWN = frozenset({b"same-origin", b"none"})  # from this server's page, or from t
 def share(app: FastAPI, origins: Collection[str]) -> None:
     """Lets pages of these origins use the application (CORS). Cookies and other credentials of a browser stay out."""
     app.add_middleware(
-        CORSMiddleware, allow_origins=origins, allow_methods=METHODS, allow_headers=SENT, expose_headers=SHOWN
+        CORSMiddleware, allow_origins=origins, allow_methods=METHODS, allow_headers=SENT, expose_headers=tuple(ANSWERED)
     )
 
 

@@ -19,6 +19,7 @@ from model.errors import PlanError
 
 from . import errors
 from .formats import Format
+from .headers import LIMITED, described
 
 MEDIA_TYPE = "application/problem+json"
 METHODS = ("DELETE", "GET", "POST")
@@ -161,11 +162,16 @@ HTTP: dict[int, ProblemType] = {
     413: TOO_LARGE,
 }
 
-# The description of all errors. It contains the schema, because FastAPI would list a model as application/json.
+OTHER = ProblemType(400, "http-error", "HTTP error", "The server refused the request; see the status.")
+
+TYPES = {kind.slug: kind for kind in (*PROBLEMS.values(), *HTTP.values(), OTHER)}
+
+# The description of all errors; `app.openapi` corrects the media type that FastAPI gives them.
 RESPONSES: dict[int | str, dict[str, Any]] = {
     "default": {
         "description": "Any error, as a problem (RFC 9457)",
-        "content": {MEDIA_TYPE: {"schema": Problem.model_json_schema(ref_template="#/components/schemas/{model}")}},
+        "model": Problem,
+        "headers": described("Retry-After", *LIMITED),
     }
 }
 
@@ -174,9 +180,8 @@ def answer(request: Request, error: Exception) -> Response:
     """Returns the problem of an exception, without the exception's own text unless that was written for callers."""
     if isinstance(error, HTTPException):
         code = error.status_code
-        other = ProblemType(code, "http-error", "HTTP error", "The server refused the request.")
         headers = {**(error.headers or {}), **(_allowed(request) if code == 405 else {})}
-        return _respond(request, HTTP.get(code, other), headers=headers)
+        return _respond(request, HTTP.get(code, OTHER), status=code, headers=headers)
     kind = next(PROBLEMS[base] for base in type(error).__mro__ if base in PROBLEMS)
     if isinstance(error, RequestValidationError):
         return _invalid(request, kind, [_field_error(found) for found in error.errors()])

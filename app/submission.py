@@ -33,7 +33,8 @@ from .deps import (
     WatcherDep,
 )
 from .errors import LimitReached, Overloaded
-from .formats import Format
+from .formats import CONTENT, FORMATS
+from .headers import ABOUT_JOB, LIMITED, described
 from .links import JOB_LINKS
 from .middleware import CLIENT_GONE
 from .rate_limits import rate_limit_headers
@@ -47,12 +48,17 @@ KEY_NAMESPACE = uuid.UUID("b7b5b1de-6e0c-5d43-9a0f-0c7cf3a8f6c1")
 
 ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "The images, as Accept demands: "
-        + "; ".join(f"{form} is {form.words}" for form in reversed(Format)),
-        "content": {form: {} for form in Format},
+        "description": FORMATS,
+        "content": CONTENT,
+        "headers": described(*ABOUT_JOB, "Server-Timing", "Preference-Applied", *LIMITED),
         "links": JOB_LINKS,
     },
-    202: {"description": "The job, which is unfinished", "model": JobView, "links": JOB_LINKS},
+    202: {
+        "description": "The job, which is unfinished",
+        "model": JobView,
+        "headers": described(*ABOUT_JOB, "Location", "Retry-After", "Preference-Applied", *LIMITED),
+        "links": JOB_LINKS,
+    },
 }
 
 

@@ -72,7 +72,7 @@ class Outlook(Frozen):
 
 
 class JobView(Outlook):
-    """All about a job; `job_text` adds the timesteps, if they were asked for."""
+    """All about a job; `timesteps` only if they were asked for."""
 
     id: str
     kind: str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from anyio import fail_after, to_thread
 from fastapi import APIRouter, Response
+from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel
 
@@ -30,13 +31,13 @@ class Readiness(BaseModel):
 
 
 @router.get("/healthz", summary="The process lives")
-async def healthz() -> dict[str, str]:
+async def health() -> dict[str, str]:
     """Depends on no other service: a restart of this process would not mend Redis."""
     return {"status": "ok"}
 
 
 @router.get("/readyz", summary="Redis and the store are usable", response_model_exclude_none=True)
-async def readyz(
+async def ready(
     probe: ProbeDep, store: StoreDep, draining: DrainingDep, settings: SettingsDep, checkers: CheckersDep
 ) -> Readiness:
     if draining.is_set():
@@ -52,8 +53,8 @@ async def readyz(
         raise NotUsable("Redis or the result store does not answer in time.") from error
     if settings.api_keys_file is not None:
         return Readiness()
-    ready = {name for report in reports for name, model in report.models.items() if model.ready}
-    return Readiness(workers=len(reports), models=sorted(ready))
+    served = {name for report in reports for name, model in report.models.items() if model.ready}
+    return Readiness(workers=len(reports), models=sorted(served))
 
 
 def _check(probe: JobQueue, store: ResultStore) -> list[WorkerReport]:
@@ -62,6 +63,6 @@ def _check(probe: JobQueue, store: ResultStore) -> list[WorkerReport]:
     return reports
 
 
-@metrics_router.get("/metrics", summary="Prometheus metrics", response_class=Response)
+@metrics_router.get("/metrics", summary="Prometheus metrics", response_class=PlainTextResponse)
 def metrics(counted: MetricsDep) -> Response:
     return Response(generate_latest(counted.registry), media_type=CONTENT_TYPE_LATEST)

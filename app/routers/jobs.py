@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -27,6 +27,8 @@ from ..deps import (
     single_parameters,
 )
 from ..errors import NotReady
+from ..formats import CONTENT, FORMATS, Format
+from ..headers import ABOUT_JOB, IfNoneMatchHeader, LastEventIdHeader, PatienceHeader, described
 from ..job_events import is_told, job_events
 from ..lists import JobsQuery, job_list
 from ..middleware import CLIENT_GONE
@@ -37,15 +39,10 @@ from ..watching import ClientGone
 router = APIRouter(tags=["jobs"])
 linked_router = APIRouter(tags=["jobs"])  # lets signed links pass
 
-IfNoneMatch = Annotated[str | None, Header()]
-NOT_MODIFIED = {"description": "The client knows this answer already, by If-None-Match"}
-PREFER = {
-    "name": "Prefer",
-    "in": "header",
-    "description": "wait=S waits S seconds at most (RFC 7240)",
-    "schema": {"type": "string"},
-    "example": "wait=30",
-}
+WAITED = described(*ABOUT_JOB, "Retry-After", "Preference-Applied")
+CANCELLED = described(*ABOUT_JOB, "Retry-After")
+SHOWN = described(*ABOUT_JOB, "Server-Timing")
+NOT_MODIFIED = "The client knows this answer already, by If-None-Match"
 Timesteps = Annotated[bool, Query(description="whether to show the timestep at each network call")]
 
 
@@ -53,16 +50,16 @@ Timesteps = Annotated[bool, Query(description="whether to show the timestep at e
     "/jobs/{job_id}",
     summary="Get a job",
     response_model=JobView,
-    responses={304: NOT_MODIFIED},
-    openapi_extra={"parameters": [PREFER]},
+    responses={200: {"headers": WAITED}, 304: {"description": NOT_MODIFIED, "headers": WAITED}},
 )
-async def job(
+async def get_job(
     request: Request,
     status: StatusDep,
     queue: QueueDep,
     watcher: WatcherDep,
     timesteps: Timesteps = False,
-    if_none_match: IfNoneMatch = None,
+    prefer: PatienceHeader = None,
+    if_none_match: IfNoneMatchHeader = None,
 ) -> Response:
     """Waits with `Prefer: wait=S` until the job has ended; with If-None-Match until anything about it has changed."""
     patience = read_patience(", ".join(request.headers.getlist("prefer")), longest=request.state.settings.sync_wait)
@@ -83,8 +80,14 @@ async def job(
     return answers.job_json(status, key, headers=headers, known=if_none_match)
 
 
-@router.get("/jobs", summary="List your jobs", response_model=JobList, dependencies=[single_parameters(JobsQuery)])
-def jobs(query: Annotated[JobsQuery, Query()], queue: QueueDep, key: CallerDep) -> Response:
+@router.get(
+    "/jobs",
+    summary="List your jobs",
+    response_model=JobList,
+    responses={200: {"headers": described("Link")}},
+    dependencies=[single_parameters(JobsQuery)],
+)
+def list_jobs(query: Annotated[JobsQuery, Query()], queue: QueueDep, key: CallerDep) -> Response:
     """Lists the caller's jobs, newest first; queued jobs without `position` and `eta_seconds`.
 
     While there is a `next`, more jobs may follow, even if there are fewer than `limit`.
@@ -94,8 +97,16 @@ def jobs(query: Annotated[JobsQuery, Query()], queue: QueueDep, key: CallerDep) 
     return job_list(queue.page(owner, query.wanted, most=query.limit, after=after), query, key)
 
 
-@router.delete("/jobs/{job_id}", summary="Cancel a job", response_model=JobView, responses={202: {"model": JobView}})
-def cancel(before: StatusDep, queue: QueueDep, key: CallerDep) -> Response:
+@router.delete(
+    "/jobs/{job_id}",
+    summary="Cancel a job",
+    response_model=JobView,
+    responses={
+        200: {"description": "The job, which has ended", "headers": described(*ABOUT_JOB)},
+        202: {"description": "The job, which will end soon", "model": JobView, "headers": CANCELLED},
+    },
+)
+def cancel_job(before: StatusDep, queue: QueueDep, key: CallerDep) -> Response:
     """Cancels a queued job at once (200), and a running one at its next step (202). An ended job is unchanged (200)."""
     status = queue.cancel(before.job.id)
     return answers.job_json(status, key, code=200 if status.state.is_terminal else 202)
@@ -115,9 +126,7 @@ def delete_images(status: StatusDep, queue: QueueDep, store: StoreDep) -> Respon
 async def _last_event_id(
     status: StatusDep,
     response: Response,
-    last_event_id: Annotated[
-        str | None, Header(description="id of the last event that the client has received")
-    ] = None,
+    last_event_id: LastEventIdHeader = None,
 ) -> str | None:
     """Returns the id that the client sent. If no event follows it, the status is 204, which stops an EventSource."""
     if is_told(status, last_event_id):
@@ -129,9 +138,12 @@ async def _last_event_id(
     "/jobs/{job_id}/events",
     summary="Follow a job",
     response_class=EventSourceResponse,
-    responses={204: {"description": "The client has received the last event"}},
+    responses={
+        200: {"description": "Server-sent events"},
+        204: {"description": "The client has received the last event"},
+    },
 )
-async def events(
+async def follow_job(
     request: Request,
     first: StatusDep,
     watcher: WatcherDep,
@@ -145,26 +157,42 @@ async def events(
             yield event
 
 
-@router.get("/jobs/{job_id}/image", summary="Get all images of a job", response_class=Response)
-async def image(
+@router.get(
+    "/jobs/{job_id}/image",
+    summary="Get all images of a job",
+    response_class=Response,
+    responses={
+        200: {"description": FORMATS, "content": CONTENT, "headers": SHOWN},
+        304: {"description": NOT_MODIFIED, "headers": SHOWN},
+    },
+)
+async def get_images(
     status: StatusDep,
     store: StoreDep,
     form: FormatDep,
     renderers: RenderersDep,
     key: CallerDep,
-    if_none_match: IfNoneMatch = None,
+    if_none_match: IfNoneMatchHeader = None,
 ) -> Response:
     """Returns the image, or a contact sheet of several; another format if Accept demands it."""
     return await answers.images(status, store, form, renderers, key=key, known=if_none_match)
 
 
-@linked_router.get("/jobs/{job_id}/images/{index:int}", summary="Get one image of a job", response_class=Response)
-def one_image(
+@linked_router.get(
+    "/jobs/{job_id}/images/{index:int}",
+    summary="Get one image of a job",
+    response_class=Response,
+    responses={
+        200: {"description": "The image", "content": {Format.PNG: CONTENT[Format.PNG]}, "headers": SHOWN},
+        304: {"description": NOT_MODIFIED, "headers": SHOWN},
+    },
+)
+def get_image(
     status: StatusDep,
     store: StoreDep,
     index: int,
     key: CallerDep,
-    if_none_match: IfNoneMatch = None,
+    if_none_match: IfNoneMatchHeader = None,
     expires: Annotated[int | None, Query(description="end of a signed link, in seconds since the epoch")] = None,
     signature: Annotated[str | None, Query(description="signature of a signed link, instead of an API key")] = None,
 ) -> Response:

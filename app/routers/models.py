@@ -14,7 +14,7 @@ router = APIRouter(tags=["models"])
 
 
 @router.get("/models", summary="List all models", response_model_exclude_none=True)
-def models(catalog: CatalogDep, queue: QueueDep) -> ModelList:
+def list_models(catalog: CatalogDep, queue: QueueDep) -> ModelList:
     """Includes models that cannot be used, with the reason."""
     reports = queue.workers()
     found = [ModelView.of(model, reports_for(model.name, reports)) for model in catalog.models.values()]
@@ -23,7 +23,7 @@ def models(catalog: CatalogDep, queue: QueueDep) -> ModelList:
 
 
 @router.get("/models/{name}", summary="Get one model", response_model_exclude_none=True)
-def model(name: str, catalog: CatalogDep, queue: QueueDep) -> ModelView:
+def get_model(name: str, catalog: CatalogDep, queue: QueueDep) -> ModelView:
     if name in catalog.refused:
         return ModelView.refused(name, catalog.refused[name])
     if name not in catalog.models:

@@ -1,4 +1,4 @@
-"""The web page at /: static files, which load nothing from other sites."""
+"""The web page at /, and the one about the API at /docs: static files, which load nothing from other sites."""
 
 from __future__ import annotations
 
@@ -22,3 +22,8 @@ router = APIRouter(include_in_schema=False)
 @router.get("/")
 async def index() -> FileResponse:
     return FileResponse(STATIC / "index.html", headers=HEADERS)
+
+
+@router.get("/docs")
+async def docs() -> FileResponse:
+    return FileResponse(STATIC / "docs.html", headers=HEADERS)

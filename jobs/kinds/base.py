@@ -29,8 +29,10 @@ DRAWN_SEEDS = 2**32  # enough that equal seeds are unlikely, and short enough to
 class SamplingQuery(Frozen):
     """Query parameters of every kind, as the client sent them; None means the default of the model."""
 
-    n: int = Field(default=1, ge=1, le=MAX_IMAGES, description="number of images")
-    steps: int | None = Field(default=None, ge=1, description="network calls for each image, at most the model's T")
+    n: int = Field(default=1, ge=1, le=MAX_IMAGES, examples=[4], description="number of images")
+    steps: int | None = Field(
+        default=None, ge=1, examples=[50], description="network calls for each image, at most the model's T"
+    )
     sampler: SamplerName | None = Field(default=None, description="sampler; by default the model's")
     plan: str | None = Field(
         default=None,
@@ -46,7 +48,9 @@ class SamplingQuery(Frozen):
     eta: float | None = Field(default=None, ge=0, le=1, description="stochasticity; ddim only")
     variance: Variance | None = Field(default=None, description="variance of the noise of each step; ddpm only")
     clip: ClipMode | None = Field(default=None, description="clipping of the predicted image at each step")
-    seed: int | None = Field(default=None, ge=0, le=MAX_SEED, description="seed of image 0; image i has seed + i")
+    seed: int | None = Field(
+        default=None, ge=0, le=MAX_SEED, examples=[7], description="seed of image 0; image i has seed + i"
+    )
     label: str | None = Field(default=None, max_length=100, description="class, by name or index")
     guidance_scale: float | None = Field(
         default=None, ge=0, le=100, description="scale of classifier-free guidance; 1 is off; needs a label"
@@ -62,6 +66,7 @@ class SamplingQuery(Frozen):
     tag: str | None = Field(
         default=None,
         pattern=TAG,
+        examples=["poster"],
         description="a word of your own, which the job shows and a list of jobs can be asked for",
     )
 

@@ -24,7 +24,11 @@ class DenoiseQuery(ImageQuery):
     """Query parameters of /denoise."""
 
     sigma: float | None = Field(
-        default=None, ge=0, le=MAX_SIGMA, description="standard deviation of the noise, in grey levels of 0..255"
+        default=None,
+        ge=0,
+        le=MAX_SIGMA,
+        examples=[25.0],
+        description="standard deviation of the noise, in grey levels of 0..255",
     )
     t: int | None = Field(default=None, ge=0, description="instead of sigma: the timestep with the noise of the image")
     strength: float | None = Field(

@@ -23,12 +23,16 @@ Degradation = Literal["inpaint", "superres", "colorize", "deblur"]
 class RestoreQuery(ImageQuery):
     """Query parameters of /restore."""
 
-    degradation: Degradation = Field(alias="task", description="degradation to undo")
+    degradation: Degradation = Field(alias="task", examples=["superres"], description="degradation to undo")
     factor: Literal["2", "4"] = Field(default="2", description="scale factor; superres only")
     blur: Literal["gaussian", "uniform"] = Field(default="gaussian", description="kernel of the blur; deblur only")
     width: float = Field(default=2.0, gt=0, le=32, description="width of the blur, in pixels of the model; deblur only")
     sigma: float = Field(
-        default=0.0, ge=0, le=255, description="standard deviation of the noise, in grey levels of 0..255"
+        default=0.0,
+        ge=0,
+        le=255,
+        examples=[10.0],
+        description="standard deviation of the noise, in grey levels of 0..255",
     )
 
 

@@ -205,6 +205,9 @@ def test_nobody_is_led_to_the_host_that_the_request_names(api: httpx.Client, set
         ("/", "GET, HEAD"),
         ("/static/page.js", "GET, HEAD"),
         ("/openapi.json", "GET, HEAD"),
+        ("/docs", "GET, HEAD"),
+        ("/problems", "GET, HEAD"),
+        ("/problems/internal", "GET, HEAD"),
     ],
 )
 def test_what_a_path_can_do_is_told_in_full(api: httpx.Client, path: str, methods: str) -> None:

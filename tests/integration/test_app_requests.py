@@ -95,7 +95,7 @@ def test_a_body_is_refused(api: httpx.Client) -> None:
 def test_no_error_is_anything_but_a_problem(api: httpx.Client) -> None:
     problem(api.post("/generate", headers={"Accept": "text/html"}), 406, "not-acceptable")
     assert problem(api.put("/generate"), 405, "method-not-allowed")
-    for path in ("/nothing", "/static/nothing.js", "/models/nothing", "/docs", "/jobs//metrics"):
+    for path in ("/nothing", "/static/nothing.js", "/models/nothing", "/redoc", "/jobs//metrics"):
         problem(api.get(path), 404, "not-found")
     for job_id in (NO_JOB, "nonsense", NO_JOB.upper() + "0", "%2e%2e"):
         for path in ("", "/events", "/image", "/images/0"):

@@ -1,0 +1,40 @@
+"""The OpenAPI description as a whole: what FastAPI cannot say route by route."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+
+from .headers import ANSWERED, described
+from .problems import MEDIA_TYPE
+
+
+def operation_id(route: APIRoute) -> str:
+    """Returns the name of a route's function, after which clients name theirs; FastAPI's own ids repeat the path."""
+    return route.name
+
+
+def describe(app: FastAPI) -> None:
+    """Lets the application describe its headers and problems."""
+    make = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            _complete(make())
+        return make()
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _complete(schema: dict[str, Any]) -> None:
+    """Adds the headers, and gives problems their media type: FastAPI lists every model under that of the route."""
+    schema["components"]["headers"] = ANSWERED
+    for path in schema["paths"].values():
+        for operation in path.values():
+            for code, response in operation["responses"].items():
+                response["headers"] = {**response.get("headers", {}), **described("X-Request-Id")}
+                if code == "default":
+                    _, problem = response["content"].popitem()
+                    response["content"] = {MEDIA_TYPE: problem}

@@ -1,0 +1,69 @@
+"""The page about the API, and those about problems, in a real browser."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+
+from tests.serving import ENVIRONMENT, Difuso, running
+from tests.waiting import wait_until
+
+
+@pytest.fixture(scope="module")
+def difuso(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Difuso]:
+    folder = tmp_path_factory.mktemp("docs")
+    with running(folder, ENVIRONMENT | {"DIFUSO_MODELS_DIR": str(models_dir)}) as difuso:
+        yield difuso
+
+
+@pytest.fixture
+def browser(driver: webdriver.Chrome) -> Iterator[webdriver.Chrome]:
+    """A browser that must have nothing to complain of, such as the policy that forbids what comes from elsewhere."""
+    driver.get_log("browser")  # type: ignore[no-untyped-call]
+    yield driver
+    log = driver.get_log("browser")  # type: ignore[no-untyped-call]
+    assert [entry for entry in log if entry["level"] == "SEVERE"] == []
+
+
+def texts(browser: webdriver.Chrome, selector: str) -> list[str]:
+    return [each.get_property("textContent") or "" for each in browser.find_elements(By.CSS_SELECTOR, selector)]  # type: ignore[misc]
+
+
+def test_every_operation_parameter_header_and_schema_is_shown(browser: webdriver.Chrome, difuso: Difuso) -> None:
+    schema = httpx.get(f"{difuso.url}/openapi.json").json()
+    browser.get(f"{difuso.url}/docs#restore")
+    wait_until(lambda: bool(browser.find_elements(By.ID, "restore")), 10, "the operations are shown")
+    operations = [each for methods in schema["paths"].values() for each in methods.values()]
+    parts = schema["components"]
+    ids = [*(each["operationId"] for each in operations), *parts["headers"], *parts["schemas"]]
+    shown_ids = browser.execute_script("return [...document.querySelectorAll('main [id]')].map(e => e.id)")
+    assert sorted(shown_ids) == sorted(ids)
+    for operation in operations:
+        shown = texts(browser, f"#{operation['operationId']} td:first-child")
+        assert {each["name"] for each in operation.get("parameters", [])} | set(operation["responses"]) <= set(shown)
+    assert {link[1:] for link in hrefs(browser) if link.startswith("#")} <= set(ids)
+    restore = browser.find_element(By.ID, "restore")
+    assert "inpaint needs a part mask" in restore.text  # it is open, because the address names it
+    assert "Cancel a job" in browser.find_element(By.ID, "cancel_job").text
+    assert not browser.find_element(By.CSS_SELECTOR, "#cancel_job table").is_displayed()
+    command = next(each for each in texts(browser, "#restore pre"))
+    assert "-F image=@image.png" in command
+    assert "task=superres" in command
+
+
+def hrefs(browser: webdriver.Chrome) -> list[str]:
+    links = browser.find_elements(By.CSS_SELECTOR, "main a")
+    return [each.get_dom_attribute("href") or "" for each in links]
+
+
+def test_a_problem_explains_itself(browser: webdriver.Chrome, difuso: Difuso) -> None:
+    problem = httpx.post(f"{difuso.url}/generate?n=0").json()
+    browser.get(f"{difuso.url}{problem['type']}")
+    assert browser.find_element(By.TAG_NAME, "h1").text == problem["title"]
+    browser.find_element(By.LINK_TEXT, "All problems").click()
+    wait_until(lambda: bool(browser.find_elements(By.LINK_TEXT, "invalid-request")), 10, "all problems are listed")

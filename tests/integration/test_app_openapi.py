@@ -1,0 +1,120 @@
+"""The OpenAPI description is whole: names, headers, problems and examples. schemathesis holds the rest of it."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from PIL import Image
+
+from app.problems import TYPES
+from app.settings import ApiSettings
+from jobs.kinds import KINDS
+from tests.app_server import keys_file, running
+from tests.pictures import saved
+
+ROOT = Path(__file__).parents[2]
+# The operations, and the request headers that they read.
+HEADERS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(KINDS, ("Prefer", "Priority", "Idempotency-Key")),
+    "list_jobs": (),
+    "get_job": ("Prefer", "If-None-Match"),
+    "cancel_job": (),
+    "follow_job": ("Last-Event-ID",),
+    "get_image": ("If-None-Match",),
+    "get_images": ("If-None-Match",),
+    "delete_images": (),
+    **dict.fromkeys(("list_models", "get_model", "health", "ready", "metrics"), ()),
+}
+
+
+@pytest.fixture
+def schema(api: httpx.Client) -> dict[str, Any]:
+    described: dict[str, Any] = api.get("/openapi.json").json()
+    return described
+
+
+def operations(schema: dict[str, Any]) -> list[dict[str, Any]]:
+    return [operation for path in schema["paths"].values() for operation in path.values()]
+
+
+def test_operations_have_plain_names_of_their_own_and_say_which_headers_they_read(schema: dict[str, Any]) -> None:
+    assert Counter(each["operationId"] for each in operations(schema)) == Counter(HEADERS.keys())
+    for operation in operations(schema):
+        found = tuple(each["name"] for each in operation.get("parameters", []) if each["in"] == "header")
+        assert found == HEADERS[operation["operationId"]]
+
+
+def test_all_errors_are_the_one_problem(schema: dict[str, Any]) -> None:
+    for operation in operations(schema):
+        content = operation["responses"]["default"]["content"]
+        assert content == {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    assert "Problem" in schema["components"]["schemas"]
+    assert str(schema).count("An error as RFC 9457 describes it.") == 1
+
+
+def test_every_reference_leads_somewhere(schema: dict[str, Any]) -> None:
+    references = set(re.findall(r"'\$ref': '#/components/(\w+)/([\w-]+)'", str(schema)))
+    assert {kind for kind, _ in references} == {"headers", "schemas"}
+    assert [each for each in references if each[1] not in schema["components"][each[0]]] == []
+    linked = set(re.findall(r"'operationId': '(\w+)', 'parameters': {", str(schema)))
+    assert {"get_job", "get_images"} <= linked <= set(HEADERS)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("model", ["tiny", "faces64"])
+def test_the_examples_of_parameters_are_accepted(
+    settings: ApiSettings, schema: dict[str, Any], kind: str, model: str
+) -> None:
+    """Each of them alone, and all together that are not a choice."""
+    operation = schema["paths"][f"/{kind}"]["post"]
+    queries = [each for each in operation["parameters"] if each["in"] == "query"]
+    examples = {each["name"]: each["schema"].get("examples", []) for each in queries}
+    together = {name: values[0] for name, values in examples.items() if len(values) == 1}
+    needed = {each["name"]: together[each["name"]] for each in queries if each["required"]}
+    alone = [needed | {name: value} for name, values in examples.items() for value in values]
+    assert len(together) >= 3
+    picture = saved(Image.linear_gradient("L").convert("RGB"), "PNG")
+    files = dict.fromkeys(KINDS[kind].required, picture)
+    folder = {"models_dir": ROOT / "checkpoints"} if model == "faces64" else {}
+    with running(settings.model_copy(update=folder)) as api:
+        for query in [together, *alone]:
+            sent = {"model": model, **query}
+            answer = api.post(f"/{kind}", params=sent, files=files or None, headers={"Prefer": "respond-async"})
+            assert answer.status_code == 202, (query, answer.text)
+
+
+def test_the_examples_of_headers_are_applied(api: httpx.Client, schema: dict[str, Any]) -> None:
+    parameters = schema["paths"]["/generate"]["post"]["parameters"]
+    headers = {each["name"]: each["schema"]["examples"][0] for each in parameters if each["in"] == "header"}
+    first, second = (api.post("/generate", headers=headers) for _ in range(2))
+    assert first.headers["Preference-Applied"] == "respond-async"
+    assert first.json()["urgency"] == 1
+    assert first.json()["id"] == second.json()["id"]
+
+
+def test_every_type_of_problem_has_a_page_that_needs_no_key(settings: ApiSettings, tmp_path: Path) -> None:
+    with running(settings.model_copy(update={"api_keys_file": keys_file(tmp_path)})) as api:
+        listed = api.get("/problems")
+        assert set(re.findall(r'href="/problems/([\w-]+)"', listed.text)) == set(TYPES)
+        for name, kind in TYPES.items():
+            answer = api.get(f"/problems/{name}")
+            assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
+            assert f"<h1>{kind.title}</h1>".replace("'", "&#x27;") in answer.text
+            assert ("any other" if name == "http-error" else f"{kind.status}") in answer.text
+        assert "worker_lost" in api.get("/problems/job-failed").text
+        refused = api.post("/generate").json()
+        assert api.get(refused["type"]).status_code == 200
+        unknown = api.get("/problems/<script>")
+        assert (unknown.status_code, unknown.json()["type"]) == (404, "/problems/not-found")
+        assert api.get("/docs").status_code == 200
+
+
+def test_the_documentation_lists_the_same_types_of_problems() -> None:
+    section = (ROOT / "docs" / "http-api.md").read_text("utf-8").partition("## Problems")[2]
+    rows = re.findall(r"^\| ((?:`[\w-]+`(?:, )?)+) \|", section, re.MULTILINE)
+    assert {name for row in rows for name in re.findall(r"`([\w-]+)`", row)} == set(TYPES)
