@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+GENERATOR := $(VENV)/generator/bin/openapi-python-client
 PACKAGES := app difuso evaluation jobs model training worker
 
 .DEFAULT_GOAL := help
@@ -15,7 +16,7 @@ setup: $(VENV)/.dev  ## make the virtual environment with all development depend
 serve: $(VENV)/.standalone  ## run difuso on this machine: http://127.0.0.1:8000, Ctrl-C stops it
 	@exec $(BIN)/difuso serve
 
-test: $(VENV)/.dev  ## run the quick tests
+test: $(VENV)/.dev $(GENERATOR)  ## run the quick tests
 	$(BIN)/python -m pytest -m 'not slow and not gpu' -n 2 --dist loadfile
 
 fuzz: $(VENV)/.dev  ## send the API thousands of valid and invalid requests made from its own OpenAPI
@@ -69,6 +70,11 @@ $(VENV)/.standalone $(VENV)/.train $(VENV)/.bench $(VENV)/.ops $(VENV)/.dev: $(V
 	@$(if $(filter ops,$*),,$(TORCH))
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[$*]'
 	@touch $@ $(if $(filter dev,$*),$(VENV)/.standalone $(VENV)/.train)
+
+# A test generates a client with this program. It lives apart, because it wants an older typer than difuso's.
+$(GENERATOR): | $(BIN)/python
+	$(BIN)/python -m venv $(VENV)/generator
+	$(VENV)/generator/bin/python -m pip install --quiet --disable-pip-version-check openapi-python-client==0.29.1
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \

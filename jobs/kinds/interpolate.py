@@ -20,12 +20,18 @@ STRENGTH = 0.5  # the default part of T to which both are noised: Ho et al. 2020
 class InterpolateQuery(ImageQuery):
     """Query parameters of /interpolate."""
 
-    n: int = Field(default=1, ge=1, le=MAX_IMAGES, description="number of lambdas; may be omitted")
+    n: int = Field(
+        default_factory=lambda: 1,  # absent from the schema: clients that send all defaults would contradict lambdas
+        ge=1,
+        le=MAX_IMAGES,
+        description="number of lambdas; may be omitted",
+    )
     shares: list[float] = Field(
         default=[0.5],
         alias="lambda",
         min_length=1,
         max_length=MAX_IMAGES,
+        examples=[[0.25, 0.5, 0.75]],
         description="share of the second image, 0 to 1; repeat it for several images",
     )
     t: int | None = Field(default=None, ge=0, description="timestep to which both images are noised or inverted")
