@@ -125,14 +125,18 @@ def _read_file(path: Path) -> ImageArray:
 
 
 def _from_npz(path: Path, count: int | None) -> ImageSet:
-    """Opens a file in the layout of guided-diffusion: `arr_0`, uint8 of shape (N, H, W, 3), is read as a stream."""
+    """Opens a file in the layout of guided-diffusion: `arr_0`, uint8 of shape (N, H, W, C), is read as a stream.
+
+    Grey images, C = 1, become three equal channels.
+    """
     try:
         with zipfile.ZipFile(path) as archive, archive.open(f"{ARRAY}.npy") as file:
             shape, fortran, dtype = _read_header(file)
     except (OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
         raise EvaluationError(f"{path} is not an .npz file with images in {ARRAY}: {error}") from error
-    if dtype != np.uint8 or len(shape) != 4 or shape[3] != 3 or fortran:
-        raise EvaluationError(f"{path} holds {dtype} of shape {shape} in {ARRAY}; it should be uint8, (N, H, W, 3)")
+    if dtype != np.uint8 or len(shape) != 4 or shape[3] not in (1, 3) or fortran:
+        wanted = "uint8, (N, H, W, 3), or grey (N, H, W, 1)"
+        raise EvaluationError(f"{path} holds {dtype} of shape {shape} in {ARRAY}; it should be {wanted}")
     total = _enough(shape[0], count, path)
 
     def batches(size: int) -> Iterator[ImageArray]:
@@ -141,7 +145,8 @@ def _from_npz(path: Path, count: int | None) -> ImageSet:
             for first in range(0, total, size):
                 rows = min(size, total - first)
                 data = file.read(rows * int(np.prod(shape[1:])))
-                yield np.frombuffer(data, np.uint8).reshape(rows, *shape[1:])
+                images = np.frombuffer(data, np.uint8).reshape(rows, *shape[1:])
+                yield np.broadcast_to(images, (*images.shape[:3], 3))
 
     return ImageSet(path.stem, total, batches)
 

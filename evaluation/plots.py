@@ -78,7 +78,10 @@ def plot_panels(rows: Sequence[Sequence[Panel]], out: Path) -> None:
 
 
 def plot_quality(qualities: Sequence[Quality], out: Path) -> None:
-    """Plots figures over steps and over seconds, as a PNG; images that were not drawn here are horizontal lines."""
+    """Plots figures over steps and, where they are known, over seconds, as a PNG.
+
+    Images that no model drew are horizontal lines.
+    """
     plot_panels([_quality_panels(qualities, key) for key in PLOTTED], out)
 
 
@@ -91,10 +94,12 @@ def _quality_panels(qualities: Sequence[Quality], key: str) -> list[Panel]:
         if (way := quality.drawn_by) is not None:
             line, measured = f"{way['sampler']}, {way['spacing']}", quality.figures[key]
             by_steps.setdefault(line, []).append((way["steps"], measured))
-            by_time.setdefault(line, []).append((quality.seconds_per_image or 0.0, measured))
+            if quality.seconds_per_image is not None:
+                by_time.setdefault(line, []).append((quality.seconds_per_image, measured))
     return [
         Panel(f"{name} by {by}", x, name, {line: _curve(each) for line, each in points.items()}, levels)
         for by, x, points in (("steps", "steps (network calls)", by_steps), ("time", "seconds per image", by_time))
+        if points
     ]
 
 
