@@ -14,6 +14,7 @@ import numpy as np
 import torch
 import typer
 
+from difuso.drawing import model_of
 from difuso.sampled_images import SampledImages
 from evaluation.features import EfficientNetLite0
 from evaluation.figures import FIGURES, Quality, evaluate
@@ -92,7 +93,9 @@ def main(
     folder = out.with_suffix("")
 
     def sampled(line: Line, steps: int) -> SampledImages:
-        return SampledImages(runner, line.params(config, steps), folder, labels=range(len(config.classes or ())))
+        return SampledImages(
+            model_of(runner), line.params(config, steps), folder, labels=range(len(config.classes or ()))
+        )
 
     say("pictures drawn to convergence")
     goal = sampled(*CONVERGED)(0, FEWEST)

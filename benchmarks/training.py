@@ -17,6 +17,7 @@ import numpy as np
 import torch
 import typer
 
+from difuso.drawing import model_of
 from difuso.sampled_images import SampledImages
 from evaluation.features import EfficientNetLite0
 from evaluation.figures import evaluate
@@ -151,7 +152,7 @@ def _draw_ours(folder: Path, count: int) -> ImageArray:
     runner = Runner(load_checkpoint(folder / MODEL), device=torch.device("cpu"), slots=BATCH)
     spacing = RECIPE.defaults.spacing
     params = SamplingParams(n=1, steps=CALLS, sampler="ddim", spacing=spacing, eta=0.0, seed=SEED, label=0)
-    return SampledImages(runner, params, folder / "drawn", labels=range(RECIPE.num_classes or 0))(0, count)
+    return SampledImages(model_of(runner), params, folder / "drawn", labels=range(RECIPE.num_classes or 0))(0, count)
 
 
 def real(split: str, count: int | None = None) -> ImageArray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,9 +10,10 @@ import typer
 
 from .errors import UserError
 from .logs import log_lines
-from .options import CHECKPOINTS, ModelsDir, read_settings
+from .options import CHECKPOINTS, ModelsDir, Server, read_settings
 
 if TYPE_CHECKING:
+    from .drawing import DrawingModel
     from .image_sources import ImageSources
 
 evaluate = typer.Typer(help="Measures models and images.", no_args_is_help=True)
@@ -62,6 +64,7 @@ def quality(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of image 0 of each SOURCE; image i has seed + i.")] = 1_000_000,
     guidance_scale: Guidance = None,
+    server: Server = None,
     inception_weights: Inception = None,
     out: Annotated[Path, typer.Option(help="Folder for the table, the plot and the drawn images.")] = OUT,
 ) -> None:
@@ -71,11 +74,12 @@ def quality(
     written = evaluate_quality(
         out,
         sources or (),
-        sources=_image_sources(out, model, models_dir, seed=seed, guidance_scale=guidance_scale),
+        sources=_image_sources(out, _finder(model, models_dir, server), seed=seed, guidance_scale=guidance_scale),
         reference=reference,
         images=images,
         references=references,
         inception_weights=inception_weights,
+        device=_device(),
     )
     _print_paths(written)
 
@@ -108,11 +112,12 @@ def neighbours(
     written = evaluate_neighbours(
         out,
         source,
-        sources=_image_sources(out, model, models_dir, seed=seed, guidance_scale=guidance_scale),
+        sources=_image_sources(out, _finder(model, models_dir), seed=seed, guidance_scale=guidance_scale),
         training=training,
         held_out=held_out,
         images=images,
         training_images=training_images,
+        device=_device(),
     )
     _print_paths(written)
 
@@ -147,8 +152,6 @@ def bpd(
     out: Annotated[Path, typer.Option(help="Folder for bpd.json and bpd.png.")] = OUT,
 ) -> None:
     """Computes the variational bound of images and its parts, in bits per dimension."""
-    from worker.settings import WorkerSettings
-
     from .evaluate_bpd import evaluate_bpd
 
     written = evaluate_bpd(
@@ -160,22 +163,34 @@ def bpd(
         steps=steps,
         batch_size=batch,
         seed=seed,
-        device=read_settings(WorkerSettings).device,
+        device=_device(),
     )
     _print_paths(written)
 
 
-def _image_sources(
-    out: Path, model: str | None, models_dir: Path, *, seed: int, guidance_scale: float | None
-) -> ImageSources:
+def _device() -> str:
     from worker.settings import WorkerSettings
 
+    return read_settings(WorkerSettings).device
+
+
+def _finder(model: str | None, models_dir: Path, server: str | None = None) -> Callable[[], DrawingModel]:
+    """Returns a function that finds the model, here or on a server."""
+
+    def find() -> DrawingModel:
+        from .drawing import find_drawing_model
+
+        return find_drawing_model(model, server, models_dir=models_dir)
+
+    return find
+
+
+def _image_sources(
+    out: Path, find: Callable[[], DrawingModel], *, seed: int, guidance_scale: float | None
+) -> ImageSources:
     from .image_sources import ImageSources
 
-    settings = read_settings(WorkerSettings).model_copy(update={"models_dir": models_dir})
-    return ImageSources(
-        settings=settings, model=model, seed=seed, guidance_scale=guidance_scale, folder=out / "pictures"
-    )
+    return ImageSources(find=find, seed=seed, guidance_scale=guidance_scale, folder=out / "pictures")
 
 
 def _print_paths(paths: list[Path]) -> None:

@@ -29,7 +29,7 @@ def user_errors(about: str | None = None) -> Iterator[None]:
     Args:
         about: text before the message, such as the name of a model.
     """
-    from evaluation.errors import EvaluationError  # here, because these modules import torch
+    from evaluation.errors import EvaluationError  # here, so that the command line starts quickly
     from jobs.errors import ImageRefused, RequestRefused
     from model.errors import ModelError
     from training.errors import RecipeError

@@ -27,6 +27,7 @@ def evaluate_neighbours(
     held_out: str,
     images: int,
     training_images: int,
+    device: str,
 ) -> list[Path]:
     """Prints distances; writes neighbours.png and neighbours.json, and returns their paths.
 
@@ -41,8 +42,8 @@ def evaluate_neighbours(
     with progress(f"{opened.name}, {opened.count} images") as tell:
         made = opened.load(tell)
     if made.shape[1:] != known.shape[1:]:
-        raise UserError(f"{opened.name} holds images of another size than {sources.info.name} was trained on")
-    found = find_neighbours(made, known, new, EfficientNetLite0(pick_device(sources.settings.device)))
+        raise UserError(f"{opened.name} holds images of another size than {sources.model.name} was trained on")
+    found = find_neighbours(made, known, new, EfficientNetLite0(pick_device(device)))
     nearest = {"images": _quantiles(found.distances[:, 0]), "held out": _quantiles(found.held_out)}
     facts = {
         "source": opened.name,

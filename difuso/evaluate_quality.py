@@ -37,6 +37,7 @@ def evaluate_quality(
     images: int | None,
     references: int | None,
     inception_weights: str | None,
+    device: str,
 ) -> list[Path]:
     """Prints the table; writes quality.md, quality.json and, if numbers of steps differ, quality.png; returns paths.
 
@@ -48,7 +49,7 @@ def evaluate_quality(
     names = names or [sources.default]
     sets = [_open(name, sources, images, references) for name in names]  # all first, so that mistakes show early
     real = _real(reference, names, sources, references)
-    extractor = _extractor(inception_weights, sources.settings.device)
+    extractor = _extractor(inception_weights, device)
     with progress(f"{real.name}, {real.count} images") as tell:
         statistics = Path(reference) if reference.endswith(".npz") else None
         beside = read_reference(real, extractor, statistics=statistics, tell=tell)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -10,13 +11,11 @@ from pathlib import Path
 from evaluation.image_sets import ImageSet, drawn, from_array, from_path
 from evaluation.real_images import FACES, real_images
 from jobs.catalog import ModelInfo, read_catalog
-from jobs.kinds.base import SamplingQuery, fill_in
+from jobs.kinds.base import SamplingQuery
 from jobs.params import SamplingParams
-from model import load_checkpoint
-from worker.models import make_runner
-from worker.runner import Runner, pick_device
-from worker.settings import WorkerSettings
+from training.images import ImageArray
 
+from .drawing import DrawingModel
 from .errors import user_errors
 from .options import checked
 from .sampled_images import SampledImages
@@ -36,31 +35,29 @@ def find_model(name: str | None, models_dir: Path) -> ModelInfo:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageSources:
-    """Opens images by their names on the command line; loads the checkpoint only if it must draw images.
+    """Opens images by their names on the command line.
 
     Attributes:
-        settings: device, slots and models folder.
-        model: name of a checkpoint; None means the first.
+        find: finds the model, which is loaded only if it must draw images; raises UserError if it does not exist.
         seed: seed of the first image that the model draws.
         guidance_scale: scale of classifier-free guidance; None means no guidance.
         folder: folder for the images that the model draws.
     """
 
-    settings: WorkerSettings
-    model: str | None
+    find: Callable[[], DrawingModel]
     seed: int
     guidance_scale: float | None
     folder: Path
 
     @cached_property
-    def info(self) -> ModelInfo:
-        """The model; raises UserError if it does not exist."""
-        return find_model(self.model, self.settings.models_dir)
+    def model(self) -> DrawingModel:
+        """The model."""
+        return self.find()
 
     @property
     def default(self) -> str:
-        """The default settings in the model's config, as SAMPLER:STEPS:SPACING."""
-        defaults = self.info.config.defaults
+        """The default settings of the model, as SAMPLER:STEPS:SPACING."""
+        defaults = self.model.defaults
         return f"{defaults.sampler}:{defaults.steps}:{defaults.spacing}"
 
     def open(self, source: str, count: int | None, *, least: int) -> ImageSet:
@@ -77,32 +74,30 @@ class ImageSources:
         run = RUN.fullmatch(source)
         if run is None:
             return from_path(Path(source), count)
-        params, info = self._params(run), self.info
+        params, model, total = self._params(run), self.model, count or least
         # The classes take turns, so that each is drawn equally often.
-        images = SampledImages(self._runner, params, self.folder, labels=range(len(info.config.classes or ())))
-        name = f"{info.name} {params.sampler} {params.spacing} {params.steps}"
-        return replace(
-            drawn(name, images, count or least), drawn_by=images.facts, seconds_per_image=images.seconds_per_image
-        )
+        images = SampledImages(model, params, self.folder, labels=range(len(model.class_names or ())))
+
+        def draw(first: int, size: int) -> ImageArray:
+            begin = first - first % model.ahead
+            images.make(range(begin, min(begin + model.ahead, total)))
+            return images(first, size)
+
+        name = f"{model.name} {params.sampler} {params.spacing} {params.steps}"
+        return replace(drawn(name, draw, total), drawn_by=images.facts, seconds_per_image=images.seconds_per_image)
 
     def real(self, data: str, count: int | None, *, split: str = "test", first: int = 0) -> ImageSet:
         """Opens the images of an .npz file as they are, or those of `real_images` in the model's size."""
         if data.endswith(".npz"):
             return from_path(Path(data), count)
-        config = self.info.config
-        images = real_images(data, count, size=config.image_size, channels=config.channels, split=split, first=first)
+        model = self.model
+        images = real_images(data, count, size=model.image_size, channels=model.channels, split=split, first=first)
         return from_array(f"{'other ' if first else ''}drawn faces" if data == FACES else Path(data).name, images)
 
-    @cached_property
-    def _runner(self) -> Runner:
-        settings = self.settings
-        checkpoint = load_checkpoint(settings.models_dir / self.info.name)
-        return make_runner(checkpoint, settings, device=pick_device(settings.device))
-
     def _params(self, run: re.Match[str]) -> SamplingParams:
-        classes = self.info.config.classes
-        label = None if classes is None else classes[0]  # any class will do here; each image gets its own
+        names = self.model.class_names
+        label = None if names is None else names[0]  # any class will do here; each image gets its own
         sent = {**run.groupdict(), "seed": self.seed, "label": label, "guidance_scale": self.guidance_scale}
         query = checked(SamplingQuery, {key: value for key, value in sent.items() if value is not None}, str)
         with user_errors(run[0]):
-            return fill_in(query, self.info)
+            return self.model.settle(query)

@@ -19,6 +19,13 @@ ModelsDir = Annotated[
     Path, typer.Option("--models-dir", envvar="DIFUSO_MODELS_DIR", help="Folder of checkpoints.", show_default=True)
 ]
 CHECKPOINTS = Path("checkpoints")
+API_KEY = "DIFUSO_API_KEY"  # an environment variable: other programs may see the options of a command
+Server = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL", help=f"Address of a server that draws instead; {API_KEY} holds the API key, if it needs one."
+    ),
+]
 
 
 def takes(kind: type[BaseModel], *, but: Collection[str] = ()) -> Callable[[Callable[..., None]], Callable[..., None]]:

@@ -1,23 +1,20 @@
-"""Images to measure, drawn by the step engine: a server makes the same ones for the same request and seeds."""
+"""Images to measure, drawn here or on a server, which makes the same ones for the same parameters and seeds."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from jobs.contract import Job, new_job
-from jobs.kinds.base import Prepared
-from jobs.kinds.generate import Generation
 from jobs.params import SamplingParams
 from training.images import ImageArray
-from worker.local import run_jobs
-from worker.runner import Runner
+
+from .drawing import DrawingModel, Runs
 
 
 class SampledImages:
@@ -26,7 +23,7 @@ class SampledImages:
     The images are kept as PNGs named by seed, so that an interrupted command resumes and a later one reuses them.
 
     Args:
-        runner: runner of the model.
+        model: the model and the place where it draws.
         params: parameters of each image; image i has seed params.seed + i.
         labels: class indices; the image of seed s gets number s modulo their count. Empty: all get params.label.
         root: folder for all settings; these get a folder of their own, named after the weights and the parameters.
@@ -35,16 +32,15 @@ class SampledImages:
         facts: the weights and parameters that all images share.
     """
 
-    def __init__(self, runner: Runner, params: SamplingParams, root: Path, *, labels: Sequence[int] = ()) -> None:
-        self._runner = runner
+    def __init__(self, model: DrawingModel, params: SamplingParams, root: Path, *, labels: Sequence[int] = ()) -> None:
+        self._model = model
         self._labels = labels
         self._params = params.model_copy(update={"n": 1})
-        checkpoint = runner.checkpoint
         way = params.model_dump(mode="json", exclude={"n", "seed", "label"}) | {"labels": list(labels) or params.label}
-        self.facts = {"model": checkpoint.name, "sha256": checkpoint.sha256, **way}
+        self.facts = {"model": model.name, "sha256": model.sha256, **way}
         digest = hashlib.sha256(json.dumps(way, sort_keys=True).encode()).hexdigest()
         name = f"{params.sampler}-{params.spacing.partition(':')[0]}-{params.steps}-{digest[:8]}"
-        self._folder = root / f"{checkpoint.name}-{checkpoint.sha256[:8]}" / name
+        self._folder = root / f"{model.name}-{model.sha256[:8]}" / name
         self._clock = self._folder / "seconds.json"
         self._folder.mkdir(parents=True, exist_ok=True)
         (self._folder / "parameters.json").write_text(json.dumps(self.facts, indent=2) + "\n", encoding="utf-8")
@@ -52,13 +48,31 @@ class SampledImages:
     def __call__(self, first: int, count: int) -> ImageArray:
         """Images `first` to `first + count - 1`, uint8 of shape (count, H, W, 3)."""
         numbers = range(first, first + count)
-        missing = [i for i in numbers if not self._path(i).exists()]
-        for begin in range(0, len(missing), self._runner.slots):
-            self._draw(missing[begin : begin + self._runner.slots])
+        self.make(numbers)
         return np.stack([np.asarray(Image.open(self._path(i)).convert("RGB")) for i in numbers])
 
+    def make(self, numbers: Iterable[int]) -> None:
+        """Draws those of the images with these numbers that are missing."""
+        runs = [self._run(i) for i in numbers if not self._path(i).exists()]
+        size = self._model.together
+        began = time.perf_counter()
+
+        def keep(batch: Runs, pngs: Sequence[bytes]) -> None:
+            nonlocal began
+            seconds = time.perf_counter() - began
+            for run, png in zip(batch, pngs, strict=True):
+                path = self._path(run.seed - self._params.seed)
+                unfinished = path.with_suffix(".tmp")
+                unfinished.write_bytes(png)
+                unfinished.replace(path)
+            if self._model.is_here:
+                self._count(len(batch), seconds)
+            began = time.perf_counter()
+
+        self._model.draw((runs[begin : begin + size] for begin in range(0, len(runs), size)), keep)
+
     def seconds_per_image(self) -> float | None:
-        """Mean seconds to draw an image in full batches; None if no image was drawn."""
+        """Mean seconds to draw an image here in full batches; None if none was drawn."""
         spent = self._spent()
         return spent["seconds"] / spent["images"] if spent["images"] else None
 
@@ -71,23 +85,14 @@ class SampledImages:
     def _path(self, index: int) -> Path:
         return self._folder / f"{self._params.seed + index}.png"
 
-    def _draw(self, numbers: Sequence[int]) -> None:
-        jobs = [(self._job(i), ()) for i in numbers]
-        begin = time.perf_counter()
-        made = run_jobs(self._runner, jobs)
-        seconds = time.perf_counter() - begin
-        for i, (png,) in zip(numbers, made, strict=True):
-            unfinished = self._path(i).with_suffix(".tmp")
-            unfinished.write_bytes(png)
-            unfinished.replace(self._path(i))
+    def _count(self, images: int, seconds: float) -> None:
         # A batch that is not full takes as long as a full one: it would make each of its images look slow.
         spent = self._spent()
-        if len(numbers) == self._runner.slots or not spent["images"]:
-            total = {"images": spent["images"] + len(numbers), "seconds": spent["seconds"] + seconds}
+        if images == self._model.together or not spent["images"]:
+            total = {"images": spent["images"] + images, "seconds": spent["seconds"] + seconds}
             self._clock.write_text(json.dumps(total) + "\n", encoding="utf-8")
 
-    def _job(self, index: int) -> Job:
+    def _run(self, index: int) -> SamplingParams:
         seed = self._params.seed + index
         label = self._labels[seed % len(self._labels)] if self._labels else self._params.label
-        params = self._params.model_copy(update={"seed": seed, "label": label})
-        return new_job(self._runner.checkpoint.name, Prepared(params, Generation()))
+        return self._params.model_copy(update={"seed": seed, "label": label})

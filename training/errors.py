@@ -6,9 +6,12 @@ Diverged (a NonFiniteSample)        the gradients stay NaN or infinite
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from model.errors import NonFiniteSample
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class RecipeError(ValueError):

@@ -224,14 +224,27 @@ def _class_index(label: str | None, model: ModelInfo) -> int | None:
         if model.label_required:
             raise RequestRefused("label", f"Is needed by {model.name}: name a class")
         return None
-    classes, count = model.config.classes, model.config.num_labels
+    return class_index(label, model.config.classes, model.config.num_labels, model=model.name)
+
+
+def class_index(label: str, classes: Sequence[str] | None, count: int, *, model: str) -> int:
+    """Returns the index of a label.
+
+    Args:
+        classes: the names of the classes; None if they have none.
+        count: the number of classes.
+        model: the name of the model, for messages.
+
+    Raises:
+        RequestRefused: if there is no such class.
+    """
     if not count:
-        raise RequestRefused("label", f"Should be omitted: {model.name} has no classes")
+        raise RequestRefused("label", f"Should be omitted: {model} has no classes")
     if classes is not None and label in classes:
         return classes.index(label)
     if label.isascii() and label.isdigit() and int(label) < count:
         return int(label)
-    raise RequestRefused("label", f"Should be a class of {model.name}, by name or index 0 to {count - 1}")
+    raise RequestRefused("label", f"Should be a class of {model}, by name or index 0 to {count - 1}")
 
 
 def _guidance_scale(scale: float | None, label: int | None, model: ModelInfo) -> float:

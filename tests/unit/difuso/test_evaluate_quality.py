@@ -14,6 +14,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from difuso import cli, evaluate_quality
+from difuso.drawing import model_of
 from difuso.errors import UserError
 from difuso.sampled_images import SampledImages
 from evaluation import inception
@@ -112,7 +113,7 @@ def test_the_pictures_are_those_of_the_server_and_are_drawn_once(
         assert (folder / f"{i}.png").read_bytes() == (tmp_path / "sampled" / f"tiny-{i}.png").read_bytes()
 
     before = rows(tmp_path / "out")
-    monkeypatch.setattr("difuso.sampled_images.run_jobs", None)
+    monkeypatch.setattr("worker.local.run_jobs", None)
     difuso("evaluate", "quality", "ddpm:2:trailing", "--seed", 7, *arguments)
     assert rows(tmp_path / "out") == before
 
@@ -211,21 +212,21 @@ PARAMS = SamplingParams(n=1, steps=3, sampler="ddim", spacing="leading", eta=0.0
 
 
 def test_classes_take_turns_and_a_picture_is_that_of_its_class_alone(classes: Runner, tmp_path: Path) -> None:
-    mixed = SampledImages(classes, PARAMS, tmp_path / "out", labels=range(3))(0, 6)
+    mixed = SampledImages(model_of(classes), PARAMS, tmp_path / "out", labels=range(3))(0, 6)
     assert len({image.tobytes() for image in mixed}) == 6
     for label in range(3):
         params = PARAMS.model_copy(update={"label": label})
-        alone = SampledImages(classes, params, tmp_path / str(label), labels=[label])(0, 6)
+        alone = SampledImages(model_of(classes), params, tmp_path / str(label), labels=[label])(0, 6)
         assert np.array_equal(mixed[label::3], alone[label::3])
 
 
 def test_a_drawing_goes_on_where_it_was_stopped(classes: Runner, tmp_path: Path) -> None:
-    drawing = SampledImages(classes, PARAMS, tmp_path, labels=range(3))
+    drawing = SampledImages(model_of(classes), PARAMS, tmp_path, labels=range(3))
     assert drawing.seconds_per_image() is None
     first = drawing(0, 2)
     times = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.png")}
     calls = classes.network_calls
-    again = SampledImages(classes, PARAMS, tmp_path, labels=range(3))
+    again = SampledImages(model_of(classes), PARAMS, tmp_path, labels=range(3))
     assert np.array_equal(again(0, 4)[:2], first)
     assert classes.network_calls - calls == 2 * 3  # two more pictures, of three steps, guided: two calls of two slots
     assert all(path.stat().st_mtime_ns == time for path, time in times.items())
@@ -237,11 +238,11 @@ def test_a_drawing_goes_on_where_it_was_stopped(classes: Runner, tmp_path: Path)
 def test_other_parameters_and_other_weights_have_folders_of_their_own(classes: Runner, tmp_path: Path) -> None:
     changes: list[dict[str, Any]] = [{}, {"guidance_scale": 3.0}, {"eta": 0.5}, {"clip": "none"}, {"steps": 4}]
     for change in changes:
-        SampledImages(classes, PARAMS.model_copy(update=change), tmp_path / "out")
-    SampledImages(classes, PARAMS, tmp_path / "out", labels=[1])
+        SampledImages(model_of(classes), PARAMS.model_copy(update=change), tmp_path / "out")
+    SampledImages(model_of(classes), PARAMS, tmp_path / "out", labels=[1])
     assert len(list(tmp_path.glob("out/classes-*/*"))) == len(changes) + 1
     SampledImages(
-        classes, PARAMS.model_copy(update={"seed": 0, "n": 5}), tmp_path / "out"
+        model_of(classes), PARAMS.model_copy(update={"seed": 0, "n": 5}), tmp_path / "out"
     )  # pictures are named by seed
     assert len(list(tmp_path.glob("out/classes-*/*"))) == len(changes) + 1
 

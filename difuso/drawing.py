@@ -1,0 +1,174 @@
+"""Models that draw many images: here, or on a server. Both make the same images from the same parameters."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from jobs.catalog import ModelInfo, read_catalog
+from jobs.contract import new_job
+from jobs.kinds.base import Prepared, SamplingQuery, fill_in
+from jobs.kinds.generate import Generation
+from jobs.params import SamplingParams
+from model.config import SamplerDefaults
+from worker.settings import WorkerSettings
+
+from .errors import user_errors
+from .options import API_KEY, read_settings
+
+if TYPE_CHECKING:
+    from worker.runner import Runner
+
+Runs = Sequence[SamplingParams]  # each of n images that differ in their seeds only
+
+
+class DrawingModel(Protocol):
+    """A model and the place where it draws.
+
+    Attributes:
+        name, sha256: name of the checkpoint, and SHA-256 of its weights.
+        image_size, channels: height and width of an image, and its channels.
+        class_names: classes of the network; None if it knows none.
+        labels: number of classes that a label may name: those of the network, or else of its classifier.
+        defaults: the model's own settings.
+        together: number of images that are best drawn together.
+        ahead: number of images that keep the place busy.
+        is_here: whether this machine draws, so that its time tells how fast it is.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def sha256(self) -> str: ...
+    @property
+    def image_size(self) -> int: ...
+    @property
+    def channels(self) -> int: ...
+    @property
+    def class_names(self) -> Sequence[str] | None: ...
+    @property
+    def labels(self) -> int: ...
+    @property
+    def defaults(self) -> SamplerDefaults: ...
+    @property
+    def together(self) -> int: ...
+    @property
+    def ahead(self) -> int: ...
+    @property
+    def is_here(self) -> bool: ...
+
+    def settle(self, query: SamplingQuery) -> SamplingParams:
+        """Fills in what a query leaves open.
+
+        Raises:
+            RequestRefused, PlanError: if the model cannot do what is asked.
+        """
+
+    def draw(self, batches: Iterable[Runs], keep: Callable[[Runs, list[bytes]], None]) -> None:
+        """Draws batches of images, in any order.
+
+        Args:
+            batches: taken one by one when there is room for another; all images of one are drawn together.
+            keep: called with each batch and the PNGs of all its images.
+
+        Raises:
+            UserError: if a batch cannot be drawn. Those before it were kept.
+        """
+
+
+class LocalModel:
+    """A model of the models folder, drawn by the step engine as a worker does it.
+
+    Args:
+        info: the facts of the checkpoint.
+        load: loads the checkpoint and warms it, when it is first needed.
+    """
+
+    is_here = True
+
+    def __init__(self, info: ModelInfo, load: Callable[[], Runner]) -> None:
+        self._info = info
+        self._load = load
+        self.name = info.name
+        self.image_size, self.channels = info.config.image_size, info.config.channels
+        self.class_names, self.labels = info.config.classes, info.config.num_labels
+        self.defaults = info.config.defaults
+
+    @cached_property
+    def _runner(self) -> Runner:
+        return self._load()
+
+    @property
+    def sha256(self) -> str:
+        return self._runner.checkpoint.sha256
+
+    @property
+    def together(self) -> int:
+        return self._runner.slots
+
+    @property
+    def ahead(self) -> int:
+        return self.together
+
+    def settle(self, query: SamplingQuery) -> SamplingParams:
+        return fill_in(query, self._info)
+
+    def draw(self, batches: Iterable[Runs], keep: Callable[[Runs, list[bytes]], None]) -> None:
+        from worker.local import run_jobs
+
+        for batch in batches:
+            jobs = [new_job(self.name, Prepared(run, Generation())) for run in batch]
+            with user_errors(self.name):
+                drawn = run_jobs(self._runner, [(job, ()) for job in jobs])
+            keep(batch, [png for pngs in drawn for png in pngs])
+
+
+def find_drawing_model(
+    name: str | None, server: str | None, *, models_dir: Path | None = None, tag: str | None = None
+) -> DrawingModel:
+    """Finds a model by its name; None means the first, or the server's default.
+
+    Args:
+        server: the address of a server that draws; None means that this machine draws.
+        models_dir: the folder of checkpoints of this machine; None is that of the settings.
+        tag: the tag of a server's jobs.
+
+    Raises:
+        UserError: if there is no such model, or the server refuses to answer.
+    """
+    if server is not None:
+        from .remote_drawing import served_model
+
+        return served_model(name, server, os.environ.get(API_KEY), tag=tag)
+    settings = read_settings(WorkerSettings)
+    return local_model(name, settings if models_dir is None else settings.model_copy(update={"models_dir": models_dir}))
+
+
+def local_model(name: str | None, settings: WorkerSettings) -> LocalModel:
+    """Finds a checkpoint by its name; None means the first.
+
+    Raises:
+        UserError: if there is no such checkpoint.
+    """
+
+    def load() -> Runner:
+        from model import load_checkpoint
+        from worker.models import make_runner
+        from worker.runner import pick_device
+
+        with user_errors(info.name):
+            checkpoint = load_checkpoint(settings.models_dir / info.name)
+        return make_runner(checkpoint, settings, device=pick_device(settings.device))
+
+    with user_errors():
+        info = read_catalog(settings.models_dir).choose(name)
+    return LocalModel(info, load)
+
+
+def model_of(runner: Runner) -> LocalModel:
+    """Returns the model that a runner draws."""
+    checkpoint = runner.checkpoint
+    return LocalModel(ModelInfo(checkpoint.name, checkpoint.config, 0, checkpoint.sha256), lambda: runner)

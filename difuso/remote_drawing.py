@@ -1,0 +1,173 @@
+"""A model of a server that draws many images, in many jobs of the lowest urgency.
+
+Each job has an Idempotency-Key made from its parameters. So whoever asks for the same images again, after a crash of
+this program too, finds the jobs that are under way or have ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from jobs.contract import URGENCIES
+from jobs.errors import RequestRefused
+from jobs.kinds.base import SamplingQuery, class_index
+from jobs.params import SamplingParams, choices_of
+from model.config import SamplerDefaults
+from model.plans.settings import Settings, settle
+
+from .drawing import Runs
+from .errors import UserError
+
+try:
+    from .client import (
+        AsyncClient,
+        Client,
+        DifusoError,
+        JobCancelled,
+        JobFailed,
+        NotFound,
+        Result,
+        ResultExpired,
+    )
+    from .client.results import ENDED
+except ImportError as error:
+    raise UserError(str(error)) from error
+
+TOGETHER = 32  # images of a batch
+IN_FLIGHT = 2  # batches for each worker: one that it draws, and one that waits
+AHEAD = 16 * TOGETHER
+
+Facts = dict[str, Any]  # a model as GET /models shows it
+
+
+class ServedModel:
+    """A model of a server.
+
+    Args:
+        url: the address of the server.
+        api_key: the API key, if the server has keys.
+        facts: the model as GET /models shows it.
+        tag: the tag of all jobs; None for none.
+    """
+
+    is_here = False
+    together, ahead = TOGETHER, AHEAD
+
+    def __init__(self, url: str, api_key: str | None, facts: Facts, *, tag: str | None = None) -> None:
+        self._url = url
+        self._api_key = api_key
+        self._facts = facts
+        self._tag = tag
+        self.name: str = facts["name"]
+        self.sha256: str = facts["sha256"]
+        self.image_size: int = facts["image_size"]
+        self.channels: int = facts["channels"]
+        self.class_names: list[str] | None = facts.get("classes")
+        self.labels: int = facts.get("classifier_classes", 0) if self.class_names is None else len(self.class_names)
+        self.defaults = SamplerDefaults(**facts["defaults"])
+
+    def settle(self, query: SamplingQuery) -> SamplingParams:
+        """Fills in what a query leaves open, as the server would. The server checks whether the run is possible."""
+        plans = {name: SamplerDefaults(**plan) for name, plan in self._facts["plans"].items()}
+        if query.plan is not None and query.plan not in plans:
+            raise RequestRefused("plan", f"Should be one of {', '.join(plans)}" if plans else "Should be omitted")
+        own = self.defaults if query.plan is None else plans[query.plan]
+        own_settings = Settings(**vars(own), variance=self._facts["variance"], clip=self._facts["clip"])
+        settings = settle(choices_of(query), own_settings, timesteps=self._facts["num_train_timesteps"])
+        label = query.label
+        by_classifier = self.class_names is None and label is not None  # its only use is to guide
+        return SamplingParams(
+            n=query.n,
+            **vars(settings),
+            seed=query.seed or 0,
+            label=None if label is None else class_index(label, self.class_names, self.labels, model=self.name),
+            guidance_scale=1.0 if query.guidance_scale is None else query.guidance_scale,
+            classifier_scale=float(by_classifier) if query.classifier_scale is None else query.classifier_scale,
+        )
+
+    def draw(self, batches: Iterable[Runs], keep: Callable[[Runs, list[bytes]], None]) -> None:
+        try:
+            asyncio.run(self._draw(iter(batches), keep))
+        except ExceptionGroup as group:
+            first: Exception = group
+            while isinstance(first, ExceptionGroup):
+                first = first.exceptions[0]
+            if isinstance(first, DifusoError):
+                raise UserError(f"{self._url}: {first}") from first
+            raise first from None
+
+    async def _draw(self, batches: Iterator[Runs], keep: Callable[[Runs, list[bytes]], None]) -> None:
+        async def work() -> None:
+            for batch in batches:
+                async with asyncio.TaskGroup() as together:
+                    drawn = [together.create_task(self._images(client, run)) for run in batch]
+                keep(batch, [png for each in drawn for png in each.result().pngs])
+
+        workers: int = max(1, self._facts["workers"])
+        async with AsyncClient(self._url, api_key=self._api_key, timeout=None) as client, asyncio.TaskGroup() as group:
+            for _ in range(IN_FLIGHT * workers):
+                group.create_task(work())
+
+    async def _images(self, client: AsyncClient, run: SamplingParams) -> Result:
+        """Draws the images of a run.
+
+        A job that has ended without images before it is asked for was that of an earlier command, which told of it.
+        Then a new job is made, with another key.
+        """
+        tries = 0
+        while True:
+            job = await client.submit("generate", **self._options(run, tries))
+            was_over = job.state in ENDED
+            try:
+                result = await job.images()
+            except NotFound:  # Redis forgot it when it crashed: the same key makes it again
+                continue
+            except (JobFailed, JobCancelled, ResultExpired) as error:
+                if not was_over:
+                    raise UserError(f"{self._url}: the state of job {job.id} is {job.state}: {error}") from error
+                tries += 1
+                continue
+            if result.manifest["model_sha256"] != self.sha256:
+                raise UserError(f"{self._url} has other weights of {self.name} now: draw the images anew")
+            return result
+
+    def _options(self, run: SamplingParams, tries: int) -> Any:
+        """Returns the options of a job: all parameters are sent, so that no default of the server matters."""
+        label = run.label
+        options = {
+            **run.model_dump(),
+            "label": label if label is None or self.class_names is None else self.class_names[label],
+            "model": self.name,
+            "tag": self._tag,
+        }
+        content = json.dumps([self.sha256, options, tries], sort_keys=True)
+        key = hashlib.sha256(content.encode()).hexdigest()
+        return {**options, "idempotency_key": key, "urgency": URGENCIES[-1]}
+
+
+def served_model(name: str | None, url: str, api_key: str | None, *, tag: str | None = None) -> ServedModel:
+    """Finds a model of a server by its name; None means the server's default.
+
+    Raises:
+        UserError: if there is no such model, or the server refuses to answer.
+    """
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # at level info it logs every request
+    try:
+        with Client(url, api_key=api_key, timeout=None) as client:
+            found = client.models()
+    except DifusoError as error:
+        raise UserError(f"{url}: {error}") from error
+    models = {model["name"]: model for model in found["models"]}
+    chosen = models.get(name or found.get("default") or "")
+    if chosen is None:
+        raise UserError(f"{url}: model: Should be one of {', '.join(models)}")
+    if chosen["state"] == "refused":
+        raise UserError(f"{url}: model: This model cannot be used: {chosen['reason']}")
+    if "sha256" not in chosen:
+        raise UserError(f"{url}: no worker has loaded {chosen['name']} yet: try again in a minute")
+    return ServedModel(url, api_key, chosen, tag=tag)

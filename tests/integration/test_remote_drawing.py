@@ -1,0 +1,173 @@
+"""Many images from a server: how many jobs wait at a time, and what becomes of jobs that end without images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import pytest
+
+from difuso import Client
+from difuso.client import Job
+from difuso.drawing import Runs
+from difuso.errors import UserError
+from difuso.remote_drawing import IN_FLIGHT, ServedModel, served_model
+from jobs.contract import FailureCode, ModelReport
+from jobs.events import status_channel
+from jobs.kinds.base import SamplingQuery
+from tests.app_server import FakeWorker
+from tests.waiting import WaitUntil
+
+WEIGHTS = "0"  # the SHA-256 in the manifests of the fake worker
+
+
+@pytest.fixture
+def client(api: httpx.Client) -> Iterator[Client]:
+    with Client(str(api.base_url)) as client:
+        yield client
+
+
+def facts_of(client: Client, **changes: Any) -> dict[str, Any]:
+    (facts,) = client.models()["models"]
+    return {**facts, "sha256": WEIGHTS, **changes}
+
+
+@pytest.fixture
+def model(api: httpx.Client, client: Client) -> ServedModel:
+    return ServedModel(str(api.base_url), None, facts_of(client), tag="bulk")
+
+
+@pytest.fixture
+def pool() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(1) as pool:
+        yield pool
+
+
+def batches_of(model: ServedModel, *seeds: Sequence[int]) -> list[Runs]:
+    return [[model.settle(SamplingQuery(n=2, steps=5, seed=seed)) for seed in batch] for batch in seeds]
+
+
+def draw(model: ServedModel, batches: Sequence[Runs]) -> dict[int, int]:
+    """The number of images of each batch, by its first seed."""
+    kept: dict[int, int] = {}
+
+    def keep(batch: Runs, pngs: Sequence[bytes]) -> None:
+        kept[batch[0].seed] = len(pngs)
+
+    model.draw(batches, keep)
+    return kept
+
+
+def unfinished(client: Client) -> list[Job]:
+    return [job for job in client.jobs(tag="bulk") if job.state in ("queued", "running")]
+
+
+def the_job(client: Client, wait_until: WaitUntil) -> Job:
+    """The only unfinished job, when there is one."""
+    wait_until(lambda: unfinished(client), timeout=20, description="there is a job")
+    (job,) = unfinished(client)
+    return job
+
+
+def end_of(future: Future[dict[int, int]]) -> dict[int, int]:
+    return future.result(timeout=20)
+
+
+def test_a_bounded_number_of_batches_waits_in_jobs_that_everybody_may_overtake(
+    client: Client, model: ServedModel, worker: FakeWorker, pool: ThreadPoolExecutor, wait_until: WaitUntil
+) -> None:
+    batches = batches_of(model, [10, 12], [20, 22, 24], [30], [40, 42], [50])
+    drawing = pool.submit(draw, model, batches)
+    most = 0
+    while not drawing.done():
+        wait_until(lambda: drawing.done() or unfinished(client), timeout=20, description="there are jobs, or the end")
+        jobs = unfinished(client)
+        most = max(most, len(jobs))
+        for job in jobs[-1:]:
+            worker.succeed(job.id)
+    assert end_of(drawing) == {10: 4, 20: 6, 30: 2, 40: 4, 50: 2}
+    assert 1 < most <= IN_FLIGHT * 3  # runs of a batch
+    jobs = [*client.jobs()]
+    assert len(jobs) == 9
+    assert {job.facts["urgency"] for job in jobs} == {7}
+    assert draw(model, batches) == end_of(drawing)
+    assert len([*client.jobs()]) == 9  # each was found again
+
+
+def test_more_workers_have_more_batches(api: httpx.Client, client: Client, pool: ThreadPoolExecutor, worker: FakeWorker,
+    wait_until: WaitUntil) -> None:  # fmt: skip
+    model = ServedModel(str(api.base_url), None, facts_of(client, workers=3), tag="bulk")
+    drawing = pool.submit(draw, model, batches_of(model, *([seed] for seed in range(0, 40, 2))))
+    wait_until(lambda: len(unfinished(client)) == IN_FLIGHT * 3, timeout=20, description="each worker has its batches")
+    unfinished(client)[0].cancel()
+    with pytest.raises(UserError, match=r"the state of job .* is cancelled: It has no images\."):
+        end_of(drawing)
+    assert len([*client.jobs()]) == IN_FLIGHT * 3
+
+
+def test_a_job_that_fails_ends_the_command_and_the_next_command_tries_again(
+    client: Client, model: ServedModel, worker: FakeWorker, pool: ThreadPoolExecutor, wait_until: WaitUntil
+) -> None:
+    batches = batches_of(model, [10])
+    for code, reason in ((FailureCode.NONFINITE, "NaN or infinity"), (FailureCode.INTERNAL, "The worker failed")):
+        drawing = pool.submit(draw, model, batches)
+        worker.fail(the_job(client, wait_until).id, code)
+        with pytest.raises(UserError, match=f"^http://127.* is failed: .*{reason}"):
+            end_of(drawing)
+    drawing = pool.submit(draw, model, batches)
+    worker.succeed(the_job(client, wait_until).id)
+    assert end_of(drawing) == {10: 2}
+    assert [job.state for job in client.jobs()] == ["succeeded", "failed", "failed"]
+
+
+def test_images_that_are_gone_are_drawn_again(
+    client: Client, model: ServedModel, worker: FakeWorker, pool: ThreadPoolExecutor, wait_until: WaitUntil
+) -> None:
+    batches = batches_of(model, [10])
+    drawing = pool.submit(draw, model, batches)
+    first = the_job(client, wait_until)
+    worker.succeed(first.id)
+    end_of(drawing)
+    client.job(first.id).delete_images()
+    drawing = pool.submit(draw, model, batches)
+    worker.succeed(the_job(client, wait_until).id)
+    assert end_of(drawing) == {10: 2}
+
+
+def test_a_job_that_redis_lost_is_made_again(
+    client: Client, model: ServedModel, worker: FakeWorker, pool: ThreadPoolExecutor, wait_until: WaitUntil
+) -> None:
+    drawing = pool.submit(draw, model, batches_of(model, [10]))
+    lost = the_job(client, wait_until).id
+    worker.client.flushall()
+
+    def is_there_again() -> bool:
+        worker.publish(status_channel(lost), "{}")  # whoever waits for it looks
+        return bool(unfinished(client))
+
+    wait_until(is_there_again, timeout=20, description="the job is there again")
+    assert the_job(client, wait_until).id == lost
+    worker.succeed(lost)
+    assert end_of(drawing) == {10: 2}
+
+
+def test_images_of_other_weights_are_refused(
+    api: httpx.Client, client: Client, worker: FakeWorker, pool: ThreadPoolExecutor, wait_until: WaitUntil
+) -> None:
+    model = ServedModel(str(api.base_url), None, facts_of(client, sha256="1"), tag="bulk")
+    drawing = pool.submit(draw, model, batches_of(model, [10]))
+    worker.succeed(the_job(client, wait_until).id)
+    with pytest.raises(UserError, match="has other weights of tiny now"):
+        end_of(drawing)
+
+
+def test_a_model_is_found_by_name(api: httpx.Client, client: Client, worker: FakeWorker) -> None:
+    url = str(api.base_url)
+    assert served_model(None, url, None).name == served_model("tiny", url, None).name == "tiny"
+    with pytest.raises(UserError, match="model: Should be one of tiny"):
+        served_model("nobody", url, None)
+    worker.report(ModelReport(ready=False, reason="too large"))
+    with pytest.raises(UserError, match="This model cannot be used: too large"):
+        served_model(None, url, None)

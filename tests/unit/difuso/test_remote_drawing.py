@@ -1,0 +1,101 @@
+"""What a server's model fills in is what the server would fill in itself."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.views import ModelView
+from difuso.remote_drawing import ServedModel
+from jobs.catalog import ModelInfo, read_catalog
+from jobs.errors import RequestRefused
+from jobs.kinds.base import SamplingQuery, fill_in
+from model.config import ModelConfig, SamplerDefaults
+from model.errors import PlanError
+from model.networks.configs import UNetConfig
+from tests.small_models import CLASSES, CLASSIFIER, NETWORK
+
+SHIPPED = read_catalog(Path(__file__).parents[3] / "checkpoints").models
+
+PLANS = {"few": SamplerDefaults("ddim", 3, "at:40.5,300,900", 0.5)}
+MODELS = {
+    **SHIPPED,
+    "guided": ModelInfo(
+        "guided",
+        ModelConfig(UNetConfig(**NETWORK), image_size=8, prediction="v", classifier=CLASSIFIER, plans=PLANS),
+        0,
+        "ab" * 32,
+    ),
+}
+QUERIES: tuple[dict[str, Any], ...] = (
+    {},
+    {"steps": 7},
+    {"sampler": "ddpm"},
+    {"sampler": "unipc", "steps": 8},
+    {"sampler": "ddpm", "variance": "fixed_large", "clip": "none"},
+    {"sampler": "ddim", "eta": 0.5, "steps": 12},
+    {"spacing": "at:12.5,160,999"},
+    {"spacing": "5,4,3"},
+    {"plan": "few"},
+    {"plan": "few", "clip": "none"},
+    {"label": "1"},
+    {"label": "2", "guidance_scale": 2.5},
+    {"label": "2", "classifier_scale": 2.5},
+)
+
+
+def served(info: ModelInfo) -> ServedModel:
+    facts = ModelView.of(info, []).model_dump(mode="json", exclude_none=True)
+    return ServedModel("http://nowhere", None, facts)
+
+
+def accepted() -> Iterator[tuple[str, SamplingQuery]]:
+    """The queries that each model can run; the server explains why it cannot run the others."""
+    for (name, info), parameters in itertools.product(MODELS.items(), QUERIES):
+        query = SamplingQuery(n=3, seed=5, **parameters)
+        with suppress(RequestRefused, PlanError):
+            fill_in(query, info)
+            yield name, query
+
+
+CASES = [*accepted()]
+
+
+def test_most_queries_can_be_run() -> None:
+    assert len(CASES) > len(MODELS) * len(QUERIES) / 2
+    assert {name for name, query in CASES if query.label} > {"guided"}
+    assert any(query.plan for _, query in CASES)
+
+
+@pytest.mark.parametrize(("name", "query"), CASES, ids=str)
+def test_settings_are_those_of_the_server_and_stay_as_they_are(name: str, query: SamplingQuery) -> None:
+    run = fill_in(query, MODELS[name])
+    model = served(MODELS[name])
+    assert model.settle(query) == run
+    sent = {key: value for key, value in model._options(run, 0).items() if key in SamplingQuery.model_fields}
+    sent["label"] = None if sent["label"] is None else str(sent["label"])
+    assert fill_in(SamplingQuery(**sent), MODELS[name]) == run
+
+
+def test_keys_differ_where_jobs_differ() -> None:
+    model = served(MODELS["guided"])
+    run = fill_in(SamplingQuery(n=3, seed=5), MODELS["guided"])
+    others = [run.model_copy(update=change) for change in ({"seed": 6}, {"n": 2}, {"steps": 4}, {"label": 1})]
+    keys = [model._options(each, 0)["idempotency_key"] for each in (run, *others)]
+    keys.append(model._options(run, 1)["idempotency_key"])
+    assert len(set(keys)) == 6
+    assert served(MODELS["guided"])._options(run, 0) == model._options(run, 0)
+
+
+def test_classes_are_named_as_the_server_knows_them() -> None:
+    info = MODELS["guided"]
+    assert (served(info).class_names, served(info).labels) == (None, len(CLASSES))
+    with pytest.raises(RequestRefused, match="label: Should be a class of guided, by name or index 0 to 2"):
+        served(info).settle(SamplingQuery(label="4"))
+    with pytest.raises(RequestRefused, match="plan: Should be one of few"):
+        served(info).settle(SamplingQuery(plan="many"))
