@@ -13,6 +13,7 @@ import typer
 
 from .cli_evaluate import evaluate
 from .cli_kinds import add_commands
+from .cli_sample import HELP, sample
 from .errors import CannotVerify, UserError
 from .logs import log_lines
 from .options import CHECKPOINTS, ModelsDir, read_settings
@@ -138,6 +139,7 @@ def key(name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the ke
     typer.echo(line)
 
 
+app.command(help=HELP)(sample)
 add_commands(app)
 
 

@@ -1,10 +1,10 @@
-"""One command for each kind of job, which runs a request without a server or on one."""
+"""One command for each kind of job, which runs a request without a server or on one; `cli_sample` has another."""
 
 from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,41 +12,52 @@ import typer
 
 from jobs.kinds import KINDS
 from jobs.kinds.base import Kind, SamplingQuery
+from jobs.kinds.generate import KIND as GENERATE
 
 from .logs import log_lines
-from .options import read_settings, takes
+from .options import API_KEY, Server, read_settings, takes
 
-API_KEY = "DIFUSO_API_KEY"  # an environment variable: other programs may see the options of a command
 OUT = Path("pictures")
 File = typer.Argument(help="PNG or JPEG file.")
 OptionalFile = typer.Option(help="PNG or JPEG file, where one is needed.")
 Folder = typer.Option("--out", "-o", help="Folder for the images.")
-Server = typer.Option(
-    metavar="URL", help=f"Address of a server that makes them instead; {API_KEY} holds the API key, if it needs one."
-)
 
 
 def add_commands(app: typer.Typer) -> None:
-    """Adds one command for each kind of job."""
+    """Adds one command for each kind of job but that of `difuso sample`."""
     for kind in KINDS.values():
+        if kind is GENERATE:
+            continue
         name = kind.command or kind.name
         app.command(name, help=f"{kind.summary} as POST /{kind.name} does, without a server.")(_command(kind, name))
 
 
+def write_images_of(
+    kind: Kind[Any], query: SamplingQuery, files: Mapping[str, Path | None], out: Path, server: str | None
+) -> None:
+    """Runs one job, writes its images into a folder and prints their paths.
+
+    Args:
+        files: image files of the request, by the kind's names for them.
+        server: the address of the server that makes them; None makes them here.
+    """
+    from worker.settings import WorkerSettings
+
+    from .remote_sampling import ask_server
+    from .sampling import make_images
+
+    if server is None:
+        paths = make_images(kind, query, files, out, read_settings(WorkerSettings))
+    else:
+        paths = ask_server(server, kind, query, files, out, os.environ.get(API_KEY))
+    for path in paths:
+        typer.echo(path)
+
+
 def _command(kind: Kind[Any], name: str) -> Callable[..., None]:
     def command(*, query: SamplingQuery, out: Path, server: str | None, **files: Path | None) -> None:
-        from worker.settings import WorkerSettings
-
-        from .remote_sampling import ask_server
-        from .sampling import make_images
-
         log_lines(name)
-        if server is None:
-            paths = make_images(kind, query, files, out, read_settings(WorkerSettings))
-        else:
-            paths = ask_server(server, kind, query, files, out, os.environ.get(API_KEY))
-        for path in paths:
-            typer.echo(path)
+        write_images_of(kind, query, files, out, server)
 
     def parameter(of: str, kind_of: Any, default: Any = inspect.Parameter.empty) -> inspect.Parameter:
         return inspect.Parameter(of, inspect.Parameter.KEYWORD_ONLY, annotation=kind_of, default=default)
@@ -57,7 +68,7 @@ def _command(kind: Kind[Any], name: str) -> Callable[..., None]:
             *(parameter(image, Annotated[Path, File]) for image in kind.required),
             *(parameter(image, Annotated[Path | None, OptionalFile], None) for image in kind.optional),
             parameter("out", Annotated[Path, Folder], OUT),
-            parameter("server", Annotated[str | None, Server], None),
+            parameter("server", Server, None),
         ]
     )
     return takes(kind.query, but=kind.implied)(command)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 log = logging.getLogger(__name__)
 
@@ -30,5 +32,41 @@ def progress(title: str) -> Iterator[Callable[[float], None]]:
         if share >= told + LOG_EVERY or share == 1.0:
             log.info("%s: %.0f %%", title, 100 * share)
             told = share
+
+    yield tell
+
+
+@contextmanager
+def image_progress(title: str, total: int, there: int) -> Iterator[Callable[[int], None]]:
+    """Yields a function that shows how many images are there, how quickly they come and when all will be there.
+
+    Args:
+        there: the number of images that were there before.
+    """
+    began = time.monotonic()
+
+    def pace(now: int) -> str:
+        rate = (now - there) / max(time.monotonic() - began, 1e-3)
+        return f"{rate:.3g} images/s, {timedelta(seconds=round((total - now) / rate))} left" if now > there else ""
+
+    console = Console(stderr=True)
+    if console.is_terminal:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[pace]}"),
+        )
+        with Progress(*columns, console=console) as bar:
+            task = bar.add_task(title, total=total, completed=there, pace="")
+            yield lambda now: bar.update(task, completed=now, pace=pace(now))
+        return
+    told = there
+
+    def tell(now: int) -> None:
+        nonlocal told
+        if now >= told + LOG_EVERY * total or now == total:
+            log.info("%s: %d of %d images, %s", title, now, total, pace(now))
+            told = now
 
     yield tell

@@ -1,0 +1,53 @@
+"""`difuso sample`: images from noise, in a folder, or any number of them in one .npz file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import Field
+
+from jobs.kinds.base import SamplingQuery
+from jobs.kinds.generate import KIND
+from jobs.params import MAX_IMAGES
+
+from .cli_kinds import OUT, write_images_of
+from .errors import UserError
+from .logs import log_lines
+from .options import Server, checked, option, takes
+
+HELP = (
+    f"{KIND.summary} as POST /{KIND.name} does, without a server.\n\n"
+    "With --out FILE.npz any number of images goes into one file, which ADM's evaluator reads. If the command is "
+    "interrupted, the same command goes on. A server draws them in many jobs of the lowest urgency."
+)
+Target = typer.Option("--out", "-o", help="Folder for the images, or an .npz file for all of them.")
+
+
+class SampleQuery(SamplingQuery):
+    """The parameters of the command: those of the API, for more images and every class."""
+
+    n: int = Field(default=1, ge=1, description=f"number of images; at most {MAX_IMAGES} without an .npz file")
+    label: str | None = Field(
+        default=None,
+        max_length=100,
+        description="class, by name or index; or `all`, by which the images of an .npz file take all classes in turn",
+    )
+
+
+@takes(SampleQuery)
+def sample(*, query: SampleQuery, out: Annotated[Path, Target] = OUT, server: Server = None) -> None:
+    from .bulk import ALL, make_file
+    from .drawing import find_drawing_model
+
+    log_lines("sample")
+    if out.suffix == ".npz":
+        typer.echo(make_file(out, query, find_drawing_model(query.model, server, tag=query.tag)))
+        return
+    if query.n > MAX_IMAGES:
+        raise UserError(f"-n must be at most {MAX_IMAGES}, not {query.n}, unless --out is an .npz file")
+    if query.label == ALL:
+        raise UserError("--label all needs --out FILE.npz; a class of this name can be given by its index")
+    one_job = checked(SamplingQuery, query.model_dump(exclude_unset=True), option)
+    write_images_of(KIND, one_job, {}, out, server)

@@ -1,0 +1,253 @@
+"""`difuso sample --out FILE.npz` and `difuso evaluate quality`, on a server and without one: no byte tells."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+from difuso import Client, cli, evaluate_quality
+from difuso.bulk import CHUNK
+from difuso.errors import UserError
+from evaluation.features import Features
+from model import ModelConfig, save_checkpoint
+from model.networks.build import build_network
+from model.networks.configs import UNetConfig
+from tests.serving import ENVIRONMENT, Difuso, free_port, running
+from tests.small_models import CLASSES, NETWORK
+from tests.waiting import WaitUntil
+from training.images import ImageArray
+
+pytestmark = [pytest.mark.timeout(180), pytest.mark.usefixtures("redis_server")]
+
+COMMAND = [sys.executable, "-P", "-m", "difuso", "sample"]
+
+
+@pytest.fixture(scope="module")
+def models(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The model `tiny`, and one of three classes."""
+    folder = tmp_path_factory.mktemp("models")
+    shutil.copytree(models_dir / "tiny", folder / "tiny")
+    config = ModelConfig(UNetConfig(**NETWORK, num_classes=len(CLASSES)), image_size=8, prediction="v", classes=CLASSES)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = build_network(config.network)
+        for parameter in network.parameters():
+            torch.nn.init.normal_(parameter, std=0.15)
+    save_checkpoint(folder / "classes", config, network)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def environment(models: Path) -> dict[str, str]:
+    return ENVIRONMENT | {"DIFUSO_MODELS_DIR": str(models), "DIFUSO_DRAIN_SECONDS": "1", "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture(scope="module")
+def difuso(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Difuso]:
+    with running(tmp_path_factory.mktemp("difuso"), environment) as difuso:
+        yield difuso
+
+
+@pytest.fixture(autouse=True)
+def here(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DIFUSO_MODELS_DIR", str(models))
+    monkeypatch.setenv("DIFUSO_COMPILE", "off")
+
+
+def run(*arguments: object) -> None:
+    result = CliRunner().invoke(cli.app, list(map(str, arguments)), catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+
+
+def start(*arguments: object) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([*COMMAND, *map(str, arguments)], env=ENVIRONMENT, stdout=subprocess.DEVNULL)
+
+
+def parts(out: Path) -> list[str]:
+    return [path.name for path in out.with_name(f"{out.name}.parts").glob("[0-9]*.npy")]
+
+
+def seeds(difuso: Difuso, tag: str) -> list[int]:
+    """The seed of every image of every job with a tag."""
+    with Client(difuso.url) as client:
+        params = [job.facts["params"] for job in client.jobs(tag=tag)]
+    return sorted(each["seed"] + i for each in params for i in range(each["n"]))
+
+
+REQUESTS = {
+    "classes": ("-n", 40, "--steps", 3, "--seed", 100, "--model", "classes", "--label", "all"),
+    "one class": ("-n", 40, "--steps", 3, "--seed", 100, "--model", "classes", "--label", "star"),
+    "no class": ("-n", 40, "--steps", 3, "--seed", 100, "--model", "tiny"),
+    "a plan": ("-n", 3, "--seed", 100, "--model", "tiny", "--plan", "few"),
+}
+
+
+@pytest.mark.parametrize("name", REQUESTS)
+def test_a_server_gives_the_bytes_of_the_local_command(difuso: Difuso, tmp_path: Path, name: str) -> None:
+    run("sample", *REQUESTS[name], "--out", tmp_path / "served.npz", "--server", difuso.url)
+    run("sample", *REQUESTS[name], "--out", tmp_path / "local.npz")
+    assert (tmp_path / "served.npz").read_bytes() == (tmp_path / "local.npz").read_bytes()
+    with np.load(tmp_path / "local.npz") as content:
+        images = content["arr_0"]
+        assert len({image.tobytes() for image in images}) == len(images) == REQUESTS[name][1]
+        if name == "classes":
+            assert content["arr_1"].tolist() == [i % 3 for i in range(40)]
+
+
+def test_the_images_of_the_file_are_those_of_the_folder(tmp_path: Path) -> None:
+    request = ("--steps", 3, "--seed", 100, "--model", "classes", "--label", "star", "-n", 5)
+    run("sample", *request, "--out", tmp_path / "folder")
+    run("sample", *request, "--out", tmp_path / "file.npz")
+    with np.load(tmp_path / "file.npz") as content:
+        for i, image in enumerate(content["arr_0"]):
+            assert np.array_equal(image, np.asarray(Image.open(tmp_path / "folder" / f"classes-{100 + i}.png")))
+
+
+LONG = ("-n", 4 * CHUNK + 8, "--steps", 40, "--seed", 100, "--model", "tiny")
+
+
+@pytest.fixture(scope="module")
+def whole(models: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The file of LONG, drawn here without an interruption."""
+    out = tmp_path_factory.mktemp("whole") / "whole.npz"
+    environment = ENVIRONMENT | {"DIFUSO_MODELS_DIR": str(models), "OMP_NUM_THREADS": "1"}
+    subprocess.run([*COMMAND, *map(str, LONG), "--out", str(out)], env=environment, check=True)
+    return out.read_bytes()
+
+
+def test_a_command_that_is_killed_goes_on_and_makes_no_image_twice(
+    difuso: Difuso, tmp_path: Path, wait_until: WaitUntil, whole: bytes
+) -> None:
+    out = tmp_path / "samples.npz"
+    request = (*LONG, "--out", out, "--server", difuso.url, "--tag", "killed")
+    command = start(*request)
+    wait_until(lambda: parts(out), timeout=60, description="a part is there")
+    command.kill()
+    command.wait(30)
+    assert 0 < len(parts(out)) < 5
+    assert not out.exists()
+    run("sample", *request)
+    assert out.read_bytes() == whole
+    assert seeds(difuso, "killed") == [*range(100, 100 + int(LONG[1]))]
+    assert [*tmp_path.iterdir()] == [out]
+
+
+def test_a_local_command_that_is_killed_goes_on_on_a_server(
+    difuso: Difuso, models: Path, tmp_path: Path, wait_until: WaitUntil, whole: bytes
+) -> None:
+    out = tmp_path / "samples.npz"
+    environment = ENVIRONMENT | {"DIFUSO_MODELS_DIR": str(models), "OMP_NUM_THREADS": "1"}
+    command = subprocess.Popen([*COMMAND, *map(str, LONG), "--out", str(out)], env=environment)
+    wait_until(lambda: parts(out), timeout=60, description="a part is there")
+    command.kill()
+    command.wait(30)
+    run("sample", *LONG, "--out", out, "--server", difuso.url, "--tag", "moved")
+    assert out.read_bytes() == whole
+    assert len(seeds(difuso, "moved")) < int(LONG[1])
+
+
+def test_a_worker_that_dies_and_a_server_that_starts_again_change_nothing(
+    environment: dict[str, str], tmp_path: Path, wait_until: WaitUntil, whole: bytes
+) -> None:
+    out, port = tmp_path / "samples.npz", free_port()
+    request = (*LONG, "--out", out, "--server", f"http://127.0.0.1:{port}", "--tag", "broken")
+    with running(tmp_path, environment, port=port) as first:
+        command = start(*request)
+        wait_until(lambda: parts(out), timeout=60, description="a part is there")
+        os.kill(first.pid("worker"), signal.SIGKILL)
+        before = len(parts(out))
+        wait_until(lambda: len(parts(out)) > before, timeout=60, description="the next worker has drawn a part")
+    assert command.poll() is None
+    with running(tmp_path, environment, port=port) as second:
+        assert command.wait(100) == 0
+        assert out.read_bytes() == whole
+        assert seeds(second, "broken") == [*range(100, 100 + int(LONG[1]))]
+
+
+def test_a_job_that_is_cancelled_ends_the_command_which_then_goes_on(
+    difuso: Difuso, tmp_path: Path, wait_until: WaitUntil, whole: bytes
+) -> None:
+    out = tmp_path / "samples.npz"
+    request = (*LONG, "--out", out, "--server", difuso.url, "--tag", "cancelled")
+    command = subprocess.Popen([*COMMAND, *map(str, request)], env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
+    wait_until(lambda: parts(out), timeout=60, description="a part is there")
+    with Client(difuso.url) as client:
+        next(client.jobs(tag="cancelled")).cancel()
+    _, said = command.communicate(timeout=60)
+    assert command.returncode == 1
+    assert "is cancelled: It has no images. " in said
+    assert f"of {LONG[1]} images are kept in {out}.parts; the same command goes on from there" in said
+    run("sample", *request)
+    assert out.read_bytes() == whole
+
+
+def test_mistakes_are_explained_and_leave_nothing(difuso: Difuso, tmp_path: Path) -> None:
+    for arguments, message in (
+        (("--steps", 1001), "steps:? [Mm]ust lie between 1 and 1000"),
+        (("--model", "tiny", "--label", "all"), "--label should be omitted: tiny has no classes"),
+        (("--model", "classes", "--label", "moon"), "label: Should be a class of classes, by name or index 0 to 2"),
+        (("--model", "classes", "--sampler", "ddpm", "--eta", 0.5), "eta"),
+        (("--model", "nobody"), "model: Should be one of classes, tiny"),
+    ):
+        for place in ((), ("--server", difuso.url)):
+            with pytest.raises(UserError, match=message):
+                run("sample", "-n", 100, *arguments, *place, "--out", tmp_path / "a.npz")
+    for arguments, message in (
+        (("-n", 65), "-n must be at most 64, not 65, unless --out is an .npz file"),
+        (("--model", "classes", "--label", "all"), "--label all needs --out FILE.npz"),
+    ):
+        with pytest.raises(UserError, match=message):
+            run("sample", *arguments, "--out", tmp_path / "folder")
+    assert [*tmp_path.iterdir()] == []
+
+
+class Colours:
+    """A quick extractor, where it does not matter what images look like."""
+
+    name = "Colours"
+
+    def __call__(self, images: ImageArray) -> Features:
+        pixels = images[:, ::3, ::3].reshape(len(images), -1).astype(np.float32) / 255
+        return Features(pixels, pixels[:, :4], pixels[:, :3])
+
+
+def test_an_evaluation_draws_on_a_server_what_it_draws_here(
+    difuso: Difuso, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluate_quality, "EfficientNetLite0", lambda device: Colours())
+    real = tmp_path / "real"
+    real.mkdir()
+    for i, image in enumerate(np.random.default_rng(0).integers(0, 256, (30, 8, 8, 3), dtype=np.uint8)):
+        Image.fromarray(image).save(real / f"{i:02}.png")
+    arguments = ("evaluate", "quality", "ddim:2", "ddim:3", "--model", "classes", "--seed", 7, "--images", 40)
+    run(*arguments, "--reference", real, "--out", tmp_path / "here")
+    # Where a server draws there need not be a model.
+    elsewhere = ("--models-dir", tmp_path / "nowhere", "--server", difuso.url)
+    run(*arguments, "--reference", real, *elsewhere, "--out", tmp_path / "there")
+
+    def drawn(out: str) -> dict[str, bytes]:
+        folder = tmp_path / out / "pictures"
+        return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.png")}
+
+    assert len(drawn("here")) == 2 * 40
+    assert drawn("there") == drawn("here")
+    both = [json.loads((tmp_path / out / "quality.json").read_text())["rows"] for out in ("here", "there")]
+    for here, there in zip(*both, strict=True):
+        assert there["figures"] == here["figures"]
+        assert there["drawn"] == here["drawn"]
+        assert there["seconds_per_image"] is None
+        assert here["seconds_per_image"] > 0
+    widths = [np.asarray(Image.open(tmp_path / out / "quality.png")).shape[1] for out in ("here", "there")]
+    assert widths[1] == widths[0] / 2  # without the panels of seconds

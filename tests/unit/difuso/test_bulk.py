@@ -1,0 +1,260 @@
+"""Many images in one .npz file: what each chunk draws, what an interruption leaves, and what the file holds."""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import subprocess
+import sys
+import tracemalloc
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from difuso import bulk
+from difuso.bulk import CHUNK, Bulk, bulk_of, make_file
+from difuso.cli_sample import SampleQuery
+from difuso.drawing import DrawingModel, Runs
+from difuso.errors import UserError
+from difuso.npz import NpzWriter
+from evaluation.image_sets import from_path
+from jobs.kinds.base import SamplingQuery
+from jobs.params import MAX_IMAGES, MAX_SEED, SamplingParams
+from model.config import SamplerDefaults
+from training.images import ImageArray
+
+PARAMS = SamplingParams(n=1, steps=5, sampler="ddim", spacing="leading", eta=0.0, seed=100)
+SIZE = 4
+
+
+class Painter:
+    """A model whose image shows its seed and its class; it draws some batches, and then it breaks."""
+
+    name, sha256 = "painter", "ab" * 32
+    image_size = SIZE
+    class_names = ("a", "b", "c")
+    labels = 3
+    defaults = SamplerDefaults()
+    together = ahead = 8
+    is_here = True
+
+    def __init__(self, *, channels: int = 3, batches: int = 1000, error: BaseException | None = None) -> None:
+        self.channels = channels
+        self.drawn: list[int] = []
+        self._left = batches
+        self._error = error or UserError("the server is gone")
+
+    def settle(self, query: SamplingQuery) -> SamplingParams:
+        label = None if query.label is None else int(query.label)
+        return PARAMS.model_copy(update={"n": query.n, "seed": query.seed, "steps": query.steps or 5, "label": label})
+
+    def draw(self, batches: Iterable[Runs], keep: Callable[[Runs, list[bytes]], None]) -> None:
+        for batch in batches:
+            if not self._left:
+                raise self._error
+            self._left -= 1
+            seeds = [(run.seed + i, run.label) for run in batch for i in range(run.n)]
+            self.drawn += [seed for seed, _ in seeds]
+            keep(batch, [png(pixels(seed, label, self.channels)) for seed, label in seeds])
+
+
+PAINTER: DrawingModel = Painter()
+
+
+def pixels(seed: int, label: int | None, channels: int) -> ImageArray:
+    values = [seed % 256, seed // 256 % 256, 255 if label is None else label] * SIZE * SIZE
+    return np.array(values[: SIZE * SIZE * channels], np.uint8).reshape(SIZE, SIZE, channels)
+
+
+def png(image: ImageArray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image).save(file, "PNG")
+    return file.getvalue()
+
+
+def query(n: int, **parameters: Any) -> SampleQuery:
+    return SampleQuery(n=n, **parameters)
+
+
+def read(path: Path) -> dict[str, np.ndarray[Any, Any]]:
+    with np.load(path) as file:
+        return {name: file[name] for name in file}
+
+
+@given(st.integers(1, 300), st.integers(0, 5), st.integers(0, MAX_SEED - 300))
+def test_image_i_has_seed_and_class_of_its_own_number(count: int, classes: int, seed: int) -> None:
+    params = PARAMS.model_copy(update={"seed": seed})
+    whole = Bulk("m", "", (8, 8, 3), count, params, tuple(range(classes)))
+    drawn = [(run.seed + i, run.label) for chunk in whole.chunks for run in whole.runs(chunk) for i in range(run.n)]
+    assert drawn == [(seed + i, i % classes if classes else None) for i in range(count)]
+    for chunk in whole.chunks:
+        runs = whole.runs(chunk)
+        assert sum(run.n for run in runs) <= CHUNK <= MAX_IMAGES
+        assert whole.chunk_of(runs) == chunk
+        assert classes > 1 or len(runs) == 1
+
+
+def test_the_file_is_what_adms_evaluator_reads(tmp_path: Path) -> None:
+    out = make_file(tmp_path / "samples.npz", query(70, seed=100, label="all"), Painter())
+    content = read(out)
+    assert list(content) == ["arr_0", "arr_1"]
+    assert content["arr_0"].shape == (70, SIZE, SIZE, 3)
+    assert content["arr_1"].tolist() == [i % 3 for i in range(70)]
+    assert (content["arr_0"].dtype, content["arr_1"].dtype) == (np.uint8, np.int64)
+    for i, image in enumerate(content["arr_0"]):
+        assert np.array_equal(image, pixels(100 + i, i % 3, 3))
+    assert np.array_equal(from_path(out).load(), content["arr_0"])
+    assert [*tmp_path.iterdir()] == [out]
+
+
+def test_one_class_and_none_and_grey(tmp_path: Path) -> None:
+    one = read(make_file(tmp_path / "one.npz", query(5, seed=1, label="2"), Painter()))
+    assert one["arr_1"].tolist() == [2] * 5
+    grey = make_file(tmp_path / "grey.npz", query(5, seed=1), Painter(channels=1))
+    content = read(grey)
+    assert list(content) == ["arr_0"]
+    assert content["arr_0"].shape == (5, SIZE, SIZE, 1)
+    assert np.array_equal(from_path(grey).load(), content["arr_0"].repeat(3, axis=3))
+
+
+def test_equal_requests_give_equal_bytes_whatever_the_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = []
+    for chunk in (CHUNK, 7, 1):
+        monkeypatch.setattr(bulk, "CHUNK", chunk)
+        files.append(make_file(tmp_path / f"{chunk}.npz", query(50, seed=3, label="all"), Painter()).read_bytes())
+    assert files == files[:1] * 3
+    with zipfile.ZipFile(io.BytesIO(files[0])) as archive:
+        assert {entry.date_time for entry in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
+
+
+@pytest.mark.parametrize("error", [UserError("the server is gone"), KeyboardInterrupt()])
+def test_the_same_command_goes_on_with_the_same_drawn_seed(tmp_path: Path, error: BaseException) -> None:
+    out, asked = tmp_path / "samples.npz", query(4 * CHUNK + 5, label="all")
+    broken = Painter(batches=2, error=error)
+    with pytest.raises(type(error)) as caught:
+        make_file(out, asked, broken)
+    if isinstance(error, UserError):
+        assert f"the server is gone. {2 * CHUNK} of {asked.n} images are kept" in str(caught.value)
+    assert not out.exists()
+    (tmp_path / "samples.npz.parts" / ".000002.npy-0123").write_bytes(b"half a part of a command that was killed")
+    seed = json.loads((tmp_path / "samples.npz.parts" / "request.json").read_text())["seed"]
+    second = Painter()
+    make_file(out, asked, second)
+    assert broken.drawn + second.drawn == [seed + i for i in range(asked.n)]
+    whole = make_file(tmp_path / "whole.npz", query(asked.n, label="all", seed=seed), Painter())
+    assert out.read_bytes() == whole.read_bytes()
+
+
+def test_a_drawn_seed_is_another_each_time(tmp_path: Path) -> None:
+    assert len({bulk_of(query(2), PAINTER).params.seed for _ in range(5)}) == 5
+
+
+def test_parts_of_another_request_are_refused_and_kept(tmp_path: Path) -> None:
+    out, folder = tmp_path / "samples.npz", tmp_path / "samples.npz.parts"
+    with pytest.raises(UserError):
+        make_file(out, query(100, seed=1), Painter(batches=1))
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    for other, difference in (
+        (query(100, seed=2), "seed 1 instead of 2"),
+        (query(101, seed=1), "n 100 instead of 101"),
+        (query(100, seed=1, steps=6), "steps 5 instead of 6"),
+        (query(100, seed=1, label="1"), r"labels \[\] instead of \[1\]"),
+    ):
+        with pytest.raises(UserError, match=f"of another request, with {difference}: repeat that one"):
+            make_file(out, other, Painter())
+    newer = Painter()
+    newer.sha256 = "cd" * 32
+    with pytest.raises(UserError, match=r"sha256 abab.* instead of cdcd"):
+        make_file(out, query(100, seed=1), newer)
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_a_request_of_which_nothing_is_there_binds_nobody(tmp_path: Path) -> None:
+    out, folder = tmp_path / "samples.npz", tmp_path / "samples.npz.parts"
+    with pytest.raises(UserError, match=r"^steps: must be less$"):
+        make_file(out, query(100, seed=1), Painter(batches=0, error=UserError("steps: must be less")))
+    assert not folder.exists()
+    with pytest.raises(KeyboardInterrupt):
+        make_file(out, query(100, seed=1), Painter(batches=0, error=KeyboardInterrupt()))
+    assert folder.exists()
+    assert len(read(make_file(out, query(3, seed=2), Painter()))["arr_0"]) == 3
+
+
+def test_what_is_there_is_never_overwritten(tmp_path: Path) -> None:
+    out, folder = tmp_path / "samples.npz", tmp_path / "samples.npz.parts"
+    out.write_bytes(b"of last week")
+    with pytest.raises(UserError, match="exists: delete it, or name another file"):
+        make_file(out, query(3), Painter())
+    out.unlink()
+    folder.mkdir()
+    (folder / "mine.txt").write_text("notes")
+    with pytest.raises(UserError, match="holds other files"):
+        make_file(out, query(3), Painter())
+    (folder / "request.json").write_text("[")
+    with pytest.raises(UserError, match=r"request\.json cannot be read"):
+        make_file(out, query(3), Painter())
+    assert (folder / "mine.txt").read_text() == "notes"
+
+
+def test_a_full_disk_ends_the_command_and_keeps_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out, synced = tmp_path / "samples.npz", []
+
+    def fsync(file: int) -> None:
+        synced.append(file)
+        if len(synced) == 4:  # the request and two parts
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", fsync)
+    with pytest.raises(UserError, match=r"samples\.npz: No space left on device"):
+        make_file(out, query(5 * CHUNK, seed=1), Painter())
+    again = Painter()
+    make_file(out, query(5 * CHUNK, seed=1), again)
+    assert len(again.drawn) == 3 * CHUNK
+
+
+def test_mistakes_are_explained(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=f"--seed must be at most {MAX_SEED - 9} for 10 images"):
+        make_file(tmp_path / "a.npz", query(10, seed=MAX_SEED - 8), Painter())
+    without = Painter()
+    without.labels = 0
+    with pytest.raises(UserError, match="--label should be omitted: painter has no classes"):
+        make_file(tmp_path / "a.npz", query(10, label="all"), without)
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_a_file_is_written_piece_by_piece(tmp_path: Path) -> None:
+    shape, rows = (64, 256, 1024), 4
+
+    def pieces() -> Iterator[ImageArray]:
+        for first in range(0, shape[0], rows):
+            yield np.full((rows, *shape[1:]), first, np.uint8)
+
+    tracemalloc.start()
+    with NpzWriter(tmp_path / "a.npz") as file:
+        file.add("a", shape, np.dtype(np.uint8), pieces())
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < np.prod(shape) / 4
+    assert np.array_equal(read(tmp_path / "a.npz")["a"], np.concatenate([*pieces()]))
+
+
+@pytest.mark.parametrize("piece", [np.zeros((2, 4), np.uint8), np.zeros((3, 4), np.int64), np.zeros((3, 5), np.uint8)])
+def test_pieces_that_do_not_fit_are_a_mistake(tmp_path: Path, piece: np.ndarray[Any, Any]) -> None:
+    with NpzWriter(tmp_path / "a.npz") as file, pytest.raises(ValueError, match="a is"):
+        file.add("a", (3, 4), np.dtype(np.uint8), [piece])
+
+
+def test_a_server_draws_for_whoever_has_no_torch() -> None:
+    code = (
+        "import sys; sys.modules['torch'] = None; import difuso.cli, difuso.bulk, difuso.remote_drawing; "
+        "from difuso.errors import user_errors; user_errors().__enter__()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
