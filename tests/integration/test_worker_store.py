@@ -103,11 +103,12 @@ def test_a_bucket_that_never_answers_stops_neither_neighbours_nor_the_end(
         first = stack.submit(n=64, steps=1000)
         wait_until(lambda: running(stack, [first]), 60, "the first job runs")
         buckets.send_signal(signal.SIGSTOP)
-        second = stack.submit()
+        stack.store = ResultStore(str(tmp_path / "elsewhere"))  # so that only the worker meets the bucket
+        second = stack.submit(sent=[b"an upload"])
         wait_until(lambda: stack.states([second]) == {JobState.RUNNING}, 20, "the second job is being opened")
         done = stack.queue.status(first).progress.image_steps
         wait_until(lambda: stack.queue.status(first).progress.image_steps > done + 200, 20, "its neighbour steps on")
-        third = stack.submit()
+        third = stack.submit(sent=[b"an upload"])
         wait_until(lambda: stack.states([third]) == {JobState.RUNNING}, 20, "the third job is being opened")
         stack.queue.cancel(third)
         wait_until(lambda: stack.states([third]) == {JobState.CANCELLED}, 10, "the third job is cancelled")

@@ -155,7 +155,7 @@ def test_a_new_figure_is_one_entry_and_changes_no_plot(monkeypatch: pytest.Monke
     monkeypatch.setattr(
         plots, "plot_panels", lambda rows, out: plotted.append([panel.title for row in rows for panel in row])
     )
-    plot_quality([replace(quality(Plain()), drawn_by=drawn_by)], Path("quality.png"))
+    plot_quality([replace(quality(Plain()), drawn_by=drawn_by, seconds_per_image=1.0)], Path("quality.png"))
     brightness = Figure("Brightness", "higher", lambda c: Measured(float(c.features.pooled.mean()), "all of them", 0.5))
     monkeypatch.setitem(FIGURES, "Brightness", brightness)
     one = quality(Plain())
@@ -163,7 +163,7 @@ def test_a_new_figure_is_one_entry_and_changes_no_plot(monkeypatch: pytest.Monke
     assert cells(one)[-2].endswith(" ± 0.50")
     assert to_json([one])[0]["figures"]["Brightness-Plain"]["spread"] == 0.5
     assert "Brightness-Plain: all of them." in notes([one])
-    plot_quality([replace(one, drawn_by=drawn_by)], Path("quality.png"))
+    plot_quality([replace(one, drawn_by=drawn_by, seconds_per_image=1.0)], Path("quality.png"))
     kid, fd = (["KID-Plain by steps", "KID-Plain by time"], ["FD-Plain by steps", "FD-Plain by time"])
     assert plotted == [[*kid, *fd]] * 2
 
