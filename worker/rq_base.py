@@ -160,10 +160,9 @@ class RqBase(BaseWorker):
 
     @contextmanager
     def transaction(self) -> Iterator[Any]:
-        """Yields a pipeline whose commands Redis carries out as one, at `execute`.
+        """Yields a pipeline whose commands Redis carries out as one, at `execute`, and once, though the reply is lost.
 
-        It watches a key that only this worker changes: without a watch redis-py would send the transaction again if the
-        reply was lost.
+        Without a watch, here of a key that only this worker changes, redis-py would send them again.
         """
         with self.connection.pipeline() as pipe:
             pipe.watch(self.key)  # type: ignore[no-untyped-call]
@@ -278,9 +277,11 @@ class RqBase(BaseWorker):
 
         It is one transaction, so that a repeated try finds nothing left to do.
         """
-        if not self.owns(job, execution):
-            return
-        with self.transaction() as pipe:
+        with self.connection.pipeline() as pipe:
+            pipe.watch(job.key)  # type: ignore[no-untyped-call]  # recovery may take the job at this moment
+            if not self.owns(job, execution):
+                return
+            pipe.multi()
             self.cleanup_execution(job, pipeline=pipe, execution=execution)
             job.set_status(RqStatus.QUEUED, pipeline=pipe)
             queue.push_job_id(job.id, pipeline=pipe, at_front=at_front)

@@ -248,6 +248,29 @@ def test_a_job_is_handed_back_once_though_the_reply_was_lost(
     assert worker.connection.zcard(worker.queues[0].started_job_registry.key) == 0
 
 
+def test_a_job_that_is_recovered_at_this_moment_is_not_handed_back_too(
+    client: redis.Redis,
+    queue: JobQueue,
+    worker: RqBase,
+    claims: Claims,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    job_id = submit(queue)
+    job, execution = start(worker, claims)
+    owns = worker.owns
+
+    def and_then_it_is_lost(*of: Any) -> bool:
+        its = owns(*of)
+        monkeypatch.setattr(worker, "owns", owns)
+        look(Recovery(client), worker, clock, 2 * EXECUTION_TTL)
+        return its
+
+    monkeypatch.setattr(worker, "owns", and_then_it_is_lost)
+    worker.insist(lambda: worker.hand_back(job, worker.queues[0], execution))
+    assert waiting(worker) == [job_id], "once"
+
+
 def test_a_job_is_handed_back_though_redis_came_back_empty(worker: RqBase, queue: JobQueue, claims: Claims) -> None:
     job_id = submit(queue)
     job, execution = start(worker, claims)
