@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from typing import Any
 
 import redis
 from rq import Queue, Retry
@@ -66,13 +65,9 @@ class Backlog:
 def wake(client: redis.Redis, model: str) -> None:
     """Tells an idle worker that there may be work."""
     with client.pipeline(transaction=False) as pipe:
-        _ask_wake(pipe, model)
+        pipe.lpush(keys.wake(model), 1)
+        pipe.ltrim(keys.wake(model), 0, WAKE_TOKENS - 1)
         pipe.execute()
-
-
-def _ask_wake(pipe: Any, model: str) -> None:
-    pipe.lpush(keys.wake(model), 1)
-    pipe.ltrim(keys.wake(model), 0, WAKE_TOKENS - 1)
 
 
 class JobQueue:
@@ -125,11 +120,8 @@ class JobQueue:
                 self._enqueue(job, request_hash)
             except DuplicateJobError:
                 return self._recognise(job, request_hash)
-            # The job is accepted, and idle workers look every second anyway.
-            with suppress(redis.RedisError), self._client.pipeline(transaction=False) as pipe:
-                enter(pipe, job, result_ttl=self._result_ttl)  # again: if this process froze, a reader has removed it
-                _ask_wake(pipe, job.model)
-                pipe.execute()
+            with suppress(redis.RedisError):  # the job is accepted, and idle workers look every second anyway
+                wake(self._client, job.model)
         return True
 
     def _enqueue(self, job: Job, request_hash: str) -> None:

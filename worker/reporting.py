@@ -36,6 +36,7 @@ class Reporter:
     def __init__(self, client: redis.Redis, models: Models, *, result_ttl: int) -> None:
         self.models = models
         self._client = client
+        self._result_ttl = result_ttl
         self._ttl = 2 * result_ttl
 
     def started(self, actives: Collection[ActiveJob], *, among: Collection[ActiveJob]) -> None:
@@ -50,7 +51,7 @@ class Reporter:
                 pipe.set(keys.timesteps(active.job.id), timesteps, ex=active.job.timeout + self._ttl)
                 pipe.exists(keys.cancel(active.job.id))
             for active in actives:  # some may have waited longer than the index of their owner is kept
-                enter(pipe, active.job, result_ttl=self._ttl // 2)
+                enter(pipe, active.job, result_ttl=self._result_ttl)
             self._add_progress(pipe, actives, among)
             answers = pipe.execute()
         for active, found in zip(actives, answers[1::2], strict=False):
