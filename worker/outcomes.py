@@ -83,6 +83,8 @@ class Outcomes:
                 for running, its in zip(ended, owned, strict=True)
             ]
             tried.update(ours)
+            if not ours:
+                return done
             with self._rq.transaction() as pipe:
                 for running in ours:
                     self._rq.succeed(pipe, running, {"images": running.active.job.answers})

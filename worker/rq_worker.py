@@ -218,8 +218,9 @@ class EngineWorker(RqBase):
             if not woken and not self._claims.has_news(queues, self._held, self._running, crowded=crowded):
                 return
             popped = self._claims.take(queues, self._held, crowded=crowded)
-            if popped:
-                self._pacer.put_off("poll", NEXT_SECONDS)
+            if not popped:
+                return
+            self._pacer.put_off("poll", NEXT_SECONDS)
             for (rq_job, waiting), execution in zip(popped, self.insist(lambda: self.start(popped)), strict=True):
                 if execution is not None:
                     self._readers.read(Claim(rq_job, waiting, execution), self._models.runners)
