@@ -183,8 +183,14 @@ def test_a_job_that_is_cancelled_ends_the_command_which_then_goes_on(
     request = (*LONG, "--out", out, "--server", difuso.url, "--tag", "cancelled")
     command = subprocess.Popen([*COMMAND, *map(str, request)], env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
     wait_until(lambda: parts(out), timeout=60, description="a part is there")
-    with Client(difuso.url) as client:
-        next(client.jobs(tag="cancelled")).cancel()
+
+    def is_one_cancelled() -> bool:
+        with Client(difuso.url) as client:
+            for job in client.jobs(tag="cancelled"):  # those that have ended stay as they are
+                job.cancel()
+            return any(client.jobs(tag="cancelled", state="cancelled"))
+
+    wait_until(is_one_cancelled, timeout=60, description="a job is cancelled")
     _, said = command.communicate(timeout=60)
     assert command.returncode == 1
     assert "is cancelled: It has no images. " in said
