@@ -21,7 +21,3 @@ class Pacer:
     def put_off(self, what: str, seconds: float) -> None:
         """Makes this thing due after `seconds`."""
         self._due[what] = time.monotonic() + seconds
-
-    def left(self, what: str) -> float:
-        """Returns the seconds until this thing is due; 0 if it is."""
-        return max(0.0, self._due.get(what, 0.0) - time.monotonic())

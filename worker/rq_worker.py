@@ -52,7 +52,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.05  # how often a busy worker looks for new and cancelled jobs
-NEXT_SECONDS = 0.01  # … after it has found some: their clients, or others, may ask again
 IDLE_SECONDS = 1  # how long an idle worker blocks
 STORE_SECONDS = 2.0  # how long nothing is claimed while the result store does not answer
 PROGRESS_SECONDS = 1.0
@@ -220,7 +219,6 @@ class EngineWorker(RqBase):
             popped = self._claims.take(queues, self._held, crowded=crowded)
             if not popped:
                 return
-            self._pacer.put_off("poll", NEXT_SECONDS)
             for (rq_job, waiting), execution in zip(popped, self.insist(lambda: self.start(popped)), strict=True):
                 if execution is not None:
                     self._readers.read(Claim(rq_job, waiting, execution), self._models.runners)
@@ -286,12 +284,10 @@ class EngineWorker(RqBase):
             self._inbox.put(event)
 
     def _read_inbox(self) -> None:
-        """Handles the events that have arrived; a busy worker waits for the first until it must look for jobs."""
+        """Handles the events that have arrived; a busy worker waits up to POLL_SECONDS for the first."""
         events = []
         with suppress(queue.Empty):
-            events.append(
-                self._inbox.get(timeout=min(POLL_SECONDS, self._pacer.left("poll")) if self._running else 0.001)
-            )
+            events.append(self._inbox.get(timeout=POLL_SECONDS if self._running else 0.001))
             while True:
                 events.append(self._inbox.get_nowait())
         self._begin([event for event in events if isinstance(event, JobRead)])
