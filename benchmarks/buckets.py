@@ -11,7 +11,7 @@ import torch
 
 from model import load_checkpoint
 from model.rng import draw_noise, image_generator
-from worker.runner import Runner
+from worker.runner import CPU_SLOTS, GPU_SLOTS, Runner
 from worker.trajectory import Trajectory
 
 WARM_CALLS = 2
@@ -30,8 +30,9 @@ class Bucket:
 def measure_buckets(folder: Path, device: str, seconds: float) -> dict[str, Any]:
     """Image-steps a second by batch size, each for so long, and the sizes that exact mode would use."""
     where = torch.device(device)
-    exact = Runner(load_checkpoint(folder), device=where, exact=True).buckets
-    runner = Runner(load_checkpoint(folder), device=where, exact=False)
+    slots = CPU_SLOTS if where.type == "cpu" else GPU_SLOTS  # the same for both: each would choose its own
+    exact = Runner(load_checkpoint(folder), device=where, slots=slots, exact=True).buckets
+    runner = Runner(load_checkpoint(folder), device=where, slots=slots, exact=False)
     found = [_measure(runner, size, seconds) for size in runner.buckets]
     figures: dict[str, Any] = {"exact": list(exact), "buckets": [asdict(bucket) for bucket in found]}
     if where.type == "cuda":
