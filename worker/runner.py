@@ -2,7 +2,7 @@
 
 It is the only code that uses the device. Batches are padded to a few sizes, the buckets. CPU and GPU kernels give the
 same bits for any neighbours and any place in a batch of one size, but the bits may differ between sizes. In exact mode
-only sizes that agree with the largest are used; the warm-up finds them.
+only sizes that agree with each other are used; the warm-up finds them.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ class Runner:
     Args:
         checkpoint: the model, loaded on the CPU; its network is moved to `device`.
         device: the device that computes.
-        slots: size of the largest batch; None for the size, of up to 16 on a CPU and 32 on a GPU, beyond which no more
-            images per second were measured.
+        slots: size of the largest batch that may be used; None for the size, of up to 16 on a CPU and 32 on a GPU,
+            beyond which no more images per second were measured.
         exact: whether to use only batch sizes that agree bit for bit.
         compiled: compiled networks by batch size, the slots among them; no other sizes are used then.
 
@@ -87,8 +87,7 @@ class Runner:
         if exact and device.type == "cuda":
             torch.backends.cudnn.deterministic = True
         seconds = self._warm_up(exact)
-        if slots is None:
-            self.slots = useful_size(seconds)
+        self.slots = useful_size(seconds) if slots is None else max(seconds)
         self.buckets = tuple(size for size in seconds if size <= self.slots)
         self.rate = self.slots / seconds[self.slots]
         self.step_seconds = seconds[self.buckets[0]]
@@ -222,8 +221,8 @@ class Runner:
     def _warm_up(self, exact: bool) -> dict[int, float]:
         """Runs every batch size, so that the first request is as fast as the next, and finds the sizes that agree.
 
-        What they must agree with is the same for each number of slots, so that a measurement decides about no image.
-        Returns the sizes to use, rising, each with the seconds of a call.
+        Their outputs alone decide about that, so that a measurement of time decides about no image. Returns the sizes
+        to use, rising, each with the seconds of a call.
         """
         sizes = _every_fourth(self.slots) if self.device.type == "cpu" else _powers_of_two(self.slots)
         sizes = sorted(self._compiled) or sizes
@@ -246,16 +245,28 @@ class Runner:
         reference = run(self.slots)
         if not torch.isfinite(reference).all():
             raise NonFiniteSample("the network returns NaN or infinity for noise")
-        seconds, disagreeing = {}, []
+        outs, seconds = {}, {}
         for size in sizes:
-            out, spent = timed(size)
-            if not torch.equal(out, reference[:size]):
-                disagreeing.append(size)
+            outs[size], spent = timed(size)
             seconds[size] = spent if spent > LONGEST_STEP else min(spent, timed(size)[1])  # the first call prepares
-        if self.slots in disagreeing:
+        agreeing = most_agreeing(outs)
+        if not torch.equal(outs[self.slots], reference):
             log.warning("the same batch gave other bits the second time: images are not repeatable on this device")
-            disagreeing = sizes[:-1]
-        return {size: spent for size, spent in seconds.items() if not exact or size not in disagreeing}
+            agreeing = [self.slots]
+        return {size: seconds[size] for size in (agreeing if exact else sizes)}
+
+
+def most_agreeing(outs: Mapping[int, Tensor]) -> list[int]:
+    """Returns the most batch sizes whose outputs agree bit for bit; of equally many, those with the largest size.
+
+    Args:
+        outs: the output of the first images of one batch by batch size, rising.
+    """
+    groups = [
+        [size for size, out in outs.items() if size <= largest and torch.equal(out, whole[:size])]
+        for largest, whole in outs.items()
+    ]
+    return max(groups, key=lambda group: (len(group), group[-1]))
 
 
 def useful_size(seconds: Mapping[int, float]) -> int:

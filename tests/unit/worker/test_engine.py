@@ -24,7 +24,7 @@ from worker.engine import StepEngine
 from worker.failures import Cancelled, DeadlineExceeded
 from worker.fairness import share_slots
 from worker.local import run_job
-from worker.runner import CPU_SLOTS, Runner, useful_size
+from worker.runner import CPU_SLOTS, Runner, most_agreeing, useful_size
 from worker.trajectory import encode_snapshot, take_snapshot
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -121,6 +121,32 @@ def test_a_picture_is_the_same_bytes_alone_and_in_company(start: Callable[..., A
 )
 def test_more_slots_than_pay_are_not_used(seconds: dict[int, float], useful: int) -> None:
     assert useful_size(seconds) == useful
+
+
+@pytest.mark.parametrize(
+    ("kinds", "kept"),  # sizes of one kind agree
+    [
+        ({1: "a", 2: "a", 4: "a"}, [1, 2, 4]),
+        ({1: "a", 2: "b", 4: "b", 8: "b"}, [2, 4, 8]),
+        ({1: "a", 2: "b", 4: "b", 8: "c"}, [2, 4]),  # a lone image pays for two, and not for eight
+        ({1: "a", 2: "b", 4: "c"}, [4]),
+        ({1: "a", 2: "a", 4: "b", 8: "b"}, [4, 8]),
+    ],
+)
+def test_the_most_sizes_that_agree_are_kept(kinds: dict[int, str], kept: list[int]) -> None:
+    assert most_agreeing({size: torch.full((size, 3), ord(kind)) for size, kind in kinds.items()}) == kept
+
+
+def test_a_largest_size_that_disagrees_with_all_others_is_not_used(
+    models_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it is on one thread, where a convolution of sixteen images is computed in another order."""
+    checkpoint = load_checkpoint(models_dir / "tiny")
+    forward = checkpoint.network.forward
+    monkeypatch.setattr(checkpoint.network, "forward", lambda x, *rest: forward(x, *rest) + (len(x) == 8) * 1e-6)
+    runner = Runner(checkpoint, device=CPU, slots=8)
+    assert 8 not in runner.buckets
+    assert runner.slots == runner.buckets[-1] > 1
 
 
 def test_measured_slots_are_one_of_the_sizes_that_agree(models_dir: Path) -> None:
