@@ -47,7 +47,9 @@ for i = 2, #KEYS do
     waiting[id] = true
   end
 end
-if not waiting[own] then ahead, earlier = 0, 0 end  -- a worker has just claimed it
+if ARGV[4] == 'queued' and not waiting[own] then  -- a worker has just claimed it
+  ahead, earlier = 0, 0
+end
 
 local shared = 0
 for id, left in pairs(todo) do
@@ -68,17 +70,19 @@ def read_total(answer: Sequence[Any]) -> tuple[int, int]:
     return int(answer[0]), answer[1]
 
 
-def ask_outlook(pipe: Any, job: Job, queues: Sequence[str]) -> None:
+def ask_outlook(pipe: Any, job: Job, queues: Sequence[str], *, is_queued: bool) -> None:
     """Adds to a pipeline the command whose answer `read_outlook` reads.
 
     Args:
         queues: the keys of the queues that workers claim from before the job, its own queue last.
+        is_queued: whether the job was submitted; one that was not comes after all jobs of these queues.
     """
-    pipe.eval(_OUTLOOK, 1 + len(queues), keys.backlog(job.model), *queues, job.id, job.image_steps, MAX_QUEUED - 1)
+    facts = (job.id, job.image_steps, MAX_QUEUED - 1, "queued" if is_queued else "new")
+    pipe.eval(_OUTLOOK, 1 + len(queues), keys.backlog(job.model), *queues, *facts)
 
 
 def read_outlook(answer: Sequence[Any]) -> tuple[int, int, int, int]:
-    """Returns the work until a queued job is done.
+    """Returns the work until a job is done that has not begun.
 
     Returns:
         The number of jobs that will be claimed before it; its own image-steps; the image-steps of running jobs, each

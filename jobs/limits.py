@@ -22,6 +22,7 @@ RESERVED_SECONDS = 30  # a share is free again if its job does not appear in the
 # One script, so that two simultaneous requests cannot both take the last share. It also reads the records of the
 # owner's jobs, which are not among its KEYS; Redis Cluster would forbid that, but RQ does not support it either. Values
 # that are not numbers, written by somebody else, count as absent, since an error would lock the owner out for ever.
+# _COUNT and _CHECK only read.
 _COUNT = """
 local id, cost, now = ARGV[1], tonumber(ARGV[2]), redis.call('TIME')
 local most, rate, burst = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
@@ -32,7 +33,7 @@ local function number(text, pattern)
   return found and math.abs(found) < 1e15 and found
 end
 
-local used, shares = 0, redis.call('HGETALL', KEYS[1])
+local used, ended, shares = 0, {}, redis.call('HGETALL', KEYS[1])
 for i = 1, #shares, 2 do
   local share, since = number(shares[i + 1], '^(%S+) '), number(shares[i + 1], ' (%S+)$')
   local state = redis.pcall('HGET', ARGV[6] .. shares[i], 'status')
@@ -40,7 +41,7 @@ for i = 1, #shares, 2 do
   if share and since and (unfinished or (not state and math.abs(now - since) < tonumber(ARGV[7]))) then
     used = used + share
   else
-    redis.call('HDEL', KEYS[1], shares[i])
+    table.insert(ended, shares[i])
   end
 end
 
@@ -51,21 +52,23 @@ if rate then
   if paid and at then balance = math.min(burst, paid + (now - at) * rate) end
 end
 """
-_RESERVE = (
-    _COUNT
-    + """
-if redis.call('HEXISTS', KEYS[1], id) == 1 then return {'', '0'} end
+_FORGET = "for _, each in ipairs(ended) do redis.call('HDEL', KEYS[1], each) end\n"
+_CHECK = """
+local granted = {'', '0'}
+if redis.call('HEXISTS', KEYS[1], id) == 1 then return granted end
 if most and used + cost > most then return {'unfinished', tostring(used)} end
+if rate and balance <= 0 then return {'rate', tostring(-balance / rate)} end
+"""
+_TAKE = """
 if rate then
-  if balance <= 0 then return {'rate', tostring(-balance / rate)} end
   redis.call('HSET', KEYS[2], 'balance', tostring(balance - cost), 'at', string.format('%.6f', now))
   redis.call('EXPIRE', KEYS[2], math.ceil((burst - balance + cost) / rate) + 1)
 end
 redis.call('HSET', KEYS[1], id, string.format('%d %.6f', cost, now))
 redis.call('EXPIRE', KEYS[1], ARGV[8])
-return {'', '0'}
 """
-)
+_RESERVE = _COUNT + _FORGET + _CHECK + _TAKE + "return granted"
+_REFUSAL = _COUNT + _CHECK + "return granted"
 _USAGE = _COUNT + "return {tostring(used), tostring(balance or 0)}"
 
 
@@ -115,8 +118,12 @@ def reserve(client: redis.Redis, job: Job, owner: str, limits: Limits, *, record
         records: the prefix of the keys of RQ's job records.
         ttl: the time in seconds after which an owner without new jobs is forgotten; longer than a job waits and runs.
     """
-    limit, amount = _run(client, _RESERVE, owner, limits, records, job=(job.id, job.image_steps), ttl=ttl)
-    return Refusal(limit.decode(), float(amount)) if limit else None
+    return _refusal(_run(client, _RESERVE, owner, limits, records, job=job, ttl=ttl))
+
+
+def refusal(client: redis.Redis, job: Job, owner: str, limits: Limits, *, records: str) -> Refusal | None:
+    """Returns what `reserve` would return for a job now, and writes nothing; `records` as in `reserve`."""
+    return _refusal(_run(client, _REFUSAL, owner, limits, records, job=job))
 
 
 def usage(client: redis.Redis, owner: str, limits: Limits, *, records: str) -> Usage:
@@ -131,10 +138,16 @@ def _run(
     limits: Limits,
     records: str,
     *,
-    job: tuple[str, int] = ("", 0),
+    job: Job | None = None,
     ttl: int = 0,
 ) -> Any:
     names = keys.shares(owner), keys.account(owner)
     burst = BURST_SECONDS * limits.rate if limits.rate else ""
+    share = (job.id, job.image_steps) if job else ("", 0)
     bounds = (limits.unfinished or "", limits.rate or "", burst)
-    return client.eval(script, len(names), *names, *job, *bounds, records, RESERVED_SECONDS, ttl)
+    return client.eval(script, len(names), *names, *share, *bounds, records, RESERVED_SECONDS, ttl)
+
+
+def _refusal(answer: Any) -> Refusal | None:
+    limit, amount = answer
+    return Refusal(limit.decode(), float(amount)) if limit else None

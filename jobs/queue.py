@@ -15,17 +15,18 @@ from rq.registry import FailedJobRegistry, FinishedJobRegistry, StartedJobRegist
 from rq.serializers import JSONSerializer
 
 from . import keys
-from .backlog import ask_outlook, ask_total, read_outlook, read_total
+from .backlog import ask_total, read_total
 from .bounded import ask_since
 from .contract import TASK, URGENCIES, Job, JobState, JobStatus, ModelReport, WorkerReport
 from .errors import IdempotencyConflict, JobUnreadable, QueueUnavailable
 from .events import Ending
+from .forecast import Forecast, read_forecast
 from .index import Cursor, Page, Wanted, description, enter, read_page
-from .limits import Limits, Refusal, Usage, reserve, usage
+from .limits import Limits, Refusal, Usage, refusal, reserve, usage
 from .redis_health import RedisHealth, read_health
 from .rq_job import EXPIRED_AT, MAX_RETRIES, DataJob
 from .status import ask_request_hash, ask_status, read_request_hash, read_status, seconds_of, status_at_end
-from .workers import ask_reports, live_reports, lone_step_seconds, read_reports, reports_for, total_rate
+from .workers import ask_reports, live_reports, read_reports, reports_for, total_rate
 
 WAKE_TOKENS = 16
 REGISTRIES = {"started": StartedJobRegistry, "finished": FinishedJobRegistry, "failed": FailedJobRegistry}
@@ -92,6 +93,13 @@ class JobQueue:
             return None
         with _translated():
             return reserve(self._client, job, job.owner, limits, records=DataJob.key_for(""), ttl=2 * self._result_ttl)
+
+    def refusal(self, job: Job, limits: Limits) -> Refusal | None:
+        """Returns what `reserve` would return for a job now. Nothing is written."""
+        if job.owner is None or not limits.are_set:
+            return None
+        with _translated():
+            return refusal(self._client, job, job.owner, limits, records=DataJob.key_for(""))
 
     def usage(self, owner: str, limits: Limits) -> Usage:
         """Returns what an owner has used of its limits."""
@@ -182,8 +190,13 @@ class JobQueue:
                 raise JobUnreadable("the queued job has another id than its record")
             if status.state is not JobState.QUEUED or not outlook:
                 return status
-            position, eta = self._outlook(status.job)
-        return replace(status, position=position, eta_seconds=eta)
+            forecast = self._forecast(status.job, is_queued=True)
+        return replace(status, position=forecast.position, eta_seconds=forecast.eta_seconds)
+
+    def forecast(self, job: Job) -> Forecast:
+        """Returns the forecast of a job that was not submitted, as if it were submitted now. Nothing is written."""
+        with _translated():
+            return self._forecast(job, is_queued=False)
 
     def status_at_end(self, job: Job, ending: Ending) -> JobStatus:
         """Returns the status of a job whose end was announced, without its timesteps."""
@@ -251,23 +264,9 @@ class JobQueue:
         with _translated():
             return read_health(self._client)
 
-    def _outlook(self, job: Job) -> tuple[int, float | None]:
-        """Returns the position of a queued job, and the seconds until it is done; None if the speed is unknown.
-
-        Jobs that will be claimed earlier count in full. Running jobs share the batch equally, so each of them counts up
-        to the image-steps of this job. The time is at least that of the job alone on a worker.
-        """
-        with self._client.pipeline(transaction=False) as pipe:
-            ask_outlook(pipe, job, [_queue_key(keys.queue_name(job.model, each)) for each in range(job.urgency + 1)])
-            ask_reports(pipe)
-            outlook, reports = pipe.execute()
-        ahead, mine, shared, earlier = read_outlook(outlook)
-        workers = read_reports(reports)
-        rate = total_rate(job.model, workers)
-        if rate is None:
-            return ahead, None
-        alone = mine / job.params.n * lone_step_seconds(job.model, workers)
-        return ahead, max((mine + shared + earlier) / rate, alone)
+    def _forecast(self, job: Job, *, is_queued: bool) -> Forecast:
+        queues = [_queue_key(keys.queue_name(job.model, urgency)) for urgency in range(job.urgency + 1)]
+        return read_forecast(self._client, job, queues, is_queued=is_queued)
 
 
 def _queue_key(name: str) -> str:

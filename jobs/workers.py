@@ -68,6 +68,14 @@ def total_rate(model: str, reports: list[WorkerReport]) -> float | None:
     return sum(rates) or None
 
 
-def lone_step_seconds(model: str, reports: list[WorkerReport]) -> float:
-    """Returns the seconds of one step of a single image on the fastest worker; 0 if none has measured it."""
-    return min((report.step_seconds for report in reports_for(model, reports) if report.step_seconds), default=0.0)
+def lone_job_seconds(model: str, reports: list[WorkerReport], *, image_steps: int, images: int) -> float | None:
+    """Returns the seconds that a job takes alone on the fastest worker; None if none has measured its speed.
+
+    Full batches have the worker's rate, and no image is faster than a single image.
+    """
+    times = [
+        max(image_steps / report.rate, image_steps / images * (report.step_seconds or 0.0))
+        for report in reports_for(model, reports)
+        if report.ready and report.rate
+    ]
+    return min(times, default=None)

@@ -206,9 +206,10 @@ def test_nothing_is_let_in_while_redis_is_away() -> None:
     params = SamplingParams(n=1, steps=1, sampler="ddim", spacing="leading", eta=0, seed=0)
     job = Job(id=str(uuid.uuid4()), model="tiny", params=params, accepted_at=0, timeout=1, owner="alice")
     with redis.Redis(port=free_port(), retry=Retry(NoBackoff(), 0)) as client:
-        queue = JobQueue(client, result_ttl=60)
-        with pytest.raises(QueueUnavailable):
-            queue.reserve(job, limits.Limits(unfinished=100))
+        queue, limit = JobQueue(client, result_ttl=60), limits.Limits(unfinished=100)
+        for ask in (lambda: queue.reserve(job, limit), lambda: queue.refusal(job, limit), lambda: queue.forecast(job)):
+            with pytest.raises(QueueUnavailable):
+                ask()
 
 
 def test_whoever_asks_for_nothing_more_is_forgotten(api: httpx.Client, worker: FakeWorker) -> None:

@@ -1,0 +1,35 @@
+"""The speeds that follow from the reports of workers."""
+
+from __future__ import annotations
+
+import time
+
+from jobs.contract import ModelReport, WorkerReport
+from jobs.workers import lone_job_seconds
+
+
+def reports(*models: ModelReport) -> list[WorkerReport]:
+    return [
+        WorkerReport(name=f"worker {index}", at=time.time(), slots=8, models={"tiny": model})
+        for index, model in enumerate(models)
+    ]
+
+
+def test_a_job_alone_takes_the_time_of_full_batches_or_of_one_image() -> None:
+    workers = reports(ModelReport(ready=True, rate=10.0, step_seconds=0.5))
+    assert lone_job_seconds("tiny", workers, image_steps=400, images=40) == 400 / 10
+    assert lone_job_seconds("tiny", workers, image_steps=20, images=2) == 10 * 0.5
+    assert lone_job_seconds("tiny", reports(ModelReport(ready=True, rate=10.0)), image_steps=20, images=2) == 20 / 10
+
+
+def test_the_fastest_worker_counts_and_it_may_be_another_for_another_job() -> None:
+    wide, quick = (ModelReport(ready=True, rate=rate, step_seconds=rate / 100) for rate in (100.0, 10.0))
+    assert lone_job_seconds("tiny", reports(wide, quick), image_steps=1000, images=100) == 1000 / 100
+    assert lone_job_seconds("tiny", reports(wide, quick), image_steps=10, images=1) == 10 / 10
+
+
+def test_workers_that_are_not_ready_or_serve_another_model_do_not_count() -> None:
+    loading, unmeasured = ModelReport(ready=False, rate=10.0), ModelReport(ready=True)
+    for workers in ([], reports(loading, unmeasured)):
+        assert lone_job_seconds("tiny", workers, image_steps=10, images=1) is None
+    assert lone_job_seconds("other", reports(ModelReport(ready=True, rate=10.0)), image_steps=10, images=1) is None
