@@ -56,3 +56,8 @@ def described(*names: str) -> dict[str, dict[str, str]]:
     """Returns the `headers` of a response in the OpenAPI description; the description has each header once."""
     assert set(names) <= set(ANSWERED)
     return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
+
+
+def occasional(*names: str) -> dict[str, dict[str, Any]]:
+    """Returns the `headers` of a response like `described`, for those that only some of the answers have."""
+    return {name: {**ANSWERED[name], "required": False} for name in names}

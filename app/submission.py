@@ -1,10 +1,10 @@
-"""From a complete request to its answer: queues the job, waits as the caller prefers, and returns the images."""
+"""From a complete request to its answer: queues the job, waits and returns its images; or answers with its price."""
 
 from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -15,7 +15,7 @@ from jobs.contract import Job, JobState, JobStatus, new_job
 from jobs.errors import JobNotFound, JobsError, QueueUnavailable
 from jobs.images.fitting import FittedImage
 from jobs.kinds.base import Prepared, SamplingQuery
-from jobs.limits import Limits
+from jobs.limits import Limits, Refusal
 from jobs.tracing import traceparent
 
 from . import answers
@@ -33,12 +33,12 @@ from .deps import (
     WatcherDep,
 )
 from .errors import LimitReached, Overloaded
-from .formats import CONTENT, FORMATS
-from .headers import ABOUT_JOB, LIMITED, described
+from .formats import CONTENT, FORMATS, Format
+from .headers import ABOUT_JOB, LIMITED, described, occasional
 from .links import JOB_LINKS
 from .middleware import CLIENT_GONE
 from .rate_limits import rate_limit_headers
-from .views import JobView
+from .views import JobView, Price, price_text
 from .watching import ClientGone
 
 log = logging.getLogger(__name__)
@@ -48,9 +48,10 @@ KEY_NAMESPACE = uuid.UUID("b7b5b1de-6e0c-5d43-9a0f-0c7cf3a8f6c1")
 
 ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": FORMATS,
-        "content": CONTENT,
-        "headers": described(*ABOUT_JOB, "Server-Timing", "Preference-Applied", *LIMITED),
+        "description": f"{FORMATS}. With dry_run the price, as JSON",
+        "model": JobView | Price,
+        "content": {**CONTENT, Format.JSON: {}},  # FastAPI adds the schema of the model
+        "headers": described("Server-Timing", "Preference-Applied", *LIMITED) | occasional(*ABOUT_JOB),
         "links": JOB_LINKS,
     },
     202: {
@@ -80,15 +81,24 @@ class Submission:
     async def answer(self, model: str, query: SamplingQuery, prepared: Prepared) -> Response:
         """Queues the job and waits for its images; answers 202 with the job if that takes too long.
 
-        The answer, also that a limit is reached, has the RateLimit headers of a caller with limits.
-
         Args:
             model: the name of the model.
             query: the query as it was sent, by which a repeated request is recognised.
             prepared: the complete request.
         """
+        return await self._with_rate_limit(self._answer(model, query, prepared))
+
+    async def price(self, model: str, prepared: Prepared) -> Response:
+        """Answers with the price of the job, which is refused as `answer` would refuse it. Nothing is written.
+
+        The Idempotency-Key is ignored: the price is that of a new job.
+        """
+        return await self._with_rate_limit(self._answer_price(model, prepared))
+
+    async def _with_rate_limit(self, answering: Awaitable[Response]) -> Response:
+        """Adds the RateLimit headers of a caller with limits to an answer, also to the answer that one is reached."""
         try:
-            response = await self._answer(model, query, prepared)
+            response = await answering
         except LimitReached as error:
             error.headers = await self._rate_limit()
             raise
@@ -105,7 +115,7 @@ class Submission:
         return rate_limit_headers(self._caller.limits, usage)
 
     async def _answer(self, model: str, query: SamplingQuery, prepared: Prepared) -> Response:
-        job = self._job(model, prepared, query.tag)
+        job = self._job(model, prepared, id=self._job_id(), tag=query.tag)
         request_hash = query.request_hash(job.kind, [image.sha256 for image in job.pictures])
         new, status = await run_in_threadpool(self._submit, job, request_hash, prepared.images)
         if new:
@@ -122,6 +132,10 @@ class Submission:
             self.metrics.end_to_end.observe(status.ended_at - job.accepted_at)
         return await self._respond(status)
 
+    async def _answer_price(self, model: str, prepared: Prepared) -> Response:
+        price = await run_in_threadpool(self._price, self._job(model, prepared))
+        return Response(price_text(price), media_type=Format.JSON)
+
     async def _respond(self, status: JobStatus) -> Response:
         done = self.preference.seconds > 0 and status.state.is_terminal
         try:
@@ -137,11 +151,11 @@ class Submission:
             response.headers["Preference-Applied"] = self.preference.applied
         return response
 
-    def _job(self, model: str, prepared: Prepared, tag: str | None) -> Job:
+    def _job(self, model: str, prepared: Prepared, *, id: str | None = None, tag: str | None = None) -> Job:
         return new_job(
             model,
             prepared,
-            id=self._job_id(),
+            id=id,
             urgency=self.urgency,
             timeout=job_timeout(prepared.task.image_steps(prepared.params), max_wait=self.settings.max_wait),
             owner=self._caller.name if self._caller else None,
@@ -155,22 +169,17 @@ class Submission:
         caller: ApiKey | None = self.request.state.caller
         return caller
 
-    def _job_id(self) -> str:
-        """Returns a new id, or the id that belongs to this caller's Idempotency-Key."""
+    def _job_id(self) -> str | None:
+        """Returns the id that belongs to this caller's Idempotency-Key; None without a key."""
         if self.idempotency_key is None:
-            return str(uuid.uuid4())
+            return None
         namespace = uuid.uuid5(KEY_NAMESPACE, self._caller.name) if self._caller else KEY_NAMESPACE
         return str(uuid.uuid5(namespace, self.idempotency_key))
 
     def _submit(self, job: Job, request_hash: str, images: Sequence[FittedImage]) -> tuple[bool, JobStatus]:
         """Queues the job if the limits allow it; returns whether it is new, and its status."""
         if not (self.idempotency_key and self._exists(job.id)):  # a repeated request adds no work
-            limits = self._caller.limits if self._caller else Limits()
-            check_size(job.image_steps, limits)
-            backlog = self.queue.backlog(job.model)
-            check_served(job.model, backlog.reports)
-            admit(backlog, max_wait=self.settings.max_wait, max_jobs=self.settings.max_jobs)
-            check_share(self.queue.reserve(job, limits), job.image_steps, limits, rate=backlog.rate)
+            self._admit(job, self.queue.reserve)
             for image in images:  # before the job, so that no queued job lacks them
                 self.store.write_upload(job.id, image.png)
         new = self.queue.submit(job, request_hash=request_hash)
@@ -182,6 +191,20 @@ class Submission:
             if not new:
                 raise
             return new, JobStatus(job=job, state=JobState.QUEUED)  # the job is accepted, so the caller must get its id
+
+    def _price(self, job: Job) -> Price:
+        """Returns the price of a job that the limits allow."""
+        self._admit(job, self.queue.refusal)
+        return Price.of(job, self.queue.forecast(job))
+
+    def _admit(self, job: Job, share: Callable[[Job, Limits], Refusal | None]) -> None:
+        """Returns if the limits allow a new job; `share` tells whether its owner's limits do, and may reserve it."""
+        limits = self._caller.limits if self._caller else Limits()
+        check_size(job.image_steps, limits)
+        backlog = self.queue.backlog(job.model)
+        check_served(job.model, backlog.reports)
+        admit(backlog, max_wait=self.settings.max_wait, max_jobs=self.settings.max_jobs)
+        check_share(share(job, limits), job.image_steps, limits, rate=backlog.rate)
 
     def _exists(self, job_id: str) -> bool:
         try:

@@ -1,13 +1,16 @@
-"""Jobs and models as the API shows them; an unknown value is absent."""
+"""Jobs, prices and models as the API shows them; an unknown value is absent, except in prices."""
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 from jobs.catalog import ModelInfo
-from jobs.contract import FailureCode, JobState, JobStatus, ModelReport, Picture
+from jobs.contract import FailureCode, Job, JobState, JobStatus, ModelReport, Picture
+from jobs.forecast import Forecast
 from jobs.index import Page
 from jobs.kinds import AnyTask
 from jobs.params import SamplingParams
@@ -66,7 +69,7 @@ class Outlook(Frozen):
 
     @classmethod
     def of(cls, status: JobStatus) -> Outlook:
-        eta = None if status.eta_seconds is None else round(status.eta_seconds, 1)
+        eta = _rounded(status.eta_seconds)
         steps = Steps(done=status.progress.image_steps, total=status.job.image_steps)
         return cls(state=status.state, position=status.position, steps=steps, eta_seconds=eta)
 
@@ -98,12 +101,9 @@ class JobView(Outlook):
         job = status.job
         return cls(
             **dict(Outlook.of(status)),
+            **_request(job),
             id=job.id,
-            kind=job.kind,
-            model=job.model,
-            params=job.params,
             tag=job.tag,
-            task=job.task if job.task.has_parameters else None,
             pictures=list(job.pictures) or None,
             urgency=job.urgency,
             attempts=status.attempts,
@@ -141,6 +141,40 @@ def list_text(page: Page, key: ApiKey | None) -> str:
     """Returns a part of a list of jobs as JSON, a `JobList`; `key` as in `job_text`."""
     jobs = f'{{"jobs":[{",".join(job_text(status, key) for status in page.jobs)}]'
     return f"{jobs}}}" if page.following is None else f'{jobs},"next":"{page.following.encode()}"}}'
+
+
+class Price(Frozen):
+    """What a request takes, and when it would be done if it were sent now. Its parameters are filled in, its seed too.
+
+    `images` is the number of images in the answer. `seconds` is the time of the job alone on a worker; `eta_seconds`
+    counts also what waits and runs. Both are null while the speed is unknown.
+    """
+
+    kind: str
+    model: str
+    image_steps: int
+    images: int
+    seconds: float | None
+    eta_seconds: float | None
+    params: SamplingParams
+    task: AnyTask | None = None
+
+    @classmethod
+    def of(cls, job: Job, forecast: Forecast) -> Price:
+        """Returns the view of a job that was not submitted, and of its forecast."""
+        return cls(
+            **_request(job),
+            image_steps=job.image_steps,
+            images=job.answers,
+            seconds=_rounded(forecast.lone_seconds),
+            eta_seconds=_rounded(forecast.eta_seconds),
+        )
+
+
+def price_text(price: Price) -> str:
+    """Returns a price as JSON: parameters are absent where a job lacks them, and unknown seconds are null."""
+    shown = price.model_dump(mode="json", exclude_none=True)
+    return json.dumps({**shown, "seconds": price.seconds, "eta_seconds": price.eta_seconds})
 
 
 class ModelView(Frozen):
@@ -216,6 +250,16 @@ def timings(status: JobStatus) -> Timings:
         encode=progress.encode_seconds,
         total=None if status.ended_at is None else max(0.0, status.ended_at - since),
     )
+
+
+def _request(job: Job) -> dict[str, Any]:
+    """Returns what a job and a price have in common."""
+    task = job.task if job.task.has_parameters else None
+    return {"kind": job.kind, "model": job.model, "params": job.params, "task": task}
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 1)
 
 
 def _links(status: JobStatus, key: ApiKey | None) -> Links:

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
+from pydantic import Field, create_model
 from starlette.concurrency import run_in_threadpool
 
 from jobs.kinds import KINDS
@@ -18,12 +19,19 @@ from ..uploads import request_body
 router = APIRouter(tags=["jobs"])
 
 
+def _query(kind: Kind[Any]) -> type[Any]:
+    """Returns the query of a kind with `dry_run`, which is about the answer: no job and no hash of a request has it."""
+    description = "answer with the price of the request, without making a job"
+    dry_run = Field(default=False, exclude=True, description=description)
+    return create_model(kind.query.__name__, __base__=kind.query, dry_run=(bool, dry_run))
+
+
 def _post(kind: Kind[Any]) -> Callable[..., Awaitable[Response]]:
     """Returns the endpoint of a kind of job."""
 
     async def post(
         request: Request,
-        query: Annotated[kind.query, Query()],  # type: ignore[name-defined]
+        query: Annotated[_query(kind), Query()],  # type: ignore[valid-type]
         catalog: CatalogDep,
         uploads: UploadsDep,
         submission: SubmissionDep,
@@ -32,6 +40,8 @@ def _post(kind: Kind[Any]) -> Callable[..., Awaitable[Response]]:
         fits = await run_in_threadpool(kind.fits, query, model)
         images = await uploads.read(request, fits) if fits else {}
         prepared = await run_in_threadpool(kind.prepare, query, model, images)
+        if query.dry_run:
+            return await submission.price(model.name, prepared)
         return await submission.answer(model.name, query, prepared)
 
     return post

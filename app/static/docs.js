@@ -60,7 +60,7 @@ function partRows(body) {
 
 function answerRow([status, { description, content = {}, headers = {} }]) {
   const types = Object.entries(content).flatMap(([type, { schema = {} }], index) =>
-    [index ? ", " : "", type, ...("$ref" in schema ? [" ", ...typeOf(schema)] : [])]);
+    [index ? ", " : "", type, ...("$ref" in schema || "anyOf" in schema ? [" ", ...typeOf(schema)] : [])]);
   const names = Object.keys(headers).flatMap((name, index) =>
     [index ? ", " : " Headers: ", make("a", { href: `#${name}` }, name)]);
   return row(status, types, `${description}.`, ...names);

@@ -57,6 +57,26 @@ def test_all_errors_are_the_one_problem(schema: dict[str, Any]) -> None:
     assert str(schema).count("An error as RFC 9457 describes it.") == 1
 
 
+def test_a_price_has_a_schema_of_its_own(schema: dict[str, Any]) -> None:
+    for operation in operations(schema):
+        asked = [each for each in operation.get("parameters", []) if each["name"] == "dry_run"]
+        assert len(asked) == (operation["operationId"] in KINDS)
+        if asked:
+            assert (asked[0]["schema"]["type"], asked[0]["schema"]["default"], asked[0]["required"]) == (
+                "boolean",
+                False,
+                False,
+            )
+            answer = operation["responses"]["200"]
+            assert next(iter(answer["content"])) == "image/png"
+            choices = answer["content"]["application/json"]["schema"]["anyOf"]
+            assert [each["$ref"].rpartition("/")[2] for each in choices] == ["JobView", "Price"]
+            assert not answer["headers"]["X-Job-Id"]["required"]
+    price = schema["components"]["schemas"]["Price"]
+    assert set(price["required"]) == set(price["properties"]) - {"task"}
+    assert "dry_run" not in str(schema["components"]["schemas"])
+
+
 def test_every_reference_leads_somewhere(schema: dict[str, Any]) -> None:
     references = set(re.findall(r"'\$ref': '#/components/(\w+)/([\w-]+)'", str(schema)))
     assert {kind for kind, _ in references} == {"headers", "schemas"}

@@ -15,6 +15,7 @@ from app.negotiation import Preference
 from app.submission import Submission
 from jobs.contract import Job, JobState, JobStatus
 from jobs.errors import IdempotencyConflict, JobNotFound
+from jobs.forecast import Forecast
 from jobs.images.fitting import FittedImage
 from jobs.limits import Limits
 from jobs.params import SamplingParams
@@ -33,12 +34,19 @@ class Queue:
     accepted: str | None = None
     jobs: int = 0
     is_behind: bool = False
+    reserved: bool = False
 
     def backlog(self, model: str) -> Backlog:
         return Backlog(jobs=self.jobs, image_steps=self.jobs, rate=1.0)
 
     def reserve(self, job: Job, limits: Limits) -> None:
+        self.reserved = True
+
+    def refusal(self, job: Job, limits: Limits) -> None:
         return None
+
+    def forecast(self, job: Job) -> Forecast:
+        return Forecast(position=self.jobs, lone_seconds=0.25, eta_seconds=1.26)
 
     def submit(self, job: Job, *, request_hash: str) -> bool:
         if self.accepted not in (None, request_hash):
@@ -100,3 +108,18 @@ def test_what_is_refused_leaves_nothing_behind(tmp_path: Path) -> None:
         submission(queue, store, None)._submit(JOB, "first", [fitted(b"first")])
     assert not list(tmp_path.iterdir())
     assert queue.accepted is None
+
+
+def test_a_price_reserves_queues_and_stores_nothing(tmp_path: Path) -> None:
+    queue = Queue(jobs=4)
+    price = submission(queue, ResultStore(str(tmp_path)), None)._price(JOB)
+    assert (price.image_steps, price.images, price.seconds, price.eta_seconds) == (1, 1, 0.2, 1.3)
+    assert price.params == PARAMS
+    assert not queue.reserved
+    assert queue.accepted is None
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_refused_has_no_price(tmp_path: Path) -> None:
+    with pytest.raises(Overloaded):
+        submission(Queue(jobs=5), ResultStore(str(tmp_path)), None)._price(JOB)
