@@ -21,6 +21,9 @@ OUT = Path("pictures")
 File = typer.Argument(help="PNG or JPEG file.")
 OptionalFile = typer.Option(help="PNG or JPEG file, where one is needed.")
 Folder = typer.Option("--out", "-o", help="Folder for the images.")
+DryRun = typer.Option(
+    "--dry-run", help="Print what the job takes and, with --server, when it would be done; draw nothing."
+)
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -54,10 +57,25 @@ def write_images_of(
         typer.echo(path)
 
 
+def print_price_of(kind: Kind[Any], query: SamplingQuery, files: Mapping[str, Path | None], server: str | None) -> None:
+    """Prints what one job takes, which is not made; the arguments are those of `write_images_of`."""
+    from worker.settings import WorkerSettings
+
+    from .pricing import price_here, price_on_server
+
+    if server is None:
+        typer.echo(price_here(kind, query, files, read_settings(WorkerSettings)))
+    else:
+        typer.echo(price_on_server(server, kind, query, files, os.environ.get(API_KEY)))
+
+
 def _command(kind: Kind[Any], name: str) -> Callable[..., None]:
-    def command(*, query: SamplingQuery, out: Path, server: str | None, **files: Path | None) -> None:
+    def command(*, query: SamplingQuery, out: Path, server: str | None, dry_run: bool, **files: Path | None) -> None:
         log_lines(name)
-        write_images_of(kind, query, files, out, server)
+        if dry_run:
+            print_price_of(kind, query, files, server)
+        else:
+            write_images_of(kind, query, files, out, server)
 
     def parameter(of: str, kind_of: Any, default: Any = inspect.Parameter.empty) -> inspect.Parameter:
         return inspect.Parameter(of, inspect.Parameter.KEYWORD_ONLY, annotation=kind_of, default=default)
@@ -69,6 +87,7 @@ def _command(kind: Kind[Any], name: str) -> Callable[..., None]:
             *(parameter(image, Annotated[Path | None, OptionalFile], None) for image in kind.optional),
             parameter("out", Annotated[Path, Folder], OUT),
             parameter("server", Server, None),
+            parameter("dry_run", Annotated[bool, DryRun], False),
         ]
     )
     return takes(kind.query, but=kind.implied)(command)

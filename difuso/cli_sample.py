@@ -12,7 +12,7 @@ from jobs.kinds.base import SamplingQuery
 from jobs.kinds.generate import KIND
 from jobs.params import MAX_IMAGES
 
-from .cli_kinds import OUT, write_images_of
+from .cli_kinds import OUT, DryRun, print_price_of, write_images_of
 from .errors import UserError
 from .logs import log_lines
 from .options import Server, checked, option, takes
@@ -37,12 +37,20 @@ class SampleQuery(SamplingQuery):
 
 
 @takes(SampleQuery)
-def sample(*, query: SampleQuery, out: Annotated[Path, Target] = OUT, server: Server = None) -> None:
+def sample(
+    *,
+    query: SampleQuery,
+    out: Annotated[Path, Target] = OUT,
+    server: Server = None,
+    dry_run: Annotated[bool, DryRun] = False,
+) -> None:
     from .bulk import ALL, make_file
     from .drawing import find_drawing_model
 
     log_lines("sample")
     if out.suffix == ".npz":
+        if dry_run:
+            raise UserError("--dry-run tells about one job; leave out --out FILE.npz, which takes many")
         typer.echo(make_file(out, query, find_drawing_model(query.model, server, tag=query.tag)))
         return
     if query.n > MAX_IMAGES:
@@ -50,4 +58,7 @@ def sample(*, query: SampleQuery, out: Annotated[Path, Target] = OUT, server: Se
     if query.label == ALL:
         raise UserError("--label all needs --out FILE.npz; a class of this name can be given by its index")
     one_job = checked(SamplingQuery, query.model_dump(exclude_unset=True), option)
-    write_images_of(KIND, one_job, {}, out, server)
+    if dry_run:
+        print_price_of(KIND, one_job, {}, server)
+    else:
+        write_images_of(KIND, one_job, {}, out, server)

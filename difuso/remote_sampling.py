@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,23 +32,38 @@ def ask_server(
     Raises:
         UserError: if the server cannot do what is asked, or a file cannot be read.
     """
+    with connected(url, api_key, timeout=None) as client:
+        result = _follow(client, kind.name, arguments(query, files))
+    facts = result.facts
+    task, params = kind.task.model_validate(facts.get("task", {})), SamplingParams.model_validate(facts["params"])
+    return write_images(folder, result.pngs, model=facts["model"], task=task, params=params)
+
+
+@contextmanager
+def connected(url: str, api_key: str | None, *, timeout: float | None) -> Iterator[Client]:
+    """Yields a client of a server, and turns its errors inside the block into UserError.
+
+    Args:
+        timeout: seconds that a call may take in all; None for any time.
+    """
     try:
         from .client import Client, DifusoError
     except ImportError as error:
         raise UserError(str(error)) from error
     logging.getLogger("httpx").setLevel(logging.WARNING)  # at level info it logs every request
-    sent = query.model_dump(mode="json", by_alias=True, exclude_unset=True)
-    sent |= {name: str(file) for name, file in files.items() if file is not None}
     try:
-        with Client(url, api_key=api_key, timeout=None) as client:
-            result = _follow(client, kind.name, sent)
+        with Client(url, api_key=api_key, timeout=timeout) as client:
+            yield client
     except OSError as error:
         raise UserError(f"{error.filename}: {error.strerror}") from error
     except DifusoError as error:
         raise UserError(f"{url}: {error}") from error
-    facts = result.facts
-    task, params = kind.task.model_validate(facts.get("task", {})), SamplingParams.model_validate(facts["params"])
-    return write_images(folder, result.pngs, model=facts["model"], task=task, params=params)
+
+
+def arguments(query: SamplingQuery, files: Mapping[str, Path | None]) -> dict[str, Any]:
+    """Returns a request as the client's methods take it; `files` are its image files by the kind's names for them."""
+    sent = query.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    return sent | {name: str(file) for name, file in files.items() if file is not None}
 
 
 def _follow(client: Client, kind: str, sent: dict[str, Any]) -> Result:

@@ -38,16 +38,23 @@ def make_images(
     Raises:
         UserError: if the model cannot do what is asked, or a file cannot be read.
     """
+    job, sent = read_job(kind, query, files, settings)
+    from model import load_checkpoint  # here, because a request that is refused needs no torch
+
+    with user_errors(job.model):
+        runner = runner_for(job, load_checkpoint(settings.models_dir / job.model), settings)
+        pngs = draw(runner, job, sent)
+    return write_images(folder, pngs, model=job.model, task=job.task, params=job.params)
+
+
+def read_job(
+    kind: Kind[Any], query: SamplingQuery, files: Mapping[str, Path | None], settings: WorkerSettings
+) -> tuple[Job, list[bytes]]:
+    """Returns the job of a request, and the PNGs of its fitted images; its arguments and errors as of `make_images`."""
     with user_errors():
         model = read_catalog(settings.models_dir).choose(query.model)
         images = {name: _read(name, files.get(name), fit) for name, fit in kind.fits(query, model).items()}
-        job = new_job(model.name, kind.prepare(query, model, images))
-    from model import load_checkpoint  # here, because a request that is refused needs no torch
-
-    with user_errors(model.name):
-        runner = runner_for(job, load_checkpoint(settings.models_dir / job.model), settings)
-        pngs = draw(runner, job, [image.png for image in images.values()])
-    return write_images(folder, pngs, model=job.model, task=job.task, params=job.params)
+        return new_job(model.name, kind.prepare(query, model, images)), [image.png for image in images.values()]
 
 
 def write_images(folder: Path, pngs: Sequence[bytes], *, model: str, task: Task, params: SamplingParams) -> list[Path]:

@@ -36,7 +36,7 @@ from .errors import (
 )
 from .events import Ended, Event, Preview, Progress
 from .images import ImageLike
-from .results import Result
+from .results import Price, Result
 from .sync import Client, Job
 
 __all__ = [
@@ -59,6 +59,7 @@ __all__ = [
     "NotReady",
     "Overloaded",
     "Preview",
+    "Price",
     "Problem",
     "Progress",
     "Result",

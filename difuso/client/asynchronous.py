@@ -17,7 +17,7 @@ from .flows import TRANSIENT, Command, Flow, Pause, Reply, T
 from .job import AnyJob
 from .options import Filters
 from .requests import Requests, spelled_out
-from .results import Facts, Result
+from .results import Facts, Price, Result
 
 
 class AsyncJob(AnyJob[Coroutine[Any, Any, "AsyncJob"], Coroutine[Any, Any, Result]]):
@@ -39,7 +39,12 @@ class AsyncJob(AnyJob[Coroutine[Any, Any, "AsyncJob"], Coroutine[Any, Any, Resul
 
 
 class AsyncClient(
-    Requests[Coroutine[Any, Any, Result], Coroutine[Any, Any, AsyncJob], Coroutine[Any, Any, dict[str, Any]]]
+    Requests[
+        Coroutine[Any, Any, Result],
+        Coroutine[Any, Any, AsyncJob],
+        Coroutine[Any, Any, Price],
+        Coroutine[Any, Any, dict[str, Any]],
+    ]
 ):
     """A client like `Client`, whose methods are awaited; any number of tasks may use it.
 

@@ -22,7 +22,7 @@ import httpx
 from .errors import DifusoError, TimedOut, Unreachable, error_of
 from .images import file_of
 from .options import IMAGES, KindName
-from .results import ENDED, Facts, Result
+from .results import ENDED, Facts, Price, Result
 
 log = logging.getLogger(__name__)
 
@@ -136,6 +136,13 @@ def submit(kind: KindName, images: tuple[Any, ...], options: Mapping[str, Any], 
     response = yield from exchange(call, patience)
     facts: Facts = response.json()
     return facts
+
+
+def price(kind: KindName, images: tuple[Any, ...], options: Mapping[str, Any], patience: Patience) -> Flow[Price]:
+    """Returns the price of a job, which is not made. The arguments are those of `submit`."""
+    call = posting(kind, images, options)
+    response = yield from exchange(replace(call, params=(*call.params, ("dry_run", "true"))), patience)
+    return Price.read(response.json())
 
 
 def posting(kind: KindName, images: tuple[Any, ...], options: Mapping[str, Any]) -> Call:

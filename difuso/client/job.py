@@ -20,7 +20,7 @@ class AnyJob(Generic[Same, Images]):
         facts: the job as the server showed it last; docs/http-api.md lists the entries.
     """
 
-    def __init__(self, client: Requests[Any, Any, Any], facts: Facts) -> None:
+    def __init__(self, client: Requests[Any, Any, Any, Any], facts: Facts) -> None:
         self.facts = facts
         self._client = client
 

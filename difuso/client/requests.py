@@ -15,6 +15,7 @@ from .results import Facts
 
 Images = TypeVar("Images")
 Submitted = TypeVar("Submitted")
+Priced = TypeVar("Priced")
 Models = TypeVar("Models")
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -37,8 +38,8 @@ def spelled_out(method: Method) -> Method:
     return method
 
 
-class Requests(ABC, Generic[Images, Submitted, Models]):
-    """One method for each kind of job, which waits for its images; and those that return jobs and models.
+class Requests(ABC, Generic[Images, Submitted, Priced, Models]):
+    """One method for each kind of job, which waits for its images; and those that return jobs, prices and models.
 
     Attributes:
         timeout: seconds that a call may take in all, its job included; None for any time.
@@ -122,6 +123,31 @@ class Requests(ABC, Generic[Images, Submitted, Models]):
             DifusoError: if the server does not accept it; the subclass tells why.
         """
         return self._run(self._job(flows.submit(kind, images, options, self._patience())))
+
+    @overload
+    def price(self, kind: Literal["generate"], /, **options: Unpack[Generate]) -> Priced: ...
+
+    @overload
+    def price(
+        self, kind: Literal["interpolate"], image_a: ImageLike, image_b: ImageLike, /, **options: Unpack[Interpolate]
+    ) -> Priced: ...
+
+    @overload
+    def price(self, kind: Literal["denoise"], image: ImageLike, /, **options: Unpack[Denoise]) -> Priced: ...
+
+    @overload
+    def price(self, kind: Literal["restore"], image: ImageLike, /, **options: Unpack[Restore]) -> Priced: ...
+
+    def price(self, kind: KindName, /, *images: ImageLike, **options: Any) -> Priced:
+        """Returns what a job would take, and when it would be done if it were made now. The job is not made.
+
+        Args:
+            kind: the name of a method of this client, whose images and options follow.
+
+        Raises:
+            DifusoError: if the server would not accept the job; the subclass tells why.
+        """
+        return self._run(flows.price(kind, images, options, self._patience()))
 
     def job(self, id: str) -> Submitted:
         """Returns the job of this id.

@@ -1,4 +1,4 @@
-"""What comes back from a server: the facts of a job, and its images."""
+"""What comes back from a server: the facts of a job, its images, and the price of a request."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import io
 import json
 import zipfile
 from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, Literal, Self, overload
 
@@ -59,3 +60,33 @@ class Result(Sequence[Image.Image]):
 
     def __repr__(self) -> str:
         return f"<Result of job {self.facts['id']}: {len(self)} images>"
+
+
+@dataclass(frozen=True)
+class Price:
+    """What a request takes, and when it would be done if it were sent now.
+
+    Attributes:
+        kind: the name of the kind of job.
+        model: the name of the model.
+        image_steps: the network calls of all images together.
+        images: the number of images in the result.
+        seconds: the time that the job takes alone on a worker; None while the speed is unknown.
+        eta_seconds: the time until it would be done, behind all that waits; None while the speed is unknown.
+        params: the sampling parameters, all filled in. With their `seed` the request has the images that are priced.
+        task: the parameters of this kind of job only; None if it has none.
+    """
+
+    kind: str
+    model: str
+    image_steps: int
+    images: int
+    seconds: float | None
+    eta_seconds: float | None
+    params: dict[str, Any]
+    task: dict[str, Any] | None = None
+
+    @classmethod
+    def read(cls, answer: dict[str, Any]) -> Self:
+        """Reads the server's answer; entries that a newer server adds are ignored."""
+        return cls(**{each.name: answer[each.name] for each in fields(cls) if each.name in answer})

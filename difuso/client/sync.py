@@ -17,7 +17,7 @@ from .flows import TRANSIENT, Command, Flow, Pause, Reply, T
 from .job import AnyJob
 from .options import Filters
 from .requests import Requests, spelled_out
-from .results import Facts, Result
+from .results import Facts, Price, Result
 
 
 class Job(AnyJob["Job", Result]):
@@ -40,7 +40,7 @@ class Job(AnyJob["Job", Result]):
                         yield event
 
 
-class Client(Requests[Result, Job, dict[str, Any]]):
+class Client(Requests[Result, Job, Price, dict[str, Any]]):
     """A client of one server, for any number of threads. As a context manager it closes its connections at the end.
 
     A call is repeated while the server does not answer or is overloaded, until the timeout. Repetitions never make a

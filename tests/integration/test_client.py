@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from app.settings import ApiSettings
 from difuso import AsyncClient, Client, cli
-from difuso.client import JobFailed, LimitReached, NotFound, NotReady, ResultExpired, TimedOut, Unauthorized
+from difuso.client import (
+    InvalidRequest,
+    JobFailed,
+    LimitReached,
+    NotFound,
+    NotReady,
+    Price,
+    ResultExpired,
+    TimedOut,
+    Unauthorized,
+)
 from difuso.errors import UserError
-from jobs.contract import FailureCode
+from jobs.contract import FailureCode, ModelReport
 from tests.app_server import FakeWorker, keys_file, running
 from tests.waiting import WaitUntil
 
@@ -114,6 +126,51 @@ def test_the_images_of_a_job_can_be_deleted_before_their_time(api: httpx.Client,
         assert job.delete_images().state == "succeeded"
         with pytest.raises(ResultExpired):
             job.images()
+
+
+def test_a_price_tells_the_seed_whose_images_it_is_for(api: httpx.Client, worker: FakeWorker) -> None:
+    image = Image.new("RGB", (20, 10), "red")
+    with Client(str(api.base_url)) as client:
+        unknown = client.price("denoise", image, sigma=20, n=2, steps=5, average=True)
+        assert (unknown.image_steps, unknown.images, unknown.seconds, unknown.eta_seconds) == (10, 1, None, None)
+        assert list(client.jobs()) == []
+        worker.report(ModelReport(ready=True, rate=10.0))
+        price = client.price("restore", image, task="colorize", steps=5)
+        job = client.submit("restore", image, task="colorize", steps=5, seed=price.params["seed"])
+        with pytest.raises(InvalidRequest):
+            client.price("generate", steps=1001)
+    assert (price.params, price.task) == (job.facts["params"], job.facts["task"])
+    assert price.seconds == price.eta_seconds == job.facts["eta_seconds"] == 0.5
+
+    async def priced() -> Price:
+        async with AsyncClient(str(api.base_url)) as client:
+            return await client.price("generate", n=4, steps=10)
+
+    assert asyncio.run(priced()).eta_seconds == (40 + 5) / 10
+
+
+def test_a_dry_run_of_a_command_prints_a_sentence_and_draws_nothing(
+    api: httpx.Client, worker: FakeWorker, tmp_path: Path
+) -> None:
+    def printed(*arguments: str) -> str:
+        command = [*arguments, "--server", str(api.base_url), "--dry-run", "--out", str(tmp_path / "out")]
+        result = CliRunner().invoke(cli.app, command, catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+        return result.stdout
+
+    sample = ("sample", "-n", "4", "--steps", "5", "--seed", "7")
+    work = "tiny, seed 7: 4 images take 20 image-steps"
+    assert printed(*sample) == f"{work}; the server does not know its speed yet.\n"
+    worker.report(ModelReport(ready=True, rate=10.0))
+    api.post("/generate?steps=30", headers={"Prefer": "respond-async"})
+    assert printed(*sample) == f"{work}, 2.0 s on an idle worker; sent now, it would be done in 5.0 s.\n"
+    Image.new("RGB", (16, 16)).save(tmp_path / "a.png")
+    restored = printed("restore", "colorize", str(tmp_path / "a.png"), "--steps", "5", "--seed", "7")
+    assert restored.startswith("tiny, seed 7: 1 image takes 5 image-steps, 0.5 s")
+    assert not (tmp_path / "out").exists()
+    assert len(api.get("/jobs").json()["jobs"]) == 1
+    with pytest.raises(UserError, match="steps: Must lie"):
+        printed("sample", "--steps", "1001")
 
 
 class TestKeys:

@@ -230,6 +230,26 @@ def test_a_refused_request_is_not_sent_again_to_cancel_it() -> None:
         driver.run(flows.answer("generate", (), {}, driver.patience(40)))
 
 
+PRICE = {"kind": "generate", "model": "tiny", "image_steps": 100, "images": 2, "seconds": None, "eta_seconds": None}
+
+
+def test_a_price_is_the_same_request_with_dry_run_and_is_asked_for_again() -> None:
+    answer = httpx.Response(200, json=PRICE | {"params": {"seed": 7}, "mood": "good"})
+    driver = Driver(problem("queue-unavailable", 503), answer)
+    price = driver.run(flows.price("denoise", (b"a",), {"sigma": 2, "n": 2}, driver.patience()))
+    assert driver.sent() == [("POST", "/denoise")] * 2
+    assert driver.calls[1].params == (("sigma", "2"), ("n", "2"), ("dry_run", "true"))
+    assert driver.calls[1].files == {"image": b"a"}
+    assert (price.image_steps, price.images, price.seconds, price.eta_seconds) == (100, 2, None, None)
+    assert (price.params, price.task) == ({"seed": 7}, None)
+
+
+def test_a_refused_price_is_the_error_of_the_request() -> None:
+    driver = Driver(problem("invalid-request", 422))
+    with pytest.raises(InvalidRequest):
+        driver.run(flows.price("generate", (), {"n": 0}, driver.patience()))
+
+
 def test_arguments_become_a_query_parts_and_headers() -> None:
     options = {"lambda_": (0.25, 1), "average": True, "eta": 0.1, "label": 3, "steps": None, "urgency": 0}
     call = flows.posting("interpolate", (b"a", b"b"), options)
