@@ -14,13 +14,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from jobs.images.npz import IMAGES, LABELS, NpzWriter
 from jobs.local_files import temporary_file
 
 from .errors import UserError
-from .npz import NpzWriter
 
 REQUEST = "request.json"
-IMAGES, LABELS = "arr_0", "arr_1"  # the names in ADM's files of samples
 
 Shape = tuple[int, ...]
 LabelArray = npt.NDArray[np.int64]

@@ -24,8 +24,8 @@ from difuso.bulk import CHUNK, Bulk, bulk_of, make_file
 from difuso.cli_sample import SampleQuery
 from difuso.drawing import DrawingModel, Runs
 from difuso.errors import UserError
-from difuso.npz import NpzWriter
 from evaluation.image_sets import from_path
+from jobs.images.npz import NpzWriter
 from jobs.kinds.base import SamplingQuery
 from jobs.params import MAX_IMAGES, MAX_SEED, SamplingParams
 from model.config import SamplerDefaults

@@ -1,0 +1,87 @@
+"""Writing .npz files, in which equal arrays give equal bytes; and the arrays of a finished job."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any, Self
+
+import numpy as np
+from PIL import Image
+
+from ..params import SamplingParams
+
+EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip archive can tell
+IMAGES, LABELS = "arr_0", "arr_1"  # the names in ADM's files of samples
+
+Array = np.ndarray[Any, Any]
+
+
+class NpzWriter:
+    """A new .npz file, uncompressed as `numpy.savez` writes it; a context manager that closes it.
+
+    Arrays are written piece by piece, so that none need fit into memory.
+
+    Args:
+        file: its path, or a file that is open for writing.
+    """
+
+    def __init__(self, file: Path | IO[bytes]) -> None:
+        self._archive = zipfile.ZipFile(file, "w", zipfile.ZIP_STORED)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._archive.close()
+
+    def add(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], pieces: Iterable[Array]) -> None:
+        """Adds an array.
+
+        Args:
+            shape: the shape of the whole array.
+            pieces: its parts along the first axis, in their order.
+
+        Raises:
+            ValueError: if the pieces do not make up an array of this shape and type.
+        """
+        header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+        rows = 0
+        with self._archive.open(zipfile.ZipInfo(f"{name}.npy", EPOCH), "w", force_zip64=True) as file:
+            np.lib.format.write_array_header_1_0(file, header)
+            for piece in pieces:
+                if piece.shape[1:] != shape[1:] or piece.dtype != dtype:
+                    raise ValueError(f"{name} is {dtype} of shape {shape}, and a piece is {piece.dtype}, {piece.shape}")
+                file.write(piece.tobytes())
+                rows += len(piece)
+        if rows != shape[0]:
+            raise ValueError(f"{name} is of shape {shape}, and its pieces have {rows} rows")
+
+
+def encode_npz(*files: Mapping[str, Array]) -> bytes:
+    """Returns an .npz file with the arrays of several mappings, which must have different names."""
+    buffer = io.BytesIO()
+    with NpzWriter(buffer) as writer:
+        for arrays in files:
+            for name, array in arrays.items():
+                writer.add(name, array.shape, array.dtype, [array])
+    return buffer.getvalue()
+
+
+def image_arrays(pngs: Sequence[bytes], params: SamplingParams) -> dict[str, Array]:
+    """Returns the images of a job as ADM's files of samples have them.
+
+    `arr_0` are the pixels, uint8 of shape (N, H, W, C), and `arr_1` the classes, int64 of shape (N,). `arr_1` is absent
+    if the images have no class.
+    """
+    pixels = [np.asarray(Image.open(io.BytesIO(png))) for png in pngs]
+    images = np.stack([each.reshape(*each.shape[:2], -1) for each in pixels])
+    labels = [_label_of(params, index) for index in range(len(pngs))]
+    return {IMAGES: images, **({} if None in labels else {LABELS: np.array(labels, "<i8")})}
+
+
+def _label_of(params: SamplingParams, index: int) -> int | None:
+    """Returns the class of image `index`."""
+    return params.label
