@@ -14,7 +14,6 @@ from jobs.store import ResultStore
 from .api_keys import ApiKey
 from .errors import JobCancelled, JobFailed, NotReady
 from .formats import Format
-from .render import entity_tag
 from .rendering import Renderers
 from .views import job_text, timings
 
@@ -81,7 +80,7 @@ async def images(
     render = form.render
     if render is None:
         return job_json(status, key)
-    tag = entity_tag(form, manifest)
+    tag = form.entity_tag(manifest)
     headers = {**_image_headers(status, tag), "Content-Location": f"/jobs/{status.job.id}/image"}
     if matches(known, tag):
         return Response(status_code=304, headers=headers)
@@ -91,7 +90,8 @@ async def images(
 
         def read_and_render() -> tuple[bytes, str]:
             pngs = [store.image(manifest, index) for index in range(len(manifest.images))]
-            return render(manifest, pngs, _ends(manifest, store))
+            trace = store.trace(manifest) if form.shows_trace else None
+            return render(manifest, pngs, _ends(manifest, store), trace)
 
         body, parameters = await renderers.run(read_and_render)
     headers["Content-Disposition"] = f'inline; filename="{status.job.id}.{form.extension}"'

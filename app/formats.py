@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from enum import StrEnum
 
 from jobs.contract import Manifest
 
-from .render import animation, archive, message, sheet
+from .render import animation, archive, arrays, message, sheet
 
-# Takes the manifest, the images, and the two images between which they lie (empty unless an interpolation).
-# Returns the body and the parameters of its media type.
-Encoder = Callable[[Manifest, list[bytes], Sequence[bytes]], tuple[bytes, str]]
+# Takes the manifest, the images, the two images between which they lie (empty unless an interpolation), and the trace
+# of the job as an .npz file (None if there is none to show). Returns the body and the parameters of its media type.
+Encoder = Callable[[Manifest, list[bytes], Sequence[bytes], bytes | None], tuple[bytes, str]]
 
 
 class Format(StrEnum):
@@ -22,27 +23,44 @@ class Format(StrEnum):
         words: a description for the documentation.
         render: the function that makes the body; None if the answer is the job as JSON.
         by_wildcard: whether a `*` in an Accept header includes this format.
+        shows_trace: whether a trace of the job changes the body.
     """
 
     extension: str
     words: str
     render: Encoder | None
     by_wildcard: bool
+    shows_trace: bool
 
     def __new__(
-        cls, media_type: str, extension: str, words: str, render: Encoder | None, by_wildcard: bool = True
+        cls,
+        media_type: str,
+        extension: str,
+        words: str,
+        render: Encoder | None,
+        by_wildcard: bool = True,
+        shows_trace: bool = False,
     ) -> Format:
         form = str.__new__(cls, media_type)
         form._value_ = media_type
-        form.extension, form.words, form.render, form.by_wildcard = extension, words, render, by_wildcard
+        form.extension, form.words, form.render = extension, words, render
+        form.by_wildcard, form.shows_trace = by_wildcard, shows_trace
         return form
 
+    # A `*` leads to the last, so that this one is sent to those who name it.
+    NPZ = "application/x-npz", "npz", "the images and the trace, as NumPy arrays", arrays, True, True
     # Browsers list image/apng among all that they can show, without asking for an animation.
-    APNG = "image/apng", "png", "an animation, forwards and backwards", animation, False
+    APNG = "image/apng", "png", "an animation of the images, or of the trace", animation, False, True
     JSON = "application/json", "json", "the finished job", None
     MULTIPART = "multipart/mixed", "mime", "the images and a manifest, as parts", message
     ZIP = "application/zip", "zip", "the images and a manifest, as files", archive
     PNG = "image/png", "png", "the image, or a contact sheet of several", sheet
+
+    def entity_tag(self, manifest: Manifest) -> str:
+        """Returns the ETag of a body without encoding it."""
+        trace = manifest.job.trace if self.shows_trace else ()
+        content = ",".join([self, *(image.sha256 for image in manifest.images), *map(str, trace)])
+        return f'"{hashlib.sha256(content.encode()).hexdigest()}"'
 
 
 def _schema(form: Format) -> dict[str, str]:

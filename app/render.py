@@ -1,7 +1,8 @@
-"""Encoders of a finished job's images: as a PNG or contact sheet, an animation, a zip or a multipart message.
+"""Encoders of a finished job's images: a PNG or contact sheet, an animation, arrays, a zip or a multipart message.
 
-`app.formats` lists them. Each takes the manifest, the images, and the two images between which they lie (none unless
-the job is an interpolation). Each returns the body and the parameters of its media type.
+`app.formats` lists them. Each takes the manifest, the images, the two images between which they lie (none unless the
+job is an interpolation), and the trace of the job as an .npz file (None if there is none to show). Each returns the
+body and the parameters of its media type.
 """
 
 from __future__ import annotations
@@ -16,12 +17,14 @@ import zipfile
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo, putchunk
 
 from jobs.contract import Manifest
 from jobs.image_recipe import PNG_KEY
 from jobs.images.containers import PNG_MAGIC
+from jobs.images.npz import encode_npz, image_arrays
 
 SHEET_GAP = 2  # pixels
 FRAME_MILLISECONDS = 200
@@ -48,13 +51,22 @@ def describe(manifest: Manifest) -> dict[str, Any]:
     }
 
 
-def sheet(manifest: Manifest, pngs: list[bytes], ends: Sequence[bytes] = ()) -> tuple[bytes, str]:
+def sheet(
+    manifest: Manifest, pngs: list[bytes], ends: Sequence[bytes] = (), trace: bytes | None = None
+) -> tuple[bytes, str]:
     """Returns a single image as it is, several as a contact sheet, and an interpolation as a row between its ends."""
     if len(pngs) == 1:
         return pngs[0], ""
     images = [Image.open(io.BytesIO(png)) for png in [*ends[:1], *pngs, *ends[1:]]]
+    canvas = _side_by_side(images, len(images) if ends else math.ceil(math.sqrt(len(images))))
+    file = io.BytesIO()
+    canvas.save(file, "PNG", pnginfo=_text(manifest))
+    return file.getvalue(), ""
+
+
+def _side_by_side(images: Sequence[Image.Image], columns: int) -> Image.Image:
+    """Returns images of equal size in rows, with gaps between them."""
     width, height = images[0].size
-    columns = len(images) if ends else math.ceil(math.sqrt(len(images)))
     rows = math.ceil(len(images) / columns)
     size = columns * (width + SHEET_GAP) - SHEET_GAP, rows * (height + SHEET_GAP) - SHEET_GAP
     mode = "L" if images[0].mode == "L" else "RGB"
@@ -62,23 +74,17 @@ def sheet(manifest: Manifest, pngs: list[bytes], ends: Sequence[bytes] = ()) -> 
     for index, image in enumerate(images):
         row, column = divmod(index, columns)
         canvas.paste(image, (column * (width + SHEET_GAP), row * (height + SHEET_GAP)))
-    file = io.BytesIO()
-    canvas.save(file, "PNG", pnginfo=_text(manifest))
-    return file.getvalue(), ""
+    return canvas
 
 
-def entity_tag(form: str, manifest: Manifest) -> str:
-    """Returns the ETag of a body without encoding it."""
-    content = ",".join([form, *(image.sha256 for image in manifest.images)])
-    return f'"{hashlib.sha256(content.encode()).hexdigest()}"'
-
-
-def animation(manifest: Manifest, pngs: list[bytes], ends: Sequence[bytes] = ()) -> tuple[bytes, str]:
-    """Returns the images as an animated PNG that runs from the first to the last and back, for ever.
+def animation(
+    manifest: Manifest, pngs: list[bytes], ends: Sequence[bytes] = (), trace: bytes | None = None
+) -> tuple[bytes, str]:
+    """Returns the images, or the moments of the trace, as an animated PNG that runs there and back, for ever.
 
     An animated PNG compresses frames as a PNG compresses its image, so the compressed pixels are copied unchanged.
     """
-    pngs = [*ends[:1], *pngs, *ends[1:]]
+    pngs = [*ends[:1], *pngs, *ends[1:]] if trace is None else _moments(trace)
     frames = [_frame(png) for png in pngs]
     if len({header for header, _ in frames}) > 1:  # all frames must have the header of the first
         frames = [_frame(_as_rgb(png)) for png in pngs]
@@ -100,6 +106,19 @@ def animation(manifest: Manifest, pngs: list[bytes], ends: Sequence[bytes] = ())
             putchunk(file, b"fdAT", struct.pack(">I", next(numbers)), pixels)
     putchunk(file, b"IEND")
     return file.getvalue(), ""
+
+
+def _moments(trace: bytes) -> list[bytes]:
+    """Returns the predicted images of each moment of a trace as a PNG; those of several images are a contact sheet."""
+    with np.load(io.BytesIO(trace)) as kept:
+        levels = ((kept["x_0"] + 1) * 127.5).round().clip(0, 255).astype(np.uint8)  # as `model.images` does
+    pngs = []
+    for moment in levels.swapaxes(0, 1):
+        images = [Image.fromarray(each[:, :, 0] if each.shape[-1] == 1 else each) for each in moment]
+        file = io.BytesIO()
+        _side_by_side(images, math.ceil(math.sqrt(len(images)))).save(file, "PNG")
+        pngs.append(file.getvalue())
+    return pngs
 
 
 def _frame(png: bytes) -> tuple[bytes, bytes]:
@@ -128,7 +147,9 @@ def _text(manifest: Manifest) -> PngInfo:
     return text
 
 
-def archive(manifest: Manifest, pngs: list[bytes], ends: Sequence[bytes] = ()) -> tuple[bytes, str]:
+def archive(
+    manifest: Manifest, pngs: list[bytes], ends: Sequence[bytes] = (), trace: bytes | None = None
+) -> tuple[bytes, str]:
     """Returns a zip of the images and the manifest."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:  # PNGs are compressed already
@@ -138,7 +159,9 @@ def archive(manifest: Manifest, pngs: list[bytes], ends: Sequence[bytes] = ()) -
     return file.getvalue(), ""
 
 
-def message(manifest: Manifest, pngs: list[bytes], ends: Sequence[bytes] = ()) -> tuple[bytes, str]:
+def message(
+    manifest: Manifest, pngs: list[bytes], ends: Sequence[bytes] = (), trace: bytes | None = None
+) -> tuple[bytes, str]:
     """Returns a MIME multipart message of the manifest and the images."""
     boundary = f"difuso-{hashlib.sha256(pngs[0]).hexdigest()[:32]}"
     parts = [("manifest.json", "application/json", json.dumps(describe(manifest)).encode())]
@@ -148,3 +171,14 @@ def message(manifest: Manifest, pngs: list[bytes], ends: Sequence[bytes] = ()) -
         head = [f"--{boundary}", f"Content-Type: {media_type}", f'Content-Disposition: attachment; filename="{name}"']
         body += "\r\n".join([*head, "", ""]).encode() + content + b"\r\n"
     return body + f"--{boundary}--\r\n".encode(), f"; boundary={boundary}"
+
+
+def arrays(
+    manifest: Manifest, pngs: list[bytes], ends: Sequence[bytes] = (), trace: bytes | None = None
+) -> tuple[bytes, str]:
+    """Returns an .npz file of the images, their classes, and the arrays of the trace."""
+    images = image_arrays(pngs, manifest.job.params)
+    if trace is None:
+        return encode_npz(images), ""
+    with np.load(io.BytesIO(trace)) as kept:
+        return encode_npz(images, kept), ""

@@ -82,6 +82,7 @@ class JobView(Outlook):
     model: str
     params: SamplingParams
     tag: str | None = None
+    trace: tuple[int, ...] | None = None
     task: AnyTask | None = None
     pictures: list[Picture] | None = None
     timesteps: list[int | float] | None = None
@@ -104,6 +105,7 @@ class JobView(Outlook):
             **_request(job),
             id=job.id,
             tag=job.tag,
+            trace=job.trace or None,
             pictures=list(job.pictures) or None,
             urgency=job.urgency,
             attempts=status.attempts,

@@ -95,6 +95,6 @@ def _parameter(name: str, field: FieldInfo, hint: Any) -> inspect.Parameter:
     if field.is_required():
         return inspect.Parameter(name, keyword, annotation=Annotated[hint, typer.Argument(help=text)])
     shown = " ".join(map(str, field.default)) if isinstance(field.default, list) else str(field.default)
-    unset = field.default is None or field.default is False
+    unset = field.default is None or field.default is False or field.default == []
     described = typer.Option(option(field.alias or name), help=text, show_default=False if unset else shown)
     return inspect.Parameter(name, keyword, default=None, annotation=Annotated[hint | None, described])

@@ -18,6 +18,7 @@ from .errors import JobUnreadable
 from .kinds import AnyTask
 from .kinds.base import Prepared
 from .kinds.generate import Generation
+from .moments import Trace
 from .params import MAX_SEED, MODEL_NAME, TAG, SamplingParams
 from .values import Frozen, Reported
 
@@ -94,6 +95,8 @@ class Job(Frozen):
         timeout: the time limit for its run, in seconds.
         owner: the name of the API key of the request; None if the server has no keys.
         tag: the client's own word, by which it finds its jobs again; nothing that is drawn depends on it.
+        trace: the network calls after which x_t and the predicted image are kept, from 1 on; nothing that is drawn
+            depends on them.
         request_id: the id of the HTTP request, for the logs of all processes.
         traceparent: the span of the HTTP request, as in W3C Trace Context; None unless it is traced.
     """
@@ -109,6 +112,7 @@ class Job(Frozen):
     timeout: int = Field(gt=0, le=MAX_SECONDS)
     owner: str | None = Field(default=None, max_length=64)
     tag: str | None = Field(default=None, pattern=TAG)
+    trace: Trace = ()
     request_id: str | None = Field(default=None, max_length=64)
     traceparent: str | None = Field(default=None, max_length=64)
 
@@ -172,6 +176,7 @@ def new_job(
         pictures=tuple(Picture(sha256=each.sha256, width=each.width, height=each.height) for each in prepared.images),
         accepted_at=time.time(),
         timeout=timeout,
+        trace=prepared.trace,
         **facts,
     )
 
@@ -247,6 +252,7 @@ class Manifest(Reported):
 
     Attributes:
         compiled: whether a compiled network made the images, which may differ by a grey level from those of another.
+        trace: where the file of the kept moments lies below the job's folder; None if there is none.
     """
 
     job: Job
@@ -254,6 +260,7 @@ class Manifest(Reported):
     compiled: bool = False
     timesteps: Timesteps
     images: tuple[ImageFile, ...]
+    trace: str | None = None
     finished_at: float
 
 

@@ -1,6 +1,7 @@
 """The result store: images, manifests, snapshots of trajectories and uploads, below an fsspec URL.
 
     results/<aa>/<job id>/<attempt>/<index>.png      the images of one attempt, if they are large
+    results/<aa>/<job id>/<attempt>/trace.npz        the moments that one attempt kept, if its job asks for some
     results/<aa>/<job id>/manifest.json              the commit point, with small images; the first writer wins
     snapshots/<aa>/<job id>                          the state from which another worker goes on
     uploads/<aa>/<job id>/<sha256>.png               the fitted images of the request
@@ -39,7 +40,7 @@ from .hanging_calls import HangingCalls
 from .local_files import prune, read_file, temporary_file
 
 IMAGE_SECONDS = 10.0
-SNAPSHOT_SECONDS = 60.0  # a snapshot of a large model has a hundred megabytes
+LARGE_SECONDS = 60.0  # a snapshot of a large model has a hundred megabytes, and so may have a trace
 CHECK_SECONDS = 1.5
 CALLS = 32
 # By default botocore tries five times, each with a timeout of a minute, and s3fs repeats all of that.
@@ -68,6 +69,12 @@ class ResultStore:
         self._write(self._result(job_id) / name, png)
         return name
 
+    def write_trace(self, job_id: str, attempt: str, npz: bytes) -> str:
+        """Stores the kept moments of one attempt; returns the path of their file for the manifest."""
+        name = f"{attempt}/trace.npz"
+        self._write(self._result(job_id) / name, npz, LARGE_SECONDS)
+        return name
+
     def commit(self, manifest: Manifest) -> bool:
         """Makes an attempt the result of its job; returns False if another attempt is the result already."""
         data = manifest.model_dump_json().encode()
@@ -91,6 +98,19 @@ class ResultStore:
         if png is None:
             raise ResultExpired
         return png
+
+    def trace(self, manifest: Manifest) -> bytes | None:
+        """Returns the kept moments of a result as an .npz file; None if its job kept none.
+
+        Raises:
+            ResultExpired: if they were deleted.
+        """
+        if manifest.trace is None:
+            return None
+        npz = self._read(self._result(manifest.job.id) / manifest.trace, LARGE_SECONDS)
+        if npz is None:
+            raise ResultExpired
+        return npz
 
     def write_upload(self, job_id: str, png: bytes) -> None:
         """Stores a fitted image of a request."""
@@ -119,11 +139,11 @@ class ResultStore:
 
     def save_snapshot(self, job_id: str, data: bytes) -> None:
         """Stores a snapshot of a job, and replaces the last one."""
-        self._write(self._snapshot(job_id), data, SNAPSHOT_SECONDS)
+        self._write(self._snapshot(job_id), data, LARGE_SECONDS)
 
     def snapshot(self, job_id: str) -> bytes | None:
         """Returns the last snapshot of a job; None if there is none."""
-        return self._read(self._snapshot(job_id), SNAPSHOT_SECONDS)
+        return self._read(self._snapshot(job_id), LARGE_SECONDS)
 
     def drop_snapshot(self, job_id: str) -> None:
         """Deletes the snapshot of a job if there is one."""

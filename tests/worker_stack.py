@@ -62,6 +62,7 @@ class Stack:
         *,
         model: str = "tiny",
         timeout: int = 600,
+        trace: tuple[int, ...] = (),
         **params: object,
     ) -> str:
         filled = {"n": 1, "steps": 20, "sampler": "ddpm", "spacing": "linspace", "eta": 0.0, "seed": 0} | params
@@ -73,6 +74,7 @@ class Stack:
             pictures=tuple(Picture(sha256=hashlib.sha256(png).hexdigest(), width=16, height=16) for png in sent),
             accepted_at=time.time(),
             timeout=timeout,
+            trace=trace,
         )
         for png in sent:
             self.store.write_upload(job.id, png)

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from jobs.contract import Job
-from jobs.errors import JobUnreadable
+from jobs.errors import JobUnreadable, RequestRefused
+from jobs.moments import check_trace
 
 from .kinds import WORKER_KINDS
 from .kinds.base import JobStart
@@ -104,18 +105,31 @@ def activate(
 
     Raises:
         PlanError: if the model has no such run.
-        JobUnreadable: if the model has no such class or needs one and gets none, or if the images do not fit.
+        JobUnreadable: if the model has no such class or needs one and gets none, or if its images
+            or its trace do not fit.
     """
     params = job.params
     scales = {"guidance_scale": params.guidance_scale, "classifier_scale": params.classifier_scale}
     if not runner.checkpoint.config.accepts(params.label, **scales):  # on a GPU a wrong index would end the process
         raise JobUnreadable(f"{job.model} cannot be asked for class {params.label} with {scales}")
     start = WORKER_KINDS[job.kind].begin(job, runner, sent)
+    _keep(job, runner, start)
     active = ActiveJob(job, runner, start, time.monotonic() + job.timeout, attempt)
     if snapshot is not None and restore_snapshot(snapshot, active.trajectories, runner.checkpoint.sha256):
         active.resumed_at = active.image_steps
         active.begin_waiting()
     return active
+
+
+def _keep(job: Job, runner: Runner, start: JobStart) -> None:
+    """Tells the answers at which of their calls to keep their state."""
+    n, steps = len(start.answers), len(start.answers[0].plan)
+    try:
+        check_trace(job.trace, n=n, steps=steps, shape=runner.checkpoint.config.shape)
+    except RequestRefused as error:  # somebody else may have written to Redis
+        raise JobUnreadable(str(error)) from error
+    for trajectory in start.answers:
+        trajectory.calls = job.trace
 
 
 # The events that the engine reports.

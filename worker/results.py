@@ -6,18 +6,23 @@ import base64
 import hashlib
 import json
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from jobs.contract import ImageFile, Job, Manifest, Timesteps
 from jobs.image_recipe import PNG_KEY, recipe
+from jobs.images.npz import Array, encode_npz
 from jobs.store import ResultStore
 from model.images import to_png
+from model.plans.moments import levels_after
 
 from .active import ActiveJob
 from .kinds import WORKER_KINDS
 from .runner import Runner
+from .trajectory import Kept
 
 SMALL_BYTES = 1 << 20  # images of at most this size in all lie in the manifest: one file to write, sync and read
 
@@ -56,6 +61,30 @@ def encode_images(active: ActiveJob) -> list[bytes]:
     return [to_png(image, png_text(active.runner, job, timesteps, index)) for index, image in enumerate(images)]
 
 
+def trace_arrays(active: ActiveJob) -> dict[str, Array]:
+    """Returns the kept moments of a finished job; empty if it keeps none.
+
+    `timesteps` and `alphas_cumprod`, float64 of shape (K,), tell how noisy x_t is at each moment (`levels_after`).
+    `x_t` and `x_0`, float32 of shape (N, K, H, W, C), are the states and the predicted clean images of each image.
+    """
+    calls = active.job.trace
+    if not calls:
+        return {}
+    timesteps, alphas_cumprod = levels_after(active.answers[0].plan, active.runner.checkpoint.schedule, calls)
+    return {
+        "timesteps": timesteps,
+        "alphas_cumprod": alphas_cumprod,
+        "x_t": _stacked(active, lambda kept: kept.x),
+        "x_0": _stacked(active, lambda kept: kept.x0),
+    }
+
+
+def _stacked(active: ActiveJob, part: Callable[[Kept], Tensor]) -> Array:
+    """Returns one part of all kept moments, shape (N, K, H, W, C)."""
+    parts = torch.stack([torch.stack([part(moment) for moment in each.kept]) for each in active.answers])
+    return parts.permute(0, 1, 3, 4, 2).contiguous().numpy()
+
+
 def store_result(store: ResultStore, active: ActiveJob) -> Spent:
     """Encodes and stores a finished job; returns how long that took.
 
@@ -63,6 +92,7 @@ def store_result(store: ResultStore, active: ActiveJob) -> Spent:
     """
     started, job = time.perf_counter(), active.job
     files, pngs = [], encode_images(active)
+    trace = encode_npz(trace_arrays(active)) if job.trace else None
     encoded = time.perf_counter()
     are_small = sum(map(len, pngs)) <= SMALL_BYTES
     for index, png in enumerate(pngs):
@@ -75,6 +105,7 @@ def store_result(store: ResultStore, active: ActiveJob) -> Spent:
         compiled=active.runner.compiled,
         timesteps=active.answers[0].plan.timesteps,
         images=tuple(files),
+        trace=None if trace is None else store.write_trace(job.id, active.attempt, trace),
         finished_at=time.time(),
     )
     store.commit(manifest)

@@ -119,8 +119,7 @@ class Runner:
                 agreed = trajectory.restoration.agree(trajectory.row, x[i].cpu(), x0[i].cpu(), z[i].cpu())
                 x[i] = agreed.to(x)
             # Cloned: a view of one image would keep its whole batch alive for as long as that image waits.
-            trajectory.x, trajectory.x0, trajectory.x0_before = x[i].clone(), x0[i].clone(), trajectory.x0
-            trajectory.row += 1
+            trajectory.advance(x[i].clone(), x0[i].clone())
 
     def _noise(self, x: Tensor, trajectories: Sequence[Trajectory]) -> Tensor:
         """Draws z from the generator of each trajectory whose row has S; 0 for the others. Shape of x."""

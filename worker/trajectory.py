@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import NamedTuple
 
 import torch
@@ -12,6 +13,13 @@ from torch import Tensor
 
 from model.ddrm import Restoration
 from model.plans.plan import Plan
+
+
+class Kept(NamedTuple):
+    """The state of a trajectory after a network call: x_t, and the clean image that the call predicted, on the CPU."""
+
+    x: Tensor
+    x0: Tensor
 
 
 @dataclass(eq=False)
@@ -30,6 +38,8 @@ class Trajectory:
         guidance_scale: scale of classifier-free guidance; 1 is off, any other calls the network without label as well.
         restoration: the measurement that the image has to agree with, if there is one.
         ready: whether x is known; it is unknown as long as other trajectories have to end first.
+        calls: the network calls after which its state is kept, rising, from 1 on.
+        kept: the states after those of them that are done. Replaced when one is added, never changed in place.
     """
 
     plan: Plan
@@ -43,6 +53,8 @@ class Trajectory:
     guidance_scale: float = 1.0
     restoration: Restoration | None = None
     ready: bool = True
+    calls: tuple[int, ...] = ()
+    kept: tuple[Kept, ...] = ()
 
     @property
     def finished(self) -> bool:
@@ -53,6 +65,13 @@ class Trajectory:
         """Number of slots that it takes in a batch: one for each network call that it needs in a step."""
         return 1 + (self.guidance_scale != 1.0) + self.plan.guided
 
+    def advance(self, x: Tensor, x0: Tensor) -> None:
+        """Goes to the next row, with the outcome of this one; keeps it if its call is one of `calls`."""
+        self.x, self.x0, self.x0_before = x, x0, self.x0
+        self.row += 1
+        if self.row in self.calls:
+            self.kept = (*self.kept, Kept(x.cpu(), x0.cpu()))
+
 
 class Snapshot(NamedTuple):
     """The states of a job's trajectories at one moment between two steps."""
@@ -62,6 +81,7 @@ class Snapshot(NamedTuple):
     x0: tuple[Tensor, ...]
     x0_before: tuple[Tensor, ...]
     generators: tuple[Tensor, ...]
+    kept: tuple[tuple[Kept, ...], ...]
 
 
 def take_snapshot(trajectories: Sequence[Trajectory]) -> Snapshot:
@@ -72,11 +92,12 @@ def take_snapshot(trajectories: Sequence[Trajectory]) -> Snapshot:
         tuple(t.x0 for t in trajectories),
         tuple(t.x0_before for t in trajectories),
         tuple(t.generator.get_state() for t in trajectories),
+        tuple(t.kept for t in trajectories),
     )
 
 
 def encode_snapshot(snapshot: Snapshot, model_sha256: str) -> bytes:
-    """Returns the bytes for the result store; about 150 kB for a 64x64 image."""
+    """Returns the bytes for the result store: 150 kB for a 64x64 image, and 100 kB for each moment that it kept."""
     tensors = {
         "rows": torch.tensor(snapshot.rows),
         "x": torch.stack(snapshot.x).cpu(),
@@ -85,6 +106,10 @@ def encode_snapshot(snapshot: Snapshot, model_sha256: str) -> bytes:
         "generators": torch.stack(snapshot.generators),
         "model": torch.frombuffer(bytearray.fromhex(model_sha256), dtype=torch.uint8),
     }
+    kept = [moment for moments in snapshot.kept for moment in moments]
+    if kept:  # of all trajectories in their order; the rows tell how many each has
+        tensors["kept_x"] = torch.stack([each.x for each in kept])
+        tensors["kept_x0"] = torch.stack([each.x0 for each in kept])
     return save(tensors)
 
 
@@ -96,6 +121,7 @@ def restore_snapshot(data: bytes, trajectories: Sequence[Trajectory], model_sha2
         # A snapshot of an older version has none, and the plans of that version need none.
         x0_before = tensors.get("x0_before", x0)
         rows = tensors["rows"].tolist()
+        kept = [Kept(*each) for each in zip(tensors.get("kept_x", ()), tensors.get("kept_x0", ()), strict=True)]
         # Cloned, because a view into the file's bytes is not aligned.
         states = [torch.Generator().set_state(state.clone()).get_state() for state in tensors["generators"]]
     except Exception:  # safetensors raises many kinds; a snapshot that cannot be read only costs time
@@ -104,10 +130,15 @@ def restore_snapshot(data: bytes, trajectories: Sequence[Trajectory], model_sha2
         return False
     if any(x[i].shape != t.x.shape or not 0 <= rows[i] <= len(t.plan) for i, t in enumerate(trajectories)):
         return False
+    counts = [sum(call <= row for call in t.calls) for t, row in zip(trajectories, rows, strict=True)]
+    if len(kept) != sum(counts) or any(each.x.shape != x.shape[1:] for each in kept):
+        return False
+    moments = iter(kept)
     for i, trajectory in enumerate(trajectories):
         trajectory.row = rows[i]
         trajectory.x, trajectory.x0 = x[i].to(trajectory.x), x0[i].to(trajectory.x)
         trajectory.x0_before = x0_before[i].to(trajectory.x)
         trajectory.generator.set_state(states[i])
         trajectory.ready = trajectory.ready or rows[i] > 0
+        trajectory.kept = tuple(islice(moments, counts[i]))
     return True

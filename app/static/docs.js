@@ -46,7 +46,7 @@ function parameterRow({ name, in: place, required, description, schema }) {
   const notes = [
     ...(place === "query" ? [] : [place]),
     ...(required ? ["required"] : []),
-    ...("default" in schema ? [`default ${schema.default}`] : []),
+    ...(`${schema.default ?? ""}` ? [`default ${schema.default}`] : []), // an empty list is no default
     ...(schema.examples?.length === 1 ? [`such as ${schema.examples.flat().join(", ")}`] : []), // several are a choice
   ];
   return row(name, typeOf(schema), ...prose(description), notes.length ? ` (${notes.join("; ")})` : "");

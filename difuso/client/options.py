@@ -63,6 +63,8 @@ class Generate(Headers, total=False):
     """Name of the model; by default the first, unless the server has another."""
     tag: str | None
     """A word of your own, which the job shows and a list of jobs can be asked for."""
+    trace: int | str | Sequence[int | str]
+    """Network calls whose x_t and x0 are kept as floats: by number, last or all; may be repeated."""
 
 
 class WithImages(Generate, total=False):

@@ -6,7 +6,7 @@ import hashlib
 import json
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 from PIL.Image import Image
@@ -20,6 +20,7 @@ from model.plans.spacing import RULES
 from ..catalog import ModelInfo
 from ..errors import RequestRefused
 from ..images.fitting import FittedImage
+from ..moments import MAX_MOMENTS, MomentName, Trace, check_trace, trace_of
 from ..params import MAX_IMAGES, MAX_SEED, TAG, SamplerName, SamplingParams, SpacingName, choices_of
 from ..values import Frozen
 
@@ -68,6 +69,12 @@ class SamplingQuery(Frozen):
         pattern=TAG,
         examples=["poster"],
         description="a word of your own, which the job shows and a list of jobs can be asked for",
+    )
+    trace: list[MomentName] = Field(
+        default=[],
+        max_length=MAX_MOMENTS,
+        examples=[["last"], ["1", "last"]],
+        description="network calls whose x_t and x0 are kept as floats: by number, last or all; may be repeated",
     )
 
     def request_hash(self, kind: str, images: Sequence[str] = ()) -> str:
@@ -152,11 +159,13 @@ class Prepared:
         params: the sampling parameters, all filled in.
         task: the kind of the job, and the parameters of this kind only.
         images: the fitted images of the request, in the worker's order.
+        trace: the network calls after which the state of each image is kept.
     """
 
     params: SamplingParams
     task: Task
     images: tuple[FittedImage, ...] = ()
+    trace: Trace = ()
 
 
 Fit = Callable[[Image], FittedImage]
@@ -173,8 +182,7 @@ class Kind(Generic[Query]):
         description: more for the documentation; may be empty.
         query: the type of its query parameters.
         task: the type of its tasks.
-        prepare: makes a complete request from a query and its images. Raises RequestRefused or PlanError if the model
-            cannot run it, and ImageRefused if an image does not match another.
+        complete: makes a complete request, but for its trace, from a query and its images; raises like `prepare`.
         fits: returns the functions that fit the images, by part. It is called before an image is read, so that a wrong
             query is refused at once; raises like `prepare`.
         required: the names of the parts that a request must have.
@@ -187,13 +195,26 @@ class Kind(Generic[Query]):
     summary: str
     query: type[Query]
     task: type[Task]
-    prepare: Callable[[Query, ModelInfo, Mapping[str, FittedImage]], Prepared]
+    complete: Callable[[Query, ModelInfo, Mapping[str, FittedImage]], Prepared]
     fits: Callable[[Query, ModelInfo], dict[str, Fit]] = lambda query, model: {}
     required: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
     description: str = ""
     command: str = ""
     implied: tuple[str, ...] = ()
+
+    def prepare(self, query: Query, model: ModelInfo, images: Mapping[str, FittedImage]) -> Prepared:
+        """Makes a complete request from a query and its images.
+
+        Raises:
+            RequestRefused, PlanError: if the model cannot run it.
+            ImageRefused: if an image does not match another.
+        """
+        prepared = self.complete(query, model, images)
+        n, steps = prepared.params.n, prepared.params.steps
+        trace = trace_of(query.trace, steps)
+        check_trace(trace, n=n, steps=steps, shape=model.config.shape)
+        return replace(prepared, trace=trace)
 
 
 def fill_in(query: SamplingQuery, model: ModelInfo, *, start: int | None = None) -> SamplingParams:

@@ -64,7 +64,7 @@ class Denoising(Task):
         return {**super().facts(params, index, images), **({"n": params.n} if self.average else {})}
 
 
-def prepare(query: DenoiseQuery, model: ModelInfo, images: Mapping[str, FittedImage]) -> Prepared:
+def complete(query: DenoiseQuery, model: ModelInfo, images: Mapping[str, FittedImage]) -> Prepared:
     given = [name for name in ("sigma", "t", "strength") if getattr(query, name) is not None]
     if len(given) > 1:
         raise RequestRefused(given[1], f"Cannot be combined with {given[0]}")
@@ -77,7 +77,7 @@ def prepare(query: DenoiseQuery, model: ModelInfo, images: Mapping[str, FittedIm
 
 def fits(query: DenoiseQuery, model: ModelInfo) -> dict[str, Fit]:
     if (query.sigma, query.t, query.strength) != (None, None, None):
-        prepare(query, model, {})
+        KIND.prepare(query, model, {})
     config = model.config
     return {"image": partial(fit, size=config.image_size, channels=config.channels, how=query.fit)}
 
@@ -113,7 +113,7 @@ KIND = Kind(
     "Denoise an image, or draw it anew",
     DenoiseQuery,
     Denoising,
-    prepare,
+    complete,
     fits,
     required=("image",),
     description="Without `sigma`, `t` and `strength` the noise is estimated; the job shows the estimate.",

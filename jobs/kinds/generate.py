@@ -23,8 +23,8 @@ class Generation(Task):
         return str(self.seed(params, index))
 
 
-def prepare(query: SamplingQuery, model: ModelInfo, images: Mapping[str, FittedImage]) -> Prepared:
+def complete(query: SamplingQuery, model: ModelInfo, images: Mapping[str, FittedImage]) -> Prepared:
     return Prepared(fill_in(query, model), Generation())
 
 
-KIND = Kind("generate", "Generate images", SamplingQuery, Generation, prepare, command="sample")
+KIND = Kind("generate", "Generate images", SamplingQuery, Generation, complete, command="sample")

@@ -76,7 +76,7 @@ class Interpolation(Task):
         return f"{params.seed}-{self.shares[index]:g}"
 
 
-def prepare(query: InterpolateQuery, model: ModelInfo, images: Mapping[str, FittedImage]) -> Prepared:
+def complete(query: InterpolateQuery, model: ModelInfo, images: Mapping[str, FittedImage]) -> Prepared:
     count, timesteps = len(query.shares), model.schedule.num_train_timesteps
     if not all(0 <= share <= 1 for share in query.shares):
         raise RequestRefused("lambda", "Should lie between 0 and 1")
@@ -98,7 +98,7 @@ def prepare(query: InterpolateQuery, model: ModelInfo, images: Mapping[str, Fitt
 
 
 def fits(query: InterpolateQuery, model: ModelInfo) -> dict[str, Fit]:
-    prepare(query, model, {})
+    KIND.prepare(query, model, {})
     config = model.config
     return dict.fromkeys(KIND.required, partial(fit, size=config.image_size, channels=config.channels, how=query.fit))
 
@@ -108,7 +108,7 @@ KIND = Kind(
     "Interpolate between two images",
     InterpolateQuery,
     Interpolation,
-    prepare,
+    complete,
     fits,
     required=("image_a", "image_b"),
     description="With several `lambda` the answer is a strip from one image to the other, or an animation with "

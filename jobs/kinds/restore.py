@@ -57,7 +57,7 @@ class Restoring(Task):
     sigma: float = Field(default=0.0, ge=0, le=255)
 
 
-def prepare(query: RestoreQuery, model: ModelInfo, images: Mapping[str, FittedImage]) -> Prepared:
+def complete(query: RestoreQuery, model: ModelInfo, images: Mapping[str, FittedImage]) -> Prepared:
     factor: Literal[2, 4] = 4 if query.factor == "4" else 2
     _check(query, model, factor)
     query.only("sampler", "ddim", "/restore")
@@ -74,7 +74,7 @@ def prepare(query: RestoreQuery, model: ModelInfo, images: Mapping[str, FittedIm
 
 def fits(query: RestoreQuery, model: ModelInfo) -> dict[str, Fit]:
     """Returns the fits: the image gets the size and channels of the measurement, the mask the size of the model."""
-    prepare(query, model, {})
+    KIND.prepare(query, model, {})
     superres, config = query.degradation == "superres", model.config
     size = config.image_size // int(query.factor) if superres else config.image_size
     channels = 1 if query.degradation == "colorize" else config.channels
@@ -106,7 +106,7 @@ KIND = Kind(
     "Restore a degraded image",
     RestoreQuery,
     Restoring,
-    prepare,
+    complete,
     fits,
     required=("image",),
     optional=("mask",),

@@ -8,23 +8,27 @@ from collections.abc import Sequence
 from email import message_from_bytes
 from email.message import Message
 
+import numpy as np
 import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
 from app.answers import matches
 from app.formats import Format
-from app.render import FRAME_MILLISECONDS, SHEET_GAP, describe, entity_tag
+from app.render import FRAME_MILLISECONDS, SHEET_GAP, describe
 from jobs.contract import ImageFile, Job, Manifest, Picture
+from jobs.images.npz import encode_npz
 from jobs.kinds.interpolate import Interpolation
 from jobs.params import SamplingParams
 
 SIZE = 8
 
 
-def render(form: Format, manifest: Manifest, pngs: list[bytes], ends: Sequence[bytes] = ()) -> tuple[bytes, str]:
+def render(
+    form: Format, manifest: Manifest, pngs: list[bytes], ends: Sequence[bytes] = (), trace: bytes | None = None
+) -> tuple[bytes, str]:
     assert form.render is not None
-    body, parameters = form.render(manifest, pngs, ends)
+    body, parameters = form.render(manifest, pngs, ends, trace)
     return body, f"{form}{parameters}"
 
 
@@ -163,7 +167,7 @@ def test_what_was_sent_is_told_by_its_hash() -> None:
 
 
 def test_each_format_has_its_own_tag_and_it_follows_the_content() -> None:
-    tags = {entity_tag(form, job_of(n)[0]) for form in Format for n in (1, 2)}
+    tags = {form.entity_tag(job_of(n)[0]) for form in Format for n in (1, 2)}
     assert len(tags) == 2 * len(Format)
 
 
@@ -172,3 +176,58 @@ def test_each_format_has_its_own_tag_and_it_follows_the_content() -> None:
 )
 def test_if_none_match(known: str | None, result: bool) -> None:
     assert matches(known, '"a"') is result
+
+
+def trace_of(n: int, levels: Sequence[float], *, channels: int = 3) -> bytes:
+    """A trace whose predicted images are even, a little brighter from image to image."""
+    x_0 = np.zeros((n, len(levels), SIZE, SIZE, channels), np.float32)
+    x_0 += np.array(levels, np.float32)[None, :, None, None, None] + np.arange(n)[:, None, None, None, None] / 127.5
+    times = np.arange(len(levels), dtype=np.float64)
+    return encode_npz({"timesteps": times, "alphas_cumprod": times, "x_t": x_0 / 2, "x_0": x_0})
+
+
+def test_arrays_are_the_images_the_classes_and_the_trace() -> None:
+    manifest, pngs = job_of(3)
+    body, media_type = render(Format.NPZ, manifest, pngs)
+    assert media_type == "application/x-npz"
+    with np.load(io.BytesIO(body)) as arrays:
+        assert arrays.files == ["arr_0"]
+        assert arrays["arr_0"].shape == (3, SIZE, SIZE, 3)
+        assert arrays["arr_0"][:, 0, 0, 0].tolist() == [0, 30, 60]
+    params = manifest.job.params.model_copy(update={"label": 2})
+    named = manifest.model_copy(update={"job": manifest.job.model_copy(update={"params": params})})
+    trace = trace_of(3, [-1.0, 0.5])
+    body, _ = render(Format.NPZ, named, pngs, trace=trace)
+    with np.load(io.BytesIO(body)) as arrays, np.load(io.BytesIO(trace)) as kept:
+        assert arrays.files == ["arr_0", "arr_1", "timesteps", "alphas_cumprod", "x_t", "x_0"]
+        assert arrays["arr_1"].tolist() == [2, 2, 2]
+        assert all(np.array_equal(arrays[name], kept[name]) for name in kept.files)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_an_animation_of_a_trace_plays_the_predictions(channels: int) -> None:
+    manifest, pngs = job_of(2)
+    levels = [-3.0, -1.1, 0.002, 1.0]  # what lies outside of [-1, 1] is clamped, as in previews
+    body, _ = render(Format.APNG, manifest, pngs, ends=[png(9), png(9)], trace=trace_of(2, levels, channels=channels))
+    assert frames(body) == [0, 0, 128, 255, 128, 0]
+    image = Image.open(io.BytesIO(body))
+    assert image.size == (2 * SIZE + SHEET_GAP, SIZE)
+    assert image.mode == ("L" if channels == 1 else "RGB")
+    image.seek(2)
+    assert image.convert("L").getpixel((SIZE + SHEET_GAP, 0)) == 129
+    assert json.loads(str(image.info["difuso"]))["params"]["seed"] == 7
+    alone = render(Format.APNG, manifest, pngs, trace=trace_of(1, levels[-1:]))[0]
+    assert frames(alone) == [255]
+
+
+def test_a_trace_changes_the_tags_of_what_shows_it_and_nothing_else() -> None:
+    manifest, pngs = job_of(2)
+    keeping = [
+        manifest.model_copy(update={"job": manifest.job.model_copy(update={"trace": trace})}) for trace in ((1,), (2,))
+    ]
+    shown = {form for form in Format if form.shows_trace}
+    assert shown == {Format.NPZ, Format.APNG}
+    for form in Format:
+        assert len({form.entity_tag(each) for each in (manifest, *keeping)}) == (3 if form in shown else 1)
+        if form.render is not None and form not in shown:
+            assert render(form, keeping[0], pngs) == render(form, manifest, pngs)

@@ -96,6 +96,30 @@ def test_deleted_pictures_are_replaced_by_no_later_attempt(store: ResultStore) -
     assert store.snapshot(other) == b"half"
 
 
+def test_a_trace_is_that_of_the_attempt_that_won(store: ResultStore) -> None:
+    assert store.write_trace(ID, "second", b"other") == "second/trace.npz"
+    kept = manifest("first").model_copy(update={"trace": store.write_trace(ID, "first", b"floats")})
+    assert store.commit(kept)
+    found = store.manifest(ID)
+    assert found == kept
+    assert store.trace(found) == b"floats"
+    assert store.trace(manifest("first")) is None
+    store.delete_images(ID)
+    for attempt in (kept, kept.model_copy(update={"trace": "second/trace.npz"})):
+        with pytest.raises(ResultExpired):
+            store.trace(attempt)
+
+
+def test_an_old_trace_is_swept(tmp_path: Path) -> None:
+    store = ResultStore(str(tmp_path))
+    store.write_trace(ID, "first", b"floats")
+    assert store.sweep(500) == 0
+    (file,) = tmp_path.rglob("trace.npz")
+    os.utime(file, (0, 0))
+    assert store.sweep(500) == 1
+    assert not [*(tmp_path / "results").rglob("*")]
+
+
 def test_a_snapshot_is_replaced_and_dropped(store: ResultStore) -> None:
     assert store.snapshot(ID) is None
     for data in (b"one", b"two"):

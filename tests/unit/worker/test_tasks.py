@@ -12,13 +12,15 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 from torch import Tensor
 
 from jobs.contract import TASK, Job, Picture
-from jobs.errors import JobUnreadable
+from jobs.errors import JobUnreadable, ResultExpired
+from jobs.images.npz import encode_npz
 from jobs.kinds.base import Task
 from jobs.kinds.denoise import Denoising
 from jobs.kinds.generate import Generation
@@ -37,7 +39,7 @@ from model.plans.inversion import make_inversion
 from model.plans.noise_level import GREY_LEVEL, noise_level
 from model.plans.plan import Column
 from model.rng import draw_noise, image_generator
-from model.sampling import sample
+from model.sampling import sample, sample_steps
 from model.step import advance
 from tests.small_models import CLASSES, CLASSIFIER, NETWORK, checkpoint_of
 from worker.active import ActiveJob, EngineEvent, Finished, Snapped, activate
@@ -45,8 +47,9 @@ from worker.engine import StepEngine
 from worker.failures import Cancelled, DeadlineExceeded
 from worker.fairness import forecast
 from worker.job_reading import read_job
+from worker.kinds import WORKER_KINDS
 from worker.local import run_job
-from worker.results import png_text, store_result
+from worker.results import encode_images, png_text, store_result, trace_arrays
 from worker.runner import Runner
 from worker.trajectory import encode_snapshot, take_snapshot
 
@@ -550,3 +553,158 @@ def test_a_picture_made_alone_tells_the_same(runner: Runner) -> None:
     *_, last = run_job(runner, make_job(NOISY, seed=SEED + 1), [A])
     assert isinstance(two, list)
     assert last == two[1:]
+
+
+# What a job keeps of its trajectories
+
+
+def traced(job: Job) -> Job:
+    """The job with every moment."""
+    return job.model_copy(update={"trace": tuple(range(1, job.params.steps + 1))})
+
+
+def images_of(states: np.ndarray[Any, Any]) -> list[Tensor]:
+    """Images (N, H, W, C) as the engine has them."""
+    return [torch.from_numpy(state).permute(2, 0, 1) for state in states]
+
+
+@every_kind
+def test_a_trace_has_the_same_bytes_after_a_hand_over_at_any_step(runner: Runner, kind: str) -> None:
+    task, sent, params = KINDS[kind]
+    job = traced(make_job(task, **params))
+    bench = Bench(whole := activate(job, runner, sent=sent))
+    snapshots = []
+    while not bench.errors:
+        snapshots.append(encode_snapshot(take_snapshot(whole.trajectories), runner.checkpoint.sha256))
+        bench.engine.step()
+    expected = encode_npz(trace_arrays(whole))
+    for done, snapshot in enumerate(snapshots):
+        resumed = activate(job, runner, sent=sent, snapshot=snapshot)
+        assert (resumed.resumed_at > 0) == (done > 0)
+        run(resumed)
+        assert encode_npz(trace_arrays(resumed)) == expected, done
+
+
+@every_kind
+def test_a_trace_has_the_same_bytes_after_a_hand_over_at_every_step(runner: Runner, kind: str) -> None:
+    task, sent, params = KINDS[kind]
+    job = traced(make_job(task, **params))
+    run(whole := activate(job, runner, sent=sent))
+    active, workers = activate(job, runner, sent=sent), 1
+    while True:
+        bench = Bench(active)
+        bench.engine.step()
+        if bench.errors:
+            break
+        snapshot = encode_snapshot(take_snapshot(active.trajectories), runner.checkpoint.sha256)
+        active, workers = activate(job, runner, sent=sent, snapshot=snapshot), workers + 1
+        assert active.resumed_at > 0
+    assert workers >= job.params.steps
+    assert encode_npz(trace_arrays(active)) == encode_npz(trace_arrays(whole))
+
+
+@every_kind
+def test_the_last_moment_is_the_image_before_it_is_rounded(runner: Runner, kind: str) -> None:
+    task, sent, params = KINDS[kind]
+    job = make_job(task, **params)
+    run(plain_one := activate(job, runner, sent=sent))
+    run(active := activate(traced(job), runner, sent=sent))
+    arrays = trace_arrays(active)
+    n, steps = len(active.answers), job.params.steps
+    assert {name: array.dtype for name, array in arrays.items()} == {
+        "timesteps": np.float64,
+        "alphas_cumprod": np.float64,
+        "x_t": np.float32,
+        "x_0": np.float32,
+    }
+    assert arrays["x_t"].shape == arrays["x_0"].shape == (n, steps, 8, 8, 3)
+    assert arrays["timesteps"].shape == arrays["alphas_cumprod"].shape == (steps,)
+    assert (arrays["timesteps"][-1], arrays["alphas_cumprod"][-1]) == (-1, 1)
+    ends = WORKER_KINDS[job.kind].finish(job, images_of(arrays["x_t"][:, -1]))
+    pngs = encode_images(active)
+    assert [to_uint8(end[None])[0].tolist() for end in ends] == [
+        np.asarray(Image.open(io.BytesIO(png))).tolist() for png in pngs
+    ]
+    assert pngs == encode_images(plain_one), "a trace changes no byte of an image"
+    assert trace_arrays(plain_one) == {}
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "ddpm", "dpmpp", "heun", "unipc"])
+def test_a_trace_holds_what_the_plain_loop_has_after_each_call(runner: Runner, sampler: str) -> None:
+    job = traced(make_job(n=2, sampler=sampler, spacing="trailing"))
+    run(active := activate(job, runner))
+    arrays = trace_arrays(active)
+    plan = runner.checkpoint.config.plan(runner.checkpoint.schedule, **job.params.choices)
+    loop = list(sample_steps(plan, denoiser_of(runner), shape=SHAPE, seeds=[SEED, SEED + 1]))
+    assert len(loop) == STEPS
+    for k, (_, x, x0) in enumerate(loop):
+        assert close(torch.stack(images_of(arrays["x_t"][:, k])), x)
+        assert close(torch.stack(images_of(arrays["x_0"][:, k])), x0)
+
+
+def test_the_moments_of_ddim_lie_where_the_trace_says(runner: Runner) -> None:
+    """x' = sqrt(abar') x0 + sqrt(1 - abar') eps, with the eps that leads from x0 to the x before (Song et al. 2021)."""
+    run(active := activate(traced(make_job(n=2)), runner))
+    arrays = trace_arrays(active)
+    left = arrays["alphas_cumprod"][:, None, None, None]
+    signal, spread = np.sqrt(left), np.sqrt(1 - left)
+    x, x0 = arrays["x_t"], arrays["x_0"]
+    eps = (x[:, :-1] - signal[:-1] * x0[:, 1:]) / spread[:-1]
+    assert np.allclose(x[:, 1:], signal[1:] * x0[:, 1:] + spread[1:] * eps, atol=1e-5)
+
+
+def test_only_the_named_moments_are_kept_and_snapshots_grow_by_them_alone(runner: Runner) -> None:
+    job = make_job(n=2)
+    run(every := activate(traced(job), runner))
+    run(some := activate(job.model_copy(update={"trace": (2, 5)}), runner))
+    run(none := activate(job, runner))
+    for name in ("x_t", "x_0"):
+        assert np.array_equal(trace_arrays(some)[name], trace_arrays(every)[name][:, [1, 4]])
+    assert np.array_equal(trace_arrays(some)["timesteps"], trace_arrays(every)["timesteps"][[1, 4]])
+    sizes = [len(encode_snapshot(take_snapshot(each.trajectories), "00" * 32)) for each in (none, some, every)]
+    single = 2 * 4 * math.prod(SHAPE)
+    assert sizes[1] - sizes[0] == pytest.approx(2 * 2 * single, abs=200)  # and their names
+    assert sizes[2] - sizes[0] == pytest.approx(2 * STEPS * single, abs=200)
+
+
+def test_a_snapshot_without_the_moments_of_its_job_is_ignored(runner: Runner) -> None:
+    """As one of a version that kept none: nothing is lost but time."""
+    job = make_job()
+    active = activate(job, runner)
+    Bench(active).engine.step()
+    snapshot = encode_snapshot(take_snapshot(active.trajectories), runner.checkpoint.sha256)
+    assert activate(job, runner, snapshot=snapshot).resumed_at == 1
+    assert activate(job.model_copy(update={"trace": (2,)}), runner, snapshot=snapshot).resumed_at == 1
+    afresh = activate(job.model_copy(update={"trace": (1, 2)}), runner, snapshot=snapshot)
+    assert afresh.resumed_at == 0
+    run(afresh)
+    assert trace_arrays(afresh)["x_t"].shape[1] == 2
+
+
+@pytest.mark.parametrize(("task", "trace"), [(None, (STEPS + 1,)), (None, (1, 10**6))])
+def test_a_trace_that_the_run_does_not_have_is_unreadable(
+    runner: Runner, task: Task | None, trace: tuple[int, ...]
+) -> None:
+    """Whoever writes to Redis must not make a worker fail in the middle."""
+    with pytest.raises(JobUnreadable, match="trace: Should name calls 1 to 6"):
+        activate(make_job(task).model_copy(update={"trace": trace}), runner)
+
+
+def test_a_trace_is_stored_with_its_result_and_deleted_with_it(runner: Runner, tmp_path: Path) -> None:
+    store = ResultStore(str(tmp_path))
+    run(active := activate(traced(make_job(n=2)), runner, attempt="one"))
+    store_result(store, active)
+    manifest = store.manifest(active.job.id)
+    assert manifest is not None
+    assert manifest.trace == "one/trace.npz"
+    assert store.trace(manifest) == encode_npz(trace_arrays(active))
+    store.delete_images(active.job.id)
+    assert not list(tmp_path.rglob("*.npz"))
+    with pytest.raises(ResultExpired):
+        store.trace(manifest)
+    run(plain_one := activate(make_job(), runner, attempt="one"))
+    store_result(store, plain_one)
+    manifest = store.manifest(plain_one.job.id)
+    assert manifest is not None
+    assert store.trace(manifest) is None
+    assert not list(tmp_path.rglob("*.npz"))

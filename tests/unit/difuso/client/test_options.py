@@ -33,6 +33,7 @@ OTHER_TYPES = {
     "label": str | int | None,
     "lambda": float | Sequence[float],
     "factor": Literal[2, 4],
+    "trace": int | str | Sequence[int | str],
 }
 OTHER_WORDS = {"spacing"}  # the server lists all rules
 

@@ -1,0 +1,71 @@
+"""The moments of its images' trajectories that a job keeps, named by the network calls after which they come."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from .errors import RequestRefused
+from .params import MAX_STEPS
+
+ALL, LAST = "all", "last"
+MAX_MOMENTS = 64
+MAX_BYTES = 64 << 20  # of the floats of all images
+
+# One of the `trace` of a request.
+MomentName = Annotated[str, Field(pattern=rf"^({ALL}|{LAST}|[1-9][0-9]{{0,6}})$")]
+
+
+def _rising(calls: tuple[int, ...]) -> tuple[int, ...]:
+    if any(before >= after for before, after in itertools.pairwise(calls)):
+        raise ValueError("the calls of a trace must rise")
+    return calls
+
+
+# The `trace` of a job: the numbers of its network calls, from 1 on.
+Trace = Annotated[
+    tuple[Annotated[int, Field(ge=1, le=MAX_STEPS)], ...], Field(max_length=MAX_MOMENTS), AfterValidator(_rising)
+]
+
+
+def trace_of(names: Sequence[str], steps: int) -> tuple[int, ...]:
+    """Returns the network calls that names stand for, sorted and each once.
+
+    Args:
+        names: numbers of calls, `all` for every call, and `last` for the last one.
+        steps: the number of network calls for each image.
+    """
+    calls: set[int] = set()
+    for name in names:
+        calls |= {*range(1, steps + 1)} if name == ALL else {steps if name == LAST else int(name)}
+    return tuple(sorted(calls))
+
+
+def check_trace(calls: Sequence[int], *, n: int, steps: int, shape: tuple[int, int, int]) -> None:
+    """Returns if a job can keep these moments.
+
+    Args:
+        calls: the numbers of network calls, rising.
+        n: the number of images that are drawn.
+        steps: the number of network calls for each image.
+        shape: the shape (C, H, W) of an image.
+
+    Raises:
+        RequestRefused: if there is no such call, or if they are too many; the message says how many there may be.
+    """
+    if not calls:
+        return
+    if calls[-1] > steps:
+        raise RequestRefused("trace", f"Should name calls 1 to {steps}, the steps of this run")
+    single = 2 * 4 * math.prod(shape)  # bytes of x_t and the prediction of one image, in float32
+    most = min(MAX_MOMENTS, MAX_BYTES // (n * single))
+    if len(calls) > most:
+        raise RequestRefused(
+            "trace",
+            f"Should name at most {most} calls with n={n}, not {len(calls)}: a job keeps {MAX_MOMENTS} moments of each "
+            f"image, and {MAX_BYTES >> 20} MiB in all, which are {MAX_BYTES // single} moments of images of this size",
+        )
