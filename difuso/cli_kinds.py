@@ -14,13 +14,14 @@ from jobs.kinds import KINDS
 from jobs.kinds.base import Kind, SamplingQuery
 from jobs.kinds.generate import KIND as GENERATE
 
+from .errors import UserError
 from .logs import log_lines
 from .options import API_KEY, Server, read_settings, takes
 
 OUT = Path("pictures")
 File = typer.Argument(help="PNG or JPEG file.")
 OptionalFile = typer.Option(help="PNG or JPEG file, where one is needed.")
-Folder = typer.Option("--out", "-o", help="Folder for the images.")
+Target = typer.Option("--out", "-o", help="Folder for the images, or an .npz file for all of them and their trace.")
 DryRun = typer.Option(
     "--dry-run", help="Print what the job takes and, with --server, when it would be done; draw nothing."
 )
@@ -38,17 +39,25 @@ def add_commands(app: typer.Typer) -> None:
 def write_images_of(
     kind: Kind[Any], query: SamplingQuery, files: Mapping[str, Path | None], out: Path, server: str | None
 ) -> None:
-    """Runs one job, writes its images into a folder and prints their paths.
+    """Runs one job, writes its images and prints the paths of its files.
 
     Args:
         files: image files of the request, by the kind's names for them.
+        out: a folder, or an .npz file.
         server: the address of the server that makes them; None makes them here.
+
+    Raises:
+        UserError: if the images cannot be made, or there is no place for them.
     """
     from worker.settings import WorkerSettings
 
     from .remote_sampling import ask_server
-    from .sampling import make_images
+    from .sampling import NPZ, make_images
 
+    if query.trace and out.suffix != NPZ:
+        raise UserError("--trace needs --out FILE.npz: PNGs hold no floats")
+    if out.suffix == NPZ and out.exists():
+        raise UserError(f"{out} exists: delete it, or name another file")
     if server is None:
         paths = make_images(kind, query, files, out, read_settings(WorkerSettings))
     else:
@@ -85,7 +94,7 @@ def _command(kind: Kind[Any], name: str) -> Callable[..., None]:
             parameter("query", SamplingQuery),
             *(parameter(image, Annotated[Path, File]) for image in kind.required),
             *(parameter(image, Annotated[Path | None, OptionalFile], None) for image in kind.optional),
-            parameter("out", Annotated[Path, Folder], OUT),
+            parameter("out", Annotated[Path, Target], OUT),
             parameter("server", Server, None),
             parameter("dry_run", Annotated[bool, DryRun], False),
         ]

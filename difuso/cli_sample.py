@@ -20,7 +20,8 @@ from .options import Server, checked, option, takes
 HELP = (
     f"{KIND.summary} as POST /{KIND.name} does, without a server.\n\n"
     "With --out FILE.npz any number of images goes into one file, which ADM's evaluator reads. If the command is "
-    "interrupted, the same command goes on. A server draws them in many jobs of the lowest urgency."
+    "interrupted, the same command goes on. A server draws them in many jobs of the lowest urgency.\n\n"
+    f"With --trace the file holds at most {MAX_IMAGES} images, and the floats of the named network calls."
 )
 Target = typer.Option("--out", "-o", help="Folder for the images, or an .npz file for all of them.")
 
@@ -28,7 +29,11 @@ Target = typer.Option("--out", "-o", help="Folder for the images, or an .npz fil
 class SampleQuery(SamplingQuery):
     """The parameters of the command: those of the API, for more images and every class."""
 
-    n: int = Field(default=1, ge=1, description=f"number of images; at most {MAX_IMAGES} without an .npz file")
+    n: int = Field(
+        default=1,
+        ge=1,
+        description=f"number of images; at most {MAX_IMAGES} without an .npz file, or with a trace",
+    )
     label: str | None = Field(
         default=None,
         max_length=100,
@@ -46,17 +51,20 @@ def sample(
 ) -> None:
     from .bulk import ALL, make_file
     from .drawing import find_drawing_model
+    from .sampling import NPZ
 
     log_lines("sample")
-    if out.suffix == ".npz":
+    if out.suffix == NPZ and not query.trace:
         if dry_run:
             raise UserError("--dry-run tells about one job; leave out --out FILE.npz, which takes many")
         typer.echo(make_file(out, query, find_drawing_model(query.model, server, tag=query.tag)))
         return
     if query.n > MAX_IMAGES:
-        raise UserError(f"-n must be at most {MAX_IMAGES}, not {query.n}, unless --out is an .npz file")
+        otherwise = "with --trace" if query.trace else "unless --out is an .npz file"
+        raise UserError(f"-n must be at most {MAX_IMAGES}, not {query.n}, {otherwise}")
     if query.label == ALL:
-        raise UserError("--label all needs --out FILE.npz; a class of this name can be given by its index")
+        needs = "takes no --trace" if query.trace else "needs --out FILE.npz"
+        raise UserError(f"--label all {needs}; a class of this name can be given by its index")
     one_job = checked(SamplingQuery, query.model_dump(exclude_unset=True), option)
     if dry_run:
         print_price_of(KIND, one_job, {}, server)

@@ -1,4 +1,4 @@
-"""Runs a job on a server, and writes its images into a folder: the files are those that `sampling` would write."""
+"""Runs a job on a server, and writes its images: the files are those that `sampling` would write."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ if TYPE_CHECKING:
 
 
 def ask_server(
-    url: str, kind: Kind[Any], query: SamplingQuery, files: Mapping[str, Path | None], folder: Path, api_key: str | None
+    url: str, kind: Kind[Any], query: SamplingQuery, files: Mapping[str, Path | None], out: Path, api_key: str | None
 ) -> list[Path]:
-    """Runs one job on a server, for as long as it takes; returns the paths of its images.
+    """Runs one job on a server, for as long as it takes; returns the paths of its files.
 
     Args:
         url: the address of the server.
         files: image files of the request, by the kind's names for them.
+        out: see `write_images`.
         api_key: the API key, if the server has keys.
 
     Raises:
@@ -36,7 +37,7 @@ def ask_server(
         result = _follow(client, kind.name, arguments(query, files))
     facts = result.facts
     task, params = kind.task.model_validate(facts.get("task", {})), SamplingParams.model_validate(facts["params"])
-    return write_images(folder, result.pngs, model=facts["model"], task=task, params=params)
+    return write_images(out, result.pngs, result.trace, model=facts["model"], task=task, params=params)
 
 
 @contextmanager

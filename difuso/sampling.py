@@ -1,4 +1,4 @@
-"""Runs a job without a server, and writes its images into a folder.
+"""Runs a job without a server, and writes its images into a folder or an .npz file.
 
 The same code reads the request and the same engine runs it, so the images are those that a server makes.
 """
@@ -15,7 +15,9 @@ from jobs.catalog import read_catalog
 from jobs.contract import Job, new_job
 from jobs.errors import ImageRefused
 from jobs.images.fitting import FittedImage, read_image
+from jobs.images.npz import Array, encode_npz, image_arrays
 from jobs.kinds.base import Fit, Kind, SamplingQuery, Task
+from jobs.local_files import temporary_file
 from jobs.params import SamplingParams
 from worker.settings import WorkerSettings
 
@@ -24,16 +26,20 @@ from .progress import progress
 
 if TYPE_CHECKING:
     from model import Checkpoint
+    from worker.local import Drawn
     from worker.runner import Runner
+
+NPZ = ".npz"  # the suffix of a file, where any other name is that of a folder
 
 
 def make_images(
-    kind: Kind[Any], query: SamplingQuery, files: Mapping[str, Path | None], folder: Path, settings: WorkerSettings
+    kind: Kind[Any], query: SamplingQuery, files: Mapping[str, Path | None], out: Path, settings: WorkerSettings
 ) -> list[Path]:
-    """Runs one job; returns the paths of its images, which are named by model and seed.
+    """Runs one job; returns the paths of its files.
 
     Args:
         files: image files of the request, by the kind's names for them.
+        out: see `write_images`.
 
     Raises:
         UserError: if the model cannot do what is asked, or a file cannot be read.
@@ -43,8 +49,8 @@ def make_images(
 
     with user_errors(job.model):
         runner = runner_for(job, load_checkpoint(settings.models_dir / job.model), settings)
-        pngs = draw(runner, job, sent)
-    return write_images(folder, pngs, model=job.model, task=job.task, params=job.params)
+        drawn = draw(runner, job, sent)
+    return write_images(out, drawn.pngs, drawn.trace, model=job.model, task=job.task, params=job.params)
 
 
 def read_job(
@@ -57,10 +63,34 @@ def read_job(
         return new_job(model.name, kind.prepare(query, model, images)), [image.png for image in images.values()]
 
 
-def write_images(folder: Path, pngs: Sequence[bytes], *, model: str, task: Task, params: SamplingParams) -> list[Path]:
-    """Writes the images of a job; returns their paths."""
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"{model}-{task.label(params, index)}.png" for index in range(len(pngs))]
+def write_images(
+    out: Path,
+    pngs: Sequence[bytes],
+    trace: Mapping[str, Array],
+    *,
+    model: str,
+    task: Task,
+    params: SamplingParams,
+) -> list[Path]:
+    """Writes the images of a job; returns the paths of its files.
+
+    Args:
+        out: an .npz file for the images and the trace, which are those of `Accept: application/x-npz`; or a folder for
+            the images, each of which is named by model and seed.
+        trace: the arrays of the moments that the job kept.
+
+    Raises:
+        UserError: if the .npz file cannot be written.
+    """
+    if out.suffix == NPZ:
+        try:
+            with temporary_file(out, encode_npz(image_arrays(pngs, params), trace), top=out.parent) as file:
+                file.replace(out)
+        except OSError as error:
+            raise UserError(f"{out}: {error.strerror}") from error
+        return [out]
+    out.mkdir(parents=True, exist_ok=True)
+    paths = [out / f"{model}-{task.label(params, index)}.png" for index in range(len(pngs))]
     for path, png in zip(paths, pngs, strict=True):
         path.write_bytes(png)
     return paths
@@ -75,8 +105,8 @@ def runner_for(job: Job, checkpoint: Checkpoint, settings: WorkerSettings) -> Ru
     return make_runner(checkpoint, settings, device=pick_device(settings.device), slots=slots)
 
 
-def draw(runner: Runner, job: Job, sent: Sequence[bytes]) -> list[bytes]:
-    """Runs a job; returns its images as PNGs.
+def draw(runner: Runner, job: Job, sent: Sequence[bytes]) -> Drawn:
+    """Runs a job; returns its images and its trace.
 
     Args:
         sent: the PNGs of its fitted images.
@@ -85,13 +115,11 @@ def draw(runner: Runner, job: Job, sent: Sequence[bytes]) -> list[bytes]:
     from worker.local import run_job
 
     with progress(f"{job.model}, seed {job.params.seed}") as show:
-        images: list[bytes] = []
         for event in run_job(runner, job, [from_png(png) for png in sent]):
-            if isinstance(event, list):
-                images = event
-            else:
-                show(event)
-    return images
+            if not isinstance(event, float):
+                return event
+            show(event)
+    raise AssertionError("a run ends with its result")
 
 
 def open_image(file: Path) -> Image:

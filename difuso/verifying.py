@@ -102,7 +102,7 @@ def _make_again(
     as_then = settings.model_copy(update={"compile": "auto" if facts.get("compiled") else "off"})
     runner = runner_for(job, checkpoint, as_then)
     try:
-        return runner, draw(runner, job, [image.png for image in images])[0]
+        return runner, draw(runner, job, [image.png for image in images]).pngs[0]
     except JobUnreadable as error:
         raise damaged from error
 

@@ -3,19 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 from torch import Tensor
 
 from jobs.contract import Job
+from jobs.images.npz import Array
 
 from .active import ActiveJob, EngineEvent, Finished, activate
 from .engine import StepEngine
-from .results import encode_images
+from .results import encode_images, trace_arrays
 from .runner import Runner
 
 
-def run_job(runner: Runner, job: Job, sent: Sequence[Tensor] = ()) -> Iterator[float | list[bytes]]:
-    """Draws a job's images; yields the share done (0..1) after each step, and at the end the PNGs.
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """The result of a job.
+
+    Attributes:
+        pngs: its images as PNGs.
+        trace: the moments that it kept; see `trace_arrays`.
+    """
+
+    pngs: list[bytes]
+    trace: dict[str, Array]
+
+
+def run_job(runner: Runner, job: Job, sent: Sequence[Tensor] = ()) -> Iterator[float | Drawn]:
+    """Draws a job's images; yields the share done (0..1) after each step, and at the end the result.
 
     Args:
         sent: the uploaded images, each of shape (C, H, W) in [-1, 1].
@@ -27,7 +42,7 @@ def run_job(runner: Runner, job: Job, sent: Sequence[Tensor] = ()) -> Iterator[f
     active = activate(job, runner, sent=sent)
     for _ in _run(runner, [active]):
         yield active.image_steps / job.image_steps
-    yield encode_images(active)
+    yield Drawn(encode_images(active), trace_arrays(active))
 
 
 def run_jobs(runner: Runner, jobs: Iterable[tuple[Job, Sequence[Tensor]]]) -> list[list[bytes]]:

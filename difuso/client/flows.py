@@ -185,14 +185,19 @@ def wait(facts: Facts, patience: Patience) -> Flow[Facts]:
 
 
 def result(ended: Facts, patience: Patience) -> Flow[Result]:
-    """Returns the images of a job that has ended.
+    """Returns the images of a job that has ended, and its trace if it has one.
 
     Raises:
         JobFailed, JobCancelled, ResultExpired: if there are none.
     """
-    call = Call("GET", f"{_path(ended)}/image", headers={"Accept": "application/zip"})
-    response = yield from exchange(call, patience)
-    return Result.read(response.content, ended)
+    archive = yield from _images(ended, "application/zip", patience)
+    npz = (yield from _images(ended, "application/x-npz", patience)) if ended.get("trace") else None
+    return Result.read(archive, ended, npz)
+
+
+def _images(ended: Facts, media_type: str, patience: Patience) -> Flow[bytes]:
+    call = Call("GET", f"{_path(ended)}/image", headers={"Accept": media_type})
+    return (yield from exchange(call, patience)).content
 
 
 def answer(kind: KindName, images: tuple[Any, ...], options: Mapping[str, Any], patience: Patience) -> Flow[Result]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, Literal, Self, overload
 
+import numpy as np
 from PIL import Image
 
 Facts = dict[str, Any]  # a job as GET /jobs/{id} shows it
@@ -24,19 +25,29 @@ class Result(Sequence[Image.Image]):
         pngs: the images as PNG files, exactly as the worker wrote them; each holds its parameters as text.
         manifest: all that is needed to make the images again.
         facts: the job as GET /jobs/{id} shows it.
+        trace: the floats of the moments that `trace` named, as numpy arrays by name; empty if it named none. `x_t` and
+            `x_0` have the shape (N, K, H, W, C), and `timesteps` and `alphas_cumprod` (K,).
     """
 
-    def __init__(self, pngs: Sequence[bytes], manifest: dict[str, Any], facts: Facts) -> None:
+    def __init__(
+        self,
+        pngs: Sequence[bytes],
+        manifest: dict[str, Any],
+        facts: Facts,
+        trace: Mapping[str, np.ndarray[Any, Any]] | None = None,
+    ) -> None:
         self.pngs = tuple(pngs)
         self.manifest = manifest
         self.facts = facts
+        self.trace = dict(trace or {})
 
     @classmethod
-    def read(cls, archive: bytes, facts: Facts) -> Self:
-        """Reads the answer `application/zip`."""
+    def read(cls, archive: bytes, facts: Facts, npz: bytes | None = None) -> Self:
+        """Reads the answer `application/zip`, and `application/x-npz` of a job with a trace."""
         with zipfile.ZipFile(io.BytesIO(archive)) as files:
             manifest = json.loads(files.read("manifest.json"))
-            return cls([files.read(image["file"]) for image in manifest["images"]], manifest, facts)
+            pngs = [files.read(image["file"]) for image in manifest["images"]]
+        return cls(pngs, manifest, facts, None if npz is None else _trace_of(npz))
 
     @cached_property
     def images(self) -> list[Image.Image]:
@@ -90,3 +101,9 @@ class Price:
     def read(cls, answer: dict[str, Any]) -> Self:
         """Reads the server's answer; entries that a newer server adds are ignored."""
         return cls(**{each.name: answer[each.name] for each in fields(cls) if each.name in answer})
+
+
+def _trace_of(npz: bytes) -> dict[str, np.ndarray[Any, Any]]:
+    """Returns the arrays of an answer but for the images and their classes."""
+    with np.load(io.BytesIO(npz)) as arrays:
+        return {name: arrays[name] for name in arrays.files if not name.startswith("arr_")}

@@ -27,7 +27,7 @@ from model.config import ModelConfig
 from model.networks.configs import UNetConfig
 from worker import compiled
 from worker.compiled import folder_of, load_compiled
-from worker.local import run_job
+from worker.local import Drawn, run_job
 from worker.models import make_runner
 from worker.runner import Runner
 from worker.settings import WorkerSettings
@@ -60,9 +60,9 @@ def job(n: int) -> Job:
 
 
 def pngs(runner: Runner, n: int) -> list[bytes]:
-    *_, images = run_job(runner, job(n))
-    assert isinstance(images, list)
-    return images
+    *_, drawn = run_job(runner, job(n))
+    assert isinstance(drawn, Drawn)
+    return drawn.pngs
 
 
 def test_only_the_compiled_sizes_are_used(checkpoint: Checkpoint) -> None:

@@ -23,7 +23,7 @@ from worker.active import ActiveJob, EngineEvent, Finished, Previewed, Snapped, 
 from worker.engine import StepEngine
 from worker.failures import Cancelled, DeadlineExceeded
 from worker.fairness import share_slots
-from worker.local import run_job
+from worker.local import Drawn, run_job
 from worker.runner import CPU_SLOTS, Runner, most_agreeing, useful_size
 from worker.trajectory import encode_snapshot, take_snapshot
 
@@ -368,7 +368,8 @@ def test_without_memory_a_batch_is_split(
 def test_the_same_jobs_run_without_a_server(runner: Runner) -> None:
     params = SamplingParams(n=2, steps=5, sampler="ddim", spacing="trailing", eta=0.0, seed=4)
     job = Job(id=str(uuid.uuid4()), model="tiny", params=params, accepted_at=0, timeout=600)
-    *shares, pngs = run_job(runner, job)
+    *shares, drawn = run_job(runner, job)
     assert shares == [0.2, 0.4, 0.6, 0.8, 1.0]
-    assert isinstance(pngs, list)
-    assert [png[:8] for png in pngs] == [b"\x89PNG\r\n\x1a\n"] * 2
+    assert isinstance(drawn, Drawn)
+    assert drawn.trace == {}
+    assert [png[:8] for png in drawn.pngs] == [b"\x89PNG\r\n\x1a\n"] * 2

@@ -48,7 +48,7 @@ from worker.failures import Cancelled, DeadlineExceeded
 from worker.fairness import forecast
 from worker.job_reading import read_job
 from worker.kinds import WORKER_KINDS
-from worker.local import run_job
+from worker.local import Drawn, run_job
 from worker.results import encode_images, png_text, store_result, trace_arrays
 from worker.runner import Runner
 from worker.trajectory import encode_snapshot, take_snapshot
@@ -155,6 +155,13 @@ def made(runner: Runner, task: Task | None = None, sent: Any = (), **params: Any
     return pictures(active)
 
 
+def drawn(runner: Runner, job: Job, sent: list[Tensor]) -> list[bytes]:
+    """Its images as PNGs, without a server."""
+    *_, done = run_job(runner, job, sent)
+    assert isinstance(done, Drawn)
+    return done.pngs
+
+
 def denoiser_of(runner: Runner) -> Any:
     """The network asked for no class."""
     return lambda x_t, t: runner.checkpoint.network(x_t, t, torch.full((len(x_t),), 3))
@@ -216,12 +223,12 @@ def test_a_job_goes_on_from_any_snapshot(runner: Runner, kind: str) -> None:
 def test_without_a_server_it_is_the_same(runner: Runner, kind: str) -> None:
     task, sent, params = KINDS[kind]
     job = make_job(task, **params)
-    *shares, pngs = run_job(runner, job, sent)
-    assert isinstance(pngs, list)
-    assert len(pngs) == job.answers
+    *shares, drawn = run_job(runner, job, sent)
+    assert isinstance(drawn, Drawn)
+    assert len(drawn.pngs) == job.answers
     assert shares[-1] == 1.0
     assert shares == sorted(cast("list[float]", shares))
-    assert all(Image.open(io.BytesIO(png)).size == (8, 8) for png in pngs)
+    assert all(Image.open(io.BytesIO(png)).size == (8, 8) for png in drawn.pngs)
 
 
 # Interpolation
@@ -355,11 +362,10 @@ def test_drawing_anew_begins_at_its_depth(runner: Runner) -> None:
 def test_the_average_is_that_of_the_samples(runner: Runner) -> None:
     job = make_job(NOISY.model_copy(update={"average": True}), n=3, eta=1.0)
     assert job.answers == 1
-    *_, pngs = run_job(runner, job, [A])
+    (png,) = drawn(runner, job, [A])
     samples = made(runner, NOISY, [A], n=3, eta=1.0)
-    assert isinstance(pngs, list)
     mean = Image.open(io.BytesIO(to_png(samples.mean(0))))
-    assert Image.open(io.BytesIO(pngs[0])).tobytes() == mean.tobytes()
+    assert Image.open(io.BytesIO(png)).tobytes() == mean.tobytes()
 
 
 # Restoration
@@ -387,10 +393,9 @@ def test_restoring_is_the_plain_loop(runner: Runner) -> None:
 
 
 def test_inpainting_changes_nothing_outside_the_mask(runner: Runner) -> None:
-    *_, pngs = run_job(runner, make_job(INPAINT), [A, MASK])
-    assert isinstance(pngs, list)
+    (png,) = drawn(runner, make_job(INPAINT), [A, MASK])
     hole = MASK[0] > 0
-    before, after = to_uint8(A[None])[0], to_uint8(from_png(pngs[0])[None])[0]
+    before, after = to_uint8(A[None])[0], to_uint8(from_png(png)[None])[0]
     assert torch.equal(before[~hole], after[~hole])
     assert not torch.equal(before[hole], after[hole])
 
@@ -544,14 +549,11 @@ def test_a_picture_tells_how_it_was_made(runner: Runner, tmp_path: Path, kind: s
 
 def test_a_picture_made_alone_tells_the_same(runner: Runner) -> None:
     """The second of three shares and that share alone are the same file, as are image 1 of a seed and the next seed."""
-    *_, three = run_job(runner, make_job(MIXED, n=3), [A, B])
-    *_, one = run_job(runner, make_job(MIXED.model_copy(update={"shares": (0.4,)})), [A, B])
-    assert isinstance(three, list)
-    assert isinstance(one, list)
+    three = drawn(runner, make_job(MIXED, n=3), [A, B])
+    one = drawn(runner, make_job(MIXED.model_copy(update={"shares": (0.4,)})), [A, B])
     assert one == three[1:2]
-    *_, two = run_job(runner, make_job(NOISY, n=2), [A])
-    *_, last = run_job(runner, make_job(NOISY, seed=SEED + 1), [A])
-    assert isinstance(two, list)
+    two = drawn(runner, make_job(NOISY, n=2), [A])
+    last = drawn(runner, make_job(NOISY, seed=SEED + 1), [A])
     assert last == two[1:]
 
 

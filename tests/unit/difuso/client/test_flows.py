@@ -8,6 +8,7 @@ import zipfile
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 
 from difuso.client import (
@@ -264,3 +265,26 @@ def test_wrong_arguments_are_refused_before_anything_is_sent() -> None:
         flows.posting("paint", (), {})  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="denoise takes 1 images at most, not 2"):
         flows.posting("denoise", (b"a", b"b"), {})
+
+
+def test_a_trace_is_fetched_with_the_images_of_a_job_that_keeps_one() -> None:
+    file = io.BytesIO()
+    images, x_t = np.zeros((1, 2, 2, 3), np.uint8), np.ones((1, 2, 2, 2, 3), np.float32)
+    np.savez(file, images, x_t=x_t, timesteps=np.array([5.0, -1]))
+    arrays = httpx.Response(200, content=file.getvalue())
+    ended = {"id": ID, "state": "succeeded", "trace": [1, 2]}
+    driver = Driver(zipped(), httpx.ReadError("cut"), arrays)
+    result = driver.run(flows.result(ended, driver.patience()))
+    assert [call.headers["Accept"] for call in driver.calls] == ["application/zip", *["application/x-npz"] * 2]
+    assert [*result.trace] == ["x_t", "timesteps"]
+    assert result.trace["x_t"].shape == (1, 2, 2, 2, 3)
+    assert result.pngs == (b"pixels",)
+    driver = Driver(zipped())
+    assert driver.run(flows.result({"id": ID, "state": "succeeded"}, driver.patience())).trace == {}
+
+
+def test_a_trace_is_one_call_or_several() -> None:
+    for trace in ("last", ["last"], ("last",)):
+        assert flows.posting("generate", (), {"trace": trace}).params == (("trace", "last"),)
+    assert flows.posting("generate", (), {"trace": 3}).params == (("trace", "3"),)
+    assert flows.posting("generate", (), {"trace": [1, "last"]}).params == (("trace", "1"), ("trace", "last"))
