@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .configs import ClassifierConfig
+from .convolution import Convolution
 from .embedding import sinusoidal_embedding
 from .row_linear import RowLinear
 from .unet import Downsample, down_layers, mid_layers
@@ -45,7 +46,7 @@ class Classifier(nn.Module):
         unet = config.unet
         emb_dim = 4 * unet.channels
         self.time_mlp = nn.Sequential(RowLinear(unet.channels, emb_dim), nn.SiLU(), RowLinear(emb_dim, emb_dim))
-        self.conv_in = nn.Conv2d(unet.in_channels, unet.widths[0], 3, padding=1)
+        self.conv_in = Convolution(unet.in_channels, unet.widths[0], 3, padding=1)
         self.down, _ = down_layers(unet)
         self.mid = mid_layers(unet)
         self.norm_out = nn.GroupNorm(unet.groups, unet.widths[-1], unet.norm_eps)

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .configs import PaperUNetConfig
+from .convolution import Convolution
 from .embedding import sinusoidal_embedding
 from .row_linear import RowLinear
 
@@ -42,10 +43,10 @@ class DoubleConv(nn.Module):
         mid = mid or channels_out
         self.residual = residual
         self.double_conv = nn.Sequential(
-            nn.Conv2d(channels_in, mid, 3, padding=1, bias=False),
+            Convolution(channels_in, mid, 3, padding=1, bias=False),
             nn.GroupNorm(1, mid),
             nn.GELU(),
-            nn.Conv2d(mid, channels_out, 3, padding=1, bias=False),
+            Convolution(mid, channels_out, 3, padding=1, bias=False),
             nn.GroupNorm(1, channels_out),
         )
 
@@ -102,7 +103,7 @@ class PaperUNet(nn.Module):
         self.up1, self.sa4 = Up(512, 128, dim), SelfAttention(128)
         self.up2, self.sa5 = Up(256, 64, dim), SelfAttention(64)
         self.up3, self.sa6 = Up(128, 64, dim), SelfAttention(64)
-        self.outc = nn.Conv2d(64, config.out_channels, 1)
+        self.outc = Convolution(64, config.out_channels, 1)
         if config.num_classes is not None:
             self.label_emb = nn.Embedding(config.num_classes, dim)
 

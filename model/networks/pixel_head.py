@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .convolution import Convolution
 from .row_linear import RowLinear
 
 BLOCKS = 2
@@ -16,8 +17,8 @@ class PixelBlock(nn.Module):
     def __init__(self, channels: int, emb_dim: int) -> None:
         super().__init__()
         self.emb_proj = RowLinear(emb_dim, 4 * channels)
-        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv1 = Convolution(channels, channels, 3, padding=1)
+        self.conv2 = Convolution(channels, channels, 3, padding=1)
         nn.init.zeros_(self.conv2.weight)
         nn.init.zeros_(self.conv2.bias)  # type: ignore[arg-type]
 
@@ -48,10 +49,10 @@ class PixelHead(nn.Module):
     ) -> None:
         super().__init__()
         self.patch = patch
-        self.from_trunk = nn.Conv2d(trunk_channels, channels * patch**2, 1)
-        self.from_noisy = nn.Conv2d(in_channels, channels, 3, padding=1)
+        self.from_trunk = Convolution(trunk_channels, channels * patch**2, 1)
+        self.from_noisy = Convolution(in_channels, channels, 3, padding=1)
         self.blocks = nn.ModuleList([PixelBlock(channels, emb_dim) for _ in range(BLOCKS)])
-        self.conv_out = nn.Conv2d(channels, out_channels, 3, padding=1)
+        self.conv_out = Convolution(channels, out_channels, 3, padding=1)
         nn.init.zeros_(self.conv_out.weight)
         nn.init.zeros_(self.conv_out.bias)  # type: ignore[arg-type]
 

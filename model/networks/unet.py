@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .configs import UNetConfig
+from .convolution import Convolution
 from .embedding import sinusoidal_embedding
 from .pixel_head import PixelHead
 from .row_linear import RowLinear
@@ -33,12 +34,12 @@ class ResBlock(nn.Module):
         self.scale_shift = config.time_injection == "scale_shift"
         self.resample = resample
         self.norm1 = nn.GroupNorm(config.groups, channels_in, config.norm_eps)
-        self.conv1 = nn.Conv2d(channels_in, channels_out, 3, padding=1)
+        self.conv1 = Convolution(channels_in, channels_out, 3, padding=1)
         self.emb_proj = RowLinear(emb_dim, channels_out * (2 if self.scale_shift else 1))
         self.norm2 = nn.GroupNorm(config.groups, channels_out, config.norm_eps)
         self.dropout = nn.Dropout(config.dropout)
-        self.conv2 = _zero(nn.Conv2d(channels_out, channels_out, 3, padding=1))
-        self.skip = nn.Identity() if channels_in == channels_out else nn.Conv2d(channels_in, channels_out, 1)
+        self.conv2 = _zero(Convolution(channels_out, channels_out, 3, padding=1))
+        self.skip = nn.Identity() if channels_in == channels_out else Convolution(channels_in, channels_out, 1)
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
         h = F.silu(self.norm1(x))
@@ -62,8 +63,8 @@ class Attention(nn.Module):
         super().__init__()
         self.heads = config.heads or channels // config.head_channels
         self.norm = nn.GroupNorm(config.groups, channels, config.norm_eps)
-        self.qkv = nn.Conv2d(channels, 3 * channels, 1)
-        self.proj = _zero(nn.Conv2d(channels, channels, 1))
+        self.qkv = Convolution(channels, 3 * channels, 1)
+        self.proj = _zero(Convolution(channels, channels, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         b, c, h, w = x.shape
@@ -85,7 +86,7 @@ class Stage(nn.Module):
         return self.attention(self.block(x, emb))
 
 
-class Downsample(nn.Conv2d):
+class Downsample(Convolution):
     """Halves height and width."""
 
     def __init__(self, config: UNetConfig, channels: int) -> None:
@@ -101,7 +102,7 @@ class Upsample(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv = Convolution(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.conv(_double(x))
@@ -122,7 +123,7 @@ class UNet(nn.Module):
         self.time_mlp = nn.Sequential(RowLinear(config.channels, emb_dim), nn.SiLU(), RowLinear(emb_dim, emb_dim))
         if config.num_classes is not None:
             self.label_emb = nn.Embedding(config.num_classes + config.null_class, emb_dim)
-        self.conv_in = nn.Conv2d(config.in_channels * config.patch**2, config.widths[0], 3, padding=1)
+        self.conv_in = Convolution(config.in_channels * config.patch**2, config.widths[0], 3, padding=1)
         self.down, skips = down_layers(config)
         self.mid = mid_layers(config)
         self.up = nn.ModuleList()
@@ -146,7 +147,7 @@ class UNet(nn.Module):
                 emb_dim=emb_dim,
             )
         else:
-            self.conv_out = _zero(nn.Conv2d(channels, config.out_channels * config.patch**2, 3, padding=1))
+            self.conv_out = _zero(Convolution(channels, config.out_channels * config.patch**2, 3, padding=1))
 
     def forward(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
         """Returns the prediction, shape (B, out_channels, H, W).

@@ -1,0 +1,104 @@
+"""Convolutions: an image gets the same bits in a batch of any size, on any number of threads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from model.networks.build import build_network
+from model.networks.configs import UNetConfig
+from model.networks.convolution import Convolution
+
+SIZES = (1, 2, 3, 5, 8, 12, 16)
+needs_onednn = pytest.mark.skipif(
+    not torch.backends.mkldnn.is_available(),  # type: ignore[no-untyped-call]
+    reason="PyTorch was built without oneDNN",
+)
+
+
+@pytest.fixture(autouse=True)
+def threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def convolved(layer: nn.Module, x: Tensor) -> Tensor:
+    with torch.inference_mode():
+        out: Tensor = layer(x.contiguous(memory_format=torch.channels_last))
+    return out
+
+
+@needs_onednn
+@pytest.mark.parametrize(
+    ("channels", "side", "kernel", "stride"),
+    [(64, 16, 3, 1), (128, 8, 3, 2), (256, 4, 3, 1), (256, 4, 1, 1), (256, 8, 1, 1), (16, 64, 3, 1)],
+)
+def test_neither_batch_nor_threads_change_a_convolution(channels: int, side: int, kernel: int, stride: int) -> None:
+    """The sizes of faces64's layers. PyTorch's own choice of a kernel fails at one image, or at any on one thread."""
+    torch.manual_seed(0)
+    layer = Convolution(channels, 64, kernel, stride, padding=kernel // 2).eval()
+    x = torch.randn(16, channels, side, side)
+    expected = convolved(layer, x)
+    for count in (1, 2):
+        torch.set_num_threads(count)
+        different = [size for size in SIZES if not torch.equal(convolved(layer, x[:size]), expected[:size])]
+        assert different == [], f"on {count} threads"
+
+
+@needs_onednn
+def test_each_layer_of_a_network_gives_the_same_bits_on_one_thread_and_two() -> None:
+    """Layer by layer, so that a layer which breaks it is named."""
+    torch.manual_seed(0)
+    config = UNetConfig(
+        channels=64, channel_mult=(1, 2), head_channels=64, groups=16, attention_levels=(1,),
+        time_injection="scale_shift", patch=4, pixel_head=16,
+    )  # fmt: skip
+    network = build_network(config).eval()
+    x, t = torch.randn(16, 3, 64, 64), torch.randint(0, 1000, (16,))
+    seen: dict[str, Tensor] = {}
+
+    def keep(name: str) -> object:
+        def hook(module: nn.Module, inputs: object, out: object) -> None:
+            if isinstance(out, Tensor):
+                seen[name] = out.clone()
+
+        return hook
+
+    for name, module in network.named_modules():
+        module.register_forward_hook(keep(name))
+
+    def outputs(size: int) -> dict[str, Tensor]:
+        seen.clear()
+        with torch.inference_mode():
+            network(x[:size].contiguous(memory_format=torch.channels_last), t[:size])
+        return dict(seen)
+
+    expected = outputs(16)
+    for count in (1, 2):
+        torch.set_num_threads(count)
+        for size in (1, 2, 4, 8):
+            different = [name for name, out in outputs(size).items() if not torch.equal(out, expected[name][:size])]
+            assert different == [], f"{size} images on {count} threads"
+
+
+def test_it_is_a_convolution() -> None:
+    """The same weights under the same names, the same values and gradients; and plain while it trains."""
+    torch.manual_seed(0)
+    layer, plain = Convolution(8, 12, 3, 2, padding=1).eval(), nn.Conv2d(8, 12, 3, 2, padding=1)
+    plain.load_state_dict(layer.state_dict())
+    x = torch.randn(3, 8, 9, 9)
+    assert torch.allclose(layer(x), plain(x), atol=1e-6)
+    for each in (layer, plain):
+        each(x).square().sum().backward()
+    torch.testing.assert_close(layer.weight.grad, plain.weight.grad)
+    assert torch.equal(layer.train()(x), plain(x))
+
+
+def test_autocast_casts_it_as_any_other() -> None:
+    layer, x = Convolution(8, 8, 3, padding=1).eval(), torch.randn(2, 8, 8, 8)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert layer(x).dtype == torch.bfloat16
