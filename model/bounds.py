@@ -83,6 +83,7 @@ BOUNDS: dict[str, Bound] = {
     "num_train_timesteps": Bound(1, 10_000),
     "beta_start": _real(1e-7, 1),
     "beta_end": _real(1e-7, 1),
+    "betas": _real(0, 1, most=10_000),
     "bound": _real(0, 1e30),
     "quantile": _real(0, 1),
     "steps": Bound(1, 10_000),

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Unpack
 
+import numpy as np
+
 from .bounds import check_config
 from .errors import CheckpointError, PlanError
 from .networks.configs import NETWORKS, AnyNetworkConfig, ClassifierConfig
@@ -27,28 +29,37 @@ SCHEDULES: dict[str, Callable[..., NoiseSchedule]] = {
 
 @dataclass(frozen=True)
 class ScheduleConfig:
-    """A noise schedule by name.
+    """A noise schedule, by name or by its betas.
 
     Attributes:
         type: name of the schedule.
         num_train_timesteps: number of timesteps T.
-        beta_start, beta_end: first and last beta of the linear kinds; None for the default, and for cosine.
+        beta_start, beta_end: first and last beta of the linear kinds; None for the default, and for the others.
+        betas: all T betas of the type `listed`, which no formula gives; None for the others.
         zero_terminal_snr: whether betas are rescaled with `NoiseSchedule.rescale_zero_terminal_snr`.
     """
 
-    type: Literal["linear", "scaled_linear", "cosine"] = "linear"
+    type: Literal["linear", "scaled_linear", "cosine", "listed"] = "linear"
     num_train_timesteps: int = 1000
     beta_start: float | None = None
     beta_end: float | None = None
     zero_terminal_snr: bool = False
+    betas: tuple[float, ...] | None = None
 
     def build(self) -> NoiseSchedule:
         """Makes the schedule; raises ValueError if it does not exist with these betas or this number of timesteps."""
-        betas = {"beta_start": self.beta_start, "beta_end": self.beta_end}
-        given = {name: beta for name, beta in betas.items() if beta is not None}
-        if given and self.type == "cosine":
-            raise ValueError(f"a cosine schedule has no {' and no '.join(given)}: leave out {', '.join(given)}")
-        schedule = SCHEDULES[self.type](self.num_train_timesteps, **given)
+        ends = {"beta_start": self.beta_start, "beta_end": self.beta_end}
+        given = {name: beta for name, beta in ends.items() if beta is not None}
+        if given and self.type in ("cosine", "listed"):
+            raise ValueError(f"a {self.type} schedule has no {' and no '.join(given)}: leave out {', '.join(given)}")
+        if (self.betas is not None) != (self.type == "listed"):
+            raise ValueError("betas belong to a schedule of the type listed, and to no other")
+        if self.betas is None:
+            schedule = SCHEDULES[self.type](self.num_train_timesteps, **given)
+        elif len(self.betas) == self.num_train_timesteps:
+            schedule = NoiseSchedule(np.array(self.betas, dtype=np.float64))
+        else:
+            raise ValueError(f"betas must be {self.num_train_timesteps} numbers, not {len(self.betas)}")
         return schedule.rescale_zero_terminal_snr() if self.zero_terminal_snr else schedule
 
 

@@ -70,8 +70,6 @@ def scheduler_from_diffusers(content: Mapping[str, Any]) -> dict[str, Any]:
     kind = content.get("_class_name")
     if kind not in SCHEDULERS:
         raise _refusal(f"{kind!r} is not supported; supported are {', '.join(SCHEDULERS)}")
-    if content.get("trained_betas") is not None:
-        raise _refusal("trained_betas are not supported, only schedules by name")
     if content.get("predict_epsilon") is False:
         raise _refusal("predict_epsilon is false, which diffusers ignores; write prediction_type sample instead")
     if (variance_type := content.get("variance_type")) in MISCOMPUTED:
@@ -109,7 +107,6 @@ def scheduler_to_diffusers(config: ModelConfig) -> dict[str, Any]:
     content = {
         "_class_name": DDPM if ancestral else DDIM,
         "num_train_timesteps": schedule.num_train_timesteps,
-        "beta_schedule": {ours: theirs for theirs, ours in BETA_SCHEDULES.items()}[schedule.type],
         "prediction_type": {ours: theirs for theirs, ours in PREDICTIONS.items()}[config.prediction],
         "clip_sample": clip.mode == "static",
         "clip_sample_range": 1.0 if clip.bound is None else clip.bound,
@@ -120,6 +117,9 @@ def scheduler_to_diffusers(config: ModelConfig) -> dict[str, Any]:
         "rescale_betas_zero_snr": schedule.zero_terminal_snr,
         **({"variance_type": config.variance} if ancestral else {}),
     }
+    if schedule.type == "listed":
+        return {**content, "trained_betas": schedule.betas}
+    content["beta_schedule"] = {ours: theirs for theirs, ours in BETA_SCHEDULES.items()}[schedule.type]
     if schedule.type != "cosine":
         betas = dataclasses.replace(schedule, zero_terminal_snr=False).build().betas
         content |= {"beta_start": float(betas[0]), "beta_end": float(betas[-1])}
@@ -127,14 +127,15 @@ def scheduler_to_diffusers(config: ModelConfig) -> dict[str, Any]:
 
 
 def _schedule(content: Mapping[str, Any]) -> dict[str, Any]:
-    kind = BETA_SCHEDULES[_chosen(content, "beta_schedule", BETA_SCHEDULES)]
-    betas = {"beta_start": content.get("beta_start", 0.0001), "beta_end": content.get("beta_end", 0.02)}
-    return {
-        "type": kind,
+    common = {
         "num_train_timesteps": content.get("num_train_timesteps", 1000),
-        **({} if kind == "cosine" else betas),
         "zero_terminal_snr": content.get("rescale_betas_zero_snr", False),
     }
+    if (listed := content.get("trained_betas")) is not None:
+        return {"type": "listed", "betas": listed, **common}
+    kind = BETA_SCHEDULES[_chosen(content, "beta_schedule", BETA_SCHEDULES)]
+    ends = {"beta_start": content.get("beta_start", 0.0001), "beta_end": content.get("beta_end", 0.02)}
+    return {"type": kind, **common, **({} if kind == "cosine" else ends)}
 
 
 def _clipping(content: Mapping[str, Any], *, clip_sample: bool) -> dict[str, Any]:

@@ -95,7 +95,18 @@ def test_shape_is_channels_height_width() -> None:
         ({"network": {"type": "unet", "groups": 0}}, "network.groups must be a whole number between 1 and 1024, got 0"),
         ({"network": {"type": "unet", "channel_mult": []}}, "config.json: "),
         ({"network": 3}, "network cannot hold 3"),
-        ({"schedule": {"type": "sigmoid"}}, "schedule.type: Input should be 'linear', 'scaled_linear' or 'cosine'"),
+        (
+            {"schedule": {"type": "sigmoid"}},
+            "schedule.type: Input should be 'linear', 'scaled_linear', 'cosine' or 'listed'",
+        ),
+        ({"schedule": {"type": "listed"}}, "betas belong to a schedule of the type listed, and to no other"),
+        ({"schedule": {"betas": [0.1]}}, "betas belong to a schedule of the type listed, and to no other"),
+        ({"schedule": {"type": "listed", "betas": [0.1, 0.2]}}, "betas must be 1000 numbers, not 2"),
+        (
+            {"schedule": {"type": "listed", "betas": [2.0]}},
+            "schedule.betas must be a number between 0 and 1, or at most",
+        ),
+        ({"schedule": {"type": "listed", "betas": [0.0], "num_train_timesteps": 1}}, "betas must be a non-empty list"),
         (
             {"schedule": {"type": "cosine", "beta_start": 0.1}},
             "cosine schedule has no beta_start: leave out beta_start",

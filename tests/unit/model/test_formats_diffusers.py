@@ -84,7 +84,7 @@ def test_a_network_that_cannot_be_had_is_refused_by_name(folder: Path, name: str
     [
         ({"_class_name": "ScoreSdeVeScheduler"}, "'ScoreSdeVeScheduler' is not supported; supported are DDPMScheduler"),
         ({"_class_name": "CMStochasticIterativeScheduler"}, "'CMStochasticIterativeScheduler' is not supported"),
-        ({"trained_betas": [0.1, 0.2]}, "trained_betas are not supported"),
+        ({"trained_betas": [0.1, 0.2]}, "betas must be 1000 numbers, not 2"),
         (
             {"beta_schedule": "sigmoid"},
             "beta_schedule must be linear or scaled_linear or squaredcos",
@@ -180,6 +180,7 @@ def test_schedulers(folder: Path, scheduler: Any, expected: dict[str, Any]) -> N
         {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012},
         {"beta_schedule": "squaredcos_cap_v2", "num_train_timesteps": 4000},
         {"beta_schedule": "linear", "rescale_betas_zero_snr": True},
+        {"trained_betas": [0.01, 0.02, 0.5, 0.9], "num_train_timesteps": 4},
     ],
     ids=str,
 )
@@ -401,6 +402,7 @@ def native(**changes: Any) -> Checkpoint:
     [
         {},
         {"schedule": ScheduleConfig("cosine", 50, zero_terminal_snr=True), "clip": Clipping("none", keep_eps=True)},
+        {"schedule": ScheduleConfig("listed", 50, betas=tuple(0.001 + 0.0004 * i for i in range(50)))},
         {"defaults": SamplerDefaults("ddpm", 50, "leading"), "clip": Clipping("dynamic", 2.0, 0.9, keep_eps=True)},
         {
             "network": dataclasses.replace(NATIVE, out_channels=6),
@@ -408,7 +410,7 @@ def native(**changes: Any) -> Checkpoint:
             "defaults": SamplerDefaults("ddpm", 50, "leading"),
         },
     ],
-    ids=["ddim", "zero snr, unclipped", "ddpm, dynamic", "learned variance"],
+    ids=["ddim", "zero snr, unclipped", "listed", "ddpm, dynamic", "learned variance"],
 )
 def test_what_is_written_is_what_diffusers_reads(tmp_path: Path, changes: dict[str, Any]) -> None:
     """The pipeline makes the same pictures; and we read the same model again."""
