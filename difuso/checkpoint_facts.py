@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from model.files import read_json
-from model.formats.facts import Facts, GuidedFacts
+from model.formats.facts import Facts, GuidedFacts, LucidFacts
 from model.formats.released import RELEASED
 from model.parsing import parse
 
@@ -16,6 +16,7 @@ from .errors import UserError
 
 Kind = TypeVar("Kind", bound=Facts)
 
+EXAMPLE = LucidFacts(image_size=64)  # the only facts that are compulsory but of which none are released
 HEADS = ("num_heads", "num_head_channels")
 
 
@@ -46,7 +47,7 @@ def find_facts(kind: type[Kind], source: Path, given: str | None) -> Kind:
     if kind is GuidedFacts:
         needed.append(HEADS)
     if missing := [" or ".join(names) for names in needed if not content.keys() & names]:
-        facts = dataclasses.asdict(next(iter(released.values())))
+        facts = dataclasses.asdict(next(iter(released.values()), EXAMPLE))
         example = {name: facts[name] for names in needed for name in names if facts[name] is not None}
         raise UserError(
             f"the weights of {source.name} do not say {', '.join(missing)}: write it into {path}, for example "

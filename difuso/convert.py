@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
-import typer
 from torch import Tensor, nn
 
-from jobs.params import MODEL_NAME
 from model import Checkpoint, ModelConfig, load_checkpoint, save_checkpoint
 from model.config import config_from_json, config_to_json
 from model.folder import file_sha256, read_safetensors
-from model.formats import dome, guided, pesser
+from model.formats import dome, guided, lucid, pesser
 from model.formats.diffusers import write_diffusers
 from model.formats.diffusers_config import WEIGHTS, is_diffusers, read_diffusers_config
 from model.formats.diffusers_weights import weights_from_diffusers
-from model.formats.facts import ClassifierFacts, DomeFacts, GuidedFacts, HoFacts, schedule_of
+from model.formats.facts import ClassifierFacts, DomeFacts, GuidedFacts, HoFacts, LucidFacts, schedule_of
 from model.formats.layouts import layout_of
 from model.formats.pickles import read_pickle
 from model.networks.build import build_network
@@ -28,6 +25,7 @@ from model.networks.configs import UNetConfig
 
 from .checkpoint_facts import find_facts
 from .errors import UserError, user_errors
+from .new_models import check_name, name_from, print_summary
 
 PICKLED = "diffusion_pytorch_model.bin"
 
@@ -58,8 +56,8 @@ def convert(
     """
     if out.exists():
         raise UserError(f"{out} exists already: delete it, or name another folder with --out")
-    if to == "difuso" and not re.fullmatch(MODEL_NAME, out.name):
-        raise UserError(f"{out.name!r} is not a name for a model: it may have a-z, 0-9, dots, dashes and underscores")
+    if to == "difuso":
+        check_name(out.name)
     if to == "diffusers" and classifier is not None:
         raise UserError("a diffusers folder has no place for a classifier: leave out --classifier")
     if source.is_dir() and facts is not None:
@@ -77,13 +75,12 @@ def convert(
             dtype = torch.float16 if halves else torch.float32
             save_checkpoint(out, checkpoint.config, checkpoint.network, classifier=checkpoint.classifier, dtype=dtype)
         del checkpoint  # frees gigabytes before the folder is loaded
-        _print_summary(out, load_checkpoint(out))
+        print_summary(out, load_checkpoint(out))
 
 
 def model_name(source: Path) -> str:
     """Makes a model's name from the name of a file or folder."""
-    stem = source.name if source.is_dir() else source.stem
-    return re.sub(r"[^a-z0-9._-]+", "-", stem.lower()).lstrip("._-")[:64] or "model"
+    return name_from(source.name if source.is_dir() else source.stem)
 
 
 def _read_folder(folder: Path) -> Checkpoint:
@@ -113,6 +110,8 @@ def _read_file(path: Path, facts: str | None) -> Checkpoint:
             config, network = pesser.read_unet(weights, find_facts(HoFacts, path, facts))
         case "dome":
             config, network = dome.read_unet(weights, find_facts(DomeFacts, path, facts))
+        case "lucid":
+            config, network = lucid.read_unet(weights, find_facts(LucidFacts, path, facts))
         case "guided_classifier":
             raise UserError(f"{path.name} is a noisy classifier: convert a model, and give this file as --classifier")
     config_from_json(config_to_json(config))  # refuses what could not be served, before anything is written
@@ -152,12 +151,3 @@ def _add_classifier(checkpoint: Checkpoint, path: Path, facts: str | None) -> Ch
     if not np.allclose(schedule_of(found).build().betas, checkpoint.schedule.betas, rtol=1e-9):
         raise UserError(f"{path.name} does not fit the model: it was trained on another noise schedule")
     return replace(checkpoint, config=replace(config, classifier=classifier.config), classifier=classifier)
-
-
-def _print_summary(out: Path, checkpoint: Checkpoint) -> None:
-    parameters = sum(parameter.numel() for parameter in checkpoint.network.parameters())
-    size = checkpoint.config.image_size
-    guided_by = "" if checkpoint.classifier is None else ", with a classifier"
-    typer.echo(f"{out}: {parameters:,} parameters, {size}x{size} pixels{guided_by}; it can be loaded")
-    typer.echo(f"serve it:   DIFUSO_MODELS_DIR={out.parent} difuso serve")
-    typer.echo(f"or sample:  DIFUSO_MODELS_DIR={out.parent} difuso sample --model {out.name}")

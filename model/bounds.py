@@ -79,6 +79,11 @@ BOUNDS: dict[str, Bound] = {
     "patch": Bound(1, 32),
     "pixel_head": Bound(0, 1024),
     "time_dim": Bound(2, 4096),
+    "init_channels": Bound(1, 2048),
+    "attention_heads": Bound(1, 4096, most=8),
+    "attention_head_channels": Bound(1, 4096, most=8),
+    "theta": _real(1, 1e9),
+    "fourier_features": Bound(1, 4096),
     # fields of the schedule, the clipping and the defaults
     "num_train_timesteps": Bound(1, 10_000),
     "beta_start": _real(1e-7, 1),

@@ -10,6 +10,7 @@ from ..config import ScheduleConfig
 from ..errors import CheckpointError
 
 Schedule = Literal["linear", "cosine"]
+Objective = Literal["pred_noise", "pred_x0", "pred_v"]
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,7 @@ class GuidedFacts:
             raise CheckpointError(
                 f"the facts give attention_resolutions {self.attention_resolutions!r}; they must be like 32,16,8"
             )
-        if not 0 <= self.dropout <= 1:
-            raise CheckpointError(f"the facts give dropout {self.dropout}; it must lie between 0 and 1")
+        _check_dropout(self.dropout)
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,38 @@ class DomeFacts:
         _check_positive(self, "image_size")
 
 
-Facts = GuidedFacts | ClassifierFacts | HoFacts | DomeFacts
+@dataclass(frozen=True)
+class LucidFacts:
+    """Facts about a network of lucidrains/denoising-diffusion-pytorch.
+
+    Attributes:
+        image_size: height and width in pixels.
+        objective, beta_schedule, timesteps: arguments of its GaussianDiffusion. A Unet alone needs them. The state dict
+            of a GaussianDiffusion shows them; if they are given, they must agree with it.
+        sinusoidal_pos_emb_theta: the frequencies of the timestep embedding go from 1 to 1 / theta.
+        resnet_block_groups: number of groups of each group normalisation, in versions before 2.0.
+        dropout: dropout of training, 0..1.
+        auto_normalize: whether it trained on images in -1..1; those in 0..1 cannot be served.
+
+    Raises:
+        CheckpointError: if a number is out of range.
+    """
+
+    image_size: int
+    objective: Objective | None = None
+    beta_schedule: Literal["linear", "cosine", "sigmoid"] | None = None
+    timesteps: int | None = None
+    sinusoidal_pos_emb_theta: float = 10000.0
+    resnet_block_groups: int = 8
+    dropout: float = 0.0
+    auto_normalize: bool = True
+
+    def __post_init__(self) -> None:
+        _check_positive(self, "image_size", "timesteps", "sinusoidal_pos_emb_theta", "resnet_block_groups")
+        _check_dropout(self.dropout)
+
+
+Facts = GuidedFacts | ClassifierFacts | HoFacts | DomeFacts | LucidFacts
 
 
 def schedule_of(facts: GuidedFacts | ClassifierFacts) -> ScheduleConfig:
@@ -164,3 +195,8 @@ def _check_positive(facts: Any, *names: str) -> None:
         value = getattr(facts, name)
         if value is not None and value <= 0:
             raise CheckpointError(f"the facts give {name} {value}; it must be positive")
+
+
+def _check_dropout(dropout: float) -> None:
+    if not 0 <= dropout <= 1:
+        raise CheckpointError(f"the facts give dropout {dropout}; it must lie between 0 and 1")

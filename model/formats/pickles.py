@@ -14,21 +14,25 @@ from ..errors import CheckpointError
 
 # Keys under which training scripts save the weights; averaged weights first, because those draw the images.
 WRAPPERS = ("ema", "ema_state_dict", "state_dict", "model", "model_state_dict")
+AVERAGED = (
+    "ema_model."  # prefix of the averaged weights in the state of an EMA of ema_pytorch, which holds all others too
+)
 
 
 def read_pickle(path: Path) -> dict[str, Tensor]:
     """Reads the state dict in a .pt, .pth, .bin or .ckpt file, on the CPU.
 
     Known wrappers are removed: a dictionary with the weights under one of `WRAPPERS`, the list
-    [weights, optimizer, epoch, step, averaged weights] of ermongroup/ddim, and DataParallel's prefix `module.`
+    [weights, optimizer, epoch, step, averaged weights] of ermongroup/ddim, the state of an EMA of ema_pytorch, and
+    DataParallel's prefix `module.`
 
     Raises:
         CheckpointError: if the file holds anything but a state dict, or needs other classes to be loaded.
     """
     if path.suffix == ".pkl":
         raise CheckpointError(
-            "a .pkl file of EDM contains the network's code and runs it when it is loaded, so it is never opened: "
-            "save the network's state dict as a .pt file with EDM's own code"
+            "a .pkl file runs code when it is loaded, so it is never opened. EDM saves its networks as such files, but "
+            "difuso does not know their layout, so EDM's networks cannot be served in another format either"
         )
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
@@ -47,6 +51,8 @@ def _unwrapped(content: Any) -> Any:
         content = content[-1] if isinstance(content[-1], Mapping) else content[0]
     if isinstance(content, Mapping):
         content = next((content[name] for name in WRAPPERS if isinstance(content.get(name), Mapping)), content)
+        averaged = {str(name): value for name, value in content.items() if str(name).startswith(AVERAGED)}
+        return {name.removeprefix(AVERAGED): value for name, value in averaged.items()} or content
     return content
 
 

@@ -9,13 +9,18 @@ import torch
 from torch import nn
 
 from ..errors import CheckpointError
-from .configs import NetworkConfig, PaperUNetConfig, UNetConfig
+from .configs import LucidUNetConfig, NetworkConfig, PaperUNetConfig, UNetConfig
+from .lucid_unet import LucidUNet
 from .paper_unet import PaperUNet
 from .unet import UNet
 
 Config = TypeVar("Config")
 Network = TypeVar("Network", bound=nn.Module)
-NETWORKS: dict[type[NetworkConfig], Callable[[Any], nn.Module]] = {UNetConfig: UNet, PaperUNetConfig: PaperUNet}
+NETWORKS: dict[type[NetworkConfig], Callable[[Any], nn.Module]] = {
+    UNetConfig: UNet,
+    PaperUNetConfig: PaperUNet,
+    LucidUNetConfig: LucidUNet,
+}
 
 
 def build_network(config: NetworkConfig) -> nn.Module:

@@ -151,6 +151,71 @@ class PaperUNetConfig:
         return 8
 
 
+@dataclass(frozen=True)
+class LucidUNetConfig:
+    """The config of a `LucidUNet`; fields that `UNetConfig` also has mean the same there.
+
+    Attributes:
+        init_channels: channels of the first convolution and of the last block.
+        attention_levels: levels (0 the finest) with full self-attention. The others have linear attention, and the
+            middle always has full attention.
+        attention_heads: number of attention heads of each level; the middle has those of the last level.
+        attention_head_channels: channels per attention head of each level.
+        theta: the frequencies of the timestep embedding go from 1 to 1/theta.
+        fourier_features: number of random or learned frequencies that take their place; None for those of theta.
+        groups: number of groups of each group normalisation in a block; None for a normalisation by the root mean
+            square.
+
+    Raises:
+        ValueError: if the levels do not agree, a width cannot be divided into groups, or the timestep embedding is too
+            short.
+    """
+
+    in_channels: int = 3
+    out_channels: int = 3
+    channels: int = 64
+    init_channels: int = 64
+    channel_mult: tuple[float, ...] = (1, 2, 4, 8)
+    attention_levels: tuple[int, ...] = (3,)
+    attention_heads: tuple[int, ...] = (4, 4, 4, 4)
+    attention_head_channels: tuple[int, ...] = (32, 32, 32, 32)
+    theta: float = 10000.0
+    fourier_features: int | None = None
+    groups: int | None = None
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        levels = len(self.channel_mult)
+        for name in ("attention_heads", "attention_head_channels"):
+            if len(getattr(self, name)) != levels:
+                raise ValueError(f"{name} must have one entry for each of the {levels} levels")
+        if self.channels < 4 or self.channels % 2:
+            raise ValueError(f"channels must be even and at least 4, not {self.channels}")
+        for width in (self.init_channels, *self.widths):
+            if self.groups is not None and width % self.groups:
+                raise ValueError(f"groups {self.groups} does not divide the {width} channels of a level")
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels of each level."""
+        return tuple(int(self.channels * mult) for mult in self.channel_mult)
+
+    @property
+    def num_classes(self) -> None:
+        """There are no classes."""
+        return None
+
+    @property
+    def null_class(self) -> bool:
+        """Whether the network can be called without a label; it always is."""
+        return True
+
+    @property
+    def size_multiple(self) -> int:
+        """Height and width of an image must be multiples of this."""
+        return int(2 ** (len(self.channel_mult) - 1))
+
+
 def multiple(width: int, channels: int) -> float:
     """Returns the entry of `UNetConfig.channel_mult` that gives this width."""
     if width % channels == 0:
@@ -159,8 +224,12 @@ def multiple(width: int, channels: int) -> float:
     return mult if int(channels * mult) == width else math.nextafter(mult, math.inf)
 
 
-AnyNetworkConfig = UNetConfig | PaperUNetConfig
-NETWORKS: dict[str, type[AnyNetworkConfig]] = {"unet": UNetConfig, "paper_unet": PaperUNetConfig}
+AnyNetworkConfig = UNetConfig | PaperUNetConfig | LucidUNetConfig
+NETWORKS: dict[str, type[AnyNetworkConfig]] = {
+    "unet": UNetConfig,
+    "paper_unet": PaperUNetConfig,
+    "lucid_unet": LucidUNetConfig,
+}
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from difuso.errors import UserError
 from model import load_checkpoint
 from model.checkpoint import CLASSIFIER, file_sha256
 from tests.foreign import noise, reference
+from tests.lucid import trained_checkpoint
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -153,8 +154,40 @@ def test_a_hostile_pickle_is_refused_and_never_runs(tmp_path: Path, protocol: in
 def test_edm_is_refused_unopened(tmp_path: Path) -> None:
     source = tmp_path / "edm-cifar10.pkl"
     source.write_bytes(pickle.dumps(Canary(tmp_path / "executed")))
-    assert "a .pkl file of EDM contains the network's code" in refusal(source)
+    message = refusal(source)
+    assert "a .pkl file runs code when it is loaded, so it is never opened" in message
+    assert "EDM's networks cannot be served in another format either" in message
     assert not (tmp_path / "executed").exists()
+
+
+def test_the_advice_about_edm_is_true(tmp_path: Path) -> None:
+    torch.save({"model.map_layer0.weight": torch.zeros(1)}, tmp_path / "edm.pt")
+    assert "these are weights of a network of EDM, whose layout difuso does not know" in refusal(tmp_path / "edm.pt")
+
+
+def trained(folder: Path, **facts: Any) -> Path:
+    """A file of lucidrains' trainer, and its facts."""
+    source = trained_checkpoint(folder / "model-1.pt")
+    if facts:
+        source.with_suffix(".json").write_text(json.dumps(facts))
+    return source
+
+
+def test_of_a_trainer_of_lucidrains_the_averaged_weights_are_taken(tmp_path: Path) -> None:
+    source = trained(tmp_path, image_size=16)
+    convert(source, "--out", tmp_path / "model")
+    content = torch.load(source, weights_only=True)
+    network = load_checkpoint(tmp_path / "model").network.state_dict()
+    name = "final_conv.weight"
+    assert torch.equal(network[name], content["ema"][f"ema_model.model.{name}"])
+    assert not torch.equal(network[name], content["model"][f"model.{name}"])
+
+
+def test_a_trainer_of_lucidrains_does_not_say_the_size(tmp_path: Path) -> None:
+    message = refusal(trained(tmp_path))
+    assert (
+        f'do not say image_size: write it into {tmp_path / "model-1.json"}, for example {{"image_size": 64}}' in message
+    )
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from model import CheckpointError, ModelConfig
 from model.config import SamplerDefaults, ScheduleConfig, config_from_json, config_to_json
 from model.networks.build import build_network
-from model.networks.configs import PaperUNetConfig, UNetConfig
+from model.networks.configs import LucidUNetConfig, PaperUNetConfig, UNetConfig
 from model.networks.paper_unet import PaperUNet
 from model.networks.unet import UNet
 from model.plans.clipping import Clipping
@@ -42,6 +42,9 @@ def refusal(content: dict[str, Any]) -> str:
             schedule=ScheduleConfig("scaled_linear", 500, beta_end=0.03),
             variance="fixed_large",
             defaults=SamplerDefaults("ddpm", 500, "linspace"),
+        ),
+        ModelConfig(
+            LucidUNetConfig(), schedule=ScheduleConfig("listed", 60, betas=tuple(0.01 + 0.001 * i for i in range(60)))
         ),
         ModelConfig(UNetConfig(), plans={"few": SamplerDefaults("dpmpp", 3, "at:12.5,160,999")}),
         ModelConfig(
@@ -87,13 +90,14 @@ def test_shape_is_channels_height_width() -> None:
         ({"plans": {"few": {"step": "8"}}}, "unknown key plans.few.step: known are"),
         ({"plans": {"few": {"sampler": "plms"}}}, "sampler 'plms' is not known"),
         ({"plans": {"few": {"spacing": "at:9,5"}}}, "spacing must list rising timesteps"),
-        ({"network": {"type": "dit"}}, "network.type must be one of unet, paper_unet, got 'dit'"),
-        ({"network": {"channels": 8}}, "network.type must be one of unet, paper_unet, got None"),
+        ({"network": {"type": "dit"}}, "network.type must be one of unet, paper_unet, lucid_unet, got 'dit'"),
+        ({"network": {"channels": 8}}, "network.type must be one of unet, paper_unet, lucid_unet, got None"),
         ({"network": {"type": "unet", "depth": 3}}, "network.depth cannot hold 3"),
         ({"network": {"type": "unet", "depth": "3"}}, "unknown key network.depth: known are"),
         ({"network": {"type": "unet", "groups": 7}}, "groups 7 does not divide the 128 channels"),
         ({"network": {"type": "unet", "groups": 0}}, "network.groups must be a whole number between 1 and 1024, got 0"),
         ({"network": {"type": "unet", "channel_mult": []}}, "config.json: "),
+        ({"network": {"type": "lucid_unet", "attention_heads": [4]}}, "must have one entry for each of the 4 levels"),
         ({"network": 3}, "network cannot hold 3"),
         (
             {"schedule": {"type": "sigmoid"}},

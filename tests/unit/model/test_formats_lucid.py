@@ -1,0 +1,236 @@
+"""Networks and whole runs of lucidrains' denoising-diffusion-pytorch are here what they are there, or are refused."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from model import CheckpointError, ModelConfig, sample
+from model.config import config_from_json, config_to_json
+from model.formats.facts import LucidFacts
+from model.formats.layouts import layout_of
+from model.formats.lucid import read_unet
+from model.formats.naming import Weights
+from model.networks.configs import LucidUNetConfig
+from model.networks.lucid_unet import LucidUNet
+from tests.foreign import noise, reference
+from tests.lucid import DDIM_STEPS, ETA, OBJECTIVES, SCHEDULES, SEEDS, TIMESTEPS
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+T = torch.tensor([3, 750])
+UNETS = ["lucid", "lucid_odd", "lucid_fourier", "lucid_grouped"]
+GIVEN: dict[str, Any] = {"objective": "pred_x0", "beta_schedule": "sigmoid", "timesteps": 1000}
+FACTS = LucidFacts(image_size=8)
+KINDS = [(objective, schedule) for objective in OBJECTIVES for schedule in SCHEDULES]
+
+
+def diffusion(key: str, unet: str = "lucid") -> dict[str, Tensor]:
+    """The state dict of one of the GaussianDiffusions that the runs come from."""
+    arrays = {name.removeprefix(f"{key}/"): array for name, array in runs().items() if name.startswith(f"{key}/")}
+    buffers = {name: array for name, array in arrays.items() if array.ndim == 1 and name != "min_snr"}
+    return {**buffers, **{f"model.{name}": tensor for name, tensor in reference(unet).weights.items()}}
+
+
+def runs() -> dict[str, Tensor]:
+    return reference("lucid_runs").outputs
+
+
+def drawn(config: ModelConfig, network: LucidUNet, **choices: Any) -> Tensor:
+    """Images of a run, in 0..1 as theirs."""
+    schedule = config.schedule.build()
+    plan = config.plan(schedule, **config.settle(**choices).choices)
+    return (sample(plan, network, shape=config.shape, seeds=SEEDS) + 1) / 2
+
+
+def refusal(weights: Weights, facts: LucidFacts = FACTS) -> str:
+    with pytest.raises(CheckpointError) as caught:
+        read_unet(weights, facts)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("name", UNETS)
+def test_the_output_is_that_of_the_reference(name: str) -> None:
+    read = reference(name)
+    config, network = read_unet(read.weights, LucidFacts(**read.about["facts"], **GIVEN))
+    out = read.outputs["out"]
+    mine = network(noise("x", 2, config.channels, 16, 16), T)
+    assert (mine - out).abs().max() <= 1e-5 * out.abs().max()
+
+
+def test_the_config_shows_what_the_weights_and_the_facts_say() -> None:
+    read = reference("lucid_odd")
+    config, network = read_unet(read.weights, LucidFacts(**read.about["facts"], **GIVEN))
+    assert config.network == LucidUNetConfig(
+        in_channels=1,
+        out_channels=2,
+        channels=12,
+        init_channels=20,
+        channel_mult=(1, 2, 3),
+        attention_levels=(0, 2),
+        attention_heads=(2, 3, 1),
+        attention_head_channels=(8, 16, 4),
+        theta=500,
+        dropout=0.1,
+    )
+    assert (config.variance, config.prediction, config.image_size, config.channels) == ("learned_range", "eps", 16, 1)
+    assert not any(p.requires_grad for p in network.parameters())
+    assert not network.training
+    assert config_from_json(config_to_json(config)) == config
+
+
+@pytest.mark.parametrize(("objective", "schedule"), KINDS)
+def test_ancestral_runs_are_those_of_the_reference(objective: str, schedule: str) -> None:
+    """The file alone says which objective and which betas they were."""
+    config, network = read_unet(diffusion(f"{objective}-{schedule}"), FACTS)
+    assert (config.prediction, config.variance) == (OBJECTIVES[objective], "fixed_small")
+    theirs = runs()[f"{objective}-{schedule}/ddpm"]
+    assert theirs.std() > 0.01
+    assert (drawn(config, network, sampler="ddpm", steps=TIMESTEPS) - theirs).abs().max() <= 1e-5
+
+
+@pytest.mark.parametrize("eta", [0.0, ETA])
+@pytest.mark.parametrize(("objective", "schedule"), KINDS)
+def test_ddim_runs_are_those_of_the_reference(objective: str, schedule: str, eta: float) -> None:
+    """With no more than the number of steps: sampler and spacing are the model's own."""
+    config, network = read_unet(diffusion(f"{objective}-{schedule}"), FACTS)
+    theirs = runs()[f"{objective}-{schedule}/ddim-{eta}"]
+    assert theirs.std() > 0.01
+    assert (drawn(config, network, steps=DDIM_STEPS, eta=eta) - theirs).abs().max() <= 1e-5
+
+
+def test_a_learned_variance_is_that_of_the_reference_and_its_network_predicts_noise() -> None:
+    """The default objective of LearnedGaussianDiffusion says v, but it trains and samples noise."""
+    config, network = read_unet(
+        diffusion("learned", "lucid_odd"), dataclasses.replace(FACTS, sinusoidal_pos_emb_theta=500)
+    )
+    assert (config.prediction, config.variance) == ("eps", "learned_range")
+    assert (drawn(config, network, sampler="ddpm", steps=TIMESTEPS) - runs()["learned/ddpm"]).abs().max() <= 1e-5
+
+
+@pytest.mark.parametrize(("objective", "schedule"), KINDS)
+def test_a_clipped_signal_to_noise_ratio_hides_no_objective(objective: str, schedule: str) -> None:
+    weights = diffusion(f"{objective}-{schedule}")
+    weights["loss_weight"] = runs()[f"{objective}-{schedule}/min_snr"]
+    assert read_unet(weights, FACTS)[0].prediction == OBJECTIVES[objective]
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_a_unet_alone_gets_the_schedule_of_the_facts(schedule: Any) -> None:
+    facts = LucidFacts(8, objective="pred_v", beta_schedule=schedule, timesteps=TIMESTEPS)
+    config, _ = read_unet(reference("lucid").weights, facts)
+    theirs = runs()[f"pred_v-{schedule}/alphas_cumprod"].double().numpy()
+    assert np.allclose(config.schedule.build().alphas_cumprod, theirs, rtol=1e-5, atol=0)
+    assert config.prediction == "v"
+
+
+def test_facts_that_agree_with_the_file_are_welcome() -> None:
+    facts = LucidFacts(8, objective="pred_v", beta_schedule="sigmoid", timesteps=TIMESTEPS)
+    assert read_unet(diffusion("pred_v-sigmoid"), facts)[0] == read_unet(diffusion("pred_v-sigmoid"), FACTS)[0]
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ({"objective": "pred_x0"}, "the facts give objective pred_x0, but the weights have pred_v"),
+        ({"timesteps": 1000}, f"the facts give timesteps 1000, but the weights have {TIMESTEPS}"),
+        ({"beta_schedule": "cosine"}, "the facts give beta_schedule cosine, but the weights have another"),
+        ({"auto_normalize": False}, "auto_normalize false, but the images of difuso lie between -1 and 1"),
+    ],
+    ids=str,
+)
+def test_facts_that_contradict_the_file_are_refused(given: dict[str, Any], reason: str) -> None:
+    assert reason in refusal(diffusion("pred_v-sigmoid"), dataclasses.replace(FACTS, **given))
+
+
+@pytest.mark.parametrize("missing", GIVEN)
+def test_a_unet_alone_asks_for_facts(missing: str) -> None:
+    given = {name: fact for name, fact in GIVEN.items() if name != missing}
+    message = refusal(reference("lucid").weights, LucidFacts(8, **given))
+    assert "the facts must give objective, beta_schedule and timesteps, for example" in message
+
+
+def test_groups_that_do_not_divide_the_widths_are_refused() -> None:
+    facts = LucidFacts(16, resnet_block_groups=3, **GIVEN)
+    assert "groups 3 does not divide the 8 channels" in refusal(reference("lucid_grouped").weights, facts)
+
+
+def changed(**tensors: Tensor | None) -> Callable[[], dict[str, Tensor]]:
+    """A GaussianDiffusion with other tensors, or without those that are None; dots are written __."""
+    renamed = {name.replace("__", "."): tensor for name, tensor in tensors.items()}
+    return lambda: {
+        name: tensor for name, tensor in {**diffusion("pred_v-sigmoid"), **renamed}.items() if tensor is not None
+    }
+
+
+def before_1_9() -> dict[str, Tensor]:
+    return {name: tensor for name, tensor in diffusion("pred_v-sigmoid").items() if "mem_kv" not in name}
+
+
+@pytest.mark.parametrize(
+    ("weights", "reason"),
+    [
+        (before_1_9, "denoising-diffusion-pytorch before 1.9"),
+        (changed(model__init_conv__weight=torch.zeros(16, 6, 7, 7)), "this network was trained with self_condition"),
+        (changed(model__final_conv__weight=torch.zeros(8, 16, 1, 1)), "3 channels in and 8 out is not a denoiser"),
+        (changed(model__null_classes_emb=torch.zeros(16)), "the class-conditional Unet"),
+        (changed(betas=None), "a continuous-time diffusion, which has no timesteps"),
+        (changed(loss_weight=torch.full((TIMESTEPS,), 0.5)), "loss_weight is not that of an objective"),
+        (changed(loss_weight=torch.ones(3)), "loss_weight and betas must have the same length"),
+        (changed(loss_weight=None), "lacks the tensor loss_weight"),
+        (changed(p2_loss_weight=torch.ones(TIMESTEPS)), "does not belong to this diffusion: p2_loss_weight"),
+        (changed(model__mid_attn__mem_kv=None), "lacks the tensor mid_attn.mem_kv"),
+        (changed(model__extra=torch.zeros(1)), "does not belong to this network: extra"),
+        (changed(model__time_mlp__1__weight=torch.zeros(8, 2)), "channels must be even and at least 4, not 2"),
+        (changed(model__time_mlp__1__weight=torch.zeros(2, 2)), "the facts contradict the weights"),
+    ],
+)
+def test_weights_that_cannot_be_served_are_refused(weights: Callable[[], dict[str, Tensor]], reason: str) -> None:
+    assert reason in refusal(weights())
+
+
+@pytest.mark.parametrize(
+    ("weights", "reason"),
+    [
+        (["net.init_conv.weight", "net.time_mlp.0.weights"], "ElucidatedDiffusion, which has no timesteps"),
+        (["model.map_layer0.weight"], "of a network of EDM, whose layout difuso does not know"),
+    ],
+)
+def test_relatives_are_named(weights: list[str], reason: str) -> None:
+    with pytest.raises(CheckpointError, match=reason):
+        layout_of(weights)
+
+
+def test_the_layout_shows_in_the_names() -> None:
+    assert {layout_of(diffusion("pred_v-sigmoid")), layout_of(reference("lucid").weights)} == {"lucid"}
+
+
+@pytest.mark.parametrize("name", UNETS)
+def test_an_image_does_not_depend_on_the_size_of_its_batch(name: str) -> None:
+    """Bit for bit, at sizes to which a worker pads."""
+    read = reference(name)
+    _, network = read_unet(read.weights, LucidFacts(**read.about["facts"], **GIVEN))
+    x, t = noise("batch", 8, network.config.in_channels, 16, 16), torch.arange(0, 800, 100)
+    whole = network(x, t)
+    for size in (2, 4):
+        assert torch.equal(network(x[:size], t[:size]), whole[:size])
+
+
+def test_sizes_that_cannot_be_halved_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"must be multiples of 2, got \(7, 8\)"):
+        LucidUNet(
+            LucidUNetConfig(
+                channels=8,
+                init_channels=8,
+                channel_mult=(1, 1),
+                attention_heads=(1, 1),
+                attention_head_channels=(4, 4),
+                attention_levels=(),
+            )
+        )(torch.zeros(1, 3, 7, 8), T[:1])
