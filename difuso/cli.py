@@ -227,6 +227,21 @@ def convert(
     )
 
 
+@app.command()
+def pull(
+    repository: Annotated[
+        str, typer.Argument(metavar="ORG/NAME", help="Model of diffusers on the Hugging Face hub, with safetensors.")
+    ],
+    name: Annotated[str | None, typer.Option("--as", metavar="NAME", help="Name of the model here.")] = None,
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit; by default the main branch.")] = None,
+    models_dir: ModelsDir = CHECKPOINTS,
+) -> None:
+    """Downloads a model of diffusers from the Hugging Face hub, and checks that it can be served."""
+    from .pulling import pull as pull_into
+
+    pull_into(repository, models_dir, name=name, revision=revision)
+
+
 @app.command("compile")
 def compile_model(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="Name of a checkpoint.")],

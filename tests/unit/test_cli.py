@@ -37,6 +37,7 @@ def test_the_help_names_every_command() -> None:
         "restore",
         "models",
         "convert",
+        "pull",
         "train",
         "inspect",
         "verify",

@@ -1,0 +1,207 @@
+"""`difuso pull` as its users meet it: a hub over HTTP, and the environment of huggingface_hub."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from difuso.errors import UserError
+from difuso.pulling import pull
+from jobs.catalog import read_catalog
+from model import load_checkpoint
+from model.formats.diffusers import write_diffusers
+from tests.hub import COMMIT, Hub, running_hub
+from tests.serving import ENVIRONMENT
+
+pytest.importorskip("huggingface_hub")
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.timeout(180)]
+
+REPOSITORY = "Some-Lab/DDPM_Tiny-16"
+WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
+NEEDED = {"model_index.json", "unet/config.json", "scheduler/scheduler_config.json", "README.md", WEIGHTS}
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    with running_hub() as hub:
+        yield hub
+
+
+@pytest.fixture
+def folder(hub: Hub, models_dir: Path, tmp_path: Path) -> Path:
+    """The repository, with more in it than is needed."""
+    folder = tmp_path / "repository"
+    tiny = load_checkpoint(models_dir / "tiny")
+    write_diffusers(folder, tiny.config, tiny.network)
+    (folder / "SHA256SUMS").unlink()
+    (folder / "README.md").write_text("---\nlicense: apache-2.0\n---\n# Tiny\n")
+    torch.save(load_file(folder / WEIGHTS), (folder / WEIGHTS).with_suffix(".bin"))
+    (folder / "unet" / "diffusion_pytorch_model.fp16.safetensors").write_bytes(b"half")
+    (folder / "samples").mkdir()
+    (folder / "samples" / "notes.json").write_text("{}")
+    hub.repositories[REPOSITORY] = folder
+    return folder
+
+
+class Pulling:
+    """Runs the command with a models folder and a cache of its own."""
+
+    def __init__(self, folder: Path, hub: Hub) -> None:
+        self.models = folder / "models"
+        self.environment = {name: value for name, value in ENVIRONMENT.items() if not name.startswith("HF_")} | {
+            "DIFUSO_MODELS_DIR": str(self.models),
+            "HF_HOME": str(folder / "hf"),
+            "HF_ENDPOINT": hub.url,
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+            "HF_TOKEN": "hf_of-the-test",
+            "OMP_NUM_THREADS": "1",
+        }
+
+    def __call__(self, *arguments: str, **environment: str) -> str:
+        """What the command prints."""
+        done = self._run(arguments, environment)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def refusal(self, *arguments: str, **environment: str) -> str:
+        """The last line of the refusal; nothing is left in the models folder."""
+        before = self._entries()
+        done = self._run(arguments, environment)
+        assert done.returncode == 1, done.stdout
+        assert self._entries() == before
+        return done.stderr.splitlines()[-1]
+
+    def _entries(self) -> set[str]:
+        return set(os.listdir(self.models)) if self.models.is_dir() else set()
+
+    def _run(self, arguments: tuple[str, ...], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-P", "-m", "difuso", "pull", *arguments]
+        return subprocess.run(
+            command, env=self.environment | environment, capture_output=True, text=True, check=False, timeout=120
+        )
+
+
+@pytest.fixture
+def pulling(tmp_path: Path, hub: Hub) -> Pulling:
+    return Pulling(tmp_path, hub)
+
+
+def test_a_model_of_the_hub_becomes_one_of_ours(pulling: Pulling, hub: Hub, folder: Path, models_dir: Path) -> None:
+    """Only the needed files are downloaded, and with the token."""
+    printed = pulling(REPOSITORY)
+    out = pulling.models / "ddpm_tiny-16"
+    pulled, tiny = load_checkpoint(out), load_checkpoint(models_dir / "tiny")
+    assert all(
+        torch.equal(mine, theirs)
+        for mine, theirs in zip(pulled.network.state_dict().values(), tiny.network.state_dict().values(), strict=True)
+    )
+    assert read_catalog(pulling.models).models["ddpm_tiny-16"].sha256 == pulled.sha256
+    assert {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()} == {*NEEDED, "SHA256SUMS"}
+    assert f"from {REPOSITORY} at {COMMIT[:12]}: " in printed
+    assert "MB, licence: apache-2.0" in printed
+    assert "16x16 pixels; it can be loaded" in printed
+    assert sorted(hub.downloads) == sorted((REPOSITORY, file) for file in NEEDED)
+    assert hub.tokens == {"Bearer hf_of-the-test"}
+
+
+def test_a_flat_folder_another_name_and_a_revision(pulling: Pulling, hub: Hub, folder: Path) -> None:
+    (folder / "model_index.json").unlink()
+    (folder / "README.md").unlink()
+    for part in ("unet", "scheduler"):
+        shutil.copytree(folder / part, folder, dirs_exist_ok=True)
+        shutil.rmtree(folder / part)
+    hub.revisions = {"v1", COMMIT}
+    printed = pulling(REPOSITORY, "--as", "mine", "--revision", "v1")
+    assert load_checkpoint(pulling.models / "mine").config.image_size == 16
+    assert "licence: not stated" in printed
+    assert pulling.refusal(REPOSITORY, "--as", "other", "--revision", "v2") == (
+        f"difuso: {REPOSITORY} has no revision v2"
+    )
+
+
+def test_offline_it_comes_from_the_cache(pulling: Pulling, hub: Hub, folder: Path) -> None:
+    assert pulling.refusal(REPOSITORY, HF_HUB_OFFLINE="1") == (
+        f"difuso: {REPOSITORY} cannot be downloaded: HF_HUB_OFFLINE is set, and the cache does not have it"
+    )
+    pulling(REPOSITORY)
+    asked = len(hub.downloads)
+    pulling(REPOSITORY, "--as", "again", HF_HUB_OFFLINE="1")
+    assert len(hub.downloads) == asked
+    assert load_checkpoint(pulling.models / "again").sha256 == load_checkpoint(pulling.models / "ddpm_tiny-16").sha256
+
+
+def test_a_latent_model_is_refused_before_its_weights_are_downloaded(pulling: Pulling, hub: Hub, folder: Path) -> None:
+    index = json.loads((folder / "model_index.json").read_text())
+    (folder / "model_index.json").write_text(json.dumps({**index, "vae": ["diffusers", "AutoencoderKL"]}))
+    assert "its pipeline has a vae besides unet and scheduler" in pulling.refusal(REPOSITORY)
+    assert (REPOSITORY, WEIGHTS) not in hub.downloads
+
+
+def pickled(folder: Path) -> None:
+    (folder / WEIGHTS).unlink()
+
+
+def other_shapes(folder: Path) -> None:
+    weights = load_file(folder / WEIGHTS)
+    save_file({name: tensor[:1].clone() for name, tensor in weights.items()}, folder / WEIGHTS)
+
+
+def of_another_kind(folder: Path) -> None:
+    for file in ("model_index.json", "unet/config.json"):
+        (folder / file).unlink()
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (pickled, f"has no {WEIGHTS}. If its weights are a pickle (.bin), download the folder with `hf download"),
+        (other_shapes, "has shape (1, 16), the config asks for (64, 16)"),
+        (of_another_kind, "is not a model of diffusers"),
+    ],
+)
+def test_a_model_that_cannot_be_served_is_refused(
+    pulling: Pulling, folder: Path, damage: Callable[[Path], None], reason: str
+) -> None:
+    damage(folder)
+    assert reason in pulling.refusal(REPOSITORY)
+
+
+def test_what_the_hub_does_not_give_is_explained(pulling: Pulling, hub: Hub, folder: Path) -> None:
+    assert pulling.refusal("some-lab/nothing") == (
+        f"difuso: there is no model some-lab/nothing on {hub.url}; if it is private, set HF_TOKEN"
+    )
+    assert pulling.refusal("a/b/c", "--as", "x") == (
+        "difuso: 'a/b/c' is not a name on the hub, which is like google/ddpm-cifar10-32"
+    )
+    hub.gated = {REPOSITORY}
+    assert pulling.refusal(REPOSITORY) == (
+        f"difuso: {REPOSITORY} is gated: accept its terms on {hub.url}/{REPOSITORY}, and set HF_TOKEN"
+    )
+    closed = pulling.refusal(REPOSITORY, HF_ENDPOINT="http://127.0.0.1:9")
+    assert closed == (
+        f"difuso: {REPOSITORY} cannot be downloaded: http://127.0.0.1:9 cannot be reached, and the cache does not "
+        "have it"
+    )
+
+
+def test_names_are_checked_first(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    with pytest.raises(UserError, match="exists already: delete it, or give another name with --as"):
+        pull("a/There", tmp_path)
+    with pytest.raises(UserError, match=r"'\.\./out' is not a name for a model"):
+        pull("a/b", tmp_path, name="../out")
+
+
+def test_without_the_extra_it_says_which(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(UserError, match=r"pip install 'difuso\[hub\]'"):
+        pull("a/b", tmp_path)
