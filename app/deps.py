@@ -6,7 +6,7 @@ import asyncio
 import re
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Any, TypedDict, get_origin
+from typing import Annotated, Any, TypedDict, get_args, get_origin
 
 from anyio import CapacityLimiter
 from fastapi import Depends, Request
@@ -137,7 +137,11 @@ IdempotencyKey = Annotated[str | None, Depends(_idempotency_key)]
 
 def single_parameters(query: type[BaseModel]) -> Any:
     """Returns a dependency that refuses repeated parameters, except lists; FastAPI would silently use the last one."""
-    lists = {field.alias or name for name, field in query.model_fields.items() if get_origin(field.annotation) is list}
+
+    def is_list(annotation: Any) -> bool:
+        return get_origin(annotation) is list or any(map(is_list, get_args(annotation)))
+
+    lists = {field.alias or name for name, field in query.model_fields.items() if is_list(field.annotation)}
 
     async def refuse_repeated(request: Request) -> None:
         counts = Counter(name for name, _ in request.query_params.multi_items() if name not in lists)

@@ -33,11 +33,16 @@ SHEET_COLOUR = "white"
 
 def describe(manifest: Manifest) -> dict[str, Any]:
     """Returns all that is needed to make the images again; nothing else, so that equal requests get equal bytes."""
+    job = manifest.job
     images = [
-        {"file": f"{index}.png", "seed": image.seed, "sha256": image.sha256}
+        {
+            "file": f"{index}.png",
+            "seed": image.seed,
+            **({"label": job.params.label_of(index)} if isinstance(job.params.label, tuple) else {}),
+            "sha256": image.sha256,
+        }
         for index, image in enumerate(manifest.images)
     ]
-    job = manifest.job
     return {
         "kind": job.kind,
         **({"task": job.task.model_dump()} if job.task.has_parameters else {}),

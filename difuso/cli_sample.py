@@ -27,17 +27,13 @@ Target = typer.Option("--out", "-o", help="Folder for the images, or an .npz fil
 
 
 class SampleQuery(SamplingQuery):
-    """The parameters of the command: those of the API, for more images and every class."""
+    """The parameters of the command: those of the API, for more images."""
 
-    n: int = Field(
-        default=1,
-        ge=1,
-        description=f"number of images; at most {MAX_IMAGES} without an .npz file, or with a trace",
-    )
-    label: str | None = Field(
+    n: int | None = Field(
         default=None,
-        max_length=100,
-        description="class, by name or index; or `all`, by which the images of an .npz file take all classes in turn",
+        ge=1,
+        description=f"number of images, at most {MAX_IMAGES} without an .npz file or with a trace; by default 1, or as "
+        "many as there are seeds or labels",
     )
 
 
@@ -49,7 +45,7 @@ def sample(
     server: Server = None,
     dry_run: Annotated[bool, DryRun] = False,
 ) -> None:
-    from .bulk import ALL, make_file
+    from .bulk import make_file
     from .drawing import find_drawing_model
     from .sampling import NPZ
 
@@ -59,12 +55,9 @@ def sample(
             raise UserError("--dry-run tells about one job; leave out --out FILE.npz, which takes many")
         typer.echo(make_file(out, query, find_drawing_model(query.model, server, tag=query.tag)))
         return
-    if query.n > MAX_IMAGES:
+    if query.n is not None and query.n > MAX_IMAGES:
         otherwise = "with --trace" if query.trace else "unless --out is an .npz file"
         raise UserError(f"-n must be at most {MAX_IMAGES}, not {query.n}, {otherwise}")
-    if query.label == ALL:
-        needs = "takes no --trace" if query.trace else "needs --out FILE.npz"
-        raise UserError(f"--label all {needs}; a class of this name can be given by its index")
     one_job = checked(SamplingQuery, query.model_dump(exclude_unset=True), option)
     if dry_run:
         print_price_of(KIND, one_job, {}, server)

@@ -12,7 +12,7 @@ from jobs.catalog import ModelInfo, read_catalog
 from jobs.contract import new_job
 from jobs.kinds.base import Prepared, SamplingQuery, fill_in
 from jobs.kinds.generate import Generation
-from jobs.params import SamplingParams
+from jobs.params import MAX_IMAGES, SamplingParams
 from model.config import SamplerDefaults
 from worker.settings import WorkerSettings
 
@@ -21,8 +21,6 @@ from .options import API_KEY, read_settings
 
 if TYPE_CHECKING:
     from worker.runner import Runner
-
-Runs = Sequence[SamplingParams]  # each of n images that differ in their seeds only
 
 
 class DrawingModel(Protocol):
@@ -34,7 +32,7 @@ class DrawingModel(Protocol):
         class_names: classes of the network; None if it knows none.
         labels: number of classes that a label may name: those of the network, or else of its classifier.
         defaults: the model's own settings.
-        together: number of images that are best drawn together.
+        together: number of images that are best drawn together; at most MAX_IMAGES.
         ahead: number of images that keep the place busy.
         is_here: whether this machine draws, so that its time tells how fast it is.
     """
@@ -67,15 +65,15 @@ class DrawingModel(Protocol):
             RequestRefused, PlanError: if the model cannot do what is asked.
         """
 
-    def draw(self, batches: Iterable[Runs], keep: Callable[[Runs, list[bytes]], None]) -> None:
-        """Draws batches of images, in any order.
+    def draw(self, runs: Iterable[SamplingParams], keep: Callable[[int, list[bytes]], None]) -> None:
+        """Draws the images of several runs, in any order.
 
         Args:
-            batches: taken one by one when there is room for another; all images of one are drawn together.
-            keep: called with each batch and the PNGs of all its images.
+            runs: taken one by one when there is room for another; all images of one are drawn together.
+            keep: called with the number of each run, counted from 0, and the PNGs of its images.
 
         Raises:
-            UserError: if a batch cannot be drawn. Those before it were kept.
+            UserError: if a run cannot be drawn. Those before it were kept.
         """
 
 
@@ -107,7 +105,7 @@ class LocalModel:
 
     @property
     def together(self) -> int:
-        return self._runner.slots
+        return min(self._runner.slots, MAX_IMAGES)
 
     @property
     def ahead(self) -> int:
@@ -116,14 +114,14 @@ class LocalModel:
     def settle(self, query: SamplingQuery) -> SamplingParams:
         return fill_in(query, self._info)
 
-    def draw(self, batches: Iterable[Runs], keep: Callable[[Runs, list[bytes]], None]) -> None:
+    def draw(self, runs: Iterable[SamplingParams], keep: Callable[[int, list[bytes]], None]) -> None:
         from worker.local import run_jobs
 
-        for batch in batches:
-            jobs = [new_job(self.name, Prepared(run, Generation())) for run in batch]
+        for number, run in enumerate(runs):
+            job = new_job(self.name, Prepared(run, Generation()))
             with user_errors(self.name):
-                drawn = run_jobs(self._runner, [(job, ()) for job in jobs])
-            keep(batch, [png for pngs in drawn for png in pngs])
+                (pngs,) = run_jobs(self._runner, [(job, ())])
+            keep(number, pngs)
 
 
 def find_drawing_model(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from jobs.kinds.base import Kind, SamplingQuery
 from worker.settings import WorkerSettings
 
+from .progress import title_of
 from .remote_sampling import arguments, connected
 from .sampling import read_job
 
@@ -52,6 +53,6 @@ def price_on_server(
     return f"{work}, {price.seconds:.1f} s on an idle worker; sent now, it would be done in {price.eta_seconds:.1f} s."
 
 
-def _work(model: str, seed: int, *, images: int, image_steps: int) -> str:
+def _work(model: str, seed: int | Sequence[int], *, images: int, image_steps: int) -> str:
     count = "1 image takes" if images == 1 else f"{images} images take"
-    return f"{model}, seed {seed}: {count} {image_steps} image-steps"
+    return f"{title_of(model, seed)}: {count} {image_steps} image-steps"

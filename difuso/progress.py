@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 
@@ -14,6 +14,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 log = logging.getLogger(__name__)
 
 LOG_EVERY = 0.1  # of the work
+
+
+def title_of(model: str, seed: int | Sequence[int]) -> str:
+    """Returns the title of a run of a model; the seed is that of image 0, or there is one for each image."""
+    return f"{model}, seed {seed}" if isinstance(seed, int) else f"{model}, {len(seed)} seeds"
 
 
 @contextmanager

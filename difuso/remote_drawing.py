@@ -15,12 +15,12 @@ from typing import Any
 
 from jobs.contract import URGENCIES
 from jobs.errors import RequestRefused
-from jobs.kinds.base import SamplingQuery, class_index
+from jobs.kinds.base import SamplingQuery
 from jobs.params import SamplingParams, choices_of
+from jobs.per_image import per_image
 from model.config import SamplerDefaults
 from model.plans.settings import Settings, settle
 
-from .drawing import Runs
 from .errors import UserError
 
 try:
@@ -38,8 +38,8 @@ try:
 except ImportError as error:
     raise UserError(str(error)) from error
 
-TOGETHER = 32  # images of a batch
-IN_FLIGHT = 2  # batches for each worker: one that it draws, and one that waits
+TOGETHER = 32  # images of a job
+IN_FLIGHT = 2  # jobs for each worker: one that it draws, and one that waits
 AHEAD = 16 * TOGETHER
 
 Facts = dict[str, Any]  # a model as GET /models shows it
@@ -79,20 +79,20 @@ class ServedModel:
         own = self.defaults if query.plan is None else plans[query.plan]
         own_settings = Settings(**vars(own), variance=self._facts["variance"], clip=self._facts["clip"])
         settings = settle(choices_of(query), own_settings, timesteps=self._facts["num_train_timesteps"])
-        label = query.label
-        by_classifier = self.class_names is None and label is not None  # its only use is to guide
+        images = per_image(
+            query.seed, query.label, n=query.n, classes=self.class_names, count=self.labels, model=self.name
+        )
+        by_classifier = self.class_names is None and images.label is not None  # its only use is to guide
         return SamplingParams(
-            n=query.n,
+            **images._asdict(),
             **vars(settings),
-            seed=query.seed or 0,
-            label=None if label is None else class_index(label, self.class_names, self.labels, model=self.name),
             guidance_scale=1.0 if query.guidance_scale is None else query.guidance_scale,
             classifier_scale=float(by_classifier) if query.classifier_scale is None else query.classifier_scale,
         )
 
-    def draw(self, batches: Iterable[Runs], keep: Callable[[Runs, list[bytes]], None]) -> None:
+    def draw(self, runs: Iterable[SamplingParams], keep: Callable[[int, list[bytes]], None]) -> None:
         try:
-            asyncio.run(self._draw(iter(batches), keep))
+            asyncio.run(self._draw(enumerate(runs), keep))
         except ExceptionGroup as group:
             first: Exception = group
             while isinstance(first, ExceptionGroup):
@@ -101,12 +101,11 @@ class ServedModel:
                 raise UserError(f"{self._url}: {first}") from first
             raise first from None
 
-    async def _draw(self, batches: Iterator[Runs], keep: Callable[[Runs, list[bytes]], None]) -> None:
+    async def _draw(self, runs: Iterator[tuple[int, SamplingParams]], keep: Callable[[int, list[bytes]], None]) -> None:
         async def work() -> None:
-            for batch in batches:
-                async with asyncio.TaskGroup() as together:
-                    drawn = [together.create_task(self._images(client, run)) for run in batch]
-                keep(batch, [png for each in drawn for png in each.result().pngs])
+            for number, run in runs:
+                result = await self._images(client, run)
+                keep(number, list(result.pngs))
 
         workers: int = max(1, self._facts["workers"])
         async with AsyncClient(self._url, api_key=self._api_key, timeout=None) as client, asyncio.TaskGroup() as group:
@@ -138,16 +137,21 @@ class ServedModel:
 
     def _options(self, run: SamplingParams, tries: int) -> Any:
         """Returns the options of a job: all parameters are sent, so that no default of the server matters."""
-        label = run.label
         options = {
             **run.model_dump(),
-            "label": label if label is None or self.class_names is None else self.class_names[label],
+            "label": self._named(run.label),
             "model": self.name,
             "tag": self._tag,
         }
         content = json.dumps([self.sha256, options, tries], sort_keys=True)
         key = hashlib.sha256(content.encode()).hexdigest()
         return {**options, "idempotency_key": key, "urgency": URGENCIES[-1]}
+
+    def _named(self, label: int | tuple[int, ...] | None) -> Any:
+        """Returns classes by their names, where they have names."""
+        if label is None or self.class_names is None:
+            return label
+        return [self.class_names[each] for each in label] if isinstance(label, tuple) else self.class_names[label]
 
 
 def served_model(name: str | None, url: str, api_key: str | None, *, tag: str | None = None) -> ServedModel:

@@ -12,7 +12,7 @@ from jobs.kinds.base import Kind, SamplingQuery
 from jobs.params import SamplingParams
 
 from .errors import UserError
-from .progress import progress
+from .progress import progress, title_of
 from .sampling import write_images
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def _follow(client: Client, kind: str, sent: dict[str, Any]) -> Result:
 
     job = client.submit(kind, **sent)  # type: ignore[call-overload]  # a type checker cannot know the kind
     try:
-        with progress(f"{job.facts['model']}, seed {job.facts['params']['seed']}") as show:
+        with progress(title_of(job.facts["model"], job.facts["params"]["seed"])) as show:
             for event in job.events():
                 if isinstance(event, Progress):
                     show(event.done / event.total)

@@ -12,9 +12,10 @@ import numpy as np
 from PIL import Image
 
 from jobs.params import SamplingParams
+from jobs.per_image import label_in_turn, one_or_several
 from training.images import ImageArray
 
-from .drawing import DrawingModel, Runs
+from .drawing import DrawingModel
 
 
 class SampledImages:
@@ -24,7 +25,7 @@ class SampledImages:
 
     Args:
         model: the model and the place where it draws.
-        params: parameters of each image; image i has seed params.seed + i.
+        params: parameters of each image, with one seed; image i has seed params.seed + i.
         labels: class indices; the image of seed s gets number s modulo their count. Empty: all get params.label.
         root: folder for all settings; these get a folder of their own, named after the weights and the parameters.
 
@@ -53,23 +54,24 @@ class SampledImages:
 
     def make(self, numbers: Iterable[int]) -> None:
         """Draws those of the images with these numbers that are missing."""
-        runs = [self._run(i) for i in numbers if not self._path(i).exists()]
+        missing = [i for i in numbers if not self._path(i).exists()]
         size = self._model.together
+        batches = [missing[begin : begin + size] for begin in range(0, len(missing), size)]
         began = time.perf_counter()
 
-        def keep(batch: Runs, pngs: Sequence[bytes]) -> None:
+        def keep(number: int, pngs: Sequence[bytes]) -> None:
             nonlocal began
             seconds = time.perf_counter() - began
-            for run, png in zip(batch, pngs, strict=True):
-                path = self._path(run.seed - self._params.seed)
+            for i, png in zip(batches[number], pngs, strict=True):
+                path = self._path(i)
                 unfinished = path.with_suffix(".tmp")
                 unfinished.write_bytes(png)
                 unfinished.replace(path)
             if self._model.is_here:
-                self._count(len(batch), seconds)
+                self._count(len(pngs), seconds)
             began = time.perf_counter()
 
-        self._model.draw((runs[begin : begin + size] for begin in range(0, len(runs), size)), keep)
+        self._model.draw(map(self._run, batches), keep)
 
     def seconds_per_image(self) -> float | None:
         """Mean seconds to draw an image here in full batches; None if none was drawn."""
@@ -83,7 +85,7 @@ class SampledImages:
         return spent
 
     def _path(self, index: int) -> Path:
-        return self._folder / f"{self._params.seed + index}.png"
+        return self._folder / f"{self._params.seed_of(index)}.png"
 
     def _count(self, images: int, seconds: float) -> None:
         # A batch that is not full takes as long as a full one: it would make each of its images look slow.
@@ -92,7 +94,8 @@ class SampledImages:
             total = {"images": spent["images"] + images, "seconds": spent["seconds"] + seconds}
             self._clock.write_text(json.dumps(total) + "\n", encoding="utf-8")
 
-    def _run(self, index: int) -> SamplingParams:
-        seed = self._params.seed + index
-        label = self._labels[seed % len(self._labels)] if self._labels else self._params.label
-        return self._params.model_copy(update={"seed": seed, "label": label})
+    def _run(self, batch: Sequence[int]) -> SamplingParams:
+        seeds = [self._params.seed_of(i) for i in batch]
+        label = label_in_turn(self._labels, seeds) if self._labels else self._params.label
+        own = {"n": len(batch), "seed": one_or_several(seeds), "label": label}
+        return self._params.model_copy(update=own)

@@ -22,7 +22,7 @@ from jobs.params import SamplingParams
 from worker.settings import WorkerSettings
 
 from .errors import UserError, user_errors
-from .progress import progress
+from .progress import progress, title_of
 
 if TYPE_CHECKING:
     from model import Checkpoint
@@ -90,7 +90,7 @@ def write_images(
             raise UserError(f"{out}: {error.strerror}") from error
         return [out]
     out.mkdir(parents=True, exist_ok=True)
-    paths = [out / f"{model}-{task.label(params, index)}.png" for index in range(len(pngs))]
+    paths = [out / f"{model}-{task.file_stem(params, index)}.png" for index in range(len(pngs))]
     for path, png in zip(paths, pngs, strict=True):
         path.write_bytes(png)
     return paths
@@ -114,7 +114,7 @@ def draw(runner: Runner, job: Job, sent: Sequence[bytes]) -> Drawn:
     from model.images import from_png
     from worker.local import run_job
 
-    with progress(f"{job.model}, seed {job.params.seed}") as show:
+    with progress(title_of(job.model, job.params.seed)) as show:
         for event in run_job(runner, job, [from_png(png) for png in sent]):
             if not isinstance(event, float):
                 return event

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 MAX_ID = 36  # bytes
-MAX_FIELD = 1 << 16  # bytes of one field of a job's record, or of its progress; difuso writes less than 4 KiB
+MAX_FIELD = 1 << 16  # bytes of one field of a job's record, or of its progress; difuso writes less than 8 KiB
 MAX_TIMESTEPS = 1 << 22  # bytes; enough for 100,000 timesteps, the most of a model, with all digits
 MAX_REPORT = 1 << 16  # bytes
 MAX_ENTRIES = 10_000  # entries of a hash, approximately

@@ -40,7 +40,7 @@ def recipe(
         "variance": params.variance,
         "clip": params.clip,
         "seed": job.task.seed(params, index),
-        "label": params.label,
+        "label": params.label_of(index),
         "guidance_scale": params.guidance_scale,
         "classifier_scale": params.classifier_scale,
         "timesteps": list(timesteps),

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, cast
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from model.plans.clipping import ClipMode
 from model.plans.samplers import SAMPLERS, Variance
@@ -35,6 +35,9 @@ MAX_STEPS = 1_000_000
 MAX_TIMESTEP = 1_000_000
 MAX_SEED = 2**53 - 1  # the largest integer that every JSON parser keeps exact
 
+Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
+ClassIndex = Annotated[int, Field(ge=0, le=MAX_SEED)]
+
 
 def choices_of(values: Any) -> Choices:
     """Returns the attributes of a query or of parameters that are arguments of a model's `settle` and `plan`."""
@@ -52,8 +55,8 @@ class SamplingParams(Frozen):
         eta: the stochasticity of ddim, 0..1.
         variance: the variance of ddpm.
         clip: the clipping of the predicted image at each step.
-        seed: the seed of image 0; image i has seed + i.
-        label: the index of the class; None for unconditional images.
+        seed: the seed of image 0, and image i has seed + i; or the seeds of all images.
+        label: the index of the class of all images, or those of each; None for unconditional images.
         guidance_scale: the scale of classifier-free guidance; 1 is off.
         classifier_scale: the scale of guidance by a classifier; 0 is off.
     """
@@ -65,10 +68,26 @@ class SamplingParams(Frozen):
     eta: float = Field(ge=0, le=1)
     variance: Variance = "fixed_small"
     clip: ClipMode = "static"
-    seed: int = Field(ge=0, le=MAX_SEED)
-    label: int | None = Field(default=None, ge=0, le=MAX_SEED)
+    seed: Seed | tuple[Seed, ...]
+    label: ClassIndex | tuple[ClassIndex, ...] | None = None
     guidance_scale: float = Field(default=1.0, ge=0, le=100)
     classifier_scale: float = Field(default=0.0, ge=0, le=100)
+
+    @model_validator(mode="after")
+    def _one_for_each_image(self) -> Self:
+        for name in ("seed", "label"):
+            values = getattr(self, name)
+            if isinstance(values, tuple) and len(values) != self.n:
+                raise ValueError(f"{name} must be one, or one for each of {self.n} images, not {len(values)}")
+        return self
+
+    def seed_of(self, index: int) -> int:
+        """Returns the seed of an image."""
+        return self.seed[index] if isinstance(self.seed, tuple) else self.seed + index
+
+    def label_of(self, index: int) -> int | None:
+        """Returns the index of the class of an image; None if it has none."""
+        return self.label[index] if isinstance(self.label, tuple) else self.label
 
     @property
     def choices(self) -> Choices:

@@ -109,7 +109,7 @@ class FakeWorker:
             png = file.getvalue()
             path = self._store.write_image(job_id, "1", index, png)
             digest = hashlib.sha256(png).hexdigest()
-            images.append(ImageFile(path=path, seed=job.params.seed + index, sha256=digest))
+            images.append(ImageFile(path=path, seed=job.params.seed_of(index), sha256=digest))
         self._store.commit(
             Manifest(job=job, model_sha256="0", timesteps=(500, 0), images=tuple(images), finished_at=time.time())
         )

@@ -110,8 +110,9 @@ def activate(
     """
     params = job.params
     scales = {"guidance_scale": params.guidance_scale, "classifier_scale": params.classifier_scale}
-    if not runner.checkpoint.config.accepts(params.label, **scales):  # on a GPU a wrong index would end the process
-        raise JobUnreadable(f"{job.model} cannot be asked for class {params.label} with {scales}")
+    for label in {params.label_of(index) for index in range(params.n)}:
+        if not runner.checkpoint.config.accepts(label, **scales):  # on a GPU a wrong index would end the process
+            raise JobUnreadable(f"{job.model} cannot be asked for class {label} with {scales}")
     start = WORKER_KINDS[job.kind].begin(job, runner, sent)
     _keep(job, runner, start)
     active = ActiveJob(job, runner, start, time.monotonic() + job.timeout, attempt)

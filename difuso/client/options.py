@@ -35,8 +35,8 @@ class Headers(TypedDict, total=False):
 class Generate(Headers, total=False):
     """Parameters of every kind of job; one that is absent or None has the default of the model."""
 
-    n: int
-    """Number of images."""
+    n: int | None
+    """Number of images; by default 1, or as many as there are seeds or labels."""
     steps: int | None
     """Network calls for each image, at most the model's T."""
     sampler: str | None
@@ -51,10 +51,10 @@ class Generate(Headers, total=False):
     """Variance of the noise of each step; ddpm only."""
     clip: Literal["none", "static", "dynamic"] | None
     """Clipping of the predicted image at each step."""
-    seed: int | None
-    """Seed of image 0; image i has seed + i."""
-    label: str | int | None
-    """Class, by name or index."""
+    seed: int | Sequence[int] | None
+    """Seed of image 0, where image i has seed + i; repeat it for one image of each seed."""
+    label: str | int | Sequence[str | int] | None
+    """Class, by name or index; repeat it for one image of each, or say all for the classes in turn."""
     guidance_scale: float | None
     """Scale of classifier-free guidance; 1 is off; needs a label."""
     classifier_scale: float | None

@@ -78,10 +78,5 @@ def image_arrays(pngs: Sequence[bytes], params: SamplingParams) -> dict[str, Arr
     """
     pixels = [np.asarray(Image.open(io.BytesIO(png))) for png in pngs]
     images = np.stack([each.reshape(*each.shape[:2], -1) for each in pixels])
-    labels = [_label_of(params, index) for index in range(len(pngs))]
+    labels = [params.label_of(index) for index in range(len(pngs))]
     return {IMAGES: images, **({} if None in labels else {LABELS: np.array(labels, "<i8")})}
-
-
-def _label_of(params: SamplingParams, index: int) -> int | None:
-    """Returns the class of image `index`."""
-    return params.label

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Generic, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
 
 from PIL.Image import Image
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from model.bounds import PLAN_NAME
 from model.plans.clipping import ClipMode
@@ -21,16 +20,21 @@ from ..catalog import ModelInfo
 from ..errors import RequestRefused
 from ..images.fitting import FittedImage
 from ..moments import MAX_MOMENTS, MomentName, Trace, check_trace, trace_of
-from ..params import MAX_IMAGES, MAX_SEED, TAG, SamplerName, SamplingParams, SpacingName, choices_of
+from ..params import MAX_IMAGES, TAG, SamplerName, SamplingParams, Seed, SpacingName, choices_of
+from ..per_image import ALL, per_image
 from ..values import Frozen
-
-DRAWN_SEEDS = 2**32  # enough that equal seeds are unlikely, and short enough to read out
 
 
 class SamplingQuery(Frozen):
     """Query parameters of every kind, as the client sent them; None means the default of the model."""
 
-    n: int = Field(default=1, ge=1, le=MAX_IMAGES, examples=[4], description="number of images")
+    n: int | None = Field(
+        default=None,
+        ge=1,
+        le=MAX_IMAGES,
+        examples=[4],
+        description="number of images; by default 1, or as many as there are seeds or labels",
+    )
     steps: int | None = Field(
         default=None, ge=1, examples=[50], description="network calls for each image, at most the model's T"
     )
@@ -49,10 +53,19 @@ class SamplingQuery(Frozen):
     eta: float | None = Field(default=None, ge=0, le=1, description="stochasticity; ddim only")
     variance: Variance | None = Field(default=None, description="variance of the noise of each step; ddpm only")
     clip: ClipMode | None = Field(default=None, description="clipping of the predicted image at each step")
-    seed: int | None = Field(
-        default=None, ge=0, le=MAX_SEED, examples=[7], description="seed of image 0; image i has seed + i"
+    seed: list[Seed] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=MAX_IMAGES,
+        examples=[[7]],
+        description="seed of image 0, where image i has seed + i; repeat it for one image of each seed",
     )
-    label: str | None = Field(default=None, max_length=100, description="class, by name or index")
+    label: list[Annotated[str, Field(max_length=100)]] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=MAX_IMAGES,
+        description=f"class, by name or index; repeat it for one image of each, or say {ALL} for the classes in turn",
+    )
     guidance_scale: float | None = Field(
         default=None, ge=0, le=100, description="scale of classifier-free guidance; 1 is off; needs a label"
     )
@@ -77,6 +90,12 @@ class SamplingQuery(Frozen):
         description="network calls whose x_t and x0 are kept as floats: by number, last or all; may be repeated",
     )
 
+    @field_validator("seed", "label", mode="before")
+    @classmethod
+    def _as_list(cls, value: object) -> object:
+        """Returns a single value as a list of one, which means the same."""
+        return value if value is None or isinstance(value, list | tuple) else [value]
+
     def request_hash(self, kind: str, images: Sequence[str] = ()) -> str:
         """Returns a hash of the request as it was sent, without defaults and the drawn seed.
 
@@ -85,6 +104,9 @@ class SamplingQuery(Frozen):
             images: the SHA-256 of each fitted image of the request.
         """
         sent = {"kind": kind, **self.model_dump(exclude_unset=True), "pictures": list(images)}
+        for name in ("seed", "label"):  # a single one counts as it did before there were lists
+            if len(sent.get(name) or ()) == 1:
+                (sent[name],) = sent[name]
         return hashlib.sha256(json.dumps(sent, sort_keys=True).encode()).hexdigest()
 
     def only(self, name: str, value: object, where: str) -> None:
@@ -136,7 +158,7 @@ class Task(Frozen):
 
     def seed(self, params: SamplingParams, index: int) -> int:
         """Returns the seed that makes image `index` of the result by itself."""
-        return params.seed + index
+        return params.seed_of(index)
 
     def facts(self, params: SamplingParams, index: int, images: Sequence[str]) -> dict[str, Any]:
         """Returns the text of image `index` of the result, in addition to the sampling parameters.
@@ -146,9 +168,14 @@ class Task(Frozen):
         """
         return {**self.model_dump(mode="json"), "pictures": list(images)}
 
-    def label(self, params: SamplingParams, index: int) -> str:
+    def file_stem(self, params: SamplingParams, index: int) -> str:
         """Returns a name that distinguishes image `index` of the result from the others, for its file name."""
-        return f"{self.seed(params, index)}-{self.kind}"
+        return f"{self.seed_and_class(params, index)}-{self.kind}"
+
+    def seed_and_class(self, params: SamplingParams, index: int) -> str:
+        """Returns the seed of image `index` of the result, with its class if the images have several."""
+        seed = str(self.seed(params, index))
+        return f"{seed}-class{params.label_of(index)}" if isinstance(params.label, tuple) else seed
 
 
 @dataclass(frozen=True)
@@ -228,64 +255,43 @@ def fill_in(query: SamplingQuery, model: ModelInfo, *, start: int | None = None)
     """
     settings = model.config.settle(plan=query.plan, start=start, **choices_of(query))
     model.config.plan(model.schedule, start=start, **settings.choices)
-    label = _class_index(query.label, model)
-    return SamplingParams(
+    images = per_image(
+        query.seed,
+        query.label,
         n=query.n,
+        classes=model.config.classes,
+        count=model.config.num_labels,
+        model=model.name,
+    )
+    if images.label is None and model.label_required:
+        raise RequestRefused("label", f"Is needed by {model.name}: name a class")
+    has_label = images.label is not None
+    return SamplingParams(
+        **images._asdict(),
         **vars(settings),
-        seed=secrets.randbelow(DRAWN_SEEDS) if query.seed is None else query.seed,
-        label=label,
-        guidance_scale=_guidance_scale(query.guidance_scale, label, model),
-        classifier_scale=_classifier_scale(query.classifier_scale, label, model),
+        guidance_scale=_guidance_scale(query.guidance_scale, has_label, model),
+        classifier_scale=_classifier_scale(query.classifier_scale, has_label, model),
     )
 
 
-def _class_index(label: str | None, model: ModelInfo) -> int | None:
-    """Returns the index of a label, among the classes of the network, or else of its classifier."""
-    if label is None:
-        if model.label_required:
-            raise RequestRefused("label", f"Is needed by {model.name}: name a class")
-        return None
-    return class_index(label, model.config.classes, model.config.num_labels, model=model.name)
-
-
-def class_index(label: str, classes: Sequence[str] | None, count: int, *, model: str) -> int:
-    """Returns the index of a label.
-
-    Args:
-        classes: the names of the classes; None if they have none.
-        count: the number of classes.
-        model: the name of the model, for messages.
-
-    Raises:
-        RequestRefused: if there is no such class.
-    """
-    if not count:
-        raise RequestRefused("label", f"Should be omitted: {model} has no classes")
-    if classes is not None and label in classes:
-        return classes.index(label)
-    if label.isascii() and label.isdigit() and int(label) < count:
-        return int(label)
-    raise RequestRefused("label", f"Should be a class of {model}, by name or index 0 to {count - 1}")
-
-
-def _guidance_scale(scale: float | None, label: int | None, model: ModelInfo) -> float:
+def _guidance_scale(scale: float | None, has_label: bool, model: ModelInfo) -> float:
     if scale is None or scale == 1.0:
         return 1.0
     if model.config.classes is None:
         raise RequestRefused("guidance_scale", f"Should be 1: {model.name} has no classes")
     if model.label_required:
         raise RequestRefused("guidance_scale", f"Should be 1: {model.name} was not trained without labels")
-    if label is None:
+    if not has_label:
         raise RequestRefused("guidance_scale", "Needs a label")
     return scale
 
 
-def _classifier_scale(scale: float | None, label: int | None, model: ModelInfo) -> float:
+def _classifier_scale(scale: float | None, has_label: bool, model: ModelInfo) -> float:
     """Returns the scale; by default 0, or 1 if the label is one of the classifier only."""
     if scale is None:
-        return 1.0 if model.config.classes is None and label is not None else 0.0
+        return 1.0 if model.config.classes is None and has_label else 0.0
     if scale and model.config.classifier is None:
         raise RequestRefused("classifier_scale", f"Should be 0: {model.name} has no classifier")
-    if scale and label is None:
+    if scale and not has_label:
         raise RequestRefused("classifier_scale", "Needs a label")
     return scale

@@ -61,7 +61,8 @@ class Denoising(Task):
         return 1 if self.average else params.n
 
     def facts(self, params: SamplingParams, index: int, images: Sequence[str]) -> dict[str, Any]:
-        return {**super().facts(params, index, images), **({"n": params.n} if self.average else {})}
+        of_mean = {"n": params.n, "seed": params.seed, "label": params.label} if self.average else {}
+        return {**super().facts(params, index, images), **of_mean}
 
 
 def complete(query: DenoiseQuery, model: ModelInfo, images: Mapping[str, FittedImage]) -> Prepared:
@@ -105,7 +106,11 @@ def _params(query: DenoiseQuery, model: ModelInfo, task: Denoising) -> SamplingP
         raise RequestRefused("mode", "Should be sample with strength: a clean image has no noise to remove")
     for name, only in (("n", 1), ("steps", 1), ("sampler", "ddim"), ("plan", None)):
         query.only(name, only, "mode mmse")
-    return fill_in(query.model_copy(update={"steps": 1, "sampler": "ddim", "eta": 0.0}), model, start=task.depth)
+    params = fill_in(query.model_copy(update={"steps": 1, "sampler": "ddim", "eta": 0.0}), model, start=task.depth)
+    if params.n > 1:
+        several = "seed" if isinstance(params.seed, tuple) else "label"
+        raise RequestRefused(several, "Should be one with mode mmse, which makes one image")
+    return params
 
 
 KIND = Kind(

@@ -19,8 +19,8 @@ class Generation(Task):
     def facts(self, params: SamplingParams, index: int, images: Sequence[str]) -> dict[str, Any]:
         return {}
 
-    def label(self, params: SamplingParams, index: int) -> str:
-        return str(self.seed(params, index))
+    def file_stem(self, params: SamplingParams, index: int) -> str:
+        return self.seed_and_class(params, index)
 
 
 def complete(query: SamplingQuery, model: ModelInfo, images: Mapping[str, FittedImage]) -> Prepared:

@@ -11,7 +11,7 @@ from pydantic import Field
 from ..catalog import ModelInfo
 from ..errors import RequestRefused
 from ..images.fitting import FittedImage, fit
-from ..params import MAX_IMAGES, MAX_TIMESTEP, SamplingParams
+from ..params import MAX_IMAGES, MAX_TIMESTEP, SamplingParams, Seed
 from .base import Fit, ImageQuery, Kind, Prepared, Task, fill_in
 
 STRENGTH = 0.5  # the default part of T to which both are noised: Ho et al. 2020, figure 8
@@ -20,11 +20,9 @@ STRENGTH = 0.5  # the default part of T to which both are noised: Ho et al. 2020
 class InterpolateQuery(ImageQuery):
     """Query parameters of /interpolate."""
 
-    n: int = Field(
-        default_factory=lambda: 1,  # absent from the schema: clients that send all defaults would contradict lambdas
-        ge=1,
-        le=MAX_IMAGES,
-        description="number of lambdas; may be omitted",
+    n: int | None = Field(default=None, ge=1, le=MAX_IMAGES, description="number of lambdas; may be omitted")
+    seed: list[Seed] | None = Field(
+        default=None, min_length=1, max_length=1, examples=[[7]], description="seed of all images"
     )
     shares: list[float] = Field(
         default=[0.5],
@@ -67,21 +65,23 @@ class Interpolation(Task):
 
     def seed(self, params: SamplingParams, index: int) -> int:
         """Returns the seed of all images, which is the same so that they change smoothly."""
-        return params.seed
+        return params.seed_of(0)
 
     def facts(self, params: SamplingParams, index: int, images: Sequence[str]) -> dict[str, Any]:
         return {**super().facts(params, index, images), "shares": [self.shares[index]]}
 
-    def label(self, params: SamplingParams, index: int) -> str:
-        return f"{params.seed}-{self.shares[index]:g}"
+    def file_stem(self, params: SamplingParams, index: int) -> str:
+        return f"{self.seed_and_class(params, index)}-{self.shares[index]:g}"
 
 
 def complete(query: InterpolateQuery, model: ModelInfo, images: Mapping[str, FittedImage]) -> Prepared:
     count, timesteps = len(query.shares), model.schedule.num_train_timesteps
     if not all(0 <= share <= 1 for share in query.shares):
         raise RequestRefused("lambda", "Should lie between 0 and 1")
-    if "n" in query.model_fields_set and query.n != count:
+    if query.n not in (None, count):
         raise RequestRefused("n", f"Should be the number of lambdas, {count}")
+    if len(query.label or ()) not in (0, 1, count):
+        raise RequestRefused("label", f"Should be one, or one for each of the {count} lambdas")
     depth = max(0, round(STRENGTH * timesteps) - 1) if query.mode == "ddpm" else timesteps - 1
     if query.t is not None:
         depth = query.t
@@ -93,6 +93,8 @@ def complete(query: InterpolateQuery, model: ModelInfo, images: Mapping[str, Fit
         query.only("eta", 0.0, "mode ddim")
         chosen |= {"sampler": "ddim", "eta": 0.0}
     params = fill_in(query.model_copy(update=chosen), model, start=depth)
+    if query.mode == "ddim" and isinstance(params.label, tuple):
+        raise RequestRefused("label", "Should be one with mode ddim: both images are inverted with it")
     task = Interpolation(shares=tuple(query.shares), depth=depth, mode=query.mode, noise=query.noise)
     return Prepared(params, task, tuple(images[name] for name in KIND.required if name in images))  # in this order
 

@@ -86,10 +86,12 @@ def seeds(difuso: Difuso, tag: str) -> list[int]:
     return sorted(each["seed"] + i for each in params for i in range(each["n"]))
 
 
+SEVERAL = [word for i in range(40) for word in ("--seed", 7 * i, "--label", CLASSES[i // 3 % 3])]
 REQUESTS = {
     "classes": ("-n", 40, "--steps", 3, "--seed", 100, "--model", "classes", "--label", "all"),
     "one class": ("-n", 40, "--steps", 3, "--seed", 100, "--model", "classes", "--label", "star"),
     "no class": ("-n", 40, "--steps", 3, "--seed", 100, "--model", "tiny"),
+    "lists": ("--steps", 3, "--model", "classes", *SEVERAL),
     "a plan": ("-n", 3, "--seed", 100, "--model", "tiny", "--plan", "few"),
 }
 
@@ -101,9 +103,19 @@ def test_a_server_gives_the_bytes_of_the_local_command(difuso: Difuso, tmp_path:
     assert (tmp_path / "served.npz").read_bytes() == (tmp_path / "local.npz").read_bytes()
     with np.load(tmp_path / "local.npz") as content:
         images = content["arr_0"]
-        assert len({image.tobytes() for image in images}) == len(images) == REQUESTS[name][1]
+        assert len({image.tobytes() for image in images}) == len(images) == (3 if name == "a plan" else 40)
         if name == "classes":
             assert content["arr_1"].tolist() == [i % 3 for i in range(40)]
+
+
+def test_a_chunk_is_one_job_whatever_its_classes(difuso: Difuso, tmp_path: Path) -> None:
+    run("sample", *REQUESTS["classes"], "--tag", "few", "--out", tmp_path / "a.npz", "--server", difuso.url)
+    with Client(difuso.url) as client:
+        found = sorted(((job.facts["params"] for job in client.jobs(tag="few"))), key=lambda params: -params["n"])
+    assert [(each["n"], each["seed"], each["label"]) for each in found] == [
+        (CHUNK, 100, [i % 3 for i in range(CHUNK)]),
+        (40 - CHUNK, 100 + CHUNK, [i % 3 for i in range(CHUNK, 40)]),
+    ]
 
 
 def test_the_images_of_the_file_are_those_of_the_folder(tmp_path: Path) -> None:
@@ -202,7 +214,8 @@ def test_a_job_that_is_cancelled_ends_the_command_which_then_goes_on(
 def test_mistakes_are_explained_and_leave_nothing(difuso: Difuso, tmp_path: Path) -> None:
     for arguments, message in (
         (("--steps", 1001), "steps:? [Mm]ust lie between 1 and 1000"),
-        (("--model", "tiny", "--label", "all"), "--label should be omitted: tiny has no classes"),
+        (("--model", "tiny", "--label", "all"), "label: Should be omitted: tiny has no classes"),
+        (("--model", "classes", "--seed", 3, "--seed", 9), "n: Should be the number of seeds, 2, or omitted"),
         (("--model", "classes", "--label", "moon"), "label: Should be a class of classes, by name or index 0 to 2"),
         (("--model", "classes", "--sampler", "ddpm", "--eta", 0.5), "eta"),
         (("--model", "nobody"), "model: Should be one of classes, tiny"),
@@ -210,12 +223,8 @@ def test_mistakes_are_explained_and_leave_nothing(difuso: Difuso, tmp_path: Path
         for place in ((), ("--server", difuso.url)):
             with pytest.raises(UserError, match=message):
                 run("sample", "-n", 100, *arguments, *place, "--out", tmp_path / "a.npz")
-    for arguments, message in (
-        (("-n", 65), "-n must be at most 64, not 65, unless --out is an .npz file"),
-        (("--model", "classes", "--label", "all"), "--label all needs --out FILE.npz"),
-    ):
-        with pytest.raises(UserError, match=message):
-            run("sample", *arguments, "--out", tmp_path / "folder")
+    with pytest.raises(UserError, match=r"-n must be at most 64, not 65, unless --out is an \.npz file"):
+        run("sample", "-n", 65, "--out", tmp_path / "folder")
     assert [*tmp_path.iterdir()] == []
 
 

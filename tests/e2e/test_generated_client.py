@@ -89,7 +89,7 @@ def test_it_makes_images_of_every_kind(client: Any, difuso: Difuso, kind: str) -
     query: dict[str, Any]
     sent: dict[str, bytes]
     if kind == "generate":
-        arguments, query, sent = {"n": 2}, {"n": 2}, {}
+        arguments, query, sent = {"seed": [9, 3]}, {"seed": [9, 3]}, {}
     elif kind == "interpolate":
         sent = {"image_a": PICTURE, "image_b": MASK}
         arguments, query = {"lambda_": [0.25, 0.75], "body": body("Interpolate", **sent)}, {"lambda": [0.25, 0.75]}
@@ -100,7 +100,7 @@ def test_it_makes_images_of_every_kind(client: Any, difuso: Difuso, kind: str) -
         sent = {"image": PICTURE, "mask": MASK}
         task = part("models").RestoreTask.INPAINT
         arguments, query = {"task": task, "body": body("Restore", **sent)}, {"task": "inpaint"}
-    answer = part(f"api.jobs.{kind}").sync_detailed(client=client, steps=3, seed=7, **arguments)
+    answer = part(f"api.jobs.{kind}").sync_detailed(client=client, steps=3, **{"seed": [7]} | arguments)
     assert answer.status_code == 200
     assert "X-Job-Id" in answer.headers
     made: bytes = answer.parsed.payload.read()
@@ -116,6 +116,8 @@ def test_it_follows_a_job_from_202_to_its_images_and_their_end(client: Any) -> N
         part(f"api.jobs.{name}")
     job = api.generate.sync(client=client, steps=3, n=2, tag="poster", prefer="respond-async", priority="u=1")
     assert (job.kind, job.params.steps, job.urgency) == ("generate", 3, 1)
+    several = api.generate.sync(client=client, steps=3, seed=[9, 3], prefer="respond-async")
+    assert (several.params.n, several.params.seed) == (2, [9, 3])
     ended = api.get_job.sync(job.id, client=client, prefer="wait=60")
     assert ended.state == part("models").JobState.SUCCEEDED
     assert [each.id for each in api.list_jobs.sync(client=client, tag="poster").jobs] == [job.id]

@@ -198,7 +198,10 @@ def test_mistakes_of_a_command_are_explained(difuso: Difuso, tmp_path: Path, fil
         (["sample", "--trace", "last", "--out", str(tmp_path / "folder")], "--trace needs --out FILE.npz"),
         (["denoise", files["a"], "--trace", "last"], "--trace needs --out FILE.npz"),
         (["sample", "--trace", "last", "-n", "65", "--out", out], "-n must be at most 64, not 65, with --trace"),
-        (["sample", "--trace", "last", "--label", "all", "--out", out], "--label all takes no --trace"),
+        (
+            ["sample", "--trace", "last", "--label", "all", "--out", out],
+            "label: Should be omitted: tiny has no classes",
+        ),
         (["sample", "--trace", "first", "--out", out], "--trace: "),
         (["sample", "--trace", "9", "--steps", "4", "--out", out], "trace: Should name calls 1 to 4"),
         (["sample", "--trace", "last", "--out", str(there)], "there.npz exists: delete it, or name another file"),

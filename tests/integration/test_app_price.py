@@ -96,6 +96,11 @@ def test_without_a_seed_each_price_draws_one(api: httpx.Client) -> None:
     assert price(api, seed=7)["params"]["seed"] == 7
 
 
+def test_several_seeds_are_priced_together(api: httpx.Client) -> None:
+    found = price(api, seed=[3, 9, 4], steps=5)
+    assert (found["images"], found["image_steps"], found["params"]["seed"]) == (3, 15, [3, 9, 4])
+
+
 def test_the_forecast_is_that_of_the_job_if_it_were_queued_now(api: httpx.Client, worker: FakeWorker) -> None:
     assert (price(api)["seconds"], price(api)["eta_seconds"]) == (None, None)
     worker.report(ModelReport(ready=True, rate=10.0, step_seconds=0.5))
@@ -123,7 +128,8 @@ def test_with_several_workers_the_job_alone_runs_on_one(api: httpx.Client, worke
         ("generate", {"label": "cat"}, {}, {}),
         ("generate", {"steps": 1001}, {}, {}),
         ("generate", {"model": "nobody"}, {}, {}),
-        ("generate", {"seed": [1, 2]}, {}, {}),
+        ("generate", {"steps": [1, 2]}, {}, {}),
+        ("generate", {"seed": [1, 2], "n": 3}, {}, {}),
         ("generate", {"tag": "\u00e9"}, {}, {}),
         ("generate", {}, {"image": PICTURE}, {}),
         ("generate", {}, {}, {"Accept": "text/html"}),

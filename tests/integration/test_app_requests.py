@@ -60,8 +60,35 @@ def test_each_wrong_parameter_is_named_and_its_value_is_not_repeated(api: httpx.
 
 
 def test_a_parameter_given_twice_is_refused(api: httpx.Client) -> None:
-    body = problem(api.post("/generate?seed=1&n=2&seed=2"), 422, "invalid-request")
-    assert [error["parameter"] for error in body["errors"]] == ["seed"]
+    body = problem(api.post("/generate?steps=1&n=2&steps=2"), 422, "invalid-request")
+    assert [error["parameter"] for error in body["errors"]] == ["steps"]
+
+
+def test_several_seeds_are_one_image_each(api: httpx.Client) -> None:
+    job = api.post("/generate?seed=3&seed=9&seed=4", headers=ASYNC).json()
+    assert (job["params"]["n"], job["params"]["seed"]) == (3, [3, 9, 4])
+    assert api.get(job["links"]["self"]).json()["params"] == job["params"]
+    one = api.post("/generate?seed=3", headers=ASYNC).json()
+    assert (one["params"]["n"], one["params"]["seed"]) == (1, 3)
+    for query, name in (
+        ("seed=3&seed=9&n=3", "n"),
+        ("seed=3&seed=x", "seed"),
+        ("seed=3&seed=", "seed"),
+        ("&".join(["seed=1"] * 65), "seed"),
+        ("label=cat&label=dog", "label"),
+        ("label=all", "label"),
+        ("label=" + "x" * 101, "label"),
+    ):
+        body = problem(api.post(f"/generate?{query}"), 422, "invalid-request")
+        assert [error["parameter"] for error in body["errors"]] == [name]
+
+
+def test_a_key_compares_all_seeds_in_their_order(api: httpx.Client) -> None:
+    headers = {**ASYNC, "Idempotency-Key": "mine"}
+    first, again = (api.post("/generate?seed=3&seed=9", headers=headers) for _ in range(2))
+    assert first.headers["Location"] == again.headers["Location"]
+    for query in ("seed=9&seed=3", "seed=3", "seed=3&seed=9&n=2"):
+        problem(api.post(f"/generate?{query}", headers=headers), 422, "idempotency-conflict")
 
 
 def test_several_mistakes_are_named_together(api: httpx.Client) -> None:

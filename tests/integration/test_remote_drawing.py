@@ -11,11 +11,11 @@ import pytest
 
 from difuso import Client
 from difuso.client import Job
-from difuso.drawing import Runs
 from difuso.errors import UserError
 from difuso.remote_drawing import IN_FLIGHT, ServedModel, served_model
 from jobs.contract import FailureCode, ModelReport
 from jobs.kinds.base import SamplingQuery
+from jobs.params import SamplingParams
 from tests.app_server import FakeWorker
 from tests.waiting import WaitUntil
 
@@ -44,18 +44,19 @@ def pool() -> Iterator[ThreadPoolExecutor]:
         yield pool
 
 
-def batches_of(model: ServedModel, *seeds: Sequence[int]) -> list[Runs]:
-    return [[model.settle(SamplingQuery(n=2, steps=5, seed=seed)) for seed in batch] for batch in seeds]
+def runs_of(model: ServedModel, *seeds: list[int]) -> list[SamplingParams]:
+    """Runs of two images from one seed, or of one image for each of several."""
+    return [model.settle(SamplingQuery(n=max(2, len(each)), steps=5, seed=each)) for each in seeds]
 
 
-def draw(model: ServedModel, batches: Sequence[Runs]) -> dict[int, int]:
-    """The number of images of each batch, by its first seed."""
+def draw(model: ServedModel, runs: Sequence[SamplingParams]) -> dict[int, int]:
+    """The number of images of each run, by its first seed."""
     kept: dict[int, int] = {}
 
-    def keep(batch: Runs, pngs: Sequence[bytes]) -> None:
-        kept[batch[0].seed] = len(pngs)
+    def keep(number: int, pngs: Sequence[bytes]) -> None:
+        kept[runs[number].seed_of(0)] = len(pngs)
 
-    model.draw(batches, keep)
+    model.draw(runs, keep)
     return kept
 
 
@@ -74,11 +75,12 @@ def end_of(future: Future[dict[int, int]]) -> dict[int, int]:
     return future.result(timeout=20)
 
 
-def test_a_bounded_number_of_batches_waits_in_jobs_that_everybody_may_overtake(
+def test_a_bounded_number_of_jobs_waits_and_everybody_may_overtake_them(
     client: Client, model: ServedModel, worker: FakeWorker, pool: ThreadPoolExecutor, wait_until: WaitUntil
 ) -> None:
-    batches = batches_of(model, [10, 12], [20, 22, 24], [30], [40, 42], [50])
-    drawing = pool.submit(draw, model, batches)
+    runs = runs_of(model, [10, 12, 9, 8], [20, 22, 24], [30], [40, 42], [50])
+    drawing = pool.submit(draw, model, runs)
+    wait_until(lambda: len(unfinished(client)) == IN_FLIGHT, timeout=20, description="the first jobs wait")
     most = 0
     while not drawing.done():
         wait_until(lambda: drawing.done() or unfinished(client), timeout=20, description="there are jobs, or the end")
@@ -86,20 +88,20 @@ def test_a_bounded_number_of_batches_waits_in_jobs_that_everybody_may_overtake(
         most = max(most, len(jobs))
         for job in jobs[-1:]:
             worker.succeed(job.id)
-    assert end_of(drawing) == {10: 4, 20: 6, 30: 2, 40: 4, 50: 2}
-    assert 1 < most <= IN_FLIGHT * 3  # runs of a batch
+    assert end_of(drawing) == {10: 4, 20: 3, 30: 2, 40: 2, 50: 2}
+    assert most == IN_FLIGHT
     jobs = [*client.jobs()]
-    assert len(jobs) == 9
+    assert len(jobs) == 5
     assert {job.facts["urgency"] for job in jobs} == {7}
-    assert draw(model, batches) == end_of(drawing)
-    assert len([*client.jobs()]) == 9  # each was found again
+    assert draw(model, runs) == end_of(drawing)
+    assert len([*client.jobs()]) == 5  # each was found again
 
 
-def test_more_workers_have_more_batches(api: httpx.Client, client: Client, pool: ThreadPoolExecutor, worker: FakeWorker,
+def test_more_workers_have_more_jobs(api: httpx.Client, client: Client, pool: ThreadPoolExecutor, worker: FakeWorker,
     wait_until: WaitUntil) -> None:  # fmt: skip
     model = ServedModel(str(api.base_url), None, facts_of(client, workers=3), tag="bulk")
-    drawing = pool.submit(draw, model, batches_of(model, *([seed] for seed in range(0, 40, 2))))
-    wait_until(lambda: len(unfinished(client)) == IN_FLIGHT * 3, timeout=20, description="each worker has its batches")
+    drawing = pool.submit(draw, model, runs_of(model, *([seed] for seed in range(0, 40, 2))))
+    wait_until(lambda: len(unfinished(client)) == IN_FLIGHT * 3, timeout=20, description="each worker has its jobs")
     unfinished(client)[0].cancel()
     with pytest.raises(UserError, match=r"the state of job .* is cancelled: It has no images\."):
         end_of(drawing)
@@ -109,13 +111,13 @@ def test_more_workers_have_more_batches(api: httpx.Client, client: Client, pool:
 def test_a_job_that_fails_ends_the_command_and_the_next_command_tries_again(
     client: Client, model: ServedModel, worker: FakeWorker, pool: ThreadPoolExecutor, wait_until: WaitUntil
 ) -> None:
-    batches = batches_of(model, [10])
+    runs = runs_of(model, [10])
     for code, reason in ((FailureCode.NONFINITE, "NaN or infinity"), (FailureCode.INTERNAL, "The worker failed")):
-        drawing = pool.submit(draw, model, batches)
+        drawing = pool.submit(draw, model, runs)
         worker.fail(the_job(client, wait_until).id, code)
         with pytest.raises(UserError, match=f"^http://127.* is failed: .*{reason}"):
             end_of(drawing)
-    drawing = pool.submit(draw, model, batches)
+    drawing = pool.submit(draw, model, runs)
     worker.succeed(the_job(client, wait_until).id)
     assert end_of(drawing) == {10: 2}
     assert [job.state for job in client.jobs()] == ["succeeded", "failed", "failed"]
@@ -124,13 +126,13 @@ def test_a_job_that_fails_ends_the_command_and_the_next_command_tries_again(
 def test_images_that_are_gone_are_drawn_again(
     client: Client, model: ServedModel, worker: FakeWorker, pool: ThreadPoolExecutor, wait_until: WaitUntil
 ) -> None:
-    batches = batches_of(model, [10])
-    drawing = pool.submit(draw, model, batches)
+    runs = runs_of(model, [10])
+    drawing = pool.submit(draw, model, runs)
     first = the_job(client, wait_until)
     worker.succeed(first.id)
     end_of(drawing)
     client.job(first.id).delete_images()
-    drawing = pool.submit(draw, model, batches)
+    drawing = pool.submit(draw, model, runs)
     worker.succeed(the_job(client, wait_until).id)
     assert end_of(drawing) == {10: 2}
 
@@ -138,7 +140,7 @@ def test_images_that_are_gone_are_drawn_again(
 def test_a_job_that_redis_lost_is_made_again(
     client: Client, model: ServedModel, worker: FakeWorker, pool: ThreadPoolExecutor, wait_until: WaitUntil
 ) -> None:
-    drawing = pool.submit(draw, model, batches_of(model, [10]))
+    drawing = pool.submit(draw, model, runs_of(model, [10]))
     lost = the_job(client, wait_until).id
     worker.client.flushall()
     wait_until(lambda: unfinished(client), timeout=20, description="the job is there again")
@@ -151,7 +153,7 @@ def test_images_of_other_weights_are_refused(
     api: httpx.Client, client: Client, worker: FakeWorker, pool: ThreadPoolExecutor, wait_until: WaitUntil
 ) -> None:
     model = ServedModel(str(api.base_url), None, facts_of(client, sha256="1"), tag="bulk")
-    drawing = pool.submit(draw, model, batches_of(model, [10]))
+    drawing = pool.submit(draw, model, runs_of(model, [10]))
     worker.succeed(the_job(client, wait_until).id)
     with pytest.raises(UserError, match="has other weights of tiny now"):
         end_of(drawing)

@@ -94,6 +94,22 @@ def test_samples_are_named_by_seed_and_the_same_alone(
     assert (out / "tiny-102.png").read_bytes() == together
 
 
+def test_a_dry_run_counts_seeds(models_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DIFUSO_MODELS_DIR", str(models_dir))
+    printed = difuso("sample", "--dry-run", "--seed", "3", "--seed", "9", "--steps", "4")
+    assert printed == "tiny, 2 seeds: 2 images take 8 image-steps.\n"
+
+
+def test_several_seeds_are_one_image_each(models_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DIFUSO_MODELS_DIR", str(models_dir))
+    out = ["--out", str(tmp_path), "--steps", "4"]
+    printed = difuso("sample", "--seed", "102", "--seed", "7", *out)
+    assert printed.splitlines() == [str(tmp_path / f"tiny-{seed}.png") for seed in (102, 7)]
+    together = (tmp_path / "tiny-7.png").read_bytes()
+    difuso("sample", "--seed", "7", *out)
+    assert (tmp_path / "tiny-7.png").read_bytes() == together
+
+
 def test_the_help_of_a_command_is_that_of_the_api() -> None:
     shown = difuso("interpolate", "--help")
     for option in ("--lambda", "--noise", "--guidance-scale", "shared|independent|rescaled", "default: (0.5)", "-o"):
@@ -161,6 +177,7 @@ def test_a_dry_run_without_a_server_says_the_work_and_draws_nothing(
     [
         (["interpolate", "{a}", "{b}", "--lambda", "2"], "lambda: Should lie between 0 and 1"),
         (["interpolate", "{a}", "{absent}"], "absent.png: No such file or directory"),
+        (["interpolate", "{a}", "{b}", "--seed", "1", "--seed", "2"], "--seed: List should have at most 1 item"),
         (["denoise", "{a}", "--sigma", "-1"], "--sigma: Input should be greater than or equal to 0"),
         (["denoise", "{a}", "--sigma", "1", "--t", "5"], "t: Cannot be combined with sigma"),
         (["denoise", "{a}", "--mode", "mmse", "-n", "2"], "n: Should be 1 with mode mmse"),
@@ -183,6 +200,9 @@ def test_mistakes_with_pictures_are_explained(
         (["sample", "--steps", "0"], "--steps: Input should be greater than or equal to 1"),
         (["sample", "--steps", "1001"], "steps must lie between 1 and 1000, got 1001"),
         (["sample", "--model", "nobody"], "model: Should be one of tiny"),
+        (["sample", "--seed", "1", "--seed", "2", "-n", "3"], "n: Should be the number of seeds, 2, or omitted"),
+        (["sample", "--seed", "1", "--seed", "-2"], "--seed: Input should be greater than or equal to 0"),
+        (["sample", "--label", "all"], "label: Should be omitted: tiny has no classes"),
         (["train", "nobody"], "there is no recipe 'nobody'"),
         (["models", "--models-dir", "/nowhere"], "no models in /nowhere"),
     ],

@@ -96,8 +96,8 @@ def plan_of(job: Job, runner: Runner, *, start: int | None = None) -> Plan:
 
 
 def generators_of(job: Job) -> list[torch.Generator]:
-    """Makes a generator for each image, seeded with seed, seed + 1 and so on."""
-    return [image_generator(job.params.seed, index) for index in range(job.params.n)]
+    """Makes the generator of each image."""
+    return [image_generator(job.params.seed_of(index)) for index in range(job.params.n)]
 
 
 def trajectories(
@@ -110,9 +110,13 @@ def trajectories(
     restoration: Restoration | None = None,
     ready: bool = True,
 ) -> list[Trajectory]:
-    """Makes a trajectory at its first row for each generator and starting x_t, shape (C, H, W)."""
-    table, label, scale = runner.table(plan), job.params.label, job.params.guidance_scale
+    """Makes a trajectory at its first row for each generator and starting x_t, shape (C, H, W).
+
+    The trajectory at an index has the class of the image at this index.
+    """
+    table, label_of, scale = runner.table(plan), job.params.label_of, job.params.guidance_scale
+    beginnings = zip(generators, (start.to(table) for start in starts), strict=True)
     return [
-        Trajectory(plan, table, generator, x, x, x, 0, label, scale, restoration, ready)
-        for generator, x in zip(generators, (start.to(table) for start in starts), strict=True)
+        Trajectory(plan, table, generator, x, x, x, 0, label_of(index), scale, restoration, ready)
+        for index, (generator, x) in enumerate(beginnings)
     ]

@@ -32,7 +32,7 @@ def _mixed(job: Job, task: Interpolation, runner: Runner, a: Tensor, b: Tensor) 
     variance than the network expects at this timestep; `rescaled` corrects that.
     """
     plan = plan_of(job, runner, start=task.depth)
-    generators = [image_generator(job.params.seed) for _ in task.shares]
+    generators = [image_generator(job.params.seed_of(0)) for _ in task.shares]
     shape = runner.checkpoint.config.shape
     noise_a = draw_noise(generators, shape)
     noise_b = noise_a if task.noise == "shared" else draw_noise(generators, shape)
@@ -57,8 +57,8 @@ def _inverted(job: Job, task: Interpolation, runner: Runner, a: Tensor, b: Tenso
         start=task.depth,
     )
     plan = plan_of(job, runner, start=task.depth)
-    generators = [image_generator(params.seed) for _ in task.shares]
-    first, second = trajectories(job, runner, inversion, [image_generator(params.seed) for _ in "ab"], [a, b])
+    generators = [image_generator(params.seed_of(0)) for _ in task.shares]
+    first, second = trajectories(job, runner, inversion, [image_generator(params.seed_of(0)) for _ in "ab"], [a, b])
     waiting = trajectories(job, runner, plan, generators, [torch.zeros_like(a) for _ in task.shares], ready=False)
     return JobStart(waiting, BetweenEnds(first, second, waiting, task.shares))
 

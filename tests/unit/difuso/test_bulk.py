@@ -22,12 +22,13 @@ from PIL import Image
 from difuso import bulk
 from difuso.bulk import CHUNK, Bulk, bulk_of, make_file
 from difuso.cli_sample import SampleQuery
-from difuso.drawing import DrawingModel, Runs
+from difuso.drawing import DrawingModel
 from difuso.errors import UserError
 from evaluation.image_sets import from_path
 from jobs.images.npz import NpzWriter
 from jobs.kinds.base import SamplingQuery
 from jobs.params import MAX_IMAGES, MAX_SEED, SamplingParams
+from jobs.per_image import per_image
 from model.config import SamplerDefaults
 from training.images import ImageArray
 
@@ -36,7 +37,7 @@ SIZE = 4
 
 
 class Painter:
-    """A model whose image shows its seed and its class; it draws some batches, and then it breaks."""
+    """A model whose image shows its seed and its class; it draws some runs, and then it breaks."""
 
     name, sha256 = "painter", "ab" * 32
     image_size = SIZE
@@ -46,27 +47,34 @@ class Painter:
     together = ahead = 8
     is_here = True
 
-    def __init__(self, *, channels: int = 3, batches: int = 1000, error: BaseException | None = None) -> None:
+    def __init__(self, *, channels: int = 3, runs: int = 1000, error: BaseException | None = None) -> None:
         self.channels = channels
         self.drawn: list[int] = []
-        self._left = batches
+        self._left = runs
         self._error = error or UserError("the server is gone")
 
     def settle(self, query: SamplingQuery) -> SamplingParams:
-        label = None if query.label is None else int(query.label)
-        return PARAMS.model_copy(update={"n": query.n, "seed": query.seed, "steps": query.steps or 5, "label": label})
+        images = per_image(
+            query.seed, query.label, n=query.n, classes=self.class_names, count=self.labels, model=self.name
+        )
+        return PARAMS.model_copy(update={**images._asdict(), "steps": query.steps or 5})
 
-    def draw(self, batches: Iterable[Runs], keep: Callable[[Runs, list[bytes]], None]) -> None:
-        for batch in batches:
+    def draw(self, runs: Iterable[SamplingParams], keep: Callable[[int, list[bytes]], None]) -> None:
+        for number, run in enumerate(runs):
             if not self._left:
                 raise self._error
             self._left -= 1
-            seeds = [(run.seed + i, run.label) for run in batch for i in range(run.n)]
-            self.drawn += [seed for seed, _ in seeds]
-            keep(batch, [png(pixels(seed, label, self.channels)) for seed, label in seeds])
+            images = images_of(run)
+            self.drawn += [seed for seed, _ in images]
+            keep(number, [png(pixels(seed, label, self.channels)) for seed, label in images])
 
 
 PAINTER: DrawingModel = Painter()
+
+
+def images_of(run: SamplingParams) -> list[tuple[int, int | None]]:
+    """The seed and the class of each image."""
+    return [(run.seed_of(i), run.label_of(i)) for i in range(run.n)]
 
 
 def pixels(seed: int, label: int | None, channels: int) -> ImageArray:
@@ -80,7 +88,7 @@ def png(image: ImageArray) -> bytes:
     return file.getvalue()
 
 
-def query(n: int, **parameters: Any) -> SampleQuery:
+def query(n: int | None = None, **parameters: Any) -> SampleQuery:
     return SampleQuery(n=n, **parameters)
 
 
@@ -93,13 +101,20 @@ def read(path: Path) -> dict[str, np.ndarray[Any, Any]]:
 def test_image_i_has_seed_and_class_of_its_own_number(count: int, classes: int, seed: int) -> None:
     params = PARAMS.model_copy(update={"seed": seed})
     whole = Bulk("m", "", (8, 8, 3), count, params, tuple(range(classes)))
-    drawn = [(run.seed + i, run.label) for chunk in whole.chunks for run in whole.runs(chunk) for i in range(run.n)]
+    runs = [SamplingParams.model_validate(whole.run(chunk).model_dump()) for chunk in whole.chunks]
+    drawn = [image for run in runs for image in images_of(run)]
     assert drawn == [(seed + i, i % classes if classes else None) for i in range(count)]
-    for chunk in whole.chunks:
-        runs = whole.runs(chunk)
-        assert sum(run.n for run in runs) <= CHUNK <= MAX_IMAGES
-        assert whole.chunk_of(runs) == chunk
-        assert classes > 1 or len(runs) == 1
+    assert max(run.n for run in runs) <= CHUNK <= MAX_IMAGES
+
+
+@given(st.lists(st.integers(0, MAX_SEED), min_size=2, max_size=64), st.booleans())
+def test_several_seeds_and_classes_are_those_of_the_images(seeds: list[int], several: bool) -> None:
+    labels = [str(seed % 3) for seed in seeds] if several else ["b"]
+    whole = bulk_of(query(seed=seeds, label=labels), PAINTER)
+    drawn = [image for chunk in whole.chunks for image in images_of(whole.run(chunk))]
+    assert drawn == [(seed, seed % 3 if several else 1) for seed in seeds]
+    assert whole.label_array() is not None
+    assert [*map(int, whole.label_array())] == [label for _, label in drawn]  # type: ignore[arg-type]
 
 
 def test_the_file_is_what_adms_evaluator_reads(tmp_path: Path) -> None:
@@ -113,6 +128,24 @@ def test_the_file_is_what_adms_evaluator_reads(tmp_path: Path) -> None:
         assert np.array_equal(image, pixels(100 + i, i % 3, 3))
     assert np.array_equal(from_path(out).load(), content["arr_0"])
     assert [*tmp_path.iterdir()] == [out]
+
+
+def test_all_is_one_image_of_each_class_and_lists_are_one_image_each(tmp_path: Path) -> None:
+    assert read(make_file(tmp_path / "all.npz", query(label="all"), Painter()))["arr_1"].tolist() == [0, 1, 2]
+    several = read(make_file(tmp_path / "several.npz", query(seed=[9, 7], label=["c", "a"]), Painter()))
+    assert several["arr_1"].tolist() == [2, 0]
+    assert np.array_equal(several["arr_0"], [pixels(9, 2, 3), pixels(7, 0, 3)])
+
+
+def test_parts_with_several_seeds_are_not_those_of_a_drawn_one(tmp_path: Path) -> None:
+    out, seeds = tmp_path / "samples.npz", [*range(40, 0, -1)]
+    with pytest.raises(UserError):
+        make_file(out, query(seed=seeds), Painter(runs=1))
+    with pytest.raises(UserError, match="of another request, with seed"):
+        make_file(out, query(40), Painter())
+    second = Painter()
+    make_file(out, query(seed=seeds), second)
+    assert second.drawn == seeds[CHUNK:]
 
 
 def test_one_class_and_none_and_grey(tmp_path: Path) -> None:
@@ -137,19 +170,20 @@ def test_equal_requests_give_equal_bytes_whatever_the_chunks(tmp_path: Path, mon
 
 @pytest.mark.parametrize("error", [UserError("the server is gone"), KeyboardInterrupt()])
 def test_the_same_command_goes_on_with_the_same_drawn_seed(tmp_path: Path, error: BaseException) -> None:
-    out, asked = tmp_path / "samples.npz", query(4 * CHUNK + 5, label="all")
-    broken = Painter(batches=2, error=error)
+    out, count = tmp_path / "samples.npz", 4 * CHUNK + 5
+    asked = query(count, label="all")
+    broken = Painter(runs=2, error=error)
     with pytest.raises(type(error)) as caught:
         make_file(out, asked, broken)
     if isinstance(error, UserError):
-        assert f"the server is gone. {2 * CHUNK} of {asked.n} images are kept" in str(caught.value)
+        assert f"the server is gone. {2 * CHUNK} of {count} images are kept" in str(caught.value)
     assert not out.exists()
     (tmp_path / "samples.npz.parts" / ".000002.npy-0123").write_bytes(b"half a part of a command that was killed")
     seed = json.loads((tmp_path / "samples.npz.parts" / "request.json").read_text())["seed"]
     second = Painter()
     make_file(out, asked, second)
-    assert broken.drawn + second.drawn == [seed + i for i in range(asked.n)]
-    whole = make_file(tmp_path / "whole.npz", query(asked.n, label="all", seed=seed), Painter())
+    assert broken.drawn + second.drawn == [seed + i for i in range(count)]
+    whole = make_file(tmp_path / "whole.npz", query(count, label="all", seed=seed), Painter())
     assert out.read_bytes() == whole.read_bytes()
 
 
@@ -160,7 +194,7 @@ def test_a_drawn_seed_is_another_each_time(tmp_path: Path) -> None:
 def test_parts_of_another_request_are_refused_and_kept(tmp_path: Path) -> None:
     out, folder = tmp_path / "samples.npz", tmp_path / "samples.npz.parts"
     with pytest.raises(UserError):
-        make_file(out, query(100, seed=1), Painter(batches=1))
+        make_file(out, query(100, seed=1), Painter(runs=1))
     before = {path: path.read_bytes() for path in folder.iterdir()}
     for other, difference in (
         (query(100, seed=2), "seed 1 instead of 2"),
@@ -180,10 +214,10 @@ def test_parts_of_another_request_are_refused_and_kept(tmp_path: Path) -> None:
 def test_a_request_of_which_nothing_is_there_binds_nobody(tmp_path: Path) -> None:
     out, folder = tmp_path / "samples.npz", tmp_path / "samples.npz.parts"
     with pytest.raises(UserError, match=r"^steps: must be less$"):
-        make_file(out, query(100, seed=1), Painter(batches=0, error=UserError("steps: must be less")))
+        make_file(out, query(100, seed=1), Painter(runs=0, error=UserError("steps: must be less")))
     assert not folder.exists()
     with pytest.raises(KeyboardInterrupt):
-        make_file(out, query(100, seed=1), Painter(batches=0, error=KeyboardInterrupt()))
+        make_file(out, query(100, seed=1), Painter(runs=0, error=KeyboardInterrupt()))
     assert folder.exists()
     assert len(read(make_file(out, query(3, seed=2), Painter()))["arr_0"]) == 3
 
@@ -225,7 +259,7 @@ def test_mistakes_are_explained(tmp_path: Path) -> None:
         make_file(tmp_path / "a.npz", query(10, seed=MAX_SEED - 8), Painter())
     without = Painter()
     without.labels = 0
-    with pytest.raises(UserError, match="--label should be omitted: painter has no classes"):
+    with pytest.raises(UserError, match="label: Should be omitted: painter has no classes"):
         make_file(tmp_path / "a.npz", query(10, label="all"), without)
     assert [*tmp_path.iterdir()] == []
 

@@ -46,6 +46,9 @@ QUERIES: tuple[dict[str, Any], ...] = (
     {"label": "1"},
     {"label": "2", "guidance_scale": 2.5},
     {"label": "2", "classifier_scale": 2.5},
+    {"label": "all"},
+    {"label": ["2", "0", "1"], "guidance_scale": 2.5},
+    {"label": ["2", "2", "1"], "seed": [8, 4, 6]},
 )
 
 
@@ -57,7 +60,7 @@ def served(info: ModelInfo) -> ServedModel:
 def accepted() -> Iterator[tuple[str, SamplingQuery]]:
     """The queries that each model can run; the server explains why it cannot run the others."""
     for (name, info), parameters in itertools.product(MODELS.items(), QUERIES):
-        query = SamplingQuery(n=3, seed=5, **parameters)
+        query = SamplingQuery(**{"n": 3, "seed": 5} | parameters)
         with suppress(RequestRefused, PlanError):
             fill_in(query, info)
             yield name, query
@@ -78,17 +81,19 @@ def test_settings_are_those_of_the_server_and_stay_as_they_are(name: str, query:
     model = served(MODELS[name])
     assert model.settle(query) == run
     sent = {key: value for key, value in model._options(run, 0).items() if key in SamplingQuery.model_fields}
-    sent["label"] = None if sent["label"] is None else str(sent["label"])
+    label = sent["label"]
+    sent["label"] = None if label is None else [*map(str, label)] if isinstance(label, tuple | list) else str(label)
     assert fill_in(SamplingQuery(**sent), MODELS[name]) == run
 
 
 def test_keys_differ_where_jobs_differ() -> None:
     model = served(MODELS["guided"])
-    run = fill_in(SamplingQuery(n=3, seed=5), MODELS["guided"])
-    others = [run.model_copy(update=change) for change in ({"seed": 6}, {"n": 2}, {"steps": 4}, {"label": 1})]
+    run = fill_in(SamplingQuery(n=3, seed=[5]), MODELS["guided"])
+    changes = ({"seed": 6}, {"n": 2}, {"steps": 4}, {"label": 1}, {"label": (1, 1, 0)}, {"seed": (5, 6, 7)})
+    others = [run.model_copy(update=change) for change in changes]
     keys = [model._options(each, 0)["idempotency_key"] for each in (run, *others)]
     keys.append(model._options(run, 1)["idempotency_key"])
-    assert len(set(keys)) == 6
+    assert len(set(keys)) == len(changes) + 2
     assert served(MODELS["guided"])._options(run, 0) == model._options(run, 0)
 
 
@@ -96,6 +101,6 @@ def test_classes_are_named_as_the_server_knows_them() -> None:
     info = MODELS["guided"]
     assert (served(info).class_names, served(info).labels) == (None, len(CLASSES))
     with pytest.raises(RequestRefused, match="label: Should be a class of guided, by name or index 0 to 2"):
-        served(info).settle(SamplingQuery(label="4"))
+        served(info).settle(SamplingQuery(label=["4"]))
     with pytest.raises(RequestRefused, match="plan: Should be one of few"):
         served(info).settle(SamplingQuery(plan="many"))

@@ -8,8 +8,9 @@ import pytest
 
 from jobs.catalog import Catalog, ModelInfo
 from jobs.errors import RequestRefused
-from jobs.kinds.base import DRAWN_SEEDS, SamplingQuery, fill_in
+from jobs.kinds.base import SamplingQuery, fill_in
 from jobs.params import MAX_STEPS
+from jobs.per_image import DRAWN_SEEDS
 from model.config import ModelConfig, SamplerDefaults, ScheduleConfig
 from model.errors import PlanError
 from model.networks.configs import ClassifierConfig, UNetConfig
@@ -50,7 +51,7 @@ def test_what_is_left_open_is_the_models_choice() -> None:
         "guidance_scale": 1.0,
         "classifier_scale": 0.0,
     }
-    assert 0 <= params.seed < DRAWN_SEEDS
+    assert 0 <= params.seed_of(0) < DRAWN_SEEDS
 
 
 def test_a_plan_of_the_model_replaces_its_defaults() -> None:
@@ -67,7 +68,7 @@ def test_a_seed_is_drawn_anew_each_time_but_the_request_is_the_same() -> None:
     query = SamplingQuery(n=2)
     assert fill_in(query, MODEL).seed != fill_in(query, MODEL).seed
     assert query.request_hash("generate") == SamplingQuery(n=2).request_hash("generate")
-    assert query.request_hash("generate") != SamplingQuery(n=2, seed=1).request_hash("generate")
+    assert query.request_hash("generate") != SamplingQuery(n=2, seed=[1]).request_hash("generate")
 
 
 @pytest.mark.parametrize(

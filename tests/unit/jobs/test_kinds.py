@@ -80,6 +80,47 @@ def test_each_lambda_is_one_picture() -> None:
     assert params.steps == 10  # there are no more from timestep 9
 
 
+def test_an_interpolation_has_one_seed_and_may_have_a_class_for_each_lambda() -> None:
+    shares = {"lambda": [0.2, 0.5, 0.8]}
+    for label, expected in (("dog", 1), (["dog", "cat", "1"], (1, 0, 1)), ("all", (0, 1, 0))):
+        params, task = interpolate(**shares, seed=7, label=label)
+        assert (params.n, params.label) == (3, expected)
+        assert [task.seed(params, index) for index in range(3)] == [7] * 3
+    assert interpolate(label="all")[0].label == 0
+    for sent, parameter in (
+        ({**shares, "label": ["dog", "cat"]}, "label"),
+        ({"label": ["dog", "cat"]}, "label"),
+        ({**shares, "label": ["dog", "cat", "dog"], "n": 2}, "n"),
+        ({**shares, "label": ["dog", "cat", "dog"], "mode": "ddim"}, "label"),
+        ({**shares, "label": "all", "mode": "ddim"}, "label"),
+    ):
+        with pytest.raises(RequestRefused) as caught:
+            interpolate(**sent)
+        assert caught.value.parameter == parameter
+    with pytest.raises(ValidationError, match="at most 1 item"):
+        interpolate(**{"lambda": [0.2, 0.5]}, seed=[1, 2])
+
+
+def test_several_seeds_and_labels_are_images_of_one_upload() -> None:
+    assert denoise(sigma=25.0, seed=[3, 9])[0].n == 2
+    assert restore(task="colorize", seed=4, label=["dog", "cat"])[0].label == (1, 0)
+    for sent in ({"seed": [3, 9]}, {"label": ["dog", "cat"]}, {"label": "all"}):
+        with pytest.raises(RequestRefused, match=f"{next(iter(sent))}: Should be one with mode mmse"):
+            denoise(sigma=25.0, mode="mmse", **sent)
+    assert denoise(sigma=25.0, mode="mmse", seed=[3], label=["dog"])[0].label == 1
+
+
+def test_files_of_one_job_have_names_of_their_own() -> None:
+    for (params, task), names in (
+        (asked("generate", MODEL, {"seed": [3, 9]}), ["3", "9"]),
+        (asked("generate", MODEL, {"seed": [3, 3], "label": ["dog", "cat"]}), ["3-class1", "3-class0"]),
+        (denoise(sigma=25.0, seed=4, label=["dog", "cat"]), ["4-class1-denoise", "5-class0-denoise"]),
+        (interpolate(**{"lambda": [0.5, 0.5]}, seed=4, label="all"), ["4-class0-0.5", "4-class1-0.5"]),
+        (interpolate(**{"lambda": [0.25, 0.5]}, seed=4, label="dog"), ["4-0.25", "4-0.5"]),
+    ):
+        assert [task.file_stem(params, index) for index in range(params.n)] == names
+
+
 def test_inversion_goes_to_the_last_timestep_by_ddim_without_noise() -> None:
     params, task = interpolate(mode="ddim")
     assert task.depth == 999

@@ -25,6 +25,7 @@ def test_images_and_classes_are_named_as_in_adms_files() -> None:
     assert np.array_equal(found["arr_0"], pixels)
     assert found["arr_0"].dtype == np.uint8
     assert (found["arr_1"].dtype, found["arr_1"].tolist()) == (np.int64, [7, 7])
+    assert image_arrays(pngs, PARAMS.model_copy(update={"label": (2, 0)}))["arr_1"].tolist() == [2, 0]
 
 
 def test_grey_images_have_one_channel_and_no_class_is_no_array() -> None:

@@ -75,7 +75,7 @@ def test_every_kind_agrees_with_the_plain_loop(runner: Runner, kind: str) -> Non
     params, checkpoint = active.job.params, runner.checkpoint
     classifier = checkpoint.classifier
     assert classifier is not None
-    label = torch.full((2,), 3 if params.label is None else params.label)
+    label = torch.tensor([3 if each is None else each for each in map(params.label_of, range(2))])
     nothing = torch.full((2,), 3)
 
     def denoiser(x_t: Tensor, t: Tensor) -> Tensor:
@@ -103,6 +103,25 @@ def test_all_kinds_in_one_batch_are_what_they_are_alone(runner: Runner) -> None:
         alone = start(runner, **params)
         run(runner, alone)
         assert torch.equal(pictures(together[kind]), pictures(alone)), kind
+
+
+def test_images_of_one_job_are_guided_to_classes_of_their_own(runner: Runner) -> None:
+    for scales in (
+        {"guidance_scale": 3.0},
+        {"classifier_scale": 5.0},
+        {"guidance_scale": 3.0, "classifier_scale": 5.0},
+    ):
+        common = {"sampler": "ddpm", "spacing": "trailing", **scales}
+        job = start(runner, n=4, seed=[3, 8, 3, 4], label=[2, 0, 1, 1], **common)
+        run(runner, job)
+        alone = [
+            start(runner, n=1, seed=job.job.params.seed_of(i), label=job.job.params.label_of(i), **common)
+            for i in range(4)
+        ]
+        for each in alone:
+            run(runner, each)
+        assert torch.equal(pictures(job), torch.cat([pictures(each) for each in alone]))
+        assert (pictures(job)[0] - pictures(job)[2]).abs().max() > 1e-3  # one seed, two classes
 
 
 def test_guidance_changes_the_picture(runner: Runner) -> None:

@@ -18,8 +18,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from difuso.inspecting import recipe_in
 from jobs.contract import TASK, Job, Picture
 from jobs.errors import JobUnreadable, ResultExpired
+from jobs.image_recipe import job_of
 from jobs.images.npz import encode_npz
 from jobs.kinds.base import Task
 from jobs.kinds.denoise import Denoising
@@ -710,3 +712,56 @@ def test_a_trace_is_stored_with_its_result_and_deleted_with_it(runner: Runner, t
     assert manifest is not None
     assert store.trace(manifest) is None
     assert not list(tmp_path.rglob("*.npz"))
+
+
+SEVERAL: dict[str, Any] = {"n": 3, "seed": [9, SEED, 9], "label": [2, 0, 1]}
+GUIDED: dict[str, Any] = {"guidance_scale": 2.0, "classifier_scale": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("task", "sent", "params"),
+    [
+        (None, [], SEVERAL | {"sampler": "ddpm"}),
+        (None, [], SEVERAL | GUIDED),
+        (None, [], SEVERAL | {"seed": SEED}),
+        (None, [], SEVERAL | {"label": 1}),
+        (NOISY, [A], SEVERAL | {"guidance_scale": 2.0, "sampler": "ddpm"}),
+        (ANEW, [A], SEVERAL | {"classifier_scale": 1.0}),
+        (INPAINT, [A, MASK], SEVERAL | {"eta": 0.85}),
+        (MIXED, [A, B], SEVERAL | GUIDED | {"seed": SEED, "sampler": "ddpm"}),
+    ],
+)
+def test_each_image_of_several_seeds_and_classes_is_the_file_that_it_is_alone(
+    runner: Runner, task: Task | None, sent: list[Tensor], params: dict[str, Any]
+) -> None:
+    """The recipe that it holds says so, and makes it again."""
+    job = make_job(task, **params)
+    found = tuple(Picture(sha256=hashlib.sha256(to_png(x)).hexdigest(), width=8, height=8) for x in sent)
+    job = job.model_copy(update={"pictures": found})
+    together = drawn(runner, job, sent)
+    assert len({*together}) == (2 if params["label"] == 1 else 3)
+    for index, png in enumerate(together):
+        own = {"n": 1, "seed": job.task.seed(job.params, index), "label": job.params.label_of(index)}
+        own_task = (
+            task.model_copy(update={"shares": (task.shares[index],)}) if isinstance(task, Interpolation) else task
+        )
+        single = make_job(own_task, **params | own).model_copy(update={"pictures": found})
+        assert drawn(runner, single, sent) == [png]
+        facts = recipe_in(png)
+        assert (facts["seed"], facts["label"]) == (own["seed"], own["label"])
+        assert job_of(facts).params == single.params
+
+
+def test_the_mean_of_several_seeds_and_classes_tells_all_of_them(runner: Runner) -> None:
+    mean = drawn(runner, make_job(NOISY.model_copy(update={"average": True}), **SEVERAL), [A])
+    facts = recipe_in(mean[0])
+    assert (facts["n"], facts["seed"], facts["label"]) == (3, SEVERAL["seed"], SEVERAL["label"])
+    again = job_of(facts)
+    assert drawn(runner, make_job(again.task, **again.params.model_dump()), [A]) == mean
+
+
+def test_the_worker_refuses_a_job_with_one_class_that_the_model_does_not_have(runner: Runner) -> None:
+    """On a GPU an index outside the embedding would end the process."""
+    for label in ([0, 1, 3], [3, 0, 0]):
+        with pytest.raises(JobUnreadable, match="class 3"):
+            start(runner, **SEVERAL | {"label": label})

@@ -30,7 +30,8 @@ OPTIONS: dict[str, Any] = {
 # Where the client is more convenient than a query, or does not list what a registry of the server has.
 OTHER_TYPES = {
     "sampler": str | None,
-    "label": str | int | None,
+    "seed": int | Sequence[int] | None,
+    "label": str | int | Sequence[str | int] | None,
     "lambda": float | Sequence[float],
     "factor": Literal[2, 4],
     "trace": int | str | Sequence[int | str],

@@ -1,0 +1,123 @@
+"""What each image of a request has of its own: a seed and a class. The number of images may follow from them."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from .errors import RequestRefused
+from .params import MAX_IMAGES
+
+ALL = "all"  # the label that stands for all classes in turn, unless the model has a class of this name
+DRAWN_SEEDS = 2**32  # enough that equal seeds are unlikely, and short enough to read out
+
+
+class PerImage(NamedTuple):
+    """The number of images, their seeds and their classes, as `SamplingParams` has them."""
+
+    n: int
+    seed: int | tuple[int, ...]
+    label: int | tuple[int, ...] | None
+
+
+def per_image(
+    seeds: Sequence[int] | None,
+    labels: Sequence[str] | None,
+    *,
+    n: int | None,
+    classes: Sequence[str] | None,
+    count: int,
+    model: str,
+) -> PerImage:
+    """Completes what a request says about its images; draws the seed if there is none.
+
+    Args:
+        seeds: one seed, or one for each image; None if the request omits it.
+        labels: one label, one for each image, or ALL; None if the request omits it.
+        n: the number of images; None if the request omits it.
+        classes, count, model: as in `classes_of`.
+
+    Raises:
+        RequestRefused: if there is no such class, or the numbers of images, seeds and labels contradict each other.
+    """
+    turns = classes_of(labels, classes, count=count, model=model)
+    n = image_count(seeds, labels, n=n, turns=len(turns))
+    if n > MAX_IMAGES:
+        raise RequestRefused("n", f"Is needed with label {ALL}: {model} has {n} classes, more than {MAX_IMAGES}")
+    return PerImage(n, one_or_several(seeds or draw_seed()), label_in_turn(turns, range(n)))
+
+
+def draw_seed() -> list[int]:
+    """Returns a new seed."""
+    return [secrets.randbelow(DRAWN_SEEDS)]
+
+
+def classes_of(
+    labels: Sequence[str] | None, classes: Sequence[str] | None, *, count: int, model: str
+) -> tuple[int, ...]:
+    """Returns the indices of the classes that the images of a request take in turn.
+
+    Args:
+        labels: one or several labels, or ALL; None for images without a class.
+        classes: the names of the classes; None if they have none.
+        count: the number of classes.
+        model: the name of the model, for messages.
+
+    Raises:
+        RequestRefused: if there is no such class.
+    """
+    given = labels or ()
+    if ALL in given and count and ALL not in (classes or ()):
+        if len(given) > 1:
+            raise RequestRefused("label", f"Should be {ALL} alone, or classes of {model}")
+        return tuple(range(count))
+    return tuple(_class_index(label, classes, count=count, model=model) for label in given)
+
+
+def image_count(seeds: Sequence[int] | None, labels: Sequence[str] | None, *, n: int | None, turns: int) -> int:
+    """Returns the number of images of a request: `n`, or one for each of several seeds or labels, or for each class.
+
+    Args:
+        seeds, labels, n: as in `per_image`.
+        turns: the number of classes that the images take in turn.
+
+    Raises:
+        RequestRefused: if the numbers contradict each other.
+    """
+    numbers = {"seeds": len(seeds or ()), "labels": len(labels or ())}
+    lists = {name: number for name, number in numbers.items() if number > 1}
+    if len({*lists.values()}) > 1:
+        raise RequestRefused("label", f"Should be one, or one for each of the {lists['seeds']} seeds")
+    for name, number in lists.items():
+        if n not in (None, number):
+            raise RequestRefused("n", f"Should be the number of {name}, {number}, or omitted")
+        n = number
+    return n or turns or 1
+
+
+def label_in_turn(turns: Sequence[int], images: Sequence[int]) -> int | tuple[int, ...] | None:
+    """Returns the classes of some images, one where one is enough; None if they have none.
+
+    Args:
+        turns: the classes that all images of the request take in turn.
+        images: the numbers of these images in the request.
+    """
+    if len(turns) < 2:
+        return turns[0] if turns else None
+    return one_or_several([turns[image % len(turns)] for image in images])
+
+
+def one_or_several(values: Sequence[int]) -> int | tuple[int, ...]:
+    """Returns the only value, or all."""
+    return values[0] if len(values) == 1 else tuple(values)
+
+
+def _class_index(label: str, classes: Sequence[str] | None, *, count: int, model: str) -> int:
+    if not count:
+        raise RequestRefused("label", f"Should be omitted: {model} has no classes")
+    if classes is not None and label in classes:
+        return classes.index(label)
+    if label.isascii() and label.isdigit() and int(label) < count:
+        return int(label)
+    raise RequestRefused("label", f"Should be a class of {model}, by name or index 0 to {count - 1}")

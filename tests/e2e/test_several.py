@@ -1,0 +1,202 @@
+"""Several seeds and labels in one request, over HTTP, with the client and on the command line: a whole difuso."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from difuso import Client, cli
+from difuso.errors import UserError
+from difuso.inspecting import recipe_in
+from model.checkpoint import save_checkpoint
+from model.networks.configs import UNetConfig
+from tests.pictures import saved
+from tests.serving import ENVIRONMENT, Difuso, running
+from tests.small_models import CLASSES, CLASSIFIER, NETWORK, checkpoint_of
+
+pytestmark = [pytest.mark.timeout(180), pytest.mark.usefixtures("redis_server")]
+
+PNG = saved(Image.linear_gradient("L").resize((8, 8)).convert("RGB"), "PNG")
+MASK = saved(Image.new("L", (8, 4), 255).crop((0, 0, 8, 8)), "PNG")
+GUIDED = {"guidance_scale": 2.0, "classifier_scale": 1.5}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A models folder with one model, of three classes and with a classifier."""
+    network = UNetConfig(num_classes=len(CLASSES), **NETWORK)
+    made = checkpoint_of(network, classes=CLASSES, classifier=CLASSIFIER)
+    folder = tmp_path_factory.mktemp("models")
+    save_checkpoint(folder / "shapes", made.config, made.network, classifier=made.classifier)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def difuso(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Difuso]:
+    ours = {"DIFUSO_MODELS_DIR": str(folder), "OMP_NUM_THREADS": "1"}
+    with running(tmp_path_factory.mktemp("difuso"), ENVIRONMENT | ours) as difuso:
+        yield difuso
+
+
+@pytest.fixture(scope="module")
+def client(difuso: Difuso) -> Iterator[Client]:
+    with Client(difuso.url, timeout=None) as client:
+        yield client
+
+
+def ask(difuso: Difuso, kind: str, query: dict[str, Any], files: dict[str, bytes]) -> tuple[list[bytes], Any]:
+    """The PNGs of an answer, and its manifest."""
+    answer = httpx.post(
+        f"{difuso.url}/{kind}",
+        params={"steps": 4} | query,
+        files=files or None,
+        headers={"Accept": "application/zip"},
+        timeout=60,
+    )
+    assert answer.status_code == 200, answer.text
+    with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
+        manifest = json.loads(archive.read("manifest.json"))
+        return [archive.read(image["file"]) for image in manifest["images"]], manifest
+
+
+SEEDS, LABELS = [9, 3, 9], ["star", "circle", "square"]
+LISTS: list[tuple[str, dict[str, Any], dict[str, bytes]]] = [
+    ("generate", {"seed": SEEDS, "label": LABELS, "sampler": "ddpm"}, {}),
+    ("generate", {"seed": SEEDS, "label": LABELS, **GUIDED}, {}),
+    ("generate", {"seed": [9, 3, 4], "label": "star"}, {}),
+    ("generate", {"seed": [9, 3, 4]}, {}),
+    ("generate", {"seed": 5, "label": LABELS}, {}),
+    ("generate", {"seed": 5, "label": "all"}, {}),
+    ("generate", {"seed": [7, 5], "label": "all", "classifier_scale": 1.5}, {}),
+    ("denoise", {"seed": SEEDS, "label": LABELS, "sigma": 40, "sampler": "ddpm", **GUIDED}, {"image": PNG}),
+    ("denoise", {"seed": 5, "label": "all", "strength": 0.5, "n": 2}, {"image": PNG}),
+    (
+        "restore",
+        {"seed": SEEDS, "label": LABELS, "task": "inpaint", "guidance_scale": 2.0},
+        {"image": PNG, "mask": MASK},
+    ),
+    (
+        "interpolate",
+        {"lambda": [0.2, 0.5, 0.8], "seed": 5, "label": LABELS, **GUIDED},
+        {"image_a": PNG, "image_b": MASK},
+    ),
+]
+
+
+@pytest.mark.parametrize(("kind", "query", "files"), LISTS)
+def test_each_image_is_the_file_that_it_is_alone(
+    difuso: Difuso, kind: str, query: dict[str, Any], files: dict[str, bytes]
+) -> None:
+    together, manifest = ask(difuso, kind, query, files)
+    assert len({*together}) == len(together) == manifest["params"]["n"] > 1
+    for index, png in enumerate(together):
+        facts = recipe_in(png)
+        label = None if facts["label"] is None else CLASSES[facts["label"]]
+        own: dict[str, Any] = {"seed": facts["seed"], "n": 1} | ({} if label is None else {"label": label})
+        if kind == "interpolate":
+            own["lambda"] = query["lambda"][index]
+        assert ask(difuso, kind, query | own, files)[0] == [png]
+        seed, labels = query["seed"], query.get("label")
+        assert facts["seed"] == (
+            seed[index] if isinstance(seed, list) else seed if kind == "interpolate" else seed + index
+        )
+        assert label == (labels[index] if isinstance(labels, list) else CLASSES[index] if labels == "all" else labels)
+        listed = {"label": facts["label"]} if isinstance(manifest["params"]["label"], list) else {}
+        assert listed.items() <= manifest["images"][index].items()
+        assert listed or "label" not in manifest["images"][index]
+
+
+def test_the_client_takes_sequences_and_the_manifest_shows_them(difuso: Difuso, client: Client) -> None:
+    made = client.generate(seed=SEEDS, label=["star", 0, "1"], steps=4)
+    assert list(made.pngs) == ask(difuso, "generate", {"seed": SEEDS, "label": LABELS}, {})[0]
+    assert (made.manifest["params"]["seed"], made.manifest["params"]["label"]) == (SEEDS, [2, 0, 1])
+    assert [(image["seed"], image["label"]) for image in made.manifest["images"]] == [(9, 2), (3, 0), (9, 1)]
+    again = client.generate(seed=5, label="all", steps=4, n=5)
+    assert [image["label"] for image in again.manifest["images"]] == [0, 1, 2, 0, 1]
+    params = client.job(again.facts["id"]).facts["params"]
+    assert list(client.generate(**params).pngs) == list(again.pngs)  # what a job shows can be sent back
+
+
+def run(*arguments: object) -> list[str]:
+    result = CliRunner().invoke(cli.app, list(map(str, arguments)), catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stdout.split()
+
+
+def words(name: str, values: list[Any]) -> list[Any]:
+    return [word for value in values for word in (f"--{name}", value)]
+
+
+def test_the_command_line_repeats_options_with_a_server_and_without(
+    difuso: Difuso, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DIFUSO_MODELS_DIR", str(folder))
+    monkeypatch.setenv("DIFUSO_COMPILE", "off")
+    (tmp_path / "a.png").write_bytes(PNG)
+    lists = (*words("seed", SEEDS), *words("label", LABELS))
+    commands: dict[str, tuple[list[Any], list[str]]] = {
+        "sample": (["sample", *lists], ["9-class2", "3-class0", "9-class1"]),
+        "all": (["sample", "--seed", 5, "--label", "all"], ["5-class0", "6-class1", "7-class2"]),
+        "denoise": (
+            ["denoise", tmp_path / "a.png", "--strength", 0.5, *lists],
+            ["9-class2-denoise", "3-class0-denoise", "9-class1-denoise"],
+        ),
+        "restore": (
+            ["restore", "colorize", tmp_path / "a.png", "--seed", 5, *words("label", LABELS)],
+            ["5-class2-restore", "6-class0-restore", "7-class1-restore"],
+        ),
+        "interpolate": (
+            [
+                "interpolate",
+                tmp_path / "a.png",
+                tmp_path / "a.png",
+                "--seed",
+                5,
+                "--label",
+                "all",
+                *words("lambda", [0.1, 0.2]),
+            ],
+            ["5-class0-0.1", "5-class1-0.2"],
+        ),
+    }
+    for name, (command, stems) in commands.items():
+        here, there = tmp_path / name / "here", tmp_path / name / "there"
+        assert run(*command, "--steps", 4, "-o", here) == [str(here / f"shapes-{stem}.png") for stem in stems]
+        run(*command, "--steps", 4, "-o", there, "--server", difuso.url)
+        assert {path.name: path.read_bytes() for path in there.iterdir()} == {
+            path.name: path.read_bytes() for path in here.iterdir()
+        }
+    for place in ([], ["--server", difuso.url]):
+        with pytest.raises(UserError, match="n: Should be the number of labels, 2, or omitted"):
+            run("sample", "-n", 3, *words("label", ["star", "square"]), *place)
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/generate?seed=1&seed=2&label=star&label=star&label=star", "label"),
+        ("/generate?label=all&label=star", "label"),
+        ("/generate?label=star&label=moon", "label"),
+        ("/generate?label=star&label=0&n=3", "n"),
+        ("/interpolate?seed=1&seed=2&lambda=0.1&lambda=0.2", "seed"),
+        ("/interpolate?label=star&label=0&mode=ddim&lambda=0.1&lambda=0.2", "label"),
+        ("/interpolate?label=star&label=0", "label"),
+        ("/denoise?sigma=9&mode=mmse&seed=1&seed=2", "seed"),
+        ("/denoise?sigma=9&mode=mmse&label=all", "label"),
+    ],
+)
+def test_what_contradicts_itself_is_named(difuso: Difuso, path: str, name: str) -> None:
+    kind = path[1:].partition("?")[0]
+    files = {"generate": None, "denoise": {"image": PNG}, "interpolate": {"image_a": PNG, "image_b": PNG}}[kind]
+    answer = httpx.post(f"{difuso.url}{path}", files=files, timeout=30)
+    assert answer.status_code == 422
+    assert [error["parameter"] for error in answer.json()["errors"]] == [name]

@@ -1,0 +1,171 @@
+"""Seeds and labels that are one for all images, or one for each."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from jobs.catalog import ModelInfo
+from jobs.errors import RequestRefused
+from jobs.kinds.base import SamplingQuery, fill_in
+from jobs.params import MAX_IMAGES, MAX_SEED, SamplingParams
+from jobs.per_image import ALL, DRAWN_SEEDS, per_image
+from model.config import ModelConfig
+from model.networks.configs import ClassifierConfig, UNetConfig
+
+PETS = ("cat", "dog", "bird")
+
+
+def info(classes: tuple[str, ...] | None, **changes: Any) -> ModelInfo:
+    return ModelInfo("pets", ModelConfig(UNetConfig(), image_size=16, classes=classes, **changes), 1, "0" * 64)
+
+
+MODEL = info(PETS)
+
+
+def asked(model: ModelInfo = MODEL, **sent: Any) -> tuple[int, Any, Any]:
+    params = fill_in(SamplingQuery(**sent), model)
+    return params.n, params.seed, params.label
+
+
+def images(params: SamplingParams) -> list[tuple[int, int | None]]:
+    return [(params.seed_of(i), params.label_of(i)) for i in range(params.n)]
+
+
+def test_one_value_means_what_it_always_meant() -> None:
+    assert asked(n=3, seed=5, label="dog") == (3, 5, 1)
+    assert asked(seed=5) == (1, 5, None)
+    assert images(fill_in(SamplingQuery(n=3, seed=[5], label=["dog"]), MODEL)) == [(5, 1), (6, 1), (7, 1)]
+    n, seed, _ = asked(n=2)
+    assert n == 2
+    assert 0 <= seed < DRAWN_SEEDS
+
+
+def test_several_values_are_one_image_each() -> None:
+    assert asked(seed=[3, 9, 4]) == (3, (3, 9, 4), None)
+    assert asked(seed=[3, 9, 3], label="dog") == (3, (3, 9, 3), 1)
+    assert asked(seed=7, label=["dog", "0"]) == (2, 7, (1, 0))
+    assert asked(seed=[8, 3], label=["dog", "dog"], n=2) == (2, (8, 3), (1, 1))
+
+
+def test_all_gives_the_classes_in_turn() -> None:
+    assert asked(seed=7, label=ALL) == (3, 7, (0, 1, 2))
+    assert asked(seed=7, label=ALL, n=5) == (5, 7, (0, 1, 2, 0, 1))
+    assert asked(seed=7, label=ALL, n=1) == (1, 7, 0)
+    assert asked(seed=[9, 1], label=ALL) == (2, (9, 1), (0, 1))
+    assert asked(info(("only",)), seed=7, label=ALL) == (1, 7, 0)
+    assert asked(info(("some", "all")), seed=7, label=ALL, n=2) == (2, 7, 1)
+    by_classifier = info(None, classifier=ClassifierConfig(num_classes=4))
+    assert asked(by_classifier, seed=7, label=ALL) == (4, 7, (0, 1, 2, 3))
+
+
+MANY = info(tuple(f"kind {i}" for i in range(MAX_IMAGES + 1)))
+
+
+@pytest.mark.parametrize(
+    ("sent", "model", "message"),
+    [
+        (
+            {"seed": [1, 2], "label": ["cat", "dog", "cat"]},
+            MODEL,
+            "label: Should be one, or one for each of the 2 seeds",
+        ),
+        ({"seed": [1, 2], "n": 3}, MODEL, "n: Should be the number of seeds, 2, or omitted"),
+        ({"label": ["cat", "dog"], "n": 1}, MODEL, "n: Should be the number of labels, 2, or omitted"),
+        ({"seed": [1, 2, 3], "label": ALL, "n": 2}, MODEL, "n: Should be the number of seeds, 3, or omitted"),
+        ({"label": [ALL, "cat"]}, MODEL, "label: Should be all alone, or classes of pets"),
+        ({"label": [ALL, ALL]}, MODEL, "label: Should be all alone, or classes of pets"),
+        ({"label": ["cat", "cow"]}, MODEL, "label: Should be a class of pets, by name or index 0 to 2"),
+        ({"label": ["3", "2"]}, MODEL, "label: Should be a class of pets, by name or index 0 to 2"),
+        ({"label": ALL}, info(None), "label: Should be omitted: pets has no classes"),
+        ({"label": ["cat", "dog"]}, info(None), "label: Should be omitted: pets has no classes"),
+        ({"label": ALL}, MANY, "n: Is needed with label all: pets has 65 classes, more than 64"),
+    ],
+)
+def test_what_contradicts_itself_is_refused(sent: dict[str, Any], model: ModelInfo, message: str) -> None:
+    with pytest.raises(RequestRefused) as caught:
+        asked(model, **sent)
+    assert str(caught.value) == message
+
+
+def test_a_model_of_many_classes_takes_all_with_a_number() -> None:
+    assert asked(MANY, seed=0, label=ALL, n=64) == (64, 0, tuple(range(64)))
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [{"seed": []}, {"label": []}, {"seed": [0] * 65}, {"label": ["cat"] * 65}, {"seed": [1, -1]}, {"seed": [2**53, 1]}],
+)
+def test_lists_have_bounds(sent: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        SamplingQuery(**sent)
+
+
+@given(
+    n=st.none() | st.integers(1, MAX_IMAGES),
+    seeds=st.lists(st.integers(0, MAX_SEED - MAX_IMAGES), min_size=1, max_size=5),
+    labels=st.none() | st.just([ALL]) | st.lists(st.sampled_from(PETS), min_size=1, max_size=5),
+)
+def test_every_image_has_its_own_seed_and_class_or_the_request_is_refused(
+    n: int | None, seeds: list[int], labels: list[str] | None
+) -> None:
+    """As a table of the rules says it."""
+    lists = {len(values) for values in (seeds, labels or []) if len(values) > 1}
+    implied = len(PETS) if labels == [ALL] else 1
+    count = lists.copy().pop() if lists else n or implied
+    arguments: dict[str, Any] = {"n": n, "classes": PETS, "count": len(PETS), "model": "pets"}
+    if len(lists) > 1 or n not in (None, count):
+        with pytest.raises(RequestRefused):
+            per_image(seeds, labels, **arguments)
+        return
+    found = per_image(seeds, labels, **arguments)
+    params = SamplingParams(**found._asdict(), steps=1, sampler="ddim", spacing="leading", eta=0)
+    expected = []
+    for i in range(count):
+        seed = seeds[i] if len(seeds) > 1 else seeds[0] + i
+        if labels is None:
+            label = None
+        elif labels == [ALL]:
+            label = i % len(PETS)
+        else:
+            label = PETS.index(labels[i] if len(labels) > 1 else labels[0])
+        expected.append((seed, label))
+    assert images(params) == expected
+
+
+def test_a_single_value_has_the_hash_that_it_had_before_there_were_lists() -> None:
+    """So a key finds the job of an older version."""
+    sent = {"kind": "generate", "n": 2, "seed": 7, "label": "cat", "pictures": []}
+    before = hashlib.sha256(json.dumps(sent, sort_keys=True).encode()).hexdigest()
+    assert SamplingQuery(n=2, seed=[7], label=["cat"]).request_hash("generate") == before
+    hashes = [
+        SamplingQuery(**each).request_hash("generate")
+        for each in ({}, {"seed": [7]}, {"seed": [7, 8]}, {"seed": [8, 7]}, {"label": ["7"]}, {"label": ["7", "8"]})
+    ]
+    assert len({*hashes}) == len(hashes)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"seed": [1, 2]}, {"seed": [1] * 4}, {"label": [1]}, {"seed": []}, {"label": [0, 1, -1]}, {"seed": "1,2,3"}],
+)
+def test_a_job_has_as_many_seeds_and_classes_as_images(wrong: dict[str, Any]) -> None:
+    """Whatever somebody else has written into Redis."""
+    right = {
+        "n": 3,
+        "steps": 1,
+        "sampler": "ddim",
+        "spacing": "leading",
+        "eta": 0,
+        "seed": [1, 2, 1],
+        "label": [0, 2, 1],
+    }
+    assert images(SamplingParams.model_validate(right)) == [(1, 0), (2, 2), (1, 1)]
+    with pytest.raises(ValidationError):
+        SamplingParams.model_validate(right | wrong)
