@@ -131,10 +131,11 @@ function showModel() {
 function showClasses({ classes, classifier_classes, label_required }) {
   const names = classes ?? Array.from({ length: classifier_classes ?? 0 }, (_, index) => String(index));
   const any = label_required ? [] : [new Option("any", "")];
+  const all = names.length > 1 && !names.includes("all") ? [new Option("all in turn", "all")] : [];
   document.getElementById("classes").hidden = !names.length;
   document.getElementById("free").hidden = !classes || label_required;
   document.getElementById("classifier").hidden = !classifier_classes;
-  form.label.replaceChildren(...any, ...names.map(name => new Option(name)));
+  form.label.replaceChildren(...any, ...names.map(name => new Option(name)), ...all);
   form.guidance_scale.value = form.classifier_scale.value = "";
 }
 
@@ -147,7 +148,12 @@ function showKind() {
     part.hidden = part.disabled = !wanted.includes(kind) && !wanted.includes(task);
   }
   const guess = form.querySelector("[data-when=denoise] [name=mode]").value === "mmse";
-  form.elements.n.disabled = kind === "interpolate" || (kind === "denoise" && guess);
+  const several = listed(form.seed.value).length > 1; // the number of pictures follows from the seeds
+  form.elements.n.disabled = kind === "interpolate" || (kind === "denoise" && guess) || several;
+}
+
+function listed(text) {
+  return text.split(/[\s,]+/).filter(Boolean);
 }
 
 // Splits the form into the query string and the files.
@@ -156,7 +162,7 @@ function readForm() {
   const files = new FormData();
   for (const [name, value] of new FormData(form)) {
     if (value instanceof File) files.append(name, value);
-    else if (name === "lambda") value.split(/[\s,]+/).filter(Boolean).forEach(share => query.append(name, share));
+    else if (name === "lambda" || name === "seed") listed(value).forEach(each => query.append(name, each));
     else if (value !== "") query.append(name, value);
   }
   return { query, files };
@@ -195,8 +201,10 @@ class Card {
   // A name that distinguishes a picture of the job from the others.
   name(index) {
     const { params, task } = this.job;
-    if (task?.shares) return `λ ${task.shares[index]}`;
-    return task?.average ? `mean of ${params.n}` : `seed ${params.seed + index}`;
+    const { seed, label } = params;
+    const name = Array.isArray(label) ? `, ${models.get(this.job.model)?.classes?.[label[index]] ?? label[index]}` : "";
+    if (task?.shares) return `λ ${task.shares[index]}${name}`;
+    return task?.average ? `mean of ${params.n}` : `seed ${Array.isArray(seed) ? seed[index] : seed + index}${name}`;
   }
 
   find(selector) {
@@ -280,7 +288,8 @@ class Card {
 
   command() {
     const query = new URLSearchParams(this.query);
-    query.set("seed", this.job.params.seed);
+    query.delete("seed");
+    [this.job.params.seed].flat().forEach(seed => query.append("seed", seed));
     const parts = [...this.files].map(([name, file]) => ` -F ${quote(`${name}=@${file.name}`)}`).join("");
     const key = sessionStorage.getItem(KEY) === null ? "" : ' -H "Authorization: Bearer $DIFUSO_KEY"';
     return `curl -X POST '${location.origin}/${this.job.kind}?${query}'${key}${parts} -o pictures.png`;

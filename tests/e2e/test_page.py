@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,7 +17,10 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.select import Select
 
+from model.checkpoint import save_checkpoint
+from model.networks.configs import UNetConfig
 from tests.serving import ENVIRONMENT, Difuso, running
+from tests.small_models import CLASSES, NETWORK, checkpoint_of
 from tests.waiting import wait_until
 
 SIZE = 16
@@ -24,8 +28,12 @@ SIZE = 16
 
 @pytest.fixture(scope="module")
 def difuso(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Difuso]:
+    """With the models `tiny`, and `with-classes` of three classes."""
     folder = tmp_path_factory.mktemp("page")
-    with running(folder, ENVIRONMENT | {"DIFUSO_MODELS_DIR": str(models_dir)}) as difuso:
+    shutil.copytree(models_dir / "tiny", folder / "models" / "tiny")
+    made = checkpoint_of(UNetConfig(num_classes=len(CLASSES), **NETWORK), classes=CLASSES)
+    save_checkpoint(folder / "models" / "with-classes", made.config, made.network)
+    with running(folder, ENVIRONMENT | {"DIFUSO_MODELS_DIR": str(folder / "models")}) as difuso:
         yield difuso
 
 
@@ -110,6 +118,30 @@ def test_pictures_are_generated_and_can_be_made_again(page: Page) -> None:
     ]
     card.find_element(By.TAG_NAME, "summary").click()
     assert "seed=100" in card.find_element(By.TAG_NAME, "code").text
+
+
+def captions(card: WebElement) -> list[str]:
+    return [caption.text for caption in card.find_elements(By.TAG_NAME, "figcaption")]
+
+
+def test_several_seeds_are_one_picture_each(page: Page) -> None:
+    """However many pictures the form had before."""
+    page.fill("steps", "5")
+    page.fill("seed", "3, 9")
+    card = page.make()
+    wait_until(lambda: len(page.sees(card)) == 2, 20, "two pictures are shown")
+    assert captions(card) == ["seed 3", "seed 9"]
+    card.find_element(By.TAG_NAME, "summary").click()
+    assert "seed=3&seed=9" in card.find_element(By.TAG_NAME, "code").text
+
+
+def test_all_classes_take_turns(page: Page) -> None:
+    for name, value in {"model": "with-classes", "n": "4", "steps": "5", "seed": "7", "label": "all"}.items():
+        page.fill(name, value)
+    card = page.make()
+    wait_until(lambda: len(page.sees(card)) == 4, 20, "four pictures are shown")
+    expected = [*CLASSES, CLASSES[0]]
+    assert captions(card) == [f"seed {7 + index}, {name}" for index, name in enumerate(expected)]
 
 
 def test_a_plan_of_the_model_can_be_chosen(page: Page) -> None:
