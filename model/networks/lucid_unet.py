@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .configs import LucidUNetConfig
+from .convolution import Convolution
 from .row_linear import RowLinear
 
 MEMORIES = 4  # learned keys and values of each attention, beside those of the positions
@@ -36,7 +37,7 @@ class Block(nn.Module):
 
     def __init__(self, config: LucidUNetConfig, channels_in: int, channels_out: int, dropout: float = 0.0) -> None:
         super().__init__()
-        self.proj = nn.Conv2d(channels_in, channels_out, 3, padding=1)
+        self.proj = Convolution(channels_in, channels_out, 3, padding=1)
         self.norm = RMSNorm(channels_out) if config.groups is None else nn.GroupNorm(config.groups, channels_out)
         self.dropout = nn.Dropout(dropout)
 
@@ -56,7 +57,7 @@ class ResBlock(nn.Module):
         self.mlp = nn.Sequential(nn.SiLU(), RowLinear(4 * config.channels, 2 * channels_out))
         self.block1 = Block(config, channels_in, channels_out, config.dropout)
         self.block2 = Block(config, channels_out, channels_out)
-        self.res_conv = nn.Identity() if channels_in == channels_out else nn.Conv2d(channels_in, channels_out, 1)
+        self.res_conv = nn.Identity() if channels_in == channels_out else Convolution(channels_in, channels_out, 1)
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
         time = self.mlp(emb)[:, :, None, None].chunk(2, dim=1)
@@ -71,8 +72,8 @@ class Attention(nn.Module):
         self.heads = heads
         self.norm = RMSNorm(channels)
         self.mem_kv = nn.Parameter(torch.randn(2, heads, MEMORIES, head_channels))
-        self.to_qkv = nn.Conv2d(channels, 3 * heads * head_channels, 1, bias=False)
-        self.to_out = nn.Conv2d(heads * head_channels, channels, 1)
+        self.to_qkv = Convolution(channels, 3 * heads * head_channels, 1, bias=False)
+        self.to_out = Convolution(heads * head_channels, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         b, _, h, w = x.shape
@@ -92,8 +93,8 @@ class LinearAttention(nn.Module):
         self.scale = head_channels**-0.5
         self.norm = RMSNorm(channels)
         self.mem_kv = nn.Parameter(torch.randn(2, heads, head_channels, MEMORIES))
-        self.to_qkv = nn.Conv2d(channels, 3 * heads * head_channels, 1, bias=False)
-        self.to_out = nn.Sequential(nn.Conv2d(heads * head_channels, channels, 1), RMSNorm(channels))
+        self.to_qkv = Convolution(channels, 3 * heads * head_channels, 1, bias=False)
+        self.to_out = nn.Sequential(Convolution(heads * head_channels, channels, 1), RMSNorm(channels))
 
     def forward(self, x: Tensor) -> Tensor:
         b, _, h, w = x.shape
@@ -138,9 +139,9 @@ class Down(nn.ModuleList):
 
     def __init__(self, config: LucidUNetConfig, level: int, channels_in: int, channels_out: int) -> None:
         if level == len(config.widths) - 1:
-            downsample: nn.Module = nn.Conv2d(channels_in, channels_out, 3, padding=1)
+            downsample: nn.Module = Convolution(channels_in, channels_out, 3, padding=1)
         else:
-            downsample = nn.Sequential(nn.PixelUnshuffle(2), nn.Conv2d(4 * channels_in, channels_out, 1))
+            downsample = nn.Sequential(nn.PixelUnshuffle(2), Convolution(4 * channels_in, channels_out, 1))
         super().__init__(
             [
                 ResBlock(config, channels_in, channels_in),
@@ -162,7 +163,7 @@ class Up(nn.ModuleList):
     """Two blocks, attention, and a layer that doubles the resolution, or keeps it on the first level."""
 
     def __init__(self, config: LucidUNetConfig, level: int, channels_in: int, channels_out: int) -> None:
-        conv = nn.Conv2d(channels_in, channels_out, 3, padding=1)
+        conv = Convolution(channels_in, channels_out, 3, padding=1)
         super().__init__(
             [
                 ResBlock(config, channels_in + channels_out, channels_in),
@@ -197,7 +198,7 @@ class LucidUNet(nn.Module):
         else:
             time, features = FourierTime(config.fourier_features), 2 * config.fourier_features + 1
         self.time_mlp = nn.Sequential(time, RowLinear(features, emb_dim), nn.GELU(), RowLinear(emb_dim, emb_dim))
-        self.init_conv = nn.Conv2d(config.in_channels, config.init_channels, 7, padding=3)
+        self.init_conv = Convolution(config.in_channels, config.init_channels, 7, padding=3)
         widths = (config.init_channels, *config.widths)
         levels = list(enumerate(itertools.pairwise(widths)))
         self.downs = nn.ModuleList([Down(config, level, finer, coarser) for level, (finer, coarser) in levels])
@@ -207,7 +208,7 @@ class LucidUNet(nn.Module):
         self.mid_attn = Attention(width, heads, head_channels)
         self.mid_block2 = ResBlock(config, width, width)
         self.final_res_block = ResBlock(config, 2 * config.init_channels, config.init_channels)
-        self.final_conv = nn.Conv2d(config.init_channels, config.out_channels, 1)
+        self.final_conv = Convolution(config.init_channels, config.out_channels, 1)
 
     def forward(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
         """Returns the prediction, shape (B, out_channels, H, W).
