@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import io
+import itertools
 import os
 import signal
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -245,6 +247,48 @@ def test_a_wait_and_events_survive_the_death_of_the_api(difuso: Difuso, client: 
     assert isinstance(rest[-1], Ended)
     assert rest[-1].state == "succeeded"
     assert first not in rest
+
+
+async def draw_all(url: str, seeds: range, count: Callable[[], None] = lambda: None) -> list[list[bytes]]:
+    """Draws jobs of all kinds in turn, a few dozen at a time."""
+    async with AsyncClient(url, timeout=None) as client:
+        together = asyncio.Semaphore(32)
+
+        async def draw(seed: int) -> list[bytes]:
+            kind = list(KINDS)[seed % len(KINDS)]
+            images, options, *_ = KINDS[kind]
+            async with together:
+                result = await getattr(client, kind)(*images, **options | {"seed": seed})
+            count()
+            return list(result.pngs)
+
+        return await asyncio.gather(*map(draw, seeds))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_thousand_jobs_arrive_whichever_processes_are_killed(
+    models_dir: Path, redis_server: object, tmp_path: Path
+) -> None:
+    """After every fiftieth answer the API, the worker or Redis is killed; the bytes are those of a calm server."""
+    environment, seeds = ENVIRONMENT | {"DIFUSO_MODELS_DIR": str(models_dir)}, range(1000)
+    with running(tmp_path, environment) as difuso:
+        calm = asyncio.run(draw_all(difuso.url, seeds))
+    answers, victims, killed = itertools.count(1), itertools.cycle(["api", "worker", "redis"]), []
+
+    def count() -> None:
+        if next(answers) % 50 == 0:
+            name = next(victims)
+            with suppress(ProcessLookupError):  # the supervisor is just starting it again
+                os.kill(difuso.pid(name), signal.SIGKILL)
+                killed.append(name)
+
+    (tmp_path / "killed").mkdir()
+    with running(tmp_path / "killed", environment) as difuso:
+        disturbed = asyncio.run(draw_all(difuso.url, seeds, count))
+    assert disturbed == calm
+    assert len(killed) > 12
+    assert set(killed) == {"api", "worker", "redis"}
 
 
 def test_a_wait_survives_a_restart_of_everything(
