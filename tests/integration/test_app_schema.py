@@ -16,7 +16,7 @@ import redis
 from app.settings import ApiSettings
 from jobs import keys
 from jobs.contract import URGENCIES, ModelReport
-from tests.app_server import FakeWorker
+from tests.app_server import ALICE, FakeWorker, keys_file, running
 
 ANSWER_SECONDS = 30  # in which all answers come, and streams of events end
 # Two checks ask for what is not so here. What the schema allows need not be accepted: some parameters do not go
@@ -33,10 +33,30 @@ parameters."path.job_id" = {{ dictionary = "jobs", probability = 0.5 }}
 
 
 @pytest.fixture
-def settings(redis_url: str, models_dir: Path, tmp_path: Path) -> ApiSettings:
+def caller(request: pytest.FixtureRequest) -> dict[str, str]:
+    """The headers of all requests: those of a caller with a key, if a test says so."""
+    headers: dict[str, str] = getattr(request, "param", {})
+    return headers
+
+
+@pytest.fixture
+def settings(redis_url: str, models_dir: Path, tmp_path: Path, caller: dict[str, str]) -> ApiSettings:
     """There is room for all that comes, and nobody waits long."""
-    store_url = str(tmp_path / "store")
-    return ApiSettings(redis_url=redis_url, models_dir=models_dir, store_url=store_url, sync_wait=1, max_jobs=100_000)
+    return ApiSettings(
+        redis_url=redis_url,
+        models_dir=models_dir,
+        store_url=str(tmp_path / "store"),
+        sync_wait=1,
+        max_jobs=100_000,
+        api_keys_file=keys_file(tmp_path) if caller else None,
+    )
+
+
+@pytest.fixture
+def api(settings: ApiSettings, caller: dict[str, str]) -> Iterator[httpx.Client]:
+    with running(settings) as client:
+        client.headers.update(caller)
+        yield client
 
 
 @pytest.fixture
@@ -79,6 +99,8 @@ def run_schemathesis(api: httpx.Client, jobs: list[str], folder: Path, *options:
     config.write_text(CONFIG.format(jobs=json.dumps(jobs), seconds=ANSWER_SECONDS))
     command = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(config), "run"]
     command += [f"{api.base_url}/openapi.json", *OPTIONS, *options]
+    if "Authorization" in api.headers:
+        command += ["--header", f"Authorization: {api.headers['Authorization']}"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=folder)
     print(done.stdout[-20_000:], done.stderr[-2_000:])  # noqa: T201 - what pytest shows if it fails
     assert done.returncode == 0
@@ -95,6 +117,7 @@ def test_some_requests_of_every_kind_are_answered_as_the_schema_says(
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 @pytest.mark.usefixtures("busy_worker")
+@pytest.mark.parametrize("caller", [{}, ALICE], ids=["without keys", "with a key"], indirect=True)
 def test_no_request_is_answered_otherwise_than_the_schema_says(
     api: httpx.Client, ended_jobs: list[str], tmp_path: Path
 ) -> None:
