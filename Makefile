@@ -6,7 +6,7 @@ GENERATOR := $(VENV)/generator/bin/openapi-python-client
 PACKAGES := app difuso evaluation jobs model training worker
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test fuzz chaos check compose-test ops-check audit format train bench bench-gpu clean
+.PHONY: help setup serve test fuzz chaos check compose-test ops-check audit format train paper bench bench-gpu clean
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ format: $(VENV)/.dev  ## put the code into the project's format
 train: $(VENV)/.train  ## train the shipped model of faces, into var/runs/faces64
 	$(BIN)/difuso train faces64
 
+paper: $(VENV)/.evaluate  ## remake the figures of docs/paper.md, in a quarter of an hour
+	$(BIN)/python -m benchmarks.paper
+
 bench: $(VENV)/.bench  ## compare difuso with other servers on this machine, and measure its overhead
 	$(BIN)/python -m benchmarks.serving
 	$(BIN)/python -m benchmarks.overhead
@@ -62,14 +65,14 @@ clean:  ## delete the environment and the caches of tools; var/ (jobs, images, r
 # dependencies, so they come from PyPI in the next step, and so does torch if the index fails.
 TORCH = index=$$($(BIN)/python -m difuso.torch_index); [ -z "$$index" ] || \
   $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps \
-  --index-url "$$index" torch $(if $(filter dev,$*),torchvision) || echo 'taking torch from PyPI instead'
+  --index-url "$$index" torch $(if $(filter dev evaluate,$*),torchvision) || echo 'taking torch from PyPI instead'
 
 # An environment's stamp is younger than the files that list its packages, so a second run installs nothing.
-$(VENV)/.standalone $(VENV)/.train $(VENV)/.bench $(VENV)/.ops $(VENV)/.dev: $(VENV)/.%: pyproject.toml constraints.txt | $(BIN)/python
+$(VENV)/.standalone $(VENV)/.train $(VENV)/.evaluate $(VENV)/.bench $(VENV)/.ops $(VENV)/.dev: $(VENV)/.%: pyproject.toml constraints.txt | $(BIN)/python
 	@echo 'installing difuso[$*] into $(VENV); the first time this takes some minutes'
 	@$(if $(filter ops,$*),,$(TORCH))
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[$*]'
-	@touch $@ $(if $(filter dev,$*),$(VENV)/.standalone $(VENV)/.train)
+	@touch $@ $(if $(filter dev,$*),$(VENV)/.standalone $(VENV)/.train $(VENV)/.evaluate)
 
 # A test generates a client with this program. It lives apart, because it wants an older typer than difuso's.
 $(GENERATOR): | $(BIN)/python

@@ -1,0 +1,43 @@
+"""Fig. 1 and equations 1 and 2: an image on its way into noise."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from model import NoiseSchedule
+from model.forward_process import q_sample
+from model.images import from_uint8
+from model.rng import draw_noise, image_generator
+from training.faces import draw_face
+
+from ..report import show
+from .sheets import Row, pictures, save_sheet, tensors
+
+SHOWN = (0, 99, 199, 299, 399, 499, 749, 999)
+SCHEDULES = {"linear": NoiseSchedule.linear(), "cosine": NoiseSchedule.cosine()}
+
+
+def draw(out: Path) -> None:
+    """Noises one face with the paper's schedule and with that of the models that ship."""
+    face = from_uint8(tensors([draw_face("test-0", 64)]))
+    noise = draw_noise([image_generator(0)], (3, 64, 64))
+    count, t = len(SHOWN), torch.tensor(SHOWN)
+    rows, ratios = [], {name: signal_to_noise(schedule) for name, schedule in SCHEDULES.items()}
+    for name, schedule in SCHEDULES.items():
+        x_t = q_sample(schedule, face.expand(count, -1, -1, -1), t, noise.expand(count, -1, -1, -1))
+        captions = [f"{each}: {ratios[name][each]:.3g}" for each in SHOWN]
+        rows.append(Row(f"{name}\nt: SNR", pictures(x_t), captions))
+    save_sheet(rows, out)
+    show(
+        "signal-to-noise ratio abar / (1 - abar)",
+        ("t", *ratios, *(f"{name}, dB" for name in ratios)),
+        [(t, *(r[t] for r in ratios.values()), *(10 * np.log10(r[t]) for r in ratios.values())) for t in SHOWN],
+    )
+
+
+def signal_to_noise(schedule: NoiseSchedule) -> list[float]:
+    """Returns abar / (1 - abar) of each timestep: of pixels of variance 1, signal over noise."""
+    return list((schedule.alphas_cumprod / (1 - schedule.alphas_cumprod)).tolist())

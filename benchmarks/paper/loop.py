@@ -1,0 +1,38 @@
+"""Fig. 6, its loop: `reversed(range(1, T))` stops before index 0 (errata C4 and E13)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from ..report import show
+from .sheets import Row, pictures, save_sheet
+from .shipped import LINEAR, load_faces, right_chain
+from .update import without_factor
+
+MAGNIFIED = 32
+
+
+@torch.inference_mode()
+def draw(out: Path) -> None:
+    """Ends the right chain as the printed loop does, at i = 1 and without noise there, and shows the difference."""
+    chain = right_chain()
+    alpha, abar, beta = 1 - LINEAR.betas[1], LINEAR.alphas_cumprod[1], LINEAR.betas[1]
+    eps = load_faces().eps(chain[2], 1)
+    silent = torch.zeros_like(eps)
+    # The noise of i = 1 is silent, so the line without the term is the whole line.
+    stopped = without_factor(chain[2], eps, alpha=float(alpha), abar=float(abar), beta=float(beta), noise=silent)
+    difference = stopped - chain[0]
+    rows = [
+        Row("t = 999 … 1", pictures(stopped)),
+        Row("t = 999 … 0", pictures(chain[0])),
+        Row(f"Δ · {MAGNIFIED}", pictures(MAGNIFIED * difference)),
+    ]
+    save_sheet(rows, out)
+    levels = 127.5 * difference
+    show(
+        "what the loop leaves, in grey levels",
+        ("", ""),
+        [("root mean square", float(levels.square().mean().sqrt())), ("largest", float(levels.abs().max()))],
+    )
