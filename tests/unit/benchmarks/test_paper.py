@@ -1,0 +1,101 @@
+"""docs/paper.md and its Spanish twin name what exists, say the same, and show what the programs draw."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import typer.main
+
+from benchmarks.paper.__main__ import FIGURES, FOLDER
+from benchmarks.paper.distance import ours, printed
+from benchmarks.paper.forward import SCHEDULES, SHOWN, signal_to_noise
+from difuso.cli import app
+
+ROOT = Path(__file__).parents[3]
+DOCS = ROOT / "docs"
+PAGES = {name: (DOCS / name).read_text(encoding="utf-8") for name in ("paper.md", "paper.es.md")}
+LARGEST = 150_000  # bytes of a figure
+
+
+def figures(page: str) -> list[str]:
+    return re.findall(r"!\[[^\]]+\]\(([^)]+)\)", page)
+
+
+def commands(page: str) -> list[str]:
+    """The lines that a reader may type, without what explains them."""
+    lines = re.findall(r"^    ((?:make|python|difuso) \S.*)$", page, re.MULTILINE)
+    return [re.split(r"\s{2,}#", line)[0] for line in lines]
+
+
+@pytest.mark.parametrize("page", PAGES.values(), ids=PAGES)
+def test_the_figures_of_the_page_are_those_of_the_program(page: str) -> None:
+    assert sorted(figures(page)) == sorted(f"images/paper/{name}.png" for name in FIGURES)
+    assert {path.name for path in (ROOT / FOLDER).iterdir()} == {f"{name}.png" for name in FIGURES}
+    assert max((DOCS / figure).stat().st_size for figure in figures(page)) < LARGEST
+
+
+@pytest.mark.parametrize("page", PAGES.values(), ids=PAGES)
+def test_the_commands_of_the_page_exist(page: str) -> None:
+    targets = re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    drawn = set()
+    for line in commands(page):
+        program, *words = shlex.split(line)
+        if program == "make":
+            assert words[0] in targets
+        elif program == "python":
+            flag, module, *arguments = words
+            assert (flag, module) in {("-m", "benchmarks.paper"), ("-m", "pytest")}
+            if module == "pytest":
+                assert all((ROOT / argument).is_file() for argument in arguments)
+            else:
+                drawn |= set(arguments)
+        else:
+            command = typer.main.get_command(app)
+            while hasattr(command, "commands"):  # a group
+                command = command.commands[words.pop(0)]
+            command.make_context(line, words)  # refuses unknown options and values
+    assert drawn == set(FIGURES)
+
+
+@pytest.mark.parametrize("page", PAGES.values(), ids=PAGES)
+def test_what_the_page_points_to_exists(page: str) -> None:
+    links = re.findall(r"\]\(([^)#]+)", page)
+    assert links
+    assert [link for link in links if not (DOCS / link).exists()] == []
+
+
+def test_both_languages_have_the_same_figures_commands_and_numbers() -> None:
+    english, spanish = PAGES.values()
+    assert figures(english) == figures(spanish)
+    assert commands(english) == commands(spanish)
+    numbers = [re.findall(r"\d[\d.,]*\d|\d", re.sub(r"\]\([^)]+\)", "", page)) for page in (english, spanish)]
+    assert sorted(numbers[0]) == sorted(numbers[1])
+
+
+@pytest.mark.parametrize("page", PAGES.values(), ids=PAGES)
+def test_the_signal_to_noise_ratios_of_the_page(page: str) -> None:
+    ratios = {name: signal_to_noise(schedule) for name, schedule in SCHEDULES.items()}
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line[:1] == "|"]
+    for name, found in ratios.items():
+        assert [name, *(f"{found[t]:.3g}" for t in SHOWN)] in rows
+
+
+def test_the_printed_distance_agrees_where_covariances_are_far_from_singular() -> None:
+    import numpy as np
+
+    draws = np.random.default_rng(0)
+    a, b = draws.normal(size=(400, 8)), draws.normal(0.5, 2.0, size=(400, 8))
+    assert printed(a, b).real == pytest.approx(ours(a, b), rel=1e-9)
+    assert abs(printed(a, b).imag) < 1e-9
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("name", ["forward", "loss", "distance"])
+def test_the_committed_figure_is_what_the_program_draws(name: str, tmp_path: Path) -> None:
+    FIGURES[name](tmp_path / f"{name}.png")
+    assert (tmp_path / f"{name}.png").read_bytes() == (ROOT / FOLDER / f"{name}.png").read_bytes()
