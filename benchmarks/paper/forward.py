@@ -14,7 +14,7 @@ from model.rng import draw_noise, image_generator
 from training.faces import draw_face
 
 from ..report import show
-from .sheets import Row, pictures, save_sheet, tensors
+from .sheets import Row, save_sheet, tensors, to_images
 
 SHOWN = (0, 99, 199, 299, 399, 499, 749, 999)
 SCHEDULES = {"linear": NoiseSchedule.linear(), "cosine": NoiseSchedule.cosine()}
@@ -29,7 +29,7 @@ def draw(out: Path) -> None:
     for name, schedule in SCHEDULES.items():
         x_t = q_sample(schedule, face.expand(count, -1, -1, -1), t, noise.expand(count, -1, -1, -1))
         captions = [f"{each}: {ratios[name][each]:.3g}" for each in SHOWN]
-        rows.append(Row(f"{name}\nt: SNR", pictures(x_t), captions))
+        rows.append(Row(f"{name}\nt: SNR", to_images(x_t), captions))
     save_sheet(rows, out)
     show(
         "signal-to-noise ratio abar / (1 - abar)",

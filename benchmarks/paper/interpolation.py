@@ -15,7 +15,7 @@ from model.rng import draw_noise, image_generator
 from training.faces import draw_face
 
 from ..report import show
-from .sheets import Row, pictures, save_sheet, tensors
+from .sheets import Row, save_sheet, tensors, to_images
 from .shipped import LINEAR, SHAPE, load_faces
 
 SHARES = (0.0, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0)
@@ -36,9 +36,9 @@ def draw(out: Path) -> None:
         return sample(plan, faces, shape=SHAPE, seeds=[SEED] * len(SHARES), x_start=x_start)
 
     rows = [
-        Row("(1−λ) x₀ + λ x₀′", pictures(torch.cat([mix(a, b, share) for share in SHARES]))),
-        Row("ε = ε′", pictures(between(first, first))),
-        Row("ε ≠ ε′\nλ", pictures(between(first, second)), [f"{share:g}" for share in SHARES]),
+        Row("(1−λ) x₀ + λ x₀′", to_images(torch.cat([mix(a, b, share) for share in SHARES]))),
+        Row("ε = ε′", to_images(between(first, first))),
+        Row("ε ≠ ε′\nλ", to_images(between(first, second)), [f"{share:g}" for share in SHARES]),
     ]
     save_sheet(rows, out)
     spread = 1 - float(LINEAR.alphas_cumprod[T])

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from ..report import show
-from .sheets import Row, pictures, save_sheet
+from .sheets import Row, save_sheet, to_images
 from .shipped import LINEAR, load_faces, right_chain
 from .update import without_factor
 
@@ -25,9 +25,9 @@ def draw(out: Path) -> None:
     stopped = without_factor(chain[2], eps, alpha=float(alpha), abar=float(abar), beta=float(beta), noise=silent)
     difference = stopped - chain[0]
     rows = [
-        Row("t = 999 … 1", pictures(stopped)),
-        Row("t = 999 … 0", pictures(chain[0])),
-        Row(f"Δ · {MAGNIFIED}", pictures(MAGNIFIED * difference)),
+        Row("t = 999 … 1", to_images(stopped)),
+        Row("t = 999 … 0", to_images(chain[0])),
+        Row(f"Δ · {MAGNIFIED}", to_images(MAGNIFIED * difference)),
     ]
     save_sheet(rows, out)
     levels = 127.5 * difference

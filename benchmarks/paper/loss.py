@@ -17,7 +17,7 @@ from model.rng import draw_noise, image_generator
 from training.faces import draw_faces
 
 from ..report import show
-from .sheets import Row, pictures, save_sheet, tensors
+from .sheets import Row, save_sheet, tensors, to_images
 from .shipped import LINEAR, SEEDS, SHAPE
 
 FACES = 500
@@ -63,11 +63,11 @@ def draw(out: Path) -> None:
         noised = np.sqrt(keep[list(SHOWN)]), np.sqrt(1 - keep[list(SHOWN)])
         signal, spread = (torch.from_numpy(each).view(-1, 1, 1, 1) for each in noised)
         seen.append(
-            Row(f"√{name} x₀ + √(1−{name}) ε\nt", pictures(signal * shown + spread * noise), list(map(str, SHOWN)))
+            Row(f"√{name} x₀ + √(1−{name}) ε\nt", to_images(signal * shown + spread * noise), list(map(str, SHOWN)))
         )
         predictor = BestPredictor(mean, axes, roots**2, keep)
         x = sample(plan, predictor, shape=SHAPE, seeds=SEEDS, dtype=torch.float64)
-        drawn.append(Row(f"{name} → x₀", pictures(x)))
+        drawn.append(Row(f"{name} → x₀", to_images(x)))
         spreads.append((name, float(x.std())))
     save_sheet([*seen, *drawn], out)
     show("pixels", ("", "standard deviation in [-1, 1]"), [("faces", float(faces.std())), *spreads])

@@ -34,7 +34,7 @@ class Row:
     captions: Sequence[str] = ()
 
 
-def pictures(x: Tensor) -> list[ImageArray]:
+def to_images(x: Tensor) -> list[ImageArray]:
     """Turns tensors in [-1, 1], shape (B, 3, H, W), into images; pixels with NaN or infinity become magenta."""
     images = np.array(to_uint8(x.nan_to_num(0.0)))
     images[~x.isfinite().all(dim=1).numpy()] = NOT_FINITE

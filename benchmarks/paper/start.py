@@ -10,7 +10,7 @@ from model import sample
 from model.rng import image_generator
 
 from ..report import show
-from .sheets import Row, pictures, save_sheet
+from .sheets import Row, save_sheet, to_images
 from .shipped import SEEDS, SHAPE, load_faces, right_chain, starts
 
 
@@ -27,7 +27,7 @@ def draw(out: Path) -> None:
         "DDPM, 1000\nrandn": right_chain()[0],
         "DDPM, 1000\nrand": sample(ddpm, faces, shape=SHAPE, seeds=SEEDS, x_start=uniform),
     }
-    save_sheet([Row(label, pictures(x)) for label, x in made.items()], out)
+    save_sheet([Row(label, to_images(x)) for label, x in made.items()], out)
     show(
         "grey levels of the four images",
         ("", "mean", "standard deviation"),

@@ -13,7 +13,7 @@ from torch import Tensor
 from model.rng import draw_noise
 
 from ..report import show
-from .sheets import Row, pictures, save_sheet
+from .sheets import Row, save_sheet, to_images
 from .shipped import LINEAR, SHAPE, load_faces, right_chain, starts
 
 SHOWN = (0, 1, 2, 4, 6, 7)  # steps of the printed chain, which is NaN from 7 on
@@ -61,9 +61,9 @@ def draw(out: Path) -> None:
     right = right_chain()[0]
     captions = [f"{step}" for step in SHOWN[: len(dying)]]
     rows = [
-        Row("x/√α · (x − …)\nstep", pictures(torch.stack(dying)), captions),
-        Row("1/√α · (x − …)", pictures(quiet)),
-        Row("1/√α · (x − …)\n+ √β z", pictures(right)),
+        Row("x/√α · (x − …)\nstep", to_images(torch.stack(dying)), captions),
+        Row("1/√α · (x − …)", to_images(quiet)),
+        Row("1/√α · (x − …)\n+ √β z", to_images(right)),
     ]
     save_sheet(rows, out)
     show("pixels that are NaN or infinite, of four images", ("step", "share"), lost)
