@@ -36,7 +36,7 @@ class Row:
 
 def to_images(x: Tensor) -> list[ImageArray]:
     """Turns tensors in [-1, 1], shape (B, 3, H, W), into images; pixels with NaN or infinity become magenta."""
-    images = np.array(to_uint8(x.nan_to_num(0.0)))
+    images = to_uint8(x.nan_to_num(0.0)).numpy()
     images[~x.isfinite().all(dim=1).numpy()] = NOT_FINITE
     return list(images)
 
