@@ -140,12 +140,12 @@ def matches(known: str | None, tag: str) -> bool:
 
 
 def _ends(manifest: Manifest, store: ResultStore) -> list[bytes]:
-    """Returns the two images between which an interpolation lies; none for a job of another kind.
+    """Returns the two images between which an interpolation lies; none if it lies between seeds, or is another job.
 
     Raises:
         ResultExpired: if they were deleted.
     """
-    if not manifest.job.task.lies_between_its_images:
+    if not manifest.job.task.is_passage:
         return []
     ends = [store.upload(manifest.job.id, image.sha256) for image in manifest.job.pictures]
     if None in ends:

@@ -1,8 +1,8 @@
 """Encoders of a finished job's images: a PNG or contact sheet, an animation, arrays, a zip or a multipart message.
 
 `app.formats` lists them. Each takes the manifest, the images, the two images between which they lie (none unless the
-job is an interpolation), and the trace of the job as an .npz file (None if there is none to show). Each returns the
-body and the parameters of its media type.
+job interpolates between images), and the trace of the job as an .npz file (None if there is none to show). Each returns
+the body and the parameters of its media type.
 """
 
 from __future__ import annotations
@@ -59,11 +59,11 @@ def describe(manifest: Manifest) -> dict[str, Any]:
 def sheet(
     manifest: Manifest, pngs: list[bytes], ends: Sequence[bytes] = (), trace: bytes | None = None
 ) -> tuple[bytes, str]:
-    """Returns a single image as it is, several as a contact sheet, and an interpolation as a row between its ends."""
+    """Returns a single image as it is, several as a contact sheet, and a passage as a row between its ends."""
     if len(pngs) == 1:
         return pngs[0], ""
     images = [Image.open(io.BytesIO(png)) for png in [*ends[:1], *pngs, *ends[1:]]]
-    canvas = _side_by_side(images, len(images) if ends else math.ceil(math.sqrt(len(images))))
+    canvas = _side_by_side(images, len(images) if manifest.job.task.is_passage else math.ceil(math.sqrt(len(images))))
     file = io.BytesIO()
     canvas.save(file, "PNG", pnginfo=_text(manifest))
     return file.getvalue(), ""

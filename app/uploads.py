@@ -13,7 +13,7 @@ from starlette.requests import Request
 from jobs.errors import ImageRefused
 from jobs.images.fitting import read_image
 
-from .errors import BodyTooLarge, Overloaded, UploadRefused
+from .errors import BodyTooLarge, InvalidRequest, Overloaded, UploadRefused
 from .multipart import FormReader
 
 MAX_BODIES = 8  # bodies of the largest size that fit into the memory for uploads
@@ -38,20 +38,29 @@ class Uploads:
         self._held = 0
         self._decoders = CapacityLimiter(DECODERS)
 
-    async def read(self, request: Request, parts: Mapping[str, Callable[[Image], T]]) -> dict[str, T]:
+    async def read(
+        self, request: Request, parts: Mapping[str, Callable[[Image], T]], *, instead: str = ""
+    ) -> dict[str, T]:
         """Reads the named parts of a request, each an image, and converts them in a thread.
 
         Args:
-            parts: the function that converts each image, such as a `partial` of `fit`, by the name of its part.
+            parts: the function that converts each image, such as a `partial` of `fit`, by the name of its part. Without
+                parts the request should have no body.
+            instead: what the request may have instead of parts, for messages; empty if nothing.
 
         Raises:
             UploadRefused, ImageRefused: if a part or the body is wrong; the subclass tells why.
+            InvalidRequest: if there is a body, and should be none.
             Overloaded: if too many images are being read.
         """
+        if not parts:
+            await _expect_nothing(request, instead)
+            return {}
         async with self._receive(request, parts) as files:
             for name in parts:
-                if name not in files:
-                    raise UploadRefused("Is missing", part=name)  # an empty part counts as missing
+                if name not in files:  # an empty part counts as missing
+                    hint = f"; send {' and '.join(parts)}, or {instead}" if instead else ""
+                    raise UploadRefused(f"Is missing{hint}", part=name)
             return {name: await self._prepare(name, file, parts[name]) for name, file in files.items()}
 
     @asynccontextmanager
@@ -88,8 +97,16 @@ class Uploads:
             raise
 
 
-def request_body(*required: str, optional: Collection[str] = ()) -> dict[str, Any]:
+async def _expect_nothing(request: Request, instead: str) -> None:
+    async for chunk in request.stream():
+        if chunk:
+            raise InvalidRequest("pointer", "", f"Should be empty with {instead}; send images or {instead}, not both")
+
+
+def request_body(*required: str, optional: Collection[str] = (), instead: str = "") -> dict[str, Any]:
     """Returns the OpenAPI description of the body that `Uploads.read` reads, for `openapi_extra` of a route."""
     part = {"type": "string", "format": "binary", "description": "PNG or JPEG"}
     schema = {"type": "object", "properties": dict.fromkeys([*required, *optional], part), "required": [*required]}
-    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
+    content = {"multipart/form-data": {"schema": schema}}
+    words = {"description": f"needed without {instead}"} if instead else {}
+    return {"requestBody": {**words, "required": not instead, "content": content}}

@@ -86,13 +86,16 @@ def _command(kind: Kind[Any], name: str) -> Callable[..., None]:
         else:
             write_images_of(kind, query, files, out, server)
 
+    replaceable = typer.Argument(help=f"PNG or JPEG file; needed without {kind.instead}.", show_default=False)
+    needed = (Annotated[Path | None, replaceable], None) if kind.instead else (Annotated[Path, File],)
+
     def parameter(of: str, kind_of: Any, default: Any = inspect.Parameter.empty) -> inspect.Parameter:
         return inspect.Parameter(of, inspect.Parameter.KEYWORD_ONLY, annotation=kind_of, default=default)
 
     command.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
         [
             parameter("query", SamplingQuery),
-            *(parameter(image, Annotated[Path, File]) for image in kind.required),
+            *(parameter(image, *needed) for image in kind.required),
             *(parameter(image, Annotated[Path | None, OptionalFile], None) for image in kind.optional),
             parameter("out", Annotated[Path, Target], OUT),
             parameter("server", Server, None),

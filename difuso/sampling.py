@@ -59,7 +59,7 @@ def read_job(
     """Returns the job of a request, and the PNGs of its fitted images; its arguments and errors as of `make_images`."""
     with user_errors():
         model = read_catalog(settings.models_dir).choose(query.model)
-        images = {name: _read(name, files.get(name), fit) for name, fit in kind.fits(query, model).items()}
+        images = _read_files(kind, files, kind.fits(query, model))
         return new_job(model.name, kind.prepare(query, model, images)), [image.png for image in images.values()]
 
 
@@ -136,7 +136,12 @@ def open_image(file: Path) -> Image:
         raise UserError(f"{file}: {error.detail or 'this image cannot be used'}") from error
 
 
-def _read(name: str, file: Path | None, fit: Fit) -> FittedImage:
-    if file is None:
-        raise UserError(f"--{name} is missing")
-    return fit(open_image(file))
+def _read_files(kind: Kind[Any], files: Mapping[str, Path | None], fits: Mapping[str, Fit]) -> dict[str, FittedImage]:
+    """Returns the fitted images of a request, which needs a file for each of `fits` and no other."""
+    given = {name: file for name, file in files.items() if file is not None}
+    for name in fits.keys() - given.keys():
+        hint = f"; name {' and '.join(fits)}, or give {kind.instead}" if kind.instead else ""
+        raise UserError(f"{name if name in kind.required else f'--{name}'} is missing{hint}")
+    for name in given.keys() - fits.keys():
+        raise UserError(f"{name} should be omitted with {kind.instead or 'these parameters'}")
+    return {name: fit(open_image(given[name])) for name, fit in fits.items()}

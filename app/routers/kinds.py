@@ -38,7 +38,7 @@ def _post(kind: Kind[Any]) -> Callable[..., Awaitable[Response]]:
     ) -> Response:
         model = catalog.choose(query.model)
         fits = await run_in_threadpool(kind.fits, query, model)
-        images = await uploads.read(request, fits) if fits else {}
+        images = await uploads.read(request, fits, instead=kind.instead) if kind.required else {}
         prepared = await run_in_threadpool(kind.prepare, query, model, images)
         if query.dry_run:
             return await submission.price(model.name, prepared)
@@ -48,7 +48,7 @@ def _post(kind: Kind[Any]) -> Callable[..., Awaitable[Response]]:
 
 
 for _kind in KINDS.values():
-    _parts = request_body(*_kind.required, optional=_kind.optional)
+    _parts = request_body(*_kind.required, optional=_kind.optional, instead=_kind.instead)
     router.post(
         f"/{_kind.name}",
         name=_kind.name,

@@ -55,7 +55,7 @@ function parameterRow({ name, in: place, required, description, schema }) {
 function partRows(body) {
   const { properties = {}, required = [] } = body?.content["multipart/form-data"].schema ?? {};
   return Object.entries(properties).map(([name, { description }]) =>
-    row(name, ["file"], description, required.includes(name) ? " (required)" : ""));
+    row(name, ["file"], description, required.includes(name) ? ` (${body.required ? "required" : body.description})` : ""));
 }
 
 function answerRow([status, { description, content = {}, headers = {} }]) {

@@ -149,6 +149,8 @@ function showKind() {
   }
   const guess = form.querySelector("[data-when=denoise] [name=mode]").value === "mmse";
   const several = listed(form.seed.value).length > 1; // the number of pictures follows from the seeds
+  const ends = document.getElementById("ends"); // two seeds take the place of both pictures
+  ends.hidden = ends.disabled = several;
   form.elements.n.disabled = kind === "interpolate" || (kind === "denoise" && guess) || several;
 }
 
@@ -172,7 +174,7 @@ function describe({ kind, model, params, task }) {
   const count = task?.average ? "The mean of " + params.n : params.n;
   const what = {
     generate: () => "",
-    interpolate: () => " between two",
+    interpolate: () => (task.seeds ? " between two seeds" : " between two"),
     denoise: () => ` without noise of σ ${task.sigma.toFixed(1)}${task.estimated ? " (estimated)" : ""}`,
     restore: () => ` restored (${task.task})`,
   }[kind]?.() ?? ` (${kind})`;
@@ -289,7 +291,7 @@ class Card {
   command() {
     const query = new URLSearchParams(this.query);
     query.delete("seed");
-    [this.job.params.seed].flat().forEach(seed => query.append("seed", seed));
+    [this.job.task?.seeds ?? this.job.params.seed].flat().forEach(seed => query.append("seed", seed));
     const parts = [...this.files].map(([name, file]) => ` -F ${quote(`${name}=@${file.name}`)}`).join("");
     const key = sessionStorage.getItem(KEY) === null ? "" : ' -H "Authorization: Bearer $DIFUSO_KEY"';
     return `curl -X POST '${location.origin}/${this.job.kind}?${query}'${key}${parts} -o pictures.png`;
@@ -315,7 +317,7 @@ class Card {
 
 access.addEventListener("cancel", event => event.preventDefault()); // the page is useless without a key
 form.model.addEventListener("change", showModel);
-form.addEventListener("change", showKind);
+form.addEventListener("input", showKind); // at once: a form that changes when a field is left moves the button away
 form.addEventListener("submit", async event => {
   event.preventDefault();
   const alarm = document.getElementById("error");

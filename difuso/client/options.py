@@ -78,7 +78,7 @@ class Interpolate(WithImages, total=False):
     """Parameters of an interpolation."""
 
     lambda_: float | Sequence[float]
-    """Share of the second image, 0 to 1; repeat it for several images."""
+    """Share of the second image or seed, 0 to 1; repeat it for several images."""
     t: int | None
     """Timestep to which both images are noised or inverted."""
     mode: Literal["ddpm", "ddim"]

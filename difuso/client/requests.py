@@ -60,12 +60,21 @@ class Requests(ABC, Generic[Images, Submitted, Priced, Models]):
         """
         return self._run(flows.answer("generate", (), options, self._patience()))
 
+    @overload
+    def interpolate(self, image_a: ImageLike, image_b: ImageLike, **options: Unpack[Interpolate]) -> Images: ...
+
+    @overload
+    def interpolate(self, **options: Unpack[Interpolate]) -> Images: ...
+
     @spelled_out
-    def interpolate(self, image_a: ImageLike, image_b: ImageLike, **options: Unpack[Interpolate]) -> Images:
-        """Interpolates between two images and returns one image for each `lambda_`.
+    def interpolate(
+        self, image_a: ImageLike | None = None, image_b: ImageLike | None = None, **options: Unpack[Interpolate]
+    ) -> Images:
+        """Interpolates between two images, or between those of two seeds; returns one image for each `lambda_`.
 
         Args:
-            image_a, image_b: a path, the bytes of a PNG or JPEG file, a Pillow image or an array of uint8.
+            image_a, image_b: a path, the bytes of a PNG or JPEG file, a Pillow image or an array of uint8; both absent
+                if `seed` is a sequence of two.
             options: those of `generate`, and those of an interpolation.
 
         Raises:
@@ -108,6 +117,9 @@ class Requests(ABC, Generic[Images, Submitted, Priced, Models]):
     ) -> Submitted: ...
 
     @overload
+    def submit(self, kind: Literal["interpolate"], /, **options: Unpack[Interpolate]) -> Submitted: ...
+
+    @overload
     def submit(self, kind: Literal["denoise"], image: ImageLike, /, **options: Unpack[Denoise]) -> Submitted: ...
 
     @overload
@@ -131,6 +143,9 @@ class Requests(ABC, Generic[Images, Submitted, Priced, Models]):
     def price(
         self, kind: Literal["interpolate"], image_a: ImageLike, image_b: ImageLike, /, **options: Unpack[Interpolate]
     ) -> Priced: ...
+
+    @overload
+    def price(self, kind: Literal["interpolate"], /, **options: Unpack[Interpolate]) -> Priced: ...
 
     @overload
     def price(self, kind: Literal["denoise"], image: ImageLike, /, **options: Unpack[Denoise]) -> Priced: ...

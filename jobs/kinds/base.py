@@ -137,11 +137,12 @@ class Task(Frozen):
 
     Attributes:
         kind: the name of the kind, and of its endpoint.
-        lies_between_its_images: whether the result lies between two images of the request, which sheets then include.
+        is_passage: whether the result leads from one end to the other, so that sheets are rows. The ends are the images
+            of the request, if there are any; sheets include them.
     """
 
     kind: str
-    lies_between_its_images: ClassVar[bool] = False
+    is_passage: ClassVar[bool] = False
 
     @property
     def has_parameters(self) -> bool:
@@ -213,6 +214,8 @@ class Kind(Generic[Query]):
         fits: returns the functions that fit the images, by part. It is called before an image is read, so that a wrong
             query is refused at once; raises like `prepare`.
         required: the names of the parts that a request must have.
+        instead: what a request may have instead of the required parts, for messages: "two seeds"; `fits` is then empty.
+            Empty if nothing replaces them.
         optional: the names of the parts that a request may have.
         command: the name of its command, if it is not `name`.
         implied: parameters that follow from others, so that the command does not have them.
@@ -226,6 +229,7 @@ class Kind(Generic[Query]):
     fits: Callable[[Query, ModelInfo], dict[str, Fit]] = lambda query, model: {}
     required: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
+    instead: str = ""
     description: str = ""
     command: str = ""
     implied: tuple[str, ...] = ()

@@ -1,12 +1,12 @@
-"""Interpolating between two images (Ho et al. 2020, section 4.4)."""
+"""Interpolating between two images (Ho et al. 2020, section 4.4), or between two seeds (Song et al. 2021, 5.3)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ..catalog import ModelInfo
 from ..errors import RequestRefused
@@ -15,6 +15,8 @@ from ..params import MAX_IMAGES, MAX_TIMESTEP, SamplingParams, Seed
 from .base import Fit, ImageQuery, Kind, Prepared, Task, fill_in
 
 STRENGTH = 0.5  # the default part of T to which both are noised: Ho et al. 2020, figure 8
+TWO_SEEDS = "two seeds"  # in messages
+OF_IMAGES = ("t", "mode", "noise", "fit")  # parameters that have no meaning between two seeds
 
 
 class InterpolateQuery(ImageQuery):
@@ -22,7 +24,11 @@ class InterpolateQuery(ImageQuery):
 
     n: int | None = Field(default=None, ge=1, le=MAX_IMAGES, description="number of lambdas; may be omitted")
     seed: list[Seed] | None = Field(
-        default=None, min_length=1, max_length=1, examples=[[7]], description="seed of all images"
+        default=None,
+        min_length=1,
+        max_length=2,
+        examples=[[7]],
+        description="seed of all images; or without uploads the two seeds between whose images they lie",
     )
     shares: list[float] = Field(
         default=[0.5],
@@ -30,7 +36,7 @@ class InterpolateQuery(ImageQuery):
         min_length=1,
         max_length=MAX_IMAGES,
         examples=[[0.25, 0.5, 0.75]],
-        description="share of the second image, 0 to 1; repeat it for several images",
+        description="share of the second image or seed, 0 to 1; repeat it for several images",
     )
     t: int | None = Field(default=None, ge=0, description="timestep to which both images are noised or inverted")
     mode: Literal["ddpm", "ddim"] = Field(default="ddpm", description="noise and mix, or invert and follow the arc")
@@ -38,25 +44,39 @@ class InterpolateQuery(ImageQuery):
         default="shared", description="noise of both images; ddpm only"
     )
 
+    @property
+    def has_two_seeds(self) -> bool:
+        """Whether the images lie between two seeds, not between two images of the request."""
+        return self.seed is not None and len(self.seed) == 2
+
 
 class Interpolation(Task):
-    """Interpolating between two images.
+    """Interpolating between two images, or between two seeds.
 
     Attributes:
-        shares: the share of the second image in each image of the result, 0..1.
-        depth: the timestep to which both images are noised or inverted.
+        shares: the share of the second image or seed in each image of the result, 0..1.
+        depth: the timestep to which both images are noised or inverted; None between two seeds, whose noises are mixed
+            where every run begins.
         mode: `ddpm` noises both images, mixes them, and runs the reverse chain; `ddim` inverts both, follows the arc
             between them, and decodes.
         noise: the noise of `ddpm`: `shared` by both; `independent`, whose mixture has too small a variance; `rescaled`,
             independent with the variance corrected.
+        seeds: the two seeds between whose noises the images begin, without `mode` and `noise`; None between two images.
     """
 
     kind: Literal["interpolate"] = "interpolate"
     shares: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(min_length=1, max_length=MAX_IMAGES)
-    depth: int = Field(ge=0, le=MAX_TIMESTEP)
+    depth: int | None = Field(default=None, ge=0, le=MAX_TIMESTEP)
     mode: Literal["ddpm", "ddim"] = "ddpm"
     noise: Literal["shared", "independent", "rescaled"] = "shared"
-    lies_between_its_images: ClassVar[bool] = True
+    seeds: tuple[Seed, Seed] | None = None
+    is_passage: ClassVar[bool] = True
+
+    @model_validator(mode="after")
+    def _between_images_or_seeds(self) -> Self:
+        if (self.depth is None) == (self.seeds is None):
+            raise ValueError("depth is needed between two images, and has no meaning between two seeds")
+        return self
 
     def image_steps(self, params: SamplingParams) -> int:
         """Returns the work of the job; each inversion counts as one image more, without guidance by a classifier."""
@@ -64,56 +84,92 @@ class Interpolation(Task):
         return params.image_steps + inverted * params.steps * (1 + (params.guidance_scale != 1.0))
 
     def seed(self, params: SamplingParams, index: int) -> int:
-        """Returns the seed of all images, which is the same so that they change smoothly."""
+        """Returns the seed of all images, which is the same so that they change smoothly; the first of two."""
         return params.seed_of(0)
 
     def facts(self, params: SamplingParams, index: int, images: Sequence[str]) -> dict[str, Any]:
         return {**super().facts(params, index, images), "shares": [self.shares[index]]}
 
     def file_stem(self, params: SamplingParams, index: int) -> str:
-        return f"{self.seed_and_class(params, index)}-{self.shares[index]:g}"
+        between = f"-to-{self.seeds[1]}" if self.seeds else ""
+        return f"{self.seed_and_class(params, index)}{between}-{self.shares[index]:g}"
 
 
 def complete(query: InterpolateQuery, model: ModelInfo, images: Mapping[str, FittedImage]) -> Prepared:
-    count, timesteps = len(query.shares), model.schedule.num_train_timesteps
+    count = len(query.shares)
     if not all(0 <= share <= 1 for share in query.shares):
         raise RequestRefused("lambda", "Should lie between 0 and 1")
     if query.n not in (None, count):
         raise RequestRefused("n", f"Should be the number of lambdas, {count}")
     if len(query.label or ()) not in (0, 1, count):
         raise RequestRefused("label", f"Should be one, or one for each of the {count} lambdas")
+    query = query.model_copy(update={"n": count})
+    if query.has_two_seeds:
+        return _between_seeds(query, model)
+    return _between_images(query, model, images)
+
+
+def _between_images(query: InterpolateQuery, model: ModelInfo, images: Mapping[str, FittedImage]) -> Prepared:
+    timesteps = model.schedule.num_train_timesteps
     depth = max(0, round(STRENGTH * timesteps) - 1) if query.mode == "ddpm" else timesteps - 1
     if query.t is not None:
         depth = query.t
     if depth >= timesteps:
         raise RequestRefused("t", f"Should be at most {timesteps - 1}")
-    chosen: dict[str, object] = {"n": count}
     if query.mode == "ddim":
         query.only("sampler", "ddim", "mode ddim")
         query.only("eta", 0.0, "mode ddim")
-        chosen |= {"sampler": "ddim", "eta": 0.0}
-    params = fill_in(query.model_copy(update=chosen), model, start=depth)
+        query = query.model_copy(update={"sampler": "ddim", "eta": 0.0})
+    params = fill_in(query, model, start=depth)
     if query.mode == "ddim" and isinstance(params.label, tuple):
         raise RequestRefused("label", "Should be one with mode ddim: both images are inverted with it")
     task = Interpolation(shares=tuple(query.shares), depth=depth, mode=query.mode, noise=query.noise)
     return Prepared(params, task, tuple(images[name] for name in KIND.required if name in images))  # in this order
 
 
+def _between_seeds(query: InterpolateQuery, model: ModelInfo) -> Prepared:
+    """Completes a request without images. Its sampler draws no noise, so that the answer depends on the start alone."""
+    for name in OF_IMAGES:
+        query.only(name, InterpolateQuery.model_fields[name].default, TWO_SEEDS)
+    query.only("eta", 0.0, TWO_SEEDS)
+    assert query.seed is not None
+    first, second = query.seed
+    params = fill_in(_without_noise(query.model_copy(update={"seed": [first]}), model), model)
+    if model.config.plan(model.schedule, **params.choices).stochastic:
+        parameter = "plan" if query.sampler is None and query.plan is not None else "sampler"
+        detail = f"Should draw no noise on its way with {TWO_SEEDS}: omit it, or choose ddim with eta 0"
+        raise RequestRefused(parameter, detail)
+    return Prepared(params, Interpolation(shares=tuple(query.shares), depth=None, seeds=(first, second)))
+
+
+def _without_noise(query: InterpolateQuery, model: ModelInfo) -> InterpolateQuery:
+    """Returns a query that chooses ddim and eta 0 where the model's own sampler draws noise on its way."""
+    if query.plan is not None:
+        return query
+    query = query.model_copy(update={"eta": 0.0})
+    if query.sampler is None and model.config.plan(model.schedule, eta=0.0).stochastic:
+        query = query.model_copy(update={"sampler": "ddim"})
+    return query
+
+
 def fits(query: InterpolateQuery, model: ModelInfo) -> dict[str, Fit]:
     KIND.prepare(query, model, {})
+    if query.has_two_seeds:
+        return {}
     config = model.config
     return dict.fromkeys(KIND.required, partial(fit, size=config.image_size, channels=config.channels, how=query.fit))
 
 
 KIND = Kind(
     "interpolate",
-    "Interpolate between two images",
+    "Interpolate between two images or seeds",
     InterpolateQuery,
     Interpolation,
     complete,
     fits,
     required=("image_a", "image_b"),
+    instead=TWO_SEEDS,
     description="With several `lambda` the answer is a strip from one image to the other, or an animation with "
-    "`Accept: image/apng`.",
+    "`Accept: image/apng`. Two `seed` and no images give the images between those that `/generate` draws from them.",
     implied=("n",),
 )

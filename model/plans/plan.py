@@ -73,6 +73,11 @@ class Plan:
         """Whether a classifier guides the run."""
         return bool(self.table[:, Column.G].any())
 
+    @cached_property
+    def stochastic(self) -> bool:
+        """Whether noise is drawn on the way, beside that of the beginning."""
+        return bool(self.table[:, Column.S].any())
+
 
 def make_plan(
     schedule: NoiseSchedule,

@@ -231,6 +231,9 @@ def test_what_is_refused_leaves_nothing_behind(api: httpx.Client, folder: Path) 
     refused(api.post("/denoise", files={"image": A[:-20]}), 422, "bad-image", part="image")
     refused(api.post("/denoise", files={"image": b"GIF89a" + bytes(99)}), 415, "unsupported-format", part="image")
     refused(api.post("/interpolate", files={"image_a": A}), 422, "invalid-request", part="image_b")
+    refused(api.post("/interpolate?seed=3"), 422, "invalid-request", part="image_a")
+    refused(api.post("/interpolate?seed=3&seed=9", files=BOTH), 422, "invalid-request", pointer="")
+    refused(api.post("/interpolate?seed=3&seed=9", content=b"image"), 422, "invalid-request", pointer="")
     refused(api.post("/denoise", files={"image": A, "mask": MASK}), 422, "invalid-request", part="mask")
     inpaint = "/restore?task=inpaint"
     refused(api.post(inpaint, files={"image": A}), 422, "invalid-request", part="mask")
@@ -243,7 +246,9 @@ def test_what_is_refused_leaves_nothing_behind(api: httpx.Client, folder: Path) 
     ("path", "name"),
     [
         ("/interpolate?share=0.5", "share"),
-        ("/interpolate?lambda=0.1&lambda=0.2&seed=1&seed=2", "seed"),
+        ("/interpolate?lambda=0.1&lambda=0.2&lambda=0.3&seed=1&seed=2&seed=3", "seed"),
+        ("/interpolate?seed=1&seed=2&sampler=ddpm", "sampler"),
+        ("/interpolate?seed=1&seed=2&t=5", "t"),
         ("/interpolate?lambda=2", "lambda"),
         ("/interpolate?lambda=x", "lambda"),
         ("/denoise?sigma=1&sigma=2", "sigma"),

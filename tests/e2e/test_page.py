@@ -171,6 +171,7 @@ def test_a_running_job_shows_unfinished_pictures_and_can_be_cancelled(page: Page
     ("kind", "files", "more", "count", "title"),
     [
         ("interpolate", {"image_a": "red", "image_b": "blue"}, {"lambda": "0, 0.5, 1"}, 3, "between two"),
+        ("interpolate", {}, {"lambda": "0, 0.5, 1", "seed": "3, 9"}, 3, "between two seeds"),
         ("denoise", {"image": "teal"}, {"sigma": "25", "n": "2"}, 2, "noise of \u03c3 25.0"),
         ("restore", {"image": "teal", "mask": "white"}, {"task": "inpaint", "n": "1"}, 1, "restored (inpaint)"),
         ("restore", {"image": "teal"}, {"task": "colorize", "n": "1"}, 1, "restored (colorize)"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import zipfile
@@ -14,7 +15,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from difuso import Client, cli
+from difuso import AsyncClient, Client, cli
 from difuso.errors import UserError
 from difuso.inspecting import recipe_in
 from model.checkpoint import save_checkpoint
@@ -126,6 +127,53 @@ def test_the_client_takes_sequences_and_the_manifest_shows_them(difuso: Difuso, 
     assert list(client.generate(**params).pngs) == list(again.pngs)  # what a job shows can be sent back
 
 
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"sampler": "ddim"},
+        {"sampler": "dpmpp", "label": "star"},
+        {"sampler": "unipc", "label": ["star", "circle", "square"], **GUIDED},
+    ],
+)
+def test_the_ends_between_two_seeds_are_what_generate_draws(difuso: Difuso, query: dict[str, Any]) -> None:
+    """Pixel for pixel; the answer is one row, and its recipes make each image again alone."""
+    between = {**query, "seed": [3, 9], "lambda": [0, 0.5, 1]}
+    (first, middle, last), manifest = ask(difuso, "interpolate", between, {})
+    assert (manifest["task"]["seeds"], manifest["task"]["shares"]) == ([3, 9], [0, 0.5, 1])
+    labels = query.get("label")
+    for end, seed, index in ((first, 3, 0), (last, 9, 2)):
+        own = {"label": labels[index]} if isinstance(labels, list) else {}
+        (alone,), _ = ask(difuso, "generate", query | {"seed": seed} | own, {})
+        assert pixels(end) == pixels(alone) != pixels(middle)
+    own = {"label": labels[1]} if isinstance(labels, list) else {}
+    assert ask(difuso, "interpolate", between | {"lambda": 0.5} | own, {})[0] == [middle]
+    row = httpx.post(f"{difuso.url}/interpolate", params={"steps": 4} | between, timeout=60).raise_for_status().content
+    with Image.open(io.BytesIO(row)) as image, Image.open(io.BytesIO(first)) as one:
+        assert image.height == one.height
+        assert image.width > 3 * one.width
+
+
+def pixels(png: bytes) -> bytes:
+    with Image.open(io.BytesIO(png)) as image:
+        return image.tobytes()
+
+
+def test_the_client_interpolates_between_two_seeds(difuso: Difuso, client: Client) -> None:
+    sent: dict[str, Any] = {"lambda_": [0, 1], "steps": 4, "sampler": "dpmpp"}
+    made = client.interpolate(seed=(3, 9), trace="last", **sent)
+    query = {"seed": [3, 9], "lambda": [0, 1], "sampler": "dpmpp"}
+    assert list(made.pngs) == ask(difuso, "interpolate", query, {})[0]
+    assert made.trace["x_t"].shape[:2] == (2, 1)
+    price = client.price("interpolate", seed=(3, 9), **sent)
+    assert (price.images, price.image_steps) == (2, 8)
+
+    async def ask_again() -> tuple[bytes, ...]:
+        async with AsyncClient(difuso.url) as client:
+            return (await client.interpolate(seed=(3, 9), **sent)).pngs
+
+    assert asyncio.run(ask_again()) == made.pngs
+
+
 def run(*arguments: object) -> list[str]:
     result = CliRunner().invoke(cli.app, list(map(str, arguments)), catch_exceptions=False)
     assert result.exit_code == 0, result.output
@@ -167,6 +215,10 @@ def test_the_command_line_repeats_options_with_a_server_and_without(
             ],
             ["5-class0-0.1", "5-class1-0.2"],
         ),
+        "seeds": (
+            ["interpolate", *words("seed", [3, 9]), "--label", "star", *words("lambda", [0, 0.5])],
+            ["3-to-9-0", "3-to-9-0.5"],
+        ),
     }
     for name, (command, stems) in commands.items():
         here, there = tmp_path / name / "here", tmp_path / name / "there"
@@ -187,7 +239,7 @@ def test_the_command_line_repeats_options_with_a_server_and_without(
         ("/generate?label=all&label=star", "label"),
         ("/generate?label=star&label=moon", "label"),
         ("/generate?label=star&label=0&n=3", "n"),
-        ("/interpolate?seed=1&seed=2&lambda=0.1&lambda=0.2", "seed"),
+        ("/interpolate?seed=1&seed=2&seed=3&lambda=0.1&lambda=0.2&lambda=0.3", "seed"),
         ("/interpolate?label=star&label=0&mode=ddim&lambda=0.1&lambda=0.2", "label"),
         ("/interpolate?label=star&label=0", "label"),
         ("/denoise?sigma=9&mode=mmse&seed=1&seed=2", "seed"),

@@ -177,7 +177,16 @@ def test_a_dry_run_without_a_server_says_the_work_and_draws_nothing(
     [
         (["interpolate", "{a}", "{b}", "--lambda", "2"], "lambda: Should lie between 0 and 1"),
         (["interpolate", "{a}", "{absent}"], "absent.png: No such file or directory"),
-        (["interpolate", "{a}", "{b}", "--seed", "1", "--seed", "2"], "--seed: List should have at most 1 item"),
+        (["interpolate", "{a}", "{b}", "--seed", "1", "--seed", "2"], "image_. should be omitted with two seeds"),
+        (["interpolate", "{a}"], "image_b is missing; name image_a and image_b, or give two seeds"),
+        (
+            ["interpolate", "--seed", "1", "--sampler", "ddpm"],
+            "is missing; name image_a and image_b, or give two seeds",
+        ),
+        (
+            ["interpolate", "--seed", "1", "--seed", "2", "--sampler", "ddpm"],
+            "sampler: Should draw no noise on its way",
+        ),
         (["denoise", "{a}", "--sigma", "-1"], "--sigma: Input should be greater than or equal to 0"),
         (["denoise", "{a}", "--sigma", "1", "--t", "5"], "t: Cannot be combined with sigma"),
         (["denoise", "{a}", "--mode", "mmse", "-n", "2"], "n: Should be 1 with mode mmse"),

@@ -1,4 +1,4 @@
-"""Jobs that interpolate between two images."""
+"""Jobs that interpolate between two images, or between two seeds."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from jobs.contract import Job
 from jobs.kinds.interpolate import Interpolation
-from model.mixing import mix
+from model.mixing import mix, slerp
 from model.plans.inversion import make_inversion
 from model.rng import draw_noise, image_generator
 
@@ -21,6 +21,9 @@ from .base import BetweenEnds, JobStart, WorkerKind, expect, plan_of, trajectori
 def begin(job: Job, runner: Runner, images: Sequence[Tensor]) -> JobStart:
     assert isinstance(job.task, Interpolation)
     shape = runner.checkpoint.config.shape
+    if job.task.seeds is not None:
+        expect(images)
+        return _between_seeds(job, job.task.shares, job.task.seeds, runner)
     a, b = expect(images, shape, shape)
     return (_mixed if job.task.mode == "ddpm" else _inverted)(job, job.task, runner, a, b)
 
@@ -44,6 +47,18 @@ def _mixed(job: Job, task: Interpolation, runner: Runner, a: Tensor, b: Tensor) 
             noise = noise / math.hypot(1.0 - share, share)
         starts.append(math.sqrt(abar) * mix(a, b, share) + math.sqrt(1.0 - abar) * noise)
     return JobStart(trajectories(job, runner, plan, generators, starts))
+
+
+def _between_seeds(job: Job, shares: Sequence[float], seeds: tuple[int, int], runner: Runner) -> JobStart:
+    """Draws images from the arc between the noises of two seeds (Song et al. 2021, section 5.3).
+
+    They are the noises of `generate`, so the shares 0 and 1 give its images of these seeds. No sampler of these jobs
+    draws noise of its own.
+    """
+    first, second = draw_noise([image_generator(seed) for seed in seeds], runner.checkpoint.config.shape)
+    starts = [slerp(first, second, share) for share in shares]
+    generators = [image_generator(seeds[0]) for _ in shares]
+    return JobStart(trajectories(job, runner, plan_of(job, runner), generators, starts))
 
 
 def _inverted(job: Job, task: Interpolation, runner: Runner, a: Tensor, b: Tensor) -> JobStart:

@@ -134,13 +134,17 @@ def test_an_animation_without_ends(n: int, course: list[int]) -> None:
     assert frames(render(Format.APNG, manifest, pngs)[0]) == course
 
 
-def test_several_between_two_are_one_strip() -> None:
+@pytest.mark.parametrize(("ends", "greys"), [((250, 200), (250, 0, 30, 60, 90, 200)), ((), (0, 30, 60, 90))])
+def test_several_between_two_are_one_strip(ends: tuple[int, ...], greys: tuple[int, ...]) -> None:
+    """Of two images, which are its ends, and of two seeds."""
     manifest, pngs = job_of(4)
-    body, _ = render(Format.PNG, manifest, pngs, ends=[png(250), png(200)])
+    task = Interpolation(shares=(0.2, 0.4, 0.6, 0.8), depth=9)
+    manifest = manifest.model_copy(update={"job": manifest.job.model_copy(update={"task": task})})
+    body, _ = render(Format.PNG, manifest, pngs, ends=[png(grey) for grey in ends])
     strip = Image.open(io.BytesIO(body))
     cell = SIZE + SHEET_GAP
-    assert strip.size == (6 * cell - SHEET_GAP, SIZE)
-    assert [strip.getpixel((i * cell, 0)) for i in range(6)] == [(grey,) * 3 for grey in (250, 0, 30, 60, 90, 200)]
+    assert strip.size == (len(greys) * cell - SHEET_GAP, SIZE)
+    assert [strip.getpixel((i * cell, 0)) for i in range(len(greys))] == [(grey,) * 3 for grey in greys]
 
 
 def test_one_between_two_is_answered_as_it_was_stored() -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from starlette.requests import ClientDisconnect, Request
 
-from app.errors import BodyTooLarge, MalformedBody, NotMultipart, Overloaded, UploadRefused
+from app.errors import BodyTooLarge, InvalidRequest, MalformedBody, NotMultipart, Overloaded, UploadRefused
 from app.multipart import FormReader
 from app.uploads import DECODERS, MAX_BODIES, MAX_WAITING, Uploads, request_body
 from jobs.errors import BadImage, ImageRefused, UnsupportedFormat
@@ -109,6 +109,21 @@ def test_a_request_without_a_body_lacks_its_picture() -> None:
     with pytest.raises(UploadRefused) as caught:
         read(content_type=None)
     assert caught.value.part == "image"
+
+
+@pytest.mark.parametrize("body", [b"", multipart(("image", PNG))])
+def test_what_else_could_be_sent_is_named_where_an_image_is_missing(body: bytes) -> None:
+    read = Uploads(100_000).read(request(body, content_type=TYPE if body else None), PARTS, instead="two seeds")
+    with pytest.raises(UploadRefused, match="Is missing; send image and mask, or two seeds"):
+        asyncio.run(read)
+
+
+@pytest.mark.parametrize("content_type", [None, TYPE])
+def test_where_no_image_is_wanted_there_is_no_body(content_type: str | None) -> None:
+    assert read(parts={}, content_type=content_type) == {}
+    sent = request(b"", multipart(("image", PNG)), content_type=content_type)
+    with pytest.raises(InvalidRequest, match="Should be empty with two seeds; send images or two seeds, not both"):
+        asyncio.run(Uploads(100_000).read(sent, {}, instead="two seeds"))
 
 
 @pytest.mark.parametrize(("content", "kind"), [(b"GIF89a", UnsupportedFormat), (PNG[:-9], BadImage)])
@@ -263,6 +278,8 @@ def test_the_schema_names_the_parts() -> None:
     schema = request_body("image", optional=("mask",))["requestBody"]["content"]["multipart/form-data"]["schema"]
     assert schema["required"] == ["image"]
     assert set(schema["properties"]) == {"image", "mask"}
+    assert request_body("image")["requestBody"]["required"]
+    assert not request_body("image", instead="two seeds")["requestBody"]["required"]
 
 
 def test_what_was_read_is_freed_at_once() -> None:

@@ -159,6 +159,18 @@ def test_pictures_made_from_uploads_are_made_again_from_them(uploads: tuple[Path
         difuso("verify", picture)
 
 
+def test_pictures_between_two_seeds_are_made_again_from_their_recipe() -> None:
+    seeds, shares = ("--seed", 3, "--seed", 9), ("--lambda", 0, "--lambda", 0.5)
+    _, printed = difuso("interpolate", *seeds, *shares, "--steps", 4, "-o", "out")
+    ends, middle = map(Path, printed.split()[-2:])
+    assert [ends.name, middle.name] == ["tiny-3-to-9-0.png", "tiny-3-to-9-0.5.png"]
+    assert facts_of(middle).items() >= {"seed": 3, "seeds": [3, 9], "shares": [0.5], "depth": None}.items()
+    for file in (ends, middle):
+        assert difuso("verify", file)[0] == 0
+    rewrite(middle, seeds=[3, 8])
+    assert "of 256 pixels differ" in difuso("verify", middle)[1]
+
+
 def test_files_without_a_recipe_are_explained(sampled: Path) -> None:
     Image.new("RGB", (4, 4)).save("plain.png")
     Path("text.png").write_text("no picture")

@@ -118,6 +118,7 @@ def test_the_longest_job_is_short() -> None:
     [
         (Generation(), "generate"),
         (Interpolation(shares=(0.5,), depth=1), "interpolate"),
+        (Interpolation(shares=(0.5,), depth=None, seeds=(3, 9)), "interpolate"),
         (Denoising(depth=1), "denoise"),
         (Restoring(task="colorize"), "restore"),
     ],
@@ -140,7 +141,9 @@ def test_tasks_are_written_by_the_names_that_clients_and_pictures_have() -> None
     assert list(restoring) == ["kind", "task", "factor", "blur", "width", "sigma"]
     assert restoring["task"] == "colorize"
     mixed = Interpolation(shares=(0.5,), depth=1).model_dump(mode="json")
-    assert list(mixed) == ["kind", "shares", "depth", "mode", "noise"]
+    assert list(mixed) == ["kind", "shares", "depth", "mode", "noise", "seeds"]
+    del mixed["seeds"]  # jobs and pictures of before there were any
+    assert Interpolation.model_validate(mixed) == Interpolation(shares=(0.5,), depth=1)
     denoising = Denoising(depth=1).model_dump(mode="json")
     assert list(denoising) == ["kind", "sigma", "estimated", "depth", "mode", "average"]
 
@@ -152,6 +155,9 @@ def test_tasks_are_written_by_the_names_that_clients_and_pictures_have() -> None
         lambda: Interpolation(shares=(0.5,) * 65, depth=1),
         lambda: Interpolation(shares=(1.01,), depth=1),
         lambda: Interpolation(shares=(0.5,), depth=-1),
+        lambda: Interpolation(shares=(0.5,), depth=None),
+        lambda: Interpolation(shares=(0.5,), depth=1, seeds=(3, 9)),
+        lambda: Interpolation(shares=(0.5,), depth=None, seeds=(3, -1)),
         lambda: Denoising(depth=1, sigma=-1),
         lambda: Denoising(depth=1, sigma=MAX_SIGMA * 1.01),
         lambda: Restoring(task="deblur", width=0),

@@ -97,8 +97,79 @@ def test_an_interpolation_has_one_seed_and_may_have_a_class_for_each_lambda() ->
         with pytest.raises(RequestRefused) as caught:
             interpolate(**sent)
         assert caught.value.parameter == parameter
-    with pytest.raises(ValidationError, match="at most 1 item"):
-        interpolate(**{"lambda": [0.2, 0.5]}, seed=[1, 2])
+    with pytest.raises(ValidationError, match="at most 2 items"):
+        interpolate(**{"lambda": [0.2, 0.5, 0.7]}, seed=[1, 2, 3])
+
+
+QUIET = model(defaults=SamplerDefaults(sampler="dpmpp", steps=12, spacing="trailing"))
+ANCESTRAL = model(defaults=SamplerDefaults(sampler="ddim", steps=20, spacing="quad", eta=1.0))
+PLANS = model(
+    defaults=SamplerDefaults(sampler="ddpm", steps=1000, spacing="leading"),
+    variance="fixed_large",
+    plans={"few": SamplerDefaults("unipc", 3), "noisy": SamplerDefaults("ddim", 8, eta=0.5)},
+)
+
+
+def between(model: ModelInfo, **sent: Any) -> tuple[SamplingParams, Any]:
+    return asked("interpolate", model, {"seed": [3, 9]} | sent)
+
+
+def test_two_seeds_are_the_ends_of_ordinary_runs() -> None:
+    params, task = between(MODEL, **{"lambda": [0, 0.5, 1]}, label="all")
+    assert (task.seeds, task.shares, task.depth) == ((3, 9), (0.0, 0.5, 1.0), None)
+    assert (params.n, params.seed, params.label) == (3, 3, (0, 1, 0))
+    assert task.image_steps(params) == 3 * params.steps
+    own = asked("generate", QUIET, {"seed": 3})[0]
+    assert between(QUIET)[0] == own
+    assert between(QUIET, steps=1000)[0].steps == 1000
+    for sent in ({"seed": [7]}, {}):
+        assert asked("interpolate", MODEL, sent)[1].seeds is None
+
+
+@pytest.mark.parametrize(
+    ("model", "sent", "expected"),
+    [
+        (QUIET, {}, ("dpmpp", 12, "trailing")),
+        (QUIET, {"sampler": "unipc", "steps": 5}, ("unipc", 5, "trailing")),
+        (MODEL, {}, ("ddim", 200, "leading")),
+        (MODEL, {"eta": 0}, ("ddim", 200, "leading")),
+        (MODEL, {"sampler": "heun", "steps": 9}, ("heun", 9, "karras")),
+        (ANCESTRAL, {}, ("ddim", 20, "quad")),
+        (ANCESTRAL, {"sampler": "ddim"}, ("ddim", 20, "quad")),
+        (PLANS, {"steps": 10}, ("ddim", 10, "leading")),
+        (PLANS, {"plan": "few"}, ("unipc", 3, "leading")),
+        (PLANS, {"plan": "noisy", "eta": 0}, ("ddim", 8, "leading")),
+    ],
+)
+def test_the_sampler_between_two_seeds_draws_no_noise(
+    model: ModelInfo, sent: dict[str, Any], expected: tuple[str, int, str]
+) -> None:
+    params, _ = between(model, **sent)
+    assert (params.sampler, params.steps, params.spacing) == expected
+    assert params.eta == 0.0
+    assert not model.config.plan(model.schedule, **params.choices).stochastic
+
+
+@pytest.mark.parametrize(
+    ("sent", "message"),
+    [
+        ({"sampler": "ddpm", "steps": 1000}, "sampler: Should draw no noise on its way with two seeds"),
+        ({"sampler": "consistency", "steps": 4}, "sampler: Should draw no noise on its way with two seeds"),
+        ({"sampler": "ddim", "eta": 0.5}, "eta: Should be 0.0 with two seeds"),
+        ({"eta": 1}, "eta: Should be 0.0 with two seeds"),
+        ({"plan": "noisy"}, "plan: Should draw no noise on its way with two seeds"),
+        ({"t": 0}, "t: Should be omitted with two seeds"),
+        ({"mode": "ddim"}, "mode: Should be ddpm with two seeds"),
+        ({"noise": "rescaled"}, "noise: Should be shared with two seeds"),
+        ({"fit": "contain"}, "fit: Should be cover with two seeds"),
+        ({"lambda": [0, 1.5]}, "lambda: Should lie between 0 and 1"),
+        ({"lambda": [0, 1], "n": 3}, "n: Should be the number of lambdas, 2"),
+        ({"lambda": [0, 1, 0.5], "label": ["dog", "cat"]}, "label: Should be one, or one for each of the 3 lambdas"),
+    ],
+)
+def test_what_has_no_meaning_between_two_seeds_is_refused(sent: dict[str, Any], message: str) -> None:
+    with pytest.raises(RequestRefused, match=message):
+        between(PLANS, **sent)
 
 
 def test_several_seeds_and_labels_are_images_of_one_upload() -> None:
@@ -117,6 +188,8 @@ def test_files_of_one_job_have_names_of_their_own() -> None:
         (denoise(sigma=25.0, seed=4, label=["dog", "cat"]), ["4-class1-denoise", "5-class0-denoise"]),
         (interpolate(**{"lambda": [0.5, 0.5]}, seed=4, label="all"), ["4-class0-0.5", "4-class1-0.5"]),
         (interpolate(**{"lambda": [0.25, 0.5]}, seed=4, label="dog"), ["4-0.25", "4-0.5"]),
+        (between(MODEL, **{"lambda": [0.25, 0.5]}), ["3-to-9-0.25", "3-to-9-0.5"]),
+        (between(MODEL, **{"lambda": [0.5, 0.5]}, label="all"), ["3-class0-to-9-0.5", "3-class1-to-9-0.5"]),
     ):
         assert [task.file_stem(params, index) for index in range(params.n)] == names
 
@@ -258,6 +331,7 @@ def test_what_makes_no_sense_for_any_model_is_refused(kind: type[SamplingQuery],
 def shown(params: SamplingParams, task: Any) -> dict[str, Any]:
     """A job's parameters as a client reads them off it, and sends them again as text."""
     facts = params.model_dump(exclude_none=True) | task.model_dump(exclude_none=True)
+    facts["seed"] = facts.pop("seeds", params.seed)
     facts |= {name: facts.pop(old) for name, old in (("lambda", "shares"), ("t", "depth")) if old in facts}
     text = {name: value if isinstance(value, tuple) else str(value) for name, value in facts.items()}
     return {name: value for name, value in text.items() if name not in ("kind", "estimated")}
@@ -269,6 +343,7 @@ def shown(params: SamplingParams, task: Any) -> dict[str, Any]:
         {},
         {"lambda": [0.1, 0.9], "t": 300, "noise": "rescaled", "sampler": "dpmpp", "steps": 10},
         {"mode": "ddim", "steps": 30, "spacing": "quad", "label": "dog", "guidance_scale": 2.0},
+        {"seed": [3, 9], "lambda": [0.0, 1.0], "sampler": "unipc", "steps": 10},
     ],
 )
 def test_an_interpolation_can_be_sent_as_its_job_shows_it(sent: dict[str, Any]) -> None:
@@ -318,12 +393,18 @@ def test_the_noise_is_measured_in_the_picture_that_was_sent() -> None:
         ("denoise", {"sigma": 5}, {"image"}),
         ("restore", {"task": "colorize"}, {"image"}),
         ("restore", {"task": "inpaint"}, {"image", "mask"}),
+        ("interpolate", {"seed": [3]}, {"image_a", "image_b"}),
     ],
 )
 def test_each_kind_reads_what_it_needs(kind: str, sent: dict[str, Any], parts: set[str]) -> None:
     found = KINDS[kind]
     assert set(found.fits(found.query.model_validate(sent), MODEL)) == parts
     assert set(found.required) <= parts <= {*found.required, *found.optional}
+
+
+def test_two_seeds_need_no_images() -> None:
+    assert KINDS["interpolate"].fits(InterpolateQuery(seed=[3, 9]), MODEL) == {}
+    assert [name for name, kind in KINDS.items() if kind.instead] == ["interpolate"]
 
 
 @pytest.mark.parametrize(

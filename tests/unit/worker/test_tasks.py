@@ -68,6 +68,7 @@ MIXED, ARC = (
     Interpolation(shares=(0.0, 0.4, 1.0), depth=DEPTH),
     Interpolation(shares=(0.0, 0.4, 1.0), depth=DEPTH, mode="ddim"),
 )
+SEEDS = Interpolation(shares=(0.0, 0.4, 1.0), depth=None, seeds=(SEED, 9))
 NOISY = Denoising(sigma=25.0, depth=57)
 ANEW = Denoising(depth=DEPTH)
 INPAINT = Restoring(task="inpaint")
@@ -78,6 +79,8 @@ KINDS: dict[str, tuple[Task | None, list[Tensor], dict[str, Any]]] = {
     "interpolate": (MIXED, [A, B], {"n": 3, "sampler": "ddpm"}),
     "independent": (MIXED.model_copy(update={"noise": "independent"}), [A, B], {"n": 3, "eta": 1.0}),
     "arc": (ARC, [A, B], {"n": 3}),
+    "seeds": (SEEDS, [], {"n": 3, "sampler": "dpmpp", "spacing": "trailing"}),
+    "guided seeds": (SEEDS, [], {"n": 3, "label": (2, 0, 1), "guidance_scale": 2.0, "classifier_scale": 1.0}),
     "guided arc": (ARC, [A, B], {"n": 3, "label": 2, "guidance_scale": 2.0, "classifier_scale": 1.0}),
     "denoise": (NOISY, [A], {"n": 2, "sampler": "ddpm"}),
     "guess": (NOISY.model_copy(update={"mode": "mmse"}), [A], {"steps": 1}),
@@ -328,6 +331,38 @@ def test_more_steps_lead_back_closer(runner: Runner) -> None:
     assert errors[0] > 2 * errors[1] > 4 * errors[2]
 
 
+GUIDED: dict[str, Any] = {"guidance_scale": 2.0, "classifier_scale": 1.0}
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"sampler": "ddim"},
+        {"sampler": "dpmpp", "spacing": "trailing"},
+        {"sampler": "unipc", "spacing": "trailing", "label": 1, **GUIDED},
+        {"sampler": "ddim", "label": (2, 0, 1), **GUIDED},
+    ],
+)
+def test_the_ends_between_two_seeds_are_the_images_of_the_seeds(runner: Runner, params: dict[str, Any]) -> None:
+    """Bit for bit, although they come as one batch there, and alone here."""
+    found = made(runner, SEEDS, [], n=3, **params)
+    label = params.get("label")
+    for end, seed in ((0, SEED), (2, 9)):
+        own = label[end] if isinstance(label, tuple) else label
+        assert torch.equal(found[end : end + 1], made(runner, seed=seed, **params | {"label": own}))
+    assert (found[0] - found[2]).abs().max() > 1e-2
+
+
+def test_between_two_seeds_runs_begin_on_the_arc_of_their_noises(runner: Runner) -> None:
+    first, second = draw_noise([image_generator(seed) for seed in (SEED, 9)], SHAPE)
+    starts = torch.stack([slerp(first, second, share) for share in SEEDS.shares])
+    assert starts[1].std().item() == pytest.approx(1, abs=0.15)  # a straight line has 0.72
+    active = start(runner, SEEDS, [], n=3)
+    assert torch.equal(torch.stack([each.x for each in active.answers]), starts)
+    found = made(runner, SEEDS, [], n=3)
+    assert close(found, plain(runner, starts, seeds=[0] * 3))
+
+
 # Denoising
 
 
@@ -467,6 +502,7 @@ def test_a_job_is_released_with_its_inversions(runner: Runner) -> None:
         (NOISY, [A, B]),
         (NOISY, [A[:1]]),
         (ANEW, [A[:, :4, :4]]),
+        (SEEDS, [A, B]),
         (INPAINT, [A]),
         (INPAINT, [A, MASK[:, :4]]),
         (INPAINT, [A, A]),
@@ -715,7 +751,6 @@ def test_a_trace_is_stored_with_its_result_and_deleted_with_it(runner: Runner, t
 
 
 SEVERAL: dict[str, Any] = {"n": 3, "seed": [9, SEED, 9], "label": [2, 0, 1]}
-GUIDED: dict[str, Any] = {"guidance_scale": 2.0, "classifier_scale": 1.0}
 
 
 @pytest.mark.parametrize(

@@ -257,6 +257,8 @@ def test_arguments_become_a_query_parts_and_headers() -> None:
     assert call.params == (("lambda", "0.25"), ("lambda", "1"), ("average", "true"), ("eta", "0.1"), ("label", "3"))
     assert call.files == {"image_a": b"a", "image_b": b"b"}
     assert call.headers["Priority"] == "u=0"
+    call = flows.posting("interpolate", (None, None), {"seed": (3, 9), "lambda_": 1})
+    assert (call.params, call.files) == ((("seed", "3"), ("seed", "9"), ("lambda", "1")), {})
     call = flows.posting("generate", (), {"seed": [3, 9], "label": ("bag", 4)})
     assert call.params == (("seed", "3"), ("seed", "9"), ("label", "bag"), ("label", "4"))
     assert flows.posting("restore", (b"a",), {"task": "inpaint", "mask": b"m"}).files == {"image": b"a", "mask": b"m"}
