@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import statistics
 import subprocess
 import sys
@@ -93,8 +92,8 @@ def _waits_beside(command: list[str], out: Path, url: str, count: int) -> list[f
     found = _waits(url, count)
     if process.poll() is not None:
         raise SystemExit("all images were drawn before the requests ended: take a larger -n")
-    process.send_signal(signal.SIGINT)
-    process.wait(60)
+    process.terminate()
+    process.wait()
     return found
 
 

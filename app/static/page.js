@@ -317,7 +317,8 @@ class Card {
 
 access.addEventListener("cancel", event => event.preventDefault()); // the page is useless without a key
 form.model.addEventListener("change", showModel);
-form.addEventListener("input", showKind); // at once: a form that changes when a field is left moves the button away
+form.addEventListener("change", showKind);
+form.addEventListener("input", showKind); // at once, too: a form that changes when a field is left moves the button away
 form.addEventListener("submit", async event => {
   event.preventDefault();
   const alarm = document.getElementById("error");
