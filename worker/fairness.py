@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import groupby
 
+from jobs.contract import URGENCIES
+
 from .active import ActiveJob
 from .runner import Runner
 from .trajectory import Trajectory
+
+BACKGROUND = URGENCIES[-1]  # RFC 9218 has it for work that nobody waits for
+BACKGROUND_TURNS = 4  # one of so many steps is shared with such work while somebody waits
 
 
 def share_slots(jobs: Sequence[ActiveJob], slots: int, turn: int) -> list[tuple[ActiveJob, Trajectory]]:
@@ -15,6 +20,9 @@ def share_slots(jobs: Sequence[ActiveJob], slots: int, turn: int) -> list[tuple[
 
     More urgent jobs come first and take the slots they need. Within one urgency every job gets one slot before any gets
     a second, so that one image of ten steps never waits for 64 of a thousand. Trajectories without a slot pause.
+
+    A full step takes several times as long as that of a single image, so background jobs, the least urgent, would slow
+    down all others by filling up their steps. Beside others they take part in one of BACKGROUND_TURNS.
 
     Args:
         jobs: the jobs, in the order of their arrival.
@@ -24,6 +32,9 @@ def share_slots(jobs: Sequence[ActiveJob], slots: int, turn: int) -> list[tuple[
     Returns:
         The chosen trajectories with their jobs; at least one, none twice, and their cost is at most `slots`.
     """
+    if turn % BACKGROUND_TURNS:
+        waited_for = [active for active in jobs if active.job.urgency < BACKGROUND and active.unfinished]
+        jobs = waited_for or jobs
     chosen: list[tuple[ActiveJob, Trajectory]] = []
     free = slots
     by_urgency = sorted(jobs, key=lambda active: active.job.urgency)

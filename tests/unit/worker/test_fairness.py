@@ -92,3 +92,18 @@ def test_the_forecast_begins_where_a_job_stands() -> None:
 def test_no_image_is_faster_than_alone() -> None:
     active = start(30, n=1)
     assert forecast([active], RUNNER) == {active: 30 * 0.05}
+
+
+def test_background_jobs_join_one_step_of_four_while_somebody_waits() -> None:
+    """So that the steps of a single image are short; nothing starves, and an idle worker is theirs alone."""
+    background, other = start(30, urgency=7), start(8, n=1, urgency=6)
+    rows = []
+    for turn in range(1, 9):
+        chosen = share_slots([background, other], SLOTS, turn)
+        assert other in {active for active, _ in chosen}
+        rows.append(len(chosen))
+    assert rows == [1, 1, 1, SLOTS, 1, 1, 1, SLOTS]
+    assert all(len(share_slots([background], SLOTS, turn)) == SLOTS for turn in range(8))
+    for trajectory in other.trajectories:
+        trajectory.row = 8
+    assert all(len(share_slots([background, other], SLOTS, turn)) == SLOTS for turn in range(8))
