@@ -159,7 +159,7 @@ def test_an_image_is_the_same_in_every_form(client: Client, tmp_path: Path) -> N
 
 
 def test_a_job_is_followed_to_its_end(client: Client) -> None:
-    job = client.submit("generate", n=4, steps=60, seed=3)
+    job = client.submit("generate", n=4, steps=400, seed=3)
     assert job.state in ("queued", "running")
     events = list(job.events())
     *before, last = events
@@ -168,7 +168,7 @@ def test_a_job_is_followed_to_its_end(client: Client) -> None:
     progress = [event for event in before if isinstance(event, Progress)]
     assert len(progress) > 1
     assert [each.done for each in progress] == sorted(each.done for each in progress)
-    assert {each.total for each in progress} == {240}
+    assert {each.total for each in progress} == {1600}
     previews = [event for event in before if isinstance(event, Preview)]
     assert previews
     assert previews[0].image.size == (SIZE, SIZE)
