@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from jobs.catalog import ModelInfo, read_catalog
 from jobs.contract import new_job
-from jobs.kinds.base import Prepared, SamplingQuery, fill_in
+from jobs.filling_in import fill_in
+from jobs.kinds.base import Prepared, SamplingQuery
 from jobs.kinds.generate import Generation
 from jobs.params import MAX_IMAGES, SamplingParams
 from model.config import SamplerDefaults

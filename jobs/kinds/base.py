@@ -20,8 +20,8 @@ from ..catalog import ModelInfo
 from ..errors import RequestRefused
 from ..images.fitting import FittedImage
 from ..moments import MAX_MOMENTS, MomentName, Trace, check_trace, trace_of
-from ..params import MAX_IMAGES, TAG, SamplerName, SamplingParams, Seed, SpacingName, choices_of
-from ..per_image import ALL, per_image
+from ..params import MAX_IMAGES, TAG, SamplerName, SamplingParams, Seed, SpacingName
+from ..per_image import ALL
 from ..values import Frozen
 
 
@@ -246,56 +246,3 @@ class Kind(Generic[Query]):
         trace = trace_of(query.trace, steps)
         check_trace(trace, n=n, steps=steps, shape=model.config.shape)
         return replace(prepared, trace=trace)
-
-
-def fill_in(query: SamplingQuery, model: ModelInfo, *, start: int | None = None) -> SamplingParams:
-    """Fills in all parameters that a request omits, draws the seed, and checks that the run is possible.
-
-    Args:
-        start: the timestep at which the run begins; None for T-1.
-
-    Raises:
-        RequestRefused, PlanError: if the model cannot run the request.
-    """
-    settings = model.config.settle(plan=query.plan, start=start, **choices_of(query))
-    model.config.plan(model.schedule, start=start, **settings.choices)
-    images = per_image(
-        query.seed,
-        query.label,
-        n=query.n,
-        classes=model.config.classes,
-        count=model.config.num_labels,
-        model=model.name,
-    )
-    if images.label is None and model.label_required:
-        raise RequestRefused("label", f"Is needed by {model.name}: name a class")
-    has_label = images.label is not None
-    return SamplingParams(
-        **images._asdict(),
-        **vars(settings),
-        guidance_scale=_guidance_scale(query.guidance_scale, has_label, model),
-        classifier_scale=_classifier_scale(query.classifier_scale, has_label, model),
-    )
-
-
-def _guidance_scale(scale: float | None, has_label: bool, model: ModelInfo) -> float:
-    if scale is None or scale == 1.0:
-        return 1.0
-    if model.config.classes is None:
-        raise RequestRefused("guidance_scale", f"Should be 1: {model.name} has no classes")
-    if model.label_required:
-        raise RequestRefused("guidance_scale", f"Should be 1: {model.name} was not trained without labels")
-    if not has_label:
-        raise RequestRefused("guidance_scale", "Needs a label")
-    return scale
-
-
-def _classifier_scale(scale: float | None, has_label: bool, model: ModelInfo) -> float:
-    """Returns the scale; by default 0, or 1 if the label is one of the classifier only."""
-    if scale is None:
-        return 1.0 if model.config.classes is None and has_label else 0.0
-    if scale and model.config.classifier is None:
-        raise RequestRefused("classifier_scale", f"Should be 0: {model.name} has no classifier")
-    if scale and not has_label:
-        raise RequestRefused("classifier_scale", "Needs a label")
-    return scale

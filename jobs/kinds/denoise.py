@@ -12,10 +12,11 @@ from model.plans.noise_level import GREY_LEVEL, noise_level
 
 from ..catalog import ModelInfo
 from ..errors import RequestRefused
+from ..filling_in import fill_in
 from ..images.fitting import FittedImage, fit
 from ..images.noise_estimate import estimate_sigma
 from ..params import MAX_TIMESTEP, SamplingParams
-from .base import Fit, ImageQuery, Kind, Prepared, Task, fill_in
+from .base import Fit, ImageQuery, Kind, Prepared, Task
 
 MAX_SIGMA = 25_500.0  # grey levels; a hundred times the range of an image
 

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from ..catalog import ModelInfo
+from ..filling_in import fill_in
 from ..images.fitting import FittedImage
 from ..params import SamplingParams
-from .base import Kind, Prepared, SamplingQuery, Task, fill_in
+from .base import Kind, Prepared, SamplingQuery, Task
 
 
 class Generation(Task):

@@ -10,9 +10,10 @@ from pydantic import Field, model_validator
 
 from ..catalog import ModelInfo
 from ..errors import RequestRefused
+from ..filling_in import fill_in
 from ..images.fitting import FittedImage, fit
 from ..params import MAX_IMAGES, MAX_TIMESTEP, SamplingParams, Seed
-from .base import Fit, ImageQuery, Kind, Prepared, Task, fill_in
+from .base import Fit, ImageQuery, Kind, Prepared, Task
 
 STRENGTH = 0.5  # the default part of T to which both are noised: Ho et al. 2020, figure 8
 TWO_SEEDS = "two seeds"  # in messages

@@ -14,7 +14,8 @@ from app.views import ModelView
 from difuso.remote_drawing import ServedModel
 from jobs.catalog import ModelInfo, read_catalog
 from jobs.errors import RequestRefused
-from jobs.kinds.base import SamplingQuery, fill_in
+from jobs.filling_in import fill_in
+from jobs.kinds.base import SamplingQuery
 from model.config import ModelConfig, SamplerDefaults
 from model.errors import PlanError
 from model.networks.configs import UNetConfig

@@ -8,7 +8,8 @@ import pytest
 
 from jobs.catalog import Catalog, ModelInfo
 from jobs.errors import RequestRefused
-from jobs.kinds.base import SamplingQuery, fill_in
+from jobs.filling_in import fill_in
+from jobs.kinds.base import SamplingQuery
 from jobs.params import MAX_STEPS
 from jobs.per_image import DRAWN_SEEDS
 from model.config import ModelConfig, SamplerDefaults, ScheduleConfig

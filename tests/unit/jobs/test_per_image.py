@@ -13,7 +13,8 @@ from pydantic import ValidationError
 
 from jobs.catalog import ModelInfo
 from jobs.errors import RequestRefused
-from jobs.kinds.base import SamplingQuery, fill_in
+from jobs.filling_in import fill_in
+from jobs.kinds.base import SamplingQuery
 from jobs.params import MAX_IMAGES, MAX_SEED, SamplingParams
 from jobs.per_image import ALL, DRAWN_SEEDS, per_image
 from model.config import ModelConfig
