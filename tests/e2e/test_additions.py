@@ -41,7 +41,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from .base import Kind, Prepared, SamplingQuery, Task, fill_in
+from ..filling_in import fill_in
+from .base import Kind, Prepared, SamplingQuery, Task
 
 
 class MirrorQuery(SamplingQuery):
