@@ -146,7 +146,7 @@ class Claims:
     ) -> bool:
         """Returns whether there may be jobs to claim, and marks the jobs in flight that were cancelled.
 
-        It sends a single command as long as there is neither, because a busy worker asks 20 times a second.
+        It sends a single command as long as there is neither, because a busy worker asks 50 times a second.
 
         Args:
             crowded: whether `CROWDED` jobs per slot are allowed.

@@ -19,7 +19,7 @@ from model.errors import ModelError, NonFiniteSample
 from .active import ActiveJob, EngineEvent, Finished, Previewed, Snapped
 from .cores import use_all_cores
 from .failures import Cancelled, DeadlineExceeded
-from .fairness import share_slots
+from .fairness import BACKGROUND, share_slots
 from .runner import Runner
 from .trajectory import Trajectory, take_snapshot
 
@@ -48,6 +48,7 @@ class StepEngine:
         self._emit = emit
         self._incoming: queue.SimpleQueue[ActiveJob | None] = queue.SimpleQueue()
         self._jobs: dict[Runner, list[ActiveJob]] = {}
+        self._since_background: dict[Runner, int] = {}
         self._turn = 0
         self._stopped = False
         self.last_step = time.monotonic()
@@ -82,6 +83,7 @@ class StepEngine:
                 self._settle(jobs)
             if not jobs:
                 del self._jobs[runner]  # so that the memory of an old version is freed
+                self._since_background.pop(runner, None)
             self.last_step = time.monotonic()
         self.last_step = time.monotonic()
         self._turn += 1
@@ -110,9 +112,12 @@ class StepEngine:
                 self._drop(jobs, Snapped(active, take_snapshot(active.trajectories), released=True))
 
     def _step_runner(self, runner: Runner, jobs: list[ActiveJob]) -> None:
-        chosen = share_slots(jobs, runner.slots, self._turn)
+        since_background = self._since_background.get(runner, 0)
+        chosen = share_slots(jobs, runner.slots, self._turn, since_background=since_background)
         if not chosen:
             return
+        shared = any(active.job.urgency == BACKGROUND for active, _ in chosen)
+        self._since_background[runner] = 0 if shared else since_background + 1
         started = time.perf_counter()
         try:
             runner.step([trajectory for _, trajectory in chosen])

@@ -12,27 +12,31 @@ from .runner import Runner
 from .trajectory import Trajectory
 
 BACKGROUND = URGENCIES[-1]  # RFC 9218 has it for work that nobody waits for
-BACKGROUND_TURNS = 4  # one of so many steps is shared with such work while somebody waits
+BACKGROUND_PAUSE = 10  # steps between two that are shared with such work while somebody waits
 
 
-def share_slots(jobs: Sequence[ActiveJob], slots: int, turn: int) -> list[tuple[ActiveJob, Trajectory]]:
+def share_slots(
+    jobs: Sequence[ActiveJob], slots: int, turn: int, *, since_background: int = 0
+) -> list[tuple[ActiveJob, Trajectory]]:
     """Gives each job an equal share of the slots, image by image; slots that a job cannot use go to the others.
 
     More urgent jobs come first and take the slots they need. Within one urgency every job gets one slot before any gets
     a second, so that one image of ten steps never waits for 64 of a thousand. Trajectories without a slot pause.
 
     A full step takes several times as long as that of a single image, so background jobs, the least urgent, would slow
-    down all others by filling up their steps. Beside others they take part in one of BACKGROUND_TURNS.
+    down all others by filling up their steps. Beside others they pause for BACKGROUND_PAUSE steps after each of theirs.
+    So a short job that meets them waits for the step under way, and for no other.
 
     Args:
         jobs: the jobs, in the order of their arrival.
         slots: number of slots of the batch; see `Trajectory.cost` for how many one image takes.
         turn: number of steps so far; it rotates which job goes first, so that a remainder is shared over time.
+        since_background: number of steps since the last one in which a background job took part.
 
     Returns:
         The chosen trajectories with their jobs; at least one, none twice, and their cost is at most `slots`.
     """
-    if turn % BACKGROUND_TURNS:
+    if since_background < BACKGROUND_PAUSE:
         waited_for = [active for active in jobs if active.job.urgency < BACKGROUND and active.unfinished]
         jobs = waited_for or jobs
     chosen: list[tuple[ActiveJob, Trajectory]] = []

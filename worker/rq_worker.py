@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-POLL_SECONDS = 0.05  # how often a busy worker looks for new and cancelled jobs
+POLL_SECONDS = 0.02  # how often a busy worker looks for new and cancelled jobs
 IDLE_SECONDS = 1  # how long an idle worker blocks
 STORE_SECONDS = 2.0  # how long nothing is claimed while the result store does not answer
 PROGRESS_SECONDS = 1.0

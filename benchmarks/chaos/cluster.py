@@ -109,6 +109,7 @@ class Cluster:
         logs: folder for their log files.
         steps: folder in which workers count their image-steps; what is counted there outlives kill -9.
         apis, workers: how many of each.
+        worker: the module that is a worker, and its arguments.
     """
 
     def __init__(
@@ -121,12 +122,13 @@ class Cluster:
         *,
         apis: int,
         workers: int,
+        worker: Sequence[str],
     ) -> None:
         self._children, self._server, self._redis = children, server, server.start()
         self.logs, self.steps = logs, steps
         self.client = redis.Redis.from_url(server.url, socket_timeout=60)
         python = [sys.executable, "-P", "-m"]
-        api, poison = ["nice", "-n", str(API_NICE), *python, "difuso", "api"], [*python, "benchmarks.chaos.poison"]
+        api = ["nice", "-n", str(API_NICE), *python, "difuso", "api"]
         ports = [free_port() for _ in range(apis)]
         self.urls = [f"http://127.0.0.1:{port}" for port in ports]
         self.apis = [
@@ -134,7 +136,7 @@ class Cluster:
             for number, port in enumerate(ports)
         ]
         counting = {**settings, "PYTHONPATH": str(ROOT), "PROMETHEUS_MULTIPROC_DIR": str(steps)}
-        self.workers = [Member(f"worker-{number}", poison, counting, logs) for number in range(workers)]
+        self.workers = [Member(f"worker-{number}", [*python, *worker], counting, logs) for number in range(workers)]
 
     def start(self) -> None:
         """Starts everybody, and returns when every worker serves and every front end answers."""
@@ -148,16 +150,17 @@ class Cluster:
         while not all(_is_ready(url, len(self.workers)) for url in self.urls):
             if time.monotonic() > deadline:
                 raise SystemExit(f"the processes are not ready after {START_SECONDS:.0f} s: see {self.logs}")
-            self._revive()
+            self.revive()
             time.sleep(POLL_SECONDS)
 
     async def keep(self) -> None:
         """Starts again who has ended, for ever."""
         while True:
-            self._revive()
+            self.revive()
             await asyncio.sleep(POLL_SECONDS)
 
-    def _revive(self) -> None:
+    def revive(self) -> None:
+        """Notes who has ended, and starts them again after a pause; to be called often."""
         for member in (*self.workers, *self.apis):
             member.revive(self._children)
 
@@ -179,7 +182,7 @@ class Cluster:
         for member in members:
             assert member.process is not None
             member.process.wait(START_SECONDS)
-        self._revive()
+        self.revive()
 
     def resume(self, members: Sequence[Member]) -> None:
         """Starts processes again that were stopped."""
@@ -190,9 +193,16 @@ class Cluster:
 
 @contextmanager
 def open_cluster(
-    children: ChildProcesses, models: Path, store: Path, *, apis: int, workers: int, ttl: int
+    children: ChildProcesses,
+    models: Path,
+    store: Path,
+    *,
+    apis: int,
+    workers: int,
+    ttl: int,
+    worker: Sequence[str],
 ) -> Iterator[Cluster]:
-    """Everything, running."""
+    """Everything, running; see `Cluster`."""
     logs, steps = children.folder / "logs", children.folder / "steps"
     logs.mkdir()
     steps.mkdir()
@@ -209,7 +219,7 @@ def open_cluster(
             "OMP_NUM_THREADS": "1",
             "OMP_WAIT_POLICY": "PASSIVE",
         }
-        cluster = Cluster(children, server, settings, logs, steps, apis=apis, workers=workers)
+        cluster = Cluster(children, server, settings, logs, steps, apis=apis, workers=workers, worker=worker)
         with closing(cluster.client):
             cluster.start()
             yield cluster

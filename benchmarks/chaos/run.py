@@ -56,7 +56,13 @@ def run(plan: Plan, *, claim_seconds: float, repeated: float, keep_logs: Path | 
         chaos_model(models / "chaos")
         say("starting")
         with open_cluster(
-            children, models, disk.store, apis=plan.apis, workers=plan.workers, ttl=plan.result_ttl
+            children,
+            models,
+            disk.store,
+            apis=plan.apis,
+            workers=plan.workers,
+            ttl=plan.result_ttl,
+            worker=["benchmarks.chaos.poison"],
         ) as cluster:
             attack = Attack(plan, cluster, disk)
             try:

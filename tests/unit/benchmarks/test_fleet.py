@@ -156,7 +156,7 @@ def test_every_job_ends_once_though_workers_die() -> None:
     orders = mixed(setup, 0.5, 300.0)
     fleet = run(setup, orders, partial(deaths, per_hour=120.0, seed=1))
     assert settled(fleet, orders)
-    assert sum(job.deaths for job in fleet.jobs) > 20
+    assert sum(job.deaths for job in fleet.jobs) > 10
     assert fleet.tally.made - fleet.tally.lost == sum(order.image_steps for order in orders)
     assert fleet.tally.lost > 0
 

@@ -22,7 +22,7 @@ from model.sampling import sample
 from worker.active import ActiveJob, EngineEvent, Finished, Previewed, Snapped, activate
 from worker.engine import StepEngine
 from worker.failures import Cancelled, DeadlineExceeded
-from worker.fairness import share_slots
+from worker.fairness import BACKGROUND_PAUSE, share_slots
 from worker.local import Drawn, run_job
 from worker.runner import CPU_SLOTS, Runner, most_agreeing, useful_size
 from worker.trajectory import encode_snapshot, take_snapshot
@@ -238,6 +238,23 @@ def test_urgent_jobs_come_first(start: Callable[..., ActiveJob]) -> None:
     chosen = [active for active, _ in share_slots([normal, urgent], 8, 0)]
     assert chosen.count(urgent) == 6
     assert chosen.count(normal) == 2
+
+
+def test_a_job_waits_for_one_step_of_background_work_at_most(start: Callable[..., ActiveJob]) -> None:
+    """However many short jobs follow each other, the background gets a step after each pause."""
+    background = start(n=8, steps=100, urgency=7)
+    engine = StepEngine(lambda event: None)
+    engine.submit(background)
+    engine.step()
+    short = start(steps=BACKGROUND_PAUSE)
+    engine.submit(short)
+    while not all(trajectory.finished for trajectory in short.trajectories):
+        engine.step()
+    assert (short.network_calls, background.network_calls) == (BACKGROUND_PAUSE, 1)
+    for _ in range(2 * (BACKGROUND_PAUSE + 1)):
+        engine.submit(start(steps=1))
+        engine.step()
+    assert background.network_calls == 3
 
 
 def test_a_cancelled_job_leaves_at_the_next_step(start: Callable[..., ActiveJob]) -> None:

@@ -12,7 +12,7 @@ import pytest
 from jobs.contract import Job
 from jobs.params import SamplingParams
 from worker.active import ActiveJob
-from worker.fairness import forecast, share_slots
+from worker.fairness import BACKGROUND_PAUSE, forecast, share_slots
 from worker.kinds.base import JobStart
 from worker.runner import Runner
 from worker.trajectory import Trajectory
@@ -94,16 +94,17 @@ def test_no_image_is_faster_than_alone() -> None:
     assert forecast([active], RUNNER) == {active: 30 * 0.05}
 
 
-def test_background_jobs_join_one_step_of_four_while_somebody_waits() -> None:
+def test_background_jobs_pause_while_somebody_waits() -> None:
     """So that the steps of a single image are short; nothing starves, and an idle worker is theirs alone."""
     background, other = start(30, urgency=7), start(8, n=1, urgency=6)
-    rows = []
-    for turn in range(1, 9):
-        chosen = share_slots([background, other], SLOTS, turn)
-        assert other in {active for active, _ in chosen}
-        rows.append(len(chosen))
-    assert rows == [1, 1, 1, SLOTS, 1, 1, 1, SLOTS]
-    assert all(len(share_slots([background], SLOTS, turn)) == SLOTS for turn in range(8))
+    for since in range(BACKGROUND_PAUSE):
+        assert [active for active, _ in share_slots([background, other], SLOTS, since, since_background=since)] == [
+            other
+        ]
+    shared = share_slots([background, other], SLOTS, 0, since_background=BACKGROUND_PAUSE)
+    assert len(shared) == SLOTS
+    assert other in {active for active, _ in shared}
+    assert len(share_slots([background], SLOTS, 0)) == SLOTS
     for trajectory in other.trajectories:
         trajectory.row = 8
-    assert all(len(share_slots([background, other], SLOTS, turn)) == SLOTS for turn in range(8))
+    assert len(share_slots([background, other], SLOTS, 0)) == SLOTS
