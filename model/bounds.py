@@ -18,7 +18,7 @@ MAX_TEXT = 256  # characters of a name or a choice
 MAX_SPACING = 1403  # characters of a list of a hundred timesteps
 MAX_PLANS = 64
 PLAN_NAME = r"[a-z0-9][a-z0-9._-]{0,63}"
-SECTIONS = ("network", "schedule", "clip", "defaults", "classifier")
+SECTIONS = ("network", "schedule", "clip", "defaults", "classifier", "condition")
 UNBOUNDED = ("format", "training")  # format is compared with one number; training is free JSON
 
 
@@ -78,13 +78,14 @@ BOUNDS: dict[str, Bound] = {
     "num_classes": Bound(1, MAX_CLASSES),
     "patch": Bound(1, 32),
     "pixel_head": Bound(0, 1024),
+    "condition_channels": Bound(0, 3),
     "time_dim": Bound(2, 4096),
     "init_channels": Bound(1, 2048),
     "attention_heads": Bound(1, 4096, most=8),
     "attention_head_channels": Bound(1, 4096, most=8),
     "theta": _real(1, 1e9),
     "fourier_features": Bound(1, 4096),
-    # fields of the schedule, the clipping and the defaults
+    # fields of the condition, the schedule, the clipping and the defaults
     "num_train_timesteps": Bound(1, 10_000),
     "beta_start": _real(1e-7, 1),
     "beta_end": _real(1e-7, 1),
@@ -92,6 +93,9 @@ BOUNDS: dict[str, Bound] = {
     "bound": _real(0, 1e30),
     "quantile": _real(0, 1),
     "steps": Bound(1, 10_000),
+    "size": Bound(1, 1024),
+    "max_augmentation": _real(0, 1),
+    "augmentation": _real(0, 1),
     "eta": _real(0, 1),
 }
 

@@ -74,6 +74,25 @@ class SamplerDefaults:
 
 
 @dataclass(frozen=True)
+class ConditionConfig:
+    """The image that a conditional network sees beside x_t, such as the small image that it enlarges.
+
+    Attributes:
+        size: height and width in pixels; it is enlarged to the size of x_t, see `model.condition`.
+        max_augmentation: the largest standard deviation of the noise that conditions had in training, 0..1.
+        augmentation: the standard deviation for a request that names none, at most `max_augmentation`.
+    """
+
+    size: int
+    max_augmentation: float = 0.0
+    augmentation: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.augmentation > self.max_augmentation:
+            raise ValueError(f"augmentation must be at most max_augmentation, {self.max_augmentation:g}")
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     """A model without its weights.
 
@@ -87,6 +106,7 @@ class ModelConfig:
         clip: how the predicted x0 is clipped while sampling.
         classes: class names, None for an unconditional model.
         classifier: the noisy classifier that may guide sampling, if there is one.
+        condition: the image that the network sees beside x_t; None for an unconditional network.
         defaults: sampler settings for requests that name none.
         plans: sampler settings by name, for requests that name them instead.
         training: how the model was trained; free JSON, for people.
@@ -101,6 +121,7 @@ class ModelConfig:
     clip: Clipping = Clipping()
     classes: tuple[str, ...] | None = None
     classifier: ClassifierConfig | None = None
+    condition: ConditionConfig | None = None
     defaults: SamplerDefaults = SamplerDefaults()
     plans: Mapping[str, SamplerDefaults] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
@@ -109,6 +130,13 @@ class ModelConfig:
     def shape(self) -> tuple[int, int, int]:
         """(C, H, W) of one image."""
         return (self.channels, self.image_size, self.image_size)
+
+    @property
+    def condition_shape(self) -> tuple[int, int, int] | None:
+        """(C, h, w) of the image that the network sees beside x_t; None for an unconditional network."""
+        if self.condition is None:
+            return None
+        return (self.network.condition_channels, self.condition.size, self.condition.size)
 
     @property
     def num_labels(self) -> int:
@@ -224,6 +252,7 @@ SECTIONS: dict[str, type[Any]] = {
     "clip": Clipping,
     "defaults": SamplerDefaults,
     "classifier": ClassifierConfig,
+    "condition": ConditionConfig,
 }
 
 
@@ -239,8 +268,21 @@ def _check(config: ModelConfig) -> None:
         raise ValueError(f"image_size must be a multiple of {config.network.size_multiple}")
     if config.network.num_classes != (None if config.classes is None else len(config.classes)):
         raise ValueError("classes and the network's num_classes disagree")
+    _check_condition(config)
     # A request without settings must have a plan; this also checks schedule, prediction and variance.
     schedule = config.schedule.build()
     config.plan(schedule, steps=config.defaults.steps)
     for name in config.plans:
         config.plan(schedule, **config.settle(plan=name).choices)
+
+
+def _check_condition(config: ModelConfig) -> None:
+    channels = config.network.condition_channels
+    if (config.condition is not None) != bool(channels):
+        raise ValueError("a network with condition_channels needs the table condition, and no other network has one")
+    if config.condition is None:
+        return
+    if channels not in (1, 3):
+        raise ValueError(f"condition_channels must be 1 or 3, got {channels}")
+    if config.condition.size > config.image_size:
+        raise ValueError(f"condition.size must be at most image_size, {config.image_size}")

@@ -18,10 +18,12 @@ class Batch(NamedTuple):
     Attributes:
         pixels: uint8, shape (B, H, W, C).
         labels: class indices, shape (B,), int64; None for a network without classes.
+        conditions: uint8, shape (B, h, w, c); None for an unconditional network.
     """
 
     pixels: Tensor
     labels: Tensor | None
+    conditions: Tensor | None = None
 
 
 class Batches:
@@ -42,19 +44,20 @@ class Batches:
         self._batch_size = batch_size
         self._seed = seed
         self._share = share
-        self._per_epoch = len(dataset.images) // batch_size
+        self._per_epoch = dataset.trained // batch_size
         self.position = 0
 
     def __iter__(self) -> Iterator[Batch]:
         """Yields this process's share of one batch after another."""
         while True:
             epoch, offset = divmod(self.position, self._per_epoch)
-            order = np.random.default_rng((self._seed, epoch)).permutation(len(self.dataset.images))
+            order = np.random.default_rng((self._seed, epoch)).permutation(self.dataset.trained)
             for batch in range(offset, self._per_epoch):
                 rows = order[batch * self._batch_size : (batch + 1) * self._batch_size][self._share]
                 self.position += 1
-                labels = self.dataset.labels
+                labels, conditions = self.dataset.labels, self.dataset.conditions
                 yield Batch(
                     pixels=torch.from_numpy(self.dataset.images[rows]),
                     labels=None if labels is None else torch.from_numpy(labels[rows]),
+                    conditions=None if conditions is None else torch.from_numpy(conditions[rows]),
                 )

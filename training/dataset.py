@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -15,15 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track
 
+from .conditions import with_conditions
 from .errors import RecipeError
 from .images import ImageArray
 from .recipe import Recipe
-from .source import SourceImage
+from .source import Source, SourceImage
 from .sources import SOURCES
 
 log = logging.getLogger(__name__)
 
-IMAGES, LABELS, REPORT = "images.npy", "labels.npy", "report.json"
+IMAGES, CONDITIONS, LABELS, REPORT = "images.npy", "conditions.npy", "labels.npy", "report.json"
+HELD = 256  # images that a conditional network is not trained on, or a tenth of them if these are fewer
 
 Classes = tuple[str, ...]
 
@@ -36,11 +39,20 @@ class Dataset:
         images: uint8, shape (N, H, W, C); may be mapped from a file.
         labels: class indices, shape (N,), int64; None for a network without classes.
         classes: names of the classes; None for a network without classes.
+        conditions: uint8, shape (N, h, w, c), what a conditional network sees beside x_t; None for any other.
+        held: number of images, the last, that are not trained on.
     """
 
     images: ImageArray
     labels: NDArray[np.int64] | None = None
     classes: Classes | None = None
+    conditions: ImageArray | None = None
+    held: int = 0
+
+    @property
+    def trained(self) -> int:
+        """Number of images, the first, that are trained on."""
+        return len(self.images) - self.held
 
 
 def scan(recipe: Recipe, folder: Path) -> None:
@@ -56,10 +68,14 @@ def scan(recipe: Recipe, folder: Path) -> None:
         return
     folder.mkdir(parents=True, exist_ok=True)
     (folder / REPORT).unlink(missing_ok=True)
-    source = SOURCES[recipe.data.source](recipe.data, recipe.image_size, recipe.channels)
+    source = _open(recipe)
     found = _Found()
-    items = track(source.items, description="reading images", total=source.total)
-    write_images(folder / IMAGES, found.readable(items), (recipe.image_size, recipe.image_size, recipe.channels))
+    items = found.readable(track(source.items, description="reading images", total=source.total))
+    with ExitStack() as files:
+        keep = [files.enter_context(_growing(folder / name, shape)) for name, shape in _shapes(recipe).items()]
+        for item in items:
+            for write, image in zip(keep, item, strict=True):
+                write(image)
     report: dict[str, Any] = {"data": wanted, "images": len(found.labels), "unreadable": found.unreadable}
     if recipe.num_classes is not None:
         labels, classes = _named(recipe, found, source.classes)
@@ -83,12 +99,17 @@ def load(recipe: Recipe, folder: Path) -> Dataset:
             "left out %d images that cannot be read, such as %s (%s); %s names them all",
             *(len(report["unreadable"]), *next(iter(report["unreadable"].items())), folder / REPORT),
         )
-    if report["images"] < recipe.batch_size:
-        raise RecipeError(f"{report['images']} images do not fill one batch of {recipe.batch_size}")
-    images = np.load(folder / IMAGES, mmap_mode="r")
-    if recipe.num_classes is None:
-        return Dataset(images)
-    return Dataset(images, np.load(folder / LABELS), tuple(report["classes"]))
+    named = recipe.num_classes is not None
+    dataset = Dataset(
+        np.load(folder / IMAGES, mmap_mode="r"),
+        np.load(folder / LABELS) if named else None,
+        tuple(report["classes"]) if named else None,
+        np.load(folder / CONDITIONS, mmap_mode="r") if recipe.condition else None,
+        held=max(1, min(HELD, report["images"] // 10)) if recipe.condition else 0,
+    )
+    if dataset.trained < recipe.batch_size:
+        raise RecipeError(f"{dataset.trained} images do not fill one batch of {recipe.batch_size}")
+    return dataset
 
 
 def first_images(recipe: Recipe) -> Dataset:
@@ -97,32 +118,56 @@ def first_images(recipe: Recipe) -> Dataset:
     Raises:
         RecipeError: if there are fewer.
     """
-    source = SOURCES[recipe.data.source](recipe.data, recipe.image_size, recipe.channels)
+    source = _open(recipe)
     found = _Found()
-    images = list(islice(found.readable(source.items), recipe.batch_size))
-    if len(images) < recipe.batch_size:
-        raise RecipeError(f"{len(images)} images do not fill one batch of {recipe.batch_size}")
-    if recipe.num_classes is None:
-        return Dataset(np.stack(images))
-    return Dataset(np.stack(images), *_named(recipe, found, source.classes))
+    items = list(islice(found.readable(source.items), recipe.batch_size))
+    if len(items) < recipe.batch_size:
+        raise RecipeError(f"{len(items)} images do not fill one batch of {recipe.batch_size}")
+    labels, classes = (None, None) if recipe.num_classes is None else _named(recipe, found, source.classes)
+    images, *conditions = (np.stack(each) for each in zip(*items, strict=True))
+    return Dataset(images, labels, classes, conditions[0] if conditions else None)
 
 
 def write_images(path: Path, images: Iterable[ImageArray], shape: tuple[int, int, int]) -> None:
     """Writes images of this shape as one .npy file, shape (N, H, W, C), without ever having more than one in memory."""
+    with _growing(path, shape) as write:
+        for image in images:
+            write(image)
+
+
+@contextmanager
+def _growing(path: Path, shape: tuple[int, int, int]) -> Iterator[Callable[[ImageArray], None]]:
+    """Opens a new .npy file of images of this shape; yields the function that appends one."""
     header: dict[str, Any] = {"descr": "|u1", "fortran_order": False, "shape": (0, *shape)}
     count = 0
     with path.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, header)
         start = file.tell()
-        for image in images:
+
+        def write(image: ImageArray) -> None:
+            nonlocal count
             assert image.shape == shape
             assert image.dtype == np.uint8
             file.write(image.tobytes())
             count += 1
+
+        yield write
         # NumPy leaves room for the number of rows to grow, so that the header can be written again.
         file.seek(0)
         np.lib.format.write_array_header_1_0(file, header | {"shape": (count, *shape)})
         assert file.tell() == start
+
+
+def _open(recipe: Recipe) -> Source:
+    return with_conditions(recipe, SOURCES[recipe.data.source](recipe.data, recipe.image_size, recipe.channels))
+
+
+def _shapes(recipe: Recipe) -> dict[str, tuple[int, int, int]]:
+    """Returns the files of the images, and of their conditions if there are any, with the shape (H, W, C) of one."""
+    shapes = {IMAGES: (recipe.image_size, recipe.image_size, recipe.channels)}
+    if recipe.condition is not None:
+        shapes[CONDITIONS] = (recipe.condition.size, recipe.condition.size, recipe.network.condition_channels)
+    return shapes
 
 
 @dataclass
@@ -132,13 +177,14 @@ class _Found:
     labels: list[tuple[str, int | None]] = field(default_factory=list)
     unreadable: dict[str, str] = field(default_factory=dict)
 
-    def readable(self, items: Iterable[SourceImage]) -> Iterator[ImageArray]:
+    def readable(self, items: Iterable[SourceImage]) -> Iterator[tuple[ImageArray, ...]]:
+        """Yields each image that can be read, with its condition if it has one."""
         for item in items:
             if item.image is None:
                 self.unreadable[item.name] = item.reason
             else:
                 self.labels.append((item.name, item.label))
-                yield item.image
+                yield (item.image,) if item.condition is None else (item.image, item.condition)
 
 
 def _named(recipe: Recipe, found: _Found, classes: Classes | None) -> tuple[NDArray[np.int64], Classes]:
@@ -163,4 +209,8 @@ def _identity(recipe: Recipe) -> dict[str, Any]:
     data = dataclasses.asdict(recipe.data)
     del data["flip"]  # training does this
     shape = {key: getattr(recipe, key) for key in ("image_size", "channels", "num_classes")}
+    if recipe.condition is None:
+        del data["condition_path"]
+    else:
+        shape["condition"] = _shapes(recipe)[CONDITIONS]
     return json.loads(json.dumps(data | shape))

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .recipe import Recipe
 from .timesteps import TimestepSampler
 
 
@@ -25,6 +26,9 @@ class Drawn:
         importance: weights of the losses that make up for how t was drawn, shape (B,).
         nameless: images that are shown without their class, shape (B,), bool.
         noise: standard normal, shape (B, C, H, W), on the device.
+        corners: the row and the column where each crop begins, shape (B, 2), int64.
+        levels: standard deviation of the noise in the conditions, shape (B,).
+        condition_noise: standard normal, shape (B, c, h, w), on the device; None without conditions.
     """
 
     mirrored: Tensor
@@ -32,36 +36,50 @@ class Drawn:
     importance: Tensor
     nameless: Tensor
     noise: Tensor
+    corners: Tensor
+    levels: Tensor
+    condition_noise: Tensor | None
 
     def part(self, rows: slice) -> Drawn:
         """Returns what was drawn for some of the images."""
-        return Drawn(self.mirrored[rows], self.t[rows], self.importance[rows], self.nameless[rows], self.noise[rows])
+        parts: dict[str, Any] = {name: part if part is None else part[rows] for name, part in vars(self).items()}
+        return Drawn(**parts)
 
 
 class Draws:
     """Draws for one step after another.
 
     Args:
-        seed: the seed of all draws.
+        recipe: the recipe, with the seed of all draws.
         device: the device on which noise is made and used.
-        flip: the probability that an image is mirrored, 0..1.
-        label_drop: the probability that an image is shown without its class, 0..1.
     """
 
-    def __init__(self, seed: int, device: torch.device, *, flip: float, label_drop: float) -> None:
-        self._generator = torch.Generator().manual_seed(seed)
+    def __init__(self, recipe: Recipe, device: torch.device) -> None:
+        self._generator = torch.Generator().manual_seed(recipe.seed)
         on_cpu = device.type == "cpu"
-        self._noise_generator = self._generator if on_cpu else torch.Generator(device).manual_seed(seed)
+        self._noise_generator = self._generator if on_cpu else torch.Generator(device).manual_seed(recipe.seed)
         self._device = device
-        self._flip, self._label_drop = flip, label_drop
+        self._recipe = recipe
+        self._condition_shape = recipe.model_config({}).condition_shape
 
-    def next(self, count: int, shape: tuple[int, int, int], timesteps: TimestepSampler) -> Drawn:
-        """Draws for a batch of `count` images of this shape (C, H, W)."""
-        mirrored = self._chance(self._flip, count)
+    def next(self, timesteps: TimestepSampler) -> Drawn:
+        """Draws for the next batch. Nothing is drawn for what the recipe does not have."""
+        recipe, count = self._recipe, self._recipe.batch_size
+        mirrored = self._chance(0.5 if recipe.data.flip else 0.0, count)
         t, importance = timesteps.draw(count, self._generator)
-        nameless = self._chance(self._label_drop, count)
-        noise = torch.randn((count, *shape), generator=self._noise_generator, device=self._device)
-        return Drawn(mirrored, t, importance, nameless, noise)
+        nameless = self._chance(recipe.label_drop, count)
+        noise = self._noise(recipe.channels, recipe.crop or recipe.image_size, recipe.crop or recipe.image_size)
+        corners, levels = torch.zeros(count, 2, dtype=torch.int64), torch.zeros(count)
+        if recipe.crop:
+            corners = torch.randint(0, recipe.image_size - recipe.crop + 1, (count, 2), generator=self._generator)
+        if recipe.condition is not None and recipe.condition.max_augmentation:
+            levels = recipe.condition.max_augmentation * torch.rand(count, generator=self._generator)
+        condition_noise = None if self._condition_shape is None else self._noise(*self._condition_shape)
+        return Drawn(mirrored, t, importance, nameless, noise, corners, levels, condition_noise)
+
+    def _noise(self, *shape: int) -> Tensor:
+        whole = (self._recipe.batch_size, *shape)
+        return torch.randn(whole, generator=self._noise_generator, device=self._device)
 
     def _chance(self, probability: float, count: int) -> Tensor:
         """Returns True with this probability for each image; draws nothing if the probability is 0."""

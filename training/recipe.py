@@ -12,19 +12,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 from model.config import (
+    ConditionConfig,
     ModelConfig,
     SamplerDefaults,
     ScheduleConfig,
-    config_from_json,
-    config_to_json,
 )
-from model.errors import CheckpointError
 from model.networks.configs import NETWORKS, AnyNetworkConfig
 from model.parsing import parse
 from model.plans.plan import Prediction, Variance
 
 from .errors import RecipeError
 from .overrides import override
+from .recipe_checks import check
 
 SourceName = Literal["faces", "folder", "zip", "npz", "idx", "huggingface", "webdataset"]
 Loss = Literal["simple", "hybrid", "vlb", "consistency"]
@@ -44,6 +43,8 @@ class Data:
         count: the number of drawn images.
         classes: the names of the classes, for sets that only number them.
         flip: whether half of the images are mirrored.
+        condition_path: the folder, file or pattern with the condition of each image, under the same name; empty if the
+            condition is the image itself, made smaller.
     """
 
     source: SourceName = "faces"
@@ -52,6 +53,7 @@ class Data:
     count: int = 40_000
     classes: tuple[str, ...] = ()
     flip: bool = False
+    condition_path: str = ""
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,10 @@ class Recipe:
     Attributes:
         init: the folder of a checkpoint to begin from (fine-tuning). Tensors of the same name and shape are copied, the
             others start anew. Empty for a network with random weights.
+        crop: the height and width of the random crops that the network is trained on; 0 for whole images. A network
+            without attention then draws whole images all the same.
+        condition: the images that the network sees beside x_t; None for an unconditional network. The last of the
+            images, at most `training.dataset.HELD`, are kept for sheets then.
         prediction: what the network predicts: `eps`, `x0` or `v`.
         variance: the variance of the model's ancestral sampling. A learned one needs twice the `out_channels`, and the
             loss `hybrid` or `vlb`.
@@ -91,7 +97,9 @@ class Recipe:
     defaults: SamplerDefaults
     data: Data = Data()
     init: str = ""
+    condition: ConditionConfig | None = None
     image_size: int = 64
+    crop: int = 0
     channels: int = 3
     prediction: Prediction = "eps"
     variance: Variance = "fixed_small"
@@ -134,7 +142,7 @@ class Recipe:
         for key in FIXED:
             then, now = earlier.get(key, mine[key]), mine[key]
             # What an older version did not know yet, it cannot have meant otherwise.
-            same = {**now, **then} == now if isinstance(now, dict) else then == now
+            same = {**now, **then} == now if isinstance(now, dict) and isinstance(then, dict) else then == now
             if not same:
                 raise RecipeError(f"this folder holds a run with another {key}: give a new folder, or undo the change")
 
@@ -155,6 +163,7 @@ class Recipe:
             prediction=self.prediction,
             variance=self.variance,
             classes=None if classes is None else tuple(classes),
+            condition=self.condition,
             defaults=self.defaults,
             training={"recipe": dataclasses.asdict(self), **facts},
         )
@@ -162,7 +171,7 @@ class Recipe:
 
 # What a run cannot change on its way: its weights, its data or their order would no longer fit.
 FIXED = (
-    *("network", "schedule", "data", "image_size", "channels", "prediction", "variance"),
+    *("network", "schedule", "data", "condition", "image_size", "crop", "channels", "prediction", "variance"),
     *("batch_size", "timesteps", "more_ema_decays", "seed"),
 )
 
@@ -192,10 +201,12 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
         content["network"] = _network(content.get("network", {}))
         for table, kind in {"schedule": ScheduleConfig, "defaults": SamplerDefaults, "data": Data}.items():
             content[table] = parse(kind, content.get(table, {}), f"{table}.")
+        if "condition" in content:
+            content["condition"] = parse(ConditionConfig, content["condition"], "condition.")
         recipe = parse(Recipe, content)
     except ValueError as error:
         raise RecipeError(str(error)) from error
-    _check(recipe)
+    check(recipe)
     return recipe
 
 
@@ -214,75 +225,3 @@ def _network(table: Any) -> AnyNetworkConfig:
         table = {key: value for key, value in table.items() if key != "type"}
     network: AnyNetworkConfig = parse(NETWORKS[kind], table, "network.")
     return network
-
-
-def _check(recipe: Recipe) -> None:
-    """Checks what concerns several fields, and numbers that would stop a run later without saying why."""
-    for key in ("batch_size", "accumulate", "max_steps", "save_every", "sheet_every", "log_every", "learning_rate"):
-        _require(getattr(recipe, key) > 0, f"{key} must be greater than 0, got {getattr(recipe, key)}")
-    for key in ("clip_norm", "kid_every"):
-        _require(getattr(recipe, key) >= 0, f"{key} must be at least 0, got {getattr(recipe, key)}")
-    _require(recipe.max_minutes is None or recipe.max_minutes > 0, "max_minutes must be greater than 0")
-    for key, decay in (("ema_decay", recipe.ema_decay), *(("more_ema_decays", d) for d in recipe.more_ema_decays)):
-        _require(0 <= decay < 1, f"{key} must be at least 0 and less than 1, got {decay}")
-    decays = (recipe.ema_decay, *recipe.more_ema_decays)
-    _require(len(set(decays)) == len(decays), "more_ema_decays must differ from ema_decay and from each other")
-    _check_loss(recipe)
-    _check_classes(recipe)
-    try:
-        config_from_json(config_to_json(recipe.model_config({})))
-    except CheckpointError as error:
-        raise RecipeError(str(error).replace("config.json", "the recipe")) from error
-    faces = recipe.data.source == "faces"
-    _require(not faces or recipe.channels == 3, "the drawn faces are coloured: channels must be 3")
-    _require(faces or recipe.data.path != "", f"say where the images are: data.path, for {recipe.data.source}")
-
-
-def _check_loss(recipe: Recipe) -> None:
-    if recipe.loss == "consistency":
-        _check_consistency(recipe)
-    learned = recipe.variance.startswith("learned")
-    _require(
-        not learned or recipe.loss in ("hybrid", "vlb"),
-        f"loss {recipe.loss} cannot train variance {recipe.variance}: take loss hybrid, or vlb",
-    )
-    _require(learned or recipe.loss != "hybrid", "loss hybrid is there for a learned variance: set learned_range")
-    weighted = recipe.weighting != "uniform"
-    own_weights = recipe.loss in ("vlb", "consistency")
-    _require(
-        not (weighted and own_weights), f"loss {recipe.loss} has its own weights: it cannot have {recipe.weighting}"
-    )
-    _require(weighted or recipe.gamma is None, "gamma belongs to weighting min_snr or p2")
-    _require(recipe.gamma is None or recipe.gamma > 0, "gamma must be greater than 0")
-
-
-def _check_consistency(recipe: Recipe) -> None:
-    v = recipe.prediction == "v"
-    _require(v, f"loss consistency needs prediction v, which is exact without noise, not {recipe.prediction}")
-    _require(recipe.timesteps == "uniform", "loss consistency draws timesteps in its own way: leave timesteps out")
-    _require(
-        getattr(recipe.network, "dropout", 0.0) == 0,
-        "loss consistency compares two calls of the network, which must agree: set network.dropout to 0",
-    )
-
-
-def _check_classes(recipe: Recipe) -> None:
-    _require(0 <= recipe.label_drop < 1, f"label_drop must be at least 0 and less than 1, got {recipe.label_drop}")
-    if recipe.num_classes is None:
-        _require(recipe.label_drop == 0, "label_drop needs a network with num_classes")
-        return
-    _require(recipe.num_classes > 0, "network.num_classes must be greater than 0")
-    named = recipe.data.classes
-    _require(len(set(named)) == len(named), "data.classes must differ from each other")
-    _require(recipe.data.source != "faces", "the drawn faces have no classes: leave network.num_classes out")
-    if recipe.network.null_class:
-        _require(
-            recipe.label_drop > 0, "this network can be asked without a class: set label_drop, say 0.1, to train it"
-        )
-    else:
-        _require(recipe.label_drop == 0, "label_drop needs network.null_class = true")
-
-
-def _require(fine: bool, message: str) -> None:
-    if not fine:
-        raise RecipeError(message)

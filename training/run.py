@@ -202,7 +202,7 @@ class Run:
 
     def _show(self) -> None:
         if self._journal is not None:
-            self._journal.sheet(self.trainer.step, self.trainer.samples())
+            self._journal.sheet(self.trainer.step, self.trainer.sheet())
             self._journal.curve()
 
 

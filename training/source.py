@@ -18,12 +18,14 @@ class SourceImage(NamedTuple):
         image: uint8, shape (H, W, C); None if it cannot be read.
         label: class index; None if the source has none for it.
         reason: why it cannot be read.
+        condition: uint8, shape (h, w, c), the image that a conditional network sees beside x_t; None for any other.
     """
 
     name: str
     image: ImageArray | None
     label: int | None = None
     reason: str = ""
+    condition: ImageArray | None = None
 
 
 @dataclass(frozen=True)

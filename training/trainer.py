@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from model.condition import enlarge
 from model.config import ModelConfig
 from model.images import from_uint8
 from model.networks.build import build_network
@@ -25,10 +26,12 @@ from .losses import Losses, Objective
 from .precision import CANDIDATES, DTYPES, Scaler, fastest
 from .processes import ALONE, Processes, unsynchronised
 from .recipe import Precision, Recipe
+from .shown import show
 from .timesteps import TIMESTEP_SAMPLERS, TimestepSampler
 from .window import StepFacts
 
 SHEET_SEEDS = range(64)
+CONDITIONAL_SHEET_SEEDS = range(16)
 MAX_BAD_STEPS = 20
 
 
@@ -70,7 +73,6 @@ class Trainer:
         self.processes = processes
         self.schedule = recipe.schedule.build()
         config = self.config()
-        self._shape = config.shape
         network = build_network(config.network)
         if recipe.init:
             take_over(network, Path(recipe.init))
@@ -83,8 +85,7 @@ class Trainer:
             self.network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
         )
         self._objective, self._timesteps = _objective(recipe, self.schedule)
-        flip = 0.5 if recipe.data.flip else 0.0
-        self._draws = Draws(recipe.seed, self.device, flip=flip, label_drop=recipe.label_drop)
+        self._draws = Draws(recipe, self.device)
         self.precision: Precision | None = None if recipe.precision == "auto" else recipe.precision
         self._scaler = Scaler(self.precision, self.device)
         torch.manual_seed(recipe.seed + 1 + processes.rank)  # of dropout, another in every process
@@ -111,7 +112,7 @@ class Trainer:
 
     def _train(self, batch: Batch) -> StepFacts:
         recipe = self.recipe
-        drawn = self._draws.next(recipe.batch_size, self._shape, self._timesteps)
+        drawn = self._draws.next(self._timesteps)
         mine = drawn.part(self.processes.share(recipe.batch_size))
         size = len(mine.t) // recipe.accumulate
         losses = []
@@ -142,13 +143,13 @@ class Trainer:
 
     def _backward(self, batch: Batch, drawn: Drawn, rows: slice) -> Losses:
         """Adds the gradient of some of a batch's images."""
-        x0, labels = self._shown(batch, drawn, rows)
+        x0, told = show(self.recipe, batch, drawn, rows, self.device)
         part = drawn.part(rows)
 
         def network(x_t: Tensor, t: Tensor) -> Tensor:
             assert self.precision is not None
             with self._autocast(self.precision):
-                out: Tensor = self._forward(x_t, t.to(self.device), *(() if labels is None else (labels,)))
+                out: Tensor = self._forward(x_t, t.to(self.device), **told)
             return out.float()
 
         losses = self._objective(network, x0, part.t, part.noise)
@@ -161,36 +162,29 @@ class Trainer:
 
     def _fastest(self) -> Precision:
         """The fastest format, found by passes forwards and backwards that train nothing."""
-        x_t = torch.zeros(self.recipe.batch_size, *self._shape, device=self.device)
-        t = torch.zeros(len(x_t), dtype=torch.int64, device=self.device)
+        config, size, count = self.config(), self.recipe.crop or self.recipe.image_size, self.recipe.batch_size
+        x_t = torch.zeros(count, config.channels, size, size, device=self.device)
+        t = torch.zeros(count, dtype=torch.int64, device=self.device)
+        told = {} if self.recipe.num_classes is None else {"labels": t}
+        if config.condition is not None:
+            told["condition"] = x_t.new_zeros(count, config.network.condition_channels, size, size)
 
         def call(precision: Precision) -> None:
             with self._autocast(precision):
-                out = self.network(x_t, t, *(() if self.recipe.num_classes is None else (t,)))
+                out = self.network(x_t, t, **told)
             torch.autograd.backward(out.float().mean())
             self.optimizer.zero_grad(set_to_none=True)
 
         with torch.random.fork_rng():  # dropout draws, and is to draw the same in the run, whatever was tried before it
             return fastest(call, self.device, self.processes)
 
-    def _shown(self, batch: Batch, drawn: Drawn, rows: slice) -> tuple[Tensor, Tensor | None]:
-        """Images in [-1, 1], some mirrored, and their classes, some left out."""
-        x0 = from_uint8(batch.pixels[rows].to(self.device)).contiguous(memory_format=torch.channels_last)
-        mirrored = drawn.mirrored[rows]
-        if mirrored.any():
-            x0[mirrored] = x0[mirrored].flip(-1)
-        if batch.labels is None:
-            return x0, None
-        assert self.recipe.num_classes is not None
-        return x0, batch.labels[rows].masked_fill(drawn.nameless[rows], self.recipe.num_classes).to(self.device)
-
     def _skip(self, batch: Batch, mine: Drawn) -> None:
         """A gradient of NaN or infinity is not applied; many in a row mean that the run is lost."""
         self.skipped += 1
         self._bad_in_a_row += not self._scaler.can_fall
         if self._bad_in_a_row >= MAX_BAD_STEPS:
-            x0, labels = self._shown(batch, mine, slice(None))
-            named = {"x0": x0, "t": mine.t, "noise": mine.noise} | ({} if labels is None else {"labels": labels})
+            x0, told = show(self.recipe, batch, mine, slice(None), self.device)
+            named = {"x0": x0, "t": mine.t, "noise": mine.noise, **told}
             raise Diverged(
                 f"{MAX_BAD_STEPS} gradients in a row were not finite: lower the learning rate",
                 {name: tensor.cpu() for name, tensor in named.items()},
@@ -237,16 +231,42 @@ class Trainer:
                 torch.cuda.set_rng_state(dropout["cuda"], self.device)
 
     def samples(self, seeds: Sequence[int] = SHEET_SEEDS) -> Tensor:
-        """Images of the served average, with the recipe's default sampler; all classes in turn."""
+        """Images of the served average, with the recipe's default sampler; all classes and held conditions in turn."""
         config = self.config()
         network = self.emas[0].network
         classes = self.recipe.num_classes
-        labels = torch.tensor([seed % classes for seed in seeds], device=self.device) if classes else None
+        told = {}
+        if classes:
+            told["labels"] = torch.tensor([seed % classes for seed in seeds], device=self.device)
+        if config.condition is not None:
+            told["condition"] = enlarge(self._held(seeds)[1], config.image_size).to(self.device)
 
         def denoiser(x_t: Tensor, t: Tensor) -> Tensor:
-            return network(x_t, t) if labels is None else network(x_t, t, labels)
+            out: Tensor = network(x_t, t, **told)
+            return out
 
         return sample(config.plan(self.schedule), denoiser, shape=config.shape, seeds=seeds, device=self.device)
+
+    def sheet(self) -> Tensor:
+        """Images to look at, shape (N, C, H, W): those of `samples`.
+
+        Those of a conditional network stand in triples, shape (N, C, H, 3 W), between enlarged condition and original.
+        """
+        if self.recipe.condition is None:
+            return self.samples()
+        originals, conditions = self._held(CONDITIONAL_SHEET_SEEDS)
+        conditions = enlarge(conditions, self.recipe.image_size)
+        if conditions.shape[1] != originals.shape[1]:
+            conditions = conditions.mean(1, keepdim=True).expand_as(originals)
+        return torch.cat([conditions, self.samples(CONDITIONAL_SHEET_SEEDS).cpu(), originals], dim=3)
+
+    def _held(self, seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Images in [-1, 1] that are not trained on, in turn, and their conditions; on the CPU."""
+        dataset = self.batches.dataset
+        assert dataset.conditions is not None
+        rows = [dataset.trained + seed % dataset.held for seed in seeds]
+        images, conditions = (torch.from_numpy(part[rows]) for part in (dataset.images, dataset.conditions))
+        return from_uint8(images), from_uint8(conditions)
 
 
 def _objective(recipe: Recipe, schedule: NoiseSchedule) -> tuple[Objective | Consistency, TimestepSampler]:

@@ -20,6 +20,7 @@ class NetworkConfig(Protocol):
         out_channels: channels of the output: in_channels, or twice as many if the network learned its variance.
         num_classes: number of classes; None for an unconditional network.
         null_class: whether the network can be called without a label.
+        condition_channels: channels of the image that a conditional network sees beside x_t; 0 for any other network.
         size_multiple: height and width of an image must be multiples of this.
     """
 
@@ -31,6 +32,8 @@ class NetworkConfig(Protocol):
     def num_classes(self) -> int | None: ...
     @property
     def null_class(self) -> bool: ...
+    @property
+    def condition_channels(self) -> int: ...
     @property
     def size_multiple(self) -> int: ...
 
@@ -45,7 +48,8 @@ class UNetConfig:
         channels: the base width, and the size of the timestep embedding.
         channel_mult: width of each level, as a multiple of `channels`; each further level halves the resolution.
         num_res_blocks: residual blocks per level on the way down (one more on the way up).
-        attention_levels: levels (0 the finest) whose blocks are followed by self-attention; the middle always has it.
+        attention_levels: levels (0 the finest) whose blocks are followed by self-attention.
+        mid_attention: whether the middle has self-attention too.
         head_channels: channels per attention head; divides every width that has attention.
         heads: the same number of attention heads at every width, instead of `head_channels`.
         time_injection: how a block uses t: `add` adds a bias, `scale_shift` scales and shifts the second normalisation.
@@ -65,6 +69,9 @@ class UNetConfig:
             makes the network about four times cheaper.
         pixel_head: channels of a decoder at full resolution that sees the noisy pixels too (`PixelHead`); 0 for none.
 
+        condition_channels: channels of the image that a conditional network sees beside x_t, in every pixel (Saharia et
+            al. 2021, section 2.3); 0 for a network without.
+
     Raises:
         ValueError: if a width cannot be divided into groups or heads, or a choice is unknown.
     """
@@ -75,6 +82,7 @@ class UNetConfig:
     channel_mult: tuple[float, ...] = (1, 2, 2, 2)
     num_res_blocks: int = 2
     attention_levels: tuple[int, ...] = (2,)
+    mid_attention: bool = True
     head_channels: int = 64
     heads: int | None = None
     time_injection: TimeInjection = "add"
@@ -90,6 +98,7 @@ class UNetConfig:
     null_class: bool = True
     patch: int = 1
     pixel_head: int = 0
+    condition_channels: int = 0
 
     def __post_init__(self) -> None:
         for name, kind in {"time_injection": TimeInjection, "time_order": TimeOrder, "resample": Resample}.items():
@@ -97,7 +106,7 @@ class UNetConfig:
                 raise ValueError(f"unknown {name} {getattr(self, name)!r}: choose {' or '.join(get_args(kind))}")
         divides_attention = "head_channels" if self.heads is None else "heads"
         for level, width in enumerate(self.widths):
-            attends = level in self.attention_levels or level == len(self.widths) - 1
+            attends = level in self.attention_levels or (self.mid_attention and level == len(self.widths) - 1)
             for name in ("groups", divides_attention) if attends else ("groups",):
                 if width % getattr(self, name):
                     raise ValueError(
@@ -144,6 +153,11 @@ class PaperUNetConfig:
     def null_class(self) -> bool:
         """Whether the network can be called without a label; it adds nothing to the time embedding then."""
         return True
+
+    @property
+    def condition_channels(self) -> int:
+        """The network sees no image beside x_t."""
+        return 0
 
     @property
     def size_multiple(self) -> int:
@@ -209,6 +223,11 @@ class LucidUNetConfig:
     def null_class(self) -> bool:
         """Whether the network can be called without a label; it always is."""
         return True
+
+    @property
+    def condition_channels(self) -> int:
+        """The network sees no image beside x_t."""
+        return 0
 
     @property
     def size_multiple(self) -> int:

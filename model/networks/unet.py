@@ -15,8 +15,11 @@ from torch import Tensor, nn
 from .configs import UNetConfig
 from .convolution import Convolution
 from .embedding import sinusoidal_embedding
+from .linear_skip import LinearSkip
 from .pixel_head import PixelHead
 from .row_linear import RowLinear
+
+LEVEL_SCALE = 1000.0  # of a level of 0..1, so that its sinusoids are those of timesteps
 
 
 class ResBlock(nn.Module):
@@ -112,8 +115,8 @@ class UNet(nn.Module):
     """Predicts noise, v or x0 from a noisy image.
 
     Raises:
-        ValueError: from `forward`, if height or width is not a multiple of `config.size_multiple`, or if labels are
-            missing.
+        ValueError: from `forward`, if height or width is not a multiple of `config.size_multiple`, or if labels or the
+            condition are missing.
     """
 
     def __init__(self, config: UNetConfig) -> None:
@@ -123,7 +126,11 @@ class UNet(nn.Module):
         self.time_mlp = nn.Sequential(RowLinear(config.channels, emb_dim), nn.SiLU(), RowLinear(emb_dim, emb_dim))
         if config.num_classes is not None:
             self.label_emb = nn.Embedding(config.num_classes + config.null_class, emb_dim)
-        self.conv_in = Convolution(config.in_channels * config.patch**2, config.widths[0], 3, padding=1)
+        seen_channels = config.in_channels + config.condition_channels
+        if config.condition_channels:
+            self.level_mlp = nn.Sequential(RowLinear(config.channels, emb_dim), nn.SiLU(), RowLinear(emb_dim, emb_dim))
+            self.linear_skip = LinearSkip(seen_channels, config.out_channels, emb_dim)
+        self.conv_in = Convolution(seen_channels * config.patch**2, config.widths[0], 3, padding=1)
         self.down, skips = down_layers(config)
         self.mid = mid_layers(config)
         self.up = nn.ModuleList()
@@ -139,7 +146,7 @@ class UNet(nn.Module):
         self.norm_out = nn.GroupNorm(config.groups, channels, config.norm_eps)
         if config.pixel_head:
             self.pixel_head = PixelHead(
-                in_channels=config.in_channels,
+                in_channels=seen_channels,
                 out_channels=config.out_channels,
                 trunk_channels=channels,
                 channels=config.pixel_head,
@@ -149,7 +156,14 @@ class UNet(nn.Module):
         else:
             self.conv_out = _zero(Convolution(channels, config.out_channels * config.patch**2, 3, padding=1))
 
-    def forward(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        t: Tensor,
+        labels: Tensor | None = None,
+        condition: Tensor | None = None,
+        level: Tensor | None = None,
+    ) -> Tensor:
         """Returns the prediction, shape (B, out_channels, H, W).
 
         Args:
@@ -157,11 +171,20 @@ class UNet(nn.Module):
             t: timesteps, shape (B,), int64, or float32 between the integers.
             labels: class indices, shape (B,), int64 in 0..num_classes; num_classes and None mean "no class". A network
                 without a null class needs labels in 0..num_classes-1.
+            condition: the images that a conditional network sees beside x, shape (B, condition_channels, H, W); see
+                `model.condition`.
+            level: standard deviation of the noise that was added to each condition, 0..1, shape (B,), float32; None is
+                none.
         """
         multiple = self.config.size_multiple
         if x.shape[-2] % multiple or x.shape[-1] % multiple:
             raise ValueError(f"height and width must be multiples of {multiple}, got {tuple(x.shape[-2:])}")
         emb = self._embed(t, labels, x.dtype)
+        if self.config.condition_channels:
+            if condition is None:
+                raise ValueError("this network is conditional: every call needs the images that it sees beside x")
+            emb = emb + self._embed_level(torch.zeros_like(t) if level is None else level, x.dtype)
+            x = torch.cat([x, condition], dim=1)
         h = self.conv_in(F.pixel_unshuffle(x, self.config.patch))
         skips = [h]
         for module in self.down:
@@ -174,10 +197,12 @@ class UNet(nn.Module):
                 h = torch.cat([h, skips.pop()], dim=1)
             h = module(h, emb) if isinstance(module, Stage | ResBlock) else module(h)
         h = F.silu(self.norm_out(h))
-        if self.config.pixel_head:
-            prediction: Tensor = self.pixel_head(x, h, emb)
-            return prediction
-        return F.pixel_shuffle(self.conv_out(h), self.config.patch)
+        prediction: Tensor = (
+            self.pixel_head(x, h, emb)
+            if self.config.pixel_head
+            else F.pixel_shuffle(self.conv_out(h), self.config.patch)
+        )
+        return prediction + self.linear_skip(x, emb) if self.config.condition_channels else prediction
 
     def _embed(self, t: Tensor, labels: Tensor | None, dtype: torch.dtype) -> Tensor:
         """Returns the embedding of timestep and class as one vector, shape (B, 4 * channels)."""
@@ -192,6 +217,11 @@ class UNet(nn.Module):
                 raise ValueError('this network has no embedding for "no class": every call needs labels')
             labels = torch.full_like(t, config.num_classes, dtype=torch.int64)
         return emb + self.label_emb(labels)
+
+    def _embed_level(self, level: Tensor, dtype: torch.dtype) -> Tensor:
+        """Returns the embedding of the condition's noise as one vector, shape (B, 4 * channels)."""
+        emb: Tensor = self.level_mlp(sinusoidal_embedding(LEVEL_SCALE * level.float(), self.config.channels).to(dtype))
+        return emb
 
 
 def down_layers(config: UNetConfig) -> tuple[nn.ModuleList, list[int]]:
@@ -210,9 +240,11 @@ def down_layers(config: UNetConfig) -> tuple[nn.ModuleList, list[int]]:
 
 
 def mid_layers(config: UNetConfig) -> nn.ModuleList:
-    """Makes the two stages in the middle, the first of them with attention."""
+    """Makes the two stages in the middle, the first of them with attention unless the config has none there."""
     width, emb_dim = config.widths[-1], 4 * config.channels
-    return nn.ModuleList([Stage(config, width, width, emb_dim, attention) for attention in (True, False)])
+    return nn.ModuleList(
+        [Stage(config, width, width, emb_dim, attention) for attention in (config.mid_attention, False)]
+    )
 
 
 def _halve(x: Tensor) -> Tensor:

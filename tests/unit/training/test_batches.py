@@ -9,6 +9,7 @@ from training.batches import Batches
 from training.dataset import Dataset
 from training.draws import Draws
 from training.processes import Processes
+from training.recipe import Recipe, load_recipe
 from training.timesteps import Uniform
 
 NUMBERED = Dataset(
@@ -17,6 +18,11 @@ NUMBERED = Dataset(
     classes=tuple("abcde"),
 )
 CPU = torch.device("cpu")
+NAMELESS = ("data.source=npz", "data.path=none", "network.num_classes=5", "label_drop=0.1")
+
+
+def recipe(*changes: str) -> Recipe:
+    return load_recipe("smoke", changes)
 
 
 def take(batches: Batches, count: int) -> list[list[int]]:
@@ -53,20 +59,21 @@ def test_the_shares_of_all_processes_are_the_batch() -> None:
 
 
 def test_chances_are_those_that_were_asked_for() -> None:
-    draws = Draws(0, CPU, flip=0.5, label_drop=0.1)
-    drawn = draws.next(4000, (1, 1, 1), Uniform(1000))
+    size = ("batch_size=4000", "image_size=2", "network.channel_mult=[1]")
+    drawn = Draws(recipe(*size, "data.flip=true", *NAMELESS), CPU).next(Uniform(1000))
     assert abs(float(drawn.mirrored.float().mean()) - 0.5) < 0.03
     assert abs(float(drawn.nameless.float().mean()) - 0.1) < 0.02
-    never = Draws(0, CPU, flip=0.0, label_drop=0.0).next(4000, (1, 1, 1), Uniform(1000))
+    never = Draws(recipe(*size), CPU).next(Uniform(1000))
     assert not never.mirrored.any()
     assert not never.nameless.any()
 
 
 def test_draws_go_on_as_they_were() -> None:
-    draws, again = (Draws(seed, CPU, flip=0.5, label_drop=0.1) for seed in (0, 1))
-    draws.next(3, (1, 2, 2), Uniform(10))
+    changes = ("batch_size=3", "data.flip=true", *NAMELESS)
+    draws, again = (Draws(recipe(f"seed={seed}", *changes), CPU) for seed in (0, 1))
+    draws.next(Uniform(10))
     again.load(draws.state())
-    one, other = (each.next(3, (1, 2, 2), Uniform(10)) for each in (draws, again))
+    one, other = (each.next(Uniform(10)) for each in (draws, again))
     assert torch.equal(one.t, other.t)
     assert torch.equal(one.noise, other.noise)
-    assert not torch.equal(one.noise, draws.next(3, (1, 2, 2), Uniform(10)).noise)
+    assert not torch.equal(one.noise, draws.next(Uniform(10)).noise)

@@ -168,7 +168,7 @@ def test_labels_are_dropped_image_by_image() -> None:
     """Half of each batch is shown without its class, and the class of the other half is its own."""
     it = trainer(tiny(*CLASSES))
     seen: list[torch.Tensor] = []
-    it.network.register_forward_hook(lambda module, args, out: seen.append(args[2]))
+    it.network.register_forward_hook(lambda module, args, told, out: seen.append(told["labels"]), with_kwargs=True)
     for _ in islice(it.steps(), 50):
         pass
     labels = torch.cat(seen)
@@ -263,6 +263,8 @@ def test_clipping_bounds_the_gradient_and_0_lets_it_be() -> None:
 def test_a_sheet_shows_all_classes_in_turn() -> None:
     it = trainer(tiny(*CLASSES))
     seen: list[torch.Tensor] = []
-    it.emas[0].network.register_forward_hook(lambda module, args, out: seen.append(args[2]))
+    it.emas[0].network.register_forward_hook(
+        lambda module, args, told, out: seen.append(told["labels"]), with_kwargs=True
+    )
     assert torch.equal(it.samples(), it.samples())
     assert seen[0].tolist() == [i % 5 for i in range(64)]

@@ -1,0 +1,203 @@
+"""Conditional networks are trained on images and their conditions, whole or cropped at the same place."""
+
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from model.condition import enlarge
+from model.images import from_uint8
+from training.batches import Batches
+from training.conditions import smaller
+from training.dataset import Dataset, first_images, load, scan
+from training.draws import Draws
+from training.errors import RecipeError
+from training.recipe import Recipe, load_recipe
+from training.shown import show
+from training.state import load_state, save_state
+from training.timesteps import TIMESTEP_SAMPLERS
+from training.trainer import Trainer
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+TINY = (
+    *("image_size=32", "crop=16", "batch_size=4", "precision=float32", "warmup_steps=3", "max_steps=100"),
+    *("network.channels=8", "network.channel_mult=[1]", "network.groups=4", "network.patch=2", "network.pixel_head=4"),
+    *("condition.size=16", "data.flip=true", "defaults.steps=2"),
+)
+IMAGES = np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3), dtype=np.uint8)
+HELD = 4
+CPU = torch.device("cpu")
+
+
+def tiny(*changes: str) -> Recipe:
+    return load_recipe("faces64to128", [*TINY, *changes])
+
+
+def data(channels: int = 3) -> Dataset:
+    return Dataset(IMAGES, conditions=np.stack([smaller(image, 16, channels) for image in IMAGES]), held=HELD)
+
+
+def trainer(recipe: Recipe) -> Trainer:
+    return Trainer(recipe, Batches(data(), recipe.batch_size, seed=recipe.seed))
+
+
+def steps(it: Trainer, count: int) -> Trainer:
+    for _ in islice(it.steps(), count):
+        pass
+    return it
+
+
+def weights(it: Trainer) -> torch.Tensor:
+    return torch.cat([parameter.flatten() for parameter in it.emas[0].network.parameters()])
+
+
+@pytest.mark.parametrize("changes", [(), ("crop=0",), ("accumulate=2", "condition.max_augmentation=0.0")], ids=str)
+def test_a_resumed_run_is_bit_equal_to_one_that_never_stopped(tmp_path: Path, changes: tuple[str, ...]) -> None:
+    straight = steps(trainer(tiny(*changes)), 8)
+    half = steps(trainer(tiny(*changes)), 4)
+    save_state(tmp_path, half.step, half.state())
+    resumed, state = trainer(tiny(*changes)), load_state(tmp_path)
+    assert state is not None
+    resumed.load(state)
+    assert torch.equal(weights(steps(resumed, 4)), weights(straight))
+
+
+def test_image_and_condition_are_cropped_and_mirrored_alike() -> None:
+    """Where nothing is added to it, the condition that is shown is the enlarged whole, at the place of the crop."""
+    recipe = tiny("condition.max_augmentation=0.0")
+    batches = Batches(data(), 4, seed=0)
+    draws, timesteps = Draws(recipe, CPU), TIMESTEP_SAMPLERS["uniform"](1000)
+    mirrored, corners = 0, set()
+    for batch in islice(batches, 10):
+        drawn = draws.next(timesteps)
+        x0, told = show(recipe, batch, drawn, slice(1, 4), CPU)
+        assert batch.conditions is not None
+        assert not told["level"].any()
+        wholes = from_uint8(batch.pixels)[1:], enlarge(from_uint8(batch.conditions), 32)[1:]
+        for i, (y, x) in enumerate(drawn.corners[1:].tolist()):
+            corners.add((y, x))
+            for whole, shown in zip(wholes, (x0, told["condition"]), strict=True):
+                crop = whole[i, :, y : y + 16, x : x + 16]
+                assert torch.equal(shown[i], crop.flip(-1) if drawn.mirrored[1 + i] else crop)
+            mirrored += int(drawn.mirrored[1 + i])
+    assert 5 < mirrored < 25
+    assert len(corners) > 20
+    assert {0 <= y <= 16 and 0 <= x <= 16 for y, x in corners} == {True}
+
+
+def test_conditions_get_noise_of_the_level_that_the_network_is_told() -> None:
+    recipe = tiny("condition.max_augmentation=0.5", "crop=0", "condition.size=32", "data.flip=false")
+    images = np.full((40, 32, 32, 3), 127, dtype=np.uint8)
+    batches = Batches(Dataset(images, conditions=images, held=4), 4, seed=0)
+    draws, timesteps = Draws(recipe, CPU), TIMESTEP_SAMPLERS["uniform"](1000)
+    levels = []
+    for batch in islice(batches, 20):
+        _, told = show(recipe, batch, draws.next(timesteps), slice(None), CPU)
+        deviations = told["condition"].std(dim=(1, 2, 3))
+        assert deviations.tolist() == pytest.approx(told["level"].tolist(), rel=0.1, abs=1e-3)
+        levels += told["level"].tolist()
+    assert 0 <= min(levels) < 0.1
+    assert 0.4 < max(levels) <= 0.5
+
+
+def test_the_network_learns_to_use_the_condition() -> None:
+    """At the last timestep x_t is noise: only the condition can tell what is behind it."""
+    recipe = tiny("learning_rate=0.005", "condition.max_augmentation=0.0", "max_steps=120", "decay_steps=60")
+    blocks = np.random.default_rng(1).integers(0, 256, (20, 4, 4, 3), dtype=np.uint8)
+    images = np.ascontiguousarray(blocks.repeat(8, axis=1).repeat(8, axis=2))
+    conditions = np.stack([smaller(image, 16, 3) for image in images])
+    it = Trainer(recipe, Batches(Dataset(images, conditions=conditions, held=HELD), 4, seed=0))
+    losses = [float(facts.loss) for facts in it.steps()]
+    assert np.mean(losses[-20:]) < 0.15 * np.mean(losses[:5])
+    held = torch.from_numpy(images[-HELD:])
+    error = it.samples(range(HELD)) - from_uint8(held)
+    assert error.abs().mean() < 0.2  # of a range of 2, for images that were never shown
+
+
+def test_held_images_are_never_trained_on() -> None:
+    batches = Batches(data(), 4, seed=0)
+    seen = {tuple(image.flatten().tolist()) for batch in islice(batches, 12) for image in batch.pixels}
+    assert seen == {tuple(image.flatten().tolist()) for image in IMAGES[:-HELD]}
+
+
+def test_a_sheet_shows_condition_image_and_original_side_by_side() -> None:
+    sheet = trainer(tiny()).sheet()
+    assert sheet.shape == (16, 3, 32, 96)
+    condition = from_uint8(torch.from_numpy(smaller(IMAGES[-3], 16, 3)[None].copy()))
+    assert torch.equal(sheet[1, :, :, :32], enlarge(condition, 32)[0])
+    assert torch.equal(sheet[5, :, :, 64:], from_uint8(torch.from_numpy(IMAGES[-3:-2]))[0])
+
+
+@pytest.mark.parametrize(("channels", "mode"), [(3, "RGB"), (1, "L")])
+def test_a_condition_is_the_image_made_smaller(channels: int, mode: str) -> None:
+    """Halving is the mean of four pixels, in grey if the condition is grey."""
+    small = smaller(IMAGES[0], 16, channels)
+    reference = np.asarray(Image.fromarray(IMAGES[0]).convert(mode)).reshape(32, 32, channels).astype(float)
+    assert np.abs(small - reference.reshape(16, 2, 16, 2, channels).mean(axis=(1, 3))).max() <= 1  # rounded twice
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> tuple[Path, Path]:
+    """Twelve photographs, and a drawing of each in another format; one drawing is torn."""
+    photos, drawings = tmp_path / "photos", tmp_path / "drawings"
+    for folder in (photos, drawings):
+        folder.mkdir()
+    for i in range(12):
+        Image.new("RGB", (32, 32), (10 * i, 0, 0)).save(photos / f"{i:02}.png")
+        Image.new("L", (40, 40), 10 * i).save(drawings / f"{i:02}.bmp")
+    (drawings / "03.bmp").write_bytes(b"BM")
+    return photos, drawings
+
+
+def paired(photos: Path, drawings: Path) -> Recipe:
+    where = ("data.source=folder", f"data.path={photos}", f"data.condition_path={drawings}")
+    return tiny(*where, "network.condition_channels=1", "condition.size=32", "batch_size=2")
+
+
+def test_folders_of_the_same_names_are_pairs(pairs: tuple[Path, Path], tmp_path: Path) -> None:
+    recipe = paired(*pairs)
+    scan(recipe, tmp_path / "data")
+    found = load(recipe, tmp_path / "data")
+    assert found.conditions is not None
+    assert found.conditions.shape == (11, 32, 32, 1)
+    kept = [10 * i for i in range(12) if i != 3]
+    assert found.images[:, 0, 0, 0].tolist() == kept == found.conditions[:, 0, 0, 0].tolist()
+    assert found.held == 1
+    assert '"03.png": "condition: ' in (tmp_path / "data" / "report.json").read_text()
+    first = first_images(recipe)
+    assert first.conditions is not None
+    assert first.conditions[:, 0, 0, 0].tolist() == [0, 10]
+    assert torch.isfinite(next(Trainer(recipe, Batches(found, 2, seed=0)).steps()).loss)
+
+
+def test_an_image_without_a_partner_is_named(pairs: tuple[Path, Path], tmp_path: Path) -> None:
+    photos, drawings = pairs
+    (drawings / "05.bmp").unlink()
+    with pytest.raises(RecipeError, match=r"05\.png has no partner: .* files of the same names"):
+        scan(paired(photos, drawings), tmp_path / "data")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("crop=15", "crop must be a multiple of 2 up to image_size, 32, or 0, not 15"),
+        ("crop=64", "crop must be a multiple of 2 up to image_size, 32"),
+        ("condition.size=64", "condition.size must be at most image_size"),
+        ("data.condition_path=there", "leave data.condition_path out"),
+        ("condition.what=1", "unknown key condition.what: known are condition.size"),
+    ],
+)
+def test_a_recipe_that_cannot_be_trained_is_refused(change: str, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        tiny(change)
+
+
+def test_an_unconditional_recipe_has_no_paired_folder() -> None:
+    with pytest.raises(RecipeError, match="needs a table condition, with its size"):
+        load_recipe("smoke", ["data.source=folder", "data.path=a", "data.condition_path=b"])

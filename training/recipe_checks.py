@@ -1,0 +1,101 @@
+"""What must hold between the keys of a recipe."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from model.config import config_from_json, config_to_json
+from model.errors import CheckpointError
+
+from .errors import RecipeError
+
+if TYPE_CHECKING:
+    from .recipe import Recipe  # which imports this module
+
+
+def check(recipe: Recipe) -> None:
+    """Checks what concerns several fields, and numbers that would stop a run later without saying why.
+
+    Raises:
+        RecipeError: if something is wrong; the message names the key.
+    """
+    for key in ("batch_size", "accumulate", "max_steps", "save_every", "sheet_every", "log_every", "learning_rate"):
+        _require(getattr(recipe, key) > 0, f"{key} must be greater than 0, got {getattr(recipe, key)}")
+    for key in ("clip_norm", "kid_every"):
+        _require(getattr(recipe, key) >= 0, f"{key} must be at least 0, got {getattr(recipe, key)}")
+    _require(recipe.max_minutes is None or recipe.max_minutes > 0, "max_minutes must be greater than 0")
+    for key, decay in (("ema_decay", recipe.ema_decay), *(("more_ema_decays", d) for d in recipe.more_ema_decays)):
+        _require(0 <= decay < 1, f"{key} must be at least 0 and less than 1, got {decay}")
+    decays = (recipe.ema_decay, *recipe.more_ema_decays)
+    _require(len(set(decays)) == len(decays), "more_ema_decays must differ from ema_decay and from each other")
+    _check_loss(recipe)
+    _check_classes(recipe)
+    _check_crop(recipe)
+    try:
+        config_from_json(config_to_json(recipe.model_config({})))
+    except CheckpointError as error:
+        raise RecipeError(str(error).replace("config.json", "the recipe")) from error
+    faces = recipe.data.source == "faces"
+    _require(not faces or recipe.channels == 3, "the drawn faces are coloured: channels must be 3")
+    _require(faces or recipe.data.path != "", f"say where the images are: data.path, for {recipe.data.source}")
+
+
+def _check_loss(recipe: Recipe) -> None:
+    if recipe.loss == "consistency":
+        _check_consistency(recipe)
+    learned = recipe.variance.startswith("learned")
+    _require(
+        not learned or recipe.loss in ("hybrid", "vlb"),
+        f"loss {recipe.loss} cannot train variance {recipe.variance}: take loss hybrid, or vlb",
+    )
+    _require(learned or recipe.loss != "hybrid", "loss hybrid is there for a learned variance: set learned_range")
+    weighted = recipe.weighting != "uniform"
+    own_weights = recipe.loss in ("vlb", "consistency")
+    _require(
+        not (weighted and own_weights), f"loss {recipe.loss} has its own weights: it cannot have {recipe.weighting}"
+    )
+    _require(weighted or recipe.gamma is None, "gamma belongs to weighting min_snr or p2")
+    _require(recipe.gamma is None or recipe.gamma > 0, "gamma must be greater than 0")
+
+
+def _check_consistency(recipe: Recipe) -> None:
+    v = recipe.prediction == "v"
+    _require(v, f"loss consistency needs prediction v, which is exact without noise, not {recipe.prediction}")
+    _require(recipe.timesteps == "uniform", "loss consistency draws timesteps in its own way: leave timesteps out")
+    _require(
+        getattr(recipe.network, "dropout", 0.0) == 0,
+        "loss consistency compares two calls of the network, which must agree: set network.dropout to 0",
+    )
+
+
+def _check_classes(recipe: Recipe) -> None:
+    _require(0 <= recipe.label_drop < 1, f"label_drop must be at least 0 and less than 1, got {recipe.label_drop}")
+    if recipe.num_classes is None:
+        _require(recipe.label_drop == 0, "label_drop needs a network with num_classes")
+        return
+    _require(recipe.num_classes > 0, "network.num_classes must be greater than 0")
+    named = recipe.data.classes
+    _require(len(set(named)) == len(named), "data.classes must differ from each other")
+    _require(recipe.data.source != "faces", "the drawn faces have no classes: leave network.num_classes out")
+    if recipe.network.null_class:
+        _require(
+            recipe.label_drop > 0, "this network can be asked without a class: set label_drop, say 0.1, to train it"
+        )
+    else:
+        _require(recipe.label_drop == 0, "label_drop needs network.null_class = true")
+
+
+def _check_crop(recipe: Recipe) -> None:
+    multiple = recipe.network.size_multiple
+    _require(
+        0 <= recipe.crop <= recipe.image_size and recipe.crop % multiple == 0,
+        f"crop must be a multiple of {multiple} up to image_size, {recipe.image_size}, or 0, not {recipe.crop}",
+    )
+    paired = recipe.data.condition_path != ""
+    _require(not paired or recipe.condition is not None, "data.condition_path needs a table condition, with its size")
+    _require(not paired or recipe.data.source != "faces", "drawn faces are made smaller: leave data.condition_path out")
+
+
+def _require(fine: bool, message: str) -> None:
+    if not fine:
+        raise RecipeError(message)

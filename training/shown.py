@@ -1,0 +1,54 @@
+"""What a network is shown in a training step: a batch's images and conditions, as chance decided."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from model.condition import augment, enlarge
+from model.images import from_uint8
+
+from .batches import Batch
+from .draws import Drawn
+from .recipe import Recipe
+
+
+class Shown(NamedTuple):
+    """Clean images, and what the network is told beside x_t.
+
+    Attributes:
+        x0: shape (B, C, H, W), in [-1, 1].
+        told: the arguments of the network's calls beside x_t and t, by their names.
+    """
+
+    x0: Tensor
+    told: dict[str, Tensor]
+
+
+def show(recipe: Recipe, batch: Batch, drawn: Drawn, rows: slice, device: torch.device) -> Shown:
+    """Returns some images of a batch, cropped and mirrored, with their classes and conditions as chance decided."""
+    drawn = drawn.part(rows)
+    told = {}
+    if batch.labels is not None:
+        assert recipe.num_classes is not None
+        told["labels"] = batch.labels[rows].masked_fill(drawn.nameless, recipe.num_classes).to(device)
+    if batch.conditions is not None:
+        assert drawn.condition_noise is not None
+        small = augment(from_uint8(batch.conditions[rows].to(device)), drawn.levels, drawn.condition_noise)
+        # Enlarged as a whole before it is cropped, because bicubic values near an edge depend on what lies beyond.
+        told["condition"] = _as_drawn(enlarge(small, recipe.image_size), recipe.crop, drawn)
+        told["level"] = drawn.levels.to(device)
+    return Shown(_as_drawn(from_uint8(batch.pixels[rows].to(device)), recipe.crop, drawn), told)
+
+
+def _as_drawn(images: Tensor, crop: int, drawn: Drawn) -> Tensor:
+    """Crops and mirrors images of shape (B, C, H, W)."""
+    if crop:
+        corners = zip(images, drawn.corners.tolist(), strict=True)
+        images = torch.stack([image[:, y : y + crop, x : x + crop] for image, (y, x) in corners])
+    images = images.contiguous(memory_format=torch.channels_last)
+    if drawn.mirrored.any():
+        images[drawn.mirrored] = images[drawn.mirrored].flip(-1)
+    return images
