@@ -66,7 +66,7 @@ class ApiSettings(BaseSettings):
     models_dir: Path = Path("checkpoints")
     """Folder of checkpoints; the API reads their config files only."""
     default_model: str | None = None
-    """Model of requests that name none; by default the first by name."""
+    """Model of requests that name none; by default the first by name that needs no image."""
     store_url: str = "var/store"
     """Folder or fsspec URL of images, manifests and snapshots; the same for every process."""
     result_ttl: PositiveInt = 86400

@@ -203,6 +203,8 @@ class Submission:
         check_size(job.image_steps, limits)
         backlog = self.queue.backlog(job.model)
         check_served(job.model, backlog.reports)
+        for other in job.models[1:]:
+            check_served(other, self.queue.backlog(other).reports)
         admit(backlog, max_wait=self.settings.max_wait, max_jobs=self.settings.max_jobs)
         check_share(share(job, limits), job.image_steps, limits, rate=backlog.rate)
 

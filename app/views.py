@@ -15,7 +15,7 @@ from jobs.index import Page
 from jobs.kinds import AnyTask
 from jobs.params import SamplingParams
 from jobs.values import Frozen
-from model.config import SamplerDefaults
+from model.config import ModelConfig, SamplerDefaults
 
 from .admission import refusal
 from .api_keys import ApiKey
@@ -179,10 +179,20 @@ def price_text(price: Price) -> str:
     return json.dumps({**shown, "seconds": price.seconds, "eta_seconds": price.eta_seconds})
 
 
+class ConditionView(Frozen):
+    """The image that a model draws from: its height and width in pixels, its channels, and the noise added to it."""
+
+    size: int
+    channels: int
+    augmentation: float
+    max_augmentation: float
+
+
 class ModelView(Frozen):
     """A model: the facts of its checkpoint, and what the live workers report.
 
-    `state` is `ready`, `refused` with a `reason`, or `unknown` while no worker has reported on it.
+    `state` is `ready`, `refused` with a `reason`, or `unknown` while no worker has reported on it. `condition` is
+    absent if it draws from noise alone.
     """
 
     name: str
@@ -201,6 +211,7 @@ class ModelView(Frozen):
     clip: str | None = None
     defaults: SamplerDefaults | None = None
     plans: Mapping[str, SamplerDefaults] | None = None
+    condition: ConditionView | None = None
     parameters: int | None = None
     sha256: str | None = None
 
@@ -222,6 +233,7 @@ class ModelView(Frozen):
             clip=config.clip.mode,
             defaults=config.defaults,
             plans=config.plans,
+            condition=_condition(config),
             parameters=model.parameters,
             sha256=ready[0].sha256 if ready and model.sha256 is None else model.sha256,
             state="ready" if ready else "unknown" if reason is None else "refused",
@@ -241,6 +253,12 @@ class ModelList(Frozen):
 
     default: str | None
     models: list[ModelView]
+
+
+def _condition(config: ModelConfig) -> ConditionView | None:
+    if config.condition is None:
+        return None
+    return ConditionView(**vars(config.condition), channels=config.network.condition_channels)
 
 
 def timings(status: JobStatus) -> Timings:

@@ -1,4 +1,4 @@
-"""What a server does with /denoise, /restore and /interpolate, in this process, so that many can share a batch."""
+"""What a server does with images that it is sent, in this process, so that many can share a batch."""
 
 from __future__ import annotations
 
@@ -46,6 +46,10 @@ class LocalEndpoints:
         """POST /restore; the mask is the same for all."""
         masks = {} if mask is None else {"mask": mask}
         return [answers[0] for answers in self._answer("restore", query, ({"image": each, **masks} for each in images))]
+
+    def upscale(self, images: Images, **query: Any) -> list[ImageArray]:
+        """POST /upscale; of each answer the first picture."""
+        return [answers[0] for answers in self._answer("upscale", query, ({"image": image} for image in images))]
 
     def interpolate(self, pairs: Sequence[Images], shares: Sequence[float], **query: Any) -> list[list[ImageArray]]:
         """POST /interpolate; a strip for each pair."""

@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 from pydantic import Field
 
-from jobs.kinds.base import SamplingQuery
-from jobs.kinds.generate import KIND
+from jobs.kinds.generate import KIND, GenerateQuery
 from jobs.params import MAX_IMAGES
 
 from .cli_kinds import OUT, DryRun, print_price_of, write_images_of
@@ -26,7 +25,7 @@ HELP = (
 Target = typer.Option("--out", "-o", help="Folder for the images, or an .npz file for all of them.")
 
 
-class SampleQuery(SamplingQuery):
+class SampleQuery(GenerateQuery):
     """The parameters of the command: those of the API, for more images."""
 
     n: int | None = Field(
@@ -53,12 +52,14 @@ def sample(
     if out.suffix == NPZ and not query.trace:
         if dry_run:
             raise UserError("--dry-run tells about one job; leave out --out FILE.npz, which takes many")
+        if query.upscale is not None:
+            raise UserError("--upscale draws into a folder; leave out --out FILE.npz")
         typer.echo(make_file(out, query, find_drawing_model(query.model, server, tag=query.tag)))
         return
     if query.n is not None and query.n > MAX_IMAGES:
         otherwise = "with --trace" if query.trace else "unless --out is an .npz file"
         raise UserError(f"-n must be at most {MAX_IMAGES}, not {query.n}, {otherwise}")
-    one_job = checked(SamplingQuery, query.model_dump(exclude_unset=True), option)
+    one_job = checked(GenerateQuery, query.model_dump(exclude_unset=True), option)
     if dry_run:
         print_price_of(KIND, one_job, {}, server)
     else:

@@ -44,6 +44,8 @@ def evaluate_bpd(
     """
     info = find_model(model, models_dir)
     with user_errors(info.name):
+        if info.config.condition is not None:
+            raise UserError("this model draws from an image, and bits per dimension are those of images alone")
         checkpoint = load_checkpoint(models_dir / info.name)
         if not checkpoint.config.network.null_class:
             raise UserError("this model needs a class for every image, and images from a folder have none")

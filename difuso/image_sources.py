@@ -24,13 +24,14 @@ RUN = re.compile(r"plan:(?P<plan>[^:/]+)|(?P<sampler>[a-z0-9_]+):(?P<steps>\d+)(
 
 
 def find_model(name: str | None, models_dir: Path) -> ModelInfo:
-    """Finds a checkpoint by its name; None means the first.
+    """Finds a checkpoint by its name; None means the first that draws from noise alone.
 
     Raises:
         UserError: if there is no such checkpoint.
     """
+    catalog = read_catalog(models_dir)
     with user_errors():
-        return read_catalog(models_dir).choose(name)
+        return catalog.choose(None) if name is None else catalog.find(name)
 
 
 @dataclass(frozen=True, kw_only=True)

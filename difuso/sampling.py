@@ -48,8 +48,8 @@ def make_images(
     from model import load_checkpoint  # here, because a request that is refused needs no torch
 
     with user_errors(job.model):
-        runner = runner_for(job, load_checkpoint(settings.models_dir / job.model), settings)
-        drawn = draw(runner, job, sent)
+        runner, *more = (runner_for(job, load_checkpoint(settings.models_dir / name), settings) for name in job.models)
+        drawn = draw(runner, job, sent, *more)
     return write_images(out, drawn.pngs, drawn.trace, model=job.model, task=job.task, params=job.params)
 
 
@@ -58,7 +58,7 @@ def read_job(
 ) -> tuple[Job, list[bytes]]:
     """Returns the job of a request, and the PNGs of its fitted images; its arguments and errors as of `make_images`."""
     with user_errors():
-        model = read_catalog(settings.models_dir).choose(query.model)
+        model = kind.choose(query, read_catalog(settings.models_dir))
         images = _read_files(kind, files, kind.fits(query, model))
         return new_job(model.name, kind.prepare(query, model, images)), [image.png for image in images.values()]
 
@@ -105,17 +105,18 @@ def runner_for(job: Job, checkpoint: Checkpoint, settings: WorkerSettings) -> Ru
     return make_runner(checkpoint, settings, device=pick_device(settings.device), slots=slots)
 
 
-def draw(runner: Runner, job: Job, sent: Sequence[bytes]) -> Drawn:
+def draw(runner: Runner, job: Job, sent: Sequence[bytes], upscaler: Runner | None = None) -> Drawn:
     """Runs a job; returns its images and its trace.
 
     Args:
         sent: the PNGs of its fitted images.
+        upscaler: the model of the second stage of a cascade.
     """
     from model.images import from_png
     from worker.local import run_job
 
     with progress(title_of(job.model, job.params.seed)) as show:
-        for event in run_job(runner, job, [from_png(png) for png in sent]):
+        for event in run_job(runner, job, [from_png(png) for png in sent], upscaler=upscaler):
             if not isinstance(event, float):
                 return event
             show(event)

@@ -19,7 +19,7 @@ from jobs.errors import JobUnreadable
 from jobs.image_recipe import job_of
 from jobs.images.containers import strip
 from jobs.images.fitting import FittedImage, fit, fit_mask
-from model.checkpoint import load_checkpoint
+from model.checkpoint import Checkpoint, load_checkpoint
 from model.config import ModelConfig
 from worker.runner import Runner
 from worker.settings import WorkerSettings
@@ -93,18 +93,24 @@ def _make_again(
         job = job_of(facts, images)
     except ValidationError as error:
         raise damaged from error
-    checkpoint = load_checkpoint(settings.models_dir / info.name)
+    as_then = settings.model_copy(update={"compile": "auto" if facts.get("compiled") else "off"})
+    wanted = zip(job.models, (sha256, str(facts.get("upscaler_sha256"))), strict=False)
+    runner, *more = (runner_for(job, _with_weights(file, *each, settings.models_dir), as_then) for each in wanted)
+    try:
+        return runner, draw(runner, job, [image.png for image in images], *more).pngs[0]
+    except JobUnreadable as error:
+        raise damaged from error
+
+
+def _with_weights(file: Path, name: str, sha256: str, models_dir: Path) -> Checkpoint:
+    """Loads the model of this name; raises UserError if its weights are not those that made the image of a file."""
+    checkpoint = load_checkpoint(models_dir / find_model(name, models_dir).name)
     if checkpoint.sha256 != sha256:
         raise UserError(
             f"{file} was made by other weights: those of {name} had the SHA-256 {sha256[:12]}…, and "
-            f"{settings.models_dir / name} has {checkpoint.sha256[:12]}…; name another folder with --models-dir"
+            f"{models_dir / name} has {checkpoint.sha256[:12]}…; name another folder with --models-dir"
         )
-    as_then = settings.model_copy(update={"compile": "auto" if facts.get("compiled") else "off"})
-    runner = runner_for(job, checkpoint, as_then)
-    try:
-        return runner, draw(runner, job, [image.png for image in images]).pngs[0]
-    except JobUnreadable as error:
-        raise damaged from error
+    return checkpoint
 
 
 def _fitted(files: Sequence[Path], hashes: Sequence[str], config: ModelConfig) -> list[FittedImage]:
@@ -122,11 +128,14 @@ def _fitted(files: Sequence[Path], hashes: Sequence[str], config: ModelConfig) -
 
 
 def _every_fit(image: Image.Image, config: ModelConfig) -> Iterator[FittedImage]:
-    for scale in SCALES:
-        size = config.image_size // scale
+    for size in _sizes(config):
         yield from (fit(image, size=size, channels=each, how="cover") for each in {1, config.channels})
         yield from (fit(image, size=size, channels=each, how="contain") for each in {1, config.channels})
         yield from (fit_mask(image, size=size, how="cover"), fit_mask(image, size=size, how="contain"))
+
+
+def _sizes(config: ModelConfig) -> list[int]:
+    return [config.image_size // scale for scale in SCALES] if config.condition is None else [config.condition.size]
 
 
 def _maker(runner: Runner) -> str:

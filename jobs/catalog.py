@@ -30,12 +30,14 @@ class ModelInfo:
     Attributes:
         parameters: the number of weights of its network.
         sha256: the SHA-256 of the weights, from SHA256SUMS; None without that file, and then workers report it.
+        upscaler: the conditional model that a request names to enlarge the images of this one; None if it names none.
     """
 
     name: str
     config: ModelConfig
     parameters: int
     sha256: str | None
+    upscaler: ModelInfo | None = None
 
     @cached_property
     def schedule(self) -> NoiseSchedule:
@@ -62,23 +64,47 @@ class Catalog:
 
     @property
     def default(self) -> str | None:
-        """The model of a request without `model`; None if there is no model."""
-        return self.named or min(self.models, default=None)
+        """The model of a request without `model`; None if there is no model that draws from noise alone."""
+        return self.named or min(self.names(conditional=False), default=None)
 
-    def choose(self, name: str | None) -> ModelInfo:
+    def names(self, *, conditional: bool) -> list[str]:
+        """Returns the names of the models that draw from an image, or of those that draw from noise alone."""
+        return [name for name, model in self.models.items() if (model.config.condition is not None) is conditional]
+
+    def choose(self, name: str | None, *, conditional: bool = False, parameter: str = "model") -> ModelInfo:
         """Returns the model of a request; the default if the name is None.
 
+        Args:
+            conditional: whether the request needs a model that draws from an image; the first by name is the default.
+            parameter: the parameter that holds the name, for messages.
+
         Raises:
-            RequestRefused: if there is no usable model of this name, or no model at all.
+            RequestRefused: if there is no usable model of this name, or no model at all, or if it draws from an image
+                and the request does not want that, or the reverse.
         """
-        chosen = name or self.default
+        chosen = name or (min(self.names(conditional=True), default=None) if conditional else self.default)
         if chosen is None:
-            raise RequestRefused("model", "This server has no usable model; see /models")
-        if chosen in self.refused:
-            raise RequestRefused("model", f"This model cannot be used: {self.refused[chosen]}")
-        if chosen not in self.models:
-            raise RequestRefused("model", f"Should be one of {', '.join(self.models)}")
-        return self.models[chosen]
+            kind = "model that draws from an image" if conditional else "usable model"
+            raise RequestRefused(parameter, f"This server has no {kind}; see /models")
+        model = self.find(chosen, parameter)
+        if conditional and model.config.condition is None:
+            usable = ", ".join(self.names(conditional=True)) or "none on this server"
+            raise RequestRefused(parameter, f"Should be a model that draws from an image: {usable}")
+        if not conditional and model.config.condition is not None:
+            raise RequestRefused(parameter, "Draws from an image: send one to /upscale, or choose another model")
+        return model
+
+    def find(self, name: str, parameter: str = "model") -> ModelInfo:
+        """Returns the model of a name, whatever it draws from.
+
+        Raises:
+            RequestRefused: if there is no usable model of this name.
+        """
+        if name in self.refused:
+            raise RequestRefused(parameter, f"This model cannot be used: {self.refused[name]}")
+        if name not in self.models:
+            raise RequestRefused(parameter, f"Should be one of {', '.join(self.models)}")
+        return self.models[name]
 
 
 def read_catalog(folder: Path, default: str | None = None) -> Catalog:

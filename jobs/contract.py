@@ -126,6 +126,12 @@ class Job(Frozen):
         return self.task.image_steps(self.params)
 
     @property
+    def models(self) -> tuple[str, ...]:
+        """The names of all checkpoints that it needs, its own first."""
+        second = self.task.second_stage
+        return (self.model,) if second is None else (self.model, second.model)
+
+    @property
     def answers(self) -> int:
         """The number of images in its result."""
         return self.task.answers(self.params)

@@ -16,7 +16,14 @@ PNG_KEY = "difuso"  # the key of the text in a PNG
 
 
 def recipe(
-    job: Job, index: int, *, model: str, model_sha256: str, compiled: bool, timesteps: Timesteps
+    job: Job,
+    index: int,
+    *,
+    model: str,
+    model_sha256: str,
+    compiled: bool,
+    timesteps: Timesteps,
+    upscaler_sha256: str | None = None,
 ) -> dict[str, Any]:
     """Returns the recipe of image `index` of a job.
 
@@ -27,7 +34,8 @@ def recipe(
     Args:
         model, model_sha256: the name and the SHA-256 of the weights.
         compiled: whether a compiled network made the image.
-        timesteps: the timesteps of the network calls.
+        timesteps: the timesteps of the network calls; in a cascade those of the first stage.
+        upscaler_sha256: the SHA-256 of the weights that enlarged the image; None unless the job is a cascade.
     """
     params = job.params
     facts: dict[str, Any] = {
@@ -47,7 +55,10 @@ def recipe(
     }
     if compiled:
         facts["compiled"] = True
-    return facts | job.task.facts(params, index, [picture.sha256 for picture in job.pictures])
+    facts |= job.task.facts(params, index, [picture.sha256 for picture in job.pictures])
+    if upscaler_sha256 is not None:
+        facts["upscaler_sha256"] = upscaler_sha256
+    return facts
 
 
 def job_of(facts: Mapping[str, Any], images: Sequence[FittedImage] = ()) -> Job:

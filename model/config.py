@@ -139,6 +139,12 @@ class ModelConfig:
         return (self.network.condition_channels, self.condition.size, self.condition.size)
 
     @property
+    def told(self) -> tuple[str, ...]:
+        """The names of the arguments that a call of the network has beside x_t and t, in their order."""
+        labels = () if self.classes is None else ("labels",)
+        return labels if self.condition is None else (*labels, "condition", "level")
+
+    @property
     def num_labels(self) -> int:
         """Number of classes that a label may name: those of the network, or else those of the classifier."""
         if self.classes is not None:

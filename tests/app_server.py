@@ -73,9 +73,9 @@ class FakeWorker:
         self._store = ResultStore(settings.store_url)
         self._queue = JobQueue(self.client, result_ttl=settings.result_ttl)
 
-    def report(self, model: ModelReport, *, name: str = "fake") -> None:
-        """Says that it lives and what it thinks of the model `tiny`."""
-        publish_report(self.client, WorkerReport(name=name, at=time.time(), slots=8, models={"tiny": model}))
+    def report(self, model: ModelReport, *, name: str = "fake", of: str = "tiny") -> None:
+        """Says that it lives and what it thinks of a model."""
+        publish_report(self.client, WorkerReport(name=name, at=time.time(), slots=8, models={of: model}))
 
     def start(self, job_id: str, *, done: int = 0) -> None:
         """Takes a job out of its queue."""

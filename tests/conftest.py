@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -93,6 +94,21 @@ def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 torch.nn.init.normal_(parameter, std=0.02)
     folder = tmp_path_factory.mktemp("models")
     save_checkpoint(folder / "tiny", config, network)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def cascade_models_dir(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A models folder with `tiny` and `tiny-up`, which makes 32x32 of its 16x16."""
+    from model import save_checkpoint
+    from model.config import ConditionConfig
+    from tests.small_models import CONDITIONAL, upscaler_of
+
+    folder = tmp_path_factory.mktemp("cascade")
+    shutil.copytree(models_dir / "tiny", folder / "tiny")
+    condition = ConditionConfig(size=16, max_augmentation=0.5, augmentation=0.1)
+    upscaler = upscaler_of(CONDITIONAL, condition=condition, image_size=32)
+    save_checkpoint(folder / "tiny-up", upscaler.config, upscaler.network)
     return folder
 
 

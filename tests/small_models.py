@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from model.checkpoint import Checkpoint
-from model.config import ModelConfig
+from model.config import ConditionConfig, ModelConfig, SamplerDefaults
 from model.networks.build import build_network
 from model.networks.classifier import Classifier
 from model.networks.configs import ClassifierConfig, UNetConfig
@@ -38,3 +38,23 @@ def awake(network: nn.Module) -> Any:
         for parameter in network.parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.15)
     return network.requires_grad_(False).eval()
+
+
+# Models of 16x16 images that draw from images of 8x8.
+CONDITIONAL = UNetConfig(
+    channels=8,
+    channel_mult=(1, 2),
+    num_res_blocks=1,
+    attention_levels=(),
+    mid_attention=False,
+    groups=4,
+    condition_channels=3,
+)
+CONDITION = ConditionConfig(size=8, max_augmentation=0.5, augmentation=0.1)
+
+
+def upscaler_of(network: UNetConfig = CONDITIONAL, **fields: Any) -> Checkpoint:
+    """A model that enlarges the images of `checkpoint_of`; `fields` are more of its config."""
+    own: dict[str, Any] = {"condition": CONDITION, "defaults": SamplerDefaults("ddim", 3, "trailing"), "image_size": 16}
+    config = ModelConfig(network, prediction="v", **(own | fields))
+    return Checkpoint("up", config, awake(build_network(network)), config.schedule.build(), "cd" * 32)

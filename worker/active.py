@@ -2,20 +2,55 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from torch import Tensor
 
 from jobs.contract import Job
 from jobs.errors import JobUnreadable, RequestRefused
+from jobs.kinds.upscale import Upscaling
 from jobs.moments import check_trace
 
+from .cascade import begin_cascade
 from .kinds import WORKER_KINDS
 from .kinds.base import JobStart
 from .runner import Runner
 from .trajectory import Snapshot, Trajectory, restore_snapshot
+
+
+class Stage(NamedTuple):
+    """The part of a job that one model steps.
+
+    Attributes:
+        runner: the model.
+        waves: its trajectories; those of the first wave begin, at the latest, when the others end.
+    """
+
+    runner: Runner
+    waves: tuple[list[Trajectory], ...]
+
+    @property
+    def is_finished(self) -> bool:
+        return all(t.finished for wave in self.waves for t in wave)
+
+    @property
+    def left(self) -> int:
+        """Number of image-steps still to do, each of which is one of the model's."""
+        return sum((len(t.plan) - t.row) * t.cost for wave in self.waves for t in wave)
+
+    @property
+    def rounds(self) -> int:
+        """Number of steps still to come if every image got a slot in each; images that wait for others come later."""
+        return sum(max((len(t.plan) - t.row for t in wave), default=0) for wave in self.waves)
+
+    @property
+    def alone(self) -> float:
+        """Seconds that it takes if the model has no other job."""
+        return max(self.left / self.runner.rate, self.rounds * self.runner.step_seconds)
 
 
 @dataclass(eq=False)
@@ -24,7 +59,7 @@ class ActiveJob:
 
     Attributes:
         job: the job as it was accepted.
-        runner: the job's model, in the version that the job began with.
+        runner: the job's model, in the version that the job began with; see `stepping`.
         start: the trajectories that become images, in the order of the answer, and those that they wait for.
         deadline: time on the monotonic clock at which the job fails because it ran too long.
         attempt: unique name of this try; the images are stored under it.
@@ -66,26 +101,43 @@ class ActiveJob:
         """All trajectories; the answers come first."""
         return [*self.answers, *self.start.waited_for]
 
+    @property
+    def stages(self) -> list[Stage]:
+        """The stages of the job: one, or two of a cascade."""
+        if self.start.upscaler is None:
+            return [Stage(self.runner, (self.answers, self.start.waited_for))]
+        return [Stage(self.runner, (self.start.waited_for,)), Stage(self.start.upscaler, (self.answers,))]
+
+    @property
+    def ahead(self) -> list[Stage]:
+        """The stage that steps now, and those after it."""
+        return [stage for stage in self.stages if not stage.is_finished] or self.stages[-1:]
+
+    @property
+    def stepping(self) -> Runner:
+        """The model that steps the job now."""
+        return self.ahead[0].runner
+
+    @property
+    def weights_sha256(self) -> str:
+        """The SHA-256 of the job's weights: of the file, or for a cascade of the SHA-256 of both files."""
+        each = [stage.runner.checkpoint.sha256 for stage in self.stages]
+        return each[0] if len(each) == 1 else hashlib.sha256("".join(each).encode()).hexdigest()
+
     def begin_waiting(self) -> None:
         """Starts the trajectories whose predecessors are finished; called after each step."""
-        if self.start.between is not None:
-            self.start.between.begin_if_ready()
+        if self.start.after is not None:
+            self.start.after.begin_if_ready()
 
     @property
     def image_steps(self) -> int:
         """Number of image-steps done so far."""
-        return sum(t.row * t.cost for t in self.trajectories)
+        return sum(t.row * t.cost * t.weight for t in self.trajectories)
 
     @property
     def left(self) -> int:
         """Number of image-steps still to do."""
         return self.job.image_steps - self.image_steps
-
-    @property
-    def rounds(self) -> int:
-        """Number of steps still to come if every image got a slot in each; those that wait for others come later."""
-        waves = self.answers, self.start.waited_for
-        return sum(max((len(t.plan) - t.row for t in wave), default=0) for wave in waves)
 
     @property
     def unfinished(self) -> list[Trajectory]:
@@ -94,29 +146,40 @@ class ActiveJob:
 
 
 def activate(
-    job: Job, runner: Runner, *, sent: Sequence[Tensor] = (), attempt: str = "", snapshot: bytes | None = None
+    job: Job,
+    runner: Runner,
+    *,
+    upscaler: Runner | None = None,
+    sent: Sequence[Tensor] = (),
+    attempt: str = "",
+    snapshot: bytes | None = None,
 ) -> ActiveJob:
     """Makes a job ready to step. It continues from the snapshot if there is one that fits.
 
     Args:
+        upscaler: the model of the second stage of a cascade, if there is one and this worker has it.
         sent: the uploaded images, each of shape (C, H, W) in [-1, 1].
         attempt: unique name of this try; the images are stored under it.
         snapshot: what an earlier worker stored with `encode_snapshot`.
 
     Raises:
         PlanError: if the model has no such run.
-        JobUnreadable: if the model has no such class or needs one and gets none, or if its images
-            or its trace do not fit.
+        JobUnreadable: if the model has no such class or needs one and gets none, or if its images, its trace or its
+            second stage do not fit.
     """
     params = job.params
     scales = {"guidance_scale": params.guidance_scale, "classifier_scale": params.classifier_scale}
     for label in {params.label_of(index) for index in range(params.n)}:
         if not runner.checkpoint.config.accepts(label, **scales):  # on a GPU a wrong index would end the process
             raise JobUnreadable(f"{job.model} cannot be asked for class {label} with {scales}")
+    if runner.checkpoint.config.condition is not None and not isinstance(job.task, Upscaling):
+        raise JobUnreadable(f"{job.model} draws from an image only")
     start = WORKER_KINDS[job.kind].begin(job, runner, sent)
     _keep(job, runner, start)
+    if job.task.second_stage is not None:
+        start = begin_cascade(job, start, upscaler)
     active = ActiveJob(job, runner, start, time.monotonic() + job.timeout, attempt)
-    if snapshot is not None and restore_snapshot(snapshot, active.trajectories, runner.checkpoint.sha256):
+    if snapshot is not None and restore_snapshot(snapshot, active.trajectories, active.weights_sha256):
         active.resumed_at = active.image_steps
         active.begin_waiting()
     return active

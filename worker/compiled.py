@@ -68,7 +68,7 @@ def compile_network(checkpoint: Checkpoint, root: Path, slots: int) -> Iterator[
             with torch.no_grad(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # torch warns of itself
                 torch._inductor.aoti_compile_and_package(
-                    torch.export.export(network, _example(checkpoint, size)),
+                    torch.export.export(network, *_example(checkpoint, size)),
                     package_path=str(unfinished),
                     inductor_configs={"aot_inductor.package_constants_in_so": False},
                 )
@@ -131,8 +131,8 @@ def _load(file: Path, weights: Mapping[str, Tensor]) -> Network:
 @torch.inference_mode()
 def _compare(checkpoint: Checkpoint, size: int, compiled: Network) -> None:
     """Compares a compiled network with the one that it was made from; raises ValueError if its output differs."""
-    example = _example(checkpoint, size)
-    expected, found = checkpoint.network(*example), compiled(*example)
+    example, told = _example(checkpoint, size)
+    expected, found = checkpoint.network(*example, **told), compiled(*example, *told.values())
     if not (found - expected).abs().max() <= TOLERANCE * expected.abs().max():
         raise ValueError(f"batches of {size} give other images than the network")
 
@@ -140,21 +140,33 @@ def _compare(checkpoint: Checkpoint, size: int, compiled: Network) -> None:
 @torch.inference_mode()
 def _seconds(checkpoint: Checkpoint, size: int, compiled: Network) -> float:
     """Returns how long a call takes, the shortest of five."""
-    example, found = _example(checkpoint, size), []
+    (example, told), found = _example(checkpoint, size), []
     for _ in range(5):
         started = time.perf_counter()
-        compiled(*example)
+        compiled(*example, *told.values())
         found.append(time.perf_counter() - started)
     return min(found)
 
 
-def _example(checkpoint: Checkpoint, size: int) -> tuple[Tensor, ...]:
-    """Returns arguments of a batch: x_t, timesteps, and labels if the network has classes."""
+def _example(checkpoint: Checkpoint, size: int) -> tuple[tuple[Tensor, Tensor], dict[str, Tensor]]:
+    """Returns arguments of a batch: x_t and timesteps, and by name what the network is told beside them."""
     config = checkpoint.config
-    x = torch.randn((size, *config.shape), generator=torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn((size, *config.shape), generator=generator)
     timesteps = torch.full((size,), float(config.schedule.num_train_timesteps // 2))
-    labels = () if config.classes is None else (torch.zeros(size, dtype=torch.int64),)
-    return (x.contiguous(memory_format=torch.channels_last), timesteps, *labels)
+    told = dict(zip(config.told, example_told(config, size, generator), strict=True))
+    return (x.contiguous(memory_format=torch.channels_last), timesteps), told
+
+
+def example_told(config: ModelConfig, size: int, generator: torch.Generator) -> list[Tensor]:
+    """Returns what a network is told of a batch beside x_t and t, as `ModelConfig.told` names it."""
+    channels, side = config.network.condition_channels, config.image_size
+    examples = {
+        "labels": lambda: torch.zeros(size, dtype=torch.int64),
+        "condition": lambda: torch.randn((size, channels, side, side), generator=generator),
+        "level": lambda: torch.zeros(size),
+    }
+    return [examples[name]() for name in config.told]
 
 
 def _processor() -> Any:

@@ -80,7 +80,7 @@ class StepEngine:
             self._heed(jobs)
             if jobs:
                 self._step_runner(runner, jobs)
-                self._settle(jobs)
+                self._settle(runner, jobs)
             if not jobs:
                 del self._jobs[runner]  # so that the memory of an old version is freed
                 self._since_background.pop(runner, None)
@@ -99,7 +99,7 @@ class StepEngine:
             if active is None:
                 self._stopped = True
             else:
-                self._jobs.setdefault(active.runner, []).append(active)
+                self._jobs.setdefault(active.stepping, []).append(active)
 
     def _heed(self, jobs: list[ActiveJob]) -> None:
         """Lets go of jobs that were cancelled or released or ran too long; called before each step."""
@@ -141,8 +141,8 @@ class StepEngine:
             except Exception as error:
                 self._drop(jobs, Finished(active, error))
 
-    def _settle(self, jobs: list[ActiveJob]) -> None:
-        """Reports finished jobs, previews and due snapshots; called after each step."""
+    def _settle(self, runner: Runner, jobs: list[ActiveJob]) -> None:
+        """Reports finished jobs, previews and due snapshots, and passes jobs on to their next stage."""
         now = time.monotonic()
         for active in list(jobs):
             active.begin_waiting()
@@ -151,13 +151,17 @@ class StepEngine:
                 continue
             if active.preview:
                 active.preview = False
-                open_ones = [i for i, t in enumerate(active.answers) if t.ready and not t.finished]
+                shown = active.start.previewed
+                open_ones = [i for i, t in enumerate(shown) if t.ready and not t.finished]
                 if open_ones:  # empty while the answers wait for other trajectories
                     index = open_ones[self._turn % len(open_ones)]
-                    self._emit(Previewed(active, index, active.answers[index].x0))
+                    self._emit(Previewed(active, index, shown[index].x0))
             if now - active.snapshot_at > SNAPSHOT_SECONDS:
                 active.snapshot_at = now
                 self._emit(Snapped(active, take_snapshot(active.trajectories)))
+            if active.stepping is not runner:
+                jobs.remove(active)
+                self._jobs.setdefault(active.stepping, []).append(active)
 
     def _drop(self, jobs: list[ActiveJob], event: EngineEvent) -> None:
         jobs.remove(event.active)

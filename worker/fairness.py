@@ -64,16 +64,18 @@ def forecast(jobs: Sequence[ActiveJob], runner: Runner) -> dict[ActiveJob, float
     are done, and less urgent ones have waited. No image steps faster than it would alone.
 
     Args:
-        jobs: all jobs of `runner`.
+        jobs: all jobs that `runner` steps now.
         runner: the model whose measured speed is used.
     """
-    left = {active: active.left for active in jobs}
+    stages = {active: active.ahead for active in jobs}
+    left = {active: present.left for active, (present, *_) in stages.items()}
 
     def seconds(active: ActiveJob) -> float:
         mine, urgency = left[active], active.job.urgency
         earlier = sum(steps for other, steps in left.items() if other.job.urgency < urgency)
         shared = sum(min(steps, mine) for other, steps in left.items() if other.job.urgency == urgency)
-        alone = active.rounds * runner.step_seconds
-        return max((earlier + shared) / runner.rate, alone)
+        present, *later = stages[active]
+        alone = present.rounds * runner.step_seconds
+        return max((earlier + shared) / runner.rate, alone) + sum(stage.alone for stage in later)
 
     return {active: seconds(active) for active in jobs}

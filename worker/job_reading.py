@@ -30,11 +30,13 @@ def read_job(rq_job: DataJob, runners: Mapping[str, Runner], store: ResultStore,
         StoreUnavailable: if the store does not return the job's uploads or its snapshot.
     """
     job = _decode(rq_job)
-    if job.model not in runners:
-        raise JobUnreadable(f"this worker has no model {job.model}")
+    for model in job.models:
+        if model not in runners:
+            raise JobUnreadable(f"this worker has no model {model}")
+    runner, upscaler = runners[job.model], runners[job.models[1]] if job.models[1:] else None
     sent = [_sent(job, picture, store) for picture in job.pictures]
     snapshot = None if rq_job.is_fresh else store.snapshot(job.id)
-    active = activate(job, runners[job.model], sent=sent, attempt=attempt, snapshot=snapshot)
+    active = activate(job, runner, upscaler=upscaler, sent=sent, attempt=attempt, snapshot=snapshot)
     active.has_snapshot = not rq_job.is_fresh
     return active
 

@@ -29,17 +29,20 @@ class Drawn:
     trace: dict[str, Array]
 
 
-def run_job(runner: Runner, job: Job, sent: Sequence[Tensor] = ()) -> Iterator[float | Drawn]:
+def run_job(
+    runner: Runner, job: Job, sent: Sequence[Tensor] = (), *, upscaler: Runner | None = None
+) -> Iterator[float | Drawn]:
     """Draws a job's images; yields the share done (0..1) after each step, and at the end the result.
 
     Args:
         sent: the uploaded images, each of shape (C, H, W) in [-1, 1].
+        upscaler: the model of the second stage of a cascade.
 
     Raises:
         PlanError: if the model has no such run.
         NonFiniteSample: if the network produced NaN or infinity.
     """
-    active = activate(job, runner, sent=sent)
+    active = activate(job, runner, upscaler=upscaler, sent=sent)
     for _ in _run(runner, [active]):
         yield active.image_steps / job.image_steps
     yield Drawn(encode_images(active), trace_arrays(active))

@@ -47,7 +47,7 @@ class Reporter:
         """
         with self._client.pipeline(transaction=False) as pipe:
             for active in actives:
-                timesteps = json.dumps(active.trajectories[0].plan.timesteps)
+                timesteps = json.dumps(active.start.plan.timesteps)
                 pipe.set(keys.timesteps(active.job.id), timesteps, ex=active.job.timeout + self._ttl)
                 pipe.exists(keys.cancel(active.job.id))
             for active in actives:  # some may have waited longer than the index of their owner is kept
@@ -67,8 +67,9 @@ class Reporter:
     def _add_progress(self, pipe: Any, actives: Collection[ActiveJob], among: Collection[ActiveJob]) -> None:
         """Adds the progress of jobs to a pipeline; its last answer is for `_note_watchers`."""
         seconds: dict[ActiveJob, float] = {}
-        for runner in {active.runner for active in among}:
-            seconds |= forecast([active for active in among if active.runner is runner], runner)
+        stepping = {active: active.stepping for active in among}  # read once: the engine passes jobs on meanwhile
+        for runner in {*stepping.values()}:
+            seconds |= forecast([active for active in among if stepping[active] is runner], runner)
         for active in actives:
             self.write(pipe, active, eta_seconds=seconds[active])
             pipe.hset(keys.backlog(active.job.model), active.job.id, active.left)

@@ -40,15 +40,18 @@ class Spent:
         return self.encode_seconds + self.store_seconds
 
 
-def png_text(runner: Runner, job: Job, timesteps: Timesteps, index: int) -> dict[str, str]:
+def png_text(
+    runner: Runner, job: Job, timesteps: Timesteps, index: int, upscaler: Runner | None = None
+) -> dict[str, str]:
     """Returns the recipe of one image, for its iTXt chunk."""
     facts = recipe(
         job,
         index,
         model=runner.checkpoint.name,
         model_sha256=runner.checkpoint.sha256,
-        compiled=runner.compiled,
+        compiled=runner.compiled or (upscaler is not None and upscaler.compiled),
         timesteps=timesteps,
+        upscaler_sha256=None if upscaler is None else upscaler.checkpoint.sha256,
     )
     return {PNG_KEY: json.dumps(facts, separators=(",", ":"))}
 
@@ -57,8 +60,9 @@ def encode_images(active: ActiveJob) -> list[bytes]:
     """Returns all images of a finished job as PNGs."""
     job = active.job
     images = WORKER_KINDS[job.kind].finish(job, [trajectory.x for trajectory in active.answers])
-    timesteps = active.answers[0].plan.timesteps
-    return [to_png(image, png_text(active.runner, job, timesteps, index)) for index, image in enumerate(images)]
+    timesteps, upscaler = active.start.plan.timesteps, active.start.upscaler
+    texts = (png_text(active.runner, job, timesteps, index, upscaler) for index in range(len(images)))
+    return [to_png(image, text) for image, text in zip(images, texts, strict=True)]
 
 
 def trace_arrays(active: ActiveJob) -> dict[str, Array]:
@@ -102,8 +106,8 @@ def store_result(store: ResultStore, active: ActiveJob) -> Spent:
     manifest = Manifest(
         job=job,
         model_sha256=active.runner.checkpoint.sha256,
-        compiled=active.runner.compiled,
-        timesteps=active.answers[0].plan.timesteps,
+        compiled=any(stage.runner.compiled for stage in active.stages),
+        timesteps=active.start.plan.timesteps,
         images=tuple(files),
         trace=None if trace is None else store.write_trace(job.id, active.attempt, trace),
         finished_at=time.time(),

@@ -22,14 +22,13 @@ from model.plans.plan import Column, Plan
 from model.rng import draw_noise
 from model.step import advance
 
+from .batch_sizes import LONGEST_STEP, every_fourth, most_agreeing, powers_of_two, useful_size
+from .compiled import example_told
 from .trajectory import Trajectory
 
 log = logging.getLogger(__name__)
 
 CPU_SLOTS, GPU_SLOTS = 16, 32
-WORTH = 0.95  # share of the best rate that the slots must reach
-LONGEST_STEP = 1.0  # seconds; a new job waits for the step that runs, and a cancelled one ends after it
-QUICK_STEP = 0.1  # seconds that nobody feels; the more jobs share such steps, the less each costs
 
 
 def pick_device(name: str) -> torch.device:
@@ -82,7 +81,7 @@ class Runner:
         self.image_steps = 0
         self.on_step: Callable[[int, int, float], None] = lambda rows, bucket, seconds: None
         self._network = checkpoint.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._conditional = checkpoint.config.classes is not None
+        self._told = checkpoint.config.told
         self._classifier = None if checkpoint.classifier is None else checkpoint.classifier.to(device)
         if exact and device.type == "cuda":
             torch.backends.cudnn.deterministic = True
@@ -142,24 +141,30 @@ class Runner:
 
         out = out_none + w (out_label - out_none) (Ho & Salimans 2022, eq. 6); a learned variance is that of the label.
         """
-        if not self._conditional:
-            return self._call(self._forward, x, timesteps)
-        none = len(self.checkpoint.config.classes or ())
-        labels = torch.tensor([none if t.label is None else t.label for t in trajectories])
         twice = [i for i, t in enumerate(trajectories) if t.guidance_scale != 1.0]
+        arguments = (x, timesteps, *self._arguments(trajectories))
         if not twice:
-            return self._call(self._forward, x, timesteps, labels)
-        both = self._call(
-            self._forward,
-            torch.cat([x, x[twice]]),
-            torch.cat([timesteps, timesteps[twice]]),
-            torch.cat([labels, torch.full((len(twice),), none)]),
-        )
+            return self._call(self._forward, *arguments)
+        once = [trajectories[i] for i in twice]
+        unlabelled = (x[twice], timesteps[twice], *self._arguments(once, with_labels=False))
+        both = self._call(self._forward, *map(torch.cat, zip(arguments, unlabelled, strict=True)))
         out, channels = both[: len(x)], x.shape[1]
         out_label, out_none = out[twice, :channels], both[len(x) :, :channels]
         scale = torch.tensor([trajectories[i].guidance_scale for i in twice], device=x.device).view(-1, 1, 1, 1)
         out[twice, :channels] = out_none + scale * (out_label - out_none)
         return out
+
+    def _arguments(self, trajectories: Sequence[Trajectory], *, with_labels: bool = True) -> list[Tensor]:
+        """Returns what the network is told beside x_t and t, as `ModelConfig.told` names it."""
+        none = len(self.checkpoint.config.classes or ())
+        made = []
+        if "labels" in self._told:
+            made.append(torch.tensor([t.label if with_labels and t.label is not None else none for t in trajectories]))
+        if "condition" in self._told:
+            conditions = [t.condition for t in trajectories if t.condition is not None]
+            made.append(torch.stack([condition.pixels for condition in conditions]))
+            made.append(torch.tensor([condition.level for condition in conditions]))
+        return made
 
     def _gradient(self, x: Tensor, timesteps: Tensor, trajectories: Sequence[Trajectory]) -> Tensor | None:
         """Returns the classifier's gradient where a row has G, 0 elsewhere, shape of x; None if no row has G."""
@@ -201,10 +206,12 @@ class Runner:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _forward(self, x: Tensor, timesteps: Tensor, labels: Tensor | None = None) -> Tensor:
+    def _forward(self, x: Tensor, timesteps: Tensor, *told: Tensor) -> Tensor:
         x = x.contiguous(memory_format=torch.channels_last)
-        arguments = (x, timesteps.to(self.device), *(() if labels is None else (labels.to(self.device),)))
-        return self._synchronized(self._compiled.get(len(x), self._network)(*arguments))
+        arguments = (x, timesteps.to(self.device), *(each.to(self.device) for each in told))
+        if len(x) in self._compiled:
+            return self._synchronized(self._compiled[len(x)](*arguments))
+        return self._synchronized(self._network(*arguments[:2], **dict(zip(self._told, arguments[2:], strict=True))))
 
     def _classify(self, x: Tensor, timesteps: Tensor, labels: Tensor) -> Tensor:
         assert self._classifier is not None
@@ -223,16 +230,17 @@ class Runner:
         Their outputs alone decide about that, so that a measurement of time decides about no image. Returns the sizes
         to use, rising, each with the seconds of a call.
         """
-        sizes = _every_fourth(self.slots) if self.device.type == "cpu" else _powers_of_two(self.slots)
+        sizes = every_fourth(self.slots) if self.device.type == "cpu" else powers_of_two(self.slots)
         sizes = sorted(self._compiled) or sizes
         generator = torch.Generator().manual_seed(0)
         x = torch.randn((self.slots, *self.checkpoint.config.shape), generator=generator).to(self.device)
         total = self.checkpoint.schedule.num_train_timesteps
         timesteps = torch.randint(0, total, (self.slots,), generator=generator).float()
         labels = torch.zeros(self.slots, dtype=torch.int64)
+        told = [each.to(self.device) for each in example_told(self.checkpoint.config, self.slots, generator)]
 
         def run(size: int) -> Tensor:
-            out = self._forward(x[:size], timesteps[:size], labels[:size] if self._conditional else None)
+            out = self._forward(x[:size], timesteps[:size], *(each[:size] for each in told))
             if self._classifier is None:
                 return out
             return torch.cat([out, self._classify(x[:size], timesteps[:size], labels[:size])], dim=1)
@@ -255,43 +263,7 @@ class Runner:
         return {size: seconds[size] for size in (agreeing if exact else sizes)}
 
 
-def most_agreeing(outs: Mapping[int, Tensor]) -> list[int]:
-    """Returns the most batch sizes whose outputs agree bit for bit; of equally many, those with the largest size.
-
-    Args:
-        outs: the output of the first images of one batch by batch size, rising.
-    """
-    groups = [
-        [size for size, out in outs.items() if size <= largest and torch.equal(out, whole[:size])]
-        for largest, whole in outs.items()
-    ]
-    return max(groups, key=lambda group: (len(group), group[-1]))
-
-
-def useful_size(seconds: Mapping[int, float]) -> int:
-    """Returns the batch size beyond which images per second hardly rise, as long as a step is short enough.
-
-    Smaller batches have shorter steps, in which a new job waits less.
-
-    Args:
-        seconds: the seconds of a call by batch size.
-    """
-    smallest = min(seconds)
-    rates = {size: size / spent for size, spent in seconds.items() if spent <= LONGEST_STEP or size == smallest}
-    enough = min(size for size, rate in rates.items() if rate >= WORTH * max(rates.values()))
-    return max([enough, *(size for size, spent in seconds.items() if spent <= QUICK_STEP)])
-
-
 def _pad(batch: Tensor, size: int) -> Tensor:
     """Repeats the last row until there are `size` rows; the results of the added rows are thrown away."""
     missing = size - len(batch)
     return batch if not missing else torch.cat([batch, batch[-1:].expand(missing, *batch.shape[1:])])
-
-
-def _every_fourth(largest: int) -> list[int]:
-    """Returns all sizes up to 8, then every fourth: on a CPU padding costs time, and so does warming up each size."""
-    return sorted({*range(1, min(8, largest) + 1), *range(12, largest, 4), largest})
-
-
-def _powers_of_two(largest: int) -> list[int]:
-    return sorted({*(2**i for i in range(largest.bit_length())), largest})

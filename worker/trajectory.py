@@ -14,12 +14,21 @@ from torch import Tensor
 from model.ddrm import Restoration
 from model.plans.plan import Plan
 
+STATE = ("x", "x0", "x0_before")  # the tensors of a trajectory, shape (C, H, W), that a snapshot holds
+
 
 class Kept(NamedTuple):
     """The state of a trajectory after a network call: x_t, and the clean image that the call predicted, on the CPU."""
 
     x: Tensor
     x0: Tensor
+
+
+class Condition(NamedTuple):
+    """What a conditional network sees beside x_t: pixels in the size of x_t, and the level of the noise in them."""
+
+    pixels: Tensor
+    level: float
 
 
 @dataclass(eq=False)
@@ -37,7 +46,9 @@ class Trajectory:
         label: class index, of the network or of the classifier that guides it; None is no class.
         guidance_scale: scale of classifier-free guidance; 1 is off, any other calls the network without label as well.
         restoration: the measurement that the image has to agree with, if there is one.
-        ready: whether x is known; it is unknown as long as other trajectories have to end first.
+        ready: whether it can step; it cannot as long as other trajectories have to end first.
+        condition: what a conditional network sees beside x; None for any other network, and until it is known.
+        weight: the image-steps of the job that one of its network calls counts as.
         calls: the network calls after which its state is kept, rising, from 1 on.
         kept: the states after those of them that are done. Replaced when one is added, never changed in place.
     """
@@ -53,6 +64,8 @@ class Trajectory:
     guidance_scale: float = 1.0
     restoration: Restoration | None = None
     ready: bool = True
+    condition: Condition | None = None
+    weight: int = 1
     calls: tuple[int, ...] = ()
     kept: tuple[Kept, ...] = ()
 
@@ -100,9 +113,7 @@ def encode_snapshot(snapshot: Snapshot, model_sha256: str) -> bytes:
     """Returns the bytes for the result store: 150 kB for a 64x64 image, and 100 kB for each moment that it kept."""
     tensors = {
         "rows": torch.tensor(snapshot.rows),
-        "x": torch.stack(snapshot.x).cpu(),
-        "x0": torch.stack(snapshot.x0).cpu(),
-        "x0_before": torch.stack(snapshot.x0_before).cpu(),
+        **{name: _joined(getattr(snapshot, name)) for name in STATE},
         "generators": torch.stack(snapshot.generators),
         "model": torch.frombuffer(bytearray.fromhex(model_sha256), dtype=torch.uint8),
     }
@@ -117,28 +128,41 @@ def restore_snapshot(data: bytes, trajectories: Sequence[Trajectory], model_sha2
     """Restores trajectories from a snapshot. Returns False, and changes nothing, if the snapshot does not fit."""
     try:
         tensors = load(data)
-        model, x, x0 = bytes(tensors["model"].tolist()).hex(), tensors["x"], tensors["x0"]
-        # A snapshot of an older version has none, and the plans of that version need none.
-        x0_before = tensors.get("x0_before", x0)
-        rows = tensors["rows"].tolist()
+        model, rows = bytes(tensors["model"].tolist()).hex(), tensors["rows"].tolist()
+        # A snapshot of an older version has no x0_before, and the plans of that version need none.
+        x, x0, x0_before = (_parted(tensors.get(name, tensors["x0"]), trajectories) for name in STATE)
         kept = [Kept(*each) for each in zip(tensors.get("kept_x", ()), tensors.get("kept_x0", ()), strict=True)]
         # Cloned, because a view into the file's bytes is not aligned.
         states = [torch.Generator().set_state(state.clone()).get_state() for state in tensors["generators"]]
     except Exception:  # safetensors raises many kinds; a snapshot that cannot be read only costs time
         return False
-    if model != model_sha256 or not all(len(part) == len(trajectories) for part in (rows, x, x0, x0_before, states)):
+    if model != model_sha256 or not len(rows) == len(states) == len(trajectories):
         return False
-    if any(x[i].shape != t.x.shape or not 0 <= rows[i] <= len(t.plan) for i, t in enumerate(trajectories)):
+    if any(not 0 <= row <= len(t.plan) for row, t in zip(rows, trajectories, strict=True)):
         return False
     counts = [sum(call <= row for call in t.calls) for t, row in zip(trajectories, rows, strict=True)]
-    if len(kept) != sum(counts) or any(each.x.shape != x.shape[1:] for each in kept):
+    if len(kept) != sum(counts) or any(each.x.shape != trajectories[0].x.shape for each in kept):
         return False
     moments = iter(kept)
     for i, trajectory in enumerate(trajectories):
         trajectory.row = rows[i]
-        trajectory.x, trajectory.x0 = x[i].to(trajectory.x), x0[i].to(trajectory.x)
-        trajectory.x0_before = x0_before[i].to(trajectory.x)
+        trajectory.x, trajectory.x0, trajectory.x0_before = x[i], x0[i], x0_before[i]
         trajectory.generator.set_state(states[i])
         trajectory.ready = trajectory.ready or rows[i] > 0
         trajectory.kept = tuple(islice(moments, counts[i]))
     return True
+
+
+def _joined(tensors: Sequence[Tensor]) -> Tensor:
+    """Returns the numbers of all tensors one after another: those of a cascade have two shapes."""
+    return torch.cat([tensor.flatten() for tensor in tensors]).cpu()
+
+
+def _parted(numbers: Tensor, trajectories: Sequence[Trajectory]) -> list[Tensor]:
+    """Returns the tensors of `_joined`, in the shapes and on the device of the trajectories.
+
+    Raises:
+        RuntimeError: if there are more or fewer numbers.
+    """
+    parts = torch.split(numbers.flatten(), [t.x.numel() for t in trajectories])
+    return [part.view(t.x.shape).to(t.x, copy=True) for part, t in zip(parts, trajectories, strict=True)]

@@ -116,9 +116,9 @@ class Writers:
             return
 
     def _do_snapshot(self, event: Snapped) -> None:
-        job, checkpoint = event.active.job, event.active.runner.checkpoint
+        job, weights = event.active.job, event.active.weights_sha256
         self._attempt(
-            lambda: self._store.save_snapshot(job.id, encode_snapshot(event.snapshot, checkpoint.sha256)),
+            lambda: self._store.save_snapshot(job.id, encode_snapshot(event.snapshot, weights)),
             "save a snapshot",
         )
         self._saving.discard(event.active)

@@ -1,4 +1,4 @@
-"""POST /generate, /interpolate, /denoise, /restore: one route for each kind of job."""
+"""POST /generate, /interpolate, /denoise, /restore, /upscale: one route for each kind of job."""
 
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
@@ -36,7 +36,7 @@ def _post(kind: Kind[Any]) -> Callable[..., Awaitable[Response]]:
         uploads: UploadsDep,
         submission: SubmissionDep,
     ) -> Response:
-        model = catalog.choose(query.model)
+        model = kind.choose(query, catalog)
         fits = await run_in_threadpool(kind.fits, query, model)
         images = await uploads.read(request, fits, instead=kind.instead) if kind.required else {}
         prepared = await run_in_threadpool(kind.prepare, query, model, images)

@@ -103,13 +103,10 @@ async function loadChoices() {
 async function loadModels() {
   const list = await ask("GET", "/models");
   models = new Map(list.models.filter(model => model.defaults).map(model => [model.name, model]));
-  const options = [...models.values()].map(model => {
-    const option = new Option(model.name, model.name, false, model.name === list.default);
-    option.disabled = model.state === "refused";
-    return option;
-  });
+  const options = [...models.keys()].map(name => new Option(name, name, false, name === list.default));
   form.model.replaceChildren(...options);
   showModel();
+  showKind();
 }
 
 function showModel() {
@@ -124,6 +121,8 @@ function showModel() {
   document.getElementById("plans").hidden = !plans.length;
   form.plan.replaceChildren(new Option("default", ""), ...plans.map(name => new Option(name, name)));
   showClasses(model);
+  const enlarge = [...models.values()].filter(({ condition: to }) => to?.size === model.image_size && to.channels === model.channels);
+  form.upscale.replaceChildren(new Option("nothing", ""), ...enlarge.map(({ name }) => new Option(name)));
   const variances = new Set(["fixed_small", "fixed_large", model.variance]);
   form.variance.replaceChildren(new Option("default", ""), ...[...variances].map(name => new Option(name)));
 }
@@ -147,11 +146,29 @@ function showKind() {
     const wanted = part.dataset.when.split(" ");
     part.hidden = part.disabled = !wanted.includes(kind) && !wanted.includes(task);
   }
+  showModels(kind === "upscale");
+  const enlarge = document.getElementById("enlarge");
+  enlarge.hidden = enlarge.disabled = enlarge.hidden || form.upscale.options.length < 2;
   const guess = form.querySelector("[data-when=denoise] [name=mode]").value === "mmse";
   const several = listed(form.seed.value).length > 1; // the number of pictures follows from the seeds
   const ends = document.getElementById("ends"); // two seeds take the place of both pictures
   ends.hidden = ends.disabled = several;
   form.elements.n.disabled = kind === "interpolate" || (kind === "denoise" && guess) || several;
+}
+
+// Offers the models that draw from a picture, or those that draw from noise.
+function showModels(fromPicture) {
+  const fits = name => Boolean(models.get(name)?.condition) === fromPicture;
+  for (const option of form.model.options) {
+    option.hidden = !fits(option.value);
+    option.disabled = option.hidden || models.get(option.value).state === "refused";
+  }
+  for (const option of document.querySelectorAll("#kind option[value=upscale]")) {
+    option.hidden = ![...models.values()].some(model => model.condition);
+  }
+  if (!form.model.value || fits(form.model.value)) return;
+  form.model.value = [...form.model.options].find(option => !option.disabled)?.value ?? "";
+  showModel();
 }
 
 function listed(text) {
@@ -173,10 +190,11 @@ function readForm() {
 function describe({ kind, model, params, task }) {
   const count = task?.average ? "The mean of " + params.n : params.n;
   const what = {
-    generate: () => "",
+    generate: () => (task?.upscale ? ` enlarged by ${task.upscale.model}` : ""),
     interpolate: () => (task.seeds ? " between two seeds" : " between two"),
     denoise: () => ` without noise of σ ${task.sigma.toFixed(1)}${task.estimated ? " (estimated)" : ""}`,
     restore: () => ` restored (${task.task})`,
+    upscale: () => " from one",
   }[kind]?.() ?? ` (${kind})`;
   return `${count} ${params.n === 1 ? "picture" : "pictures"}${what} by ${model}, ${params.steps} steps of ${params.sampler}`;
 }

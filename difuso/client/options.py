@@ -12,7 +12,7 @@ from .results import State
 
 # Without `from __future__ import annotations`: Python 3.11 does not see Required in a string.
 
-KindName = Literal["generate", "interpolate", "denoise", "restore"]
+KindName = Literal["generate", "interpolate", "denoise", "restore", "upscale"]
 
 # The images of each kind, by the names of their parts; those of a method's signature come first.
 IMAGES: dict[KindName, tuple[str, ...]] = {
@@ -20,6 +20,7 @@ IMAGES: dict[KindName, tuple[str, ...]] = {
     "interpolate": ("image_a", "image_b"),
     "denoise": ("image",),
     "restore": ("image", "mask"),
+    "upscale": ("image",),
 }
 
 
@@ -32,7 +33,7 @@ class Headers(TypedDict, total=False):
     """Urgency of the job, 0 (first) to 7 (last); by default 3."""
 
 
-class Generate(Headers, total=False):
+class Sampling(Headers, total=False):
     """Parameters of every kind of job; one that is absent or None has the default of the model."""
 
     n: int | None
@@ -67,7 +68,18 @@ class Generate(Headers, total=False):
     """Network calls whose x_t and x0 are kept as floats: by number, last or all; may be repeated."""
 
 
-class WithImages(Generate, total=False):
+class Generate(Sampling, total=False):
+    """Parameters of a generation."""
+
+    upscale: str | None
+    """Name of a model that enlarges the images, as /upscale does."""
+    upscale_steps: int | None
+    """Network calls of that model for each image; by default its own."""
+    upscale_augmentation: float | None
+    """Noise that is added to the images first; by default that model's."""
+
+
+class WithImages(Sampling, total=False):
     """Parameters of every kind of job that takes images."""
 
     fit: Literal["cover", "contain"]
@@ -117,6 +129,13 @@ class Restore(WithImages, total=False):
     """Width of the blur, in pixels of the model; deblur only."""
     sigma: float
     """Standard deviation of the noise, in grey levels of 0..255."""
+
+
+class Upscale(WithImages, total=False):
+    """Parameters of enlarging."""
+
+    augmentation: float | None
+    """Standard deviation of the noise that is added to the image first, of a range of -1..1; by default the model's."""
 
 
 class Filters(TypedDict, total=False):

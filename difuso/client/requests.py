@@ -10,7 +10,7 @@ from typing import Any, Generic, Literal, TypeVar, Unpack, get_args, get_type_hi
 from . import flows
 from .flows import Flow, Patience
 from .images import ImageLike
-from .options import Denoise, Generate, Interpolate, KindName, Restore
+from .options import Denoise, Generate, Interpolate, KindName, Restore, Upscale
 from .results import Facts
 
 Images = TypeVar("Images")
@@ -75,7 +75,7 @@ class Requests(ABC, Generic[Images, Submitted, Priced, Models]):
         Args:
             image_a, image_b: a path, the bytes of a PNG or JPEG file, a Pillow image or an array of uint8; both absent
                 if `seed` is a sequence of two.
-            options: those of `generate`, and those of an interpolation.
+            options: those of every kind of job, and those of an interpolation.
 
         Raises:
             DifusoError: if there are no images; the subclass tells why.
@@ -88,7 +88,7 @@ class Requests(ABC, Generic[Images, Submitted, Priced, Models]):
 
         Args:
             image: a path, the bytes of a PNG or JPEG file, a Pillow image or an array of uint8.
-            options: those of `generate`, and those of denoising.
+            options: those of every kind of job, and those of denoising.
 
         Raises:
             DifusoError: if there are no images; the subclass tells why.
@@ -101,12 +101,25 @@ class Requests(ABC, Generic[Images, Submitted, Priced, Models]):
 
         Args:
             image: a path, the bytes of a PNG or JPEG file, a Pillow image or an array of uint8.
-            options: those of `generate`, and those of a restoration.
+            options: those of every kind of job, and those of a restoration.
 
         Raises:
             DifusoError: if there are no images; the subclass tells why.
         """
         return self._run(flows.answer("restore", (image,), options, self._patience()))
+
+    @spelled_out
+    def upscale(self, image: ImageLike, **options: Unpack[Upscale]) -> Images:
+        """Enlarges an image, or draws from it whatever the model was trained to draw.
+
+        Args:
+            image: a path, the bytes of a PNG or JPEG file, a Pillow image or an array of uint8.
+            options: those of every kind of job, and those of enlarging.
+
+        Raises:
+            DifusoError: if there are no images; the subclass tells why.
+        """
+        return self._run(flows.answer("upscale", (image,), options, self._patience()))
 
     @overload
     def submit(self, kind: Literal["generate"], /, **options: Unpack[Generate]) -> Submitted: ...
@@ -124,6 +137,9 @@ class Requests(ABC, Generic[Images, Submitted, Priced, Models]):
 
     @overload
     def submit(self, kind: Literal["restore"], image: ImageLike, /, **options: Unpack[Restore]) -> Submitted: ...
+
+    @overload
+    def submit(self, kind: Literal["upscale"], image: ImageLike, /, **options: Unpack[Upscale]) -> Submitted: ...
 
     def submit(self, kind: KindName, /, *images: ImageLike, **options: Any) -> Submitted:
         """Makes a job and returns it at once, without waiting for its images.
@@ -152,6 +168,9 @@ class Requests(ABC, Generic[Images, Submitted, Priced, Models]):
 
     @overload
     def price(self, kind: Literal["restore"], image: ImageLike, /, **options: Unpack[Restore]) -> Priced: ...
+
+    @overload
+    def price(self, kind: Literal["upscale"], image: ImageLike, /, **options: Unpack[Upscale]) -> Priced: ...
 
     def price(self, kind: KindName, /, *images: ImageLike, **options: Any) -> Priced:
         """Returns what a job would take, and when it would be done if it were made now. The job is not made.

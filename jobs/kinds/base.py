@@ -16,7 +16,8 @@ from model.plans.clipping import ClipMode
 from model.plans.samplers import Variance
 from model.plans.spacing import RULES
 
-from ..catalog import ModelInfo
+from ..cascade import Enlarging
+from ..catalog import Catalog, ModelInfo
 from ..errors import RequestRefused
 from ..images.fitting import FittedImage
 from ..moments import MAX_MOMENTS, MomentName, Trace, check_trace, trace_of
@@ -149,6 +150,11 @@ class Task(Frozen):
         """Whether the kind has parameters of its own, beside those of the sampling."""
         return set(type(self).model_fields) > {"kind"}
 
+    @property
+    def second_stage(self) -> Enlarging | None:
+        """How another model enlarges the images; None if none does."""
+        return None
+
     def answers(self, params: SamplingParams) -> int:
         """Returns the number of images in the result."""
         return params.n
@@ -213,6 +219,7 @@ class Kind(Generic[Query]):
         complete: makes a complete request, but for its trace, from a query and its images; raises like `prepare`.
         fits: returns the functions that fit the images, by part. It is called before an image is read, so that a wrong
             query is refused at once; raises like `prepare`.
+        choose: returns the model of a query, and any other model that the query names; raises RequestRefused.
         required: the names of the parts that a request must have.
         instead: what a request may have instead of the required parts, for messages: "two seeds"; `fits` is then empty.
             Empty if nothing replaces them.
@@ -227,6 +234,7 @@ class Kind(Generic[Query]):
     task: type[Task]
     complete: Callable[[Query, ModelInfo, Mapping[str, FittedImage]], Prepared]
     fits: Callable[[Query, ModelInfo], dict[str, Fit]] = lambda query, model: {}
+    choose: Callable[[Query, Catalog], ModelInfo] = lambda query, catalog: catalog.choose(query.model)
     required: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
     instead: str = ""

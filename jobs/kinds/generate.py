@@ -1,31 +1,87 @@
-"""Generating images from noise."""
+"""Generating images from noise, which another model may enlarge."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
-from ..catalog import ModelInfo
+from pydantic import Field
+
+from ..cascade import Enlarging, enlarging
+from ..catalog import Catalog, ModelInfo
+from ..errors import RequestRefused
 from ..filling_in import fill_in
 from ..images.fitting import FittedImage
 from ..params import SamplingParams
 from .base import Kind, Prepared, SamplingQuery, Task
 
 
+class GenerateQuery(SamplingQuery):
+    """Query parameters of /generate."""
+
+    upscale: str | None = Field(
+        default=None, max_length=64, description="name of a model that enlarges the images, as /upscale does"
+    )
+    upscale_steps: int | None = Field(
+        default=None, ge=1, description="network calls of that model for each image; by default its own"
+    )
+    upscale_augmentation: float | None = Field(
+        default=None, ge=0, le=1, description="noise that is added to the images first; by default that model's"
+    )
+
+
 class Generation(Task):
-    """Generating images from noise; it has no parameters of its own."""
+    """Generating images from noise.
+
+    Attributes:
+        upscale: how another model enlarges them; None if none does.
+    """
 
     kind: Literal["generate"] = "generate"
+    upscale: Enlarging | None = None
+
+    @property
+    def has_parameters(self) -> bool:
+        return self.upscale is not None
+
+    @property
+    def second_stage(self) -> Enlarging | None:
+        return self.upscale
+
+    def image_steps(self, params: SamplingParams) -> int:
+        return params.image_steps + (params.n * self.upscale.image_steps if self.upscale else 0)
 
     def facts(self, params: SamplingParams, index: int, images: Sequence[str]) -> dict[str, Any]:
-        return {}
+        return self.model_dump(mode="json") if self.upscale else {}
 
     def file_stem(self, params: SamplingParams, index: int) -> str:
         return self.seed_and_class(params, index)
 
 
-def complete(query: SamplingQuery, model: ModelInfo, images: Mapping[str, FittedImage]) -> Prepared:
-    return Prepared(fill_in(query, model), Generation())
+def choose(query: GenerateQuery, catalog: Catalog) -> ModelInfo:
+    """Returns the model of a request, with the one that enlarges its images if there is one."""
+    model = catalog.choose(query.model)
+    if query.upscale is None:
+        return model
+    return replace(model, upscaler=catalog.choose(query.upscale, conditional=True, parameter="upscale"))
 
 
-KIND = Kind("generate", "Generate images", SamplingQuery, Generation, complete, command="sample")
+def complete(query: GenerateQuery, model: ModelInfo, images: Mapping[str, FittedImage]) -> Prepared:
+    return Prepared(fill_in(query, model), Generation(upscale=_upscale(query, model)))
+
+
+def _upscale(query: GenerateQuery, model: ModelInfo) -> Enlarging | None:
+    if model.upscaler is None:
+        for name in ("upscale_steps", "upscale_augmentation"):
+            if getattr(query, name) is not None:
+                raise RequestRefused(name, "Needs upscale, the name of a model that enlarges")
+        return None
+    if query.trace:
+        raise RequestRefused("trace", "Should be omitted with upscale")
+    return enlarging(
+        model, model.upscaler, steps=query.upscale_steps, augmentation=query.upscale_augmentation, prefix="upscale"
+    )
+
+
+KIND = Kind("generate", "Generate images", GenerateQuery, Generation, complete, choose=choose, command="sample")

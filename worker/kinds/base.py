@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -17,6 +18,23 @@ from model.rng import image_generator
 
 from ..runner import Runner
 from ..trajectory import Trajectory
+
+
+class Predecessors(Protocol):
+    """Trajectories that the answers wait for.
+
+    Attributes:
+        trajectories: these trajectories.
+        previewed: the trajectories that show how far each answer is.
+    """
+
+    @property
+    def trajectories(self) -> list[Trajectory]: ...
+    @property
+    def previewed(self) -> list[Trajectory]: ...
+
+    def begin_if_ready(self) -> None:
+        """Starts the answers if all of these trajectories are finished. May be called again."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,8 +52,15 @@ class BetweenEnds:
     answers: list[Trajectory]
     shares: tuple[float, ...]
 
+    @property
+    def trajectories(self) -> list[Trajectory]:
+        return [self.first, self.second]
+
+    @property
+    def previewed(self) -> list[Trajectory]:
+        return self.answers
+
     def begin_if_ready(self) -> None:
-        """Starts the answers if both trajectories are finished."""
         if not (self.first.finished and self.second.finished):
             return
         for answer, share in zip(self.answers, self.shares, strict=True):
@@ -49,16 +74,28 @@ class JobStart:
 
     Attributes:
         answers: the trajectories that become images.
-        between: the trajectories that the answers wait for, if there are any.
+        after: the trajectories that the answers wait for, if there are any.
+        upscaler: the model that steps the answers, if it is not the job's.
     """
 
     answers: list[Trajectory]
-    between: BetweenEnds | None = None
+    after: Predecessors | None = None
+    upscaler: Runner | None = None
 
     @property
     def waited_for(self) -> list[Trajectory]:
         """The trajectories that the answers wait for."""
-        return [self.between.first, self.between.second] if self.between else []
+        return [] if self.after is None else self.after.trajectories
+
+    @property
+    def previewed(self) -> list[Trajectory]:
+        """The trajectories that show how far each answer is."""
+        return self.answers if self.after is None else self.after.previewed
+
+    @property
+    def plan(self) -> Plan:
+        """The plan that the parameters of the job describe."""
+        return (self.answers if self.upscaler is None else self.waited_for)[0].plan
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,7 @@ from difuso.verifying import differences
 from jobs.catalog import read_catalog
 from jobs.contract import ImageFile, Manifest, new_job
 from jobs.image_recipe import PNG_KEY
-from jobs.kinds.base import SamplingQuery
-from jobs.kinds.generate import KIND
+from jobs.kinds.generate import KIND, GenerateQuery
 from model.checkpoint import load_checkpoint, save_checkpoint
 
 runner = CliRunner()
@@ -203,7 +202,7 @@ def test_a_contact_sheet_tells_its_job_and_is_not_made_again(sampled: Path, mode
     model = read_catalog(models_dir).choose("tiny")
     pngs = [Path(f"tiny-{seed}.png").read_bytes() for seed in (100, 101)]
     manifest = Manifest(
-        job=new_job("tiny", KIND.prepare(SamplingQuery(n=2, steps=4, seed=[100]), model, {})),
+        job=new_job("tiny", KIND.prepare(GenerateQuery(n=2, steps=4, seed=[100]), model, {})),
         model_sha256="ab" * 32,
         timesteps=(9, 0),
         images=tuple(ImageFile(path=f"{seed}", seed=seed, sha256="") for seed in (100, 101)),

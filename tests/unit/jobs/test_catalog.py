@@ -44,14 +44,14 @@ def test_what_is_wrong_is_named(folder: Path) -> None:
     (folder / "no-sums" / "SHA256SUMS").unlink()
     (folder / "no-json" / "config.json").write_text("weights")
     config = (folder / "no-size" / "config.json").read_text()
-    (folder / "no-size" / "config.json").write_text(config.replace('"image_size"', '"size"'))
+    (folder / "no-size" / "config.json").write_text(config.replace('"image_size"', '"sise"'))
     (folder / "other-sums" / "SHA256SUMS").write_text("00  config.json\n")
     (folder / "odd-sum" / "SHA256SUMS").write_text("00  model.safetensors\n")
     assert read_catalog(folder).refused == {
         "no-config": "config.json is missing",
         "no-sums": "SHA256SUMS is missing",
         "no-json": "config.json is not JSON: expected value at line 1 column 1",
-        "no-size": "config.json: size cannot hold 16",
+        "no-size": "config.json: sise cannot hold 16",
         "odd-sum": "SHA256SUMS holds an invalid SHA-256 of model.safetensors",
         "other-sums": "SHA256SUMS does not name model.safetensors",
     }

@@ -16,11 +16,14 @@ from jobs.errors import JobUnreadable, RequestRefused
 from jobs.images.fitting import FittedImage
 from jobs.kinds import KINDS
 from jobs.kinds.base import SamplingQuery
+from jobs.kinds.generate import GenerateQuery
 from jobs.moments import MAX_BYTES, MAX_MOMENTS, check_trace, trace_of
-from model.config import ModelConfig
+from model.config import ConditionConfig, ModelConfig
 from model.networks.configs import UNetConfig
 
 MODEL = ModelInfo("m", ModelConfig(UNetConfig(), image_size=64), parameters=1, sha256="0" * 64)
+CONDITIONAL = ModelConfig(UNetConfig(condition_channels=3), image_size=64, condition=ConditionConfig(size=32))
+MODELS = dict.fromkeys(KINDS, MODEL) | {"upscale": ModelInfo("m", CONDITIONAL, parameters=1, sha256="0" * 64)}
 SHAPE = (3, 64, 64)
 NAMES = st.lists(st.sampled_from(["last", "all"]) | st.integers(1, 9).map(str), max_size=5)
 NEEDED: dict[str, dict[str, Any]] = {"denoise": {"sigma": 200}, "restore": {"task": "colorize"}}
@@ -81,17 +84,17 @@ def test_a_refusal_says_what_would_fit(calls: Any, n: int, message: str) -> None
 
 def test_all_of_many_steps_are_too_many() -> None:
     with pytest.raises(RequestRefused, match="at most 64 calls with n=1, not 65"):
-        KINDS["generate"].prepare(SamplingQuery(trace=["all"], steps=65), MODEL, {})
+        KINDS["generate"].prepare(GenerateQuery(trace=["all"], steps=65), MODEL, {})
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_keeps_calls_of_its_own_run(kind: str) -> None:
     found = KINDS[kind]
     query = found.query.model_validate({"trace": ["last", "1"], **NEEDED.get(kind, {})})
-    prepared = found.prepare(query, MODEL, {})
+    prepared = found.prepare(query, MODELS[kind], {})
     assert prepared.trace == (1, prepared.params.steps)
     assert new_job("m", prepared).trace == prepared.trace
-    assert found.prepare(found.query.model_validate(NEEDED.get(kind, {})), MODEL, {}).trace == ()
+    assert found.prepare(found.query.model_validate(NEEDED.get(kind, {})), MODELS[kind], {}).trace == ()
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS.keys() - {"generate"}))
@@ -99,7 +102,7 @@ def test_a_call_too_many_is_refused_before_an_image_is_read(kind: str) -> None:
     found = KINDS[kind]
     query = found.query.model_validate({"trace": ["7"], "steps": 6, **NEEDED.get(kind, {})})
     with pytest.raises(RequestRefused, match="Should name calls 1 to 6"):
-        found.fits(query, MODEL)
+        found.fits(query, MODELS[kind])
 
 
 @pytest.mark.parametrize("name", ["0", "-1", "01", "first", "ALL", "1.5", "", "1 ", "99999999", "1,2"])
@@ -115,7 +118,7 @@ def test_a_key_of_another_trace_is_of_another_request() -> None:
 
 @pytest.mark.parametrize("trace", [[2, 1], [1, 1], [0], [-1], [1.5], ["last"], list(range(1, 66)), [10**9], 3])
 def test_a_job_with_another_trace_is_unreadable(trace: Any) -> None:
-    job = new_job("m", KINDS["generate"].prepare(SamplingQuery(trace=["1", "last"]), MODEL, {}))
+    job = new_job("m", KINDS["generate"].prepare(GenerateQuery(trace=["1", "last"]), MODEL, {}))
     wire = job.model_dump(mode="json")
     assert Job.decode(wire) == job
     with pytest.raises(JobUnreadable):
@@ -123,7 +126,7 @@ def test_a_job_with_another_trace_is_unreadable(trace: Any) -> None:
 
 
 def test_a_job_of_an_older_front_end_keeps_nothing() -> None:
-    wire = new_job("m", KINDS["generate"].prepare(SamplingQuery(), MODEL, {})).model_dump(mode="json")
+    wire = new_job("m", KINDS["generate"].prepare(GenerateQuery(), MODEL, {})).model_dump(mode="json")
     del wire["trace"]
     assert Job.decode(wire).trace == ()
 

@@ -20,11 +20,12 @@ from model.checkpoint import load_checkpoint
 from model.errors import NonFiniteSample
 from model.sampling import sample
 from worker.active import ActiveJob, EngineEvent, Finished, Previewed, Snapped, activate
+from worker.batch_sizes import most_agreeing, useful_size
 from worker.engine import StepEngine
 from worker.failures import Cancelled, DeadlineExceeded
 from worker.fairness import BACKGROUND_PAUSE, share_slots
 from worker.local import Drawn, run_job
-from worker.runner import CPU_SLOTS, Runner, most_agreeing, useful_size
+from worker.runner import CPU_SLOTS, Runner
 from worker.trajectory import encode_snapshot, take_snapshot
 
 pytestmark = pytest.mark.usefixtures("one_thread")

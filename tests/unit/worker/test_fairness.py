@@ -31,6 +31,7 @@ class Image:
     row: int = 0
     ready: bool = True
     cost: int = 1
+    weight: int = 1
 
     @property
     def finished(self) -> bool:

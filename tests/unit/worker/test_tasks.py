@@ -50,6 +50,7 @@ from worker.failures import Cancelled, DeadlineExceeded
 from worker.fairness import forecast
 from worker.job_reading import read_job
 from worker.kinds import WORKER_KINDS
+from worker.kinds.base import BetweenEnds
 from worker.local import Drawn, run_job
 from worker.results import encode_images, png_text, store_result, trace_arrays
 from worker.runner import Runner
@@ -297,8 +298,8 @@ def test_an_arc_is_inverted_bent_and_decoded(runner: Runner) -> None:
 def test_inversions_go_first_and_what_is_mixed_begins_between_them(runner: Runner) -> None:
     active = start(runner, ARC, [A, B], n=3)
     bench = Bench(active)
-    between = active.start.between
-    assert between is not None
+    between = active.start.after
+    assert isinstance(between, BetweenEnds)
     for _ in range(STEPS):
         assert not any(mixed.ready for mixed in active.answers)
         assert active.unfinished == [between.first, between.second]
@@ -316,10 +317,10 @@ def test_the_forecast_knows_that_decoding_comes_after_inverting(runner: Runner) 
     active = start(runner, ARC, [A, B], n=3)
     bench = Bench(active)
     for done in range(2 * STEPS):
-        assert active.rounds == 2 * STEPS - done
-        assert forecast([active], runner)[active] >= active.rounds * runner.step_seconds
+        assert active.ahead[0].rounds == 2 * STEPS - done
+        assert forecast([active], runner)[active] >= active.ahead[0].rounds * runner.step_seconds
         bench.engine.step()
-    assert start_kind(runner, "generate").rounds == STEPS
+    assert start_kind(runner, "generate").ahead[0].rounds == STEPS
 
 
 def test_more_steps_lead_back_closer(runner: Runner) -> None:

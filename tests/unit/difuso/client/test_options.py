@@ -25,6 +25,7 @@ OPTIONS: dict[str, Any] = {
     "interpolate": options.Interpolate,
     "denoise": options.Denoise,
     "restore": options.Restore,
+    "upscale": options.Upscale,
 }
 
 # Where the client is more convenient than a query, or does not list what a registry of the server has.
@@ -88,7 +89,7 @@ def test_other_types_hold_what_the_query_takes() -> None:
 def test_parameters_are_described_in_the_words_of_the_query() -> None:
     words = described()
     for kind in KINDS.values():
-        own = words[OPTIONS[kind.name].__name__] | ({} if kind.name == "generate" else words["WithImages"])
+        own = words[OPTIONS[kind.name].__name__] | words["Sampling" if kind.name == "generate" else "WithImages"]
         of_query = {field.alias or name: field.description or "" for name, field in kind.query.model_fields.items()}
         for name, text in own.items():
             sentence = of_query.get(name.rstrip("_"))

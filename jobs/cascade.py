@@ -1,0 +1,108 @@
+"""Cascades: a model draws small images, and another enlarges them, in one job (Ho et al. 2022)."""
+
+from __future__ import annotations
+
+import math
+
+from pydantic import Field
+
+from model.errors import PlanError
+from model.plans.clipping import ClipMode
+from model.plans.samplers import Variance
+from model.plans.settings import Choices
+
+from .catalog import ModelInfo
+from .errors import RequestRefused
+from .params import MAX_SEED, MAX_STEPS, MODEL_NAME, SamplerName, SpacingName, choices_of
+from .values import Frozen
+
+SEED_OFFSET = 2**52  # half of the seeds: drawn seeds, which are short, never meet those of second stages
+MAX_WEIGHT = 2**20  # no image of a model has more pixels
+
+
+class Enlarging(Frozen):
+    """The second stage of a cascade, all filled in: how a conditional model enlarges each image of the first.
+
+    Attributes:
+        model: the name of its checkpoint.
+        steps, sampler, spacing, eta, variance, clip: as in `SamplingParams`.
+        augmentation: the standard deviation of the noise that is added to each small image first, 0..1.
+        weight: the image-steps that one of its network calls for one image counts as, because its image is larger.
+    """
+
+    model: str = Field(pattern=MODEL_NAME)
+    steps: int = Field(ge=1, le=MAX_STEPS)
+    sampler: SamplerName
+    spacing: SpacingName
+    eta: float = Field(ge=0, le=1)
+    variance: Variance
+    clip: ClipMode
+    augmentation: float = Field(ge=0, le=1)
+    weight: int = Field(ge=1, le=MAX_WEIGHT)
+
+    @property
+    def choices(self) -> Choices:
+        """The settings of the run, as a model's `plan` takes them."""
+        return choices_of(self)
+
+    @property
+    def image_steps(self) -> int:
+        """The work on one image."""
+        return self.steps * self.weight
+
+
+def enlarging_seed(seed: int) -> int:
+    """Returns the seed by which the second stage of a cascade enlarges the image of a seed."""
+    return (seed + SEED_OFFSET) % (MAX_SEED + 1)
+
+
+def enlarging(
+    first: ModelInfo, upscaler: ModelInfo, *, steps: int | None, augmentation: float | None, prefix: str
+) -> Enlarging:
+    """Fills in the second stage of a cascade.
+
+    An image-step of the upscaler counts as one of the first model for each of the latter's images that has its pixels:
+    four if it doubles height and width.
+
+    Args:
+        first: the model that draws the small images.
+        upscaler: the conditional model that enlarges them.
+        steps, augmentation: as sent; None for the upscaler's own.
+        prefix: what the parameters of the request begin with, for messages.
+
+    Raises:
+        RequestRefused: if the upscaler cannot enlarge these images, or not in this way.
+    """
+    config = upscaler.config
+    if config.condition_shape != first.config.shape:
+        shape = "x".join(map(str, reversed(first.config.shape)))
+        raise RequestRefused(prefix, f"Should be a model that enlarges images of {shape}, the size of {first.name}")
+    if upscaler.label_required:
+        raise RequestRefused(prefix, f"Should be a model without classes: {upscaler.name} needs a class")
+    settings = config.settle(steps=steps)
+    try:
+        config.plan(upscaler.schedule, **settings.choices)
+    except PlanError as error:
+        raise RequestRefused(f"{prefix}_steps", error.reason[:1].upper() + error.reason[1:]) from error
+    return Enlarging(
+        model=upscaler.name,
+        **vars(settings),
+        augmentation=augmentation_of(upscaler, augmentation, f"{prefix}_augmentation"),
+        weight=math.ceil((config.image_size / first.config.image_size) ** 2),
+    )
+
+
+def augmentation_of(model: ModelInfo, sent: float | None, parameter: str) -> float:
+    """Returns the noise that is added to the images that a conditional model gets; its own if none was sent.
+
+    Raises:
+        RequestRefused: if the model was not trained on so much noise.
+    """
+    condition = model.config.condition
+    assert condition is not None
+    if sent is None:
+        return condition.augmentation
+    if sent > condition.max_augmentation:
+        most = condition.max_augmentation
+        raise RequestRefused(parameter, f"Should be at most {most:g}, the most that {model.name} was trained on")
+    return sent

@@ -1,0 +1,64 @@
+"""Drawing images from an image by a conditional model, such as one that enlarges (Saharia et al. 2021)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Literal
+
+from pydantic import Field
+
+from ..cascade import augmentation_of
+from ..catalog import ModelInfo
+from ..filling_in import fill_in
+from ..images.fitting import FittedImage, fit
+from .base import Fit, ImageQuery, Kind, Prepared, Task
+
+
+class UpscaleQuery(ImageQuery):
+    """Query parameters of /upscale."""
+
+    augmentation: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        examples=[0.1],
+        description="standard deviation of the noise that is added to the image first, of a range of -1..1; "
+        "by default the model's",
+    )
+
+
+class Upscaling(Task):
+    """Drawing images from an image.
+
+    Attributes:
+        augmentation: the standard deviation of the noise that is added to the image first; another in each answer.
+    """
+
+    kind: Literal["upscale"] = "upscale"
+    augmentation: float = Field(ge=0, le=1)
+
+
+def complete(query: UpscaleQuery, model: ModelInfo, images: Mapping[str, FittedImage]) -> Prepared:
+    task = Upscaling(augmentation=augmentation_of(model, query.augmentation, "augmentation"))
+    return Prepared(fill_in(query, model), task, tuple(images.values()))
+
+
+def fits(query: UpscaleQuery, model: ModelInfo) -> dict[str, Fit]:
+    KIND.prepare(query, model, {})
+    shape = model.config.condition_shape
+    assert shape is not None
+    return {"image": partial(fit, size=shape[1], channels=shape[0], how=query.fit)}
+
+
+KIND = Kind(
+    "upscale",
+    "Enlarge an image",
+    UpscaleQuery,
+    Upscaling,
+    complete,
+    fits,
+    choose=lambda query, catalog: catalog.choose(query.model, conditional=True),
+    required=("image",),
+    description="Needs a model that was trained on images beside others; see `condition` in `/models`.",
+)

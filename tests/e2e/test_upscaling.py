@@ -1,0 +1,168 @@
+"""/upscale and cascades over HTTP: one `difuso serve`, real images; and workers that die between both stages."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from PIL import Image
+
+from difuso import Client
+from jobs.cascade import Enlarging, enlarging_seed
+from jobs.kinds.generate import Generation
+from tests.pictures import saved
+from tests.serving import ENVIRONMENT, Difuso, running
+from tests.waiting import wait_until
+from tests.worker_stack import RECOVERY_SECONDS, Stack
+
+PICTURE = saved(Image.linear_gradient("L").resize((16, 16)).convert("RGB"), "PNG")
+ZIP = {"Accept": "application/zip"}
+
+
+@pytest.fixture(scope="module")
+def environment(cascade_models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    store = str(tmp_path_factory.mktemp("store"))
+    ours = {"DIFUSO_MODELS_DIR": str(cascade_models_dir), "DIFUSO_STORE_URL": store, "DIFUSO_SLOTS": "4"}
+    return ENVIRONMENT | ours
+
+
+@pytest.fixture(scope="module")
+def difuso(
+    environment: dict[str, str], redis_server: object, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Difuso]:
+    with running(tmp_path_factory.mktemp("upscaling"), environment) as difuso:
+        yield difuso
+
+
+@pytest.fixture(scope="module")
+def api(difuso: Difuso) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=difuso.url, timeout=60) as client:
+        wait_until(lambda: {each["state"] for each in client.get("/models").json()["models"]} == {"ready"}, 30, "ready")
+        yield client
+
+
+def upscaled(api: httpx.Client, png: bytes = PICTURE, **query: Any) -> bytes:
+    return api.post("/upscale", params=query, files={"image": png}).raise_for_status().content
+
+
+def in_zip(answer: httpx.Response) -> list[bytes]:
+    with zipfile.ZipFile(io.BytesIO(answer.raise_for_status().content)) as archive:
+        return [archive.read(name) for name in sorted(archive.namelist()) if name.endswith(".png")]
+
+
+def pixels(png: bytes) -> tuple[tuple[int, int], bytes]:
+    image = Image.open(io.BytesIO(png))
+    return image.size, image.tobytes()
+
+
+def test_an_image_is_enlarged_and_says_how(api: httpx.Client) -> None:
+    png = upscaled(api, seed=7)
+    made = Image.open(io.BytesIO(png))
+    assert made.size == (32, 32)
+    facts = json.loads(made.info["difuso"])
+    assert (facts["kind"], facts["model"], facts["seed"], facts["augmentation"]) == ("upscale", "tiny-up", 7, 0.1)
+    assert upscaled(api, seed=7) == png
+    other = saved(Image.linear_gradient("L").resize((16, 16)).rotate(90).convert("RGB"), "PNG")
+    assert upscaled(api, other, seed=7) != png
+    assert upscaled(api, seed=7, augmentation=0) != png
+
+
+def test_bytes_are_equal_alone_and_in_company(api: httpx.Client) -> None:
+    """Jobs of other lengths, kinds and levels share the batches."""
+    alone = [upscaled(api, seed=seed, steps=20, sampler="ddpm") for seed in (1, 2)]
+    cascade = api.post("/generate?upscale=tiny-up&seed=5&steps=20&upscale_steps=9").raise_for_status().content
+    with ThreadPoolExecutor(6) as pool:
+        first, second = (
+            pool.submit(api.post, "/upscale?seed=1&n=2&steps=20&sampler=ddpm", files={"image": PICTURE}, headers=ZIP),
+            pool.submit(api.post, "/generate?upscale=tiny-up&seed=4&n=3&steps=20&upscale_steps=9", headers=ZIP),
+        )
+        for seed in range(2):
+            pool.submit(api.post, f"/generate?steps=30&n=3&seed={seed}")
+            pool.submit(upscaled, api, seed=seed, steps=25, augmentation=0.5)
+    assert in_zip(first.result()) == alone
+    assert in_zip(second.result())[1] == cascade
+
+
+def test_a_cascade_has_the_pixels_of_two_requests(api: httpx.Client) -> None:
+    whole = api.post("/generate?upscale=tiny-up&seed=3&steps=6").raise_for_status().content
+    small = api.post("/generate?seed=3&steps=6").raise_for_status().content
+    assert pixels(whole) == pixels(upscaled(api, small, seed=enlarging_seed(3)))
+    assert pixels(whole)[0] == (32, 32)
+
+
+def test_the_client_and_the_commands_make_the_same_images(
+    api: httpx.Client, difuso: Difuso, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """Without a server the bytes are the same, and `difuso verify` finds them."""
+    (tmp_path / "small.png").write_bytes(PICTURE)
+
+    def command(*arguments: str) -> None:
+        run = [sys.executable, "-P", "-m", "difuso", *arguments]
+        done = subprocess.run(run, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+
+    with Client(difuso.url) as client:
+        enlarged = client.upscale(PICTURE, seed=7, steps=5).pngs
+        cascade = client.generate(upscale="tiny-up", seed=3, steps=6).pngs
+    command("upscale", "small.png", "--seed", "7", "--steps", "5")
+    command("sample", "--upscale", "tiny-up", "--seed", "3", "--steps", "6")
+    made = [tmp_path / "pictures" / name for name in ("tiny-up-7-upscale.png", "tiny-3.png")]
+    assert [path.read_bytes() for path in made] == [enlarged[0], cascade[0]]
+    command("verify", str(made[0]), "--upload", "small.png")
+    command("verify", str(made[1]))
+
+
+@pytest.mark.timeout(240)
+def test_kill_9_in_either_stage_and_a_hand_over_change_no_byte(
+    redis_url: str, cascade_models_dir: Path, tmp_path: Path
+) -> None:
+    stage = Enlarging(
+        model="tiny-up",
+        steps=300,
+        sampler="ddpm",
+        spacing="trailing",
+        eta=0.0,
+        variance="fixed_small",
+        clip="static",
+        augmentation=0.2,
+        weight=4,
+    )
+    first_stage = 2 * 600
+    with closing(Stack(redis_url, cascade_models_dir, tmp_path)) as stack:
+
+        def submit() -> str:
+            return stack.submit(Generation(upscale=stage), n=2, steps=600)
+
+        def resumed(job_id: str) -> int:
+            return stack.queue.status(job_id).progress.resumed_at
+
+        worker = stack.start_worker()
+        calm = submit()
+        stack.finish([calm], 90)
+        job_id = submit()
+        wait_until(lambda: stack.store.snapshot(job_id) is not None, 40, "a snapshot was saved")
+        worker.kill()
+        second = stack.start_worker()
+        wait_until(lambda: resumed(job_id) > 0, RECOVERY_SECONDS, "the job goes on")
+        wait_until(
+            lambda: stack.queue.status(job_id).progress.image_steps > first_stage, 60, "the second stage has begun"
+        )
+        second.terminate()  # hands the job over
+        assert second.wait(15) == 0
+        third = stack.start_worker()
+        wait_until(lambda: resumed(job_id) > first_stage, RECOVERY_SECONDS, "the second stage goes on")
+        third.kill()
+        stack.start_worker()
+        stack.finish([job_id], RECOVERY_SECONDS + 60)
+        assert stack.images(job_id) == stack.images(calm)
+        assert stack.queue.status(job_id).progress.image_steps == first_stage + 2 * 300 * 4

@@ -1,0 +1,116 @@
+"""/upscale and cascades at the front end: models, refusals and prices, on a real Redis."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from PIL import Image
+
+from app.settings import ApiSettings
+from jobs.contract import ModelReport
+from tests.app_server import FakeWorker, running
+from tests.pictures import saved
+
+ASYNC = {"Prefer": "respond-async"}
+PICTURE = saved(Image.linear_gradient("L").resize((40, 30)).convert("RGB"), "PNG")
+
+
+@pytest.fixture
+def settings(redis_url: str, cascade_models_dir: Path, tmp_path: Path) -> ApiSettings:
+    return ApiSettings(redis_url=redis_url, models_dir=cascade_models_dir, store_url=str(tmp_path / "store"))
+
+
+@pytest.fixture
+def api(settings: ApiSettings) -> Iterator[httpx.Client]:
+    with running(settings) as client:
+        yield client
+
+
+def post(api: httpx.Client, kind: str, **query: Any) -> httpx.Response:
+    files = None if kind == "generate" else {"image": PICTURE}
+    return api.post(f"/{kind}", params=query, files=files, headers=ASYNC)
+
+
+def errors(answer: httpx.Response) -> list[dict[str, str]]:
+    assert answer.status_code == 422, answer.text
+    found: list[dict[str, str]] = answer.json()["errors"]
+    return found
+
+
+def test_models_tell_what_they_draw_from(api: httpx.Client) -> None:
+    listed = api.get("/models").json()
+    assert listed["default"] == "tiny"
+    plain, conditional = listed["models"]
+    assert "condition" not in plain
+    assert conditional["condition"] == {"size": 16, "channels": 3, "augmentation": 0.1, "max_augmentation": 0.5}
+
+
+def test_a_job_of_upscale_is_filled_in_by_the_model_that_enlarges(api: httpx.Client) -> None:
+    job = post(api, "upscale", n=2, seed=7).json()
+    assert (job["kind"], job["model"], job["params"]["steps"]) == ("upscale", "tiny-up", 3)
+    assert job["task"] == {"kind": "upscale", "augmentation": 0.1}
+    assert job["pictures"][0]["width"] == 40
+    assert job["steps"]["total"] == 6
+
+
+def test_a_cascade_shows_its_second_stage_and_a_plain_job_none(api: httpx.Client) -> None:
+    job = post(api, "generate", upscale="tiny-up", upscale_augmentation=0.0, seed=7, steps=5, n=2).json()
+    assert (job["kind"], job["model"], job["params"]["steps"]) == ("generate", "tiny", 5)
+    stage = job["task"]["upscale"]
+    assert (stage["model"], stage["steps"], stage["augmentation"], stage["weight"]) == ("tiny-up", 3, 0.0, 4)
+    assert job["steps"]["total"] == 2 * 5 + 2 * 3 * 4
+    assert "task" not in post(api, "generate").json()
+
+
+def test_the_price_of_a_cascade_counts_both_stages(api: httpx.Client, worker: FakeWorker) -> None:
+    worker.report(ModelReport(ready=True, rate=10.0))
+    query: dict[str, Any] = {"upscale": "tiny-up", "upscale_steps": 2, "steps": 4, "n": 3, "dry_run": True}
+    price = api.post("/generate", params=query).json()
+    assert price["image_steps"] == 3 * 4 + 3 * 2 * 4
+    assert price["seconds"] == price["image_steps"] / 10
+    assert price["images"] == 3
+
+
+@pytest.mark.parametrize("kind", ["generate", "denoise"])
+def test_other_kinds_refuse_the_model_that_enlarges(api: httpx.Client, kind: str) -> None:
+    (error,) = errors(post(api, kind, model="tiny-up"))
+    assert error["parameter"] == "model"
+    assert error["detail"] == "Draws from an image: send one to /upscale, or choose another model"
+
+
+@pytest.mark.parametrize(
+    ("kind", "query", "parameter", "detail"),
+    [
+        ("upscale", {"model": "tiny"}, "model", "Should be a model that draws from an image: tiny-up"),
+        ("upscale", {"augmentation": 0.7}, "augmentation", "Should be at most 0.5"),
+        ("upscale", {"upscale": "tiny-up"}, "upscale", "Extra inputs are not permitted"),
+        ("generate", {"upscale": "tiny"}, "upscale", "Should be a model that draws from an image: tiny-up"),
+        ("generate", {"upscale": "big"}, "upscale", "Should be one of"),
+        ("generate", {"upscale": "tiny-up", "upscale_steps": 1001}, "upscale_steps", ""),
+        ("generate", {"upscale": "tiny-up", "trace": "last"}, "trace", "Should be omitted with upscale"),
+        ("generate", {"upscale_steps": 3}, "upscale_steps", "Needs upscale"),
+    ],
+)
+def test_what_cannot_run_is_refused_with_the_parameter(
+    api: httpx.Client, kind: str, query: dict[str, Any], parameter: str, detail: str
+) -> None:
+    (error,) = errors(post(api, kind, **query))
+    assert error["parameter"] == parameter
+    assert detail in error["detail"]
+
+
+def test_upscale_needs_an_image(api: httpx.Client) -> None:
+    assert api.post("/upscale").status_code == 422
+
+
+def test_a_cascade_is_refused_where_no_worker_can_run_its_second_stage(api: httpx.Client, worker: FakeWorker) -> None:
+    worker.report(ModelReport(ready=True, rate=10.0))
+    worker.report(ModelReport(ready=False, reason="it is torn"), name="other", of="tiny-up")
+    assert post(api, "generate").status_code == 202
+    answer = post(api, "generate", upscale="tiny-up")
+    assert answer.status_code == 503
+    assert "tiny-up: it is torn" in answer.text

@@ -1,0 +1,158 @@
+"""Requests for enlarged images: which models they may name, what they mean, and what they cost."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from jobs.cascade import SEED_OFFSET, enlarging_seed
+from jobs.catalog import Catalog, ModelInfo
+from jobs.contract import Job, new_job
+from jobs.errors import RequestRefused
+from jobs.image_recipe import job_of, recipe
+from jobs.kinds import KINDS
+from jobs.kinds.base import Kind
+from jobs.kinds.generate import Generation
+from jobs.params import MAX_SEED
+from model.config import ConditionConfig, ModelConfig, SamplerDefaults
+from model.errors import PlanError
+from model.networks.configs import UNetConfig
+
+CONDITION = ConditionConfig(size=8, max_augmentation=0.5, augmentation=0.1)
+SMALL = ModelInfo("small", ModelConfig(UNetConfig(), image_size=8), 0, None)
+GREY = ModelInfo("grey", ModelConfig(UNetConfig(in_channels=1, out_channels=1), image_size=8, channels=1), 0, None)
+CONFIG = ModelConfig(
+    UNetConfig(condition_channels=3),
+    image_size=24,
+    condition=CONDITION,
+    defaults=SamplerDefaults("ddim", 3, "trailing"),
+)
+UP = ModelInfo("a-first-name", CONFIG, 0, None)
+CATALOG = Catalog({model.name: model for model in (UP, GREY, SMALL)}, {"torn": "it is torn"})
+GENERATE, UPSCALE = KINDS["generate"], KINDS["upscale"]
+
+
+def prepared(kind: Kind[Any], **sent: Any) -> Any:
+    query = kind.query.model_validate(sent)
+    return kind.prepare(query, kind.choose(query, CATALOG), {})
+
+
+def cascade(**sent: Any) -> Job:
+    query: dict[str, Any] = {"model": "small", "upscale": UP.name, "seed": 7, "steps": 5} | sent
+    return new_job(query["model"], prepared(GENERATE, **query))
+
+
+def test_a_conditional_model_is_the_default_of_upscale_only() -> None:
+    assert CATALOG.default == "grey"
+    query = UPSCALE.query.model_validate({})
+    assert UPSCALE.choose(query, CATALOG) is UP
+    assert Catalog({UP.name: UP}, {}).default is None
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS.values() if kind is not UPSCALE], ids=lambda kind: kind.name)
+def test_other_kinds_refuse_a_conditional_model(kind: Kind[Any]) -> None:
+    query = kind.query.model_construct(model=UP.name)
+    with pytest.raises(RequestRefused, match="model: Draws from an image: send one to /upscale"):
+        kind.choose(query, CATALOG)
+
+
+def test_upscale_refuses_other_models_and_names_those_that_it_takes() -> None:
+    with pytest.raises(RequestRefused, match="model: Should be a model that draws from an image: a-first-name"):
+        prepared(UPSCALE, model="small")
+    with pytest.raises(RequestRefused, match="This server has no model that draws from an image"):
+        UPSCALE.choose(UPSCALE.query.model_validate({}), Catalog({"small": SMALL}, {}))
+
+
+def test_augmentation_is_the_model_s_unless_it_is_sent_and_no_more_than_it_knows() -> None:
+    assert prepared(UPSCALE).task.augmentation == 0.1
+    assert prepared(UPSCALE, augmentation=0.0).task.augmentation == 0.0
+    with pytest.raises(RequestRefused, match=r"augmentation: Should be at most 0\.5"):
+        prepared(UPSCALE, augmentation=0.6)
+
+
+def test_a_cascade_is_filled_in_by_both_models() -> None:
+    job = cascade(n=2)
+    assert (job.model, job.params.steps) == ("small", 5)
+    stage = job.task.second_stage
+    assert stage is not None
+    assert (stage.model, stage.steps, stage.sampler, stage.spacing) == (UP.name, 3, "ddim", "trailing")
+    assert stage.augmentation == 0.1
+    assert job.models == ("small", UP.name)
+    assert Job.decode(job.model_dump(mode="json")) == job
+
+
+def test_an_image_step_of_the_second_stage_counts_as_the_pixels_of_its_image() -> None:
+    """24x24 is nine times 8x8."""
+    assert cascade(n=2, upscale_steps=4).image_steps == 2 * 5 + 2 * 4 * 9
+
+
+def test_seeds_of_second_stages_are_other_seeds_and_all_differ() -> None:
+    assert enlarging_seed(7) == 7 + SEED_OFFSET
+    seeds = (0, 1, 2**32, SEED_OFFSET - 1, SEED_OFFSET, MAX_SEED)
+    assert all(0 <= enlarging_seed(seed) <= MAX_SEED and enlarging_seed(seed) != seed for seed in seeds)
+    assert len({enlarging_seed(seed) for seed in seeds}) == len(seeds)
+    assert [enlarging_seed(enlarging_seed(seed)) for seed in seeds] == list(seeds)
+
+
+@pytest.mark.parametrize(
+    ("sent", "message"),
+    [
+        ({"model": "grey"}, "upscale: Should be a model that enlarges images of 8x8x1, the size of grey"),
+        ({"upscale_augmentation": 0.9}, r"upscale_augmentation: Should be at most 0\.5"),
+        ({"upscale_steps": 2000}, "upscale_steps: "),
+        ({"trace": ["last"]}, "trace: Should be omitted with upscale"),
+    ],
+)
+def test_a_cascade_that_cannot_run_is_refused(sent: dict[str, Any], message: str) -> None:
+    with pytest.raises(RequestRefused, match=message):
+        cascade(**sent)
+
+
+@pytest.mark.parametrize(
+    ("sent", "message"),
+    [
+        ({"upscale": "small"}, "upscale: Should be a model that draws from an image"),
+        ({"upscale": "none"}, "upscale: Should be one of"),
+        ({"upscale": "torn"}, "upscale: This model cannot be used: it is torn"),
+        ({"upscale_steps": 3}, "upscale_steps: Needs upscale"),
+        ({"upscale_augmentation": 0.0}, "upscale_augmentation: Needs upscale"),
+    ],
+)
+def test_the_second_model_must_be_one_that_enlarges(sent: dict[str, Any], message: str) -> None:
+    with pytest.raises(RequestRefused, match=message):
+        prepared(GENERATE, model="small", **sent)
+
+
+def test_an_upscaler_with_classes_cannot_be_a_second_stage() -> None:
+    network = UNetConfig(condition_channels=3, num_classes=2, null_class=False)
+    named = dataclasses.replace(CONFIG, network=network, classes=("a", "b"))
+    catalog = Catalog({"small": SMALL, "up": ModelInfo("up", named, 0, None)}, {})
+    query = GENERATE.query.model_validate({"upscale": "up"})
+    with pytest.raises(RequestRefused, match="upscale: Should be a model without classes: up needs a class"):
+        GENERATE.prepare(query, GENERATE.choose(query, catalog), {})
+
+
+def test_a_plain_generation_is_shown_and_hashed_as_before() -> None:
+    plain = prepared(GENERATE, seed=7)
+    assert plain.task == Generation()
+    assert not plain.task.has_parameters
+    assert plain.task.facts(plain.params, 0, ()) == {}
+
+
+def test_the_recipe_of_a_cascade_makes_its_job_again() -> None:
+    job = cascade(n=2)
+    facts = recipe(
+        job, 1, model="small", model_sha256="ab", compiled=False, timesteps=(9, 0), upscaler_sha256="cd" * 32
+    )
+    assert facts["upscaler_sha256"] == "cd" * 32
+    again = job_of(facts)
+    assert again.task == job.task
+    assert (again.params.n, again.params.seed) == (1, 8)
+
+
+def test_steps_of_upscale_are_those_of_its_model() -> None:
+    assert prepared(UPSCALE).params.steps == 3
+    with pytest.raises(PlanError, match="steps"):
+        prepared(UPSCALE, steps=2000)

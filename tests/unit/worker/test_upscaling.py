@@ -1,0 +1,291 @@
+"""Conditional models in the step engine, alone and as the second stage of a cascade."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import itertools
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from jobs.cascade import Enlarging, enlarging_seed
+from jobs.contract import Job, new_job
+from jobs.errors import JobUnreadable
+from jobs.image_recipe import PNG_KEY
+from jobs.kinds.base import Prepared, Task
+from jobs.kinds.generate import Generation
+from jobs.kinds.upscale import Upscaling
+from jobs.params import SamplingParams
+from model.condition import augment, enlarge
+from model.images import from_png, from_uint8, to_uint8
+from model.networks.configs import UNetConfig
+from model.rng import draw_noise, image_generator
+from model.sampling import sample
+from tests.small_models import CLASSES, CONDITIONAL, NETWORK, checkpoint_of, upscaler_of
+from worker.active import ActiveJob, EngineEvent, Finished, Previewed, Snapped, activate
+from worker.engine import StepEngine
+from worker.fairness import forecast
+from worker.results import encode_images
+from worker.runner import Runner
+from worker.trajectory import encode_snapshot, restore_snapshot, take_snapshot
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+CPU = torch.device("cpu")
+STAGE = Enlarging(
+    model="up",
+    steps=4,
+    sampler="ddpm",
+    spacing="trailing",
+    eta=0.0,
+    variance="fixed_small",
+    clip="static",
+    augmentation=0.2,
+    weight=4,
+)
+
+
+@pytest.fixture(scope="module")
+def first() -> Runner:
+    return Runner(checkpoint_of(UNetConfig(**NETWORK)), device=CPU, slots=8)
+
+
+@pytest.fixture(scope="module")
+def upscaler() -> Runner:
+    return Runner(upscaler_of(), device=CPU, slots=8)
+
+
+def image(seed: int = 0) -> Tensor:
+    """An image of grey levels, as a PNG has them."""
+    levels = torch.randint(0, 256, (1, 8, 8, 3), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
+    return from_uint8(levels)[0]
+
+
+def job(task: Task, **params: Any) -> Job:
+    filled = {"n": 1, "steps": 4, "sampler": "ddpm", "spacing": "trailing", "eta": 0.0, "seed": 5} | params
+    return new_job("m", Prepared(SamplingParams.model_validate(filled), task))
+
+
+def upscaling(upscaler: Runner, sent: Tensor, *, augmentation: float = 0.2, **params: Any) -> ActiveJob:
+    return activate(job(Upscaling(augmentation=augmentation), **params), upscaler, sent=[sent])
+
+
+def cascade(first: Runner, upscaler: Runner, *, snapshot: bytes | None = None, **params: Any) -> ActiveJob:
+    return activate(job(Generation(upscale=STAGE), **params), first, upscaler=upscaler, snapshot=snapshot)
+
+
+def stepping(*actives: ActiveJob) -> Iterator[list[EngineEvent]]:
+    """Steps jobs to their end; yields the events of each step."""
+    events: list[EngineEvent] = []
+    engine = StepEngine(events.append)
+    for active in actives:
+        engine.submit(active)
+    done = 0
+    while done < len(actives):
+        engine.step()
+        yield events
+        done += sum(isinstance(event, Finished) for event in events)
+        assert not any(event.error for event in events if isinstance(event, Finished))
+        events.clear()
+
+
+def run(*actives: ActiveJob) -> None:
+    for _ in stepping(*actives):
+        pass
+
+
+def drawn(active: ActiveJob) -> Tensor:
+    return torch.stack([each.x for each in active.answers])
+
+
+def test_the_engine_agrees_with_the_plain_loop(upscaler: Runner) -> None:
+    """x_T is the first draw of a seed, the noise of the condition the second."""
+    active = upscaling(upscaler, image(), n=3, sampler="ddim", steps=5)
+    run(active)
+    checkpoint = upscaler.checkpoint
+    generators = [image_generator(5 + i) for i in range(3)]
+    x_start, noise = draw_noise(generators, (3, 16, 16)), draw_noise(generators, (3, 8, 8))
+    level = torch.full((3,), 0.2)
+    condition = enlarge(augment(image().expand(3, -1, -1, -1), level, noise), 16)
+    expected = sample(
+        checkpoint.config.plan(checkpoint.schedule, sampler="ddim", steps=5, spacing="trailing"),
+        lambda x_t, t: checkpoint.network(x_t, t, condition=condition, level=level),
+        shape=(3, 16, 16),
+        seeds=[5, 6, 7],
+        x_start=x_start,
+    )
+    assert torch.allclose(drawn(active), expected, atol=1e-4)
+
+
+def test_image_and_augmentation_decide_the_answer(upscaler: Runner) -> None:
+    made = [upscaling(upscaler, image(seed), augmentation=level) for seed, level in ((0, 0.2), (1, 0.2), (0, 0.0))]
+    run(*made)
+    first, *others = map(drawn, made)
+    assert all(float((first - other).abs().mean()) > 0.01 for other in others)
+
+
+def test_an_answer_is_the_same_bits_alone_and_in_company(upscaler: Runner) -> None:
+    company = [upscaling(upscaler, image(0), n=3), upscaling(upscaler, image(1), n=2, steps=7, augmentation=0.0)]
+    run(*company)
+    alone = upscaling(upscaler, image(0), seed=7)
+    run(alone)
+    assert torch.equal(drawn(company[0])[2], drawn(alone)[0])
+
+
+def test_guidance_calls_the_network_without_label_with_the_same_condition() -> None:
+    network = dataclasses.replace(CONDITIONAL, num_classes=len(CLASSES))
+    runner = Runner(upscaler_of(network, classes=CLASSES), device=CPU, slots=4)
+    both = upscaling(runner, image(), label=1, guidance_scale=2.0, steps=1, sampler="ddim", augmentation=0.0)
+    x, condition = both.answers[0].x[None], both.answers[0].condition
+    assert condition is not None
+    t = torch.tensor([float(both.answers[0].plan.timesteps[0])])
+    run(both)
+    told = {"condition": condition.pixels[None], "level": torch.zeros(1)}
+    with torch.no_grad():
+        label, none = (runner.checkpoint.network(x, t, torch.tensor([each]), **told) for each in (1, len(CLASSES)))
+    abar = float(runner.checkpoint.schedule.alphas_cumprod[int(t)])
+    expected = abar**0.5 * x - (1 - abar) ** 0.5 * (none + 2 * (label - none))
+    assert torch.allclose(drawn(both), expected.clamp(-1, 1), atol=1e-4)
+
+
+def test_a_cascade_is_generate_and_then_upscale(first: Runner, upscaler: Runner) -> None:
+    """Its second stage gets the small image as a PNG holds it, and the seed that the documents state."""
+    whole = cascade(first, upscaler, n=3)
+    small = activate(job(Generation(), n=3), first)
+    run(whole, small)
+    for index, png in enumerate(encode_images(small)):
+        again = upscaling(upscaler, from_png(png), seed=enlarging_seed(5 + index))
+        run(again)
+        assert torch.equal(drawn(again)[0], drawn(whole)[index])
+
+
+def test_a_cascade_shares_the_batches_of_both_models_and_is_the_same_bits_alone(
+    first: Runner, upscaler: Runner
+) -> None:
+    company = [cascade(first, upscaler, n=2), activate(job(Generation(), n=3, seed=40, steps=9), first)]
+    company.append(upscaling(upscaler, image(), n=2, steps=9))
+    run(*company)
+    alone = cascade(first, upscaler, seed=6)
+    run(alone)
+    assert torch.equal(drawn(company[0])[1], drawn(alone)[0])
+
+
+@pytest.mark.parametrize("moment", range(9))
+def test_a_cascade_resumes_in_either_stage_with_the_same_bits(first: Runner, upscaler: Runner, moment: int) -> None:
+    whole = cascade(first, upscaler, n=2)
+    run(whole)
+    events: list[EngineEvent] = []
+    engine = StepEngine(events.append)
+    engine.submit(interrupted := cascade(first, upscaler, n=2))
+    for _ in range(moment):
+        engine.step()
+    snapshot = encode_snapshot(take_snapshot(interrupted.trajectories), interrupted.weights_sha256)
+    resumed = cascade(first, upscaler, n=2, snapshot=snapshot)
+    assert resumed.image_steps == resumed.resumed_at == 2 * min(moment, 4) + 2 * 4 * max(moment - 4, 0)
+    if moment < 8:
+        run(resumed)
+    assert torch.equal(drawn(resumed), drawn(whole))
+
+
+def test_a_snapshot_of_other_weights_or_another_number_of_images_does_not_fit(first: Runner, upscaler: Runner) -> None:
+    run(whole := cascade(first, upscaler, n=2))
+    snapshot = encode_snapshot(take_snapshot(whole.trajectories), whole.weights_sha256)
+    other = Runner(upscaler_of(), device=CPU, slots=8)
+    object.__setattr__(other.checkpoint, "sha256", "ef" * 32)
+    assert cascade(first, other, n=2, snapshot=snapshot).resumed_at == 0
+    assert cascade(first, upscaler, n=3, snapshot=snapshot).resumed_at == 0
+    assert not restore_snapshot(snapshot, whole.answers, whole.weights_sha256)
+
+
+def test_progress_and_forecast_count_both_stages(first: Runner, upscaler: Runner) -> None:
+    active = cascade(first, upscaler, n=2)
+    assert active.job.image_steps == 2 * 4 + 2 * 4 * 4
+    told, forecasts, runners = [], [], []
+    for _ in stepping(active):
+        told.append(active.image_steps)
+        runners.append(active.stepping)
+        forecasts.append(forecast([active], active.stepping)[active])
+    assert told == [2, 4, 6, 8, 16, 24, 32, 40]
+    assert runners == [first] * 3 + [upscaler] * 5
+    assert all(later < earlier for earlier, later in itertools.pairwise(forecasts))
+    assert forecasts[0] >= 3 * first.step_seconds + 4 * upscaler.step_seconds
+    assert forecasts[-1] == 0
+
+
+def test_previews_show_the_stage_that_steps(first: Runner, upscaler: Runner) -> None:
+    sizes = []
+    active = cascade(first, upscaler, n=1)
+    for events in stepping(active):
+        sizes += [event.x0.shape[-1] for event in events if isinstance(event, Previewed)]
+        active.preview = True
+    assert sizes == [8, 8, 16, 16, 16, 16][: len(sizes)]
+    assert {8, 16} == set(sizes)
+
+
+def test_a_job_that_is_released_in_its_second_stage_gives_its_state(first: Runner, upscaler: Runner) -> None:
+    active = cascade(first, upscaler, n=1)
+    for events in stepping(active):
+        if active.stepping is upscaler:
+            active.release = True
+        released = [event for event in events if isinstance(event, Snapped) and event.released]
+        if released:
+            break
+    resumed = cascade(first, upscaler, n=1, snapshot=encode_snapshot(released[0].snapshot, active.weights_sha256))
+    assert resumed.stepping is upscaler
+    assert resumed.resumed_at >= 4
+
+
+def test_the_recipe_in_the_png_names_both_models(first: Runner, upscaler: Runner) -> None:
+    run(active := cascade(first, upscaler))
+    facts = json.loads(Image.open(io.BytesIO(encode_images(active)[0])).info[PNG_KEY])
+    assert facts["model_sha256"] == "ab" * 32
+    assert facts["upscaler_sha256"] == "cd" * 32
+    assert facts["upscale"]["model"] == "up"
+    assert len(facts["timesteps"]) == facts["steps"] == 4
+
+
+def test_small_images_are_rounded_as_in_a_png(first: Runner, upscaler: Runner) -> None:
+    active = cascade(first, upscaler)
+    run(active)
+    small = active.start.waited_for[0].x
+    condition = active.answers[0].condition
+    assert condition is not None
+    generator = image_generator(enlarging_seed(5))
+    draw_noise([generator], (3, 16, 16))
+    noise = draw_noise([generator], (3, 8, 8))
+    rounded = from_uint8(to_uint8(small[None]))
+    assert torch.equal(condition.pixels, enlarge(augment(rounded, torch.tensor([0.2]), noise), 16)[0])
+
+
+TWICE = job(Generation(upscale=STAGE))
+ONE = torch.zeros(3, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("refused", "model", "with_upscaler", "sent"),
+    [
+        (TWICE, "first", None, []),
+        (TWICE, "first", "first", []),
+        (TWICE.model_copy(update={"trace": (1,)}), "first", "up", []),
+        (job(Generation()), "up", None, []),
+        (job(Upscaling(augmentation=0.0)), "first", None, [ONE]),
+        (job(Upscaling(augmentation=0.0)), "up", None, [torch.zeros(3, 16, 16)]),
+        (job(Upscaling(augmentation=0.0)), "up", None, []),
+    ],
+    ids=["no upscaler", "none that enlarges", "trace", "wrong kind", "not conditional", "wrong size", "no image"],
+)
+def test_a_job_that_does_not_fit_is_refused(
+    first: Runner, upscaler: Runner, refused: Job, model: str, with_upscaler: str | None, sent: list[Tensor]
+) -> None:
+    """Somebody else may have written to Redis; the front end refuses all of these."""
+    runners = {"first": first, "up": upscaler, None: None}
+    runner = runners[model]
+    assert runner is not None
+    with pytest.raises(JobUnreadable):
+        activate(refused, runner, upscaler=runners[with_upscaler], sent=sent)

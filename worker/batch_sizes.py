@@ -1,0 +1,48 @@
+"""The sizes of batches: which are tried, which agree bit for bit, and which are worth their time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+WORTH = 0.95  # share of the best rate that the slots must reach
+LONGEST_STEP = 1.0  # seconds; a new job waits for the step that runs, and a cancelled one ends after it
+QUICK_STEP = 0.1  # seconds that nobody feels; the more jobs share such steps, the less each costs
+
+
+def most_agreeing(outs: Mapping[int, Tensor]) -> list[int]:
+    """Returns the most batch sizes whose outputs agree bit for bit; of equally many, those with the largest size.
+
+    Args:
+        outs: the output of the first images of one batch by batch size, rising.
+    """
+    groups = [
+        [size for size, out in outs.items() if size <= largest and torch.equal(out, whole[:size])]
+        for largest, whole in outs.items()
+    ]
+    return max(groups, key=lambda group: (len(group), group[-1]))
+
+
+def useful_size(seconds: Mapping[int, float]) -> int:
+    """Returns the batch size beyond which images per second hardly rise, as long as a step is short enough.
+
+    Smaller batches have shorter steps, in which a new job waits less.
+
+    Args:
+        seconds: the seconds of a call by batch size.
+    """
+    smallest = min(seconds)
+    rates = {size: size / spent for size, spent in seconds.items() if spent <= LONGEST_STEP or size == smallest}
+    enough = min(size for size, rate in rates.items() if rate >= WORTH * max(rates.values()))
+    return max([enough, *(size for size, spent in seconds.items() if spent <= QUICK_STEP)])
+
+
+def every_fourth(largest: int) -> list[int]:
+    """Returns all sizes up to 8, then every fourth: on a CPU padding costs time, and so does warming up each size."""
+    return sorted({*range(1, min(8, largest) + 1), *range(12, largest, 4), largest})
+
+
+def powers_of_two(largest: int) -> list[int]:
+    return sorted({*(2**i for i in range(largest.bit_length())), largest})

@@ -1,0 +1,22 @@
+"""What a trajectory of a conditional model carries: the image that its network sees beside x_t."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from model.condition import augment, enlarge
+
+from .trajectory import Condition
+
+
+def make_condition(image: Tensor, level: float, noise: Tensor, like: Tensor) -> Condition:
+    """Makes what a conditional network sees of an image, in the size and on the device of `like`, shape (C, H, W).
+
+    Args:
+        image: shape (c, h, w), in [-1, 1].
+        level: the standard deviation of the noise that is added, 0..1.
+        noise: standard normal, shape of image.
+    """
+    noisy = augment(image[None], torch.tensor([level]), noise[None])
+    return Condition(enlarge(noisy, like.shape[-1])[0].to(like), level)

@@ -1,0 +1,33 @@
+"""Jobs that draw images from an image, by a conditional model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from jobs.contract import Job
+from jobs.errors import JobUnreadable
+from jobs.kinds.upscale import Upscaling
+from model.rng import draw_noise
+
+from ..condition import make_condition
+from ..runner import Runner
+from .base import JobStart, WorkerKind, expect, generators_of, plan_of, trajectories
+
+
+def begin(job: Job, runner: Runner, images: Sequence[Tensor]) -> JobStart:
+    assert isinstance(job.task, Upscaling)
+    config = runner.checkpoint.config
+    if config.condition_shape is None:
+        raise JobUnreadable(f"{job.model} does not draw from an image")
+    (image,) = expect(images, config.condition_shape)
+    plan, generators = plan_of(job, runner), generators_of(job)
+    starts = draw_noise(generators, config.shape)
+    begun = trajectories(job, runner, plan, generators, starts)
+    for trajectory, noise in zip(begun, draw_noise(generators, config.condition_shape), strict=True):
+        trajectory.condition = make_condition(image, job.task.augmentation, noise, trajectory.x)
+    return JobStart(begun)
+
+
+KIND = WorkerKind(begin)
