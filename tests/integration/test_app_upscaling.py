@@ -87,7 +87,7 @@ def test_other_kinds_refuse_the_model_that_enlarges(api: httpx.Client, kind: str
     [
         ("upscale", {"model": "tiny"}, "model", "Should be a model that draws from an image: tiny-up"),
         ("upscale", {"augmentation": 0.7}, "augmentation", "Should be at most 0.5"),
-        ("upscale", {"upscale": "tiny-up"}, "upscale", "Extra inputs are not permitted"),
+        ("upscale", {"upscale": "tiny-up"}, "upscale", "Is not a parameter of this request"),
         ("generate", {"upscale": "tiny"}, "upscale", "Should be a model that draws from an image: tiny-up"),
         ("generate", {"upscale": "big"}, "upscale", "Should be one of"),
         ("generate", {"upscale": "tiny-up", "upscale_steps": 1001}, "upscale_steps", ""),
