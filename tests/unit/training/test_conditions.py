@@ -107,17 +107,17 @@ def test_conditions_get_noise_of_the_level_that_the_network_is_told() -> None:
 
 
 def test_the_network_learns_to_use_the_condition() -> None:
-    """At the last timestep x_t is noise: only the condition can tell what is behind it."""
-    recipe = tiny("learning_rate=0.005", "condition.max_augmentation=0.0", "max_steps=120", "decay_steps=60")
+    """Held images are drawn from their conditions alone, and much better than from those of others."""
+    steps = ("max_steps=120", "decay_steps=60", "learning_rate=0.005", "batch_size=8")
+    recipe = tiny(*steps, "condition.max_augmentation=0.0", "data.flip=false")
     blocks = np.random.default_rng(1).integers(0, 256, (20, 4, 4, 3), dtype=np.uint8)
     images = np.ascontiguousarray(blocks.repeat(8, axis=1).repeat(8, axis=2))
     conditions = np.stack([smaller(image, 16, 3) for image in images])
-    it = Trainer(recipe, Batches(Dataset(images, conditions=conditions, held=HELD), 4, seed=0))
+    it = Trainer(recipe, Batches(Dataset(images, conditions=conditions, held=HELD), 8, seed=0))
     losses = [float(facts.loss) for facts in it.steps()]
-    assert np.mean(losses[-20:]) < 0.15 * np.mean(losses[:5])
-    held = torch.from_numpy(images[-HELD:])
-    error = it.samples(range(HELD)) - from_uint8(held)
-    assert error.abs().mean() < 0.2  # of a range of 2, for images that were never shown
+    assert np.mean(losses[-20:]) < 0.4 * np.mean(losses[:5])
+    drawn, held = it.samples(range(HELD)), from_uint8(torch.from_numpy(images[-HELD:]))
+    assert (drawn - held).abs().mean() < 0.15 < 0.4 < (drawn.roll(1, 0) - held).abs().mean()
 
 
 def test_held_images_are_never_trained_on() -> None:
