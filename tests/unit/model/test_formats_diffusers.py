@@ -445,6 +445,8 @@ def test_written_sums_are_checked(tmp_path: Path) -> None:
     [
         ({"network": dataclasses.replace(NATIVE, patch=2)}, "patch 2"),
         ({"network": dataclasses.replace(NATIVE, pixel_head=8)}, "pixel_head 8"),
+        ({"network": dataclasses.replace(NATIVE, condition_channels=3)}, "condition_channels 3"),
+        ({"network": dataclasses.replace(NATIVE, mid_attention=False)}, "mid_attention False"),
         ({"network": dataclasses.replace(NATIVE, timestep_scale=0.25)}, "timestep_scale 0.25"),
         ({"network": dataclasses.replace(NATIVE, channel_mult=(2, 3))}, "channel_mult (2, 3): it must begin with 1"),
         ({"network": dataclasses.replace(NATIVE, heads=2)}, "heads 2 at several widths"),
