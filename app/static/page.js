@@ -122,7 +122,7 @@ function showModel() {
   form.plan.replaceChildren(new Option("default", ""), ...plans.map(name => new Option(name, name)));
   showClasses(model);
   const enlarge = [...models.values()].filter(({ condition: to }) => to?.size === model.image_size && to.channels === model.channels);
-  form.upscale.replaceChildren(new Option("nothing", ""), ...enlarge.map(({ name }) => new Option(name)));
+  form.upscale.replaceChildren(new Option("nothing", ""), ...enlarge.map(({ name }) => new Option(name, name)));
   const variances = new Set(["fixed_small", "fixed_large", model.variance]);
   form.variance.replaceChildren(new Option("default", ""), ...[...variances].map(name => new Option(name)));
 }

@@ -27,10 +27,10 @@ SIZE = 16
 
 
 @pytest.fixture(scope="module")
-def difuso(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Difuso]:
-    """With the models `tiny`, and `with-classes` of three classes."""
+def difuso(cascade_models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Difuso]:
+    """With the models `tiny`, `tiny-up`, which enlarges its pictures, and `with-classes` of three classes."""
     folder = tmp_path_factory.mktemp("page")
-    shutil.copytree(models_dir / "tiny", folder / "models" / "tiny")
+    shutil.copytree(cascade_models_dir, folder / "models")
     made = checkpoint_of(UNetConfig(num_classes=len(CLASSES), **NETWORK), classes=CLASSES)
     save_checkpoint(folder / "models" / "with-classes", made.config, made.network)
     with running(folder, ENVIRONMENT | {"DIFUSO_MODELS_DIR": str(folder / "models")}) as difuso:
@@ -102,6 +102,38 @@ def picture(tmp_path: Path) -> Callable[[str], str]:
         return str(path)
 
     return draw
+
+
+def shown_models(page: Page) -> list[str]:
+    options = Select(page.form.find_element(By.NAME, "model")).options
+    return [option.text for option in options if option.get_attribute("hidden") is None]
+
+
+def test_a_picture_is_enlarged_by_a_model_that_can_do_that(page: Page, picture: Callable[[str], str]) -> None:
+    """Only such a model is offered then, and for all else only the others."""
+    assert shown_models(page) == ["tiny", "with-classes"]
+    page.choose("upscale")
+    assert shown_models(page) == ["tiny-up"]
+    page.fill("image", picture("teal"))
+    page.fill("n", "2")
+    card = page.make()
+    wait_until(lambda: len(page.sees(card)) == 2, 20, "two pictures are there")
+    assert {image.get_property("naturalWidth") for image in page.sees(card)} == {2 * SIZE}
+    assert "by tiny-up" in card.text
+    page.choose("denoise")
+    assert shown_models(page) == ["tiny", "with-classes"]
+
+
+def test_generated_pictures_are_enlarged_in_the_same_job(page: Page) -> None:
+    page.fill("n", "1")
+    page.fill("upscale", "tiny-up")
+    page.fill("upscale_steps", "2")
+    card = page.make()
+    wait_until(lambda: len(page.sees(card)) == 1, 20, "the picture is there")
+    assert page.sees(card)[0].get_property("naturalWidth") == 2 * SIZE
+    assert "enlarged by tiny-up" in card.text
+    page.fill("model", "with-classes")
+    assert not page.form.find_element(By.NAME, "upscale").is_displayed(), "no model enlarges pictures of this size"
 
 
 def test_pictures_are_generated_and_can_be_made_again(page: Page) -> None:
