@@ -21,10 +21,12 @@ from typer.testing import CliRunner
 
 from difuso import cli
 from jobs.contract import Job
+from jobs.kinds.upscale import Upscaling
 from jobs.params import SamplingParams
 from model.checkpoint import Checkpoint, load_checkpoint
 from model.config import ModelConfig
 from model.networks.configs import UNetConfig
+from tests.small_models import CLASSES, CONDITIONAL, upscaler_of
 from worker import compiled
 from worker.compiled import folder_of, load_compiled
 from worker.local import Drawn, run_job
@@ -73,6 +75,33 @@ def test_only_the_compiled_sizes_are_used(checkpoint: Checkpoint) -> None:
     recorder.sizes.clear()
     pngs(runner, 3)
     assert set(recorder.sizes) <= set(runner.buckets)
+
+
+def test_a_compiled_network_is_told_the_condition_in_the_order_of_its_config() -> None:
+    """It takes all arguments by position, as code that was compiled from their names does."""
+    up = upscaler_of(dataclasses.replace(CONDITIONAL, num_classes=len(CLASSES)), classes=CLASSES)
+
+    def in_order(x: Tensor, t: Tensor, labels: Tensor, condition: Tensor, level: Tensor) -> Tensor:
+        out: Tensor = up.network(x, t, labels, condition=condition, level=level)
+        return out
+
+    drawn = []
+    for networks in ({}, {4: in_order}):
+        runner = Runner(up, device=CPU, slots=4, exact=False, compiled=networks)
+        task = Upscaling(augmentation=0.2)
+        asked = job(3).model_copy(update={"task": task, "params": job(3).params.model_copy(update={"label": 1})})
+        *_, made = run_job(runner, asked, [torch.zeros(3, 8, 8)])
+        assert isinstance(made, Drawn)
+        drawn.append([np.asarray(Image.open(io.BytesIO(png))) for png in made.pngs])
+    assert np.array_equal(*drawn)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_conditional_network_compiled_computes_the_same(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    assert [path.name for path in compiled.compile_network(upscaler_of(), tmp_path, 2)] == ["2.pt2"]
+    assert set(load_compiled(upscaler_of(), tmp_path, 2)) == {2}  # which compares them
 
 
 def test_an_image_says_that_a_compiled_network_made_it(checkpoint: Checkpoint, tmp_path: Path) -> None:
