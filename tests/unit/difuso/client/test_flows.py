@@ -265,7 +265,7 @@ def test_arguments_become_a_query_parts_and_headers() -> None:
 
 
 def test_wrong_arguments_are_refused_before_anything_is_sent() -> None:
-    with pytest.raises(ValueError, match="generate, interpolate, denoise, restore, not paint"):
+    with pytest.raises(ValueError, match="generate, interpolate, denoise, restore, upscale, not paint"):
         flows.posting("paint", (), {})  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="denoise takes 1 images at most, not 2"):
         flows.posting("denoise", (b"a", b"b"), {})
