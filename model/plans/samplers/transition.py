@@ -11,6 +11,8 @@ from ..schedule import NoiseSchedule
 
 Variance = Literal["fixed_small", "fixed_large", "learned", "learned_range"]
 
+LEAST_ABAR = 1e-6  # the image has a thousandth of the amplitude of the noise
+
 
 class Transition(NamedTuple):
     """One network call, at a level of the chain, and what follows from it:
@@ -40,9 +42,10 @@ class Transition(NamedTuple):
 def eps_guidance(abar: float) -> float:
     """g of the deterministic samplers: eps -= sqrt(1 - abar) gradient (Dhariwal & Nichol 2021, alg. 2), seen from x0.
 
-    Where nothing is left of the image, a classifier has nothing to say.
+    Where nothing is left of the image, a classifier has nothing to say. The true gradient vanishes there as sqrt(abar)
+    does, but the error of a trained classifier does not, and 1 / sqrt(abar) would blow it up.
     """
-    return (1 - abar) / math.sqrt(abar) if abar else 0.0
+    return (1 - abar) / math.sqrt(abar) if abar > LEAST_ABAR else 0.0
 
 
 @dataclass(frozen=True)
