@@ -275,6 +275,7 @@ def _check(config: ModelConfig) -> None:
     if config.network.num_classes != (None if config.classes is None else len(config.classes)):
         raise ValueError("classes and the network's num_classes disagree")
     _check_condition(config)
+    _check_classifier(config)
     # A request without settings must have a plan; this also checks schedule, prediction and variance.
     schedule = config.schedule.build()
     config.plan(schedule, steps=config.defaults.steps)
@@ -292,3 +293,13 @@ def _check_condition(config: ModelConfig) -> None:
         raise ValueError(f"condition_channels must be 1 or 3, got {channels}")
     if config.condition.size > config.image_size:
         raise ValueError(f"condition.size must be at most image_size, {config.image_size}")
+
+
+def _check_classifier(config: ModelConfig) -> None:
+    classifier = config.classifier
+    if classifier is None:
+        return
+    if (classifier.in_channels, classifier.image_size) != (config.channels, config.image_size):
+        raise ValueError("the classifier's in_channels and image_size must be the model's channels and image_size")
+    if config.classes is not None and classifier.num_classes != len(config.classes):
+        raise ValueError("classes and the classifier's num_classes disagree")

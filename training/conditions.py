@@ -25,10 +25,9 @@ def with_conditions(recipe: Recipe, source: Source) -> Source:
     Raises:
         RecipeError: from the items, if an image and its condition have different names.
     """
-    config = recipe.model_config({})
-    if config.condition_shape is None:
+    if recipe.condition_shape is None:
         return source
-    channels, size, _ = config.condition_shape
+    channels, size, _ = recipe.condition_shape
     if not recipe.data.condition_path:
         return replace(source, items=(_made_smaller(item, size, channels) for item in source.items))
     data = replace(recipe.data, path=recipe.data.condition_path)

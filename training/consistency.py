@@ -61,7 +61,7 @@ class Consistency:
             aim = self._denoise(network, x0, lower, noise)
         mse = (self._denoise(network, x0, sigmas, noise) - aim).square().mean((1, 2, 3))
         loss = (mse + torch.finfo(mse.dtype).tiny).sqrt() / torch.from_numpy(sigmas - lower).to(mse)
-        return Losses(loss, mse, torch.zeros_like(mse))
+        return Losses.of_prediction(loss, mse)
 
     def _denoise(self, network: Network, x0: Tensor, sigmas: FloatTable, noise: Tensor) -> Tensor:
         """x̂_0 of images at these noise levels, shape (B,)."""

@@ -165,8 +165,9 @@ def _open(recipe: Recipe) -> Source:
 def _shapes(recipe: Recipe) -> dict[str, tuple[int, int, int]]:
     """Returns the files of the images, and of their conditions if there are any, with the shape (H, W, C) of one."""
     shapes = {IMAGES: (recipe.image_size, recipe.image_size, recipe.channels)}
-    if recipe.condition is not None:
-        shapes[CONDITIONS] = (recipe.condition.size, recipe.condition.size, recipe.network.condition_channels)
+    if recipe.condition_shape is not None:
+        channels, height, width = recipe.condition_shape
+        shapes[CONDITIONS] = (height, width, channels)
     return shapes
 
 
@@ -194,14 +195,24 @@ def _named(recipe: Recipe, found: _Found, classes: Classes | None) -> tuple[NDAr
     if classes is None:
         classes = recipe.data.classes or tuple(str(label) for label in range(num_classes))
     if len(classes) != num_classes:
-        listed = ", ".join(classes[:10]) + (", …" if len(classes) > 10 else "")
-        raise RecipeError(f"network.num_classes is {num_classes}, but the images have {len(classes)} classes: {listed}")
+        raise RecipeError(
+            f"network.num_classes is {num_classes}, but the images have {len(classes)} classes: {_listed(classes)}"
+        )
+    if recipe.guides and recipe.data.classes not in ((), classes):
+        raise RecipeError(
+            f"the images have the classes {_listed(classes)}, but the guided model has {_listed(recipe.data.classes)}: "
+            "they must be the same, in the same order"
+        )
     for name, label in found.labels:
         if label is None:
             raise RecipeError(f"{name} has no class: put it into a folder of its class, or leave out num_classes")
         if not 0 <= label < num_classes:
             raise RecipeError(f"{name} has class {label}, but network.num_classes is {num_classes}")
     return np.array([label for _, label in found.labels], dtype=np.int64), classes
+
+
+def _listed(classes: Classes) -> str:
+    return ", ".join(classes[:10]) + (", …" if len(classes) > 10 else "")
 
 
 def _identity(recipe: Recipe) -> dict[str, Any]:

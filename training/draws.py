@@ -60,7 +60,7 @@ class Draws:
         self._noise_generator = self._generator if on_cpu else torch.Generator(device).manual_seed(recipe.seed)
         self._device = device
         self._recipe = recipe
-        self._condition_shape = recipe.model_config({}).condition_shape
+        self._condition_shape = recipe.condition_shape
 
     def next(self, timesteps: TimestepSampler) -> Drawn:
         """Draws for the next batch. Nothing is drawn for what the recipe does not have."""

@@ -9,6 +9,7 @@ from torch import nn
 
 from model.checkpoint import load_checkpoint
 from model.errors import CheckpointError
+from model.networks.classifier import Classifier
 
 from .errors import RecipeError
 
@@ -18,13 +19,19 @@ log = logging.getLogger(__name__)
 def take_over(network: nn.Module, folder: Path) -> None:
     """Copies a checkpoint's tensors to those of a network with the same name and shape; the others stay as they are.
 
+    A classifier takes those of the checkpoint's classifier.
+
     Raises:
-        RecipeError: if the folder is not a checkpoint, or none of its tensors fits.
+        RecipeError: if the folder is not a checkpoint, it has no classifier for one, or none of its tensors fits.
     """
     try:
-        given = load_checkpoint(folder).network.state_dict()
+        checkpoint = load_checkpoint(folder)
     except CheckpointError as error:
         raise RecipeError(f"init = {str(folder)!r}: {error}") from error
+    source = checkpoint.classifier if isinstance(network, Classifier) else checkpoint.network
+    if source is None:
+        raise RecipeError(f"init = {str(folder)!r}: this model has no classifier to begin from")
+    given = source.state_dict()
     wanted = network.state_dict()
     fitting = {name: given[name] for name in wanted if name in given and given[name].shape == wanted[name].shape}
     if not fitting:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -30,12 +31,19 @@ def read_metrics(path: Path) -> Entries:
 
 
 def plot_run(folder: Path, out: Path) -> None:
-    """Plots the loss of a run over all timesteps and by quarter of them, and its KID, as far as they are logged."""
+    """Plots the loss of a run over all timesteps and by quarter of them, as far as they are logged.
+
+    Beside it are its KID, or the accuracy of a classifier on held-out images.
+    """
     entries = read_metrics(folder / METRICS)
     labels = {"loss": "all t", "loss/t<50": "t < 50"}
     labels |= {f"loss/q{quarter}": f"quarter {quarter} of t" for quarter in range(1, 5)}
-    kid = [(entry["step"], entry["kid"]) for entry in entries if "kid" in entry]
-    _plot({label: (entries, key) for key, label in labels.items()}, out, ylabel="mean squared error", kid=kid)
+    ylabel = "cross-entropy" if any("accuracy" in entry for entry in entries) else "mean squared error"
+    beside = {
+        label: [(entry["step"], entry[key]) for entry in entries if key in entry]
+        for key, label in (("kid", "KID x 1000"), ("held_out/accuracy", "accuracy on held-out images"))
+    }
+    _plot({label: (entries, key) for key, label in labels.items()}, out, ylabel=ylabel, beside=beside)
 
 
 def plot_runs(folders: Sequence[Path], out: Path, *, key: str = "loss") -> None:
@@ -68,9 +76,13 @@ def smoothed(values: Values) -> Values:
 
 
 def _plot(
-    curves: Mapping[str, tuple[Entries, str]], out: Path, *, ylabel: str, kid: Sequence[tuple[int, float]] = ()
+    curves: Mapping[str, tuple[Entries, str]],
+    out: Path,
+    *,
+    ylabel: str,
+    beside: Mapping[str, Sequence[tuple[int, float]]] = MappingProxyType({}),
 ) -> None:
-    """Plots each curve smoothed, over a pale line of the logged values; and KID as dots, on an axis of its own."""
+    """Plots each curve smoothed, over a pale line of the logged values; and others as dots, on an axis of their own."""
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
     for place, (label, (entries, key)) in enumerate(curves.items()):
@@ -86,10 +98,13 @@ def _plot(
     axes.yaxis.set_minor_locator(NullLocator())
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small")
-    if kid:
+    for label, dots in beside.items():
+        if not dots:
+            continue
         right = axes.twinx()
-        right.plot(*zip(*kid, strict=True), "ko:", markersize=4, label="KID x 1000")
-        right.set(ylabel="KID x 1000", ylim=(0, None))
-        right.legend(fontsize="small", loc="upper center")
+        right.plot(*zip(*dots, strict=True), "ko:", markersize=4, label=label)
+        right.set(ylabel=label, ylim=(0, None))
+        rises = dots[-1][1] > dots[0][1]
+        right.legend(fontsize="small", loc="lower right" if rises else "upper center")
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out, dpi=100)

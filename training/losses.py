@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple, get_args
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from model.forward_process import q_sample
@@ -27,13 +28,20 @@ class Losses(NamedTuple):
 
     Attributes:
         loss: what is minimised, before any weight that makes up for how its timestep was drawn.
-        mse: squared error of the prediction, mean over the pixels.
+        error: the loss without weights: the mean squared error of the prediction, or the cross-entropy.
         vlb: estimate of the bound in bits per dimension, 0 where it plays no part.
+        correct: 1 where the class was recognised and 0 where it was not; NaN where the network does not classify.
     """
 
     loss: Tensor
-    mse: Tensor
+    error: Tensor
     vlb: Tensor
+    correct: Tensor
+
+    @classmethod
+    def of_prediction(cls, loss: Tensor, error: Tensor, vlb: Tensor | None = None) -> Losses:
+        """The losses of a network that predicts an image or its noise."""
+        return cls(loss, error, torch.zeros_like(error) if vlb is None else vlb, torch.full_like(error, torch.nan))
 
 
 class Objective:
@@ -85,13 +93,38 @@ class Objective:
         mse = (predicted - target(self._schedule, self._prediction, x0, t, noise)).square().mean((1, 2, 3))
         simple = self._weights[t].to(mse) * mse
         if self._bound is None:
-            return Losses(simple, mse, torch.zeros_like(mse))
+            return Losses.of_prediction(simple, mse)
         steps = self._schedule.num_train_timesteps
         if self._loss == "vlb":
             vlb = steps * self._bound(x0, t, noise, predicted, learned)
-            return Losses(vlb, mse, vlb)
+            return Losses.of_prediction(vlb, mse, vlb)
         vlb = steps * self._bound(x0, t, noise, predicted.detach(), learned)
-        return Losses(simple + HYBRID_SHARE * vlb, mse, vlb)
+        return Losses.of_prediction(simple + HYBRID_SHARE * vlb, mse, vlb)
+
+
+class CrossEntropy:
+    """-log p(y | x_t) of a noisy classifier at x_t from q(x_t | x_0) (Dhariwal & Nichol 2021, section 4).
+
+    Args:
+        schedule: of the model that the classifier guides.
+    """
+
+    def __init__(self, schedule: NoiseSchedule) -> None:
+        self._schedule = schedule
+
+    def __call__(self, network: Network, x0: Tensor, t: Tensor, noise: Tensor, labels: Tensor) -> Losses:
+        """The losses of a classifier at x_t, in nats.
+
+        Args:
+            network: its output is the logits, shape (B, classes).
+            x0: clean images, shape (B, C, H, W), in [-1, 1].
+            t: timesteps, shape (B,), int64, on the CPU.
+            noise: standard normal, shape of x0.
+            labels: the true classes, shape (B,).
+        """
+        logits = network(q_sample(self._schedule, x0, t, noise), t)
+        loss = F.cross_entropy(logits, labels, reduction="none")
+        return Losses(loss, loss, torch.zeros_like(loss), (logits.argmax(dim=1) == labels).to(loss))
 
 
 def target(schedule: NoiseSchedule, prediction: Prediction, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:

@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import tomllib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
-from model.config import (
-    ConditionConfig,
-    ModelConfig,
-    SamplerDefaults,
-    ScheduleConfig,
-)
-from model.networks.configs import NETWORKS, AnyNetworkConfig
+from model.config import ConditionConfig, ModelConfig, SamplerDefaults, ScheduleConfig
+from model.networks.configs import NETWORKS, AnyNetworkConfig, ClassifierConfig
 from model.parsing import parse
 from model.plans.plan import Prediction, Variance
 
 from .errors import RecipeError
+from .guided import CLASSIFIER, complete
 from .overrides import override
 from .recipe_checks import check
 
 SourceName = Literal["faces", "folder", "zip", "npz", "idx", "huggingface", "webdataset"]
-Loss = Literal["simple", "hybrid", "vlb", "consistency"]
+Loss = Literal["simple", "hybrid", "vlb", "consistency", "cross_entropy"]
 Weighting = Literal["uniform", "min_snr", "p2"]
 Timesteps = Literal["uniform", "loss_second_moment"]
 Precision = Literal["float32", "bf16", "fp16"]
@@ -58,19 +53,23 @@ class Data:
 
 @dataclass(frozen=True)
 class Recipe:
-    """One training run.
+    """One training run, of a network that makes images or of a noisy classifier that guides one.
 
     Attributes:
+        network: the network that is trained.
         init: the folder of a checkpoint to begin from (fine-tuning). Tensors of the same name and shape are copied, the
             others start anew. Empty for a network with random weights.
         crop: the height and width of the random crops that the network is trained on; 0 for whole images. A network
             without attention then draws whole images all the same.
         condition: the images that the network sees beside x_t; None for an unconditional network. The last of the
             images, at most `training.dataset.HELD`, are kept for sheets then.
+        guides: the folder of the model that a classifier guides, which becomes a part of it; empty for other networks.
+        held_out: images that a classifier is measured on; None if there are none.
         prediction: what the network predicts: `eps`, `x0` or `v`.
         variance: the variance of the model's ancestral sampling. A learned one needs twice the `out_channels`, and the
             loss `hybrid` or `vlb`.
-        loss: `simple`, `hybrid` or `vlb`, see `training.losses.Objective`; `consistency`, see `training.consistency`.
+        loss: `simple`, `hybrid` or `vlb`, see `training.losses.Objective`; `consistency`, see `training.consistency`;
+            `cross_entropy` of a classifier.
         weighting: the weighting of the simple loss, see `training.losses.weights`.
         gamma: the parameter of the weighting; None is the published one, 5 for min_snr and 1 for p2.
         timesteps: the distribution that timesteps are drawn from, see `training.timesteps`.
@@ -92,12 +91,14 @@ class Recipe:
     """
 
     name: str
-    network: AnyNetworkConfig
+    network: AnyNetworkConfig | ClassifierConfig
     schedule: ScheduleConfig
     defaults: SamplerDefaults
     data: Data = Data()
     init: str = ""
     condition: ConditionConfig | None = None
+    guides: str = ""
+    held_out: Data | None = None
     image_size: int = 64
     crop: int = 0
     channels: int = 3
@@ -132,13 +133,25 @@ class Recipe:
         """The network's number of classes; None if it has no classes."""
         return self.network.num_classes
 
+    @property
+    def condition_shape(self) -> tuple[int, int, int] | None:
+        """(C, h, w) of the image that the network sees beside x_t; None for an unconditional network."""
+        if self.condition is None or isinstance(self.network, ClassifierConfig):
+            return None
+        return (self.network.condition_channels, self.condition.size, self.condition.size)
+
+    @property
+    def trains_classifier(self) -> bool:
+        """Whether the network is a noisy classifier."""
+        return isinstance(self.network, ClassifierConfig)
+
     def check_continues(self, earlier: dict[str, Any]) -> None:
         """Compares with the recipe, as JSON, that a folder's run was started with.
 
         Raises:
             RecipeError: if one of `FIXED` differs; the others, such as max_steps, may change from start to start.
         """
-        mine = json.loads(json.dumps(dataclasses.asdict(self)))
+        mine = json.loads(json.dumps(asdict(self)))
         for key in FIXED:
             then, now = earlier.get(key, mine[key]), mine[key]
             # What an older version did not know yet, it cannot have meant otherwise.
@@ -147,7 +160,7 @@ class Recipe:
                 raise RecipeError(f"this folder holds a run with another {key}: give a new folder, or undo the change")
 
     def model_config(self, facts: dict[str, Any], classes: Sequence[str] | None = None) -> ModelConfig:
-        """The config.json of the model that this run makes.
+        """The config.json of the model that this run makes, if its network makes images.
 
         Args:
             facts: how far the training is.
@@ -155,6 +168,7 @@ class Recipe:
         """
         if classes is None and self.num_classes is not None:
             classes = [str(label) for label in range(self.num_classes)]
+        assert not isinstance(self.network, ClassifierConfig)
         return ModelConfig(
             network=self.network,
             image_size=self.image_size,
@@ -165,7 +179,7 @@ class Recipe:
             classes=None if classes is None else tuple(classes),
             condition=self.condition,
             defaults=self.defaults,
-            training={"recipe": dataclasses.asdict(self), **facts},
+            training={"recipe": asdict(self), **facts},
         )
 
 
@@ -198,6 +212,9 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
     except tomllib.TOMLDecodeError as error:
         raise RecipeError(f"the recipe is not TOML: {error}") from error
     try:
+        guided = complete(content)
+        if isinstance(content.get("held_out"), dict):
+            content["held_out"] = parse(Data, {**content["data"], **content["held_out"]}, "held_out.")
         content["network"] = _network(content.get("network", {}))
         for table, kind in {"schedule": ScheduleConfig, "defaults": SamplerDefaults, "data": Data}.items():
             content[table] = parse(kind, content.get(table, {}), f"{table}.")
@@ -206,7 +223,7 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
         recipe = parse(Recipe, content)
     except ValueError as error:
         raise RecipeError(str(error)) from error
-    check(recipe)
+    check(recipe, guided)
     return recipe
 
 
@@ -216,12 +233,13 @@ def recipe_names() -> list[str]:
     return sorted(entry.name.removesuffix(".toml") for entry in entries if entry.name.endswith(".toml"))
 
 
-def _network(table: Any) -> AnyNetworkConfig:
+def _network(table: Any) -> AnyNetworkConfig | ClassifierConfig:
     """Parses a network's config, of the kind that the key `type` names."""
+    kinds: dict[str, type[AnyNetworkConfig | ClassifierConfig]] = {**NETWORKS, CLASSIFIER: ClassifierConfig}
     kind = table.get("type", "unet") if isinstance(table, dict) else "unet"
-    if kind not in NETWORKS:
-        raise ValueError(f"network.type must be one of {', '.join(NETWORKS)}, got {kind!r}")
+    if kind not in kinds:
+        raise ValueError(f"network.type must be one of {', '.join(kinds)}, got {kind!r}")
     if isinstance(table, dict):
         table = {key: value for key, value in table.items() if key != "type"}
-    network: AnyNetworkConfig = parse(NETWORKS[kind], table, "network.")
+    network: AnyNetworkConfig | ClassifierConfig = parse(kinds[kind], table, "network.")
     return network

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from model.config import config_from_json, config_to_json
+from model.config import ModelConfig, config_from_json, config_to_json
 from model.errors import CheckpointError
+from model.networks.configs import ClassifierConfig
 
 from .errors import RecipeError
 
@@ -13,11 +15,14 @@ if TYPE_CHECKING:
     from .recipe import Recipe  # which imports this module
 
 
-def check(recipe: Recipe) -> None:
+def check(recipe: Recipe, guided: ModelConfig | None) -> None:
     """Checks what concerns several fields, and numbers that would stop a run later without saying why.
 
+    Args:
+        guided: the config of the model that a classifier guides; None for other recipes.
+
     Raises:
-        RecipeError: if something is wrong; the message names the key.
+        RecipeError: if a field is out of its bound, or fields contradict each other.
     """
     for key in ("batch_size", "accumulate", "max_steps", "save_every", "sheet_every", "log_every", "learning_rate"):
         _require(getattr(recipe, key) > 0, f"{key} must be greater than 0, got {getattr(recipe, key)}")
@@ -32,15 +37,26 @@ def check(recipe: Recipe) -> None:
     _check_classes(recipe)
     _check_crop(recipe)
     try:
-        config_from_json(config_to_json(recipe.model_config({})))
+        config_from_json(config_to_json(_model(recipe, guided)))
     except CheckpointError as error:
-        raise RecipeError(str(error).replace("config.json", "the recipe")) from error
+        message = str(error).replace("config.json", "the recipe").replace("classifier.", "network.")
+        raise RecipeError(message) from error
     faces = recipe.data.source == "faces"
     _require(not faces or recipe.channels == 3, "the drawn faces are coloured: channels must be 3")
     _require(faces or recipe.data.path != "", f"say where the images are: data.path, for {recipe.data.source}")
 
 
+def _model(recipe: Recipe, guided: ModelConfig | None) -> ModelConfig:
+    """Returns the config of the model that the run makes."""
+    if guided is None:
+        return recipe.model_config({})
+    assert isinstance(recipe.network, ClassifierConfig)
+    return replace(guided, classifier=recipe.network)
+
+
 def _check_loss(recipe: Recipe) -> None:
+    classifies = recipe.loss == "cross_entropy"
+    _require(classifies == recipe.trains_classifier, "loss cross_entropy is there for a network of type classifier")
     if recipe.loss == "consistency":
         _check_consistency(recipe)
     learned = recipe.variance.startswith("learned")
@@ -77,6 +93,8 @@ def _check_classes(recipe: Recipe) -> None:
     named = recipe.data.classes
     _require(len(set(named)) == len(named), "data.classes must differ from each other")
     _require(recipe.data.source != "faces", "the drawn faces have no classes: leave network.num_classes out")
+    if isinstance(recipe.network, ClassifierConfig):
+        return
     if recipe.network.null_class:
         _require(
             recipe.label_drop > 0, "this network can be asked without a class: set label_drop, say 0.1, to train it"
@@ -86,6 +104,8 @@ def _check_classes(recipe: Recipe) -> None:
 
 
 def _check_crop(recipe: Recipe) -> None:
+    if isinstance(recipe.network, ClassifierConfig):
+        return
     multiple = recipe.network.size_multiple
     _require(
         0 <= recipe.crop <= recipe.image_size and recipe.crop % multiple == 0,

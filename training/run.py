@@ -18,7 +18,6 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from model.checkpoint import save_checkpoint
 from model.images import to_uint8
 
 from . import dataset
@@ -26,6 +25,7 @@ from .batches import Batches
 from .errors import Diverged
 from .images import ImageArray
 from .journal import Journal
+from .outcomes import GuidedModel, ImageModel, Outcome
 from .processes import Processes, joined
 from .recipe import Recipe
 from .state import load_state, save_state
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 KID_BATCHES = [range(first, first + 64) for first in range(0, 256, 64)]  # seeds of the images that KID is of
 Distance = Callable[[ImageArray], float]  # of drawn images, uint8, shape (N, H, W, C), from others
 
-STATES, MODEL, DATA, RECIPE = "states", "model", "data", "recipe.json"
+STATES, MODEL, DATA, HELD_OUT, RECIPE = "states", "model", "data", "held_out", "recipe.json"
 
 
 class Verdict(IntEnum):
@@ -84,8 +84,8 @@ def _train(
     share = processes.share(recipe.batch_size)
     batches = Batches(dataset.load(recipe, out / DATA), recipe.batch_size, seed=recipe.seed, share=share)
     trainer = Trainer(recipe, batches, device, processes)
-    wanted = kid_from if recipe.kid_every and processes.first else None
-    run = Run(trainer, out, None if wanted is None else wanted(batches.dataset.images))
+    outcome, kid = _outcome(trainer, out, kid_from) if processes.first else (None, None)
+    run = Run(trainer, out, outcome, kid)
     if state is not None:
         run.load(state)
         log.info("resuming at step %d", trainer.step)
@@ -108,19 +108,50 @@ def _prepare(recipe: Recipe, out: Path, *, resumed: bool) -> None:
     for left in out.glob(f".{MODEL}*"):  # left by a process that was killed while it saved
         shutil.rmtree(left, ignore_errors=True)
     dataset.scan(recipe, out / DATA)
+    if (held_out := _held_out(recipe)) is not None:
+        dataset.scan(held_out, out / HELD_OUT)
+
+
+def _held_out(recipe: Recipe) -> Recipe | None:
+    """Returns the recipe with the held-out images in place of those of training; None if there are none."""
+    return None if recipe.held_out is None else dataclasses.replace(recipe, data=recipe.held_out)
+
+
+def _outcome(
+    trainer: Trainer, out: Path, kid_from: Callable[[ImageArray], Distance] | None
+) -> tuple[Outcome, Callable[[], float] | None]:
+    """Returns what the run makes, and what measures its KID if the recipe wants that."""
+    recipe = trainer.recipe
+    if recipe.trains_classifier:
+        held_out = _held_out(recipe)
+        return GuidedModel(trainer, None if held_out is None else dataset.load(held_out, out / HELD_OUT)), None
+    model = ImageModel(trainer)
+    if kid_from is None or not recipe.kid_every:
+        return model, None
+    distance = kid_from(trainer.batches.dataset.images)
+
+    def kid() -> float:
+        drawn = torch.cat([model.samples(seeds) for seeds in KID_BATCHES])
+        return distance(to_uint8(drawn.cpu()).numpy())
+
+    return model, kid
 
 
 class Run:
-    """Runs a trainer; logs, saves and draws sheets.
+    """Runs a trainer; logs, saves and shows.
 
     Args:
         trainer: a new trainer, which `load` may bring to a saved state.
         out: folder of the run.
-        kid: measures drawn images every `kid_every` steps, if anything does.
+        outcome: what the run makes; None in all processes but the first.
+        kid: measures the KID every `kid_every` steps, if anything does.
     """
 
-    def __init__(self, trainer: Trainer, out: Path, kid: Distance | None = None) -> None:
+    def __init__(
+        self, trainer: Trainer, out: Path, outcome: Outcome | None = None, kid: Callable[[], float] | None = None
+    ) -> None:
         self.trainer = trainer
+        self._outcome = outcome
         self._kid = kid
         self._out = out
         self._processes = trainer.processes
@@ -187,22 +218,21 @@ class Run:
     def _save(self) -> None:
         trainer = self.trainer
         state = {"trainer": trainer.state(), "seconds": self.seconds}
-        if not self._processes.first:
+        if self._outcome is None:
             return
         save_state(self._out / STATES, trainer.step, state)
         facts = {"steps": trainer.step, "images": trainer.step * trainer.recipe.batch_size}
         for ema in trainer.emas:
             name = MODEL if ema is trainer.emas[0] else f"{MODEL}-{ema.decay}"
-            save_checkpoint(self._out / name, trainer.config(facts | {"ema_decay": ema.decay}), ema.network)
+            self._outcome.save(self._out / name, ema, facts | {"ema_decay": ema.decay})
 
     def _measure(self) -> None:
         if self._journal is not None and self._kid is not None:
-            drawn = torch.cat([self.trainer.samples(seeds) for seeds in KID_BATCHES])
-            self._journal.write(self.trainer.step, {"kid": self._kid(to_uint8(drawn.cpu()).numpy())})
+            self._journal.write(self.trainer.step, {"kid": self._kid()})
 
     def _show(self) -> None:
-        if self._journal is not None:
-            self._journal.sheet(self.trainer.step, self.trainer.sheet())
+        if self._journal is not None and self._outcome is not None:
+            self._outcome.show(self.trainer.step, self._journal)
             self._journal.curve()
 
 

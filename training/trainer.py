@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from model.condition import enlarge
-from model.config import ModelConfig
-from model.images import from_uint8
 from model.networks.build import build_network
 from model.plans.schedule import NoiseSchedule
-from model.sampling import sample
 
 from .batches import Batch, Batches
 from .consistency import Consistency, LogNormal
@@ -22,7 +18,7 @@ from .draws import Drawn, Draws
 from .ema import Ema
 from .errors import Diverged, RecipeError
 from .initial import take_over
-from .losses import Losses, Objective
+from .losses import CrossEntropy, Losses, Objective
 from .precision import CANDIDATES, DTYPES, Scaler, fastest
 from .processes import ALONE, Processes, unsynchronised
 from .recipe import Precision, Recipe
@@ -30,8 +26,6 @@ from .shown import show
 from .timesteps import TIMESTEP_SAMPLERS, TimestepSampler
 from .window import StepFacts
 
-SHEET_SEEDS = range(64)
-CONDITIONAL_SHEET_SEEDS = range(16)
 MAX_BAD_STEPS = 20
 
 
@@ -72,8 +66,7 @@ class Trainer:
         self.device = torch.device(device)
         self.processes = processes
         self.schedule = recipe.schedule.build()
-        config = self.config()
-        network = build_network(config.network)
+        network = build_network(recipe.network)
         if recipe.init:
             take_over(network, Path(recipe.init))
         self.network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -92,10 +85,6 @@ class Trainer:
         self.step = 0
         self.skipped = 0
         self._bad_in_a_row = 0
-
-    def config(self, facts: dict[str, Any] | None = None) -> ModelConfig:
-        """The config of the model as it is now; `facts` say how far its training is."""
-        return self.recipe.model_config(facts or {}, self.batches.dataset.classes)
 
     def steps(self) -> Iterator[StepFacts]:
         """Trains until `max_steps`, yielding the facts of each step; the caller decides on logs, saves and the end.
@@ -139,11 +128,13 @@ class Trainer:
         if torch.isfinite(norm):
             self._timesteps.learn(drawn.t, of_all.loss)
         loss = (drawn.importance * of_all.loss).mean()
-        return StepFacts(loss, of_all.mse, drawn.t, norm.detach().cpu(), drawn.importance * of_all.vlb)
+        bound = drawn.importance * of_all.vlb
+        return StepFacts(loss, of_all.error, drawn.t, norm.detach().cpu(), bound, of_all.correct)
 
     def _backward(self, batch: Batch, drawn: Drawn, rows: slice) -> Losses:
         """Adds the gradient of some of a batch's images."""
         x0, told = show(self.recipe, batch, drawn, rows, self.device)
+        truth = (told.pop("labels"),) if self.recipe.trains_classifier else ()
         part = drawn.part(rows)
 
         def network(x_t: Tensor, t: Tensor) -> Tensor:
@@ -152,7 +143,7 @@ class Trainer:
                 out: Tensor = self._forward(x_t, t.to(self.device), **told)
             return out.float()
 
-        losses = self._objective(network, x0, part.t, part.noise)
+        losses = self._objective(network, x0, part.t, part.noise, *truth)
         self._scaler.backward((part.importance.to(x0) * losses.loss).mean() / self.recipe.accumulate)
         return Losses(*(values.detach() for values in losses))
 
@@ -162,12 +153,13 @@ class Trainer:
 
     def _fastest(self) -> Precision:
         """The fastest format, found by passes forwards and backwards that train nothing."""
-        config, size, count = self.config(), self.recipe.crop or self.recipe.image_size, self.recipe.batch_size
-        x_t = torch.zeros(count, config.channels, size, size, device=self.device)
+        recipe, count = self.recipe, self.recipe.batch_size
+        size = recipe.crop or recipe.image_size
+        x_t = torch.zeros(count, recipe.channels, size, size, device=self.device)
         t = torch.zeros(count, dtype=torch.int64, device=self.device)
-        told = {} if self.recipe.num_classes is None else {"labels": t}
-        if config.condition is not None:
-            told["condition"] = x_t.new_zeros(count, config.network.condition_channels, size, size)
+        told = {} if recipe.num_classes is None or recipe.trains_classifier else {"labels": t}
+        if recipe.condition_shape is not None:
+            told["condition"] = x_t.new_zeros(count, recipe.condition_shape[0], size, size)
 
         def call(precision: Precision) -> None:
             with self._autocast(precision):
@@ -230,49 +222,14 @@ class Trainer:
             if self.device.type == "cuda" and "cuda" in dropout:
                 torch.cuda.set_rng_state(dropout["cuda"], self.device)
 
-    def samples(self, seeds: Sequence[int] = SHEET_SEEDS) -> Tensor:
-        """Images of the served average, with the recipe's default sampler; all classes and held conditions in turn."""
-        config = self.config()
-        network = self.emas[0].network
-        classes = self.recipe.num_classes
-        told = {}
-        if classes:
-            told["labels"] = torch.tensor([seed % classes for seed in seeds], device=self.device)
-        if config.condition is not None:
-            told["condition"] = enlarge(self._held(seeds)[1], config.image_size).to(self.device)
 
-        def denoiser(x_t: Tensor, t: Tensor) -> Tensor:
-            out: Tensor = network(x_t, t, **told)
-            return out
-
-        return sample(config.plan(self.schedule), denoiser, shape=config.shape, seeds=seeds, device=self.device)
-
-    def sheet(self) -> Tensor:
-        """Images to look at, shape (N, C, H, W): those of `samples`.
-
-        Those of a conditional network stand in triples, shape (N, C, H, 3 W), between enlarged condition and original.
-        """
-        if self.recipe.condition is None:
-            return self.samples()
-        originals, conditions = self._held(CONDITIONAL_SHEET_SEEDS)
-        conditions = enlarge(conditions, self.recipe.image_size)
-        if conditions.shape[1] != originals.shape[1]:
-            conditions = conditions.mean(1, keepdim=True).expand_as(originals)
-        return torch.cat([conditions, self.samples(CONDITIONAL_SHEET_SEEDS).cpu(), originals], dim=3)
-
-    def _held(self, seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Images in [-1, 1] that are not trained on, in turn, and their conditions; on the CPU."""
-        dataset = self.batches.dataset
-        assert dataset.conditions is not None
-        rows = [dataset.trained + seed % dataset.held for seed in seeds]
-        images, conditions = (torch.from_numpy(part[rows]) for part in (dataset.images, dataset.conditions))
-        return from_uint8(images), from_uint8(conditions)
-
-
-def _objective(recipe: Recipe, schedule: NoiseSchedule) -> tuple[Objective | Consistency, TimestepSampler]:
-    """What is minimised, and where."""
+def _objective(recipe: Recipe, schedule: NoiseSchedule) -> tuple[Callable[..., Losses], TimestepSampler]:
+    """What is minimised, and where. A classifier's loss takes the true classes too."""
     if recipe.loss == "consistency":
         return Consistency(schedule), LogNormal(schedule)
+    timesteps = TIMESTEP_SAMPLERS[recipe.timesteps](schedule.num_train_timesteps)
+    if recipe.loss == "cross_entropy":
+        return CrossEntropy(schedule), timesteps
     objective = Objective(
         schedule,
         prediction=recipe.prediction,
@@ -281,7 +238,7 @@ def _objective(recipe: Recipe, schedule: NoiseSchedule) -> tuple[Objective | Con
         weighting=recipe.weighting,
         gamma=recipe.gamma,
     )
-    return objective, TIMESTEP_SAMPLERS[recipe.timesteps](schedule.num_train_timesteps)
+    return objective, timesteps
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:

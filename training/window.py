@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -16,10 +17,11 @@ class StepFacts:
 
     Attributes:
         loss: weighted mean over the batch, shape ().
-        errors: unweighted mean squared error of each image, shape (B,).
+        errors: unweighted loss of each image, see `training.losses.Losses.error`, shape (B,).
         t: timestep of each image, shape (B,).
         grad_norm: norm of the gradient before clipping, shape ().
         vlb: estimate of the bound from each image, bits per dimension, shape (B,); 0 if it is not trained.
+        correct: whether a classifier recognised each image, 0 or 1, shape (B,); NaN for other networks.
     """
 
     loss: Tensor
@@ -27,6 +29,7 @@ class StepFacts:
     t: Tensor
     grad_norm: Tensor
     vlb: Tensor
+    correct: Tensor
 
 
 class Window:
@@ -37,8 +40,7 @@ class Window:
     """
 
     def __init__(self, num_train_timesteps: int) -> None:
-        quarter = num_train_timesteps / 4
-        self._ranges = {f"loss/q{i + 1}": (i * quarter, (i + 1) * quarter) for i in range(4)} | {"loss/t<50": (0, 50)}
+        self._ranges = quarters(num_train_timesteps) | {"t<50": (0, 50)}
         self.restart()
 
     def restart(self) -> None:
@@ -63,8 +65,8 @@ class Window:
         return metrics
 
     def _means(self, steps: list[StepFacts]) -> dict[str, float]:
-        errors = torch.cat([step.errors for step in steps])
         t = torch.cat([step.t for step in steps])
+        correct = torch.cat([step.correct for step in steps])
         vlb = torch.cat([step.vlb for step in steps])
         means = {
             "loss": float(torch.stack([step.loss for step in steps]).mean()),
@@ -72,8 +74,23 @@ class Window:
         }
         if vlb.any():
             means["vlb"] = float(vlb.mean())
-        for name, (low, high) in self._ranges.items():
-            inside = (t >= low) & (t < high)
-            if inside.any():
-                means[name] = float(errors[inside].mean())
+        means |= means_by_range("loss", torch.cat([step.errors for step in steps]), t, self._ranges)
+        if not correct.isnan().any():
+            means["accuracy"] = float(correct.mean())
+            means |= means_by_range("accuracy", correct, t, self._ranges)
         return means
+
+
+Ranges = Mapping[str, tuple[float, float]]
+
+
+def quarters(num_train_timesteps: int) -> dict[str, tuple[float, float]]:
+    """The quarters of the timesteps, q1 … q4: the first timestep of each, and the first after it."""
+    quarter = num_train_timesteps / 4
+    return {f"q{i + 1}": (i * quarter, (i + 1) * quarter) for i in range(4)}
+
+
+def means_by_range(name: str, values: Tensor, t: Tensor, ranges: Ranges) -> dict[str, float]:
+    """The means of a value over the images whose timestep lies in a range, as `name/range`, for ranges with images."""
+    inside = {f"{name}/{key}": (t >= low) & (t < high) for key, (low, high) in ranges.items()}
+    return {key: float(values[rows].mean()) for key, rows in inside.items() if rows.any()}

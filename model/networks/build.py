@@ -9,21 +9,23 @@ import torch
 from torch import nn
 
 from ..errors import CheckpointError
-from .configs import LucidUNetConfig, NetworkConfig, PaperUNetConfig, UNetConfig
+from .classifier import Classifier
+from .configs import ClassifierConfig, LucidUNetConfig, NetworkConfig, PaperUNetConfig, UNetConfig
 from .lucid_unet import LucidUNet
 from .paper_unet import PaperUNet
 from .unet import UNet
 
 Config = TypeVar("Config")
 Network = TypeVar("Network", bound=nn.Module)
-NETWORKS: dict[type[NetworkConfig], Callable[[Any], nn.Module]] = {
+NETWORKS: dict[type[NetworkConfig] | type[ClassifierConfig], Callable[[Any], nn.Module]] = {
     UNetConfig: UNet,
     PaperUNetConfig: PaperUNet,
     LucidUNetConfig: LucidUNet,
+    ClassifierConfig: Classifier,
 }
 
 
-def build_network(config: NetworkConfig) -> nn.Module:
+def build_network(config: NetworkConfig | ClassifierConfig) -> nn.Module:
     """Builds a network with fresh weights."""
     return NETWORKS[type(config)](config)
 

@@ -46,7 +46,7 @@ class Classifier(nn.Module):
         unet = config.unet
         emb_dim = 4 * unet.channels
         self.time_mlp = nn.Sequential(RowLinear(unet.channels, emb_dim), nn.SiLU(), RowLinear(emb_dim, emb_dim))
-        self.conv_in = Convolution(unet.in_channels, unet.widths[0], 3, padding=1)
+        self.conv_in = Convolution(unet.in_channels * unet.patch**2, unet.widths[0], 3, padding=1)
         self.down, _ = down_layers(unet)
         self.mid = mid_layers(unet)
         self.norm_out = nn.GroupNorm(unet.groups, unet.widths[-1], unet.norm_eps)
@@ -66,7 +66,7 @@ class Classifier(nn.Module):
         """
         sinusoids = sinusoidal_embedding(t, self.config.channels, order=self.config.unet.time_order)
         emb = self.time_mlp(sinusoids.to(x.dtype))
-        h = self.conv_in(x)
+        h = self.conv_in(F.pixel_unshuffle(x, self.config.patch))
         for module in self.down:
             h = module(h) if isinstance(module, Downsample) else module(h, emb)
         for stage in self.mid:

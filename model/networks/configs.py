@@ -258,6 +258,7 @@ class ClassifierConfig:
     Attributes:
         image_size: height and width in pixels; the pooling has an embedding for each position of the last level.
         num_classes: number of logits.
+        patch: factor of the pixel-unshuffle stem, as that of a U-Net.
 
     Raises:
         ValueError: if a width cannot be divided into groups or heads, a choice is unknown, or image_size cannot be
@@ -275,6 +276,7 @@ class ClassifierConfig:
     time_injection: TimeInjection = "scale_shift"
     groups: int = 32
     resample: Resample = "resblock"
+    patch: int = 1
 
     def __post_init__(self) -> None:
         multiple = self.unet.size_multiple
@@ -295,4 +297,5 @@ class ClassifierConfig:
             time_order="cos_sin",
             groups=self.groups,
             resample=self.resample,
+            patch=self.patch,
         )

@@ -17,6 +17,7 @@ from training.conditions import smaller
 from training.dataset import Dataset, first_images, load, scan
 from training.draws import Draws
 from training.errors import RecipeError
+from training.outcomes import ImageModel
 from training.recipe import Recipe, load_recipe
 from training.shown import show
 from training.state import load_state, save_state
@@ -116,7 +117,7 @@ def test_the_network_learns_to_use_the_condition() -> None:
     it = Trainer(recipe, Batches(Dataset(images, conditions=conditions, held=HELD), 8, seed=0))
     losses = [float(facts.loss) for facts in it.steps()]
     assert np.mean(losses[-20:]) < 0.4 * np.mean(losses[:5])
-    drawn, held = it.samples(range(HELD)), from_uint8(torch.from_numpy(images[-HELD:]))
+    drawn, held = ImageModel(it).samples(range(HELD)), from_uint8(torch.from_numpy(images[-HELD:]))
     assert (drawn - held).abs().mean() < 0.15 < 0.4 < (drawn.roll(1, 0) - held).abs().mean()
 
 
@@ -127,7 +128,7 @@ def test_held_images_are_never_trained_on() -> None:
 
 
 def test_a_sheet_shows_condition_image_and_original_side_by_side() -> None:
-    sheet = trainer(tiny()).sheet()
+    sheet = ImageModel(trainer(tiny())).sheet()
     assert sheet.shape == (16, 3, 32, 96)
     condition = from_uint8(torch.from_numpy(smaller(IMAGES[-3], 16, 3)[None].copy()))
     assert torch.equal(sheet[1, :, :, :32], enlarge(condition, 32)[0])

@@ -55,7 +55,7 @@ def test_a_network_that_knows_the_image_is_consistent() -> None:
         return (abar.sqrt() * x_t - x0) / (1 - abar).sqrt()
 
     losses = LOSS(oracle, x0, t, noise)
-    assert losses.mse.max() < 1e-8  # the network's timesteps are float32
+    assert losses.error.max() < 1e-8  # the network's timesteps are float32
 
 
 def test_a_network_that_says_nothing_has_the_loss_of_its_skip() -> None:
@@ -65,7 +65,7 @@ def test_a_network_that_says_nothing_has_the_loss_of_its_skip() -> None:
     losses = LOSS(lambda x_t, t: torch.zeros_like(x_t), x0, t, noise)
     for i, (high, low) in enumerate(zip(SIGMAS, nearer(SIGMAS), strict=True)):
         difference = abar[i] * (x0[i] + high * noise[i]) - below[i] * (x0[i] + low * noise[i])
-        assert float(losses.mse[i]) == pytest.approx(float(difference.square().mean()), rel=1e-9)
+        assert float(losses.error[i]) == pytest.approx(float(difference.square().mean()), rel=1e-9)
         assert float(losses.loss[i]) == pytest.approx(float(difference.square().mean().sqrt()) / (high - low), rel=1e-9)
 
 

@@ -32,7 +32,7 @@ def earlier(tmp_path: Path) -> Path:
     with torch.no_grad():
         for parameter in first.network.parameters():
             parameter.normal_()
-    save_checkpoint(tmp_path / "earlier", first.config(), first.network, dtype=torch.float32)
+    save_checkpoint(tmp_path / "earlier", first.recipe.model_config({}), first.network, dtype=torch.float32)
     return tmp_path / "earlier"
 
 

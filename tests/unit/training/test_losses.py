@@ -13,12 +13,13 @@ from model import NoiseSchedule, make_plan
 from model.forward_process import q_sample
 from model.plans.plan import Column, Prediction
 from training.ema import Ema
-from training.losses import target, weights
+from training.losses import CrossEntropy, target, weights
 from training.recipe import Weighting, load_recipe
 from training.trainer import learning_rate
 from training.window import StepFacts, Window
 
 SCHEDULE = NoiseSchedule.linear(1000)
+NOT_CLASSIFIED = torch.full((7,), math.nan)
 
 
 @pytest.mark.parametrize("prediction", ["eps", "x0", "v"])
@@ -100,11 +101,46 @@ def test_the_learning_rate_warms_up_and_stays() -> None:
     assert learning_rate(dataclasses.replace(recipe, warmup_steps=0), 0) == 4e-4
 
 
+def test_cross_entropy_is_that_of_softmax_regression_on_the_noisy_image() -> None:
+    """For logits x_t · m and -x_t · m, -log p of the first class is log(1 + e^(-2 x_t · m))."""
+    generator = torch.Generator().manual_seed(0)
+    x0, noise, mean = torch.randn((3, 6, 3, 4, 4), generator=generator, dtype=torch.float64)
+    t, labels = torch.tensor([0, 10, 200, 500, 900, 999]), torch.tensor([0, 1, 0, 1, 0, 1])
+    abar = torch.from_numpy(SCHEDULE.alphas_cumprod)[t].view(-1, 1, 1, 1)
+    x_t = abar.sqrt() * x0 + (1 - abar).sqrt() * noise
+    side = 0.1 * (x_t * mean[0]).sum((1, 2, 3))
+    seen: list[torch.Tensor] = []
+
+    def network(x: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
+        seen.append(at)
+        dot = 0.1 * (x * mean[0]).sum((1, 2, 3))
+        return torch.stack([dot, -dot], dim=1)
+
+    losses = CrossEntropy(SCHEDULE)(network, x0, t, noise, labels)
+    margin = torch.where(labels == 0, side, -side)
+    assert torch.allclose(losses.loss, torch.log1p(torch.exp(-2 * margin)), rtol=1e-6)
+    assert torch.equal(losses.correct, (margin > 0).double())
+    assert torch.equal(losses.error, losses.loss)
+    assert not losses.vlb.any()
+    assert torch.equal(seen[0], t)
+
+
+def test_a_window_tells_the_accuracy_of_a_classifier_by_quarter() -> None:
+    window = Window(1000)
+    t = torch.tensor([0, 100, 300, 999])
+    facts = torch.tensor(1.0), torch.ones(4), t, torch.tensor(1.0), torch.zeros(4)
+    window.add(StepFacts(*facts, torch.tensor([1.0, 0.0, 1.0, 0.0])))
+    window.add(StepFacts(*facts, torch.tensor([1.0, 1.0, 1.0, 0.0])))
+    metrics = window.close()
+    expected = {"accuracy": 0.625, "accuracy/q1": 0.75, "accuracy/q2": 1.0, "accuracy/q4": 0.0, "accuracy/t<50": 1.0}
+    assert {key: metrics[key] for key in metrics if key.startswith("accuracy")} == expected
+
+
 def test_a_window_tells_the_quarters_of_the_timesteps_apart() -> None:
     window = Window(1000)
     t = torch.tensor([0, 49, 50, 249, 250, 500, 999])
-    window.add(StepFacts(torch.tensor(2.0), t.float(), t, torch.tensor(1.0), torch.zeros(7)))
-    window.add(StepFacts(torch.tensor(4.0), t.float(), t, torch.tensor(3.0), torch.zeros(7)))
+    window.add(StepFacts(torch.tensor(2.0), t.float(), t, torch.tensor(1.0), torch.zeros(7), NOT_CLASSIFIED[:7]))
+    window.add(StepFacts(torch.tensor(4.0), t.float(), t, torch.tensor(3.0), torch.zeros(7), NOT_CLASSIFIED[:7]))
     metrics = window.close()
     expected = {"loss": 3.0, "grad_norm": 2.0, "loss/q1": 87.0, "loss/q2": 250.0, "loss/q3": 500.0, "loss/q4": 999.0}
     assert {key: metrics[key] for key in expected} == expected
@@ -116,10 +152,10 @@ def test_a_skipped_step_does_not_spoil_a_window() -> None:
     window = Window(1000)
     t = torch.tensor([0, 999])
     lost, taken = torch.tensor(float("nan")), torch.tensor(2.0)
-    window.add(StepFacts(lost, torch.full((2,), float("nan")), t, lost, torch.zeros(2)))
+    window.add(StepFacts(lost, torch.full((2,), float("nan")), t, lost, torch.zeros(2), NOT_CLASSIFIED[:2]))
     assert math.isnan(window.close()["loss"])
-    window.add(StepFacts(lost, torch.full((2,), float("nan")), t, lost, torch.zeros(2)))
-    window.add(StepFacts(taken, torch.ones(2), t, taken, torch.full((2,), 3.0)))
+    window.add(StepFacts(lost, torch.full((2,), float("nan")), t, lost, torch.zeros(2), NOT_CLASSIFIED[:2]))
+    window.add(StepFacts(taken, torch.ones(2), t, taken, torch.full((2,), 3.0), NOT_CLASSIFIED[:2]))
     metrics = window.close()
     assert (metrics["loss"], metrics["grad_norm"], metrics["loss/q1"], metrics["vlb"]) == (2.0, 2.0, 1.0, 3.0)
 

@@ -61,7 +61,7 @@ def test_overrides_are_typed_and_reach_into_tables() -> None:
         ("image_size=15", "image_size must be a multiple of 2"),
         ("channels=1", "channels must be 1 or 3 and equal the network's in_channels"),
         ("max_steps", "--set takes KEY=VALUE"),
-        ("network.type=vit", "network.type must be one of unet, paper_unet, lucid_unet, got 'vit'"),
+        ("network.type=vit", "network.type must be one of unet, paper_unet, lucid_unet, classifier, got 'vit'"),
         ("network.groups=5", "network: groups 5 does not divide the 32 channels of level 0"),
         ("clip_norm=-1.0", "clip_norm must be at least 0"),
         ("max_minutes=0", "max_minutes must be greater than 0"),

@@ -11,10 +11,13 @@ import numpy as np
 import pytest
 import torch
 
+from model import save_checkpoint
+from model.networks.build import build_network
 from training.batches import Batches
 from training.dataset import Dataset
 from training.errors import Diverged, RecipeError
 from training.images import ImageArray
+from training.outcomes import ImageModel
 from training.processes import ALONE, Processes
 from training.recipe import Precision, Recipe, load_recipe
 from training.state import load_state, save_state
@@ -40,6 +43,25 @@ CLASSES = ("data.source=npz", "data.path=none", "network.num_classes=5", "label_
 
 
 PAPER = ("network.num_classes=5", "label_drop=0.5")
+
+
+def classifier(guides: Path, *changes: str) -> Recipe:
+    """The recipe of a noisy classifier of a model of these five classes, which is saved first."""
+    if not guides.exists():
+        config = tiny(*CLASSES).model_config({}, tuple("abcde"))
+        save_checkpoint(guides, config, build_network(config.network))
+    path = guides.with_suffix(".toml")
+    network = 'type="classifier"\nchannels=8\nchannel_mult=[1, 2]\nattention_levels=[1]\nhead_channels=8\ngroups=4'
+    path.write_text(f"name='c'\nguides='{guides}'\n[network]\n{network}\n[data]\nsource='npz'\npath='x'\nflip=true\n")
+    shared = (
+        "batch_size=4",
+        "precision=float32",
+        "warmup_steps=3",
+        "weight_decay=0.05",
+        "ema_decay=0",
+        "max_steps=100",
+    )
+    return load_recipe(str(path), [*shared, *changes])
 
 
 def tiny(*changes: str) -> Recipe:
@@ -105,6 +127,37 @@ def test_a_resumed_run_is_bit_equal_to_one_that_never_stopped(tmp_path: Path, ch
     torch.manual_seed(99)  # what other code does to the global generator must not matter
     resumed = run(recipe, straight.step // 2, tmp_path)
     assert_equal(resumed.state(), straight.state())
+
+
+@pytest.mark.parametrize("changes", [(), ("precision=bf16", "accumulate=2"), ("timesteps=loss_second_moment",)])
+def test_a_classifier_s_resumed_run_is_bit_equal_too(tmp_path: Path, changes: tuple[str, ...]) -> None:
+    recipe = classifier(tmp_path / "guided", *changes)
+    straight, half = run(recipe, 10), run(recipe, 5)
+    save_state(tmp_path, half.step, half.state())
+    torch.manual_seed(99)
+    assert_equal(run(recipe, 5, tmp_path).state(), straight.state())
+
+
+def test_a_classifier_is_not_told_the_class_and_its_average_of_decay_0_is_itself(tmp_path: Path) -> None:
+    it = trainer(classifier(tmp_path / "guided"))
+    seen: list[Any] = []
+    it.network.register_forward_hook(lambda module, args, out: seen.append(args))
+    facts = next(it.steps())
+    assert [len(args) for args in seen] == [2]
+    assert set(facts.correct.tolist()) <= {0.0, 1.0}
+    assert float(facts.loss) == pytest.approx(np.log(5), abs=0.5)
+    assert_equal(dict(it.emas[0].network.state_dict()), dict(it.network.state_dict()))
+
+
+def test_weight_decay_shrinks_what_no_gradient_moves(tmp_path: Path) -> None:
+    """AdamW: without a gradient, weights fall by 1 - rate x decay in each step."""
+    it = trainer(classifier(tmp_path / "guided", "learning_rate=0.01", "warmup_steps=0"))
+    weight = it.network.get_parameter("pool.positional_embedding")
+    before = weight.detach().clone()
+    weight.register_hook(torch.zeros_like)
+    for _ in islice(it.steps(), 3):
+        pass
+    assert torch.allclose(weight, before * (1 - 0.01 * 0.05) ** 3, rtol=1e-5)
 
 
 def test_a_run_measures_the_formats_once_and_a_recipe_can_still_say_another(
@@ -266,5 +319,6 @@ def test_a_sheet_shows_all_classes_in_turn() -> None:
     it.emas[0].network.register_forward_hook(
         lambda module, args, told, out: seen.append(told["labels"]), with_kwargs=True
     )
-    assert torch.equal(it.samples(), it.samples())
+    model = ImageModel(it)
+    assert torch.equal(model.samples(), model.samples())
     assert seen[0].tolist() == [i % 5 for i in range(64)]

@@ -1,0 +1,221 @@
+"""A noisy classifier is trained for the model that it guides, becomes a part of it, and guides it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from difuso.drawing import model_of
+from jobs.params import SamplingParams
+from model import load_checkpoint, save_checkpoint
+from model.checkpoint import file_sha256
+from model.config import ScheduleConfig
+from model.files import WEIGHTS
+from model.networks.build import build_network
+from model.networks.classifier import Classifier
+from model.networks.configs import ClassifierConfig
+from tests.shades import guided_model, shades, write_recipe
+from training.dataset import Dataset
+from training.dry_run import dry_run
+from training.errors import RecipeError
+from training.held_out import recognition
+from training.loss_curves import read_metrics
+from training.recipe import Recipe, load_recipe
+from training.run import train
+from training.window import quarters
+from worker.runner import Runner
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Callable[..., Recipe]:
+    """The recipe of a classifier of dark and bright images, with changes."""
+    guided_model(tmp_path / "guided")
+    path = write_recipe(tmp_path, guides=tmp_path / "guided")
+    return lambda *changes: load_recipe(str(path), changes)
+
+
+def test_a_recipe_has_what_its_model_has(recipe: Callable[..., Recipe]) -> None:
+    read = recipe()
+    assert isinstance(read.network, ClassifierConfig)
+    assert (read.network.image_size, read.network.in_channels, read.network.num_classes) == (8, 3, 2)
+    assert (read.image_size, read.channels, read.schedule.type) == (8, 3, "cosine")
+    assert (read.loss, read.prediction) == ("cross_entropy", "v")
+    assert read.data.classes == ("dark", "bright")
+    assert read.held_out is not None
+    assert read.held_out.source == "npz"
+    assert read.held_out.path.endswith("others.npz")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("guides=", "guides is missing: name the folder of the model"),
+        ("guides=nowhere", "guides = 'nowhere': .* is missing"),
+        ("image_size=16", "image_size comes from the model that the classifier guides: leave it out"),
+        ("schedule.type=linear", "schedule comes from the model"),
+        ("network.in_channels=1", "in_channels comes from the model"),
+        ("network.num_classes=3", "the guided model has 2 classes: leave network.num_classes out"),
+        ('data.classes=["bright", "dark"]', "data.classes must be the guided model's, in their order"),
+        ("label_drop=0.1", "label_drop is there for networks that make images"),
+        ("loss=simple", "loss is there for networks that make images"),
+        ("kid_every=5", "kid_every is there for networks that make images"),
+        ("held_out.count=two", r"held_out\.count: .* integer"),
+        ("network.channels=4096", r"network\.channels must be a whole number between 1 and 2048"),
+        ("network.channel_mult=[1, 1, 1, 1, 1]", "image_size of a classifier must be a multiple of 16, got 8"),
+        ("network.type=unet", "guides is there for a classifier: leave it out, or set network.type"),
+    ],
+)
+def test_what_contradicts_the_model_is_refused(recipe: Callable[..., Recipe], change: str, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        recipe(change)
+
+
+def test_other_networks_cannot_have_a_classifier_s_loss() -> None:
+    with pytest.raises(RecipeError, match="loss cross_entropy is there for a network of type classifier"):
+        load_recipe("smoke", ["loss=cross_entropy"])
+
+
+def test_a_model_without_classes_gets_the_classifier_s(tmp_path: Path, recipe: Callable[..., Recipe]) -> None:
+    guided_model(tmp_path / "guided", classes=None)
+    with pytest.raises(RecipeError, match="the guided model has no classes: set"):
+        recipe()
+    out = tmp_path / "run"
+    train(recipe("network.num_classes=2", "max_steps=2"), out)
+    config = load_checkpoint(out / "model").config
+    assert (config.classes, config.num_labels) == (None, 2)
+
+
+def test_classes_in_another_order_are_refused(tmp_path: Path, recipe: Callable[..., Recipe]) -> None:
+    """A folder names its own classes, in alphabetical order."""
+    for name, shade in (("dark", 0), ("bright", 255)):
+        (tmp_path / "folder" / name).mkdir(parents=True)
+        for i in range(8):
+            Image.new("RGB", (8, 8), (shade,) * 3).save(tmp_path / "folder" / name / f"{i}.png")
+    changes = ("data.source=folder", f"data.path={tmp_path / 'folder'}")
+    with pytest.raises(
+        RecipeError, match="the images have the classes bright, dark, but the guided model has dark, br"
+    ):
+        train(recipe(*changes), tmp_path / "run")
+
+
+@pytest.fixture
+def trained(tmp_path: Path, recipe: Callable[..., Recipe]) -> Path:
+    """The folder of a run of seconds."""
+    assert train(recipe(), tmp_path / "run") == 60
+    return tmp_path / "run"
+
+
+def test_a_run_leaves_the_model_with_its_classifier_and_no_other_bit_changed(tmp_path: Path, trained: Path) -> None:
+    before, after = load_checkpoint(tmp_path / "guided"), load_checkpoint(trained / "model")
+    assert file_sha256(trained / "model" / WEIGHTS) == file_sha256(tmp_path / "guided" / WEIGHTS)
+    assert after.classifier is not None
+    training = dict(after.config.training)
+    facts = training.pop("classifier")
+    assert (facts["steps"], facts["images"], facts["recipe"]["weight_decay"]) == (60, 960, 0.05)
+    assert dataclasses.replace(after.config, classifier=None, training=training) == before.config
+    entries = read_metrics(trained / "metrics.jsonl")
+    assert entries[-1].keys() >= {"loss", "loss/q1", "accuracy", "accuracy/q1", "accuracy/q4", "grad_norm", "lr"}
+    assert "vlb" not in entries[-1]
+    assert entries[-1].keys() >= {"held_out/accuracy", "held_out/accuracy/q1", "held_out/accuracy/q4", "held_out/loss"}
+    assert entries[-1]["held_out/accuracy/q1"] > 0.95
+    assert entries[-1]["held_out/loss"] < np.log(2)
+    assert (trained / "losses.png").stat().st_size > 1000
+    assert not (trained / "sheets").exists()
+    assert json.loads((trained / "held_out/report.json").read_text())["classes"] == {"dark": 32, "bright": 32}
+
+
+def test_weights_that_float16_cannot_hold_stay_float32(tmp_path: Path, recipe: Callable[..., Recipe]) -> None:
+    guided = load_checkpoint(tmp_path / "guided")
+    with torch.no_grad():
+        guided.network.get_parameter("conv_in.bias").fill_(1 + 2**-20)
+    save_checkpoint(tmp_path / "guided", guided.config, guided.network, dtype=torch.float32)
+    train(recipe("max_steps=1"), tmp_path / "run")
+    assert file_sha256(tmp_path / "run/model" / WEIGHTS) == file_sha256(tmp_path / "guided" / WEIGHTS)
+
+
+@pytest.mark.parametrize(("sampler", "spacing"), [("ddpm", "linspace"), ("ddim", "leading"), ("unipc", "leading")])
+def test_the_classifier_guides_images_to_its_class(trained: Path, sampler: str, spacing: str) -> None:
+    """A network that draws noise is led to the shade of the label."""
+    model = model_of(Runner(load_checkpoint(trained / "model"), device=torch.device("cpu"), slots=4))
+    shade: dict[tuple[int, float], float] = {}
+    runs = [(label, scale) for scale in (0.0, 8.0) for label in (0, 1)]
+    params = [
+        SamplingParams(
+            n=4, steps=20, sampler=sampler, spacing=spacing, eta=0, seed=1, label=label, classifier_scale=scale
+        )
+        for label, scale in runs
+    ]
+
+    def keep(number: int, pngs: list[bytes]) -> None:
+        shade[runs[number]] = float(np.mean([np.asarray(Image.open(BytesIO(png))) for png in pngs]))
+
+    model.draw(params, keep)
+    assert shade[0, 0.0] == shade[1, 0.0], "without a scale the label says nothing"
+    assert shade[0, 8.0] + 3 < shade[0, 0.0] < shade[1, 8.0] - 3
+
+
+def test_a_run_begins_from_the_classifier_of_a_checkpoint(
+    tmp_path: Path, trained: Path, recipe: Callable[..., Recipe]
+) -> None:
+    out = tmp_path / "again"
+    train(recipe(f"init={trained / 'model'}", "max_steps=1", "learning_rate=1e-9"), out)
+    one, other = (load_checkpoint(folder / "model").classifier for folder in (trained, out))
+    assert one is not None
+    assert other is not None
+    for name, tensor in one.state_dict().items():
+        assert torch.allclose(tensor, other.state_dict()[name], atol=1e-6), name
+    with pytest.raises(RecipeError, match="this model has no classifier to begin from"):
+        train(recipe(f"init={tmp_path / 'guided'}"), tmp_path / "third")
+
+
+def test_a_dry_run_measures_a_classifier_and_writes_nothing(tmp_path: Path, recipe: Callable[..., Recipe]) -> None:
+    read = recipe()
+    before = sorted(tmp_path.rglob("*"))
+    seen = dry_run(read)
+    assert sorted(tmp_path.rglob("*")) == before
+    assert isinstance(read.network, ClassifierConfig)
+    assert seen.parameters == sum(p.numel() for p in Classifier(read.network).parameters())
+    assert (seen.batch, seen.classes) == ((16, 3, 8, 8), ("dark", "bright"))
+
+
+def test_a_run_is_not_gone_on_with_for_another_model(tmp_path: Path, recipe: Callable[..., Recipe]) -> None:
+    train(recipe("max_steps=2"), tmp_path / "run")
+    config = load_checkpoint(tmp_path / "guided").config
+    changed = dataclasses.replace(config, schedule=ScheduleConfig("linear"))
+    save_checkpoint(tmp_path / "guided", changed, build_network(config.network))
+    with pytest.raises(RecipeError, match="another schedule"):
+        train(recipe("max_steps=4"), tmp_path / "run")
+
+
+def test_recognition_shows_every_image_once_at_timesteps_that_are_spread_evenly() -> None:
+    """A classifier that knows the timestep's half and says so is right for half of the images in each range."""
+    images, labels = shades(400, 0)
+    seen: list[torch.Tensor] = []
+
+    class Early(nn.Module):
+        def forward(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+            seen.append(t)
+            early = (t < 500).float()
+            return 20 * torch.stack([1 - early, early], dim=1)
+
+    schedule = ScheduleConfig("cosine").build()
+    dataset = Dataset(images, labels.astype(np.int64), ("dark", "bright"))
+    found = [recognition(Early(), schedule, dataset, quarters(1000), device=torch.device("cpu")) for _ in range(2)]
+    assert found[0] == found[1]
+    t = torch.cat(seen[: len(seen) // 2])
+    assert torch.equal(t.sort().values, torch.arange(400) * 1000 // 400)
+    assert found[0]["accuracy"] == pytest.approx(0.5, abs=0.08)
+    assert found[0]["loss"] == pytest.approx(20 * (1 - found[0]["accuracy"]), rel=1e-4)
+    by_quarter = [found[0][f"accuracy/q{i}"] for i in range(1, 5)]
+    assert found[0]["accuracy"] == pytest.approx(np.mean(by_quarter))

@@ -1,0 +1,80 @@
+"""What the recipe of a noisy classifier takes over from the model that it guides, so that the two cannot disagree."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from model.config import ModelConfig
+from model.errors import CheckpointError
+from model.formats.folders import read_config
+
+from .errors import RecipeError
+
+CLASSIFIER = "classifier"  # as a network.type
+OF_MODEL = ("image_size", "channels", "schedule", "prediction", "variance", "defaults")
+OF_IMAGE_MODELS = ("loss", "weighting", "gamma", "label_drop", "kid_every", "condition", "crop")
+ONLY_CLASSIFIERS = ("guides", "held_out")
+
+
+def complete(content: dict[str, Any]) -> ModelConfig | None:
+    """Completes the content of a classifier's recipe, and returns the config of the guided model.
+
+    The recipe gets the guided model's image size, channels, schedule, number of classes and names of the classes. Other
+    recipes stay as they are; for them the result is None.
+
+    Raises:
+        RecipeError: if the recipe contradicts the model or names none, or if another recipe has a classifier's keys.
+    """
+    network = content.get("network")
+    if not isinstance(network, dict) or network.get("type") != CLASSIFIER:
+        _refuse(ONLY_CLASSIFIERS, content, "is there for a classifier: leave it out, or set network.type to classifier")
+        return None
+    _refuse(OF_MODEL, content, "comes from the model that the classifier guides: leave it out")
+    _refuse(("in_channels", "image_size"), network, "comes from the model that the classifier guides: leave it out")
+    _refuse(OF_IMAGE_MODELS, content, "is there for networks that make images: leave it out")
+    folder = content.get("guides")
+    if not isinstance(folder, str) or not folder:
+        raise RecipeError("guides is missing: name the folder of the model that the classifier is to guide")
+    try:
+        guided = read_config(Path(folder))
+    except CheckpointError as error:
+        raise RecipeError(f"guides = {folder!r}: {error}") from error
+    network |= {
+        "in_channels": guided.channels,
+        "image_size": guided.image_size,
+        "num_classes": _classes(guided, network),
+    }
+    content |= {key: getattr(guided, key) for key in ("image_size", "channels", "prediction", "variance")}
+    content |= {"schedule": asdict(guided.schedule), "defaults": asdict(guided.defaults), "loss": "cross_entropy"}
+    _name_classes(guided, content.setdefault("data", {}))
+    return guided
+
+
+def _refuse(keys: tuple[str, ...], table: dict[str, Any], reason: str) -> None:
+    for key in keys:
+        if key in table:
+            raise RecipeError(f"{key} {reason}")
+
+
+def _classes(guided: ModelConfig, network: dict[str, Any]) -> Any:
+    """Returns the number of classes: the guided model's, or the recipe's if that model has none."""
+    given = network.get("num_classes")
+    if guided.classes is None:
+        if given is None:
+            raise RecipeError("the guided model has no classes: set network.num_classes to the number of yours")
+        return given
+    if given not in (None, len(guided.classes)):
+        raise RecipeError(f"the guided model has {len(guided.classes)} classes: leave network.num_classes out")
+    return len(guided.classes)
+
+
+def _name_classes(guided: ModelConfig, data: Any) -> None:
+    """Names the classes of the images as the guided model does, unless that model only numbers them."""
+    classes = list(guided.classes or ())
+    if not isinstance(data, dict) or classes == [str(number) for number in range(len(classes))]:
+        return
+    if data.get("classes", classes) != classes:
+        raise RecipeError("data.classes must be the guided model's, in their order: leave it out")
+    data["classes"] = classes
