@@ -31,6 +31,7 @@ class SampledImages:
 
     Attributes:
         facts: the weights and parameters that all images share.
+        folder: folder of the images.
     """
 
     def __init__(self, model: DrawingModel, params: SamplingParams, root: Path, *, labels: Sequence[int] = ()) -> None:
@@ -41,10 +42,10 @@ class SampledImages:
         self.facts = {"model": model.name, "sha256": model.sha256, **way}
         digest = hashlib.sha256(json.dumps(way, sort_keys=True).encode()).hexdigest()
         name = f"{params.sampler}-{params.spacing.partition(':')[0]}-{params.steps}-{digest[:8]}"
-        self._folder = root / f"{model.name}-{model.sha256[:8]}" / name
-        self._clock = self._folder / "seconds.json"
-        self._folder.mkdir(parents=True, exist_ok=True)
-        (self._folder / "parameters.json").write_text(json.dumps(self.facts, indent=2) + "\n", encoding="utf-8")
+        self.folder = root / f"{model.name}-{model.sha256[:8]}" / name
+        self._clock = self.folder / "seconds.json"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / "parameters.json").write_text(json.dumps(self.facts, indent=2) + "\n", encoding="utf-8")
 
     def __call__(self, first: int, count: int) -> ImageArray:
         """Images `first` to `first + count - 1`, uint8 of shape (count, H, W, 3)."""
@@ -85,7 +86,7 @@ class SampledImages:
         return spent
 
     def _path(self, index: int) -> Path:
-        return self._folder / f"{self._params.seed_of(index)}.png"
+        return self.folder / f"{self._params.seed_of(index)}.png"
 
     def _count(self, images: int, seconds: float) -> None:
         # A batch that is not full takes as long as a full one: it would make each of its images look slow.
