@@ -71,7 +71,7 @@ class Drawing:
 def main(
     model: Annotated[Path, typer.Option(help="A checkpoint's folder.")] = Path("checkpoints/fashion32"),
     data: Annotated[str, typer.Option(help="The recipe whose images it was trained on.")] = "fashion32",
-    images: Annotated[int, typer.Option(min=500, help="Images at each point.")] = 1000,
+    images: Annotated[int, typer.Option(min=100, help="Images at each point.")] = 1000,
     references: Annotated[int, typer.Option(min=500, help="Real images of the test split.")] = 2000,
     sampler: Annotated[str | None, typer.Option(help="By default the model's.")] = None,
     steps: Annotated[int | None, typer.Option(help="By default the model's.")] = None,

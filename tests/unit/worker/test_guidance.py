@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 import uuid
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from torch import Tensor
 from jobs.contract import Job
 from jobs.errors import JobUnreadable
 from jobs.params import SamplingParams
+from model import load_checkpoint
 from model.networks.classifier import log_prob_gradient
 from model.networks.configs import ClassifierConfig, UNetConfig
 from model.sampling import sample
@@ -185,3 +188,12 @@ def test_a_class_that_cannot_be_asked_for_is_refused(network: dict[str, Any], pa
     runner.checkpoint, runner.device = checkpoint, CPU
     with pytest.raises(JobUnreadable):
         start(runner, sampler="ddim", spacing="leading", variance="fixed_small", **params)
+
+
+def test_a_classifier_takes_no_size_of_batch_from_its_model() -> None:
+    """A lone image pays for one, and not for two, although the backward pass of one has bits of its own."""
+    folder = Path(__file__).parents[3] / "checkpoints/fashion32"
+    checkpoint = load_checkpoint(folder)
+    assert checkpoint.classifier is not None
+    guided = Runner(checkpoint, device=CPU, slots=3)
+    assert guided.buckets == Runner(dataclasses.replace(checkpoint, classifier=None), device=CPU, slots=3).buckets
