@@ -44,7 +44,7 @@ def variational_bound(
         PlanError: if the model has no such chain.
         NonFiniteSample: if the network returns NaN or infinity.
     """
-    network = checkpoint.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = checkpoint.denoiser.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     pixels = from_uint8(torch.from_numpy(images))
     seeds = range(seed, seed + len(pixels))
     work, done = len(pixels) * len(levels.timesteps), 0

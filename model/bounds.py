@@ -18,7 +18,7 @@ MAX_TEXT = 256  # characters of a name or a choice
 MAX_SPACING = 1403  # characters of a list of a hundred timesteps
 MAX_PLANS = 64
 PLAN_NAME = r"[a-z0-9][a-z0-9._-]{0,63}"
-SECTIONS = ("network", "schedule", "clip", "defaults", "classifier", "condition")
+SECTIONS = ("network", "schedule", "clip", "defaults", "classifier", "condition", "preconditioning")
 UNBOUNDED = ("format", "training")  # format is compared with one number; training is free JSON
 
 
@@ -85,13 +85,18 @@ BOUNDS: dict[str, Bound] = {
     "attention_head_channels": Bound(1, 4096, most=8),
     "theta": _real(1, 1e9),
     "fourier_features": Bound(1, 4096),
+    "noise_channels": Bound(2, 4096),
+    "emb_channels": Bound(1, 16_384),
     # fields of the condition, the schedule, the clipping and the defaults
     "num_train_timesteps": Bound(1, 10_000),
     "beta_start": _real(1e-7, 1),
     "beta_end": _real(1e-7, 1),
     "betas": _real(0, 1, most=10_000),
+    "sigma_min": _real(1e-6, 1e6),
+    "sigma_max": _real(1e-6, 1e6),
     "bound": _real(0, 1e30),
     "quantile": _real(0, 1),
+    "sigma_data": _real(1e-3, 1e3),
     "steps": Bound(1, 10_000),
     "size": Bound(1, 1024),
     "max_augmentation": _real(0, 1),

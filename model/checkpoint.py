@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -25,6 +26,7 @@ from .formats.diffusers import read_diffusers
 from .formats.diffusers_config import is_diffusers
 from .networks.build import build_network, unfilled
 from .networks.classifier import Classifier
+from .networks.preconditioned import Preconditioned
 from .plans.schedule import NoiseSchedule
 
 __all__ = ["CLASSIFIER", "CONFIG", "SUMS", "WEIGHTS", "Checkpoint", "file_sha256", "load_checkpoint", "save_checkpoint"]
@@ -51,6 +53,14 @@ class Checkpoint:
     schedule: NoiseSchedule
     sha256: str
     classifier: Classifier | None = None
+
+    @cached_property
+    def denoiser(self) -> nn.Module:
+        """The network as plans call it: from x_t and t to the config's prediction. It shares the network's weights."""
+        if self.config.preconditioning is None:
+            return self.network
+        device = next(self.network.parameters()).device
+        return Preconditioned(self.network, self.config.preconditioning, self.schedule).to(device).eval()
 
 
 def save_checkpoint(

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Unpack
-
-import numpy as np
+from typing import Any, Unpack
 
 from .bounds import check_config
 from .errors import CheckpointError, PlanError
@@ -15,52 +13,12 @@ from .networks.configs import NETWORKS, AnyNetworkConfig, ClassifierConfig
 from .parsing import parse
 from .plans.clipping import Clipping
 from .plans.plan import Plan, Prediction, Variance, make_plan
+from .plans.preconditioning import Preconditioning
 from .plans.schedule import NoiseSchedule
+from .plans.schedule_config import ScheduleConfig as ScheduleConfig
 from .plans.settings import Choices, Settings, settle
 
 FORMAT = 1
-
-SCHEDULES: dict[str, Callable[..., NoiseSchedule]] = {
-    "linear": NoiseSchedule.linear,
-    "scaled_linear": NoiseSchedule.scaled_linear,
-    "cosine": NoiseSchedule.cosine,
-}
-
-
-@dataclass(frozen=True)
-class ScheduleConfig:
-    """A noise schedule, by name or by its betas.
-
-    Attributes:
-        type: name of the schedule.
-        num_train_timesteps: number of timesteps T.
-        beta_start, beta_end: first and last beta of the linear kinds; None for the default, and for the others.
-        betas: all T betas of the type `listed`, which no formula gives; None for the others.
-        zero_terminal_snr: whether betas are rescaled with `NoiseSchedule.rescale_zero_terminal_snr`.
-    """
-
-    type: Literal["linear", "scaled_linear", "cosine", "listed"] = "linear"
-    num_train_timesteps: int = 1000
-    beta_start: float | None = None
-    beta_end: float | None = None
-    zero_terminal_snr: bool = False
-    betas: tuple[float, ...] | None = None
-
-    def build(self) -> NoiseSchedule:
-        """Makes the schedule; raises ValueError if it does not exist with these betas or this number of timesteps."""
-        ends = {"beta_start": self.beta_start, "beta_end": self.beta_end}
-        given = {name: beta for name, beta in ends.items() if beta is not None}
-        if given and self.type in ("cosine", "listed"):
-            raise ValueError(f"a {self.type} schedule has no {' and no '.join(given)}: leave out {', '.join(given)}")
-        if (self.betas is not None) != (self.type == "listed"):
-            raise ValueError("betas belong to a schedule of the type listed, and to no other")
-        if self.betas is None:
-            schedule = SCHEDULES[self.type](self.num_train_timesteps, **given)
-        elif len(self.betas) == self.num_train_timesteps:
-            schedule = NoiseSchedule(np.array(self.betas, dtype=np.float64))
-        else:
-            raise ValueError(f"betas must be {self.num_train_timesteps} numbers, not {len(self.betas)}")
-        return schedule.rescale_zero_terminal_snr() if self.zero_terminal_snr else schedule
 
 
 @dataclass(frozen=True)
@@ -102,6 +60,7 @@ class ModelConfig:
         channels: number of channels of an image, 1 or 3.
         schedule: the noise schedule of training.
         prediction: the quantity that the network predicts.
+        preconditioning: how a network is called that was trained on noise levels and not on timesteps; None for others.
         variance: variance of ancestral sampling; a learned kind needs a network with outputs for it.
         clip: how the predicted x0 is clipped while sampling.
         classes: class names, None for an unconditional model.
@@ -117,6 +76,7 @@ class ModelConfig:
     channels: int = 3
     schedule: ScheduleConfig = ScheduleConfig()
     prediction: Prediction = "eps"
+    preconditioning: Preconditioning | None = None
     variance: Variance = "fixed_small"
     clip: Clipping = Clipping()
     classes: tuple[str, ...] | None = None
@@ -259,6 +219,7 @@ SECTIONS: dict[str, type[Any]] = {
     "defaults": SamplerDefaults,
     "classifier": ClassifierConfig,
     "condition": ConditionConfig,
+    "preconditioning": Preconditioning,
 }
 
 
@@ -276,8 +237,10 @@ def _check(config: ModelConfig) -> None:
         raise ValueError("classes and the network's num_classes disagree")
     _check_condition(config)
     _check_classifier(config)
-    # A request without settings must have a plan; this also checks schedule, prediction and variance.
     schedule = config.schedule.build()
+    if config.preconditioning is not None:
+        config.preconditioning.check(config.prediction, schedule)
+    # A request without settings must have a plan; this also checks schedule, prediction and variance.
     config.plan(schedule, steps=config.defaults.steps)
     for name in config.plans:
         config.plan(schedule, **config.settle(plan=name).choices)

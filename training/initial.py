@@ -28,6 +28,11 @@ def take_over(network: nn.Module, folder: Path) -> None:
         checkpoint = load_checkpoint(folder)
     except CheckpointError as error:
         raise RecipeError(f"init = {str(folder)!r}: {error}") from error
+    if checkpoint.config.preconditioning is not None:
+        raise RecipeError(
+            f"init = {str(folder)!r}: its network was trained on noise levels with a preconditioning, but "
+            "difuso trains on timesteps: begin from another checkpoint"
+        )
     source = checkpoint.classifier if isinstance(network, Classifier) else checkpoint.network
     if source is None:
         raise RecipeError(f"init = {str(folder)!r}: this model has no classifier to begin from")

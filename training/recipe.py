@@ -241,5 +241,10 @@ def _network(table: Any) -> AnyNetworkConfig | ClassifierConfig:
         raise ValueError(f"network.type must be one of {', '.join(kinds)}, got {kind!r}")
     if isinstance(table, dict):
         table = {key: value for key, value in table.items() if key != "type"}
+    if kind == "edm2_unet":
+        raise ValueError(
+            "network.type edm2_unet is for converted checkpoints: its training normalises all weights at every step, "
+            "which difuso does not do; choose another type"
+        )
     network: AnyNetworkConfig | ClassifierConfig = parse(kinds[kind], table, "network.")
     return network

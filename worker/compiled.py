@@ -39,12 +39,20 @@ def folder_of(config: ModelConfig, root: Path) -> Path:
     facts = {
         "difuso": version("difuso"),
         "network": dataclasses.asdict(config.network),
+        **_denoiser(config),
         "shape": config.shape,
         "torch": torch.__version__,
         "processor": _processor(),
         "threads": torch.get_num_threads(),
     }
     return root / hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _denoiser(config: ModelConfig) -> dict[str, Any]:
+    """Returns what else the code of a preconditioned network depends on."""
+    if config.preconditioning is None:
+        return {}
+    return {"preconditioning": vars(config.preconditioning), "timesteps": config.schedule.num_train_timesteps}
 
 
 def compile_network(checkpoint: Checkpoint, root: Path, slots: int) -> Iterator[Path]:
@@ -61,7 +69,7 @@ def compile_network(checkpoint: Checkpoint, root: Path, slots: int) -> Iterator[
     folder.mkdir(mode=0o755, exist_ok=True)
     for each in (root, folder):
         _check_owner(each)
-    network = checkpoint.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = checkpoint.denoiser.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     for size in sorted({*(size for size in SIZES if size < slots), slots}):
         unfinished = folder / f".{os.getpid()}.pt2"
         try:
@@ -93,7 +101,7 @@ def load_compiled(checkpoint: Checkpoint, root: Path, slots: int) -> dict[int, N
     files = {int(file.stem): file for file in folder.glob("*.pt2") if file.stem.isdecimal()}
     if not files:
         return {}
-    network = checkpoint.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = checkpoint.denoiser.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     weights = _weights(network)
     try:
         for each in (root, folder, *files.values()):
@@ -132,7 +140,7 @@ def _load(file: Path, weights: Mapping[str, Tensor]) -> Network:
 def _compare(checkpoint: Checkpoint, size: int, compiled: Network) -> None:
     """Compares a compiled network with the one that it was made from; raises ValueError if its output differs."""
     example, told = _example(checkpoint, size)
-    expected, found = checkpoint.network(*example, **told), compiled(*example, *told.values())
+    expected, found = checkpoint.denoiser(*example, **told), compiled(*example, *told.values())
     if not (found - expected).abs().max() <= TOLERANCE * expected.abs().max():
         raise ValueError(f"batches of {size} give other images than the network")
 

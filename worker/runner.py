@@ -80,7 +80,7 @@ class Runner:
         self.network_calls = 0
         self.image_steps = 0
         self.on_step: Callable[[int, int, float], None] = lambda rows, bucket, seconds: None
-        self._network = checkpoint.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._network = checkpoint.denoiser.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._told = checkpoint.config.told
         self._classifier = None if checkpoint.classifier is None else checkpoint.classifier.to(device)
         if exact and device.type == "cuda":

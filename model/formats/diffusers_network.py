@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from ..errors import CheckpointError
-from ..networks.configs import UNetConfig, multiple
+from ..networks.configs import UNetConfig
+from .widths import multiple
 
 CLASS = "UNet2DModel"
 

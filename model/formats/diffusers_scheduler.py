@@ -117,11 +117,12 @@ def scheduler_to_diffusers(config: ModelConfig) -> dict[str, Any]:
         "rescale_betas_zero_snr": schedule.zero_terminal_snr,
         **({"variance_type": config.variance} if ancestral else {}),
     }
-    if schedule.type == "listed":
-        return {**content, "trained_betas": schedule.betas}
-    content["beta_schedule"] = {ours: theirs for theirs, ours in BETA_SCHEDULES.items()}[schedule.type]
+    betas = dataclasses.replace(schedule, zero_terminal_snr=False).build().betas
+    theirs = {ours: theirs for theirs, ours in BETA_SCHEDULES.items()}
+    if schedule.type not in theirs:
+        return {**content, "trained_betas": tuple(betas.tolist())}
+    content["beta_schedule"] = theirs[schedule.type]
     if schedule.type != "cosine":
-        betas = dataclasses.replace(schedule, zero_terminal_snr=False).build().betas
         content |= {"beta_start": float(betas[0]), "beta_end": float(betas[-1])}
     return content
 

@@ -15,10 +15,11 @@ from ..config import ModelConfig
 from ..errors import CheckpointError
 from ..networks.build import unfilled
 from ..networks.classifier import Classifier
-from ..networks.configs import ClassifierConfig, UNetConfig, multiple
+from ..networks.configs import ClassifierConfig, UNetConfig
 from ..networks.unet import Attention, UNet
 from .facts import ClassifierFacts, GuidedFacts, class_names, schedule_of
 from .naming import ATTENTION, Weights, adopt, count, renamed, size_of
+from .widths import multiple
 
 BLOCK = {
     "norm1": "in_layers.0",

@@ -12,12 +12,13 @@ from torch import Tensor
 from ..config import ModelConfig, SamplerDefaults, ScheduleConfig
 from ..errors import CheckpointError
 from ..networks.build import unfilled
-from ..networks.configs import LucidUNetConfig, multiple
+from ..networks.configs import LucidUNetConfig
 from ..networks.lucid_unet import LucidUNet
 from ..plans.prediction import Prediction
 from ..plans.schedule import FloatTable, NoiseSchedule
 from .facts import LucidFacts
 from .naming import Weights, adopt, count, size_of, tensor_of
+from .widths import multiple
 
 UNET = "model."  # prefix of the Unet in a GaussianDiffusion
 PREDICTIONS: dict[str, Prediction] = {"pred_noise": "eps", "pred_x0": "x0", "pred_v": "v"}

@@ -8,10 +8,11 @@ from torch import Tensor
 from ..config import ModelConfig, ScheduleConfig
 from ..errors import CheckpointError
 from ..networks.build import unfilled
-from ..networks.configs import UNetConfig, multiple
+from ..networks.configs import UNetConfig
 from ..networks.unet import UNet
 from .facts import HoFacts
 from .naming import ATTENTION, Weights, adopt, count, renamed, size_of, tensor_of
+from .widths import multiple
 
 BLOCK = {
     "norm1": "norm1",

@@ -11,8 +11,11 @@ from torch import nn
 from ..errors import CheckpointError
 from .classifier import Classifier
 from .configs import ClassifierConfig, LucidUNetConfig, NetworkConfig, PaperUNetConfig, UNetConfig
+from .edm2_unet import EDM2UNet
 from .lucid_unet import LucidUNet
 from .paper_unet import PaperUNet
+from .sigma_configs import EDM2UNetConfig, SongUNetConfig
+from .song_unet import SongUNet
 from .unet import UNet
 
 Config = TypeVar("Config")
@@ -22,6 +25,8 @@ NETWORKS: dict[type[NetworkConfig] | type[ClassifierConfig], Callable[[Any], nn.
     PaperUNetConfig: PaperUNet,
     LucidUNetConfig: LucidUNet,
     ClassifierConfig: Classifier,
+    SongUNetConfig: SongUNet,
+    EDM2UNetConfig: EDM2UNet,
 }
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, Protocol, get_args
+
+from .sigma_configs import EDM2UNetConfig, SongUNetConfig
 
 TimeInjection = Literal["add", "scale_shift"]
 TimeOrder = Literal["sin_cos", "cos_sin"]
@@ -235,19 +236,13 @@ class LucidUNetConfig:
         return int(2 ** (len(self.channel_mult) - 1))
 
 
-def multiple(width: int, channels: int) -> float:
-    """Returns the entry of `UNetConfig.channel_mult` that gives this width."""
-    if width % channels == 0:
-        return width // channels
-    mult = width / channels
-    return mult if int(channels * mult) == width else math.nextafter(mult, math.inf)
-
-
-AnyNetworkConfig = UNetConfig | PaperUNetConfig | LucidUNetConfig
+AnyNetworkConfig = UNetConfig | PaperUNetConfig | LucidUNetConfig | SongUNetConfig | EDM2UNetConfig
 NETWORKS: dict[str, type[AnyNetworkConfig]] = {
     "unet": UNetConfig,
     "paper_unet": PaperUNetConfig,
     "lucid_unet": LucidUNetConfig,
+    "song_unet": SongUNetConfig,
+    "edm2_unet": EDM2UNetConfig,
 }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -25,5 +27,10 @@ class RowLinear(nn.Linear):
         """
         if self.training:
             return super().forward(x)
-        parts = F.pad(x, (0, 0, 0, -len(x) % ROWS)).split(ROWS)  # type: ignore[no-untyped-call]
-        return torch.cat([F.linear(part, self.weight, self.bias) for part in parts])[: len(x)]
+        return by_rows(lambda part: F.linear(part, self.weight, self.bias), x)
+
+
+def by_rows(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Applies a function of each row of x to sixteen rows at a time; the rows that no image needs are zeros."""
+    parts = F.pad(x, (0, 0) * (x.ndim - 1) + (0, -len(x) % ROWS)).split(ROWS)  # type: ignore[no-untyped-call]
+    return torch.cat([function(part) for part in parts])[: len(x)]

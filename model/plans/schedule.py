@@ -75,6 +75,21 @@ class NoiseSchedule:
         levels = np.asarray(alphas_cumprod, dtype=np.float64)
         return cls(1.0 - levels / np.append(1.0, levels[:-1]))
 
+    @classmethod
+    def geometric(
+        cls, num_train_timesteps: int = 1000, sigma_min: float = 0.002, sigma_max: float = 80.0
+    ) -> NoiseSchedule:
+        """Evenly spaced logarithms of `sigmas`, for networks that were trained on a range of noise levels.
+
+        The defaults are the range of Karras et al. 2022 (section 5). Between timesteps, `sigma_at` is exact.
+
+        Raises:
+            PlanError: if the range is empty.
+        """
+        if not 0 < sigma_min < sigma_max:
+            raise PlanError("sigma_min must be positive and less than sigma_max")
+        return cls.from_alphas_cumprod(1.0 / (1.0 + np.geomspace(sigma_min, sigma_max, num_train_timesteps) ** 2))
+
     @property
     def num_train_timesteps(self) -> int:
         return len(self.betas)
@@ -153,3 +168,41 @@ class NoiseSchedule:
         every = np.arange(self.num_train_timesteps, dtype=np.float64)
         levels: FloatTable = np.exp(np.interp(timestep, every, np.log(self.sigmas)))
         return levels
+
+
+@dataclass(frozen=True, eq=False)
+class ContinuousLinear(NoiseSchedule):
+    """The limit of `NoiseSchedule.linear` for infinitely many timesteps: the VP SDE (Song et al. 2021, eq. 11).
+
+    abar(s) = exp(-T (beta_start s + (beta_end - beta_start) s^2 / 2)) at the time s in (0, 1]. Timestep t is the time
+    (t + 1) / T, so that the first one is 1/1000 by default, where the authors' sampler ends. `timestep_at` and
+    `sigma_at` are exact between timesteps.
+
+    Args:
+        beta_start, beta_end: beta(0) / T and beta(1) / T of the SDE; the SDE's own 0.1 and 20 are 1e-4 and 0.02.
+    """
+
+    beta_start: float
+    beta_end: float
+
+    @classmethod
+    def of(cls, num_train_timesteps: int = 1000, beta_start: float = 1e-4, beta_end: float = 0.02) -> ContinuousLinear:
+        """Makes the schedule of T timesteps."""
+        lost = _lost_by(np.arange(1.0, num_train_timesteps + 1), num_train_timesteps, beta_start, beta_end)
+        return cls(1.0 - np.exp(-np.diff(lost, prepend=0.0)), beta_start, beta_end)
+
+    def timestep_at(self, sigma: FloatTable) -> FloatTable:
+        """The timesteps, fractional, at which the noise has these levels."""
+        slope = (self.beta_end - self.beta_start) / self.num_train_timesteps
+        return (np.sqrt(self.beta_start**2 + 2 * slope * np.log1p(sigma**2)) - self.beta_start) / slope - 1
+
+    def sigma_at(self, timestep: FloatTable) -> FloatTable:
+        """The noise level at timesteps, which may be fractional."""
+        lost = _lost_by(timestep + 1, self.num_train_timesteps, self.beta_start, self.beta_end)
+        levels: FloatTable = np.sqrt(np.expm1(lost))
+        return levels
+
+
+def _lost_by(steps: FloatTable, total: int, beta_start: float, beta_end: float) -> FloatTable:
+    """Returns -ln abar after so many steps of T."""
+    return beta_start * steps + (beta_end - beta_start) / total * steps**2 / 2

@@ -187,7 +187,10 @@ def test_weights_that_do_not_fit_are_named(
     ("change", "reason"),
     [
         ({"format": 2}, "format 2; this version reads format 1"),
-        ({"network": {"type": "dit"}}, "network.type must be one of unet, paper_unet, lucid_unet, got 'dit'"),
+        (
+            {"network": {"type": "dit"}},
+            "network.type must be one of unet, paper_unet, lucid_unet, song_unet, edm2_unet, got 'dit'",
+        ),
         ({"parameters": 5}, "states 5 parameters, but the network has"),
     ],
     ids=str,

@@ -12,8 +12,10 @@ from model.config import SamplerDefaults, ScheduleConfig, config_from_json, conf
 from model.networks.build import build_network
 from model.networks.configs import LucidUNetConfig, PaperUNetConfig, UNetConfig
 from model.networks.paper_unet import PaperUNet
+from model.networks.sigma_configs import EDM2UNetConfig, SongUNetConfig
 from model.networks.unet import UNet
 from model.plans.clipping import Clipping
+from model.plans.preconditioning import Preconditioning
 
 TINY = ModelConfig(
     UNetConfig(channels=8, channel_mult=(1, 2), attention_levels=(1,), head_channels=8, groups=4, num_classes=2),
@@ -45,6 +47,20 @@ def refusal(content: dict[str, Any]) -> str:
         ),
         ModelConfig(
             LucidUNetConfig(), schedule=ScheduleConfig("listed", 60, betas=tuple(0.01 + 0.001 * i for i in range(60)))
+        ),
+        ModelConfig(
+            SongUNetConfig(fourier=True, encoder="skip", decoder="skip", resample="binomial"),
+            image_size=32,
+            schedule=ScheduleConfig("geometric", 500, sigma_min=0.01, sigma_max=50.0),
+            prediction="x0",
+            preconditioning=Preconditioning("edm", 0.4),
+            defaults=SamplerDefaults("heun", 35, "karras"),
+        ),
+        ModelConfig(
+            EDM2UNetConfig(num_classes=2),
+            schedule=ScheduleConfig("continuous_linear", 1000, 1e-4, 0.02),
+            preconditioning=Preconditioning("vp"),
+            classes=("cat", "dog"),
         ),
         ModelConfig(UNetConfig(), plans={"few": SamplerDefaults("dpmpp", 3, "at:12.5,160,999")}),
         ModelConfig(
@@ -90,8 +106,14 @@ def test_shape_is_channels_height_width() -> None:
         ({"plans": {"few": {"step": "8"}}}, "unknown key plans.few.step: known are"),
         ({"plans": {"few": {"sampler": "plms"}}}, "sampler 'plms' is not known"),
         ({"plans": {"few": {"spacing": "at:9,5"}}}, "spacing must list rising timesteps"),
-        ({"network": {"type": "dit"}}, "network.type must be one of unet, paper_unet, lucid_unet, got 'dit'"),
-        ({"network": {"channels": 8}}, "network.type must be one of unet, paper_unet, lucid_unet, got None"),
+        (
+            {"network": {"type": "dit"}},
+            "network.type must be one of unet, paper_unet, lucid_unet, song_unet, edm2_unet, got 'dit'",
+        ),
+        (
+            {"network": {"channels": 8}},
+            "network.type must be one of unet, paper_unet, lucid_unet, song_unet, edm2_unet, got None",
+        ),
         ({"network": {"type": "unet", "depth": 3}}, "network.depth cannot hold 3"),
         ({"network": {"type": "unet", "depth": "3"}}, "unknown key network.depth: known are"),
         ({"network": {"type": "unet", "groups": 7}}, "groups 7 does not divide the 128 channels"),
@@ -101,7 +123,7 @@ def test_shape_is_channels_height_width() -> None:
         ({"network": 3}, "network cannot hold 3"),
         (
             {"schedule": {"type": "sigmoid"}},
-            "schedule.type: Input should be 'linear', 'scaled_linear', 'cosine' or 'listed'",
+            "schedule.type: Input should be 'linear', 'scaled_linear', 'cosine', 'listed', 'geometric' or",
         ),
         ({"schedule": {"type": "listed"}}, "betas belong to a schedule of the type listed, and to no other"),
         ({"schedule": {"betas": [0.1]}}, "betas belong to a schedule of the type listed, and to no other"),
@@ -111,6 +133,36 @@ def test_shape_is_channels_height_width() -> None:
             "schedule.betas must be a number between 0 and 1, or at most",
         ),
         ({"schedule": {"type": "listed", "betas": [0.0], "num_train_timesteps": 1}}, "betas must be a non-empty list"),
+        (
+            {"schedule": {"type": "geometric", "beta_start": 0.1}},
+            "geometric schedule has no beta_start: leave out beta_start",
+        ),
+        (
+            {"schedule": {"sigma_min": 0.1, "sigma_max": 2}},
+            "linear schedule has no sigma_min and no sigma_max: leave out sigma_min, sigma_max",
+        ),
+        ({"schedule": {"type": "geometric", "sigma_min": 90}}, "sigma_min must be positive and less than sigma_max"),
+        ({"preconditioning": {"kind": "edm"}}, "with preconditioning edm the prediction is x0, not eps"),
+        ({"preconditioning": {"kind": "ddpm"}}, "preconditioning.kind: Input should be 'edm', 've' or 'vp'"),
+        ({"preconditioning": {"kind": "vp"}}, "preconditioning vp needs a schedule of the type continuous_linear"),
+        (
+            {"preconditioning": {"kind": "edm", "sigma_data": 0}},
+            "preconditioning.sigma_data must be a number between 0.001 and 1000, got 0",
+        ),
+        (
+            {
+                "preconditioning": {"kind": "edm"},
+                "prediction": "x0",
+                "schedule": {"zero_terminal_snr": True},
+            },
+            "preconditioning needs a little of the image at the noisy end of the schedule",
+        ),
+        (
+            {"network": {"type": "song_unet", "channels": 18}},
+            "a width of 18 channels cannot be divided into groups of at least 4",
+        ),
+        ({"network": {"type": "song_unet", "resample": "cubic"}}, "network.resample: Input should be 'box' or"),
+        ({"network": {"type": "edm2_unet", "head_channels": 7}}, "head_channels 7 does not divide the 576 channels"),
         (
             {"schedule": {"type": "cosine", "beta_start": 0.1}},
             "cosine schedule has no beta_start: leave out beta_start",

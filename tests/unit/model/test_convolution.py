@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from model.networks.build import build_network
-from model.networks.configs import UNetConfig
+from model.networks.configs import AnyNetworkConfig, UNetConfig
 from model.networks.convolution import Convolution
+from model.networks.sigma_configs import EDM2UNetConfig, SongUNetConfig
 
 SIZES = (1, 2, 3, 5, 8, 12, 16)
 needs_onednn = pytest.mark.skipif(
@@ -49,16 +50,38 @@ def test_neither_batch_nor_threads_change_a_convolution(channels: int, side: int
         assert different == [], f"on {count} threads"
 
 
+NETWORKS: dict[str, tuple[AnyNetworkConfig, int]] = {  # and the height of an image
+    "unet": (
+        UNetConfig(
+            channels=64, channel_mult=(1, 2), head_channels=64, groups=16, attention_levels=(1,),
+            time_injection="scale_shift", patch=4, pixel_head=16,
+        ),
+        64,
+    ),
+    "ddpmpp": (SongUNetConfig(channels=32, channel_mult=(1, 2), num_res_blocks=1), 16),
+    "ncsnpp": (
+        SongUNetConfig(
+            channels=32, channel_mult=(1, 2), num_res_blocks=1, fourier=True, encoder="residual", decoder="skip",
+            resample="binomial",
+        ),
+        16,
+    ),
+    "input_skip": (
+        SongUNetConfig(channels=32, channel_mult=(1, 2), num_res_blocks=1, encoder="skip", resample="binomial"),
+        16,
+    ),
+    "edm2": (EDM2UNetConfig(channels=64, channel_mult=(1, 2), num_res_blocks=1, attention_levels=(1,)), 16),
+}  # fmt: skip
+
+
 @needs_onednn
-def test_each_layer_of_a_network_gives_the_same_bits_on_one_thread_and_two() -> None:
+@pytest.mark.parametrize("name", NETWORKS)
+def test_each_layer_of_a_network_gives_the_same_bits_on_one_thread_and_two(name: str) -> None:
     """Layer by layer, so that a layer which breaks it is named."""
     torch.manual_seed(0)
-    config = UNetConfig(
-        channels=64, channel_mult=(1, 2), head_channels=64, groups=16, attention_levels=(1,),
-        time_injection="scale_shift", patch=4, pixel_head=16,
-    )  # fmt: skip
+    config, height = NETWORKS[name]
     network = build_network(config).eval()
-    x, t = torch.randn(16, 3, 64, 64), torch.randint(0, 1000, (16,))
+    x, t = torch.randn(16, 3, height, height), torch.randint(0, 1000, (16,))
     seen: dict[str, Tensor] = {}
 
     def keep(name: str) -> object:

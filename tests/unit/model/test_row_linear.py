@@ -12,12 +12,15 @@ from model.networks.build import build_network
 from model.networks.classifier import Classifier
 from model.networks.configs import AnyNetworkConfig, ClassifierConfig, PaperUNetConfig, UNetConfig
 from model.networks.row_linear import ROWS, RowLinear
+from model.networks.sigma_configs import EDM2UNetConfig, SongUNetConfig
 
 SMALL: dict[str, Any] = {"channels": 32, "channel_mult": (1, 2), "head_channels": 16, "groups": 8}
 NETWORKS: dict[str, AnyNetworkConfig] = {
     "unet": UNetConfig(**SMALL, attention_levels=(1,), num_classes=3),
     "scale_shift": UNetConfig(**SMALL, time_injection="scale_shift", patch=2, pixel_head=8),
     "paper_unet": PaperUNetConfig(num_classes=3),
+    "ncsnpp": SongUNetConfig(channels=32, channel_mult=(1, 2), num_res_blocks=1, fourier=True, encoder="residual"),
+    "edm2": EDM2UNetConfig(channels=32, channel_mult=(1, 2), num_res_blocks=1, head_channels=32, num_classes=None),
 }
 
 

@@ -1,0 +1,75 @@
+"""A network that was trained on noise levels, as a denoiser of x_t at timesteps."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..plans.preconditioning import Preconditioning
+from ..plans.schedule import NoiseSchedule
+from .row_linear import by_rows
+
+LAST_LABEL = 999.0  # what `vp` tells a network at the time 1
+
+
+class Preconditioned(nn.Module):
+    """Scales the input and output of a network, and tells it the noise level of a timestep; see `Preconditioning`."""
+
+    def __init__(self, network: nn.Module, preconditioning: Preconditioning, schedule: NoiseSchedule) -> None:
+        super().__init__()
+        self.network = network
+        self.preconditioning = preconditioning
+        logs = torch.from_numpy(np.log(schedule.sigmas)).float()
+        self.register_buffer("log_sigmas", logs, persistent=False)
+        self.log_sigmas: Tensor
+
+    def forward(self, x: Tensor, t: Tensor, **told: Tensor) -> Tensor:
+        """Returns the prediction, shape of x.
+
+        Args:
+            x: x_t, shape (B, C, H, W).
+            t: timesteps, shape (B,), int64, or float32 between the integers.
+            told: what the network is told beside them, by name.
+        """
+        # In rows of sixteen: exp and sqrt may round otherwise in a vector's tail.
+        scalars = by_rows(self._scalars, t.float()[:, None]).to(x.dtype)
+        noise, c_in, c_skip, c_out = scalars.unbind(1)
+        out = self.network(_each(c_in) * x, noise, **told)
+        return _each(c_skip) * x + _each(c_out) * out
+
+    def _scalars(self, t: Tensor) -> Tensor:
+        """Returns what the network is told, and the scales of its input, of x_t and of its output, shape (B, 4).
+
+        y of Karras et al. is x_t / sqrt(abar) = x_t sqrt(1 + sigma^2).
+        """
+        t = t[:, 0]
+        log_sigma = self._log_sigma(t)
+        sigma = log_sigma.exp()
+        y = (1 + sigma**2).sqrt()
+        zero, one = torch.zeros_like(t), torch.ones_like(t)
+        match self.preconditioning.kind:
+            case "edm":
+                data = self.preconditioning.sigma_data
+                total = (sigma**2 + data**2).sqrt()
+                columns = (log_sigma / 4, y / total, y * data**2 / total**2, sigma * data / total)
+            case "ve":
+                columns = (log_sigma - math.log(2), y, zero, -one)
+            case "vp":
+                columns = ((t + 1) * (LAST_LABEL / len(self.log_sigmas)), one, zero, one)
+        return torch.stack(columns, dim=1)
+
+    def _log_sigma(self, t: Tensor) -> Tensor:
+        """Returns the logarithm of `NoiseSchedule.sigma_at`."""
+        last = len(self.log_sigmas) - 1
+        lower = t.floor().clamp(0, max(last - 1, 0))
+        index = lower.long()
+        below, above = self.log_sigmas[index], self.log_sigmas[(index + 1).clamp(max=last)]
+        return below + (t - lower) * (above - below)
+
+
+def _each(scalars: Tensor) -> Tensor:
+    """Returns one number for each image in a shape that multiplies images."""
+    return scalars[:, None, None, None]

@@ -1,0 +1,175 @@
+"""The configs of the networks that were published with noise levels in place of timesteps. They need no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+Filter = Literal["box", "binomial"]
+Encoder = Literal["standard", "skip", "residual"]
+Decoder = Literal["standard", "skip"]
+
+
+@dataclass(frozen=True)
+class SongUNetConfig:
+    """The config of a `SongUNet`; the defaults are the DDPM++ of Karras et al. 2022 for CIFAR-10.
+
+    Attributes:
+        in_channels: channels of the images.
+        out_channels: channels of the output.
+        channels: the base width.
+        channel_mult: width of each level, as a multiple of `channels`; each further level halves the resolution.
+        num_res_blocks: residual blocks per level on the way down (one more on the way up).
+        attention_levels: levels (0 the finest) with self-attention after every block on the way down, and after the
+            last on the way up; the middle always has it.
+        noise_channels: size of the embedding of the noise level, an even number.
+        emb_channels: size of the embedding that the blocks get.
+        fourier: whether the noise level is embedded with random frequencies, which are part of the weights, and not
+            with geometric ones.
+        encoder: how coarser levels see the image too: not at all (`standard`), by adding the shrunken image (`skip`)
+            or through convolutions of their own (`residual`).
+        decoder: whether the output is that of the finest level (`standard`) or a sum of those of all levels (`skip`).
+        resample: filter of halving and doubling: `box` is [1, 1], `binomial` is [1, 3, 3, 1].
+        dropout: dropout inside the residual blocks while training, 0..1.
+        num_classes: size of the class embedding, None for an unconditional network.
+        null_class: whether the class embedding has one more row, the last, for "no class".
+
+    Raises:
+        ValueError: if a choice is unknown, or a width is not a multiple of its groups.
+    """
+
+    in_channels: int = 3
+    out_channels: int = 3
+    channels: int = 128
+    channel_mult: tuple[int, ...] = (2, 2, 2)
+    num_res_blocks: int = 4
+    attention_levels: tuple[int, ...] = (1,)
+    noise_channels: int = 128
+    emb_channels: int = 512
+    fourier: bool = False
+    encoder: Encoder = "standard"
+    decoder: Decoder = "standard"
+    resample: Filter = "box"
+    dropout: float = 0.0
+    num_classes: int | None = None
+    null_class: bool = True
+
+    def __post_init__(self) -> None:
+        for name, kind in {"encoder": Encoder, "decoder": Decoder, "resample": Filter}.items():
+            if getattr(self, name) not in get_args(kind):
+                raise ValueError(f"unknown {name} {getattr(self, name)!r}: choose one of {', '.join(get_args(kind))}")
+        if self.noise_channels % 2 or self.noise_channels < 4:
+            raise ValueError(f"noise_channels must be even and at least 4, not {self.noise_channels}")
+        for width in (self.channels, *self.widths):
+            if width < 4 or width % min(32, width // 4):
+                raise ValueError(f"a width of {width} channels cannot be divided into groups of at least 4, at most 32")
+
+    @property
+    def condition_channels(self) -> int:
+        """The network sees no image beside x_t."""
+        return 0
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels of each level."""
+        return tuple(self.channels * mult for mult in self.channel_mult)
+
+    @property
+    def size_multiple(self) -> int:
+        """Height and width of an image must be multiples of this."""
+        return int(2 ** (len(self.channel_mult) - 1))
+
+    def encoder_places(self) -> Iterator[tuple[str, int, int]]:
+        """Yields (kind, level, number) of each entry of `SongUNet.enc`."""
+        for level in range(len(self.channel_mult)):
+            yield "conv" if level == 0 else "down", level, 0
+            if level > 0 and self.encoder != "standard":
+                yield self.encoder, level, 0
+            for block in range(self.num_res_blocks):
+                yield "block", level, block
+
+    def decoder_places(self) -> Iterator[tuple[str, int, int]]:
+        """Yields (kind, level, number) of each entry of `SongUNet.dec`."""
+        last = len(self.channel_mult) - 1
+        for level in range(last, -1, -1):
+            if level == last:
+                yield "middle", level, 0
+                yield "middle", level, 1
+            else:
+                yield "up", level, 0
+            for block in range(self.num_res_blocks + 1):
+                yield "block", level, block
+            if level == 0 or self.decoder == "skip":
+                yield "out", level, 0
+
+
+@dataclass(frozen=True)
+class EDM2UNetConfig:
+    """The config of an `EDM2UNet`; fields that `SongUNetConfig` also has mean the same there.
+
+    Attributes:
+        attention_levels: levels (0 the finest) with self-attention after every block; the middle always has it.
+        head_channels: channels per attention head; divides every width that has attention.
+
+    Raises:
+        ValueError: if a width cannot be divided into heads.
+    """
+
+    in_channels: int = 3
+    out_channels: int = 3
+    channels: int = 192
+    channel_mult: tuple[int, ...] = (1, 2, 3, 4)
+    num_res_blocks: int = 3
+    attention_levels: tuple[int, ...] = (2, 3)
+    head_channels: int = 64
+    noise_channels: int = 192
+    emb_channels: int = 768
+    num_classes: int | None = None
+
+    def __post_init__(self) -> None:
+        for level, width in enumerate(self.widths):
+            attends = level in self.attention_levels or level == len(self.widths) - 1
+            if attends and width % self.head_channels:
+                raise ValueError(
+                    f"head_channels {self.head_channels} does not divide the {width} channels of level {level}"
+                )
+
+    @property
+    def null_class(self) -> bool:
+        """Whether the network can be called without a label."""
+        return self.num_classes is None
+
+    @property
+    def condition_channels(self) -> int:
+        """The network sees no image beside x_t."""
+        return 0
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels of each level."""
+        return tuple(self.channels * mult for mult in self.channel_mult)
+
+    @property
+    def size_multiple(self) -> int:
+        """Height and width of an image must be multiples of this."""
+        return int(2 ** (len(self.channel_mult) - 1))
+
+    def encoder_places(self) -> Iterator[tuple[str, int, int]]:
+        """Yields (kind, level, number) of each entry of `EDM2UNet.enc`."""
+        for level in range(len(self.channel_mult)):
+            yield "conv" if level == 0 else "down", level, 0
+            for block in range(self.num_res_blocks):
+                yield "block", level, block
+
+    def decoder_places(self) -> Iterator[tuple[str, int, int]]:
+        """Yields (kind, level, number) of each entry of `EDM2UNet.dec`."""
+        last = len(self.channel_mult) - 1
+        for level in range(last, -1, -1):
+            if level == last:
+                yield "middle", level, 0
+                yield "middle", level, 1
+            else:
+                yield "up", level, 0
+            for block in range(self.num_res_blocks + 1):
+                yield "block", level, block

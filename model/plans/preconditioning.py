@@ -1,0 +1,47 @@
+"""How a network is called that was trained on noise levels and not on timesteps. It needs no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from .prediction import Prediction
+from .schedule import ContinuousLinear, NoiseSchedule
+
+Kind = Literal["edm", "ve", "vp"]
+
+
+@dataclass(frozen=True)
+class Preconditioning:
+    """The scalings of Karras et al. 2022 (table 1) around a network F, which make it a denoiser of x_t and t.
+
+    Attributes:
+        kind: `edm` predicts x0 = c_skip y + c_out F(c_in y, ln(sigma) / 4) of y = x_t / sqrt(abar). `ve` predicts
+            eps = -F(y, ln(sigma / 2)) and `vp` predicts eps = F(x_t, 999 s) at the time s = (t + 1) / T (Song et al.
+            2021); F is the published network without the division by sigma that makes it a score.
+        sigma_data: standard deviation of the training images, with `edm` only.
+
+    Raises:
+        ValueError: if the kind is unknown.
+    """
+
+    kind: Kind
+    sigma_data: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(Kind):
+            raise ValueError(f"unknown kind {self.kind!r}: choose one of {', '.join(get_args(Kind))}")
+
+    @property
+    def prediction(self) -> Prediction:
+        """What the denoiser predicts."""
+        return "x0" if self.kind == "edm" else "eps"
+
+    def check(self, prediction: Prediction, schedule: NoiseSchedule) -> None:
+        """Checks that a model with this prediction and schedule can be called so; raises ValueError if it cannot."""
+        if prediction != self.prediction:
+            raise ValueError(f"with preconditioning {self.kind} the prediction is {self.prediction}, not {prediction}")
+        if self.kind == "vp" and not isinstance(schedule, ContinuousLinear):
+            raise ValueError("preconditioning vp needs a schedule of the type continuous_linear")
+        if not schedule.alphas_cumprod[-1]:
+            raise ValueError("preconditioning needs a little of the image at the noisy end of the schedule")

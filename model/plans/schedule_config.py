@@ -1,0 +1,61 @@
+"""The noise schedule of a config, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from .schedule import ContinuousLinear, NoiseSchedule
+
+SCHEDULES: dict[str, Callable[..., NoiseSchedule]] = {
+    "linear": NoiseSchedule.linear,
+    "scaled_linear": NoiseSchedule.scaled_linear,
+    "cosine": NoiseSchedule.cosine,
+    "geometric": NoiseSchedule.geometric,
+    "continuous_linear": ContinuousLinear.of,
+}
+BETAS, SIGMAS = ("beta_start", "beta_end"), ("sigma_min", "sigma_max")
+ENDS = {"linear": BETAS, "scaled_linear": BETAS, "continuous_linear": BETAS, "geometric": SIGMAS}
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    """A noise schedule, by name or by its betas.
+
+    Attributes:
+        type: name of the schedule.
+        num_train_timesteps: number of timesteps T.
+        beta_start, beta_end: first and last beta of the linear kinds; None for the default, and for the others.
+        sigma_min, sigma_max: first and last sigma of the type `geometric`; None for the default, and for the others.
+        betas: all T betas of the type `listed`, which no formula gives; None for the others.
+        zero_terminal_snr: whether betas are rescaled with `NoiseSchedule.rescale_zero_terminal_snr`.
+    """
+
+    type: Literal["linear", "scaled_linear", "cosine", "listed", "geometric", "continuous_linear"] = "linear"
+    num_train_timesteps: int = 1000
+    beta_start: float | None = None
+    beta_end: float | None = None
+    zero_terminal_snr: bool = False
+    betas: tuple[float, ...] | None = None
+    sigma_min: float | None = None
+    sigma_max: float | None = None
+
+    def build(self) -> NoiseSchedule:
+        """Makes the schedule; raises ValueError if it does not exist with these betas or this number of timesteps."""
+        given = {name: getattr(self, name) for name in (*BETAS, *SIGMAS) if getattr(self, name) is not None}
+        if foreign := [name for name in given if name not in ENDS.get(self.type, ())]:
+            raise ValueError(
+                f"a {self.type} schedule has no {' and no '.join(foreign)}: leave out {', '.join(foreign)}"
+            )
+        if (self.betas is not None) != (self.type == "listed"):
+            raise ValueError("betas belong to a schedule of the type listed, and to no other")
+        if self.betas is None:
+            schedule = SCHEDULES[self.type](self.num_train_timesteps, **given)
+        elif len(self.betas) == self.num_train_timesteps:
+            schedule = NoiseSchedule(np.array(self.betas, dtype=np.float64))
+        else:
+            raise ValueError(f"betas must be {self.num_train_timesteps} numbers, not {len(self.betas)}")
+        return schedule.rescale_zero_terminal_snr() if self.zero_terminal_snr else schedule
