@@ -10,13 +10,18 @@ from typing import TypeVar
 from model.files import read_json
 from model.formats.facts import Facts, GuidedFacts, LucidFacts
 from model.formats.released import RELEASED
+from model.formats.sigma_facts import EDMFacts
 from model.parsing import parse
 
 from .errors import UserError
 
 Kind = TypeVar("Kind", bound=Facts)
 
-EXAMPLE = LucidFacts(image_size=64)  # the only facts that are compulsory but of which none are released
+# Of facts that are compulsory but of which none are released.
+EXAMPLES: tuple[Facts, ...] = (
+    LucidFacts(image_size=64),
+    EDMFacts("EDMPrecond", "SongUNet", 32, 3, 10, 128, (2, 2, 2), 4, (16,)),
+)
 HEADS = ("num_heads", "num_head_channels")
 
 
@@ -47,7 +52,8 @@ def find_facts(kind: type[Kind], source: Path, given: str | None) -> Kind:
     if kind is GuidedFacts:
         needed.append(HEADS)
     if missing := [" or ".join(names) for names in needed if not content.keys() & names]:
-        facts = dataclasses.asdict(next(iter(released.values()), EXAMPLE))
+        known_facts = (*released.values(), *EXAMPLES)
+        facts = dataclasses.asdict(next(each for each in known_facts if isinstance(each, kind)))
         example = {name: facts[name] for names in needed for name in names if facts[name] is not None}
         raise UserError(
             f"the weights of {source.name} do not say {', '.join(missing)}: write it into {path}, for example "

@@ -13,13 +13,14 @@ from torch import Tensor, nn
 from model import Checkpoint, ModelConfig, load_checkpoint, save_checkpoint
 from model.config import config_from_json, config_to_json
 from model.folder import file_sha256, read_safetensors
-from model.formats import dome, guided, lucid, pesser
+from model.formats import dome, edm, edm2, guided, lucid, pesser, score_sde
 from model.formats.diffusers import write_diffusers
 from model.formats.diffusers_config import WEIGHTS, is_diffusers, read_diffusers_config
 from model.formats.diffusers_weights import weights_from_diffusers
 from model.formats.facts import ClassifierFacts, DomeFacts, GuidedFacts, HoFacts, LucidFacts, schedule_of
 from model.formats.layouts import layout_of
 from model.formats.pickles import read_pickle
+from model.formats.sigma_facts import EDMFacts, ScoreSDEFacts
 from model.networks.build import build_network
 from model.networks.configs import UNetConfig
 
@@ -112,6 +113,12 @@ def _read_file(path: Path, facts: str | None) -> Checkpoint:
             config, network = dome.read_unet(weights, find_facts(DomeFacts, path, facts))
         case "lucid":
             config, network = lucid.read_unet(weights, find_facts(LucidFacts, path, facts))
+        case "edm":
+            config, network = edm.read_unet(weights, find_facts(EDMFacts, path, facts))
+        case "edm2":
+            config, network = edm2.read_unet(weights, find_facts(EDMFacts, path, facts))
+        case "score_sde":
+            config, network = score_sde.read_unet(weights, find_facts(ScoreSDEFacts, path, facts))
         case "guided_classifier":
             raise UserError(f"{path.name} is a noisy classifier: convert a model, and give this file as --classifier")
     config_from_json(config_to_json(config))  # refuses what could not be served, before anything is written

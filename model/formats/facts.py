@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from ..config import ScheduleConfig
 from ..errors import CheckpointError
+from .sigma_facts import EDMFacts, ScoreSDEFacts
 
 Schedule = Literal["linear", "cosine"]
 Objective = Literal["pred_noise", "pred_x0", "pred_v"]
@@ -168,7 +169,7 @@ class LucidFacts:
         _check_dropout(self.dropout)
 
 
-Facts = GuidedFacts | ClassifierFacts | HoFacts | DomeFacts | LucidFacts
+Facts = GuidedFacts | ClassifierFacts | HoFacts | DomeFacts | LucidFacts | EDMFacts | ScoreSDEFacts
 
 
 def schedule_of(facts: GuidedFacts | ClassifierFacts) -> ScheduleConfig:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..errors import CheckpointError
+from . import score_sde
 
 # Keys under which training scripts save the weights; averaged weights first, because those draw the images.
 WRAPPERS = ("ema", "ema_state_dict", "state_dict", "model", "model_state_dict")
@@ -23,16 +24,17 @@ def read_pickle(path: Path) -> dict[str, Tensor]:
     """Reads the state dict in a .pt, .pth, .bin or .ckpt file, on the CPU.
 
     Known wrappers are removed: a dictionary with the weights under one of `WRAPPERS`, the list
-    [weights, optimizer, epoch, step, averaged weights] of ermongroup/ddim, the state of an EMA of ema_pytorch, and
-    DataParallel's prefix `module.`
+    [weights, optimizer, epoch, step, averaged weights] of ermongroup/ddim, the state of an EMA of ema_pytorch or of
+    score_sde, and DataParallel's prefix `module.`
 
     Raises:
         CheckpointError: if the file holds anything but a state dict, or needs other classes to be loaded.
     """
     if path.suffix == ".pkl":
         raise CheckpointError(
-            "a .pkl file runs code when it is loaded, so it is never opened. EDM saves its networks as such files, but "
-            "difuso does not know their layout, so EDM's networks cannot be served in another format either"
+            "a .pkl file runs code when it is loaded, so it is never opened. If it is a network of EDM or EDM2 that "
+            f"you trust, run `python -m difuso.export_edm {path.name} {path.stem}` with their repository on the "
+            f"PYTHONPATH, and then `difuso convert {path.stem}.pt`"
         )
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
@@ -50,9 +52,11 @@ def _unwrapped(content: Any) -> Any:
     if isinstance(content, list) and content:
         content = content[-1] if isinstance(content[-1], Mapping) else content[0]
     if isinstance(content, Mapping):
+        if (averaged := score_sde.averaged(content)) is not None:
+            return averaged
         content = next((content[name] for name in WRAPPERS if isinstance(content.get(name), Mapping)), content)
-        averaged = {str(name): value for name, value in content.items() if str(name).startswith(AVERAGED)}
-        return {name.removeprefix(AVERAGED): value for name, value in averaged.items()} or content
+        prefixed = {str(name): value for name, value in content.items() if str(name).startswith(AVERAGED)}
+        return {name.removeprefix(AVERAGED): value for name, value in prefixed.items()} or content
     return content
 
 

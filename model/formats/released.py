@@ -1,7 +1,8 @@
 """Facts of published checkpoints by name, from the READMEs of their repositories.
 
 IDDPM: openai/improved-diffusion, with the defaults of its scripts for unstated facts. ADM: openai/guided-diffusion.
-Ho et al.: pesser/pytorch_diffusion, `from_pretrained`; SDEdit and ermongroup/ddim, configs/.
+Ho et al.: pesser/pytorch_diffusion, `from_pretrained`; SDEdit and ermongroup/ddim, configs/. Song et al.:
+yang-song/score_sde_pytorch, configs/.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from .facts import ClassifierFacts, Facts, GuidedFacts, HoFacts
+from .sigma_facts import ScoreSDEFacts
 
 _IDDPM_64 = GuidedFacts(
     image_size=64,
@@ -39,6 +41,31 @@ _ADM_256 = GuidedFacts(
     class_cond=True,
     use_scale_shift_norm=True,
     resblock_updown=True,
+)
+_DDPMPP = ScoreSDEFacts(
+    image_size=32,
+    sde="vpsde",
+    nf=128,
+    ch_mult=(1, 2, 2, 2),
+    num_res_blocks=4,
+    attn_resolutions=(16,),
+    continuous=True,
+    embedding_type="positional",
+    fir=False,
+    progressive="none",
+    progressive_input="none",
+)
+_NCSNPP = replace(_DDPMPP, fir=True, progressive_input="residual")
+_NCSNPP_VE = replace(_NCSNPP, sde="vesde", embedding_type="fourier")
+_NCSNPP_256 = replace(
+    _NCSNPP_VE,
+    image_size=256,
+    ch_mult=(1, 1, 2, 2, 2, 2, 2),
+    num_res_blocks=2,
+    progressive="output_skip",
+    progressive_input="input_skip",
+    num_scales=2000,
+    dropout=0.0,
 )
 
 RELEASED: dict[str, Facts] = {
@@ -78,4 +105,24 @@ RELEASED: dict[str, Facts] = {
     "ho-lsun": HoFacts(256, "fixed_small"),
     "ho-celebahq": HoFacts(256, "fixed_small"),
     "ddim-celeba64": HoFacts(64, "fixed_large"),
+    "ddpmpp-cifar10": replace(_DDPMPP, continuous=False),
+    "ddpmpp-cifar10-continuous": _DDPMPP,
+    "ddpmpp-cifar10-deep-continuous": replace(_DDPMPP, num_res_blocks=8),
+    "ncsnpp-cifar10-vp": replace(_NCSNPP, continuous=False),
+    "ncsnpp-cifar10-vp-continuous": _NCSNPP,
+    "ncsnpp-cifar10-vp-deep-continuous": replace(_NCSNPP, num_res_blocks=8),
+    "ncsnpp-cifar10-continuous": _NCSNPP_VE,
+    "ncsnpp-cifar10-deep-continuous": replace(_NCSNPP_VE, num_res_blocks=8),
+    "ncsnpp-bedroom-continuous": replace(_NCSNPP_256, sigma_max=378.0),
+    "ncsnpp-church-continuous": replace(_NCSNPP_256, sigma_max=380.0),
+    "ncsnpp-celebahq256-continuous": replace(_NCSNPP_256, sigma_max=348.0),
+    "ncsnpp-ffhq256-continuous": replace(_NCSNPP_256, sigma_max=348.0),
+    "ncsnpp-1024-continuous": replace(
+        _NCSNPP_256,
+        image_size=1024,
+        nf=16,
+        ch_mult=(1, 2, 4, 8, 16, 32, 32, 32),
+        num_res_blocks=1,
+        sigma_max=1348.0,
+    ),
 }

@@ -156,13 +156,11 @@ def test_edm_is_refused_unopened(tmp_path: Path) -> None:
     source.write_bytes(pickle.dumps(Canary(tmp_path / "executed")))
     message = refusal(source)
     assert "a .pkl file runs code when it is loaded, so it is never opened" in message
-    assert "EDM's networks cannot be served in another format either" in message
+    assert (
+        "`python -m difuso.export_edm edm-cifar10.pkl edm-cifar10` with their repository on the PYTHONPATH" in message
+    )
+    assert "and then `difuso convert edm-cifar10.pt`" in message
     assert not (tmp_path / "executed").exists()
-
-
-def test_the_advice_about_edm_is_true(tmp_path: Path) -> None:
-    torch.save({"model.map_layer0.weight": torch.zeros(1)}, tmp_path / "edm.pt")
-    assert "these are weights of a network of EDM, whose layout difuso does not know" in refusal(tmp_path / "edm.pt")
 
 
 def trained(folder: Path, **facts: Any) -> Path:

@@ -199,7 +199,6 @@ def test_weights_that_cannot_be_served_are_refused(weights: Callable[[], dict[st
     ("weights", "reason"),
     [
         (["net.init_conv.weight", "net.time_mlp.0.weights"], "ElucidatedDiffusion, which has no timesteps"),
-        (["model.map_layer0.weight"], "of a network of EDM, whose layout difuso does not know"),
     ],
 )
 def test_relatives_are_named(weights: list[str], reason: str) -> None:

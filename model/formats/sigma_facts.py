@@ -1,0 +1,127 @@
+"""Facts about checkpoints of EDM, EDM2 and score_sde, under the names of their repositories."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ..errors import CheckpointError
+
+
+@dataclass(frozen=True)
+class EDMFacts:
+    """Facts about a network of NVlabs/edm or NVlabs/edm2, as `difuso.export_edm` writes them.
+
+    Attributes:
+        precond: class of the whole network: `EDMPrecond`, `VPPrecond`, `VEPrecond` or `iDDPMPrecond` of EDM, or
+            `Precond` of EDM2.
+        model: class of the network inside: `SongUNet` or `DhariwalUNet` of EDM, or `UNet` of EDM2.
+        encoder: class of the encoder of images that EDM2 saves beside its network; None in EDM.
+        classes: names of the classes; None for their numbers.
+        img_resolution, ...: the arguments of both classes, by their names there; None for those that they lack.
+
+    Raises:
+        CheckpointError: if a number is not positive.
+    """
+
+    precond: Literal["EDMPrecond", "VPPrecond", "VEPrecond", "iDDPMPrecond", "Precond"]
+    model: Literal["SongUNet", "DhariwalUNet", "UNet"]
+    img_resolution: int
+    img_channels: int
+    label_dim: int
+    model_channels: int
+    channel_mult: tuple[int, ...]
+    num_blocks: int
+    attn_resolutions: tuple[int, ...]
+    encoder: str | None = None
+    classes: tuple[str, ...] | None = None
+    in_channels: int | None = None
+    out_channels: int | None = None
+    dropout: float = 0.0
+    label_dropout: float = 0.0
+    channel_mult_noise: int | None = None
+    channel_mult_emb: int | None = None
+    use_fp16: bool = False
+    # of the preconditioning
+    sigma_min: float | None = None
+    sigma_max: float | None = None
+    sigma_data: float = 0.5
+    beta_d: float = 19.9
+    beta_min: float = 0.1
+    M: int = 1000
+    epsilon_t: float = 1e-5
+    C_1: float = 0.001
+    C_2: float = 0.008
+    # of SongUNet
+    augment_dim: int = 0
+    embedding_type: Literal["positional", "fourier"] = "positional"
+    encoder_type: Literal["standard", "skip", "residual"] = "standard"
+    decoder_type: Literal["standard", "skip"] = "standard"
+    resample_filter: tuple[int, ...] = (1, 1)
+    # of EDM2
+    logvar_channels: int = 128
+    label_balance: float = 0.5
+    concat_balance: float = 0.5
+    res_balance: float = 0.3
+    attn_balance: float = 0.3
+    clip_act: float | None = 256
+    channels_per_head: int = 64
+
+    def __post_init__(self) -> None:
+        for name in ("img_resolution", "img_channels", "model_channels", "num_blocks", "sigma_data", "M"):
+            _check_positive(name, getattr(self, name))
+
+
+@dataclass(frozen=True)
+class ScoreSDEFacts:
+    """Facts about an NCSNpp of yang-song/score_sde_pytorch, under the names of its config files.
+
+    Attributes:
+        image_size: height and width in pixels.
+        sde: `vpsde` or `vesde` (`training.sde`).
+        nf: the base width.
+        ch_mult: width of each level, as a multiple of nf.
+        num_res_blocks: residual blocks of each level.
+        attn_resolutions: heights with self-attention.
+        continuous: whether it was trained on continuous times (`training.continuous`).
+        embedding_type: `positional` or `fourier`.
+        fir: whether halving and doubling smooth with [1, 3, 3, 1].
+        progressive: `none` or `output_skip`.
+        progressive_input: `none`, `input_skip` or `residual`.
+        beta_min, beta_max: beta(0) and beta(1) of `vpsde`.
+        sigma_min, sigma_max: first and last sigma of `vesde`, whose images lie in 0..1 there.
+        num_scales: number of timesteps.
+        dropout: dropout of training, 0..1.
+
+    Raises:
+        CheckpointError: if a number is out of range.
+    """
+
+    image_size: int
+    sde: Literal["vpsde", "vesde"]
+    nf: int
+    ch_mult: tuple[int, ...]
+    num_res_blocks: int
+    attn_resolutions: tuple[int, ...]
+    continuous: bool
+    embedding_type: Literal["positional", "fourier"]
+    fir: bool
+    progressive: Literal["none", "output_skip"]
+    progressive_input: Literal["none", "input_skip", "residual"]
+    beta_min: float = 0.1
+    beta_max: float = 20.0
+    sigma_min: float = 0.01
+    sigma_max: float = 50.0
+    num_scales: int = 1000
+    dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        for name in ("image_size", "nf", "num_res_blocks", "beta_min", "beta_max", "sigma_min", "num_scales"):
+            _check_positive(name, getattr(self, name))
+        if not 0 <= self.dropout <= 1:
+            raise CheckpointError(f"the facts give dropout {self.dropout}; it must lie between 0 and 1")
+
+
+def _check_positive(name: str, value: float) -> None:
+    if value <= 0:
+        raise CheckpointError(f"the facts give {name} {value}; it must be positive")

@@ -1,0 +1,221 @@
+"""Networks and whole runs of EDM and EDM2 are here what they are there, or are refused."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from model import CheckpointError, sample
+from model.checkpoint import Checkpoint
+from model.config import ScheduleConfig, config_from_json, config_to_json
+from model.formats import edm, edm2
+from model.formats.layouts import layout_of
+from model.formats.sigma_facts import EDMFacts
+from model.networks.build import build_network, unfilled
+from model.networks.configs import UNetConfig
+from model.networks.sigma_configs import EDM2UNetConfig, SongUNetConfig
+from model.parsing import parse
+from model.plans.preconditioning import Preconditioning
+from model.rng import draw_noise, image_generator
+from tests.foreign import Reference, noise, reference
+from tests.sigma import EDM, EDM2, IMAGE, SEEDS, STEPS
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+RUNS = [name for name in (*EDM, *EDM2) if name != "edm_iddpm"]
+
+
+def facts_of(read: Reference, **changes: Any) -> EDMFacts:
+    return dataclasses.replace(parse(EDMFacts, read.about["facts"]), **changes)
+
+
+def converted(name: str, **changes: Any) -> Checkpoint:
+    read = reference(name)
+    module = edm2 if name.startswith("edm2") else edm
+    config, network = module.read_unet(read.weights, facts_of(read, **changes))
+    return Checkpoint(name, config, network, config.schedule.build(), "")
+
+
+def denoised(checkpoint: Checkpoint, x: Tensor, sigmas: Tensor, labels: Tensor | None) -> Tensor:
+    """The predicted images at noise levels between the timesteps."""
+    schedule = checkpoint.schedule
+    t = torch.from_numpy(schedule.timestep_at(sigmas.double().numpy())).float()
+    out: Tensor = checkpoint.denoiser(x, t, *(() if labels is None else (labels,)))[:, : x.shape[1]]
+    y, spread = (1 + sigmas**2).sqrt().view(-1, 1, 1, 1) * x, sigmas.view(-1, 1, 1, 1)
+    return out if checkpoint.config.prediction == "x0" else y - spread * out
+
+
+def labels_of(checkpoint: Checkpoint) -> Tensor | None:
+    return None if checkpoint.config.classes is None else torch.tensor([0, 2])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", [*EDM, *EDM2])
+def test_a_denoised_image_is_that_of_the_reference(name: str) -> None:
+    read, checkpoint = reference(name), converted(name)
+    mine = denoised(checkpoint, noise("x", 2, 3, IMAGE, IMAGE), read.outputs["sigmas"], labels_of(checkpoint))
+    theirs = read.outputs["denoised"]
+    assert (mine - theirs).abs().max() <= 1e-5 * theirs.abs().max()
+
+
+@torch.no_grad()
+def test_an_image_of_no_class_is_that_of_the_reference() -> None:
+    read, checkpoint = reference("edm_ddpmpp_classes"), converted("edm_ddpmpp_classes")
+    x, sigmas = noise("x", 2, 3, IMAGE, IMAGE), read.outputs["sigmas"]
+    for labels in (None, torch.tensor([3, 3])):
+        assert (denoised(checkpoint, x, sigmas, labels) - read.outputs["no_class"]).abs().max() <= 1e-5
+    assert (denoised(checkpoint, x, sigmas, torch.tensor([0, 2])) - read.outputs["no_class"]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_run_by_heun_s_method_is_that_of_the_reference(name: str) -> None:
+    """On the same grid, which follows from the facts; sampler, spacing and clipping are the model's own."""
+    checkpoint, theirs = converted(name), reference(name).outputs["heun"]
+    config, labels = checkpoint.config, labels_of(checkpoint)
+    plan = config.plan(checkpoint.schedule, **config.settle(steps=2 * STEPS - 1).choices)
+    spread = float(np.sqrt(1 - checkpoint.schedule.alphas_cumprod[-1]))
+    start = spread * draw_noise([image_generator(seed) for seed in SEEDS], config.shape)
+
+    def denoiser(x: Tensor, t: Tensor) -> Tensor:
+        out: Tensor = checkpoint.denoiser(x, t, *(() if labels is None else (labels,)))
+        return out
+
+    mine = sample(plan, denoiser, shape=config.shape, seeds=SEEDS, x_start=start)
+    assert theirs.std() > 0.01
+    assert (mine - theirs).abs().max() <= 1e-5 * max(1.0, float(theirs.abs().max()))
+
+
+def test_the_config_shows_what_the_facts_say() -> None:
+    ddpmpp = converted("edm_ddpmpp")
+    assert ddpmpp.config.network == SongUNetConfig(
+        channels=16,
+        channel_mult=(1, 2),
+        num_res_blocks=1,
+        attention_levels=(1,),
+        noise_channels=16,
+        emb_channels=64,
+        dropout=0.1,
+        null_class=False,
+    )
+    assert ddpmpp.config.preconditioning == Preconditioning("edm", 0.4)
+    assert ddpmpp.config.schedule == ScheduleConfig("geometric", 1000, sigma_min=0.002, sigma_max=80.0)
+    adm = converted("edm_adm", classes=("cat", "dog", "owl")).config
+    assert isinstance(adm.network, UNetConfig)
+    assert (adm.classes, adm.network.null_class) == (("cat", "dog", "owl"), False)
+    free = converted("edm2_unconditional").config.network
+    assert isinstance(free, EDM2UNetConfig)
+    assert (free.noise_channels, free.emb_channels, free.null_class) == (64, 96, True)
+
+
+@pytest.mark.parametrize("name", [*EDM, *EDM2])
+def test_the_config_survives_json(name: str) -> None:
+    checkpoint = converted(name)
+    assert config_from_json(config_to_json(checkpoint.config)) == checkpoint.config
+    assert not any(parameter.requires_grad for parameter in checkpoint.network.parameters())
+    assert not checkpoint.network.training
+
+
+def test_the_network_s_own_range_narrows_that_of_the_sampler() -> None:
+    schedule = converted("edm_ddpmpp", sigma_min=0.01, sigma_max=50.0).config.schedule
+    assert (schedule.sigma_min, schedule.sigma_max) == (0.01, 50.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "reason"),
+    [
+        ("edm2", {"encoder": "StabilityVAEEncoder"}, "this is a latent model"),
+        ("edm2", {"img_channels": 4}, "it draws 4 channels that an autoencoder turns into an image"),
+        ("edm2", {"res_balance": 0.5}, "the facts give res_balance 0.5; only 0.3 can be served"),
+        ("edm2", {"clip_act": None}, "the facts give clip_act None; only 256.0 can be served"),
+        ("edm2", {"channels_per_head": 48}, "head_channels 48 does not divide the 128 channels of level 1"),
+        ("edm_vp", {"M": 4000}, "the facts give M 4000; only M 1000 can be served"),
+        ("edm_iddpm", {"C_1": 0.01}, "the facts give C_1 0.01; only C_1 0.001 can be served"),
+        ("edm_ncsnpp", {"sigma_min": 0.0}, "which are not a range of sigmas"),
+        ("edm_ncsnpp", {"sigma_max": None}, "which are not a range of sigmas"),
+        ("edm_ncsnpp", {"resample_filter": (1, 4, 4, 1)}, "resample_filter [1, 4, 4, 1], which cannot be served"),
+        ("edm_ddpmpp", {"model_channels": 18}, "cannot be divided into groups"),
+        ("edm_ddpmpp", {"num_blocks": 2}, "lacks the tensor model.enc.16x16_block1.norm0.weight"),
+        ("edm_ddpmpp", {"attn_resolutions": ()}, "does not belong to this network: model.dec.8x8_block1.norm2.bias"),
+        ("edm_adm", {"channel_mult_emb": 2}, "a channel_mult_emb other than 4"),
+        ("edm_adm", {"model_channels": 64}, "levels of fewer than 128 channels"),
+        ("edm_ddpmpp_classes", {"label_dim": 4}, "model.map_label.weight must have shape (5, 16)"),
+        ("edm_ddpmpp", {"classes": ("cat",)}, "the facts name 1 classes, but the weights have 0"),
+    ],
+    ids=str,
+)
+def test_networks_that_cannot_be_served_are_refused(name: str, changes: dict[str, Any], reason: str) -> None:
+    with pytest.raises(CheckpointError) as caught:
+        converted(name, **changes)
+    assert reason in str(caught.value)
+
+
+@pytest.mark.parametrize("change", [{"img_resolution": 0}, {"sigma_data": -1.0}], ids=str)
+def test_facts_out_of_range_are_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(CheckpointError, match="it must be positive"):
+        facts_of(reference("edm_ddpmpp"), **change)
+
+
+def test_the_layouts_show_in_the_names() -> None:
+    assert layout_of(reference("edm_vp").weights) == layout_of(reference("edm_adm").weights) == "edm"
+    assert layout_of(reference("edm2").weights) == "edm2"
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", [*EDM, *EDM2])
+def test_an_image_does_not_depend_on_the_size_of_its_batch(name: str) -> None:
+    """Bit for bit, with the scalings around the network, in the memory format of a worker."""
+    checkpoint = converted(name)
+    checkpoint.denoiser.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    x = noise("batch", 8, 3, IMAGE, IMAGE).contiguous(memory_format=torch.channels_last)
+    t = torch.linspace(0.5, 38, 8)
+    labels = None if checkpoint.config.classes is None else torch.arange(8) % 3
+    whole = checkpoint.denoiser(x, t, labels)
+    for size in (1, 2, 4):
+        part = checkpoint.denoiser(x[:size], t[:size], None if labels is None else labels[:size])
+        assert torch.equal(part, whole[:size])
+
+
+def test_sizes_that_cannot_be_halved_are_refused() -> None:
+    for name in ("edm_ddpmpp", "edm2_unconditional"):
+        with pytest.raises(ValueError, match=r"must be multiples of 2, got \(7, 8\)"):
+            converted(name).network(torch.zeros(1, 3, 7, 8), torch.zeros(1))
+
+
+def test_a_network_without_a_null_class_needs_labels() -> None:
+    for name in ("edm2", "edm_adm"):
+        with pytest.raises(ValueError, match="every call needs labels"):
+            converted(name).network(torch.zeros(1, 3, 8, 8), torch.zeros(1))
+
+
+@pytest.mark.parametrize(
+    ("config", "count"),
+    [
+        (SongUNetConfig(null_class=False), 55_732_739),
+        (
+            UNetConfig(
+                channels=192,
+                channel_mult=(1, 2, 3, 4),
+                num_res_blocks=3,
+                attention_levels=(1, 2, 3),
+                time_injection="scale_shift",
+                resample="resblock",
+                num_classes=1000,
+                null_class=False,
+            ),
+            295_899_267,
+        ),
+        (EDM2UNetConfig(num_classes=1000), 280_209_216),
+        (EDM2UNetConfig(channels=384, noise_channels=384, emb_channels=1536, num_classes=1000), 1_119_276_672),
+    ],
+    ids=["cifar10 ddpm++", "imagenet64 adm", "edm2 s", "edm2 xl"],
+)
+def test_published_networks_have_the_numbers_of_parameters_of_the_reference(config: Any, count: int) -> None:
+    """Counted in the original code, without those for augmentations, gains, uncertainty and random frequencies."""
+    network = unfilled(build_network, config)
+    fixed = ("frequencies", "phases")
+    assert sum(each.numel() for name, each in network.named_parameters() if name not in fixed) == count

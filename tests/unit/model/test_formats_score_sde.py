@@ -1,0 +1,162 @@
+"""Networks of score_sde_pytorch are here what they are there, or are refused."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from model import CheckpointError, sample
+from model.checkpoint import Checkpoint
+from model.formats.layouts import layout_of
+from model.formats.naming import Weights
+from model.formats.pickles import read_pickle
+from model.formats.released import RELEASED
+from model.formats.score_sde import network_config, read_unet
+from model.formats.sigma_facts import ScoreSDEFacts
+from model.networks.build import build_network, unfilled
+from model.parsing import parse
+from tests.foreign import noise, reference
+from tests.sigma import IMAGE, SCALES, SCORE_SDE, SEEDS, TIMES
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+CONTINUOUS = [name for name in SCORE_SDE if SCORE_SDE[name]["continuous"]]
+
+
+def facts_of(name: str, **changes: Any) -> ScoreSDEFacts:
+    return dataclasses.replace(parse(ScoreSDEFacts, reference(name).about["facts"]), **changes)
+
+
+def weights_of(name: str) -> dict[str, Tensor]:
+    """A state dict without the list of sigmas, which no network uses."""
+    return {key: tensor for key, tensor in reference(name).weights.items() if key != "sigmas"}
+
+
+def converted(name: str) -> Checkpoint:
+    config, network = read_unet(weights_of(name), facts_of(name))
+    return Checkpoint(name, config, network, config.schedule.build(), "")
+
+
+def timesteps(facts: ScoreSDEFacts, times: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Our timesteps of their times: evenly spaced from the first to 1, or from 0 to 1."""
+    if facts.sde == "vpsde":
+        return facts.num_scales * times - 1
+    return (facts.num_scales - 1) * times
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", CONTINUOUS)
+def test_a_denoised_image_is_that_of_the_reference(name: str) -> None:
+    """By their own score function and Tweedie's formula; that of a VE SDE sees images in 0..1."""
+    checkpoint, theirs = converted(name), reference(name).outputs["denoised"]
+    x, t = noise("x", 2, 3, IMAGE, IMAGE), torch.from_numpy(timesteps(facts_of(name), np.array(TIMES)))
+    sigmas = torch.from_numpy(checkpoint.schedule.sigma_at(t.numpy())).float().view(-1, 1, 1, 1)
+    mine = (1 + sigmas**2).sqrt() * x - sigmas * checkpoint.denoiser(x, t.float())
+    assert (mine - theirs).abs().max() <= 1e-5 * theirs.abs().max()
+
+
+@torch.no_grad()
+def test_an_ancestral_run_is_that_of_the_reference() -> None:
+    """A network of listed timesteps, through all of them; sampler and variance are the model's own."""
+    checkpoint, read = converted("score_sde_discrete"), reference("score_sde_discrete")
+    out = checkpoint.denoiser(noise("x", 2, 3, IMAGE, IMAGE), torch.tensor([3.0, 30.0]))
+    assert (out - read.outputs["out"]).abs().max() <= 1e-5 * read.outputs["out"].abs().max()
+    config = checkpoint.config
+    plan = config.plan(checkpoint.schedule, **config.settle().choices)
+    assert plan.timesteps == tuple(reversed(range(SCALES)))
+    mine = sample(plan, checkpoint.denoiser, shape=config.shape, seeds=SEEDS)
+    theirs = read.outputs["ancestral"]
+    assert (mine - theirs).abs().max() <= 1e-5 * max(1.0, float(theirs.abs().max()))
+
+
+def refusal(weights: Weights, facts: ScoreSDEFacts) -> str:
+    with pytest.raises(CheckpointError) as caught:
+        read_unet(weights, facts)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "reason"),
+    [
+        ("score_sde_ncsnpp", {"continuous": False}, "the listed sigmas of a discrete VE SDE"),
+        (
+            "score_sde_ncsnpp",
+            {"embedding_type": "positional"},
+            "embedding_type positional, but the weights have",
+        ),
+        ("score_sde_ddpmpp", {"embedding_type": "fourier"}, "embedding_type fourier, but the weights have another"),
+        ("score_sde_ddpmpp", {"nf": 18}, "cannot be divided into groups"),
+        ("score_sde_ddpmpp", {"progressive_input": "residual"}, "lacks the tensor all_modules.5.Conv2d_0.weight"),
+        ("score_sde_ddpmpp", {"num_res_blocks": 2}, "the tensor all_modules.5.Conv_0.weight must have shape"),
+    ],
+    ids=str,
+)
+def test_facts_that_contradict_the_weights_are_refused(name: str, changes: dict[str, Any], reason: str) -> None:
+    assert reason in refusal(weights_of(name), facts_of(name, **changes))
+
+
+def test_networks_of_other_blocks_are_refused() -> None:
+    weights = {key: tensor for key, tensor in weights_of("score_sde_ddpmpp").items() if "Conv_2" not in key}
+    assert "only ncsnpp with resblock_type biggan can be read" in refusal(weights, facts_of("score_sde_ddpmpp"))
+
+
+@pytest.mark.parametrize("change", [{"nf": 0}, {"dropout": 1.5}, {"sigma_min": 0.0}], ids=str)
+def test_facts_out_of_range_are_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(CheckpointError, match="it must"):
+        facts_of("score_sde_ddpmpp", **change)
+
+
+def test_the_layouts_show_in_the_names() -> None:
+    assert {layout_of(reference(name).weights) for name in SCORE_SDE} == {"score_sde"}
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+@pytest.mark.parametrize("name", ["score_sde_ddpmpp", "score_sde_ncsnpp"])
+def test_of_a_trainer_s_file_the_averaged_weights_are_taken(tmp_path: Path, name: str, prefix: str) -> None:
+    """They have no names, and are in the order of the parameters that its network trains."""
+    read = reference(name)
+    trained = [key for key in read.about["parameters"] if key not in read.about["fixed"]]
+    content: dict[str, Any] = {
+        "optimizer": {"state": {}, "param_groups": [{"lr": 2e-4}]},
+        "model": {f"{prefix}{key}": 0 * tensor for key, tensor in read.weights.items()},
+        "ema": {"decay": 0.9999, "num_updates": 9, "shadow_params": [read.weights[key] for key in trained]},
+        "step": 9,
+    }
+    torch.save(content, tmp_path / "checkpoint.pth")
+    found = read_pickle(tmp_path / "checkpoint.pth")
+    assert found.keys() == read.weights.keys()
+    assert all(torch.equal(found[key], read.weights[key]) for key in trained)
+    content["ema"]["shadow_params"].pop()
+    torch.save(content, tmp_path / "short.pth")
+    with pytest.raises(CheckpointError, match="must be as many"):
+        read_pickle(tmp_path / "short.pth")
+
+
+# Counted in the original code, for the arguments of its config files.
+PARAMETERS = {
+    "ddpmpp-cifar10": 61_804_419,
+    "ddpmpp-cifar10-deep-continuous": 106_632_579,
+    "ncsnpp-cifar10-vp-continuous": 62_693_251,
+    "ncsnpp-cifar10-continuous": 62_758_915,
+    "ncsnpp-cifar10-deep-continuous": 107_587_075,
+    "ncsnpp-church-continuous": 65_574_549,
+    "ncsnpp-1024-continuous": 105_785_896,
+}
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_released_networks_have_the_numbers_of_parameters_of_the_reference(name: str) -> None:
+    facts = RELEASED[name]
+    assert isinstance(facts, ScoreSDEFacts)
+    fourier = facts.embedding_type == "fourier"
+    weights = {f"all_modules.{3 if fourier else 2}.weight": torch.zeros(facts.nf, 3, 3, 3)}
+    weights |= {"all_modules.0.W": torch.zeros(facts.nf)} if fourier else {}
+    network = unfilled(build_network, network_config(weights, facts))
+    assert sum(parameter.numel() for parameter in network.parameters()) == PARAMETERS[name]
