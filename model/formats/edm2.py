@@ -111,7 +111,8 @@ def _folded(weights: Weights) -> dict[str, Tensor]:
         if name == "unet.emb_label.weight":  # its input is a one-hot vector times the root of its length
             folded[name] = _normalised(tensor).T
         elif leaf == "weight" and not module.startswith("logvar_"):
-            folded[name] = _normalised(tensor) * (_gain(weights, module) / math.sqrt(tensor[0].numel()))
+            normalised = _normalised(tensor)
+            folded[name] = normalised * (_gain(weights, module) / math.sqrt(normalised[0].numel()))
         elif module == "unet.emb_fourier":
             folded[f"{module}.{'frequencies' if leaf == 'freqs' else leaf}"] = tensor.float()
         elif leaf not in ("emb_gain", "out_gain") and not module.startswith("logvar_"):
@@ -128,6 +129,8 @@ def _gain(weights: Weights, module: str) -> float:
 
 def _normalised(tensor: Tensor) -> Tensor:
     """Returns the weights with a root mean square of 1 for each output."""
+    if tensor.ndim < 2:
+        raise CheckpointError("the checkpoint holds a layer without inputs, which does not belong to this network")
     tensor = tensor.float()
     rows = tensor.flatten(1)
     norm = NORM_EPS + rows.norm(dim=1) / math.sqrt(rows.shape[1])

@@ -16,7 +16,7 @@ from ..networks.song_unet import SongUNet
 from ..plans.clipping import Clipping
 from ..plans.preconditioning import Preconditioning
 from .edm import CALLS, checked
-from .naming import Weights, adopt, renamed, tensor_of
+from .naming import Weights, adopt, renamed, size_of, tensor_of
 from .sigma_facts import ScoreSDEFacts
 
 PREFIX = "all_modules"
@@ -87,12 +87,12 @@ def network_config(weights: Weights, facts: ScoreSDEFacts) -> SongUNetConfig:
     fourier = facts.embedding_type == "fourier"
     if fourier != (f"{PREFIX}.0.W" in weights):
         raise CheckpointError(f"the facts give embedding_type {facts.embedding_type}, but the weights have another")
-    first = tensor_of(weights, f"{PREFIX}.{3 if fourier else 2}.weight")
+    channels = size_of(weights, f"{PREFIX}.{3 if fourier else 2}.weight", 1)
     levels = range(len(facts.ch_mult))
     config: SongUNetConfig = checked(
         SongUNetConfig,
-        in_channels=first.shape[1],
-        out_channels=first.shape[1],
+        in_channels=channels,
+        out_channels=channels,
         channels=facts.nf,
         channel_mult=facts.ch_mult,
         num_res_blocks=facts.num_res_blocks,

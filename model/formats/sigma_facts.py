@@ -21,7 +21,7 @@ class EDMFacts:
         img_resolution, ...: the arguments of both classes, by their names there; None for those that they lack.
 
     Raises:
-        CheckpointError: if a number is not positive.
+        CheckpointError: if a number is not positive, or if there are no levels.
     """
 
     precond: Literal["EDMPrecond", "VPPrecond", "VEPrecond", "iDDPMPrecond", "Precond"]
@@ -70,6 +70,7 @@ class EDMFacts:
     def __post_init__(self) -> None:
         for name in ("img_resolution", "img_channels", "model_channels", "num_blocks", "sigma_data", "M"):
             _check_positive(name, getattr(self, name))
+        _check_levels("channel_mult", self.channel_mult)
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ class ScoreSDEFacts:
         dropout: dropout of training, 0..1.
 
     Raises:
-        CheckpointError: if a number is out of range.
+        CheckpointError: if a number is out of range, or if there are no levels.
     """
 
     image_size: int
@@ -118,6 +119,7 @@ class ScoreSDEFacts:
     def __post_init__(self) -> None:
         for name in ("image_size", "nf", "num_res_blocks", "beta_min", "beta_max", "sigma_min", "num_scales"):
             _check_positive(name, getattr(self, name))
+        _check_levels("ch_mult", self.ch_mult)
         if not 0 <= self.dropout <= 1:
             raise CheckpointError(f"the facts give dropout {self.dropout}; it must lie between 0 and 1")
 
@@ -125,3 +127,8 @@ class ScoreSDEFacts:
 def _check_positive(name: str, value: float) -> None:
     if value <= 0:
         raise CheckpointError(f"the facts give {name} {value}; it must be positive")
+
+
+def _check_levels(name: str, mult: tuple[int, ...]) -> None:
+    if not mult or min(mult) < 1:
+        raise CheckpointError(f"the facts give {name} {list(mult)}; it must be one or more positive numbers")

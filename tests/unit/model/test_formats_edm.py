@@ -154,9 +154,9 @@ def test_networks_that_cannot_be_served_are_refused(name: str, changes: dict[str
     assert reason in str(caught.value)
 
 
-@pytest.mark.parametrize("change", [{"img_resolution": 0}, {"sigma_data": -1.0}], ids=str)
+@pytest.mark.parametrize("change", [{"img_resolution": 0}, {"sigma_data": -1.0}, {"channel_mult": ()}], ids=str)
 def test_facts_out_of_range_are_refused(change: dict[str, Any]) -> None:
-    with pytest.raises(CheckpointError, match="it must be positive"):
+    with pytest.raises(CheckpointError, match="; it must be"):
         facts_of(reference("edm_ddpmpp"), **change)
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 import torch
 
 from model.checkpoint import save_checkpoint
+from model.plans.preconditioning import Preconditioning
 from training.batches import Batches
 from training.dataset import Dataset
 from training.errors import RecipeError
@@ -58,6 +60,15 @@ def test_a_checkpoint_of_which_nothing_fits_is_refused(earlier: Path) -> None:
     recipe = load_recipe("smoke", [*paper, "network={type='paper_unet'}", f"init={earlier}"])
     with pytest.raises(RecipeError, match="none of its tensors fits"):
         Trainer(recipe, Batches(Dataset(IMAGES), recipe.batch_size, seed=0))
+
+
+def test_a_network_that_was_trained_on_noise_levels_is_refused(earlier: Path) -> None:
+    """Its weights would fit, but they expect another input."""
+    first = trainer("seed=1")
+    config = dataclasses.replace(first.config(), preconditioning=Preconditioning("edm"), prediction="x0")
+    save_checkpoint(earlier, config, first.network)
+    with pytest.raises(RecipeError, match="was trained on noise levels with a preconditioning"):
+        trainer(f"init={earlier}")
 
 
 def test_a_folder_that_is_no_checkpoint_is_refused(tmp_path: Path) -> None:

@@ -1,0 +1,81 @@
+"""A worker serves networks that were trained on noise levels: in its batches they draw what the plain loop draws."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from jobs.contract import Job
+from jobs.params import SamplingParams
+from model.checkpoint import Checkpoint
+from model.formats import edm
+from model.formats.sigma_facts import EDMFacts
+from model.parsing import parse
+from model.sampling import sample
+from tests.foreign import reference
+from worker.active import ActiveJob, EngineEvent, Finished, activate
+from worker.engine import StepEngine
+from worker.runner import Runner
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+KINDS: dict[str, dict[str, Any]] = {
+    "heun": {"sampler": "heun", "spacing": "karras", "steps": 5, "label": 1},
+    "guided": {"sampler": "unipc", "spacing": "trailing", "steps": 4, "label": 2, "guidance_scale": 2.0},
+    "without a class": {"sampler": "ddpm", "spacing": "leading", "steps": 6},
+}
+
+
+@pytest.fixture(scope="module")
+def runner() -> Runner:
+    """Of a network of EDM that was trained with and without classes."""
+    read = reference("edm_ddpmpp_classes")
+    config, network = edm.read_unet(read.weights, parse(EDMFacts, read.about["facts"]))
+    checkpoint = Checkpoint("m", config, network, config.schedule.build(), "ab" * 32)
+    return Runner(checkpoint, device=torch.device("cpu"), slots=4)
+
+
+def start(runner: Runner, params: dict[str, Any]) -> ActiveJob:
+    filled = {"n": 2, "eta": 0.0, "variance": "fixed_small", "clip": "none", "seed": 3} | params
+    made = SamplingParams.model_validate(filled)
+    return activate(Job(id=str(uuid.uuid4()), model="m", params=made, accepted_at=time.time(), timeout=600), runner)
+
+
+def images(*actives: ActiveJob) -> list[Tensor]:
+    """Steps jobs to their end, in common batches."""
+    events: list[EngineEvent] = []
+    engine = StepEngine(events.append)
+    for active in actives:
+        engine.submit(active)
+    while sum(isinstance(event, Finished) for event in events) < len(actives):
+        engine.step()
+    assert all(event.error is None for event in events if isinstance(event, Finished))
+    return [torch.stack([t.x for t in active.trajectories]) for active in actives]
+
+
+def test_jobs_of_all_kinds_share_batches_and_agree_with_the_plain_loop(runner: Runner) -> None:
+    denoiser = runner.checkpoint.denoiser
+
+    def guided(x: Tensor, t: Tensor, label: int | None, scale: float) -> Tensor:
+        without: Tensor = denoiser(x, t, torch.full((2,), 3))
+        out: Tensor = denoiser(x, t, torch.full((2,), 3 if label is None else label))
+        return without + scale * (out - without)
+
+    actives = [start(runner, params) for params in KINDS.values()]
+    for active, found in zip(actives, images(*actives), strict=True):
+        params = active.job.params
+        plain = partial(guided, label=params.label_of(0), scale=params.guidance_scale)
+        expected = sample(active.trajectories[0].plan, plain, shape=(3, 16, 16), seeds=[3, 4])
+        assert (found - expected).abs().max() <= 1e-4 * expected.abs().max()
+
+
+def test_a_job_among_others_is_bit_for_bit_what_it_is_alone(runner: Runner) -> None:
+    together = images(*(start(runner, params) for params in KINDS.values()))
+    for params, found in zip(KINDS.values(), together, strict=True):
+        assert torch.equal(images(start(runner, params))[0], found)
