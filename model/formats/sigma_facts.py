@@ -92,6 +92,8 @@ class ScoreSDEFacts:
         beta_min, beta_max: beta(0) and beta(1) of `vpsde`.
         sigma_min, sigma_max: first and last sigma of `vesde`, whose images lie in 0..1 there.
         num_scales: number of timesteps.
+        centered: whether images lie in -1..1 (`data.centered`), as with `vpsde`, or in 0..1, as with `vesde`; if it is
+            given, it must be so.
         dropout: dropout of training, 0..1.
 
     Raises:
@@ -114,12 +116,17 @@ class ScoreSDEFacts:
     sigma_min: float = 0.01
     sigma_max: float = 50.0
     num_scales: int = 1000
+    centered: bool | None = None
     dropout: float = 0.1
 
     def __post_init__(self) -> None:
         for name in ("image_size", "nf", "num_res_blocks", "beta_min", "beta_max", "sigma_min", "num_scales"):
             _check_positive(name, getattr(self, name))
         _check_levels("ch_mult", self.ch_mult)
+        if self.centered not in (None, self.sde == "vpsde"):
+            raise CheckpointError(
+                f"the facts give centered {self.centered} with {self.sde}; it is true with vpsde and false with vesde"
+            )
         if not 0 <= self.dropout <= 1:
             raise CheckpointError(f"the facts give dropout {self.dropout}; it must lie between 0 and 1")
 

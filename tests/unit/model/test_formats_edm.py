@@ -45,7 +45,7 @@ def denoised(checkpoint: Checkpoint, x: Tensor, sigmas: Tensor, labels: Tensor |
     """The predicted images at noise levels between the timesteps."""
     schedule = checkpoint.schedule
     t = torch.from_numpy(schedule.timestep_at(sigmas.double().numpy())).float()
-    out: Tensor = checkpoint.denoiser(x, t, *(() if labels is None else (labels,)))[:, : x.shape[1]]
+    out: Tensor = checkpoint.denoiser(x, t, **({} if labels is None else {"labels": labels}))[:, : x.shape[1]]
     y, spread = (1 + sigmas**2).sqrt().view(-1, 1, 1, 1) * x, sigmas.view(-1, 1, 1, 1)
     return out if checkpoint.config.prediction == "x0" else y - spread * out
 
@@ -82,7 +82,7 @@ def test_a_run_by_heun_s_method_is_that_of_the_reference(name: str) -> None:
     start = spread * draw_noise([image_generator(seed) for seed in SEEDS], config.shape)
 
     def denoiser(x: Tensor, t: Tensor) -> Tensor:
-        out: Tensor = checkpoint.denoiser(x, t, *(() if labels is None else (labels,)))
+        out: Tensor = checkpoint.denoiser(x, t, **({} if labels is None else {"labels": labels}))
         return out
 
     mine = sample(plan, denoiser, shape=config.shape, seeds=SEEDS, x_start=start)
@@ -173,10 +173,10 @@ def test_an_image_does_not_depend_on_the_size_of_its_batch(name: str) -> None:
     checkpoint.denoiser.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     x = noise("batch", 8, 3, IMAGE, IMAGE).contiguous(memory_format=torch.channels_last)
     t = torch.linspace(0.5, 38, 8)
-    labels = None if checkpoint.config.classes is None else torch.arange(8) % 3
-    whole = checkpoint.denoiser(x, t, labels)
+    told = {} if checkpoint.config.classes is None else {"labels": torch.arange(8) % 3}
+    whole = checkpoint.denoiser(x, t, **told)
     for size in (1, 2, 4):
-        part = checkpoint.denoiser(x[:size], t[:size], None if labels is None else labels[:size])
+        part = checkpoint.denoiser(x[:size], t[:size], **{name: each[:size] for name, each in told.items()})
         assert torch.equal(part, whole[:size])
 
 

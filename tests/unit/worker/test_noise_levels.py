@@ -63,8 +63,8 @@ def test_jobs_of_all_kinds_share_batches_and_agree_with_the_plain_loop(runner: R
     denoiser = runner.checkpoint.denoiser
 
     def guided(x: Tensor, t: Tensor, label: int | None, scale: float) -> Tensor:
-        without: Tensor = denoiser(x, t, torch.full((2,), 3))
-        out: Tensor = denoiser(x, t, torch.full((2,), 3 if label is None else label))
+        without: Tensor = denoiser(x, t, labels=torch.full((2,), 3))
+        out: Tensor = denoiser(x, t, labels=torch.full((2,), 3 if label is None else label))
         return without + scale * (out - without)
 
     actives = [start(runner, params) for params in KINDS.values()]
