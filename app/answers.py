@@ -12,8 +12,9 @@ from jobs.errors import ResultExpired
 from jobs.store import ResultStore
 
 from .api_keys import ApiKey
-from .errors import JobCancelled, JobFailed, NotReady
+from .errors import JobCancelled, JobFailed, NotAcceptable, NotReady
 from .formats import Format
+from .negotiation import Accept
 from .rendering import Renderers
 from .views import job_text, timings
 
@@ -60,13 +61,13 @@ def accepted(status: JobStatus, key: ApiKey | None) -> Response:
 async def images(
     status: JobStatus,
     store: ResultStore,
-    form: Format,
+    accept: Accept,
     renderers: Renderers,
     *,
     key: ApiKey | None,
     known: str | None = None,
 ) -> Response:
-    """Returns all images of a job in one format.
+    """Returns all images of a job in the format that the caller prefers.
 
     Args:
         key: the API key of the caller; None if the server has no keys.
@@ -74,8 +75,10 @@ async def images(
 
     Raises:
         NotReady, JobCancelled, JobFailed, ResultExpired, StoreUnavailable: if the job has no images to show.
+        NotAcceptable: if the images have no format that the caller accepts.
         Overloaded: if too many requests for images wait.
     """
+    form = accept.choose(status.job.planes)
     manifest = await renderers.read(lambda: finished(status, store))
     render = form.render
     if render is None:
@@ -100,6 +103,8 @@ async def images(
 
 def image(status: JobStatus, store: ResultStore, index: int, *, known: str | None = None) -> Response:
     """Returns one image of a job as PNG. Blocks; raises like `images`, but never Overloaded."""
+    if status.job.planes > 1:
+        raise NotAcceptable(f"Images of {status.job.planes} channels are not PNGs: get all of them as {Format.NPZ}.")
     manifest = finished(status, store)
     tag = f'"{manifest.images[index].sha256}"'
     headers = {**_image_headers(status, tag), "Content-Location": f"/jobs/{status.job.id}/images/{index}"}

@@ -23,10 +23,10 @@ from jobs.store import ResultStore
 
 from .api_keys import ApiKey
 from .errors import InvalidRequest
-from .formats import Format
 from .headers import IdempotencyKeyHeader, PreferHeader, PriorityHeader
 from .metrics import Metrics
 from .negotiation import (
+    Accept,
     Preference,
     choose_format,
     read_idempotency_key,
@@ -104,8 +104,11 @@ async def _status(job_id: str, request: Request) -> JobStatus:
 StatusDep = Annotated[JobStatus, Depends(_status)]
 
 
-async def _format(request: Request) -> Format:
-    return choose_format(", ".join(request.headers.getlist("accept")))
+async def _accept(request: Request) -> Accept:
+    """Returns the Accept header, or refuses what no images could satisfy before anything else is looked at."""
+    header = ", ".join(request.headers.getlist("accept"))
+    choose_format(header)
+    return Accept(header)
 
 
 async def _preference(request: Request, settings: SettingsDep, prefer: PreferHeader = None) -> Preference:
@@ -116,7 +119,7 @@ async def _urgency(request: Request, priority: PriorityHeader = None) -> int:
     return read_urgency(", ".join(request.headers.getlist("priority")))
 
 
-FormatDep = Annotated[Format, Depends(_format)]
+AcceptDep = Annotated[Accept, Depends(_accept)]
 PreferenceDep = Annotated[Preference, Depends(_preference)]
 UrgencyDep = Annotated[int, Depends(_urgency)]
 

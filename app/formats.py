@@ -56,6 +56,11 @@ class Format(StrEnum):
     ZIP = "application/zip", "zip", "the images and a manifest, as files", archive
     PNG = "image/png", "png", "the image, or a contact sheet of several", sheet
 
+    @classmethod
+    def offered(cls, planes: int) -> list[Format]:
+        """Returns the formats that can hold images of so many planes (`Shape.planes`); the last is the default."""
+        return [*cls] if planes == 1 else [cls.JSON, cls.NPZ]
+
     def entity_tag(self, manifest: Manifest) -> str:
         """Returns the ETag of a body without encoding it."""
         trace = manifest.job.trace if self.shows_trace else ()

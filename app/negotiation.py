@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import mimeparse
@@ -18,15 +19,36 @@ MEMBERS = re.compile(rf'(?:[^",]|{QUOTED}?)+')  # between commas; an unfinished 
 MEMBER = re.compile(rf"({TOKEN})(?:\s*=\s*({TOKEN}|{QUOTED})?)?(?:\s*;.*)?")
 
 
-def choose_format(accept: str | None) -> Format:
-    """Returns the format that an Accept header prefers; PNG if it has no preference.
+@dataclass(frozen=True)
+class Accept:
+    """The Accept header of a request for images."""
+
+    header: str | None
+
+    def choose(self, planes: int) -> Format:
+        """Returns the format that the header prefers among those that can hold images of so many planes.
+
+        Raises:
+            NotAcceptable: if there is none.
+        """
+        try:
+            return choose_format(self.header, Format.offered(planes))
+        except NotAcceptable as error:
+            if planes == 1:
+                raise
+            wanted = " or ".join(reversed(Format.offered(planes)))
+            raise NotAcceptable(f"Images of {planes} channels are not PNGs: accept {wanted}.") from error
+
+
+def choose_format(accept: str | None, offers: Sequence[Format] = tuple(Format)) -> Format:
+    """Returns the format that an Accept header prefers; the last of the offers if it has no preference.
 
     Raises:
-        NotAcceptable: if the header excludes all formats or is malformed.
+        NotAcceptable: if the header excludes all offers or is malformed.
     """
     if not accept or not accept.strip():
-        return Format.PNG
-    offered = [form.value for form in Format if form.by_wildcard or "*" not in accept]
+        return offers[-1]
+    offered = [form.value for form in offers if form.by_wildcard or "*" not in accept]
     try:
         best = mimeparse.best_match(offered, accept)
     except mimeparse.MimeTypeParseException:

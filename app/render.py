@@ -24,6 +24,7 @@ from PIL.PngImagePlugin import PngInfo, putchunk
 from jobs.contract import Manifest
 from jobs.image_recipe import PNG_KEY
 from jobs.images.containers import PNG_MAGIC
+from jobs.images.fitting import DEEP, DEEP_WHITE, in_eight_bits
 from jobs.images.npz import encode_npz, image_arrays
 
 SHEET_GAP = 2  # pixels
@@ -50,6 +51,7 @@ def describe(manifest: Manifest) -> dict[str, Any]:
         "model": job.model,
         "model_sha256": manifest.model_sha256,
         **({"compiled": True} if manifest.compiled else {}),
+        **({"bits": job.bits} if job.bits != 8 else {}),
         "params": job.params.model_dump(),
         "timesteps": manifest.timesteps,
         "images": images,
@@ -62,11 +64,22 @@ def sheet(
     """Returns a single image as it is, several as a contact sheet, and a passage as a row between its ends."""
     if len(pngs) == 1:
         return pngs[0], ""
-    images = [Image.open(io.BytesIO(png)) for png in [*ends[:1], *pngs, *ends[1:]]]
+    images = _opened([*ends[:1], *pngs, *ends[1:]], bits=manifest.job.bits)
     canvas = _side_by_side(images, len(images) if manifest.job.task.is_passage else math.ceil(math.sqrt(len(images))))
     file = io.BytesIO()
     canvas.save(file, "PNG", pnginfo=_text(manifest))
     return file.getvalue(), ""
+
+
+def _opened(pngs: Sequence[bytes], *, bits: int) -> list[Image.Image]:
+    """Returns images that have the bits of the job each, as those of its request need not have."""
+    return [_with_bits(Image.open(io.BytesIO(png)), bits) for png in pngs]
+
+
+def _with_bits(image: Image.Image, bits: int) -> Image.Image:
+    if bits == 16 and image.mode != DEEP:
+        return Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257)
+    return in_eight_bits(image) if bits == 8 else image
 
 
 def _side_by_side(images: Sequence[Image.Image], columns: int) -> Image.Image:
@@ -74,8 +87,8 @@ def _side_by_side(images: Sequence[Image.Image], columns: int) -> Image.Image:
     width, height = images[0].size
     rows = math.ceil(len(images) / columns)
     size = columns * (width + SHEET_GAP) - SHEET_GAP, rows * (height + SHEET_GAP) - SHEET_GAP
-    mode = "L" if images[0].mode == "L" else "RGB"
-    canvas = Image.new(mode, size, SHEET_COLOUR)
+    mode = images[0].mode if images[0].mode in ("L", DEEP) else "RGB"
+    canvas = Image.new(mode, size, DEEP_WHITE if mode == DEEP else SHEET_COLOUR)
     for index, image in enumerate(images):
         row, column = divmod(index, columns)
         canvas.paste(image, (column * (width + SHEET_GAP), row * (height + SHEET_GAP)))
@@ -92,7 +105,7 @@ def animation(
     pngs = [*ends[:1], *pngs, *ends[1:]] if trace is None else _moments(trace)
     frames = [_frame(png) for png in pngs]
     if len({header for header, _ in frames}) > 1:  # all frames must have the header of the first
-        frames = [_frame(_as_rgb(png)) for png in pngs]
+        frames = [_frame(_as_png(image)) for image in _in_one_mode(_opened(pngs, bits=manifest.job.bits))]
     header = frames[0][0]
     course = [pixels for _, pixels in frames + frames[-2:0:-1]]
     numbers = itertools.count()  # sequence numbers of the fcTL and fdAT chunks
@@ -120,9 +133,7 @@ def _moments(trace: bytes) -> list[bytes]:
     pngs = []
     for moment in levels.swapaxes(0, 1):
         images = [Image.fromarray(each[:, :, 0] if each.shape[-1] == 1 else each) for each in moment]
-        file = io.BytesIO()
-        _side_by_side(images, math.ceil(math.sqrt(len(images)))).save(file, "PNG")
-        pngs.append(file.getvalue())
+        pngs.append(_as_png(_side_by_side(images, math.ceil(math.sqrt(len(images))))))
     return pngs
 
 
@@ -140,9 +151,13 @@ def _frame(png: bytes) -> tuple[bytes, bytes]:
     return header, b"".join(pixels)
 
 
-def _as_rgb(png: bytes) -> bytes:
+def _in_one_mode(images: Sequence[Image.Image]) -> list[Image.Image]:
+    return [image if image.mode == DEEP else image.convert("RGB") for image in images]
+
+
+def _as_png(image: Image.Image) -> bytes:
     file = io.BytesIO()
-    Image.open(io.BytesIO(png)).convert("RGB").save(file, "PNG")
+    image.save(file, "PNG")
     return file.getvalue()
 
 
@@ -182,7 +197,7 @@ def arrays(
     manifest: Manifest, pngs: list[bytes], ends: Sequence[bytes] = (), trace: bytes | None = None
 ) -> tuple[bytes, str]:
     """Returns an .npz file of the images, their classes, and the arrays of the trace."""
-    images = image_arrays(pngs, manifest.job.params)
+    images = image_arrays(pngs, manifest.job.params, planes=manifest.job.planes)
     if trace is None:
         return encode_npz(images), ""
     with np.load(io.BytesIO(trace)) as kept:

@@ -22,7 +22,7 @@ from . import answers
 from .admission import admit, check_served, check_share, check_size, job_timeout
 from .api_keys import ApiKey
 from .deps import (
-    FormatDep,
+    AcceptDep,
     IdempotencyKey,
     MetricsDep,
     PreferenceDep,
@@ -73,7 +73,7 @@ class Submission:
     store: StoreDep
     watcher: WatcherDep
     metrics: MetricsDep
-    form: FormatDep
+    accept: AcceptDep
     preference: PreferenceDep
     urgency: UrgencyDep
     idempotency_key: IdempotencyKey = None
@@ -141,7 +141,7 @@ class Submission:
         try:
             renderers = self.request.state.renderers
             response = (
-                await answers.images(status, self.store, self.form, renderers, key=self._caller)
+                await answers.images(status, self.store, self.accept, renderers, key=self._caller)
                 if done
                 else answers.accepted(status, self._caller)
             )

@@ -7,10 +7,10 @@ from contextlib import aclosing, asynccontextmanager
 from typing import Any, TypeVar
 
 from anyio import CapacityLimiter, to_thread
-from PIL.Image import Image
 from starlette.requests import Request
 
 from jobs.errors import ImageRefused
+from jobs.images.arrays import SentImage
 from jobs.images.fitting import read_image
 
 from .errors import BodyTooLarge, InvalidRequest, Overloaded, UploadRefused
@@ -39,7 +39,7 @@ class Uploads:
         self._decoders = CapacityLimiter(DECODERS)
 
     async def read(
-        self, request: Request, parts: Mapping[str, Callable[[Image], T]], *, instead: str = ""
+        self, request: Request, parts: Mapping[str, Callable[[SentImage], T]], *, instead: str = ""
     ) -> dict[str, T]:
         """Reads the named parts of a request, each an image, and converts them in a thread.
 
@@ -87,7 +87,7 @@ class Uploads:
         finally:
             self._held -= held
 
-    async def _prepare(self, name: str, file: bytes, prepare: Callable[[Image], T]) -> T:
+    async def _prepare(self, name: str, file: bytes, prepare: Callable[[SentImage], T]) -> T:
         if self._decoders.statistics().tasks_waiting >= MAX_WAITING:
             raise Overloaded(BUSY, retry_after=RETRY_SECONDS)
         try:
@@ -105,7 +105,7 @@ async def _expect_nothing(request: Request, instead: str) -> None:
 
 def request_body(*required: str, optional: Collection[str] = (), instead: str = "") -> dict[str, Any]:
     """Returns the OpenAPI description of the body that `Uploads.read` reads, for `openapi_extra` of a route."""
-    part = {"type": "string", "format": "binary", "description": "PNG or JPEG"}
+    part = {"type": "string", "format": "binary", "description": "PNG, JPEG or grey TIFF, or an array as .npy"}
     schema = {"type": "object", "properties": dict.fromkeys([*required, *optional], part), "required": [*required]}
     content = {"multipart/form-data": {"schema": schema}}
     words = {"description": f"needed without {instead}"} if instead else {}

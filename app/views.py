@@ -49,6 +49,8 @@ class Failure(Frozen):
 class Links(Frozen):
     """Paths of a job, its events and its images; those of the images are absent unless there are images.
 
+    `images` and `signed` are absent also if the images are not PNGs, because they have other than 1 or 3 channels.
+
     `signed` are paths of the images that work without an API key; they are absent if the server has no keys.
     """
 
@@ -75,7 +77,7 @@ class Outlook(Frozen):
 
 
 class JobView(Outlook):
-    """All about a job; `timesteps` only if they were asked for."""
+    """All about a job; `timesteps` only if they were asked for, `bits` only if each pixel has 16."""
 
     id: str
     kind: str
@@ -83,6 +85,7 @@ class JobView(Outlook):
     params: SamplingParams
     tag: str | None = None
     trace: tuple[int, ...] | None = None
+    bits: int | None = None
     task: AnyTask | None = None
     pictures: list[Picture] | None = None
     timesteps: list[int | float] | None = None
@@ -106,6 +109,7 @@ class JobView(Outlook):
             id=job.id,
             tag=job.tag,
             trace=job.trace or None,
+            bits=None if job.bits == 8 else job.bits,
             pictures=list(job.pictures) or None,
             urgency=job.urgency,
             attempts=status.attempts,
@@ -191,8 +195,8 @@ class ConditionView(Frozen):
 class ModelView(Frozen):
     """A model: the facts of its checkpoint, and what the live workers report.
 
-    `state` is `ready`, `refused` with a `reason`, or `unknown` while no worker has reported on it. `condition` is
-    absent if it draws from noise alone.
+    `state` is `ready`, `refused` with a `reason`, or `unknown` while no worker has reported on it. `image_size` is the
+    side of a square, or height and width. `condition` is absent if it draws from noise alone.
     """
 
     name: str
@@ -200,7 +204,7 @@ class ModelView(Frozen):
     reason: str | None = None
     rate: float | None = None
     workers: int = 0
-    image_size: int | None = None
+    image_size: int | list[int] | None = None
     channels: int | None = None
     classes: tuple[str, ...] | None = None
     num_train_timesteps: int | None = None
@@ -220,9 +224,10 @@ class ModelView(Frozen):
         ready = [report for report in reports if report.ready]
         reason = refusal(reports)
         config = model.config
+        size = config.shape.image_size
         return cls(
             name=model.name,
-            image_size=config.image_size,
+            image_size=size if isinstance(size, int) else [*size],
             channels=config.channels,
             classes=config.classes,
             num_train_timesteps=config.schedule.num_train_timesteps,
@@ -286,6 +291,8 @@ def _links(status: JobStatus, key: ApiKey | None) -> Links:
     path, expires_at = f"/jobs/{status.job.id}", status.expires_at
     if expires_at is None or time.time() >= expires_at:
         return Links(self=path, events=f"{path}/events")
+    if status.job.planes > 1:
+        return Links(self=path, events=f"{path}/events", image=f"{path}/image")
     images = [f"{path}/images/{index}" for index in range(status.job.answers)]
     signed = [signed_path(key, image, int(expires_at)) for image in images] if key else None
     return Links(self=path, events=f"{path}/events", image=f"{path}/image", images=images, signed=signed)

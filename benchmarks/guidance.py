@@ -97,7 +97,7 @@ def main(
     @cache
     def beside() -> tuple[Reference, Extractor]:
         extractor = EfficientNetLite0()
-        real = real_images(data, references, size=config.image_size, channels=config.channels)
+        real = real_images(data, references, shape=config.shape)
         return read_reference(from_array("test images", real), extractor), extractor
 
     found: dict[str, list[Point]] = {}

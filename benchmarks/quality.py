@@ -86,7 +86,7 @@ def main(
     extractor = EfficientNetLite0()
     report = Report(out, {"model": str(model), "sha256": checkpoint.sha256, "data": data, "images": images})
 
-    real = real_images(data, REAL + images, size=config.image_size, channels=config.channels)
+    real = real_images(data, REAL + images, shape=config.shape)
     reference = read_reference(from_array("real pictures", real[:REAL]), extractor)
     floor = told(evaluate(from_array("other real pictures", real[REAL:]), reference, extractor))
     report.add("floor", floor)

@@ -20,8 +20,9 @@ from PIL import Image
 
 from jobs.images.fitting import fit
 from jobs.images.noise_estimate import estimate_sigma
-from model.images import from_uint8, to_uint8
+from model.images import from_levels, to_uint8
 from model.operators import Blur, Operator, SuperResolution, gaussian_kernel, uniform_kernel
+from model.shape import Shape
 from training.faces import draw_face
 from training.images import ImageArray
 
@@ -50,7 +51,7 @@ def main(
     machine.warn_if_busy()
     torch.set_num_threads(1)
     local = LocalEndpoints(model)
-    size = local.model.config.image_size
+    size = local.model.config.shape.height
     faces = [draw_face(f"test-{i}", size) for i in range(images)]
     report = Report(out, {"model": str(model), "sha256": local.model.sha256, "images": images})
     parts = {"denoise": measure_denoising, "restore": measure_restoring, "interpolate": measure_interpolation}
@@ -67,7 +68,7 @@ def measure_denoising(local: LocalEndpoints, faces: Images, report: Report, shee
     settings: dict[str, Any] = {}
     for sigma in (25.0, 10.0, 50.0):
         noisy, answers = _noisy(faces, sigma), {}
-        others = [draw_face(f"train-{i}", local.model.config.image_size) for i in range(TUNED_ON)]
+        others = [draw_face(f"train-{i}", local.model.config.shape.height) for i in range(TUNED_ON)]
         say(f"sigma {sigma:g}: tuning")
         tuned = tuned_denoisers(_noisy(others, sigma), others, sigma)
         for name, (denoiser, setting) in tuned.items():
@@ -140,8 +141,8 @@ def measure_restoring(local: LocalEndpoints, faces: Images, report: Report, shee
 
 
 def _cases(local: LocalEndpoints, faces: Images) -> Iterator[Case]:
-    size = local.model.config.image_size
-    shape = (local.model.config.channels, size, size)
+    shape = local.model.config.shape
+    size = shape.height
     for factor in (2, 4):
         small = [_degrade(SuperResolution(factor, shape), face) for face in faces]
         simple = {way: [_resize(image, size, way) for image in small] for way in ("bicubic", "lanczos")}
@@ -169,7 +170,7 @@ def _inside(images: Images, faces: Images, mask: ImageArray) -> float:
 
 
 def _restore_sheets(local: LocalEndpoints, faces: Images, sheets: Path) -> None:
-    size = local.model.config.image_size
+    size = local.model.config.shape.height
     rows: list[Images] = [faces]
     for mask in _masks(size).values():
         erased = [_erase(face, mask) for face in faces]
@@ -177,7 +178,7 @@ def _restore_sheets(local: LocalEndpoints, faces: Images, sheets: Path) -> None:
     _save_sheet(rows, sheets / "inpaint.png")
     rows = []
     for factor in (2, 4):
-        small = [_degrade(SuperResolution(factor, (local.model.config.channels, size, size)), face) for face in faces]
+        small = [_degrade(SuperResolution(factor, local.model.config.shape), face) for face in faces]
         rows += [[_resize(each, size, way) for each in small] for way in ("nearest", "bicubic")]
         rows.append(local.restore(small, task="superres", factor=str(factor), steps=50))
     _save_sheet([*rows, faces], sheets / "superres.png")
@@ -209,11 +210,11 @@ def _noisy(images: Images, sigma: float) -> list[ImageArray]:
 
 
 def _estimates(images: Images) -> list[float]:
-    return [estimate_sigma(fit(Image.fromarray(image), size=len(image), channels=3).png) for image in images]
+    return [estimate_sigma(fit(Image.fromarray(image), shape=Shape.of(len(image), 3)).png) for image in images]
 
 
 def _degrade(operator: Operator, image: ImageArray) -> ImageArray:
-    x = from_uint8(torch.from_numpy(image.copy())[None])[0]
+    x = from_levels(torch.from_numpy(image.copy())[None])[0]
     return np.asarray(to_uint8(operator.apply(x)[None])[0])
 
 

@@ -114,7 +114,7 @@ def _train_peer(kind: type[Peer], folder: Path, minutes: float) -> dict[str, Any
         rows = order.choice(len(images), kind.batch_size, replace=False)
         peer.step(torch.from_numpy(images[np.sort(rows)]).permute(0, 3, 1, 2))
 
-    probe = kind(PROBE_STEPS, RECIPE.image_size, RECIPE.channels)
+    probe = kind(PROBE_STEPS, RECIPE.shape.height, RECIPE.channels)
     step(probe)
     begin = time.perf_counter()
     for _ in range(PROBE_STEPS):
@@ -122,7 +122,7 @@ def _train_peer(kind: type[Peer], folder: Path, minutes: float) -> dict[str, Any
     each = (time.perf_counter() - begin) / PROBE_STEPS
     torch.manual_seed(0)
     planned = int(SPARE * 60 * minutes / each)
-    peer = kind(planned, RECIPE.image_size, RECIPE.channels)
+    peer = kind(planned, RECIPE.shape.height, RECIPE.channels)
     done, begin = 0, time.perf_counter()
     while done < planned and time.perf_counter() - begin < 60 * minutes:
         step(peer)
@@ -141,7 +141,7 @@ def drawn(name: str, folder: Path, count: int) -> None:
     if name == OURS:
         images = _draw_ours(folder, count)
     else:
-        peer = PEERS[name](1, RECIPE.image_size, RECIPE.channels)
+        peer = PEERS[name](1, RECIPE.shape.height, RECIPE.channels)
         peer.load(folder / WEIGHTS)
         images = np.concatenate([peer.draw(BATCH, SEED + first) for first in range(0, count, BATCH)])
     np.savez(path, arr_0=np.broadcast_to(images, (*images.shape[:3], 3)))
@@ -157,7 +157,7 @@ def _draw_ours(folder: Path, count: int) -> ImageArray:
 
 def real(split: str, count: int | None = None) -> ImageArray:
     """Images of the set, in random order, uint8 of shape (N, H, W, C)."""
-    return real_images(RECIPE.name, count, size=RECIPE.image_size, channels=RECIPE.channels, split=split)
+    return real_images(RECIPE.name, count, shape=RECIPE.shape, split=split)
 
 
 def show_figures(runs: dict[str, dict[str, Any]], found: dict[str, dict[str, float]]) -> None:

@@ -54,8 +54,8 @@ def main(
     local = LocalEndpoints(model)
     shape = local.model.config.condition_shape
     assert shape is not None, "this model does not draw from an image"
-    faces = [draw_face(f"test-{i}", local.model.config.image_size) for i in range(images)]
-    small = [smaller(face, shape[1], shape[0]) for face in faces]
+    faces = [draw_face(f"test-{i}", local.model.config.shape.height) for i in range(images)]
+    small = [smaller(face, shape) for face in faces]
     report = Report(out, {"model": str(model), "sha256": local.model.sha256, "images": images, "sampler": sampler})
     extractor = EfficientNetLite0()
     known = moments(_pooled(extractor, faces))
@@ -90,7 +90,7 @@ def _ways(
     local: LocalEndpoints, small: Images, calls: Sequence[int], sampler: str
 ) -> Iterator[tuple[str, float, list[ImageArray]]]:
     """Yields each way to enlarge, with its seconds and its images."""
-    size = local.model.config.image_size
+    size = local.model.config.shape.height
     for way in FILTERS:
         yield way, 0.0, [_enlarged(image, size, way) for image in small]
     for steps in calls:

@@ -116,7 +116,7 @@ def bulk_of(query: SamplingQuery, model: DrawingModel, *, kept_seed: Any = None)
     return Bulk(
         model=model.name,
         sha256=model.sha256,
-        shape=(model.image_size, model.image_size, model.channels),
+        shape=model.shape.hwc,
         count=count,
         params=params,
         labels=labels,

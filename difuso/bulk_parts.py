@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
-from jobs.images.npz import IMAGES, LABELS, NpzWriter
+from jobs.images.npz import IMAGES, LABELS, NpzWriter, pixels_of
 from jobs.local_files import temporary_file
+from model.shape import Shape as ImageShape
 
 from .errors import UserError
 
@@ -76,7 +76,9 @@ class Parts:
 
     def keep(self, chunk: int, pngs: Sequence[bytes], shape: Shape) -> None:
         """Writes the images of a chunk, each of this shape (H, W, C)."""
-        images = np.stack([np.asarray(Image.open(io.BytesIO(png))).reshape(shape) for png in pngs])
+        height, width, channels = shape
+        planes = ImageShape(channels, height, width).planes
+        images = np.stack([pixels_of(png, planes=planes).reshape(shape) for png in pngs])
         file = io.BytesIO()
         np.save(file, images)
         self._write(self._path(chunk).name, file.getvalue())

@@ -49,7 +49,7 @@ def sample(
     from .sampling import NPZ
 
     log_lines("sample")
-    if out.suffix == NPZ and not query.trace:
+    if out.suffix == NPZ and not query.trace and query.bits == "8":
         if dry_run:
             raise UserError("--dry-run tells about one job; leave out --out FILE.npz, which takes many")
         if query.upscale is not None:
@@ -57,7 +57,7 @@ def sample(
         typer.echo(make_file(out, query, find_drawing_model(query.model, server, tag=query.tag)))
         return
     if query.n is not None and query.n > MAX_IMAGES:
-        otherwise = "with --trace" if query.trace else "unless --out is an .npz file"
+        otherwise = "with --trace or --bits 16" if out.suffix == NPZ else "unless --out is an .npz file"
         raise UserError(f"-n must be at most {MAX_IMAGES}, not {query.n}, {otherwise}")
     one_job = checked(GenerateQuery, query.model_dump(exclude_unset=True), option)
     if dry_run:

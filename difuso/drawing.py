@@ -15,6 +15,7 @@ from jobs.kinds.base import Prepared, SamplingQuery
 from jobs.kinds.generate import Generation
 from jobs.params import MAX_IMAGES, SamplingParams
 from model.config import SamplerDefaults
+from model.shape import Shape
 from worker.settings import WorkerSettings
 
 from .errors import user_errors
@@ -29,7 +30,7 @@ class DrawingModel(Protocol):
 
     Attributes:
         name, sha256: name of the checkpoint, and SHA-256 of its weights.
-        image_size, channels: height and width of an image, and its channels.
+        shape: the shape (C, H, W) of an image.
         class_names: classes of the network; None if it knows none.
         labels: number of classes that a label may name: those of the network, or else of its classifier.
         defaults: the model's own settings.
@@ -43,9 +44,7 @@ class DrawingModel(Protocol):
     @property
     def sha256(self) -> str: ...
     @property
-    def image_size(self) -> int: ...
-    @property
-    def channels(self) -> int: ...
+    def shape(self) -> Shape: ...
     @property
     def class_names(self) -> Sequence[str] | None: ...
     @property
@@ -92,7 +91,7 @@ class LocalModel:
         self._info = info
         self._load = load
         self.name = info.name
-        self.image_size, self.channels = info.config.image_size, info.config.channels
+        self.shape = info.config.shape
         self.class_names, self.labels = info.config.classes, info.config.num_labels
         self.defaults = info.config.defaults
 

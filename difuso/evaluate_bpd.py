@@ -52,7 +52,7 @@ def evaluate_bpd(
         total = checkpoint.schedule.num_train_timesteps
         levels = visit_levels(checkpoint.schedule, "linspace", total if steps is None else steps)
         with user_errors():  # the message names the image, not the model
-            images = real_images(data, count, size=info.config.image_size, channels=info.config.channels)
+            images = real_images(data, count, shape=info.config.shape)
         with progress(f"{info.name}, {len(images)} images, {len(levels.timesteps)} steps") as tell:
             result = variational_bound(
                 checkpoint, images, levels, batch_size=batch_size, seed=seed, device=pick_device(device), tell=tell

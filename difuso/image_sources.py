@@ -16,7 +16,7 @@ from jobs.params import SamplingParams
 from training.images import ImageArray
 
 from .drawing import DrawingModel
-from .errors import user_errors
+from .errors import UserError, user_errors
 from .options import checked
 from .sampled_images import SampledImages
 
@@ -76,6 +76,10 @@ class ImageSources:
         if run is None:
             return from_path(Path(source), count)
         params, model, total = self._params(run), self.model, count or least
+        if model.shape.planes > 1:
+            raise UserError(
+                f"figures are of grey or RGB images, and {model.name} makes {model.shape.channels} channels"
+            )
         # The classes take turns, so that each is drawn equally often.
         images = SampledImages(model, params, self.folder, labels=range(len(model.class_names or ())))
 
@@ -92,7 +96,7 @@ class ImageSources:
         if data.endswith(".npz"):
             return from_path(Path(data), count)
         model = self.model
-        images = real_images(data, count, size=model.image_size, channels=model.channels, split=split, first=first)
+        images = real_images(data, count, shape=model.shape, split=split, first=first)
         return from_array(f"{'other ' if first else ''}drawn faces" if data == FACES else Path(data).name, images)
 
     def _params(self, run: re.Match[str]) -> SamplingParams:

@@ -39,7 +39,7 @@ def print_models(folder: Path, *, verify: bool) -> bool:
         facts = [""] * 4
         if (info := catalog.models.get(name)) is not None:
             config = info.config
-            size = f"{config.image_size}x{config.image_size}x{config.channels}"
+            size = f"{config.shape.in_pixels}x{config.channels}"
             facts = [size, str(config.schedule.num_train_timesteps), f"{info.parameters:,}", (info.sha256 or "")[:12]]
         table.add_row(name, *facts, f"refused: {refused[name]}" if name in refused else "ok")
     Console().print(table)

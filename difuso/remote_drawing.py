@@ -20,6 +20,7 @@ from jobs.params import SamplingParams, choices_of
 from jobs.per_image import per_image
 from model.config import SamplerDefaults
 from model.plans.settings import Settings, settle
+from model.shape import Shape
 
 from .errors import UserError
 
@@ -65,8 +66,7 @@ class ServedModel:
         self._tag = tag
         self.name: str = facts["name"]
         self.sha256: str = facts["sha256"]
-        self.image_size: int = facts["image_size"]
-        self.channels: int = facts["channels"]
+        self.shape = Shape.of(facts["image_size"], facts["channels"])
         self.class_names: list[str] | None = facts.get("classes")
         self.labels: int = facts.get("classifier_classes", 0) if self.class_names is None else len(self.class_names)
         self.defaults = SamplerDefaults(**facts["defaults"])
@@ -174,4 +174,7 @@ def served_model(name: str | None, url: str, api_key: str | None, *, tag: str | 
         raise UserError(f"{url}: model: This model cannot be used: {chosen['reason']}")
     if "sha256" not in chosen:
         raise UserError(f"{url}: no worker has loaded {chosen['name']} yet: try again in a minute")
-    return ServedModel(url, api_key, chosen, tag=tag)
+    model = ServedModel(url, api_key, chosen, tag=tag)
+    if model.shape.planes > 1:
+        raise UserError(f"{url}: images of {model.shape.channels} channels are drawn without --server only")
+    return model

@@ -37,7 +37,7 @@ def ask_server(
         result = _follow(client, kind.name, arguments(query, files))
     facts = result.facts
     task, params = kind.task.model_validate(facts.get("task", {})), SamplingParams.model_validate(facts["params"])
-    return write_images(out, result.pngs, result.trace, model=facts["model"], task=task, params=params)
+    return write_images(out, result.pngs, result.pixels, result.trace, model=facts["model"], task=task, params=params)
 
 
 @contextmanager

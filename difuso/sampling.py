@@ -9,13 +9,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from PIL.Image import Image
+import numpy as np
 
 from jobs.catalog import read_catalog
 from jobs.contract import Job, new_job
 from jobs.errors import ImageRefused
+from jobs.images.arrays import SentImage
 from jobs.images.fitting import FittedImage, read_image
-from jobs.images.npz import Array, encode_npz, image_arrays
+from jobs.images.npz import Array, encode_npz, pixels_of, with_labels
 from jobs.kinds.base import Fit, Kind, SamplingQuery, Task
 from jobs.local_files import temporary_file
 from jobs.params import SamplingParams
@@ -45,12 +46,16 @@ def make_images(
         UserError: if the model cannot do what is asked, or a file cannot be read.
     """
     job, sent = read_job(kind, query, files, settings)
+    if job.planes > 1:
+        _check_holds_planes(out, job.planes)
     from model import load_checkpoint  # here, because a request that is refused needs no torch
 
     with user_errors(job.model):
         runner, *more = (runner_for(job, load_checkpoint(settings.models_dir / name), settings) for name in job.models)
         drawn = draw(runner, job, sent, *more)
-    return write_images(out, drawn.pngs, drawn.trace, model=job.model, task=job.task, params=job.params)
+    pixels = np.stack([pixels_of(png, planes=job.planes) for png in drawn.pngs])
+    pngs = drawn.pngs if job.planes == 1 else ()
+    return write_images(out, pngs, pixels, drawn.trace, model=job.model, task=job.task, params=job.params)
 
 
 def read_job(
@@ -66,6 +71,7 @@ def read_job(
 def write_images(
     out: Path,
     pngs: Sequence[bytes],
+    pixels: Array,
     trace: Mapping[str, Array],
     *,
     model: str,
@@ -77,23 +83,32 @@ def write_images(
     Args:
         out: an .npz file for the images and the trace, which are those of `Accept: application/x-npz`; or a folder for
             the images, each of which is named by model and seed.
+        pngs: the images; none if they are not PNGs.
+        pixels: the same images, shape (N, H, W, C).
         trace: the arrays of the moments that the job kept.
 
     Raises:
-        UserError: if the .npz file cannot be written.
+        UserError: if the .npz file cannot be written, or a folder cannot hold the images.
     """
     if out.suffix == NPZ:
         try:
-            with temporary_file(out, encode_npz(image_arrays(pngs, params), trace), top=out.parent) as file:
+            with temporary_file(out, encode_npz(with_labels(pixels, params), trace), top=out.parent) as file:
                 file.replace(out)
         except OSError as error:
             raise UserError(f"{out}: {error.strerror}") from error
         return [out]
+    if not pngs:
+        _check_holds_planes(out, pixels.shape[-1])
     out.mkdir(parents=True, exist_ok=True)
     paths = [out / f"{model}-{task.file_stem(params, index)}.png" for index in range(len(pngs))]
     for path, png in zip(paths, pngs, strict=True):
         path.write_bytes(png)
     return paths
+
+
+def _check_holds_planes(out: Path, channels: int) -> None:
+    if out.suffix != NPZ:
+        raise UserError(f"images of {channels} channels are not PNGs: name a file for them, with --out FILE.npz")
 
 
 def runner_for(job: Job, checkpoint: Checkpoint, settings: WorkerSettings) -> Runner:
@@ -123,7 +138,7 @@ def draw(runner: Runner, job: Job, sent: Sequence[bytes], upscaler: Runner | Non
     raise AssertionError("a run ends with its result")
 
 
-def open_image(file: Path) -> Image:
+def open_image(file: Path) -> SentImage:
     """Decodes an image file of a request.
 
     Raises:

@@ -17,10 +17,12 @@ from pydantic import ValidationError
 
 from jobs.errors import JobUnreadable
 from jobs.image_recipe import job_of
+from jobs.images.arrays import SentImage
 from jobs.images.containers import strip
-from jobs.images.fitting import FittedImage, fit, fit_mask
+from jobs.images.fitting import FittedImage, How, fit, fit_mask
 from model.checkpoint import Checkpoint, load_checkpoint
 from model.config import ModelConfig
+from model.shape import Shape
 from worker.runner import Runner
 from worker.settings import WorkerSettings
 
@@ -30,6 +32,7 @@ from .inspecting import read_recipe, recipe_in
 from .sampling import draw, open_image, runner_for
 
 SCALES = (1, 2, 4)  # /restore takes smaller images to enlarge
+HOW: tuple[How, ...] = ("cover", "contain")
 
 
 def verify_image(file: Path, uploads: Sequence[Path], settings: WorkerSettings) -> bool:
@@ -73,7 +76,7 @@ def differences(file: bytes, made: bytes) -> Iterator[str]:
 def _differing_pixels(old: Image.Image, new: Image.Image) -> str:
     if (old.size, old.mode) != (new.size, new.mode):
         return f"its pixels are {old.width}x{old.height} {old.mode}, and made again {new.width}x{new.height} {new.mode}"
-    apart = np.abs(np.asarray(old, np.int16) - np.asarray(new, np.int16)).reshape(old.height * old.width, -1).max(1)
+    apart = np.abs(np.asarray(old, np.int32) - np.asarray(new, np.int32)).reshape(old.height * old.width, -1).max(1)
     if not apart.any():
         return "the pixels are equal, but not their compressed bytes: another program or zlib wrote the file"
     return f"{np.count_nonzero(apart)} of {len(apart)} pixels differ, by at most {apart.max()} grey levels"
@@ -127,15 +130,18 @@ def _fitted(files: Sequence[Path], hashes: Sequence[str], config: ModelConfig) -
     return [found[each] for each in hashes]
 
 
-def _every_fit(image: Image.Image, config: ModelConfig) -> Iterator[FittedImage]:
-    for size in _sizes(config):
-        yield from (fit(image, size=size, channels=each, how="cover") for each in {1, config.channels})
-        yield from (fit(image, size=size, channels=each, how="contain") for each in {1, config.channels})
-        yield from (fit_mask(image, size=size, how="cover"), fit_mask(image, size=size, how="contain"))
+def _every_fit(image: SentImage, config: ModelConfig) -> Iterator[FittedImage]:
+    for shape in _shapes(config):
+        for how in HOW:
+            yield from (fit(image, shape=shape, how=how), fit_mask(image, shape=shape, how=how))
 
 
-def _sizes(config: ModelConfig) -> list[int]:
-    return [config.image_size // scale for scale in SCALES] if config.condition is None else [config.condition.size]
+def _shapes(config: ModelConfig) -> set[Shape]:
+    """Returns the shapes that the image of a request may get."""
+    if config.condition_shape is not None:
+        return {config.condition_shape}
+    channels, height, width = config.shape
+    return {Shape(each, height // scale, width // scale) for each in (1, channels) for scale in SCALES}
 
 
 def _maker(runner: Runner) -> str:

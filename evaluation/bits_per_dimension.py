@@ -13,7 +13,7 @@ from torch import Tensor
 
 from model.checkpoint import Checkpoint
 from model.errors import NonFiniteSample
-from model.images import from_uint8
+from model.images import from_levels
 from model.likelihood import Vlb, vlb
 from model.plans.spacing import Levels
 from training.images import ImageArray
@@ -45,7 +45,7 @@ def variational_bound(
         NonFiniteSample: if the network returns NaN or infinity.
     """
     network = checkpoint.denoiser.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    pixels = from_uint8(torch.from_numpy(images))
+    pixels = from_levels(torch.from_numpy(images))
     seeds = range(seed, seed + len(pixels))
     work, done = len(pixels) * len(levels.timesteps), 0
 

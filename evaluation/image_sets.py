@@ -47,7 +47,13 @@ class ImageSet:
 
 
 def from_array(name: str, images: ImageArray) -> ImageSet:
-    """Makes a set of an array of shape (N, H, W, C) with C 1 or 3; grey becomes three equal channels."""
+    """Makes a set of an array of shape (N, H, W, C) with C 1 or 3; grey becomes three equal channels.
+
+    Raises:
+        EvaluationError: if C is another number, of which no network knows features.
+    """
+    if images.shape[3] not in (1, 3):
+        raise EvaluationError(f"figures are of grey or RGB images, and {name} has {images.shape[3]} channels")
     images = np.broadcast_to(images, (*images.shape[:3], 3))
     return drawn(name, lambda first, count: images[first : first + count], len(images))
 

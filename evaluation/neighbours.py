@@ -59,23 +59,24 @@ def draw_sheet(neighbours: Neighbours, images: ImageArray, training: ImageArray)
     rows = min(ROWS, count)
     spread = np.linspace(0, count - 1, rows).round().astype(int)
     parts: dict[str, Iterable[int]] = {"nearest of all": range(rows), "from nearest to furthest": spread}
-    size = max(MIN_TILE, images.shape[1])
-    width = (1 + COLUMNS) * (size + GAP) + 4 * GAP
-    sheet = Image.new("RGB", (len(parts) * width + 2 * GAP, 2 * LINE + rows * (size + LINE + GAP)), "white")
+    tall = max(MIN_TILE, images.shape[1])
+    wide = round(tall * images.shape[2] / images.shape[1])
+    width = (1 + COLUMNS) * (wide + GAP) + 4 * GAP
+    sheet = Image.new("RGB", (len(parts) * width + 2 * GAP, 2 * LINE + rows * (tall + LINE + GAP)), "white")
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(11)
     for part, (name, places) in enumerate(parts.items()):
         left = GAP + part * width
         pen.text((left, 0), f"images, {name}", "black", font)
         pen.text((left, LINE), "drawn", "black", font)
-        pen.text((left + size + 3 * GAP, LINE), "nearest training images, distance below", "black", font)
+        pen.text((left + wide + 3 * GAP, LINE), "nearest training images, distance below", "black", font)
         for row, place in enumerate(places):
-            top = 2 * LINE + row * (size + LINE + GAP)
+            top = 2 * LINE + row * (tall + LINE + GAP)
             number = neighbours.order[place]
             near = zip(neighbours.indices[place], neighbours.distances[place], strict=True)
             tiles = [(images[number], f"no. {number}"), *((training[i], f"{distance:.2f}") for i, distance in near)]
             for column, (pixels, caption) in enumerate(tiles):
-                x = left + column * (size + GAP) + (2 * GAP if column else 0)
+                x = left + column * (wide + GAP) + (2 * GAP if column else 0)
                 # Small images are enlarged so that they can be seen, without interpolation.
-                sheet.paste(Image.fromarray(pixels).resize((size, size), Image.Resampling.NEAREST), (x, top))
-                pen.text((x, top + size), caption, "black", font)
+                sheet.paste(Image.fromarray(pixels).resize((wide, tall), Image.Resampling.NEAREST), (x, top))
+                pen.text((x, top + tall), caption, "black", font)
     return sheet

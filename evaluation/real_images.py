@@ -8,11 +8,11 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from rich.progress import track
 
+from model.shape import Shape
 from training.faces import draw_faces
-from training.images import ImageArray, decode
+from training.images import ImageArray, decode, size_of
 from training.recipe import load_recipe, recipe_names
 from training.sources import SOURCES
 
@@ -22,16 +22,13 @@ from .image_sets import shuffled_files, unreadable
 FACES = "faces"
 
 
-def real_images(
-    data: str, count: int | None, *, size: int, channels: int, split: str = "test", first: int = 0
-) -> ImageArray:
+def real_images(data: str, count: int | None, *, shape: Shape, split: str = "test", first: int = 0) -> ImageArray:
     """Reads real images as a model would be trained on them, uint8 of shape (N, H, W, C), in random order.
 
     Args:
         data: `faces`; a folder of images that are at least as large; or a recipe, which stands for its images.
         count: largest number of images; None takes all.
-        size: height and width in pixels.
-        channels: 1 or 3.
+        shape: the shape (C, H, W) of the images.
         split: split of the faces and of sets that have several; images of `test` were never trained on. Other sets are
             taken whole.
         first: index of the first face, see `draw_faces`.
@@ -41,35 +38,34 @@ def real_images(
         RecipeError: if there is no such recipe or folder, or it has no images.
     """
     if data.endswith(".toml") or (data in recipe_names() and not Path(data).is_dir()):
-        return _recipe_images(data, count, size=size, channels=channels, split=split)
+        return _recipe_images(data, count, shape=shape, split=split)
     if data == FACES:
-        if channels != 3:
-            raise EvaluationError("the drawn faces are coloured and this model's images are grey: give a folder")
+        if shape.channels != 3 or not shape.is_square:
+            raise EvaluationError("the drawn faces are RGB squares and this model's images are not: give a folder")
         if count is None:
             raise EvaluationError("the number of drawn faces has no limit: give a number")
-        return np.stack(list(islice(draw_faces(split, first + count, size), first, None)))
-    return np.stack(list(_folder_images(Path(data), count, size, channels)))
+        return np.stack(list(islice(draw_faces(split, first + count, shape.height), first, None)))
+    return np.stack(list(_folder_images(Path(data), count, shape)))
 
 
-def _folder_images(folder: Path, count: int | None, size: int, channels: int) -> Iterator[ImageArray]:
+def _folder_images(folder: Path, count: int | None, shape: Shape) -> Iterator[ImageArray]:
     for path in track(shuffled_files(folder)[:count], description="reading images"):
         try:
-            with Image.open(path) as image:
-                width, height = image.size
-            pixels = decode(path, size, channels)
+            height, width = size_of(path)
+            pixels = decode(path, shape)
         except Exception as error:  # Pillow raises many kinds of errors
             raise unreadable(path, error) from error
-        if min(width, height) < size:  # enlarged images are smooth, and too easy to predict
-            raise EvaluationError(f"{path} is {width}x{height}, smaller than the model's images of {size}x{size}")
+        if height < shape.height or width < shape.width:  # enlarged images are smooth, and too easy to predict
+            raise EvaluationError(f"{path} is {height}x{width}, smaller than the model's images of {shape.in_pixels}")
         yield pixels
 
 
-def _recipe_images(name: str, count: int | None, *, size: int, channels: int, split: str) -> ImageArray:
+def _recipe_images(name: str, count: int | None, *, shape: Shape, split: str) -> ImageArray:
     recipe = load_recipe(name)
-    data = dataclasses.replace(recipe.data, split=split)
+    data = dataclasses.replace(recipe.data, split=split, bits=8)
     if data.source == FACES:
-        return real_images(FACES, data.count if count is None else count, size=size, channels=channels, split=split)
-    items = SOURCES[data.source](data, size, channels).items
+        return real_images(FACES, data.count if count is None else count, shape=shape, split=split)
+    items = SOURCES[data.source](data, shape).items
     images = [item.image for item in items if item.image is not None]  # training leaves the others out too
     if not images:
         raise EvaluationError(f"no image of {data.path} can be read")

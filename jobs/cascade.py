@@ -88,7 +88,7 @@ def enlarging(
         model=upscaler.name,
         **vars(settings),
         augmentation=augmentation_of(upscaler, augmentation, f"{prefix}_augmentation"),
-        weight=math.ceil((config.image_size / first.config.image_size) ** 2),
+        weight=math.ceil((config.shape.height / first.config.shape.height) ** 2),
     )
 
 

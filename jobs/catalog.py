@@ -14,6 +14,7 @@ from model.errors import CheckpointError, ModelError, reason_of
 from model.files import SUMS, WEIGHTS, read_shapes, read_sums
 from model.formats.folders import read_config, weights_of
 from model.plans.schedule import NoiseSchedule
+from model.shape import Shape
 
 from .errors import RequestRefused
 from .params import MODEL_NAME
@@ -38,6 +39,11 @@ class ModelInfo:
     parameters: int
     sha256: str | None
     upscaler: ModelInfo | None = None
+
+    @property
+    def final_shape(self) -> Shape:
+        """The shape of the images in an answer: those of the upscaler, if there is one."""
+        return (self.upscaler or self).config.shape
 
     @cached_property
     def schedule(self) -> NoiseSchedule:

@@ -55,6 +55,8 @@ def recipe(
     }
     if compiled:
         facts["compiled"] = True
+    if job.bits != 8:
+        facts["bits"] = job.bits
     facts |= job.task.facts(params, index, [picture.sha256 for picture in job.pictures])
     if upscaler_sha256 is not None:
         facts["upscaler_sha256"] = upscaler_sha256
@@ -76,5 +78,6 @@ def job_of(facts: Mapping[str, Any], images: Sequence[FittedImage] = ()) -> Job:
     kind = KINDS.get(str(facts.get("kind")))
     task = kind.task if kind is not None else Generation
     names = [field.alias or name for name, field in task.model_fields.items()]
-    prepared = Prepared(params, task.model_validate({name: facts[name] for name in names if name in facts}), (*images,))
+    own = {name: facts[name] for name in names if name in facts}
+    prepared = Prepared(params, task.model_validate(own), (*images,), bits=facts.get("bits", 8))
     return new_job(str(facts.get("model")), prepared)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict
+
+Bits = Literal[8, 16]  # of each pixel of an image
 
 
 class Frozen(BaseModel):

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .errors import CheckpointError
+from .shape import MAX_CHANNELS
 
 MAX_CLASSES = 65_536
 MAX_TEXT = 256  # characters of a name or a choice
@@ -59,11 +60,11 @@ def _real(low: float, high: float, most: int = 1) -> Bound:
 
 
 BOUNDS: dict[str, Bound] = {
-    "image_size": Bound(1, 1024),
+    "image_size": Bound(1, 1024, most=2),
     "parameters": Bound(0, 10**12),
     # fields of the networks
-    "in_channels": Bound(1, 3),
-    "out_channels": Bound(1, 6),
+    "in_channels": Bound(1, MAX_CHANNELS),
+    "out_channels": Bound(1, 2 * MAX_CHANNELS),
     "channels": Bound(1, 2048),
     "channel_mult": _real(1 / 16, 64, most=8),
     "num_res_blocks": Bound(1, 8),

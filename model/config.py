@@ -17,6 +17,7 @@ from .plans.preconditioning import Preconditioning
 from .plans.schedule import NoiseSchedule
 from .plans.schedule_config import ScheduleConfig as ScheduleConfig
 from .plans.settings import Choices, Settings, settle
+from .shape import MAX_CHANNELS, ImageSize, Shape
 
 FORMAT = 1
 
@@ -56,8 +57,8 @@ class ModelConfig:
 
     Attributes:
         network: the network's own config; its type selects the network.
-        image_size: height and width of an image in pixels.
-        channels: number of channels of an image, 1 or 3.
+        image_size: side of the square images in pixels, or (height, width).
+        channels: number of channels of an image, 1 to MAX_CHANNELS.
         schedule: the noise schedule of training.
         prediction: the quantity that the network predicts.
         preconditioning: how a network is called that was trained on noise levels and not on timesteps; None for others.
@@ -72,7 +73,7 @@ class ModelConfig:
     """
 
     network: AnyNetworkConfig
-    image_size: int = 64
+    image_size: ImageSize = 64
     channels: int = 3
     schedule: ScheduleConfig = ScheduleConfig()
     prediction: Prediction = "eps"
@@ -87,16 +88,16 @@ class ModelConfig:
     training: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def shape(self) -> tuple[int, int, int]:
+    def shape(self) -> Shape:
         """(C, H, W) of one image."""
-        return (self.channels, self.image_size, self.image_size)
+        return Shape.of(self.image_size, self.channels)
 
     @property
-    def condition_shape(self) -> tuple[int, int, int] | None:
+    def condition_shape(self) -> Shape | None:
         """(C, h, w) of the image that the network sees beside x_t; None for an unconditional network."""
         if self.condition is None:
             return None
-        return (self.network.condition_channels, self.condition.size, self.condition.size)
+        return Shape.of(self.condition.size, self.network.condition_channels)
 
     @property
     def told(self) -> tuple[str, ...]:
@@ -224,15 +225,18 @@ SECTIONS: dict[str, type[Any]] = {
 
 
 def _check(config: ModelConfig) -> None:
-    if config.channels not in (1, 3) or config.network.in_channels != config.channels:
-        raise ValueError("channels must be 1 or 3 and equal the network's in_channels")
+    if not 1 <= config.channels <= MAX_CHANNELS or config.network.in_channels != config.channels:
+        raise ValueError(f"channels must be 1 to {MAX_CHANNELS} and equal the network's in_channels")
     with_variance = 2 * config.channels
     allowed = (with_variance,) if config.variance.startswith("learned") else (config.channels, with_variance)
     if config.network.out_channels not in allowed:
         wanted = " or ".join(map(str, allowed))
         raise ValueError(f"with variance {config.variance} the network needs out_channels {wanted}")
-    if config.image_size <= 0 or config.image_size % config.network.size_multiple:
-        raise ValueError(f"image_size must be a multiple of {config.network.size_multiple}")
+    multiple, shape = config.network.size_multiple, config.shape
+    if any(side <= 0 or side % multiple for side in (shape.height, shape.width)):
+        raise ValueError(f"image_size must be a multiple of {multiple}, in height and width")
+    if config.classifier is not None and config.classifier.image_size != shape.image_size:
+        raise ValueError("a classifier guides square images of its own image_size only: make image_size the same")
     if config.network.num_classes != (None if config.classes is None else len(config.classes)):
         raise ValueError("classes and the network's num_classes disagree")
     _check_condition(config)
@@ -254,15 +258,17 @@ def _check_condition(config: ModelConfig) -> None:
         return
     if channels not in (1, 3):
         raise ValueError(f"condition_channels must be 1 or 3, got {channels}")
-    if config.condition.size > config.image_size:
-        raise ValueError(f"condition.size must be at most image_size, {config.image_size}")
+    if not config.shape.is_square or config.shape.planes > 1:
+        raise ValueError("a network with a condition draws squares of 1 or 3 channels: change image_size or channels")
+    if config.condition.size > config.shape.height:
+        raise ValueError(f"condition.size must be at most image_size, {config.shape.height}")
 
 
 def _check_classifier(config: ModelConfig) -> None:
     classifier = config.classifier
     if classifier is None:
         return
-    if (classifier.in_channels, classifier.image_size) != (config.channels, config.image_size):
+    if config.shape != Shape.of(classifier.image_size, classifier.in_channels):
         raise ValueError("the classifier's in_channels and image_size must be the model's channels and image_size")
     if config.classes is not None and classifier.num_classes != len(config.classes):
         raise ValueError("classes and the classifier's num_classes disagree")

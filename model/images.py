@@ -1,4 +1,4 @@
-"""Conversions of images between tensors in [-1, 1], grey levels 0..255 and PNG bytes."""
+"""Conversions of images between tensors in [-1, 1], grey levels 0..255 or 0..65535, and PNG bytes."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import torch
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
+
+from .shape import Shape
 
 
 def to_uint8(images: Tensor) -> Tensor:
@@ -24,26 +26,48 @@ def to_uint8(images: Tensor) -> Tensor:
     return ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
 
 
-def from_uint8(images: Tensor) -> Tensor:
-    """Maps 0..255 to [-1, 1], shape (B, H, W, C) to (B, C, H, W), float32; the reverse of `to_uint8`."""
-    return images.permute(0, 3, 1, 2).float() / 127.5 - 1
+def to_levels(images: Tensor, *, bits: int) -> Tensor:
+    """Maps [-1, 1] to 0..255 as `to_uint8` does, or with 16 bits to 0..65535 in the same way, uint16."""
+    if bits == 8:
+        return to_uint8(images)
+    return ((images.float() + 1) * 32767.5).round().clamp(0, 65535).to(torch.uint16).permute(0, 2, 3, 1)
+
+
+def from_levels(images: Tensor) -> Tensor:
+    """Maps 0..255 of uint8, or 0..65535 of uint16, to [-1, 1]; the reverse of `to_levels`.
+
+    Args:
+        images: shape (B, H, W, C).
+
+    Returns:
+        float32, shape (B, C, H, W).
+    """
+    return images.permute(0, 3, 1, 2).float() / (torch.iinfo(images.dtype).max / 2) - 1
 
 
 def from_png(data: bytes) -> Tensor:
-    """Decodes a black and white, grey or RGB image to float32 in [-1, 1], shape (C, H, W); the reverse of `to_png`."""
+    """Decodes an image to float32 in [-1, 1], shape (C, H, W); the reverse of `to_png`, but for planes.
+
+    It may be black and white, grey of 8 or 16 bits, or RGB. Planes stay one grey image, shape (1, C * H, W), because
+    a PNG does not say how many they are: `reshape` to (C, H, W) parts them.
+    """
     image = Image.open(io.BytesIO(data))
     pixels = torch.from_numpy(np.array(image.convert("L") if image.mode == "1" else image))
-    return from_uint8(pixels.reshape(1, *pixels.shape[:2], -1))[0]
+    return from_levels(pixels.reshape(1, *pixels.shape[:2], -1))[0]
 
 
-def to_png(image: Tensor, text: Mapping[str, str] | None = None) -> bytes:
+def to_png(image: Tensor, text: Mapping[str, str] | None = None, *, bits: int = 8) -> bytes:
     """Encodes one image as PNG.
 
     Args:
-        image: shape (C, H, W) with C 1 or 3, in [-1, 1].
+        image: shape (C, H, W), in [-1, 1]. If C is neither 1 nor 3, the channels become grey planes, one below the
+            other (`Shape.planes`).
         text: entries for iTXt chunks, such as the recipe of the image.
+        bits: 8, or 16 for images that are not RGB.
     """
-    pixels = np.asarray(to_uint8(image[None].cpu())[0])
+    height = Shape(*image.shape).planes * image.shape[1]
+    levels = to_levels(image.reshape(1, -1, height, image.shape[2]).cpu(), bits=bits)[0]
+    pixels = np.asarray(levels)
     info = PngInfo()
     for key, value in (text or {}).items():
         info.add_itxt(key, value)

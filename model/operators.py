@@ -134,29 +134,36 @@ class Blur:
 
     Args:
         kernel: weights of the blur, shape (K,), K odd, sum 1.
-        shape: shape (C, H, W) of the images, H = W.
+        shape: shape (C, H, W) of the images.
     """
 
     def __init__(self, kernel: Tensor, shape: tuple[int, int, int]) -> None:
-        self._matrix = blur_matrix(kernel, shape[-1])
-        u, values, vt = torch.linalg.svd(self._matrix)
-        weights = torch.outer(values, values)
+        self._down, self._along = (_SideBlur(kernel, side) for side in shape[1:])
+        weights = torch.outer(self._down.values, self._along.values)
         weights[weights < LEAST_SINGULAR_VALUE] = 0.0
-        self._u, self._vt, self._matrix = u.float(), vt.float(), self._matrix.float()
         self.singular_values = weights.float().expand(shape).clone()
 
     def to_coordinates(self, x: Tensor) -> Tensor:
-        return self._vt @ x @ self._vt.T
+        return self._down.vt @ x @ self._along.vt.T
 
     def from_coordinates(self, coordinates: Tensor) -> Tensor:
-        return self._vt.T @ coordinates @ self._vt
+        return self._down.vt.T @ coordinates @ self._along.vt
 
     def apply(self, x: Tensor) -> Tensor:
-        return self._matrix @ x @ self._matrix.T
+        return self._down.matrix @ x @ self._along.matrix.T
 
     def read(self, y: Tensor) -> Tensor:
-        measured = self._u.T @ y @ self._u
+        measured = self._down.u.T @ y @ self._along.u
         return torch.where(self.singular_values > 0, measured / self.singular_values, 0.0)
+
+
+class _SideBlur:
+    """The blur of the `side` pixels of a row or a column, as a matrix M = U S V^T; `values` are float64."""
+
+    def __init__(self, kernel: Tensor, side: int) -> None:
+        matrix = blur_matrix(kernel, side)
+        u, self.values, vt = torch.linalg.svd(matrix)
+        self.matrix, self.u, self.vt = matrix.float(), u.float(), vt.float()
 
 
 def gaussian_kernel(width: float) -> Tensor:

@@ -32,7 +32,8 @@ def parse(kind: type[Value], content: Any, prefix: str = "") -> Value:
         try:
             values[key] = adapters[key].validate_python(tuple(value) if isinstance(value, list) else value, strict=True)
         except ValidationError as error:
-            raise ValueError(f"{prefix}{key}: {error.errors()[0]['msg']}, got {value!r}") from error
+            reasons = dict.fromkeys(found["msg"] for found in error.errors())  # one for each type of a union
+            raise ValueError(f"{prefix}{key}: {' or '.join(reasons)}, got {value!r}") from error
     for field in dataclasses.fields(kind):  # type: ignore[arg-type]  # any dataclass
         if field.name not in values and field.default is field.default_factory is dataclasses.MISSING:
             raise ValueError(f"{prefix}{field.name} is missing")

@@ -12,6 +12,7 @@ from model.config import ConditionConfig, ModelConfig, SamplerDefaults
 from model.networks.build import build_network
 from model.networks.classifier import Classifier
 from model.networks.configs import ClassifierConfig, UNetConfig
+from model.shape import ImageSize, Shape
 
 NETWORK: dict[str, Any] = {
     "channels": 8,
@@ -24,11 +25,17 @@ CLASSES = ("circle", "square", "star")
 CLASSIFIER = ClassifierConfig(image_size=8, num_classes=len(CLASSES), num_res_blocks=1, **NETWORK)
 
 
-def checkpoint_of(network: UNetConfig, **fields: Any) -> Checkpoint:
+def checkpoint_of(network: UNetConfig, *, image_size: ImageSize = 8, **fields: Any) -> Checkpoint:
     """A model of this network; `fields` are more of its config."""
-    config = ModelConfig(network, image_size=8, prediction="v", **fields)
+    config = ModelConfig(network, image_size=image_size, prediction="v", **fields)
     classifier = None if config.classifier is None else awake(Classifier(config.classifier))
     return Checkpoint("m", config, awake(build_network(config.network)), config.schedule.build(), "ab" * 32, classifier)
+
+
+def checkpoint_of_shape(shape: Shape) -> Checkpoint:
+    """A model whose images have this shape."""
+    network = UNetConfig(in_channels=shape.channels, out_channels=shape.channels, **NETWORK)
+    return checkpoint_of(network, image_size=shape.image_size, channels=shape.channels)
 
 
 def awake(network: nn.Module) -> Any:

@@ -53,8 +53,10 @@ def awake(config: UNetConfig) -> UNet:
 
 
 @torch.inference_mode()
-def assert_same_forward(ours: nn.Module, theirs: nn.Module, size: int, classes: int | None = None) -> None:
-    x, t = noise("images", 2, 3, size, size), torch.tensor([3, 977])
+def assert_same_forward(
+    ours: nn.Module, theirs: nn.Module, size: int, classes: int | None = None, *, channels: int = 3
+) -> None:
+    x, t = noise("images", 2, channels, size, size), torch.tensor([3, 977])
     labels = None if classes is None else torch.tensor([0, classes - 1])
     expected = theirs(x, t, class_labels=labels).sample
     assert 0.1 < expected.std() < 10

@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from model.shape import Shape
+
 from .errors import RecipeError
-from .images import ImageArray
+from .images import ImageArray, in_bits
 from .recipe import Data
 from .source import Source, SourceImage
 
@@ -21,7 +23,7 @@ IDX_NAMES = {"train": "train", "test": "t10k"}
 IDX_IMAGES, IDX_LABELS = 0x803, 0x801  # bytes, in three dimensions and in one
 
 
-def open_npz(data: Data, size: int, channels: int) -> Source:
+def open_npz(data: Data, shape: Shape) -> Source:
     """Opens one .npz file, or all of a folder; their images must have the wanted size already.
 
     Images lie in `data`, shape (N, C*H*W), or in `arr_0`, shape (N, H, W, C). Labels lie in `labels` or `arr_1`, and
@@ -34,10 +36,10 @@ def open_npz(data: Data, size: int, channels: int) -> Source:
     all_labels = [_npz_labels(path) for path in paths]
     known = [labels for labels in all_labels if labels is not None and len(labels)]
     first = 1 if known and min(int(labels.min()) for labels in known) == 1 else 0
-    return Source(_npz_items(paths, all_labels, first, (size, size, channels)))
+    return Source(_npz_items(paths, all_labels, first, shape.hwc, data.bits))
 
 
-def open_idx(data: Data, size: int, channels: int) -> Source:
+def open_idx(data: Data, shape: Shape) -> Source:
     """Opens the four files of MNIST or Fashion-MNIST in a folder; images are padded with black to the wanted size."""
     images = _read_idx(Path(data.path), f"{IDX_NAMES[data.split]}-images-idx3-ubyte", IDX_IMAGES)
     labels = _read_idx(Path(data.path), f"{IDX_NAMES[data.split]}-labels-idx1-ubyte", IDX_LABELS)
@@ -46,15 +48,19 @@ def open_idx(data: Data, size: int, channels: int) -> Source:
             f"{data.path} holds {len(images)} images and {len(labels)} labels: they do not belong together"
         )
     height, width = images.shape[1:]
-    if max(height, width) > size:
-        raise RecipeError(f"{data.path} holds images of {height}x{width}: image_size must be at least that, got {size}")
-    top, left = (size - height) // 2, (size - width) // 2
-    margins = ((top, size - height - top), (left, size - width - left))
+    if height > shape.height or width > shape.width:
+        raise RecipeError(
+            f"{data.path} holds images of {height}x{width}: image_size must be at least that, got {shape.image_size}"
+        )
+    top, left = (shape.height - height) // 2, (shape.width - width) // 2
+    margins = ((top, shape.height - height - top), (left, shape.width - width - left))
 
     def items() -> Iterator[SourceImage]:
         for i, (image, label) in enumerate(zip(images, labels, strict=True)):
             padded = np.pad(image, margins)[:, :, None]
-            yield SourceImage(f"{data.split}[{i}]", np.repeat(padded, channels, axis=2), int(label))
+            yield SourceImage(
+                f"{data.split}[{i}]", in_bits(np.repeat(padded, shape.channels, axis=2), data.bits), int(label)
+            )
 
     return Source(items(), len(images))
 
@@ -66,17 +72,17 @@ def _npz_labels(path: Path) -> Any:
 
 
 def _npz_items(
-    paths: Sequence[Path], all_labels: Sequence[Any], first: int, shape: tuple[int, int, int]
+    paths: Sequence[Path], all_labels: Sequence[Any], first: int, shape: tuple[int, int, int], bits: int
 ) -> Iterator[SourceImage]:
     for path, labels in zip(paths, all_labels, strict=True):
-        images = _npz_images(path, shape)
+        images = _npz_images(path, shape, bits)
         if labels is not None and len(labels) != len(images):
             raise RecipeError(f"{path} holds {len(images)} images and {len(labels)} labels")
         for i, image in enumerate(images):
             yield SourceImage(f"{path.name}[{i}]", image, None if labels is None else int(labels[i]) - first)
 
 
-def _npz_images(path: Path, shape: tuple[int, int, int]) -> ImageArray:
+def _npz_images(path: Path, shape: tuple[int, int, int], bits: int) -> ImageArray:
     """Reads the images of a file, shape (N, H, W, C)."""
     height, width, channels = shape
     with _open_npz(path) as archive:
@@ -84,8 +90,9 @@ def _npz_images(path: Path, shape: tuple[int, int, int]) -> ImageArray:
         if name is None:
             raise RecipeError(f"{path} holds {', '.join(archive)}: its images must be in {' or '.join(LAYOUTS)}")
         images = archive[name]
-    if images.dtype != np.uint8:
-        raise RecipeError(f"{path}: images must be uint8, got {images.dtype}")
+    if images.dtype != np.uint8 and (images.dtype != np.uint16 or bits == 8):
+        raise RecipeError(f"{path}: images must be uint8, or uint16 with data.bits = 16, got {images.dtype}")
+    images = in_bits(images, bits)
     if name == "data" and images.ndim == 2 and images.shape[1] == channels * height * width:
         return images.reshape(-1, channels, height, width).transpose(0, 2, 3, 1)
     if images.shape[1:] != shape:

@@ -16,7 +16,7 @@ class Batch(NamedTuple):
     """The images of a batch, or of a process's share of it.
 
     Attributes:
-        pixels: uint8, shape (B, H, W, C).
+        pixels: uint8 or uint16, shape (B, H, W, C).
         labels: class indices, shape (B,), int64; None for a network without classes.
         conditions: uint8, shape (B, h, w, c); None for an unconditional network.
     """

@@ -10,6 +10,8 @@ from pathlib import PurePath
 import numpy as np
 from PIL import Image
 
+from model.shape import Shape
+
 from .errors import RecipeError
 from .images import ImageArray, centre_crop
 from .recipe import Recipe
@@ -27,21 +29,21 @@ def with_conditions(recipe: Recipe, source: Source) -> Source:
     """
     if recipe.condition_shape is None:
         return source
-    channels, size, _ = recipe.condition_shape
+    shape = recipe.condition_shape
     if not recipe.data.condition_path:
-        return replace(source, items=(_made_smaller(item, size, channels) for item in source.items))
+        return replace(source, items=(_made_smaller(item, shape) for item in source.items))
     data = replace(recipe.data, path=recipe.data.condition_path)
-    return replace(source, items=_paired(source.items, SOURCES[data.source](data, size, channels).items))
+    return replace(source, items=_paired(source.items, SOURCES[data.source](data, shape).items))
 
 
-def smaller(image: ImageArray, size: int, channels: int) -> ImageArray:
-    """Returns an image of shape (H, H, C) as (size, size, channels), made as every image here is; see `centre_crop`."""
+def smaller(image: ImageArray, shape: Shape) -> ImageArray:
+    """Returns an image of shape (H, W, C) in another shape, made as every image here is; see `centre_crop`."""
     full = Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image)
-    return np.asarray(centre_crop(full.convert("L" if channels == 1 else "RGB"), size)).reshape(size, size, channels)
+    return np.asarray(centre_crop(full.convert("L" if shape.channels == 1 else "RGB"), shape)).reshape(shape.hwc)
 
 
-def _made_smaller(item: SourceImage, size: int, channels: int) -> SourceImage:
-    return item if item.image is None else item._replace(condition=smaller(item.image, size, channels))
+def _made_smaller(item: SourceImage, shape: Shape) -> SourceImage:
+    return item if item.image is None else item._replace(condition=smaller(item.image, shape))
 
 
 def _paired(images: Iterable[SourceImage], conditions: Iterable[SourceImage]) -> Iterator[SourceImage]:

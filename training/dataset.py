@@ -36,7 +36,7 @@ class Dataset:
     """All images of a run.
 
     Attributes:
-        images: uint8, shape (N, H, W, C); may be mapped from a file.
+        images: uint8, or uint16 if `data.bits` is 16, shape (N, H, W, C); may be mapped from a file.
         labels: class indices, shape (N,), int64; None for a network without classes.
         classes: names of the classes; None for a network without classes.
         conditions: uint8, shape (N, h, w, c), what a conditional network sees beside x_t; None for any other.
@@ -72,7 +72,10 @@ def scan(recipe: Recipe, folder: Path) -> None:
     found = _Found()
     items = found.readable(track(source.items, description="reading images", total=source.total))
     with ExitStack() as files:
-        keep = [files.enter_context(_growing(folder / name, shape)) for name, shape in _shapes(recipe).items()]
+        keep = [
+            files.enter_context(_growing(folder / name, shape, bits=recipe.data.bits))
+            for name, shape in _shapes(recipe).items()
+        ]
         for item in items:
             for write, image in zip(keep, item, strict=True):
                 write(image)
@@ -128,17 +131,24 @@ def first_images(recipe: Recipe) -> Dataset:
     return Dataset(images, labels, classes, conditions[0] if conditions else None)
 
 
-def write_images(path: Path, images: Iterable[ImageArray], shape: tuple[int, int, int]) -> None:
-    """Writes images of this shape as one .npy file, shape (N, H, W, C), without ever having more than one in memory."""
-    with _growing(path, shape) as write:
+def write_images(path: Path, images: Iterable[ImageArray], shape: tuple[int, int, int], *, bits: int) -> None:
+    """Writes images as one .npy file, shape (N, H, W, C), without ever having more than one in memory.
+
+    Args:
+        shape: the shape (H, W, C) of each image.
+        bits: 8 for uint8, 16 for uint16.
+    """
+    with _growing(path, shape, bits=bits) as write:
         for image in images:
             write(image)
 
 
 @contextmanager
-def _growing(path: Path, shape: tuple[int, int, int]) -> Iterator[Callable[[ImageArray], None]]:
+def _growing(path: Path, shape: tuple[int, int, int], *, bits: int) -> Iterator[Callable[[ImageArray], None]]:
     """Opens a new .npy file of images of this shape; yields the function that appends one."""
-    header: dict[str, Any] = {"descr": "|u1", "fortran_order": False, "shape": (0, *shape)}
+    dtype = np.dtype(np.uint8 if bits == 8 else np.uint16)
+    descr = np.lib.format.dtype_to_descr(dtype)
+    header: dict[str, Any] = {"descr": descr, "fortran_order": False, "shape": (0, *shape)}
     count = 0
     with path.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, header)
@@ -147,7 +157,7 @@ def _growing(path: Path, shape: tuple[int, int, int]) -> Iterator[Callable[[Imag
         def write(image: ImageArray) -> None:
             nonlocal count
             assert image.shape == shape
-            assert image.dtype == np.uint8
+            assert image.dtype == dtype
             file.write(image.tobytes())
             count += 1
 
@@ -159,15 +169,14 @@ def _growing(path: Path, shape: tuple[int, int, int]) -> Iterator[Callable[[Imag
 
 
 def _open(recipe: Recipe) -> Source:
-    return with_conditions(recipe, SOURCES[recipe.data.source](recipe.data, recipe.image_size, recipe.channels))
+    return with_conditions(recipe, SOURCES[recipe.data.source](recipe.data, recipe.shape))
 
 
 def _shapes(recipe: Recipe) -> dict[str, tuple[int, int, int]]:
     """Returns the files of the images, and of their conditions if there are any, with the shape (H, W, C) of one."""
-    shapes = {IMAGES: (recipe.image_size, recipe.image_size, recipe.channels)}
+    shapes = {IMAGES: recipe.shape.hwc}
     if recipe.condition_shape is not None:
-        channels, height, width = recipe.condition_shape
-        shapes[CONDITIONS] = (height, width, channels)
+        shapes[CONDITIONS] = recipe.condition_shape.hwc
     return shapes
 
 
@@ -219,6 +228,8 @@ def _identity(recipe: Recipe) -> dict[str, Any]:
     """Returns the settings that decide about the images, as JSON gives them back."""
     data = dataclasses.asdict(recipe.data)
     del data["flip"]  # training does this
+    if data["bits"] == 8:
+        del data["bits"]  # as in the reports of older versions
     shape = {key: getattr(recipe, key) for key in ("image_size", "channels", "num_classes")}
     if recipe.condition is None:
         del data["condition_path"]

@@ -68,10 +68,10 @@ class Draws:
         mirrored = self._chance(0.5 if recipe.data.flip else 0.0, count)
         t, importance = timesteps.draw(count, self._generator)
         nameless = self._chance(recipe.label_drop, count)
-        noise = self._noise(recipe.channels, recipe.crop or recipe.image_size, recipe.crop or recipe.image_size)
+        noise = self._noise(*recipe.shown_shape)
         corners, levels = torch.zeros(count, 2, dtype=torch.int64), torch.zeros(count)
         if recipe.crop:
-            corners = torch.randint(0, recipe.image_size - recipe.crop + 1, (count, 2), generator=self._generator)
+            corners = torch.randint(0, recipe.shape.height - recipe.crop + 1, (count, 2), generator=self._generator)
         if recipe.condition is not None and recipe.condition.max_augmentation:
             levels = recipe.condition.max_augmentation * torch.rand(count, generator=self._generator)
         condition_noise = None if self._condition_shape is None else self._noise(*self._condition_shape)

@@ -74,7 +74,7 @@ def dry_run(recipe: Recipe, *, device: str = "cpu") -> DryRun:
     parameters = sum(parameter.numel() for parameter in trainer.network.parameters())
     return DryRun(
         parameters=parameters,
-        batch=(recipe.batch_size, recipe.channels, *2 * (recipe.crop or recipe.image_size,)),
+        batch=(recipe.batch_size, *recipe.shown_shape),
         classes=images.classes,
         step_seconds=seconds,
         state_bytes=4 * parameters * (4 + len(trainer.emas)),

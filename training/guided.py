@@ -41,6 +41,10 @@ def complete(content: dict[str, Any]) -> ModelConfig | None:
         guided = read_config(Path(folder))
     except CheckpointError as error:
         raise RecipeError(f"guides = {folder!r}: {error}") from error
+    if not guided.shape.is_square:
+        raise RecipeError(
+            f"guides = {folder!r}: a classifier sees squares, and this model draws {guided.shape.in_pixels}"
+        )
     network |= {
         "in_channels": guided.channels,
         "image_size": guided.image_size,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from model.images import from_uint8
+from model.images import from_levels
 from model.plans.schedule import NoiseSchedule
 
 from .dataset import Dataset
@@ -41,7 +41,7 @@ def recognition(
     losses, correct = [], []
     for first in range(0, count, BATCH):
         rows = slice(first, first + BATCH)
-        x0 = from_uint8(torch.from_numpy(images.images[rows].copy()))
+        x0 = from_levels(torch.from_numpy(images.images[rows].copy()))
         noise = torch.randn(x0.shape, generator=generator).to(device)
         labels = torch.from_numpy(images.labels[rows]).to(device)
         found = objective(lambda x_t, at: classifier(x_t, at.to(device)), x0.to(device), t[rows], noise, labels)

@@ -11,22 +11,30 @@ from functools import partial
 from pathlib import Path, PurePath, PurePosixPath
 from typing import BinaryIO
 
+from model.shape import Shape
+
 from .errors import RecipeError
-from .images import SUFFIXES, decode, list_images
+from .images import SUFFIXES, ImageArray, decode, list_images
 from .recipe import Data
 from .source import Source, SourceImage
+
+Decode = Callable[[Path | BinaryIO], ImageArray]  # `images.decode` for a recipe
 
 SLAB = 1024  # largest number of files read ahead
 
 
-def open_folder(data: Data, size: int, channels: int) -> Source:
+def open_folder(data: Data, shape: Shape) -> Source:
     """Opens every image below a folder."""
     root = Path(data.path)
     paths = list_images(root)
-    return _source([path.relative_to(root) for path in paths], lambda name: root / name, size, channels)
+    return _source(
+        [path.relative_to(root) for path in paths],
+        lambda name: root / name,
+        partial(decode, shape=shape, bits=data.bits),
+    )
 
 
-def open_zip(data: Data, size: int, channels: int) -> Source:
+def open_zip(data: Data, shape: Shape) -> Source:
     """Opens every image in a zip archive."""
     try:
         archive = zipfile.ZipFile(data.path)
@@ -36,27 +44,24 @@ def open_zip(data: Data, size: int, channels: int) -> Source:
     names = [name for name in names if name.suffix.lower() in SUFFIXES]
     if not names:
         raise RecipeError(f"there are no images in {data.path}: no file ends in {', '.join(sorted(SUFFIXES))}")
-    return _source(names, lambda name: io.BytesIO(archive.read(str(name))), size, channels)
+    decoded = partial(decode, shape=shape, bits=data.bits)
+    return _source(names, lambda name: io.BytesIO(archive.read(str(name))), decoded)
 
 
-def read_item(
-    name: str, opened: Callable[[], Path | BinaryIO], label: int | None, *, size: int, channels: int
-) -> SourceImage:
+def read_item(name: str, opened: Callable[[], Path | BinaryIO], label: int | None, *, decoded: Decode) -> SourceImage:
     """Reads an image as an item, which says why if it cannot be read."""
     try:
-        return SourceImage(name, decode(opened(), size, channels), label)
+        return SourceImage(name, decoded(opened()), label)
     except Exception as error:  # Pillow raises many kinds of errors; one bad file must not end a run
         return SourceImage(name, None, label, f"{type(error).__name__}: {error}")
 
 
-def _source(
-    names: Sequence[PurePath], opened: Callable[[PurePath], Path | BinaryIO], size: int, channels: int
-) -> Source:
+def _source(names: Sequence[PurePath], opened: Callable[[PurePath], Path | BinaryIO], decoded: Decode) -> Source:
     classes = tuple(sorted({name.parent.name for name in names} - {""}))
     labels = {folder: label for label, folder in enumerate(classes)}
 
     def read(name: PurePath) -> SourceImage:
-        return read_item(str(name), partial(opened, name), labels.get(name.parent.name), size=size, channels=channels)
+        return read_item(str(name), partial(opened, name), labels.get(name.parent.name), decoded=decoded)
 
     return Source(_in_threads(read, names), len(names), classes or None)
 

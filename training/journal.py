@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from model.images import to_uint8
+from model.shape import Shape
 
 from .loss_curves import METRICS, plot_run
 
@@ -55,12 +56,16 @@ class Journal:
 
 
 def tile_images(images: Tensor) -> Image.Image:
-    """Puts images of shape (N, C, H, W) side by side on white, in a grid that is as square as possible."""
-    pixels = np.asarray(to_uint8(images.cpu()))
+    """Puts images of shape (N, C, H, W) side by side on white, in a grid that is as square as possible.
+
+    Channels that are neither grey nor RGB are put one below the other.
+    """
+    height = Shape(*images.shape[1:]).planes * images.shape[2]
+    pixels = np.asarray(to_uint8(images.cpu().reshape(len(images), -1, height, images.shape[3])))
     columns = math.ceil(math.sqrt(len(pixels)))
     rows = math.ceil(len(pixels) / columns)
     missing = rows * columns - len(pixels)
     tiles = np.pad(pixels, ((0, missing), (GAP, 0), (GAP, 0), (0, 0)), constant_values=255)
     sheet = np.vstack([np.hstack(row) for row in tiles.reshape(rows, columns, *tiles.shape[1:])])
     sheet = np.pad(sheet, ((0, GAP), (0, GAP), (0, 0)), constant_values=255)
-    return Image.fromarray(sheet.squeeze())
+    return Image.fromarray(sheet.squeeze(-1) if sheet.shape[-1] == 1 else sheet)

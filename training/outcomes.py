@@ -15,7 +15,7 @@ from model.checkpoint import load_checkpoint, save_checkpoint
 from model.condition import enlarge
 from model.config import ModelConfig
 from model.errors import CheckpointError
-from model.images import from_uint8
+from model.images import from_levels
 from model.networks.classifier import Classifier
 from model.sampling import sample
 
@@ -69,7 +69,7 @@ class ImageModel:
         if classes:
             told["labels"] = torch.tensor([seed % classes for seed in seeds], device=device)
         if config.condition is not None:
-            told["condition"] = enlarge(self._held(seeds)[1], config.image_size).to(device)
+            told["condition"] = enlarge(self._held(seeds)[1], config.shape.height).to(device)
 
         def denoiser(x_t: Tensor, t: Tensor) -> Tensor:
             out: Tensor = network(x_t, t, **told)
@@ -86,7 +86,7 @@ class ImageModel:
         if recipe.condition is None:
             return self.samples()
         originals, conditions = self._held(CONDITIONAL_SHEET_SEEDS)
-        conditions = enlarge(conditions, recipe.image_size)
+        conditions = enlarge(conditions, recipe.shape.height)
         if conditions.shape[1] != originals.shape[1]:
             conditions = conditions.mean(1, keepdim=True).expand_as(originals)
         return torch.cat([conditions, self.samples(CONDITIONAL_SHEET_SEEDS).cpu(), originals], dim=3)
@@ -97,7 +97,7 @@ class ImageModel:
         assert dataset.conditions is not None
         rows = [dataset.trained + seed % dataset.held for seed in seeds]
         images, conditions = (torch.from_numpy(part[rows]) for part in (dataset.images, dataset.conditions))
-        return from_uint8(images), from_uint8(conditions)
+        return from_levels(images), from_levels(conditions)
 
     def _config(self, facts: dict[str, Any]) -> ModelConfig:
         return self._trainer.recipe.model_config(facts, self._trainer.batches.dataset.classes)

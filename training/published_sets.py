@@ -10,14 +10,16 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from model.shape import Shape
+
 from .errors import RecipeError
-from .image_files import read_item
-from .images import SUFFIXES
+from .image_files import Decode, read_item
+from .images import SUFFIXES, decode
 from .recipe import Data
 from .source import Source, SourceImage
 
 
-def open_huggingface(data: Data, size: int, channels: int) -> Source:
+def open_huggingface(data: Data, shape: Shape) -> Source:
     """Opens a set that `save_to_disk` wrote, or one of the hub by name: its first columns of images and of classes."""
     try:
         import datasets
@@ -29,13 +31,14 @@ def open_huggingface(data: Data, size: int, channels: int) -> Source:
         raise RecipeError(f"{data.path} has no column of images: its columns are {', '.join(rows.features)}")
     label = next((name for name, kind in rows.features.items() if isinstance(kind, datasets.ClassLabel)), None)
     rows = rows.cast_column(column, datasets.Image(decode=False))
+    decoded = partial(decode, shape=shape, bits=data.bits)
 
     def items() -> Iterator[SourceImage]:
         for i, row in enumerate(rows):
             stored = row[column]
             opened = partial(Path, stored["path"]) if stored["bytes"] is None else partial(io.BytesIO, stored["bytes"])
             known = None if label is None else row[label]
-            yield read_item(f"{data.split}[{i}]", opened, known, size=size, channels=channels)
+            yield read_item(f"{data.split}[{i}]", opened, known, decoded=decoded)
 
     return Source(items(), len(rows), None if label is None else tuple(rows.features[label].names))
 
@@ -50,18 +53,19 @@ def _load(datasets: Any, data: Data) -> Any:
         raise RecipeError(f"the set {data.path} cannot be loaded: {error}") from error
 
 
-def open_webdataset(data: Data, size: int, channels: int) -> Source:
+def open_webdataset(data: Data, shape: Shape) -> Source:
     """Opens tar files with an image and a `.cls` file for each key: one file, a folder of them, or a `*` pattern."""
     path = Path(data.path)
     shards = sorted(path.glob("*.tar")) if path.is_dir() else sorted(path.parent.glob(path.name))
     if not shards:
         raise RecipeError(f"there are no .tar files at {path}")
+    decoded = partial(decode, shape=shape, bits=data.bits)
 
     def items() -> Iterator[SourceImage]:
         for shard in shards:
             for key, files in groupby(_members(shard), lambda member: member[0]):
                 contents = {suffix: content for _, suffix, content in files}
-                yield _sample_item(f"{shard.name}/{key}", contents, size, channels)
+                yield _sample_item(f"{shard.name}/{key}", contents, decoded)
 
     return Source(items())
 
@@ -79,9 +83,9 @@ def _members(shard: Path) -> Iterator[tuple[str, str, bytes]]:
         raise RecipeError(f"{shard} cannot be read as a tar archive: {error}") from error
 
 
-def _sample_item(name: str, files: dict[str, bytes], size: int, channels: int) -> SourceImage:
+def _sample_item(name: str, files: dict[str, bytes], decoded: Decode) -> SourceImage:
     image = next((content for suffix, content in files.items() if suffix in SUFFIXES), None)
     if image is None:
         return SourceImage(name, None, None, "there is no image of this key")
     label = int(files[".cls"]) if ".cls" in files else None
-    return read_item(name, lambda: io.BytesIO(image), label, size=size, channels=channels)
+    return read_item(name, lambda: io.BytesIO(image), label, decoded=decoded)

@@ -14,6 +14,7 @@ from model.config import ConditionConfig, ModelConfig, SamplerDefaults, Schedule
 from model.networks.configs import NETWORKS, AnyNetworkConfig, ClassifierConfig
 from model.parsing import parse
 from model.plans.plan import Prediction, Variance
+from model.shape import ImageSize, Shape
 
 from .errors import RecipeError
 from .guided import CLASSIFIER, complete
@@ -40,6 +41,7 @@ class Data:
         flip: whether half of the images are mirrored.
         condition_path: the folder, file or pattern with the condition of each image, under the same name; empty if the
             condition is the image itself, made smaller.
+        bits: the bits of each pixel, 8, or 16 for images that are not RGB.
     """
 
     source: SourceName = "faces"
@@ -49,6 +51,7 @@ class Data:
     classes: tuple[str, ...] = ()
     flip: bool = False
     condition_path: str = ""
+    bits: Literal[8, 16] = 8
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,7 @@ class Recipe:
 
     Attributes:
         network: the network that is trained.
+        image_size: side of the square images in pixels, or (height, width).
         init: the folder of a checkpoint to begin from (fine-tuning). Tensors of the same name and shape are copied, the
             others start anew. Empty for a network with random weights.
         crop: the height and width of the random crops that the network is trained on; 0 for whole images. A network
@@ -99,7 +103,7 @@ class Recipe:
     condition: ConditionConfig | None = None
     guides: str = ""
     held_out: Data | None = None
-    image_size: int = 64
+    image_size: ImageSize = 64
     crop: int = 0
     channels: int = 3
     prediction: Prediction = "eps"
@@ -129,16 +133,26 @@ class Recipe:
     kid_every: int = 0
 
     @property
+    def shape(self) -> Shape:
+        """(C, H, W) of one image."""
+        return Shape.of(self.image_size, self.channels)
+
+    @property
+    def shown_shape(self) -> Shape:
+        """(C, H, W) of what the network sees in training: a whole image, or a crop."""
+        return Shape.of(self.crop, self.channels) if self.crop else self.shape
+
+    @property
     def num_classes(self) -> int | None:
         """The network's number of classes; None if it has no classes."""
         return self.network.num_classes
 
     @property
-    def condition_shape(self) -> tuple[int, int, int] | None:
+    def condition_shape(self) -> Shape | None:
         """(C, h, w) of the image that the network sees beside x_t; None for an unconditional network."""
         if self.condition is None or isinstance(self.network, ClassifierConfig):
             return None
-        return (self.network.condition_channels, self.condition.size, self.condition.size)
+        return Shape.of(self.condition.size, self.network.condition_channels)
 
     @property
     def trains_classifier(self) -> bool:

@@ -36,6 +36,7 @@ def check(recipe: Recipe, guided: ModelConfig | None) -> None:
     _check_loss(recipe)
     _check_classes(recipe)
     _check_crop(recipe)
+    _check_bits(recipe)
     try:
         config_from_json(config_to_json(_model(recipe, guided)))
     except CheckpointError as error:
@@ -43,6 +44,7 @@ def check(recipe: Recipe, guided: ModelConfig | None) -> None:
         raise RecipeError(message) from error
     faces = recipe.data.source == "faces"
     _require(not faces or recipe.channels == 3, "the drawn faces are coloured: channels must be 3")
+    _require(not faces or recipe.shape.is_square, "the drawn faces are square: image_size must be one number")
     _require(faces or recipe.data.path != "", f"say where the images are: data.path, for {recipe.data.source}")
 
 
@@ -106,14 +108,25 @@ def _check_classes(recipe: Recipe) -> None:
 def _check_crop(recipe: Recipe) -> None:
     if isinstance(recipe.network, ClassifierConfig):
         return
-    multiple = recipe.network.size_multiple
+    multiple, most = recipe.network.size_multiple, recipe.shape.height
+    _require(recipe.crop == 0 or recipe.shape.is_square, "crops are of squares: image_size must be one number")
     _require(
-        0 <= recipe.crop <= recipe.image_size and recipe.crop % multiple == 0,
-        f"crop must be a multiple of {multiple} up to image_size, {recipe.image_size}, or 0, not {recipe.crop}",
+        0 <= recipe.crop <= most and recipe.crop % multiple == 0,
+        f"crop must be a multiple of {multiple} up to image_size, {most}, or 0, not {recipe.crop}",
     )
     paired = recipe.data.condition_path != ""
     _require(not paired or recipe.condition is not None, "data.condition_path needs a table condition, with its size")
     _require(not paired or recipe.data.source != "faces", "drawn faces are made smaller: leave data.condition_path out")
+
+
+def _check_bits(recipe: Recipe) -> None:
+    deep = recipe.data.bits == 16
+    _require(not deep or recipe.channels != 3, "RGB images have 8 bits here: data.bits must be 8")
+    knows_levels = recipe.loss in ("hybrid", "vlb")
+    _require(not deep or not knows_levels, f"loss {recipe.loss} knows 256 levels: data.bits must be 8")
+    _require(not deep or recipe.condition is None, "conditions have 8 bits: data.bits must be 8")
+    seen = recipe.shape.planes == 1 and not deep
+    _require(seen or recipe.kid_every == 0, "KID is of grey or RGB images of 8 bits: set kid_every to 0")
 
 
 def _require(fine: bool, message: str) -> None:

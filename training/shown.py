@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from model.condition import augment, enlarge
-from model.images import from_uint8
+from model.images import from_levels
 
 from .batches import Batch
 from .draws import Drawn
@@ -36,11 +36,11 @@ def show(recipe: Recipe, batch: Batch, drawn: Drawn, rows: slice, device: torch.
         told["labels"] = batch.labels[rows].masked_fill(drawn.nameless, recipe.num_classes).to(device)
     if batch.conditions is not None:
         assert drawn.condition_noise is not None
-        small = augment(from_uint8(batch.conditions[rows].to(device)), drawn.levels, drawn.condition_noise)
+        small = augment(from_levels(batch.conditions[rows].to(device)), drawn.levels, drawn.condition_noise)
         # Enlarged as a whole before it is cropped, because bicubic values near an edge depend on what lies beyond.
-        told["condition"] = _as_drawn(enlarge(small, recipe.image_size), recipe.crop, drawn)
+        told["condition"] = _as_drawn(enlarge(small, recipe.shape.height), recipe.crop, drawn)
         told["level"] = drawn.levels.to(device)
-    return Shown(_as_drawn(from_uint8(batch.pixels[rows].to(device)), recipe.crop, drawn), told)
+    return Shown(_as_drawn(from_levels(batch.pixels[rows].to(device)), recipe.crop, drawn), told)
 
 
 def _as_drawn(images: Tensor, crop: int, drawn: Drawn) -> Tensor:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from model.shape import Shape
+
 from .images import ImageArray
 from .recipe import Data
 
@@ -15,7 +17,7 @@ class SourceImage(NamedTuple):
 
     Attributes:
         name: its place, for messages.
-        image: uint8, shape (H, W, C); None if it cannot be read.
+        image: uint8, or uint16 if `data.bits` is 16, shape (H, W, C); None if it cannot be read.
         label: class index; None if the source has none for it.
         reason: why it cannot be read.
         condition: uint8, shape (h, w, c), the image that a conditional network sees beside x_t; None for any other.
@@ -43,5 +45,5 @@ class Source:
     classes: tuple[str, ...] | None = None
 
 
-# Opens the images of a recipe's `data`, at its size (height and width) and channels; RecipeError if there are none.
-OpenSource = Callable[[Data, int, int], Source]
+# Opens the images of a recipe's `data`, in its shape; RecipeError if there are none.
+OpenSource = Callable[[Data, Shape], Source]

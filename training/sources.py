@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from model.shape import Shape
+
 from .array_files import open_idx, open_npz
 from .faces import draw_faces
 from .image_files import open_folder, open_zip
@@ -10,8 +12,8 @@ from .recipe import Data, SourceName
 from .source import OpenSource, Source, SourceImage
 
 
-def _open_faces(data: Data, size: int, channels: int) -> Source:
-    faces = enumerate(draw_faces("train", data.count, size))
+def _open_faces(data: Data, shape: Shape) -> Source:
+    faces = enumerate(draw_faces("train", data.count, shape.height))
     return Source((SourceImage(f"train-{i}", face) for i, face in faces), data.count)
 
 

@@ -153,13 +153,12 @@ class Trainer:
 
     def _fastest(self) -> Precision:
         """The fastest format, found by passes forwards and backwards that train nothing."""
-        recipe, count = self.recipe, self.recipe.batch_size
-        size = recipe.crop or recipe.image_size
-        x_t = torch.zeros(count, recipe.channels, size, size, device=self.device)
+        recipe, shape, count = self.recipe, self.recipe.shown_shape, self.recipe.batch_size
+        x_t = torch.zeros(count, *shape, device=self.device)
         t = torch.zeros(count, dtype=torch.int64, device=self.device)
         told = {} if recipe.num_classes is None or recipe.trains_classifier else {"labels": t}
         if recipe.condition_shape is not None:
-            told["condition"] = x_t.new_zeros(count, recipe.condition_shape[0], size, size)
+            told["condition"] = x_t.new_zeros(count, recipe.condition_shape[0], *shape[1:])
 
         def call(precision: Precision) -> None:
             with self._autocast(precision):

@@ -10,7 +10,7 @@ from torch import Tensor
 from jobs.cascade import enlarging_seed
 from jobs.contract import Job
 from jobs.errors import JobUnreadable
-from model.images import from_uint8, to_uint8
+from model.images import from_levels, to_uint8
 from model.rng import draw_noise, image_generator
 
 from .condition import make_condition
@@ -45,7 +45,7 @@ class FirstStage:
         for first, answer, noise in zip(self.trajectories, self.answers, self.noises, strict=True):
             if answer.condition is None:  # also where a snapshot says that the answer has begun
                 # As a PNG of the small image would have it, so that it can be sent to /upscale instead.
-                image = from_uint8(to_uint8(first.x[None].cpu()))[0]
+                image = from_levels(to_uint8(first.x[None].cpu()))[0]
                 answer.condition, answer.ready = make_condition(image, self.level, noise, answer.x), True
 
 

@@ -168,10 +168,10 @@ def _example(checkpoint: Checkpoint, size: int) -> tuple[tuple[Tensor, Tensor], 
 
 def example_told(config: ModelConfig, size: int, generator: torch.Generator) -> list[Tensor]:
     """Returns what a network is told of a batch beside x_t and t, as `ModelConfig.told` names it."""
-    channels, side = config.network.condition_channels, config.image_size
+    shape = (size, config.network.condition_channels, *config.shape[1:])
     examples = {
         "labels": lambda: torch.zeros(size, dtype=torch.int64),
-        "condition": lambda: torch.randn((size, channels, side, side), generator=generator),
+        "condition": lambda: torch.randn(shape, generator=generator),
         "level": lambda: torch.zeros(size),
     }
     return [examples[name]() for name in config.told]

@@ -33,6 +33,8 @@ def read_job(rq_job: DataJob, runners: Mapping[str, Runner], store: ResultStore,
     for model in job.models:
         if model not in runners:
             raise JobUnreadable(f"this worker has no model {model}")
+    if job.planes != runners[job.models[-1]].checkpoint.config.shape.planes:
+        raise JobUnreadable(f"{job.models[-1]} has another number of channels than when the job was accepted")
     runner, upscaler = runners[job.model], runners[job.models[1]] if job.models[1:] else None
     sent = [_sent(job, picture, store) for picture in job.pictures]
     snapshot = None if rq_job.is_fresh else store.snapshot(job.id)

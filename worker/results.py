@@ -62,7 +62,7 @@ def encode_images(active: ActiveJob) -> list[bytes]:
     images = WORKER_KINDS[job.kind].finish(job, [trajectory.x for trajectory in active.answers])
     timesteps, upscaler = active.start.plan.timesteps, active.start.upscaler
     texts = (png_text(active.runner, job, timesteps, index, upscaler) for index in range(len(images)))
-    return [to_png(image, text) for image, text in zip(images, texts, strict=True)]
+    return [to_png(image, text, bits=job.bits) for image, text in zip(images, texts, strict=True)]
 
 
 def trace_arrays(active: ActiveJob) -> dict[str, Array]:

@@ -17,8 +17,8 @@ from jobs.index import Cursor
 from .. import answers
 from ..api_keys import ApiKey
 from ..deps import (
+    AcceptDep,
     CallerDep,
-    FormatDep,
     QueueDep,
     RenderersDep,
     StatusDep,
@@ -169,13 +169,13 @@ async def follow_job(
 async def get_images(
     status: StatusDep,
     store: StoreDep,
-    form: FormatDep,
+    accept: AcceptDep,
     renderers: RenderersDep,
     key: CallerDep,
     if_none_match: IfNoneMatchHeader = None,
 ) -> Response:
     """Returns the image, or a contact sheet of several; another format if Accept demands it."""
-    return await answers.images(status, store, form, renderers, key=key, known=if_none_match)
+    return await answers.images(status, store, accept, renderers, key=key, known=if_none_match)
 
 
 @linked_router.get(

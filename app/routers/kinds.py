@@ -37,6 +37,7 @@ def _post(kind: Kind[Any]) -> Callable[..., Awaitable[Response]]:
         submission: SubmissionDep,
     ) -> Response:
         model = kind.choose(query, catalog)
+        submission.accept.choose(model.final_shape.planes)  # refuses before an image is read
         fits = await run_in_threadpool(kind.fits, query, model)
         images = await uploads.read(request, fits, instead=kind.instead) if kind.required else {}
         prepared = await run_in_threadpool(kind.prepare, query, model, images)

@@ -109,13 +109,18 @@ async function loadModels() {
   showKind();
 }
 
+// Width and height of a model's pictures; the API tells the side of a square, or height and width.
+function sides({ image_size: size }) {
+  return Array.isArray(size) ? size.toReversed() : [size, size];
+}
+
 function showModel() {
   const model = models.get(form.model.value);
   if (!model) return;
   const { sampler, steps } = model.defaults;
   const speed = model.rate ? `${Math.round(model.rate)} steps per second` : model.reason ?? "no worker yet";
   document.getElementById("facts").textContent =
-    `${model.image_size}×${model.image_size}, ${sampler} with ${steps} steps by default; ${speed}`;
+    `${sides(model).join("×")}, ${sampler} with ${steps} steps by default; ${speed}`;
   form.steps.max = model.num_train_timesteps;
   const plans = Object.keys(model.plans);
   document.getElementById("plans").hidden = !plans.length;
@@ -212,6 +217,8 @@ class Card {
     this.find("h2").textContent = describe(job);
     this.find(".cancel").addEventListener("click", () => this.cancel());
     this.find(".copy").addEventListener("click", event => this.copy(event.target));
+    const model = models.get(job.model);
+    if (model) this.element.style.setProperty("--aspect", sides(model).join(" / "));
     const count = job.task?.average ? 1 : job.params.n;
     this.find(".pictures").replaceChildren(...Array.from({ length: count }, (_, index) => this.tile(index)));
     this.showProgress(job);
@@ -295,11 +302,13 @@ class Card {
     this.find("code").textContent = this.command();
     this.find(".again").hidden = false;
     try {
-      for (const [index, path] of job.links.images.entries()) this.picture(index, await address(path), true);
-      if (job.links.images.length === 1) return;
+      const { images } = job.links; // absent if they have other channels than a PNG: then all are one file of arrays
+      for (const [index, path] of images?.entries() ?? []) this.picture(index, await address(path), true);
+      if (images?.length === 1) return;
       const sheet = this.find(".sheet");
       sheet.href = await address(job.links.image);
-      sheet.download = `${job.id}.png`;
+      sheet.download = `${job.id}.${images ? "png" : "npz"}`;
+      if (!images) sheet.textContent = "Save all as arrays (.npz)";
       sheet.hidden = false;
     } catch (error) {
       complain(this.find(".error"), error);
@@ -312,7 +321,7 @@ class Card {
     [this.job.task?.seeds ?? this.job.params.seed].flat().forEach(seed => query.append("seed", seed));
     const parts = [...this.files].map(([name, file]) => ` -F ${quote(`${name}=@${file.name}`)}`).join("");
     const key = sessionStorage.getItem(KEY) === null ? "" : ' -H "Authorization: Bearer $DIFUSO_KEY"';
-    return `curl -X POST '${location.origin}/${this.job.kind}?${query}'${key}${parts} -o pictures.png`;
+    return `curl -X POST '${location.origin}/${this.job.kind}?${query}'${key}${parts} -o pictures.${this.job.links.images ? "png" : "npz"}`;
   }
 
   async copy(button) {

@@ -9,7 +9,7 @@ import torch
 
 from model import NoiseSchedule
 from model.forward_process import q_sample
-from model.images import from_uint8
+from model.images import from_levels
 from model.rng import draw_noise, image_generator
 from training.faces import draw_face
 
@@ -22,7 +22,7 @@ SCHEDULES = {"linear": NoiseSchedule.linear(), "cosine": NoiseSchedule.cosine()}
 
 def draw(out: Path) -> None:
     """Noises one face with the paper's schedule and with that of the models that ship."""
-    face = from_uint8(tensors([draw_face("test-0", 64)]))
+    face = from_levels(tensors([draw_face("test-0", 64)]))
     noise = draw_noise([image_generator(0)], (3, 64, 64))
     count, t = len(SHOWN), torch.tensor(SHOWN)
     rows, ratios = [], {name: signal_to_noise(schedule) for name, schedule in SCHEDULES.items()}

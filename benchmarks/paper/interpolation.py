@@ -9,7 +9,7 @@ from torch import Tensor
 
 from model import sample
 from model.forward_process import q_sample
-from model.images import from_uint8
+from model.images import from_levels
 from model.mixing import mix
 from model.rng import draw_noise, image_generator
 from training.faces import draw_face
@@ -25,7 +25,7 @@ T, STEPS, SEED = 299, 300, 7
 def draw(out: Path) -> None:
     """Mixes two faces at timestep T and runs the chain from there, with the same draws for every share."""
     faces = load_faces()
-    a, b = (from_uint8(tensors([draw_face(f"test-{i}", 64)])) for i in (2, 5))
+    a, b = (from_levels(tensors([draw_face(f"test-{i}", 64)])) for i in (2, 5))
     first, second = (draw_noise([image_generator(seed)], SHAPE) for seed in (SEED, SEED + 1))
     plan = faces.plan(sampler="ddpm", steps=STEPS, spacing="linspace", start=T)
 

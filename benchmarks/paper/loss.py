@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from model import make_plan, sample
-from model.images import from_uint8
+from model.images import from_levels
 from model.plans.schedule import FloatTable
 from model.rng import draw_noise, image_generator
 from training.faces import draw_faces
@@ -50,7 +50,7 @@ class BestPredictor:
 
 def draw(out: Path) -> None:
     """Shows what each loss lets a network see, and what a network that minimises it draws."""
-    faces = from_uint8(tensors(list(islice(draw_faces("train", FACES, 64), FACES)))).double()
+    faces = from_levels(tensors(list(islice(draw_faces("train", FACES, 64), FACES)))).double()
     shown, noise = faces[:1], draw_noise([image_generator(0)], SHAPE).double()
     pixels = faces.flatten(1)
     mean = pixels.mean(dim=0)

@@ -42,7 +42,7 @@ def to_images(x: Tensor) -> list[ImageArray]:
 
 
 def tensors(images: Sequence[ImageArray]) -> Tensor:
-    """Stacks uint8 images of shape (H, W, 3) into one tensor for `model.images.from_uint8`."""
+    """Stacks uint8 images of shape (H, W, 3) into one tensor for `model.images.from_levels`."""
     return torch.from_numpy(np.stack(images))
 
 

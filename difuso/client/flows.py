@@ -190,8 +190,10 @@ def result(ended: Facts, patience: Patience) -> Flow[Result]:
     Raises:
         JobFailed, JobCancelled, ResultExpired: if there are none.
     """
-    archive = yield from _images(ended, "application/zip", patience)
-    npz = (yield from _images(ended, "application/x-npz", patience)) if ended.get("trace") else None
+    links = ended.get("links", {})
+    no_pngs = "image" in links and "images" not in links
+    archive = None if no_pngs else (yield from _images(ended, "application/zip", patience))
+    npz = (yield from _images(ended, "application/x-npz", patience)) if no_pngs or ended.get("trace") else None
     return Result.read(archive, ended, npz)
 
 

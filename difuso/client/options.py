@@ -64,6 +64,8 @@ class Sampling(Headers, total=False):
     """Name of the model; by default the first, unless the server has another."""
     tag: str | None
     """A word of your own, which the job shows and a list of jobs can be asked for."""
+    bits: Literal[8, 16]
+    """Bits of each pixel in the answer; 16 is for models whose images are not RGB."""
     trace: int | str | Sequence[int | str]
     """Network calls whose x_t and x0 are kept as floats: by number, last or all; may be repeated."""
 

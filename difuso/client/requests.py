@@ -73,8 +73,8 @@ class Requests(ABC, Generic[Images, Submitted, Priced, Models]):
         """Interpolates between two images, or between those of two seeds; returns one image for each `lambda_`.
 
         Args:
-            image_a, image_b: a path, the bytes of a PNG or JPEG file, a Pillow image or an array of uint8; both absent
-                if `seed` is a sequence of two.
+            image_a, image_b: a path, the bytes of a PNG, JPEG or .npy file, a Pillow image or an array of uint8 or
+                uint16; both absent if `seed` is a sequence of two.
             options: those of every kind of job, and those of an interpolation.
 
         Raises:
@@ -87,7 +87,7 @@ class Requests(ABC, Generic[Images, Submitted, Priced, Models]):
         """Removes the noise of an image, or draws it anew; without `sigma`, `t` and `strength` the noise is estimated.
 
         Args:
-            image: a path, the bytes of a PNG or JPEG file, a Pillow image or an array of uint8.
+            image: a path, the bytes of a PNG, JPEG or .npy file, a Pillow image or an array of uint8 or uint16.
             options: those of every kind of job, and those of denoising.
 
         Raises:
@@ -100,7 +100,7 @@ class Requests(ABC, Generic[Images, Submitted, Priced, Models]):
         """Restores a degraded image; `task` names the degradation, and `inpaint` needs a `mask`.
 
         Args:
-            image: a path, the bytes of a PNG or JPEG file, a Pillow image or an array of uint8.
+            image: a path, the bytes of a PNG, JPEG or .npy file, a Pillow image or an array of uint8 or uint16.
             options: those of every kind of job, and those of a restoration.
 
         Raises:

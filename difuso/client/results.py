@@ -22,7 +22,8 @@ class Result(Sequence[Image.Image]):
     """The images of a job; it can be used like a list of Pillow images.
 
     Attributes:
-        pngs: the images as PNG files, exactly as the worker wrote them; each holds its parameters as text.
+        pngs: the images as PNG files, exactly as the worker wrote them; each holds its parameters as text. Images of
+            other than 1 or 3 channels are not PNGs: then `pngs` and `manifest` are empty, and `pixels` has the images.
         manifest: all that is needed to make the images again.
         facts: the job as GET /jobs/{id} shows it.
         trace: the floats of the moments that `trace` named, as numpy arrays by name; empty if it named none. `x_t` and
@@ -35,15 +36,20 @@ class Result(Sequence[Image.Image]):
         manifest: dict[str, Any],
         facts: Facts,
         trace: Mapping[str, np.ndarray[Any, Any]] | None = None,
+        pixels: np.ndarray[Any, Any] | None = None,
     ) -> None:
         self.pngs = tuple(pngs)
         self.manifest = manifest
         self.facts = facts
         self.trace = dict(trace or {})
+        self._pixels = pixels
 
     @classmethod
-    def read(cls, archive: bytes, facts: Facts, npz: bytes | None = None) -> Self:
-        """Reads the answer `application/zip`, and `application/x-npz` of a job with a trace."""
+    def read(cls, archive: bytes | None, facts: Facts, npz: bytes | None = None) -> Self:
+        """Reads the answers `application/zip` and `application/x-npz`, of which one may be absent."""
+        if archive is None:
+            assert npz is not None
+            return cls((), {}, facts, _trace_of(npz), _pixels_of(npz))
         with zipfile.ZipFile(io.BytesIO(archive)) as files:
             manifest = json.loads(files.read("manifest.json"))
             pngs = [files.read(image["file"]) for image in manifest["images"]]
@@ -51,11 +57,21 @@ class Result(Sequence[Image.Image]):
 
     @cached_property
     def images(self) -> list[Image.Image]:
-        """The images, decoded when they are first asked for."""
+        """The images, decoded when they are first asked for; TypeError if they are not PNGs."""
+        if self._pixels is not None:
+            raise TypeError(f"images of {self._pixels.shape[-1]} channels are no Pillow images: use pixels")
         images = [Image.open(io.BytesIO(png)) for png in self.pngs]
         for image in images:
             image.load()
         return list(images)
+
+    @cached_property
+    def pixels(self) -> np.ndarray[Any, Any]:
+        """The images as one array, uint8 of shape (N, H, W, C); uint16 if they have 16 bits."""
+        if self._pixels is not None:
+            return self._pixels
+        arrays = [np.asarray(image) for image in self.images]
+        return np.stack([each.reshape(*each.shape[:2], -1) for each in arrays])
 
     @overload
     def __getitem__(self, index: int) -> Image.Image: ...
@@ -67,7 +83,7 @@ class Result(Sequence[Image.Image]):
         return self.images[index]
 
     def __len__(self) -> int:
-        return len(self.pngs)
+        return len(self.pngs) if self._pixels is None else len(self._pixels)
 
     def __repr__(self) -> str:
         return f"<Result of job {self.facts['id']}: {len(self)} images>"
@@ -101,6 +117,11 @@ class Price:
     def read(cls, answer: dict[str, Any]) -> Self:
         """Reads the server's answer; entries that a newer server adds are ignored."""
         return cls(**{each.name: answer[each.name] for each in fields(cls) if each.name in answer})
+
+
+def _pixels_of(npz: bytes) -> np.ndarray[Any, Any]:
+    with np.load(io.BytesIO(npz)) as arrays:
+        return np.asarray(arrays["arr_0"])
 
 
 def _trace_of(npz: bytes) -> dict[str, np.ndarray[Any, Any]]:

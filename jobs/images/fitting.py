@@ -1,7 +1,8 @@
 """Untrusted images: they are decoded, made upright and opaque, and fitted to a model.
 
-Every image becomes 8-bit sRGB on a white ground. It is encoded as a new PNG, which holds its pixels and nothing else of
-the file; equal pixels give equal bytes.
+Every image becomes sRGB on a white ground, of 8 bits but for grey of 16. It is encoded as a new PNG, which holds its
+pixels and nothing else of the file; equal pixels give equal bytes. An image of other than 1 or 3 channels becomes grey
+planes in one PNG (`Shape.planes`).
 """
 
 from __future__ import annotations
@@ -11,16 +12,21 @@ import io
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 from PIL import Image, ImageOps
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
-from ..errors import BadImage, ImageRefused, ImageTooLarge
-from .containers import PNG_MAGIC, Container, strip
+from model.shape import Shape
 
-MAX_PIXELS = 2048 * 2048  # of one image; decoded it takes 16 MB, and its conversion a few times that
-MAX_SIDE = 8192  # pixels
-GROUND = "white"  # behind transparent pixels and beside an image that does not fill the square
+from ..errors import BadImage, ImageRefused
+from . import tiff
+from .arrays import SentImage, is_array, read_array
+from .containers import PNG_MAGIC, Container, strip
+from .sizes import check_size
+
+GROUND = "white"  # behind transparent pixels and beside an image that does not fill its place
+DEEP, DEEP_WHITE = "I;16", 65535  # Pillow's mode of 16-bit grey, whose white it does not know by name
 
 MASK_THRESHOLD = 128  # of 0..255: pixels from here on are missing
 
@@ -55,12 +61,18 @@ class FittedImage:
         return hashlib.sha256(self.png).hexdigest()
 
 
-def read_image(data: bytes) -> Image.Image:
-    """Decodes a PNG or JPEG; returns it as RGB, upright and opaque.
+def read_image(data: bytes) -> SentImage:
+    """Decodes a PNG, JPEG, grey TIFF, .npy or .npz file; returns its image upright and opaque.
+
+    A PNG or JPEG is RGB, or grey of 16 bits.
 
     Raises:
         ImageRefused: if it cannot be used; the subclass tells why.
     """
+    if is_array(data):
+        return read_array(data)
+    if data.startswith(tiff.MAGICS):
+        return _upright(*tiff.read_tiff(data))
     container = strip(data)
     try:
         return _decode(container)
@@ -70,53 +82,79 @@ def read_image(data: bytes) -> Image.Image:
         raise BadImage from error
 
 
-def fit(image: Image.Image, *, size: int, channels: int, how: How = "cover") -> FittedImage:
-    """Returns the image as a size x size PNG, grey (ITU-R 601 luma) or RGB.
+def fit(image: SentImage, *, shape: Shape, how: How = "cover") -> FittedImage:
+    """Returns the image as a PNG of a model's shape: grey (ITU-R 601 luma; 16 bits stay 16), RGB, or planes.
 
     The filter is Lanczos, as in training: it keeps more detail than the others, and Pillow widens its support with the
     scale, so that nothing aliases. An image of this size keeps its pixels bit for bit.
 
     Args:
-        size: the side of the square, in pixels.
-        channels: 1 (grey) or 3 (RGB).
-        how: `cover` fills the square and crops the image equally on both sides; `contain` shows the whole image in the
+        shape: the shape of the fitted image.
+        how: `cover` fills the shape and crops the image equally on both sides; `contain` shows the whole image in the
             middle of white.
+
+    Raises:
+        ImageRefused: if the image has another number of channels and cannot be converted.
     """
-    converted = image.convert("L" if channels == 1 else "RGB")
-    return _fitted(image, _place(converted, size, how, Image.Resampling.LANCZOS))
+    planes = [_place(plane, shape, how, Image.Resampling.LANCZOS) for plane in _planes(image, shape)]
+    return _fitted(image, planes[0] if len(planes) == 1 else _stacked(planes))
 
 
-def fit_mask(mask: Image.Image, *, size: int, how: How = "cover") -> FittedImage:
-    """Returns the mask as a size x size PNG of 1 bit: white where pixels of the image are missing.
+def fit_mask(mask: SentImage, *, shape: Shape, how: How = "cover") -> FittedImage:
+    """Returns the mask as a PNG of 1 bit with the height and width of a shape: white where pixels are missing.
 
     Missing are bright pixels (from MASK_THRESHOLD), transparent pixels, and the margin that `contain` adds. If the mask
-    is larger than `size`, a pixel is missing if at least 1/500 of its area is, because its value is then unknown.
+    is larger than that, a pixel is missing if at least 1/500 of its area is, because its value is then unknown.
+
+    Raises:
+        ImageRefused: if it has neither 1 nor 3 channels.
     """
-    missing = mask.convert("L").point(lambda level: 255 if level >= MASK_THRESHOLD else 0)
-    placed = _place(missing, size, how, Image.Resampling.BOX)
+    if isinstance(mask, tuple):
+        raise ImageRefused(f"Should be a grey or RGB image, without {len(mask)} channels")
+    missing = in_eight_bits(mask).convert("L").point(lambda level: 255 if level >= MASK_THRESHOLD else 0)
+    placed = _place(missing, shape, how, Image.Resampling.BOX)
     return _fitted(mask, placed.point(lambda level: 255 if level else 0, "1"))
+
+
+def in_eight_bits(image: Image.Image) -> Image.Image:
+    """Returns an image with 16-bit grey scaled to 8 bits, where Pillow would clip it."""
+    return image.convert("I").point(lambda level: level / 257 + 0.5).convert("L") if image.mode == DEEP else image
+
+
+def _planes(image: SentImage, shape: Shape) -> tuple[Image.Image, ...]:
+    """Returns the parts of an image that are fitted alone: the image itself, or its grey planes."""
+    if shape.planes == 1 and not isinstance(image, tuple):
+        if shape.channels == 1:
+            return (image if image.mode == DEEP else image.convert("L"),)
+        return (in_eight_bits(image).convert("RGB"),)
+    if shape.planes == 1 or not isinstance(image, tuple) or len(image) != shape.planes:
+        wanted = "grey or RGB" if shape.planes == 1 else f"a .npy or .npz file of shape (H, W, {shape.channels})"
+        raise ImageRefused(f"Should be {wanted}: the model's images have {shape.channels} channels")
+    return image
+
+
+def _stacked(planes: list[Image.Image]) -> Image.Image:
+    """Returns planes of equal size one below the other."""
+    return Image.fromarray(np.concatenate([np.asarray(plane) for plane in planes]))
 
 
 def _decode(container: Container) -> Image.Image:
     # Without Image.open, which would also try MPO, and warn about sizes that are refused below.
     plugin = PngImageFile if container.data.startswith(PNG_MAGIC) else JpegImageFile
     with plugin(io.BytesIO(container.data)) as image:
-        if max(image.size) > MAX_SIDE or image.width * image.height > MAX_PIXELS:
-            raise ImageTooLarge(
-                f"Should have at most {MAX_PIXELS} pixels and {MAX_SIDE} on each side, not {image.width}x{image.height}"
-            )
+        check_size(*image.size)
         image.load()
-        opaque = _opaque(_eight_bits(image, container.bits))
-    if container.orientation in UPRIGHT_BY:
-        return opaque.transpose(UPRIGHT_BY[container.orientation])
-    return opaque
+        opaque = _opaque_deep(image) if image.mode == DEEP else _opaque(_scaled_key(image, container.bits))
+    return _upright(opaque, container.orientation)
 
 
-def _eight_bits(image: Image.Image, bits: int) -> Image.Image:
-    """Converts samples and the transparent colour to 8 bits; Pillow clips 16-bit grey, and ignores that colour."""
+def _upright(image: Image.Image, orientation: int) -> Image.Image:
+    return image.transpose(UPRIGHT_BY[orientation]) if orientation in UPRIGHT_BY else image
+
+
+def _scaled_key(image: Image.Image, bits: int) -> Image.Image:
+    """Converts the transparent colour to 8 bits, as Pillow has converted the samples."""
     key = image.info.get("transparency")
-    if image.mode == "I;16":
-        image = image.convert("I").point(lambda level: level / 257 + 0.5).convert("L")
     if image.mode == "L" and key is not None:
         image.info["transparency"] = round(key * 255 / (2**bits - 1))
     if image.mode == "RGB" and key is not None and bits == 16:
@@ -133,17 +171,31 @@ def _opaque(image: Image.Image) -> Image.Image:
     return ground
 
 
-def _place(image: Image.Image, size: int, how: How, filter_: Image.Resampling) -> Image.Image:
+def _opaque_deep(image: Image.Image) -> Image.Image:
+    """Makes 16-bit grey opaque, whose one transparent level Pillow would ignore."""
+    key = image.info.get("transparency")
+    if key is None:
+        return image.copy()
+    levels = np.asarray(image)
+    return Image.fromarray(np.where(levels == key, DEEP_WHITE, levels).astype(np.uint16))
+
+
+def _place(image: Image.Image, shape: Shape, how: How, filter_: Image.Resampling) -> Image.Image:
+    if image.mode == DEEP:  # in floats, which Pillow resamples as it does 8 bits
+        placed = np.asarray(_place(image.convert("F"), shape, how, filter_))
+        return Image.fromarray(placed.round().clip(0, DEEP_WHITE).astype(np.uint16))
+    size = (shape.width, shape.height)
     if how == "cover":
-        return ImageOps.fit(image, (size, size), filter_)
-    scale = size / max(image.size)
+        return ImageOps.fit(image, size, filter_)
+    scale = min(shape.width / image.width, shape.height / image.height)
     width, height = (max(1, round(side * scale)) for side in image.size)
-    square = Image.new(image.mode, (size, size), GROUND)
-    square.paste(image.resize((width, height), filter_), ((size - width) // 2, (size - height) // 2))
-    return square
+    ground = Image.new(image.mode, size, DEEP_WHITE if image.mode == "F" else GROUND)
+    ground.paste(image.resize((width, height), filter_), ((shape.width - width) // 2, (shape.height - height) // 2))
+    return ground
 
 
-def _fitted(original: Image.Image, fitted: Image.Image) -> FittedImage:
+def _fitted(sent: SentImage, fitted: Image.Image) -> FittedImage:
+    original = sent[0] if isinstance(sent, tuple) else sent
     fitted.info.clear()
     file = io.BytesIO()
     fitted.save(file, "PNG")

@@ -8,7 +8,10 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
 
+import numpy as np
 from PIL import Image
+
+from .fitting import DEEP, DEEP_WHITE
 
 MEDIAN = 0.6745  # the median of |z|, z standard normal
 CUT = 2.0  # standard deviations; larger values are edges rather than noise
@@ -19,7 +22,7 @@ CUT_DEVIATION = math.sqrt(
 PASSES = 20  # after ten passes the estimate changes by less than a thousandth
 
 
-def estimate_sigma(png: bytes) -> float:
+def estimate_sigma(png: bytes, *, planes: int = 1) -> float:
     """Returns the standard deviation of white Gaussian noise in an image, in grey levels (0..255).
 
     The finest diagonal Haar band, (a - b - c + d) / 2 of 2 x 2 pixels, has the deviation of the noise and contains no
@@ -32,15 +35,16 @@ def estimate_sigma(png: bytes) -> float:
     white is under-estimated: in scaled images, and in JPEGs, whose quantisation removes the finest band.
 
     Args:
-        png: an image of 8-bit grey or RGB, as from `fitting.fit`.
+        png: an image of 8-bit grey or RGB, or of 16-bit grey, as from `fitting.fit`.
+        planes: the number of planes that it consists of.
 
     Returns:
         The estimate; 0 for an image that is flat nearly everywhere, or that is only black and white.
     """
     with Image.open(io.BytesIO(png), formats=("PNG",)) as image:
-        width = image.width
-        bands = [band.tobytes() for band in image.split()]
-    counts = Counter(level for band in bands for level in _diagonal(band, width))
+        white = 255 if image.mode != DEEP else DEEP_WHITE
+        bands = [plane for band in image.split() for plane in np.split(np.asarray(band), planes)]
+    counts = Counter(level for band in bands for level in _diagonal(band.tolist(), white))
     sigma = _median(counts) / 2 / MEDIAN
     for _ in range(PASSES):
         near = {level: count for level, count in counts.items() if level <= 2 * CUT * sigma}
@@ -49,15 +53,14 @@ def estimate_sigma(png: bytes) -> float:
             return 0.0
         square = sum(level * level * count for level, count in near.items()) / total
         sigma = math.sqrt(square) / 2 / CUT_DEVIATION
-    return sigma
+    return sigma * 255 / white
 
 
-def _diagonal(band: bytes, width: int) -> Iterator[int]:
+def _diagonal(rows: list[list[int]], white: int) -> Iterator[int]:
     """Yields |a - b - c + d| of every 2 x 2 block with less than two clipped pixels."""
-    rows = [band[start : start + width] for start in range(0, len(band), width)]
     for upper, lower in pairwise(rows):
         for a, b, c, d in zip(upper, upper[1:], lower, lower[1:], strict=False):
-            if (a % 255 == 0) + (b % 255 == 0) + (c % 255 == 0) + (d % 255 == 0) < 2:
+            if (a % white == 0) + (b % white == 0) + (c % white == 0) + (d % white == 0) < 2:
                 yield abs(a - b - c + d)
 
 

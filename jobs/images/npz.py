@@ -70,13 +70,32 @@ def encode_npz(*files: Mapping[str, Array]) -> bytes:
     return buffer.getvalue()
 
 
-def image_arrays(pngs: Sequence[bytes], params: SamplingParams) -> dict[str, Array]:
-    """Returns the images of a job as ADM's files of samples have them.
+def pixels_of(png: bytes, *, planes: int = 1) -> Array:
+    """Returns the pixels of an image, uint8 of shape (H, W, C); uint16 if it has 16 bits.
+
+    Args:
+        planes: the number of planes that the PNG consists of.
+    """
+    pixels = np.asarray(Image.open(io.BytesIO(png)))
+    if planes > 1:
+        return np.stack(np.split(pixels, planes), axis=-1)
+    return pixels.reshape(*pixels.shape[:2], -1)
+
+
+def image_arrays(pngs: Sequence[bytes], params: SamplingParams, *, planes: int = 1) -> dict[str, Array]:
+    """Returns the images of a job as `with_labels` does.
+
+    Args:
+        planes: the number of planes that each PNG consists of.
+    """
+    return with_labels(np.stack([pixels_of(png, planes=planes) for png in pngs]), params)
+
+
+def with_labels(images: Array, params: SamplingParams) -> dict[str, Array]:
+    """Returns pixels and classes as ADM's files of samples have them.
 
     `arr_0` are the pixels, uint8 of shape (N, H, W, C), and `arr_1` the classes, int64 of shape (N,). `arr_1` is absent
-    if the images have no class.
+    if the images have no class. Images of 16 bits are uint16.
     """
-    pixels = [np.asarray(Image.open(io.BytesIO(png))) for png in pngs]
-    images = np.stack([each.reshape(*each.shape[:2], -1) for each in pixels])
-    labels = [params.label_of(index) for index in range(len(pngs))]
+    labels = [params.label_of(index) for index in range(len(images))]
     return {IMAGES: images, **({} if None in labels else {LABELS: np.array(labels, "<i8")})}

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
 
-from PIL.Image import Image
 from pydantic import Field, field_validator
 
 from model.bounds import PLAN_NAME
@@ -19,11 +18,12 @@ from model.plans.spacing import RULES
 from ..cascade import Enlarging
 from ..catalog import Catalog, ModelInfo
 from ..errors import RequestRefused
+from ..images.arrays import SentImage
 from ..images.fitting import FittedImage
 from ..moments import MAX_MOMENTS, MomentName, Trace, check_trace, trace_of
 from ..params import MAX_IMAGES, TAG, SamplerName, SamplingParams, Seed, SpacingName
 from ..per_image import ALL
-from ..values import Frozen
+from ..values import Bits, Frozen
 
 
 class SamplingQuery(Frozen):
@@ -83,6 +83,9 @@ class SamplingQuery(Frozen):
         pattern=TAG,
         examples=["poster"],
         description="a word of your own, which the job shows and a list of jobs can be asked for",
+    )
+    bits: Literal["8", "16"] = Field(
+        default="8", description="bits of each pixel in the answer; 16 is for models whose images are not RGB"
     )
     trace: list[MomentName] = Field(
         default=[],
@@ -194,15 +197,19 @@ class Prepared:
         task: the kind of the job, and the parameters of this kind only.
         images: the fitted images of the request, in the worker's order.
         trace: the network calls after which the state of each image is kept.
+        bits: the bits of each pixel in the answer, 8 or 16.
+        planes: the number of planes of each image in the answer; see `Shape.planes`.
     """
 
     params: SamplingParams
     task: Task
     images: tuple[FittedImage, ...] = ()
     trace: Trace = ()
+    bits: Bits = 8
+    planes: int = 1
 
 
-Fit = Callable[[Image], FittedImage]
+Fit = Callable[[SentImage], FittedImage]
 Query = TypeVar("Query", bound=SamplingQuery)
 
 
@@ -251,6 +258,9 @@ class Kind(Generic[Query]):
         """
         prepared = self.complete(query, model, images)
         n, steps = prepared.params.n, prepared.params.steps
-        trace = trace_of(query.trace, steps)
+        trace, shape = trace_of(query.trace, steps), model.final_shape
         check_trace(trace, n=n, steps=steps, shape=model.config.shape)
-        return replace(prepared, trace=trace)
+        if query.bits == "16" and shape.channels == 3:
+            name = (model.upscaler or model).name
+            raise RequestRefused("bits", f"Should be 8: {name} makes RGB images, whose PNGs have 8 bits here")
+        return replace(prepared, trace=trace, bits=16 if query.bits == "16" else 8, planes=shape.planes)

@@ -70,18 +70,21 @@ def complete(query: DenoiseQuery, model: ModelInfo, images: Mapping[str, FittedI
     given = [name for name in ("sigma", "t", "strength") if getattr(query, name) is not None]
     if len(given) > 1:
         raise RequestRefused(given[1], f"Cannot be combined with {given[0]}")
-    depth, sigma = _entry(query, model, query.sigma if given else estimate_sigma(images["image"].png))
+    depth, sigma = _entry(query, model, query.sigma if given else _estimate(images["image"], model))
     task = Denoising(sigma=sigma, estimated=not given, depth=depth, mode=query.mode, average=query.average)
     if task.estimated and query.steps is not None:  # the client could not know the depth, and so the most steps
         query = query.model_copy(update={"steps": min(query.steps, depth + 1)})
     return Prepared(_params(query, model, task), task, tuple(images.values()))
 
 
+def _estimate(image: FittedImage, model: ModelInfo) -> float:
+    return estimate_sigma(image.png, planes=model.config.shape.planes)
+
+
 def fits(query: DenoiseQuery, model: ModelInfo) -> dict[str, Fit]:
     if (query.sigma, query.t, query.strength) != (None, None, None):
         KIND.prepare(query, model, {})
-    config = model.config
-    return {"image": partial(fit, size=config.image_size, channels=config.channels, how=query.fit)}
+    return {"image": partial(fit, shape=model.config.shape, how=query.fit)}
 
 
 def _entry(query: DenoiseQuery, model: ModelInfo, sigma: float | None) -> tuple[int, float | None]:

@@ -157,8 +157,7 @@ def fits(query: InterpolateQuery, model: ModelInfo) -> dict[str, Fit]:
     KIND.prepare(query, model, {})
     if query.has_two_seeds:
         return {}
-    config = model.config
-    return dict.fromkeys(KIND.required, partial(fit, size=config.image_size, channels=config.channels, how=query.fit))
+    return dict.fromkeys(KIND.required, partial(fit, shape=model.config.shape, how=query.fit))
 
 
 KIND = Kind(

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from model.plans.restoration import ETA
 from model.plans.spacing import steps_in
+from model.shape import Shape
 
 from ..catalog import ModelInfo
 from ..errors import ImageRefused, RequestRefused
@@ -76,20 +77,22 @@ def complete(query: RestoreQuery, model: ModelInfo, images: Mapping[str, FittedI
 def fits(query: RestoreQuery, model: ModelInfo) -> dict[str, Fit]:
     """Returns the fits: the image gets the size and channels of the measurement, the mask the size of the model."""
     KIND.prepare(query, model, {})
-    superres, config = query.degradation == "superres", model.config
-    size = config.image_size // int(query.factor) if superres else config.image_size
-    channels = 1 if query.degradation == "colorize" else config.channels
-    parts: dict[str, Fit] = {"image": partial(fit, size=size, channels=channels, how=query.fit)}
+    factor = int(query.factor) if query.degradation == "superres" else 1
+    channels, height, width = model.config.shape
+    shape = Shape(1 if query.degradation == "colorize" else channels, height // factor, width // factor)
+    parts: dict[str, Fit] = {"image": partial(fit, shape=shape, how=query.fit)}
     if query.degradation == "inpaint":
-        parts["mask"] = partial(fit_mask, size=size, how=query.fit)
+        parts["mask"] = partial(fit_mask, shape=shape, how=query.fit)
     return parts
 
 
 def _check(query: RestoreQuery, model: ModelInfo, factor: int) -> None:
-    if query.degradation == "superres" and model.config.image_size % factor:
-        raise RequestRefused("factor", f"Should divide the image size of {model.name}, {model.config.image_size}")
-    if query.degradation == "colorize" and model.config.channels == 1:
-        raise RequestRefused("task", f"Cannot be colorize: {model.name} makes grey images")
+    shape = model.config.shape
+    if query.degradation == "superres" and (shape.height % factor or shape.width % factor):
+        raise RequestRefused("factor", f"Should divide the image size of {model.name}, {shape.in_pixels}")
+    if query.degradation == "colorize" and shape.channels != 3:
+        makes = "grey images" if shape.channels == 1 else f"images of {shape.channels} channels"
+        raise RequestRefused("task", f"Cannot be colorize: {model.name} makes {makes}")
     if query.degradation == "deblur" and query.blur == "uniform" and query.width not in range(3, 32, 2):
         raise RequestRefused("width", "Should be an odd number from 3 to 31 for a uniform blur")
 

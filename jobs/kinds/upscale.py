@@ -48,7 +48,7 @@ def fits(query: UpscaleQuery, model: ModelInfo) -> dict[str, Fit]:
     KIND.prepare(query, model, {})
     shape = model.config.condition_shape
     assert shape is not None
-    return {"image": partial(fit, size=shape[1], channels=shape[0], how=query.fit)}
+    return {"image": partial(fit, shape=shape, how=query.fit)}
 
 
 KIND = Kind(

@@ -55,7 +55,7 @@ def write_diffusers(folder: Path, config: ModelConfig, model: nn.Module) -> None
         raise CheckpointError(f"diffusers has no equivalent of a {type(model).__name__}")
     if config.preconditioning is not None:
         raise CheckpointError("diffusers has no UNet2DModel that is preconditioned on noise levels")
-    network = {**network_to_diffusers(config.network), "sample_size": config.image_size}
+    network = {**network_to_diffusers(config.network), "sample_size": config.shape.image_size}
     scheduler = scheduler_to_diffusers(config)
     state = weights_to_diffusers(config.network, model.state_dict())
     kind = scheduler["_class_name"]

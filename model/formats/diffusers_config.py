@@ -14,6 +14,7 @@ from ..bounds import DIFFUSERS_NETWORK, DIFFUSERS_SCHEDULER, check_numbers
 from ..config import FORMAT, ModelConfig, config_from_json
 from ..errors import CheckpointError
 from ..files import read_json, require_file
+from ..shape import Shape
 from .diffusers_network import network_from_diffusers
 from .diffusers_scheduler import scheduler_from_diffusers
 
@@ -85,17 +86,16 @@ def _translate(network: Mapping[str, Any], scheduler: Mapping[str, Any]) -> dict
             f"{SCHEDULER} cannot be used: variance_type must be learned_range, because the network learned its variance"
         )
     size = network.get("sample_size")
-    if isinstance(size, list) and size == size[:1] * 2:
-        size = size[0]
-    if not isinstance(size, int):
+    sides = size if isinstance(size, list) else [size, size]
+    if len(sides) != 2 or not all(isinstance(side, int) for side in sides):
         raise CheckpointError(
-            f"{CONFIG} cannot be used: sample_size must be a number, or the same one twice, not {size!r}"
+            f"{CONFIG} cannot be used: sample_size must be a number, or height and width, not {size!r}"
         )
     classes = None if ours["num_classes"] is None else [str(i) for i in range(ours["num_classes"])]
     return {
         "format": FORMAT,
         "network": {"type": "unet", **ours},
-        "image_size": size,
+        "image_size": Shape(ours["in_channels"], *sides).image_size,
         "channels": ours["in_channels"],
         "classes": classes,
         **fields,

@@ -19,6 +19,7 @@ from PIL import Image
 from app.render import FRAME_MILLISECONDS, SHEET_GAP
 from jobs.images.fitting import fit, read_image
 from jobs.store import ResultStore
+from model.shape import Shape
 from tests.pictures import saved
 from tests.serving import ENVIRONMENT, Difuso, running
 from tests.waiting import wait_until
@@ -214,7 +215,7 @@ def test_a_key_means_its_pictures_too(api: httpx.Client, folder: Path) -> None:
 
 def stored(png: bytes) -> bytes:
     """As the API writes a picture that fits already."""
-    return fit(read_image(png), size=SIZE, channels=3).png
+    return fit(read_image(png), shape=Shape.of(SIZE, 3)).png
 
 
 def test_who_does_not_wait_gets_the_job(api: httpx.Client) -> None:

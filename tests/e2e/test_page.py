@@ -19,8 +19,9 @@ from selenium.webdriver.support.select import Select
 
 from model.checkpoint import save_checkpoint
 from model.networks.configs import UNetConfig
+from model.shape import Shape
 from tests.serving import ENVIRONMENT, Difuso, running
-from tests.small_models import CLASSES, NETWORK, checkpoint_of
+from tests.small_models import CLASSES, NETWORK, checkpoint_of, checkpoint_of_shape
 from tests.waiting import wait_until
 
 SIZE = 16
@@ -28,11 +29,15 @@ SIZE = 16
 
 @pytest.fixture(scope="module")
 def difuso(cascade_models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Difuso]:
-    """With the models `tiny`, `tiny-up`, which enlarges its pictures, and `with-classes` of three classes."""
+    """With the models `tiny`, `tiny-up`, which enlarges its pictures, `wide` of 16x24 pixels, `with-classes` of three
+    classes, and `x-four` of 4 channels."""
     folder = tmp_path_factory.mktemp("page")
     shutil.copytree(cascade_models_dir, folder / "models")
     made = checkpoint_of(UNetConfig(num_classes=len(CLASSES), **NETWORK), classes=CLASSES)
     save_checkpoint(folder / "models" / "with-classes", made.config, made.network)
+    for name, shape in {"wide": Shape(3, 16, 24), "x-four": Shape(4, 16, 24)}.items():
+        made = checkpoint_of_shape(shape)
+        save_checkpoint(folder / "models" / name, made.config, made.network)
     with running(folder, ENVIRONMENT | {"DIFUSO_MODELS_DIR": str(folder / "models")}) as difuso:
         yield difuso
 
@@ -111,7 +116,7 @@ def shown_models(page: Page) -> list[str]:
 
 def test_a_picture_is_enlarged_by_a_model_that_can_do_that(page: Page, picture: Callable[[str], str]) -> None:
     """Only such a model is offered then, and for all else only the others."""
-    assert shown_models(page) == ["tiny", "with-classes"]
+    assert shown_models(page) == ["tiny", "wide", "with-classes", "x-four"]
     page.choose("upscale")
     assert shown_models(page) == ["tiny-up"]
     page.fill("image", picture("teal"))
@@ -121,7 +126,7 @@ def test_a_picture_is_enlarged_by_a_model_that_can_do_that(page: Page, picture: 
     assert {image.get_property("naturalWidth") for image in page.sees(card)} == {2 * SIZE}
     assert "by tiny-up" in card.text
     page.choose("denoise")
-    assert shown_models(page) == ["tiny", "with-classes"]
+    assert shown_models(page) == ["tiny", "wide", "with-classes", "x-four"]
 
 
 def test_generated_pictures_are_enlarged_in_the_same_job(page: Page) -> None:
@@ -134,6 +139,29 @@ def test_generated_pictures_are_enlarged_in_the_same_job(page: Page) -> None:
     assert "enlarged by tiny-up" in card.text
     page.fill("model", "with-classes")
     assert not page.form.find_element(By.NAME, "upscale").is_displayed(), "no model enlarges pictures of this size"
+
+
+def test_pictures_have_the_aspect_of_their_model(page: Page) -> None:
+    page.fill("model", "wide")
+    page.fill("steps", "3")
+    assert "24\N{MULTIPLICATION SIGN}16, " in page.form.text
+    card = page.make()
+    wait_until(lambda: len(page.sees(card)) == 1, 20, "the picture is shown")
+    size = page.sees(card)[0].size
+    assert size["width"] / size["height"] == pytest.approx(1.5, rel=0.05)
+
+
+def test_channels_that_no_picture_shows_are_saved_as_arrays(page: Page) -> None:
+    page.fill("model", "x-four")
+    page.fill("steps", "3")
+    card = page.make()
+    link = card.find_element(By.CLASS_NAME, "sheet")
+    wait_until(link.is_displayed, 20, "the job is done")
+    assert link.text == "Save all as arrays (.npz)"
+    answer = httpx.get(link.get_attribute("href") or "").raise_for_status()
+    assert answer.headers["Content-Type"] == "application/x-npz"
+    card.find_element(By.TAG_NAME, "summary").click()
+    assert "-o pictures.npz" in card.find_element(By.TAG_NAME, "code").text
 
 
 def test_pictures_are_generated_and_can_be_made_again(page: Page) -> None:

@@ -22,6 +22,7 @@ from app.middleware import RequestMiddleware
 from app.problems import install
 from app.uploads import Uploads
 from jobs.images.fitting import fit, fit_mask
+from model.shape import Shape
 from tests.app_server import serving
 from tests.pictures import PNG_MAGIC, black_png, header, multipart, saved, with_scans
 
@@ -38,7 +39,7 @@ def small_app() -> FastAPI:
     app.add_middleware(RequestMiddleware, metrics=app.state.metrics)
     install(app)
 
-    how = {"image": partial(fit, size=16, channels=3), "mask": partial(fit_mask, size=16)}
+    how = {"image": partial(fit, shape=Shape.of(16, 3)), "mask": partial(fit_mask, shape=Shape.of(16, 1))}
 
     @app.post("/pictures")
     async def pictures(request: Request, mask: bool = False) -> dict[str, Any]:

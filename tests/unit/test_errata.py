@@ -14,7 +14,7 @@ import torch.nn.functional as F
 
 from model import NoiseSchedule, make_plan
 from model.forward_process import q_sample
-from model.images import from_uint8, to_uint8
+from model.images import from_levels, to_uint8
 from model.plans.plan import Column, Variance
 from model.plans.schedule import FloatTable
 
@@ -95,7 +95,7 @@ def test_c7_truncation_costs_half_a_grey_level_and_rounding_nothing() -> None:
 
 def test_c7_truncation_does_not_survive_the_round_trip() -> None:
     levels = torch.arange(256, dtype=torch.uint8).view(1, 16, 16, 1)
-    x = from_uint8(levels)
+    x = from_levels(levels)
     truncated = ((x + 1) / 2 * 255).type(torch.uint8).permute(0, 2, 3, 1)
     lost = levels.int() - truncated.int()
     assert (int(lost.sum()), int(lost.max())) == (63, 1)

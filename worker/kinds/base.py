@@ -15,6 +15,7 @@ from model.ddrm import Restoration
 from model.mixing import slerp
 from model.plans.plan import Plan
 from model.rng import image_generator
+from model.shape import Shape
 
 from ..runner import Runner
 from ..trajectory import Trajectory
@@ -113,15 +114,16 @@ class WorkerKind:
 
 
 def expect(images: Sequence[Tensor], *shapes: tuple[int, ...]) -> Sequence[Tensor]:
-    """Returns the uploaded images after checking their number and shapes.
+    """Returns the uploaded images after checking their number and shapes, with planes parted (`model.images`).
 
     Raises:
         JobUnreadable: if these are not the expected ones.
     """
     found = tuple(tuple(image.shape) for image in images)
-    if found != shapes:
-        raise JobUnreadable(f"the uploaded images must have the shapes {shapes}, not {found}")
-    return images
+    kept = tuple((c // Shape(c, h, w).planes, Shape(c, h, w).planes * h, w) for c, h, w in shapes)
+    if found != kept:
+        raise JobUnreadable(f"the uploaded images must have the shapes {kept}, not {found}")
+    return [image.reshape(shape) for image, shape in zip(images, shapes, strict=True)]
 
 
 def plan_of(job: Job, runner: Runner, *, start: int | None = None) -> Plan:

@@ -4,7 +4,7 @@ import pytest
 
 from app.errors import NotAcceptable
 from app.formats import Format
-from app.negotiation import choose_format, read_idempotency_key, read_patience, read_preference, read_urgency
+from app.negotiation import Accept, choose_format, read_idempotency_key, read_patience, read_preference, read_urgency
 
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 CHROMIUM = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,image/apng,*/*;q=0.8"
@@ -35,6 +35,28 @@ CHROMIUM_IMAGE = "image/avif,image/webp,image/apng,image/svg+xml,image/*,*/*;q=0
 )
 def test_the_format_is_what_accept_likes_best(accept: str | None, form: Format) -> None:
     assert choose_format(accept) is form
+
+
+@pytest.mark.parametrize(
+    ("accept", "form"),
+    [
+        (None, Format.NPZ),
+        ("*/*", Format.NPZ),
+        (BROWSER, Format.NPZ),
+        ("image/png, */*;q=0.1", Format.NPZ),
+        ("application/*", Format.NPZ),
+        ("application/json", Format.JSON),
+        ("application/json, application/x-npz;q=0.5", Format.JSON),
+    ],
+)
+def test_images_that_are_no_pngs_are_arrays_unless_accept_excludes_them(accept: str | None, form: Format) -> None:
+    assert Accept(accept).choose(4) is form
+
+
+@pytest.mark.parametrize("accept", ["image/png", "image/*", "application/zip", "*/*;q=0"])
+def test_what_no_array_satisfies_is_told_what_would(accept: str) -> None:
+    with pytest.raises(NotAcceptable, match="Images of 4 channels are not PNGs: accept application/x-npz or"):
+        Accept(accept).choose(4)
 
 
 @pytest.mark.parametrize("accept", ["text/html", "image/jpeg", "image/png;q=0", "nonsense", "a/b/c", ";;,"])

@@ -70,7 +70,7 @@ def submission(queue: Queue, store: ResultStore, key: str | None) -> Submission:
         store=store,
         watcher=nothing,
         metrics=nothing,
-        form=nothing,
+        accept=nothing,
         preference=Preference(seconds=0, applied=None),
         urgency=nothing,
         idempotency_key=key,

@@ -19,6 +19,7 @@ from app.errors import BodyTooLarge, InvalidRequest, MalformedBody, NotMultipart
 from app.multipart import FormReader
 from app.uploads import DECODERS, MAX_BODIES, MAX_WAITING, Uploads, request_body
 from jobs.errors import BadImage, ImageRefused, UnsupportedFormat
+from jobs.images.arrays import SentImage
 from tests.pictures import multipart, saved
 
 TYPE = "multipart/form-data; boundary=b"
@@ -26,11 +27,12 @@ PNG = saved(Image.new("RGB", (3, 2)), "PNG")
 JPEG = saved(Image.new("RGB", (8, 8)), "JPEG")
 
 
-def size(picture: Image.Image) -> tuple[int, int]:
+def size(picture: SentImage) -> tuple[int, int]:
+    assert isinstance(picture, Image.Image)
     return picture.size
 
 
-Parts = dict[str, Callable[[Image.Image], tuple[int, int]]]
+Parts = dict[str, Callable[[SentImage], tuple[int, int]]]
 ONE: Parts = {"image": size}
 PARTS: Parts = {"image": size, "mask": size}
 
@@ -249,7 +251,7 @@ def test_few_pictures_are_decoded_at_once_and_not_too_many_wait() -> None:
     async def scenario() -> None:
         uploads, go, running = Uploads(10_000), threading.Event(), []
 
-        def hold(picture: Image.Image) -> int:
+        def hold(picture: SentImage) -> int:
             running.append(picture)
             go.wait(10)
             return len(running)

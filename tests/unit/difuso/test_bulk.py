@@ -30,6 +30,7 @@ from jobs.kinds.base import SamplingQuery
 from jobs.params import MAX_IMAGES, MAX_SEED, SamplingParams
 from jobs.per_image import per_image
 from model.config import SamplerDefaults
+from model.shape import Shape
 from training.images import ImageArray
 
 PARAMS = SamplingParams(n=1, steps=5, sampler="ddim", spacing="leading", eta=0.0, seed=100)
@@ -40,7 +41,6 @@ class Painter:
     """A model whose image shows its seed and its class; it draws some runs, and then it breaks."""
 
     name, sha256 = "painter", "ab" * 32
-    image_size = SIZE
     class_names = ("a", "b", "c")
     labels = 3
     defaults = SamplerDefaults()
@@ -48,7 +48,7 @@ class Painter:
     is_here = True
 
     def __init__(self, *, channels: int = 3, runs: int = 1000, error: BaseException | None = None) -> None:
-        self.channels = channels
+        self.shape = Shape.of(SIZE, channels)
         self.drawn: list[int] = []
         self._left = runs
         self._error = error or UserError("the server is gone")
@@ -66,7 +66,7 @@ class Painter:
             self._left -= 1
             images = images_of(run)
             self.drawn += [seed for seed, _ in images]
-            keep(number, [png(pixels(seed, label, self.channels)) for seed, label in images])
+            keep(number, [png(pixels(seed, label, self.shape.channels)) for seed, label in images])
 
 
 PAINTER: DrawingModel = Painter()

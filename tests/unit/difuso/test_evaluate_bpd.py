@@ -124,7 +124,7 @@ def test_mistakes_are_explained(models_dir: Path, tmp_path: Path, arguments: lis
 def test_pictures_are_never_enlarged(models_dir: Path, pictures: Path, tmp_path: Path) -> None:
     """A smooth enlargement is easier to predict than any picture of that size; a reduction is what training does."""
     Image.new("RGB", (40, 15)).save(tmp_path / "small.png")
-    with pytest.raises(UserError, match=r"small.png is 40x15, smaller than the model's images of 16x16"):
+    with pytest.raises(UserError, match=r"small.png is 15x40, smaller than the model's images of 16x16"):
         evaluate(models_dir, tmp_path / "out", "--data", tmp_path, "--steps", 1)
     (tmp_path / "small.png").write_bytes(b"no image")
     with pytest.raises(UserError, match=r"small.png cannot be read \(UnidentifiedImageError\)"):
@@ -140,7 +140,7 @@ def test_models_that_the_data_do_not_fit_are_refused(pictures: Path, tmp_path: P
         save_checkpoint(tmp_path / name, config, build_network(config.network))
     with pytest.raises(UserError, match="needs a class for every image"):
         evaluate(tmp_path, tmp_path / "out", "--model", "labelled", "--data", pictures)
-    with pytest.raises(UserError, match="this model's images are grey: give a folder"):
+    with pytest.raises(UserError, match="this model's images are not: give a folder"):
         evaluate(tmp_path, tmp_path / "out", "--model", "grey")
     assert evaluate(tmp_path, tmp_path / "out", "--model", "grey", "--data", pictures, "--steps", 2)[1]["images"] == 3
 

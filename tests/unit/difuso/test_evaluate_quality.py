@@ -23,6 +23,7 @@ from jobs.params import SamplingParams
 from model import ModelConfig, load_checkpoint, save_checkpoint
 from model.networks.build import build_network
 from model.networks.configs import UNetConfig
+from model.shape import Shape
 from tests.inception import untrained_weights
 from training.faces import draw_face
 from training.images import ImageArray
@@ -300,9 +301,9 @@ def test_faces_of_the_reference_are_not_measured_beside_themselves(tmp_path: Pat
     pytest.importorskip("resvg_py")
     from evaluation.real_images import real_images
 
-    reference = real_images("faces", 3, size=16, channels=3)
-    others = real_images("faces", 2, size=16, channels=3, first=3)
-    training = real_images("faces", 3, size=16, channels=3, split="train")
+    reference = real_images("faces", 3, shape=Shape.of(16, 3))
+    others = real_images("faces", 2, shape=Shape.of(16, 3), first=3)
+    training = real_images("faces", 3, shape=Shape.of(16, 3), split="train")
     assert len({image.tobytes() for image in (*reference, *others, *training)}) == 8
     assert np.array_equal(others[1], draw_face("test-4", 16))
 
@@ -322,8 +323,8 @@ def test_a_recipe_stands_for_its_images(tmp_path: Path) -> None:
     text = 'name = "mine"\nimage_size = 8\nchannels = 1\n' + text + "groups = 8\nhead_channels = 16\n"
     recipe.write_text(text.format("idx", tmp_path), encoding="utf-8")
 
-    held_out = real_images(str(recipe), 6, size=8, channels=1)
-    training = real_images(str(recipe), None, size=8, channels=1, split="train")
+    held_out = real_images(str(recipe), 6, shape=Shape.of(8, 1))
+    training = real_images(str(recipe), None, shape=Shape.of(8, 1), split="train")
     assert held_out.shape == (6, 8, 8, 1)
     shades = held_out[:, 4, 4, 0].tolist()
     assert sorted(training[:, 4, 4, 0]) == list(range(20))
@@ -333,5 +334,7 @@ def test_a_recipe_stands_for_its_images(tmp_path: Path) -> None:
     save(tmp_path / "pictures", noise(0, 3))
     (tmp_path / "pictures" / "broken.png").write_bytes(b"")
     recipe.write_text(text.format("folder", tmp_path / "pictures"), encoding="utf-8")
-    assert real_images(str(recipe), None, size=16, channels=3).shape == (3, 16, 16, 3)
-    assert np.array_equal(real_images("faces64", 2, size=16, channels=3), real_images("faces", 2, size=16, channels=3))
+    assert real_images(str(recipe), None, shape=Shape.of(16, 3)).shape == (3, 16, 16, 3)
+    assert np.array_equal(
+        real_images("faces64", 2, shape=Shape.of(16, 3)), real_images("faces", 2, shape=Shape.of(16, 3))
+    )

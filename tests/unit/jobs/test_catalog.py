@@ -164,7 +164,7 @@ def test_classes_of_our_own_format_and_of_diffusers(tmp_path: Path, null_class: 
         (
             "unet/config.json",
             {"sample_size": None},
-            "config.json cannot be used: sample_size must be a number, or the same one twice, not None",
+            "config.json cannot be used: sample_size must be a number, or height and width, not None",
         ),
         (
             "scheduler/scheduler_config.json",

@@ -20,7 +20,8 @@ from PIL import Image, ImageOps
 
 from jobs.errors import AnimatedImage, BadImage, ImageRefused, ImageTooComplex, ImageTooLarge, UnsupportedFormat
 from jobs.images.containers import MAX_CHUNKS, MAX_SCANS, MAX_SEGMENTS
-from jobs.images.fitting import How, fit, fit_mask, read_image
+from jobs.images.fitting import How, fit, fit_mask, in_eight_bits, read_image
+from model.shape import Shape
 from tests.pictures import (
     GREY,
     GREY_ALPHA,
@@ -49,8 +50,15 @@ PROGRESSIVE = saved(BLOCKS, "JPEG", progressive=True)
 ZEROS = zlib.compress(bytes(80_000_000), 9)
 
 
+def read_file(data: bytes) -> Image.Image:
+    """The image of a file that is no array."""
+    image = read_image(data)
+    assert isinstance(image, Image.Image)
+    return image
+
+
 def pixels(data: bytes) -> list[tuple[int, ...]]:
-    return [tuple(pixel) for pixel in read_image(data).get_flattened_data()]  # type: ignore[arg-type]
+    return [tuple(pixel) for pixel in in_eight_bits(read_file(data)).convert("RGB").get_flattened_data()]  # type: ignore[arg-type]
 
 
 OTHER_FORMATS = {
@@ -104,7 +112,7 @@ EMPTY_END = chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
 
 
 def test_the_largest_picture_is_read() -> None:
-    assert read_image(black_png(2048, 2048, bits=1, colour=GREY)).size == (2048, 2048)
+    assert read_file(black_png(2048, 2048, bits=1, colour=GREY)).size == (2048, 2048)
 
 
 BAD = {
@@ -150,7 +158,7 @@ def test_broken_files_give_a_picture_or_a_refusal_and_nothing_else(data: bytes, 
     for _ in range(draw.draw(st.integers(1, 4))):
         damaged[draw.draw(st.integers(0, len(data) - 1))] = draw.draw(st.integers(0, 255))
     with suppress(ImageRefused):
-        assert read_image(bytes(damaged)).mode == "RGB"
+        assert read_file(bytes(damaged)).mode == "RGB"
 
 
 TOO_COMPLEX = {
@@ -318,9 +326,9 @@ def test_pictures_are_turned_as_exif_says(orientation: int, order: str) -> None:
     as_jpeg = with_segments(SMALL_JPEG, segment(0xE1, b"Exif\0\0" + told))
     for data in (as_png, as_jpeg):
         expected = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
-        assert read_image(data).tobytes() == expected.tobytes()
-        assert read_image(data).size == expected.size
-    fitted = fit(read_image(as_png), size=4, channels=3)
+        assert read_file(data).tobytes() == expected.tobytes()
+        assert read_file(data).size == expected.size
+    fitted = fit(read_image(as_png), shape=Shape.of(4, 3))
     assert (fitted.width, fitted.height) == ((2, 3) if orientation in (5, 6, 7, 8) else (3, 2))
 
 
@@ -334,9 +342,9 @@ def decoded(png: bytes) -> Image.Image:
 def test_a_picture_of_the_right_size_keeps_its_pixels(content: bytes, how: How) -> None:
     colour = read_image(saved(Image.frombytes("RGB", (8, 8), content), "PNG"))
     grey = read_image(saved(Image.frombytes("L", (8, 8), content[:64]), "PNG"))
-    assert decoded(fit(colour, size=8, channels=3, how=how).png).tobytes() == content
-    assert decoded(fit(grey, size=8, channels=1, how=how).png).tobytes() == content[:64]
-    mask = decoded(fit_mask(grey, size=8, how=how).png).convert("L").tobytes()
+    assert decoded(fit(colour, shape=Shape.of(8, 3), how=how).png).tobytes() == content
+    assert decoded(fit(grey, shape=Shape.of(8, 1), how=how).png).tobytes() == content[:64]
+    mask = decoded(fit_mask(grey, shape=Shape.of(8, 1), how=how).png).convert("L").tobytes()
     assert mask == bytes(255 if level > 127 else 0 for level in content[:64])
 
 
@@ -348,13 +356,13 @@ def stripes(width: int, height: int) -> bytes:
 
 
 def test_cover_cuts_the_same_off_both_sides() -> None:
-    fitted = fit(read_image(stripes(36, 12)), size=12, channels=3, how="cover")
+    fitted = fit(read_image(stripes(36, 12)), shape=Shape.of(12, 3), how="cover")
     assert set(decoded(fitted.png).get_flattened_data()) == {GREEN}
     assert (fitted.width, fitted.height) == (36, 12)
 
 
 def test_contain_shows_all_in_the_middle_of_white() -> None:
-    image = decoded(fit(read_image(stripes(36, 12)), size=36, channels=3, how="contain").png)
+    image = decoded(fit(read_image(stripes(36, 12)), shape=Shape.of(36, 3), how="contain").png)
     assert [image.getpixel((6, y)) for y in (11, 12, 23, 24)] == [WHITE, RED, RED, WHITE]
     assert [image.getpixel((x, 18)) for x in (0, 12, 35)] == [RED, GREEN, BLUE]
 
@@ -364,19 +372,19 @@ def test_contain_shows_all_in_the_middle_of_white() -> None:
 @pytest.mark.parametrize("channels", [1, 3])
 def test_any_shape_becomes_the_models(size: tuple[int, int], how: How, channels: int) -> None:
     picture = read_image(saved(Image.new("RGB", size, "black"), "PNG"))
-    fitted = fit(picture, size=64, channels=channels, how=how)
+    fitted = fit(picture, shape=Shape.of(64, channels), how=how)
     image = decoded(fitted.png)
     assert (image.size, image.mode) == ((64, 64), "L" if channels == 1 else "RGB")
     assert image.getpixel((31, 31)) in (0, BLACK)
     assert (fitted.width, fitted.height) == size
-    assert decoded(fit_mask(picture, size=64, how=how).png).size == (64, 64)
+    assert decoded(fit_mask(picture, shape=Shape.of(64, 1), how=how).png).size == (64, 64)
 
 
 def test_colours_become_luma_and_grey_stays_itself() -> None:
     picture = read_image(png([[RED, GREEN], [BLUE, (90, 90, 90)]]))
-    grey = decoded(fit(picture, size=2, channels=1).png)
+    grey = decoded(fit(picture, shape=Shape.of(2, 1)).png)
     assert list(grey.get_flattened_data()) == [76, 150, 29, 90]  # .299 R + .587 G + .114 B
-    assert set(decoded(fit(read_image(png([[9]], colour=GREY)), size=4, channels=3).png).get_flattened_data()) == {
+    assert set(decoded(fit(read_image(png([[9]], colour=GREY)), shape=Shape.of(4, 3)).png).get_flattened_data()) == {
         (9, 9, 9)
     }
 
@@ -387,8 +395,8 @@ def test_training_pictures_show_the_same_square(tmp_path: Path) -> None:
 
     grey, alpha = Image.linear_gradient("L").resize((90, 50)), Image.radial_gradient("L").resize((90, 50))
     Image.merge("RGBA", [grey, alpha, grey, alpha]).save(tmp_path / "picture.png", exif=b"Exif\0\0" + exif(6))
-    trained_on = decode(tmp_path / "picture.png", 16, 3)
-    fitted = fit(read_image((tmp_path / "picture.png").read_bytes()), size=16, channels=3)
+    trained_on = decode(tmp_path / "picture.png", Shape.of(16, 3))
+    fitted = fit(read_image((tmp_path / "picture.png").read_bytes()), shape=Shape.of(16, 3))
     assert max(abs(a - b) for a, b in zip(decoded(fitted.png).tobytes(), trained_on.tobytes(), strict=True)) <= 6
 
 
@@ -397,36 +405,36 @@ def test_what_is_made_holds_nothing_but_pixels_and_is_always_the_same() -> None:
     as_png = saved(CORNERS, "PNG", dpi=(300, 300), icc_profile=b"profile")
     keyed = png([[5, 6]], colour=GREY, extra=chunk(b"tRNS", b"\0\5"))
     for data in (jpeg, as_png, keyed):
-        for make in (fit(read_image(data), size=16, channels=1), fit_mask(read_image(data), size=16)):
+        for make in (fit(read_image(data), shape=Shape.of(16, 1)), fit_mask(read_image(data), shape=Shape.of(16, 1))):
             kinds, position = [], 8
             while position < len(make.png):
                 kinds.append(make.png[position + 4 : position + 8])
                 position += 12 + int.from_bytes(make.png[position : position + 4], "big")
             assert kinds == [b"IHDR", b"IDAT", b"IEND"]
             assert make.sha256 == hashlib.sha256(make.png).hexdigest()
-        assert fit(read_image(data), size=16, channels=3) == fit(read_image(data), size=16, channels=3)
+        assert fit(read_image(data), shape=Shape.of(16, 3)) == fit(read_image(data), shape=Shape.of(16, 3))
 
 
 def test_a_mask_is_one_bit_and_a_pixel_is_missing_if_part_of_it_is() -> None:
     mask = Image.new("L", (64, 64))
     mask.paste(255, (9, 0, 10, 64))  # a scratch of one pixel
-    small = decoded(fit_mask(read_image(saved(mask, "PNG")), size=8).png)
+    small = decoded(fit_mask(read_image(saved(mask, "PNG")), shape=Shape.of(8, 1)).png)
     assert small.mode == "1"
     assert [small.getpixel((x, 3)) for x in range(4)] == [0, 255, 0, 0]
-    large = decoded(fit_mask(read_image(saved(mask.crop((8, 0, 12, 4)), "PNG")), size=8).png)
+    large = decoded(fit_mask(read_image(saved(mask.crop((8, 0, 12, 4)), "PNG")), shape=Shape.of(8, 1)).png)
     assert [large.getpixel((x, 3)) for x in range(8)] == [0, 0, 255, 255, 0, 0, 0, 0]
 
 
 def test_the_ringing_of_a_jpeg_mask_is_not_missing() -> None:
     mask = Image.new("L", (64, 64))
     mask.paste(255, (32, 0, 64, 64))
-    small = decoded(fit_mask(read_image(saved(mask, "JPEG", quality=40)), size=64).png)
+    small = decoded(fit_mask(read_image(saved(mask, "JPEG", quality=40)), shape=Shape.of(64, 1)).png)
     assert small.convert("L").tobytes() == mask.tobytes()
 
 
 def test_transparent_pixels_and_what_contain_adds_are_missing() -> None:
     clear = png([[(0, 0, 0, 0), (0, 0, 0, 255)]], colour=RGBA)
-    small = decoded(fit_mask(read_image(clear), size=2, how="contain").png)
+    small = decoded(fit_mask(read_image(clear), shape=Shape.of(2, 1), how="contain").png)
     assert [small.getpixel((x, 0)) for x in (0, 1)] == [255, 0]
     assert [small.getpixel((x, 1)) for x in (0, 1)] == [255, 255]
 
@@ -436,6 +444,7 @@ import json, re, sys, time
 from pathlib import Path
 from jobs.errors import ImageRefused
 from jobs.images.fitting import fit, read_image
+from model.shape import Shape
 
 def peak():
     return int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) // 1024
@@ -444,7 +453,7 @@ before, seconds = peak(), {}
 for path in sorted(Path(sys.argv[1]).iterdir()):
     data, started_at = path.read_bytes(), time.process_time()
     try:
-        fit(read_image(data), size=64, channels=3)
+        fit(read_image(data), shape=Shape.of(64, 3))
     except ImageRefused:
         seconds[path.name] = time.process_time() - started_at
     del data

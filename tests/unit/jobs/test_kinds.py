@@ -59,7 +59,7 @@ def interpolate(**sent: Any) -> tuple[SamplingParams, Any]:
 
 def denoise(model: ModelInfo = MODEL, estimate: float = 25.0, **sent: Any) -> tuple[SamplingParams, Any]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("jobs.kinds.denoise.estimate_sigma", lambda png: estimate)
+        patch.setattr("jobs.kinds.denoise.estimate_sigma", lambda png, planes: estimate)
         return asked("denoise", model, sent, image=IMAGE)
 
 

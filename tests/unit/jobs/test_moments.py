@@ -136,7 +136,7 @@ def test_an_estimated_depth_decides_which_calls_there_are() -> None:
     found = KINDS["denoise"]
     query = found.query.model_validate({"trace": ["last"]})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("jobs.kinds.denoise.estimate_sigma", lambda png: 2.0)
+        patch.setattr("jobs.kinds.denoise.estimate_sigma", lambda png, planes: 2.0)
         prepared = found.prepare(query, MODEL, {"image": FittedImage(b"", 1, 1)})
     assert prepared.trace == (prepared.params.steps,)
     assert prepared.params.steps < 10

@@ -16,6 +16,7 @@ from model.networks.sigma_configs import EDM2UNetConfig, SongUNetConfig
 from model.networks.unet import UNet
 from model.plans.clipping import Clipping
 from model.plans.preconditioning import Preconditioning
+from model.shape import Shape
 
 TINY = ModelConfig(
     UNetConfig(channels=8, channel_mult=(1, 2), attention_levels=(1,), head_channels=8, groups=4, num_classes=2),
@@ -62,6 +63,8 @@ def refusal(content: dict[str, Any]) -> str:
             preconditioning=Preconditioning("vp"),
             classes=("cat", "dog"),
         ),
+        ModelConfig(UNetConfig(), image_size=(64, 96)),
+        ModelConfig(UNetConfig(in_channels=8, out_channels=8), channels=8),
         ModelConfig(UNetConfig(), plans={"few": SamplerDefaults("dpmpp", 3, "at:12.5,160,999")}),
         ModelConfig(
             UNetConfig(),
@@ -91,6 +94,17 @@ def test_the_schedule_is_built_from_its_name_and_ends() -> None:
 
 def test_shape_is_channels_height_width() -> None:
     assert ModelConfig(PaperUNetConfig(), image_size=32).shape == (3, 32, 32)
+    shape = ModelConfig(PaperUNetConfig(in_channels=4, out_channels=4), image_size=(16, 24), channels=4).shape
+    assert (shape, shape.hwc, shape.image_size, shape.in_pixels) == ((4, 16, 24), (16, 24, 4), (16, 24), "16x24")
+    assert [Shape.of(8, channels).planes for channels in range(1, 9)] == [1, 2, 1, 4, 5, 6, 7, 8]
+
+
+def test_a_classifier_needs_the_squares_that_it_was_trained_on() -> None:
+    small = {"channels": 8, "channel_mult": [1, 2], "attention_levels": [], "head_channels": 8, "groups": 4}
+    classifier = {"image_size": 8, "num_classes": 2, **small}
+    assert config_from_json({**CONTENT, "classifier": classifier}).classifier is not None
+    for size in (16, [8, 16]):
+        assert "make image_size the same" in refusal({**CONTENT, "image_size": size, "classifier": classifier})
 
 
 @pytest.mark.parametrize(
@@ -176,10 +190,16 @@ def test_shape_is_channels_height_width() -> None:
         ({"variance": "sloppy"}, "variance: Input should be"),
         ({"defaults": {"steps": 201}}, "steps must lie between 1 and 200, got 201"),
         ({"defaults": {"sampler": "nosuch", "steps": 9}}, "sampler 'nosuch' is not known"),
-        ({"channels": 2}, "channels must be 1 or 3"),
+        ({"channels": 2}, "channels must be 1 to 8 and equal the network's in_channels"),
+        ({"image_size": [16, 9]}, "image_size must be a multiple of 2, in height and width"),
+        ({"image_size": [16, 8, 8]}, "image_size must be a whole number between 1 and 1024, or at most 2 of them"),
+        ({"image_size": [16]}, "a valid integer or Field required, got [16]"),
         ({"channels": 1}, "equal the network's in_channels"),
         ({"image_size": 9}, "image_size must be a multiple of 2"),
-        ({"image_size": "big"}, "image_size must be a whole number between 1 and 1024, got 'big'"),
+        (
+            {"image_size": "big"},
+            "between 1 and 1024, or at most 2 of them, got 'big'",
+        ),
         ({"classes": ["cat"]}, "classes and the network's num_classes disagree"),
         ({"classes": None}, "classes and the network's num_classes disagree"),
         ({"colour": "red"}, "unknown key colour: known are network, "),

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from model import NoiseSchedule
 from model.ddrm import Restoration, make_restoration
-from model.images import from_uint8, to_uint8
+from model.images import from_levels, to_uint8
 from model.operators import (
     Blur,
     Colorization,
@@ -45,7 +45,7 @@ OPERATORS: dict[str, Operator] = {
 
 def picture(seed: int = 9) -> Tensor:
     """Whose pixels are whole grey levels."""
-    return from_uint8(torch.randint(0, 256, (1, 8, 8, 3), generator=torch.Generator().manual_seed(seed)).byte())[0]
+    return from_levels(torch.randint(0, 256, (1, 8, 8, 3), generator=torch.Generator().manual_seed(seed)).byte())[0]
 
 
 def restore(restoration: Restoration, denoiser: GaussianDenoiser, shape: tuple[int, int, int], seed: int = 0) -> Tensor:

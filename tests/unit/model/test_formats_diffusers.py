@@ -59,11 +59,12 @@ pytestmark = pytest.mark.usefixtures("one_thread")
         ("up_block_types", ["UpBlock2D", "UpBlock2D"], "must have attention at the same levels"),
         ("down_block_types", ["AttnDownBlock2D"], "down_block_types has 1 entries, but block_out_channels has 2"),
         ("encoder_hid_dim", 3, "unknown field 'encoder_hid_dim'"),
-        ("sample_size", None, "sample_size must be a number, or the same one twice, not None"),
-        ("sample_size", [8, 16], "sample_size must be a number, or the same one twice, not [8, 16]"),
+        ("sample_size", None, "sample_size must be a number, or height and width, not None"),
+        ("sample_size", [8], "sample_size must be a number, or height and width, not [8]"),
+        ("sample_size", [8, 9], "image_size must be a multiple of 2, in height and width"),
         ("sample_size", 9, "image_size must be a multiple of 2"),
-        ("in_channels", 4, "in_channels must be a whole number between 1 and 3, got 4"),
-        ("in_channels", 2, "channels must be 1 or 3"),
+        ("in_channels", 9, "in_channels must be a whole number between 1 and 8, got 9"),
+        ("in_channels", 2, "needs out_channels 2 or 4"),
         ("out_channels", 4, "needs out_channels 3 or 6"),
         ("out_channels", 6, "variance_type must be learned_range, because the network learned"),
         ("norm_num_groups", 5, "groups 5 does not divide the 8 channels of level 0"),
@@ -409,8 +410,10 @@ def native(**changes: Any) -> Checkpoint:
             "variance": "learned_range",
             "defaults": SamplerDefaults("ddpm", 50, "leading"),
         },
+        {"image_size": (8, 16)},
+        {"network": dataclasses.replace(NATIVE, in_channels=4, out_channels=4), "channels": 4},
     ],
-    ids=["ddim", "zero snr, unclipped", "listed", "ddpm, dynamic", "learned variance"],
+    ids=["ddim", "zero snr, unclipped", "listed", "ddpm, dynamic", "learned variance", "wide", "four channels"],
 )
 def test_what_is_written_is_what_diffusers_reads(tmp_path: Path, changes: dict[str, Any]) -> None:
     """The pipeline makes the same pictures; and we read the same model again."""
@@ -418,9 +421,10 @@ def test_what_is_written_is_what_diffusers_reads(tmp_path: Path, changes: dict[s
     write_diffusers(tmp_path / "written", checkpoint.config, checkpoint.network)
     pipeline = diffusers.DiffusionPipeline.from_pretrained(tmp_path / "written")
     pipeline.set_progress_bar_config(disable=True)
-    assert_same_forward(checkpoint.network, pipeline.unet, 8)
+    shape = checkpoint.config.shape
+    assert_same_forward(checkpoint.network, pipeline.unet, 8, channels=shape.channels)
     plan = checkpoint.config.plan(checkpoint.schedule)
-    mine = sample(plan, checkpoint.network, shape=(3, 8, 8), seeds=[7])
+    mine = sample(plan, checkpoint.network, shape=shape, seeds=[7])
     arguments = {"generator": torch.Generator().manual_seed(7), "num_inference_steps": len(plan)}
     theirs = torch.from_numpy(pipeline(**arguments, output_type="np").images).permute(0, 3, 1, 2)
     assert torch.allclose((mine / 2 + 0.5).clamp(0, 1), theirs, rtol=0, atol=1e-4)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from model.images import from_uint8, to_png, to_uint8
+from model.images import from_levels, to_png, to_uint8
 
 LEVELS = torch.arange(256, dtype=torch.uint8).view(1, 16, 16, 1)
 
@@ -21,13 +21,13 @@ def opened(png: bytes) -> Image.Image:
 
 
 def test_every_level_survives_the_round_trip() -> None:
-    assert torch.equal(to_uint8(from_uint8(LEVELS)), LEVELS)
+    assert torch.equal(to_uint8(from_levels(LEVELS)), LEVELS)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_rounding_is_to_the_nearest_level(dtype: torch.dtype) -> None:
     """Anything within 0.49 of a level is that level; truncation would lose half of them."""
-    exact = from_uint8(LEVELS).to(dtype)
+    exact = from_levels(LEVELS).to(dtype)
     for offset in (-0.49, 0.49):
         assert torch.equal(to_uint8(exact + offset / 127.5), LEVELS)
 
@@ -42,19 +42,19 @@ def test_values_become_levels(value: float, level: int) -> None:
 
 
 def test_the_ends_of_the_range_are_black_and_white() -> None:
-    assert from_uint8(torch.tensor([0, 255], dtype=torch.uint8).view(1, 1, 2, 1)).flatten().tolist() == [-1.0, 1.0]
+    assert from_levels(torch.tensor([0, 255], dtype=torch.uint8).view(1, 1, 2, 1)).flatten().tolist() == [-1.0, 1.0]
 
 
 def test_channels_move_to_the_end_and_back() -> None:
     pixels = torch.arange(2 * 4 * 5 * 3, dtype=torch.uint8).view(2, 4, 5, 3)  # (B, H, W, C)
-    assert from_uint8(pixels).shape == (2, 3, 4, 5)
-    assert torch.equal(to_uint8(from_uint8(pixels)), pixels)
+    assert from_levels(pixels).shape == (2, 3, 4, 5)
+    assert torch.equal(to_uint8(from_levels(pixels)), pixels)
 
 
 @pytest.mark.parametrize(("channels", "mode"), [(1, "L"), (3, "RGB")])
 def test_a_png_holds_the_pixels(channels: int, mode: str) -> None:
     pixels = torch.arange(4 * 5 * channels, dtype=torch.uint8).view(1, 4, 5, channels)
-    image = opened(to_png(from_uint8(pixels)[0]))
+    image = opened(to_png(from_levels(pixels)[0]))
     assert (image.mode, image.size, image.format) == (mode, (5, 4), "PNG")
     assert np.array_equal(np.asarray(image).reshape(4, 5, channels), pixels[0])
 

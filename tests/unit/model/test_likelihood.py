@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
 from model import NoiseSchedule, PlanError
-from model.images import from_uint8, to_uint8
+from model.images import from_levels, to_uint8
 from model.likelihood import Vlb, decoder_bits, kl_bits, prior_bits, vlb
 from model.plans.clipping import Clipping
 from model.plans.plan import Prediction, Variance
@@ -32,7 +32,7 @@ UNCLIPPED = Clipping("none")
 GREY = 101 / 127.5 - 1
 
 # Two images with every grey level, black and white among them.
-RAMP = from_uint8((torch.arange(2 * 8 * 8 * 3) * 37 % 256).view(2, 8, 8, 3).to(torch.uint8))
+RAMP = from_levels((torch.arange(2 * 8 * 8 * 3) * 37 % 256).view(2, 8, 8, 3).to(torch.uint8))
 
 
 def abar_at(t: Tensor, like: Tensor) -> Tensor:
@@ -276,7 +276,7 @@ SHORT = NoiseSchedule.linear(100, 1e-3, 0.2)
 
 def gaussian_images() -> Tensor:
     noise = torch.randn((4, 3, 64, 64), generator=torch.Generator().manual_seed(0))
-    return from_uint8(to_uint8(S * noise)).double()
+    return from_levels(to_uint8(S * noise)).double()
 
 
 def gain(abar: Tensor) -> Tensor:

@@ -33,8 +33,12 @@ OPERATORS: dict[str, Operator] = {
     "gaussian": Blur(gaussian_kernel(0.6), SHAPE),
     "strong gaussian": Blur(gaussian_kernel(2.0), SHAPE),
     "uniform": Blur(uniform_kernel(3), SHAPE),
+    "inpainting, wide": Inpainting(MISSING[:4], 3),
+    "half, tall, four channels": SuperResolution(2, (4, 8, 4)),
+    "gaussian, wide": Blur(gaussian_kernel(0.6), (1, 4, 12)),
+    "uniform, tall": Blur(uniform_kernel(3), (1, 12, 4)),
 }
-BLURS = ["gaussian", "strong gaussian", "uniform"]
+BLURS = ["gaussian", "strong gaussian", "uniform", "gaussian, wide", "uniform, tall"]
 
 every_operator = pytest.mark.parametrize("name", OPERATORS)
 

@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 
 from model.condition import enlarge
-from model.images import from_uint8
+from model.images import from_levels
+from model.shape import Shape
 from training.batches import Batches
 from training.conditions import smaller
 from training.dataset import Dataset, first_images, load, scan
@@ -41,7 +42,7 @@ def tiny(*changes: str) -> Recipe:
 
 
 def data(channels: int = 3) -> Dataset:
-    return Dataset(IMAGES, conditions=np.stack([smaller(image, 16, channels) for image in IMAGES]), held=HELD)
+    return Dataset(IMAGES, conditions=np.stack([smaller(image, Shape.of(16, channels)) for image in IMAGES]), held=HELD)
 
 
 def trainer(recipe: Recipe) -> Trainer:
@@ -80,7 +81,7 @@ def test_image_and_condition_are_cropped_and_mirrored_alike() -> None:
         x0, told = show(recipe, batch, drawn, slice(1, 4), CPU)
         assert batch.conditions is not None
         assert not told["level"].any()
-        wholes = from_uint8(batch.pixels)[1:], enlarge(from_uint8(batch.conditions), 32)[1:]
+        wholes = from_levels(batch.pixels)[1:], enlarge(from_levels(batch.conditions), 32)[1:]
         for i, (y, x) in enumerate(drawn.corners[1:].tolist()):
             corners.add((y, x))
             for whole, shown in zip(wholes, (x0, told["condition"]), strict=True):
@@ -113,11 +114,11 @@ def test_the_network_learns_to_use_the_condition() -> None:
     recipe = tiny(*steps, "condition.max_augmentation=0.0", "data.flip=false")
     blocks = np.random.default_rng(1).integers(0, 256, (20, 4, 4, 3), dtype=np.uint8)
     images = np.ascontiguousarray(blocks.repeat(8, axis=1).repeat(8, axis=2))
-    conditions = np.stack([smaller(image, 16, 3) for image in images])
+    conditions = np.stack([smaller(image, Shape.of(16, 3)) for image in images])
     it = Trainer(recipe, Batches(Dataset(images, conditions=conditions, held=HELD), 8, seed=0))
     losses = [float(facts.loss) for facts in it.steps()]
     assert np.mean(losses[-20:]) < 0.4 * np.mean(losses[:5])
-    drawn, held = ImageModel(it).samples(range(HELD)), from_uint8(torch.from_numpy(images[-HELD:]))
+    drawn, held = ImageModel(it).samples(range(HELD)), from_levels(torch.from_numpy(images[-HELD:]))
     assert (drawn - held).abs().mean() < 0.15 < 0.4 < (drawn.roll(1, 0) - held).abs().mean()
 
 
@@ -130,15 +131,15 @@ def test_held_images_are_never_trained_on() -> None:
 def test_a_sheet_shows_condition_image_and_original_side_by_side() -> None:
     sheet = ImageModel(trainer(tiny())).sheet()
     assert sheet.shape == (16, 3, 32, 96)
-    condition = from_uint8(torch.from_numpy(smaller(IMAGES[-3], 16, 3)[None].copy()))
+    condition = from_levels(torch.from_numpy(smaller(IMAGES[-3], Shape.of(16, 3))[None].copy()))
     assert torch.equal(sheet[1, :, :, :32], enlarge(condition, 32)[0])
-    assert torch.equal(sheet[5, :, :, 64:], from_uint8(torch.from_numpy(IMAGES[-3:-2]))[0])
+    assert torch.equal(sheet[5, :, :, 64:], from_levels(torch.from_numpy(IMAGES[-3:-2]))[0])
 
 
 @pytest.mark.parametrize(("channels", "mode"), [(3, "RGB"), (1, "L")])
 def test_a_condition_is_the_image_made_smaller(channels: int, mode: str) -> None:
     """Halving is the mean of four pixels, in grey if the condition is grey."""
-    small = smaller(IMAGES[0], 16, channels)
+    small = smaller(IMAGES[0], Shape.of(16, channels))
     reference = np.asarray(Image.fromarray(IMAGES[0]).convert(mode)).reshape(32, 32, channels).astype(float)
     assert np.abs(small - reference.reshape(16, 2, 16, 2, channels).mean(axis=(1, 3))).max() <= 1  # rounded twice
 

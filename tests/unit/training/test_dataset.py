@@ -126,5 +126,5 @@ def test_a_look_at_the_first_images_writes_nothing(pictures: Path, tmp_path: Pat
 @pytest.mark.parametrize("count", [0, 1, 12])
 def test_a_stream_of_images_becomes_one_array(tmp_path: Path, count: int) -> None:
     images = np.random.default_rng(0).integers(0, 256, (count, 4, 4, 1), dtype=np.uint8)
-    write_images(tmp_path / "images.npy", iter(images), (4, 4, 1))
+    write_images(tmp_path / "images.npy", iter(images), (4, 4, 1), bits=8)
     assert np.array_equal(np.load(tmp_path / "images.npy"), images)

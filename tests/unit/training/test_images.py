@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from model.shape import Shape
 from training.errors import RecipeError
 from training.faces import draw_face, draw_faces
 from training.image_files import open_folder
@@ -21,7 +22,7 @@ RED, GREEN = (255, 0, 0), (0, 255, 0)
 def read_one(folder: Path, channels: int = 3) -> ImageArray:
     """The only image of a folder, at 8x8."""
     (path,) = list_images(folder)
-    return decode(path, 8, channels)
+    return decode(path, Shape.of(8, channels))
 
 
 def two_halves(left: tuple[int, int, int], right: tuple[int, int, int]) -> Image.Image:
@@ -41,7 +42,7 @@ def test_unreadable_files_are_left_out_and_named(tmp_path: Path) -> None:
     (tmp_path / "whole.jpg").unlink()
     (tmp_path / "torn.jpg").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "notes.txt").write_text("not an image, and not meant to be one")
-    items = list(open_folder(Data(source="folder", path=str(tmp_path)), 8, 3).items)
+    items = list(open_folder(Data(source="folder", path=str(tmp_path)), Shape.of(8, 3)).items)
     assert [item.name for item in items if item.image is not None] == ["deep/good.PNG"]
     assert [item.name for item in items if item.image is None] == ["no-image.png", "torn.jpg"]
 
@@ -89,7 +90,7 @@ def test_sixteen_bits_are_scaled_and_not_clipped(tmp_path: Path) -> None:
 def test_every_mode_of_picture_is_read(mode: str, channels: int) -> None:
     file = io.BytesIO()
     Image.new("RGB", (8, 8), "white").convert(mode).save(file, "TIFF" if mode in ("CMYK", "YCbCr") else "PNG")
-    assert (decode(file, 8, channels) == 255).all()
+    assert (decode(file, Shape.of(8, channels)) == 255).all()
 
 
 def test_what_has_neither_8_nor_16_bits_is_refused() -> None:
@@ -97,7 +98,7 @@ def test_what_has_neither_8_nor_16_bits_is_refused() -> None:
         file = io.BytesIO()
         Image.fromarray(pixels).save(file, "TIFF")
         with pytest.raises(ValueError, match="neither 8 nor 16 bits"):
-            decode(file, 8, 1)
+            decode(file, Shape.of(8, 1))
 
 
 def guided_crop(pixels: ImageArray, size: int) -> ImageArray:
@@ -119,7 +120,7 @@ def test_the_crop_is_that_of_guided_diffusion(shape: tuple[int, int]) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (*shape[::-1], 3), dtype=np.uint8)
     if min(shape) >= 32:
         pixels = pixels[: pixels.shape[0] // 4 * 4, : pixels.shape[1] // 4 * 4]  # so that halves are whole
-    cropped = np.asarray(centre_crop(Image.fromarray(pixels), 16))
+    cropped = np.asarray(centre_crop(Image.fromarray(pixels), Shape.of(16, 3)))
     assert np.abs(cropped.astype(int) - guided_crop(pixels, 16)).max() <= 2  # halves are rounded twice
 
 

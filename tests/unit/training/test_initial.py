@@ -65,7 +65,7 @@ def test_a_checkpoint_of_which_nothing_fits_is_refused(earlier: Path) -> None:
 def test_a_network_that_was_trained_on_noise_levels_is_refused(earlier: Path) -> None:
     """Its weights would fit, but they expect another input."""
     first = trainer("seed=1")
-    config = dataclasses.replace(first.config(), preconditioning=Preconditioning("edm"), prediction="x0")
+    config = dataclasses.replace(first.recipe.model_config({}), preconditioning=Preconditioning("edm"), prediction="x0")
     save_checkpoint(earlier, config, first.network)
     with pytest.raises(RecipeError, match="was trained on noise levels with a preconditioning"):
         trainer(f"init={earlier}")

@@ -59,7 +59,7 @@ def test_overrides_are_typed_and_reach_into_tables() -> None:
         ("image_size.width=3", "image_size is a value, not a table"),
         ("defaults.sampler=nosuch", "sampler 'nosuch' is not known"),
         ("image_size=15", "image_size must be a multiple of 2"),
-        ("channels=1", "channels must be 1 or 3 and equal the network's in_channels"),
+        ("channels=1", "channels must be 1 to 8 and equal the network's in_channels"),
         ("max_steps", "--set takes KEY=VALUE"),
         ("network.type=vit", "network.type must be one of unet, paper_unet, lucid_unet, song_unet, .*, got 'vit'"),
         ("network.type=edm2_unet", "network.type edm2_unet is for converted checkpoints"),
@@ -158,7 +158,7 @@ def test_recipes_of_publications_agree_with_the_released_checkpoints(name: str, 
     assert recipe.schedule.num_train_timesteps == facts.diffusion_steps
     assert network.timestep_scale == (1000 / facts.diffusion_steps if facts.rescale_timesteps else 1)
     assert (network.channels, network.num_res_blocks) == (facts.num_channels, facts.num_res_blocks)
-    assert {recipe.image_size >> level for level in network.attention_levels} == {
+    assert {recipe.shape.height >> level for level in network.attention_levels} == {
         int(size) for size in str(facts.attention_resolutions).split(",")
     }
     assert network.heads == facts.num_heads

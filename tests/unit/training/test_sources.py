@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from model.shape import Shape
 from training.errors import RecipeError
 from training.images import ImageArray
 from training.recipe import Data, SourceName
@@ -30,7 +31,7 @@ def png(pixels: ImageArray) -> bytes:
 
 
 def read(source: SourceName, path: Path | str, **options: str) -> tuple[list[SourceImage], tuple[str, ...] | None]:
-    opened = SOURCES[source](Data(source=source, path=str(path), **options), 8, 3)  # type: ignore[arg-type]
+    opened = SOURCES[source](Data(source=source, path=str(path), **options), Shape.of(8, 3))  # type: ignore[arg-type]
     items = list(opened.items)
     assert opened.total in (None, len(items))
     return items, opened.classes
@@ -182,13 +183,15 @@ def test_shards_of_webdataset(tmp_path: Path) -> None:
 
 def test_drawn_faces(tmp_path: Path) -> None:
     pytest.importorskip("resvg_py")
-    items = list(SOURCES["faces"](Data(count=3), 8, 3).items)
+    items = list(SOURCES["faces"](Data(count=3), Shape.of(8, 3)).items)
     assert [item.label for item in items] == [None] * 3
     assert len({item.image.tobytes() for item in items if item.image is not None}) == 3
 
 
 def test_what_cannot_be_used_is_refused_with_its_reason(tmp_path: Path) -> None:
     np.savez(tmp_path / "other.npz", pictures=PIXELS)
+    with zipfile.ZipFile(tmp_path / "empty.zip", "w") as archive:
+        archive.writestr("notes.txt", "no image")
     np.savez(tmp_path / "large.npz", arr_0=np.zeros((1, 9, 9, 3), np.uint8))
     np.savez(tmp_path / "float.npz", arr_0=np.zeros((1, 8, 8, 3)))
     np.savez(tmp_path / "short.npz", arr_0=PIXELS, arr_1=[1])
@@ -198,12 +201,12 @@ def test_what_cannot_be_used_is_refused_with_its_reason(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     cases: list[tuple[SourceName, str, str]] = [
         ("zip", "torn.npz", "cannot be read as a zip archive"),
-        ("zip", "other.npz", "there are no images in"),
+        ("zip", "empty.zip", "there are no images in"),
         ("npz", "empty", "there are no .npz files"),
         ("npz", "torn.npz", "cannot be read as .npz"),
         ("npz", "other.npz", "holds pictures: its images must be in data or arr_0"),
         ("npz", "large.npz", r"images of shape \(9, 9, 3\), the recipe wants \(8, 8, 3\)"),
-        ("npz", "float.npz", "must be uint8, got float64"),
+        ("npz", "float.npz", "must be uint8, or uint16 with data.bits = 16, got float64"),
         ("npz", "short.npz", "3 images and 1 labels"),
         ("npz", "pickled.npz", "cannot be read as .npz"),
         ("webdataset", "empty", "there are no .tar files at"),

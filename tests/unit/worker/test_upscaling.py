@@ -23,7 +23,7 @@ from jobs.kinds.generate import Generation
 from jobs.kinds.upscale import Upscaling
 from jobs.params import SamplingParams
 from model.condition import augment, enlarge
-from model.images import from_png, from_uint8, to_uint8
+from model.images import from_levels, from_png, to_uint8
 from model.networks.configs import UNetConfig
 from model.rng import draw_noise, image_generator
 from model.sampling import sample
@@ -64,7 +64,7 @@ def upscaler() -> Runner:
 def image(seed: int = 0) -> Tensor:
     """An image of grey levels, as a PNG has them."""
     levels = torch.randint(0, 256, (1, 8, 8, 3), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
-    return from_uint8(levels)[0]
+    return from_levels(levels)[0]
 
 
 def job(task: Task, **params: Any) -> Job:
@@ -259,7 +259,7 @@ def test_small_images_are_rounded_as_in_a_png(first: Runner, upscaler: Runner) -
     generator = image_generator(enlarging_seed(5))
     draw_noise([generator], (3, 16, 16))
     noise = draw_noise([generator], (3, 8, 8))
-    rounded = from_uint8(to_uint8(small[None]))
+    rounded = from_levels(to_uint8(small[None]))
     assert torch.equal(condition.pixels, enlarge(augment(rounded, torch.tensor([0.2]), noise), 16)[0])
 
 

@@ -11,7 +11,9 @@ import pytest
 from PIL import Image
 
 from difuso.client.images import file_of
-from jobs.images.fitting import fit_mask, read_image
+from jobs.images.fitting import fit, fit_mask, read_image
+from jobs.images.npz import pixels_of
+from model.shape import Shape
 
 RNG = np.random.default_rng(3)
 
@@ -24,16 +26,27 @@ def test_an_array_arrives_pixel_by_pixel(shape: tuple[int, ...]) -> None:
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(file_of(turned)))), turned.squeeze())
 
 
+@pytest.mark.parametrize("shape", [(5, 4), (5, 4, 1), (5, 4, 2), (5, 4, 8)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_an_array_of_any_channels_and_bits_is_what_a_model_of_them_gets(shape: tuple[int, ...], dtype: Any) -> None:
+    pixels = RNG.integers(0, np.iinfo(dtype).max, shape, dtype, endpoint=True)
+    channels = shape[2] if len(shape) == 3 else 1
+    fitted = fit(read_image(file_of(pixels)), shape=Shape(channels, 5, 4))
+    assert np.array_equal(pixels_of(fitted.png, planes=channels), pixels.reshape(5, 4, -1))
+
+
 def test_an_array_of_bool_is_a_mask() -> None:
     mask = RNG.random((8, 8)) < 0.5
-    fitted = fit_mask(read_image(file_of(mask)), size=8)
+    fitted = fit_mask(read_image(file_of(mask)), shape=Shape.of(8, 1))
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(fitted.png))), mask)
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16", "CMYK", "YCbCr", "F"])
 def test_a_pillow_image_of_any_mode_is_a_file_that_the_server_reads(mode: str) -> None:
     image = Image.new(mode, (3, 2))
-    assert read_image(file_of(image)).size == (3, 2)
+    read = read_image(file_of(image))
+    assert isinstance(read, Image.Image)
+    assert read.size == (3, 2)
 
 
 def test_files_are_sent_as_they_are(tmp_path: Path) -> None:
@@ -48,7 +61,7 @@ def test_files_are_sent_as_they_are(tmp_path: Path) -> None:
     ("image", "message"),
     [
         (np.zeros((4, 4, 3)), "uint8"),
-        (np.zeros((4, 4, 2), np.uint8), r"\(H, W, 4\), not \(4, 4, 2\)"),
+        (np.zeros((4, 4, 9), np.uint8), r"C 1 to 8, not \(4, 4, 9\)"),
         (np.zeros(4, np.uint8), r"not \(4,\)"),
         (7, "not int"),
     ],

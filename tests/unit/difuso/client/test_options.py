@@ -35,6 +35,7 @@ OTHER_TYPES = {
     "label": str | int | Sequence[str | int] | None,
     "lambda": float | Sequence[float],
     "factor": Literal[2, 4],
+    "bits": Literal[8, 16],
     "trace": int | str | Sequence[int | str],
 }
 OTHER_WORDS = {"spacing"}  # the server lists all rules

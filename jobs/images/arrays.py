@@ -1,0 +1,98 @@
+"""Arrays of pixels that are sent as .npy or .npz files, which can have any number of channels.
+
+NumPy's own reader would unpickle objects and take memory for whatever a header states, so only the header is its work.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import zipfile
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from model.shape import MAX_CHANNELS
+
+from ..errors import BadImage, ImageRefused, ImageTooComplex, ImageTooLarge
+from .npz import IMAGES
+from .sizes import MAX_BYTES, check_size
+
+NPY_MAGIC = b"\x93NUMPY"
+ZIP_MAGIC = b"PK\3\4"
+MAX_HEADER = 4096  # bytes before the pixels
+MAX_MEMBERS = 64  # files in an .npz file
+DIRECTORY_ENTRY = b"PK\1\2"
+
+# An image as it was sent: grey of 8 or 16 bits, RGB, or the grey planes of any other number of channels.
+SentImage = Image.Image | tuple[Image.Image, ...]
+
+
+def is_array(data: bytes) -> bool:
+    """Returns whether a file begins as .npy and .npz files do."""
+    return data.startswith((NPY_MAGIC, ZIP_MAGIC))
+
+
+def read_array(data: bytes) -> SentImage:
+    """Decodes one image, an array of uint8 or uint16 of shape (H, W), (H, W, C) or (1, H, W, C).
+
+    An .npz file has it in `arr_0`, as answers have it. RGB of 16 bits becomes RGB of 8.
+
+    Raises:
+        ImageRefused: if it cannot be used; the subclass tells why.
+    """
+    content = data if data.startswith(NPY_MAGIC) else _member(data)
+    try:
+        shape, fortran, dtype, start = _header(content)
+    except Exception as error:  # NumPy parses a header as Python
+        raise BadImage from error
+    if (dtype.kind, dtype.itemsize) not in (("u", 1), ("u", 2)):
+        raise ImageRefused(f"Should be an array of uint8 or uint16, not {str(dtype)[:20]}")
+    height, width, channels = _image_shape(shape)
+    check_size(width, height, bytes_per_pixel=channels * dtype.itemsize)
+    if len(content) - start != math.prod(shape) * dtype.itemsize:
+        raise BadImage
+    pixels = np.frombuffer(content, dtype, offset=start).reshape(shape, order="F" if fortran else "C")
+    return _as_image(pixels.reshape(height, width, channels))
+
+
+def _member(data: bytes) -> bytes:
+    """Returns the images of an .npz file, as far as memory allows."""
+    most = MAX_HEADER + MAX_BYTES
+    if data.count(DIRECTORY_ENTRY) > MAX_MEMBERS:
+        raise ImageTooComplex
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive, archive.open(f"{IMAGES}.npy") as file:
+            content = file.read(most + 1)
+    except Exception as error:
+        raise BadImage from error
+    if len(content) > most:
+        raise ImageTooLarge(f"Should have at most {most} bytes when unpacked")
+    return content
+
+
+def _header(content: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
+    """Returns shape, whether columns come first, type, and the place of the first number."""
+    file = io.BytesIO(content[:MAX_HEADER])
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, fortran, dtype = read(file)
+    return shape, fortran, dtype, file.tell()
+
+
+def _image_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    sides = (*shape, 1) if len(shape) == 2 else shape[1:] if len(shape) == 4 and shape[0] == 1 else shape
+    if len(sides) != 3 or min(sides) < 1 or sides[2] > MAX_CHANNELS:
+        told = str(shape)[:40]
+        raise ImageRefused(f"Should be one image, of shape (H, W), (H, W, C) or (1, H, W, C), C 1 to 8, not {told}")
+    height, width, channels = sides
+    return height, width, channels
+
+
+def _as_image(pixels: np.ndarray[Any, Any]) -> SentImage:
+    pixels = pixels.astype(np.uint16 if pixels.dtype.itemsize == 2 else np.uint8, copy=False)  # this machine's order
+    if pixels.shape[2] == 3:
+        return Image.fromarray(pixels if pixels.dtype == np.uint8 else (pixels / 257 + 0.5).astype(np.uint8))
+    planes = tuple(Image.fromarray(np.ascontiguousarray(plane)) for plane in np.moveaxis(pixels, 2, 0))
+    return planes[0] if len(planes) == 1 else planes

@@ -1,0 +1,20 @@
+"""The largest image of a request."""
+
+from __future__ import annotations
+
+from ..errors import ImageTooLarge
+
+MAX_PIXELS = 2048 * 2048  # of one image; decoded it takes 16 MB, and its conversion a few times that
+MAX_SIDE = 8192  # pixels
+MAX_BYTES = 8 * MAX_PIXELS  # of the numbers of one image: four channels of 16 bits at the most pixels
+
+
+def check_size(width: int, height: int, *, bytes_per_pixel: int = 1) -> None:
+    """Returns if an image may be decoded.
+
+    Raises:
+        ImageTooLarge: if it has too many pixels, or too long sides.
+    """
+    if max(width, height) > MAX_SIDE or width * height > min(MAX_PIXELS, MAX_BYTES // bytes_per_pixel):
+        most = min(MAX_PIXELS, MAX_BYTES // bytes_per_pixel)
+        raise ImageTooLarge(f"Should have at most {most} pixels and {MAX_SIDE} on each side, not {width}x{height}")

@@ -1,0 +1,299 @@
+"""Models of other shapes than squares of colours, over the whole stack: 16x24, four channels, 16 bits of grey."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from app.render import SHEET_GAP
+from difuso import Client, cli
+from difuso.client import DifusoError
+from difuso.errors import UserError
+from model import save_checkpoint
+from model.shape import Shape
+from tests.pictures import saved
+from tests.serving import ENVIRONMENT, Difuso, running
+from tests.small_models import checkpoint_of_shape
+
+pytestmark = pytest.mark.timeout(180)
+
+SHAPES = {"wide": Shape(3, 16, 24), "four": Shape(4, 8, 12), "grey": Shape(1, 8, 12)}
+WIDE, FOUR, GREY = (f"model={name}&steps=3&seed=7" for name in SHAPES)
+NPZ, APNG, PNG = ({"Accept": form} for form in ("application/x-npz", "image/apng", "image/png"))
+RNG = np.random.default_rng(0)
+A, B = (saved(Image.fromarray(RNG.integers(0, 256, (16, 24, 3), dtype=np.uint8)), "PNG") for _ in "ab")
+FOUR_CHANNELS = RNG.integers(0, 256, (8, 12, 4), dtype=np.uint8)
+DEEP = RNG.integers(0, 65536, (8, 12), dtype=np.uint16)
+
+Pixels = np.ndarray[Any, Any]
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    for name, shape in SHAPES.items():
+        made = checkpoint_of_shape(shape)
+        save_checkpoint(folder / name, made.config, made.network)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def difuso(models: Path, redis_server: object, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Difuso]:
+    ours = {"DIFUSO_MODELS_DIR": str(models), "DIFUSO_SLOTS": "4", "DIFUSO_DEFAULT_MODEL": "wide"}
+    with running(tmp_path_factory.mktemp("shapes"), ENVIRONMENT | ours) as difuso:
+        yield difuso
+
+
+@pytest.fixture(scope="module")
+def api(difuso: Difuso) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=difuso.url, timeout=60) as client:
+        yield client
+
+
+def opened(answer: httpx.Response) -> Image.Image:
+    assert answer.status_code == 200, answer.text
+    return Image.open(io.BytesIO(answer.content))
+
+
+def arrays(answer: httpx.Response) -> dict[str, Pixels]:
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["Content-Type"] == "application/x-npz"
+    with np.load(io.BytesIO(answer.content)) as found:
+        return dict(found)
+
+
+def npy(pixels: Pixels) -> bytes:
+    file = io.BytesIO()
+    np.save(file, pixels)
+    return file.getvalue()
+
+
+def black(height: int, width: int) -> bytes:
+    """A mask of nothing."""
+    return saved(Image.new("L", (width, height)), "PNG")
+
+
+def detail(answer: httpx.Response, status: int) -> str:
+    assert answer.status_code == status, answer.text
+    text: str = answer.json()["detail"]
+    return text
+
+
+def test_models_are_listed_with_height_and_width(api: httpx.Client) -> None:
+    found = {model["name"]: model for model in api.get("/models").json()["models"]}
+    assert [found[name]["image_size"] for name in SHAPES] == [[16, 24], [8, 12], [8, 12]]
+    assert [found[name]["channels"] for name in SHAPES] == [3, 4, 1]
+
+
+# 16x24
+
+
+def test_a_wide_image_a_sheet_an_animation_and_arrays(api: httpx.Client) -> None:
+    assert opened(api.post(f"/generate?{WIDE}")).size == (24, 16)
+    assert opened(api.post(f"/generate?{WIDE}&n=3")).size == (2 * 24 + SHEET_GAP, 2 * 16 + SHEET_GAP)
+    moving = opened(api.post(f"/generate?{WIDE}&n=3", headers=APNG))
+    assert (moving.size, getattr(moving, "n_frames", 1)) == ((24, 16), 4)
+    found = arrays(api.post(f"/generate?{WIDE}&n=3&trace=last", headers=NPZ))
+    assert found["arr_0"].shape == (3, 16, 24, 3)
+    assert found["x_t"].shape == (3, 1, 16, 24, 3)
+    levels = ((found["x_t"][:, 0] + 1) * 127.5).round().clip(0, 255)
+    assert np.array_equal(levels, found["arr_0"])
+
+
+@pytest.mark.parametrize(
+    ("path", "files"),
+    [
+        ("denoise?sigma=20", {"image": A}),
+        ("denoise", {"image": A}),
+        ("denoise?strength=0.4", {"image": saved(Image.new("RGB", (100, 40), "red"), "JPEG")}),
+        ("restore?task=superres", {"image": A}),
+        ("restore?task=superres&factor=4&sigma=5", {"image": A}),
+        ("restore?task=colorize", {"image": A}),
+        ("restore?task=deblur&width=1.5", {"image": A}),
+        ("restore?task=deblur&blur=uniform&width=3", {"image": A}),
+        ("interpolate", {"image_a": A, "image_b": B}),
+        ("interpolate?mode=ddim&fit=contain", {"image_a": A, "image_b": saved(Image.new("L", (7, 90)), "PNG")}),
+    ],
+)
+def test_every_kind_answers_with_a_wide_image(api: httpx.Client, path: str, files: dict[str, bytes]) -> None:
+    join = "&" if "?" in path else "?"
+    assert opened(api.post(f"/{path}{join}{WIDE}", files=files)).size == (24, 16)
+
+
+def test_a_strip_of_wide_images_lies_between_what_was_sent(api: httpx.Client) -> None:
+    strip = opened(api.post(f"/interpolate?{WIDE}&lambda=0.3&lambda=0.6", files={"image_a": A, "image_b": B}))
+    assert strip.size == (4 * 24 + 3 * SHEET_GAP, 16)
+    assert np.array_equal(np.asarray(strip)[:, :24], np.asarray(Image.open(io.BytesIO(A))))
+
+
+def test_what_is_known_of_a_wide_image_stays(api: httpx.Client) -> None:
+    mask = Image.new("L", (24, 16))
+    mask.paste(255, (20, 0, 24, 5))
+    made = opened(api.post(f"/restore?task=inpaint&{WIDE}", files={"image": A, "mask": saved(mask, "PNG")}))
+    differing = (np.asarray(made) != np.asarray(Image.open(io.BytesIO(A)))).any(axis=2)
+    assert differing[:5, 20:].any()
+    differing[:5, 20:] = False
+    assert not differing.any()
+
+
+def test_a_wide_image_is_verified_from_its_recipe(
+    api: httpx.Client, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DIFUSO_MODELS_DIR", str(models))
+    monkeypatch.setenv("DIFUSO_COMPILE", "off")
+    (tmp_path / "sent.png").write_bytes(A)
+    answers = {
+        "made.png": api.post(f"/restore?task=superres&{WIDE}", files={"image": A}),
+        "deep.png": api.post(f"/denoise?sigma=3&bits=16&{GREY}", files={"image": A}),
+    }
+    for name, answer in answers.items():
+        (tmp_path / name).write_bytes(answer.raise_for_status().content)
+        arguments = ["verify", str(tmp_path / name), "--upload", str(tmp_path / "sent.png")]
+        told = CliRunner().invoke(cli.app, arguments)
+        assert told.exit_code == 0, told.output
+        assert "equal in every pixel" in told.output
+
+
+# Four channels
+
+
+def test_images_of_four_channels_are_arrays(api: httpx.Client) -> None:
+    answer = api.post(f"/generate?{FOUR}&n=2&trace=last")
+    found = arrays(answer)
+    assert found["arr_0"].shape == (2, 8, 12, 4)
+    assert found["arr_0"].dtype == np.uint8
+    levels = ((found["x_t"][:, 0] + 1) * 127.5).round().clip(0, 255)
+    assert np.array_equal(levels, found["arr_0"])
+    job = api.get(f"/jobs/{answer.headers['X-Job-Id']}").json()
+    assert "images" not in job["links"]
+    again = api.get(job["links"]["image"])
+    assert again.content == answer.content
+    assert api.get(job["links"]["image"], headers={"If-None-Match": again.headers["ETag"]}).status_code == 304
+    deep = arrays(api.post(f"/generate?{FOUR}&n=2&bits=16"))["arr_0"]
+    assert deep.dtype == np.uint16
+    assert np.abs(deep / 257 - found["arr_0"]).max() < 0.51
+
+
+@pytest.mark.parametrize("form", ["image/png", "image/apng", "application/zip", "multipart/mixed"])
+def test_what_cannot_hold_four_channels_is_refused_before_anything_is_drawn(api: httpx.Client, form: str) -> None:
+    before = len(api.get("/jobs").json()["jobs"])
+    answer = api.post(f"/generate?{FOUR}", headers={"Accept": form})
+    assert "Images of 4 channels are not PNGs: accept application/x-npz or application/json" in detail(answer, 406)
+    assert len(api.get("/jobs").json()["jobs"]) == before
+    done = api.post(f"/generate?{FOUR}").headers["X-Job-Id"]
+    assert "not PNGs" in detail(api.get(f"/jobs/{done}/image", headers={"Accept": form}), 406)
+    assert "not PNGs" in detail(api.get(f"/jobs/{done}/images/0"), 406)
+
+
+def test_four_channels_come_in_as_arrays(api: httpx.Client) -> None:
+    sent = npy(FOUR_CHANNELS)
+    kept = {"image": sent, "mask": black(8, 12)}
+    found = arrays(api.post(f"/restore?task=inpaint&{FOUR}", files=kept))["arr_0"]
+    assert np.array_equal(found[0], FOUR_CHANNELS)
+    for path, files in {
+        f"denoise?sigma=10&{FOUR}": {"image": sent},
+        f"denoise?{FOUR}": {"image": sent},
+        f"restore?task=superres&{FOUR}": {"image": sent},
+        f"restore?task=deblur&{FOUR}": {"image": sent},
+        f"interpolate?{FOUR}": {"image_a": sent, "image_b": npy(FOUR_CHANNELS[::-1])},
+    }.items():
+        assert arrays(api.post(f"/{path}", files=files))["arr_0"].shape == (1, 8, 12, 4)
+    answer = api.post(f"/denoise?sigma=10&{FOUR}", files={"image": A})
+    assert ".npy or .npz file of shape (H, W, 4)" in detail(answer, 422)
+    answer = api.post(f"/restore?task=colorize&{FOUR}", files={"image": sent})
+    assert "makes images of 4 channels" in detail(answer, 422)
+
+
+def test_the_client_has_four_channels_as_pixels(difuso: Difuso) -> None:
+    with Client(difuso.url) as client:
+        result = client.generate(model="four", steps=3, seed=7, n=2, trace="last")
+        assert result.pixels.shape == (2, 8, 12, 4)
+        assert (len(result), result.pngs, set(result.trace)) == (2, (), {"timesteps", "alphas_cumprod", "x_t", "x_0"})
+        with pytest.raises(TypeError, match="use pixels"):
+            result[0]
+        known = client.restore(npy(FOUR_CHANNELS), task="inpaint", mask=black(8, 12), model="four", steps=3)
+        assert np.array_equal(known.pixels[0], FOUR_CHANNELS)
+        usual = client.generate(model="wide", steps=3, seed=7)
+        assert np.array_equal(usual.pixels[0], np.asarray(usual[0]))
+        with pytest.raises(DifusoError, match="bits"):
+            client.generate(model="wide", steps=3, bits=16)
+
+
+def test_four_channels_on_the_command_line_are_one_file(
+    difuso: Difuso, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DIFUSO_MODELS_DIR", str(models))
+    monkeypatch.setenv("DIFUSO_COMPILE", "off")
+    (tmp_path / "sent.npy").write_bytes(npy(FOUR_CHANNELS))
+
+    def run(*arguments: object) -> Any:
+        return CliRunner().invoke(cli.app, [*map(str, arguments)])
+
+    options = ("--model", "four", "--steps", 3, "--seed", 7)
+    found: dict[str, Pixels] = {}
+    for name, more in {
+        "bulk": (),
+        "trace": ("--trace", "last"),
+        "served": ("--trace", "last", "--server", difuso.url),
+    }.items():
+        out = tmp_path / f"{name}.npz"
+        told = run("sample", *options, "-n", 2, "-o", out, *more)
+        assert told.exit_code == 0, told.output
+        with np.load(out) as file:
+            found[name] = file["arr_0"]
+    assert found["bulk"].shape == (2, 8, 12, 4)
+    assert np.array_equal(found["bulk"], found["trace"])
+    assert np.array_equal(found["bulk"], found["served"])
+    denoised = run("denoise", tmp_path / "sent.npy", *options, "-o", tmp_path / "denoised.npz")
+    assert denoised.exit_code == 0, denoised.output
+    for refused in (("-o", tmp_path / "folder"), ("-o", tmp_path / "folder", "--server", difuso.url)):
+        told = run("sample", *options, *refused)
+        assert isinstance(told.exception, UserError)
+        assert "--out FILE.npz" in str(told.exception)
+    told = run("sample", *options, "-n", 2, "-o", tmp_path / "many.npz", "--server", difuso.url)
+    assert "without --server only" in str(told.exception)
+
+
+# 16 bits
+
+
+@pytest.mark.parametrize("form", ["PNG", "TIFF"])
+def test_16_bits_go_in_and_come_out(api: httpx.Client, form: str) -> None:
+    kept = {"image": saved(Image.fromarray(DEEP), form), "mask": black(8, 12)}
+    made = opened(api.post(f"/restore?task=inpaint&bits=16&{GREY}", files=kept))
+    assert made.mode == "I;16"
+    assert np.array_equal(np.asarray(made), DEEP)
+    usual = opened(api.post(f"/restore?task=inpaint&{GREY}", files=kept))
+    assert usual.mode == "L"
+    assert np.abs(np.asarray(usual) - DEEP / 257).max() <= 0.51
+
+
+def test_sheets_strips_and_arrays_have_16_bits_too(api: httpx.Client) -> None:
+    answer = api.post(f"/generate?{GREY}&n=2&bits=16")
+    sheet = opened(answer)
+    assert (sheet.mode, sheet.size) == ("I;16", (2 * 12 + SHEET_GAP, 8))
+    pixels = arrays(api.get(f"/jobs/{answer.headers['X-Job-Id']}/image", headers=NPZ))["arr_0"]
+    assert pixels.dtype == np.uint16
+    assert np.array_equal(np.asarray(sheet)[:, :12], pixels[0, :, :, 0])
+    assert (np.asarray(sheet)[:, 12 : 12 + SHEET_GAP] == 65535).all()
+    assert api.get(f"/jobs/{answer.headers['X-Job-Id']}").json()["bits"] == 16
+    ends = {"image_a": saved(Image.fromarray(DEEP), "PNG"), "image_b": A}  # of 16 and of 8 bits
+    for bits, mode in ((8, "L"), (16, "I;16")):
+        query = f"/interpolate?{GREY}&lambda=0.3&lambda=0.6&bits={bits}"
+        strip = opened(api.post(query, files=ends))
+        assert (strip.mode, strip.size) == (mode, (4 * 12 + 3 * SHEET_GAP, 8))
+        assert np.abs(np.asarray(strip)[:, :12] * (1.0 if bits == 16 else 257.0) - DEEP).max() <= 129
+        assert getattr(opened(api.post(query, files=ends, headers=APNG)), "n_frames", 1) == 6
+
+
+def test_rgb_has_8_bits(api: httpx.Client) -> None:
+    assert "bits: Should be 8: wide makes RGB images" in detail(api.post(f"/generate?{WIDE}&bits=16"), 422)
+    assert api.post(f"/generate?{WIDE}&bits=8").content == api.post(f"/generate?{WIDE}").content

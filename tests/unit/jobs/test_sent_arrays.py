@@ -1,0 +1,251 @@
+"""What is sent in other forms than 8-bit PNGs and JPEGs: 16 bits of grey, TIFFs, arrays of any channels."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zipfile
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jobs.errors import AnimatedImage, BadImage, ImageRefused, ImageTooComplex, ImageTooLarge, UnsupportedFormat
+from jobs.images.fitting import How, fit, fit_mask, read_image
+from jobs.images.noise_estimate import estimate_sigma
+from jobs.images.npz import image_arrays, pixels_of
+from jobs.params import SamplingParams
+from model.shape import Shape
+from tests.pictures import GREY, chunk, png, saved
+
+RNG = np.random.default_rng(5)
+DEEP = RNG.integers(0, 65536, (8, 12), dtype=np.uint16)
+GREY_SHAPE, FOUR = Shape(1, 8, 12), Shape(4, 8, 12)
+
+Pixels = np.ndarray[Any, Any]
+
+
+def npy(pixels: Pixels) -> bytes:
+    file = io.BytesIO()
+    np.save(file, pixels)
+    return file.getvalue()
+
+
+def npz(**arrays: Pixels) -> bytes:
+    file = io.BytesIO()
+    np.savez_compressed(file, **arrays)  # type: ignore[arg-type]  # it sees its option allow_pickle among the names
+    return file.getvalue()
+
+
+def decoded(data: bytes) -> Pixels:
+    return np.asarray(Image.open(io.BytesIO(data)))
+
+
+# 16 bits
+
+
+@pytest.mark.parametrize("how", ["cover", "contain"])
+def test_16_bits_of_this_size_stay_as_they_are(how: How) -> None:
+    sent = saved(Image.fromarray(DEEP), "PNG")
+    fitted = decoded(fit(read_image(sent), shape=GREY_SHAPE, how=how).png)
+    assert fitted.dtype == np.uint16
+    assert np.array_equal(fitted, DEEP)
+
+
+def test_16_bits_are_scaled_in_between_the_levels_of_8() -> None:
+    """A ramp of less than one level of 8 bits stays a ramp, and white margins are white."""
+    ramp = np.tile(np.linspace(30_000, 30_200, 24).astype(np.uint16), (16, 1))
+    fitted = decoded(fit(read_image(saved(Image.fromarray(ramp), "PNG")), shape=GREY_SHAPE).png)
+    assert (np.diff(fitted[4].astype(int)) > 0).all()
+    assert np.abs(fitted.mean() - ramp.mean()) < 2
+    framed = decoded(fit(read_image(saved(Image.fromarray(ramp), "PNG")), shape=Shape(1, 12, 12), how="contain").png)
+    assert (framed[:2] == 65535).all()
+    assert (framed[2:10] < 31_000).all()
+
+
+def test_16_bits_are_8_for_a_model_of_colours_and_for_a_mask() -> None:
+    image = read_image(saved(Image.fromarray(DEEP), "PNG"))
+    expected = np.floor(DEEP / 257 + 0.5)
+    assert np.array_equal(decoded(fit(image, shape=Shape(3, 8, 12)).png), np.repeat(expected[..., None], 3, axis=2))
+    assert np.array_equal(decoded(fit_mask(image, shape=GREY_SHAPE).png), expected >= 128)
+
+
+def test_the_transparent_level_of_16_bits_is_white() -> None:
+    clear = png([[300, 301]], bits=16, colour=GREY, extra=chunk(b"tRNS", struct.pack(">H", 300)))
+    assert decoded(fit(read_image(clear), shape=Shape(1, 1, 2)).png).tolist() == [[65535, 301]]
+
+
+@pytest.mark.parametrize("sigma", [0.3, 20.0])
+def test_noise_below_a_level_of_8_bits_is_estimated(sigma: float) -> None:
+    smooth = np.linspace(60, 190, 64)[None, :] + np.linspace(-20, 20, 64)[:, None]
+    noisy = ((smooth + RNG.normal(0, sigma, (64, 64))) * 257).round().clip(0, 65535).astype(np.uint16)
+    assert estimate_sigma(saved(Image.fromarray(noisy), "PNG")) == pytest.approx(sigma, rel=0.1)
+    planes = np.concatenate([noisy, noisy.T, noisy[::-1]])
+    assert estimate_sigma(saved(Image.fromarray(planes), "PNG"), planes=3) == pytest.approx(sigma, rel=0.1)
+
+
+# TIFF
+
+
+@pytest.mark.parametrize("compression", [None, "tiff_deflate", "tiff_adobe_deflate"])
+@pytest.mark.parametrize("pixels", [DEEP, (DEEP >> 8).astype(np.uint8)], ids=["16 bits", "8 bits"])
+def test_a_tiff_of_pillow_is_read_pixel_by_pixel(pixels: Pixels, compression: str | None) -> None:
+    image = read_image(saved(Image.fromarray(pixels), "TIFF", compression=compression))
+    assert isinstance(image, Image.Image)
+    assert np.array_equal(np.asarray(image), pixels)
+
+
+def tiff(order: str, pixels: Pixels, *strips: bytes, following: int = 0, **changed: int) -> bytes:
+    """A TIFF of these strips, or of the pixels as they are."""
+    strips = strips or (pixels.astype(f"{order}u{pixels.itemsize}").tobytes(),)
+    tags = {256: pixels.shape[1], 257: pixels.shape[0], 258: 8 * pixels.itemsize, 259: 1, 262: 1, 277: 1}
+    tags |= {int(name[1:]): value for name, value in changed.items()}
+    entries = b"".join(struct.pack(f"{order}HHIHH", tag, 3, 1, value, 0) for tag, value in tags.items())
+    begin = 8 + 2 + 12 * (len(tags) + 2) + 4
+    places = begin + 8 * len(strips) + np.cumsum([0, *map(len, strips)])[:-1]
+    for tag, place, number in ((273, begin, places[0]), (279, begin + 4 * len(strips), len(strips[0]))):
+        entries += struct.pack(f"{order}HHII", tag, 4, len(strips), number if len(strips) == 1 else place)
+    numbers = struct.pack(f"{order}{2 * len(strips)}I", *places, *map(len, strips))
+    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}IH", 8, len(tags) + 2)
+    return head + entries + struct.pack(f"{order}I", following) + numbers + b"".join(strips)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_a_tiff_of_either_byte_order_in_strips_and_upside_down(order: str) -> None:
+    image = read_image(tiff(order, DEEP))
+    assert np.array_equal(np.asarray(image), DEEP)
+    rows = [row.astype(f"{order}u2").tobytes() for row in DEEP]
+    assert np.array_equal(np.asarray(read_image(tiff(order, DEEP, *rows))), DEEP)
+    assert np.array_equal(np.asarray(read_image(tiff(order, DEEP, t262=0))), 65535 - DEEP)
+    assert np.array_equal(np.asarray(read_image(tiff(order, DEEP, t274=3))), DEEP[::-1, ::-1])
+    apart = np.diff(DEEP, axis=1, prepend=np.zeros((8, 1), np.uint16))
+    assert np.array_equal(np.asarray(read_image(tiff(order, apart, t317=2))), DEEP)
+
+
+@pytest.mark.parametrize(
+    ("data", "error"),
+    [
+        (saved(Image.new("RGB", (4, 4)), "TIFF"), UnsupportedFormat),
+        (saved(Image.fromarray(DEEP), "TIFF", compression="tiff_lzw"), UnsupportedFormat),
+        (tiff("<", DEEP, t322=16), UnsupportedFormat),
+        (tiff("<", DEEP, t339=3), UnsupportedFormat),
+        (tiff("<", DEEP, following=8), AnimatedImage),
+        (tiff("<", DEEP, t256=13), BadImage),
+        (tiff("<", DEEP, t256=11), BadImage),
+        (tiff("<", DEEP, t256=0), BadImage),
+        (tiff("<", DEEP, t256=65535, t257=65535), ImageTooLarge),
+        (tiff("<", DEEP, b"no deflate", t259=8), BadImage),
+        (tiff("<", DEEP)[:40], BadImage),
+        (b"II*\0" + struct.pack("<IH", 8, 5000), ImageTooComplex),
+        (b"II*\0" + struct.pack("<I", 2**32 - 1), BadImage),
+    ],
+)
+def test_a_tiff_that_cannot_be_used_is_refused(data: bytes, error: type[ImageRefused]) -> None:
+    with pytest.raises(error):
+        read_image(data)
+
+
+def test_a_cut_tiff_is_refused_wherever_it_is_cut() -> None:
+    data = tiff(">", DEEP)
+    for end in range(4, len(data)):
+        with pytest.raises(ImageRefused):
+            read_image(data[:end])
+
+
+# Arrays
+
+
+@pytest.mark.parametrize("channels", [2, 4, 5, 8])
+@pytest.mark.parametrize("dtype", ["u1", "<u2", ">u2"])
+def test_an_array_of_a_models_channels_becomes_planes(channels: int, dtype: str) -> None:
+    shape = Shape(channels, 8, 12)
+    pixels = RNG.integers(0, 256, shape.hwc).astype(dtype)
+    for sent in (npy(pixels), npy(np.asfortranarray(pixels)), npz(arr_0=pixels[None]), npz(arr_0=pixels)):
+        fitted = fit(read_image(sent), shape=shape)
+        assert (fitted.width, fitted.height) == (12, 8)
+        assert decoded(fitted.png).shape == (channels * 8, 12)
+        assert np.array_equal(pixels_of(fitted.png, planes=channels), pixels)
+
+
+def test_an_answer_can_be_sent_again() -> None:
+    pngs = [fit(read_image(npy(RNG.integers(0, 256, FOUR.hwc, dtype=np.uint8))), shape=FOUR).png for _ in range(2)]
+    params = SamplingParams(n=1, steps=2, sampler="ddim", spacing="leading", eta=0.0, seed=7)
+    answer = npz(**image_arrays(pngs[:1], params, planes=4))
+    assert fit(read_image(answer), shape=FOUR).png == pngs[0]
+
+
+def test_each_channel_is_fitted_as_an_image_of_its_own() -> None:
+    pixels = RNG.integers(0, 256, (20, 40, 4), dtype=np.uint8)
+    together = pixels_of(fit(read_image(npy(pixels)), shape=FOUR).png, planes=4)
+    for channel in range(4):
+        alone = decoded(fit(Image.fromarray(pixels[..., channel]), shape=GREY_SHAPE).png)
+        assert np.array_equal(together[..., channel], alone)
+
+
+def test_an_array_of_grey_or_colours_is_an_image() -> None:
+    grey, colours = RNG.integers(0, 256, (8, 12), dtype=np.uint8), RNG.integers(0, 256, (8, 12, 3), dtype=np.uint8)
+    assert np.array_equal(decoded(fit(read_image(npy(grey)), shape=GREY_SHAPE).png), grey)
+    assert np.array_equal(decoded(fit(read_image(npy(colours)), shape=Shape(3, 8, 12)).png), colours)
+    assert np.array_equal(decoded(fit(read_image(npy(DEEP)), shape=GREY_SHAPE).png), DEEP)
+    wide = colours.astype(np.uint16) * 257
+    assert np.array_equal(decoded(fit(read_image(npy(wide)), shape=Shape(3, 8, 12)).png), colours)
+
+
+@pytest.mark.parametrize(
+    ("data", "shape", "detail"),
+    [
+        (saved(Image.new("RGBA", (12, 8)), "PNG"), FOUR, r"\.npy or \.npz file of shape \(H, W, 4\)"),
+        (npy(np.zeros((8, 12, 5), np.uint8)), FOUR, "the model's images have 4 channels"),
+        (npy(np.zeros((8, 12, 4), np.uint8)), Shape(3, 8, 12), "Should be grey or RGB"),
+        (npy(np.zeros((8, 12, 4), np.float32)), FOUR, "uint8 or uint16, not float32"),
+        (npy(np.zeros((2, 8, 12, 4), np.uint8)), FOUR, "one image"),
+        (npy(np.zeros((8, 12, 9), np.uint8)), FOUR, "one image"),
+        (npy(np.zeros((0, 12, 4), np.uint8)), FOUR, "one image"),
+    ],
+)
+def test_other_channels_and_numbers_are_refused(data: bytes, shape: Shape, detail: str) -> None:
+    with pytest.raises(ImageRefused, match=detail):
+        fit(read_image(data), shape=shape)
+
+
+def test_planes_are_no_mask() -> None:
+    with pytest.raises(ImageRefused, match="without 4 channels"):
+        fit_mask(read_image(npy(np.zeros((8, 12, 4), np.uint8))), shape=GREY_SHAPE)
+
+
+def bomb() -> bytes:
+    """A small file that unpacks to 100 MB."""
+    return npz(arr_0=np.zeros((1, 5000, 5000, 4), np.uint8))
+
+
+def crowded() -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for index in range(100):
+            archive.writestr(f"{index}.npy", b"")
+    return file.getvalue()
+
+
+HEAD = npy(np.zeros((8, 12, 4), np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("data", "error"),
+    [
+        (bomb(), ImageTooLarge),
+        (crowded(), ImageTooComplex),
+        (npz(other=DEEP), BadImage),
+        (HEAD[:-1], BadImage),
+        (HEAD + b"\0", BadImage),
+        (HEAD[:30], BadImage),
+        (HEAD.replace(b"(8, 12, 4)", b"(8, 12,-4)"), ImageRefused),
+        (HEAD.replace(b"(8, 12, 4)", b"(9999, 9) "), ImageTooLarge),
+        (HEAD.replace(b"'|u1'", b"'|O' "), ImageRefused),
+        (HEAD.replace(b"{'descr'", b"[[[[[[[["), BadImage),
+        (b"PK\3\4 and no more", BadImage),
+    ],
+)
+def test_arrays_that_cannot_be_used_are_refused(data: bytes, error: type[ImageRefused]) -> None:
+    with pytest.raises(error):
+        read_image(data)
