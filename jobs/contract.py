@@ -14,15 +14,13 @@ from typing import Any, Self
 
 from pydantic import ConfigDict, Field, ValidationError
 
-from model.shape import MAX_CHANNELS
-
 from .errors import JobUnreadable
 from .kinds import AnyTask
 from .kinds.base import Prepared
 from .kinds.generate import Generation
 from .moments import Trace
 from .params import MAX_SEED, MODEL_NAME, TAG, SamplingParams
-from .values import Bits, Frozen, Reported
+from .values import Bits, Frozen, Planes, Reported
 
 SCHEMA = 1
 
@@ -97,10 +95,8 @@ class Job(Frozen):
         timeout: the time limit for its run, in seconds.
         owner: the name of the API key of the request; None if the server has no keys.
         tag: the client's own word, by which it finds its jobs again; nothing that is drawn depends on it.
-        trace: the network calls after which x_t and the predicted image are kept, from 1 on; nothing that is drawn
-            depends on them.
-        bits: the bits of each pixel in the answer.
-        planes: the number of planes of each image in the answer, as the front end knew the model; see `Shape.planes`.
+        trace: the network calls after which x_t and the predicted image are kept, from 1 on; they change no image.
+        bits, planes: of each image in the answer; `Shape.planes`, as the front end knew the model.
         request_id: the id of the HTTP request, for the logs of all processes.
         traceparent: the span of the HTTP request, as in W3C Trace Context; None unless it is traced.
     """
@@ -118,7 +114,7 @@ class Job(Frozen):
     tag: str | None = Field(default=None, pattern=TAG)
     trace: Trace = ()
     bits: Bits = 8
-    planes: int = Field(default=1, ge=1, le=MAX_CHANNELS)
+    planes: Planes = 1
     request_id: str | None = Field(default=None, max_length=64)
     traceparent: str | None = Field(default=None, max_length=64)
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
+
+from model.shape import MAX_CHANNELS
 
 Bits = Literal[8, 16]  # of each pixel of an image
+Planes = Annotated[int, Field(ge=1, le=MAX_CHANNELS)]  # see `Shape.planes`
 
 
 class Frozen(BaseModel):
