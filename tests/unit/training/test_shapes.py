@@ -141,6 +141,8 @@ def test_a_folder_of_arrays_is_read_and_what_does_not_fit_is_left_out(tmp_path: 
     [
         (("data.source=faces", "image_size=[8, 12]"), "the drawn faces are square: image_size must be one number"),
         (("data.bits=16",), "RGB images have 8 bits here"),
+        (("image_size=[8, 12]", "crop=4"), "crops are of squares: image_size must be one number"),
+        (("image_size=[8, 12]", "network.condition_channels=3", "condition.size=4"), "a condition draws squares"),
         (("data.bits=12",), "data.bits: Input should be 8 or 16"),
         (("image_size=[8, 12, 16]",), "image_size must be a whole number|image_size: "),
         (("image_size=[8, 0]",), "image_size must be a whole number between 1 and 1024"),
@@ -155,6 +157,8 @@ def test_what_cannot_be_trained_is_refused(tmp_path: Path, changes: tuple[str, .
     ("change", "message"),
     [
         (("loss=vlb", "data.bits=16"), "loss vlb knows 256 levels"),
+        (("network.condition_channels=1", "condition.size=4", "data.bits=16"), "conditions have 8 bits"),
+        (("network.condition_channels=3", "condition.size=4"), "draws squares of 1 or 3 channels"),
         (("kid_every=5", "data.bits=16"), "KID is of grey or RGB images of 8 bits"),
         (("kid_every=5",), "KID is of grey or RGB images of 8 bits"),
     ],
