@@ -8,7 +8,7 @@ from starlette.exceptions import HTTPException
 from jobs.workers import reports_for
 
 from ..deps import CatalogDep, QueueDep
-from ..views import ModelList, ModelView
+from ..model_views import ModelList, ModelView
 
 router = APIRouter(tags=["models"])
 

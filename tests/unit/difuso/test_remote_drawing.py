@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from app.views import ModelView
+from app.model_views import ModelView
 from difuso.remote_drawing import ServedModel
 from jobs.catalog import ModelInfo, read_catalog
 from jobs.errors import RequestRefused
