@@ -117,7 +117,7 @@ PROBLEMS: dict[type[Exception], ProblemType] = {
         415,
         "unsupported-format",
         "Unsupported image format",
-        "Send a PNG, JPEG or grey TIFF file, or an array as .npy or .npz.",
+        "Send a PNG or JPEG file, or an array as .npy or .npz.",
     ),
     jobs_errors.BadImage: ProblemType(
         422, "bad-image", "The image cannot be read", "The file is damaged or incomplete; save the image again."

@@ -105,7 +105,7 @@ async def _expect_nothing(request: Request, instead: str) -> None:
 
 def request_body(*required: str, optional: Collection[str] = (), instead: str = "") -> dict[str, Any]:
     """Returns the OpenAPI description of the body that `Uploads.read` reads, for `openapi_extra` of a route."""
-    part = {"type": "string", "format": "binary", "description": "PNG, JPEG or grey TIFF, or an array as .npy"}
+    part = {"type": "string", "format": "binary", "description": "PNG or JPEG, or an array as .npy"}
     schema = {"type": "object", "properties": dict.fromkeys([*required, *optional], part), "required": [*required]}
     content = {"multipart/form-data": {"schema": schema}}
     words = {"description": f"needed without {instead}"} if instead else {}

@@ -19,8 +19,8 @@ from .logs import log_lines
 from .options import API_KEY, Server, read_settings, takes
 
 OUT = Path("pictures")
-File = typer.Argument(help="PNG, JPEG, grey TIFF, .npy or .npz file.")
-OptionalFile = typer.Option(help="PNG, JPEG, grey TIFF, .npy or .npz file, where one is needed.")
+File = typer.Argument(help="PNG, JPEG, .npy or .npz file.")
+OptionalFile = typer.Option(help="PNG, JPEG, .npy or .npz file, where one is needed.")
 Target = typer.Option("--out", "-o", help="Folder for the images, or an .npz file for all of them and their trace.")
 DryRun = typer.Option(
     "--dry-run", help="Print what the job takes and, with --server, when it would be done; draw nothing."
@@ -87,7 +87,7 @@ def _command(kind: Kind[Any], name: str) -> Callable[..., None]:
             write_images_of(kind, query, files, out, server)
 
     replaceable = typer.Argument(
-        help=f"PNG, JPEG, grey TIFF, .npy or .npz file; needed without {kind.instead}.", show_default=False
+        help=f"PNG, JPEG, .npy or .npz file; needed without {kind.instead}.", show_default=False
     )
     needed = (Annotated[Path | None, replaceable], None) if kind.instead else (Annotated[Path, File],)
 

@@ -3,7 +3,7 @@
 JobsError
 ├── RequestRefused       a parameter of the request is wrong; the error names it
 ├── ImageRefused         an image of the request cannot be used; the error names the part
-│   ├── UnsupportedFormat    it is neither PNG, JPEG, grey TIFF nor an array
+│   ├── UnsupportedFormat    it is neither PNG, JPEG nor an array
 │   ├── BadImage             it is damaged
 │   ├── ImageTooLarge        it has too many pixels
 │   ├── AnimatedImage        it has several frames
@@ -52,7 +52,7 @@ class ImageRefused(JobsError):
 
 
 class UnsupportedFormat(ImageRefused):
-    """The content is neither PNG, JPEG, grey TIFF, .npy nor .npz, whatever the name of the file."""
+    """The content is neither PNG, JPEG, .npy nor .npz, whatever the name of the file."""
 
 
 class BadImage(ImageRefused):

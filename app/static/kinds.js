@@ -21,7 +21,7 @@ function files(body) {
   const { properties = {}, required: parts = [] } = body?.content["multipart/form-data"].schema ?? {};
   const required = body?.required ? parts : [];
   return Object.entries(properties).map(([name, { description }]) => {
-    const attributes = { name, type: "file", accept: "image/png,image/jpeg,image/tiff,.npy,.npz", required: required.includes(name) };
+    const attributes = { name, type: "file", accept: "image/png,image/jpeg,.npy,.npz", required: required.includes(name) };
     return labelled(`${name}, ${description}`, Object.assign(document.createElement("input"), attributes));
   });
 }

@@ -20,7 +20,6 @@ from PIL.PngImagePlugin import PngImageFile
 from model.shape import Shape
 
 from ..errors import BadImage, ImageRefused
-from . import tiff
 from .arrays import SentImage, is_array, read_array
 from .containers import PNG_MAGIC, Container, strip
 from .sizes import check_size
@@ -62,7 +61,7 @@ class FittedImage:
 
 
 def read_image(data: bytes) -> SentImage:
-    """Decodes a PNG, JPEG, grey TIFF, .npy or .npz file; returns its image upright and opaque.
+    """Decodes a PNG, JPEG, .npy or .npz file; returns its image upright and opaque.
 
     A PNG or JPEG is RGB, or grey of 16 bits.
 
@@ -71,8 +70,6 @@ def read_image(data: bytes) -> SentImage:
     """
     if is_array(data):
         return read_array(data)
-    if data.startswith(tiff.MAGICS):
-        return _upright(*tiff.read_tiff(data))
     container = strip(data)
     try:
         return _decode(container)
@@ -145,11 +142,8 @@ def _decode(container: Container) -> Image.Image:
         check_size(*image.size)
         image.load()
         opaque = _opaque_deep(image) if image.mode == DEEP else _opaque(_scaled_key(image, container.bits))
-    return _upright(opaque, container.orientation)
-
-
-def _upright(image: Image.Image, orientation: int) -> Image.Image:
-    return image.transpose(UPRIGHT_BY[orientation]) if orientation in UPRIGHT_BY else image
+    turn = UPRIGHT_BY.get(container.orientation)
+    return opaque if turn is None else opaque.transpose(turn)
 
 
 def _scaled_key(image: Image.Image, bits: int) -> Image.Image:

@@ -265,9 +265,8 @@ def test_four_channels_on_the_command_line_are_one_file(
 # 16 bits
 
 
-@pytest.mark.parametrize("form", ["PNG", "TIFF"])
-def test_16_bits_go_in_and_come_out(api: httpx.Client, form: str) -> None:
-    kept = {"image": saved(Image.fromarray(DEEP), form), "mask": black(8, 12)}
+def test_16_bits_go_in_and_come_out(api: httpx.Client) -> None:
+    kept = {"image": saved(Image.fromarray(DEEP), "PNG"), "mask": black(8, 12)}
     made = opened(api.post(f"/restore?task=inpaint&bits=16&{GREY}", files=kept))
     assert made.mode == "I;16"
     assert np.array_equal(np.asarray(made), DEEP)

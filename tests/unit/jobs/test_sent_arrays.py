@@ -1,4 +1,4 @@
-"""What is sent in other forms than 8-bit PNGs and JPEGs: 16 bits of grey, TIFFs, arrays of any channels."""
+"""What is sent in other forms than 8-bit PNGs and JPEGs: 16 bits of grey, arrays of any channels."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jobs.errors import AnimatedImage, BadImage, ImageRefused, ImageTooComplex, ImageTooLarge, UnsupportedFormat
+from jobs.errors import BadImage, ImageRefused, ImageTooComplex, ImageTooLarge
 from jobs.images.fitting import How, fit, fit_mask, read_image
 from jobs.images.noise_estimate import estimate_sigma
 from jobs.images.npz import image_arrays, pixels_of
@@ -83,74 +83,6 @@ def test_noise_below_a_level_of_8_bits_is_estimated(sigma: float) -> None:
     assert estimate_sigma(saved(Image.fromarray(noisy), "PNG")) == pytest.approx(sigma, rel=0.1)
     planes = np.concatenate([noisy, noisy.T, noisy[::-1]])
     assert estimate_sigma(saved(Image.fromarray(planes), "PNG"), planes=3) == pytest.approx(sigma, rel=0.1)
-
-
-# TIFF
-
-
-@pytest.mark.parametrize("compression", [None, "tiff_deflate", "tiff_adobe_deflate"])
-@pytest.mark.parametrize("pixels", [DEEP, (DEEP >> 8).astype(np.uint8)], ids=["16 bits", "8 bits"])
-def test_a_tiff_of_pillow_is_read_pixel_by_pixel(pixels: Pixels, compression: str | None) -> None:
-    image = read_image(saved(Image.fromarray(pixels), "TIFF", compression=compression))
-    assert isinstance(image, Image.Image)
-    assert np.array_equal(np.asarray(image), pixels)
-
-
-def tiff(order: str, pixels: Pixels, *strips: bytes, following: int = 0, **changed: int) -> bytes:
-    """A TIFF of these strips, or of the pixels as they are."""
-    strips = strips or (pixels.astype(f"{order}u{pixels.itemsize}").tobytes(),)
-    tags = {256: pixels.shape[1], 257: pixels.shape[0], 258: 8 * pixels.itemsize, 259: 1, 262: 1, 277: 1}
-    tags |= {int(name[1:]): value for name, value in changed.items()}
-    entries = b"".join(struct.pack(f"{order}HHIHH", tag, 3, 1, value, 0) for tag, value in tags.items())
-    begin = 8 + 2 + 12 * (len(tags) + 2) + 4
-    places = begin + 8 * len(strips) + np.cumsum([0, *map(len, strips)])[:-1]
-    for tag, place, number in ((273, begin, places[0]), (279, begin + 4 * len(strips), len(strips[0]))):
-        entries += struct.pack(f"{order}HHII", tag, 4, len(strips), number if len(strips) == 1 else place)
-    numbers = struct.pack(f"{order}{2 * len(strips)}I", *places, *map(len, strips))
-    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}IH", 8, len(tags) + 2)
-    return head + entries + struct.pack(f"{order}I", following) + numbers + b"".join(strips)
-
-
-@pytest.mark.parametrize("order", ["<", ">"])
-def test_a_tiff_of_either_byte_order_in_strips_and_upside_down(order: str) -> None:
-    image = read_image(tiff(order, DEEP))
-    assert np.array_equal(np.asarray(image), DEEP)
-    rows = [row.astype(f"{order}u2").tobytes() for row in DEEP]
-    assert np.array_equal(np.asarray(read_image(tiff(order, DEEP, *rows))), DEEP)
-    assert np.array_equal(np.asarray(read_image(tiff(order, DEEP, t262=0))), 65535 - DEEP)
-    assert np.array_equal(np.asarray(read_image(tiff(order, DEEP, t274=3))), DEEP[::-1, ::-1])
-    apart = np.diff(DEEP, axis=1, prepend=np.zeros((8, 1), np.uint16))
-    assert np.array_equal(np.asarray(read_image(tiff(order, apart, t317=2))), DEEP)
-
-
-@pytest.mark.parametrize(
-    ("data", "error"),
-    [
-        (saved(Image.new("RGB", (4, 4)), "TIFF"), UnsupportedFormat),
-        (saved(Image.fromarray(DEEP), "TIFF", compression="tiff_lzw"), UnsupportedFormat),
-        (tiff("<", DEEP, t322=16), UnsupportedFormat),
-        (tiff("<", DEEP, t339=3), UnsupportedFormat),
-        (tiff("<", DEEP, following=8), AnimatedImage),
-        (tiff("<", DEEP, t256=13), BadImage),
-        (tiff("<", DEEP, t256=11), BadImage),
-        (tiff("<", DEEP, t256=0), BadImage),
-        (tiff("<", DEEP, t256=65535, t257=65535), ImageTooLarge),
-        (tiff("<", DEEP, b"no deflate", t259=8), BadImage),
-        (tiff("<", DEEP)[:40], BadImage),
-        (b"II*\0" + struct.pack("<IH", 8, 5000), ImageTooComplex),
-        (b"II*\0" + struct.pack("<I", 2**32 - 1), BadImage),
-    ],
-)
-def test_a_tiff_that_cannot_be_used_is_refused(data: bytes, error: type[ImageRefused]) -> None:
-    with pytest.raises(error):
-        read_image(data)
-
-
-def test_a_cut_tiff_is_refused_wherever_it_is_cut() -> None:
-    data = tiff(">", DEEP)
-    for end in range(4, len(data)):
-        with pytest.raises(ImageRefused):
-            read_image(data[:end])
 
 
 # Arrays
