@@ -67,6 +67,11 @@ class SimulatedJob:
         return self
 
     @property
+    def ahead(self) -> tuple[SimulatedJob]:
+        """Its stages to come: a simulated job has one."""
+        return (self,)
+
+    @property
     def left(self) -> int:
         """Image-steps still to do."""
         return sum(image.left for image in self.unfinished)
