@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 GENERATOR := $(VENV)/generator/bin/openapi-python-client
+AXE := $(VENV)/axe
 PACKAGES := app difuso evaluation jobs model training worker
 
 .DEFAULT_GOAL := help
@@ -16,7 +17,7 @@ setup: $(VENV)/.dev  ## make the virtual environment with all development depend
 serve: $(VENV)/.standalone  ## run difuso on this machine: http://127.0.0.1:8000, Ctrl-C stops it
 	@exec $(BIN)/difuso serve
 
-test: $(VENV)/.dev $(GENERATOR)  ## run the quick tests
+test: $(VENV)/.dev $(GENERATOR) $(AXE)  ## run the quick tests
 	$(BIN)/python -m pytest -m 'not slow and not gpu' -n 2 --dist loadfile
 
 fuzz: $(VENV)/.dev  ## send the API thousands of valid and invalid requests made from its own OpenAPI
@@ -78,6 +79,10 @@ $(VENV)/.standalone $(VENV)/.train $(VENV)/.evaluate $(VENV)/.bench $(VENV)/.ops
 $(GENERATOR): | $(BIN)/python
 	$(BIN)/python -m venv $(VENV)/generator
 	$(VENV)/generator/bin/python -m pip install --quiet --disable-pip-version-check openapi-python-client==0.29.1
+
+# A test examines the page with axe-core (MPL 2.0), which this package carries; of the package itself nothing is used.
+$(AXE): | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $(AXE) axe-playwright-python==0.1.8
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \

@@ -14,7 +14,6 @@ from fastapi import Depends, FastAPI
 from prometheus_client import CollectorRegistry
 from redis.backoff import NoBackoff
 from redis.retry import Retry
-from starlette.staticfiles import StaticFiles
 
 from jobs.events import Listener
 from jobs.following import LOOK_SECONDS, CatalogFollower
@@ -95,7 +94,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
         app.include_router(health.metrics_router, dependencies=guarded)
     for module in (page, problems, health):
         app.include_router(module.router)
-    app.mount("/static", StaticFiles(directory=page.STATIC))
+    app.mount("/static", page.files)
     describe(app)
     return app
 

@@ -5,9 +5,30 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from PIL import Image
 from selenium import webdriver
+
+from model.checkpoint import save_checkpoint
+from model.networks.configs import UNetConfig
+from tests.serving import ENVIRONMENT, Difuso, running
+from tests.small_models import CLASSES, NETWORK, checkpoint_of
+from tests.studio import WIDTHS, Studio
+
+CARD = """# tiny
+
+A network of **random** weights, with `seed` 0. See [Open Peeps](https://www.openpeeps.com/) and [ours](../here.md).
+
+| | |
+| --- | --- |
+| data | none |
+
+**Licence.** CC0 1.0 <img src=x>
+
+![Loss](losses.png)
+"""
 
 # The machine may have no way out, and chromium's own requests would show as errors of the page.
 QUIET = ("--headless=new", "--disable-gpu", "--disable-background-networking", "--disable-component-update")
@@ -31,3 +52,27 @@ def driver() -> Iterator[webdriver.Chrome]:
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     with webdriver.Chrome(options, webdriver.ChromeService(program)) as driver:
         yield driver
+
+
+@pytest.fixture(scope="session")
+def studio_server(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Difuso]:
+    """With the models `tiny`, which has a description, and `with-classes` of three classes."""
+    folder = tmp_path_factory.mktemp("page")
+    models = folder / "models"
+    shutil.copytree(models_dir / "tiny", models / "tiny")
+    (models / "tiny" / "README.md").write_text(CARD)
+    Image.new("RGB", (64, 64), "teal").save(models / "tiny" / "sheet.png")
+    made = checkpoint_of(UNetConfig(num_classes=len(CLASSES), **NETWORK), classes=CLASSES)
+    save_checkpoint(models / "with-classes", made.config, made.network)
+    with running(folder, ENVIRONMENT | {"DIFUSO_MODELS_DIR": str(models)}) as difuso:
+        yield difuso
+
+
+@pytest.fixture(params=list(WIDTHS))
+def studio(driver: webdriver.Chrome, studio_server: Difuso, request: pytest.FixtureRequest) -> Iterator[Studio]:
+    """The page of a first visit, on a desktop and on a phone. At the end the browser has nothing to complain of."""
+    studio = Studio(driver, studio_server.url, request.param)
+    studio.errors()
+    studio.open()
+    yield studio
+    assert studio.errors() == []

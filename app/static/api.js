@@ -1,0 +1,80 @@
+// Requests to the server, with the API key if it needs one; and server-sent events.
+
+import { $ } from "./dom.js";
+import { t } from "./texts.js";
+import { createParser } from "./vendor/eventsource-parser.js";
+
+const KEY = "difuso-key";
+let entered; // a promise that resolves when the user has entered a key
+
+// An answer that says why not; `type` is the end of its problem's path.
+export class Problem extends Error {
+  constructor(message, type) {
+    super(message);
+    this.type = type;
+  }
+}
+
+export const hasKey = () => sessionStorage.getItem(KEY) !== null;
+
+// Resolves to a successful response; asks the user for an API key if the server needs one.
+export async function request(path, { headers, ...rest } = {}) {
+  const key = sessionStorage.getItem(KEY);
+  let response;
+  try {
+    response = await fetch(path, { ...rest, headers: { ...headers, ...(key && { Authorization: `Bearer ${key}` }) } });
+  } catch (error) {
+    throw error.name === "AbortError" ? error : new Problem(t("noAnswer"), "unreachable");
+  }
+  if (response.ok) return response;
+  if (response.status === 401) {
+    await (entered ??= enterKey(key));
+    return request(path, { headers, ...rest });
+  }
+  throw await problemOf(response);
+}
+
+async function problemOf(response) {
+  const body = await response.json().catch(() => ({ title: response.statusText, detail: "" }));
+  const about = body.errors?.map(found => `${found.parameter ?? found.part ?? found.header ?? "body"}: ${found.detail}`);
+  const wait = response.headers.get("Retry-After");
+  const text = `${body.title}. ${about?.join("; ") ?? body.detail}`;
+  return new Problem(wait ? `${text} ${t("tryAgainIn", wait)}` : text, body.type?.split("/").pop());
+}
+
+export async function ask(method, path, { headers, body, signal } = {}) {
+  return (await request(path, { method, headers, body, signal })).json();
+}
+
+// Resolves when the user has entered a key; the next response tells whether it is valid.
+function enterKey(before) {
+  const dialog = $("access");
+  $("access-why").textContent = t(before ? "keyUnknown" : "keyNeeded");
+  dialog.oncancel = event => event.preventDefault(); // the page is useless without a key
+  dialog.showModal();
+  return new Promise(resolve => {
+    dialog.querySelector("form").onsubmit = event => {
+      event.preventDefault();
+      sessionStorage.setItem(KEY, $("key").value.trim());
+      $("key").value = "";
+      entered = undefined;
+      dialog.close();
+      resolve();
+    };
+  });
+}
+
+// Yields the server-sent events of a path as {event, data}. An EventSource could not send the key.
+export async function* events(path, signal) {
+  const response = await request(path, { signal });
+  if (response.status === 204) return; // the end was told already
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  const found = [];
+  const parser = createParser({ onEvent: event => found.push(event) });
+  for (;;) {
+    const { value, done } = await reader.read().catch(() => ({ done: true }));
+    if (done) return;
+    parser.feed(value);
+    for (const { event, data } of found.splice(0)) yield { event, data: JSON.parse(data) };
+  }
+}

@@ -1,0 +1,192 @@
+// The card of a job in the gallery. It is filled only near the window: outside it keeps its height and nothing else.
+
+import { deleteJob, saveAs, useSettings } from "./actions.js";
+import { ask } from "./api.js";
+import { addressOf, commandOf, countOf, fileName, labelOf, metaOf, nameOf, rowsOf, seedOf, titleOf } from "./describe.js";
+import { complain, el, multiple } from "./dom.js";
+import { unwatch, watch } from "./follow.js";
+import { ADDRESS } from "./inputs.js";
+import { className, sizeOf } from "./models.js";
+import { isFavourite, recall } from "./saved.js";
+import { isEnded, jobs } from "./store.js";
+import { stripOf } from "./strip.js";
+import { duration, t } from "./texts.js";
+import { openViewer } from "./viewer.js";
+
+const TILE = 128; // CSS pixels, about
+
+export class Card {
+  #shown = false;
+  #onlyFavourites;
+
+  constructor(job, onlyFavourites) {
+    this.job = job;
+    this.#onlyFavourites = onlyFavourites;
+    this.element = el("article", { id: `job-${job.id}` });
+  }
+
+  show() {
+    if (this.#shown) return;
+    this.#shown = true;
+    this.#fill();
+  }
+
+  hide(height) {
+    if (!this.#shown) return;
+    this.#shown = false;
+    unwatch(this.job.id);
+    this.element.style.height = `${height}px`;
+    this.element.replaceChildren();
+  }
+
+  update(job) {
+    const before = this.job;
+    this.job = job;
+    if (!this.#shown) return;
+    if (isEnded(job) || isEnded(before)) this.#fill();
+    else this.#showProgress();
+  }
+
+  #fill() {
+    const { job } = this;
+    this.element.style.height = "";
+    this.element.setAttribute("aria-label", titleOf(job));
+    const head = el("header", {}, el("h3", { textContent: titleOf(job) }), el("p", { className: "hint", textContent: metaOf(job) }));
+    this.alarm = el("p", { className: "error", role: "alert", hidden: true });
+    this.element.replaceChildren(head, this.alarm);
+    if (!isEnded(job)) {
+      this.state = el("p", { className: "state", role: "status" });
+      this.bar = el("progress", { "aria-label": titleOf(job) });
+      this.element.append(this.state, this.bar, this.#pictures(), this.#tools());
+      this.#showProgress();
+      return watch(job.id);
+    }
+    unwatch(job.id);
+    if (job.state === "succeeded") this.element.append(this.#pictures());
+    else this.element.append(el("p", { className: "state", textContent: t(job.state) }));
+    if (job.failure) complain(this.alarm, new Error(`${job.failure.detail} (${job.failure.code})`));
+    this.element.append(this.#tools());
+  }
+
+  #showProgress() {
+    const { state, position, steps, eta_seconds: eta } = this.job;
+    const left = eta === undefined ? "" : duration(Math.max(1, eta));
+    this.state.textContent = state === "queued" ? t("waiting", position, left) : t("progress", steps.done, steps.total, left);
+    this.bar.max = steps.total;
+    this.bar.value = steps.done;
+  }
+
+  #pictures() {
+    const { job } = this;
+    if (job.task?.shares && job.links.images && countOf(job) > 2 && !this.#onlyFavourites()) {
+      return stripOf(job, index => openViewer(this.job, index));
+    }
+    const shown = Array.from({ length: countOf(job) }, (_, index) => index);
+    const wanted = shown.filter(index => !this.#onlyFavourites() || isFavourite(job.id, index));
+    const pictures = el("div", { className: "pictures" });
+    pictures.style.setProperty("--tile", `${multiple(sizeOf(job.model), TILE)}px`);
+    const rows = rowsOf(job);
+    if (rows && !this.#onlyFavourites()) pictures.append(...rows.flatMap(row => this.#row(row)));
+    else pictures.append(...wanted.map(index => this.#tile(index, nameOf(job, index))));
+    return pictures;
+  }
+
+  // A row of one class, with its name in front.
+  #row(indices) {
+    const name = className(this.job.model, labelOf(this.job, indices[0]));
+    const tiles = indices.map(index => this.#tile(index, `${t("seed")} ${seedOf(this.job, index)}`));
+    return [el("div", { className: "class-row" }, el("h4", { textContent: name }), el("div", { className: "row-pictures" }, ...tiles))];
+  }
+
+  #tile(index, caption) {
+    const { job } = this;
+    const figure = el("figure", { dataset: { index } });
+    const source = addressOf(job, index);
+    if (source) {
+      const image = el("img", { src: source, alt: t("pictureAlt", nameOf(job, index)), decoding: "async", draggable: true });
+      const link = el("a", { href: source, className: "picture" }, image);
+      link.dataset.index = index;
+      link.addEventListener("click", event => {
+        if (event.ctrlKey || event.metaKey || event.shiftKey) return; // the browser opens it elsewhere
+        event.preventDefault();
+        openViewer(this.job, index);
+      });
+      link.addEventListener("dragstart", event => {
+        event.dataTransfer.setData(ADDRESS, JSON.stringify([source, fileName(job, index)]));
+      });
+      figure.append(link);
+    } else figure.append(el("div", { className: "blank" }));
+    figure.classList.toggle("favourite", isFavourite(job.id, index));
+    figure.append(el("figcaption", { textContent: caption }));
+    return figure;
+  }
+
+  preview(index, source) {
+    const figure = this.#shown && this.element.querySelector(`figure[data-index="${index}"]`);
+    if (!figure || isEnded(this.job)) return; // a mean has previews of all its samples, but only one picture
+    const image = el("img", { src: source, alt: t("unfinishedAlt", nameOf(this.job, index)) });
+    figure.classList.add("unfinished");
+    figure.firstElementChild.replaceWith(image);
+  }
+
+  #tools() {
+    const { job } = this;
+    const tools = el("div", { className: "tools" });
+    const button = (key, action) => {
+      const made = el("button", { type: "button", className: `small ${key}`, textContent: t(key) });
+      made.addEventListener("click", () => this.#try(() => action(made)));
+      tools.append(made);
+    };
+    if (!isEnded(job)) {
+      button("cancel", async () => jobs.put(await ask("DELETE", job.links.self)));
+      return tools;
+    }
+    button("useSettings", () => useSettings(job));
+    if (job.links.images && countOf(job) > 1) {
+      button("saveZip", () => saveAs(job, "application/zip", "zip"));
+      button("saveSheet", () => saveAs(job, "image/png", "png"));
+    }
+    if (job.links.images) button("command", () => this.#showCommand(tools));
+    button("delete", made => this.#delete(made));
+    return tools;
+  }
+
+  async #showCommand(tools) {
+    const shown = this.element.querySelector("pre");
+    if (shown) return shown.parentElement.remove();
+    const text = commandOf(this.job, (await recall(this.job.id))?.files);
+    const copy = el("button", { type: "button", className: "small", textContent: t("copy") });
+    const code = el("pre", { tabIndex: 0 }, el("code", { textContent: text }));
+    copy.addEventListener("click", async () => {
+      try {
+        await navigator.clipboard.writeText(text);
+        copy.textContent = t("copied");
+      } catch {
+        getSelection().selectAllChildren(code); // without HTTPS there is no clipboard; the keyboard can copy
+      }
+    });
+    tools.after(el("div", { className: "command" }, code, copy));
+  }
+
+  // Deletes the pictures for good, so the first click only asks.
+  async #delete(button) {
+    if (!button.classList.contains("sure")) {
+      button.classList.add("sure");
+      button.textContent = t("deleteSure");
+      return button.addEventListener("blur", () => {
+        button.classList.remove("sure");
+        button.textContent = t("delete");
+      }, { once: true });
+    }
+    await deleteJob(this.job);
+  }
+
+  async #try(action) {
+    try {
+      await action();
+      complain(this.alarm, null);
+    } catch (error) {
+      complain(this.alarm, error);
+    }
+  }
+}

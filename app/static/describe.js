@@ -1,0 +1,103 @@
+// Words for jobs and their pictures, and the requests that make them again.
+
+import { hasKey } from "./api.js";
+import { className, models } from "./models.js";
+import { duration, known, moment, number, t } from "./texts.js";
+
+export const countOf = job => (job.task?.average ? 1 : job.params.n);
+
+export function titleOf(job) {
+  const { kind, params, task } = job;
+  const what = {
+    generate: () => t("pictures", params.n),
+    interpolate: () => t(task.seeds ? "betweenSeeds" : "betweenPictures", params.n),
+    denoise: () => (task.sigma === undefined ? t("drawnAnew", countOf(job)) : t("denoised", number(task.sigma, 1), task.estimated)),
+    restore: () => t("restored", known(`task_${task.task}`, task.task)),
+  }[kind];
+  return what?.() ?? `${t("pictures", countOf(job))} · ${kind}`;
+}
+
+export function metaOf(job) {
+  const { model, params, timings, accepted_at } = job;
+  const parts = [model, t("samplerSteps", params.sampler, params.steps)];
+  if (params.guidance_scale !== 1) parts.push(t("guided", number(params.guidance_scale, 1)));
+  if (timings.total !== undefined) parts.push(duration(timings.total));
+  return [...parts, moment(accepted_at)].join(" · ");
+}
+
+export const seedOf = ({ params, task }, index) =>
+  Array.isArray(params.seed) ? params.seed[index] : params.seed + (task?.shares ? 0 : index);
+
+export const labelOf = ({ params }, index) => (Array.isArray(params.label) ? params.label[index] : params.label);
+
+// Returns what distinguishes a picture of a job from the others.
+export function nameOf(job, index) {
+  const { model, params, task } = job;
+  if (task?.shares) return `λ ${number(task.shares[index], 2)}`;
+  if (task?.average) return t("meanOf", params.n);
+  const name = Array.isArray(params.label) ? `, ${className(model, params.label[index])}` : "";
+  return `${t("seed")} ${seedOf(job, index)}${name}`;
+}
+
+// The parameters of a kind's own, as its request takes them; a kind that a server adds takes its task as it is.
+function taskQuery(job) {
+  const { kind, task, model } = job;
+  if (kind === "generate") return {};
+  if (kind === "interpolate") {
+    const { shares, depth, mode, noise, seeds } = task;
+    return seeds ? { lambda: shares } : { lambda: shares, t: depth, mode, ...(mode === "ddpm" && { noise }) };
+  }
+  if (kind === "denoise") {
+    const { sigma, depth, mode, average } = task;
+    const entry = sigma === undefined ? { strength: (depth + 1) / models.get(model).num_train_timesteps } : { sigma };
+    return { ...entry, mode, ...(average && { average }) };
+  }
+  if (kind === "restore") {
+    const { task: name, factor, blur, width, sigma } = task;
+    return { task: name, sigma, ...(name === "superres" && { factor }), ...(name === "deblur" && { blur, width }) };
+  }
+  const { kind: _, ...own } = task ?? {};
+  return own;
+}
+
+// Returns the query that makes all pictures of a job again, or only one of them, to the last bit.
+export function queryOf(job, index) {
+  const { params, task } = job;
+  const alone = index !== undefined && !task?.average;
+  const query = new URLSearchParams({ model: job.model });
+  const own = taskQuery(job);
+  if (alone && own.lambda) own.lambda = own.lambda[index];
+  const seed = alone ? seedOf(job, index) : params.seed;
+  const changed = { ...params, seed: task?.seeds ?? seed, label: alone ? labelOf(job, index) : params.label, ...own };
+  if (alone || task?.shares) delete changed.n;
+  for (const [name, value] of Object.entries(changed)) {
+    for (const each of [value].flat()) if (each !== undefined && each !== null) query.append(name, each);
+  }
+  return query;
+}
+
+function quote(text) {
+  return `'${text.replaceAll("'", "'\\''")}'`;
+}
+
+// Returns the command for a terminal that makes the pictures again; files are those of the request, if they are known.
+export function commandOf(job, files = []) {
+  const parts = files.map(([name, file]) => ` -F ${quote(`${name}=@${file.name}`)}`).join("");
+  const key = hasKey() ? ' -H "Authorization: Bearer $DIFUSO_KEY"' : "";
+  return `curl -X POST '${location.origin}/${job.kind}?${queryOf(job)}'${key}${parts} -o pictures.png`;
+}
+
+export const fileName = (job, index) => `difuso-${job.model}-${nameOf(job, index).replace(/[^\p{L}\p{N}.]+/gu, "-")}.png`;
+
+// The address of a picture; with API keys it is signed, so that an <img> can load it.
+export const addressOf = (job, index) => (job.links.signed ?? job.links.images)?.[index];
+
+// Returns the indices of each class if the same seeds were asked of several classes; else undefined.
+export function rowsOf(job) {
+  const { label, seed } = job.params;
+  if (!Array.isArray(label) || !Array.isArray(seed)) return undefined;
+  const rows = Map.groupBy(label.keys(), index => label[index]);
+  const first = JSON.stringify([...rows.values()][0].map(index => seed[index]));
+  const equal = [...rows.values()].every(row => JSON.stringify(row.map(index => seed[index])) === first);
+  return rows.size > 1 && equal ? [...rows.values()] : undefined;
+}

@@ -1,0 +1,56 @@
+// Making elements, and small helpers around them.
+
+// Returns an element. Properties with a hyphen, and `role`, are attributes; `dataset` is merged.
+export function el(tag, properties = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(properties)) {
+    if (value === undefined) continue;
+    if (name === "dataset") Object.assign(element.dataset, value);
+    else if (name.includes("-") || name === "role") element.setAttribute(name, value);
+    else element[name] = value;
+  }
+  element.append(...children.filter(child => child !== undefined && child !== null && child !== false));
+  return element;
+}
+
+export const $ = id => document.getElementById(id);
+
+// Shows an error in an element, or hides it if there is none.
+export function complain(element, error) {
+  element.textContent = error?.message ?? "";
+  element.hidden = !error;
+}
+
+// Saves a blob under a name, as a click on a download link does.
+export function save(blob, name) {
+  const link = el("a", { href: URL.createObjectURL(blob), download: name });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10_000); // the browser reads it after the click has returned
+}
+
+// Returns the whole multiple of a picture's size that comes next to a wanted size, so that pixels stay sharp.
+export function multiple(size, wanted) {
+  return size * Math.max(1, Math.round(wanted / size));
+}
+
+// Opens a dialog of this content. Escape, the button and a click beside it close it; then it is gone.
+export function openDialog(className, label, close, ...content) {
+  const dialog = el("dialog", { className, "aria-label": label });
+  const button = el("button", { type: "button", className: "close", "aria-label": close, textContent: "✕" });
+  button.addEventListener("click", () => dialog.close());
+  dialog.append(button, ...content);
+  dialog.addEventListener("click", event => event.target === dialog && dialog.close());
+  dialog.addEventListener("close", () => dialog.remove());
+  document.body.append(dialog);
+  dialog.showModal();
+  return dialog;
+}
+
+// Calls a function once, when the calls have paused for some milliseconds.
+export function debounced(milliseconds, action) {
+  let timer;
+  return () => {
+    clearTimeout(timer);
+    timer = setTimeout(action, milliseconds);
+  };
+}

@@ -1,0 +1,92 @@
+// Keeps the unfinished jobs up to date. Visible ones are followed by events, at most two at once: browsers open six
+// connections to a server, for all tabs together. All others are read from lists.
+
+import { ask, events, request } from "./api.js";
+import { isEnded, jobs } from "./store.js";
+
+const STREAMS = 2;
+const BUSY = 2500; // milliseconds between looks at the lists while something is unfinished
+const IDLE = 10_000;
+const RECONNECT = 3000;
+const LOST = 8; // jobs that have left the lists, looked up one by one at each look
+
+const visible = new Set();
+const streams = new Map(); // the AbortController of each followed job
+
+export function watch(id) {
+  visible.add(id);
+  choose();
+}
+
+export function unwatch(id) {
+  visible.delete(id);
+  choose();
+}
+
+// Opens streams for visible jobs, running ones first, and closes those that nobody sees.
+function choose() {
+  const open = document.hidden ? [] : [...visible].map(id => jobs.get(id)).filter(job => job && !isEnded(job));
+  open.sort((a, b) => (a.state === "running" ? 0 : 1) - (b.state === "running" ? 0 : 1));
+  const wanted = new Set(open.slice(0, STREAMS).map(job => job.id));
+  for (const [id, controller] of streams) if (!wanted.has(id)) stop(id, controller);
+  for (const id of wanted) if (!streams.has(id)) follow(id);
+}
+
+function stop(id, controller) {
+  streams.delete(id);
+  controller.abort();
+}
+
+async function follow(id) {
+  const controller = new AbortController();
+  streams.set(id, controller);
+  try {
+    for await (const { event, data } of events(`/jobs/${id}/events`, controller.signal)) {
+      if (event === "preview") jobs.preview(id, data.index, `data:image/png;base64,${data.png}`);
+      else jobs.put({ id, ...data });
+    }
+  } catch {
+    // The lists tell what has become of it.
+  }
+  if (streams.get(id) !== controller) return;
+  if (!isEnded(jobs.get(id) ?? {})) await new Promise(resolve => setTimeout(resolve, RECONNECT));
+  streams.delete(id);
+  choose();
+}
+
+async function look() {
+  const before = jobs.unfinished.map(job => job.id);
+  const seen = new Set();
+  const paths = ["/jobs?limit=24"];
+  if (before.length) paths.push("/jobs?state=queued&limit=100", "/jobs?state=running&limit=100");
+  for (const path of paths) {
+    for (const job of (await ask("GET", path)).jobs) {
+      seen.add(job.id);
+      jobs.put(job);
+    }
+  }
+  const lost = before.filter(id => !seen.has(id) && !streams.has(id));
+  for (const id of lost.slice(0, LOST)) await refresh(id);
+}
+
+// Reads one job again; one that the server has forgotten is gone from here, too.
+export async function refresh(id) {
+  try {
+    jobs.put(await (await request(`/jobs/${id}`)).json());
+  } catch (error) {
+    if (error.type === "job-not-found") jobs.put({ ...jobs.get(id), state: "failed", expires_at: new Date(0).toISOString() });
+    else throw error;
+  }
+}
+
+async function lookAgain() {
+  if (!document.hidden) await look().catch(() => {}); // the next look may succeed; the gallery tells of errors
+  setTimeout(lookAgain, jobs.unfinished.length ? BUSY : IDLE);
+}
+
+// Begins to look after jobs.
+export function start() {
+  document.addEventListener("visibilitychange", choose);
+  jobs.addEventListener("job", ({ detail }) => visible.has(detail.id) && choose());
+  setTimeout(lookAgain, BUSY);
+}

@@ -1,0 +1,156 @@
+// The form: which fields are shown, what it says as a request, and how it is filled in from a request.
+
+import { $, el } from "./dom.js";
+import { clearFiles, setFile } from "./inputs.js";
+import { classesOf, defaultModel, factsOf, models } from "./models.js";
+import { t, translate } from "./texts.js";
+
+export const form = $("form");
+const kindField = $("kind");
+const ROWS = "\nrows"; // a label that only this form knows; no class has a line break in its name
+const MOST = 64;
+
+export const listed = text => text.split(/[\s,]+/).filter(Boolean);
+const randomSeed = () => Math.floor(Math.random() * 2 ** 32);
+const field = name => [...form.elements].find(each => each.name === name && !each.matches(":disabled"));
+const whenOf = kind => form.querySelector(`fieldset[data-when="${kind}"]`);
+
+// Shows the fields of the chosen kind of job; all others are disabled, so that they are not sent.
+export function showKind() {
+  const kind = kindField.value;
+  const switches = form.querySelectorAll(`[data-switch="${kind}"]`);
+  const chosen = [kind, ...[...switches].map(each => each.value)];
+  for (const part of form.querySelectorAll("[data-when]")) {
+    part.hidden = part.disabled = !part.dataset.when.split(" ").some(name => chosen.includes(name));
+  }
+  const betweenSeeds = chosen.includes("seeds");
+  $("seeds").hidden = $("seeds").disabled = betweenSeeds;
+  const guess = field("mode")?.value === "mmse";
+  const several = !betweenSeeds && listed(field("seed")?.value ?? "").length > 1; // the number follows from the seeds
+  form.elements.n.disabled = kind === "interpolate" || guess || (several && form.elements.label.value !== ROWS);
+  $("stops").disabled = kind !== "interpolate" || form.elements.lambda.value !== "";
+  $("strength-shown").textContent = Number(form.elements.strength.value).toFixed(2);
+}
+
+export function showModels() {
+  const options = [...models.values()].map(model => {
+    const option = new Option(model.name, model.name, false, model.name === defaultModel);
+    option.disabled = !model.defaults || model.state === "refused";
+    return option;
+  });
+  form.elements.model.replaceChildren(...options);
+  showModel();
+}
+
+const option = (text, value) => el("option", { value, dataset: { t: text } });
+
+export function showModel() {
+  const model = models.get(form.elements.model.value);
+  if (!model?.defaults) return;
+  $("facts").textContent = factsOf(model);
+  form.elements.steps.max = model.num_train_timesteps;
+  const plans = Object.keys(model.plans);
+  $("plans").hidden = !plans.length;
+  form.elements.plan.replaceChildren(option("asModel", ""), ...plans.map(name => new Option(name)));
+  const variances = new Set(["fixed_small", "fixed_large", model.variance]);
+  form.elements.variance.replaceChildren(option("asModel", ""), ...[...variances].map(name => new Option(name)));
+  showClasses(model);
+  translate(form);
+  showKind();
+}
+
+function showClasses(model) {
+  const names = classesOf(model);
+  const some = model.label_required ? [] : [option("anyClass", "")];
+  const all = names.length > 1 ? [option("inRows", ROWS), ...(names.includes("all") ? [] : [option("inTurn", "all")])] : [];
+  $("classes").hidden = !names.length;
+  $("free").hidden = !model.classes || model.label_required;
+  $("classifier").hidden = !model.classifier_classes;
+  form.elements.label.replaceChildren(...some, ...names.map(name => new Option(name)), ...all);
+  form.elements.guidance_scale.value = form.elements.classifier_scale.value = "";
+}
+
+// Returns what the form asks for: the kind, the query, the files as pairs, and how urgent it is.
+export function readForm() {
+  const query = new URLSearchParams();
+  const files = [];
+  for (const [name, value] of new FormData(form)) {
+    if (value instanceof File) value.size && files.push([name, value]);
+    else if (name === "lambda" || name === "seed") listed(value).forEach(each => query.append(name, each));
+    else if (value !== "") query.append(name, value);
+  }
+  const kind = kindField.value;
+  if (kind === "interpolate" && !query.has("lambda")) {
+    const last = $("stops").valueAsNumber - 1;
+    for (let index = 0; index <= last; index++) query.append("lambda", +(index / last).toFixed(4));
+  }
+  if (kind === "interpolate" && $("seeds").disabled) {
+    while (query.getAll("seed").length < 2) query.append("seed", randomSeed());
+  }
+  if (query.get("label") === ROWS) rowOfEach(query);
+  return { kind, query, files, urgency: $("urgency").value, trace: $("trace").checked };
+}
+
+// Asks for the same seeds of every class.
+function rowOfEach(query) {
+  const names = classesOf(models.get(query.get("model")));
+  const given = query.getAll("seed").map(Number);
+  const first = given[0] ?? randomSeed();
+  const seeds = given.length > 1 ? given : Array.from({ length: Number(query.get("n")) }, (_, index) => first + index);
+  if (names.length * seeds.length > MOST) throw new Error(t("tooManyRows", Math.floor(MOST / names.length), names.length));
+  for (const name of ["label", "seed", "n"]) query.delete(name);
+  for (const name of names) {
+    for (const seed of seeds) {
+      query.append("label", name);
+      query.append("seed", seed);
+    }
+  }
+}
+
+export function chooseKind(kind) {
+  kindField.value = kind;
+  showKind();
+}
+
+// Fills in the form from a request: its kind, its query, and its files if they are known.
+export function fillForm(kind, query, files = []) {
+  const model = query.get("model");
+  for (const input of form.querySelectorAll("input:not([type=checkbox], [type=range], [type=file])")) input.value = input.defaultValue;
+  form.querySelectorAll("input[type=checkbox]").forEach(box => (box.checked = false));
+  clearFiles(form);
+  if (models.get(model)?.defaults) form.elements.model.value = model;
+  showModel();
+  kindField.value = kind;
+  const choice = whenOf(kind)?.querySelector("[data-switch]");
+  if (kind === "interpolate") choice.value = query.getAll("seed").length > 1 ? "seeds" : "pictures";
+  if (kind === "denoise") choice.value = query.has("strength") ? "clean" : query.has("sigma") ? "noisy" : "estimated";
+  if (kind === "restore") choice.value = query.get("task");
+  showKind();
+  for (const name of new Set(query.keys())) fillField(name, query.getAll(name));
+  for (const [name, file] of files) setFile(field(name), file);
+  showKind();
+  form.dispatchEvent(new Event("change"));
+  form.scrollIntoView({ block: "start" });
+}
+
+function fillField(name, values) {
+  if (name === "label") return fillLabel(values);
+  if (name === "seed" && kindField.value === "interpolate" && values.length > 1) {
+    return form.querySelectorAll('[data-when="seeds"] input').forEach((input, index) => (input.value = values[index]));
+  }
+  const input = field(name);
+  if (!input) return;
+  if (input.type === "checkbox") input.checked = values[0] === "true";
+  else {
+    const text = values.join(", ");
+    if (input.tagName === "SELECT" && ![...input.options].some(each => each.value === text)) input.append(new Option(text));
+    input.value = text;
+  }
+}
+
+// Classes come by index. Several are all of them in turn, or a row of each.
+function fillLabel(values) {
+  const names = classesOf(models.get(form.elements.model.value));
+  const inTurn = values.every((value, index) => Number(value) === index % names.length);
+  form.elements.label.value = values.length === 1 ? names[Number(values[0])] : inTurn ? "all" : ROWS;
+}

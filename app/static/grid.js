@@ -1,0 +1,161 @@
+// A grid of samplers by the values of one parameter, all from one seed, with the seconds that each picture took.
+
+import { ask } from "./api.js";
+import { addressOf } from "./describe.js";
+import { $, complain, el, multiple } from "./dom.js";
+import { form, readForm } from "./form.js";
+import { axisOf } from "./gridcard.js";
+import { make } from "./making.js";
+import { sizeOf } from "./models.js";
+import { saveGrid } from "./sheet.js";
+import { isEnded, isGone, jobs } from "./store.js";
+import { duration, t } from "./texts.js";
+import { openViewer } from "./viewer.js";
+
+const AXES = { steps: "5, 10, 20, 50", guidance_scale: "1, 2, 4, 8", eta: "0, 0.5, 1" };
+const MOST = 64; // pictures
+const TILE = 96; // CSS pixels, about
+const LOOK = 2000; // milliseconds
+const section = $("grid");
+const cells = new Map(); // by sampler and value: a job, or the error of its request
+let tag; // of the grid that is shown
+let parts;
+
+export function startGrid() {
+  build();
+  jobs.addEventListener("job", ({ detail }) => detail.tag && detail.tag === tag && (put(detail), show()));
+  document.addEventListener("language", () => (build(), show()));
+}
+
+function build() {
+  const samplers = [...form.elements.sampler.options].filter(option => option.value).map(({ value }) => {
+    const box = el("input", { type: "checkbox", value, checked: ["ddpm", "ddim", "dpmpp", "unipc"].includes(value) });
+    return el("label", { className: "check" }, box, el("span", { textContent: value }));
+  });
+  const axis = el("select", {}, ...Object.keys(AXES).map(name => new Option(t(`gridOf_${name}`), name)));
+  const values = el("input", { value: AXES.steps, pattern: "[0-9., ]+", required: true });
+  const seed = el("input", { inputMode: "numeric", pattern: "[0-9]+", value: "1", required: true });
+  const draw = el("button", { type: "submit", className: "main" });
+  const exported = el("button", { type: "button", textContent: t("gridExport"), disabled: true });
+  const alarm = el("p", { className: "error", role: "alert", hidden: true });
+  const table = el("div", { className: "grid-table", tabIndex: 0, role: "region", "aria-label": t("grid") });
+  const labelled = (key, control) => el("label", {}, el("span", { textContent: t(key) }), control);
+  const choice = el("fieldset", { className: "samplers" }, el("legend", { textContent: t("gridRows") }), ...samplers);
+  const controls = el("form", { className: "grid-form" }, el("h2", { textContent: t("gridTitle") }),
+    el("p", { className: "hint", textContent: t("gridLead") }), choice,
+    el("div", { className: "triple" }, labelled("gridColumns", axis), labelled("gridValues", values), labelled("gridSeed", seed)),
+    alarm, el("div", { className: "row" }, draw, exported));
+  section.replaceChildren(controls, table);
+  parts = { samplers, axis, values, seed, draw, exported, alarm, table };
+  const count = () => (draw.textContent = t("gridDraw", chosen().length * listed().length));
+  axis.addEventListener("change", () => (values.value = AXES[axis.value], count()));
+  controls.addEventListener("input", count);
+  controls.addEventListener("submit", event => (event.preventDefault(), drawGrid()));
+  exported.addEventListener("click", () => saveGrid(modelOfGrid(), parts.table.dataset.axis, layout(), cells));
+  count();
+}
+
+const chosen = () => parts.samplers.map(label => label.firstChild).filter(box => box.checked).map(box => box.value);
+const listed = () => [...new Set(parts.values.value.split(/[\s,]+/).filter(Boolean).map(Number))].sort((a, b) => a - b);
+const keyOf = (sampler, value) => `${sampler} ${value}`;
+
+// Makes a job for each cell, and shows those that the server refuses as not possible.
+async function drawGrid() {
+  const [rows, columns, axis] = [chosen(), listed(), parts.axis.value];
+  complain(parts.alarm, null);
+  if (!rows.length || !columns.length) return complain(parts.alarm, new Error(t("gridNothing")));
+  if (rows.length * columns.length > MOST) return complain(parts.alarm, new Error(t("gridTooLarge", MOST)));
+  tag = `grid:${axis}:${Math.floor(Math.random() * 2 ** 32).toString(16)}`;
+  cells.clear();
+  parts.draw.disabled = true;
+  const { query: base, urgency } = readForm();
+  const kept = ["model", "label", "guidance_scale", "classifier_scale", "clip", "steps"].filter(name => base.getAll(name).length === 1);
+  for (const sampler of rows) {
+    for (const value of columns) {
+      const query = new URLSearchParams(kept.map(name => [name, base.get(name)]));
+      for (const [name, wanted] of Object.entries({ sampler, [axis]: value, seed: parts.seed.value, n: 1, tag })) query.set(name, wanted);
+      cells.set(keyOf(sampler, value), { asked: [sampler, value] });
+      try {
+        put(await make({ kind: "generate", query, urgency }), value);
+      } catch (error) {
+        cells.set(keyOf(sampler, value), { asked: [sampler, value], error });
+        if (error.type !== "invalid-request") {
+          complain(parts.alarm, error);
+          break;
+        }
+      }
+      show();
+    }
+  }
+  parts.draw.disabled = false;
+  history.replaceState(null, "", `#grid=${tag}`);
+  look(tag);
+}
+
+// A job of this grid: its cell follows from its own parameters.
+function put(job) {
+  const asked = [job.params.sampler, job.params[axisOf(job.tag)]];
+  if (!isGone(job)) cells.set(keyOf(...asked), { asked, job });
+}
+
+// Reads the jobs of the grid again and again, until all have ended: one request for all.
+async function look(looked) {
+  while (looked === tag && !section.hidden) {
+    try {
+      for (let cursor = ""; cursor !== undefined; ) {
+        const page = await ask("GET", `/jobs?limit=100&tag=${encodeURIComponent(looked)}${cursor && `&cursor=${cursor}`}`);
+        if (looked !== tag) return;
+        for (const job of page.jobs) (jobs.put(job), put(job));
+        cursor = page.next;
+      }
+    } catch (error) {
+      complain(parts.alarm, error);
+    }
+    show();
+    if ([...cells.values()].every(({ job, error }) => error || (job && isEnded(job)))) return;
+    await new Promise(resolve => setTimeout(resolve, LOOK));
+  }
+}
+
+// Shows a grid that was drawn before; without a tag the one that is there.
+export function openGrid(wanted) {
+  section.hidden = false;
+  if (wanted && axisOf(wanted) && wanted !== tag) {
+    tag = wanted;
+    cells.clear();
+  }
+  if (tag) look(tag);
+  show();
+}
+
+const modelOfGrid = () => [...cells.values()].find(({ job }) => job)?.job;
+
+function layout() {
+  const asked = [...cells.values()].map(cell => cell.asked);
+  const order = [...form.elements.sampler.options].map(option => option.value);
+  const rows = [...new Set(asked.map(([sampler]) => sampler))].sort((a, b) => order.indexOf(a) - order.indexOf(b));
+  return { rows, columns: [...new Set(asked.map(([, value]) => value))].sort((a, b) => a - b) };
+}
+
+function show() {
+  const { rows, columns } = layout();
+  const job = modelOfGrid();
+  parts.exported.disabled = !job || ![...cells.values()].some(cell => cell.job && addressOf(cell.job, 0));
+  if (!tag || !rows.length) return parts.table.replaceChildren();
+  const axis = (parts.table.dataset.axis = axisOf(tag));
+  const head = el("tr", {}, el("td"), ...columns.map(value => el("th", { scope: "col", textContent: `${t(`gridOf_${axis}`)} ${value}` })));
+  const body = rows.map(sampler => el("tr", {}, el("th", { scope: "row", textContent: sampler }), ...columns.map(value => cellOf(cells.get(keyOf(sampler, value))))));
+  const table = el("table", {}, el("thead", {}, head), el("tbody", {}, ...body));
+  table.style.setProperty("--tile", `${multiple(sizeOf(job?.model), TILE)}px`);
+  parts.table.replaceChildren(table);
+}
+
+function cellOf(cell) {
+  if (cell?.error) return el("td", { className: "hint", title: cell.error.message, textContent: t("notPossible") });
+  const source = cell?.job && addressOf(cell.job, 0);
+  if (!source) return el("td", {}, el("div", { className: "blank" }), el("small", { textContent: cell?.job ? t(cell.job.state) : "" }));
+  const image = el("img", { src: source, alt: cell.asked.join(", ") });
+  const link = el("a", { href: source, className: "picture" }, image);
+  link.addEventListener("click", event => (event.preventDefault(), openViewer(cell.job, 0)));
+  return el("td", {}, link, el("small", { textContent: duration(cell.job.timings.denoise) }));
+}

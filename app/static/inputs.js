@@ -1,0 +1,98 @@
+// Fields for pictures: a thumbnail of what was chosen, dropping, pasting, and the camera of a phone.
+
+import { request } from "./api.js";
+import { el } from "./dom.js";
+import { t, translate } from "./texts.js";
+
+export const ADDRESS = "application/x-difuso"; // the type of a picture of the page that is dragged
+const TYPES = ["image/png", "image/jpeg"];
+
+// Gives each field for a picture its thumbnail and buttons.
+export function dressInputs(form) {
+  for (const input of form.querySelectorAll("input[type=file]:not(.dressed)")) dress(input);
+}
+
+function dress(input) {
+  input.accept = TYPES.join();
+  input.classList.add("dressed");
+  const zone = el("span", { className: "drop" });
+  const words = el("span", { className: "drop-words", dataset: { t: "choose" } });
+  const picture = el("img", { alt: "", hidden: true });
+  const remove = el("button", { type: "button", className: "small", hidden: true, dataset: { t: "remove" } });
+  const camera = el("button", { type: "button", className: "small camera", dataset: { t: "camera" } });
+  const shot = el("input", { type: "file", accept: "image/*", hidden: true, capture: "environment" });
+  camera.addEventListener("click", () => shot.click());
+  shot.addEventListener("change", () => shot.files[0] && setFile(input, shot.files[0]));
+  remove.addEventListener("click", () => setFile(input, null));
+  const label = input.closest("label");
+  const frame = el("div", { className: "part" });
+  label.before(frame);
+  input.before(zone);
+  zone.append(picture, words, input);
+  frame.append(label, el("span", { className: "drop-tools" }, camera, remove));
+  input.addEventListener("change", () => {
+    const [file] = input.files;
+    if (picture.src) URL.revokeObjectURL(picture.src);
+    picture.hidden = remove.hidden = !file;
+    words.hidden = Boolean(file);
+    if (file) picture.src = URL.createObjectURL(file);
+    else picture.removeAttribute("src");
+    input.dispatchEvent(new CustomEvent("picture", { bubbles: true }));
+  });
+  zone.addEventListener("dragover", event => {
+    event.preventDefault();
+    zone.classList.add("over");
+  });
+  zone.addEventListener("dragleave", () => zone.classList.remove("over"));
+  zone.addEventListener("drop", async event => {
+    event.preventDefault();
+    event.stopPropagation();
+    zone.classList.remove("over");
+    const file = await fileOf(event.dataTransfer);
+    if (file) setFile(input, file);
+  });
+  translate(frame);
+}
+
+// Puts a file into a field, as if it had been chosen; null empties it.
+export function setFile(input, file) {
+  if (!input) return;
+  const transfer = new DataTransfer();
+  if (file) transfer.items.add(file);
+  input.files = transfer.files;
+  input.dispatchEvent(new Event("change", { bubbles: true }));
+}
+
+export function clearFiles(form) {
+  for (const input of form.querySelectorAll("input.dressed")) if (input.files.length) setFile(input, null);
+}
+
+// Resolves to the picture in what was dropped or pasted: a picture of this page, or a file.
+export async function fileOf(transfer) {
+  const address = transfer.getData(ADDRESS);
+  if (address) return fetchFile(...JSON.parse(address));
+  const files = [...transfer.files];
+  return files.find(file => TYPES.includes(file.type)) ?? files[0];
+}
+
+export async function fetchFile(path, name) {
+  return new File([await (await request(path)).blob()], name, { type: "image/png" });
+}
+
+// The places that a picture can be used for: the name of the kind, the field, and words for both.
+export function placesOf(form) {
+  const titles = new Map([...form.querySelector("#kind").options].map(option => [option.value, option.textContent]));
+  return [...form.querySelectorAll("input.dressed")]
+    .filter(input => input.name !== "mask")
+    .map(input => {
+      const kind = input.closest("fieldset[data-when]").parentElement.closest("fieldset[data-when]") ?? input.closest("fieldset[data-when]");
+      const words = input.closest("label").firstElementChild.textContent;
+      const alone = kind.querySelectorAll("input.dressed:not([name=mask])").length === 1;
+      const title = titles.get(kind.dataset.when);
+      return { kind: kind.dataset.when, input, text: alone ? title : `${title}: ${words}` };
+    });
+}
+
+// The first visible field that wants a picture and has none.
+export const emptyInput = form =>
+  [...form.querySelectorAll("input.dressed")].find(input => !input.matches(":disabled") && !input.files.length);

@@ -1,0 +1,98 @@
+// The keys of the page, and the list of them under `?`.
+
+import { deleteJob, useSettings } from "./actions.js";
+import { $, el, openDialog, save } from "./dom.js";
+import { chooseKind, form } from "./form.js";
+import { fileName } from "./describe.js";
+import { fetchFile } from "./inputs.js";
+import { jobs } from "./store.js";
+import { t } from "./texts.js";
+import { toggleFavourite } from "./saved.js";
+import { viewer } from "./viewer.js";
+
+const LIST = [
+  ["?", "key_help"], ["Ctrl Enter", "key_make"], ["1 – 9", "key_kinds"], ["N", "key_form"], ["/", "key_filter"], ["G", "key_views"],
+  ["← → ↑ ↓", "key_arrows"], ["Enter", "key_open"], ["F", "key_favourite"], ["D", "key_save"], ["U", "key_settings"],
+  ["C", "key_compare"], ["X", "key_delete"], ["Esc", "key_close"],
+];
+
+export function showKeys() {
+  const rows = LIST.flatMap(([key, text]) => [el("dt", {}, ...key.split(" ").map(each => (each === "–" ? " – " : el("kbd", { textContent: each })))), el("dd", { textContent: t(text) })]);
+  openDialog("keys", t("keys"), t("close"), el("h2", { textContent: t("keys") }), el("dl", {}, ...rows));
+}
+
+// The picture that has the focus, as [job, index].
+function focused() {
+  const link = document.activeElement?.closest?.("a.picture");
+  const job = jobs.get(link?.closest("article")?.id.replace("job-", ""));
+  return job && [job, Number(link.dataset.index), link];
+}
+
+// Moves the focus to another picture of the gallery; up and down find the nearest of the next row.
+function move(key) {
+  const links = [...$("jobs").querySelectorAll("a.picture")];
+  const at = links.indexOf(document.activeElement);
+  const goal = at < 0 ? links.find(link => link.getBoundingClientRect().top >= 0) : key === "ArrowLeft" ? links[at - 1]
+    : key === "ArrowRight" ? links[at + 1] : nearest(links, links[at], key === "ArrowDown");
+  goal?.focus();
+  goal?.scrollIntoView({ block: "nearest" });
+  return Boolean(goal);
+}
+
+function nearest(links, from, down) {
+  const box = from.getBoundingClientRect();
+  const apart = link => {
+    const { top, left } = link.getBoundingClientRect();
+    const distance = down ? top - box.top : box.top - top;
+    return distance < 8 ? Infinity : distance * 4 + Math.abs(left - box.left);
+  };
+  const best = links.reduce((a, b) => (apart(b) < apart(a) ? b : a));
+  return apart(best) === Infinity ? undefined : best;
+}
+
+function withPicture(action) {
+  const found = focused();
+  if (found) action(...found);
+  return Boolean(found);
+}
+
+// What keys do in the gallery, and while a picture is open; each returns false if it does nothing here.
+const PAGE = {
+  "?": showKeys,
+  n: () => $("kind").focus(),
+  "/": () => $("filters").querySelector("select").focus(),
+  g: () => (location.hash = location.hash.startsWith("#grid") ? "#gallery" : "#grid"),
+  f: () => withPicture((job, index) => document.dispatchEvent(new CustomEvent("favourite", { detail: { job, index, set: toggleFavourite(job.id, index) } }))),
+  d: () => withPicture(async (job, index, link) => save(await fetchFile(link.href, fileName(job, index)), fileName(job, index))),
+  u: () => withPicture((job, index) => useSettings(job, index)),
+  x: () => withPicture((job, index, link) => link.closest("article").querySelector("button.delete")?.focus()),
+};
+const VIEWER = {
+  "?": showKeys,
+  ArrowLeft: () => viewer().move(-1),
+  ArrowRight: () => viewer().move(1),
+  f: () => viewer().favourite(),
+  d: () => viewer().save(),
+  u: () => viewer().settings(),
+  c: () => viewer().nextTab(),
+  x: () => viewer().delete(),
+};
+
+export function startKeys() {
+  document.addEventListener("keydown", event => {
+    if ((event.ctrlKey || event.metaKey) && event.key === "Enter") return form.requestSubmit();
+    if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
+    if (event.target.matches("input, select, textarea, canvas")) return;
+    const open = [...document.querySelectorAll("dialog[open]")].at(-1);
+    if (open && open !== viewer()?.dialog) return;
+    const act = (open ? VIEWER : PAGE)[event.key] ?? (open ? VIEWER : PAGE)[event.key.toLowerCase()] ?? other(event, open);
+    if (act && act() !== false) event.preventDefault();
+  });
+}
+
+function other({ key, target }, open) {
+  if (open) return undefined;
+  if (key.startsWith("Arrow") && (target === document.body || target.closest("#gallery"))) return () => move(key);
+  const option = /^[1-9]$/.test(key) && $("kind").options[Number(key) - 1];
+  return option ? () => chooseKind(option.value) : undefined;
+}

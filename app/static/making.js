@@ -1,0 +1,42 @@
+// Sending requests for jobs.
+
+import { ask } from "./api.js";
+import { models } from "./models.js";
+import { remember } from "./saved.js";
+import { jobs } from "./store.js";
+
+const MOMENTS = 16; // network calls of a run that are kept to look through it
+const TRACE_BYTES = 2 ** 26; // the server's limit on the floats of a job: docs/http-api.md
+
+const bodyOf = files => {
+  if (!files.length) return undefined;
+  const body = new FormData();
+  for (const [name, file] of files) body.append(name, file);
+  return body;
+};
+
+// Resolves to the price of a request; see "Prices" in docs/http-api.md.
+export function priceOf({ kind, query, files }, signal) {
+  return ask("POST", `/${kind}?${query}&dry_run=true`, { body: bodyOf(files), signal });
+}
+
+// Makes a job and resolves to it. `trace` keeps evenly spaced moments of the run; the price tells how many steps it has.
+export async function make({ kind, query, files = [], urgency, trace = false }) {
+  if (trace) {
+    const { params, model } = await priceOf({ kind, query, files });
+    query = new URLSearchParams(query);
+    for (const call of momentsOf(params, models.get(model))) query.append("trace", call);
+  }
+  const headers = { Prefer: "respond-async", ...(urgency && { Priority: `u=${urgency}` }) };
+  const job = await ask("POST", `/${kind}?${query}`, { headers, body: bodyOf(files) });
+  if (files.length) await remember(job, files, query.get("fit") ?? "cover");
+  jobs.put(job);
+  return job;
+}
+
+function momentsOf({ n, steps }, { image_size, channels }) {
+  const each = n * image_size ** 2 * channels * 4 * 2; // x_t and x_0, float32
+  const count = Math.max(1, Math.min(MOMENTS, steps, Math.floor(TRACE_BYTES / each)));
+  const numbers = Array.from({ length: count }, (_, index) => Math.round(steps - (index * (steps - 1)) / Math.max(1, count - 1)));
+  return [...new Set(numbers)].reverse();
+}

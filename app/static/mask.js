@@ -1,0 +1,157 @@
+// A brush over a picture, for the part that a restoration fills in: white strokes on black become the mask.
+
+import { $, complain, el, openDialog } from "./dom.js";
+import { setFile } from "./inputs.js";
+import { t } from "./texts.js";
+
+const ROOM = 512; // CSS pixels, at most
+
+// Opens the brush for the picture in one field, and puts the mask into the other.
+export async function openMask(picture, target) {
+  const bitmap = await createImageBitmap(picture);
+  new Brush(bitmap, target);
+}
+
+class Brush {
+  #strokes = []; // each is {erase, points: [x, y, width]}, in pixels of the picture
+  #erase = false;
+
+  constructor(bitmap, target) {
+    const { width, height } = bitmap;
+    const room = Math.min(ROOM, innerWidth - 64, innerHeight - 260) / Math.max(width, height);
+    const scale = room >= 1 ? Math.floor(room) : room;
+    this.canvas = el("canvas", { width, height, tabIndex: 0, role: "img", "aria-label": `${t("paint")}. ${t("maskHelp")}` });
+    this.mask = el("canvas", { width, height });
+    this.canvas.style.width = `${width * scale}px`;
+    this.bitmap = bitmap;
+    this.size = el("input", { type: "range", min: 1, max: Math.ceil(Math.max(width, height) / 3), value: Math.ceil(Math.max(width, height) / 10) });
+    this.at = [width / 2, height / 2]; // of the brush that keys move
+    const tool = (key, action) => el("button", { type: "button", className: `small ${key}`, textContent: t(key), onclick: action });
+    this.brush = tool("brush", () => this.#choose(false));
+    this.eraser = tool("erase", () => this.#choose(true));
+    const use = el("button", { type: "button", className: "main", textContent: t("useMask"), onclick: () => this.#use(target) });
+    const size = el("label", { className: "size" }, el("span", { textContent: t("brushSize") }), this.size);
+    const tools = el("div", { className: "tools" }, this.brush, this.eraser, size, tool("undo", () => this.#undo()), tool("clear", () => this.#clear()));
+    const help = el("p", { className: "hint", textContent: t("maskHelp") });
+    this.dialog = openDialog("mask", t("paint"), t("close"), el("h2", { textContent: t("paint") }), this.canvas, tools, help, use);
+    this.canvas.addEventListener("pointerdown", event => this.#down(event));
+    this.canvas.addEventListener("pointermove", event => this.#move(event));
+    this.dialog.addEventListener("keydown", event => this.#key(event));
+    this.#choose(false);
+    this.#draw();
+    this.canvas.focus();
+  }
+
+  #choose(erase) {
+    this.#erase = erase;
+    this.brush.ariaPressed = String(!erase);
+    this.eraser.ariaPressed = String(erase);
+  }
+
+  // A pen draws as wide as it is pressed; mouse and fingers have no pressure of their own.
+  #pointOf(event) {
+    const box = this.canvas.getBoundingClientRect();
+    const scale = this.canvas.width / box.width;
+    const pressure = event.pointerType === "pen" && event.pressure ? 0.3 + 0.7 * event.pressure : 1;
+    return [(event.clientX - box.left) * scale, (event.clientY - box.top) * scale, this.size.valueAsNumber * pressure];
+  }
+
+  #down(event) {
+    if (event.button !== 0 || !event.isPrimary) return;
+    event.preventDefault();
+    this.canvas.focus();
+    this.canvas.setPointerCapture(event.pointerId);
+    this.#strokes.push({ erase: this.#erase || (event.buttons & 32) > 0, points: [this.#pointOf(event)] }); // 32: a pen's eraser
+    this.#draw();
+  }
+
+  #move(event) {
+    if (!event.buttons || !event.isPrimary || !this.canvas.hasPointerCapture(event.pointerId)) return;
+    const all = event.getCoalescedEvents?.() ?? [];
+    this.#strokes.at(-1).points.push(...(all.length ? all : [event]).map(each => this.#pointOf(each)));
+    this.#draw();
+  }
+
+  #key(event) {
+    const undo = (event.ctrlKey || event.metaKey) && event.key === "z";
+    if (undo) this.#undo();
+    else if (event.target !== this.canvas) return;
+    else if (event.key === " ") this.#strokes.push({ erase: this.#erase, points: [[...this.at, this.size.valueAsNumber]] });
+    else if (event.key.startsWith("Arrow")) {
+      const by = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
+      const step = Math.max(1, this.size.valueAsNumber / 2);
+      const limits = [this.canvas.width, this.canvas.height];
+      this.at = this.at.map((value, axis) => Math.min(limits[axis], Math.max(0, value + by[axis] * step)));
+      this.keys = true; // now the brush is shown
+    } else return;
+    event.preventDefault();
+    this.#draw();
+  }
+
+  #undo() {
+    this.#strokes.pop();
+    this.#draw();
+  }
+
+  #clear() {
+    this.#strokes = [];
+    this.#draw();
+  }
+
+  #draw() {
+    const mask = this.mask.getContext("2d");
+    mask.clearRect(0, 0, this.mask.width, this.mask.height);
+    mask.lineCap = mask.lineJoin = "round";
+    for (const { erase, points } of this.#strokes) {
+      mask.globalCompositeOperation = erase ? "destination-out" : "source-over";
+      points.forEach(([x, y, width], index) => {
+        const [fromX, fromY] = points[Math.max(0, index - 1)];
+        mask.strokeStyle = "white";
+        mask.lineWidth = width;
+        mask.beginPath();
+        mask.moveTo(fromX, fromY);
+        mask.lineTo(x + 0.01, y); // a line without length would draw nothing
+        mask.stroke();
+      });
+    }
+    const view = this.canvas.getContext("2d");
+    view.globalAlpha = 1;
+    view.drawImage(this.bitmap, 0, 0);
+    view.globalAlpha = 0.82;
+    view.drawImage(this.mask, 0, 0);
+    view.globalAlpha = 1;
+    if (this.keys) {
+      view.strokeStyle = "#4338ca";
+      view.beginPath();
+      view.arc(...this.at, Math.max(1, this.size.valueAsNumber / 2), 0, 2 * Math.PI);
+      view.stroke();
+    }
+  }
+
+  // Lays the strokes on black: the server takes transparent pixels of a mask for missing ones.
+  async #use(target) {
+    const whole = el("canvas", { width: this.mask.width, height: this.mask.height });
+    const context = whole.getContext("2d");
+    context.fillRect(0, 0, whole.width, whole.height);
+    context.drawImage(this.mask, 0, 0);
+    const blob = await new Promise(resolve => whole.toBlob(resolve, "image/png"));
+    setFile(target, new File([blob], "mask.png", { type: "image/png" }));
+    this.dialog.close();
+  }
+}
+
+// Offers the brush as soon as there is a picture, and explains a missing mask.
+export function startMask(form) {
+  const button = $("paint");
+  const image = form.querySelector('[data-when="restore"] [name=image]');
+  const mask = form.querySelector("[name=mask]");
+  const show = () => {
+    button.disabled = !image.files.length;
+    button.dataset.t = mask.files.length ? "repaint" : "paint";
+    button.textContent = t(button.dataset.t);
+  };
+  form.addEventListener("picture", show);
+  button.addEventListener("click", () => openMask(image.files[0], mask).catch(error => complain($("error"), error)));
+  mask.addEventListener("invalid", () => mask.setCustomValidity(mask.files.length ? "" : t("maskNeeded")));
+  mask.addEventListener("change", () => mask.setCustomValidity(""));
+}

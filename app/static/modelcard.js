@@ -1,0 +1,45 @@
+// What is known of a model: its samples, its facts, and its own description with figures, training and licence.
+
+import { request } from "./api.js";
+import { el, openDialog } from "./dom.js";
+import { markdown } from "./markdown.js";
+import { models } from "./models.js";
+import { number, t } from "./texts.js";
+
+export async function openModelCard(name) {
+  const model = models.get(name);
+  const facts = {
+    size: `${model.image_size}×${model.image_size}, ${model.channels === 1 ? "1" : model.channels}`,
+    parameters: number(model.parameters),
+    predicts: model.prediction,
+    class: model.classes?.join(", "),
+    sampler: `${model.defaults.sampler}, ${model.defaults.steps}`,
+    weightsHash: model.sha256?.slice(0, 16),
+  };
+  const shown = Object.entries(facts).filter(([, value]) => value);
+  const list = el("dl", {}, ...shown.flatMap(([key, value]) => [el("dt", { textContent: t(key) }), el("dd", { textContent: value })]));
+  const text = el("div", { className: "description" });
+  const sheet = el("figure", { hidden: true });
+  const curve = el("figure", { hidden: true });
+  openDialog("model-card", name, t("close"), el("h2", { textContent: name }), sheet, list, text, curve);
+  await Promise.all([describe(name, text), picture(name, "sheet", t("samples", name), sheet), picture(name, "losses", t("losses", name), curve)]);
+}
+
+async function describe(name, element) {
+  try {
+    const [title, ...blocks] = markdown(await (await request(`/models/${name}/card`)).text());
+    element.append(...(title?.textContent === name ? blocks : [title, ...blocks]));
+  } catch (error) {
+    if (error.type !== "not-found") throw error;
+    element.append(el("p", { className: "hint", textContent: t("cardMissing") }));
+  }
+}
+
+async function picture(name, figure, alt, element) {
+  const blob = await request(`/models/${name}/figures/${figure}`).then(response => response.blob(), () => undefined);
+  if (!blob) return; // not every model has one
+  const image = el("img", { src: URL.createObjectURL(blob), alt });
+  image.addEventListener("load", () => URL.revokeObjectURL(image.src));
+  element.append(image);
+  element.hidden = false;
+}

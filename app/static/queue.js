@@ -1,0 +1,66 @@
+// The queue: every unfinished job with its place, the time that is left, its urgency, and a button to cancel it.
+
+import { ask } from "./api.js";
+import { titleOf } from "./describe.js";
+import { $, el } from "./dom.js";
+import { jobs } from "./store.js";
+import { duration, known, t } from "./texts.js";
+
+const MOST = 8; // rows
+const queue = $("queue");
+const rows = new Map(); // by job, so that a button keeps the focus while its row changes
+const title = el("h2");
+const list = el("ol");
+const rest = el("p", { className: "hint" });
+
+export function startQueue() {
+  queue.append(title, list, rest);
+  jobs.addEventListener("job", show);
+  document.addEventListener("language", () => {
+    rows.clear();
+    list.replaceChildren();
+    show();
+  });
+  show();
+}
+
+const order = job => (job.state === "running" ? -1 : (job.position ?? 1000 + job.urgency));
+
+function show() {
+  const waiting = jobs.unfinished.sort((a, b) => order(a) - order(b) || a.accepted_at.localeCompare(b.accepted_at));
+  queue.hidden = !waiting.length;
+  title.textContent = t("queueCount", waiting.length);
+  const shown = waiting.slice(0, MOST);
+  for (const [id, row] of rows) if (!shown.some(job => job.id === id)) (row.remove(), rows.delete(id));
+  shown.forEach((job, index) => {
+    if (!rows.has(job.id)) rows.set(job.id, rowOf(job));
+    const row = rows.get(job.id);
+    fill(row, job);
+    if (list.children[index] !== row) list.insertBefore(row, list.children[index]);
+  });
+  rest.hidden = waiting.length <= MOST;
+  rest.textContent = t("andMore", waiting.length - MOST);
+}
+
+function rowOf({ id }) {
+  const cancel = el("button", { type: "button", className: "small cancel", textContent: t("cancel") });
+  cancel.addEventListener("click", async () => {
+    cancel.disabled = true;
+    await ask("DELETE", `/jobs/${id}`).then(job => jobs.put(job), error => (cancel.textContent = error.message));
+  });
+  const parts = ["title", "urgency", "place", "left"].map(name => el("span", { className: name }));
+  return el("li", { dataset: { job: id } }, ...parts, el("progress"), cancel);
+}
+
+function fill(row, job) {
+  const { state, position, steps, eta_seconds: eta, urgency } = job;
+  const set = (name, text) => (row.querySelector(`.${name}`).textContent = text);
+  const bar = row.querySelector("progress");
+  set("title", `${titleOf(job)} · ${job.model}`);
+  set("urgency", urgency === 3 ? "" : known(`urgency_${urgency}`, `u=${urgency}`));
+  set("place", state === "running" ? t("running") : t("position", position));
+  set("left", eta === undefined ? "" : t("about", duration(Math.max(1, eta))));
+  bar.ariaLabel = titleOf(job);
+  bar.max = steps.total;
+  bar.value = steps.done;
+}

@@ -1,0 +1,122 @@
+// Pictures that are dropped or pasted anywhere: one of ours shows how it was made, and makes it again.
+
+import { $, complain, el, openDialog } from "./dom.js";
+import { fillForm, form } from "./form.js";
+import { emptyInput, fileOf, placesOf, setFile } from "./inputs.js";
+import { make } from "./making.js";
+import { models } from "./models.js";
+import { recallByPictures } from "./saved.js";
+import { t } from "./texts.js";
+import { useFile } from "./viewer.js";
+
+const MAGIC = [0x89, 0x50, 0x4e, 0x47];
+const SAMPLING = ["steps", "sampler", "spacing", "eta", "variance", "clip", "seed", "label", "guidance_scale", "classifier_scale", "n"];
+
+// Resolves to what a PNG of difuso says about itself, the JSON in its iTXt chunk `difuso`; undefined without one.
+export async function readRecipe(file) {
+  const buffer = await file.arrayBuffer();
+  const bytes = new Uint8Array(buffer);
+  if (!MAGIC.every((byte, index) => bytes[index] === byte)) return undefined;
+  const view = new DataView(buffer);
+  for (let at = 8; at + 12 <= buffer.byteLength; ) {
+    const length = view.getUint32(at);
+    const type = String.fromCharCode(...bytes.subarray(at + 4, at + 8));
+    const content = bytes.subarray(at + 8, at + 8 + length);
+    // Keyword, 0, not compressed, method, language, 0, translated keyword, 0, text: PNG, section 11.3.3.4.
+    if (type === "iTXt" && new TextDecoder().decode(content.subarray(0, 9)) === "difuso\0\0\0") {
+      const text = content.subarray(content.indexOf(0, content.indexOf(0, 9) + 1) + 1);
+      return JSON.parse(new TextDecoder().decode(text));
+    }
+    at += 12 + length;
+  }
+  return undefined;
+}
+
+// Returns the request of a recipe, as {kind, query}.
+export function requestOf(recipe) {
+  const { kind = "generate", depth, shares, ...rest } = recipe;
+  const own = {
+    generate: {},
+    interpolate: { lambda: shares, ...(rest.seeds ? {} : { t: depth, mode: rest.mode, noise: rest.noise }) },
+    denoise: { mode: rest.mode, ...(rest.average && { average: true }), ...noiseOf(recipe) },
+    restore: { task: rest.task, sigma: rest.sigma, ...(rest.task === "superres" && { factor: rest.factor }),
+      ...(rest.task === "deblur" && { blur: rest.blur, width: rest.width }) },
+  }[kind];
+  const known = new Set([...SAMPLING, "model", "model_sha256", "timesteps", "pictures", "compiled"]);
+  const added = own ?? Object.fromEntries(Object.entries(rest).filter(([name]) => !known.has(name)));
+  const query = new URLSearchParams({ model: recipe.model });
+  const sampling = Object.fromEntries(SAMPLING.map(name => [name, recipe[name]]));
+  for (const [name, value] of Object.entries({ ...sampling, seed: rest.seeds ?? rest.seed, ...added })) {
+    for (const each of [value].flat()) if (each !== undefined && each !== null) query.append(name, each);
+  }
+  return { kind, query };
+}
+
+function noiseOf({ sigma, depth, model }) {
+  if (sigma !== null && sigma !== undefined) return { sigma };
+  return depth === undefined ? {} : { strength: (depth + 1) / (models.get(model)?.num_train_timesteps ?? 1000) };
+}
+
+async function show(file) {
+  if (!["image/png", "image/jpeg"].includes(file.type)) return complain($("error"), new Error(t("notPicture")));
+  const recipe = await readRecipe(file).catch(() => undefined);
+  const image = el("img", { src: URL.createObjectURL(file), alt: file.name, className: "dropped" });
+  const alarm = el("p", { className: "error", role: "alert", hidden: true });
+  const button = (text, action, className = "small") => {
+    const made = el("button", { type: "button", className, textContent: text });
+    made.addEventListener("click", () => Promise.resolve().then(action).then(() => dialog.close(), error => complain(alarm, error)));
+    return made;
+  };
+  const places = placesOf(form).map(place => button(place.text, () => useFile(place, file)));
+  const about = recipe?.model && !recipe.images ? await recipeOf(recipe, button) : [el("p", { className: "hint", textContent: t(recipe ? "sheetRecipe" : "noRecipe") })];
+  const title = el("h2", { textContent: t(recipe ? "droppedRecipe" : "dropped") });
+  const side = el("div", { className: "side" }, title, ...about, alarm, el("h3", { textContent: t("useFor") }), el("div", { className: "tools" }, ...places));
+  const dialog = openDialog("recipe", title.textContent, t("close"), image, side);
+  dialog.addEventListener("close", () => URL.revokeObjectURL(image.src));
+}
+
+async function recipeOf(recipe, button) {
+  const { kind, query } = requestOf(recipe);
+  const names = ["model", "sampler", "steps", "spacing", "seed", "label", "guidance_scale", "eta"];
+  const texts = { label: "class", guidance_scale: "guidance" };
+  const facts = names.filter(name => recipe[name] !== null && recipe[name] !== undefined).flatMap(name => [
+    el("dt", { textContent: t(texts[name] ?? name) }),
+    el("dd", { textContent: name === "label" ? (models.get(recipe.model)?.classes?.[recipe.label] ?? recipe.label) : recipe[name] }),
+  ]);
+  const model = models.get(recipe.model);
+  const request = recipe.pictures?.length ? await recallByPictures(recipe.pictures) : { files: [] };
+  const notes = [];
+  if (!model?.defaults) notes.push(t("noModel", recipe.model));
+  else if (model.sha256 && model.sha256 !== recipe.model_sha256) notes.push(t("otherWeights"));
+  if (!request) notes.push(t("needsFiles"));
+  else if (request.fit) query.set("fit", request.fit);
+  const again = button(t("makeAgain"), () => make({ kind, query, files: request.files }), "main");
+  again.disabled = !model?.defaults || !request;
+  const use = button(t("useSettings"), () => fillForm(kind, query, request?.files), "");
+  use.disabled = !model?.defaults;
+  return [el("dl", {}, ...facts), ...notes.map(text => el("p", { className: "hint", textContent: text })), el("div", { className: "tools" }, again, use)];
+}
+
+// Listens for pictures on the whole page.
+export function startRecipes() {
+  let depth = 0; // dragenter and dragleave come for every element on the way
+  const over = by => document.body.classList.toggle("dragging", (depth += by) > 0);
+  const ours = event => [...(event.dataTransfer?.types ?? [])].some(type => type === "Files" || type.includes("difuso"));
+  document.addEventListener("dragenter", event => ours(event) && over(1));
+  document.addEventListener("dragleave", event => ours(event) && over(-1));
+  document.addEventListener("dragover", event => ours(event) && event.preventDefault());
+  document.addEventListener("drop", () => over(-depth), true);
+  document.addEventListener("drop", async event => {
+    event.preventDefault();
+    const file = await fileOf(event.dataTransfer);
+    if (file) show(file);
+  });
+  document.addEventListener("paste", async event => {
+    if (!event.clipboardData.files.length) return;
+    event.preventDefault();
+    const file = await fileOf(event.clipboardData);
+    const input = emptyInput(form);
+    if (input && !document.querySelector("dialog[open]")) setFile(input, file);
+    else show(file);
+  });
+}

@@ -1,0 +1,39 @@
+// The jobs that this page knows, and events about them: `job` when one is new or has changed, `preview` for a picture on
+// its way.
+
+const ENDS = ["succeeded", "failed", "cancelled"];
+
+export const isEnded = job => ENDS.includes(job.state);
+
+// Whether there is nothing left to see: the images were deleted, or their time is over.
+export function isGone(job) {
+  return isEnded(job) && job.expires_at !== undefined && Date.parse(job.expires_at) <= Date.now();
+}
+
+class Jobs extends EventTarget {
+  #all = new Map();
+
+  get(id) {
+    return this.#all.get(id);
+  }
+
+  get unfinished() {
+    return [...this.#all.values()].filter(job => !isEnded(job));
+  }
+
+  // Notes a job, or what has changed of one. A list that was made before the end of a job does not revive it.
+  put(news) {
+    const before = this.#all.get(news.id);
+    if (before && isEnded(before) && !isEnded(news)) return;
+    const job = isEnded(news) ? news : { ...before, ...news };
+    if (before && JSON.stringify(before) === JSON.stringify(job)) return;
+    this.#all.set(job.id, job);
+    this.dispatchEvent(new CustomEvent("job", { detail: job }));
+  }
+
+  preview(id, index, source) {
+    this.dispatchEvent(new CustomEvent("preview", { detail: { id, index, source } }));
+  }
+}
+
+export const jobs = new Jobs();

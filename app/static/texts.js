@@ -1,0 +1,58 @@
+// The texts of the page in the reader's language: the browser's, unless the reader has chosen another.
+
+const KEY = "difuso-language";
+const LANGUAGES = ["en", "es"];
+
+export let language = pick();
+let texts = (await import(`./texts/${language}.js`)).default;
+
+function pick() {
+  const wanted = [localStorage.getItem(KEY), ...navigator.languages.map(tag => tag.slice(0, 2))];
+  return wanted.find(each => LANGUAGES.includes(each)) ?? LANGUAGES[0];
+}
+
+// Returns a text; those with numbers or names in them are functions.
+export function t(key, ...values) {
+  const text = texts[key];
+  if (text === undefined) throw new Error(`no text ${key}`);
+  return typeof text === "function" ? text(...values) : text;
+}
+
+// Returns the text if there is one: kinds and tasks that a server adds have none.
+export function known(key, otherwise) {
+  return texts[key] ?? otherwise;
+}
+
+export function number(value, digits = 0) {
+  return value.toLocaleString(language, { maximumFractionDigits: digits, minimumFractionDigits: digits });
+}
+
+export function moment(text) {
+  const date = new Date(text);
+  const today = date.toDateString() === new Date().toDateString();
+  return date.toLocaleString(language, { timeStyle: "short", ...(today ? {} : { dateStyle: "short" }) });
+}
+
+// Returns a duration for people: 0.8 s, 12 s, 3 min.
+export function duration(seconds) {
+  if (seconds < 90) return `${number(seconds, seconds < 10 ? 1 : 0)} s`;
+  return `${number(Math.round(seconds / 60))} min`;
+}
+
+// Fills in the elements that name their text: `data-t` is the content, `data-t-label` and the others attributes.
+export function translate(root) {
+  for (const element of root.querySelectorAll("[data-t]")) element.textContent = t(element.dataset.t);
+  for (const element of root.querySelectorAll("[data-t-label]")) element.ariaLabel = t(element.dataset.tLabel);
+  for (const element of root.querySelectorAll("[data-t-hint]")) element.placeholder = t(element.dataset.tHint);
+  for (const element of root.querySelectorAll("[data-t-title]")) element.title = t(element.dataset.tTitle);
+}
+
+// Changes the language for good. Those who made texts of their own hear of it by the event `language`.
+export async function speak(chosen) {
+  texts = (await import(`./texts/${chosen}.js`)).default;
+  language = chosen;
+  localStorage.setItem(KEY, chosen);
+  document.documentElement.lang = chosen;
+  translate(document);
+  document.dispatchEvent(new Event("language"));
+}

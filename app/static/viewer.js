@@ -1,0 +1,199 @@
+// One picture, as large as whole multiples allow, with its facts, its tools, and what can be made of it.
+
+import { compareOf } from "./compare.js";
+import { deleteJob, useSettings } from "./actions.js";
+import { denoisingOf } from "./denoising.js";
+import { addressOf, countOf, fileName, metaOf, nameOf, queryOf, titleOf } from "./describe.js";
+import { $, complain, el, openDialog, save } from "./dom.js";
+import { chooseKind, form } from "./form.js";
+import { fetchFile, placesOf, setFile } from "./inputs.js";
+import { make } from "./making.js";
+import { className, sizeOf } from "./models.js";
+import { isFavourite, toggleFavourite } from "./saved.js";
+import { number, t } from "./texts.js";
+
+let shown; // the open viewer
+
+export const viewer = () => shown;
+
+export function openViewer(job, index) {
+  shown?.dialog.close();
+  shown = new Viewer(job, index);
+}
+
+class Viewer {
+  constructor(job, index) {
+    this.job = job;
+    this.index = index;
+    this.stage = el("div", { className: "stage" });
+    this.side = el("div", { className: "side" });
+    this.dialog = openDialog("viewer", titleOf(job), t("close"), this.stage, this.side);
+    this.dialog.addEventListener("close", () => shown === this && (shown = undefined));
+    this.show();
+  }
+
+  show() {
+    const { job, index } = this;
+    this.alarm = el("p", { className: "error", role: "alert", hidden: true });
+    const favourite = this.#button("favourite", () => this.favourite());
+    favourite.textContent = "★";
+    favourite.ariaLabel = t("favourite");
+    favourite.ariaPressed = String(isFavourite(job.id, index));
+    const tools = el("div", { className: "tools" }, favourite, this.#button("savePicture", () => this.save()),
+      this.#button("useSettings", () => this.settings()), this.#button("delete", () => this.delete()));
+    const places = placesOf(form).map(place => {
+      const button = el("button", { type: "button", className: "small", textContent: place.text });
+      button.addEventListener("click", () => this.#try(() => this.#useFor(place)));
+      return button;
+    });
+    const go = el("section", {}, el("h3", { textContent: t("useFor") }), el("div", { className: "tools" }, ...places));
+    const title = el("h2", { textContent: nameOf(job, index) });
+    this.side.replaceChildren(title, el("p", { className: "hint", textContent: `${titleOf(job)} · ${metaOf(job)}` }), tools, this.alarm,
+      go, factsOf(job, index));
+    this.tabs = [["asIs", () => this.#picture()]];
+    if (job.task && job.kind !== "interpolate") this.tabs.push(["compare", () => compareOf(job, index)]);
+    if (job.trace) this.tabs.push(["watch", () => denoisingOf(job, index)]);
+    this.#showTab(this.tabs.some(([key]) => key === this.tab) ? this.tab : "asIs");
+  }
+
+  #button(key, action) {
+    const button = el("button", { type: "button", className: `small ${key}`, textContent: t(key) });
+    button.addEventListener("click", () => this.#try(action));
+    return button;
+  }
+
+  async #showTab(key) {
+    this.tab = key;
+    const bar = el("div", { className: "tabs", role: "group", "aria-label": t("asIs") });
+    for (const [name] of this.tabs) {
+      const tab = el("button", { type: "button", textContent: t(name), "aria-pressed": String(name === key), dataset: { tab: name } });
+      tab.addEventListener("click", () => this.#showTab(name));
+      bar.append(tab);
+    }
+    if (!this.job.trace && this.job.kind === "generate") bar.append(this.#button("remakeTrace", () => this.#remake()));
+    const index = this.index;
+    let content;
+    try {
+      content = await this.tabs.find(([name]) => name === key)[1]();
+    } catch (error) {
+      complain(this.alarm, error);
+    }
+    if (index !== this.index || key !== this.tab) return; // the reader has gone on
+    if (!content) { // the files of a request are on the device that sent them
+      this.tabs = this.tabs.filter(([name]) => name !== key);
+      return this.#showTab("asIs");
+    }
+    this.stage.replaceChildren(bar, content, this.#steps());
+  }
+
+  #picture() {
+    const { job, index } = this;
+    const size = sizeOf(job.model);
+    const room = Math.min(innerWidth - (innerWidth > 768 ? 480 : 64), innerHeight - 220);
+    const image = el("img", { src: addressOf(job, index), alt: t("pictureAlt", nameOf(job, index)), className: "large" });
+    image.style.width = `${size * Math.max(1, Math.floor(room / size))}px`;
+    return image;
+  }
+
+  #steps() {
+    const count = countOf(this.job);
+    if (count === 1) return "";
+    const step = (key, text, by) => {
+      const button = el("button", { type: "button", textContent: text, "aria-label": t(key), disabled: !this.#has(this.index + by) });
+      button.addEventListener("click", () => this.move(by));
+      return button;
+    };
+    const place = el("span", { className: "hint", textContent: `${this.index + 1} / ${count}` });
+    return el("div", { className: "steps" }, step("previous", "←", -1), place, step("next", "→", 1));
+  }
+
+  #has(index) {
+    return index >= 0 && index < countOf(this.job);
+  }
+
+  move(by) {
+    if (!this.#has(this.index + by)) return;
+    this.index += by;
+    this.show();
+  }
+
+  nextTab() {
+    const at = this.tabs.findIndex(([key]) => key === this.tab);
+    this.#showTab(this.tabs[(at + 1) % this.tabs.length][0]);
+  }
+
+  favourite() {
+    const set = toggleFavourite(this.job.id, this.index);
+    this.side.querySelector(".favourite").ariaPressed = String(set);
+    document.dispatchEvent(new CustomEvent("favourite", { detail: { ...this, set } }));
+  }
+
+  async save() {
+    const file = await fetchFile(addressOf(this.job, this.index), fileName(this.job, this.index));
+    save(file, file.name);
+  }
+
+  async settings() {
+    this.dialog.close();
+    await useSettings(this.job, this.index);
+  }
+
+  async delete() {
+    const button = this.side.querySelector("button.delete");
+    if (!button.classList.contains("sure")) {
+      button.classList.add("sure");
+      button.textContent = t("deleteSure");
+      return;
+    }
+    await deleteJob(this.job);
+    this.dialog.close();
+  }
+
+  async #useFor(place) {
+    const file = await fetchFile(addressOf(this.job, this.index), fileName(this.job, this.index));
+    this.dialog.close();
+    useFile(place, file, this.job.model);
+  }
+
+  async #remake() {
+    await make({ kind: this.job.kind, query: queryOf(this.job, this.index), trace: true });
+    this.dialog.close();
+  }
+
+  async #try(action) {
+    try {
+      await action();
+    } catch (error) {
+      complain(this.alarm, error);
+    }
+  }
+}
+
+// Puts a picture into a field of the form, and shows it.
+export function useFile({ kind, input }, file, model) {
+  location.hash = "#gallery";
+  if (kind === "interpolate") form.querySelector('[data-switch="interpolate"]').value = "pictures";
+  if (model && [...form.elements.model.options].some(option => option.value === model && !option.disabled)) {
+    form.elements.model.value = model;
+    form.elements.model.dispatchEvent(new Event("change", { bubbles: true }));
+  }
+  chooseKind(kind);
+  setFile(input, file);
+  form.scrollIntoView({ block: "start" });
+  input.focus();
+}
+
+function factsOf({ model, params, kind, task }, index) {
+  const label = Array.isArray(params.label) ? params.label[index] : params.label;
+  const facts = {
+    model,
+    ...(label !== undefined && { class: className(model, label) }),
+    sampler: params.sampler,
+    steps: number(params.steps),
+    spacing: params.spacing,
+    ...(params.eta && { eta: number(params.eta, 2) }),
+    ...(params.guidance_scale !== 1 && { guidance: number(params.guidance_scale, 1) }),
+    ...(kind === "restore" && task.sigma && { noise: number(task.sigma, 1) }),
+  };
+  return el("dl", {}, ...Object.entries(facts).flatMap(([key, value]) => [el("dt", { textContent: t(key) }), el("dd", { textContent: value })]));
+}

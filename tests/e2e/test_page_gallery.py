@@ -1,0 +1,171 @@
+"""The gallery and the queue of the page, in a real browser: what stays, what is found again, and what goes."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from pathlib import Path
+
+import httpx
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+
+from tests.studio import Studio
+from tests.waiting import wait_until
+
+
+def cards(studio: Studio) -> list[str]:
+    """The ids of the jobs that the gallery lists, from above."""
+    script = "return [...document.querySelectorAll('#jobs > article')].map(each => each.id.slice(4))"
+    return list(studio.driver.execute_script(script))
+
+
+def pick(studio: Studio, name: str, value: str) -> None:
+    studio.pick(studio.see(f"#filters [name={name}]"), value)
+
+
+def test_jobs_stay_over_reloads_and_are_filtered(studio: Studio) -> None:
+    """A job that another program made is there, too."""
+    ours = studio.made(1)
+    theirs = str(httpx.post(f"{studio.url}/generate?model=with-classes&steps=2").headers["X-Job-Id"])
+    wait_until(lambda: theirs in cards(studio), 15, "the other job appears by itself")
+    studio.load()
+    wait_until(lambda: {ours, theirs} <= set(cards(studio)), 10, "both are there after a reload")
+    assert cards(studio).index(theirs) < cards(studio).index(ours)  # newest first
+    pick(studio, "model", "with-classes")
+    wait_until(lambda: theirs in cards(studio) and ours not in cards(studio), 10, "one model is shown")
+    pick(studio, "kind", "restore")
+    wait_until(lambda: theirs not in cards(studio), 10, "one kind is shown")
+    pick(studio, "model", "")
+    pick(studio, "kind", "")
+    pick(studio, "state", "failed")
+    wait_until(lambda: studio.text("#more"), 10, "the end is told")
+    assert ours not in cards(studio)
+
+
+def test_scrolling_loads_older_jobs(studio: Studio) -> None:
+    for _ in range(40 - len(httpx.get(f"{studio.url}/jobs?limit=40").json()["jobs"])):
+        httpx.post(f"{studio.url}/generate?steps=1&model=with-classes")
+    oldest = httpx.get(f"{studio.url}/jobs?limit=40").json()["jobs"][-1]["id"]
+    studio.load()
+    wait_until(lambda: len(cards(studio)) >= 20, 10, "the newest are listed")
+
+    def reached() -> bool:
+        studio.driver.execute_script("scrollTo(0, document.documentElement.scrollHeight)")
+        return oldest in cards(studio)
+
+    wait_until(reached, 20, "the oldest is listed")
+    assert len(set(cards(studio))) == len(cards(studio))
+
+
+def test_favourites_stay_and_are_found(studio: Studio) -> None:
+    job_id = studio.made(2)
+    studio.made(1)
+    studio.view(job_id, 1)
+    studio.keys("f")
+    assert studio.one("dialog button.favourite").get_attribute("aria-pressed") == "true"
+    studio.keys(Keys.ESCAPE)
+    wait_until(lambda: not studio.all("dialog.viewer"), 5, "the viewer closes")
+    studio.load()
+    studio.click("#favourites")
+    studio.shown(job_id, 1)
+    assert cards(studio) == [job_id]
+    assert "seed" in studio.text(f"#job-{job_id} .favourite figcaption").lower()
+
+
+def test_one_picture_and_all_are_saved(studio: Studio, tmp_path: Path) -> None:
+    studio.downloads(tmp_path)
+    job_id = studio.made(2, seed="70")
+    links = studio.job(job_id)["links"]["images"]
+    studio.press("Save all (zip)", f"#job-{job_id}")
+    with zipfile.ZipFile(io.BytesIO(studio.downloaded(tmp_path, "*.zip").read_bytes())) as archive:
+        assert archive.read("1.png") == httpx.get(studio.url + links[1]).content
+    studio.view(job_id, 1)
+    studio.press("Save", "dialog.viewer")
+    assert studio.downloaded(tmp_path, "*71.png").read_bytes() == httpx.get(studio.url + links[1]).content
+
+
+def test_settings_of_a_picture_fill_the_form_and_make_it_again(studio: Studio) -> None:
+    fields = {"model": "with-classes", "sampler": "ddim", "label": "star", "guidance_scale": "2", "seed": "5"}
+    job_id = studio.made(2, **fields)
+    studio.open()
+    studio.view(job_id, 1)
+    studio.press("Use these settings", "dialog.viewer")
+    assert studio.form.find_element(By.NAME, "sampler").get_property("value") == "ddim"
+    again = studio.done(studio.make())
+    assert again["params"] == {**studio.job(job_id)["params"], "n": 1, "seed": 6}
+    first, second = (
+        httpx.get(studio.url + link).content
+        for link in (studio.job(job_id)["links"]["images"][1], again["links"]["images"][0])
+    )
+    assert first == second
+
+
+def test_deleting_asks_once_and_deletes_on_the_server(studio: Studio) -> None:
+    job_id = studio.made(1)
+    image = studio.job(job_id)["links"]["images"][0]
+    studio.press("Delete", f"#job-{job_id}")
+    assert httpx.get(studio.url + image).status_code == 200
+    studio.press("Delete for good?", f"#job-{job_id}")
+    wait_until(lambda: job_id not in cards(studio), 10, "the card goes")
+    assert httpx.get(studio.url + image).status_code == 410
+    studio.load()
+    wait_until(lambda: studio.all("#jobs > article, #more .empty"), 10, "the gallery is there")
+    assert job_id not in cards(studio)
+
+
+def test_the_queue_shows_places_and_urgency_and_cancels(studio: Studio) -> None:
+    busy = {"Prefer": "respond-async"}
+    first = httpx.post(f"{studio.url}/generate?n=8&steps=1000", headers=busy).json()["id"]
+    try:
+        studio.fill("n", "4")
+        studio.fill("steps", "500")
+        studio.click("#form summary")
+        studio.pick(studio.one("#urgency"), "7")
+        job_id = studio.make()
+        assert studio.job(job_id)["urgency"] == 7
+        row = f"#queue li[data-job='{job_id}']"
+        wait_until(lambda: "background" in studio.text(row), 15, "the row tells the urgency")
+        wait_until(lambda: "about" in studio.text(row), 15, "and when it will be done")
+        wait_until(lambda: studio.text(f"#queue li[data-job='{first}']"), 15, "the other job is listed, too")
+        studio.press("Cancel", row)
+        wait_until(lambda: not studio.all(row), 15, "the row goes")
+        assert studio.job(job_id)["state"] == "cancelled"
+    finally:
+        httpx.delete(f"{studio.url}/jobs/{first}")
+    wait_until(lambda: not studio.one("#queue").is_displayed(), 20, "an empty queue is not shown")
+
+
+# Counts the streams that are open, from before the page's own scripts.
+COUNT_STREAMS = """
+window.streams = new Set();
+const original = window.fetch;
+window.fetch = (path, options) => {
+  if (String(path).endsWith("/events")) {
+    streams.add(path);
+    options.signal.addEventListener("abort", () => streams.delete(path));
+  }
+  return original(path, options);
+};
+"""
+
+
+def test_few_connections_follow_many_jobs(studio: Studio) -> None:
+    """Two streams at most, although more jobs are visible; browsers open six connections for all tabs together."""
+    ids = [
+        httpx.post(f"{studio.url}/generate?n=2&steps=1000", headers={"Prefer": "respond-async"}).json()["id"]
+        for _ in range(4)
+    ]
+    added = studio.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": COUNT_STREAMS})
+    try:
+        studio.load()
+        wait_until(lambda: set(ids) <= set(cards(studio)), 15, "all are listed")
+        wait_until(lambda: len(studio.all("#jobs progress")) >= 3, 10, "the progress of more is shown")
+        assert studio.driver.execute_script("return streams.size") == 2
+        for each in ids:
+            httpx.delete(f"{studio.url}/jobs/{each}")
+        wait_until(lambda: not studio.all("#jobs progress"), 20, "the end of all is shown")
+    finally:
+        studio.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", added)
+        for each in ids:
+            httpx.delete(f"{studio.url}/jobs/{each}")

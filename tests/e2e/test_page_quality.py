@@ -1,0 +1,253 @@
+"""How well the page is made, in a real browser: access for all, languages, keys, weight, and pixels that stay sharp."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+
+from tests.serving import ENVIRONMENT, Difuso, running
+from tests.studio import Studio
+from tests.waiting import wait_until
+
+ROOT = Path(__file__).parents[2]
+STATIC = ROOT / "app" / "static"
+AXE = ROOT / ".venv" / "axe" / "axe_playwright_python" / "axe.min.js"
+WEIGHT = 150_000  # bytes
+
+
+@pytest.fixture(scope="module")
+def axe() -> str:
+    """The program axe-core, which `make test` fetches."""
+    if not AXE.exists():
+        message = "there is no axe-core: run `make .venv/axe`, as `make test` does"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    return AXE.read_text("utf-8")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing(studio: Studio, axe: str, tmp_path: Path, scheme: str) -> None:
+    """Neither on the page, nor in any of its dialogs and tools."""
+    media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    studio.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+    found: dict[str, list[str]] = {}
+
+    def look(name: str) -> None:
+        if violations := studio.axe(axe):
+            found[name] = violations
+
+    job_id = studio.made(2, model="with-classes", label="star")
+    look("gallery")
+    studio.view(job_id)
+    look("viewer")
+    studio.press("Restore", "dialog.viewer")
+    wait_until(lambda: studio.button("Paint what is missing").is_enabled(), 5, "the picture is there")
+    look("restore")
+    studio.press("Paint what is missing")
+    look("mask")
+    studio.keys(Keys.ESCAPE)
+    studio.choose("interpolate")
+    look("interpolate")
+    studio.choose("denoise")
+    look("denoise")
+    studio.click("#help")
+    look("keys")
+    studio.keys(Keys.ESCAPE)
+    studio.click("#about")
+    look("model")
+    studio.keys(Keys.ESCAPE)
+    studio.click("nav a[href='#grid']")
+    look("grid")
+    studio.errors()  # this model has no description
+    assert found == {}
+
+
+def test_both_languages_have_the_same_texts() -> None:
+    script = """
+    const [en, es] = await Promise.all(["en", "es"].map(name => import(`./texts/${name}.js`)));
+    console.log(JSON.stringify([en, es].map(({ default: all }) =>
+      Object.entries(all).map(([key, text]) => [key, typeof text, typeof text === "function" ? text.length : 0]))));
+    """
+    run = subprocess.run(
+        ["node", "--input-type=module", "-e", script], cwd=STATIC, capture_output=True, text=True, check=False
+    )
+    if run.returncode:
+        pytest.skip(f"node is not there or fails: {run.stderr[:200]}")
+    english, spanish = json.loads(run.stdout)
+    assert english == spanish
+
+
+def test_every_text_is_used_and_every_used_text_exists() -> None:
+    texts = (STATIC / "texts" / "en.js").read_text("utf-8")
+    keys = set(re.findall(r"^  (\w+):", texts, re.MULTILINE))
+    code = "".join(path.read_text("utf-8") for path in [*STATIC.glob("*.js"), STATIC / "index.html"])
+    named = set(re.findall(r'data-t(?:-\w+)?="(\w+)"', code)) | set(re.findall(r'\bt\("(\w+)"', code))
+    assert named <= keys
+    prefixes = tuple(re.findall(r"`(\w+_)\$\{", code))
+    unused = {key for key in keys if not re.search(rf"\b{key}\b", code) and not key.startswith(prefixes)}
+    assert {key.removesuffix("Hint") for key in unused} <= {"empty", "noMatch", "noFavourites"}
+
+
+def test_the_language_is_the_readers_and_a_choice_stays(studio: Studio) -> None:
+    job_id = studio.made(1)
+    studio.pick(studio.one("#language"), "es")
+    wait_until(lambda: studio.button("Crear imágenes").is_displayed(), 5, "the form is Spanish")
+    wait_until(lambda: "1 imagen" in studio.text(f"#job-{job_id} h3"), 5, "and so are the cards")
+    studio.load()
+    wait_until(lambda: "1 imagen" in studio.text(f"#job-{job_id} h3"), 10, "it stays so")
+    assert studio.driver.execute_script("return document.documentElement.lang") == "es"
+    studio.driver.execute_script("localStorage.removeItem('difuso-language')")
+    override = {"userAgent": "test", "acceptLanguage": "es-AR"}
+    studio.driver.execute_cdp_cmd("Emulation.setUserAgentOverride", override)
+    try:
+        studio.load()
+        assert studio.text("#form button.main") == "Crear imágenes"
+    finally:
+        agent = studio.driver.execute_cdp_cmd("Browser.getVersion", {})["userAgent"]
+        english = {"userAgent": agent, "acceptLanguage": "en-US"}
+        studio.driver.execute_cdp_cmd("Emulation.setUserAgentOverride", english)
+
+
+def test_the_keyboard_reaches_everything(studio: Studio) -> None:
+    job_id = studio.made(2, seed="90")
+    studio.keys("?")
+    assert "use its settings" in studio.see("dialog.keys").text
+    studio.keys(Keys.ESCAPE)
+    wait_until(lambda: not studio.all("dialog.keys"), 5, "the list closes")
+    studio.driver.execute_script("document.activeElement.blur()")
+    active = "return document.activeElement.dataset.index"
+    first = "return document.querySelector(arguments[0])"
+    studio.driver.execute_script(f"{first}.focus()", f"#job-{job_id} a.picture")
+    studio.keys(Keys.ARROW_RIGHT)
+    assert studio.driver.execute_script(active) == "1"
+    studio.keys(Keys.ENTER)
+    assert "eed 91" in studio.see("dialog.viewer").text
+    studio.keys(Keys.ARROW_LEFT)
+    wait_until(lambda: "eed 90" in studio.text("dialog.viewer h2"), 5, "the arrow shows the other picture")
+    studio.keys("u")
+    wait_until(lambda: not studio.all("dialog.viewer"), 5, "the viewer closes")
+    assert studio.form.find_element(By.CSS_SELECTOR, "#seeds input").get_property("value") == "90"
+    studio.driver.execute_script("document.activeElement.blur()")
+    studio.keys("4")
+    assert studio.one("#kind").get_property("value") == "restore"
+    studio.keys("g")
+    wait_until(lambda: studio.one("#grid").is_displayed(), 5, "the grid is shown")
+    studio.keys("g")
+    wait_until(lambda: studio.one("#gallery").is_displayed(), 5, "the gallery is shown")
+
+
+def test_pixels_are_shown_at_whole_multiples(studio: Studio) -> None:
+    job_id = studio.made(1)
+    image = studio.one(f"#job-{job_id} a.picture img")
+    shown, natural, style = studio.driver.execute_script(
+        "const [image] = arguments, width = image.getBoundingClientRect().width;"
+        "return [width, image.naturalWidth, getComputedStyle(image).imageRendering]",
+        image,
+    )
+    assert style == "pixelated"
+    assert shown % natural == 0
+    studio.view(job_id)
+    large = studio.see("dialog.viewer img.large")
+    width = float(studio.driver.execute_script("return arguments[0].getBoundingClientRect().width", large))
+    assert width % natural == 0
+    assert width >= 2 * natural
+
+
+def test_nothing_is_wider_than_the_window(studio: Studio) -> None:
+    studio.made(4)
+    wide = "return document.documentElement.scrollWidth - innerWidth"
+    assert studio.driver.execute_script(wide) <= 0
+    studio.click("nav a[href='#grid']")
+    assert studio.driver.execute_script(wide) <= 0
+
+
+def test_the_page_is_light_and_repeats_no_request(studio: Studio) -> None:
+    """Without pictures it weighs at most 150 kB on the way, and no request comes twice within a second."""
+    studio.driver.execute_cdp_cmd("Network.enable", {})
+    studio.driver.execute_cdp_cmd("Network.setCacheDisabled", {"cacheDisabled": True})
+    try:
+        studio.load()
+    finally:
+        studio.driver.execute_cdp_cmd("Network.setCacheDisabled", {"cacheDisabled": False})
+    script = """
+    const all = [...performance.getEntriesByType("navigation"), ...performance.getEntriesByType("resource")];
+    return all.map(each => [each.name, each.transferSize, each.startTime, each.initiatorType]);
+    """
+    first = studio.driver.execute_script(script)
+    assert any("eventsource-parser" in name for name, *_ in first)
+    assert not [name for name, *_ in first if not name.startswith(studio.url)]
+    plain = [(name, size) for name, size, *_ in first if "/jobs" not in name]
+    assert sum(size for _, size in plain) <= WEIGHT, sorted(plain, key=lambda each: -each[1])[:5]
+    busy = httpx.post(f"{studio.url}/generate?n=16&steps=400", headers={"Prefer": "respond-async"}).json()["id"]
+    wait_until(lambda: studio.job(busy)["state"] != "queued", 20, "a job runs")
+    studio.fill("n", "3")
+    studio.fill("n", "5")
+    wait_until(lambda: "250 steps" in studio.text("#price"), 10, "the price is shown")
+    wait_until(lambda: studio.driver.execute_script("return performance.now()") > 6000, 10, "the page has looked twice")
+    httpx.delete(f"{studio.url}/jobs/{busy}")
+    times = defaultdict(list)
+    for name, _, start, kind in studio.driver.execute_script(script):
+        if kind != "navigation":
+            times[name].append(start)
+    repeated = {
+        name: all_
+        for name, all_ in times.items()
+        if any(b - a < 1000 for a, b in zip(sorted(all_), sorted(all_)[1:], strict=False)) and "/images/" not in name
+    }
+    assert repeated == {}
+
+
+def test_modules_are_short_and_made_here() -> None:
+    for path in [*STATIC.glob("*.js"), *STATIC.glob("*.css")]:
+        assert len(path.read_text("utf-8").splitlines()) < 200, path.name
+    assert {path.name for path in (STATIC / "vendor").iterdir()} == {
+        "README.md",
+        "eventsource-parser.LICENSE",
+        "eventsource-parser.js",
+    }
+
+
+KEY = "a-key-of-the-test"
+
+
+@pytest.fixture(scope="module")
+def guarded(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Difuso]:
+    """A server with API keys."""
+    folder = tmp_path_factory.mktemp("guarded")
+    (folder / "keys").write_text(f"ana {hashlib.sha256(KEY.encode()).hexdigest()}\n")
+    ours = {"DIFUSO_MODELS_DIR": str(models_dir), "DIFUSO_API_KEYS_FILE": str(folder / "keys")}
+    with running(folder, ENVIRONMENT | ours) as difuso:
+        yield difuso
+
+
+def test_with_a_key_pictures_come_by_signed_links(driver: webdriver.Chrome, guarded: Difuso) -> None:
+    studio = Studio(driver, guarded.url, "desktop")
+    driver.get(guarded.url)
+    studio.see("#access").find_element(By.ID, "key").send_keys(KEY)
+    studio.press("Continue", "#access")
+    wait_until(lambda: studio.all("#form [name=sampler] option + option"), 15, "the form is filled")
+    studio.form = studio.one("#form")
+    studio.fill("n", "2")
+    studio.fill("steps", "3")
+    studio.click("#form button[type=submit]")
+    script = (
+        "return [...document.querySelectorAll('#jobs a.picture img')].map(each => each.naturalWidth ? each.src : '')"
+    )
+    wait_until(lambda: len(list(filter(None, driver.execute_script(script)))) == 2, 20, "both pictures are shown")
+    source = driver.execute_script(script)[0]
+    assert "signature=" in source
+    assert httpx.get(source).headers["content-type"] == "image/png"
+    studio.errors()

@@ -1,0 +1,113 @@
+"""What the page has for research, in a real browser: the grid, the price of a request, and the card of a model."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import httpx
+import numpy as np
+from PIL import Image
+from selenium.webdriver.common.by import By
+
+from tests.studio import Studio
+from tests.waiting import wait_until
+
+
+def draw_grid(studio: Studio, samplers: set[str], values: str, *, axis: str = "steps") -> list[dict[str, object]]:
+    """Draws a grid by its form; returns its jobs once all are shown."""
+    studio.click("nav a[href='#grid']")
+    for box in studio.all("#grid .samplers input"):
+        if box.is_selected() != (box.get_property("value") in samplers):
+            studio.click(box)
+    studio.pick(studio.one("#grid select"), axis)
+    field = studio.one("#grid .triple label:nth-child(2) input")
+    field.clear()
+    field.send_keys(values)
+    studio.press(f"Draw {len(samplers) * len(values.split(','))} pictures", "#grid")
+    wait_until(lambda: studio.all("#grid td img"), 20, "pictures are shown")
+    wait_until(lambda: not studio.all("#grid td .blank"), 30, "all pictures are shown")
+    tag = str(studio.driver.execute_script("return location.hash")).split("=")[1]
+    found: list[dict[str, object]] = httpx.get(f"{studio.url}/jobs", params={"tag": tag, "limit": 100}).json()["jobs"]
+    return found
+
+
+def test_a_grid_has_one_seed_and_is_exported_and_kept(studio: Studio, tmp_path: Path) -> None:
+    jobs = draw_grid(studio, {"ddim", "unipc"}, "2, 4, 6")
+    params = [job["params"] for job in jobs]
+    asked = {(each["sampler"], each["steps"], each["seed"], each["n"]) for each in params}  # type: ignore[index]
+    assert asked == {(sampler, steps, 1, 1) for sampler in ("ddim", "unipc") for steps in (2, 4, 6)}
+    assert [head.text for head in studio.all("#grid thead th")] == ["steps 2", "steps 4", "steps 6"]
+    assert [head.text for head in studio.all("#grid tbody th")] == ["ddim", "unipc"]
+    assert all(" s" in each.text for each in studio.all("#grid td small"))
+    studio.downloads(tmp_path)
+    studio.press("Save as one picture", "#grid")
+    sheet = np.asarray(Image.open(studio.downloaded(tmp_path, "difuso-grid-*.png")).convert("RGB"))
+    first = next(each for each in jobs if each["params"] == {**params[0], "sampler": "ddim", "steps": 2})  # type: ignore[dict-item]
+    picture = np.asarray(studio.pixels(first["links"]["images"][0]))  # type: ignore[index]
+    enlarged = picture.repeat(8, axis=0).repeat(8, axis=1)
+    at = [(y, x) for y in range(60, 90) for x in range(100, 120) if (sheet[y : y + 128, x : x + 128] == enlarged).all()]
+    assert len(at) == 1  # pixel by pixel
+    studio.load()
+    studio.press("Open the grid")
+    wait_until(lambda: len(studio.all("#grid td img")) == 6, 15, "the grid is there after a reload")
+
+
+def test_cells_that_a_sampler_cannot_do_say_so(studio: Studio) -> None:
+    draw_grid(studio, {"ddim", "unipc"}, "0, 1", axis="eta")
+    (row,) = [each for each in studio.all("#grid tbody tr") if each.text.startswith("unipc")]
+    assert "not possible" in row.text
+    assert len(row.find_elements(By.TAG_NAME, "img")) == 1
+    told = studio.errors()
+    assert len(told) == 1
+    assert "422" in told[0]
+
+
+def test_the_price_is_told_before_anything_is_made(studio: Studio) -> None:
+    before = studio.newest()
+    studio.fill("n", "6")
+    studio.fill("steps", "50")
+    wait_until(lambda: studio.text("#price").startswith("300 steps"), 10, "the price is that of the form")
+    assert " s" in studio.text("#price")
+    studio.pick(studio.one("#form [name=sampler]"), "unipc")
+    studio.click("#form summary")
+    studio.fill("eta", "1")
+    wait_until(lambda: "eta" in studio.text("#price.error"), 10, "what the server would refuse is told")
+    assert all("422" in each for each in studio.errors())
+    studio.fill("eta", "")
+    assert studio.newest() == before
+    studio.fill("steps", "")
+    studio.fill("n", "1")
+    wait_until(lambda: studio.text("#price").startswith("50 steps"), 10, "defaults count, too")
+
+
+def test_the_card_of_a_model_shows_what_its_folder_says(studio: Studio) -> None:
+    studio.click("#about")
+    card = studio.see("dialog.model-card")
+    wait_until(lambda: "Licence" in card.text, 10, "the description is there")
+    for words in ("16\u00d716", "CC0 1.0 <img src=x>", "random weights", "data", "none"):
+        assert words in card.text
+    assert [each.text for each in card.find_elements(By.TAG_NAME, "strong")] == ["random", "Licence."]
+    links = [each.get_attribute("href") for each in card.find_elements(By.TAG_NAME, "a")]
+    assert links == ["https://www.openpeeps.com/"]
+    width = "return document.querySelector('.model-card figure img')?.naturalWidth"
+    wait_until(lambda: studio.driver.execute_script(width) == 64, 10, "its samples are shown")
+    studio.errors()  # there is no curve of losses
+
+
+def test_a_model_without_a_description_says_so(studio: Studio) -> None:
+    studio.fill("model", "with-classes")
+    studio.click("#about")
+    wait_until(lambda: "without a description" in studio.text("dialog.model-card"), 10, "it is said")
+    assert "circle, square, star" in studio.text("dialog.model-card")
+    studio.errors()
+
+
+def test_figures_are_served_from_the_folder_of_a_model_only(studio: Studio) -> None:
+    sheet = httpx.get(f"{studio.url}/models/tiny/figures/sheet")
+    assert sheet.headers["content-type"] == "image/png"
+    assert Image.open(io.BytesIO(sheet.content)).size == (64, 64)
+    for path in ("/models/none/card", "/models/with-classes/card", "/models/tiny/figures/losses"):
+        assert httpx.get(studio.url + path).status_code == 404
+    for path in ("/models/tiny/figures/config", "/models/../tiny/card"):
+        assert httpx.get(studio.url + path).status_code in (404, 422)

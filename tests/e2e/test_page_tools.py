@@ -1,0 +1,334 @@
+"""From picture to picture on the page, in a real browser: sending, dropping, painting, sliding, comparing."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+from selenium.webdriver import ActionChains
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.remote.webelement import WebElement
+
+from tests.studio import Studio
+from tests.waiting import wait_until
+
+SIZE = 16
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    """A smooth picture of the model's size, which the server takes bit for bit."""
+    rows, columns = np.mgrid[0:SIZE, 0:SIZE] * 10 + 40
+    path = tmp_path / "picture.png"
+    Image.fromarray(np.stack([rows, columns, 255 - rows], axis=-1).astype(np.uint8)).save(path)
+    return path
+
+
+def file_of(studio: Studio, name: str) -> bytes:
+    """The content of the file in the field that can be used."""
+    script = """
+    const [name, done] = arguments;
+    const input = [...document.querySelectorAll(`#form [name=${name}]`)].find(each => !each.matches(":disabled"));
+    input?.files[0] ? input.files[0].arrayBuffer().then(all => done([...new Uint8Array(all)])) : done([]);
+    """
+    return bytes(studio.driver.execute_async_script(script, name))
+
+
+def pixels(content: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
+
+
+def has_it(studio: Studio, name: str, content: bytes) -> None:
+    wait_until(lambda: file_of(studio, name) == content, 10, f"the field {name} has the picture")
+
+
+def test_a_picture_goes_on_to_every_kind(studio: Studio) -> None:
+    job_id = studio.made(2, seed="12")
+    sent = httpx.get(studio.url + studio.job(job_id)["links"]["images"][1]).content
+    for words, kind, name in (
+        ("Denoise or redraw", "denoise", "image"),
+        ("Restore", "restore", "image"),
+        ("Interpolate: First picture", "interpolate", "image_a"),
+        ("Interpolate: Second picture", "interpolate", "image_b"),
+    ):
+        studio.view(job_id, 1)
+        studio.press(words, "dialog.viewer")
+        has_it(studio, name, sent)
+        assert studio.one("#kind").get_property("value") == kind
+    studio.fill("lambda", "0.5")
+    wait_until(lambda: file_of(studio, "image_a") == sent, 5, "the first picture is still there")
+    made = studio.done(studio.make())
+    assert made["kind"] == "interpolate"
+    assert len(made["pictures"]) == 2
+
+
+def test_files_are_dropped_and_pasted_into_fields(studio: Studio, picture: Path) -> None:
+    studio.choose("interpolate")
+    zones = [each for each in studio.all(".drop") if each.is_displayed()]
+    studio.drop(zones[1], picture)
+    wait_until(lambda: file_of(studio, "image_b") == picture.read_bytes(), 5, "the second field has the file")
+    assert zones[1].find_element(By.TAG_NAME, "img").is_displayed()
+    where = {"origin": studio.url, "permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"]}
+    studio.driver.execute_cdp_cmd("Browser.grantPermissions", where)
+    copy = """
+    const [bytes, done] = arguments;
+    const blob = new Blob([new Uint8Array(bytes)], { type: "image/png" });
+    const item = new ClipboardItem({ "image/png": blob });
+    navigator.clipboard.write([item]).then(() => done(""), error => done(String(error)));
+    """
+    assert studio.driver.execute_async_script(copy, list(picture.read_bytes())) == ""
+    ActionChains(studio.driver).key_down(Keys.CONTROL).send_keys("v").key_up(Keys.CONTROL).perform()
+    wait_until(lambda: file_of(studio, "image_a"), 5, "the empty field has what was pasted")
+    assert (pixels(file_of(studio, "image_a")) == pixels(picture.read_bytes())).all()
+
+
+# The driver's mouse cannot end a drag that the browser's system has taken over, so the events come from here.
+DRAG = """
+const [from, to] = arguments, dataTransfer = new DataTransfer();
+from.dispatchEvent(new DragEvent("dragstart", { bubbles: true, dataTransfer }));
+for (const name of ["dragenter", "dragover", "drop"]) {
+  to.dispatchEvent(new DragEvent(name, { bubbles: true, cancelable: true, dataTransfer }));
+}
+"""
+
+
+def test_a_picture_of_the_gallery_is_dragged_into_a_field(studio: Studio) -> None:
+    if studio.is_phone:
+        return  # dragging needs a mouse
+    job_id = studio.made(1)
+    studio.choose("denoise")
+    zone = next(each for each in studio.all(".drop") if each.is_displayed())
+    studio.driver.execute_script(DRAG, studio.one(f"#job-{job_id} a.picture img"), zone)
+    sent = httpx.get(studio.url + studio.job(job_id)["links"]["images"][0]).content
+    wait_until(lambda: file_of(studio, "image") == sent, 5, "the field has the picture")
+
+
+def test_a_dropped_picture_of_ours_shows_its_recipe_and_is_made_again(studio: Studio, tmp_path: Path) -> None:
+    job_id = studio.made(2, model="with-classes", label="square", seed="31")
+    ours = tmp_path / "ours.png"
+    ours.write_bytes(httpx.get(studio.url + studio.job(job_id)["links"]["images"][1]).content)
+    studio.open()
+    studio.drop(studio.one("#stage"), ours)
+    told = studio.see("dialog.recipe").text
+    for words in ("Made by difuso", "with-classes", "square", "32"):
+        assert words in told
+    again = studio.done(studio.after(lambda: studio.press("Make it again", "dialog.recipe")))
+    assert httpx.get(studio.url + again["links"]["images"][0]).content == ours.read_bytes()
+
+
+def test_a_recipe_with_uploads_is_made_again_where_the_uploads_are_known(
+    studio: Studio, picture: Path, tmp_path: Path
+) -> None:
+    studio.choose("denoise")
+    for name, value in {"image": str(picture), "n": "1", "steps": "3", "seed": "8"}.items():
+        studio.fill(name, value)
+    job = studio.done(studio.make())
+    studio.shown(job["id"], 1)
+    ours = tmp_path / "ours.png"
+    ours.write_bytes(httpx.get(studio.url + job["links"]["images"][0]).content)
+    studio.load()
+    studio.drop(studio.one("#stage"), ours)
+    again = studio.done(studio.after(lambda: studio.press("Make it again", "dialog.recipe")))
+    assert httpx.get(studio.url + again["links"]["images"][0]).content == ours.read_bytes()
+    studio.open()  # as somebody else
+    studio.drop(studio.one("#stage"), ours)
+    assert "not on this device" in studio.see("dialog.recipe").text
+    assert not studio.button("Make it again", "dialog.recipe").is_enabled()
+
+
+def test_other_files_are_told_apart(studio: Studio, picture: Path, tmp_path: Path) -> None:
+    studio.drop(studio.one("#stage"), picture)
+    assert "no recipe" in studio.see("dialog.recipe").text
+    studio.press("Restore", "dialog.recipe")
+    wait_until(lambda: file_of(studio, "image") == picture.read_bytes(), 5, "it can be used all the same")
+    text = tmp_path / "notes.txt"
+    text.write_text("hello")
+    studio.drop(studio.one("#stage"), text)
+    wait_until(lambda: "PNG and JPEG" in studio.alarm, 5, "the page says what it takes")
+
+
+def stroke(studio: Studio, canvas: WebElement, *, pen: bool = False) -> None:
+    """Draws a horizontal line through the middle: by finger on a phone, by mouse or pen elsewhere."""
+    box = studio.driver.execute_script("return arguments[0].getBoundingClientRect().toJSON()", canvas)
+    y, left, right = box["y"] + box["height"] / 2, box["x"] + box["width"] / 4, box["x"] + box["width"] * 3 / 4
+    if studio.is_phone:
+        for kind, points in (
+            ("touchStart", [{"x": left, "y": y}]),
+            ("touchMove", [{"x": (left + right) / 2, "y": y}]),
+            ("touchMove", [{"x": right, "y": y}]),
+            ("touchEnd", []),
+        ):
+            studio.driver.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+        return
+    how = {"button": "left", "buttons": 1, "clickCount": 1, **({"pointerType": "pen", "force": 1.0} if pen else {})}
+    for kind, x in (("mousePressed", left), ("mouseMoved", (left + right) / 2), ("mouseMoved", right)):
+        studio.driver.execute_cdp_cmd("Input.dispatchMouseEvent", {"type": kind, "x": x, "y": y, **how})
+    studio.driver.execute_cdp_cmd(
+        "Input.dispatchMouseEvent", {"type": "mouseReleased", "x": right, "y": y, **how, "buttons": 0}
+    )
+
+
+def marked(studio: Studio) -> np.ndarray:
+    """Which pixels the mask in the form marks."""
+    mask = pixels(file_of(studio, "mask"))
+    assert mask.shape == (SIZE, SIZE, 3)
+    return mask[:, :, 0] >= 128
+
+
+def test_a_mask_is_painted_and_only_the_painted_part_is_drawn_anew(studio: Studio, picture: Path) -> None:
+    studio.choose("restore")
+    assert not studio.button("Paint what is missing").is_enabled()
+    studio.fill("image", str(picture))
+    studio.press("Paint what is missing")
+    canvas = studio.see("dialog.mask canvas")
+    studio.slide(studio.one("dialog.mask .size input"), 3)
+    stroke(studio, canvas)
+    stroke(studio, canvas, pen=True)
+    studio.press("Undo", "dialog.mask")
+    studio.press("Use this mask", "dialog.mask")
+    wait_until(lambda: file_of(studio, "mask"), 5, "the mask is in the form")
+    mask = marked(studio)
+    rows = np.flatnonzero(mask.any(axis=1))
+    assert {SIZE // 2 - 1, SIZE // 2} & set(rows)
+    assert 1 <= len(rows) <= 4
+    assert 7 <= mask.any(axis=0).sum() <= 13
+    for name, value in {"n": "1", "steps": "3"}.items():
+        studio.fill(name, value)
+    job = studio.done(studio.make())
+    made, given = pixels(httpx.get(studio.url + job["links"]["images"][0]).content), pixels(picture.read_bytes())
+    assert (made[~mask] == given[~mask]).all()
+    assert (made[mask] != given[mask]).any()
+
+
+def test_a_mask_is_erased_undone_and_painted_by_keys(studio: Studio, picture: Path) -> None:
+    studio.choose("restore")
+    studio.fill("image", str(picture))
+    studio.press("Paint what is missing")
+    canvas = studio.see("dialog.mask canvas")
+    canvas.send_keys(" ")
+    canvas.send_keys(Keys.ARROW_RIGHT * 4, " ")
+    studio.press("Erase", "dialog.mask")
+    canvas.send_keys(Keys.ARROW_LEFT * 4, " ")  # the first dot goes, the second stays
+    studio.press("Use this mask", "dialog.mask")
+    wait_until(lambda: file_of(studio, "mask"), 5, "the mask is in the form")
+    mask = marked(studio)
+    assert mask.any()
+    assert not mask[SIZE // 2 - 1 : SIZE // 2 + 1, SIZE // 2 - 1 : SIZE // 2 + 1].any()
+
+
+def test_a_strip_is_drawn_once_and_then_slides_without_a_request(studio: Studio) -> None:
+    studio.choose("interpolate")
+    studio.pick(studio.see("[data-switch=interpolate]"), "seeds")
+    for field, seed in zip(studio.all("[data-when=seeds] input"), ("3", "9"), strict=True):
+        field.send_keys(seed)
+    stops = studio.one("#stops")
+    stops.clear()
+    stops.send_keys("5")
+    studio.fill("steps", "3")
+    job = studio.done(studio.make())
+    assert job["task"]["shares"] == [0, 0.25, 0.5, 0.75, 1]
+    assert job["task"]["seeds"] == [3, 9]
+    slider = f"#job-{job['id']} input[type=range]"
+    studio.shown(job["id"], 5)
+    studio.driver.execute_script("performance.clearResourceTimings()")
+    seen = []
+    for index in range(5):
+        studio.slide(studio.one(slider), index)
+        (image,) = [each for each in studio.all(f"#job-{job['id']} .pile img") if each.is_displayed()]
+        seen.append(str(image.get_property("src")).split("/")[-1])
+        assert f"λ {job['task']['shares'][index]:.2f}" in studio.text(f"#job-{job['id']} .scale")
+    assert seen == ["0", "1", "2", "3", "4"]
+    made = studio.driver.execute_script("return performance.getEntriesByType('resource').map(each => each.name)")
+    assert not [name for name in made if "images" in name or name.split("?")[0].endswith("interpolate")]
+
+
+def test_before_and_after_are_divided(studio: Studio, picture: Path) -> None:
+    studio.choose("restore")
+    studio.pick(studio.see("[name=task]"), "superres")
+    for name, value in {"image": str(picture), "n": "1", "steps": "3"}.items():
+        studio.fill(name, value)
+    job = studio.done(studio.make())
+    studio.shown(job["id"], 1)
+    studio.load()  # what was sent is still known
+    studio.view(job["id"])
+    studio.press("Before and after", "dialog.viewer")
+    slider = studio.see(".compare input")
+    width = studio.one(".compare").size["width"]
+    studio.slide(slider, 100)
+    inset = "return getComputedStyle(document.querySelector('.before')).clipPath"
+    assert "0%" in studio.driver.execute_script(inset)
+    ActionChains(studio.driver).move_to_element_with_offset(slider, -width // 4, 0).click().perform()
+    assert 15 <= int(str(slider.get_property("value"))) <= 35
+
+
+def test_a_clean_picture_is_redrawn_by_strength(studio: Studio, picture: Path) -> None:
+    studio.choose("denoise")
+    studio.fill("image", str(picture))
+    studio.pick(studio.see("[data-switch=denoise]"), "clean")
+    studio.slide(studio.one("#form [name=strength]"), 0.3)
+    assert studio.text("#strength-shown") == "0.30"
+    for name, value in {"n": "1", "steps": "3"}.items():
+        studio.fill(name, value)
+    job = studio.done(studio.make())
+    assert job["task"] == {"kind": "denoise", "estimated": False, "depth": 299, "mode": "sample", "average": False}
+
+
+def test_the_denoising_is_looked_through(studio: Studio) -> None:
+    """The last moment's x_t is the picture itself; the first moment is noisier."""
+    for name, value in {"n": "2", "steps": "5", "seed": "4"}.items():
+        studio.fill(name, value)
+    studio.click("#form summary")
+    studio.click("#trace")
+    job = studio.done(studio.make())
+    assert job["trace"] == [1, 2, 3, 4, 5]
+    studio.shown(job["id"], 2)
+    studio.view(job["id"], 1)
+    studio.press("Denoising", "dialog.viewer")
+    slider = studio.see(".denoising input")
+    shown = "return [...arguments[0].getContext('2d').getImageData(0, 0, 16, 16).data]"
+
+    def drawn(index: int) -> np.ndarray:
+        data = studio.driver.execute_script(shown, studio.all(".denoising canvas")[index])
+        return np.array(data, np.uint8).reshape(SIZE, SIZE, 4)[:, :, :3]
+
+    answer = pixels(httpx.get(studio.url + job["links"]["images"][1]).content)
+    assert np.abs(drawn(0).astype(int) - answer).max() <= 1
+    assert "no noise left" in studio.text(".denoising output")
+    studio.slide(slider, 0)
+    assert "1 of 5" in studio.text(".denoising output")
+    kept = np.load(
+        io.BytesIO(httpx.get(studio.url + job["links"]["image"], headers={"Accept": "application/x-npz"}).content)
+    )
+    for canvas, name in enumerate(("x_t", "x_0")):
+        expected = ((kept[name][1, 0] + 1) * 127.5).round().clip(0, 255)
+        assert np.abs(drawn(canvas) - expected).max() <= 1, name
+    studio.press("Play", "dialog.viewer")
+    wait_until(lambda: "5 of 5" in studio.text(".denoising output"), 10, "it plays to the end")
+
+
+def test_a_picture_is_made_again_with_its_denoising(studio: Studio) -> None:
+    job_id = studio.made(2, seed="21")
+    studio.view(job_id, 1)
+    again = studio.done(studio.after(lambda: studio.press("Make it again and keep the denoising", "dialog.viewer")))
+    assert again["trace"] == [1, 2, 3]
+    first, second = (
+        httpx.get(studio.url + link).content
+        for link in (studio.job(job_id)["links"]["images"][1], again["links"]["images"][0])
+    )
+    assert first == second
+
+
+def test_sheets_are_no_recipes_of_one_picture(studio: Studio, tmp_path: Path) -> None:
+    answer = httpx.post(f"{studio.url}/generate?n=2&steps=2")
+    with Image.open(io.BytesIO(answer.content)) as sheet:
+        assert len(json.loads(sheet.info["difuso"])["images"]) == 2
+    path = tmp_path / "sheet.png"
+    path.write_bytes(answer.content)
+    studio.drop(studio.one("#stage"), path)
+    assert "several pictures" in studio.see("dialog.recipe").text

@@ -1,0 +1,207 @@
+"""The page at / as a person meets it: what can be clicked, dragged and typed there, and what is seen."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+from PIL import Image
+from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException
+from selenium.webdriver import ActionChains
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.remote.webelement import WebElement
+
+from tests.waiting import wait_until
+
+WIDTHS = {"desktop": (1280, 900), "phone": (390, 844)}
+
+
+class Studio:
+    """The page in a browser, and the server behind it."""
+
+    def __init__(self, driver: webdriver.Chrome, url: str, width: str) -> None:
+        self.driver = driver
+        self.url = url
+        self.is_phone = width == "phone"
+        across, down = WIDTHS[width]
+        metrics = {"width": across, "height": down, "deviceScaleFactor": 1, "mobile": self.is_phone}
+        driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+        driver.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": self.is_phone})
+
+    def open(self, path: str = "") -> None:
+        """Loads the page as somebody who was never here."""
+        self.driver.get(f"{self.url}/static/icon.svg")
+        self.driver.execute_script("localStorage.clear(); sessionStorage.clear(); indexedDB.deleteDatabase('difuso')")
+        self.driver.execute_script("localStorage.setItem('difuso-language', 'en')")
+        self.load(path)
+
+    def load(self, path: str = "") -> None:
+        self.driver.get("about:blank")
+        self.driver.get(f"{self.url}/{path}")
+        wait_until(lambda: self.all("#form [name=sampler] option + option"), 15, "the form is filled")
+        self.form = self.one("#form")
+
+    def one(self, selector: str) -> WebElement:
+        return self.driver.find_element(By.CSS_SELECTOR, selector)
+
+    def all(self, selector: str) -> list[WebElement]:
+        return self.driver.find_elements(By.CSS_SELECTOR, selector)
+
+    def see(self, selector: str, seconds: float = 15) -> WebElement:
+        """Waits for an element that is displayed."""
+        wait_until(lambda: any(each.is_displayed() for each in self.all(selector)), seconds, f"{selector} is seen")
+        return next(each for each in self.all(selector) if each.is_displayed())
+
+    def click(self, target: str | WebElement) -> None:
+        element = self.see(target) if isinstance(target, str) else target
+        self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
+        element.click()
+
+    def button(self, text: str, inside: str = "body") -> WebElement:
+        """A displayed button by its words."""
+        found = f"{inside} button, {inside} a.button"
+
+        def matching() -> list[WebElement]:
+            return [each for each in self.all(found) if each.is_displayed() and each.text.strip() == text]
+
+        wait_until(matching, 10, f"there is a button {text!r} in {inside}")
+        return matching()[0]
+
+    def press(self, text: str, inside: str = "body") -> None:
+        """Clicks a button by its words; one that is drawn anew at this moment is found again."""
+
+        def pressed() -> bool:
+            try:
+                self.click(self.button(text, inside))
+            except StaleElementReferenceException:
+                return False
+            return True
+
+        wait_until(pressed, 10, f"{text!r} is pressed")
+
+    def text(self, selector: str) -> str:
+        """The words of the first such element, as they are seen; nothing if there is none."""
+        script = "return document.querySelector(arguments[0])?.innerText ?? ''"
+        return str(self.driver.execute_script(script, selector))
+
+    def keys(self, *keys: str) -> None:
+        ActionChains(self.driver).send_keys(*keys).perform()
+
+    def fill(self, name: str, value: str) -> None:
+        """Types into the field of this name that can be used, or chooses an option."""
+        field = next(each for each in self.form.find_elements(By.NAME, name) if each.is_enabled())
+        if field.tag_name == "select":
+            self.pick(field, value)
+        elif field.get_attribute("type") == "file":
+            field.send_keys(value)
+        else:
+            field.clear()
+            field.send_keys(value)
+
+    def choose(self, kind: str) -> None:
+        self.pick(self.one("#kind"), kind)
+
+    def pick(self, select: WebElement, value: str) -> None:
+        """Chooses the option of this value."""
+        options = select.find_elements(By.TAG_NAME, "option")
+        next(each for each in options if each.get_property("value") == value).click()
+
+    def slide(self, slider: WebElement, value: float) -> None:
+        """Moves a slider with the keys."""
+        slider.send_keys(Keys.HOME)
+        start, step = (float(slider.get_property(name) or 1) for name in ("min", "step"))  # type: ignore[arg-type]
+        slider.send_keys(Keys.ARROW_RIGHT * round((value - start) / step))
+
+    def newest(self) -> str:
+        jobs = httpx.get(f"{self.url}/jobs?limit=1").json()["jobs"]
+        return str(jobs[0]["id"]) if jobs else ""
+
+    def after(self, action: Callable[[], object]) -> str:
+        """Does what makes a job; returns its id."""
+        before = self.newest()
+        action()
+        wait_until(lambda: self.newest() != before, 15, f"a job is made; the page says {self.alarm!r}")
+        return self.newest()
+
+    def make(self) -> str:
+        return self.after(lambda: self.click("#form button[type=submit]"))
+
+    def job(self, job_id: str) -> dict[str, Any]:
+        found: dict[str, Any] = httpx.get(f"{self.url}/jobs/{job_id}").json()
+        return found
+
+    def done(self, job_id: str) -> dict[str, Any]:
+        wait_until(lambda: self.job(job_id)["state"] == "succeeded", 30, f"{job_id} succeeds")
+        return self.job(job_id)
+
+    def sees(self, job_id: str) -> int:
+        """The number of finished pictures of a card that the browser could decode."""
+        found = f"#job-{job_id} a.picture img"
+        script = "return [...document.querySelectorAll(arguments[0])].filter(each => each.naturalWidth).length"
+        return int(self.driver.execute_script(script, found))
+
+    def shown(self, job_id: str, count: int) -> str:
+        """The words of the card, once all its pictures are there."""
+        wait_until(lambda: self.sees(job_id) == count, 30, f"{count} pictures are shown")
+        return self.text(f"#job-{job_id}")
+
+    def made(self, count: int = 1, **fields: str) -> str:
+        """Generates pictures by the form, and waits until they are shown."""
+        for name, value in {"n": str(count), "steps": "3", **fields}.items():
+            self.fill(name, value)
+        job_id = self.make()
+        self.shown(job_id, count)
+        return job_id
+
+    def view(self, job_id: str, index: int = 0) -> WebElement:
+        """Opens a picture."""
+        self.click(f"#job-{job_id} a.picture[data-index='{index}']")
+        return self.see("dialog.viewer")
+
+    @property
+    def alarm(self) -> str:
+        return self.one("#error").text
+
+    def pixels(self, path: str, *, mode: str = "RGB") -> Image.Image:
+        return Image.open(io.BytesIO(httpx.get(f"{self.url}{path}").content)).convert(mode)
+
+    def drop(self, target: WebElement, file: Path) -> None:
+        """Drops a file from the desktop, as the browser's own input tells."""
+        self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", target)
+        seen = "const box = arguments[0].getBoundingClientRect(); const middle = (from, to, most) =>"
+        seen += "(Math.max(0, from) + Math.min(most, to)) / 2; return {x: middle(box.left, box.right, innerWidth),"
+        seen += "y: middle(box.top, box.bottom, innerHeight)}"
+        where = self.driver.execute_script(seen, target)
+        data = {"items": [], "files": [str(file)], "dragOperationsMask": 1}
+        for kind in ("dragEnter", "dragOver", "drop"):
+            self.driver.execute_cdp_cmd("Input.dispatchDragEvent", {"type": kind, **where, "data": data})
+
+    def downloads(self, folder: Path) -> None:
+        """Saves what is downloaded from now on in a folder."""
+        where = {"behavior": "allow", "downloadPath": str(folder)}
+        self.driver.execute_cdp_cmd("Browser.setDownloadBehavior", where)
+
+    def downloaded(self, folder: Path, pattern: str) -> Path:
+        wait_until(lambda: list(folder.glob(pattern)), 15, f"{pattern} is saved")
+        return next(folder.glob(pattern))
+
+    def errors(self) -> list[str]:
+        """What the browser complained of since the last time."""
+        log = self.driver.get_log("browser")  # type: ignore[no-untyped-call]
+        return [entry["message"] for entry in log if entry["level"] == "SEVERE"]
+
+    def axe(self, program: str) -> list[str]:
+        """The violations of WCAG 2.2 A and AA that axe-core finds."""
+        self.driver.execute_script(program)
+        done = self.driver.execute_async_script(
+            "const done = arguments[0];"
+            "axe.run(document, {runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice']})"
+            ".then(found => done(found.violations), error => done([{id: String(error), nodes: []}]))"
+        )
+        return [f"{each['id']}: {json.dumps([node['html'][:160] for node in each['nodes']][:3])}" for each in done]
