@@ -39,6 +39,13 @@ export function nameOf(job, index) {
   return `${t("seed")} ${seedOf(job, index)}${name}`;
 }
 
+// How a picture enters /denoise: noisy by sigma, by what is estimated anew, or clean and noised to a part of T.
+export function entryOf({ sigma, estimated, depth }, model) {
+  if (estimated || depth === undefined) return {};
+  if (sigma !== undefined && sigma !== null) return { sigma };
+  return { strength: (depth + 1) / (models.get(model)?.num_train_timesteps ?? 1000) };
+}
+
 // The parameters of a kind's own, as its request takes them; a kind that a server adds takes its task as it is.
 function taskQuery(job) {
   const { kind, task, model } = job;
@@ -48,9 +55,8 @@ function taskQuery(job) {
     return seeds ? { lambda: shares } : { lambda: shares, t: depth, mode, ...(mode === "ddpm" && { noise }) };
   }
   if (kind === "denoise") {
-    const { sigma, depth, mode, average } = task;
-    const entry = sigma === undefined ? { strength: (depth + 1) / models.get(model).num_train_timesteps } : { sigma };
-    return { ...entry, mode, ...(average && { average }) };
+    const { mode, average } = task;
+    return { ...entryOf(task, model), mode, ...(average && { average }) };
   }
   if (kind === "restore") {
     const { task: name, factor, blur, width, sigma } = task;

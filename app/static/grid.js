@@ -15,7 +15,7 @@ import { openViewer } from "./viewer.js";
 const AXES = { steps: "5, 10, 20, 50", guidance_scale: "1, 2, 4, 8", eta: "0, 0.5, 1" };
 const MOST = 64; // pictures
 const TILE = 96; // CSS pixels, about
-const LOOK = 2000; // milliseconds
+const LOOK = 1100; // milliseconds
 const section = $("grid");
 const cells = new Map(); // by sampler and value: a job, or the error of its request
 let tag; // of the grid that is shown
@@ -38,7 +38,7 @@ function build() {
   const draw = el("button", { type: "submit", className: "main" });
   const exported = el("button", { type: "button", textContent: t("gridExport"), disabled: true });
   const alarm = el("p", { className: "error", role: "alert", hidden: true });
-  const table = el("div", { className: "grid-table", tabIndex: 0, role: "region", "aria-label": t("grid") });
+  const table = el("div", { className: "grid-table", tabIndex: 0, role: "region", "aria-label": t("gridTitle") });
   const labelled = (key, control) => el("label", {}, el("span", { textContent: t(key) }), control);
   const choice = el("fieldset", { className: "samplers" }, el("legend", { textContent: t("gridRows") }), ...samplers);
   const controls = el("form", { className: "grid-form" }, el("h2", { textContent: t("gridTitle") }),
@@ -66,30 +66,33 @@ async function drawGrid() {
   if (!rows.length || !columns.length) return complain(parts.alarm, new Error(t("gridNothing")));
   if (rows.length * columns.length > MOST) return complain(parts.alarm, new Error(t("gridTooLarge", MOST)));
   tag = `grid:${axis}:${Math.floor(Math.random() * 2 ** 32).toString(16)}`;
+  history.replaceState(null, "", `#grid=${tag}`);
   cells.clear();
   parts.draw.disabled = true;
   const { query: base, urgency } = readForm();
   const kept = ["model", "label", "guidance_scale", "classifier_scale", "clip", "steps"].filter(name => base.getAll(name).length === 1);
-  for (const sampler of rows) {
+  const drawn = tag;
+  for (const sampler of rows) for (const value of columns) cells.set(keyOf(sampler, value), { asked: [sampler, value] });
+  drawing: for (const sampler of rows) {
     for (const value of columns) {
       const query = new URLSearchParams(kept.map(name => [name, base.get(name)]));
       for (const [name, wanted] of Object.entries({ sampler, [axis]: value, seed: parts.seed.value, n: 1, tag })) query.set(name, wanted);
-      cells.set(keyOf(sampler, value), { asked: [sampler, value] });
       try {
-        put(await make({ kind: "generate", query, urgency }), value);
+        put(await make({ kind: "generate", query, urgency }));
+        show();
+        await look(drawn); // one after another, so that the seconds are each picture's own
       } catch (error) {
         cells.set(keyOf(sampler, value), { asked: [sampler, value], error });
         if (error.type !== "invalid-request") {
           complain(parts.alarm, error);
-          break;
+          break drawing;
         }
       }
+      if (drawn !== tag) break drawing; // another grid was opened meanwhile
       show();
     }
   }
   parts.draw.disabled = false;
-  history.replaceState(null, "", `#grid=${tag}`);
-  look(tag);
 }
 
 // A job of this grid: its cell follows from its own parameters.
@@ -98,9 +101,9 @@ function put(job) {
   if (!isGone(job)) cells.set(keyOf(...asked), { asked, job });
 }
 
-// Reads the jobs of the grid again and again, until all have ended: one request for all.
+// Reads the jobs of the grid again and again, until all that were made have ended: one request for all.
 async function look(looked) {
-  while (looked === tag && !section.hidden) {
+  while (looked === tag) {
     try {
       for (let cursor = ""; cursor !== undefined; ) {
         const page = await ask("GET", `/jobs?limit=100&tag=${encodeURIComponent(looked)}${cursor && `&cursor=${cursor}`}`);
@@ -112,7 +115,7 @@ async function look(looked) {
       complain(parts.alarm, error);
     }
     show();
-    if ([...cells.values()].every(({ job, error }) => error || (job && isEnded(job)))) return;
+    if ([...cells.values()].every(({ job }) => !job || isEnded(job))) return;
     await new Promise(resolve => setTimeout(resolve, LOOK));
   }
 }
@@ -124,7 +127,7 @@ export function openGrid(wanted) {
     tag = wanted;
     cells.clear();
   }
-  if (tag) look(tag);
+  if (tag && !parts.draw.disabled) look(tag);
   show();
 }
 

@@ -118,7 +118,10 @@ class Brush {
     view.globalAlpha = 1;
     view.drawImage(this.bitmap, 0, 0);
     view.globalAlpha = 0.82;
+    view.shadowColor = "#4338ca"; // an edge that is seen on white, too
+    view.shadowBlur = Math.max(2, this.canvas.width / 64);
     view.drawImage(this.mask, 0, 0);
+    view.shadowBlur = 0;
     view.globalAlpha = 1;
     if (this.keys) {
       view.strokeStyle = "#4338ca";

@@ -9,7 +9,7 @@ import { number, t } from "./texts.js";
 export async function openModelCard(name) {
   const model = models.get(name);
   const facts = {
-    size: `${model.image_size}×${model.image_size}, ${model.channels === 1 ? "1" : model.channels}`,
+    size: `${model.image_size}×${model.image_size}×${model.channels}`,
     parameters: number(model.parameters),
     predicts: model.prediction,
     class: model.classes?.join(", "),

@@ -1,5 +1,6 @@
 // Pictures that are dropped or pasted anywhere: one of ours shows how it was made, and makes it again.
 
+import { entryOf } from "./describe.js";
 import { $, complain, el, openDialog } from "./dom.js";
 import { fillForm, form } from "./form.js";
 import { emptyInput, fileOf, placesOf, setFile } from "./inputs.js";
@@ -38,7 +39,7 @@ export function requestOf(recipe) {
   const own = {
     generate: {},
     interpolate: { lambda: shares, ...(rest.seeds ? {} : { t: depth, mode: rest.mode, noise: rest.noise }) },
-    denoise: { mode: rest.mode, ...(rest.average && { average: true }), ...noiseOf(recipe) },
+    denoise: { mode: rest.mode, ...(rest.average && { average: true }), ...entryOf(recipe, recipe.model) },
     restore: { task: rest.task, sigma: rest.sigma, ...(rest.task === "superres" && { factor: rest.factor }),
       ...(rest.task === "deblur" && { blur: rest.blur, width: rest.width }) },
   }[kind];
@@ -50,11 +51,6 @@ export function requestOf(recipe) {
     for (const each of [value].flat()) if (each !== undefined && each !== null) query.append(name, each);
   }
   return { kind, query };
-}
-
-function noiseOf({ sigma, depth, model }) {
-  if (sigma !== null && sigma !== undefined) return { sigma };
-  return depth === undefined ? {} : { strength: (depth + 1) / (models.get(model)?.num_train_timesteps ?? 1000) };
 }
 
 async function show(file) {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -48,6 +49,10 @@ def has_it(studio: Studio, name: str, content: bytes) -> None:
     wait_until(lambda: file_of(studio, name) == content, 10, f"the field {name} has the picture")
 
 
+def chosen(studio: Studio, kind: str) -> bool:
+    return studio.one("#kind").get_property("value") == kind
+
+
 def test_a_picture_goes_on_to_every_kind(studio: Studio) -> None:
     job_id = studio.made(2, seed="12")
     sent = httpx.get(studio.url + studio.job(job_id)["links"]["images"][1]).content
@@ -59,8 +64,8 @@ def test_a_picture_goes_on_to_every_kind(studio: Studio) -> None:
     ):
         studio.view(job_id, 1)
         studio.press(words, "dialog.viewer")
+        wait_until(partial(chosen, studio, kind), 10, f"{kind} is chosen")
         has_it(studio, name, sent)
-        assert studio.one("#kind").get_property("value") == kind
     studio.fill("lambda", "0.5")
     wait_until(lambda: file_of(studio, "image_a") == sent, 5, "the first picture is still there")
     made = studio.done(studio.make())
@@ -258,7 +263,8 @@ def test_before_and_after_are_divided(studio: Studio, picture: Path) -> None:
     studio.load()  # what was sent is still known
     studio.view(job["id"])
     studio.press("Before and after", "dialog.viewer")
-    slider = studio.see(".compare input")
+    studio.see(".compare")
+    slider = studio.one(".compare input")  # it lies unseen over the picture
     width = studio.one(".compare").size["width"]
     studio.slide(slider, 100)
     inset = "return getComputedStyle(document.querySelector('.before')).clipPath"
