@@ -1,0 +1,70 @@
+"""The description and the figures of a model, which the API reads from the model's folder and from nowhere else."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from app.settings import ApiSettings
+from tests.app_server import ALICE, keys_file, running
+
+CARD = "# tiny\n\nRandom weights: x\u0302.\n"
+
+
+@pytest.fixture
+def folder(models_dir: Path, tmp_path: Path) -> Path:
+    """A models folder: `tiny` has a description and a sheet, `bare` has neither, and `broken` is refused."""
+    folder = tmp_path / "models"
+    for name in ("tiny", "bare", "broken"):
+        shutil.copytree(models_dir / "tiny", folder / name)
+    (folder / "broken" / "config.json").write_text("{}")
+    for name in ("tiny", "broken"):
+        (folder / name / "README.md").write_text(CARD, "utf-8")
+    (folder / "tiny" / "sheet.png").write_bytes(b"\x89PNG")
+    (folder / "README.md").write_text("about all of them")
+    return folder
+
+
+@pytest.fixture
+def api(redis_url: str, folder: Path, tmp_path: Path) -> Iterator[httpx.Client]:
+    settings = ApiSettings(
+        redis_url=redis_url, models_dir=folder, store_url=str(tmp_path / "store"), api_keys_file=keys_file(tmp_path)
+    )
+    with running(settings) as client:
+        yield client
+
+
+def test_a_model_with_a_description_shows_it(api: httpx.Client) -> None:
+    card = api.get("/models/tiny/card", headers=ALICE)
+    assert card.text == CARD
+    assert card.headers["content-type"] == "text/markdown; charset=utf-8"
+    sheet = api.get("/models/tiny/figures/sheet", headers=ALICE)
+    assert sheet.content == b"\x89PNG"
+    assert sheet.headers["content-type"] == "image/png"
+    assert api.head("/models/tiny/card", headers=ALICE).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/models/tiny/figures/losses", 404),
+        ("/models/bare/card", 404),
+        ("/models/broken/card", 404),
+        ("/models/none/card", 404),
+        ("/models/%2e%2e/card", 404),
+        ("/models/./card", 404),
+        ("/models/tiny/figures/config", 422),
+        ("/models/tiny/figures/..%2fsheet", 404),
+    ],
+)
+def test_nothing_else_is_read(api: httpx.Client, path: str, status: int) -> None:
+    assert api.get(path, headers=ALICE).status_code == status
+
+
+def test_a_key_is_needed(api: httpx.Client) -> None:
+    for path in ("/models/tiny/card", "/models/tiny/figures/sheet"):
+        assert api.get(path).status_code == 401
