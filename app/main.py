@@ -25,6 +25,7 @@ from jobs.tracing import start_tracing
 from .access import Guard
 from .api_keys import read_keys
 from .breaker import Breaker, guard
+from .compression import Compression
 from .deps import State
 from .metrics import Metrics, StackCollector, published
 from .middleware import UNADDRESSED, RequestMiddleware
@@ -82,6 +83,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
     origins = settings.cors_origins or frozenset()
     if origins:
         share(app, origins)
+    app.add_middleware(Compression)
     app.add_middleware(RequestMiddleware, metrics=app.state.metrics, hosts=settings.hosts, origins=origins)
     install(app)
     keys = read_keys(settings.api_keys_file) if settings.api_keys_file else []

@@ -65,13 +65,19 @@ class Studio:
 
     def button(self, text: str, inside: str = "body") -> WebElement:
         """A displayed button by its words."""
-        found = f"{inside} button, {inside} a.button"
+        script = """
+        return [...document.querySelectorAll(arguments[0])].find(
+          each => each.checkVisibility() && each.innerText.trim() === arguments[1])
+        """
 
-        def matching() -> list[WebElement]:
-            return [each for each in self.all(found) if each.is_displayed() and each.text.strip() == text]
+        def matching() -> WebElement | None:
+            found: WebElement | None = self.driver.execute_script(script, f"{inside} button, {inside} a.button", text)
+            return found
 
         wait_until(matching, 10, f"there is a button {text!r} in {inside}")
-        return matching()[0]
+        button = matching()
+        assert button is not None
+        return button
 
     def press(self, text: str, inside: str = "body") -> None:
         """Clicks a button by its words; one that is drawn anew at this moment is found again."""

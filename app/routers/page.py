@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter
-from starlette.middleware.gzip import GZipMiddleware
 from starlette.responses import FileResponse, Response
 from starlette.staticfiles import StaticFiles
 
@@ -31,7 +30,7 @@ class _Files(StaticFiles):
         return response
 
 
-files = GZipMiddleware(_Files(directory=STATIC))  # the pages' scripts and styles, a third as large on the way
+files = _Files(directory=STATIC)
 
 
 @router.get("/")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Any
 
@@ -102,13 +101,3 @@ def test_a_model_without_a_description_says_so(studio: Studio) -> None:
     wait_until(lambda: "without a description" in studio.text("dialog.model-card"), 10, "it is said")
     assert "circle, square, star" in studio.text("dialog.model-card")
     studio.errors()
-
-
-def test_figures_are_served_from_the_folder_of_a_model_only(studio: Studio) -> None:
-    sheet = httpx.get(f"{studio.url}/models/tiny/figures/sheet")
-    assert sheet.headers["content-type"] == "image/png"
-    assert Image.open(io.BytesIO(sheet.content)).size == (64, 64)
-    for path in ("/models/none/card", "/models/with-classes/card", "/models/tiny/figures/losses"):
-        assert httpx.get(studio.url + path).status_code == 404
-    for path in ("/models/tiny/figures/config", "/models/../tiny/card"):
-        assert httpx.get(studio.url + path).status_code in (404, 422)
