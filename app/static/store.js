@@ -26,8 +26,10 @@ class Jobs extends EventTarget {
     const before = this.#all.get(news.id);
     if (before && isEnded(before) && !isEnded(news)) return;
     const job = isEnded(news) ? news : { ...before, ...news };
-    if (before && JSON.stringify(before) === JSON.stringify(job)) return;
     this.#all.set(job.id, job);
+    // Of a job that has ended only its images change: they go. Lists may round its times otherwise than its last event.
+    if (before && isEnded(before) && isGone(before) === isGone(job)) return;
+    if (before && JSON.stringify(before) === JSON.stringify(job)) return;
     this.dispatchEvent(new CustomEvent("job", { detail: job }));
   }
 
