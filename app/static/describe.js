@@ -75,7 +75,8 @@ export function queryOf(job, index) {
   if (alone && own.lambda) own.lambda = own.lambda[index];
   const seed = alone ? seedOf(job, index) : params.seed;
   const changed = { ...params, seed: task?.seeds ?? seed, label: alone ? labelOf(job, index) : params.label, ...own };
-  if (alone || task?.shares) delete changed.n;
+  if (task?.shares) delete changed.n; // it follows from them
+  else if (alone) changed.n = 1;
   for (const [name, value] of Object.entries(changed)) {
     for (const each of [value].flat()) if (each !== undefined && each !== null) query.append(name, each);
   }

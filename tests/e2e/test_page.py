@@ -45,7 +45,7 @@ def test_pictures_are_generated_and_a_command_makes_them_again(studio: Studio) -
     studio.press("Command", f"#job-{job_id}")
     command = studio.see(f"#job-{job_id} code").text
     path, query = re.findall(r"'http://[^/]*/(\w+)\?([^']*)'", command)[0]
-    again = httpx.post(f"{studio.url}/{path}?{query}", headers={"Accept": "application/json"}).json()
+    again = httpx.post(f"{studio.url}/{path}?{query}", headers={"Accept": "application/json"}, timeout=30).json()
     first, second = (httpx.get(studio.url + each["links"]["images"][2]).content for each in (studio.job(job_id), again))
     assert first == second
 

@@ -331,7 +331,7 @@ def test_a_picture_is_made_again_with_its_denoising(studio: Studio) -> None:
 
 
 def test_sheets_are_no_recipes_of_one_picture(studio: Studio, tmp_path: Path) -> None:
-    answer = httpx.post(f"{studio.url}/generate?n=2&steps=2")
+    answer = httpx.post(f"{studio.url}/generate?n=2&steps=2", timeout=30)
     with Image.open(io.BytesIO(answer.content)) as sheet:
         assert len(json.loads(sheet.info["difuso"])["images"]) == 2
     path = tmp_path / "sheet.png"
