@@ -13,8 +13,8 @@ from jobs.catalog import Catalog
 from jobs.workers import reports_for
 
 from ..deps import CatalogDep, QueueDep, SettingsDep
+from ..model_views import ModelList, ModelView
 from ..settings import ApiSettings
-from ..views import ModelList, ModelView
 
 router = APIRouter(tags=["models"])
 

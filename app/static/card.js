@@ -6,7 +6,7 @@ import { addressOf, commandOf, countOf, fileName, labelOf, metaOf, nameOf, rowsO
 import { complain, el, multiple } from "./dom.js";
 import { unwatch, watch } from "./follow.js";
 import { ADDRESS } from "./inputs.js";
-import { className, sizeOf } from "./models.js";
+import { className, drawnBy, sizeOf } from "./models.js";
 import { isFavourite, recall } from "./saved.js";
 import { isEnded, jobs } from "./store.js";
 import { stripOf } from "./strip.js";
@@ -62,7 +62,8 @@ export class Card {
       return watch(job.id);
     }
     unwatch(job.id);
-    if (job.state === "succeeded") this.element.append(this.#pictures());
+    if (job.links.images) this.element.append(this.#pictures());
+    else if (job.state === "succeeded") this.element.append(el("p", { className: "hint", textContent: `${titleOf(job)}: .npz` }));
     else this.element.append(el("p", { className: "state", textContent: t(job.state) }));
     if (job.failure) complain(this.alarm, new Error(`${job.failure.detail} (${job.failure.code})`));
     this.element.append(this.#tools());
@@ -84,7 +85,7 @@ export class Card {
     const shown = Array.from({ length: countOf(job) }, (_, index) => index);
     const wanted = shown.filter(index => !this.#onlyFavourites() || isFavourite(job.id, index));
     const pictures = el("div", { className: "pictures" });
-    pictures.style.setProperty("--tile", `${multiple(sizeOf(job.model), TILE)}px`);
+    pictures.style.setProperty("--tile", `${multiple(sizeOf(drawnBy(job)), TILE)}px`);
     const rows = rowsOf(job);
     if (rows && !this.#onlyFavourites()) pictures.append(...rows.flatMap(row => this.#row(row)));
     else pictures.append(...wanted.map(index => this.#tile(index, nameOf(job, index))));
@@ -142,11 +143,12 @@ export class Card {
       return tools;
     }
     button("useSettings", () => useSettings(job));
+    if (job.links.image && !job.links.images) button("saveArrays", () => saveAs(job, "application/x-npz", "npz"));
     if (job.links.images && countOf(job) > 1) {
       button("saveZip", () => saveAs(job, "application/zip", "zip"));
       button("saveSheet", () => saveAs(job, "image/png", "png"));
     }
-    if (job.links.images) button("command", () => this.#showCommand(tools));
+    if (job.links.image) button("command", () => this.#showCommand(tools));
     button("delete", made => this.#delete(made));
     return tools;
   }

@@ -2,7 +2,7 @@
 
 import { addressOf, nameOf } from "./describe.js";
 import { el, multiple } from "./dom.js";
-import { sizeOf } from "./models.js";
+import { drawnBy, sidesOf, sizeOf } from "./models.js";
 import { recall } from "./saved.js";
 import { t } from "./texts.js";
 
@@ -13,8 +13,8 @@ export async function compareOf(job, index) {
   const request = await recall(job.id);
   const files = new Map(request?.files);
   if (!files.has("image")) return undefined;
-  const size = sizeOf(job.model);
-  const before = await measured(job, files, request.fit, size);
+  const size = sizeOf(drawnBy(job));
+  const before = await measured(job, files, request.fit, sidesOf(drawnBy(job)));
   before.className = "before";
   const after = el("img", { src: addressOf(job, index), alt: `${t("after")}, ${nameOf(job, index)}` });
   const slider = el("input", { type: "range", min: 0, max: 100, step: 1, value: 50, "aria-label": t("divider") });
@@ -28,34 +28,35 @@ export async function compareOf(job, index) {
 }
 
 // Draws what the model was given: the picture at its size, without what the restoration was asked to add.
-async function measured({ task }, files, fit, size) {
-  const canvas = el("canvas", { width: size, height: size, role: "img", "aria-label": t("before") });
+async function measured({ task }, files, fit, [width, height]) {
+  const canvas = el("canvas", { width, height, role: "img", "aria-label": t("before") });
   const context = canvas.getContext("2d");
-  const smaller = task.task === "superres" ? size / task.factor : size;
-  const small = el("canvas", { width: smaller, height: smaller });
+  const factor = task.task === "superres" ? task.factor : 1;
+  const small = el("canvas", { width: width / factor, height: height / factor });
   const brush = small.getContext("2d");
   brush.imageSmoothingQuality = "high";
   if (task.task === "colorize") brush.filter = "grayscale(1)";
   brush.fillStyle = "white";
-  brush.fillRect(0, 0, smaller, smaller);
-  await lay(brush, files.get("image"), fit, smaller);
+  brush.fillRect(0, 0, small.width, small.height);
+  await lay(brush, files.get("image"), fit);
   context.imageSmoothingEnabled = false;
-  context.drawImage(small, 0, 0, size, size);
+  context.drawImage(small, 0, 0, width, height);
   if (files.has("mask")) {
-    const mask = el("canvas", { width: size, height: size });
+    const mask = el("canvas", { width, height });
     const marked = mask.getContext("2d");
-    await lay(marked, files.get("mask"), fit, size);
-    const [pixels, holes] = [context, marked].map(each => each.getImageData(0, 0, size, size));
+    await lay(marked, files.get("mask"), fit);
+    const [pixels, holes] = [context, marked].map(each => each.getImageData(0, 0, width, height));
     for (let at = 0; at < holes.data.length; at += 4) if (holes.data[at] >= 128) pixels.data.set([136, 136, 136, 255], at);
     context.putImageData(pixels, 0, 0);
   }
   return canvas;
 }
 
-// Draws a file into a square as the server fits it: cropped or padded.
-async function lay(context, file, fit, size) {
+// Draws a file into a canvas as the server fits it: cropped or padded.
+async function lay(context, file, fit) {
+  const { width: across, height: down } = context.canvas;
   const bitmap = await createImageBitmap(file);
-  const scale = Math[fit === "contain" ? "min" : "max"](size / bitmap.width, size / bitmap.height);
+  const scale = Math[fit === "contain" ? "min" : "max"](across / bitmap.width, down / bitmap.height);
   const [width, height] = [bitmap.width * scale, bitmap.height * scale];
-  context.drawImage(bitmap, (size - width) / 2, (size - height) / 2, width, height);
+  context.drawImage(bitmap, (across - width) / 2, (down - height) / 2, width, height);
 }

@@ -9,7 +9,8 @@ export const countOf = job => (job.task?.average ? 1 : job.params.n);
 export function titleOf(job) {
   const { kind, params, task } = job;
   const what = {
-    generate: () => t("pictures", params.n),
+    generate: () => (task?.upscale ? t("enlarged", params.n, task.upscale.model) : t("pictures", params.n)),
+    upscale: () => t("enlargedOne", params.n),
     interpolate: () => t(task.seeds ? "betweenSeeds" : "betweenPictures", params.n),
     denoise: () => (task.sigma === undefined ? t("drawnAnew", countOf(job)) : t("denoised", number(task.sigma, 1), task.estimated)),
     restore: () => t("restored", known(`task_${task.task}`, task.task)),
@@ -49,7 +50,7 @@ export function entryOf({ sigma, estimated, depth }, model) {
 // The parameters of a kind's own, as its request takes them; a kind that a server adds takes its task as it is.
 function taskQuery(job) {
   const { kind, task, model } = job;
-  if (kind === "generate") return {};
+  if (kind === "generate") return task?.upscale ? { upscale: task.upscale.model, upscale_steps: task.upscale.steps } : {};
   if (kind === "interpolate") {
     const { shares, depth, mode, noise, seeds } = task;
     return seeds ? { lambda: shares } : { lambda: shares, t: depth, mode, ...(mode === "ddpm" && { noise }) };
@@ -91,7 +92,7 @@ function quote(text) {
 export function commandOf(job, files = []) {
   const parts = files.map(([name, file]) => ` -F ${quote(`${name}=@${file.name}`)}`).join("");
   const key = hasKey() ? ' -H "Authorization: Bearer $DIFUSO_KEY"' : "";
-  return `curl -X POST '${location.origin}/${job.kind}?${queryOf(job)}'${key}${parts} -o pictures.png`;
+  return `curl -X POST '${location.origin}/${job.kind}?${queryOf(job)}'${key}${parts} -o pictures.${job.links.images ? "png" : "npz"}`;
 }
 
 export const fileName = (job, index) => `difuso-${job.model}-${nameOf(job, index).replace(/[^\p{L}\p{N}.]+/gu, "-")}.png`;

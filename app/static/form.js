@@ -2,7 +2,7 @@
 
 import { $, el } from "./dom.js";
 import { clearFiles, setFile } from "./inputs.js";
-import { classesOf, defaultModel, factsOf, models } from "./models.js";
+import { classesOf, defaultModel, factsOf, fromPicture, models } from "./models.js";
 import { t, translate } from "./texts.js";
 
 export const form = $("form");
@@ -23,6 +23,9 @@ export function showKind() {
   for (const part of form.querySelectorAll("[data-when]")) {
     part.hidden = part.disabled = !part.dataset.when.split(" ").some(name => chosen.includes(name));
   }
+  const enlarge = $("enlarge");
+  enlarge.hidden = enlarge.disabled = enlarge.hidden || form.elements.upscale.options.length < 2;
+  offerModels(kind === "upscale");
   const betweenSeeds = chosen.includes("seeds");
   $("seeds").hidden = $("seeds").disabled = betweenSeeds;
   const guess = field("mode")?.value === "mmse";
@@ -32,12 +35,21 @@ export function showKind() {
   $("strength-shown").textContent = Number(form.elements.strength.value).toFixed(2);
 }
 
+// Offers the models that draw from a picture, or those that draw from noise.
+function offerModels(wanted) {
+  const field = form.elements.model;
+  for (const option of field.options) {
+    option.hidden = fromPicture(option.value) !== wanted;
+    option.disabled = option.hidden || !models.get(option.value).defaults || models.get(option.value).state === "refused";
+  }
+  for (const option of kindField.querySelectorAll("[value=upscale]")) option.hidden = ![...models.keys()].some(fromPicture);
+  if (!field.value || fromPicture(field.value) === wanted) return;
+  field.value = [...field.options].find(each => !each.disabled)?.value ?? "";
+  showModel();
+}
+
 export function showModels() {
-  const options = [...models.values()].map(model => {
-    const option = new Option(model.name, model.name, false, model.name === defaultModel);
-    option.disabled = !model.defaults || model.state === "refused";
-    return option;
-  });
+  const options = [...models.keys()].map(name => new Option(name, name, false, name === defaultModel));
   form.elements.model.replaceChildren(...options);
   showModel();
 }
@@ -54,6 +66,8 @@ export function showModel() {
   form.elements.plan.replaceChildren(option("asModel", ""), ...plans.map(name => new Option(name)));
   const variances = new Set(["fixed_small", "fixed_large", model.variance]);
   form.elements.variance.replaceChildren(option("asModel", ""), ...[...variances].map(name => new Option(name)));
+  const enlarging = [...models.values()].filter(({ condition: to }) => String(to?.size) === String(model.image_size) && to.channels === model.channels);
+  form.elements.upscale.replaceChildren(option("nothing", ""), ...enlarging.map(({ name }) => new Option(name, name)));
   showClasses(model);
   translate(form);
   showKind();

@@ -9,7 +9,7 @@ import { favouriteJobs } from "./saved.js";
 import { isGone, jobs } from "./store.js";
 import { t } from "./texts.js";
 
-const PAGE = 24; // jobs
+const PAGE = 12; // jobs: few enough that their cards are filled within a frame
 const NEAR = "900px"; // cards this far outside of the window are filled, and emptied beyond
 const list = $("jobs");
 const more = $("more");

@@ -6,7 +6,7 @@ import { $, complain, el, multiple } from "./dom.js";
 import { form, readForm } from "./form.js";
 import { axisOf } from "./gridcard.js";
 import { make } from "./making.js";
-import { sizeOf } from "./models.js";
+import { drawnBy, sizeOf } from "./models.js";
 import { saveGrid } from "./sheet.js";
 import { isEnded, isGone, jobs } from "./store.js";
 import { duration, t } from "./texts.js";
@@ -149,7 +149,7 @@ function show() {
   const head = el("tr", {}, el("td"), ...columns.map(value => el("th", { scope: "col", textContent: `${t(`gridOf_${axis}`)} ${value}` })));
   const body = rows.map(sampler => el("tr", {}, el("th", { scope: "row", textContent: sampler }), ...columns.map(value => cellOf(cells.get(keyOf(sampler, value))))));
   const table = el("table", {}, el("thead", {}, head), el("tbody", {}, ...body));
-  table.style.setProperty("--tile", `${multiple(sizeOf(job?.model), TILE)}px`);
+  table.style.setProperty("--tile", `${multiple(sizeOf(job && drawnBy(job)), TILE)}px`);
   parts.table.replaceChildren(table);
 }
 

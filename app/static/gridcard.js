@@ -2,7 +2,7 @@
 
 import { addressOf, metaOf } from "./describe.js";
 import { el, multiple } from "./dom.js";
-import { sizeOf } from "./models.js";
+import { drawnBy, sizeOf } from "./models.js";
 import { isEnded } from "./store.js";
 import { t } from "./texts.js";
 
@@ -46,7 +46,7 @@ export class GridCard {
     const done = all.filter(isEnded).length;
     const meta = el("p", { className: "hint", textContent: `${metaOf(all[0]).split(" · ")[0]} · ${done} / ${all.length}` });
     const pictures = el("div", { className: "pictures small-tiles" });
-    pictures.style.setProperty("--tile", `${multiple(sizeOf(all[0].model), TILE)}px`);
+    pictures.style.setProperty("--tile", `${multiple(sizeOf(drawnBy(all[0])), TILE)}px`);
     for (const job of all.slice(0, MOST)) {
       const source = addressOf(job, 0);
       pictures.append(source ? el("img", { src: source, alt: `${job.params.sampler}, ${job.params.steps}`, decoding: "async" }) : el("div", { className: "blank" }));

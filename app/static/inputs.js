@@ -6,6 +6,7 @@ import { t, translate } from "./texts.js";
 
 export const ADDRESS = "application/x-difuso"; // the type of a picture of the page that is dragged
 const TYPES = ["image/png", "image/jpeg"];
+const ARRAYS = [".npy", ".npz"]; // which the server reads, too
 
 // Gives each field for a picture its thumbnail and buttons.
 export function dressInputs(form) {
@@ -13,7 +14,7 @@ export function dressInputs(form) {
 }
 
 function dress(input) {
-  input.accept = TYPES.join();
+  input.accept = [...TYPES, ...ARRAYS].join();
   input.classList.add("dressed");
   const zone = el("span", { className: "drop" });
   const words = el("span", { className: "drop-words", dataset: { t: "choose" } });

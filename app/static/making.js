@@ -1,7 +1,7 @@
 // Sending requests for jobs.
 
 import { ask } from "./api.js";
-import { models } from "./models.js";
+import { models, sidesOf } from "./models.js";
 import { remember } from "./saved.js";
 import { jobs } from "./store.js";
 
@@ -34,8 +34,9 @@ export async function make({ kind, query, files = [], urgency, trace = false }) 
   return job;
 }
 
-function momentsOf({ n, steps }, { image_size, channels }) {
-  const each = n * image_size ** 2 * channels * 4 * 2; // x_t and x_0, float32
+function momentsOf({ n, steps }, { name, channels }) {
+  const [width, height] = sidesOf(name);
+  const each = n * width * height * channels * 4 * 2; // x_t and x_0, float32
   const count = Math.max(1, Math.min(MOMENTS, steps, Math.floor(TRACE_BYTES / each)));
   const numbers = Array.from({ length: count }, (_, index) => Math.round(steps - (index * (steps - 1)) / Math.max(1, count - 1)));
   return [...new Set(numbers)].reverse();

@@ -3,13 +3,13 @@
 import { request } from "./api.js";
 import { el, openDialog } from "./dom.js";
 import { markdown } from "./markdown.js";
-import { models } from "./models.js";
+import { models, sidesOf } from "./models.js";
 import { number, t } from "./texts.js";
 
 export async function openModelCard(name) {
   const model = models.get(name);
   const facts = {
-    size: `${model.image_size}×${model.image_size}×${model.channels}`,
+    size: [...sidesOf(name), model.channels].join("×"),
     parameters: number(model.parameters),
     predicts: model.prediction,
     class: model.classes?.join(", "),

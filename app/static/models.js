@@ -12,7 +12,20 @@ export async function loadModels() {
   for (const model of list.models) models.set(model.name, model);
 }
 
-export const sizeOf = name => models.get(name)?.image_size ?? 64;
+// Returns width and height of a model's pictures; the API tells the side of a square, or height and width.
+export function sidesOf(name) {
+  const size = models.get(name)?.image_size ?? 64;
+  return Array.isArray(size) ? size.toReversed() : [size, size];
+}
+
+// The longer side, by which pictures are shown at whole multiples.
+export const sizeOf = name => Math.max(...sidesOf(name));
+
+// The pictures of a job are those of its model, or of the model that enlarged them.
+export const drawnBy = ({ model, task }) => task?.upscale?.model ?? model;
+
+// The models that draw from a picture, such as those that enlarge one, and those that draw from noise.
+export const fromPicture = name => Boolean(models.get(name)?.condition);
 
 // Returns the names of the classes that a label can be; none if the model has no classes.
 export function classesOf({ classes, classifier_classes }) {
@@ -23,7 +36,7 @@ export function className(model, index) {
   return models.get(model)?.classes?.[index] ?? String(index);
 }
 
-export function factsOf({ image_size, defaults, rate, reason }) {
+export function factsOf({ name, defaults, rate, reason }) {
   const speed = rate ? t("speed", number(rate)) : (reason ?? t("noWorker"));
-  return t("modelFacts", image_size, defaults.sampler, defaults.steps, speed);
+  return t("modelFacts", sidesOf(name).join("×"), defaults.sampler, defaults.steps, speed);
 }

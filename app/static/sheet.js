@@ -3,7 +3,7 @@
 import { addressOf } from "./describe.js";
 import { request } from "./api.js";
 import { el, multiple, save } from "./dom.js";
-import { sizeOf } from "./models.js";
+import { drawnBy, sizeOf } from "./models.js";
 import { duration, t } from "./texts.js";
 
 const TILE = 128; // pixels, about
@@ -12,7 +12,7 @@ const LINE = 20;
 const FONT = "14px system-ui, sans-serif";
 
 export async function saveGrid(job, axis, { rows, columns }, cells) {
-  const size = multiple(sizeOf(job.model), TILE);
+  const size = multiple(sizeOf(drawnBy(job)), TILE);
   const [left, top] = [110, 3 * LINE + GAP];
   const width = left + columns.length * (size + GAP);
   const height = top + rows.length * (size + LINE + GAP);

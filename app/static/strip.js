@@ -3,7 +3,7 @@
 
 import { addressOf, countOf, nameOf } from "./describe.js";
 import { el, multiple } from "./dom.js";
-import { sizeOf } from "./models.js";
+import { drawnBy, sizeOf } from "./models.js";
 import { number, t } from "./texts.js";
 
 const WIDE = 256; // CSS pixels, about
@@ -11,7 +11,7 @@ const SMALL = 64;
 
 export function stripOf(job, open) {
   const shares = job.task.shares;
-  const size = multiple(sizeOf(job.model), WIDE);
+  const size = multiple(sizeOf(drawnBy(job)), WIDE);
   const images = shares.map((_, index) => el("img", { src: addressOf(job, index), alt: t("pictureAlt", nameOf(job, index)), hidden: true }));
   const pile = el("a", { href: addressOf(job, 0), className: "pile picture" }, ...images);
   const value = el("output");
@@ -45,6 +45,6 @@ export function stripOf(job, open) {
   const scale = el("div", { className: "scale" }, el("span", { textContent: ends[0] }), value, el("span", { textContent: ends[1] }));
   const strip = el("div", { className: "strip" }, pile, el("div", { className: "film" }, ...film), el("div", { className: "strip-side" }, slider, scale));
   strip.style.setProperty("--tile", `${size}px`);
-  strip.style.setProperty("--small", `${multiple(sizeOf(job.model), SMALL)}px`);
+  strip.style.setProperty("--small", `${multiple(sizeOf(drawnBy(job)), SMALL)}px`);
   return strip;
 }

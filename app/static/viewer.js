@@ -8,7 +8,7 @@ import { $, complain, el, openDialog, save } from "./dom.js";
 import { chooseKind, form } from "./form.js";
 import { fetchFile, placesOf, setFile } from "./inputs.js";
 import { make } from "./making.js";
-import { className, sizeOf } from "./models.js";
+import { className, drawnBy, sidesOf, sizeOf } from "./models.js";
 import { isFavourite, toggleFavourite } from "./saved.js";
 import { number, t } from "./texts.js";
 
@@ -88,10 +88,10 @@ class Viewer {
 
   #picture() {
     const { job, index } = this;
-    const size = sizeOf(job.model);
+    const size = sizeOf(drawnBy(job));
     const room = Math.min(innerWidth - (innerWidth > 768 ? 480 : 64), innerHeight - 220);
     const image = el("img", { src: addressOf(job, index), alt: t("pictureAlt", nameOf(job, index)), className: "large" });
-    image.style.width = `${size * Math.max(1, Math.floor(room / size))}px`;
+    image.style.width = `${sidesOf(drawnBy(job))[0] * Math.max(1, Math.floor(room / size))}px`;
     return image;
   }
 

@@ -13,8 +13,9 @@ from selenium import webdriver
 
 from model.checkpoint import save_checkpoint
 from model.networks.configs import UNetConfig
+from model.shape import Shape
 from tests.serving import ENVIRONMENT, Difuso, running
-from tests.small_models import CLASSES, NETWORK, checkpoint_of
+from tests.small_models import CLASSES, NETWORK, checkpoint_of, checkpoint_of_shape
 from tests.studio import WIDTHS, Studio
 
 CARD = """# tiny
@@ -55,15 +56,18 @@ def driver() -> Iterator[webdriver.Chrome]:
 
 
 @pytest.fixture(scope="session")
-def studio_server(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Difuso]:
-    """With the models `tiny`, which has a description, and `with-classes` of three classes."""
+def studio_server(cascade_models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Difuso]:
+    """With the models `tiny`, which has a description, `tiny-up`, which enlarges its pictures, `wide` of 16x24 pixels,
+    and `with-classes` of three classes."""
     folder = tmp_path_factory.mktemp("page")
     models = folder / "models"
-    shutil.copytree(models_dir / "tiny", models / "tiny")
+    shutil.copytree(cascade_models_dir, models)
     (models / "tiny" / "README.md").write_text(CARD)
     Image.new("RGB", (64, 64), "teal").save(models / "tiny" / "sheet.png")
     made = checkpoint_of(UNetConfig(num_classes=len(CLASSES), **NETWORK), classes=CLASSES)
     save_checkpoint(models / "with-classes", made.config, made.network)
+    wide = checkpoint_of_shape(Shape(3, 16, 24))
+    save_checkpoint(models / "wide", wide.config, wide.network)
     with running(folder, ENVIRONMENT | {"DIFUSO_MODELS_DIR": str(models)}) as difuso:
         yield difuso
 

@@ -139,6 +139,42 @@ def test_pictures_are_made_from_pictures(
     assert title in studio.shown(job_id, count)
 
 
+def offered(studio: Studio) -> list[str]:
+    options = studio.form.find_elements(By.CSS_SELECTOR, "[name=model] option")
+    return [option.get_attribute("value") or "" for option in options if option.get_attribute("hidden") is None]
+
+
+def test_a_picture_is_enlarged_by_a_model_that_can_do_that(studio: Studio, picture: Callable[[str], str]) -> None:
+    """Only such a model is offered then, and for all else only the others."""
+    assert "tiny-up" not in offered(studio)
+    studio.choose("upscale")
+    assert offered(studio) == ["tiny-up"]
+    for name, value in {"image": picture("teal"), "n": "2", "steps": "3"}.items():
+        studio.fill(name, value)
+    job = studio.done(studio.make())
+    studio.shown(job["id"], 2)
+    assert job["model"] == "tiny-up"
+    assert studio.pixels(job["links"]["images"][0]).size == (2 * SIZE, 2 * SIZE)
+    studio.choose("denoise")
+    assert "tiny-up" not in offered(studio)
+
+
+def test_generated_pictures_are_enlarged_in_the_same_job(studio: Studio) -> None:
+    job_id = studio.made(1, upscale="tiny-up", upscale_steps="2")
+    assert "enlarged by tiny-up" in studio.text(f"#job-{job_id}")
+    studio.press("Use these settings", f"#job-{job_id}")
+    assert studio.form.find_element(By.NAME, "upscale").get_property("value") == "tiny-up"
+    studio.fill("model", "with-classes")
+    assert not studio.form.find_element(By.NAME, "upscale").is_displayed(), "no model enlarges pictures of this size"
+
+
+def test_wide_pictures_keep_their_shape(studio: Studio) -> None:
+    assert studio.made(1, model="wide")
+    assert "24\u00d716" in studio.text("#facts")
+    fit = "return getComputedStyle(document.querySelector('#jobs a.picture img')).objectFit"
+    assert studio.driver.execute_script(fit) == "contain"
+
+
 def test_what_the_server_refuses_is_told_beside_the_form(studio: Studio, tmp_path: Path) -> None:
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"GIF89a")
