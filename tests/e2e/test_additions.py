@@ -133,6 +133,9 @@ def test_a_kind_of_job_is_found_over_http_and_on_the_command_line(difuso: Difuso
     assert "Make mirrored images" in run(environment | {"COLUMNS": "200"}, "-m", "difuso", "mirror", "--help")
 
 
+MIRRORED = "article[aria-label*=mirror] a img"
+
+
 def test_a_kind_of_job_has_a_form_on_the_page(difuso: Difuso, driver: webdriver.Chrome) -> None:
     driver.get(difuso.url)
     kinds = 'select[id="kind"] option[value="mirror"]'
@@ -145,8 +148,8 @@ def test_a_kind_of_job_has_a_form_on_the_page(difuso: Difuso, driver: webdriver.
     Select(axis).select_by_visible_text("rows")
     driver.find_element(By.NAME, "steps").send_keys("2")
     driver.find_element(By.CSS_SELECTOR, "form button.main").click()
-    wait_until(lambda: bool(driver.find_elements(By.CSS_SELECTOR, "article a img")), 30, "the images are there")
-    told = httpx.get(str(driver.find_element(By.CSS_SELECTOR, "article a img").get_property("src")))
+    wait_until(lambda: bool(driver.find_elements(By.CSS_SELECTOR, MIRRORED)), 30, "the images are there")
+    told = httpx.get(str(driver.find_element(By.CSS_SELECTOR, MIRRORED).get_property("src")))
     assert facts(told)["kind"] == "mirror"
     assert facts(told)["axis"] == "rows"
 
