@@ -50,6 +50,6 @@ def test_what_is_skipped_is_counted_with_its_reason(tmp_path: Path, processes: s
 
 
 def test_without_a_browser_it_says_which_one_to_install(tmp_path: Path) -> None:
-    said = run_tests(tmp_path, str(ROOT / "tests/e2e/test_page.py"), "-k", "made_again", path="")
+    said = run_tests(tmp_path, str(ROOT / "tests/e2e/test_docs_page.py"), "-k", "problem_explains", path="")
     assert "= left out =" in said
     assert "1 test: there is no chromedriver on the PATH: install Chromium and its driver" in said

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import typer.main
 
+from benchmarks.guidance import main as guidance
 from benchmarks.paper.__main__ import FIGURES, FOLDER
 from benchmarks.paper.distance import ours, printed
 from benchmarks.paper.forward import SCHEDULES, SHOWN, signal_to_noise
@@ -18,6 +19,7 @@ ROOT = Path(__file__).parents[3]
 DOCS = ROOT / "docs"
 PAGES = {name: (DOCS / name).read_text(encoding="utf-8") for name in ("paper.md", "paper.es.md")}
 LARGEST = 150_000  # bytes of a figure
+GUIDANCE = "images/guidance.png"  # the only figure of another program, benchmarks.guidance
 
 
 def figures(page: str) -> list[str]:
@@ -32,7 +34,8 @@ def commands(page: str) -> list[str]:
 
 @pytest.mark.parametrize("page", PAGES.values(), ids=PAGES)
 def test_the_figures_of_the_page_are_those_of_the_program(page: str) -> None:
-    assert sorted(figures(page)) == sorted(f"images/paper/{name}.png" for name in FIGURES)
+    drawn = [f"images/paper/{name}.png" for name in FIGURES]
+    assert sorted(figures(page)) == sorted([*drawn, GUIDANCE])
     assert {path.name for path in (ROOT / FOLDER).iterdir()} == {f"{name}.png" for name in FIGURES}
     assert max((DOCS / figure).stat().st_size for figure in figures(page)) < LARGEST
 
@@ -47,10 +50,15 @@ def test_the_commands_of_the_page_exist(page: str) -> None:
             assert words[0] in targets
         elif program == "python":
             flag, module, *arguments = words
-            assert (flag, module) in {("-m", "benchmarks.paper"), ("-m", "pytest")}
+            assert flag == "-m"
             if module == "pytest":
                 assert all((ROOT / argument).is_file() for argument in arguments)
+            elif module == "benchmarks.guidance":
+                made = typer.Typer()
+                made.command()(guidance)
+                typer.main.get_command(made).make_context(line, arguments)
             else:
+                assert module == "benchmarks.paper"
                 drawn |= set(arguments)
         else:
             command = typer.main.get_command(app)
