@@ -19,7 +19,8 @@ class AttentionPool(nn.Module):
     def __init__(self, channels: int, *, positions: int, head_channels: int, out: int) -> None:
         super().__init__()
         self.heads = channels // head_channels
-        self.positional_embedding = nn.Parameter(torch.randn(channels, positions + 1) / channels**0.5)
+        # Not a quotient, which would import torch's compiler where a network is built without memory.
+        self.positional_embedding = nn.Parameter(torch.normal(0.0, channels**-0.5, (channels, positions + 1)))
         self.qkv = nn.Linear(channels, 3 * channels)
         self.proj = RowLinear(channels, out)
 

@@ -125,7 +125,9 @@ class UNet(nn.Module):
         emb_dim = 4 * config.channels
         self.time_mlp = nn.Sequential(RowLinear(config.channels, emb_dim), nn.SiLU(), RowLinear(emb_dim, emb_dim))
         if config.num_classes is not None:
-            self.label_emb = nn.Embedding(config.num_classes + config.null_class, emb_dim)
+            # As nn.Embedding begins by itself, but without its initialisation, which imports torch's compiler.
+            rows = config.num_classes + config.null_class
+            self.label_emb = nn.Embedding(rows, emb_dim, _weight=torch.randn(rows, emb_dim))
         seen_channels = config.in_channels + config.condition_channels
         if config.condition_channels:
             self.level_mlp = nn.Sequential(RowLinear(config.channels, emb_dim), nn.SiLU(), RowLinear(emb_dim, emb_dim))
