@@ -12,7 +12,6 @@ from torch import Tensor
 
 from jobs.contract import Job
 from jobs.errors import JobUnreadable, RequestRefused
-from jobs.kinds.upscale import Upscaling
 from jobs.moments import check_trace
 
 from .cascade import begin_cascade
@@ -115,8 +114,8 @@ class ActiveJob:
 
     @property
     def stepping(self) -> Runner:
-        """The model that steps the job now."""
-        return self.ahead[0].runner
+        """The model that steps the job now; asked for every job after each step."""
+        return self.runner if self.start.upscaler is None else self.ahead[0].runner
 
     @property
     def weights_sha256(self) -> str:
@@ -172,8 +171,9 @@ def activate(
     for label in {params.label_of(index) for index in range(params.n)}:
         if not runner.checkpoint.config.accepts(label, **scales):  # on a GPU a wrong index would end the process
             raise JobUnreadable(f"{job.model} cannot be asked for class {label} with {scales}")
-    if runner.checkpoint.config.condition is not None and not isinstance(job.task, Upscaling):
-        raise JobUnreadable(f"{job.model} draws from an image only")
+    if (runner.checkpoint.config.condition is not None) is not job.task.needs_condition:
+        only = "from noise" if job.task.needs_condition else "from an image"
+        raise JobUnreadable(f"{job.model} draws {only} only")
     start = WORKER_KINDS[job.kind].begin(job, runner, sent)
     _keep(job, runner, start)
     if job.task.second_stage is not None:

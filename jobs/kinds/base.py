@@ -143,10 +143,12 @@ class Task(Frozen):
         kind: the name of the kind, and of its endpoint.
         is_passage: whether the result leads from one end to the other, so that sheets are rows. The ends are the images
             of the request, if there are any; sheets include them.
+        needs_condition: whether the model must be one that draws from an image; all others must not be.
     """
 
     kind: str
     is_passage: ClassVar[bool] = False
+    needs_condition: ClassVar[bool] = False
 
     @property
     def has_parameters(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -36,6 +36,7 @@ class Upscaling(Task):
     """
 
     kind: Literal["upscale"] = "upscale"
+    needs_condition: ClassVar[bool] = True
     augmentation: float = Field(ge=0, le=1)
 
 

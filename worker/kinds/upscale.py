@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from jobs.contract import Job
-from jobs.errors import JobUnreadable
 from jobs.kinds.upscale import Upscaling
 from model.rng import draw_noise
 
@@ -19,8 +18,7 @@ from .base import JobStart, WorkerKind, expect, generators_of, plan_of, trajecto
 def begin(job: Job, runner: Runner, images: Sequence[Tensor]) -> JobStart:
     assert isinstance(job.task, Upscaling)
     config = runner.checkpoint.config
-    if config.condition_shape is None:
-        raise JobUnreadable(f"{job.model} does not draw from an image")
+    assert config.condition_shape is not None
     (image,) = expect(images, config.condition_shape)
     plan, generators = plan_of(job, runner), generators_of(job)
     starts = draw_noise(generators, config.shape)
