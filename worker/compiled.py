@@ -26,6 +26,8 @@ from torch import Tensor, nn
 from model.checkpoint import Checkpoint
 from model.config import ModelConfig
 
+from .example_batch import example_batch
+
 log = logging.getLogger(__name__)
 
 Network = Callable[..., Tensor]
@@ -158,23 +160,8 @@ def _seconds(checkpoint: Checkpoint, size: int, compiled: Network) -> float:
 
 def _example(checkpoint: Checkpoint, size: int) -> tuple[tuple[Tensor, Tensor], dict[str, Tensor]]:
     """Returns arguments of a batch: x_t and timesteps, and by name what the network is told beside them."""
-    config = checkpoint.config
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randn((size, *config.shape), generator=generator)
-    timesteps = torch.full((size,), float(config.schedule.num_train_timesteps // 2))
-    told = dict(zip(config.told, example_told(config, size, generator), strict=True))
+    x, timesteps, told = example_batch(checkpoint.config, size)
     return (x.contiguous(memory_format=torch.channels_last), timesteps), told
-
-
-def example_told(config: ModelConfig, size: int, generator: torch.Generator) -> list[Tensor]:
-    """Returns what a network is told of a batch beside x_t and t, as `ModelConfig.told` names it."""
-    shape = (size, config.network.condition_channels, *config.shape[1:])
-    examples = {
-        "labels": lambda: torch.zeros(size, dtype=torch.int64),
-        "condition": lambda: torch.randn(shape, generator=generator),
-        "level": lambda: torch.zeros(size),
-    }
-    return [examples[name]() for name in config.told]
 
 
 def _processor() -> Any:

@@ -23,7 +23,7 @@ from model.rng import draw_noise
 from model.step import advance
 
 from .batch_sizes import QUICK_STEP, every_fourth, most_agreeing, powers_of_two, useful_size
-from .compiled import example_told
+from .example_batch import example_batch
 from .trajectory import Trajectory
 
 log = logging.getLogger(__name__)
@@ -236,11 +236,8 @@ class Runner:
         """
         sizes = every_fourth(self.slots) if self.device.type == "cpu" else powers_of_two(self.slots)
         sizes = sorted(self._compiled) or sizes
-        generator = torch.Generator().manual_seed(0)
-        x = torch.randn((self.slots, *self.checkpoint.config.shape), generator=generator).to(self.device)
-        total = self.checkpoint.schedule.num_train_timesteps
-        timesteps = torch.randint(0, total, (self.slots,), generator=generator).float()
-        told = [each.to(self.device) for each in example_told(self.checkpoint.config, self.slots, generator)]
+        x, timesteps, named = example_batch(self.checkpoint.config, self.slots)
+        x, told = x.to(self.device), [each.to(self.device) for each in named.values()]
 
         def timed(size: int) -> tuple[Tensor, float]:
             started = time.perf_counter()
