@@ -235,8 +235,6 @@ def _check(config: ModelConfig) -> None:
     multiple, shape = config.network.size_multiple, config.shape
     if any(side <= 0 or side % multiple for side in (shape.height, shape.width)):
         raise ValueError(f"image_size must be a multiple of {multiple}, in height and width")
-    if config.classifier is not None and config.classifier.image_size != shape.image_size:
-        raise ValueError("a classifier guides square images of its own image_size only: make image_size the same")
     if config.network.num_classes != (None if config.classes is None else len(config.classes)):
         raise ValueError("classes and the network's num_classes disagree")
     _check_condition(config)
@@ -269,6 +267,9 @@ def _check_classifier(config: ModelConfig) -> None:
     if classifier is None:
         return
     if config.shape != Shape.of(classifier.image_size, classifier.in_channels):
-        raise ValueError("the classifier's in_channels and image_size must be the model's channels and image_size")
+        raise ValueError(
+            "the classifier's in_channels and image_size must be the model's channels and image_size: "
+            "make image_size the same, one number, and the channels too"
+        )
     if config.classes is not None and classifier.num_classes != len(config.classes):
         raise ValueError("classes and the classifier's num_classes disagree")

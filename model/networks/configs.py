@@ -69,7 +69,6 @@ class UNetConfig:
         patch: factor of the pixel-unshuffle stem; 2 turns 64x64x3 into 32x32x12 before the first convolution, which
             makes the network about four times cheaper.
         pixel_head: channels of a decoder at full resolution that sees the noisy pixels too (`PixelHead`); 0 for none.
-
         condition_channels: channels of the image that a conditional network sees beside x_t, in every pixel (Saharia et
             al. 2021, section 2.3); 0 for a network without.
 
