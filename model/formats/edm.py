@@ -98,10 +98,18 @@ def _require(facts: EDMFacts, **known: float) -> None:
             raise CheckpointError(f"the facts give {name} {getattr(facts, name)}; only {name} {value} can be served")
 
 
-def attended_levels(facts: EDMFacts) -> tuple[int, ...]:
-    """Returns the levels of the resolutions that have attention."""
+def common(facts: EDMFacts) -> dict[str, Any]:
+    """Returns the fields that the configs of all these networks have."""
     levels = range(len(facts.channel_mult))
-    return tuple(level for level in levels if facts.img_resolution >> level in facts.attn_resolutions)
+    return {
+        "in_channels": facts.img_channels,
+        "out_channels": facts.out_channels or facts.img_channels,
+        "channels": facts.model_channels,
+        "channel_mult": facts.channel_mult,
+        "num_res_blocks": facts.num_blocks,
+        "attention_levels": tuple(level for level in levels if facts.img_resolution >> level in facts.attn_resolutions),
+        "num_classes": facts.label_dim or None,
+    }
 
 
 def layer_name(facts: EDMFacts, half: str, kind: str, level: int, number: int) -> str:
@@ -125,12 +133,7 @@ def _song_unet(weights: Weights, facts: EDMFacts) -> tuple[SongUNetConfig, SongU
         raise CheckpointError(f"the facts give resample_filter {list(facts.resample_filter)}, which cannot be served")
     config = checked(
         SongUNetConfig,
-        in_channels=facts.img_channels,
-        out_channels=facts.out_channels or facts.img_channels,
-        channels=facts.model_channels,
-        channel_mult=facts.channel_mult,
-        num_res_blocks=facts.num_blocks,
-        attention_levels=attended_levels(facts),
+        **common(facts),
         noise_channels=facts.model_channels * (facts.channel_mult_noise or 1),
         emb_channels=facts.model_channels * (facts.channel_mult_emb or 4),
         fourier=facts.embedding_type == "fourier",
@@ -138,7 +141,6 @@ def _song_unet(weights: Weights, facts: EDMFacts) -> tuple[SongUNetConfig, SongU
         decoder=facts.decoder_type,
         resample=filters[facts.resample_filter],
         dropout=facts.dropout,
-        num_classes=facts.label_dim or None,
         null_class=facts.label_dropout > 0,
     )
     network = unfilled(SongUNet, config)
@@ -163,17 +165,11 @@ def _dhariwal_unet(weights: Weights, facts: EDMFacts) -> tuple[UNetConfig, UNet]
         )
     config = checked(
         UNetConfig,
-        in_channels=facts.img_channels,
-        out_channels=facts.out_channels or facts.img_channels,
-        channels=facts.model_channels,
-        channel_mult=facts.channel_mult,
-        num_res_blocks=facts.num_blocks,
-        attention_levels=attended_levels(facts),
+        **common(facts),
         time_injection="scale_shift",
         time_order="cos_sin",
         dropout=facts.dropout,
         resample="resblock",
-        num_classes=facts.label_dim or None,
         null_class=facts.label_dropout > 0,
     )
     network = unfilled(UNet, config)

@@ -24,7 +24,7 @@ from ..networks.edm2_unet import (
     EDM2UNet,
 )
 from ..networks.sigma_configs import EDM2UNetConfig
-from .edm import attended_levels, checked, diffusion, layer_name, reorder_attention
+from .edm import checked, common, diffusion, layer_name, reorder_attention
 from .facts import class_names
 from .naming import Weights, adopt, renamed, tensor_of
 from .sigma_facts import EDMFacts
@@ -89,16 +89,10 @@ def _config(facts: EDMFacts) -> EDM2UNetConfig:
     noise, emb = facts.channel_mult_noise, facts.channel_mult_emb
     config: EDM2UNetConfig = checked(
         EDM2UNetConfig,
-        in_channels=facts.img_channels,
-        out_channels=facts.img_channels,
-        channels=facts.model_channels,
-        channel_mult=facts.channel_mult,
-        num_res_blocks=facts.num_blocks,
-        attention_levels=attended_levels(facts),
+        **common(facts),
         head_channels=facts.channels_per_head,
         noise_channels=widths[0] if noise is None else facts.model_channels * noise,
         emb_channels=max(widths) if emb is None else facts.model_channels * emb,
-        num_classes=facts.label_dim or None,
     )
     return config
 

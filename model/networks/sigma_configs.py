@@ -11,8 +11,60 @@ Encoder = Literal["standard", "skip", "residual"]
 Decoder = Literal["standard", "skip"]
 
 
+class _Levelled:
+    """What both networks have in common: their levels, and the order of their layers."""
+
+    channels: int
+    channel_mult: tuple[int, ...]
+    num_res_blocks: int
+
+    @property
+    def condition_channels(self) -> int:
+        """The network sees no image beside x_t."""
+        return 0
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels of each level."""
+        return tuple(self.channels * mult for mult in self.channel_mult)
+
+    @property
+    def size_multiple(self) -> int:
+        """Height and width of an image must be multiples of this."""
+        return int(2 ** (len(self.channel_mult) - 1))
+
+    def encoder_places(self) -> Iterator[tuple[str, int, int]]:
+        """Yields (kind, level, number) of each layer of the downward half."""
+        for level in range(len(self.channel_mult)):
+            yield "conv" if level == 0 else "down", level, 0
+            yield from self._seen_again(level)
+            for block in range(self.num_res_blocks):
+                yield "block", level, block
+
+    def decoder_places(self) -> Iterator[tuple[str, int, int]]:
+        """Yields (kind, level, number) of each layer of the upward half."""
+        last = len(self.channel_mult) - 1
+        for level in range(last, -1, -1):
+            if level == last:
+                yield "middle", level, 0
+                yield "middle", level, 1
+            else:
+                yield "up", level, 0
+            for block in range(self.num_res_blocks + 1):
+                yield "block", level, block
+            yield from self._outputs(level)
+
+    def _seen_again(self, level: int) -> Iterator[tuple[str, int, int]]:
+        """Yields the layer through which a coarser level sees the image, if there is one."""
+        yield from ()
+
+    def _outputs(self, level: int) -> Iterator[tuple[str, int, int]]:
+        """Yields the layer that makes the output of a level, if there is one."""
+        yield from ()
+
+
 @dataclass(frozen=True)
-class SongUNetConfig:
+class SongUNetConfig(_Levelled):
     """The config of a `SongUNet`; the defaults are the DDPM++ of Karras et al. 2022 for CIFAR-10.
 
     Attributes:
@@ -65,47 +117,17 @@ class SongUNetConfig:
             if width < 4 or width % min(32, width // 4):
                 raise ValueError(f"a width of {width} channels cannot be divided into groups of at least 4, at most 32")
 
-    @property
-    def condition_channels(self) -> int:
-        """The network sees no image beside x_t."""
-        return 0
+    def _seen_again(self, level: int) -> Iterator[tuple[str, int, int]]:
+        if level > 0 and self.encoder != "standard":
+            yield self.encoder, level, 0
 
-    @property
-    def widths(self) -> tuple[int, ...]:
-        """Channels of each level."""
-        return tuple(self.channels * mult for mult in self.channel_mult)
-
-    @property
-    def size_multiple(self) -> int:
-        """Height and width of an image must be multiples of this."""
-        return int(2 ** (len(self.channel_mult) - 1))
-
-    def encoder_places(self) -> Iterator[tuple[str, int, int]]:
-        """Yields (kind, level, number) of each entry of `SongUNet.enc`."""
-        for level in range(len(self.channel_mult)):
-            yield "conv" if level == 0 else "down", level, 0
-            if level > 0 and self.encoder != "standard":
-                yield self.encoder, level, 0
-            for block in range(self.num_res_blocks):
-                yield "block", level, block
-
-    def decoder_places(self) -> Iterator[tuple[str, int, int]]:
-        """Yields (kind, level, number) of each entry of `SongUNet.dec`."""
-        last = len(self.channel_mult) - 1
-        for level in range(last, -1, -1):
-            if level == last:
-                yield "middle", level, 0
-                yield "middle", level, 1
-            else:
-                yield "up", level, 0
-            for block in range(self.num_res_blocks + 1):
-                yield "block", level, block
-            if level == 0 or self.decoder == "skip":
-                yield "out", level, 0
+    def _outputs(self, level: int) -> Iterator[tuple[str, int, int]]:
+        if level == 0 or self.decoder == "skip":
+            yield "out", level, 0
 
 
 @dataclass(frozen=True)
-class EDM2UNetConfig:
+class EDM2UNetConfig(_Levelled):
     """The config of an `EDM2UNet`; fields that `SongUNetConfig` also has mean the same there.
 
     Attributes:
@@ -139,37 +161,3 @@ class EDM2UNetConfig:
     def null_class(self) -> bool:
         """Whether the network can be called without a label."""
         return self.num_classes is None
-
-    @property
-    def condition_channels(self) -> int:
-        """The network sees no image beside x_t."""
-        return 0
-
-    @property
-    def widths(self) -> tuple[int, ...]:
-        """Channels of each level."""
-        return tuple(self.channels * mult for mult in self.channel_mult)
-
-    @property
-    def size_multiple(self) -> int:
-        """Height and width of an image must be multiples of this."""
-        return int(2 ** (len(self.channel_mult) - 1))
-
-    def encoder_places(self) -> Iterator[tuple[str, int, int]]:
-        """Yields (kind, level, number) of each entry of `EDM2UNet.enc`."""
-        for level in range(len(self.channel_mult)):
-            yield "conv" if level == 0 else "down", level, 0
-            for block in range(self.num_res_blocks):
-                yield "block", level, block
-
-    def decoder_places(self) -> Iterator[tuple[str, int, int]]:
-        """Yields (kind, level, number) of each entry of `EDM2UNet.dec`."""
-        last = len(self.channel_mult) - 1
-        for level in range(last, -1, -1):
-            if level == last:
-                yield "middle", level, 0
-                yield "middle", level, 1
-            else:
-                yield "up", level, 0
-            for block in range(self.num_res_blocks + 1):
-                yield "block", level, block
