@@ -28,7 +28,7 @@ def recognition(
         classifier: from (x_t, t) to logits; in eval mode.
         schedule: the schedule of the noise.
         images: images with labels.
-        ranges: see `training.window.quarters`.
+        ranges: see `training.window.timestep_ranges`.
         device: the device of the classifier.
 
     Returns:

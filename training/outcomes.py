@@ -25,7 +25,7 @@ from .errors import RecipeError
 from .held_out import recognition
 from .journal import Journal
 from .trainer import Trainer
-from .window import quarters
+from .window import timestep_ranges
 
 log = logging.getLogger(__name__)
 
@@ -137,7 +137,7 @@ class GuidedModel:
         if self._held_out is None:
             return
         trainer = self._trainer
-        ranges = quarters(trainer.schedule.num_train_timesteps) | {"t<50": (0, 50)}
+        ranges = timestep_ranges(trainer.schedule.num_train_timesteps)
         network = trainer.emas[0].network
         found = recognition(network, trainer.schedule, self._held_out, ranges, device=trainer.device)
         journal.write(step, {f"held_out/{name}": value for name, value in found.items()})

@@ -40,7 +40,7 @@ class Window:
     """
 
     def __init__(self, num_train_timesteps: int) -> None:
-        self._ranges = quarters(num_train_timesteps) | {"t<50": (0, 50)}
+        self._ranges = timestep_ranges(num_train_timesteps)
         self.restart()
 
     def restart(self) -> None:
@@ -84,10 +84,10 @@ class Window:
 Ranges = Mapping[str, tuple[float, float]]
 
 
-def quarters(num_train_timesteps: int) -> dict[str, tuple[float, float]]:
-    """The quarters of the timesteps, q1 … q4: the first timestep of each, and the first after it."""
+def timestep_ranges(num_train_timesteps: int) -> dict[str, tuple[float, float]]:
+    """The quarters of the timesteps, q1 … q4, and those below 50: the first of each, and the first after it."""
     quarter = num_train_timesteps / 4
-    return {f"q{i + 1}": (i * quarter, (i + 1) * quarter) for i in range(4)}
+    return {f"q{i + 1}": (i * quarter, (i + 1) * quarter) for i in range(4)} | {"t<50": (0, 50)}
 
 
 def means_by_range(name: str, values: Tensor, t: Tensor, ranges: Ranges) -> dict[str, float]:

@@ -31,7 +31,7 @@ from training.held_out import recognition
 from training.loss_curves import read_metrics
 from training.recipe import Recipe, load_recipe
 from training.run import train
-from training.window import quarters
+from training.window import timestep_ranges
 from worker.runner import Runner
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -211,7 +211,9 @@ def test_recognition_shows_every_image_once_at_timesteps_that_are_spread_evenly(
 
     schedule = ScheduleConfig("cosine").build()
     dataset = Dataset(images, labels.astype(np.int64), ("dark", "bright"))
-    found = [recognition(Early(), schedule, dataset, quarters(1000), device=torch.device("cpu")) for _ in range(2)]
+    found = [
+        recognition(Early(), schedule, dataset, timestep_ranges(1000), device=torch.device("cpu")) for _ in range(2)
+    ]
     assert found[0] == found[1]
     t = torch.cat(seen[: len(seen) // 2])
     assert torch.equal(t.sort().values, torch.arange(400) * 1000 // 400)
