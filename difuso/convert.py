@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -17,8 +18,8 @@ from model.formats import dome, edm, edm2, guided, lucid, pesser, score_sde
 from model.formats.diffusers import write_diffusers
 from model.formats.diffusers_config import WEIGHTS, is_diffusers, read_diffusers_config
 from model.formats.diffusers_weights import weights_from_diffusers
-from model.formats.facts import ClassifierFacts, DomeFacts, GuidedFacts, HoFacts, LucidFacts, schedule_of
-from model.formats.layouts import layout_of
+from model.formats.facts import ClassifierFacts, DomeFacts, Facts, GuidedFacts, HoFacts, LucidFacts, schedule_of
+from model.formats.layouts import Layout, layout_of
 from model.formats.pickles import read_pickle
 from model.formats.sigma_facts import EDMFacts, ScoreSDEFacts
 from model.networks.build import build_network
@@ -29,6 +30,15 @@ from .errors import UserError, user_errors
 from .new_models import check_name, name_from, print_summary
 
 PICKLED = "diffusion_pytorch_model.bin"
+READERS: dict[Layout, tuple[Callable[..., tuple[ModelConfig, nn.Module]], type[Facts]]] = {
+    "guided": (guided.read_unet, GuidedFacts),
+    "ho": (pesser.read_unet, HoFacts),
+    "dome": (dome.read_unet, DomeFacts),
+    "lucid": (lucid.read_unet, LucidFacts),
+    "edm": (edm.read_unet, EDMFacts),
+    "edm2": (edm2.read_unet, EDMFacts),
+    "score_sde": (score_sde.read_unet, ScoreSDEFacts),
+}
 
 
 def convert(
@@ -102,25 +112,11 @@ def _read_folder(folder: Path) -> Checkpoint:
 
 def _read_file(path: Path, facts: str | None) -> Checkpoint:
     weights = _read_weights(path)
-    config: ModelConfig
-    network: nn.Module
-    match layout_of(weights):
-        case "guided":
-            config, network = guided.read_unet(weights, find_facts(GuidedFacts, path, facts))
-        case "ho":
-            config, network = pesser.read_unet(weights, find_facts(HoFacts, path, facts))
-        case "dome":
-            config, network = dome.read_unet(weights, find_facts(DomeFacts, path, facts))
-        case "lucid":
-            config, network = lucid.read_unet(weights, find_facts(LucidFacts, path, facts))
-        case "edm":
-            config, network = edm.read_unet(weights, find_facts(EDMFacts, path, facts))
-        case "edm2":
-            config, network = edm2.read_unet(weights, find_facts(EDMFacts, path, facts))
-        case "score_sde":
-            config, network = score_sde.read_unet(weights, find_facts(ScoreSDEFacts, path, facts))
-        case "guided_classifier":
-            raise UserError(f"{path.name} is a noisy classifier: convert a model, and give this file as --classifier")
+    layout = layout_of(weights)
+    if layout == "guided_classifier":
+        raise UserError(f"{path.name} is a noisy classifier: convert a model, and give this file as --classifier")
+    read_unet, kind = READERS[layout]
+    config, network = read_unet(weights, find_facts(kind, path, facts))
     config_from_json(config_to_json(config))  # refuses what could not be served, before anything is written
     return _checkpoint(path, config, network)
 
