@@ -12,23 +12,16 @@ from PIL import Image
 from torch import Tensor
 
 from model.condition import augment, enlarge
-from model.config import ConditionConfig, ModelConfig, config_from_json, config_to_json
+from model.config import ModelConfig, config_from_json, config_to_json
 from model.errors import CheckpointError
 from model.networks.configs import PaperUNetConfig, UNetConfig
 from model.networks.unet import Attention, UNet
+from tests.small_models import CONDITION
+from tests.small_models import CONDITIONAL as CONFIG
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-CONFIG = UNetConfig(
-    channels=8,
-    channel_mult=(1, 2),
-    num_res_blocks=1,
-    attention_levels=(),
-    mid_attention=False,
-    groups=4,
-    condition_channels=3,
-)
-MODEL = ModelConfig(CONFIG, image_size=16, condition=ConditionConfig(size=8, max_augmentation=0.5, augmentation=0.1))
+MODEL = ModelConfig(CONFIG, image_size=16, condition=CONDITION)
 TIMES = torch.tensor([10, 900])
 
 
