@@ -128,7 +128,7 @@ def test_kill_9_in_either_stage_and_a_hand_over_change_no_byte(
 ) -> None:
     stage = Enlarging(
         model="tiny-up",
-        steps=200,
+        steps=1000,  # longer than a worker that is to stop waits for
         sampler="ddpm",
         spacing="trailing",
         eta=0.0,
@@ -137,11 +137,11 @@ def test_kill_9_in_either_stage_and_a_hand_over_change_no_byte(
         augmentation=0.2,
         weight=4,
     )
-    first_stage = 2 * 300
+    first_stage = 4 * 300
     with closing(Stack(redis_url, cascade_models_dir, tmp_path)) as stack:
 
         def submit() -> str:
-            return stack.submit(Generation(upscale=stage), n=2, steps=300)
+            return stack.submit(Generation(upscale=stage), n=4, steps=300)
 
         def resumed(job_id: str) -> int:
             return stack.queue.status(job_id).progress.resumed_at
@@ -165,4 +165,4 @@ def test_kill_9_in_either_stage_and_a_hand_over_change_no_byte(
         stack.start_worker()
         stack.finish([job_id], RECOVERY_SECONDS + 60)
         assert stack.images(job_id) == stack.images(calm)
-        assert stack.queue.status(job_id).progress.image_steps == first_stage + 2 * 200 * 4
+        assert stack.queue.status(job_id).progress.image_steps == first_stage + 4 * 1000 * 4
