@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from model.checkpoint import CONFIG, SUMS, WEIGHTS, file_sha256
-from worker.models import load_models, newer_models
+from worker.models import Models, load_models, newer_models
 from worker.settings import WorkerSettings
 
 DEEP = "[" * 100_000 + "]" * 100_000
@@ -142,18 +142,24 @@ def refuse_all(models: Path, folder: Path) -> None:
     """
     shutil.copytree(models / "tiny", folder / "tiny")
     settings = WorkerSettings(models_dir=folder, slots=1, device="cpu")
-    state = load_models(settings)
+    state = with_all(settings, load_models(settings))
     told: dict[str, tuple[str, float, int]] = {}
     resource.setrlimit(resource.RLIMIT_AS, (_virtual_memory() + (1 << 30),) * 2)  # what asks for more gets none
     for name in ATTACKS:
         (folder / name).symlink_to(models / name)
         before, started = _peak(), time.monotonic()
-        state = newer_models(settings, newer_models(settings, state))
+        state = with_all(settings, with_all(settings, state))
         told[name] = state.refused[name], time.monotonic() - started, _peak() - before
         assert set(state.runners) == {"tiny"}
-    again = load_models(settings)
+    again = with_all(settings, load_models(settings))
     assert (set(again.runners), again.refused) == ({"tiny"}, state.refused)
     print(json.dumps(told))  # noqa: T201
+
+
+def with_all(settings: WorkerSettings, state: Models) -> Models:
+    """The models after a look at the folder."""
+    *_, state = newer_models(settings, state)
+    return state
 
 
 def _peak() -> int:

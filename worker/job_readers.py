@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -21,10 +21,10 @@ from .active import ActiveJob
 from .cores import use_one_core
 from .failures import Cancelled
 from .held_jobs import Claim
-from .job_reading import read_job
+from .job_reading import ModelIsLoading, read_job
+from .models import Models
 from .outcomes import Outcomes
 from .rq_base import RqBase
-from .runner import Runner
 
 log = logging.getLogger(__name__)
 
@@ -47,27 +47,41 @@ class JobReaders:
         rq: the worker's operations on Redis.
         outcomes: ends the jobs that cannot be read.
         store: the store that jobs are read from; its deadlines end a read that hangs.
+        models: the models of the worker.
         tell: function that receives each result, called in a reader thread; it must not block.
 
     Attributes:
         claims: the claimed jobs that are being read.
     """
 
-    def __init__(self, rq: RqBase, outcomes: Outcomes, store: ResultStore, tell: Callable[[JobRead], None]) -> None:
+    def __init__(
+        self, rq: RqBase, outcomes: Outcomes, store: ResultStore, models: Models, tell: Callable[[JobRead], None]
+    ) -> None:
         self.claims: list[Claim] = []
+        self._waiting: list[Claim] = []  # those of `claims` that need a model that is still to come
         self._rq = rq
         self._outcomes = outcomes
         self._store = store
+        self._models = models
         self._tell = tell
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="readers", initializer=use_one_core)
 
-    def read(self, claim: Claim, runners: Mapping[str, Runner]) -> None:
-        """Starts to read a job; `runners` are the models that are served now, by name."""
+    def serve(self, models: Models) -> None:
+        """Replaces the models of the worker, and reads again the jobs that have waited for one of them."""
+        self._models = models
+        waiting, self._waiting = self._waiting, []
+        for claim in waiting:
+            self._pool.submit(self._do_read, claim, models)
+
+    def read(self, claim: Claim) -> None:
+        """Starts to read a job."""
         self.claims.append(claim)
-        self._pool.submit(self._do_read, claim, runners)
+        self._pool.submit(self._do_read, claim, self._models)
 
     def take(self, event: JobRead) -> ActiveJob | None:
-        """Returns a job that has been read. A job that could not be read is put off or ended, and None is returned.
+        """Returns a job that has been read, or None.
+
+        A job that could not be read was put off or ended; one that needs a model that is still to come is kept.
 
         Raises:
             torch.AcceleratorError: if the device was lost.
@@ -75,6 +89,11 @@ class JobReaders:
         claim, error = event.claim, event.error
         if claim not in self.claims:
             return None  # handed back meanwhile
+        if isinstance(error, ModelIsLoading):
+            self._waiting.append(claim)
+            if not self._models.is_coming(error.model):  # it came while the job was being read
+                self.serve(self._models)
+            return None
         self.claims.remove(claim)
         if isinstance(error, torch.AcceleratorError):
             raise error
@@ -103,9 +122,9 @@ class JobReaders:
         """Stops the threads without waiting for reads that go on."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _do_read(self, claim: Claim, runners: Mapping[str, Runner]) -> None:
+    def _do_read(self, claim: Claim, models: Models) -> None:
         try:
-            event = JobRead(claim, read_job(claim.rq_job, runners, self._store, attempt=claim.execution.id))
+            event = JobRead(claim, read_job(claim.rq_job, models, self._store, attempt=claim.execution.id))
         except Exception as error:
             event = JobRead(claim, error=error)
         self._tell(event)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 
 from torch import Tensor
 
@@ -14,25 +13,37 @@ from jobs.store import ResultStore
 from model.images import from_png
 
 from .active import ActiveJob, activate
-from .runner import Runner
+from .models import Models
 
 
-def read_job(rq_job: DataJob, runners: Mapping[str, Runner], store: ResultStore, *, attempt: str) -> ActiveJob:
+class ModelIsLoading(Exception):
+    """The job needs a model that this worker has not loaded yet, such as that of the second stage of a cascade."""
+
+    def __init__(self, model: str) -> None:
+        super().__init__(f"this worker has not loaded {model} yet")
+        self.model = model
+
+
+def read_job(rq_job: DataJob, models: Models, store: ResultStore, *, attempt: str) -> ActiveJob:
     """Makes a claimed job ready to step.
 
     Args:
-        runners: the models that are served, by name.
+        models: the models of this worker.
         attempt: unique name of this try.
 
     Raises:
         JobUnreadable: if it is not a job of difuso, or needs a model that this worker does not have.
+        ModelIsLoading: if it needs a model that is still to come.
         PlanError: if the model has no such run.
         StoreUnavailable: if the store does not return the job's uploads or its snapshot.
     """
     job = _decode(rq_job)
     for model in job.models:
-        if model not in runners:
+        if models.is_coming(model):
+            raise ModelIsLoading(model)
+        if model not in models.runners:
             raise JobUnreadable(f"this worker has no model {model}")
+    runners = models.runners
     if job.planes != runners[job.models[-1]].checkpoint.config.shape.planes:
         raise JobUnreadable(f"{job.models[-1]} has another number of channels than when the job was accepted")
     runner, upscaler = runners[job.model], runners[job.models[1]] if job.models[1:] else None

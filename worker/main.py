@@ -50,8 +50,7 @@ def run(settings: WorkerSettings) -> int:
     wait_for(client)
     worker = EngineWorker(
         client,
-        models,
-        ModelFollower(settings),
+        ModelFollower(settings, models),
         ResultStore(settings.store_url),
         metrics,
         drain_seconds=settings.drain_seconds,
@@ -60,7 +59,7 @@ def run(settings: WorkerSettings) -> int:
     )
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, worker.request_stop)
-    log.info("serving %s", ", ".join(sorted(models.runners)))
+    log.info("serving %s first", ", ".join(models.runners))
     try:
         worker.run()
     except (EngineStalled, GaveUp) as error:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -39,40 +39,63 @@ class Models:
     loaded: Mapping[str, Mark] = field(default_factory=dict)
     seen: Mapping[str, Mark] = field(default_factory=dict)
 
+    def is_coming(self, name: str) -> bool:
+        """Whether this model has been seen and is neither loaded nor refused yet."""
+        return name in self.seen and name not in self.loaded
+
 
 def load_models(settings: WorkerSettings) -> Models:
-    """Loads all models of the folder; those that cannot be loaded are in `refused`."""
+    """Loads the first model that can be loaded: the default model, or else the first by name.
+
+    The others are still to come: a `ModelFollower` loads them while the worker serves. If no model can be loaded, the
+    reasons are in `refused`.
+    """
     marks = model_marks(settings.models_dir)
-    return _load(settings, Models(seen=marks), marks)
+    for models in _load(settings, Models(seen=marks), marks):
+        if models.runners:
+            break
+    return models
 
 
 class ModelFollower:
-    """Looks for newer models in a thread of its own, so that jobs go on while models load."""
+    """Loads models in a thread of its own, so that jobs go on meanwhile: those still to come, and newer versions.
 
-    def __init__(self, settings: WorkerSettings) -> None:
+    Args:
+        models: the models that the worker serves at the start.
+
+    Attributes:
+        models: the models that the worker can serve now, each as soon as it is warm.
+    """
+
+    def __init__(self, settings: WorkerSettings, models: Models) -> None:
+        self.models = models
         self._settings = settings
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="models")
-        self._looking: Future[Models] | None = None
+        self._looking: Future[None] | None = None
 
-    def look(self, models: Models) -> Models:
-        """Returns the models that the last look found, or `models` while it goes on. To be called every few seconds.
+    def look(self) -> None:
+        """Looks for models to load, unless the last look goes on. To be called every few seconds.
 
         Raises:
-            torch.AcceleratorError: if the device was lost.
+            torch.AcceleratorError: if the device was lost during the last look.
         """
-        if self._looking is not None and not self._looking.done():
-            return models
-        found = models if self._looking is None else self._looking.result()
-        self._looking = self._pool.submit(newer_models, self._settings, found)
-        return found
+        if self._looking is not None:
+            if not self._looking.done():
+                return
+            self._looking.result()
+        self._looking = self._pool.submit(self._look)
 
     def close(self) -> None:
         """Stops the thread without waiting for a look that goes on."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
+    def _look(self) -> None:
+        for models in newer_models(self._settings, self.models):
+            self.models = models
 
-def newer_models(settings: WorkerSettings, models: Models) -> Models:
-    """Returns the models after loading the folders that changed.
+
+def newer_models(settings: WorkerSettings, models: Models) -> Iterator[Models]:
+    """Loads the folders that are still to come or have changed; returns all models after each.
 
     A folder is loaded only if it has not changed since the last look, so that a half-written one is left alone. A model
     is served until its next version is warm, and also if that version is refused or the folder is gone: there may be
@@ -82,17 +105,19 @@ def newer_models(settings: WorkerSettings, models: Models) -> Models:
         marks = model_marks(settings.models_dir)
     except OSError as error:
         log.warning("the models folder cannot be read: %s", error.strerror)
-        return models
+        return iter((models,))
     return _load(settings, models, marks)
 
 
-def _load(settings: WorkerSettings, models: Models, marks: Mapping[str, Mark]) -> Models:
+def _load(settings: WorkerSettings, models: Models, marks: Mapping[str, Mark]) -> Iterator[Models]:
     device = pick_device(settings.device)
-    runners, refused, loaded = dict(models.runners), dict(models.refused), dict(models.loaded)
-    for name, mark in marks.items():
-        if mark != models.seen.get(name) or mark == loaded.get(name):
+    unchanged = [name for name, mark in marks.items() if mark == models.seen.get(name)]
+    models = replace(models, seen=marks)
+    yield models
+    for name in sorted(unchanged, key=lambda name: (name != settings.default_model, name)):
+        if marks[name] == models.loaded.get(name):
             continue
-        loaded[name] = mark
+        runners, refused = dict(models.runners), dict(models.refused)
         refused.pop(name, None)
         try:
             runners[name] = in_a_thread_that_ends(partial(_warm, settings.models_dir / name, settings, device))
@@ -101,7 +126,8 @@ def _load(settings: WorkerSettings, models: Models, marks: Mapping[str, Mark]) -
         except Exception as error:  # whatever the error, the other models are served
             refused[name] = reason_of(error)
             log.error("model %s is refused: %s", name, refused[name], exc_info=not isinstance(error, ModelError))
-    return Models(runners, refused, loaded, marks)
+        models = Models(runners, refused, {**models.loaded, name: marks[name]}, marks)
+        yield models
 
 
 def _warm(folder: Path, settings: WorkerSettings, device: torch.device) -> Runner:

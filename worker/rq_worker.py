@@ -65,8 +65,7 @@ class EngineWorker(RqBase):
 
     Args:
         client: the connection to Redis.
-        models: the models served at the start.
-        follower: finds newer models.
+        follower: loads the models, those at the start and newer ones.
         store: the store for results, snapshots and uploads.
         metrics: the counters of the worker.
         drain_seconds: time in which jobs may end after SIGTERM; see `WorkerSettings`.
@@ -77,7 +76,6 @@ class EngineWorker(RqBase):
     def __init__(
         self,
         client: redis.Redis,
-        models: Models,
         follower: ModelFollower,
         store: ResultStore,
         metrics: WorkerMetrics,
@@ -86,6 +84,7 @@ class EngineWorker(RqBase):
         result_ttl: int,
         spans: JobSpans | None = None,
     ) -> None:
+        models = follower.models
         self._claims = Claims(client, models.runners)
         super().__init__(client, self._claims.queue_names, name=f"difuso-{uuid.uuid4().hex[:12]}")
         self._models = models
@@ -99,7 +98,7 @@ class EngineWorker(RqBase):
         self._writers = Writers(store, client, self._inbox.put)
         self._reporter = Reporter(client, models, result_ttl=result_ttl)
         self._outcomes = Outcomes(self, self._reporter, self._writers, metrics, spans)
-        self._readers = JobReaders(self, self._outcomes, store, self._inbox.put)
+        self._readers = JobReaders(self, self._outcomes, store, models, self._inbox.put)
         self._running: dict[ActiveJob, RunningJob] = {}
         self._turns = 0
         self._stop_at: float | None = None
@@ -140,6 +139,8 @@ class EngineWorker(RqBase):
         self._follower.close()
 
     def _turn(self) -> None:
+        if self._follower.models is not self._models:
+            self._serve(self._follower.models)
         if self._pacer.is_due("beat", HEARTBEAT_SECONDS) or self.owes_beat:
             self.insist(self._beat)
         if self._pacer.is_due("recover", RECOVERY_SECONDS):
@@ -179,7 +180,7 @@ class EngineWorker(RqBase):
         self.beat([(claim.rq_job, claim.execution) for claim in self._held])
         for active, running in self._running.items():  # some may be another worker's now, if this one was frozen
             active.cancel = active.cancel or not self.owns(running.rq_job, running.execution)
-        self._serve(self._follower.look(self._models))
+        self._follower.look()
         self._reporter.worker(self.name)
         self._reporter.tidy_backlog()
         if self._pacer.is_due("trim", TRIM_SECONDS):
@@ -190,14 +191,16 @@ class EngineWorker(RqBase):
 
     def _serve(self, models: Models) -> None:
         """Serves these models from now on; jobs in flight keep the runner that they began with."""
-        if models is self._models:
-            return
+        known = self._models.runners, self._models.refused
         for name, runner in models.runners.items():
             if runner is not self._models.runners.get(name):
                 self._metrics.watch(name, runner)
         self._models = self._reporter.models = models
         self._claims.serve(models.runners)
+        self._readers.serve(models)
         self.listen_to(self._claims.queue_names)
+        if (models.runners, models.refused) != known:
+            self._pacer.put_off("beat", 0)  # so that front ends hear of it at once
 
     def _report(self) -> None:
         try:
@@ -221,7 +224,7 @@ class EngineWorker(RqBase):
                 return
             for (rq_job, waiting), execution in zip(popped, self.insist(lambda: self.start(popped)), strict=True):
                 if execution is not None:
-                    self._readers.read(Claim(rq_job, waiting, execution), self._models.runners)
+                    self._readers.read(Claim(rq_job, waiting, execution))
         except redis.RedisError as error:
             # No job is lost: it is either still queued, or popped and found again by `recover`.
             self.note_trouble(error)

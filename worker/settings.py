@@ -19,6 +19,8 @@ class WorkerSettings(BaseSettings):
     """File that holds the password of Redis; other programs may see a password in the URL."""
     models_dir: Path = Path("checkpoints")
     """Folder of checkpoints; all that can be loaded are served."""
+    default_model: str | None = None
+    """The model that is loaded first, and served while the others load; by default the first by name."""
     store_url: str = "var/store"
     """Place for images, manifests and snapshots: a folder or any fsspec URL, the same for every process."""
     result_ttl: PositiveInt = 86400

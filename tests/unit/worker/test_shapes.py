@@ -37,6 +37,7 @@ from worker.engine import StepEngine
 from worker.job_reading import read_job
 from worker.kinds.base import expect
 from worker.local import Drawn, run_job
+from worker.models import Models
 from worker.results import encode_images
 from worker.runner import Runner
 from worker.trajectory import encode_snapshot, take_snapshot
@@ -180,9 +181,9 @@ def test_a_job_of_other_planes_than_the_models_is_unreadable(runners: dict[Shape
         content = asked.model_copy(update={"planes": planes}).model_dump(mode="json")
         record: Any = SimpleNamespace(func_name=TASK, id=asked.id, is_fresh=True, kwargs={"job": content})
         read = partial(read_job, record, store=ResultStore(str(tmp_path)), attempt="one")
-        assert read({"m": runners[Shape(4, 8, 12) if planes == 4 else Shape(3, 8, 12)]}).job.planes == planes
+        assert read(Models({"m": runners[Shape(4, 8, 12) if planes == 4 else Shape(3, 8, 12)]})).job.planes == planes
         with pytest.raises(JobUnreadable, match="another number of channels"):
-            read({"m": runners[Shape(3, 8, 12) if planes == 4 else Shape(4, 8, 12)]})
+            read(Models({"m": runners[Shape(3, 8, 12) if planes == 4 else Shape(4, 8, 12)]}))
 
 
 def test_planes_of_another_number_are_refused() -> None:

@@ -52,6 +52,7 @@ from worker.job_reading import read_job
 from worker.kinds import WORKER_KINDS
 from worker.kinds.base import BetweenEnds
 from worker.local import Drawn, run_job
+from worker.models import Models
 from worker.results import encode_images, png_text, store_result, trace_arrays
 from worker.runner import Runner
 from worker.trajectory import encode_snapshot, take_snapshot
@@ -535,7 +536,7 @@ def queued(store: ResultStore, kind: str) -> tuple[Job, Any]:
 def test_a_queued_job_is_opened_with_its_pictures(runner: Runner, tmp_path: Path, kind: str) -> None:
     store = ResultStore(str(tmp_path))
     job, record = queued(store, kind)
-    active = read_job(record, {"m": runner}, store, attempt="one")
+    active = read_job(record, Models({"m": runner}), store, attempt="one")
     assert active.job == job
     run(active)
     store_result(store, active)
@@ -555,10 +556,10 @@ def test_a_picture_that_is_gone_or_damaged_makes_the_job_unreadable(runner: Runn
     upload = tmp_path / "uploads" / job.id[:2] / job.id / f"{job.pictures[1].sha256}.png"
     upload.write_bytes(to_png(-MASK))
     with pytest.raises(JobUnreadable, match="missing or damaged"):
-        read_job(record, {"m": runner}, store, attempt="one")
+        read_job(record, Models({"m": runner}), store, attempt="one")
     upload.unlink()
     with pytest.raises(JobUnreadable, match="missing or damaged"):
-        read_job(record, {"m": runner}, store, attempt="one")
+        read_job(record, Models({"m": runner}), store, attempt="one")
 
 
 # The recipe in the picture

@@ -1,0 +1,165 @@
+"""A worker serves the first model while the others load, and a job waits for a model that is still to come."""
+
+from __future__ import annotations
+
+import queue
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from jobs.contract import TASK
+from jobs.errors import JobUnreadable
+from jobs.kinds.generate import Generation
+from jobs.store import ResultStore
+from model import Checkpoint, load_checkpoint
+from tests.waiting import wait_until
+from worker.held_jobs import Claim
+from worker.job_readers import JobRead, JobReaders
+from worker.job_reading import ModelIsLoading
+from worker.models import ModelFollower, Models, load_models
+from worker.settings import WorkerSettings
+
+from .test_tasks import make_job
+
+
+@pytest.fixture
+def settings(models_dir: Path, tmp_path: Path) -> WorkerSettings:
+    """Three copies of one model: a, b and c."""
+    for name in "abc":
+        shutil.copytree(models_dir / "tiny", tmp_path / name)
+    return WorkerSettings(models_dir=tmp_path, slots=1, device="cpu", compile="off")
+
+
+def whole_looks(follower: ModelFollower) -> Iterator[set[str]]:
+    while True:
+        follower.look()
+        assert follower._looking is not None
+        follower._looking.result()
+        yield set(follower.models.runners)
+
+
+def test_the_default_model_is_loaded_first(settings: WorkerSettings) -> None:
+    assert set(load_models(settings).runners) == {"a"}
+    chosen = settings.model_copy(update={"default_model": "b"})
+    assert set(load_models(chosen).runners) == {"b"}
+
+
+def test_the_first_that_can_be_loaded_is_served_first(settings: WorkerSettings) -> None:
+    (settings.models_dir / "a" / "config.json").write_text("{}")
+    models = load_models(settings)
+    assert (set(models.runners), set(models.refused)) == ({"b"}, {"a"})
+
+
+def test_the_others_come_one_by_one(settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted, loaded = threading.Event(), []
+
+    def load(folder: Path) -> Checkpoint:
+        loaded.append(folder.name)
+        if folder.name == "c":
+            assert wanted.wait(60)
+        return load_checkpoint(folder)
+
+    monkeypatch.setattr("worker.models.load_checkpoint", load)
+    follower = ModelFollower(settings, load_models(settings))
+    assert [follower.models.is_coming(name) for name in "abcd"] == [False, True, True, False]
+    follower.look()
+    wait_until(lambda: loaded == ["a", "b", "c"], 60, "b is loaded")
+    assert set(follower.models.runners) == {"a", "b"}
+    assert follower.models.is_coming("c")
+    wanted.set()
+    assert next(whole_looks(follower)) == {"a", "b", "c"}
+    follower.close()
+
+
+def test_a_new_folder_is_loaded_once_it_rests(settings: WorkerSettings, models_dir: Path) -> None:
+    follower = ModelFollower(settings, load_models(settings))
+    looks = whole_looks(follower)
+    assert next(looks) == {"a", "b", "c"}
+    runners = follower.models.runners
+    shutil.copytree(models_dir / "tiny", settings.models_dir / "d")
+    assert next(looks) == {"a", "b", "c"}
+    assert next(looks) == {"a", "b", "c", "d"}
+    assert all(follower.models.runners[name] is runner for name, runner in runners.items())
+    follower.close()
+
+
+class Reading:
+    """The readers of a worker that has loaded `a`, with one job whose model is given."""
+
+    def __init__(self, models: Models, store: ResultStore, model: str) -> None:
+        job = make_job(Generation(), steps=3).model_copy(update={"model": model})
+        record = SimpleNamespace(id=job.id, func_name=TASK, is_fresh=True, kwargs={"job": job.model_dump(mode="json")})
+        self.claim = Claim(cast(Any, record), cast(Any, None), cast(Any, SimpleNamespace(id="one")))
+        self.events: queue.SimpleQueue[JobRead] = queue.SimpleQueue()
+        self.refused: list[Exception] = []
+        outcomes = SimpleNamespace(refuse=lambda claim, error: self.refused.append(error))
+        self.readers = JobReaders(cast(Any, None), cast(Any, outcomes), store, models, self.events.put)
+        self.readers.read(self.claim)
+
+
+@pytest.fixture
+def reading(settings: WorkerSettings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Reading]]:
+    made: list[Reading] = []
+
+    def make(models: Models, model: str) -> Reading:
+        made.append(Reading(models, ResultStore(str(tmp_path_factory.mktemp("store"))), model))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.readers.close()
+
+
+def test_a_job_waits_for_a_model_that_is_to_come(settings: WorkerSettings, reading: Callable[..., Reading]) -> None:
+    models = load_models(settings)
+    begun = reading(models, "b")
+    first = begun.events.get(timeout=60)
+    assert isinstance(first.error, ModelIsLoading)
+    assert begun.readers.take(first) is None
+    assert begun.readers.claims == [begun.claim]  # it is held, and kept alive
+    follower = ModelFollower(settings, models)
+    next(whole_looks(follower))
+    begun.readers.serve(follower.models)
+    active = begun.readers.take(begun.events.get(timeout=60))
+    assert active is not None
+    assert active.runner is follower.models.runners["b"]
+    assert (begun.readers.claims, begun.refused) == ([], [])
+    follower.close()
+
+
+def test_a_model_may_come_while_its_job_is_being_read(
+    settings: WorkerSettings, reading: Callable[..., Reading]
+) -> None:
+    models = load_models(settings)
+    begun = reading(models, "b")
+    first = begun.events.get(timeout=60)
+    follower = ModelFollower(settings, models)
+    next(whole_looks(follower))
+    begun.readers.serve(follower.models)
+    assert begun.readers.take(first) is None
+    assert begun.readers.take(begun.events.get(timeout=60)) is not None
+    follower.close()
+
+
+def test_a_job_of_a_model_that_is_refused_or_unknown_ends(
+    settings: WorkerSettings, reading: Callable[..., Reading]
+) -> None:
+    (settings.models_dir / "b" / "config.json").write_text("{}")
+    models = load_models(settings)
+    unknown = reading(models, "z")
+    assert unknown.readers.take(unknown.events.get(timeout=60)) is None
+    refused = reading(models, "b")
+    assert refused.readers.take(refused.events.get(timeout=60)) is None
+    follower = ModelFollower(settings, models)
+    next(whole_looks(follower))
+    refused.readers.serve(follower.models)
+    assert refused.readers.take(refused.events.get(timeout=60)) is None
+    for each in (unknown, refused):
+        assert [type(error) for error in each.refused] == [JobUnreadable]
+        assert each.readers.claims == []
+    follower.close()
