@@ -25,7 +25,8 @@ class ModelView(Frozen):
     """A model: the facts of its checkpoint, and what the live workers report.
 
     `state` is `ready`, `refused` with a `reason`, or `unknown` while no worker has reported on it. `image_size` is the
-    side of a square, or height and width. `condition` is absent if it draws from noise alone.
+    side of a square, or height and width. `condition` is absent if it draws from noise alone. `weaker` is there
+    if a weaker network guides it.
     """
 
     name: str
@@ -39,6 +40,7 @@ class ModelView(Frozen):
     num_train_timesteps: int | None = None
     label_required: bool | None = None
     classifier_classes: int | None = None
+    weaker: bool | None = None
     prediction: str | None = None
     variance: str | None = None
     clip: str | None = None
@@ -62,6 +64,7 @@ class ModelView(Frozen):
             num_train_timesteps=config.schedule.num_train_timesteps,
             label_required=model.label_required,
             classifier_classes=None if config.classifier is None else config.classifier.num_classes,
+            weaker=config.weaker is not None or None,
             prediction=config.prediction,
             variance=config.variance,
             clip=config.clip.mode,

@@ -208,6 +208,12 @@ def convert(
     classifier_facts: Annotated[
         str | None, typer.Option(help="Facts about the classifier: a .json file or a name such as adm-classifier-64.")
     ] = None,
+    weaker: Annotated[
+        Path | None, typer.Option(help="Folder of a weaker version of the model, to guide away from its errors.")
+    ] = None,
+    guidance_scale: Annotated[
+        float, typer.Option(min=0, max=100, help="Scale of guidance by --weaker for requests that name none.")
+    ] = 1.0,
     to: Annotated[Literal["difuso", "diffusers"], typer.Option(help="Format of the folder.")] = "difuso",
     half: Annotated[bool, typer.Option("--half", help="Save float16: half the size, 11 bits of precision.")] = False,
     models_dir: ModelsDir = CHECKPOINTS,
@@ -222,6 +228,8 @@ def convert(
         facts=facts,
         classifier=classifier,
         classifier_facts=classifier_facts,
+        weaker=weaker,
+        guidance_scale=guidance_scale,
         to=to,
         half=half,
     )

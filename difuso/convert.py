@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from model import Checkpoint, ModelConfig, load_checkpoint, save_checkpoint
-from model.config import config_from_json, config_to_json
+from model.config_json import config_from_json, config_to_json
 from model.folder import file_sha256, read_safetensors
 from model.formats import dome, edm, edm2, guided, lucid, pesser, score_sde
 from model.formats.diffusers import write_diffusers
@@ -48,6 +48,8 @@ def convert(
     facts: str | None = None,
     classifier: Path | None = None,
     classifier_facts: str | None = None,
+    weaker: Path | None = None,
+    guidance_scale: float = 1.0,
     to: Literal["difuso", "diffusers"] = "difuso",
     half: bool = False,
 ) -> None:
@@ -59,6 +61,8 @@ def convert(
         facts: a file, or the name of a released checkpoint; see `find_facts`.
         classifier: a file of weights of one of ADM's noisy classifiers, to become part of the model.
         classifier_facts: facts about the classifier, in the form of `facts`.
+        weaker: a folder of a weaker version of the model, whose network becomes part of the model.
+        guidance_scale: the scale of guidance by it for requests that name none.
         to: format of the folder.
         half: whether to save float16. Otherwise the numbers stay as they are, and so do the network's outputs.
 
@@ -69,8 +73,11 @@ def convert(
         raise UserError(f"{out} exists already: delete it, or name another folder with --out")
     if to == "difuso":
         check_name(out.name)
-    if to == "diffusers" and classifier is not None:
-        raise UserError("a diffusers folder has no place for a classifier: leave out --classifier")
+    for option, other in (("classifier", classifier), ("weaker", weaker)):
+        if to == "diffusers" and other is not None:
+            raise UserError(f"a diffusers folder has no place for a second network: leave out --{option}")
+    if weaker is None and guidance_scale != 1.0:
+        raise UserError("--guidance-scale needs a weaker network: name its folder with --weaker")
     if source.is_dir() and facts is not None:
         raise UserError(f"{source} is a folder, which needs no facts: leave out --facts")
     with user_errors(source.name):
@@ -78,13 +85,23 @@ def convert(
     if classifier is not None:
         with user_errors(classifier.name):
             checkpoint = _add_classifier(checkpoint, classifier, classifier_facts)
+    if weaker is not None:
+        with user_errors(weaker.name):
+            checkpoint = _add_weaker(checkpoint, load_checkpoint(weaker), guidance_scale)
     with user_errors(source.name):
         if to == "diffusers":
             write_diffusers(out, checkpoint.config, checkpoint.network)
         else:
             halves = half or all(p.dtype == torch.float16 for p in checkpoint.network.parameters())
             dtype = torch.float16 if halves else torch.float32
-            save_checkpoint(out, checkpoint.config, checkpoint.network, classifier=checkpoint.classifier, dtype=dtype)
+            save_checkpoint(
+                out,
+                checkpoint.config,
+                checkpoint.network,
+                classifier=checkpoint.classifier,
+                weaker=checkpoint.weaker,
+                dtype=dtype,
+            )
         del checkpoint  # frees gigabytes before the folder is loaded
         print_summary(out, load_checkpoint(out))
 
@@ -154,3 +171,17 @@ def _add_classifier(checkpoint: Checkpoint, path: Path, facts: str | None) -> Ch
     if not np.allclose(schedule_of(found).build().betas, checkpoint.schedule.betas, rtol=1e-9):
         raise UserError(f"{path.name} does not fit the model: it was trained on another noise schedule")
     return replace(checkpoint, config=replace(config, classifier=classifier.config), classifier=classifier)
+
+
+def _add_weaker(checkpoint: Checkpoint, weaker: Checkpoint, scale: float) -> Checkpoint:
+    """Returns the model with a weaker network, which must predict the same of the same noisy images."""
+    config, theirs = checkpoint.config, weaker.config
+    for what in ("shape", "prediction", "preconditioning"):
+        its, models = getattr(theirs, what), getattr(config, what)
+        if its != models:
+            raise UserError(f"{weaker.name} does not fit the model: {what} {its} instead of {models}")
+    if not np.allclose(weaker.schedule.betas, checkpoint.schedule.betas, rtol=1e-9):
+        raise UserError(f"{weaker.name} does not fit the model: it was trained on another noise schedule")
+    config = replace(config, weaker=theirs.network, defaults=replace(config.defaults, guidance_scale=scale))
+    config_from_json(config_to_json(config))  # refuses what could not be served, before anything is written
+    return replace(checkpoint, config=config, weaker=weaker.network)

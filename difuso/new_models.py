@@ -34,9 +34,9 @@ def check_name(name: str) -> None:
 def print_summary(out: Path, checkpoint: Checkpoint) -> None:
     """Prints the facts of a folder that was loaded, and how to use it."""
     parameters = sum(parameter.numel() for parameter in checkpoint.network.parameters())
-    guided_by = "" if checkpoint.classifier is None else ", with a classifier"
-    typer.echo(
-        f"{out}: {parameters:,} parameters, {checkpoint.config.shape.in_pixels} pixels{guided_by}; it can be loaded"
-    )
+    beside = {"a classifier": checkpoint.classifier, "a weaker network": checkpoint.weaker}
+    guides = " and ".join(name for name, network in beside.items() if network is not None)
+    facts = f"{parameters:,} parameters, {checkpoint.config.shape.in_pixels} pixels{guides and f', with {guides}'}"
+    typer.echo(f"{out}: {facts}; it can be loaded")
     typer.echo(f"serve it:   DIFUSO_MODELS_DIR={out.parent} difuso serve")
     typer.echo(f"or sample:  DIFUSO_MODELS_DIR={out.parent} difuso sample --model {out.name}")

@@ -19,7 +19,7 @@ from jobs.kinds.base import SamplingQuery
 from jobs.params import SamplingParams, choices_of
 from jobs.per_image import per_image
 from model.config import SamplerDefaults
-from model.plans.settings import Settings, settle
+from model.plans.settings import settle
 from model.shape import Shape
 
 from .errors import UserError
@@ -77,7 +77,7 @@ class ServedModel:
         if query.plan is not None and query.plan not in plans:
             raise RequestRefused("plan", f"Should be one of {', '.join(plans)}" if plans else "Should be omitted")
         own = self.defaults if query.plan is None else plans[query.plan]
-        own_settings = Settings(**vars(own), variance=self._facts["variance"], clip=self._facts["clip"])
+        own_settings = own.settings(variance=self._facts["variance"], clip=self._facts["clip"])
         settings = settle(choices_of(query), own_settings, timesteps=self._facts["num_train_timesteps"])
         images = per_image(
             query.seed, query.label, n=query.n, classes=self.class_names, count=self.labels, model=self.name
@@ -86,7 +86,7 @@ class ServedModel:
         return SamplingParams(
             **images._asdict(),
             **vars(settings),
-            guidance_scale=1.0 if query.guidance_scale is None else query.guidance_scale,
+            guidance_scale=own.guidance_scale if query.guidance_scale is None else query.guidance_scale,
             classifier_scale=float(by_classifier) if query.classifier_scale is None else query.classifier_scale,
         )
 

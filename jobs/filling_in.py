@@ -38,14 +38,18 @@ def fill_in(query: SamplingQuery, model: ModelInfo, *, start: int | None = None)
     return SamplingParams(
         **images._asdict(),
         **vars(settings),
-        guidance_scale=_guidance_scale(query.guidance_scale, has_label, model),
+        guidance_scale=_guidance_scale(query, has_label, model, from_noise=start is None),
         classifier_scale=_classifier_scale(query.classifier_scale, has_label, model),
     )
 
 
-def _guidance_scale(scale: float | None, has_label: bool, model: ModelInfo) -> float:
-    if scale is None or scale == 1.0:
-        return 1.0
+def _guidance_scale(query: SamplingQuery, has_label: bool, model: ModelInfo, *, from_noise: bool) -> float:
+    """Returns the scale; by default 1, or for images that are drawn from noise alone the model's own."""
+    scale = query.guidance_scale
+    if scale is None:
+        return model.config.defaults_of(query.plan).guidance_scale if from_noise else 1.0
+    if scale == 1.0 or model.config.weaker is not None:
+        return scale
     if model.config.classes is None:
         raise RequestRefused("guidance_scale", f"Should be 1: {model.name} has no classes")
     if model.label_required:

@@ -57,7 +57,8 @@ class SamplingParams(Frozen):
         clip: the clipping of the predicted image at each step.
         seed: the seed of image 0, and image i has seed + i; or the seeds of all images.
         label: the index of the class of all images, or those of each; None for unconditional images.
-        guidance_scale: the scale of classifier-free guidance; 1 is off.
+        guidance_scale: the scale of guidance by the model's weaker network, or else of classifier-free guidance; 1 is
+            off.
         classifier_scale: the scale of guidance by a classifier; 0 is off.
     """
 

@@ -19,7 +19,7 @@ MAX_TEXT = 256  # characters of a name or a choice
 MAX_SPACING = 1403  # characters of a list of a hundred timesteps
 MAX_PLANS = 64
 PLAN_NAME = r"[a-z0-9][a-z0-9._-]{0,63}"
-SECTIONS = ("network", "schedule", "clip", "defaults", "classifier", "condition", "preconditioning")
+SECTIONS = ("network", "schedule", "clip", "defaults", "classifier", "condition", "preconditioning", "weaker")
 UNBOUNDED = ("format", "training")  # format is compared with one number; training is free JSON
 
 
@@ -103,6 +103,7 @@ BOUNDS: dict[str, Bound] = {
     "max_augmentation": _real(0, 1),
     "augmentation": _real(0, 1),
     "eta": _real(0, 1),
+    "guidance_scale": _real(0, 100),
 }
 
 # The bounds of the same fields under diffusers' names.

@@ -1,5 +1,5 @@
-"""Checkpoints: a folder NAME/ with config.json, model.safetensors (EMA weights) and SHA256SUMS. A model with a
-classifier has classifier.safetensors as well.
+"""Checkpoints: a folder NAME/ with config.json, model.safetensors (EMA weights) and SHA256SUMS. A model that can be
+guided by a classifier has classifier.safetensors as well, and one with a weaker network has weaker.safetensors.
 
 Only safetensors is read, so no file can run code. Weights are checked before they are used (hash, keys, shapes, finite
 numbers), because a flipped bit or a NaN would otherwise be served as an image. No memory is taken for a network before
@@ -13,12 +13,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import cast
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from .config import ModelConfig, config_from_json, config_to_json
+from .config import ModelConfig
+from .config_json import config_from_json, config_to_json
 from .errors import CheckpointError
 from .files import CONFIG, SUMS, WEIGHTS, read_json, read_shapes
 from .folder import FolderContents, checked_sums, file_sha256, new_folder, read_safetensors
@@ -32,6 +34,7 @@ from .plans.schedule import NoiseSchedule
 __all__ = ["CLASSIFIER", "CONFIG", "SUMS", "WEIGHTS", "Checkpoint", "file_sha256", "load_checkpoint", "save_checkpoint"]
 
 CLASSIFIER = "classifier.safetensors"
+WEAKER = "weaker.safetensors"
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,7 @@ class Checkpoint:
         schedule: the noise schedule of the config.
         sha256: hexadecimal SHA-256 of the network's weights file; it identifies the model.
         classifier: the classifier that may guide sampling, if the model has one; in the same state as the network.
+        weaker: the weaker version of the network, if the model has one; in the same state as the network.
     """
 
     name: str
@@ -53,14 +57,23 @@ class Checkpoint:
     schedule: NoiseSchedule
     sha256: str
     classifier: Classifier | None = None
+    weaker: nn.Module | None = None
 
     @cached_property
     def denoiser(self) -> nn.Module:
         """The network as plans call it: from x_t and t to the config's prediction. It shares the network's weights."""
+        return self._as_denoiser(self.network)
+
+    @cached_property
+    def weaker_denoiser(self) -> nn.Module | None:
+        """The weaker network as plans call it, if there is one."""
+        return None if self.weaker is None else self._as_denoiser(self.weaker)
+
+    def _as_denoiser(self, network: nn.Module) -> nn.Module:
         if self.config.preconditioning is None:
-            return self.network
-        device = next(self.network.parameters()).device
-        return Preconditioned(self.network, self.config.preconditioning, self.schedule).to(device).eval()
+            return network
+        device = next(network.parameters()).device
+        return Preconditioned(network, self.config.preconditioning, self.schedule).to(device).eval()
 
 
 def save_checkpoint(
@@ -69,6 +82,7 @@ def save_checkpoint(
     network: nn.Module,
     *,
     classifier: Classifier | None = None,
+    weaker: nn.Module | None = None,
     dtype: torch.dtype = torch.float16,
 ) -> None:
     """Writes a folder that the server can load; replaces an older folder only when the new one is complete.
@@ -78,15 +92,19 @@ def save_checkpoint(
         config: the model's config.
         network: the network whose state dict is saved.
         classifier: the classifier of the config, if it has one.
+        weaker: the weaker network of the config, if it has one.
         dtype: type of the saved numbers. float16 halves the file and keeps 11 bits; loading gives float32 again.
 
     Raises:
         CheckpointError: if a tensor is not finite in `dtype`; the older folder stays.
     """
     assert (None if classifier is None else classifier.config) == config.classifier
+    assert (weaker is None) == (config.weaker is None)
     modules: dict[str, nn.Module] = {WEIGHTS: network}
     if classifier is not None:
         modules[CLASSIFIER] = classifier
+    if weaker is not None:
+        modules[WEAKER] = weaker
     states = {}
     for file, module in modules.items():
         states[file] = {name: t.detach().to("cpu", dtype).contiguous() for name, t in module.state_dict().items()}
@@ -108,19 +126,33 @@ def load_checkpoint(folder: Path | str, *, device: torch.device | str = "cpu") -
     stored = read_diffusers(folder) if is_diffusers(folder) else _read(folder)
     config = stored.config
     network = unfilled(build_network, config.network)
-    _fill(network, stored.weights, stored.weights_file)
+    _fill(network, stored.weights, stored.weights_file, device)
     if stored.parameters not in (None, _parameters(network)):
         raise CheckpointError(
             f"{CONFIG} states {stored.parameters} parameters, but the network has {_parameters(network)}"
         )
-    classifier = None
-    if config.classifier is not None:
-        classifier = unfilled(Classifier, config.classifier)
-        _fill(classifier, stored.classifier_weights, CLASSIFIER)
-        classifier.to(device)
+    beside = _beside(config)
+    for file, module in beside.items():
+        _fill(module, stored.beside[file], file, device)
     return Checkpoint(
-        folder.name, config, network.to(device), config.schedule.build(), stored.sha256, classifier=classifier
+        folder.name,
+        config,
+        network,
+        config.schedule.build(),
+        stored.sha256,
+        classifier=cast("Classifier | None", beside.get(CLASSIFIER)),
+        weaker=beside.get(WEAKER),
     )
+
+
+def _beside(config: ModelConfig) -> dict[str, nn.Module]:
+    """Returns the networks beside the model's own, without weights, by the name of their file."""
+    networks: dict[str, nn.Module] = {}
+    if config.classifier is not None:
+        networks[CLASSIFIER] = unfilled(Classifier, config.classifier)
+    if config.weaker is not None:
+        networks[WEAKER] = unfilled(build_network, config.weaker)
+    return networks
 
 
 def _read(folder: Path) -> FolderContents:
@@ -128,10 +160,8 @@ def _read(folder: Path) -> FolderContents:
     content = read_json(folder, CONFIG)
     config = config_from_json(content)
     weights, sha256 = _read_weights(folder, WEIGHTS, unfilled(build_network, config.network))
-    classifier_weights: dict[str, Tensor] = {}
-    if config.classifier is not None:
-        classifier_weights, _ = _read_weights(folder, CLASSIFIER, unfilled(Classifier, config.classifier))
-    return FolderContents(config, weights, WEIGHTS, sha256, content.get("parameters"), classifier_weights)
+    beside = {file: _read_weights(folder, file, network)[0] for file, network in _beside(config).items()}
+    return FolderContents(config, weights, WEIGHTS, sha256, content.get("parameters"), beside)
 
 
 def _read_weights(folder: Path, file: str, network: nn.Module) -> tuple[dict[str, Tensor], str]:
@@ -145,13 +175,13 @@ def _parameters(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-def _fill(network: nn.Module, weights: Mapping[str, Tensor], file: str) -> None:
-    """Checks the weights, gives them to a network and makes it ready to serve."""
+def _fill(network: nn.Module, weights: Mapping[str, Tensor], file: str, device: torch.device | str) -> None:
+    """Checks the weights, gives them to a network and makes it ready to serve on the device."""
     _check_weights(network, weights, file)
     # Copied, because the tensors may be the mapped file itself, which another program can change.
     state = {name: tensor.to(torch.float32, copy=True) for name, tensor in weights.items()}
     network.load_state_dict(state, assign=True)
-    network.requires_grad_(False).eval()
+    network.requires_grad_(False).eval().to(device)
 
 
 def _check_shapes(network: nn.Module, shapes: Mapping[str, tuple[int, ...]], file: str) -> None:

@@ -1,35 +1,41 @@
-"""The content of a checkpoint's config.json: everything about a model except its weights."""
+"""Everything about a model except its weights, as frozen values; `config_json` reads and writes them."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Unpack
 
-from .bounds import check_config
-from .errors import CheckpointError, PlanError
-from .networks.configs import NETWORKS, AnyNetworkConfig, ClassifierConfig
-from .parsing import parse
-from .plans.clipping import Clipping
+from .errors import PlanError
+from .networks.configs import AnyNetworkConfig, ClassifierConfig
+from .plans.clipping import ClipMode, Clipping
 from .plans.plan import Plan, Prediction, Variance, make_plan
 from .plans.preconditioning import Preconditioning
 from .plans.schedule import NoiseSchedule
 from .plans.schedule_config import ScheduleConfig as ScheduleConfig
 from .plans.settings import Choices, Settings, settle
-from .shape import MAX_CHANNELS, ImageSize, Shape
-
-FORMAT = 1
+from .shape import ImageSize, Shape
 
 
 @dataclass(frozen=True)
 class SamplerDefaults:
-    """The sampler settings of a request that names none."""
+    """The settings of a request that names none.
+
+    Attributes:
+        sampler, steps, spacing, eta: see `make_plan`.
+        guidance_scale: the scale for images that are drawn from noise alone; other than 1 for a model with a weaker
+            network only, because the guidance of the others needs a label.
+    """
 
     sampler: str = "ddim"
     steps: int = 50
     spacing: str = "leading"
     eta: float = 0.0
+    guidance_scale: float = 1.0
+
+    def settings(self, *, variance: Variance, clip: ClipMode) -> Settings:
+        """Returns the settings of a run, with the variance and the clipping of the model."""
+        return Settings(self.sampler, self.steps, self.spacing, self.eta, variance=variance, clip=clip)
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,8 @@ class ModelConfig:
 
     Attributes:
         network: the network's own config; its type selects the network.
+        weaker: that of a weaker version of the network, from whose output guidance moves away (Karras et al. 2024,
+            "Guiding a Diffusion Model with a Bad Version of Itself"); None for guidance by labels.
         image_size: side of the square images in pixels, or (height, width).
         channels: number of channels of an image, 1 to MAX_CHANNELS.
         schedule: the noise schedule of training.
@@ -83,6 +91,7 @@ class ModelConfig:
     classes: tuple[str, ...] | None = None
     classifier: ClassifierConfig | None = None
     condition: ConditionConfig | None = None
+    weaker: AnyNetworkConfig | None = None
     defaults: SamplerDefaults = SamplerDefaults()
     plans: Mapping[str, SamplerDefaults] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
@@ -117,19 +126,20 @@ class ModelConfig:
         without_label = self.classes is None or self.network.null_class
         if label is None:
             return without_label and not classifier_scale
-        return label < self.num_labels and (without_label or guidance_scale == 1.0)
+        return label < self.num_labels and (without_label or self.weaker is not None or guidance_scale == 1.0)
 
-    def settings(self, plan: str | None = None) -> Settings:
-        """Returns the settings of a run for which a request chooses nothing, or nothing but one of the plans.
+    def defaults_of(self, plan: str | None = None) -> SamplerDefaults:
+        """Returns the settings of a request that chooses nothing, or nothing but one of the plans.
 
         Raises:
             PlanError: if there is no such plan.
         """
-        if plan is not None and plan not in self.plans:
+        if plan is None:
+            return self.defaults
+        if plan not in self.plans:
             known = f"must be one of {', '.join(self.plans)}" if self.plans else "must be omitted: this model has none"
             raise PlanError(known, "plan")
-        own = self.defaults if plan is None else self.plans[plan]
-        return Settings(own.sampler, own.steps, own.spacing, own.eta, variance=self.variance, clip=self.clip.mode)
+        return self.plans[plan]
 
     def settle(self, *, plan: str | None = None, start: int | None = None, **choices: Unpack[Choices]) -> Settings:
         """Completes the chosen settings of a run; see `plans.settings.settle`.
@@ -143,7 +153,8 @@ class ModelConfig:
             PlanError: if the choices contradict each other or the model.
         """
         timesteps = self.schedule.num_train_timesteps if start is None else start + 1
-        return settle(choices, self.settings(plan), timesteps=timesteps)
+        own = self.defaults_of(plan).settings(variance=self.variance, clip=self.clip.mode)
+        return settle(choices, own, timesteps=timesteps)
 
     def plan(
         self,
@@ -173,103 +184,3 @@ class ModelConfig:
             start=start,
             classifier_scale=classifier_scale,
         )
-
-
-def config_to_json(config: ModelConfig) -> dict[str, Any]:
-    """Returns the content of config.json, without the number of parameters."""
-    kind = next(name for name, config_type in NETWORKS.items() if isinstance(config.network, config_type))
-    content = dataclasses.asdict(config)
-    return {"format": FORMAT, **content, "network": {"type": kind, **content["network"]}}
-
-
-def config_from_json(content: Mapping[str, Any]) -> ModelConfig:
-    """Reads the content of config.json; the reverse of `config_to_json`.
-
-    Raises:
-        CheckpointError: if the format is unknown, if a field is missing, unknown or impossible, or if a number is out
-            of its bound; the message names the field.
-    """
-    if content.get("format") != FORMAT:
-        raise CheckpointError(f"config.json has format {content.get('format')!r}; this version reads format {FORMAT}")
-    check_config(content)
-    try:
-        fields = {name: value for name, value in content.items() if name not in ("format", "parameters")}
-        for name in ("network", "schedule"):
-            if name not in fields:
-                raise ValueError(f"{name} is missing")
-        network = dict(fields["network"])
-        kind = network.pop("type", None)
-        if kind not in NETWORKS:
-            raise ValueError(f"network.type must be one of {', '.join(NETWORKS)}, got {kind!r}")
-        fields["network"] = parse(NETWORKS[kind], network, "network.")
-        for name, section in SECTIONS.items():
-            if fields.get(name) is not None:
-                fields[name] = parse(section, fields[name], f"{name}.")
-        plans = fields.get("plans") or {}
-        fields["plans"] = {name: parse(SamplerDefaults, plan, f"plans.{name}.") for name, plan in plans.items()}
-        config = parse(ModelConfig, fields)
-        _check(config)
-    except (TypeError, ValueError, LookupError, ArithmeticError) as error:
-        raise CheckpointError(f"config.json: {error}") from error
-    return config
-
-
-SECTIONS: dict[str, type[Any]] = {
-    "schedule": ScheduleConfig,
-    "clip": Clipping,
-    "defaults": SamplerDefaults,
-    "classifier": ClassifierConfig,
-    "condition": ConditionConfig,
-    "preconditioning": Preconditioning,
-}
-
-
-def _check(config: ModelConfig) -> None:
-    if not 1 <= config.channels <= MAX_CHANNELS or config.network.in_channels != config.channels:
-        raise ValueError(f"channels must be 1 to {MAX_CHANNELS} and equal the network's in_channels")
-    with_variance = 2 * config.channels
-    allowed = (with_variance,) if config.variance.startswith("learned") else (config.channels, with_variance)
-    if config.network.out_channels not in allowed:
-        wanted = " or ".join(map(str, allowed))
-        raise ValueError(f"with variance {config.variance} the network needs out_channels {wanted}")
-    multiple, shape = config.network.size_multiple, config.shape
-    if any(side <= 0 or side % multiple for side in (shape.height, shape.width)):
-        raise ValueError(f"image_size must be a multiple of {multiple}, in height and width")
-    if config.network.num_classes != (None if config.classes is None else len(config.classes)):
-        raise ValueError("classes and the network's num_classes disagree")
-    _check_condition(config)
-    _check_classifier(config)
-    schedule = config.schedule.build()
-    if config.preconditioning is not None:
-        config.preconditioning.check(config.prediction, schedule)
-    # A request without settings must have a plan; this also checks schedule, prediction and variance.
-    config.plan(schedule, steps=config.defaults.steps)
-    for name in config.plans:
-        config.plan(schedule, **config.settle(plan=name).choices)
-
-
-def _check_condition(config: ModelConfig) -> None:
-    channels = config.network.condition_channels
-    if (config.condition is not None) != bool(channels):
-        raise ValueError("a network with condition_channels needs the table condition, and no other network has one")
-    if config.condition is None:
-        return
-    if channels not in (1, 3):
-        raise ValueError(f"condition_channels must be 1 or 3, got {channels}")
-    if not config.shape.is_square or config.shape.planes > 1:
-        raise ValueError("a network with a condition draws squares of 1 or 3 channels: change image_size or channels")
-    if config.condition.size > config.shape.height:
-        raise ValueError(f"condition.size must be at most image_size, {config.shape.height}")
-
-
-def _check_classifier(config: ModelConfig) -> None:
-    classifier = config.classifier
-    if classifier is None:
-        return
-    if config.shape != Shape.of(classifier.image_size, classifier.in_channels):
-        raise ValueError(
-            "the classifier's in_channels and image_size must be the model's channels and image_size: "
-            "make image_size the same, one number, and the channels too"
-        )
-    if config.classes is not None and classifier.num_classes != len(config.classes):
-        raise ValueError("classes and the classifier's num_classes disagree")

@@ -32,7 +32,7 @@ class FolderContents:
         weights_file: name of the file with the weights, for messages.
         sha256: hexadecimal SHA-256 of that file.
         parameters: the number of parameters that the folder states, if it does.
-        classifier_weights: the tensors of the classifier, if the config has one.
+        beside: the tensors of the networks beside it, by the name of their file.
     """
 
     config: ModelConfig
@@ -40,7 +40,7 @@ class FolderContents:
     weights_file: str
     sha256: str
     parameters: int | None = None
-    classifier_weights: dict[str, Tensor] = field(default_factory=dict)
+    beside: dict[str, dict[str, Tensor]] = field(default_factory=dict)
 
 
 def file_sha256(path: Path) -> str:

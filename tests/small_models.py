@@ -22,6 +22,7 @@ NETWORK: dict[str, Any] = {
     "groups": 4,
 }
 CLASSES = ("circle", "square", "star")
+WEAKER: dict[str, Any] = NETWORK | {"channel_mult": (1,), "attention_levels": (0,)}  # smaller, as it should be
 CLASSIFIER = ClassifierConfig(image_size=8, num_classes=len(CLASSES), num_res_blocks=1, **NETWORK)
 
 
@@ -29,7 +30,9 @@ def checkpoint_of(network: UNetConfig, *, image_size: ImageSize = 8, **fields: A
     """A model of this network; `fields` are more of its config."""
     config = ModelConfig(network, image_size=image_size, prediction="v", **fields)
     classifier = None if config.classifier is None else awake(Classifier(config.classifier))
-    return Checkpoint("m", config, awake(build_network(config.network)), config.schedule.build(), "ab" * 32, classifier)
+    weaker = None if config.weaker is None else awake(build_network(config.weaker))
+    schedule, own = config.schedule.build(), awake(build_network(config.network))
+    return Checkpoint("m", config, own, schedule, "ab" * 32, classifier, weaker)
 
 
 def checkpoint_of_shape(shape: Shape) -> Checkpoint:

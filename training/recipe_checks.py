@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from model.config import ModelConfig, config_from_json, config_to_json
+from model.config import ModelConfig
+from model.config_json import config_from_json, config_to_json
 from model.errors import CheckpointError
 from model.networks.configs import ClassifierConfig
 

@@ -17,13 +17,13 @@ from torch import Tensor
 
 from model.checkpoint import Checkpoint
 from model.errors import NonFiniteSample
-from model.networks.classifier import log_prob_gradient
 from model.plans.plan import Column, Plan
 from model.rng import draw_noise
 from model.step import advance
 
 from .batch_sizes import QUICK_STEP, every_fourth, most_agreeing, powers_of_two, useful_size
 from .example_batch import example_batch
+from .side_networks import padded, side_networks
 from .trajectory import Trajectory
 
 log = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ class Runner:
         buckets: the batch sizes in use, rising; the last is `slots`, or smaller after the memory ran out.
         rate: image-steps per second in full batches, kept up to date.
         step_seconds: seconds that one step of a lone image takes, measured at warm-up.
-        network_seconds: seconds spent inside the network, and the classifier that guides it, so far.
+        network_seconds: seconds spent inside the network, and those that guide it, so far.
         network_calls: number of network calls so far, without the warm-up.
         image_steps: number of image-steps so far; see `Trajectory.cost`.
         on_step: function that is called after each network call with the rows, the bucket and the seconds.
@@ -82,13 +82,12 @@ class Runner:
         self.on_step: Callable[[int, int, float], None] = lambda rows, bucket, seconds: None
         self._network = checkpoint.denoiser.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._told = checkpoint.config.told
-        self._classifier = None if checkpoint.classifier is None else checkpoint.classifier.to(device)
-        self._classifier_sizes: list[int] = []
         if exact and device.type == "cuda":
             torch.backends.cudnn.deterministic = True
         seconds = self._warm_up(exact)
         self.slots = useful_size(seconds) if slots is None else max(seconds)
         self.buckets = tuple(size for size in seconds if size <= self.slots)
+        self._classifier, self._weaker = side_networks(checkpoint, device, self.buckets, exact=exact)
         self.rate = self.slots / seconds[self.slots]
         self.step_seconds = seconds[self.buckets[0]]
 
@@ -138,21 +137,27 @@ class Runner:
         return torch.stack([t.x0_before for t in trajectories])
 
     def _predict(self, x: Tensor, timesteps: Tensor, trajectories: Sequence[Trajectory]) -> Tensor:
-        """Returns the network's outputs. Images with classifier-free guidance occur twice in the same call.
+        """Returns the network's outputs, guided: out = out_base + w (out - out_base); a learned variance stays.
 
-        out = out_none + w (out_label - out_none) (Ho & Salimans 2022, eq. 6); a learned variance is that of the label.
+        The base is the output of the weaker network (Karras et al. 2024, eq. 3), or else of the network without label
+        (Ho & Salimans 2022, eq. 6), for which guided images occur twice in the same call.
         """
-        twice = [i for i, t in enumerate(trajectories) if t.guidance_scale != 1.0]
+        guided = [i for i, t in enumerate(trajectories) if t.guidance_scale != 1.0]
         arguments = (x, timesteps, *self._arguments(trajectories))
-        if not twice:
+        if not guided:
             return self._call(self._forward, *arguments)
-        once = [trajectories[i] for i in twice]
-        unlabelled = (x[twice], timesteps[twice], *self._arguments(once, with_labels=False))
-        both = self._call(self._forward, *map(torch.cat, zip(arguments, unlabelled, strict=True)))
-        out, channels = both[: len(x)], x.shape[1]
-        out_label, out_none = out[twice, :channels], both[len(x) :, :channels]
-        scale = torch.tensor([trajectories[i].guidance_scale for i in twice], device=x.device).view(-1, 1, 1, 1)
-        out[twice, :channels] = out_none + scale * (out_label - out_none)
+        again = [trajectories[i] for i in guided]
+        with_labels = self._weaker is not None
+        repeated = (x[guided], timesteps[guided], *self._arguments(again, with_labels=with_labels))
+        if self._weaker is not None:
+            out, base = self._call(self._forward, *arguments), self._call(self._weaker, *repeated)
+        else:
+            both = self._call(self._forward, *map(torch.cat, zip(arguments, repeated, strict=True)))
+            out, base = both[: len(x)], both[len(x) :]
+        channels = x.shape[1]
+        base = base[:, :channels]
+        scale = torch.tensor([each.guidance_scale for each in again], device=x.device).view(-1, 1, 1, 1)
+        out[guided, :channels] = base + scale * (out[guided, :channels] - base)
         return out
 
     def _arguments(self, trajectories: Sequence[Trajectory], *, with_labels: bool = True) -> list[Tensor]:
@@ -173,7 +178,8 @@ class Runner:
         if not guided:
             return None
         labels = torch.tensor([trajectories[i].label for i in guided])
-        wanted = self._call(self._classify, x[guided], timesteps[guided], labels)
+        assert self._classifier is not None
+        wanted = self._call(self._classifier, x[guided], timesteps[guided], labels)
         return torch.zeros_like(x).index_copy(0, torch.tensor(guided, device=x.device), wanted)
 
     def _call(self, function: Callable[..., Tensor], *batch: Tensor) -> Tensor:
@@ -185,7 +191,7 @@ class Runner:
         bucket = next(size for size in self.buckets if size >= rows)
         started, out = time.perf_counter(), None
         try:
-            out = function(*(_pad(tensor, bucket) for tensor in batch))
+            out = self._synchronized(function(*(padded(tensor, bucket) for tensor in batch)))
         except torch.OutOfMemoryError:
             if bucket == self.buckets[0]:
                 raise
@@ -211,16 +217,9 @@ class Runner:
         x = x.contiguous(memory_format=torch.channels_last)
         arguments = (x, timesteps.to(self.device), *(each.to(self.device) for each in told))
         if len(x) in self._compiled:
-            return self._synchronized(self._compiled[len(x)](*arguments))
-        return self._synchronized(self._network(*arguments[:2], **dict(zip(self._told, arguments[2:], strict=True))))
-
-    def _classify(self, x: Tensor, timesteps: Tensor, labels: Tensor) -> Tensor:
-        assert self._classifier is not None
-        count = len(x)
-        # The sizes whose backward passes agree are fewer than those of the network.
-        size = next(size for size in self._classifier_sizes if size >= count)
-        x, timesteps, labels = (_pad(tensor, size).to(self.device) for tensor in (x, timesteps, labels))
-        return self._synchronized(log_prob_gradient(self._classifier, x, timesteps, labels)[:count])
+            return self._compiled[len(x)](*arguments)
+        out: Tensor = self._network(*arguments[:2], **dict(zip(self._told, arguments[2:], strict=True)))
+        return out
 
     def _synchronized(self, out: Tensor) -> Tensor:
         if self.device.type == "cuda":
@@ -241,7 +240,7 @@ class Runner:
 
         def timed(size: int) -> tuple[Tensor, float]:
             started = time.perf_counter()
-            out = self._forward(x[:size], timesteps[:size], *(each[:size] for each in told))
+            out = self._synchronized(self._forward(x[:size], timesteps[:size], *(each[:size] for each in told)))
             return out, time.perf_counter() - started
 
         reference, _ = timed(self.slots)
@@ -256,16 +255,4 @@ class Runner:
         if not torch.equal(outs[self.slots], reference):
             log.warning("the same batch gave other bits the second time: images are not repeatable on this device")
             agreeing = [self.slots]
-        if self._classifier is not None:  # most images do without, so its sizes do not decide about the network's
-            self._classifier_sizes = sizes
-            labels = torch.zeros(self.slots, dtype=torch.int64)
-            found = {size: self._classify(x[:size], timesteps[:size], labels[:size]) for size in sizes}
-            whole = found[self.slots]
-            self._classifier_sizes = [size for size in sizes if not exact or torch.equal(found[size], whole[:size])]
         return {size: seconds[size] for size in (agreeing if exact else sizes)}
-
-
-def _pad(batch: Tensor, size: int) -> Tensor:
-    """Repeats the last row until there are `size` rows; the results of the added rows are thrown away."""
-    missing = size - len(batch)
-    return batch if not missing else torch.cat([batch, batch[-1:].expand(missing, *batch.shape[1:])])

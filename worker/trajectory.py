@@ -44,7 +44,8 @@ class Trajectory:
         x0_before: the one predicted before it.
         row: index of the next row of the plan; len(plan) when finished.
         label: class index, of the network or of the classifier that guides it; None is no class.
-        guidance_scale: scale of classifier-free guidance; 1 is off, any other calls the network without label as well.
+        guidance_scale: scale of guidance by the weaker network or without a classifier; 1 is off, any other needs a
+            second call: of the weaker network, or of the network without label.
         restoration: the measurement that the image has to agree with, if there is one.
         ready: whether it can step; it cannot as long as other trajectories have to end first.
         condition: what a conditional network sees beside x; None for any other network, and until it is known.

@@ -77,8 +77,10 @@ function showClasses(model) {
   const names = classesOf(model);
   const some = model.label_required ? [] : [option("anyClass", "")];
   const all = names.length > 1 ? [option("inRows", ROWS), ...(names.includes("all") ? [] : [option("inTurn", "all")])] : [];
-  $("classes").hidden = !names.length;
-  $("free").hidden = !model.classes || model.label_required;
+  $("class").hidden = !names.length;
+  $("classes").hidden = !names.length && !model.weaker;
+  $("free").hidden = !model.weaker && (!model.classes || model.label_required);
+  form.elements.guidance_scale.dataset.tHint = model.weaker ? "asModel" : "off";
   $("classifier").hidden = !model.classifier_classes;
   form.elements.label.replaceChildren(...some, ...names.map(name => new Option(name)), ...all);
   form.elements.guidance_scale.value = form.elements.classifier_scale.value = "";

@@ -68,7 +68,11 @@ class SamplingQuery(Frozen):
         description=f"class, by name or index; repeat it for one image of each, or say {ALL} for the classes in turn",
     )
     guidance_scale: float | None = Field(
-        default=None, ge=0, le=100, description="scale of classifier-free guidance; 1 is off; needs a label"
+        default=None,
+        ge=0,
+        le=100,
+        description="scale of guidance by a weaker network, or without one classifier-free, which needs a label; 1 is "
+        "off",
     )
     classifier_scale: float | None = Field(
         default=None, ge=0, le=100, description="scale of guidance by the model's classifier; 0 is off; needs a label"

@@ -67,6 +67,8 @@ def complete(query: RestoreQuery, model: ModelInfo, images: Mapping[str, FittedI
     query.only("classifier_scale", 0.0, "/restore")
     query.only("plan", None, "/restore")
     chosen: dict[str, object] = {"sampler": "ddim", "eta": ETA, "classifier_scale": 0.0}
+    if query.guidance_scale is None:
+        chosen["guidance_scale"] = 1.0  # the measurement guides already
     if query.steps is None and steps_in(query.spacing or "") is None:
         chosen["steps"] = min(STEPS, model.schedule.num_train_timesteps)
     params = fill_in(query.model_copy(update=chosen), model)

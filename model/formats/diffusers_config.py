@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from ..bounds import DIFFUSERS_NETWORK, DIFFUSERS_SCHEDULER, check_numbers
-from ..config import FORMAT, ModelConfig, config_from_json
+from ..config import ModelConfig
+from ..config_json import FORMAT, config_from_json
 from ..errors import CheckpointError
 from ..files import read_json, require_file
 from ..shape import Shape

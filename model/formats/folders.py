@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..config import ModelConfig, config_from_json
+from ..config import ModelConfig
+from ..config_json import config_from_json
 from ..files import CONFIG, WEIGHTS, read_json, require_file
 from . import diffusers_config
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import pickle
@@ -17,10 +18,14 @@ from typer.testing import CliRunner
 
 from difuso import cli
 from difuso.errors import UserError
-from model import load_checkpoint
+from model import load_checkpoint, save_checkpoint
 from model.checkpoint import CLASSIFIER, file_sha256
+from model.config import ScheduleConfig
+from model.networks.build import build_network
+from model.networks.configs import UNetConfig
 from tests.foreign import noise, reference
 from tests.lucid import trained_checkpoint
+from tests.small_models import awake
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -300,6 +305,41 @@ def test_a_classifier_that_does_not_fit_the_model_is_refused(
     assert reason in refusal(source, "--classifier", classifier)
 
 
+def test_a_weaker_version_becomes_part_of_a_model(models_dir: Path, tmp_path: Path) -> None:
+    tiny = load_checkpoint(models_dir / "tiny")
+    assert isinstance(tiny.config.network, UNetConfig)
+    smaller = dataclasses.replace(tiny.config.network, channel_mult=(1,), attention_levels=())
+    small = awake(build_network(smaller))
+    save_checkpoint(tmp_path / "small", dataclasses.replace(tiny.config, network=smaller), small, dtype=torch.float32)
+    said = convert(
+        models_dir / "tiny", "--weaker", tmp_path / "small", "--guidance-scale", "2.5", "--out", tmp_path / "guided"
+    )
+    assert "with a weaker network" in said
+    made = load_checkpoint(tmp_path / "guided")
+    assert made.config.weaker == smaller
+    assert made.config.defaults.guidance_scale == 2.5
+    assert made.weaker is not None
+    for name, tensor in small.state_dict().items():
+        assert torch.equal(made.weaker.state_dict()[name], tensor)
+    convert(tmp_path / "guided", "--out", tmp_path / "again")  # it keeps what it has
+    again = load_checkpoint(tmp_path / "again")
+    assert again.weaker is not None
+    assert again.config.defaults == made.config.defaults
+
+
+def test_a_weaker_version_must_fit_the_model(models_dir: Path, tmp_path: Path) -> None:
+    tiny = load_checkpoint(models_dir / "tiny")
+    others = {
+        "prediction eps instead of v": dataclasses.replace(tiny.config, prediction="eps"),
+        "another noise schedule": dataclasses.replace(tiny.config, schedule=ScheduleConfig("cosine")),
+        "shape": dataclasses.replace(tiny.config, image_size=8),
+    }
+    for number, (reason, config) in enumerate(others.items()):
+        save_checkpoint(tmp_path / f"other{number}", config, tiny.network)
+        assert reason in refusal(models_dir / "tiny", "--weaker", tmp_path / f"other{number}")
+    assert "needs a weaker network" in refusal(models_dir / "tiny", "--guidance-scale", "2")
+
+
 def test_a_classifier_is_no_model_and_a_model_no_classifier(tmp_path: Path) -> None:
     classifier, model = write(tmp_path, CLASSIFIER_NAME), write(tmp_path, "pesser")
     assert "is a noisy classifier: convert a model, and give this file as --classifier" in refusal(classifier)
@@ -351,7 +391,10 @@ def test_diffusers_with_a_hostile_pickle_is_refused(tmp_path: Path) -> None:
     [
         (["--out", "."], "exists already: delete it, or name another folder with --out"),
         (["--out", "Bad Name"], "'Bad Name' is not a name for a model"),
-        (["--out", "a", "--to", "diffusers", "--classifier", "x.pt"], "has no place for a classifier"),
+        (
+            ["--out", "a", "--to", "diffusers", "--classifier", "x.pt"],
+            "has no place for a second network: leave out --classifier",
+        ),
         (["--out", "a", "--classifier", "x.pt"], "there is no file or folder x.pt"),
     ],
 )

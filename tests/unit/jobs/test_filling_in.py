@@ -36,6 +36,13 @@ LEARNED = model(variance="learned_range", clip=Clipping("dynamic"))
 ZERO_SNR = model(prediction="v", schedule=ScheduleConfig(zero_terminal_snr=True))
 CLASSIFIED = model("plain", classes=None, classifier=ClassifierConfig(num_classes=3))
 ALWAYS_LABELLED = model(network=UNetConfig(null_class=False))
+WEAKER: dict[str, Any] = {
+    "weaker": UNetConfig(channels=32),
+    "defaults": SamplerDefaults(guidance_scale=2.5),
+    "plans": {"few": SamplerDefaults(steps=8, guidance_scale=1.5)},
+}
+GUIDED = model("plain", classes=None, **WEAKER)
+GUIDED_IN_CLASSES = model(network=UNetConfig(null_class=False), **WEAKER)
 
 
 def test_what_is_left_open_is_the_models_choice() -> None:
@@ -63,6 +70,13 @@ def test_a_plan_of_the_model_replaces_its_defaults() -> None:
     assert fill_in(SamplingQuery(), planned).steps == 50
     with pytest.raises(PlanError, match="plan must be omitted"):
         fill_in(SamplingQuery(plan="few"), MODEL)
+
+
+def test_a_weaker_network_guides_by_default_what_is_drawn_from_noise_alone() -> None:
+    assert fill_in(SamplingQuery(plan="few"), GUIDED).guidance_scale == 1.5
+    assert fill_in(SamplingQuery(plan="few", guidance_scale=3.0), GUIDED).guidance_scale == 3.0
+    assert fill_in(SamplingQuery(), GUIDED, start=499).guidance_scale == 1.0
+    assert fill_in(SamplingQuery(guidance_scale=2.0), GUIDED, start=499).guidance_scale == 2.0
 
 
 def test_a_seed_is_drawn_anew_each_time_but_the_request_is_the_same() -> None:
@@ -149,6 +163,12 @@ def test_what_the_model_cannot_do_names_the_parameter(asked: dict[str, Any], mod
         ({"label": "2"}, CLASSIFIED, {"label": 2, "classifier_scale": 1.0}),
         ({"label": "2", "classifier_scale": 0.0}, CLASSIFIED, {"classifier_scale": 0.0}),
         ({"label": "cat"}, ALWAYS_LABELLED, {"label": 0, "guidance_scale": 1.0}),
+        ({}, GUIDED, {"guidance_scale": 2.5}),
+        ({"sampler": "unipc"}, GUIDED, {"guidance_scale": 2.5}),
+        ({"guidance_scale": 1.0}, GUIDED, {"guidance_scale": 1.0}),
+        ({"guidance_scale": 4.0}, GUIDED, {"guidance_scale": 4.0}),
+        ({"label": "cat"}, GUIDED_IN_CLASSES, {"label": 0, "guidance_scale": 2.5}),
+        ({"label": "cat", "guidance_scale": 3.0}, GUIDED_IN_CLASSES, {"guidance_scale": 3.0}),
     ],
 )
 def test_what_the_model_is_decides_the_rest(asked: dict[str, Any], model: ModelInfo, expected: dict[str, Any]) -> None:

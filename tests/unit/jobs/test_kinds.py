@@ -257,6 +257,17 @@ def test_restoration_has_the_noise_of_its_paper_and_more_steps() -> None:
     assert restore(few, task="inpaint")[0].steps == 8
 
 
+def test_a_weaker_network_guides_by_default_what_is_drawn_from_noise_alone() -> None:
+    guided = model(classes=None, weaker=UNetConfig(channels=32), defaults=SamplerDefaults(guidance_scale=2.5))
+    assert asked("generate", guided, {})[0].guidance_scale == 2.5
+    assert asked("interpolate", guided, {"lambda": [0.5], "seed": [1, 2]})[0].guidance_scale == 2.5
+    assert asked("interpolate", guided, {"lambda": [0.5]}, image_a=IMAGE, image_b=OTHER)[0].guidance_scale == 1.0
+    assert restore(guided, task="inpaint")[0].guidance_scale == 1.0
+    assert restore(guided, task="inpaint", guidance_scale=2.0)[0].guidance_scale == 2.0
+    for what in ({"sigma": 25.0}, {"sigma": 25.0, "mode": "mmse"}, {"strength": 0.5}):
+        assert denoise(guided, **what)[0].guidance_scale == 1.0
+
+
 def test_a_label_for_the_classifier_does_not_turn_it_on_where_it_cannot_guide() -> None:
     assert restore(CLASSIFIED, task="inpaint", label="1")[0].classifier_scale == 0.0
 

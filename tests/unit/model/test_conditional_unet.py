@@ -12,7 +12,8 @@ from PIL import Image
 from torch import Tensor
 
 from model.condition import augment, enlarge
-from model.config import ModelConfig, config_from_json, config_to_json
+from model.config import ModelConfig
+from model.config_json import config_from_json, config_to_json
 from model.errors import CheckpointError
 from model.networks.configs import PaperUNetConfig, UNetConfig
 from model.networks.unet import Attention, UNet

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from model import CheckpointError, ModelConfig
-from model.config import SamplerDefaults, ScheduleConfig, config_from_json, config_to_json
+from model.config import SamplerDefaults, ScheduleConfig
+from model.config_json import config_from_json, config_to_json
 from model.networks.build import build_network
 from model.networks.configs import LucidUNetConfig, PaperUNetConfig, UNetConfig
 from model.networks.paper_unet import PaperUNet
@@ -63,6 +64,7 @@ def refusal(content: dict[str, Any]) -> str:
             preconditioning=Preconditioning("vp"),
             classes=("cat", "dog"),
         ),
+        ModelConfig(UNetConfig(), weaker=PaperUNetConfig(), defaults=SamplerDefaults(guidance_scale=2.5)),
         ModelConfig(UNetConfig(), image_size=(64, 96)),
         ModelConfig(UNetConfig(in_channels=8, out_channels=8), channels=8),
         ModelConfig(UNetConfig(), plans={"few": SamplerDefaults("dpmpp", 3, "at:12.5,160,999")}),
@@ -195,6 +197,13 @@ def test_a_classifier_needs_the_squares_that_it_was_trained_on() -> None:
         ({"image_size": [16, 8, 8]}, "image_size must be a whole number between 1 and 1024, or at most 2 of them"),
         ({"image_size": [16]}, "a valid integer or Field required, got [16]"),
         ({"channels": 1}, "equal the network's in_channels"),
+        ({"weaker": {"type": "nosuch"}}, "weaker.type must be one of unet, paper_unet,"),
+        ({"weaker": {"type": "unet", "in_channels": 1}}, "weaker.in_channels must be the network's, 3"),
+        ({"weaker": {"type": "unet", "num_classes": 9}}, "weaker.num_classes must be the network's, 2"),
+        ({"weaker": {"type": "unet", "num_classes": 2, "out_channels": 1}}, "weaker.out_channels must be at least 3"),
+        ({"weaker": {"type": "unet", "num_classes": 2, "patch": 32}}, "with this weaker network image_size must be a"),
+        ({"defaults": {"guidance_scale": 2.0}}, "defaults.guidance_scale must be 1 for a model without a weaker"),
+        ({"plans": {"few": {"guidance_scale": 2.0}}}, "plans.few.guidance_scale must be 1 for a model without a"),
         ({"image_size": 9}, "image_size must be a multiple of 2"),
         (
             {"image_size": "big"},

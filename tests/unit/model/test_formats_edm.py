@@ -12,7 +12,8 @@ from torch import Tensor
 
 from model import CheckpointError, sample
 from model.checkpoint import Checkpoint
-from model.config import ScheduleConfig, config_from_json, config_to_json
+from model.config import ScheduleConfig
+from model.config_json import config_from_json, config_to_json
 from model.formats import edm, edm2
 from model.formats.layouts import layout_of
 from model.formats.sigma_facts import EDMFacts

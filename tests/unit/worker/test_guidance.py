@@ -19,7 +19,7 @@ from model import load_checkpoint
 from model.networks.classifier import log_prob_gradient
 from model.networks.configs import ClassifierConfig, UNetConfig
 from model.sampling import sample
-from tests.small_models import CLASSES, CLASSIFIER, NETWORK, checkpoint_of
+from tests.small_models import CLASSES, CLASSIFIER, NETWORK, WEAKER, checkpoint_of
 from worker.active import ActiveJob, EngineEvent, Finished, activate
 from worker.engine import StepEngine
 from worker.runner import Runner
@@ -97,6 +97,50 @@ def test_every_kind_agrees_with_the_plain_loop(runner: Runner, kind: str) -> Non
         guide=guide if params.classifier_scale else None,
     )
     assert torch.allclose(pictures(active), expected, atol=1e-4)
+
+
+WEAKER_KINDS: dict[str, dict[str, Any]] = {
+    "unguided": {"sampler": "ddim", "spacing": "leading", "label": 2},
+    "guided": {"sampler": "ddim", "spacing": "trailing", "label": 1, "guidance_scale": 3.0},
+    "away from itself": {"sampler": "ddpm", "spacing": "leading", "label": 0, "guidance_scale": 0.0},
+    "without a class": {"sampler": "dpmpp", "spacing": "trailing", "guidance_scale": 2.0},
+    "learned variance": {"sampler": "ddpm", "spacing": "linspace", "label": 1, "guidance_scale": 1.5},
+}
+
+
+@pytest.fixture(scope="module")
+def guided_runner() -> Runner:
+    """Of a model with classes, a learned variance and a weaker network."""
+    network = UNetConfig(out_channels=6, num_classes=3, **NETWORK)
+    weaker = UNetConfig(num_classes=3, **WEAKER)
+    checkpoint = checkpoint_of(network, variance="learned_range", classes=CLASSES, weaker=weaker)
+    return Runner(checkpoint, device=CPU, slots=6)
+
+
+@pytest.mark.parametrize("kind", WEAKER_KINDS)
+def test_guidance_by_a_weaker_network_agrees_with_the_plain_loop(guided_runner: Runner, kind: str) -> None:
+    active = start(guided_runner, **WEAKER_KINDS[kind])
+    run(guided_runner, active)
+    params, checkpoint = active.job.params, guided_runner.checkpoint
+    weaker = checkpoint.weaker
+    assert weaker is not None
+    label = torch.tensor([3 if each is None else each for each in map(params.label_of, range(2))])
+
+    def denoiser(x_t: Tensor, t: Tensor) -> Tensor:
+        out, base = checkpoint.network(x_t, t, label), weaker(x_t, t, label)
+        return torch.cat([base + params.guidance_scale * (out[:, :3] - base), out[:, 3:]], dim=1)
+
+    expected = sample(active.trajectories[0].plan, denoiser, shape=(3, 8, 8), seeds=SEEDS)
+    assert torch.allclose(pictures(active), expected, atol=1e-4)
+
+
+def test_images_guided_by_a_weaker_network_are_what_they_are_alone(guided_runner: Runner) -> None:
+    together = {kind: start(guided_runner, **params) for kind, params in WEAKER_KINDS.items()}
+    run(guided_runner, *together.values())
+    for kind, params in WEAKER_KINDS.items():
+        alone = start(guided_runner, **params)
+        run(guided_runner, alone)
+        assert torch.equal(pictures(together[kind]), pictures(alone)), kind
 
 
 def test_all_kinds_in_one_batch_are_what_they_are_alone(runner: Runner) -> None:

@@ -1,0 +1,101 @@
+"""A model with a weaker network is guided by it, over HTTP and without a server, and its images say so."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from zipfile import ZipFile
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+from model import load_checkpoint, save_checkpoint
+from model.networks.build import build_network
+from model.networks.configs import UNetConfig
+from tests.serving import ENVIRONMENT, Difuso, running
+from tests.small_models import awake
+
+pytestmark = [pytest.mark.timeout(180), pytest.mark.usefixtures("redis_server")]
+
+SCALE = 2.5
+
+
+@pytest.fixture(scope="module")
+def guided_dir(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A models folder with `guided`, and `plain`, which is the same without the weaker network."""
+    plain, folder = load_checkpoint(models_dir / "tiny"), tmp_path_factory.mktemp("models")
+    assert isinstance(plain.config.network, UNetConfig)
+    weaker = dataclasses.replace(plain.config.network, channel_mult=(1,), attention_levels=())
+    defaults = dataclasses.replace(plain.config.defaults, guidance_scale=SCALE)
+    config = dataclasses.replace(plain.config, weaker=weaker, defaults=defaults)
+    save_checkpoint(folder / "plain", plain.config, plain.network)
+    save_checkpoint(folder / "guided", config, plain.network, weaker=awake(build_network(weaker)))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def difuso(guided_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Difuso]:
+    ours = {"DIFUSO_MODELS_DIR": str(guided_dir), "OMP_NUM_THREADS": "1"}
+    with running(tmp_path_factory.mktemp("difuso"), ENVIRONMENT | ours) as difuso:
+        yield difuso
+
+
+def ask(difuso: Difuso, **query: Any) -> bytes:
+    params: dict[str, Any] = {"model": "guided", "seed": 3, "steps": 8} | query
+    return httpx.post(f"{difuso.url}/generate", params=params, timeout=60).raise_for_status().content
+
+
+def pixels(png: bytes) -> np.ndarray[Any, Any]:
+    with Image.open(io.BytesIO(png)) as image:
+        return np.asarray(image)
+
+
+def test_the_model_is_guided_without_being_asked(difuso: Difuso) -> None:
+    guided, stronger = ask(difuso), ask(difuso, guidance_scale=6)
+    assert ask(difuso, guidance_scale=SCALE) == guided
+    with Image.open(io.BytesIO(guided)) as image:
+        assert json.loads(image.info["difuso"])["guidance_scale"] == SCALE
+    off = ask(difuso, guidance_scale=1)
+    assert np.array_equal(pixels(off), pixels(ask(difuso, model="plain")))
+    assert not np.array_equal(pixels(off), pixels(guided))
+    assert not np.array_equal(pixels(stronger), pixels(guided))
+
+
+def test_bytes_are_the_same_in_a_batch_and_without_a_server(difuso: Difuso, guided_dir: Path, tmp_path: Path) -> None:
+    alone = ask(difuso)
+    together = httpx.post(
+        f"{difuso.url}/generate?model=guided&seed=2&n=3&steps=8", headers={"Accept": "application/zip"}, timeout=60
+    )
+    with ZipFile(io.BytesIO(together.raise_for_status().content)) as archive:
+        assert archive.read(sorted(name for name in archive.namelist() if name.endswith(".png"))[1]) == alone
+    environment = {**os.environ, "DIFUSO_MODELS_DIR": str(guided_dir), "OMP_NUM_THREADS": "1"}
+    for command in (
+        ["sample", "--model", "guided", "--seed", "3", "--steps", "8"],
+        ["verify", "pictures/guided-3.png"],
+    ):
+        run = [sys.executable, "-P", "-m", "difuso", *command]
+        done = subprocess.run(run, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    assert (tmp_path / "pictures/guided-3.png").read_bytes() == alone
+
+
+def test_models_show_which_of_them_a_weaker_network_guides(difuso: Difuso) -> None:
+    shown = {model["name"]: model for model in httpx.get(f"{difuso.url}/models", timeout=30).json()["models"]}
+    assert shown["guided"]["weaker"] is True
+    assert shown["guided"]["defaults"]["guidance_scale"] == SCALE
+    assert "weaker" not in shown["plain"]
+
+
+def test_a_model_without_one_refuses_to_be_guided(difuso: Difuso) -> None:
+    answer = httpx.post(f"{difuso.url}/generate?model=plain&guidance_scale=2", timeout=60)
+    assert answer.status_code == 422
+    assert "plain has no classes" in answer.text

@@ -1,0 +1,88 @@
+"""The networks that guide a model's own: its classifier, and its weaker network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from model.checkpoint import Checkpoint
+from model.networks.classifier import log_prob_gradient
+
+from .example_batch import example_batch
+
+
+class SideNetwork:
+    """A network that is called for some of the images of a batch, with batch sizes of its own.
+
+    Most images do without it, so its sizes do not decide about those of the model's network; they are fewer, as those
+    whose backward passes agree are.
+
+    Args:
+        call: the network, from a batch of arguments to a batch of outputs.
+        device: the device that computes.
+        sizes: the batch sizes to choose from, rising.
+        example: arguments for a batch of the largest size.
+        exact: whether only sizes are used that agree bit for bit with the largest.
+    """
+
+    def __init__(
+        self,
+        call: Callable[..., Tensor],
+        device: torch.device,
+        sizes: Sequence[int],
+        example: Sequence[Tensor],
+        *,
+        exact: bool,
+    ) -> None:
+        self._network = call
+        self._device = device
+        self._sizes = sizes
+        found = {size: self(*(each[:size] for each in example)) for size in sizes}
+        whole = found[sizes[-1]]
+        self._sizes = [size for size in sizes if not exact or torch.equal(found[size], whole[:size])]
+
+    def __call__(self, *batch: Tensor) -> Tensor:
+        """Returns the outputs of a batch of at most the largest size, whose arguments may be on any device."""
+        count = len(batch[0])
+        size = next(size for size in self._sizes if size >= count)
+        return self._network(*(padded(each, size).to(self._device) for each in batch))[:count]
+
+
+@torch.inference_mode()
+def side_networks(
+    checkpoint: Checkpoint, device: torch.device, sizes: Sequence[int], *, exact: bool
+) -> tuple[SideNetwork | None, SideNetwork | None]:
+    """Makes the classifier, from (x_t, t, labels) to the gradient of log p(y | x_t), and the weaker network.
+
+    Either is None if the model has none; they are warm. See `SideNetwork` for the arguments.
+    """
+    x, timesteps, told = example_batch(checkpoint.config, sizes[-1])
+    make = partial(SideNetwork, device=device, sizes=sizes, exact=exact)
+    classifier = weaker = None
+    if checkpoint.classifier is not None:
+        labels = torch.zeros(len(x), dtype=torch.int64)
+        gradient = partial(log_prob_gradient, checkpoint.classifier.to(device))
+        classifier = make(gradient, example=(x, timesteps, labels))
+    if checkpoint.weaker_denoiser is not None:
+        denoiser = _by_position(checkpoint.weaker_denoiser, checkpoint.config.told)
+        checkpoint.weaker_denoiser.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        weaker = make(denoiser, example=(x, timesteps, *told.values()))
+    return classifier, weaker
+
+
+def _by_position(denoiser: nn.Module, names: Sequence[str]) -> Callable[..., Tensor]:
+    def call(x: Tensor, timesteps: Tensor, *told: Tensor) -> Tensor:
+        x = x.contiguous(memory_format=torch.channels_last)
+        out: Tensor = denoiser(x, timesteps, **dict(zip(names, told, strict=True)))
+        return out
+
+    return call
+
+
+def padded(batch: Tensor, size: int) -> Tensor:
+    """Repeats the last row until there are `size` rows; the results of the added rows are thrown away."""
+    missing = size - len(batch)
+    return batch if not missing else torch.cat([batch, batch[-1:].expand(missing, *batch.shape[1:])])
