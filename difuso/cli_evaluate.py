@@ -21,7 +21,7 @@ evaluate = typer.Typer(help="Measures models and images.", no_args_is_help=True)
 OUT = Path("var/evaluation")
 Model = Annotated[str | None, typer.Option(help="Name of a checkpoint; by default the first.")]
 Guidance = Annotated[
-    float | None, typer.Option(min=0, help="Scale of classifier-free guidance, for a model with classes.")
+    float | None, typer.Option(min=0, help="Scale of guidance, for a model with classes or a weaker network.")
 ]
 Inception = Annotated[
     str | None,
