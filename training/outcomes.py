@@ -130,7 +130,7 @@ class GuidedModel:
         training = {**guided.config.training, "classifier": {"recipe": asdict(self._trainer.recipe), **facts}}
         config = replace(guided.config, classifier=classifier.config, training=training)
         dtype = torch.float16 if _fits_float16(guided.network) else torch.float32
-        save_checkpoint(folder, config, guided.network, classifier=classifier, dtype=dtype)
+        save_checkpoint(folder, config, guided.network, classifier=classifier, weaker=guided.weaker, dtype=dtype)
 
     def show(self, step: int, journal: Journal) -> None:
         """Enters the accuracy on the held-out images."""

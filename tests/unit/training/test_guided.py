@@ -17,7 +17,7 @@ from torch import nn
 from difuso.drawing import model_of
 from jobs.params import SamplingParams
 from model import load_checkpoint, save_checkpoint
-from model.checkpoint import file_sha256
+from model.checkpoint import WEAKER, file_sha256
 from model.config import ScheduleConfig
 from model.files import WEIGHTS
 from model.networks.build import build_network
@@ -142,6 +142,17 @@ def test_weights_that_float16_cannot_hold_stay_float32(tmp_path: Path, recipe: C
     save_checkpoint(tmp_path / "guided", guided.config, guided.network, dtype=torch.float32)
     train(recipe("max_steps=1"), tmp_path / "run")
     assert file_sha256(tmp_path / "run/model" / WEIGHTS) == file_sha256(tmp_path / "guided" / WEIGHTS)
+
+
+def test_a_weaker_network_stays_with_the_model(tmp_path: Path, recipe: Callable[..., Recipe]) -> None:
+    guided = load_checkpoint(tmp_path / "guided")
+    config = dataclasses.replace(guided.config, weaker=guided.config.network)
+    save_checkpoint(tmp_path / "guided", config, guided.network, weaker=guided.network)
+    train(recipe("max_steps=1"), tmp_path / "run")
+    after = load_checkpoint(tmp_path / "run/model")
+    assert after.classifier is not None
+    assert after.weaker is not None
+    assert file_sha256(tmp_path / "run/model" / WEAKER) == file_sha256(tmp_path / "guided" / WEAKER)
 
 
 @pytest.mark.parametrize(("sampler", "spacing"), [("ddpm", "linspace"), ("ddim", "leading"), ("unipc", "leading")])
