@@ -182,6 +182,11 @@ def _add_weaker(checkpoint: Checkpoint, weaker: Checkpoint, scale: float) -> Che
             raise UserError(f"{weaker.name} does not fit the model: {what} {its} instead of {models}")
     if not np.allclose(weaker.schedule.betas, checkpoint.schedule.betas, rtol=1e-9):
         raise UserError(f"{weaker.name} does not fit the model: it was trained on another noise schedule")
-    config = replace(config, weaker=theirs.network, defaults=replace(config.defaults, guidance_scale=scale))
+    config = replace(
+        config,
+        weaker=theirs.network,
+        defaults=replace(config.defaults, guidance_scale=scale),
+        training={**config.training, "weaker": theirs.training},
+    )
     config_from_json(config_to_json(config))  # refuses what could not be served, before anything is written
     return replace(checkpoint, config=config, weaker=weaker.network)

@@ -310,7 +310,8 @@ def test_a_weaker_version_becomes_part_of_a_model(models_dir: Path, tmp_path: Pa
     assert isinstance(tiny.config.network, UNetConfig)
     smaller = dataclasses.replace(tiny.config.network, channel_mult=(1,), attention_levels=())
     small = awake(build_network(smaller))
-    save_checkpoint(tmp_path / "small", dataclasses.replace(tiny.config, network=smaller), small, dtype=torch.float32)
+    config = dataclasses.replace(tiny.config, network=smaller, training={"steps": 3})
+    save_checkpoint(tmp_path / "small", config, small, dtype=torch.float32)
     said = convert(
         models_dir / "tiny", "--weaker", tmp_path / "small", "--guidance-scale", "2.5", "--out", tmp_path / "guided"
     )
@@ -318,6 +319,7 @@ def test_a_weaker_version_becomes_part_of_a_model(models_dir: Path, tmp_path: Pa
     made = load_checkpoint(tmp_path / "guided")
     assert made.config.weaker == smaller
     assert made.config.defaults.guidance_scale == 2.5
+    assert made.config.training == {**tiny.config.training, "weaker": {"steps": 3}}
     assert made.weaker is not None
     for name, tensor in small.state_dict().items():
         assert torch.equal(made.weaker.state_dict()[name], tensor)
