@@ -41,7 +41,7 @@ class ImageSources:
     Attributes:
         find: finds the model, which is loaded only if it must draw images; raises UserError if it does not exist.
         seed: seed of the first image that the model draws.
-        guidance_scale: scale of classifier-free guidance; None means no guidance.
+        guidance_scale: scale of guidance; None means that of the model.
         folder: folder for the images that the model draws.
     """
 
@@ -88,7 +88,8 @@ class ImageSources:
             images.make(range(begin, min(begin + model.ahead, total)))
             return images(first, size)
 
-        name = f"{model.name} {params.sampler} {params.spacing} {params.steps}"
+        guided = "" if params.guidance_scale == 1 else f", guidance {params.guidance_scale:g}"
+        name = f"{model.name} {params.sampler} {params.spacing} {params.steps}{guided}"
         return replace(drawn(name, draw, total), drawn_by=images.facts, seconds_per_image=images.seconds_per_image)
 
     def real(self, data: str, count: int | None, *, split: str = "test", first: int = 0) -> ImageSet:

@@ -57,7 +57,7 @@ class Sampling(Headers, total=False):
     label: str | int | Sequence[str | int] | None
     """Class, by name or index; repeat it for one image of each, or say all for the classes in turn."""
     guidance_scale: float | None
-    """Scale of classifier-free guidance; 1 is off; needs a label."""
+    """Scale of guidance by a weaker network, or without one classifier-free, which needs a label; 1 is off."""
     classifier_scale: float | None
     """Scale of guidance by the model's classifier; 0 is off; needs a label."""
     model: str | None

@@ -12,10 +12,11 @@ from PIL import Image
 from selenium import webdriver
 
 from model.checkpoint import save_checkpoint
+from model.config import SamplerDefaults
 from model.networks.configs import UNetConfig
 from model.shape import Shape
 from tests.serving import ENVIRONMENT, Difuso, running
-from tests.small_models import CLASSES, NETWORK, checkpoint_of, checkpoint_of_shape
+from tests.small_models import CLASSES, NETWORK, WEAKER, checkpoint_of, checkpoint_of_shape
 from tests.studio import WIDTHS, Studio
 
 CARD = """# tiny
@@ -58,7 +59,7 @@ def driver() -> Iterator[webdriver.Chrome]:
 @pytest.fixture(scope="session")
 def studio_server(cascade_models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Difuso]:
     """With the models `tiny`, which has a description, `tiny-up`, which enlarges its pictures, `wide` of 16x24 pixels,
-    and `with-classes` of three classes."""
+    `with-classes` of three classes, and `with-guide`, a weaker network."""
     folder = tmp_path_factory.mktemp("page")
     models = folder / "models"
     shutil.copytree(cascade_models_dir, models)
@@ -66,6 +67,10 @@ def studio_server(cascade_models_dir: Path, tmp_path_factory: pytest.TempPathFac
     Image.new("RGB", (64, 64), "teal").save(models / "tiny" / "sheet.png")
     made = checkpoint_of(UNetConfig(num_classes=len(CLASSES), **NETWORK), classes=CLASSES)
     save_checkpoint(models / "with-classes", made.config, made.network)
+    guided = checkpoint_of(
+        UNetConfig(**NETWORK), weaker=UNetConfig(**WEAKER), defaults=SamplerDefaults(steps=3, guidance_scale=2.5)
+    )
+    save_checkpoint(models / "with-guide", guided.config, guided.network, weaker=guided.weaker)
     wide = checkpoint_of_shape(Shape(3, 16, 24))
     save_checkpoint(models / "wide", wide.config, wide.network)
     with running(folder, ENVIRONMENT | {"DIFUSO_MODELS_DIR": str(models)}) as difuso:

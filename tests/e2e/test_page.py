@@ -94,6 +94,16 @@ def test_what_the_model_does_not_have_is_not_shown(studio: Studio) -> None:
         assert not studio.form.find_element(By.NAME, name).is_displayed()
 
 
+def test_a_weaker_network_guides_without_classes(studio: Studio) -> None:
+    studio.fill("model", "with-guide")
+    scale = studio.form.find_element(By.NAME, "guidance_scale")
+    assert scale.is_displayed()
+    assert scale.get_attribute("placeholder") == "default"
+    assert not studio.form.find_element(By.NAME, "label").is_displayed()
+    assert "guidance 2.5" in studio.shown(studio.made(model="with-guide"), 1)
+    assert "guidance 4" in studio.shown(studio.made(model="with-guide", guidance_scale="4"), 1)
+
+
 def test_a_running_job_shows_unfinished_pictures_and_can_be_cancelled(studio: Studio) -> None:
     studio.fill("n", "16")
     studio.fill("steps", "1000")
