@@ -15,6 +15,7 @@ from PIL import Image
 
 from tests.serving import ENVIRONMENT, running
 from tests.unet2d import TINY, their_network
+from tests.waiting import wait_until
 
 diffusers = pytest.importorskip("diffusers")
 
@@ -85,10 +86,15 @@ def test_a_flat_folder_is_the_same_model(api: httpx.Client) -> None:
 
 
 def test_the_models_are_shown_with_their_facts(api: httpx.Client) -> None:
-    found = {model["name"]: model for model in api.get("/models").json()["models"]}
+    def shown() -> dict[str, dict[str, Any]]:
+        return {model["name"]: model for model in api.get("/models").json()["models"]}
+
+    wait_until(lambda: all(model["state"] == "ready" for model in shown().values()), 60, "all models are ready")
+    found = shown()
     assert found.keys() == {*SCHEDULERS, "implicit", "flat"}
     assert found["fixed-large"]["variance"] == "fixed_large"
-    assert found["fixed-small"]["defaults"] == {"sampler": "ddpm", "steps": 1000, "spacing": "leading", "eta": 0.0}
+    own = {"sampler": "ddpm", "steps": 1000, "spacing": "leading", "eta": 0.0, "guidance_scale": 1.0}
+    assert found["fixed-small"]["defaults"] == own
     assert found["implicit"]["defaults"]["sampler"] == "ddim"
     assert found["flat"]["sha256"] == found["implicit"]["sha256"]  # told by the worker: these folders hold no sums
 

@@ -60,4 +60,5 @@ def test_the_model_is_shown_with_its_facts(api: httpx.Client) -> None:
     (model,) = api.get("/models").json()["models"]
     facts = ("name", "state", "image_size", "channels", "num_train_timesteps", "prediction", "variance")
     assert tuple(model[fact] for fact in facts) == ("discs", "ready", 16, 1, 100, "v", "fixed_small")
-    assert model["defaults"] == {"sampler": "ddim", "steps": 50, "spacing": "trailing", "eta": 0.0}
+    own = {"sampler": "ddim", "steps": 50, "spacing": "trailing", "eta": 0.0, "guidance_scale": 1.0}
+    assert model["defaults"] == own
