@@ -139,8 +139,8 @@ class Runner:
     def _predict(self, x: Tensor, timesteps: Tensor, trajectories: Sequence[Trajectory]) -> Tensor:
         """Returns the network's outputs, guided: out = out_base + w (out - out_base); a learned variance stays.
 
-        The base is the output of the weaker network (Karras et al. 2024, eq. 3), or else of the network without label
-        (Ho & Salimans 2022, eq. 6), for which guided images occur twice in the same call.
+        The base is the output of the weaker network (Karras et al. 2024, section 4), or else of the network without
+        label (Ho & Salimans 2022, eq. 6), for which guided images occur twice in the same call.
         """
         guided = [i for i, t in enumerate(trajectories) if t.guidance_scale != 1.0]
         arguments = (x, timesteps, *self._arguments(trajectories))
