@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import cast
@@ -62,18 +62,18 @@ class Checkpoint:
     @cached_property
     def denoiser(self) -> nn.Module:
         """The network as plans call it: from x_t and t to the config's prediction. It shares the network's weights."""
-        return self._as_denoiser(self.network)
+        if self.config.preconditioning is None:
+            return self.network
+        device = next(self.network.parameters()).device
+        return Preconditioned(self.network, self.config.preconditioning, self.schedule).to(device).eval()
 
     @cached_property
-    def weaker_denoiser(self) -> nn.Module | None:
-        """The weaker network as plans call it, if there is one."""
-        return None if self.weaker is None else self._as_denoiser(self.weaker)
-
-    def _as_denoiser(self, network: nn.Module) -> nn.Module:
-        if self.config.preconditioning is None:
-            return network
-        device = next(network.parameters()).device
-        return Preconditioned(network, self.config.preconditioning, self.schedule).to(device).eval()
+    def weaker_version(self) -> Checkpoint | None:
+        """The weaker network as a model of its own, if there is one."""
+        if self.weaker is None or self.config.weaker is None:
+            return None
+        config = replace(self.config, network=self.config.weaker, weaker=None, classifier=None)
+        return Checkpoint(self.name, config, self.weaker, self.schedule, self.sha256)
 
 
 def save_checkpoint(

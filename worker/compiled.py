@@ -58,15 +58,22 @@ def _denoiser(config: ModelConfig) -> dict[str, Any]:
 
 
 def compile_network(checkpoint: Checkpoint, root: Path, slots: int) -> Iterator[Path]:
-    """Compiles a network on the CPU for every batch size that a worker with these slots uses; yields each file.
+    """Compiles a network, and a weaker one that guides it, on the CPU; yields a file for each batch size.
 
-    It takes about 20 s a size and needs a C++ compiler. The largest size comes last: without it nothing is used.
+    The sizes are those that a worker with these slots uses. It takes about 20 s a size and needs a C++ compiler. The
+    largest size comes last: without it nothing is used.
 
     Raises:
         RuntimeError: if the network cannot be compiled, as without a compiler, or is too slow to be used.
         OSError: if the folder cannot be written, or others can write it.
     """
     root.mkdir(mode=0o755, parents=True, exist_ok=True)
+    yield from _compile_version(checkpoint, root, slots)
+    if checkpoint.weaker_version is not None:
+        yield from _compile_version(checkpoint.weaker_version, root, slots)
+
+
+def _compile_version(checkpoint: Checkpoint, root: Path, slots: int) -> Iterator[Path]:
     folder = folder_of(checkpoint.config, root)
     folder.mkdir(mode=0o755, exist_ok=True)
     for each in (root, folder):
@@ -93,12 +100,26 @@ def compile_network(checkpoint: Checkpoint, root: Path, slots: int) -> Iterator[
             unfinished.unlink(missing_ok=True)
 
 
-def load_compiled(checkpoint: Checkpoint, root: Path, slots: int) -> dict[int, Network]:
+def load_compiled(checkpoint: Checkpoint, root: Path, slots: int) -> tuple[dict[int, Network], dict[int, Network]]:
     """Loads the compiled networks of a checkpoint by batch size, up to the first that holds so many slots.
 
     There are none if nothing was compiled for it here, or if what was compiled does not do. The network moves to the
     memory format that it was compiled in.
+
+    Returns:
+        Its own, and the weaker ones that guide it. Without those of a weaker network its own are not used either.
     """
+    own, weaker = _load_version(checkpoint, root, slots), checkpoint.weaker_version
+    if weaker is None or not own:
+        return own, {}
+    guides = _load_version(weaker, root, slots)
+    if not guides:
+        log.warning("the weaker network of %s is not compiled: run difuso compile again", checkpoint.name)
+        return {}, {}
+    return own, guides
+
+
+def _load_version(checkpoint: Checkpoint, root: Path, slots: int) -> dict[int, Network]:
     folder = folder_of(checkpoint.config, root)
     files = {int(file.stem): file for file in folder.glob("*.pt2") if file.stem.isdecimal()}
     if not files:

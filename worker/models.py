@@ -150,7 +150,9 @@ def make_runner(
     """
     slots = settings.slots or slots
     usable = settings.compile == "auto" and device.type == "cpu"
-    compiled = load_compiled(checkpoint, settings.compiled_dir, slots or CPU_SLOTS) if usable else {}
+    compiled, weaker = load_compiled(checkpoint, settings.compiled_dir, slots or CPU_SLOTS) if usable else ({}, {})
     if slots:
         slots = max(compiled, default=slots)
-    return Runner(checkpoint, device=device, slots=slots, exact=settings.exact, compiled=compiled)
+    return Runner(
+        checkpoint, device=device, slots=slots, exact=settings.exact, compiled=compiled, compiled_weaker=weaker
+    )

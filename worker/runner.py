@@ -23,7 +23,7 @@ from model.step import advance
 
 from .batch_sizes import QUICK_STEP, every_fourth, most_agreeing, powers_of_two, useful_size
 from .example_batch import example_batch
-from .side_networks import padded, side_networks
+from .side_networks import by_position, padded, side_networks
 from .trajectory import Trajectory
 
 log = logging.getLogger(__name__)
@@ -48,6 +48,7 @@ class Runner:
             beyond which no more images per second were measured.
         exact: whether to use only batch sizes that agree bit for bit.
         compiled: compiled networks by batch size, the slots among them; no other sizes are used then.
+        compiled_weaker: compiled weaker networks by batch size.
 
     Attributes:
         slots: size of the largest batch.
@@ -71,6 +72,7 @@ class Runner:
         slots: int | None = None,
         exact: bool = True,
         compiled: Mapping[int, Callable[..., Tensor]] = MappingProxyType({}),
+        compiled_weaker: Mapping[int, Callable[..., Tensor]] = MappingProxyType({}),
     ) -> None:
         self.checkpoint = checkpoint
         self.device = device
@@ -80,14 +82,15 @@ class Runner:
         self.network_calls = 0
         self.image_steps = 0
         self.on_step: Callable[[int, int, float], None] = lambda rows, bucket, seconds: None
-        self._network = checkpoint.denoiser.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._told = checkpoint.config.told
+        denoiser = checkpoint.denoiser.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._network = by_position(denoiser, self._told, compiled)
         if exact and device.type == "cuda":
             torch.backends.cudnn.deterministic = True
         seconds = self._warm_up(exact)
         self.slots = useful_size(seconds) if slots is None else max(seconds)
         self.buckets = tuple(size for size in seconds if size <= self.slots)
-        self._classifier, self._weaker = side_networks(checkpoint, device, self.buckets, exact=exact)
+        self._classifier, self._weaker = side_networks(checkpoint, device, self.buckets, compiled_weaker, exact=exact)
         self.rate = self.slots / seconds[self.slots]
         self.step_seconds = seconds[self.buckets[0]]
 
@@ -214,12 +217,7 @@ class Runner:
             torch.cuda.empty_cache()
 
     def _forward(self, x: Tensor, timesteps: Tensor, *told: Tensor) -> Tensor:
-        x = x.contiguous(memory_format=torch.channels_last)
-        arguments = (x, timesteps.to(self.device), *(each.to(self.device) for each in told))
-        if len(x) in self._compiled:
-            return self._compiled[len(x)](*arguments)
-        out: Tensor = self._network(*arguments[:2], **dict(zip(self._told, arguments[2:], strict=True)))
-        return out
+        return self._network(x, timesteps.to(self.device), *(each.to(self.device) for each in told))
 
     def _synchronized(self, out: Tensor) -> Tensor:
         if self.device.type == "cuda":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import torch
@@ -53,11 +53,17 @@ class SideNetwork:
 
 @torch.inference_mode()
 def side_networks(
-    checkpoint: Checkpoint, device: torch.device, sizes: Sequence[int], *, exact: bool
+    checkpoint: Checkpoint,
+    device: torch.device,
+    sizes: Sequence[int],
+    compiled: Mapping[int, Callable[..., Tensor]],
+    *,
+    exact: bool,
 ) -> tuple[SideNetwork | None, SideNetwork | None]:
     """Makes the classifier, from (x_t, t, labels) to the gradient of log p(y | x_t), and the weaker network.
 
-    Either is None if the model has none; they are warm. See `SideNetwork` for the arguments.
+    Either is None if the model has none; they are warm. `compiled` are compiled weaker networks by batch size; see
+    `SideNetwork` for the other arguments.
     """
     x, timesteps, told = example_batch(checkpoint.config, sizes[-1])
     make = partial(SideNetwork, device=device, sizes=sizes, exact=exact)
@@ -66,16 +72,21 @@ def side_networks(
         labels = torch.zeros(len(x), dtype=torch.int64)
         gradient = partial(log_prob_gradient, checkpoint.classifier.to(device))
         classifier = make(gradient, example=(x, timesteps, labels))
-    if checkpoint.weaker_denoiser is not None:
-        denoiser = _by_position(checkpoint.weaker_denoiser, checkpoint.config.told)
-        checkpoint.weaker_denoiser.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        weaker = make(denoiser, example=(x, timesteps, *told.values()))
+    if checkpoint.weaker_version is not None:
+        denoiser = checkpoint.weaker_version.denoiser.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        weaker = make(by_position(denoiser, checkpoint.config.told, compiled), example=(x, timesteps, *told.values()))
     return classifier, weaker
 
 
-def _by_position(denoiser: nn.Module, names: Sequence[str]) -> Callable[..., Tensor]:
+def by_position(
+    denoiser: nn.Module, names: Sequence[str], compiled: Mapping[int, Callable[..., Tensor]]
+) -> Callable[..., Tensor]:
+    """Returns a denoiser that takes what it is told by position, and is compiled for some batch sizes."""
+
     def call(x: Tensor, timesteps: Tensor, *told: Tensor) -> Tensor:
         x = x.contiguous(memory_format=torch.channels_last)
+        if len(x) in compiled:
+            return compiled[len(x)](x, timesteps, *told)
         out: Tensor = denoiser(x, timesteps, **dict(zip(names, told, strict=True)))
         return out
 

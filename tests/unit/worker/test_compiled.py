@@ -26,7 +26,7 @@ from jobs.params import SamplingParams
 from model.checkpoint import Checkpoint, load_checkpoint
 from model.config import ModelConfig
 from model.networks.configs import UNetConfig
-from tests.small_models import CLASSES, CONDITIONAL, upscaler_of
+from tests.small_models import CLASSES, CONDITIONAL, NETWORK, WEAKER, checkpoint_of, upscaler_of
 from worker import compiled
 from worker.compiled import folder_of, load_compiled
 from worker.local import Drawn, run_job
@@ -56,8 +56,17 @@ class Recorder:
         return self._network(*arguments)
 
 
-def job(n: int) -> Job:
-    params = SamplingParams(n=n, steps=3, sampler="ddim", spacing="trailing", eta=0.0, seed=4)
+GUIDED = checkpoint_of(UNetConfig(**NETWORK), weaker=UNetConfig(**WEAKER))
+
+
+def weights_of(checkpoint: Checkpoint) -> int:
+    """The number of tensors of a network, which tells two of them apart."""
+    return len(checkpoint.network.state_dict())
+
+
+def job(n: int, **changes: float) -> Job:
+    settings = {"steps": 3, "sampler": "ddim", "spacing": "trailing", "eta": 0.0, "seed": 4} | changes
+    params = SamplingParams.model_validate({"n": n, **settings})
     return Job(id=str(uuid.uuid4()), model="tiny", params=params, urgency=3, accepted_at=time.time(), timeout=600)
 
 
@@ -102,7 +111,54 @@ def test_a_compiled_network_is_told_the_condition_in_the_order_of_its_config() -
 def test_a_conditional_network_compiled_computes_the_same(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
     assert [path.name for path in compiled.compile_network(upscaler_of(), tmp_path, 2)] == ["2.pt2"]
-    assert set(load_compiled(upscaler_of(), tmp_path, 2)) == {2}  # which compares them
+    assert set(load_compiled(upscaler_of(), tmp_path, 2)[0]) == {2}  # which compares them
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_weaker_network_is_compiled_with_its_model(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    assert [path.name for path in compiled.compile_network(GUIDED, tmp_path, 2)] == ["2.pt2", "2.pt2"]
+    assert [set(networks) for networks in load_compiled(GUIDED, tmp_path, 2)] == [{2}, {2}]
+
+
+def test_a_compiled_weaker_network_guides() -> None:
+    assert GUIDED.weaker is not None
+    own, weaker = Recorder(GUIDED.network), Recorder(GUIDED.weaker)
+    sizes = (1, 2, 4)
+    runner = Runner(
+        GUIDED, device=CPU, slots=4, compiled=dict.fromkeys(sizes, own), compiled_weaker=dict.fromkeys(sizes, weaker)
+    )
+    weaker.sizes.clear()
+    guided = job(3, guidance_scale=2.0)
+    *_, drawn = run_job(runner, guided)
+    assert set(weaker.sizes) <= set(sizes)
+    calls = len(weaker.sizes)
+    assert calls > 0
+    assert isinstance(drawn, Drawn)
+    *_, eager = run_job(Runner(GUIDED, device=CPU, slots=4), guided)
+    assert isinstance(eager, Drawn)
+    pixels = [[Image.open(io.BytesIO(png)).tobytes() for png in made.pngs] for made in (drawn, eager)]
+    assert pixels[0] == pixels[1]
+    pngs(runner, 1)
+    assert len(weaker.sizes) == calls
+
+
+def test_a_model_is_not_compiled_by_half(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An image of a model whose weaker network alone is not compiled would say that it is, and have other bits."""
+    assert GUIDED.weaker_version is not None
+    networks = {weights_of(version): version.network for version in (GUIDED, GUIDED.weaker_version)}
+    monkeypatch.setattr(compiled, "_load", lambda file, weights: networks[len(weights)])
+    tmp_path.chmod(0o755)
+    for version in (GUIDED, GUIDED.weaker_version):
+        assert load_compiled(GUIDED, tmp_path, 2) == ({}, {})
+        folder = folder_of(version.config, tmp_path)
+        folder.mkdir(mode=0o755)
+        (folder / "2.pt2").touch(mode=0o644)
+    assert "the weaker network of m is not compiled: run difuso compile again" in caplog.text
+    assert [set(found) for found in load_compiled(GUIDED, tmp_path, 2)] == [{2}, {2}]
 
 
 def test_an_image_says_that_a_compiled_network_made_it(checkpoint: Checkpoint, tmp_path: Path) -> None:
@@ -169,7 +225,7 @@ def test_what_cannot_be_used_is_left_alone(
             return lambda x, *rest: wrong * checkpoint.network(x, *rest)
 
         monkeypatch.setattr(compiled, "_load", load)
-    assert load_compiled(checkpoint, tmp_path, 4) == {}
+    assert load_compiled(checkpoint, tmp_path, 4) == ({}, {})
     assert REASONS[what] in caplog.text
     assert ("are not used" in caplog.text) == (what not in ("nothing", "another file"))
 
