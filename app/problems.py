@@ -65,6 +65,10 @@ class ProblemType:
 INVALID = ProblemType(422, "invalid-request", "The request is invalid", "See errors.")
 TOO_LARGE = ProblemType(413, "content-too-large", "Content too large", "The body is larger than this server allows.")
 
+MALFORMED = ProblemType(
+    400, "malformed-request", "Malformed request", "This is not valid HTTP, or its URL and headers exceed 16 KiB."
+)
+
 # An exception without an entry gets that of its nearest base class.
 PROBLEMS: dict[type[Exception], ProblemType] = {
     jobs_errors.JobNotFound: ProblemType(
@@ -167,7 +171,7 @@ HTTP: dict[int, ProblemType] = {
 
 OTHER = ProblemType(400, "http-error", "HTTP error", "The server refused the request; see the status.")
 
-TYPES = {kind.slug: kind for kind in (*PROBLEMS.values(), *HTTP.values(), OTHER)}
+TYPES = {kind.slug: kind for kind in (*PROBLEMS.values(), *HTTP.values(), MALFORMED, OTHER)}
 
 # The description of all errors; `app.openapi` corrects the media type that FastAPI gives them.
 RESPONSES: dict[int | str, dict[str, Any]] = {
@@ -205,6 +209,17 @@ def answer(request: Request, error: Exception) -> Response:
     if isinstance(error, errors.AppError):
         return _respond(request, kind, detail=error.detail, retry_after=error.retry_after, headers=error.headers)
     return _respond(request, kind)
+
+
+def problem(kind: ProblemType, **fields: Any) -> Problem:
+    """Returns a problem of a type; `fields` are those that the type does not give, or gives otherwise."""
+    own: dict[str, Any] = {
+        "type": f"/problems/{kind.slug}",
+        "title": kind.title,
+        "status": kind.status,
+        "detail": kind.detail,
+    }
+    return Problem(**own | fields)
 
 
 def install(app: FastAPI) -> None:
@@ -262,9 +277,8 @@ def _respond(
     **extensions: Any,
 ) -> Response:
     wait = kind.retry_after if retry_after is None else retry_after
-    problem = Problem(
-        type=f"/problems/{kind.slug}",
-        title=kind.title,
+    found = problem(
+        kind,
         status=status or kind.status,
         detail=detail or kind.detail,
         instance=request.url.path,
@@ -274,5 +288,5 @@ def _respond(
     )
     extra = {"Retry-After": str(wait)} if wait is not None else {}
     return Response(
-        problem.model_dump_json(exclude_none=True), problem.status, {**(headers or {}), **extra}, media_type=MEDIA_TYPE
+        found.model_dump_json(exclude_none=True), found.status, {**(headers or {}), **extra}, media_type=MEDIA_TYPE
     )

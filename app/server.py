@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import socket
+import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -13,6 +15,10 @@ import httptools
 import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from .problems import MALFORMED, MEDIA_TYPE, problem
+
+log = logging.getLogger(__name__)
 
 # After SIGTERM: connections are accepted for this time, so that a load balancer sees that /readyz fails.
 LAME_DUCK_SECONDS = 1.0
@@ -28,6 +34,7 @@ HEAD_BYTES = 16_384
 FREE_PIECES = 256
 PIECE_BYTES = 64
 MAX_PIPELINED = 64
+MAX_PATH = 256  # bytes of the path that an answer to a malformed request repeats
 
 
 class Refused(Exception):
@@ -152,7 +159,23 @@ class DeadlineProtocol(HttpToolsProtocol, asyncio.BufferedProtocol):
         if self.pipeline or (latest is not None and latest.response_started and not latest.response_complete):
             self.transport.abort()  # another answer is being sent
         else:
-            super().send_400_response(msg)
+            self.transport.write(self._malformed())
+            self.transport.close()
+
+    def _malformed(self) -> bytes:
+        """Returns the answer to a request that never reaches the application, in the form of its own problems."""
+        request_id = uuid.uuid4().hex
+        path = (self.url or b"/").partition(b"?")[0][:MAX_PATH].decode("latin-1")
+        body = problem(MALFORMED, instance=path, request_id=request_id).model_dump_json(exclude_none=True).encode()
+        log.info("a malformed request was refused", extra={"request_id": request_id})
+        headers = [
+            *self.server_state.default_headers,
+            (b"content-type", MEDIA_TYPE.encode()),
+            (b"content-length", b"%d" % len(body)),
+            (b"x-request-id", request_id.encode()),
+            (b"connection", b"close"),
+        ]
+        return b"HTTP/1.1 400 Bad Request\r\n%b\r\n%b" % (b"".join(b"%b: %b\r\n" % pair for pair in headers), body)
 
     # The parser's callbacks. It treats a request as invalid if one of them raises.
 

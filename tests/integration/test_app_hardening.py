@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import resource
 import socket
@@ -74,6 +75,21 @@ def test_a_head_has_16_kilobytes_however_it_arrives(api: httpx.Client) -> None:
     for size in (17_000, 79_000):
         assert b"HTTP/1.1 200" not in said(api, sized(size), last)
         assert said(api, sized(100), sized(size), last).count(b"HTTP/1.1 200") <= 1
+
+
+def test_what_never_reaches_the_application_is_answered_as_a_problem(api: httpx.Client) -> None:
+    for request in (
+        sized(17_000),
+        b"GET /jobs?label=%s HTTP/1.1\r\nHost: a\r\n\r\n" % (17_000 * b"a"),
+        b"nonsense\r\n\r\n",
+    ):
+        head, _, body = said(api, request).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 400 Bad Request")
+        assert b"content-type: application/problem+json" in head
+        found = json.loads(body)
+        assert (found["type"], found["status"]) == ("/problems/malformed-request", 400)
+        assert f"x-request-id: {found['request_id']}".encode() in head
+    assert api.get(found["type"]).status_code == 200
 
 
 def test_which_host_a_request_is_for_is_said_once(api: httpx.Client) -> None:
