@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -127,7 +127,7 @@ class GuidedModel:
         """Writes the guided model with the classifier. The numbers of its own network do not change."""
         guided, classifier = self._guided, average.network
         assert isinstance(classifier, Classifier)
-        training = {**guided.config.training, "classifier": {"recipe": asdict(self._trainer.recipe), **facts}}
+        training = {**guided.config.training, "classifier": {"recipe": self._trainer.recipe.record, **facts}}
         config = replace(guided.config, classifier=classifier.config, training=training)
         dtype = torch.float16 if _fits_float16(guided.network) else torch.float32
         save_checkpoint(folder, config, guided.network, classifier=classifier, weaker=guided.weaker, dtype=dtype)

@@ -193,8 +193,21 @@ class Recipe:
             classes=None if classes is None else tuple(classes),
             condition=self.condition,
             defaults=self.defaults,
-            training={"recipe": asdict(self), **facts},
+            training={"recipe": self.record, **facts},
         )
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The recipe as its model carries it, for others to read: of absolute paths only the last part."""
+        record: dict[str, Any] = _without_folders(asdict(self))
+        return record
+
+
+def _without_folders(value: Any) -> Any:
+    """Returns a value of a recipe without the folders of absolute paths, which tell of one machine only."""
+    if isinstance(value, dict):
+        return {key: _without_folders(each) for key, each in value.items()}
+    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
 
 
 # What a run cannot change on its way: its weights, its data or their order would no longer fit.

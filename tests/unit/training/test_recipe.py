@@ -172,3 +172,12 @@ def test_a_recipe_from_before_a_key_was_known_is_the_same_run() -> None:
     earlier = json.loads(json.dumps(dataclasses.asdict(recipe)))
     del earlier["data"]["split"], earlier["network"]["resample"], earlier["variance"]
     recipe.check_continues(earlier)
+
+
+def test_the_record_of_a_recipe_tells_nothing_of_the_machine() -> None:
+    recipe = load_recipe("smoke", ["init=/home/me/models/first", "data.path=/data/mine.zip"])
+    record = recipe.record
+    assert (record["init"], record["data"]["path"]) == ("first", "mine.zip")
+    assert recipe.model_config({"steps": 3}).training == {"recipe": record, "steps": 3}
+    assert recipe.init == "/home/me/models/first"
+    assert load_recipe("smoke", ["init=checkpoints/first"]).record["init"] == "checkpoints/first"
