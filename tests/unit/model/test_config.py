@@ -200,6 +200,10 @@ def test_a_classifier_needs_the_squares_that_it_was_trained_on() -> None:
         ({"weaker": {"type": "nosuch"}}, "weaker.type must be one of unet, paper_unet,"),
         ({"weaker": {"type": "unet", "in_channels": 1}}, "weaker.in_channels must be the network's, 3"),
         ({"weaker": {"type": "unet", "num_classes": 9}}, "weaker.num_classes must be the network's, 2"),
+        (
+            {"weaker": {"type": "unet", "num_classes": 2, "null_class": False}},
+            "weaker.null_class must be the network's",
+        ),
         ({"weaker": {"type": "unet", "num_classes": 2, "out_channels": 1}}, "weaker.out_channels must be at least 3"),
         ({"weaker": {"type": "unet", "num_classes": 2, "patch": 32}}, "with this weaker network image_size must be a"),
         ({"defaults": {"guidance_scale": 2.0}}, "defaults.guidance_scale must be 1 for a model without a weaker"),
