@@ -126,7 +126,7 @@ class DeadlineProtocol(HttpToolsProtocol, asyncio.BufferedProtocol):
         try:
             self._feed(data)
         except httptools.HttpParserError:
-            self.send_400_response("Invalid HTTP request received.")
+            self.send_400_response(MALFORMED.detail)
             return
         if self._around > HEAD_BYTES + self._content and not self.transport.is_closing():
             self.send_400_response("The request has too many bytes outside its body.")
@@ -159,14 +159,15 @@ class DeadlineProtocol(HttpToolsProtocol, asyncio.BufferedProtocol):
         if self.pipeline or (latest is not None and latest.response_started and not latest.response_complete):
             self.transport.abort()  # another answer is being sent
         else:
-            self.transport.write(self._malformed())
+            self.transport.write(self._malformed(msg))
             self.transport.close()
 
-    def _malformed(self) -> bytes:
+    def _malformed(self, detail: str) -> bytes:
         """Returns the answer to a request that never reaches the application, in the form of its own problems."""
         request_id = uuid.uuid4().hex
         path = (self.url or b"/").partition(b"?")[0][:MAX_PATH].decode("latin-1")
-        body = problem(MALFORMED, instance=path, request_id=request_id).model_dump_json(exclude_none=True).encode()
+        found = problem(MALFORMED, detail=detail, instance=path, request_id=request_id)
+        body = found.model_dump_json(exclude_none=True).encode()
         log.info("a malformed request was refused", extra={"request_id": request_id})
         headers = [
             *self.server_state.default_headers,
