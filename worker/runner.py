@@ -22,8 +22,9 @@ from model.rng import draw_noise
 from model.step import advance
 
 from .batch_sizes import QUICK_STEP, every_fourth, most_agreeing, powers_of_two, useful_size
+from .calls import by_position, padded
 from .example_batch import example_batch
-from .side_networks import by_position, padded, side_networks
+from .side_networks import side_networks
 from .trajectory import Trajectory
 
 log = logging.getLogger(__name__)

@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from model.checkpoint import Checkpoint
 from model.networks.classifier import log_prob_gradient
 
+from .calls import by_position, padded
 from .example_batch import example_batch
 
 
@@ -76,24 +77,3 @@ def side_networks(
         denoiser = checkpoint.weaker_version.denoiser.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         weaker = make(by_position(denoiser, checkpoint.config.told, compiled), example=(x, timesteps, *told.values()))
     return classifier, weaker
-
-
-def by_position(
-    denoiser: nn.Module, names: Sequence[str], compiled: Mapping[int, Callable[..., Tensor]]
-) -> Callable[..., Tensor]:
-    """Returns a denoiser that takes what it is told by position, and is compiled for some batch sizes."""
-
-    def call(x: Tensor, timesteps: Tensor, *told: Tensor) -> Tensor:
-        x = x.contiguous(memory_format=torch.channels_last)
-        if len(x) in compiled:
-            return compiled[len(x)](x, timesteps, *told)
-        out: Tensor = denoiser(x, timesteps, **dict(zip(names, told, strict=True)))
-        return out
-
-    return call
-
-
-def padded(batch: Tensor, size: int) -> Tensor:
-    """Repeats the last row until there are `size` rows; the results of the added rows are thrown away."""
-    missing = size - len(batch)
-    return batch if not missing else torch.cat([batch, batch[-1:].expand(missing, *batch.shape[1:])])

@@ -134,19 +134,14 @@ def test_guidance_by_a_weaker_network_agrees_with_the_plain_loop(guided_runner: 
     assert torch.allclose(pictures(active), expected, atol=1e-4)
 
 
-def test_images_guided_by_a_weaker_network_are_what_they_are_alone(guided_runner: Runner) -> None:
-    together = {kind: start(guided_runner, **params) for kind, params in WEAKER_KINDS.items()}
-    run(guided_runner, *together.values())
-    for kind, params in WEAKER_KINDS.items():
-        alone = start(guided_runner, **params)
-        run(guided_runner, alone)
-        assert torch.equal(pictures(together[kind]), pictures(alone)), kind
-
-
-def test_all_kinds_in_one_batch_are_what_they_are_alone(runner: Runner) -> None:
-    together = {kind: start(runner, **params) for kind, params in KINDS.items()}
+@pytest.mark.parametrize(("model", "kinds"), [("runner", KINDS), ("guided_runner", WEAKER_KINDS)])
+def test_all_kinds_in_one_batch_are_what_they_are_alone(
+    request: pytest.FixtureRequest, model: str, kinds: dict[str, dict[str, Any]]
+) -> None:
+    runner: Runner = request.getfixturevalue(model)
+    together = {kind: start(runner, **params) for kind, params in kinds.items()}
     run(runner, *together.values())
-    for kind, params in KINDS.items():
+    for kind, params in kinds.items():
         alone = start(runner, **params)
         run(runner, alone)
         assert torch.equal(pictures(together[kind]), pictures(alone)), kind
