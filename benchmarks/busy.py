@@ -85,7 +85,7 @@ def _model(client: httpx.Client) -> dict[str, Any]:
 
 def _post(client: httpx.Client, steps: int) -> str:
     response = client.post(
-        "/generate", params={"n": IMAGES, "steps": steps, "guidance_scale": 1}, headers={"Prefer": "respond-async"}
+        "/generate", params={"n": IMAGES, "steps": steps}, headers={"Prefer": "respond-async"}
     ).raise_for_status()
     job_id: str = response.json()["id"]
     return job_id

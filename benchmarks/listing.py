@@ -64,7 +64,7 @@ async def make_jobs(difuso: Difuso, count: int) -> list[float]:
 
     async def work(client: httpx.AsyncClient, numbers: Iterator[int]) -> None:
         for number in numbers:
-            parameters: dict[str, str | int] = {"steps": 1, "seed": number, "guidance_scale": 1}
+            parameters: dict[str, str | int] = {"steps": 1, "seed": number}
             if number % RARE == 0:
                 parameters["tag"] = "rare"
             (await client.post("/generate", params=parameters)).raise_for_status()

@@ -15,7 +15,7 @@ from .stack import System
 SHORT, LONG = (1, 10), (4, 100)  # n and steps
 BLOCK = (SHORT, SHORT, SHORT, LONG)
 # What the peers run, said outright: a model's own defaults may be others.
-RUN = {"sampler": "ddim", "eta": "0", "spacing": "leading", "guidance_scale": "1"}
+RUN = {"sampler": "ddim", "eta": "0", "spacing": "leading"}
 MEAN_IMAGE_STEPS = sum(n * steps for n, steps in BLOCK) / len(BLOCK)
 # Less than the five seconds after which uvicorn closes: a connection must not be closed while a request is on its way.
 LIMITS = httpx.Limits(max_connections=None, keepalive_expiry=2.0)

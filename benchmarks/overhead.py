@@ -57,7 +57,7 @@ def main(
                 "alone": lambda: measure_alone(served, report),
                 "polling": lambda: measure_polling(served, seconds, pairs, report),
                 "memory": lambda: measure_memory(served, report),
-                "start": lambda: measure_start(served, report),
+                "start": lambda: measure_start(small if tiny else model, report),
             }
             for name, part in parts.items():
                 if not only or name in only:
@@ -136,7 +136,7 @@ def measure_memory(model: Path, report: Report) -> None:
 
 
 def measure_start(model: Path, report: Report) -> None:
-    """How long from `difuso serve` to a picture."""
+    """How long from `difuso serve` to a picture, as a newcomer meets it: all models of the folder, each as it ships."""
     found = [idle.first_picture_seconds(model) for _ in range(START_REPEATS)]
     report.add("first_picture_seconds", found)
     show("difuso serve to a first picture of 50 steps", ("start", "seconds"), list(enumerate(found, 1)))

@@ -66,5 +66,5 @@ async def _run(difuso: Difuso, seconds: float) -> tuple[list[tuple[float, dict[s
 
 
 async def _complete(client: httpx.AsyncClient, order: Order) -> None:
-    parameters = {"n": order.n, "steps": order.steps, "seed": order.seed, "guidance_scale": 1}
+    parameters = {"n": order.n, "steps": order.steps, "seed": order.seed}
     (await client.post("/generate", params=parameters)).raise_for_status()
