@@ -116,7 +116,7 @@ def runner_for(job: Job, checkpoint: Checkpoint, settings: WorkerSettings) -> Ru
     from worker.models import make_runner
     from worker.runner import pick_device
 
-    slots = 2 if job.params.n == 1 else min(job.params.n, 8)  # a batch of one has other bits than a server's
+    slots = 2 if job.params.n == 1 else min(job.params.n, 8)  # alone it may have other bits
     return make_runner(checkpoint, settings, device=pick_device(settings.device), slots=slots)
 
 

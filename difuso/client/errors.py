@@ -149,6 +149,7 @@ ERRORS: dict[str, type[DifusoError]] = {
     "content-too-large": InvalidRequest,
     "unsupported-media-type": InvalidRequest,
     "malformed-body": InvalidRequest,
+    "malformed-request": InvalidRequest,
     "unsupported-format": ImageRefused,
     "bad-image": ImageRefused,
     "image-too-large": ImageRefused,
@@ -170,6 +171,7 @@ ERRORS: dict[str, type[DifusoError]] = {
     "store-unavailable": Unavailable,
     "not-ready-to-serve": Unavailable,
     "shutting-down": Unavailable,
+    "http-error": DifusoError,
     "internal": DifusoError,
 }
 
