@@ -14,7 +14,17 @@ from .errors import RecipeError
 
 CLASSIFIER = "classifier"  # as a network.type
 OF_MODEL = ("image_size", "channels", "schedule", "prediction", "variance", "defaults")
-OF_IMAGE_MODELS = ("loss", "weighting", "gamma", "label_drop", "kid_every", "condition", "crop")
+OF_IMAGE_MODELS = (
+    "loss",
+    "weighting",
+    "gamma",
+    "guidance_scale",
+    "teacher_calls",
+    "label_drop",
+    "kid_every",
+    "condition",
+    "crop",
+)
 ONLY_CLASSIFIERS = ("guides", "held_out")
 
 

@@ -9,11 +9,30 @@ from torch import nn
 
 from model.checkpoint import load_checkpoint
 from model.errors import CheckpointError
+from model.formats.folders import read_config
 from model.networks.classifier import Classifier
 
+from .distillation import check_teacher
 from .errors import RecipeError
+from .recipe import Recipe
 
 log = logging.getLogger(__name__)
+
+
+def check_initial(recipe: Recipe) -> None:
+    """Checks what a recipe says of the checkpoint that it begins from, before minutes are spent on images.
+
+    Raises:
+        RecipeError: if the folder is not a checkpoint, or is to teach the network and cannot.
+    """
+    if not recipe.init:
+        return
+    try:
+        config = read_config(Path(recipe.init))
+    except CheckpointError as error:
+        raise RecipeError(f"init = {recipe.init!r}: {error}") from error
+    if recipe.loss == "distillation":
+        check_teacher(recipe, config)
 
 
 def take_over(network: nn.Module, folder: Path) -> None:

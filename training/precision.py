@@ -54,7 +54,8 @@ class Scaler:
         return self._scaler.state_dict()
 
     def load(self, state: dict[str, Any]) -> None:
-        self._scaler.load_state_dict(state)
+        if state:  # of a run that had another format until now, it is empty
+            self._scaler.load_state_dict(state)
 
 
 def fastest(call: Callable[[Precision], None], device: torch.device, processes: Processes) -> Precision:

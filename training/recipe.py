@@ -22,7 +22,7 @@ from .overrides import override
 from .recipe_checks import check
 
 SourceName = Literal["faces", "folder", "zip", "npz", "idx", "huggingface", "webdataset"]
-Loss = Literal["simple", "hybrid", "vlb", "consistency", "cross_entropy"]
+Loss = Literal["simple", "hybrid", "vlb", "consistency", "distillation", "cross_entropy"]
 Weighting = Literal["uniform", "min_snr", "p2"]
 Timesteps = Literal["uniform", "loss_second_moment"]
 Precision = Literal["float32", "bf16", "fp16"]
@@ -73,9 +73,11 @@ class Recipe:
         variance: the variance of the model's ancestral sampling. A learned one needs twice the `out_channels`, and the
             loss `hybrid` or `vlb`.
         loss: `simple`, `hybrid` or `vlb`, see `training.losses.Objective`; `consistency`, see `training.consistency`;
-            `cross_entropy` of a classifier.
+            `distillation` of the checkpoint of `init`, see `training.distillation`; `cross_entropy` of a classifier.
         weighting: the weighting of the simple loss, see `training.losses.weights`.
         gamma: the parameter of the weighting; None is the published one, 5 for min_snr and 1 for p2.
+        guidance_scale: of the teacher in a distillation; None is the teacher's own default.
+        teacher_calls: the steps of the teacher that the student learns to do in one, with DDIM; 1 is the prediction.
         timesteps: the distribution that timesteps are drawn from, see `training.timesteps`.
         label_drop: the share of images shown without their class, which guidance needs, 0..1.
         batch_size: the number of images in one optimiser step, over all processes and parts.
@@ -111,6 +113,8 @@ class Recipe:
     loss: Loss = "simple"
     weighting: Weighting = "uniform"
     gamma: float | None = None
+    guidance_scale: float | None = None
+    teacher_calls: int = 1
     timesteps: Timesteps = "uniform"
     label_drop: float = 0.0
     batch_size: int = 32
@@ -166,7 +170,7 @@ class Recipe:
             RecipeError: if one of `FIXED` differs; the others, such as max_steps, may change from start to start.
         """
         mine = json.loads(json.dumps(asdict(self)))
-        for key in FIXED:
+        for key in FIXED + (FIXED_OF_STUDENTS if self.loss == "distillation" else ()):
             then, now = earlier.get(key, mine[key]), mine[key]
             # What an older version did not know yet, it cannot have meant otherwise.
             same = {**now, **then} == now if isinstance(now, dict) and isinstance(then, dict) else then == now
@@ -198,16 +202,17 @@ class Recipe:
 
     @property
     def record(self) -> dict[str, Any]:
-        """The recipe as its model carries it, for others to read: of absolute paths only the last part."""
+        """The recipe as its model carries it, for others to read: of paths outside of the run only the last part."""
         record: dict[str, Any] = _without_folders(asdict(self))
         return record
 
 
 def _without_folders(value: Any) -> Any:
-    """Returns a value of a recipe without the folders of absolute paths, which tell of one machine only."""
+    """Returns a value of a recipe without the folders of paths to elsewhere, which tell of one machine only."""
     if isinstance(value, dict):
         return {key: _without_folders(each) for key, each in value.items()}
-    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
+    elsewhere = isinstance(value, str) and (Path(value).is_absolute() or value.startswith(("~", "..")))
+    return Path(value).name if elsewhere else value
 
 
 # What a run cannot change on its way: its weights, its data or their order would no longer fit.
@@ -215,6 +220,9 @@ FIXED = (
     *("network", "schedule", "data", "condition", "image_size", "crop", "channels", "prediction", "variance"),
     *("batch_size", "timesteps", "more_ema_decays", "seed"),
 )
+
+# Nor can a student change its teacher or what it learns: its model would tell of the new one only.
+FIXED_OF_STUDENTS = ("loss", "init", "guidance_scale", "teacher_calls", "defaults")
 
 
 def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:

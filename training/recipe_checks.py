@@ -27,7 +27,7 @@ def check(recipe: Recipe, guided: ModelConfig | None) -> None:
     """
     for key in ("batch_size", "accumulate", "max_steps", "save_every", "sheet_every", "log_every", "learning_rate"):
         _require(getattr(recipe, key) > 0, f"{key} must be greater than 0, got {getattr(recipe, key)}")
-    for key in ("clip_norm", "kid_every"):
+    for key in ("clip_norm", "kid_every", "weight_decay", "warmup_steps", "decay_steps"):
         _require(getattr(recipe, key) >= 0, f"{key} must be at least 0, got {getattr(recipe, key)}")
     _require(recipe.max_minutes is None or recipe.max_minutes > 0, "max_minutes must be greater than 0")
     for key, decay in (("ema_decay", recipe.ema_decay), *(("more_ema_decays", d) for d in recipe.more_ema_decays)):
@@ -62,6 +62,7 @@ def _check_loss(recipe: Recipe) -> None:
     _require(classifies == recipe.trains_classifier, "loss cross_entropy is there for a network of type classifier")
     if recipe.loss == "consistency":
         _check_consistency(recipe)
+    _check_distillation(recipe)
     learned = recipe.variance.startswith("learned")
     _require(
         not learned or recipe.loss in ("hybrid", "vlb"),
@@ -69,7 +70,7 @@ def _check_loss(recipe: Recipe) -> None:
     )
     _require(learned or recipe.loss != "hybrid", "loss hybrid is there for a learned variance: set learned_range")
     weighted = recipe.weighting != "uniform"
-    own_weights = recipe.loss in ("vlb", "consistency")
+    own_weights = recipe.loss in ("vlb", "consistency", "distillation")
     _require(
         not (weighted and own_weights), f"loss {recipe.loss} has its own weights: it cannot have {recipe.weighting}"
     )
@@ -84,6 +85,42 @@ def _check_consistency(recipe: Recipe) -> None:
     _require(
         getattr(recipe.network, "dropout", 0.0) == 0,
         "loss consistency compares two calls of the network, which must agree: set network.dropout to 0",
+    )
+    _require_one_output(recipe)
+
+
+def _check_distillation(recipe: Recipe) -> None:
+    scale, calls, defaults = recipe.guidance_scale, recipe.teacher_calls, recipe.defaults
+    if recipe.loss != "distillation":
+        alone = scale is None and calls == 1
+        _require(alone, "guidance_scale and teacher_calls are of a teacher: set loss to distillation")
+        return
+    _require(recipe.init != "", "loss distillation needs a teacher: set init to the folder of its checkpoint")
+    _require(recipe.timesteps == "uniform", "loss distillation draws timesteps uniformly: leave timesteps out")
+    _require_one_output(recipe)
+    _require(scale is None or 0 <= scale <= 100, f"guidance_scale must lie between 0 and 100, got {scale}")
+    _require(calls >= 1, f"teacher_calls must be at least 1, got {calls}")
+    if calls == 1:
+        return
+    _require(
+        recipe.prediction != "eps",
+        "a student of few steps must predict v or x0: in its first one an error of eps is a thousandfold one of x0",
+    )
+    _require(
+        (defaults.sampler, defaults.eta, defaults.spacing) == ("ddim", 0, "trailing"),
+        "with teacher_calls above 1 a student learns ddim: set defaults.sampler to ddim, defaults.spacing to trailing",
+    )
+    _require(
+        defaults.steps * calls <= recipe.schedule.num_train_timesteps,
+        f"the teacher would take defaults.steps times teacher_calls, {defaults.steps * calls} steps: T must be as many",
+    )
+
+
+def _require_one_output(recipe: Recipe) -> None:
+    outputs = getattr(recipe.network, "out_channels", recipe.channels)
+    _require(
+        outputs == recipe.channels,
+        f"loss {recipe.loss} trains no variance: set network.out_channels to {recipe.channels}",
     )
 
 

@@ -24,6 +24,7 @@ from . import dataset
 from .batches import Batches
 from .errors import Diverged
 from .images import ImageArray
+from .initial import check_initial
 from .journal import Journal
 from .outcomes import GuidedModel, ImageModel, Outcome
 from .processes import Processes, joined
@@ -76,6 +77,7 @@ def _train(
     processes: Processes,
     kid_from: Callable[[ImageArray], Distance] | None,
 ) -> int:
+    check_initial(recipe)
     out.mkdir(parents=True, exist_ok=True)
     state = load_state(out / STATES)
     if processes.first:

@@ -14,11 +14,12 @@ from model.plans.schedule import NoiseSchedule
 
 from .batches import Batch, Batches
 from .consistency import Consistency, LogNormal
+from .distillation import Distillation, Listed, Teacher, plans_of
 from .draws import Drawn, Draws
 from .ema import Ema
 from .errors import Diverged, RecipeError
 from .initial import take_over
-from .losses import CrossEntropy, Losses, Objective
+from .losses import CrossEntropy, Losses, Network, Objective
 from .precision import CANDIDATES, DTYPES, Scaler, fastest
 from .processes import ALONE, Processes, unsynchronised
 from .recipe import Precision, Recipe
@@ -78,6 +79,8 @@ class Trainer:
             self.network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
         )
         self._objective, self._timesteps = _objective(recipe, self.schedule)
+        distils, classes = recipe.loss == "distillation", batches.dataset.classes
+        self._teacher = Teacher(recipe, classes, self.device) if distils else None
         self._draws = Draws(recipe, self.device)
         self.precision: Precision | None = None if recipe.precision == "auto" else recipe.precision
         self._scaler = Scaler(self.precision, self.device)
@@ -134,18 +137,26 @@ class Trainer:
     def _backward(self, batch: Batch, drawn: Drawn, rows: slice) -> Losses:
         """Adds the gradient of some of a batch's images."""
         x0, told = show(self.recipe, batch, drawn, rows, self.device)
-        truth = (told.pop("labels"),) if self.recipe.trains_classifier else ()
+        beside: tuple[Any, ...] = ()
+        if self.recipe.trains_classifier:
+            beside = (told.pop("labels"),)
+        elif self._teacher is not None:
+            beside = (self._told(self._teacher, told),)
         part = drawn.part(rows)
+        losses = self._objective(self._told(self._forward, told), x0, part.t, part.noise, *beside)
+        self._scaler.backward((part.importance.to(x0) * losses.loss).mean() / self.recipe.accumulate)
+        return Losses(*(values.detach() for values in losses))
+
+    def _told(self, call: Callable[..., Tensor], told: dict[str, Tensor]) -> Network:
+        """Returns a network that is told the same whenever it is called."""
 
         def network(x_t: Tensor, t: Tensor) -> Tensor:
             assert self.precision is not None
             with self._autocast(self.precision):
-                out: Tensor = self._forward(x_t, t.to(self.device), **told)
+                out = call(x_t, t.to(self.device), **told)
             return out.float()
 
-        losses = self._objective(network, x0, part.t, part.noise, *truth)
-        self._scaler.backward((part.importance.to(x0) * losses.loss).mean() / self.recipe.accumulate)
-        return Losses(*(values.detach() for values in losses))
+        return network
 
     def _autocast(self, precision: Precision) -> torch.autocast:
         dtype = DTYPES[precision]
@@ -223,10 +234,13 @@ class Trainer:
 
 
 def _objective(recipe: Recipe, schedule: NoiseSchedule) -> tuple[Callable[..., Losses], TimestepSampler]:
-    """What is minimised, and where. A classifier's loss takes the true classes too."""
+    """What is minimised, and where. A classifier's loss takes the true classes too, and a student's its teacher."""
     if recipe.loss == "consistency":
         return Consistency(schedule), LogNormal(schedule)
     timesteps = TIMESTEP_SAMPLERS[recipe.timesteps](schedule.num_train_timesteps)
+    if recipe.loss == "distillation":
+        plans = plans_of(recipe, schedule)
+        return Distillation(schedule, plans), timesteps if plans is None else Listed(plans[0])
     if recipe.loss == "cross_entropy":
         return CrossEntropy(schedule), timesteps
     objective = Objective(

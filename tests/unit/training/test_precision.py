@@ -53,6 +53,12 @@ def test_the_scale_is_part_of_a_run_s_state() -> None:
     assert again.state() == scaler.state() != Scaler("fp16", CPU).state()
 
 
+def test_a_run_may_go_on_in_fp16_that_began_in_another_format() -> None:
+    scaler = Scaler("fp16", CPU)
+    scaler.load(Scaler("bf16", CPU).state())
+    assert scaler.state() == Scaler("fp16", CPU).state()
+
+
 @pytest.mark.parametrize("number_format", ["float32", "bf16"])
 def test_other_formats_have_no_scale(number_format: Precision) -> None:
     scaler = Scaler(number_format, CPU)

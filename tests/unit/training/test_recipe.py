@@ -16,6 +16,11 @@ from model.networks.configs import UNetConfig
 from training.errors import RecipeError
 from training.recipe import load_recipe, recipe_names
 
+FEW = (
+    *("loss=distillation", "init=t", "teacher_calls=2", "prediction=v"),
+    *("defaults.sampler=ddim", "defaults.spacing=trailing", "defaults.steps=4"),
+)
+
 
 @pytest.mark.parametrize("name", recipe_names())
 def test_every_recipe_that_ships_can_be_built_and_carries_its_own_name(name: str) -> None:
@@ -119,6 +124,20 @@ def test_a_run_may_be_made_longer_but_not_be_given_another_network() -> None:
         (("loss=consistency", "prediction=x0"), "loss consistency needs prediction v, .* not x0"),
         (("loss=consistency", "prediction=v", "timesteps=loss_second_moment"), "leave timesteps out"),
         (("loss=consistency", "prediction=v", "network.dropout=0.1"), "set network.dropout to 0"),
+        (("loss=distillation",), "needs a teacher: set init"),
+        (("loss=distillation", "init=t", "weighting=p2"), "loss distillation has its own weights"),
+        (("loss=distillation", "init=t", "timesteps=loss_second_moment"), "leave timesteps out"),
+        (("loss=distillation", "init=t", "teacher_calls=0"), "teacher_calls must be at least 1"),
+        (("loss=distillation", "init=t", "teacher_calls=2", "prediction=eps"), "must predict v or x0"),
+        (("loss=distillation", "init=t", "guidance_scale=nan"), "must lie between 0 and 100, got nan"),
+        ((*FEW, "defaults.sampler=ddpm"), "set defaults.sampler to ddim"),
+        ((*FEW, "defaults.spacing=karras"), "defaults.spacing to trailing"),
+        ((*FEW, "defaults.steps=600"), "1200 steps: T must be as many"),
+        ((*FEW, "network.out_channels=6"), "trains no variance: set network.out_channels to 3"),
+        (("loss=consistency", "prediction=v", "network.out_channels=6"), "trains no variance"),
+        (("decay_steps=-1",), "decay_steps must be at least 0"),
+        (("guidance_scale=2.0",), "set loss to distillation"),
+        (("teacher_calls=2",), "set loss to distillation"),
         (("kid_every=-1",), "kid_every must be at least 0, got -1"),
         (("weighting=p2", "gamma=-1"), "gamma must be greater than 0"),
         (("data.source=npz", "data.path=x", "network.num_classes=5"), "can be asked without a class: set label_drop"),
