@@ -60,7 +60,6 @@ class ActiveJob:
         job: the job as it was accepted.
         runner: the job's model, in the version that the job began with; see `stepping`.
         start: the trajectories that become images, in the order of the answer, and those that they wait for.
-        deadline: time on the monotonic clock at which the job fails because it ran too long.
         attempt: unique name of this try; the images are stored under it.
         claimed_at: time of the claim, in seconds since the epoch.
         denoise_seconds: seconds that the job's steps took, including steps shared with other jobs.
@@ -77,7 +76,6 @@ class ActiveJob:
     job: Job
     runner: Runner
     start: JobStart
-    deadline: float
     attempt: str = ""
     claimed_at: float = field(default_factory=time.time)
     denoise_seconds: float = 0.0
@@ -122,6 +120,11 @@ class ActiveJob:
         """The SHA-256 of the job's weights: of the file, or for a cascade of the SHA-256 of both files."""
         each = [stage.runner.checkpoint.sha256 for stage in self.stages]
         return each[0] if len(each) == 1 else hashlib.sha256("".join(each).encode()).hexdigest()
+
+    @property
+    def ran_too_long(self) -> bool:
+        """Whether its steps took longer than they may. Time in which more urgent jobs had the slots does not count."""
+        return self.denoise_seconds > self.job.timeout
 
     def begin_waiting(self) -> None:
         """Starts the trajectories whose predecessors are finished; called after each step."""
@@ -178,7 +181,7 @@ def activate(
     _keep(job, runner, start)
     if job.task.second_stage is not None:
         start = begin_cascade(job, start, upscaler)
-    active = ActiveJob(job, runner, start, time.monotonic() + job.timeout, attempt)
+    active = ActiveJob(job, runner, start, attempt)
     if snapshot is not None and restore_snapshot(snapshot, active.trajectories, active.weights_sha256):
         active.resumed_at = active.image_steps
         active.begin_waiting()

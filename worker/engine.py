@@ -106,7 +106,7 @@ class StepEngine:
         for active in list(jobs):
             if active.cancel:
                 self._drop(jobs, Finished(active, Cancelled()))
-            elif time.monotonic() > active.deadline:
+            elif active.ran_too_long:
                 self._drop(jobs, Finished(active, DeadlineExceeded()))
             elif active.release:
                 self._drop(jobs, Snapped(active, take_snapshot(active.trajectories), released=True))

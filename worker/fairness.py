@@ -42,9 +42,9 @@ def share_slots(
     chosen: list[tuple[ActiveJob, Trajectory]] = []
     free = slots
     by_urgency = sorted(jobs, key=lambda active: active.job.urgency)
-    for _, group in groupby(by_urgency, key=lambda active: active.job.urgency):
+    for urgency, group in groupby(by_urgency, key=lambda active: active.job.urgency):
         waiting = [(active, active.unfinished) for active in group]
-        first = turn % len(waiting)
+        first = (turn // _turns_between(urgency)) % len(waiting)
         waiting = waiting[first:] + waiting[:first]
         for depth in range(max(len(images) for _, images in waiting)):
             for active, images in waiting:
@@ -55,6 +55,11 @@ def share_slots(
             if free <= 0:
                 return chosen
     return chosen
+
+
+def _turns_between(urgency: int) -> int:
+    """Returns how many turns pass from a share to the next; counting all of them would skip some jobs each time."""
+    return BACKGROUND_PAUSE + 1 if urgency == BACKGROUND else 1
 
 
 def forecast(jobs: Sequence[ActiveJob], runner: Runner) -> dict[ActiveJob, float]:

@@ -108,21 +108,36 @@ class Runner:
     def step(self, trajectories: Sequence[Trajectory]) -> None:
         """Advances each trajectory by one row, all in one network call.
 
-        If the network raises, the trajectories are unchanged: noise is drawn and states are replaced after the call.
+        If that fails, the trajectories are unchanged: so the step can be repeated, and gives the same images.
         """
         x = torch.stack([t.x for t in trajectories])
         # float32 holds every whole timestep exactly, and fractional timesteps too.
         timesteps = torch.tensor([t.plan.timesteps[t.row] for t in trajectories], dtype=torch.float32)
         rows = torch.stack([t.table[t.row] for t in trajectories])
         out, gradient = self._predict(x, timesteps, trajectories), self._gradient(x, timesteps, trajectories)
+        generators = [t.generator.get_state() for t in trajectories]
+        try:
+            x, x0 = self._advance(x, out, rows, gradient, trajectories)
+            # Cloned: a view of one image would keep its whole batch alive for as long as that image waits.
+            outcomes = [(x[i].clone(), x0[i].clone()) for i in range(len(trajectories))]
+        except Exception:
+            for trajectory, generator in zip(trajectories, generators, strict=True):
+                trajectory.generator.set_state(generator)
+            raise
+        for trajectory, outcome in zip(trajectories, outcomes, strict=True):
+            trajectory.advance(*outcome)
+
+    def _advance(
+        self, x: Tensor, out: Tensor, rows: Tensor, gradient: Tensor | None, trajectories: Sequence[Trajectory]
+    ) -> tuple[Tensor, Tensor]:
+        """Returns the next x_t of each trajectory and its x0, with new noise and in agreement with its measurement."""
         z, x0 = self._noise(x, trajectories), torch.stack([t.x0 for t in trajectories])
         x, x0 = advance(x, x0, out, z, rows, gradient, self._x0_before(trajectories))
         for i, trajectory in enumerate(trajectories):
             if trajectory.restoration is not None:  # computed on the CPU, where its bases are
                 agreed = trajectory.restoration.agree(trajectory.row, x[i].cpu(), x0[i].cpu(), z[i].cpu())
                 x[i] = agreed.to(x)
-            # Cloned: a view of one image would keep its whole batch alive for as long as that image waits.
-            trajectory.advance(x[i].clone(), x0[i].clone())
+        return x, x0
 
     def _noise(self, x: Tensor, trajectories: Sequence[Trajectory]) -> Tensor:
         """Draws z from the generator of each trajectory whose row has S; 0 for the others. Shape of x."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from model.checkpoint import Checkpoint
+from model.errors import NonFiniteSample
 from model.networks.classifier import log_prob_gradient
 
 from .calls import by_position, padded
@@ -27,6 +28,9 @@ class SideNetwork:
         sizes: the batch sizes to choose from, rising.
         example: arguments for a batch of the largest size.
         exact: whether only sizes are used that agree bit for bit with the largest.
+
+    Raises:
+        NonFiniteSample: if it returns NaN or infinity for the example.
     """
 
     def __init__(
@@ -43,6 +47,8 @@ class SideNetwork:
         self._sizes = sizes
         found = {size: self(*(each[:size] for each in example)) for size in sizes}
         whole = found[sizes[-1]]
+        if not torch.isfinite(whole).all():
+            raise NonFiniteSample("a network that guides returns NaN or infinity for noise")
         self._sizes = [size for size in sizes if not exact or torch.equal(found[size], whole[:size])]
 
     def __call__(self, *batch: Tensor) -> Tensor:

@@ -471,4 +471,4 @@ def held(queued: Queue, active: ActiveJob) -> RunningJob:
 
 def active_job() -> ActiveJob:
     job = SimpleNamespace(model="tiny", urgency=3)
-    return ActiveJob(cast(Any, job), cast(Any, None), cast(Any, None), 0.0)
+    return ActiveJob(cast(Any, job), cast(Any, None), cast(Any, None))

@@ -34,7 +34,7 @@ def written(outcome: str, spent: Spent | None, *, traceparent: str | None) -> di
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     job = Job(id=ID, model="tiny", params=PARAMS, accepted_at=now - 4, timeout=1, traceparent=traceparent)
     runner = cast("Runner", None)  # spans tell of the job, not of its model
-    active = ActiveJob(job, runner, JobStart([]), deadline=0, claimed_at=now - 3, denoise_seconds=1.5, network_calls=5)
+    active = ActiveJob(job, runner, JobStart([]), claimed_at=now - 3, denoise_seconds=1.5, network_calls=5)
     JobSpans(provider).left(active, outcome, spent)
     return {span.name: span for span in exporter.get_finished_spans()}
 

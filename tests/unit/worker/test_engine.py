@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import time
 import uuid
 import weakref
@@ -19,6 +20,7 @@ from jobs.params import SamplingParams
 from model.checkpoint import load_checkpoint
 from model.errors import NonFiniteSample
 from model.sampling import sample
+from model.step import advance
 from worker.active import ActiveJob, EngineEvent, Finished, Previewed, Snapped, activate
 from worker.batch_sizes import most_agreeing, useful_size
 from worker.engine import StepEngine
@@ -272,12 +274,23 @@ def test_a_cancelled_job_leaves_at_the_next_step(start: Callable[..., ActiveJob]
     assert active.image_steps == 1
 
 
-def test_a_job_past_its_deadline_fails_and_others_go_on(start: Callable[..., ActiveJob]) -> None:
+def test_a_job_that_ran_too_long_fails_and_others_go_on(start: Callable[..., ActiveJob]) -> None:
     late, other = start(steps=1000), start(steps=5)
-    late.deadline = time.monotonic()
+    late.denoise_seconds = late.job.timeout + 1
     outcome = {event.active: event.error for event in run(late, other) if isinstance(event, Finished)}
     assert isinstance(outcome[late], DeadlineExceeded)
     assert outcome[other] is None
+
+
+def test_time_without_a_slot_is_not_time_that_a_job_ran(
+    start: Callable[..., ActiveJob], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long more urgent jobs have all slots, a job that was accepted does not fail of it."""
+    patient, urgent = start(), start(n=8, steps=5, urgency=0)
+    clock = itertools.count(time.monotonic(), 1000)  # seconds pass from each look to the next
+    monkeypatch.setattr("worker.engine.time.monotonic", lambda: next(clock))
+    outcome = {event.active: event.error for event in run(patient, urgent) if isinstance(event, Finished)}
+    assert outcome == {patient: None, urgent: None}
 
 
 def test_a_released_job_comes_back_with_its_state(start: Callable[..., ActiveJob]) -> None:
@@ -334,6 +347,26 @@ def test_only_the_culprit_of_a_failed_batch_fails(
     assert isinstance(outcome[bad], RuntimeError)
     assert outcome[good] is None
     assert torch.equal(pictures(good), pictures(reference))
+
+
+def test_a_step_that_failed_after_the_noise_was_drawn_is_repeated_with_the_same_noise(
+    start: Callable[..., ActiveJob], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when another program takes the memory of the card for a moment."""
+    active, reference = start(n=2, seed=1), start(n=2, seed=1)
+    run(reference)
+    calls = []
+
+    def once(*args: Tensor) -> tuple[Tensor, Tensor]:
+        calls.append(args)
+        if len(calls) == 4:
+            raise torch.OutOfMemoryError("injected")
+        return advance(*args)
+
+    monkeypatch.setattr("worker.runner.advance", once)
+    run(active)
+    assert len(calls) == 11
+    assert torch.equal(pictures(active), pictures(reference))
 
 
 def test_a_job_ends_on_the_version_that_it_began_with(

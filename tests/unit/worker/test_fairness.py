@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections import Counter
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import cast
@@ -49,7 +50,7 @@ def start(steps: int, *, n: int = IMAGES, urgency: int = 3) -> ActiveJob:
         timeout=1,
     )
     images = cast("list[Trajectory]", [Image(range(steps)) for _ in range(n)])
-    return ActiveJob(job, RUNNER, JobStart(images), deadline=0.0)
+    return ActiveJob(job, RUNNER, JobStart(images))
 
 
 def play(jobs: list[ActiveJob]) -> dict[ActiveJob, float]:
@@ -64,6 +65,21 @@ def play(jobs: list[ActiveJob]) -> dict[ActiveJob, float]:
         done |= {active: seconds for active in left if not active.left}
         left = [active for active in left if active.left]
     return done
+
+
+@pytest.mark.parametrize("others", [1, 10, 11, 12])
+def test_background_jobs_take_turns_beside_others(others: int) -> None:
+    """Whatever their number has in common with the length of a pause."""
+    waited_for = [start(10_000, n=1) for _ in range(SLOTS - 2)]
+    background = [start(10_000, n=1, urgency=7) for _ in range(others)]
+    since, shares = BACKGROUND_PAUSE, Counter[ActiveJob]()
+    for turn in range(11 * 6 * others):
+        chosen = [active for active, _ in share_slots([*waited_for, *background], SLOTS, turn, since_background=since)]
+        shared = [active for active in chosen if active in background]
+        since = 0 if shared else since + 1
+        shares.update(shared)
+    assert len(shares) == others
+    assert max(shares.values()) - min(shares.values()) <= 2
 
 
 @pytest.mark.parametrize(
