@@ -15,13 +15,14 @@ import torch
 
 from jobs import keys
 from jobs.errors import StoreUnavailable
+from jobs.rq_job import PUT_OFF_AT
 from jobs.store import ResultStore
 
 from .active import ActiveJob
 from .cores import use_one_core
 from .failures import Cancelled
 from .held_jobs import Claim
-from .job_reading import ModelIsLoading, read_job
+from .job_reading import ModelIsLoading, ModelIsMissing, read_job
 from .models import Models
 from .outcomes import Outcomes
 from .rq_base import RqBase
@@ -29,6 +30,7 @@ from .rq_base import RqBase
 log = logging.getLogger(__name__)
 
 THREADS = 4
+OF_THE_MOMENT = (StoreUnavailable, ModelIsMissing)  # what another try, or another worker, may not meet
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,11 +99,13 @@ class JobReaders:
         self.claims.remove(claim)
         if isinstance(error, torch.AcceleratorError):
             raise error
-        if isinstance(error, StoreUnavailable):
+        if isinstance(error, OF_THE_MOMENT):
             self._put_off(claim, error)
         elif error is not None:  # whatever the error, only this job may fail
             log.warning("a job cannot be started", extra={"job_id": claim.rq_job.id, "error": repr(error)})
             self._outcomes.refuse(claim, error)
+        elif claim.rq_job.put_off_at:
+            self._rq.insist(lambda: self._rq.connection.hdel(claim.rq_job.key, PUT_OFF_AT))
         return event.active
 
     def drop_cancelled(self) -> None:
@@ -129,15 +133,15 @@ class JobReaders:
             event = JobRead(claim, error=error)
         self._tell(event)
 
-    def _put_off(self, claim: Claim, error: StoreUnavailable) -> None:
-        """Returns a job to the end of its queue, or fails it if it is older than its timeout."""
+    def _put_off(self, claim: Claim, error: Exception) -> None:
+        """Returns a job to the end of its queue, or fails it if it has been put off for as long as it may run."""
         job = claim.rq_job
         if self._rq.insist(lambda: self._rq.connection.exists(keys.cancel(job.id))):
             self._outcomes.refuse(claim, Cancelled())
-        elif time.time() - job.created_at.timestamp() > (job.timeout or 0):
+        elif job.put_off_at and time.time() - job.put_off_at > (job.timeout or 0):
             self._outcomes.refuse(claim, error)
         else:
-            log.warning("a job goes back to its queue: the store cannot be read", extra={"job_id": job.id})
+            log.warning("a job goes back to its queue: %s", error, extra={"job_id": job.id})
             self._return(claim, at_front=False)
 
     def _return(self, claim: Claim, *, at_front: bool) -> None:

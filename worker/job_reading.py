@@ -24,6 +24,13 @@ class ModelIsLoading(Exception):
         self.model = model
 
 
+class ModelIsMissing(JobUnreadable):
+    """The second stage of the job needs a model that this worker does not have; another worker may have it."""
+
+    def __init__(self, model: str) -> None:
+        super().__init__(f"this worker has no model {model}")
+
+
 def read_job(rq_job: DataJob, models: Models, store: ResultStore, *, attempt: str) -> ActiveJob:
     """Makes a claimed job ready to step.
 
@@ -32,8 +39,9 @@ def read_job(rq_job: DataJob, models: Models, store: ResultStore, *, attempt: st
         attempt: unique name of this try.
 
     Raises:
-        JobUnreadable: if it is not a job of difuso, or needs a model that this worker does not have.
+        JobUnreadable: if it is not a job of difuso, or of a model that this worker does not have.
         ModelIsLoading: if it needs a model that is still to come.
+        ModelIsMissing: if its second stage needs a model that this worker does not have.
         PlanError: if the model has no such run.
         StoreUnavailable: if the store does not return the job's uploads or its snapshot.
     """
@@ -42,7 +50,7 @@ def read_job(rq_job: DataJob, models: Models, store: ResultStore, *, attempt: st
         if models.is_coming(model):
             raise ModelIsLoading(model)
         if model not in models.runners:
-            raise JobUnreadable(f"this worker has no model {model}")
+            raise ModelIsMissing(model) if model != job.model else JobUnreadable(f"this worker has no model {model}")
     runners = models.runners
     if job.planes != runners[job.models[-1]].checkpoint.config.shape.planes:
         raise JobUnreadable(f"{job.models[-1]} has another number of channels than when the job was accepted")

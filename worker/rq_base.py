@@ -24,7 +24,7 @@ from rq.worker.base import BaseWorker, WorkerStatus
 from rq.worker_registration import WORKERS_BY_QUEUE_KEY
 
 from jobs import keys
-from jobs.rq_job import DEATHS, MAX_RETRIES, RESUMED_AT, DataJob
+from jobs.rq_job import DEATHS, MAX_RETRIES, PUT_OFF_AT, RESUMED_AT, DataJob
 
 from .foreign_data import is_refusal, set_aside
 from .held_jobs import Claim
@@ -275,7 +275,7 @@ class RqBase(BaseWorker):
     def hand_back(self, job: RqJob, queue: Queue, execution: Execution, *, at_front: bool = True) -> None:
         """Puts a running job back into its queue, without using up one of its retries.
 
-        It is one transaction, so that a repeated try finds nothing left to do.
+        At the end of the queue it waits for what it needs; its record tells since when. A repeated try finds it done.
         """
         with self.connection.pipeline() as pipe:
             pipe.watch(job.key)  # type: ignore[no-untyped-call]  # recovery may take the job at this moment
@@ -285,6 +285,8 @@ class RqBase(BaseWorker):
             self.cleanup_execution(job, pipeline=pipe, execution=execution)
             job.set_status(RqStatus.QUEUED, pipeline=pipe)
             queue.push_job_id(job.id, pipeline=pipe, at_front=at_front)
+            if not at_front:
+                pipe.hsetnx(job.key, PUT_OFF_AT, str(time.time()))
             pipe.execute()
 
     def recover(self) -> list[str]:

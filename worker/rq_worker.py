@@ -26,7 +26,6 @@ import redis
 from rq import Queue
 
 from jobs import keys
-from jobs.errors import StoreUnavailable
 from jobs.store import ResultStore
 
 from . import watchdog
@@ -36,7 +35,7 @@ from .claims import Claims
 from .engine import EngineStalled, StepEngine
 from .fairness import forecast
 from .held_jobs import Claim, RunningJob
-from .job_readers import JobRead, JobReaders
+from .job_readers import OF_THE_MOMENT, JobRead, JobReaders
 from .metrics import WorkerMetrics
 from .models import ModelFollower, Models
 from .outcomes import Outcomes
@@ -53,7 +52,7 @@ log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.02  # how often a busy worker looks for new and cancelled jobs
 IDLE_SECONDS = 1  # how long an idle worker blocks
-STORE_SECONDS = 2.0  # how long nothing is claimed while the result store does not answer
+STORE_SECONDS = 2.0  # how long nothing is claimed after a job that could not be made ready
 PROGRESS_SECONDS = 1.0
 TRIM_SECONDS = 60.0
 SWEEP_SECONDS = 600.0
@@ -210,7 +209,7 @@ class EngineWorker(RqBase):
 
     def _claim_all(self, queues: Sequence[Queue]) -> None:
         """Claims jobs while there is room. It blocks up to IDLE_SECONDS if the worker holds no jobs."""
-        if self._held and not self._pacer.is_due("poll", POLL_SECONDS):
+        if not self._pacer.is_due("poll", POLL_SECONDS if self._held else 0.0):
             return
         try:
             self._readers.drop_cancelled()
@@ -235,7 +234,7 @@ class EngineWorker(RqBase):
     def _begin(self, read: Sequence[JobRead]) -> None:
         begun = []
         for event in read:
-            if isinstance(event.error, StoreUnavailable):
+            if isinstance(event.error, OF_THE_MOMENT):
                 self._pacer.put_off("poll", STORE_SECONDS)
             claim, active = event.claim, self._readers.take(event)
             if active is not None:
@@ -287,10 +286,10 @@ class EngineWorker(RqBase):
             self._inbox.put(event)
 
     def _read_inbox(self) -> None:
-        """Handles the events that have arrived; a busy worker waits up to POLL_SECONDS for the first."""
+        """Handles the events that have arrived; waits up to POLL_SECONDS for the first."""
         events = []
         with suppress(queue.Empty):
-            events.append(self._inbox.get(timeout=POLL_SECONDS if self._running else 0.001))
+            events.append(self._inbox.get(timeout=POLL_SECONDS))
             while True:
                 events.append(self._inbox.get_nowait())
         self._begin([event for event in events if isinstance(event, JobRead)])

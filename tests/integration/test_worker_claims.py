@@ -17,6 +17,7 @@ from rq.executions import Execution
 
 from jobs import keys
 from jobs.contract import Job, JobState
+from jobs.errors import StoreUnavailable
 from jobs.params import SamplingParams
 from jobs.queue import JobQueue
 from jobs.rq_job import LONE_RETRIES, MAX_DEATHS, MAX_RETRIES, DataJob
@@ -24,6 +25,9 @@ from worker import recovery
 from worker.active import ActiveJob
 from worker.claims import Claims
 from worker.held_jobs import Claim, RunningJob
+from worker.job_readers import JobRead, JobReaders
+from worker.job_reading import ModelIsMissing
+from worker.models import Models
 from worker.outcomes import Outcomes
 from worker.recovery import EXECUTION_TTL, RECOVERY_SECONDS, SILENT_SECONDS, Recovery
 from worker.rq_base import RqBase
@@ -190,6 +194,75 @@ def test_a_job_that_was_given_back_before_it_started_is_not_ours(
     assert client.zcard(worker.queues[0].started_job_registry.key) == 2
 
 
+@pytest.mark.parametrize("ending", ["cancelled", "succeeded", "forgotten"])
+def test_a_job_that_was_given_back_and_has_ended_does_not_start_again(
+    client: redis.Redis, queue: JobQueue, worker: RqBase, claims: Claims, clock: Clock, ending: str
+) -> None:
+    job_id = submit(queue)
+    frozen = claims.take(worker.queues, [])
+    look(Recovery(client), worker, clock, EXECUTION_TTL)
+    if ending == "cancelled":
+        assert queue.cancel(job_id).state is JobState.CANCELLED
+    else:
+        other = RqBase(client, [QUEUE], name="another")
+        job, execution = start(other, claims)
+        succeed(other, Claim(job, other.queues[0], execution))
+    key = DataJob.key_for(job_id)
+    if ending == "forgotten":
+        client.delete(key)
+    else:
+        assert client.ttl(key) > 0
+    before = client.hgetall(key), everything(client, job_id, frozen[0][0].id)
+    assert worker.start(frozen) == [None]
+    assert (client.hgetall(key), everything(client, job_id, frozen[0][0].id)) == before
+    assert worker.executions == {}
+
+
+def test_a_start_that_is_repeated_after_others_have_the_job_is_none(
+    client: redis.Redis, queue: JobQueue, worker: RqBase, claims: Claims, clock: Clock
+) -> None:
+    """The reply was lost, and so was every heartbeat until Redis answered this worker again."""
+    submit(queue)
+    popped = claims.take(worker.queues, [])
+    (lost,) = worker.start(popped)
+    assert lost is not None
+    look(Recovery(client), worker, clock, 2 * EXECUTION_TTL)
+    job, execution = start(RqBase(client, [QUEUE], name="another"), claims)
+    assert worker.start(popped) == [None]
+    assert worker.executions == {}
+    assert client.zrange(worker.queues[0].started_job_registry.key, 0, -1) == [execution.composite_key.encode()]
+    assert client.hget(job.key, "worker_name") == b"another"
+
+
+def test_a_start_that_arrived_is_repeated_however_many_tries_were_lost(
+    client: redis.Redis, queue: JobQueue, worker: RqBase, claims: Claims
+) -> None:
+    """Of three tries the first arrived without a reply, and the second did not arrive."""
+    job_id = submit(queue)
+    popped = claims.take(worker.queues, [])
+    worker.start(popped)
+    unsent = Execution("0" * 32, job_id, client, worker.name)
+    worker.executions[unsent.id] = unsent
+    (execution,) = worker.start(popped)
+    assert execution is not None
+    assert worker.executions == {execution.id: execution}
+    assert client.zrange(worker.queues[0].started_job_registry.key, 0, -1) == [execution.composite_key.encode()]
+    assert queue.status(job_id).state is JobState.RUNNING
+
+
+def test_a_start_that_redis_refuses_is_repeated_without_the_foreign_data(
+    client: redis.Redis, queue: JobQueue, worker: RqBase, claims: Claims
+) -> None:
+    job_id = submit(queue)
+    popped = claims.take(worker.queues, [])
+    client.set(f"rq:executions:{job_id}", "something else")
+    (execution,) = worker.insist(lambda: worker.start(popped))
+    assert execution is not None
+    assert worker.owns(popped[0][0], execution)
+    assert queue.status(job_id).state is JobState.RUNNING
+    assert not client.exists(worker.queues[0].intermediate_queue.key)
+
+
 def test_what_is_written_at_the_start_and_the_end_of_a_job_is_what_rq_writes(
     client: redis.Redis, queue: JobQueue, worker: RqBase, claims: Claims
 ) -> None:
@@ -246,6 +319,35 @@ def test_a_job_is_handed_back_once_though_the_reply_was_lost(
     assert waiting(worker) == ([first, second] if at_front else [second, first])
     assert queue.status(first).state is JobState.QUEUED
     assert worker.connection.zcard(worker.queues[0].started_job_registry.key) == 0
+
+
+@pytest.mark.parametrize("error", [StoreUnavailable("the store hangs"), ModelIsMissing("upscaler")])
+def test_a_job_is_put_off_for_as_long_as_it_may_run(
+    queue: JobQueue, worker: RqBase, claims: Claims, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """Counted from its first failed try, however old it is then; one that succeeds begins the count anew."""
+    job_id, now, refused = submit(queue), time.time() + 3600, list[Exception]()
+    outcomes = SimpleNamespace(refuse=lambda claim, error: refused.append(error))
+    readers = JobReaders(worker, cast(Any, outcomes), cast(Any, None), Models({}), lambda event: None)
+
+    def try_it(seconds: float, **read: Any) -> None:
+        """Claims the job so much later, and lets the readers take what came of reading it."""
+        monkeypatch.setattr("time.time", lambda: now + seconds)
+        job, execution = start(worker, claims)
+        readers.claims.append(claim := Claim(job, worker.queues[0], execution))
+        if readers.take(JobRead(claim, **read)) is not None:
+            worker.hand_back(job, worker.queues[0], execution)
+
+    for seconds in (0, 59):
+        try_it(seconds, error=error)
+        assert waiting(worker) == [job_id]
+    try_it(60, active=active_job())
+    for seconds in (61, 120):
+        try_it(seconds, error=error)
+        assert waiting(worker) == [job_id]
+    try_it(122, error=error)
+    assert (refused, waiting(worker)) == ([error], [])
+    readers.close()
 
 
 def test_a_job_that_is_recovered_at_this_moment_is_not_handed_back_too(
@@ -312,6 +414,21 @@ def test_a_redis_that_stumbles_again_and_again_delays_recovery_only_while_it_is_
         clock.now += EXECUTION_TTL
         observer.run(worker.queues)
     assert waiting(worker) == [job_id]
+
+
+def test_a_worker_whose_clock_is_far_ahead_is_known_by_its_silence_alone(
+    client: redis.Redis, queue: JobQueue, worker: RqBase, claims: Claims, clock: Clock
+) -> None:
+    lives, dies = submit(queue), submit(queue)
+    alive, dead = start(worker, claims), start(worker, claims)
+    registry, ahead = worker.queues[0].started_job_registry.key, 1e6
+    client.zadd(registry, {each.composite_key: clock.now + ahead for _, each in (alive, dead)})
+    observer = Recovery(client)
+    for _ in range(3):
+        look(observer, worker, clock, SILENT_SECONDS / 2)
+        client.zadd(registry, {alive[1].composite_key: clock.now + ahead})  # a beat
+    assert waiting(worker) == [dies]
+    assert queue.status(lives).state is JobState.RUNNING
 
 
 def test_of_several_observers_one_gives_a_job_back(

@@ -93,7 +93,8 @@ class Reading:
 
     def __init__(self, models: Models, store: ResultStore, model: str) -> None:
         job = make_job(Generation(), steps=3).model_copy(update={"model": model})
-        record = SimpleNamespace(id=job.id, func_name=TASK, is_fresh=True, kwargs={"job": job.model_dump(mode="json")})
+        call = {"job": job.model_dump(mode="json")}
+        record = SimpleNamespace(id=job.id, func_name=TASK, is_fresh=True, put_off_at=0.0, kwargs=call)
         self.claim = Claim(cast(Any, record), cast(Any, None), cast(Any, SimpleNamespace(id="one")))
         self.events: queue.SimpleQueue[JobRead] = queue.SimpleQueue()
         self.refused: list[Exception] = []
