@@ -8,6 +8,7 @@ its weights are known to fit its config. Folders of diffusers are loaded as they
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -47,6 +48,7 @@ class Checkpoint:
         network: the network in eval mode, float32, on the requested device.
         schedule: the noise schedule of the config.
         sha256: hexadecimal SHA-256 of the network's weights file; it identifies the model.
+        beside_sha256: those of the files of the networks beside it.
         classifier: the classifier that may guide sampling, if the model has one; in the same state as the network.
         weaker: the weaker version of the network, if the model has one; in the same state as the network.
     """
@@ -58,6 +60,13 @@ class Checkpoint:
     sha256: str
     classifier: Classifier | None = None
     weaker: nn.Module | None = None
+    beside_sha256: tuple[str, ...] = ()
+
+    @cached_property
+    def version_sha256(self) -> str:
+        """Hexadecimal SHA-256 of all that decides about images: the networks and the config."""
+        config = json.dumps(config_to_json(self.config), sort_keys=True)
+        return hashlib.sha256("\n".join((self.sha256, *self.beside_sha256, config)).encode()).hexdigest()
 
     @cached_property
     def denoiser(self) -> nn.Module:
@@ -142,6 +151,7 @@ def load_checkpoint(folder: Path | str, *, device: torch.device | str = "cpu") -
         stored.sha256,
         classifier=cast("Classifier | None", beside.get(CLASSIFIER)),
         weaker=beside.get(WEAKER),
+        beside_sha256=stored.beside_sha256,
     )
 
 
@@ -160,8 +170,9 @@ def _read(folder: Path) -> FolderContents:
     content = read_json(folder, CONFIG)
     config = config_from_json(content)
     weights, sha256 = _read_weights(folder, WEIGHTS, unfilled(build_network, config.network))
-    beside = {file: _read_weights(folder, file, network)[0] for file, network in _beside(config).items()}
-    return FolderContents(config, weights, WEIGHTS, sha256, content.get("parameters"), beside)
+    read = {file: _read_weights(folder, file, network) for file, network in _beside(config).items()}
+    beside, sums = {file: part for file, (part, _) in read.items()}, tuple(digest for _, digest in read.values())
+    return FolderContents(config, weights, WEIGHTS, sha256, content.get("parameters"), beside, sums)
 
 
 def _read_weights(folder: Path, file: str, network: nn.Module) -> tuple[dict[str, Tensor], str]:

@@ -33,6 +33,7 @@ class FolderContents:
         sha256: hexadecimal SHA-256 of that file.
         parameters: the number of parameters that the folder states, if it does.
         beside: the tensors of the networks beside it, by the name of their file.
+        beside_sha256: the hexadecimal SHA-256 of those files.
     """
 
     config: ModelConfig
@@ -41,6 +42,7 @@ class FolderContents:
     sha256: str
     parameters: int | None = None
     beside: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    beside_sha256: tuple[str, ...] = ()
 
 
 def file_sha256(path: Path) -> str:

@@ -116,10 +116,10 @@ class ActiveJob:
         return self.runner if self.start.upscaler is None else self.ahead[0].runner
 
     @property
-    def weights_sha256(self) -> str:
-        """The SHA-256 of the job's weights: of the file, or for a cascade of the SHA-256 of both files."""
-        each = [stage.runner.checkpoint.sha256 for stage in self.stages]
-        return each[0] if len(each) == 1 else hashlib.sha256("".join(each).encode()).hexdigest()
+    def models_sha256(self) -> str:
+        """The SHA-256 of the versions of the job's models; a snapshot of others does not fit."""
+        each = "".join(stage.runner.checkpoint.version_sha256 for stage in self.stages)
+        return hashlib.sha256(each.encode()).hexdigest()
 
     @property
     def ran_too_long(self) -> bool:
@@ -182,7 +182,7 @@ def activate(
     if job.task.second_stage is not None:
         start = begin_cascade(job, start, upscaler)
     active = ActiveJob(job, runner, start, attempt)
-    if snapshot is not None and restore_snapshot(snapshot, active.trajectories, active.weights_sha256):
+    if snapshot is not None and restore_snapshot(snapshot, active.trajectories, active.models_sha256):
         active.resumed_at = active.image_steps
         active.begin_waiting()
     return active

@@ -116,9 +116,9 @@ class Writers:
             return
 
     def _do_snapshot(self, event: Snapped) -> None:
-        job, weights = event.active.job, event.active.weights_sha256
+        job, models = event.active.job, event.active.models_sha256
         self._attempt(
-            lambda: self._store.save_snapshot(job.id, encode_snapshot(event.snapshot, weights)),
+            lambda: self._store.save_snapshot(job.id, encode_snapshot(event.snapshot, models)),
             "save a snapshot",
         )
         self._saving.discard(event.active)

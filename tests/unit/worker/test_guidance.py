@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import time
 import uuid
@@ -15,7 +16,8 @@ from torch import Tensor
 from jobs.contract import Job
 from jobs.errors import JobUnreadable
 from jobs.params import SamplingParams
-from model import load_checkpoint
+from model import load_checkpoint, save_checkpoint
+from model.config import ScheduleConfig
 from model.networks.classifier import log_prob_gradient
 from model.networks.configs import ClassifierConfig, UNetConfig
 from model.sampling import sample
@@ -23,6 +25,7 @@ from tests.small_models import CLASSES, CLASSIFIER, NETWORK, WEAKER, checkpoint_
 from worker.active import ActiveJob, EngineEvent, Finished, activate
 from worker.engine import StepEngine
 from worker.runner import Runner
+from worker.trajectory import encode_snapshot, take_snapshot
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -184,6 +187,32 @@ def test_guidance_changes_the_picture(runner: Runner) -> None:
     for i, one in enumerate(names):
         for other in names[:i]:
             assert (found[one] - found[other]).abs().max() > 1e-3, (one, other)
+
+
+def test_a_snapshot_knows_the_networks_that_guide_and_the_config(tmp_path: Path) -> None:
+    """Else a job could begin on one version and end on another, as an image that neither of them makes."""
+    model = checkpoint_of(UNetConfig(**NETWORK), weaker=UNetConfig(**WEAKER))
+    versions = []
+    for name, config, factor in (
+        ("first", model.config, 1.0),
+        ("guide", model.config, 1.5),
+        ("config", dataclasses.replace(model.config, schedule=ScheduleConfig("cosine")), 1.0),
+        ("same", model.config, 1.0),
+    ):
+        with torch.no_grad():
+            weaker = copy.deepcopy(model.weaker)
+            assert weaker is not None
+            for parameter in weaker.parameters():
+                parameter.mul_(factor)
+        save_checkpoint(tmp_path / name, config, model.network, weaker=weaker)
+        versions.append(Runner(load_checkpoint(tmp_path / name), device=CPU, slots=2))
+    params = {"sampler": "ddim", "spacing": "leading", "variance": "fixed_small", "guidance_scale": 2.0}
+    begun = start(versions[0], **params)
+    versions[0].step(begun.trajectories)
+    snapshot = encode_snapshot(take_snapshot(begun.trajectories), begun.models_sha256)
+    assert len({version.checkpoint.sha256 for version in versions}) == 1
+    resumed = [activate(begun.job, version, snapshot=snapshot).resumed_at for version in versions]
+    assert resumed == [4, 0, 0, 4]
 
 
 def test_guided_and_unguided_images_share_the_network_call(runner: Runner) -> None:

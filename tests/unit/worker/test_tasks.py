@@ -215,7 +215,7 @@ def test_a_job_goes_on_from_any_snapshot(runner: Runner, kind: str) -> None:
     bench = Bench(whole := activate(job, runner, sent=sent))
     snapshots = []
     while not bench.errors:
-        snapshots.append(encode_snapshot(take_snapshot(whole.trajectories), runner.checkpoint.sha256))
+        snapshots.append(encode_snapshot(take_snapshot(whole.trajectories), whole.models_sha256))
         bench.engine.step()
     assert len(snapshots) == len(set(snapshots))
     for done, snapshot in enumerate(snapshots):
@@ -616,7 +616,7 @@ def test_a_trace_has_the_same_bytes_after_a_hand_over_at_any_step(runner: Runner
     bench = Bench(whole := activate(job, runner, sent=sent))
     snapshots = []
     while not bench.errors:
-        snapshots.append(encode_snapshot(take_snapshot(whole.trajectories), runner.checkpoint.sha256))
+        snapshots.append(encode_snapshot(take_snapshot(whole.trajectories), whole.models_sha256))
         bench.engine.step()
     expected = encode_npz(trace_arrays(whole))
     for done, snapshot in enumerate(snapshots):
@@ -637,7 +637,7 @@ def test_a_trace_has_the_same_bytes_after_a_hand_over_at_every_step(runner: Runn
         bench.engine.step()
         if bench.errors:
             break
-        snapshot = encode_snapshot(take_snapshot(active.trajectories), runner.checkpoint.sha256)
+        snapshot = encode_snapshot(take_snapshot(active.trajectories), active.models_sha256)
         active, workers = activate(job, runner, sent=sent, snapshot=snapshot), workers + 1
         assert active.resumed_at > 0
     assert workers >= job.params.steps
@@ -713,7 +713,7 @@ def test_a_snapshot_without_the_moments_of_its_job_is_ignored(runner: Runner) ->
     job = make_job()
     active = activate(job, runner)
     Bench(active).engine.step()
-    snapshot = encode_snapshot(take_snapshot(active.trajectories), runner.checkpoint.sha256)
+    snapshot = encode_snapshot(take_snapshot(active.trajectories), active.models_sha256)
     assert activate(job, runner, snapshot=snapshot).resumed_at == 1
     assert activate(job.model_copy(update={"trace": (2,)}), runner, snapshot=snapshot).resumed_at == 1
     afresh = activate(job.model_copy(update={"trace": (1, 2)}), runner, snapshot=snapshot)
