@@ -29,12 +29,17 @@ class HangingCalls:
 
         Raises:
             TimeoutError: if no thread was free or the function did not return within `seconds`.
+            RuntimeError: if the machine has no thread left.
         """
         deadline = time.monotonic() + seconds
         if not self._free.acquire(timeout=seconds):
             raise TimeoutError("too many calls are hanging")
         future: Future[Result] = Future()
-        Thread(target=self._run, args=(function, future), name="hanging call", daemon=True).start()
+        try:
+            Thread(target=self._run, args=(function, future), name="hanging call", daemon=True).start()
+        except Exception:  # the machine is out of threads or memory
+            self._free.release()
+            raise
         return future.result(deadline - time.monotonic())
 
     def _run(self, function: Callable[[], Result], future: Future[Result]) -> None:

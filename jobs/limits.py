@@ -45,14 +45,21 @@ for i = 1, #shares, 2 do
   end
 end
 
-local balance = burst
+local balance, stepped_back = burst, false
 if rate then
   local account = redis.call('HMGET', KEYS[2], 'balance', 'at')
   local paid, at = number(account[1], '%S+'), number(account[2], '%S+')
-  if paid and at then balance = math.min(burst, paid + (now - at) * rate) end
+  if paid and at then
+    stepped_back = at > now  -- Redis's clock, so that nobody knows how much time has passed
+    balance = math.min(burst, paid + math.max(0, now - at) * rate)
+  end
 end
 """
-_FORGET = "for _, each in ipairs(ended) do redis.call('HDEL', KEYS[1], each) end\n"
+# Without a new time a balance that is used up would not grow until the clock is where it was.
+_MEND = """
+for _, each in ipairs(ended) do redis.call('HDEL', KEYS[1], each) end
+if stepped_back then redis.call('HSET', KEYS[2], 'at', string.format('%.6f', now)) end
+"""
 _CHECK = """
 local granted = {'', '0'}
 if redis.call('HEXISTS', KEYS[1], id) == 1 then return granted end
@@ -67,7 +74,7 @@ end
 redis.call('HSET', KEYS[1], id, string.format('%d %.6f', cost, now))
 redis.call('EXPIRE', KEYS[1], ARGV[8])
 """
-_RESERVE = _COUNT + _FORGET + _CHECK + _TAKE + "return granted"
+_RESERVE = _COUNT + _MEND + _CHECK + _TAKE + "return granted"
 _REFUSAL = _COUNT + _CHECK + "return granted"
 _USAGE = _COUNT + "return {tostring(used), tostring(balance or 0)}"
 

@@ -33,7 +33,10 @@ def ask_reports(client: Any) -> Any:
 
 
 def read_reports(answer: Sequence[bytes]) -> list[WorkerReport]:
-    """Returns the reports, without those that are stale or unreadable."""
+    """Returns the reports, without those that are stale or unreadable.
+
+    A report from further ahead than clocks may disagree is stale: it would outlive its worker by as much.
+    """
     return [report for report in map(_live, entries(answer).values()) if report is not None]
 
 
@@ -42,7 +45,7 @@ def _live(value: bytes) -> WorkerReport | None:
         report = WorkerReport.model_validate_json(value)
     except ValidationError:
         return None
-    return report if report.at >= time.time() - STALE_SECONDS else None
+    return report if abs(time.time() - report.at) <= STALE_SECONDS else None
 
 
 def live_reports(client: redis.Redis) -> list[WorkerReport]:

@@ -67,7 +67,8 @@ class Recovery:
         for queue in queues:
             running, popped = queue.started_job_registry.key, queue.intermediate_queue.key
             for entry, expires_at in reversed(marks[running]):
-                if expires_at <= time.time() and self._seen[running, entry][1] >= SILENT_SECONDS:
+                left = expires_at - time.time()  # of a worker whose clock is far ahead it tells nothing
+                if not 0 < left <= EXECUTION_TTL and self._seen[running, entry][1] >= SILENT_SECONDS:
                     given_up += self._take(queue, entry, expires_at)
             for entry, _ in marks[popped]:
                 if self._seen[popped, entry][1] >= POPPED_SECONDS:  # its worker died before it could start it

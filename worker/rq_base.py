@@ -28,6 +28,7 @@ from jobs.rq_job import DEATHS, MAX_RETRIES, PUT_OFF_AT, RESUMED_AT, DataJob
 
 from .foreign_data import is_refusal, set_aside
 from .held_jobs import Claim
+from .popped_jobs import add_start
 from .recovery import EXECUTION_TTL, HEARTBEAT_SECONDS, Recovery
 
 log = logging.getLogger(__name__)
@@ -174,32 +175,21 @@ class RqBase(BaseWorker):
     def start(self, popped: Sequence[tuple[DataJob, Queue]]) -> list[Execution | None]:
         """Marks popped jobs as running here, in one transaction, and removes executions of an interrupted try.
 
-        The execution of a job is None if another worker recovered the job because this one was frozen after the pop.
+        The execution of a job is None, and nothing is written of it, if another worker recovered the job because this
+        one was frozen after the pop.
         """
         jobs = {job.id: job for job, _ in popped}
         stale = [execution for execution in self.executions.values() if execution.job_id in jobs]
-        proofs, started = {}, []
-        with self.transaction() as pipe:
-            for execution in stale:
-                proofs[execution.job_id] = len(pipe.command_stack) + 1  # whether the interrupted try had arrived
-                execution.delete(job=jobs[execution.job_id], pipeline=pipe)
-            self.set_state(WorkerStatus.BUSY, pipeline=pipe)
-            for job, queue in popped:
-                execution = Execution.create(job, EXECUTION_TTL, pipeline=pipe, worker_name=self.name)
-                self.executions[execution.id] = execution
-                job.prepare_for_execution(self.name, pipeline=pipe)
-                pipe.persist(job.key)
-                started.append((execution, {proofs.get(job.id, 0), len(pipe.command_stack)} - {0}))
-                pipe.lrem(queue.intermediate_queue.key, 1, job.id)
-            answers = pipe.execute()
-        for execution in stale:
-            del self.executions[execution.id]
-        ours = [execution if any(answers[each] for each in places) else None for execution, places in started]
         with self.connection.pipeline() as pipe:
-            for (execution, _), (job, _), its in zip(started, popped, ours, strict=True):
-                if its is None:
-                    self.cleanup_execution(job, pipeline=pipe, execution=execution)
-            pipe.execute()
+            self.set_state(WorkerStatus.BUSY, pipeline=pipe)
+            started = [add_start(pipe, job, queue, self.name) for job, queue in popped]
+            self.executions |= {execution.id: execution for execution in started}
+            for execution in stale:
+                execution.delete(job=jobs[execution.job_id], pipeline=pipe)
+            _, *answers = pipe.execute()
+        ours = [execution if its else None for execution, its in zip(started, answers, strict=False)]
+        for execution in {*stale, *started} - {*ours}:
+            del self.executions[execution.id]
         return ours
 
     def credit(self, job: DataJob, image_steps: int) -> None:

@@ -21,7 +21,7 @@ from jobs.contract import DEFAULT_URGENCY, URGENCIES, Job, ModelReport, WorkerRe
 from jobs.params import SamplingParams
 from jobs.queue import JobQueue
 from jobs.rq_job import DataJob
-from jobs.workers import prune_reports, publish_report
+from jobs.workers import STALE_SECONDS, prune_reports, publish_report
 from worker.recovery import Recovery
 from worker.reporting import Reporter
 
@@ -136,9 +136,8 @@ class Acts:
         report = ModelReport(ready=True, sha256="0" * 64, rate=123.456789, step_seconds=0.0123456789)
         for _ in range(count):
             name = f"difuso-{uuid.uuid4().hex[:12]}"
-            publish_report(
-                self._client, WorkerReport(name=name, at=time.time() + FAR, slots=16, models={MODEL: report})
-            )
+            at = time.time() + STALE_SECONDS  # from further ahead it would not count
+            publish_report(self._client, WorkerReport(name=name, at=at, slots=16, models={MODEL: report}))
 
     def add_jobs(self, count: int) -> None:
         """Adds jobs that run."""

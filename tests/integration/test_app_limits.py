@@ -52,6 +52,17 @@ def api(limited: ApiSettings) -> Iterator[httpx.Client]:
         yield client
 
 
+@pytest.fixture
+def client(redis_url: str) -> Iterator[redis.Redis]:
+    with redis.Redis.from_url(redis_url) as client:
+        yield client
+
+
+def job_of(steps: int) -> Job:
+    params = SamplingParams(n=1, steps=steps, sampler="ddim", spacing="leading", eta=0, seed=0)
+    return Job(id=str(uuid.uuid4()), model="tiny", params=params, accepted_at=0, timeout=1, owner="alice")
+
+
 def post(api: httpx.Client, steps: int, **headers: str) -> httpx.Response:
     return api.post(f"/generate?steps={steps}", headers={**ASYNC, **ALICE, **headers})
 
@@ -166,6 +177,27 @@ def test_a_rate_lets_large_jobs_in_and_the_next_one_wait(redis_url: str, models_
         assert api.post("/generate?steps=1000", headers={**ASYNC, **BOB}).status_code == 202
 
 
+def test_a_clock_of_redis_that_steps_back_locks_nobody_out(client: redis.Redis) -> None:
+    limit = limits.Limits(rate=10)
+
+    def ask(steps: int) -> limits.Refusal | None:
+        return limits.reserve(client, job_of(steps), "alice", limit, records="rq:job:", ttl=60)
+
+    def step_back() -> None:
+        at = float(client.hget(keys.account("alice"), "at") or 0)
+        client.hset(keys.account("alice"), "at", at + 3600)
+
+    assert ask(500) is None  # of the 600 of a full minute
+    step_back()
+    assert ask(150) is None
+    step_back()
+    late = ask(1)
+    assert late is not None
+    assert 4 <= late.amount <= 5  # seconds until it has the 50 image-steps that it owes
+    client.hset(keys.account("alice"), "at", float(client.hget(keys.account("alice"), "at") or 0) - 6)
+    assert ask(1) is None, "the time after the step counts"
+
+
 def test_each_request_is_told_what_is_left(redis_url: str, models_dir: Path, tmp_path: Path) -> None:
     limit = settings(redis_url, models_dir, tmp_path, "rate=0.1 unfinished=100")
     with running(limit) as api, redis.Redis.from_url(redis_url) as client:
@@ -203,11 +235,10 @@ def left(answer: httpx.Response) -> dict[str, dict[str, int]]:
 
 
 def test_nothing_is_let_in_while_redis_is_away() -> None:
-    params = SamplingParams(n=1, steps=1, sampler="ddim", spacing="leading", eta=0, seed=0)
-    job = Job(id=str(uuid.uuid4()), model="tiny", params=params, accepted_at=0, timeout=1, owner="alice")
+    one = job_of(1)
     with redis.Redis(port=free_port(), retry=Retry(NoBackoff(), 0)) as client:
         queue, limit = JobQueue(client, result_ttl=60), limits.Limits(unfinished=100)
-        for ask in (lambda: queue.reserve(job, limit), lambda: queue.refusal(job, limit), lambda: queue.forecast(job)):
+        for ask in (lambda: queue.reserve(one, limit), lambda: queue.refusal(one, limit), lambda: queue.forecast(one)):
             with pytest.raises(QueueUnavailable):
                 ask()
 

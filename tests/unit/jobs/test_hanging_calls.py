@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from threading import Event
+from threading import Event, Thread
 
 import pytest
 
@@ -46,4 +46,17 @@ def test_calls_that_hang_take_so_many_threads_and_no_more(stuck: Event) -> None:
             calls.call(hang, 0.1)
     assert len(begun) == 2
     stuck.set()
+    assert calls.call(lambda: 7, 10) == 7
+
+
+def test_a_call_for_which_no_thread_starts_takes_none_from_later_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(thread: Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    calls = HangingCalls(1)
+    with monkeypatch.context() as patch:
+        patch.setattr(Thread, "start", refuse)
+        for _ in range(2):
+            with pytest.raises(RuntimeError):
+                calls.call(lambda: 7, 0.1)
     assert calls.call(lambda: 7, 10) == 7

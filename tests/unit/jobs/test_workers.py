@@ -1,11 +1,13 @@
-"""The speeds that follow from the reports of workers."""
+"""The reports of workers: which of them count, and the speeds that follow."""
 
 from __future__ import annotations
 
 import time
 
+import pytest
+
 from jobs.contract import ModelReport, WorkerReport
-from jobs.workers import lone_job_seconds
+from jobs.workers import STALE_SECONDS, lone_job_seconds, read_reports
 
 
 def reports(*models: ModelReport) -> list[WorkerReport]:
@@ -13,6 +15,16 @@ def reports(*models: ModelReport) -> list[WorkerReport]:
         WorkerReport(name=f"worker {index}", at=time.time(), slots=8, models={"tiny": model})
         for index, model in enumerate(models)
     ]
+
+
+@pytest.mark.parametrize(
+    ("ahead", "lives"),
+    [(-2 * STALE_SECONDS, False), (-STALE_SECONDS / 2, True), (STALE_SECONDS / 2, True), (2 * STALE_SECONDS, False)],
+)
+def test_a_report_from_long_ago_or_from_far_in_the_future_does_not_count(ahead: float, lives: bool) -> None:
+    """A worker that died when its clock was a day ahead must not be taken for a live one for a day."""
+    report = WorkerReport(name="worker", at=time.time() + ahead, slots=8, models={})
+    assert read_reports([b"worker", report.model_dump_json().encode()]) == ([report] if lives else [])
 
 
 def test_a_job_alone_takes_the_time_of_full_batches_or_of_one_image() -> None:
