@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 from model.config import ModelConfig
-from model.errors import CheckpointError, ModelError, reason_of
-from model.files import SUMS, WEIGHTS, read_shapes, read_sums
+from model.errors import CheckpointError, ModelError, may_pass, reason_of
+from model.files import SUMS, WEIGHTS, is_file, read_shapes, read_sums
 from model.formats.folders import read_config, weights_of
 from model.plans.schedule import NoiseSchedule
 from model.shape import Shape
@@ -62,11 +62,14 @@ class Catalog:
 
     Attributes:
         named: the model of requests without `model`; None for the first by name.
+        passing: the reasons why folders could not be read, by name, where the same files may be read later. Those that
+            were read before are still in `models`, the others in `refused`.
     """
 
     models: dict[str, ModelInfo]
     refused: dict[str, str]
     named: str | None = None
+    passing: dict[str, str] = field(default_factory=dict)
 
     @property
     def default(self) -> str | None:
@@ -113,22 +116,36 @@ class Catalog:
         return self.models[name]
 
 
-def read_catalog(folder: Path, default: str | None = None) -> Catalog:
+def read_catalog(folder: Path, default: str | None = None, *, before: Catalog | None = None) -> Catalog:
     """Reads the config file, SHA256SUMS and shapes of every model in a folder; workers check the weights.
 
     Args:
         default: the model of requests without `model`; None for the first by name.
+        before: the catalog until now. A model stays as it is there while its folder cannot be read.
     """
-    models: dict[str, ModelInfo] = {}
-    refused: dict[str, str] = {}
+    before = before or Catalog({}, {})
+    catalog = Catalog({}, {}, default)
     for path in model_folders(folder):
         try:
-            models[path.name] = _read(path)
+            catalog.models[path.name] = _read(path)
         except Exception as error:  # whatever is wrong with one folder, the others are served
-            refused[path.name] = reason_of(error)
-            if not isinstance(error, ModelError):
-                log.exception("model %s cannot be read", path.name)
-    return Catalog(models, refused, default)
+            _note(catalog, before, path.name, error)
+    return catalog
+
+
+def _note(catalog: Catalog, before: Catalog, name: str, error: Exception) -> None:
+    """Notes in a catalog that a folder could not be read. The log tells only what clients are not told, and once."""
+    reason, kept = reason_of(error), None
+    if may_pass(error):
+        catalog.passing[name] = reason
+        kept = before.models.get(name)
+    if kept is None:
+        catalog.refused[name] = reason
+    else:
+        catalog.models[name] = kept
+    unforeseen = not isinstance(error, ModelError)
+    if (unforeseen or kept is not None) and reason != before.passing.get(name):
+        log.error("model %s cannot be read: %s", name, reason, exc_info=unforeseen)
 
 
 def model_folders(folder: Path) -> list[Path]:
@@ -141,7 +158,7 @@ def model_folders(folder: Path) -> list[Path]:
 def _read(path: Path) -> ModelInfo:
     config, weights = read_config(path), weights_of(path)
     parameters = sum(map(math.prod, read_shapes(path, weights).values()))
-    summed = (path / SUMS).is_file() or weights == WEIGHTS
+    summed = is_file(path / SUMS) or weights == WEIGHTS
     return ModelInfo(path.name, config, parameters, _digest(path, weights) if summed else None)
 
 

@@ -28,7 +28,7 @@ def _mark(folder: Path) -> Mark:
 
 
 class CatalogFollower:
-    """Reads the catalog of a folder again when the folder has changed.
+    """Reads the catalog of a folder again when the folder has changed, or while a model in it cannot be read.
 
     Args:
         folder: the models folder.
@@ -44,12 +44,13 @@ class CatalogFollower:
         self.catalog = read_catalog(folder, default)
 
     def look(self) -> bool:
-        """Reads the catalog again, and returns True, if the folder has changed, but not since the last look.
+        """Reads the catalog again, and returns True, if the folder has changed or a model in it could not be read.
 
-        So a folder that is still being written is not read.
+        That waits until the folder is as it was at the last look, so that one that is still being written is not read.
         """
         before, self._seen = self._seen, model_marks(self._folder)
-        if self._seen == self._read_of or self._seen != before:
+        if self._seen != before or (self._seen == self._read_of and not self.catalog.passing):
             return False
-        self._read_of, self.catalog = self._seen, read_catalog(self._folder, self._default)
+        self.catalog = read_catalog(self._folder, self._default, before=self.catalog)
+        self._read_of = self._seen
         return True

@@ -1,9 +1,10 @@
 """The errors of this package.
 
 ModelError
-├── PlanError          a sampling run that does not exist (also a ValueError)
-├── CheckpointError    a folder that cannot be served
-└── NonFiniteSample    the network produced NaN or infinity
+├── PlanError                 a sampling run that does not exist (also a ValueError)
+├── CheckpointError           a folder that cannot be served
+│   └── CheckpointUnreadable  a folder that cannot be read at the moment
+└── NonFiniteSample           the network produced NaN or infinity
 """
 
 from __future__ import annotations
@@ -32,11 +33,29 @@ class CheckpointError(ModelError):
     """The checkpoint folder is incomplete, damaged or of an unknown kind; the message names file and reason."""
 
 
+class CheckpointUnreadable(CheckpointError):
+    """A file of the checkpoint folder cannot be read at the moment, so nothing is known of what it holds.
+
+    A missing file is no such case, because the folder changes when it comes. One without permission is, because giving
+    it changes neither the size nor the time of the file.
+    """
+
+
 class NonFiniteSample(ModelError):
     """The network produced NaN or infinity: the weights or the number format do not fit this input."""
 
 
 MAX_REASON = 300  # characters
+
+
+def unreadable(name: str, error: OSError) -> CheckpointUnreadable:
+    """Returns the error for a file that cannot be read."""
+    return CheckpointUnreadable(f"{name} cannot be read: {error.strerror or error}")
+
+
+def may_pass(error: Exception) -> bool:
+    """Returns whether the same files may be loaded later, because the disk or the memory was at fault and not they."""
+    return isinstance(error, CheckpointUnreadable | OSError | MemoryError)
 
 
 def reason_of(error: Exception) -> str:

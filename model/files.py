@@ -5,6 +5,7 @@ Every read has a limit, and none can block: a pipe in the place of a file is ref
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import stat
@@ -13,7 +14,7 @@ from typing import Any
 
 from pydantic_core import from_json
 
-from .errors import CheckpointError
+from .errors import CheckpointError, unreadable
 
 CONFIG, WEIGHTS, SUMS = "config.json", "model.safetensors", "SHA256SUMS"
 PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl")
@@ -21,6 +22,35 @@ MAX_FILE = 1 << 20  # bytes of a config or SHA256SUMS; a config with the names o
 MAX_HEADER = 1 << 21  # bytes of a safetensors header; a header of 2,000 tensors has a tenth of that
 LONGEST_NUMBER = 8  # bytes of the longest type of number in a tensor
 MAX_DIMENSIONS, MAX_NUMBERS = 8, 2**60  # limits of one tensor
+NOTHING_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)  # facts of a folder; any other error is one of the disk
+
+
+def is_file(path: Path) -> bool:
+    """Returns whether a path leads to a regular file. `Path.is_file` may also say no because the disk fails.
+
+    Raises:
+        CheckpointUnreadable: if nobody can tell.
+    """
+    return stat.S_ISREG(_mode(path))
+
+
+def is_folder(path: Path) -> bool:
+    """Returns whether a path leads to a folder.
+
+    Raises:
+        CheckpointUnreadable: if nobody can tell.
+    """
+    return stat.S_ISDIR(_mode(path))
+
+
+def _mode(path: Path) -> int:
+    """Returns the kind and permissions of what a path leads to; 0 if there is nothing."""
+    try:
+        return path.stat().st_mode
+    except OSError as error:
+        if error.errno in NOTHING_THERE:
+            return 0
+        raise unreadable(path.name, error) from error
 
 
 def require_file(folder: Path, name: str) -> None:
@@ -29,7 +59,7 @@ def require_file(folder: Path, name: str) -> None:
     Raises:
         CheckpointError: if it is missing; the message has a hint if there are pickled weights instead.
     """
-    if not (folder / name).is_file():
+    if not is_file(folder / name):
         pickles = [path.name for path in sorted((folder / name).parent.glob("*")) if path.suffix in PICKLES]
         hint = f"; {pickles[0]} is a pickle, which may run code and is never loaded" if pickles else ""
         raise CheckpointError(f"{name} is missing{hint}")
@@ -79,7 +109,9 @@ def read_shapes(folder: Path, name: str) -> dict[str, tuple[int, ...]]:
             header = from_json(file.read(length))
             size = os.fstat(file.fileno()).st_size
         shapes = {str(tensor): _shape(facts) for tensor, facts in header.items() if tensor != "__metadata__"}
-    except (ValueError, LookupError, TypeError, AttributeError, OSError) as error:
+    except OSError as error:
+        raise unreadable(name, error) from error
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{name} is not a safetensors file: {error}") from error
     if size > 8 + length + LONGEST_NUMBER * sum(map(math.prod, shapes.values())):
         raise CheckpointError(f"{name} is not a safetensors file: it is longer than its header says")
@@ -98,14 +130,15 @@ def read_bytes(folder: Path, name: str) -> bytes:
     """Reads a short file as a whole.
 
     Raises:
-        CheckpointError: if the file is missing, cannot be read or is too long.
+        CheckpointError: if the file is missing or too long.
+        CheckpointUnreadable: if it cannot be read.
     """
     require_file(folder, name)
     try:
         with _open(folder / name) as file:
             content = file.read(MAX_FILE + 1)
     except OSError as error:
-        raise CheckpointError(f"{name} cannot be read: {error.strerror}") from error
+        raise unreadable(name, error) from error
     if len(content) > MAX_FILE:
         raise CheckpointError(f"{name} must have at most {MAX_FILE} bytes")
     return content

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from .config import ModelConfig
-from .errors import CheckpointError
+from .errors import CheckpointError, unreadable
 from .files import SUMS, read_bytes, read_sums, require_file
 
 
@@ -46,9 +46,16 @@ class FolderContents:
 
 
 def file_sha256(path: Path) -> str:
-    """Returns the hexadecimal SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """Returns the hexadecimal SHA-256 of a file.
+
+    Raises:
+        CheckpointUnreadable: if it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise unreadable(path.name, error) from error
 
 
 def checked_sums(folder: Path, names: Iterable[str]) -> dict[str, str]:
@@ -74,11 +81,14 @@ def read_safetensors(folder: Path, name: str) -> dict[str, Tensor]:
 
     Raises:
         CheckpointError: if it is not a safetensors file.
+        CheckpointUnreadable: if it cannot be read; safetensors says that it is missing, whatever the reason is.
     """
     try:
         return load_file(folder / name)
-    except (SafetensorError, OSError) as error:
+    except SafetensorError as error:
         raise CheckpointError(f"{name} is not a safetensors file: {error}") from error
+    except OSError as error:
+        raise unreadable(name, error) from error
 
 
 @contextmanager

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -13,7 +15,7 @@ import torch
 
 from jobs.following import Mark, model_marks
 from model.checkpoint import Checkpoint, load_checkpoint
-from model.errors import ModelError, reason_of
+from model.errors import ModelError, may_pass, reason_of
 
 from .compiled import load_compiled
 from .cores import in_a_thread_that_ends
@@ -21,6 +23,10 @@ from .runner import CPU_SLOTS, Runner, pick_device
 from .settings import WorkerSettings
 
 log = logging.getLogger(__name__)
+
+# Times as long as a try that failed took, until the next of the same files. Each takes cores and memory from what is
+# served, and a card that is too small for two versions stays so.
+REST = 10
 
 
 @dataclass(frozen=True)
@@ -32,12 +38,15 @@ class Models:
         refused: the reason for each folder that could not be loaded; an earlier version may still be served.
         loaded: the marks of all folders that were loaded or refused, by name.
         seen: the marks of all folders at the last look, by name.
+        again: when folders that were refused, but may be loaded as they are, are tried again: times on the monotonic
+            clock, by name.
     """
 
     runners: Mapping[str, Runner] = field(default_factory=dict)
     refused: Mapping[str, str] = field(default_factory=dict)
     loaded: Mapping[str, Mark] = field(default_factory=dict)
     seen: Mapping[str, Mark] = field(default_factory=dict)
+    again: Mapping[str, float] = field(default_factory=dict)
 
     def is_coming(self, name: str) -> bool:
         """Whether this model has been seen and is neither loaded nor refused yet."""
@@ -95,11 +104,11 @@ class ModelFollower:
 
 
 def newer_models(settings: WorkerSettings, models: Models) -> Iterator[Models]:
-    """Loads the folders that are still to come or have changed; returns all models after each.
+    """Loads the folders that are still to come, have changed or are to be tried again; returns all models after each.
 
     A folder is loaded only if it has not changed since the last look, so that a half-written one is left alone. A model
     is served until its next version is warm, and also if that version is refused or the folder is gone: there may be
-    jobs for it.
+    jobs for it. A folder that was refused because the disk or the memory failed is tried again at later looks.
     """
     try:
         marks = model_marks(settings.models_dir)
@@ -115,18 +124,25 @@ def _load(settings: WorkerSettings, models: Models, marks: Mapping[str, Mark]) -
     models = replace(models, seen=marks)
     yield models
     for name in sorted(unchanged, key=lambda name: (name != settings.default_model, name)):
-        if marks[name] == models.loaded.get(name):
+        if marks[name] == models.loaded.get(name) and time.monotonic() < models.again.get(name, math.inf):
             continue
-        runners, refused = dict(models.runners), dict(models.refused)
-        refused.pop(name, None)
+        runners, refused, again = dict(models.runners), dict(models.refused), dict(models.again)
+        before = refused.pop(name, None)
+        again.pop(name, None)
+        started = time.monotonic()
         try:
             runners[name] = in_a_thread_that_ends(partial(_warm, settings.models_dir / name, settings, device))
         except torch.AcceleratorError:
             raise
         except Exception as error:  # whatever the error, the other models are served
             refused[name] = reason_of(error)
-            log.error("model %s is refused: %s", name, refused[name], exc_info=not isinstance(error, ModelError))
-        models = Models(runners, refused, {**models.loaded, name: marks[name]}, marks)
+            passing = may_pass(error) or isinstance(error, torch.OutOfMemoryError)
+            if passing:
+                again[name] = time.monotonic() + REST * (time.monotonic() - started)
+            if not passing or refused[name] != before:
+                how = "refused for now" if passing else "refused"
+                log.error("model %s is %s: %s", name, how, refused[name], exc_info=not isinstance(error, ModelError))
+        models = Models(runners, refused, {**models.loaded, name: marks[name]}, marks, again)
         yield models
 
 

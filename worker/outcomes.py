@@ -9,6 +9,8 @@ import logging
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
+import torch
+
 from jobs.contract import JobState
 
 from .active import Finished
@@ -52,7 +54,14 @@ class Outcomes:
         self._spans = spans
 
     def end(self, events: Mapping[RunningJob, Finished | Stored | Released]) -> None:
-        """Ends jobs, or hands them back, as the events of the engine and the writers say."""
+        """Ends jobs, or hands them back, as the events of the engine and the writers say.
+
+        Raises:
+            torch.AcceleratorError: if the device was lost; then none of them has ended.
+        """
+        for event in events.values():
+            if isinstance(event, Stored) and isinstance(event.error, torch.AcceleratorError):
+                raise event.error
         stored = {
             running: event.spent
             for running, event in events.items()

@@ -14,7 +14,7 @@ from torch import nn
 
 from ..config import ModelConfig
 from ..errors import CheckpointError
-from ..files import SUMS, read_shapes
+from ..files import SUMS, is_file, read_shapes
 from ..folder import FolderContents, checked_sums, file_sha256, new_folder, read_safetensors
 from ..networks.configs import UNetConfig
 from .diffusers_config import CONFIG, INDEX, SCHEDULER, WEIGHTS, find_part, find_weights, read_diffusers_config
@@ -36,7 +36,7 @@ def read_diffusers(folder: Path) -> FolderContents:
     weights = find_weights(folder)
     header = {name: torch.empty(shape, device="meta") for name, shape in read_shapes(folder, weights).items()}
     weights_from_diffusers(config.network, header)  # checks names and shapes before memory is taken for the weights
-    if (folder / SUMS).is_file():
+    if is_file(folder / SUMS):
         files = [weights, find_part(folder, "unet", CONFIG), find_part(folder, "scheduler", SCHEDULER)]
         sha256 = checked_sums(folder, files)[weights]
     else:

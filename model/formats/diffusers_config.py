@@ -13,8 +13,8 @@ from typing import Any
 from ..bounds import DIFFUSERS_NETWORK, DIFFUSERS_SCHEDULER, check_numbers
 from ..config import ModelConfig
 from ..config_json import FORMAT, config_from_json
-from ..errors import CheckpointError
-from ..files import read_json, require_file
+from ..errors import CheckpointError, CheckpointUnreadable
+from ..files import is_file, is_folder, read_json, require_file
 from ..shape import Shape
 from .diffusers_network import network_from_diffusers
 from .diffusers_scheduler import scheduler_from_diffusers
@@ -24,11 +24,17 @@ WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
 def is_diffusers(folder: Path) -> bool:
-    """Returns whether a folder holds a pipeline or a network of diffusers, usable or not."""
-    if (folder / INDEX).is_file() or (folder / "unet" / CONFIG).is_file():
+    """Returns whether a folder holds a pipeline or a network of diffusers, usable or not.
+
+    Raises:
+        CheckpointUnreadable: if nobody can tell.
+    """
+    if is_file(folder / INDEX) or is_file(folder / "unet" / CONFIG):
         return True
     try:
         return "_class_name" in read_json(folder, CONFIG)
+    except CheckpointUnreadable:
+        raise
     except CheckpointError:
         return False
 
@@ -39,7 +45,7 @@ def read_diffusers_config(folder: Path) -> ModelConfig:
     Raises:
         CheckpointError: if a file is missing, or describes a network or sampler that ours cannot reproduce.
     """
-    if (folder / INDEX).is_file():
+    if is_file(folder / INDEX):
         _check_index(read_json(folder, INDEX))
     network = read_json(folder, find_part(folder, "unet", CONFIG))
     scheduler = read_json(folder, find_part(folder, "scheduler", SCHEDULER))
@@ -53,7 +59,7 @@ def read_diffusers_config(folder: Path) -> ModelConfig:
 
 def find_part(folder: Path, part: str, name: str) -> str:
     """Returns the path of a file of a part (`unet` or `scheduler`) in either layout, relative to the folder."""
-    return f"{part}/{name}" if (folder / part).is_dir() else name
+    return f"{part}/{name}" if is_folder(folder / part) else name
 
 
 def find_weights(folder: Path) -> str:
@@ -65,6 +71,8 @@ def find_weights(folder: Path) -> str:
     weights = find_part(folder, "unet", WEIGHTS)
     try:
         require_file(folder, weights)
+    except CheckpointUnreadable:
+        raise
     except CheckpointError as error:
         raise CheckpointError(f"{error}; `difuso convert` turns pickled weights into safetensors") from error
     return weights

@@ -21,7 +21,7 @@ from jobs.kinds.denoise import Denoising
 from jobs.store import ResultStore
 from tests.pictures import saved
 from tests.waiting import wait_until
-from tests.worker_stack import ROOT, Stack, running
+from tests.worker_stack import RECOVERY_SECONDS, ROOT, Stack, running
 
 # moto in a process of its own, which can be stopped: connections are then accepted, and nothing is ever answered.
 BUCKETS = """
@@ -48,6 +48,20 @@ def hang(reporter):
         threading.Event().wait()
 
 Reporter.tidy_backlog = hang
+sys.exit(run(WorkerSettings()))
+"""
+# A worker whose writers find at the first image that the GPU is gone.
+LOSING_WORKER = """
+import sys
+import torch
+from worker import results
+from worker.main import run
+from worker.settings import WorkerSettings
+
+def lose(*arguments, **options):
+    raise torch.AcceleratorError("CUDA error: device unavailable")
+
+results.to_png = lose
 sys.exit(run(WorkerSettings()))
 """
 
@@ -146,6 +160,20 @@ def test_a_worker_whose_main_thread_hangs_is_replaced(stack: Stack, tmp_path: Pa
     said = (tmp_path / "hanging.log").read_text()
     assert "its main thread has done nothing" in said
     assert "in hang" in said, "it says where"
+
+
+@pytest.mark.timeout(180)
+def test_a_worker_whose_writers_lose_the_gpu_is_replaced(stack: Stack, tmp_path: Path) -> None:
+    with (tmp_path / "losing.log").open("wb") as log:
+        worker = subprocess.Popen([sys.executable, "-c", LOSING_WORKER], cwd=ROOT, env=stack._environment, stderr=log)
+    stack.workers.append(worker)
+    job_id = stack.submit()
+    assert worker.wait(60) == 1
+    assert "device unavailable" in (tmp_path / "losing.log").read_text()
+    assert stack.states([job_id]) == {JobState.RUNNING}, "it is not ended, but for another worker"
+    stack.start_worker()
+    stack.finish([job_id], RECOVERY_SECONDS)
+    assert len(stack.images(job_id)) == 1
 
 
 @pytest.mark.timeout(120)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import queue
 import shutil
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+import torch
 
 from jobs.contract import TASK
 from jobs.errors import JobUnreadable
@@ -85,6 +89,75 @@ def test_a_new_folder_is_loaded_once_it_rests(settings: WorkerSettings, models_d
     assert next(looks) == {"a", "b", "c"}
     assert next(looks) == {"a", "b", "c", "d"}
     assert all(follower.models.runners[name] is runner for name, runner in runners.items())
+    follower.close()
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [OSError(errno.ESTALE, "Stale file handle"), MemoryError(), torch.OutOfMemoryError("CUDA out of memory.")],
+    ids=lambda fault: type(fault).__name__,
+)
+def test_a_version_that_cannot_be_loaded_at_the_moment_is_tried_again(
+    settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, fault: Exception
+) -> None:
+    """The version before it is served until then, and the log tells once."""
+    monkeypatch.setattr("worker.models.REST", 0)
+    follower = ModelFollower(settings, load_models(settings))
+    looks = whole_looks(follower)
+    next(looks)
+    served, opened = follower.models.runners, os.open
+
+    def failing(path: Any, *arguments: Any, **options: Any) -> int:
+        if isinstance(path, Path) and path.parent.name == "a":
+            raise fault
+        return opened(path, *arguments, **options)
+
+    os.utime(settings.models_dir / "a" / "config.json")
+    with monkeypatch.context() as disk:
+        disk.setattr("os.open", failing)
+        assert [next(looks) for _ in range(4)] == [{"a", "b", "c"}] * 4
+    assert follower.models.runners == served
+    assert set(follower.models.refused) == {"a"}
+    assert caplog.text.count("model a is refused for now") == 1
+    next(looks)
+    assert follower.models.runners["a"] is not served["a"]
+    assert follower.models.refused == {}
+    follower.close()
+
+
+def test_a_folder_with_wrong_content_is_loaded_once(settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = []
+
+    def load(folder: Path) -> Checkpoint:
+        tried.append(folder.name)
+        return load_checkpoint(folder)
+
+    monkeypatch.setattr("worker.models.load_checkpoint", load)
+    (settings.models_dir / "b" / "config.json").write_text("{}")
+    follower = ModelFollower(settings, load_models(settings))
+    looks = whole_looks(follower)
+    assert [next(looks) for _ in range(3)] == [{"a", "c"}] * 3
+    assert tried == ["a", "b", "c"]
+    follower.close()
+
+
+def test_a_try_that_took_long_is_not_repeated_soon(settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model for which the card has no room must not take time and memory from the others at each look."""
+    tried = []
+
+    def load(folder: Path) -> Checkpoint:
+        if folder.name == "b":
+            tried.append(time.monotonic())
+            time.sleep(0.1)
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return load_checkpoint(folder)
+
+    monkeypatch.setattr("worker.models.load_checkpoint", load)
+    follower = ModelFollower(settings, load_models(settings))
+    looks = whole_looks(follower)
+    wait_until(lambda: next(looks) and len(tried) == 2, 30, "b is tried again")
+    assert tried[1] - tried[0] > 10 * 0.1
+    assert not follower.models.is_coming("b"), "a job that needs it does not wait here"
     follower.close()
 
 

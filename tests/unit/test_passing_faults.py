@@ -1,0 +1,129 @@
+"""A model whose files cannot be read at the moment is read again, unlike one whose files are wrong."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+import safetensors.torch
+
+from jobs.catalog import read_catalog
+from jobs.following import CatalogFollower
+from model import load_checkpoint
+from model.errors import may_pass
+from model.formats.diffusers import write_diffusers
+
+Read = TypeVar("Read")
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(params=["ours", "diffusers", "diffusers without sums"])
+def models(request: pytest.FixtureRequest, models_dir: Path, tmp_path: Path) -> Path:
+    """A models folder with one model, `tiny`."""
+    if request.param == "ours":
+        shutil.copytree(models_dir / "tiny", tmp_path / "tiny")
+        return tmp_path
+    tiny = load_checkpoint(models_dir / "tiny")
+    write_diffusers(tmp_path / "tiny", tiny.config, tiny.network)
+    if request.param == "diffusers without sums":
+        (tmp_path / "tiny" / "SHA256SUMS").unlink()
+    return tmp_path
+
+
+@contextmanager
+def failing_disk(fails: Callable[[Path], bool], number: int) -> Iterator[None]:
+    """A disk that fails where `fails` says so of a path that is looked up, opened or mapped."""
+
+    def guarded(call: Callable[..., Any], error: OSError) -> Callable[..., Any]:
+        def guard(path: Any, *arguments: Any, **options: Any) -> Any:
+            if isinstance(path, Path) and fails(path):
+                raise error
+            return call(path, *arguments, **options)
+
+        return guard
+
+    failure = OSError(number, os.strerror(number))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("os.open", guarded(os.open, failure))
+        for name in ("open", "stat"):
+            patched.setattr(Path, name, guarded(getattr(Path, name), failure))
+        vague = FileNotFoundError("No such file or directory")  # what safetensors makes of every failure to open
+        patched.setattr("model.folder.load_file", guarded(safetensors.torch.load_file, vague))
+        yield
+
+
+def each_failure(model: Path, read: Callable[[], Read], number: int) -> Iterator[Read]:
+    """Lets the first operation on a file of the model fail, then the second instead, and so on; yields what is read."""
+    asked: list[Path] = []
+
+    def fails(path: Path) -> bool:
+        asked.extend([path] if model in path.parents else [])
+        return len(asked) == nth and asked[-1] == path
+
+    for nth in range(1, 100):
+        asked.clear()
+        with failing_disk(fails, number):
+            outcome = read()
+        if len(asked) < nth:
+            return
+        yield outcome
+    raise AssertionError("it never ends")
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EMFILE, errno.EACCES], ids=errno.errorcode.get)
+def test_wherever_the_disk_fails_a_worker_may_try_again(models: Path, number: int) -> None:
+    def read() -> object:
+        try:
+            return load_checkpoint(models / "tiny")
+        except Exception as error:
+            return error
+
+    outcomes = list(each_failure(models / "tiny", read, number))
+    assert len(outcomes) > 5
+    for outcome in outcomes:
+        assert isinstance(outcome, Exception)
+        assert may_pass(outcome), outcome
+        assert " cannot be read: " in str(outcome)
+
+
+def test_wherever_the_disk_fails_a_front_end_may_try_again(models: Path) -> None:
+    outcomes = [
+        (catalog.refused, catalog.passing)
+        for catalog in each_failure(models / "tiny", lambda: read_catalog(models), errno.EIO)
+    ]
+    assert len(outcomes) > 5
+    for refused, passing in outcomes:
+        assert refused == passing
+        assert refused["tiny"].endswith(" cannot be read: Input/output error")
+
+
+def test_a_front_end_keeps_what_it_knows_until_it_can_read_again(
+    models_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing can be opened for a while: one folder is new then, one has changed, and one is as it was."""
+
+    def no_more_files(*arguments: object) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    for name in ("changed", "untouched"):
+        shutil.copytree(models_dir / "tiny", tmp_path / name)
+    follower = CatalogFollower(tmp_path)
+    known = follower.catalog.models
+    shutil.copytree(models_dir / "tiny", tmp_path / "new")
+    (tmp_path / "changed" / "config.json").write_text("{}")
+    with monkeypatch.context() as patched:
+        patched.setattr("os.open", no_more_files)
+        assert [follower.look() for _ in range(4)] == [False, True, True, True]
+    assert follower.catalog.models == known
+    assert follower.catalog.refused == {"new": "config.json cannot be read: Too many open files"}
+    assert [record.getMessage().split()[1] for record in caplog.records] == ["changed", "untouched"]
+    assert [follower.look(), follower.look()] == [True, False]
+    assert set(follower.catalog.models) == {"new", "untouched"}
+    assert set(follower.catalog.refused) == {"changed"}

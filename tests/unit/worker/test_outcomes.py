@@ -1,0 +1,35 @@
+"""How jobs end."""
+
+from __future__ import annotations
+
+import queue
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import torch
+
+from jobs.store import ResultStore
+from worker.outcomes import Outcomes
+from worker.writers import Released, Stored, Writers
+
+
+def test_a_lost_device_that_a_writer_notices_first_ends_no_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The main thread ends with it, as with that of a reader: the jobs are for other workers."""
+    lost, ended = torch.AcceleratorError("CUDA error: uncorrectable ECC error encountered"), []
+
+    def store(*arguments: object) -> None:
+        raise lost
+
+    monkeypatch.setattr("worker.writers.store_result", store)
+    events: queue.SimpleQueue[Stored | Released] = queue.SimpleQueue()
+    writers = Writers(ResultStore(str(tmp_path)), cast(Any, None), events.put)
+    writers.store(cast(Any, SimpleNamespace()))
+    event = events.get(timeout=10)
+    writers.close()
+    outcomes = Outcomes(cast(Any, None), cast(Any, None), writers, cast(Any, None))
+    monkeypatch.setattr(outcomes, "fail", lambda running, error: ended.append(error))
+    with pytest.raises(torch.AcceleratorError) as caught:
+        outcomes.end({cast(Any, object()): event})
+    assert (caught.value, ended) == (lost, [])
