@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
 from model.checkpoint import load_checkpoint
 from model.config import ModelConfig
@@ -49,9 +49,12 @@ class Teacher:
         _check_names(classes, checkpoint.config.classes)
         self._scale = _scale(recipe, checkpoint.config)
         self._null = None if checkpoint.config.weaker else recipe.num_classes
-        own, weaker = checkpoint.network, checkpoint.weaker
-        self._network = torch.compile(own) if recipe.compile else own
-        self._base = self._network if weaker is None else torch.compile(weaker) if recipe.compile else weaker
+        self._network: nn.Module = checkpoint.network
+        self._base = self._network if checkpoint.weaker is None else checkpoint.weaker
+        if recipe.compile:
+            for network in {self._network, self._base}:
+                # Of static shapes: two networks of other widths would be taken for one of any width, and fail.
+                network.compile(dynamic=False)
 
     @torch.no_grad()
     def __call__(self, x_t: Tensor, t: Tensor, **told: Tensor) -> Tensor:
