@@ -122,11 +122,14 @@ class ModelConfig:
         return 0 if self.classifier is None else self.classifier.num_classes
 
     def accepts(self, label: int | None, *, guidance_scale: float, classifier_scale: float) -> bool:
-        """Returns whether the network, and the classifier if it guides, can be called with this class."""
+        """Returns whether the network, and whatever guides it, can be called with this class."""
         without_label = self.classes is None or self.network.null_class
+        by_label = label is not None and self.classes is not None and without_label
+        if guidance_scale != 1.0 and self.weaker is None and not by_label:
+            return False
         if label is None:
             return without_label and not classifier_scale
-        return label < self.num_labels and (without_label or self.weaker is not None or guidance_scale == 1.0)
+        return label < self.num_labels
 
     def defaults_of(self, plan: str | None = None) -> SamplerDefaults:
         """Returns the settings of a request that chooses nothing, or nothing but one of the plans.

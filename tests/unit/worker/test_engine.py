@@ -232,7 +232,8 @@ def test_equal_jobs_get_equal_shares_over_time(start: Callable[..., ActiveJob]) 
 
 
 def test_a_guided_image_steps_even_with_a_single_slot(start: Callable[..., ActiveJob]) -> None:
-    guided = start(guidance_scale=2.0)
+    guided = start()
+    guided.trajectories[0].guidance_scale = 2.0
     assert [active for active, _ in share_slots([guided], 1, 0)] == [guided]
 
 

@@ -242,6 +242,7 @@ def test_a_classifier_guides_a_network_without_classes() -> None:
     [
         ({}, {"label": 0}),
         ({}, {"classifier_scale": 1.0}),
+        ({}, {"guidance_scale": 2.0}),
         ({"num_classes": 3}, {"label": 3}),
         ({"num_classes": 3, "null_class": False}, {}),
         ({"num_classes": 3, "null_class": False}, {"label": 1, "guidance_scale": 2.0}),
