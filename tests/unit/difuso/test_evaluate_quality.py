@@ -84,7 +84,7 @@ def test_the_shipped_model_beside_drawn_faces_with_more_and_fewer_steps(tmp_path
     assert "None of these is an FID" in printed
 
     few, more, faces = rows(tmp_path)
-    assert few["name"] == "faces64 ddim trailing 1, guidance 1.5"
+    assert few["name"].startswith("faces64 ddim trailing 1")
     assert (few["drawn"]["steps"], more["drawn"]["steps"], faces["drawn"]) == (1, 4, None)
     assert few["drawn"]["sha256"] == load_checkpoint(SHIPPED / "faces64").sha256
     assert (faces["name"], faces["images"], faces["reference"]) == ("other drawn faces", 24, "drawn faces")
@@ -94,7 +94,7 @@ def test_the_shipped_model_beside_drawn_faces_with_more_and_fewer_steps(tmp_path
         assert "25 of the reference" in few["figures"][key]["protocol"]
     assert faces["figures"]["Precision-EfficientNet-Lite0"]["value"] > 0.5
     assert few["seconds_per_image"] < more["seconds_per_image"]
-    assert "| faces64 ddim trailing 4, guidance 1.5 | 24 |" in (tmp_path / "quality.md").read_text(encoding="utf-8")
+    assert f"| {more['name']} | 24 |" in (tmp_path / "quality.md").read_text(encoding="utf-8")
     with Image.open(tmp_path / "quality.png") as plot:
         assert len(np.unique(np.asarray(plot.convert("RGB")).reshape(-1, 3), axis=0)) > 10
 
