@@ -209,7 +209,7 @@ class EngineWorker(RqBase):
 
     def _claim_all(self, queues: Sequence[Queue]) -> None:
         """Claims jobs while there is room. It blocks up to IDLE_SECONDS if the worker holds no jobs."""
-        if not self._pacer.is_due("poll", POLL_SECONDS if self._held else 0.0):
+        if (self._held and not self._pacer.is_due("poll", POLL_SECONDS)) or not self._pacer.is_due("claim", 0.0):
             return
         try:
             self._readers.drop_cancelled()
@@ -235,7 +235,7 @@ class EngineWorker(RqBase):
         begun = []
         for event in read:
             if isinstance(event.error, OF_THE_MOMENT):
-                self._pacer.put_off("poll", STORE_SECONDS)
+                self._pacer.put_off("claim", STORE_SECONDS)
             claim, active = event.claim, self._readers.take(event)
             if active is not None:
                 active.alone = claim.rq_job.is_suspect
