@@ -286,10 +286,10 @@ class EngineWorker(RqBase):
             self._inbox.put(event)
 
     def _read_inbox(self) -> None:
-        """Handles the events that have arrived; waits up to POLL_SECONDS for the first."""
+        """Handles the events that have arrived; a worker that holds jobs waits up to POLL_SECONDS for the first."""
         events = []
         with suppress(queue.Empty):
-            events.append(self._inbox.get(timeout=POLL_SECONDS))
+            events.append(self._inbox.get(timeout=POLL_SECONDS if self._held else 0.001))
             while True:
                 events.append(self._inbox.get_nowait())
         self._begin([event for event in events if isinstance(event, JobRead)])

@@ -115,23 +115,32 @@ class Runner:
         timesteps = torch.tensor([t.plan.timesteps[t.row] for t in trajectories], dtype=torch.float32)
         rows = torch.stack([t.table[t.row] for t in trajectories])
         out, gradient = self._predict(x, timesteps, trajectories), self._gradient(x, timesteps, trajectories)
-        generators = [t.generator.get_state() for t in trajectories]
+        stochastic = [i for i, t in enumerate(trajectories) if t.plan.table[t.row, Column.S] != 0]
+        generators = [trajectories[i].generator for i in stochastic]
+        states = [generator.get_state() for generator in generators]
         try:
-            x, x0 = self._advance(x, out, rows, gradient, trajectories)
+            z = self._noise(x, generators, stochastic)
+            x, x0 = self._advance(x, out, z, rows, gradient, trajectories)
             # Cloned: a view of one image would keep its whole batch alive for as long as that image waits.
             outcomes = [(x[i].clone(), x0[i].clone()) for i in range(len(trajectories))]
         except Exception:
-            for trajectory, generator in zip(trajectories, generators, strict=True):
-                trajectory.generator.set_state(generator)
+            for generator, state in zip(generators, states, strict=True):
+                generator.set_state(state)
             raise
         for trajectory, outcome in zip(trajectories, outcomes, strict=True):
             trajectory.advance(*outcome)
 
     def _advance(
-        self, x: Tensor, out: Tensor, rows: Tensor, gradient: Tensor | None, trajectories: Sequence[Trajectory]
+        self,
+        x: Tensor,
+        out: Tensor,
+        z: Tensor,
+        rows: Tensor,
+        gradient: Tensor | None,
+        trajectories: Sequence[Trajectory],
     ) -> tuple[Tensor, Tensor]:
-        """Returns the next x_t of each trajectory and its x0, with new noise and in agreement with its measurement."""
-        z, x0 = self._noise(x, trajectories), torch.stack([t.x0 for t in trajectories])
+        """Returns the next x_t of each trajectory and its x0, in agreement with its measurement."""
+        x0 = torch.stack([t.x0 for t in trajectories])
         x, x0 = advance(x, x0, out, z, rows, gradient, self._x0_before(trajectories))
         for i, trajectory in enumerate(trajectories):
             if trajectory.restoration is not None:  # computed on the CPU, where its bases are
@@ -139,15 +148,14 @@ class Runner:
                 x[i] = agreed.to(x)
         return x, x0
 
-    def _noise(self, x: Tensor, trajectories: Sequence[Trajectory]) -> Tensor:
-        """Draws z from the generator of each trajectory whose row has S; 0 for the others. Shape of x."""
-        stochastic = [i for i, t in enumerate(trajectories) if t.plan.table[t.row, Column.S] != 0]
-        if not stochastic:
+    def _noise(self, x: Tensor, generators: Sequence[torch.Generator], rows: Sequence[int]) -> Tensor:
+        """Draws z for some rows, each from a generator of its own; 0 for the others. Shape of x."""
+        if not rows:
             return torch.zeros_like(x)
-        drawn = draw_noise([trajectories[i].generator for i in stochastic], self.checkpoint.config.shape).to(x)
-        if len(stochastic) == len(trajectories):
+        drawn = draw_noise(generators, self.checkpoint.config.shape).to(x)
+        if len(rows) == len(x):
             return drawn
-        return torch.zeros_like(x).index_copy(0, torch.tensor(stochastic, device=x.device), drawn)
+        return torch.zeros_like(x).index_copy(0, torch.tensor(rows, device=x.device), drawn)
 
     def _x0_before(self, trajectories: Sequence[Trajectory]) -> Tensor | None:
         """Returns the x0 of the calls before the previous ones, shape of x; None if no row has D."""
