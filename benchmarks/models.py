@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from model import ModelConfig, load_checkpoint, save_checkpoint
+from model import ModelConfig, save_checkpoint
 from model.config import SamplerDefaults
 from model.networks.build import build_network
 from model.networks.configs import PaperUNetConfig, UNetConfig
@@ -37,20 +36,10 @@ def random_model(folder: Path, config: ModelConfig) -> Path:
 
 
 def copy_model(source: Path, folder: Path) -> Path:
-    """Copies a checkpoint, so that a training run that replaces it cannot disturb.
-
-    A weaker network that guides it is left out: the network itself is measured, and peers have no other.
-    """
+    """Copies a checkpoint, so that a training run that replaces it cannot disturb."""
     for name in ("config.json", "model.safetensors", "SHA256SUMS"):
         if not (source / name).is_file():
             raise SystemExit(f"{source} is no checkpoint: {name} is missing. Name one with --model, or use --tiny")
-    checkpoint = load_checkpoint(source)
-    if checkpoint.weaker is not None:
-        alone = replace(
-            checkpoint.config, weaker=None, defaults=replace(checkpoint.config.defaults, guidance_scale=1.0)
-        )
-        save_checkpoint(folder, alone, checkpoint.network)
-        return folder
     folder.mkdir(parents=True)
     for path in source.iterdir():
         if path.is_file():
