@@ -7,6 +7,8 @@ import platform
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -45,6 +47,17 @@ def warn_if_busy() -> None:
     load = os.getloadavg()[0]
     if load > QUIET_LOAD:
         print(f"warning: the machine is not quiet (load {load:.1f}); figures will be wrong", file=sys.stderr)
+
+
+@contextmanager
+def a_busy_core() -> Iterator[None]:
+    """Another process computes all the time, as much as one core can."""
+    process = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
 
 
 def resident_mb(pid: int) -> float:

@@ -18,7 +18,7 @@ from .report import Bar, Report, quantile, say, show
 from .soak import soak as run_soak
 from .stack import Difuso
 
-PARTS = ("share", "claim", "alone", "polling", "memory", "start")
+PARTS = ("share", "claim", "alone", "crowded", "polling", "memory", "start")
 START_REPEATS = 3
 ALONE_STEPS, ALONE_REPEATS = 25, 15
 
@@ -55,6 +55,7 @@ def main(
                 "share": lambda: measure_share(small if tiny else paper(models), 3 * seconds, report),
                 "claim": lambda: measure_claims(small, claims, report),
                 "alone": lambda: measure_alone(served, report),
+                "crowded": lambda: measure_crowded(served, report),
                 "polling": lambda: measure_polling(served, seconds, pairs, report),
                 "memory": lambda: measure_memory(served, report),
                 "start": lambda: measure_start(small if tiny else model, report),
@@ -93,12 +94,28 @@ def measure_claims(model: Path, count: int, report: Report) -> None:
 
 def measure_alone(model: Path, report: Report) -> None:
     """How long one image takes over HTTP on an idle server, beside the bare network in a loop of batches of one."""
+    served, bare = _lone_image_ms(model)
+    report.add("alone_ms", {"steps": ALONE_STEPS, "served": served, "bare": bare})
+    show("one image alone, ms", ("steps", "over HTTP", "bare loop"), [(ALONE_STEPS, served, bare)])
+    report.bar(Bar("one image over HTTP, times the bare loop", served / bare, 1.3, "", "at most"))
+
+
+def measure_crowded(model: Path, report: Report) -> None:
+    """The same while another process keeps one of the cores busy."""
+    with machine.a_busy_core():
+        served, bare = _lone_image_ms(model)
+    report.add("crowded_ms", {"steps": ALONE_STEPS, "served": served, "bare": bare})
+    headings = ("steps", "over HTTP", "bare loop")
+    show("one image beside a process that keeps a core busy, ms", headings, [(ALONE_STEPS, served, bare)])
+    report.bar(Bar("one image beside a busy process, times the bare loop", served / bare, 1, "", "at most"))
+
+
+def _lone_image_ms(model: Path) -> tuple[float, float]:
+    """Medians over HTTP and of the network alone."""
     with stack.difuso(model) as difuso:
         served = statistics.median(idle.image_seconds(difuso, steps=ALONE_STEPS, count=ALONE_REPEATS))
     bare = statistics.median(idle.network_seconds(model, calls=ALONE_STEPS, count=ALONE_REPEATS))
-    report.add("alone_ms", {"steps": ALONE_STEPS, "served": 1000 * served, "bare": 1000 * bare})
-    show("one image alone, ms", ("steps", "over HTTP", "bare loop"), [(ALONE_STEPS, 1000 * served, 1000 * bare)])
-    report.bar(Bar("one image over HTTP, times the bare loop", served / bare, 1.3, "", "at most"))
+    return 1000 * served, 1000 * bare
 
 
 def measure_polling(model: Path, seconds: float, pairs: int, report: Report) -> None:

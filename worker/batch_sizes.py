@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -10,6 +11,18 @@ from torch import Tensor
 WORTH = 0.95  # share of the best rate that the slots must reach
 LONGEST_STEP = 1.0  # seconds; a new job waits for the step that runs, and a cancelled one ends after it
 QUICK_STEP = 0.1  # seconds that nobody feels; the more jobs share such steps, the less each costs
+
+
+def timed(call: Callable[[], Tensor]) -> tuple[Tensor, float]:
+    """Makes a call, once more if it was quick, for the first one prepares; returns the output and the seconds."""
+    started = time.perf_counter()
+    out = call()
+    seconds = time.perf_counter() - started
+    if seconds > QUICK_STEP:  # to prepare hardly counts
+        return out, seconds
+    started = time.perf_counter()
+    call()
+    return out, min(seconds, time.perf_counter() - started)
 
 
 def most_agreeing(outs: Mapping[int, Tensor]) -> list[int]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 
 import torch
@@ -21,9 +22,10 @@ from model.plans.plan import Column, Plan
 from model.rng import draw_noise
 from model.step import advance
 
-from .batch_sizes import QUICK_STEP, every_fourth, most_agreeing, powers_of_two, useful_size
+from .batch_sizes import every_fourth, most_agreeing, powers_of_two, timed, useful_size
 from .calls import by_position, padded
 from .example_batch import example_batch
+from .parallel import ParallelNetwork
 from .side_networks import side_networks
 from .trajectory import Trajectory
 
@@ -85,7 +87,8 @@ class Runner:
         self.on_step: Callable[[int, int, float], None] = lambda rows, bucket, seconds: None
         self._told = checkpoint.config.told
         denoiser = checkpoint.denoiser.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._network = by_position(denoiser, self._told, compiled)
+        cores = 1 if compiled or device.type != "cpu" else torch.get_num_threads()
+        self._network = ParallelNetwork(by_position(denoiser, self._told, compiled), cores)
         if exact and device.type == "cuda":
             torch.backends.cudnn.deterministic = True
         seconds = self._warm_up(exact)
@@ -255,26 +258,25 @@ class Runner:
         Their outputs alone decide about that, so that a measurement of time decides about no image. Returns the sizes
         to use, rising, each with the seconds of a call.
         """
-        sizes = every_fourth(self.slots) if self.device.type == "cpu" else powers_of_two(self.slots)
-        sizes = sorted(self._compiled) or sizes
-        x, timesteps, named = example_batch(self.checkpoint.config, self.slots)
-        x, told = x.to(self.device), [each.to(self.device) for each in named.values()]
+        x, timesteps, told = example_batch(self.checkpoint.config, self.slots)
+        batch = [each.to(self.device) for each in (x, timesteps, *told.values())]
 
-        def timed(size: int) -> tuple[Tensor, float]:
-            started = time.perf_counter()
-            out = self._synchronized(self._forward(x[:size], timesteps[:size], *(each[:size] for each in told)))
-            return out, time.perf_counter() - started
+        def first(size: int, network: Callable[..., Tensor]) -> Tensor:
+            return self._synchronized(network(*(each[:size] for each in batch)))
 
-        reference, _ = timed(self.slots)
+        reference = first(self.slots, self._network.choose)
         if not torch.isfinite(reference).all():
             raise NonFiniteSample("the network returns NaN or infinity for noise")
-        outs, seconds = {}, {}
-        for size in sizes:
-            outs[size], spent = timed(size)
-            # The first call prepares, which hardly counts in a long one.
-            seconds[size] = spent if spent > QUICK_STEP else min(spent, timed(size)[1])
-        agreeing = most_agreeing(outs)
+        sizes = every_fourth(self.slots) if self.device.type == "cpu" else powers_of_two(self.slots)
+        sizes = sorted(self._compiled) or [size for size in sizes if self._network.can_take(size)]
+        found = {size: timed(partial(first, size, self._network)) for size in sizes}
+        outs = {size: out for size, (out, _) in found.items()}
+        agreeing = most_agreeing(outs) if exact else sizes
         if not torch.equal(outs[self.slots], reference):
             log.warning("the same batch gave other bits the second time: images are not repeatable on this device")
-            agreeing = [self.slots]
-        return {size: seconds[size] for size in (agreeing if exact else sizes)}
+            agreeing = [self.slots] if exact else sizes
+        if exact and self._network.may_use_one:
+            small = [size for size in agreeing if not self._network.is_split(size)]
+            same = [torch.equal(first(size, self._network.on_one_core), outs[size]) for size in small]
+            self._network.may_use_one = all(same)
+        return {size: found[size][1] for size in agreeing}
