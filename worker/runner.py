@@ -18,6 +18,7 @@ from torch import Tensor
 
 from model.checkpoint import Checkpoint
 from model.errors import NonFiniteSample
+from model.networks.convolution import pack_convolutions
 from model.plans.plan import Column, Plan
 from model.rng import draw_noise
 from model.step import advance
@@ -87,6 +88,8 @@ class Runner:
         self.on_step: Callable[[int, int, float], None] = lambda rows, bucket, seconds: None
         self._told = checkpoint.config.told
         denoiser = checkpoint.denoiser.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if not compiled:
+            pack_convolutions(denoiser)
         cores = 1 if compiled or device.type != "cpu" else torch.get_num_threads()
         self._network = ParallelNetwork(by_position(denoiser, self._told, compiled), cores)
         if exact and device.type == "cuda":

@@ -11,6 +11,7 @@ from torch import Tensor
 from model.checkpoint import Checkpoint
 from model.errors import NonFiniteSample
 from model.networks.classifier import log_prob_gradient
+from model.networks.convolution import pack_convolutions
 
 from .calls import by_position, padded
 from .example_batch import example_batch
@@ -81,5 +82,7 @@ def side_networks(
         classifier = make(gradient, example=(x, timesteps, labels))
     if checkpoint.weaker_version is not None:
         denoiser = checkpoint.weaker_version.denoiser.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if not compiled:
+            pack_convolutions(denoiser)
         weaker = make(by_position(denoiser, checkpoint.config.told, compiled), example=(x, timesteps, *told.values()))
     return classifier, weaker

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+PACKED_BYTES = 256 << 20
+
 
 class Convolution(nn.Conv2d):
     """A convolution that is computed by oneDNN on every CPU that has it, unless it trains.
@@ -13,6 +15,8 @@ class Convolution(nn.Conv2d):
     small image, or sixteen of fewer in a 1x1 convolution on one thread, would get other bits than the same image in a
     larger batch. oneDNN's bits depend on neither.
     """
+
+    _packed: Tensor | None = None  # the weight as oneDNN wants it
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns shape (B, out_channels, H', W').
@@ -23,13 +27,31 @@ class Convolution(nn.Conv2d):
         if self.training or not _by_onednn(x):
             return super().forward(x)
         assert not isinstance(self.padding, str)
-        return torch.mkldnn_convolution(
-            x, self.weight, self.bias, self.padding, self.stride, self.dilation, self.groups
-        )
+        how = self.padding, self.stride, self.dilation, self.groups
+        if self._packed is None or x.requires_grad:
+            return torch.mkldnn_convolution(x, self.weight, self.bias, *how)
+        out: Tensor = torch.ops.mkldnn._convolution_pointwise(x, self._packed, self.bias, *how, "none", [], "")
+        return out
+
+    def pack(self) -> None:
+        """Lets oneDNN arrange the weight now, which it otherwise does at each call."""
+        how = self.padding, self.stride, self.dilation, self.groups
+        self._packed = torch.ops.mkldnn._reorder_convolution_weight(self.weight.detach(), *how, None)
+
+
+def pack_convolutions(network: nn.Module) -> None:
+    """Lets oneDNN arrange the weights of all convolutions once; for a network on a CPU whose weights stay as they are.
+
+    They take their memory twice then. So large networks, of whose calls it is a small part, are left as they are.
+    """
+    layers = [each for each in network.modules() if isinstance(each, Convolution)]
+    if sum(each.weight.nbytes for each in layers) <= PACKED_BYTES and all(_by_onednn(each.weight) for each in layers):
+        for each in layers:
+            each.pack()
 
 
 def _by_onednn(x: Tensor) -> bool:
-    """Returns whether oneDNN can be called for an input: not by autocast, which casts no arguments of this call."""
+    """Returns whether oneDNN can be called for a tensor: not by autocast, which casts no arguments of this call."""
     return (
         x.device.type == "cpu"
         and x.dtype == torch.float32

@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from model.networks import convolution
 from model.networks.build import build_network
 from model.networks.configs import AnyNetworkConfig, UNetConfig
-from model.networks.convolution import Convolution
+from model.networks.convolution import Convolution, pack_convolutions
 from model.networks.sigma_configs import EDM2UNetConfig, SongUNetConfig
 
 SIZES = (1, 2, 3, 5, 8, 12, 16)
@@ -34,16 +35,22 @@ def convolved(layer: nn.Module, x: Tensor) -> Tensor:
 
 
 @needs_onednn
+@pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize(
     ("channels", "side", "kernel", "stride"),
     [(64, 16, 3, 1), (128, 8, 3, 2), (256, 4, 3, 1), (256, 4, 1, 1), (256, 8, 1, 1), (16, 64, 3, 1)],
 )
-def test_neither_batch_nor_threads_change_a_convolution(channels: int, side: int, kernel: int, stride: int) -> None:
+def test_neither_batch_nor_threads_change_a_convolution(
+    channels: int, side: int, kernel: int, stride: int, packed: bool
+) -> None:
     """The sizes of faces64's layers. PyTorch's own choice of a kernel fails at one image, or at any on one thread."""
     torch.manual_seed(0)
     layer = Convolution(channels, 64, kernel, stride, padding=kernel // 2).eval()
     x = torch.randn(16, channels, side, side)
     expected = convolved(layer, x)
+    if packed:
+        layer.pack()
+        assert torch.equal(convolved(layer, x), expected)
     for count in (1, 2):
         torch.set_num_threads(count)
         different = [size for size in SIZES if not torch.equal(convolved(layer, x[:size]), expected[:size])]
@@ -75,12 +82,15 @@ NETWORKS: dict[str, tuple[AnyNetworkConfig, int]] = {  # and the height of an im
 
 
 @needs_onednn
+@pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("name", NETWORKS)
-def test_each_layer_of_a_network_gives_the_same_bits_on_one_thread_and_two(name: str) -> None:
+def test_each_layer_of_a_network_gives_the_same_bits_on_one_thread_and_two(name: str, packed: bool) -> None:
     """Layer by layer, so that a layer which breaks it is named."""
     torch.manual_seed(0)
     config, height = NETWORKS[name]
     network = build_network(config).eval()
+    if packed:
+        pack_convolutions(network)
     x, t = torch.randn(16, 3, height, height), torch.randint(0, 1000, (16,))
     seen: dict[str, Tensor] = {}
 
@@ -106,6 +116,29 @@ def test_each_layer_of_a_network_gives_the_same_bits_on_one_thread_and_two(name:
         for size in (1, 2, 4, 8):
             different = [name for name, out in outputs(size).items() if not torch.equal(out, expected[name][:size])]
             assert different == [], f"{size} images on {count} threads"
+
+
+@needs_onednn
+def test_a_packed_convolution_still_has_gradients_and_trains() -> None:
+    torch.manual_seed(0)
+    layer, x = Convolution(8, 12, 3, padding=1).eval(), torch.randn(2, 8, 9, 9)
+    expected = layer(x)
+    layer.pack()
+    assert torch.equal(layer(x), expected)
+    layer(x.requires_grad_()).sum().backward()
+    assert x.grad is not None
+    with torch.no_grad():
+        layer.weight.zero_()
+    assert not torch.equal(layer.train()(x), expected)
+
+
+@needs_onednn
+@pytest.mark.parametrize("limit", [0, 1 << 20])
+def test_only_small_networks_are_packed(monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
+    monkeypatch.setattr(convolution, "PACKED_BYTES", limit)
+    network = nn.Sequential(Convolution(3, 8, 3), nn.SiLU(), Convolution(8, 3, 3))
+    pack_convolutions(network)
+    assert [each._packed is not None for each in network if isinstance(each, Convolution)] == [limit > 0] * 2
 
 
 def test_it_is_a_convolution() -> None:
