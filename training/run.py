@@ -18,6 +18,7 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from model.allocator import keep_freed_memory
 from model.images import to_uint8
 
 from . import dataset
@@ -66,6 +67,7 @@ def train(
         RecipeError: if the images cannot be used, or the folder holds a run of another recipe.
         Diverged: if the gradients stay NaN or infinite; the last batch is left in the folder.
     """
+    keep_freed_memory()
     with joined(torch.device(device)) as (processes, own_device):
         return _train(recipe, out, own_device, processes, kid_from)
 

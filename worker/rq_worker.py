@@ -27,10 +27,10 @@ from rq import Queue
 
 from jobs import keys
 from jobs.store import ResultStore
+from model.allocator import give_back
 
 from . import watchdog
 from .active import ActiveJob, EngineEvent, Finished, Previewed, Snapped
-from .allocator import give_back
 from .claims import Claims
 from .engine import EngineStalled, StepEngine
 from .fairness import forecast

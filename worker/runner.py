@@ -16,6 +16,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
+from model.allocator import keep_freed_memory
 from model.checkpoint import Checkpoint
 from model.errors import NonFiniteSample
 from model.networks.convolution import pack_convolutions
@@ -26,7 +27,7 @@ from model.step import advance
 from .batch_sizes import every_fourth, most_agreeing, powers_of_two, timed, useful_size
 from .calls import by_position, padded
 from .example_batch import example_batch
-from .parallel import ParallelNetwork
+from .parallel import LARGEST_ON_ONE, ParallelNetwork
 from .side_networks import side_networks
 from .trajectory import Trajectory
 
@@ -88,6 +89,8 @@ class Runner:
         self.on_step: Callable[[int, int, float], None] = lambda rows, bucket, seconds: None
         self._told = checkpoint.config.told
         denoiser = checkpoint.denoiser.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if device.type == "cpu":
+            keep_freed_memory()
         if not compiled:
             pack_convolutions(denoiser)
         cores = 1 if compiled or device.type != "cpu" else torch.get_num_threads()
@@ -267,11 +270,11 @@ class Runner:
         def first(size: int, network: Callable[..., Tensor]) -> Tensor:
             return self._synchronized(network(*(each[:size] for each in batch)))
 
-        reference = first(self.slots, self._network.choose)
+        reference = first(self.slots, self._network)
         if not torch.isfinite(reference).all():
             raise NonFiniteSample("the network returns NaN or infinity for noise")
         sizes = every_fourth(self.slots) if self.device.type == "cpu" else powers_of_two(self.slots)
-        sizes = sorted(self._compiled) or [size for size in sizes if self._network.can_take(size)]
+        sizes = sorted(self._compiled) or sizes
         found = {size: timed(partial(first, size, self._network)) for size in sizes}
         outs = {size: out for size, (out, _) in found.items()}
         agreeing = most_agreeing(outs) if exact else sizes
@@ -279,7 +282,7 @@ class Runner:
             log.warning("the same batch gave other bits the second time: images are not repeatable on this device")
             agreeing = [self.slots] if exact else sizes
         if exact and self._network.may_use_one:
-            small = [size for size in agreeing if not self._network.is_split(size)]
+            small = [size for size in agreeing if size <= LARGEST_ON_ONE]
             same = [torch.equal(first(size, self._network.on_one_core), outs[size]) for size in small]
             self._network.may_use_one = all(same)
         return {size: found[size][1] for size in agreeing}
