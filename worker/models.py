@@ -81,6 +81,7 @@ class ModelFollower:
         self._settings = settings
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="models")
         self._looking: Future[None] | None = None
+        self._closed = False
 
     def look(self) -> None:
         """Looks for models to load, unless the last look goes on. To be called every few seconds.
@@ -95,12 +96,15 @@ class ModelFollower:
         self._looking = self._pool.submit(self._look)
 
     def close(self) -> None:
-        """Stops the thread without waiting for a look that goes on."""
+        """Stops the thread without waiting for a look that goes on; that one loads no further model."""
+        self._closed = True
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _look(self) -> None:
         for models in newer_models(self._settings, self.models):
             self.models = models
+            if self._closed:
+                return
 
 
 def newer_models(settings: WorkerSettings, models: Models) -> Iterator[Models]:

@@ -400,7 +400,7 @@ def test_mistakes_of_a_command_with_a_server_are_explained(difuso: Difuso, files
 def test_ctrl_c_at_a_command_cancels_its_job(
     difuso: Difuso, client: Client, tmp_path: Path, wait_until: WaitUntil
 ) -> None:
-    arguments = ["sample", "--server", difuso.url, "-n", "8", "--steps", "1000", "--tag", "ctrl-c"]
+    arguments = ["sample", "--server", difuso.url, "-n", "64", "--steps", "1000", "--tag", "ctrl-c"]
     command = [sys.executable, "-P", "-m", "difuso", *arguments]
     process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     wait_until(lambda: [*client.jobs(tag="ctrl-c", state="running")], timeout=60, description="the job runs")

@@ -22,6 +22,7 @@ from jobs.kinds.generate import Generation
 from jobs.store import ResultStore
 from model import Checkpoint, load_checkpoint
 from tests.waiting import wait_until
+from worker import models as models_of_a_worker
 from worker.held_jobs import Claim
 from worker.job_readers import JobRead, JobReaders
 from worker.job_reading import ModelIsLoading
@@ -78,6 +79,18 @@ def test_the_others_come_one_by_one(settings: WorkerSettings, monkeypatch: pytes
     wanted.set()
     assert next(whole_looks(follower)) == {"a", "b", "c"}
     follower.close()
+
+
+def test_a_worker_that_ends_loads_no_further_model(settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    follower = ModelFollower(settings, load_models(settings))
+    warm = models_of_a_worker._warm
+
+    def warm_at_the_end(*arguments: Any) -> Any:
+        follower.close()
+        return warm(*arguments)
+
+    monkeypatch.setattr(models_of_a_worker, "_warm", warm_at_the_end)
+    assert next(whole_looks(follower)) == {"a", "b"}
 
 
 def test_a_new_folder_is_loaded_once_it_rests(settings: WorkerSettings, models_dir: Path) -> None:
