@@ -298,7 +298,7 @@ def test_a_wait_survives_a_restart_of_everything(
     port = free_port()
     with ThreadPoolExecutor(2) as pool, Client(f"http://127.0.0.1:{port}", timeout=100) as client:
         with running(tmp_path, environment, port=port):
-            job = client.submit("generate", n=4, steps=200, seed=5)
+            job = client.submit("generate", n=16, steps=1000, seed=5)
             wait_until(lambda: is_under_way(job), timeout=20, description="the job is under way")
             waiting = pool.submit(client.job(job.id).images)
         assert not waiting.done()
@@ -307,7 +307,7 @@ def test_a_wait_survives_a_restart_of_everything(
             result = waiting.result(timeout=100)
             assert result.facts["id"] == job.id
             assert asking.result(timeout=60).pngs == client.generate(n=2, steps=5, seed=5).pngs
-            assert len(set(result.pngs)) == 4
+            assert len(set(result.pngs)) == 16
 
 
 class Watched(httpx.AsyncHTTPTransport):
