@@ -7,11 +7,24 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from model.networks.convolution import pack_convolutions
+
 
 def by_position(
-    denoiser: nn.Module, names: Sequence[str], compiled: Mapping[int, Callable[..., Tensor]]
+    denoiser: nn.Module,
+    device: torch.device,
+    names: Sequence[str],
+    compiled: Mapping[int, Callable[..., Tensor]],
 ) -> Callable[..., Tensor]:
-    """Returns a denoiser that takes what it is told by position, and is compiled for some batch sizes."""
+    """Moves a denoiser to its device; returns it as a function that takes what it is told by position.
+
+    Args:
+        names: what it is told beside x_t and t.
+        compiled: compiled networks by batch size, which are called in its place.
+    """
+    denoiser = denoiser.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if not compiled:
+        pack_convolutions(denoiser)
 
     def call(x: Tensor, timesteps: Tensor, *told: Tensor) -> Tensor:
         x = x.contiguous(memory_format=torch.channels_last)

@@ -28,16 +28,16 @@ class ParallelNetwork:
 
     Args:
         network: the network.
-        cores: number of cores that the threads which call it use; with 1 it is only called.
+        cores: number of cores that the threads which call it use.
 
     Attributes:
-        may_use_one: whether one core may compute a small batch, which some networks do with other bits.
+        may_use_one: whether one core may compute a small batch. Not before it is known to give the same bits.
     """
 
     def __init__(self, network: Network, cores: int) -> None:
         self._network = network
-        self._cores = cores
-        self.may_use_one = cores > 1
+        self.cores = cores
+        self.may_use_one = False
         self._fastest: dict[int, float] = {}
         self._slowness = 1.0
         self._crowded_until = 0.0
@@ -58,9 +58,9 @@ class ParallelNetwork:
     def _learn(self, size: int, seconds: float) -> None:
         """Keeps the average slowness: as many times as there are cores, one core is not slower than all of them."""
         fastest = self._fastest[size] = min(seconds, self._fastest.get(size, seconds))
-        slowness = min(seconds / fastest, 2.0 * self._cores)  # so that a single pause is not enough
+        slowness = min(seconds / fastest, 2.0 * self.cores)  # so that a single pause is not enough
         self._slowness += WEIGHT * (slowness - self._slowness)
-        if self._slowness > self._cores:
+        if self._slowness > self.cores:
             self._crowded_until = time.monotonic() + CROWDED_SECONDS
 
 

@@ -19,7 +19,6 @@ from torch import Tensor
 from model.allocator import keep_freed_memory
 from model.checkpoint import Checkpoint
 from model.errors import NonFiniteSample
-from model.networks.convolution import pack_convolutions
 from model.plans.plan import Column, Plan
 from model.rng import draw_noise
 from model.step import advance
@@ -88,13 +87,10 @@ class Runner:
         self.image_steps = 0
         self.on_step: Callable[[int, int, float], None] = lambda rows, bucket, seconds: None
         self._told = checkpoint.config.told
-        denoiser = checkpoint.denoiser.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if device.type == "cpu":
             keep_freed_memory()
-        if not compiled:
-            pack_convolutions(denoiser)
         cores = 1 if compiled or device.type != "cpu" else torch.get_num_threads()
-        self._network = ParallelNetwork(by_position(denoiser, self._told, compiled), cores)
+        self._network = ParallelNetwork(by_position(checkpoint.denoiser, device, self._told, compiled), cores)
         if exact and device.type == "cuda":
             torch.backends.cudnn.deterministic = True
         seconds = self._warm_up(exact)
@@ -277,12 +273,13 @@ class Runner:
         sizes = sorted(self._compiled) or sizes
         found = {size: timed(partial(first, size, self._network)) for size in sizes}
         outs = {size: out for size, (out, _) in found.items()}
-        agreeing = most_agreeing(outs) if exact else sizes
+        agreeing = most_agreeing(outs)
         if not torch.equal(outs[self.slots], reference):
             log.warning("the same batch gave other bits the second time: images are not repeatable on this device")
-            agreeing = [self.slots] if exact else sizes
-        if exact and self._network.may_use_one:
-            small = [size for size in agreeing if size <= LARGEST_ON_ONE]
-            same = [torch.equal(first(size, self._network.on_one_core), outs[size]) for size in small]
-            self._network.may_use_one = all(same)
-        return {size: found[size][1] for size in agreeing}
+            agreeing = [self.slots]
+        used = agreeing if exact else sizes
+        small = [size for size in used if exact and size <= LARGEST_ON_ONE]
+        self._network.may_use_one = self._network.cores > 1 and all(
+            torch.equal(first(size, self._network.on_one_core), outs[size]) for size in small
+        )
+        return {size: found[size][1] for size in used}

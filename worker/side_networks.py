@@ -11,7 +11,6 @@ from torch import Tensor
 from model.checkpoint import Checkpoint
 from model.errors import NonFiniteSample
 from model.networks.classifier import log_prob_gradient
-from model.networks.convolution import pack_convolutions
 
 from .calls import by_position, padded
 from .example_batch import example_batch
@@ -81,8 +80,6 @@ def side_networks(
         gradient = partial(log_prob_gradient, checkpoint.classifier.to(device))
         classifier = make(gradient, example=(x, timesteps, labels))
     if checkpoint.weaker_version is not None:
-        denoiser = checkpoint.weaker_version.denoiser.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        if not compiled:
-            pack_convolutions(denoiser)
-        weaker = make(by_position(denoiser, checkpoint.config.told, compiled), example=(x, timesteps, *told.values()))
+        call = by_position(checkpoint.weaker_version.denoiser, device, checkpoint.config.told, compiled)
+        weaker = make(call, example=(x, timesteps, *told.values()))
     return classifier, weaker

@@ -57,6 +57,29 @@ def test_one_core_is_used_in_exact_mode_only_if_the_bits_are_the_same(
     assert loose._network.may_use_one
 
 
+def test_a_warm_up_on_busy_cores_compares_the_bits_of_all_cores_with_those_of_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Were it to use one core already, it would compare one core with itself."""
+    checkpoint = checkpoint_of(UNetConfig(**NETWORK))
+    forward = checkpoint.network.forward
+
+    def other_bits(x: Tensor, *rest: Tensor) -> Tensor:
+        out: Tensor = forward(x, *rest)
+        return out + 1e-6 * (torch.get_num_threads() == 1)
+
+    learn = ParallelNetwork._learn
+
+    def learn_that_all_is_slow(network: ParallelNetwork, size: int, seconds: float) -> None:
+        learn(network, size, 0.001)
+        for _ in range(9):
+            learn(network, size, 1.0)
+
+    monkeypatch.setattr(checkpoint.network, "forward", other_bits)
+    monkeypatch.setattr(ParallelNetwork, "_learn", learn_that_all_is_slow)
+    assert not Runner(checkpoint, device=torch.device("cpu"), slots=4)._network.may_use_one
+
+
 def test_one_core_computes_while_the_others_are_busy(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch)
     used: list[int] = []
@@ -66,6 +89,7 @@ def test_one_core_computes_while_the_others_are_busy(monkeypatch: pytest.MonkeyP
         return clock.network(x, t)
 
     call = ParallelNetwork(network, 2)
+    call.may_use_one = True
     for clock.call_seconds in (1.0, 1.0, 9.0, 1.0, 1.0, 1.0):  # one pause is nothing
         call(*BATCH)
     assert used == [2] * 6
@@ -93,6 +117,7 @@ def test_neither_large_batches_nor_networks_that_round_otherwise_are_computed_on
 
     large = [torch.zeros(LARGEST_ON_ONE + 1, 3), torch.zeros(LARGEST_ON_ONE + 1)]
     call = ParallelNetwork(network, 2)
+    call.may_use_one = True
     for clock.call_seconds in (1.0, *[9.0] * 10):
         call(*large)
     assert used == [2] * 11
