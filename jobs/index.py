@@ -26,6 +26,7 @@ from .errors import JobNotFound, JobUnreadable, RequestRefused
 from .status import STATES, ask_statuses, read_status
 
 EXAMINED = 1000  # entries that one page examines, so that a filter that matches little keeps nobody waiting
+NOT_YET_QUEUED = 100  # entries whose job is about to be queued, or was never, that a page without a filter passes over
 ABSENT_SECONDS = 600  # an entry without a job is removed after this time; before, its job may be about to be queued
 _CURSOR = re.compile(rf"(\S{{1,32}}) ({JOB_ID.strip('^$')})")
 
@@ -201,7 +202,7 @@ def _find(
     states = f" {' '.join(names)} " if names else ""
     place = ("", "") if after is None else (after.job_id, repr(after.at))
     asked = (states, wanted.kind or "", wanted.model or "", wanted.tag or "")
-    examined = EXAMINED if any(asked) else most
+    examined = EXAMINED if any(asked) else most + NOT_YET_QUEUED
     facts = (RqJob.key_for(""), most, examined, ttl, *place, *asked)
     found, last = client.eval(_FIND, 1, keys.index(owner), *facts)
     ids = [job_id.decode() for job_id in found]

@@ -205,6 +205,16 @@ def test_an_entry_whose_job_is_missing_is_removed_once_it_is_old(worker: FakeWor
     assert [status.job.id for status in queue.page(None, Wanted(), most=10).jobs] == [young.id]
 
 
+def test_a_job_that_is_about_to_be_queued_hides_no_other(
+    api: httpx.Client, worker: FakeWorker, queue: JobQueue
+) -> None:
+    there = submit(queue)
+    for _ in range(3):
+        job = Job(id=str(uuid.uuid4()), model="tiny", params=PARAMS, accepted_at=time.time(), timeout=1)
+        index.enter(worker.client, job, result_ttl=60)
+    assert listed(api, "?limit=1") == [there]
+
+
 def test_an_index_is_kept_for_as_long_as_its_jobs(worker: FakeWorker, queue: JobQueue) -> None:
     for timeout in (600, 10):
         submit(queue, timeout=timeout)
