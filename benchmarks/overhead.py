@@ -112,7 +112,7 @@ def measure_crowded(model: Path, report: Report) -> None:
 
 def _lone_image_ms(model: Path) -> tuple[float, float]:
     """Medians over HTTP and of the network alone."""
-    with stack.difuso(model) as difuso:
+    with stack.difuso(model, workers=None) as difuso:
         served = statistics.median(idle.image_seconds(difuso, steps=ALONE_STEPS, count=ALONE_REPEATS))
     bare = statistics.median(idle.network_seconds(model, calls=ALONE_STEPS, count=ALONE_REPEATS))
     return 1000 * served, 1000 * bare

@@ -42,13 +42,13 @@ class Contest:
     Attributes:
         model: a checkpoint's folder, alone in its parent.
         exact: whether our workers use only batch sizes that agree bit for bit.
-        workers: the number of our workers, which share the cores.
+        workers: the number of our workers, which share the cores; None for as many as `difuso serve` starts.
     """
 
     model: Path
     device: str = "cpu"
     exact: bool = True
-    workers: int = 1
+    workers: int | None = None
     seed: int = 0
 
     def open(self, name: str) -> AbstractContextManager[System]:
@@ -93,7 +93,7 @@ def main(
     compiled: Annotated[
         bool, typer.Option("--compiled", help="For our worker: what `difuso compile` compiled.")
     ] = False,
-    workers: Annotated[int, typer.Option(min=1, help="Of ours, which share the cores.")] = 1,
+    workers: Annotated[int | None, typer.Option(min=1, help="Of ours; by default as `difuso serve` decides.")] = None,
     cores: Annotated[int, typer.Option(min=1, help="That servers and clients share.")] = 2,
     seed: Annotated[int, typer.Option(help="Of the requests.")] = 0,
     out: Annotated[Path, typer.Option(help="JSON file.")] = Path("var/bench-serving.json"),

@@ -76,7 +76,7 @@ def compare_rates(contest: Contest, names: list[str], seconds: float, report: Re
 
 def measure_alone(model: Path, report: Report) -> None:
     """Milliseconds of one job of one step on an idle server, over those of the network call."""
-    with stack.difuso(model) as difuso:
+    with stack.difuso(model, workers=None) as difuso:
         served = [1000 * each for each in idle.image_seconds(difuso, steps=1, count=ALONE_COUNT)]
     bare = 1000 * statistics.median(idle.network_seconds(model, calls=25, count=5)) / 25
     median, p95 = statistics.median(served), quantile(served, 0.95)

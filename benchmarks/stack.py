@@ -17,7 +17,7 @@ import httpx
 from difuso.supervisor.child_processes import ChildProcesses
 from difuso.supervisor.machine import this_machine
 from difuso.supervisor.redis_server import RedisServer
-from difuso.supervisor.shares import share_out
+from difuso.supervisor.shares import environments, share_out
 from difuso.supervisor.standalone import API_NICE
 
 START_SECONDS = 180.0
@@ -62,7 +62,7 @@ def difuso(
     *,
     device: str = "cpu",
     exact: bool = True,
-    workers: int = 1,
+    workers: int | None = 1,
     environment: Mapping[str, str] | None = None,
     api_nice: int = API_NICE,
 ) -> Iterator[Difuso]:
@@ -71,12 +71,12 @@ def difuso(
     Args:
         model: a checkpoint's folder; the only one in its parent.
         device, exact: settings of the workers.
-        workers: how many share the cores or GPUs.
+        workers: how many share the cores or GPUs; None for as many as `difuso serve` starts.
         environment: of workers and API, besides.
         api_nice: how much more willingly the API leaves the cores to others.
     """
-    port, metrics_ports = free_port(), [free_port() for _ in range(workers)]
     shares = share_out(this_machine(device, ENVIRONMENT), workers)
+    port, metrics_ports = free_port(), [free_port() for _ in shares]
     with ChildProcesses() as children, closing(RedisServer(children, children.folder / "redis")) as redis_server:
         redis_server.start()
         settings = {
@@ -95,10 +95,12 @@ def difuso(
         spawned = [
             children.spawn(
                 [*command, "worker"],
-                env={**settings, "DIFUSO_METRICS_PORT": str(metrics_port), **share.environment},
+                env={**settings, "DIFUSO_METRICS_PORT": str(metrics_port), **variables},
                 processors=share.processors,
             )
-            for metrics_port, share in zip(metrics_ports, shares, strict=True)
+            for metrics_port, share, variables in zip(
+                metrics_ports, shares, environments(shares, children.folder / "cores"), strict=True
+            )
         ]
         nice = ["nice", "-n", str(api_nice)] if api_nice else []
         api = children.spawn([*nice, *command, "api"], env=settings)

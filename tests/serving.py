@@ -18,6 +18,7 @@ from tests.waiting import wait_until
 # What a developer has set for themselves must not decide a test.
 ENVIRONMENT = {key: value for key, value in os.environ.items() if key != "REDIS_URL" and not key.startswith("DIFUSO_")}
 ENVIRONMENT["DIFUSO_COMPILE"] = "off"  # a developer may have compiled the models that ship
+ENVIRONMENT["DIFUSO_WORKERS"] = "1"  # on two cores there would be two
 SERVE = [sys.executable, "-P", "-m", "difuso", "serve"]
 
 

@@ -20,6 +20,7 @@ from .active import ActiveJob, EngineEvent, Finished, Previewed, Snapped
 from .cores import use_all_cores
 from .failures import Cancelled, DeadlineExceeded
 from .fairness import BACKGROUND, share_slots
+from .neighbours import OwnCore
 from .runner import Runner
 from .trajectory import Trajectory, take_snapshot
 
@@ -38,14 +39,16 @@ class StepEngine:
 
     Args:
         emit: function that receives each event, called in the engine's thread; it must not block.
+        core: the core that is taken while there is work.
 
     Attributes:
         last_step: time on the monotonic clock at which the engine last finished a step or had nothing to do.
         fatal: the error that ended `run`, if any; the process must be replaced then.
     """
 
-    def __init__(self, emit: Callable[[EngineEvent], None]) -> None:
+    def __init__(self, emit: Callable[[EngineEvent], None], core: OwnCore | None = None) -> None:
         self._emit = emit
+        self._core = core or OwnCore(None)
         self._incoming: queue.SimpleQueue[ActiveJob | None] = queue.SimpleQueue()
         self._jobs: dict[Runner, list[ActiveJob]] = {}
         self._since_background: dict[Runner, int] = {}
@@ -67,6 +70,8 @@ class StepEngine:
         use_all_cores()
         try:
             while not self._stopped:
+                if not self._jobs:
+                    self._core.leave()
                 self._take(wait=not self._jobs)
                 self.step()
         except BaseException as error:
@@ -76,6 +81,8 @@ class StepEngine:
     def step(self) -> None:
         """Makes one step of every runner that has jobs, for as many trajectories as it has slots."""
         self._take(wait=False)
+        if self._jobs:
+            self._core.take()
         for runner, jobs in list(self._jobs.items()):
             self._heed(jobs)
             if jobs:

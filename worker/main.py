@@ -22,6 +22,7 @@ from .cores import use_one_core
 from .engine import EngineStalled
 from .metrics import WorkerMetrics
 from .models import ModelFollower, load_models
+from .neighbours import OwnCore
 from .rq_base import GaveUp
 from .rq_worker import EngineWorker
 from .settings import WorkerSettings
@@ -55,6 +56,7 @@ def run(settings: WorkerSettings) -> int:
         metrics,
         drain_seconds=settings.drain_seconds,
         result_ttl=settings.result_ttl,
+        core=OwnCore(settings.core_lock),
         spans=_spans(),
     )
     for signum in (signal.SIGTERM, signal.SIGINT):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -19,6 +19,7 @@ from model.errors import ModelError, may_pass, reason_of
 
 from .compiled import load_compiled
 from .cores import in_a_thread_that_ends
+from .neighbours import Neighbours
 from .runner import CPU_SLOTS, Runner, pick_device
 from .settings import WorkerSettings
 
@@ -60,7 +61,7 @@ def load_models(settings: WorkerSettings) -> Models:
     reasons are in `refused`.
     """
     marks = model_marks(settings.models_dir)
-    for models in _load(settings, Models(seen=marks), marks):
+    for models in _load(settings, Models(seen=marks), marks, lambda: False):
         if models.runners:
             break
     return models
@@ -101,28 +102,33 @@ class ModelFollower:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _look(self) -> None:
-        for models in newer_models(self._settings, self.models):
+        for models in newer_models(self._settings, self.models, is_closed=lambda: self._closed):
             self.models = models
             if self._closed:
                 return
 
 
-def newer_models(settings: WorkerSettings, models: Models) -> Iterator[Models]:
+def newer_models(
+    settings: WorkerSettings, models: Models, is_closed: Callable[[], bool] = lambda: False
+) -> Iterator[Models]:
     """Loads the folders that are still to come, have changed or are to be tried again; returns all models after each.
 
     A folder is loaded only if it has not changed since the last look, so that a half-written one is left alone. A model
     is served until its next version is warm, and also if that version is refused or the folder is gone: there may be
-    jobs for it. A folder that was refused because the disk or the memory failed is tried again at later looks.
+    jobs for it. A folder that was refused because the disk or the memory failed is tried again at later looks. What
+    fails after `is_closed` returns True is not reported.
     """
     try:
         marks = model_marks(settings.models_dir)
     except OSError as error:
         log.warning("the models folder cannot be read: %s", error.strerror)
         return iter((models,))
-    return _load(settings, models, marks)
+    return _load(settings, models, marks, is_closed)
 
 
-def _load(settings: WorkerSettings, models: Models, marks: Mapping[str, Mark]) -> Iterator[Models]:
+def _load(
+    settings: WorkerSettings, models: Models, marks: Mapping[str, Mark], is_closed: Callable[[], bool]
+) -> Iterator[Models]:
     device = pick_device(settings.device)
     unchanged = [name for name, mark in marks.items() if mark == models.seen.get(name)]
     models = replace(models, seen=marks)
@@ -139,6 +145,8 @@ def _load(settings: WorkerSettings, models: Models, marks: Mapping[str, Mark]) -
         except torch.AcceleratorError:
             raise
         except Exception as error:  # whatever the error, the other models are served
+            if is_closed():  # the process may end, in which no more threads can start
+                return
             refused[name] = reason_of(error)
             passing = may_pass(error) or isinstance(error, torch.OutOfMemoryError)
             if passing:
@@ -174,5 +182,11 @@ def make_runner(
     if slots:
         slots = max(compiled, default=slots)
     return Runner(
-        checkpoint, device=device, slots=slots, exact=settings.exact, compiled=compiled, compiled_weaker=weaker
+        checkpoint,
+        device=device,
+        slots=slots,
+        exact=settings.exact,
+        compiled=compiled,
+        compiled_weaker=weaker,
+        neighbours=Neighbours(settings.core_lock),
     )

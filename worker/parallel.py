@@ -1,22 +1,24 @@
-"""Which cores of a CPU compute a network: all of them together, or for small batches one while the others are busy.
+"""Which cores of a CPU compute a network: all of them together, or one while the others are busy.
 
 Threads that compute together wait for the slowest after each of a network's hundreds of layers. While another process
-has one of the cores, they take many times as long, and one core alone is faster.
+has one of the cores, they take many times as long, and one core alone is faster. So workers that have a core each, and
+all have work, compute on their own; one that has work alone takes all cores.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
 import torch
 from torch import Tensor
 
-from .cores import use_one_core
+from .cores import use_cores
+from .neighbours import Neighbours
 
-LARGEST_ON_ONE = 4  # images; larger batches wait less often for each image
+LARGEST_ON_ONE = 4  # images, where foreign processes are busy; larger batches wait less often for each image
 CROWDED_SECONDS = 1.0  # how long one core computes, until all are tried again
 WEIGHT = 0.25  # of the last call in the average slowness
 
@@ -24,50 +26,70 @@ Network = Callable[..., Tensor]
 
 
 class ParallelNetwork:
-    """A network on a CPU, called with a batch of arguments.
+    """A network, called with a batch of arguments.
 
     Args:
         network: the network.
-        cores: number of cores that the threads which call it use.
+        neighbours: the workers on the other cores. With them the threads that call this have one core, else all.
+        may_choose: whether the network can be computed by another number of cores than its caller has.
 
     Attributes:
-        may_use_one: whether one core may compute a small batch. Not before it is known to give the same bits.
+        choices: the batch sizes that either one core or all may compute; see `find_choices`.
     """
 
-    def __init__(self, network: Network, cores: int) -> None:
+    def __init__(self, network: Network, neighbours: Neighbours, *, may_choose: bool) -> None:
         self._network = network
-        self.cores = cores
-        self.may_use_one = False
+        self._neighbours = neighbours
+        self._cores = len(neighbours) + 1 if neighbours else torch.get_num_threads()
+        self._may_choose = may_choose and self._cores > 1
+        self.choices: frozenset[int] = frozenset()
         self._fastest: dict[int, float] = {}
         self._slowness = 1.0
         self._crowded_until = 0.0
 
     def __call__(self, *batch: Tensor) -> Tensor:
         size = len(batch[0])
-        if self.may_use_one and size <= LARGEST_ON_ONE and time.monotonic() < self._crowded_until:
-            return self.on_one_core(*batch)
-        started = time.perf_counter()
-        out = self._network(*batch)
-        self._learn(size, time.perf_counter() - started)
-        return out
+        if size not in self.choices:
+            return self._network(*batch)
+        with self._neighbours.at_rest() as all_free:
+            if all_free and not (size <= LARGEST_ON_ONE and time.monotonic() < self._crowded_until):
+                started = time.perf_counter()
+                out = self._elsewhere(*batch) if self._neighbours else self._network(*batch)
+                self._learn(size, time.perf_counter() - started)
+                return out
+        return self._network(*batch) if self._neighbours else self._elsewhere(*batch)
 
-    def on_one_core(self, *batch: Tensor) -> Tensor:
-        """Computes on one core."""
-        return _thread().submit(_infer, self._network, *batch).result()
+    def find_choices(self, outs: Mapping[int, Tensor], batch: Sequence[Tensor], *, exact: bool) -> None:
+        """Computes batches with the other number of cores, too, and notes those whose bits are the same.
+
+        Args:
+            outs: the outputs, by the cores of the caller, of the first images of a batch, by their number.
+            batch: the arguments for the whole batch.
+            exact: whether bits matter.
+        """
+        if not self._may_choose:
+            return
+        sizes = [size for size in outs if self._neighbours or size <= LARGEST_ON_ONE]
+        others = {size: self._elsewhere(*(each[:size] for each in batch)) for size in sizes}
+        self.choices = frozenset(size for size in sizes if not exact or torch.equal(others[size], outs[size]))
+
+    def _elsewhere(self, *batch: Tensor) -> Tensor:
+        """Computes in a thread that has all cores if the caller has one, and one if the caller has all."""
+        return _thread(self._cores if self._neighbours else 1).submit(_infer, self._network, *batch).result()
 
     def _learn(self, size: int, seconds: float) -> None:
         """Keeps the average slowness: as many times as there are cores, one core is not slower than all of them."""
         fastest = self._fastest[size] = min(seconds, self._fastest.get(size, seconds))
-        slowness = min(seconds / fastest, 2.0 * self.cores)  # so that a single pause is not enough
+        slowness = min(seconds / fastest, 2.0 * self._cores)  # so that a single pause is not enough
         self._slowness += WEIGHT * (slowness - self._slowness)
-        if self._slowness > self.cores:
+        if self._slowness > self._cores:
             self._crowded_until = time.monotonic() + CROWDED_SECONDS
 
 
 @cache
-def _thread() -> ThreadPoolExecutor:
+def _thread(cores: int) -> ThreadPoolExecutor:
     """The thread that all networks share."""
-    return ThreadPoolExecutor(1, "one core", initializer=use_one_core)
+    return ThreadPoolExecutor(1, f"{cores} of the cores", initializer=use_cores, initargs=(cores,))
 
 
 @torch.inference_mode()

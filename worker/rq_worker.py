@@ -38,6 +38,7 @@ from .held_jobs import Claim, RunningJob
 from .job_readers import OF_THE_MOMENT, JobRead, JobReaders
 from .metrics import WorkerMetrics
 from .models import ModelFollower, Models
+from .neighbours import OwnCore
 from .outcomes import Outcomes
 from .pacing import Pacer
 from .recovery import HEARTBEAT_SECONDS, RECOVERY_SECONDS
@@ -69,6 +70,7 @@ class EngineWorker(RqBase):
         metrics: the counters of the worker.
         drain_seconds: time in which jobs may end after SIGTERM; see `WorkerSettings`.
         result_ttl: seconds that images are kept.
+        core: the core that the worker has for itself; None if it shares the machine with no other.
         spans: writes traces of jobs; None for none.
     """
 
@@ -81,27 +83,26 @@ class EngineWorker(RqBase):
         *,
         drain_seconds: float,
         result_ttl: int,
+        core: OwnCore | None = None,
         spans: JobSpans | None = None,
     ) -> None:
-        models = follower.models
+        self._models = models = follower.models
         self._claims = Claims(client, models.runners)
         super().__init__(client, self._claims.queue_names, name=f"difuso-{uuid.uuid4().hex[:12]}")
-        self._models = models
         self._follower = follower
         self._metrics = metrics
         self._drain_seconds = drain_seconds
         self._result_ttl = result_ttl
         self._inbox: queue.SimpleQueue[JobRead | Finished | Stored | Released] = queue.SimpleQueue()
-        self._engine = StepEngine(self._hear_engine)
+        self._engine = StepEngine(self._hear_engine, core)
         self._thread = Thread(target=self._engine.run, name="engine", daemon=True)
         self._writers = Writers(store, client, self._inbox.put)
         self._reporter = Reporter(client, models, result_ttl=result_ttl)
         self._outcomes = Outcomes(self, self._reporter, self._writers, metrics, spans)
         self._readers = JobReaders(self, self._outcomes, store, models, self._inbox.put)
         self._running: dict[ActiveJob, RunningJob] = {}
-        self._turns = 0
+        self._turns, self._pacer = 0, Pacer()
         self._stop_at: float | None = None
-        self._pacer = Pacer()
 
     def request_stop(self, signum: int = 0, frame: object = None) -> None:
         """Starts to drain: claims nothing more. A second call hands back all jobs at once. Safe in a signal handler."""

@@ -26,7 +26,8 @@ from model.step import advance
 from .batch_sizes import every_fourth, most_agreeing, powers_of_two, timed, useful_size
 from .calls import by_position, padded
 from .example_batch import example_batch
-from .parallel import LARGEST_ON_ONE, ParallelNetwork
+from .neighbours import Neighbours
+from .parallel import ParallelNetwork
 from .side_networks import side_networks
 from .trajectory import Trajectory
 
@@ -53,6 +54,7 @@ class Runner:
         exact: whether to use only batch sizes that agree bit for bit.
         compiled: compiled networks by batch size, the slots among them; no other sizes are used then.
         compiled_weaker: compiled weaker networks by batch size.
+        neighbours: the workers on the other cores of the machine.
 
     Attributes:
         slots: size of the largest batch.
@@ -77,6 +79,7 @@ class Runner:
         exact: bool = True,
         compiled: Mapping[int, Callable[..., Tensor]] = MappingProxyType({}),
         compiled_weaker: Mapping[int, Callable[..., Tensor]] = MappingProxyType({}),
+        neighbours: Neighbours | None = None,
     ) -> None:
         self.checkpoint = checkpoint
         self.device = device
@@ -89,14 +92,17 @@ class Runner:
         self._told = checkpoint.config.told
         if device.type == "cpu":
             keep_freed_memory()
-        cores = 1 if compiled or device.type != "cpu" else torch.get_num_threads()
-        self._network = ParallelNetwork(by_position(checkpoint.denoiser, device, self._told, compiled), cores)
+        may_choose = not compiled and device.type == "cpu"
+        parallel = partial(ParallelNetwork, neighbours=neighbours or Neighbours(), may_choose=may_choose)
+        self._network = parallel(by_position(checkpoint.denoiser, device, self._told, compiled))
         if exact and device.type == "cuda":
             torch.backends.cudnn.deterministic = True
         seconds = self._warm_up(exact)
         self.slots = useful_size(seconds) if slots is None else max(seconds)
         self.buckets = tuple(size for size in seconds if size <= self.slots)
-        self._classifier, self._weaker = side_networks(checkpoint, device, self.buckets, compiled_weaker, exact=exact)
+        self._classifier, self._weaker = side_networks(
+            checkpoint, device, self.buckets, compiled_weaker, parallel, exact=exact
+        )
         self.rate = self.slots / seconds[self.slots]
         self.step_seconds = seconds[self.buckets[0]]
 
@@ -278,8 +284,5 @@ class Runner:
             log.warning("the same batch gave other bits the second time: images are not repeatable on this device")
             agreeing = [self.slots]
         used = agreeing if exact else sizes
-        small = [size for size in used if exact and size <= LARGEST_ON_ONE]
-        self._network.may_use_one = self._network.cores > 1 and all(
-            torch.equal(first(size, self._network.on_one_core), outs[size]) for size in small
-        )
+        self._network.find_choices({size: outs[size] for size in used}, batch, exact=exact)
         return {size: found[size][1] for size in used}

@@ -14,6 +14,7 @@ from model.networks.classifier import log_prob_gradient
 
 from .calls import by_position, padded
 from .example_batch import example_batch
+from .parallel import ParallelNetwork
 
 
 class SideNetwork:
@@ -23,7 +24,7 @@ class SideNetwork:
     whose backward passes agree are.
 
     Args:
-        call: the network, from a batch of arguments to a batch of outputs.
+        network: the network, from a batch of arguments to a batch of outputs.
         device: the device that computes.
         sizes: the batch sizes to choose from, rising.
         example: arguments for a batch of the largest size.
@@ -35,14 +36,14 @@ class SideNetwork:
 
     def __init__(
         self,
-        call: Callable[..., Tensor],
+        network: ParallelNetwork,
         device: torch.device,
         sizes: Sequence[int],
         example: Sequence[Tensor],
         *,
         exact: bool,
     ) -> None:
-        self._network = call
+        self._network = network
         self._device = device
         self._sizes = sizes
         found = {size: self(*(each[:size] for each in example)) for size in sizes}
@@ -50,6 +51,7 @@ class SideNetwork:
         if not torch.isfinite(whole).all():
             raise NonFiniteSample("a network that guides returns NaN or infinity for noise")
         self._sizes = [size for size in sizes if not exact or torch.equal(found[size], whole[:size])]
+        network.find_choices({size: found[size] for size in self._sizes}, example, exact=exact)
 
     def __call__(self, *batch: Tensor) -> Tensor:
         """Returns the outputs of a batch of at most the largest size, whose arguments may be on any device."""
@@ -64,13 +66,14 @@ def side_networks(
     device: torch.device,
     sizes: Sequence[int],
     compiled: Mapping[int, Callable[..., Tensor]],
+    parallel: Callable[[Callable[..., Tensor]], ParallelNetwork],
     *,
     exact: bool,
 ) -> tuple[SideNetwork | None, SideNetwork | None]:
     """Makes the classifier, from (x_t, t, labels) to the gradient of log p(y | x_t), and the weaker network.
 
-    Either is None if the model has none; they are warm. `compiled` are compiled weaker networks by batch size; see
-    `SideNetwork` for the other arguments.
+    Either is None if the model has none; they are warm. `compiled` are compiled weaker networks by batch size, and
+    `parallel` says which cores compute; see `SideNetwork` for the other arguments.
     """
     x, timesteps, told = example_batch(checkpoint.config, sizes[-1])
     make = partial(SideNetwork, device=device, sizes=sizes, exact=exact)
@@ -78,8 +81,8 @@ def side_networks(
     if checkpoint.classifier is not None:
         labels = torch.zeros(len(x), dtype=torch.int64)
         gradient = partial(log_prob_gradient, checkpoint.classifier.to(device))
-        classifier = make(gradient, example=(x, timesteps, labels))
+        classifier = make(parallel(gradient), example=(x, timesteps, labels))
     if checkpoint.weaker_version is not None:
         call = by_position(checkpoint.weaker_version.denoiser, device, checkpoint.config.told, compiled)
-        weaker = make(call, example=(x, timesteps, *told.values()))
+        weaker = make(parallel(call), example=(x, timesteps, *told.values()))
     return classifier, weaker

@@ -30,20 +30,21 @@ class ReadyAnnouncement:
         self._since = time.time()
         self._announced = False
 
-    def announce(self) -> None:
-        """Logs the address if difuso is ready and it was not logged yet; call it often."""
+    def announce(self) -> bool:
+        """Logs the address if difuso is ready and it was not logged yet, and returns whether it did; call it often."""
         if self._announced or not self._api_answers():
-            return
+            return False
         models = merged(self._reports())
         ready = sorted(name for name, model in models.items() if model.ready)
         if not ready:
-            return
+            return False
         for name, model in models.items():
             if not model.ready:
                 log.warning("model %s is not served: %s", name, model.reason)
         kind = "model" if len(ready) == 1 else "models"
         log.info("difuso is ready: %s  (%s %s, Ctrl-C stops)", self._address, kind, ", ".join(ready))
         self._announced = True
+        return True
 
     def _reports(self) -> Sequence[WorkerReport]:
         """The workers' reports since we started: the last report of a worker killed earlier looks alive too."""

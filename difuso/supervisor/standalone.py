@@ -24,7 +24,7 @@ from .machine import this_machine
 from .ready_announcement import ReadyAnnouncement
 from .redis_server import RedisServer
 from .service import Service, stop
-from .shares import Share, share_out, threads_of
+from .shares import Share, environments, share_out, threads_of
 from .startup_checks import check_metrics_port, check_models, check_port, check_redis, check_worker_metrics_ports
 
 log = logging.getLogger(__name__)
@@ -71,11 +71,14 @@ def serve(api: ApiSettings, worker: WorkerSettings, workers: int | None) -> None
         environment.pop("DIFUSO_REDIS_PASSWORD_FILE", None)  # the URL is complete
         groups.append(_workers(children, shares, environment, ports, worker.drain_seconds + DRAIN_MARGIN_SECONDS))
         groups.append([_api(children, environment)])
+        # Workers that lend their cores start one after the other, so that the first picture comes soon.
+        later = groups[-2][1:] if shares[0].core is not None else []
         services = list(chain.from_iterable(groups))
         try:
             for service in services:
-                service.start()
-            _watch(services, signals, ReadyAnnouncement(url, api.host, api.port))
+                if service not in later:
+                    service.start()
+            _watch(services, later, signals, ReadyAnnouncement(url, api.host, api.port))
         finally:
             # The API stops taking jobs, then the workers finish theirs, all at once, then Redis closes.
             for group in reversed(groups):
@@ -86,6 +89,8 @@ def serve(api: ApiSettings, worker: WorkerSettings, workers: int | None) -> None
 def _told(shares: Sequence[Share]) -> str:
     if len(shares) == 1:
         return ""
+    if shares[0].core is not None:
+        return f" {len(shares)} workers with one core each, or all for one that has work alone"
     return f" {len(shares)} workers with {shares[0].environment['OMP_NUM_THREADS']} threads each"
 
 
@@ -98,8 +103,8 @@ def _workers(
 ) -> list[Service]:
     """The services of the workers, each with its share of the machine and its port of metrics."""
 
-    def service(index: int, share: Share) -> Service:
-        own = {**environment, **share.environment}
+    def service(index: int, share: Share, variables: Mapping[str, str]) -> Service:
+        own = {**environment, **variables}
         if ports is not None:
             own["DIFUSO_METRICS_PORT"] = str(ports[index])
         name = "worker" if len(shares) == 1 else f"worker {index + 1}"
@@ -110,7 +115,8 @@ def _workers(
             drain_seconds=drain_seconds,
         )
 
-    return [service(index, share) for index, share in enumerate(shares)]
+    variables = environments(shares, children.folder / "cores")
+    return [service(index, *each) for index, each in enumerate(zip(shares, variables, strict=True))]
 
 
 def _api(children: ChildProcesses, environment: Mapping[str, str]) -> Service:
@@ -118,12 +124,16 @@ def _api(children: ChildProcesses, environment: Mapping[str, str]) -> Service:
     return Service("api", lambda: children.spawn(command, env=environment), drain_seconds=API_DRAIN_SECONDS)
 
 
-def _watch(services: Sequence[Service], signals: Sequence[int], announcement: ReadyAnnouncement) -> None:
-    """Keeps the services alive until a signal has come."""
+def _watch(
+    services: Sequence[Service], later: Sequence[Service], signals: Sequence[int], announcement: ReadyAnnouncement
+) -> None:
+    """Keeps the services alive until a signal has come; starts those for later when difuso is ready."""
     while not signals:
         for service in services:
             service.revive()
-        announcement.announce()
+        if announcement.announce():
+            for service in later:
+                service.start()
         time.sleep(TICK_SECONDS)
 
 

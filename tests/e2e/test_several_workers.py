@@ -66,8 +66,8 @@ def test_two_workers_share_the_work_the_losses_and_the_bytes(
     tmp_path: Path, environment: dict[str, str], wait_until: WaitUntil
 ) -> None:
     ports = neighbouring_ports()
+    one_thread = {"OMP_NUM_THREADS": "1"}
     environment |= {
-        "OMP_NUM_THREADS": "1",
         "DIFUSO_SLOTS": "1",  # a worker takes one job at a time, so two jobs need both
         "DIFUSO_METRICS_PORT": str(ports[0]),
         "DIFUSO_DRAIN_SECONDS": "1",
@@ -76,11 +76,13 @@ def test_two_workers_share_the_work_the_losses_and_the_bytes(
     def busy(*jobs: int | None) -> bool:
         return tuple(map(in_flight, ports)) == jobs
 
-    with running(tmp_path, {**environment, "DIFUSO_WORKERS": "2"}) as difuso:
-        assert "starting 2 workers with 1 threads each" in difuso.output
+    lent = len(find_cores()) == 2
+    with running(tmp_path, {**environment, **({} if lent else one_thread), "DIFUSO_WORKERS": "2"}) as difuso:
+        each = "one core each, or all for one that has work alone" if lent else "1 threads each"
+        assert f"starting 2 workers with {each}" in difuso.output
         wait_until(lambda: busy(0, 0), timeout=40, description="both workers wait for jobs")
         pids = [difuso.pid(f"worker {number}") for number in (1, 2)]
-        if sys.platform == "linux":
+        if sys.platform == "linux" and not lent:
             assert not os.sched_getaffinity(pids[0]) & os.sched_getaffinity(pids[1])
 
         lost = [post(difuso, seed) for seed in SEEDS]
@@ -100,7 +102,7 @@ def test_two_workers_share_the_work_the_losses_and_the_bytes(
         assert difuso.output.count("drained after") == 2
         assert re.findall(r"stopping (.+)", difuso.output) == ["api", "worker 1", "worker 2", "redis"]
 
-    with running(tmp_path, {**environment, "DIFUSO_WORKERS": "1"}) as difuso:
+    with running(tmp_path, {**environment, **one_thread, "DIFUSO_WORKERS": "1"}) as difuso:
         found += [
             images(difuso, handed_over, wait_until),
             images(difuso, [post(difuso, seed) for seed in SEEDS], wait_until),

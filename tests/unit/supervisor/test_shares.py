@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from difuso.errors import UserError
 from difuso.supervisor.machine import Machine
-from difuso.supervisor.shares import Share, share_out, threads_of
+from difuso.supervisor.shares import Share, environments, share_out, threads_of
 
 
 def of_cores(count: int) -> Machine:
@@ -19,9 +21,9 @@ def of_gpus(*names: str, cores: int = 16) -> Machine:
 
 
 @pytest.mark.parametrize(
-    ("cores", "workers"), [(1, 1), (2, 1), (8, 1), (15, 1), (16, 2), (24, 3), (31, 3), (64, 8), (128, 16)]
+    ("cores", "workers"), [(1, 1), (2, 2), (3, 1), (8, 1), (15, 1), (16, 2), (24, 3), (31, 3), (64, 8), (128, 16)]
 )
-def test_on_a_cpu_every_eight_cores_get_a_worker(cores: int, workers: int) -> None:
+def test_on_a_cpu_every_eight_cores_get_a_worker_and_each_of_two(cores: int, workers: int) -> None:
     assert len(share_out(of_cores(cores), None)) == workers
 
 
@@ -30,7 +32,7 @@ def test_a_lone_worker_has_the_whole_machine() -> None:
         assert share_out(machine, 1) == [Share()]
 
 
-@pytest.mark.parametrize(("cores", "workers", "threads"), [(16, None, 8), (31, None, 10), (7, 3, 2), (2, 2, 1)])
+@pytest.mark.parametrize(("cores", "workers", "threads"), [(16, None, 8), (31, None, 10), (7, 3, 2), (5, 4, 1)])
 def test_workers_have_equally_many_cores_of_their_own(cores: int, workers: int | None, threads: int) -> None:
     shares = share_out(of_cores(cores), workers)
     assert {share.environment["OMP_NUM_THREADS"] for share in shares} == {str(threads)}
@@ -38,7 +40,20 @@ def test_workers_have_equally_many_cores_of_their_own(cores: int, workers: int |
     assert len(frozenset().union(*(share.processors for share in shares))) == 2 * threads * len(shares)  # disjoint
 
 
+def test_workers_that_have_a_core_each_lend_it(tmp_path: Path) -> None:
+    shares = share_out(of_cores(4), 4)
+    assert shares == [Share({"OMP_NUM_THREADS": "1"}, core=core) for core in range(4)]
+    found = environments(shares, tmp_path / "cores")
+    locks = [Path(each.pop("DIFUSO_CORE_LOCK")) for each in found]
+    assert found == [{"OMP_NUM_THREADS": "1"}] * 4
+    assert sorted((tmp_path / "cores").iterdir()) == locks
+    assert environments([Share({"A": "1"})], tmp_path / "none") == [{"A": "1"}]
+    assert not (tmp_path / "none").exists()
+
+
 def test_a_number_of_threads_that_is_set_is_kept() -> None:
+    assert share_out(of_cores(2), None, threads=2) == [Share()]
+    assert [share.core for share in share_out(of_cores(2), 2, threads=1)] == [None, None]
     shares = share_out(of_cores(8), 2, threads=3)
     assert [share.environment["OMP_NUM_THREADS"] for share in shares] == ["3", "3"]
     assert [share.processors for share in shares] == [{0, 1, 2, 8, 9, 10}, {4, 5, 6, 12, 13, 14}]

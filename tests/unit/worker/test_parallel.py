@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from model.networks.configs import UNetConfig
 from tests.small_models import NETWORK, checkpoint_of
 from worker import parallel
+from worker.neighbours import Neighbours, OwnCore
 from worker.parallel import CROWDED_SECONDS, LARGEST_ON_ONE, ParallelNetwork
 from worker.runner import Runner
 
+CPU = torch.device("cpu")
 BATCH = torch.zeros(1, 3), torch.zeros(1)
 
 
@@ -23,12 +26,27 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now, self.call_seconds = 100.0, 1.0
+        self.used: list[int] = []  # the number of cores of each call
         read = SimpleNamespace(perf_counter=lambda: self.now, monotonic=lambda: self.now)
         monkeypatch.setattr(parallel, "time", read)
 
     def network(self, x: Tensor, t: Tensor) -> Tensor:
+        self.used.append(torch.get_num_threads())
         self.now += self.call_seconds
         return 2 * x
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
+
+
+@pytest.fixture
+def lock(tmp_path: Path) -> Path:
+    """The file of the first of two cores."""
+    for name in "01":
+        (tmp_path / name).touch()
+    return tmp_path / "0"
 
 
 @pytest.fixture(autouse=True)
@@ -40,21 +58,39 @@ def two_cores() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("same", [True, False])
-def test_one_core_is_used_in_exact_mode_only_if_the_bits_are_the_same(
-    monkeypatch: pytest.MonkeyPatch, same: bool
-) -> None:
-    checkpoint = checkpoint_of(UNetConfig(**NETWORK))
-    forward = checkpoint.network.forward
+def computed_by(network: nn.Module, *, alone: bool, sizes: Collection[int]) -> None:
+    """Makes a network round otherwise at some batch sizes: where one core computes, or where all do."""
+    forward = network.forward
 
     def other_bits(x: Tensor, *rest: Tensor) -> Tensor:
         out: Tensor = forward(x, *rest)
-        return out + 1e-6 * (not same and len(x) < 4 and torch.get_num_threads() == 1)
+        return out + 1e-6 * ((torch.get_num_threads() == 1) is alone and len(x) in sizes)
 
-    monkeypatch.setattr(checkpoint.network, "forward", other_bits)
-    exact, loose = (Runner(checkpoint, device=torch.device("cpu"), slots=4, exact=each) for each in (True, False))
-    assert exact._network.may_use_one is same
-    assert loose._network.may_use_one
+    network.forward = other_bits
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_cores_may_be_chosen_where_bits_do_not_depend_on_them(exact: bool) -> None:
+    checkpoint = checkpoint_of(UNetConfig(**NETWORK))
+    computed_by(checkpoint.denoiser, alone=True, sizes=[2, 3])
+    runner = Runner(checkpoint, device=CPU, slots=6, exact=exact)
+    assert set(runner.buckets) >= {1, 2, 3, 4, 6} or exact
+    assert runner._network.choices == ({1, 4} if exact else {1, 2, 3, 4})  # and 6 is more than one core computes
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_a_worker_with_neighbours_computes_any_batch_on_all_cores_if_its_bits_stay(exact: bool, lock: Path) -> None:
+    torch.set_num_threads(1)
+    checkpoint = checkpoint_of(UNetConfig(**NETWORK))
+    computed_by(checkpoint.denoiser, alone=False, sizes=[3])
+    runner = Runner(checkpoint, device=CPU, slots=6, exact=exact, neighbours=Neighbours(lock))
+    assert set(runner.buckets) - runner._network.choices == ({3} if exact else set())
+
+
+def test_a_compiled_network_is_computed_by_the_cores_that_it_was_compiled_for(lock: Path) -> None:
+    network = ParallelNetwork(lambda x, t: 2 * x, Neighbours(lock), may_choose=False)
+    network.find_choices({1: 2 * BATCH[0]}, BATCH, exact=True)
+    assert network.choices == frozenset()
 
 
 def test_a_warm_up_on_busy_cores_compares_the_bits_of_all_cores_with_those_of_one(
@@ -62,12 +98,7 @@ def test_a_warm_up_on_busy_cores_compares_the_bits_of_all_cores_with_those_of_on
 ) -> None:
     """Were it to use one core already, it would compare one core with itself."""
     checkpoint = checkpoint_of(UNetConfig(**NETWORK))
-    forward = checkpoint.network.forward
-
-    def other_bits(x: Tensor, *rest: Tensor) -> Tensor:
-        out: Tensor = forward(x, *rest)
-        return out + 1e-6 * (torch.get_num_threads() == 1)
-
+    computed_by(checkpoint.denoiser, alone=True, sizes=range(99))
     learn = ParallelNetwork._learn
 
     def learn_that_all_is_slow(network: ParallelNetwork, size: int, seconds: float) -> None:
@@ -75,54 +106,54 @@ def test_a_warm_up_on_busy_cores_compares_the_bits_of_all_cores_with_those_of_on
         for _ in range(9):
             learn(network, size, 1.0)
 
-    monkeypatch.setattr(checkpoint.network, "forward", other_bits)
     monkeypatch.setattr(ParallelNetwork, "_learn", learn_that_all_is_slow)
-    assert not Runner(checkpoint, device=torch.device("cpu"), slots=4)._network.may_use_one
+    assert not Runner(checkpoint, device=CPU, slots=4)._network.choices
 
 
-def test_one_core_computes_while_the_others_are_busy(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = Clock(monkeypatch)
-    used: list[int] = []
-
-    def network(x: Tensor, t: Tensor) -> Tensor:
-        used.append(torch.get_num_threads())
-        return clock.network(x, t)
-
-    call = ParallelNetwork(network, 2)
-    call.may_use_one = True
+def test_one_core_computes_while_the_others_are_busy(clock: Clock) -> None:
+    call = ParallelNetwork(clock.network, Neighbours(), may_choose=True)
+    call.choices = frozenset({1})
     for clock.call_seconds in (1.0, 1.0, 9.0, 1.0, 1.0, 1.0):  # one pause is nothing
         call(*BATCH)
-    assert used == [2] * 6
-    used.clear()
+    assert clock.used == [2] * 6
+    clock.used.clear()
     for clock.call_seconds in (9.0, 9.0, CROWDED_SECONDS / 4, CROWDED_SECONDS / 4, CROWDED_SECONDS, 9.0, 9.0):
         call(*BATCH)
     # Two slow calls, one core for as long as it says, one try that is slow again, and one core at once.
-    assert used == [2, 2, 1, 1, 1, 2, 1]
-    used.clear()
+    assert clock.used == [2, 2, 1, 1, 1, 2, 1]
+    clock.used.clear()
     clock.now += CROWDED_SECONDS
     for clock.call_seconds in (1.0, 1.0, 1.0):
         call(*BATCH)
-    assert used[-1] == 2
+    assert clock.used[-1] == 2
 
 
-def test_neither_large_batches_nor_networks_that_round_otherwise_are_computed_on_one_core(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    clock = Clock(monkeypatch)
-    used: list[int] = []
-
-    def network(x: Tensor, t: Tensor) -> Tensor:
-        used.append(torch.get_num_threads())
-        return clock.network(x, t)
-
-    large = [torch.zeros(LARGEST_ON_ONE + 1, 3), torch.zeros(LARGEST_ON_ONE + 1)]
-    call = ParallelNetwork(network, 2)
-    call.may_use_one = True
-    for clock.call_seconds in (1.0, *[9.0] * 10):
-        call(*large)
-    assert used == [2] * 11
-    used.clear()
-    call.may_use_one = False
+def test_a_batch_without_a_choice_is_computed_by_all_cores(clock: Clock) -> None:
+    call = ParallelNetwork(clock.network, Neighbours(), may_choose=True)
+    call.choices = frozenset({2})
     for clock.call_seconds in (1.0, *[9.0] * 10):
         call(*BATCH)
-    assert used == [2] * 11
+    assert clock.used == [2] * 11
+
+
+def test_a_large_batch_is_not_left_to_one_core_by_what_is_no_worker(clock: Clock, lock: Path) -> None:
+    torch.set_num_threads(1)
+    size = LARGEST_ON_ONE + 1
+    call = ParallelNetwork(clock.network, Neighbours(lock), may_choose=True)
+    call.choices = frozenset({size})
+    for clock.call_seconds in (1.0, *[9.0] * 10):
+        call(torch.zeros(size, 3), torch.zeros(size))
+    assert clock.used == [2] * 11
+
+
+def test_workers_that_have_a_core_each_use_all_of_them_while_they_work_alone(clock: Clock, lock: Path) -> None:
+    torch.set_num_threads(1)
+    neighbour = OwnCore(lock.with_name("1"))
+    call = ParallelNetwork(clock.network, Neighbours(lock), may_choose=True)
+    call.choices = frozenset({1})
+    call(*BATCH)
+    neighbour.take()
+    call(*BATCH)
+    neighbour.leave()
+    call(*BATCH)
+    assert clock.used == [2, 1, 2]
