@@ -16,7 +16,7 @@ from .cli_kinds import add_commands
 from .cli_sample import HELP, sample
 from .errors import CannotVerify, UserError
 from .logs import log_lines
-from .options import CHECKPOINTS, ModelsDir, read_settings
+from .options import CHECKPOINTS, ModelsDir, Workers, number_of_workers, read_settings
 
 if TYPE_CHECKING:
     from app.settings import ApiSettings
@@ -73,14 +73,7 @@ def difuso(
 @app.command()
 def serve(
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="Replaces DIFUSO_PORT (8000).")] = None,
-    workers: Annotated[
-        str,
-        typer.Option(
-            envvar="DIFUSO_WORKERS",
-            metavar="auto|N",
-            help="Number of workers; auto is one per GPU, or on a CPU one per 8 cores, at least one.",
-        ),
-    ] = "auto",
+    workers: Workers = "auto",
 ) -> None:
     """Runs everything on this machine: Redis, workers and the API; Ctrl-C stops it all."""
     from app.settings import ApiSettings
@@ -90,11 +83,10 @@ def serve(
 
     if port is not None:
         os.environ["DIFUSO_PORT"] = str(port)  # the API process reads it too
-    if workers != "auto" and not (workers.isdecimal() and int(workers)):
-        raise UserError(f"--workers and DIFUSO_WORKERS must be auto or a number from 1 on, not {workers!r}")
+    count = number_of_workers(workers)
     settings = read_settings(ApiSettings)
     _log("difuso", settings)
-    serve_standalone(settings, read_settings(WorkerSettings), None if workers == "auto" else int(workers))
+    serve_standalone(settings, read_settings(WorkerSettings), count)
 
 
 @app.command()
@@ -254,14 +246,15 @@ def pull(
 def compile_model(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="Name of a checkpoint.")],
     models_dir: ModelsDir = CHECKPOINTS,
+    workers: Workers = "auto",
 ) -> None:
-    """Compiles a model's network for this machine's processor; workers that start later use it."""
+    """Compiles a model's network for this machine, for the workers that `difuso serve` starts from then on."""
     from worker.settings import WorkerSettings
 
     from .compile import compile_for_this_machine
 
     settings = read_settings(WorkerSettings).model_copy(update={"models_dir": models_dir})
-    compile_for_this_machine(model, settings)
+    compile_for_this_machine(model, settings, number_of_workers(workers))
 
 
 @app.command()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 from rich.console import Console
 
@@ -12,21 +14,28 @@ from worker.settings import WorkerSettings
 
 from .errors import UserError, user_errors
 from .image_sources import find_model
+from .supervisor.machine import this_machine
+from .supervisor.shares import share_out, threads_of
 
 
 @user_errors()
-def compile_for_this_machine(name: str, settings: WorkerSettings) -> None:
+def compile_for_this_machine(name: str, settings: WorkerSettings, workers: int | None) -> None:
     """Compiles every batch size that a worker with these settings uses, and prints each file.
 
+    Args:
+        workers: the number of workers that will share the machine; None for as many as `difuso serve` starts.
+
     Raises:
-        UserError: if there is no such model, the device is a GPU, or the compiler fails.
+        UserError: if there is no such model, the device is a GPU, there are too few cores, or the compiler fails.
     """
     info = find_model(name, settings.models_dir)
     if pick_device(settings.device).type != "cpu":
         raise UserError("only networks on a CPU are compiled: set DIFUSO_DEVICE=cpu")
     checkpoint = load_checkpoint(settings.models_dir / info.name)
     console = Console(soft_wrap=True)
-    console.print(f"for {torch.get_num_threads()} threads, as a worker with the same OMP_NUM_THREADS has")
+    shares = share_out(this_machine(settings.device, os.environ), workers, threads_of(os.environ))
+    torch.set_num_threads(threads_of(shares[0].environment) or torch.get_num_threads())
+    console.print(f"for {len(shares)} workers with {torch.get_num_threads()} threads each")
     try:
         for path in compile_network(checkpoint, settings.compiled_dir, settings.slots or CPU_SLOTS):
             console.print(path)

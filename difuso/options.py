@@ -98,3 +98,26 @@ def _parameter(name: str, field: FieldInfo, hint: Any) -> inspect.Parameter:
     unset = field.default is None or field.default is False or field.default == []
     described = typer.Option(option(field.alias or name), help=text, show_default=False if unset else shown)
     return inspect.Parameter(name, keyword, default=None, annotation=Annotated[hint | None, described])
+
+
+Workers = Annotated[
+    str,
+    typer.Option(
+        envvar="DIFUSO_WORKERS",
+        metavar="auto|N",
+        help="Number of workers; auto is one per GPU, or on a CPU one per 8 cores, two for two cores, at least one.",
+    ),
+]
+
+
+def number_of_workers(option: str) -> int | None:
+    """Returns the number that the option `Workers` says; None for as many as pay.
+
+    Raises:
+        UserError: if it is neither `auto` nor a number from 1 on.
+    """
+    if option == "auto":
+        return None
+    if not (option.isdecimal() and int(option)):
+        raise UserError(f"--workers and DIFUSO_WORKERS must be auto or a number from 1 on, not {option!r}")
+    return int(option)

@@ -252,7 +252,7 @@ def test_the_largest_batch_is_the_first_compiled_one_that_holds_all_slots(
 def test_a_worker_finds_what_the_command_compiled(models_dir: Path, tmp_path: Path) -> None:
     settings = WorkerSettings(models_dir=models_dir, compiled_dir=tmp_path, slots=4, device="cpu")
     environment = {"DIFUSO_COMPILED_DIR": str(tmp_path), "DIFUSO_SLOTS": "4", "DIFUSO_DEVICE": "cpu"}
-    command = ["compile", "tiny", "--models-dir", str(models_dir)]
+    command = ["compile", "tiny", "--models-dir", str(models_dir), "--workers", "1"]
     result = CliRunner().invoke(cli.app, command, env=environment, catch_exceptions=False)
     assert result.exit_code == 0, result.output
     assert [Path(line).name for line in result.output.splitlines()[1:]] == ["2.pt2", "4.pt2"]
