@@ -25,17 +25,16 @@ def all_cores() -> int:
 
 def use_all_cores() -> None:
     """Lets this thread compute with all cores."""
-    use_cores(all_cores())
+    _use(all_cores())
 
 
 def use_one_core() -> None:
     """Lets this thread compute alone; and those that begin later, until another says otherwise."""
     all_cores()
-    use_cores(1)
+    _use(1)
 
 
-def use_cores(cores: int) -> None:
-    """Lets this thread compute with some cores."""
+def _use(cores: int) -> None:
     torch.get_num_threads()  # at its first call a thread adopts what another thread has set last
     torch.set_num_threads(cores)
 

@@ -9,13 +9,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 
 import torch
 from torch import Tensor
 
-from .cores import use_cores
 from .neighbours import Neighbours
 
 LARGEST_ON_ONE = 4  # images, where foreign processes are busy; larger batches wait less often for each image
@@ -40,7 +37,8 @@ class ParallelNetwork:
     def __init__(self, network: Network, neighbours: Neighbours, *, may_choose: bool) -> None:
         self._network = network
         self._neighbours = neighbours
-        self._cores = len(neighbours) + 1 if neighbours else torch.get_num_threads()
+        self._own_cores = torch.get_num_threads()
+        self._cores = len(neighbours) + 1 if neighbours else self._own_cores
         self._may_choose = may_choose and self._cores > 1
         self.choices: frozenset[int] = frozenset()
         self._fastest: dict[int, float] = {}
@@ -54,10 +52,10 @@ class ParallelNetwork:
         with self._neighbours.at_rest() as all_free:
             if all_free and not (size <= LARGEST_ON_ONE and time.monotonic() < self._crowded_until):
                 started = time.perf_counter()
-                out = self._elsewhere(*batch) if self._neighbours else self._network(*batch)
+                out = self._with(self._cores, *batch)
                 self._learn(size, time.perf_counter() - started)
                 return out
-        return self._network(*batch) if self._neighbours else self._elsewhere(*batch)
+        return self._with(1, *batch)
 
     def find_choices(self, outs: Mapping[int, Tensor], batch: Sequence[Tensor], *, exact: bool) -> None:
         """Computes batches with the other number of cores, too, and notes those whose bits are the same.
@@ -70,12 +68,16 @@ class ParallelNetwork:
         if not self._may_choose:
             return
         sizes = [size for size in outs if self._neighbours or size <= LARGEST_ON_ONE]
-        others = {size: self._elsewhere(*(each[:size] for each in batch)) for size in sizes}
+        cores = self._cores if self._neighbours else 1
+        others = {size: self._with(cores, *(each[:size] for each in batch)) for size in sizes}
         self.choices = frozenset(size for size in sizes if not exact or torch.equal(others[size], outs[size]))
 
-    def _elsewhere(self, *batch: Tensor) -> Tensor:
-        """Computes in a thread that has all cores if the caller has one, and one if the caller has all."""
-        return _thread(self._cores if self._neighbours else 1).submit(_infer, self._network, *batch).result()
+    def _with(self, cores: int, *batch: Tensor) -> Tensor:
+        torch.set_num_threads(cores)
+        try:
+            return self._network(*batch)
+        finally:
+            torch.set_num_threads(self._own_cores)
 
     def _learn(self, size: int, seconds: float) -> None:
         """Keeps the average slowness: as many times as there are cores, one core is not slower than all of them."""
@@ -84,14 +86,3 @@ class ParallelNetwork:
         self._slowness += WEIGHT * (slowness - self._slowness)
         if self._slowness > self._cores:
             self._crowded_until = time.monotonic() + CROWDED_SECONDS
-
-
-@cache
-def _thread(cores: int) -> ThreadPoolExecutor:
-    """The thread that all networks share."""
-    return ThreadPoolExecutor(1, f"{cores} of the cores", initializer=use_cores, initargs=(cores,))
-
-
-@torch.inference_mode()
-def _infer(network: Network, *batch: Tensor) -> Tensor:
-    return network(*batch)
