@@ -8,10 +8,15 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 import weakref
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import takewhile
 from pathlib import Path
+
+PATIENCE_SECONDS = 2.0  # above the longest step that workers on a CPU allow themselves
+POLL_SECONDS = 0.0005  # a neighbour gives the core back for about a millisecond between two calls
 
 
 class OwnCore:
@@ -26,10 +31,16 @@ class OwnCore:
         self._taken = False
 
     def take(self) -> None:
-        """Takes the core; waits for the network call for which a neighbour may have borrowed it."""
-        if self._file is not None and not self._taken:
-            fcntl.flock(self._file, fcntl.LOCK_EX)
-            self._taken = True
+        """Takes the core; waits for the network call for which a neighbour may have borrowed it.
+
+        Not for longer than PATIENCE_SECONDS: a neighbour may be frozen. Then both use the core.
+        """
+        if self._file is None or self._taken:
+            return
+        self._taken = True
+        give_up_at = time.monotonic() + PATIENCE_SECONDS
+        while not _lock(self._file) and time.monotonic() < give_up_at:
+            time.sleep(POLL_SECONDS)
 
     def leave(self) -> None:
         """Lets neighbours borrow the core until it is taken again."""
@@ -55,17 +66,29 @@ class Neighbours:
     @contextmanager
     def at_rest(self) -> Iterator[bool]:
         """Borrows the neighbours' cores for the length of a block; yields False, and has none, if one has work."""
-        with ExitStack() as taken:
-            try:
-                for file in self._files:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    taken.callback(fcntl.flock, file, fcntl.LOCK_UN)
-            except BlockingIOError:
-                taken.close()
-                all_free = False
-            else:
-                all_free = True
+        taken = list(takewhile(_lock, self._files))
+        all_free = len(taken) == len(self._files)
+        if not all_free:
+            _unlock(taken)
+            taken = []
+        try:
             yield all_free
+        finally:
+            _unlock(taken)
+
+
+def _lock(file: int) -> bool:
+    """Locks a file, unless somebody else has; returns whether it did."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _unlock(files: Iterable[int]) -> None:
+    for file in files:
+        fcntl.flock(file, fcntl.LOCK_UN)
 
 
 def _open(owner: object, path: Path) -> int:

@@ -11,6 +11,7 @@ from threading import Thread
 
 import pytest
 
+from worker import neighbours
 from worker.neighbours import Neighbours, OwnCore
 
 
@@ -23,25 +24,25 @@ def cores(tmp_path: Path) -> list[Path]:
 
 
 def test_a_worker_without_neighbours_has_all_cores_at_any_time() -> None:
-    core, neighbours = OwnCore(None), Neighbours()
+    core, others = OwnCore(None), Neighbours()
     core.take()
-    with neighbours.at_rest() as all_free:
+    with others.at_rest() as all_free:
         assert all_free
-    assert len(neighbours) == 0
+    assert len(others) == 0
     core.leave()
 
 
 def test_cores_are_borrowed_only_while_no_neighbour_has_work(cores: list[Path]) -> None:
-    mine, last, neighbours = OwnCore(cores[0]), OwnCore(cores[2]), Neighbours(cores[0])
-    assert len(neighbours) == 2
+    mine, last, others = OwnCore(cores[0]), OwnCore(cores[2]), Neighbours(cores[0])
+    assert len(others) == 2
     mine.take()
     last.take()
-    with neighbours.at_rest() as all_free:
+    with others.at_rest() as all_free:
         assert not all_free
         OwnCore(cores[1]).take()  # what is of no use is not kept
     last.leave()
     last.leave()
-    with neighbours.at_rest() as all_free:
+    with others.at_rest() as all_free:
         assert all_free
 
 
@@ -63,6 +64,19 @@ def test_who_gets_work_waits_for_the_call_that_has_borrowed_its_core(cores: list
     assert taken == ["call", "core"]
     with Neighbours(cores[0]).at_rest() as all_free:
         assert not all_free
+
+
+def test_nobody_waits_for_long_for_a_neighbour_that_is_frozen(
+    cores: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(neighbours, "PATIENCE_SECONDS", 0.01)
+    core = OwnCore(cores[1])
+    with Neighbours(cores[0]).at_rest():
+        core.take()
+        core.take()
+        core.leave()  # of what it never had
+        with Neighbours(cores[2]).at_rest() as all_free:
+            assert not all_free
 
 
 def test_a_call_that_fails_gives_the_cores_back(cores: list[Path]) -> None:
