@@ -17,7 +17,7 @@ import httpx
 from difuso.supervisor.child_processes import ChildProcesses
 from difuso.supervisor.machine import this_machine
 from difuso.supervisor.redis_server import RedisServer
-from difuso.supervisor.shares import environments, share_out
+from difuso.supervisor.shares import share_out
 from difuso.supervisor.standalone import API_NICE
 
 START_SECONDS = 180.0
@@ -95,12 +95,10 @@ def difuso(
         spawned = [
             children.spawn(
                 [*command, "worker"],
-                env={**settings, "DIFUSO_METRICS_PORT": str(metrics_port), **variables},
+                env={**settings, "DIFUSO_METRICS_PORT": str(metrics_port), **share.environment_in(children.folder)},
                 processors=share.processors,
             )
-            for metrics_port, share, variables in zip(
-                metrics_ports, shares, environments(shares, children.folder / "cores"), strict=True
-            )
+            for metrics_port, share in zip(metrics_ports, shares, strict=True)
         ]
         nice = ["nice", "-n", str(api_nice)] if api_nice else []
         api = children.spawn([*nice, *command, "api"], env=settings)

@@ -49,6 +49,7 @@ class StepEngine:
     def __init__(self, emit: Callable[[EngineEvent], None], core: OwnCore | None = None) -> None:
         self._emit = emit
         self._core = core or OwnCore(None)
+        self._has_core = False
         self._incoming: queue.SimpleQueue[ActiveJob | None] = queue.SimpleQueue()
         self._jobs: dict[Runner, list[ActiveJob]] = {}
         self._since_background: dict[Runner, int] = {}
@@ -70,8 +71,7 @@ class StepEngine:
         use_all_cores()
         try:
             while not self._stopped:
-                if not self._jobs:
-                    self._core.leave()
+                self._hold_core()
                 self._take(wait=not self._jobs)
                 self.step()
         except BaseException as error:
@@ -81,8 +81,7 @@ class StepEngine:
     def step(self) -> None:
         """Makes one step of every runner that has jobs, for as many trajectories as it has slots."""
         self._take(wait=False)
-        if self._jobs:
-            self._core.take()
+        self._hold_core()
         for runner, jobs in list(self._jobs.items()):
             self._heed(jobs)
             if jobs:
@@ -107,6 +106,12 @@ class StepEngine:
                 self._stopped = True
             else:
                 self._jobs.setdefault(active.stepping, []).append(active)
+
+    def _hold_core(self) -> None:
+        """Takes the core when there is work, and leaves it when there is none."""
+        if bool(self._jobs) is not self._has_core:
+            self._has_core = not self._has_core
+            (self._core.take if self._has_core else self._core.leave)()
 
     def _heed(self, jobs: list[ActiveJob]) -> None:
         """Lets go of jobs that were cancelled or released or ran too long; called before each step."""

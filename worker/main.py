@@ -22,7 +22,7 @@ from .cores import use_one_core
 from .engine import EngineStalled
 from .metrics import WorkerMetrics
 from .models import ModelFollower, load_models
-from .neighbours import OwnCore
+from .neighbours import own_core
 from .rq_base import GaveUp
 from .rq_worker import EngineWorker
 from .settings import WorkerSettings
@@ -56,7 +56,7 @@ def run(settings: WorkerSettings) -> int:
         metrics,
         drain_seconds=settings.drain_seconds,
         result_ttl=settings.result_ttl,
-        core=OwnCore(settings.core_lock),
+        core=own_core(settings.core_folder),
         spans=_spans(),
     )
     for signum in (signal.SIGTERM, signal.SIGINT):

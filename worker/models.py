@@ -19,7 +19,7 @@ from model.errors import ModelError, may_pass, reason_of
 
 from .compiled import load_compiled
 from .cores import in_a_thread_that_ends
-from .neighbours import Neighbours
+from .neighbours import neighbour_of, own_core
 from .runner import CPU_SLOTS, Runner, pick_device
 from .settings import WorkerSettings
 
@@ -159,7 +159,12 @@ def _load(
 
 
 def _warm(folder: Path, settings: WorkerSettings, device: torch.device) -> Runner:
-    runner = make_runner(load_checkpoint(folder), settings, device=device)
+    core = own_core(settings.core_folder)
+    core.take()  # so that the neighbour's calls neither take longer nor disturb what is measured
+    try:
+        runner = make_runner(load_checkpoint(folder), settings, device=device)
+    finally:
+        core.leave()
     how = f"{'compiled ' if runner.compiled else ''}batches of {','.join(map(str, runner.buckets))}"
     log.info("model %s is warm on %s: %s, %.0f image-steps/s", folder.name, device, how, runner.rate)
     return runner
@@ -188,5 +193,5 @@ def make_runner(
         exact=settings.exact,
         compiled=compiled,
         compiled_weaker=weaker,
-        neighbours=Neighbours(settings.core_lock),
+        neighbour=neighbour_of(settings.core_folder),
     )

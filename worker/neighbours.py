@@ -1,7 +1,8 @@
-"""Workers that share a machine, one for each core: one that computes alone may take the cores of all.
+"""Two workers that share two cores: one that has work alone may compute on both.
 
-Each core is a file. Its worker locks it for as long as it has work, and whoever wants all cores locks all files for one
-call of a network. The system frees the locks of a worker that dies.
+Each worker has two files. It locks the first for as long as it has work. The second is locked by whoever computes on
+its core: by itself for as long, or by the other for one call of a network. The system frees the locks of a process that
+dies.
 """
 
 from __future__ import annotations
@@ -9,90 +10,109 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import takewhile
+from functools import cache
 from pathlib import Path
+from threading import Lock
 
-PATIENCE_SECONDS = 2.0  # above the longest step that workers on a CPU allow themselves
-POLL_SECONDS = 0.0005  # a neighbour gives the core back for about a millisecond between two calls
+PATIENCE_SECONDS = 2.0
+POLL_SECONDS = 0.001
 
 
 class OwnCore:
     """The core that a worker has for itself.
 
     Args:
-        lock: its file; None for a worker that shares the machine with nobody.
+        folder: the folder of its files; None for a worker that shares the machine with no other.
     """
 
-    def __init__(self, lock: Path | None) -> None:
-        self._file = None if lock is None else _open(self, lock)
-        self._taken = False
+    def __init__(self, folder: Path | None) -> None:
+        self._files = None if folder is None else _open(folder)
+        self._mutex = Lock()
+        self._holders = 0
+        self._patience = PATIENCE_SECONDS
 
     def take(self) -> None:
-        """Takes the core; waits for the network call for which a neighbour may have borrowed it.
+        """Takes the core, for one holder more; waits for the network call for which the neighbour has borrowed it.
 
-        Not for longer than PATIENCE_SECONDS: a neighbour may be frozen. Then both use the core.
+        Not for longer than PATIENCE_SECONDS: the neighbour may be frozen. Then both use the core.
         """
-        if self._file is None or self._taken:
+        if self._files is None:
             return
-        self._taken = True
-        give_up_at = time.monotonic() + PATIENCE_SECONDS
-        while not _lock(self._file) and time.monotonic() < give_up_at:
-            time.sleep(POLL_SECONDS)
+        with self._mutex:
+            self._holders += 1
+            if self._holders > 1:
+                return
+            work, use = self._files
+            fcntl.flock(work, fcntl.LOCK_EX)  # the neighbour holds it for a moment only
+            give_up_at = time.monotonic() + self._patience
+            while not (taken := _lock(use)) and time.monotonic() < give_up_at:
+                time.sleep(POLL_SECONDS)
+            self._patience = PATIENCE_SECONDS if taken else 0.0
 
     def leave(self) -> None:
-        """Lets neighbours borrow the core until it is taken again."""
-        if self._file is not None and self._taken:
-            fcntl.flock(self._file, fcntl.LOCK_UN)
-            self._taken = False
+        """Lets the neighbour borrow the core, once all holders have left it."""
+        if self._files is None:
+            return
+        with self._mutex:
+            self._holders -= 1
+            if not self._holders:
+                for file in self._files:
+                    fcntl.flock(file, fcntl.LOCK_UN)
 
 
-class Neighbours:
-    """The other workers of a machine, each with a core of its own.
+class Neighbour:
+    """The other worker of two.
 
     Args:
-        lock: the file of this worker's core, beside those of the others; None if it has no neighbours.
+        folder: the folder of its files; None if there is no other.
     """
 
-    def __init__(self, lock: Path | None = None) -> None:
-        others = [] if lock is None else [path for path in lock.parent.iterdir() if path != lock]
-        self._files = [_open(self, path) for path in others]
+    def __init__(self, folder: Path | None = None) -> None:
+        self._files = None if folder is None else _open(folder)
 
-    def __len__(self) -> int:
-        return len(self._files)
+    @property
+    def exists(self) -> bool:
+        return self._files is not None
 
     @contextmanager
     def at_rest(self) -> Iterator[bool]:
-        """Borrows the neighbours' cores for the length of a block; yields False, and has none, if one has work."""
-        taken = list(takewhile(_lock, self._files))
-        all_free = len(taken) == len(self._files)
-        if not all_free:
-            _unlock(taken)
-            taken = []
+        """Borrows the neighbour's core for the length of a block; yields False, and has not, if it has work."""
+        if self._files is None:
+            yield True
+            return
+        work, use = self._files
         try:
-            yield all_free
+            yield _lock(use) and _lock(work, for_a_moment=True)
         finally:
-            _unlock(taken)
+            fcntl.flock(use, fcntl.LOCK_UN)
 
 
-def _lock(file: int) -> bool:
+@cache
+def own_core(folder: Path | None) -> OwnCore:
+    """Returns the core of this process, the same one each time."""
+    return OwnCore(folder)
+
+
+@cache
+def neighbour_of(folder: Path | None) -> Neighbour:
+    """Returns the neighbour of the worker with this folder; `worker.0` and `worker.1` are neighbours."""
+    return Neighbour(folder and folder.with_suffix(".1" if folder.suffix == ".0" else ".0"))
+
+
+def _open(folder: Path) -> tuple[int, int]:
+    folder.mkdir(exist_ok=True)
+    work, use = (os.open(folder / name, os.O_RDWR | os.O_CREAT, 0o600) for name in ("work", "use"))
+    return work, use
+
+
+def _lock(file: int, *, for_a_moment: bool = False) -> bool:
     """Locks a file, unless somebody else has; returns whether it did."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
-    return True
-
-
-def _unlock(files: Iterable[int]) -> None:
-    for file in files:
+    if for_a_moment:
         fcntl.flock(file, fcntl.LOCK_UN)
-
-
-def _open(owner: object, path: Path) -> int:
-    """Returns a descriptor that is closed, and with it the file unlocked, when its owner is gone."""
-    descriptor = os.open(path, os.O_RDONLY)
-    weakref.finalize(owner, os.close, descriptor)
-    return descriptor
+    return True

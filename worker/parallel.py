@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from .neighbours import Neighbours
+from .neighbours import Neighbour
 
 LARGEST_ON_ONE = 4  # images, where foreign processes are busy; larger batches wait less often for each image
 CROWDED_SECONDS = 1.0  # how long one core computes, until all are tried again
@@ -27,18 +27,18 @@ class ParallelNetwork:
 
     Args:
         network: the network.
-        neighbours: the workers on the other cores. With them the threads that call this have one core, else all.
+        neighbour: the worker on the other core. If it exists, the threads that call this have one core, else all.
         may_choose: whether the network can be computed by another number of cores than its caller has.
 
     Attributes:
         choices: the batch sizes that either one core or all may compute; see `find_choices`.
     """
 
-    def __init__(self, network: Network, neighbours: Neighbours, *, may_choose: bool) -> None:
+    def __init__(self, network: Network, neighbour: Neighbour, *, may_choose: bool) -> None:
         self._network = network
-        self._neighbours = neighbours
+        self._neighbour = neighbour
         self._own_cores = torch.get_num_threads()
-        self._cores = len(neighbours) + 1 if neighbours else self._own_cores
+        self._cores = 2 if neighbour.exists else self._own_cores
         self._may_choose = may_choose and self._cores > 1
         self.choices: frozenset[int] = frozenset()
         self._fastest: dict[int, float] = {}
@@ -49,7 +49,7 @@ class ParallelNetwork:
         size = len(batch[0])
         if size not in self.choices:
             return self._network(*batch)
-        with self._neighbours.at_rest() as all_free:
+        with self._neighbour.at_rest() as all_free:
             if all_free and not (size <= LARGEST_ON_ONE and time.monotonic() < self._crowded_until):
                 started = time.perf_counter()
                 out = self._with(self._cores, *batch)
@@ -67,8 +67,8 @@ class ParallelNetwork:
         """
         if not self._may_choose:
             return
-        sizes = [size for size in outs if self._neighbours or size <= LARGEST_ON_ONE]
-        cores = self._cores if self._neighbours else 1
+        sizes = [size for size in outs if self._neighbour.exists or size <= LARGEST_ON_ONE]
+        cores = self._cores if self._neighbour.exists else 1
         others = {size: self._with(cores, *(each[:size] for each in batch)) for size in sizes}
         self.choices = frozenset(size for size in sizes if not exact or torch.equal(others[size], outs[size]))
 

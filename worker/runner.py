@@ -26,7 +26,7 @@ from model.step import advance
 from .batch_sizes import every_fourth, most_agreeing, powers_of_two, timed, useful_size
 from .calls import by_position, padded
 from .example_batch import example_batch
-from .neighbours import Neighbours
+from .neighbours import Neighbour
 from .parallel import ParallelNetwork
 from .side_networks import side_networks
 from .trajectory import Trajectory
@@ -54,7 +54,7 @@ class Runner:
         exact: whether to use only batch sizes that agree bit for bit.
         compiled: compiled networks by batch size, the slots among them; no other sizes are used then.
         compiled_weaker: compiled weaker networks by batch size.
-        neighbours: the workers on the other cores of the machine.
+        neighbour: the worker on the other core of the machine.
 
     Attributes:
         slots: size of the largest batch.
@@ -70,6 +70,8 @@ class Runner:
         NonFiniteSample: if the network returns NaN or infinity for noise.
     """
 
+    buckets: tuple[int, ...]
+
     def __init__(
         self,
         checkpoint: Checkpoint,
@@ -79,7 +81,7 @@ class Runner:
         exact: bool = True,
         compiled: Mapping[int, Callable[..., Tensor]] = MappingProxyType({}),
         compiled_weaker: Mapping[int, Callable[..., Tensor]] = MappingProxyType({}),
-        neighbours: Neighbours | None = None,
+        neighbour: Neighbour | None = None,
     ) -> None:
         self.checkpoint = checkpoint
         self.device = device
@@ -93,13 +95,11 @@ class Runner:
         if device.type == "cpu":
             keep_freed_memory()
         may_choose = not compiled and device.type == "cpu"
-        parallel = partial(ParallelNetwork, neighbours=neighbours or Neighbours(), may_choose=may_choose)
+        parallel = partial(ParallelNetwork, neighbour=neighbour or Neighbour(), may_choose=may_choose)
         self._network = parallel(by_position(checkpoint.denoiser, device, self._told, compiled))
         if exact and device.type == "cuda":
             torch.backends.cudnn.deterministic = True
-        seconds = self._warm_up(exact)
-        self.slots = useful_size(seconds) if slots is None else max(seconds)
-        self.buckets = tuple(size for size in seconds if size <= self.slots)
+        seconds = self._warm_up(exact, slots)
         self._classifier, self._weaker = side_networks(
             checkpoint, device, self.buckets, compiled_weaker, parallel, exact=exact
         )
@@ -260,11 +260,11 @@ class Runner:
         return out.float()
 
     @torch.inference_mode()
-    def _warm_up(self, exact: bool) -> dict[int, float]:
+    def _warm_up(self, exact: bool, slots: int | None) -> dict[int, float]:
         """Runs every batch size, so that the first request is as fast as the next, and finds the sizes that agree.
 
-        Their outputs alone decide about that, so that a measurement of time decides about no image. Returns the sizes
-        to use, rising, each with the seconds of a call.
+        Their outputs alone decide about that, so that a measurement of time decides about no image. Sets the slots and
+        the buckets, and returns the seconds of a call by size.
         """
         x, timesteps, told = example_batch(self.checkpoint.config, self.slots)
         batch = [each.to(self.device) for each in (x, timesteps, *told.values())]
@@ -284,5 +284,8 @@ class Runner:
             log.warning("the same batch gave other bits the second time: images are not repeatable on this device")
             agreeing = [self.slots]
         used = agreeing if exact else sizes
-        self._network.find_choices({size: outs[size] for size in used}, batch, exact=exact)
-        return {size: found[size][1] for size in used}
+        seconds = {size: found[size][1] for size in used}
+        self.slots = useful_size(seconds) if slots is None else max(seconds)
+        self.buckets = tuple(size for size in seconds if size <= self.slots)
+        self._network.find_choices({size: outs[size] for size in self.buckets}, batch, exact=exact)
+        return seconds

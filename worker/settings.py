@@ -27,8 +27,8 @@ class WorkerSettings(BaseSettings):
     """Seconds that images are kept."""
     device: str = "auto"
     """`cpu`, `cuda`, `cuda:1`, `mps`; `auto` takes the first GPU, else the CPU."""
-    core_lock: Path | None = None
-    """File of the core that this worker has for itself, if there is a worker for each core; `difuso serve` sets it."""
+    core_folder: Path | None = None
+    """Folder in which two workers for two cores tell each other when they have work; `difuso serve` sets it."""
     slots: PositiveInt | None = None
     """Largest number of images in one network call; by default the one beyond which more give no more images per
     second, which each worker measures when it loads a model: at most 16 on a CPU and 32 on a GPU."""

@@ -36,6 +36,7 @@ class ChildProcesses:
 
     folder: Path
     _lock: int
+    _kept: int
     _killer: subprocess.Popen[bytes]
     _children: list[subprocess.Popen[bytes]]
 
@@ -44,6 +45,8 @@ class ChildProcesses:
         self.folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=TEMPORARY))
         self._lock = os.open(self.folder / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
         fcntl.flock(self._lock, fcntl.LOCK_EX)  # held as long as this process or the orphan killer, which inherits it
+        self._kept = os.open(self.folder, os.O_RDONLY)
+        fcntl.flock(self._kept, fcntl.LOCK_SH)  # systemd-tmpfiles removes what is old, but not from such a folder
         command = [sys.executable, "-P", "-m", "difuso.supervisor.orphan_killer", str(self.folder)]
         self._killer = subprocess.Popen(command, stdin=subprocess.PIPE, process_group=0, pass_fds=[self._lock])
         self._children = []
@@ -74,6 +77,7 @@ class ChildProcesses:
         for process in (*self._children, self._killer):
             process.communicate()  # reaps it and closes the pipe
         shutil.rmtree(self.folder, ignore_errors=True)
+        os.close(self._kept)
         os.close(self._lock)
 
 

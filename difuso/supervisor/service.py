@@ -24,12 +24,16 @@ class Service:
         name: name in the log.
         start: starts a new process.
         drain_seconds: seconds that the process gets to finish after SIGTERM.
+        needed: whether nothing works without it.
     """
 
-    def __init__(self, name: str, start: Callable[[], subprocess.Popen[bytes]], *, drain_seconds: float) -> None:
+    def __init__(
+        self, name: str, start: Callable[[], subprocess.Popen[bytes]], *, drain_seconds: float, needed: bool = True
+    ) -> None:
         self.name = name
         self._start = start
         self._drain_seconds = drain_seconds
+        self._needed = needed
         self._process: subprocess.Popen[bytes] | None = None
         self._started_at = self._kill_at = 0.0
         self._start_again_at: float | None = None
@@ -46,7 +50,7 @@ class Service:
         """Starts the process again if it died and the pause is over; call it often.
 
         Raises:
-            UserError: if the process has died MAX_FAST_DEATHS times soon after its start.
+            UserError: if the process has died MAX_FAST_DEATHS times soon after its start, and is needed.
         """
         if self._start_again_at is not None:
             if time.monotonic() >= self._start_again_at:
@@ -77,7 +81,12 @@ class Service:
         code = process.returncode
         how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         if self._fast_deaths >= MAX_FAST_DEATHS:
-            raise UserError(f"{self.name} cannot run: {how}, {self._fast_deaths} times in a row; see its log above")
+            reason = f"{self.name} cannot run: {how}, {self._fast_deaths} times in a row; see its log above"
+            if self._needed:
+                raise UserError(reason)
+            log.error("%s. Going on without it; it may need more memory than there is", reason)
+            self._process = None
+            return
         pause = 0.25 * 2**self._fast_deaths
         log.warning("%s ended (%s); starting it again in %g s", self.name, how, pause)
         self._start_again_at = time.monotonic() + pause

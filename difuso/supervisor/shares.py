@@ -1,13 +1,13 @@
 """How many workers a machine gets, and what each of them gets of the machine.
 
 Workers on one core would stall each other: a parallel loop of OpenMP waits for its slowest thread. So each worker of
-several has cores of its own. All have the same number of threads, because the bits of an image depend on it. Workers
-with a core each lend it to one that has work alone (`worker.neighbours`).
+several has cores of its own. All have the same number of threads, because the bits of an image depend on it. Two
+workers of two cores lend each other theirs (`worker.neighbours`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from .machine import Machine
 CORES_PER_WORKER = 8
 # Measured: two workers with a core each make a quarter more image-steps per second than one whose two threads wait for
 # each other, and for whatever else runs.
-CORES_OF_THEIR_OWN = 2
+LENT_CORES = 2
 
 
 @dataclass(frozen=True)
@@ -32,25 +32,17 @@ class Share:
     Attributes:
         environment: the variables that give it its GPU and its number of threads.
         processors: the processors that it is bound to; empty for all.
-        core: the number of its core, if it lends it to the others; None if it does not.
+        core: 0 or 1 for each of two workers with a core each, which lend it to each other; None for others.
     """
 
     environment: Mapping[str, str] = field(default_factory=dict)
     processors: frozenset[int] = frozenset()
     core: int | None = None
 
-
-def environments(shares: Sequence[Share], folder: Path) -> list[dict[str, str]]:
-    """Returns the variables of each worker; makes the files of cores that are lent in the folder, which is new."""
-    made = []
-    for share in shares:
-        lock = {}
-        if share.core is not None:
-            folder.mkdir(exist_ok=True)
-            (folder / str(share.core)).touch()
-            lock["DIFUSO_CORE_LOCK"] = str(folder / str(share.core))
-        made.append({**share.environment, **lock})
-    return made
+    def environment_in(self, folder: Path) -> dict[str, str]:
+        """Returns all its variables; `folder` exists, and is for the workers of this machine."""
+        lent = {} if self.core is None else {"DIFUSO_CORE_FOLDER": str(folder / f"worker.{self.core}")}
+        return {**self.environment, **lent}
 
 
 def share_out(machine: Machine, workers: int | None, threads: int | None = None) -> list[Share]:
@@ -75,8 +67,9 @@ def share_out(machine: Machine, workers: int | None, threads: int | None = None)
             f"{count} workers need {count * each} cores, {each} for each, and there are {len(cores)}: "
             f"start fewer workers{otherwise}"
         )
-    if machine.on_cpu and threads is None and count == len(cores):
-        return [Share({"OMP_NUM_THREADS": "1"}, core=core) for core in range(count)]
+    if machine.on_cpu and threads is None and count == len(cores) == LENT_CORES:
+        # A binding would put both on the same core, and what is lent cannot be used then.
+        return [Share({"OMP_NUM_THREADS": "1", "OMP_PROC_BIND": "false"}, core=core) for core in range(count)]
     shares = []
     for index in range(count):
         environment = {"OMP_NUM_THREADS": str(each)}
@@ -98,6 +91,6 @@ def _as_many_as_pay(machine: Machine, threads: int | None) -> int:
         return len(machine.gpus) or 1
     if not all(machine.cores):
         return 1  # several workers that cannot be kept apart would stall each other
-    if threads is None and len(machine.cores) == CORES_OF_THEIR_OWN:
-        return CORES_OF_THEIR_OWN
+    if threads is None and len(machine.cores) == LENT_CORES:
+        return LENT_CORES
     return max(1, len(machine.cores) // max(CORES_PER_WORKER, threads or 1))

@@ -24,7 +24,7 @@ from .machine import this_machine
 from .ready_announcement import ReadyAnnouncement
 from .redis_server import RedisServer
 from .service import Service, stop
-from .shares import Share, environments, share_out, threads_of
+from .shares import Share, share_out, threads_of
 from .startup_checks import check_metrics_port, check_models, check_port, check_redis, check_worker_metrics_ports
 
 log = logging.getLogger(__name__)
@@ -71,8 +71,7 @@ def serve(api: ApiSettings, worker: WorkerSettings, workers: int | None) -> None
         environment.pop("DIFUSO_REDIS_PASSWORD_FILE", None)  # the URL is complete
         groups.append(_workers(children, shares, environment, ports, worker.drain_seconds + DRAIN_MARGIN_SECONDS))
         groups.append([_api(children, environment)])
-        # Workers that lend their cores start one after the other, so that the first picture comes soon.
-        later = groups[-2][1:] if shares[0].core is not None else []
+        later = [worker for worker, share in zip(groups[-2], shares, strict=True) if share.core]
         services = list(chain.from_iterable(groups))
         try:
             for service in services:
@@ -103,8 +102,8 @@ def _workers(
 ) -> list[Service]:
     """The services of the workers, each with its share of the machine and its port of metrics."""
 
-    def service(index: int, share: Share, variables: Mapping[str, str]) -> Service:
-        own = {**environment, **variables}
+    def service(index: int, share: Share) -> Service:
+        own = {**environment, **share.environment_in(children.folder)}
         if ports is not None:
             own["DIFUSO_METRICS_PORT"] = str(ports[index])
         name = "worker" if len(shares) == 1 else f"worker {index + 1}"
@@ -113,10 +112,10 @@ def _workers(
             name,
             lambda: children.spawn(command, env=own, processors=share.processors),
             drain_seconds=drain_seconds,
+            needed=not share.core,
         )
 
-    variables = environments(shares, children.folder / "cores")
-    return [service(index, *each) for index, each in enumerate(zip(shares, variables, strict=True))]
+    return [service(index, share) for index, share in enumerate(shares)]
 
 
 def _api(children: ChildProcesses, environment: Mapping[str, str]) -> Service:
@@ -127,7 +126,10 @@ def _api(children: ChildProcesses, environment: Mapping[str, str]) -> Service:
 def _watch(
     services: Sequence[Service], later: Sequence[Service], signals: Sequence[int], announcement: ReadyAnnouncement
 ) -> None:
-    """Keeps the services alive until a signal has come; starts those for later when difuso is ready."""
+    """Keeps the services alive until a signal has come.
+
+    Those for later start when difuso is ready, so that the first picture comes soon.
+    """
     while not signals:
         for service in services:
             service.revive()

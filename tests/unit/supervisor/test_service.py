@@ -56,6 +56,23 @@ def test_a_child_that_cannot_run_is_given_up_with_its_exit_code(
         revive_until_given_up(child)
 
 
+def test_the_others_go_on_without_a_child_that_is_not_needed(
+    children: ChildProcesses, monkeypatch: pytest.MonkeyPatch, wait_until: WaitUntil, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(service, "MAX_FAST_DEATHS", 2)
+    command = [sys.executable, "-c", "raise SystemExit(7)"]
+    child = Service("child", lambda: children.spawn(command), drain_seconds=10, needed=False)
+    child.start()
+
+    def given_up() -> bool:
+        child.revive()
+        return "child cannot run: exit code 7, 2 times in a row; see its log above. Going on without it" in caplog.text
+
+    wait_until(given_up, timeout=10, description="it is given up")
+    child.revive()
+    stop([child], hurried=lambda: False)
+
+
 def test_a_child_gets_time_to_finish(children: ChildProcesses, tmp_path: Path, wait_until: WaitUntil) -> None:
     ready, done = tmp_path / "ready", tmp_path / "done"
     code = f"""

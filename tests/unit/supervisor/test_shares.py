@@ -8,7 +8,7 @@ import pytest
 
 from difuso.errors import UserError
 from difuso.supervisor.machine import Machine
-from difuso.supervisor.shares import Share, environments, share_out, threads_of
+from difuso.supervisor.shares import Share, share_out, threads_of
 
 
 def of_cores(count: int) -> Machine:
@@ -32,7 +32,9 @@ def test_a_lone_worker_has_the_whole_machine() -> None:
         assert share_out(machine, 1) == [Share()]
 
 
-@pytest.mark.parametrize(("cores", "workers", "threads"), [(16, None, 8), (31, None, 10), (7, 3, 2), (5, 4, 1)])
+@pytest.mark.parametrize(
+    ("cores", "workers", "threads"), [(16, None, 8), (31, None, 10), (7, 3, 2), (5, 4, 1), (3, 3, 1)]
+)
 def test_workers_have_equally_many_cores_of_their_own(cores: int, workers: int | None, threads: int) -> None:
     shares = share_out(of_cores(cores), workers)
     assert {share.environment["OMP_NUM_THREADS"] for share in shares} == {str(threads)}
@@ -40,15 +42,15 @@ def test_workers_have_equally_many_cores_of_their_own(cores: int, workers: int |
     assert len(frozenset().union(*(share.processors for share in shares))) == 2 * threads * len(shares)  # disjoint
 
 
-def test_workers_that_have_a_core_each_lend_it(tmp_path: Path) -> None:
-    shares = share_out(of_cores(4), 4)
-    assert shares == [Share({"OMP_NUM_THREADS": "1"}, core=core) for core in range(4)]
-    found = environments(shares, tmp_path / "cores")
-    locks = [Path(each.pop("DIFUSO_CORE_LOCK")) for each in found]
-    assert found == [{"OMP_NUM_THREADS": "1"}] * 4
-    assert sorted((tmp_path / "cores").iterdir()) == locks
-    assert environments([Share({"A": "1"})], tmp_path / "none") == [{"A": "1"}]
-    assert not (tmp_path / "none").exists()
+def test_two_workers_of_two_cores_lend_each_other_theirs(tmp_path: Path) -> None:
+    shares = share_out(of_cores(2), 2)
+    assert [share.core for share in shares] == [0, 1]
+    assert not any(share.processors for share in shares)
+    first, second = (share.environment_in(tmp_path) for share in shares)
+    assert first == {"OMP_NUM_THREADS": "1", "OMP_PROC_BIND": "false", "DIFUSO_CORE_FOLDER": f"{tmp_path}/worker.0"}
+    assert second == {**first, "DIFUSO_CORE_FOLDER": f"{tmp_path}/worker.1"}
+    assert Share({"A": "1"}).environment_in(tmp_path) == {"A": "1"}
+    assert [share.core for share in share_out(of_cores(4), 4)] == [None] * 4
 
 
 def test_a_number_of_threads_that_is_set_is_kept() -> None:

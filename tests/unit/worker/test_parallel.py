@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from model.networks.configs import UNetConfig
 from tests.small_models import NETWORK, checkpoint_of
 from worker import parallel
-from worker.neighbours import Neighbours, OwnCore
+from worker.neighbours import Neighbour, OwnCore
 from worker.parallel import CROWDED_SECONDS, LARGEST_ON_ONE, ParallelNetwork
 from worker.runner import Runner
 
@@ -42,11 +42,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 @pytest.fixture
-def lock(tmp_path: Path) -> Path:
-    """The file of the first of two cores."""
-    for name in "01":
-        (tmp_path / name).touch()
-    return tmp_path / "0"
+def neighbour(tmp_path: Path) -> Neighbour:
+    return Neighbour(tmp_path / "other")
 
 
 @pytest.fixture(autouse=True)
@@ -79,16 +76,18 @@ def test_cores_may_be_chosen_where_bits_do_not_depend_on_them(exact: bool) -> No
 
 
 @pytest.mark.parametrize("exact", [True, False])
-def test_a_worker_with_neighbours_computes_any_batch_on_all_cores_if_its_bits_stay(exact: bool, lock: Path) -> None:
+def test_a_worker_with_neighbours_computes_any_batch_on_all_cores_if_its_bits_stay(
+    exact: bool, neighbour: Neighbour
+) -> None:
     torch.set_num_threads(1)
     checkpoint = checkpoint_of(UNetConfig(**NETWORK))
     computed_by(checkpoint.denoiser, alone=False, sizes=[3])
-    runner = Runner(checkpoint, device=CPU, slots=6, exact=exact, neighbours=Neighbours(lock))
+    runner = Runner(checkpoint, device=CPU, slots=6, exact=exact, neighbour=neighbour)
     assert set(runner.buckets) - runner._network.choices == ({3} if exact else set())
 
 
-def test_a_compiled_network_is_computed_by_the_cores_that_it_was_compiled_for(lock: Path) -> None:
-    network = ParallelNetwork(lambda x, t: 2 * x, Neighbours(lock), may_choose=False)
+def test_a_compiled_network_is_computed_by_the_cores_that_it_was_compiled_for(neighbour: Neighbour) -> None:
+    network = ParallelNetwork(lambda x, t: 2 * x, neighbour, may_choose=False)
     network.find_choices({1: 2 * BATCH[0]}, BATCH, exact=True)
     assert network.choices == frozenset()
 
@@ -111,7 +110,7 @@ def test_a_warm_up_on_busy_cores_compares_the_bits_of_all_cores_with_those_of_on
 
 
 def test_one_core_computes_while_the_others_are_busy(clock: Clock) -> None:
-    call = ParallelNetwork(clock.network, Neighbours(), may_choose=True)
+    call = ParallelNetwork(clock.network, Neighbour(), may_choose=True)
     call.choices = frozenset({1})
     for clock.call_seconds in (1.0, 1.0, 9.0, 1.0, 1.0, 1.0):  # one pause is nothing
         call(*BATCH)
@@ -129,31 +128,33 @@ def test_one_core_computes_while_the_others_are_busy(clock: Clock) -> None:
 
 
 def test_a_batch_without_a_choice_is_computed_by_all_cores(clock: Clock) -> None:
-    call = ParallelNetwork(clock.network, Neighbours(), may_choose=True)
+    call = ParallelNetwork(clock.network, Neighbour(), may_choose=True)
     call.choices = frozenset({2})
     for clock.call_seconds in (1.0, *[9.0] * 10):
         call(*BATCH)
     assert clock.used == [2] * 11
 
 
-def test_a_large_batch_is_not_left_to_one_core_by_what_is_no_worker(clock: Clock, lock: Path) -> None:
+def test_a_large_batch_is_not_left_to_one_core_by_what_is_no_worker(clock: Clock, neighbour: Neighbour) -> None:
     torch.set_num_threads(1)
     size = LARGEST_ON_ONE + 1
-    call = ParallelNetwork(clock.network, Neighbours(lock), may_choose=True)
+    call = ParallelNetwork(clock.network, neighbour, may_choose=True)
     call.choices = frozenset({size})
     for clock.call_seconds in (1.0, *[9.0] * 10):
         call(torch.zeros(size, 3), torch.zeros(size))
     assert clock.used == [2] * 11
 
 
-def test_workers_that_have_a_core_each_use_all_of_them_while_they_work_alone(clock: Clock, lock: Path) -> None:
+def test_workers_that_have_a_core_each_use_both_while_they_work_alone(
+    clock: Clock, neighbour: Neighbour, tmp_path: Path
+) -> None:
     torch.set_num_threads(1)
-    neighbour = OwnCore(lock.with_name("1"))
-    call = ParallelNetwork(clock.network, Neighbours(lock), may_choose=True)
+    other = OwnCore(tmp_path / "other")
+    call = ParallelNetwork(clock.network, neighbour, may_choose=True)
     call.choices = frozenset({1})
     call(*BATCH)
-    neighbour.take()
+    other.take()
     call(*BATCH)
-    neighbour.leave()
+    other.leave()
     call(*BATCH)
     assert clock.used == [2, 1, 2]
