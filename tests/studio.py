@@ -183,10 +183,16 @@ class Studio:
         seen = "const box = arguments[0].getBoundingClientRect(); const middle = (from, to, most) =>"
         seen += "(Math.max(0, from) + Math.min(most, to)) / 2; return {x: middle(box.left, box.right, innerWidth),"
         seen += "y: middle(box.top, box.bottom, innerHeight)}"
-        where = self.driver.execute_script(seen, target)
+        places = [self.driver.execute_script(seen, target)]
+
+        def stays() -> bool:
+            places.append(self.driver.execute_script(seen, target))
+            return bool(places[-1] == places[-2])
+
+        wait_until(stays, 10, "nothing that loads moves it")
         data = {"items": [], "files": [str(file)], "dragOperationsMask": 1}
         for kind in ("dragEnter", "dragOver", "drop"):
-            self.driver.execute_cdp_cmd("Input.dispatchDragEvent", {"type": kind, **where, "data": data})
+            self.driver.execute_cdp_cmd("Input.dispatchDragEvent", {"type": kind, **places[-1], "data": data})
 
     def downloads(self, folder: Path) -> None:
         """Saves what is downloaded from now on in a folder."""

@@ -22,7 +22,7 @@ from tests.hostile_models import ATTACKS, plant
 from tests.serving import ENVIRONMENT, free_port, running
 from tests.waiting import wait_until
 
-STEPS = [100, 100, 100, 90, 80, 70, 60, 50, 40, 30, 20, 10]
+STEPS = [1000, 1000, 1000, 900, 800, 700, 600, 500, 400, 300, 200, 100]
 SLOTS = 8
 
 
