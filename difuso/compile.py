@@ -35,7 +35,7 @@ def compile_for_this_machine(name: str, settings: WorkerSettings, workers: int |
     console = Console(soft_wrap=True)
     shares = share_out(this_machine(settings.device, os.environ), workers, threads_of(os.environ))
     torch.set_num_threads(threads_of(shares[0].environment) or torch.get_num_threads())
-    console.print(f"for {len(shares)} workers with {torch.get_num_threads()} threads each")
+    console.print(f"for workers whose calls use {torch.get_num_threads()} of the cores")
     try:
         for path in compile_network(checkpoint, settings.compiled_dir, settings.slots or CPU_SLOTS):
             console.print(path)

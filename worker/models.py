@@ -104,8 +104,6 @@ class ModelFollower:
     def _look(self) -> None:
         for models in newer_models(self._settings, self.models, is_closed=lambda: self._closed):
             self.models = models
-            if self._closed:
-                return
 
 
 def newer_models(
@@ -115,8 +113,8 @@ def newer_models(
 
     A folder is loaded only if it has not changed since the last look, so that a half-written one is left alone. A model
     is served until its next version is warm, and also if that version is refused or the folder is gone: there may be
-    jobs for it. A folder that was refused because the disk or the memory failed is tried again at later looks. What
-    fails after `is_closed` returns True is not reported.
+    jobs for it. A folder that was refused because the disk or the memory failed is tried again at later looks. Once
+    `is_closed` returns True nothing more is loaded, and what fails is not reported.
     """
     try:
         marks = model_marks(settings.models_dir)
@@ -134,6 +132,8 @@ def _load(
     models = replace(models, seen=marks)
     yield models
     for name in sorted(unchanged, key=lambda name: (name != settings.default_model, name)):
+        if is_closed():
+            return
         if marks[name] == models.loaded.get(name) and time.monotonic() < models.again.get(name, math.inf):
             continue
         runners, refused, again = dict(models.runners), dict(models.refused), dict(models.again)

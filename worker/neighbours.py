@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from threading import Lock
 
-PATIENCE_SECONDS = 2.0
+PATIENCE_SECONDS = 2.0  # with a neighbour that may be frozen; a call takes less than a second with most networks
 POLL_SECONDS = 0.001
 
 

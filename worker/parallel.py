@@ -57,6 +57,7 @@ class ParallelNetwork:
                 return out
         return self._with(1, *batch)
 
+    @torch.inference_mode()
     def find_choices(self, outs: Mapping[int, Tensor], batch: Sequence[Tensor], *, exact: bool) -> None:
         """Computes batches with the other number of cores, too, and notes those whose bits are the same.
 

@@ -70,8 +70,6 @@ class Runner:
         NonFiniteSample: if the network returns NaN or infinity for noise.
     """
 
-    buckets: tuple[int, ...]
-
     def __init__(
         self,
         checkpoint: Checkpoint,
@@ -99,7 +97,12 @@ class Runner:
         self._network = parallel(by_position(checkpoint.denoiser, device, self._told, compiled))
         if exact and device.type == "cuda":
             torch.backends.cudnn.deterministic = True
-        seconds = self._warm_up(exact, slots)
+        x, timesteps, told = example_batch(checkpoint.config, self.slots)
+        batch = [each.to(device) for each in (x, timesteps, *told.values())]
+        outs, seconds = self._warm_up(batch, exact)
+        self.slots = useful_size(seconds) if slots is None else max(seconds)
+        self.buckets = tuple(size for size in seconds if size <= self.slots)
+        self._network.find_choices({size: outs[size] for size in self.buckets}, batch, exact=exact)
         self._classifier, self._weaker = side_networks(
             checkpoint, device, self.buckets, compiled_weaker, parallel, exact=exact
         )
@@ -260,14 +263,12 @@ class Runner:
         return out.float()
 
     @torch.inference_mode()
-    def _warm_up(self, exact: bool, slots: int | None) -> dict[int, float]:
+    def _warm_up(self, batch: Sequence[Tensor], exact: bool) -> tuple[dict[int, Tensor], dict[int, float]]:
         """Runs every batch size, so that the first request is as fast as the next, and finds the sizes that agree.
 
-        Their outputs alone decide about that, so that a measurement of time decides about no image. Sets the slots and
-        the buckets, and returns the seconds of a call by size.
+        Their outputs alone decide about that, so that a measurement of time decides about no image. Returns the outputs
+        by size, and for the sizes to use, rising, the seconds of a call.
         """
-        x, timesteps, told = example_batch(self.checkpoint.config, self.slots)
-        batch = [each.to(self.device) for each in (x, timesteps, *told.values())]
 
         def first(size: int, network: Callable[..., Tensor]) -> Tensor:
             return self._synchronized(network(*(each[:size] for each in batch)))
@@ -284,8 +285,4 @@ class Runner:
             log.warning("the same batch gave other bits the second time: images are not repeatable on this device")
             agreeing = [self.slots]
         used = agreeing if exact else sizes
-        seconds = {size: found[size][1] for size in used}
-        self.slots = useful_size(seconds) if slots is None else max(seconds)
-        self.buckets = tuple(size for size in seconds if size <= self.slots)
-        self._network.find_choices({size: outs[size] for size in self.buckets}, batch, exact=exact)
-        return seconds
+        return outs, {size: found[size][1] for size in used}
