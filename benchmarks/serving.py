@@ -116,7 +116,7 @@ def main(
             workers=workers,
             seed=seed,
         )
-        capacity = compare_capacity(contest, names, capacity_seconds, report)
+        capacity = compare_capacity(contest, names, capacity_seconds, report, least=1.5 if compiled else 1.15)
         rivals = [found for name, found in capacity.items() if name != "difuso"] or list(capacity.values())
         orders = poisson(rate or LOAD * max(rivals) / MEAN_IMAGE_STEPS, seconds, seed)
         compare_latency(contest, names, orders, report)
@@ -130,8 +130,10 @@ def share_cores(count: int) -> None:
         stack.ENVIRONMENT.setdefault(name, value)
 
 
-def compare_capacity(contest: Contest, names: Sequence[str], seconds: float, report: Report) -> dict[str, float]:
-    """Image-steps a second by server."""
+def compare_capacity(
+    contest: Contest, names: Sequence[str], seconds: float, report: Report, *, least: float
+) -> dict[str, float]:
+    """Image-steps a second by server; ours are to be `least` times the best peer's."""
     found, pictures = {}, {}
     for name in names:
         found[name], pictures[name] = contest.capacity(name, seconds)
@@ -145,7 +147,7 @@ def compare_capacity(contest: Contest, names: Sequence[str], seconds: float, rep
     if "difuso" in rates and len(rates) > 1:
         best = max(rate for name, rate in rates.items() if name != "difuso")
         report.bar(Bar("pictures of one request apart", max(differences.values()), 1, "grey levels", "at most"))
-        report.bar(Bar("capacity beside the best peer's", rates["difuso"] / best, 1.15, "times", "at least"))
+        report.bar(Bar("capacity beside the best peer's", rates["difuso"] / best, least, "times", "at least"))
     return rates
 
 
