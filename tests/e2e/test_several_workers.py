@@ -64,13 +64,29 @@ def bound_to(processors: Collection[int]) -> Iterator[None]:
     """What is started meanwhile sees these processors only."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, processors)
-    yield
-    os.sched_setaffinity(0, before)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+two_cores_needed = pytest.mark.skipif(
+    sys.platform != "linux" or len(find_cores()) < 2, reason="two workers need two cores"
+)
+
+
+@two_cores_needed
+@pytest.mark.usefixtures("redis_server")
+def test_two_workers_whose_threads_are_set_share_no_core(tmp_path: Path, environment: dict[str, str]) -> None:
+    with running(tmp_path, {**environment, "OMP_NUM_THREADS": "1", "DIFUSO_WORKERS": "2"}) as difuso:
+        assert "starting 2 workers with 1 threads each" in difuso.output
+        first, second = (os.sched_getaffinity(difuso.pid(f"worker {number}")) for number in (1, 2))
+        assert not first & second
 
 
 @pytest.mark.timeout(240)
 @pytest.mark.usefixtures("redis_server")
-@pytest.mark.skipif(sys.platform != "linux" or len(find_cores()) < 2, reason="two workers need two cores")
+@two_cores_needed
 def test_two_workers_share_the_work_the_losses_and_the_bytes(
     tmp_path: Path, environment: dict[str, str], wait_until: WaitUntil
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sys
 import time
@@ -136,6 +137,14 @@ time.sleep(60)
     wait_until(lambda: len([*tmp_path.glob("* ready")]) == 2, timeout=10, description="both are ready")
     stop(pair, hurried=lambda: False)
     assert len([*tmp_path.glob("* done")]) == 2
+
+
+def test_the_folder_of_the_children_is_locked_for_those_who_clean_up(children: ChildProcesses) -> None:
+    """As tmpfiles.d(5) asks of whoever keeps files in a temporary folder for long."""
+    folder = os.open(children.folder, os.O_RDONLY)
+    with pytest.raises(BlockingIOError):
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.close(folder)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux binds processes to processors")
