@@ -53,7 +53,10 @@ class Difuso(System):
 
 def use_compiled_networks() -> None:
     """Lets our workers use what `difuso compile` has compiled here."""
-    ENVIRONMENT.update(DIFUSO_COMPILE="auto", DIFUSO_COMPILED_DIR=str(Path("var/compiled").resolve()))
+    folder = Path("var/compiled").resolve()
+    if not any(folder.rglob("*.pt2")):
+        raise SystemExit("nothing is compiled here: run difuso compile, which says whether it pays")
+    ENVIRONMENT.update(DIFUSO_COMPILE="auto", DIFUSO_COMPILED_DIR=str(folder))
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import torch
 from rich.console import Console
 
 from model.checkpoint import load_checkpoint
-from worker.compiled import compile_network
+from worker.compiled import NoGain, compile_network
 from worker.runner import CPU_SLOTS, pick_device
 from worker.settings import WorkerSettings
 
@@ -20,7 +20,7 @@ from .supervisor.shares import share_out, threads_of
 
 @user_errors()
 def compile_for_this_machine(name: str, settings: WorkerSettings, workers: int | None) -> None:
-    """Compiles every batch size that a worker with these settings uses, and prints each file.
+    """Compiles every batch size that a worker with these settings uses, and prints each file, or that it does not pay.
 
     Args:
         workers: the number of workers that will share the machine; None for as many as `difuso serve` starts.
@@ -39,6 +39,8 @@ def compile_for_this_machine(name: str, settings: WorkerSettings, workers: int |
     try:
         for path in compile_network(checkpoint, settings.compiled_dir, settings.slots or CPU_SLOTS):
             console.print(path)
+    except NoGain as no_gain:
+        console.print(f"{info.name} stays as it is, for compiled code would hardly be faster here: {no_gain}")
     except (OSError, RuntimeError) as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise UserError(f"{info.name} cannot be compiled, which needs a C++ compiler: {reason}") from error

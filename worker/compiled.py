@@ -16,8 +16,10 @@ import platform
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from copy import deepcopy
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -26,14 +28,21 @@ from torch import Tensor, nn
 from model.checkpoint import Checkpoint
 from model.config import ModelConfig
 
+from .calls import by_position
 from .example_batch import example_batch
 
 log = logging.getLogger(__name__)
 
+CPU = torch.device("cpu")
 Network = Callable[..., Tensor]
 SIZES = (2, 4, 6, 8, 12)  # beside the largest; a batch of another size is padded
+LEAST_GAIN = 1.1  # times the images per second of full batches; a lone image is padded and may not borrow a core
 LONGEST_CALL = 0.25  # seconds: compiled code keeps all other threads of Python waiting
 TOLERANCE = 1e-3  # of the largest output; compiled and eager networks round differently by about 1e-6
+
+
+class NoGain(Exception):
+    """The network itself is about as fast as its compiled code."""
 
 
 def folder_of(config: ModelConfig, root: Path) -> Path:
@@ -61,43 +70,53 @@ def compile_network(checkpoint: Checkpoint, root: Path, slots: int) -> Iterator[
     """Compiles a network, and a weaker one that guides it, on the CPU; yields a file for each batch size.
 
     The sizes are those that a worker with these slots uses. It takes about 20 s a size and needs a C++ compiler. The
-    largest size comes last: without it nothing is used.
+    largest size is compiled first, to see whether it is worth it, and kept last: without it nothing is used.
 
     Raises:
+        NoGain: if the network gains less than LEAST_GAIN; nothing was kept then.
         RuntimeError: if the network cannot be compiled, as without a compiler, or is too slow to be used.
         OSError: if the folder cannot be written, or others can write it.
     """
     root.mkdir(mode=0o755, parents=True, exist_ok=True)
-    yield from _compile_version(checkpoint, root, slots)
+    yield from _compile_version(checkpoint, root, slots, LEAST_GAIN)
     if checkpoint.weaker_version is not None:
-        yield from _compile_version(checkpoint.weaker_version, root, slots)
+        yield from _compile_version(checkpoint.weaker_version, root, slots, least_gain=0.0)
 
 
-def _compile_version(checkpoint: Checkpoint, root: Path, slots: int) -> Iterator[Path]:
+def _compile_version(checkpoint: Checkpoint, root: Path, slots: int, least_gain: float) -> Iterator[Path]:
     folder = folder_of(checkpoint.config, root)
     folder.mkdir(mode=0o755, exist_ok=True)
     for each in (root, folder):
         _check_owner(each)
     network = checkpoint.denoiser.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    for size in sorted({*(size for size in SIZES if size < slots), slots}):
-        unfinished = folder / f".{os.getpid()}.pt2"
-        try:
-            with torch.no_grad(), warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # torch warns of itself
-                torch._inductor.aoti_compile_and_package(
-                    torch.export.export(network, *_example(checkpoint, size)),
-                    package_path=str(unfinished),
-                    inductor_configs={"aot_inductor.package_constants_in_so": False},
-                )
-            if (seconds := _seconds(checkpoint, size, _load(unfinished, _weights(network)))) > LONGEST_CALL:
-                raise RuntimeError(
-                    f"a call of {size} images takes {seconds:.2f} s, in which a worker could do nothing else; set a "
-                    "smaller DIFUSO_SLOTS"
-                )
-            unfinished.chmod(0o644)
-            yield unfinished.replace(folder / f"{size}.pt2")
-        finally:
-            unfinished.unlink(missing_ok=True)
+    with TemporaryDirectory(prefix=".", dir=folder) as unfinished:
+        largest = _compile(checkpoint, slots, Path(unfinished))
+        seconds = _seconds(checkpoint, slots, _load(largest, _weights(network)))
+        before = _seconds(checkpoint, slots, by_position(deepcopy(network), CPU, checkpoint.config.told, {}))
+        if seconds > LONGEST_CALL:
+            raise RuntimeError(
+                f"a call of {slots} images takes {seconds:.2f} s, in which a worker could do nothing else; set a "
+                "smaller DIFUSO_SLOTS"
+            )
+        if before < least_gain * seconds:
+            raise NoGain(f"{slots} images take {1000 * seconds:.0f} ms, and {1000 * before:.0f} ms without it")
+        for size in (size for size in SIZES if size < slots):
+            file = _compile(checkpoint, size, Path(unfinished))
+            yield file.replace(folder / file.name)
+        yield largest.replace(folder / largest.name)
+
+
+def _compile(checkpoint: Checkpoint, size: int, folder: Path) -> Path:
+    file = folder / f"{size}.pt2"
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch warns of itself
+        torch._inductor.aoti_compile_and_package(
+            torch.export.export(checkpoint.denoiser, *_example(checkpoint, size)),
+            package_path=str(file),
+            inductor_configs={"aot_inductor.package_constants_in_so": False},
+        )
+    file.chmod(0o644)
+    return file
 
 
 def load_compiled(checkpoint: Checkpoint, root: Path, slots: int) -> tuple[dict[int, Network], dict[int, Network]]:

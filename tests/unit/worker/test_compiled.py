@@ -106,9 +106,14 @@ def test_a_compiled_network_is_told_the_condition_in_the_order_of_its_config() -
     assert np.array_equal(eager, by_position)
 
 
+@pytest.fixture
+def any_gain(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled, "LEAST_GAIN", 0.0)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_conditional_network_compiled_computes_the_same(tmp_path: Path) -> None:
+def test_a_conditional_network_compiled_computes_the_same(tmp_path: Path, any_gain: None) -> None:
     tmp_path.chmod(0o755)
     assert [path.name for path in compiled.compile_network(upscaler_of(), tmp_path, 2)] == ["2.pt2"]
     assert set(load_compiled(upscaler_of(), tmp_path, 2)[0]) == {2}  # which compares them
@@ -116,7 +121,7 @@ def test_a_conditional_network_compiled_computes_the_same(tmp_path: Path) -> Non
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_weaker_network_is_compiled_with_its_model(tmp_path: Path) -> None:
+def test_a_weaker_network_is_compiled_with_its_model(tmp_path: Path, any_gain: None) -> None:
     tmp_path.chmod(0o755)
     assert [path.name for path in compiled.compile_network(GUIDED, tmp_path, 2)] == ["2.pt2", "2.pt2"]
     assert [set(networks) for networks in load_compiled(GUIDED, tmp_path, 2)] == [{2}, {2}]
@@ -247,9 +252,40 @@ def test_the_largest_batch_is_the_first_compiled_one_that_holds_all_slots(
     assert not make_runner(checkpoint, settings, device=CPU, slots=7).compiled
 
 
+@pytest.mark.parametrize(("seconds", "kept"), [(1.0, False), (1.09, False), (1.11, True)])
+def test_compiled_code_is_kept_where_it_is_faster(
+    checkpoint: Checkpoint,
+    models_dir: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    seconds: float,
+    kept: bool,
+) -> None:
+    """Of the network itself against those of compiled code."""
+
+    def compile_to(checkpoint: Checkpoint, size: int, folder: Path) -> Path:
+        (folder / f"{size}.pt2").touch()
+        return folder / f"{size}.pt2"
+
+    compiled_code = Recorder(checkpoint.network)
+    monkeypatch.setattr(compiled, "_compile", compile_to)
+    monkeypatch.setattr(compiled, "_load", lambda file, weights: compiled_code)
+    monkeypatch.setattr(
+        compiled, "_seconds", lambda checkpoint, size, network: 0.1 * (1 if network is compiled_code else seconds)
+    )
+    tmp_path.chmod(0o755)
+    environment = {"DIFUSO_COMPILED_DIR": str(tmp_path), "DIFUSO_SLOTS": "4", "DIFUSO_DEVICE": "cpu"}
+    command = ["compile", "tiny", "--models-dir", str(models_dir), "--workers", "1"]
+    result = CliRunner().invoke(cli.app, command, env=environment, catch_exceptions=False)
+    assert result.exit_code == 0
+    assert {file.name for file in tmp_path.rglob("*.pt2")} == ({"2.pt2", "4.pt2"} if kept else set())
+    refusal = f"would hardly be faster here: 4 images take 100 ms, and {100 * seconds:.0f} ms without it"
+    assert (refusal in result.output) is not kept
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_worker_finds_what_the_command_compiled(models_dir: Path, tmp_path: Path) -> None:
+def test_a_worker_finds_what_the_command_compiled(models_dir: Path, tmp_path: Path, any_gain: None) -> None:
     settings = WorkerSettings(models_dir=models_dir, compiled_dir=tmp_path, slots=4, device="cpu")
     environment = {"DIFUSO_COMPILED_DIR": str(tmp_path), "DIFUSO_SLOTS": "4", "DIFUSO_DEVICE": "cpu"}
     command = ["compile", "tiny", "--models-dir", str(models_dir), "--workers", "1"]
