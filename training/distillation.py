@@ -36,6 +36,9 @@ class Teacher:
         classes: the names of the images' classes; None for a network without classes.
         device: the device that computes.
 
+    Attributes:
+        sha256: of all that it says: its weights, those of a weaker network and its config.
+
     Raises:
         RecipeError: if `init` is not a checkpoint, or cannot teach the student.
     """
@@ -47,6 +50,7 @@ class Teacher:
             raise RecipeError(f"init = {recipe.init!r}: {error}") from error
         check_teacher(recipe, checkpoint.config)
         _check_names(classes, checkpoint.config.classes)
+        self.sha256 = checkpoint.version_sha256
         self._scale = _scale(recipe, checkpoint.config)
         self._null = None if checkpoint.config.weaker else recipe.num_classes
         self._network: nn.Module = checkpoint.network
