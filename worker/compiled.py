@@ -73,7 +73,7 @@ def compile_network(checkpoint: Checkpoint, root: Path, slots: int) -> Iterator[
     largest size is compiled first, to see whether it is worth it, and kept last: without it nothing is used.
 
     Raises:
-        NoGain: if the network gains less than LEAST_GAIN; nothing was kept then.
+        NoGain: if the network gains less than LEAST_GAIN; nothing is kept then, nor what was compiled earlier.
         RuntimeError: if the network cannot be compiled, as without a compiler, or is too slow to be used.
         OSError: if the folder cannot be written, or others can write it.
     """
@@ -92,13 +92,15 @@ def _compile_version(checkpoint: Checkpoint, root: Path, slots: int, least_gain:
     with TemporaryDirectory(prefix=".", dir=folder) as unfinished:
         largest = _compile(checkpoint, slots, Path(unfinished))
         seconds = _seconds(checkpoint, slots, _load(largest, _weights(network)))
-        before = _seconds(checkpoint, slots, by_position(deepcopy(network), CPU, checkpoint.config.told, {}))
         if seconds > LONGEST_CALL:
             raise RuntimeError(
                 f"a call of {slots} images takes {seconds:.2f} s, in which a worker could do nothing else; set a "
                 "smaller DIFUSO_SLOTS"
             )
+        before = _seconds(checkpoint, slots, by_position(deepcopy(network), CPU, checkpoint.config.told, {}))
         if before < least_gain * seconds:
+            for earlier in folder.glob("*.pt2"):
+                earlier.unlink()
             raise NoGain(f"{slots} images take {1000 * seconds:.0f} ms, and {1000 * before:.0f} ms without it")
         for size in (size for size in SIZES if size < slots):
             file = _compile(checkpoint, size, Path(unfinished))

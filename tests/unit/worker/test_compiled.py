@@ -252,16 +252,10 @@ def test_the_largest_batch_is_the_first_compiled_one_that_holds_all_slots(
     assert not make_runner(checkpoint, settings, device=CPU, slots=7).compiled
 
 
-@pytest.mark.parametrize(("seconds", "kept"), [(1.0, False), (1.09, False), (1.11, True)])
 def test_compiled_code_is_kept_where_it_is_faster(
-    checkpoint: Checkpoint,
-    models_dir: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    seconds: float,
-    kept: bool,
+    checkpoint: Checkpoint, models_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of the network itself against those of compiled code."""
+    """It has to gain a tenth, or else what an earlier command kept goes, too."""
 
     def compile_to(checkpoint: Checkpoint, size: int, folder: Path) -> Path:
         (folder / f"{size}.pt2").touch()
@@ -270,17 +264,20 @@ def test_compiled_code_is_kept_where_it_is_faster(
     compiled_code = Recorder(checkpoint.network)
     monkeypatch.setattr(compiled, "_compile", compile_to)
     monkeypatch.setattr(compiled, "_load", lambda file, weights: compiled_code)
-    monkeypatch.setattr(
-        compiled, "_seconds", lambda checkpoint, size, network: 0.1 * (1 if network is compiled_code else seconds)
-    )
     tmp_path.chmod(0o755)
     environment = {"DIFUSO_COMPILED_DIR": str(tmp_path), "DIFUSO_SLOTS": "4", "DIFUSO_DEVICE": "cpu"}
     command = ["compile", "tiny", "--models-dir", str(models_dir), "--workers", "1"]
-    result = CliRunner().invoke(cli.app, command, env=environment, catch_exceptions=False)
-    assert result.exit_code == 0
-    assert {file.name for file in tmp_path.rglob("*.pt2")} == ({"2.pt2", "4.pt2"} if kept else set())
-    refusal = f"would hardly be faster here: 4 images take 100 ms, and {100 * seconds:.0f} ms without it"
-    assert (refusal in result.output) is not kept
+    for eager_seconds, kept in ((0.109, False), (0.111, True), (0.1, False)):
+
+        def seconds(checkpoint: Checkpoint, size: int, network: object, eager: float = eager_seconds) -> float:
+            return 0.1 if network is compiled_code else eager
+
+        monkeypatch.setattr(compiled, "_seconds", seconds)
+        result = CliRunner().invoke(cli.app, command, env=environment, catch_exceptions=False)
+        assert result.exit_code == 0
+        assert {file.name for file in tmp_path.rglob("*.pt2")} == ({"2.pt2", "4.pt2"} if kept else set())
+        refusal = f"would hardly be faster here: 4 images take 100 ms, and {1000 * eager_seconds:.0f} ms without it"
+        assert (refusal in result.output) is not kept
 
 
 @pytest.mark.slow
