@@ -19,11 +19,19 @@ WARM_CALLS = 2
 
 @dataclass(frozen=True)
 class Bucket:
-    """One batch size; `share` is that of the time inside the network."""
+    """One batch size.
+
+    Attributes:
+        rate: image-steps a second.
+        call_ms: time of a network call.
+        between_ms: time from the end of a call to the begin of the next.
+        share: share of the time inside the network.
+    """
 
     size: int
     rate: float
     call_ms: float
+    between_ms: float
     share: float
 
 
@@ -46,10 +54,9 @@ def measure_buckets(folder: Path, device: str, seconds: float) -> dict[str, Any]
 def _measure(runner: Runner, size: int, seconds: float) -> Bucket:
     checkpoint = runner.checkpoint
     plan = checkpoint.config.plan(checkpoint.schedule, steps=checkpoint.schedule.num_train_timesteps)
-    table = runner.table(plan)
     generators = [image_generator(seed) for seed in range(size)]
-    noise = draw_noise(generators, checkpoint.config.shape).to(table)
-    batch = [Trajectory(plan, table, generator, x, x, x) for generator, x in zip(generators, noise, strict=True)]
+    noise = draw_noise(generators, checkpoint.config.shape).to(runner.device)
+    batch = [Trajectory(plan, generator, x, x, x) for generator, x in zip(generators, noise, strict=True)]
 
     def step() -> None:
         runner.step(batch)
@@ -62,4 +69,5 @@ def _measure(runner: Runner, size: int, seconds: float) -> Bucket:
     while (span := time.perf_counter() - begin) < seconds or runner.network_calls == calls:
         step()
     calls, network_seconds = runner.network_calls - calls, runner.network_seconds - network_seconds
-    return Bucket(size, calls * size / span, 1000 * network_seconds / calls, network_seconds / span)
+    call_ms, between_ms = (1000 * each / calls for each in (network_seconds, span - network_seconds))
+    return Bucket(size, calls * size / span, call_ms, between_ms, network_seconds / span)

@@ -1,7 +1,8 @@
 """All that is worth knowing of a GPU, in one command and ten minutes: `make bench-gpu`.
 
-For each network: image-steps a second by batch size, the sizes that agree bit for bit, the share of a busy worker's
-time in the network, the capacity over HTTP beside the peers', and how soon an idle worker claims a job.
+For each network: image-steps a second by batch size, the sizes that agree bit for bit, what each way to compute it
+takes and costs, the share of a busy worker's time in the network, the capacity over HTTP beside the peers', and how
+soon an idle worker claims a job.
 """
 
 from __future__ import annotations
@@ -17,14 +18,18 @@ from typing import Annotated, Any
 import torch
 import typer
 
+from worker.runner import CPU_SLOTS, GPU_SLOTS
+
 from . import busy, idle, machine, stack
 from .buckets import measure_buckets
-from .models import CIFAR, PAPER, TINY, copy_model, random_model
+from .models import CIFAR, PAPER, TINY, adm, copy_model, random_model
 from .report import Bar, Report, say, show
 from .serving import NAMES, Contest
+from .ways import measure_ways
 
 LIMIT_SECONDS = 420.0  # when nothing more is begun, so that all ends within ten minutes
 CLAIMS = 50
+BUCKET = ("size", "rate", "call_ms", "between_ms", "share")
 NO_GPU = "no CUDA device is usable here. `--device cpu --quick` tries this program out without one"
 
 
@@ -62,6 +67,7 @@ def networks(folder: Path, model: Path, quick: bool) -> list[Path]:
         copy_model(model, folder / "a" / model.resolve().name),
         random_model(folder / "b" / "paper", PAPER),
         random_model(folder / "c" / "cifar", CIFAR),
+        random_model(folder / "d" / "adm", adm()),
     ]
 
 
@@ -86,17 +92,30 @@ class Trial:
         self._report = report
         self._device = device
         self._seconds = seconds
-        self.parts: list[Callable[[Path], None]] = [self.batch_sizes, self.busy_worker, self.capacity]
+        self.parts: list[Callable[[Path], None]] = [self.batch_sizes, self.ways, self.busy_worker, self.capacity]
 
     def batch_sizes(self, model: Path) -> None:
         """The runner alone."""
         figures = measure_buckets(model, self._device, self._seconds / 3)
         self._report.add(f"{model.name} batch sizes", figures)
         rows = [
-            (bucket["size"], bucket["rate"], bucket["call_ms"], bucket["share"], bucket["size"] in figures["exact"])
-            for bucket in figures["buckets"]
+            (*(bucket[each] for each in BUCKET), bucket["size"] in figures["exact"]) for bucket in figures["buckets"]
         ]
-        show(model.name, ("batch", "image-steps/s", "ms a call", "share in the network", "exact"), rows)
+        show(
+            model.name,
+            ("batch", "image-steps/s", "ms a call", "ms between calls", "share in the network", "exact"),
+            rows,
+        )
+
+    def ways(self, model: Path) -> None:
+        """The network alone, in full batches."""
+        where = torch.device(self._device)
+        found = measure_ways(model, where, CPU_SLOTS if where.type == "cpu" else GPU_SLOTS)
+        self._report.add(f"{model.name} ways", [asdict(way) for way in found])
+        headings = ("way", "ms a call", "of the float32 GEMM rate", "largest error")
+        show(
+            f"{model.name}: ways to compute", headings, [(way.name, way.ms, way.gemm_share, way.error) for way in found]
+        )
 
     def busy_worker(self, model: Path) -> None:
         """A worker process with full batches, then idle."""

@@ -8,7 +8,7 @@ shares the network call with all other jobs.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -52,6 +52,11 @@ class Restoration:
             z: the noise that the row drew, shape (C, H, W); 0 at the last row.
         """
         return self._agree(row + 1, x_next, x0, z)
+
+    def to(self, device: torch.device) -> Restoration:
+        """Returns it with its tensors on another device, where `agree` computes then."""
+        operator, measured = self.operator.to(device), self.measured.to(device)
+        return replace(self, operator=operator, measured=measured, noise=self.noise.to(device))
 
     def _agree(self, level: int, x: Tensor, x0: Tensor | None, z: Tensor) -> Tensor:
         sigma = float(self.sigmas[level])

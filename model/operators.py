@@ -7,7 +7,8 @@ back, and the measurement in these coordinates.
 
 from __future__ import annotations
 
-from typing import Protocol
+from copy import copy
+from typing import Protocol, Self
 
 import torch
 from torch import Tensor
@@ -36,8 +37,22 @@ class Operator(Protocol):
     def read(self, y: Tensor) -> Tensor:
         """Returns S^+ U^T y: the measured coordinates, shape (C, H, W); 0 where nothing is measured."""
 
+    def to(self, device: torch.device) -> Self:
+        """Returns it with its bases on another device, for images there."""
 
-class Inpainting:
+
+class _Movable:
+    """Something whose tensors are its attributes, or those of its attributes."""
+
+    def to(self, device: torch.device) -> Self:
+        moved = copy(self)
+        for name, value in vars(self).items():
+            if isinstance(value, Tensor | _Movable):
+                setattr(moved, name, value.to(device))
+        return moved
+
+
+class Inpainting(_Movable):
     """Some pixels are missing.
 
     Args:
@@ -61,7 +76,7 @@ class Inpainting:
         return y * self.singular_values
 
 
-class SuperResolution:
+class SuperResolution(_Movable):
     """Each block of factor x factor pixels is measured as its mean.
 
     The coordinates of a block are its cosine transform. The first coordinate is factor times the mean.
@@ -101,7 +116,7 @@ class SuperResolution:
         return blocks.transpose(2, 3).flatten(3, 4).flatten(1, 2)
 
 
-class Colorization:
+class Colorization(_Movable):
     """Each pixel is measured as the mean of its channels.
 
     Args:
@@ -129,7 +144,7 @@ class Colorization:
         return coordinates
 
 
-class Blur:
+class Blur(_Movable):
     """The same symmetric blur along rows and columns, mirrored at the edges.
 
     Args:
@@ -157,7 +172,7 @@ class Blur:
         return torch.where(self.singular_values > 0, measured / self.singular_values, 0.0)
 
 
-class _SideBlur:
+class _SideBlur(_Movable):
     """The blur of the `side` pixels of a row or a column, as a matrix M = U S V^T; `values` are float64."""
 
     def __init__(self, kernel: Tensor, side: int) -> None:

@@ -77,7 +77,7 @@ def sample_steps(
     noise = draw_noise(generators, shape)
     x = (noise if x_start is None else x_start).to(device, dtype)
     x0 = x0_previous = torch.zeros_like(x)
-    table = torch.from_numpy(plan.table.copy()).to(device, dtype)
+    table = torch.from_numpy(plan.table.copy()).to(dtype)
     for row, t in zip(table, plan.timesteps, strict=True):
         stochastic = bool(row[Column.S] != 0)
         z = draw_noise(generators, shape).to(x) if stochastic else torch.zeros_like(x)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from .plans.plan import Column
+from .upload import upload
 
 
 def advance(
@@ -24,7 +25,7 @@ def advance(
         x0_previous: the x0 predicted by the previous call, shape of x; any finite numbers at a plan's first row.
         out: the network's output at x_t, shape of x, or (B, 2C, H, W) if the network learned its variance.
         z: standard normal noise where a row has S, 0 elsewhere; shape of x.
-        rows: rows of `Plan.table`, shape (B, 12), float32.
+        rows: rows of `Plan.table`, shape (B, 12), on the CPU: what they say is known without asking the device.
         gradient: the gradient of log p(y | x_t) where a row has G, 0 elsewhere; shape of x. None if no row has G.
         x0_before: the x0 predicted by the call before the previous one, shape of x; any finite numbers at a plan's
             first two rows. None if no row has D.
@@ -32,12 +33,13 @@ def advance(
     Returns:
         (x', x0): the next x_t and the predicted clean image, shape of x.
     """
-    columns = rows[:, :, None, None, None]
+    on_device = upload(rows.to(x.dtype), x.device)
+    columns = on_device[:, :, None, None, None]
     predicted, learned = out[:, : x.shape[1]], out[:, x.shape[1] :]
     # Products and sums are separate operations. Fused operations round differently in a vector's tail, so an image
     # would depend on its place in the batch.
     x0 = columns[:, Column.X0_X] * x + columns[:, Column.X0_OUT] * predicted
-    x0 = _clip(x0, rows)
+    x0 = _clip(x0, rows, on_device[:, Column.CLIP])
     widening = _widening(learned, rows) if learned.shape[1] else torch.ones_like(x)
     if gradient is not None:
         x0 = x0 + columns[:, Column.G] * widening * widening * gradient
@@ -52,14 +54,13 @@ def advance(
     return x_next, x0
 
 
-def _clip(x0: Tensor, rows: Tensor) -> Tensor:
+def _clip(x0: Tensor, rows: Tensor, bound: Tensor) -> Tensor:
     """Clamps each image to its bound, or to the quantile of its own pixels."""
-    bound = rows[:, Column.CLIP]
     dynamic = rows[:, Column.QUANTILE].nonzero().flatten().tolist()
     if dynamic:
         bound = bound.clone()
         for i in dynamic:  # one by one, so that an image does not depend on the size of the batch
-            threshold = x0[i].abs().flatten().quantile(rows[i, Column.QUANTILE])
+            threshold = x0[i].abs().flatten().quantile(float(rows[i, Column.QUANTILE]))
             bound[i] = torch.minimum(threshold.clamp(min=1.0), bound[i])
     bound = bound[:, None, None, None]
     x0 = torch.minimum(torch.maximum(x0, -bound), bound)

@@ -70,11 +70,10 @@ def begin_cascade(job: Job, first: JobStart, upscaler: Runner | None) -> JobStar
     if job.trace:
         raise JobUnreadable("a cascade keeps no trace")
     plan = config.plan(checkpoint.schedule, **stage.choices)
-    table = upscaler.table(plan)
     generators = [image_generator(enlarging_seed(job.params.seed_of(index))) for index in range(job.params.n)]
     answers = [
-        Trajectory(plan, table, generator, x, x, x, ready=False, weight=stage.weight)
-        for generator, x in zip(generators, draw_noise(generators, config.shape).to(table), strict=True)
+        Trajectory(plan, generator, x, x, x, ready=False, weight=stage.weight)
+        for generator, x in zip(generators, draw_noise(generators, config.shape).to(upscaler.device), strict=True)
     ]
     noises = list(draw_noise(generators, config.condition_shape))
     return JobStart(answers, FirstStage(first.answers, answers, noises, stage.augmentation), upscaler)

@@ -14,8 +14,6 @@ from collections.abc import Callable
 
 import torch
 
-from model.errors import ModelError, NonFiniteSample
-
 from .active import ActiveJob, EngineEvent, Finished, Previewed, Snapped
 from .cores import use_all_cores
 from .failures import Cancelled, DeadlineExceeded
@@ -159,7 +157,7 @@ class StepEngine:
         for active in list(jobs):
             active.begin_waiting()
             if not active.unfinished:
-                self._drop(jobs, Finished(active, _verdict(active)))
+                self._drop(jobs, Finished(active))
                 continue
             if active.preview:
                 active.preview = False
@@ -178,10 +176,3 @@ class StepEngine:
     def _drop(self, jobs: list[ActiveJob], event: EngineEvent) -> None:
         jobs.remove(event.active)
         self._emit(event)
-
-
-def _verdict(active: ActiveJob) -> ModelError | None:
-    """Returns an error if NaN or infinity reached the end of a trajectory, which must not become an image."""
-    if all(bool(torch.isfinite(t.x).all()) for t in active.trajectories):
-        return None
-    return NonFiniteSample("the network produced NaN or infinity")

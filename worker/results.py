@@ -16,6 +16,7 @@ from jobs.contract import ImageFile, Job, Manifest, Timesteps
 from jobs.image_recipe import PNG_KEY, recipe
 from jobs.images.npz import Array, encode_npz
 from jobs.store import ResultStore
+from model.errors import NonFiniteSample
 from model.images import to_png
 from model.plans.moments import levels_after
 
@@ -57,7 +58,13 @@ def png_text(
 
 
 def encode_images(active: ActiveJob) -> list[bytes]:
-    """Returns all images of a finished job as PNGs."""
+    """Returns all images of a finished job as PNGs.
+
+    Raises:
+        NonFiniteSample: if NaN or infinity reached the end of a trajectory, which must not become an image.
+    """
+    if not all(bool(torch.isfinite(trajectory.x).all()) for trajectory in active.trajectories):
+        raise NonFiniteSample("the network produced NaN or infinity")
     job = active.job
     images = WORKER_KINDS[job.kind].finish(job, [trajectory.x for trajectory in active.answers])
     timesteps, upscaler = active.start.plan.timesteps, active.start.upscaler
@@ -93,6 +100,10 @@ def store_result(store: ResultStore, active: ActiveJob) -> Spent:
     """Encodes and stores a finished job; returns how long that took.
 
     If another attempt was first, its images stay, and the sweep deletes those of this attempt.
+
+    Raises:
+        NonFiniteSample: if the network produced NaN or infinity.
+        StoreUnavailable: if the store does not answer.
     """
     started, job = time.perf_counter(), active.job
     files, pngs = [], encode_images(active)

@@ -8,24 +8,27 @@ only sizes that agree with each other are used; the warm-up finds them.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from model.allocator import keep_freed_memory
 from model.checkpoint import Checkpoint
 from model.errors import NonFiniteSample
-from model.plans.plan import Column, Plan
+from model.plans.plan import Column
 from model.rng import draw_noise
 from model.step import advance
+from model.upload import upload
 
 from .batch_sizes import every_fourth, most_agreeing, powers_of_two, timed, useful_size
+from .call_timer import CallTimer
 from .calls import by_position, padded
 from .example_batch import example_batch
+from .graphs import graphed
 from .neighbours import Neighbour
 from .parallel import ParallelNetwork
 from .side_networks import side_networks
@@ -61,7 +64,8 @@ class Runner:
         buckets: the batch sizes in use, rising; the last is `slots`, or smaller after the memory ran out.
         rate: image-steps per second in full batches, kept up to date.
         step_seconds: seconds that one step of a lone image takes, measured at warm-up.
-        network_seconds: seconds spent inside the network, and those that guide it, so far.
+        network_seconds: seconds spent inside the network, and those that guide it, so far; on a GPU without the last
+            calls, as all that is counted here (`CallTimer`).
         network_calls: number of network calls so far, without the warm-up.
         image_steps: number of image-steps so far; see `Trajectory.cost`.
         on_step: function that is called after each network call with the rows, the bucket and the seconds.
@@ -90,13 +94,15 @@ class Runner:
         self.image_steps = 0
         self.on_step: Callable[[int, int, float], None] = lambda rows, bucket, seconds: None
         self._told = checkpoint.config.told
+        self._timer = CallTimer(device, self._count)
         if device.type == "cpu":
             keep_freed_memory()
         may_choose = not compiled and device.type == "cpu"
         parallel = partial(ParallelNetwork, neighbour=neighbour or Neighbour(), may_choose=may_choose)
-        self._network = parallel(by_position(checkpoint.denoiser, device, self._told, compiled))
+        self._network = parallel(graphed(by_position(checkpoint.denoiser, device, self._told, compiled), device))
         if exact and device.type == "cuda":
             torch.backends.cudnn.deterministic = True
+        torch.backends.cudnn.allow_tf32 = False  # convolutions in float32, as everywhere else
         x, timesteps, told = example_batch(checkpoint.config, self.slots)
         batch = [each.to(device) for each in (x, timesteps, *told.values())]
         outs, seconds = self._warm_up(batch, exact)
@@ -114,29 +120,26 @@ class Runner:
         """Whether compiled networks compute."""
         return bool(self._compiled)
 
-    def table(self, plan: Plan) -> Tensor:
-        """Returns a plan's rows on the device, float32, shape (K, 12); all trajectories of a job share them."""
-        return torch.from_numpy(plan.table.copy()).to(self.device, torch.float32)
-
     @torch.inference_mode()
     def step(self, trajectories: Sequence[Trajectory]) -> None:
         """Advances each trajectory by one row, all in one network call.
 
-        If that fails, the trajectories are unchanged: so the step can be repeated, and gives the same images.
+        Nothing here waits for a GPU: what decides is in the plans, and the noise is drawn while the network computes.
+        If it fails, the trajectories are unchanged: so the step can be repeated, and gives the same images.
         """
         x = torch.stack([t.x for t in trajectories])
         # float32 holds every whole timestep exactly, and fractional timesteps too.
         timesteps = torch.tensor([t.plan.timesteps[t.row] for t in trajectories], dtype=torch.float32)
-        rows = torch.stack([t.table[t.row] for t in trajectories])
-        out, gradient = self._predict(x, timesteps, trajectories), self._gradient(x, timesteps, trajectories)
-        stochastic = [i for i, t in enumerate(trajectories) if t.plan.table[t.row, Column.S] != 0]
-        generators = [trajectories[i].generator for i in stochastic]
+        rows = torch.from_numpy(np.array([t.plan.table[t.row] for t in trajectories], np.float32))
+        out, gradient = self._predict(x, timesteps, trajectories), self._gradient(x, timesteps, rows, trajectories)
+        stochastic = rows[:, Column.S].nonzero().flatten()
+        generators = [trajectories[i].generator for i in stochastic.tolist()]
         states = [generator.get_state() for generator in generators]
         try:
             z = self._noise(x, generators, stochastic)
-            x, x0 = self._advance(x, out, z, rows, gradient, trajectories)
-            # Cloned: a view of one image would keep its whole batch alive for as long as that image waits.
-            outcomes = [(x[i].clone(), x0[i].clone()) for i in range(len(trajectories))]
+            x0 = torch.stack([t.x0 for t in trajectories])
+            x, x0 = advance(x, x0, out, z, rows, gradient, self._x0_before(rows, trajectories))
+            outcomes = [t.outcome(x[i], x0[i], z[i]) for i, t in enumerate(trajectories)]
         except Exception:
             for generator, state in zip(generators, states, strict=True):
                 generator.set_state(state)
@@ -144,36 +147,18 @@ class Runner:
         for trajectory, outcome in zip(trajectories, outcomes, strict=True):
             trajectory.advance(*outcome)
 
-    def _advance(
-        self,
-        x: Tensor,
-        out: Tensor,
-        z: Tensor,
-        rows: Tensor,
-        gradient: Tensor | None,
-        trajectories: Sequence[Trajectory],
-    ) -> tuple[Tensor, Tensor]:
-        """Returns the next x_t of each trajectory and its x0, in agreement with its measurement."""
-        x0 = torch.stack([t.x0 for t in trajectories])
-        x, x0 = advance(x, x0, out, z, rows, gradient, self._x0_before(trajectories))
-        for i, trajectory in enumerate(trajectories):
-            if trajectory.restoration is not None:  # computed on the CPU, where its bases are
-                agreed = trajectory.restoration.agree(trajectory.row, x[i].cpu(), x0[i].cpu(), z[i].cpu())
-                x[i] = agreed.to(x)
-        return x, x0
-
-    def _noise(self, x: Tensor, generators: Sequence[torch.Generator], rows: Sequence[int]) -> Tensor:
-        """Draws z for some rows, each from a generator of its own; 0 for the others. Shape of x."""
-        if not rows:
+    def _noise(self, x: Tensor, generators: Sequence[torch.Generator], indices: Tensor) -> Tensor:
+        """Draws z for the images at some indices, each from a generator of its own; 0 for the others. Shape of x."""
+        if not generators:
             return torch.zeros_like(x)
-        drawn = draw_noise(generators, self.checkpoint.config.shape).to(x)
-        if len(rows) == len(x):
+        drawn = upload(draw_noise(generators, self.checkpoint.config.shape), x.device)
+        if len(generators) == len(x):
             return drawn
-        return torch.zeros_like(x).index_copy(0, torch.tensor(rows, device=x.device), drawn)
+        return torch.zeros_like(x).index_copy(0, upload(indices, x.device), drawn)
 
-    def _x0_before(self, trajectories: Sequence[Trajectory]) -> Tensor | None:
+    def _x0_before(self, rows: Tensor, trajectories: Sequence[Trajectory]) -> Tensor | None:
         """Returns the x0 of the calls before the previous ones, shape of x; None if no row has D."""
-        if not any(t.plan.table[t.row, Column.D] != 0 for t in trajectories):
+        if not rows[:, Column.D].any():
             return None
         return torch.stack([t.x0_before for t in trajectories])
 
@@ -183,13 +168,14 @@ class Runner:
         The base is the output of the weaker network (Karras et al. 2024, section 4), or else of the network without
         label (Ho & Salimans 2022, eq. 6), for which guided images occur twice in the same call.
         """
-        guided = [i for i, t in enumerate(trajectories) if t.guidance_scale != 1.0]
+        again = [t for t in trajectories if t.guidance_scale != 1.0]
         arguments = (x, timesteps, *self._arguments(trajectories))
-        if not guided:
+        if not again:
             return self._call(self._forward, *arguments)
-        again = [trajectories[i] for i in guided]
+        indices = torch.tensor([i for i, t in enumerate(trajectories) if t.guidance_scale != 1.0])
+        guided = upload(indices, x.device)
         with_labels = self._weaker is not None
-        repeated = (x[guided], timesteps[guided], *self._arguments(again, with_labels=with_labels))
+        repeated = (x[guided], timesteps[indices], *self._arguments(again, with_labels=with_labels))
         if self._weaker is not None:
             out, base = self._call(self._forward, *arguments), self._call(self._weaker, *repeated)
         else:
@@ -197,7 +183,7 @@ class Runner:
             out, base = both[: len(x)], both[len(x) :]
         channels = x.shape[1]
         base = base[:, :channels]
-        scale = torch.tensor([each.guidance_scale for each in again], device=x.device).view(-1, 1, 1, 1)
+        scale = upload(torch.tensor([each.guidance_scale for each in again]), x.device).view(-1, 1, 1, 1)
         out[guided, :channels] = base + scale * (out[guided, :channels] - base)
         return out
 
@@ -213,15 +199,18 @@ class Runner:
             made.append(torch.tensor([condition.level for condition in conditions]))
         return made
 
-    def _gradient(self, x: Tensor, timesteps: Tensor, trajectories: Sequence[Trajectory]) -> Tensor | None:
+    def _gradient(
+        self, x: Tensor, timesteps: Tensor, rows: Tensor, trajectories: Sequence[Trajectory]
+    ) -> Tensor | None:
         """Returns the classifier's gradient where a row has G, 0 elsewhere, shape of x; None if no row has G."""
-        guided = [i for i, t in enumerate(trajectories) if t.plan.table[t.row, Column.G] != 0]
-        if not guided:
+        indices = rows[:, Column.G].nonzero().flatten()
+        if not len(indices):
             return None
-        labels = torch.tensor([trajectories[i].label for i in guided])
+        labels = torch.tensor([trajectories[i].label for i in indices.tolist()])
         assert self._classifier is not None
-        wanted = self._call(self._classifier, x[guided], timesteps[guided], labels)
-        return torch.zeros_like(x).index_copy(0, torch.tensor(guided, device=x.device), wanted)
+        guided = upload(indices, x.device)
+        wanted = self._call(self._classifier, x[guided], timesteps[indices], labels)
+        return torch.zeros_like(x).index_copy(0, guided, wanted)
 
     def _call(self, function: Callable[..., Tensor], *batch: Tensor) -> Tensor:
         """Makes one padded call of a network, or several if there are too many rows or too little memory for one."""
@@ -230,23 +219,24 @@ class Runner:
             first = self._call(function, *(tensor[:largest] for tensor in batch))
             return torch.cat([first, self._call(function, *(tensor[largest:] for tensor in batch))])
         bucket = next(size for size in self.buckets if size >= rows)
-        started, out = time.perf_counter(), None
+        out = None
         try:
-            out = self._synchronized(function(*(padded(tensor, bucket) for tensor in batch)))
+            out = self._timer(lambda: function(*(padded(tensor, bucket) for tensor in batch)), rows=rows, bucket=bucket)
         except torch.OutOfMemoryError:
             if bucket == self.buckets[0]:
                 raise
         if out is None:  # outside the handler, whose traceback would keep the memory of the failed call
             self._give_up_bucket(bucket)
             return self._call(function, *batch)
-        seconds = time.perf_counter() - started
+        return out[:rows].float()
+
+    def _count(self, rows: int, bucket: int, seconds: float) -> None:
         self.network_seconds += seconds
         self.network_calls += 1
         self.image_steps += rows
-        if rows == largest:
+        if rows == self.buckets[-1]:
             self.rate += 0.05 * (rows / seconds - self.rate)
         self.on_step(rows, bucket, seconds)
-        return out[:rows]
 
     def _give_up_bucket(self, bucket: int) -> None:
         self.buckets = tuple(size for size in self.buckets if size < bucket)
@@ -255,7 +245,7 @@ class Runner:
             torch.cuda.empty_cache()
 
     def _forward(self, x: Tensor, timesteps: Tensor, *told: Tensor) -> Tensor:
-        return self._network(x, timesteps.to(self.device), *(each.to(self.device) for each in told))
+        return self._network(*(upload(each, self.device) for each in (x, timesteps, *told)))
 
     def _synchronized(self, out: Tensor) -> Tensor:
         if self.device.type == "cuda":

@@ -11,9 +11,11 @@ from torch import Tensor
 from model.checkpoint import Checkpoint
 from model.errors import NonFiniteSample
 from model.networks.classifier import log_prob_gradient
+from model.upload import upload
 
 from .calls import by_position, padded
 from .example_batch import example_batch
+from .graphs import graphed
 from .parallel import ParallelNetwork
 
 
@@ -57,7 +59,7 @@ class SideNetwork:
         """Returns the outputs of a batch of at most the largest size, whose arguments may be on any device."""
         count = len(batch[0])
         size = next(size for size in self._sizes if size >= count)
-        return self._network(*(padded(each, size).to(self._device) for each in batch))[:count]
+        return self._network(*(padded(upload(each, self._device), size) for each in batch))[:count]
 
 
 @torch.inference_mode()
@@ -84,5 +86,5 @@ def side_networks(
         classifier = make(parallel(gradient), example=(x, timesteps, labels))
     if checkpoint.weaker_version is not None:
         call = by_position(checkpoint.weaker_version.denoiser, device, checkpoint.config.told, compiled)
-        weaker = make(parallel(call), example=(x, timesteps, *told.values()))
+        weaker = make(parallel(graphed(call, device)), example=(x, timesteps, *told.values()))
     return classifier, weaker

@@ -37,7 +37,6 @@ class Trajectory:
 
     Attributes:
         plan: the plan that the trajectory follows.
-        table: the plan's rows, float32, on the device.
         generator: random generator of this image alone, on the CPU.
         x: x_t, shape (C, H, W), float32. Replaced at each step, never changed in place.
         x0: the last predicted clean image, shape of x.
@@ -55,7 +54,6 @@ class Trajectory:
     """
 
     plan: Plan
-    table: Tensor
     generator: torch.Generator
     x: Tensor
     x0: Tensor
@@ -78,6 +76,19 @@ class Trajectory:
     def cost(self) -> int:
         """Number of slots that it takes in a batch: one for each network call that it needs in a step."""
         return 1 + (self.guidance_scale != 1.0) + self.plan.guided
+
+    def outcome(self, x: Tensor, x0: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns what its row makes of it, in agreement with its measurement.
+
+        Copied: a view of one image would keep its whole batch alive for as long as that image waits.
+
+        Args:
+            x, x0: the x' and x0 of the row, shape (C, H, W).
+            z: the noise that the row drew, shape (C, H, W).
+        """
+        if self.restoration is not None:
+            x = self.restoration.agree(self.row, x, x0, z)
+        return x.clone(), x0.clone()
 
     def advance(self, x: Tensor, x0: Tensor) -> None:
         """Goes to the next row, with the outcome of this one; keeps it if its call is one of `calls`."""

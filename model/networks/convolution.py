@@ -53,9 +53,9 @@ def pack_convolutions(network: nn.Module) -> None:
 def _by_onednn(x: Tensor) -> bool:
     """Returns whether oneDNN can be called for a tensor: not by autocast, which casts no arguments of this call."""
     return (
-        x.device.type == "cpu"
+        not torch.compiler.is_compiling()
+        and x.device.type == "cpu"
         and x.dtype == torch.float32
         and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
         and not torch.is_autocast_enabled("cpu")
-        and not torch.compiler.is_compiling()
     )

@@ -153,9 +153,9 @@ def trajectories(
 
     The trajectory at an index has the class of the image at this index.
     """
-    table, label_of, scale = runner.table(plan), job.params.label_of, job.params.guidance_scale
-    beginnings = zip(generators, (start.to(table) for start in starts), strict=True)
+    label_of, scale = job.params.label_of, job.params.guidance_scale
+    beginnings = zip(generators, (start.to(runner.device, torch.float32) for start in starts), strict=True)
     return [
-        Trajectory(plan, table, generator, x, x, x, 0, label_of(index), scale, restoration, ready)
+        Trajectory(plan, generator, x, x, x, 0, label_of(index), scale, restoration, ready)
         for index, (generator, x) in enumerate(beginnings)
     ]

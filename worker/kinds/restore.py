@@ -44,6 +44,7 @@ def begin(job: Job, runner: Runner, images: Sequence[Tensor]) -> JobStart:
     )
     generators = generators_of(job)
     starts = [restoration.begin(z) for z in draw_noise(generators, checkpoint.config.shape)]
+    restoration = restoration.to(runner.device)
     return JobStart(trajectories(job, runner, restoration.plan, generators, starts, restoration=restoration))
 
 

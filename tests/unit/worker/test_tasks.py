@@ -279,7 +279,7 @@ def test_the_variance_of_the_mixture(noise: Any, variance: float) -> None:
     config = ModelConfig(UNetConfig(**NETWORK), image_size=size, prediction="v")
     fake = SimpleNamespace(
         checkpoint=SimpleNamespace(config=config, schedule=config.schedule.build()),
-        table=lambda plan: torch.from_numpy(plan.table.copy()).float(),
+        device=torch.device("cpu"),
     )
     task = Interpolation(shares=(0.5,), depth=499, noise=noise)
     flat = torch.zeros((3, size, size))

@@ -1,0 +1,251 @@
+"""What a worker does differently on a GPU: it does not wait, and it replays recorded calls.
+
+Those marked gpu need a CUDA device (`python -m pytest -m gpu`). The others hold here what can be held without one: a
+tensor of the device `meta` has no numbers, so whoever looks at them fails, as whoever waits for a GPU would be slow.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from jobs.contract import Job
+from jobs.params import SamplingParams
+from model.checkpoint import load_checkpoint
+from model.ddrm import make_restoration
+from model.operators import Blur, Colorization, Inpainting, Operator, SuperResolution, gaussian_kernel
+from model.rng import draw_noise, image_generator
+from worker.active import activate
+from worker.call_timer import AHEAD, CallTimer
+from worker.graphs import GraphedNetwork, Recording
+from worker.runner import Runner
+from worker.trajectory import Trajectory
+
+META = torch.device("meta")
+SHAPE = (3, 16, 16)
+OPERATORS: dict[str, Operator] = {
+    "inpaint": Inpainting(torch.arange(16).expand(16, 16) < 8, 3),
+    "superres": SuperResolution(2, SHAPE),
+    "colorize": Colorization(SHAPE),
+    "blur": Blur(gaussian_kernel(1.0), SHAPE),
+}
+
+
+@pytest.fixture
+def blind(models_dir: Path) -> Runner:
+    """A runner whose device tells nothing."""
+    runner = Runner(load_checkpoint(models_dir / "tiny"), device=torch.device("cpu"), slots=8)
+    runner.device = META
+    runner._network = lambda x, *told: torch.empty_like(x)  # type: ignore[assignment]
+    return runner
+
+
+def unseen(runner: Runner, count: int, *, operator: Operator | None = None, **asked: Any) -> list[Trajectory]:
+    """Trajectories whose state is on a device that tells nothing."""
+    checkpoint = runner.checkpoint
+    plan, restoration = checkpoint.config.plan(checkpoint.schedule, **({"steps": 5} | asked)), None
+    if operator is not None:
+        y = operator.apply(torch.zeros(SHAPE))
+        restoration = make_restoration(checkpoint.schedule, operator, y, sigma=0.1, steps=5).to(META)
+        plan = restoration.plan
+    x = torch.empty(SHAPE, device=META)
+    return [Trajectory(plan, image_generator(seed), x, x, x, restoration=restoration) for seed in range(count)]
+
+
+@pytest.mark.parametrize("sampler", ["ddpm", "ddim", "dpmpp", "dpmpp_3m", "unipc", "heun"])
+def test_a_step_looks_at_nothing_on_the_device(blind: Runner, sampler: str) -> None:
+    steps = 4 if sampler == "heun" else 5
+    batch = [*unseen(blind, 2, sampler=sampler, steps=steps), *unseen(blind, 1, clip="dynamic")]
+    for _ in range(5):
+        blind.step([t for t in batch if not t.finished])
+    assert all(t.x.device == META for t in batch)
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_a_restoration_computes_where_its_image_is(blind: Runner, name: str) -> None:
+    batch = unseen(blind, 2, operator=OPERATORS[name])
+    while not batch[0].finished:
+        blind.step(batch)
+    assert all(t.x.device == META for t in batch)
+    assert OPERATORS[name].singular_values.device.type == "cpu", "another job's image may be elsewhere"
+
+
+def test_to_look_at_the_device_would_be_noticed(blind: Runner) -> None:
+    (trajectory,) = unseen(blind, 1)
+    with pytest.raises(NotImplementedError):
+        trajectory.x.cpu()
+
+
+class FakeRecorder:
+    """Records as a GPU does: a replay fills the same memory from the same memory."""
+
+    def __init__(self) -> None:
+        self.recorded: list[int] = []
+
+    def __call__(self, network: Callable[..., Tensor], batch: Sequence[Tensor]) -> Recording:
+        self.recorded.append(len(batch[0]))
+        inputs = [each.clone() for each in batch]
+        out = torch.zeros_like(network(*inputs))
+
+        def replay() -> None:
+            out.copy_(network(*inputs))
+
+        return Recording(inputs, out, replay)
+
+
+def double(x: Tensor, t: Tensor) -> Tensor:
+    return 2.0 * x + t[:, None]
+
+
+def test_a_graph_is_recorded_once_a_size_and_gives_what_the_network_gives() -> None:
+    record = FakeRecorder()
+    graphed = GraphedNetwork(double, record)
+    for size in (2, 4, 2, 4):
+        x, t = torch.randn(size, 3), torch.randn(size)
+        assert torch.equal(graphed(x, t), double(x, t))
+    assert record.recorded == [2, 4]
+
+
+def test_an_output_is_not_overwritten_by_the_next_replay() -> None:
+    """A guided batch that is too large for one call makes two of the same size before it uses either."""
+    graphed, zero = GraphedNetwork(double, FakeRecorder()), torch.zeros(2)
+    first = graphed(torch.ones(2, 3), zero)
+    graphed(torch.full((2, 3), 5.0), zero)
+    assert torch.equal(first, torch.full((2, 3), 2.0))
+
+
+def test_a_network_that_no_graph_can_hold_is_called_as_it_is(caplog: pytest.LogCaptureFixture) -> None:
+    tries = []
+
+    def record(network: Callable[..., Tensor], batch: Sequence[Tensor]) -> Recording:
+        tries.append(len(batch[0]))
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    graphed = GraphedNetwork(double, record)
+    for size in (2, 4):
+        x, t = torch.randn(size, 3), torch.randn(size)
+        assert torch.equal(graphed(x, t), double(x, t))
+    assert tries == [2]
+    assert "without CUDA graphs" in caplog.text
+
+
+def test_a_recording_without_memory_is_tried_again_with_a_smaller_batch() -> None:
+    def record(network: Callable[..., Tensor], batch: Sequence[Tensor]) -> Recording:
+        if len(batch[0]) > 2:
+            raise torch.OutOfMemoryError("out of memory")
+        return FakeRecorder()(network, batch)
+
+    graphed = GraphedNetwork(double, record)
+    with pytest.raises(torch.OutOfMemoryError):
+        graphed(torch.zeros(4, 3), torch.zeros(4))
+    assert torch.equal(graphed(torch.ones(2, 3), torch.zeros(2)), torch.full((2, 3), 2.0))
+
+
+class FakeEvents:
+    """A GPU's clock: each event happens one second after the last, and only when somebody waits for it."""
+
+    def __init__(self) -> None:
+        self.made = 0
+        self.waited: list[int] = []
+
+    def __call__(self, *, enable_timing: bool) -> SimpleNamespace:
+        assert enable_timing
+        number = self.made
+        self.made += 1
+        return SimpleNamespace(
+            number=number,
+            record=lambda: None,
+            synchronize=lambda: self.waited.append(number),
+            elapsed_time=lambda other: 1000.0 * (other.number - number),
+        )
+
+
+def test_calls_on_a_gpu_are_timed_later_and_the_host_is_never_far_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    events, reports = FakeEvents(), []
+    monkeypatch.setattr(torch.cuda, "Event", events)
+    timer = CallTimer(torch.device("cuda"), lambda *told: reports.append(told))
+    for rows in range(1, 6):
+        timer(lambda: torch.zeros(1), rows=rows, bucket=8)
+        assert len(reports) == max(0, rows - AHEAD)
+    assert reports == [(1, 8, 1.0), (2, 8, 1.0), (3, 8, 1.0)]
+    assert events.waited == [1, 3, 5], "the end of each call, and nothing else"
+
+
+def test_a_call_that_fails_is_not_reported() -> None:
+    reports: list[object] = []
+    timer = CallTimer(torch.device("cpu"), lambda *told: reports.append(told))
+    with pytest.raises(torch.OutOfMemoryError):
+        timer(fails, rows=1, bucket=1)
+    assert not reports
+
+
+def fails() -> Tensor:
+    raise torch.OutOfMemoryError("out of memory")
+
+
+# On a CUDA device.
+
+
+@pytest.fixture
+def waits_are_errors() -> Iterator[Callable[[], None]]:
+    """From the call of this function on, whoever waits for the GPU fails."""
+    yield lambda: torch.cuda.set_sync_debug_mode("error")
+    torch.cuda.set_sync_debug_mode("default")
+
+
+def new_job(**params: Any) -> Job:
+    filled = {"n": 2, "steps": 10, "sampler": "ddpm", "spacing": "linspace", "eta": 0.0, "seed": 0} | params
+    return Job(
+        id=str(uuid.uuid4()),
+        model="tiny",
+        params=SamplingParams.model_validate(filled),
+        accepted_at=time.time(),
+        timeout=600,
+    )
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("params", [{}, {"sampler": "unipc"}, {"clip": "dynamic"}], ids=str)
+def test_a_step_waits_for_nothing(
+    models_dir: Path, waits_are_errors: Callable[[], None], params: dict[str, Any]
+) -> None:
+    runner = Runner(load_checkpoint(models_dir / "tiny"), device=torch.device("cuda"))
+    active = activate(new_job(**params), runner)
+    runner.step(active.trajectories)
+    waits_are_errors()
+    for _ in range(8):
+        runner.step(active.trajectories)
+
+
+@pytest.mark.gpu
+def test_graphs_give_the_bits_of_the_network(models_dir: Path) -> None:
+    checkpoint = load_checkpoint(models_dir / "tiny")
+    graphed = Runner(checkpoint, device=torch.device("cuda"))
+    network = graphed._network._network
+    assert isinstance(network, GraphedNetwork)
+    x = draw_noise([image_generator(seed) for seed in range(4)], checkpoint.config.shape).cuda()
+    t = torch.full((4,), 500.0, device="cuda")
+    with torch.inference_mode():
+        replayed = network(x, t)
+        assert network._recordings, "it was recorded"
+        assert torch.equal(replayed, network._network(x, t))
+
+
+@pytest.mark.gpu
+def test_a_gpu_and_the_cpu_draw_the_same_picture_within_rounding(models_dir: Path) -> None:
+    def drawn(device: str) -> Tensor:
+        runner = Runner(load_checkpoint(models_dir / "tiny"), device=torch.device(device))
+        active = activate(new_job(), runner)
+        while active.unfinished:
+            runner.step(active.unfinished)
+        return torch.stack([t.x.cpu() for t in active.answers])
+
+    assert torch.allclose(drawn("cpu"), drawn("cuda"), atol=1 / 255)
