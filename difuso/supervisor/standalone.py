@@ -69,9 +69,9 @@ def serve(api: ApiSettings, worker: WorkerSettings, workers: int | None) -> None
             url = server.url
         environment = {**os.environ, "REDIS_URL": url}
         environment.pop("DIFUSO_REDIS_PASSWORD_FILE", None)  # the URL is complete
-        groups.append(_workers(children, shares, environment, ports, worker.drain_seconds + DRAIN_MARGIN_SECONDS))
-        groups.append([_api(children, environment)])
-        later = [worker for worker, share in zip(groups[-2], shares, strict=True) if share.core]
+        drawing = _workers(children, shares, environment, ports, worker.drain_seconds + DRAIN_MARGIN_SECONDS)
+        groups.append([*drawing, _api(children, environment)])
+        later = [worker for worker, share in zip(drawing, shares, strict=True) if share.core]
         services = list(chain.from_iterable(groups))
         try:
             for service in services:
@@ -79,7 +79,7 @@ def serve(api: ApiSettings, worker: WorkerSettings, workers: int | None) -> None
                     service.start()
             _watch(services, later, signals, ReadyAnnouncement(url, api.host, api.port))
         finally:
-            # The API stops taking jobs, then the workers finish theirs, all at once, then Redis closes.
+            # The API answers those who wait while the workers finish their jobs or hand them back; then Redis closes.
             for group in reversed(groups):
                 stop(group, hurried=lambda: len(signals) > 1)
     log.info("difuso has stopped")

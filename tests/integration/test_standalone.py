@@ -55,7 +55,7 @@ class TestServe:
             assert members(group) == []
             assert not folder.exists()
             stops = re.findall(r"stopping (\w+)", difuso.output)
-            assert stops == ["api", "worker", "redis"]
+            assert stops == ["worker", "api", "redis"], "nobody waits for Redis after it is gone"
 
     def test_sigterm_during_the_start(self, tmp_path: Path, environment: dict[str, str], wait_until: WaitUntil) -> None:
         with running(tmp_path, environment, ready=False) as difuso:
