@@ -22,7 +22,7 @@ from worker.runner import CPU_SLOTS, GPU_SLOTS
 
 from . import busy, idle, machine, stack
 from .buckets import measure_buckets
-from .models import CIFAR, PAPER, TINY, adm, copy_model, random_model
+from .models import ADM, CIFAR, PAPER, TINY, copy_model, random_model
 from .report import Bar, Report, say, show
 from .serving import NAMES, Contest
 from .ways import measure_ways
@@ -67,7 +67,7 @@ def networks(folder: Path, model: Path, quick: bool) -> list[Path]:
         copy_model(model, folder / "a" / model.resolve().name),
         random_model(folder / "b" / "paper", PAPER),
         random_model(folder / "c" / "cifar", CIFAR),
-        random_model(folder / "d" / "adm", adm()),
+        random_model(folder / "d" / "adm", ADM),
     ]
 
 
@@ -92,7 +92,7 @@ class Trial:
         self._report = report
         self._device = device
         self._seconds = seconds
-        self.parts: list[Callable[[Path], None]] = [self.batch_sizes, self.ways, self.busy_worker, self.capacity]
+        self.parts: list[Callable[[Path], None]] = [self.batch_sizes, self.busy_worker, self.capacity, self.ways]
 
     def batch_sizes(self, model: Path) -> None:
         """The runner alone."""

@@ -11,7 +11,6 @@ from model import ModelConfig, save_checkpoint
 from model.config import SamplerDefaults
 from model.networks.build import build_network
 from model.networks.configs import PaperUNetConfig, UNetConfig
-from training.recipe import load_recipe
 
 # 1.1 M parameters: small enough that a server's own work shows.
 TINY = ModelConfig(
@@ -23,11 +22,21 @@ TINY = ModelConfig(
 PAPER = ModelConfig(network=PaperUNetConfig(), image_size=64)
 # The network of DDPM for CIFAR-10, 35.7 M parameters (Ho et al. 2020, appendix B).
 CIFAR = ModelConfig(network=UNetConfig(attention_levels=(1,), head_channels=256), image_size=32)
-
-
-def adm() -> ModelConfig:
-    """The network of ADM for ImageNet 64x64, 296 M parameters (Dhariwal & Nichol 2021, table 11)."""
-    return load_recipe("imagenet64-adm").model_config({})
+# The network of ADM for ImageNet 64x64, 295 M parameters (Dhariwal & Nichol 2021, table 11), without its classes.
+ADM = ModelConfig(
+    network=UNetConfig(
+        out_channels=6,
+        channels=192,
+        channel_mult=(1, 2, 3, 4),
+        num_res_blocks=3,
+        attention_levels=(1, 2, 3),
+        head_channels=64,
+        time_injection="scale_shift",
+        resample="resblock",
+    ),
+    image_size=64,
+    variance="learned_range",
+)
 
 
 def random_model(folder: Path, config: ModelConfig) -> Path:

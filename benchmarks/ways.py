@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from model import load_checkpoint
 from worker.calls import by_position
 from worker.example_batch import example_batch
-from worker.graphs import graphed
+from worker.graphs import GraphedNetwork, GraphRecorder
+
+from .report import say
 
 GEMM_SIDE = 4096
 CALLS = 10
+
+Network = Callable[..., Tensor]
 
 
 @dataclass(frozen=True)
@@ -39,58 +45,69 @@ class Way:
     error: float
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def measure_ways(folder: Path, device: torch.device, size: int) -> list[Way]:
     """Calls the network of a checkpoint in all ways that the device has; with batches of `size`."""
     checkpoint = load_checkpoint(folder)
     x, timesteps, told = example_batch(checkpoint.config, size)
-    operations = _operations(lambda: checkpoint.denoiser.train()(x[:1], timesteps[:1], **_first(told))) * size
-    checkpoint.denoiser.eval()
+    operations = size * _operations(checkpoint.denoiser, x[:1], timesteps[:1], {name: told[name][:1] for name in told})
     batch = [each.to(device) for each in (x, timesteps, *told.values())]
     network = by_position(checkpoint.denoiser, device, checkpoint.config.told, {})
     peak = _gemm_rate(device)
-    reference = network(*batch).float()
+    with _tf32(False):
+        reference = network(*batch).float()
     found = []
-    for name, call in _ways(checkpoint.denoiser, device, network):
-        out = call(*batch).float()
-        seconds = _seconds(partial(call, *batch), device)
+    for name, prepare, context in _ways(network, device, batch):
+        try:
+            with context:
+                call = prepare()
+                out = call(*batch).float()
+                seconds = _seconds(partial(call, *batch), device)
+        except Exception as reason:  # as where torch.compile finds no compiler
+            say(f"{name} is left out: {reason}")
+            continue
         error = float((out - reference).abs().max() / reference.abs().max())
         found.append(Way(name, 1000 * seconds, operations / seconds / peak, error))
+    torch._dynamo.reset()
     return found
 
 
 def _ways(
-    denoiser: nn.Module, device: torch.device, network: Callable[..., Tensor]
-) -> Iterator[tuple[str, Callable[..., Tensor]]]:
-    """Yields each way when it is its turn, with the settings that it needs."""
-    yield "float32", network
-    on_gpu = device.type == "cuda"
-    if on_gpu:
-        yield "float32, CUDA graph", graphed(network, device)
-        with _tf32():
-            yield "TF32, CUDA graph", graphed(network, device)
-    with torch.autocast(device.type, torch.bfloat16):
-        yield ("bfloat16, CUDA graph", graphed(network, device)) if on_gpu else ("bfloat16", network)
-    yield "float32, torch.compile", torch.compile(denoiser)
+    network: Network, device: torch.device, batch: Sequence[Tensor]
+) -> Iterator[tuple[str, Callable[[], Network], AbstractContextManager[object]]]:
+    """Yields each way's name, what makes its network, and the context in which that is made and called."""
+    precisions: dict[str, Callable[[], AbstractContextManager[object]]] = {"float32": lambda: _tf32(False)}
+    if device.type == "cuda":
+        precisions["TF32"] = lambda: _tf32(True)
+    precisions["bfloat16"] = lambda: torch.autocast(device.type, torch.bfloat16)
+    for name, context in precisions.items():
+        yield name, lambda: network, context()
+        if device.type == "cuda":
+            graphs = partial(GraphedNetwork, network, GraphRecorder(device), batch, [len(batch[0])])
+            yield f"{name}, CUDA graph", graphs, context()
+    yield "float32, torch.compile", lambda: torch.compile(network), _tf32(False)
 
 
 @contextmanager
-def _tf32() -> Iterator[None]:
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+def _tf32(allowed: bool) -> Iterator[None]:
+    backends: Sequence[Any] = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    before = [each.allow_tf32 for each in backends]
+    for each in backends:
+        each.allow_tf32 = allowed
     try:
         yield
     finally:
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+        for each, was in zip(backends, before, strict=True):
+            each.allow_tf32 = was
 
 
-def _first(told: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: each[:1] for name, each in told.items()}
-
-
-def _operations(call: Callable[[], Tensor]) -> int:
-    """Counts the operations of a call; a multiplication with its addition is two."""
-    with FlopCounterMode(display=False) as counter:
-        call()
+@torch.no_grad()
+def _operations(denoiser: nn.Module, x: Tensor, timesteps: Tensor, told: Mapping[str, Tensor]) -> int:
+    """Counts the operations of a call on a CPU; a multiplication with its addition is two."""
+    denoiser.train()  # PyTorch's own layers, which the counter knows
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        denoiser(x, timesteps, **told)
+    denoiser.eval()
     return int(counter.get_total_flops())
 
 

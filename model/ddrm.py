@@ -19,6 +19,7 @@ from .plans.plan import Plan
 from .plans.prediction import Prediction
 from .plans.restoration import ETA, plan_restoration
 from .plans.schedule import FloatTable, NoiseSchedule
+from .upload import upload
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,8 +56,8 @@ class Restoration:
 
     def to(self, device: torch.device) -> Restoration:
         """Returns it with its tensors on another device, where `agree` computes then."""
-        operator, measured = self.operator.to(device), self.measured.to(device)
-        return replace(self, operator=operator, measured=measured, noise=self.noise.to(device))
+        measured, noise = upload(self.measured, device), upload(self.noise, device)
+        return replace(self, operator=self.operator.to(device), measured=measured, noise=noise)
 
     def _agree(self, level: int, x: Tensor, x0: Tensor | None, z: Tensor) -> Tensor:
         sigma = float(self.sigmas[level])

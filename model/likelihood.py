@@ -89,7 +89,7 @@ def vlb(
     generators = [image_generator(seed) for seed, _ in zip(seeds, x0, strict=True)]
     transitions = ddpm(chain, Options(len(levels.timesteps), variance=variance))
     plan = tabulate(levels, transitions, prediction=prediction, clipping=clipping)
-    rows = torch.from_numpy(plan.table.copy()).to(x0.device)
+    rows = torch.from_numpy(plan.table.copy())
     bits, mse = [], []
     for row, transition, t in zip(rows, transitions, plan.timesteps, strict=True):
         level = transition.level

@@ -10,8 +10,11 @@ from __future__ import annotations
 from copy import copy
 from typing import Protocol, Self
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from .upload import upload
 
 LEAST_SINGULAR_VALUE = 3e-2  # of blurs: weaker coordinates count as lost, because their noise would be amplified
 
@@ -47,7 +50,9 @@ class _Movable:
     def to(self, device: torch.device) -> Self:
         moved = copy(self)
         for name, value in vars(self).items():
-            if isinstance(value, Tensor | _Movable):
+            if isinstance(value, Tensor):
+                setattr(moved, name, upload(value, device))
+            elif isinstance(value, _Movable):
                 setattr(moved, name, value.to(device))
         return moved
 
@@ -154,7 +159,7 @@ class Blur(_Movable):
 
     def __init__(self, kernel: Tensor, shape: tuple[int, int, int]) -> None:
         self._down, self._along = (_SideBlur(kernel, side) for side in shape[1:])
-        weights = torch.outer(self._down.values, self._along.values)
+        weights = torch.from_numpy(np.outer(self._down.values, self._along.values))
         weights[weights < LEAST_SINGULAR_VALUE] = 0.0
         self.singular_values = weights.float().expand(shape).clone()
 
@@ -173,11 +178,12 @@ class Blur(_Movable):
 
 
 class _SideBlur(_Movable):
-    """The blur of the `side` pixels of a row or a column, as a matrix M = U S V^T; `values` are float64."""
+    """The blur of the `side` pixels of a row or a column, as a matrix M = U S V^T; `values` are NumPy's and float64."""
 
     def __init__(self, kernel: Tensor, side: int) -> None:
         matrix = blur_matrix(kernel, side)
-        u, self.values, vt = torch.linalg.svd(matrix)
+        u, values, vt = torch.linalg.svd(matrix)
+        self.values = values.numpy()
         self.matrix, self.u, self.vt = matrix.float(), u.float(), vt.float()
 
 

@@ -174,7 +174,7 @@ class _SeveralSteps:
         x, x0 = x_t, torch.zeros_like(x_t)
         for row in (self._calls * position + call for call in range(self._calls)):
             out = teacher(x, self._other_timesteps[row].to(t))
-            x, x0 = advance(x, x0, out, torch.zeros_like(x), self._other_table[row].to(x))
+            x, x0 = advance(x, x0, out, torch.zeros_like(x), self._other_table[row])
         columns = self._table[position].to(x)[:, :, None, None, None]
         # Both lines of a plan, solved for the output: x' = A x_t + B x0 and x0 = X0_X x_t + X0_OUT out.
         x0 = (x - columns[:, Column.A] * x_t) / columns[:, Column.B]

@@ -14,12 +14,16 @@ from torch import Tensor
 # next, and with more a new job would wait longer for its first.
 AHEAD = 2
 
-Report = Callable[[int, int, float], None]
+
+class TimedCall(NamedTuple):
+    """A call that is over: its rows, the size of its batch, and its seconds."""
+
+    rows: int
+    bucket: int
+    seconds: float
 
 
 class _Pending(NamedTuple):
-    """A call whose time is not known yet."""
-
     rows: int
     bucket: int
     started: torch.cuda.Event
@@ -27,37 +31,34 @@ class _Pending(NamedTuple):
 
 
 class CallTimer:
-    """Makes network calls and reports how long each took.
+    """Makes the network calls of one model and finds how long each took.
 
-    On a GPU the report comes up to AHEAD calls later, because the host does not wait for the end of a call. It waits
-    when it is further ahead.
+    On a GPU that is known up to AHEAD calls later, because the host does not wait for the end of a call. It waits when
+    it is further ahead.
 
     Args:
         device: the device that computes.
-        report: called with the rows, the bucket and the seconds of each call, in their order.
     """
 
-    def __init__(self, device: torch.device, report: Report) -> None:
-        self._on_gpu = device.type == "cuda"
-        self._report = report
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
         self._pending: deque[_Pending] = deque()
 
-    def __call__(self, call: Callable[[], Tensor], *, rows: int, bucket: int) -> Tensor:
-        """Returns the output of a call of a network; what the call raises is not reported."""
-        if not self._on_gpu:
+    def __call__(self, call: Callable[[], Tensor], *, rows: int, bucket: int) -> tuple[Tensor, TimedCall | None]:
+        """Returns the output of a call, and a call whose time is known since: this one, or on a GPU an earlier one."""
+        if self._device.type != "cuda":
             begun = time.perf_counter()
             out = call()
-            self._report(rows, bucket, time.perf_counter() - begun)
-            return out
+            return out, TimedCall(rows, bucket, time.perf_counter() - begun)
+        stream = torch.cuda.current_stream(self._device)  # the events' own would be that of another GPU
         started, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
-        started.record()
+        started.record(stream)
         out = call()
-        ended.record()
+        ended.record(stream)
         self._pending.append(_Pending(rows, bucket, started, ended))
-        if len(self._pending) > AHEAD:
-            self._settle(self._pending.popleft())
-        return out
+        return out, self._settled() if len(self._pending) > AHEAD else None
 
-    def _settle(self, call: _Pending) -> None:
+    def _settled(self) -> TimedCall:
+        call = self._pending.popleft()
         call.ended.synchronize()
-        self._report(call.rows, call.bucket, call.started.elapsed_time(call.ended) / 1000)
+        return TimedCall(call.rows, call.bucket, call.started.elapsed_time(call.ended) / 1000)

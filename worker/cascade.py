@@ -12,6 +12,7 @@ from jobs.contract import Job
 from jobs.errors import JobUnreadable
 from model.images import from_levels, to_uint8
 from model.rng import draw_noise, image_generator
+from model.upload import upload
 
 from .condition import make_condition
 from .kinds.base import JobStart
@@ -73,7 +74,7 @@ def begin_cascade(job: Job, first: JobStart, upscaler: Runner | None) -> JobStar
     generators = [image_generator(enlarging_seed(job.params.seed_of(index))) for index in range(job.params.n)]
     answers = [
         Trajectory(plan, generator, x, x, x, ready=False, weight=stage.weight)
-        for generator, x in zip(generators, draw_noise(generators, config.shape).to(upscaler.device), strict=True)
+        for generator, x in zip(generators, upload(draw_noise(generators, config.shape), upscaler.device), strict=True)
     ]
     noises = list(draw_noise(generators, config.condition_shape))
     return JobStart(answers, FirstStage(first.answers, answers, noises, stage.augmentation), upscaler)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from model.condition import augment, enlarge
+from model.upload import upload
 
 from .trajectory import Condition
 
@@ -19,4 +20,4 @@ def make_condition(image: Tensor, level: float, noise: Tensor, like: Tensor) -> 
         noise: standard normal, shape of image.
     """
     noisy = augment(image[None], torch.tensor([level]), noise[None])
-    return Condition(enlarge(noisy, like.shape[-1])[0].to(like), level)
+    return Condition(upload(enlarge(noisy, like.shape[-1])[0], like.device), level)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
+from weakref import WeakSet
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from torch import Tensor
 log = logging.getLogger(__name__)
 
 WARM_CALLS = 3  # before a recording, in which libraries choose their kernels and allocate what they keep
+STREAMS = 32  # that PyTorch has; it deals them out in turn
 
 Network = Callable[..., Tensor]
 
@@ -25,10 +27,22 @@ class Recording(NamedTuple):
 
 
 class GraphRecorder:
-    """Records calls of one network on a GPU, with one pool of memory for all: no two of them run at once."""
+    """Records calls of one network on a GPU, with one pool of memory for all: no two of them run at once.
 
-    def __init__(self) -> None:
+    cuBLAS keeps memory for each stream, which is freed with the graphs that were recorded on it. So each recorder has a
+    stream on which no other one records (PyTorch issue 193402).
+
+    Raises:
+        RuntimeError: if there are too many others.
+    """
+
+    _alive: ClassVar[WeakSet[GraphRecorder]] = WeakSet()
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
         self._pool = torch.cuda.graph_pool_handle()
+        self._stream = self._unused_stream()
+        self._alive.add(self)
 
     def __call__(self, network: Network, batch: Sequence[Tensor]) -> Recording:
         """Records a call with a batch of this shape.
@@ -36,57 +50,72 @@ class GraphRecorder:
         Raises:
             RuntimeError: if the network does what a graph cannot hold, such as to look at a result on the CPU.
         """
-        inputs = [each.clone() for each in batch]
-        ahead = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        ahead.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(ahead):
+        # The inner one puts the stream of this thread back if the recording fails, which PyTorch's own context forgets.
+        with torch.cuda.device(self._device), torch.cuda.stream(torch.cuda.current_stream(self._device)):
+            inputs = [each.clone() for each in batch]
             for _ in range(WARM_CALLS):
                 network(*inputs)
-        torch.cuda.current_stream().wait_stream(ahead)
-        graph = torch.cuda.CUDAGraph()
-        # Other threads of the worker copy results meanwhile, which is no part of this recording.
-        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
-            out = network(*inputs)
+            graph = torch.cuda.CUDAGraph()
+            # Other threads of the worker copy results meanwhile, which is no part of this recording.
+            with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
+                out = network(*inputs)
         return Recording(inputs, out, graph.replay)
+
+    def _unused_stream(self) -> torch.cuda.Stream:
+        used = {other._stream.cuda_stream for other in self._alive}
+        for _ in range(STREAMS):
+            stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
+            if stream.cuda_stream not in used:
+                return stream
+        raise RuntimeError("no CUDA stream is left")
 
 
 class GraphedNetwork:
-    """A network, called with a batch of arguments; each batch size is recorded at its first call.
-
-    A network that cannot be recorded is called as it is.
+    """A network, called with a batch of arguments of one of the sizes that were recorded.
 
     Args:
         network: the network.
         record: records a call of it.
+        batch: arguments for the largest size.
+        sizes: the batch sizes to record.
+
+    Raises:
+        RuntimeError: if it cannot be recorded, or if a replay gives other bits than the network.
     """
 
-    def __init__(self, network: Network, record: Callable[[Network, Sequence[Tensor]], Recording]) -> None:
-        self._network = network
-        self._record = record
+    def __init__(
+        self,
+        network: Network,
+        record: Callable[[Network, Sequence[Tensor]], Recording],
+        batch: Sequence[Tensor],
+        sizes: Sequence[int],
+    ) -> None:
         self._recordings: dict[int, Recording] = {}
-        self._can_be_recorded = True
+        for size in sorted(sizes, reverse=True):  # the memory of a large one holds the small ones, too
+            self._recordings[size] = record(network, [torch.zeros_like(each[:size]) for each in batch])
+            other = [each[:size] for each in batch]
+            if not torch.equal(self(*other), network(*other)):
+                raise RuntimeError(f"a graph of {size} images gives other bits than the network")
 
     def __call__(self, *batch: Tensor) -> Tensor:
         """Returns the output, in memory of its own."""
-        size = len(batch[0])
-        if self._can_be_recorded and size not in self._recordings:
-            try:
-                self._recordings[size] = self._record(self._network, batch)
-            except torch.OutOfMemoryError:
-                raise
-            except RuntimeError as error:
-                log.warning("going on without CUDA graphs: %s", error)
-                self._can_be_recorded = False
-                self._recordings.clear()
-        if not self._can_be_recorded:
-            return self._network(*batch)
-        inputs, out, replay = self._recordings[size]
+        inputs, out, replay = self._recordings[len(batch[0])]
         for kept, given in zip(inputs, batch, strict=True):
             kept.copy_(given, non_blocking=True)
         replay()
         return out.clone()
 
 
-def graphed(network: Network, device: torch.device) -> Network:
-    """Returns the network as CUDA graphs on a GPU, and as it is elsewhere."""
-    return GraphedNetwork(network, GraphRecorder()) if device.type == "cuda" else network
+def graphed(network: Network, device: torch.device, batch: Sequence[Tensor], sizes: Sequence[int]) -> Network:
+    """Returns a network as graphs, or as it is if it cannot be recorded; see `GraphedNetwork`.
+
+    Raises:
+        OutOfMemoryError: if there is too little memory.
+    """
+    try:
+        return GraphedNetwork(network, GraphRecorder(device), batch, sizes)
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        log.warning("going on without CUDA graphs: %s", error)
+        return network

@@ -193,5 +193,6 @@ def make_runner(
         exact=settings.exact,
         compiled=compiled,
         compiled_weaker=weaker,
+        graphs=settings.cuda_graphs,
         neighbour=neighbour_of(settings.core_folder),
     )

@@ -63,10 +63,13 @@ def encode_images(active: ActiveJob) -> list[bytes]:
     Raises:
         NonFiniteSample: if NaN or infinity reached the end of a trajectory, which must not become an image.
     """
-    if not all(bool(torch.isfinite(trajectory.x).all()) for trajectory in active.trajectories):
+    ends = [trajectory.x.flatten() for trajectory in active.trajectories]
+    numbers = torch.cat(ends).cpu()  # all at once: each copy waits for what the device was asked for meanwhile
+    if not torch.isfinite(numbers).all():
         raise NonFiniteSample("the network produced NaN or infinity")
-    job = active.job
-    images = WORKER_KINDS[job.kind].finish(job, [trajectory.x for trajectory in active.answers])
+    job, parts = active.job, torch.split(numbers, [each.numel() for each in ends])
+    answers = [part.view(each.x.shape) for part, each in zip(parts, active.answers, strict=False)]
+    images = WORKER_KINDS[job.kind].finish(job, answers)
     timesteps, upscaler = active.start.plan.timesteps, active.start.upscaler
     texts = (png_text(active.runner, job, timesteps, index, upscaler) for index in range(len(images)))
     return [to_png(image, text, bits=job.bits) for image, text in zip(images, texts, strict=True)]
@@ -92,7 +95,7 @@ def trace_arrays(active: ActiveJob) -> dict[str, Array]:
 
 def _stacked(active: ActiveJob, part: Callable[[Kept], Tensor]) -> Array:
     """Returns one part of all kept moments, shape (N, K, H, W, C)."""
-    parts = torch.stack([torch.stack([part(moment) for moment in each.kept]) for each in active.answers])
+    parts = torch.stack([torch.stack([part(moment).cpu() for moment in each.kept]) for each in active.answers])
     return parts.permute(0, 1, 3, 4, 2).contiguous().numpy()
 
 

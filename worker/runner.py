@@ -57,6 +57,7 @@ class Runner:
         exact: whether to use only batch sizes that agree bit for bit.
         compiled: compiled networks by batch size, the slots among them; no other sizes are used then.
         compiled_weaker: compiled weaker networks by batch size.
+        graphs: whether a GPU replays CUDA graphs of the network.
         neighbour: the worker on the other core of the machine.
 
     Attributes:
@@ -83,6 +84,7 @@ class Runner:
         exact: bool = True,
         compiled: Mapping[int, Callable[..., Tensor]] = MappingProxyType({}),
         compiled_weaker: Mapping[int, Callable[..., Tensor]] = MappingProxyType({}),
+        graphs: bool = False,
         neighbour: Neighbour | None = None,
     ) -> None:
         self.checkpoint = checkpoint
@@ -94,12 +96,13 @@ class Runner:
         self.image_steps = 0
         self.on_step: Callable[[int, int, float], None] = lambda rows, bucket, seconds: None
         self._told = checkpoint.config.told
-        self._timer = CallTimer(device, self._count)
+        self._timer = CallTimer(device)
         if device.type == "cpu":
             keep_freed_memory()
         may_choose = not compiled and device.type == "cpu"
         parallel = partial(ParallelNetwork, neighbour=neighbour or Neighbour(), may_choose=may_choose)
-        self._network = parallel(graphed(by_position(checkpoint.denoiser, device, self._told, compiled), device))
+        network = by_position(checkpoint.denoiser, device, self._told, compiled)
+        self._network = parallel(network)
         if exact and device.type == "cuda":
             torch.backends.cudnn.deterministic = True
         torch.backends.cudnn.allow_tf32 = False  # convolutions in float32, as everywhere else
@@ -108,6 +111,9 @@ class Runner:
         outs, seconds = self._warm_up(batch, exact)
         self.slots = useful_size(seconds) if slots is None else max(seconds)
         self.buckets = tuple(size for size in seconds if size <= self.slots)
+        if graphs and device.type == "cuda":
+            with torch.inference_mode():
+                self._network = parallel(graphed(network, device, batch, self.buckets))
         self._network.find_choices({size: outs[size] for size in self.buckets}, batch, exact=exact)
         self._classifier, self._weaker = side_networks(
             checkpoint, device, self.buckets, compiled_weaker, parallel, exact=exact
@@ -221,13 +227,17 @@ class Runner:
         bucket = next(size for size in self.buckets if size >= rows)
         out = None
         try:
-            out = self._timer(lambda: function(*(padded(tensor, bucket) for tensor in batch)), rows=rows, bucket=bucket)
+            out, timed_call = self._timer(
+                lambda: function(*(padded(tensor, bucket) for tensor in batch)), rows=rows, bucket=bucket
+            )
         except torch.OutOfMemoryError:
             if bucket == self.buckets[0]:
                 raise
         if out is None:  # outside the handler, whose traceback would keep the memory of the failed call
             self._give_up_bucket(bucket)
             return self._call(function, *batch)
+        if timed_call is not None:
+            self._count(*timed_call)
         return out[:rows].float()
 
     def _count(self, rows: int, bucket: int, seconds: float) -> None:

@@ -15,7 +15,6 @@ from model.upload import upload
 
 from .calls import by_position, padded
 from .example_batch import example_batch
-from .graphs import graphed
 from .parallel import ParallelNetwork
 
 
@@ -86,5 +85,5 @@ def side_networks(
         classifier = make(parallel(gradient), example=(x, timesteps, labels))
     if checkpoint.weaker_version is not None:
         call = by_position(checkpoint.weaker_version.denoiser, device, checkpoint.config.told, compiled)
-        weaker = make(parallel(graphed(call, device)), example=(x, timesteps, *told.values()))
+        weaker = make(parallel(call), example=(x, timesteps, *told.values()))
     return classifier, weaker

@@ -13,12 +13,13 @@ from torch import Tensor
 
 from model.ddrm import Restoration
 from model.plans.plan import Plan
+from model.upload import upload
 
 STATE = ("x", "x0", "x0_before")  # the tensors of a trajectory, shape (C, H, W), that a snapshot holds
 
 
 class Kept(NamedTuple):
-    """The state of a trajectory after a network call: x_t, and the clean image that the call predicted, on the CPU."""
+    """The state of a trajectory after a network call: x_t, and the clean image that the call predicted."""
 
     x: Tensor
     x0: Tensor
@@ -95,7 +96,7 @@ class Trajectory:
         self.x, self.x0, self.x0_before = x, x0, self.x0
         self.row += 1
         if self.row in self.calls:
-            self.kept = (*self.kept, Kept(x.cpu(), x0.cpu()))
+            self.kept = (*self.kept, Kept(x, x0))
 
 
 class Snapshot(NamedTuple):
@@ -131,8 +132,8 @@ def encode_snapshot(snapshot: Snapshot, models_sha256: str) -> bytes:
     }
     kept = [moment for moments in snapshot.kept for moment in moments]
     if kept:  # of all trajectories in their order; the rows tell how many each has
-        tensors["kept_x"] = torch.stack([each.x for each in kept])
-        tensors["kept_x0"] = torch.stack([each.x0 for each in kept])
+        tensors["kept_x"] = torch.stack([each.x.cpu() for each in kept])
+        tensors["kept_x0"] = torch.stack([each.x0.cpu() for each in kept])
     return save(tensors)
 
 
@@ -177,4 +178,4 @@ def _parted(numbers: Tensor, trajectories: Sequence[Trajectory]) -> list[Tensor]
         RuntimeError: if there are more or fewer numbers.
     """
     parts = torch.split(numbers.flatten(), [t.x.numel() for t in trajectories])
-    return [part.view(t.x.shape).to(t.x, copy=True) for part, t in zip(parts, trajectories, strict=True)]
+    return [upload(part.view(t.x.shape).clone(), t.x.device) for part, t in zip(parts, trajectories, strict=True)]

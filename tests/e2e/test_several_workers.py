@@ -122,7 +122,7 @@ def test_two_workers_share_the_work_the_losses_and_the_bytes(
         difuso.process.send_signal(signal.SIGTERM)
         assert difuso.process.wait(60) == 0
         assert difuso.output.count("drained after") == 2
-        assert re.findall(r"stopping (.+)", difuso.output) == ["api", "worker 1", "worker 2", "redis"]
+        assert re.findall(r"stopping (.+)", difuso.output) == ["worker 1", "worker 2", "api", "redis"]
 
     with running(tmp_path, {**environment, **one_thread, "DIFUSO_WORKERS": "1"}) as difuso:
         found += [

@@ -16,6 +16,7 @@ from model.mixing import slerp
 from model.plans.plan import Plan
 from model.rng import image_generator
 from model.shape import Shape
+from model.upload import upload
 
 from ..runner import Runner
 from ..trajectory import Trajectory
@@ -154,7 +155,7 @@ def trajectories(
     The trajectory at an index has the class of the image at this index.
     """
     label_of, scale = job.params.label_of, job.params.guidance_scale
-    beginnings = zip(generators, (start.to(runner.device, torch.float32) for start in starts), strict=True)
+    beginnings = zip(generators, (upload(start.float(), runner.device) for start in starts), strict=True)
     return [
         Trajectory(plan, generator, x, x, x, 0, label_of(index), scale, restoration, ready)
         for index, (generator, x) in enumerate(beginnings)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import itertools
 import time
 import uuid
@@ -395,7 +394,6 @@ def test_a_job_ends_on_the_version_that_it_began_with(
     assert not torch.equal(pictures(old), pictures(new))
     forgotten = weakref.ref(newer)
     del newer, new, alone
-    gc.collect()
     assert forgotten() is None, "the engine keeps nothing of a version without jobs"
 
 
