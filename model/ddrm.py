@@ -19,7 +19,7 @@ from .plans.plan import Plan
 from .plans.prediction import Prediction
 from .plans.restoration import ETA, plan_restoration
 from .plans.schedule import FloatTable, NoiseSchedule
-from .upload import upload
+from .transfers import upload
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .upload import upload
+from .transfers import upload
 
 LEAST_SINGULAR_VALUE = 3e-2  # of blurs: weaker coordinates count as lost, because their noise would be amplified
 
@@ -178,7 +178,11 @@ class Blur(_Movable):
 
 
 class _SideBlur(_Movable):
-    """The blur of the `side` pixels of a row or a column, as a matrix M = U S V^T; `values` are NumPy's and float64."""
+    """The blur of the `side` pixels of a row or a column, as a matrix M = U S V^T.
+
+    Attributes:
+        values: the singular values, NumPy's, for not every device has float64.
+    """
 
     def __init__(self, kernel: Tensor, side: int) -> None:
         matrix = blur_matrix(kernel, side)

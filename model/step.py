@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .plans.plan import Column
-from .upload import upload
+from .transfers import upload
 
 
 def advance(

@@ -204,7 +204,7 @@ def _keep(job: Job, runner: Runner, start: JobStart) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Finished:
-    """All images of a job are computed, if the device has come so far, or it cannot go on because of `error`."""
+    """All steps of a job are made, though a GPU may still compute the last; or it cannot go on because of `error`."""
 
     active: ActiveJob
     error: BaseException | None = None

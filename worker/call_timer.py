@@ -10,9 +10,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-# Calls that the host may be ahead of a GPU: with one the GPU would stand still between the end of a call and the
-# next, and with more a new job would wait longer for its first.
-AHEAD = 2
+# Calls that the host may be ahead of a GPU. While the GPU computes one, the host prepares and queues the next; with
+# more a new job would only wait longer.
+AHEAD = 1
 
 
 class TimedCall(NamedTuple):
@@ -33,8 +33,8 @@ class _Pending(NamedTuple):
 class CallTimer:
     """Makes the network calls of one model and finds how long each took.
 
-    On a GPU that is known up to AHEAD calls later, because the host does not wait for the end of a call. It waits when
-    it is further ahead.
+    On a GPU that is known AHEAD calls later, because the host does not wait for the end of a call, but only for that of
+    the one before.
 
     Args:
         device: the device that computes.
@@ -45,7 +45,10 @@ class CallTimer:
         self._pending: deque[_Pending] = deque()
 
     def __call__(self, call: Callable[[], Tensor], *, rows: int, bucket: int) -> tuple[Tensor, TimedCall | None]:
-        """Returns the output of a call, and a call whose time is known since: this one, or on a GPU an earlier one."""
+        """Returns the output of a call, and a call whose time has become known, if any.
+
+        That is this one, or on a GPU an earlier one.
+        """
         if self._device.type != "cuda":
             begun = time.perf_counter()
             out = call()

@@ -12,7 +12,7 @@ from jobs.contract import Job
 from jobs.errors import JobUnreadable
 from model.images import from_levels, to_uint8
 from model.rng import draw_noise, image_generator
-from model.upload import upload
+from model.transfers import upload
 
 from .condition import make_condition
 from .kinds.base import JobStart

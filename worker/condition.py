@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from model.condition import augment, enlarge
-from model.upload import upload
+from model.transfers import upload
 
 from .trajectory import Condition
 

@@ -90,6 +90,7 @@ class GraphedNetwork:
         batch: Sequence[Tensor],
         sizes: Sequence[int],
     ) -> None:
+        self._record = record  # kept, for its stream is taken as long as it lives
         self._recordings: dict[int, Recording] = {}
         for size in sorted(sizes, reverse=True):  # the memory of a large one holds the small ones, too
             self._recordings[size] = record(network, [torch.zeros_like(each[:size]) for each in batch])
@@ -101,7 +102,7 @@ class GraphedNetwork:
         """Returns the output, in memory of its own."""
         inputs, out, replay = self._recordings[len(batch[0])]
         for kept, given in zip(inputs, batch, strict=True):
-            kept.copy_(given, non_blocking=True)
+            kept.copy_(given)
         replay()
         return out.clone()
 
@@ -110,12 +111,12 @@ def graphed(network: Network, device: torch.device, batch: Sequence[Tensor], siz
     """Returns a network as graphs, or as it is if it cannot be recorded; see `GraphedNetwork`.
 
     Raises:
-        OutOfMemoryError: if there is too little memory.
+        AcceleratorError: if the device was lost.
     """
     try:
         return GraphedNetwork(network, GraphRecorder(device), batch, sizes)
-    except torch.OutOfMemoryError:
-        raise
-    except RuntimeError as error:
+    except RuntimeError as error:  # too little memory is one, too
         log.warning("going on without CUDA graphs: %s", error)
-        return network
+    torch.cuda.empty_cache()
+    torch.cuda.synchronize(device)
+    return network

@@ -19,6 +19,7 @@ from jobs.store import ResultStore
 from model.errors import NonFiniteSample
 from model.images import to_png
 from model.plans.moments import levels_after
+from model.transfers import download
 
 from .active import ActiveJob
 from .kinds import WORKER_KINDS
@@ -63,13 +64,10 @@ def encode_images(active: ActiveJob) -> list[bytes]:
     Raises:
         NonFiniteSample: if NaN or infinity reached the end of a trajectory, which must not become an image.
     """
-    ends = [trajectory.x.flatten() for trajectory in active.trajectories]
-    numbers = torch.cat(ends).cpu()  # all at once: each copy waits for what the device was asked for meanwhile
-    if not torch.isfinite(numbers).all():
+    job, ends = active.job, download([trajectory.x for trajectory in active.trajectories])
+    if not all(bool(torch.isfinite(end).all()) for end in ends):
         raise NonFiniteSample("the network produced NaN or infinity")
-    job, parts = active.job, torch.split(numbers, [each.numel() for each in ends])
-    answers = [part.view(each.x.shape) for part, each in zip(parts, active.answers, strict=False)]
-    images = WORKER_KINDS[job.kind].finish(job, answers)
+    images = WORKER_KINDS[job.kind].finish(job, ends[: len(active.answers)])
     timesteps, upscaler = active.start.plan.timesteps, active.start.upscaler
     texts = (png_text(active.runner, job, timesteps, index, upscaler) for index in range(len(images)))
     return [to_png(image, text, bits=job.bits) for image, text in zip(images, texts, strict=True)]
@@ -95,8 +93,9 @@ def trace_arrays(active: ActiveJob) -> dict[str, Array]:
 
 def _stacked(active: ActiveJob, part: Callable[[Kept], Tensor]) -> Array:
     """Returns one part of all kept moments, shape (N, K, H, W, C)."""
-    parts = torch.stack([torch.stack([part(moment).cpu() for moment in each.kept]) for each in active.answers])
-    return parts.permute(0, 1, 3, 4, 2).contiguous().numpy()
+    parts = torch.stack(download([part(moment) for each in active.answers for moment in each.kept]))
+    of_each = parts.view(len(active.answers), -1, *parts.shape[1:])
+    return of_each.permute(0, 1, 3, 4, 2).contiguous().numpy()
 
 
 def store_result(store: ResultStore, active: ActiveJob) -> Spent:

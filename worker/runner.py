@@ -22,7 +22,7 @@ from model.errors import NonFiniteSample
 from model.plans.plan import Column
 from model.rng import draw_noise
 from model.step import advance
-from model.upload import upload
+from model.transfers import upload
 
 from .batch_sizes import every_fourth, most_agreeing, powers_of_two, timed, useful_size
 from .call_timer import CallTimer
@@ -114,6 +114,7 @@ class Runner:
         if graphs and device.type == "cuda":
             with torch.inference_mode():
                 self._network = parallel(graphed(network, device, batch, self.buckets))
+                seconds = {size: timed(partial(self._first, size, batch))[1] for size in self.buckets}
         self._network.find_choices({size: outs[size] for size in self.buckets}, batch, exact=exact)
         self._classifier, self._weaker = side_networks(
             checkpoint, device, self.buckets, compiled_weaker, parallel, exact=exact
@@ -130,7 +131,8 @@ class Runner:
     def step(self, trajectories: Sequence[Trajectory]) -> None:
         """Advances each trajectory by one row, all in one network call.
 
-        Nothing here waits for a GPU: what decides is in the plans, and the noise is drawn while the network computes.
+        Nothing here waits for a GPU but for the call before this one: what decides is in the plans, and the noise is
+        drawn while the network computes.
         If it fails, the trajectories are unchanged: so the step can be repeated, and gives the same images.
         """
         x = torch.stack([t.x for t in trajectories])
@@ -174,12 +176,11 @@ class Runner:
         The base is the output of the weaker network (Karras et al. 2024, section 4), or else of the network without
         label (Ho & Salimans 2022, eq. 6), for which guided images occur twice in the same call.
         """
-        again = [t for t in trajectories if t.guidance_scale != 1.0]
+        indices = [i for i, t in enumerate(trajectories) if t.guidance_scale != 1.0]
         arguments = (x, timesteps, *self._arguments(trajectories))
-        if not again:
+        if not indices:
             return self._call(self._forward, *arguments)
-        indices = torch.tensor([i for i, t in enumerate(trajectories) if t.guidance_scale != 1.0])
-        guided = upload(indices, x.device)
+        again, guided = [trajectories[i] for i in indices], upload(torch.tensor(indices), x.device)
         with_labels = self._weaker is not None
         repeated = (x[guided], timesteps[indices], *self._arguments(again, with_labels=with_labels))
         if self._weaker is not None:
@@ -257,7 +258,9 @@ class Runner:
     def _forward(self, x: Tensor, timesteps: Tensor, *told: Tensor) -> Tensor:
         return self._network(*(upload(each, self.device) for each in (x, timesteps, *told)))
 
-    def _synchronized(self, out: Tensor) -> Tensor:
+    def _first(self, size: int, batch: Sequence[Tensor]) -> Tensor:
+        """Returns the outputs for the first rows of a batch, once they are computed."""
+        out = self._network(*(each[:size] for each in batch))
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         return out.float()
@@ -269,16 +272,12 @@ class Runner:
         Their outputs alone decide about that, so that a measurement of time decides about no image. Returns the outputs
         by size, and for the sizes to use, rising, the seconds of a call.
         """
-
-        def first(size: int, network: Callable[..., Tensor]) -> Tensor:
-            return self._synchronized(network(*(each[:size] for each in batch)))
-
-        reference = first(self.slots, self._network)
+        reference = self._first(self.slots, batch)
         if not torch.isfinite(reference).all():
             raise NonFiniteSample("the network returns NaN or infinity for noise")
         sizes = every_fourth(self.slots) if self.device.type == "cpu" else powers_of_two(self.slots)
         sizes = sorted(self._compiled) or sizes
-        found = {size: timed(partial(first, size, self._network)) for size in sizes}
+        found = {size: timed(partial(self._first, size, batch)) for size in sizes}
         outs = {size: out for size, (out, _) in found.items()}
         agreeing = most_agreeing(outs)
         if not torch.equal(outs[self.slots], reference):

@@ -37,7 +37,7 @@ class WorkerSettings(BaseSettings):
     compile: Literal["auto", "off"] = "auto"
     """Whether networks that `difuso compile` has compiled for this machine are used."""
     cuda_graphs: bool = False
-    """Whether a GPU replays CUDA graphs; off because it has not been run on a GPU yet."""
+    """Whether a GPU replays CUDA graphs; off because they have not been run on a GPU yet."""
     compiled_dir: Path = Path("var/compiled")
     """Folder of compiled networks; it holds machine code, so nobody else may write there."""
     drain_seconds: PositiveInt = 20

@@ -11,7 +11,7 @@ from torch import Tensor
 from model.checkpoint import Checkpoint
 from model.errors import NonFiniteSample
 from model.networks.classifier import log_prob_gradient
-from model.upload import upload
+from model.transfers import upload
 
 from .calls import by_position, padded
 from .example_batch import example_batch

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from model.ddrm import Restoration
 from model.plans.plan import Plan
-from model.upload import upload
+from model.transfers import download, upload
 
 STATE = ("x", "x0", "x0_before")  # the tensors of a trajectory, shape (C, H, W), that a snapshot holds
 
@@ -132,8 +132,8 @@ def encode_snapshot(snapshot: Snapshot, models_sha256: str) -> bytes:
     }
     kept = [moment for moments in snapshot.kept for moment in moments]
     if kept:  # of all trajectories in their order; the rows tell how many each has
-        tensors["kept_x"] = torch.stack([each.x.cpu() for each in kept])
-        tensors["kept_x0"] = torch.stack([each.x0.cpu() for each in kept])
+        tensors["kept_x"] = torch.stack(download([each.x for each in kept]))
+        tensors["kept_x0"] = torch.stack(download([each.x0 for each in kept]))
     return save(tensors)
 
 
@@ -168,7 +168,7 @@ def restore_snapshot(data: bytes, trajectories: Sequence[Trajectory], models_sha
 
 def _joined(tensors: Sequence[Tensor]) -> Tensor:
     """Returns the numbers of all tensors one after another: those of a cascade have two shapes."""
-    return torch.cat([tensor.flatten() for tensor in tensors]).cpu()
+    return torch.cat([tensor.flatten() for tensor in download(tensors)])
 
 
 def _parted(numbers: Tensor, trajectories: Sequence[Trajectory]) -> list[Tensor]:
@@ -178,4 +178,7 @@ def _parted(numbers: Tensor, trajectories: Sequence[Trajectory]) -> list[Tensor]
         RuntimeError: if there are more or fewer numbers.
     """
     parts = torch.split(numbers.flatten(), [t.x.numel() for t in trajectories])
-    return [upload(part.view(t.x.shape).clone(), t.x.device) for part, t in zip(parts, trajectories, strict=True)]
+    return [
+        upload(part.view(t.x.shape).to(t.x.dtype, copy=True), t.x.device)
+        for part, t in zip(parts, trajectories, strict=True)
+    ]

@@ -56,6 +56,7 @@ class TestServe:
             assert not folder.exists()
             stops = re.findall(r"stopping (\w+)", difuso.output)
             assert stops == ["worker", "api", "redis"], "nobody waits for Redis after it is gone"
+            assert difuso.output.index("stopping api") < difuso.output.index("drained after"), "at the same time"
 
     def test_sigterm_during_the_start(self, tmp_path: Path, environment: dict[str, str], wait_until: WaitUntil) -> None:
         with running(tmp_path, environment, ready=False) as difuso:

@@ -16,7 +16,7 @@ from model.mixing import slerp
 from model.plans.plan import Plan
 from model.rng import image_generator
 from model.shape import Shape
-from model.upload import upload
+from model.transfers import upload
 
 from ..runner import Runner
 from ..trajectory import Trajectory

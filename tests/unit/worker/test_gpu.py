@@ -6,10 +6,11 @@ tensor of the device `meta` has no numbers, so whoever looks at them fails, as w
 
 from __future__ import annotations
 
+import itertools
 import time
 import uuid
+import weakref
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,8 +26,8 @@ from model.ddrm import make_restoration
 from model.operators import Blur, Colorization, Inpainting, Operator, SuperResolution, gaussian_kernel
 from model.rng import image_generator
 from worker.active import activate
-from worker.call_timer import AHEAD, CallTimer
-from worker.graphs import GraphedNetwork, Recording, graphed
+from worker.call_timer import CallTimer
+from worker.graphs import STREAMS, GraphedNetwork, GraphRecorder, Recording, graphed
 from worker.runner import Runner
 from worker.trajectory import Trajectory
 
@@ -112,18 +113,18 @@ def arguments(size: int) -> list[Tensor]:
 
 def test_graphs_are_recorded_once_for_each_size_and_give_what_the_network_gives() -> None:
     record = FakeRecorder()
-    graphed = GraphedNetwork(double, record, arguments(4), sizes=[2, 4])
+    network = GraphedNetwork(double, record, arguments(4), sizes=[2, 4])
     for size in (2, 4, 2):
         x, t = arguments(size)
-        assert torch.equal(graphed(x, t), double(x, t))
+        assert torch.equal(network(x, t), double(x, t))
     assert record.recorded == [4, 2]
 
 
 def test_an_output_is_not_overwritten_by_the_next_replay() -> None:
     """A guided batch that is too large for one call makes two of the same size before it uses either."""
-    graphed, zero = GraphedNetwork(double, FakeRecorder(), arguments(2), sizes=[2]), torch.zeros(2)
-    first = graphed(torch.ones(2, 3), zero)
-    graphed(torch.full((2, 3), 5.0), zero)
+    network, zero = GraphedNetwork(double, FakeRecorder(), arguments(2), sizes=[2]), torch.zeros(2)
+    first = network(torch.ones(2, 3), zero)
+    network(torch.full((2, 3), 5.0), zero)
     assert torch.equal(first, torch.full((2, 3), 2.0))
 
 
@@ -141,15 +142,37 @@ def test_a_replay_that_does_nothing_is_found_out() -> None:
 def test_a_network_that_no_graph_can_hold_is_called_as_it_is(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: type[Exception]
 ) -> None:
-    """But without memory it would not help to go on: a smaller version of the model may be served instead."""
-
     def fails(device: torch.device) -> FakeRecorder:
         raise error("operation not permitted when stream is capturing")
 
+    looked: list[torch.device] = []
     monkeypatch.setattr("worker.graphs.GraphRecorder", fails)
-    with pytest.raises(error) if error is torch.OutOfMemoryError else nullcontext():
-        assert graphed(double, torch.device("cuda"), arguments(2), [2]) is double
-        assert "without CUDA graphs" in caplog.text
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    monkeypatch.setattr(torch.cuda, "synchronize", looked.append)
+    assert graphed(double, torch.device("cuda"), arguments(2), [2]) is double
+    assert "without CUDA graphs" in caplog.text
+    assert looked == [torch.device("cuda")], "a GPU that is lost says so here"
+
+
+def test_two_recorders_never_share_a_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyTorch deals out 32 of them in turn."""
+    dealt = itertools.cycle(range(32))
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: SimpleNamespace(cuda_stream=next(dealt)))
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", object)
+    recorders = [GraphRecorder(torch.device("cuda")) for _ in range(STREAMS)]
+    with pytest.raises(RuntimeError, match="no CUDA stream"):
+        GraphRecorder(torch.device("cuda"))
+    freed = recorders.pop(5)._stream.cuda_stream
+    assert GraphRecorder(torch.device("cuda"))._stream.cuda_stream == freed
+
+
+def test_a_recorder_lives_as_long_as_its_graphs() -> None:
+    record = FakeRecorder()
+    alive, network = weakref.ref(record), GraphedNetwork(double, record, arguments(2), sizes=[2])
+    del record
+    assert alive() is not None
+    del network
+    assert alive() is None
 
 
 class FakeEvents:
@@ -178,8 +201,8 @@ def test_calls_on_a_gpu_are_timed_later_and_the_host_is_never_far_ahead(monkeypa
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: device)
     timer = CallTimer(torch.device("cuda:1"))
     found = [timer(lambda: torch.zeros(1), rows=rows, bucket=8)[1] for rows in range(1, 6)]
-    assert found == [*[None] * AHEAD, (1, 8, 1.0), (2, 8, 1.0), (3, 8, 1.0)]
-    assert events.waited == [1, 3, 5], "the end of each call, and nothing else"
+    assert found == [None, (1, 8, 1.0), (2, 8, 1.0), (3, 8, 1.0), (4, 8, 1.0)]
+    assert events.waited == [1, 3, 5, 7], "the end of each call, and nothing else"
     assert events.recorded == [torch.device("cuda:1")] * 10, "on the GPU that computes"
 
 
@@ -219,8 +242,10 @@ def test_a_step_waits_for_nothing(
 
 @pytest.mark.gpu
 def test_graphs_give_the_pictures_of_the_network(models_dir: Path) -> None:
-    pictures = [drawn(models_dir, "cuda", graphs=graphs) for graphs in (False, True)]
-    assert torch.equal(*pictures)
+    checkpoint = load_checkpoint(models_dir / "tiny")
+    eager, graphs = (Runner(checkpoint, device=torch.device("cuda"), graphs=graphs) for graphs in (False, True))
+    assert isinstance(graphs._network._network, GraphedNetwork)
+    assert torch.equal(finished(graphs), finished(eager))
 
 
 @pytest.mark.gpu
@@ -228,6 +253,7 @@ def test_graphs_outlive_the_runner_whose_graphs_were_first(models_dir: Path) -> 
     """PyTorch issue 193402: its memory of cuBLAS was theirs, too."""
     checkpoint, device = load_checkpoint(models_dir / "tiny"), torch.device("cuda")
     first, second = (Runner(checkpoint, device=device, graphs=True) for _ in range(2))
+    assert isinstance(second._network._network, GraphedNetwork)
     before = finished(second)
     del first
     torch.cuda.empty_cache()
@@ -240,8 +266,8 @@ def test_a_gpu_and_the_cpu_draw_the_same_pictures_within_rounding(models_dir: Pa
     assert torch.allclose(drawn(models_dir, "cpu"), drawn(models_dir, "cuda"), atol=1 / 255)
 
 
-def drawn(models_dir: Path, device: str, *, graphs: bool = False) -> Tensor:
-    return finished(Runner(load_checkpoint(models_dir / "tiny"), device=torch.device(device), graphs=graphs))
+def drawn(models_dir: Path, device: str) -> Tensor:
+    return finished(Runner(load_checkpoint(models_dir / "tiny"), device=torch.device(device)))
 
 
 def finished(runner: Runner) -> Tensor:
