@@ -17,16 +17,14 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from model import load_checkpoint
-from worker.calls import by_position
+from worker.calls import Network, by_position
+from worker.cuda_graphs import GraphedNetwork, GraphRecorder
 from worker.example_batch import example_batch
-from worker.graphs import GraphedNetwork, GraphRecorder
 
 from .report import say
 
 GEMM_SIDE = 4096
 CALLS = 10
-
-Network = Callable[..., Tensor]
 
 
 @dataclass(frozen=True)

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-
-# Calls that the host may be ahead of a GPU. While the GPU computes one, the host prepares and queues the next; with
-# more a new job would only wait longer.
-AHEAD = 1
 
 
 class TimedCall(NamedTuple):
@@ -29,12 +24,16 @@ class _Pending(NamedTuple):
     started: torch.cuda.Event
     ended: torch.cuda.Event
 
+    def wait(self) -> TimedCall:
+        self.ended.synchronize()
+        return TimedCall(self.rows, self.bucket, self.started.elapsed_time(self.ended) / 1000)
+
 
 class CallTimer:
     """Makes the network calls of one model and finds how long each took.
 
-    On a GPU that is known AHEAD calls later, because the host does not wait for the end of a call, but only for that of
-    the one before.
+    On a GPU that is known one call later: while it computes a call, the host prepares and queues the next, and waits
+    only for the call before that. If it were further ahead, a new job would just wait longer.
 
     Args:
         device: the device that computes.
@@ -42,12 +41,12 @@ class CallTimer:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._pending: deque[_Pending] = deque()
+        self._pending: _Pending | None = None
 
     def __call__(self, call: Callable[[], Tensor], *, rows: int, bucket: int) -> tuple[Tensor, TimedCall | None]:
         """Returns the output of a call, and a call whose time has become known, if any.
 
-        That is this one, or on a GPU an earlier one.
+        That is this one, or on a GPU the one before.
         """
         if self._device.type != "cuda":
             begun = time.perf_counter()
@@ -58,10 +57,5 @@ class CallTimer:
         started.record(stream)
         out = call()
         ended.record(stream)
-        self._pending.append(_Pending(rows, bucket, started, ended))
-        return out, self._settled() if len(self._pending) > AHEAD else None
-
-    def _settled(self) -> TimedCall:
-        call = self._pending.popleft()
-        call.ended.synchronize()
-        return TimedCall(call.rows, call.bucket, call.started.elapsed_time(call.ended) / 1000)
+        before, self._pending = self._pending, _Pending(rows, bucket, started, ended)
+        return out, None if before is None else before.wait()

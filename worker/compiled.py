@@ -15,7 +15,7 @@ import os
 import platform
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from importlib.metadata import version
 from pathlib import Path
@@ -28,13 +28,12 @@ from torch import Tensor, nn
 from model.checkpoint import Checkpoint
 from model.config import ModelConfig
 
-from .calls import by_position
+from .calls import Network, by_position
 from .example_batch import example_batch
 
 log = logging.getLogger(__name__)
 
 CPU = torch.device("cpu")
-Network = Callable[..., Tensor]
 SIZES = (2, 4, 6, 8, 12)  # beside the largest; a batch of another size is padded
 LEAST_GAIN = 1.1  # times the images per second of full batches; a lone image is padded and may not borrow a core
 LONGEST_CALL = 0.25  # seconds: compiled code keeps all other threads of Python waiting

@@ -8,18 +8,17 @@ all have work, compute on their own; one that has work alone takes all cores.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
+from .calls import Network
 from .neighbours import Neighbour
 
 LARGEST_ON_ONE = 4  # images, where foreign processes are busy; larger batches wait less often for each image
 CROWDED_SECONDS = 1.0  # how long one core computes, until all are tried again
 WEIGHT = 0.25  # of the last call in the average slowness
-
-Network = Callable[..., Tensor]
 
 
 class ParallelNetwork:

@@ -27,8 +27,8 @@ from model.transfers import upload
 from .batch_sizes import every_fourth, most_agreeing, powers_of_two, timed, useful_size
 from .call_timer import CallTimer
 from .calls import by_position, padded
+from .cuda_graphs import graphed
 from .example_batch import example_batch
-from .graphs import graphed
 from .neighbours import Neighbour
 from .parallel import ParallelNetwork
 from .side_networks import side_networks
@@ -66,7 +66,7 @@ class Runner:
         rate: image-steps per second in full batches, kept up to date.
         step_seconds: seconds that one step of a lone image takes, measured at warm-up.
         network_seconds: seconds spent inside the network, and those that guide it, so far; on a GPU without the last
-            calls, as all that is counted here (`CallTimer`).
+            call, as all that is counted here (`CallTimer`).
         network_calls: number of network calls so far, without the warm-up.
         image_steps: number of image-steps so far; see `Trajectory.cost`.
         on_step: function that is called after each network call with the rows, the bucket and the seconds.

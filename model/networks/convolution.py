@@ -53,7 +53,7 @@ def pack_convolutions(network: nn.Module) -> None:
 def _by_onednn(x: Tensor) -> bool:
     """Returns whether oneDNN can be called for a tensor: not by autocast, which casts no arguments of this call."""
     return (
-        not torch.compiler.is_compiling()
+        not torch.compiler.is_compiling()  # asked first, for of the others a compiler knows nothing
         and x.device.type == "cpu"
         and x.dtype == torch.float32
         and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]

@@ -7,8 +7,6 @@ tensor of the device `meta` has no numbers, so whoever looks at them fails, as w
 from __future__ import annotations
 
 import itertools
-import time
-import uuid
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -19,15 +17,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from jobs.contract import Job
+from jobs.contract import new_job
+from jobs.kinds.base import Prepared
+from jobs.kinds.generate import Generation
 from jobs.params import SamplingParams
 from model.checkpoint import load_checkpoint
 from model.ddrm import make_restoration
 from model.operators import Blur, Colorization, Inpainting, Operator, SuperResolution, gaussian_kernel
 from model.rng import image_generator
-from worker.active import activate
+from worker.active import ActiveJob, activate
 from worker.call_timer import CallTimer
-from worker.graphs import STREAMS, GraphedNetwork, GraphRecorder, Recording, graphed
+from worker.cuda_graphs import STREAMS, GraphedNetwork, GraphRecorder, Recording, graphed
 from worker.runner import Runner
 from worker.trajectory import Trajectory
 
@@ -82,7 +82,7 @@ def test_a_restoration_computes_where_its_image_is(blind: Runner, name: str) -> 
 
 def test_to_look_at_the_device_would_be_noticed(blind: Runner) -> None:
     (trajectory,) = unseen(blind, 1)
-    with pytest.raises(NotImplementedError):
+    with pytest.raises(NotImplementedError, match="meta tensor"):
         trajectory.x.cpu()
 
 
@@ -146,7 +146,7 @@ def test_a_network_that_no_graph_can_hold_is_called_as_it_is(
         raise error("operation not permitted when stream is capturing")
 
     looked: list[torch.device] = []
-    monkeypatch.setattr("worker.graphs.GraphRecorder", fails)
+    monkeypatch.setattr("worker.cuda_graphs.GraphRecorder", fails)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
     monkeypatch.setattr(torch.cuda, "synchronize", looked.append)
     assert graphed(double, torch.device("cuda"), arguments(2), [2]) is double
@@ -216,15 +216,10 @@ def waits_are_errors() -> Iterator[Callable[[], None]]:
     torch.cuda.set_sync_debug_mode("default")
 
 
-def new_job(**params: Any) -> Job:
-    filled = {"n": 2, "steps": 10, "sampler": "ddpm", "spacing": "linspace", "eta": 0.0, "seed": 0} | params
-    return Job(
-        id=str(uuid.uuid4()),
-        model="tiny",
-        params=SamplingParams.model_validate(filled),
-        accepted_at=time.time(),
-        timeout=600,
-    )
+def started(runner: Runner, **asked: Any) -> ActiveJob:
+    """A job of two pictures."""
+    params = {"n": 2, "steps": 10, "sampler": "ddpm", "spacing": "linspace", "eta": 0.0, "seed": 0} | asked
+    return activate(new_job("tiny", Prepared(SamplingParams.model_validate(params), Generation())), runner)
 
 
 @pytest.mark.gpu
@@ -233,7 +228,7 @@ def test_a_step_waits_for_nothing(
     models_dir: Path, waits_are_errors: Callable[[], None], params: dict[str, Any]
 ) -> None:
     runner = Runner(load_checkpoint(models_dir / "tiny"), device=torch.device("cuda"))
-    active = activate(new_job(**params), runner)
+    active = started(runner, **params)
     runner.step(active.trajectories)
     waits_are_errors()
     for _ in range(8):
@@ -272,7 +267,7 @@ def drawn(models_dir: Path, device: str) -> Tensor:
 
 def finished(runner: Runner) -> Tensor:
     """The pictures of a job, as tensors on the CPU."""
-    active = activate(new_job(), runner)
+    active = started(runner)
     while active.unfinished:
         runner.step(active.unfinished)
     return torch.stack([t.x.cpu() for t in active.answers])

@@ -10,12 +10,12 @@ from weakref import WeakSet
 import torch
 from torch import Tensor
 
+from .calls import Network
+
 log = logging.getLogger(__name__)
 
 WARM_CALLS = 3  # before a recording, in which libraries choose their kernels and allocate what they keep
 STREAMS = 32  # that PyTorch has; it deals them out in turn
-
-Network = Callable[..., Tensor]
 
 
 class Recording(NamedTuple):
