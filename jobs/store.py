@@ -44,7 +44,7 @@ LARGE_SECONDS = 60.0  # a snapshot of a large model has a hundred megabytes, and
 CHECK_SECONDS = 1.5
 CALLS = 32
 # By default botocore tries five times, each with a timeout of a minute, and s3fs repeats all of that.
-S3_TIMEOUTS = {"config_kwargs": {"connect_timeout": 3, "read_timeout": 10, "retries": {"max_attempts": 0}}}
+S3_TIMEOUTS = {"connect_timeout": 3, "read_timeout": 10, "retries": {"max_attempts": 0}}
 CHECK = re.compile(r"\.{1,2}check-")  # the file of a check, and with two dots its temporary file
 
 
@@ -56,8 +56,9 @@ class ResultStore:
     """
 
     def __init__(self, url: str) -> None:
-        # The operator's configuration of fsspec takes precedence.
-        options: dict[str, Any] = S3_TIMEOUTS | conf.get("s3", {}) if url.startswith("s3://") else {}
+        options: dict[str, Any] = {}
+        if url.startswith("s3://"):  # the operator's configuration of fsspec takes precedence, key by key
+            options["config_kwargs"] = S3_TIMEOUTS | conf.get("s3", {}).get("config_kwargs", {})
         self._fs, root = fsspec.url_to_fs(url, **options)
         self._root = PurePosixPath(root)
         self._local = isinstance(self._fs, LocalFileSystem)

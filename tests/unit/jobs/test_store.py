@@ -10,7 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
 
+import fsspec
 import pytest
+from fsspec.config import conf as fsspec_settings
 from fsspec.implementations.memory import MemoryFileSystem
 
 from jobs.contract import ImageFile, Job, Manifest
@@ -270,3 +272,11 @@ def test_a_store_that_hangs_is_unavailable(tmp_path: Path, monkeypatch: pytest.M
                 use()
     finally:
         stuck.set()
+
+
+def test_what_an_operator_sets_of_a_bucket_leaves_the_other_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(fsspec_settings, "s3", {"config_kwargs": {"read_timeout": 20}})
+    fs, _ = fsspec.url_to_fs("s3://bucket")
+    assert fs.config_kwargs == {"read_timeout": 20}  # as fsspec alone has it
+    made = ResultStore("s3://bucket/prefix")._fs
+    assert made.config_kwargs == {"connect_timeout": 3, "read_timeout": 20, "retries": {"max_attempts": 0}}
