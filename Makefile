@@ -45,7 +45,7 @@ format: $(VENV)/.dev  ## put the code into the project's format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-train: $(VENV)/.train  ## train the shipped model of faces, into var/runs/faces64
+train: $(VENV)/.train  ## train a model of faces, into var/runs/faces64
 	$(BIN)/difuso train faces64
 
 paper: $(VENV)/.evaluate  ## remake the figures of docs/paper.md, in a quarter of an hour
