@@ -19,32 +19,27 @@ unavailable. Such a write may still succeed later.
 from __future__ import annotations
 
 import hashlib
-import os
+import logging
 import re
-import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
-from pathlib import Path, PurePosixPath
-from typing import Any
+from pathlib import PurePosixPath
 
-import fsspec
-from fsspec.config import conf
-from fsspec.implementations.local import LocalFileSystem
-
+from .blobs import Blobs
 from .contract import Manifest
 from .errors import ResultExpired, StoreUnavailable
 from .hanging_calls import HangingCalls
-from .local_files import prune, read_file, temporary_file
+
+log = logging.getLogger(__name__)
 
 IMAGE_SECONDS = 10.0
 LARGE_SECONDS = 60.0  # a snapshot of a large model has a hundred megabytes, and so may have a trace
 CHECK_SECONDS = 1.5
 CALLS = 32
-# By default botocore tries five times, each with a timeout of a minute, and s3fs repeats all of that.
-S3_TIMEOUTS = {"connect_timeout": 3, "read_timeout": 10, "retries": {"max_attempts": 0}}
+CLOCK_SECONDS = 10.0  # by which the clocks of machines may differ
 CHECK = re.compile(r"\.{1,2}check-")  # the file of a check, and with two dots its temporary file
 
 
@@ -56,12 +51,8 @@ class ResultStore:
     """
 
     def __init__(self, url: str) -> None:
-        options: dict[str, Any] = {}
-        if url.startswith("s3://"):  # the operator's configuration of fsspec takes precedence, key by key
-            options["config_kwargs"] = S3_TIMEOUTS | conf.get("s3", {}).get("config_kwargs", {})
-        self._fs, root = fsspec.url_to_fs(url, **options)
-        self._root = PurePosixPath(root)
-        self._local = isinstance(self._fs, LocalFileSystem)
+        self._blobs = Blobs(url)
+        self._root = self._blobs.root
         self._calls = HangingCalls(CALLS)
 
     def write_image(self, job_id: str, attempt: str, index: int, png: bytes) -> str:
@@ -77,11 +68,25 @@ class ResultStore:
         return name
 
     def commit(self, manifest: Manifest) -> bool:
-        """Makes an attempt the result of its job; returns False if another attempt is the result already."""
-        data = manifest.model_dump_json().encode()
+        """Makes an attempt the result of its job; returns False if another attempt is the result already.
+
+        The result of an earlier job of the same id is replaced: an Idempotency-Key may be used again once its job is
+        forgotten, which may be before the job's result is swept.
+        """
+        data, accepted_at = manifest.model_dump_json().encode(), manifest.job.accepted_at
         path = self._result(manifest.job.id) / "manifest.json"
+
+        def create_or_replace() -> bool:
+            if self._blobs.create(path, data):
+                return True
+            with suppress(FileNotFoundError):  # swept at this moment
+                if self._blobs.written_at(path) > accepted_at - CLOCK_SECONDS:
+                    return False
+            self._blobs.write(path, data)
+            return True
+
         with _writing():
-            return self._calls.call(lambda: self._create(path, data), IMAGE_SECONDS)
+            return self._calls.call(create_or_replace, IMAGE_SECONDS)
 
     def manifest(self, job_id: str) -> Manifest | None:
         """Returns the manifest of a job's result; None if there is no result, or if it was deleted."""
@@ -130,13 +135,11 @@ class ResultStore:
         manifest = self._result(job_id) / "manifest.json"
         self._write(manifest, b"")
         self.drop_snapshot(job_id)
-        self._fs.invalidate_cache()
         for folder in (manifest.parent, self._upload(job_id, "").parent):
             with _translated(), suppress(FileNotFoundError):
-                found: list[str] = self._calls.call(partial(self._fs.find, str(folder)), IMAGE_SECONDS)
-                for path in found:
-                    if PurePosixPath(path) != manifest:
-                        self._calls.call(partial(self._delete, path, top=folder), IMAGE_SECONDS)
+                for path in self._calls.call(partial(self._blobs.find, folder), IMAGE_SECONDS):
+                    if path != manifest:
+                        self._calls.call(partial(self._blobs.delete, path, top=folder.parent), IMAGE_SECONDS)
 
     def save_snapshot(self, job_id: str, data: bytes) -> None:
         """Stores a snapshot of a job, and replaces the last one."""
@@ -149,7 +152,7 @@ class ResultStore:
     def drop_snapshot(self, job_id: str) -> None:
         """Deletes the snapshot of a job if there is one."""
         with _translated(), suppress(FileNotFoundError):
-            self._calls.call(lambda: self._fs.rm_file(str(self._snapshot(job_id))), IMAGE_SECONDS)
+            self._calls.call(lambda: self._blobs.delete(self._snapshot(job_id)), IMAGE_SECONDS)
 
     def check(self) -> None:
         """Writes and deletes a small file.
@@ -160,8 +163,8 @@ class ResultStore:
         path = self._root / f".check-{uuid.uuid4().hex}"
 
         def write_and_delete() -> None:  # one call, so that the file is deleted even after the time limit
-            self._put(path, b"ok")
-            self._fs.rm_file(str(path))
+            self._blobs.write(path, b"ok")
+            self._blobs.delete(path)
 
         with _writing():
             self._calls.call(write_and_delete, CHECK_SECONDS)
@@ -172,60 +175,52 @@ class ResultStore:
         Raises:
             StoreUnavailable: if the disk does not answer.
         """
-        if not self._local:
-            return None
-        root = Path(self._root)  # may not exist before the first write
-
-        def usage() -> tuple[int, int]:
-            there = next(folder for folder in (root, *root.parents) if folder.exists())
-            found = shutil.disk_usage(there)
-            return found.free, found.total
-
         with _translated():
-            return self._calls.call(usage, CHECK_SECONDS)
+            return self._calls.call(self._blobs.space, CHECK_SECONDS)
 
     def sweep(self, max_age: float, *, needed: Callable[[str], bool] = lambda job_id: False) -> int:
         """Deletes all files that were written more than `max_age` seconds ago; returns their number.
 
-        It has no time limit, because there may be a great many files.
+        A file that may not be deleted is passed over. It has no time limit, because there may be a great many files.
 
         Args:
             needed: returns whether the uploads of a job must be kept; called for old uploads only.
         """
         oldest, deleted = time.time() - max_age, 0
-        self._fs.invalidate_cache()
-        for kind in ("results", "snapshots", "uploads"):
-            with _translated():
-                found: list[str] = self._fs.find(str(self._root / kind))
-            for path in found:
-                job_id = PurePosixPath(path).parent.name
-                if not self._is_older(path, oldest) or (kind == "uploads" and needed(job_id)):
-                    continue
-                with _translated(), suppress(FileNotFoundError):  # several workers may sweep at once
-                    self._delete(path, top=self._root / kind)
+        refused: list[PurePosixPath] = []
+        for path, top in self._swept():
+            if not self._is_older(path, oldest) or (self._is_upload(path) and needed(path.parent.name)):
+                continue
+            try:
+                with suppress(FileNotFoundError):  # several workers may sweep at once
+                    self._blobs.delete(path, top=top)
                     deleted += 1
-        return deleted + self._sweep_checks(oldest)
-
-    def _delete(self, path: str, *, top: PurePosixPath) -> None:
-        """Deletes a file, and its folders that are empty then, below `top`."""
-        self._fs.rm_file(path)
-        if self._local:
-            prune(Path(path).parent, Path(top))
-
-    def _sweep_checks(self, oldest: float) -> int:
-        """Deletes old files of checks that did not end; other files beside the folders of the store are kept."""
-        deleted = 0
-        with _translated(), suppress(FileNotFoundError):
-            for path in self._fs.ls(str(self._root), detail=False):
-                if CHECK.match(PurePosixPath(path).name) and self._is_older(path, oldest):
-                    self._fs.rm_file(path)
-                    deleted += 1
+            except PermissionError:
+                refused.append(path)
+            except Exception as error:
+                raise StoreUnavailable from error
+        if refused:
+            log.warning("%d old files may not be deleted, %s among them", len(refused), refused[0])
         return deleted
 
-    def _is_older(self, path: str, oldest: float) -> bool:
+    def _swept(self) -> Iterator[tuple[PurePosixPath, PurePosixPath]]:
+        """Yields all files that may be deleted once they are old, each with the folder that is to stay.
+
+        Of what lies beside the store's own folders, these are only the files of checks that did not end.
+        """
+        for kind in ("results", "snapshots", "uploads"):
+            with _translated():
+                found = self._blobs.find(self._root / kind)
+            yield from [(path, self._root / kind) for path in found]
         with _translated(), suppress(FileNotFoundError):
-            written: float = self._fs.modified(path).timestamp()
-            return written < oldest
+            yield from [(path, self._root) for path in self._blobs.beside() if CHECK.match(path.name)]
+
+    def _is_upload(self, path: PurePosixPath) -> bool:
+        return path.is_relative_to(self._root / "uploads")
+
+    def _is_older(self, path: PurePosixPath, oldest: float) -> bool:
+        with _translated(), suppress(FileNotFoundError):
+            return self._blobs.written_at(path) < oldest
         return False
 
     def _result(self, job_id: str) -> PurePosixPath:
@@ -239,45 +234,12 @@ class ResultStore:
 
     def _read(self, path: PurePosixPath, seconds: float = IMAGE_SECONDS) -> bytes | None:
         with _translated(), suppress(FileNotFoundError):
-            return self._calls.call(lambda: self._get(path), seconds)
+            return self._calls.call(lambda: self._blobs.read(path), seconds)
         return None
 
     def _write(self, path: PurePosixPath, data: bytes, seconds: float = IMAGE_SECONDS) -> None:
         with _writing():
-            self._calls.call(lambda: self._put(path, data), seconds)
-
-    # The calls that may hang.
-
-    def _get(self, path: PurePosixPath) -> bytes:
-        if self._local:
-            return read_file(path)
-        data: bytes = self._fs.cat_file(str(path))
-        return data
-
-    def _put(self, path: PurePosixPath, data: bytes) -> None:
-        if not self._local:
-            self._fs.pipe_file(str(path), data)
-            return
-        with temporary_file(Path(path), data, top=Path(self._root)) as temporary:
-            temporary.replace(path)
-
-    def _create(self, path: PurePosixPath, data: bytes) -> bool:
-        """Writes a new file; returns False if the file exists."""
-        if self._local:
-            with temporary_file(Path(path), data, top=Path(self._root)) as temporary, suppress(FileExistsError):
-                os.link(temporary, path)
-                return True
-            return False
-        try:
-            self._fs.pipe_file(str(path), data, mode="create")  # in S3 a PUT with If-None-Match: *
-        except Exception:
-            # Servers refuse with different errors, and the reply to a successful PUT may be lost. So only the file
-            # itself tells whether it exists.
-            with suppress(FileNotFoundError):
-                self._get(path)
-                return False
-            raise
-        return True
+            self._calls.call(lambda: self._blobs.write(path, data), seconds)
 
 
 @contextmanager

@@ -13,8 +13,10 @@ from threading import Event
 import fsspec
 import pytest
 from fsspec.config import conf as fsspec_settings
+from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
+from jobs.blobs import Blobs
 from jobs.contract import ImageFile, Job, Manifest
 from jobs.errors import ResultExpired, StoreUnavailable
 from jobs.hanging_calls import HangingCalls
@@ -278,5 +280,52 @@ def test_what_an_operator_sets_of_a_bucket_leaves_the_other_timeouts(monkeypatch
     monkeypatch.setitem(fsspec_settings, "s3", {"config_kwargs": {"read_timeout": 20}})
     fs, _ = fsspec.url_to_fs("s3://bucket")
     assert fs.config_kwargs == {"read_timeout": 20}  # as fsspec alone has it
-    made = ResultStore("s3://bucket/prefix")._fs
+    made = Blobs("s3://bucket/prefix")._fs
     assert made.config_kwargs == {"connect_timeout": 3, "read_timeout": 20, "retries": {"max_attempts": 0}}
+
+
+def test_a_result_of_an_earlier_job_of_the_same_id_is_replaced(tmp_path: Path) -> None:
+    """An Idempotency-Key makes the same id again, perhaps before the old result is swept."""
+    store = ResultStore(str(tmp_path))
+    assert store.commit(manifest("first"))
+    later = manifest("second").model_copy(
+        update={"job": manifest("").job.model_copy(update={"accepted_at": time.time()})}
+    )
+    assert not store.commit(later)  # the clocks of two machines may differ by a few seconds
+    (file,) = tmp_path.rglob("manifest.json")
+    for deleted in (False, True):
+        if deleted:
+            store.delete_images(ID)
+        os.utime(file, (0, 0))
+        assert store.commit(later)
+        assert not store.commit(manifest("third"))
+        assert store.manifest(ID) == later
+
+
+def test_the_sweeper_passes_over_what_it_may_not_delete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    store, other = ResultStore(str(tmp_path)), "ff" + ID[2:]
+    for job_id in (ID, other):
+        store.write_image(job_id, "first", 0, b"old")
+        store.save_snapshot(job_id, b"old")
+    delete = LocalFileSystem.rm_file
+
+    def refuse(self: LocalFileSystem, path: str) -> None:
+        if ID in path:
+            raise PermissionError(path)
+        delete(self, path)
+
+    monkeypatch.setattr(LocalFileSystem, "rm_file", refuse)
+    assert store.sweep(-1) == 2
+    assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == {"0.png", ID}
+    (warning,) = caplog.messages
+    assert warning.startswith("2 old files may not be deleted")
+
+
+def test_a_job_whose_images_are_deleted_leaves_no_folder_of_uploads(tmp_path: Path) -> None:
+    store = ResultStore(str(tmp_path))
+    store.write_upload(ID, b"picture")
+    store.commit(manifest("first"))
+    store.delete_images(ID)
+    assert [path.name for path in (tmp_path / "uploads").rglob("*")] == [ID[:2]]

@@ -1,0 +1,102 @@
+"""Files below a folder or a bucket prefix: each is there whole, or not at all.
+
+Nothing here has a time limit: a disk or bucket may hang instead of failing. Errors are those of the file system.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import fsspec
+from fsspec.config import conf
+from fsspec.implementations.local import LocalFileSystem
+
+from .local_files import prune, read_file, temporary_file
+
+# By default botocore tries five times, each with a timeout of a minute, and s3fs repeats all of that.
+S3_TIMEOUTS = {"connect_timeout": 3, "read_timeout": 10, "retries": {"max_attempts": 0}}
+
+
+class Blobs:
+    """Reads and writes files. Paths are absolute, and lie below `root`.
+
+    Args:
+        url: a path, or an fsspec URL such as `file:///var/lib/difuso` or `s3://bucket/prefix`.
+
+    Attributes:
+        root: the folder or prefix.
+    """
+
+    def __init__(self, url: str) -> None:
+        options: dict[str, Any] = {}
+        if url.startswith("s3://"):  # the operator's configuration of fsspec takes precedence, key by key
+            options["config_kwargs"] = S3_TIMEOUTS | conf.get("s3", {}).get("config_kwargs", {})
+        self._fs, root = fsspec.url_to_fs(url, **options)
+        self.root = PurePosixPath(root)
+        self._local = isinstance(self._fs, LocalFileSystem)
+
+    def read(self, path: PurePosixPath) -> bytes:
+        if self._local:
+            return read_file(path)
+        data: bytes = self._fs.cat_file(str(path))
+        return data
+
+    def write(self, path: PurePosixPath, data: bytes) -> None:
+        """Writes a file, or replaces it."""
+        if not self._local:
+            self._fs.pipe_file(str(path), data)
+            return
+        with temporary_file(Path(path), data, top=Path(self.root)) as temporary:
+            temporary.replace(path)
+
+    def create(self, path: PurePosixPath, data: bytes) -> bool:
+        """Writes a new file; returns False if the file exists."""
+        if self._local:
+            with temporary_file(Path(path), data, top=Path(self.root)) as temporary, suppress(FileExistsError):
+                os.link(temporary, path)
+                return True
+            return False
+        try:
+            self._fs.pipe_file(str(path), data, mode="create")  # in S3 a PUT with If-None-Match: *
+        except Exception:
+            # Servers refuse with different errors, and the reply to a successful PUT may be lost. So only the file
+            # itself tells whether it exists.
+            with suppress(FileNotFoundError):
+                self.read(path)
+                return False
+            raise
+        return True
+
+    def delete(self, path: PurePosixPath, *, top: PurePosixPath | None = None) -> None:
+        """Deletes a file, and its folders that are empty then and lie below `top`; None leaves all folders."""
+        self._fs.rm_file(str(path))
+        if top is not None and self._local:
+            prune(Path(path).parent, Path(top))
+
+    def find(self, folder: PurePosixPath) -> list[PurePosixPath]:
+        """Returns all files below a folder, in folders of it too; none if it does not exist."""
+        self._fs.invalidate_cache()
+        return [PurePosixPath(path) for path in self._fs.find(str(folder))]
+
+    def beside(self) -> list[PurePosixPath]:
+        """Returns what lies directly in the root."""
+        self._fs.invalidate_cache()
+        return [PurePosixPath(path) for path in self._fs.ls(str(self.root), detail=False)]
+
+    def written_at(self, path: PurePosixPath) -> float:
+        """Returns when a file was written, in seconds since the epoch, by the clock of the file system."""
+        written: float = self._fs.modified(str(path)).timestamp()
+        return written
+
+    def space(self) -> tuple[int, int] | None:
+        """Returns the free and the total bytes of the disk; None of a bucket."""
+        if not self._local:
+            return None
+        root = Path(self.root)  # may not exist before the first write
+        there = next(folder for folder in (root, *root.parents) if folder.exists())
+        found = shutil.disk_usage(there)
+        return found.free, found.total
