@@ -1,11 +1,15 @@
-"""Rendering finished jobs in few threads, so that threads, memory and time are left for other requests."""
+"""Reading and rendering finished jobs in few threads, so that threads, memory and time are left for other requests."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 from anyio import CapacityLimiter, to_thread
+
+from jobs.errors import StoreUnavailable
 
 from .errors import Overloaded
 
@@ -13,6 +17,7 @@ RENDERERS = 1  # threads that render; each holds all images of a job, and takes 
 READERS = 4  # threads that read manifests and images; fifty would keep the event loop waiting for the GIL
 MAX_WAITING = 64  # requests that may wait for a renderer
 RETRY_SECONDS = 2
+FAILED_SECONDS = 1.0  # how long nobody else waits for a store that has just failed, perhaps after ten seconds
 
 T = TypeVar("T")
 
@@ -23,17 +28,32 @@ class Renderers:
     def __init__(self) -> None:
         self._threads = CapacityLimiter(RENDERERS)
         self._readers = CapacityLimiter(READERS)
+        self._failed_until = 0.0
 
     async def read(self, read: Callable[[], T]) -> T:
-        """Runs a function that only reads in one of the reader threads, however many calls wait."""
-        return await to_thread.run_sync(read, limiter=self._readers)
+        """Runs a function that only reads from the store in one of the reader threads, however many calls wait.
+
+        Raises:
+            StoreUnavailable: if the store does not answer, or has just not answered another call.
+        """
+        return await to_thread.run_sync(partial(self._do, read), limiter=self._readers)
 
     async def run(self, make: Callable[[], T]) -> T:
-        """Runs a function that renders in one of the renderer threads.
+        """Runs a function that reads from the store and renders in one of the renderer threads.
 
         Raises:
             Overloaded: if MAX_WAITING calls wait already.
+            StoreUnavailable: as in `read`.
         """
         if self._threads.statistics().tasks_waiting >= MAX_WAITING:
             raise Overloaded("Too many requests are waiting for their images.", retry_after=RETRY_SECONDS)
-        return await to_thread.run_sync(make, limiter=self._threads)
+        return await to_thread.run_sync(partial(self._do, make), limiter=self._threads)
+
+    def _do(self, call: Callable[[], T]) -> T:
+        if time.monotonic() < self._failed_until:
+            raise StoreUnavailable("the store did not answer a moment ago")
+        try:
+            return call()
+        except StoreUnavailable:
+            self._failed_until = time.monotonic() + FAILED_SECONDS
+            raise

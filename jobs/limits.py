@@ -72,7 +72,7 @@ if rate then
   redis.call('EXPIRE', KEYS[2], math.ceil((burst - balance + cost) / rate) + 1)
 end
 redis.call('HSET', KEYS[1], id, string.format('%d %.6f', cost, now))
-redis.call('EXPIRE', KEYS[1], ARGV[8])
+if redis.call('TTL', KEYS[1]) < tonumber(ARGV[8]) then redis.call('EXPIRE', KEYS[1], ARGV[8]) end
 """
 _RESERVE = _COUNT + _MEND + _CHECK + _TAKE + "return granted"
 _REFUSAL = _COUNT + _CHECK + "return granted"

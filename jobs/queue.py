@@ -92,7 +92,8 @@ class JobQueue:
         if job.owner is None or not limits.are_set:
             return None
         with _translated():
-            return reserve(self._client, job, job.owner, limits, records=DataJob.key_for(""), ttl=2 * self._result_ttl)
+            ttl = job.timeout + 2 * self._result_ttl
+            return reserve(self._client, job, job.owner, limits, records=DataJob.key_for(""), ttl=ttl)
 
     def refusal(self, job: Job, limits: Limits) -> Refusal | None:
         """Returns what `reserve` would return for a job now. Nothing is written."""

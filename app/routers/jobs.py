@@ -9,6 +9,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
+from starlette.convertors import IntegerConvertor, register_url_convertor
 from starlette.exceptions import HTTPException
 
 from jobs.contract import JobStatus
@@ -35,6 +36,15 @@ from ..middleware import CLIENT_GONE
 from ..negotiation import read_patience
 from ..views import JobList, JobView, job_text
 from ..watching import ClientGone
+
+
+class ImageIndex(IntegerConvertor):
+    """A number with as many digits as an image's can have: `int` refuses thousands of digits, and with an error."""
+
+    regex = "[0-9]{1,2}"
+
+
+register_url_convertor("image_index", ImageIndex())
 
 router = APIRouter(tags=["jobs"])
 linked_router = APIRouter(tags=["jobs"])  # lets signed links pass
@@ -179,7 +189,7 @@ async def get_images(
 
 
 @linked_router.get(
-    "/jobs/{job_id}/images/{index:int}",
+    "/jobs/{job_id}/images/{index:image_index}",
     summary="Get one image of a job",
     response_class=Response,
     responses={
@@ -187,9 +197,10 @@ async def get_images(
         304: {"description": NOT_MODIFIED, "headers": SHOWN},
     },
 )
-def get_image(
+async def get_image(
     status: StatusDep,
     store: StoreDep,
+    renderers: RenderersDep,
     index: int,
     key: CallerDep,
     if_none_match: IfNoneMatchHeader = None,
@@ -198,7 +209,7 @@ def get_image(
 ) -> Response:
     if index >= status.job.answers:
         raise HTTPException(404)
-    response = answers.image(status, store, index, known=if_none_match)
+    response = await renderers.read(lambda: answers.image(status, store, index, known=if_none_match))
     if key and signature is not None:  # which `LinkGuard` has checked, with `expires`
         response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
     return response

@@ -179,7 +179,7 @@ def wait(facts: Facts, patience: Patience) -> Flow[Facts]:
             break
         if patience.left == 0:
             raise TimedOut(facts["id"])
-        if patience.clock() - began < seconds:  # the server is about to end
+        if seconds == 0 or patience.clock() - began < seconds:  # it was not asked to wait, or is about to end
             yield Pause(min(REST_SECONDS, patience.left))
     return facts
 

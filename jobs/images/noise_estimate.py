@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import io
 import math
-from collections import Counter
-from collections.abc import Iterator
-from itertools import pairwise
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from .fitting import DEEP, DEEP_WHITE
@@ -44,30 +43,26 @@ def estimate_sigma(png: bytes, *, planes: int = 1) -> float:
     with Image.open(io.BytesIO(png), formats=("PNG",)) as image:
         white = 255 if image.mode != DEEP else DEEP_WHITE
         bands = [plane for band in image.split() for plane in np.split(np.asarray(band), planes)]
-    counts = Counter(level for band in bands for level in _diagonal(band.tolist(), white))
-    sigma = _median(counts) / 2 / MEDIAN
+    counts = np.bincount(np.concatenate([_diagonal(band, white) for band in bands]))  # of each level from 0 up
+    levels, total = np.arange(len(counts)), int(counts.sum())
+    median = int(np.searchsorted(2 * counts.cumsum(), total)) if total else 0
+    sigma = median / 2 / MEDIAN
     for _ in range(PASSES):
-        near = {level: count for level, count in counts.items() if level <= 2 * CUT * sigma}
-        total = sum(near.values())
-        if not total:
+        near = levels <= 2 * CUT * sigma
+        if not (total := int(counts[near].sum())):
             return 0.0
-        square = sum(level * level * count for level, count in near.items()) / total
+        square = int((levels**2 * counts)[near].sum()) / total
         sigma = math.sqrt(square) / 2 / CUT_DEVIATION
     return sigma * 255 / white
 
 
-def _diagonal(rows: list[list[int]], white: int) -> Iterator[int]:
-    """Yields |a - b - c + d| of every 2 x 2 block with less than two clipped pixels."""
-    for upper, lower in pairwise(rows):
-        for a, b, c, d in zip(upper, upper[1:], lower, lower[1:], strict=False):
-            if (a % white == 0) + (b % white == 0) + (c % white == 0) + (d % white == 0) < 2:
-                yield abs(a - b - c + d)
+def _diagonal(band: NDArray[Any], white: int) -> NDArray[Any]:
+    """Returns |a - b - c + d| of every 2 x 2 block with less than two clipped pixels."""
 
+    def corners(plane: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+        return plane[:-1, :-1], plane[:-1, 1:], plane[1:, :-1], plane[1:, 1:]
 
-def _median(counts: Counter[int]) -> int:
-    below = 0
-    for level in sorted(counts):
-        below += counts[level]
-        if 2 * below >= counts.total():
-            return level
-    return 0
+    a, b, c, d = corners(band.astype(np.int64))
+    levels: NDArray[Any] = np.abs(a - b - c + d)
+    clipped: NDArray[Any] = np.add.reduce(corners((band % white == 0).astype(np.int64)))
+    return levels[clipped < 2]

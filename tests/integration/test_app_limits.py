@@ -248,3 +248,13 @@ def test_whoever_asks_for_nothing_more_is_forgotten(api: httpx.Client, worker: F
     post(api, 10)
     assert worker.client.ttl(keys.shares("alice")) > 0
     assert not worker.client.exists(keys.account("alice"), keys.shares("bob"))
+
+
+def test_an_owner_is_remembered_for_as_long_as_a_job_may_wait_and_run(redis_url: str) -> None:
+    limit = limits.Limits(unfinished=1000)
+    with redis.Redis.from_url(redis_url) as client:
+        queue = JobQueue(client, result_ttl=60)
+        long, short = (job_of(1).model_copy(update={"owner": "alice", "timeout": timeout}) for timeout in (5000, 10))
+        for job in (long, short.model_copy(update={"id": "ff" + short.id[2:]})):
+            assert queue.reserve(job, limit) is None
+            assert client.ttl(keys.shares("alice")) == pytest.approx(5000 + 2 * 60, abs=5)

@@ -7,7 +7,8 @@ import pytest
 
 from app import rendering
 from app.errors import Overloaded
-from app.rendering import RENDERERS, Renderers
+from app.rendering import READERS, RENDERERS, Renderers
+from jobs.errors import StoreUnavailable
 
 
 def test_few_render_at_once_and_not_too_many_wait(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -37,3 +38,35 @@ def test_few_render_at_once_and_not_too_many_wait(monkeypatch: pytest.MonkeyPatc
 
     assert asyncio.run(ask()) == ["done"] * (RENDERERS + 3)
     assert most == RENDERERS
+
+
+def test_while_a_store_hangs_nobody_waits_behind_others_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls, hang = 0, threading.Event()
+
+    def read() -> str:
+        nonlocal calls
+        calls += 1
+        hang.wait(10)
+        raise StoreUnavailable("no answer")
+
+    async def ask() -> list[str | BaseException]:
+        renderers = Renderers()
+        asked = [asyncio.create_task(renderers.read(read)) for _ in range(50)]
+        while calls < READERS:
+            await asyncio.sleep(0)
+        hang.set()
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+    assert {type(answer) for answer in asyncio.run(ask())} == {StoreUnavailable}
+    assert calls == READERS
+    hang.clear()
+    monkeypatch.setattr(rendering, "FAILED_SECONDS", 0.0)
+
+    async def ask_again() -> str:
+        renderers = Renderers()
+        with pytest.raises(StoreUnavailable):
+            await renderers.read(read)
+        return await renderers.read(lambda: "read")
+
+    hang.set()
+    assert asyncio.run(ask_again()) == "read"

@@ -175,6 +175,15 @@ def test_a_wait_ends_at_its_timeout_and_names_the_job() -> None:
     assert [call.headers["Prefer"] for call in driver.calls] == ["wait=25", "wait=15"]
 
 
+@pytest.mark.parametrize("left", [0.5, 25.5])
+def test_a_server_is_not_asked_again_and_again_while_less_than_a_second_is_left(left: float) -> None:
+    driver = Driver(*[job("running")] * 4, took=0.001 if left < 1 else 25)
+    with pytest.raises(TimedOut):
+        driver.run(flows.wait({"id": ID, "state": "queued"}, driver.patience(left)))
+    assert len(driver.calls) <= 2
+    assert driver.now >= left
+
+
 def test_a_job_that_has_ended_is_not_asked_for() -> None:
     ended = {"id": ID, "state": "cancelled"}
     assert Driver().run(flows.wait(ended, Patience(0))) == ended
