@@ -12,7 +12,7 @@ from fastapi import Depends, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from jobs.contract import Job, JobState, JobStatus, new_job
-from jobs.errors import JobNotFound, JobsError, QueueUnavailable
+from jobs.errors import JobNotFound, JobsError, QueueUnavailable, StoreUnavailable
 from jobs.images.fitting import FittedImage
 from jobs.kinds.base import Prepared, SamplingQuery
 from jobs.limits import Limits, Refusal
@@ -169,6 +169,10 @@ class Submission:
         caller: ApiKey | None = self.request.state.caller
         return caller
 
+    @property
+    def _limits(self) -> Limits:
+        return self._caller.limits if self._caller else Limits()
+
     def _job_id(self) -> str | None:
         """Returns the id that belongs to this caller's Idempotency-Key; None without a key."""
         if self.idempotency_key is None:
@@ -180,8 +184,12 @@ class Submission:
         """Queues the job if the limits allow it; returns whether it is new, and its status."""
         if not (self.idempotency_key and self._exists(job.id)):  # a repeated request adds no work
             self._admit(job, self.queue.reserve)
-            for image in images:  # before the job, so that no queued job lacks them
-                self.store.write_upload(job.id, image.png)
+            try:
+                for image in images:  # before the job, so that no queued job lacks them
+                    self.store.write_upload(job.id, image.png)
+            except StoreUnavailable:
+                self.queue.give_back(job, self._limits)
+                raise
         new = self.queue.submit(job, request_hash=request_hash)
         if new and self.preference.seconds > 0:
             return new, JobStatus(job=job, state=JobState.QUEUED)  # whoever waits reads the rest
@@ -199,7 +207,7 @@ class Submission:
 
     def _admit(self, job: Job, share: Callable[[Job, Limits], Refusal | None]) -> None:
         """Returns if the limits allow a new job; `share` tells whether its owner's limits do, and may reserve it."""
-        limits = self._caller.limits if self._caller else Limits()
+        limits = self._limits
         check_size(job.image_steps, limits)
         backlog = self.queue.backlog(job.model)
         check_served(job.model, backlog.reports)

@@ -10,6 +10,11 @@ def queue_name(model: str, urgency: int) -> str:
     return f"difuso.{model}.{urgency}"
 
 
+def model_of(queue: str) -> str:
+    """Returns the model of a queue by its name."""
+    return queue.removeprefix("difuso.").rpartition(".")[0]
+
+
 def progress(job_id: str) -> str:
     """String: the `Progress` of a job (JSON), written by its worker only."""
     return f"difuso:progress:{job_id}"

@@ -13,16 +13,17 @@ from rq.exceptions import DuplicateJobError
 from rq.job import JobStatus as RqStatus
 from rq.registry import FailedJobRegistry, FinishedJobRegistry, StartedJobRegistry
 from rq.serializers import JSONSerializer
+from rq.utils import now, utcformat
 
 from . import keys
 from .backlog import ask_total, read_total
 from .bounded import ask_since
 from .contract import TASK, URGENCIES, Job, JobState, JobStatus, ModelReport, WorkerReport
 from .errors import IdempotencyConflict, JobUnreadable, QueueUnavailable
-from .events import Ending
+from .events import Ending, status_channel
 from .forecast import Forecast, read_forecast
 from .index import Cursor, Page, Wanted, description, enter, read_page
-from .limits import Limits, Refusal, Usage, refusal, reserve, usage
+from .limits import Limits, Refusal, Usage, give_back, refusal, reserve, usage
 from .redis_health import RedisHealth, read_health
 from .rq_job import EXPIRED_AT, MAX_RETRIES, DataJob
 from .status import ask_request_hash, ask_status, read_request_hash, read_status, seconds_of, status_at_end
@@ -35,9 +36,10 @@ REGISTRIES = {"started": StartedJobRegistry, "finished": FinishedJobRegistry, "f
 # lost reply or the end of this process leaves no half-cancelled job, and a repeated request has the same effect.
 _CANCEL_QUEUED = """
 if redis.call('LREM', KEYS[1], 1, ARGV[1]) == 1 then
-  redis.call('HSET', KEYS[2], 'status', ARGV[2])
-  redis.call('EXPIRE', KEYS[2], ARGV[3])
+  redis.call('HSET', KEYS[2], 'status', ARGV[2], 'ended_at', ARGV[3])
+  redis.call('EXPIRE', KEYS[2], ARGV[4])
   redis.call('HDEL', KEYS[3], ARGV[1])
+  redis.call('PUBLISH', ARGV[5], '{}')
 end
 """
 
@@ -94,6 +96,12 @@ class JobQueue:
         with _translated():
             ttl = job.timeout + 2 * self._result_ttl
             return reserve(self._client, job, job.owner, limits, records=DataJob.key_for(""), ttl=ttl)
+
+    def give_back(self, job: Job, limits: Limits) -> None:
+        """Gives back what `reserve` took for a job that could not be submitted."""
+        if job.owner is not None and limits.are_set:
+            with _translated():
+                give_back(self._client, job, job.owner, limits, records=DataJob.key_for(""))
 
     def refusal(self, job: Job, limits: Limits) -> Refusal | None:
         """Returns what `reserve` would return for a job now. Nothing is written."""
@@ -217,8 +225,8 @@ class JobQueue:
             self._client.set(keys.cancel(job_id), 1, ex=2 * self._result_ttl)
             queue = _queue_key(keys.queue_name(status.job.model, status.job.urgency))
             names = (queue, DataJob.key_for(job_id), keys.backlog(status.job.model))
-            facts = (job_id, RqStatus.CANCELED.value, 2 * self._result_ttl)
-            self._client.eval(_CANCEL_QUEUED, len(names), *names, *facts)
+            facts = (RqStatus.CANCELED.value, utcformat(now()), 2 * self._result_ttl)
+            self._client.eval(_CANCEL_QUEUED, len(names), *names, job_id, *facts, status_channel(job_id))
         return self.status(job_id)
 
     def expire(self, job_id: str) -> None:

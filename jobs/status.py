@@ -106,9 +106,10 @@ def needs_uploads(client: redis.Redis, job_id: str, *, result_ttl: float) -> boo
         result_ttl: the time that the images of its result are kept, in seconds.
     """
     (status, ended), _ = ask_record(client, RqJob.key_for(job_id), "status", "ended_at")
-    if status in (RqStatus.QUEUED.encode(), RqStatus.STARTED.encode()):
+    state = STATES.get((status or b"").decode(errors="replace"))
+    if state in (JobState.QUEUED, JobState.RUNNING):
         return True
-    ended_at = seconds_of(ended)
+    ended_at = seconds_of(ended) if state is JobState.SUCCEEDED else None
     return ended_at is not None and time.time() - ended_at < result_ttl
 
 

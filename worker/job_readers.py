@@ -30,7 +30,9 @@ from .rq_base import RqBase
 log = logging.getLogger(__name__)
 
 THREADS = 4
-OF_THE_MOMENT = (StoreUnavailable, ModelIsMissing)  # what another try, or another worker, may not meet
+# What another try, or another worker, may not meet; and for how many seconds nothing is claimed after it. The store is
+# missing to all jobs, a model only to the job that goes to the end of its queue.
+OF_THE_MOMENT = {StoreUnavailable: 2.0, ModelIsMissing: 0.2}
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +101,7 @@ class JobReaders:
         self.claims.remove(claim)
         if isinstance(error, torch.AcceleratorError):
             raise error
-        if isinstance(error, OF_THE_MOMENT):
+        if error is not None and type(error) in OF_THE_MOMENT:
             self._put_off(claim, error)
         elif error is not None:  # whatever the error, only this job may fail
             log.warning("a job cannot be started", extra={"job_id": claim.rq_job.id, "error": repr(error)})

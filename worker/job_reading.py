@@ -72,6 +72,14 @@ def _decode(rq_job: DataJob) -> Job:
     return job
 
 
+def kind_of(rq_job: DataJob) -> str:
+    """Returns the kind of a job; `unknown` if it cannot be read."""
+    try:
+        return _decode(rq_job).kind
+    except Exception:  # of any kind, if somebody else wrote it
+        return "unknown"
+
+
 def _sent(job: Job, picture: Picture, store: ResultStore) -> Tensor:
     """Returns an uploaded image, shape (C, H, W)."""
     png = store.upload(job.id, picture.sha256)

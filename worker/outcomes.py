@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from jobs import keys
 from jobs.contract import JobState
+from jobs.rq_job import DataJob
 
 from .active import Finished
 from .failures import Cancelled, failure_code
 from .held_jobs import Claim, RunningJob
+from .job_reading import kind_of
 from .metrics import WorkerMetrics
 from .reporting import Reporter
 from .results import Spent
@@ -137,14 +140,19 @@ class Outcomes:
         job, code = claim.rq_job, failure_code(error, {"job_id": claim.rq_job.id})
         if code is not None:
             self._rq.insist(lambda: self._reporter.not_started(job.id, code))
-        self._rq.insist(lambda: self._rq.fail(job, claim.queue, claim.execution, error, stopped=code is None))
-        self._writers.forget(job.id)
+        if self._rq.insist(lambda: self._rq.fail(job, claim.queue, claim.execution, error, stopped=code is None)):
+            self._end_unstarted(job, claim.queue.name, JobState.CANCELLED if code is None else JobState.FAILED)
 
-    def give_up(self, job_ids: Iterable[str]) -> None:
+    def give_up(self, jobs: Iterable[DataJob]) -> None:
         """Cleans up after jobs whose workers died too often; RQ has been told that they failed."""
-        for job_id in job_ids:
-            log.warning("a job is given up: its workers died", extra={"job_id": job_id})
-            self._writers.forget(job_id)
+        for job in jobs:
+            log.warning("a job is given up: its workers died", extra={"job_id": job.id})
+            self._end_unstarted(job, job.origin, JobState.FAILED)
+
+    def _end_unstarted(self, job: DataJob, queue: str, outcome: str) -> None:
+        self._rq.insist(lambda: self._reporter.changed(job.id))
+        self._writers.forget(job.id)
+        self._metrics.not_started(kind_of(job), keys.model_of(queue), outcome)
 
     def _end(self, running: RunningJob, outcome: str, *, owned: bool) -> str:
         trail = running.active.job.trail

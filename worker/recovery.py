@@ -56,14 +56,14 @@ class Recovery:
         self._looked_at = time.monotonic()
         self._seen: Seen = {}  # by key and entry: the last heartbeat, and the seconds of silence since
 
-    def run(self, queues: Sequence[Queue]) -> list[str]:
+    def run(self, queues: Sequence[Queue]) -> list[DataJob]:
         """Puts the jobs of dead workers at the front of their queues, or gives them up.
 
         Returns:
-            The ids of the jobs that were given up.
+            The jobs that were given up.
         """
         marks = self._look(queues)
-        given_up = []
+        given_up: list[DataJob] = []
         for queue in queues:
             running, popped = queue.started_job_registry.key, queue.intermediate_queue.key
             for entry, expires_at in reversed(marks[running]):
@@ -115,8 +115,8 @@ class Recovery:
                 self._seen[key, entry] = (mark, silent + passed if mark == last else 0.0)
         return marks
 
-    def _take(self, queue: Queue, entry: bytes, expires_at: float) -> list[str]:
-        """Ends a dead execution; returns a list of the job's id if the job is given up, else an empty list."""
+    def _take(self, queue: Queue, entry: bytes, expires_at: float) -> list[DataJob]:
+        """Ends a dead execution; returns a list of the job if it is given up, else an empty list."""
         try:
             named = _ENTRY.fullmatch(entry.decode("ascii"))
             if named is None:
@@ -132,7 +132,7 @@ class Recovery:
             self._client.zrem(queue.started_job_registry.key, entry)
             return []
 
-    def _move(self, queue: Queue, execution: Execution, expires_at: float) -> list[str]:
+    def _move(self, queue: Queue, execution: Execution, expires_at: float) -> list[DataJob]:
         registry = queue.started_job_registry
         with self._client.pipeline() as pipe:
             pipe.watch(DataJob.key_for(execution.job_id))  # type: ignore[no-untyped-call]  # each heartbeat changes it
@@ -155,4 +155,4 @@ class Recovery:
             pipe.execute()
         if started:
             log.warning("the worker of a job died", extra={"job_id": job.id, "tries_left": tries - 1})
-        return [job.id] if given_up else []
+        return [job] if given_up else []

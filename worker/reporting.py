@@ -106,9 +106,13 @@ class Reporter:
         progress = Progress(failure=code)
         self._client.set(keys.progress(job_id), progress.model_dump_json(), ex=self._ttl)
 
+    def changed(self, job_id: str) -> None:
+        """Wakes the clients that wait for a job, so that they read its status."""
+        self._client.publish(status_channel(job_id), "{}")
+
     def requeued(self, job: Job) -> None:
         """Wakes the clients that wait for a job that went back to its queue, and an idle worker."""
-        self._client.publish(status_channel(job.id), "{}")
+        self.changed(job.id)
         wake(self._client, job.model)
 
     def ended(self, pipe: Any, running: RunningJob, state: JobState, **facts: Any) -> None:

@@ -279,8 +279,8 @@ class RqBase(BaseWorker):
                 pipe.hsetnx(job.key, PUT_OFF_AT, str(time.time()))
             pipe.execute()
 
-    def recover(self) -> list[str]:
-        """Returns the jobs of dead workers to their queues. Returns the ids of jobs that are given up instead."""
+    def recover(self) -> list[DataJob]:
+        """Returns the jobs of dead workers to their queues. Returns the jobs that are given up instead."""
         return self._recovery.run(self.queues)
 
     def tidy(self) -> None:

@@ -53,7 +53,6 @@ log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.02  # how often a busy worker looks for new and cancelled jobs
 IDLE_SECONDS = 1  # how long an idle worker blocks
-STORE_SECONDS = 2.0  # how long nothing is claimed after a job that could not be made ready
 PROGRESS_SECONDS = 1.0
 TRIM_SECONDS = 60.0
 SWEEP_SECONDS = 600.0
@@ -235,8 +234,8 @@ class EngineWorker(RqBase):
     def _begin(self, read: Sequence[JobRead]) -> None:
         begun = []
         for event in read:
-            if isinstance(event.error, OF_THE_MOMENT):
-                self._pacer.put_off("claim", STORE_SECONDS)
+            if (pause := OF_THE_MOMENT.get(type(event.error))) is not None:
+                self._pacer.put_off("claim", pause)
             claim, active = event.claim, self._readers.take(event)
             if active is not None:
                 active.alone = claim.rq_job.is_suspect

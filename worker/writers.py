@@ -19,6 +19,7 @@ from jobs.store import ResultStore
 
 from .active import ActiveJob, Previewed, Snapped
 from .cores import use_one_core
+from .failures import Cancelled
 from .results import Spent, preview_message, store_result
 from .trajectory import encode_snapshot
 
@@ -110,7 +111,9 @@ class Writers:
             except Exception as error:
                 if isinstance(error, StoreUnavailable) and pause is not None:
                     time.sleep(pause)
-                    continue
+                    if not active.cancel:
+                        continue
+                    error = Cancelled()
                 stored = Stored(active, error=error)
             self._tell(stored)
             return

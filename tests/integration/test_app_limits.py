@@ -20,6 +20,7 @@ from jobs.errors import QueueUnavailable
 from jobs.params import SamplingParams
 from jobs.queue import JobQueue
 from tests.app_server import ALICE, BOB, FakeWorker, keys_file, running
+from tests.pictures import black_png
 from tests.serving import free_port
 
 ASYNC = {"Prefer": "respond-async"}
@@ -258,3 +259,15 @@ def test_an_owner_is_remembered_for_as_long_as_a_job_may_wait_and_run(redis_url:
         for job in (long, short.model_copy(update={"id": "ff" + short.id[2:]})):
             assert queue.reserve(job, limit) is None
             assert client.ttl(keys.shares("alice")) == pytest.approx(5000 + 2 * 60, abs=5)
+
+
+def test_a_request_that_the_store_refuses_costs_nothing(redis_url: str, models_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "store").write_text("not a folder")
+    limited, limit = settings(redis_url, models_dir, tmp_path, "rate=10 unfinished=100"), limits.Limits(rate=10)
+    with running(limited) as api, redis.Redis.from_url(redis_url) as client:
+        for key in ({}, {"Idempotency-Key": '"same"'}, {"Idempotency-Key": '"same"'}):
+            headers = {**ASYNC, **ALICE, **key}
+            answer = api.post("/denoise?sigma=20", files={"image": black_png(16, 16)}, headers=headers)
+            assert answer.status_code == 503
+            assert JobQueue(client, result_ttl=60).usage("alice", limit) == limits.Usage(unfinished=0, balance=600)
+        assert client.hlen(keys.account("alice")) == 2, "it was charged before"

@@ -137,8 +137,8 @@ def waiting(worker: RqBase) -> list[str]:
     return [entry.decode() for entry in entries]
 
 
-def look(recovery: Recovery, worker: RqBase, clock: Clock, seconds: float) -> list[str]:
-    """Lets so much time pass in which Redis answers."""
+def look(recovery: Recovery, worker: RqBase, clock: Clock, seconds: float) -> list[DataJob]:
+    """Lets so much time pass in which Redis answers; returns the jobs that were given up."""
     given_up = []
     until = clock.now + seconds
     while clock.now < until:
@@ -464,7 +464,7 @@ def test_without_progress_a_job_has_its_tries_and_the_last_ones_alone(
         assert job.is_suspect == (tries <= LONE_RETRIES)
         worker.credit(job, 0)
         given_up = look(Recovery(client), worker, clock, 2 * EXECUTION_TTL)
-    assert given_up == [job_id]
+    assert [job.id for job in given_up] == [job_id]
     assert queue.status(job_id).state is JobState.FAILED
     assert queue.status(job_id).attempts == 1 + MAX_RETRIES
     assert waiting(worker) == []
@@ -480,7 +480,7 @@ def test_a_start_that_made_progress_does_not_count(
         worker.credit(job, death)
         assert not job.is_suspect
         given_up = look(Recovery(client), worker, clock, 2 * EXECUTION_TTL)
-        assert given_up == ([] if death < MAX_DEATHS else [job_id])
+        assert [job.id for job in given_up] == ([] if death < MAX_DEATHS else [job_id])
 
 
 def test_a_busy_worker_leaves_suspects_to_others_and_makes_room_if_nobody_is_idle(

@@ -10,9 +10,35 @@ from typing import Any, cast
 import pytest
 import torch
 
+from jobs.errors import StoreUnavailable
 from jobs.store import ResultStore
+from worker.failures import Cancelled
 from worker.outcomes import Outcomes
 from worker.writers import Released, Stored, Writers
+
+
+def test_a_job_that_is_cancelled_while_it_waits_for_the_store_is_cancelled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    active, pauses = SimpleNamespace(cancel=False), list[float]()
+
+    def store(*arguments: object) -> None:
+        raise StoreUnavailable("the disk is full")
+
+    def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        active.cancel = len(pauses) == 2
+
+    monkeypatch.setattr("worker.writers.store_result", store)
+    monkeypatch.setattr("worker.writers.time.sleep", sleep)
+    events: queue.SimpleQueue[Stored | Released] = queue.SimpleQueue()
+    writers = Writers(ResultStore(str(tmp_path)), cast(Any, None), events.put)
+    writers.store(cast(Any, active))
+    event = events.get(timeout=10)
+    writers.close()
+    assert isinstance(event, Stored)
+    assert isinstance(event.error, Cancelled)
+    assert len(pauses) == 2
 
 
 def test_a_lost_device_that_a_writer_notices_first_ends_no_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,130 @@
+"""Jobs that end before a worker has made a step of them are counted, and whoever waits for them is woken."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import redis
+from prometheus_client import CollectorRegistry
+from rq import Queue
+from rq.serializers import JSONSerializer
+
+from jobs import keys
+from jobs.contract import Job, JobState
+from jobs.errors import JobUnreadable
+from jobs.events import status_channel
+from jobs.params import SamplingParams
+from jobs.queue import JobQueue
+from worker.claims import Claims
+from worker.failures import Cancelled
+from worker.held_jobs import Claim
+from worker.metrics import WorkerMetrics
+from worker.models import Models
+from worker.outcomes import Outcomes
+from worker.reporting import Reporter
+from worker.rq_base import RqBase
+from worker.runner import Runner
+
+QUEUE = keys.queue_name("tiny", 3)
+
+
+@pytest.fixture
+def client(redis_url: str) -> Iterator[redis.Redis]:
+    with redis.Redis.from_url(redis_url) as client:
+        yield client
+
+
+@pytest.fixture
+def heard(client: redis.Redis) -> Iterator[Callable[[], list[Any]]]:
+    """Returns the messages of all status channels since the test began."""
+    with client.pubsub(ignore_subscribe_messages=True) as pubsub:  # type: ignore[no-untyped-call]
+        pubsub.psubscribe(status_channel("*"))
+        pubsub.get_message(timeout=5)
+
+        def read() -> list[Any]:
+            messages = iter(lambda: pubsub.get_message(timeout=0.2), None)
+            return [(message["channel"].decode(), message["data"]) for message in messages]
+
+        yield read
+
+
+class Refusals:
+    """A worker that can start no job."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self.registry, self.forgotten = CollectorRegistry(), list[str]()
+        self.rq = RqBase(client, [QUEUE], name=f"difuso-{uuid.uuid4().hex[:12]}")
+        self.rq.register()
+        writers = SimpleNamespace(forget=self.forgotten.append)
+        reporter = Reporter(client, Models({}), result_ttl=60)
+        self.outcomes = Outcomes(self.rq, reporter, cast(Any, writers), WorkerMetrics(self.registry))
+        self._claims = Claims(client, {"tiny": cast(Runner, SimpleNamespace(slots=8))})
+
+    def claim(self) -> Claim:
+        ((job, queue),) = self._claims.take(self.rq.queues, [])
+        (execution,) = self.rq.start([(job, queue)])
+        assert execution is not None
+        return Claim(job, queue, execution)
+
+    def count(self, kind: str, outcome: str) -> float | None:
+        labels = {"kind": kind, "model": "tiny", "outcome": outcome}
+        return self.registry.get_sample_value("difuso_jobs_finished_total", labels)
+
+
+def submit(client: redis.Redis) -> str:
+    params = SamplingParams(n=1, steps=10, sampler="ddim", spacing="leading", eta=0, seed=0)
+    job = Job(id=str(uuid.uuid4()), model="tiny", params=params, accepted_at=time.time(), timeout=60)
+    assert JobQueue(client, result_ttl=60).submit(job, request_hash="")
+    return job.id
+
+
+@pytest.mark.parametrize(
+    ("error", "state"), [(JobUnreadable("no such model"), JobState.FAILED), (Cancelled(), JobState.CANCELLED)]
+)
+def test_a_refused_job_is_counted_and_told(
+    client: redis.Redis, heard: Callable[[], list[Any]], error: Exception, state: JobState
+) -> None:
+    worker, job_id = Refusals(client), submit(client)
+    worker.outcomes.refuse(worker.claim(), error)
+    assert JobQueue(client, result_ttl=60).status(job_id).state is state
+    assert worker.count("generate", state) == 1
+    assert heard() == [(status_channel(job_id), b"{}")]
+    assert worker.forgotten == [job_id]
+
+
+def test_a_job_that_cannot_be_read_is_counted_too(client: redis.Redis) -> None:
+    worker = Refusals(client)
+    Queue(QUEUE, connection=client, serializer=JSONSerializer).enqueue("os.system", "true")
+    worker.outcomes.refuse(worker.claim(), JobUnreadable("not a job"))
+    assert worker.count("unknown", "failed") == 1
+
+
+def test_a_job_that_another_worker_has_is_neither_counted_nor_forgotten(
+    client: redis.Redis, heard: Callable[[], list[Any]]
+) -> None:
+    worker, _ = Refusals(client), submit(client)
+    claim = worker.claim()
+    client.zrem(claim.rq_job.started_job_registry.key, claim.execution.composite_key)
+    worker.outcomes.refuse(claim, JobUnreadable("no such model"))
+    assert (worker.count("generate", "failed"), worker.forgotten, heard()) == (None, [], [])
+
+
+def test_a_job_that_is_given_up_is_counted_and_told(client: redis.Redis, heard: Callable[[], list[Any]]) -> None:
+    worker, job_id = Refusals(client), submit(client)
+    worker.outcomes.give_up([worker.claim().rq_job])
+    assert worker.count("generate", "failed") == 1
+    assert heard() == [(status_channel(job_id), b"{}")]
+    assert worker.forgotten == [job_id]
+
+
+def test_a_job_that_is_cancelled_in_its_queue_has_an_end(client: redis.Redis, heard: Callable[[], list[Any]]) -> None:
+    began, job_id = time.time(), submit(client)
+    ended_at = JobQueue(client, result_ttl=60).cancel(job_id).ended_at
+    assert ended_at is not None
+    assert began - 1 <= ended_at <= time.time() + 1
+    assert heard() == [(status_channel(job_id), b"{}")]
