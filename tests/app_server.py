@@ -21,7 +21,7 @@ from rq.serializers import JSONSerializer
 from rq.utils import now
 
 from app.main import create_app
-from app.server import DeadlineProtocol
+from app.protocol import DeadlineProtocol
 from app.settings import ApiSettings
 from jobs import keys
 from jobs.contract import FailureCode, ImageFile, JobState, Manifest, ModelReport, Progress, WorkerReport

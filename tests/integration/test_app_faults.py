@@ -205,9 +205,9 @@ with patch("{place}", told):
 def test_a_client_that_dawdles_is_cut_off(
     redis_url: str, models_dir: Path, tmp_path: Path, wait_until: WaitUntil, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from app import server
+    from app import protocol
 
-    monkeypatch.setattr(server, "RECEIVE_SECONDS", 0.2)
+    monkeypatch.setattr(protocol, "RECEIVE_SECONDS", 0.2)
     settings = ApiSettings(redis_url=redis_url, models_dir=models_dir, store_url=str(tmp_path / "store"))
     with running(settings) as api:
         for start in (b"", b"GET /healthz HT", BEGUN):
@@ -220,17 +220,17 @@ def test_a_client_that_dawdles_is_cut_off(
 def test_a_client_that_does_not_read_its_answers_is_cut_off(
     redis_url: str, models_dir: Path, tmp_path: Path, wait_until: WaitUntil, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from app import server
+    from app import protocol
 
     cut: list[object] = []
-    lose = server.DeadlineProtocol.connection_lost
+    lose = protocol.DeadlineProtocol.connection_lost
 
-    def note(protocol: server.DeadlineProtocol, error: Exception | None) -> None:
-        cut.append(protocol)
-        lose(protocol, error)
+    def note(connection: protocol.DeadlineProtocol, error: Exception | None) -> None:
+        cut.append(connection)
+        lose(connection, error)
 
-    monkeypatch.setattr(server, "SEND_SECONDS", 0.2)
-    monkeypatch.setattr(server.DeadlineProtocol, "connection_lost", note)
+    monkeypatch.setattr(protocol, "SEND_SECONDS", 0.2)
+    monkeypatch.setattr(protocol.DeadlineProtocol, "connection_lost", note)
     settings = ApiSettings(redis_url=redis_url, models_dir=models_dir, store_url=str(tmp_path / "store"))
     with running(settings) as api, socket.socket() as dawdler:
         dawdler.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -243,10 +243,10 @@ def test_a_client_that_does_not_read_its_answers_is_cut_off(
 def test_a_client_that_reads_slowly_gets_all_of_its_answer(
     redis_url: str, models_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from app import server
+    from app import protocol
 
-    monkeypatch.setattr(server, "SEND_SECONDS", 0.4)
-    monkeypatch.setattr(server, "SEND_BYTES", 1)
+    monkeypatch.setattr(protocol, "SEND_SECONDS", 0.4)
+    monkeypatch.setattr(protocol, "SEND_BYTES", 1)
     settings = ApiSettings(redis_url=redis_url, models_dir=models_dir, store_url=str(tmp_path / "store"))
     with running(settings) as api, socket.socket() as reader:
         reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -258,4 +258,4 @@ def test_a_client_that_reads_slowly_gets_all_of_its_answer(
             read = reader.recv(65536)
             assert read
             received += read
-        assert time.monotonic() - started > server.SEND_SECONDS  # so it was looked at
+        assert time.monotonic() - started > protocol.SEND_SECONDS  # so it was looked at

@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app import server
+from app import protocol
 from app.settings import ApiSettings
 from jobs.queue import JobQueue
 from tests.app_server import ALICE, BOB, FakeWorker, keys_file, running
@@ -108,17 +108,17 @@ def test_what_surrounds_a_body_is_bounded(
     api: httpx.Client, monkeypatch: pytest.MonkeyPatch, line: bytes, what: bytes
 ) -> None:
     parsed = 0
-    take = server.DeadlineProtocol.on_body
+    take = protocol.DeadlineProtocol.on_body
 
-    def count(protocol: server.DeadlineProtocol, body: bytes) -> None:
+    def count(connection: protocol.DeadlineProtocol, body: bytes) -> None:
         nonlocal parsed
         parsed += 1
-        take(protocol, body)
+        take(connection, body)
 
-    monkeypatch.setattr(server.DeadlineProtocol, "on_body", count)
+    monkeypatch.setattr(protocol.DeadlineProtocol, "on_body", count)
     heard = said(api, line + b" HTTP/1.1\r\n" + CHUNKED, what)  # and it hangs up
     assert heard.count(b"HTTP/1.1") <= 1
-    assert parsed <= server.FREE_PIECES + 8
+    assert parsed <= protocol.FREE_PIECES + 8
     assert api.get("/healthz").status_code == 200
 
 
@@ -162,6 +162,31 @@ def test_an_answer_before_the_end_of_the_body_is_the_last(api: httpx.Client) -> 
             heard += part
     assert heard.startswith(b"HTTP/1.1 404")
     assert b"connection: close" in heard.lower()
+
+
+def test_answers_that_nobody_reads_take_bounded_memory(
+    api: httpx.Client, worker: FakeWorker, settings: ApiSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client that has lagged for longest is cut off, the others get all that they asked for."""
+    monkeypatch.setattr(protocol, "MAX_UNSENT", 32 * MEGABYTE)
+    job_id = api.post("/generate", headers=ASYNC).json()["id"]
+    worker.succeed(job_id)
+    (image,) = Path(settings.store_url).rglob("0.png")
+    image.write_bytes(bytes(16 * MEGABYTE))  # of which the system's own buffers hold a few
+    clients = []
+    for _ in range(4):
+        client = socket.create_connection((api.base_url.host, api.base_url.port or 0), timeout=20)
+        client.sendall(b"GET /jobs/%s/images/0 HTTP/1.1\r\nHost: localhost\r\n\r\n" % job_id.encode())
+        assert client.recv(12) == b"HTTP/1.1 200"
+        clients.append(client)
+    got = []
+    for client in clients:
+        size = 0
+        with client, suppress(ConnectionResetError):
+            while size < 16 * MEGABYTE and (more := client.recv(MEGABYTE)):
+                size += len(more)
+        got.append(size >= 16 * MEGABYTE)
+    assert got == [False, False, True, True]
 
 
 def test_thousands_of_ranges_are_answered_with_the_whole(api: httpx.Client, worker: FakeWorker) -> None:
