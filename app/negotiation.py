@@ -23,7 +23,7 @@ MEMBER = re.compile(rf"({TOKEN})(?:\s*=\s*({TOKEN}|{QUOTED})?)?(?:\s*;.*)?")
 class Accept:
     """The Accept header of a request for images."""
 
-    header: str | None
+    header: str
 
     def choose(self, planes: int) -> Format:
         """Returns the format that the header prefers among those that can hold images of so many planes.
@@ -40,13 +40,13 @@ class Accept:
             raise NotAcceptable(f"Images of {planes} channels are not PNGs: accept {wanted}.") from error
 
 
-def choose_format(accept: str | None, offers: Sequence[Format] = tuple(Format)) -> Format:
+def choose_format(accept: str, offers: Sequence[Format] = tuple(Format)) -> Format:
     """Returns the format that an Accept header prefers; the last of the offers if it has no preference.
 
     Raises:
         NotAcceptable: if the header excludes all offers or is malformed.
     """
-    if not accept or not accept.strip():
+    if not accept.strip():
         return offers[-1]
     offered = [form.value for form in offers if form.by_wildcard or "*" not in accept]
     try:

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import ipaddress
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import (
     AfterValidator,
     Field,
-    FilePath,
     NonNegativeFloat,
     PositiveFloat,
     PositiveInt,
     ValidationInfo,
     field_validator,
 )
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import NoDecode
+
+from jobs.settings import SharedSettings
 
 from .api_keys import read_keys
 
@@ -40,10 +41,8 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-class ApiSettings(BaseSettings):
-    """Settings of `difuso api`; except for REDIS_URL, each environment variable is DIFUSO_ and the name."""
-
-    model_config = SettingsConfigDict(env_prefix="DIFUSO_", frozen=True, populate_by_name=True)
+class ApiSettings(SharedSettings):
+    """Settings of `difuso api`."""
 
     api_keys_file: Annotated[Path, AfterValidator(_readable_keys)] | None = None
     """File of API keys; without it everybody who reaches the port may do everything."""
@@ -59,18 +58,6 @@ class ApiSettings(BaseSettings):
     """Host names that requests may name; by default all, or loopback names for an API on loopback without keys."""
     cors_origins: Annotated[frozenset[Origin], NoDecode] | None = None
     """Other origins whose pages may use the API, such as https://pics.example."""
-    redis_url: str = Field("redis://127.0.0.1:6379/0", validation_alias="REDIS_URL")
-    """URL of the Redis that holds the queue."""
-    redis_password_file: FilePath | None = None
-    """File with the password of Redis; safer than a password in the URL, which other programs may see."""
-    models_dir: Path = Path("checkpoints")
-    """Folder of checkpoints; the API reads their config files only."""
-    default_model: str | None = None
-    """Model of requests that name none; by default the first by name that needs no image."""
-    store_url: str = "var/store"
-    """Folder or fsspec URL of images, manifests and snapshots; the same for every process."""
-    result_ttl: PositiveInt = 86400
-    """Time that images are kept, in seconds."""
     max_wait: PositiveFloat = 600
     """Longest wait for a turn, in seconds; a request that would wait longer is refused with 429."""
     max_jobs: PositiveInt = 1000
@@ -81,10 +68,6 @@ class ApiSettings(BaseSettings):
     """Most bytes of a request body without images."""
     max_upload: PositiveInt = 8388608
     """Most bytes of a request body with images."""
-    log_format: Literal["text", "json"] = "text"
-    """Format of log lines: text for people, or one JSON object per line."""
-    log_level: Literal["debug", "info", "warning"] = "info"
-    """Lowest level of log lines that are written; `debug` includes requests that only read and succeed."""
 
     @field_validator("host")
     @classmethod

@@ -12,7 +12,7 @@ from typing import Any
 
 MAX_ID = 36  # bytes
 MAX_FIELD = 1 << 16  # bytes of one field of a job's record, or of its progress; difuso writes less than 8 KiB
-MAX_TIMESTEPS = 1 << 22  # bytes; enough for 100,000 timesteps, the most of a model, with all digits
+MAX_TIMESTEPS = 1 << 22  # bytes; the 10,000 timesteps that a model has at most take a tenth, with all digits
 MAX_REPORT = 1 << 16  # bytes
 MAX_ENTRIES = 10_000  # entries of a hash, approximately
 MAX_BYTES = 1 << 22  # bytes of a whole hash

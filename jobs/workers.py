@@ -13,8 +13,7 @@ from . import keys
 from .bounded import MAX_REPORT, ask_entries, entries
 from .contract import ModelReport, WorkerReport
 
-REPORT_SECONDS = 5
-STALE_SECONDS = 3 * REPORT_SECONDS
+STALE_SECONDS = 15  # without a report, after which a worker does not count; it sends one with each heartbeat
 
 
 def publish_report(client: redis.Redis, report: WorkerReport) -> None:

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 
-def image_generator(seed: int, index: int = 0) -> torch.Generator:
-    """Makes the generator of image `index` of a request with `seed`; it is on the CPU, whatever the device."""
-    return torch.Generator("cpu").manual_seed(seed + index)
+def image_generator(seed: int) -> torch.Generator:
+    """Makes the generator of the image with this seed; it is on the CPU, whatever the device."""
+    return torch.Generator("cpu").manual_seed(seed)
 
 
 def draw_noise(generators: Sequence[torch.Generator], shape: tuple[int, int, int]) -> Tensor:

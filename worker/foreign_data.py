@@ -19,15 +19,12 @@ def is_refusal(error: Exception) -> bool:
     return type(error) is redis.ResponseError and _STATE.search(str(error)) is None
 
 
-def set_aside(client: redis.Redis, types: Mapping[str, str]) -> bool:
+def set_aside(client: redis.Redis, types: Mapping[str, str]) -> None:
     """Deletes keys whose type is wrong. Nothing is lost: our data was already overwritten.
 
     Args:
         client: the connection to Redis.
         types: the type that each key must have, such as `hash`.
-
-    Returns:
-        Whether a key was deleted.
     """
     with client.pipeline(transaction=False) as pipe:
         for key in types:
@@ -37,4 +34,3 @@ def set_aside(client: redis.Redis, types: Mapping[str, str]) -> bool:
     for key in wrong:
         log.error("another program has overwritten %s; it is deleted", key)
         client.unlink(key)
-    return bool(wrong)

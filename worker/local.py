@@ -43,7 +43,7 @@ def run_job(
         NonFiniteSample: if the network produced NaN or infinity.
     """
     active = activate(job, runner, upscaler=upscaler, sent=sent)
-    for _ in _run(runner, [active]):
+    for _ in _run([active]):
         yield active.image_steps / job.image_steps
     yield Drawn(encode_images(active), trace_arrays(active))
 
@@ -55,12 +55,12 @@ def run_jobs(runner: Runner, jobs: Iterable[tuple[Job, Sequence[Tensor]]]) -> li
         jobs: the jobs, each with its uploaded images; see `run_job`.
     """
     active = [activate(job, runner, sent=sent) for job, sent in jobs]
-    for _ in _run(runner, active):
+    for _ in _run(active):
         pass
     return [encode_images(each) for each in active]
 
 
-def _run(runner: Runner, jobs: Sequence[ActiveJob]) -> Iterator[None]:
+def _run(jobs: Sequence[ActiveJob]) -> Iterator[None]:
     """Steps jobs until all are done; yields after each step."""
     events: list[EngineEvent] = []
     engine = StepEngine(events.append)

@@ -68,7 +68,6 @@ class Runner:
         network_seconds: seconds spent inside the network, and those that guide it, so far; on a GPU without the last
             call, as all that is counted here (`CallTimer`).
         network_calls: number of network calls so far, without the warm-up.
-        image_steps: number of image-steps so far; see `Trajectory.cost`.
         on_step: function that is called after each network call with the rows, the bucket and the seconds.
 
     Raises:
@@ -93,7 +92,6 @@ class Runner:
         self._compiled = compiled
         self.network_seconds = 0.0
         self.network_calls = 0
-        self.image_steps = 0
         self.on_step: Callable[[int, int, float], None] = lambda rows, bucket, seconds: None
         self._told = checkpoint.config.told
         self._timer = CallTimer(device)
@@ -244,7 +242,6 @@ class Runner:
     def _count(self, rows: int, bucket: int, seconds: float) -> None:
         self.network_seconds += seconds
         self.network_calls += 1
-        self.image_steps += rows
         if rows == self.buckets[-1]:
             self.rate += 0.05 * (rows / seconds - self.rate)
         self.on_step(rows, bucket, seconds)

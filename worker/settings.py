@@ -5,26 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, FilePath, PositiveInt
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, PositiveInt
+
+from jobs.settings import SharedSettings
 
 
-class WorkerSettings(BaseSettings):
-    """The settings of `difuso worker`. The environment variable is DIFUSO_ and the name, except REDIS_URL."""
+class WorkerSettings(SharedSettings):
+    """The settings of `difuso worker`."""
 
-    model_config = SettingsConfigDict(env_prefix="DIFUSO_", frozen=True, populate_by_name=True)
-
-    redis_url: str = Field("redis://127.0.0.1:6379/0", validation_alias="REDIS_URL")
-    redis_password_file: FilePath | None = None
-    """File that holds the password of Redis; other programs may see a password in the URL."""
-    models_dir: Path = Path("checkpoints")
-    """Folder of checkpoints; all that can be loaded are served."""
-    default_model: str | None = None
-    """The model that is loaded first, and served while the others load; by default the first by name."""
-    store_url: str = "var/store"
-    """Place for images, manifests and snapshots: a folder or any fsspec URL, the same for every process."""
-    result_ttl: PositiveInt = 86400
-    """Seconds that images are kept."""
     device: str = "auto"
     """`cpu`, `cuda`, `cuda:1`, `mps`; `auto` takes the first GPU, else the CPU."""
     core_folder: Path | None = None
@@ -44,7 +32,3 @@ class WorkerSettings(BaseSettings):
     """Seconds after SIGTERM in which jobs may end; the others are handed to the next worker."""
     metrics_port: int | None = Field(None, ge=1, le=65535)
     """Port of the worker's own /metrics; none by default."""
-    log_format: Literal["text", "json"] = "text"
-    """Format of the log lines: text for people, or one JSON object each."""
-    log_level: Literal["debug", "info", "warning"] = "info"
-    """Level of the least urgent log lines that are written."""

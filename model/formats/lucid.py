@@ -176,9 +176,9 @@ def _named(beta_schedule: str, timesteps: int) -> ScheduleConfig:
     return _listed(_sigmoid(timesteps))
 
 
-def _sigmoid(timesteps: int, start: float = -3.0, end: float = 3.0) -> FloatTable:
+def _sigmoid(timesteps: int) -> FloatTable:
     """Returns the betas of alphas_cumprod that fall as a sigmoid (Jabri et al. 2022), shape (timesteps,)."""
-    course = 1 / (1 + np.exp(-np.linspace(start, end, timesteps + 1, dtype=np.float64)))
+    course = 1 / (1 + np.exp(-np.linspace(-3, 3, timesteps + 1, dtype=np.float64)))
     # The ends are rounded to float32 there, which shows at the noisy end.
     first, last = map(float, course[[0, -1]].astype(np.float32))
     levels = (last - course) / (last - first)

@@ -55,14 +55,14 @@ class NoiseSchedule:
         return cls(roots**2)
 
     @classmethod
-    def cosine(cls, num_train_timesteps: int = 1000, max_beta: float = 0.999) -> NoiseSchedule:
+    def cosine(cls, num_train_timesteps: int = 1000) -> NoiseSchedule:
         """alphas_cumprod follows a squared cosine (Nichol & Dhariwal 2021, eq. 17)."""
 
         def alpha_bar(u: float) -> float:
             return math.cos((u + 0.008) / 1.008 * math.pi / 2) ** 2
 
         total = num_train_timesteps
-        betas = [min(1 - alpha_bar((t + 1) / total) / alpha_bar(t / total), max_beta) for t in range(total)]
+        betas = [min(1 - alpha_bar((t + 1) / total) / alpha_bar(t / total), 0.999) for t in range(total)]
         return cls(np.array(betas, dtype=np.float64))
 
     @classmethod

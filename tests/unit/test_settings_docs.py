@@ -38,8 +38,3 @@ def test_the_page_lists_the_variables_of_serve() -> None:
     in_command = {option.envvar: f"`{option.default}`" for option in options if option.envvar}
     rows = ROW.finditer(PAGE.read_text(encoding="utf-8"))
     assert {row["name"]: row["default"] for row in rows if row["processes"] == "serve"} == in_command
-
-
-def test_what_two_processes_share_has_one_default() -> None:
-    api, worker = in_code(ApiSettings), in_code(WorkerSettings)
-    assert {name: api[name] for name in api.keys() & worker} == {name: worker[name] for name in api.keys() & worker}

@@ -14,7 +14,6 @@ CHROMIUM_IMAGE = "image/avif,image/webp,image/apng,image/svg+xml,image/*,*/*;q=0
 @pytest.mark.parametrize(
     ("accept", "form"),
     [
-        (None, Format.PNG),
         ("", Format.PNG),
         ("*/*", Format.PNG),
         ("image/*", Format.PNG),
@@ -33,14 +32,14 @@ CHROMIUM_IMAGE = "image/avif,image/webp,image/apng,image/svg+xml,image/*,*/*;q=0
         ("application/*", Format.ZIP),
     ],
 )
-def test_the_format_is_what_accept_likes_best(accept: str | None, form: Format) -> None:
+def test_the_format_is_what_accept_likes_best(accept: str, form: Format) -> None:
     assert choose_format(accept) is form
 
 
 @pytest.mark.parametrize(
     ("accept", "form"),
     [
-        (None, Format.NPZ),
+        ("", Format.NPZ),
         ("*/*", Format.NPZ),
         (BROWSER, Format.NPZ),
         ("image/png, */*;q=0.1", Format.NPZ),
@@ -49,7 +48,7 @@ def test_the_format_is_what_accept_likes_best(accept: str | None, form: Format) 
         ("application/json, application/x-npz;q=0.5", Format.JSON),
     ],
 )
-def test_images_that_are_no_pngs_are_arrays_unless_accept_excludes_them(accept: str | None, form: Format) -> None:
+def test_images_that_are_no_pngs_are_arrays_unless_accept_excludes_them(accept: str, form: Format) -> None:
     assert Accept(accept).choose(4) is form
 
 

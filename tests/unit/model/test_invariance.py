@@ -77,7 +77,7 @@ def test_a_picture_does_not_depend_on_its_batch(plan: Plan) -> None:
 
 def test_any_mix_of_plans_is_one_batch() -> None:
     """Rows of different samplers, lengths and starts, stepped together while some finish, equal separate runs."""
-    generators = [image_generator(20, i) for i in range(len(PLANS))]
+    generators = [image_generator(20 + i) for i in range(len(PLANS))]
     x = draw_noise(generators, SHAPE)
     x0 = torch.zeros_like(x)
     before = x0.clone()

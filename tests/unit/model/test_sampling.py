@@ -189,7 +189,7 @@ def test_sample_steps_shows_the_way() -> None:
 
 
 def test_image_i_of_a_request_is_the_next_seed_alone() -> None:
-    noise = draw_noise([image_generator(7, index) for index in range(3)], SHAPE)
+    noise = draw_noise([image_generator(7 + index) for index in range(3)], SHAPE)
     assert torch.equal(noise[2:], draw_noise([image_generator(9)], SHAPE))
 
 

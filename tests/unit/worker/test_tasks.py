@@ -417,7 +417,7 @@ def test_restoring_is_the_plain_loop(runner: Runner) -> None:
     run(active)
     for i, restoration in enumerate(restorations):
         assert isinstance(restoration, Restoration)
-        generator = [image_generator(SEED, i)]
+        generator = [image_generator(SEED + i)]
         x = restoration.begin(draw_noise(generator, SHAPE)[0])[None]
         x0 = torch.zeros_like(x)
         table = torch.from_numpy(restoration.plan.table.copy()).float()

@@ -1,0 +1,32 @@
+"""The settings that front ends and workers share, read from the environment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, FilePath, PositiveInt
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class SharedSettings(BaseSettings):
+    """What every process of one installation is told. Except for REDIS_URL, a variable is DIFUSO_ and the name."""
+
+    model_config = SettingsConfigDict(env_prefix="DIFUSO_", frozen=True, populate_by_name=True)
+
+    redis_url: str = Field("redis://127.0.0.1:6379/0", validation_alias="REDIS_URL")
+    """URL of the Redis that holds the queue."""
+    redis_password_file: FilePath | None = None
+    """File with the password of Redis; safer than a password in the URL, which other programs may see."""
+    models_dir: Path = Path("checkpoints")
+    """Folder of checkpoints. A worker serves all that it can load; the API reads their config files only."""
+    default_model: str | None = None
+    """Model of requests that name none, by default the first by name that needs no image. A worker loads it first."""
+    store_url: str = "var/store"
+    """Folder or fsspec URL of images, manifests and snapshots; the same for every process."""
+    result_ttl: PositiveInt = 86400
+    """Time that images are kept, in seconds."""
+    log_format: Literal["text", "json"] = "text"
+    """Format of log lines: text for people, or one JSON object per line."""
+    log_level: Literal["debug", "info", "warning"] = "info"
+    """Lowest level of log lines that are written; `debug` includes requests that only read and succeed."""
