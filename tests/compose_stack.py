@@ -98,17 +98,24 @@ class ComposeStack:
         """Id of a service's only container."""
         return self.compose("ps", "--quiet", service)
 
-    def is_healthy(self, container: str) -> bool:
-        return self.docker("inspect", "--format", "{{.State.Health.Status}}", container) == "healthy"
-
     def metrics(self, container: str) -> str:
         """What a process tells Prometheus."""
         code = f"import urllib.request as r; print(r.urlopen('http://127.0.0.1:{METRICS}/metrics').read().decode())"
         return self.docker("exec", container, "python", "-c", code)
 
-    def steps_of_ended_workers(self) -> int:
-        """Image-steps that all workers together made whose processes have ended."""
-        return sum(map(int, STEPS_AT_THE_END.findall(self.compose("logs", "--no-log-prefix", "worker"))))
+    def log_of_workers(self) -> str:
+        """What all workers have said so far, also those that were stopped and started again."""
+        return self.compose("logs", "--no-log-prefix", "worker")
+
+    def replace(self, worker: str) -> str:
+        """Replaces a worker by one of the image that is there now, as docs/operations.md does; returns its log."""
+        self.docker("stop", "--time", "60", worker)
+        log = subprocess.run(
+            ["docker", "logs", worker], check=True, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        ).stdout
+        self.docker("rm", worker)
+        self.compose("up", "--detach", "--wait", "--no-deps", "--no-recreate", "worker")
+        return log
 
     def submit(self, **parameters: object) -> str:
         response = self.api.post("/generate", params={k: str(v) for k, v in parameters.items()}, headers=ASYNC)

@@ -15,7 +15,7 @@ from threading import Event
 
 import pytest
 
-from tests.compose_stack import ROOT, ComposeStack, engine_trouble, running
+from tests.compose_stack import ROOT, STEPS_AT_THE_END, ComposeStack, engine_trouble, running
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(900)
@@ -123,27 +123,32 @@ def load(stack: ComposeStack, over: Event) -> list[tuple[str, int]]:
 
 
 def test_workers_replaced_under_load_lose_no_job_and_repeat_hardly_a_step(stack: ComposeStack) -> None:
-    def made_so_far() -> int:
+    def of_live_workers() -> int:
         found = [re.search(r"^difuso_image_steps_total{.*} (\S+)$", stack.metrics(w), re.M) for w in stack.workers()]
-        return stack.steps_of_ended_workers() + sum(int(float(match[1])) for match in found if match)
+        return sum(int(float(match[1])) for match in found if match)
 
-    before, over = made_so_far(), Event()
+    def of_ended_workers(log: str) -> int:
+        return sum(map(int, STEPS_AT_THE_END.findall(log)))
+
+    before = of_live_workers() + of_ended_workers(stack.log_of_workers())
+    over, old_workers, logs = Event(), stack.workers(), ""
     with ThreadPoolExecutor(1) as pool:
         posting = pool.submit(load, stack, over)
         try:
-            for worker in stack.workers():
+            for worker in old_workers:
                 wait_until(lambda: stack.query("sum(difuso_jobs_in_flight) > 3"), 60, "the workers are busy")
-                stack.docker("stop", "--time", "60", worker)
-                stack.docker("start", worker)
-                wait_until(lambda worker=worker: stack.is_healthy(worker), 60, "it is back")  # type: ignore[misc]
+                logs += stack.replace(worker)
         finally:
             over.set()
         jobs = posting.result()
     stack.finish([job_id for job_id, _ in jobs])
-    handed_over = stack.compose("logs", "worker").count("handed back")
+    new_workers = stack.workers()
+    assert len(new_workers) == 2
+    assert not {*new_workers} & {*old_workers}
+    handed_over = logs.count("handed back")
     assert handed_over, "no job was on its way when its worker had to go"
     asked = sum(steps for _, steps in jobs)
-    repeated = (made_so_far() - before - asked) / asked
+    repeated = (of_live_workers() + of_ended_workers(logs) - before - asked) / asked
     log.info("%d jobs, %d handed over; %d image-steps, %.2f %% repeated", len(jobs), handed_over, asked, 100 * repeated)
     assert 0 <= repeated <= MAX_REPEATED
 
