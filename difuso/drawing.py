@@ -30,6 +30,8 @@ class DrawingModel(Protocol):
 
     Attributes:
         name, sha256: name of the checkpoint, and SHA-256 of its weights.
+        version: SHA-256 of all that decides about an image, as far as it is known: here also of the config and of the
+            networks that guide.
         shape: the shape (C, H, W) of an image.
         class_names: classes of the network; None if it knows none.
         labels: number of classes that a label may name: those of the network, or else of its classifier.
@@ -43,6 +45,8 @@ class DrawingModel(Protocol):
     def name(self) -> str: ...
     @property
     def sha256(self) -> str: ...
+    @property
+    def version(self) -> str: ...
     @property
     def shape(self) -> Shape: ...
     @property
@@ -102,6 +106,10 @@ class LocalModel:
     @property
     def sha256(self) -> str:
         return self._runner.checkpoint.sha256
+
+    @property
+    def version(self) -> str:
+        return self._runner.checkpoint.version_sha256
 
     @property
     def together(self) -> int:

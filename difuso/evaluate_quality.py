@@ -12,12 +12,13 @@ from rich.table import Table
 
 from evaluation.features import EfficientNetLite0, Extractor
 from evaluation.figures import Quality, evaluate
-from evaluation.image_sets import ImageSet, from_path
+from evaluation.image_sets import ImageSet, from_array, from_path
 from evaluation.inception import InceptionV3, read_weights
 from evaluation.plots import plot_quality
-from evaluation.real_images import FACES
+from evaluation.real_images import FACES, names_recipe, real_images
 from evaluation.reference import read_reference
 from evaluation.tables import cells, headings, notes, title, to_json, to_markdown
+from model.shape import Shape
 from worker.runner import pick_device
 
 from .errors import user_errors
@@ -48,7 +49,7 @@ def evaluate_quality(
     """
     names = names or [sources.default]
     sets = [_open(name, sources, images, references) for name in names]  # all first, so that mistakes show early
-    real = _real(reference, names, sources, references)
+    real = _real(reference, names, sets, sources, references)
     extractor = _extractor(inception_weights, device)
     with progress(f"{real.name}, {real.count} images") as tell:
         statistics = Path(reference) if reference.endswith(".npz") else None
@@ -70,12 +71,18 @@ def _open(name: str, sources: ImageSources, images: int | None, references: int 
     return sources.open(name, images, least=DRAWN)
 
 
-def _real(reference: str, names: Sequence[str], sources: ImageSources, count: int | None) -> ImageSet:
-    """Opens the reference: in the model's size if the model draws images, else as it is."""
+def _real(
+    reference: str, names: Sequence[str], sets: Sequence[ImageSet], sources: ImageSources, count: int | None
+) -> ImageSet:
+    """Opens the reference: in the size of what the model draws, or else of the sources if it is a recipe."""
     if reference == FACES:
         return sources.real(FACES, count or DRAWN)
     if any(RUN.fullmatch(name) for name in names):
         return sources.real(reference, count)
+    if names_recipe(reference):
+        height, width, channels = next(sets[0].batches(1)).shape[1:]
+        images = real_images(reference, count, shape=Shape(channels, height, width))
+        return from_array(Path(reference).name, images)
     return from_path(Path(reference), count)
 
 

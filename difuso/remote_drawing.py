@@ -66,6 +66,7 @@ class ServedModel:
         self._tag = tag
         self.name: str = facts["name"]
         self.sha256: str = facts["sha256"]
+        self.version = self.sha256  # a server does not tell of more
         self.shape = Shape.of(facts["image_size"], facts["channels"])
         self.class_names: list[str] | None = facts.get("classes")
         self.labels: int = facts.get("classifier_classes", 0) if self.class_names is None else len(self.class_names)

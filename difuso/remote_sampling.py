@@ -13,7 +13,7 @@ from jobs.params import SamplingParams
 
 from .errors import UserError
 from .progress import progress, title_of
-from .sampling import write_images
+from .sampling import check_place, write_images
 
 if TYPE_CHECKING:
     from .client import Client, Result
@@ -33,6 +33,7 @@ def ask_server(
     Raises:
         UserError: if the server cannot do what is asked, or a file cannot be read.
     """
+    check_place(out)
     with connected(url, api_key, timeout=None) as client:
         result = _follow(client, kind.name, arguments(query, files))
     facts = result.facts

@@ -14,6 +14,7 @@ from PIL import Image
 from jobs.params import SamplingParams
 from jobs.per_image import label_in_turn, one_or_several
 from training.images import ImageArray
+from training.replacing import replace_text, replacing
 
 from .drawing import DrawingModel
 
@@ -27,7 +28,7 @@ class SampledImages:
         model: the model and the place where it draws.
         params: parameters of each image, with one seed; image i has seed params.seed + i.
         labels: class indices; the image of seed s gets number s modulo their count. Empty: all get params.label.
-        root: folder for all settings; these get a folder of their own, named after the weights and the parameters.
+        root: folder for all settings; these get one of their own, named after the model's version and the parameters.
 
     Attributes:
         facts: the weights and parameters that all images share.
@@ -42,10 +43,10 @@ class SampledImages:
         self.facts = {"model": model.name, "sha256": model.sha256, **way}
         digest = hashlib.sha256(json.dumps(way, sort_keys=True).encode()).hexdigest()
         name = f"{params.sampler}-{params.spacing.partition(':')[0]}-{params.steps}-{digest[:8]}"
-        self.folder = root / f"{model.name}-{model.sha256[:8]}" / name
+        self.folder = root / f"{model.name}-{model.version[:8]}" / name
         self._clock = self.folder / "seconds.json"
         self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / "parameters.json").write_text(json.dumps(self.facts, indent=2) + "\n", encoding="utf-8")
+        replace_text(self.folder / "parameters.json", json.dumps(self.facts, indent=2) + "\n")
 
     def __call__(self, first: int, count: int) -> ImageArray:
         """Images `first` to `first + count - 1`, uint8 of shape (count, H, W, 3)."""
@@ -64,10 +65,8 @@ class SampledImages:
             nonlocal began
             seconds = time.perf_counter() - began
             for i, png in zip(batches[number], pngs, strict=True):
-                path = self._path(i)
-                unfinished = path.with_suffix(".tmp")
-                unfinished.write_bytes(png)
-                unfinished.replace(path)
+                with replacing(self._path(i)) as file:
+                    file.write(png)
             if self._model.is_here:
                 self._count(len(pngs), seconds)
             began = time.perf_counter()
@@ -93,7 +92,7 @@ class SampledImages:
         spent = self._spent()
         if images == self._model.together or not spent["images"]:
             total = {"images": spent["images"] + images, "seconds": spent["seconds"] + seconds}
-            self._clock.write_text(json.dumps(total) + "\n", encoding="utf-8")
+            replace_text(self._clock, json.dumps(total) + "\n")
 
     def _run(self, batch: Sequence[int]) -> SamplingParams:
         seeds = [self._params.seed_of(i) for i in batch]

@@ -5,7 +5,9 @@ The same code reads the request and the same engine runs it, so the images are t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +50,7 @@ def make_images(
     job, sent = read_job(kind, query, files, settings)
     if job.planes > 1:
         _check_holds_planes(out, job.planes)
+    check_place(out)
     from model import load_checkpoint  # here, because a request that is refused needs no torch
 
     with user_errors(job.model):
@@ -88,22 +91,42 @@ def write_images(
         trace: the arrays of the moments that the job kept.
 
     Raises:
-        UserError: if the .npz file cannot be written, or a folder cannot hold the images.
+        UserError: if they cannot be written, or a folder cannot hold the images.
     """
-    if out.suffix == NPZ:
-        try:
+    with _writing(out):
+        if out.suffix == NPZ:
             with temporary_file(out, encode_npz(with_labels(pixels, params), trace), top=out.parent) as file:
                 file.replace(out)
-        except OSError as error:
-            raise UserError(f"{out}: {error.strerror}") from error
-        return [out]
-    if not pngs:
-        _check_holds_planes(out, pixels.shape[-1])
-    out.mkdir(parents=True, exist_ok=True)
-    paths = [out / f"{model}-{task.file_stem(params, index)}.png" for index in range(len(pngs))]
-    for path, png in zip(paths, pngs, strict=True):
-        path.write_bytes(png)
-    return paths
+            return [out]
+        if not pngs:
+            _check_holds_planes(out, pixels.shape[-1])
+        out.mkdir(parents=True, exist_ok=True)
+        paths = [out / f"{model}-{task.file_stem(params, index)}.png" for index in range(len(pngs))]
+        for path, png in zip(paths, pngs, strict=True):
+            path.write_bytes(png)
+        return paths
+
+
+def check_place(out: Path) -> None:
+    """Checks that images can be written there, before any time is spent on drawing them.
+
+    Raises:
+        UserError: if they cannot.
+    """
+    folder = out.parent if out.suffix == NPZ else out
+    there = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+    if not there.is_dir():
+        raise UserError(f"{there} is not a folder: name another place with --out")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UserError(f"{there} cannot be written to: name another place with --out")
+
+
+@contextmanager
+def _writing(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{out}: {error.strerror}") from error
 
 
 def _check_holds_planes(out: Path, channels: int) -> None:

@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from training.images import ImageArray
 
+from .errors import EvaluationError
 from .features import Extractor, FeatureArray, extract
 from .image_sets import from_array
 from .precision_recall import IndexArray, nearest
@@ -46,7 +47,12 @@ def find_neighbours(images: ImageArray, training: ImageArray, held_out: ImageArr
 
     Args:
         images, training, held_out: uint8, each of shape (its own N, H, W, 3).
+
+    Raises:
+        EvaluationError: if there are fewer training images than a row of the sheet shows.
     """
+    if len(training) < COLUMNS:
+        raise EvaluationError(f"there are {len(training)} training images, and {COLUMNS} at least are compared")
     made, known, new = (extract(from_array("", each), extractor).pooled for each in (images, training, held_out))
     distances, indices = nearest(made, known, count=COLUMNS)
     order = distances[:, 0].argsort(kind="stable")

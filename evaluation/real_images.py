@@ -37,7 +37,7 @@ def real_images(data: str, count: int | None, *, shape: Shape, split: str = "tes
         EvaluationError: if there are no images, or one does not fit.
         RecipeError: if there is no such recipe or folder, or it has no images.
     """
-    if data.endswith(".toml") or (data in recipe_names() and not Path(data).is_dir()):
+    if names_recipe(data):
         return _recipe_images(data, count, shape=shape, split=split)
     if data == FACES:
         if shape.channels != 3 or not shape.is_square:
@@ -46,6 +46,11 @@ def real_images(data: str, count: int | None, *, shape: Shape, split: str = "tes
             raise EvaluationError("the number of drawn faces has no limit: give a number")
         return np.stack(list(islice(draw_faces(split, first + count, shape.height), first, None)))
     return np.stack(list(_folder_images(Path(data), count, shape)))
+
+
+def names_recipe(data: str) -> bool:
+    """Returns whether this is the name or the file of a recipe; a folder of the same name comes first."""
+    return data.endswith(".toml") or (data in recipe_names() and not Path(data).is_dir())
 
 
 def _folder_images(folder: Path, count: int | None, shape: Shape) -> Iterator[ImageArray]:

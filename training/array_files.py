@@ -41,6 +41,8 @@ def open_npz(data: Data, shape: Shape) -> Source:
 
 def open_idx(data: Data, shape: Shape) -> Source:
     """Opens the four files of MNIST or Fashion-MNIST in a folder; images are padded with black to the wanted size."""
+    if data.split not in IDX_NAMES:
+        raise RecipeError(f"data.split must be {' or '.join(IDX_NAMES)}, not {data.split}")
     images = _read_idx(Path(data.path), f"{IDX_NAMES[data.split]}-images-idx3-ubyte", IDX_IMAGES)
     labels = _read_idx(Path(data.path), f"{IDX_NAMES[data.split]}-labels-idx1-ubyte", IDX_LABELS)
     if len(images) != len(labels):

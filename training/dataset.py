@@ -20,6 +20,7 @@ from .conditions import with_conditions
 from .errors import RecipeError
 from .images import ImageArray
 from .recipe import Recipe
+from .replacing import replace_text
 from .source import Source, SourceImage
 from .sources import SOURCES
 
@@ -73,7 +74,7 @@ def scan(recipe: Recipe, folder: Path) -> None:
     items = found.readable(track(source.items, description="reading images", total=source.total))
     with ExitStack() as files:
         keep = [
-            files.enter_context(_growing(folder / name, shape, bits=recipe.data.bits))
+            files.enter_context(growing(folder / name, shape, bits=recipe.data.bits))
             for name, shape in _shapes(recipe).items()
         ]
         for item in items:
@@ -85,17 +86,11 @@ def scan(recipe: Recipe, folder: Path) -> None:
         np.save(folder / LABELS, labels)
         counts = np.bincount(labels, minlength=len(classes)).tolist()
         report["classes"] = dict(zip(classes, counts, strict=True))
-    temporary = folder / (REPORT + ".tmp")
-    temporary.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    temporary.replace(folder / REPORT)
+    replace_text(folder / REPORT, json.dumps(report, indent=2) + "\n")
 
 
 def load(recipe: Recipe, folder: Path) -> Dataset:
-    """Loads what `scan` has written into a folder.
-
-    Raises:
-        RecipeError: if there are fewer images than fill one batch.
-    """
+    """Loads what `scan` has written into a folder."""
     report = json.loads((folder / REPORT).read_text(encoding="utf-8"))
     if report["unreadable"]:
         log.warning(
@@ -103,13 +98,22 @@ def load(recipe: Recipe, folder: Path) -> Dataset:
             *(len(report["unreadable"]), *next(iter(report["unreadable"].items())), folder / REPORT),
         )
     named = recipe.num_classes is not None
-    dataset = Dataset(
+    return Dataset(
         np.load(folder / IMAGES, mmap_mode="r"),
         np.load(folder / LABELS) if named else None,
         tuple(report["classes"]) if named else None,
         np.load(folder / CONDITIONS, mmap_mode="r") if recipe.condition else None,
         held=max(1, min(HELD, report["images"] // 10)) if recipe.condition else 0,
     )
+
+
+def load_for_training(recipe: Recipe, folder: Path) -> Dataset:
+    """Loads the images to train on, as `load` does.
+
+    Raises:
+        RecipeError: if there are fewer images than fill one batch.
+    """
+    dataset = load(recipe, folder)
     if dataset.trained < recipe.batch_size:
         raise RecipeError(f"{dataset.trained} images do not fill one batch of {recipe.batch_size}")
     return dataset
@@ -131,21 +135,13 @@ def first_images(recipe: Recipe) -> Dataset:
     return Dataset(images, labels, classes, conditions[0] if conditions else None)
 
 
-def write_images(path: Path, images: Iterable[ImageArray], shape: tuple[int, int, int], *, bits: int) -> None:
-    """Writes images as one .npy file, shape (N, H, W, C), without ever having more than one in memory.
+@contextmanager
+def growing(path: Path, shape: tuple[int, int, int], *, bits: int) -> Iterator[Callable[[ImageArray], None]]:
+    """Opens a new .npy file of images of this shape (H, W, C); yields the function that appends one.
 
     Args:
-        shape: the shape (H, W, C) of each image.
         bits: 8 for uint8, 16 for uint16.
     """
-    with _growing(path, shape, bits=bits) as write:
-        for image in images:
-            write(image)
-
-
-@contextmanager
-def _growing(path: Path, shape: tuple[int, int, int], *, bits: int) -> Iterator[Callable[[ImageArray], None]]:
-    """Opens a new .npy file of images of this shape; yields the function that appends one."""
     dtype = np.dtype(np.uint8 if bits == 8 else np.uint16)
     descr = np.lib.format.dtype_to_descr(dtype)
     header: dict[str, Any] = {"descr": descr, "fortran_order": False, "shape": (0, *shape)}

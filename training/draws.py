@@ -88,9 +88,14 @@ class Draws:
         return torch.rand(count, generator=self._generator) < probability
 
     def state(self) -> dict[str, Tensor]:
-        return {"generator": self._generator.get_state(), "noise_generator": self._noise_generator.get_state()}
+        states = {"generator": self._generator.get_state()}
+        if self._noise_generator is not self._generator:
+            states["noise_generator"] = self._noise_generator.get_state()
+        return states
 
     def load(self, state: dict[str, Any]) -> None:
+        """Goes on from a state. One of a CPU has no generator of a GPU's noise, which begins with the seed then."""
         self._generator.set_state(state["generator"])
-        if self._noise_generator is not self._generator:
-            self._noise_generator.set_state(state["noise_generator"])
+        of_noise = state.get("noise_generator", state["generator"])
+        if self._noise_generator is not self._generator and not torch.equal(of_noise, state["generator"]):
+            self._noise_generator.set_state(of_noise)

@@ -87,5 +87,8 @@ def _sample_item(name: str, files: dict[str, bytes], decoded: Decode) -> SourceI
     image = next((content for suffix, content in files.items() if suffix in SUFFIXES), None)
     if image is None:
         return SourceImage(name, None, None, "there is no image of this key")
-    label = int(files[".cls"]) if ".cls" in files else None
+    try:
+        label = int(files[".cls"]) if ".cls" in files else None
+    except ValueError:
+        return SourceImage(name, None, None, "its .cls file holds no number")
     return read_item(name, lambda: io.BytesIO(image), label, decoded=decoded)

@@ -21,6 +21,8 @@ from .guided import CLASSIFIER, complete
 from .overrides import override
 from .recipe_checks import check
 
+NETWORK_KINDS: dict[str, type[AnyNetworkConfig | ClassifierConfig]] = {**NETWORKS, CLASSIFIER: ClassifierConfig}
+
 SourceName = Literal["faces", "folder", "zip", "npz", "idx", "huggingface", "webdataset"]
 Loss = Literal["simple", "hybrid", "vlb", "consistency", "distillation", "cross_entropy"]
 Weighting = Literal["uniform", "min_snr", "p2"]
@@ -169,7 +171,7 @@ class Recipe:
         Raises:
             RecipeError: if one of `FIXED` differs; the others, such as max_steps, may change from start to start.
         """
-        mine = json.loads(json.dumps(asdict(self)))
+        mine = json.loads(json.dumps(self.as_json))
         for key in FIXED + (FIXED_OF_STUDENTS if self.loss == "distillation" else ()):
             then, now = earlier.get(key, mine[key]), mine[key]
             # What an older version did not know yet, it cannot have meant otherwise.
@@ -201,9 +203,16 @@ class Recipe:
         )
 
     @property
+    def as_json(self) -> dict[str, Any]:
+        """The recipe with every default filled in, as a TOML file could hold it."""
+        content = asdict(self)
+        kind = next(kind for kind, config in NETWORK_KINDS.items() if config is type(self.network))
+        return {**content, "network": {"type": kind, **content["network"]}}
+
+    @property
     def record(self) -> dict[str, Any]:
         """The recipe as its model carries it, for others to read: of paths outside of the run only the last part."""
-        record: dict[str, Any] = _without_folders(asdict(self))
+        record: dict[str, Any] = _without_folders(self.as_json)
         return record
 
 
@@ -270,10 +279,9 @@ def recipe_names() -> list[str]:
 
 def _network(table: Any) -> AnyNetworkConfig | ClassifierConfig:
     """Parses a network's config, of the kind that the key `type` names."""
-    kinds: dict[str, type[AnyNetworkConfig | ClassifierConfig]] = {**NETWORKS, CLASSIFIER: ClassifierConfig}
     kind = table.get("type", "unet") if isinstance(table, dict) else "unet"
-    if kind not in kinds:
-        raise ValueError(f"network.type must be one of {', '.join(kinds)}, got {kind!r}")
+    if kind not in NETWORK_KINDS:
+        raise ValueError(f"network.type must be one of {', '.join(NETWORK_KINDS)}, got {kind!r}")
     if isinstance(table, dict):
         table = {key: value for key, value in table.items() if key != "type"}
     if kind == "edm2_unet":
@@ -281,5 +289,5 @@ def _network(table: Any) -> AnyNetworkConfig | ClassifierConfig:
             "network.type edm2_unet is for converted checkpoints: its training normalises all weights at every step, "
             "which difuso does not do; choose another type"
         )
-    network: AnyNetworkConfig | ClassifierConfig = parse(kinds[kind], table, "network.")
+    network: AnyNetworkConfig | ClassifierConfig = parse(NETWORK_KINDS[kind], table, "network.")
     return network

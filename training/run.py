@@ -9,7 +9,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from enum import IntEnum
 from pathlib import Path
 from typing import Any
@@ -27,11 +27,13 @@ from .errors import Diverged
 from .images import ImageArray
 from .initial import check_initial
 from .journal import Journal
+from .lock import alone_in
 from .outcomes import GuidedModel, ImageModel, Outcome
 from .processes import Processes, joined
 from .recipe import Recipe
+from .replacing import replace_text
 from .state import load_state, save_state
-from .trainer import Trainer, learning_rate
+from .trainer import Trainer, check_parts, learning_rate
 from .window import Window
 
 log = logging.getLogger(__name__)
@@ -40,6 +42,9 @@ KID_BATCHES = [range(first, first + 64) for first in range(0, 256, 64)]  # seeds
 Distance = Callable[[ImageArray], float]  # of drawn images, uint8, shape (N, H, W, C), from others
 
 STATES, MODEL, DATA, HELD_OUT, RECIPE = "states", "model", "data", "held_out", "recipe.json"
+
+
+OVER = "stopped at step %d after max_minutes; a larger max_minutes resumes the run"
 
 
 class Verdict(IntEnum):
@@ -67,8 +72,10 @@ def train(
         RecipeError: if the images cannot be used, or the folder holds a run of another recipe.
         Diverged: if the gradients stay NaN or infinite; the last batch is left in the folder.
     """
+    if recipe.loss == "distillation" or not (out / STATES).exists():  # another run goes on without its beginning
+        check_initial(recipe)
     keep_freed_memory()
-    with joined(torch.device(device)) as (processes, own_device):
+    with joined(torch.device(device)) as (processes, own_device), alone_in(out) if processes.first else nullcontext():
         return _train(recipe, out, own_device, processes, kid_from)
 
 
@@ -79,15 +86,15 @@ def _train(
     processes: Processes,
     kid_from: Callable[[ImageArray], Distance] | None,
 ) -> int:
-    check_initial(recipe)
+    check_parts(recipe, processes)
     out.mkdir(parents=True, exist_ok=True)
     state = load_state(out / STATES)
     if processes.first:
         _prepare(recipe, out, resumed=state is not None)
     processes.wait()
-    share = processes.share(recipe.batch_size)
-    batches = Batches(dataset.load(recipe, out / DATA), recipe.batch_size, seed=recipe.seed, share=share)
-    trainer = Trainer(recipe, batches, device, processes)
+    share, images = processes.share(recipe.batch_size), dataset.load_for_training(recipe, out / DATA)
+    batches = Batches(images, recipe.batch_size, seed=recipe.seed, share=share)
+    trainer = Trainer(recipe, batches, device, processes, initial=state is None)
     outcome, kid = _outcome(trainer, out, kid_from) if processes.first else (None, None)
     run = Run(trainer, out, outcome, kid)
     if state is not None:
@@ -108,7 +115,7 @@ def _prepare(recipe: Recipe, out: Path, *, resumed: bool) -> None:
     """Writes the parts of the folder that must exist before the first step."""
     if resumed:
         recipe.check_continues(json.loads((out / RECIPE).read_text(encoding="utf-8")))
-    (out / RECIPE).write_text(json.dumps(dataclasses.asdict(recipe), indent=2) + "\n", encoding="utf-8")
+    replace_text(out / RECIPE, json.dumps(recipe.as_json, indent=2) + "\n")
     for left in out.glob(f".{MODEL}*"):  # left by a process that was killed while it saved
         shutil.rmtree(left, ignore_errors=True)
     dataset.scan(recipe, out / DATA)
@@ -161,6 +168,7 @@ class Run:
         self._processes = trainer.processes
         self._journal = Journal(out) if self._processes.first else None
         self._earlier_seconds = 0.0
+        self._saved_at = -1
         self._started = time.perf_counter()
 
     @property
@@ -176,6 +184,9 @@ class Run:
     def train(self) -> None:
         """Trains to the end of the recipe, or until a signal stops the run."""
         trainer, recipe = self.trainer, self.trainer.recipe
+        if self._verdict([]) is Verdict.END:
+            log.info(OVER, trainer.step)
+            return
         window = Window(trainer.schedule.num_train_timesteps)
         with _signals() as received, _progress(trainer) as show:
             for facts in trainer.steps():
@@ -191,7 +202,7 @@ class Run:
                     log.info("stopped at step %d; the same command resumes the run", trainer.step)
                     return
                 if verdict is Verdict.END:
-                    log.info("stopped at step %d after max_minutes; a larger max_minutes resumes the run", trainer.step)
+                    log.info(OVER, trainer.step)
                     break
                 if recipe.kid_every and trainer.step % recipe.kid_every == 0:
                     self._measure()
@@ -199,7 +210,8 @@ class Run:
                 if trainer.step % recipe.sheet_every == 0:
                     self._show()
                     window.restart()
-            self._save()
+            if self._saved_at != trainer.step:
+                self._save()
             self._show()
 
     def close(self) -> None:
@@ -221,6 +233,7 @@ class Run:
 
     def _save(self) -> None:
         trainer = self.trainer
+        self._saved_at = trainer.step
         state = {"trainer": trainer.state(), "seconds": self.seconds}
         if self._outcome is None:
             return

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 
 from .errors import RecipeError
+from .replacing import TEMPORARY, replacing
 
 log = logging.getLogger(__name__)
 
@@ -29,12 +27,12 @@ def save_state(folder: Path, step: int, state: dict[str, Any]) -> Path:
         state: tensors and plain values.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for left in folder.glob("*.tmp"):  # left by a process that was killed while it saved
+    for left in folder.glob(f"*{TEMPORARY}"):  # left by a process that was killed while it saved
         left.unlink()
     path = folder / f"step-{step:08d}.pt"
-    with _replacing(path) as file:
+    with replacing(path) as file:
         torch.save(state | {"format": FORMAT}, file)
-    with _replacing(folder / LATEST) as file:
+    with replacing(folder / LATEST) as file:
         file.write(path.name.encode())
     for old in sorted(folder.glob("step-*.pt"))[:-KEEP]:
         old.unlink()
@@ -62,14 +60,3 @@ def load_state(folder: Path) -> dict[str, Any] | None:
     if others:
         raise RecipeError(f"no state in {folder} can be read; remove the folder to start again")
     return None
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[BinaryIO]:
-    """Yields a new file that replaces `path` once it is complete and on the disk."""
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("wb") as file:
-        yield file
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)

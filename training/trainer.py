@@ -38,6 +38,7 @@ class Trainer:
         batches: the training images; this process gets its share of each batch.
         device: the device of the network.
         processes: the processes that train together.
+        initial: whether the run begins, with the weights that the recipe names; it is false if `load` comes next.
 
     Attributes:
         step: the number of optimiser steps so far.
@@ -47,8 +48,7 @@ class Trainer:
             step of the run, which finds the fastest.
 
     Raises:
-        RecipeError: if a batch cannot be cut into equal parts for all processes, or the checkpoint to begin from cannot
-            be used.
+        RecipeError: if the checkpoint to begin from cannot be used.
     """
 
     def __init__(
@@ -57,10 +57,10 @@ class Trainer:
         batches: Batches,
         device: torch.device | str = "cpu",
         processes: Processes = ALONE,
+        *,
+        initial: bool = True,
     ) -> None:
-        parts = processes.count * recipe.accumulate
-        if recipe.batch_size % parts:
-            raise RecipeError(f"batch_size {recipe.batch_size} cannot be cut into {parts} equal parts")
+        check_parts(recipe, processes)
         torch.manual_seed(recipe.seed)
         self.recipe = recipe
         self.batches = batches
@@ -68,7 +68,7 @@ class Trainer:
         self.processes = processes
         self.schedule = recipe.schedule.build()
         network = build_network(recipe.network)
-        if recipe.init:
+        if recipe.init and initial:
             take_over(network, Path(recipe.init))
         self.network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._wrapped = processes.wrap(self.network)
@@ -118,7 +118,7 @@ class Trainer:
         if torch.isfinite(norm):
             self._bad_in_a_row = 0
             for group in self.optimizer.param_groups:
-                group["lr"] = learning_rate(recipe, self.step)
+                group["lr"], group["weight_decay"] = learning_rate(recipe, self.step), recipe.weight_decay
             self._scaler.step(self.optimizer)
             for ema in self.emas:
                 ema.update(self.network)
@@ -164,7 +164,8 @@ class Trainer:
 
     def _fastest(self) -> Precision:
         """The fastest format, found by passes forwards and backwards that train nothing."""
-        recipe, shape, count = self.recipe, self.recipe.shown_shape, self.recipe.batch_size
+        recipe, shape = self.recipe, self.recipe.shown_shape
+        count = recipe.batch_size // (self.processes.count * recipe.accumulate)  # what the network is called with
         x_t = torch.zeros(count, *shape, device=self.device)
         t = torch.zeros(count, dtype=torch.int64, device=self.device)
         told = {} if recipe.num_classes is None or recipe.trains_classifier else {"labels": t}
@@ -240,6 +241,17 @@ class Trainer:
             torch.set_rng_state(dropout["cpu"])
             if self.device.type == "cuda" and "cuda" in dropout:
                 torch.cuda.set_rng_state(dropout["cuda"], self.device)
+
+
+def check_parts(recipe: Recipe, processes: Processes) -> None:
+    """Checks that each batch can be cut into equal parts for all processes.
+
+    Raises:
+        RecipeError: if not.
+    """
+    parts = processes.count * recipe.accumulate
+    if recipe.batch_size % parts:
+        raise RecipeError(f"batch_size {recipe.batch_size} cannot be cut into {parts} equal parts")
 
 
 def _objective(recipe: Recipe, schedule: NoiseSchedule) -> tuple[Callable[..., Losses], TimestepSampler]:

@@ -207,10 +207,10 @@ def _problem(response: httpx.Response) -> Problem:
         detail = f"{response.url} answered {title}"
         return Problem("about:blank", title, response.status_code, detail, response.url.path)
     return Problem(
-        type=content["type"],
-        title=content["title"],
-        status=content["status"],
-        detail=content["detail"],
+        type=content.get("type", "about:blank"),  # a proxy's problem may lack what ours have (RFC 9457)
+        title=content.get("title", response.reason_phrase),
+        status=content.get("status", response.status_code),
+        detail=content.get("detail") or content.get("title") or f"{response.url} answered {response.status_code}",
         instance=content.get("instance", ""),
         errors=tuple(content.get("errors", ())),
         code=content.get("code"),

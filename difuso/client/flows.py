@@ -172,7 +172,8 @@ def wait(facts: Facts, patience: Patience) -> Flow[Facts]:
         TimedOut: if it does not end within the time.
     """
     while facts["state"] not in ENDED:
-        began, seconds = patience.clock(), math.floor(min(POLL_SECONDS, patience.left))
+        # The answer must be here before the time is over, so that the end is a time-out and not a server's silence.
+        began, seconds = patience.clock(), math.floor(min(POLL_SECONDS, max(0.0, patience.left - LEAST_SECONDS)))
         call = Call("GET", _path(facts), headers={"Prefer": f"wait={seconds}"}, seconds=POLL_SECONDS + ANSWER_SECONDS)
         facts = (yield from exchange(call, patience)).json()
         if facts["state"] in ENDED:

@@ -40,7 +40,7 @@ SIZE = 4
 class Painter:
     """A model whose image shows its seed and its class; it draws some runs, and then it breaks."""
 
-    name, sha256 = "painter", "ab" * 32
+    name, sha256, version = "painter", "ab" * 32, "ab" * 32
     class_names = ("a", "b", "c")
     labels = 3
     defaults = SamplerDefaults()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import hashlib
 import json
 from pathlib import Path
@@ -21,6 +23,7 @@ from evaluation import inception
 from evaluation.features import Features
 from jobs.params import SamplingParams
 from model import ModelConfig, load_checkpoint, save_checkpoint
+from model.config import ScheduleConfig
 from model.networks.build import build_network
 from model.networks.configs import UNetConfig
 from model.shape import Shape
@@ -137,6 +140,17 @@ def test_files_and_folders_are_scored_side_by_side_without_a_model(tmp_path: Pat
 
 
 @pytest.mark.usefixtures("quick")
+def test_a_recipe_is_a_reference_for_files_too(tmp_path: Path) -> None:
+    """In their size."""
+    np.savez(tmp_path / "samples.npz", noise(0, 30, size=16))
+    difuso(
+        "evaluate", "quality", tmp_path / "samples.npz", "--reference", "faces64", "--references", 26,
+        "--models-dir", tmp_path, "--out", tmp_path / "out",
+    )  # fmt: skip
+    assert [(row["name"], row["reference"]) for row in rows(tmp_path / "out")] == [("samples", "faces64")]
+
+
+@pytest.mark.usefixtures("quick")
 def test_without_a_source_the_model_runs_as_it_likes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And the reference is brought to its size."""
     grey = UNetConfig(
@@ -246,6 +260,15 @@ def test_other_parameters_and_other_weights_have_folders_of_their_own(classes: R
         model_of(classes), PARAMS.model_copy(update={"seed": 0, "n": 5}), tmp_path / "out"
     )  # pictures are named by seed
     assert len(list(tmp_path.glob("out/classes-*/*"))) == len(changes) + 1
+
+
+def test_another_config_of_the_same_weights_has_a_folder_of_its_own(classes: Runner, tmp_path: Path) -> None:
+    config = dataclasses.replace(classes.checkpoint.config, schedule=ScheduleConfig("cosine", 1000))
+    other = copy.copy(classes)
+    other.checkpoint = dataclasses.replace(classes.checkpoint, config=config)
+    for runner in (classes, other):
+        SampledImages(model_of(runner), PARAMS, tmp_path / "out")
+    assert len(list(tmp_path.glob("out/classes-*"))) == 2
 
 
 def test_copies_of_training_images_are_found_and_shown(

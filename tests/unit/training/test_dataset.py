@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from training import dataset
-from training.dataset import Dataset, first_images, load, scan, write_images
+from training.dataset import Dataset, first_images, growing, load_for_training, scan
 from training.errors import RecipeError
 from training.recipe import Recipe, load_recipe
 
@@ -26,7 +26,7 @@ LABELLED = ("network.num_classes=2", "label_drop=0.1")
 
 def scanned(it: Recipe, cache: Path) -> Dataset:
     scan(it, cache)
-    return load(it, cache)
+    return load_for_training(it, cache)
 
 
 def report(cache: Path) -> dict[str, Any]:
@@ -126,5 +126,7 @@ def test_a_look_at_the_first_images_writes_nothing(pictures: Path, tmp_path: Pat
 @pytest.mark.parametrize("count", [0, 1, 12])
 def test_a_stream_of_images_becomes_one_array(tmp_path: Path, count: int) -> None:
     images = np.random.default_rng(0).integers(0, 256, (count, 4, 4, 1), dtype=np.uint8)
-    write_images(tmp_path / "images.npy", iter(images), (4, 4, 1), bits=8)
+    with growing(tmp_path / "images.npy", (4, 4, 1), bits=8) as write:
+        for image in images:
+            write(image)
     assert np.array_equal(np.load(tmp_path / "images.npy"), images)

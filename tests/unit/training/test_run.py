@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ from model import load_checkpoint
 from model.networks.build import build_network
 from training.dry_run import dry_run
 from training.errors import Diverged, RecipeError
+from training.journal import Journal
+from training.lock import alone_in
 from training.loss_curves import read_metrics
 from training.recipe import Recipe, load_recipe
 from training.run import train
@@ -79,7 +83,8 @@ def test_a_run_leaves_a_model_that_loads_and_records_that_read(tmp_path: Path, t
     with Image.open(sheets[0]) as sheet:
         assert sheet.size == (82, 82)
     assert (out / "losses.png").stat().st_size > 1000
-    assert json.loads((out / "recipe.json").read_text())["label_drop"] == 0.1
+    recipe = json.loads((out / "recipe.json").read_text())
+    assert (recipe["label_drop"], recipe["network"]["type"]) == (0.1, "unet")
     assert (out / "states/latest").read_text() == "step-00000006.pt"
     assert len(list((out / "states").glob("step-*"))) == 2
     assert train(tiny("max_steps=8", *changes), out) == 8
@@ -118,7 +123,7 @@ def test_a_run_ends_when_its_time_is_up_and_earlier_processes_count(
     first = train(tiny("max_steps=1000", "max_minutes=1"), tmp_path)
     assert 10 < first <= 60
     assert (tmp_path / f"sheets/{first:08d}.png").is_file()
-    assert train(tiny("max_steps=1000", "max_minutes=1"), tmp_path) == first + 1
+    assert train(tiny("max_steps=1000", "max_minutes=1"), tmp_path) == first, "nothing is left of its time"
     assert train(tiny("max_steps=1000", "max_minutes=2"), tmp_path) > first + 10
 
 
@@ -190,3 +195,32 @@ def test_a_torn_metrics_line_is_passed_over_and_repeated_steps_count_once(tmp_pa
     lines = [{"step": 1, "loss": 1.0}, {"step": 2, "loss": 2.0}, {"step": 2, "loss": 3.0}]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"step": 3, "lo', encoding="utf-8")
     assert read_metrics(path) == [{"step": 1, "loss": 1.0}, {"step": 2, "loss": 3.0}]
+    with closing(Journal(tmp_path)) as journal:
+        journal.write(4, {"loss": 4.0})
+    with closing(Journal(tmp_path)) as journal:
+        journal.write(5, {"loss": 5.0})
+    assert [entry["step"] for entry in read_metrics(path)] == [1, 2, 4, 5]
+
+
+def test_a_folder_is_for_one_run_at_a_time(tmp_path: Path, tiny: Callable[..., Recipe]) -> None:
+    with alone_in(tmp_path), pytest.raises(RecipeError, match="another process trains in"):
+        train(tiny("max_steps=2"), tmp_path)
+    assert train(tiny("max_steps=2"), tmp_path) == 2
+
+
+def test_a_run_goes_on_without_the_checkpoint_that_it_began_from(tmp_path: Path, tiny: Callable[..., Recipe]) -> None:
+    train(tiny("max_steps=1"), tmp_path / "source")
+    fine = [f"init={tmp_path / 'source' / 'model'}", "max_steps=2"]
+    assert train(tiny(*fine), tmp_path / "run") == 2
+    shutil.rmtree(tmp_path / "source")
+    assert train(tiny(*fine, "max_steps=3"), tmp_path / "run") == 3
+    with pytest.raises(RecipeError, match="init = "):
+        train(tiny(*fine), tmp_path / "other")
+
+
+def test_a_batch_that_cannot_be_cut_is_refused_before_any_image_is_read(
+    tmp_path: Path, tiny: Callable[..., Recipe]
+) -> None:
+    with pytest.raises(RecipeError, match="cannot be cut into 3 equal parts"):
+        train(tiny("accumulate=3"), tmp_path)
+    assert [path.name for path in tmp_path.iterdir() if path.name != "images.npz"] == ["lock"]

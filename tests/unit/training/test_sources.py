@@ -134,6 +134,8 @@ def test_idx_files_are_padded_and_have_splits(tmp_path: Path, compressed: bool) 
     expected = np.zeros_like(PIXELS)
     expected[:, 1:7, 1:6] = grey[..., None]
     assert_pixels(items, expected)
+    with pytest.raises(RecipeError, match=r"data\.split must be train or test, not validation"):
+        read("idx", tmp_path, split="validation")
     with pytest.raises(RecipeError, match="lacks train-images-idx3-ubyte"):
         read("idx", tmp_path)
 

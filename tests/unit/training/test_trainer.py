@@ -15,6 +15,7 @@ from model import save_checkpoint
 from model.networks.build import build_network
 from training.batches import Batches
 from training.dataset import Dataset
+from training.draws import Draws
 from training.errors import Diverged, RecipeError
 from training.images import ImageArray
 from training.outcomes import ImageModel
@@ -180,6 +181,34 @@ def test_a_run_measures_the_formats_once_and_a_recipe_can_still_say_another(
     assert_equal(run(tiny("max_steps=100", "precision=bf16"), 10).state(), straight.state())
     assert run(tiny("max_steps=100", "precision=float32"), 1, tmp_path).precision == "float32"
     assert len(trials) == 2
+
+
+@pytest.mark.parametrize(("accumulate", "called"), [(1, 4), (2, 2), (4, 1)])
+def test_the_trial_of_formats_needs_no_more_memory_than_a_step(accumulate: int, called: int) -> None:
+    it, sizes = trainer(tiny("precision=auto", f"accumulate={accumulate}")), set[int]()
+    it.network.register_forward_pre_hook(lambda module, inputs: sizes.add(len(inputs[0])))
+    next(it.steps())
+    assert sizes == {called}
+
+
+def test_another_weight_decay_counts_after_a_resume(tmp_path: Path) -> None:
+    half = run(tiny("max_steps=100"), 2)
+    save_state(tmp_path, half.step, half.state())
+    assert run(tiny("max_steps=100", "weight_decay=0.5"), 1, tmp_path).optimizer.param_groups[0]["weight_decay"] == 0.5
+
+
+def test_a_gpu_goes_on_from_the_state_of_a_cpu() -> None:
+    """There noise has a generator of its own, whose state a CPU's is not."""
+    recipe = tiny()
+    on_cpu, on_gpu = Draws(recipe, torch.device("cpu")), Draws(recipe, torch.device("cpu"))
+    on_gpu._noise_generator = torch.Generator().manual_seed(5)
+    for state in (on_cpu.state(), on_cpu.state() | {"noise_generator": on_cpu.state()["generator"]}):  # new and old
+        on_gpu.load(state)
+        assert on_gpu.state()["noise_generator"].equal(torch.Generator().manual_seed(5).get_state())
+    other = on_gpu.state()
+    on_gpu._noise_generator.manual_seed(6)
+    on_gpu.load(other)
+    assert on_gpu.state()["noise_generator"].equal(other["noise_generator"])
 
 
 def test_a_run_that_ended_can_be_made_longer(tmp_path: Path) -> None:

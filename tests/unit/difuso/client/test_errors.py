@@ -54,5 +54,18 @@ def test_an_answer_of_something_before_the_server_is_told_by_its_status(status: 
     assert error.retry_after is None
 
 
+def test_a_problem_of_a_proxy_may_lack_what_ours_have() -> None:
+    """RFC 9457 demands none of the members."""
+    answer = httpx.Response(
+        503,
+        headers={"Content-Type": "application/problem+json"},
+        content="{}",
+        request=httpx.Request("GET", "http://localhost/jobs"),
+    )
+    error = error_of(answer)
+    assert isinstance(error, Unavailable)
+    assert str(error) == "http://localhost/jobs answered 503"
+
+
 def test_a_problem_of_a_newer_server_is_told_by_its_status() -> None:
     assert type(error_of(problem("too-early-for-this", 503))) is Unavailable

@@ -172,7 +172,7 @@ def test_a_wait_ends_at_its_timeout_and_names_the_job() -> None:
     with pytest.raises(TimedOut) as caught:
         driver.run(flows.wait({"id": ID, "state": "queued"}, driver.patience(40)))
     assert caught.value.job_id == ID
-    assert [call.headers["Prefer"] for call in driver.calls] == ["wait=25", "wait=15"]
+    assert [call.headers["Prefer"] for call in driver.calls] == ["wait=25", "wait=14"]
 
 
 @pytest.mark.parametrize("left", [0.5, 25.5])
