@@ -180,7 +180,8 @@ def _add_weaker(checkpoint: Checkpoint, weaker: Checkpoint, scale: float) -> Che
         its, models = getattr(theirs, what), getattr(config, what)
         if its != models:
             raise UserError(f"{weaker.name} does not fit the model: {what} {its} instead of {models}")
-    if not np.allclose(weaker.schedule.betas, checkpoint.schedule.betas, rtol=1e-9):
+    steps, wanted = weaker.schedule.num_train_timesteps, checkpoint.schedule.num_train_timesteps
+    if steps != wanted or not np.allclose(weaker.schedule.betas, checkpoint.schedule.betas, rtol=1e-9):
         raise UserError(f"{weaker.name} does not fit the model: it was trained on another noise schedule")
     config = replace(
         config,

@@ -221,8 +221,8 @@ class JobStatus:
         attempts: the number of workers that have started it.
         eta_seconds: the time until it is done; None if the speed is unknown.
         started_at, ended_at: times in seconds since the epoch; None before.
-        expires_at: the time when its images are or were deleted, in seconds since the epoch; None unless it has
-            succeeded.
+        expires_at: the time when its images are or were deleted, in seconds since the epoch; of a job that has not
+            succeeded, only if the client had them deleted.
         failure: the reason why it failed; None unless it has.
     """
 

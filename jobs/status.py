@@ -153,10 +153,12 @@ def _complete(status: JobStatus, result_ttl: int, *, expired: float | None = Non
     if state is JobState.SUCCEEDED:  # all its steps are done, even if the last report came before
         progress = progress.model_copy(update={"image_steps": status.job.image_steps})
     expires_at = ended_at + result_ttl if state is JobState.SUCCEEDED and ended_at else None
+    if expired is not None and state.is_terminal:
+        expires_at = max(0.0, expired if expires_at is None else min(expires_at, expired))
     return replace(
         status,
         progress=progress,
-        expires_at=expires_at if expires_at is None or expired is None else max(0.0, min(expires_at, expired)),
+        expires_at=expires_at,
         failure=(progress.failure or FailureCode.WORKER_LOST) if state is JobState.FAILED else None,
     )
 

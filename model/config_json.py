@@ -140,7 +140,7 @@ def _check_weaker(config: ModelConfig) -> None:
         return
     if config.condition is not None:
         raise ValueError("a network with a condition cannot have a weaker network")
-    for name in ("in_channels", "num_classes", "null_class"):
+    for name in ("in_channels", "condition_channels", "num_classes", "null_class"):
         if getattr(config.weaker, name) != (wanted := getattr(config.network, name)):
             raise ValueError(f"weaker.{name} must be the network's, {wanted}")
     if config.weaker.out_channels < config.channels:

@@ -28,7 +28,7 @@ export async function request(path, { headers, ...rest } = {}) {
   }
   if (response.ok) return response;
   if (response.status === 401) {
-    await (entered ??= enterKey(key));
+    if (key === sessionStorage.getItem(KEY)) await (entered ??= enterKey(key)); // or another one was entered meanwhile
     return request(path, { headers, ...rest });
   }
   throw await problemOf(response);
@@ -51,6 +51,7 @@ function enterKey(before) {
   const dialog = $("access");
   $("access-why").textContent = t(before ? "keyUnknown" : "keyNeeded");
   dialog.oncancel = event => event.preventDefault(); // the page is useless without a key
+  dialog.onclose = () => entered && dialog.showModal(); // browsers let a second Escape through
   dialog.showModal();
   return new Promise(resolve => {
     dialog.querySelector("form").onsubmit = event => {

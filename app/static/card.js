@@ -156,7 +156,7 @@ export class Card {
   async #showCommand(tools) {
     const shown = this.element.querySelector("pre");
     if (shown) return shown.parentElement.remove();
-    const text = commandOf(this.job, (await recall(this.job.id))?.files);
+    const text = commandOf(this.job, await recall(this.job.id));
     const copy = el("button", { type: "button", className: "small", textContent: t("copy") });
     const code = el("pre", { tabIndex: 0 }, el("code", { textContent: text }));
     copy.addEventListener("click", async () => {

@@ -48,9 +48,11 @@ export function entryOf({ sigma, estimated, depth }, model) {
 }
 
 // The parameters of a kind's own, as its request takes them; a kind that a server adds takes its task as it is.
-function taskQuery(job) {
-  const { kind, task, model } = job;
-  if (kind === "generate") return task?.upscale ? { upscale: task.upscale.model, upscale_steps: task.upscale.steps } : {};
+export function taskQuery({ kind, task, model }) {
+  if (kind === "generate") {
+    const { model: upscale, steps, augmentation } = task?.upscale ?? {};
+    return upscale ? { upscale, upscale_steps: steps, upscale_augmentation: augmentation } : {};
+  }
   if (kind === "interpolate") {
     const { shares, depth, mode, noise, seeds } = task;
     return seeds ? { lambda: shares } : { lambda: shares, t: depth, mode, ...(mode === "ddpm" && { noise }) };
@@ -75,7 +77,7 @@ export function queryOf(job, index) {
   const own = taskQuery(job);
   if (alone && own.lambda) own.lambda = own.lambda[index];
   const seed = alone ? seedOf(job, index) : params.seed;
-  const changed = { ...params, seed: task?.seeds ?? seed, label: alone ? labelOf(job, index) : params.label, ...own };
+  const changed = { ...params, seed: task?.seeds ?? seed, label: alone ? labelOf(job, index) : params.label, bits: job.bits, ...own };
   if (task?.shares) delete changed.n; // it follows from them
   else if (alone) changed.n = 1;
   for (const [name, value] of Object.entries(changed)) {
@@ -88,11 +90,14 @@ function quote(text) {
   return `'${text.replaceAll("'", "'\\''")}'`;
 }
 
-// Returns the command for a terminal that makes the pictures again; files are those of the request, if they are known.
-export function commandOf(job, files = []) {
+// Returns the command for a terminal that makes the pictures again; files are those of the request, if they are known, and
+// fit is how they were fitted.
+export function commandOf(job, { files = [], fit } = {}) {
+  const query = queryOf(job);
+  if (fit) query.set("fit", fit);
   const parts = files.map(([name, file]) => ` -F ${quote(`${name}=@${file.name}`)}`).join("");
   const key = hasKey() ? ' -H "Authorization: Bearer $DIFUSO_KEY"' : "";
-  return `curl -X POST '${location.origin}/${job.kind}?${queryOf(job)}'${key}${parts} -o pictures.${job.links.images ? "png" : "npz"}`;
+  return `curl -X POST '${location.origin}/${job.kind}?${query}'${key}${parts} -o pictures.${job.links.images ? "png" : "npz"}`;
 }
 
 export const fileName = (job, index) => `difuso-${job.model}-${nameOf(job, index).replace(/[^\p{L}\p{N}.]+/gu, "-")}.png`;

@@ -50,6 +50,7 @@ async function follow(id) {
   }
   if (streams.get(id) !== controller) return;
   if (!isEnded(jobs.get(id) ?? {})) await new Promise(resolve => setTimeout(resolve, RECONNECT));
+  if (streams.get(id) !== controller) return; // its card was gone, and is back
   streams.delete(id);
   choose();
 }

@@ -54,12 +54,18 @@ export function showModels() {
   showModel();
 }
 
+// What is known of the chosen model, in the language of the page.
+export function showFacts() {
+  const model = models.get(form.elements.model.value);
+  if (model?.defaults) $("facts").textContent = factsOf(model);
+}
+
 const option = (text, value) => el("option", { value, dataset: { t: text } });
 
 export function showModel() {
   const model = models.get(form.elements.model.value);
   if (!model?.defaults) return;
-  $("facts").textContent = factsOf(model);
+  showFacts();
   form.elements.steps.max = model.num_train_timesteps;
   const plans = Object.keys(model.plans);
   $("plans").hidden = !plans.length;
@@ -101,7 +107,8 @@ export function readForm() {
     for (let index = 0; index <= last; index++) query.append("lambda", +(index / last).toFixed(4));
   }
   if (kind === "interpolate" && $("seeds").disabled) {
-    while (query.getAll("seed").length < 2) query.append("seed", randomSeed());
+    query.delete("seed"); // the first and the second, of which either may be left to chance
+    for (const { value } of form.querySelectorAll('[data-when="seeds"] input')) query.append("seed", value || randomSeed());
   }
   if (query.get("label") === ROWS) rowOfEach(query);
   return { kind, query, files, urgency: $("urgency").value, trace: $("trace").checked };
@@ -143,6 +150,11 @@ export function fillForm(kind, query, files = []) {
   if (kind === "restore") choice.value = query.get("task");
   showKind();
   for (const name of new Set(query.keys())) fillField(name, query.getAll(name));
+  if (form.elements.label.value === ROWS) { // the seeds of one class are those of each
+    const seeds = [...new Set(query.getAll("seed"))];
+    field("seed").value = seeds.join(", ");
+    form.elements.n.value = seeds.length;
+  }
   for (const [name, file] of files) setFile(field(name), file);
   showKind();
   form.dispatchEvent(new Event("change"));
@@ -150,7 +162,7 @@ export function fillForm(kind, query, files = []) {
 }
 
 function fillField(name, values) {
-  if (name === "label") return fillLabel(values);
+  if (name === "label") return fillLabel(values.map(Number));
   if (name === "seed" && kindField.value === "interpolate" && values.length > 1) {
     return form.querySelectorAll('[data-when="seeds"] input').forEach((input, index) => (input.value = values[index]));
   }
@@ -164,9 +176,11 @@ function fillField(name, values) {
   }
 }
 
-// Classes come by index. Several are all of them in turn, or a row of each.
+// Classes come by index. Several are all of them in turn, or a row of each; of any others the form can say the first only.
 function fillLabel(values) {
   const names = classesOf(models.get(form.elements.model.value));
-  const inTurn = values.every((value, index) => Number(value) === index % names.length);
-  form.elements.label.value = values.length === 1 ? names[Number(values[0])] : inTurn ? "all" : ROWS;
+  const each = values.length / names.length;
+  const inTurn = values.every((value, index) => value === index % names.length);
+  const inRows = Number.isInteger(each) && values.every((value, index) => value === Math.floor(index / each));
+  form.elements.label.value = values.length === 1 ? names[values[0]] : inTurn ? "all" : inRows ? ROWS : names[values[0]];
 }

@@ -88,6 +88,8 @@ async function favouritePart() {
   const from = cursor ?? 0;
   const ids = favouriteJobs().slice(from, from + PAGE);
   const answers = await Promise.allSettled(ids.map(id => ask("GET", `/jobs/${id}`)));
+  const failure = answers.find(({ reason }) => reason && reason.type !== "job-not-found");
+  if (failure) throw failure.reason;
   const next = ids.length === PAGE ? from + PAGE : undefined;
   return { found: answers.flatMap(({ value }) => (value ? [value] : [])), next };
 }
@@ -140,6 +142,7 @@ function onJob({ detail: job }) {
     }
   } else if (isGone(job) || (filterOf("state") && filterOf("state") !== job.state)) {
     cards.delete(job.id);
+    card.drop?.(job);
     if (![...cards.values()].includes(card)) discard(card);
     if (cursor === null) showEnd();
   } else card.update(job);

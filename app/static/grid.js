@@ -65,11 +65,17 @@ async function drawGrid() {
   complain(parts.alarm, null);
   if (!rows.length || !columns.length) return complain(parts.alarm, new Error(t("gridNothing")));
   if (rows.length * columns.length > MOST) return complain(parts.alarm, new Error(t("gridTooLarge", MOST)));
+  let request;
+  try {
+    request = readForm();
+  } catch (error) {
+    return complain(parts.alarm, error);
+  }
   tag = `grid:${axis}:${Math.floor(Math.random() * 2 ** 32).toString(16)}`;
   history.replaceState(null, "", `#grid=${tag}`);
   cells.clear();
   parts.draw.disabled = true;
-  const { query: base, urgency } = readForm();
+  const { query: base, urgency } = request;
   const kept = ["model", "label", "guidance_scale", "classifier_scale", "clip", "steps"].filter(name => base.getAll(name).length === 1);
   const drawn = tag;
   for (const sampler of rows) for (const value of columns) cells.set(keyOf(sampler, value), { asked: [sampler, value] });
@@ -78,21 +84,25 @@ async function drawGrid() {
       const query = new URLSearchParams(kept.map(name => [name, base.get(name)]));
       for (const [name, wanted] of Object.entries({ sampler, [axis]: value, seed: parts.seed.value, n: 1, tag })) query.set(name, wanted);
       try {
-        put(await make({ kind: "generate", query, urgency }));
+        const job = await make({ kind: "generate", query, urgency });
+        if (drawn !== tag) break drawing; // another grid was opened meanwhile
+        put(job);
         show();
         await look(drawn); // one after another, so that the seconds are each picture's own
       } catch (error) {
+        if (drawn !== tag) break drawing;
         cells.set(keyOf(sampler, value), { asked: [sampler, value], error });
         if (error.type !== "invalid-request") {
           complain(parts.alarm, error);
           break drawing;
         }
       }
-      if (drawn !== tag) break drawing; // another grid was opened meanwhile
+      if (drawn !== tag) break drawing;
       show();
     }
   }
   parts.draw.disabled = false;
+  if (drawn !== tag) look(tag);
 }
 
 // A job of this grid: its cell follows from its own parameters.

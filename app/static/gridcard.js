@@ -35,6 +35,11 @@ export class GridCard {
     this.element.replaceChildren();
   }
 
+  drop(job) {
+    this.#jobs.delete(job.id);
+    if (this.#shown && this.#jobs.size) this.#fill();
+  }
+
   update(job) {
     this.#jobs.set(job.id, job);
     if (this.#shown) this.#fill();

@@ -1,7 +1,7 @@
 // The keys of the page, and the list of them under `?`.
 
 import { deleteJob, useSettings } from "./actions.js";
-import { $, el, openDialog, save } from "./dom.js";
+import { $, complain, el, openDialog, save } from "./dom.js";
 import { chooseKind, form } from "./form.js";
 import { fileName } from "./describe.js";
 import { fetchFile } from "./inputs.js";
@@ -52,8 +52,7 @@ function nearest(links, from, down) {
 
 function withPicture(action) {
   const found = focused();
-  if (found) action(...found);
-  return Boolean(found);
+  return found ? (action(...found) ?? true) : false;
 }
 
 // What keys do in the gallery, and while a picture is open; each returns false if it does nothing here.
@@ -62,7 +61,7 @@ const PAGE = {
   n: () => $("kind").focus(),
   "/": () => $("filters").querySelector("select").focus(),
   g: () => (location.hash = location.hash.startsWith("#grid") ? "#gallery" : "#grid"),
-  f: () => withPicture((job, index) => document.dispatchEvent(new CustomEvent("favourite", { detail: { job, index, set: toggleFavourite(job.id, index) } }))),
+  f: () => withPicture((job, index) => void document.dispatchEvent(new CustomEvent("favourite", { detail: { job, index, set: toggleFavourite(job.id, index) } }))),
   d: () => withPicture(async (job, index, link) => save(await fetchFile(link.href, fileName(job, index)), fileName(job, index))),
   u: () => withPicture((job, index) => useSettings(job, index)),
   x: () => withPicture((job, index, link) => link.closest("article").querySelector("button.delete")?.focus()),
@@ -80,13 +79,18 @@ const VIEWER = {
 
 export function startKeys() {
   document.addEventListener("keydown", event => {
-    if ((event.ctrlKey || event.metaKey) && event.key === "Enter") return form.requestSubmit();
+    if (event.repeat && !event.key.startsWith("Arrow")) return; // a key that is held would delete, or make the same again
+    const open = [...document.querySelectorAll("dialog[open]")].at(-1);
+    const isElsewhere = open || (event.target.form ?? form) !== form;
+    if ((event.ctrlKey || event.metaKey) && event.key === "Enter") return isElsewhere ? undefined : form.requestSubmit();
     if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
     if (event.target.matches("input, select, textarea, canvas")) return;
-    const open = [...document.querySelectorAll("dialog[open]")].at(-1);
     if (open && open !== viewer()?.dialog) return;
     const act = (open ? VIEWER : PAGE)[event.key] ?? (open ? VIEWER : PAGE)[event.key.toLowerCase()] ?? other(event, open);
-    if (act && act() !== false) event.preventDefault();
+    const done = act ? act() : false;
+    if (done === false) return;
+    event.preventDefault();
+    Promise.resolve(done).catch(error => complain(open ? viewer().alarm : $("error"), error));
   });
 }
 

@@ -3,7 +3,7 @@
 import { ask } from "./api.js";
 import { $, complain } from "./dom.js";
 import { start as startFollowing } from "./follow.js";
-import { form, readForm, showKind, showModel, showModels } from "./form.js";
+import { form, readForm, showFacts, showKind, showModel, showModels } from "./form.js";
 import { cardOf, startGallery } from "./gallery.js";
 import { openGrid, startGrid } from "./grid.js";
 import { dressInputs } from "./inputs.js";
@@ -23,6 +23,7 @@ const alarm = error => complain($("error"), error);
 async function submit(event) {
   event.preventDefault();
   const button = form.querySelector("button[type=submit]");
+  if (button.disabled) return;
   button.disabled = true; // a second click on the way would make the same twice
   try {
     const job = await make(readForm());
@@ -59,7 +60,7 @@ async function begin() {
   form.addEventListener("input", showKind); // at once, too: a form that changes when a field is left moves the button away
   form.addEventListener("submit", submit);
   $("help").addEventListener("click", showKeys);
-  $("language").addEventListener("change", ({ target }) => speak(target.value).then(showModel));
+  $("language").addEventListener("change", ({ target }) => speak(target.value).then(showFacts).catch(alarm));
   $("about").addEventListener("click", () => openModelCard(form.elements.model.value).catch(alarm));
   document.addEventListener("favourite", ({ detail: { job, index, set } }) => {
     document.querySelector(`#job-${job.id} figure[data-index="${index}"]`)?.classList.toggle("favourite", set);

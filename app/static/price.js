@@ -33,7 +33,9 @@ async function ask() {
     price = await priceOf(wanted, controller.signal);
     show();
   } catch (error) {
-    if (error.name !== "AbortError") say(error.message, true);
+    if (error.name === "AbortError") return;
+    asked = undefined;
+    say(error.message, true);
   }
 }
 

@@ -46,7 +46,10 @@ function rowOf({ id }) {
   const cancel = el("button", { type: "button", className: "small cancel", textContent: t("cancel") });
   cancel.addEventListener("click", async () => {
     cancel.disabled = true;
-    await ask("DELETE", `/jobs/${id}`).then(job => jobs.put(job), error => (cancel.textContent = error.message));
+    await ask("DELETE", `/jobs/${id}`).then(job => jobs.put(job), error => {
+      cancel.textContent = error.message;
+      cancel.disabled = false;
+    });
   });
   const parts = ["title", "urgency", "place", "left"].map(name => el("span", { className: name }));
   return el("li", { dataset: { job: id } }, ...parts, el("progress"), cancel);

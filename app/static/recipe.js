@@ -1,6 +1,6 @@
 // Pictures that are dropped or pasted anywhere: one of ours shows how it was made, and makes it again.
 
-import { entryOf } from "./describe.js";
+import { taskQuery } from "./describe.js";
 import { $, complain, el, openDialog } from "./dom.js";
 import { fillForm, form } from "./form.js";
 import { emptyInput, fileOf, placesOf, setFile } from "./inputs.js";
@@ -11,7 +11,8 @@ import { t } from "./texts.js";
 import { useFile } from "./viewer.js";
 
 const MAGIC = [0x89, 0x50, 0x4e, 0x47];
-const SAMPLING = ["steps", "sampler", "spacing", "eta", "variance", "clip", "seed", "label", "guidance_scale", "classifier_scale", "n"];
+const SAMPLING = ["steps", "sampler", "spacing", "eta", "variance", "clip", "seed", "label", "guidance_scale", "classifier_scale", "n", "bits"];
+const SHARED = new Set([...SAMPLING, "model_sha256", "upscaler_sha256", "timesteps", "pictures", "compiled"]); // by all kinds
 
 // Resolves to what a PNG of difuso says about itself, the JSON in its iTXt chunk `difuso`; undefined without one.
 export async function readRecipe(file) {
@@ -35,19 +36,11 @@ export async function readRecipe(file) {
 
 // Returns the request of a recipe, as {kind, query}.
 export function requestOf(recipe) {
-  const { kind = "generate", depth, shares, ...rest } = recipe;
-  const own = {
-    generate: {},
-    interpolate: { lambda: shares, ...(rest.seeds ? {} : { t: depth, mode: rest.mode, noise: rest.noise }) },
-    denoise: { mode: rest.mode, ...(rest.average && { average: true }), ...entryOf(recipe, recipe.model) },
-    restore: { task: rest.task, sigma: rest.sigma, ...(rest.task === "superres" && { factor: rest.factor }),
-      ...(rest.task === "deblur" && { blur: rest.blur, width: rest.width }) },
-  }[kind];
-  const known = new Set([...SAMPLING, "model", "model_sha256", "timesteps", "pictures", "compiled"]);
-  const added = own ?? Object.fromEntries(Object.entries(rest).filter(([name]) => !known.has(name)));
+  const { kind = "generate", model, seeds, ...rest } = recipe;
+  const own = Object.fromEntries(Object.entries({ ...rest, seeds }).filter(([name]) => !SHARED.has(name)));
   const query = new URLSearchParams({ model: recipe.model });
   const sampling = Object.fromEntries(SAMPLING.map(name => [name, recipe[name]]));
-  for (const [name, value] of Object.entries({ ...sampling, seed: rest.seeds ?? rest.seed, ...added })) {
+  for (const [name, value] of Object.entries({ ...sampling, seed: seeds ?? rest.seed, ...taskQuery({ kind, task: own, model }) })) {
     for (const each of [value].flat()) if (each !== undefined && each !== null) query.append(name, each);
   }
   return { kind, query };

@@ -70,7 +70,7 @@ class Viewer {
       tab.addEventListener("click", () => this.#showTab(name));
       bar.append(tab);
     }
-    if (!this.job.trace && this.job.kind === "generate") bar.append(this.#button("remakeTrace", () => this.#remake()));
+    if (!this.job.trace && this.job.kind === "generate" && !this.job.task?.upscale) bar.append(this.#button("remakeTrace", () => this.#remake()));
     const index = this.index;
     let content;
     try {

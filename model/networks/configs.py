@@ -104,6 +104,8 @@ class UNetConfig:
         for name, kind in {"time_injection": TimeInjection, "time_order": TimeOrder, "resample": Resample}.items():
             if getattr(self, name) not in get_args(kind):
                 raise ValueError(f"unknown {name} {getattr(self, name)!r}: choose {' or '.join(get_args(kind))}")
+        if self.channels % 2:
+            raise ValueError(f"channels must be even, for the sines and cosines of the timestep, got {self.channels}")
         divides_attention = "head_channels" if self.heads is None else "heads"
         for level, width in enumerate(self.widths):
             attends = level in self.attention_levels or (self.mid_attention and level == len(self.widths) - 1)

@@ -194,6 +194,9 @@ class ContinuousLinear(NoiseSchedule):
     def timestep_at(self, sigma: FloatTable) -> FloatTable:
         """The timesteps, fractional, at which the noise has these levels."""
         slope = (self.beta_end - self.beta_start) / self.num_train_timesteps
+        if slope == 0:
+            at: FloatTable = np.log1p(sigma**2) / self.beta_start - 1
+            return at
         return (np.sqrt(self.beta_start**2 + 2 * slope * np.log1p(sigma**2)) - self.beta_start) / slope - 1
 
     def sigma_at(self, timestep: FloatTable) -> FloatTable:

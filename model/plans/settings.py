@@ -71,12 +71,11 @@ def settle(choices: Choices, own: Settings, *, timesteps: int) -> Settings:
 
 def _spacing_of(sampler: str, own: Settings, steps: object, timesteps: int) -> str:
     """Returns the model's own spacing where it fits the run, or else the one that suits the sampler."""
-    listed = LISTED.fullmatch(own.spacing)
-    if sampler == own.sampler and (
-        not listed or (steps == own.steps and listed_timesteps(own.spacing)[-1] < timesteps)
-    ):
+    total = steps_in(own.spacing)  # of a list or of sections, which have their own number of steps
+    last = listed_timesteps(own.spacing)[-1] if LISTED.fullmatch(own.spacing) else (total or 1) - 1
+    if sampler == own.sampler and (total is None or (steps == own.steps and last < timesteps)):
         return own.spacing
-    return SAMPLERS[sampler].spacing or ("trailing" if listed else own.spacing)
+    return SAMPLERS[sampler].spacing or (own.spacing if total is None else "trailing")
 
 
 def _check_variance(settings: Settings, own: Variance) -> None:

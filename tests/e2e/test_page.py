@@ -79,6 +79,9 @@ def test_rows_of_classes_have_the_same_seeds(studio: Studio) -> None:
     rows = studio.all(f"#job-{job_id} .class-row")
     assert [row.find_element(By.TAG_NAME, "h4").text for row in rows] == list(CLASSES)
     assert [len(row.find_elements(By.TAG_NAME, "img")) for row in rows] == [2, 2, 2]
+    studio.press("Use these settings", f"#job-{job_id}")
+    again = studio.job(studio.make())
+    assert again["params"] == params
 
 
 def test_a_plan_of_the_model_can_be_chosen(studio: Studio) -> None:
@@ -174,6 +177,8 @@ def test_generated_pictures_are_enlarged_in_the_same_job(studio: Studio) -> None
     assert "enlarged by tiny-up" in studio.text(f"#job-{job_id}")
     studio.press("Use these settings", f"#job-{job_id}")
     assert studio.form.find_element(By.NAME, "upscale").get_property("value") == "tiny-up"
+    studio.press("Command", f"#job-{job_id}")
+    assert "upscale=tiny-up&upscale_steps=2&upscale_augmentation=0" in studio.text(f"#job-{job_id} pre")
     studio.fill("model", "with-classes")
     assert not studio.form.find_element(By.NAME, "upscale").is_displayed(), "no model enlarges pictures of this size"
 

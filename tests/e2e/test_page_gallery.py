@@ -116,6 +116,29 @@ def test_deleting_asks_once_and_deletes_on_the_server(studio: Studio) -> None:
     assert job_id not in cards(studio)
 
 
+def test_the_card_of_a_job_without_pictures_stays_away_once_it_is_deleted(studio: Studio) -> None:
+    job_id = httpx.post(f"{studio.url}/generate?n=8&steps=1000", headers={"Prefer": "respond-async"}).json()["id"]
+    httpx.delete(f"{studio.url}/jobs/{job_id}")
+    studio.load()
+    wait_until(lambda: studio.job(job_id)["state"] == "cancelled" and studio.all(f"#job-{job_id}"), 20, "it is listed")
+    studio.press("Delete", f"#job-{job_id}")
+    studio.press("Delete for good?", f"#job-{job_id}")
+    wait_until(lambda: job_id not in cards(studio), 10, "the card goes")
+    studio.load()
+    wait_until(lambda: studio.all("#jobs > article, #more .empty"), 10, "the gallery is there")
+    assert job_id not in cards(studio)
+
+
+def test_a_key_that_is_held_deletes_nothing(studio: Studio) -> None:
+    job_id = studio.made(1)
+    studio.click(f"#job-{job_id} a.picture")
+    studio.see("dialog.viewer")
+    held = "for (const repeat of [false, true, true]) document.body.dispatchEvent("
+    studio.driver.execute_script(held + "new KeyboardEvent('keydown', { key: 'x', repeat, bubbles: true }))")
+    assert studio.see("dialog.viewer .delete").text == "Delete for good?"
+    assert "images" in studio.job(job_id)["links"]
+
+
 def test_the_queue_shows_places_and_urgency_and_cancels(studio: Studio) -> None:
     busy = {"Prefer": "respond-async"}
     first = httpx.post(f"{studio.url}/generate?n=8&steps=1000", headers=busy).json()["id"]

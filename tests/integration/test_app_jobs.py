@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import socket
+import time
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -231,10 +232,13 @@ def test_jobs_without_pictures_have_none_to_delete(api: httpx.Client, worker: Fa
     api.delete(f"/jobs/{cancelled}")
     for job_id, problem in ((failed, "job-failed"), (cancelled, "job-cancelled")):
         before = api.get(f"/jobs/{job_id}").json()
+        assert "expires_at" not in before
         for _ in range(2):
             assert api.delete(f"/jobs/{job_id}/images").status_code == 204
         assert api.get(f"/jobs/{job_id}/image").json()["type"] == f"/problems/{problem}"
-        assert api.get(f"/jobs/{job_id}").json() == before
+        after = api.get(f"/jobs/{job_id}").json()
+        assert datetime.fromisoformat(after.pop("expires_at")).timestamp() <= time.time()
+        assert after == before
 
 
 def test_a_job_that_is_forgotten_meanwhile_leaves_no_record(worker: FakeWorker) -> None:

@@ -323,6 +323,7 @@ def test_a_weaker_version_becomes_part_of_a_model(models_dir: Path, tmp_path: Pa
     assert made.weaker is not None
     for name, tensor in small.state_dict().items():
         assert torch.equal(made.weaker.state_dict()[name], tensor)
+    assert "no place for the weaker network" in refusal(tmp_path / "guided", "--to", "diffusers")
     convert(tmp_path / "guided", "--out", tmp_path / "again")  # it keeps what it has
     again = load_checkpoint(tmp_path / "again")
     assert again.weaker is not None
@@ -334,6 +335,7 @@ def test_a_weaker_version_must_fit_the_model(models_dir: Path, tmp_path: Path) -
     others = {
         "prediction eps instead of v": dataclasses.replace(tiny.config, prediction="eps"),
         "another noise schedule": dataclasses.replace(tiny.config, schedule=ScheduleConfig("cosine")),
+        "on another noise schedule": dataclasses.replace(tiny.config, schedule=ScheduleConfig("linear", 500)),
         "shape": dataclasses.replace(tiny.config, image_size=8),
     }
     for number, (reason, config) in enumerate(others.items()):

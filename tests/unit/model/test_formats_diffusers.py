@@ -67,6 +67,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
         ("in_channels", 2, "needs out_channels 2 or 4"),
         ("out_channels", 4, "needs out_channels 3 or 6"),
         ("out_channels", 6, "variance_type must be learned_range, because the network learned"),
+        ("block_out_channels", [9, 18], "channels must be even"),
         ("norm_num_groups", 5, "groups 5 does not divide the 8 channels of level 0"),
         ("attention_head_dim", 5, "head_channels 5 does not divide the 16 channels of level 1"),
         ("block_out_channels", "wide", "block_out_channels must be a whole number"),
@@ -352,7 +353,7 @@ def test_a_pipeline_with_other_parts_is_refused(folder: Path) -> None:
     """The network of a latent model would be taken for one of pixels."""
     edit(folder / "model_index.json", lambda index: index.update(vqvae=["diffusers", "VQModel"]))
     assert "its pipeline has a vqvae besides unet and scheduler" in refusal(folder)
-    edit(folder / "model_index.json", lambda index: index.update(vqvae=[None, None]))
+    edit(folder / "model_index.json", lambda index: index.update(vqvae=[None, None], other=[]))
     assert load_checkpoint(folder).config.image_size == 8
 
 

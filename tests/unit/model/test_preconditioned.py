@@ -79,6 +79,12 @@ def test_the_continuous_schedule_is_the_limit_of_the_linear_one() -> None:
     assert np.allclose(VPSDE.alphas_cumprod, fine, rtol=2e-3)
 
 
+def test_a_rate_that_does_not_change_has_timesteps_too() -> None:
+    flat = ContinuousLinear.of(1000, 0.01, 0.01)
+    t = np.linspace(0, 999, 7)
+    assert np.allclose(flat.timestep_at(flat.sigma_at(t)), t)
+
+
 @pytest.mark.parametrize("schedule", [GEOMETRIC, VPSDE], ids=["geometric", "continuous"])
 def test_edm_tells_the_network_its_noise_and_scales_its_input_to_unit_variance(schedule: NoiseSchedule) -> None:
     """Karras et al. 2022, table 1, of y = x_t / sqrt(abar); x_t of images N(0, S^2) has another variance at each t."""

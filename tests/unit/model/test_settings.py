@@ -20,6 +20,7 @@ LIST = "at:20.5,300,700,999"
 TUNED = dataclasses.replace(
     DDIM, defaults=SamplerDefaults("ddim", 4, LIST, 0.3), plans={"two": SamplerDefaults("dpmpp", 2, "at:300,999")}
 )
+SECTIONS = dataclasses.replace(DDIM, defaults=SamplerDefaults("ddim", 10, "4,3,3", 0.3))
 LEARNED = dataclasses.replace(DDIM, network=UNetConfig(out_channels=6), variance="learned_range")
 
 
@@ -63,6 +64,21 @@ def test_a_list_of_timesteps_is_of_its_own_sampler_and_steps(
     choices: dict[str, Any], expected: tuple[Any, ...]
 ) -> None:
     settings = TUNED.settle(**choices)
+    assert (settings.sampler, settings.steps, settings.spacing, settings.eta) == expected
+
+
+@pytest.mark.parametrize(
+    ("choices", "expected"),
+    [
+        ({}, ("ddim", 10, "4,3,3", 0.3)),
+        ({"steps": 20}, ("ddim", 20, "trailing", 0.3)),
+        ({"sampler": "ddpm", "steps": 20}, ("ddpm", 20, "trailing", 0.0)),
+        ({"start": 9}, ("ddim", 10, "4,3,3", 0.3)),
+        ({"start": 5}, ("ddim", 6, "trailing", 0.3)),
+    ],
+)
+def test_a_model_s_own_sections_are_of_their_own_steps(choices: dict[str, Any], expected: tuple[Any, ...]) -> None:
+    settings = SECTIONS.settle(**choices)
     assert (settings.sampler, settings.steps, settings.spacing, settings.eta) == expected
 
 
