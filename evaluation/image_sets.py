@@ -144,15 +144,19 @@ def _from_npz(path: Path, count: int | None) -> ImageSet:
         wanted = "uint8, (N, H, W, 3), or grey (N, H, W, 1)"
         raise EvaluationError(f"{path} holds {dtype} of shape {shape} in {ARRAY}; it should be {wanted}")
     total = _enough(shape[0], count, path)
+    # Of some of the images, these are spread over all: such files are often sorted by class.
+    chosen = np.zeros(shape[0], bool)
+    chosen[np.random.default_rng(0).permutation(shape[0])[:total]] = True
 
     def batches(size: int) -> Iterator[ImageArray]:
         with zipfile.ZipFile(path) as archive, archive.open(f"{ARRAY}.npy") as file:
             _read_header(file)
-            for first in range(0, total, size):
-                rows = min(size, total - first)
+            for first in range(0, shape[0], size):
+                rows = min(size, shape[0] - first)
                 data = file.read(rows * int(np.prod(shape[1:])))
-                images = np.frombuffer(data, np.uint8).reshape(rows, *shape[1:])
-                yield np.broadcast_to(images, (*images.shape[:3], 3))
+                images = np.frombuffer(data, np.uint8).reshape(rows, *shape[1:])[chosen[first : first + rows]]
+                if len(images):
+                    yield np.broadcast_to(images, (*images.shape[:3], 3))
 
     return ImageSet(path.stem, total, batches)
 
