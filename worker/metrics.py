@@ -108,8 +108,8 @@ class WorkerMetrics:
         if outcome == "succeeded":
             self._duration.labels(job.kind, job.model, job.params.sampler).observe(time.time() - active.claimed_at)
 
-    def not_started(self, kind: str, model: str, outcome: str) -> None:
-        """Counts a job that has ended before it took a step; its kind is `unknown` if it could not be read."""
+    def refused(self, kind: str, model: str, outcome: str) -> None:
+        """Counts a job that was refused, cancelled or given up here; its kind is `unknown` if it could not be read."""
         self._finished.labels(kind, model, outcome).inc()
 
     def retried(self, reason: str) -> None:

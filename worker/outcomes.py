@@ -141,18 +141,18 @@ class Outcomes:
         if code is not None:
             self._rq.insist(lambda: self._reporter.not_started(job.id, code))
         if self._rq.insist(lambda: self._rq.fail(job, claim.queue, claim.execution, error, stopped=code is None)):
-            self._end_unstarted(job, claim.queue.name, JobState.CANCELLED if code is None else JobState.FAILED)
+            self._end_refused(job, claim.queue.name, JobState.CANCELLED if code is None else JobState.FAILED)
 
     def give_up(self, jobs: Iterable[DataJob]) -> None:
         """Cleans up after jobs whose workers died too often; RQ has been told that they failed."""
         for job in jobs:
             log.warning("a job is given up: its workers died", extra={"job_id": job.id})
-            self._end_unstarted(job, job.origin, JobState.FAILED)
+            self._end_refused(job, job.origin, JobState.FAILED)
 
-    def _end_unstarted(self, job: DataJob, queue: str, outcome: str) -> None:
+    def _end_refused(self, job: DataJob, queue: str, outcome: str) -> None:
         self._rq.insist(lambda: self._reporter.changed(job.id))
         self._writers.forget(job.id)
-        self._metrics.not_started(kind_of(job), keys.model_of(queue), outcome)
+        self._metrics.refused(kind_of(job), keys.model_of(queue), outcome)
 
     def _end(self, running: RunningJob, outcome: str, *, owned: bool) -> str:
         trail = running.active.job.trail
