@@ -253,7 +253,7 @@ def test_an_evaluation_draws_on_a_server_what_it_draws_here(
     run(*arguments, "--reference", real, *elsewhere, "--out", tmp_path / "there")
 
     def drawn(out: str) -> dict[str, bytes]:
-        folder = tmp_path / out / "pictures"
+        (folder,) = (tmp_path / out / "pictures").iterdir()  # named by the model's version, as far as it is known
         return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.png")}
 
     assert len(drawn("here")) == 2 * 40

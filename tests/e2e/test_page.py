@@ -178,7 +178,7 @@ def test_generated_pictures_are_enlarged_in_the_same_job(studio: Studio) -> None
     studio.press("Use these settings", f"#job-{job_id}")
     assert studio.form.find_element(By.NAME, "upscale").get_property("value") == "tiny-up"
     studio.press("Command", f"#job-{job_id}")
-    assert "upscale=tiny-up&upscale_steps=2&upscale_augmentation=0" in studio.text(f"#job-{job_id} pre")
+    assert "upscale=tiny-up&upscale_steps=2&upscale_augmentation=0" in studio.see(f"#job-{job_id} pre").text
     studio.fill("model", "with-classes")
     assert not studio.form.find_element(By.NAME, "upscale").is_displayed(), "no model enlarges pictures of this size"
 

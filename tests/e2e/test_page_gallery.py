@@ -93,7 +93,8 @@ def test_settings_of_a_picture_fill_the_form_and_make_it_again(studio: Studio) -
     studio.open()
     studio.view(job_id, 1)
     studio.press("Use these settings", "dialog.viewer")
-    assert studio.form.find_element(By.NAME, "sampler").get_property("value") == "ddim"
+    sampler = studio.form.find_element(By.NAME, "sampler")
+    wait_until(lambda: sampler.get_property("value") == "ddim", 5, "the form is filled in")
     again = studio.done(studio.make())
     assert again["params"] == {**studio.job(job_id)["params"], "n": 1, "seed": 6}
     first, second = (

@@ -75,7 +75,9 @@ def test_images_that_were_deleted_expired_at_that_time(expired: str, sooner: boo
     status = read(fields(RqStatus.FINISHED, started=STARTED, ended=ENDED, expired=expired))
     planned = read(finished).expires_at
     assert status.expires_at == (max(0.0, float(expired)) if sooner else planned)
-    assert read(fields(RqStatus.CANCELED, started=STARTED, ended=ENDED, expired=expired)).expires_at is None
+    cancelled = read(fields(RqStatus.CANCELED, started=STARTED, ended=ENDED, expired=expired)).expires_at
+    assert cancelled == (0.0 if expired == "nan" else max(0.0, float(expired)))
+    assert read(fields(RqStatus.CANCELED, started=STARTED, ended=ENDED)).expires_at is None
 
 
 @pytest.mark.parametrize(
