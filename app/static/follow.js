@@ -43,7 +43,7 @@ async function follow(id) {
   try {
     for await (const { event, data } of events(`/jobs/${id}/events`, controller.signal)) {
       if (event === "preview") jobs.preview(id, data.index, `data:image/png;base64,${data.png}`);
-      else jobs.put({ id, ...data });
+      else jobs.put({ id, position: undefined, eta_seconds: undefined, ...data }); // missing where the server does not know
     }
   } catch {
     // The lists tell what has become of it.

@@ -25,8 +25,7 @@ class Jobs extends EventTarget {
   put(news) {
     const before = this.#all.get(news.id);
     if (before && isEnded(before) && !isEnded(news)) return;
-    // What the server does not know any more, such as the time left without a worker, is missing in its answer.
-    const job = isEnded(news) ? news : { ...before, position: undefined, eta_seconds: undefined, ...news };
+    const job = isEnded(news) ? news : { ...before, ...news };
     this.#all.set(job.id, job);
     // Of a job that has ended only its images change: they go. Lists may round its times otherwise than its last event.
     if (before && isEnded(before) && isGone(before) === isGone(job)) return;
