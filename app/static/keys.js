@@ -90,7 +90,7 @@ export function startKeys() {
     const done = act ? act() : false;
     if (done === false) return;
     event.preventDefault();
-    Promise.resolve(done).catch(error => complain(open ? viewer().alarm : $("error"), error));
+    Promise.resolve(done).catch(error => complain(viewer()?.alarm ?? $("error"), error));
   });
 }
 
