@@ -191,8 +191,15 @@ class Studio:
 
         wait_until(stays, 10, "nothing that loads moves it")
         data = {"items": [], "files": [str(file)], "dragOperationsMask": 1}
-        for kind in ("dragEnter", "dragOver", "drop"):
+
+        def drag(kind: str) -> None:
             self.driver.execute_cdp_cmd("Input.dispatchDragEvent", {"type": kind, **places[-1], "data": data})
+
+        drag("dragEnter")
+        # A page that has not answered yet does not take the file, and the browser opens it in a tab of its own.
+        wait_until(lambda: self.all("body.dragging"), 10, "the page has noticed the file")
+        for kind in ("dragOver", "dragOver", "drop"):
+            drag(kind)
 
     def downloads(self, folder: Path) -> None:
         """Saves what is downloaded from now on in a folder."""
