@@ -1,4 +1,4 @@
-"""A circuit breaker for Redis: after a timeout, calls fail at once instead of waiting in a thread."""
+"""A circuit breaker for Redis and the store: after a timeout, calls fail at once instead of waiting in a thread."""
 
 from __future__ import annotations
 
@@ -13,12 +13,18 @@ PAUSE_SECONDS = 0.25
 
 
 class Breaker:
-    """Opens when Redis does not answer in time, and closes when it answers again. Threads may share it.
+    """Opens when something does not answer in time, and closes when it answers again. Threads may share it.
 
     While it is open, one call in PAUSE_SECONDS goes through as a probe.
+
+    Args:
+        what: what is asked, for the message of the error.
+        error: the kind of error by which calls fail meanwhile.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, what: str, error: type[Exception]) -> None:
+        self._what = what
+        self._error = error
         self._lock = threading.Lock()
         self._open_until: float | None = None
         self._prober: int | None = None  # the thread whose call goes through
@@ -27,22 +33,22 @@ class Breaker:
         """Returns if a call may go through.
 
         Raises:
-            redis.TimeoutError: if the breaker is open.
+            Exception: of the breaker's kind, if it is open.
         """
         with self._lock:
             if self._open_until is None or self._prober == threading.get_ident():
                 return
             if time.monotonic() < self._open_until:
-                raise RedisTimeout("Redis did not answer a moment ago")
+                raise self._error(f"{self._what} did not answer a moment ago")
             self._prober, self._open_until = threading.get_ident(), time.monotonic() + PAUSE_SECONDS
 
     def open(self) -> None:
-        """Notes that Redis did not answer in time."""
+        """Notes that there was no answer in time."""
         with self._lock:
             self._prober, self._open_until = None, time.monotonic() + PAUSE_SECONDS
 
     def close(self) -> None:
-        """Notes that Redis answered."""
+        """Notes that there was an answer."""
         if self._open_until is not None:
             with self._lock:
                 self._prober = self._open_until = None

@@ -111,7 +111,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[State]:
     to_thread.current_default_thread_limiter().total_tokens = THREADS
     async with AsyncExitStack() as stack:
         client, probe = (_redis(redis_url, timeout) for timeout in (REDIS_TIMEOUT, PROBE_TIMEOUT))
-        guard(client, Breaker())
+        guard(client, Breaker("Redis", redis.TimeoutError))
         stack.callback(client.close)
         stack.callback(probe.close)
         listener = Listener(redis_url)

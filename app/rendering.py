@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
 
 from anyio import CapacityLimiter, to_thread
 
-from jobs.errors import StoreUnavailable
+from jobs.errors import ResultExpired, StoreUnavailable
 
+from .breaker import Breaker
 from .errors import Overloaded
 
 RENDERERS = 1  # threads that render; each holds all images of a job, and takes the GIL except to compress
 READERS = 4  # threads that read manifests and images; fifty would keep the event loop waiting for the GIL
 MAX_WAITING = 64  # requests that may wait for a renderer
 RETRY_SECONDS = 2
-FAILED_SECONDS = 1.0  # how long nobody else waits for a store that has just failed, perhaps after ten seconds
 
 T = TypeVar("T")
 
@@ -28,7 +27,7 @@ class Renderers:
     def __init__(self) -> None:
         self._threads = CapacityLimiter(RENDERERS)
         self._readers = CapacityLimiter(READERS)
-        self._failed_until = 0.0
+        self._breaker = Breaker("the store", StoreUnavailable)
 
     async def read(self, read: Callable[[], T]) -> T:
         """Runs a function that only reads from the store in one of the reader threads, however many calls wait.
@@ -50,10 +49,14 @@ class Renderers:
         return await to_thread.run_sync(partial(self._do, make), limiter=self._threads)
 
     def _do(self, call: Callable[[], T]) -> T:
-        if time.monotonic() < self._failed_until:
-            raise StoreUnavailable("the store did not answer a moment ago")
+        self._breaker.check()
         try:
-            return call()
+            result = call()
         except StoreUnavailable:
-            self._failed_until = time.monotonic() + FAILED_SECONDS
+            self._breaker.open()
             raise
+        except ResultExpired:
+            self._breaker.close()
+            raise
+        self._breaker.close()
+        return result

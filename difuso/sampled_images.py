@@ -14,7 +14,6 @@ from PIL import Image
 from jobs.params import SamplingParams
 from jobs.per_image import label_in_turn, one_or_several
 from training.images import ImageArray
-from training.replacing import replace_text, replacing
 
 from .drawing import DrawingModel
 
@@ -46,7 +45,7 @@ class SampledImages:
         self.folder = root / f"{model.name}-{model.version[:8]}" / name
         self._clock = self.folder / "seconds.json"
         self.folder.mkdir(parents=True, exist_ok=True)
-        replace_text(self.folder / "parameters.json", json.dumps(self.facts, indent=2) + "\n")
+        _replace(self.folder / "parameters.json", (json.dumps(self.facts, indent=2) + "\n").encode())
 
     def __call__(self, first: int, count: int) -> ImageArray:
         """Images `first` to `first + count - 1`, uint8 of shape (count, H, W, 3)."""
@@ -65,8 +64,7 @@ class SampledImages:
             nonlocal began
             seconds = time.perf_counter() - began
             for i, png in zip(batches[number], pngs, strict=True):
-                with replacing(self._path(i)) as file:
-                    file.write(png)
+                _replace(self._path(i), png)
             if self._model.is_here:
                 self._count(len(pngs), seconds)
             began = time.perf_counter()
@@ -92,10 +90,17 @@ class SampledImages:
         spent = self._spent()
         if images == self._model.together or not spent["images"]:
             total = {"images": spent["images"] + images, "seconds": spent["seconds"] + seconds}
-            replace_text(self._clock, json.dumps(total) + "\n")
+            _replace(self._clock, (json.dumps(total) + "\n").encode())
 
     def _run(self, batch: Sequence[int]) -> SamplingParams:
         seeds = [self._params.seed_of(i) for i in batch]
         label = label_in_turn(self._labels, seeds) if self._labels else self._params.label
         own = {"n": len(batch), "seed": one_or_several(seeds), "label": label}
         return self._params.model_copy(update=own)
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Writes a file whole or not at all. It is not synced, since it could be made again."""
+    unfinished = path.with_suffix(".tmp")
+    unfinished.write_bytes(content)
+    unfinished.replace(path)

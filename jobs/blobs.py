@@ -40,6 +40,7 @@ class Blobs:
         self._local = isinstance(self._fs, LocalFileSystem)
 
     def read(self, path: PurePosixPath) -> bytes:
+        """Returns the content of a file; FileNotFoundError if there is none."""
         if self._local:
             return read_file(path)
         data: bytes = self._fs.cat_file(str(path))

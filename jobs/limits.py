@@ -75,14 +75,14 @@ redis.call('HSET', KEYS[1], id, string.format('%d %.6f', cost, now))
 if redis.call('TTL', KEYS[1]) < tonumber(ARGV[8]) then redis.call('EXPIRE', KEYS[1], ARGV[8]) end
 """
 # The share is gone if the job waited for too long to be queued. Another request may have queued it, which paid nothing.
-_RETURN = """
+_PUT_BACK = """
 if redis.call('EXISTS', ARGV[6] .. id) == 1 or redis.call('HDEL', KEYS[1], id) == 0 or not rate then return end
 redis.call('HSET', KEYS[2], 'balance', tostring(balance + cost), 'at', string.format('%.6f', now))
 redis.call('EXPIRE', KEYS[2], math.ceil((burst - balance) / rate) + 1)
 """
 _RESERVE = _COUNT + _MEND + _CHECK + _TAKE + "return granted"
 _REFUSAL = _COUNT + _CHECK + "return granted"
-_GIVE_BACK = _COUNT + _RETURN
+_GIVE_BACK = _COUNT + _PUT_BACK
 _USAGE = _COUNT + "return {tostring(used), tostring(balance or 0)}"
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from pathlib import Path
 
 import numpy as np
@@ -30,8 +29,8 @@ class Journal:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
-        self._lines = (folder / METRICS).open("a+", encoding="utf-8")
-        if _is_cut_off(folder / METRICS):  # by a kill; the next line would be lost with it
+        self._lines = (folder / METRICS).open("a", encoding="utf-8")
+        if (folder / METRICS).read_bytes()[-1:] not in (b"", b"\n"):  # cut off by a kill, it would spoil the next line
             self._lines.write("\n")
         self._board = SummaryWriter(str(folder / "tensorboard"))
 
@@ -56,12 +55,6 @@ class Journal:
     def close(self) -> None:
         self._lines.close()
         self._board.close()
-
-
-def _is_cut_off(path: Path) -> bool:
-    """Returns whether the last line of a file has no end."""
-    with path.open("rb") as file:
-        return bool(file.seek(0, os.SEEK_END)) and (file.seek(-1, os.SEEK_END), file.read())[1] != b"\n"
 
 
 def tile_images(images: Tensor) -> Image.Image:

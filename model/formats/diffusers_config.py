@@ -80,7 +80,7 @@ def find_weights(folder: Path) -> str:
 
 def _check_index(index: Mapping[str, Any]) -> None:
     """Refuses a pipeline with further parts, such as a decoder, because unet and scheduler alone draw no images."""
-    parts = {name for name, value in index.items() if isinstance(value, list) and value[:1] not in ([], [None])}
+    parts = {name for name, value in index.items() if isinstance(value, list) and value and value[0] is not None}
     if others := parts - {"unet", "scheduler"}:
         raise CheckpointError(f"{INDEX} cannot be used: its pipeline has a {min(others)} besides unet and scheduler")
 

@@ -41,7 +41,7 @@ def in_thread(breaker: Breaker) -> bool:
 
 def test_after_a_timeout_nobody_waits(client: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(breaking, "PAUSE_SECONDS", 60)
-    breaker = Breaker()
+    breaker = Breaker("Redis", redis.TimeoutError)
     guard(client, breaker)
     with pytest.raises(redis.TimeoutError, match=r"[Tt]imeout"):
         client.ping()
@@ -55,7 +55,7 @@ def test_after_a_timeout_nobody_waits(client: redis.Redis, monkeypatch: pytest.M
 
 def test_one_at_a_time_looks_whether_it_is_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(breaking, "PAUSE_SECONDS", 0)
-    breaker = Breaker()
+    breaker = Breaker("Redis", redis.TimeoutError)
     breaker.open()
     monkeypatch.setattr(breaking, "PAUSE_SECONDS", 60)
     breaker.check()
@@ -68,7 +68,7 @@ def test_one_at_a_time_looks_whether_it_is_back(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_an_answer_closes_it(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    breaker = Breaker()
+    breaker = Breaker("Redis", redis.TimeoutError)
     with redis.Redis.from_url(redis_url) as client:
         guard(client, breaker)
         monkeypatch.setattr(breaking, "PAUSE_SECONDS", 0)

@@ -2,13 +2,15 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable
+from contextlib import nullcontext
 
 import pytest
 
-from app import rendering
+from app import breaker, rendering
 from app.errors import Overloaded
 from app.rendering import READERS, RENDERERS, Renderers
-from jobs.errors import StoreUnavailable
+from jobs.errors import ResultExpired, StoreUnavailable
 
 
 def test_few_render_at_once_and_not_too_many_wait(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,14 +61,20 @@ def test_while_a_store_hangs_nobody_waits_behind_others_for_it(monkeypatch: pyte
 
     assert {type(answer) for answer in asyncio.run(ask())} == {StoreUnavailable}
     assert calls == READERS
-    hang.clear()
-    monkeypatch.setattr(rendering, "FAILED_SECONDS", 0.0)
 
-    async def ask_again() -> str:
+    def read_expired() -> str:
+        raise ResultExpired
+
+    async def ask_again(answer: Callable[[], str], error: type[Exception] | None) -> str:
         renderers = Renderers()
         with pytest.raises(StoreUnavailable):
             await renderers.read(read)
+        monkeypatch.setattr(breaker, "PAUSE_SECONDS", 60)  # one looks whether it is back
+        for expected in (error, None):
+            with nullcontext() if expected is None else pytest.raises(expected):
+                await renderers.read(answer if expected is error else lambda: "read")
         return await renderers.read(lambda: "read")
 
-    hang.set()
-    assert asyncio.run(ask_again()) == "read"
+    for answer, error in ((read_expired, ResultExpired), (lambda: "read", None)):
+        monkeypatch.setattr(breaker, "PAUSE_SECONDS", 0)
+        assert asyncio.run(ask_again(answer, error)) == "read"
