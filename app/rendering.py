@@ -14,7 +14,9 @@ from .breaker import Breaker
 from .errors import Overloaded
 
 RENDERERS = 1  # threads that render; each holds all images of a job, and takes the GIL except to compress
-READERS = 4  # threads that read manifests and images; fifty would keep the event loop waiting for the GIL
+# Threads that read manifests and images. They mostly wait, longest for a bucket, whose images per second grow with them; on a
+# local disk four would do, and the event loop would wait less for the GIL.
+READERS = 32
 MAX_WAITING = 64  # requests that may wait for a renderer
 RETRY_SECONDS = 2
 
