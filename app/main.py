@@ -133,7 +133,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[State]:
             store=store,
             checkers=CapacityLimiter(CHECKERS),
             uploads=Uploads(settings.max_upload),
-            renderers=Renderers(),
+            renderers=Renderers(store.readers),
             watcher=Watcher(queue, listener, app.state.draining, metrics),
             draining=app.state.draining,
         )

@@ -14,9 +14,6 @@ from .breaker import Breaker
 from .errors import Overloaded
 
 RENDERERS = 1  # threads that render; each holds all images of a job, and takes the GIL except to compress
-# Threads that read manifests and images. They mostly wait, longest for a bucket, whose images per second grow with them; on a
-# local disk four would do, and the event loop would wait less for the GIL.
-READERS = 32
 MAX_WAITING = 64  # requests that may wait for a renderer
 RETRY_SECONDS = 2
 
@@ -24,11 +21,15 @@ T = TypeVar("T")
 
 
 class Renderers:
-    """The threads in which images are read and rendered; one object per process."""
+    """The threads in which images are read and rendered; one object per process.
 
-    def __init__(self) -> None:
+    Args:
+        readers: the number of threads that read; see `ResultStore.readers`.
+    """
+
+    def __init__(self, readers: int) -> None:
         self._threads = CapacityLimiter(RENDERERS)
-        self._readers = CapacityLimiter(READERS)
+        self._readers = CapacityLimiter(readers)
         self._breaker = Breaker("the store", StoreUnavailable)
 
     async def read(self, read: Callable[[], T]) -> T:

@@ -29,6 +29,7 @@ class Blobs:
 
     Attributes:
         root: the folder or prefix.
+        is_local: whether it is a folder, and no bucket.
     """
 
     def __init__(self, url: str) -> None:
@@ -37,18 +38,18 @@ class Blobs:
             options["config_kwargs"] = S3_TIMEOUTS | conf.get("s3", {}).get("config_kwargs", {})
         self._fs, root = fsspec.url_to_fs(url, **options)
         self.root = PurePosixPath(root)
-        self._local = isinstance(self._fs, LocalFileSystem)
+        self.is_local = isinstance(self._fs, LocalFileSystem)
 
     def read(self, path: PurePosixPath) -> bytes:
         """Returns the content of a file; FileNotFoundError if there is none."""
-        if self._local:
+        if self.is_local:
             return read_file(path)
         data: bytes = self._fs.cat_file(str(path))
         return data
 
     def write(self, path: PurePosixPath, data: bytes) -> None:
         """Writes a file, or replaces it."""
-        if not self._local:
+        if not self.is_local:
             self._fs.pipe_file(str(path), data)
             return
         with temporary_file(Path(path), data, top=Path(self.root)) as temporary:
@@ -56,7 +57,7 @@ class Blobs:
 
     def create(self, path: PurePosixPath, data: bytes) -> bool:
         """Writes a new file; returns False if the file exists."""
-        if self._local:
+        if self.is_local:
             with temporary_file(Path(path), data, top=Path(self.root)) as temporary, suppress(FileExistsError):
                 os.link(temporary, path)
                 return True
@@ -75,7 +76,7 @@ class Blobs:
     def delete(self, path: PurePosixPath, *, top: PurePosixPath | None = None) -> None:
         """Deletes a file, and its folders that are empty then and lie below `top`; None leaves all folders."""
         self._fs.rm_file(str(path))
-        if top is not None and self._local:
+        if top is not None and self.is_local:
             prune(Path(path).parent, Path(top))
 
     def find(self, folder: PurePosixPath) -> list[PurePosixPath]:
@@ -95,7 +96,7 @@ class Blobs:
 
     def space(self) -> tuple[int, int] | None:
         """Returns the free and the total bytes of the disk; None of a bucket."""
-        if not self._local:
+        if not self.is_local:
             return None
         root = Path(self.root)  # may not exist before the first write
         there = next(folder for folder in (root, *root.parents) if folder.exists())

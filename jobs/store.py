@@ -39,6 +39,7 @@ IMAGE_SECONDS = 10.0
 LARGE_SECONDS = 60.0  # a snapshot of a large model has a hundred megabytes, and so may have a trace
 CHECK_SECONDS = 1.5
 CALLS = 32
+LOCAL_READERS = 4  # more read no faster from a disk, but make others wait for the GIL; a bucket takes its time
 CLOCK_SECONDS = 10.0  # by which the clocks of machines may differ
 CHECK = re.compile(r"\.{1,2}check-")  # the file of a check, and with two dots its temporary file
 
@@ -48,10 +49,14 @@ class ResultStore:
 
     Args:
         url: a path, or an fsspec URL such as `file:///var/lib/difuso` or `s3://bucket/prefix`.
+
+    Attributes:
+        readers: the number of threads that read at once as much as can be read.
     """
 
     def __init__(self, url: str) -> None:
         self._blobs = Blobs(url)
+        self.readers = LOCAL_READERS if self._blobs.is_local else CALLS
         self._root = self._blobs.root
         self._calls = HangingCalls(CALLS)
 

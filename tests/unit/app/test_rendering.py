@@ -9,8 +9,10 @@ import pytest
 
 from app import breaker, rendering
 from app.errors import Overloaded
-from app.rendering import READERS, RENDERERS, Renderers
+from app.rendering import RENDERERS, Renderers
 from jobs.errors import ResultExpired, StoreUnavailable
+
+READERS = 4
 
 
 def test_few_render_at_once_and_not_too_many_wait(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -29,7 +31,7 @@ def test_few_render_at_once_and_not_too_many_wait(monkeypatch: pytest.MonkeyPatc
         return "done"
 
     async def ask() -> list[str | BaseException]:
-        renderers = Renderers()
+        renderers = Renderers(READERS)
         asked = [asyncio.create_task(renderers.run(render)) for _ in range(RENDERERS + 3)]
         while not most:
             await asyncio.sleep(0)
@@ -52,7 +54,7 @@ def test_while_a_store_hangs_nobody_waits_behind_others_for_it(monkeypatch: pyte
         raise StoreUnavailable("no answer")
 
     async def ask() -> list[str | BaseException]:
-        renderers = Renderers()
+        renderers = Renderers(READERS)
         asked = [asyncio.create_task(renderers.read(read)) for _ in range(50)]
         while calls < READERS:
             await asyncio.sleep(0)
@@ -66,7 +68,7 @@ def test_while_a_store_hangs_nobody_waits_behind_others_for_it(monkeypatch: pyte
         raise ResultExpired
 
     async def ask_again(answer: Callable[[], str], error: type[Exception] | None) -> str:
-        renderers = Renderers()
+        renderers = Renderers(READERS)
         with pytest.raises(StoreUnavailable):
             await renderers.read(read)
         monkeypatch.setattr(breaker, "PAUSE_SECONDS", 60)  # one looks whether it is back

@@ -329,3 +329,7 @@ def test_a_job_whose_images_are_deleted_leaves_no_folder_of_uploads(tmp_path: Pa
     store.commit(manifest("first"))
     store.delete_images(ID)
     assert [path.name for path in (tmp_path / "uploads").rglob("*")] == [ID[:2]]
+
+
+def test_a_bucket_is_read_by_more_threads_than_a_disk(tmp_path: Path) -> None:
+    assert ResultStore(str(tmp_path)).readers < ResultStore("s3://bucket/prefix").readers
