@@ -74,7 +74,7 @@ def kernel_distance(a: FeatureArray, b: FeatureArray, *, subsets: int = 8) -> Es
     is too large by half if both sets have the same distribution.
 
     Args:
-        a, b: shapes (N, D) and (M, D), in random order.
+        a, b: shapes (N, D) and (M, D), in random order or with the classes in turn: neighbours are cut off together.
         subsets: number of subsets; at least two images of either set must remain when one subset is left out.
     """
     parts_a, parts_b = np.array_split(a, subsets), np.array_split(b, subsets)
