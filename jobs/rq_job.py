@@ -22,6 +22,7 @@ MAX_JOB_BYTES = 1 << 17  # bytes of a job as JSON; the largest request needs a t
 DEATHS = "deaths"  # the number of workers that died while running the job
 RESUMED_AT = "resumed_at"  # the image-steps that were done when the last worker began
 PUT_OFF_AT = "put_off_at"  # the time since when no worker could make the job ready, in seconds since the epoch
+PUT_OFFS = "put_offs"  # how often that was found out
 EXPIRED_AT = "expired_at"  # the time when the client had the images deleted, in seconds since the epoch
 
 # All other fields are dropped: RQ would import and call callbacks, connect to webhooks, and unpack earlier results.
@@ -39,12 +40,14 @@ class DataJob(RqJob):
         deaths: the number of workers that died while running the job.
         resumed_at: the image-steps that were done when the last worker began.
         put_off_at: the time since when no worker could make the job ready, in seconds since the epoch; 0 if none tried.
+        put_offs: how often that was found out.
         is_fresh: whether no worker has started the job before, so that it has no snapshot.
     """
 
     deaths: int = 0
     resumed_at: int = 0
     put_off_at: float = 0.0
+    put_offs: int = 0
     is_fresh: bool = False
 
     @classmethod
@@ -75,6 +78,7 @@ class DataJob(RqJob):
         self.deaths = int(raw_data.get(DEATHS.encode(), 0))
         self.resumed_at = int(raw_data.get(RESUMED_AT.encode(), 0))
         self.put_off_at = float(raw_data.get(PUT_OFF_AT.encode(), 0.0))
+        self.put_offs = int(raw_data.get(PUT_OFFS.encode(), 0))
         self.is_fresh = not raw_data.get(b"started_at")
         return restored
 

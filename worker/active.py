@@ -116,10 +116,14 @@ class ActiveJob:
         return self.runner if self.start.upscaler is None else self.ahead[0].runner
 
     @property
-    def models_sha256(self) -> str:
-        """The SHA-256 of the versions of the job's models; a snapshot of others does not fit."""
-        each = "".join(stage.runner.checkpoint.version_sha256 for stage in self.stages)
-        return hashlib.sha256(each.encode()).hexdigest()
+    def run_sha256(self) -> str:
+        """The SHA-256 of what decides about the images; a snapshot of another run does not fit.
+
+        A job that was forgotten may have left one to a new job of the same id.
+        """
+        asked = self.job.model_dump_json(include={"task", "model", "params", "pictures"})
+        models = "".join(stage.runner.checkpoint.version_sha256 for stage in self.stages)
+        return hashlib.sha256((models + asked).encode()).hexdigest()
 
     @property
     def ran_too_long(self) -> bool:
@@ -182,7 +186,7 @@ def activate(
     if job.task.second_stage is not None:
         start = begin_cascade(job, start, upscaler)
     active = ActiveJob(job, runner, start, attempt)
-    if snapshot is not None and restore_snapshot(snapshot, active.trajectories, active.models_sha256):
+    if snapshot is not None and restore_snapshot(snapshot, active.trajectories, active.run_sha256):
         active.resumed_at = active.image_steps
         active.begin_waiting()
     return active

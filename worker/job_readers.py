@@ -15,7 +15,7 @@ import torch
 
 from jobs import keys
 from jobs.errors import StoreUnavailable
-from jobs.rq_job import PUT_OFF_AT
+from jobs.rq_job import PUT_OFF_AT, PUT_OFFS
 from jobs.store import ResultStore
 
 from .active import ActiveJob
@@ -30,6 +30,7 @@ from .rq_base import RqBase
 log = logging.getLogger(__name__)
 
 THREADS = 4
+MIN_PUT_OFFS = 3
 # What another try, or another worker, may not meet; and for how many seconds nothing is claimed after it. The store is
 # missing to all jobs, a model only to the job that goes to the end of its queue.
 OF_THE_MOMENT = {StoreUnavailable: 2.0, ModelIsMissing: 0.2}
@@ -107,8 +108,12 @@ class JobReaders:
             log.warning("a job cannot be started", extra={"job_id": claim.rq_job.id, "error": repr(error)})
             self._outcomes.refuse(claim, error)
         elif claim.rq_job.put_off_at:
-            self._rq.insist(lambda: self._rq.connection.hdel(claim.rq_job.key, PUT_OFF_AT))
+            self._rq.insist(lambda: self._rq.connection.hdel(claim.rq_job.key, PUT_OFF_AT, PUT_OFFS))
         return event.active
+
+    def drop_lost(self) -> None:
+        """Forgets jobs that are another worker's now, because this one was frozen."""
+        self.claims = [claim for claim, ours in zip(self.claims, self._rq.owned(self.claims), strict=True) if ours]
 
     def drop_cancelled(self) -> None:
         """Ends jobs that were cancelled while they were being read, without waiting for the store."""
@@ -122,7 +127,7 @@ class JobReaders:
     def hand_back(self) -> None:
         """Gives the jobs that are being read back to their queues."""
         while self.claims:  # the last one first, so that the order in the queue stays the same
-            self._return(self.claims.pop(), at_front=True)
+            self._outcomes.release(self.claims.pop())
 
     def close(self) -> None:
         """Stops the threads without waiting for reads that go on."""
@@ -136,15 +141,16 @@ class JobReaders:
         self._tell(event)
 
     def _put_off(self, claim: Claim, error: Exception) -> None:
-        """Returns a job to the end of its queue, or fails it if it has been put off for as long as it may run."""
+        """Returns a job to the end of its queue, or fails it if it has been put off for as long as it may run.
+
+        Between two tries it may wait much longer than that, in a long queue or while no worker runs. So it also takes
+        `MIN_PUT_OFFS` tries.
+        """
         job = claim.rq_job
         if self._rq.insist(lambda: self._rq.connection.exists(keys.cancel(job.id))):
             self._outcomes.refuse(claim, Cancelled())
-        elif job.put_off_at and time.time() - job.put_off_at > (job.timeout or 0):
+        elif job.put_offs >= MIN_PUT_OFFS and time.time() - job.put_off_at > (job.timeout or 0):
             self._outcomes.refuse(claim, error)
         else:
             log.warning("a job goes back to its queue: %s", error, extra={"job_id": job.id})
-            self._return(claim, at_front=False)
-
-    def _return(self, claim: Claim, *, at_front: bool) -> None:
-        self._rq.insist(lambda: self._rq.hand_back(claim.rq_job, claim.queue, claim.execution, at_front=at_front))
+            self._rq.insist(lambda: self._rq.hand_back(job, claim.queue, claim.execution, at_front=False))

@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from jobs.kinds import KINDS
 
 from .active import ActiveJob
+from .held_jobs import RunningJob
 from .runner import Runner
 
 JOB_BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600, 1200)
@@ -90,9 +91,10 @@ class WorkerMetrics:
 
         runner.on_step = on_step
 
-    def claimed(self, active: ActiveJob) -> None:
-        """Notes that a job has left the queue."""
-        self._wait.observe(max(0.0, active.claimed_at - active.job.accepted_at))
+    def claimed(self, running: RunningJob) -> None:
+        """Notes that a job has left the queue; one that another worker has run before did not wait all the time."""
+        if running.rq_job.is_fresh:
+            self._wait.observe(max(0.0, running.active.claimed_at - running.active.job.accepted_at))
 
     def in_flight(self, jobs: int) -> None:
         """Sets the number of jobs in flight."""

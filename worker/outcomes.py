@@ -86,18 +86,18 @@ class Outcomes:
         tried: set[RunningJob] = set()
 
         def commit() -> list[bool]:
-            owned = self._rq.owned(list(ended))
-            ours = [running for running, its in zip(ended, owned, strict=True) if its]
-            # After an earlier try a job may have ended so that only the reply was lost; or that try never arrived, and
-            # the job is another worker's.
-            done = [
-                its or (running in tried and not self._rq.was_given_away(running.rq_job))
-                for running, its in zip(ended, owned, strict=True)
-            ]
-            tried.update(ours)
-            if not ours:
-                return done
-            with self._rq.transaction() as pipe:
+            with self._rq.transaction(running.rq_job for running in ended) as pipe:
+                owned = self._rq.owned(list(ended))
+                ours = [running for running, its in zip(ended, owned, strict=True) if its]
+                # After an earlier try a job may have ended so that only the reply was lost; or that try never arrived,
+                # and the job is another worker's.
+                done = [
+                    its or (running in tried and not self._rq.was_given_away(running.rq_job))
+                    for running, its in zip(ended, owned, strict=True)
+                ]
+                tried.update(ours)
+                if not ours:
+                    return done
                 for running in ours:
                     self._rq.succeed(pipe, running, {"images": running.active.job.answers})
                     self._reporter.ended(pipe, running, JobState.SUCCEEDED, encode_seconds=ended[running].seconds)
@@ -115,7 +115,7 @@ class Outcomes:
         def commit() -> bool:
             if code is not None and self._rq.owns(running.rq_job, running.execution):
                 self._reporter.write(self._rq.connection, running.active, failure=code)
-            return self._rq.fail(running.rq_job, running.queue, running.execution, error, stopped=code is None)
+            return self._rq.fail(running.rq_job, running.execution, error, stopped=code is None)
 
         def announce() -> None:
             with self._rq.connection.pipeline(transaction=False) as pipe:
@@ -127,12 +127,16 @@ class Outcomes:
             self._rq.insist(announce)
         return self._end(running, state, owned=owned)
 
-    def release(self, running: RunningJob) -> str:
-        """Hands a job back to its queue. Returns the outcome, `handed back`."""
-        self._rq.insist(lambda: self._rq.hand_back(running.rq_job, running.queue, running.execution))
-        self._rq.insist(lambda: self._reporter.requeued(running.active.job))
+    def release(self, claim: Claim) -> str:
+        """Hands a job back to its queue, at the front. Returns the outcome, `handed back`."""
+        job_id, model = claim.rq_job.id, keys.model_of(claim.queue.name)
+        self._rq.insist(lambda: self._rq.hand_back(claim.rq_job, claim.queue, claim.execution))
+        self._rq.insist(lambda: self._reporter.requeued(job_id, model))
         self._metrics.retried("drain")
-        log.info("job handed back", extra={**running.active.job.trail, "image_steps": running.active.image_steps})
+        facts: dict[str, object] = {"job_id": job_id}
+        if isinstance(claim, RunningJob):
+            facts |= {**claim.active.job.trail, "image_steps": claim.active.image_steps}
+        log.info("job handed back", extra=facts)
         return "handed back"
 
     def refuse(self, claim: Claim, error: Exception) -> None:
@@ -140,7 +144,7 @@ class Outcomes:
         job, code = claim.rq_job, failure_code(error, {"job_id": claim.rq_job.id})
         if code is not None:
             self._rq.insist(lambda: self._reporter.not_started(job.id, code))
-        if self._rq.insist(lambda: self._rq.fail(job, claim.queue, claim.execution, error, stopped=code is None)):
+        if self._rq.insist(lambda: self._rq.fail(job, claim.execution, error, stopped=code is None)):
             self._end_refused(job, claim.queue.name, JobState.CANCELLED if code is None else JobState.FAILED)
 
     def give_up(self, jobs: Iterable[DataJob]) -> None:

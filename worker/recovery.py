@@ -18,7 +18,7 @@ from rq import Queue
 from rq.executions import Execution
 from rq.job import JobStatus as RqStatus
 from rq.job_lifecycle import record_job_failure
-from rq.utils import now
+from rq.utils import now, utcformat
 from rq.worker_registration import WORKERS_BY_QUEUE_KEY
 
 from jobs.contract import JOB_ID
@@ -150,7 +150,7 @@ class Recovery:
                 record_job_failure(job, "its workers died", pipe)
             elif started:
                 counts: dict[Any, Any] = {"retries_left": tries - 1, DEATHS: job.deaths + 1}
-                pipe.hset(job.key, "status", RqStatus.QUEUED, mapping=counts)
+                pipe.hset(job.key, "status", RqStatus.QUEUED, mapping={**counts, "enqueued_at": utcformat(now())})
                 pipe.lpush(queue.key, job.id)
             pipe.execute()
         if started:

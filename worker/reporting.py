@@ -10,7 +10,7 @@ from typing import Any
 import redis
 
 from jobs import keys
-from jobs.contract import FailureCode, Job, JobState, ModelReport, Progress, WorkerReport
+from jobs.contract import FailureCode, JobState, ModelReport, Progress, WorkerReport
 from jobs.events import Ending, preview_channel, status_channel
 from jobs.index import enter
 from jobs.queue import wake
@@ -38,6 +38,7 @@ class Reporter:
         self._client = client
         self._result_ttl = result_ttl
         self._ttl = 2 * result_ttl
+        self._over: set[bytes] = set()  # jobs that were over when the backlog was last tidied
 
     def started(self, actives: Collection[ActiveJob], *, among: Collection[ActiveJob]) -> None:
         """Publishes the timesteps and the progress of jobs that are about to start; marks those that were cancelled.
@@ -110,10 +111,10 @@ class Reporter:
         """Wakes the clients that wait for a job, so that they read its status."""
         self._client.publish(status_channel(job_id), "{}")
 
-    def requeued(self, job: Job) -> None:
+    def requeued(self, job_id: str, model: str) -> None:
         """Wakes the clients that wait for a job that went back to its queue, and an idle worker."""
-        self.changed(job.id)
-        wake(self._client, job.model)
+        self.changed(job_id)
+        wake(self._client, model)
 
     def ended(self, pipe: Any, running: RunningJob, state: JobState, **facts: Any) -> None:
         """Adds to a pipeline that a job has ended: it leaves the backlog, and its clients wake with its status.
@@ -148,16 +149,21 @@ class Reporter:
         withdraw_report(self._client, name)
 
     def tidy_backlog(self) -> None:
-        """Takes jobs out of the backlog that ended without their worker."""
+        """Takes jobs out of the backlog that ended without their worker, the second time that it finds them over.
+
+        For a job that is just being submitted is in the backlog before it has a record.
+        """
+        seen, self._over = self._over, set()
         for model in self.models.runners:
             ids: list[Any] = self._client.hkeys(keys.backlog(model))
             with self._client.pipeline(transaction=False) as pipe:
                 for job_id in ids:
                     pipe.hget(DataJob.key_for("").encode() + job_id, "status")
                 states = pipe.execute(raise_on_error=False)  # another program may have written other data there
-            over = [job_id for job_id, state in zip(ids, states, strict=True) if state not in (b"queued", b"started")]
-            if over:
-                self._client.hdel(keys.backlog(model), *over)
+            over = {job_id for job_id, state in zip(ids, states, strict=True) if state not in (b"queued", b"started")}
+            if over & seen:
+                self._client.hdel(keys.backlog(model), *(over & seen))
+            self._over |= over
 
 
 def _report(runner: Runner) -> ModelReport:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -19,12 +19,12 @@ from rq.executions import Execution, ExecutionRegistry
 from rq.job import Job as RqJob
 from rq.job import JobStatus as RqStatus
 from rq.serializers import JSONSerializer
-from rq.utils import now
-from rq.worker.base import BaseWorker, WorkerStatus
+from rq.utils import now, utcformat
+from rq.worker.base import BaseWorker
 from rq.worker_registration import WORKERS_BY_QUEUE_KEY
 
 from jobs import keys
-from jobs.rq_job import DEATHS, MAX_RETRIES, PUT_OFF_AT, RESUMED_AT, DataJob
+from jobs.rq_job import DEATHS, MAX_RETRIES, PUT_OFF_AT, PUT_OFFS, RESUMED_AT, DataJob
 
 from .foreign_data import is_refusal, set_aside
 from .held_jobs import Claim
@@ -88,9 +88,6 @@ class RqBase(BaseWorker):
 
     def handle_exception(self, job: RqJob, *exc_info: Any) -> None:
         """Does nothing: `failure_code` logs the errors, and a cancelled job is not an error."""
-
-    def procline(self, message: str) -> None:
-        """Does nothing: a title of the process would show data from Redis."""
 
     # Waiting for Redis, which may go away at any time.
 
@@ -160,13 +157,14 @@ class RqBase(BaseWorker):
             self.maintain_heartbeats(job, execution)
 
     @contextmanager
-    def transaction(self) -> Iterator[Any]:
+    def transaction(self, jobs: Iterable[RqJob]) -> Iterator[Any]:
         """Yields a pipeline whose commands Redis carries out as one, at `execute`, and once, though the reply is lost.
 
-        Without a watch, here of a key that only this worker changes, redis-py would send them again.
+        Whether the jobs are still ours is to be asked inside: if somebody takes one after that, `execute` raises
+        `redis.WatchError` and nothing is written. A watch also keeps redis-py from sending the commands twice.
         """
         with self.connection.pipeline() as pipe:
-            pipe.watch(self.key)  # type: ignore[no-untyped-call]
+            pipe.watch(*(job.key for job in jobs))  # type: ignore[no-untyped-call]
             pipe.multi()
             yield pipe
 
@@ -181,12 +179,11 @@ class RqBase(BaseWorker):
         jobs = {job.id: job for job, _ in popped}
         stale = [execution for execution in self.executions.values() if execution.job_id in jobs]
         with self.connection.pipeline() as pipe:
-            self.set_state(WorkerStatus.BUSY, pipeline=pipe)
             started = [add_start(pipe, job, queue, self.name) for job, queue in popped]
             self.executions |= {execution.id: execution for execution in started}
             for execution in stale:
                 execution.delete(job=jobs[execution.job_id], pipeline=pipe)
-            _, *answers = pipe.execute()
+            answers = pipe.execute()
         ours = [execution if its else None for execution, its in zip(started, answers, strict=False)]
         for execution in {*stale, *started} - {*ours}:
             del self.executions[execution.id]
@@ -246,37 +243,48 @@ class RqBase(BaseWorker):
         job.cleanup(ttl, pipeline=pipe, remove_from_queue=False)
         self.cleanup_execution(job, pipeline=pipe, execution=execution)
 
-    def fail(self, job: RqJob, queue: Queue, execution: Execution, error: BaseException, *, stopped: bool) -> bool:
+    def fail(self, job: DataJob, execution: Execution, error: BaseException, *, stopped: bool) -> bool:
         """Ends a job without a result: as cancelled if `stopped`, else as failed for good (see `DataJob.should_retry`).
 
         Returns False if the job is not ours any more.
         """
-        if not self.owns(job, execution):
-            return False
-        if stopped:
-            self._stopped_job_id = job.id
-        told = RuntimeError(ascii(error))  # its message may hold characters that cannot be encoded
-        self._finalize_failure(job, queue, execution, (RuntimeError, told, None))
-        # RQ only logs a commit that failed; the execution's entry tells whether it went through.
-        if self.connection.zscore(job.started_job_registry.key, execution.composite_key) is not None:
-            raise redis.ConnectionError("the failure was not written")
+        with self.transaction([job]) as pipe:
+            if not self.owns(job, execution):
+                return False
+            job.ended_at = now()
+            job.set_status(RqStatus.STOPPED if stopped else RqStatus.FAILED, pipeline=pipe)
+            self.cleanup_execution(job, pipeline=pipe, execution=execution)
+            told = ascii(error)  # its message may hold characters that cannot be encoded
+            times = {"execution_started_at": execution.created_at, "execution_ended_at": job.ended_at}
+            job._handle_failure(told, pipeline=pipe, worker_name=self.name, execution_id=execution.id, **times)
+            self.increment_failed_job_count(pipe)
+            if job.started_at:
+                self.increment_total_working_time(job.ended_at - job.started_at, pipe)
+            try:
+                pipe.execute()
+            except (redis.WatchError, redis.ConnectionError, redis.TimeoutError):  # perhaps only the reply was lost
+                entry = execution.composite_key
+                if self.connection.zscore(job.started_job_registry.key, entry) is not None or self.was_given_away(job):
+                    raise
         return True
 
     def hand_back(self, job: RqJob, queue: Queue, execution: Execution, *, at_front: bool = True) -> None:
         """Puts a running job back into its queue, without using up one of its retries.
 
-        At the end of the queue it waits for what it needs; its record tells since when. A repeated try finds it done.
+        At the end of the queue it waits for what it needs; its record tells since when, and how often it was tried. A
+        repeated try finds it done.
         """
-        with self.connection.pipeline() as pipe:
-            pipe.watch(job.key)  # type: ignore[no-untyped-call]  # recovery may take the job at this moment
+        with self.transaction([job]) as pipe:
             if not self.owns(job, execution):
                 return
-            pipe.multi()
             self.cleanup_execution(job, pipeline=pipe, execution=execution)
             job.set_status(RqStatus.QUEUED, pipeline=pipe)
             queue.push_job_id(job.id, pipeline=pipe, at_front=at_front)
-            if not at_front:
+            if at_front:
+                pipe.hset(job.key, "enqueued_at", utcformat(now()))
+            else:
                 pipe.hsetnx(job.key, PUT_OFF_AT, str(time.time()))
+                pipe.hincrby(job.key, PUT_OFFS, 1)
             pipe.execute()
 
     def recover(self) -> list[DataJob]:

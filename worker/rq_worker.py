@@ -179,6 +179,7 @@ class EngineWorker(RqBase):
         self.beat([(claim.rq_job, claim.execution) for claim in self._held])
         for active, running in self._running.items():  # some may be another worker's now, if this one was frozen
             active.cancel = active.cancel or not self.owns(running.rq_job, running.execution)
+        self._readers.drop_lost()
         self._follower.look()
         self._reporter.worker(self.name)
         self._reporter.tidy_backlog()
@@ -203,7 +204,7 @@ class EngineWorker(RqBase):
 
     def _report(self) -> None:
         try:
-            self._reporter.progress(self._running)
+            self._reporter.progress([active for active in self._running if not active.cancel])
         except redis.RedisError as error:
             self.note_trouble(error)
 
@@ -261,7 +262,7 @@ class EngineWorker(RqBase):
             active = running.active
             self._running[active] = running
             log.info("job claimed", extra={**active.job.trail, "model": active.job.model})
-            self._metrics.claimed(active)
+            self._metrics.claimed(running)
             self._engine.submit(active)
         self._metrics.in_flight(len(self._running))
 

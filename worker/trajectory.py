@@ -122,13 +122,13 @@ def take_snapshot(trajectories: Sequence[Trajectory]) -> Snapshot:
     )
 
 
-def encode_snapshot(snapshot: Snapshot, models_sha256: str) -> bytes:
+def encode_snapshot(snapshot: Snapshot, run_sha256: str) -> bytes:
     """Returns the bytes for the result store: 150 kB for a 64x64 image, and 100 kB for each moment that it kept."""
     tensors = {
         "rows": torch.tensor(snapshot.rows),
         **{name: _joined(getattr(snapshot, name)) for name in STATE},
         "generators": torch.stack(snapshot.generators),
-        "model": torch.frombuffer(bytearray.fromhex(models_sha256), dtype=torch.uint8),
+        "run": torch.frombuffer(bytearray.fromhex(run_sha256), dtype=torch.uint8),
     }
     kept = [moment for moments in snapshot.kept for moment in moments]
     if kept:  # of all trajectories in their order; the rows tell how many each has
@@ -137,11 +137,11 @@ def encode_snapshot(snapshot: Snapshot, models_sha256: str) -> bytes:
     return save(tensors)
 
 
-def restore_snapshot(data: bytes, trajectories: Sequence[Trajectory], models_sha256: str) -> bool:
+def restore_snapshot(data: bytes, trajectories: Sequence[Trajectory], run_sha256: str) -> bool:
     """Restores trajectories from a snapshot. Returns False, and changes nothing, if the snapshot does not fit."""
     try:
         tensors = load(data)
-        models, rows = bytes(tensors["model"].tolist()).hex(), tensors["rows"].tolist()
+        run, rows = bytes(tensors["run"].tolist()).hex(), tensors["rows"].tolist()
         # A snapshot of an older version has no x0_before, and the plans of that version need none.
         x, x0, x0_before = (_parted(tensors.get(name, tensors["x0"]), trajectories) for name in STATE)
         kept = [Kept(*each) for each in zip(tensors.get("kept_x", ()), tensors.get("kept_x0", ()), strict=True)]
@@ -149,7 +149,7 @@ def restore_snapshot(data: bytes, trajectories: Sequence[Trajectory], models_sha
         states = [torch.Generator().set_state(state.clone()).get_state() for state in tensors["generators"]]
     except Exception:  # safetensors raises many kinds; a snapshot that cannot be read only costs time
         return False
-    if models != models_sha256 or not len(rows) == len(states) == len(trajectories):
+    if run != run_sha256 or not len(rows) == len(states) == len(trajectories):
         return False
     if any(not 0 <= row <= len(t.plan) for row, t in zip(rows, trajectories, strict=True)):
         return False

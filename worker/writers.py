@@ -119,9 +119,9 @@ class Writers:
             return
 
     def _do_snapshot(self, event: Snapped) -> None:
-        job, models = event.active.job, event.active.models_sha256
+        job, run = event.active.job, event.active.run_sha256
         self._attempt(
-            lambda: self._store.save_snapshot(job.id, encode_snapshot(event.snapshot, models)),
+            lambda: self._store.save_snapshot(job.id, encode_snapshot(event.snapshot, run)),
             "save a snapshot",
         )
         self._saving.discard(event.active)

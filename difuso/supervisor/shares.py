@@ -58,7 +58,9 @@ def share_out(machine: Machine, workers: int | None, threads: int | None = None)
     """
     count = workers or _as_many_as_pay(machine, threads)
     if count == 1:
-        return [Share()]
+        # Torch itself counts all cores of the machine, whatever the quota of a control group.
+        one_each = machine.on_cpu and threads is None and all(machine.cores) and machine.cores
+        return [Share({"OMP_NUM_THREADS": str(len(machine.cores))} if one_each else {})]
     cores, fair = machine.cores, len(machine.cores) // count
     each = threads or max(1, fair)
     if machine.on_cpu and each > fair:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 import redis
+from prometheus_client import CollectorRegistry
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 from rq import Queue
@@ -25,12 +26,15 @@ from worker import recovery
 from worker.active import ActiveJob
 from worker.claims import Claims
 from worker.held_jobs import Claim, RunningJob
-from worker.job_readers import JobRead, JobReaders
+from worker.job_readers import MIN_PUT_OFFS, JobRead, JobReaders
 from worker.job_reading import ModelIsMissing
+from worker.metrics import WorkerMetrics
 from worker.models import Models
 from worker.outcomes import Outcomes
 from worker.recovery import EXECUTION_TTL, RECOVERY_SECONDS, SILENT_SECONDS, Recovery
+from worker.reporting import Reporter
 from worker.rq_base import RqBase
+from worker.rq_worker import EngineWorker
 from worker.runner import Runner
 
 QUEUE = keys.queue_name("tiny", 3)
@@ -268,7 +272,7 @@ def test_what_is_written_at_the_start_and_the_end_of_a_job_is_what_rq_writes(
 ) -> None:
     """RQ's own worker takes two round trips to start a job and three to end it, and one job at a time."""
     records = []
-    for by_rq in (True, False):
+    for by_rq, fails in ((True, False), (False, False), (True, True), (False, True)):
         submit(queue)
         job = take_one(worker, claims)
         (queued,) = worker.queues
@@ -280,13 +284,18 @@ def test_what_is_written_at_the_start_and_the_end_of_a_job_is_what_rq_writes(
             assert found is not None
             execution = found
         records.append(everything(client, job.id, execution.id))
-        if by_rq:
+        if by_rq and fails:
+            worker._finalize_failure(job, queued, execution, (RuntimeError, RuntimeError("broken"), None))
+        elif by_rq:
             worker._finalize_success(job, queued, execution, {"images": 1})
+        elif fails:
+            assert worker.fail(job, execution, RuntimeError("broken"), stopped=False)
         else:
             succeed(worker, Claim(job, queued, execution))
         records.append(everything(client, job.id, execution.id))
-    assert records[0] == records[2], "at the start"
+    assert records[0] == records[2] == records[4] == records[6], "at the start"
     assert records[1] == records[3], "at the end"
+    assert records[5] == records[7], "at the end of one that failed"
 
 
 def everything(client: Any, job_id: str, execution_id: str) -> list[str]:
@@ -325,7 +334,10 @@ def test_a_job_is_handed_back_once_though_the_reply_was_lost(
 def test_a_job_is_put_off_for_as_long_as_it_may_run(
     queue: JobQueue, worker: RqBase, claims: Claims, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    """Counted from its first failed try, however old it is then; one that succeeds begins the count anew."""
+    """Counted from its first failed try, however old it is then; one that succeeds begins the count anew.
+
+    Two failures that lie far apart, because it waited in its queue meanwhile, are not enough.
+    """
     job_id, now, refused = submit(queue), time.time() + 3600, list[Exception]()
     outcomes = SimpleNamespace(refuse=lambda claim, error: refused.append(error))
     readers = JobReaders(worker, cast(Any, outcomes), cast(Any, None), Models({}), lambda event: None)
@@ -342,10 +354,10 @@ def test_a_job_is_put_off_for_as_long_as_it_may_run(
         try_it(seconds, error=error)
         assert waiting(worker) == [job_id]
     try_it(60, active=active_job())
-    for seconds in (61, 120):
+    for seconds in (61, 700, *range(701, 701 + MIN_PUT_OFFS - 2)):
         try_it(seconds, error=error)
         assert waiting(worker) == [job_id]
-    try_it(122, error=error)
+    try_it(720, error=error)
     assert (refused, waiting(worker)) == ([error], [])
     readers.close()
 
@@ -567,10 +579,7 @@ def test_a_job_whose_end_got_no_reply_is_ours_unless_it_was_given_away(
             succeed(other, Claim(again, queued, started))
         raise redis.ConnectionError("the reply was lost")
 
-    reporter = SimpleNamespace(ended=write)
-    metrics = SimpleNamespace(retried=lambda how: None, finished=lambda active, outcome: None)
-    writers = SimpleNamespace(forget=lambda job_id: None)
-    outcomes = Outcomes(worker, cast(Any, reporter), cast(Any, writers), cast(Any, metrics))
+    outcomes = outcomes_of(worker, ended=write)
     item = RunningJob(
         job,
         queued,
@@ -580,6 +589,143 @@ def test_a_job_whose_end_got_no_reply_is_ours_unless_it_was_given_away(
     (outcome,) = outcomes.succeed({item: cast(Any, SimpleNamespace(seconds=0.0))})
     assert outcome == ("succeeded" if arrived else "lost")
     assert client.xlen(f"rq:results:{job.id}") == 1
+
+
+def outcomes_of(worker: RqBase, ended: Callable[..., None] = lambda *a, **k: None) -> Outcomes:
+    """Without reports, metrics and files."""
+    reporter = SimpleNamespace(ended=ended)
+    metrics = SimpleNamespace(retried=lambda how: None, finished=lambda active, outcome: None)
+    writers = SimpleNamespace(forget=lambda job_id: None)
+    return Outcomes(worker, cast(Any, reporter), cast(Any, writers), cast(Any, metrics))
+
+
+@pytest.mark.parametrize("end", ["succeed", "fail"])
+def test_a_job_that_is_recovered_at_this_moment_does_not_end_here(
+    client: redis.Redis,
+    queue: JobQueue,
+    worker: RqBase,
+    claims: Claims,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+    end: str,
+) -> None:
+    """The worker is frozen between the fence and the write: the client must not see an end that is taken back."""
+    job_id = submit(queue)
+    job, execution = start(worker, claims)
+    name = "owned" if end == "succeed" else "owns"
+    ask = getattr(worker, name)
+
+    def and_then_it_is_lost(*of: Any) -> Any:
+        its = ask(*of)
+        monkeypatch.setattr(worker, name, ask)
+        look(Recovery(client), worker, clock, 2 * EXECUTION_TTL)
+        return its
+
+    facts = SimpleNamespace(job=SimpleNamespace(id=job.id, trail={}, answers=1), has_snapshot=True)
+    item = RunningJob(job, worker.queues[0], execution, cast(Any, facts))
+    monkeypatch.setattr(worker, name, and_then_it_is_lost)
+    if end == "succeed":
+        assert outcomes_of(worker).succeed({item: cast(Any, SimpleNamespace(seconds=0.0))}) == ["lost"]
+    else:
+        assert not worker.insist(lambda: worker.fail(job, execution, RuntimeError("broken"), stopped=False))
+    assert queue.status(job_id).state is JobState.QUEUED
+    assert waiting(worker) == [job_id]
+    assert not client.exists(f"rq:results:{job_id}")
+
+
+def test_a_job_fails_once_though_the_reply_was_lost(
+    client: redis.Redis, queue: JobQueue, worker: RqBase, claims: Claims
+) -> None:
+    job_id = submit(queue)
+    job, execution = start(worker, claims)
+    lost = Lossy.lost
+    Lossy.armed = True
+    assert worker.insist(lambda: worker.fail(job, execution, RuntimeError("broken"), stopped=False))
+    assert Lossy.lost == lost + 1
+    assert queue.status(job_id).state is JobState.FAILED
+    assert client.xlen(f"rq:results:{job_id}") == 1
+
+
+def test_a_job_that_was_handed_back_has_not_waited_since_it_was_accepted(
+    client: redis.Redis, queue: JobQueue, worker: RqBase, claims: Claims, clock: Clock
+) -> None:
+    job_id = submit(queue)
+    for way in ("handed back", "recovered"):
+        job, execution = start(worker, claims)
+        client.hset(f"rq:job:{job_id}", "enqueued_at", "2026-01-01T00:00:00.000000Z")
+        if way == "handed back":
+            worker.hand_back(job, worker.queues[0], execution)
+        else:
+            look(Recovery(client), worker, clock, 2 * EXECUTION_TTL)
+        assert waiting(worker) == [job_id]
+        assert 0 <= queue.oldest_age(["tiny"]) < 10, way
+
+
+def test_a_worker_that_thaws_tells_nothing_of_jobs_that_it_lost(
+    client: redis.Redis, queue: JobQueue, worker: RqBase, claims: Claims, clock: Clock
+) -> None:
+    """One that stepped and one that was being read: both are another's now, who may have told their end."""
+    follower = SimpleNamespace(models=Models({}), look=lambda: None)
+    metrics = WorkerMetrics(CollectorRegistry())
+    thawed = EngineWorker(client, cast(Any, follower), cast(Any, None), metrics, drain_seconds=1.0, result_ttl=60)
+    thawed.register()
+    thawed.listen_to([QUEUE])
+    ids = [submit(queue), submit(queue)]
+    (stepping, first), (being_read, second) = start(thawed, claims), start(thawed, claims)
+    active = active_job()
+    thawed._running[active] = RunningJob(stepping, thawed.queues[0], first, active)
+    thawed._readers.claims.append(Claim(being_read, thawed.queues[0], second))
+    thawed._beat()
+    assert not active.cancel
+    assert len(thawed._readers.claims) == 1
+    look(Recovery(client), worker, clock, 2 * EXECUTION_TTL)
+    assert set(waiting(worker)) == set(ids)
+    thawed._beat()
+    thawed._report()
+    assert active.cancel
+    assert thawed._readers.claims == []
+    assert not client.exists(*map(keys.progress, ids))
+
+
+def test_a_job_of_a_model_that_nobody_serves_waits(client: redis.Redis, queue: JobQueue, clock: Clock) -> None:
+    """Its workers may come back, however late."""
+    job_id = submit(queue)
+    runner = cast(Runner, SimpleNamespace(slots=SLOTS))
+    claims = Claims(client, {"other": runner})
+    worker = RqBase(client, claims.queue_names, name="other-models")
+    worker.register()
+    clock.now += 10 * 86400
+    assert worker.recover() == []
+    worker.tidy()
+    assert claims.take(worker.queues, []) == []
+    assert queue.status(job_id).state is JobState.QUEUED
+    assert client.ttl(f"rq:job:{job_id}") == -1
+
+
+def test_the_backlog_keeps_a_job_that_is_just_being_submitted(client: redis.Redis, queue: JobQueue) -> None:
+    """It stands there before it has a record."""
+    reporter = Reporter(client, Models({"tiny": cast(Any, None)}), result_ttl=60)
+    client.hset(keys.backlog("tiny"), "over", 10)
+    submitted = submit(queue)
+    reporter.tidy_backlog()
+    client.hset(keys.backlog("tiny"), "new", 10)
+    reporter.tidy_backlog()
+    assert set(client.hkeys(keys.backlog("tiny"))) == {b"new", submitted.encode()}
+
+
+def test_only_the_first_claim_of_a_job_tells_how_long_it_waited(
+    queue: JobQueue, worker: RqBase, claims: Claims
+) -> None:
+    registry = CollectorRegistry()
+    metrics = WorkerMetrics(registry)
+    submit(queue)
+    active = SimpleNamespace(claimed_at=7.0, job=SimpleNamespace(accepted_at=5.0))
+    for _ in range(2):
+        job, execution = start(worker, claims)
+        metrics.claimed(RunningJob(job, worker.queues[0], execution, cast(Any, active)))
+        worker.hand_back(job, worker.queues[0], execution)
+    assert registry.get_sample_value("difuso_queue_wait_seconds_count") == 1
+    assert registry.get_sample_value("difuso_queue_wait_seconds_sum") == 2
 
 
 def held(queued: Queue, active: ActiveJob) -> RunningJob:

@@ -28,8 +28,14 @@ def test_on_a_cpu_every_eight_cores_get_a_worker_and_each_of_two(cores: int, wor
 
 
 def test_a_lone_worker_has_the_whole_machine() -> None:
-    for machine in (of_cores(4), of_gpus("0"), of_gpus("0", "1")):
+    for machine in (of_gpus("0"), of_gpus("0", "1")):
         assert share_out(machine, 1) == [Share()]
+
+
+def test_a_lone_worker_has_a_thread_for_each_core_that_a_quota_pays_for() -> None:
+    """By itself torch would start one for each core of the machine."""
+    assert share_out(of_cores(4), 1) == [Share({"OMP_NUM_THREADS": "4"})]
+    assert share_out(of_cores(4), 1, threads=2) == [Share()]
 
 
 @pytest.mark.parametrize(

@@ -118,7 +118,7 @@ def test_every_kind_goes_on_from_a_snapshot_to_the_same_bytes(
     snapshots = []
     whole = activate(asked, runner, sent=sent)
     for _ in stepping(whole):
-        snapshots.append(encode_snapshot(take_snapshot(whole.trajectories), whole.models_sha256))
+        snapshots.append(encode_snapshot(take_snapshot(whole.trajectories), whole.run_sha256))
     resumed = activate(asked, runner, sent=sent, snapshot=snapshots[len(snapshots) // 2])
     assert resumed.resumed_at > 0
     for _ in stepping(resumed):

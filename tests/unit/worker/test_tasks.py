@@ -215,7 +215,7 @@ def test_a_job_goes_on_from_any_snapshot(runner: Runner, kind: str) -> None:
     bench = Bench(whole := activate(job, runner, sent=sent))
     snapshots = []
     while not bench.errors:
-        snapshots.append(encode_snapshot(take_snapshot(whole.trajectories), whole.models_sha256))
+        snapshots.append(encode_snapshot(take_snapshot(whole.trajectories), whole.run_sha256))
         bench.engine.step()
     assert len(snapshots) == len(set(snapshots))
     for done, snapshot in enumerate(snapshots):
@@ -609,6 +609,18 @@ def images_of(states: np.ndarray[Any, Any]) -> list[Tensor]:
     return [torch.from_numpy(state).permute(2, 0, 1) for state in states]
 
 
+def test_a_job_does_not_go_on_from_the_snapshot_of_another_with_its_id(runner: Runner) -> None:
+    """A client may use an id again when its job is forgotten, and the sweep comes later than that."""
+    task, sent, params = KINDS["generate"]
+    old = make_job(task, **params)
+    bench = Bench(begun := activate(old, runner, sent=sent))
+    bench.engine.step()
+    snapshot = encode_snapshot(take_snapshot(begun.trajectories), begun.run_sha256)
+    new = old.model_copy(update={"params": old.params.model_copy(update={"seed": 77})})
+    assert activate(new, runner, sent=sent, snapshot=snapshot).resumed_at == 0
+    assert activate(old, runner, sent=sent, snapshot=snapshot).resumed_at > 0
+
+
 @every_kind
 def test_a_trace_has_the_same_bytes_after_a_hand_over_at_any_step(runner: Runner, kind: str) -> None:
     task, sent, params = KINDS[kind]
@@ -616,7 +628,7 @@ def test_a_trace_has_the_same_bytes_after_a_hand_over_at_any_step(runner: Runner
     bench = Bench(whole := activate(job, runner, sent=sent))
     snapshots = []
     while not bench.errors:
-        snapshots.append(encode_snapshot(take_snapshot(whole.trajectories), whole.models_sha256))
+        snapshots.append(encode_snapshot(take_snapshot(whole.trajectories), whole.run_sha256))
         bench.engine.step()
     expected = encode_npz(trace_arrays(whole))
     for done, snapshot in enumerate(snapshots):
@@ -637,7 +649,7 @@ def test_a_trace_has_the_same_bytes_after_a_hand_over_at_every_step(runner: Runn
         bench.engine.step()
         if bench.errors:
             break
-        snapshot = encode_snapshot(take_snapshot(active.trajectories), active.models_sha256)
+        snapshot = encode_snapshot(take_snapshot(active.trajectories), active.run_sha256)
         active, workers = activate(job, runner, sent=sent, snapshot=snapshot), workers + 1
         assert active.resumed_at > 0
     assert workers >= job.params.steps
@@ -713,7 +725,7 @@ def test_a_snapshot_without_the_moments_of_its_job_is_ignored(runner: Runner) ->
     job = make_job()
     active = activate(job, runner)
     Bench(active).engine.step()
-    snapshot = encode_snapshot(take_snapshot(active.trajectories), active.models_sha256)
+    snapshot = encode_snapshot(take_snapshot(active.trajectories), active.run_sha256)
     assert activate(job, runner, snapshot=snapshot).resumed_at == 1
     assert activate(job.model_copy(update={"trace": (2,)}), runner, snapshot=snapshot).resumed_at == 1
     afresh = activate(job.model_copy(update={"trace": (1, 2)}), runner, snapshot=snapshot)

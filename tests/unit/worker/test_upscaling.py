@@ -185,7 +185,7 @@ def test_a_cascade_resumes_in_either_stage_with_the_same_bits(first: Runner, ups
     engine.submit(interrupted := cascade(first, upscaler, n=2))
     for _ in range(moment):
         engine.step()
-    snapshot = encode_snapshot(take_snapshot(interrupted.trajectories), interrupted.models_sha256)
+    snapshot = encode_snapshot(take_snapshot(interrupted.trajectories), interrupted.run_sha256)
     resumed = cascade(first, upscaler, n=2, snapshot=snapshot)
     assert resumed.image_steps == resumed.resumed_at == 2 * min(moment, 4) + 2 * 4 * max(moment - 4, 0)
     if moment < 8:
@@ -195,12 +195,12 @@ def test_a_cascade_resumes_in_either_stage_with_the_same_bits(first: Runner, ups
 
 def test_a_snapshot_of_other_weights_or_another_number_of_images_does_not_fit(first: Runner, upscaler: Runner) -> None:
     run(whole := cascade(first, upscaler, n=2))
-    snapshot = encode_snapshot(take_snapshot(whole.trajectories), whole.models_sha256)
+    snapshot = encode_snapshot(take_snapshot(whole.trajectories), whole.run_sha256)
     other = Runner(upscaler_of(), device=CPU, slots=8)
     object.__setattr__(other.checkpoint, "sha256", "ef" * 32)
     assert cascade(first, other, n=2, snapshot=snapshot).resumed_at == 0
     assert cascade(first, upscaler, n=3, snapshot=snapshot).resumed_at == 0
-    assert not restore_snapshot(snapshot, whole.answers, whole.models_sha256)
+    assert not restore_snapshot(snapshot, whole.answers, whole.run_sha256)
 
 
 def test_progress_and_forecast_count_both_stages(first: Runner, upscaler: Runner) -> None:
@@ -236,7 +236,7 @@ def test_a_job_that_is_released_in_its_second_stage_gives_its_state(first: Runne
         released = [event for event in events if isinstance(event, Snapped) and event.released]
         if released:
             break
-    resumed = cascade(first, upscaler, n=1, snapshot=encode_snapshot(released[0].snapshot, active.models_sha256))
+    resumed = cascade(first, upscaler, n=1, snapshot=encode_snapshot(released[0].snapshot, active.run_sha256))
     assert resumed.stepping is upscaler
     assert resumed.resumed_at >= 4
 
