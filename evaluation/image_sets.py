@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-from PIL import Image
 
-from training.images import ImageArray, list_images
+from training.images import ImageArray, list_images, opened
 
 from .errors import EvaluationError
 
@@ -124,8 +123,7 @@ def _read_files(paths: list[Path], size: int) -> Iterator[ImageArray]:
 
 def _read_file(path: Path) -> ImageArray:
     try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert("RGB"))
+        return np.asarray(opened(path, channels=3))
     except Exception as error:  # Pillow raises many kinds of errors
         raise unreadable(path, error) from error
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -36,6 +37,8 @@ __all__ = ["CLASSIFIER", "CONFIG", "SUMS", "WEIGHTS", "Checkpoint", "file_sha256
 
 CLASSIFIER = "classifier.safetensors"
 WEAKER = "weaker.safetensors"
+# Of Fourier embeddings. Times a timestep they are angles of many turns, so that a rounded one is another angle.
+FREQUENCIES = re.compile(r"(^|\.)(frequencies|phases)$|^time_mlp\.0\.weights$")
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,8 @@ def save_checkpoint(
         network: the network whose state dict is saved.
         classifier: the classifier of the config, if it has one.
         weaker: the weaker network of the config, if it has one.
-        dtype: type of the saved numbers. float16 halves the file and keeps 11 bits; loading gives float32 again.
+        dtype: type of the saved numbers, but for the frequencies of Fourier embeddings. float16 halves the file and
+            keeps 11 bits; loading gives float32 again.
 
     Raises:
         CheckpointError: if a tensor is not finite in `dtype`; the older folder stays.
@@ -116,7 +120,10 @@ def save_checkpoint(
         modules[WEAKER] = weaker
     states = {}
     for file, module in modules.items():
-        states[file] = {name: t.detach().to("cpu", dtype).contiguous() for name, t in module.state_dict().items()}
+        states[file] = {
+            name: tensor.detach().to("cpu", torch.float32 if FREQUENCIES.search(name) else dtype).contiguous()
+            for name, tensor in module.state_dict().items()
+        }
         _check_weights(module, states[file], file)
     content = {**config_to_json(config), "parameters": _parameters(network)}
     with new_folder(Path(folder)) as fresh:

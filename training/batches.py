@@ -44,7 +44,7 @@ class Batches:
         self._batch_size = batch_size
         self._seed = seed
         self._share = share
-        self._per_epoch = dataset.trained // batch_size
+        self._per_epoch = len(dataset.trained) // batch_size
         self.position = 0
 
     def __iter__(self) -> Iterator[Batch]:

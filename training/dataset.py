@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ log = logging.getLogger(__name__)
 
 IMAGES, CONDITIONS, LABELS, REPORT = "images.npy", "conditions.npy", "labels.npy", "report.json"
 HELD = 256  # images that a conditional network is not trained on, or a tenth of them if these are fewer
+NO_ROWS = np.empty(0, dtype=np.int64)
 
 Classes = tuple[str, ...]
 
@@ -41,19 +43,19 @@ class Dataset:
         labels: class indices, shape (N,), int64; None for a network without classes.
         classes: names of the classes; None for a network without classes.
         conditions: uint8, shape (N, h, w, c), what a conditional network sees beside x_t; None for any other.
-        held: number of images, the last, that are not trained on.
+        held: indices of the images that are not trained on, int64.
     """
 
     images: ImageArray
     labels: NDArray[np.int64] | None = None
     classes: Classes | None = None
     conditions: ImageArray | None = None
-    held: int = 0
+    held: NDArray[np.int64] = field(default_factory=NO_ROWS.copy)
 
-    @property
-    def trained(self) -> int:
-        """Number of images, the first, that are trained on."""
-        return len(self.images) - self.held
+    @cached_property
+    def trained(self) -> NDArray[np.int64]:
+        """Indices of the images that are trained on."""
+        return np.delete(np.arange(len(self.images)), self.held)
 
 
 def scan(recipe: Recipe, folder: Path) -> None:
@@ -86,6 +88,8 @@ def scan(recipe: Recipe, folder: Path) -> None:
         np.save(folder / LABELS, labels)
         counts = np.bincount(labels, minlength=len(classes)).tolist()
         report["classes"] = dict(zip(classes, counts, strict=True))
+    if recipe.condition is not None:
+        report["held"] = _spread(len(found.labels)).tolist()
     replace_text(folder / REPORT, json.dumps(report, indent=2) + "\n")
 
 
@@ -103,8 +107,14 @@ def load(recipe: Recipe, folder: Path) -> Dataset:
         np.load(folder / LABELS) if named else None,
         tuple(report["classes"]) if named else None,
         np.load(folder / CONDITIONS, mmap_mode="r") if recipe.condition else None,
-        held=max(1, min(HELD, report["images"] // 10)) if recipe.condition else 0,
+        np.array(report["held"], dtype=np.int64) if recipe.condition else NO_ROWS,
     )
+
+
+def _spread(count: int) -> NDArray[np.int64]:
+    """Returns the indices of the images that are held out: evenly, because many sets are sorted by class."""
+    held = max(1, min(HELD, count // 10))
+    return np.arange(held) * count // held
 
 
 def load_for_training(recipe: Recipe, folder: Path) -> Dataset:
@@ -114,8 +124,8 @@ def load_for_training(recipe: Recipe, folder: Path) -> Dataset:
         RecipeError: if there are fewer images than fill one batch.
     """
     dataset = load(recipe, folder)
-    if dataset.trained < recipe.batch_size:
-        raise RecipeError(f"{dataset.trained} images do not fill one batch of {recipe.batch_size}")
+    if len(dataset.trained) < recipe.batch_size:
+        raise RecipeError(f"{len(dataset.trained)} images do not fill one batch of {recipe.batch_size}")
     return dataset
 
 

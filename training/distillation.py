@@ -88,6 +88,13 @@ def check_teacher(recipe: Recipe, teacher: ModelConfig) -> None:
     for key in SHARED:
         if getattr(student, key) != getattr(teacher, key):
             raise RecipeError(f"loss distillation needs the {key} of the teacher, {recipe.init!r}: it differs")
+    learned = (teacher.training or {}).get("recipe", {}).get("teacher_calls", 1) > 1
+    asked = recipe.defaults.steps * recipe.teacher_calls
+    if learned and (recipe.teacher_calls == 1 or asked != teacher.defaults.steps):
+        raise RecipeError(
+            f"{recipe.init!r} learned to draw in {teacher.defaults.steps} steps and knows no others: teacher_calls, 2 "
+            f"or more, times defaults.steps must be {teacher.defaults.steps}"
+        )
     guides = teacher.weaker is not None or (teacher.classes is not None and teacher.network.null_class)
     if scale != 1.0 and not guides:
         raise RecipeError(f"guidance_scale must be 1: {recipe.init!r} has neither a weaker network nor label_drop")

@@ -49,7 +49,7 @@ def decode(file: Path | BinaryIO, shape: Shape, *, bits: int = 8) -> ImageArray:
     elif shape.planes > 1:
         raise ValueError(f"an image of {shape.channels} channels must be an array, saved as .npy")
     else:
-        planes = [_opened(file, shape, bits)]
+        planes = [opened(file, channels=shape.channels, bits=bits)]
     cropped = [np.asarray(centre_crop(plane, shape)) for plane in planes]
     return np.stack(cropped, axis=-1) if len(cropped) > 1 else cropped[0].reshape(shape.hwc)
 
@@ -87,10 +87,18 @@ def in_bits(images: ImageArray, bits: int) -> ImageArray:
     return images if images.dtype == np.uint16 else images.astype(np.uint16) * 257
 
 
-def _opened(file: Path | BinaryIO, shape: Shape, bits: int) -> Image.Image:
-    """Opens a grey or RGB image upright, opaque and with its bits."""
-    with Image.open(file) as opened:
-        image = ImageOps.exif_transpose(opened)
+def opened(file: Path | BinaryIO, *, channels: int, bits: int = 8) -> Image.Image:
+    """Opens an image upright and opaque; transparency becomes white.
+
+    Args:
+        channels: 1 for grey, 3 for RGB.
+        bits: 8, or 16 for grey images.
+
+    Raises:
+        Exception: of many kinds, if the file is damaged or not an image.
+    """
+    with Image.open(file) as stored:
+        image = ImageOps.exif_transpose(stored)
         if image.mode.startswith(("I", "F")):
             image = Image.fromarray(in_bits(_deep(image), bits))
         if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
@@ -98,7 +106,7 @@ def _opened(file: Path | BinaryIO, shape: Shape, bits: int) -> Image.Image:
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
         if image.mode == DEEP:
             return image
-        image = image.convert("L" if shape.channels == 1 else "RGB")
+        image = image.convert("L" if channels == 1 else "RGB")
         return image if bits == 8 else Image.fromarray(in_bits(np.asarray(image), bits))
 
 

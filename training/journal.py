@@ -37,7 +37,8 @@ class Journal:
     def write(self, step: int, metrics: dict[str, float]) -> None:
         """Writes one line, and one point per metric; NaN and infinity, which JSON cannot hold, are left out."""
         metrics = {key: value for key, value in metrics.items() if math.isfinite(value)}
-        self._lines.write(json.dumps({"step": step, **{key: round(value, 6) for key, value in metrics.items()}}) + "\n")
+        rounded = {key: float(f"{value:.6g}") for key, value in metrics.items()}
+        self._lines.write(json.dumps({"step": step, **rounded}) + "\n")
         self._lines.flush()
         for key, value in metrics.items():
             self._board.add_scalar(key, value, step)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -95,7 +96,7 @@ class ImageModel:
         """Images in [-1, 1] that are not trained on, in turn, and their conditions; on the CPU."""
         dataset = self._trainer.batches.dataset
         assert dataset.conditions is not None
-        rows = [dataset.trained + seed % dataset.held for seed in seeds]
+        rows = dataset.held[np.array(seeds) % len(dataset.held)]
         images, conditions = (torch.from_numpy(part[rows]) for part in (dataset.images, dataset.conditions))
         return from_levels(images), from_levels(conditions)
 

@@ -27,7 +27,7 @@ def check(recipe: Recipe, guided: ModelConfig | None) -> None:
     """
     for key in ("batch_size", "accumulate", "max_steps", "save_every", "sheet_every", "log_every", "learning_rate"):
         _require(getattr(recipe, key) > 0, f"{key} must be greater than 0, got {getattr(recipe, key)}")
-    for key in ("clip_norm", "kid_every", "weight_decay", "warmup_steps", "decay_steps"):
+    for key in ("clip_norm", "kid_every", "weight_decay", "warmup_steps", "decay_steps", "seed"):
         _require(getattr(recipe, key) >= 0, f"{key} must be at least 0, got {getattr(recipe, key)}")
     _require(recipe.max_minutes is None or recipe.max_minutes > 0, "max_minutes must be greater than 0")
     for key, decay in (("ema_decay", recipe.ema_decay), *(("more_ema_decays", d) for d in recipe.more_ema_decays)):

@@ -23,7 +23,7 @@ from model.images import to_uint8
 
 from . import dataset
 from .batches import Batches
-from .errors import Diverged
+from .errors import Diverged, RecipeError
 from .images import ImageArray
 from .initial import check_initial
 from .journal import Journal
@@ -135,7 +135,13 @@ def _outcome(
     recipe = trainer.recipe
     if recipe.trains_classifier:
         held_out = _held_out(recipe)
-        return GuidedModel(trainer, None if held_out is None else dataset.load(held_out, out / HELD_OUT)), None
+        images = None if held_out is None else dataset.load(held_out, out / HELD_OUT)
+        if images is not None and images.classes != (own := trainer.batches.dataset.classes):
+            raise RecipeError(
+                f"the held-out images have the classes {', '.join(images.classes or ())}, and those of training "
+                f"{', '.join(own or ())}: they must be the same, in the same order"
+            )
+        return GuidedModel(trainer, images), None
     model = ImageModel(trainer)
     if kid_from is None or not recipe.kid_every:
         return model, None

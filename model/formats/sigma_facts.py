@@ -127,6 +127,11 @@ class ScoreSDEFacts:
             raise CheckpointError(
                 f"the facts give centered {self.centered} with {self.sde}; it is true with vpsde and false with vesde"
             )
+        if (self.embedding_type == "fourier") is not (self.sde == "vesde"):
+            raise CheckpointError(
+                f"the facts give embedding_type {self.embedding_type} with {self.sde}; it is fourier with vesde, and "
+                "positional with vpsde"
+            )
         if not 0 <= self.dropout <= 1:
             raise CheckpointError(f"the facts give dropout {self.dropout}; it must lie between 0 and 1")
 

@@ -43,9 +43,7 @@ class NetworkConfig(Protocol):
 class UNetConfig:
     """The config of a `UNet`.
 
-    Attributes:
-        in_channels: channels of the images.
-        out_channels: channels of the output: in_channels, or twice as many if the network learned its variance.
+    Attributes, beside those of `NetworkConfig`:
         channels: the base width, and the size of the timestep embedding.
         channel_mult: width of each level, as a multiple of `channels`; each further level halves the resolution.
         num_res_blocks: residual blocks per level on the way down (one more on the way up).
@@ -63,7 +61,6 @@ class UNetConfig:
         resample: how the resolution changes: by a `conv`, or by a `resblock` (Brock et al. 2019, figure 15), which
             resamples both of its branches.
         asymmetric_downsample: whether a downsampling `conv` pads below and to the right only, as TensorFlow does.
-        num_classes: size of the class embedding, None for an unconditional network.
         null_class: whether the class embedding has one more row, the last, for "no class"; if not, every call needs
             labels.
         patch: factor of the pixel-unshuffle stem; 2 turns 64x64x3 into 32x32x12 before the first convolution, which
@@ -104,8 +101,10 @@ class UNetConfig:
         for name, kind in {"time_injection": TimeInjection, "time_order": TimeOrder, "resample": Resample}.items():
             if getattr(self, name) not in get_args(kind):
                 raise ValueError(f"unknown {name} {getattr(self, name)!r}: choose {' or '.join(get_args(kind))}")
-        if self.channels % 2:
-            raise ValueError(f"channels must be even, for the sines and cosines of the timestep, got {self.channels}")
+        if self.channels % 2 or self.channels <= 2 * self.freq_shift:
+            raise ValueError(f"channels must be even, and more than twice freq_shift, got {self.channels}")
+        if not self.channel_mult:
+            raise ValueError("channel_mult must have a level")
         divides_attention = "head_channels" if self.heads is None else "heads"
         for level, width in enumerate(self.widths):
             attends = level in self.attention_levels or (self.mid_attention and level == len(self.widths) - 1)
@@ -150,6 +149,10 @@ class PaperUNetConfig:
     out_channels: int = 3
     time_dim: int = 256
     num_classes: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.time_dim % 2:
+            raise ValueError(f"time_dim must be even, for the sines and cosines of time, got {self.time_dim}")
 
     @property
     def null_class(self) -> bool:

@@ -43,7 +43,7 @@ def visit_levels(schedule: NoiseSchedule, spacing: str, count: int, *, start: in
         schedule: that the network was trained with.
         spacing: see `space_timesteps`; or `karras`, whose levels lie between timesteps; or all timesteps, which may be
             fractional, as in `at:12.5,160,999`.
-        count: 1..T, or 1..start+1.
+        count: 1..T, or 1..start+1. A single one is the noisiest, whatever the spacing.
         start: the noisiest timestep instead of T-1, visited whatever the spacing.
 
     Raises:
@@ -55,8 +55,8 @@ def visit_levels(schedule: NoiseSchedule, spacing: str, count: int, *, start: in
     if LISTED.fullmatch(spacing):
         return _listed_levels(schedule, spacing, count, start)
     timesteps = space_timesteps(spacing, count, total)
-    if start is not None:
-        timesteps = (*timesteps[:-1], start)
+    if start is not None or count == 1:  # pure noise is an x_t of the last timestep alone
+        timesteps = (*timesteps[:-1], total - 1)
     elif schedule.alphas_cumprod[-1] == 0 and timesteps[-1] != total - 1:
         raise PlanError(
             f"{spacing} does not begin at {total - 1}, where this model's noise leaves nothing of the image: choose "

@@ -83,7 +83,12 @@ def test_a_folder_s_images_come_as_they_are_in_an_order_that_is_no_one_s_class(t
 def test_grey_and_palette_images_become_coloured(tmp_path: Path) -> None:
     Image.new("L", (4, 4), 7).save(tmp_path / "grey.png")
     Image.new("RGB", (4, 4), (7, 7, 7)).quantize(2).save(tmp_path / "palette.png")
+    Image.fromarray(np.full((4, 4), 7 * 257, dtype=np.uint16)).save(tmp_path / "deep.png")
+    Image.new("RGBA", (4, 4), (7, 7, 7, 255)).save(tmp_path / "opaque.png")
     assert (from_path(tmp_path).load() == 7).all()
+    (tmp_path / "clear").mkdir()
+    Image.new("RGBA", (4, 4), (0, 0, 0, 0)).save(tmp_path / "clear" / "clear.png")
+    assert (from_path(tmp_path / "clear").load() == 255).all(), "white, as in training"
     grey = from_array("grey", IMAGES[..., :1]).load()
     assert grey.shape == IMAGES.shape
     assert (grey == IMAGES[..., :1]).all()

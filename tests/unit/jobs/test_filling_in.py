@@ -137,7 +137,6 @@ def test_what_is_asked_for_decides_the_rest(asked: dict[str, Any], expected: dic
         ({"sampler": "heun"}, ZERO_SNR, "sampler"),
         ({"spacing": "leading"}, ZERO_SNR, "spacing"),
         ({"spacing": "karras"}, ZERO_SNR, "spacing"),
-        ({"spacing": "linspace", "steps": 1}, ZERO_SNR, "spacing"),
         ({}, ALWAYS_LABELLED, "label"),
         ({"label": "cat", "guidance_scale": 2.0}, ALWAYS_LABELLED, "guidance_scale"),
         ({"classifier_scale": 1.0, "label": "cat"}, MODEL, "classifier_scale"),

@@ -21,7 +21,13 @@ from model.checkpoint import CLASSIFIER, CONFIG, SUMS, WEIGHTS, file_sha256
 from model.config import SamplerDefaults, ScheduleConfig
 from model.networks.build import build_network
 from model.networks.classifier import Classifier
-from model.networks.configs import ClassifierConfig, PaperUNetConfig, UNetConfig
+from model.networks.configs import (
+    ClassifierConfig,
+    LucidUNetConfig,
+    PaperUNetConfig,
+    UNetConfig,
+)
+from model.networks.sigma_configs import SongUNetConfig
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -76,6 +82,26 @@ def refusal(folder: Path) -> str:
     with pytest.raises(CheckpointError) as caught:
         load_checkpoint(folder)
     return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("config", "names"),
+    [
+        (SongUNetConfig(channels=16, channel_mult=(1,), fourier=True), {"frequencies"}),
+        (LucidUNetConfig(channels=8, init_channels=8, fourier_features=8), {"time_mlp.0.weights"}),
+    ],
+    ids=["song", "lucid"],
+)
+def test_fourier_frequencies_keep_their_bits(
+    tmp_path: Path, config: SongUNetConfig | LucidUNetConfig, names: set[str]
+) -> None:
+    """In float16 the angles of a late timestep would be others by many radians."""
+    network = build_network(config)
+    save_checkpoint(tmp_path / "half", ModelConfig(config, image_size=16), network)
+    stored = load_file(tmp_path / "half" / WEIGHTS)
+    assert {name for name, tensor in stored.items() if tensor.dtype == torch.float32} == names
+    for name in names:
+        assert torch.equal(stored[name], network.state_dict()[name])
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32])

@@ -86,12 +86,7 @@ def refusal(weights: Weights, facts: ScoreSDEFacts) -> str:
     ("name", "changes", "reason"),
     [
         ("score_sde_ncsnpp", {"continuous": False}, "the listed sigmas of a discrete VE SDE"),
-        (
-            "score_sde_ncsnpp",
-            {"embedding_type": "positional"},
-            "embedding_type positional, but the weights have",
-        ),
-        ("score_sde_ddpmpp", {"embedding_type": "fourier"}, "embedding_type fourier, but the weights have another"),
+        ("score_sde_ddpmpp", {"embedding_type": "fourier", "sde": "vesde"}, "but the weights have another"),
         ("score_sde_ddpmpp", {"nf": 18}, "cannot be divided into groups"),
         ("score_sde_ddpmpp", {"progressive_input": "residual"}, "lacks the tensor all_modules.5.Conv2d_0.weight"),
         ("score_sde_ddpmpp", {"num_res_blocks": 2}, "the tensor all_modules.5.Conv_0.weight must have shape"),
@@ -108,10 +103,20 @@ def test_networks_of_other_blocks_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"nf": 0}, {"dropout": 1.5}, {"sigma_min": 0.0}, {"ch_mult": (1, 0)}, {"centered": False}], ids=str
+    "change",
+    [
+        {"nf": 0},
+        {"dropout": 1.5},
+        {"sigma_min": 0.0},
+        {"ch_mult": (1, 0)},
+        {"centered": False},
+        {"embedding_type": "fourier"},
+        {"embedding_type": "positional", "sde": "vesde"},
+    ],
+    ids=str,
 )
 def test_facts_out_of_range_are_refused(change: dict[str, Any]) -> None:
-    with pytest.raises(CheckpointError, match=r"it must|it is true"):
+    with pytest.raises(CheckpointError, match=r"it must|it is true|it is fourier"):
         facts_of("score_sde_ddpmpp", **change)
 
 

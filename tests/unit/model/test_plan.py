@@ -117,7 +117,7 @@ def test_sections_are_the_timesteps_of_the_calls(sampler: str) -> None:
         (4, (999, 500, 0, 0)),
         (3, (999, 0, 0)),
         (2, (999, 0)),
-        (1, (0,)),
+        (1, (999,)),
     ],
 )
 def test_heun_calls_at_both_ends_of_a_step(steps: int, timesteps: tuple[int, ...]) -> None:

@@ -134,6 +134,13 @@ def test_the_levels_are_those_of_the_schedule() -> None:
     assert visit_levels(LINEAR, "trailing", 1000).chain is LINEAR
 
 
+@pytest.mark.parametrize("spacing", [*SPACINGS, "1"])
+def test_a_single_step_is_the_noisiest(spacing: str) -> None:
+    """At timestep 0 pure noise would be taken for the image."""
+    assert visit_levels(LINEAR, spacing, 1).timesteps == (999,)
+    assert visit_levels(LINEAR, spacing, 1, start=400).timesteps == (400,)
+
+
 def karras(sigmas: list[float], count: int) -> list[tuple[float, float]]:
     """(sigma, timestep) of each level, least noisy first: eq. 5 of Karras et al. 2022 one number at a time."""
     low, high = sigmas[0] ** (1 / 7), min(sigmas[-1], math.exp(5.1)) ** (1 / 7)

@@ -34,6 +34,7 @@ TINY = (
 )
 IMAGES = np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3), dtype=np.uint8)
 HELD = 4
+LAST = np.arange(len(IMAGES))[-HELD:]
 CPU = torch.device("cpu")
 
 
@@ -42,7 +43,7 @@ def tiny(*changes: str) -> Recipe:
 
 
 def data(channels: int = 3) -> Dataset:
-    return Dataset(IMAGES, conditions=np.stack([smaller(image, Shape.of(16, channels)) for image in IMAGES]), held=HELD)
+    return Dataset(IMAGES, conditions=np.stack([smaller(image, Shape.of(16, channels)) for image in IMAGES]), held=LAST)
 
 
 def trainer(recipe: Recipe) -> Trainer:
@@ -96,7 +97,7 @@ def test_image_and_condition_are_cropped_and_mirrored_alike() -> None:
 def test_conditions_get_noise_of_the_level_that_the_network_is_told() -> None:
     recipe = tiny("condition.max_augmentation=0.5", "crop=0", "condition.size=32", "data.flip=false")
     images = np.full((40, 32, 32, 3), 127, dtype=np.uint8)
-    batches = Batches(Dataset(images, conditions=images, held=4), 4, seed=0)
+    batches = Batches(Dataset(images, conditions=images, held=LAST), 4, seed=0)
     draws, timesteps = Draws(recipe, CPU), TIMESTEP_SAMPLERS["uniform"](1000)
     levels = []
     for batch in islice(batches, 20):
@@ -115,7 +116,7 @@ def test_the_network_learns_to_use_the_condition() -> None:
     blocks = np.random.default_rng(1).integers(0, 256, (20, 4, 4, 3), dtype=np.uint8)
     images = np.ascontiguousarray(blocks.repeat(8, axis=1).repeat(8, axis=2))
     conditions = np.stack([smaller(image, Shape.of(16, 3)) for image in images])
-    it = Trainer(recipe, Batches(Dataset(images, conditions=conditions, held=HELD), 8, seed=0))
+    it = Trainer(recipe, Batches(Dataset(images, conditions=conditions, held=LAST), 8, seed=0))
     losses = [float(facts.loss) for facts in it.steps()]
     assert np.mean(losses[-20:]) < 0.4 * np.mean(losses[:5])
     drawn, held = ImageModel(it).samples(range(HELD)), from_levels(torch.from_numpy(images[-HELD:]))
@@ -134,6 +135,21 @@ def test_a_sheet_shows_condition_image_and_original_side_by_side() -> None:
     condition = from_levels(torch.from_numpy(smaller(IMAGES[-3], Shape.of(16, 3))[None].copy()))
     assert torch.equal(sheet[1, :, :, :32], enlarge(condition, 32)[0])
     assert torch.equal(sheet[5, :, :, 64:], from_levels(torch.from_numpy(IMAGES[-3:-2]))[0])
+
+
+def test_of_every_class_images_are_trained_on_and_held(tmp_path: Path) -> None:
+    """Folders are read class by class."""
+    for name in "abcd":
+        (tmp_path / "set" / name).mkdir(parents=True)
+        for i in range(10):
+            Image.new("RGB", (32, 32), (i, ord(name), 0)).save(tmp_path / "set" / name / f"{i}.png")
+    where = ("data.source=folder", f"data.path={tmp_path / 'set'}", "network.num_classes=4", "label_drop=0.1")
+    recipe = tiny(*where, "batch_size=2")
+    scan(recipe, tmp_path / "data")
+    found = load(recipe, tmp_path / "data")
+    assert found.labels is not None
+    assert found.labels[found.held].tolist() == [0, 1, 2, 3]
+    assert np.bincount(found.labels[found.trained]).tolist() == [9, 9, 9, 9]
 
 
 @pytest.mark.parametrize(("channels", "mode"), [(3, "RGB"), (1, "L")])
@@ -170,7 +186,7 @@ def test_folders_of_the_same_names_are_pairs(pairs: tuple[Path, Path], tmp_path:
     assert found.conditions.shape == (11, 32, 32, 1)
     kept = [10 * i for i in range(12) if i != 3]
     assert found.images[:, 0, 0, 0].tolist() == kept == found.conditions[:, 0, 0, 0].tolist()
-    assert found.held == 1
+    assert found.held.tolist() == [0]
     assert '"03.png": "condition: ' in (tmp_path / "data" / "report.json").read_text()
     first = first_images(recipe)
     assert first.conditions is not None

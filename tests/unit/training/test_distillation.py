@@ -208,6 +208,21 @@ def test_guidance_without_anything_to_guide_by_is_refused(tmp_path: Path) -> Non
         Teacher(student(tmp_path / "plain", "guidance_scale=2.0"), None, CPU)
 
 
+@pytest.mark.parametrize(
+    ("asked", "fits"),
+    [((), False), (("teacher_calls=2",), False), (("teacher_calls=2", "defaults.steps=2"), True)],
+    ids=str,
+)
+def test_a_student_of_few_steps_teaches_the_steps_that_it_learned(
+    tmp_path: Path, asked: tuple[str, ...], fits: bool
+) -> None:
+    record = {"recipe": {"teacher_calls": 2}}
+    config = replace(recipe().model_config({}), training=record)
+    save_checkpoint(tmp_path / "four", config, network(config, 0))
+    with nullcontext() if fits else pytest.raises(RecipeError, match="in 4 steps and knows no others"):
+        Teacher(student(tmp_path / "four", *(asked or ("guidance_scale=2.0",))), None, CPU)
+
+
 def test_a_teacher_that_has_nothing_to_teach_is_refused(labelled: Path) -> None:
     """Guidance by labels is off by default, so the student would be its teacher from the first step on."""
     with pytest.raises(RecipeError, match="already says"):

@@ -96,6 +96,21 @@ def test_a_model_without_classes_gets_the_classifier_s(tmp_path: Path, recipe: C
     assert (config.classes, config.num_labels) == (None, 2)
 
 
+def test_held_out_images_of_other_classes_are_refused(tmp_path: Path, recipe: Callable[..., Recipe]) -> None:
+    """Where the guided model only numbers its classes, each folder may name its own."""
+    guided_model(tmp_path / "guided", classes=None)
+    for part, names in {"pets": ("cat", "dog"), "others": ("bird", "cat")}.items():
+        for name in names:
+            (tmp_path / part / name).mkdir(parents=True)
+            for i in range(8):
+                Image.new("RGB", (8, 8)).save(tmp_path / part / name / f"{i}.png")
+    changes = ["network.num_classes=2", "max_steps=2"]
+    for table, part in (("data", "pets"), ("held_out", "others")):
+        changes += [f"{table}.source=folder", f"{table}.path={tmp_path / part}"]
+    with pytest.raises(RecipeError, match="held-out images have the classes bird, cat, and those of training cat, dog"):
+        train(recipe(*changes), tmp_path / "run")
+
+
 def test_classes_in_another_order_are_refused(tmp_path: Path, recipe: Callable[..., Recipe]) -> None:
     """A folder names its own classes, in alphabetical order."""
     for name, shade in (("dark", 0), ("bright", 255)):

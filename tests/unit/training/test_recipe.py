@@ -139,6 +139,13 @@ def test_a_run_may_be_made_longer_but_not_be_given_another_network() -> None:
         (("guidance_scale=2.0",), "set loss to distillation"),
         (("teacher_calls=2",), "set loss to distillation"),
         (("kid_every=-1",), "kid_every must be at least 0, got -1"),
+        (("seed=-1",), "seed must be at least 0, got -1"),
+        (
+            ("network.channels=2", "network.freq_shift=1"),
+            "channels must be even, and more than twice freq_shift, got 2",
+        ),
+        (("network.channel_mult=[]",), "channel_mult must have a level"),
+        (("network={type='paper_unet', time_dim=255}",), "time_dim must be even"),
         (("weighting=p2", "gamma=-1"), "gamma must be greater than 0"),
         (("data.source=npz", "data.path=x", "network.num_classes=5"), "can be asked without a class: set label_drop"),
         (

@@ -196,10 +196,11 @@ def test_a_torn_metrics_line_is_passed_over_and_repeated_steps_count_once(tmp_pa
     path.write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"step": 3, "lo', encoding="utf-8")
     assert read_metrics(path) == [{"step": 1, "loss": 1.0}, {"step": 2, "loss": 3.0}]
     with closing(Journal(tmp_path)) as journal:
-        journal.write(4, {"loss": 4.0})
+        journal.write(4, {"loss": 4.0, "lr": 4e-7})
     with closing(Journal(tmp_path)) as journal:
         journal.write(5, {"loss": 5.0})
     assert [entry["step"] for entry in read_metrics(path)] == [1, 2, 4, 5]
+    assert read_metrics(path)[2]["lr"] == 4e-7
 
 
 def test_a_folder_is_for_one_run_at_a_time(tmp_path: Path, tiny: Callable[..., Recipe]) -> None:
