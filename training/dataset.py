@@ -240,5 +240,5 @@ def _identity(recipe: Recipe) -> dict[str, Any]:
     if recipe.condition is None:
         del data["condition_path"]
     else:
-        shape["condition"] = _shapes(recipe)[CONDITIONS]
+        shape |= {"condition": _shapes(recipe)[CONDITIONS], "held": HELD}
     return json.loads(json.dumps(data | shape))
