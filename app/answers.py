@@ -1,11 +1,13 @@
-"""Answers about a job, with the headers that they share."""
+"""Answers about a job, with the headers that they share; and those that are a file."""
 
 from __future__ import annotations
 
 import hashlib
 import math
+import time
+from pathlib import Path
 
-from starlette.responses import Response
+from starlette.responses import FileResponse, Response
 
 from jobs.contract import JobState, JobStatus, Manifest
 from jobs.errors import ResultExpired
@@ -18,8 +20,9 @@ from .negotiation import Accept
 from .rendering import Renderers
 from .views import job_text, timings
 
-# The images of a job never change, so a client may keep them for ever. A shared proxy may not: jobs have owners.
-FOREVER = "private, max-age=31536000, immutable"
+# The images of a job never change, but they can be deleted, so a client that keeps them asks each time whether they are
+# still there. A shared proxy may not keep them: jobs have owners.
+KEPT = "private, no-cache"
 LONGEST_POLL = 30  # seconds
 
 
@@ -82,7 +85,7 @@ async def images(
     manifest = await renderers.read(lambda: finished(status, store))
     render = form.render
     if render is None:
-        return job_json(status, key)
+        return job_json(status, key, known=known)
     tag = form.entity_tag(manifest)
     headers = {**_image_headers(status, tag), "Content-Location": f"/jobs/{status.job.id}/image"}
     if matches(known, tag):
@@ -119,7 +122,7 @@ def finished(status: JobStatus, store: ResultStore) -> Manifest:
 
     Raises:
         NotReady, JobCancelled, JobFailed: if the job has not succeeded.
-        ResultExpired: if the manifest was deleted.
+        ResultExpired: if its images were deleted, or their time is over.
     """
     if status.state is JobState.CANCELLED:
         raise JobCancelled
@@ -127,10 +130,18 @@ def finished(status: JobStatus, store: ResultStore) -> Manifest:
         raise JobFailed(status.failure)
     if status.state is not JobState.SUCCEEDED:
         raise NotReady(retry_after=poll_seconds(status))
-    manifest = store.manifest(status.job.id)
+    is_over = status.expires_at is not None and time.time() >= status.expires_at  # workers delete a little later
+    manifest = None if is_over else store.manifest(status.job.id)
     if manifest is None:
         raise ResultExpired
     return manifest
+
+
+def file(path: Path, *, known: str | None, headers: dict[str, str], media_type: str | None = None) -> Response:
+    """Returns a file, or 304; `known` is the If-None-Match header."""
+    response = FileResponse(path, headers=headers, media_type=media_type, stat_result=path.stat())
+    tag = response.headers["ETag"]
+    return Response(status_code=304, headers={**headers, "ETag": tag}) if matches(known, tag) else response
 
 
 def poll_seconds(status: JobStatus) -> int:
@@ -163,7 +174,7 @@ def _image_headers(status: JobStatus, tag: str) -> dict[str, str]:
     return {
         "X-Job-Id": status.job.id,
         "ETag": tag,
-        "Cache-Control": FOREVER,
-        "Vary": "Accept",
+        "Cache-Control": KEPT,
+        "Vary": "Accept" if status.job.owner is None else "Accept, Authorization",
         "Server-Timing": ", ".join(f"{name};dur={seconds * 1000:.1f}" for name, seconds in durations.items()),
     }

@@ -50,6 +50,7 @@ ANSWERED: dict[str, dict[str, Any]] = {
 }
 ABOUT_JOB = ("X-Job-Id", "Content-Location", "ETag")
 LIMITED = ("RateLimit-Policy", "RateLimit")
+NOT_MODIFIED = "The client knows this answer already, by If-None-Match"
 
 
 def described(*names: str) -> dict[str, dict[str, str]]:

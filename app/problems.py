@@ -193,7 +193,8 @@ def answer(request: Request, error: Exception) -> Response:
     if isinstance(error, RequestValidationError):
         return _invalid(request, kind, [_field_error(found) for found in error.errors()])
     if isinstance(error, errors.InvalidRequest):
-        return _invalid(request, kind, [{"detail": error.detail or "", error.place: error.name}])
+        found = [{"detail": error.detail or "", error.place: error.name}]
+        return _invalid(request, kind, found, headers=error.headers)
     if isinstance(error, jobs_errors.RequestRefused):
         return _invalid(request, kind, [{"detail": error.detail, "parameter": error.parameter}])
     if isinstance(error, PlanError):
@@ -203,7 +204,7 @@ def answer(request: Request, error: Exception) -> Response:
         return _invalid(request, kind, [{"detail": error.detail or kind.detail, "part": error.part}])
     if isinstance(error, errors.JobFailed):
         status, detail = FAILURES[error.code]
-        return _respond(request, kind, status=status, detail=detail, code=error.code)
+        return _respond(request, kind, status=status, detail=detail, code=error.code, headers=error.headers)
     if isinstance(error, errors.Unauthorized):
         return _respond(request, kind, headers={"WWW-Authenticate": 'Bearer realm="difuso"'})
     if isinstance(error, errors.AppError):
@@ -258,12 +259,14 @@ def _field_error(found: dict[str, Any]) -> dict[str, str]:
     return {"detail": detail, place: f"/{name}" if place == "pointer" else name}
 
 
-def _invalid(request: Request, kind: ProblemType, found: list[dict[str, str]]) -> Response:
+def _invalid(
+    request: Request, kind: ProblemType, found: list[dict[str, str]], *, headers: dict[str, str] | None = None
+) -> Response:
     named = [
         f"{error.get('parameter') or error.get('header') or error.get('part') or 'body'}: {error['detail']}"
         for error in found
     ]
-    return _respond(request, kind, detail="; ".join(named), errors=found)
+    return _respond(request, kind, detail="; ".join(named), errors=found, headers=headers)
 
 
 def _respond(

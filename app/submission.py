@@ -32,7 +32,7 @@ from .deps import (
     UrgencyDep,
     WatcherDep,
 )
-from .errors import LimitReached, Overloaded
+from .errors import AppError, Overloaded
 from .formats import CONTENT, FORMATS, Format
 from .headers import ABOUT_JOB, LIMITED, described, occasional
 from .links import JOB_LINKS
@@ -96,10 +96,10 @@ class Submission:
         return await self._with_rate_limit(self._answer_price(model, prepared))
 
     async def _with_rate_limit(self, answering: Awaitable[Response]) -> Response:
-        """Adds the RateLimit headers of a caller with limits to an answer, also to the answer that one is reached."""
+        """Adds the RateLimit headers of a caller with limits to an answer, also to a refusal."""
         try:
             response = await answering
-        except LimitReached as error:
+        except AppError as error:
             error.headers = await self._rate_limit()
             raise
         response.headers.update(await self._rate_limit())

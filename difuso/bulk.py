@@ -23,6 +23,7 @@ from .bulk_parts import LabelArray, Parts
 from .drawing import DrawingModel
 from .errors import UserError, user_errors
 from .progress import image_progress, title_of
+from .sampling import check_place
 
 CHUNK = 32  # images of a part: a full batch on a GPU
 
@@ -83,6 +84,7 @@ def make_file(out: Path, query: SamplingQuery, model: DrawingModel) -> Path:
         UserError: if the model cannot draw them, the file exists or cannot be written, or the parts beside it are of
             another request.
     """
+    check_place(out)
     if out.exists():
         raise UserError(f"{out} exists: delete it, or name another file")
     parts = Parts(out.with_name(f"{out.name}.parts"))

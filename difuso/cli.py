@@ -14,7 +14,7 @@ import typer
 from .cli_evaluate import evaluate
 from .cli_kinds import add_commands
 from .cli_sample import HELP, sample
-from .errors import CannotVerify, UserError
+from .errors import CannotVerify, UserError, machine_errors, user_errors
 from .logs import log_lines
 from .options import CHECKPOINTS, ModelsDir, Workers, number_of_workers, read_settings
 
@@ -41,7 +41,8 @@ def main() -> None:
     for name, value in OPENMP.items():
         os.environ.setdefault(name, value)
     try:
-        app()
+        with machine_errors():
+            app()
     except UserError as error:
         typer.secho(f"difuso: {error}", err=True, fg=typer.colors.RED)
         sys.exit(error.status)
@@ -95,11 +96,13 @@ def api() -> None:
     from app.main import serve as serve_api
     from app.settings import ApiSettings
 
-    from .supervisor.startup_checks import check_metrics_port
+    from .supervisor.startup_checks import check_metrics_port, open_store, warn_of_default_model
 
     settings = read_settings(ApiSettings)
     check_metrics_port(settings.host, settings.api_metrics_port)
+    open_store(settings.store_url)
     _log("api", settings)
+    warn_of_default_model(settings.models_dir, settings.default_model)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)  # at level info it asks for Ctrl-C, as the supervisor does
     log.info("listening on %s port %d", settings.host, settings.port)
     serve_api(settings)
@@ -111,9 +114,13 @@ def worker() -> None:
     from worker.main import run
     from worker.settings import WorkerSettings
 
+    from .supervisor.startup_checks import open_store
+
     settings = read_settings(WorkerSettings)
+    open_store(settings.store_url)
     _log("worker", settings)
-    sys.exit(run(settings))
+    with user_errors():
+        sys.exit(run(settings))
 
 
 @app.command()
@@ -158,12 +165,13 @@ def verify(
     """Makes a picture again and compares. The exit status is 0 if they are equal, 1 if not, 2 if it cannot be done."""
     from worker.settings import WorkerSettings
 
-    from .verifying import verify_image
-
     log_lines("verify", level="warning")
     try:
-        settings = read_settings(WorkerSettings).model_copy(update={"models_dir": models_dir})
-        equal = verify_image(picture, uploads or (), settings)
+        with machine_errors():
+            from .verifying import verify_image
+
+            settings = read_settings(WorkerSettings).model_copy(update={"models_dir": models_dir})
+            equal = verify_image(picture, uploads or (), settings)
     except UserError as error:
         raise CannotVerify(str(error)) from error
     if not equal:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 evaluate = typer.Typer(help="Measures models and images.", no_args_is_help=True)
 
 OUT = Path("var/evaluation")
+LOSSES = "losses.png"
 Model = Annotated[str | None, typer.Option(help="Name of a checkpoint; by default the first.")]
 Guidance = Annotated[
     float | None, typer.Option(min=0, help="Scale of guidance, for a model with classes or a weaker network.")
@@ -126,11 +127,13 @@ def neighbours(
 def losses(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Folders with a metrics.jsonl.")],
     key: Annotated[str, typer.Option(help="Name of the logged value.")] = "loss",
-    out: Annotated[Path, typer.Option(help="PNG file to write.")] = OUT / "losses.png",
+    out: Annotated[Path, typer.Option(help=f"Folder for {LOSSES}, or a PNG file.")] = OUT,
 ) -> None:
     """Draws the loss curves of several training runs in one figure."""
     from training.loss_curves import plot_runs
 
+    if not out.suffix:  # a folder, as --out of the other commands
+        out /= LOSSES
     try:
         plot_runs(runs, out, key=key)
     except ValueError as error:

@@ -33,7 +33,8 @@ def add_commands(app: typer.Typer) -> None:
         if kind is GENERATE:
             continue
         name = kind.command or kind.name
-        app.command(name, help=f"{kind.summary} as POST /{kind.name} does, without a server.")(_command(kind, name))
+        text = f"{kind.summary} as POST /{kind.name} does, without a server, or on --server URL."
+        app.command(name, help=text)(_command(kind, name))
 
 
 def write_images_of(

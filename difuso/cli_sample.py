@@ -17,7 +17,7 @@ from .logs import log_lines
 from .options import Server, checked, option, takes
 
 HELP = (
-    f"{KIND.summary} as POST /{KIND.name} does, without a server.\n\n"
+    f"{KIND.summary} as POST /{KIND.name} does, without a server, or on --server URL.\n\n"
     "With --out FILE.npz any number of images goes into one file, which ADM's evaluator reads. If the command is "
     "interrupted, the same command goes on. A server draws them in many jobs of the lowest urgency.\n\n"
     f"With --trace the file holds at most {MAX_IMAGES} images, and the floats of the named network calls."

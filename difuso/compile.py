@@ -13,7 +13,7 @@ from worker.runner import CPU_SLOTS, pick_device
 from worker.settings import WorkerSettings
 
 from .errors import UserError, user_errors
-from .image_sources import find_model
+from .models_folder import find_model
 from .supervisor.machine import this_machine
 from .supervisor.shares import share_out, threads_of
 

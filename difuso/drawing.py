@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from jobs.catalog import ModelInfo, read_catalog
+from jobs.catalog import ModelInfo
 from jobs.contract import new_job
 from jobs.filling_in import fill_in
 from jobs.kinds.base import Prepared, SamplingQuery
@@ -19,6 +19,7 @@ from model.shape import Shape
 from worker.settings import WorkerSettings
 
 from .errors import user_errors
+from .models_folder import usable_models
 from .options import API_KEY, read_settings
 
 if TYPE_CHECKING:
@@ -166,11 +167,12 @@ def local_model(name: str | None, settings: WorkerSettings) -> LocalModel:
         from worker.runner import pick_device
 
         with user_errors(info.name):
+            device = pick_device(settings.device)
             checkpoint = load_checkpoint(settings.models_dir / info.name)
-        return make_runner(checkpoint, settings, device=pick_device(settings.device))
+        return make_runner(checkpoint, settings, device=device)
 
     with user_errors():
-        info = read_catalog(settings.models_dir).choose(name)
+        info = usable_models(settings.models_dir).choose(name)
     return LocalModel(info, load)
 
 

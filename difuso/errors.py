@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from .extras import extra_with, installing
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+SYSTEM_ERROR = "(os error "  # so safetensors, which not every process has, writes an error of the system
 
 
 class UserError(Exception):
@@ -24,7 +30,7 @@ class CannotVerify(UserError):
 
 @contextmanager
 def user_errors(about: str | None = None) -> Iterator[None]:
-    """Turns the errors of models, recipes, requests and images inside the block into UserError.
+    """Turns the errors of models, recipes, requests, images and devices inside the block into UserError.
 
     Args:
         about: text before the message, such as the name of a model.
@@ -33,8 +39,34 @@ def user_errors(about: str | None = None) -> Iterator[None]:
     from jobs.errors import ImageRefused, RequestRefused
     from model.errors import ModelError
     from training.errors import RecipeError
+    from worker.settings import DeviceMissing
 
     try:
         yield
+    except DeviceMissing as error:  # whatever model the block is about
+        raise UserError(str(error)) from error
     except (EvaluationError, ImageRefused, ModelError, RecipeError, RequestRefused) as error:
         raise UserError(str(error) if about is None else f"{about}: {error}") from error
+
+
+@contextmanager
+def machine_errors() -> Iterator[None]:
+    """Turns what the machine lacks inside the block into UserError: a package, a file, a permission, space on a disk.
+
+    Other errors are mistakes of the program, and keep their traceback.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (extra := extra_with(error.name or "")) is None:
+            raise
+        raise UserError(f"this command needs {error.name}, which is not installed: {installing(extra)}") from error
+    except OSError as error:
+        if error.filename is None and error.errno not in FULL:  # such as a connection that breaks
+            raise
+        about = "" if error.filename is None else f"{error.filename}: "
+        raise UserError(f"{about}{error.strerror}") from error
+    except Exception as error:
+        if SYSTEM_ERROR not in str(error):
+            raise
+        raise UserError(str(error)) from error

@@ -17,7 +17,7 @@ from model.plans.spacing import visit_levels
 from worker.runner import pick_device
 
 from .errors import UserError, user_errors
-from .image_sources import find_model
+from .models_folder import find_model
 from .progress import progress
 
 PARTS = {"prior": "L_T (prior)", "terms": "sum of L_{t-1}", "decoder": "L_0 (decoder)", "vlb": "vlb"}

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from evaluation.image_sets import ImageSet, drawn, from_array, from_path
 from evaluation.real_images import FACES, real_images
-from jobs.catalog import ModelInfo, read_catalog
 from jobs.kinds.base import SamplingQuery
 from jobs.params import SamplingParams
 from training.images import ImageArray
@@ -21,17 +20,6 @@ from .options import checked
 from .sampled_images import SampledImages
 
 RUN = re.compile(r"plan:(?P<plan>[^:/]+)|(?P<sampler>[a-z0-9_]+):(?P<steps>\d+)(:(?P<spacing>[a-z0-9,.:]+))?")
-
-
-def find_model(name: str | None, models_dir: Path) -> ModelInfo:
-    """Finds a checkpoint by its name; None means the first that draws from noise alone.
-
-    Raises:
-        UserError: if there is no such checkpoint.
-    """
-    catalog = read_catalog(models_dir)
-    with user_errors():
-        return catalog.choose(None) if name is None else catalog.find(name)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,7 +31,7 @@ def print_models(folder: Path, *, verify: bool) -> bool:
     if verify:
         refused |= _damaged(folder, list(catalog.models))
     if not catalog.models and not refused:
-        raise UserError(f"no models in {folder}; name another folder with --models-dir")
+        raise UserError(f"no models in {folder}; name another folder with DIFUSO_MODELS_DIR or --models-dir")
     table = Table(box=None, pad_edge=False)
     for heading in ("model", "size", "T", "parameters", "sha256", "state"):
         table.add_column(heading, justify="right" if heading == "parameters" else "left", overflow="fold")

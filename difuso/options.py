@@ -11,6 +11,7 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 import typer
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
 
 from .errors import UserError
 
@@ -70,8 +71,17 @@ def checked(kind: type[Value], content: dict[str, Any], name: Callable[[str], st
     try:
         return kind(**content)
     except ValidationError as error:
-        problems = [f"{name(str(problem['loc'][0]))}: {problem['msg']}" for problem in error.errors()]
+        problems = [f"{name(str(problem['loc'][0]))}: {_said(kind, problem)}" for problem in error.errors()]
         raise UserError("; ".join(problems)) from error
+
+
+def _said(kind: type[BaseModel], problem: ErrorDetails) -> str:
+    """Returns what is wrong with a field, without pydantic's words for programmers."""
+    if problem["type"] == "value_error":
+        return str(problem["ctx"]["error"])
+    if problem["type"] == "string_pattern_mismatch":
+        return f"cannot be {problem['input']!r} ({kind.model_fields[str(problem['loc'][0])].description})"
+    return problem["msg"]
 
 
 def read_settings(kind: type[Value]) -> Value:

@@ -24,6 +24,7 @@ from model.formats.diffusers_config import (
 )
 
 from .errors import UserError, user_errors
+from .extras import installing
 from .new_models import check_name, name_from, print_summary
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def _download(repository: str, revision: str | None, files: Sequence[str]) -> Pa
     try:
         from huggingface_hub import constants, errors, snapshot_download
     except ImportError as error:
-        raise UserError("difuso pull needs: pip install 'difuso[hub]'") from error
+        raise UserError(f"difuso pull needs: {installing('hub')}") from error
     try:
         return Path(snapshot_download(repository, revision=revision, allow_patterns=list(files)))
     except errors.GatedRepoError as error:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jobs.catalog import read_catalog
 from jobs.contract import Job, new_job
 from jobs.errors import ImageRefused
 from jobs.images.arrays import SentImage
@@ -25,6 +24,7 @@ from jobs.params import SamplingParams
 from worker.settings import WorkerSettings
 
 from .errors import UserError, user_errors
+from .models_folder import usable_models
 from .progress import progress, title_of
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def read_job(
 ) -> tuple[Job, list[bytes]]:
     """Returns the job of a request, and the PNGs of its fitted images; its arguments and errors as of `make_images`."""
     with user_errors():
-        model = kind.choose(query, read_catalog(settings.models_dir))
+        model = kind.choose(query, usable_models(settings.models_dir))
         images = _read_files(kind, files, kind.fits(query, model))
         return new_job(model.name, kind.prepare(query, model, images)), [image.png for image in images.values()]
 
@@ -172,7 +172,10 @@ def open_image(file: Path) -> SentImage:
     except OSError as error:
         raise UserError(f"{file}: {error.strerror}") from error
     except ImageRefused as error:
-        raise UserError(f"{file}: {error.detail or 'this image cannot be used'}") from error
+        from app.problems import PROBLEMS  # here, because it takes long to load
+
+        kind = PROBLEMS[type(error)]
+        raise UserError(f"{file}: {error.detail or f'{kind.title}. {kind.detail}'}") from error
 
 
 def _read_files(kind: Kind[Any], files: Mapping[str, Path | None], fits: Mapping[str, Fit]) -> dict[str, FittedImage]:

@@ -27,8 +27,8 @@ from worker.runner import Runner
 from worker.settings import WorkerSettings
 
 from .errors import UserError, user_errors
-from .image_sources import find_model
 from .inspecting import read_recipe, recipe_in
+from .models_folder import find_model
 from .sampling import draw, open_image, runner_for
 
 SCALES = (1, 2, 4)  # /restore takes smaller images to enlarge

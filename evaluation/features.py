@@ -23,7 +23,7 @@ FeatureArray = np.ndarray[Any, np.dtype[np.floating[Any]]]
 
 BATCH = 32
 SPATIAL_CHANNELS = 7  # as in ADM's evaluator, so that there are about as many spatial features as pooled ones
-EXTRA = "install difuso[evaluate]"
+EXTRA = "pip install -e '.[evaluate]' in the clone of difuso"
 
 
 class Features(NamedTuple):

@@ -24,7 +24,7 @@ def kid_from(real: ImageArray, *, device: torch.device | str = "cpu") -> Callabl
         device: where features are computed.
 
     Raises:
-        EvaluationError: if difuso[evaluate] is not installed.
+        EvaluationError: if the extra `evaluate` is not installed.
     """
     extractor = EfficientNetLite0(device)
     chosen = np.sort(np.random.default_rng(0).permutation(len(real))[:REAL])

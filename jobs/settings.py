@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, FilePath, PositiveInt
+from pydantic import AfterValidator, Field, FilePath, PositiveInt
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+def _redis_url(url: str) -> str:
+    from redis import Redis  # here, because few commands need it
+
+    Redis.from_url(url).close()  # which connects to nothing
+    return url
 
 
 class SharedSettings(BaseSettings):
@@ -14,7 +21,9 @@ class SharedSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="DIFUSO_", frozen=True, populate_by_name=True)
 
-    redis_url: str = Field("redis://127.0.0.1:6379/0", validation_alias="REDIS_URL")
+    redis_url: Annotated[str, AfterValidator(_redis_url)] = Field(
+        "redis://127.0.0.1:6379/0", validation_alias="REDIS_URL"
+    )
     """URL of the Redis that holds the queue."""
     redis_password_file: FilePath | None = None
     """File with the password of Redis; safer than a password in the URL, which other programs may see."""

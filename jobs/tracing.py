@@ -1,6 +1,6 @@
 """Traces by OpenTelemetry, from an HTTP request to the work of its job.
 
-They need the extra `difuso[otel]`, and OpenTelemetry's own environment variables. Otherwise nothing is imported.
+They need the extra `otel`, and OpenTelemetry's own environment variables. Otherwise nothing is imported.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def start_tracing(process: str) -> bool:
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
     except ImportError:
-        log.warning("no traces are sent: install OpenTelemetry with `pip install 'difuso[otel]'`")
+        log.warning("no traces are sent: install OpenTelemetry with `pip install -e '.[otel]'` in the clone of difuso")
         return False
     name = os.environ.get("OTEL_SERVICE_NAME", f"difuso-{process}")
     provider = TracerProvider(resource=Resource.create({"service.name": name}))

@@ -24,7 +24,8 @@ def open_huggingface(data: Data, shape: Shape) -> Source:
     try:
         import datasets
     except ImportError as error:
-        raise RecipeError("data.source huggingface needs: pip install 'difuso[huggingface]'") from error
+        how = "pip install -e '.[huggingface]' in the clone of difuso"
+        raise RecipeError(f"data.source huggingface needs: {how}") from error
     rows = _load(datasets, data)
     column = next((name for name, kind in rows.features.items() if isinstance(kind, datasets.Image)), None)
     if column is None:

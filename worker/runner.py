@@ -31,6 +31,7 @@ from .cuda_graphs import graphed
 from .example_batch import example_batch
 from .neighbours import Neighbour
 from .parallel import ParallelNetwork
+from .settings import DeviceMissing
 from .side_networks import side_networks
 from .trajectory import Trajectory
 
@@ -40,10 +41,21 @@ CPU_SLOTS, GPU_SLOTS = 16, 32
 
 
 def pick_device(name: str) -> torch.device:
-    """Returns the device of a setting; `auto` is the first GPU if there is one, else the CPU."""
+    """Returns the device of a setting; `auto` is the first GPU if there is one, else the CPU.
+
+    Raises:
+        DeviceMissing: if torch cannot use the device here.
+    """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
+    device = torch.device(name)
+    there = {"cuda": torch.cuda.device_count(), "mps": torch.backends.mps.is_available()}
+    if (device.index or 0) >= there.get(device.type, 1):
+        raise DeviceMissing(
+            f"DIFUSO_DEVICE is {name}, and torch {torch.__version__} finds no such device here: unset it for the first "
+            "GPU, or the CPU where there is none"
+        )
+    return device
 
 
 class Runner:

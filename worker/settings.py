@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import AfterValidator, Field, PositiveInt
 
 from jobs.settings import SharedSettings
+
+DEVICE = re.compile(r"auto|cpu|mps|cuda(:(0|[1-9][0-9]?))?")
+
+
+class DeviceMissing(Exception):
+    """The device of DIFUSO_DEVICE is none that torch can use here; the message says what to do."""
+
+
+def _device(name: str) -> str:
+    if not DEVICE.fullmatch(name):
+        raise ValueError(f"must be auto, cpu, mps, cuda or cuda:N, not {name!r}")
+    return name
 
 
 class WorkerSettings(SharedSettings):
     """The settings of `difuso worker`."""
 
-    device: str = "auto"
+    device: Annotated[str, AfterValidator(_device)] = "auto"
     """`cpu`, `cuda`, `cuda:1`, `mps`; `auto` takes the first GPU, else the CPU."""
     core_folder: Path | None = None
     """Folder in which two workers for two cores tell each other when they have work; `difuso serve` sets it."""

@@ -29,7 +29,7 @@ from ..deps import (
 )
 from ..errors import NotReady
 from ..formats import CONTENT, FORMATS, Format
-from ..headers import ABOUT_JOB, IfNoneMatchHeader, LastEventIdHeader, PatienceHeader, described
+from ..headers import ABOUT_JOB, NOT_MODIFIED, IfNoneMatchHeader, LastEventIdHeader, PatienceHeader, described
 from ..job_events import is_told, job_events
 from ..lists import JobsQuery, job_list
 from ..middleware import CLIENT_GONE
@@ -52,7 +52,6 @@ linked_router = APIRouter(tags=["jobs"])  # lets signed links pass
 WAITED = described(*ABOUT_JOB, "Retry-After", "Preference-Applied")
 CANCELLED = described(*ABOUT_JOB, "Retry-After")
 SHOWN = described(*ABOUT_JOB, "Server-Timing")
-NOT_MODIFIED = "The client knows this answer already, by If-None-Match"
 Timesteps = Annotated[bool, Query(description="whether to show the timestep at each network call")]
 
 

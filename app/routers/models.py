@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+from os.path import realpath
 from pathlib import Path
 from typing import Literal
 
 from fastapi import APIRouter
 from starlette.exceptions import HTTPException
-from starlette.responses import FileResponse, Response
+from starlette.responses import Response
 
 from jobs.catalog import Catalog
 from jobs.workers import reports_for
 
+from .. import answers
 from ..deps import CatalogDep, QueueDep, SettingsDep
+from ..headers import NOT_MODIFIED, IfNoneMatchHeader
 from ..model_views import ModelList, ModelView
 from ..settings import ApiSettings
 
 router = APIRouter(tags=["models"])
 
 CARD = "text/markdown"
+CARD_BYTES, FIGURE_BYTES = 1 << 20, 1 << 24  # at most
+HEADERS = {"Cache-Control": "private, no-cache"}
 BINARY = {"type": "string", "format": "binary"}
 
 
@@ -44,29 +49,50 @@ def get_model(name: str, catalog: CatalogDep, queue: QueueDep) -> ModelView:
     "/models/{name}/card",
     summary="Get the description of a model",
     response_class=Response,
-    responses={200: {"description": "Markdown", "content": {CARD: {"schema": {"type": "string"}}}}},
+    responses={
+        200: {"description": "Markdown", "content": {CARD: {"schema": {"type": "string"}}}},
+        304: {"description": NOT_MODIFIED},
+    },
 )
-def get_model_card(name: str, catalog: CatalogDep, settings: SettingsDep) -> Response:
+def get_model_card(
+    name: str, catalog: CatalogDep, settings: SettingsDep, if_none_match: IfNoneMatchHeader = None
+) -> Response:
     """Returns the README.md of the model's folder: its data, training, figures and licence."""
-    return _file(catalog, settings, name, "README.md", media_type=CARD)
+    path = _inside(catalog, settings, name, "README.md", most=CARD_BYTES)
+    return answers.file(path, known=if_none_match, headers=HEADERS, media_type=CARD)
 
 
 @router.get(
     "/models/{name}/figures/{figure}",
     summary="Get a figure about a model",
     response_class=Response,
-    responses={200: {"description": "The figure", "content": {"image/png": {"schema": BINARY}}}},
+    responses={
+        200: {"description": "The figure", "content": {"image/png": {"schema": BINARY}}},
+        304: {"description": NOT_MODIFIED},
+    },
 )
 def get_model_figure(
-    name: str, figure: Literal["sheet", "losses"], catalog: CatalogDep, settings: SettingsDep
+    name: str,
+    figure: Literal["sheet", "losses"],
+    catalog: CatalogDep,
+    settings: SettingsDep,
+    if_none_match: IfNoneMatchHeader = None,
 ) -> Response:
     """Returns the sheet of samples or the curve of losses, where the model's folder has it."""
-    return _file(catalog, settings, name, f"{figure}.png", media_type="image/png")
+    path = _inside(catalog, settings, name, f"{figure}.png", most=FIGURE_BYTES)
+    return answers.file(path, known=if_none_match, headers=HEADERS, media_type="image/png")
 
 
-def _file(catalog: Catalog, settings: ApiSettings, name: str, file: str, *, media_type: str) -> Response:
-    """Returns a file of a model's folder. The name is one of the catalog's, so it cannot lead elsewhere."""
-    path: Path = settings.models_dir / name / file
-    if name not in catalog.models or not path.is_file():
+def _inside(catalog: Catalog, settings: ApiSettings, name: str, file: str, *, most: int) -> Path:
+    """Returns the path of a file in a model's folder; a link in the folder of a stranger may lead anywhere else.
+
+    Raises:
+        HTTPException: 404 if there is no such file, if it lies elsewhere, or if it has more than `most` bytes.
+    """
+    if name not in catalog.models:
         raise HTTPException(404)
-    return FileResponse(path, media_type=media_type, headers={"Cache-Control": "private, no-cache"})
+    folder = Path(realpath(settings.models_dir / name))  # `Path.resolve` fails at a link to itself
+    path = Path(realpath(folder / file))
+    if not path.is_relative_to(folder) or not path.is_file() or path.stat().st_size > most:
+        raise HTTPException(404)
+    return path

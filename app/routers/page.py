@@ -6,8 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter
-from starlette.responses import FileResponse, Response
+from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
+
+from .. import answers
+from ..headers import IfNoneMatchHeader
 
 STATIC = Path(__file__).parents[1] / "static"
 HEADERS = {
@@ -34,10 +37,10 @@ files = _Files(directory=STATIC)
 
 
 @router.get("/")
-async def index() -> FileResponse:
-    return FileResponse(STATIC / "index.html", headers=HEADERS)
+async def index(if_none_match: IfNoneMatchHeader = None) -> Response:
+    return answers.file(STATIC / "index.html", known=if_none_match, headers=HEADERS)
 
 
 @router.get("/docs")
-async def docs() -> FileResponse:
-    return FileResponse(STATIC / "docs.html", headers=HEADERS)
+async def docs(if_none_match: IfNoneMatchHeader = None) -> Response:
+    return answers.file(STATIC / "docs.html", known=if_none_match, headers=HEADERS)

@@ -35,7 +35,7 @@ export function multiple(size, wanted) {
 
 // Opens a dialog of this content. Escape, the button and a click beside it close it; then it is gone.
 export function openDialog(className, label, close, ...content) {
-  const dialog = el("dialog", { className, "aria-label": label });
+  const dialog = el("dialog", { className, "aria-label": label, tabIndex: -1 });
   const button = el("button", { type: "button", className: "close", "aria-label": close, textContent: "✕" });
   button.addEventListener("click", () => dialog.close());
   dialog.append(button, ...content);
@@ -44,6 +44,15 @@ export function openDialog(className, label, close, ...content) {
   document.body.append(dialog);
   dialog.showModal();
   return dialog;
+}
+
+// Puts other content into a part of a dialog. The button that had the focus gives it to the one with the same words.
+export function refill(part, ...content) {
+  const held = part.contains(document.activeElement) && document.activeElement;
+  part.replaceChildren(...content);
+  if (!held) return;
+  const same = [...part.querySelectorAll("button")].find(each => each.textContent === held.textContent && !each.disabled);
+  (same ?? part.closest("dialog")).focus();
 }
 
 // Calls a function once, when the calls have paused for some milliseconds.

@@ -45,8 +45,8 @@ async function follow(id) {
       if (event === "preview") jobs.preview(id, data.index, `data:image/png;base64,${data.png}`);
       else jobs.put({ id, position: undefined, eta_seconds: undefined, ...data }); // missing where the server does not know
     }
-  } catch {
-    // The lists tell what has become of it.
+  } catch (error) {
+    if (error.type === "job-not-found") await refresh(id).catch(() => {}); // of others the lists tell what has become
   }
   if (streams.get(id) !== controller) return;
   if (!isEnded(jobs.get(id) ?? {})) await new Promise(resolve => setTimeout(resolve, RECONNECT));

@@ -9,6 +9,7 @@ export const form = $("form");
 const kindField = $("kind");
 const ROWS = "\nrows"; // a label that only this form knows; no class has a line break in its name
 const MOST = 64;
+const lastModels = new Map(); // the one that was chosen last, of those that draw from a picture (true) and of the others
 
 export const listed = text => text.split(/[\s,]+/).filter(Boolean);
 const randomSeed = () => Math.floor(Math.random() * 2 ** 32);
@@ -35,16 +36,17 @@ export function showKind() {
   $("strength-shown").textContent = Number(form.elements.strength.value).toFixed(2);
 }
 
-// Offers the models that draw from a picture, or those that draw from noise.
+// Offers the models that draw from a picture, or those that draw from noise, and chooses the one that was chosen before.
 function offerModels(wanted) {
   const field = form.elements.model;
   for (const option of field.options) {
     option.hidden = fromPicture(option.value) !== wanted;
     option.disabled = option.hidden || !models.get(option.value).defaults || models.get(option.value).state === "refused";
   }
-  for (const option of kindField.querySelectorAll("[value=upscale]")) option.hidden = ![...models.keys()].some(fromPicture);
-  if (!field.value || fromPicture(field.value) === wanted) return;
-  field.value = [...field.options].find(each => !each.disabled)?.value ?? "";
+  kindField.querySelector("[value=upscale]").hidden = ![...models.keys()].some(fromPicture);
+  if (field.value && fromPicture(field.value) === wanted) return void lastModels.set(wanted, field.value);
+  const usable = [...field.options].filter(each => !each.disabled).map(each => each.value);
+  field.value = usable.find(name => name === lastModels.get(wanted)) ?? usable[0] ?? "";
   showModel();
 }
 
@@ -141,9 +143,9 @@ export function fillForm(kind, query, files = []) {
   for (const input of form.querySelectorAll("input:not([type=checkbox], [type=range], [type=file])")) input.value = input.defaultValue;
   form.querySelectorAll("input[type=checkbox]").forEach(box => (box.checked = false));
   clearFiles(form);
+  kindField.value = kind;
   if (models.get(model)?.defaults) form.elements.model.value = model;
   showModel();
-  kindField.value = kind;
   const choice = whenOf(kind)?.querySelector("[data-switch]");
   if (kind === "interpolate") choice.value = query.getAll("seed").length > 1 ? "seeds" : "pictures";
   if (kind === "denoise") choice.value = query.has("strength") ? "clean" : query.has("sigma") ? "noisy" : "estimated";

@@ -9,7 +9,7 @@ import { make } from "./making.js";
 import { drawnBy, sizeOf } from "./models.js";
 import { saveGrid } from "./sheet.js";
 import { isEnded, isGone, jobs } from "./store.js";
-import { duration, t } from "./texts.js";
+import { duration, t, translate } from "./texts.js";
 import { openViewer } from "./viewer.js";
 
 const AXES = { steps: "5, 10, 20, 50", guidance_scale: "1, 2, 4, 8", eta: "0, 0.5, 1" };
@@ -24,7 +24,7 @@ let parts;
 export function startGrid() {
   build();
   jobs.addEventListener("job", ({ detail }) => detail.tag && detail.tag === tag && (put(detail), show()));
-  document.addEventListener("language", () => (build(), show()));
+  document.addEventListener("language", () => (count(), show()));
 }
 
 function build() {
@@ -32,22 +32,22 @@ function build() {
     const box = el("input", { type: "checkbox", value, checked: ["ddpm", "ddim", "dpmpp", "unipc"].includes(value) });
     return el("label", { className: "check" }, box, el("span", { textContent: value }));
   });
-  const axis = el("select", {}, ...Object.keys(AXES).map(name => new Option(t(`gridOf_${name}`), name)));
+  const axis = el("select", {}, ...Object.keys(AXES).map(value => el("option", { value, dataset: { t: `gridOf_${value}` } })));
   const values = el("input", { value: AXES.steps, pattern: "[0-9., ]+", required: true });
   const seed = el("input", { inputMode: "numeric", pattern: "[0-9]+", value: "1", required: true });
   const draw = el("button", { type: "submit", className: "main" });
-  const exported = el("button", { type: "button", textContent: t("gridExport"), disabled: true });
+  const exported = el("button", { type: "button", disabled: true, dataset: { t: "gridExport" } });
   const alarm = el("p", { className: "error", role: "alert", hidden: true });
-  const table = el("div", { className: "grid-table", tabIndex: 0, role: "region", "aria-label": t("gridTitle") });
-  const labelled = (key, control) => el("label", {}, el("span", { textContent: t(key) }), control);
-  const choice = el("fieldset", { className: "samplers" }, el("legend", { textContent: t("gridRows") }), ...samplers);
-  const controls = el("form", { className: "grid-form" }, el("h2", { textContent: t("gridTitle") }),
-    el("p", { className: "hint", textContent: t("gridLead") }), choice,
+  const table = el("div", { className: "grid-table", tabIndex: 0, role: "region", dataset: { tLabel: "gridTitle" } });
+  const labelled = (key, control) => el("label", {}, el("span", { dataset: { t: key } }), control);
+  const choice = el("fieldset", { className: "samplers" }, el("legend", { dataset: { t: "gridRows" } }), ...samplers);
+  const controls = el("form", { className: "grid-form" }, el("h2", { dataset: { t: "gridTitle" } }),
+    el("p", { className: "hint", dataset: { t: "gridLead" } }), choice,
     el("div", { className: "triple" }, labelled("gridColumns", axis), labelled("gridValues", values), labelled("gridSeed", seed)),
     alarm, el("div", { className: "row" }, draw, exported));
-  section.replaceChildren(controls, table);
+  section.append(controls, table);
+  translate(section);
   parts = { samplers, axis, values, seed, draw, exported, alarm, table };
-  const count = () => (draw.textContent = t("gridDraw", chosen().length * listed().length));
   axis.addEventListener("change", () => (values.value = AXES[axis.value], count()));
   controls.addEventListener("input", count);
   controls.addEventListener("submit", event => (event.preventDefault(), drawGrid()));
@@ -55,6 +55,7 @@ function build() {
   count();
 }
 
+const count = () => (parts.draw.textContent = t("gridDraw", chosen().length * listed().length));
 const chosen = () => parts.samplers.map(label => label.firstChild).filter(box => box.checked).map(box => box.value);
 const listed = () => [...new Set(parts.values.value.split(/[\s,]+/).filter(Boolean).map(Number))].sort((a, b) => a - b);
 const keyOf = (sampler, value) => `${sampler} ${value}`;

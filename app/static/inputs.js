@@ -76,17 +76,20 @@ export async function fileOf(transfer) {
   return files.find(file => TYPES.includes(file.type)) ?? files[0];
 }
 
+// Fetches a picture of the server; with the key instead of the link's signature, whose time may be over.
 export async function fetchFile(path, name) {
-  return new File([await (await request(path)).blob()], name, { type: "image/png" });
+  return new File([await (await request(path.split("?")[0])).blob()], name, { type: "image/png" });
 }
 
 // The places that a picture can be used for: the name of the kind, the field, and words for both.
 export function placesOf(form) {
-  const titles = new Map([...form.querySelector("#kind").options].map(option => [option.value, option.textContent]));
+  const offered = [...form.querySelector("#kind").options].filter(option => !option.hidden);
+  const titles = new Map(offered.map(option => [option.value, option.textContent]));
+  const kindOf = input => input.closest("#form > fieldset[data-when]");
   return [...form.querySelectorAll("input.dressed")]
-    .filter(input => input.name !== "mask")
+    .filter(input => input.name !== "mask" && titles.has(kindOf(input).dataset.when))
     .map(input => {
-      const kind = input.closest("fieldset[data-when]").parentElement.closest("fieldset[data-when]") ?? input.closest("fieldset[data-when]");
+      const kind = kindOf(input);
       const words = input.closest("label").firstElementChild.textContent;
       const alone = kind.querySelectorAll("input.dressed:not([name=mask])").length === 1;
       const title = titles.get(kind.dataset.when);

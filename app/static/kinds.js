@@ -1,7 +1,6 @@
 // Forms for the kinds of jobs that the page has no form of its own for, made from what the server's OpenAPI says.
 
 import { el } from "./dom.js";
-import { known, translate } from "./texts.js";
 
 // Fills in the lists of samplers and others, and adds the kinds that the form does not know.
 export function addKinds(form, paths) {
@@ -17,14 +16,12 @@ export function addKinds(form, paths) {
   for (const [path, { post }] of Object.entries(paths)) {
     const name = path.slice(1);
     if (!post?.tags?.includes("jobs") || there.has(name)) continue;
-    const option = select.appendChild(new Option(post.summary, name));
-    if (known(`kind_${name}`)) option.dataset.t = `kind_${name}`;
+    select.append(new Option(post.summary, name));
     const own = post.parameters.filter(parameter => parameter.in === "query" && !common.has(parameter.name));
     const fieldset = el("fieldset", { hidden: true, disabled: true, dataset: { when: name } });
     fieldset.append(...files(post.requestBody), ...own.map(field));
     form.querySelector("fieldset[data-when]").before(fieldset);
   }
-  translate(select);
 }
 
 function files(body) {

@@ -40,6 +40,6 @@ function block(text) {
 }
 
 export function markdown(text) {
-  const body = text.replace(/^---\n[^]*?\n---\n/, "").replace(/\r/g, ""); // without a header for the model hub
+  const body = text.replace(/\r/g, "").replace(/^---\n([^]*?\n)?---(\n|$)/, ""); // without a header for the model hub
   return body.split(/\n{2,}/).map(each => each.replace(/^\n+|\s+$/g, "")).filter(Boolean).map(block).filter(each => each.textContent.trim());
 }

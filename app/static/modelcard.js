@@ -26,13 +26,13 @@ export async function openModelCard(name) {
 }
 
 async function describe(name, element) {
-  try {
-    const [title, ...blocks] = markdown(await (await request(`/models/${name}/card`)).text());
-    element.append(...(title?.textContent === name ? blocks : [title, ...blocks]));
-  } catch (error) {
+  const text = await request(`/models/${name}/card`).then(response => response.text(), error => {
     if (error.type !== "not-found") throw error;
-    element.append(el("p", { className: "hint", textContent: t("cardMissing") }));
-  }
+    return "";
+  });
+  const blocks = markdown(text);
+  if (blocks[0]?.textContent === name) blocks.shift();
+  element.append(...(blocks.length ? blocks : [el("p", { className: "hint", textContent: t("cardMissing") })]));
 }
 
 async function picture(name, figure, alt, element) {

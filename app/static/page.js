@@ -12,13 +12,17 @@ import { showKeys, startKeys } from "./keys.js";
 import { make } from "./making.js";
 import { startMask } from "./mask.js";
 import { openModelCard } from "./modelcard.js";
-import { loadModels } from "./models.js";
+import { loadModels, models } from "./models.js";
 import { startPrice } from "./price.js";
 import { startQueue } from "./queue.js";
 import { startRecipes } from "./recipe.js";
 import { language, speak, translate } from "./texts.js";
 
+const RETRY = 3000; // milliseconds until a server that has not answered is asked again
+const LOOK = 10_000; // milliseconds between looks at models that no worker runs yet
+
 const alarm = error => complain($("error"), error);
+const pause = milliseconds => new Promise(resolve => setTimeout(resolve, milliseconds));
 
 async function submit(event) {
   event.preventDefault();
@@ -49,6 +53,31 @@ function showView() {
   if (grid) openGrid(tag);
 }
 
+// Resolves to the description of the API once the server has told it and the models, however long that takes.
+async function load() {
+  for (;;) {
+    try {
+      const [description] = await Promise.all([ask("GET", "/openapi.json"), loadModels()]);
+      alarm(null);
+      return description;
+    } catch (error) {
+      alarm(error);
+      await pause(RETRY);
+    }
+  }
+}
+
+// Reads the models again until a worker is ready for each.
+async function awaitWorkers() {
+  while ([...models.values()].some(({ state }) => state !== "ready")) {
+    await pause(LOOK);
+    if (document.hidden) continue;
+    await loadModels().catch(() => {}); // the next look may succeed
+    showKind();
+    showFacts();
+  }
+}
+
 async function begin() {
   document.documentElement.lang = language;
   $("language").value = language;
@@ -65,7 +94,7 @@ async function begin() {
   document.addEventListener("favourite", ({ detail: { job, index, set } }) => {
     document.querySelector(`#job-${job.id} figure[data-index="${index}"]`)?.classList.toggle("favourite", set);
   });
-  const [description] = await Promise.all([ask("GET", "/openapi.json"), loadModels()]);
+  const description = await load();
   addKinds(form, description.paths);
   dressInputs(form);
   showModels();
@@ -77,6 +106,7 @@ async function begin() {
   startKeys();
   startPrice();
   startFollowing();
+  awaitWorkers();
   addEventListener("hashchange", showView);
   showView();
 }

@@ -1,8 +1,8 @@
 // A grid as one PNG, with its labels.
 
 import { addressOf } from "./describe.js";
-import { request } from "./api.js";
 import { el, multiple, save } from "./dom.js";
+import { fetchFile } from "./inputs.js";
 import { drawnBy, sizeOf } from "./models.js";
 import { duration, t } from "./texts.js";
 
@@ -34,7 +34,7 @@ export async function saveGrid(job, axis, { rows, columns }, cells) {
       const cell = cells.get(`${sampler} ${value}`);
       const source = cell?.job && addressOf(cell.job, 0);
       if (source) {
-        context.drawImage(await createImageBitmap(await (await request(source)).blob()), x, y, size, size);
+        context.drawImage(await createImageBitmap(await fetchFile(source)), x, y, size, size);
         context.fillText(duration(cell.job.timings.denoise), x, y + size + LINE - 4);
       } else context.fillText(t(cell?.error ? "notPossible" : (cell?.job?.state ?? "queued")), x, y + size / 2);
     }

@@ -12,6 +12,7 @@ export function isGone(job) {
 
 class Jobs extends EventTarget {
   #all = new Map();
+  #gone = new Set(); // the ids of those that an event has told to be gone, or that were gone when they came
 
   get(id) {
     return this.#all.get(id);
@@ -28,8 +29,8 @@ class Jobs extends EventTarget {
     const job = isEnded(news) ? news : { ...before, ...news };
     this.#all.set(job.id, job);
     // Of a job that has ended only its images change: they go. Lists may round its times otherwise than its last event.
-    if (before && isEnded(before) && isGone(before) === isGone(job)) return;
-    if (before && JSON.stringify(before) === JSON.stringify(job)) return;
+    if (isGone(job) && !this.#gone.has(job.id)) this.#gone.add(job.id);
+    else if (before && (isEnded(before) || JSON.stringify(before) === JSON.stringify(job))) return;
     this.dispatchEvent(new CustomEvent("job", { detail: job }));
   }
 

@@ -47,9 +47,14 @@ export function translate(root) {
   for (const element of root.querySelectorAll("[data-t-title]")) element.title = t(element.dataset.tTitle);
 }
 
+let asked; // the language that was chosen last
+
 // Changes the language for good. Those who made texts of their own hear of it by the event `language`.
 export async function speak(chosen) {
-  texts = (await import(`./texts/${chosen}.js`)).default;
+  asked = chosen;
+  const found = (await import(`./texts/${chosen}.js`)).default;
+  if (chosen !== asked) return; // another was chosen meanwhile
+  texts = found;
   language = chosen;
   localStorage.setItem(KEY, chosen);
   document.documentElement.lang = chosen;

@@ -4,7 +4,7 @@ import { compareOf } from "./compare.js";
 import { deleteJob, useSettings } from "./actions.js";
 import { denoisingOf } from "./denoising.js";
 import { addressOf, countOf, fileName, metaOf, nameOf, queryOf, titleOf } from "./describe.js";
-import { $, complain, el, openDialog, save } from "./dom.js";
+import { complain, el, openDialog, refill, save } from "./dom.js";
 import { chooseKind, form } from "./form.js";
 import { fetchFile, placesOf, setFile } from "./inputs.js";
 import { make } from "./making.js";
@@ -48,7 +48,7 @@ class Viewer {
     });
     const go = el("section", {}, el("h3", { textContent: t("useFor") }), el("div", { className: "tools" }, ...places));
     const title = el("h2", { textContent: nameOf(job, index) });
-    this.side.replaceChildren(title, el("p", { className: "hint", textContent: `${titleOf(job)} · ${metaOf(job)}` }), tools, this.alarm,
+    refill(this.side, title, el("p", { className: "hint", textContent: `${titleOf(job)} · ${metaOf(job)}` }), tools, this.alarm,
       go, factsOf(job, index));
     this.tabs = [["asIs", () => this.#picture()]];
     if (job.task && job.kind !== "interpolate") this.tabs.push(["compare", () => compareOf(job, index)]);
@@ -83,7 +83,7 @@ class Viewer {
       this.tabs = this.tabs.filter(([name]) => name !== key);
       return this.#showTab("asIs");
     }
-    this.stage.replaceChildren(bar, content, this.#steps());
+    refill(this.stage, bar, content, this.#steps());
   }
 
   #picture() {
@@ -173,11 +173,11 @@ class Viewer {
 export function useFile({ kind, input }, file, model) {
   location.hash = "#gallery";
   if (kind === "interpolate") form.querySelector('[data-switch="interpolate"]').value = "pictures";
+  chooseKind(kind);
   if (model && [...form.elements.model.options].some(option => option.value === model && !option.disabled)) {
     form.elements.model.value = model;
     form.elements.model.dispatchEvent(new Event("change", { bubbles: true }));
   }
-  chooseKind(kind);
   setFile(input, file);
   form.scrollIntoView({ block: "start" });
   input.focus();

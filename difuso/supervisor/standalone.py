@@ -16,6 +16,7 @@ from itertools import chain
 from pathlib import Path
 
 from app.settings import ApiSettings
+from difuso.models_folder import usable_models
 from jobs.redis_url import with_password
 from worker.settings import WorkerSettings
 
@@ -25,7 +26,14 @@ from .ready_announcement import ReadyAnnouncement
 from .redis_server import RedisServer
 from .service import Service, stop
 from .shares import Share, share_out, threads_of
-from .startup_checks import check_metrics_port, check_models, check_port, check_redis, check_worker_metrics_ports
+from .startup_checks import (
+    check_device,
+    check_metrics_port,
+    check_port,
+    check_redis,
+    check_store,
+    check_worker_metrics_ports,
+)
 
 log = logging.getLogger(__name__)
 
@@ -48,12 +56,15 @@ def serve(api: ApiSettings, worker: WorkerSettings, workers: int | None) -> None
         workers: the number of workers; None for as many as pay on this machine.
 
     Raises:
-        UserError: if a port is taken, there is no model or no Redis, there are too few cores, or a process cannot run.
+        UserError: if a port is taken, there is no model, no store, no such device or no Redis, there are too few cores,
+            or a process cannot run.
     """
     url = os.environ.get("REDIS_URL")
     check_port(api.host, api.port, otherwise=f"try --port {api.port + 1}")
     check_metrics_port(api.host, api.api_metrics_port)
-    check_models(worker.models_dir)
+    usable_models(worker.models_dir)
+    check_store(worker.store_url)
+    check_device(worker.device)
     shares = share_out(this_machine(worker.device, os.environ), workers, threads_of(os.environ))
     ports = None if worker.metrics_port is None else range(worker.metrics_port, worker.metrics_port + len(shares))
     check_worker_metrics_ports(ports or (), (api.port, api.api_metrics_port))

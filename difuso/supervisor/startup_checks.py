@@ -1,15 +1,25 @@
-"""Checks before any process is started, so that a mistake is reported at once; each raises a UserError if it fails."""
+"""Checks before any process is started, so that a mistake is told at once.
+
+Each raises a UserError if it fails; what may come later is a warning.
+"""
 
 from __future__ import annotations
 
+import logging
 import socket
 from collections.abc import Collection
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import redis
 
-from difuso.errors import UserError
+from difuso.errors import UserError, user_errors
 from jobs.catalog import read_catalog
+from jobs.errors import StoreUnavailable
+from jobs.store import ResultStore
+
+log = logging.getLogger(__name__)
 
 MAX_PORT = 65535
 
@@ -47,12 +57,51 @@ def check_worker_metrics_ports(ports: Collection[int], api_ports: Collection[int
         check_port("0.0.0.0", port, otherwise="set DIFUSO_METRICS_PORT to another one")
 
 
-def check_models(folder: Path) -> None:
-    """Returns if the folder holds a model; its weights are checked by the worker."""
-    catalog = read_catalog(folder)
-    if not catalog.models:
-        reasons = "".join(f"; {name}: {reason}" for name, reason in catalog.refused.items())
-        raise UserError(f"no model in {folder}{reasons}. Set DIFUSO_MODELS_DIR to another folder")
+def check_device(name: str) -> None:
+    """Returns if workers can compute on a device.
+
+    A device that may be missing is looked for in a process that ends, and torch's memory with it.
+    """
+    if name not in ("auto", "cpu"):
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool, user_errors():
+            pool.submit(_pick, name).result()
+
+
+def _pick(name: str) -> None:
+    from worker.runner import pick_device
+
+    pick_device(name)
+
+
+def check_store(url: str) -> None:
+    """Returns if the result store can be written, or does not answer in time, which may pass."""
+    store = open_store(url)
+    try:
+        store.check()
+    except StoreUnavailable as error:
+        cause = error.__cause__
+        if not isinstance(cause, TimeoutError):
+            reason = getattr(cause, "strerror", None) or cause  # the paths of its files say nothing
+            raise UserError(f"DIFUSO_STORE_URL is {url}, which cannot be written: {reason}") from error
+
+
+def open_store(url: str) -> ResultStore:
+    """Returns the result store of a URL, which has connected to nothing yet."""
+    try:
+        return ResultStore(url)
+    except (ImportError, ValueError) as error:
+        raise UserError(f"DIFUSO_STORE_URL is {url}, which cannot be used: {error}") from error
+
+
+def warn_of_default_model(folder: Path, name: str | None) -> None:
+    """Logs that the model of requests that name none is not there; it may come later."""
+    models = read_catalog(folder).models
+    if name is not None and name not in models:
+        log.warning(
+            "DIFUSO_DEFAULT_MODEL is %s, which is not there: requests that name no model are refused; there are %s",
+            name,
+            ", ".join(models) or "none",
+        )
 
 
 def check_redis(url: str) -> None:

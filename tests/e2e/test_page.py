@@ -183,11 +183,47 @@ def test_generated_pictures_are_enlarged_in_the_same_job(studio: Studio) -> None
     assert not studio.form.find_element(By.NAME, "upscale").is_displayed(), "no model enlarges pictures of this size"
 
 
+def test_settings_of_a_class_and_models_outlast_another_kind(studio: Studio) -> None:
+    job_id = studio.made(1, model="with-classes", label="star")
+    model, label = (studio.form.find_element(By.NAME, name) for name in ("model", "label"))
+    for kind, expected in (("upscale", "tiny-up"), ("restore", "with-classes"), ("upscale", "tiny-up")):
+        studio.choose(kind)
+        assert model.get_property("value") == expected
+    studio.press("Use these settings", f"#job-{job_id}")
+    wait_until(lambda: studio.one("#kind").get_property("value") == "generate", 5, "the form is filled in")
+    assert (model.get_property("value"), label.get_property("value")) == ("with-classes", "star")
+
+
 def test_wide_pictures_keep_their_shape(studio: Studio) -> None:
     assert studio.made(1, model="wide")
     assert "24\u00d716" in studio.text("#facts")
     fit = "return getComputedStyle(document.querySelector('#jobs a.picture img')).objectFit"
     assert studio.driver.execute_script(fit) == "contain"
+
+
+# The server does not tell its models at first, and then has no worker for them yet.
+WAKING = """
+const original = window.fetch;
+let asked = 0;
+window.fetch = async (path, options) => {
+  if (path !== "/models" || ++asked > 2) return original(path, options);
+  if (asked === 1) throw new TypeError("no answer");
+  const list = await (await original(path, options)).json();
+  return Response.json({ ...list, models: list.models.map(each => ({ ...each, state: "unknown", rate: undefined })) });
+};
+"""
+
+
+def test_a_server_that_wakes_up_is_awaited(studio: Studio) -> None:
+    studio.made(1)  # so that the speed is known
+    added = studio.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": WAKING})
+    try:
+        studio.load()
+    finally:
+        studio.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", added)
+    assert studio.alarm == ""
+    assert "no worker yet" in studio.text("#facts")
+    wait_until(lambda: "steps/s" in studio.text("#facts"), 20, "the page knows of the worker")
 
 
 def test_what_the_server_refuses_is_told_beside_the_form(studio: Studio, tmp_path: Path) -> None:

@@ -131,6 +131,22 @@ def test_the_card_of_a_job_without_pictures_stays_away_once_it_is_deleted(studio
     assert job_id not in cards(studio)
 
 
+def test_the_card_of_a_job_goes_at_its_time(studio: Studio) -> None:
+    job_id = studio.made(1)
+    again = "Date.now = () => 8e15; import('/static/follow.js').then(({ refresh }) => refresh(arguments[0]))"
+    studio.driver.execute_script(again, job_id)
+    wait_until(lambda: job_id not in cards(studio), 5, "the card goes")
+
+
+def test_a_job_that_the_server_has_forgotten_goes(studio: Studio) -> None:
+    forgotten = "0f8fad5b-d9cb-469f-a165-70867728950e"
+    job = {**studio.job(studio.made(1)), "id": forgotten, "state": "queued"}
+    studio.driver.execute_script("import('/static/store.js').then(({ jobs }) => jobs.put(arguments[0]))", job)
+    wait_until(lambda: forgotten in cards(studio), 5, "the job is shown")
+    wait_until(lambda: forgotten not in cards(studio), 10, "the card goes")
+    assert all("404" in each for each in studio.errors())
+
+
 def test_a_key_that_is_held_deletes_nothing(studio: Studio) -> None:
     job_id = studio.made(1)
     studio.click(f"#job-{job_id} a.picture")

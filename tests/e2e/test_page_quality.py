@@ -121,6 +121,22 @@ def test_the_language_is_the_readers_and_a_choice_stays(studio: Studio) -> None:
         studio.driver.execute_cdp_cmd("Emulation.setUserAgentOverride", english)
 
 
+def test_of_two_languages_the_one_that_was_chosen_last_is_spoken(studio: Studio) -> None:
+    """However long the texts of the other one are on their way."""
+    script = "const done = arguments[0]; import('/static/texts.js').then(({ speak }) =>"
+    script += "Promise.all([speak('es'), speak('en')])).then(() => done(document.documentElement.lang))"
+    assert studio.driver.execute_async_script(script) == "en"
+    assert studio.text("#form button.main") == "Make pictures"
+
+
+def test_every_form_is_spanish(studio: Studio) -> None:
+    studio.pick(studio.one("#language"), "es")
+    wait_until(lambda: studio.button("Crear imágenes").is_displayed(), 5, "the form is Spanish")
+    studio.choose("upscale")
+    assert "Ruido añadido antes" in studio.text("#form")
+    assert [each.get_attribute("name") for each in studio.all("#form [name=fit]")] == ["fit"]
+
+
 def test_the_keyboard_reaches_everything(studio: Studio) -> None:
     job_id = studio.made(2, seed="90")
     studio.keys("?")
@@ -233,8 +249,17 @@ def guarded(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
         yield difuso
 
 
-def test_with_a_key_pictures_come_by_signed_links(driver: webdriver.Chrome, guarded: Difuso) -> None:
+SOURCES = (
+    "return [...document.querySelectorAll('#jobs a.picture img')].flatMap(each => each.naturalWidth ? each.src : [])"
+)
+
+
+@pytest.fixture
+def keyed(driver: webdriver.Chrome, guarded: Difuso) -> Studio:
+    """The page of somebody who has entered a key, and has made two pictures."""
     studio = Studio(driver, guarded.url, "desktop")
+    driver.get(guarded.url)
+    driver.execute_script("sessionStorage.clear()")
     driver.get(guarded.url)
     studio.see("#access").find_element(By.ID, "key").send_keys(KEY)
     studio.press("Continue", "#access")
@@ -243,11 +268,28 @@ def test_with_a_key_pictures_come_by_signed_links(driver: webdriver.Chrome, guar
     studio.fill("n", "2")
     studio.fill("steps", "3")
     studio.click("#form button[type=submit]")
-    script = (
-        "return [...document.querySelectorAll('#jobs a.picture img')].map(each => each.naturalWidth ? each.src : '')"
-    )
-    wait_until(lambda: len(list(filter(None, driver.execute_script(script)))) == 2, 20, "both pictures are shown")
-    source = driver.execute_script(script)[0]
+    wait_until(lambda: len(driver.execute_script(SOURCES)) >= 2, 20, "both pictures are shown")
+    studio.errors()
+    return studio
+
+
+def test_with_a_key_pictures_come_by_signed_links(keyed: Studio) -> None:
+    source = keyed.driver.execute_script(SOURCES)[0]
     assert "signature=" in source
     assert httpx.get(source).headers["content-type"] == "image/png"
-    studio.errors()
+
+
+def test_the_key_fetches_a_picture_whose_link_is_over(keyed: Studio, tmp_path: Path) -> None:
+    over = "arguments[0].href = arguments[0].href.replace(/expires=[0-9]+/, 'expires=1'); arguments[0].focus()"
+    keyed.driver.execute_script(over, keyed.see("#jobs a.picture"))
+    keyed.downloads(tmp_path)
+    keyed.keys("d")
+    assert keyed.downloaded(tmp_path, "*.png").read_bytes().startswith(b"\x89PNG")
+    assert not keyed.one("#access").is_displayed()
+
+
+def test_without_a_model_that_enlarges_no_key_asks_for_one(keyed: Studio) -> None:
+    keyed.driver.execute_script("document.activeElement.blur()")
+    keyed.keys("5")
+    assert keyed.one("#kind").get_property("value") == "generate"
+    assert keyed.form.find_element(By.NAME, "model").get_property("value") == "tiny"

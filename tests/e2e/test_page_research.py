@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+import pytest
 from PIL import Image
 from selenium.webdriver.common.by import By
 
@@ -53,6 +54,17 @@ def test_a_grid_has_one_seed_and_is_exported_and_kept(studio: Studio, tmp_path: 
     wait_until(lambda: len(studio.all("#grid td img")) == 6, 15, "the grid is there after a reload")
 
 
+def test_another_language_keeps_what_was_typed_into_the_grid(studio: Studio) -> None:
+    studio.click("nav a[href='#grid']")
+    field = studio.one("#grid .triple label:nth-child(2) input")
+    field.clear()
+    field.send_keys("3, 7")
+    studio.pick(studio.one("#language"), "es")
+    wait_until(lambda: studio.button("Dibujar 8 imágenes", "#grid"), 5, "the grid is Spanish")
+    assert "Columnas" in studio.text("#grid .triple")
+    assert field.get_property("value") == "3, 7"
+
+
 def test_cells_that_a_sampler_cannot_do_say_so(studio: Studio) -> None:
     draw_grid(studio, {"ddim", "unipc"}, "0, 1", axis="eta")
     (row,) = [each for each in studio.all("#grid tbody tr") if each.text.startswith("unipc")]
@@ -95,9 +107,21 @@ def test_the_card_of_a_model_shows_what_its_folder_says(studio: Studio) -> None:
     studio.errors()  # there is no curve of losses
 
 
+@pytest.mark.parametrize("card", ["", "---\nlicense: cc0-1.0\n---\n", "---\r\nlicense: cc0-1.0\r\n---"])
+def test_a_description_that_says_nothing_is_none(studio: Studio, card: str) -> None:
+    studio.driver.execute_script("window.fetch = async () => new Response(arguments[0])", card)
+    studio.click("#about")
+    wait_until(lambda: studio.text(".model-card .description"), 10, "something is said")
+    assert studio.text(".model-card .description") == "This model comes without a description."
+
+
 def test_a_model_without_a_description_says_so(studio: Studio) -> None:
     studio.fill("model", "with-classes")
     studio.click("#about")
     wait_until(lambda: "without a description" in studio.text("dialog.model-card"), 10, "it is said")
     assert "circle, square, star" in studio.text("dialog.model-card")
+    asked = (
+        "return performance.getEntriesByType('resource').filter(each => each.name.includes('/with-classes/')).length"
+    )
+    wait_until(lambda: studio.driver.execute_script(asked) == 3, 10, "it has no figures, either")
     studio.errors()

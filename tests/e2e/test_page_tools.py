@@ -319,6 +319,23 @@ def test_the_denoising_is_looked_through(studio: Studio) -> None:
     wait_until(lambda: "5 of 5" in studio.text(".denoising output"), 10, "it plays to the end")
 
 
+def test_the_buttons_of_an_open_picture_keep_the_focus(studio: Studio) -> None:
+    studio.view(studio.made(3, seed="50"))
+    active = (
+        "const [each] = [document.activeElement]; return each.textContent.length > 20 ? each.tagName : each.innerText"
+    )
+
+    def pressed(words: str, number: int) -> str:
+        studio.press(words, "dialog.viewer")
+        wait_until(lambda: f"{number} / 3" in studio.text("dialog.viewer .steps"), 5, "the picture is shown")
+        return str(studio.driver.execute_script(active))
+
+    assert pressed("→", 2) == "→"
+    assert pressed("Picture", 2) == "Picture"
+    assert pressed("→", 3) == "DIALOG", "there is no next one"
+    assert pressed("←", 2) == "←"
+
+
 def test_a_picture_is_made_again_with_its_denoising(studio: Studio) -> None:
     job_id = studio.made(2, seed="21")
     studio.view(job_id, 1)

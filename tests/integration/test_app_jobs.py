@@ -23,7 +23,7 @@ from jobs.contract import FailureCode
 from jobs.events import preview_channel, status_channel
 from jobs.queue import JobQueue
 from jobs.store import ResultStore
-from tests.app_server import FakeWorker
+from tests.app_server import FakeWorker, running
 from tests.pictures import saved
 from tests.waiting import WaitUntil
 
@@ -83,16 +83,18 @@ def test_a_post_waits_for_its_picture(
 
 
 def test_a_wait_ends_with_the_message_that_announces_it(
-    api: httpx.Client, worker: FakeWorker, elsewhere: ThreadPoolExecutor, wait_until: WaitUntil
+    settings: ApiSettings, worker: FakeWorker, elsewhere: ThreadPoolExecutor, wait_until: WaitUntil
 ) -> None:
     """The job is not read again: its record still says that it runs."""
-    answer = elsewhere.submit(api.post, "/generate?n=1")
-    job_id = await_a_waiter(worker, wait_until)
-    worker.announce(job_id)
-    response = answer.result()
-    assert response.headers["Content-Type"] == "image/png"
-    assert "total;dur=" in response.headers["Server-Timing"]
-    assert api.get(f"/jobs/{job_id}").json()["state"] == "running"
+    # The message says that it ended in 1970.
+    with running(settings.model_copy(update={"result_ttl": 10**10})) as api:
+        answer = elsewhere.submit(api.post, "/generate?n=1")
+        job_id = await_a_waiter(worker, wait_until)
+        worker.announce(job_id)
+        response = answer.result()
+        assert response.headers["Content-Type"] == "image/png"
+        assert "total;dur=" in response.headers["Server-Timing"]
+        assert api.get(f"/jobs/{job_id}").json()["state"] == "running"
 
 
 def test_a_post_can_wait_for_the_job_instead_of_its_pictures(
@@ -141,12 +143,12 @@ def test_the_pictures_of_a_job_come_in_each_format(api: httpx.Client, worker: Fa
         assert api.get(f"/jobs/{job_id}/images/{index}").status_code == 404
 
 
-def test_pictures_can_be_cached_for_ever(api: httpx.Client, worker: FakeWorker) -> None:
+def test_pictures_can_be_kept_and_asked_for_again(api: httpx.Client, worker: FakeWorker) -> None:
     job_id = accept(api, "?n=2")
     worker.succeed(job_id)
     for path in (f"/jobs/{job_id}/image", f"/jobs/{job_id}/images/1"):
         whole = api.get(path)
-        assert "immutable" in whole.headers["Cache-Control"]
+        assert whole.headers["Cache-Control"] == "private, no-cache"  # they may be deleted
         same = api.get(path, headers={"If-None-Match": f'"other", {whole.headers["ETag"]}'})
         assert (same.status_code, same.content) == (304, b"")
         head = api.head(path)
@@ -154,6 +156,9 @@ def test_pictures_can_be_cached_for_ever(api: httpx.Client, worker: FakeWorker) 
         assert head.headers["Content-Length"] == str(len(whole.content))
         ranges = ",".join(f"{index}-{index}" for index in range(1000))
         assert api.get(path, headers={"Range": f"bytes={ranges}"}).content == whole.content
+    as_json = {"Accept": "application/json"}
+    tag = api.get(f"/jobs/{job_id}/image", headers=as_json).headers["ETag"]
+    assert api.get(f"/jobs/{job_id}/image", headers=as_json | {"If-None-Match": tag}).status_code == 304
 
 
 def test_a_repeated_request_with_its_key_gets_the_same_pictures(api: httpx.Client, worker: FakeWorker) -> None:
@@ -195,6 +200,16 @@ def test_deleted_pictures_are_gone(api: httpx.Client, worker: FakeWorker, settin
         path.unlink()
     response = api.get(f"/jobs/{job_id}/images/0")
     assert (response.status_code, response.json()["type"]) == (410, "/problems/result-expired")
+
+
+def test_pictures_are_gone_at_their_time_even_if_nobody_has_deleted_them_yet(
+    api: httpx.Client, worker: FakeWorker
+) -> None:
+    job_id = accept(api)
+    worker.succeed(job_id)
+    JobQueue(worker.client, result_ttl=60).expire(job_id)
+    for path in ("image", "images/0"):
+        assert api.get(f"/jobs/{job_id}/{path}").status_code == 410
 
 
 def test_the_pictures_of_a_job_are_deleted_at_once_and_for_good(

@@ -140,6 +140,15 @@ def test_a_request_that_could_never_be_let_in_is_told_so(api: httpx.Client) -> N
     assert response.status_code == 422
     assert response.json()["errors"][0]["parameter"] == "steps"
     assert "102" in response.json()["detail"]
+    assert left(response) == {"unfinished": {"r": 100}}
+
+
+def test_a_request_that_is_refused_for_the_work_of_others_is_told_what_is_left(limited: ApiSettings) -> None:
+    with running(limited.model_copy(update={"max_jobs": 1})) as api:
+        assert api.post("/generate?steps=50", headers=ASYNC | BOB).status_code == 202
+        response = post(api, 1)
+    assert (response.status_code, response.json()["type"]) == (429, "/problems/overloaded")
+    assert left(response) == {"unfinished": {"r": 100}}
 
 
 def test_a_repeated_request_is_its_job_even_at_the_limit(api: httpx.Client) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,6 +47,9 @@ def test_a_model_with_a_description_shows_it(api: httpx.Client) -> None:
     assert sheet.content == b"\x89PNG"
     assert sheet.headers["content-type"] == "image/png"
     assert api.head("/models/tiny/card", headers=ALICE).status_code == 200
+    for answer, path in ((card, "card"), (sheet, "figures/sheet")):
+        known = {"If-None-Match": answer.headers["ETag"]}
+        assert api.get(f"/models/tiny/{path}", headers=ALICE | known).status_code == 304
 
 
 @pytest.mark.parametrize(
@@ -63,6 +67,20 @@ def test_a_model_with_a_description_shows_it(api: httpx.Client) -> None:
 )
 def test_nothing_else_is_read(api: httpx.Client, path: str, status: int) -> None:
     assert api.get(path, headers=ALICE).status_code == status
+
+
+def test_a_folder_of_a_stranger_cannot_show_other_files(api: httpx.Client, folder: Path) -> None:
+    inside, outside = folder / "bare" / "about.md", folder / "README.md"
+    inside.write_text(CARD, "utf-8")
+    card, figure = (folder / "bare" / name for name in ("README.md", "sheet.png"))
+    for target, status in ((outside, 404), (card, 404), (inside, 200)):
+        for link, path in ((card, "card"), (figure, "figures/sheet")):
+            link.unlink(missing_ok=True)
+            link.symlink_to(target)
+            assert api.get(f"/models/bare/{path}", headers=ALICE).status_code == status, target
+    os.truncate(inside, 1 << 30)
+    for path in ("card", "figures/sheet"):
+        assert api.get(f"/models/bare/{path}", headers=ALICE).status_code == 404
 
 
 def test_a_key_is_needed(api: httpx.Client) -> None:

@@ -234,6 +234,13 @@ def test_metrics_have_the_promised_names_and_no_unbounded_labels(api: httpx.Clie
     assert len(text.splitlines()) < len(first.splitlines()) + 80
 
 
+def test_pages_that_are_known_are_not_sent_again(api: httpx.Client) -> None:
+    for path in ("/", "/docs", "/static/page.js"):
+        known = {"If-None-Match": api.get(path).headers["ETag"]}
+        again = api.get(path, headers=known)
+        assert (again.status_code, again.content, again.headers["Cache-Control"]) == (304, b"", "no-cache"), path
+
+
 def test_every_answer_has_safe_headers_and_the_page_loads_nothing_foreign(api: httpx.Client) -> None:
     for path in ("/", "/healthz", "/nothing", "/static/page.js"):
         headers = api.get(path).headers

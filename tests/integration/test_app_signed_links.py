@@ -48,6 +48,7 @@ def test_a_signed_link_shows_its_image_to_everybody(api: httpx.Client, job: dict
             assert (answer.status_code, answer.content) == (200, guarded.content)
             assert answer.headers["Cross-Origin-Resource-Policy"] == "cross-origin"
         assert guarded.headers["Cross-Origin-Resource-Policy"] == "same-origin"
+        assert guarded.headers["Vary"] == "Accept, Authorization"
         assert api.head(signed).status_code == 200
         assert api.get(signed, headers={"If-None-Match": answer.headers["ETag"]}).status_code == 304
 

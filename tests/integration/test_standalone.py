@@ -127,8 +127,20 @@ def test_a_folder_without_models_is_told_at_once(tmp_path: Path, environment: di
     assert f"no model in {tmp_path}" in refused(SERVE, tmp_path, environment)
 
 
-def test_a_wrong_setting_is_named(tmp_path: Path, environment: dict[str, str]) -> None:
-    assert "DIFUSO_PORT: " in refused(SERVE, tmp_path, {**environment, "DIFUSO_PORT": "http"})
+@pytest.mark.parametrize(
+    ("variable", "value", "message"),
+    [
+        ("DIFUSO_PORT", "http", "DIFUSO_PORT: "),
+        ("DIFUSO_DEVICE", "foo", "DIFUSO_DEVICE: must be auto, cpu, mps, cuda or cuda:N, not 'foo'"),
+        ("DIFUSO_DEVICE", "cuda:99", "DIFUSO_DEVICE is cuda:99, and torch "),
+        ("DIFUSO_STORE_URL", __file__, "test_standalone.py, which cannot be written: Not a directory"),
+    ],
+)
+def test_a_wrong_setting_is_named(
+    tmp_path: Path, environment: dict[str, str], variable: str, value: str, message: str
+) -> None:
+    environment |= {"DIFUSO_PORT": str(free_port()), variable: value}
+    assert message in refused(SERVE, tmp_path, environment)
 
 
 def refused(command: list[str], folder: Path, environment: dict[str, str]) -> str:

@@ -116,6 +116,8 @@ def test_the_help_of_a_command_is_that_of_the_api() -> None:
         assert option in shown
     assert "-n " not in shown
     assert "inpaint|superres|colorize|deblur" in difuso("restore", "--help")
+    for command in ("sample", "interpolate"):
+        assert "without a server, or on --server URL." in difuso(command, "--help")
 
 
 @pytest.fixture
@@ -190,7 +192,7 @@ def test_a_dry_run_without_a_server_says_the_work_and_draws_nothing(
         (["denoise", "{a}", "--sigma", "-1"], "--sigma: Input should be greater than or equal to 0"),
         (["denoise", "{a}", "--sigma", "1", "--t", "5"], "t: Cannot be combined with sigma"),
         (["denoise", "{a}", "--mode", "mmse", "-n", "2"], "n: Should be 1 with mode mmse"),
-        (["denoise", __file__], "test_cli.py: "),
+        (["denoise", __file__], "test_cli.py: Unsupported image format. Send a PNG or JPEG"),
         (["restore", "inpaint", "{a}"], "--mask is missing"),
         (["restore", "deblur", "{a}", "--blur", "uniform"], "width: Should be an odd number"),
     ],
@@ -212,6 +214,9 @@ def test_mistakes_with_pictures_are_explained(
         (["sample", "--seed", "1", "--seed", "2", "-n", "3"], "n: Should be the number of seeds, 2, or omitted"),
         (["sample", "--seed", "1", "--seed", "-2"], "--seed: Input should be greater than or equal to 0"),
         (["sample", "--label", "all"], "label: Should be omitted: tiny has no classes"),
+        (["sample", "--spacing", "foo"], r"^--spacing: cannot be 'foo' \(choice of the timesteps: linspace, "),
+        (["sample", "--out", f"{__file__}/x.npz"], "test_cli.py is not a folder"),
+        (["compile", "tiny", "--models-dir", "/nowhere"], "^no model in /nowhere"),
         (["train", "nobody"], "there is no recipe 'nobody'"),
         (["models", "--models-dir", "/nowhere"], "no models in /nowhere"),
     ],
@@ -222,6 +227,49 @@ def test_mistakes_are_explained(
     monkeypatch.setenv("DIFUSO_MODELS_DIR", str(models_dir))
     with pytest.raises(UserError, match=message):
         difuso(*arguments)
+
+
+@pytest.mark.parametrize("command", [["sample"], ["sample", "--out", "all.npz"], ["upscale", __file__]])
+def test_commands_without_a_server_say_that_there_are_no_models(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    monkeypatch.setenv("DIFUSO_MODELS_DIR", str(tmp_path))
+    with pytest.raises(UserError, match=f"^no model in {tmp_path}"):
+        difuso(*command)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "message"),
+    [
+        ("REDIS_URL", "foo", "^REDIS_URL: Redis URL must specify one of"),
+        ("DIFUSO_HOST", "0.0.0.0", "^DIFUSO_HOST: without API keys everybody"),
+        ("DIFUSO_CORS_ORIGINS", "foo", "^DIFUSO_CORS_ORIGINS: must be origins without a path"),
+        ("DIFUSO_STORE_URL", "foo://x", "^DIFUSO_STORE_URL is foo://x, which cannot be used: Protocol not known: foo"),
+    ],
+)
+def test_wrong_settings_are_named(monkeypatch: pytest.MonkeyPatch, variable: str, value: str, message: str) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(UserError, match=message):
+        difuso("api")
+
+
+def test_a_missing_device_is_named(
+    models_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pictures: dict[str, str]
+) -> None:
+    monkeypatch.setenv("DIFUSO_MODELS_DIR", str(models_dir))
+    monkeypatch.setenv("DIFUSO_DEVICE", "cuda:99")
+    for command in (["worker"], ["sample", "-o", str(tmp_path)], ["sample", "-o", str(tmp_path / "all.npz")]):
+        with pytest.raises(UserError, match=r"^DIFUSO_DEVICE is cuda:99, and torch .* finds no such device"):
+            difuso(*command)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has it")
+def test_a_full_disk_is_one_line_and_exit_code_1() -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-P", "-m", "difuso", "models"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "difuso: No space left on device\n"
 
 
 def test_a_mistake_is_one_line_and_exit_code_1() -> None:

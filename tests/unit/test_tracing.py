@@ -90,4 +90,4 @@ def test_a_collector_without_the_extra_is_told_and_no_reason_to_stop(
     monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
     with caplog.at_level(logging.WARNING):
         assert not start_tracing("api")
-    assert "difuso[otel]" in caplog.text
+    assert "[otel]" in caplog.text

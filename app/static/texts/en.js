@@ -71,6 +71,7 @@ export default {
   enlarged: (n, model) => `${plural(n, "picture", "pictures")} enlarged by ${model}`,
   enlargedOne: n => `${plural(n, "picture", "pictures")} enlarged from one`,
   kind_upscale: "Enlarge",
+  augmentation: "Noise added first (0 to 1)",
   saveArrays: "Save all as arrays (.npz)",
   asModel: "default",
   plan: "Plan",

@@ -71,6 +71,7 @@ export default {
   enlarged: (n, model) => `${plural(n, "imagen ampliada", "imágenes ampliadas")} por ${model}`,
   enlargedOne: n => `${plural(n, "imagen ampliada", "imágenes ampliadas")} de una`,
   kind_upscale: "Ampliar",
+  augmentation: "Ruido añadido antes (0 a 1)",
   saveArrays: "Guardar todo como matrices (.npz)",
   asModel: "por defecto",
   plan: "Plan",

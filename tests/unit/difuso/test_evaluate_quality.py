@@ -309,7 +309,7 @@ def test_loss_curves_of_several_runs_are_one_figure(tmp_path: Path) -> None:
         lines = [json.dumps({"step": step, "loss": scale / step}) for step in range(10, 500, 10)]
         (tmp_path / name / "metrics.jsonl").write_text("\n".join(lines), encoding="utf-8")
     out = tmp_path / "out" / "losses.png"
-    assert difuso("evaluate", "losses", tmp_path / "one", tmp_path / "two", "--out", out) == f"{out}\n"
+    assert difuso("evaluate", "losses", tmp_path / "one", tmp_path / "two", "--out", out.parent) == f"{out}\n"
     with Image.open(out) as plot:
         colours = set(map(tuple, np.asarray(plot.convert("RGB")).reshape(-1, 3).tolist()))
     assert any(blue > red + 60 for red, _, blue in colours)  # the first line

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from difuso.errors import UserError
 from difuso.supervisor.ready_announcement import merged
-from difuso.supervisor.startup_checks import check_worker_metrics_ports
+from difuso.supervisor.startup_checks import check_store, check_worker_metrics_ports, warn_of_default_model
 from jobs.contract import ModelReport, WorkerReport
+from jobs.errors import StoreUnavailable
+from jobs.store import ResultStore
 from tests.serving import free_port
 
 
@@ -18,6 +22,23 @@ def test_the_ports_of_workers_are_checked() -> None:
         check_worker_metrics_ports(range(8000, 8002), (8000, None))
     with pytest.raises(UserError, match="on port 65536: there is no such port"):
         check_worker_metrics_ports([65536], (8000, None))
+
+
+def test_a_store_that_does_not_answer_in_time_is_not_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def hang(store: ResultStore) -> None:
+        raise StoreUnavailable from TimeoutError()
+
+    check_store(str(tmp_path))
+    monkeypatch.setattr(ResultStore, "check", hang)
+    check_store(str(tmp_path))
+
+
+def test_an_unknown_default_model_is_told(models_dir: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in (None, "tiny"):
+        warn_of_default_model(models_dir, name)
+    assert not caplog.records
+    warn_of_default_model(models_dir, "tyni")
+    assert "DIFUSO_DEFAULT_MODEL is tyni, which is not there" in caplog.text
 
 
 def test_a_model_is_ready_when_one_of_several_workers_serves_it() -> None:

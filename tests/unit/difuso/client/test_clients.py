@@ -249,11 +249,14 @@ def test_the_package_is_light_and_its_client_knows_the_server_by_http_only() -> 
     assert not {"app", "jobs", "model", "pydantic", "torch", "worker"} & set(loaded)
 
 
+INSTALLED = "pip install -e '.[client]' in the clone of difuso"
+
+
 def test_without_httpx_there_is_advice() -> None:
     without = "import sys; sys.modules['httpx'] = None; "
     done = python(without + "from difuso import Client")
-    assert done.stderr.splitlines()[-1].endswith("pip install 'difuso[client]'")
+    assert done.stderr.splitlines()[-1].endswith(INSTALLED)
     command = "sys.argv = ['difuso', 'sample', '--server', 'http://difuso']; import difuso.cli; difuso.cli.main()"
     done = python(without + command)
     assert done.returncode == 1
-    assert done.stderr == "difuso: the client of difuso needs httpx: pip install 'difuso[client]'\n"
+    assert done.stderr == f"difuso: the client of difuso needs httpx: {INSTALLED}\n"

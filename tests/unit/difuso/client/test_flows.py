@@ -113,6 +113,13 @@ def test_the_pause_is_what_the_server_says() -> None:
     assert driver.pauses == [17.0]
 
 
+def test_a_server_that_says_no_time_is_not_asked_without_a_pause() -> None:
+    driver = Driver(*[problem("overloaded", 429, retry_after=0)] * 1000)
+    with pytest.raises(Overloaded):
+        driver.run(flows.submit("generate", (), {}, driver.patience(60)))
+    assert len(driver.calls) < 40
+
+
 def test_a_pause_longer_than_the_time_left_is_not_begun() -> None:
     driver = Driver(problem("overloaded", 429, retry_after=61))
     with pytest.raises(Overloaded):
