@@ -125,7 +125,7 @@ def test_a_package_that_is_missing_is_named_with_the_extra_that_has_it(
     monkeypatch: pytest.MonkeyPatch, package: str, build: Callable[[], object]
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(EvaluationError, match=rf"{package} is missing: install difuso\[evaluate\]"):
+    with pytest.raises(EvaluationError, match=rf"{package} is missing: pip install -e '\.\[evaluate\]'"):
         build()
 
 
