@@ -362,25 +362,30 @@ def test_a_job_is_put_off_for_as_long_as_it_may_run(
     readers.close()
 
 
+@pytest.fixture
+def lose(client: redis.Redis, worker: RqBase, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Called with `owns` or `owned`: the worker is frozen after it has asked that, and others take its job."""
+
+    def arm(name: str) -> None:
+        ask = getattr(worker, name)
+
+        def and_then_it_is_lost(*of: Any) -> Any:
+            its = ask(*of)
+            monkeypatch.setattr(worker, name, ask)
+            look(Recovery(client), worker, clock, 2 * EXECUTION_TTL)
+            return its
+
+        monkeypatch.setattr(worker, name, and_then_it_is_lost)
+
+    return arm
+
+
 def test_a_job_that_is_recovered_at_this_moment_is_not_handed_back_too(
-    client: redis.Redis,
-    queue: JobQueue,
-    worker: RqBase,
-    claims: Claims,
-    clock: Clock,
-    monkeypatch: pytest.MonkeyPatch,
+    queue: JobQueue, worker: RqBase, claims: Claims, lose: Callable[[str], None]
 ) -> None:
     job_id = submit(queue)
     job, execution = start(worker, claims)
-    owns = worker.owns
-
-    def and_then_it_is_lost(*of: Any) -> bool:
-        its = owns(*of)
-        monkeypatch.setattr(worker, "owns", owns)
-        look(Recovery(client), worker, clock, 2 * EXECUTION_TTL)
-        return its
-
-    monkeypatch.setattr(worker, "owns", and_then_it_is_lost)
+    lose("owns")
     worker.insist(lambda: worker.hand_back(job, worker.queues[0], execution))
     assert waiting(worker) == [job_id], "once"
 
@@ -601,32 +606,18 @@ def outcomes_of(worker: RqBase, ended: Callable[..., None] = lambda *a, **k: Non
 
 @pytest.mark.parametrize("end", ["succeed", "fail"])
 def test_a_job_that_is_recovered_at_this_moment_does_not_end_here(
-    client: redis.Redis,
-    queue: JobQueue,
-    worker: RqBase,
-    claims: Claims,
-    clock: Clock,
-    monkeypatch: pytest.MonkeyPatch,
-    end: str,
+    client: redis.Redis, queue: JobQueue, worker: RqBase, claims: Claims, lose: Callable[[str], None], end: str
 ) -> None:
-    """The worker is frozen between the fence and the write: the client must not see an end that is taken back."""
+    """The client must not see an end that is taken back."""
     job_id = submit(queue)
     job, execution = start(worker, claims)
-    name = "owned" if end == "succeed" else "owns"
-    ask = getattr(worker, name)
-
-    def and_then_it_is_lost(*of: Any) -> Any:
-        its = ask(*of)
-        monkeypatch.setattr(worker, name, ask)
-        look(Recovery(client), worker, clock, 2 * EXECUTION_TTL)
-        return its
-
-    facts = SimpleNamespace(job=SimpleNamespace(id=job.id, trail={}, answers=1), has_snapshot=True)
-    item = RunningJob(job, worker.queues[0], execution, cast(Any, facts))
-    monkeypatch.setattr(worker, name, and_then_it_is_lost)
     if end == "succeed":
+        facts = SimpleNamespace(job=SimpleNamespace(id=job.id, trail={}, answers=1), has_snapshot=True)
+        item = RunningJob(job, worker.queues[0], execution, cast(Any, facts))
+        lose("owned")
         assert outcomes_of(worker).succeed({item: cast(Any, SimpleNamespace(seconds=0.0))}) == ["lost"]
     else:
+        lose("owns")
         assert not worker.insist(lambda: worker.fail(job, execution, RuntimeError("broken"), stopped=False))
     assert queue.status(job_id).state is JobState.QUEUED
     assert waiting(worker) == [job_id]
