@@ -1,19 +1,19 @@
-"""Answers about a job, with the headers that they share; and those that are a file."""
+"""Answers about a job, with the headers that they share."""
 
 from __future__ import annotations
 
 import hashlib
 import math
 import time
-from pathlib import Path
 
-from starlette.responses import FileResponse, Response
+from starlette.responses import Response
 
 from jobs.contract import JobState, JobStatus, Manifest
 from jobs.errors import ResultExpired
 from jobs.store import ResultStore
 
 from .api_keys import ApiKey
+from .conditional import matches
 from .errors import JobCancelled, JobFailed, NotAcceptable, NotReady
 from .formats import Format
 from .negotiation import Accept
@@ -137,22 +137,9 @@ def finished(status: JobStatus, store: ResultStore) -> Manifest:
     return manifest
 
 
-def file(path: Path, *, known: str | None, headers: dict[str, str], media_type: str | None = None) -> Response:
-    """Returns a file, or 304; `known` is the If-None-Match header."""
-    response = FileResponse(path, headers=headers, media_type=media_type, stat_result=path.stat())
-    tag = response.headers["ETag"]
-    return Response(status_code=304, headers={**headers, "ETag": tag}) if matches(known, tag) else response
-
-
 def poll_seconds(status: JobStatus) -> int:
     """Returns after how many seconds to look again: when the job should be done, but LONGEST_POLL at most."""
     return 2 if status.eta_seconds is None else min(LONGEST_POLL, max(1, math.ceil(status.eta_seconds)))
-
-
-def matches(known: str | None, tag: str) -> bool:
-    """Returns whether an If-None-Match header names the tag."""
-    tags = [found.strip().removeprefix("W/") for found in (known or "").split(",")]
-    return "*" in tags or tag in tags
 
 
 def _ends(manifest: Manifest, store: ResultStore) -> list[bytes]:

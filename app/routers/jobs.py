@@ -17,6 +17,7 @@ from jobs.index import Cursor
 
 from .. import answers
 from ..api_keys import ApiKey
+from ..conditional import matches
 from ..deps import (
     AcceptDep,
     CallerDep,
@@ -77,7 +78,7 @@ async def get_job(
         status = await run_in_threadpool(queue.status, status.job.id, timesteps=True)
 
     def is_news(status: JobStatus) -> bool:
-        return if_none_match is not None and not answers.matches(if_none_match, answers.job_tag(job_text(status, key)))
+        return if_none_match is not None and not matches(if_none_match, answers.job_tag(job_text(status, key)))
 
     if patience.seconds:
         try:

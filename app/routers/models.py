@@ -13,7 +13,7 @@ from starlette.responses import Response
 from jobs.catalog import Catalog
 from jobs.workers import reports_for
 
-from .. import answers
+from .. import conditional
 from ..deps import CatalogDep, QueueDep, SettingsDep
 from ..headers import NOT_MODIFIED, IfNoneMatchHeader
 from ..model_views import ModelList, ModelView
@@ -59,7 +59,7 @@ def get_model_card(
 ) -> Response:
     """Returns the README.md of the model's folder: its data, training, figures and licence."""
     path = _inside(catalog, settings, name, "README.md", most=CARD_BYTES)
-    return answers.file(path, known=if_none_match, headers=HEADERS, media_type=CARD)
+    return conditional.file(path, known=if_none_match, headers=HEADERS, media_type=CARD)
 
 
 @router.get(
@@ -80,7 +80,7 @@ def get_model_figure(
 ) -> Response:
     """Returns the sheet of samples or the curve of losses, where the model's folder has it."""
     path = _inside(catalog, settings, name, f"{figure}.png", most=FIGURE_BYTES)
-    return answers.file(path, known=if_none_match, headers=HEADERS, media_type="image/png")
+    return conditional.file(path, known=if_none_match, headers=HEADERS, media_type="image/png")
 
 
 def _inside(catalog: Catalog, settings: ApiSettings, name: str, file: str, *, most: int) -> Path:

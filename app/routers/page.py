@@ -9,7 +9,7 @@ from fastapi import APIRouter
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
-from .. import answers
+from .. import conditional
 from ..headers import IfNoneMatchHeader
 
 STATIC = Path(__file__).parents[1] / "static"
@@ -38,9 +38,9 @@ files = _Files(directory=STATIC)
 
 @router.get("/")
 async def index(if_none_match: IfNoneMatchHeader = None) -> Response:
-    return answers.file(STATIC / "index.html", known=if_none_match, headers=HEADERS)
+    return conditional.file(STATIC / "index.html", known=if_none_match, headers=HEADERS)
 
 
 @router.get("/docs")
 async def docs(if_none_match: IfNoneMatchHeader = None) -> Response:
-    return answers.file(STATIC / "docs.html", known=if_none_match, headers=HEADERS)
+    return conditional.file(STATIC / "docs.html", known=if_none_match, headers=HEADERS)

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
-from app.answers import matches
+from app.conditional import matches
 from app.formats import Format
 from app.render import FRAME_MILLISECONDS, SHEET_GAP, describe
 from jobs.contract import ImageFile, Job, Manifest, Picture
