@@ -96,13 +96,12 @@ def api() -> None:
     from app.main import serve as serve_api
     from app.settings import ApiSettings
 
-    from .supervisor.startup_checks import check_metrics_port, open_store, warn_of_default_model
+    from .supervisor.startup_checks import check_metrics_port, open_store
 
     settings = read_settings(ApiSettings)
     check_metrics_port(settings.host, settings.api_metrics_port)
     open_store(settings.store_url)
     _log("api", settings)
-    warn_of_default_model(settings.models_dir, settings.default_model)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)  # at level info it asks for Ctrl-C, as the supervisor does
     log.info("listening on %s port %d", settings.host, settings.port)
     serve_api(settings)

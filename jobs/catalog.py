@@ -130,6 +130,9 @@ def read_catalog(folder: Path, default: str | None = None, *, before: Catalog | 
             catalog.models[path.name] = _read(path)
         except Exception as error:  # whatever is wrong with one folder, the others are served
             _note(catalog, before, path.name, error)
+    if default is not None and default not in catalog.models:
+        known = ", ".join(catalog.models) or "none"
+        log.warning("requests that name no model are refused: %s is not among the models, %s", default, known)
     return catalog
 
 

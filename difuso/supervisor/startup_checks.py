@@ -1,25 +1,17 @@
-"""Checks before any process is started, so that a mistake is told at once.
-
-Each raises a UserError if it fails; what may come later is a warning.
-"""
+"""Checks before any process is started, so that a mistake is reported at once; each raises a UserError if it fails."""
 
 from __future__ import annotations
 
-import logging
 import socket
 from collections.abc import Collection
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
-from pathlib import Path
 
 import redis
 
 from difuso.errors import UserError, user_errors
-from jobs.catalog import read_catalog
 from jobs.errors import StoreUnavailable
 from jobs.store import ResultStore
-
-log = logging.getLogger(__name__)
 
 MAX_PORT = 65535
 
@@ -91,17 +83,6 @@ def open_store(url: str) -> ResultStore:
         return ResultStore(url)
     except (ImportError, ValueError) as error:
         raise UserError(f"DIFUSO_STORE_URL is {url}, which cannot be used: {error}") from error
-
-
-def warn_of_default_model(folder: Path, name: str | None) -> None:
-    """Logs that the model of requests that name none is not there; it may come later."""
-    models = read_catalog(folder).models
-    if name is not None and name not in models:
-        log.warning(
-            "DIFUSO_DEFAULT_MODEL is %s, which is not there: requests that name no model are refused; there are %s",
-            name,
-            ", ".join(models) or "none",
-        )
 
 
 def check_redis(url: str) -> None:

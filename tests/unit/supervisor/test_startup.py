@@ -8,7 +8,7 @@ import pytest
 
 from difuso.errors import UserError
 from difuso.supervisor.ready_announcement import merged
-from difuso.supervisor.startup_checks import check_store, check_worker_metrics_ports, warn_of_default_model
+from difuso.supervisor.startup_checks import check_store, check_worker_metrics_ports
 from jobs.contract import ModelReport, WorkerReport
 from jobs.errors import StoreUnavailable
 from jobs.store import ResultStore
@@ -31,14 +31,6 @@ def test_a_store_that_does_not_answer_in_time_is_not_refused(tmp_path: Path, mon
     check_store(str(tmp_path))
     monkeypatch.setattr(ResultStore, "check", hang)
     check_store(str(tmp_path))
-
-
-def test_an_unknown_default_model_is_told(models_dir: Path, caplog: pytest.LogCaptureFixture) -> None:
-    for name in (None, "tiny"):
-        warn_of_default_model(models_dir, name)
-    assert not caplog.records
-    warn_of_default_model(models_dir, "tyni")
-    assert "DIFUSO_DEFAULT_MODEL is tyni, which is not there" in caplog.text
 
 
 def test_a_model_is_ready_when_one_of_several_workers_serves_it() -> None:
