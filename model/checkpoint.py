@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -30,6 +29,7 @@ from .formats.diffusers import read_diffusers
 from .formats.diffusers_config import is_diffusers
 from .networks.build import build_network, unfilled
 from .networks.classifier import Classifier
+from .networks.exact import exact_names
 from .networks.preconditioned import Preconditioned
 from .plans.schedule import NoiseSchedule
 
@@ -37,8 +37,6 @@ __all__ = ["CLASSIFIER", "CONFIG", "SUMS", "WEIGHTS", "Checkpoint", "file_sha256
 
 CLASSIFIER = "classifier.safetensors"
 WEAKER = "weaker.safetensors"
-# Of Fourier embeddings. Times a timestep they are angles of many turns, so that a rounded one is another angle.
-FREQUENCIES = re.compile(r"(^|\.)(frequencies|phases)$|^time_mlp\.0\.weights$")
 
 
 @dataclass(frozen=True)
@@ -120,8 +118,9 @@ def save_checkpoint(
         modules[WEAKER] = weaker
     states = {}
     for file, module in modules.items():
+        exact = exact_names(module)
         states[file] = {
-            name: tensor.detach().to("cpu", torch.float32 if FREQUENCIES.search(name) else dtype).contiguous()
+            name: tensor.detach().to("cpu", torch.float32 if name in exact else dtype).contiguous()
             for name, tensor in module.state_dict().items()
         }
         _check_weights(module, states[file], file)

@@ -109,6 +109,8 @@ class EDM2UNet(nn.Module):
             missing.
     """
 
+    EXACT = ("frequencies", "phases")
+
     def __init__(self, config: EDM2UNetConfig) -> None:
         super().__init__()
         self.config = config

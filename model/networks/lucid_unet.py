@@ -124,6 +124,8 @@ class SinusoidalTime(nn.Module):
 class FourierTime(nn.Module):
     """t, and its sines and cosines at frequencies that are random or learned, shape (B, 2 features + 1)."""
 
+    EXACT = ("weights",)
+
     def __init__(self, features: int) -> None:
         super().__init__()
         self.weights = nn.Parameter(torch.randn(features))

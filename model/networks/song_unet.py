@@ -103,6 +103,8 @@ class SongUNet(nn.Module):
             missing.
     """
 
+    EXACT = ("frequencies",)
+
     def __init__(self, config: SongUNetConfig) -> None:
         super().__init__()
         self.config = config

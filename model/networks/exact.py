@@ -1,0 +1,18 @@
+"""Weights that a checkpoint keeps in float32 whatever its type.
+
+They are the frequencies and phases of Fourier embeddings: times a timestep they are angles of many turns, so that a
+rounded one is another angle. A module names those that it has itself in `EXACT`.
+"""
+
+from __future__ import annotations
+
+from torch import nn
+
+
+def exact_names(network: nn.Module) -> set[str]:
+    """Returns their names in the network's state dict."""
+    return {
+        f"{path}.{name}".removeprefix(".")
+        for path, module in network.named_modules()
+        for name in getattr(module, "EXACT", ())
+    }
