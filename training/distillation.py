@@ -7,7 +7,7 @@ Distillation for Fast Sampling of Diffusion Models", algorithm 2).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Generator, Tensor, nn
@@ -88,7 +88,8 @@ def check_teacher(recipe: Recipe, teacher: ModelConfig) -> None:
     for key in SHARED:
         if getattr(student, key) != getattr(teacher, key):
             raise RecipeError(f"loss distillation needs the {key} of the teacher, {recipe.init!r}: it differs")
-    learned = (teacher.training or {}).get("recipe", {}).get("teacher_calls", 1) > 1
+    record = teacher.training.get("recipe")
+    learned = isinstance(record, Mapping) and record.get("teacher_calls", 1) != 1
     asked = recipe.defaults.steps * recipe.teacher_calls
     if learned and (recipe.teacher_calls == 1 or asked != teacher.defaults.steps):
         raise RecipeError(

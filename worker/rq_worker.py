@@ -177,8 +177,8 @@ class EngineWorker(RqBase):
 
     def _beat(self) -> None:
         self.beat([(claim.rq_job, claim.execution) for claim in self._held])
-        for active, running in self._running.items():  # some may be another worker's now, if this one was frozen
-            active.cancel = active.cancel or not self.owns(running.rq_job, running.execution)
+        for active, ours in zip(self._running, self.owned([*self._running.values()]), strict=True):
+            active.cancel = active.cancel or not ours  # if this worker was frozen, it may be another's
         self._readers.drop_lost()
         self._follower.look()
         self._reporter.worker(self.name)
