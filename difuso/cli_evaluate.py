@@ -24,6 +24,7 @@ Model = Annotated[str | None, typer.Option(help="Name of a checkpoint; by defaul
 Guidance = Annotated[
     float | None, typer.Option(min=0, help="Scale of guidance, for a model with classes or a weaker network.")
 ]
+Eta = Annotated[float | None, typer.Option(min=0, help="Stochasticity of SAMPLER, for ddim and dpmpp.")]
 Inception = Annotated[
     str | None,
     typer.Option(
@@ -65,6 +66,7 @@ def quality(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of image 0 of each SOURCE; image i has seed + i.")] = 1_000_000,
     guidance_scale: Guidance = None,
+    eta: Eta = None,
     server: Server = None,
     inception_weights: Inception = None,
     out: Annotated[Path, typer.Option(help="Folder for the table, the plot and the drawn images.")] = OUT,
@@ -75,7 +77,7 @@ def quality(
     written = evaluate_quality(
         out,
         sources or (),
-        sources=_image_sources(out, _finder(model, models_dir, server), seed=seed, guidance_scale=guidance_scale),
+        sources=_image_sources(out, _finder(model, models_dir, server), seed, guidance_scale, eta),
         reference=reference,
         images=images,
         references=references,
@@ -105,6 +107,7 @@ def neighbours(
     training_images: Annotated[int, typer.Option(min=5, help="Largest number of training images.")] = 5000,
     seed: Annotated[int, typer.Option(min=0, help="Seed of image 0; image i has seed + i.")] = 1_000_000,
     guidance_scale: Guidance = None,
+    eta: Eta = None,
     out: Annotated[Path, typer.Option(help="Folder for neighbours.png and neighbours.json.")] = OUT,
 ) -> None:
     """Looks for memorised training images: those that the model's images resemble most."""
@@ -113,7 +116,7 @@ def neighbours(
     written = evaluate_neighbours(
         out,
         source,
-        sources=_image_sources(out, _finder(model, models_dir), seed=seed, guidance_scale=guidance_scale),
+        sources=_image_sources(out, _finder(model, models_dir), seed, guidance_scale, eta),
         training=training,
         held_out=held_out,
         images=images,
@@ -189,11 +192,11 @@ def _finder(model: str | None, models_dir: Path, server: str | None = None) -> C
 
 
 def _image_sources(
-    out: Path, find: Callable[[], DrawingModel], *, seed: int, guidance_scale: float | None
+    out: Path, find: Callable[[], DrawingModel], seed: int, guidance_scale: float | None, eta: float | None
 ) -> ImageSources:
     from .image_sources import ImageSources
 
-    return ImageSources(find=find, seed=seed, guidance_scale=guidance_scale, folder=out / "pictures")
+    return ImageSources(find=find, seed=seed, guidance_scale=guidance_scale, eta=eta, folder=out / "pictures")
 
 
 def _print_paths(paths: list[Path]) -> None:

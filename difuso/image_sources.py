@@ -30,12 +30,14 @@ class ImageSources:
         find: finds the model, which is loaded only if it must draw images; raises UserError if it does not exist.
         seed: seed of the first image that the model draws.
         guidance_scale: scale of guidance; None means that of the model.
+        eta: stochasticity of the sampler; None means that of the model.
         folder: folder for the images that the model draws.
     """
 
     find: Callable[[], DrawingModel]
     seed: int
     guidance_scale: float | None
+    eta: float | None
     folder: Path
 
     @cached_property
@@ -76,8 +78,9 @@ class ImageSources:
             images.make(range(begin, min(begin + model.ahead, total)))
             return images(first, size)
 
+        noisy = f", eta {params.eta:g}" if params.eta else ""
         guided = "" if params.guidance_scale == 1 else f", guidance {params.guidance_scale:g}"
-        name = f"{model.name} {params.sampler} {params.spacing} {params.steps}{guided}"
+        name = f"{model.name} {params.sampler} {params.spacing} {params.steps}{noisy}{guided}"
         return replace(drawn(name, draw, total), drawn_by=images.facts, seconds_per_image=images.seconds_per_image)
 
     def real(self, data: str, count: int | None, *, split: str = "test", first: int = 0) -> ImageSet:
@@ -91,7 +94,8 @@ class ImageSources:
     def _params(self, run: re.Match[str]) -> SamplingParams:
         names = self.model.class_names
         label = None if names is None else names[0]  # any class will do here; each image gets its own
-        sent = {**run.groupdict(), "seed": self.seed, "label": label, "guidance_scale": self.guidance_scale}
+        own = {"seed": self.seed, "label": label, "guidance_scale": self.guidance_scale, "eta": self.eta}
+        sent = {**run.groupdict(), **own}
         query = checked(SamplingQuery, {key: value for key, value in sent.items() if value is not None}, str)
         with user_errors(run[0]):
             return self.model.settle(query)

@@ -13,7 +13,7 @@ from model.plans.settings import Choices
 
 from .catalog import ModelInfo
 from .errors import RequestRefused
-from .params import MAX_SEED, MAX_STEPS, MODEL_NAME, SamplerName, SpacingName, choices_of
+from .params import MAX_SEED, MAX_STEPS, MODEL_NAME, Eta, SamplerName, SpacingName, choices_of
 from .values import Frozen
 
 SEED_OFFSET = 2**52  # half of the seeds: drawn seeds, which are short, never meet those of second stages
@@ -34,7 +34,7 @@ class Enlarging(Frozen):
     steps: int = Field(ge=1, le=MAX_STEPS)
     sampler: SamplerName
     spacing: SpacingName
-    eta: float = Field(ge=0, le=1)
+    eta: Eta
     variance: Variance
     clip: ClipMode
     augmentation: float = Field(ge=0, le=1)

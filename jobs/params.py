@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, cast
 from pydantic import Field, model_validator
 
 from model.plans.clipping import ClipMode
-from model.plans.samplers import SAMPLERS, Variance
+from model.plans.samplers import MOST_ETA, SAMPLERS, Variance
 from model.plans.settings import Choices
 from model.plans.spacing import LISTED, RULES
 
@@ -36,6 +36,7 @@ MAX_TIMESTEP = 1_000_000
 MAX_SEED = 2**53 - 1  # the largest integer that every JSON parser keeps exact
 
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
+Eta = Annotated[float, Field(ge=0, le=MOST_ETA)]
 ClassIndex = Annotated[int, Field(ge=0, le=MAX_SEED)]
 
 
@@ -52,7 +53,7 @@ class SamplingParams(Frozen):
         steps: the network calls for each image.
         sampler: the name of the sampler.
         spacing: the choice of the timesteps.
-        eta: the stochasticity of ddim, 0..1.
+        eta: the stochasticity of ddim, 0..1, and dpmpp, 0..10.
         variance: the variance of ddpm.
         clip: the clipping of the predicted image at each step.
         seed: the seed of image 0, and image i has seed + i; or the seeds of all images.
@@ -66,7 +67,7 @@ class SamplingParams(Frozen):
     steps: int = Field(ge=1, le=MAX_STEPS)
     sampler: SamplerName
     spacing: SpacingName
-    eta: float = Field(ge=0, le=1)
+    eta: Eta
     variance: Variance = "fixed_small"
     clip: ClipMode = "static"
     seed: Seed | tuple[Seed, ...]

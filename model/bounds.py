@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .errors import CheckpointError
+from .plans.samplers import MOST_ETA
 from .shape import MAX_CHANNELS
 
 MAX_CLASSES = 65_536
@@ -102,7 +103,7 @@ BOUNDS: dict[str, Bound] = {
     "size": Bound(1, 1024),
     "max_augmentation": _real(0, 1),
     "augmentation": _real(0, 1),
-    "eta": _real(0, 1),
+    "eta": _real(0, MOST_ETA),
     "guidance_scale": _real(0, 100),
 }
 

@@ -47,7 +47,7 @@ class Sampling(Headers, total=False):
     spacing: str | None
     """Choice of the timesteps: a rule, the numbers of steps in equal sections, or a list, such as at:12.5,160,999."""
     eta: float | None
-    """Stochasticity; ddim only."""
+    """Stochasticity: up to 1 for ddim, 10 for dpmpp, 0 for the others."""
     variance: Literal["fixed_small", "fixed_large", "learned", "learned_range"] | None
     """Variance of the noise of each step; ddpm only."""
     clip: Literal["none", "static", "dynamic"] | None

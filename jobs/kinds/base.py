@@ -21,7 +21,7 @@ from ..errors import RequestRefused
 from ..images.arrays import SentImage
 from ..images.fitting import FittedImage
 from ..moments import MAX_MOMENTS, MomentName, Trace, check_trace, trace_of
-from ..params import MAX_IMAGES, TAG, SamplerName, SamplingParams, Seed, SpacingName
+from ..params import MAX_IMAGES, TAG, Eta, SamplerName, SamplingParams, Seed, SpacingName
 from ..per_image import ALL
 from ..values import Bits, Frozen
 
@@ -51,7 +51,7 @@ class SamplingQuery(Frozen):
         description=f"choice of the timesteps: {', '.join(RULES)}, the numbers of steps in equal sections, such as "
         "90,60,60,20,20, or a list, such as at:12.5,160,999",
     )
-    eta: float | None = Field(default=None, ge=0, le=1, description="stochasticity; ddim only")
+    eta: Eta | None = Field(default=None, description="stochasticity: up to 1 for ddim, 10 for dpmpp, 0 for the others")
     variance: Variance | None = Field(default=None, description="variance of the noise of each step; ddpm only")
     clip: ClipMode | None = Field(default=None, description="clipping of the predicted image at each step")
     seed: list[Seed] | None = Field(

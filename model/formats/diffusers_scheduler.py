@@ -40,13 +40,16 @@ ON_TIMESTEPS: dict[str, Any] = {
     "use_flow_sigmas": False,
     "final_sigmas_type": "zero",
 }
-DPMPP: dict[str, Any] = {"algorithm_type": "dpmsolver++", "solver_type": "midpoint", **ON_TIMESTEPS}
+MIDPOINT: dict[str, Any] = {"solver_type": "midpoint", **ON_TIMESTEPS}
 
-# Our samplers that are a scheduler of diffusers with these fields.
-MULTISTEP: dict[str, tuple[str, dict[str, Any]]] = {
-    "dpmpp": (DPM, {"solver_order": 2, **DPMPP}),
-    "dpmpp_3m": (DPM, {"solver_order": 3, **DPMPP}),
-    "unipc": (
+# Our samplers, with their eta, that are a scheduler of diffusers with these fields.
+MULTISTEP: tuple[tuple[str, float, str, dict[str, Any]], ...] = (
+    ("dpmpp", 0.0, DPM, {"algorithm_type": "dpmsolver++", "solver_order": 2, **MIDPOINT}),
+    ("dpmpp", 1.0, DPM, {"algorithm_type": "sde-dpmsolver++", "solver_order": 2, **MIDPOINT}),
+    ("dpmpp_3m", 0.0, DPM, {"algorithm_type": "dpmsolver++", "solver_order": 3, **MIDPOINT}),
+    (
+        "unipc",
+        0.0,
         UNIPC,
         {
             "solver_order": 2,
@@ -58,7 +61,7 @@ MULTISTEP: dict[str, tuple[str, dict[str, Any]]] = {
             **ON_TIMESTEPS,
         },
     ),
-}
+)
 
 
 def scheduler_from_diffusers(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -81,7 +84,8 @@ def scheduler_from_diffusers(content: Mapping[str, Any]) -> dict[str, Any]:
         "variance": VARIANCES[_chosen(content, "variance_type", VARIANCES)],
         # Of these schedulers of diffusers those of MULTISTEP have no clip_sample.
         "clip": _clipping(
-            content, clip_sample=defaults["sampler"] not in MULTISTEP and content.get("clip_sample", True)
+            content,
+            clip_sample=defaults["sampler"] in ("ddpm", "ddim") and content.get("clip_sample", True),
         ),
         "defaults": defaults,
     }
@@ -157,11 +161,11 @@ def _defaults(content: Mapping[str, Any]) -> dict[str, Any]:
     if kind == DDIM and content.get("set_alpha_to_one") is False:
         raise _refusal("set_alpha_to_one must not be false: the last step would leave noise in the image")
     total = content.get("num_train_timesteps", 1000)
-    for sampler, (name, fields) in MULTISTEP.items():
+    for sampler, eta, name, fields in MULTISTEP:
         if kind == name and all(content.get(field, value) == value for field, value in fields.items()):
             # diffusers' multistep schedulers never visit timestep 0, where a step of higher order overshoots. Of our
             # spacings only trailing leaves it out.
-            return {"sampler": sampler, "steps": min(25, total), "spacing": "trailing"}
+            return {"sampler": sampler, "steps": min(25, total), "spacing": "trailing", "eta": eta}
     if content.get("rescale_betas_zero_snr") and spacing == "leading":
         spacing = "trailing"  # begins at T-1, as every run must if nothing of the image is left there
     if kind == DDPM:

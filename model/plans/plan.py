@@ -100,7 +100,8 @@ def make_plan(
         steps: number of network calls, 1..T (1..start+1 when the run starts in the middle).
         spacing: which timesteps are visited: `linspace`, `leading`, `trailing`, `quad`, sections such as `90,60,20`, or
             `karras`; see `model.plans.spacing`.
-        eta: stochasticity of DDIM, 0..1; 1 equals ancestral sampling with `fixed_small`.
+        eta: stochasticity of `ddim`, 0..1, and `dpmpp`, 0..10; 1 is as much noise as ancestral sampling with
+            `fixed_small` draws.
         variance: variance of ancestral sampling: `fixed_small` (posterior variance), `fixed_large` (beta), or
             `learned_range` or `learned` for a network with a second half of outputs.
         prediction: the quantity that the network predicts: the noise, the clean image, or
@@ -115,10 +116,11 @@ def make_plan(
     """
     if sampler not in SAMPLERS:
         raise PlanError(f"{sampler!r} is not known: choose one of {', '.join(SAMPLERS)}", "sampler")
-    if not 0.0 <= eta <= 1.0:
-        raise PlanError("must lie between 0 and 1", "eta", got=eta)
-    if eta and "eta" not in SAMPLERS[sampler].options:
+    most_eta = SAMPLERS[sampler].most_eta
+    if eta and not most_eta:
         raise PlanError(f"is not a parameter of {sampler}", "eta")
+    if not 0.0 <= eta <= most_eta:
+        raise PlanError(f"must lie between 0 and {most_eta:g}", "eta", got=eta)
     if variance not in get_args(Variance):
         raise PlanError(f"{variance!r} is not known: choose one of {', '.join(get_args(Variance))}", "variance")
     most = timesteps_from(schedule, start)
@@ -130,7 +132,7 @@ def make_plan(
         )
     levels = visit_levels(schedule, spacing, SAMPLERS[sampler].levels(steps), start=start)
     fewest = min(FIXED_LARGE_MIN_STEPS, most)
-    if "variance" in SAMPLERS[sampler].options and variance == "fixed_large" and steps < fewest:
+    if SAMPLERS[sampler].has_variance and variance == "fixed_large" and steps < fewest:
         raise PlanError(
             f"must be at least {fewest} with variance fixed_large, which leaves far too much noise in fewer: choose "
             "variance=fixed_small",

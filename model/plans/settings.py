@@ -79,7 +79,7 @@ def _spacing_of(sampler: str, own: Settings, steps: object, timesteps: int) -> s
 
 
 def _check_variance(settings: Settings, own: Variance) -> None:
-    if "variance" not in SAMPLERS[settings.sampler].options:
+    if not SAMPLERS[settings.sampler].has_variance:
         raise PlanError(f"is not a parameter of {settings.sampler}", "variance")
     if settings.variance.startswith("learned"):
         raise PlanError(f"{settings.variance} was not learned by this model, whose own variance is {own}", "variance")

@@ -23,7 +23,13 @@ def rows(section: str) -> list[list[str]]:
 
 
 ORACLE = [
-    (*re.findall(r"`(\w+)`", run)[:2], int(steps.split()[0]), float(value))
+    (
+        *re.findall(r"`(\w+)`", run)[:2],
+        "deviation" in run,
+        "".join(re.findall(r"η = (\d)", run)) or "0",
+        int(steps.split()[0]),
+        float(value),
+    )
     for heads, *lines in [[row for row in rows("The Gaussian oracle") if row[1][0] != "-"]]
     for run, *values in lines
     for steps, value in zip(heads[1:], values, strict=True)
@@ -33,10 +39,12 @@ LISTS = [
 ]
 
 
-@pytest.mark.parametrize(("sampler", "spacing", "steps", "printed"), ORACLE)
-def test_the_oracle(sampler: str, spacing: str, steps: int, printed: float) -> None:
-    outcome = follow(make_plan(LINEAR, sampler=sampler, spacing=spacing, steps=steps, clip=False), s=0.5)
-    assert (outcome.std if sampler == "ddpm" else outcome.multiplier) == pytest.approx(printed, abs=5.1e-5)
+@pytest.mark.parametrize(("sampler", "spacing", "drawn", "eta", "steps", "printed"), ORACLE)
+def test_the_oracle(sampler: str, spacing: str, drawn: bool, eta: str, steps: int, printed: float) -> None:
+    plan = make_plan(LINEAR, sampler=sampler, spacing=spacing, eta=float(eta), steps=steps, clip=False)
+    outcome = follow(plan, s=0.5)
+    assert plan.stochastic == drawn
+    assert (outcome.std if drawn else outcome.multiplier) == pytest.approx(printed, abs=5.1e-5)
 
 
 @pytest.mark.parametrize(("spacing", "printed"), LISTS)
@@ -45,7 +53,7 @@ def test_the_lists(spacing: str, printed: str) -> None:
 
 
 def test_the_tables_were_found() -> None:
-    assert (len(ORACLE), len(LISTS)) == (10 * 6, 6)
+    assert (len(ORACLE), len(LISTS)) == (12 * 6, 6)
 
 
 def test_fixed_large_draws_more_than_the_last_call_expects() -> None:

@@ -12,11 +12,13 @@ from .heun import levels as heun_levels
 from .transition import Options, Sampler, Transition, Variance
 from .unipc import unipc
 
+MOST_ETA = 10.0  # of any sampler; with it a step of `dpmpp` keeps next to nothing of the noise before it
+
 SAMPLERS: dict[str, Sampler] = {
-    "ddpm": Sampler(ddpm, options=frozenset({"variance"})),
-    "ddim": Sampler(ddim, options=frozenset({"eta"})),
+    "ddpm": Sampler(ddpm, has_variance=True),
+    "ddim": Sampler(ddim, most_eta=1.0),
     # From trailing's last level, T-1, to its first, which is not 0: a step of second order to 0 overshoots.
-    "dpmpp": Sampler(dpmpp, spacing="trailing"),
+    "dpmpp": Sampler(dpmpp, spacing="trailing", most_eta=MOST_ETA),
     "dpmpp_3m": Sampler(dpmpp_3m, spacing="trailing"),
     "unipc": Sampler(unipc, spacing="trailing"),
     # In sigma, DDIM without noise is Euler's method (Song et al. 2021, eq. 14); the grid is that of Karras et al. 2022.
@@ -25,4 +27,4 @@ SAMPLERS: dict[str, Sampler] = {
     "heun": Sampler(heun, heun_levels, spacing="karras", from_pure_noise=False),
 }
 
-__all__ = ["SAMPLERS", "Options", "Sampler", "Transition", "Variance"]
+__all__ = ["MOST_ETA", "SAMPLERS", "Options", "Sampler", "Transition", "Variance"]

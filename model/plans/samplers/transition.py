@@ -54,7 +54,7 @@ class Options:
 
     Attributes:
         steps: network calls of the whole run.
-        eta: stochasticity of DDIM, 0..1.
+        eta: stochasticity of DDIM and DPM-Solver++(2M), from 0 to the sampler's `most_eta`.
         variance: of ancestral sampling.
         keep_eps: of DDIM; see `Clipping`.
     """
@@ -73,12 +73,14 @@ class Sampler:
         transitions: from a chain (least noisy level first) to one transition per network call, in their order.
         levels: how many levels a run of so many network calls visits.
         spacing: that it does best with; None if it has no wish, so that a model's own is taken.
-        options: those of `eta` and `variance` that make a difference to it.
+        most_eta: the largest eta; 0 if it has none.
+        has_variance: whether the variance of ancestral sampling makes a difference to it.
         from_pure_noise: whether it can begin where nothing is left of the image.
     """
 
     transitions: Callable[[NoiseSchedule, Options], list[Transition]]
     levels: Callable[[int], int] = lambda steps: steps
     spacing: str | None = None
-    options: frozenset[str] = frozenset()
+    most_eta: float = 0.0
+    has_variance: bool = False
     from_pure_noise: bool = True

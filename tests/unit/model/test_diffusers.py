@@ -141,6 +141,24 @@ def test_dpmpp(steps: int, bound: float, prediction: Prediction) -> None:
         assert_same_trajectory(ours(static), theirs(scheduler, steps))
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+@pytest.mark.parametrize("prediction", ["eps", "x0", "v"])
+@pytest.mark.parametrize("steps", [3, 10, 25])
+def test_dpmpp_with_noise(steps: int, prediction: Prediction) -> None:
+    """With eta 1 it is the solver of the stochastic equation, which diffusers calls sde-dpmsolver++."""
+    scheduler = diffusers.DPMSolverMultistepScheduler(
+        1000,
+        beta_start=1e-4,
+        beta_end=0.02,
+        algorithm_type="sde-dpmsolver++",
+        timestep_spacing="trailing",
+        prediction_type=PREDICTION_TYPES[prediction],
+        **(THRESHOLD | {"sample_max_value": 1.0}),
+    )
+    plan = make_plan(LINEAR, sampler="dpmpp", eta=1.0, steps=steps, spacing="trailing", prediction=prediction)
+    assert_same_trajectory(ours(plan), theirs(scheduler, steps))
+
+
 MULTISTEP = {
     "dpmpp_3m": lambda **fields: diffusers.DPMSolverMultistepScheduler(1000, solver_order=3, **fields),
     "unipc": lambda **fields: diffusers.UniPCMultistepScheduler(1000, **fields),

@@ -152,6 +152,14 @@ def test_a_scheduler_that_cannot_be_had_is_refused_by_name(folder: Path, changes
             diffusers.DPMSolverMultistepScheduler(use_karras_sigmas=True),
             {"defaults": ("ddim", 50, "linspace"), "clip": Clipping(keep_eps=True)},
         ),
+        (
+            diffusers.DPMSolverMultistepScheduler(algorithm_type="sde-dpmsolver++"),
+            {"defaults": ("dpmpp", 25, "trailing"), "eta": 1.0, "clip": Clipping("none", keep_eps=True)},
+        ),
+        (
+            diffusers.DPMSolverMultistepScheduler(algorithm_type="sde-dpmsolver++", solver_order=3),
+            {"defaults": ("ddim", 50, "linspace"), "clip": Clipping(keep_eps=True)},
+        ),
         (diffusers.DPMSolverMultistepScheduler(solver_order=3), {"defaults": ("dpmpp_3m", 25, "trailing")}),
         (diffusers.DPMSolverMultistepScheduler(solver_order=1), {"defaults": ("ddim", 50, "linspace")}),
         (diffusers.PNDMScheduler(), {"defaults": ("ddim", 50, "leading"), "clip": Clipping(keep_eps=True)}),
@@ -170,6 +178,7 @@ def test_schedulers(folder: Path, scheduler: Any, expected: dict[str, Any]) -> N
     config = load_checkpoint(folder).config
     found = dataclasses.asdict(config) | {"clip": config.clip}
     found["defaults"] = (config.defaults.sampler, config.defaults.steps, config.defaults.spacing)
+    found["eta"] = config.defaults.eta
     assert {name: found[name] for name in expected} == expected
 
 

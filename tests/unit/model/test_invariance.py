@@ -44,6 +44,7 @@ MIX: list[dict[str, Any]] = [
     {"sampler": "dpmpp", "steps": 8, "spacing": "trailing"},
     {"sampler": "dpmpp", "steps": 8, "spacing": "trailing", "clip": Clipping("dynamic", 1.5), "classifier_scale": 3.0},
     {"sampler": "dpmpp", "steps": 3, "start": 400},
+    {"sampler": "dpmpp", "steps": 6, "eta": 2.5, "spacing": "trailing"},
     {"sampler": "unipc", "steps": 8, "spacing": "trailing"},
     {"sampler": "dpmpp_3m", "steps": 8, "spacing": "trailing"},
     {"sampler": "euler", "steps": 6, "spacing": "karras"},

@@ -45,10 +45,11 @@ FLAWS: list[tuple[dict[str, Any], str]] = [
     ({"eta": -0.1}, "eta must lie between 0 and 1, got -0.1"),
     ({"eta": 1.1}, "eta must lie between 0 and 1"),
     ({"eta": float("nan")}, "eta must lie between 0 and 1"),
+    ({"eta": 10.1, "sampler": "dpmpp"}, "eta must lie between 0 and 10, got 10.1"),
     *(
         ({"eta": 0.5, "sampler": sampler}, f"eta is not a parameter of {sampler}")
         for sampler in SAMPLERS
-        if sampler != "ddim"
+        if sampler not in ("ddim", "dpmpp")
     ),
     (
         {"variance": "large"},

@@ -194,14 +194,17 @@ def test_ddim_with_eta_1_is_ancestral_sampling(steps: int, spacing: str) -> None
     assert follow(implicit, s=0.5) == pytest.approx(follow(ancestral, s=0.5), rel=1e-9)
 
 
-@pytest.mark.parametrize("eta", [0.0, 0.3, 0.7, 1.0])
-def test_ddim_keeps_the_noise_level_of_each_timestep(eta: float) -> None:
+@pytest.mark.parametrize(
+    ("sampler", "eta"),
+    [("ddim", 0.0), ("ddim", 0.3), ("ddim", 1.0), ("dpmpp", 0.0), ("dpmpp", 0.5), ("dpmpp", 3.0), ("dpmpp", 10.0)],
+)
+def test_eta_keeps_the_noise_level_of_each_timestep(sampler: str, eta: float) -> None:
     """For any eta a step from sqrt(abar) x0 + sqrt(1 - abar) eps ends at the marginal of the next timestep."""
-    plan = make_plan(LINEAR, eta=eta, steps=40, clip=False)
+    plan = make_plan(LINEAR, sampler=sampler, eta=eta, steps=40, clip=False)
     abar = abar_at(LINEAR, plan.timesteps)
     abar_next = np.append(abar[1:], 1.0)
-    a, b, s = (plan.table[:, column] for column in (Column.A, Column.B, Column.S))
-    assert a * np.sqrt(abar) + b == pytest.approx(np.sqrt(abar_next), rel=1e-10)  # of x0
+    a, b, c, s = (plan.table[:, column] for column in (Column.A, Column.B, Column.C, Column.S))
+    assert a * np.sqrt(abar) + b + c == pytest.approx(np.sqrt(abar_next), rel=1e-10)  # of x0
     assert a**2 * (1 - abar) + s**2 == pytest.approx(1 - abar_next, abs=1e-12)  # of the noise
 
 
@@ -230,5 +233,33 @@ def test_a_consistency_run_puts_noise_anew_onto_each_prediction(steps: int) -> N
 
 def test_dpmpp_first_step_is_ddim() -> None:
     """Without a previous x0 the solver is of first order, and the first-order DPM-Solver++ is DDIM (Lu et al. 2022)."""
-    rows = [make_plan(LINEAR, sampler=sampler, steps=20, spacing="trailing").table[0] for sampler in ("ddim", "dpmpp")]
-    assert rows[0] == pytest.approx(rows[1], rel=1e-10)
+    for eta in (0.0, 1.0):
+        ddim, dpmpp = (
+            make_plan(LINEAR, sampler=sampler, eta=eta, steps=20, spacing="trailing") for sampler in ("ddim", "dpmpp")
+        )
+        assert ddim.table[0] == pytest.approx(dpmpp.table[0], rel=1e-10)
+
+
+def test_dpmpp_may_draw_noise_where_nothing_is_left_of_the_image() -> None:
+    """The first step is infinitely long in lambda there: the noise is drawn anew, at the next level."""
+    chain = LINEAR.rescale_zero_terminal_snr()
+    plan = make_plan(chain, sampler="dpmpp", eta=2.0, steps=5, spacing="trailing", prediction="v")
+    abar = chain.alphas_cumprod[int(plan.timesteps[1])]
+    assert plan.table[0, [Column.A, Column.B, Column.S]] == pytest.approx(
+        [0.0, abar**0.5, (1 - abar) ** 0.5], rel=1e-12
+    )
+    assert np.isfinite(plan.table[:, [Column.A, Column.B, Column.C, Column.S]]).all()
+
+
+@pytest.mark.parametrize("eta", [0.5, 1.0, 3.0])
+def test_dpmpp_with_noise_keeps_the_spread_better_than_a_first_order(eta: float) -> None:
+    """Every eta has the same marginals, so the exact spread is s: 2.5 times the steps leave a third of the error."""
+    coarse, fine = (spread_error("dpmpp", steps, eta) for steps in (100, 250))
+    assert fine < coarse / 3
+    assert coarse < spread_error("ddpm", 100)
+    assert fine < spread_error("ddpm", 250)
+
+
+def spread_error(sampler: str, steps: int, eta: float = 0.0) -> float:
+    plan = make_plan(LINEAR, sampler=sampler, eta=eta, steps=steps, spacing="trailing", clip=False)
+    return abs(follow(plan, s=0.5).std - 0.5)
