@@ -44,22 +44,31 @@ class Line:
     sampler: SamplerName
     spacing: str | None = None
     steps: tuple[int, ...] = FEW
+    eta: float = 0.0
 
     @property
     def name(self) -> str:
-        return self.sampler if self.spacing is None else f"{self.sampler} {self.spacing}"
+        words = (self.sampler, self.spacing, f"eta {self.eta:g}" if self.eta else None)
+        return " ".join(word for word in words if word)
+
+    @property
+    def draws_noise(self) -> bool:
+        return self.sampler == "ddpm" or self.eta > 0
 
     def params(self, model: ModelConfig, steps: int) -> SamplingParams:
         """Of image 0."""
         spacing = self.spacing or model.defaults.spacing
         label = None if model.classes is None else 0
-        return SamplingParams(n=1, steps=steps, sampler=self.sampler, spacing=spacing, eta=0.0, seed=SEED, label=label)
+        return SamplingParams(
+            n=1, steps=steps, sampler=self.sampler, spacing=spacing, eta=self.eta, seed=SEED, label=label
+        )
 
 
 LINES = (
     Line("ddpm", steps=(*FEW, 50, 100, 1000)),
     Line("ddim", steps=(*FEW, 50, 100, 1000)),
     Line("dpmpp", "trailing", (*FEW, 50, 100)),
+    Line("dpmpp", "trailing", (6, 8, 10, 25, 50, 100), eta=2.0),
     Line("dpmpp_3m", "trailing"),
     Line("unipc", "trailing"),
     Line("unipc", "karras"),
@@ -108,7 +117,7 @@ def main(
         made = replace(drawn(line.name, draw, count), seconds_per_image=draw.seconds_per_image)
         quality = evaluate(made, reference, extractor)
         point = {"steps": steps, **told(quality), "seconds_per_image": quality.seconds_per_image}
-        if line.sampler != "ddpm" and (line, steps) != CONVERGED:
+        if not line.draws_noise and (line, steps) != CONVERGED:
             point["grey_levels"] = distance_from(goal, draw(0, FEWEST))
         found[line.name].append(point)
         report.add("samplers", found)
