@@ -197,7 +197,7 @@ def measure_interpolation(local: LocalEndpoints, faces: Images, report: Report, 
     show("decode(encode(x)), in [-1, 1]", ("steps", "MSE", "PSNR in dB"), rows)
     shares = [i / 6 for i in range(7)]
     strips = []
-    made = [local.interpolate(pairs[:2], shares, mode=mode) for mode in ("ddpm", "ddim")]
+    made = [local.interpolate(pairs[:2], shares, mode=mode, sampler=mode) for mode in ("ddpm", "ddim")]
     for (a, b), *both in zip(pairs[:2], *made, strict=True):
         strips += [[a, *strip, b] for strip in both]
     _save_sheet(strips, sheets / "interpolate.png")

@@ -24,7 +24,10 @@ Model = Annotated[str | None, typer.Option(help="Name of a checkpoint; by defaul
 Guidance = Annotated[
     float | None, typer.Option(min=0, help="Scale of guidance, for a model with classes or a weaker network.")
 ]
-Eta = Annotated[float | None, typer.Option(min=0, help="Stochasticity of SAMPLER, for ddim and dpmpp.")]
+Eta = Annotated[
+    float | None,
+    typer.Option(min=0, help="Noise of each SAMPLER, ddim or dpmpp; by default the model's for its own, else 0."),
+]
 Inception = Annotated[
     str | None,
     typer.Option(

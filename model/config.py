@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Unpack
 
 from .errors import PlanError
@@ -147,17 +147,21 @@ class ModelConfig:
     def settle(self, *, plan: str | None = None, start: int | None = None, **choices: Unpack[Choices]) -> Settings:
         """Completes the chosen settings of a run; see `plans.settings.settle`.
 
+        Runs that begin at an image take at most eta 1 from the model. With more they still draw good images, but forget
+        the image: only eta 1 draws from p(x_0 | x_t).
+
         Args:
             plan: the name of the plan that completes them; None for the defaults.
-            start: the timestep where the run begins; None is T-1.
+            start: the timestep of the image where the run begins; None for a run that begins with noise, at T-1.
             choices: the settings that a request chooses.
 
         Raises:
             PlanError: if the choices contradict each other or the model.
         """
-        timesteps = self.schedule.num_train_timesteps if start is None else start + 1
         own = self.defaults_of(plan).settings(variance=self.variance, clip=self.clip.mode)
-        return settle(choices, own, timesteps=timesteps)
+        if start is None:
+            return settle(choices, own, timesteps=self.schedule.num_train_timesteps)
+        return settle(choices, replace(own, eta=min(own.eta, 1.0)), timesteps=start + 1)
 
     def plan(
         self,

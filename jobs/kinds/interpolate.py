@@ -138,13 +138,13 @@ def _between_seeds(query: InterpolateQuery, model: ModelInfo) -> Prepared:
     params = fill_in(_without_noise(query.model_copy(update={"seed": [first]}), model), model)
     if model.config.plan(model.schedule, **params.choices).stochastic:
         parameter = "plan" if query.sampler is None and query.plan is not None else "sampler"
-        detail = f"Should draw no noise on its way with {TWO_SEEDS}: omit it, or choose ddim with eta 0"
+        detail = f"Should draw no noise on its way with {TWO_SEEDS}: omit it, or choose ddim or dpmpp with eta 0"
         raise RequestRefused(parameter, detail)
     return Prepared(params, Interpolation(shares=tuple(query.shares), depth=None, seeds=(first, second)))
 
 
 def _without_noise(query: InterpolateQuery, model: ModelInfo) -> InterpolateQuery:
-    """Returns a query that chooses ddim and eta 0 where the model's own sampler draws noise on its way."""
+    """Returns a query that chooses eta 0, and ddim where the model's own sampler draws noise all the same."""
     if query.plan is not None:
         return query
     query = query.model_copy(update={"eta": 0.0})

@@ -92,13 +92,14 @@ def scheduler_from_diffusers(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def scheduler_to_diffusers(config: ModelConfig) -> dict[str, Any]:
-    """Returns the scheduler_config.json of a DDIMScheduler, or of a DDPMScheduler if sampler or variance need it.
+    """Returns the scheduler_config.json of a DDPMScheduler for a model that draws noise, else that of a DDIMScheduler.
 
-    It lacks the arguments that diffusers takes per call: the number of steps, eta, and `use_clipped_model_output`,
-    which is the negation of our `keep_eps`.
+    Of our samplers diffusers' pipelines for unconditional images have these two; the others are their solvers of higher
+    order. The config lacks the arguments that diffusers takes per call: the number of steps, the eta of DDIM, and
+    `use_clipped_model_output`, which is the negation of our `keep_eps`.
 
     Raises:
-        CheckpointError: if no scheduler computes the same; the message names the field at fault.
+        CheckpointError: if diffusers cannot use the model; the message names the field at fault.
     """
     defaults, schedule, clip = config.defaults, config.schedule, config.clip
     if config.variance not in VARIANCES:
@@ -107,7 +108,8 @@ def scheduler_to_diffusers(config: ModelConfig) -> dict[str, Any]:
         raise CheckpointError(f"diffusers has no equivalent of variance {config.variance} beside a learned variance")
     if defaults.spacing not in SPACINGS:
         raise CheckpointError(f"diffusers has no equivalent of spacing {defaults.spacing}")
-    ancestral = defaults.sampler == "ddpm" or config.variance != "fixed_small"
+    noisy = defaults.sampler == "ddpm" or (defaults.sampler == "dpmpp" and defaults.eta > 0)
+    ancestral = noisy or config.variance != "fixed_small"
     content = {
         "_class_name": DDPM if ancestral else DDIM,
         "num_train_timesteps": schedule.num_train_timesteps,

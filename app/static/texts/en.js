@@ -84,7 +84,7 @@ export default {
   classifier: "Classifier",
   more: "More parameters",
   spacing: "Spacing",
-  eta: "Eta (DDIM)",
+  eta: "Eta (DDIM, DPM++)",
   variance: "Variance (DDPM)",
   clip: "Clipping",
   urgency: "Urgency",

@@ -84,7 +84,7 @@ export default {
   classifier: "Clasificador",
   more: "Más parámetros",
   spacing: "Espaciado",
-  eta: "Eta (DDIM)",
+  eta: "Eta (DDIM, DPM++)",
   variance: "Varianza (DDPM)",
   clip: "Recorte",
   urgency: "Urgencia",

@@ -12,7 +12,7 @@ from .heun import levels as heun_levels
 from .transition import Options, Sampler, Transition, Variance
 from .unipc import unipc
 
-MOST_ETA = 10.0  # of any sampler; with it a step of `dpmpp` keeps next to nothing of the noise before it
+MOST_ETA = 10.0  # of any sampler; far more noise than has helped a network yet
 
 SAMPLERS: dict[str, Sampler] = {
     "ddpm": Sampler(ddpm, has_variance=True),

@@ -40,7 +40,7 @@ class Transition(NamedTuple):
 
 
 def eps_guidance(abar: float) -> float:
-    """g of the deterministic samplers: eps -= sqrt(1 - abar) gradient (Dhariwal & Nichol 2021, alg. 2), seen from x0.
+    """g of all samplers but `ddpm`: eps -= sqrt(1 - abar) gradient (Dhariwal & Nichol 2021, alg. 2), seen from x0.
 
     Where nothing is left of the image, a classifier has nothing to say. The true gradient vanishes there as sqrt(abar)
     does, but the error of a trained classifier does not, and 1 / sqrt(abar) would blow it up.

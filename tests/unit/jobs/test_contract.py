@@ -31,7 +31,7 @@ PARAMS = st.integers(1, 64).flatmap(
         sampler=st.sampled_from([*SAMPLERS]),
         spacing=st.sampled_from(RULES)
         | st.lists(st.integers(1, 9999).map(str), min_size=1, max_size=100).map(",".join),
-        eta=st.floats(0, 1),
+        eta=st.floats(0, 10),
         seed=SEED | st.tuples(*[SEED] * n),
         label=st.none() | CLASS | st.tuples(*[CLASS] * n),
         guidance_scale=st.floats(0, 100),

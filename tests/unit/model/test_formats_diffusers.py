@@ -20,7 +20,7 @@ from model import CheckpointError, ModelConfig, load_checkpoint, sample
 from model.checkpoint import Checkpoint, file_sha256
 from model.config import SamplerDefaults, ScheduleConfig
 from model.formats.diffusers import write_diffusers
-from model.formats.diffusers_scheduler import scheduler_from_diffusers
+from model.formats.diffusers_scheduler import scheduler_from_diffusers, scheduler_to_diffusers
 from model.networks.build import build_network
 from model.networks.configs import PaperUNetConfig, UNetConfig
 from model.plans.clipping import Clipping
@@ -443,6 +443,22 @@ def test_what_is_written_is_what_diffusers_reads(tmp_path: Path, changes: dict[s
     assert np.allclose(again.schedule.betas, checkpoint.schedule.betas, rtol=1e-12)
     assert dataclasses.replace(again.config, schedule=checkpoint.config.schedule) == checkpoint.config
     assert all(torch.equal(w, again.network.state_dict()[name]) for name, w in checkpoint.network.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("defaults", "kind"),
+    [
+        (SamplerDefaults("dpmpp", 25, "trailing"), "DDIMScheduler"),
+        (SamplerDefaults("dpmpp", 25, "trailing", 1.0), "DDPMScheduler"),
+        (SamplerDefaults("ddim", 25, "trailing", 1.0), "DDIMScheduler"),
+    ],
+    ids=str,
+)
+def test_a_solver_is_written_as_the_scheduler_of_first_order_for_the_same_equation(
+    defaults: SamplerDefaults, kind: str
+) -> None:
+    config = dataclasses.replace(CONFIG, defaults=defaults)
+    assert scheduler_to_diffusers(config)["_class_name"] == kind
 
 
 def test_written_sums_are_checked(tmp_path: Path) -> None:

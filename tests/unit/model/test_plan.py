@@ -160,7 +160,7 @@ def test_start_at_the_last_timestep_is_the_whole_run(sampler: str) -> None:
 @pytest.mark.parametrize("steps", [1, 2, 3, 30])
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_the_last_row_is_the_clean_image_and_draws_no_noise(sampler: str, steps: int, variance: Any) -> None:
-    eta = 1.0 if sampler == "ddim" else 0.0
+    eta = SAMPLERS[sampler].most_eta
     for keep_eps in (False, True):
         plan = make_plan(
             LINEAR, sampler=sampler, steps=steps, eta=eta, variance=variance, clip=Clipping(keep_eps=keep_eps)
@@ -183,6 +183,7 @@ def test_only_stochastic_runs_draw_noise() -> None:
 
     assert noisy(sampler="ddpm")
     assert noisy(sampler="ddim", eta=0.1)
+    assert noisy(sampler="dpmpp", eta=0.1)
     assert noisy(sampler="consistency")
     for sampler in ("ddim", "dpmpp", "euler", "heun"):
         assert not make_plan(LINEAR, sampler=sampler).table[:, Column.S].any()

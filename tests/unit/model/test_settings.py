@@ -45,6 +45,15 @@ def test_what_is_left_open_is_filled_in(choices: dict[str, Any], changed: dict[s
     assert DDIM.settle(**choices) == dataclasses.replace(OWN, **changed)
 
 
+def test_runs_that_begin_at_an_image_take_at_most_eta_1_from_the_model() -> None:
+    """More forgets the image; whoever asks for it gets it."""
+    noisy = dataclasses.replace(DDIM, defaults=SamplerDefaults("dpmpp", 50, "trailing", 3.0))
+    assert noisy.settle().eta == 3.0
+    assert noisy.settle(start=400).eta == 1.0
+    assert noisy.settle(start=400, eta=2.0).eta == 2.0
+    assert noisy.settle(start=400, sampler="ddim").eta == 0.0
+
+
 @pytest.mark.parametrize(
     ("choices", "expected"),
     [
