@@ -51,10 +51,6 @@ class Line:
         words = (self.sampler, self.spacing, f"eta {self.eta:g}" if self.eta else None)
         return " ".join(word for word in words if word)
 
-    @property
-    def draws_noise(self) -> bool:
-        return self.sampler == "ddpm" or self.eta > 0
-
     def params(self, model: ModelConfig, steps: int) -> SamplingParams:
         """Of image 0."""
         spacing = self.spacing or model.defaults.spacing
@@ -117,7 +113,8 @@ def main(
         made = replace(drawn(line.name, draw, count), seconds_per_image=draw.seconds_per_image)
         quality = evaluate(made, reference, extractor)
         point = {"steps": steps, **told(quality), "seconds_per_image": quality.seconds_per_image}
-        if not line.draws_noise and (line, steps) != CONVERGED:
+        plan = config.plan(checkpoint.schedule, **line.params(config, steps).choices)
+        if not plan.stochastic and (line, steps) != CONVERGED:
             point["grey_levels"] = distance_from(goal, draw(0, FEWEST))
         found[line.name].append(point)
         report.add("samplers", found)

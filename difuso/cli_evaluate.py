@@ -80,7 +80,7 @@ def quality(
     written = evaluate_quality(
         out,
         sources or (),
-        sources=_image_sources(out, _finder(model, models_dir, server), seed, guidance_scale, eta),
+        sources=_image_sources(out, _finder(model, models_dir, server), seed, scale=guidance_scale, eta=eta),
         reference=reference,
         images=images,
         references=references,
@@ -119,7 +119,7 @@ def neighbours(
     written = evaluate_neighbours(
         out,
         source,
-        sources=_image_sources(out, _finder(model, models_dir), seed, guidance_scale, eta),
+        sources=_image_sources(out, _finder(model, models_dir), seed, scale=guidance_scale, eta=eta),
         training=training,
         held_out=held_out,
         images=images,
@@ -195,11 +195,11 @@ def _finder(model: str | None, models_dir: Path, server: str | None = None) -> C
 
 
 def _image_sources(
-    out: Path, find: Callable[[], DrawingModel], seed: int, guidance_scale: float | None, eta: float | None
+    out: Path, find: Callable[[], DrawingModel], seed: int, *, scale: float | None, eta: float | None
 ) -> ImageSources:
     from .image_sources import ImageSources
 
-    return ImageSources(find=find, seed=seed, guidance_scale=guidance_scale, eta=eta, folder=out / "pictures")
+    return ImageSources(find=find, seed=seed, guidance_scale=scale, eta=eta, folder=out / "pictures")
 
 
 def _print_paths(paths: list[Path]) -> None:
