@@ -12,7 +12,7 @@ import { isEnded, isGone, jobs } from "./store.js";
 import { duration, t, translate } from "./texts.js";
 import { openViewer } from "./viewer.js";
 
-const AXES = { steps: "5, 10, 20, 50", guidance_scale: "1, 2, 4, 8", eta: "0, 0.5, 1, 3" };
+const AXES = { steps: "5, 10, 20, 50", guidance_scale: "1, 2, 4, 8", eta: "0, 0.5, 1" };
 const MOST = 64; // pictures
 const TILE = 96; // CSS pixels, about
 const LOOK = 1100; // milliseconds
