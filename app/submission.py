@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
@@ -230,4 +231,10 @@ class Submission:
             log.warning("a job whose client has gone could not be cancelled", extra={"job_id": job_id})
 
 
-SubmissionDep = Annotated[Submission, Depends()]
+async def _submission(**parts: Any) -> Submission:
+    return Submission(**parts)  # async, because FastAPI would call the class in a thread
+
+
+_submission.__signature__ = inspect.signature(Submission)  # type: ignore[attr-defined]  # of which FastAPI reads the parts
+
+SubmissionDep = Annotated[Submission, Depends(_submission)]

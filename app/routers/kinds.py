@@ -38,8 +38,10 @@ def _post(kind: Kind[Any]) -> Callable[..., Awaitable[Response]]:
     ) -> Response:
         model = kind.choose(query, catalog)
         submission.accept.choose(model.final_shape.planes)  # refuses before an image is read
-        fits = await run_in_threadpool(kind.fits, query, model)
-        images = await uploads.read(request, fits, instead=kind.instead) if kind.required else {}
+        images = {}
+        if kind.required:
+            fits = await run_in_threadpool(kind.fits, query, model)
+            images = await uploads.read(request, fits, instead=kind.instead)
         prepared = await run_in_threadpool(kind.prepare, query, model, images)
         if query.dry_run:
             return await submission.price(model.name, prepared)
