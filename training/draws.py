@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 
 from .recipe import Recipe
+from .seeds import Seeds
+from .symmetries import COUNT, MIRRORED
 from .timesteps import TimestepSampler
 
 
@@ -21,7 +23,7 @@ class Drawn:
     """What was drawn for the B images of a batch, or of a part of it.
 
     Attributes:
-        mirrored: shape (B,), bool.
+        symmetries: the number of each image's symmetry, see `training.symmetries`, shape (B,), int64.
         t: timesteps, shape (B,), int64 or, between the integers, float64; on the CPU.
         importance: weights of the losses that make up for how t was drawn, shape (B,).
         nameless: images that are shown without their class, shape (B,), bool.
@@ -31,7 +33,7 @@ class Drawn:
         condition_noise: standard normal, shape (B, c, h, w), on the device; None without conditions.
     """
 
-    mirrored: Tensor
+    symmetries: Tensor
     t: Tensor
     importance: Tensor
     nameless: Tensor
@@ -50,14 +52,15 @@ class Draws:
     """Draws for one step after another.
 
     Args:
-        recipe: the recipe, with the seed of all draws.
+        recipe: the recipe, which says what there is to draw.
+        seeds: the seeds of the run.
         device: the device on which noise is made and used.
     """
 
-    def __init__(self, recipe: Recipe, device: torch.device) -> None:
-        self._generator = torch.Generator().manual_seed(recipe.seed)
+    def __init__(self, recipe: Recipe, seeds: Seeds, device: torch.device) -> None:
+        self._generator = torch.Generator().manual_seed(seeds.of("steps"))
         on_cpu = device.type == "cpu"
-        self._noise_generator = self._generator if on_cpu else torch.Generator(device).manual_seed(recipe.seed)
+        self._noise_generator = self._generator if on_cpu else torch.Generator(device).manual_seed(seeds.of("noise"))
         self._device = device
         self._recipe = recipe
         self._condition_shape = recipe.condition_shape
@@ -65,7 +68,7 @@ class Draws:
     def next(self, timesteps: TimestepSampler) -> Drawn:
         """Draws for the next batch. Nothing is drawn for what the recipe does not have."""
         recipe, count = self._recipe, self._recipe.batch_size
-        mirrored = self._chance(0.5 if recipe.data.flip else 0.0, count)
+        symmetries = self._symmetries(count)
         t, importance = timesteps.draw(count, self._generator)
         nameless = self._chance(recipe.label_drop, count)
         noise = self._noise(*recipe.shown_shape)
@@ -75,7 +78,12 @@ class Draws:
         if recipe.condition is not None and recipe.condition.max_augmentation:
             levels = recipe.condition.max_augmentation * torch.rand(count, generator=self._generator)
         condition_noise = None if self._condition_shape is None else self._noise(*self._condition_shape)
-        return Drawn(mirrored, t, importance, nameless, noise, corners, levels, condition_noise)
+        return Drawn(symmetries, t, importance, nameless, noise, corners, levels, condition_noise)
+
+    def _symmetries(self, count: int) -> Tensor:
+        if self._recipe.data.flip == "dihedral":
+            return torch.randint(0, COUNT, (count,), generator=self._generator)
+        return MIRRORED * self._chance(0.5 if self._recipe.data.flip else 0.0, count).long()
 
     def _noise(self, *shape: int) -> Tensor:
         whole = (self._recipe.batch_size, *shape)

@@ -9,12 +9,14 @@ from torch import nn
 
 from model.checkpoint import load_checkpoint
 from model.errors import CheckpointError
-from model.formats.folders import read_config
+from model.folder import file_sha256
+from model.formats.folders import read_config, weights_of
 from model.networks.classifier import Classifier
 
 from .distillation import check_teacher
 from .errors import RecipeError
 from .recipe import Recipe
+from .seeds import Seeds
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +35,28 @@ def check_initial(recipe: Recipe) -> None:
         raise RecipeError(f"init = {recipe.init!r}: {error}") from error
     if recipe.loss == "distillation":
         check_teacher(recipe, config)
+    if seeds_of(recipe).repeats:
+        log.warning(
+            "init = %r was trained with what this recipe would draw: give another seed, or it sees the same images "
+            "with the same noise again",
+            recipe.init,
+        )
+
+
+def seeds_of(recipe: Recipe) -> Seeds:
+    """Returns the seeds of a run that begins.
+
+    Raises:
+        RecipeError: if the recipe begins from a folder that is not a checkpoint.
+    """
+    if not recipe.init:
+        return Seeds(recipe.seed)
+    folder = Path(recipe.init)
+    try:
+        earlier = read_config(folder).training.get("draws", ())
+        return Seeds(recipe.seed, file_sha256(folder / weights_of(folder)), tuple(earlier))
+    except CheckpointError as error:
+        raise RecipeError(f"init = {recipe.init!r}: {error}") from error
 
 
 def take_over(network: nn.Module, folder: Path) -> None:

@@ -40,7 +40,8 @@ class Data:
         split: `train` or `test`, for sets that have both.
         count: the number of drawn images.
         classes: the names of the classes, for sets that only number them.
-        flip: whether half of the images are mirrored.
+        flip: whether half of the images are mirrored; `dihedral` shows each in one of the eight symmetries of a square,
+            which suits photographs from above.
         condition_path: the folder, file or pattern with the condition of each image, under the same name; empty if the
             condition is the image itself, made smaller.
         bits: the bits of each pixel, 8, or 16 for images that are not RGB.
@@ -51,7 +52,7 @@ class Data:
     split: str = "train"
     count: int = 40_000
     classes: tuple[str, ...] = ()
-    flip: bool = False
+    flip: bool | Literal["dihedral"] = False
     condition_path: str = ""
     bits: Literal[8, 16] = 8
 

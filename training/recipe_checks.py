@@ -45,6 +45,8 @@ def check(recipe: Recipe, guided: ModelConfig | None) -> None:
         raise RecipeError(message) from error
     faces = recipe.data.source == "faces"
     _require(not faces or recipe.channels == 3, "the drawn faces are coloured: channels must be 3")
+    turns = recipe.data.flip == "dihedral" and not recipe.crop
+    _require(not turns or recipe.shape.is_square, "flip dihedral turns squares: image_size must be one number")
     _require(not faces or recipe.shape.is_square, "the drawn faces are square: image_size must be one number")
     _require(faces or recipe.data.path != "", f"say where the images are: data.path, for {recipe.data.source}")
 

@@ -25,13 +25,14 @@ from . import dataset
 from .batches import Batches
 from .errors import Diverged, RecipeError
 from .images import ImageArray
-from .initial import check_initial
+from .initial import check_initial, seeds_of
 from .journal import Journal
 from .lock import alone_in
 from .outcomes import GuidedModel, ImageModel, Outcome
 from .processes import Processes, joined
 from .recipe import Recipe
 from .replacing import replace_text
+from .seeds import Seeds
 from .state import load_state, save_state
 from .trainer import Trainer, check_parts, learning_rate
 from .window import Window
@@ -93,8 +94,9 @@ def _train(
         _prepare(recipe, out, resumed=state is not None)
     processes.wait()
     share, images = processes.share(recipe.batch_size), dataset.load_for_training(recipe, out / DATA)
-    batches = Batches(images, recipe.batch_size, seed=recipe.seed, share=share)
-    trainer = Trainer(recipe, batches, device, processes, initial=state is None)
+    seeds = seeds_of(recipe) if state is None else Seeds(**state["trainer"]["seeds"])
+    batches = Batches(images, recipe.batch_size, seed=seeds.of("order"), share=share)
+    trainer = Trainer(recipe, batches, device, processes, seeds=seeds, initial=state is None)
     outcome, kid = _outcome(trainer, out, kid_from) if processes.first else (None, None)
     run = Run(trainer, out, outcome, kid)
     if state is not None:
@@ -244,7 +246,11 @@ class Run:
         if self._outcome is None:
             return
         save_state(self._out / STATES, trainer.step, state)
-        facts = {"steps": trainer.step, "images": trainer.step * trainer.recipe.batch_size}
+        facts: dict[str, Any] = {
+            "steps": trainer.step,
+            "images": trainer.step * trainer.recipe.batch_size,
+            "draws": trainer.seeds.draws,
+        }
         for ema in trainer.emas:
             name = MODEL if ema is trainer.emas[0] else f"{MODEL}-{ema.decay}"
             self._outcome.save(self._out / name, ema, facts | {"ema_decay": ema.decay})

@@ -13,6 +13,7 @@ from model.images import from_levels
 from .batches import Batch
 from .draws import Drawn
 from .recipe import Recipe
+from .symmetries import turned
 
 
 class Shown(NamedTuple):
@@ -28,7 +29,7 @@ class Shown(NamedTuple):
 
 
 def show(recipe: Recipe, batch: Batch, drawn: Drawn, rows: slice, device: torch.device) -> Shown:
-    """Returns some images of a batch, cropped and mirrored, with their classes and conditions as chance decided."""
+    """Returns some images of a batch, cropped and turned, with their classes and conditions as chance decided."""
     drawn = drawn.part(rows)
     told = {}
     if batch.labels is not None:
@@ -44,11 +45,8 @@ def show(recipe: Recipe, batch: Batch, drawn: Drawn, rows: slice, device: torch.
 
 
 def _as_drawn(images: Tensor, crop: int, drawn: Drawn) -> Tensor:
-    """Crops and mirrors images of shape (B, C, H, W)."""
+    """Crops and turns images of shape (B, C, H, W)."""
     if crop:
         corners = zip(images, drawn.corners.tolist(), strict=True)
         images = torch.stack([image[:, y : y + crop, x : x + crop] for image, (y, x) in corners])
-    images = images.contiguous(memory_format=torch.channels_last)
-    if drawn.mirrored.any():
-        images[drawn.mirrored] = images[drawn.mirrored].flip(-1)
-    return images
+    return turned(images.contiguous(memory_format=torch.channels_last), drawn.symmetries)

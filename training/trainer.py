@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,12 @@ from .distillation import Distillation, Listed, Teacher, plans_of
 from .draws import Drawn, Draws
 from .ema import Ema
 from .errors import Diverged, RecipeError
-from .initial import take_over
+from .initial import seeds_of, take_over
 from .losses import CrossEntropy, Losses, Network, Objective
 from .precision import CANDIDATES, DTYPES, Scaler, fastest
 from .processes import ALONE, Processes, unsynchronised
 from .recipe import Precision, Recipe
+from .seeds import Seeds
 from .shown import show
 from .timesteps import TIMESTEP_SAMPLERS, TimestepSampler
 from .window import StepFacts
@@ -38,10 +40,12 @@ class Trainer:
         batches: the training images; this process gets its share of each batch.
         device: the device of the network.
         processes: the processes that train together.
+        seeds: the seeds of the run; by default those of one that begins, with the weights that the recipe names.
         initial: whether the run begins, with the weights that the recipe names; it is false if `load` comes next.
 
     Attributes:
         step: the number of optimiser steps so far.
+        seeds: the seeds of the run.
         skipped: the number of steps whose gradient was not finite and was not applied.
         emas: the averages; the first is the one that is served.
         precision: the number format of the network's calls. If the recipe leaves it open, it is None until the first
@@ -58,10 +62,12 @@ class Trainer:
         device: torch.device | str = "cpu",
         processes: Processes = ALONE,
         *,
+        seeds: Seeds | None = None,
         initial: bool = True,
     ) -> None:
         check_parts(recipe, processes)
-        torch.manual_seed(recipe.seed)
+        self.seeds = seeds_of(recipe) if seeds is None else seeds
+        torch.manual_seed(self.seeds.of("weights"))
         self.recipe = recipe
         self.batches = batches
         self.device = torch.device(device)
@@ -81,10 +87,10 @@ class Trainer:
         self._objective, self._timesteps = _objective(recipe, self.schedule)
         distils, classes = recipe.loss == "distillation", batches.dataset.classes
         self._teacher = Teacher(recipe, classes, self.device) if distils else None
-        self._draws = Draws(recipe, self.device)
+        self._draws = Draws(recipe, self.seeds, self.device)
         self.precision: Precision | None = None if recipe.precision == "auto" else recipe.precision
         self._scaler = Scaler(self.precision, self.device)
-        torch.manual_seed(recipe.seed + 1 + processes.rank)  # of dropout, another in every process
+        torch.manual_seed(self.seeds.of(f"dropout of process {processes.rank}"))
         self.step = 0
         self.skipped = 0
         self._bad_in_a_row = 0
@@ -199,6 +205,7 @@ class Trainer:
         if self.device.type == "cuda":
             dropout["cuda"] = torch.cuda.get_rng_state(self.device)
         return {
+            "seeds": asdict(self.seeds),
             "step": self.step,
             "skipped": self.skipped,
             "bad_in_a_row": self._bad_in_a_row,

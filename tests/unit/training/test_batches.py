@@ -10,6 +10,7 @@ from training.dataset import Dataset
 from training.draws import Draws
 from training.processes import Processes
 from training.recipe import Recipe, load_recipe
+from training.seeds import Seeds
 from training.timesteps import Uniform
 
 NUMBERED = Dataset(
@@ -60,17 +61,17 @@ def test_the_shares_of_all_processes_are_the_batch() -> None:
 
 def test_chances_are_those_that_were_asked_for() -> None:
     size = ("batch_size=4000", "image_size=2", "network.channel_mult=[1]")
-    drawn = Draws(recipe(*size, "data.flip=true", *NAMELESS), CPU).next(Uniform(1000))
-    assert abs(float(drawn.mirrored.float().mean()) - 0.5) < 0.03
+    drawn = Draws(recipe(*size, "data.flip=true", *NAMELESS), Seeds(0), CPU).next(Uniform(1000))
+    assert abs(float(drawn.symmetries.float().mean()) - 0.5) < 0.03
     assert abs(float(drawn.nameless.float().mean()) - 0.1) < 0.02
-    never = Draws(recipe(*size), CPU).next(Uniform(1000))
-    assert not never.mirrored.any()
+    never = Draws(recipe(*size), Seeds(0), CPU).next(Uniform(1000))
+    assert not never.symmetries.any()
     assert not never.nameless.any()
 
 
 def test_draws_go_on_as_they_were() -> None:
     changes = ("batch_size=3", "data.flip=true", *NAMELESS)
-    draws, again = (Draws(recipe(f"seed={seed}", *changes), CPU) for seed in (0, 1))
+    draws, again = (Draws(recipe(*changes), Seeds(seed), CPU) for seed in (0, 1))
     draws.next(Uniform(10))
     again.load(draws.state())
     one, other = (each.next(Uniform(10)) for each in (draws, again))

@@ -20,6 +20,7 @@ from training.draws import Draws
 from training.errors import RecipeError
 from training.outcomes import ImageModel
 from training.recipe import Recipe, load_recipe
+from training.seeds import Seeds
 from training.shown import show
 from training.state import load_state, save_state
 from training.timesteps import TIMESTEP_SAMPLERS
@@ -75,7 +76,7 @@ def test_image_and_condition_are_cropped_and_mirrored_alike() -> None:
     """Where nothing is added to it, the condition that is shown is the enlarged whole, at the place of the crop."""
     recipe = tiny("condition.max_augmentation=0.0")
     batches = Batches(data(), 4, seed=0)
-    draws, timesteps = Draws(recipe, CPU), TIMESTEP_SAMPLERS["uniform"](1000)
+    draws, timesteps = Draws(recipe, Seeds(recipe.seed), CPU), TIMESTEP_SAMPLERS["uniform"](1000)
     mirrored, corners = 0, set()
     for batch in islice(batches, 10):
         drawn = draws.next(timesteps)
@@ -87,8 +88,8 @@ def test_image_and_condition_are_cropped_and_mirrored_alike() -> None:
             corners.add((y, x))
             for whole, shown in zip(wholes, (x0, told["condition"]), strict=True):
                 crop = whole[i, :, y : y + 16, x : x + 16]
-                assert torch.equal(shown[i], crop.flip(-1) if drawn.mirrored[1 + i] else crop)
-            mirrored += int(drawn.mirrored[1 + i])
+                assert torch.equal(shown[i], crop.flip(-1) if drawn.symmetries[1 + i] else crop)
+            mirrored += int(drawn.symmetries[1 + i])
     assert 5 < mirrored < 25
     assert len(corners) > 20
     assert {0 <= y <= 16 and 0 <= x <= 16 for y, x in corners} == {True}
@@ -98,7 +99,7 @@ def test_conditions_get_noise_of_the_level_that_the_network_is_told() -> None:
     recipe = tiny("condition.max_augmentation=0.5", "crop=0", "condition.size=32", "data.flip=false")
     images = np.full((40, 32, 32, 3), 127, dtype=np.uint8)
     batches = Batches(Dataset(images, conditions=images, held=LAST), 4, seed=0)
-    draws, timesteps = Draws(recipe, CPU), TIMESTEP_SAMPLERS["uniform"](1000)
+    draws, timesteps = Draws(recipe, Seeds(recipe.seed), CPU), TIMESTEP_SAMPLERS["uniform"](1000)
     levels = []
     for batch in islice(batches, 20):
         _, told = show(recipe, batch, draws.next(timesteps), slice(None), CPU)

@@ -23,9 +23,9 @@ IMAGES: ImageArray = torch.zeros(8, 16, 16, 3, dtype=torch.uint8).numpy()
 SMALL = ("batch_size=4", "network.channels=16", "network.groups=4", "network.channel_mult=[1, 2]", "precision=float32")
 
 
-def trainer(*changes: str) -> Trainer:
+def trainer(*changes: str, initial: bool = True) -> Trainer:
     recipe = load_recipe("smoke", [*SMALL, *changes])
-    return Trainer(recipe, Batches(Dataset(IMAGES), recipe.batch_size, seed=0))
+    return Trainer(recipe, Batches(Dataset(IMAGES), recipe.batch_size, seed=0), initial=initial)
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def test_a_run_begins_from_the_weights_of_a_checkpoint(earlier: Path) -> None:
 
 
 def test_tensors_that_do_not_fit_begin_afresh(earlier: Path) -> None:
-    fresh, begun = trainer("network.pixel_head=4"), trainer("network.pixel_head=4", f"init={earlier}")
+    fresh, begun = (trainer("network.pixel_head=4", f"init={earlier}", initial=initial) for initial in (False, True))
     untouched = {name for name, tensor in begun.network.state_dict().items() if name.startswith("pixel_head.")}
     assert untouched
     for name, tensor in begun.network.state_dict().items():

@@ -21,6 +21,7 @@ from training.images import ImageArray
 from training.outcomes import ImageModel
 from training.processes import ALONE, Processes
 from training.recipe import Precision, Recipe, load_recipe
+from training.seeds import Seeds
 from training.state import load_state, save_state
 from training.trainer import MAX_BAD_STEPS, Trainer
 
@@ -200,7 +201,7 @@ def test_another_weight_decay_counts_after_a_resume(tmp_path: Path) -> None:
 def test_a_gpu_goes_on_from_the_state_of_a_cpu() -> None:
     """There noise has a generator of its own, whose state a CPU's is not."""
     recipe = tiny()
-    on_cpu, on_gpu = Draws(recipe, torch.device("cpu")), Draws(recipe, torch.device("cpu"))
+    on_cpu, on_gpu = (Draws(recipe, Seeds(recipe.seed), torch.device("cpu")) for _ in range(2))
     on_gpu._noise_generator = torch.Generator().manual_seed(5)
     for state in (on_cpu.state(), on_cpu.state() | {"noise_generator": on_cpu.state()["generator"]}):  # new and old
         on_gpu.load(state)

@@ -1,0 +1,101 @@
+"""No stage of training repeats what another drew."""
+
+from __future__ import annotations
+
+import logging
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from model import save_checkpoint
+from model.networks.build import build_network
+from training.batches import Batches
+from training.dataset import Dataset
+from training.draws import Drawn, Draws
+from training.initial import check_initial, seeds_of
+from training.recipe import Recipe, load_recipe
+from training.seeds import Seeds
+from training.timesteps import Uniform
+
+CPU = torch.device("cpu")
+SMALL = ("image_size=8", "batch_size=40", "network.channels=8", "network.channel_mult=[1]", "network.groups=4")
+NUMBERED = Dataset(np.arange(400, dtype=np.uint16).reshape(400, 1, 1, 1))
+
+
+def recipe(*changes: str) -> Recipe:
+    return load_recipe("smoke", [*SMALL, "network.head_channels=8", "data.flip=true", *changes])
+
+
+def save(folder: Path, it: Recipe, **facts: object) -> None:
+    """Saves a checkpoint that this recipe is to have made, with random weights."""
+    config = it.model_config(facts)
+    save_checkpoint(folder, config, build_network(config.network))
+
+
+def drawn(it: Recipe, steps: int = 4) -> list[Drawn]:
+    draws, timesteps = Draws(it, seeds_of(it), CPU), Uniform(1000)
+    return [draws.next(timesteps) for _ in range(steps)]
+
+
+def order(it: Recipe, steps: int = 10) -> list[int]:
+    batches = Batches(NUMBERED, it.batch_size, seed=seeds_of(it).of("order"))
+    return [int(pixel) for batch in islice(batches, steps) for pixel in batch.pixels.flatten()]
+
+
+def test_two_stages_of_one_recipe_share_no_order_timestep_or_noise(tmp_path: Path) -> None:
+    first = recipe()
+    save(tmp_path / "first", first)
+    second = recipe(f"init={tmp_path / 'first'}")
+    assert first.seed == second.seed
+    # Two orders of 400 images have one image in the same place by chance, and 4 x 40 timesteps of 1000 0.16.
+    assert np.equal(order(first), order(second)).sum() < 10
+    for one, other in zip(drawn(first), drawn(second), strict=True):
+        assert (one.t == other.t).sum() <= 3
+        assert (one.noise == other.noise).float().mean() < 1e-3
+        assert not torch.equal(one.symmetries, other.symmetries)
+
+
+def test_a_run_draws_the_same_again(tmp_path: Path) -> None:
+    save(tmp_path / "first", recipe())
+    for it in (recipe(), recipe(f"init={tmp_path / 'first'}")):
+        assert order(it) == order(it)
+        assert all(torch.equal(a.noise, b.noise) for a, b in zip(drawn(it), drawn(it), strict=True))
+
+
+def test_each_role_and_each_seed_has_draws_of_its_own() -> None:
+    made = {Seeds(seed, origin).of(role) for seed in (0, 1) for origin in ("", "ab") for role in ("order", "steps")}
+    assert len(made) == 8
+    assert all(0 <= seed < 2**63 for seed in made)
+
+
+def test_a_checkpoint_tells_what_it_was_trained_with(tmp_path: Path) -> None:
+    first = recipe()
+    save(tmp_path / "first", first, draws=seeds_of(first).draws)
+    second = seeds_of(recipe(f"init={tmp_path / 'first'}"))
+    assert second.earlier == seeds_of(first).draws
+    assert len(set(second.draws)) == 2
+    assert not second.repeats
+
+
+def test_a_recipe_that_would_repeat_its_checkpoint_s_draws_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As after a stage that was given up before its weights had changed."""
+    folder = tmp_path / "first"
+    save(folder, recipe())
+    again = recipe(f"init={folder}")
+    with caplog.at_level(logging.WARNING):
+        check_initial(again)
+    assert not caplog.records
+    (name,) = seeds_of(again).draws
+    weights = (folder / "model.safetensors").read_bytes()
+    save(folder, recipe(), draws=(name,))
+    (folder / "model.safetensors").write_bytes(weights)
+    check_initial(again)
+    assert "give another seed" in caplog.text
+    caplog.clear()
+    check_initial(recipe(f"init={folder}", "seed=1"))
+    assert not caplog.records

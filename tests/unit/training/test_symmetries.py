@@ -1,0 +1,49 @@
+"""The eight symmetries of a square."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from training.draws import Draws
+from training.errors import RecipeError
+from training.recipe import load_recipe
+from training.seeds import Seeds
+from training.symmetries import COUNT, MIRRORED, turned
+from training.timesteps import Uniform
+
+IMAGE = torch.arange(2 * 3 * 3.0).reshape(1, 2, 3, 3)
+
+
+def test_there_are_eight_and_they_form_a_group() -> None:
+    eight = turned(IMAGE.expand(COUNT, -1, -1, -1), torch.arange(COUNT))
+    assert torch.equal(eight[0], IMAGE[0])
+    assert torch.equal(eight[MIRRORED], IMAGE[0].flip(-1))
+    assert len({tuple(image.flatten().tolist()) for image in eight}) == COUNT
+    for again in range(COUNT):
+        twice = turned(eight, torch.full((COUNT,), again))
+        assert {tuple(image.flatten().tolist()) for image in twice} == {
+            tuple(image.flatten().tolist()) for image in eight
+        }
+
+
+def test_channels_stay_together_and_images_without_a_symmetry_stay_as_they_are() -> None:
+    pair = torch.cat([IMAGE, IMAGE + 100])
+    assert turned(pair, torch.zeros(2, dtype=torch.int64)) is pair
+    changed = turned(pair, torch.tensor([0, 3]))
+    assert torch.equal(changed[0], pair[0])
+    assert torch.equal(changed[1, 1] - changed[1, 0], pair[1, 1] - pair[1, 0])
+
+
+def test_a_recipe_draws_each_of_them_as_often() -> None:
+    recipe = load_recipe("smoke", ["batch_size=8000", "image_size=2", "network.channel_mult=[1]", "data.flip=dihedral"])
+    drawn = Draws(recipe, Seeds(0), torch.device("cpu")).next(Uniform(1000))
+    counts = torch.bincount(drawn.symmetries, minlength=COUNT)
+    assert len(counts) == COUNT
+    assert (counts - 1000).abs().max() < 5 * 30  # five standard deviations of a binomial number
+
+
+def test_only_squares_are_turned() -> None:
+    oblong = ("image_size=[8, 16]", "data.source=folder", "data.path=photographs", "data.flip=dihedral")
+    with pytest.raises(RecipeError, match="flip dihedral turns squares"):
+        load_recipe("smoke", oblong)

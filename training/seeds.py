@@ -1,0 +1,47 @@
+"""Where the random numbers of a run begin.
+
+A run that goes on from a checkpoint must not see again what the checkpoint was trained with: the same images in the
+same order, with the same timesteps and noise, teach less than new ones. So all seeds follow from the recipe's seed and
+from the weights that the run begins from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """The seeds of a run.
+
+    Attributes:
+        recipe: the seed of the recipe.
+        origin: hexadecimal SHA-256 of the weights that the run begins from; empty for random weights.
+        earlier: the names of the draws that those weights were trained with, the oldest first.
+    """
+
+    recipe: int
+    origin: str = ""
+    earlier: tuple[str, ...] = ()
+
+    def of(self, role: str) -> int:
+        """Returns the seed of a generator, which has the role of drawing one kind of things; 0 to 2^63 - 1."""
+        return int.from_bytes(self._digest(role)[:8], "big") >> 1
+
+    @property
+    def draws(self) -> tuple[str, ...]:
+        """The names of all draws that a model of this run was trained with, the oldest first."""
+        return (*self.earlier, self._name)
+
+    @property
+    def repeats(self) -> bool:
+        """Whether the run would draw what the weights that it begins from were trained with."""
+        return self._name in self.earlier
+
+    @property
+    def _name(self) -> str:
+        return self._digest("name").hex()[:16]
+
+    def _digest(self, role: str) -> bytes:
+        return hashlib.sha256(f"{self.recipe}/{self.origin}/{role}".encode()).digest()
