@@ -29,8 +29,8 @@ def real_images(data: str, count: int | None, *, shape: Shape, split: str = "tes
         data: `faces`; a folder of images that are at least as large; or a recipe, which stands for its images.
         count: largest number of images; None takes all.
         shape: the shape (C, H, W) of the images.
-        split: split of the faces and of sets that have several; images of `test` were never trained on. Other sets are
-            taken whole.
+        split: split of the faces, of sets that have several, and of recipes that reserve images; images of `test` were
+            never trained on. Other sets are taken whole.
         first: index of the first face, see `draw_faces`.
 
     Raises:

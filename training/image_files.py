@@ -16,6 +16,7 @@ from model.shape import Shape
 from .errors import RecipeError
 from .images import SUFFIXES, ImageArray, decode, list_images
 from .recipe import Data
+from .reserved import of_split
 from .source import Source, SourceImage
 
 Decode = Callable[[Path | BinaryIO], ImageArray]  # `images.decode` for a recipe
@@ -27,11 +28,7 @@ def open_folder(data: Data, shape: Shape) -> Source:
     """Opens every image below a folder."""
     root = Path(data.path)
     paths = list_images(root)
-    return _source(
-        [path.relative_to(root) for path in paths],
-        lambda name: root / name,
-        partial(decode, shape=shape, bits=data.bits),
-    )
+    return _source(data, [path.relative_to(root) for path in paths], lambda name: root / name, shape)
 
 
 def open_zip(data: Data, shape: Shape) -> Source:
@@ -44,8 +41,7 @@ def open_zip(data: Data, shape: Shape) -> Source:
     names = [name for name in names if name.suffix.lower() in SUFFIXES]
     if not names:
         raise RecipeError(f"there are no images in {data.path}: no file ends in {', '.join(sorted(SUFFIXES))}")
-    decoded = partial(decode, shape=shape, bits=data.bits)
-    return _source(names, lambda name: io.BytesIO(archive.read(str(name))), decoded)
+    return _source(data, names, lambda name: io.BytesIO(archive.read(str(name))), shape)
 
 
 def read_item(name: str, opened: Callable[[], Path | BinaryIO], label: int | None, *, decoded: Decode) -> SourceImage:
@@ -56,9 +52,13 @@ def read_item(name: str, opened: Callable[[], Path | BinaryIO], label: int | Non
         return SourceImage(name, None, label, f"{type(error).__name__}: {error}")
 
 
-def _source(names: Sequence[PurePath], opened: Callable[[PurePath], Path | BinaryIO], decoded: Decode) -> Source:
+def _source(
+    data: Data, names: Sequence[PurePath], opened: Callable[[PurePath], Path | BinaryIO], shape: Shape
+) -> Source:
     classes = tuple(sorted({name.parent.name for name in names} - {""}))
     labels = {folder: label for label, folder in enumerate(classes)}
+    decoded = partial(decode, shape=shape, bits=data.bits)
+    names = of_split(names, data)
 
     def read(name: PurePath) -> SourceImage:
         return read_item(str(name), partial(opened, name), labels.get(name.parent.name), decoded=decoded)

@@ -7,7 +7,7 @@ import tarfile
 from collections.abc import Iterator
 from functools import partial
 from itertools import groupby
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from model.shape import Shape
@@ -16,6 +16,7 @@ from .errors import RecipeError
 from .image_files import Decode, read_item
 from .images import SUFFIXES, decode
 from .recipe import Data
+from .reserved import of_split
 from .source import Source, SourceImage
 
 
@@ -62,11 +63,16 @@ def open_webdataset(data: Data, shape: Shape) -> Source:
         raise RecipeError(f"there are no .tar files at {path}")
     decoded = partial(decode, shape=shape, bits=data.bits)
 
-    def items() -> Iterator[SourceImage]:
+    def samples() -> Iterator[tuple[PurePosixPath, dict[str, bytes]]]:
         for shard in shards:
             for key, files in groupby(_members(shard), lambda member: member[0]):
-                contents = {suffix: content for _, suffix, content in files}
-                yield _sample_item(f"{shard.name}/{key}", contents, decoded)
+                yield PurePosixPath(shard.name, key), {suffix: content for _, suffix, content in files}
+
+    def items() -> Iterator[SourceImage]:
+        chosen = set(of_split([name for name, _ in samples()], data)) if data.reserved else None
+        for name, contents in samples():
+            if chosen is None or name in chosen:
+                yield _sample_item(str(name), contents, decoded)
 
     return Source(items())
 

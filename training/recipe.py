@@ -37,7 +37,9 @@ class Data:
     Attributes:
         source: a key of `training.sources.SOURCES`; `faces` are drawn (CC0).
         path: the folder, file, pattern of files, or name of the set.
-        split: `train` or `test`, for sets that have both.
+        split: `train` or `test`, for sets that have both, and for sets of which images are reserved.
+        reserved: the number of images, of a set without a test half, that no run sees, see `training.reserved`; they
+            are its `test`.
         count: the number of drawn images.
         classes: the names of the classes, for sets that only number them.
         flip: whether half of the images are mirrored; `dihedral` shows each in one of the eight symmetries of a square,
@@ -50,6 +52,7 @@ class Data:
     source: SourceName = "faces"
     path: str = ""
     split: str = "train"
+    reserved: int = 0
     count: int = 40_000
     classes: tuple[str, ...] = ()
     flip: bool | Literal["dihedral"] = False
@@ -175,6 +178,8 @@ class Recipe:
         mine = json.loads(json.dumps(self.as_json))
         for key in FIXED + (FIXED_OF_STUDENTS if self.loss == "distillation" else ()):
             then, now = earlier.get(key, mine[key]), mine[key]
+            if key == "data":
+                then = {**asdict(Data()), **then}  # its defaults say what older versions did: they reserved nothing
             # What an older version did not know yet, it cannot have meant otherwise.
             same = {**now, **then} == now if isinstance(now, dict) and isinstance(then, dict) else then == now
             if not same:

@@ -15,6 +15,8 @@ from .errors import RecipeError
 if TYPE_CHECKING:
     from .recipe import Recipe  # which imports this module
 
+RESERVING = ("folder", "zip", "webdataset")  # sources whose images have names, but no test half
+
 
 def check(recipe: Recipe, guided: ModelConfig | None) -> None:
     """Checks what concerns several fields, and numbers that would stop a run later without saying why.
@@ -38,6 +40,7 @@ def check(recipe: Recipe, guided: ModelConfig | None) -> None:
     _check_classes(recipe)
     _check_crop(recipe)
     _check_bits(recipe)
+    _check_reserved(recipe)
     try:
         config_from_json(config_to_json(_model(recipe, guided)))
     except CheckpointError as error:
@@ -167,6 +170,23 @@ def _check_bits(recipe: Recipe) -> None:
     _require(not deep or recipe.condition is None, "conditions have 8 bits: data.bits must be 8")
     seen = recipe.shape.planes == 1 and not deep
     _require(seen or recipe.kid_every == 0, "KID is of grey or RGB images of 8 bits: set kid_every to 0")
+
+
+def _check_reserved(recipe: Recipe) -> None:
+    for data in (recipe.data, *filter(None, [recipe.held_out])):
+        if data.reserved == 0:
+            continue
+        _require(data.reserved > 0, f"data.reserved must be at least 0, got {data.reserved}")
+        _require(
+            data.source in RESERVING,
+            f"data.reserved is for images with names of their own, of {', '.join(RESERVING)}, not {data.source}",
+        )
+        _require(data.split in ("train", "test"), f"data.split must be train or test, not {data.split}")
+    trained = recipe.data
+    _require(
+        not (trained.reserved and trained.split == "test"),
+        "data.split test are the reserved images, which no run sees: leave data.split out",
+    )
 
 
 def _require(fine: bool, message: str) -> None:
