@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
+from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import redis
@@ -29,7 +30,7 @@ from .compression import Compression
 from .deps import State
 from .metrics import Metrics, StackCollector, published
 from .middleware import UNADDRESSED, RequestMiddleware
-from .openapi import describe, operation_id
+from .openapi import TAGS, describe, operation_id
 from .origins import share
 from .problems import RESPONSES, install
 from .rendering import Renderers
@@ -68,7 +69,11 @@ def create_app(settings: ApiSettings) -> FastAPI:
     """Returns the application, which connects to nothing before its lifespan begins."""
     app = FastAPI(
         title="difuso",
+        version=version("difuso"),
         summary="Images from pixel-space diffusion models",
+        license_info={"name": "Apache License 2.0", "identifier": "Apache-2.0"},
+        servers=[{"url": "/", "description": "This server"}],
+        openapi_tags=TAGS,
         lifespan=_lifespan,
         responses=RESPONSES,
         docs_url=None,  # FastAPI's pages load scripts from other sites; ours is in app.routers.page

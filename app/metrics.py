@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
@@ -14,6 +14,7 @@ from jobs.catalog import Catalog
 from jobs.errors import ImageRefused, QueueUnavailable, StoreUnavailable
 from jobs.following import CatalogFollower
 from jobs.kinds import KINDS
+from jobs.process_metrics import add_process_metrics
 from jobs.queue import JobQueue
 from jobs.store import ResultStore
 from jobs.workers import reports_for
@@ -38,7 +39,7 @@ class Metrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
-        ProcessCollector(registry=registry)
+        add_process_metrics(registry)
         self.http = Histogram(
             "difuso_http_request_duration_seconds",
             "Time from the head of the request to the last byte of the answer",
@@ -65,7 +66,7 @@ class Metrics:
             if issubclass(error, UploadRefused | ImageRefused):
                 self.uploads_rejected.labels(problem.slug)
         self._model_info = Gauge(
-            "difuso_model_info", "Models in the models folder; always 1", ["name", "sha256"], registry=registry
+            "difuso_model_info", "Models in the models folder; always 1", ["model", "sha256"], registry=registry
         )
 
     def know_models(self, catalog: Catalog) -> None:
@@ -126,7 +127,7 @@ class StackCollector(Collector):
             "Time since the oldest waiting job was queued",
             value=self._queue.oldest_age(self._models),
         )
-        jobs = GaugeMetricFamily("rq_jobs", "RQ jobs by state", labels=["queue", "status"])
+        jobs = GaugeMetricFamily("difuso_rq_jobs", "RQ jobs by state", labels=["queue", "status"])
         for queue, counts in self._queue.depths(self._models).items():
             for state, count in counts.items():
                 jobs.add_metric([queue, state], count)
@@ -138,11 +139,7 @@ class StackCollector(Collector):
         for model in self._models:
             serving.add_metric([model], sum(report.ready for report in reports_for(model, reports)))
         yield serving
-        workers = GaugeMetricFamily("rq_workers", "RQ workers", labels=["name", "state", "queues"])
-        for report in reports:
-            ready = sorted(name for name, model in report.models.items() if model.ready)
-            workers.add_metric([report.name, "alive", ",".join(ready)], 1)
-        yield workers
+        yield GaugeMetricFamily("difuso_rq_workers", "Live RQ workers, whatever they serve", value=len(reports))
 
     def _of_redis(self) -> Iterator[Metric]:
         health = self._queue.health()

@@ -10,6 +10,12 @@ from fastapi.routing import APIRoute
 from .headers import ANSWERED, described
 from .problems import MEDIA_TYPE
 
+TAGS = [
+    {"name": "jobs", "description": "Asking for images, which submits a job; its state, its images and its end"},
+    {"name": "models", "description": "The models and what they can do"},
+    {"name": "health", "description": "Whether the process lives and can serve, and its metrics"},
+]
+
 
 def operation_id(route: APIRoute) -> str:
     """Returns the name of a route's function, after which clients name theirs; FastAPI's own ids repeat the path."""

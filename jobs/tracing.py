@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from importlib.metadata import version
 
 log = logging.getLogger(__name__)
 
@@ -18,21 +19,23 @@ def start_tracing(process: str) -> bool:
     """Sends the spans of this process to the collector that the environment names; returns False if it names none.
 
     Args:
-        process: the name of the process; its service name is `difuso-` and this name, unless OTEL_SERVICE_NAME is set.
+        process: the name of the process; its service name is `difuso-` and this name. OTEL_SERVICE_NAME and
+            OTEL_RESOURCE_ATTRIBUTES have precedence.
     """
     if not any(map(os.environ.get, ENDPOINTS)):
         return False
     try:
         from opentelemetry import trace
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-        from opentelemetry.sdk.resources import Resource
+        from opentelemetry.sdk.resources import OTELResourceDetector, Resource
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
     except ImportError:
-        log.warning("no traces are sent: install OpenTelemetry with `pip install -e '.[otel]'` in the clone of difuso")
+        log.warning("no traces are sent: OpenTelemetry is missing, which difuso's extra `otel` installs")
         return False
-    name = os.environ.get("OTEL_SERVICE_NAME", f"difuso-{process}")
-    provider = TracerProvider(resource=Resource.create({"service.name": name}))
+    ours = {"service.name": f"difuso-{process}", "service.version": version("difuso")}
+    wanted = OTELResourceDetector().detect().attributes  # of the environment, which `Resource.create` would overrule
+    provider = TracerProvider(resource=Resource.create({**ours, **wanted}))
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     trace.set_tracer_provider(provider)
     return True

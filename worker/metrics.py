@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from itertools import product
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
 from jobs.kinds import KINDS
+from jobs.process_metrics import add_process_metrics
 
 from .active import ActiveJob
 from .held_jobs import RunningJob
@@ -30,7 +31,7 @@ class WorkerMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._registry = registry
-        ProcessCollector(registry=registry)
+        add_process_metrics(registry)
         self._finished = Counter(
             "difuso_jobs_finished_total", "Jobs that ended here", ["kind", "model", "outcome"], registry=registry
         )

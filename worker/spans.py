@@ -12,7 +12,10 @@ from collections.abc import Mapping
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.propagate import extract
-from opentelemetry.trace import StatusCode, TracerProvider
+from opentelemetry.trace import SpanKind, StatusCode, TracerProvider
+
+from jobs import keys
+from jobs.contract import Job
 
 from .active import ActiveJob
 from .results import Spent
@@ -20,6 +23,8 @@ from .results import Spent
 
 class JobSpans:
     """Writes one span for each job that leaves this worker, below the request that asked for it.
+
+    Attributes are named by OpenTelemetry's conventions for messaging, or begin with `difuso.`.
 
         job
         ├── queue       from acceptance to claim
@@ -46,16 +51,16 @@ class JobSpans:
         encoded = stored - spent.store_seconds if spent else now
         denoised = encoded - spent.encode_seconds if spent else now
         parent = extract({"traceparent": job.traceparent}) if job.traceparent else None
-        facts = {"job.id": job.id, "job.kind": job.kind, "job.model": job.model, "job.outcome": outcome}
-        work: dict[str, str | int] = {"sampler": job.params.sampler, "steps": job.params.steps, "images": job.params.n}
-        span = self._tracer.start_span("job", parent, start_time=_ns(job.accepted_at), attributes={**facts, **work})
+        span = self._tracer.start_span(
+            "job", parent, SpanKind.CONSUMER, _facts(job, outcome), start_time=_ns(job.accepted_at)
+        )
         if outcome == "failed":
             span.set_status(StatusCode.ERROR)
         inside = trace.set_span_in_context(span, parent)
         steps = {
-            "image_steps": active.image_steps - active.resumed_at,
-            "network_calls": active.network_calls,
-            "network_seconds": active.denoise_seconds,
+            "difuso.image_steps": active.image_steps - active.resumed_at,
+            "difuso.network_calls": active.network_calls,
+            "difuso.network_seconds": active.denoise_seconds,
         }
         self._part("queue", job.accepted_at, active.claimed_at, inside, {})
         self._part("denoise", active.claimed_at, denoised, inside, steps)
@@ -66,6 +71,23 @@ class JobSpans:
 
     def _part(self, name: str, start: float, end: float, inside: Context, facts: Mapping[str, float]) -> None:
         self._tracer.start_span(name, inside, start_time=_ns(start), attributes=facts).end(_ns(end))
+
+
+def _facts(job: Job, outcome: str) -> dict[str, str | int]:
+    return {
+        "messaging.system": "rq",
+        "messaging.operation.name": "process",
+        "messaging.operation.type": "process",
+        "messaging.destination.name": keys.queue_name(job.model, job.urgency),
+        "messaging.message.id": job.id,
+        "difuso.job.id": job.id,
+        "difuso.job.kind": job.kind,
+        "difuso.job.model": job.model,
+        "difuso.job.outcome": outcome,
+        "difuso.job.sampler": job.params.sampler,
+        "difuso.job.steps": job.params.steps,
+        "difuso.job.images": job.params.n,
+    }
 
 
 def _ns(seconds: float) -> int:

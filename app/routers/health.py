@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from anyio import fail_after, to_thread
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.exposition import choose_encoder
 from pydantic import BaseModel
 
 from jobs.contract import WorkerReport
@@ -19,6 +19,7 @@ from ..errors import NotUsable, ShuttingDown
 router = APIRouter(tags=["health"])  # needs no API key, so it must tell nothing confidential
 metrics_router = APIRouter(tags=["health"])
 
+OPEN_METRICS = "application/openmetrics-text"
 READY_SECONDS = 1.5  # probes have short timeouts
 
 
@@ -63,6 +64,13 @@ def _check(probe: JobQueue, store: ResultStore) -> list[WorkerReport]:
     return reports
 
 
-@metrics_router.get("/metrics", summary="Prometheus metrics", response_class=PlainTextResponse)
-def metrics(counted: MetricsDep) -> Response:
-    return Response(generate_latest(counted.registry), media_type=CONTENT_TYPE_LATEST)
+@metrics_router.get(
+    "/metrics",
+    summary="Prometheus metrics",
+    response_class=PlainTextResponse,
+    responses={200: {"content": {OPEN_METRICS: {"schema": {"type": "string"}}}}},
+)
+def metrics(counted: MetricsDep, request: Request) -> Response:
+    """Answers in OpenMetrics where the scraper asks for it, as Prometheus does."""
+    encode, media_type = choose_encoder(request.headers.get("accept", ""))
+    return Response(encode(counted.registry), headers={"Content-Type": media_type, "Vary": "Accept"})

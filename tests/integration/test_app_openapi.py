@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from importlib.metadata import version
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,14 @@ def test_operations_have_plain_names_of_their_own_and_say_which_headers_they_rea
     for operation in operations(schema):
         found = tuple(each["name"] for each in operation.get("parameters", []) if each["in"] == "header")
         assert found == HEADERS[operation["operationId"]]
+
+
+def test_it_names_version_licence_server_and_tags(schema: dict[str, Any]) -> None:
+    assert schema["info"]["version"] == version("difuso")
+    assert schema["info"]["license"]["identifier"] == "Apache-2.0"
+    assert [server["url"] for server in schema["servers"]] == ["/"]
+    described = {tag["name"] for tag in schema["tags"] if tag["description"]}
+    assert described == {tag for operation in operations(schema) for tag in operation["tags"]}
 
 
 def test_all_errors_are_the_one_problem(schema: dict[str, Any]) -> None:

@@ -217,10 +217,11 @@ def test_metrics_have_the_promised_names_and_no_unbounded_labels(api: httpx.Clie
         'difuso_backlog_image_steps{model="tiny"} 50.0',
         "difuso_queue_oldest_age_seconds",
         "# TYPE difuso_redis_errors_total counter",
-        'difuso_model_info{name="tiny"',
-        'rq_workers{name="fake",queues="tiny",state="alive"} 1.0',
-        'rq_jobs{queue="difuso.tiny.3",status="queued"} 1.0',
-        'rq_jobs{queue="difuso.tiny.3",status="failed"} 0.0',
+        'difuso_build_info{python_version="',
+        'difuso_model_info{model="tiny"',
+        "difuso_rq_workers 1.0",
+        'difuso_rq_jobs{queue="difuso.tiny.3",status="queued"} 1.0',
+        'difuso_rq_jobs{queue="difuso.tiny.3",status="failed"} 0.0',
         'difuso_workers{model="tiny"} 1.0',
         "difuso_redis_memory_used_bytes ",
         "difuso_redis_memory_max_bytes 0.0",
@@ -231,7 +232,17 @@ def test_metrics_have_the_promised_names_and_no_unbounded_labels(api: httpx.Clie
         assert name in text
     assert job["id"] not in text
     assert "/nothing" not in text
+    assert "_created" not in text
     assert len(text.splitlines()) < len(first.splitlines()) + 80
+
+
+def test_a_scraper_gets_openmetrics_if_it_asks_for_it(api: httpx.Client) -> None:
+    asked = api.get("/metrics", headers={"Accept": "application/openmetrics-text;version=1.0.0,text/plain;q=0.5"})
+    assert asked.headers["Content-Type"].startswith("application/openmetrics-text; version=1.0.0")
+    assert asked.text.endswith("# EOF\n")
+    plain = api.get("/metrics")
+    assert plain.headers["Content-Type"].startswith("text/plain; version=0.0.4")
+    assert "# EOF" not in plain.text
 
 
 def test_pages_that_are_known_are_not_sent_again(api: httpx.Client) -> None:

@@ -6,13 +6,16 @@ import logging
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from itertools import pairwise
 from typing import cast
 
 import pytest
+from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanKind
 
 from jobs.contract import Job
 from jobs.params import SamplingParams
@@ -62,8 +65,51 @@ def test_a_job_belongs_to_its_request_and_its_parts_follow_each_other() -> None:
     ]
     parts = list(spans.values())
     assert all(before.end_time == after.start_time for before, after in pairwise(parts))
-    assert dict(spans["denoise"].attributes or {})["network_calls"] == 5
-    assert dict(job.attributes or {})["job.id"] == ID
+    assert dict(spans["denoise"].attributes or {})["difuso.network_calls"] == 5
+    assert dict(job.attributes or {})["difuso.job.id"] == ID
+
+
+def test_a_job_is_the_message_that_a_worker_consumes_and_names_have_a_namespace() -> None:
+    """As OpenTelemetry's conventions for messaging want it."""
+    spans = written("succeeded", None, traceparent=None)
+    kinds = {name: span.kind for name, span in spans.items()}
+    assert kinds == {"job": SpanKind.CONSUMER, "queue": SpanKind.INTERNAL, "denoise": SpanKind.INTERNAL}
+    facts = dict(spans["job"].attributes or {})
+    assert {name: value for name, value in facts.items() if name.startswith("messaging.")} == {
+        "messaging.system": "rq",
+        "messaging.operation.name": "process",
+        "messaging.operation.type": "process",
+        "messaging.destination.name": "difuso.tiny.3",
+        "messaging.message.id": ID,
+    }
+    named = {name.partition(".")[0] for span in spans.values() for name in span.attributes or ()}
+    assert named == {"messaging", "difuso"}
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({}, {"service.name": "difuso-api", "service.version": version("difuso")}),
+        ({"OTEL_SERVICE_NAME": "pictures"}, {"service.name": "pictures", "service.version": version("difuso")}),
+        (
+            {"OTEL_RESOURCE_ATTRIBUTES": "service.name=ours,service.version=7,deployment.environment.name=test"},
+            {"service.name": "ours", "service.version": "7", "deployment.environment.name": "test"},
+        ),
+    ],
+)
+def test_what_the_environment_says_of_the_service_has_precedence(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], expected: dict[str, str]
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    made: list[TracerProvider] = []
+    monkeypatch.setattr(trace, "set_tracer_provider", made.append)
+    assert start_tracing("api")
+    (provider,) = made
+    provider.shutdown()
+    assert expected.items() <= provider.resource.attributes.items()
+    assert provider.resource.attributes["telemetry.sdk.language"] == "python"
 
 
 def test_a_job_without_pictures_has_no_parts_about_them_and_none_needs_a_request() -> None:
@@ -90,4 +136,4 @@ def test_a_collector_without_the_extra_is_told_and_no_reason_to_stop(
     monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
     with caplog.at_level(logging.WARNING):
         assert not start_tracing("api")
-    assert "[otel]" in caplog.text
+    assert "extra `otel`" in caplog.text
