@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from training.shipped import recipe_names
+
 from .cli_evaluate import evaluate
 from .cli_kinds import add_commands
 from .cli_sample import HELP, sample
@@ -267,7 +269,10 @@ def compile_model(
 @app.command()
 def train(
     recipe: Annotated[
-        str, typer.Argument(metavar="RECIPE", help="Name of a recipe that ships with difuso, or a .toml file.")
+        str,
+        typer.Argument(
+            metavar="RECIPE", help=f"Recipe that ships with difuso ({', '.join(recipe_names())}), or a .toml file."
+        ),
     ],
     out: Annotated[Path | None, typer.Option(help="Folder of the run; by default var/runs/RECIPE.")] = None,
     changes: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting.")] = None,

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import logging
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -23,11 +22,11 @@ from model.plans.settings import settle
 from model.shape import Shape
 
 from .errors import UserError
+from .remote_sampling import connected
 
 try:
     from .client import (
         AsyncClient,
-        Client,
         DifusoError,
         JobCancelled,
         JobFailed,
@@ -161,12 +160,8 @@ def served_model(name: str | None, url: str, api_key: str | None, *, tag: str | 
     Raises:
         UserError: if there is no such model, or the server refuses to answer.
     """
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # at level info it logs every request
-    try:
-        with Client(url, api_key=api_key, timeout=None) as client:
-            found = client.models()
-    except DifusoError as error:
-        raise UserError(f"{url}: {error}") from error
+    with connected(url, api_key, timeout=None) as client:
+        found = client.models()
     models = {model["name"]: model for model in found["models"]}
     chosen = models.get(name or found.get("default") or "")
     if chosen is None:

@@ -15,6 +15,8 @@ from .errors import UserError
 from .progress import progress, title_of
 from .sampling import check_place, write_images
 
+CONNECT_SECONDS = 5.0  # for the first answer of a server
+
 if TYPE_CHECKING:
     from .client import Client, Result
 
@@ -45,6 +47,9 @@ def ask_server(
 def connected(url: str, api_key: str | None, *, timeout: float | None) -> Iterator[Client]:
     """Yields a client of a server, and turns its errors inside the block into UserError.
 
+    A server that has answered once may be away for a while, since it may be starting again; one that has not is at
+    another address.
+
     Args:
         timeout: seconds that a call may take in all; None for any time.
     """
@@ -53,6 +58,7 @@ def connected(url: str, api_key: str | None, *, timeout: float | None) -> Iterat
     except ImportError as error:
         raise UserError(str(error)) from error
     logging.getLogger("httpx").setLevel(logging.WARNING)  # at level info it logs every request
+    _check_answers(url)
     try:
         with Client(url, api_key=api_key, timeout=timeout) as client:
             yield client
@@ -60,6 +66,24 @@ def connected(url: str, api_key: str | None, *, timeout: float | None) -> Iterat
         raise UserError(f"{error.filename}: {error.strerror}") from error
     except DifusoError as error:
         raise UserError(f"{url}: {error}") from error
+
+
+def _check_answers(url: str) -> None:
+    """Checks that a server answers at an address, however.
+
+    Raises:
+        UserError: if none does.
+    """
+    import httpx  # here, because commands without a server work without it
+
+    try:
+        httpx.get(f"{url}/healthz", timeout=CONNECT_SECONDS)
+    except httpx.ReadTimeout:
+        return  # it is there, and busy
+    except (httpx.TransportError, httpx.InvalidURL) as error:
+        raise UserError(
+            f"no server answers at {url} ({error}): check the address, and that difuso runs there"
+        ) from error
 
 
 def arguments(query: SamplingQuery, files: Mapping[str, Path | None]) -> dict[str, Any]:

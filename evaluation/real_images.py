@@ -13,7 +13,8 @@ from rich.progress import track
 from model.shape import Shape
 from training.faces import draw_faces
 from training.images import ImageArray, decode, size_of
-from training.recipe import load_recipe, recipe_names
+from training.recipe import load_recipe
+from training.shipped import recipe_names
 from training.sources import SOURCES
 
 from .errors import EvaluationError

@@ -20,6 +20,7 @@ from .errors import RecipeError
 from .guided import CLASSIFIER, complete
 from .overrides import override
 from .recipe_checks import check
+from .shipped import recipe_names
 
 NETWORK_KINDS: dict[str, type[AnyNetworkConfig | ClassifierConfig]] = {**NETWORKS, CLASSIFIER: ClassifierConfig}
 
@@ -275,12 +276,6 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
         raise RecipeError(str(error)) from error
     check(recipe, guided)
     return recipe
-
-
-def recipe_names() -> list[str]:
-    """Recipes that ship."""
-    entries = files("training").joinpath("recipes").iterdir()
-    return sorted(entry.name.removesuffix(".toml") for entry in entries if entry.name.endswith(".toml"))
 
 
 def _network(table: Any) -> AnyNetworkConfig | ClassifierConfig:

@@ -15,8 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from model.allocator import keep_freed_memory
 from model.images import to_uint8
@@ -34,6 +32,7 @@ from .recipe import Recipe
 from .replacing import replace_text
 from .seeds import Seeds
 from .state import load_state, save_state
+from .telling import telling
 from .trainer import Trainer, check_parts, learning_rate
 from .window import Window
 
@@ -46,6 +45,8 @@ STATES, MODEL, DATA, HELD_OUT, RECIPE = "states", "model", "data", "held_out", "
 
 
 OVER = "stopped at step %d after max_minutes; a larger max_minutes resumes the run"
+STOPPING = "stopping after this step, to save it; another Ctrl-C ends at once and loses what came after the last save"
+STOPPED = "stopped at step %d of %d; %s holds the state and the model so far; the same command goes on from there"
 
 
 class Verdict(IntEnum):
@@ -196,21 +197,17 @@ class Run:
             log.info(OVER, trainer.step)
             return
         window = Window(trainer.schedule.num_train_timesteps)
-        with _signals() as received, _progress(trainer) as show:
+        verdict = Verdict.GO_ON
+        with _signals() as received, telling(trainer, lambda: self.seconds) as tell:
             for facts in trainer.steps():
                 window.add(facts)
                 verdict = self._verdict(received)
+                tell(float(facts.loss))
                 if trainer.step % recipe.log_every == 0:
-                    metrics = window.close()
-                    self._log(metrics)
-                    show(metrics)
+                    self._log(window.close())
                 if trainer.step % recipe.save_every == 0 or verdict is Verdict.STOP:
                     self._save()
-                if verdict is Verdict.STOP:
-                    log.info("stopped at step %d; the same command resumes the run", trainer.step)
-                    return
-                if verdict is Verdict.END:
-                    log.info(OVER, trainer.step)
+                if verdict is not Verdict.GO_ON:
                     break
                 if recipe.kid_every and trainer.step % recipe.kid_every == 0:
                     self._measure()
@@ -218,9 +215,14 @@ class Run:
                 if trainer.step % recipe.sheet_every == 0:
                     self._show()
                     window.restart()
-            if self._saved_at != trainer.step:
-                self._save()
-            self._show()
+            if verdict is not Verdict.STOP:
+                if self._saved_at != trainer.step:
+                    self._save()
+                self._show()
+        if verdict is Verdict.STOP:  # said below the bar, not in it
+            log.info(STOPPED, trainer.step, recipe.max_steps, self._out)
+        elif verdict is Verdict.END:
+            log.info(OVER, trainer.step)
 
     def close(self) -> None:
         if self._journal is not None:
@@ -267,32 +269,18 @@ class Run:
 
 @contextmanager
 def _signals() -> Iterator[list[int]]:
-    """Yields a list that is empty until SIGTERM or SIGINT arrives."""
+    """Yields a list that is empty until SIGTERM or SIGINT arrives; the second of them does what it did before."""
     received: list[int] = []
+
+    def receive(number: int, frame: object) -> None:
+        received.append(number)
+        signal.signal(number, previous[signal.Signals(number)])
+        log.info(STOPPING)
+
     signals = (signal.SIGTERM, signal.SIGINT)
-    previous = {s: signal.signal(s, lambda number, frame: received.append(number)) for s in signals}
+    previous = {number: signal.signal(number, receive) for number in signals}
     try:
         yield received
     finally:
         for signum, handler in previous.items():
             signal.signal(signum, handler)
-
-
-@contextmanager
-def _progress(trainer: Trainer) -> Iterator[Callable[[dict[str, float]], None]]:
-    """Yields a function that shows metrics: in a bar on a terminal, else in log lines; only the first process does."""
-    console = Console()
-    if not trainer.processes.first:
-        yield lambda metrics: None
-        return
-    if not console.is_terminal:
-        yield lambda metrics: log.info(
-            "step %d  loss %.4f  %.0f images/s", trainer.step, metrics["loss"], metrics["images_per_second"]
-        )
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console) as bar:
-        task = bar.add_task(trainer.recipe.name, total=trainer.recipe.max_steps, completed=trainer.step)
-        yield lambda metrics: bar.update(
-            task, completed=trainer.step, description=f"{trainer.recipe.name}  loss {metrics['loss']:.4f}"
-        )

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from difuso import cli
 from difuso.errors import UserError
+from training.shipped import recipe_names
 
 runner = CliRunner()
 
@@ -43,6 +44,10 @@ def test_the_help_names_every_command() -> None:
         "verify",
     ):
         assert command in difuso("--help")
+
+
+def test_the_help_of_train_names_the_recipes() -> None:
+    assert set(recipe_names()) <= set(re.findall(r"[\w-]+", difuso("train", "--help")))
 
 
 def test_a_key_is_shown_and_its_line_can_go_into_a_file() -> None:
@@ -216,6 +221,12 @@ def test_mistakes_with_pictures_are_explained(
         (["sample", "--label", "all"], "label: Should be omitted: tiny has no classes"),
         (["sample", "--spacing", "foo"], r"^--spacing: cannot be 'foo' \(choice of the timesteps: linspace, "),
         (["sample", "--out", f"{__file__}/x.npz"], "test_cli.py is not a folder"),
+        (
+            ["sample", "--server", "http://127.0.0.1:9"],
+            r"^no server answers at http://127.0.0.1:9 \(.*check the address",
+        ),
+        (["sample", "--server", "localhost:9", "-o", "all.npz"], r"^no server answers at localhost:9 \(.*protocol"),
+        (["sample", "--server", "http://127.0.0.1:9", "--dry-run"], "^no server answers at http://127.0.0.1:9"),
         (["compile", "tiny", "--models-dir", "/nowhere"], "^no model in /nowhere"),
         (["train", "nobody"], "there is no recipe 'nobody'"),
         (["models", "--models-dir", "/nowhere"], "no models in /nowhere"),

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import itertools
 import json
+import re
 import shutil
 import signal
 from collections.abc import Callable
@@ -14,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from model import load_checkpoint
@@ -26,6 +30,7 @@ from training.loss_curves import read_metrics
 from training.recipe import Recipe, load_recipe
 from training.run import train
 from training.state import load_state
+from training.telling import Pace
 from training.trainer import MAX_BAD_STEPS, Trainer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -94,14 +99,60 @@ def test_a_run_leaves_a_model_that_loads_and_records_that_read(tmp_path: Path, t
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_saves_and_ends_the_run(
-    tmp_path: Path, tiny: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+    tmp_path: Path,
+    tiny: Callable[..., Recipe],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    number: signal.Signals,
 ) -> None:
+    """It says at once that it will, and in the end what is kept and how to go on."""
     handler = signal.getsignal(number)
     before_step(3, monkeypatch, lambda trainer: signal.raise_signal(number))
-    assert train(tiny("max_steps=50", "save_every=50"), tmp_path) == 3
+    with caplog.at_level("INFO"):
+        assert train(tiny("max_steps=50", "save_every=50"), tmp_path) == 3
+    assert "stopping after this step" in caplog.text
+    assert f"stopped at step 3 of 50; {tmp_path} holds the state and the model so far; the same command" in caplog.text
     assert signal.getsignal(number) is handler
     assert saved(tmp_path)["step"] == 3
     assert load_checkpoint(tmp_path / "model").config.training["steps"] == 3
+
+
+def test_the_second_signal_ends_at_once(
+    tmp_path: Path, tiny: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def press_twice(trainer: Trainer) -> None:
+        for _ in range(2):
+            signal.raise_signal(signal.SIGINT)
+
+    before_step(3, monkeypatch, press_twice)
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny("max_steps=50", "save_every=2"), tmp_path)
+    assert saved(tmp_path)["step"] == 2
+
+
+def test_a_terminal_shows_loss_and_time_left_from_the_first_steps(
+    tmp_path: Path, tiny: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However seldom a run logs."""
+    screen = io.StringIO()
+    monkeypatch.setattr("training.telling.Console", lambda: Console(file=screen, force_terminal=True, width=200))
+    train(tiny("max_steps=2", "log_every=50"), tmp_path)
+    assert re.search(r"2/2.*loss \d\.\d{4}  \S+ images/s  0:00:00 left", screen.getvalue())
+
+
+def test_a_log_tells_them_too(tmp_path: Path, tiny: Callable[..., Recipe], caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        train(tiny("max_steps=2", "log_every=50"), tmp_path)
+    assert "step 1 of 2  loss" in caplog.text
+    assert re.search(r"step 2 of 2  loss .* images/s  0:00:00 left", caplog.text)
+
+
+def test_the_time_left_is_that_of_the_last_steps_and_of_max_minutes(tiny: Callable[..., Recipe]) -> None:
+    clock = itertools.count(step=2)
+    pace = Pace(tiny("max_steps=100"), lambda: 0.0, clock=lambda: float(next(clock)))
+    assert [pace.after(step, 0.5) for step in (1, 2)] == ["loss 0.5000", "loss 0.5000  2 images/s  0:03:16 left"]
+    pace = Pace(tiny("max_steps=100", "max_minutes=1"), lambda: 50.0, clock=lambda: float(next(clock)))
+    assert [pace.after(step, 0.5) for step in (1, 2)][1].endswith("0:00:10 left")
 
 
 def before_step(step: int, monkeypatch: pytest.MonkeyPatch, happen: Callable[[Trainer], Any]) -> None:
