@@ -49,7 +49,8 @@ class Stage(NamedTuple):
     @property
     def alone(self) -> float:
         """Seconds that it takes if the model has no other job."""
-        return max(self.left / self.runner.rate, self.rounds * self.runner.step_seconds)
+        idle = max(self.left / self.runner.rate, self.rounds * self.runner.step_seconds)
+        return idle * self.runner.slowness.factor
 
 
 @dataclass(eq=False)

@@ -80,15 +80,20 @@ class StepEngine:
         """Makes one step of every runner that has jobs, for as many trajectories as it has slots."""
         self._take(wait=False)
         self._hold_core()
+        begun, image_steps = time.perf_counter(), dict[Runner, int]()
         for runner, jobs in list(self._jobs.items()):
             self._heed(jobs)
             if jobs:
-                self._step_runner(runner, jobs)
+                image_steps[runner] = self._step_runner(runner, jobs)
                 self._settle(runner, jobs)
             if not jobs:
                 del self._jobs[runner]  # so that the memory of an old version is freed
                 self._since_background.pop(runner, None)
             self.last_step = time.monotonic()
+        seconds = time.perf_counter() - begun  # the jobs of each model wait for all of them
+        for runner, steps in image_steps.items():
+            if steps:
+                runner.slowness.note(seconds, expected=max(steps / runner.rate, runner.step_seconds))
         self.last_step = time.monotonic()
         self._turn += 1
 
@@ -121,11 +126,12 @@ class StepEngine:
             elif active.release:
                 self._drop(jobs, Snapped(active, take_snapshot(active.trajectories), released=True))
 
-    def _step_runner(self, runner: Runner, jobs: list[ActiveJob]) -> None:
+    def _step_runner(self, runner: Runner, jobs: list[ActiveJob]) -> int:
+        """Makes one step; returns its number of image-steps."""
         since_background = self._since_background.get(runner, 0)
         chosen = share_slots(jobs, runner.slots, self._turn, since_background=since_background)
         if not chosen:
-            return
+            return 0
         shared = any(active.job.urgency == BACKGROUND for active, _ in chosen)
         self._since_background[runner] = 0 if shared else since_background + 1
         started = time.perf_counter()
@@ -140,6 +146,7 @@ class StepEngine:
         for active in {active for active, _ in chosen}:
             active.denoise_seconds += seconds
             active.network_calls += 1
+        return sum(trajectory.cost for _, trajectory in chosen)
 
     def _step_alone(self, runner: Runner, jobs: list[ActiveJob], chosen: list[tuple[ActiveJob, Trajectory]]) -> None:
         """Repeats a failed batch job by job, so that only the job at fault fails. The trajectories are unchanged."""

@@ -66,7 +66,8 @@ def forecast(jobs: Sequence[ActiveJob], runner: Runner) -> dict[ActiveJob, float
     """Returns the seconds until each job is done, if no other job arrives.
 
     By then each equally urgent job has had as many image-steps as this one needs, or is done before. More urgent jobs
-    are done, and less urgent ones have waited. No image steps faster than it would alone.
+    are done, and less urgent ones have waited. No image steps faster than it would alone. The speed is the measured
+    one, as much slower as the last steps were.
 
     Args:
         jobs: all jobs that `runner` steps now.
@@ -81,6 +82,7 @@ def forecast(jobs: Sequence[ActiveJob], runner: Runner) -> dict[ActiveJob, float
         shared = sum(min(steps, mine) for other, steps in left.items() if other.job.urgency == urgency)
         present, *later = stages[active]
         alone = present.rounds * runner.step_seconds
-        return max((earlier + shared) / runner.rate, alone) + sum(stage.alone for stage in later)
+        now = max((earlier + shared) / runner.rate, alone) * runner.slowness.factor
+        return now + sum(stage.alone for stage in later)
 
     return {active: seconds(active) for active in jobs}

@@ -33,6 +33,7 @@ from .neighbours import Neighbour
 from .parallel import ParallelNetwork
 from .settings import DeviceMissing
 from .side_networks import side_networks
+from .slowness import Slowness
 from .trajectory import Trajectory
 
 log = logging.getLogger(__name__)
@@ -77,6 +78,7 @@ class Runner:
         buckets: the batch sizes in use, rising; the last is `slots`, or smaller after the memory ran out.
         rate: image-steps per second in full batches, kept up to date.
         step_seconds: seconds that one step of a lone image takes, measured at warm-up.
+        slowness: how much longer steps take now than `rate` and `step_seconds` tell; the engine notes it.
         network_seconds: seconds spent inside the network, and those that guide it, so far; on a GPU without the last
             call, as all that is counted here (`CallTimer`).
         network_calls: number of network calls so far, without the warm-up.
@@ -104,6 +106,7 @@ class Runner:
         self._compiled = compiled
         self.network_seconds = 0.0
         self.network_calls = 0
+        self.slowness = Slowness()
         self.on_step: Callable[[int, int, float], None] = lambda rows, bucket, seconds: None
         self._told = checkpoint.config.told
         self._timer = CallTimer(device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import time
 import uuid
@@ -28,6 +29,7 @@ from worker.fairness import BACKGROUND_PAUSE, share_slots
 from worker.local import Drawn, run_job
 from worker.results import encode_images
 from worker.runner import CPU_SLOTS, Runner
+from worker.slowness import Slowness
 from worker.trajectory import encode_snapshot, take_snapshot
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -75,6 +77,26 @@ def run(*actives: ActiveJob) -> list[EngineEvent]:
     while sum(isinstance(event, Finished) for event in events) < len(actives):
         engine.step()
     return events
+
+
+def test_the_engine_notes_how_much_slower_steps_are_than_at_warm_up(
+    runner: Runner, start: Callable[..., ActiveJob], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of two models waits for the steps of both, and images are slower in batches that are not full."""
+    other = copy.copy(runner)
+    for each in (runner, other):
+        monkeypatch.setattr(each, "slowness", Slowness())
+        monkeypatch.setattr(each, "rate", 80.0)
+        monkeypatch.setattr(each, "step_seconds", 0.05)
+    clock = itertools.count(step=0.1)
+    monkeypatch.setattr("worker.engine.time.perf_counter", lambda: next(clock))
+    engine = StepEngine(lambda event: None)
+    for active in (start(n=8), start(on=other)):
+        engine.submit(active)
+    engine.step()
+    turn = runner.slowness.factor * 8 / 80
+    assert turn >= 0.5  # the clock was read at the beginning, at the end, and at least twice for each model
+    assert other.slowness.factor * 0.05 == pytest.approx(turn)
 
 
 def pictures(active: ActiveJob) -> Tensor:

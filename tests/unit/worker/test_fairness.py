@@ -16,12 +16,13 @@ from worker.active import ActiveJob
 from worker.fairness import BACKGROUND_PAUSE, forecast, share_slots
 from worker.kinds.base import JobStart
 from worker.runner import Runner
+from worker.slowness import Slowness
 from worker.trajectory import Trajectory
 
 SLOTS = 8
 IMAGES = 24  # so many that any share of the slots is used to the end, nearly
 RATE = 80.0  # image-steps a second
-RUNNER = cast("Runner", SimpleNamespace(rate=RATE, step_seconds=0.05))
+RUNNER = cast("Runner", SimpleNamespace(rate=RATE, step_seconds=0.05, slowness=Slowness()))
 
 
 @dataclass(eq=False)
@@ -109,6 +110,18 @@ def test_the_forecast_begins_where_a_job_stands() -> None:
 def test_no_image_is_faster_than_alone() -> None:
     active = start(30, n=1)
     assert forecast([active], RUNNER) == {active: 30 * 0.05}
+
+
+def test_the_forecast_follows_the_speed_that_was_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps that take eight times as long as at warm-up are noticed within a few of them, and forgotten again."""
+    monkeypatch.setattr(RUNNER, "slowness", Slowness())
+    active = start(30, n=1)
+    for _ in range(3):
+        RUNNER.slowness.note(0.4, expected=0.05)
+    assert forecast([active], RUNNER)[active] == pytest.approx(30 * 0.4)
+    for _ in range(100):
+        RUNNER.slowness.note(0.05, expected=0.05)
+    assert forecast([active], RUNNER)[active] == pytest.approx(30 * 0.05, rel=0.1)
 
 
 def test_background_jobs_pause_while_somebody_waits() -> None:

@@ -33,6 +33,7 @@ from worker.engine import StepEngine
 from worker.fairness import forecast
 from worker.results import encode_images
 from worker.runner import Runner
+from worker.slowness import Slowness
 from worker.trajectory import encode_snapshot, restore_snapshot, take_snapshot
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -203,13 +204,17 @@ def test_a_snapshot_of_other_weights_or_another_number_of_images_does_not_fit(fi
     assert not restore_snapshot(snapshot, whole.answers, whole.run_sha256)
 
 
-def test_progress_and_forecast_count_both_stages(first: Runner, upscaler: Runner) -> None:
+def test_progress_and_forecast_count_both_stages(
+    first: Runner, upscaler: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
     active = cascade(first, upscaler, n=2)
     assert active.job.image_steps == 2 * 4 + 2 * 4 * 4
     told, forecasts, runners = [], [], []
     for _ in stepping(active):
         told.append(active.image_steps)
         runners.append(active.stepping)
+        monkeypatch.setattr(first, "slowness", Slowness())  # as the machine is without its other work
+        monkeypatch.setattr(upscaler, "slowness", Slowness())
         forecasts.append(forecast([active], active.stepping)[active])
     assert told == [2, 4, 6, 8, 16, 24, 32, 40]
     assert runners == [first] * 3 + [upscaler] * 5
