@@ -23,7 +23,10 @@ NPY_MAGIC = b"\x93NUMPY"
 ZIP_MAGIC = b"PK\3\4"
 MAX_HEADER = 4096  # bytes before the pixels
 MAX_MEMBERS = 64  # files in an .npz file
+MAX_EXTENT = 2**53  # of a shape; Python refuses to print integers of thousands of digits
 DIRECTORY_ENTRY = b"PK\1\2"
+# The only methods whose output zipfile bounds: it unpacks a piece of 1 kB of bzip2 or LZMA whole, into gigabytes.
+BOUNDED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 # An image as it was sent: grey of 8 or 16 bits, RGB, or the grey planes of any other number of channels.
 SentImage = Image.Image | tuple[Image.Image, ...]
@@ -43,10 +46,7 @@ def read_array(data: bytes) -> SentImage:
         ImageRefused: if it cannot be used; the subclass tells why.
     """
     content = data if data.startswith(NPY_MAGIC) else _member(data)
-    try:
-        shape, fortran, dtype, start = _header(content)
-    except Exception as error:  # NumPy parses a header as Python
-        raise BadImage from error
+    shape, fortran, dtype, start = _header(content)
     if (dtype.kind, dtype.itemsize) not in (("u", 1), ("u", 2)):
         raise ImageRefused(f"Should be an array of uint8 or uint16, not {str(dtype)[:20]}")
     height, width, channels = _image_shape(shape)
@@ -63,8 +63,14 @@ def _member(data: bytes) -> bytes:
     if data.count(DIRECTORY_ENTRY) > MAX_MEMBERS:
         raise ImageTooComplex
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive, archive.open(f"{IMAGES}.npy") as file:
-            content = file.read(most + 1)
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            member = archive.getinfo(f"{IMAGES}.npy")
+            if member.compress_type not in BOUNDED:
+                raise ImageRefused("Should be an .npz file as numpy.savez or numpy.savez_compressed writes it")
+            with archive.open(member) as file:
+                content = file.read(most + 1)
+    except ImageRefused:
+        raise
     except Exception as error:
         raise BadImage from error
     if len(content) > most:
@@ -75,9 +81,14 @@ def _member(data: bytes) -> bytes:
 def _header(content: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
     """Returns shape, whether columns come first, type, and the place of the first number."""
     file = io.BytesIO(content[:MAX_HEADER])
-    version = np.lib.format.read_magic(file)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran, dtype = read(file)
+    try:
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, fortran, dtype = read(file)
+    except Exception as error:  # NumPy parses a header as Python
+        raise BadImage from error
+    if any(type(side) is not int or abs(side) > MAX_EXTENT for side in shape):  # True is a number, too
+        raise BadImage
     return shape, fortran, dtype, file.tell()
 
 

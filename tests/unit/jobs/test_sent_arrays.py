@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import struct
+import tracemalloc
 import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -12,6 +15,7 @@ import pytest
 from PIL import Image
 
 from jobs.errors import BadImage, ImageRefused, ImageTooComplex, ImageTooLarge
+from jobs.images import sizes
 from jobs.images.fitting import How, fit, fit_mask, read_image
 from jobs.images.noise_estimate import estimate_sigma
 from jobs.images.npz import image_arrays, pixels_of
@@ -162,6 +166,12 @@ def crowded() -> bytes:
 HEAD = npy(np.zeros((8, 12, 4), np.uint8))
 
 
+def header(shape: str) -> bytes:
+    """An array of bytes without its bytes, with a shape that NumPy would not write."""
+    text = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}}}\n".encode()
+    return b"\x93NUMPY\1\0" + struct.pack("<H", len(text)) + text
+
+
 @pytest.mark.parametrize(
     ("data", "error"),
     [
@@ -176,8 +186,64 @@ HEAD = npy(np.zeros((8, 12, 4), np.uint8))
         (HEAD.replace(b"'|u1'", b"'|O' "), ImageRefused),
         (HEAD.replace(b"{'descr'", b"[[[[[[[["), BadImage),
         (b"PK\3\4 and no more", BadImage),
+        (header("(True, True, 3)") + bytes(3), BadImage),
+        (header(f"(0x1{'0' * 3800}, 2, 3)"), BadImage),
+        (header(f"(2, -0x1{'0' * 3800}, 3)"), BadImage),
     ],
 )
 def test_arrays_that_cannot_be_used_are_refused(data: bytes, error: type[ImageRefused]) -> None:
     with pytest.raises(error):
         read_image(data)
+
+
+def methods() -> list[int]:
+    """Every way to compress that this Python's zipfile reads, by its number in the format."""
+    found = []
+    for number in range(100):
+        with suppress(NotImplementedError), zipfile.ZipFile(io.BytesIO(), "w", number):
+            found.append(number)
+    return found
+
+
+@contextmanager
+def traced() -> Iterator[Callable[[], int]]:
+    """Yields a function that returns the most bytes that Python has held since."""
+    tracemalloc.start()
+    try:
+        yield lambda: tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def archived(content: bytes, method: int) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", method) as archive:
+        archive.writestr("arr_0.npy", content)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_a_member_is_unpacked_up_to_the_largest_image(method: int) -> None:
+    assert np.array_equal(
+        pixels_of(fit(read_image(archived(HEAD, method)), shape=FOUR).png, planes=4), np.zeros(FOUR.hwc)
+    )
+    huge = archived(bytes(2 * sizes.MAX_BYTES), method)
+    with traced() as peak:
+        with pytest.raises(ImageTooLarge):
+            read_image(huge)
+        assert peak() < 3 * sizes.MAX_BYTES
+
+
+@pytest.mark.parametrize("method", [*{*methods()} - {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}])
+def test_no_other_way_to_compress_is_unpacked_at_all(method: int) -> None:
+    """Zipfile would unpack a piece of them whole: 1 kB of bzip2 into gigabytes."""
+    for content in (HEAD, bytes(sizes.MAX_BYTES)):
+        sent = archived(content, method)
+        with traced() as peak:
+            with pytest.raises(ImageRefused, match=r"numpy\.savez"):
+                read_image(sent)
+            assert peak() < 1_000_000
+
+
+def test_zipfile_knows_ways_to_compress_that_are_refused() -> None:
+    assert {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA} <= {*methods()}
