@@ -32,7 +32,8 @@ async function describe(name, element) {
   });
   const blocks = markdown(text);
   if (blocks[0]?.textContent === name) blocks.shift();
-  element.append(...(blocks.length ? blocks : [el("p", { className: "hint", textContent: t("cardMissing") })]));
+  if (!blocks.length) blocks.push(el("p", { className: "hint", textContent: t("cardMissing") }));
+  for (const block of blocks) element.append(block); // all at once would be too many arguments of one call
 }
 
 async function picture(name, figure, alt, element) {

@@ -34,6 +34,10 @@ export async function readRecipe(file) {
   return undefined;
 }
 
+// Whether a recipe is one of ours. Anybody can write one into a PNG, and its kind becomes part of an address.
+const isOurs = ({ kind = "generate", model, pictures = [] }) =>
+  typeof model === "string" && Array.isArray(pictures) && [...$("kind").options].some(option => option.value === kind);
+
 // Returns the request of a recipe, as {kind, query}.
 export function requestOf(recipe) {
   const { kind = "generate", model, seeds, ...rest } = recipe;
@@ -48,7 +52,8 @@ export function requestOf(recipe) {
 
 async function show(file) {
   if (!["image/png", "image/jpeg"].includes(file.type)) return complain($("error"), new Error(t("notPicture")));
-  const recipe = await readRecipe(file).catch(() => undefined);
+  const found = await readRecipe(file).catch(() => undefined);
+  const recipe = found && isOurs(found) ? found : undefined;
   const image = el("img", { src: URL.createObjectURL(file), alt: file.name, className: "dropped" });
   const alarm = el("p", { className: "error", role: "alert", hidden: true });
   const button = (text, action, className = "small") => {
@@ -57,7 +62,7 @@ async function show(file) {
     return made;
   };
   const places = placesOf(form).map(place => button(place.text, () => useFile(place, file)));
-  const about = recipe?.model && !recipe.images ? await recipeOf(recipe, button) : [el("p", { className: "hint", textContent: t(recipe ? "sheetRecipe" : "noRecipe") })];
+  const about = recipe && !recipe.images ? await recipeOf(recipe, button) : [el("p", { className: "hint", textContent: t(recipe ? "sheetRecipe" : "noRecipe") })];
   const title = el("h2", { textContent: t(recipe ? "droppedRecipe" : "dropped") });
   const side = el("div", { className: "side" }, title, ...about, alarm, el("h3", { textContent: t("useFor") }), el("div", { className: "tools" }, ...places));
   const dialog = openDialog("recipe", title.textContent, t("close"), image, side);

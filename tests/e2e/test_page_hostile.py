@@ -1,0 +1,62 @@
+"""What the page makes of files and texts that somebody made to do harm, in a real browser."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tests.pictures import chunk, png
+from tests.studio import Studio
+from tests.waiting import wait_until
+
+LARGEST_CARD = 1 << 20  # bytes
+RECIPE = {"kind": "generate", "model": "tiny", "seed": 1, "steps": 2, "sampler": "ddim"}
+
+
+def png_with(recipe: Any) -> bytes:
+    """A small image that says how it was made."""
+    text = b"difuso\0\0\0\0\0" + json.dumps(recipe).encode()
+    return png([[(1, 2, 3)] * 16] * 16, extra=chunk(b"iTXt", text))
+
+
+def drop(studio: Studio, file: Path, recipe: Any) -> str:
+    """Drops an image with a recipe; returns what the page says about it, and closes its dialog."""
+    file.write_bytes(png_with(recipe))
+    studio.drop(studio.one("#stage"), file)
+    told = studio.see("dialog.recipe").text
+    studio.click("dialog.recipe button.close")
+    wait_until(lambda: not studio.all("dialog.recipe"), 5, "the dialog is closed")
+    return told
+
+
+def test_only_recipes_of_our_kinds_can_be_made_again(studio: Studio, tmp_path: Path) -> None:
+    """An address is made of the kind, and with a key the request would send it there."""
+    file = tmp_path / "picture.png"
+    assert "Make it again" in drop(studio, file, RECIPE)
+    for wrong in (
+        {"kind": "/evil.example/x"},
+        {"kind": "generate/../jobs"},
+        {"kind": ["generate"]},
+        {"kind": None},
+        {"kind": ""},
+        {"model": {"name": "tiny"}},
+        {"model": None},
+        {"pictures": "abc"},
+    ):
+        told = drop(studio, file, RECIPE | wrong)
+        assert "no recipe" in told, wrong
+        assert "Make it again" not in told, wrong
+    for other in ([RECIPE], "generate", 7, None):
+        assert "no recipe" in drop(studio, file, other), other
+
+
+def test_descriptions_made_to_be_slow_are_read(studio: Studio) -> None:
+    """Each in linear time, which is a moment; in quadratic time it takes longer than the driver waits."""
+    script = """
+    const [text, done] = arguments;
+    import("/static/markdown.js").then(({ markdown }) => done(markdown(text).at(-1).textContent), done);
+    """
+    for piece in ("[a](", "[", "![", "![a](", "**a* ", "*a `", "`a` ", " ", "\n- a", "\n\na", "\n|a|a"):
+        text = f"begin{piece * (LARGEST_CARD // len(piece))}\n\nend"
+        assert studio.driver.execute_async_script(script, text) == "end", piece
