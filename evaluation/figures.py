@@ -10,14 +10,22 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
-from .distances import SPLIT, frechet_distance, inception_score, kernel_distance, moments
+from .distances import (
+    SPLIT,
+    frechet_distance,
+    frechet_without_bias,
+    inception_score,
+    kernel_distance,
+    moments,
+)
 from .features import Extractor, Features
 from .image_sets import ImageSet
 from .inception import InceptionV3
-from .precision_recall import PrecisionRecall, precision_recall
+from .precision_recall import DensityCoverage, PrecisionRecall, density_coverage, precision_recall
 from .reference import Reference, extract_of_size
 
 NEIGHBOUR = 3  # k of precision and recall, as in ADM's evaluator
+COVERING = 5  # k of density and coverage, as in their publication
 ARROWS = {"lower": "↓", "higher": "↑"}
 
 
@@ -63,9 +71,13 @@ class Comparison:
         """Precision and recall, which are computed together."""
         return precision_recall(self.features.pooled, self.reference.features, k=NEIGHBOUR)
 
-    @property
-    def neighbours(self) -> str:
-        return f"{self.pooled}, k = {NEIGHBOUR}, {self.counts}"
+    @cached_property
+    def density_coverage(self) -> DensityCoverage:
+        """Density and coverage, which are computed together."""
+        return density_coverage(self.features.pooled, self.reference.features, k=COVERING)
+
+    def neighbours(self, k: int) -> str:
+        return f"{self.pooled}, k = {k}, {self.counts}"
 
 
 @dataclass(frozen=True)
@@ -130,12 +142,24 @@ def _kernel(c: Comparison) -> Measured:
     return Measured(value, f"{c.pooled}, all pairs, {c.counts}", error)
 
 
+def _unbiased(c: Comparison) -> Measured:
+    reference = c.reference.pooled if c.reference.file_moments else c.reference.features
+    return Measured(frechet_without_bias(c.features.pooled, reference), f"{c.pooled}, from {c.counts_of_moments}")
+
+
+def _measured(value: float, c: Comparison, k: int) -> Measured:
+    return Measured(value, c.neighbours(k))
+
+
 _ALL = (
     Figure("FD", "lower", _frechet, published="FID"),
+    Figure("FD∞", "lower", _unbiased, published="FID∞"),
     Figure("sFD", "lower", _spatial_frechet, published="sFID"),
     Figure("IS", "higher", _inception_score),
-    Figure("Precision", "higher", lambda c: Measured(c.precision_recall.precision, c.neighbours), digits=3),
-    Figure("Recall", "higher", lambda c: Measured(c.precision_recall.recall, c.neighbours), digits=3),
+    Figure("Precision", "higher", lambda c: _measured(c.precision_recall.precision, c, NEIGHBOUR), digits=3),
+    Figure("Recall", "higher", lambda c: _measured(c.precision_recall.recall, c, NEIGHBOUR), digits=3),
+    Figure("Density", "higher", lambda c: _measured(c.density_coverage.density, c, COVERING), digits=3),
+    Figure("Coverage", "higher", lambda c: _measured(c.density_coverage.coverage, c, COVERING), digits=3),
     Figure("KID", "lower", _kernel, unit=1000),
 )
 FIGURES = {figure.key: figure for figure in _ALL}  # in the order of the columns

@@ -1,4 +1,7 @@
-"""Precision, recall and the nearest images, all from distances between features; blocks of rows bound the memory."""
+"""Precision, recall, density, coverage and the nearest images, all from distances between features.
+
+Blocks of rows bound the memory.
+"""
 
 from __future__ import annotations
 
@@ -43,6 +46,37 @@ def precision_recall(features: FeatureArray, reference: FeatureArray, *, k: int 
         inside.append((squares <= radii_reference).any(axis=1))
         covered |= (squares <= radii[rows, None]).any(axis=0)
     return PrecisionRecall(float(np.concatenate(inside).mean()), float(covered.mean()))
+
+
+class DensityCoverage(NamedTuple):
+    """Two figures that one odd image does not move (Naeem et al. 2020).
+
+    Attributes:
+        density: mean number of real neighbourhoods that a measured image lies in, over k: 1 for images like the
+            reference's, more where they crowd together in its middle.
+        coverage: share of the reference's neighbourhoods that hold a measured image, 0..1.
+    """
+
+    density: float
+    coverage: float
+
+
+def density_coverage(features: FeatureArray, reference: FeatureArray, *, k: int = 5) -> DensityCoverage:
+    """Counts the neighbourhoods of the reference's images that measured images lie in (Naeem et al. 2020, eq. 7 and 8).
+
+    A neighbourhood reaches as far as the k-th nearest image of the reference. Only the reference has neighbourhoods,
+    because those of drawn images grow large around the worst ones.
+
+    Args:
+        features, reference: shapes (N, D) and (M, D), M more than k.
+    """
+    radii = _radii(reference, k)
+    inside, covered = 0, np.zeros(len(reference), dtype=bool)
+    for _, squares in _squares(features, reference):
+        within = squares <= radii
+        inside += int(within.sum())
+        covered |= within.any(axis=0)
+    return DensityCoverage(inside / (k * len(features)), float(covered.mean()))
 
 
 def nearest(features: FeatureArray, others: FeatureArray, *, count: int) -> tuple[FeatureArray, IndexArray]:

@@ -13,6 +13,7 @@ from scipy import linalg
 
 from evaluation.distances import (
     frechet_distance,
+    frechet_without_bias,
     inception_score,
     kernel_distance,
     moments,
@@ -206,3 +207,24 @@ def test_the_inception_score_is_torch_fidelity_s(fidelity: Any) -> None:
     ours = inception_score(3 * A, split=100)
     assert ours.value == pytest.approx(theirs[fidelity.KEY_METRIC_ISC_MEAN], rel=1e-9)
     assert ours.spread == pytest.approx(theirs[fidelity.KEY_METRIC_ISC_STD], rel=1e-9)
+
+
+def test_a_distance_without_bias_is_that_of_the_distributions() -> None:
+    """Normal distributions with the deviations 1 and 1.5: D / 4. The biased distance is far too large of 200 images."""
+    dims, found, biased = 30, [], []
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        a, b = rng.normal(size=(200, dims)), 1.5 * rng.normal(size=(300, dims))
+        found.append(frechet_without_bias(a, b))
+        biased.append(frechet_distance(moments(a), moments(b)))
+    assert np.mean(biased) > 1.3 * dims / 4
+    assert np.mean(found) == pytest.approx(dims / 4, rel=0.03)
+
+
+def test_moments_of_a_large_reference_stay_whole() -> None:
+    rng = np.random.default_rng(0)
+    exact = moments_of_covariance(np.zeros(20), np.eye(20))
+    sets = [rng.normal(size=(200, 20)) for _ in range(20)]
+    biased = np.mean([frechet_distance(moments(features), exact) for features in sets])
+    assert biased > 0.5
+    assert abs(np.mean([frechet_without_bias(features, exact) for features in sets])) < 0.1 * biased

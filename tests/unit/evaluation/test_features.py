@@ -31,7 +31,7 @@ def noise(seed: int, count: int, size: int = 32) -> ImageArray:
 
 @pytest.fixture(scope="module")
 def efficientnet() -> EfficientNetLite0:
-    pytest.importorskip("efficientnet_lite_pytorch", reason="EfficientNet-Lite0 comes with the extra evaluate")
+    pytest.importorskip("timm", reason="EfficientNet-Lite0 comes with the extra evaluate")
     return EfficientNetLite0()
 
 
@@ -119,7 +119,7 @@ def test_weights_of_another_network_are_refused(weights: dict[str, Any]) -> None
 
 @pytest.mark.parametrize(
     ("package", "build"),
-    [("efficientnet_lite_pytorch", EfficientNetLite0), ("torch_fidelity", lambda: InceptionV3({}))],
+    [("timm", EfficientNetLite0), ("torch_fidelity", lambda: InceptionV3({}))],
 )
 def test_a_package_that_is_missing_is_named_with_the_extra_that_has_it(
     monkeypatch: pytest.MonkeyPatch, package: str, build: Callable[[], object]

@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 
 from evaluation import plots
-from evaluation.distances import inception_score, kernel_distance
+from evaluation.distances import frechet_without_bias, inception_score, kernel_distance
 from evaluation.errors import EvaluationError
 from evaluation.features import Features
 from evaluation.figures import FIGURES, Figure, Measured, Quality, evaluate
 from evaluation.image_sets import drawn, from_array, from_path
 from evaluation.inception import InceptionV3, read_weights
 from evaluation.plots import plot_quality
-from evaluation.precision_recall import precision_recall
+from evaluation.precision_recall import density_coverage, precision_recall
 from evaluation.reference import read_reference
 from evaluation.tables import cells, headings, notes, title, to_json, to_markdown
 from training.images import ImageArray
@@ -63,7 +63,11 @@ def test_every_figure_is_that_of_its_own_function() -> None:
     assert quality.figures["IS"].value == inception_score(features.logits).value
     near = precision_recall(features.pooled, real.pooled, k=3)
     assert (quality.figures["Precision"].value, quality.figures["Recall"].value) == near
-    assert "40 of the reference" in quality.figures["Recall"].protocol
+    assert "k = 3, 30 images, 40 of the reference" in quality.figures["Recall"].protocol
+    spread = density_coverage(features.pooled, real.pooled, k=5)
+    assert (quality.figures["Density"].value, quality.figures["Coverage"].value) == spread
+    assert "k = 5, 30 images, 40 of the reference" in quality.figures["Coverage"].protocol
+    assert quality.figures["FD∞"].value == frechet_without_bias(features.pooled, real.pooled)
     kernel = kernel_distance(features.pooled, real.pooled)
     assert (quality.figures["KID"].value, quality.figures["KID"].spread) == kernel
     for key, a, b in (("FD", features.pooled, real.pooled), ("sFD", features.spatial, real.spatial)):
@@ -93,7 +97,7 @@ def test_the_moments_in_a_reference_file_count_for_inception_alone(tmp_path: Pat
     assert by_moments["FD"].value == pytest.approx(0, abs=1e-6)
     assert by_moments["sFD"].value == pytest.approx(0, abs=1e-6)
     assert by_images["FD"].value > 1e-5
-    for key in ("Precision", "Recall", "KID"):
+    for key in ("Precision", "Recall", "Density", "Coverage", "KID"):
         assert by_moments[key] == by_images[key]
         assert "40 of the reference" in by_moments[key].protocol
     assert "moments from the reference's file" in by_moments["FD"].protocol
@@ -121,10 +125,10 @@ def quality(extractor: Plain) -> Quality:
 
 
 def test_only_figures_of_inception_are_called_fid() -> None:
-    official = ["FID", "sFID", "IS", "Precision", "Recall", "KID"]
+    official = ["FID", "FID∞", "sFID", "IS", "Precision", "Recall", "Density", "Coverage", "KID"]
     assert list(quality(PlainInception()).named) == official
-    others = ["FD-Plain", "sFD-Plain", "IS-Plain", "Precision-Plain", "Recall-Plain", "KID-Plain"]
-    assert list(quality(Plain()).named) == others
+    others = ["FD", "FD∞", "sFD", "IS", "Precision", "Recall", "Density", "Coverage", "KID"]
+    assert list(quality(Plain()).named) == [f"{key}-Plain" for key in others]
     assert "FID" not in "".join(headings(quality(Plain())))
 
 
@@ -133,8 +137,9 @@ def test_the_table_has_the_layout_of_publications_with_the_protocol_beside_it() 
     rows = [replace(one, name="a", seconds_per_image=0.5), replace(one, name="b")]
     lines = to_markdown(rows).splitlines()
     assert lines[0] == "**Features of Inception, against real**"
-    assert lines[2] == "|  | images | FID ↓ | sFID ↓ | IS ↑ | Precision ↑ | Recall ↑ | KID x 1000 ↓ | s/image |"
-    assert lines[4].startswith(f"| a | 30 | {one.figures['FD'].value:.2f} | {one.figures['sFD'].value:.2f} | ")
+    figures = "FID ↓ | FID∞ ↓ | sFID ↓ | IS ↑ | Precision ↑ | Recall ↑ | Density ↑ | Coverage ↑ | KID x 1000 ↓"
+    assert lines[2] == f"|  | images | {figures} | s/image |"
+    assert lines[4].startswith(f"| a | 30 | {one.figures['FD'].value:.2f} | {one.figures['FD∞'].value:.2f} | ")
     assert lines[4].endswith("| 0.5 |")
     assert lines[5].startswith("| b | 30 |")
     assert "- Precision: 3 pooled features, k = 3, 30 images, 40 of the reference." in lines

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from evaluation.features import FeatureArray
-from evaluation.precision_recall import nearest, precision_recall
+from evaluation.precision_recall import density_coverage, nearest, precision_recall
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -52,6 +52,33 @@ def test_one_good_picture_drawn_again_and_again_has_precision_and_no_recall() ->
     precision, recall = precision_recall(drawn, real)
     assert precision == 1.0
     assert recall <= 1 / 200
+
+
+def test_density_and_coverage_by_hand() -> None:
+    """k = 1. The real 0, 1, 10 have radii 1, 1, 9: 1 lies in all three, 2 in those of 1 and 10, 30 in none."""
+    assert density_coverage(line(1, 2, 30), line(0, 1, 10), k=1) == pytest.approx((5 / 3, 1.0))
+    assert density_coverage(line(30, 31), line(0, 1, 10), k=1) == (0.0, 0.0)
+    assert density_coverage(line(12, 13), line(0, 1, 10), k=1) == pytest.approx((1.0, 1 / 3))
+
+
+def test_odd_images_take_recall_up_and_coverage_not() -> None:
+    """What the figures were made for: the balls of odd ones hold everything (Naeem et al. 2020, section 3)."""
+    rng = np.random.default_rng(0)
+    real = rng.normal(size=(200, 8)).astype(np.float32)
+    odd = 100 * np.concatenate([np.eye(8)[:2], -np.eye(8)[:2]])
+    crowd = np.concatenate([real[:1] + 1e-3 * rng.normal(size=(196, 8)), odd]).astype(np.float32)
+    assert precision_recall(crowd, real).recall == 1.0
+    assert density_coverage(crowd, real).coverage < 0.2
+
+
+def test_two_samples_of_one_distribution_have_the_expected_density_and_coverage() -> None:
+    """Density is 1, and coverage of M = N is 1 - C(2N - k - 1, N) / C(2N, N), near 1 - 2^-k (Naeem et al., eq. 10)."""
+    rng, found = np.random.default_rng(1), []
+    for _ in range(20):
+        found.append(density_coverage(*rng.normal(size=(2, 300, 4)).astype(np.float32), k=5))
+    density, coverage = np.mean(found, axis=0)
+    assert density == pytest.approx(1, abs=0.03)
+    assert coverage == pytest.approx(1 - 2**-5, abs=0.01)
 
 
 @pytest.fixture
