@@ -7,6 +7,7 @@ A run is then linear in x_T and in the noise it draws. This is section 2.9 of th
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -70,6 +71,24 @@ def follow(plan: Plan, s: float, schedule: NoiseSchedule = LINEAR) -> Outcome:
         mean, covariance = step @ mean, step @ covariance @ step.T
         covariance[0, 0] += row[Column.S] ** 2
     return Outcome(float(mean[0]), math.sqrt(covariance[0, 0]))
+
+
+def slopes(plan: Plan, schedule: NoiseSchedule = LINEAR) -> tuple[FloatTable, FloatTable]:
+    """Of the rows of a plan of `dpmpp` that extrapolate: k, the weight of the slope, and the step before in lambda."""
+    abar = abar_at(schedule, plan.timesteps)
+    h = np.diff(np.log(abar / (1 - abar)) / 2)
+    b, c = (plan.table[1:-1, column] for column in (Column.B, Column.C))
+    return -c / (b + c) * h[:-1] / h[1:], h[:-1]
+
+
+def with_slope_weight(plan: Plan, k: float, schedule: NoiseSchedule = LINEAR) -> Plan:
+    """A plan of `dpmpp` whose slopes have another weight; with 1/2 it is the solver of others."""
+    table = plan.table.copy()
+    own, _ = slopes(plan, schedule)
+    c = table[1:-1, Column.C] * k / own
+    table[1:-1, Column.B] += table[1:-1, Column.C] - c
+    table[1:-1, Column.C] = c
+    return dataclasses.replace(plan, table=table)
 
 
 def flow(s: float, schedule: NoiseSchedule = LINEAR) -> float:

@@ -42,7 +42,8 @@ ON_TIMESTEPS: dict[str, Any] = {
 }
 MIDPOINT: dict[str, Any] = {"solver_type": "midpoint", **ON_TIMESTEPS}
 
-# Our samplers, with their eta, that are a scheduler of diffusers with these fields.
+# Our samplers, with their eta, that are a scheduler of diffusers with these fields. For sde-dpmsolver++ ours
+# has another weight of the slope.
 MULTISTEP: tuple[tuple[str, float, str, dict[str, Any]], ...] = (
     ("dpmpp", 0.0, DPM, {"algorithm_type": "dpmsolver++", "solver_order": 2, **MIDPOINT}),
     ("dpmpp", 1.0, DPM, {"algorithm_type": "sde-dpmsolver++", "solver_order": 2, **MIDPOINT}),

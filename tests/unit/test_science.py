@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from pathlib import Path
 
 import pytest
 
-from model import make_plan
+from model import NoiseSchedule, make_plan
 from model.plans.plan import Column
 from model.plans.spacing import visit_levels
-from tests.oracle import LINEAR, follow
+from tests.oracle import LINEAR, follow, with_slope_weight
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "science.md").read_text(encoding="utf-8")
@@ -45,6 +46,22 @@ def test_the_oracle(sampler: str, spacing: str, drawn: bool, eta: str, steps: in
     outcome = follow(plan, s=0.5)
     assert plan.stochastic == drawn
     assert (outcome.std if drawn else outcome.multiplier) == pytest.approx(printed, abs=5.1e-5)
+
+
+def test_the_spreads() -> None:
+    """Of dpmpp with eta, as its slope is weighted here and (k = 1/2) elsewhere."""
+    cosine = NoiseSchedule.cosine(1000)
+    heads, _, *lines = rows("How far noise spreads the images")
+    assert len(lines) == 5
+    runs = list(itertools.product(map(float, re.findall(r"s = ([\d.]+)", str(heads))), (25, 50)))
+    for run, *printed in lines:
+        (eta,) = re.findall(r"η = (\d)", run)
+        computed = []
+        for s, steps in runs:
+            plan = make_plan(cosine, sampler="dpmpp", eta=float(eta), steps=steps, spacing="trailing", clip=False)
+            plan = with_slope_weight(plan, 0.5, cosine) if "k = 1/2" in run else plan
+            computed.append(100 * (follow(plan, s, cosine).std / s - 1))
+        assert printed == [f"{more:+.1f} %".replace("-", "\N{MINUS SIGN}") for more in computed]
 
 
 @pytest.mark.parametrize(("spacing", "printed"), LISTS)
