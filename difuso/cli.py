@@ -19,6 +19,7 @@ from .cli_sample import HELP, sample
 from .errors import CannotVerify, UserError, machine_errors, user_errors
 from .logs import log_lines
 from .options import CHECKPOINTS, ModelsDir, Workers, number_of_workers, read_settings
+from .terminal import printable
 
 if TYPE_CHECKING:
     from app.settings import ApiSettings
@@ -46,7 +47,7 @@ def main() -> None:
         with machine_errors():
             app()
     except UserError as error:
-        typer.secho(f"difuso: {error}", err=True, fg=typer.colors.RED)
+        typer.secho(f"difuso: {printable(str(error))}", err=True, fg=typer.colors.RED)
         sys.exit(error.status)
 
 

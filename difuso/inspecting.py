@@ -17,8 +17,10 @@ from rich.text import Text
 from jobs.image_recipe import PNG_KEY
 
 from .errors import UserError
+from .terminal import printable
 
 SHOWN = 8  # of the values of a list; a run may have a thousand timesteps
+MAX_DEPTH = 20  # of lists and objects in one another; difuso writes five, and what is deeper cannot always be printed
 
 
 def print_recipe(file: Path, *, as_json: bool) -> None:
@@ -35,7 +37,7 @@ def print_recipe(file: Path, *, as_json: bool) -> None:
     table.add_column()
     table.add_column(overflow="fold")
     for name, value in facts.items():
-        table.add_row(Text(name), Text(_told(value)))
+        table.add_row(Text(printable(name)), Text(printable(_told(value))))
     Console(highlight=False).print(table)
 
 
@@ -49,7 +51,7 @@ def read_recipe(file: Path) -> dict[str, Any]:
         facts = recipe_in(file.read_bytes())
     except OSError as error:
         raise UserError(f"{file}: {error.strerror or 'not a PNG'}") from error
-    except (RecursionError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Exception as error:  # Pillow raises many kinds of exceptions
         raise UserError(f"{file}: its text cannot be read") from error
     if not facts:
         raise UserError(
@@ -63,7 +65,18 @@ def recipe_in(png: bytes) -> dict[str, Any]:
     with Image.open(io.BytesIO(png), formats=["PNG"]) as image:
         assert isinstance(image, PngImageFile)
         facts = json.loads(image.text.get(PNG_KEY, "{}"))
+    if _depth(facts) > MAX_DEPTH:
+        raise ValueError(f"lists and objects of the recipe lie more than {MAX_DEPTH} deep in one another")
     return facts if isinstance(facts, dict) else {}
+
+
+def _depth(value: Any) -> int:
+    """Returns how many lists and objects lie in one another."""
+    depth, level = 0, [value]
+    while level := [each for each in level if isinstance(each, list | dict)]:
+        depth += 1
+        level = [inner for each in level for inner in (each.values() if isinstance(each, dict) else each)]
+    return depth
 
 
 def _told(value: Any) -> str:

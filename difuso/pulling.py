@@ -26,6 +26,7 @@ from model.formats.diffusers_config import (
 from .errors import UserError, user_errors
 from .extras import installing
 from .new_models import check_name, name_from, print_summary
+from .terminal import printable
 
 if TYPE_CHECKING:
     from model import Checkpoint
@@ -63,7 +64,9 @@ def pull(repository: str, models_dir: Path, *, name: str | None = None, revision
         checkpoint = _install(snapshot, (*SMALL, weights), out)
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     print_summary(out, checkpoint)
-    typer.echo(f"from {repository} at {snapshot.name[:12]}: {size / 1e6:,.1f} MB, licence: {_licence(out / CARD)}")
+    typer.echo(
+        f"from {repository} at {snapshot.name[:12]}: {size / 1e6:,.1f} MB, licence: {printable(_licence(out / CARD))}"
+    )
 
 
 def _find_weights(repository: str, snapshot: Path) -> str:

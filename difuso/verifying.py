@@ -30,6 +30,7 @@ from .errors import UserError, user_errors
 from .inspecting import read_recipe, recipe_in
 from .models_folder import find_model
 from .sampling import draw, open_image, runner_for
+from .terminal import printable
 
 SCALES = (1, 2, 4)  # /restore takes smaller images to enlarge
 HOW: tuple[How, ...] = ("cover", "contain")
@@ -51,7 +52,7 @@ def verify_image(file: Path, uploads: Sequence[Path], settings: WorkerSettings) 
         runner, png = _make_again(file, facts, uploads, settings)
         differing = list(differences(file.read_bytes(), png))
     for line in differing or ["equal in every pixel and byte of its image data"]:
-        typer.echo(f"{file}: {line}")
+        typer.echo(printable(f"{file}: {line}"))
     typer.echo(f"made again by {_maker(runner)}")
     if differing:
         typer.echo("The recipe does not say which processor, threads and versions made the picture; all of them count.")
@@ -90,6 +91,8 @@ def _make_again(
         name, sha256, hashes = str(facts["model"]), str(facts["model_sha256"]), list(facts.get("pictures", ()))
     except (KeyError, TypeError) as error:
         raise damaged from error
+    if not all(isinstance(each, str) for each in hashes):
+        raise damaged
     info = find_model(name, settings.models_dir)
     images = _fitted(uploads, hashes, info.config)
     try:

@@ -6,8 +6,10 @@ import io
 import json
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from PIL import Image
@@ -17,6 +19,7 @@ from typer.testing import CliRunner
 
 from difuso import cli
 from difuso.errors import CannotVerify, UserError
+from difuso.terminal import printable
 from difuso.verifying import differences
 from jobs.catalog import read_catalog
 from jobs.contract import ImageFile, Manifest, new_job
@@ -188,12 +191,54 @@ def test_files_without_a_recipe_are_explained(sampled: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "facts", [{"model": 7}, {"steps": "many"}, {"steps": 5000}, {"label": 3}, {"pictures": 5}, {"kind": "interpolate"}]
+    "facts",
+    [
+        {"model": 7},
+        {"steps": "many"},
+        {"steps": 5000},
+        {"label": 3},
+        {"pictures": 5},
+        {"pictures": [{}]},
+        {"pictures": [["a"]]},
+        {"kind": "interpolate"},
+        {"bits": []},
+        {"seed": None},
+        {"timesteps": json.loads("[" * 900 + "]" * 900)},
+    ],
 )
 def test_a_recipe_that_no_run_can_have_is_refused(sampled: Path, facts: dict[str, Any]) -> None:
     rewrite(sampled, **facts)
     with pytest.raises(CannotVerify):
         difuso("verify", sampled)
+
+
+# A title, the clipboard, an erased screen, text that runs backwards, and what no encoding can write.
+OBEYED = "\x1b]0;title\x07 \x1b]52;c;YQ==\x07 \x1b[2J \x9b2J \u202e \x00 \r \udcff"
+
+
+def test_a_terminal_gets_no_characters_that_it_obeys(sampled: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    facts: dict[str, Any] = {OBEYED: OBEYED, "list": [OBEYED], "deep": {OBEYED: OBEYED}}
+    rewrite(sampled, **facts)
+    for command in (("inspect", sampled), ("inspect", sampled, "--json"), ("verify", sampled)):
+        with patch("sys.argv", ["difuso", *map(str, command)]), suppress(SystemExit):
+            cli.main()
+        printed = "".join(capfd.readouterr())
+        assert r"\x1b]52" in printed.replace(r"\u001b", r"\x1b")
+        assert all(each.isprintable() or each == "\n" for each in printed), command
+
+
+def test_every_character_of_ours_is_printed_as_it_is() -> None:
+    assert printable("ñandú x̂₀ 人\nλ = ½") == "ñandú x̂₀ 人\nλ = ½"
+
+
+@pytest.mark.parametrize("facts", [[], "", 7, None, {"x": json.loads("[" * 900 + "]" * 900)}])
+def test_text_that_is_not_a_recipe_is_refused_in_one_line(tmp_path: Path, facts: object) -> None:
+    text = PngInfo()
+    text.add_itxt(PNG_KEY, json.dumps(facts))
+    Image.new("RGB", (4, 4)).save("hostile.png", pnginfo=text)
+    for options in ((), ("--json",)):
+        with pytest.raises(UserError, match=r"hostile\.png"):
+            difuso("inspect", "hostile.png", *options)
 
 
 def test_a_contact_sheet_tells_its_job_and_is_not_made_again(sampled: Path, models_dir: Path) -> None:
