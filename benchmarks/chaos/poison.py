@@ -1,11 +1,13 @@
 """A worker that certain jobs kill, as a bug in a kernel or a GPU would; `python -m benchmarks.chaos.poison` runs it.
 
-The product has no such door: this program is `difuso worker` with a hook in torch, which ends the process with SIGKILL
-when the network is asked for a fatal class. `chaos_model` writes a checkpoint that has these classes.
+The product has no such door: this program is `difuso worker` with another `UNet.forward`, which ends the process with
+SIGKILL when the network is asked for a fatal class. `chaos_model` writes a checkpoint that has these classes.
 """
 
 from __future__ import annotations
 
+import functools
+import inspect
 import os
 import signal
 import sys
@@ -15,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from .orders import CLASSES, FATAL, FATAL_LATE
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor
 
 LATE_TIMESTEP = 500  # the second kind lets the first half of its run pass
 
@@ -33,13 +35,24 @@ def chaos_model(folder: Path) -> Path:
     return random_model(folder, ModelConfig(network=network, image_size=16, prediction="v", classes=CLASSES))
 
 
-def kill_where_fatal(module: nn.Module, arguments: tuple[Any, ...]) -> None:
-    """The hook: called before each module of every network runs."""
+def poison_networks() -> None:
+    """Makes every network of this process kill it where it is fatal, whether it is called by position or by name."""
     from model.networks.unet import UNet
 
-    if not isinstance(module, UNet) or len(arguments) < 3:
-        return
-    _, timesteps, labels = arguments
+    harmless = UNet.forward
+    parameters = inspect.signature(harmless)
+
+    @functools.wraps(harmless)
+    def forward(*arguments: Any, **named: Any) -> Tensor:
+        told = parameters.bind(*arguments, **named).arguments
+        kill_where_fatal(told["t"], told["labels"])
+        return harmless(*arguments, **named)
+
+    UNet.forward = forward  # type: ignore[method-assign]
+
+
+def kill_where_fatal(timesteps: Tensor, labels: Tensor) -> None:
+    """Ends the process if one of the images of a call is of a fatal class."""
     fatal = labels == CLASSES.index(FATAL)
     late = (labels == CLASSES.index(FATAL_LATE)) & (timesteps <= LATE_TIMESTEP)
     if bool((fatal | late).any()):
@@ -47,15 +60,13 @@ def kill_where_fatal(module: nn.Module, arguments: tuple[Any, ...]) -> None:
 
 
 def main() -> None:
-    """`difuso worker`, hooked."""
+    """`difuso worker` with poisoned networks."""
     from difuso.__main__ import heed_signals
 
     heed_signals()  # before torch is imported, as `difuso worker` does
-    from torch import nn
-
     from difuso.cli import main as difuso
 
-    nn.modules.module.register_module_forward_pre_hook(kill_where_fatal)
+    poison_networks()
     sys.argv = ["difuso", "worker"]
     difuso()
 

@@ -139,8 +139,9 @@ class Attack:
             unasked=[
                 f"{end.log.stem}: {end.status}"
                 for end in ends
-                if not _explained(end, workers, poison, self._saboteur.hindered(end.log))
+                if not (_asked_for(end, self._saboteur.hindered(end.log)) or _killed_by(end, workers) & poison)
             ],
+            killers={job_id for end in ends for job_id in _killed_by(end, workers) & poison},
             keys=keys_left(cluster.client, longest=LONGEST_JOB + 2 * self._plan.result_ttl),
             files=files_left(self._disk.store),
             breaks={**breaks, Break.POISON.value: len(self._poison_at)},
@@ -163,10 +164,8 @@ def _logs(members: Sequence[Member], since: float) -> dict[Path, list[Line]]:
     return {log: [line for line in read_log(log) if line.at >= since] for log in logs}
 
 
-def _explained(
-    end: End, workers: Mapping[Path, Sequence[Line]], poison: set[str], hindered: Sequence[tuple[float, float]]
-) -> bool:
-    """Whether a process ended as it should: killed by us, cleanly when we asked, or by a poison job that it ran.
+def _asked_for(end: End, hindered: Sequence[tuple[float, float]]) -> bool:
+    """Whether a process ended as it should when we asked: killed, or cleanly.
 
     A worker that is told to stop while Redis or the store is away, or that is frozen then, cannot hand its jobs back.
     It gives up, says so by a status of 1, and leaves them to recovery. One that is told while the interpreter still
@@ -176,9 +175,14 @@ def _explained(
         return True
     if end.asked is signal.SIGTERM and end.status == 1:
         return any(began <= end.at <= ended + NOTICED_SECONDS for began, ended in hindered)
-    if end.asked is signal.SIGTERM and end.status == -signal.SIGTERM:
-        return not end.log.stat().st_size
-    return end.status == -signal.SIGKILL and bool(in_flight(workers.get(end.log, ())) & poison)
+    return end.asked is signal.SIGTERM and end.status == -signal.SIGTERM and not end.log.stat().st_size
+
+
+def _killed_by(end: End, workers: Mapping[Path, Sequence[Line]]) -> set[str]:
+    """The jobs that a worker ran when it was killed, and not by us; none of a process that ended in another way."""
+    if end.status != -signal.SIGKILL or end.asked is signal.SIGKILL:
+        return set()
+    return in_flight(workers.get(end.log, ()))
 
 
 def image_steps(folder: Path) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
@@ -28,6 +28,7 @@ class Evidence:
         redis_away: when Redis did not answer, in seconds since the epoch.
         executed: image-steps that all workers made, counted by themselves.
         unasked: processes that ended by themselves, and how.
+        killers: ids of the poison jobs that workers ran when they were killed, and not by the driver.
         keys, files: that are left over.
         breaks: how often each fault was made.
     """
@@ -41,6 +42,7 @@ class Evidence:
     redis_away: Spans
     executed: float
     unasked: Sequence[str] = ()
+    killers: Collection[str] = ()
     keys: Sequence[str] = ()
     files: Sequence[str] = ()
     breaks: Mapping[str, int] = field(default_factory=dict)
@@ -99,12 +101,13 @@ def cases(evidence: Evidence) -> dict[str, Sequence[Errand | str]]:
     errands, recipes = evidence.errands, evidence.recipes
     accepted = [errand for errand in errands if errand.ids]
     failed = [errand for errand in errands if errand.state == "failed"]
-    poison = [errand for errand in accepted if recipes[errand.wanted].fatal and errand.is_over]
+    poison = [errand for errand in errands if recipes[errand.wanted].fatal]
     return {
         "lost": [errand for errand in accepted if errand.lost],
         "stuck": [errand for errand in accepted if not errand.is_over and not errand.lost],
         "failed, but for poison": [errand for errand in failed if not recipes[errand.wanted].fatal],
-        "poison that did not fail": [errand for errand in poison if errand.failure != "worker_lost"],
+        "poison that killed no worker": [errand for errand in poison if errand.ids.isdisjoint(evidence.killers)],
+        "poison that did not fail": [errand for errand in poison if errand.is_over and errand.failure != "worker_lost"],
         "wrong bytes": [
             errand for errand in errands if errand.pictures not in (None, evidence.reference.get(errand.wanted))
         ],
@@ -166,12 +169,13 @@ def _circumstances(evidence: Evidence) -> list[tuple[str, str]]:
     """What the promises were tried with."""
     errands = evidence.errands
     states = Counter(errand.state or "never accepted" for errand in errands)
+    poison = [errand for errand in errands if evidence.recipes[errand.wanted].fatal]
     return [
         ("faults", ", ".join(f"{count} {name}" for name, count in sorted(evidence.breaks.items()))),
         ("posts", f"{len(errands)} ({', '.join(f'{count} {state}' for state, count in states.most_common())})"),
         ("ids", str(len({job_id for errand in errands for job_id in errand.ids}))),
         ("pictures compared", str(sum(len(errand.pictures or ()) for errand in errands))),
-        ("poison jobs", str(sum(evidence.recipes[errand.wanted].fatal for errand in errands))),
+        ("poison jobs, and those that killed a worker", f"{len(poison)}, {len(evidence.killers)}"),
         ("cancels", str(sum(errand.cancelled_at is not None for errand in errands))),
     ]
 

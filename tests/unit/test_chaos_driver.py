@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks.chaos.client import Errand
 from benchmarks.chaos.disk import Folder
-from benchmarks.chaos.orders import FATAL, FATAL_LATE, Order, draw_orders, draw_recipes
+from benchmarks.chaos.orders import CLASSES, FATAL, FATAL_LATE, Order, draw_orders, draw_recipes
 from benchmarks.chaos.schedule import HABITS, REDIS, Break, Habit, draw_faults
 from benchmarks.chaos.verdict import Evidence, Verdict, judge
 from benchmarks.chaos.worker_logs import Line, Wait, ended_more_than_once, in_flight, read_log, waits
@@ -83,7 +83,7 @@ def test_clients_ask_for_every_kind_of_job_with_and_without_keys() -> None:
 
 def test_what_went_well_breaks_no_promise() -> None:
     poison = errand(1, recipe=POISON, state="failed", failure="worker_lost", pictures=None)
-    assert verdict_on(errand(), poison, executed=20.0).kept
+    assert verdict_on(errand(), poison, executed=20.0, killers={"id-1"}).kept
 
 
 @pytest.mark.parametrize(
@@ -93,6 +93,8 @@ def test_what_went_well_breaks_no_promise() -> None:
         ({"state": "running", "pictures": None}, "stuck"),
         ({"state": "failed", "failure": "worker_lost", "pictures": None}, "failed, but for poison"),
         ({"recipe": POISON, "pictures": None}, "poison that did not fail"),
+        ({"recipe": POISON, "pictures": None}, "poison that killed no worker"),
+        ({"recipe": POISON, "pictures": None, "state": None, "ids": set()}, "poison that killed no worker"),
         ({"pictures": ("wrong",)}, "wrong bytes"),
         ({"flipped": True}, "ended twice"),
         ({"ids": {"id-0", "id-1"}}, "keys with two jobs"),
@@ -161,24 +163,41 @@ def test_a_folder_that_stands_for_a_full_disk_takes_nothing_and_then_everything_
     assert store.snapshot("job") == b"before"
 
 
-@pytest.mark.parametrize(
-    ("name", "timestep", "dies"), [(FATAL, 999, True), (FATAL_LATE, 999, False), (FATAL_LATE, 9, True)]
+CALLS = (
+    "network(x, t, labels)",
+    "network(x, t, labels=labels)",
+    "network(x=x, t=t, labels=labels)",
+    "as_worker(x, t, labels)",
 )
-def test_only_the_fatal_classes_kill_a_process_and_the_late_one_only_late(
-    name: str, timestep: int, dies: bool, tmp_path: Path
-) -> None:
+
+
+def test_only_the_fatal_classes_kill_a_process_and_the_late_one_only_late_however_it_calls(tmp_path: Path) -> None:
+    about = [(FATAL, 999), (FATAL_LATE, 999), (FATAL_LATE, 9), (CLASSES[0], 9)]
     program = f"""
+import os
 import torch
-from torch import nn
 from pathlib import Path
 from benchmarks.chaos import poison
 from model import load_checkpoint
+from worker.calls import by_position
+
+def status_of(call, name, timestep):
+    if (child := os.fork()) == 0:
+        x, t = torch.zeros(3, 3, 16, 16), torch.tensor([timestep] * 3)
+        labels = torch.tensor([0, 3, checkpoint.config.classes.index(name)])
+        eval(call, dict(globals(), x=x, t=t, labels=labels))
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+torch.set_num_threads(1)
+poison.poison_networks()
 checkpoint = load_checkpoint(poison.chaos_model(Path({str(tmp_path / "chaos")!r})))
-nn.modules.module.register_module_forward_pre_hook(poison.kill_where_fatal)
-labels = torch.tensor([0, 3, checkpoint.config.classes.index({name!r})])
-checkpoint.network(torch.zeros(3, 3, 16, 16), torch.tensor([{timestep}] * 3), labels)
+network = checkpoint.network
+as_worker = by_position(checkpoint.denoiser, torch.device("cpu"), checkpoint.config.told, {{}})
+for call in {CALLS!r}:
+    print([status_of(call, *about) for about in {about!r}])
 """
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=Path(__file__).parents[2], capture_output=True, text=True
     )
-    assert done.returncode == (-9 if dies else 0), done.stderr
+    assert done.stdout == "[-9, 0, -9, 0]\n" * len(CALLS), done.stdout + done.stderr
