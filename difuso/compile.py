@@ -12,6 +12,7 @@ from worker.compiled import NoGain, compile_network
 from worker.runner import CPU_SLOTS, pick_device
 from worker.settings import WorkerSettings
 
+from .build_cache import keep_builds_private
 from .errors import UserError, user_errors
 from .models_folder import find_model
 from .supervisor.machine import this_machine
@@ -26,11 +27,13 @@ def compile_for_this_machine(name: str, settings: WorkerSettings, workers: int |
         workers: the number of workers that will share the machine; None for as many as `difuso serve` starts.
 
     Raises:
-        UserError: if there is no such model, the device is a GPU, there are too few cores, or the compiler fails.
+        UserError: if there is no such model, the device is a GPU, there are too few cores, the compiler fails, or
+            others could change what it builds.
     """
     info = find_model(name, settings.models_dir)
     if pick_device(settings.device).type != "cpu":
         raise UserError("only networks on a CPU are compiled: set DIFUSO_DEVICE=cpu")
+    keep_builds_private()
     checkpoint = load_checkpoint(settings.models_dir / info.name)
     console = Console(soft_wrap=True)
     shares = share_out(this_machine(settings.device, os.environ), workers, threads_of(os.environ))

@@ -12,10 +12,11 @@ from torch import OutOfMemoryError
 
 from training.dry_run import dry_run
 from training.images import ImageArray
-from training.recipe import load_recipe
+from training.recipe import Recipe, load_recipe
 from training.run import Distance, train
 from worker.runner import pick_device
 
+from .build_cache import keep_builds_private
 from .errors import UserError, user_errors
 
 RUNS = Path("var/runs")
@@ -28,7 +29,7 @@ def run_recipe(name: str, changes: Sequence[str], out: Path | None, *, device: s
         UserError: if the recipe or its images cannot be used, or the run diverges.
     """
     with _training_errors():
-        recipe, device = load_recipe(name, changes), str(pick_device(device))
+        recipe, device = _load(name, changes), str(pick_device(device))
         kid_from = _kid_on(device) if recipe.kid_every else None
         try:
             train(recipe, out or RUNS / recipe.name, device=device, kid_from=kid_from)
@@ -43,8 +44,15 @@ def print_dry_run(name: str, changes: Sequence[str], *, device: str) -> None:
         UserError: if the recipe or its images cannot be used here.
     """
     with _training_errors():
-        for line in dry_run(load_recipe(name, changes), device=str(pick_device(device))).lines():
+        for line in dry_run(_load(name, changes), device=str(pick_device(device))).lines():
             typer.echo(line)
+
+
+def _load(name: str, changes: Sequence[str]) -> Recipe:
+    recipe = load_recipe(name, changes)
+    if recipe.compile:
+        keep_builds_private()
+    return recipe
 
 
 def _kid_on(device: str) -> Callable[[ImageArray], Distance]:
