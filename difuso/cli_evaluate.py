@@ -100,20 +100,25 @@ def neighbours(
             "the model draws them with its own settings.",
         ),
     ] = None,
-    training: Annotated[str, typer.Option(help="Training images: a folder, a recipe, or `faces`.")] = "faces",
+    training: Annotated[
+        str, typer.Option(help="Training images: a recipe, by name or as a file; or a folder. All are searched.")
+    ] = "faces64",
     held_out: Annotated[
-        str, typer.Option(help="Similar images that were not trained on: a folder, a recipe, or `faces`.")
-    ] = "faces",
+        str | None,
+        typer.Option(
+            help="Similar images that were not trained on: a folder, an .npz file, a recipe, or `faces`. By default "
+            "the test half of --training, or the images that it reserves."
+        ),
+    ] = None,
     model: Model = None,
     models_dir: ModelsDir = CHECKPOINTS,
-    images: Annotated[int, typer.Option(min=20, help="Images of SOURCE, and images held out.")] = 200,
-    training_images: Annotated[int, typer.Option(min=5, help="Largest number of training images.")] = 5000,
+    images: Annotated[int, typer.Option(min=20, help="Images of SOURCE.")] = 200,
     seed: Annotated[int, typer.Option(min=0, help="Seed of image 0; image i has seed + i.")] = 1_000_000,
     guidance_scale: Guidance = None,
     eta: Eta = None,
-    out: Annotated[Path, typer.Option(help="Folder for neighbours.png and neighbours.json.")] = OUT,
+    out: Annotated[Path, typer.Option(help="Folder for neighbours.json and the sheets of neighbours.")] = OUT,
 ) -> None:
-    """Looks for memorised training images: those that the model's images resemble most."""
+    """Looks for memorised training images: searches all for those that the model's images resemble most."""
     from .evaluate_neighbours import evaluate_neighbours
 
     written = evaluate_neighbours(
@@ -123,7 +128,6 @@ def neighbours(
         training=training,
         held_out=held_out,
         images=images,
-        training_images=training_images,
         device=_device(),
     )
     _print_paths(written)

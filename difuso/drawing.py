@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from jobs.catalog import ModelInfo
 from jobs.contract import new_job
@@ -37,6 +37,7 @@ class DrawingModel(Protocol):
         class_names: classes of the network; None if it knows none.
         labels: number of classes that a label may name: those of the network, or else of its classifier.
         defaults: the model's own settings.
+        trained_images: number of images that its last stage was trained on; None if the model does not say.
         together: number of images that are best drawn together; at most MAX_IMAGES.
         ahead: number of images that keep the place busy.
         is_here: whether this machine draws, so that its time tells how fast it is.
@@ -56,6 +57,8 @@ class DrawingModel(Protocol):
     def labels(self) -> int: ...
     @property
     def defaults(self) -> SamplerDefaults: ...
+    @property
+    def trained_images(self) -> int | None: ...
     @property
     def together(self) -> int: ...
     @property
@@ -99,6 +102,7 @@ class LocalModel:
         self.shape = info.config.shape
         self.class_names, self.labels = info.config.classes, info.config.num_labels
         self.defaults = info.config.defaults
+        self.trained_images = _trained_images(info.config.training)
 
     @cached_property
     def _runner(self) -> Runner:
@@ -131,6 +135,14 @@ class LocalModel:
             with user_errors(self.name):
                 (pngs,) = run_jobs(self._runner, [(job, ())])
             keep(number, pngs)
+
+
+def _trained_images(training: Mapping[str, Any]) -> int | None:
+    """Returns the number of training images by a config's facts about its training; older ones say it of faces only."""
+    match training:
+        case {"training_images": int(known)} | {"recipe": {"data": {"source": "faces", "count": int(known)}}}:
+            return known
+    return None
 
 
 def find_drawing_model(

@@ -84,7 +84,12 @@ class ImageSources:
         return replace(drawn(name, draw, total), drawn_by=images.facts, seconds_per_image=images.seconds_per_image)
 
     def real(self, data: str, count: int | None, *, split: str = "test", first: int = 0) -> ImageSet:
-        """Opens the images of an .npz file as they are, or those of `real_images` in the model's size."""
+        """Opens the images of an .npz file as they are, or those of `real_images` in the model's size.
+
+        Args:
+            count: number of images, of a file; largest number of others; None takes all.
+            split, first: see `real_images`.
+        """
         if data.endswith(".npz"):
             return from_path(Path(data), count)
         model = self.model

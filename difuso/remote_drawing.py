@@ -57,6 +57,7 @@ class ServedModel:
 
     is_here = False
     together, ahead = TOGETHER, AHEAD
+    trained_images = None  # a server does not tell
 
     def __init__(self, url: str, api_key: str | None, facts: Facts, *, tag: str | None = None) -> None:
         self._url = url

@@ -2,87 +2,211 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from itertools import islice
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+import torch
+from numpy.typing import NDArray
 
 from training.images import ImageArray
+from training.symmetries import turned
 
 from .errors import EvaluationError
 from .features import Extractor, FeatureArray, extract
 from .image_sets import from_array
-from .precision_recall import IndexArray, nearest
 
-COLUMNS = 5
-ROWS = 10
-GAP, LINE, MIN_TILE = 4, 14, 64  # pixels
+IndexArray = NDArray[np.int64]
+
+COMPARED = 20  # nearest training images that the nearest one is compared with
+SHOWN = 5  # of these, those of which the images are kept
+BLOCK = 512  # training images compared at a time
+CHANCE = 0.05  # share of the held-out images below the threshold
+SAME = 0.25  # grey levels: float32 tells no smaller differences from none
+PLANTED = 10.0  # grey levels: standard deviation of the noise in planted copies
+
+PIXELS, FEATURES = "pixels", "features"
 
 
 @dataclass(frozen=True, eq=False)
 class Neighbours:
-    """Distances between the features of a model's images and those of its training images.
+    """Distances between images and the training images nearest to them.
+
+    A distance alone does not say what is near: a photograph of the sea is near to many. So a score is the distance to
+    the nearest training image, relative to the mean of the COMPARED nearest (after Carlini et al. 2023, *Extracting
+    Training Data from Diffusion Models*, section 5.1). It is far below 1 for a copy.
 
     Attributes:
-        order: indices of the model's images by the distance to their nearest training image, nearest first, shape (N,).
+        order: indices of the model's images by score, lowest first, shape (N,).
+        scores: scores of the images of `order`, shape (N,).
         distances, indices: distances and indices of the training images nearest to each image of `order`, nearest
-            first, each of shape (N, COLUMNS).
-        held_out: distance from each held-out image to its nearest training image, shape (M,).
+            first, each of shape (N, COMPARED).
+        held_out_scores, held_out_distances: scores of held-out images and distances to their nearest, shape (M,).
+        planted: scores of copies of the held-out images with noise of PLANTED, had these been trained on, shape (M,).
     """
 
     order: IndexArray
+    scores: FeatureArray
     distances: FeatureArray
     indices: IndexArray
-    held_out: FeatureArray
+    held_out_scores: FeatureArray
+    held_out_distances: FeatureArray
+    planted: FeatureArray
+
+    @property
+    def threshold(self) -> float:
+        """The score that CHANCE of the held-out images fall below."""
+        return float(np.quantile(self.held_out_scores, CHANCE))
 
     @property
     def share_below(self) -> float:
-        """Share of the images nearer to a training image than 95 % of the held-out ones; 0.05 if none is a copy."""
-        return float((self.distances[:, 0] < np.quantile(self.held_out, 0.05)).mean())
+        """Share of the images below the threshold; CHANCE if none is a copy."""
+        return float((self.scores < self.threshold).mean())
+
+    @property
+    def chance_error(self) -> float:
+        """Standard deviation of `share_below` if none is a copy: both sets are samples, and the threshold is of one."""
+        return float(np.sqrt(CHANCE * (1 - CHANCE) * (1 / len(self.order) + 1 / len(self.held_out_scores))))
+
+    @property
+    def below_all(self) -> int:
+        """Number of the images with a lower score than every held-out one; N / (M + 1) if none is a copy."""
+        return int((self.scores < self.held_out_scores.min()).sum())
+
+    @property
+    def found(self) -> float:
+        """Share of the planted copies below the threshold."""
+        return float((self.planted < self.threshold).mean())
 
 
-def find_neighbours(images: ImageArray, training: ImageArray, held_out: ImageArray, extractor: Extractor) -> Neighbours:
-    """Compares a model's images, and real images that were not trained on, with the training images.
+@dataclass(frozen=True, eq=False)
+class Search:
+    """What a search through all training images has found.
+
+    Attributes:
+        by: neighbours by PIXELS, in root mean squares of grey levels, and by FEATURES.
+        training: the training images among the SHOWN nearest of an image, by their indices, each of shape (H, W, 3).
+        searched: number of training images.
+    """
+
+    by: Mapping[str, Neighbours]
+    training: Mapping[int, ImageArray]
+    searched: int
+
+
+def find_neighbours(
+    images: ImageArray,
+    held_out: ImageArray,
+    training: Iterable[ImageArray],
+    extractor: Extractor,
+    *,
+    symmetries: Sequence[int] = (0,),
+) -> Search:
+    """Compares a model's images, and real images that were not trained on, with every training image.
 
     Args:
-        images, training, held_out: uint8, each of shape (its own N, H, W, 3).
+        images, held_out: uint8, of shapes (N, H, W, 3) and (M, H, W, 3).
+        training: the training images, each of shape (H, W, 3); no more than BLOCK of them are held at a time.
+        symmetries: those in which training showed an image, see `training.symmetries`; the nearest counts.
 
     Raises:
-        EvaluationError: if there are fewer training images than a row of the sheet shows.
+        EvaluationError: if there are fewer training images than are compared, they have another size, or so many of the
+            held-out images are among them that these say nothing about chance.
     """
-    if len(training) < COLUMNS:
-        raise EvaluationError(f"there are {len(training)} training images, and {COLUMNS} at least are compared")
-    made, known, new = (extract(from_array("", each), extractor).pooled for each in (images, training, held_out))
-    distances, indices = nearest(made, known, count=COLUMNS)
-    order = distances[:, 0].argsort(kind="stable")
-    return Neighbours(order, distances[order], indices[order], nearest(new, known, count=1)[0][:, 0])
+    several = np.concatenate([images, held_out, _planted(held_out)])
+    views = [_seen(several, number) for number in symmetries]
+    measures: dict[str, Callable[[ImageArray], FeatureArray]] = {
+        PIXELS: _in_pixels,
+        FEATURES: lambda some: extract(from_array("training images", some), extractor).pooled,
+    }
+    nearest = {name: _Nearest([vectors(view) for view in views]) for name, vectors in measures.items()}
+    kept: dict[int, ImageArray] = {}
+    searched = 0
+    for block in _blocks(training):
+        if block.shape[1:] != images.shape[1:]:
+            height, width, _ = block.shape[1:]
+            raise EvaluationError(f"the training images are {width}x{height}, and the others are not: give others")
+        for name, each in nearest.items():
+            each.look(searched, measures[name](block))
+        wanted = np.unique([each.indices[: len(images), :SHOWN] for each in nearest.values()])
+        kept = {int(i): kept[i] if i < searched else block[i - searched] for i in wanted}
+        searched += len(block)
+    if searched < COMPARED:
+        raise EvaluationError(f"there are {searched} training images, and {COMPARED} at least are compared")
+    found = {name: each.neighbours(len(images), len(held_out)) for name, each in nearest.items()}
+    if np.quantile(found[PIXELS].held_out_distances, CHANCE) < SAME:
+        raise EvaluationError("the held-out images are training images: give others, or reserve some (data.reserved)")
+    return Search(found, kept, searched)
 
 
-def draw_sheet(neighbours: Neighbours, images: ImageArray, training: ImageArray) -> Image.Image:
-    """Draws images beside their nearest training images, with distances: left the nearest, right a sample of all."""
-    count = len(neighbours.order)
-    rows = min(ROWS, count)
-    spread = np.linspace(0, count - 1, rows).round().astype(int)
-    parts: dict[str, Iterable[int]] = {"nearest of all": range(rows), "from nearest to furthest": spread}
-    tall = max(MIN_TILE, images.shape[1])
-    wide = round(tall * images.shape[2] / images.shape[1])
-    width = (1 + COLUMNS) * (wide + GAP) + 4 * GAP
-    sheet = Image.new("RGB", (len(parts) * width + 2 * GAP, 2 * LINE + rows * (tall + LINE + GAP)), "white")
-    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(11)
-    for part, (name, places) in enumerate(parts.items()):
-        left = GAP + part * width
-        pen.text((left, 0), f"images, {name}", "black", font)
-        pen.text((left, LINE), "drawn", "black", font)
-        pen.text((left + wide + 3 * GAP, LINE), "nearest training images, distance below", "black", font)
-        for row, place in enumerate(places):
-            top = 2 * LINE + row * (tall + LINE + GAP)
-            number = neighbours.order[place]
-            near = zip(neighbours.indices[place], neighbours.distances[place], strict=True)
-            tiles = [(images[number], f"no. {number}"), *((training[i], f"{distance:.2f}") for i, distance in near)]
-            for column, (pixels, caption) in enumerate(tiles):
-                x = left + column * (wide + GAP) + (2 * GAP if column else 0)
-                # Small images are enlarged so that they can be seen, without interpolation.
-                sheet.paste(Image.fromarray(pixels).resize((wide, tall), Image.Resampling.NEAREST), (x, top))
-                pen.text((x, top + tall), caption, "black", font)
-    return sheet
+class _Nearest:
+    """The nearest training images of some images, while the training images pass by.
+
+    Args:
+        views: the vectors of the images in each symmetry, each of shape (N, D), as they are first.
+    """
+
+    def __init__(self, views: Sequence[FeatureArray]) -> None:
+        self._views = views
+        self._squares = np.full((len(views[0]), COMPARED), np.inf, np.float32)
+        self.indices = np.zeros((len(views[0]), COMPARED), np.int64)
+
+    def look(self, first: int, vectors: FeatureArray) -> None:
+        """Compares with the training images from number `first` on, shape (B, D)."""
+        found = reduce(np.minimum, (_squares(view, vectors) for view in self._views))
+        numbers = np.broadcast_to(np.arange(first, first + len(vectors)), found.shape)
+        squares, indices = np.hstack([self._squares, found]), np.hstack([self.indices, numbers])
+        best = squares.argsort(axis=1, kind="stable")[:, :COMPARED]
+        self._squares, self.indices = (np.take_along_axis(each, best, axis=1) for each in (squares, indices))
+
+    def neighbours(self, count: int, held_out: int) -> Neighbours:
+        """Judges what was found: of `count` images of a model, then of `held_out` images, then of their copies."""
+        distances, indices = np.sqrt(self._squares), self.indices[:count]
+        made, new, copies = np.split(distances, [count, count + held_out])
+        order = _scores(made).argsort(kind="stable")
+        # The copies are searched as if their originals were training images, too.
+        originals, planted = self._views[0][count : count + held_out], self._views[0][count + held_out :]
+        own = np.linalg.norm(planted - originals, axis=1)[:, None]
+        beside = np.sort(np.hstack([own, copies]), axis=1)[:, :COMPARED]
+        return Neighbours(
+            order, _scores(made)[order], made[order], indices[order], _scores(new), new[:, 0], _scores(beside)
+        )
+
+
+def _scores(distances: FeatureArray) -> FeatureArray:
+    """Computes each image's nearest distance relative to the mean of all, shape (N,); 1 if all are 0."""
+    means = distances.mean(axis=1)
+    return np.divide(distances[:, 0], means, out=np.ones_like(means), where=means > 0)
+
+
+def _planted(images: ImageArray) -> ImageArray:
+    """Returns copies with noise, always the same."""
+    noise = np.random.default_rng(0).normal(scale=PLANTED, size=images.shape)
+    return (images + noise).round().clip(0, 255).astype(np.uint8)
+
+
+def _squares(a: FeatureArray, b: FeatureArray) -> FeatureArray:
+    """Computes the squared distances between all pairs, shape (N, B)."""
+    squares: FeatureArray = np.square(a).sum(axis=1)[:, None] + np.square(b).sum(axis=1) - 2 * (a @ b.T)
+    return np.maximum(squares, 0)
+
+
+def _in_pixels(images: ImageArray) -> FeatureArray:
+    """Makes vectors whose distance is the root mean square of the difference in grey levels."""
+    flat = images.reshape(len(images), -1).astype(np.float32) - 127.5  # centred: float32 rounds small numbers less
+    return flat / np.float32(np.sqrt(flat.shape[1]))
+
+
+def _seen(images: ImageArray, symmetry: int) -> ImageArray:
+    """Returns images of shape (N, H, W, 3) in one symmetry."""
+    channels_first = torch.from_numpy(images).permute(0, 3, 1, 2)
+    seen = turned(channels_first, torch.full((len(images),), symmetry))
+    return np.ascontiguousarray(seen.permute(0, 2, 3, 1).numpy())
+
+
+def _blocks(images: Iterable[ImageArray]) -> Iterator[ImageArray]:
+    remaining = iter(images)
+    while block := list(islice(remaining, BLOCK)):
+        yield np.stack(block)

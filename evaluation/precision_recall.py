@@ -1,4 +1,4 @@
-"""Precision, recall, density, coverage and the nearest images, all from distances between features.
+"""Precision, recall, density and coverage, all from distances between features.
 
 Blocks of rows bound the memory.
 """
@@ -9,12 +9,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
 from .features import FeatureArray
-
-IndexArray = NDArray[np.int64]
 
 ROWS = 1000  # rows of distances held at a time: 200 MB against 50,000 images
 
@@ -77,20 +73,6 @@ def density_coverage(features: FeatureArray, reference: FeatureArray, *, k: int 
         inside += int(within.sum())
         covered |= within.any(axis=0)
     return DensityCoverage(inside / (k * len(features)), float(covered.mean()))
-
-
-def nearest(features: FeatureArray, others: FeatureArray, *, count: int) -> tuple[FeatureArray, IndexArray]:
-    """Finds the nearest of others, nearest first: distances and indices, each of shape (N, count).
-
-    Args:
-        features, others: shapes (N, D) and (M, D), M at least count.
-    """
-    distances, indices = [], []
-    for _, squares in _squares(features, others):
-        found = torch.from_numpy(squares).topk(count, largest=False)
-        distances.append(found.values.sqrt())
-        indices.append(found.indices)
-    return torch.cat(distances).numpy(), torch.cat(indices).numpy()
 
 
 def _radii(features: FeatureArray, k: int) -> FeatureArray:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from rich.progress import track
 from model.shape import Shape
 from training.faces import draw_faces
 from training.images import ImageArray, decode, size_of
-from training.recipe import load_recipe
+from training.recipe import Data, load_recipe
 from training.shipped import recipe_names
 from training.sources import SOURCES
 
@@ -49,6 +49,24 @@ def real_images(data: str, count: int | None, *, shape: Shape, split: str = "tes
     return np.stack(list(_folder_images(Path(data), count, shape)))
 
 
+def training_images(data: str, *, shape: Shape) -> Iterator[ImageArray]:
+    """Yields every image that training on `data` sees, uint8 of shape (H, W, C), one after another.
+
+    Args:
+        data: a folder of images that are at least as large; or a recipe, which stands for its images.
+        shape: the shape (C, H, W) of the images.
+
+    Raises:
+        EvaluationError: if an image does not fit, or `data` is `faces`, of which a recipe says how many were drawn.
+        RecipeError: if there is no such recipe or folder, or it has no images.
+    """
+    if data == FACES:
+        raise EvaluationError("a recipe, such as faces64, says how many faces a model was trained on: give its name")
+    if not names_recipe(data):
+        return _folder_images(Path(data), None, shape)
+    return _readable(replace(load_recipe(data).data, bits=8), shape)
+
+
 def names_recipe(data: str) -> bool:
     """Returns whether this is the name or the file of a recipe; a folder of the same name comes first."""
     return data.endswith(".toml") or (data in recipe_names() and not Path(data).is_dir())
@@ -68,12 +86,18 @@ def _folder_images(folder: Path, count: int | None, shape: Shape) -> Iterator[Im
 
 def _recipe_images(name: str, count: int | None, *, shape: Shape, split: str) -> ImageArray:
     recipe = load_recipe(name)
-    data = dataclasses.replace(recipe.data, split=split, bits=8)
+    data = replace(recipe.data, split=split, bits=8)
     if data.source == FACES:
         return real_images(FACES, data.count if count is None else count, shape=shape, split=split)
-    items = SOURCES[data.source](data, shape).items
-    images = [item.image for item in items if item.image is not None]  # training leaves the others out too
+    images = list(_readable(data, shape))
     if not images:
         raise EvaluationError(f"no image of {data.path} can be read")
     order = np.random.default_rng(0).permutation(len(images))[:count]
     return np.stack([images[i] for i in order])
+
+
+def _readable(data: Data, shape: Shape) -> Iterator[ImageArray]:
+    """Yields the images that can be read; training leaves the others out too."""
+    source = SOURCES[data.source](data, shape)
+    items = track(source.items, description="reading images", total=source.total)
+    return (item.image for item in items if item.image is not None)

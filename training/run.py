@@ -252,6 +252,7 @@ class Run:
             "steps": trainer.step,
             "images": trainer.step * trainer.recipe.batch_size,
             "draws": trainer.seeds.draws,
+            "training_images": len(trainer.batches.dataset.trained),
         }
         for ema in trainer.emas:
             name = MODEL if ema is trainer.emas[0] else f"{MODEL}-{ema.decay}"

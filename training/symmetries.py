@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
 COUNT = 8
 MIRRORED = 1  # the number of the symmetry that changes left and right
+
+
+def shown(flip: bool | Literal["dihedral"]) -> range:
+    """Returns the numbers of the symmetries in which a recipe's `data.flip` shows an image."""
+    return range(COUNT) if flip == "dihedral" else range(MIRRORED + flip)
 
 
 def turned(images: Tensor, symmetries: Tensor) -> Tensor:

@@ -46,6 +46,7 @@ class Painter:
     defaults = SamplerDefaults()
     together = ahead = 8
     is_here = True
+    trained_images = None
 
     def __init__(self, *, channels: int = 3, runs: int = 1000, error: BaseException | None = None) -> None:
         self.shape = Shape.of(SIZE, channels)

@@ -1,4 +1,4 @@
-"""`difuso evaluate quality`, `neighbours` and `losses`: from the command line to tables, plots and sheets."""
+"""`difuso evaluate quality` and `losses`: from the command line to tables and plots."""
 
 from __future__ import annotations
 
@@ -269,38 +269,6 @@ def test_another_config_of_the_same_weights_has_a_folder_of_its_own(classes: Run
     for runner in (classes, other):
         SampledImages(model_of(runner), PARAMS, tmp_path / "out")
     assert len(list(tmp_path.glob("out/classes-*"))) == 2
-
-
-def test_copies_of_training_images_are_found_and_shown(
-    models_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("difuso.evaluate_neighbours.EfficientNetLite0", lambda device: Colours())
-    training, new = noise(0, 40), noise(1, 60)
-    copies = np.concatenate([training[[5, 17]], new[:22]])
-    copies[0, 0, 0] ^= 1
-    folders = [
-        save(tmp_path / name, images) for name, images in {"made": copies, "train": training, "new": new[22:60]}.items()
-    ]
-    printed = difuso(
-        "evaluate", "neighbours", folders[0], "--training", folders[1], "--held-out", folders[2],
-        "--images", 24, "--models-dir", models_dir, "--out", tmp_path / "out",
-    )  # fmt: skip
-    facts = json.loads((tmp_path / "out" / "neighbours.json").read_text())
-    assert facts["training_images"] == 40
-    assert facts["distance_of_the_nearest"]["images"]["0"] < 0.01 < facts["distance_of_the_nearest"]["held out"]["0"]
-    assert facts["share_nearer_than_95_percent_of_held_out"] >= 2 / 24
-    assert "would be 5 %" in printed
-    larger = save(tmp_path / "larger", noise(2, 24, size=20))
-    with pytest.raises(UserError, match="larger holds images of another size than tiny was trained on"):
-        difuso(
-            "evaluate", "neighbours", larger, "--training", folders[1], "--held-out", folders[2],
-            "--images", 24, "--models-dir", models_dir,
-        )  # fmt: skip
-    with Image.open(tmp_path / "out" / "neighbours.png") as sheet:
-        pixels = np.asarray(sheet)
-    shown, neighbour = pixels[28:92, 4:68], pixels[28:92, 80:144]  # the first row: a picture, and what it is nearest to
-    assert np.abs(shown.astype(int) - neighbour).max() <= 1
-    assert len(np.unique(shown.reshape(-1, 3), axis=0)) > 100
 
 
 def test_loss_curves_of_several_runs_are_one_figure(tmp_path: Path) -> None:

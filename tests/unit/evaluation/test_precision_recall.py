@@ -1,4 +1,4 @@
-"""Precision, recall and neighbours of points made by hand, and by torch-fidelity's code on the same features."""
+"""Precision and recall of points made by hand, and by torch-fidelity's code on the same features."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from evaluation.features import FeatureArray
-from evaluation.precision_recall import density_coverage, nearest, precision_recall
+from evaluation.precision_recall import density_coverage, precision_recall
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -86,16 +86,6 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("evaluation.precision_recall.ROWS", 7)
 
 
-@pytest.mark.usefixtures("small_blocks")
-def test_neighbours_are_found_across_blocks() -> None:
-    rng = np.random.default_rng(1)
-    features, others = rng.normal(size=(30, 5)), rng.normal(size=(40, 5))
-    distances, indices = nearest(features, others, count=3)
-    all_pairs = np.linalg.norm(features[:, None] - others, axis=2)
-    assert (indices == all_pairs.argsort(axis=1)[:, :3]).all()
-    assert distances == pytest.approx(np.sort(all_pairs, axis=1)[:, :3])
-
-
 def test_memory_is_that_of_a_few_blocks_and_not_of_all_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
     """50,000 pictures have 10 GB of distances."""
     monkeypatch.setattr("evaluation.precision_recall.ROWS", 50)
@@ -103,7 +93,6 @@ def test_memory_is_that_of_a_few_blocks_and_not_of_all_pairs(monkeypatch: pytest
     block, all_pairs = 50 * 2000 * 4, 2000 * 2000 * 4
     tracemalloc.start()
     precision_recall(features, features)
-    nearest(features, features, count=2)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 6 * block < all_pairs / 6

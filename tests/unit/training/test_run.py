@@ -75,6 +75,7 @@ def test_a_run_leaves_a_model_that_loads_and_records_that_read(tmp_path: Path, t
         assert checkpoint.config.classes == ("a", "b", "c", "d", "e")
         assert checkpoint.config.training["steps"] == 6
         assert checkpoint.config.training["images"] == 24
+        assert checkpoint.config.training["training_images"] == 10
         for name, tensor in checkpoint.network.state_dict().items():
             assert torch.allclose(tensor, saved(out)["emas"][place]["network"][name], atol=1e-3)  # saved as float16
     entries = read_metrics(out / "metrics.jsonl")
