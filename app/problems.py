@@ -62,6 +62,10 @@ class ProblemType:
     retry_after: int | None = None
 
 
+def _of_image(refused: type[jobs_errors.ImageRefused], slug: str, *, status: int = 422) -> ProblemType:
+    return ProblemType(status, slug, refused.title, refused.advice)
+
+
 INVALID = ProblemType(422, "invalid-request", "The request is invalid", "See errors.")
 TOO_LARGE = ProblemType(413, "content-too-large", "Content too large", "The body is larger than this server allows.")
 
@@ -117,23 +121,11 @@ PROBLEMS: dict[type[Exception], ProblemType] = {
         400, "malformed-body", "Malformed body", "The body is not a complete multipart/form-data message."
     ),
     errors.BodyTooLarge: TOO_LARGE,
-    jobs_errors.UnsupportedFormat: ProblemType(
-        415,
-        "unsupported-format",
-        "Unsupported image format",
-        "Send a PNG or JPEG file, or an array as .npy or .npz.",
-    ),
-    jobs_errors.BadImage: ProblemType(
-        422, "bad-image", "The image cannot be read", "The file is damaged or incomplete; save the image again."
-    ),
-    jobs_errors.ImageTooLarge: ProblemType(422, "image-too-large", "The image is too large", "Scale the image down."),
-    jobs_errors.AnimatedImage: ProblemType(422, "animated-image", "The image is animated", "Send one still image."),
-    jobs_errors.ImageTooComplex: ProblemType(
-        422,
-        "image-too-complex",
-        "The image is too complex",
-        "The file has too many chunks, segments or scans; save the image again.",
-    ),
+    jobs_errors.UnsupportedFormat: _of_image(jobs_errors.UnsupportedFormat, "unsupported-format", status=415),
+    jobs_errors.BadImage: _of_image(jobs_errors.BadImage, "bad-image"),
+    jobs_errors.ImageTooLarge: _of_image(jobs_errors.ImageTooLarge, "image-too-large"),
+    jobs_errors.AnimatedImage: _of_image(jobs_errors.AnimatedImage, "animated-image"),
+    jobs_errors.ImageTooComplex: _of_image(jobs_errors.ImageTooComplex, "image-too-complex"),
     errors.NotAcceptable: ProblemType(
         406,
         "not-acceptable",

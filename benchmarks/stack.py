@@ -26,6 +26,7 @@ ROOT = Path(__file__).parent.parent
 # What a developer has set for themselves must not decide a figure.
 ENVIRONMENT = {key: value for key, value in os.environ.items() if key != "REDIS_URL" and not key.startswith("DIFUSO_")}
 ENVIRONMENT["DIFUSO_COMPILE"] = "off"
+ENVIRONMENT["DIFUSO_STATE_DIR"] = "var"  # of the folder where the process runs
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """The command line, the supervisor that runs everything on one machine, and the client of a server.
 
-The client's names are loaded when they are first used: `from difuso import Client` needs httpx, and `import difuso`
-loads nothing.
+The client's names are loaded when they are first used: `import difuso` loads nothing.
 """
 
 from __future__ import annotations

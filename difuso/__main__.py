@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from pathlib import Path
 
 SERVICES = ("serve", "api", "worker")
 
@@ -28,5 +29,16 @@ def main() -> None:
     run()
 
 
+def leave_out_the_working_directory() -> None:
+    """Takes the working directory, which `python -m` puts first, out of the places of modules.
+
+    A folder `training` or a file `model.py` of the user would be imported instead of ours. Only a clone that is not
+    installed is found in no other way.
+    """
+    if not sys.flags.safe_path and sys.path[0] != str(Path(__file__).parents[1]):
+        del sys.path[0]
+
+
 if __name__ == "__main__":
+    leave_out_the_working_directory()
     main()

@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from jobs.places import CHECKPOINTS, default_models_dir
 from training.shipped import recipe_names
 
 from .cli_evaluate import evaluate
 from .cli_kinds import add_commands
 from .cli_sample import HELP, sample
-from .errors import CannotVerify, UserError, machine_errors, user_errors
+from .errors import CannotVerify, UserError, machine_errors, require, user_errors
 from .logs import log_lines
-from .options import CHECKPOINTS, ModelsDir, Workers, number_of_workers, read_settings
+from .options import ModelsDir, NewModelsDir, Workers, number_of_workers, read_settings
 from .terminal import printable
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def main() -> None:
     for name, value in OPENMP.items():
         os.environ.setdefault(name, value)
     try:
-        with machine_errors():
+        with machine_errors(command=next(iter(sys.argv[1:]), None)):
             app()
     except UserError as error:
         typer.secho(f"difuso: {printable(str(error))}", err=True, fg=typer.colors.RED)
@@ -78,15 +79,19 @@ def difuso(
 def serve(
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="Replaces DIFUSO_PORT (8000).")] = None,
     workers: Workers = "auto",
+    models_dir: ModelsDir = None,
 ) -> None:
     """Runs everything on this machine: Redis, workers and the API; Ctrl-C stops it all."""
+    require("standalone", "fastapi", "torch")
     from app.settings import ApiSettings
     from worker.settings import WorkerSettings
 
     from .supervisor.standalone import serve as serve_standalone
 
     if port is not None:
-        os.environ["DIFUSO_PORT"] = str(port)  # the API process reads it too
+        os.environ["DIFUSO_PORT"] = str(port)  # the processes that it starts read it too
+    if models_dir is not None:
+        os.environ["DIFUSO_MODELS_DIR"] = str(models_dir)
     count = number_of_workers(workers)
     settings = read_settings(ApiSettings)
     _log("difuso", settings)
@@ -94,14 +99,14 @@ def serve(
 
 
 @app.command()
-def api() -> None:
+def api(models_dir: ModelsDir = None) -> None:
     """Runs the API process."""
     from app.main import serve as serve_api
     from app.settings import ApiSettings
 
     from .supervisor.startup_checks import check_metrics_port, open_store
 
-    settings = read_settings(ApiSettings)
+    settings = read_settings(ApiSettings, models_dir=models_dir)
     check_metrics_port(settings.host, settings.api_metrics_port)
     open_store(settings.store_url)
     _log("api", settings)
@@ -111,14 +116,14 @@ def api() -> None:
 
 
 @app.command()
-def worker() -> None:
+def worker(models_dir: ModelsDir = None) -> None:
     """Runs a worker process."""
     from worker.main import run
     from worker.settings import WorkerSettings
 
     from .supervisor.startup_checks import open_store
 
-    settings = read_settings(WorkerSettings)
+    settings = read_settings(WorkerSettings, models_dir=models_dir)
     open_store(settings.store_url)
     _log("worker", settings)
     with user_errors():
@@ -162,7 +167,7 @@ def verify(
         list[Path] | None,
         typer.Option("--upload", help="Image that the picture was made from; may be repeated."),
     ] = None,
-    models_dir: ModelsDir = CHECKPOINTS,
+    models_dir: ModelsDir = None,
 ) -> None:
     """Makes a picture again and compares. The exit status is 0 if they are equal, 1 if not, 2 if it cannot be done."""
     from worker.settings import WorkerSettings
@@ -172,8 +177,7 @@ def verify(
         with machine_errors():
             from .verifying import verify_image
 
-            settings = read_settings(WorkerSettings).model_copy(update={"models_dir": models_dir})
-            equal = verify_image(picture, uploads or (), settings)
+            equal = verify_image(picture, uploads or (), read_settings(WorkerSettings, models_dir=models_dir))
     except UserError as error:
         raise CannotVerify(str(error)) from error
     if not equal:
@@ -182,13 +186,13 @@ def verify(
 
 @app.command()
 def models(
-    folder: ModelsDir = CHECKPOINTS,
+    models_dir: ModelsDir = None,
     verify: Annotated[bool, typer.Option("--verify", help="Load and check the weights too.")] = False,
 ) -> None:
     """Lists the checkpoints, and says why any of them cannot be served."""
     from .listing import print_models
 
-    if not print_models(folder, verify=verify):
+    if not print_models(models_dir or default_models_dir(), verify=verify):
         sys.exit(1)
 
 
@@ -218,7 +222,7 @@ def convert(
     ] = 1.0,
     to: Annotated[Literal["difuso", "diffusers"], typer.Option(help="Format of the folder.")] = "difuso",
     half: Annotated[bool, typer.Option("--half", help="Save float16: half the size, 11 bits of precision.")] = False,
-    models_dir: ModelsDir = CHECKPOINTS,
+    models_dir: NewModelsDir = CHECKPOINTS,
 ) -> None:
     """Converts a checkpoint of another project to a folder that difuso serves, or to one for diffusers."""
     from .convert import convert as convert_into
@@ -244,7 +248,7 @@ def pull(
     ],
     name: Annotated[str | None, typer.Option("--as", metavar="NAME", help="Name of the model here.")] = None,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit; by default the main branch.")] = None,
-    models_dir: ModelsDir = CHECKPOINTS,
+    models_dir: NewModelsDir = CHECKPOINTS,
 ) -> None:
     """Downloads a model of diffusers from the Hugging Face hub, and checks that it can be served."""
     from .pulling import pull as pull_into
@@ -255,7 +259,7 @@ def pull(
 @app.command("compile")
 def compile_model(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="Name of a checkpoint.")],
-    models_dir: ModelsDir = CHECKPOINTS,
+    models_dir: ModelsDir = None,
     workers: Workers = "auto",
 ) -> None:
     """Compiles a model's network for this machine, for the workers that `difuso serve` starts from then on."""
@@ -263,7 +267,7 @@ def compile_model(
 
     from .compile import compile_for_this_machine
 
-    settings = read_settings(WorkerSettings).model_copy(update={"models_dir": models_dir})
+    settings = read_settings(WorkerSettings, models_dir=models_dir)
     compile_for_this_machine(model, settings, number_of_workers(workers))
 
 

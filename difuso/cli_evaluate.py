@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from jobs.places import default_models_dir
+
 from .errors import UserError
 from .logs import log_lines
-from .options import CHECKPOINTS, ModelsDir, Server, read_settings
+from .options import ModelsDir, Server, read_settings
 
 if TYPE_CHECKING:
     from .drawing import DrawingModel
@@ -60,7 +62,7 @@ def quality(
         ),
     ] = "faces",
     model: Model = None,
-    models_dir: ModelsDir = CHECKPOINTS,
+    models_dir: ModelsDir = None,
     images: Annotated[
         int | None, typer.Option(min=1, help="Images of each SOURCE; by default all, or 1000 if they must be drawn.")
     ] = None,
@@ -111,7 +113,7 @@ def neighbours(
         ),
     ] = None,
     model: Model = None,
-    models_dir: ModelsDir = CHECKPOINTS,
+    models_dir: ModelsDir = None,
     images: Annotated[int, typer.Option(min=20, help="Images of SOURCE.")] = 200,
     seed: Annotated[int, typer.Option(min=0, help="Seed of image 0; image i has seed + i.")] = 1_000_000,
     guidance_scale: Guidance = None,
@@ -154,7 +156,7 @@ def losses(
 @evaluate.command()
 def bpd(
     model: Model = None,
-    folder: ModelsDir = CHECKPOINTS,
+    models_dir: ModelsDir = None,
     data: Annotated[
         str, typer.Option(help="Images: a folder, a recipe, or `faces` (drawn, never trained on).")
     ] = "faces",
@@ -169,7 +171,7 @@ def bpd(
 
     written = evaluate_bpd(
         out,
-        models_dir=folder,
+        models_dir=models_dir or default_models_dir(),
         model=model,
         data=data,
         count=images,
@@ -187,7 +189,7 @@ def _device() -> str:
     return read_settings(WorkerSettings).device
 
 
-def _finder(model: str | None, models_dir: Path, server: str | None = None) -> Callable[[], DrawingModel]:
+def _finder(model: str | None, models_dir: Path | None, server: str | None = None) -> Callable[[], DrawingModel]:
     """Returns a function that finds the model, here or on a server."""
 
     def find() -> DrawingModel:

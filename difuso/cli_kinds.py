@@ -16,7 +16,7 @@ from jobs.kinds.generate import KIND as GENERATE
 
 from .errors import UserError
 from .logs import log_lines
-from .options import API_KEY, Server, read_settings, takes
+from .options import API_KEY, ModelsDir, Server, read_settings, takes
 
 OUT = Path("pictures")
 File = typer.Argument(help="PNG, JPEG, .npy or .npz file.")
@@ -38,7 +38,13 @@ def add_commands(app: typer.Typer) -> None:
 
 
 def write_images_of(
-    kind: Kind[Any], query: SamplingQuery, files: Mapping[str, Path | None], out: Path, server: str | None
+    kind: Kind[Any],
+    query: SamplingQuery,
+    files: Mapping[str, Path | None],
+    *,
+    out: Path,
+    server: str | None,
+    models_dir: Path | None,
 ) -> None:
     """Runs one job, writes its images and prints the paths of its files.
 
@@ -46,6 +52,7 @@ def write_images_of(
         files: image files of the request, by the kind's names for them.
         out: a folder, or an .npz file.
         server: the address of the server that makes them; None makes them here.
+        models_dir: the folder of models of this machine; None means that of the settings.
 
     Raises:
         UserError: if the images cannot be made, or there is no place for them.
@@ -60,32 +67,47 @@ def write_images_of(
     if out.suffix == NPZ and out.exists():
         raise UserError(f"{out} exists: delete it, or name another file")
     if server is None:
-        paths = make_images(kind, query, files, out, read_settings(WorkerSettings))
+        paths = make_images(kind, query, files, out, read_settings(WorkerSettings, models_dir=models_dir))
     else:
         paths = ask_server(server, kind, query, files, out, os.environ.get(API_KEY))
     for path in paths:
         typer.echo(path)
 
 
-def print_price_of(kind: Kind[Any], query: SamplingQuery, files: Mapping[str, Path | None], server: str | None) -> None:
+def print_price_of(
+    kind: Kind[Any],
+    query: SamplingQuery,
+    files: Mapping[str, Path | None],
+    *,
+    server: str | None,
+    models_dir: Path | None,
+) -> None:
     """Prints what one job takes, which is not made; the arguments are those of `write_images_of`."""
     from worker.settings import WorkerSettings
 
     from .pricing import price_here, price_on_server
 
     if server is None:
-        typer.echo(price_here(kind, query, files, read_settings(WorkerSettings)))
+        typer.echo(price_here(kind, query, files, read_settings(WorkerSettings, models_dir=models_dir)))
     else:
         typer.echo(price_on_server(server, kind, query, files, os.environ.get(API_KEY)))
 
 
 def _command(kind: Kind[Any], name: str) -> Callable[..., None]:
-    def command(*, query: SamplingQuery, out: Path, server: str | None, dry_run: bool, **files: Path | None) -> None:
+    def command(
+        *,
+        query: SamplingQuery,
+        out: Path,
+        server: str | None,
+        models_dir: Path | None,
+        dry_run: bool,
+        **files: Path | None,
+    ) -> None:
         log_lines(name)
         if dry_run:
-            print_price_of(kind, query, files, server)
+            print_price_of(kind, query, files, server=server, models_dir=models_dir)
         else:
-            write_images_of(kind, query, files, out, server)
+            write_images_of(kind, query, files, out=out, server=server, models_dir=models_dir)
 
     replaceable = typer.Argument(
         help=f"PNG, JPEG, .npy or .npz file; needed without {kind.instead}.", show_default=False
@@ -102,6 +124,7 @@ def _command(kind: Kind[Any], name: str) -> Callable[..., None]:
             *(parameter(image, Annotated[Path | None, OptionalFile], None) for image in kind.optional),
             parameter("out", Annotated[Path, Target], OUT),
             parameter("server", Server, None),
+            parameter("models_dir", ModelsDir, None),
             parameter("dry_run", Annotated[bool, DryRun], False),
         ]
     )

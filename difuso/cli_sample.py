@@ -14,7 +14,7 @@ from jobs.params import MAX_IMAGES
 from .cli_kinds import OUT, DryRun, print_price_of, write_images_of
 from .errors import UserError
 from .logs import log_lines
-from .options import Server, checked, option, takes
+from .options import ModelsDir, Server, checked, option, takes
 
 HELP = (
     f"{KIND.summary} as POST /{KIND.name} does, without a server, or on --server URL.\n\n"
@@ -42,6 +42,7 @@ def sample(
     query: SampleQuery,
     out: Annotated[Path, Target] = OUT,
     server: Server = None,
+    models_dir: ModelsDir = None,
     dry_run: Annotated[bool, DryRun] = False,
 ) -> None:
     from .bulk import make_file
@@ -54,13 +55,14 @@ def sample(
             raise UserError("--dry-run tells about one job; leave out --out FILE.npz, which takes many")
         if query.upscale is not None:
             raise UserError("--upscale draws into a folder; leave out --out FILE.npz")
-        typer.echo(make_file(out, query, find_drawing_model(query.model, server, tag=query.tag)))
+        model = find_drawing_model(query.model, server, models_dir=models_dir, tag=query.tag)
+        typer.echo(make_file(out, query, model))
         return
     if query.n is not None and query.n > MAX_IMAGES:
         otherwise = "with --trace or --bits 16" if out.suffix == NPZ else "unless --out is an .npz file"
         raise UserError(f"-n must be at most {MAX_IMAGES}, not {query.n}, {otherwise}")
     one_job = checked(GenerateQuery, query.model_dump(exclude_unset=True), option)
     if dry_run:
-        print_price_of(KIND, one_job, {}, server)
+        print_price_of(KIND, one_job, {}, server=server, models_dir=models_dir)
     else:
-        write_images_of(KIND, one_job, {}, out, server)
+        write_images_of(KIND, one_job, {}, out=out, server=server, models_dir=models_dir)

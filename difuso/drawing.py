@@ -162,8 +162,7 @@ def find_drawing_model(
         from .remote_drawing import served_model
 
         return served_model(name, server, os.environ.get(API_KEY), tag=tag)
-    settings = read_settings(WorkerSettings)
-    return local_model(name, settings if models_dir is None else settings.model_copy(update={"models_dir": models_dir}))
+    return local_model(name, read_settings(WorkerSettings, models_dir=models_dir))
 
 
 def local_model(name: str | None, settings: WorkerSettings) -> LocalModel:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 
 from .extras import extra_with, installing
 
@@ -49,18 +50,36 @@ def user_errors(about: str | None = None) -> Iterator[None]:
         raise UserError(str(error) if about is None else f"{about}: {error}") from error
 
 
+def require(extra: str, *modules: str) -> None:
+    """Checks that modules of an extra are there, for a command whose processes need them.
+
+    Raises:
+        UserError: if one is missing.
+    """
+    for module in modules:
+        if find_spec(module) is None:
+            raise _missing(module, extra)
+
+
+def _missing(module: str | None, extra: str) -> UserError:
+    return UserError(f"this command needs {module}, which is not installed: {installing(extra)}")
+
+
 @contextmanager
-def machine_errors() -> Iterator[None]:
+def machine_errors(command: str | None = None) -> Iterator[None]:
     """Turns what the machine lacks inside the block into UserError: a package, a file, a permission, space on a disk.
 
     Other errors are mistakes of the program, and keep their traceback.
+
+    Args:
+        command: the name of the command that runs, which decides the extra that is named for a package.
     """
     try:
         yield
     except ModuleNotFoundError as error:
-        if (extra := extra_with(error.name or "")) is None:
+        if (extra := extra_with(error.name or "", command)) is None:
             raise
-        raise UserError(f"this command needs {error.name}, which is not installed: {installing(extra)}") from error
+        raise _missing(error.name, extra) from error
     except OSError as error:
         if error.filename is None and error.errno not in FULL:  # such as a connection that breaks
             raise

@@ -2,22 +2,54 @@
 
 from __future__ import annotations
 
+import json
 import re
-from importlib.metadata import requires
+from collections.abc import Iterator
+from importlib.metadata import distribution, metadata, requires
+from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
-# Of a requirement such as `tensorboard>=2.20; extra == "train"`; one of difuso itself names other extras.
-OF_AN_EXTRA = re.compile(r"(?!difuso\b)(?P<package>[\w-]+).*; extra == \"(?P<extra>[\w-]+)\"")
+# Several extras have the same packages, so a command names its own; all others draw, which the extra `worker` is for.
+OF_COMMANDS = {
+    "api": "api",
+    "evaluate": "evaluate",
+    "key": "api",
+    "pull": "hub",
+    "serve": "standalone",
+    "train": "train",
+}
 
 
 def installing(extra: str) -> str:
-    """Returns what installs an extra: difuso is not on PyPI, so pip needs the clone."""
-    return f"pip install -e '.[{extra}]' in the clone of difuso"
+    """Returns what installs an extra: difuso is not on PyPI, so pip needs the place that it came from (PEP 610)."""
+    origin = json.loads(distribution("difuso").read_text("direct_url.json") or "{}")
+    url = origin.get("url", "")
+    if origin.get("dir_info", {}).get("editable"):
+        return f"pip install -e '{Path(url2pathname(urlsplit(url).path))}[{extra}]'"
+    if "vcs_info" in origin:
+        url = f"{origin['vcs_info']['vcs']}+{url}@{origin['vcs_info']['commit_id']}"
+    return f"pip install 'difuso[{extra}]{' @ ' if url else ''}{url}'"
 
 
-def extra_with(module: str) -> str | None:
-    """Returns the first extra whose packages have a module, by its whole name; None if none has it."""
+def extra_with(module: str, command: str | None = None) -> str | None:
+    """Returns the extra that brings a module, by its whole name: the command's own if that does; None if none does."""
     name = module.partition(".")[0].replace("_", "-")
-    for found in filter(None, map(OF_AN_EXTRA.match, requires("difuso") or ())):
-        if f"{found['package']}-".startswith(f"{name}-"):  # dicebear is a part of several packages
-            return found["extra"]
+    extras: list[str] = metadata("difuso").get_all("Provides-Extra") or []
+    for extra in (OF_COMMANDS.get(command or "", "worker"), *extras):
+        if any(f"{package}-".startswith(f"{name}-") for package in _packages(extra)):  # dicebear is a part of several
+            return extra
     return None
+
+
+def _packages(extra: str) -> Iterator[str]:
+    """Yields the packages of an extra, and those of the extras that it contains."""
+    for requirement in requires("difuso") or ():
+        needed, _, condition = requirement.partition("; extra == ")
+        if condition != f'"{extra}"':
+            continue
+        if contained := re.fullmatch(r"difuso\[(.+)\]", needed):
+            for other in contained[1].split(","):
+                yield from _packages(other)
+        else:
+            yield from re.findall(r"^[\w.-]+", needed)

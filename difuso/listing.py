@@ -10,7 +10,7 @@ from rich.table import Table
 from jobs.catalog import read_catalog
 from model.errors import reason_of
 
-from .errors import UserError
+from .models_folder import no_model
 
 
 def print_models(folder: Path, *, verify: bool) -> bool:
@@ -31,7 +31,7 @@ def print_models(folder: Path, *, verify: bool) -> bool:
     if verify:
         refused |= _damaged(folder, list(catalog.models))
     if not catalog.models and not refused:
-        raise UserError(f"no models in {folder}; name another folder with DIFUSO_MODELS_DIR or --models-dir")
+        raise no_model(folder, refused)
     table = Table(box=None, pad_edge=False)
     for heading in ("model", "size", "T", "parameters", "sha256", "state"):
         table.add_column(heading, justify="right" if heading == "parameters" else "left", overflow="fold")
@@ -42,7 +42,9 @@ def print_models(folder: Path, *, verify: bool) -> bool:
             size = f"{config.shape.in_pixels}x{config.channels}"
             facts = [size, str(config.schedule.num_train_timesteps), f"{info.parameters:,}", (info.sha256 or "")[:12]]
         table.add_row(name, *facts, f"refused: {refused[name]}" if name in refused else "ok")
-    Console().print(table)
+    console = Console()
+    console.print(f"models in {folder.absolute()}", soft_wrap=True, markup=False, highlight=False)
+    console.print(table)
     return not refused
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from jobs.catalog import Catalog, ModelInfo, read_catalog
+from model.formats.folders import holds_config
 
 from .errors import UserError, user_errors
 
@@ -17,12 +19,16 @@ def usable_models(folder: Path) -> Catalog:
     """
     catalog = read_catalog(folder)
     if not catalog.models:
-        reasons = "".join(f"; {name}: {reason}" for name, reason in catalog.refused.items())
-        raise UserError(
-            f"no model in {folder}{reasons}. Name another folder with DIFUSO_MODELS_DIR, or --models-dir where the "
-            "command has it"
-        )
+        raise no_model(folder, catalog.refused)
     return catalog
+
+
+def no_model(folder: Path, refused: Mapping[str, str]) -> UserError:
+    """Returns the error that no model of a folder can be used; `refused` are the reasons by the models' names."""
+    place = folder.absolute()
+    reasons = "".join(f"; {name}: {reason}" for name, reason in refused.items())
+    other = f"{place.parent}, because this folder is a model itself," if holds_config(folder) else "another folder"
+    return UserError(f"no model in {place}{reasons}. Name {other} with --models-dir or DIFUSO_MODELS_DIR")
 
 
 def find_model(name: str | None, folder: Path) -> ModelInfo:

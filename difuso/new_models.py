@@ -38,5 +38,5 @@ def print_summary(out: Path, checkpoint: Checkpoint) -> None:
     guides = " and ".join(name for name, network in beside.items() if network is not None)
     facts = f"{parameters:,} parameters, {checkpoint.config.shape.in_pixels} pixels{guides and f', with {guides}'}"
     typer.echo(f"{out}: {facts}; it can be loaded")
-    typer.echo(f"serve it:   DIFUSO_MODELS_DIR={out.parent} difuso serve")
-    typer.echo(f"or sample:  DIFUSO_MODELS_DIR={out.parent} difuso sample --model {out.name}")
+    typer.echo(f"serve it:   difuso serve --models-dir {out.parent}")
+    typer.echo(f"or sample:  difuso sample --models-dir {out.parent} --model {out.name}")

@@ -17,9 +17,20 @@ from .errors import UserError
 
 Value = TypeVar("Value", bound=BaseModel)
 ModelsDir = Annotated[
-    Path, typer.Option("--models-dir", envvar="DIFUSO_MODELS_DIR", help="Folder of checkpoints.", show_default=True)
+    Path | None,
+    typer.Option(
+        "--models-dir",
+        metavar="FOLDER",
+        envvar="DIFUSO_MODELS_DIR",
+        help="Folder of models; by default checkpoints, or without a model there the one that comes with difuso.",
+    ),
 ]
-CHECKPOINTS = Path("checkpoints")
+NewModelsDir = Annotated[
+    Path,
+    typer.Option(
+        "--models-dir", metavar="FOLDER", envvar="DIFUSO_MODELS_DIR", help="Folder of models, for the new one too."
+    ),
+]
 API_KEY = "DIFUSO_API_KEY"  # an environment variable: other programs may see the options of a command
 Server = Annotated[
     str | None,
@@ -84,13 +95,17 @@ def _said(kind: type[BaseModel], problem: ErrorDetails) -> str:
     return problem["msg"]
 
 
-def read_settings(kind: type[Value]) -> Value:
+def read_settings(kind: type[Value], *, models_dir: Path | None = None) -> Value:
     """Reads settings from the environment.
+
+    Args:
+        models_dir: the folder of models; None means that of the environment, or else the default.
 
     Raises:
         UserError: if a setting is wrong.
     """
-    return checked(kind, {}, lambda field: field if field.isupper() else f"DIFUSO_{field.upper()}")
+    given = {} if models_dir is None else {"models_dir": models_dir}
+    return checked(kind, given, lambda field: field if field.isupper() else f"DIFUSO_{field.upper()}")
 
 
 def option(field: str) -> str:

@@ -24,7 +24,6 @@ from model.formats.diffusers_config import (
 )
 
 from .errors import UserError, user_errors
-from .extras import installing
 from .new_models import check_name, name_from, print_summary
 from .terminal import printable
 
@@ -93,10 +92,8 @@ def _install(snapshot: Path, files: Sequence[str], out: Path) -> Checkpoint:
 
 def _download(repository: str, revision: str | None, files: Sequence[str]) -> Path:
     """Downloads those of these files that exist; returns the folder of the commit in the cache, named after it."""
-    try:
-        from huggingface_hub import constants, errors, snapshot_download
-    except ImportError as error:
-        raise UserError(f"difuso pull needs: {installing('hub')}") from error
+    from huggingface_hub import constants, errors, snapshot_download
+
     try:
         return Path(snapshot_download(repository, revision=revision, allow_patterns=list(files)))
     except errors.GatedRepoError as error:

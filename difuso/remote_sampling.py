@@ -53,10 +53,8 @@ def connected(url: str, api_key: str | None, *, timeout: float | None) -> Iterat
     Args:
         timeout: seconds that a call may take in all; None for any time.
     """
-    try:
-        from .client import Client, DifusoError
-    except ImportError as error:
-        raise UserError(str(error)) from error
+    from .client import Client, DifusoError
+
     logging.getLogger("httpx").setLevel(logging.WARNING)  # at level info it logs every request
     _check_answers(url)
     try:

@@ -172,10 +172,7 @@ def open_image(file: Path) -> SentImage:
     except OSError as error:
         raise UserError(f"{file}: {error.strerror}") from error
     except ImageRefused as error:
-        from app.problems import PROBLEMS  # here, because it takes long to load
-
-        kind = PROBLEMS[type(error)]
-        raise UserError(f"{file}: {error.detail or f'{kind.title}. {kind.detail}'}") from error
+        raise UserError(f"{file}: {error.detail or f'{error.title}. {error.advice}'}") from error
 
 
 def _read_files(kind: Kind[Any], files: Mapping[str, Path | None], fits: Mapping[str, Fit]) -> dict[str, FittedImage]:

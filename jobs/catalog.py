@@ -12,7 +12,7 @@ from pathlib import Path
 from model.config import ModelConfig
 from model.errors import CheckpointError, ModelError, may_pass, reason_of
 from model.files import SUMS, WEIGHTS, is_file, read_shapes, read_sums
-from model.formats.folders import read_config, weights_of
+from model.formats.folders import holds_config, read_config, weights_of
 from model.plans.schedule import NoiseSchedule
 from model.shape import Shape
 
@@ -21,6 +21,10 @@ from .params import MODEL_NAME
 
 log = logging.getLogger(__name__)
 
+NO_NAME = (
+    "the name of a model has at most 64 characters: a-z, 0-9, dots, dashes and underscores, of which the first is a "
+    "letter or digit; rename the folder"
+)
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -124,7 +128,7 @@ def read_catalog(folder: Path, default: str | None = None, *, before: Catalog | 
         before: the catalog until now. A model stays as it is there while its folder cannot be read.
     """
     before = before or Catalog({}, {})
-    catalog = Catalog({}, {}, default)
+    catalog = Catalog({}, passed_over(folder), default)
     for path in model_folders(folder):
         try:
             catalog.models[path.name] = _read(path)
@@ -156,6 +160,15 @@ def model_folders(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     return sorted(path for path in folder.iterdir() if path.is_dir() and re.fullmatch(MODEL_NAME, path.name))
+
+
+def passed_over(folder: Path) -> dict[str, str]:
+    """Returns the folders that hold a config but cannot be models by their name, each with the reason."""
+    if not folder.is_dir():
+        return {}
+    named = {path.name for path in model_folders(folder)}
+    others = sorted(path for path in folder.iterdir() if path.name not in named and not path.name.startswith("."))
+    return {path.name: NO_NAME for path in others if holds_config(path)}
 
 
 def _read(path: Path) -> ModelInfo:

@@ -40,10 +40,16 @@ class RequestRefused(JobsError):
 class ImageRefused(JobsError):
     """An image of a request cannot be used.
 
+    Attributes:
+        title, advice: what is wrong with every image that is refused for this reason, and what to do.
+
     Args:
-        detail: the explanation for the caller; None for the text of the problem type.
+        detail: the explanation for the caller; None for the advice.
         part: the name of its part of the request; None until the caller of the reader sets it.
     """
+
+    title = "The image cannot be used"
+    advice = "Send another image."
 
     def __init__(self, detail: str | None = None, *, part: str | None = None) -> None:
         super().__init__(detail)
@@ -54,21 +60,36 @@ class ImageRefused(JobsError):
 class UnsupportedFormat(ImageRefused):
     """The content is neither PNG, JPEG, .npy nor .npz, whatever the name of the file."""
 
+    title = "Unsupported image format"
+    advice = "Send a PNG or JPEG file, or an array as .npy or .npz."
+
 
 class BadImage(ImageRefused):
     """The image cannot be decoded."""
+
+    title = "The image cannot be read"
+    advice = "The file is damaged or incomplete; save the image again."
 
 
 class ImageTooLarge(ImageRefused):
     """The image has more pixels than the limit."""
 
+    title = "The image is too large"
+    advice = "Scale the image down."
+
 
 class AnimatedImage(ImageRefused):
     """The file holds several images."""
 
+    title = "The image is animated"
+    advice = "Send one still image."
+
 
 class ImageTooComplex(ImageRefused):
     """The file has so many pieces that reading it would take long."""
+
+    title = "The image is too complex"
+    advice = "The file has too many chunks, segments or scans; save the image again."
 
 
 class JobNotFound(JobsError):

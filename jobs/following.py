@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
-from .catalog import model_folders, read_catalog
+from .catalog import model_folders, passed_over, read_catalog
 
 LOOK_SECONDS = 5.0  # between two looks
 
@@ -40,7 +40,7 @@ class CatalogFollower:
 
     def __init__(self, folder: Path, default: str | None = None) -> None:
         self._folder, self._default = folder, default
-        self._read_of = self._seen = model_marks(folder)
+        self._read_of = self._seen = self._marks()
         self.catalog = read_catalog(folder, default)
 
     def look(self) -> bool:
@@ -48,9 +48,12 @@ class CatalogFollower:
 
         That waits until the folder is as it was at the last look, so that one that is still being written is not read.
         """
-        before, self._seen = self._seen, model_marks(self._folder)
+        before, self._seen = self._seen, self._marks()
         if self._seen != before or (self._seen == self._read_of and not self.catalog.passing):
             return False
         self.catalog = read_catalog(self._folder, self._default, before=self.catalog)
         self._read_of = self._seen
         return True
+
+    def _marks(self) -> dict[str, Mark]:
+        return model_marks(self._folder) | dict.fromkeys(passed_over(self._folder), ())

@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, FilePath, PositiveInt
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from .places import default_models_dir, default_state_dir
+
 
 def _redis_url(url: str) -> str:
     from redis import Redis  # here, because few commands need it
@@ -27,11 +29,15 @@ class SharedSettings(BaseSettings):
     """URL of the Redis that holds the queue."""
     redis_password_file: FilePath | None = None
     """File with the password of Redis; safer than a password in the URL, which other programs may see."""
-    models_dir: Path = Path("checkpoints")
-    """Folder of checkpoints. A worker serves all that it can load; the API reads their config files only."""
+    state_dir: Path = Field(default_factory=default_state_dir)
+    """Folder of what difuso keeps on this machine: var/ of the clone that one stands in, else the platform's folder for
+    the state of the user's programs."""
+    models_dir: Path = Field(default_factory=default_models_dir)
+    """Folder of models: ./checkpoints, or without a model there that of the models that come with difuso. A worker
+    serves all that it can load; the API reads their config files only."""
     default_model: str | None = None
     """Model of requests that name none, by default the first by name that needs no image. A worker loads it first."""
-    store_url: str = "var/store"
+    store_url: str = Field(default_factory=lambda given: str(given["state_dir"] / "store"))
     """Folder or fsspec URL of images, manifests and snapshots; the same for every process."""
     result_ttl: PositiveInt = 86400
     """Time that images are kept, in seconds."""

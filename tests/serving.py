@@ -17,6 +17,7 @@ from tests.waiting import wait_until
 
 # What a developer has set for themselves must not decide a test.
 ENVIRONMENT = {key: value for key, value in os.environ.items() if key != "REDIS_URL" and not key.startswith("DIFUSO_")}
+ENVIRONMENT["DIFUSO_STATE_DIR"] = "var"  # of the folder where the process runs
 ENVIRONMENT["DIFUSO_COMPILE"] = "off"  # a developer may have compiled the models that ship
 ENVIRONMENT["DIFUSO_WORKERS"] = "1"  # on two cores there would be two
 SERVE = [sys.executable, "-P", "-m", "difuso", "serve"]
@@ -49,11 +50,17 @@ class Difuso:
 
 @contextmanager
 def running(
-    folder: Path, environment: dict[str, str], *, ready: bool = True, port: int | None = None
+    folder: Path,
+    environment: dict[str, str],
+    *,
+    ready: bool = True,
+    port: int | None = None,
+    python: str = sys.executable,
 ) -> Iterator[Difuso]:
     port, log = port or free_port(), folder / "serve.log"
     with log.open("wb") as file:
-        process = subprocess.Popen([*SERVE, "--port", str(port)], cwd=folder, env=environment, stderr=file)
+        command = [python, *SERVE[1:], "--port", str(port)]
+        process = subprocess.Popen(command, cwd=folder, env=environment, stderr=file)
     difuso = Difuso(process, log, port)
     try:
         if ready:

@@ -22,11 +22,8 @@ from .source import Source, SourceImage
 
 def open_huggingface(data: Data, shape: Shape) -> Source:
     """Opens a set that `save_to_disk` wrote, or one of the hub by name: its first columns of images and of classes."""
-    try:
-        import datasets
-    except ImportError as error:
-        how = "pip install -e '.[huggingface]' in the clone of difuso"
-        raise RecipeError(f"data.source huggingface needs: {how}") from error
+    import datasets
+
     rows = _load(datasets, data)
     column = next((name for name, kind in rows.features.items() if isinstance(kind, datasets.Image)), None)
     if column is None:

@@ -40,7 +40,7 @@ def run(settings: WorkerSettings) -> int:
     use_one_core()
     models = load_models(settings)
     if not models.runners:
-        log.error("no model could be loaded from %s", settings.models_dir)
+        log.error("no model could be loaded from %s", settings.models_dir.absolute())
         return 1
     metrics = WorkerMetrics(CollectorRegistry())
     for name, runner in models.runners.items():

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from jobs.catalog import passed_over
 from jobs.following import Mark, model_marks
 from model.checkpoint import Checkpoint, load_checkpoint
 from model.errors import ModelError, may_pass, reason_of
@@ -60,6 +61,8 @@ def load_models(settings: WorkerSettings) -> Models:
     The others are still to come: a `ModelFollower` loads them while the worker serves. If no model can be loaded, the
     reasons are in `refused`.
     """
+    for name, reason in passed_over(settings.models_dir).items():
+        log.warning("the folder %s is passed over: %s", (settings.models_dir / name).absolute(), reason)
     marks = model_marks(settings.models_dir)
     for models in _load(settings, Models(seen=marks), marks, lambda: False):
         if models.runners:

@@ -39,7 +39,7 @@ class WorkerSettings(SharedSettings):
     """Whether networks that `difuso compile` has compiled for this machine are used."""
     cuda_graphs: bool = False
     """Whether a GPU replays CUDA graphs; off because they have not been run on a GPU yet."""
-    compiled_dir: Path = Path("var/compiled")
+    compiled_dir: Path = Field(default_factory=lambda given: given["state_dir"] / "compiled")
     """Folder of compiled networks; it holds machine code, so nobody else may write there."""
     drain_seconds: PositiveInt = 20
     """Seconds after SIGTERM in which jobs may end; the others are handed to the next worker."""

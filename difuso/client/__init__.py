@@ -1,4 +1,4 @@
-"""A client of difuso's HTTP API. It needs httpx (the extra `client`) and Pillow, and nothing else of difuso.
+"""A client of difuso's HTTP API. It needs httpx, NumPy and Pillow, and nothing else of difuso.
 
 options, images    what a request holds
 flows, events      what to ask the server next, given its last answer; no input or output
@@ -8,11 +8,6 @@ results, errors    what comes back
 """
 
 from __future__ import annotations
-
-try:
-    import httpx  # noqa: F401
-except ModuleNotFoundError as error:
-    raise ImportError("the client of difuso needs httpx: pip install -e '.[client]' in the clone of difuso") from error
 
 from .asynchronous import AsyncClient, AsyncJob
 from .errors import (

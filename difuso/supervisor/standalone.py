@@ -13,7 +13,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from itertools import chain
-from pathlib import Path
 
 from app.settings import ApiSettings
 from difuso.models_folder import usable_models
@@ -38,7 +37,6 @@ from .startup_checks import (
 log = logging.getLogger(__name__)
 
 DIFUSO = (sys.executable, "-P", "-m", "difuso")  # -P: never import from the working directory
-REDIS_DATA = Path("var/redis")
 TICK_SECONDS = 0.1
 API_DRAIN_SECONDS = 25.0  # uvicorn ends its last requests after 20
 # A network call waits for the slowest of its threads, so a request that takes a core from one of them delays all. With
@@ -75,7 +73,7 @@ def serve(api: ApiSettings, worker: WorkerSettings, workers: int | None) -> None
     with _stop_signals() as signals, ChildProcesses() as children, ExitStack() as stack:
         groups: list[list[Service]] = []
         if url is None:
-            server = stack.enter_context(closing(RedisServer(children, REDIS_DATA)))
+            server = stack.enter_context(closing(RedisServer(children, worker.state_dir / "redis")))
             groups.append([Service("redis", server.start, drain_seconds=REDIS_DRAIN_SECONDS)])
             url = server.url
         environment = {**os.environ, "REDIS_URL": url}

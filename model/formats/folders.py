@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from ..config import ModelConfig
 from ..config_json import config_from_json
 from ..files import CONFIG, WEIGHTS, read_json, require_file
 from . import diffusers_config
+
+
+def holds_config(folder: Path) -> bool:
+    """Returns whether a folder is meant to be a model: whether it holds a config, usable or not."""
+    places = (CONFIG, diffusers_config.INDEX, f"unet/{CONFIG}")
+    return any(os.path.isfile(folder / place) for place in places)
 
 
 def read_config(folder: Path) -> ModelConfig:

@@ -199,9 +199,3 @@ def test_names_are_checked_first(tmp_path: Path) -> None:
         pull("a/There", tmp_path)
     with pytest.raises(UserError, match=r"'\.\./out' is not a name for a model"):
         pull("a/b", tmp_path, name="../out")
-
-
-def test_without_the_extra_it_says_which(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(UserError, match=r"pip install -e '\.\[hub\]'"):
-        pull("a/b", tmp_path)

@@ -123,8 +123,8 @@ def test_a_wrong_number_of_workers_is_told_at_once(tmp_path: Path, environment: 
 
 
 def test_a_folder_without_models_is_told_at_once(tmp_path: Path, environment: dict[str, str]) -> None:
-    environment |= {"DIFUSO_MODELS_DIR": str(tmp_path), "DIFUSO_PORT": str(free_port())}
-    assert f"no model in {tmp_path}" in refused(SERVE, tmp_path, environment)
+    environment |= {"DIFUSO_PORT": str(free_port())}
+    assert f"no model in {tmp_path}." in refused([*SERVE, "--models-dir", "."], tmp_path, environment)
 
 
 @pytest.mark.parametrize(

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import typer
 from PIL import Image
 from typer.testing import CliRunner
 
 from difuso import cli
 from difuso.errors import UserError
+from jobs.places import SHIPPED
 from training.shipped import recipe_names
+
+if TYPE_CHECKING:
+    from app.settings import ApiSettings
+    from worker.settings import WorkerSettings
 
 runner = CliRunner()
 
@@ -229,7 +237,7 @@ def test_mistakes_with_pictures_are_explained(
         (["sample", "--server", "http://127.0.0.1:9", "--dry-run"], "^no server answers at http://127.0.0.1:9"),
         (["compile", "tiny", "--models-dir", "/nowhere"], "^no model in /nowhere"),
         (["train", "nobody"], "there is no recipe 'nobody'"),
-        (["models", "--models-dir", "/nowhere"], "no models in /nowhere"),
+        (["models", "--models-dir", "/nowhere"], "^no model in /nowhere"),
     ],
 )
 def test_mistakes_are_explained(
@@ -238,6 +246,66 @@ def test_mistakes_are_explained(
     monkeypatch.setenv("DIFUSO_MODELS_DIR", str(models_dir))
     with pytest.raises(UserError, match=message):
         difuso(*arguments)
+
+
+def test_every_command_that_draws_serves_or_lists_takes_a_folder_of_models() -> None:
+    group = typer.main.get_command(cli.app)
+    commands: dict[str, Any] = {**group.commands, **group.commands["evaluate"].commands}  # type: ignore[attr-defined]
+    without = {
+        name for name, each in commands.items() if all("--models-dir" not in param.opts for param in each.params)
+    }
+    assert without == {"evaluate", "inspect", "key", "losses", "train"}
+
+
+@pytest.mark.parametrize("command", ["api", "worker"])
+def test_a_service_gets_the_folder_of_its_option(
+    models_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    seen: list[Path] = []
+
+    def serve(settings: ApiSettings | WorkerSettings) -> int:
+        seen.append(settings.models_dir)
+        return 0
+
+    monkeypatch.setattr("app.main.serve", serve)
+    monkeypatch.setattr("worker.main.run", serve)
+    monkeypatch.setattr("difuso.cli.log_lines", lambda *_, **__: None)
+    monkeypatch.setenv("DIFUSO_MODELS_DIR", str(tmp_path))
+    difuso(command, "--models-dir", str(models_dir))
+    difuso(command)
+    assert seen == [models_dir, tmp_path]
+
+
+def test_the_option_comes_before_the_environment(
+    models_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DIFUSO_MODELS_DIR", str(tmp_path))
+    printed = difuso("sample", "--dry-run", "--steps", "4", "--seed", "7", "--models-dir", str(models_dir))
+    assert printed == "tiny, seed 7: 1 image takes 4 image-steps.\n"
+
+
+def test_a_wheels_user_stands_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DIFUSO_MODELS_DIR", raising=False)
+    monkeypatch.chdir(tmp_path)
+    printed = difuso("models")
+    assert f"models in {SHIPPED}" in printed
+    assert "faces64  64x64x3" in printed
+    assert difuso("sample", "--dry-run", "--steps", "4", "--seed", "7").startswith("faces64, seed 7")
+
+
+def test_messages_name_the_place_and_what_is_wrong_with_it(
+    models_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=f"^no model in {tmp_path / 'nowhere'}. Name another folder with --models-dir"):
+        difuso("sample", "--models-dir", "nowhere")
+    with pytest.raises(UserError, match=f"Name {models_dir}, because this folder is a model itself, with --models-dir"):
+        difuso("models", "--models-dir", str(models_dir / "tiny"))
+    shutil.copytree(models_dir / "tiny", tmp_path / "Tiny")
+    with pytest.raises(
+        UserError, match=f"^no model in {tmp_path}; Tiny: the name of a model has at most 64 characters"
+    ):
+        difuso("sample", "--models-dir", ".")
 
 
 @pytest.mark.parametrize("command", [["sample"], ["sample", "--out", "all.npz"], ["upscale", __file__]])

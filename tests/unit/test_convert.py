@@ -73,7 +73,7 @@ def test_a_converted_network_computes_what_it_did(tmp_path: Path, suffix: str) -
     assert_equal(checkpoint.network(X, T, LABELS), reference(NEW).outputs["out"])
     parameters = sum(tensor.numel() for tensor in reference(NEW).weights.values())
     assert f"new-1.0: {parameters:,} parameters, 16x16 pixels" in printed
-    assert f"DIFUSO_MODELS_DIR={tmp_path / 'models'} difuso serve" in printed
+    assert f"difuso serve --models-dir {tmp_path / 'models'}" in printed
     assert checkpoint.config.training == {"converted_from": source.name, "sha256": file_sha256(source)}
 
 

@@ -7,12 +7,14 @@ import re
 import subprocess
 import sys
 import tomllib
-from importlib.metadata import packages_distributions
+from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+from jobs.places import SHIPPED
 
 ROOT = Path(__file__).parents[2]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -39,7 +41,7 @@ def test_every_data_file_is_in_the_package_data() -> None:
         for pattern in patterns
         for path in (ROOT / package).glob(pattern)
     }
-    assert found == listed
+    assert found == {path for path in listed if SHIPPED not in path.parents}
 
 
 def test_every_top_level_package_is_held_by_the_import_rules() -> None:
@@ -75,9 +77,18 @@ def test_the_command_line_loads_neither_torch_nor_matplotlib() -> None:
     assert not {"matplotlib", "torch"} & set(run.stdout.split())
 
 
-def test_front_ends_and_the_command_line_need_only_the_base_dependencies() -> None:
-    """An image of the API has nothing else; here everything is installed, which would hide what is missing there."""
-    code = "import sys, app.main, difuso.cli; print(*(each.__file__ for each in sys.modules.values() if spec(each)))"
+@pytest.mark.parametrize(
+    ("extra", "modules"),
+    [
+        ("client", "difuso.cli, difuso.client, difuso.remote_sampling, difuso.remote_drawing, difuso.inspecting"),
+        ("api", "app.main, difuso.supervisor.startup_checks"),
+        ("worker", "worker.main, difuso.supervisor.startup_checks"),
+        ("standalone", "difuso.supervisor.standalone"),
+    ],
+)
+def test_what_an_extra_is_for_needs_only_its_packages(extra: str, modules: str) -> None:
+    """Who installs it has nothing else; here everything is installed, which would hide what is missing there."""
+    code = f"import sys, {modules}; print(*(each.__file__ for each in sys.modules.values() if spec(each)))"
     code = f"spec = lambda each: each.__name__.partition('.')[0] in {PACKAGES} and each.__file__; {code}"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     trees = [ast.parse(Path(path).read_text("utf-8")).body for path in run.stdout.split()]
@@ -86,7 +97,57 @@ def test_front_ends_and_the_command_line_need_only_the_base_dependencies() -> No
     loaded |= {each.module or "" for each in statements if isinstance(each, ast.ImportFrom) and not each.level}
     homes = packages_distributions()
     found = {canonicalize_name(home) for name in loaded for home in homes.get(name.partition(".")[0], [])[:1]}
-    declared = {canonicalize_name(Requirement(text).name) for text in PYPROJECT["project"]["dependencies"]}
     assert "numpy" in found
-    # Besides ourselves: anyio comes with starlette, and its core with pydantic.
-    assert found - declared <= {"difuso", "anyio", "pydantic-core"}
+    # Besides ourselves: anyio comes with httpx and starlette, and its core with pydantic.
+    assert found - {canonicalize_name(each.name) for each in wanted(extra)} <= {"difuso", "anyio", "pydantic-core"}
+
+
+def test_a_client_brings_neither_server_nor_worker() -> None:
+    brought: set[str] = set()
+    coming = [each.name for each in wanted("client")]
+    while coming:
+        name = canonicalize_name(coming.pop())
+        if name not in brought:
+            brought.add(name)
+            needed = [Requirement(text) for text in requires(name) or ()]
+            coming += [each.name for each in needed if each.marker is None or each.marker.evaluate({"extra": ""})]
+    assert {"httpx", "httpcore", "typer"} <= brought
+    assert not {"fastapi", "starlette", "uvicorn", "redis", "rq", "prometheus-client", "fsspec", "torch"} & brought
+
+
+def test_a_wheel_holds_the_model_of_the_clone_by_a_link() -> None:
+    """So its weights lie in the repository once."""
+    patterns = PYPROJECT["tool"]["setuptools"]["package-data"]["jobs"]
+    (model,) = SHIPPED.iterdir()
+    assert model.is_symlink()
+    assert model.resolve() == ROOT / "checkpoints" / model.name
+    packed = {path.resolve() for pattern in patterns for path in (ROOT / "jobs").glob(pattern)}
+    assert packed == set((ROOT / "checkpoints" / model.name).iterdir())
+
+
+def test_the_version_is_everywhere_the_same() -> None:
+    version = PYPROJECT["project"]["version"]
+    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text("utf-8")
+    assert f"dist/difuso-{version}-py3-none-any.whl" in (ROOT / "README.md").read_text("utf-8")
+    assert f'org.opencontainers.image.version="{version}"' in (ROOT / "docker/Dockerfile").read_text("utf-8")
+
+
+def test_modules_of_the_working_directory_are_not_taken_for_ours(models_dir: Path, tmp_path: Path) -> None:
+    for package in PACKAGES[2:]:
+        (tmp_path / package).mkdir()
+        (tmp_path / package / "__init__.py").write_text("raise SystemExit('a package of the user')")
+    (tmp_path / "app.py").write_text("raise SystemExit('a module of the user')")
+    command = [sys.executable, "-m", "difuso", "models", "--models-dir", str(models_dir)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "tiny" in done.stdout
+
+
+def wanted(extra: str) -> list[Requirement]:
+    """The requirements of difuso with one extra."""
+    project = PYPROJECT["project"]
+    found = [Requirement(text) for text in (*project["dependencies"], *project["optional-dependencies"][extra])]
+    own = [each for each in found if each.name == "difuso"]
+    return [each for each in found if each not in own] + [
+        inner for each in own for name in each.extras for inner in wanted(name)
+    ]

@@ -18,11 +18,12 @@ ROW = re.compile(r"^\| `(?P<name>[A-Z_]+)` \| (?P<default>\S+) \| (?P<processes>
 
 
 def in_code(kind: type[BaseSettings]) -> dict[str, str]:
-    """Environment variable and default, written as on the page, of every field."""
+    """Environment variable and default, written as on the page, of every field; some defaults depend on the machine."""
     settings = {}
     for name, field in kind.model_fields.items():
         variable = str(field.validation_alias or f"DIFUSO_{name.upper()}")
-        settings[variable] = "none" if field.default is None else f"`{str(field.default).lower()}`"
+        default = "none" if field.default is None else f"`{str(field.default).lower()}`"
+        settings[variable] = "[below](#places)" if field.default_factory else default
     return settings
 
 
@@ -35,6 +36,8 @@ def test_the_page_and_the_code_agree() -> None:
 
 def test_the_page_lists_the_variables_of_serve() -> None:
     options = typer.main.get_command(cli.app).commands["serve"].params  # type: ignore[attr-defined]
-    in_command = {option.envvar: f"`{option.default}`" for option in options if option.envvar}
+    of_processes = {variable for kind in PROCESSES.values() for variable in in_code(kind)}
+    own = [option for option in options if option.envvar and option.envvar not in of_processes]
+    in_command = {option.envvar: f"`{option.default}`" for option in own}
     rows = ROW.finditer(PAGE.read_text(encoding="utf-8"))
     assert {row["name"]: row["default"] for row in rows if row["processes"] == "serve"} == in_command

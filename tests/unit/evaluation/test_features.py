@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -115,18 +113,6 @@ def test_inception_gives_what_adm_s_evaluator_takes(weights: dict[str, Any]) -> 
 def test_weights_of_another_network_are_refused(weights: dict[str, Any]) -> None:
     with pytest.raises(EvaluationError, match="not the weights of torch-fidelity's InceptionV3"):
         InceptionV3({key: value for key, value in weights.items() if not key.startswith("fc.")})
-
-
-@pytest.mark.parametrize(
-    ("package", "build"),
-    [("timm", EfficientNetLite0), ("torch_fidelity", lambda: InceptionV3({}))],
-)
-def test_a_package_that_is_missing_is_named_with_the_extra_that_has_it(
-    monkeypatch: pytest.MonkeyPatch, package: str, build: Callable[[], object]
-) -> None:
-    monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(EvaluationError, match=rf"{package} is missing: pip install -e '\.\[evaluate\]'"):
-        build()
 
 
 def test_only_the_known_file_of_weights_is_read_and_none_is_fetched_unasked(

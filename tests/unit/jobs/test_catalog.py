@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from jobs.catalog import ModelInfo, read_catalog
+from jobs.catalog import NO_NAME, ModelInfo, read_catalog
 from jobs.following import CatalogFollower
 from model.networks.build import build_network
 
@@ -31,10 +31,23 @@ def test_facts_come_from_the_config(folder: Path) -> None:
     assert not catalog.refused
 
 
-@pytest.mark.parametrize("name", ["UPPER", ".hidden", "with space", "x" * 65])
-def test_other_names_are_not_models(folder: Path, name: str) -> None:
+@pytest.mark.parametrize("name", ["Faces64", "with space", "x" * 65, "-dash"])
+def test_a_model_of_another_name_is_passed_over_with_the_reason(folder: Path, name: str) -> None:
+    follower = CatalogFollower(folder)
     shutil.copytree(folder / "tiny", folder / name)
-    assert set(read_catalog(folder).models) == {"tiny"}
+    catalog = read_catalog(folder)
+    assert set(catalog.models) == {"tiny"}
+    assert catalog.refused == {name: NO_NAME}
+    assert not follower.look()  # it may still be written
+    assert follower.look()
+    assert follower.catalog == catalog
+
+
+def test_other_folders_and_hidden_ones_are_nothing_to_tell_of(folder: Path) -> None:
+    shutil.copytree(folder / "tiny", folder / ".Hidden")
+    (folder / "Lost+Found").mkdir()
+    (folder / "NOTES").write_text("")
+    assert read_catalog(folder).refused == {}
 
 
 def test_what_is_wrong_is_named(folder: Path) -> None:

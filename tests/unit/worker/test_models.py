@@ -60,6 +60,13 @@ def test_the_first_that_can_be_loaded_is_served_first(settings: WorkerSettings) 
     assert (set(models.runners), set(models.refused)) == ({"b"}, {"a"})
 
 
+def test_a_folder_that_is_passed_over_is_told(settings: WorkerSettings, caplog: pytest.LogCaptureFixture) -> None:
+    for name in "abc":
+        (settings.models_dir / name).rename(settings.models_dir / name.upper())
+    assert not load_models(settings).runners
+    assert f"the folder {settings.models_dir / 'A'} is passed over: the name of a model has at most" in caplog.text
+
+
 def test_the_others_come_one_by_one(settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch) -> None:
     wanted, loaded = threading.Event(), []
 

@@ -247,16 +247,3 @@ def test_the_package_is_light_and_its_client_knows_the_server_by_http_only() -> 
     loaded = python("import sys; from difuso import Client; print(*sys.modules)").stdout.split()
     assert "httpx" in loaded
     assert not {"app", "jobs", "model", "pydantic", "torch", "worker"} & set(loaded)
-
-
-INSTALLED = "pip install -e '.[client]' in the clone of difuso"
-
-
-def test_without_httpx_there_is_advice() -> None:
-    without = "import sys; sys.modules['httpx'] = None; "
-    done = python(without + "from difuso import Client")
-    assert done.stderr.splitlines()[-1].endswith(INSTALLED)
-    command = "sys.argv = ['difuso', 'sample', '--server', 'http://difuso']; import difuso.cli; difuso.cli.main()"
-    done = python(without + command)
-    assert done.returncode == 1
-    assert done.stderr == f"difuso: the client of difuso needs httpx: {INSTALLED}\n"
