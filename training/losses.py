@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple, get_args
 
+import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from model.forward_process import q_sample
 from model.plans.plan import Prediction, Variance
 from model.plans.schedule import NoiseSchedule
 
 from .recipe import Loss, Weighting
+from .uncertainty import Uncertainty
 from .variational import VariationalTerms
 
-GAMMAS: dict[Weighting, float] = {"min_snr": 5.0, "p2": 1.0}  # of the publications
+GAMMAS: dict[Weighting, float] = {"min_snr": 5.0, "p2": 1.0, "sigmoid": 0.0}  # of the publications
+LEAST_SNR = 1e-9  # where nothing of the image is left, so that its logarithm exists
 HYBRID_SHARE = 0.001  # of the bound in L_hybrid
 
 
@@ -56,7 +59,10 @@ class Objective:
         prediction: what the network outputs.
         variance: what its second half of outputs is, if it has one.
         loss: `simple`, `hybrid` or `vlb`.
-        weighting, gamma: of the simple loss, see `weights`.
+        weighting, gamma: of the simple loss, see `weights`; `learned` weighs by an `Uncertainty`.
+
+    Attributes:
+        uncertainty: the network that learns the weighting; None if it is not learned.
     """
 
     def __init__(
@@ -75,6 +81,7 @@ class Objective:
         self._loss = loss
         every_t = torch.arange(schedule.num_train_timesteps)
         self._weights = weights(schedule, prediction, weighting, every_t, gamma)
+        self.uncertainty: nn.Module | None = Uncertainty(schedule) if weighting == "learned" else None
         self._bound = None if loss == "simple" else VariationalTerms(schedule, prediction, variance)
 
     def __call__(self, network: Network, x0: Tensor, t: Tensor, noise: Tensor) -> Losses:
@@ -92,6 +99,9 @@ class Objective:
         predicted, learned = (out, out[:, channels:]) if out.shape[1] == channels else torch.split(out, channels, dim=1)
         mse = (predicted - target(self._schedule, self._prediction, x0, t, noise)).square().mean((1, 2, 3))
         simple = self._weights[t].to(mse) * mse
+        if self.uncertainty is not None:
+            u = self.uncertainty(t).to(mse)
+            simple = simple / u.exp() + u
         if self._bound is None:
             return Losses.of_prediction(simple, mse)
         steps = self._schedule.num_train_timesteps
@@ -127,6 +137,13 @@ class CrossEntropy:
         return Losses(loss, loss, torch.zeros_like(loss), (logits.argmax(dim=1) == labels).to(loss))
 
 
+def _sigmoid_weights(schedule: NoiseSchedule, gamma: float) -> Tensor:
+    """Returns sigmoid(gamma - ln SNR) times -d ln SNR / ds, with s from 0 to 1, of all t; shape (T,), float64."""
+    log_snr = np.log(np.maximum(schedule.sigmas**-2.0, LEAST_SNR))
+    slope = -schedule.num_train_timesteps * np.gradient(log_snr)
+    return torch.sigmoid(gamma - torch.from_numpy(log_snr)) * torch.from_numpy(slope)
+
+
 def target(schedule: NoiseSchedule, prediction: Prediction, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
     """What the network should output at x_t, shape of x0.
 
@@ -146,21 +163,24 @@ def weights(
 ) -> Tensor:
     """Factor of each image's mean squared error, shape (B,), float32.
 
-    `uniform` is 1. `min_snr` counts an image as if its x0 error were weighted by min(SNR, gamma) (Hang et al. 2023,
-    section 3.4), `p2` as if its eps error were weighted by 1 / (1 + SNR)^gamma (Choi et al. 2022, eq. 8), whatever the
-    network predicts: an error d of x0 is one of d sqrt(SNR) of eps, and of d / sqrt(1 - abar) of v.
+    `uniform` and `learned` are 1. `min_snr` counts an image as if its x0 error were weighted by min(SNR, gamma) (Hang
+    et al. 2023, section 3.4), `p2` as if its eps error were weighted by 1 / (1 + SNR)^gamma (Choi et al. 2022, eq. 8),
+    whatever the network predicts: an error d of x0 is one of d sqrt(SNR) of eps, and of d / sqrt(1 - abar) of v.
+
+    `sigmoid` weighs the eps error by sigmoid(gamma - ln SNR), where ln SNR instead of t is uniform (Kingma & Gao 2023,
+    "Understanding Diffusion Objectives as the ELBO with Simple Data Augmentation"; Hoogeboom et al. 2024).
 
     Args:
         gamma: None takes that of the publication, see `GAMMAS`.
     """
-    if weighting == "uniform":
+    if weighting in ("uniform", "learned"):
         return torch.ones(len(t))
     abar = torch.from_numpy(schedule.alphas_cumprod)[t]
     snr = abar / (1 - abar)
     if gamma is None:
         gamma = GAMMAS[weighting]
-    if weighting == "p2":
-        of_eps = (1 + snr) ** -gamma
+    if weighting in ("p2", "sigmoid"):
+        of_eps = (1 + snr) ** -gamma if weighting == "p2" else _sigmoid_weights(schedule, gamma)[t]
         factor = {"eps": of_eps, "x0": of_eps * snr, "v": of_eps * abar}[prediction]
     else:
         # gamma / max(SNR, gamma) is min(SNR, gamma) / SNR, where no image is left too.

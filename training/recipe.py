@@ -26,8 +26,9 @@ NETWORK_KINDS: dict[str, type[AnyNetworkConfig | ClassifierConfig]] = {**NETWORK
 
 SourceName = Literal["faces", "folder", "zip", "npz", "idx", "huggingface", "webdataset"]
 Loss = Literal["simple", "hybrid", "vlb", "consistency", "distillation", "cross_entropy"]
-Weighting = Literal["uniform", "min_snr", "p2"]
-Timesteps = Literal["uniform", "loss_second_moment"]
+Weighting = Literal["uniform", "min_snr", "p2", "sigmoid", "learned"]
+Timesteps = Literal["uniform", "stratified", "loss_second_moment"]
+Optimizer = Literal["adamw", "muon"]
 Precision = Literal["float32", "bf16", "fp16"]
 
 
@@ -82,13 +83,15 @@ class Recipe:
         loss: `simple`, `hybrid` or `vlb`, see `training.losses.Objective`; `consistency`, see `training.consistency`;
             `distillation` of the checkpoint of `init`, see `training.distillation`; `cross_entropy` of a classifier.
         weighting: the weighting of the simple loss, see `training.losses.weights`.
-        gamma: the parameter of the weighting; None is the published one, 5 for min_snr and 1 for p2.
+        gamma: the parameter of the weighting; None is the published one, 5 for min_snr and 1 for p2, and 0 for sigmoid.
         guidance_scale: of the teacher in a distillation; None is the teacher's own default.
         teacher_calls: the steps of the teacher that the student learns to do in one, with DDIM; 1 is the prediction.
         timesteps: the distribution that timesteps are drawn from, see `training.timesteps`.
         label_drop: the share of images shown without their class, which guidance needs, 0..1.
         batch_size: the number of images in one optimiser step, over all processes and parts.
         accumulate: the number of parts that each process cuts its share of a batch into, to need less memory.
+        optimizer: `adamw`; or `muon` for the matrices of the network, beside AdamW for all else, see
+            `training.optimizers`.
         max_steps: the number of optimiser steps.
         max_minutes: the minutes of training, over all starts of the run; None is no limit.
         warmup_steps: the number of steps in which the learning rate rises from 0.
@@ -97,7 +100,7 @@ class Recipe:
         ema_decay: the decay of the averaged weights that are served, at least 0 and below 1.
         more_ema_decays: the decays of further averages.
         precision: the number format of the network's calls (autocast); `auto` is float32 or bf16, whichever is faster
-            here. Weights and optimiser are float32 in any case.
+            here, and float32 for loss `consistency`. Weights and optimiser are float32 in any case.
         compile: whether to use torch.compile, which needs a C++ compiler and a minute before the first step.
         save_every, sheet_every, log_every: the number of steps between two saves, sheets and lines of the log.
         kid_every: the number of steps between two measurements of the KID to the training images; 0 is never.
@@ -126,6 +129,7 @@ class Recipe:
     label_drop: float = 0.0
     batch_size: int = 32
     accumulate: int = 1
+    optimizer: Optimizer = "adamw"
     max_steps: int = 10_000
     max_minutes: float | None = None
     learning_rate: float = 2e-4
@@ -234,7 +238,7 @@ def _without_folders(value: Any) -> Any:
 # What a run cannot change on its way: its weights, its data or their order would no longer fit.
 FIXED = (
     *("network", "schedule", "data", "condition", "image_size", "crop", "channels", "prediction", "variance"),
-    *("batch_size", "timesteps", "more_ema_decays", "seed"),
+    *("batch_size", "timesteps", "optimizer", "more_ema_decays", "seed"),
 )
 
 # Nor can a student change its teacher or what it learns: its model would tell of the new one only.

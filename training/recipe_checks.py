@@ -79,8 +79,10 @@ def _check_loss(recipe: Recipe) -> None:
     _require(
         not (weighted and own_weights), f"loss {recipe.loss} has its own weights: it cannot have {recipe.weighting}"
     )
-    _require(weighted or recipe.gamma is None, "gamma belongs to weighting min_snr or p2")
-    _require(recipe.gamma is None or recipe.gamma > 0, "gamma must be greater than 0")
+    parametric = recipe.weighting in ("min_snr", "p2", "sigmoid")
+    _require(parametric or recipe.gamma is None, "gamma belongs to weighting min_snr, p2 or sigmoid")
+    positive = recipe.gamma is None or recipe.gamma > 0 or recipe.weighting == "sigmoid"
+    _require(positive, f"gamma of weighting {recipe.weighting} must be greater than 0")
 
 
 def _check_consistency(recipe: Recipe) -> None:
@@ -90,6 +92,11 @@ def _check_consistency(recipe: Recipe) -> None:
     _require(
         getattr(recipe.network, "dropout", 0.0) == 0,
         "loss consistency compares two calls of the network, which must agree: set network.dropout to 0",
+    )
+    _require(
+        recipe.precision in ("auto", "float32"),
+        f"loss consistency compares two calls that nearly agree, and {recipe.precision} rounds their difference away: "
+        "leave precision out",
     )
     _require_one_output(recipe)
 

@@ -11,22 +11,21 @@ import torch
 from torch import Tensor
 
 from model.networks.build import build_network
-from model.plans.schedule import NoiseSchedule
 
 from .batches import Batch, Batches
-from .consistency import Consistency, LogNormal
-from .distillation import Distillation, Listed, Teacher, plans_of
+from .distillation import Teacher
 from .draws import Drawn, Draws
 from .ema import Ema
 from .errors import Diverged, RecipeError
 from .initial import seeds_of, take_over
-from .losses import CrossEntropy, Losses, Network, Objective
+from .losses import Losses, Network, Objective
+from .objectives import objective_of
+from .optimizers import MatrixMuon, optimizers_of
 from .precision import CANDIDATES, DTYPES, Scaler, fastest
 from .processes import ALONE, Processes, unsynchronised
 from .recipe import Precision, Recipe
 from .seeds import Seeds
 from .shown import show
-from .timesteps import TIMESTEP_SAMPLERS, TimestepSampler
 from .window import StepFacts
 
 MAX_BAD_STEPS = 20
@@ -81,14 +80,16 @@ class Trainer:
         # Fused kernels train 1.7 times as fast on a CPU; the state stays that of the plain network.
         self._forward = torch.compile(self._wrapped) if recipe.compile else self._wrapped
         self.emas = [Ema(self.network, decay) for decay in (recipe.ema_decay, *recipe.more_ema_decays)]
-        self.optimizer = torch.optim.AdamW(
-            self.network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
-        )
-        self._objective, self._timesteps = _objective(recipe, self.schedule)
+        self._objective, self._timesteps = objective_of(recipe, self.schedule)
+        self._uncertainty = _uncertainty(self._objective, self.device, processes)
+        beside = [] if self._uncertainty is None else list(self._uncertainty.parameters())
+        self.optimizers = optimizers_of(recipe, self.network, beside)
         distils, classes = recipe.loss == "distillation", batches.dataset.classes
         self._teacher = Teacher(recipe, classes, self.device) if distils else None
         self._draws = Draws(recipe, self.seeds, self.device)
         self.precision: Precision | None = None if recipe.precision == "auto" else recipe.precision
+        if recipe.loss == "consistency":
+            self.precision = "float32"  # of two calls that nearly agree, bfloat16 rounds the difference away
         self._scaler = Scaler(self.precision, self.device)
         torch.manual_seed(self.seeds.of(f"dropout of process {processes.rank}"))
         self.step = 0
@@ -118,20 +119,24 @@ class Trainer:
             rows = slice(first, first + size)
             with unsynchronised(self._wrapped, first + size < len(mine.t)):
                 losses.append(self._backward(batch, mine, rows))
-        self._scaler.unscale(self.optimizer)
+        for optimizer in self.optimizers:
+            if isinstance(optimizer, MatrixMuon):
+                optimizer.take_gradients()
+            self._scaler.unscale(optimizer)
         most = recipe.clip_norm or float("inf")
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), most)
         if torch.isfinite(norm):
             self._bad_in_a_row = 0
-            for group in self.optimizer.param_groups:
-                group["lr"], group["weight_decay"] = learning_rate(recipe, self.step), recipe.weight_decay
-            self._scaler.step(self.optimizer)
+            for optimizer in self.optimizers:
+                for group in optimizer.param_groups:
+                    group["lr"], group["weight_decay"] = learning_rate(recipe, self.step), recipe.weight_decay
+                self._scaler.step(optimizer)
             for ema in self.emas:
                 ema.update(self.network)
         else:
             self._skip(batch, mine)
         self._scaler.update()
-        self.optimizer.zero_grad(set_to_none=True)
+        self._forget_gradients()
         self.step += 1
         of_all = Losses(*self.processes.gather(torch.cat([torch.stack(part) for part in losses], dim=1)).cpu())
         if torch.isfinite(norm):
@@ -182,10 +187,15 @@ class Trainer:
             with self._autocast(precision):
                 out = self.network(x_t, t, **told)
             torch.autograd.backward(out.float().mean())
-            self.optimizer.zero_grad(set_to_none=True)
+            self._forget_gradients()
 
         with torch.random.fork_rng():  # dropout draws, and is to draw the same in the run, whatever was tried before it
             return fastest(call, self.device, self.processes)
+
+    def _forget_gradients(self) -> None:
+        self.network.zero_grad(set_to_none=True)
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
 
     def _skip(self, batch: Batch, mine: Drawn) -> None:
         """A gradient of NaN or infinity is not applied; many in a row mean that the run is lost."""
@@ -212,7 +222,8 @@ class Trainer:
             "position": self.batches.position,
             "network": self.network.state_dict(),
             "emas": [{"updates": ema.updates, "network": ema.network.state_dict()} for ema in self.emas],
-            "optimizer": self.optimizer.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "uncertainty": None if self._uncertainty is None else self._uncertainty.state_dict(),
             "precision": self.precision,
             "scaler": self._scaler.state(),
             "timesteps": self._timesteps.state(),
@@ -237,7 +248,10 @@ class Trainer:
         for ema, saved in zip(self.emas, state["emas"], strict=True):
             ema.updates = saved["updates"]
             ema.network.load_state_dict(saved["network"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        if self._uncertainty is not None:
+            self._uncertainty.load_state_dict(state["uncertainty"])
         if self.recipe.precision == "auto" and state.get("precision") in CANDIDATES:
             self.precision = state["precision"]
         self._scaler.load(state["scaler"])
@@ -261,25 +275,14 @@ def check_parts(recipe: Recipe, processes: Processes) -> None:
         raise RecipeError(f"batch_size {recipe.batch_size} cannot be cut into {parts} equal parts")
 
 
-def _objective(recipe: Recipe, schedule: NoiseSchedule) -> tuple[Callable[..., Losses], TimestepSampler]:
-    """What is minimised, and where. A classifier's loss takes the true classes too, and a student's its teacher."""
-    if recipe.loss == "consistency":
-        return Consistency(schedule), LogNormal(schedule)
-    timesteps = TIMESTEP_SAMPLERS[recipe.timesteps](schedule.num_train_timesteps)
-    if recipe.loss == "distillation":
-        plans = plans_of(recipe, schedule)
-        return Distillation(schedule, plans), timesteps if plans is None else Listed(plans[0])
-    if recipe.loss == "cross_entropy":
-        return CrossEntropy(schedule), timesteps
-    objective = Objective(
-        schedule,
-        prediction=recipe.prediction,
-        variance=recipe.variance,
-        loss=recipe.loss,
-        weighting=recipe.weighting,
-        gamma=recipe.gamma,
-    )
-    return objective, timesteps
+def _uncertainty(
+    objective: Callable[..., Losses], device: torch.device, processes: Processes
+) -> torch.nn.Module | None:
+    """Returns the network that learns the weighting of a loss, in all processes the same; None if there is none."""
+    if not isinstance(objective, Objective) or objective.uncertainty is None:
+        return None
+    objective.uncertainty = wrapped = processes.wrap(objective.uncertainty.to(device))
+    return wrapped
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:

@@ -13,7 +13,7 @@ from model import NoiseSchedule, make_plan
 from model.forward_process import q_sample
 from model.plans.plan import Column, Prediction
 from training.ema import Ema
-from training.losses import CrossEntropy, target, weights
+from training.losses import CrossEntropy, Objective, target, weights
 from training.recipe import Weighting, load_recipe
 from training.trainer import learning_rate
 from training.window import StepFacts, Window
@@ -40,7 +40,7 @@ def test_min_snr_weights_of_eps_are_the_published_ones() -> None:
     assert weights(SCHEDULE, "eps", "min_snr", t).tolist() == pytest.approx([0.0005, 0.1549, 0.5857, 1.0], abs=5e-5)
 
 
-@pytest.mark.parametrize("weighting", ["min_snr", "p2"])
+@pytest.mark.parametrize("weighting", ["min_snr", "p2", "sigmoid"])
 def test_weights_count_the_same_error_alike_whatever_is_predicted(weighting: Weighting) -> None:
     """An error d of x0 is an error d sqrt(SNR) of eps and d / sqrt(1 - abar) of v."""
     t = torch.arange(0, 1000, 37)
@@ -57,7 +57,39 @@ def test_p2_weights_of_eps_are_their_formula() -> None:
     assert weights(SCHEDULE, "eps", "p2", t, 0.5).tolist() == pytest.approx((1 / (1 + snr).sqrt()).tolist(), rel=1e-6)
 
 
-@pytest.mark.parametrize("weighting", ["min_snr", "p2"])
+def test_sigmoid_weights_are_sigmoid_where_the_logarithm_of_the_snr_is_uniform() -> None:
+    """Of a schedule whose ln SNR falls evenly, by 2 ln(80 / .002) in all: sigmoid(b - ln SNR) times that."""
+    schedule = NoiseSchedule.geometric(1000)
+    t, span = torch.tensor([0, 400, 999]), 2 * math.log(80 / 0.002) * 1000 / 999
+    log_snr = -2 * torch.from_numpy(schedule.sigmas).log()[t]
+    for bias in (0.0, -2.0):
+        expected = span * torch.sigmoid(bias - log_snr)
+        assert weights(schedule, "eps", "sigmoid", t, bias).tolist() == pytest.approx(expected.tolist(), rel=1e-5)
+
+
+def test_a_learned_weighting_finds_the_loss_of_each_noise_level() -> None:
+    """The minimum of L / e^u + u is at u = ln L."""
+    torch.manual_seed(0)
+    objective = Objective(SCHEDULE, prediction="eps", variance="fixed_small", loss="simple", weighting="learned")
+    assert objective.uncertainty is not None
+    optimizer = torch.optim.Adam(objective.uncertainty.parameters(), lr=0.02)
+    t = torch.arange(0, 1000, 111)
+    size, noise = torch.linspace(0.1, 3, len(t)), torch.ones(len(t), 1, 4, 4)
+
+    def wrong(x_t: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
+        return noise + size.view(-1, 1, 1, 1)
+
+    for _ in range(400):
+        losses = objective(wrong, torch.zeros_like(noise), t, noise)
+        optimizer.zero_grad()
+        torch.autograd.backward(losses.loss.mean())
+        optimizer.step()
+    found = objective.uncertainty(t).detach().exp()
+    assert found.tolist() == pytest.approx((size**2).tolist(), rel=0.15)
+    assert losses.error.tolist() == pytest.approx((size**2).tolist(), rel=1e-4)
+
+
+@pytest.mark.parametrize("weighting", ["min_snr", "p2", "sigmoid"])
 @pytest.mark.parametrize("prediction", ["eps", "x0", "v"])
 def test_weights_are_finite_where_nothing_of_the_image_is_left(weighting: Weighting, prediction: Prediction) -> None:
     schedule = SCHEDULE.rescale_zero_terminal_snr()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from training.timesteps import HISTORY, UNIFORM_SHARE, LossSecondMoment, Uniform
+from training.timesteps import HISTORY, UNIFORM_SHARE, LossSecondMoment, Stratified, Uniform
 
 LOSSES = torch.tensor([8.0, 1.0, 0.5, 0.0])
 
@@ -24,6 +24,16 @@ def test_uniform_timesteps_are_all_alike() -> None:
     t, weights = Uniform(4).draw(4000, torch.Generator().manual_seed(0))
     assert (torch.bincount(t) - 1000).abs().max() < 150
     assert torch.equal(weights, torch.ones(4000))
+
+
+def test_stratified_timesteps_hold_one_of_every_part_and_each_image_s_is_uniform() -> None:
+    generator = torch.Generator().manual_seed(0)
+    drawn = [Stratified(1000).draw(8, generator) for _ in range(1000)]
+    assert all(sorted((t // 125).tolist()) == list(range(8)) for t, _ in drawn)
+    assert all(torch.equal(weights, torch.ones(8)) for _, weights in drawn)
+    of_first = torch.stack([t[0] for t, _ in drawn])
+    assert (torch.bincount(of_first // 125, minlength=8) - 125).abs().max() < 5 * 11  # of a binomial's deviation
+    assert len(set(torch.cat([t for t, _ in drawn]).tolist())) > 990
 
 
 def test_until_every_timestep_has_been_heard_they_are_alike() -> None:

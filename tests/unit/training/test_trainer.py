@@ -113,12 +113,14 @@ def run(recipe: Recipe, steps: int, folder: Path | None = None) -> Trainer:
         (),
         ("precision=bf16", "more_ema_decays=[0.5, 0.9]"),
         ("precision=fp16",),
+        ("optimizer=muon", "weighting=learned", "timesteps=stratified"),
+        ("precision=fp16", "optimizer=muon"),
         ("accumulate=2", "weighting=min_snr"),
         (*BOUND, "timesteps=loss_second_moment", "schedule.num_train_timesteps=2", "defaults.steps=1"),
         (*CLASSES, "prediction=x0"),
         ("loss=consistency", "prediction=v", "network.dropout=0.0", "defaults.sampler=consistency"),
     ],
-    ids=["plain", "averages", "scaler", "parts", "bound", "classes", "consistency"],
+    ids=["plain", "averages", "scaler", "muon", "muon scaled", "parts", "bound", "classes", "consistency"],
 )
 def test_a_resumed_run_is_bit_equal_to_one_that_never_stopped(tmp_path: Path, changes: tuple[str, ...]) -> None:
     """2 x N steps are N, a resume and N: weights, averages, optimiser, generators, and images over an epoch's end."""
@@ -195,7 +197,9 @@ def test_the_trial_of_formats_needs_no_more_memory_than_a_step(accumulate: int, 
 def test_another_weight_decay_counts_after_a_resume(tmp_path: Path) -> None:
     half = run(tiny("max_steps=100"), 2)
     save_state(tmp_path, half.step, half.state())
-    assert run(tiny("max_steps=100", "weight_decay=0.5"), 1, tmp_path).optimizer.param_groups[0]["weight_decay"] == 0.5
+    assert (
+        run(tiny("max_steps=100", "weight_decay=0.5"), 1, tmp_path).optimizers[0].param_groups[0]["weight_decay"] == 0.5
+    )
 
 
 def test_a_gpu_goes_on_from_the_state_of_a_cpu() -> None:
@@ -236,7 +240,7 @@ def test_a_batch_in_parts_is_the_batch_at_once(extra: tuple[str, ...]) -> None:
     whole, parts = (
         run(tiny("network.dropout=0.0", "learning_rate=1e-9", f"accumulate={n}", *extra), 2) for n in (1, 4)
     )
-    one, other = (it.optimizer.state_dict()["state"] for it in (whole, parts))
+    one, other = (it.optimizers[0].state_dict()["state"] for it in (whole, parts))
     assert one.keys() == other.keys()
     for key in one:
         assert torch.allclose(one[key]["exp_avg"], other[key]["exp_avg"], rtol=1e-4, atol=1e-7)
@@ -335,7 +339,7 @@ def test_clipping_bounds_the_gradient_and_0_lets_it_be() -> None:
     def first_moment(clip_norm: float) -> tuple[float, float]:
         it = trainer(tiny(f"clip_norm={clip_norm}"))
         norm = float(next(it.steps()).grad_norm)
-        moments = [entry["exp_avg"].square().sum() for entry in it.optimizer.state_dict()["state"].values()]
+        moments = [entry["exp_avg"].square().sum() for entry in it.optimizers[0].state_dict()["state"].values()]
         return norm, 10 * float(torch.stack(moments).sum().sqrt())
 
     norm, free = first_moment(0)
