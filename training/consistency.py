@@ -6,13 +6,13 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
+from model.plans.samplers import MOST_SIGMA
 from model.plans.schedule import FloatTable, NoiseSchedule
 
 from .losses import Losses, Network
 from .timesteps import TimestepSampler
 
 MEAN, DEVIATION = -1.1, 2.0  # of ln sigma
-SIGMA_MAX = 80.0
 GAP = 1 / 256  # between the two noise levels, relative to the noisier; wider where there is little noise
 SHARPEN = 8.0
 
@@ -29,7 +29,7 @@ class LogNormal(TimestepSampler):
 
     def draw(self, count: int, generator: Generator) -> tuple[Tensor, Tensor]:
         normal = torch.randn(count, generator=generator, dtype=torch.float64)
-        sigmas = (MEAN + DEVIATION * normal).exp().clamp(max=SIGMA_MAX).numpy()
+        sigmas = (MEAN + DEVIATION * normal).exp().clamp(max=MOST_SIGMA).numpy()
         return torch.from_numpy(self._schedule.timestep_at(sigmas)), torch.ones(count)
 
 

@@ -9,6 +9,7 @@ import time
 from dataclasses import dataclass
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from . import dataset
 from .batches import Batches
@@ -25,6 +26,8 @@ class DryRun:
 
     Attributes:
         parameters: number of the network's parameters.
+        flops: of a call forwards with one image, two for each multiplication with its addition.
+        precision: number format of the network's calls.
         batch: shape of the images of one step.
         classes: names of the classes; None for a network without classes.
         step_seconds: mean of the timed steps.
@@ -34,6 +37,8 @@ class DryRun:
     """
 
     parameters: int
+    flops: int
+    precision: str
     batch: tuple[int, ...]
     classes: tuple[str, ...] | None
     step_seconds: float
@@ -46,7 +51,8 @@ class DryRun:
         hours = self.max_steps * self.step_seconds / 3600
         named = "" if self.classes is None else f", {len(self.classes)} classes: {', '.join(self.classes[:10])}"
         return [
-            f"network  {self.parameters:,} parameters",
+            f"network  {self.parameters:,} parameters, {self.flops / 1e9:.3g} GFLOP an image and call, "
+            f"three times as many in training, in {self.precision}",
             f"batch    {' x '.join(map(str, self.batch))}{named}",
             f"memory   {self.state_bytes / MIB:,.0f} MiB of weights, gradients, moments and averages; "
             f"{self.peak_bytes / MIB:,.0f} MiB at most",
@@ -74,6 +80,8 @@ def dry_run(recipe: Recipe, *, device: str = "cpu") -> DryRun:
     parameters = sum(parameter.numel() for parameter in trainer.network.parameters())
     return DryRun(
         parameters=parameters,
+        flops=_flops(trainer),
+        precision=str(trainer.precision),
         batch=(recipe.batch_size, *recipe.shown_shape),
         classes=images.classes,
         step_seconds=seconds,
@@ -81,6 +89,14 @@ def dry_run(recipe: Recipe, *, device: str = "cpu") -> DryRun:
         peak_bytes=_peak_bytes(trainer.device),
         max_steps=recipe.max_steps,
     )
+
+
+def _flops(trainer: Trainer) -> int:
+    x_t, t, told = trainer.blank(1)
+    # In training mode, because the counter does not know oneDNN's convolutions of the other; dropout draws there.
+    with torch.random.fork_rng(), FlopCounterMode(display=False) as counter, torch.no_grad():
+        trainer.network(x_t, t, **told)
+    return int(counter.get_total_flops())
 
 
 def _peak_bytes(device: torch.device) -> int:

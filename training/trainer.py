@@ -175,13 +175,8 @@ class Trainer:
 
     def _fastest(self) -> Precision:
         """The fastest format, found by passes forwards and backwards that train nothing."""
-        recipe, shape = self.recipe, self.recipe.shown_shape
-        count = recipe.batch_size // (self.processes.count * recipe.accumulate)  # what the network is called with
-        x_t = torch.zeros(count, *shape, device=self.device)
-        t = torch.zeros(count, dtype=torch.int64, device=self.device)
-        told = {} if recipe.num_classes is None or recipe.trains_classifier else {"labels": t}
-        if recipe.condition_shape is not None:
-            told["condition"] = x_t.new_zeros(count, recipe.condition_shape[0], *shape[1:])
+        parts = self.processes.count * self.recipe.accumulate
+        x_t, t, told = self.blank(self.recipe.batch_size // parts)  # as many images as a call has
 
         def call(precision: Precision) -> None:
             with self._autocast(precision):
@@ -191,6 +186,16 @@ class Trainer:
 
         with torch.random.fork_rng():  # dropout draws, and is to draw the same in the run, whatever was tried before it
             return fastest(call, self.device, self.processes)
+
+    def blank(self, count: int) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Returns arguments of a call with so many images that say nothing, to see what a call costs."""
+        recipe, shape = self.recipe, self.recipe.shown_shape
+        x_t = torch.zeros(count, *shape, device=self.device)
+        t = torch.zeros(count, dtype=torch.int64, device=self.device)
+        told = {} if recipe.num_classes is None or recipe.trains_classifier else {"labels": t}
+        if recipe.condition_shape is not None:
+            told["condition"] = x_t.new_zeros(count, recipe.condition_shape[0], *shape[1:])
+        return x_t, t, told
 
     def _forget_gradients(self) -> None:
         self.network.zero_grad(set_to_none=True)

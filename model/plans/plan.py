@@ -123,6 +123,8 @@ def make_plan(
         raise PlanError(f"must lie between 0 and {most_eta:g}", "eta", got=eta)
     if variance not in get_args(Variance):
         raise PlanError(f"{variance!r} is not known: choose one of {', '.join(get_args(Variance))}", "variance")
+    if start is None:
+        start = schedule.last_below(SAMPLERS[sampler].most_sigma)
     most = timesteps_from(schedule, start)
     if not 1 <= steps <= most:
         raise PlanError(f"must lie between 1 and {most}", "steps", got=steps)

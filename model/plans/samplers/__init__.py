@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .consistency import consistency
+from .consistency import MOST_SIGMA, consistency
 from .ddim import ddim
 from .ddpm import ddpm
 from .dpmpp import dpmpp
@@ -23,8 +23,8 @@ SAMPLERS: dict[str, Sampler] = {
     "unipc": Sampler(unipc, spacing="trailing"),
     # In sigma, DDIM without noise is Euler's method (Song et al. 2021, eq. 14); the grid is that of Karras et al. 2022.
     "euler": Sampler(ddim, spacing="karras"),
-    "consistency": Sampler(consistency, spacing="trailing"),
+    "consistency": Sampler(consistency, spacing="trailing", most_sigma=MOST_SIGMA),
     "heun": Sampler(heun, heun_levels, spacing="karras", from_pure_noise=False),
 }
 
-__all__ = ["MOST_ETA", "SAMPLERS", "Options", "Sampler", "Transition", "Variance"]
+__all__ = ["MOST_ETA", "MOST_SIGMA", "SAMPLERS", "Options", "Sampler", "Transition", "Variance"]

@@ -76,6 +76,7 @@ class Sampler:
         most_eta: the largest eta; 0 if it has none.
         has_variance: whether the variance of ancestral sampling makes a difference to it.
         from_pure_noise: whether it can begin where nothing is left of the image.
+        most_sigma: the noise level above which it does not begin, see `NoiseSchedule.sigmas`.
     """
 
     transitions: Callable[[NoiseSchedule, Options], list[Transition]]
@@ -84,3 +85,4 @@ class Sampler:
     most_eta: float = 0.0
     has_variance: bool = False
     from_pure_noise: bool = True
+    most_sigma: float = math.inf

@@ -18,6 +18,8 @@ from model.plans.spacing import KARRAS, SPACINGS
 
 LINEAR = NoiseSchedule.linear(1000)
 GRIDS = [*SPACINGS, KARRAS]
+# Samplers that begin at pure noise; consistency begins at sigma 80, which this schedule passes after t = 929.
+WHOLE = [name for name, sampler in SAMPLERS.items() if sampler.most_sigma == np.inf]
 FLAWS: list[tuple[dict[str, Any], str]] = [
     (
         {"sampler": "plms"},
@@ -29,12 +31,12 @@ FLAWS: list[tuple[dict[str, Any], str]] = [
     ),
     *(
         ({"sampler": sampler, "steps": steps}, f"steps must lie between 1 and 1000, got {steps}")
-        for sampler in SAMPLERS
+        for sampler in WHOLE
         for steps in (0, -1, -2, 1001)
     ),
     *(
         ({"sampler": sampler, "spacing": "karras", "steps": steps}, f"steps must lie between 1 and 1000, got {steps}")
-        for sampler in SAMPLERS
+        for sampler in WHOLE
         for steps in (0, 1001)
     ),
     ({"spacing": "90,60,60,20,20", "steps": 100}, "sections must add up to the 100 noise levels of the run, got 250"),
@@ -48,7 +50,7 @@ FLAWS: list[tuple[dict[str, Any], str]] = [
     ({"eta": 10.1, "sampler": "dpmpp"}, "eta must lie between 0 and 10, got 10.1"),
     *(
         ({"eta": 0.5, "sampler": sampler}, f"eta is not a parameter of {sampler}")
-        for sampler in SAMPLERS
+        for sampler in WHOLE
         if sampler not in ("ddim", "dpmpp")
     ),
     (
@@ -95,14 +97,14 @@ def test_a_plan_has_one_row_per_step(data: st.DataObject, total: int, sampler: s
 
 
 @pytest.mark.parametrize("spacing", GRIDS)
-@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("sampler", WHOLE)
 def test_a_plan_of_a_thousand_timesteps_has_one_row_per_step(sampler: str, spacing: str) -> None:
     for steps in (1, 2, 3, 30, 300, 999, 1000):
         plan = make_plan(LINEAR, sampler=sampler, spacing=spacing, steps=steps)
         assert (len(plan), len(plan.timesteps), len(plan.table)) == (steps, steps, steps)
 
 
-@pytest.mark.parametrize("sampler", [sampler for sampler in SAMPLERS if sampler != "heun"])
+@pytest.mark.parametrize("sampler", [sampler for sampler in WHOLE if sampler != "heun"])
 def test_sections_are_the_timesteps_of_the_calls(sampler: str) -> None:
     plan = make_plan(LINEAR, sampler=sampler, spacing="90,60,60,20,20", steps=250)
     assert (len(plan), plan.timesteps[0], plan.timesteps[20], plan.timesteps[-1]) == (250, 999, 799, 0)
@@ -128,7 +130,7 @@ def test_heun_calls_at_both_ends_of_a_step(steps: int, timesteps: tuple[int, ...
 
 @pytest.mark.parametrize("spacing", SPACINGS)
 @pytest.mark.parametrize(
-    "sampler", [sampler for sampler in SAMPLERS if sampler != "heun"]
+    "sampler", [sampler for sampler in WHOLE if sampler != "heun"]
 )  # it visits half as many levels
 def test_all_steps_are_the_unspaced_chain_bit_for_bit(sampler: str, spacing: str) -> None:
     plan = make_plan(LINEAR, sampler=sampler, steps=1000, spacing=spacing)
@@ -149,7 +151,7 @@ def test_start_is_the_first_timestep(sampler: str, spacing: str, start: int) -> 
         assert (plan.timesteps[0], len(plan)) == (start, steps)
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("sampler", WHOLE)
 def test_start_at_the_last_timestep_is_the_whole_run(sampler: str) -> None:
     whole, started = (make_plan(LINEAR, sampler=sampler, steps=50, spacing="trailing", start=s) for s in (None, 999))
     assert whole.timesteps == started.timesteps

@@ -232,6 +232,18 @@ def test_a_consistency_run_puts_noise_anew_onto_each_prediction(steps: int) -> N
     assert plan.table[:, Column.B] ** 2 + plan.table[:, Column.S] ** 2 == pytest.approx(np.ones(steps), rel=1e-12)
 
 
+def test_a_consistency_run_begins_where_tuning_began() -> None:
+    """At the noisiest timestep with sigma <= 80: the cosine schedule's last sigma is 20,291, the linear one's 157."""
+    for schedule in (NoiseSchedule.cosine(1000), LINEAR):
+        for steps in (1, 2, 4):
+            first = int(make_plan(schedule, sampler="consistency", steps=steps, spacing="trailing").timesteps[0])
+            assert schedule.sigmas[first] <= 80 < schedule.sigmas[first + 1]
+    given = make_plan(LINEAR, sampler="consistency", steps=2, spacing="trailing", start=500)
+    assert given.timesteps[0] == 500
+    narrow = NoiseSchedule.geometric(100, 0.01, 50.0)
+    assert make_plan(narrow, sampler="consistency", steps=2, spacing="trailing").timesteps[0] == 99
+
+
 def test_dpmpp_first_step_is_ddim() -> None:
     """Without a previous x0 the solver is of first order, and the first-order DPM-Solver++ is DDIM (Lu et al. 2022)."""
     for eta in (0.0, 1.0):

@@ -77,7 +77,7 @@ def test_overrides_are_typed_and_reach_into_tables() -> None:
         ("more_ema_decays=[0.995]", "more_ema_decays must differ"),
         ("loss=hybrid", "loss hybrid is there for a learned variance: set learned_range"),
         ("variance=learned_range", "loss simple cannot train variance learned_range"),
-        ("gamma=5", "gamma belongs to weighting min_snr or p2"),
+        ("gamma=5", "gamma belongs to weighting min_snr, p2 or sigmoid"),
         ("label_drop=0.1", "label_drop needs a network with num_classes"),
         ("network.num_classes=5", "the drawn faces have no classes"),
         ("data.source=folder", r"say where the images are: data\.path"),
@@ -147,7 +147,7 @@ def test_a_run_may_be_made_longer_but_not_be_given_another_network() -> None:
         ),
         (("network.channel_mult=[]",), "channel_mult must have a level"),
         (("network={type='paper_unet', time_dim=255}",), "time_dim must be even"),
-        (("weighting=p2", "gamma=-1"), "gamma must be greater than 0"),
+        (("weighting=p2", "gamma=-1"), "gamma of weighting p2 must be greater than 0"),
         (("data.source=npz", "data.path=x", "network.num_classes=5"), "can be asked without a class: set label_drop"),
         (
             ("data.source=npz", "data.path=x", "network.num_classes=5", "network.null_class=false", "label_drop=0.1"),

@@ -239,7 +239,9 @@ def test_a_dry_run_measures_and_writes_nothing(tmp_path: Path, tiny: Callable[..
     assert seen.classes == ("0", "1", "2", "3", "4")
     assert seen.parameters == sum(p.numel() for p in build_network(recipe.model_config({}).network).parameters())
     assert seen.state_bytes == 4 * 5 * seen.parameters < seen.peak_bytes
+    assert seen.precision == "float32"
     assert any("4 x 3 x 8 x 8, 5 classes: 0, 1" in line for line in seen.lines())
+    assert seen.flops == dry_run(tiny("max_steps=2", "network.num_classes=5", "label_drop=0.1", "batch_size=2")).flops
 
 
 def test_a_torn_metrics_line_is_passed_over_and_repeated_steps_count_once(tmp_path: Path) -> None:
