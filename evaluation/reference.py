@@ -16,6 +16,7 @@ from .errors import EvaluationError
 from .features import Extractor, FeatureArray, Features, extract
 from .image_sets import ImageSet
 from .inception import InceptionV3
+from .kept_features import kept
 
 LEAST = 24  # images of either set, because the standard error of KID leaves out an eighth of them
 
@@ -48,7 +49,7 @@ def read_reference(
     statistics: Path | None = None,
     tell: Callable[[float], None] = lambda share: None,
 ) -> Reference:
-    """Computes the features of a reference's images.
+    """Computes the features of a reference's images, or takes them from an earlier run.
 
     Args:
         statistics: an .npz file that may have `mu`, `sigma`, `mu_s` and `sigma_s`, as ADM's reference files do. These
@@ -59,7 +60,7 @@ def read_reference(
         EvaluationError: if there are too few images.
     """
     size = next(images.batches(1)).shape[1:3]
-    features = extract_of_size(images, extractor, size, tell)
+    features = kept(images, extractor.name, lambda: extract_of_size(images, extractor, size, tell))
     known = _file_moments(statistics) if statistics and extractor.name == InceptionV3.name else None
     pooled, spatial = known or (moments(features.pooled), moments(features.spatial))
     return Reference(images.name, extractor.name, size, features.pooled, pooled, spatial, known is not None)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -22,6 +24,10 @@ from tests.waiting import WaitUntil
 # Tests run in as many processes as there are cores, and torch's threads stall when they have to share one. Servers that
 # tests start as users do have as many threads as theirs.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# What users keep between runs, tests neither read nor write.
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="difuso-tests-")
+atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
