@@ -1,12 +1,16 @@
 """What a sampler gives for its steps: pictures of the same seeds, as the server would make them, beside real ones.
 
-Not part of `make bench`: it tells about a model and its samplers, not about a server. docs/benchmarks.md has them.
+All samplers are tried with one range of seeds beside one half of the real pictures. The best for each number of steps
+and the model's own settings are then drawn with other seeds and measured beside the other half: those figures may be
+reported. Not part of `make bench`: it tells about a model and its samplers, not about a server. docs/benchmarks.md has
+them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,25 +20,28 @@ import typer
 
 from difuso.drawing import model_of
 from difuso.sampled_images import SampledImages
-from evaluation.features import EfficientNetLite0
-from evaluation.figures import FIGURES, Quality, evaluate
-from evaluation.image_sets import drawn, from_array
-from evaluation.plots import Curve, Panel, plot_panels
+from evaluation.features import EfficientNetLite0, Extractor
+from evaluation.figures import Quality, evaluate
+from evaluation.halves import Half, first_of
+from evaluation.image_sets import ImageSet, drawn, from_array
 from evaluation.real_images import real_images
 from evaluation.reference import read_reference
 from jobs.params import SamplerName, SamplingParams
-from model import ModelConfig, load_checkpoint
+from model import Checkpoint, load_checkpoint
+from model.config import ModelConfig, SamplerDefaults
 from training.images import ImageArray
 from worker.runner import Runner
 
 from . import machine
-from .report import Report, say, show
+from .quality_shown import KID, Point, draw_plot, show_reported, show_tried
+from .report import Report, say
 
-SEED = 1_000_000  # of image 0, the same for every sampler; far from those that anyone shows
 BATCH = 32
-REAL = 1000
+REAL = 1000  # pictures of each half, at most
 FEW = (1, 2, 4, 6, 8, 10, 25)
 FEWEST = 48  # images of a cell, however many steps they take
+
+OTHERS = "other real pictures"
 
 
 @dataclass(frozen=True)
@@ -45,19 +52,31 @@ class Line:
     spacing: str | None = None
     steps: tuple[int, ...] = FEW
     eta: float = 0.0
+    guidance_scale: float = 1.0
+
+    @classmethod
+    def of(cls, own: SamplerDefaults) -> Line:
+        """Returns the line of a model's own settings."""
+        return cls(own.sampler, own.spacing, (), own.eta, own.guidance_scale)
+
+    def settled(self, model: ModelConfig) -> Line:
+        """Returns the line with its spacing and without its steps, equal for equal pictures."""
+        return replace(self, spacing=self.spacing or model.defaults.spacing, steps=())
 
     @property
     def name(self) -> str:
-        words = (self.sampler, self.spacing, f"eta {self.eta:g}" if self.eta else None)
-        return " ".join(word for word in words if word)
+        noise = f"eta {self.eta:g}" if self.eta else None
+        guidance = f"guidance {self.guidance_scale:g}" if self.guidance_scale != 1 else None
+        return " ".join(word for word in (self.sampler, self.spacing, noise, guidance) if word)
 
-    def params(self, model: ModelConfig, steps: int) -> SamplingParams:
-        """Of image 0."""
-        spacing = self.spacing or model.defaults.spacing
+    def params(self, model: ModelConfig, steps: int, seed: int) -> SamplingParams:
+        """Of image 0, whose seed this is."""
+        own = self.settled(model)
         label = None if model.classes is None else 0
         return SamplingParams(
-            n=1, steps=steps, sampler=self.sampler, spacing=spacing, eta=self.eta, seed=SEED, label=label
-        )
+            n=1, steps=steps, sampler=own.sampler, spacing=own.spacing or "", eta=own.eta, seed=seed, label=label,
+            guidance_scale=own.guidance_scale,
+        )  # fmt: skip
 
 
 LINES = (
@@ -73,6 +92,66 @@ LINES = (
 CONVERGED = Line("ddim"), 1000  # where the deterministic ones are going
 
 
+class Bench:
+    """Draws cells and measures them beside either half of the real pictures.
+
+    Args:
+        real: real pictures that the model has not seen, in random order.
+        folder: where the pictures are kept.
+        images: number of pictures of a cell with up to 25 steps.
+    """
+
+    def __init__(
+        self, checkpoint: Checkpoint, extractor: Extractor, real: ImageSet, *, folder: Path, images: int
+    ) -> None:
+        self.checkpoint = checkpoint
+        self._runner = Runner(checkpoint, device=torch.device("cpu"), slots=BATCH)
+        self._extractor, self._folder, self._images = extractor, folder, images
+        self._real = {half: half.of(real) for half in Half}
+        self._references = {half: read_reference(self._real[half], extractor) for half in Half}
+
+    def count(self, steps: int) -> int:
+        """The number of pictures of a cell."""
+        return max(FEWEST, min(self._images, 25 * self._images // steps))
+
+    def facts(self, half: Half) -> dict[str, Any]:
+        """What decides about the figures of a half."""
+        pictures = self._real[half]
+        return {"seeds": [half.seed, half.seed + self._images - 1], "references": pictures.count, "of": pictures.name}
+
+    def cell(self, line: Line, steps: int, half: Half) -> Point:
+        """The figures of one sampler with one number of steps."""
+        count, draw = self.count(steps), self._sampled(line, steps, half)
+        say(f"{half}: {line.name}, {steps} steps, {count} images")
+        made = replace(drawn(line.name, draw, count), seconds_per_image=draw.seconds_per_image)
+        quality = evaluate(made, self._references[half], self._extractor)
+        point = {"steps": steps, "images": count, **told(quality), "seconds_per_image": quality.seconds_per_image}
+        config = self.checkpoint.config
+        plan = config.plan(self.checkpoint.schedule, **line.params(config, steps, half.seed).choices)
+        if half is Half.CHOOSING and not plan.stochastic and (line, steps) != CONVERGED:
+            point["grey_levels"] = distance_from(self._goal, draw(0, FEWEST))
+        return point
+
+    @cached_property
+    def _goal(self) -> ImageArray:
+        say("pictures drawn to convergence")
+        return self._sampled(*CONVERGED, Half.CHOOSING)(0, FEWEST)
+
+    def reals(self, half: Half) -> list[Point]:
+        """The figures of real pictures, of the other half, as many as the cells have: the best that a cell can have."""
+        counts = sorted({self.count(steps) for line in LINES for steps in line.steps})
+        sets = {others.count: others for others in (first_of(self._real[half.other], n, OTHERS) for n in counts)}
+        return [
+            {"name": OTHERS, "images": count, **told(evaluate(others, self._references[half], self._extractor))}
+            for count, others in sets.items()
+        ]
+
+    def _sampled(self, line: Line, steps: int, half: Half) -> SampledImages:
+        config = self.checkpoint.config
+        params, classes = line.params(config, steps, half.seed), range(len(config.classes or ()))
+        return SampledImages(model_of(self._runner), params, self._folder, labels=classes)
+
+
 def main(
     model: Annotated[Path, typer.Option(help="A checkpoint's folder.")] = Path("checkpoints/faces64"),
     data: Annotated[str, typer.Option(help="What it was trained on: `faces`, or a recipe.")] = "faces",
@@ -82,45 +161,62 @@ def main(
     ),
     plot: Annotated[Path, typer.Option(help="PNG file.")] = Path("var/bench-quality.png"),
 ) -> None:
-    """Compares samplers by steps on one core; an hour and more."""
+    """Compares samplers by steps on one core, and reports the best on other seeds and references; an hour and more."""
     machine.warn_if_busy()
     torch.set_num_threads(1)
     checkpoint = load_checkpoint(model)
-    config = checkpoint.config
-    runner = Runner(checkpoint, device=torch.device("cpu"), slots=BATCH)
-    extractor = EfficientNetLite0()
-    report = Report(out, {"model": str(model), "sha256": checkpoint.sha256, "data": data, "images": images})
+    real = from_array("real pictures", real_images(data, 2 * REAL, shape=checkpoint.config.shape))
+    bench = Bench(checkpoint, EfficientNetLite0(), real, folder=out.with_suffix(""), images=images)
+    settings = {"model": str(model), "sha256": checkpoint.sha256, "data": data, "images": images}
+    report = Report(out, settings | {str(half): bench.facts(half) for half in Half})
+    tried = try_all(bench, report)
+    reported = report_chosen(bench, tried, report)
+    rows = {half: bench.reals(half) for half in Half}
+    report.add("real", rows)
+    show_tried(tried, rows[Half.CHOOSING], bench.facts(Half.CHOOSING))
+    show_reported(reported, rows[Half.REPORTING], bench.facts(Half.REPORTING))
+    draw_plot(tried, rows[Half.CHOOSING], plot)
+    report.close()
 
-    real = real_images(data, REAL + images, shape=config.shape)
-    reference = read_reference(from_array("real pictures", real[:REAL]), extractor)
-    floor = told(evaluate(from_array("other real pictures", real[REAL:]), reference, extractor))
-    report.add("floor", floor)
-    folder = out.with_suffix("")
 
-    def sampled(line: Line, steps: int) -> SampledImages:
-        return SampledImages(
-            model_of(runner), line.params(config, steps), folder, labels=range(len(config.classes or ()))
-        )
-
-    say("pictures drawn to convergence")
-    goal = sampled(*CONVERGED)(0, FEWEST)
-    found: dict[str, list[dict[str, Any]]] = {line.name: [] for line in LINES}
+def try_all(bench: Bench, report: Report) -> dict[str, list[Point]]:
+    """Measures all lines on the half for choosing."""
+    found: dict[str, list[Point]] = {line.name: [] for line in LINES}
     runs = [(line, steps) for line in LINES for steps in line.steps]
     for line, steps in sorted(runs, key=lambda run: run[1]):  # the long ones last
-        count = max(FEWEST, min(images, 25 * images // steps))
-        say(f"{line.name}, {steps} steps, {count} images")
-        draw = sampled(line, steps)
-        made = replace(drawn(line.name, draw, count), seconds_per_image=draw.seconds_per_image)
-        quality = evaluate(made, reference, extractor)
-        point = {"steps": steps, **told(quality), "seconds_per_image": quality.seconds_per_image}
-        plan = config.plan(checkpoint.schedule, **line.params(config, steps).choices)
-        if not plan.stochastic and (line, steps) != CONVERGED:
-            point["grey_levels"] = distance_from(goal, draw(0, FEWEST))
-        found[line.name].append(point)
-        report.add("samplers", found)
-    show_figures(found, floor)
-    draw_plot(found, floor, plot)
-    report.close()
+        found[line.name].append(bench.cell(line, steps, Half.CHOOSING))
+        report.add("tried", found)
+    return found
+
+
+def chosen(tried: Mapping[str, Sequence[Point]], config: ModelConfig) -> dict[tuple[Line, int], str]:
+    """Returns what is reported, and why: the best line for each number of steps, the model's default and its plans."""
+    why: dict[tuple[Line, int], list[str]] = {}
+    for steps in sorted({steps for line in LINES for steps in line.steps}):
+        beside = {line: kid(tried, line, steps) for line in LINES if steps in line.steps}
+        best = min(beside, key=lambda line: beside[line])
+        why.setdefault((best.settled(config), steps), []).append("best tried")
+    for name, own in {
+        "default": config.defaults,
+        **{f"plan {name}": plan for name, plan in config.plans.items()},
+    }.items():
+        why.setdefault((Line.of(own), own.steps), []).append(name)
+    return {run: ", ".join(reasons) for run, reasons in why.items()}
+
+
+def kid(tried: Mapping[str, Sequence[Point]], line: Line, steps: int) -> float:
+    """The kernel distance of a cell that was tried."""
+    value: float = next(point[KID] for point in tried[line.name] if point["steps"] == steps)
+    return value
+
+
+def report_chosen(bench: Bench, tried: Mapping[str, Sequence[Point]], report: Report) -> list[Point]:
+    """Measures what was chosen on the half for reporting, beside as many real pictures."""
+    found: list[Point] = []
+    for (line, steps), why in chosen(tried, bench.checkpoint.config).items():
+        found.append({"name": line.name, "why": why, **bench.cell(line, steps, Half.REPORTING)})
+        report.add("reported", found)
+    return found
 
 
 def told(quality: Quality) -> dict[str, float]:
@@ -136,59 +232,6 @@ def distance_from(goal: ImageArray, images: ImageArray) -> float:
     Both have been rounded to whole grey levels, so what is below 0.4 is rounding.
     """
     return float(np.sqrt(np.square(images.astype(np.float64) - goal).mean()))
-
-
-def show_figures(found: Mapping[str, Sequence[dict[str, Any]]], floor: dict[str, float]) -> None:
-    """Prints all figures, a row for each sampler and number of steps."""
-    keys = [*(key for key in floor if not key.startswith(("sFD", "IS"))), "grey_levels", "seconds_per_image"]
-    rows = [("other real pictures", "", *_cells(floor, keys))]
-    rows += [(name, point["steps"], *_cells(point, keys)) for name, points in found.items() for point in points]
-    columns = ("+-" if key.endswith("error") else key.split("-")[0] for key in keys)
-    show("quality; KID x 1000", ("sampler", "steps", *columns), rows)
-
-
-def _cells(point: dict[str, Any], keys: Sequence[str]) -> list[object]:
-    return [1000 * point[key] if key.startswith("KID") else point.get(key, "") for key in keys]
-
-
-def draw_plot(found: Mapping[str, Sequence[dict[str, Any]]], floor: dict[str, float], out: Path) -> None:
-    """Quality against steps and against seconds, and how far a picture is from where it is going, as a PNG."""
-    kid = FIGURES["KID"].name(EfficientNetLite0.name)
-
-    def quality(axis: str) -> dict[str, Curve]:
-        return {
-            name: Curve(
-                [point[axis] for point in points],
-                [1000 * point[kid] for point in points],
-                [1000 * point[f"{kid} error"] for point in points],
-            )
-            for name, points in found.items()
-        }
-
-    apart = {name: [point for point in points if "grey_levels" in point] for name, points in found.items()}
-    distance = {
-        name: Curve([point["steps"] for point in points], [point["grey_levels"] for point in points])
-        for name, points in apart.items()
-        if points
-    }
-
-    real = f"Distance from real pictures (others of them: {1000 * floor[kid]:.1f})"
-    panels = [
-        Panel(real, "steps (network calls)", f"{kid} x 1000", quality("steps")),
-        Panel(
-            "The same, by time on one core",
-            "seconds per picture",
-            f"{kid} x 1000",
-            quality("seconds_per_image"),
-        ),
-        Panel(
-            "Distance from the same seed, converged",
-            "steps (network calls)",
-            "grey levels, root mean square",
-            distance,
-        ),
-    ]
-    plot_panels([panels], out)
 
 
 if __name__ == "__main__":

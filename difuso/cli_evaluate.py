@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -69,7 +69,20 @@ def quality(
     references: Annotated[
         int | None, typer.Option(min=1, help="Reference images; by default all, or 1000 if they must be drawn.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of image 0 of each SOURCE; image i has seed + i.")] = 1_000_000,
+    half: Annotated[
+        Literal["choosing", "reporting"] | None,
+        typer.Option(
+            help="Use this half of the reference, and of the seeds, and add real images of the other half to the "
+            "table: settings are chosen on one half and reported on the other. By default the whole is used."
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Seed of image 0 of each SOURCE; image i has seed + i. By default 1000000, or 3000000 for choosing.",
+        ),
+    ] = None,
     guidance_scale: Guidance = None,
     eta: Eta = None,
     server: Server = None,
@@ -77,15 +90,19 @@ def quality(
     out: Annotated[Path, typer.Option(help="Folder for the table, the plot and the drawn images.")] = OUT,
 ) -> None:
     """Compares images with real ones: FID, sFID, Inception score, precision, recall and KID in one table."""
+    from evaluation.halves import Half
+
     from .evaluate_quality import evaluate_quality
 
+    first = Half(half or Half.REPORTING).seed if seed is None else seed
     written = evaluate_quality(
         out,
         sources or (),
-        sources=_image_sources(out, _finder(model, models_dir, server), seed, scale=guidance_scale, eta=eta),
+        sources=_image_sources(out, _finder(model, models_dir, server), first, scale=guidance_scale, eta=eta),
         reference=reference,
         images=images,
         references=references,
+        half=half,
         inception_weights=inception_weights,
         device=_device(),
     )

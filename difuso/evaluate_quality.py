@@ -12,6 +12,7 @@ from rich.table import Table
 
 from evaluation.features import EfficientNetLite0, Extractor
 from evaluation.figures import Quality, evaluate
+from evaluation.halves import Half, first_of
 from evaluation.image_sets import ImageSet, from_array, from_path
 from evaluation.inception import InceptionV3, read_weights
 from evaluation.plots import plot_quality
@@ -37,6 +38,7 @@ def evaluate_quality(
     reference: str,
     images: int | None,
     references: int | None,
+    half: str | None,
     inception_weights: str | None,
     device: str,
 ) -> list[Path]:
@@ -50,9 +52,15 @@ def evaluate_quality(
     names = names or [sources.default]
     sets = [_open(name, sources, images, references) for name in names]  # all first, so that mistakes show early
     real = _real(reference, names, sets, sources, references)
+    if half is not None:
+        mine = Half(half)
+        most = max(each.count for each in sets)
+        sets.append(first_of(mine.other.of(real), most, "other real images"))
+        real = mine.of(real)
     extractor = _extractor(inception_weights, device)
     with progress(f"{real.name}, {real.count} images") as tell:
-        statistics = Path(reference) if reference.endswith(".npz") else None
+        # The moments in a file are those of the whole set.
+        statistics = Path(reference) if reference.endswith(".npz") and half is None else None
         beside = read_reference(real, extractor, statistics=statistics, tell=tell)
     qualities: list[Quality] = []
     written: list[Path] = []
@@ -60,7 +68,7 @@ def evaluate_quality(
         with progress(f"{each.name}, {each.count} images") as tell:
             qualities.append(evaluate(each, beside, extractor, tell))
         # Written after each set, so that an interrupted command leaves the finished ones.
-        written = _write(qualities, {"reference": reference, "seed": sources.seed}, out)
+        written = _write(qualities, {"reference": reference, "half": half, "seed": sources.seed}, out)
     _print(qualities)
     return written
 

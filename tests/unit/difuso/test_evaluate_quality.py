@@ -209,6 +209,29 @@ def test_mistakes_are_explained_before_anything_is_drawn(
     assert not list(tmp_path.rglob("*.png"))
 
 
+@pytest.mark.usefixtures("quick")
+def test_settings_are_chosen_on_one_half_and_reported_on_the_other(models_dir: Path, tmp_path: Path) -> None:
+    """Other seeds, other real images, and as many real images in the table, by one option."""
+    real = save(tmp_path / "real", noise(0, 60))
+    seeds, values = {}, {}
+    for half in ("choosing", "reporting"):
+        out = tmp_path / half
+        printed = difuso(
+            "evaluate", "quality", "ddim:2", "--half", half, "--models-dir", models_dir, "--reference", real,
+            "--images", 25, "--out", out,
+        )  # fmt: skip
+        assert f"{half} half" in printed
+        content = json.loads((out / "quality.json").read_text(encoding="utf-8"))
+        drawn, others = content["rows"]
+        assert (content["half"], others["name"], others["images"]) == (half, "other real images", 25)
+        assert "25 images, 30 of the reference" in drawn["figures"]["KID-Colours"]["protocol"]
+        seeds[half] = {int(path.stem) for path in (out / "pictures").rglob("*.png")}
+        values[half] = others["figures"]["KID-Colours"]["value"]
+    assert seeds == {"choosing": set(range(3_000_000, 3_000_025)), "reporting": set(range(1_000_000, 1_000_025))}
+    assert values["choosing"] != values["reporting"]
+    assert max(map(abs, values.values())) < 0.5 * drawn["figures"]["KID-Colours"]["value"]
+
+
 @pytest.fixture
 def classes(tmp_path: Path) -> Runner:
     """A model with three classes, warm, of two slots."""

@@ -1,0 +1,101 @@
+"""`benchmarks.quality` chooses on one half of seeds and real pictures and reports on the other, by itself."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks import quality
+from benchmarks.quality import Line, chosen, main
+from benchmarks.quality_shown import KID
+from evaluation.features import EfficientNetLite0, Features
+from evaluation.halves import Half
+from model import load_checkpoint, save_checkpoint
+from model.config import SamplerDefaults
+from training.images import ImageArray
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+class Colours:
+    """A quick extractor, where it does not matter what pictures look like."""
+
+    name = EfficientNetLite0.name
+
+    def __call__(self, images: ImageArray) -> Features:
+        pixels = images[:, ::5, ::5].reshape(len(images), -1).astype(np.float32) / 255
+        return Features(pixels, pixels[:, :4], pixels[:, :3])
+
+
+DEFAULTS = SamplerDefaults("ddim", 2, "trailing")
+LINES = (Line("ddim", "trailing", (1, 2, 4)), Line("ddpm", steps=(2, 4)))
+
+
+@pytest.fixture
+def told(models_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    """Runs the benchmark of a tiny model; returns its report, and what it printed."""
+    checkpoint = load_checkpoint(models_dir / "tiny")
+    plans = {"few": SamplerDefaults("unipc", 2, "trailing")}
+    config = replace(checkpoint.config, defaults=DEFAULTS, plans=plans)
+    save_checkpoint(tmp_path / "tiny", config, checkpoint.network)
+    shape = config.shape
+    real = np.random.default_rng(0).integers(0, 256, (130, shape.height, shape.width, 3), dtype=np.uint8)
+    monkeypatch.setattr(quality, "LINES", LINES)
+    monkeypatch.setattr(quality, "FEWEST", 24)
+    monkeypatch.setattr(quality, "CONVERGED", (Line("ddim"), 8))
+    monkeypatch.setattr(quality, "EfficientNetLite0", Colours)
+    monkeypatch.setattr(quality, "real_images", lambda data, count, shape: real[:count])
+    out = tmp_path / "bench.json"
+    main(tmp_path / "tiny", "faces", images=48, out=out, plot=tmp_path / "bench.png")
+    assert (tmp_path / "bench.png").stat().st_size > 0
+    return json.loads(out.read_text(encoding="utf-8")), capsys.readouterr().out
+
+
+def test_what_was_chosen_is_reported_on_other_seeds_and_other_real_pictures(told: Any, tmp_path: Path) -> None:
+    report, printed = told
+    settings = report["settings"]
+    assert settings["choosing"]["seeds"] == [3_000_000, 3_000_047]
+    assert settings["reporting"]["seeds"] == [1_000_000, 1_000_047]
+    assert (settings["choosing"]["references"], settings["reporting"]["references"]) == (65, 65)
+    assert "seeds 3000000 to 3000047" in printed
+    assert "seeds 1000000 to 1000047" in printed
+    seeds = {half: {int(path.stem) for path in tmp_path.rglob(f"bench/**/{half.seed // 10**6}*.png")} for half in Half}
+    assert seeds == {half: set(range(half.seed, half.seed + 48)) for half in Half}
+    tried = {(name, point["steps"]): point for name, points in report["tried"].items() for point in points}
+    assert set(tried) == {(line.name, steps) for line in LINES for steps in line.steps}
+    reported = report["reported"]
+    assert sorted(row["steps"] for row in reported if "best tried" in row["why"]) == [1, 2, 4]
+    assert {"default", "plan few"} <= {part for row in reported for part in row["why"].split(", ")}
+    for row in reported:
+        if point := tried.get((row["name"], row["steps"])):
+            assert row[KID] != point[KID]  # other pictures beside others
+
+
+def test_real_pictures_are_measured_as_often_as_the_cells_are_large(told: Any) -> None:
+    """A Fréchet distance of 48 pictures says nothing beside one of 500."""
+    report, printed = told
+    for half in Half:
+        rows = report["real"][half]
+        drawn = {point["images"] for points in report["tried"].values() for point in points}
+        assert {row["images"] for row in rows} == drawn == {48}
+        assert all(abs(row[KID]) < 3 * row[f"{KID} error"] + 0.01 for row in rows)
+    assert printed.count("other real") == 2
+
+
+def test_the_choice_is_that_of_the_pictures_for_choosing() -> None:
+    """The best of each number of steps, once, though it may be the default, too."""
+    config = replace(load_checkpoint(Path("checkpoints/faces64")).config, defaults=DEFAULTS, plans={})
+    lines = {line.name: [{"steps": steps, KID: 0.5} for steps in line.steps] for line in quality.LINES}
+    for name, steps in (("ddpm", 2), ("ddim", 4)):
+        next(point for point in lines[name] if point["steps"] == steps)[KID] = 0.1
+    found = chosen(lines, config)
+    assert {why for (line, steps), why in found.items() if (line.sampler, steps) == ("ddpm", 2)} == {"best tried"}
+    assert found[Line("ddim", "trailing", ()), 4] == "best tried"
+    assert found[Line("ddim", "trailing", ()), 2] == "default"
+    lines["ddpm"][1][KID], lines["ddim"][1][KID] = 0.5, 0.1
+    assert chosen(lines, config)[Line("ddim", "trailing", ()), 2] == "best tried, default"
