@@ -7,12 +7,13 @@ import re
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 
+from tests.forking import Command
 from tests.waiting import wait_until
 
 # What a developer has set for themselves must not decide a test.
@@ -26,7 +27,7 @@ SERVE = [sys.executable, "-P", "-m", "difuso", "serve"]
 class Difuso:
     """A running `difuso serve` and what it says."""
 
-    def __init__(self, process: subprocess.Popen[bytes], log: Path, port: int) -> None:
+    def __init__(self, process: subprocess.Popen[bytes] | Command, log: Path, port: int) -> None:
         self.process = process
         self.url = f"http://127.0.0.1:{port}"
         self._log = log
@@ -48,6 +49,19 @@ class Difuso:
         return httpx.post(f"{self.url}/generate?steps=5", timeout=30)
 
 
+def executed(
+    port: int, folder: Path, environment: dict[str, str], log: Path, *, python: str = sys.executable
+) -> subprocess.Popen[bytes]:
+    """Starts it as its user does."""
+    with log.open("wb") as file:
+        return subprocess.Popen([python, *SERVE[1:], "--port", str(port)], cwd=folder, env=environment, stderr=file)
+
+
+def forked(port: int, folder: Path, environment: dict[str, str], log: Path) -> Command:
+    """Starts it and its children without their imports."""
+    return Command(["serve", "--port", str(port)], environment=environment, folder=folder, log=log)
+
+
 @contextmanager
 def running(
     folder: Path,
@@ -55,12 +69,10 @@ def running(
     *,
     ready: bool = True,
     port: int | None = None,
-    python: str = sys.executable,
+    start: Callable[[int, Path, dict[str, str], Path], subprocess.Popen[bytes] | Command] = forked,
 ) -> Iterator[Difuso]:
     port, log = port or free_port(), folder / "serve.log"
-    with log.open("wb") as file:
-        command = [python, *SERVE[1:], "--port", str(port)]
-        process = subprocess.Popen(command, cwd=folder, env=environment, stderr=file)
+    process = start(port, folder, environment, log)
     difuso = Difuso(process, log, port)
     try:
         if ready:

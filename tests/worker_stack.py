@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Sequence
@@ -21,6 +19,7 @@ from jobs.kinds.generate import Generation
 from jobs.params import SamplingParams
 from jobs.queue import JobQueue
 from jobs.store import ResultStore
+from tests.forking import Command
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[1]
@@ -43,12 +42,12 @@ class Stack:
             "DIFUSO_DRAIN_SECONDS": "1",
             "OMP_NUM_THREADS": "1",
         }
-        self.workers: list[subprocess.Popen[bytes]] = []
+        self.workers: list[Command] = []
 
-    def start_worker(self) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "difuso", "worker"]
-        with (self._folder / f"worker-{len(self.workers)}.log").open("wb") as log:
-            worker = subprocess.Popen(command, cwd=ROOT, env=self._environment, stdout=log, stderr=log)
+    def start_worker(self, first: str = "") -> Command:
+        """Starts one more worker; see `Command` for `first`."""
+        log = self._folder / f"worker-{len(self.workers)}.log"
+        worker = Command(["worker"], environment=self._environment, folder=ROOT, log=log, first=first)
         self.workers.append(worker)
         return worker
 

@@ -17,7 +17,7 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.select import Select
 
-from tests.serving import ENVIRONMENT, Difuso, running
+from tests.serving import ENVIRONMENT, Difuso, executed, running
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -95,7 +95,7 @@ def environment(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> d
 
 @pytest.fixture(scope="module")
 def difuso(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Difuso]:
-    with running(tmp_path_factory.mktemp("additions"), environment) as difuso:
+    with running(tmp_path_factory.mktemp("additions"), environment, start=executed) as difuso:
         yield difuso
 
 

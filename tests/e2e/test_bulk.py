@@ -6,8 +6,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,14 +22,13 @@ from evaluation.features import Features
 from model import ModelConfig, save_checkpoint
 from model.networks.build import build_network
 from model.networks.configs import UNetConfig
+from tests.forking import Command
 from tests.serving import ENVIRONMENT, Difuso, free_port, running
 from tests.small_models import CLASSES, NETWORK
 from tests.waiting import WaitUntil
 from training.images import ImageArray
 
 pytestmark = [pytest.mark.timeout(180), pytest.mark.usefixtures("redis_server")]
-
-COMMAND = [sys.executable, "-P", "-m", "difuso", "sample"]
 
 
 @pytest.fixture(scope="module")
@@ -71,8 +68,9 @@ def run(*arguments: object) -> None:
     assert result.exit_code == 0, result.output
 
 
-def start(*arguments: object) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([*COMMAND, *map(str, arguments)], env=ENVIRONMENT, stdout=subprocess.DEVNULL)
+def start(*arguments: object, environment: dict[str, str] = ENVIRONMENT, log: Path = Path(os.devnull)) -> Command:
+    """`difuso sample` as a process of its own."""
+    return Command(["sample", *map(str, arguments)], environment=environment, folder=Path.cwd(), log=log)
 
 
 def parts(out: Path) -> list[str]:
@@ -135,7 +133,7 @@ def whole(models: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """The file of LONG, drawn here without an interruption."""
     out = tmp_path_factory.mktemp("whole") / "whole.npz"
     environment = ENVIRONMENT | {"DIFUSO_MODELS_DIR": str(models), "OMP_NUM_THREADS": "1"}
-    subprocess.run([*COMMAND, *map(str, LONG), "--out", str(out)], env=environment, check=True)
+    assert start(*LONG, "--out", out, environment=environment).wait() == 0
     return out.read_bytes()
 
 
@@ -161,7 +159,7 @@ def test_a_local_command_that_is_killed_goes_on_on_a_server(
 ) -> None:
     out = tmp_path / "samples.npz"
     environment = ENVIRONMENT | {"DIFUSO_MODELS_DIR": str(models), "OMP_NUM_THREADS": "1"}
-    command = subprocess.Popen([*COMMAND, *map(str, LONG), "--out", str(out)], env=environment)
+    command = start(*LONG, "--out", out, environment=environment)
     wait_until(lambda: parts(out), timeout=60, description="a part is there")
     command.kill()
     command.wait(30)
@@ -193,7 +191,8 @@ def test_a_job_that_is_cancelled_ends_the_command_which_then_goes_on(
 ) -> None:
     out = tmp_path / "samples.npz"
     request = (*LONG, "--out", out, "--server", difuso.url, "--tag", "cancelled")
-    command = subprocess.Popen([*COMMAND, *map(str, request)], env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
+    log = tmp_path / "said"
+    command = start(*request, log=log)
     wait_until(lambda: parts(out), timeout=60, description="a part is there")
 
     def is_one_cancelled() -> bool:
@@ -203,8 +202,8 @@ def test_a_job_that_is_cancelled_ends_the_command_which_then_goes_on(
             return any(client.jobs(tag="cancelled", state="cancelled"))
 
     wait_until(is_one_cancelled, timeout=60, description="a job is cancelled")
-    _, said = command.communicate(timeout=60)
-    assert command.returncode == 1
+    assert command.wait(60) == 1
+    said = log.read_text()
     assert "is cancelled: It has no images. " in said
     assert f"of {LONG[1]} images are kept in {out}.parts; the same command goes on from there" in said
     run("sample", *request)

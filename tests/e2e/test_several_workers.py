@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from difuso.supervisor.machine import find_cores
-from tests.serving import Difuso, free_port, running
+from tests.serving import Difuso, executed, free_port, running
 from tests.waiting import WaitUntil
 
 SEEDS = (100, 200)
@@ -84,6 +84,7 @@ def test_two_workers_whose_threads_are_set_share_no_core(tmp_path: Path, environ
         assert not first & second
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(240)
 @pytest.mark.usefixtures("redis_server")
 @two_cores_needed
@@ -103,7 +104,8 @@ def test_two_workers_share_the_work_the_losses_and_the_bytes(
 
     two_cores = {processor for core in find_cores()[:2] for processor in core}
     environment.pop("OMP_NUM_THREADS", None)
-    with bound_to(two_cores), running(tmp_path, {**environment, "DIFUSO_WORKERS": "auto"}) as difuso:
+    auto = {**environment, "DIFUSO_WORKERS": "auto"}
+    with bound_to(two_cores), running(tmp_path, auto, start=executed) as difuso:
         assert "starting 2 workers with one core each, or all for one that has work alone" in difuso.output
         wait_until(lambda: busy(0, 0), timeout=40, description="both workers wait for jobs")
         pids = [difuso.pid(f"worker {number}") for number in (1, 2)]

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import subprocess
-import sys
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +18,7 @@ from PIL import Image
 from difuso import Client
 from jobs.cascade import Enlarging, enlarging_seed
 from jobs.kinds.generate import Generation
+from tests.forking import Command
 from tests.pictures import saved
 from tests.serving import ENVIRONMENT, Difuso, running
 from tests.waiting import wait_until
@@ -107,9 +106,8 @@ def test_the_client_and_the_commands_make_the_same_images(
     (tmp_path / "small.png").write_bytes(PICTURE)
 
     def command(*arguments: str) -> None:
-        run = [sys.executable, "-P", "-m", "difuso", *arguments]
-        done = subprocess.run(run, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
+        log = tmp_path / "said"
+        assert Command(arguments, environment=environment, folder=tmp_path, log=log).wait() == 0, log.read_text()
 
     with Client(difuso.url) as client:
         enlarged = client.upscale(PICTURE, seed=7, steps=5).pngs

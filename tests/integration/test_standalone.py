@@ -15,7 +15,7 @@ import pytest
 import redis
 
 from difuso.supervisor.child_processes import PREFIX
-from tests.serving import SERVE, Difuso, free_port, running
+from tests.serving import SERVE, Difuso, executed, free_port, running
 from tests.waiting import WaitUntil
 
 
@@ -37,7 +37,7 @@ class TestServe:
         self, tmp_path: Path, environment: dict[str, str], wait_until: WaitUntil
     ) -> None:
         """One run from start to end: it makes pictures, mends itself, and leaves nothing behind."""
-        with running(tmp_path, environment) as difuso:
+        with running(tmp_path, environment, start=executed) as difuso:
             assert difuso.picture().headers["content-type"] == "image/png"
 
             for name in ("worker", "redis", "api"):
@@ -59,7 +59,7 @@ class TestServe:
             assert difuso.output.index("stopping api") < difuso.output.index("drained after"), "at the same time"
 
     def test_sigterm_during_the_start(self, tmp_path: Path, environment: dict[str, str], wait_until: WaitUntil) -> None:
-        with running(tmp_path, environment, ready=False) as difuso:
+        with running(tmp_path, environment, ready=False, start=executed) as difuso:
             wait_until(lambda: "started worker" in difuso.output, timeout=20, description="the worker is starting")
             group = os.getpgid(difuso.pid("worker"))
             difuso.process.terminate()
@@ -69,14 +69,14 @@ class TestServe:
     def test_kill_9_leaves_nothing_and_the_next_run_starts(
         self, tmp_path: Path, environment: dict[str, str], wait_until: WaitUntil
     ) -> None:
-        with running(tmp_path, environment) as difuso:
+        with running(tmp_path, environment, start=executed) as difuso:
             group = os.getpgid(difuso.pid("redis"))
             folder = socket_folder(group)
             difuso.process.kill()
             difuso.process.wait()
             wait_until(lambda: members(group) == [], timeout=10, description="all its processes are gone")
             assert not folder.exists()
-        with running(tmp_path, environment) as difuso:
+        with running(tmp_path, environment, start=executed) as difuso:
             assert difuso.picture().status_code == 200
 
 
@@ -90,7 +90,7 @@ def test_a_redis_of_ones_own_is_used(tmp_path: Path, environment: dict[str, str]
     with redis.Redis.from_url(redis_url) as client:
         client.execute_command("ACL SETUSER guest on >s/e:c@ret ~* &* +@all")
         try:
-            with running(tmp_path, environment) as difuso:
+            with running(tmp_path, environment, start=executed) as difuso:
                 assert "started redis" not in difuso.output
                 assert difuso.picture().status_code == 200
         finally:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import subprocess
-import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +19,7 @@ from jobs.errors import ResultExpired, StoreUnavailable
 from jobs.params import SamplingParams
 from jobs.store import ResultStore
 from tests.app_server import running
+from tests.forking import Command
 from tests.pictures import black_png
 from tests.waiting import wait_until
 
@@ -145,9 +144,8 @@ def test_api_and_worker_meet_in_a_bucket(
 ) -> None:
     settings = ApiSettings(redis_url=redis_url, models_dir=models_dir, store_url=url)
     ours = environment | {"REDIS_URL": redis_url, "DIFUSO_MODELS_DIR": str(models_dir), "DIFUSO_STORE_URL": url}
-    with running(settings) as api, (tmp_path / "worker.log").open("wb") as log:
-        command = [sys.executable, "-P", "-m", "difuso", "worker"]
-        worker = subprocess.Popen(command, cwd=tmp_path, env=os.environ | ours, stderr=log)
+    with running(settings) as api:
+        worker = Command(["worker"], environment=os.environ | ours, folder=tmp_path, log=tmp_path / "worker.log")
         try:
             wait_until(lambda: api.get("/readyz").json().get("workers") == 1, 30, "a worker is ready")
             picture = api.post("/denoise?sigma=20&steps=4", files={"image": black_png(16, 16)})

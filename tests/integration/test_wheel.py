@@ -8,11 +8,12 @@ import subprocess
 import sys
 import sysconfig
 import tomllib
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from tests.serving import ENVIRONMENT, running
+from tests.serving import ENVIRONMENT, executed, running
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -69,7 +70,7 @@ def test_models_are_listed_and_drawn(python: Path, empty: Path, environment: dic
 def test_a_server_draws_and_keeps_its_state_in_the_home_of_its_user(
     python: Path, empty: Path, environment: dict[str, str]
 ) -> None:
-    with running(empty, environment, python=str(python)) as difuso:
+    with running(empty, environment, start=partial(executed, python=str(python))) as difuso:
         answer = difuso.picture()
         assert answer.headers["content-type"] == "image/png"
         assert {path.name for path in empty.iterdir()} == {"serve.log"}

@@ -21,7 +21,7 @@ from jobs.kinds.denoise import Denoising
 from jobs.store import ResultStore
 from tests.pictures import saved
 from tests.waiting import wait_until
-from tests.worker_stack import RECOVERY_SECONDS, ROOT, Stack, running
+from tests.worker_stack import RECOVERY_SECONDS, Stack, running
 
 # moto in a process of its own, which can be stopped: connections are then accepted, and nothing is ever answered.
 BUCKETS = """
@@ -32,37 +32,30 @@ server.start()
 print("http://%s:%d" % server.get_host_and_port(), flush=True)
 threading.Event().wait()
 """
-# A worker whose main thread hangs once the file argv[1] is there.
-HANGING_WORKER = """
-import sys, threading
+# A worker whose main thread hangs once a file is there.
+HANGING = """
+import threading
 from pathlib import Path
 from worker import watchdog
-from worker.main import run
 from worker.reporting import Reporter
-from worker.settings import WorkerSettings
 
 watchdog.CALL_SECONDS = 5.0
 
 def hang(reporter):
-    if Path(sys.argv[1]).exists():
+    if Path({hang!r}).exists():
         threading.Event().wait()
 
 Reporter.tidy_backlog = hang
-sys.exit(run(WorkerSettings()))
 """
 # A worker whose writers find at the first image that the GPU is gone.
-LOSING_WORKER = """
-import sys
+LOSING = """
 import torch
 from worker import results
-from worker.main import run
-from worker.settings import WorkerSettings
 
 def lose(*arguments, **options):
     raise torch.AcceleratorError("CUDA error: device unavailable")
 
 results.to_png = lose
-sys.exit(run(WorkerSettings()))
 """
 
 
@@ -149,27 +142,22 @@ def test_a_job_that_is_cancelled_while_its_worker_drains_ends_at_once(stack: Sta
 @pytest.mark.timeout(180)
 def test_a_worker_whose_main_thread_hangs_is_replaced(stack: Stack, tmp_path: Path) -> None:
     hang = tmp_path / "hang"
-    with (tmp_path / "hanging.log").open("wb") as log:
-        command = [sys.executable, "-c", HANGING_WORKER, str(hang)]
-        worker = subprocess.Popen(command, cwd=ROOT, env=stack._environment, stderr=log)
-    stack.workers.append(worker)
+    worker = stack.start_worker(first=HANGING.format(hang=str(hang)))
     job_id = stack.submit(n=64, steps=1000)
     wait_until(lambda: running(stack, [job_id]), 60, "the job runs")
     hang.touch()
     assert worker.wait(60) == 1
-    said = (tmp_path / "hanging.log").read_text()
+    said = stack.log(0)
     assert "its main thread has done nothing" in said
     assert "in hang" in said, "it says where"
 
 
 @pytest.mark.timeout(180)
-def test_a_worker_whose_writers_lose_the_gpu_is_replaced(stack: Stack, tmp_path: Path) -> None:
-    with (tmp_path / "losing.log").open("wb") as log:
-        worker = subprocess.Popen([sys.executable, "-c", LOSING_WORKER], cwd=ROOT, env=stack._environment, stderr=log)
-    stack.workers.append(worker)
+def test_a_worker_whose_writers_lose_the_gpu_is_replaced(stack: Stack) -> None:
+    worker = stack.start_worker(first=LOSING)
     job_id = stack.submit()
     assert worker.wait(60) == 1
-    assert "device unavailable" in (tmp_path / "losing.log").read_text()
+    assert "device unavailable" in stack.log(0)
     assert stack.states([job_id]) == {JobState.RUNNING}, "it is not ended, but for another worker"
     stack.start_worker()
     stack.finish([job_id], RECOVERY_SECONDS)

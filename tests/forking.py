@@ -1,0 +1,93 @@
+"""Commands of difuso as processes of their own, forked from one that has loaded torch and all else that they import.
+
+Their imports take seconds of a processor, and many tests start several of them. What a command's start itself does,
+tests of the supervisor and of the command line try with programs that are executed.
+"""
+
+from __future__ import annotations
+
+import os
+import runpy
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from functools import cache
+from multiprocessing import get_context
+from multiprocessing.context import ForkServerContext
+from pathlib import Path
+
+from difuso.cli import OPENMP
+
+FORKED = Path(__file__).with_name("forked.py")
+LOADED = ["app.main", "difuso.cli", "difuso.supervisor.standalone", "worker.main"]
+
+
+@cache
+def fork_server() -> ForkServerContext:
+    """The process that has loaded what commands import, with the settings that OpenMP reads when it is loaded."""
+    for name, value in OPENMP.items():
+        os.environ.setdefault(name, value)
+    context = get_context("forkserver")
+    context.set_forkserver_preload(LOADED)
+    return context
+
+
+class Command:
+    """A running command, with the methods of `subprocess.Popen`.
+
+    Args:
+        arguments: of `difuso`.
+        environment: its whole environment.
+        folder: where it runs.
+        log: the file that becomes its standard error.
+        first: Python that it executes before, for tests that break something in it.
+    """
+
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        *,
+        environment: Mapping[str, str],
+        folder: Path,
+        log: Path = Path(os.devnull),
+        first: str = "",
+    ) -> None:
+        log.write_bytes(b"")
+        given = {
+            "arguments": arguments,
+            "environment": dict(environment),
+            "folder": str(folder),
+            "log": str(log),
+            "first": first,
+        }
+        self._process = fork_server().Process(
+            target=runpy.run_path, args=(str(FORKED),), kwargs={"init_globals": {"given": given}, "run_name": "forked"}
+        )
+        self._process.start()
+        assert self._process.pid is not None
+        self.pid: int = self._process.pid
+        self.args = ["difuso", *arguments]
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.exitcode
+
+    def poll(self) -> int | None:
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        self._process.join(timeout)
+        status = self.returncode
+        if status is None:
+            raise subprocess.TimeoutExpired(self.args, timeout or 0)
+        return status
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
