@@ -73,8 +73,8 @@ class Recipe:
             others start anew. Empty for a network with random weights.
         crop: the height and width of the random crops that the network is trained on; 0 for whole images. A network
             without attention then draws whole images all the same.
-        condition: the images that the network sees beside x_t; None for an unconditional network. The last of the
-            images, at most `training.dataset.HELD`, are kept for sheets then.
+        condition: the images that the network sees beside x_t; None for an unconditional network. Some images, at most
+            `training.dataset.HELD` and spread evenly over the set, are kept for sheets then.
         guides: the folder of the model that a classifier guides, which becomes a part of it; empty for other networks.
         held_out: images that a classifier is measured on; None if there are none.
         prediction: what the network predicts: `eps`, `x0` or `v`.

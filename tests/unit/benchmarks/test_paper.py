@@ -6,12 +6,13 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import typer.main
 
-from benchmarks.guidance import main as guidance
+from benchmarks import guidance, quality
 from benchmarks.paper.__main__ import FIGURES, FOLDER
 from benchmarks.paper.distance import ours, printed
 from benchmarks.paper.forward import SCHEDULES, SHOWN, signal_to_noise
@@ -21,6 +22,7 @@ ROOT = Path(__file__).parents[3]
 DOCS = ROOT / "docs"
 PAGES = {name: (DOCS / name).read_text(encoding="utf-8") for name in ("paper.md", "paper.es.md")}
 LARGEST = 150_000  # bytes of a figure
+PROGRAMS: dict[str, Callable[..., None]] = {"benchmarks.guidance": guidance.main, "benchmarks.quality": quality.main}
 GUIDANCE = "images/guidance.png"  # the only figure of another program, benchmarks.guidance
 
 
@@ -55,9 +57,9 @@ def test_the_commands_of_the_page_exist(page: str) -> None:
             assert flag == "-m"
             if module == "pytest":
                 assert all((ROOT / argument).is_file() for argument in arguments)
-            elif module == "benchmarks.guidance":
+            elif module in PROGRAMS:
                 made = typer.Typer()
-                made.command()(guidance)
+                made.command()(PROGRAMS[module])
                 typer.main.get_command(made).make_context(line, arguments)
             else:
                 assert module == "benchmarks.paper"
@@ -85,12 +87,19 @@ def test_both_languages_have_the_same_figures_commands_and_numbers() -> None:
     assert sorted(numbers[0]) == sorted(numbers[1])
 
 
-@pytest.mark.parametrize("page", PAGES.values(), ids=PAGES)
-def test_the_signal_to_noise_ratios_of_the_page(page: str) -> None:
+NAMED = {
+    "paper.md": {"linear": "linear", "cosine": "cosine"},
+    "paper.es.md": {"linear": "lineal", "cosine": "cosenoidal"},
+}
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_the_signal_to_noise_ratios_of_the_page(name: str) -> None:
+    page, named = PAGES[name], NAMED[name]
     ratios = {name: signal_to_noise(schedule) for name, schedule in SCHEDULES.items()}
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line[:1] == "|"]
-    for name, found in ratios.items():
-        assert [name, *(f"{found[t]:.3g}" for t in SHOWN)] in rows
+    for schedule, found in ratios.items():
+        assert [named[schedule], *(f"{found[t]:.3g}" for t in SHOWN)] in rows
 
 
 def test_the_printed_distance_agrees_where_covariances_are_far_from_singular() -> None:
