@@ -7,7 +7,7 @@ AXE := $(VENV)/axe
 PACKAGES := app difuso evaluation jobs model training worker
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test fuzz chaos check compose-test ops-check audit format train paper bench bench-gpu clean
+.PHONY: help setup serve test test-all test-slow test-long fuzz chaos check compose-test ops-check audit format train paper bench bench-gpu clean
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -17,11 +17,22 @@ setup: $(VENV)/.dev  ## make the virtual environment with all development depend
 serve: $(VENV)/.standalone  ## run difuso on this machine: http://127.0.0.1:8000, Ctrl-C stops it
 	@exec $(BIN)/difuso serve
 
-test: $(VENV)/.dev $(GENERATOR) $(AXE)  ## run the quick tests
-	$(BIN)/python -m pytest -m 'not slow and not gpu' -n 2 --dist loadfile
+# More processes than the two cores that this is made for: many tests wait for others.
+PYTEST = $(BIN)/python -m pytest -n 3 --durations=40
+
+test: $(VENV)/.dev $(GENERATOR) $(AXE)  ## run the quick tests, in five minutes on two cores
+	$(PYTEST) -m 'not slow and not long and not gpu'
+
+test-all: test test-slow  ## run all tests: also long repetitions, on a phone, with compilers; twenty minutes
+
+test-slow: $(VENV)/.dev $(GENERATOR) $(AXE)  ## run the tests that only test-all has
+	$(PYTEST) -m 'slow and not long and not gpu'
+
+test-long: $(VENV)/.dev  ## run what takes an hour or measures time: fuzz, a thousand jobs, 2,000 jobs on the page
+	$(BIN)/python -m pytest -m long
 
 fuzz: $(VENV)/.dev  ## send the API thousands of valid and invalid requests made from its own OpenAPI
-	$(BIN)/python -m pytest tests/integration/test_app_schema.py -m slow
+	$(BIN)/python -m pytest tests/integration/test_app_schema.py -m long
 
 chaos: $(VENV)/.dev  ## break running processes for twenty minutes and count which promises held: docs/reliability.md
 	$(BIN)/python -m benchmarks.chaos

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 from PIL import Image
 from selenium import webdriver
 from selenium.common.exceptions import StaleElementReferenceException
@@ -20,6 +21,8 @@ from selenium.webdriver.remote.webelement import WebElement
 from tests.waiting import wait_until
 
 WIDTHS = {"desktop": (1280, 900), "phone": (390, 844)}
+# For claims about the layout; all others are tried on a phone by `make test-all` only.
+at_both_widths = pytest.mark.parametrize("studio", list(WIDTHS), indirect=True)
 
 
 class Studio:

@@ -17,7 +17,7 @@ from model.networks.configs import UNetConfig
 from model.shape import Shape
 from tests.serving import ENVIRONMENT, Difuso, running
 from tests.small_models import CLASSES, NETWORK, WEAKER, checkpoint_of, checkpoint_of_shape
-from tests.studio import WIDTHS, Studio
+from tests.studio import Studio
 
 CARD = """# tiny
 
@@ -36,7 +36,7 @@ A network of **random** weights, with `seed` 0. See [Open Peeps](https://www.ope
 QUIET = ("--headless=new", "--disable-gpu", "--disable-background-networking", "--disable-component-update")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def driver() -> Iterator[webdriver.Chrome]:
     """A browser that runs already installed programs only. Without one: skipped here, failed in CI."""
     program = shutil.which("chromedriver")
@@ -77,9 +77,10 @@ def studio_server(cascade_models_dir: Path, tmp_path_factory: pytest.TempPathFac
         yield difuso
 
 
-@pytest.fixture(params=list(WIDTHS))
+@pytest.fixture(params=["desktop", pytest.param("phone", marks=pytest.mark.slow)])
 def studio(driver: webdriver.Chrome, studio_server: Difuso, request: pytest.FixtureRequest) -> Iterator[Studio]:
     """The page of a first visit, on a desktop and on a phone. At the end the browser has nothing to complain of."""
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
     studio = Studio(driver, studio_server.url, request.param)
     studio.errors()
     studio.open()

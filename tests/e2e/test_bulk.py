@@ -154,6 +154,7 @@ def test_a_command_that_is_killed_goes_on_and_makes_no_image_twice(
     assert [*tmp_path.iterdir()] == [out]
 
 
+@pytest.mark.slow
 def test_a_local_command_that_is_killed_goes_on_on_a_server(
     difuso: Difuso, models: Path, tmp_path: Path, wait_until: WaitUntil, whole: bytes
 ) -> None:
@@ -168,6 +169,7 @@ def test_a_local_command_that_is_killed_goes_on_on_a_server(
     assert len(seeds(difuso, "moved")) < int(LONG[1])
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_and_a_server_that_starts_again_change_nothing(
     environment: dict[str, str], tmp_path: Path, wait_until: WaitUntil, whole: bytes
 ) -> None:

@@ -265,7 +265,7 @@ async def draw_all(url: str, seeds: range, count: Callable[[], None] = lambda: N
         return await asyncio.gather(*map(draw, seeds))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(1800)
 def test_a_thousand_jobs_arrive_whichever_processes_are_killed(
     models_dir: Path, redis_server: object, tmp_path: Path
@@ -291,6 +291,7 @@ def test_a_thousand_jobs_arrive_whichever_processes_are_killed(
     assert set(killed) == {"api", "worker", "redis"}
 
 
+@pytest.mark.slow
 def test_a_wait_survives_a_restart_of_everything(
     models_dir: Path, redis_server: object, tmp_path: Path, wait_until: WaitUntil
 ) -> None:

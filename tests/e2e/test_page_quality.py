@@ -18,7 +18,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from tests.serving import ENVIRONMENT, Difuso, running
-from tests.studio import Studio
+from tests.studio import Studio, at_both_widths
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -165,6 +165,7 @@ def test_the_keyboard_reaches_everything(studio: Studio) -> None:
     wait_until(lambda: studio.one("#gallery").is_displayed(), 5, "the gallery is shown")
 
 
+@at_both_widths
 def test_pixels_are_shown_at_whole_multiples(studio: Studio) -> None:
     job_id = studio.made(1)
     image = studio.one(f"#job-{job_id} a.picture img")
@@ -182,6 +183,7 @@ def test_pixels_are_shown_at_whole_multiples(studio: Studio) -> None:
     assert width >= 2 * natural
 
 
+@at_both_widths
 def test_nothing_is_wider_than_the_window(studio: Studio) -> None:
     studio.made(4)
     wide = "return document.documentElement.scrollWidth - innerWidth"

@@ -45,7 +45,7 @@ requestAnimationFrame(() => requestAnimationFrame(() => done(document.querySelec
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_two_thousand_jobs_scroll_smoothly_and_memory_stays_flat(driver: webdriver.Chrome, url: str) -> None:
     """The page's thread works less than 50 ms for any screen; the rest holds neither elements nor pictures."""
@@ -91,7 +91,7 @@ return performance.getEntriesByType("paint").find(each => each.name === "first-c
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_first_paint_comes_within_half_a_second(driver: webdriver.Chrome, studio_server: Difuso) -> None:
     """The best of ten loads without a cache: what else this machine does shall not count."""
     driver.execute_cdp_cmd("Network.enable", {})

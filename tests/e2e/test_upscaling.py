@@ -121,6 +121,7 @@ def test_the_client_and_the_commands_make_the_same_images(
 
 
 @pytest.mark.timeout(400)
+@pytest.mark.slow
 def test_kill_9_in_either_stage_and_a_hand_over_change_no_byte(
     redis_url: str, cascade_models_dir: Path, tmp_path: Path
 ) -> None:

@@ -114,7 +114,7 @@ def test_some_requests_of_every_kind_are_answered_as_the_schema_says(
     run_schemathesis(api, ended_jobs, tmp_path, "--max-examples", "8", "--phases", "fuzzing,stateful")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(3600)
 @pytest.mark.usefixtures("busy_worker")
 @pytest.mark.parametrize("caller", [{}, ALICE], ids=["without keys", "with a key"], indirect=True)

@@ -158,6 +158,7 @@ def test_a_worker_reports_what_it_serves_and_withdraws(stack: Stack) -> None:
 
 
 @pytest.mark.timeout(120)
+@pytest.mark.slow
 def test_a_new_version_is_served_while_jobs_end_on_the_old(redis_url: str, models_dir: Path, tmp_path: Path) -> None:
     models = tmp_path / "models"
     shutil.copytree(models_dir, models)

@@ -36,6 +36,7 @@ def test_kill_9_loses_nothing_and_changes_no_byte(stack: Stack) -> None:
 
 
 @pytest.mark.timeout(120)
+@pytest.mark.slow
 def test_kill_9_costs_a_long_job_only_its_last_seconds(stack: Stack) -> None:
     worker = stack.start_worker()
     job_id = stack.submit(n=64, steps=1000)
@@ -51,6 +52,7 @@ def test_kill_9_costs_a_long_job_only_its_last_seconds(stack: Stack) -> None:
 
 
 @pytest.mark.timeout(180)
+@pytest.mark.slow
 def test_kill_9_and_a_hand_over_change_no_byte_of_a_trace(stack: Stack) -> None:
     """Moments that the first worker kept come out of the third, as if nothing had happened."""
     first = stack.start_worker()
@@ -74,6 +76,7 @@ def test_kill_9_and_a_hand_over_change_no_byte_of_a_trace(stack: Stack) -> None:
 
 
 @pytest.mark.timeout(180)
+@pytest.mark.slow
 def test_an_outage_of_redis_loses_nothing(models_dir: Path, tmp_path: Path) -> None:
     """Redis is killed under load, with jobs queued and running, and comes back with its append-only file."""
     with ChildProcesses() as children:

@@ -84,6 +84,7 @@ NETWORKS: dict[str, tuple[AnyNetworkConfig, int]] = {  # and the height of an im
 @needs_onednn
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.slow
 def test_each_layer_of_a_network_gives_the_same_bits_on_one_thread_and_two(name: str, packed: bool) -> None:
     """Layer by layer, so that a layer which breaks it is named."""
     torch.manual_seed(0)

@@ -161,7 +161,7 @@ def test_only_the_timesteps_of_the_students_plan_are_drawn() -> None:
     assert (importance == 1).all()
 
 
-@pytest.mark.parametrize("more", [(), ("teacher_calls=2",)])
+@pytest.mark.parametrize("more", [(), pytest.param(("teacher_calls=2",), marks=pytest.mark.slow)])
 def test_a_student_learns_its_teachers_guidance(with_weaker: Path, more: tuple[str, ...]) -> None:
     """It begins as the unguided teacher, and comes nearer to the guided one."""
     taught = student(with_weaker, "guidance_scale=3.0", *more)

@@ -170,7 +170,14 @@ def test_a_weaker_network_stays_with_the_model(tmp_path: Path, recipe: Callable[
     assert file_sha256(tmp_path / "run/model" / WEAKER) == file_sha256(tmp_path / "guided" / WEAKER)
 
 
-@pytest.mark.parametrize(("sampler", "spacing"), [("ddpm", "linspace"), ("ddim", "leading"), ("unipc", "leading")])
+@pytest.mark.parametrize(
+    ("sampler", "spacing"),
+    [
+        ("ddim", "leading"),
+        pytest.param("ddpm", "linspace", marks=pytest.mark.slow),
+        pytest.param("unipc", "leading", marks=pytest.mark.slow),
+    ],
+)
 def test_the_classifier_guides_images_to_its_class(trained: Path, sampler: str, spacing: str) -> None:
     """A network that draws noise is led to the shade of the label."""
     model = model_of(Runner(load_checkpoint(trained / "model"), device=torch.device("cpu"), slots=4))

@@ -265,6 +265,7 @@ def test_labels_are_dropped_image_by_image() -> None:
     assert len(mixed) > 25
 
 
+@pytest.mark.slow
 def test_the_paper_s_network_is_trained_too() -> None:
     recipe = load_recipe("imagenet64-paper", ["image_size=8", "batch_size=2", "compile=false", *PAPER])
     it = trainer(recipe)

@@ -623,6 +623,7 @@ def test_a_job_does_not_go_on_from_the_snapshot_of_another_with_its_id(runner: R
 
 
 @every_kind
+@pytest.mark.slow
 def test_a_trace_has_the_same_bytes_after_a_hand_over_at_any_step(runner: Runner, kind: str) -> None:
     task, sent, params = KINDS[kind]
     job = traced(make_job(task, **params))
