@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from .config import ModelConfig
 from .config_json import config_from_json, config_to_json
 from .errors import CheckpointError
-from .files import CONFIG, SUMS, WEIGHTS, read_json, read_shapes
+from .files import CONFIG, SUMS, WEIGHTS, is_folder, read_json, read_shapes
 from .folder import FolderContents, checked_sums, file_sha256, new_folder, read_safetensors
 from .formats.diffusers import read_diffusers
 from .formats.diffusers_config import is_diffusers
@@ -138,6 +138,10 @@ def load_checkpoint(folder: Path | str, *, device: torch.device | str = "cpu") -
         CheckpointError: if the folder cannot be served; the message names the file and what is wrong with it.
     """
     folder = Path(folder)
+    if not is_folder(folder):
+        error = CheckpointError("there is no such folder")
+        error.add_note(f"It was looked for at {folder.absolute()}.")  # a note, which clients of a server never see
+        raise error
     stored = read_diffusers(folder) if is_diffusers(folder) else _read(folder)
     config = stored.config
     network = unfilled(build_network, config.network)

@@ -160,8 +160,14 @@ def test_a_missing_file_is_named(folder: Path, name: str) -> None:
     assert refusal(folder) == f"{name} is missing"
 
 
-def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
-    assert refusal(tmp_path / "nothing") == f"{SUMS} is missing"
+def test_a_missing_folder_is_refused_and_the_traceback_has_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CheckpointError) as caught:
+        load_checkpoint("nothing")
+    assert str(caught.value) == "there is no such folder"
+    assert str(tmp_path / "nothing") in "".join(caught.value.__notes__)
 
 
 @pytest.mark.parametrize("name", [CONFIG, WEIGHTS])
