@@ -69,6 +69,7 @@ def serve(api: ApiSettings, worker: WorkerSettings, workers: int | None) -> None
     if url is not None:
         url = with_password(url, worker.redis_password_file)
         check_redis(url)
+    log.info("the models are in %s", worker.models_dir.absolute())
     log.info("starting%s; Ctrl-C stops it all", _told(shares))
     with _stop_signals() as signals, ChildProcesses() as children, ExitStack() as stack:
         groups: list[list[Service]] = []

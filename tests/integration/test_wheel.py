@@ -73,6 +73,7 @@ def test_a_server_draws_and_keeps_its_state_in_the_home_of_its_user(
     with running(empty, environment, start=partial(executed, python=str(python))) as difuso:
         answer = difuso.picture()
         assert answer.headers["content-type"] == "image/png"
+        assert f"the models are in {python.parents[1]}" in difuso.output
         assert {path.name for path in empty.iterdir()} == {"serve.log"}
     kept = next(Path(environment["HOME"]).rglob("redis.log")).parents[1]
     assert {"redis", "store"} <= {path.name for path in kept.iterdir()}
