@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 from jobs.contract import ModelReport
+from jobs.cost import Cost
 from jobs.limits import Limits, Refusal
 from jobs.queue import Backlog
 
@@ -40,21 +41,29 @@ def admit(backlog: Backlog, *, max_wait: float, max_jobs: int) -> None:
         raise Overloaded(f"{backlog.jobs} jobs are unfinished; the limit is {max_jobs}.", retry_after=one_job)
 
 
-def check_size(image_steps: int, limits: Limits) -> None:
-    """Returns if a job by itself is within its owner's limit of unfinished image-steps.
+def check_size(cost: Cost, limits: Limits) -> None:
+    """Returns if a job by itself is within its owner's limits of unfinished image-steps and of stored bytes.
 
     Raises:
-        InvalidRequest: if it is larger than the limit, and so could never be accepted.
+        InvalidRequest: if it is larger than a limit, and so could never be accepted.
     """
-    if limits.unfinished is not None and image_steps > limits.unfinished:
+    if limits.unfinished is not None and cost.image_steps > limits.unfinished:
         raise InvalidRequest(
             "parameter",
             "steps",
-            f"All images together take {image_steps} image-steps; your API key may have {limits.unfinished} unfinished",
+            f"All images together take {cost.image_steps} image-steps; your API key may have {limits.unfinished} "
+            "unfinished",
+        )
+    if limits.stored is not None and cost.stored_bytes > limits.stored:
+        raise InvalidRequest(
+            "parameter",
+            "n",
+            f"All images, with what is kept of their runs, may take {cost.stored_bytes} bytes; your API key may store "
+            f"{limits.stored}: ask for fewer images, or for less in trace",
         )
 
 
-def check_share(refused: Refusal | None, image_steps: int, limits: Limits, *, rate: float | None) -> None:
+def check_share(refused: Refusal | None, cost: Cost, limits: Limits, *, rate: float | None) -> None:
     """Returns if a job is within the limits of its owner.
 
     Args:
@@ -71,10 +80,15 @@ def check_share(refused: Refusal | None, image_steps: int, limits: Limits, *, ra
             f"Your API key has asked for more than its limit of {limits.rate:g} image-steps per second.",
             retry_after=refused.amount,
         )
-    over = refused.amount + image_steps - (limits.unfinished or 0)
+    if refused.limit == "stored":
+        raise LimitReached(
+            f"This request may store {cost.stored_bytes} bytes; of the {limits.stored} of your API key fewer are left.",
+            retry_after=refused.amount,
+        )
+    over = refused.amount + cost.image_steps - (limits.unfinished or 0)
     raise LimitReached(
-        f"{refused.amount:.0f} image-steps of your API key are unfinished, and this request takes {image_steps} more; "
-        f"the limit is {limits.unfinished}.",
+        f"{refused.amount:.0f} image-steps of your API key are unfinished, and this request takes {cost.image_steps} "
+        f"more; the limit is {limits.unfinished}.",
         retry_after=over / rate if rate else UNKNOWN_RETRY_SECONDS,
     )
 

@@ -6,15 +6,19 @@ import math
 
 from jobs.limits import BURST_SECONDS, Limits, Usage
 
-UNIT = "image-steps"  # is not registered, but the draft's default, requests, would be wrong
+# Units that are not registered, but the draft's default, requests, would be wrong.
+UNIT, ROOM = "image-steps", "stored-bytes"
 MAX_INTEGER = 10**15 - 1  # of a Structured Field (RFC 9651)
 
 
-def rate_limit_headers(limits: Limits, usage: Usage) -> dict[str, str]:
+def rate_limit_headers(limits: Limits, usage: Usage, *, kept_seconds: int) -> dict[str, str]:
     """Returns the headers for the limits that are set.
 
     An account fills in BURST_SECONDS, so this is the window of the policy `rate`. Since it fills all the time, the
     window in which no more is available than now is only known while it is empty: until the next job is accepted.
+
+    Args:
+        kept_seconds: the time that results are kept, in which the account of stored bytes fills.
     """
     policies, states = [], []
     if limits.rate is not None:
@@ -24,6 +28,9 @@ def rate_limit_headers(limits: Limits, usage: Usage) -> dict[str, str]:
     if limits.unfinished is not None:
         policies.append(f'"unfinished";q={_integer(limits.unfinished)};qu="{UNIT}"')
         states.append(f'"unfinished";r={_integer(limits.unfinished - usage.unfinished)}')
+    if limits.stored is not None:
+        policies.append(f'"stored";q={_integer(limits.stored)};qu="{ROOM}";w={kept_seconds}')
+        states.append(f'"stored";r={min(MAX_INTEGER, math.floor(usage.room))}')
     return {"RateLimit-Policy": ", ".join(policies), "RateLimit": ", ".join(states)}
 
 

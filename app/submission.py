@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -13,8 +13,8 @@ from fastapi import Depends, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from jobs.contract import Job, JobState, JobStatus, new_job
+from jobs.cost import Cost
 from jobs.errors import JobNotFound, JobsError, QueueUnavailable, StoreUnavailable
-from jobs.images.fitting import FittedImage
 from jobs.kinds.base import Prepared, SamplingQuery
 from jobs.limits import Limits, Refusal
 from jobs.tracing import traceparent
@@ -113,12 +113,12 @@ class Submission:
             usage = await run_in_threadpool(self.queue.usage, self._caller.name, self._caller.limits)
         except QueueUnavailable:  # the job is accepted or refused already
             return {}
-        return rate_limit_headers(self._caller.limits, usage)
+        return rate_limit_headers(self._caller.limits, usage, kept_seconds=self.settings.result_ttl)
 
     async def _answer(self, model: str, query: SamplingQuery, prepared: Prepared) -> Response:
         job = self._job(model, prepared, id=self._job_id(), tag=query.tag)
         request_hash = query.request_hash(job.kind, [image.sha256 for image in job.pictures])
-        new, status = await run_in_threadpool(self._submit, job, request_hash, prepared.images)
+        new, status = await run_in_threadpool(self._submit, job, request_hash, prepared)
         if new:
             self.metrics.accepted.labels(job.kind, job.model).inc()
             log.info("job accepted", extra={"job_id": job.id, "model": job.model, "image_steps": job.image_steps})
@@ -134,7 +134,7 @@ class Submission:
         return await self._respond(status)
 
     async def _answer_price(self, model: str, prepared: Prepared) -> Response:
-        price = await run_in_threadpool(self._price, self._job(model, prepared))
+        price = await run_in_threadpool(self._price, self._job(model, prepared), prepared.cost)
         return Response(price_text(price), media_type=Format.JSON)
 
     async def _respond(self, status: JobStatus) -> Response:
@@ -181,15 +181,15 @@ class Submission:
         namespace = uuid.uuid5(KEY_NAMESPACE, self._caller.name) if self._caller else KEY_NAMESPACE
         return str(uuid.uuid5(namespace, self.idempotency_key))
 
-    def _submit(self, job: Job, request_hash: str, images: Sequence[FittedImage]) -> tuple[bool, JobStatus]:
+    def _submit(self, job: Job, request_hash: str, prepared: Prepared) -> tuple[bool, JobStatus]:
         """Queues the job if the limits allow it; returns whether it is new, and its status."""
         if not (self.idempotency_key and self._exists(job.id)):  # a repeated request adds no work
-            self._admit(job, self.queue.reserve)
+            self._admit(job, prepared.cost, self.queue.reserve)
             try:
-                for image in images:  # before the job, so that no queued job lacks them
+                for image in prepared.images:  # before the job, so that no queued job lacks them
                     self.store.write_upload(job.id, image.png)
             except StoreUnavailable:
-                self.queue.give_back(job, self._limits)
+                self.queue.give_back(job, prepared.cost, self._limits)
                 raise
         new = self.queue.submit(job, request_hash=request_hash)
         if new and self.preference.seconds > 0:
@@ -201,21 +201,21 @@ class Submission:
                 raise
             return new, JobStatus(job=job, state=JobState.QUEUED)  # the job is accepted, so the caller must get its id
 
-    def _price(self, job: Job) -> Price:
+    def _price(self, job: Job, cost: Cost) -> Price:
         """Returns the price of a job that the limits allow."""
-        self._admit(job, self.queue.refusal)
-        return Price.of(job, self.queue.forecast(job))
+        self._admit(job, cost, self.queue.refusal)
+        return Price.of(job, cost, self.queue.forecast(job))
 
-    def _admit(self, job: Job, share: Callable[[Job, Limits], Refusal | None]) -> None:
+    def _admit(self, job: Job, cost: Cost, share: Callable[[Job, Cost, Limits], Refusal | None]) -> None:
         """Returns if the limits allow a new job; `share` tells whether its owner's limits do, and may reserve it."""
         limits = self._limits
-        check_size(job.image_steps, limits)
+        check_size(cost, limits)
         backlog = self.queue.backlog(job.model)
         check_served(job.model, backlog.reports)
         for other in job.models[1:]:
             check_served(other, self.queue.backlog(other).reports)
         admit(backlog, max_wait=self.settings.max_wait, max_jobs=self.settings.max_jobs)
-        check_share(share(job, limits), job.image_steps, limits, rate=backlog.rate)
+        check_share(share(job, cost, limits), cost, limits, rate=backlog.rate)
 
     def _exists(self, job_id: str) -> bool:
         try:

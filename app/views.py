@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from jobs.contract import FailureCode, Job, JobState, JobStatus, Picture
+from jobs.cost import Cost
 from jobs.forecast import Forecast
 from jobs.index import Page
 from jobs.kinds import AnyTask
@@ -148,26 +149,31 @@ def list_text(page: Page, key: ApiKey | None) -> str:
 class Price(Frozen):
     """What a request takes, and when it would be done if it were sent now. Its parameters are filled in, its seed too.
 
-    `images` is the number of images in the answer. `seconds` is the time of the job alone on a worker; `eta_seconds`
-    counts also what waits and runs. Both are null while the speed is unknown.
+    `images` is the number of images in the answer. `cost` and `stored_bytes` are what the request takes of an API key's
+    limits: image-steps, and the most bytes that it leaves in the store. `seconds` is the time of the job alone on a
+    worker; `eta_seconds` counts also what waits and runs. Both are null while the speed is unknown.
     """
 
     kind: str
     model: str
     image_steps: int
     images: int
+    cost: int
+    stored_bytes: int
     seconds: float | None
     eta_seconds: float | None
     params: SamplingParams
     task: AnyTask | None = None
 
     @classmethod
-    def of(cls, job: Job, forecast: Forecast) -> Price:
+    def of(cls, job: Job, cost: Cost, forecast: Forecast) -> Price:
         """Returns the view of a job that was not submitted, and of its forecast."""
         return cls(
             **_request(job),
             image_steps=job.image_steps,
             images=job.answers,
+            cost=cost.image_steps,
+            stored_bytes=cost.stored_bytes,
             seconds=_rounded(forecast.lone_seconds),
             eta_seconds=_rounded(forecast.eta_seconds),
         )

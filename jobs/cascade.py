@@ -6,6 +6,7 @@ import math
 
 from pydantic import Field
 
+from model.config import ModelConfig
 from model.errors import PlanError
 from model.plans.clipping import ClipMode
 from model.plans.samplers import Variance
@@ -61,9 +62,6 @@ def enlarging(
 ) -> Enlarging:
     """Fills in the second stage of a cascade.
 
-    An image-step of the upscaler counts as one of the first model for each of the latter's images that has its pixels:
-    four if it doubles height and width.
-
     Args:
         first: the model that draws the small images.
         upscaler: the conditional model that enlarges them.
@@ -88,8 +86,18 @@ def enlarging(
         model=upscaler.name,
         **vars(settings),
         augmentation=augmentation_of(upscaler, augmentation, f"{prefix}_augmentation"),
-        weight=math.ceil((config.shape.height / first.config.shape.height) ** 2),
+        weight=weight_of(config),
     )
+
+
+def weight_of(config: ModelConfig) -> int:
+    """Returns the image-steps that a call of a conditional model for one image counts as.
+
+    It is the number of images of the size that the model draws from that have its pixels: four if it doubles height
+    and width.
+    """
+    assert config.condition_shape is not None
+    return math.ceil((config.shape.height / config.condition_shape.height) ** 2)
 
 
 def augmentation_of(model: ModelInfo, sent: float | None, parameter: str) -> float:

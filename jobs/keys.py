@@ -53,3 +53,8 @@ def shares(owner: str) -> str:
 def account(owner: str) -> str:
     """Hash: the balance in image-steps of an owner with a rate, and the time of that balance."""
     return f"difuso:account:{owner}"
+
+
+def room(owner: str) -> str:
+    """Hash: the balance in bytes of an owner whose stored bytes are limited, and the time of that balance."""
+    return f"difuso:room:{owner}"

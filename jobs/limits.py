@@ -1,7 +1,8 @@
-"""The limits of an owner: the rate of image-steps, and the number of unfinished image-steps.
+"""The limits of an owner: the rate of image-steps, the number of unfinished image-steps, and the bytes in the store.
 
 No counter is decreased when a job ends. Instead each new job looks up in RQ's records which jobs of its owner are
-unfinished. So no share is ever lost, however a job, a worker or a front end ends.
+unfinished. So no share is ever lost, however a job, a worker or a front end ends. Rate and bytes are accounts that fill
+with time, and need not know how jobs end.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ import redis
 from pydantic import Field
 
 from . import keys
-from .contract import Job
+from .cost import NOTHING, Cost
 from .values import Frozen
 
-BURST_SECONDS = 60  # an account holds at most the image-steps of this time, and is full again after it
+BURST_SECONDS = 60  # an account of a rate holds at most the image-steps of this time, and is full again after it
 RESERVED_SECONDS = 30  # a share is free again if its job does not appear in the queue within this time
 
 # One script, so that two simultaneous requests cannot both take the last share. It also reads the records of the
@@ -24,8 +25,8 @@ RESERVED_SECONDS = 30  # a share is free again if its job does not appear in the
 # that are not numbers, written by somebody else, count as absent, since an error would lock the owner out for ever.
 # _COUNT and _CHECK only read.
 _COUNT = """
-local id, cost, now = ARGV[1], tonumber(ARGV[2]), redis.call('TIME')
-local most, rate, burst = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+local id, steps, bytes, now = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), redis.call('TIME')
+local most, records, reserved, ttl = tonumber(ARGV[4]), ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7])
 now = now[1] + now[2] / 1e6
 
 local function number(text, pattern)
@@ -36,54 +37,68 @@ end
 local used, ended, shares = 0, {}, redis.call('HGETALL', KEYS[1])
 for i = 1, #shares, 2 do
   local share, since = number(shares[i + 1], '^(%S+) '), number(shares[i + 1], ' (%S+)$')
-  local state = redis.pcall('HGET', ARGV[6] .. shares[i], 'status')
+  local state = redis.pcall('HGET', records .. shares[i], 'status')
   local unfinished = state == 'queued' or state == 'started'
-  if share and since and (unfinished or (not state and math.abs(now - since) < tonumber(ARGV[7]))) then
+  if share and since and (unfinished or (not state and math.abs(now - since) < reserved)) then
     used = used + share
   else
     table.insert(ended, shares[i])
   end
 end
 
-local balance, stepped_back = burst, false
-if rate then
-  local account = redis.call('HMGET', KEYS[2], 'balance', 'at')
-  local paid, at = number(account[1], '%S+'), number(account[2], '%S+')
-  if paid and at then
-    stepped_back = at > now  -- Redis's clock, so that nobody knows how much time has passed
-    balance = math.min(burst, paid + math.max(0, now - at) * rate)
+-- An account of a limit that is not set has no full balance, and is neither asked nor written.
+local function account(key, cost, full, seconds)
+  local found = {key = key, cost = cost, full = full, rate = full and full / seconds, balance = full}
+  if full then
+    local kept = redis.call('HMGET', key, 'balance', 'at')
+    local paid, at = number(kept[1], '%S+'), number(kept[2], '%S+')
+    if paid and at then
+      found.stepped_back = at > now  -- Redis's clock, so that nobody knows how much time has passed
+      found.balance = math.min(full, paid + math.max(0, now - at) * found.rate)
+    end
   end
+  return found
 end
+
+local function pay(from, cost)
+  if not from.full then return end
+  redis.call('HSET', from.key, 'balance', tostring(from.balance - cost), 'at', string.format('%.6f', now))
+  redis.call('EXPIRE', from.key, math.max(1, math.ceil((from.full - from.balance + cost) / from.rate) + 1))
+end
+
+local work = account(KEYS[2], steps, tonumber(ARGV[8]), tonumber(ARGV[9]))
+local room = account(KEYS[3], bytes, tonumber(ARGV[10]), tonumber(ARGV[11]))
 """
 # Without a new time a balance that is used up would not grow until the clock is where it was.
 _MEND = """
 for _, each in ipairs(ended) do redis.call('HDEL', KEYS[1], each) end
-if stepped_back then redis.call('HSET', KEYS[2], 'at', string.format('%.6f', now)) end
+for _, each in ipairs({work, room}) do
+  if each.stepped_back then redis.call('HSET', each.key, 'at', string.format('%.6f', now)) end
+end
 """
 _CHECK = """
 local granted = {'', '0'}
 if redis.call('HEXISTS', KEYS[1], id) == 1 then return granted end
-if most and used + cost > most then return {'unfinished', tostring(used)} end
-if rate and balance <= 0 then return {'rate', tostring(-balance / rate)} end
+if most and used + steps > most then return {'unfinished', tostring(used)} end
+if work.full and work.balance <= 0 then return {'rate', tostring(-work.balance / work.rate)} end
+if room.full and room.balance < bytes then return {'stored', tostring((bytes - room.balance) / room.rate)} end
 """
 _TAKE = """
-if rate then
-  redis.call('HSET', KEYS[2], 'balance', tostring(balance - cost), 'at', string.format('%.6f', now))
-  redis.call('EXPIRE', KEYS[2], math.ceil((burst - balance + cost) / rate) + 1)
-end
-redis.call('HSET', KEYS[1], id, string.format('%d %.6f', cost, now))
-if redis.call('TTL', KEYS[1]) < tonumber(ARGV[8]) then redis.call('EXPIRE', KEYS[1], ARGV[8]) end
+pay(work, steps)
+pay(room, bytes)
+redis.call('HSET', KEYS[1], id, string.format('%d %.6f', steps, now))
+if redis.call('TTL', KEYS[1]) < ttl then redis.call('EXPIRE', KEYS[1], ttl) end
 """
 # The share is gone if the job waited for too long to be queued. Another request may have queued it, which paid nothing.
 _PUT_BACK = """
-if redis.call('EXISTS', ARGV[6] .. id) == 1 or redis.call('HDEL', KEYS[1], id) == 0 or not rate then return end
-redis.call('HSET', KEYS[2], 'balance', tostring(balance + cost), 'at', string.format('%.6f', now))
-redis.call('EXPIRE', KEYS[2], math.ceil((burst - balance) / rate) + 1)
+if redis.call('EXISTS', records .. id) == 1 or redis.call('HDEL', KEYS[1], id) == 0 then return end
+pay(work, -steps)
+pay(room, -bytes)
 """
 _RESERVE = _COUNT + _MEND + _CHECK + _TAKE + "return granted"
 _REFUSAL = _COUNT + _CHECK + "return granted"
 _GIVE_BACK = _COUNT + _PUT_BACK
-_USAGE = _COUNT + "return {tostring(used), tostring(balance or 0)}"
+_USAGE = _COUNT + "return {tostring(used), tostring(work.balance or 0), tostring(room.balance or 0)}"
 
 
 class Limits(Frozen):
@@ -94,21 +109,24 @@ class Limits(Frozen):
             accepted if the balance is positive, and takes all its image-steps. So a large job is accepted too, but
             the next one is not.
         unfinished: the most image-steps of all jobs that are queued or running; each counts in full until it ends.
+        stored: the bytes that jobs may store in the time that results are kept. An account of so many bytes fills in
+            this time. A job is accepted if the account holds the most that it may store.
     """
 
     rate: float | None = Field(default=None, gt=0)
     unfinished: int | None = Field(default=None, gt=0)
+    stored: int | None = Field(default=None, gt=0)
 
     @property
     def are_set(self) -> bool:
-        return self.rate is not None or self.unfinished is not None
+        return self != Limits()
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """The limit that is reached; `amount` is the seconds until the balance is positive, or unfinished image-steps."""
+    """The limit that is reached; `amount` is the image-steps that are unfinished, or the seconds to wait."""
 
-    limit: Literal["rate", "unfinished"]
+    limit: Literal["rate", "unfinished", "stored"]
     amount: float
 
 
@@ -119,52 +137,57 @@ class Usage:
     Attributes:
         unfinished: the image-steps of its unfinished jobs.
         balance: the image-steps in its account; 0 without a rate. A job is accepted while it is positive.
+        room: the bytes in its account; 0 if they are not limited.
     """
 
     unfinished: float
     balance: float
+    room: float = 0.0
 
 
-def reserve(client: redis.Redis, job: Job, owner: str, limits: Limits, *, records: str, ttl: int) -> Refusal | None:
-    """Reserves a job's share of its owner's limits, once for each job; returns None if the job is within the limits.
+@dataclass(frozen=True)
+class Ledger:
+    """What an owner has taken of its limits, in Redis.
 
-    Args:
+    Attributes:
+        kept_seconds: the time that results are kept.
         records: the prefix of the keys of RQ's job records.
-        ttl: the time in seconds after which an owner without new jobs is forgotten; longer than a job waits and runs.
     """
-    return _refusal(_run(client, _RESERVE, owner, limits, records, job=job, ttl=ttl))
 
+    client: redis.Redis
+    owner: str
+    limits: Limits
+    kept_seconds: float
+    records: str
 
-def give_back(client: redis.Redis, job: Job, owner: str, limits: Limits, *, records: str) -> None:
-    """Gives back the share and the cost of a job that was reserved but not queued; `records` as in `reserve`."""
-    _run(client, _GIVE_BACK, owner, limits, records, job=job)
+    def reserve(self, job_id: str, cost: Cost, *, ttl: int) -> Refusal | None:
+        """Reserves a job's share, once for each job; returns None if the job is within the limits.
 
+        Args:
+            ttl: the time in seconds after which an owner without new jobs is forgotten; longer than a job waits and
+                runs.
+        """
+        return _refusal(self._run(_RESERVE, job_id, cost, ttl))
 
-def refusal(client: redis.Redis, job: Job, owner: str, limits: Limits, *, records: str) -> Refusal | None:
-    """Returns what `reserve` would return for a job now, and writes nothing; `records` as in `reserve`."""
-    return _refusal(_run(client, _REFUSAL, owner, limits, records, job=job))
+    def give_back(self, job_id: str, cost: Cost) -> None:
+        """Gives back the share and the cost of a job that was reserved but not queued."""
+        self._run(_GIVE_BACK, job_id, cost)
 
+    def refusal(self, job_id: str, cost: Cost) -> Refusal | None:
+        """Returns what `reserve` would return for a job now, and writes nothing."""
+        return _refusal(self._run(_REFUSAL, job_id, cost))
 
-def usage(client: redis.Redis, owner: str, limits: Limits, *, records: str) -> Usage:
-    """Returns what an owner has used of its limits; `records` as in `reserve`."""
-    return Usage(*map(float, _run(client, _USAGE, owner, limits, records)))
+    def usage(self) -> Usage:
+        """Returns what the owner has used."""
+        return Usage(*map(float, self._run(_USAGE)))
 
-
-def _run(
-    client: redis.Redis,
-    script: str,
-    owner: str,
-    limits: Limits,
-    records: str,
-    *,
-    job: Job | None = None,
-    ttl: int = 0,
-) -> Any:
-    names = keys.shares(owner), keys.account(owner)
-    burst = BURST_SECONDS * limits.rate if limits.rate else ""
-    share = (job.id, job.image_steps) if job else ("", 0)
-    bounds = (limits.unfinished or "", limits.rate or "", burst)
-    return client.eval(script, len(names), *names, *share, *bounds, records, RESERVED_SECONDS, ttl)
+    def _run(self, script: str, job_id: str = "", cost: Cost = NOTHING, ttl: int = 0) -> Any:
+        names = keys.shares(self.owner), keys.account(self.owner), keys.room(self.owner)
+        limits = self.limits
+        work = (BURST_SECONDS * limits.rate if limits.rate else "", BURST_SECONDS)
+        room = (limits.stored or "", self.kept_seconds)
+        share = (job_id, cost.image_steps, cost.stored_bytes, limits.unfinished or "")
+        return self.client.eval(script, len(names), *names, *share, self.records, RESERVED_SECONDS, ttl, *work, *room)
 
 
 def _refusal(answer: Any) -> Refusal | None:

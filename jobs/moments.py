@@ -45,6 +45,11 @@ def trace_of(names: Sequence[str], steps: int) -> tuple[int, ...]:
     return tuple(sorted(calls))
 
 
+def moment_bytes(shape: tuple[int, int, int]) -> int:
+    """Returns the bytes of one moment of one image of shape (C, H, W): x_t and the prediction, in float32."""
+    return 2 * 4 * math.prod(shape)
+
+
 def check_trace(calls: Sequence[int], *, n: int, steps: int, shape: tuple[int, int, int]) -> None:
     """Returns if a job can keep these moments.
 
@@ -61,7 +66,7 @@ def check_trace(calls: Sequence[int], *, n: int, steps: int, shape: tuple[int, i
         return
     if calls[-1] > steps:
         raise RequestRefused("trace", f"Should name calls 1 to {steps}, the steps of this run")
-    single = 2 * 4 * math.prod(shape)  # bytes of x_t and the prediction of one image, in float32
+    single = moment_bytes(shape)
     most = min(MAX_MOMENTS, MAX_BYTES // (n * single))
     if len(calls) > most:
         raise RequestRefused(

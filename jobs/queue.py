@@ -19,11 +19,12 @@ from . import keys
 from .backlog import ask_total, read_total
 from .bounded import ask_since
 from .contract import TASK, URGENCIES, Job, JobState, JobStatus, ModelReport, WorkerReport
+from .cost import Cost
 from .errors import IdempotencyConflict, JobUnreadable, QueueUnavailable
 from .events import Ending, status_channel
 from .forecast import Forecast, read_forecast
 from .index import Cursor, Page, Wanted, description, enter, read_page
-from .limits import Limits, Refusal, Usage, give_back, refusal, reserve, usage
+from .limits import Ledger, Limits, Refusal, Usage
 from .redis_health import RedisHealth, read_health
 from .rq_job import EXPIRED_AT, MAX_RETRIES, DataJob
 from .status import ask_request_hash, ask_status, read_request_hash, read_status, seconds_of, status_at_end
@@ -86,34 +87,36 @@ class JobQueue:
         self._client = client
         self._result_ttl = result_ttl
 
-    def reserve(self, job: Job, limits: Limits) -> Refusal | None:
+    def reserve(self, job: Job, cost: Cost, limits: Limits) -> Refusal | None:
         """Reserves a job's share of its owner's limits before it is submitted; returns None if the job is within them.
 
-        The share is free again when the job ends, or if it is not submitted in time.
+        The share of work is free again when the job ends, or if it is not submitted in time.
         """
         if job.owner is None or not limits.are_set:
             return None
         with _translated():
-            ttl = job.timeout + 2 * self._result_ttl
-            return reserve(self._client, job, job.owner, limits, records=DataJob.key_for(""), ttl=ttl)
+            return self._ledger(job.owner, limits).reserve(job.id, cost, ttl=job.timeout + 2 * self._result_ttl)
 
-    def give_back(self, job: Job, limits: Limits) -> None:
+    def give_back(self, job: Job, cost: Cost, limits: Limits) -> None:
         """Gives back what `reserve` took for a job that could not be submitted."""
         if job.owner is not None and limits.are_set:
             with _translated():
-                give_back(self._client, job, job.owner, limits, records=DataJob.key_for(""))
+                self._ledger(job.owner, limits).give_back(job.id, cost)
 
-    def refusal(self, job: Job, limits: Limits) -> Refusal | None:
+    def refusal(self, job: Job, cost: Cost, limits: Limits) -> Refusal | None:
         """Returns what `reserve` would return for a job now. Nothing is written."""
         if job.owner is None or not limits.are_set:
             return None
         with _translated():
-            return refusal(self._client, job, job.owner, limits, records=DataJob.key_for(""))
+            return self._ledger(job.owner, limits).refusal(job.id, cost)
 
     def usage(self, owner: str, limits: Limits) -> Usage:
         """Returns what an owner has used of its limits."""
         with _translated():
-            return usage(self._client, owner, limits, records=DataJob.key_for(""))
+            return self._ledger(owner, limits).usage()
+
+    def _ledger(self, owner: str, limits: Limits) -> Ledger:
+        return Ledger(self._client, owner, limits, kept_seconds=self._result_ttl, records=DataJob.key_for(""))
 
     def submit(self, job: Job, *, request_hash: str) -> bool:
         """Accepts a job. After this has returned, the job is not lost.

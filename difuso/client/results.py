@@ -102,6 +102,8 @@ class Price:
         eta_seconds: the time until it would be done, behind all that waits; None while the speed is unknown.
         params: the sampling parameters, all filled in. With their `seed` the request has the images that are priced.
         task: the parameters of this kind of job only; None if it has none.
+        cost: what the request takes of an API key's limits, in image-steps; None from an older server.
+        stored_bytes: the most bytes that it leaves in the server's store; None from an older server.
     """
 
     kind: str
@@ -112,6 +114,8 @@ class Price:
     eta_seconds: float | None
     params: dict[str, Any]
     task: dict[str, Any] | None = None
+    cost: int | None = None
+    stored_bytes: int | None = None
 
     @classmethod
     def read(cls, answer: dict[str, Any]) -> Self:

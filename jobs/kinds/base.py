@@ -17,6 +17,7 @@ from model.plans.spacing import RULES
 
 from ..cascade import Enlarging
 from ..catalog import Catalog, ModelInfo
+from ..cost import NOTHING, Cost, cost_of
 from ..errors import RequestRefused
 from ..images.arrays import SentImage
 from ..images.fitting import FittedImage
@@ -205,6 +206,7 @@ class Prepared:
         trace: the network calls after which the state of each image is kept.
         bits: the bits of each pixel in the answer, 8 or 16.
         planes: the number of planes of each image in the answer; see `Shape.planes`.
+        cost: what the request takes of the limits of its owner.
     """
 
     params: SamplingParams
@@ -213,6 +215,7 @@ class Prepared:
     trace: Trace = ()
     bits: Bits = 8
     planes: int = 1
+    cost: Cost = NOTHING
 
 
 Fit = Callable[[SentImage], FittedImage]
@@ -229,7 +232,8 @@ class Kind(Generic[Query]):
         description: more for the documentation; may be empty.
         query: the type of its query parameters.
         task: the type of its tasks.
-        complete: makes a complete request, but for its trace, from a query and its images; raises like `prepare`.
+        complete: makes a complete request, but for its trace and its cost, from a query and its images; raises like
+            `prepare`.
         fits: returns the functions that fit the images, by part. It is called before an image is read, so that a wrong
             query is refused at once; raises like `prepare`.
         choose: returns the model of a query, and any other model that the query names; raises RequestRefused.
@@ -269,4 +273,5 @@ class Kind(Generic[Query]):
         if query.bits == "16" and shape.channels == 3:
             name = (model.upscaler or model).name
             raise RequestRefused("bits", f"Should be 8: {name} makes RGB images, whose PNGs have 8 bits here")
-        return replace(prepared, trace=trace, bits=16 if query.bits == "16" else 8, planes=shape.planes)
+        whole = replace(prepared, trace=trace, bits=16 if query.bits == "16" else 8, planes=shape.planes)
+        return replace(whole, cost=cost_of(whole, model))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,17 +11,19 @@ from pathlib import Path
 import httpx
 import pytest
 import redis
+from PIL import Image
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from app.settings import ApiSettings
 from jobs import keys, limits
 from jobs.contract import FailureCode, Job, ModelReport
+from jobs.cost import Cost
 from jobs.errors import QueueUnavailable
 from jobs.params import SamplingParams
 from jobs.queue import JobQueue
 from tests.app_server import ALICE, BOB, FakeWorker, keys_file, running
-from tests.pictures import black_png
+from tests.pictures import black_png, saved
 from tests.serving import free_port
 
 ASYNC = {"Prefer": "respond-async"}
@@ -62,6 +65,10 @@ def client(redis_url: str) -> Iterator[redis.Redis]:
 def job_of(steps: int) -> Job:
     params = SamplingParams(n=1, steps=steps, sampler="ddim", spacing="leading", eta=0, seed=0)
     return Job(id=str(uuid.uuid4()), model="tiny", params=params, accepted_at=0, timeout=1, owner="alice")
+
+
+def ledger(client: redis.Redis, limit: limits.Limits) -> limits.Ledger:
+    return limits.Ledger(client, "alice", limit, kept_seconds=1000, records="rq:job:")
 
 
 def post(api: httpx.Client, steps: int, **headers: str) -> httpx.Response:
@@ -191,7 +198,7 @@ def test_a_clock_of_redis_that_steps_back_locks_nobody_out(client: redis.Redis) 
     limit = limits.Limits(rate=10)
 
     def ask(steps: int) -> limits.Refusal | None:
-        return limits.reserve(client, job_of(steps), "alice", limit, records="rq:job:", ttl=60)
+        return ledger(client, limit).reserve(job_of(steps).id, Cost(steps, 0), ttl=60)
 
     def step_back() -> None:
         at = float(client.hget(keys.account("alice"), "at") or 0)
@@ -244,11 +251,65 @@ def left(answer: httpx.Response) -> dict[str, dict[str, int]]:
     return found
 
 
+def test_a_key_stores_no_more_than_it_may_and_is_told_when_there_is_room(
+    redis_url: str, models_dir: Path, tmp_path: Path
+) -> None:
+    """However few image-steps it takes: a trace of 64 calls is a hundred times its image."""
+    limited = settings(redis_url, models_dir, tmp_path, "stored=900000")
+    with running(limited) as api, redis.Redis.from_url(redis_url) as client:
+        traced = "/generate?steps=64&trace=all"
+        price = api.post(f"{traced}&dry_run=true", headers=ALICE)
+        most = price.json()["stored_bytes"]
+        assert 64 * 2 * 4 * 3 * 16 * 16 < most < 900_000 / 2
+        assert left(price) == {"stored": {"r": 900_000}}
+        assert price.headers["RateLimit-Policy"] == '"stored";q=900000;qu="stored-bytes";w=86400'
+        for accepted in (1, 2):
+            answer = api.post(traced, headers={**ASYNC, **ALICE})
+            assert answer.status_code == 202
+            assert left(answer)["stored"]["r"] == pytest.approx(900_000 - accepted * most, abs=1000)
+        for more in ("", "&dry_run=true"):
+            late = api.post(traced + more, headers={**ASYNC, **ALICE})
+            refused(late, f"may store {most} bytes")
+            missing = most - left(late)["stored"]["r"]
+            assert int(late.headers["Retry-After"]) == pytest.approx(missing * 86_400 / 900_000, rel=0.01)
+        assert post(api, 64).status_code == 202, "without a trace it takes little"
+        at = float(client.hget(keys.room("alice"), "at") or 0)
+        client.hset(keys.room("alice"), "at", str(at - 86_400))
+        assert api.post(traced, headers={**ASYNC, **ALICE}).status_code == 202
+        assert 0 < client.ttl(keys.room("alice")) <= 86_402
+        large = api.post("/generate?n=3&steps=64&trace=all", headers={**ASYNC, **ALICE})
+        assert (large.status_code, large.json()["errors"][0]["parameter"]) == (422, "n")
+        assert "900000" in large.json()["detail"]
+        assert api.post("/generate?n=3&steps=64&trace=all", headers={**ASYNC, **BOB}).status_code == 202
+
+
+def test_room_comes_back_from_a_job_that_could_not_be_queued(client: redis.Redis) -> None:
+    of_alice = ledger(client, limits.Limits(stored=100))
+    assert of_alice.reserve("a", Cost(1, 80), ttl=60) is None
+    assert of_alice.refusal("b", Cost(1, 80)) is not None
+    of_alice.give_back("a", Cost(1, 80))
+    assert of_alice.usage() == limits.Usage(unfinished=0, balance=0, room=100)
+
+
+def test_uploads_count_as_stored(redis_url: str, models_dir: Path, tmp_path: Path) -> None:
+    noise = Image.frombytes("RGB", (16, 16), random.Random(0).randbytes(16 * 16 * 3))
+    with running(settings(redis_url, models_dir, tmp_path, "stored=900000")) as api:
+        plain, noisy = (
+            api.post("/denoise?sigma=20&dry_run=true", files={"image": sent}, headers=ALICE).json()["stored_bytes"]
+            for sent in (black_png(16, 16), saved(noise, "PNG"))
+        )
+    assert noisy - plain == pytest.approx(3 * 16 * 16, rel=0.2)
+
+
 def test_nothing_is_let_in_while_redis_is_away() -> None:
     one = job_of(1)
     with redis.Redis(port=free_port(), retry=Retry(NoBackoff(), 0)) as client:
         queue, limit = JobQueue(client, result_ttl=60), limits.Limits(unfinished=100)
-        for ask in (lambda: queue.reserve(one, limit), lambda: queue.refusal(one, limit), lambda: queue.forecast(one)):
+        for ask in (
+            lambda: queue.reserve(one, Cost(1, 1), limit),
+            lambda: queue.refusal(one, Cost(1, 1), limit),
+            lambda: queue.forecast(one),
+        ):
             with pytest.raises(QueueUnavailable):
                 ask()
 
@@ -266,7 +327,7 @@ def test_an_owner_is_remembered_for_as_long_as_a_job_may_wait_and_run(redis_url:
         queue = JobQueue(client, result_ttl=60)
         long, short = (job_of(1).model_copy(update={"owner": "alice", "timeout": timeout}) for timeout in (5000, 10))
         for job in (long, short.model_copy(update={"id": "ff" + short.id[2:]})):
-            assert queue.reserve(job, limit) is None
+            assert queue.reserve(job, Cost(1, 1), limit) is None
             assert client.ttl(keys.shares("alice")) == pytest.approx(5000 + 2 * 60, abs=5)
 
 
@@ -278,5 +339,5 @@ def test_a_request_that_the_store_refuses_costs_nothing(redis_url: str, models_d
             headers = {**ASYNC, **ALICE, **key}
             answer = api.post("/denoise?sigma=20", files={"image": black_png(16, 16)}, headers=headers)
             assert answer.status_code == 503
-            assert JobQueue(client, result_ttl=60).usage("alice", limit) == limits.Usage(unfinished=0, balance=600)
+            assert JobQueue(client, result_ttl=60).usage("alice", limit) == limits.Usage(0, balance=600)
         assert client.hlen(keys.account("alice")) == 2, "it was charged before"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,9 +13,12 @@ from app.errors import Overloaded
 from app.negotiation import Preference
 from app.submission import Submission
 from jobs.contract import Job, JobState, JobStatus
+from jobs.cost import Cost
 from jobs.errors import IdempotencyConflict, JobNotFound
 from jobs.forecast import Forecast
 from jobs.images.fitting import FittedImage
+from jobs.kinds.base import Prepared
+from jobs.kinds.generate import Generation
 from jobs.limits import Limits
 from jobs.params import SamplingParams
 from jobs.queue import Backlog
@@ -39,10 +41,10 @@ class Queue:
     def backlog(self, model: str) -> Backlog:
         return Backlog(jobs=self.jobs, image_steps=self.jobs, rate=1.0)
 
-    def reserve(self, job: Job, limits: Limits) -> None:
+    def reserve(self, job: Job, cost: Cost, limits: Limits) -> None:
         self.reserved = True
 
-    def refusal(self, job: Job, limits: Limits) -> None:
+    def refusal(self, job: Job, cost: Cost, limits: Limits) -> None:
         return None
 
     def forecast(self, job: Job) -> Forecast:
@@ -77,43 +79,44 @@ def submission(queue: Queue, store: ResultStore, key: str | None) -> Submission:
     )
 
 
-def fitted(png: bytes) -> Any:
-    return cast("FittedImage", SimpleNamespace(png=png, sha256=hashlib.sha256(png).hexdigest(), width=1, height=1))
+def sent(png: bytes) -> Prepared:
+    return Prepared(PARAMS, Generation(), (FittedImage(png, width=1, height=1),))
 
 
 def test_another_request_with_the_same_key_leaves_the_first_ones_pictures_alone(tmp_path: Path) -> None:
     queue, store = Queue(), ResultStore(str(tmp_path))
     submit = submission(queue, store, "key")._submit
-    assert submit(JOB, "first", [fitted(b"first")])[0]
-    assert not submit(JOB, "first", [fitted(b"first")])[0]
+    assert submit(JOB, "first", sent(b"first"))[0]
+    assert not submit(JOB, "first", sent(b"first"))[0]
     with pytest.raises(IdempotencyConflict):
-        submit(JOB, "second", [fitted(b"second")])
-    assert store.upload(ID, fitted(b"first").sha256) == b"first"
+        submit(JOB, "second", sent(b"second"))
+    assert store.upload(ID, sent(b"first").images[0].sha256) == b"first"
 
 
 def test_of_two_requests_at_once_with_one_key_the_refused_one_leaves_the_other_its_pictures(tmp_path: Path) -> None:
     """Both look for the job before either has queued it, so both store what they came with."""
     queue, store = Queue(), ResultStore(str(tmp_path))
     submit = submission(queue, store, "key")._submit
-    assert submit(JOB, "first", [fitted(b"first")])[0]
+    assert submit(JOB, "first", sent(b"first"))[0]
     queue.is_behind = True
     with pytest.raises(IdempotencyConflict):
-        submit(JOB, "second", [fitted(b"second")])
-    assert store.upload(ID, fitted(b"first").sha256) == b"first"
+        submit(JOB, "second", sent(b"second"))
+    assert store.upload(ID, sent(b"first").images[0].sha256) == b"first"
 
 
 def test_what_is_refused_leaves_nothing_behind(tmp_path: Path) -> None:
     queue, store = Queue(jobs=5), ResultStore(str(tmp_path))
     with pytest.raises(Overloaded):
-        submission(queue, store, None)._submit(JOB, "first", [fitted(b"first")])
+        submission(queue, store, None)._submit(JOB, "first", sent(b"first"))
     assert not list(tmp_path.iterdir())
     assert queue.accepted is None
 
 
 def test_a_price_reserves_queues_and_stores_nothing(tmp_path: Path) -> None:
     queue = Queue(jobs=4)
-    price = submission(queue, ResultStore(str(tmp_path)), None)._price(JOB)
+    price = submission(queue, ResultStore(str(tmp_path)), None)._price(JOB, Cost(2, 3))
     assert (price.image_steps, price.images, price.seconds, price.eta_seconds) == (1, 1, 0.2, 1.3)
+    assert (price.cost, price.stored_bytes) == (2, 3)
     assert price.params == PARAMS
     assert not queue.reserved
     assert queue.accepted is None
@@ -122,4 +125,4 @@ def test_a_price_reserves_queues_and_stores_nothing(tmp_path: Path) -> None:
 
 def test_what_is_refused_has_no_price(tmp_path: Path) -> None:
     with pytest.raises(Overloaded):
-        submission(Queue(jobs=5), ResultStore(str(tmp_path)), None)._price(JOB)
+        submission(Queue(jobs=5), ResultStore(str(tmp_path)), None)._price(JOB, Cost(2, 3))

@@ -1,0 +1,95 @@
+"""What a request takes of the limits of its owner: bounds on what is stored, and work as large as the images."""
+
+from __future__ import annotations
+
+import io
+import uuid
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from jobs.catalog import ModelInfo
+from jobs.contract import new_job
+from jobs.images.fitting import fit, read_image
+from jobs.kinds import KINDS
+from jobs.kinds.base import Prepared
+from jobs.store import ResultStore
+from model.checkpoint import Checkpoint
+from model.images import from_png
+from model.shape import Shape
+from tests.small_models import checkpoint_of_shape, upscaler_of
+from worker.active import activate
+from worker.results import store_result
+from worker.trajectory import Kept
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+SQUARE, PLANES, LARGE = (
+    checkpoint_of_shape(shape) for shape in (Shape(3, 16, 16), Shape(4, 8, 16), Shape(1, 256, 256))
+)
+
+
+def info_of(checkpoint: Checkpoint) -> ModelInfo:
+    return ModelInfo("tiny", checkpoint.config, parameters=1, sha256=None)
+
+
+def prepared(checkpoint: Checkpoint, kind: str, **query: Any) -> Prepared:
+    info, found = info_of(checkpoint), KINDS[kind]
+    asked = found.query(**query)
+    noise = Image.effect_noise((16, 16), 90)
+    file = io.BytesIO()
+    noise.save(file, "PNG")
+    images = {name: make(read_image(file.getvalue())) for name, make in found.fits(asked, info).items()}
+    return found.prepare(asked, info, images)
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "kind", "query"),
+    [
+        (SQUARE, "generate", {"steps": 1}),
+        (SQUARE, "generate", {"steps": 900, "n": 2}),
+        (SQUARE, "generate", {"steps": 4, "n": 3, "trace": ["all"], "seed": [2**52, 1, 2**52 + 1]}),
+        (
+            SQUARE,
+            "generate",
+            {"steps": 12, "spacing": "at:" + ",".join(f"{60.125 * step + 1}" for step in range(12))},
+        ),
+        (SQUARE, "denoise", {"steps": 3, "n": 3, "average": True, "sigma": 20, "trace": ["last"]}),
+        (SQUARE, "interpolate", {"steps": 2, "lambda": [0, 0.123456789, 1], "mode": "ddim", "seed": [1]}),
+        (PLANES, "generate", {"steps": 2, "n": 2, "bits": "16", "trace": ["1"]}),
+        (LARGE, "generate", {"steps": 1, "n": 8, "bits": "16"}),
+    ],
+)
+def test_a_job_stores_at_most_what_its_price_says_and_not_much_less(
+    checkpoint: Checkpoint, kind: str, query: dict[str, Any], tmp_path: Path
+) -> None:
+    """Of noise, which does not compress. The text is a bound for jobs that say more."""
+    request = prepared(checkpoint, kind, **query)
+    store, job = ResultStore(str(tmp_path)), new_job("tiny", request, id=str(uuid.uuid4()))
+    for image in request.images:
+        store.write_upload(job.id, image.png)
+    runner: Any = SimpleNamespace(checkpoint=checkpoint, device=torch.device("cpu"), compiled=True)
+    active = activate(job, runner, sent=[from_png(image.png) for image in request.images], attempt=uuid.uuid4().hex)
+    generator = torch.Generator().manual_seed(0)
+    for trajectory in active.trajectories:
+        trajectory.x = torch.rand(trajectory.x.shape, generator=generator) * 2 - 1
+        trajectory.kept = (Kept(trajectory.x, trajectory.x),) * len(job.trace)
+    store_result(store, active)
+    stored = sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file())
+    slack = 24_000 * (1 + job.answers)
+    assert stored <= request.cost.stored_bytes <= 1.5 * stored + slack
+
+
+def test_a_step_of_an_enlarging_model_costs_as_much_alone_as_in_a_cascade() -> None:
+    upscaler = upscaler_of()
+    shape = upscaler.config.condition_shape
+    assert shape is not None
+    image = fit(Image.new("RGB", (16, 16)), shape=shape)
+    query = KINDS["upscale"].query(steps=5, n=3)
+    request = KINDS["upscale"].prepare(query, info_of(upscaler), {"image": image})
+    weight = (upscaler.config.shape.height // shape.height) ** 2
+    assert request.cost.image_steps == 5 * 3 * weight
