@@ -3,60 +3,63 @@
 from __future__ import annotations
 
 import json
+from contextlib import redirect_stdout
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from benchmarks import quality
 from benchmarks.quality import Line, chosen, main
 from benchmarks.quality_shown import KID
-from evaluation.features import EfficientNetLite0, Features
+from evaluation.features import EfficientNetLite0
 from evaluation.halves import Half
 from model import load_checkpoint, save_checkpoint
 from model.config import SamplerDefaults
-from training.images import ImageArray
+from tests.colours import Colours
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-class Colours:
-    """A quick extractor, where it does not matter what pictures look like."""
-
-    name = EfficientNetLite0.name
-
-    def __call__(self, images: ImageArray) -> Features:
-        pixels = images[:, ::5, ::5].reshape(len(images), -1).astype(np.float32) / 255
-        return Features(pixels, pixels[:, :4], pixels[:, :3])
-
-
 DEFAULTS = SamplerDefaults("ddim", 2, "trailing")
-LINES = (Line("ddim", "trailing", (1, 2, 4)), Line("ddpm", steps=(2, 4)))
+LINES = (Line("ddim", "trailing", (1, 2)), Line("ddpm", steps=(2, 3)))
+
+
+@pytest.fixture(scope="module")
+def folder(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Runs the benchmark of a tiny model; returns the folder of its report and of what it printed."""
+    folder = tmp_path_factory.mktemp("quality")
+    checkpoint = load_checkpoint(models_dir / "tiny")
+    config = replace(checkpoint.config, defaults=DEFAULTS, plans={"few": SamplerDefaults("unipc", 2, "trailing")})
+    save_checkpoint(folder / "tiny", config, checkpoint.network)
+    real = np.random.default_rng(0).integers(0, 256, (130, *config.shape.hwc), dtype=np.uint8)
+    threads, printed = torch.get_num_threads(), StringIO()
+    with pytest.MonkeyPatch.context() as patched, redirect_stdout(printed):
+        patched.setattr(quality, "LINES", LINES)
+        patched.setattr(quality, "FEWEST", 24)
+        patched.setattr(quality, "CONVERGED", (Line("ddim"), 4))
+        patched.setattr(quality, "EfficientNetLite0", Colours)
+        patched.setattr(Colours, "name", EfficientNetLite0.name)
+        patched.setattr(quality, "real_images", lambda data, count, shape: real[:count])
+        main(folder / "tiny", "faces", images=48, out=folder / "bench.json", plot=folder / "bench.png")
+    torch.set_num_threads(threads)
+    (folder / "printed.txt").write_text(printed.getvalue(), encoding="utf-8")
+    return folder
 
 
 @pytest.fixture
-def told(models_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
-    """Runs the benchmark of a tiny model; returns its report, and what it printed."""
-    checkpoint = load_checkpoint(models_dir / "tiny")
-    plans = {"few": SamplerDefaults("unipc", 2, "trailing")}
-    config = replace(checkpoint.config, defaults=DEFAULTS, plans=plans)
-    save_checkpoint(tmp_path / "tiny", config, checkpoint.network)
-    shape = config.shape
-    real = np.random.default_rng(0).integers(0, 256, (130, shape.height, shape.width, 3), dtype=np.uint8)
-    monkeypatch.setattr(quality, "LINES", LINES)
-    monkeypatch.setattr(quality, "FEWEST", 24)
-    monkeypatch.setattr(quality, "CONVERGED", (Line("ddim"), 8))
-    monkeypatch.setattr(quality, "EfficientNetLite0", Colours)
-    monkeypatch.setattr(quality, "real_images", lambda data, count, shape: real[:count])
-    out = tmp_path / "bench.json"
-    main(tmp_path / "tiny", "faces", images=48, out=out, plot=tmp_path / "bench.png")
-    assert (tmp_path / "bench.png").stat().st_size > 0
-    return json.loads(out.read_text(encoding="utf-8")), capsys.readouterr().out
+def told(folder: Path) -> tuple[dict[str, Any], str]:
+    report = json.loads((folder / "bench.json").read_text(encoding="utf-8"))
+    return report, (folder / "printed.txt").read_text(encoding="utf-8")
 
 
-def test_what_was_chosen_is_reported_on_other_seeds_and_other_real_pictures(told: Any, tmp_path: Path) -> None:
+def test_what_was_chosen_is_reported_on_other_seeds_and_other_real_pictures(
+    told: tuple[dict[str, Any], str], folder: Path
+) -> None:
     report, printed = told
     settings = report["settings"]
     assert settings["choosing"]["seeds"] == [3_000_000, 3_000_047]
@@ -64,19 +67,20 @@ def test_what_was_chosen_is_reported_on_other_seeds_and_other_real_pictures(told
     assert (settings["choosing"]["references"], settings["reporting"]["references"]) == (65, 65)
     assert "seeds 3000000 to 3000047" in printed
     assert "seeds 1000000 to 1000047" in printed
-    seeds = {half: {int(path.stem) for path in tmp_path.rglob(f"bench/**/{half.seed // 10**6}*.png")} for half in Half}
+    seeds = {half: {int(path.stem) for path in folder.rglob(f"bench/**/{half.seed // 10**6}*.png")} for half in Half}
     assert seeds == {half: set(range(half.seed, half.seed + 48)) for half in Half}
     tried = {(name, point["steps"]): point for name, points in report["tried"].items() for point in points}
     assert set(tried) == {(line.name, steps) for line in LINES for steps in line.steps}
     reported = report["reported"]
-    assert sorted(row["steps"] for row in reported if "best tried" in row["why"]) == [1, 2, 4]
+    assert sorted(row["steps"] for row in reported if "best tried" in row["why"]) == [1, 2, 3]
     assert {"default", "plan few"} <= {part for row in reported for part in row["why"].split(", ")}
+    assert (folder / "bench.png").stat().st_size > 0
     for row in reported:
         if point := tried.get((row["name"], row["steps"])):
             assert row[KID] != point[KID]  # other pictures beside others
 
 
-def test_real_pictures_are_measured_as_often_as_the_cells_are_large(told: Any) -> None:
+def test_real_pictures_are_measured_as_often_as_the_cells_are_large(told: tuple[dict[str, Any], str]) -> None:
     """A Fréchet distance of 48 pictures says nothing beside one of 500."""
     report, printed = told
     for half in Half:

@@ -17,23 +17,13 @@ from difuso.drawing import find_drawing_model
 from difuso.errors import UserError
 from evaluation import neighbours
 from evaluation.errors import EvaluationError
-from evaluation.features import Features
 from evaluation.neighbours import FEATURES, PIXELS, SAME, find_neighbours
 from model import load_checkpoint, save_checkpoint
+from tests.colours import Colours
 from training.images import ImageArray
 from training.symmetries import shown
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-class Colours:
-    """A quick extractor, where it does not matter what pictures look like."""
-
-    name = "Colours"
-
-    def __call__(self, images: ImageArray) -> Features:
-        pixels = images[:, ::5, ::5].reshape(len(images), -1).astype(np.float32) / 255
-        return Features(pixels, pixels[:, :4], pixels[:, :3])
 
 
 def noise(seed: int, count: int, size: int = 16) -> ImageArray:

@@ -20,13 +20,13 @@ from difuso.drawing import model_of
 from difuso.errors import UserError
 from difuso.sampled_images import SampledImages
 from evaluation import inception
-from evaluation.features import Features
 from jobs.params import SamplingParams
 from model import ModelConfig, load_checkpoint, save_checkpoint
 from model.config import ScheduleConfig
 from model.networks.build import build_network
 from model.networks.configs import UNetConfig
 from model.shape import Shape
+from tests.colours import Colours
 from tests.inception import untrained_weights
 from training.faces import draw_face
 from training.images import ImageArray
@@ -58,16 +58,6 @@ def save(folder: Path, images: ImageArray) -> Path:
     for i, image in enumerate(images):
         Image.fromarray(image).save(folder / f"{i:03}.png")
     return folder
-
-
-class Colours:
-    """A quick extractor, where it does not matter what pictures look like."""
-
-    name = "Colours"
-
-    def __call__(self, images: ImageArray) -> Features:
-        pixels = images[:, ::5, ::5].reshape(len(images), -1).astype(np.float32) / 255
-        return Features(pixels, pixels[:, :4], pixels[:, :3])
 
 
 @pytest.fixture
