@@ -7,7 +7,7 @@ import io
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
@@ -63,6 +63,26 @@ def serving(app: FastAPI) -> Iterator[httpx.Client]:
     finally:
         server.should_exit = True
         thread.join()
+
+
+class FrontEnd:
+    """The application for the tests of a module: it is started again only for one that wants other settings."""
+
+    def __init__(self) -> None:
+        self._settings: ApiSettings | None = None
+        self._url = ""
+        self._running = ExitStack()
+
+    def url(self, settings: ApiSettings) -> str:
+        """The address of the application with these settings."""
+        if settings != self._settings:
+            self.close()
+            self._url = str(self._running.enter_context(running(settings)).base_url)
+            self._settings = settings
+        return self._url
+
+    def close(self) -> None:
+        self._running.close()
 
 
 class FakeWorker:

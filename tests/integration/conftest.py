@@ -10,14 +10,26 @@ import httpx
 import pytest
 
 from app.settings import ApiSettings
-from tests.app_server import FakeWorker, running
+from tests.app_server import FakeWorker, FrontEnd, running
 from tests.worker_stack import Stack
 
 
+@pytest.fixture(scope="module")
+def front_end() -> Iterator[FrontEnd]:
+    with closing(FrontEnd()) as front_end:
+        yield front_end
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that the front end of a module has for its store and its keys."""
+    return tmp_path_factory.mktemp("front-end")
+
+
 @pytest.fixture
-def settings(redis_url: str, models_dir: Path, tmp_path: Path) -> ApiSettings:
+def settings(redis_url: str, models_dir: Path, folder: Path) -> ApiSettings:
     """As a fresh installation has them; modules that test others have a fixture of their own."""
-    return ApiSettings(redis_url=redis_url, models_dir=models_dir, store_url=str(tmp_path / "store"))
+    return ApiSettings(redis_url=redis_url, models_dir=models_dir, store_url=str(folder / "store"))
 
 
 @pytest.fixture
@@ -29,9 +41,16 @@ def worker(settings: ApiSettings) -> Iterator[FakeWorker]:
 
 
 @pytest.fixture
-def api(settings: ApiSettings) -> Iterator[httpx.Client]:
+def api(settings: ApiSettings, front_end: FrontEnd) -> Iterator[httpx.Client]:
     """A client of the application."""
-    with running(settings) as client:
+    with httpx.Client(base_url=front_end.url(settings), timeout=20) as client:
+        yield client
+
+
+@pytest.fixture
+def new_api(settings: ApiSettings, tmp_path: Path) -> Iterator[httpx.Client]:
+    """A client of an application that nobody has asked anything."""
+    with running(settings.model_copy(update={"store_url": str(tmp_path / "store")})) as client:
         yield client
 
 

@@ -21,12 +21,12 @@ OPEN = {"/healthz", "/readyz"}
 
 
 @pytest.fixture
-def settings(redis_url: str, models_dir: Path, tmp_path: Path) -> ApiSettings:
+def settings(redis_url: str, models_dir: Path, folder: Path) -> ApiSettings:
     return ApiSettings(
         redis_url=redis_url,
         models_dir=models_dir,
-        store_url=str(tmp_path / "store"),
-        api_keys_file=keys_file(tmp_path),
+        store_url=str(folder / "store"),
+        api_keys_file=keys_file(folder),
     )
 
 

@@ -16,12 +16,12 @@ ASYNC = {"Prefer": "respond-async"}
 
 
 @pytest.fixture
-def settings(redis_url: str, models_dir: Path, tmp_path: Path) -> ApiSettings:
+def settings(redis_url: str, models_dir: Path, folder: Path) -> ApiSettings:
     return ApiSettings.model_validate(
         {
             "redis_url": redis_url,
             "models_dir": models_dir,
-            "store_url": str(tmp_path / "store"),
+            "store_url": str(folder / "store"),
             "cors_origins": f"{PAGE}, http://localhost:5173",
         }
     )

@@ -36,8 +36,8 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, bytes], int, int]] = {
 
 
 @pytest.fixture
-def settings(redis_url: str, models_dir: Path, tmp_path: Path) -> ApiSettings:
-    return ApiSettings(redis_url=redis_url, models_dir=models_dir, store_url=str(tmp_path / "store"), max_jobs=5)
+def settings(redis_url: str, models_dir: Path, folder: Path) -> ApiSettings:
+    return ApiSettings(redis_url=redis_url, models_dir=models_dir, store_url=str(folder / "store"), max_jobs=5)
 
 
 def post(api: httpx.Client, kind: str, query: dict[str, Any], files: dict[str, bytes], **more: Any) -> httpx.Response:

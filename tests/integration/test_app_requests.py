@@ -22,8 +22,8 @@ NO_JOB = "00000000-0000-4000-8000-000000000000"
 
 
 @pytest.fixture
-def settings(redis_url: str, models_dir: Path, tmp_path: Path) -> ApiSettings:
-    return ApiSettings(redis_url=redis_url, models_dir=models_dir, store_url=str(tmp_path / "store"), max_jobs=5)
+def settings(redis_url: str, models_dir: Path, folder: Path) -> ApiSettings:
+    return ApiSettings(redis_url=redis_url, models_dir=models_dir, store_url=str(folder / "store"), max_jobs=5)
 
 
 def problem(response: httpx.Response, status: int, kind: str) -> dict[str, Any]:
@@ -132,16 +132,16 @@ def test_no_error_is_anything_but_a_problem(api: httpx.Client) -> None:
         assert api.delete(f"/jobs/{job_id}").status_code == 404
 
 
-def test_the_same_key_and_request_fifty_times_at_once_is_one_job(api: httpx.Client) -> None:
+def test_the_same_key_and_request_fifty_times_at_once_is_one_job(new_api: httpx.Client) -> None:
     def post(_: int) -> httpx.Response:
-        return api.post("/generate?n=2", headers={**ASYNC, "Idempotency-Key": "once"})
+        return new_api.post("/generate?n=2", headers={**ASYNC, "Idempotency-Key": "once"})
 
     with ThreadPoolExecutor(50) as pool:
         responses = list(pool.map(post, range(50)))
     assert {response.status_code for response in responses} == {202}
     assert len({response.headers["Location"] for response in responses}) == 1
     assert len({response.json()["params"]["seed"] for response in responses}) == 1
-    assert 'difuso_jobs_accepted_total{kind="generate",model="tiny"} 1.0' in api.get("/metrics").text
+    assert 'difuso_jobs_accepted_total{kind="generate",model="tiny"} 1.0' in new_api.get("/metrics").text
 
 
 def test_the_same_key_with_another_request_is_a_conflict(api: httpx.Client) -> None:
@@ -203,13 +203,13 @@ def test_models_show_facts_of_the_checkpoint_and_what_workers_say(api: httpx.Cli
     assert (model["image_size"], model["num_train_timesteps"]) == (16, 1000)
 
 
-def test_metrics_have_the_promised_names_and_no_unbounded_labels(api: httpx.Client, worker: FakeWorker) -> None:
+def test_metrics_have_the_promised_names_and_no_unbounded_labels(new_api: httpx.Client, worker: FakeWorker) -> None:
     worker.report(ModelReport(ready=True, rate=10.0))
-    job = api.post("/generate", headers=ASYNC).json()
-    first = api.get("/metrics").text
+    job = new_api.post("/generate", headers=ASYNC).json()
+    first = new_api.get("/metrics").text
     for path in [f"/nothing/{index}" for index in range(30)] + [job["links"]["self"]]:
-        api.get(path)
-    text = api.get("/metrics").text
+        new_api.get(path)
+    text = new_api.get("/metrics").text
     for name in (
         'difuso_http_request_duration_seconds_count{method="POST",route="/generate",status="202"} 1.0',
         'difuso_jobs_accepted_total{kind="generate",model="tiny"} 1.0',

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from app.settings import ApiSettings
 from difuso import Client
 from difuso.client import Job
 from difuso.errors import UserError
@@ -20,6 +22,12 @@ from tests.app_server import FakeWorker
 from tests.waiting import WaitUntil
 
 WEIGHTS = "0"  # the SHA-256 in the manifests of the fake worker
+
+
+@pytest.fixture
+def settings(settings: ApiSettings, tmp_path: Path) -> ApiSettings:
+    """With an empty store for each test: the ids of the jobs follow from what they draw."""
+    return settings.model_copy(update={"store_url": str(tmp_path / "store")})
 
 
 @pytest.fixture
