@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from jobs.catalog import read_catalog
+from jobs.places import CHECKPOINTS, SHIPPED
 from model.errors import reason_of
 
 from .models_folder import no_model
@@ -43,7 +44,8 @@ def print_models(folder: Path, *, verify: bool) -> bool:
             facts = [size, str(config.schedule.num_train_timesteps), f"{info.parameters:,}", (info.sha256 or "")[:12]]
         table.add_row(name, *facts, f"refused: {refused[name]}" if name in refused else "ok")
     console = Console()
-    console.print(f"models in {folder.absolute()}", soft_wrap=True, markup=False, highlight=False)
+    passed = f" (and none in {CHECKPOINTS.absolute()})" if folder == SHIPPED and CHECKPOINTS.is_dir() else ""
+    console.print(f"models in {folder.absolute()}{passed}", soft_wrap=True, markup=False, highlight=False)
     console.print(table)
     return not refused
 

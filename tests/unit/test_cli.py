@@ -291,6 +291,8 @@ def test_a_wheels_user_stands_anywhere(tmp_path: Path, monkeypatch: pytest.Monke
     assert f"models in {SHIPPED}" in printed
     assert "faces64  64x64x3" in printed
     assert difuso("sample", "--dry-run", "--steps", "4", "--seed", "7").startswith("faces64, seed 7")
+    (tmp_path / "checkpoints").mkdir()
+    assert f"(and none in {tmp_path / 'checkpoints'})" in difuso("models")
 
 
 def test_messages_name_the_place_and_what_is_wrong_with_it(
