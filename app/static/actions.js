@@ -1,19 +1,45 @@
-// What can be done with a job that has ended.
+// What can be done with a job that has ended, and with its pictures.
 
 import { request } from "./api.js";
-import { queryOf } from "./describe.js";
+import { countOf, queryOf } from "./describe.js";
 import { save } from "./dom.js";
-import { fillForm } from "./form.js";
+import { chooseKind, fillForm, form } from "./form.js";
+import { setFile } from "./inputs.js";
+import { notify } from "./notice.js";
+import { go } from "./routes.js";
 import { forget, forgetFavourites, recall } from "./saved.js";
 import { jobs } from "./store.js";
+import { t } from "./texts.js";
 
-// Deletes the images of a job on the server, and what this browser knows of them.
-export async function deleteJob(job) {
-  await request(`${job.links.self}/images`, { method: "DELETE" });
+const leaving = new Map(); // what deletes a job at once, for each whose deletion can be undone
+
+// The words of a button that deletes a job: they say how many pictures go.
+export function deleteWords(job) {
+  const count = job.links.images ? countOf(job) : 0;
+  return count > 1 ? t("deleteAll", count) : t("delete");
+}
+
+// Hides a job, and deletes its images on the server and what this browser knows of them unless that is undone soon.
+export function deleteJob(job) {
+  const count = job.links.images ? countOf(job) : 0;
+  const undo = () => {
+    leaving.delete(job.id);
+    jobs.unhide(job);
+  };
+  const pass = () => forGood(job).catch(error => (undo(), notify(error.message, { error: true })));
+  jobs.hide(job);
+  leaving.set(job.id, notify(count ? t("deleted", count) : t("deletedJob"), { button: t("undo"), press: undo, pass }));
+}
+
+async function forGood(job) {
+  await request(`${job.links.self}/images`, { method: "DELETE", keepalive: true }); // even if the page is left meanwhile
+  leaving.delete(job.id);
   forgetFavourites(job.id);
   await forget(job.id);
   jobs.put({ ...job, expires_at: new Date(0).toISOString() });
 }
+
+addEventListener("pagehide", () => [...leaving.values()].forEach(now => now()));
 
 // Fills in the form as it was for a job, or for one picture of it.
 export async function useSettings(job, index) {
@@ -27,4 +53,18 @@ export async function useSettings(job, index) {
 export async function saveAs(job, type, ending) {
   const response = await request(job.links.image, { headers: { Accept: type } });
   save(await response.blob(), `difuso-${job.id}.${ending}`);
+}
+
+// Puts a picture into a field of the form, and shows it.
+export function useFile({ kind, input }, file, model) {
+  go("#gallery");
+  if (kind === "interpolate") form.querySelector('[data-switch="interpolate"]').value = "pictures";
+  chooseKind(kind);
+  if (model && [...form.elements.model.options].some(option => option.value === model && !option.disabled)) {
+    form.elements.model.value = model;
+    form.elements.model.dispatchEvent(new Event("change", { bubbles: true }));
+  }
+  setFile(input, file);
+  form.scrollIntoView({ block: "start" });
+  input.focus();
 }

@@ -1,19 +1,22 @@
 // Requests to the server, with the API key if it needs one; and server-sent events.
 
 import { $ } from "./dom.js";
+import { Problem, problemOf } from "./problems.js";
 import { t } from "./texts.js";
 import { createParser } from "./vendor/eventsource-parser.js";
 
 const KEY = "difuso-key";
 let entered; // a promise that resolves when the user has entered a key
+let lost = false; // whether the server has not answered the last request
 
-// An answer that says why not; `type` is the end of its problem's path.
-export class Problem extends Error {
-  constructor(message, type) {
-    super(message);
-    this.type = type;
-  }
+// Tells the page by the event `server` when the server is lost, and when it is back.
+function note(isLost) {
+  if (lost === isLost) return;
+  lost = isLost;
+  document.dispatchEvent(new CustomEvent("server", { detail: { lost } }));
 }
+
+export const isLost = () => lost;
 
 export const hasKey = () => sessionStorage.getItem(KEY) !== null;
 
@@ -24,22 +27,17 @@ export async function request(path, { headers, ...rest } = {}) {
   try {
     response = await fetch(path, { ...rest, headers: { ...headers, ...(key && { Authorization: `Bearer ${key}` }) } });
   } catch (error) {
-    throw error.name === "AbortError" ? error : new Problem(t("noAnswer"), "unreachable");
+    if (error.name === "AbortError") throw error;
+    note(true);
+    throw new Problem(t("noAnswer"), "unreachable");
   }
+  note(false);
   if (response.ok) return response;
   if (response.status === 401) {
     if (key === sessionStorage.getItem(KEY)) await (entered ??= enterKey(key)); // or another one was entered meanwhile
     return request(path, { headers, ...rest });
   }
   throw await problemOf(response);
-}
-
-async function problemOf(response) {
-  const body = await response.json().catch(() => ({ title: response.statusText, detail: "" }));
-  const about = body.errors?.map(found => `${found.parameter ?? found.part ?? found.header ?? "body"}: ${found.detail}`);
-  const wait = response.headers.get("Retry-After");
-  const text = `${body.title}. ${about?.join("; ") ?? body.detail}`;
-  return new Problem(wait ? `${text} ${t("tryAgainIn", wait)}` : text, body.type?.split("/").pop());
 }
 
 export async function ask(method, path, { headers, body, signal } = {}) {

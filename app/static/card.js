@@ -1,23 +1,25 @@
 // The card of a job in the gallery. It is filled only near the window: outside it keeps its height and nothing else.
 
-import { deleteJob, saveAs, useSettings } from "./actions.js";
+import { deleteJob, deleteWords, saveAs, useSettings } from "./actions.js";
 import { ask } from "./api.js";
-import { addressOf, commandOf, countOf, fileName, labelOf, metaOf, nameOf, rowsOf, seedOf, titleOf } from "./describe.js";
+import { showCommand } from "./command.js";
+import { addressOf, countOf, fileName, labelOf, metaOf, nameOf, rowsOf, seedOf, stepsOf, titleOf } from "./describe.js";
 import { complain, el, multiple } from "./dom.js";
 import { unwatch, watch } from "./follow.js";
 import { ADDRESS } from "./inputs.js";
 import { className, drawnBy, sizeOf } from "./models.js";
-import { isFavourite, recall } from "./saved.js";
+import { enterPicture } from "./routes.js";
+import { isFavourite } from "./saved.js";
 import { isEnded, jobs } from "./store.js";
 import { stripOf } from "./strip.js";
 import { duration, t } from "./texts.js";
-import { openViewer } from "./viewer.js";
 
-const TILE = 128; // CSS pixels, about
+const TILE = matchMedia("(min-width: 100rem)").matches ? 192 : 128; // CSS pixels, about
 
 export class Card {
   #shown = false;
   #onlyFavourites;
+  #previews = new Map(); // the last of each picture, in case the job is cancelled
 
   constructor(job, onlyFavourites) {
     this.job = job;
@@ -57,22 +59,23 @@ export class Card {
     if (!isEnded(job)) {
       this.state = el("p", { className: "state", role: "status" });
       this.bar = el("progress", { "aria-label": titleOf(job) });
-      this.element.append(this.state, this.bar, this.#pictures(), this.#tools());
+      this.element.append(this.bar, this.#pictures(), this.#tools());
       this.#showProgress();
       return watch(job.id);
     }
     unwatch(job.id);
     if (job.links.images) this.element.append(this.#pictures());
     else if (job.state === "succeeded") this.element.append(el("p", { className: "hint", textContent: `${titleOf(job)}: .npz` }));
-    else this.element.append(el("p", { className: "state", textContent: t(job.state) }));
-    if (job.failure) complain(this.alarm, new Error(`${job.failure.detail} (${job.failure.code})`));
+    else this.element.append(el("p", { className: "state", textContent: t(job.state) }), this.#previews.size ? this.#pictures() : "");
+    if (job.failure) complain(this.alarm, new Error(t("failures")[job.failure.code] ?? job.failure.detail));
     this.element.append(this.#tools());
   }
 
   #showProgress() {
     const { state, position, steps, eta_seconds: eta } = this.job;
+    const [done, total] = stepsOf(this.job);
     const left = eta === undefined ? "" : duration(Math.max(1, eta));
-    this.state.textContent = state === "queued" ? t("waiting", position, left) : t("progress", steps.done, steps.total, left);
+    this.state.textContent = state === "queued" ? t("waiting", position, left) : t("progress", done, total, left);
     this.bar.max = steps.total;
     this.bar.value = steps.done;
   }
@@ -80,7 +83,7 @@ export class Card {
   #pictures() {
     const { job } = this;
     if (job.task?.shares && job.links.images && countOf(job) > 2 && !this.#onlyFavourites()) {
-      return stripOf(job, index => openViewer(this.job, index));
+      return stripOf(job, index => enterPicture(job.id, index));
     }
     const shown = Array.from({ length: countOf(job) }, (_, index) => index);
     const wanted = shown.filter(index => !this.#onlyFavourites() || isFavourite(job.id, index));
@@ -110,36 +113,42 @@ export class Card {
       link.addEventListener("click", event => {
         if (event.ctrlKey || event.metaKey || event.shiftKey) return; // the browser opens it elsewhere
         event.preventDefault();
-        openViewer(this.job, index);
+        enterPicture(job.id, index);
       });
       link.addEventListener("dragstart", event => {
         event.dataTransfer.setData(ADDRESS, JSON.stringify([source, fileName(job, index)]));
       });
       figure.append(link);
-    } else figure.append(el("div", { className: "blank" }));
+    } else figure.append(this.#unfinished(index, figure));
     figure.classList.toggle("favourite", isFavourite(job.id, index));
     figure.append(el("figcaption", { textContent: caption }));
     return figure;
   }
 
+  #unfinished(index, figure) {
+    const source = this.#previews.get(index);
+    figure.classList.toggle("unfinished", Boolean(source));
+    return source ? el("img", { src: source, alt: t("unfinishedAlt", nameOf(this.job, index)) }) : el("div", { className: "blank" });
+  }
+
   preview(index, source) {
+    this.#previews.set(index, source);
     const figure = this.#shown && this.element.querySelector(`figure[data-index="${index}"]`);
     if (!figure || isEnded(this.job)) return; // a mean has previews of all its samples, but only one picture
-    const image = el("img", { src: source, alt: t("unfinishedAlt", nameOf(this.job, index)) });
-    figure.classList.add("unfinished");
-    figure.firstElementChild.replaceWith(image);
+    figure.firstElementChild.replaceWith(this.#unfinished(index, figure));
   }
 
   #tools() {
     const { job } = this;
     const tools = el("div", { className: "tools" });
-    const button = (key, action) => {
-      const made = el("button", { type: "button", className: `small ${key}`, textContent: t(key) });
-      made.addEventListener("click", () => this.#try(() => action(made)));
+    const button = (key, action, text = t(key)) => {
+      const made = el("button", { type: "button", className: `small ${key}`, textContent: text });
+      made.addEventListener("click", () => this.#try(action));
       tools.append(made);
     };
     if (!isEnded(job)) {
       button("cancel", async () => jobs.put(await ask("DELETE", job.links.self)));
+      tools.append(this.state); // here, so that the card is as high at its end
       return tools;
     }
     button("useSettings", () => useSettings(job));
@@ -148,39 +157,9 @@ export class Card {
       button("saveZip", () => saveAs(job, "application/zip", "zip"));
       button("saveSheet", () => saveAs(job, "image/png", "png"));
     }
-    if (job.links.image) button("command", () => this.#showCommand(tools));
-    button("delete", made => this.#delete(made));
+    if (job.links.image) button("command", () => showCommand(job, tools));
+    button("delete", () => deleteJob(job), deleteWords(job));
     return tools;
-  }
-
-  async #showCommand(tools) {
-    const shown = this.element.querySelector("pre");
-    if (shown) return shown.parentElement.remove();
-    const text = commandOf(this.job, await recall(this.job.id));
-    const copy = el("button", { type: "button", className: "small", textContent: t("copy") });
-    const code = el("pre", { tabIndex: 0 }, el("code", { textContent: text }));
-    copy.addEventListener("click", async () => {
-      try {
-        await navigator.clipboard.writeText(text);
-        copy.textContent = t("copied");
-      } catch {
-        getSelection().selectAllChildren(code); // without HTTPS there is no clipboard; the keyboard can copy
-      }
-    });
-    tools.after(el("div", { className: "command" }, code, copy));
-  }
-
-  // Deletes the pictures for good, so the first click only asks.
-  async #delete(button) {
-    if (!button.classList.contains("sure")) {
-      button.classList.add("sure");
-      button.textContent = t("deleteSure");
-      return button.addEventListener("blur", () => {
-        button.classList.remove("sure");
-        button.textContent = t("delete");
-      }, { once: true });
-    }
-    await deleteJob(this.job);
   }
 
   async #try(action) {

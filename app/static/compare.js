@@ -8,11 +8,16 @@ import { t } from "./texts.js";
 
 const WIDE = 384; // CSS pixels, about
 
-// Resolves to the tool, or undefined if this browser does not have what was sent.
+// Resolves to whether there is something to compare: this browser sent the picture that the job was made from.
+export async function comparable(job) {
+  const image = new Map((await recall(job.id))?.files).get("image");
+  return Boolean(image?.type.startsWith("image/")); // arrays cannot be drawn here
+}
+
+// Resolves to the tool.
 export async function compareOf(job, index) {
   const request = await recall(job.id);
-  const files = new Map(request?.files);
-  if (!files.has("image")) return undefined;
+  const files = new Map(request.files);
   const size = sizeOf(drawnBy(job));
   const before = await measured(job, files, request.fit, sidesOf(drawnBy(job)));
   before.className = "before";

@@ -21,6 +21,7 @@ export function titleOf(job) {
 export function metaOf(job) {
   const { model, params, timings, accepted_at } = job;
   const parts = [model, t("samplerSteps", params.sampler, params.steps)];
+  if (typeof params.label === "number") parts.unshift(className(model, params.label)); // of several, each picture has its own
   if (params.guidance_scale !== 1) parts.push(t("guided", number(params.guidance_scale, 1)));
   if (timings.total !== undefined) parts.push(duration(timings.total));
   return [...parts, moment(accepted_at)].join(" · ");
@@ -45,6 +46,12 @@ export function entryOf({ sigma, estimated, depth }, model) {
   if (estimated || depth === undefined) return {};
   if (sigma !== undefined && sigma !== null) return { sigma };
   return { strength: (depth + 1) / (models.get(model)?.num_train_timesteps ?? 1000) };
+}
+
+// How far a job is, in steps of each picture: the server counts those of all pictures together.
+export function stepsOf({ steps: { done, total }, params }) {
+  const each = params.steps <= total ? params.steps : total;
+  return [Math.floor((done / Math.max(1, total)) * each), each];
 }
 
 // The parameters of a kind's own, as its request takes them; a kind that a server adds takes its task as it is.

@@ -19,6 +19,7 @@ export const $ = id => document.getElementById(id);
 export function complain(element, error) {
   element.textContent = error?.message ?? "";
   element.hidden = !error;
+  element.dataset.type = error?.type ?? ""; // a server that is back takes back that it was lost
 }
 
 // Saves a blob under a name, as a click on a download link does.

@@ -1,17 +1,19 @@
 // Keeps the unfinished jobs up to date. Visible ones are followed by events, at most two at once: browsers open six
 // connections to a server, for all tabs together. All others are read from lists.
 
-import { ask, events, request } from "./api.js";
+import { ask, events, isLost, request } from "./api.js";
 import { isEnded, jobs } from "./store.js";
 
 const STREAMS = 2;
 const BUSY = 2500; // milliseconds between looks at the lists while something is unfinished
-const IDLE = 10_000;
+const IDLE = 5000; // also the longest time until a server that is lost is missed
+const LOST_LOOK = 2000; // milliseconds between looks for a server that is lost
 const RECONNECT = 3000;
-const LOST = 8; // jobs that have left the lists, looked up one by one at each look
+const FORGOTTEN = 8; // jobs that have left the lists, looked up one by one at each look
 
 const visible = new Set();
 const streams = new Map(); // the AbortController of each followed job
+let next; // the timer of the next look
 
 export function watch(id) {
   visible.add(id);
@@ -49,7 +51,10 @@ async function follow(id) {
     if (error.type === "job-not-found") await refresh(id).catch(() => {}); // of others the lists tell what has become
   }
   if (streams.get(id) !== controller) return;
-  if (!isEnded(jobs.get(id) ?? {})) await new Promise(resolve => setTimeout(resolve, RECONNECT));
+  if (!isEnded(jobs.get(id) ?? {})) {
+    await refresh(id).catch(() => {}); // a stream that broke may be the first sign of a lost server
+    await new Promise(resolve => setTimeout(resolve, RECONNECT));
+  }
   if (streams.get(id) !== controller) return; // its card was gone, and is back
   streams.delete(id);
   choose();
@@ -67,7 +72,7 @@ async function look() {
     }
   }
   const lost = before.filter(id => !seen.has(id) && !streams.has(id));
-  for (const id of lost.slice(0, LOST)) await refresh(id);
+  for (const id of lost.slice(0, FORGOTTEN)) await refresh(id);
 }
 
 // Reads one job again; one that the server has forgotten is gone from here, too.
@@ -82,12 +87,14 @@ export async function refresh(id) {
 
 async function lookAgain() {
   if (!document.hidden) await look().catch(() => {}); // the next look may succeed; the gallery tells of errors
-  setTimeout(lookAgain, jobs.unfinished.length ? BUSY : IDLE);
+  clearTimeout(next);
+  next = setTimeout(lookAgain, isLost() ? LOST_LOOK : jobs.unfinished.length ? BUSY : IDLE);
 }
 
 // Begins to look after jobs.
 export function start() {
+  document.addEventListener("server", ({ detail }) => detail.lost && (clearTimeout(next), (next = setTimeout(lookAgain, LOST_LOOK))));
   document.addEventListener("visibilitychange", choose);
   jobs.addEventListener("job", ({ detail }) => visible.has(detail.id) && choose());
-  setTimeout(lookAgain, BUSY);
+  next = setTimeout(lookAgain, BUSY);
 }

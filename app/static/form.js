@@ -32,6 +32,8 @@ export function showKind() {
   const guess = field("mode")?.value === "mmse";
   const several = !betweenSeeds && listed(field("seed")?.value ?? "").length > 1; // the number follows from the seeds
   form.elements.n.disabled = kind === "interpolate" || guess || (several && form.elements.label.value !== ROWS);
+  form.elements.n.closest("label").hidden = kind === "interpolate"; // it has a number of its own
+  form.elements.upscale_steps.disabled = !form.elements.upscale.value;
   $("stops").disabled = kind !== "interpolate" || form.elements.lambda.value !== "";
   $("strength-shown").textContent = Number(form.elements.strength.value).toFixed(2);
 }

@@ -5,6 +5,8 @@ import { Card } from "./card.js";
 import { $, el } from "./dom.js";
 import { GridCard, gridOf } from "./gridcard.js";
 import { models } from "./models.js";
+import { notify } from "./notice.js";
+import { go } from "./routes.js";
 import { favouriteJobs } from "./saved.js";
 import { isGone, jobs } from "./store.js";
 import { t } from "./texts.js";
@@ -152,6 +154,22 @@ export function cardOf(id) {
   return cards.get(id);
 }
 
+// Brings the card of a job into view; if the filters hide it, says so.
+export async function reveal(job) {
+  await go("#gallery");
+  if ($("gallery").hidden) await new Promise(resolve => addEventListener("hashchange", resolve, { once: true }));
+  const element = cards.get(job.id)?.element;
+  if (!element) return void notify(t("filteredAway"), { button: t("showAll"), press: showAll });
+  const { top, bottom } = element.getBoundingClientRect();
+  if (top < 0 || bottom > innerHeight) element.scrollIntoView({ block: "start" });
+}
+
+function showAll() {
+  for (const select of filters.querySelectorAll("select")) select.value = "";
+  $("favourites").ariaPressed = "false";
+  reload();
+}
+
 export function startGallery() {
   const kinds = [...$("kind").options].map(({ value, textContent }) => new Option(textContent, value));
   filters.querySelector("[name=model]").append(...[...models.keys()].map(name => new Option(name)));
@@ -162,6 +180,8 @@ export function startGallery() {
     reload();
   });
   jobs.addEventListener("job", onJob);
+  jobs.addEventListener("back", ({ detail }) => (add(detail), cursor === null && showEnd()));
+  document.addEventListener("server", ({ detail }) => !detail.lost && more.querySelector(".error") && load());
   jobs.addEventListener("preview", ({ detail }) => cards.get(detail.id)?.preview?.(detail.index, detail.source));
   document.addEventListener("language", () => {
     filters.querySelectorAll("[name=kind] option:not([data-t])").forEach((option, index) => {

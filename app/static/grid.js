@@ -7,10 +7,10 @@ import { form, readForm } from "./form.js";
 import { axisOf } from "./gridcard.js";
 import { make } from "./making.js";
 import { drawnBy, sizeOf } from "./models.js";
+import { enterPicture } from "./routes.js";
 import { saveGrid } from "./sheet.js";
 import { isEnded, isGone, jobs } from "./store.js";
 import { duration, t, translate } from "./texts.js";
-import { openViewer } from "./viewer.js";
 
 const AXES = { steps: "5, 10, 20, 50", guidance_scale: "1, 2, 4, 8", eta: "0, 0.5, 1" };
 const MOST = 64; // pictures
@@ -170,6 +170,6 @@ function cellOf(cell) {
   if (!source) return el("td", {}, el("div", { className: "blank" }), el("small", { textContent: cell?.job ? t(cell.job.state) : "" }));
   const image = el("img", { src: source, alt: cell.asked.join(", ") });
   const link = el("a", { href: source, className: "picture" }, image);
-  link.addEventListener("click", event => (event.preventDefault(), openViewer(cell.job, 0)));
+  link.addEventListener("click", event => (event.preventDefault(), enterPicture(cell.job.id, 0)));
   return el("td", {}, link, el("small", { textContent: duration(cell.job.timings.denoise) }));
 }

@@ -2,11 +2,16 @@
 
 import { request } from "./api.js";
 import { el } from "./dom.js";
+import { shrunk } from "./photo.js";
 import { t, translate } from "./texts.js";
 
 export const ADDRESS = "application/x-difuso"; // the type of a picture of the page that is dragged
 const TYPES = ["image/png", "image/jpeg"];
 const ARRAYS = [".npy", ".npz"]; // which the server reads, too
+const shrinking = new Set(); // promises of photographs that are made smaller
+
+// Resolves when the files of all fields are as they will be sent.
+export const settled = () => Promise.all(shrinking);
 
 // Gives each field for a picture its thumbnail and buttons.
 export function dressInputs(form) {
@@ -36,9 +41,16 @@ function dress(input) {
     if (picture.src) URL.revokeObjectURL(picture.src);
     picture.hidden = remove.hidden = !file;
     words.hidden = Boolean(file);
+    words.textContent = t("choose");
     if (file) picture.src = URL.createObjectURL(file);
     else picture.removeAttribute("src");
     input.dispatchEvent(new CustomEvent("picture", { bubbles: true }));
+    if (file) shrink(input, file);
+  });
+  picture.addEventListener("error", () => { // arrays, and what is no picture
+    picture.hidden = true;
+    words.hidden = false;
+    words.textContent = input.files[0]?.name ?? t("choose");
   });
   zone.addEventListener("dragover", event => {
     event.preventDefault();
@@ -53,6 +65,14 @@ function dress(input) {
     if (file) setFile(input, file);
   });
   translate(frame);
+}
+
+// Puts a smaller file in the place of one that the server would refuse.
+async function shrink(input, file) {
+  const work = shrunk(file);
+  shrinking.add(work);
+  const smaller = await work.finally(() => shrinking.delete(work));
+  if (smaller !== file && input.files[0] === file) setFile(input, smaller);
 }
 
 // Puts a file into a field, as if it had been chosen; null empties it.

@@ -5,6 +5,7 @@ import { $, complain, el, openDialog, save } from "./dom.js";
 import { chooseKind, form } from "./form.js";
 import { fileName } from "./describe.js";
 import { fetchFile } from "./inputs.js";
+import { notify } from "./notice.js";
 import { jobs } from "./store.js";
 import { t } from "./texts.js";
 import { toggleFavourite } from "./saved.js";
@@ -64,7 +65,7 @@ const PAGE = {
   f: () => withPicture((job, index) => void document.dispatchEvent(new CustomEvent("favourite", { detail: { job, index, set: toggleFavourite(job.id, index) } }))),
   d: () => withPicture(async (job, index, link) => save(await fetchFile(link.href, fileName(job, index)), fileName(job, index))),
   u: () => withPicture((job, index) => useSettings(job, index)),
-  x: () => withPicture((job, index, link) => link.closest("article").querySelector("button.delete")?.focus()),
+  x: () => withPicture(job => deleteJob(job)),
 };
 const VIEWER = {
   "?": showKeys,
@@ -90,7 +91,7 @@ export function startKeys() {
     const done = act ? act() : false;
     if (done === false) return;
     event.preventDefault();
-    Promise.resolve(done).catch(error => complain(viewer()?.alarm ?? $("error"), error));
+    Promise.resolve(done).catch(error => (viewer() ? complain(viewer().alarm, error) : notify(error.message, { error: true })));
   });
 }
 

@@ -15,6 +15,8 @@ const bodyOf = files => {
   return body;
 };
 
+export const made = new Set(); // the ids of the jobs that were made by this page and have not ended
+
 // Resolves to the price of a request; see "Prices" in docs/http-api.md.
 export function priceOf({ kind, query, files }, signal) {
   return ask("POST", `/${kind}?${query}&dry_run=true`, { body: bodyOf(files), signal });
@@ -30,6 +32,7 @@ export async function make({ kind, query, files = [], urgency, trace = false }) 
   const headers = { Prefer: "respond-async", ...(urgency && { Priority: `u=${urgency}` }) };
   const job = await ask("POST", `/${kind}?${query}`, { headers, body: bodyOf(files) });
   if (files.length) await remember(job, files, query.get("fit") ?? "cover");
+  made.add(job.id);
   jobs.put(job);
   return job;
 }

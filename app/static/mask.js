@@ -117,11 +117,8 @@ class Brush {
     const view = this.canvas.getContext("2d");
     view.globalAlpha = 1;
     view.drawImage(this.bitmap, 0, 0);
-    view.globalAlpha = 0.82;
-    view.shadowColor = "#4338ca"; // an edge that is seen on white, too
-    view.shadowBlur = Math.max(2, this.canvas.width / 64);
-    view.drawImage(this.mask, 0, 0);
-    view.shadowBlur = 0;
+    view.globalAlpha = 0.75;
+    view.drawImage(this.#tinted(), 0, 0);
     view.globalAlpha = 1;
     if (this.keys) {
       view.strokeStyle = "#4338ca";
@@ -129,6 +126,17 @@ class Brush {
       view.arc(...this.at, Math.max(1, this.size.valueAsNumber / 2), 0, 2 * Math.PI);
       view.stroke();
     }
+  }
+
+  // The strokes in a colour that is seen on light and dark pictures.
+  #tinted() {
+    const tinted = el("canvas", { width: this.mask.width, height: this.mask.height });
+    const context = tinted.getContext("2d");
+    context.drawImage(this.mask, 0, 0);
+    context.globalCompositeOperation = "source-in";
+    context.fillStyle = "#d6249f";
+    context.fillRect(0, 0, tinted.width, tinted.height);
+    return tinted;
   }
 
   // Lays the strokes on black: the server takes transparent pixels of a mask for missing ones.

@@ -2,55 +2,77 @@
 
 import { ask } from "./api.js";
 import { $, complain } from "./dom.js";
+import { startDraft } from "./draft.js";
 import { start as startFollowing } from "./follow.js";
 import { form, readForm, showFacts, showKind, showModel, showModels } from "./form.js";
-import { cardOf, startGallery } from "./gallery.js";
+import { reveal, startGallery } from "./gallery.js";
 import { openGrid, startGrid } from "./grid.js";
-import { dressInputs } from "./inputs.js";
+import { dressInputs, settled } from "./inputs.js";
 import { addKinds } from "./kinds.js";
 import { showKeys, startKeys } from "./keys.js";
 import { make } from "./making.js";
 import { startMask } from "./mask.js";
 import { openModelCard } from "./modelcard.js";
 import { loadModels, models } from "./models.js";
+import { startNews } from "./news.js";
 import { startPrice } from "./price.js";
+import { fieldOf } from "./problems.js";
 import { startQueue } from "./queue.js";
 import { startRecipes } from "./recipe.js";
+import { routeOf } from "./routes.js";
 import { language, speak, translate } from "./texts.js";
+import { closePicture, openPicture } from "./viewer.js";
 
 const RETRY = 3000; // milliseconds until a server that has not answered is asked again
 const LOOK = 10_000; // milliseconds between looks at models that no worker runs yet
 
+const button = form.querySelector("button[type=submit]");
 const alarm = error => complain($("error"), error);
 const pause = milliseconds => new Promise(resolve => setTimeout(resolve, milliseconds));
 
 async function submit(event) {
   event.preventDefault();
-  const button = form.querySelector("button[type=submit]");
   if (button.disabled) return;
   button.disabled = true; // a second click on the way would make the same twice
   try {
+    await settled();
     const job = await make(readForm());
     alarm(null);
-    location.hash = "#gallery";
-    scrollTo({ top: 0 });
-    cardOf(job.id)?.element.scrollIntoView({ block: "nearest" });
+    await reveal(job);
   } catch (error) {
     alarm(error);
+    point(fieldOf(error.field));
   }
   button.disabled = false;
 }
 
+// Leads the reader to a field that is wrong.
+function point(field) {
+  const folded = field?.closest("details");
+  if (folded) folded.open = true;
+  field?.focus({ preventScroll: true });
+  field?.scrollIntoView({ block: "nearest" });
+}
+
 function showView() {
-  const [, tag] = /^#grid(?:=(.+))?$/.exec(location.hash) ?? [];
-  const grid = location.hash.startsWith("#grid");
+  const { name, value } = routeOf(location.hash);
+  if (name === "picture" && value) return void openPicture(value);
+  closePicture();
+  const grid = name === "grid";
   $("gallery").hidden = grid;
   $("grid").hidden = !grid;
+  button.classList.toggle("main", !grid); // the grid has one of its own
   for (const link of document.querySelectorAll("nav a")) {
     if (link.hash === (grid ? "#grid" : "#gallery")) link.ariaCurrent = "page";
     else link.removeAttribute("aria-current");
   }
-  if (grid) openGrid(tag);
+  if (grid) openGrid(value);
+}
+
+// Says that the server is lost, and takes that back everywhere when it answers again.
+function showServer({ detail: { lost } }) {
+  $("lost").hidden = !lost;
+  if (!lost) document.querySelectorAll('.error[data-type="unreachable"]').forEach(element => complain(element, null));
 }
 
 // Resolves to the description of the API once the server has told it and the models, however long that takes.
@@ -79,6 +101,8 @@ async function awaitWorkers() {
 }
 
 async function begin() {
+  history.scrollRestoration = "manual"; // closing a picture by Back moves nothing
+  document.addEventListener("server", showServer);
   document.documentElement.lang = language;
   $("language").value = language;
   translate(document);
@@ -87,7 +111,9 @@ async function begin() {
   form.elements.model.addEventListener("change", showModel);
   form.addEventListener("change", showKind);
   form.addEventListener("input", showKind); // at once, too: a form that changes when a field is left moves the button away
+  form.addEventListener("input", () => alarm(null)); // what was wrong may be right now; the price tells
   form.addEventListener("submit", submit);
+  form.addEventListener("invalid", ({ target }) => target.closest("details")?.setAttribute("open", ""), true);
   $("help").addEventListener("click", showKeys);
   $("language").addEventListener("change", ({ target }) => speak(target.value).then(showFacts).catch(alarm));
   $("about").addEventListener("click", () => openModelCard(form.elements.model.value).catch(alarm));
@@ -98,6 +124,8 @@ async function begin() {
   addKinds(form, description.paths);
   dressInputs(form);
   showModels();
+  startDraft();
+  button.disabled = false;
   startMask(form);
   startGallery();
   startQueue();
@@ -105,6 +133,7 @@ async function begin() {
   startRecipes();
   startKeys();
   startPrice();
+  startNews();
   startFollowing();
   awaitWorkers();
   addEventListener("hashchange", showView);

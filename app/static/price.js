@@ -2,6 +2,7 @@
 
 import { $, debounced } from "./dom.js";
 import { form, readForm } from "./form.js";
+import { settled } from "./inputs.js";
 import { priceOf } from "./making.js";
 import { duration, number, t } from "./texts.js";
 
@@ -16,6 +17,7 @@ function say(text, error = false) {
 }
 
 async function ask() {
+  await settled();
   if (!form.matches(":valid")) return forget();
   let wanted;
   try {
@@ -58,5 +60,6 @@ export function startPrice() {
   form.addEventListener("change", soon);
   form.addEventListener("picture", soon);
   document.addEventListener("language", show);
+  document.addEventListener("server", ({ detail }) => detail.lost || soon());
   soon();
 }

@@ -1,13 +1,13 @@
 // The queue: every unfinished job with its place, the time that is left, its urgency, and a button to cancel it.
 
 import { ask } from "./api.js";
-import { titleOf } from "./describe.js";
+import { stepsOf, titleOf } from "./describe.js";
 import { $, el } from "./dom.js";
 import { jobs } from "./store.js";
 import { duration, known, t } from "./texts.js";
 
 const MOST = 8; // rows
-const queue = $("queue");
+const queue = $("queue"); // it lies over the page, so that jobs move nothing when they come and go
 const rows = new Map(); // by job, so that a button keeps the focus while its row changes
 const title = el("h2");
 const list = el("ol");
@@ -28,8 +28,8 @@ const order = job => (job.state === "running" ? -1 : (job.position ?? 1000 + job
 
 function show() {
   const waiting = jobs.unfinished.sort((a, b) => order(a) - order(b) || a.accepted_at.localeCompare(b.accepted_at));
-  queue.hidden = !waiting.length;
-  title.textContent = t("queueCount", waiting.length);
+  $("queue-count").textContent = waiting.length || "";
+  title.textContent = waiting.length ? t("queueCount", waiting.length) : t("queueEmpty");
   const shown = waiting.slice(0, MOST);
   for (const [id, row] of rows) if (!shown.some(job => job.id === id)) (row.remove(), rows.delete(id));
   shown.forEach((job, index) => {
@@ -56,7 +56,8 @@ function rowOf({ id }) {
 }
 
 function fill(row, job) {
-  const { state, position, steps, eta_seconds: eta, urgency } = job;
+  const { state, position, eta_seconds: eta, urgency } = job;
+  const [done, total] = stepsOf(job);
   const set = (name, text) => (row.querySelector(`.${name}`).textContent = text);
   const bar = row.querySelector("progress");
   set("title", `${titleOf(job)} · ${job.model}`);
@@ -64,6 +65,6 @@ function fill(row, job) {
   set("place", state === "running" ? t("running") : t("position", position));
   set("left", eta === undefined ? "" : t("about", duration(Math.max(1, eta))));
   bar.ariaLabel = titleOf(job);
-  bar.max = steps.total;
-  bar.value = steps.done;
+  bar.max = total;
+  bar.value = done;
 }

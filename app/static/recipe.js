@@ -1,14 +1,16 @@
 // Pictures that are dropped or pasted anywhere: one of ours shows how it was made, and makes it again.
 
+import { useFile } from "./actions.js";
 import { taskQuery } from "./describe.js";
 import { $, complain, el, openDialog } from "./dom.js";
 import { fillForm, form } from "./form.js";
+import { reveal } from "./gallery.js";
 import { emptyInput, fileOf, placesOf, setFile } from "./inputs.js";
 import { make } from "./making.js";
 import { models } from "./models.js";
+import { notify } from "./notice.js";
 import { recallByPictures } from "./saved.js";
 import { t } from "./texts.js";
-import { useFile } from "./viewer.js";
 
 const MAGIC = [0x89, 0x50, 0x4e, 0x47];
 const SAMPLING = ["steps", "sampler", "spacing", "eta", "variance", "clip", "seed", "label", "guidance_scale", "classifier_scale", "n", "bits"];
@@ -51,7 +53,7 @@ export function requestOf(recipe) {
 }
 
 async function show(file) {
-  if (!["image/png", "image/jpeg"].includes(file.type)) return complain($("error"), new Error(t("notPicture")));
+  if (!["image/png", "image/jpeg"].includes(file.type)) return void notify(t("notPicture"), { error: true });
   const found = await readRecipe(file).catch(() => undefined);
   const recipe = found && isOurs(found) ? found : undefined;
   const image = el("img", { src: URL.createObjectURL(file), alt: file.name, className: "dropped" });
@@ -84,7 +86,7 @@ async function recipeOf(recipe, button) {
   else if (model.sha256 && model.sha256 !== recipe.model_sha256) notes.push(t("otherWeights"));
   if (!request) notes.push(t("needsFiles"));
   else if (request.fit) query.set("fit", request.fit);
-  const again = button(t("makeAgain"), () => make({ kind, query, files: request.files }), "main");
+  const again = button(t("makeAgain"), () => make({ kind, query, files: request.files }).then(reveal), "main");
   again.disabled = !model?.defaults || !request;
   const use = button(t("useSettings"), () => fillForm(kind, query, request?.files), "");
   use.disabled = !model?.defaults;

@@ -1,18 +1,22 @@
 // The jobs that this page knows, and events about them: `job` when one is new or has changed, `preview` for a picture on
-// its way.
+// its way, and `back` when one that was hidden is shown again.
 
 const ENDS = ["succeeded", "failed", "cancelled"];
 
 export const isEnded = job => ENDS.includes(job.state);
 
-// Whether there is nothing left to see: the images were deleted, or their time is over.
+// Whether there is nothing left to see: the images were or will be deleted, or their time is over.
 export function isGone(job) {
-  return isEnded(job) && job.expires_at !== undefined && Date.parse(job.expires_at) <= Date.now();
+  return jobs.isHidden(job.id) || isOver(job);
 }
+
+const isOver = job => isEnded(job) && job.expires_at !== undefined && Date.parse(job.expires_at) <= Date.now();
 
 class Jobs extends EventTarget {
   #all = new Map();
   #gone = new Set(); // the ids of those that an event has told to be gone, or that were gone when they came
+
+  #hidden = new Set(); // the ids of those whose deletion can be undone
 
   get(id) {
     return this.#all.get(id);
@@ -29,9 +33,23 @@ class Jobs extends EventTarget {
     const job = isEnded(news) ? news : { ...before, ...news };
     this.#all.set(job.id, job);
     // Of a job that has ended only its images change: they go. Lists may round its times otherwise than its last event.
-    if (isGone(job) && !this.#gone.has(job.id)) this.#gone.add(job.id);
+    if (isOver(job) && !this.#gone.has(job.id)) this.#gone.add(job.id);
     else if (before && (isEnded(before) || JSON.stringify(before) === JSON.stringify(job))) return;
     this.dispatchEvent(new CustomEvent("job", { detail: job }));
+  }
+
+  hide(job) {
+    this.#hidden.add(job.id);
+    this.dispatchEvent(new CustomEvent("job", { detail: job }));
+  }
+
+  unhide(job) {
+    this.#hidden.delete(job.id);
+    this.dispatchEvent(new CustomEvent("back", { detail: job }));
+  }
+
+  isHidden(id) {
+    return this.#hidden.has(id);
   }
 
   preview(id, index, source) {

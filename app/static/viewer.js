@@ -1,24 +1,46 @@
 // One picture, as large as whole multiples allow, with its facts, its tools, and what can be made of it.
 
-import { compareOf } from "./compare.js";
-import { deleteJob, useSettings } from "./actions.js";
+import { deleteJob, deleteWords, useFile, useSettings } from "./actions.js";
+import { ask } from "./api.js";
+import { comparable, compareOf } from "./compare.js";
 import { denoisingOf } from "./denoising.js";
 import { addressOf, countOf, fileName, metaOf, nameOf, queryOf, titleOf } from "./describe.js";
 import { complain, el, openDialog, refill, save } from "./dom.js";
-import { chooseKind, form } from "./form.js";
-import { fetchFile, placesOf, setFile } from "./inputs.js";
+import { factsOf } from "./facts.js";
+import { form } from "./form.js";
+import { reveal } from "./gallery.js";
+import { fetchFile, placesOf } from "./inputs.js";
 import { make } from "./making.js";
-import { className, drawnBy, sidesOf, sizeOf } from "./models.js";
+import { drawnBy, sidesOf, sizeOf } from "./models.js";
+import { notify } from "./notice.js";
+import { leavePicture, routeOf, turnPicture } from "./routes.js";
 import { isFavourite, toggleFavourite } from "./saved.js";
-import { number, t } from "./texts.js";
+import { isGone, jobs } from "./store.js";
+import { t } from "./texts.js";
 
 let shown; // the open viewer
 
 export const viewer = () => shown;
 
-export function openViewer(job, index) {
-  shown?.dialog.close();
-  shown = new Viewer(job, index);
+// Opens the picture of an address, JOB/INDEX; one that is not there is told, and its address goes.
+export async function openPicture(address) {
+  const [id, index] = address.split("/");
+  const job = jobs.get(id) ?? (await ask("GET", `/jobs/${encodeURIComponent(id)}`).catch(error => ({ error })));
+  if (routeOf(location.hash).value !== address) return; // the reader has gone on
+  if (!job.error) jobs.put(job);
+  closePicture();
+  if (job.error || isGone(job) || !addressOf(job, Number(index))) {
+    notify(job.error?.type === "unreachable" ? job.error.message : t("noPicture"), { error: true });
+    return leavePicture();
+  }
+  shown = new Viewer(job, Number(index));
+}
+
+// Closes the open picture because the address is another one.
+export function closePicture() {
+  const before = shown;
+  shown = undefined;
+  before?.dialog.close();
 }
 
 class Viewer {
@@ -28,7 +50,12 @@ class Viewer {
     this.stage = el("div", { className: "stage" });
     this.side = el("div", { className: "side" });
     this.dialog = openDialog("viewer", titleOf(job), t("close"), this.stage, this.side);
-    this.dialog.addEventListener("close", () => shown === this && (shown = undefined));
+    this.dialog.addEventListener("close", () => {
+      if (shown !== this) return;
+      shown = undefined;
+      leavePicture();
+    });
+    comparable(job).then(can => can && (this.canCompare = can) && this.show());
     this.show();
   }
 
@@ -40,7 +67,7 @@ class Viewer {
     favourite.ariaLabel = t("favourite");
     favourite.ariaPressed = String(isFavourite(job.id, index));
     const tools = el("div", { className: "tools" }, favourite, this.#button("savePicture", () => this.save()),
-      this.#button("useSettings", () => this.settings()), this.#button("delete", () => this.delete()));
+      this.#button("useSettings", () => this.settings()), this.#button("delete", () => this.delete(), deleteWords(job)));
     const places = placesOf(form).map(place => {
       const button = el("button", { type: "button", className: "small", textContent: place.text });
       button.addEventListener("click", () => this.#try(() => this.#useFor(place)));
@@ -51,13 +78,13 @@ class Viewer {
     refill(this.side, title, el("p", { className: "hint", textContent: `${titleOf(job)} · ${metaOf(job)}` }), tools, this.alarm,
       go, factsOf(job, index));
     this.tabs = [["asIs", () => this.#picture()]];
-    if (job.task && job.kind !== "interpolate") this.tabs.push(["compare", () => compareOf(job, index)]);
+    if (this.canCompare) this.tabs.push(["compare", () => compareOf(job, index)]);
     if (job.trace) this.tabs.push(["watch", () => denoisingOf(job, index)]);
     this.#showTab(this.tabs.some(([key]) => key === this.tab) ? this.tab : "asIs");
   }
 
-  #button(key, action) {
-    const button = el("button", { type: "button", className: `small ${key}`, textContent: t(key) });
+  #button(key, action, text = t(key)) {
+    const button = el("button", { type: "button", className: `small ${key}`, textContent: text });
     button.addEventListener("click", () => this.#try(action));
     return button;
   }
@@ -78,11 +105,7 @@ class Viewer {
     } catch (error) {
       complain(this.alarm, error);
     }
-    if (index !== this.index || key !== this.tab) return; // the reader has gone on
-    if (!content) { // the files of a request are on the device that sent them
-      this.tabs = this.tabs.filter(([name]) => name !== key);
-      return this.#showTab("asIs");
-    }
+    if (index !== this.index || key !== this.tab || !content) return; // the reader has gone on, or is told why not
     refill(this.stage, bar, content, this.#steps());
   }
 
@@ -114,6 +137,7 @@ class Viewer {
   move(by) {
     if (!this.#has(this.index + by)) return;
     this.index += by;
+    turnPicture(this.job.id, this.index);
     this.show();
   }
 
@@ -138,15 +162,9 @@ class Viewer {
     await useSettings(this.job, this.index);
   }
 
-  async delete() {
-    const button = this.side.querySelector("button.delete");
-    if (!button.classList.contains("sure")) {
-      button.classList.add("sure");
-      button.textContent = t("deleteSure");
-      return;
-    }
-    await deleteJob(this.job);
+  delete() {
     this.dialog.close();
+    deleteJob(this.job);
   }
 
   async #useFor(place) {
@@ -156,8 +174,9 @@ class Viewer {
   }
 
   async #remake() {
-    await make({ kind: this.job.kind, query: queryOf(this.job, this.index), trace: true });
+    const job = await make({ kind: this.job.kind, query: queryOf(this.job, this.index), trace: true });
     this.dialog.close();
+    reveal(job);
   }
 
   async #try(action) {
@@ -167,33 +186,4 @@ class Viewer {
       complain(this.alarm, error);
     }
   }
-}
-
-// Puts a picture into a field of the form, and shows it.
-export function useFile({ kind, input }, file, model) {
-  location.hash = "#gallery";
-  if (kind === "interpolate") form.querySelector('[data-switch="interpolate"]').value = "pictures";
-  chooseKind(kind);
-  if (model && [...form.elements.model.options].some(option => option.value === model && !option.disabled)) {
-    form.elements.model.value = model;
-    form.elements.model.dispatchEvent(new Event("change", { bubbles: true }));
-  }
-  setFile(input, file);
-  form.scrollIntoView({ block: "start" });
-  input.focus();
-}
-
-function factsOf({ model, params, kind, task }, index) {
-  const label = Array.isArray(params.label) ? params.label[index] : params.label;
-  const facts = {
-    model,
-    ...(label !== undefined && { class: className(model, label) }),
-    sampler: params.sampler,
-    steps: number(params.steps),
-    spacing: params.spacing,
-    ...(params.eta && { eta: number(params.eta, 2) }),
-    ...(params.guidance_scale !== 1 && { guidance: number(params.guidance_scale, 1) }),
-    ...(kind === "restore" && task.sigma && { noise: number(task.sigma, 1) }),
-  };
-  return el("dl", {}, ...Object.entries(facts).flatMap(([key, value]) => [el("dt", { textContent: t(key) }), el("dd", { textContent: value })]));
 }

@@ -114,7 +114,7 @@ def test_a_running_job_shows_unfinished_pictures_and_can_be_cancelled(studio: St
     wait_until(lambda: studio.all(f"#job-{job_id} .unfinished img"), 20, "an unfinished picture is shown")
     assert "Step" in studio.text(f"#job-{job_id} .state")
     studio.press("Cancel", f"#job-{job_id}")
-    wait_until(lambda: studio.text(f"#job-{job_id} .state") == "Cancelled", 10, "it is cancelled")
+    wait_until(lambda: studio.text(f"#job-{job_id} > .state") == "Cancelled", 10, "it is cancelled")
     assert studio.job(job_id)["state"] == "cancelled"
 
 
@@ -233,11 +233,41 @@ def test_what_the_server_refuses_is_told_beside_the_form(studio: Studio, tmp_pat
     studio.fill("image", str(broken))
     before = studio.newest()
     studio.click("#form button[type=submit]")
-    wait_until(lambda: "image:" in studio.alarm, 10, "the page names the part")
+    wait_until(lambda: "Picture:" in studio.alarm, 10, "the page names the field")
+    seen = """
+    const [error, field] = ["error", "form"].map(id => document.getElementById(id).getBoundingClientRect());
+    return error.top >= 0 && error.bottom <= innerHeight && document.activeElement.name;
+    """
+    assert studio.driver.execute_script(seen) == "image", "the error is seen, and its field has the focus"
     assert studio.newest() == before
     told = studio.errors()
     assert told
     assert all("415" in each for each in told)
+
+
+def test_a_lost_server_is_said_and_unsaid(studio: Studio) -> None:
+    """Though nobody presses anything."""
+    lost = "const original = window.fetch; window.fetch = async (...asked) => {"
+    lost += "if (window.away) throw new TypeError('no answer'); return original(...asked) }; window.away = true"
+    studio.driver.execute_script(lost)
+    wait_until(lambda: studio.one("#lost").is_displayed(), 15, "the page says that the server is lost")
+    studio.click("#form button[type=submit]")
+    wait_until(lambda: "does not answer" in studio.alarm, 5, "so does the form")
+    studio.driver.execute_script("window.away = false")
+    wait_until(lambda: not studio.one("#lost").is_displayed(), 10, "the page takes it back")
+    assert studio.alarm == ""
+
+
+def test_a_reload_keeps_the_form_and_its_files(studio: Studio, picture: Callable[[str], str]) -> None:
+    studio.choose("denoise")
+    for name, value in {"model": "with-classes", "label": "star", "n": "7", "image": picture("teal")}.items():
+        studio.fill(name, value)
+    wait_until(lambda: studio.text("#price"), 10, "the form has settled")
+    studio.load()
+    fields = "return ['model', 'label', 'n'].map(name => document.querySelector(`#form [name=${name}]`).value)"
+    assert studio.driver.execute_script(fields) == ["with-classes", "star", "7"]
+    assert studio.one("#kind").get_property("value") == "denoise"
+    wait_until(lambda: studio.all(".drop img:not([hidden])"), 10, "the picture is there, too")
 
 
 FOLLOW = """

@@ -10,7 +10,7 @@ import httpx
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-from tests.studio import Studio
+from tests.studio import Studio, at_both_widths
 from tests.waiting import wait_until
 
 
@@ -105,15 +105,22 @@ def test_settings_of_a_picture_fill_the_form_and_make_it_again(studio: Studio) -
     assert first == second
 
 
-def test_deleting_asks_once_and_deletes_on_the_server(studio: Studio) -> None:
-    job_id = studio.made(1)
+def test_deleting_says_how_many_can_be_undone_and_deletes_on_the_server(studio: Studio) -> None:
+    """By a button of the card, and by the key of a focused picture; a reload does at once what is not undone."""
+    job_id = studio.made(2)
     image = studio.job(job_id)["links"]["images"][0]
-    studio.press("Delete", f"#job-{job_id}")
-    assert httpx.get(studio.url + image).status_code == 200
-    studio.press("Delete for good?", f"#job-{job_id}")
+    studio.press("Delete all 2", f"#job-{job_id}")
     wait_until(lambda: job_id not in cards(studio), 10, "the card goes")
-    assert httpx.get(studio.url + image).status_code == 410
+    assert "2 pictures deleted" in studio.text("#notices")
+    studio.press("Undo", "#notices")
+    wait_until(lambda: job_id in cards(studio), 5, "the card is back")
+    assert httpx.get(studio.url + image).status_code == 200
+    studio.shown(job_id, 2)
+    studio.driver.execute_script(f"document.querySelector('#job-{job_id} a.picture').focus()")
+    studio.keys("x")
+    wait_until(lambda: job_id not in cards(studio), 10, "the card goes again")
     studio.load()
+    wait_until(lambda: httpx.get(studio.url + image).status_code == 410, 10, "the server has deleted the images")
     wait_until(lambda: studio.all("#jobs > article, #more .empty"), 10, "the gallery is there")
     assert job_id not in cards(studio)
 
@@ -124,8 +131,8 @@ def test_the_card_of_a_job_without_pictures_stays_away_once_it_is_deleted(studio
     studio.load()
     wait_until(lambda: studio.job(job_id)["state"] == "cancelled" and studio.all(f"#job-{job_id}"), 20, "it is listed")
     studio.press("Delete", f"#job-{job_id}")
-    studio.press("Delete for good?", f"#job-{job_id}")
     wait_until(lambda: job_id not in cards(studio), 10, "the card goes")
+    wait_until(lambda: not studio.all("#notices .note"), 20, "the time to undo is over")
     studio.load()
     wait_until(lambda: studio.all("#jobs > article, #more .empty"), 10, "the gallery is there")
     assert job_id not in cards(studio)
@@ -149,12 +156,66 @@ def test_a_job_that_the_server_has_forgotten_goes(studio: Studio) -> None:
 
 def test_a_key_that_is_held_deletes_nothing(studio: Studio) -> None:
     job_id = studio.made(1)
-    studio.click(f"#job-{job_id} a.picture")
-    studio.see("dialog.viewer")
-    held = "for (const repeat of [false, true, true]) document.body.dispatchEvent("
-    studio.driver.execute_script(held + "new KeyboardEvent('keydown', { key: 'x', repeat, bubbles: true }))")
-    assert studio.see("dialog.viewer .delete").text == "Delete for good?"
-    assert "images" in studio.job(job_id)["links"]
+    studio.view(job_id)
+    held = "document.body.dispatchEvent(new KeyboardEvent('keydown', { key: 'x', repeat: true, bubbles: true }))"
+    studio.driver.execute_script(held)
+    assert studio.see("dialog.viewer .delete").text == "Delete"
+    studio.keys("x")
+    wait_until(lambda: "1 picture deleted" in studio.text("#notices"), 5, "a key that is pressed does")
+
+
+def test_an_open_picture_has_an_address_and_back_closes_it(studio: Studio) -> None:
+    job_id = studio.made(2, seed="60")
+    where = "return location.hash"
+    studio.view(job_id, 1)
+    assert studio.driver.execute_script(where) == f"#picture={job_id}/1"
+    studio.keys(Keys.ARROW_LEFT)
+    wait_until(lambda: "60" in studio.text("dialog.viewer h2"), 5, "the other picture is shown")
+    assert studio.driver.execute_script(where) == f"#picture={job_id}/0"
+    studio.driver.back()
+    wait_until(lambda: not studio.all("dialog.viewer"), 5, "the picture closes")
+    assert studio.one("#gallery").is_displayed()
+    studio.load(f"#picture={job_id}/1")
+    assert "61" in studio.see("dialog.viewer h2").text
+    studio.keys(Keys.ESCAPE)
+    wait_until(lambda: not studio.all("dialog.viewer"), 5, "the picture closes")
+    assert studio.driver.execute_script(where) == "#gallery"
+    studio.load("#picture=0f8fad5b-d9cb-469f-a165-70867728950e/0")
+    wait_until(lambda: "no longer there" in studio.text("#notices"), 10, "a picture that is gone is told")
+    assert all("404" in each for each in studio.errors())
+
+
+def test_a_card_names_the_class_and_counts_the_steps_of_each_picture(studio: Studio) -> None:
+    fields = {"model": "with-classes", "label": "star", "n": "8", "steps": "1000"}
+    for name, value in fields.items():
+        studio.fill(name, value)
+    job_id = studio.make()
+    assert "star · with-classes" in studio.text(f"#job-{job_id} header")
+    wait_until(lambda: "Step" in studio.text(f"#job-{job_id} .state"), 20, "it runs")
+    assert " of 1000" in studio.text(f"#job-{job_id} .state")
+    wait_until(lambda: studio.all(f"#job-{job_id} .unfinished img"), 20, "an unfinished picture is shown")
+    studio.press("Cancel", f"#job-{job_id}")
+    wait_until(lambda: "Cancelled" in studio.text(f"#job-{job_id}"), 10, "it is cancelled")
+    assert studio.all(f"#job-{job_id} .unfinished img"), "what there was of it stays"
+
+
+@at_both_widths
+def test_a_result_out_of_view_is_told(studio: Studio) -> None:
+    studio.made(1)
+    pick(studio, "state", "failed")
+    wait_until(lambda: not cards(studio), 10, "nothing of that kind")
+    studio.make()
+    wait_until(lambda: "filters hide it" in studio.text("#notices"), 10, "the filters are named")
+    wait_until(lambda: "Done: 1 picture" in studio.text("#notices"), 20, "its end is told")
+    studio.press("Show all", "#notices")
+    wait_until(lambda: len(cards(studio)) >= 2, 10, "it is shown")
+    if studio.is_phone:  # the form lies above the gallery
+        studio.driver.execute_script("scrollTo(0, 0)")
+        job_id = studio.make()
+        place = "return arguments[0].getBoundingClientRect().top"
+        wait_until(lambda: job_id in cards(studio), 10, "it has a card")
+        card = studio.one(f"#job-{job_id}")
+        wait_until(lambda: 0 <= studio.driver.execute_script(place, card) < 844, 5, "which the page scrolls to")
 
 
 def test_the_queue_shows_places_and_urgency_and_cancels(studio: Studio) -> None:
@@ -168,6 +229,7 @@ def test_the_queue_shows_places_and_urgency_and_cancels(studio: Studio) -> None:
         job_id = studio.make()
         assert studio.job(job_id)["urgency"] == 7
         row = f"#queue li[data-job='{job_id}']"
+        studio.click("[popovertarget=queue]")
         wait_until(lambda: "background" in studio.text(row), 15, "the row tells the urgency")
         wait_until(lambda: "about" in studio.text(row), 15, "and when it will be done")
         wait_until(lambda: studio.text(f"#queue li[data-job='{first}']"), 15, "the other job is listed, too")
@@ -176,7 +238,8 @@ def test_the_queue_shows_places_and_urgency_and_cancels(studio: Studio) -> None:
         assert studio.job(job_id)["state"] == "cancelled"
     finally:
         httpx.delete(f"{studio.url}/jobs/{first}")
-    wait_until(lambda: not studio.one("#queue").is_displayed(), 20, "an empty queue is not shown")
+    wait_until(lambda: "Nothing waits" in studio.text("#queue"), 20, "an empty queue says so")
+    assert studio.text("#queue-count") == ""
 
 
 # Counts the streams that are open, from before the page's own scripts.

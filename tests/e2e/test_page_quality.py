@@ -51,6 +51,9 @@ def test_axe_finds_nothing(studio: Studio, axe: str, tmp_path: Path, scheme: str
 
     job_id = studio.made(2, model="with-classes", label="star")
     look("gallery")
+    studio.click("[popovertarget=queue]")
+    look("queue")
+    studio.keys(Keys.ESCAPE)
     studio.view(job_id)
     look("viewer")
     studio.press("Restore", "dialog.viewer")
@@ -71,6 +74,11 @@ def test_axe_finds_nothing(studio: Studio, axe: str, tmp_path: Path, scheme: str
     studio.keys(Keys.ESCAPE)
     studio.click("nav a[href='#grid']")
     look("grid")
+    studio.click("nav a[href='#gallery']")
+    studio.press("Delete all 2", f"#job-{job_id}")
+    studio.see("#notices .note")
+    studio.driver.execute_script("document.getElementById('lost').hidden = false")
+    look("notices")
     studio.errors()  # this model has no description
     assert found == {}
 
@@ -129,9 +137,20 @@ def test_of_two_languages_the_one_that_was_chosen_last_is_spoken(studio: Studio)
     assert studio.text("#form button.main") == "Make pictures"
 
 
-def test_every_form_is_spanish(studio: Studio) -> None:
+def test_every_form_and_what_the_server_refuses_is_spanish(studio: Studio) -> None:
     studio.pick(studio.one("#language"), "es")
     wait_until(lambda: studio.button("Crear imágenes").is_displayed(), 5, "the form is Spanish")
+    studio.pick(studio.one("#form [name=sampler]"), "unipc")
+    studio.click("#form summary")
+    studio.fill("steps", "900")
+    studio.driver.execute_script("document.querySelector('#form [name=steps]').removeAttribute('max')")
+    studio.fill("steps", "4000")
+    wait_until(lambda: "La petición no es válida. Pasos: debe" in studio.text("#price"), 10, "so is the refusal")
+    assert all("422" in each for each in studio.errors())
+    filters = [each.text for each in studio.all("#filters select option:first-child")]
+    assert len(set(filters)) == 3
+    cut = "return [...document.querySelectorAll('#filters select')].map(each => each.offsetWidth)"
+    assert min(studio.driver.execute_script(cut)) >= 90, "their words have room"
     studio.choose("upscale")
     assert "Ruido añadido antes" in studio.text("#form")
     assert [each.get_attribute("name") for each in studio.all("#form [name=fit]")] == ["fit"]
@@ -163,6 +182,57 @@ def test_the_keyboard_reaches_everything(studio: Studio) -> None:
     wait_until(lambda: studio.one("#grid").is_displayed(), 5, "the grid is shown")
     studio.keys("g")
     wait_until(lambda: studio.one("#gallery").is_displayed(), 5, "the gallery is shown")
+
+
+VISIBLE = """
+const { top, bottom } = document.querySelector("#form button[type=submit]").getBoundingClientRect();
+return top >= 0 && bottom <= innerHeight && scrollY === 0;
+"""
+
+
+@at_both_widths
+def test_the_button_of_every_form_is_seen_on_a_small_screen(studio: Studio) -> None:
+    """Without scrolling, on 1366x768 and on a phone."""
+    if not studio.is_phone:
+        small = {"width": 1366, "height": 768, "deviceScaleFactor": 1, "mobile": False}
+        studio.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", small)
+    for kind in ("generate", "interpolate", "denoise", "restore", "upscale"):
+        studio.choose(kind)
+        studio.driver.execute_script("document.querySelector('#form details').open = true")
+        assert studio.driver.execute_script(VISIBLE), kind
+
+
+SHIFTS = """
+window.shifted = 0;
+new PerformanceObserver(list => {
+  for (const entry of list.getEntries()) if (!entry.hadRecentInput) window.shifted += entry.value;
+}).observe({ type: "layout-shift", buffered: true });
+"""
+
+
+def test_jobs_come_and_go_without_moving_the_page(studio: Studio) -> None:
+    studio.made(2)
+    studio.driver.execute_script(SHIFTS)
+    before = studio.driver.execute_script("return window.shifted")
+    busy = {"Prefer": "respond-async"}
+    job_id = studio.made(4, steps="60")
+    other = httpx.post(f"{studio.url}/generate?n=8&steps=1000", headers=busy).json()["id"]
+    wait_until(lambda: studio.text("#queue-count"), 15, "a job is in the queue")
+    httpx.delete(f"{studio.url}/jobs/{other}")
+    wait_until(lambda: not studio.text("#queue-count"), 15, "and is gone")
+    assert studio.sees(job_id) == 4
+    assert studio.driver.execute_script("return window.shifted") - before < 0.1
+
+
+def test_symbols_keep_their_case(studio: Studio) -> None:
+    """x_t, x̂₀ and λ are no words, however a sentence begins."""
+    transformed = """
+    const all = [...document.styleSheets].flatMap(sheet => [...sheet.cssRules].map(rule => rule.cssText));
+    return all.filter(rule => rule.includes("text-transform"));
+    """
+    assert studio.driver.execute_script(transformed) == []
+    job_id = studio.made(1, seed="3")
+    assert studio.text(f"#job-{job_id} figcaption") == "Seed 3"
 
 
 @at_both_widths

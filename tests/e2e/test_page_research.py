@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from selenium.webdriver.common.by import By
 
-from tests.studio import Studio
+from tests.studio import Studio, at_both_widths
 from tests.waiting import wait_until
 
 
@@ -84,7 +84,7 @@ def test_the_price_is_told_before_anything_is_made(studio: Studio) -> None:
     studio.pick(studio.one("#form [name=sampler]"), "unipc")
     studio.click("#form summary")
     studio.fill("eta", "1")
-    wait_until(lambda: "eta" in studio.text("#price.error"), 10, "what the server would refuse is told")
+    wait_until(lambda: "Eta" in studio.text("#price.error"), 10, "what the server would refuse is told")
     assert all("422" in each for each in studio.errors())
     studio.fill("eta", "")
     assert studio.newest() == before
@@ -105,6 +105,33 @@ def test_the_card_of_a_model_shows_what_its_folder_says(studio: Studio) -> None:
     width = "return document.querySelector('.model-card figure img')?.naturalWidth"
     wait_until(lambda: studio.driver.execute_script(width) == 64, 10, "its samples are shown")
     studio.errors()  # there is no curve of losses
+
+
+WIDE_CARD = """
+| | distance of the first sampler | distance of the second sampler | images |
+|---|---|---|---|
+| recommended settings | 26.012345678 | 24.612345678 | 1,056,000,000 |
+"""
+BROKEN = """
+const words = [...document.querySelectorAll(".model-card td, .model-card th, .model-card dd")].flatMap(cell => {
+  const text = cell.firstChild;
+  return [...(text?.textContent ?? "").matchAll(/[^\\s-]+/g)].map(found => {
+    const range = new Range();
+    range.setStart(text, found.index);
+    range.setEnd(text, found.index + found[0].length);
+    return [found[0], range.getClientRects().length];
+  });
+});
+return words.length > 10 ? words.filter(([, lines]) => lines > 1) : ["too few words"];
+"""
+
+
+@at_both_widths
+def test_the_card_of_a_model_breaks_neither_numbers_nor_words(studio: Studio) -> None:
+    studio.driver.execute_script("window.fetch = async () => new Response(arguments[0])", WIDE_CARD)
+    studio.click("#about")
+    wait_until(lambda: studio.all(".model-card td"), 10, "the table is there")
+    assert studio.driver.execute_script(BROKEN) == []
 
 
 @pytest.mark.parametrize("card", ["", "---\nlicense: cc0-1.0\n---\n", "---\r\nlicense: cc0-1.0\r\n---"])

@@ -10,12 +10,14 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 from selenium.webdriver import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 
+from jobs.images.fitting import fit, read_image
+from model.shape import Shape
 from tests.studio import Studio
 from tests.waiting import wait_until
 
@@ -155,7 +157,31 @@ def test_other_files_are_told_apart(studio: Studio, picture: Path, tmp_path: Pat
     text = tmp_path / "notes.txt"
     text.write_text("hello")
     studio.drop(studio.one("#stage"), text)
-    wait_until(lambda: "PNG and JPEG" in studio.alarm, 5, "the page says what it takes")
+    wait_until(lambda: "PNG and JPEG" in studio.text("#notices"), 5, "the page says what it takes")
+
+
+def test_a_photograph_of_a_phone_is_made_smaller_and_fitted_as_the_server_would(studio: Studio, tmp_path: Path) -> None:
+    """4000x3000 pixels, lying on its side as a phone stores it."""
+    rows, columns = np.mgrid[0:3000, 0:4000]
+    photo = np.stack([columns / 4000 * 255, rows / 3000 * 255, (columns + rows) % 256], axis=-1).astype(np.uint8)
+    path, exif = tmp_path / "IMG_1.JPG", Image.Exif()
+    exif[0x0112] = 6  # to be turned by a quarter
+    Image.fromarray(photo).save(path, quality=92, exif=exif)
+    studio.choose("denoise")
+    for name, value in {"image": str(path), "n": "1", "steps": "3"}.items():
+        studio.fill(name, value)
+    studio.pick(studio.see("[data-switch=denoise]"), "clean")
+    job = studio.done(studio.make())
+    assert job["pictures"][0]["height"] > job["pictures"][0]["width"]
+    sent = file_of(studio, "image")
+    assert len(sent) < 4 * 2**20
+    for how in ("cover", "contain"):
+        wanted = ImageOps.exif_transpose(Image.open(path))
+        fitted = [
+            pixels(fit(each, shape=Shape(3, SIZE, SIZE), how=how).png).astype(int)
+            for each in (wanted.convert("RGB"), read_image(sent))
+        ]
+        assert np.abs(fitted[0] - fitted[1]).max() <= 3
 
 
 def stroke(studio: Studio, canvas: WebElement, *, pen: bool = False) -> None:
@@ -261,7 +287,12 @@ def test_before_and_after_are_divided(studio: Studio, picture: Path) -> None:
         studio.fill(name, value)
     job = studio.done(studio.make())
     studio.shown(job["id"], 1)
+    httpx.post(f"{studio.url}/generate?steps=1&upscale=tiny-up", timeout=30)  # with two stages, and nothing before
     studio.load()  # what was sent is still known
+    studio.view(studio.newest())
+    assert "Before and after" not in studio.text("dialog.viewer .tabs")
+    studio.keys(Keys.ESCAPE)
+    wait_until(lambda: not studio.all("dialog.viewer"), 5, "the viewer closes")
     studio.view(job["id"])
     studio.press("Before and after", "dialog.viewer")
     studio.see(".compare")

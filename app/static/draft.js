@@ -1,0 +1,39 @@
+// The form outlasts a reload: its fields are kept in this tab, and its files in the browser's database.
+
+import { debounced } from "./dom.js";
+import { form, showKind, showModel } from "./form.js";
+import { setFile } from "./inputs.js";
+import { recall, remember } from "./saved.js";
+
+const KEY = "difuso-form";
+const PAUSE = 300; // milliseconds without a change
+const fields = () => [...form.elements].filter(field => field.matches("input, select") && field.type !== "file");
+const files = () => [...form.querySelectorAll("input.dressed")];
+const isChecked = field => field.type === "checkbox";
+
+function keep() {
+  sessionStorage.setItem(KEY, JSON.stringify(fields().map(field => (isChecked(field) ? field.checked : field.value))));
+}
+
+async function keepFiles() {
+  await remember({ id: KEY }, files().map(input => [input.name, input.files[0] ?? null]));
+}
+
+// Fills in the form as it was before a reload, and keeps it from then on.
+export function startDraft() {
+  const values = JSON.parse(sessionStorage.getItem(KEY) ?? "[]");
+  if (values.length === fields().length) {
+    const fill = () => fields().forEach((field, index) => (field[isChecked(field) ? "checked" : "value"] = values[index]));
+    fill();
+    if (!form.elements.model.value) form.elements.model.value = form.elements.model.options[0]?.value; // it is no longer served
+    showModel(); // which offers the choices of the model
+    fill();
+    showKind();
+    recall(KEY).then(sent => files().forEach((input, index) => sent?.files[index]?.[1] && setFile(input, sent.files[index][1])));
+  }
+  const soon = debounced(PAUSE, keep);
+  form.addEventListener("input", soon);
+  form.addEventListener("change", soon);
+  form.addEventListener("picture", debounced(PAUSE, keepFiles));
+  addEventListener("pagehide", keep);
+}
