@@ -29,7 +29,7 @@ class Guard(SecurityBase):
     """
 
     model = HTTPBearer(description="An API key made by `difuso key NAME`.")
-    scheme_name = "API key"
+    scheme_name = "ApiKey"
 
     def __init__(self, keys: Sequence[ApiKey]) -> None:
         self.keys = tuple(keys)

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import openapi_spec_validator
 import pytest
 from PIL import Image
 
+from app.main import create_app
 from app.problems import TYPES
 from app.settings import ApiSettings
 from jobs.kinds import KINDS
@@ -59,6 +61,15 @@ def test_it_names_version_licence_server_and_tags(schema: dict[str, Any]) -> Non
     assert [server["url"] for server in schema["servers"]] == ["/"]
     described = {tag["name"] for tag in schema["tags"] if tag["description"]}
     assert described == {tag for operation in operations(schema) for tag in operation["tags"]}
+
+
+@pytest.mark.parametrize("with_keys", [False, True])
+def test_it_is_valid_openapi(settings: ApiSettings, tmp_path: Path, with_keys: bool) -> None:
+    keys = keys_file(tmp_path) if with_keys else None
+    schema = create_app(settings.model_copy(update={"api_keys_file": keys})).openapi()
+    openapi_spec_validator.validate(schema)
+    guarded = {operation["operationId"] for operation in operations(schema) if operation["security"]}
+    assert guarded == (HEADERS.keys() - {"health", "ready"} if with_keys else set())
 
 
 def test_all_errors_are_the_one_problem(schema: dict[str, Any]) -> None:
