@@ -65,7 +65,7 @@ def sheet(
     if len(pngs) == 1:
         return pngs[0], ""
     images = _opened([*ends[:1], *pngs, *ends[1:]], bits=manifest.job.bits)
-    canvas = _side_by_side(images, len(images) if manifest.job.task.is_passage else math.ceil(math.sqrt(len(images))))
+    canvas = _side_by_side(images, len(images) if manifest.job.task.is_passage else _columns(len(images)))
     file = io.BytesIO()
     canvas.save(file, "PNG", pnginfo=_text(manifest))
     return file.getvalue(), ""
@@ -80,6 +80,12 @@ def _with_bits(image: Image.Image, bits: int) -> Image.Image:
     if bits == 16 and image.mode != DEEP:
         return Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257)
     return in_eight_bits(image) if bits == 8 else image
+
+
+def _columns(count: int) -> int:
+    """Returns the columns of a sheet near a square; up to 2.5 times as wide as high, if then no place is empty."""
+    square = math.ceil(math.sqrt(count))
+    return next((each for each in range(square, count) if each**2 <= 2.5 * count and count % each == 0), square)
 
 
 def _side_by_side(images: Sequence[Image.Image], columns: int) -> Image.Image:

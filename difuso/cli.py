@@ -15,7 +15,7 @@ from jobs.places import CHECKPOINTS, default_models_dir
 from training.shipped import recipe_names
 
 from .cli_evaluate import evaluate
-from .cli_kinds import add_commands
+from .cli_kinds import DRAWING, add_commands
 from .cli_sample import HELP, sample
 from .errors import CannotVerify, UserError, machine_errors, require, user_errors
 from .logs import log_lines
@@ -32,12 +32,14 @@ log = logging.getLogger(__name__)
 # GCC's runtime spins for 0.2 ms then, others do not spin. Read once, when torch is loaded.
 OPENMP = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "20000"}
 
+SERVING, MODELS = "Serving", "Models"  # titles of the commands in the help, beside DRAWING
+
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.add_typer(evaluate, name="evaluate")
+app.add_typer(evaluate, name="evaluate", rich_help_panel=MODELS)
 
 
 def main() -> None:
@@ -75,7 +77,7 @@ def difuso(
     """Trains pixel-space diffusion models and serves them over HTTP."""
 
 
-@app.command()
+@app.command(rich_help_panel=SERVING)
 def serve(
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="Replaces DIFUSO_PORT (8000).")] = None,
     workers: Workers = "auto",
@@ -98,7 +100,7 @@ def serve(
     serve_standalone(settings, read_settings(WorkerSettings), count)
 
 
-@app.command()
+@app.command(rich_help_panel=SERVING)
 def api(models_dir: ModelsDir = None) -> None:
     """Runs the API process."""
     from app.main import serve as serve_api
@@ -115,7 +117,7 @@ def api(models_dir: ModelsDir = None) -> None:
     serve_api(settings)
 
 
-@app.command()
+@app.command(rich_help_panel=SERVING)
 def worker(models_dir: ModelsDir = None) -> None:
     """Runs a worker process."""
     from worker.main import run
@@ -130,7 +132,7 @@ def worker(models_dir: ModelsDir = None) -> None:
         sys.exit(run(settings))
 
 
-@app.command()
+@app.command(rich_help_panel=SERVING)
 def key(name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the key's owner.")]) -> None:
     """Makes an API key: shows it on standard error, and prints its line for DIFUSO_API_KEYS_FILE."""
     from app.api_keys import new_key
@@ -145,11 +147,11 @@ def key(name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the ke
     typer.echo(line)
 
 
-app.command(help=HELP)(sample)
+app.command(help=HELP, rich_help_panel=DRAWING)(sample)
 add_commands(app)
 
 
-@app.command()
+@app.command(rich_help_panel=DRAWING)
 def inspect(
     picture: Annotated[Path, typer.Argument(metavar="PICTURE", help="PNG that difuso wrote.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -160,7 +162,7 @@ def inspect(
     print_recipe(picture, as_json=as_json)
 
 
-@app.command()
+@app.command(rich_help_panel=DRAWING)
 def verify(
     picture: Annotated[Path, typer.Argument(metavar="PICTURE", help="PNG of a single image that difuso wrote.")],
     uploads: Annotated[
@@ -184,7 +186,7 @@ def verify(
         sys.exit(1)
 
 
-@app.command()
+@app.command(rich_help_panel=MODELS)
 def models(
     models_dir: ModelsDir = None,
     verify: Annotated[bool, typer.Option("--verify", help="Load and check the weights too.")] = False,
@@ -196,7 +198,7 @@ def models(
         sys.exit(1)
 
 
-@app.command()
+@app.command(rich_help_panel=MODELS)
 def convert(
     source: Annotated[
         Path,
@@ -241,7 +243,7 @@ def convert(
     )
 
 
-@app.command()
+@app.command(rich_help_panel=MODELS)
 def pull(
     repository: Annotated[
         str, typer.Argument(metavar="ORG/NAME", help="Model of diffusers on the Hugging Face hub, with safetensors.")
@@ -256,7 +258,7 @@ def pull(
     pull_into(repository, models_dir, name=name, revision=revision)
 
 
-@app.command("compile")
+@app.command("compile", rich_help_panel=MODELS)
 def compile_model(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="Name of a checkpoint.")],
     models_dir: ModelsDir = None,
@@ -271,7 +273,7 @@ def compile_model(
     compile_for_this_machine(model, settings, number_of_workers(workers))
 
 
-@app.command()
+@app.command(rich_help_panel=MODELS)
 def train(
     recipe: Annotated[
         str,

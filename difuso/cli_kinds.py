@@ -19,6 +19,7 @@ from .logs import log_lines
 from .options import API_KEY, ModelsDir, Server, read_settings, takes
 
 OUT = Path("pictures")
+DRAWING = "Images"  # the title of these commands in the help
 File = typer.Argument(help="PNG, JPEG, .npy or .npz file.")
 OptionalFile = typer.Option(help="PNG, JPEG, .npy or .npz file, where one is needed.")
 Target = typer.Option("--out", "-o", help="Folder for the images, or an .npz file for all of them and their trace.")
@@ -34,7 +35,7 @@ def add_commands(app: typer.Typer) -> None:
             continue
         name = kind.command or kind.name
         text = f"{kind.summary} as POST /{kind.name} does, without a server, or on --server URL."
-        app.command(name, help=text)(_command(kind, name))
+        app.command(name, help=text, rich_help_panel=DRAWING)(_command(kind, name))
 
 
 def write_images_of(

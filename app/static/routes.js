@@ -5,7 +5,7 @@ let leaving; // a promise while the browser goes back
 // Returns what an address shows, as {name, value}.
 export function routeOf(hash) {
   const [, name, value] = /^#(\w+)(?:=(.+))?$/.exec(hash) ?? [];
-  return { name: name ?? "gallery", value: value && decodeURIComponent(value) };
+  return { name: name ?? "gallery", value };
 }
 
 // Goes to a view, as a link to it would.

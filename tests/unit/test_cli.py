@@ -34,24 +34,16 @@ def difuso(*arguments: str) -> str:
     return result.output
 
 
-def test_the_help_names_every_command() -> None:
-    for command in (
-        "serve",
-        "api",
-        "worker",
-        "key",
-        "sample",
-        "interpolate",
-        "denoise",
-        "restore",
-        "models",
-        "convert",
-        "pull",
-        "train",
-        "inspect",
-        "verify",
-    ):
-        assert command in difuso("--help")
+def test_the_help_names_every_command_in_groups() -> None:
+    shown = re.split(r"╭─ (\w+) ─+╮", difuso("--help"))
+    groups = {
+        "Serving": "serve api worker key",
+        "Images": "sample interpolate denoise restore upscale inspect verify",
+        "Models": "models convert pull compile train evaluate",
+    }
+    for title, commands in groups.items():
+        box = shown[shown.index(title) + 1]
+        assert set(commands.split()) == set(re.findall(r"│ ([a-z]+) ", box)), title
 
 
 def test_the_help_of_train_names_the_recipes() -> None:
