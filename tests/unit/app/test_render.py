@@ -60,7 +60,7 @@ def test_one_picture_is_answered_as_the_worker_stored_it() -> None:
     assert render(Format.PNG, manifest, pngs) == (pngs[0], "image/png")
 
 
-@pytest.mark.parametrize(("n", "columns", "rows"), [(2, 2, 1), (4, 2, 2), (5, 3, 2), (8, 4, 2), (10, 5, 2), (64, 8, 8)])
+@pytest.mark.parametrize(("n", "columns", "rows"), [(2, 2, 1), (4, 2, 2), (5, 3, 2), (6, 3, 2), (7, 3, 3), (8, 4, 2)])
 def test_several_become_a_sheet_near_a_square_that_says_how_it_was_made(n: int, columns: int, rows: int) -> None:
     manifest, pngs = job_of(n)
     body, _ = render(Format.PNG, manifest, pngs)
