@@ -22,6 +22,7 @@ SEND_SECONDS = 10.0
 SEND_BYTES = 131_072
 MAX_UNSENT = 1 << 28  # bytes of answers that wait in this process for all clients that lag
 READ_BYTES = 16_384  # bytes read from one connection before the others have their turn
+WASTE = bytearray(1 << 18)  # where bytes go that nobody parses: many at once, so that those who send them are soon done
 HEAD_BYTES = 16_384
 # The largest number of pieces of a body; more are allowed at this average size. Usual clients send thousands of bytes.
 FREE_PIECES = 256
@@ -42,7 +43,7 @@ class DeadlineProtocol(HttpToolsProtocol, asyncio.BufferedProtocol):
       many as the body has. A body has at most FREE_PIECES pieces, unless they are long enough.
     - A request must be complete within RECEIVE_SECONDS. Its answer must be read at SEND_BYTES in SEND_SECONDS.
     - While more than MAX_UNSENT bytes wait for clients, those that have lagged for longest are cut off.
-    - After the answer the rest of its request is discarded unparsed.
+    - After the answer the rest of its request is discarded unparsed, until RECEIVE_SECONDS are over.
 
     A client that is too slow is cut off by aborting: closing would wait until it has read the rest.
     """
@@ -65,7 +66,7 @@ class DeadlineProtocol(HttpToolsProtocol, asyncio.BufferedProtocol):
         self._watch()
 
     def get_buffer(self, sizehint: int) -> bytearray:
-        return self._buffer
+        return WASTE if self._is_deaf else self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
         if not self._is_deaf:
@@ -108,6 +109,10 @@ class DeadlineProtocol(HttpToolsProtocol, asyncio.BufferedProtocol):
     def resume_writing(self) -> None:
         self._stop_progress()
         super().resume_writing()
+
+    def timeout_keep_alive_handler(self) -> None:
+        if not self._is_deaf:  # a large upload, beside others, may take longer than a client that is silent may
+            super().timeout_keep_alive_handler()
 
     def send_400_response(self, msg: str) -> None:
         latest = self._latest
@@ -194,7 +199,7 @@ class DeadlineProtocol(HttpToolsProtocol, asyncio.BufferedProtocol):
         latest = self._latest
         if self._is_deaf or latest is None or not (latest.response_complete and latest.more_body):
             return False
-        self._is_deaf = True  # until the client closes, or the keep-alive time is over
+        self._is_deaf = True  # until the client closes, or its request has taken RECEIVE_SECONDS
         with suppress(OSError):  # the client has closed the connection
             self.transport.write_eof()
         return True

@@ -6,9 +6,12 @@ import json
 import logging
 import resource
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import repeat
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -16,6 +19,7 @@ import pytest
 from app import protocol
 from app.settings import ApiSettings
 from jobs.queue import JobQueue
+from tests import app_server
 from tests.app_server import ALICE, BOB, FakeWorker, keys_file, running
 
 ASYNC = {"Prefer": "respond-async"}
@@ -162,6 +166,45 @@ def test_an_answer_before_the_end_of_the_body_is_the_last(api: httpx.Client) -> 
             heard += part
     assert heard.startswith(b"HTTP/1.1 404")
     assert b"connection: close" in heard.lower()
+
+
+def test_an_early_answer_arrives_however_long_the_client_goes_on(
+    settings: ApiSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when the connection would be closed if it were silent: 200 large uploads at once take longer than that."""
+    over = threading.Event()
+
+    class Impatient(protocol.DeadlineProtocol):
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            self.timeout_keep_alive = 0
+
+        def timeout_keep_alive_handler(self) -> None:
+            super().timeout_keep_alive_handler()
+            over.set()
+
+    monkeypatch.setattr(app_server, "DeadlineProtocol", Impatient)
+    with (
+        running(settings) as api,
+        socket.create_connection((api.base_url.host, api.base_url.port or 0), timeout=10) as client,
+    ):
+        client.sendall(b"POST /nothing HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9000000\r\n\r\n")
+        assert over.wait(10)
+        client.sendall(9_000_000 * b"a")
+        heard = b""
+        while part := client.recv(65536):
+            heard += part
+    assert heard.startswith(b"HTTP/1.1 404")
+
+
+def test_whoever_goes_on_after_an_answer_for_longer_than_a_request_may_take_is_cut_off(
+    api: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "RECEIVE_SECONDS", 0.2)
+    with socket.create_connection((api.base_url.host, api.base_url.port or 0), timeout=10) as client:
+        client.sendall(b"POST /nothing HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99000000000\r\n\r\n")
+        with pytest.raises(ConnectionError):
+            any(map(client.sendall, repeat(MEGABYTE * b"a")))  # for ever
 
 
 def test_answers_that_nobody_reads_take_bounded_memory(
