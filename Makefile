@@ -7,10 +7,10 @@ AXE := $(VENV)/axe
 PACKAGES := app difuso evaluation jobs model training worker
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test test-all test-slow test-long fuzz chaos check compose-test ops-check audit format train paper bench bench-gpu clean
+.PHONY: help setup serve test test-all test-slow test-long check-processors fuzz chaos check compose-test ops-check audit format train paper bench bench-gpu clean
 
 help:  ## list the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.dev  ## make the virtual environment with all development dependencies
 
@@ -30,6 +30,9 @@ test-slow: $(VENV)/.dev $(GENERATOR) $(AXE)  ## run the tests that only test-all
 
 test-long: $(VENV)/.dev  ## run what takes an hour or measures time: fuzz, a thousand jobs, 2,000 jobs on the page
 	$(BIN)/python -m pytest -m long
+
+check-processors: $(VENV)/.dev  ## run the numerical tests as several generations of processors compute
+	.ci/check-processors
 
 fuzz: $(VENV)/.dev  ## send the API thousands of valid and invalid requests made from its own OpenAPI
 	$(BIN)/python -m pytest tests/integration/test_app_schema.py -m long

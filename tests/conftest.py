@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import hypothesis
 import pytest
 import redis
 
@@ -25,6 +26,10 @@ from tests.waiting import WaitUntil
 # Tests run in as many processes as there are cores, and torch's threads stall when they have to share one. Servers that
 # tests start as users do have as many threads as theirs.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# How long an example takes says how busy the machine is.
+hypothesis.settings.register_profile("difuso", deadline=None)
+hypothesis.settings.load_profile("difuso")
 
 # What users keep between runs, tests neither read nor write.
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="difuso-tests-")

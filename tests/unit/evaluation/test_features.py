@@ -20,7 +20,7 @@ from tests.inception import untrained_weights
 from training.faces import draw_face
 from training.images import ImageArray
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.processors, pytest.mark.usefixtures("one_thread")]
 
 
 def noise(seed: int, count: int, size: int = 32) -> ImageArray:

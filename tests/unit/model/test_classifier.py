@@ -13,8 +13,9 @@ from model.formats.guided import read_classifier
 from model.networks.classifier import Classifier, log_prob_gradient
 from model.networks.configs import ClassifierConfig
 from tests.foreign import noise, reference
+from tests.rounding import assert_rounded_alike, layers
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.processors, pytest.mark.usefixtures("one_thread")]
 
 T, LABELS = torch.tensor([3, 750]), torch.tensor([4, 0])
 
@@ -25,15 +26,11 @@ def classifier() -> Classifier:
     return read_classifier(read.weights, ClassifierFacts(**read.about["facts"]))
 
 
-def assert_equal(mine: Tensor, theirs: Tensor) -> None:
-    assert mine.shape == theirs.shape
-    assert (mine - theirs).abs().max() <= 1e-5 * theirs.abs().max()
-
-
 def test_logits_and_gradient_are_those_of_guided_diffusion(classifier: Classifier) -> None:
     x, outputs = noise("x", 2, 3, 16, 16), reference("guided_classifier").outputs
-    assert_equal(classifier(x, T), outputs["logits"])
-    assert_equal(log_prob_gradient(classifier, x, T, LABELS), outputs["gradient"])
+    assert_rounded_alike(classifier(x, T), outputs["logits"], steps=layers(classifier))
+    gradient = log_prob_gradient(classifier, x, T, LABELS)
+    assert_rounded_alike(gradient, outputs["gradient"], steps=2 * layers(classifier))
 
 
 def test_the_gradient_can_be_had_in_inference_mode(classifier: Classifier) -> None:
@@ -61,7 +58,7 @@ def test_each_image_has_its_own_gradient(classifier: Classifier) -> None:
     both = log_prob_gradient(classifier, x, T, LABELS)
     for i in range(2):
         alone = log_prob_gradient(classifier, x[i : i + 1], T[i : i + 1], LABELS[i : i + 1])
-        assert_equal(both[i : i + 1], alone)
+        assert_rounded_alike(both[i : i + 1], alone, steps=2 * layers(classifier))
 
 
 def test_the_gradient_of_a_linear_classifier() -> None:

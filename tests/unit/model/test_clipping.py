@@ -21,7 +21,7 @@ from model.sampling import Denoiser
 from model.step import advance
 from tests.oracle import LINEAR, GaussianDenoiser, abar_at
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.processors, pytest.mark.usefixtures("one_thread")]
 
 SHAPE = (3, 5, 7)
 # Images of several contrasts: within [-1, 1], a little beyond it, far beyond it, with one bright pixel.

@@ -20,7 +20,7 @@ from model.networks.unet import Attention, UNet
 from tests.small_models import CONDITION
 from tests.small_models import CONDITIONAL as CONFIG
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.processors, pytest.mark.usefixtures("one_thread")]
 
 MODEL = ModelConfig(CONFIG, image_size=16, condition=CONDITION)
 TIMES = torch.tensor([10, 900])

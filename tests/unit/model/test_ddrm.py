@@ -28,7 +28,7 @@ from model.rng import draw_noise, image_generator
 from model.step import advance
 from tests.oracle import LINEAR, GaussianDenoiser, abar_at
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.processors, pytest.mark.usefixtures("one_thread")]
 
 SHAPE = (3, 8, 8)
 MISSING = torch.zeros(8, 8, dtype=torch.bool)

@@ -23,7 +23,7 @@ from tests.trajectories import (
 )
 
 diffusers = pytest.importorskip("diffusers")
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.processors, pytest.mark.usefixtures("one_thread")]
 
 # What keeps x0 in range, in our words and in diffusers'. The network's x0 lies far beyond [-1, 1], so each has work.
 THRESHOLD = {"thresholding": True, "dynamic_thresholding_ratio": 0.9, "sample_max_value": 3.0}

@@ -13,10 +13,11 @@ from model.formats.diffusers_network import network_from_diffusers, network_to_d
 from model.formats.diffusers_weights import weights_from_diffusers, weights_to_diffusers
 from model.networks.configs import UNetConfig
 from tests.foreign import noise
+from tests.rounding import assert_rounded_alike, layers
 from tests.unet2d import NATIVE, TINY, assert_same_forward, awake, our_network, their_network
 
 diffusers = pytest.importorskip("diffusers")
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.processors, pytest.mark.usefixtures("one_thread")]
 
 HO: dict[str, Any] = {  # what the released networks of Ho et al. have in common
     "attention_head_dim": None,
@@ -106,7 +107,7 @@ def test_native_to_diffusers_and_back(change: dict[str, Any]) -> None:
     labels = None if config.num_classes is None else torch.tensor([0, 2])
     with torch.inference_mode():
         expected = theirs.eval()(x, t, class_labels=labels).sample
-        assert torch.allclose(ours(x, t, labels), expected, rtol=0, atol=1e-5)
+        assert_rounded_alike(ours(x, t, labels), expected, steps=layers(ours))
 
 
 def test_equal_heads_and_no_class_have_another_name_there() -> None:

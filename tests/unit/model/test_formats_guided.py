@@ -19,8 +19,9 @@ from model.networks.classifier import Classifier
 from model.networks.configs import ClassifierConfig, UNetConfig
 from model.networks.unet import UNet
 from tests.foreign import noise, reference
+from tests.rounding import assert_rounded_alike, layers
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.processors, pytest.mark.usefixtures("one_thread")]
 
 X = noise("x", 2, 3, 16, 16)
 T, LABELS = torch.tensor([3, 750]), torch.tensor([4, 0])
@@ -49,7 +50,7 @@ def test_the_output_is_that_of_the_reference(name: str) -> None:
     read, (t, labels) = reference(name), CALLS[name]
     _, network = read_unet(read.weights, GuidedFacts(**read.about["facts"]))
     out = read.outputs["out"]
-    assert (network(X, t, labels) - out).abs().max() <= 1e-5 * out.abs().max()
+    assert_rounded_alike(network(X, t, labels), out, steps=layers(network))
 
 
 @pytest.mark.parametrize("name", ["guided_new_order", "guided_legacy_order"])

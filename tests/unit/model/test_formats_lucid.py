@@ -21,8 +21,9 @@ from model.networks.configs import LucidUNetConfig
 from model.networks.lucid_unet import LucidUNet
 from tests.foreign import noise, reference
 from tests.lucid import DDIM_STEPS, ETA, OBJECTIVES, SCHEDULES, SEEDS, TIMESTEPS
+from tests.rounding import assert_rounded_alike, layers
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.processors, pytest.mark.usefixtures("one_thread")]
 
 T = torch.tensor([3, 750])
 UNETS = ["lucid", "lucid_odd", "lucid_fourier", "lucid_grouped"]
@@ -61,7 +62,7 @@ def test_the_output_is_that_of_the_reference(name: str) -> None:
     config, network = read_unet(read.weights, LucidFacts(**read.about["facts"], **GIVEN))
     out = read.outputs["out"]
     mine = network(noise("x", 2, config.channels, 16, 16), T)
-    assert (mine - out).abs().max() <= 1e-5 * out.abs().max()
+    assert_rounded_alike(mine, out, steps=layers(network))
 
 
 def test_the_config_shows_what_the_weights_and_the_facts_say() -> None:
@@ -92,7 +93,8 @@ def test_ancestral_runs_are_those_of_the_reference(objective: str, schedule: str
     assert (config.prediction, config.variance) == (OBJECTIVES[objective], "fixed_small")
     theirs = runs()[f"{objective}-{schedule}/ddpm"]
     assert theirs.std() > 0.01
-    assert (drawn(config, network, sampler="ddpm", steps=TIMESTEPS) - theirs).abs().max() <= 1e-5
+    mine = drawn(config, network, sampler="ddpm", steps=TIMESTEPS)
+    assert_rounded_alike(mine, theirs, steps=TIMESTEPS * layers(network))
 
 
 @pytest.mark.parametrize("eta", [0.0, ETA])
@@ -102,7 +104,8 @@ def test_ddim_runs_are_those_of_the_reference(objective: str, schedule: str, eta
     config, network = read_unet(diffusion(f"{objective}-{schedule}"), FACTS)
     theirs = runs()[f"{objective}-{schedule}/ddim-{eta}"]
     assert theirs.std() > 0.01
-    assert (drawn(config, network, steps=DDIM_STEPS, eta=eta) - theirs).abs().max() <= 1e-5
+    mine = drawn(config, network, steps=DDIM_STEPS, eta=eta)
+    assert_rounded_alike(mine, theirs, steps=DDIM_STEPS * layers(network))
 
 
 def test_a_learned_variance_is_that_of_the_reference_and_its_network_predicts_noise() -> None:
@@ -111,7 +114,8 @@ def test_a_learned_variance_is_that_of_the_reference_and_its_network_predicts_no
         diffusion("learned", "lucid_odd"), dataclasses.replace(FACTS, sinusoidal_pos_emb_theta=500)
     )
     assert (config.prediction, config.variance) == ("eps", "learned_range")
-    assert (drawn(config, network, sampler="ddpm", steps=TIMESTEPS) - runs()["learned/ddpm"]).abs().max() <= 1e-5
+    mine = drawn(config, network, sampler="ddpm", steps=TIMESTEPS)
+    assert_rounded_alike(mine, runs()["learned/ddpm"], steps=TIMESTEPS * layers(network))
 
 
 @pytest.mark.parametrize(("objective", "schedule"), KINDS)

@@ -23,9 +23,10 @@ from model.formats.sigma_facts import ScoreSDEFacts
 from model.networks.build import build_network, unfilled
 from model.parsing import parse
 from tests.foreign import noise, reference
+from tests.rounding import assert_rounded_alike, layers
 from tests.sigma import IMAGE, SCALES, SCORE_SDE, SEEDS, TIMES
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.processors, pytest.mark.usefixtures("one_thread")]
 
 CONTINUOUS = [name for name in SCORE_SDE if SCORE_SDE[name]["continuous"]]
 
@@ -58,8 +59,9 @@ def test_a_denoised_image_is_that_of_the_reference(name: str) -> None:
     checkpoint, theirs = converted(name), reference(name).outputs["denoised"]
     x, t = noise("x", 2, 3, IMAGE, IMAGE), torch.from_numpy(timesteps(facts_of(name), np.array(TIMES)))
     sigmas = torch.from_numpy(checkpoint.schedule.sigma_at(t.numpy())).float().view(-1, 1, 1, 1)
-    mine = (1 + sigmas**2).sqrt() * x - sigmas * checkpoint.denoiser(x, t.float())
-    assert (mine - theirs).abs().max() <= 1e-5 * theirs.abs().max()
+    noisy = (1 + sigmas**2).sqrt() * x
+    mine = noisy - sigmas * checkpoint.denoiser(x, t.float())
+    assert_rounded_alike(mine, theirs, steps=layers(checkpoint.denoiser), largest=float(noisy.abs().max()))
 
 
 @torch.no_grad()
@@ -67,13 +69,13 @@ def test_an_ancestral_run_is_that_of_the_reference() -> None:
     """A network of listed timesteps, through all of them; sampler and variance are the model's own."""
     checkpoint, read = converted("score_sde_discrete"), reference("score_sde_discrete")
     out = checkpoint.denoiser(noise("x", 2, 3, IMAGE, IMAGE), torch.tensor([3.0, 30.0]))
-    assert (out - read.outputs["out"]).abs().max() <= 1e-5 * read.outputs["out"].abs().max()
+    assert_rounded_alike(out, read.outputs["out"], steps=layers(checkpoint.denoiser))
     config = checkpoint.config
     plan = config.plan(checkpoint.schedule, **config.settle().choices)
     assert plan.timesteps == tuple(reversed(range(SCALES)))
     mine = sample(plan, checkpoint.denoiser, shape=config.shape, seeds=SEEDS)
     theirs = read.outputs["ancestral"]
-    assert (mine - theirs).abs().max() <= 1e-5 * max(1.0, float(theirs.abs().max()))
+    assert_rounded_alike(mine, theirs, steps=len(plan) * layers(checkpoint.denoiser))
 
 
 def refusal(weights: Weights, facts: ScoreSDEFacts) -> str:

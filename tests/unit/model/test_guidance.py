@@ -23,7 +23,7 @@ from model.sampling import Denoiser
 from model.step import advance
 from tests.oracle import LINEAR, GaussianDenoiser, abar_at
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.processors, pytest.mark.usefixtures("one_thread")]
 
 SHAPE = (3, 5, 7)
 S, R, Y = 0.5, 0.3, 0.4

@@ -19,7 +19,7 @@ from model.rng import draw_noise, image_generator
 from model.step import advance
 from tests.oracle import LINEAR, GaussianDenoiser
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.processors, pytest.mark.usefixtures("one_thread")]
 
 SHAPE = (3, 5, 7)  # odd, so that vectorised loops have a tail
 
@@ -101,7 +101,7 @@ def test_any_mix_of_plans_is_one_batch() -> None:
 
 
 @given(places=st.lists(st.integers(0, len(PLANS) - 1), min_size=1, max_size=20), step=st.integers(0, 11))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_a_step_is_the_same_in_any_neighbourhood(places: list[int], step: int) -> None:
     """`advance` of any rows, any of them repeated, in any order, is that of each row alone."""
     noise = np.random.default_rng(step).normal(size=(len(PLANS), 7, *SHAPE)).astype(np.float32) * 2

@@ -24,7 +24,7 @@ from model.plans.plan import Prediction, Variance
 from model.plans.spacing import visit_levels
 from model.sampling import Denoiser
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.processors, pytest.mark.usefixtures("one_thread")]
 
 LINEAR = NoiseSchedule.linear(1000)
 ABAR = torch.from_numpy(LINEAR.alphas_cumprod)

@@ -20,7 +20,7 @@ from model.operators import (
     uniform_kernel,
 )
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.processors, pytest.mark.usefixtures("one_thread")]
 
 SHAPE = (3, 8, 8)
 MISSING = torch.rand(8, 8, generator=torch.Generator().manual_seed(1)) < 0.4

@@ -75,7 +75,7 @@ FLAWS: list[tuple[dict[str, Any], str]] = [
 
 
 @given(data=st.data(), total=st.integers(1, 400), sampler=st.sampled_from(sorted(SAMPLERS)))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_plan_has_one_row_per_step(data: st.DataObject, total: int, sampler: str) -> None:
     """Whatever is asked for: `steps` rows of finite numbers, at falling timesteps of the schedule.
 

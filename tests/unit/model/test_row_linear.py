@@ -14,6 +14,8 @@ from model.networks.configs import AnyNetworkConfig, ClassifierConfig, PaperUNet
 from model.networks.row_linear import ROWS, RowLinear
 from model.networks.sigma_configs import EDM2UNetConfig, SongUNetConfig
 
+pytestmark = pytest.mark.processors
+
 SMALL: dict[str, Any] = {"channels": 32, "channel_mult": (1, 2), "head_channels": 16, "groups": 8}
 NETWORKS: dict[str, AnyNetworkConfig] = {
     "unet": UNetConfig(**SMALL, attention_levels=(1,), num_classes=3),

@@ -18,8 +18,9 @@ from model.plans.spacing import KARRAS, SPACINGS
 from model.rng import draw_noise, image_generator
 from model.sampling import Denoiser
 from tests.oracle import LINEAR, GaussianDenoiser, abar_at
+from tests.rounding import assert_rounded_alike, rounding
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.processors, pytest.mark.usefixtures("one_thread")]
 
 PIXEL = (1, 1, 1)
 SHAPE = (3, 5, 7)
@@ -78,7 +79,7 @@ def test_steps_is_the_number_of_network_calls(
 
 
 @given(data=st.data(), total=st.integers(1, 60), sampler=st.sampled_from(sorted(SAMPLERS)))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_steps_is_the_number_of_network_calls_for_any_schedule(data: st.DataObject, total: int, sampler: str) -> None:
     steps, spacing = data.draw(st.integers(1, total)), data.draw(st.sampled_from(GRIDS))
     schedule = NoiseSchedule.linear(total)
@@ -113,7 +114,10 @@ def test_deterministic_runs_scale_the_noise(
     plan = make_plan(LINEAR, sampler=sampler, spacing=spacing, steps=steps, clip=False)
     images = sample(plan, GaussianDenoiser(), shape=SHAPE, seeds=[1, 2], dtype=dtype)
     noise = draw_noise([image_generator(1), image_generator(2)], SHAPE).to(dtype)
-    assert torch.allclose(images, golden * noise, rtol=1e-5, atol=1e-6)
+    largest = float(noise.abs().max())
+    printed = 5e-7 * largest  # the golden values have six decimals
+    bound = printed + rounding(largest, steps=steps, dtype=dtype)
+    assert (images - golden * noise).abs().max() <= bound
 
 
 @pytest.mark.parametrize(("steps", "golden"), [(50, 0.443193), (25, 0.404314), (10, 0.322835)])
@@ -132,7 +136,7 @@ def test_the_last_step_with_the_true_noise_returns_the_image() -> None:
     for sampler in SAMPLERS:
         plan = make_plan(LINEAR, sampler=sampler, steps=1, start=0)
         image = sample(plan, lambda x, t: noise, shape=SHAPE, seeds=[3], x_start=x_t)
-        assert (image - x0).abs().max() <= 1e-6
+        assert_rounded_alike(image, x0, steps=5)  # two products, a sum and a quotient, on numbers up to 1.1
 
 
 @pytest.mark.parametrize("prediction", ["eps", "x0", "v"])

@@ -30,6 +30,7 @@ from tests.trajectories import (
 )
 
 pytestmark = [
+    pytest.mark.processors,
     pytest.mark.usefixtures("one_thread"),
     pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),  # in diffusers
 ]

@@ -172,7 +172,7 @@ def test_karras_levels_by_hand() -> None:
 
 
 @given(data=st.data(), total=st.integers(1, 300))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_karras_levels_span_the_schedule(data: st.DataObject, total: int) -> None:
     """The ends are the schedule's own, to the bit of the timestep; between them noise and timestep only rise."""
     schedule = NoiseSchedule.linear(total)

@@ -17,7 +17,7 @@ from model.networks.embedding import sinusoidal_embedding
 from model.networks.paper_unet import PaperUNet
 from model.networks.unet import Downsample, ResBlock, UNet
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.processors, pytest.mark.usefixtures("one_thread")]
 
 TINY = UNetConfig(
     channels=8, channel_mult=(1, 2), num_res_blocks=1, attention_levels=(1,), head_channels=8, groups=4, num_classes=3

@@ -15,7 +15,7 @@ from model.plans.plan import Column, Plan, Variance
 from model.step import advance
 from tests.oracle import LINEAR, GaussianDenoiser, abar_at
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.processors, pytest.mark.usefixtures("one_thread")]
 
 SHAPE = (3, 5, 7)
 GRIDS = [

@@ -18,6 +18,8 @@ from model.plans.spacing import KARRAS, SPACINGS
 from model.rng import draw_noise, image_generator
 from tests.oracle import LINEAR, GaussianDenoiser
 
+pytestmark = pytest.mark.processors
+
 ZERO_SNR = LINEAR.rescale_zero_terminal_snr()
 CUT = NoiseSchedule(np.append(LINEAR.betas[:-1], 1.0))  # a leap of the last step only
 SAMPLERS_FOR_IT = ["ddpm", "ddim", "dpmpp", "dpmpp_3m", "unipc", "euler"]

@@ -12,6 +12,8 @@ from torch import Tensor
 from model import NoiseSchedule
 from training.consistency import Consistency, LogNormal, nearer
 
+pytestmark = pytest.mark.processors
+
 SCHEDULE = NoiseSchedule.cosine(1000)
 LOSS = Consistency(SCHEDULE)
 SIGMAS = np.array([0.01, 0.3, 0.821, 5.0, 70.0])

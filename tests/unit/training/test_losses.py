@@ -18,6 +18,8 @@ from training.recipe import Weighting, load_recipe
 from training.trainer import learning_rate
 from training.window import StepFacts, Window
 
+pytestmark = pytest.mark.processors
+
 SCHEDULE = NoiseSchedule.linear(1000)
 NOT_CLASSIFIED = torch.full((7,), math.nan)
 

@@ -15,6 +15,8 @@ from model.plans.spacing import visit_levels
 from model.rng import draw_noise, image_generator
 from training.losses import HYBRID_SHARE, Objective
 
+pytestmark = pytest.mark.processors
+
 STEPS = 8
 SCHEDULE = NoiseSchedule.cosine(STEPS)
 SHAPE = (3, 4, 4)

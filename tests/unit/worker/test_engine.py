@@ -21,6 +21,7 @@ from model.checkpoint import load_checkpoint
 from model.errors import NonFiniteSample
 from model.sampling import sample
 from model.step import advance
+from tests.rounding import assert_rounded_alike, layers
 from worker.active import ActiveJob, EngineEvent, Finished, Previewed, Snapped, activate
 from worker.batch_sizes import most_agreeing, useful_size
 from worker.engine import StepEngine
@@ -120,7 +121,7 @@ def test_the_engine_agrees_with_the_plain_loop(runner: Runner, start: Callable[.
     checkpoint = runner.checkpoint
     plan = checkpoint.config.plan(checkpoint.schedule, sampler=sampler, steps=20, spacing="trailing")
     expected = sample(plan, checkpoint.network, shape=(3, 16, 16), seeds=[5, 6, 7])
-    assert torch.allclose(pictures(active), expected, atol=1e-4)
+    assert_rounded_alike(pictures(active), expected, steps=len(plan) * layers(checkpoint.network))
 
 
 def test_a_picture_is_the_same_bytes_alone_and_in_company(start: Callable[..., ActiveJob]) -> None:
@@ -436,7 +437,8 @@ def test_without_memory_a_batch_is_split(
     active = start(on=small, n=8, seed=3)
     run(active)
     assert max(small.buckets) <= 4
-    assert torch.allclose(pictures(active), pictures(expected), atol=1e-4)
+    steps = active.job.params.steps * layers(small.checkpoint.network)
+    assert_rounded_alike(pictures(active), pictures(expected), steps=steps)
 
 
 def test_the_same_jobs_run_without_a_server(runner: Runner) -> None:

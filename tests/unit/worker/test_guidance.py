@@ -21,13 +21,14 @@ from model.config import ScheduleConfig
 from model.networks.classifier import log_prob_gradient
 from model.networks.configs import ClassifierConfig, UNetConfig
 from model.sampling import sample
+from tests.rounding import assert_rounded_alike, layers
 from tests.small_models import CLASSES, CLASSIFIER, NETWORK, WEAKER, checkpoint_of
 from worker.active import ActiveJob, EngineEvent, Finished, activate
 from worker.engine import StepEngine
 from worker.runner import Runner
 from worker.trajectory import encode_snapshot, take_snapshot
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.processors, pytest.mark.usefixtures("one_thread")]
 
 CPU = torch.device("cpu")
 SEEDS = [3, 4]
@@ -99,7 +100,7 @@ def test_every_kind_agrees_with_the_plain_loop(runner: Runner, kind: str) -> Non
         seeds=SEEDS,
         guide=guide if params.classifier_scale else None,
     )
-    assert torch.allclose(pictures(active), expected, atol=1e-4)
+    assert_rounded_alike(pictures(active), expected, steps=params.steps * layers(checkpoint.network))
 
 
 WEAKER_KINDS: dict[str, dict[str, Any]] = {
@@ -134,7 +135,7 @@ def test_guidance_by_a_weaker_network_agrees_with_the_plain_loop(guided_runner: 
         return torch.cat([base + params.guidance_scale * (out[:, :3] - base), out[:, 3:]], dim=1)
 
     expected = sample(active.trajectories[0].plan, denoiser, shape=(3, 8, 8), seeds=SEEDS)
-    assert torch.allclose(pictures(active), expected, atol=1e-4)
+    assert_rounded_alike(pictures(active), expected, steps=params.steps * layers(checkpoint.network))
 
 
 @pytest.mark.parametrize(("model", "kinds"), [("runner", KINDS), ("guided_runner", WEAKER_KINDS)])

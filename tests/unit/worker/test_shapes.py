@@ -42,7 +42,7 @@ from worker.results import encode_images
 from worker.runner import Runner
 from worker.trajectory import encode_snapshot, take_snapshot
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.processors, pytest.mark.usefixtures("one_thread")]
 
 SHAPES = [Shape(3, 8, 12), Shape(1, 12, 8), Shape(4, 8, 12)]
 STEPS, SEED, DEPTH = 4, 5, 400

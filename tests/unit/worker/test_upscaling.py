@@ -27,6 +27,7 @@ from model.images import from_levels, from_png, to_uint8
 from model.networks.configs import UNetConfig
 from model.rng import draw_noise, image_generator
 from model.sampling import sample
+from tests.rounding import assert_rounded_alike, layers
 from tests.small_models import CLASSES, CONDITIONAL, NETWORK, checkpoint_of, upscaler_of
 from worker.active import ActiveJob, EngineEvent, Finished, Previewed, Snapped, activate
 from worker.engine import StepEngine
@@ -36,7 +37,7 @@ from worker.runner import Runner
 from worker.slowness import Slowness
 from worker.trajectory import encode_snapshot, restore_snapshot, take_snapshot
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.processors, pytest.mark.usefixtures("one_thread")]
 
 CPU = torch.device("cpu")
 STAGE = Enlarging(
@@ -121,7 +122,7 @@ def test_the_engine_agrees_with_the_plain_loop(upscaler: Runner) -> None:
         seeds=[5, 6, 7],
         x_start=x_start,
     )
-    assert torch.allclose(drawn(active), expected, atol=1e-4)
+    assert_rounded_alike(drawn(active), expected, steps=5 * layers(checkpoint.network))
 
 
 def test_image_and_augmentation_decide_the_answer(upscaler: Runner) -> None:
@@ -152,7 +153,7 @@ def test_guidance_calls_the_network_without_label_with_the_same_condition() -> N
         label, none = (runner.checkpoint.network(x, t, torch.tensor([each]), **told) for each in (1, len(CLASSES)))
     abar = float(runner.checkpoint.schedule.alphas_cumprod[int(t)])
     expected = abar**0.5 * x - (1 - abar) ** 0.5 * (none + 2 * (label - none))
-    assert torch.allclose(drawn(both), expected.clamp(-1, 1), atol=1e-4)
+    assert_rounded_alike(drawn(both), expected.clamp(-1, 1), steps=layers(runner.checkpoint.network))
 
 
 def test_a_cascade_is_generate_and_then_upscale(first: Runner, upscaler: Runner) -> None:
