@@ -12,6 +12,7 @@ import { isGone, jobs } from "./store.js";
 import { t } from "./texts.js";
 
 const PAGE = 12; // jobs: few enough that their cards are filled within a frame
+const SEEN = 6; // cards that the first window may show
 const NEAR = "900px"; // cards this far outside of the window are filled, and emptied beyond
 const list = $("jobs");
 const more = $("more");
@@ -130,6 +131,9 @@ function add(job) {
   let next = list.lastElementChild; // most arrive in the order of the list
   while (next && next.dataset.at < job.accepted_at) next = next.previousElementSibling;
   next ? next.after(card.element) : list.prepend(card.element);
+  // What is seen is filled at once: an empty card would be painted first, and then move those below.
+  const isAbove = !card.element.previousElementSibling || list.childElementCount <= SEEN;
+  if (isAbove && card.element.getBoundingClientRect().top < innerHeight) card.show();
   near.observe(card.element);
 }
 

@@ -126,6 +126,7 @@ async function begin() {
   showModels();
   startDraft();
   button.disabled = false;
+  document.body.classList.remove("waiting");
   startMask(form);
   startGallery();
   startQueue();
