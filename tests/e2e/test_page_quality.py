@@ -38,7 +38,7 @@ def axe() -> str:
     return AXE.read_text("utf-8")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
 def test_axe_finds_nothing(studio: Studio, axe: str, tmp_path: Path, scheme: str) -> None:
     """Neither on the page, nor in any of its dialogs and tools."""
     media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}

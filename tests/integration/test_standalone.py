@@ -15,7 +15,8 @@ import pytest
 import redis
 
 from difuso.supervisor.child_processes import PREFIX
-from tests.serving import SERVE, Difuso, executed, free_port, running
+from tests.forking import Command
+from tests.serving import Difuso, executed, free_port, running
 from tests.waiting import WaitUntil
 
 
@@ -102,29 +103,29 @@ def test_a_taken_port_is_told_at_once(tmp_path: Path, environment: dict[str, str
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        answer = refused([*SERVE, "--port", str(port)], tmp_path, environment)
+        answer = refused(tmp_path, environment, "--port", str(port))
     assert f"cannot listen on 127.0.0.1 port {port}" in answer
 
 
 def test_a_redis_url_that_does_not_answer_is_told_at_once(tmp_path: Path, environment: dict[str, str]) -> None:
     environment |= {"REDIS_URL": f"redis://127.0.0.1:{free_port()}/0", "DIFUSO_PORT": str(free_port())}
-    assert "the Redis of REDIS_URL does not answer" in refused(SERVE, tmp_path, environment)
+    assert "the Redis of REDIS_URL does not answer" in refused(tmp_path, environment)
 
 
 def test_workers_without_cores_are_told_at_once(tmp_path: Path, environment: dict[str, str]) -> None:
     environment |= {"DIFUSO_PORT": str(free_port()), "DIFUSO_DEVICE": "cpu", "OMP_NUM_THREADS": "1"}
-    answer = refused([*SERVE, "--workers", "100000"], tmp_path, environment)
+    answer = refused(tmp_path, environment, "--workers", "100000")
     assert "100000 workers need 100000 cores, 1 for each, and there are " in answer
 
 
 @pytest.mark.parametrize("workers", ["0", "many", "-1"])
 def test_a_wrong_number_of_workers_is_told_at_once(tmp_path: Path, environment: dict[str, str], workers: str) -> None:
-    assert "DIFUSO_WORKERS must be auto or" in refused(SERVE, tmp_path, {**environment, "DIFUSO_WORKERS": workers})
+    assert "DIFUSO_WORKERS must be auto or" in refused(tmp_path, {**environment, "DIFUSO_WORKERS": workers})
 
 
 def test_a_folder_without_models_is_told_at_once(tmp_path: Path, environment: dict[str, str]) -> None:
     environment |= {"DIFUSO_PORT": str(free_port())}
-    assert f"no model in {tmp_path}." in refused([*SERVE, "--models-dir", "."], tmp_path, environment)
+    assert f"no model in {tmp_path}." in refused(tmp_path, environment, "--models-dir", ".")
 
 
 @pytest.mark.parametrize(
@@ -140,15 +141,16 @@ def test_a_wrong_setting_is_named(
     tmp_path: Path, environment: dict[str, str], variable: str, value: str, message: str
 ) -> None:
     environment |= {"DIFUSO_PORT": str(free_port()), variable: value}
-    assert message in refused(SERVE, tmp_path, environment)
+    assert message in refused(tmp_path, environment)
 
 
-def refused(command: list[str], folder: Path, environment: dict[str, str]) -> str:
-    """The one line that a command says before it gives up with exit code 1."""
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=20, check=False)
-    assert done.returncode == 1
-    assert len(done.stderr.splitlines()) == 1, done.stderr
-    return done.stderr
+def refused(folder: Path, environment: dict[str, str], *options: str) -> str:
+    """The one line that `difuso serve` says before it gives up with exit code 1."""
+    command = Command(["serve", *options], environment=environment, folder=folder, log=folder / "said")
+    assert command.wait(20) == 1
+    said = (folder / "said").read_text()
+    assert len(said.splitlines()) == 1, said
+    return said
 
 
 def restarted(difuso: Difuso, name: str, dead: int) -> Callable[[], bool]:

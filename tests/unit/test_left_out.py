@@ -28,7 +28,7 @@ def run_tests(folder: Path, *arguments: str, path: str = os.environ["PATH"]) -> 
     return done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("processes", ["0", "2"])
+@pytest.mark.parametrize("processes", ["2", pytest.param("0", marks=pytest.mark.slow)])
 def test_what_is_skipped_is_counted_with_its_reason(tmp_path: Path, processes: str) -> None:
     shutil.copy(ROOT / "tests/left_out.py", tmp_path)
     (tmp_path / "conftest.py").write_text(

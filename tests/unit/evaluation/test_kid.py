@@ -11,7 +11,7 @@ from evaluation.kid import kid_from
 from training.faces import draw_faces
 
 
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("channels", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_images_of_the_same_kind_are_nearer_than_noise(channels: int) -> None:
     faces = np.stack(list(draw_faces("test", 64, 64)))[..., :channels]
     noise = np.random.default_rng(0).integers(0, 256, (32, 64, 64, channels), dtype=np.uint8)
