@@ -44,9 +44,9 @@ def dpmpp(chain: NoiseSchedule, options: Options) -> list[Transition]:
 def _slope_weight(n: float) -> float:
     """Returns k = (e^-n - 1 + n) / n^2, which is the integral of u e^-n(1-u) over u from 0 to 1; 1/2 without noise.
 
-    Where x0 changes evenly along the step, its mean is 1/2 of the change further. But noise that entered x along the
-    step before is in the change as well, and has been replaced by a share of e^-n at its end. Extrapolated in full it
-    would spread the images too far. So a change counts the less the longer the noise in it was there to be replaced.
+    Where x0 changes evenly along a step, its mean there lies half the change further. But the change between two calls
+    also holds noise that entered x on the way, and only e^-n of that is left a step later. Extrapolated in full, it
+    spreads images too far. So the change up to u counts by what is left of its noise at the end of the step.
 
     Args:
         n: eta times the step before, in lambda.
