@@ -44,7 +44,7 @@ def read_forecast(client: redis.Redis, job: Job, queues: Sequence[str], *, is_qu
     ahead, mine, shared, earlier = read_outlook(outlook)
     workers = read_reports(answer)
     rate = total_rate(job.model, workers)
-    alone = lone_job_seconds(job.model, workers, image_steps=mine, images=job.params.n)
+    alone = lone_job_seconds(job.model, workers, image_steps=mine, images=job.task.abreast(job.params))
     if rate is None or alone is None:
         return Forecast(ahead)
     return Forecast(ahead, alone, max((mine + shared + earlier) / rate, alone))

@@ -70,10 +70,13 @@ def total_rate(model: str, reports: list[WorkerReport]) -> float | None:
     return sum(rates) or None
 
 
-def lone_job_seconds(model: str, reports: list[WorkerReport], *, image_steps: int, images: int) -> float | None:
+def lone_job_seconds(model: str, reports: list[WorkerReport], *, image_steps: int, images: float) -> float | None:
     """Returns the seconds that a job takes alone on the fastest worker; None if none has measured its speed.
 
     Full batches have the worker's rate, and no image is faster than a single image.
+
+    Args:
+        images: the number of images that step side by side.
     """
     times = [
         max(image_steps / report.rate, image_steps / images * (report.step_seconds or 0.0))

@@ -173,6 +173,10 @@ class Task(Frozen):
         """Returns the work of the job: images times network calls."""
         return params.image_steps
 
+    def abreast(self, params: SamplingParams) -> float:
+        """Returns how many images step side by side, on average over the run."""
+        return params.n
+
     def seed(self, params: SamplingParams, index: int) -> int:
         """Returns the seed that makes image `index` of the result by itself."""
         return params.seed_of(index)

@@ -84,6 +84,10 @@ class Interpolation(Task):
         inverted = 2 if self.mode == "ddim" else 0
         return params.image_steps + inverted * params.steps * (1 + (params.guidance_scale != 1.0))
 
+    def abreast(self, params: SamplingParams) -> float:
+        """Returns how many images step side by side: both inversions first, then all images."""
+        return (2 + params.n) / 2 if self.mode == "ddim" else params.n
+
     def seed(self, params: SamplingParams, index: int) -> int:
         """Returns the seed of all images, which is the same so that they change smoothly; the first of two."""
         return params.seed_of(0)

@@ -114,6 +114,14 @@ def test_the_forecast_is_that_of_the_job_if_it_were_queued_now(api: httpx.Client
     assert queued["eta_seconds"] == found["eta_seconds"] > urgent["eta_seconds"] >= found["seconds"]
 
 
+def test_the_inversions_of_an_interpolation_step_side_by_side(api: httpx.Client, worker: FakeWorker) -> None:
+    """One image between two takes two runs one after the other, and not three."""
+    worker.report(ModelReport(ready=True, rate=100.0, step_seconds=0.5))
+    query = {"lambda": 0.5, "mode": "ddim", "steps": 10}
+    found = post(api, "interpolate", query | DRY, {"image_a": PICTURE, "image_b": MASK}).json()
+    assert (found["image_steps"], found["seconds"]) == (30, 2 * 10 * 0.5)
+
+
 def test_with_several_workers_the_job_alone_runs_on_one(api: httpx.Client, worker: FakeWorker) -> None:
     for name, rate in (("slow", 5.0), ("fast", 10.0)):
         worker.report(ModelReport(ready=True, rate=rate), name=name)
