@@ -57,7 +57,7 @@ from worker.results import encode_images, png_text, store_result, trace_arrays
 from worker.runner import Runner
 from worker.trajectory import encode_snapshot, take_snapshot
 
-pytestmark = [pytest.mark.processors, pytest.mark.usefixtures("one_thread")]
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 CPU = torch.device("cpu")
 SHAPE = (3, 8, 8)
@@ -189,6 +189,7 @@ def assert_alike(runner: Runner, found: Tensor, expected: Tensor) -> None:
 # All kinds
 
 
+@pytest.mark.processors
 def test_all_kinds_in_one_batch_are_what_they_are_alone(runner: Runner) -> None:
     together = {kind: start_kind(runner, kind) for kind in KINDS}
     run(*together.values())
@@ -265,6 +266,7 @@ def test_all_shares_have_the_same_noise(runner: Runner) -> None:
     assert (other[0] - found[0]).abs().max() > 0.02
 
 
+@pytest.mark.processors
 def test_an_interpolation_is_the_plain_loop_from_the_mixture(runner: Runner) -> None:
     found = made(runner, MIXED, [A, B], n=3, sampler="ddpm")
     noise = draw_noise([image_generator(SEED)], SHAPE)
@@ -288,6 +290,7 @@ def test_the_variance_of_the_mixture(noise: Any, variance: float) -> None:
     assert active.answers[0].x.var().item() == pytest.approx(variance, rel=0.02)
 
 
+@pytest.mark.processors
 def test_an_arc_is_inverted_bent_and_decoded(runner: Runner) -> None:
     found = made(runner, ARC, [A, B], n=3)
     inversion = make_inversion(runner.checkpoint.schedule, steps=STEPS, prediction="v", start=DEPTH)
@@ -411,6 +414,7 @@ def test_the_average_is_that_of_the_samples(runner: Runner) -> None:
 # Restoration
 
 
+@pytest.mark.processors
 def test_restoring_is_the_plain_loop(runner: Runner) -> None:
     """One by one: advance, then agree."""
     task, sent, params = KINDS["inpaint"]
