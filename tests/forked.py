@@ -77,7 +77,8 @@ if __name__ == "forked":
     given = globals()["given"]  # by `tests.forking`
     become(given["arguments"], given["environment"])
     os.chdir(given["folder"])
-    os.dup2(os.open(given["log"], os.O_WRONLY), 2)
+    for number, file in ((1, given["output"]), (2, given["log"])):
+        os.dup2(os.open(file, os.O_WRONLY), number)
     vars(child_processes)["subprocess"] = SimpleNamespace(**{**vars(subprocess), "Popen": popen})
     exec(given["first"])
     main()

@@ -39,7 +39,7 @@ class Command:
         arguments: of `difuso`.
         environment: its whole environment.
         folder: where it runs.
-        log: the file that becomes its standard error.
+        log, output: the files that become its standard error and its standard output.
         first: Python that it executes before, for tests that break something in it.
     """
 
@@ -50,14 +50,17 @@ class Command:
         environment: Mapping[str, str],
         folder: Path,
         log: Path = Path(os.devnull),
+        output: Path = Path(os.devnull),
         first: str = "",
     ) -> None:
-        log.write_bytes(b"")
+        for file in (log, output):
+            file.write_bytes(b"")
         given = {
             "arguments": arguments,
             "environment": dict(environment),
             "folder": str(folder),
             "log": str(log),
+            "output": str(output),
             "first": first,
         }
         self._process = fork_server().Process(

@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import httpx
 import pytest
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 
-from tests.serving import ENVIRONMENT, Difuso, running
+from tests.serving import Difuso
 from tests.waiting import wait_until
-
-
-@pytest.fixture(scope="module")
-def difuso(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Difuso]:
-    folder = tmp_path_factory.mktemp("docs")
-    with running(folder, ENVIRONMENT | {"DIFUSO_MODELS_DIR": str(models_dir)}) as difuso:
-        yield difuso
 
 
 @pytest.fixture
@@ -34,9 +26,9 @@ def texts(browser: webdriver.Chrome, selector: str) -> list[str]:
     return [each.get_property("textContent") or "" for each in browser.find_elements(By.CSS_SELECTOR, selector)]  # type: ignore[misc]
 
 
-def test_every_operation_parameter_header_and_schema_is_shown(browser: webdriver.Chrome, difuso: Difuso) -> None:
-    schema = httpx.get(f"{difuso.url}/openapi.json").json()
-    browser.get(f"{difuso.url}/docs#restore")
+def test_every_operation_parameter_header_and_schema_is_shown(browser: webdriver.Chrome, studio_server: Difuso) -> None:
+    schema = httpx.get(f"{studio_server.url}/openapi.json", timeout=60).json()
+    browser.get(f"{studio_server.url}/docs#restore")
     wait_until(lambda: bool(browser.find_elements(By.ID, "restore")), 10, "the operations are shown")
     operations = [each for methods in schema["paths"].values() for each in methods.values()]
     parts = schema["components"]
@@ -61,9 +53,9 @@ def hrefs(browser: webdriver.Chrome) -> list[str]:
     return [each.get_dom_attribute("href") or "" for each in links]
 
 
-def test_a_problem_explains_itself(browser: webdriver.Chrome, difuso: Difuso) -> None:
-    problem = httpx.post(f"{difuso.url}/generate?n=0").json()
-    browser.get(f"{difuso.url}{problem['type']}")
+def test_a_problem_explains_itself(browser: webdriver.Chrome, studio_server: Difuso) -> None:
+    problem = httpx.post(f"{studio_server.url}/generate?n=0").json()
+    browser.get(f"{studio_server.url}{problem['type']}")
     assert browser.find_element(By.TAG_NAME, "h1").text == problem["title"]
     browser.find_element(By.LINK_TEXT, "All problems").click()
     wait_until(lambda: bool(browser.find_elements(By.LINK_TEXT, "invalid-request")), 10, "all problems are listed")

@@ -95,6 +95,7 @@ def test_an_image_is_the_same_bytes_idle_and_under_load(api: httpx.Client) -> No
     assert busy[2] == alone[0]
 
 
+@pytest.mark.slow
 def test_twelve_jobs_at_once_share_their_network_calls(api: httpx.Client, metrics_port: int) -> None:
     """The longest come first, so that all of them run from the start and the short ones fill what becomes free."""
     before = network_calls(metrics_port)
@@ -109,7 +110,7 @@ def test_twelve_jobs_at_once_share_their_network_calls(api: httpx.Client, metric
 
 def test_events_tell_the_progress_and_show_the_picture(api: httpx.Client) -> None:
     job: dict[str, Any] = api.post(
-        "/generate", params={"steps": 1000, "n": 8, "sampler": "ddpm"}, headers={"Prefer": "respond-async"}
+        "/generate", params={"steps": 1000, "n": 4, "sampler": "ddpm"}, headers={"Prefer": "respond-async"}
     ).json()
     events: dict[str, list[Any]] = {}
     with api.stream("GET", f"/jobs/{job['id']}/events") as stream:

@@ -106,6 +106,7 @@ def run_schemathesis(api: httpx.Client, jobs: list[str], folder: Path, *options:
     assert done.returncode == 0
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(180)
 @pytest.mark.usefixtures("busy_worker")
 def test_some_requests_of_every_kind_are_answered_as_the_schema_says(

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from difuso.pulling import pull
 from jobs.catalog import read_catalog
 from model import load_checkpoint
 from model.formats.diffusers import write_diffusers
+from tests.forking import Command
 from tests.hub import COMMIT, Hub, running_hub
 from tests.serving import ENVIRONMENT
 
@@ -56,6 +56,7 @@ class Pulling:
     """Runs the command with a models folder and a cache of its own."""
 
     def __init__(self, folder: Path, hub: Hub) -> None:
+        self._folder = folder
         self.models = folder / "models"
         self.environment = {name: value for name, value in ENVIRONMENT.items() if not name.startswith("HF_")} | {
             "DIFUSO_MODELS_DIR": str(self.models),
@@ -84,10 +85,11 @@ class Pulling:
         return set(os.listdir(self.models)) if self.models.is_dir() else set()
 
     def _run(self, arguments: tuple[str, ...], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-P", "-m", "difuso", "pull", *arguments]
-        return subprocess.run(
-            command, env=self.environment | environment, capture_output=True, text=True, check=False, timeout=120
-        )
+        log, output = self._folder / "said", self._folder / "printed"
+        ours = self.environment | environment
+        command = Command(["pull", *arguments], environment=ours, folder=self._folder, log=log, output=output)
+        status = command.wait(120)
+        return subprocess.CompletedProcess(command.args, status, output.read_text(), log.read_text())
 
 
 @pytest.fixture
