@@ -91,7 +91,7 @@ def test_a_redis_of_ones_own_is_used(tmp_path: Path, environment: dict[str, str]
     with redis.Redis.from_url(redis_url) as client:
         client.execute_command("ACL SETUSER guest on >s/e:c@ret ~* &* +@all")
         try:
-            with running(tmp_path, environment, start=executed) as difuso:
+            with running(tmp_path, environment) as difuso:
                 assert "started redis" not in difuso.output
                 assert difuso.picture().status_code == 200
         finally:

@@ -171,7 +171,7 @@ def test_a_student_learns_its_teachers_guidance(with_weaker: Path, more: tuple[s
     assert np.mean(losses[-20:]) < 0.3 * np.mean(losses[:3])
 
 
-@pytest.mark.parametrize("more", [(), ("teacher_calls=2", "accumulate=2")])
+@pytest.mark.parametrize("more", [("teacher_calls=2", "accumulate=2"), pytest.param((), marks=pytest.mark.slow)])
 def test_a_student_of_classes_that_resumes_is_the_one_that_never_stopped(labelled: Path, more: tuple[str, ...]) -> None:
     made = student(labelled, *LABELLED, "guidance_scale=2.0", *more)
 

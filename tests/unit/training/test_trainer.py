@@ -133,7 +133,14 @@ def test_a_resumed_run_is_bit_equal_to_one_that_never_stopped(tmp_path: Path, ch
     assert_equal(resumed.state(), straight.state())
 
 
-@pytest.mark.parametrize("changes", [(), ("precision=bf16", "accumulate=2"), ("timesteps=loss_second_moment",)])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        ("precision=bf16", "accumulate=2"),
+        pytest.param((), marks=pytest.mark.slow),
+        pytest.param(("timesteps=loss_second_moment",), marks=pytest.mark.slow),
+    ],
+)
 def test_a_classifier_s_resumed_run_is_bit_equal_too(tmp_path: Path, changes: tuple[str, ...]) -> None:
     recipe = classifier(tmp_path / "guided", *changes)
     straight, half = run(recipe, 10), run(recipe, 5)
