@@ -43,8 +43,10 @@ class ChildProcesses:
     def __enter__(self) -> Self:
         remove_abandoned()
         self.folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=TEMPORARY))
-        self._lock = os.open(self.folder / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+        new = self.folder / f"{LOCK}.new"  # by its own name a lock that is not held yet would seem abandoned
+        self._lock = os.open(new, os.O_RDWR | os.O_CREAT, 0o600)
         fcntl.flock(self._lock, fcntl.LOCK_EX)  # held as long as this process or the orphan killer, which inherits it
+        new.rename(self.folder / LOCK)
         self._kept = os.open(self.folder, os.O_RDONLY)
         fcntl.flock(self._kept, fcntl.LOCK_SH)  # systemd-tmpfiles removes what is old, but not from such a folder
         command = [sys.executable, "-P", "-m", "difuso.supervisor.orphan_killer", str(self.folder)]
