@@ -25,7 +25,8 @@ def difuso(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Difuso]:
     """Serves a model that draws noise: `plain` alone, and `guided` with a classifier of dark and bright images."""
     models, folder = tmp_path_factory.mktemp("models"), tmp_path_factory.mktemp("training")
     plain = guided_model(models / "plain")
-    train(load_recipe(str(write_recipe(folder, guides=plain))), folder / "run")
+    recipe = load_recipe(str(write_recipe(folder, guides=plain)), ["max_steps=200"])
+    train(recipe, folder / "run")
     shutil.copytree(folder / "run/model", models / "guided")
     ours = {"DIFUSO_MODELS_DIR": str(models), "OMP_NUM_THREADS": "1"}
     with running(tmp_path_factory.mktemp("difuso"), ENVIRONMENT | ours) as difuso:

@@ -68,9 +68,9 @@ def test_two_processes_are_one_with_twice_the_batch(tmp_path: Path, changes: lis
         by_one = state(whole)
         for key, tensor in by_one["network"].items():  # type: ignore[attr-defined]
             torch.testing.assert_close(by_two["network"][key], tensor, rtol=1e-4, atol=1e-5)  # type: ignore[index]
-        moments = by_one["optimizer"]["state"]  # type: ignore[index]
+        moments = by_one["optimizers"][0]["state"]  # type: ignore[index]
         for key, moment in moments.items():
-            other = by_two["optimizer"]["state"][key]  # type: ignore[index]
+            other = by_two["optimizers"][0]["state"][key]  # type: ignore[index]
             torch.testing.assert_close(other["exp_avg"], moment["exp_avg"], rtol=1e-3, atol=1e-6)
         assert by_two["position"] == by_one["position"]
         assert torch.equal(by_two["timesteps"]["heard"], by_one["timesteps"]["heard"])  # type: ignore[index]

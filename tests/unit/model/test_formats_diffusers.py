@@ -327,7 +327,8 @@ def test_the_pictures_are_the_same(tmp_path: Path, scheduler: Any) -> None:
     theirs = torch.from_numpy(pipeline(batch_size=2, **arguments).images).permute(0, 3, 1, 2)
     assert theirs.std() > 0.05
     mine = (mine / 2 + 0.5).clamp(0, 1)
-    assert_rounded_alike(mine, theirs, steps=checkpoint.config.schedule.num_train_timesteps)
+    # Noise of some hundred values reaches 4, and the image is what is left of it.
+    assert_rounded_alike(mine, theirs, steps=checkpoint.config.schedule.num_train_timesteps, largest=4.0)
 
 
 @pytest.mark.parametrize("layout", ["nested", "flat"])
@@ -440,7 +441,8 @@ def test_what_is_written_is_what_diffusers_reads(tmp_path: Path, changes: dict[s
     arguments = {"generator": torch.Generator().manual_seed(7), "num_inference_steps": len(plan)}
     theirs = torch.from_numpy(pipeline(**arguments, output_type="np").images).permute(0, 3, 1, 2)
     mine = (mine / 2 + 0.5).clamp(0, 1)
-    assert_rounded_alike(mine, theirs, steps=checkpoint.config.schedule.num_train_timesteps)
+    # Noise of some hundred values reaches 4, and the image is what is left of it.
+    assert_rounded_alike(mine, theirs, steps=checkpoint.config.schedule.num_train_timesteps, largest=4.0)
 
     again = load_checkpoint(tmp_path / "written")
     assert np.allclose(again.schedule.betas, checkpoint.schedule.betas, rtol=1e-12)
