@@ -50,4 +50,4 @@ def _complete(schema: dict[str, Any]) -> None:
                     response["content"] = {MEDIA_TYPE: problem}
                 for media in response.get("content", {}).values():
                     if media.pop("itemSchema", None):
-                        media["schema"] = {"type": "string"}
+                        media["schema"] = {}

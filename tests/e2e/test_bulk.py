@@ -137,6 +137,7 @@ def whole(models: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return out.read_bytes()
 
 
+@pytest.mark.slow
 def test_a_command_that_is_killed_goes_on_and_makes_no_image_twice(
     difuso: Difuso, tmp_path: Path, wait_until: WaitUntil, whole: bytes
 ) -> None:
@@ -188,6 +189,7 @@ def test_a_worker_that_dies_and_a_server_that_starts_again_change_nothing(
         assert seeds(second, "broken") == [*range(100, 100 + int(LONG[1]))]
 
 
+@pytest.mark.slow
 def test_a_job_that_is_cancelled_ends_the_command_which_then_goes_on(
     difuso: Difuso, tmp_path: Path, wait_until: WaitUntil, whole: bytes
 ) -> None:

@@ -11,8 +11,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(1500)
+@pytest.mark.long
 def test_whatever_breaks_every_accepted_job_ends_once_and_right(tmp_path: Path) -> None:
     """The two bars that a busy machine would break are wide here; the published run (docs/reliability.md) has them."""
     command = [sys.executable, "-m", "benchmarks.chaos", "--seconds", "120", "--rate", "1"]

@@ -16,6 +16,7 @@ from tests.waiting import wait_until
 @pytest.fixture
 def browser(driver: webdriver.Chrome) -> Iterator[webdriver.Chrome]:
     """A browser that must have nothing to complain of, such as the policy that forbids what comes from elsewhere."""
+    driver.get("about:blank")  # a page of an earlier test may still ask for its server
     driver.get_log("browser")  # type: ignore[no-untyped-call]
     yield driver
     log = driver.get_log("browser")  # type: ignore[no-untyped-call]

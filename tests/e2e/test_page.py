@@ -214,6 +214,7 @@ window.fetch = async (path, options) => {
 """
 
 
+@pytest.mark.slow
 def test_a_server_that_wakes_up_is_awaited(studio: Studio) -> None:
     studio.made(1)  # so that the speed is known
     added = studio.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": WAKING})

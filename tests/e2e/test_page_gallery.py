@@ -7,6 +7,7 @@ import zipfile
 from pathlib import Path
 
 import httpx
+import pytest
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
@@ -125,6 +126,7 @@ def test_deleting_says_how_many_can_be_undone_and_deletes_on_the_server(studio: 
     assert job_id not in cards(studio)
 
 
+@pytest.mark.slow
 def test_the_card_of_a_job_without_pictures_stays_away_once_it_is_deleted(studio: Studio) -> None:
     job_id = httpx.post(f"{studio.url}/generate?n=8&steps=1000", headers={"Prefer": "respond-async"}).json()["id"]
     httpx.delete(f"{studio.url}/jobs/{job_id}")

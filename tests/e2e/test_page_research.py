@@ -33,6 +33,7 @@ def draw_grid(studio: Studio, samplers: set[str], values: str, *, axis: str = "s
     return found
 
 
+@pytest.mark.slow
 def test_a_grid_has_one_seed_and_is_exported_and_kept(studio: Studio, tmp_path: Path) -> None:
     jobs = draw_grid(studio, {"ddim", "unipc"}, "2, 4, 6")
     params = [job["params"] for job in jobs]
@@ -65,6 +66,7 @@ def test_another_language_keeps_what_was_typed_into_the_grid(studio: Studio) -> 
     assert field.get_property("value") == "3, 7"
 
 
+@pytest.mark.slow
 def test_cells_that_a_sampler_cannot_do_say_so(studio: Studio) -> None:
     draw_grid(studio, {"ddim", "unipc"}, "0, 1", axis="eta")
     (row,) = [each for each in studio.all("#grid tbody tr") if each.text.startswith("unipc")]

@@ -142,6 +142,7 @@ def test_damaged_models_are_refused_by_name_and_reason(api: httpx.Client, models
     assert answer.headers["content-type"] == "application/problem+json"
 
 
+@pytest.mark.slow
 def test_folders_made_to_do_harm_stop_nobody(api: httpx.Client, models: Path) -> None:
     """Half of them lay there at the start, the others come while difuso runs."""
     for name in list(ATTACKS)[1::2]:

@@ -70,6 +70,7 @@ def test_the_model_is_guided_without_being_asked(difuso: Difuso) -> None:
     assert not np.array_equal(pixels(stronger), pixels(guided))
 
 
+@pytest.mark.slow
 def test_bytes_are_the_same_in_a_batch_and_without_a_server(difuso: Difuso, guided_dir: Path, tmp_path: Path) -> None:
     alone = ask(difuso)
     together = httpx.post(

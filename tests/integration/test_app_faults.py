@@ -240,6 +240,7 @@ def test_a_client_that_does_not_read_its_answers_is_cut_off(
         assert api.get("/healthz").status_code == 200
 
 
+@pytest.mark.long
 def test_a_client_that_reads_slowly_gets_all_of_its_answer(
     redis_url: str, models_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

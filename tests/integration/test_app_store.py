@@ -40,6 +40,7 @@ def silent_bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         yield "s3://bucket/difuso"
 
 
+@pytest.mark.slow
 def test_a_bucket_that_never_answers_is_unavailable(silent_bucket: str) -> None:
     store = ResultStore(silent_bucket)
     with pytest.raises(StoreUnavailable):
@@ -49,6 +50,7 @@ def test_a_bucket_that_never_answers_is_unavailable(silent_bucket: str) -> None:
 
 
 @pytest.mark.timeout(120)
+@pytest.mark.slow
 def test_a_store_that_hangs_takes_no_thread_for_ever(redis_url: str, models_dir: Path, silent_bucket: str) -> None:
     """Of which there are 100: were they lost, the requests after these would wait for ever."""
     settings = ApiSettings(redis_url=redis_url, models_dir=models_dir, store_url=silent_bucket)

@@ -53,6 +53,7 @@ def state(out: Path) -> dict[str, object]:
 
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.timeout(180)
+@pytest.mark.slow
 def test_two_processes_are_one_with_twice_the_batch(tmp_path: Path, changes: list[str]) -> None:
     """The first half of the run by two, the second by one, against all of it by one: gradients and weights agree."""
     halves, whole = tmp_path / "halves", tmp_path / "whole"
@@ -107,6 +108,7 @@ def test_the_threads_of_a_group_end_with_it() -> None:
 
 
 @pytest.mark.timeout(120)
+@pytest.mark.slow
 def test_sigterm_saves_and_exits_with_0(tmp_path: Path, changes: list[str], wait_until: WaitUntil) -> None:
     out = tmp_path / "run"
     endless = [*changes, "max_steps=1000000", "save_every=1000000", "sheet_every=1000000"]

@@ -29,6 +29,7 @@ from worker.writers import Writers
 
 
 @pytest.mark.timeout(120)
+@pytest.mark.slow
 def test_sigterm_hands_over_at_the_step_where_it_stopped(stack: Stack) -> None:
     first = stack.start_worker()
     ids = [stack.submit(seed=seed, steps=1000) for seed in range(4)]
@@ -71,6 +72,7 @@ def test_a_job_that_waited_longer_than_its_index_is_kept_is_listed_again(stack: 
 
 
 @pytest.mark.timeout(60)
+@pytest.mark.slow
 def test_a_job_waits_while_its_pictures_cannot_be_read(stack: Stack, tmp_path: Path) -> None:
     uploads, hidden = tmp_path / "store" / "uploads", tmp_path / "hidden"
     picture = saved(Image.new("RGB", (16, 16), "teal"), "PNG")

@@ -42,6 +42,7 @@ def test_only_our_jobs_run(stack: Stack, tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(240)
+@pytest.mark.slow
 def test_bytes_that_are_none_of_ours_end_no_worker(stack: Stack) -> None:
     worker, client = stack.start_worker(), stack.client
     stack.finish([stack.submit()], 30)

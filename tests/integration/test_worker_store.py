@@ -80,6 +80,7 @@ def buckets(monkeypatch: pytest.MonkeyPatch) -> Iterator[subprocess.Popen[str]]:
 
 
 @pytest.mark.timeout(120)
+@pytest.mark.slow
 def test_a_pipe_in_place_of_a_picture_stops_nobody_else(stack: Stack, tmp_path: Path) -> None:
     picture = saved(Image.new("RGB", (16, 16), "teal"), "PNG")
     waiting = stack.submit(Denoising(depth=400), [picture])
@@ -98,6 +99,7 @@ def test_a_pipe_in_place_of_a_picture_stops_nobody_else(stack: Stack, tmp_path: 
 
 
 @pytest.mark.timeout(180)
+@pytest.mark.slow
 def test_a_bucket_that_never_answers_stops_neither_neighbours_nor_the_end(
     redis_url: str, models_dir: Path, tmp_path: Path, buckets: subprocess.Popen[str]
 ) -> None:
@@ -140,6 +142,7 @@ def test_a_job_that_is_cancelled_while_its_worker_drains_ends_at_once(stack: Sta
 
 
 @pytest.mark.timeout(180)
+@pytest.mark.slow
 def test_a_worker_whose_main_thread_hangs_is_replaced(stack: Stack, tmp_path: Path) -> None:
     hang = tmp_path / "hang"
     worker = stack.start_worker(first=HANGING.format(hang=str(hang)))
@@ -153,6 +156,7 @@ def test_a_worker_whose_main_thread_hangs_is_replaced(stack: Stack, tmp_path: Pa
 
 
 @pytest.mark.timeout(180)
+@pytest.mark.slow
 def test_a_worker_whose_writers_lose_the_gpu_is_replaced(stack: Stack) -> None:
     worker = stack.start_worker(first=LOSING)
     job_id = stack.submit()

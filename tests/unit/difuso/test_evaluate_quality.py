@@ -65,6 +65,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evaluate_quality, "EfficientNetLite0", lambda device: Colours())
 
 
+@pytest.mark.slow
 def test_the_shipped_model_beside_drawn_faces_with_more_and_fewer_steps(tmp_path: Path) -> None:
     """From checkpoint to table and plot; more steps are better, and faces are better still."""
     pytest.importorskip("resvg_py")
