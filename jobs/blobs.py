@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 from contextlib import suppress
+from copy import deepcopy
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -35,7 +36,7 @@ class Blobs:
     def __init__(self, url: str) -> None:
         options: dict[str, Any] = {}
         if url.startswith("s3://"):  # the operator's configuration of fsspec takes precedence, key by key
-            options["config_kwargs"] = S3_TIMEOUTS | conf.get("s3", {}).get("config_kwargs", {})
+            options["config_kwargs"] = deepcopy(S3_TIMEOUTS) | conf.get("s3", {}).get("config_kwargs", {})
         self._fs, root = fsspec.url_to_fs(url, **options)
         self.root = PurePosixPath(root)
         self.is_local = isinstance(self._fs, LocalFileSystem)

@@ -16,7 +16,7 @@ from fsspec.config import conf as fsspec_settings
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
-from jobs.blobs import Blobs
+from jobs.blobs import S3_TIMEOUTS, Blobs
 from jobs.contract import ImageFile, Job, Manifest
 from jobs.errors import ResultExpired, StoreUnavailable
 from jobs.hanging_calls import HangingCalls
@@ -282,6 +282,8 @@ def test_what_an_operator_sets_of_a_bucket_leaves_the_other_timeouts(monkeypatch
     assert fs.config_kwargs == {"read_timeout": 20}  # as fsspec alone has it
     made = Blobs("s3://bucket/prefix")._fs
     assert made.config_kwargs == {"connect_timeout": 3, "read_timeout": 20, "retries": {"max_attempts": 0}}
+    made.config_kwargs["retries"]["mode"] = "legacy"  # as botocore does to what it is given
+    assert S3_TIMEOUTS["retries"] == {"max_attempts": 0}
 
 
 def test_a_result_of_an_earlier_job_of_the_same_id_is_replaced(tmp_path: Path) -> None:
