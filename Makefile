@@ -20,10 +20,10 @@ serve: $(VENV)/.standalone  ## run difuso on this machine: http://127.0.0.1:8000
 # More processes than the two cores that this is made for: many tests wait for others.
 PYTEST = $(BIN)/python -m pytest -n 3 --durations=40
 
-test: $(VENV)/.dev $(GENERATOR) $(AXE)  ## run the quick tests, in five minutes on two cores
+test: $(VENV)/.dev $(GENERATOR) $(AXE)  ## run the quick tests, in nine minutes on two cores
 	$(PYTEST) -m 'not slow and not long and not gpu'
 
-test-all: test test-slow  ## run all tests: also long repetitions, on a phone, with compilers; twenty minutes
+test-all: test test-slow  ## run all tests: also long repetitions, on a phone, with compilers; half an hour
 
 test-slow: $(VENV)/.dev $(GENERATOR) $(AXE)  ## run the tests that only test-all has
 	$(PYTEST) -m 'slow and not long and not gpu'
