@@ -16,8 +16,9 @@ from training.shipped import recipe_names
 
 from .cli_evaluate import evaluate
 from .cli_kinds import DRAWING, add_commands
+from .cli_pictures import inspect, verify
 from .cli_sample import HELP, sample
-from .errors import CannotVerify, UserError, machine_errors, require, user_errors
+from .errors import UserError, machine_errors, require, user_errors
 from .logs import log_lines
 from .options import ModelsDir, NewModelsDir, Workers, number_of_workers, read_settings
 from .terminal import printable
@@ -149,41 +150,8 @@ def key(name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the ke
 
 app.command(help=HELP, rich_help_panel=DRAWING)(sample)
 add_commands(app)
-
-
-@app.command(rich_help_panel=DRAWING)
-def inspect(
-    picture: Annotated[Path, typer.Argument(metavar="PICTURE", help="PNG that difuso wrote.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
-    """Prints how a picture was made, as its PNG tells."""
-    from .inspecting import print_recipe
-
-    print_recipe(picture, as_json=as_json)
-
-
-@app.command(rich_help_panel=DRAWING)
-def verify(
-    picture: Annotated[Path, typer.Argument(metavar="PICTURE", help="PNG of a single image that difuso wrote.")],
-    uploads: Annotated[
-        list[Path] | None,
-        typer.Option("--upload", help="Image that the picture was made from; may be repeated."),
-    ] = None,
-    models_dir: ModelsDir = None,
-) -> None:
-    """Makes a picture again and compares. The exit status is 0 if they are equal, 1 if not, 2 if it cannot be done."""
-    from worker.settings import WorkerSettings
-
-    log_lines("verify", level="warning")
-    try:
-        with machine_errors():
-            from .verifying import verify_image
-
-            equal = verify_image(picture, uploads or (), read_settings(WorkerSettings, models_dir=models_dir))
-    except UserError as error:
-        raise CannotVerify(str(error)) from error
-    if not equal:
-        sys.exit(1)
+app.command(rich_help_panel=DRAWING)(inspect)
+app.command(rich_help_panel=DRAWING)(verify)
 
 
 @app.command(rich_help_panel=MODELS)
