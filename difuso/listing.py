@@ -6,12 +6,14 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from jobs.catalog import read_catalog
 from jobs.places import CHECKPOINTS, SHIPPED
 from model.errors import reason_of
 
 from .models_folder import no_model
+from .terminal import printable
 
 
 def print_models(folder: Path, *, verify: bool) -> bool:
@@ -42,7 +44,8 @@ def print_models(folder: Path, *, verify: bool) -> bool:
             config = info.config
             size = f"{config.shape.in_pixels}x{config.channels}"
             facts = [size, str(config.schedule.num_train_timesteps), f"{info.parameters:,}", (info.sha256 or "")[:12]]
-        table.add_row(name, *facts, f"refused: {refused[name]}" if name in refused else "ok")
+        state = f"refused: {refused[name]}" if name in refused else "ok"
+        table.add_row(*(Text(printable(cell)) for cell in (name, *facts, state)))  # others may have named the folder
     console = Console()
     passed = f" (and none in {CHECKPOINTS.absolute()})" if folder == SHIPPED and CHECKPOINTS.is_dir() else ""
     console.print(f"models in {folder.absolute()}{passed}", soft_wrap=True, markup=False, highlight=False)

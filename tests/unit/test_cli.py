@@ -87,6 +87,13 @@ def test_models_says_why_a_model_is_refused(models_dir: Path, tmp_path: Path) ->
     assert "refused: model.safetensors does not match its SHA-256 sum" in result.output
 
 
+def test_a_folder_s_name_is_shown_and_not_obeyed(models_dir: Path, tmp_path: Path) -> None:
+    shutil.copytree(models_dir / "tiny", tmp_path / "[red]\x1b]0;title\x07")
+    result = runner.invoke(cli.app, ["models", "--models-dir", str(tmp_path)], env={"COLUMNS": "200"})
+    assert r"[red]\x1b]0;title\x07" in result.output
+    assert "\x1b]0" not in result.output
+
+
 def test_samples_are_named_by_seed_and_the_same_alone(
     models_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
