@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import logging
 import os
 import signal
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 EXIT_SECONDS = 5.0
+HANG_SECONDS = 1.0  # after the time at which a worker gives up by itself
 
 
 def run(settings: WorkerSettings) -> int:
@@ -59,8 +61,14 @@ def run(settings: WorkerSettings) -> int:
         core=own_core(settings.core_folder),
         spans=_spans(),
     )
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(signum, worker.request_stop)
+
+    def stop(signum: int, frame: object) -> None:
+        worker.request_stop(signum, frame)
+        # A call to a Redis that hangs takes half a minute. This ends the process wherever it stands, with status 1.
+        faulthandler.dump_traceback_later(worker.give_up_at + HANG_SECONDS - time.monotonic(), exit=True)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
     log.info("serving %s first", ", ".join(models.runners))
     try:
         worker.run()
@@ -78,6 +86,7 @@ def run(settings: WorkerSettings) -> int:
 
 def _limit_exit() -> None:
     """Ends the process after EXIT_SECONDS, even if threads still load a model or wait for a store that hangs."""
+    faulthandler.cancel_dump_traceback_later()
     timer = threading.Timer(EXIT_SECONDS, os._exit, args=[0])
     timer.daemon = True
     timer.start()

@@ -6,8 +6,7 @@
     writer threads   encode images and write to the result store (`worker.writers`)
 
 The other threads send events to one inbox of the main thread. A result is stored first, and the first attempt that
-stores one wins. Then the fence is checked, and then RQ is told. Each step can be repeated, so Redis may go away at any
-moment.
+stores one wins. Then the fence is checked, and then RQ is told. Each step can be repeated, as often as Redis goes away.
 """
 
 from __future__ import annotations
@@ -92,7 +91,8 @@ class EngineWorker(RqBase):
         self._metrics = metrics
         self._drain_seconds = drain_seconds
         self._result_ttl = result_ttl
-        self._inbox: queue.SimpleQueue[JobRead | Finished | Stored | Released] = queue.SimpleQueue()
+        # Up to Python 3.12 a SimpleQueue waits for ever if its timeout passes while a signal is handled: at SIGTERM.
+        self._inbox: queue.Queue[JobRead | Finished | Stored | Released] = queue.Queue()
         self._engine = StepEngine(self._hear_engine, core)
         self._thread = Thread(target=self._engine.run, name="engine", daemon=True)
         self._writers = Writers(store, client, self._inbox.put)

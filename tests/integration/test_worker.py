@@ -27,6 +27,35 @@ from tests.waiting import wait_until
 from tests.worker_stack import Stack, running
 from worker.writers import Writers
 
+# A worker that gets SIGTERM while it waits for events, and hears it only when that wait should be over.
+HEARING_LATE = """
+import os, signal, threading, time
+from worker import rq_worker
+from worker.rq_worker import EngineWorker
+
+rq_worker.POLL_SECONDS = 0.5
+hear, read = EngineWorker.request_stop, EngineWorker._read_inbox
+
+def hear_late(worker, *signal):
+    time.sleep(2 * rq_worker.POLL_SECONDS)
+    hear(worker, *signal)
+
+def read_interrupted(worker):
+    if worker._running:
+        EngineWorker._read_inbox = read
+        threading.Timer(0.1, os.kill, [os.getpid(), signal.SIGTERM]).start()
+    read(worker)
+
+EngineWorker.request_stop, EngineWorker._read_inbox = hear_late, read_interrupted
+"""
+
+
+@pytest.mark.timeout(120)
+def test_a_worker_that_hears_sigterm_late_hands_over_all_the_same(stack: Stack) -> None:
+    job_id = stack.submit(n=64, steps=1000)
+    assert stack.start_worker(first=HEARING_LATE).wait(60) == 0
+    assert stack.states([job_id]) == {JobState.QUEUED}
+
 
 @pytest.mark.timeout(120)
 @pytest.mark.slow

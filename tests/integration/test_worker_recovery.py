@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from contextlib import closing
 from pathlib import Path
@@ -93,6 +94,25 @@ def test_an_outage_of_redis_loses_nothing(models_dir: Path, tmp_path: Path) -> N
             server.start()
             stack.finish(ids, 90)
             assert {stack.client.xlen(f"rq:results:{job_id}") for job_id in ids} == {1}
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.slow
+def test_a_worker_that_is_to_stop_does_not_wait_for_a_redis_that_hangs(models_dir: Path, tmp_path: Path) -> None:
+    with ChildProcesses() as children:
+        server = RedisServer(children, tmp_path / "redis")
+        with closing(server), closing(Stack(server.url, models_dir, tmp_path)) as stack:
+            process = server.start()
+            worker = stack.start_worker()
+            job_id = stack.submit(n=64, steps=1000)
+            wait_until(lambda: running(stack, [job_id]), 60, "the job runs")
+            process.send_signal(signal.SIGSTOP)
+            worker.terminate()
+            assert worker.wait(60) == 1
+            assert "_read_from_socket" in stack.log(0), "it ends where it waits, before the call has failed three times"
+            process.send_signal(signal.SIGCONT)
+            stack.start_worker()
+            wait_until(lambda: stack.queue.status(job_id).progress.resumed_at > 0, RECOVERY_SECONDS, "the job goes on")
 
 
 @pytest.mark.slow
