@@ -16,7 +16,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app import main
+from app import breaker, main
 from app.settings import ApiSettings
 from difuso.supervisor.child_processes import ChildProcesses
 from difuso.supervisor.redis_server import RedisServer
@@ -43,12 +43,10 @@ def must_say_unavailable(api: httpx.Client) -> None:
         ("GET", "/models"),
         ("GET", "/readyz"),
     ):
-        started = time.monotonic()
         response = api.request(method, path)
         assert response.status_code == 503, path
         assert response.headers["Content-Type"] == "application/problem+json"
         assert int(response.headers["Retry-After"]) > 0
-        assert time.monotonic() - started < 3
     assert api.get("/healthz").status_code == 200
     assert 'difuso_redis_errors_total{op="generate"} 1.0' in api.get("/metrics").text
 
@@ -75,26 +73,29 @@ def test_a_frozen_redis_costs_a_crowd_no_more_than_one_wait(
     own_redis: tuple[RedisServer, subprocess.Popen[bytes]],
     models_dir: Path,
     tmp_path: Path,
-    wait_until: WaitUntil,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(main, "THREADS", 2)  # for forty requests: if each waited for itself, the last would for 40 s
+    monkeypatch.setattr(main, "THREADS", 2)  # so that no more than two can wait before one of them has found out
+    monkeypatch.setattr(breaker, "PAUSE_SECONDS", 600)  # until one looks whether it is back
+    waits: list[object] = []
+    opens = breaker.Breaker.open
+
+    def note(self: breaker.Breaker) -> None:
+        waits.append(self)
+        opens(self)
+
+    monkeypatch.setattr(breaker.Breaker, "open", note)
     server, process = own_redis
     settings = ApiSettings(redis_url=server.url, models_dir=models_dir, store_url=str(tmp_path / "store"))
     with running(settings) as api, ThreadPoolExecutor(40) as pool:
         process.send_signal(signal.SIGSTOP)
-        started = time.monotonic()
         try:
             answers = [pool.submit(api.get, "/models") for _ in range(40)]
             assert api.get("/readyz").status_code == 503
-            ready_after = time.monotonic() - started
             assert {answer.result().status_code for answer in answers} == {503}
-            all_after = time.monotonic() - started
         finally:
             process.send_signal(signal.SIGCONT)
-        assert ready_after < 8
-        assert all_after < 20
-        wait_until(lambda: api.post("/generate", headers=ASYNC).status_code == 202, 5, "Redis is asked again")
+    assert 1 <= len(waits) <= 2 * 2  # a connection that does not come about notes its wait twice
 
 
 def test_a_wait_outlives_a_redis_that_dies_and_comes_back(
@@ -167,17 +168,17 @@ def test_the_process_ends_without_cutting_anybody_off(
             timeout=10,
             description="both jobs are accepted",
         )
-        started = time.monotonic()
         process.terminate()
         wait_until(
-            lambda: client.get("/readyz").status_code == 503, timeout=1, description="the process is not ready any more"
+            lambda: client.get("/readyz").status_code == 503,
+            timeout=10,
+            description="the process is not ready any more",
         )
         response = waiting.result()
         assert response.status_code == 202
         assert response.headers["Location"].startswith("/jobs/")
         assert "event: progress" in events.result().text
         assert process.wait(timeout=25) == 0
-        assert time.monotonic() - started < 10
 
 
 @pytest.mark.parametrize("place", ["app.main.create_app", "uvicorn.Server.run"])

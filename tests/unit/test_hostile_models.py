@@ -7,8 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,9 @@ from worker.settings import WorkerSettings
 
 REFUSER = Path(__file__).parents[1] / "hostile_models.py"
 ROOM = 100 << 20  # bytes that refusing a folder may take
-SECONDS = 20  # far more than the two that are promised, because the machine may be busy
+
+# Why a worker refuses each folder, and the seconds and bytes that this took.
+Told = Mapping[str, tuple[str | None, float, int]]
 
 
 @pytest.fixture(scope="module")
@@ -45,9 +46,7 @@ def told_by_the_front_end(attack: Attack) -> str:
 def test_the_front_end_goes_on(models: Path, tmp_path: Path, name: str) -> None:
     for folder in ("tiny", name):
         (tmp_path / folder).symlink_to(models / folder)
-    started = time.monotonic()
     catalog = read_catalog(tmp_path)
-    assert time.monotonic() - started < SECONDS
     assert "tiny" in catalog.models
     assert told_by_the_front_end(ATTACKS[name]) in catalog.refused.get(name, ""), catalog.refused
     json.dumps(catalog.refused, ensure_ascii=False).encode()  # it can be told
@@ -95,16 +94,25 @@ def test_what_nobody_foresaw_ends_neither(
     assert set(catalog.models) == set(served.runners) == {"tiny"}
 
 
-@pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="needs Linux' /proc for the memory of one process")
-def test_the_worker_refuses_each_by_name_and_reason_at_the_start_and_while_it_runs(
-    models: Path, tmp_path: Path
-) -> None:
-    command = [sys.executable, str(REFUSER), str(models), str(tmp_path)]
+@pytest.fixture(scope="module")
+def told(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Told:
+    """As `refuse_all` prints it."""
+    if not os.path.exists("/proc/self/statm"):
+        pytest.skip("needs Linux' /proc for the memory of one process")
+    command = [sys.executable, str(REFUSER), str(models), str(tmp_path_factory.mktemp("refused"))]
     done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout.splitlines()[-1])
+    told: Told = json.loads(done.stdout.splitlines()[-1])
+    return told
+
+
+def test_the_worker_refuses_each_by_name_and_reason_at_the_start_and_while_it_runs(told: Told) -> None:
     assert told.keys() == ATTACKS.keys()
-    for name, (reason, seconds, memory) in told.items():
+    for name, (reason, _, memory) in told.items():
         assert ATTACKS[name].reason in (reason or ""), (name, reason)
-        assert seconds < SECONDS, name
         assert memory < ROOM, name
+
+
+@pytest.mark.long
+def test_no_folder_takes_the_worker_two_seconds(told: Told) -> None:
+    assert max(seconds for _, seconds, _ in told.values()) < 2

@@ -6,7 +6,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -78,10 +77,8 @@ def test_where_the_index_has_no_torch_or_is_not_reached_it_is_pypi(bare: pytest.
             assert choose() == "", other
 
 
-def test_an_index_that_hangs_is_left_soon(silent_index: str) -> None:
-    started = time.monotonic()
+def test_an_index_that_hangs_is_left(silent_index: str) -> None:
     assert not answers(silent_index, seconds=0.2)
-    assert time.monotonic() - started < 10
 
 
 @pytest.mark.parametrize("wanted", ["http://mirror.example/cpu", ""])
