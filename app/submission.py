@@ -158,7 +158,7 @@ class Submission:
             prepared,
             id=id,
             urgency=self.urgency,
-            timeout=job_timeout(prepared.task.image_steps(prepared.params), max_wait=self.settings.max_wait),
+            timeout=job_timeout(prepared.image_steps, max_wait=self.settings.max_wait),
             owner=self._caller.name if self._caller else None,
             tag=tag,
             request_id=self.request.state.request_id,

@@ -21,7 +21,7 @@ from .signed_links import signed_path
 
 
 class Steps(Frozen):
-    """Network calls of all images of a job; each kind of guidance adds as many again."""
+    """Network calls of all images of a job; each kind of guidance adds one to each step where it acts."""
 
     done: int
     total: int

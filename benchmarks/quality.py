@@ -29,6 +29,7 @@ from evaluation.reference import read_reference
 from jobs.params import SamplerName, SamplingParams
 from model import Checkpoint, load_checkpoint
 from model.config import ModelConfig, SamplerDefaults
+from model.guidance import UNGUIDED, Guidance
 from training.images import ImageArray
 from worker.runner import Runner
 
@@ -52,12 +53,12 @@ class Line:
     spacing: str | None = None
     steps: tuple[int, ...] = FEW
     eta: float = 0.0
-    guidance_scale: float = 1.0
+    guidance: Guidance = UNGUIDED
 
     @classmethod
     def of(cls, own: SamplerDefaults) -> Line:
         """Returns the line of a model's own settings."""
-        return cls(own.sampler, own.spacing, (), own.eta, own.guidance_scale)
+        return cls(own.sampler, own.spacing, (), own.eta, own.guidance(own.guidance_scale))
 
     def settled(self, model: ModelConfig) -> Line:
         """Returns the line with its spacing and without its steps, equal for equal pictures."""
@@ -66,7 +67,7 @@ class Line:
     @property
     def name(self) -> str:
         noise = f"eta {self.eta:g}" if self.eta else None
-        guidance = f"guidance {self.guidance_scale:g}" if self.guidance_scale != 1 else None
+        guidance = f"guidance {self.guidance}" if self.guidance.scale != 1 else None
         return " ".join(word for word in (self.sampler, self.spacing, noise, guidance) if word)
 
     def params(self, model: ModelConfig, steps: int, seed: int) -> SamplingParams:
@@ -75,7 +76,7 @@ class Line:
         label = None if model.classes is None else 0
         return SamplingParams(
             n=1, steps=steps, sampler=own.sampler, spacing=own.spacing or "", eta=own.eta, seed=seed, label=label,
-            guidance_scale=own.guidance_scale,
+            **own.guidance.settings,
         )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from jobs.places import CHECKPOINTS, default_models_dir
+from model.guidance import Guidance
 from training.shipped import recipe_names
 
 from .cli_evaluate import evaluate
@@ -190,6 +191,12 @@ def convert(
     guidance_scale: Annotated[
         float, typer.Option(min=0, max=100, help="Scale of guidance by --weaker for requests that name none.")
     ] = 1.0,
+    guidance_low: Annotated[
+        float | None, typer.Option(help="Noise level, as sigma, above which --guidance-scale acts.")
+    ] = None,
+    guidance_high: Annotated[
+        float | None, typer.Option(help="Noise level, as sigma, up to which --guidance-scale acts.")
+    ] = None,
     to: Annotated[Literal["difuso", "diffusers"], typer.Option(help="Format of the folder.")] = "difuso",
     half: Annotated[bool, typer.Option("--half", help="Save float16: half the size, 11 bits of precision.")] = False,
     models_dir: NewModelsDir = CHECKPOINTS,
@@ -198,6 +205,8 @@ def convert(
     from .convert import convert as convert_into
     from .convert import model_name
 
+    with user_errors():
+        guidance = Guidance(guidance_scale, guidance_low, guidance_high)
     convert_into(
         source,
         out or models_dir / model_name(source),
@@ -205,7 +214,7 @@ def convert(
         classifier=classifier,
         classifier_facts=classifier_facts,
         weaker=weaker,
-        guidance_scale=guidance_scale,
+        guidance=guidance,
         to=to,
         half=half,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -25,6 +25,12 @@ LOSSES = "losses.png"
 Model = Annotated[str | None, typer.Option(help="Name of a checkpoint; by default the first.")]
 Guidance = Annotated[
     float | None, typer.Option(min=0, help="Scale of guidance, for a model with classes or a weaker network.")
+]
+GuidanceLow = Annotated[
+    float | None, typer.Option(min=0, help="Noise level, as sigma, above which guidance acts; by default the model's.")
+]
+GuidanceHigh = Annotated[
+    float | None, typer.Option(min=0, help="Noise level, as sigma, up to which guidance acts; by default the model's.")
 ]
 Eta = Annotated[
     float | None,
@@ -84,6 +90,8 @@ def quality(
         ),
     ] = None,
     guidance_scale: Guidance = None,
+    guidance_low: GuidanceLow = None,
+    guidance_high: GuidanceHigh = None,
     eta: Eta = None,
     server: Server = None,
     inception_weights: Inception = None,
@@ -94,11 +102,12 @@ def quality(
 
     from .evaluate_quality import evaluate_quality
 
+    guidance = {"guidance_scale": guidance_scale, "guidance_low": guidance_low, "guidance_high": guidance_high}
     first = Half(half or Half.REPORTING).seed if seed is None else seed
     written = evaluate_quality(
         out,
         sources or (),
-        sources=_image_sources(out, _finder(model, models_dir, server), first, scale=guidance_scale, eta=eta),
+        sources=_image_sources(out, _finder(model, models_dir, server), first, guidance=guidance, eta=eta),
         reference=reference,
         images=images,
         references=references,
@@ -134,16 +143,19 @@ def neighbours(
     images: Annotated[int, typer.Option(min=20, help="Images of SOURCE.")] = 200,
     seed: Annotated[int, typer.Option(min=0, help="Seed of image 0; image i has seed + i.")] = 1_000_000,
     guidance_scale: Guidance = None,
+    guidance_low: GuidanceLow = None,
+    guidance_high: GuidanceHigh = None,
     eta: Eta = None,
     out: Annotated[Path, typer.Option(help="Folder for neighbours.json and the sheets of neighbours.")] = OUT,
 ) -> None:
     """Looks for memorised training images: searches all for those that the model's images resemble most."""
     from .evaluate_neighbours import evaluate_neighbours
 
+    guidance = {"guidance_scale": guidance_scale, "guidance_low": guidance_low, "guidance_high": guidance_high}
     written = evaluate_neighbours(
         out,
         source,
-        sources=_image_sources(out, _finder(model, models_dir), seed, scale=guidance_scale, eta=eta),
+        sources=_image_sources(out, _finder(model, models_dir), seed, guidance=guidance, eta=eta),
         training=training,
         held_out=held_out,
         images=images,
@@ -218,11 +230,16 @@ def _finder(model: str | None, models_dir: Path | None, server: str | None = Non
 
 
 def _image_sources(
-    out: Path, find: Callable[[], DrawingModel], seed: int, *, scale: float | None, eta: float | None
+    out: Path,
+    find: Callable[[], DrawingModel],
+    seed: int,
+    *,
+    guidance: Mapping[str, float | None],
+    eta: float | None,
 ) -> ImageSources:
     from .image_sources import ImageSources
 
-    return ImageSources(find=find, seed=seed, guidance_scale=scale, eta=eta, folder=out / "pictures")
+    return ImageSources(find=find, seed=seed, guidance=guidance, eta=eta, folder=out / "pictures")
 
 
 def _print_paths(paths: list[Path]) -> None:

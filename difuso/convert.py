@@ -22,6 +22,7 @@ from model.formats.facts import ClassifierFacts, DomeFacts, Facts, GuidedFacts, 
 from model.formats.layouts import Layout, layout_of
 from model.formats.pickles import read_pickle
 from model.formats.sigma_facts import EDMFacts, ScoreSDEFacts
+from model.guidance import UNGUIDED, Guidance
 from model.networks.build import build_network
 from model.networks.configs import UNetConfig
 
@@ -49,7 +50,7 @@ def convert(
     classifier: Path | None = None,
     classifier_facts: str | None = None,
     weaker: Path | None = None,
-    guidance_scale: float = 1.0,
+    guidance: Guidance = UNGUIDED,
     to: Literal["difuso", "diffusers"] = "difuso",
     half: bool = False,
 ) -> None:
@@ -62,7 +63,7 @@ def convert(
         classifier: a file of weights of one of ADM's noisy classifiers, to become part of the model.
         classifier_facts: facts about the classifier, in the form of `facts`.
         weaker: a folder of a weaker version of the model, whose network becomes part of the model.
-        guidance_scale: the scale of guidance by it for requests that name none.
+        guidance: the guidance by it for requests that name none.
         to: format of the folder.
         half: whether to save float16. Otherwise the numbers stay as they are, and so do the network's outputs.
 
@@ -76,7 +77,7 @@ def convert(
     for option, other in (("classifier", classifier), ("weaker", weaker)):
         if to == "diffusers" and other is not None:
             raise UserError(f"a diffusers folder has no place for a second network: leave out --{option}")
-    if weaker is None and guidance_scale != 1.0:
+    if weaker is None and guidance != UNGUIDED:
         raise UserError("--guidance-scale needs a weaker network: name its folder with --weaker")
     if source.is_dir() and facts is not None:
         raise UserError(f"{source} is a folder, which needs no facts: leave out --facts")
@@ -87,7 +88,7 @@ def convert(
             checkpoint = _add_classifier(checkpoint, classifier, classifier_facts)
     if weaker is not None:
         with user_errors(weaker.name):
-            checkpoint = _add_weaker(checkpoint, load_checkpoint(weaker), guidance_scale)
+            checkpoint = _add_weaker(checkpoint, load_checkpoint(weaker), guidance)
     with user_errors(source.name):
         if to == "diffusers":
             write_diffusers(out, checkpoint.config, checkpoint.network)
@@ -173,7 +174,7 @@ def _add_classifier(checkpoint: Checkpoint, path: Path, facts: str | None) -> Ch
     return replace(checkpoint, config=replace(config, classifier=classifier.config), classifier=classifier)
 
 
-def _add_weaker(checkpoint: Checkpoint, weaker: Checkpoint, scale: float) -> Checkpoint:
+def _add_weaker(checkpoint: Checkpoint, weaker: Checkpoint, guidance: Guidance) -> Checkpoint:
     """Returns the model with a weaker network, which must predict the same of the same noisy images."""
     config, theirs = checkpoint.config, weaker.config
     for what in ("shape", "prediction", "preconditioning"):
@@ -186,7 +187,7 @@ def _add_weaker(checkpoint: Checkpoint, weaker: Checkpoint, scale: float) -> Che
     config = replace(
         config,
         weaker=theirs.network,
-        defaults=replace(config.defaults, guidance_scale=scale),
+        defaults=replace(config.defaults, **guidance.settings),
         training={**config.training, "weaker": theirs.training},
     )
     config_from_json(config_to_json(config))  # refuses what could not be served, before anything is written

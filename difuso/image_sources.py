@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -29,14 +29,14 @@ class ImageSources:
     Attributes:
         find: finds the model, which is loaded only if it must draw images; raises UserError if it does not exist.
         seed: seed of the first image that the model draws.
-        guidance_scale: scale of guidance; None means that of the model.
+        guidance: scale of guidance and where it acts, as a query names them; None means that of the model.
         eta: stochasticity of the sampler; None means that of the model.
         folder: folder for the images that the model draws.
     """
 
     find: Callable[[], DrawingModel]
     seed: int
-    guidance_scale: float | None
+    guidance: Mapping[str, float | None]
     eta: float | None
     folder: Path
 
@@ -79,7 +79,7 @@ class ImageSources:
             return images(first, size)
 
         noisy = f", eta {params.eta:g}" if params.eta else ""
-        guided = "" if params.guidance_scale == 1 else f", guidance {params.guidance_scale:g}"
+        guided = "" if params.guidance_scale == 1 else f", guidance {params.guidance}"
         name = f"{model.name} {params.sampler} {params.spacing} {params.steps}{noisy}{guided}"
         return replace(drawn(name, draw, total), drawn_by=images.facts, seconds_per_image=images.seconds_per_image)
 
@@ -99,7 +99,7 @@ class ImageSources:
     def _params(self, run: re.Match[str]) -> SamplingParams:
         names = self.model.class_names
         label = None if names is None else names[0]  # any class will do here; each image gets its own
-        own = {"seed": self.seed, "label": label, "guidance_scale": self.guidance_scale, "eta": self.eta}
+        own = {"seed": self.seed, "label": label, **self.guidance, "eta": self.eta}
         sent = {**run.groupdict(), **own}
         query = checked(SamplingQuery, {key: value for key, value in sent.items() if value is not None}, str)
         with user_errors(run[0]):

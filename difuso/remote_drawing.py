@@ -83,11 +83,13 @@ class ServedModel:
         images = per_image(
             query.seed, query.label, n=query.n, classes=self.class_names, count=self.labels, model=self.name
         )
+        scale = own.guidance_scale if query.guidance_scale is None else query.guidance_scale
+        guidance = own.guidance(scale, low=query.guidance_low, high=query.guidance_high)
         by_classifier = self.class_names is None and images.label is not None  # its only use is to guide
         return SamplingParams(
             **images._asdict(),
             **vars(settings),
-            guidance_scale=own.guidance_scale if query.guidance_scale is None else query.guidance_scale,
+            **guidance.settings,
             classifier_scale=float(by_classifier) if query.classifier_scale is None else query.classifier_scale,
         )
 

@@ -19,7 +19,7 @@ from .kinds import AnyTask
 from .kinds.base import Prepared
 from .kinds.generate import Generation
 from .moments import Trace
-from .params import MAX_SEED, MODEL_NAME, TAG, SamplingParams
+from .params import MAX_SEED, MAX_STEPS, MODEL_NAME, TAG, SamplingParams
 from .values import Bits, Frozen, Planes, Reported
 
 SCHEMA = 1
@@ -88,6 +88,7 @@ class Job(Frozen):
     Attributes:
         id: a UUID, hexadecimal with dashes.
         task: the kind of the job, and the parameters of this kind only.
+        guided_steps: the number of steps of an image that are guided, where guidance acts in some only; else None.
         pictures: the images that came with the request.
         model: the name of a checkpoint.
         urgency: 0 (first) to 7 (last).
@@ -106,6 +107,7 @@ class Job(Frozen):
     task: AnyTask = Generation()
     model: str = Field(pattern=MODEL_NAME)
     params: SamplingParams
+    guided_steps: int | None = Field(default=None, ge=0, le=MAX_STEPS, exclude_if=lambda value: value is None)
     pictures: tuple[Picture, ...] = Field(default=(), max_length=2)
     urgency: int = Field(default=DEFAULT_URGENCY, ge=0, le=7)
     accepted_at: float = Field(ge=0, le=MAX_TIME)
@@ -125,7 +127,7 @@ class Job(Frozen):
     @property
     def image_steps(self) -> int:
         """The work of the job, and its share of the backlog."""
-        return self.task.image_steps(self.params)
+        return self.task.image_steps(self.params, self.guided_steps)
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -181,6 +183,7 @@ def new_job(
         model=model,
         params=prepared.params,
         task=prepared.task,
+        guided_steps=prepared.guided_steps,
         pictures=tuple(Picture(sha256=each.sha256, width=each.width, height=each.height) for each in prepared.images),
         accepted_at=time.time(),
         timeout=timeout,

@@ -36,11 +36,21 @@ class Cost:
 NOTHING = Cost(0, 0)
 
 
+def guided_steps_of(prepared: Prepared, model: ModelInfo) -> int | None:
+    """Returns the number of steps of an image that are guided; None if guidance does not depend on the noise level."""
+    params = prepared.params
+    if not params.guidance.limited:
+        return None
+    # Inversions and restorations visit the levels of this run, too.
+    start = prepared.task.start
+    run = model.config.plan(model.schedule, start=start, guidance=params.guidance, **params.choices)
+    return sum(scale != 1.0 for scale in run.scales)
+
+
 def cost_of(prepared: Prepared, model: ModelInfo) -> Cost:
     """Returns the cost of a complete request to a model."""
-    params, task = prepared.params, prepared.task
-    weight = weight_of(model.config) if task.needs_condition else 1
-    return Cost(weight * task.image_steps(params), _stored_bytes(prepared, model))
+    weight = weight_of(model.config) if prepared.task.needs_condition else 1
+    return Cost(weight * prepared.image_steps, _stored_bytes(prepared, model))
 
 
 def _stored_bytes(prepared: Prepared, model: ModelInfo) -> int:

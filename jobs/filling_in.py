@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from model.guidance import Guidance
+
 from .catalog import ModelInfo
 from .errors import RequestRefused
 from .params import SamplingParams, choices_of
@@ -35,28 +37,38 @@ def fill_in(query: SamplingQuery, model: ModelInfo, *, start: int | None = None)
     if images.label is None and model.label_required:
         raise RequestRefused("label", f"Is needed by {model.name}: name a class")
     has_label = images.label is not None
+    guidance = _guidance(query, has_label, model, from_noise=start is None)
     return SamplingParams(
         **images._asdict(),
         **vars(settings),
-        guidance_scale=_guidance_scale(query, has_label, model, from_noise=start is None),
+        **guidance.settings,
         classifier_scale=_classifier_scale(query.classifier_scale, has_label, model),
     )
 
 
-def _guidance_scale(query: SamplingQuery, has_label: bool, model: ModelInfo, *, from_noise: bool) -> float:
-    """Returns the scale; by default 1, or for images that are drawn from noise alone the model's own."""
-    scale = query.guidance_scale
-    if scale is None:
-        return model.config.defaults_of(query.plan).guidance_scale if from_noise else 1.0
-    if scale == 1.0 or model.config.weaker is not None:
-        return scale
-    if model.config.classes is None:
-        raise RequestRefused("guidance_scale", f"Should be 1: {model.name} has no classes")
-    if model.label_required:
-        raise RequestRefused("guidance_scale", f"Should be 1: {model.name} was not trained without labels")
-    if not has_label:
+def _guidance(query: SamplingQuery, has_label: bool, model: ModelInfo, *, from_noise: bool) -> Guidance:
+    """Returns the guidance; its scale is by default 1, or for images drawn from noise alone the model's own."""
+    scale, reason = query.guidance_scale, _never_guided(model)
+    if reason is not None and scale not in (None, 1.0):
+        raise RequestRefused("guidance_scale", f"Should be 1: {model.name} {reason}")
+    for name in ("guidance_low", "guidance_high"):
+        if reason is not None and getattr(query, name) is not None:
+            raise RequestRefused(name, f"Should be omitted: {model.name} {reason}")
+    if scale not in (None, 1.0) and model.config.weaker is None and not has_label:
         raise RequestRefused("guidance_scale", "Needs a label")
-    return scale
+    own = model.config.defaults_of(query.plan)
+    if scale is None:
+        scale = own.guidance_scale if from_noise else 1.0
+    return own.guidance(scale, low=query.guidance_low, high=query.guidance_high)
+
+
+def _never_guided(model: ModelInfo) -> str | None:
+    """Returns why a model cannot be guided without a classifier, to be read after its name; None if it can."""
+    if model.config.weaker is not None:
+        return None
+    if model.config.classes is None:
+        return "has no classes"
+    return "was not trained without labels" if model.label_required else None
 
 
 def _classifier_scale(scale: float | None, has_label: bool, model: ModelInfo) -> float:

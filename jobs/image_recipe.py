@@ -53,6 +53,7 @@ def recipe(
         "classifier_scale": params.classifier_scale,
         "timesteps": list(timesteps),
     }
+    facts |= params.model_dump(include={"guidance_low", "guidance_high"})  # those that the job has
     if compiled:
         facts["compiled"] = True
     if job.bits != 8:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, cast
 
 from pydantic import Field, model_validator
 
+from model.guidance import MOST_SIGMA, Guidance
 from model.plans.clipping import ClipMode
 from model.plans.samplers import MOST_ETA, SAMPLERS, Variance
 from model.plans.settings import Choices
@@ -38,6 +39,7 @@ MAX_SEED = 2**53 - 1  # the largest integer that every JSON parser keeps exact
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 Eta = Annotated[float, Field(ge=0, le=MOST_ETA)]
 ClassIndex = Annotated[int, Field(ge=0, le=MAX_SEED)]
+Sigma = Annotated[float, Field(ge=0, le=MOST_SIGMA)]
 
 
 def choices_of(values: Any) -> Choices:
@@ -60,6 +62,8 @@ class SamplingParams(Frozen):
         label: the index of the class of all images, or those of each; None for unconditional images.
         guidance_scale: the scale of guidance by the model's weaker network, or else of classifier-free guidance; 1 is
             off.
+        guidance_low, guidance_high: the noise levels, as sigma, where that guidance acts; None for an end that is open,
+            and absent from JSON.
         classifier_scale: the scale of guidance by a classifier; 0 is off.
     """
 
@@ -73,15 +77,23 @@ class SamplingParams(Frozen):
     seed: Seed | tuple[Seed, ...]
     label: ClassIndex | tuple[ClassIndex, ...] | None = None
     guidance_scale: float = Field(default=1.0, ge=0, le=100)
+    guidance_low: Sigma | None = Field(default=None, exclude_if=lambda value: value is None)
+    guidance_high: Sigma | None = Field(default=None, exclude_if=lambda value: value is None)
     classifier_scale: float = Field(default=0.0, ge=0, le=100)
 
     @model_validator(mode="after")
-    def _one_for_each_image(self) -> Self:
+    def _agree(self) -> Self:
         for name in ("seed", "label"):
             values = getattr(self, name)
             if isinstance(values, tuple) and len(values) != self.n:
                 raise ValueError(f"{name} must be one, or one for each of {self.n} images, not {len(values)}")
+        Guidance(self.guidance_scale, self.guidance_low, self.guidance_high)  # or there is no such interval
         return self
+
+    @property
+    def guidance(self) -> Guidance:
+        """Guidance without a classifier."""
+        return Guidance(self.guidance_scale, self.guidance_low, self.guidance_high)
 
     def seed_of(self, index: int) -> int:
         """Returns the seed of an image."""
@@ -96,7 +108,12 @@ class SamplingParams(Frozen):
         """The settings of the run, as a model's `plan` takes them."""
         return choices_of(self)
 
-    @property
-    def image_steps(self) -> int:
-        """The number of images times network calls, and as many again for each kind of guidance."""
-        return self.n * self.steps * (1 + (self.guidance_scale != 1.0) + (self.classifier_scale != 0.0))
+    def calls(self, guided_steps: int | None = None) -> int:
+        """Returns the network calls that draw one image: one in each step, and one more for each kind of guidance.
+
+        Args:
+            guided_steps: the number of steps in which guidance without a classifier acts, if there is any; None for
+                all of them.
+        """
+        guided = self.steps if guided_steps is None else guided_steps
+        return self.steps + guided * (self.guidance_scale != 1.0) + self.steps * (self.classifier_scale != 0.0)

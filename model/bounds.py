@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .errors import CheckpointError
+from .guidance import MOST_SIGMA
 from .plans.samplers import MOST_ETA
 from .shape import MAX_CHANNELS
 
@@ -105,6 +106,8 @@ BOUNDS: dict[str, Bound] = {
     "augmentation": _real(0, 1),
     "eta": _real(0, MOST_ETA),
     "guidance_scale": _real(0, 100),
+    "guidance_low": _real(0, MOST_SIGMA),
+    "guidance_high": _real(0, MOST_SIGMA),
 }
 
 # The bounds of the same fields under diffusers' names.

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Unpack
 
 from .errors import PlanError
+from .guidance import UNGUIDED, Guidance
 from .networks.configs import AnyNetworkConfig, ClassifierConfig
 from .plans.clipping import ClipMode, Clipping
 from .plans.plan import Plan, Prediction, Variance, make_plan
@@ -25,6 +26,7 @@ class SamplerDefaults:
         sampler, steps, spacing, eta: see `make_plan`.
         guidance_scale: the scale for images that are drawn from noise alone; other than 1 for a model with a weaker
             network only, because the guidance of the others needs a label.
+        guidance_low, guidance_high: the noise levels where guidance of any scale acts, see `model.guidance`.
     """
 
     sampler: str = "ddim"
@@ -32,10 +34,29 @@ class SamplerDefaults:
     spacing: str = "leading"
     eta: float = 0.0
     guidance_scale: float = 1.0
+    guidance_low: float | None = None
+    guidance_high: float | None = None
+
+    def __post_init__(self) -> None:
+        Guidance(self.guidance_scale, self.guidance_low, self.guidance_high)  # or there is no such interval
 
     def settings(self, *, variance: Variance, clip: ClipMode) -> Settings:
         """Returns the settings of a run, with the variance and the clipping of the model."""
         return Settings(self.sampler, self.steps, self.spacing, self.eta, variance=variance, clip=clip)
+
+    def guidance(self, scale: float, *, low: float | None = None, high: float | None = None) -> Guidance:
+        """Returns guidance of a scale, on an interval of noise levels whose open ends are the model's own.
+
+        Raises:
+            PlanError: if there is no such interval, or if one is named and nothing is guided.
+        """
+        if scale != 1.0:
+            low = self.guidance_low if low is None else low
+            return Guidance(scale, low, self.guidance_high if high is None else high)
+        for name, end in (("guidance_low", low), ("guidance_high", high)):
+            if end is not None:
+                raise PlanError("needs a guidance_scale other than 1", name)
+        return UNGUIDED
 
 
 @dataclass(frozen=True)
@@ -121,6 +142,11 @@ class ModelConfig:
             return len(self.classes)
         return 0 if self.classifier is None else self.classifier.num_classes
 
+    @property
+    def can_be_guided(self) -> bool:
+        """Whether guidance without a classifier is possible: by a weaker network, or by labels."""
+        return self.weaker is not None or (self.classes is not None and self.network.null_class)
+
     def accepts(self, label: int | None, *, guidance_scale: float, classifier_scale: float) -> bool:
         """Returns whether the network, and whatever guides it, can be called with this class."""
         without_label = self.classes is None or self.network.null_class
@@ -168,6 +194,7 @@ class ModelConfig:
         schedule: NoiseSchedule,
         *,
         start: int | None = None,
+        guidance: Guidance = UNGUIDED,
         classifier_scale: float = 0.0,
         **choices: Unpack[Choices],
     ) -> Plan:
@@ -189,5 +216,6 @@ class ModelConfig:
             prediction=self.prediction,
             clip=self.clip.with_mode(settings.clip),
             start=start,
+            guidance=guidance,
             classifier_scale=classifier_scale,
         )

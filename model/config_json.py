@@ -19,6 +19,7 @@ from .shape import MAX_CHANNELS, Shape
 FORMAT = 1
 
 NETWORK_SECTIONS = ("network", "weaker")
+INTERVAL = ("guidance_low", "guidance_high")
 SECTIONS: dict[str, type[Any]] = {
     "schedule": ScheduleConfig,
     "clip": Clipping,
@@ -37,6 +38,10 @@ def config_to_json(config: ModelConfig) -> dict[str, Any]:
         if network is not None:
             kind = next(kind for kind, config_type in NETWORKS.items() if isinstance(network, config_type))
             content[name] = {"type": kind, **content[name]}
+    for settings in (content["defaults"], *content["plans"].values()):  # older versions know no interval
+        for name in INTERVAL:
+            if settings[name] is None:
+                del settings[name]
     return {"format": FORMAT, **content}
 
 
@@ -94,6 +99,7 @@ def _check(config: ModelConfig) -> None:
     _check_condition(config)
     _check_classifier(config)
     _check_weaker(config)
+    _check_defaults(config)
     schedule = config.schedule.build()
     if config.preconditioning is not None:
         config.preconditioning.check(config.prediction, schedule)
@@ -131,12 +137,8 @@ def _check_classifier(config: ModelConfig) -> None:
 
 
 def _check_weaker(config: ModelConfig) -> None:
-    """Checks that the weaker network can be called with what the network is called with, and scales that need it."""
+    """Checks that the weaker network can be called with what the network is called with."""
     if config.weaker is None:
-        named = {"defaults": config.defaults, **{f"plans.{name}": plan for name, plan in config.plans.items()}}
-        for name, settings in named.items():
-            if settings.guidance_scale != 1.0:
-                raise ValueError(f"{name}.guidance_scale must be 1 for a model without a weaker network")
         return
     if config.condition is not None:
         raise ValueError("a network with a condition cannot have a weaker network")
@@ -148,3 +150,16 @@ def _check_weaker(config: ModelConfig) -> None:
     multiple = config.weaker.size_multiple
     if any(side % multiple for side in (config.shape.height, config.shape.width)):
         raise ValueError(f"with this weaker network image_size must be a multiple of {multiple}")
+
+
+def _check_defaults(config: ModelConfig) -> None:
+    """Checks that the model can be guided as its defaults and plans say."""
+    named = {"defaults": config.defaults, **{f"plans.{name}": plan for name, plan in config.plans.items()}}
+    for name, settings in named.items():
+        if config.weaker is None and settings.guidance_scale != 1.0:
+            raise ValueError(f"{name}.guidance_scale must be 1 for a model without a weaker network")
+        for end in INTERVAL:
+            if getattr(settings, end) is not None and not config.can_be_guided:
+                raise ValueError(
+                    f"{name}.{end} must be left out: the model has neither a weaker network nor label_drop"
+                )

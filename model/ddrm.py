@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from .guidance import UNGUIDED, Guidance
 from .operators import Operator
 from .plans.clipping import Clipping
 from .plans.plan import Plan
@@ -89,11 +90,12 @@ def make_restoration(
     spacing: str = "leading",
     prediction: Prediction = "eps",
     clipping: Clipping | None = None,
+    guidance: Guidance = UNGUIDED,
 ) -> Restoration:
     """Makes the restoration of one measurement.
 
     Args:
-        schedule, spacing, prediction: as in `make_plan`.
+        schedule, spacing, prediction, guidance: as in `make_plan`.
         operator: the degradation H.
         y: the measurement, in the shape of `operator.apply`, in [-1, 1] apart from its noise.
         sigma: standard deviation of the measurement's noise, in the unit of y; 0 for none.
@@ -104,7 +106,12 @@ def make_restoration(
         PlanError: if no such run exists.
     """
     plan, sigmas = plan_restoration(
-        schedule, steps=steps, spacing=spacing, prediction=prediction, clipping=clipping or Clipping("none")
+        schedule,
+        steps=steps,
+        spacing=spacing,
+        prediction=prediction,
+        clipping=clipping or Clipping("none"),
+        guidance=guidance,
     )
     values = operator.singular_values
     noise = torch.where(values > 0, sigma / values, torch.inf)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .errors import PlanError
+from .guidance import guided_output
 from .plans.plan import Column, Plan
 from .rng import draw_noise, image_generator
 from .step import advance
@@ -32,6 +33,7 @@ def sample(
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
     x_start: Tensor | None = None,
+    base: Denoiser | None = None,
     guide: Guide | None = None,
 ) -> Tensor:
     """Runs a plan to images, shape (len(seeds), C, H, W).
@@ -45,13 +47,15 @@ def sample(
         dtype: the dtype of the state, and so of the denoiser's input.
         x_start: the x_t from which a plan with a `start` begins, shape (len(seeds), C, H, W); None for pure noise. The
             first draw of each seed is skipped then: it is the noise for `q_sample`, which no later step may repeat.
+        base: the network that a plan with guidance moves away from: the weaker network, or the denoiser without label;
+            called only where the plan is guided.
         guide: the guidance of a plan with a classifier scale.
 
     Raises:
-        PlanError: if the plan needs a guide and there is none.
+        PlanError: if the plan needs a base or a guide, and there is none.
     """
     steps = sample_steps(
-        plan, denoiser, shape=shape, seeds=seeds, device=device, dtype=dtype, x_start=x_start, guide=guide
+        plan, denoiser, shape=shape, seeds=seeds, device=device, dtype=dtype, x_start=x_start, base=base, guide=guide
     )
     for _, x, _ in steps:
         images = x
@@ -68,21 +72,29 @@ def sample_steps(
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
     x_start: Tensor | None = None,
+    base: Denoiser | None = None,
     guide: Guide | None = None,
 ) -> Iterator[tuple[float, Tensor, Tensor]]:
     """Runs a plan as `sample` does; yields (timestep, x_t after the step, predicted x0) after each call."""
-    if plan.guided and guide is None:
+    if plan.by_classifier and guide is None:
         raise PlanError("this plan has a classifier scale, so it needs a guide")
+    if base is None and any(scale != 1.0 for scale in plan.scales):
+        raise PlanError("this plan has a guidance scale, so it needs a base: a weaker network, or one without label")
     generators = [image_generator(seed) for seed in seeds]
     noise = draw_noise(generators, shape)
     x = (noise if x_start is None else x_start).to(device, dtype)
     x0 = x0_previous = torch.zeros_like(x)
     table = torch.from_numpy(plan.table.copy()).to(dtype)
-    for row, t in zip(table, plan.timesteps, strict=True):
+    for row, t, scale in zip(table, plan.timesteps, plan.scales, strict=True):
         stochastic = bool(row[Column.S] != 0)
         z = draw_noise(generators, shape).to(x) if stochastic else torch.zeros_like(x)
         times = torch.full((len(seeds),), t, device=device)
+        out = denoiser(x, times)
+        if scale != 1.0 and base is not None:
+            channels = shape[0]  # a learned variance is not guided
+            guided = guided_output(out[:, :channels], base(x, times)[:, :channels], scale)
+            out = torch.cat([guided, out[:, channels:]], dim=1)
         gradient = None if guide is None else guide(x, times)
         x0_previous, x0_before = x0, x0_previous
-        x, x0 = advance(x, x0_previous, denoiser(x, times), z, row.expand(len(seeds), -1), gradient, x0_before)
+        x, x0 = advance(x, x0_previous, out, z, row.expand(len(seeds), -1), gradient, x0_before)
         yield t, x, x0

@@ -14,8 +14,9 @@ from torch import Generator, Tensor, nn
 
 from model.checkpoint import load_checkpoint
 from model.config import ModelConfig
-from model.errors import CheckpointError
+from model.errors import CheckpointError, PlanError
 from model.forward_process import q_sample
+from model.guidance import Guidance, guided_output
 from model.plans.plan import Column, Plan
 from model.plans.schedule import NoiseSchedule
 from model.step import advance
@@ -51,11 +52,13 @@ class Teacher:
         check_teacher(recipe, checkpoint.config)
         _check_names(classes, checkpoint.config.classes)
         self.sha256 = checkpoint.version_sha256
-        self._scale = _scale(recipe, checkpoint.config)
+        weights = _guidance(recipe, checkpoint.config).weights(checkpoint.schedule.sigmas)
+        self._weights = torch.from_numpy(weights).to(device, torch.float32)
         self._null = None if checkpoint.config.weaker else recipe.num_classes
         self._network: nn.Module = checkpoint.network
         self._base = self._network if checkpoint.weaker is None else checkpoint.weaker
-        if recipe.compile:
+        self._compiled = recipe.compile
+        if self._compiled:
             for network in {self._network, self._base}:
                 # Of static shapes: two networks of other widths would be taken for one of any width, and fail.
                 network.compile(dynamic=False)
@@ -70,12 +73,18 @@ class Teacher:
             told: what the network is told beside them, by its names.
         """
         out: Tensor = self._network(x_t, t, **told)
-        if self._scale == 1.0:
+        scale = self._weights[t.to(self._weights.device, torch.int64)]
+        rows = (scale != 1.0).nonzero().flatten()
+        if not len(rows):
             return out
+        if self._compiled:  # for batches of one size
+            rows = torch.arange(len(out), device=rows.device)
+        told = {name: values[rows] for name, values in told.items()}
         if self._null is not None:
-            told = told | {"labels": torch.full_like(told["labels"], self._null)}
-        base: Tensor = self._base(x_t, t, **told)[:, : x_t.shape[1]]
-        return base + self._scale * (out - base)
+            told["labels"] = torch.full_like(told["labels"], self._null)
+        base: Tensor = self._base(x_t[rows], t[rows], **told)[:, : x_t.shape[1]]
+        guided = guided_output(out[rows], base, scale[rows].view(-1, 1, 1, 1))
+        return out.index_copy(0, rows, guided.to(out.dtype))
 
 
 def check_teacher(recipe: Recipe, teacher: ModelConfig) -> None:
@@ -84,7 +93,7 @@ def check_teacher(recipe: Recipe, teacher: ModelConfig) -> None:
     Raises:
         RecipeError: if they differ in what they have to share, or the teacher cannot be guided, or need not be.
     """
-    student, scale = recipe.model_config({}), _scale(recipe, teacher)
+    student, guidance = recipe.model_config({}), _guidance(recipe, teacher)
     for key in SHARED:
         if getattr(student, key) != getattr(teacher, key):
             raise RecipeError(f"loss distillation needs the {key} of the teacher, {recipe.init!r}: it differs")
@@ -96,17 +105,24 @@ def check_teacher(recipe: Recipe, teacher: ModelConfig) -> None:
             f"{recipe.init!r} learned to draw in {teacher.defaults.steps} steps and knows no others: teacher_calls, 2 "
             f"or more, times defaults.steps must be {teacher.defaults.steps}"
         )
-    guides = teacher.weaker is not None or (teacher.classes is not None and teacher.network.null_class)
-    if scale != 1.0 and not guides:
+    if guidance.scale != 1.0 and not teacher.can_be_guided:
         raise RecipeError(f"guidance_scale must be 1: {recipe.init!r} has neither a weaker network nor label_drop")
-    if scale == 1.0 and recipe.teacher_calls == 1:
+    if guidance.limited and (guidance.weights(teacher.schedule.build().sigmas) == 1.0).all():
+        raise RecipeError("no timestep has a sigma between guidance_low and guidance_high: widen the interval")
+    if guidance.scale == 1.0 and recipe.teacher_calls == 1:
         raise RecipeError(
             f"the student already says what {recipe.init!r} says without guidance: set guidance_scale, or teacher_calls"
         )
 
 
-def _scale(recipe: Recipe, teacher: ModelConfig) -> float:
-    return teacher.defaults.guidance_scale if recipe.guidance_scale is None else recipe.guidance_scale
+def _guidance(recipe: Recipe, teacher: ModelConfig) -> Guidance:
+    """Returns the guidance that the recipe asks for, or else the teacher's own."""
+    own = teacher.defaults
+    scale = own.guidance_scale if recipe.guidance_scale is None else recipe.guidance_scale
+    try:
+        return own.guidance(scale, low=recipe.guidance_low, high=recipe.guidance_high)
+    except PlanError as error:
+        raise RecipeError(str(error)) from error
 
 
 def _check_names(images: Sequence[str] | None, teacher: Sequence[str] | None) -> None:

@@ -19,6 +19,8 @@ OF_IMAGE_MODELS = (
     "weighting",
     "gamma",
     "guidance_scale",
+    "guidance_low",
+    "guidance_high",
     "teacher_calls",
     "label_drop",
     "kid_every",

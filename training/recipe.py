@@ -84,7 +84,7 @@ class Recipe:
             `distillation` of the checkpoint of `init`, see `training.distillation`; `cross_entropy` of a classifier.
         weighting: the weighting of the simple loss, see `training.losses.weights`.
         gamma: the parameter of the weighting; None is the published one, 5 for min_snr and 1 for p2, and 0 for sigmoid.
-        guidance_scale: of the teacher in a distillation; None is the teacher's own default.
+        guidance_scale, guidance_low, guidance_high: of the teacher in a distillation; None is its own default.
         teacher_calls: the steps of the teacher that the student learns to do in one, with DDIM; 1 is the prediction.
         timesteps: the distribution that timesteps are drawn from, see `training.timesteps`.
         label_drop: the share of images shown without their class, which guidance needs, 0..1.
@@ -124,6 +124,8 @@ class Recipe:
     weighting: Weighting = "uniform"
     gamma: float | None = None
     guidance_scale: float | None = None
+    guidance_low: float | None = None
+    guidance_high: float | None = None
     teacher_calls: int = 1
     timesteps: Timesteps = "uniform"
     label_drop: float = 0.0
@@ -242,7 +244,10 @@ FIXED = (
 )
 
 # Nor can a student change its teacher or what it learns: its model would tell of the new one only.
-FIXED_OF_STUDENTS = ("loss", "init", "guidance_scale", "teacher_calls", "defaults")
+FIXED_OF_STUDENTS = (
+    *("loss", "init", "guidance_scale", "guidance_low", "guidance_high"),
+    *("teacher_calls", "defaults"),
+)
 
 
 def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:

@@ -104,8 +104,9 @@ def _check_consistency(recipe: Recipe) -> None:
 def _check_distillation(recipe: Recipe) -> None:
     scale, calls, defaults = recipe.guidance_scale, recipe.teacher_calls, recipe.defaults
     if recipe.loss != "distillation":
-        alone = scale is None and calls == 1
-        _require(alone, "guidance_scale and teacher_calls are of a teacher: set loss to distillation")
+        _require(calls == 1, "teacher_calls is of a teacher: set loss to distillation")
+        for key in ("guidance_scale", "guidance_low", "guidance_high"):
+            _require(getattr(recipe, key) is None, f"{key} is of a teacher: set loss to distillation")
         return
     _require(recipe.init != "", "loss distillation needs a teacher: set init to the folder of its checkpoint")
     _require(recipe.timesteps == "uniform", "loss distillation draws timesteps uniformly: leave timesteps out")

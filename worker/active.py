@@ -39,7 +39,7 @@ class Stage(NamedTuple):
     @property
     def left(self) -> int:
         """Number of image-steps still to do, each of which is one of the model's."""
-        return sum((len(t.plan) - t.row) * t.cost for wave in self.waves for t in wave)
+        return sum(t.left for wave in self.waves for t in wave)
 
     @property
     def rounds(self) -> int:
@@ -139,12 +139,12 @@ class ActiveJob:
     @property
     def image_steps(self) -> int:
         """Number of image-steps done so far."""
-        return sum(t.row * t.cost * t.weight for t in self.trajectories)
+        return sum(t.spent * t.weight for t in self.trajectories)
 
     @property
     def left(self) -> int:
         """Number of image-steps still to do."""
-        return self.job.image_steps - self.image_steps
+        return sum(t.left * t.weight for t in self.trajectories)
 
     @property
     def unfinished(self) -> list[Trajectory]:

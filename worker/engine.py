@@ -134,6 +134,7 @@ class StepEngine:
             return 0
         shared = any(active.job.urgency == BACKGROUND for active, _ in chosen)
         self._since_background[runner] = 0 if shared else since_background + 1
+        calls = sum(trajectory.cost for _, trajectory in chosen)
         started = time.perf_counter()
         try:
             runner.step([trajectory for _, trajectory in chosen])
@@ -146,7 +147,7 @@ class StepEngine:
         for active in {active for active, _ in chosen}:
             active.denoise_seconds += seconds
             active.network_calls += 1
-        return sum(trajectory.cost for _, trajectory in chosen)
+        return calls
 
     def _step_alone(self, runner: Runner, jobs: list[ActiveJob], chosen: list[tuple[ActiveJob, Trajectory]]) -> None:
         """Repeats a failed batch job by job, so that only the job at fault fails. The trajectories are unchanged."""

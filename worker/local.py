@@ -44,7 +44,7 @@ def run_job(
     """
     active = activate(job, runner, upscaler=upscaler, sent=sent)
     for _ in _run([active]):
-        yield active.image_steps / job.image_steps
+        yield active.image_steps / (active.image_steps + active.left)
     yield Drawn(encode_images(active), trace_arrays(active))
 
 

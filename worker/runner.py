@@ -19,6 +19,7 @@ from torch import Tensor
 from model.allocator import keep_freed_memory
 from model.checkpoint import Checkpoint
 from model.errors import NonFiniteSample
+from model.guidance import guided_output
 from model.plans.plan import Column
 from model.rng import draw_noise
 from model.step import advance
@@ -184,12 +185,12 @@ class Runner:
         return torch.stack([t.x0_before for t in trajectories])
 
     def _predict(self, x: Tensor, timesteps: Tensor, trajectories: Sequence[Trajectory]) -> Tensor:
-        """Returns the network's outputs, guided: out = out_base + w (out - out_base); a learned variance stays.
+        """Returns the network's outputs, guided where a row has a scale (`model.guidance`); a learned variance stays.
 
-        The base is the output of the weaker network (Karras et al. 2024, section 4), or else of the network without
-        label (Ho & Salimans 2022, eq. 6), for which guided images occur twice in the same call.
+        Without a weaker network the base is the network's output without label, for which guided images occur twice in
+        the same call.
         """
-        indices = [i for i, t in enumerate(trajectories) if t.guidance_scale != 1.0]
+        indices = [i for i, t in enumerate(trajectories) if t.scale != 1.0]
         arguments = (x, timesteps, *self._arguments(trajectories))
         if not indices:
             return self._call(self._forward, *arguments)
@@ -202,9 +203,8 @@ class Runner:
             both = self._call(self._forward, *map(torch.cat, zip(arguments, repeated, strict=True)))
             out, base = both[: len(x)], both[len(x) :]
         channels = x.shape[1]
-        base = base[:, :channels]
-        scale = upload(torch.tensor([each.guidance_scale for each in again]), x.device).view(-1, 1, 1, 1)
-        out[guided, :channels] = base + scale * (out[guided, :channels] - base)
+        scale = upload(torch.tensor([each.scale for each in again]), x.device).view(-1, 1, 1, 1)
+        out[guided, :channels] = guided_output(out[guided, :channels], base[:, :channels], scale)
         return out
 
     def _arguments(self, trajectories: Sequence[Trajectory], *, with_labels: bool = True) -> list[Tensor]:

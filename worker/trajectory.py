@@ -44,8 +44,6 @@ class Trajectory:
         x0_before: the one predicted before it.
         row: index of the next row of the plan; len(plan) when finished.
         label: class index, of the network or of the classifier that guides it; None is no class.
-        guidance_scale: scale of guidance by the weaker network or without a classifier; 1 is off, any other needs a
-            second call: of the weaker network, or of the network without label.
         restoration: the measurement that the image has to agree with, if there is one.
         ready: whether it can step; it cannot as long as other trajectories have to end first.
         condition: what a conditional network sees beside x; None for any other network, and until it is known.
@@ -61,7 +59,6 @@ class Trajectory:
     x0_before: Tensor
     row: int = 0
     label: int | None = None
-    guidance_scale: float = 1.0
     restoration: Restoration | None = None
     ready: bool = True
     condition: Condition | None = None
@@ -74,9 +71,27 @@ class Trajectory:
         return self.row == len(self.plan)
 
     @property
+    def scale(self) -> float:
+        """Scale of guidance without a classifier in its next step; 1 is off.
+
+        Any other needs a second call: of the weaker network, or of the network without label.
+        """
+        return self.plan.scales[self.row]
+
+    @property
     def cost(self) -> int:
-        """Number of slots that it takes in a batch: one for each network call that it needs in a step."""
-        return 1 + (self.guidance_scale != 1.0) + self.plan.guided
+        """Number of slots that its next step takes in a batch: one for each network call that the step needs."""
+        return self.plan.costs[self.row]
+
+    @property
+    def spent(self) -> int:
+        """Number of network calls that its steps so far took."""
+        return self.plan.spent[self.row]
+
+    @property
+    def left(self) -> int:
+        """Number of network calls that its steps to come take."""
+        return self.plan.spent[-1] - self.spent
 
     def outcome(self, x: Tensor, x0: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
         """Returns what its row makes of it, in agreement with its measurement.

@@ -89,10 +89,14 @@ function showClasses(model) {
   const all = names.length > 1 ? [option("inRows", ROWS), ...(names.includes("all") ? [] : [option("inTurn", "all")])] : [];
   $("class").hidden = !names.length;
   $("classes").hidden = !names.length && !model.weaker;
-  $("free").hidden = !model.weaker && (!model.classes || model.label_required);
+  $("free").hidden = $("interval").hidden = !model.weaker && (!model.classes || model.label_required);
   form.elements.guidance_scale.dataset.tHint = model.weaker ? "asModel" : "off";
   $("classifier").hidden = !model.classifier_classes;
   form.elements.label.replaceChildren(...some, ...names.map(name => new Option(name)), ...all);
+  for (const end of ["guidance_low", "guidance_high"]) {
+    form.elements[end].dataset.tHint = model.defaults[end] === undefined ? "noLimit" : "asModel";
+    form.elements[end].value = "";
+  }
   form.elements.guidance_scale.value = form.elements.classifier_scale.value = "";
 }
 

@@ -77,7 +77,7 @@ async function drawGrid() {
   cells.clear();
   parts.draw.disabled = true;
   const { query: base, urgency } = request;
-  const kept = ["model", "label", "guidance_scale", "classifier_scale", "clip", "steps"].filter(name => base.getAll(name).length === 1);
+  const kept = ["model", "label", "guidance_scale", "guidance_low", "guidance_high", "classifier_scale", "clip", "steps"].filter(name => base.getAll(name).length === 1);
   const drawn = tag;
   for (const sampler of rows) for (const value of columns) cells.set(keyOf(sampler, value), { asked: [sampler, value] });
   drawing: for (const sampler of rows) {

@@ -13,7 +13,7 @@ import { recallByPictures } from "./saved.js";
 import { t } from "./texts.js";
 
 const MAGIC = [0x89, 0x50, 0x4e, 0x47];
-const SAMPLING = ["steps", "sampler", "spacing", "eta", "variance", "clip", "seed", "label", "guidance_scale", "classifier_scale", "n", "bits"];
+const SAMPLING = ["steps", "sampler", "spacing", "eta", "variance", "clip", "seed", "label", "guidance_scale", "guidance_low", "guidance_high", "classifier_scale", "n", "bits"];
 const SHARED = new Set([...SAMPLING, "model_sha256", "upscaler_sha256", "timesteps", "pictures", "compiled"]); // by all kinds
 
 // Resolves to what a PNG of difuso says about itself, the JSON in its iTXt chunk `difuso`; undefined without one.
@@ -73,8 +73,8 @@ async function show(file) {
 
 async function recipeOf(recipe, button) {
   const { kind, query } = requestOf(recipe);
-  const names = ["model", "sampler", "steps", "spacing", "seed", "label", "guidance_scale", "eta"];
-  const texts = { label: "class", guidance_scale: "guidance" };
+  const names = ["model", "sampler", "steps", "spacing", "seed", "label", "guidance_scale", "guidance_low", "guidance_high", "eta"];
+  const texts = { label: "class", guidance_scale: "guidance", guidance_low: "guidanceLow", guidance_high: "guidanceHigh" };
   const facts = names.filter(name => recipe[name] !== null && recipe[name] !== undefined).flatMap(name => [
     el("dt", { textContent: t(texts[name] ?? name) }),
     el("dd", { textContent: name === "label" ? (models.get(recipe.model)?.classes?.[recipe.label] ?? recipe.label) : recipe[name] }),

@@ -58,6 +58,10 @@ class Sampling(Headers, total=False):
     """Class, by name or index; repeat it for one image of each, or say all for the classes in turn."""
     guidance_scale: float | None
     """Scale of guidance by a weaker network, or without one classifier-free, which needs a label; 1 is off."""
+    guidance_low: float | None
+    """Noise level, as sigma, above which guidance_scale acts; by default the model's, or 0."""
+    guidance_high: float | None
+    """Noise level, as sigma, up to which guidance_scale acts; by default the model's, or 1000000, which is no limit."""
     classifier_scale: float | None
     """Scale of guidance by the model's classifier; 0 is off; needs a label."""
     model: str | None

@@ -17,12 +17,12 @@ from model.plans.spacing import RULES
 
 from ..cascade import Enlarging
 from ..catalog import Catalog, ModelInfo
-from ..cost import NOTHING, Cost, cost_of
+from ..cost import NOTHING, Cost, cost_of, guided_steps_of
 from ..errors import RequestRefused
 from ..images.arrays import SentImage
 from ..images.fitting import FittedImage
 from ..moments import MAX_MOMENTS, MomentName, Trace, check_trace, trace_of
-from ..params import MAX_IMAGES, TAG, Eta, SamplerName, SamplingParams, Seed, SpacingName
+from ..params import MAX_IMAGES, TAG, Eta, SamplerName, SamplingParams, Seed, Sigma, SpacingName
 from ..per_image import ALL
 from ..values import Bits, Frozen
 
@@ -74,6 +74,15 @@ class SamplingQuery(Frozen):
         le=100,
         description="scale of guidance by a weaker network, or without one classifier-free, which needs a label; 1 is "
         "off",
+    )
+    guidance_low: Sigma | None = Field(
+        default=None,
+        description="noise level, as sigma, above which guidance_scale acts; by default the model's, or 0",
+    )
+    guidance_high: Sigma | None = Field(
+        default=None,
+        description="noise level, as sigma, up to which guidance_scale acts; by default the model's, or 1000000, "
+        "which is no limit",
     )
     classifier_scale: float | None = Field(
         default=None, ge=0, le=100, description="scale of guidance by the model's classifier; 0 is off; needs a label"
@@ -161,6 +170,11 @@ class Task(Frozen):
         return set(type(self).model_fields) > {"kind"}
 
     @property
+    def start(self) -> int | None:
+        """The timestep at which its images begin; None for T-1."""
+        return None
+
+    @property
     def second_stage(self) -> Enlarging | None:
         """How another model enlarges the images; None if none does."""
         return None
@@ -169,9 +183,9 @@ class Task(Frozen):
         """Returns the number of images in the result."""
         return params.n
 
-    def image_steps(self, params: SamplingParams) -> int:
-        """Returns the work of the job: images times network calls."""
-        return params.image_steps
+    def image_steps(self, params: SamplingParams, guided_steps: int | None = None) -> int:
+        """Returns the work of the job: images times network calls; `guided_steps` as in `SamplingParams.calls`."""
+        return params.n * params.calls(guided_steps)
 
     def abreast(self, params: SamplingParams) -> float:
         """Returns how many images step side by side, on average over the run."""
@@ -207,6 +221,7 @@ class Prepared:
         params: the sampling parameters, all filled in.
         task: the kind of the job, and the parameters of this kind only.
         images: the fitted images of the request, in the worker's order.
+        guided_steps: the number of steps of an image that are guided, where guidance acts in some only; else None.
         trace: the network calls after which the state of each image is kept.
         bits: the bits of each pixel in the answer, 8 or 16.
         planes: the number of planes of each image in the answer; see `Shape.planes`.
@@ -216,10 +231,16 @@ class Prepared:
     params: SamplingParams
     task: Task
     images: tuple[FittedImage, ...] = ()
+    guided_steps: int | None = None
     trace: Trace = ()
     bits: Bits = 8
     planes: int = 1
     cost: Cost = NOTHING
+
+    @property
+    def image_steps(self) -> int:
+        """The work of the job."""
+        return self.task.image_steps(self.params, self.guided_steps)
 
 
 Fit = Callable[[SentImage], FittedImage]
@@ -277,5 +298,11 @@ class Kind(Generic[Query]):
         if query.bits == "16" and shape.channels == 3:
             name = (model.upscaler or model).name
             raise RequestRefused("bits", f"Should be 8: {name} makes RGB images, whose PNGs have 8 bits here")
-        whole = replace(prepared, trace=trace, bits=16 if query.bits == "16" else 8, planes=shape.planes)
+        whole = replace(
+            prepared,
+            guided_steps=guided_steps_of(prepared, model),
+            trace=trace,
+            bits=16 if query.bits == "16" else 8,
+            planes=shape.planes,
+        )
         return replace(whole, cost=cost_of(whole, model))

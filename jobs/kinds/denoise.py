@@ -58,6 +58,10 @@ class Denoising(Task):
     mode: Literal["sample", "mmse"] = "sample"
     average: bool = False
 
+    @property
+    def start(self) -> int | None:
+        return self.depth
+
     def answers(self, params: SamplingParams) -> int:
         return 1 if self.average else params.n
 

@@ -49,8 +49,9 @@ class Generation(Task):
     def second_stage(self) -> Enlarging | None:
         return self.upscale
 
-    def image_steps(self, params: SamplingParams) -> int:
-        return params.image_steps + (params.n * self.upscale.image_steps if self.upscale else 0)
+    def image_steps(self, params: SamplingParams, guided_steps: int | None = None) -> int:
+        enlarging = params.n * self.upscale.image_steps if self.upscale else 0
+        return super().image_steps(params, guided_steps) + enlarging
 
     def facts(self, params: SamplingParams, index: int, images: Sequence[str]) -> dict[str, Any]:
         return self.model_dump(mode="json") if self.upscale else {}

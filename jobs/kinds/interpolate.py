@@ -79,10 +79,15 @@ class Interpolation(Task):
             raise ValueError("depth is needed between two images, and has no meaning between two seeds")
         return self
 
-    def image_steps(self, params: SamplingParams) -> int:
+    @property
+    def start(self) -> int | None:
+        return self.depth
+
+    def image_steps(self, params: SamplingParams, guided_steps: int | None = None) -> int:
         """Returns the work of the job; each inversion counts as one image more, without guidance by a classifier."""
         inverted = 2 if self.mode == "ddim" else 0
-        return params.image_steps + inverted * params.steps * (1 + (params.guidance_scale != 1.0))
+        inversion = params.model_copy(update={"classifier_scale": 0.0})
+        return super().image_steps(params, guided_steps) + inverted * inversion.calls(guided_steps)
 
     def abreast(self, params: SamplingParams) -> float:
         """Returns how many images step side by side: both inversions first, then all images."""

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from ..guidance import UNGUIDED, Guidance
 from .plan import Column, Plan
 from .prediction import Prediction, eps_from_output
 from .schedule import NoiseSchedule
@@ -19,6 +20,7 @@ def make_inversion(
     spacing: str = "leading",
     prediction: Prediction = "eps",
     start: int | None = None,
+    guidance: Guidance = UNGUIDED,
 ) -> Plan:
     """Makes the plan that takes a clean image to x_t at the timestep where a DDIM plan of the same arguments begins.
 
@@ -26,7 +28,7 @@ def make_inversion(
     same calls on its way back; they differ only in x. Nothing is clipped.
 
     Args:
-        schedule, spacing, prediction, start: as in `make_plan`.
+        schedule, spacing, prediction, start, guidance: as in `make_plan`.
         steps: number of network calls, 1..T (1..start+1).
 
     Raises:
@@ -35,7 +37,7 @@ def make_inversion(
     levels = visit_levels(schedule, spacing, steps, start=start)
     chain = levels.chain
     table = np.zeros((steps, len(Column)))
-    table[:, Column.CLIP] = np.inf
+    table[:, Column.CLIP], table[:, Column.W] = np.inf, guidance.weights(chain.sigmas)
     for row, abar, abar_next in zip(table, chain.alphas_cumprod_prev, chain.alphas_cumprod, strict=True):
         # eps = p x + q out;  x0 = (x - sqrt(1 - abar) eps) / sqrt(abar);  x' = sqrt(abar') x0 + sqrt(1 - abar') eps
         p, q = eps_from_output(prediction, float(abar_next))

@@ -2,13 +2,14 @@
 
 The network is called at the row's timestep t. Then, with `out` the network's output and z standard normal,
 
+    out = base + W (out - base)                                    only where W is not 1
     x0  = clip(X0_X x_t + X0_OUT out)  +  G w^2 gradient           w = exp(V (out_v + 1) / 2)
     x'  = A x_t + B x0 + OUT out + C x0_previous + D x0_before + S w z      z is drawn only where S is not 0
 
-The first line converts the prediction to x0 and adds classifier guidance; the second line is the sampler. x0_previous
-is the x0 of the call before, and x0_before that of the call before it. If a network learned its variance, out_v is the
-second half of its output; otherwise w is 1. Samplers differ only in these numbers, so a batch may mix rows of any
-plans.
+The first line is guidance without a classifier, see `model.guidance`; the second converts the prediction to x0 and adds
+the guidance of a classifier; the third is the sampler. x0_previous is the x0 of the call before, and x0_before that of
+the call before it. If a network learned its variance, out_v is the second half of its output; otherwise w is 1.
+Samplers differ only in these numbers, so a batch may mix rows of any plans.
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cached_property
+from itertools import accumulate
 from typing import get_args
 
 import numpy as np
 
 from ..errors import PlanError
+from ..guidance import UNGUIDED, Guidance
 from .clipping import Clipping
 from .prediction import Prediction, eps_from_output, x0_from_output
 from .samplers import SAMPLERS, Options, Transition, Variance
@@ -47,6 +50,7 @@ class Column(IntEnum):
     D = 9
     S = 10
     V = 11
+    W = 12  # the scale of guidance without a classifier; where it is 1 there is no base
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +60,7 @@ class Plan:
     Attributes:
         timesteps: the timesteps at which the network is called, in order, shape (K,); fractional only on a Karras grid
             and in a list.
-        table: the coefficients, float64, shape (K, 12), one row per call; see `Column`.
+        table: the coefficients, float64, shape (K, 13), one row per call; see `Column`.
     """
 
     timesteps: tuple[float, ...]
@@ -69,9 +73,24 @@ class Plan:
         return len(self.timesteps)
 
     @cached_property
-    def guided(self) -> bool:
+    def by_classifier(self) -> bool:
         """Whether a classifier guides the run."""
         return bool(self.table[:, Column.G].any())
+
+    @cached_property
+    def scales(self) -> tuple[float, ...]:
+        """W of each row."""
+        return tuple(self.table[:, Column.W].tolist())
+
+    @cached_property
+    def costs(self) -> tuple[int, ...]:
+        """The network calls that each row takes: one, and one for each kind of guidance."""
+        return tuple(1 + (scale != 1.0) + self.by_classifier for scale in self.scales)
+
+    @cached_property
+    def spent(self) -> tuple[int, ...]:
+        """The network calls that the rows before each row take, and at the end those of all rows."""
+        return tuple(accumulate(self.costs, initial=0))
 
     @cached_property
     def stochastic(self) -> bool:
@@ -90,6 +109,7 @@ def make_plan(
     prediction: Prediction = "eps",
     clip: Clipping | bool = True,
     start: int | None = None,
+    guidance: Guidance = UNGUIDED,
     classifier_scale: float = 0.0,
 ) -> Plan:
     """Makes the table of coefficients of one sampling run.
@@ -109,6 +129,7 @@ def make_plan(
         clip: clipping of the predicted x0; True clamps it to [-1, 1], False leaves it as it is.
         start: the timestep where the run begins, whatever the spacing, with the others spaced over 0..start; None for
             T-1.
+        guidance: guidance without a classifier.
         classifier_scale: scale of classifier guidance; 0 is off.
 
     Raises:
@@ -144,7 +165,14 @@ def make_plan(
     clipping = clip if isinstance(clip, Clipping) else Clipping(mode="static" if clip else "none")
     options = Options(steps, eta, variance, clipping.keep_eps)
     transitions = SAMPLERS[sampler].transitions(levels.chain, options)
-    return tabulate(levels, transitions, prediction=prediction, clipping=clipping, classifier_scale=classifier_scale)
+    return tabulate(
+        levels,
+        transitions,
+        prediction=prediction,
+        clipping=clipping,
+        guidance=guidance,
+        classifier_scale=classifier_scale,
+    )
 
 
 def tabulate(
@@ -153,6 +181,7 @@ def tabulate(
     *,
     prediction: Prediction,
     clipping: Clipping,
+    guidance: Guidance = UNGUIDED,
     classifier_scale: float = 0.0,
 ) -> Plan:
     """Makes the table of transitions: their coefficients of x0 and eps, in terms of the network's output.
@@ -162,6 +191,7 @@ def tabulate(
     """
     table = np.zeros((len(transitions), len(Column)))
     table[:, Column.CLIP], table[:, Column.QUANTILE] = clipping.columns
+    table[:, Column.W] = guidance.weights(levels.chain.sigmas)[[t.level for t in transitions]]
     for row, t in zip(table, transitions, strict=True):
         abar = float(levels.chain.alphas_cumprod[t.level])
         eps_x, eps_out = eps_from_output(prediction, abar) if t.e else (0.0, 0.0)

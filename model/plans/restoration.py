@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from ..guidance import UNGUIDED, Guidance
 from .clipping import Clipping
 from .plan import Plan, tabulate
 from .prediction import Prediction
@@ -19,7 +20,13 @@ ETA = 0.85
 
 
 def plan_restoration(
-    schedule: NoiseSchedule, *, steps: int, spacing: str, prediction: Prediction, clipping: Clipping
+    schedule: NoiseSchedule,
+    *,
+    steps: int,
+    spacing: str,
+    prediction: Prediction,
+    clipping: Clipping,
+    guidance: Guidance = UNGUIDED,
 ) -> tuple[Plan, FloatTable]:
     """Makes the plan of a restoration; the arguments are those of `make_plan`.
 
@@ -36,5 +43,5 @@ def plan_restoration(
         spread = math.sqrt(1.0 - abar_prev)
         a = math.sqrt(1.0 - ETA**2) * spread / math.sqrt(1.0 - abar)
         transitions.append(Transition(i, a=a, b=math.sqrt(abar_prev) - a * math.sqrt(abar), s=ETA * spread))
-    plan = tabulate(levels, transitions, prediction=prediction, clipping=clipping)
+    plan = tabulate(levels, transitions, prediction=prediction, clipping=clipping, guidance=guidance)
     return plan, np.append(levels.chain.sigmas[::-1], 0.0)

@@ -107,6 +107,22 @@ def test_a_weaker_network_guides_without_classes(studio: Studio) -> None:
     assert "guidance 4" in studio.shown(studio.made(model="with-guide", guidance_scale="4"), 1)
 
 
+def test_guidance_acts_on_an_interval_of_noise_levels(studio: Studio) -> None:
+    studio.click("#form summary")
+    studio.fill("model", "tiny")  # which nothing can guide
+    assert not studio.form.find_element(By.NAME, "guidance_low").is_displayed()
+    studio.fill("model", "with-guide")
+    low = studio.form.find_element(By.NAME, "guidance_low")
+    assert low.is_displayed()
+    assert low.get_attribute("placeholder") == "no limit"
+    job_id = studio.made(guidance_low="0.5", guidance_high="20")
+    params = studio.job(job_id)["params"]
+    assert (params["guidance_low"], params["guidance_high"]) == (0.5, 20)
+    facts = studio.view(job_id).text
+    assert "Guidance above noise \u03c3\n0.5" in facts
+    assert "Guidance up to noise \u03c3\n20" in facts
+
+
 def test_a_running_job_shows_unfinished_pictures_and_can_be_cancelled(studio: Studio) -> None:
     studio.fill("n", "16")
     studio.fill("steps", "1000")

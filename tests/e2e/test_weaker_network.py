@@ -27,6 +27,7 @@ from tests.small_models import awake
 pytestmark = [pytest.mark.timeout(180), pytest.mark.usefixtures("redis_server")]
 
 SCALE = 2.5
+GUIDED = 5  # of eight steps, those with a sigma above 0.5 and up to 20
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +69,26 @@ def test_the_model_is_guided_without_being_asked(difuso: Difuso) -> None:
     assert np.array_equal(pixels(off), pixels(ask(difuso, model="plain")))
     assert not np.array_equal(pixels(off), pixels(guided))
     assert not np.array_equal(pixels(stronger), pixels(guided))
+
+
+def test_it_guides_within_the_noise_levels_of_the_request(difuso: Difuso) -> None:
+    limits: dict[str, Any] = {"guidance_low": 0.5, "guidance_high": 20}
+    asked = {"model": "guided", "steps": 8, **limits}
+    limited = ask(difuso, **limits)
+    with Image.open(io.BytesIO(limited)) as image:
+        recipe = json.loads(image.info["difuso"])
+    assert recipe.items() >= limits.items()
+    assert len({pixels(png).tobytes() for png in (limited, ask(difuso), ask(difuso, guidance_scale=1))}) == 3
+    with httpx.Client(base_url=difuso.url, timeout=60) as client:
+        price = client.post("/generate", params={**asked, "dry_run": "true"}).json()
+        job = client.post("/generate", params=asked, headers={"Prefer": "respond-async"})
+        done = client.get(job.headers["Location"], headers={"Prefer": "wait=30"}).json()
+        refused = client.post("/generate", params={"model": "guided", "guidance_low": 2, "guidance_high": 1})
+    assert (price["image_steps"], price["params"]["guidance_high"]) == (8 + GUIDED, 20)
+    assert done["steps"] == {"done": 8 + GUIDED, "total": 8 + GUIDED}
+    assert done["params"].items() >= limits.items()
+    assert refused.status_code == 422
+    assert "Must be greater than guidance_low, 2" in refused.text
 
 
 @pytest.mark.slow

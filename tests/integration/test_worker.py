@@ -173,7 +173,7 @@ def test_a_job_over_its_time_fails_with_a_code(stack: Stack) -> None:
     status = stack.queue.status(job.id)
     assert status.failure is FailureCode.TIMEOUT
     assert status.attempts == 1, "it is not tried again"
-    assert 0 < status.progress.image_steps < params.image_steps
+    assert 0 < status.progress.image_steps < job.image_steps
 
 
 @pytest.mark.timeout(60)

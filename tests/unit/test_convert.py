@@ -21,6 +21,7 @@ from difuso.errors import UserError
 from model import load_checkpoint, save_checkpoint
 from model.checkpoint import CLASSIFIER, file_sha256
 from model.config import ScheduleConfig
+from model.guidance import Guidance
 from model.networks.build import build_network
 from model.networks.configs import UNetConfig
 from tests.foreign import noise, reference
@@ -312,12 +313,12 @@ def test_a_weaker_version_becomes_part_of_a_model(models_dir: Path, tmp_path: Pa
     small = awake(build_network(smaller))
     config = dataclasses.replace(tiny.config, network=smaller, training={"steps": 3})
     save_checkpoint(tmp_path / "small", config, small, dtype=torch.float32)
-    said = convert(
-        models_dir / "tiny", "--weaker", tmp_path / "small", "--guidance-scale", "2.5", "--out", tmp_path / "guided"
-    )
+    guidance = ("--guidance-scale", "2.5", "--guidance-low", "0.2", "--guidance-high", "3")
+    said = convert(models_dir / "tiny", "--weaker", tmp_path / "small", *guidance, "--out", tmp_path / "guided")
     assert "with a weaker network" in said
     made = load_checkpoint(tmp_path / "guided")
     assert made.config.weaker == smaller
+    assert made.config.defaults.guidance(2.5) == Guidance(2.5, 0.2, 3.0)
     assert made.config.defaults.guidance_scale == 2.5
     assert made.config.training == {**tiny.config.training, "weaker": {"steps": 3}}
     assert made.weaker is not None
@@ -342,6 +343,9 @@ def test_a_weaker_version_must_fit_the_model(models_dir: Path, tmp_path: Path) -
         save_checkpoint(tmp_path / f"other{number}", config, tiny.network)
         assert reason in refusal(models_dir / "tiny", "--weaker", tmp_path / f"other{number}")
     assert "needs a weaker network" in refusal(models_dir / "tiny", "--guidance-scale", "2")
+    assert "guidance_high must be greater" in refusal(
+        models_dir / "tiny", "--guidance-low", "2", "--guidance-high", "1"
+    )
 
 
 def test_a_classifier_is_no_model_and_a_model_no_classifier(tmp_path: Path) -> None:

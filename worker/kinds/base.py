@@ -131,7 +131,11 @@ def plan_of(job: Job, runner: Runner, *, start: int | None = None) -> Plan:
     """Makes the plan of the job's sampling run; see `ModelConfig.plan`."""
     checkpoint, params = runner.checkpoint, job.params
     return checkpoint.config.plan(
-        checkpoint.schedule, start=start, classifier_scale=params.classifier_scale, **params.choices
+        checkpoint.schedule,
+        start=start,
+        guidance=params.guidance,
+        classifier_scale=params.classifier_scale,
+        **params.choices,
     )
 
 
@@ -154,9 +158,8 @@ def trajectories(
 
     The trajectory at an index has the class of the image at this index.
     """
-    label_of, scale = job.params.label_of, job.params.guidance_scale
     beginnings = zip(generators, (upload(start.float(), runner.device) for start in starts), strict=True)
     return [
-        Trajectory(plan, generator, x, x, x, 0, label_of(index), scale, restoration, ready)
+        Trajectory(plan, generator, x, x, x, 0, job.params.label_of(index), restoration, ready)
         for index, (generator, x) in enumerate(beginnings)
     ]

@@ -70,6 +70,7 @@ def _inverted(job: Job, task: Interpolation, runner: Runner, a: Tensor, b: Tenso
         spacing=params.spacing,
         prediction=checkpoint.config.prediction,
         start=task.depth,
+        guidance=params.guidance,
     )
     plan = plan_of(job, runner, start=task.depth)
     generators = [image_generator(params.seed_of(0)) for _ in task.shares]

@@ -41,6 +41,7 @@ def begin(job: Job, runner: Runner, images: Sequence[Tensor]) -> JobStart:
         spacing=params.spacing,
         prediction=checkpoint.config.prediction,
         clipping=checkpoint.config.clip.with_mode(params.clip),
+        guidance=params.guidance,
     )
     generators = generators_of(job)
     starts = [restoration.begin(z) for z in draw_noise(generators, checkpoint.config.shape)]

@@ -183,6 +183,7 @@ def test_with_the_weights_of_inception_the_figures_are_called_fid(
         (["ddim:1001"], "ddim:1001: steps must lie between 1 and 1000, got 1001"),
         (["ddim:5:nowhere"], "spacing: "),
         (["ddim:5", "--guidance-scale", "2"], "guidance_scale: Should be 1: tiny has no classes"),
+        (["ddim:5", "--guidance-low", "2"], "guidance_low: Should be omitted: tiny has no classes"),
         (["/nowhere"], "/nowhere is neither a folder nor an .npz file"),
         (["ddim:5", "--reference", "/nowhere"], "no images below /nowhere"),
         (["ddim:5", "--model", "nobody"], "model: Should be one of tiny"),

@@ -46,6 +46,7 @@ QUERIES: tuple[dict[str, Any], ...] = (
     {"plan": "few", "clip": "none"},
     {"label": "1"},
     {"label": "2", "guidance_scale": 2.5},
+    {"label": "2", "guidance_scale": 2.5, "guidance_low": 0.2, "guidance_high": 3.0},
     {"label": "2", "classifier_scale": 2.5},
     {"label": "all"},
     {"label": ["2", "0", "1"], "guidance_scale": 2.5},

@@ -210,10 +210,38 @@ def test_values_cannot_change() -> None:
 
 def test_each_kind_of_guidance_costs_as_much_again() -> None:
     params = SamplingParams(n=3, steps=10, sampler="ddim", spacing="leading", eta=0, seed=0, label=1)
-    assert params.image_steps == 30
-    assert params.model_copy(update={"guidance_scale": 2.0}).image_steps == 60
-    assert params.model_copy(update={"classifier_scale": 2.0}).image_steps == 60
-    assert params.model_copy(update={"guidance_scale": 2.0, "classifier_scale": 2.0}).image_steps == 90
+    guided = params.model_copy(update={"guidance_scale": 2.0})
+    assert params.calls() == params.calls(4) == 10
+    assert guided.calls() == params.model_copy(update={"classifier_scale": 2.0}).calls() == 20
+    assert guided.model_copy(update={"classifier_scale": 2.0}).calls() == 30
+
+
+def test_guidance_costs_only_where_it_acts() -> None:
+    params = SamplingParams(n=3, steps=10, sampler="ddim", spacing="leading", eta=0, seed=0, guidance_scale=2.0)
+    both = params.model_copy(update={"classifier_scale": 2.0})
+    arc = Interpolation(shares=(0.1, 0.5, 0.9), depth=99, mode="ddim")
+    assert (params.calls(4), both.calls(4), params.calls(0)) == (14, 24, 10)
+    assert Generation().image_steps(params, 4) == 3 * 14
+    assert (arc.image_steps(params, 4), arc.image_steps(both, 4)) == ((3 + 2) * 14, 3 * 24 + 2 * 14)
+    job = Job(id=ID, model="m", params=params, guided_steps=4, accepted_at=0, timeout=1)
+    assert job.image_steps == 3 * 14
+    assert Job.decode(job.model_dump(mode="json")) == job
+
+
+def test_jobs_without_an_interval_are_written_as_before_there_was_one() -> None:
+    """So workers of the version before read them, and snapshots of jobs in flight still fit."""
+    params = SamplingParams(n=1, steps=10, sampler="ddim", spacing="leading", eta=0, seed=0, guidance_scale=2.0)
+    written = Job(id=ID, model="m", params=params, accepted_at=0, timeout=1).model_dump_json()
+    assert "guidance_scale" in written
+    assert not any(name in written for name in ("guidance_low", "guidance_high", "guided_steps"))
+
+
+@pytest.mark.parametrize(("low", "high"), [(2.0, 1.0), (1.0, 1.0), (None, 0.0), (-1.0, None), (float("nan"), None)])
+def test_an_interval_that_holds_no_noise_level_is_no_parameter(low: float | None, high: float | None) -> None:
+    with pytest.raises(ValidationError, match=r"guidance_low|guidance_high"):
+        SamplingParams(
+            n=1, steps=1, sampler="ddim", spacing="leading", eta=0, seed=0, guidance_low=low, guidance_high=high
+        )
 
 
 @pytest.mark.parametrize("spacing", ["", "even", "10,", ",10", "10,,10", "-1", "1.5", "10000", "10 10", "\u0661"])

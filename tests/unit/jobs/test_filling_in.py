@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from jobs.catalog import Catalog, ModelInfo
 from jobs.errors import RequestRefused
@@ -36,6 +37,7 @@ LEARNED = model(variance="learned_range", clip=Clipping("dynamic"))
 ZERO_SNR = model(prediction="v", schedule=ScheduleConfig(zero_terminal_snr=True))
 CLASSIFIED = model("plain", classes=None, classifier=ClassifierConfig(num_classes=3))
 ALWAYS_LABELLED = model(network=UNetConfig(null_class=False))
+LIMITS: dict[str, Any] = {"guidance_scale": 2.5, "guidance_low": 0.2, "guidance_high": 3.0}
 WEAKER: dict[str, Any] = {
     "weaker": UNetConfig(channels=32),
     "defaults": SamplerDefaults(guidance_scale=2.5),
@@ -43,6 +45,7 @@ WEAKER: dict[str, Any] = {
 }
 GUIDED = model("plain", classes=None, **WEAKER)
 GUIDED_IN_CLASSES = model(network=UNetConfig(null_class=False), **WEAKER)
+LIMITED = model("plain", classes=None, weaker=UNetConfig(channels=32), defaults=SamplerDefaults(**LIMITS))
 
 
 def test_what_is_left_open_is_the_models_choice() -> None:
@@ -77,6 +80,41 @@ def test_a_weaker_network_guides_by_default_what_is_drawn_from_noise_alone() -> 
     assert fill_in(SamplingQuery(plan="few", guidance_scale=3.0), GUIDED).guidance_scale == 3.0
     assert fill_in(SamplingQuery(), GUIDED, start=499).guidance_scale == 1.0
     assert fill_in(SamplingQuery(guidance_scale=2.0), GUIDED, start=499).guidance_scale == 2.0
+
+
+def test_what_is_not_guided_has_no_interval() -> None:
+    for scale, start in ((1.0, None), (None, 499)):
+        params = fill_in(SamplingQuery(guidance_scale=scale), LIMITED, start=start)
+        assert (params.guidance_scale, params.guidance_low, params.guidance_high) == (1.0, None, None)
+    assert fill_in(SamplingQuery(guidance_scale=2.0), LIMITED, start=499).guidance_low == 0.2
+
+
+@pytest.mark.parametrize(
+    ("asked", "model", "said"),
+    [
+        ({"guidance_low": 0.2}, PLAIN, "guidance_low: Should be omitted: plain has no classes"),
+        (
+            {"guidance_low": 0.2, "label": "cat"},
+            ALWAYS_LABELLED,
+            "guidance_low: Should be omitted: pets was not trained without labels",
+        ),
+        ({"guidance_low": 0.2, "label": "cat"}, MODEL, "guidance_low needs a guidance_scale other than 1"),
+        ({"guidance_high": 0.1}, LIMITED, "guidance_high must be greater than guidance_low, 0.2, got 0.1"),
+    ],
+)
+def test_an_interval_that_has_no_meaning_is_refused_with_the_reason(
+    asked: dict[str, Any], model: ModelInfo, said: str
+) -> None:
+    with pytest.raises((RequestRefused, PlanError)) as caught:
+        fill_in(SamplingQuery(**asked), model)
+    assert str(caught.value) == said
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-0.1", "1000001", "low"])
+@pytest.mark.parametrize("name", ["guidance_low", "guidance_high"])
+def test_an_end_of_the_interval_is_a_noise_level(name: str, value: str) -> None:
+    with pytest.raises(ValidationError, match=name):
+        SamplingQuery.model_validate({name: value})
 
 
 def test_a_seed_is_drawn_anew_each_time_but_the_request_is_the_same() -> None:
@@ -142,6 +180,14 @@ def test_what_is_asked_for_decides_the_rest(asked: dict[str, Any], expected: dic
         ({"classifier_scale": 1.0, "label": "cat"}, MODEL, "classifier_scale"),
         ({"classifier_scale": 1.0}, CLASSIFIED, "classifier_scale"),
         ({"label": "3"}, CLASSIFIED, "label"),
+        ({"guidance_scale": 2.0, "guidance_low": 0.2}, PLAIN, "guidance_scale"),
+        ({"guidance_low": 0.2}, PLAIN, "guidance_low"),
+        ({"guidance_high": 3.0, "label": "cat"}, ALWAYS_LABELLED, "guidance_high"),
+        ({"guidance_high": 3.0, "label": "cat"}, MODEL, "guidance_high"),
+        ({"guidance_high": 3.0, "guidance_scale": 1.0}, GUIDED, "guidance_high"),
+        ({"guidance_low": 3.0, "guidance_high": 0.2}, GUIDED, "guidance_high"),
+        ({"guidance_high": 0.2}, LIMITED, "guidance_high"),
+        ({"guidance_low": 3.0}, LIMITED, "guidance_high"),
     ],
 )
 def test_what_the_model_cannot_do_names_the_parameter(asked: dict[str, Any], model: ModelInfo, parameter: str) -> None:
@@ -168,6 +214,11 @@ def test_what_the_model_cannot_do_names_the_parameter(asked: dict[str, Any], mod
         ({"guidance_scale": 4.0}, GUIDED, {"guidance_scale": 4.0}),
         ({"label": "cat"}, GUIDED_IN_CLASSES, {"label": 0, "guidance_scale": 2.5}),
         ({"label": "cat", "guidance_scale": 3.0}, GUIDED_IN_CLASSES, {"guidance_scale": 3.0}),
+        ({}, LIMITED, LIMITS),
+        ({"guidance_scale": 4.0}, LIMITED, LIMITS | {"guidance_scale": 4.0}),
+        ({"guidance_low": 0.0}, LIMITED, LIMITS | {"guidance_low": 0.0}),
+        ({"guidance_high": 1e6}, LIMITED, LIMITS | {"guidance_high": 1e6}),
+        ({"guidance_low": 0.5}, GUIDED, {"guidance_scale": 2.5, "guidance_low": 0.5}),
     ],
 )
 def test_what_the_model_is_decides_the_rest(asked: dict[str, Any], model: ModelInfo, expected: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,7 +12,9 @@ from PIL import Image
 from pydantic import ValidationError
 
 from jobs.catalog import ModelInfo
+from jobs.contract import new_job
 from jobs.errors import ImageRefused, RequestRefused
+from jobs.image_recipe import job_of, recipe
 from jobs.images.fitting import FittedImage
 from jobs.kinds import KINDS
 from jobs.kinds.base import SamplingQuery
@@ -65,6 +68,54 @@ def denoise(model: ModelInfo = MODEL, estimate: float = 25.0, **sent: Any) -> tu
 
 def restore(model: ModelInfo = MODEL, **sent: Any) -> tuple[SamplingParams, Any]:
     return asked("restore", model, sent)
+
+
+LIMITS: dict[str, Any] = {"label": "dog", "guidance_scale": 2.0, "guidance_low": 0.2, "guidance_high": 3.0}
+
+
+@pytest.mark.parametrize(
+    ("kind", "sent", "first", "runs"),
+    [
+        ("generate", {"steps": 20, "n": 3}, 999, 3),
+        ("generate", {"steps": 9, "sampler": "heun", "spacing": "karras"}, 999, 1),
+        ("denoise", {"strength": 0.5, "steps": 20, "n": 2}, 499, 2),
+        ("denoise", {"sigma": 60, "mode": "mmse"}, 156, 1),
+        ("interpolate", {"lambda": [0.2, 0.5, 0.8], "mode": "ddim", "steps": 20}, 999, 5),
+        ("interpolate", {"lambda": [0.2, 0.5, 0.8], "steps": 20}, 499, 3),
+        ("interpolate", {"seed": [3, 9], "steps": 20}, 999, 1),
+        ("restore", {"task": "colorize", "steps": 20}, 999, 1),
+    ],
+)
+def test_guidance_costs_a_second_call_within_the_interval_only(
+    kind: str, sent: dict[str, Any], first: int, runs: int
+) -> None:
+    query = KINDS[kind].query.model_validate(sent | LIMITS)
+    prepared = KINDS[kind].prepare(query, MODEL, {})
+    start = None if first == 999 else first
+    params = prepared.params
+    plan = MODEL.config.plan(MODEL.schedule, start=start, **params.choices)
+    sigmas = MODEL.schedule.sigma_at(np.array(plan.timesteps))
+    guided = int(((sigmas > 0.2) & (sigmas <= 3.0)).sum())
+    assert guided > 0
+    assert prepared.guided_steps == guided
+    job = new_job("pets", prepared)
+    assert job.image_steps == prepared.cost.image_steps == runs * (params.steps + guided)
+    whole = KINDS[kind].prepare(query.model_copy(update={"guidance_low": None, "guidance_high": None}), MODEL, {})
+    assert whole.cost.image_steps == runs * 2 * params.steps
+
+
+def test_the_recipe_of_an_image_has_the_interval_of_its_guidance_and_no_other_recipe_has_one() -> None:
+    def made(**sent: Any) -> dict[str, Any]:
+        query = KINDS["generate"].query.model_validate({"seed": 3, "n": 1, "label": "dog"} | sent)
+        job = new_job("pets", KINDS["generate"].prepare(query, MODEL, {}))
+        facts = recipe(job, 0, model="pets", model_sha256="0" * 64, compiled=False, timesteps=())
+        assert job_of(facts).params == job.params
+        return facts
+
+    facts = made(**LIMITS)
+    assert (facts["guidance_low"], facts["guidance_high"]) == (0.2, 3.0)
+    assert not {"guidance_low", "guidance_high"} & made(guidance_scale=2.0).keys()
+    assert "guided_steps" not in facts
 
 
 def test_interpolation_begins_half_way_where_both_pictures_are_one() -> None:

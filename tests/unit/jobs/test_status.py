@@ -63,7 +63,7 @@ def test_a_running_job_has_what_its_worker_says() -> None:
 def test_a_job_that_succeeded_has_done_all_of_its_steps() -> None:
     """Its last report may have come before its last step."""
     status = read(fields(RqStatus.FINISHED, started=STARTED, ended=ENDED), Progress(image_steps=4, eta_seconds=1.5))
-    assert status.progress.image_steps == job().params.image_steps
+    assert status.progress.image_steps == job().image_steps
     assert status.eta_seconds is None
     assert status.ended_at is not None
     assert status.expires_at == status.ended_at + 60

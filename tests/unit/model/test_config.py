@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import Any
 
@@ -27,6 +28,7 @@ TINY = ModelConfig(
     training={"recipe": "tiny", "steps": 3},
 )
 CONTENT = config_to_json(TINY)
+ALWAYS_LABELLED = CONTENT["network"] | {"null_class": False}
 
 
 def refusal(content: dict[str, Any]) -> str:
@@ -65,6 +67,12 @@ def refusal(content: dict[str, Any]) -> str:
             classes=("cat", "dog"),
         ),
         ModelConfig(UNetConfig(), weaker=PaperUNetConfig(), defaults=SamplerDefaults(guidance_scale=2.5)),
+        ModelConfig(
+            UNetConfig(num_classes=2),
+            classes=("cat", "dog"),
+            defaults=SamplerDefaults(guidance_low=0.2),
+            plans={"few": SamplerDefaults(steps=8, guidance_high=3.0)},
+        ),
         ModelConfig(UNetConfig(), image_size=(64, 96)),
         ModelConfig(UNetConfig(in_channels=8, out_channels=8), channels=8),
         ModelConfig(UNetConfig(), plans={"few": SamplerDefaults("dpmpp", 3, "at:12.5,160,999")}),
@@ -76,6 +84,14 @@ def refusal(content: dict[str, Any]) -> str:
 )
 def test_config_survives_json(config: ModelConfig) -> None:
     assert config_from_json(json.loads(json.dumps(config_to_json(config)))) == config
+
+
+def test_a_config_without_an_interval_is_written_as_before_there_was_one() -> None:
+    """Its hash is part of a model's version, by which jobs in flight and students know their model again."""
+    config = dataclasses.replace(TINY, plans={"few": SamplerDefaults(steps=8)})
+    content = config_to_json(config)
+    assert content["defaults"].keys() == content["plans"]["few"].keys()
+    assert list(content["defaults"]) == ["sampler", "steps", "spacing", "eta", "guidance_scale"]
 
 
 def test_what_may_be_left_out_has_its_default() -> None:
@@ -206,6 +222,16 @@ def test_a_classifier_needs_the_squares_that_it_was_trained_on() -> None:
         ),
         ({"weaker": {"type": "unet", "num_classes": 2, "out_channels": 1}}, "weaker.out_channels must be at least 3"),
         ({"weaker": {"type": "unet", "num_classes": 2, "patch": 32}}, "with this weaker network image_size must be a"),
+        (
+            {"network": ALWAYS_LABELLED, "defaults": {"guidance_low": 2.0}},
+            "defaults.guidance_low must be left out: the model has neither a weaker network nor label_drop",
+        ),
+        (
+            {"network": ALWAYS_LABELLED, "plans": {"few": {"guidance_high": 2.0}}},
+            "plans.few.guidance_high must be left out",
+        ),
+        ({"defaults": {"guidance_low": 2.0, "guidance_high": 1.0}}, "defaults: guidance_high must be greater than"),
+        ({"defaults": {"guidance_low": -1.0}}, "defaults.guidance_low must be a number between 0 and 1e+06"),
         ({"defaults": {"guidance_scale": 2.0}}, "defaults.guidance_scale must be 1 for a model without a weaker"),
         ({"plans": {"few": {"guidance_scale": 2.0}}}, "plans.few.guidance_scale must be 1 for a model without a"),
         ({"image_size": 9}, "image_size must be a multiple of 2"),

@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -106,6 +107,52 @@ def test_the_scale_is_the_teachers_unless_the_recipe_names_one(
     assert checkpoint.weaker is not None
     out, base = checkpoint.network(x, t), checkpoint.weaker(x, t)
     assert torch.allclose(teacher(x, t), base + scale * (out - base), atol=1e-6)
+
+
+def test_the_teacher_is_guided_within_the_interval_only(with_weaker: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Elsewhere the weaker network is not even called."""
+    checkpoint = load_checkpoint(with_weaker)
+    x, t, _ = batch()
+    sigmas = SCHEDULE.sigmas[t.numpy()]  # of 999, 249, 749, 499: 20291, 0.41, 2.4 and 1
+    low, high = 0.5, float(sigmas[2])  # which belongs to it
+    limits = ("guidance_scale=3.0", f"guidance_low={low}", f"guidance_high={high}")
+    teacher = Teacher(student(with_weaker, *limits), None, CPU)
+    assert checkpoint.weaker is not None
+    out, base = checkpoint.network(x, t), checkpoint.weaker(x, t)
+    expected = torch.where(torch.tensor([False, False, True, True]).view(-1, 1, 1, 1), base + 3 * (out - base), out)
+    assert (expected - out)[2:].abs().max() > 0.01
+    base_network = Mock(wraps=checkpoint.weaker)
+    monkeypatch.setattr(teacher, "_base", base_network)
+    assert torch.allclose(teacher(x, t), expected, atol=1e-6)
+    assert torch.equal(teacher(x[:2], t[:2]), checkpoint.network(x[:2], t[:2]))
+    (call,) = base_network.call_args_list
+    assert call.args[1].tolist() == [749, 499]
+
+
+def test_the_interval_is_the_teachers_unless_the_recipe_names_one(with_weaker: Path) -> None:
+    config = load_checkpoint(with_weaker).config
+    limited = replace(config, defaults=replace(config.defaults, guidance_low=0.5, guidance_high=5.0))
+    folder = with_weaker.parent / "limited"
+    save_checkpoint(folder, limited, network(config, 0), weaker=network(config, 1), dtype=torch.float32)
+    x, t, _ = batch()
+    for given, guided in (((), [749, 499]), (("guidance_low=0.0",), [249, 749, 499])):
+        teacher, checkpoint = Teacher(student(folder, *given), None, CPU), load_checkpoint(folder)
+        differing = (teacher(x, t) - checkpoint.network(x, t)).abs().amax((1, 2, 3)) > 1e-4
+        assert t[differing].tolist() == guided
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (("guidance_low=3.0", "guidance_high=1.0"), "guidance_high must be greater than guidance_low, 3"),
+        (("guidance_low=nan",), "guidance_low must lie between 0 and 1e"),
+        (("guidance_scale=1.0", "guidance_low=0.5"), "guidance_low needs a guidance_scale other than 1"),
+        (("guidance_low=1e5",), "no timestep has a sigma between guidance_low and guidance_high"),
+    ],
+)
+def test_an_interval_that_teaches_nothing_is_refused(with_weaker: Path, asked: tuple[str, ...], said: str) -> None:
+    with pytest.raises(RecipeError, match=said):
+        Teacher(student(with_weaker, *asked), None, CPU)
 
 
 @pytest.mark.parametrize("prediction", ["v", "x0"])

@@ -19,6 +19,7 @@ from jobs.contract import Job
 from jobs.params import SamplingParams
 from model.checkpoint import load_checkpoint
 from model.errors import NonFiniteSample
+from model.plans.plan import Column, Plan
 from model.sampling import sample
 from model.step import advance
 from tests.rounding import assert_rounded_alike, layers
@@ -256,7 +257,11 @@ def test_equal_jobs_get_equal_shares_over_time(start: Callable[..., ActiveJob]) 
 
 def test_a_guided_image_steps_even_with_a_single_slot(start: Callable[..., ActiveJob]) -> None:
     guided = start()
-    guided.trajectories[0].guidance_scale = 2.0
+    (image,) = guided.trajectories
+    table = image.plan.table.copy()
+    table[:, Column.W] = 2.0
+    image.plan = Plan(image.plan.timesteps, table)
+    assert image.cost == 2
     assert [active for active, _ in share_slots([guided], 1, 0)] == [guided]
 
 

@@ -39,6 +39,10 @@ class Image:
     def finished(self) -> bool:
         return self.row == len(self.plan)
 
+    @property
+    def left(self) -> int:
+        return len(self.plan) - self.row
+
 
 def start(steps: int, *, n: int = IMAGES, urgency: int = 3) -> ActiveJob:
     params = SamplingParams(n=n, steps=steps, sampler="ddim", spacing="leading", eta=0, seed=0)

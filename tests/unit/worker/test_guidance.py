@@ -32,11 +32,15 @@ pytestmark = [pytest.mark.processors, pytest.mark.usefixtures("one_thread")]
 
 CPU = torch.device("cpu")
 SEEDS = [3, 4]
+INTERVAL = {"guidance_low": 0.5, "guidance_high": 5.0}  # of 12 calls, 5
+BELOW = {"guidance_high": 1.0, "spacing": "leading"}
 KINDS: dict[str, dict[str, Any]] = {
     "unguided": {"sampler": "ddim", "spacing": "leading"},
     "classifier-free": {"sampler": "ddim", "spacing": "trailing", "label": 1, "guidance_scale": 3.0},
     "classifier, ancestral": {"sampler": "ddpm", "spacing": "linspace", "label": 2, "classifier_scale": 5.0},
     "classifier, deterministic": {"sampler": "ddim", "spacing": "quad", "label": 0, "classifier_scale": 5.0},
+    "within an interval": {"sampler": "ddim", "spacing": "trailing", "label": 1, "guidance_scale": 3.0, **INTERVAL},
+    "both, up to a level": {"sampler": "ddpm", "label": 0, "guidance_scale": 2.0, "classifier_scale": 5.0, **BELOW},
     "both": {"sampler": "dpmpp", "spacing": "trailing", "label": 2, "guidance_scale": 2.0, "classifier_scale": 1.0},
     "between timesteps": {"sampler": "heun", "spacing": "karras"},
     "learned variance": {"sampler": "ddpm", "spacing": "5,4,3", "steps": 12, "variance": "learned_range"},
@@ -83,21 +87,16 @@ def test_every_kind_agrees_with_the_plain_loop(runner: Runner, kind: str) -> Non
     classifier = checkpoint.classifier
     assert classifier is not None
     label = torch.tensor([3 if each is None else each for each in map(params.label_of, range(2))])
-    nothing = torch.full((2,), 3)
-
-    def denoiser(x_t: Tensor, t: Tensor) -> Tensor:
-        out, without = checkpoint.network(x_t, t, label), checkpoint.network(x_t, t, nothing)
-        mixed = without[:, :3] + params.guidance_scale * (out[:, :3] - without[:, :3])
-        return torch.cat([mixed, out[:, 3:]], dim=1)
 
     def guide(x_t: Tensor, t: Tensor) -> Tensor:
         return log_prob_gradient(classifier, x_t, t, label)
 
     expected = sample(
         active.trajectories[0].plan,
-        denoiser,
+        lambda x_t, t: checkpoint.network(x_t, t, label),
         shape=(3, 8, 8),
         seeds=SEEDS,
+        base=lambda x_t, t: checkpoint.network(x_t, t, torch.full((2,), 3)),
         guide=guide if params.classifier_scale else None,
     )
     assert_rounded_alike(pictures(active), expected, steps=params.steps * layers(checkpoint.network))
@@ -108,6 +107,8 @@ WEAKER_KINDS: dict[str, dict[str, Any]] = {
     "guided": {"sampler": "ddim", "spacing": "trailing", "label": 1, "guidance_scale": 3.0},
     "away from itself": {"sampler": "ddpm", "spacing": "leading", "label": 0, "guidance_scale": 0.0},
     "without a class": {"sampler": "dpmpp", "spacing": "trailing", "guidance_scale": 2.0},
+    "within an interval": {"sampler": "unipc", "spacing": "trailing", "guidance_scale": 2.0, **INTERVAL},
+    "above a level": {"sampler": "heun", "spacing": "karras", "steps": 11, "guidance_scale": 2.0, "guidance_low": 2.0},
     "learned variance": {"sampler": "ddpm", "spacing": "linspace", "label": 1, "guidance_scale": 1.5},
 }
 
@@ -129,12 +130,13 @@ def test_guidance_by_a_weaker_network_agrees_with_the_plain_loop(guided_runner: 
     weaker = checkpoint.weaker
     assert weaker is not None
     label = torch.tensor([3 if each is None else each for each in map(params.label_of, range(2))])
-
-    def denoiser(x_t: Tensor, t: Tensor) -> Tensor:
-        out, base = checkpoint.network(x_t, t, label), weaker(x_t, t, label)
-        return torch.cat([base + params.guidance_scale * (out[:, :3] - base), out[:, 3:]], dim=1)
-
-    expected = sample(active.trajectories[0].plan, denoiser, shape=(3, 8, 8), seeds=SEEDS)
+    expected = sample(
+        active.trajectories[0].plan,
+        lambda x_t, t: checkpoint.network(x_t, t, label),
+        shape=(3, 8, 8),
+        seeds=SEEDS,
+        base=lambda x_t, t: weaker(x_t, t, label),
+    )
     assert_rounded_alike(pictures(active), expected, steps=params.steps * layers(checkpoint.network))
 
 
@@ -168,6 +170,44 @@ def test_images_of_one_job_are_guided_to_classes_of_their_own(runner: Runner) ->
             run(runner, each)
         assert torch.equal(pictures(job), torch.cat([pictures(each) for each in alone]))
         assert (pictures(job)[0] - pictures(job)[2]).abs().max() > 1e-3  # one seed, two classes
+
+
+def test_the_second_network_is_called_within_the_interval_only(guided_runner: Runner) -> None:
+    """Its calls are what the price of the job says, and slots that are free elsewhere go to others."""
+    params = {"sampler": "ddim", "spacing": "trailing", "n": 1, "guidance_scale": 2.0}
+    limited, whole = start(guided_runner, **params, **INTERVAL), start(guided_runner, **params)
+    scales = limited.trajectories[0].plan.scales
+    assert (len(scales), guided := sum(scale != 1.0 for scale in scales)) == (12, 5)
+    assert run(guided_runner, limited) == limited.image_steps == 12 + guided
+    assert run(guided_runner, whole) == whole.image_steps == 24
+    assert not torch.equal(pictures(limited), pictures(whole))
+
+
+def test_an_interval_that_holds_all_calls_changes_no_bit(guided_runner: Runner) -> None:
+    params = {"sampler": "ddim", "spacing": "trailing", "guidance_scale": 2.0}
+    whole, wide = start(guided_runner, **params), start(guided_runner, **params, guidance_low=0.0, guidance_high=1e6)
+    narrow, off = (
+        start(guided_runner, **params, guidance_low=1e5),
+        start(guided_runner, **params | {"guidance_scale": 1}),
+    )
+    for active in (whole, wide, narrow, off):
+        run(guided_runner, active)
+    assert torch.equal(pictures(whole), pictures(wide))
+    assert torch.equal(pictures(narrow), pictures(off))
+
+
+def test_a_job_resumes_in_the_middle_of_its_interval(guided_runner: Runner) -> None:
+    params = {"sampler": "ddpm", "spacing": "trailing", "n": 3, "guidance_scale": 2.0, **INTERVAL}
+    whole = start(guided_runner, **params)
+    while whole.trajectories[0].spent < 9:
+        guided_runner.step(whole.trajectories)
+    resumed = activate(
+        whole.job, guided_runner, snapshot=encode_snapshot(take_snapshot(whole.trajectories), whole.run_sha256)
+    )
+    assert resumed.resumed_at == whole.image_steps > 3 * whole.trajectories[0].row
+    run(guided_runner, whole)
+    run(guided_runner, resumed)
+    assert torch.equal(pictures(resumed), pictures(whole))
 
 
 def test_guidance_changes_the_picture(runner: Runner) -> None:

@@ -18,11 +18,13 @@ from PIL import Image
 from torch import Tensor
 
 from difuso.inspecting import recipe_in
+from jobs.catalog import ModelInfo
 from jobs.contract import TASK, Job, Picture
+from jobs.cost import guided_steps_of
 from jobs.errors import JobUnreadable, ResultExpired
 from jobs.image_recipe import job_of
 from jobs.images.npz import encode_npz
-from jobs.kinds.base import Task
+from jobs.kinds.base import Prepared, Task
 from jobs.kinds.denoise import Denoising
 from jobs.kinds.generate import Generation
 from jobs.kinds.interpolate import Interpolation
@@ -74,6 +76,7 @@ SEEDS = Interpolation(shares=(0.0, 0.4, 1.0), depth=None, seeds=(SEED, 9))
 NOISY = Denoising(sigma=25.0, depth=57)
 ANEW = Denoising(depth=DEPTH)
 INPAINT = Restoring(task="inpaint")
+INTERVAL = {"guidance_low": 0.1, "guidance_high": 1.0}
 # Of each kind: its task, what comes with it, and the parameters that are not the usual ones.
 KINDS: dict[str, tuple[Task | None, list[Tensor], dict[str, Any]]] = {
     "generate": (None, [], {"n": 2}),
@@ -84,15 +87,25 @@ KINDS: dict[str, tuple[Task | None, list[Tensor], dict[str, Any]]] = {
     "seeds": (SEEDS, [], {"n": 3, "sampler": "dpmpp", "spacing": "trailing"}),
     "guided seeds": (SEEDS, [], {"n": 3, "label": (2, 0, 1), "guidance_scale": 2.0, "classifier_scale": 1.0}),
     "guided arc": (ARC, [A, B], {"n": 3, "label": 2, "guidance_scale": 2.0, "classifier_scale": 1.0}),
+    "guided in part": (None, [], {"n": 2, "label": 1, "guidance_scale": 2.0, "guidance_low": 0.3}),
+    "arc guided in part": (ARC, [A, B], {"n": 3, "label": 2, "guidance_scale": 2.0, **INTERVAL}),
     "denoise": (NOISY, [A], {"n": 2, "sampler": "ddpm"}),
     "guess": (NOISY.model_copy(update={"mode": "mmse"}), [A], {"steps": 1}),
     "average": (NOISY.model_copy(update={"average": True}), [A], {"n": 3, "eta": 1.0}),
     "anew": (ANEW, [A], {"sampler": "dpmpp", "spacing": "trailing"}),
     "inpaint": (INPAINT, [A, MASK], {"n": 2}),
     "superres": (Restoring(task="superres", factor=2, sigma=5.0), [SMALL], {"label": 1, "guidance_scale": 2.0}),
+    "superres guided in part": (
+        Restoring(task="superres", factor=2, sigma=5.0),
+        [SMALL],
+        {"label": 1, "guidance_scale": 2.0, **INTERVAL},
+    ),
     "colorize": (Restoring(task="colorize"), [GREY], {}),
     "deblur": (Restoring(task="deblur", width=0.7, sigma=2.0), [B], {}),
 }
+
+CHECKPOINT = checkpoint_of(UNetConfig(num_classes=3, **NETWORK), classes=CLASSES, classifier=CLASSIFIER)
+MODEL = ModelInfo(CHECKPOINT.name, CHECKPOINT.config, parameters=0, sha256=None)
 
 every_kind = pytest.mark.parametrize("kind", KINDS)
 
@@ -100,8 +113,7 @@ every_kind = pytest.mark.parametrize("kind", KINDS)
 @pytest.fixture(scope="module")
 def runner() -> Runner:
     """Of a network with classes and a classifier."""
-    checkpoint = checkpoint_of(UNetConfig(num_classes=3, **NETWORK), classes=CLASSES, classifier=CLASSIFIER)
-    return Runner(checkpoint, device=CPU, slots=6)
+    return Runner(CHECKPOINT, device=CPU, slots=6)
 
 
 def make_job(task: Task | None = None, **params: Any) -> Job:
@@ -116,7 +128,10 @@ def make_job(task: Task | None = None, **params: Any) -> Job:
     } | params
     made = SamplingParams.model_validate(filled)
     task = task or Generation()
-    return Job(id=str(uuid.uuid4()), task=task, model="m", params=made, accepted_at=0.0, timeout=600)
+    guided = guided_steps_of(Prepared(made, task), MODEL)
+    return Job(
+        id=str(uuid.uuid4()), task=task, model="m", params=made, guided_steps=guided, accepted_at=0.0, timeout=600
+    )
 
 
 def start(runner: Runner, task: Task | None = None, sent: Any = (), **params: Any) -> ActiveJob:

@@ -1,0 +1,95 @@
+"""Guidance without a classifier: the network's output, moved away from that of a base.
+
+    out' = base + w (out - base)
+
+The base is the output of a weaker network (Karras et al. 2024, "Guiding a Diffusion Model with a Bad Version of
+Itself", section 4), or else of the network without label (Ho & Salimans 2022, eq. 6). Where w is 1 the base has no say
+and is not called. Much noise makes guidance lose variety and little noise leaves it nothing to do, so w may be the
+scale on an interval of noise levels only (Kynkäänniemi et al. 2024, "Applying Guidance in a Limited Interval Improves
+Sample and Distribution Quality in Diffusion Models"):
+
+    w(sigma) = scale  where low < sigma <= high,  else 1          sigma = sqrt((1 - abar) / abar)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol, Self, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import PlanError
+
+MOST_SIGMA = 1e6  # above the noise of any schedule that leaves something of the image; as `high` it means no limit
+ROUNDING = 1e-9  # relative tolerance, so that the sigma of a level names that level
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """The scale of guidance without a classifier, and the noise levels where it acts.
+
+    Attributes:
+        scale: w, from 0; 1 is off.
+        low, high: the ends of the interval of sigma where it acts, which excludes `low` and includes `high`, each from
+            0 to MOST_SIGMA; None for an end that is open.
+
+    Raises:
+        PlanError: if the interval is empty, or an end lies outside its range.
+    """
+
+    scale: float = 1.0
+    low: float | None = None
+    high: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, end in (("guidance_low", self.low), ("guidance_high", self.high)):
+            if end is not None and not 0 <= end <= MOST_SIGMA:  # NaN, too
+                raise PlanError(f"must lie between 0 and {MOST_SIGMA:g}", name, got=end)
+        if self.high is not None and not (self.low or 0.0) < self.high:
+            raise PlanError(f"must be greater than guidance_low, {self.low or 0:g}", "guidance_high", got=self.high)
+
+    def __str__(self) -> str:
+        ends = (("above", self.low), ("to", self.high))
+        return " ".join([f"{self.scale:g}", *(f"{where} {end:g}" for where, end in ends if end is not None)])
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The attributes as requests, defaults and recipes name them."""
+        return {"guidance_scale": self.scale, "guidance_low": self.low, "guidance_high": self.high}
+
+    @property
+    def limited(self) -> bool:
+        """Whether the guidance is off at some noise levels."""
+        return self.scale != 1.0 and (self.low is not None or self.high is not None)
+
+    def weights(self, sigmas: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Returns w at noise levels, shape of `sigmas`, which may hold infinity."""
+        sigmas = np.minimum(sigmas, MOST_SIGMA)
+        above = True if self.low is None else sigmas > self.low * (1 + ROUNDING)
+        below = True if self.high is None else sigmas <= self.high * (1 + ROUNDING)
+        return np.where(np.logical_and(above, below), np.full_like(sigmas, self.scale), 1.0)
+
+
+UNGUIDED = Guidance()
+
+
+class Numbers(Protocol):
+    """A tensor, an array or a number: front ends read this module without torch."""
+
+    def __add__(self, other: Any, /) -> Self: ...
+    def __sub__(self, other: Any, /) -> Self: ...
+
+
+Output = TypeVar("Output", bound=Numbers)
+
+
+def guided_output(out: Output, base: Output, scale: Any) -> Output:
+    """Returns the guided output: base + scale (out - base), all of one shape or broadcast to it.
+
+    Args:
+        out: the network's output, without that of a learned variance.
+        base: the output that it is moved away from.
+        scale: w of each image.
+    """
+    return base + scale * (out - base)
