@@ -48,7 +48,7 @@ def fill_in(query: SamplingQuery, model: ModelInfo, *, start: int | None = None)
 
 def _guidance(query: SamplingQuery, has_label: bool, model: ModelInfo, *, from_noise: bool) -> Guidance:
     """Returns the guidance; its scale is by default 1, or for images drawn from noise alone the model's own."""
-    scale, reason = query.guidance_scale, _never_guided(model)
+    scale, reason = query.guidance_scale, model.config.never_guided
     if reason is not None and scale not in (None, 1.0):
         raise RequestRefused("guidance_scale", f"Should be 1: {model.name} {reason}")
     for name in ("guidance_low", "guidance_high"):
@@ -60,15 +60,6 @@ def _guidance(query: SamplingQuery, has_label: bool, model: ModelInfo, *, from_n
     if scale is None:
         scale = own.guidance_scale if from_noise else 1.0
     return own.guidance(scale, low=query.guidance_low, high=query.guidance_high)
-
-
-def _never_guided(model: ModelInfo) -> str | None:
-    """Returns why a model cannot be guided without a classifier, to be read after its name; None if it can."""
-    if model.config.weaker is not None:
-        return None
-    if model.config.classes is None:
-        return "has no classes"
-    return "was not trained without labels" if model.label_required else None
 
 
 def _classifier_scale(scale: float | None, has_label: bool, model: ModelInfo) -> float:

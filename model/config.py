@@ -143,18 +143,20 @@ class ModelConfig:
         return 0 if self.classifier is None else self.classifier.num_classes
 
     @property
-    def can_be_guided(self) -> bool:
-        """Whether guidance without a classifier is possible: by a weaker network, or by labels."""
-        return self.weaker is not None or (self.classes is not None and self.network.null_class)
+    def never_guided(self) -> str | None:
+        """Why nothing but a classifier can guide it, to be read after the model's name; None if something can."""
+        if self.weaker is not None:
+            return None
+        if self.classes is None:
+            return "has no classes"
+        return None if self.network.null_class else "was not trained without labels"
 
     def accepts(self, label: int | None, *, guidance_scale: float, classifier_scale: float) -> bool:
         """Returns whether the network, and whatever guides it, can be called with this class."""
-        without_label = self.classes is None or self.network.null_class
-        by_label = label is not None and self.classes is not None and without_label
-        if guidance_scale != 1.0 and self.weaker is None and not by_label:
+        if guidance_scale != 1.0 and (self.never_guided or (self.weaker is None and label is None)):
             return False
         if label is None:
-            return without_label and not classifier_scale
+            return (self.classes is None or self.network.null_class) and not classifier_scale
         return label < self.num_labels
 
     def defaults_of(self, plan: str | None = None) -> SamplerDefaults:

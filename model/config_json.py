@@ -159,7 +159,5 @@ def _check_defaults(config: ModelConfig) -> None:
         if config.weaker is None and settings.guidance_scale != 1.0:
             raise ValueError(f"{name}.guidance_scale must be 1 for a model without a weaker network")
         for end in INTERVAL:
-            if getattr(settings, end) is not None and not config.can_be_guided:
-                raise ValueError(
-                    f"{name}.{end} must be left out: the model has neither a weaker network nor label_drop"
-                )
+            if getattr(settings, end) is not None and config.never_guided is not None:
+                raise ValueError(f"{name}.{end} must be left out: the model {config.never_guided}")

@@ -105,8 +105,8 @@ def check_teacher(recipe: Recipe, teacher: ModelConfig) -> None:
             f"{recipe.init!r} learned to draw in {teacher.defaults.steps} steps and knows no others: teacher_calls, 2 "
             f"or more, times defaults.steps must be {teacher.defaults.steps}"
         )
-    if guidance.scale != 1.0 and not teacher.can_be_guided:
-        raise RecipeError(f"guidance_scale must be 1: {recipe.init!r} has neither a weaker network nor label_drop")
+    if guidance.scale != 1.0 and teacher.never_guided is not None:
+        raise RecipeError(f"guidance_scale must be 1: {recipe.init!r} {teacher.never_guided}")
     if guidance.limited and (guidance.weights(teacher.schedule.build().sigmas) == 1.0).all():
         raise RecipeError("no timestep has a sigma between guidance_low and guidance_high: widen the interval")
     if guidance.scale == 1.0 and recipe.teacher_calls == 1:

@@ -224,7 +224,7 @@ def test_a_classifier_needs_the_squares_that_it_was_trained_on() -> None:
         ({"weaker": {"type": "unet", "num_classes": 2, "patch": 32}}, "with this weaker network image_size must be a"),
         (
             {"network": ALWAYS_LABELLED, "defaults": {"guidance_low": 2.0}},
-            "defaults.guidance_low must be left out: the model has neither a weaker network nor label_drop",
+            "defaults.guidance_low must be left out: the model was not trained without labels",
         ),
         (
             {"network": ALWAYS_LABELLED, "plans": {"few": {"guidance_high": 2.0}}},
