@@ -78,7 +78,7 @@ class Runner:
         slots: size of the largest batch.
         buckets: the batch sizes in use, rising; the last is `slots`, or smaller after the memory ran out.
         rate: image-steps per second in full batches, kept up to date.
-        step_seconds: seconds that one step of a lone image takes, measured at warm-up.
+        step_seconds: seconds that a step of a lone image takes, on all cores that it may have; measured at warm-up.
         slowness: how much longer steps take now than `rate` and `step_seconds` tell; the engine notes it.
         network_seconds: seconds spent inside the network, and those that guide it, so far; on a GPU without the last
             call, as all that is counted here (`CallTimer`).
@@ -134,7 +134,7 @@ class Runner:
             checkpoint, device, self.buckets, compiled_weaker, parallel, exact=exact
         )
         self.rate = self.slots / seconds[self.slots]
-        self.step_seconds = seconds[self.buckets[0]]
+        self.step_seconds = min(seconds[self.buckets[0]], timed(partial(self._first, self.buckets[0], batch))[1])
 
     @property
     def compiled(self) -> bool:
@@ -270,6 +270,7 @@ class Runner:
     def _forward(self, x: Tensor, timesteps: Tensor, *told: Tensor) -> Tensor:
         return self._network(*(upload(each, self.device) for each in (x, timesteps, *told)))
 
+    @torch.inference_mode()
     def _first(self, size: int, batch: Sequence[Tensor]) -> Tensor:
         """Returns the outputs for the first rows of a batch, once they are computed."""
         out = self._network(*(each[:size] for each in batch))

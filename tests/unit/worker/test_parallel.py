@@ -13,7 +13,7 @@ from torch import Tensor
 from model.checkpoint import Checkpoint
 from model.networks.configs import UNetConfig
 from tests.small_models import NETWORK, checkpoint_of
-from worker import parallel
+from worker import batch_sizes, parallel
 from worker.neighbours import Neighbour, OwnCore
 from worker.parallel import CROWDED_SECONDS, LARGEST_ON_ONE, ParallelNetwork
 from worker.runner import Runner
@@ -29,7 +29,8 @@ class Clock:
         self.now, self.call_seconds = 100.0, 1.0
         self.used: list[int] = []  # the number of cores of each call
         read = SimpleNamespace(perf_counter=lambda: self.now, monotonic=lambda: self.now)
-        monkeypatch.setattr(parallel, "time", read)
+        for module in (batch_sizes, parallel):
+            monkeypatch.setattr(module, "time", read)
 
     def network(self, x: Tensor, t: Tensor) -> Tensor:
         self.used.append(torch.get_num_threads())
@@ -84,6 +85,19 @@ def test_a_worker_with_neighbours_computes_any_batch_on_all_cores_if_its_bits_st
     runner = Runner(checkpoint, device=CPU, slots=6, exact=exact, neighbour=neighbour)
     assert runner.buckets == (1, 2, 3, 4, 5, 6)
     assert set(runner.buckets) - runner._network.choices == ({3} if exact else set())
+
+
+def test_a_lone_image_steps_as_fast_as_all_cores_make_it(clock: Clock, neighbour: Neighbour) -> None:
+    torch.set_num_threads(1)
+    checkpoint = checkpoint_of(UNetConfig(**NETWORK))
+
+    def forward(x: Tensor, timesteps: Tensor) -> Tensor:
+        clock.now += len(x) / torch.get_num_threads()
+        return 2 * x
+
+    checkpoint.denoiser.forward = forward
+    runner = Runner(checkpoint, device=CPU, slots=4, neighbour=neighbour)
+    assert (runner.step_seconds, runner.rate) == (1 / 2, 1.0), "two workers that both have work have a core each"
 
 
 def test_a_compiled_network_is_computed_by_the_cores_that_it_was_compiled_for(neighbour: Neighbour) -> None:
