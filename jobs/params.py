@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, cast
 
 from pydantic import Field, model_validator
 
-from model.guidance import MOST_SIGMA, Guidance
+from model.guidance import MOST_SIGMA, Guidance, network_calls
 from model.plans.clipping import ClipMode
 from model.plans.samplers import MOST_ETA, SAMPLERS, Variance
 from model.plans.settings import Choices
@@ -116,4 +116,8 @@ class SamplingParams(Frozen):
                 all of them.
         """
         guided = self.steps if guided_steps is None else guided_steps
-        return self.steps + guided * (self.guidance_scale != 1.0) + self.steps * (self.classifier_scale != 0.0)
+        return network_calls(
+            self.steps,
+            guided=guided if self.guidance_scale != 1.0 else 0,
+            by_classifier=self.steps if self.classifier_scale else 0,
+        )

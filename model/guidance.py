@@ -74,6 +74,17 @@ class Guidance:
 UNGUIDED = Guidance()
 
 
+def network_calls(steps: int, *, guided: int, by_classifier: int) -> int:
+    """Returns the network calls that steps of an image take: one each, and one more for each kind of guidance.
+
+    Args:
+        steps: the number of steps.
+        guided: the number of those in which guidance without a classifier acts.
+        by_classifier: the number of those in which a classifier guides.
+    """
+    return steps + guided + by_classifier
+
+
 class Numbers(Protocol):
     """A tensor, an array or a number: front ends read this module without torch."""
 
