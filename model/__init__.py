@@ -11,16 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 from .config import ModelConfig
 from .errors import CheckpointError, ModelError, NonFiniteSample, PlanError
+from .guidance import Guidance
 from .plans.plan import Plan, make_plan
 from .plans.schedule import NoiseSchedule
 
 if TYPE_CHECKING:
     from .checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-    from .sampling import sample, sample_steps
+    from .sampling import networks_of, sample, sample_steps
 
 __all__ = [
     "Checkpoint",
     "CheckpointError",
+    "Guidance",
     "ModelConfig",
     "ModelError",
     "NoiseSchedule",
@@ -29,6 +31,7 @@ __all__ = [
     "PlanError",
     "load_checkpoint",
     "make_plan",
+    "networks_of",
     "sample",
     "sample_steps",
     "save_checkpoint",
@@ -39,5 +42,5 @@ def __getattr__(name: str) -> Any:
     """Imports the names that need torch on first use (PEP 562)."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    home = "sampling" if name in ("sample", "sample_steps") else "checkpoint"
+    home = "sampling" if name in ("networks_of", "sample", "sample_steps") else "checkpoint"
     return getattr(import_module(f".{home}", __name__), name)

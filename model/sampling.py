@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import TypedDict
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from .checkpoint import Checkpoint
 from .errors import PlanError
 from .guidance import guided_output
+from .networks.classifier import log_prob_gradient
 from .plans.plan import Column, Plan
 from .rng import draw_noise, image_generator
 from .step import advance
@@ -22,6 +25,57 @@ twice the channels.
 
 Guide = Callable[[Tensor, Tensor], Tensor]
 """A classifier's guidance: from (x_t (B, C, H, W), t (B,)) to the gradient of log p(y | x_t), shape of x_t."""
+
+
+class Networks(TypedDict):
+    """The networks of a model, as `sample` takes them."""
+
+    denoiser: Denoiser
+    base: Denoiser | None
+    guide: Guide | None
+
+
+def networks_of(checkpoint: Checkpoint, label: int | None = None) -> Networks:
+    """Returns the networks that draw images of a class, and those that can guide it; None for those that there are not.
+
+    Without a weaker network the base is the network without label.
+
+    Args:
+        checkpoint: a model that draws from noise alone.
+        label: index of the class; None for images without a class.
+
+    Raises:
+        PlanError: if the model draws from an image, has no such class, or needs a class and gets none.
+
+    Example: `sample(plan, **networks_of(checkpoint, 3), shape=checkpoint.config.shape, seeds=[7])`
+    """
+    config, classifier, weaker = checkpoint.config, checkpoint.classifier, checkpoint.weaker_version
+    if config.condition is not None:
+        raise PlanError("this model draws from an image: call its network yourself")
+    if label is not None and not 0 <= label < config.num_labels:
+        raise PlanError(f"must be one of the model's {config.num_labels} classes, by index", "label", got=label)
+    if not config.accepts(label, guidance_scale=1.0, classifier_scale=0.0):
+        raise PlanError("is needed by this model: name a class, by index", "label")
+
+    def asked(network: nn.Module, index: int | None) -> Denoiser:
+        if config.classes is None:
+            return network
+        known = len(config.classes) if index is None else index
+        return lambda x_t, t: network(x_t, t, labels=_all(known, x_t))
+
+    base: Denoiser | None = None
+    if weaker is not None:
+        base = asked(weaker.denoiser, label)
+    elif label is not None and config.never_guided is None:
+        base = asked(checkpoint.denoiser, None)
+    guide: Guide | None = None
+    if label is not None and classifier is not None:
+        guide = lambda x_t, t: log_prob_gradient(classifier, x_t, t, _all(label, x_t))  # noqa: E731
+    return {"denoiser": asked(checkpoint.denoiser, label), "base": base, "guide": guide}
+
+
+def _all(label: int, x: Tensor) -> Tensor:
+    return torch.full((len(x),), label, device=x.device)
 
 
 def sample(
@@ -94,7 +148,7 @@ def sample_steps(
             channels = shape[0]  # a learned variance is not guided
             guided = guided_output(out[:, :channels], base(x, times)[:, :channels], scale)
             out = torch.cat([guided, out[:, channels:]], dim=1)
-        gradient = None if guide is None else guide(x, times)
+        gradient = guide(x, times) if guide is not None and plan.by_classifier else None
         x0_previous, x0_before = x0, x0_previous
         x, x0 = advance(x, x0_previous, out, z, row.expand(len(seeds), -1), gradient, x0_before)
         yield t, x, x0

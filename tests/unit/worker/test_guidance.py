@@ -18,9 +18,8 @@ from jobs.errors import JobUnreadable
 from jobs.params import SamplingParams
 from model import load_checkpoint, save_checkpoint
 from model.config import ScheduleConfig
-from model.networks.classifier import log_prob_gradient
 from model.networks.configs import ClassifierConfig, UNetConfig
-from model.sampling import sample
+from model.sampling import networks_of, sample
 from tests.rounding import assert_rounded_alike, layers
 from tests.small_models import CLASSES, CLASSIFIER, NETWORK, WEAKER, checkpoint_of
 from worker.active import ActiveJob, EngineEvent, Finished, activate
@@ -84,21 +83,8 @@ def test_every_kind_agrees_with_the_plain_loop(runner: Runner, kind: str) -> Non
     active = start(runner, **KINDS[kind])
     run(runner, active)
     params, checkpoint = active.job.params, runner.checkpoint
-    classifier = checkpoint.classifier
-    assert classifier is not None
-    label = torch.tensor([3 if each is None else each for each in map(params.label_of, range(2))])
-
-    def guide(x_t: Tensor, t: Tensor) -> Tensor:
-        return log_prob_gradient(classifier, x_t, t, label)
-
-    expected = sample(
-        active.trajectories[0].plan,
-        lambda x_t, t: checkpoint.network(x_t, t, label),
-        shape=(3, 8, 8),
-        seeds=SEEDS,
-        base=lambda x_t, t: checkpoint.network(x_t, t, torch.full((2,), 3)),
-        guide=guide if params.classifier_scale else None,
-    )
+    networks = networks_of(checkpoint, params.label_of(0))
+    expected = sample(active.trajectories[0].plan, **networks, shape=(3, 8, 8), seeds=SEEDS)
     assert_rounded_alike(pictures(active), expected, steps=params.steps * layers(checkpoint.network))
 
 
@@ -127,16 +113,8 @@ def test_guidance_by_a_weaker_network_agrees_with_the_plain_loop(guided_runner: 
     active = start(guided_runner, **WEAKER_KINDS[kind])
     run(guided_runner, active)
     params, checkpoint = active.job.params, guided_runner.checkpoint
-    weaker = checkpoint.weaker
-    assert weaker is not None
-    label = torch.tensor([3 if each is None else each for each in map(params.label_of, range(2))])
-    expected = sample(
-        active.trajectories[0].plan,
-        lambda x_t, t: checkpoint.network(x_t, t, label),
-        shape=(3, 8, 8),
-        seeds=SEEDS,
-        base=lambda x_t, t: weaker(x_t, t, label),
-    )
+    networks = networks_of(checkpoint, params.label_of(0))
+    expected = sample(active.trajectories[0].plan, **networks, shape=(3, 8, 8), seeds=SEEDS)
     assert_rounded_alike(pictures(active), expected, steps=params.steps * layers(checkpoint.network))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 import uuid
-from functools import partial
 from typing import Any
 
 import pytest
@@ -17,7 +16,7 @@ from model.checkpoint import Checkpoint
 from model.formats import edm
 from model.formats.sigma_facts import EDMFacts
 from model.parsing import parse
-from model.sampling import sample
+from model.sampling import networks_of, sample
 from tests.foreign import reference
 from tests.rounding import assert_rounded_alike, layers
 from worker.active import ActiveJob, EngineEvent, Finished, activate
@@ -61,19 +60,12 @@ def images(*actives: ActiveJob) -> list[Tensor]:
 
 
 def test_jobs_of_all_kinds_share_batches_and_agree_with_the_plain_loop(runner: Runner) -> None:
-    denoiser = runner.checkpoint.denoiser
-
-    def guided(x: Tensor, t: Tensor, label: int | None, scale: float) -> Tensor:
-        without: Tensor = denoiser(x, t, labels=torch.full((2,), 3))
-        out: Tensor = denoiser(x, t, labels=torch.full((2,), 3 if label is None else label))
-        return without + scale * (out - without)
-
     actives = [start(runner, params) for params in KINDS.values()]
     for active, found in zip(actives, images(*actives), strict=True):
         params = active.job.params
-        plain = partial(guided, label=params.label_of(0), scale=params.guidance_scale)
-        expected = sample(active.trajectories[0].plan, plain, shape=(3, 16, 16), seeds=[3, 4])
-        assert_rounded_alike(found, expected, steps=params.steps * layers(denoiser))
+        networks = networks_of(runner.checkpoint, params.label_of(0))
+        expected = sample(active.trajectories[0].plan, **networks, shape=(3, 16, 16), seeds=[3, 4])
+        assert_rounded_alike(found, expected, steps=params.steps * layers(runner.checkpoint.denoiser))
 
 
 def test_a_job_among_others_is_bit_for_bit_what_it_is_alone(runner: Runner) -> None:
