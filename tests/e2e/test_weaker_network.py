@@ -92,16 +92,23 @@ def test_it_guides_within_the_noise_levels_of_the_request(difuso: Difuso) -> Non
 
 
 @pytest.mark.slow
-def test_bytes_are_the_same_in_a_batch_and_without_a_server(difuso: Difuso, guided_dir: Path, tmp_path: Path) -> None:
-    alone = ask(difuso)
+@pytest.mark.parametrize("limits", [{}, {"guidance_low": "0.5", "guidance_high": "20"}], ids=["everywhere", "between"])
+def test_bytes_are_the_same_in_a_batch_and_without_a_server(
+    difuso: Difuso, guided_dir: Path, tmp_path: Path, limits: dict[str, str]
+) -> None:
+    alone = ask(difuso, **limits)
     together = httpx.post(
-        f"{difuso.url}/generate?model=guided&seed=2&n=3&steps=8", headers={"Accept": "application/zip"}, timeout=60
+        f"{difuso.url}/generate",
+        params={"model": "guided", "seed": 2, "n": 3, "steps": 8, **limits},
+        headers={"Accept": "application/zip"},
+        timeout=60,
     )
     with ZipFile(io.BytesIO(together.raise_for_status().content)) as archive:
         assert archive.read(sorted(name for name in archive.namelist() if name.endswith(".png"))[1]) == alone
     environment = {**os.environ, "DIFUSO_MODELS_DIR": str(guided_dir), "OMP_NUM_THREADS": "1"}
+    options = [word for name, value in limits.items() for word in (f"--{name.replace('_', '-')}", value)]
     for command in (
-        ["sample", "--model", "guided", "--seed", "3", "--steps", "8"],
+        ["sample", "--model", "guided", "--seed", "3", "--steps", "8", *options],
         ["verify", "pictures/guided-3.png"],
     ):
         run = [sys.executable, "-P", "-m", "difuso", *command]
