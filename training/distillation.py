@@ -52,13 +52,15 @@ class Teacher:
         check_teacher(recipe, checkpoint.config)
         _check_names(classes, checkpoint.config.classes)
         self.sha256 = checkpoint.version_sha256
-        weights = _guidance(recipe, checkpoint.config).weights(checkpoint.schedule.sigmas)
-        self._weights = torch.from_numpy(weights).to(device, torch.float32)
+        guidance = _guidance(recipe, checkpoint.config)
+        self._guided = guidance.scale != 1.0
+        # A compiled network takes batches of one size, and looking for the guided images makes a GPU's host wait.
+        self._whole = recipe.compile or not guidance.limited
+        self._weights = torch.from_numpy(guidance.weights(checkpoint.schedule.sigmas)).to(device, torch.float32)
         self._null = None if checkpoint.config.weaker else recipe.num_classes
         self._network: nn.Module = checkpoint.network
         self._base = self._network if checkpoint.weaker is None else checkpoint.weaker
-        self._compiled = recipe.compile
-        if self._compiled:
+        if recipe.compile:
             for network in {self._network, self._base}:
                 # Of static shapes: two networks of other widths would be taken for one of any width, and fail.
                 network.compile(dynamic=False)
@@ -73,12 +75,12 @@ class Teacher:
             told: what the network is told beside them, by its names.
         """
         out: Tensor = self._network(x_t, t, **told)
+        if not self._guided:
+            return out
         scale = self._weights[t.to(self._weights.device, torch.int64)]
-        rows = (scale != 1.0).nonzero().flatten()
+        rows = torch.arange(len(out), device=scale.device) if self._whole else (scale != 1.0).nonzero().flatten()
         if not len(rows):
             return out
-        if self._compiled:  # for batches of one size
-            rows = torch.arange(len(out), device=rows.device)
         told = {name: values[rows] for name, values in told.items()}
         if self._null is not None:
             told["labels"] = torch.full_like(told["labels"], self._null)

@@ -129,6 +129,21 @@ def test_the_teacher_is_guided_within_the_interval_only(with_weaker: Path, monke
     assert call.args[1].tolist() == [749, 499]
 
 
+def test_a_compiled_teacher_is_guided_within_the_interval_too(
+    with_weaker: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is called for whole batches, whose size is always the same."""
+    monkeypatch.setattr(nn.Module, "compile", lambda self, **options: None)
+    limits = ("guidance_scale=3.0", "guidance_low=0.5", "guidance_high=5.0")
+    eager, compiled = (Teacher(student(with_weaker, *limits, *more), None, CPU) for more in ((), ("compile=true",)))
+    base = Mock(wraps=load_checkpoint(with_weaker).weaker)
+    monkeypatch.setattr(compiled, "_base", base)
+    x, t, _ = batch()
+    assert torch.allclose(compiled(x, t), eager(x, t), atol=1e-6)
+    (call,) = base.call_args_list
+    assert len(call.args[0]) == len(x)
+
+
 def test_the_interval_is_the_teachers_unless_the_recipe_names_one(with_weaker: Path) -> None:
     config = load_checkpoint(with_weaker).config
     limited = replace(config, defaults=replace(config.defaults, guidance_low=0.5, guidance_high=5.0))
