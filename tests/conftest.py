@@ -8,8 +8,10 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing
+from functools import cache
 from pathlib import Path
 
+import httpx
 import hypothesis
 import pytest
 import redis
@@ -28,8 +30,11 @@ from tests.waiting import WaitUntil
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # How long an example takes says how busy the machine is.
-hypothesis.settings.register_profile("difuso", deadline=None)
+hypothesis.settings.register_profile("difuso", deadline=None, max_examples=40)
 hypothesis.settings.load_profile("difuso")
+
+# Each client of httpx would read all certificates anew, five times as much work as a request is.
+pytest.MonkeyPatch().setattr("httpx._transports.default.create_ssl_context", cache(httpx.create_ssl_context))
 
 # What users keep between runs, tests neither read nor write.
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="difuso-tests-")
