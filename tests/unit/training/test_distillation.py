@@ -30,7 +30,7 @@ from training.recipe import Recipe, load_recipe
 from training.run import train
 from training.trainer import Trainer
 
-pytestmark = [pytest.mark.processors, pytest.mark.usefixtures("one_thread")]
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 SCHEDULE = NoiseSchedule.cosine(1000)
 CPU = torch.device("cpu")
@@ -224,7 +224,8 @@ def test_only_the_timesteps_of_the_students_plan_are_drawn() -> None:
     assert (importance == 1).all()
 
 
-@pytest.mark.parametrize("more", [(), pytest.param(("teacher_calls=2",), marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("more", [(), ("teacher_calls=2",)])
 def test_a_student_learns_its_teachers_guidance(with_weaker: Path, more: tuple[str, ...]) -> None:
     """It begins as the unguided teacher, and comes nearer to the guided one."""
     taught = student(with_weaker, "guidance_scale=3.0", *more)

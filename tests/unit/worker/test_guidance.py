@@ -27,7 +27,7 @@ from worker.engine import StepEngine
 from worker.runner import Runner
 from worker.trajectory import encode_snapshot, take_snapshot
 
-pytestmark = [pytest.mark.processors, pytest.mark.usefixtures("one_thread")]
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 CPU = torch.device("cpu")
 SEEDS = [3, 4]
@@ -78,6 +78,7 @@ def pictures(active: ActiveJob) -> Tensor:
     return torch.stack([t.x for t in active.trajectories])
 
 
+@pytest.mark.processors
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_agrees_with_the_plain_loop(runner: Runner, kind: str) -> None:
     active = start(runner, **KINDS[kind])
@@ -108,6 +109,7 @@ def guided_runner() -> Runner:
     return Runner(checkpoint, device=CPU, slots=6)
 
 
+@pytest.mark.processors
 @pytest.mark.parametrize("kind", WEAKER_KINDS)
 def test_guidance_by_a_weaker_network_agrees_with_the_plain_loop(guided_runner: Runner, kind: str) -> None:
     active = start(guided_runner, **WEAKER_KINDS[kind])
@@ -118,6 +120,7 @@ def test_guidance_by_a_weaker_network_agrees_with_the_plain_loop(guided_runner: 
     assert_rounded_alike(pictures(active), expected, steps=params.steps * layers(checkpoint.network))
 
 
+@pytest.mark.processors
 @pytest.mark.parametrize(("model", "kinds"), [("runner", KINDS), ("guided_runner", WEAKER_KINDS)])
 def test_all_kinds_in_one_batch_are_what_they_are_alone(
     request: pytest.FixtureRequest, model: str, kinds: dict[str, dict[str, Any]]

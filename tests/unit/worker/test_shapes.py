@@ -42,7 +42,7 @@ from worker.results import encode_images
 from worker.runner import Runner
 from worker.trajectory import encode_snapshot, take_snapshot
 
-pytestmark = [pytest.mark.processors, pytest.mark.usefixtures("one_thread")]
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 SHAPES = [Shape(3, 8, 12), Shape(1, 12, 8), Shape(4, 8, 12)]
 STEPS, SEED, DEPTH = 4, 5, 400
@@ -129,6 +129,7 @@ def test_every_kind_goes_on_from_a_snapshot_to_the_same_bytes(
     assert len(set(pngs)) == 2
 
 
+@pytest.mark.processors
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_generated_images_are_those_of_the_plain_loop(runners: dict[Shape, Runner], shape: Shape) -> None:
     checkpoint = runners[shape].checkpoint
