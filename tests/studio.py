@@ -21,8 +21,10 @@ from selenium.webdriver.remote.webelement import WebElement
 from tests.waiting import wait_until
 
 WIDTHS = {"desktop": (1280, 900), "phone": (390, 844)}
-# For claims about the layout; all others are tried on a phone by `make test-all` only.
-at_both_widths = pytest.mark.parametrize("studio", list(WIDTHS), indirect=True)
+# For claims about the layout and about touch.
+at_both_widths = pytest.mark.parametrize(
+    "studio", ["desktop", pytest.param("phone", marks=pytest.mark.slow)], indirect=True
+)
 
 
 class Studio:
@@ -40,12 +42,18 @@ class Studio:
     def open(self, path: str = "") -> None:
         """Loads the page as somebody who was never here."""
         self.driver.get(f"{self.url}/static/icon.svg")
-        self.driver.execute_script("localStorage.clear(); sessionStorage.clear(); indexedDB.deleteDatabase('difuso')")
-        self.driver.execute_script("localStorage.setItem('difuso-language', 'en')")
-        self.load(path)
+        self.driver.execute_script(
+            "localStorage.clear(); sessionStorage.clear(); indexedDB.deleteDatabase('difuso');"
+            "localStorage.setItem('difuso-language', 'en')"
+        )
+        self._go(path)
 
     def load(self, path: str = "") -> None:
+        """Loads the page anew, also where only what follows the # is another."""
         self.driver.get("about:blank")
+        self._go(path)
+
+    def _go(self, path: str) -> None:
         self.driver.get(f"{self.url}/{path}")
         wait_until(lambda: self.all("#form [name=sampler] option + option"), 15, "the form is filled")
         self.form = self.one("#form")

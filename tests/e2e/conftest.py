@@ -77,11 +77,12 @@ def studio_server(cascade_models_dir: Path, tmp_path_factory: pytest.TempPathFac
         yield difuso
 
 
-@pytest.fixture(params=["desktop", pytest.param("phone", marks=pytest.mark.slow)])
+@pytest.fixture
 def studio(driver: webdriver.Chrome, studio_server: Difuso, request: pytest.FixtureRequest) -> Iterator[Studio]:
-    """The page of a first visit, on a desktop and on a phone. At the end the browser has nothing to complain of."""
+    """The page of a first visit on a desktop, or where `at_both_widths` says so. At the end the browser has nothing to
+    complain of."""
     driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
-    studio = Studio(driver, studio_server.url, request.param)
+    studio = Studio(driver, studio_server.url, getattr(request, "param", "desktop"))
     studio.errors()
     studio.open()
     yield studio

@@ -112,6 +112,7 @@ def test_a_sampler_is_found_in_plans_and_on_the_command_line(environment: dict[s
     assert "naive" in run(environment | {"COLUMNS": "200"}, "-m", "difuso", "sample", "--help")
 
 
+@pytest.mark.slow
 def test_a_sampler_is_found_over_http_and_on_the_page(difuso: Difuso, driver: webdriver.Chrome) -> None:
     answer = httpx.post(f"{difuso.url}/generate?sampler=naive&steps=2&seed=1", timeout=30)
     assert facts(answer)["sampler"] == "naive"
@@ -123,6 +124,7 @@ def test_a_sampler_is_found_over_http_and_on_the_page(difuso: Difuso, driver: we
     assert "naive" in [option.get_property("value") for option in driver.find_elements(By.CSS_SELECTOR, options)]
 
 
+@pytest.mark.slow
 def test_a_kind_of_job_is_found_over_http_and_on_the_command_line(difuso: Difuso, environment: dict[str, str]) -> None:
     answers = [httpx.post(f"{difuso.url}/{kind}?steps=2&seed=1", timeout=30) for kind in ("mirror", "generate")]
     views = [httpx.get(f"{difuso.url}/jobs/{answer.headers['x-job-id']}").json() for answer in answers]
@@ -136,6 +138,7 @@ def test_a_kind_of_job_is_found_over_http_and_on_the_command_line(difuso: Difuso
 MIRRORED = "article[aria-label*=mirror] a img"
 
 
+@pytest.mark.slow
 def test_a_kind_of_job_has_a_form_on_the_page(difuso: Difuso, driver: webdriver.Chrome) -> None:
     driver.get(difuso.url)
     kinds = 'select[id="kind"] option[value="mirror"]'

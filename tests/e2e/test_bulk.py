@@ -94,7 +94,10 @@ REQUESTS = {
 }
 
 
-@pytest.mark.parametrize("name", REQUESTS)
+@pytest.mark.parametrize(
+    "name",
+    ["classes", "lists", *(pytest.param(each, marks=pytest.mark.slow) for each in ("one class", "no class", "a plan"))],
+)
 def test_a_server_gives_the_bytes_of_the_local_command(difuso: Difuso, tmp_path: Path, name: str) -> None:
     run("sample", *REQUESTS[name], "--out", tmp_path / "served.npz", "--server", difuso.url)
     run("sample", *REQUESTS[name], "--out", tmp_path / "local.npz")

@@ -104,6 +104,7 @@ def examples() -> list[str]:
     return [text for text in texts if "import" in text]
 
 
+@pytest.mark.slow
 def test_the_examples_of_the_documentation_run(
     difuso: Difuso, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -159,7 +160,7 @@ def test_an_image_is_the_same_in_every_form(client: Client, tmp_path: Path) -> N
 
 
 def test_a_job_is_followed_to_its_end(client: Client) -> None:
-    job = client.submit("generate", n=4, steps=400, seed=3)
+    job = client.submit("generate", n=4, steps=200, seed=3)
     assert job.state in ("queued", "running")
     events = list(job.events())
     *before, last = events
@@ -168,7 +169,7 @@ def test_a_job_is_followed_to_its_end(client: Client) -> None:
     progress = [event for event in before if isinstance(event, Progress)]
     assert len(progress) > 1
     assert [each.done for each in progress] == sorted(each.done for each in progress)
-    assert {each.total for each in progress} == {1600}
+    assert {each.total for each in progress} == {800}
     previews = [event for event in before if isinstance(event, Preview)]
     assert previews
     assert previews[0].image.size == (SIZE, SIZE)
@@ -210,15 +211,15 @@ def test_many_mixed_jobs_at_once_give_what_each_gives_alone(difuso: Difuso, clie
         async with AsyncClient(difuso.url, timeout=50) as asynchronous:
             calls = [
                 getattr(asynchronous, kind)(*images, **options)
-                for _ in range(5)
+                for _ in range(3)
                 for kind, (images, options, _, _) in KINDS.items()
             ]
             results: list[Result] = await asyncio.gather(*calls)
             return results
 
     results = asyncio.run(together())
-    assert [result.pngs for result in results] == list(alone.values()) * 5
-    assert len({result.facts["id"] for result in results}) == 20
+    assert [result.pngs for result in results] == list(alone.values()) * 3
+    assert len({result.facts["id"] for result in results}) == 12
 
 
 def kill_api(difuso: Difuso) -> None:
@@ -370,7 +371,10 @@ def run(*arguments: str) -> list[str]:
     return result.stdout.splitlines()
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize(
+    "command",
+    ["sample", "restore", *(pytest.param(each, marks=pytest.mark.slow) for each in ("interpolate", "denoise"))],
+)
 def test_a_command_writes_the_same_files_with_a_server_and_without(
     difuso: Difuso,
     models_dir: Path,
@@ -403,6 +407,7 @@ def _hear_ctrl_c() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
+@pytest.mark.slow
 def test_ctrl_c_at_a_command_cancels_its_job(
     difuso: Difuso, client: Client, tmp_path: Path, wait_until: WaitUntil
 ) -> None:

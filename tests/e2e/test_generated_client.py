@@ -28,7 +28,7 @@ SIZE = 16
 PICTURE = saved(Image.linear_gradient("L").resize((SIZE, SIZE)).convert("RGB"), "PNG")
 MASK = saved(Image.new("L", (SIZE, SIZE // 2), 255).crop((0, 0, SIZE, SIZE)), "PNG")
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
 
 @pytest.fixture(scope="module")

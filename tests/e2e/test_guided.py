@@ -17,7 +17,7 @@ from tests.shades import guided_model, write_recipe
 from training.recipe import load_recipe
 from training.run import train
 
-pytestmark = [pytest.mark.timeout(180), pytest.mark.usefixtures("redis_server")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180), pytest.mark.usefixtures("redis_server")]
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,8 @@ from tests.foreign import reference
 from tests.lucid import TRAINED_SEEDS, TRAINED_STEPS, trained_checkpoint
 from tests.serving import ENVIRONMENT, running
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -17,7 +17,7 @@ from selenium.webdriver.common.keys import Keys
 
 from tests.serving import Difuso
 from tests.small_models import CLASSES
-from tests.studio import Studio
+from tests.studio import Studio, at_both_widths
 from tests.waiting import wait_until
 
 SIZE = 16
@@ -50,6 +50,7 @@ def test_pictures_are_generated_and_a_command_makes_them_again(studio: Studio) -
     assert first == second
 
 
+@pytest.mark.slow
 def test_several_seeds_are_one_picture_each(studio: Studio) -> None:
     """However many pictures the form had before."""
     studio.fill("steps", "5")
@@ -59,6 +60,7 @@ def test_several_seeds_are_one_picture_each(studio: Studio) -> None:
     assert captions(studio, job_id) == ["seed 3", "seed 9"]
 
 
+@pytest.mark.slow
 def test_all_classes_take_turns(studio: Studio) -> None:
     job_id = studio.made(4, model="with-classes", seed="7", label="all")
     expected = [*CLASSES, CLASSES[0]]
@@ -84,6 +86,7 @@ def test_rows_of_classes_have_the_same_seeds(studio: Studio) -> None:
     assert again["params"] == params
 
 
+@pytest.mark.slow
 def test_a_plan_of_the_model_can_be_chosen(studio: Studio) -> None:
     studio.fill("plan", "few")
     studio.fill("n", "1")
@@ -97,6 +100,7 @@ def test_what_the_model_does_not_have_is_not_shown(studio: Studio) -> None:
         assert not studio.form.find_element(By.NAME, name).is_displayed()
 
 
+@pytest.mark.slow
 def test_a_weaker_network_guides_without_classes(studio: Studio) -> None:
     studio.fill("model", "with-guide")
     scale = studio.form.find_element(By.NAME, "guidance_scale")
@@ -147,8 +151,11 @@ def test_keys_alone_make_a_picture(studio: Studio) -> None:
     [
         ("interpolate", {"image_a": "red", "image_b": "blue"}, {"lambda": "0, 1"}, 2, "2 pictures between two"),
         ("denoise", {"image": "teal"}, {"n": "2"}, 2, "(estimated)"),
-        ("restore", {"image": "teal", "mask": "white"}, {"task": "inpaint", "n": "1"}, 1, "Restored: fill in"),
         ("restore", {"image": "teal"}, {"task": "colorize", "n": "1"}, 1, "Restored: add colour"),
+        pytest.param(
+            *("restore", {"image": "teal", "mask": "white"}, {"task": "inpaint", "n": "1"}, 1, "Restored: fill in"),
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_pictures_are_made_from_pictures(
@@ -188,6 +195,7 @@ def test_a_picture_is_enlarged_by_a_model_that_can_do_that(studio: Studio, pictu
     assert "tiny-up" not in offered(studio)
 
 
+@pytest.mark.slow
 def test_generated_pictures_are_enlarged_in_the_same_job(studio: Studio) -> None:
     job_id = studio.made(1, upscale="tiny-up", upscale_steps="2")
     assert "enlarged by tiny-up" in studio.text(f"#job-{job_id}")
@@ -199,6 +207,7 @@ def test_generated_pictures_are_enlarged_in_the_same_job(studio: Studio) -> None
     assert not studio.form.find_element(By.NAME, "upscale").is_displayed(), "no model enlarges pictures of this size"
 
 
+@pytest.mark.slow
 def test_settings_of_a_class_and_models_outlast_another_kind(studio: Studio) -> None:
     job_id = studio.made(1, model="with-classes", label="star")
     model, label = (studio.form.find_element(By.NAME, name) for name in ("model", "label"))
@@ -210,6 +219,7 @@ def test_settings_of_a_class_and_models_outlast_another_kind(studio: Studio) -> 
     assert (model.get_property("value"), label.get_property("value")) == ("with-classes", "star")
 
 
+@pytest.mark.slow
 def test_wide_pictures_keep_their_shape(studio: Studio) -> None:
     assert studio.made(1, model="wide")
     assert "24\u00d716" in studio.text("#facts")
@@ -243,6 +253,7 @@ def test_a_server_that_wakes_up_is_awaited(studio: Studio) -> None:
     wait_until(lambda: "steps/s" in studio.text("#facts"), 20, "the page knows of the worker")
 
 
+@at_both_widths
 def test_what_the_server_refuses_is_told_beside_the_form(studio: Studio, tmp_path: Path) -> None:
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"GIF89a")

@@ -140,6 +140,7 @@ def test_the_card_of_a_job_without_pictures_stays_away_once_it_is_deleted(studio
     assert job_id not in cards(studio)
 
 
+@pytest.mark.slow
 def test_the_card_of_a_job_goes_at_its_time(studio: Studio) -> None:
     job_id = studio.made(1)
     again = "Date.now = () => 8e15; import('/static/follow.js').then(({ refresh }) => refresh(arguments[0]))"
@@ -147,6 +148,7 @@ def test_the_card_of_a_job_goes_at_its_time(studio: Studio) -> None:
     wait_until(lambda: job_id not in cards(studio), 5, "the card goes")
 
 
+@pytest.mark.slow
 def test_a_job_that_the_server_has_forgotten_goes(studio: Studio) -> None:
     forgotten = "0f8fad5b-d9cb-469f-a165-70867728950e"
     job = {**studio.job(studio.made(1)), "id": forgotten, "state": "queued"}
@@ -156,6 +158,7 @@ def test_a_job_that_the_server_has_forgotten_goes(studio: Studio) -> None:
     assert all("404" in each for each in studio.errors())
 
 
+@pytest.mark.slow
 def test_a_key_that_is_held_deletes_nothing(studio: Studio) -> None:
     job_id = studio.made(1)
     studio.view(job_id)
@@ -166,6 +169,7 @@ def test_a_key_that_is_held_deletes_nothing(studio: Studio) -> None:
     wait_until(lambda: "1 picture deleted" in studio.text("#notices"), 5, "a key that is pressed does")
 
 
+@pytest.mark.slow
 def test_an_open_picture_has_an_address_and_back_closes_it(studio: Studio) -> None:
     job_id = studio.made(2, seed="60")
     where = "return location.hash"
@@ -187,6 +191,7 @@ def test_an_open_picture_has_an_address_and_back_closes_it(studio: Studio) -> No
     assert all("404" in each for each in studio.errors())
 
 
+@pytest.mark.slow
 def test_a_card_names_the_class_and_counts_the_steps_of_each_picture(studio: Studio) -> None:
     fields = {"model": "with-classes", "label": "star", "n": "8", "steps": "1000"}
     for name, value in fields.items():
@@ -201,6 +206,7 @@ def test_a_card_names_the_class_and_counts_the_steps_of_each_picture(studio: Stu
     assert studio.all(f"#job-{job_id} .unfinished img"), "what there was of it stays"
 
 
+@pytest.mark.slow
 @at_both_widths
 def test_a_result_out_of_view_is_told(studio: Studio) -> None:
     studio.made(1)
@@ -258,6 +264,7 @@ window.fetch = (path, options) => {
 """
 
 
+@pytest.mark.slow
 def test_few_connections_follow_many_jobs(studio: Studio) -> None:
     """Two streams at most, although more jobs are visible; browsers open six connections for all tabs together."""
     ids = [

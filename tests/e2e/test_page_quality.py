@@ -38,6 +38,7 @@ def axe() -> str:
     return AXE.read_text("utf-8")
 
 
+@at_both_widths
 @pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
 def test_axe_finds_nothing(studio: Studio, axe: str, tmp_path: Path, scheme: str) -> None:
     """Neither on the page, nor in any of its dialogs and tools."""
@@ -129,6 +130,7 @@ def test_the_language_is_the_readers_and_a_choice_stays(studio: Studio) -> None:
         studio.driver.execute_cdp_cmd("Emulation.setUserAgentOverride", english)
 
 
+@pytest.mark.slow
 def test_of_two_languages_the_one_that_was_chosen_last_is_spoken(studio: Studio) -> None:
     """However long the texts of the other one are on their way."""
     script = "const done = arguments[0]; import('/static/texts.js').then(({ speak }) =>"
@@ -137,6 +139,8 @@ def test_of_two_languages_the_one_that_was_chosen_last_is_spoken(studio: Studio)
     assert studio.text("#form button.main") == "Make pictures"
 
 
+@pytest.mark.slow
+@at_both_widths
 def test_every_form_and_what_the_server_refuses_is_spanish(studio: Studio) -> None:
     studio.pick(studio.one("#language"), "es")
     wait_until(lambda: studio.button("Crear imágenes").is_displayed(), 5, "the form is Spanish")
@@ -216,6 +220,7 @@ def shifted(studio: Studio) -> float:
     return float(studio.driver.execute_async_script(done))
 
 
+@at_both_widths
 def test_jobs_come_and_go_without_moving_the_page(studio: Studio) -> None:
     studio.made(2)
     studio.driver.execute_script(SHIFTS)
@@ -237,6 +242,7 @@ def test_jobs_come_and_go_without_moving_the_page(studio: Studio) -> None:
     assert shifted(studio) < 0.1, "nor does loading"
 
 
+@pytest.mark.slow
 def test_symbols_keep_their_case(studio: Studio) -> None:
     """x_t, x̂₀ and λ are no words, however a sentence begins."""
     transformed = """
@@ -275,6 +281,7 @@ def test_nothing_is_wider_than_the_window(studio: Studio) -> None:
     assert studio.driver.execute_script(wide) <= 0
 
 
+@pytest.mark.slow
 def test_the_page_is_light_and_repeats_no_request(studio: Studio) -> None:
     """Without pictures it weighs at most 150 kB on the way, and no request comes twice within a second."""
     studio.driver.execute_cdp_cmd("Network.enable", {})
@@ -364,6 +371,7 @@ def test_with_a_key_pictures_come_by_signed_links(keyed: Studio) -> None:
     assert httpx.get(source).headers["content-type"] == "image/png"
 
 
+@pytest.mark.slow
 def test_the_key_fetches_a_picture_whose_link_is_over(keyed: Studio, tmp_path: Path) -> None:
     over = "arguments[0].href = arguments[0].href.replace(/expires=[0-9]+/, 'expires=1'); arguments[0].focus()"
     keyed.driver.execute_script(over, keyed.see("#jobs a.picture"))
@@ -373,6 +381,7 @@ def test_the_key_fetches_a_picture_whose_link_is_over(keyed: Studio, tmp_path: P
     assert not keyed.one("#access").is_displayed()
 
 
+@pytest.mark.slow
 def test_without_a_model_that_enlarges_no_key_asks_for_one(keyed: Studio) -> None:
     keyed.driver.execute_script("document.activeElement.blur()")
     keyed.keys("5")

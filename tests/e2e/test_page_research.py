@@ -128,6 +128,7 @@ return words.length > 10 ? words.filter(([, lines]) => lines > 1) : ["too few wo
 """
 
 
+@pytest.mark.slow
 @at_both_widths
 def test_the_card_of_a_model_breaks_neither_numbers_nor_words(studio: Studio) -> None:
     studio.driver.execute_script("window.fetch = async () => new Response(arguments[0])", WIDE_CARD)
@@ -136,6 +137,7 @@ def test_the_card_of_a_model_breaks_neither_numbers_nor_words(studio: Studio) ->
     assert studio.driver.execute_script(BROKEN) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("card", ["", "---\nlicense: cc0-1.0\n---\n", "---\r\nlicense: cc0-1.0\r\n---"])
 def test_a_description_that_says_nothing_is_none(studio: Studio, card: str) -> None:
     studio.driver.execute_script("window.fetch = async () => new Response(arguments[0])", card)
@@ -144,6 +146,7 @@ def test_a_description_that_says_nothing_is_none(studio: Studio, card: str) -> N
     assert studio.text(".model-card .description") == "This model comes without a description."
 
 
+@pytest.mark.slow
 def test_a_model_without_a_description_says_so(studio: Studio) -> None:
     studio.fill("model", "with-classes")
     studio.click("#about")

@@ -93,7 +93,13 @@ LISTS: list[tuple[str, dict[str, Any], dict[str, bytes]]] = [
 ]
 
 
-@pytest.mark.parametrize(("kind", "query", "files"), LISTS)
+QUICK = (1, 5, 9, 10)  # of the lists, one of each kind
+
+
+@pytest.mark.parametrize(
+    ("kind", "query", "files"),
+    [each if i in QUICK else pytest.param(*each, marks=pytest.mark.slow) for i, each in enumerate(LISTS)],
+)
 def test_each_image_is_the_file_that_it_is_alone(
     difuso: Difuso, kind: str, query: dict[str, Any], files: dict[str, bytes]
 ) -> None:
@@ -130,8 +136,8 @@ def test_the_client_takes_sequences_and_the_manifest_shows_them(difuso: Difuso, 
 @pytest.mark.parametrize(
     "query",
     [
-        {"sampler": "ddim"},
-        {"sampler": "dpmpp", "label": "star"},
+        pytest.param({"sampler": "ddim"}, marks=pytest.mark.slow),
+        pytest.param({"sampler": "dpmpp", "label": "star"}, marks=pytest.mark.slow),
         {"sampler": "unipc", "label": ["star", "circle", "square"], **GUIDED},
     ],
 )

@@ -181,7 +181,7 @@ def test_the_process_ends_without_cutting_anybody_off(
         assert process.wait(timeout=25) == 0
 
 
-@pytest.mark.parametrize("place", ["app.main.create_app", "uvicorn.Server.run"])
+@pytest.mark.parametrize("place", [pytest.param("app.main.create_app", marks=pytest.mark.slow), "uvicorn.Server.run"])
 def test_a_process_that_is_told_to_end_before_it_serves_ends_well(place: str, models_dir: Path, tmp_path: Path) -> None:
     code = f"""
 import os, signal

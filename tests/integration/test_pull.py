@@ -115,6 +115,7 @@ def test_a_model_of_the_hub_becomes_one_of_ours(pulling: Pulling, hub: Hub, fold
     assert hub.tokens == {"Bearer hf_of-the-test"}
 
 
+@pytest.mark.slow
 def test_a_flat_folder_another_name_and_a_revision(pulling: Pulling, hub: Hub, folder: Path) -> None:
     (folder / "model_index.json").unlink()
     (folder / "README.md").unlink()
@@ -130,6 +131,7 @@ def test_a_flat_folder_another_name_and_a_revision(pulling: Pulling, hub: Hub, f
     )
 
 
+@pytest.mark.slow
 def test_offline_it_comes_from_the_cache(pulling: Pulling, hub: Hub, folder: Path) -> None:
     assert pulling.refusal(REPOSITORY, HF_HUB_OFFLINE="1") == (
         f"difuso: {REPOSITORY} cannot be downloaded: HF_HUB_OFFLINE is set, and the cache does not have it"
@@ -166,8 +168,8 @@ def of_another_kind(folder: Path) -> None:
     ("damage", "reason"),
     [
         (pickled, f"has no {WEIGHTS}. If its weights are a pickle (.bin), download the folder with `hf download"),
-        (other_shapes, "has shape (1, 16), the config asks for (64, 16)"),
-        (of_another_kind, "is not a model of diffusers"),
+        pytest.param(other_shapes, "has shape (1, 16), the config asks for (64, 16)", marks=pytest.mark.slow),
+        pytest.param(of_another_kind, "is not a model of diffusers", marks=pytest.mark.slow),
     ],
 )
 def test_a_model_that_cannot_be_served_is_refused(
@@ -177,6 +179,7 @@ def test_a_model_that_cannot_be_served_is_refused(
     assert reason in pulling.refusal(REPOSITORY)
 
 
+@pytest.mark.slow
 def test_what_the_hub_does_not_give_is_explained(pulling: Pulling, hub: Hub, folder: Path) -> None:
     assert pulling.refusal("some-lab/nothing") == (
         f"difuso: there is no model some-lab/nothing on {hub.url}; if it is private, set HF_TOKEN"

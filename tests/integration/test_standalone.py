@@ -67,6 +67,7 @@ class TestServe:
             assert difuso.process.wait(20) == 0
             assert members(group) == []
 
+    @pytest.mark.slow
     def test_kill_9_leaves_nothing_and_the_next_run_starts(
         self, tmp_path: Path, environment: dict[str, str], wait_until: WaitUntil
     ) -> None:

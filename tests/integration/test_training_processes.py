@@ -98,6 +98,7 @@ print([open(f"/proc/self/task/{thread}/comm").read().strip() for thread in os.li
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="names of threads are read from /proc")
 def test_the_threads_of_a_group_end_with_it() -> None:
     """One that still works while Python ends aborts the process, and torchrun calls the whole run failed."""
