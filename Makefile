@@ -17,7 +17,7 @@ setup: $(VENV)/.dev  ## make the virtual environment with all development depend
 serve: $(VENV)/.standalone  ## run difuso on this machine: http://127.0.0.1:8000, Ctrl-C stops it
 	@exec $(BIN)/difuso serve
 
-# More processes than the two cores that this is made for: many tests wait for others.
+# More processes than the two cores that this is made for: many tests wait for others; see tests/scheduling.py.
 PYTEST = $(BIN)/python -m pytest -n 3 --durations=40
 
 test: $(VENV)/.dev $(GENERATOR) $(AXE)  ## run the quick tests, in nine minutes on two cores

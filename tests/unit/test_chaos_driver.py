@@ -171,6 +171,7 @@ CALLS = (
 )
 
 
+@pytest.mark.slow
 def test_only_the_fatal_classes_kill_a_process_and_the_late_one_only_late_however_it_calls(tmp_path: Path) -> None:
     about = [(FATAL, 999), (FATAL_LATE, 999), (FATAL_LATE, 9), (CLASSES[0], 9)]
     program = f"""

@@ -66,7 +66,10 @@ def assert_equal(mine: Tensor, theirs: Tensor) -> None:
     assert (mine - theirs).abs().max() <= 1e-5 * theirs.abs().max()
 
 
-@pytest.mark.parametrize("suffix", [".pt", ".pth", ".ckpt", ".safetensors"])
+@pytest.mark.parametrize(
+    "suffix",
+    [".pt", ".safetensors", *(pytest.param(each, marks=pytest.mark.slow) for each in (".pth", ".ckpt"))],
+)
 def test_a_converted_network_computes_what_it_did(tmp_path: Path, suffix: str) -> None:
     source = write(tmp_path, NEW, suffix=suffix)
     printed = convert(source, "--out", tmp_path / "models" / "new-1.0")

@@ -93,7 +93,13 @@ def test_nothing_that_serves_can_read_a_pickle() -> None:
     assert (importing, naming) == ({Path("difuso/export_edm.py")}, set())
 
 
-@pytest.mark.parametrize("name", ["edm_ddpmpp_classes", "edm_adm", "edm2", "score_sde_ncsnpp"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "edm2",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("edm_ddpmpp_classes", "edm_adm", "score_sde_ncsnpp")),
+    ],
+)
 def test_exported_networks_are_converted_with_what_the_script_wrote(tmp_path: Path, name: str) -> None:
     read = reference(name)
     source = tmp_path / "network.pt"

@@ -106,6 +106,7 @@ def told(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Told:
     return told
 
 
+@pytest.mark.slow
 def test_the_worker_refuses_each_by_name_and_reason_at_the_start_and_while_it_runs(told: Told) -> None:
     assert told.keys() == ATTACKS.keys()
     for name, (reason, _, memory) in told.items():

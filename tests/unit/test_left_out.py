@@ -28,7 +28,7 @@ def run_tests(folder: Path, *arguments: str, path: str = os.environ["PATH"]) -> 
     return done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("processes", ["2", pytest.param("0", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("processes", ["0", pytest.param("2", marks=pytest.mark.slow)])
 def test_what_is_skipped_is_counted_with_its_reason(tmp_path: Path, processes: str) -> None:
     shutil.copy(ROOT / "tests/left_out.py", tmp_path)
     (tmp_path / "conftest.py").write_text(
@@ -49,6 +49,7 @@ def test_what_is_skipped_is_counted_with_its_reason(tmp_path: Path, processes: s
     assert "1 passed, 4 skipped" in said
 
 
+@pytest.mark.slow
 def test_without_a_browser_it_says_which_one_to_install(tmp_path: Path) -> None:
     said = run_tests(tmp_path, str(ROOT / "tests/e2e/test_docs_page.py"), "-k", "problem_explains", path="")
     assert "= left out =" in said

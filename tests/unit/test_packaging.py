@@ -82,8 +82,8 @@ def test_the_command_line_loads_neither_torch_nor_matplotlib() -> None:
     [
         ("client", "difuso.cli, difuso.client, difuso.remote_sampling, difuso.remote_drawing, difuso.inspecting"),
         ("api", "app.main, difuso.supervisor.startup_checks"),
-        ("worker", "worker.main, difuso.supervisor.startup_checks"),
-        ("standalone", "difuso.supervisor.standalone"),
+        pytest.param("worker", "worker.main, difuso.supervisor.startup_checks", marks=pytest.mark.slow),
+        pytest.param("standalone", "difuso.supervisor.standalone", marks=pytest.mark.slow),
     ],
 )
 def test_what_an_extra_is_for_needs_only_its_packages(extra: str, modules: str) -> None:

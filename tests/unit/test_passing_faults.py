@@ -77,7 +77,11 @@ def each_failure(model: Path, read: Callable[[], Read], number: int) -> Iterator
     raise AssertionError("it never ends")
 
 
-@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EMFILE, errno.EACCES], ids=errno.errorcode.get)
+@pytest.mark.parametrize(
+    "number",
+    [errno.EIO, *(pytest.param(each, marks=pytest.mark.slow) for each in (errno.ESTALE, errno.EMFILE, errno.EACCES))],
+    ids=errno.errorcode.get,
+)
 def test_wherever_the_disk_fails_a_worker_may_try_again(models: Path, number: int) -> None:
     def read() -> object:
         try:

@@ -57,6 +57,7 @@ def told(folder: Path) -> tuple[dict[str, Any], str]:
     return report, (folder / "printed.txt").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_what_was_chosen_is_reported_on_other_seeds_and_other_real_pictures(
     told: tuple[dict[str, Any], str], folder: Path
 ) -> None:
@@ -80,6 +81,7 @@ def test_what_was_chosen_is_reported_on_other_seeds_and_other_real_pictures(
             assert row[KID] != point[KID]  # other pictures beside others
 
 
+@pytest.mark.slow
 def test_real_pictures_are_measured_as_often_as_the_cells_are_large(told: tuple[dict[str, Any], str]) -> None:
     """A Fréchet distance of 48 pictures says nothing beside one of 500."""
     report, printed = told

@@ -74,6 +74,13 @@ def test_the_bound_is_printed_and_written_in_parts(models_dir: Path, pictures: P
         assert len(np.unique(np.asarray(plot.convert("RGB")).reshape(-1, 3), axis=0)) > 10
 
 
+@pytest.fixture
+def unplotted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the plot, which takes longer than the figures."""
+    monkeypatch.setattr("difuso.evaluate_bpd.plot_vlb", lambda result, path: None)
+
+
+@pytest.mark.usefixtures("unplotted")
 def test_an_image_s_bound_is_the_same_in_any_batch(models_dir: Path, pictures: Path, tmp_path: Path) -> None:
     arguments = ("--data", pictures, "--steps", 4)
     _, together = evaluate(models_dir, tmp_path / "a", *arguments)
@@ -84,6 +91,7 @@ def test_an_image_s_bound_is_the_same_in_any_batch(models_dir: Path, pictures: P
     assert first["bits_per_dim"]["vlb"]["standard_error"] is None
 
 
+@pytest.mark.usefixtures("unplotted")
 def test_the_faces_are_those_that_training_never_draws(models_dir: Path, tmp_path: Path) -> None:
     pytest.importorskip("resvg_py")
     (tmp_path / "faces").mkdir()
@@ -98,6 +106,7 @@ def test_the_faces_are_those_that_training_never_draws(models_dir: Path, tmp_pat
 TINY = UNetConfig(channels=8, channel_mult=(1,), attention_levels=(), head_channels=8, groups=4)
 
 
+@pytest.mark.usefixtures("unplotted")
 def test_without_steps_the_chain_is_the_whole_one(pictures: Path, tmp_path: Path) -> None:
     config = ModelConfig(
         network=TINY, image_size=16, schedule=ScheduleConfig(num_train_timesteps=10), defaults=SamplerDefaults(steps=10)
@@ -121,6 +130,7 @@ def test_mistakes_are_explained(models_dir: Path, tmp_path: Path, arguments: lis
         evaluate(models_dir, tmp_path, *arguments)
 
 
+@pytest.mark.usefixtures("unplotted")
 def test_pictures_are_never_enlarged(models_dir: Path, pictures: Path, tmp_path: Path) -> None:
     """A smooth enlargement is easier to predict than any picture of that size; a reduction is what training does."""
     Image.new("RGB", (40, 15)).save(tmp_path / "small.png")
@@ -133,6 +143,7 @@ def test_pictures_are_never_enlarged(models_dir: Path, pictures: Path, tmp_path:
     assert evaluate(models_dir, tmp_path / "out", "--data", tmp_path, "--steps", 1)[1]["images"] == 1
 
 
+@pytest.mark.usefixtures("unplotted")
 def test_models_that_the_data_do_not_fit_are_refused(pictures: Path, tmp_path: Path) -> None:
     grey = ModelConfig(network=replace(TINY, in_channels=1, out_channels=1), image_size=16, channels=1)
     labelled = ModelConfig(network=replace(TINY, num_classes=2, null_class=False), image_size=16, classes=("a", "b"))

@@ -303,6 +303,7 @@ def test_loss_curves_of_several_runs_are_one_figure(tmp_path: Path) -> None:
         difuso("evaluate", "losses", tmp_path / "one", "--key", "accuracy", "--out", out)
 
 
+@pytest.mark.slow
 def test_faces_of_the_reference_are_not_measured_beside_themselves(tmp_path: Path) -> None:
     pytest.importorskip("resvg_py")
     from evaluation.real_images import real_images

@@ -116,13 +116,22 @@ def as_loaded(folder: Path) -> ModelInfo:
     [
         {},
         {"_class_name": "DDPMScheduler", "num_train_timesteps": 30, "variance_type": "fixed_large"},
-        {"_class_name": "DDPMScheduler", "variance_type": "fixed_small_log", "prediction_type": "sample"},
-        {"num_train_timesteps": 40, "timestep_spacing": "linspace", "clip_sample": False},
+        pytest.param(
+            {"_class_name": "DDPMScheduler", "variance_type": "fixed_small_log", "prediction_type": "sample"},
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            {"num_train_timesteps": 40, "timestep_spacing": "linspace", "clip_sample": False}, marks=pytest.mark.slow
+        ),
         {"_class_name": "DDIMScheduler", "rescale_betas_zero_snr": True, "timestep_spacing": "leading"},
-        {"_class_name": "DPMSolverMultistepScheduler", "timestep_spacing": "linspace"},
+        pytest.param(
+            {"_class_name": "DPMSolverMultistepScheduler", "timestep_spacing": "linspace"}, marks=pytest.mark.slow
+        ),
         {"_class_name": "DPMSolverMultistepScheduler", "thresholding": True, "num_train_timesteps": 20},
-        {"_class_name": "DPMSolverMultistepScheduler", "use_karras_sigmas": True},
-        {"_class_name": "PNDMScheduler", "set_alpha_to_one": False, "steps_offset": 1},
+        pytest.param({"_class_name": "DPMSolverMultistepScheduler", "use_karras_sigmas": True}, marks=pytest.mark.slow),
+        pytest.param(
+            {"_class_name": "PNDMScheduler", "set_alpha_to_one": False, "steps_offset": 1}, marks=pytest.mark.slow
+        ),
         {"_class_name": "UniPCMultistepScheduler", "prediction_type": "epsilon"},
     ],
     ids=str,

@@ -61,8 +61,8 @@ def our_config(content: Mapping[str, Any]) -> UNetConfig:
 @pytest.mark.parametrize(
     ("content", "total"),
     [
-        (CIFAR, 35_746_307),
-        (CAT, 113_673_219),
+        pytest.param(CIFAR, 35_746_307, marks=pytest.mark.slow),
+        pytest.param(CAT, 113_673_219, marks=pytest.mark.slow),
         (TINY, None),
         ({**TINY, "downsample_padding": 0, "out_channels": 6, "attention_head_dim": 8}, None),
         ({**TINY, "resnet_time_scale_shift": "scale_shift", "attn_norm_num_groups": 4, "num_class_embeds": 2}, None),

@@ -100,7 +100,7 @@ def test_ancestral_runs_are_those_of_the_reference(objective: str, schedule: str
 
 
 @pytest.mark.parametrize("eta", [0.0, ETA])
-@pytest.mark.parametrize(("objective", "schedule"), KINDS)
+@pytest.mark.parametrize(("objective", "schedule"), PAIRS)
 def test_ddim_runs_are_those_of_the_reference(objective: str, schedule: str, eta: float) -> None:
     """With no more than the number of steps: sampler and spacing are the model's own."""
     config, network = read_unet(diffusion(f"{objective}-{schedule}"), FACTS)

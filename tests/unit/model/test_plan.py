@@ -143,12 +143,12 @@ def test_all_steps_are_the_unspaced_chain_bit_for_bit(sampler: str, spacing: str
 
 @pytest.mark.parametrize("spacing", GRIDS)
 @pytest.mark.parametrize("sampler", SAMPLERS)
-@pytest.mark.parametrize("start", [0, 1, 499, 500, 998])
-def test_start_is_the_first_timestep(sampler: str, spacing: str, start: int) -> None:
+def test_start_is_the_first_timestep(sampler: str, spacing: str) -> None:
     """An image that was noised to timestep `start` meets a plan that begins exactly there, with any number of steps."""
-    for steps in {1, min(7, start + 1), start + 1}:
-        plan = make_plan(LINEAR, sampler=sampler, steps=steps, spacing=spacing, start=start)
-        assert (plan.timesteps[0], len(plan)) == (start, steps)
+    for start in (0, 1, 499, 500, 998):
+        for steps in {1, min(7, start + 1), start + 1}:
+            plan = make_plan(LINEAR, sampler=sampler, steps=steps, spacing=spacing, start=start)
+            assert (plan.timesteps[0], len(plan)) == (start, steps)
 
 
 @pytest.mark.parametrize("sampler", WHOLE)

@@ -211,14 +211,14 @@ def test_eta_keeps_the_noise_level_of_each_timestep(sampler: str, eta: float) ->
 
 @pytest.mark.parametrize("spacing", GRIDS)
 @pytest.mark.parametrize("sampler", SAMPLERS)
-@pytest.mark.parametrize("steps", [1, 2, 7, 50])
-def test_a_known_image_is_returned(sampler: str, spacing: str, steps: int) -> None:
+def test_a_known_image_is_returned(sampler: str, spacing: str) -> None:
     """If every prediction is the same x0, the run ends at x0, wherever it began."""
-    plan = make_plan(LINEAR, sampler=sampler, spacing=spacing, steps=steps)
-    x, x0 = -2.0, 0.25
-    for row in plan.table:
-        x = row[Column.A] * x + row[Column.B] * x0 + row[Column.C] * x0 + row[Column.S] * 1.0
-    assert x == pytest.approx(x0, abs=1e-12)
+    for steps in (1, 2, 7, 50):
+        plan = make_plan(LINEAR, sampler=sampler, spacing=spacing, steps=steps)
+        x, x0 = -2.0, 0.25
+        for row in plan.table:
+            x = row[Column.A] * x + row[Column.B] * x0 + row[Column.C] * x0 + row[Column.S] * 1.0
+        assert x == pytest.approx(x0, abs=1e-12), steps
 
 
 @pytest.mark.parametrize("steps", [1, 2, 10])

@@ -110,17 +110,20 @@ def run(recipe: Recipe, steps: int, folder: Path | None = None) -> Trainer:
 @pytest.mark.parametrize(
     "changes",
     [
-        (),
         ("precision=bf16", "more_ema_decays=[0.5, 0.9]"),
-        ("precision=fp16",),
-        ("optimizer=muon", "weighting=learned", "timesteps=stratified"),
         ("precision=fp16", "optimizer=muon"),
         ("accumulate=2", "weighting=min_snr"),
-        (*BOUND, "timesteps=loss_second_moment", "schedule.num_train_timesteps=2", "defaults.steps=1"),
         (*CLASSES, "prediction=x0"),
         ("loss=consistency", "prediction=v", "network.dropout=0.0", "defaults.sampler=consistency"),
+        pytest.param((), marks=pytest.mark.slow),
+        pytest.param(("precision=fp16",), marks=pytest.mark.slow),
+        pytest.param(("optimizer=muon", "weighting=learned", "timesteps=stratified"), marks=pytest.mark.slow),
+        pytest.param(
+            (*BOUND, "timesteps=loss_second_moment", "schedule.num_train_timesteps=2", "defaults.steps=1"),
+            marks=pytest.mark.slow,
+        ),
     ],
-    ids=["plain", "averages", "scaler", "muon", "muon scaled", "parts", "bound", "classes", "consistency"],
+    ids=["averages", "muon scaled", "parts", "classes", "consistency", "plain", "scaler", "muon", "bound"],
 )
 def test_a_resumed_run_is_bit_equal_to_one_that_never_stopped(tmp_path: Path, changes: tuple[str, ...]) -> None:
     """2 x N steps are N, a resume and N: weights, averages, optimiser, generators, and images over an epoch's end."""
@@ -232,6 +235,7 @@ def test_a_run_that_ended_can_be_made_longer(tmp_path: Path) -> None:
     assert_equal(run(tiny("max_steps=100"), 5, tmp_path).state(), straight.state())
 
 
+@pytest.mark.slow
 def test_eight_images_are_learnt_in_less_than_300_steps() -> None:
     """The loss falls to a twentieth of that of a network which predicts nothing."""
     changes = ("network.dropout=0.0", "network.channels=32", "learning_rate=0.004", "batch_size=8", "data.flip=false")

@@ -108,6 +108,11 @@ CHECKPOINT = checkpoint_of(UNetConfig(num_classes=3, **NETWORK), classes=CLASSES
 MODEL = ModelInfo(CHECKPOINT.name, CHECKPOINT.config, parameters=0, sha256=None)
 
 every_kind = pytest.mark.parametrize("kind", KINDS)
+# Where a snapshot of each kind goes on: one of each task, and guidance.
+MAIN = ("generate", "interpolate", "guided seeds", "guided arc", "average", "inpaint")
+main_kinds = pytest.mark.parametrize(
+    "kind", [kind if kind in MAIN else pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS]
+)
 
 
 @pytest.fixture(scope="module")
@@ -224,7 +229,7 @@ def test_all_of_its_image_steps_are_done_at_the_end(runner: Runner, kind: str) -
     assert active.left == 0
 
 
-@every_kind
+@main_kinds
 def test_a_job_goes_on_from_any_snapshot(runner: Runner, kind: str) -> None:
     """In the middle of an inversion, between inversion and decoding, and with some mixed images ahead of others."""
     task, sent, params = KINDS[kind]
@@ -242,7 +247,7 @@ def test_a_job_goes_on_from_any_snapshot(runner: Runner, kind: str) -> None:
         assert torch.equal(pictures(resumed), pictures(whole)), done
 
 
-@every_kind
+@main_kinds
 def test_without_a_server_it_is_the_same(runner: Runner, kind: str) -> None:
     task, sent, params = KINDS[kind]
     job = make_job(task, **params)
@@ -552,7 +557,7 @@ def queued(store: ResultStore, kind: str) -> tuple[Job, Any]:
     return job, SimpleNamespace(func_name=TASK, id=job.id, is_fresh=True, kwargs={"job": job.model_dump(mode="json")})
 
 
-@every_kind
+@main_kinds
 def test_a_queued_job_is_opened_with_its_pictures(runner: Runner, tmp_path: Path, kind: str) -> None:
     store = ResultStore(str(tmp_path))
     job, record = queued(store, kind)
@@ -660,7 +665,7 @@ def test_a_trace_has_the_same_bytes_after_a_hand_over_at_any_step(runner: Runner
         assert encode_npz(trace_arrays(resumed)) == expected, done
 
 
-@every_kind
+@main_kinds
 def test_a_trace_has_the_same_bytes_after_a_hand_over_at_every_step(runner: Runner, kind: str) -> None:
     task, sent, params = KINDS[kind]
     job = traced(make_job(task, **params))
@@ -678,7 +683,7 @@ def test_a_trace_has_the_same_bytes_after_a_hand_over_at_every_step(runner: Runn
     assert encode_npz(trace_arrays(active)) == encode_npz(trace_arrays(whole))
 
 
-@every_kind
+@main_kinds
 def test_the_last_moment_is_the_image_before_it_is_rounded(runner: Runner, kind: str) -> None:
     task, sent, params = KINDS[kind]
     job = make_job(task, **params)
