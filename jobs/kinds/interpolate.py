@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
+
+from model.plans.inversion import make_inversion
+from model.plans.spacing import KARRAS
 
 from ..catalog import ModelInfo
 from ..errors import RequestRefused
@@ -59,7 +63,7 @@ class Interpolation(Task):
         depth: the timestep to which both images are noised or inverted; None between two seeds, whose noises are mixed
             where every run begins.
         mode: `ddpm` noises both images, mixes them, and runs the reverse chain; `ddim` inverts both, follows the arc
-            between them, and decodes.
+            between their noises, and draws from it without noise.
         noise: the noise of `ddpm`: `shared` by both; `independent`, whose mixture has too small a variance; `rescaled`,
             independent with the variance corrected.
         seeds: the two seeds between whose noises the images begin, without `mode` and `noise`; None between two images.
@@ -84,14 +88,23 @@ class Interpolation(Task):
         return self.depth
 
     def image_steps(self, params: SamplingParams, guided_steps: int | None = None) -> int:
-        """Returns the work of the job; each inversion counts as one image more, without guidance by a classifier."""
-        inverted = 2 if self.mode == "ddim" else 0
-        inversion = params.model_copy(update={"classifier_scale": 0.0})
-        return super().image_steps(params, guided_steps) + inverted * inversion.calls(guided_steps)
+        """Returns the work of the job; an inversion is an image more, by one call less and unguided by a classifier.
+
+        Where guidance acts on an interval, an inversion is taken to have as many guided calls as an image: its own grid
+        may have a few more or less.
+        """
+        drawn = super().image_steps(params, guided_steps)
+        if self.mode == "ddpm":
+            return drawn
+        inversion = params.model_copy(update={"classifier_scale": 0.0, "steps": params.steps - 1})
+        return drawn + 2 * inversion.calls(None if guided_steps is None else min(guided_steps, inversion.steps))
 
     def abreast(self, params: SamplingParams) -> float:
-        """Returns how many images step side by side: both inversions first, then all images."""
-        return (2 + params.n) / 2 if self.mode == "ddim" else params.n
+        """Returns how many images step side by side on average: both inversions first, then all images."""
+        if self.mode == "ddpm":
+            return params.n
+        there, back = params.steps - 1, params.steps
+        return (2 * there + params.n * back) / (there + back)
 
     def seed(self, params: SamplingParams, index: int) -> int:
         """Returns the seed of all images, which is the same so that they change smoothly; the first of two."""
@@ -127,14 +140,39 @@ def _between_images(query: InterpolateQuery, model: ModelInfo, images: Mapping[s
     if depth >= timesteps:
         raise RequestRefused("t", f"Should be at most {timesteps - 1}")
     if query.mode == "ddim":
-        query.only("sampler", "ddim", "mode ddim")
-        query.only("eta", 0.0, "mode ddim")
-        query = query.model_copy(update={"sampler": "ddim", "eta": 0.0})
+        return _between_noises(query, model, depth, images)
     params = fill_in(query, model, start=depth)
-    if query.mode == "ddim" and isinstance(params.label, tuple):
+    return Prepared(params, _task(query, depth), _in_order(images))
+
+
+def _between_noises(
+    query: InterpolateQuery, model: ModelInfo, depth: int, images: Mapping[str, FittedImage]
+) -> Prepared:
+    """Completes a request that inverts its images.
+
+    By default they are drawn by the solver and on the grid that inverted them, where the way back is nearest to the way
+    there.
+    """
+    if depth == 0:
+        raise RequestRefused("t", "Should be at least 1 with mode ddim")
+    query.only("eta", 0.0, "mode ddim")
+    if query.sampler is None and query.plan is None:
+        by_karras = query.spacing is None and math.isfinite(model.schedule.sigmas[depth])
+        query = query.model_copy(update={"sampler": "dpmpp"} | ({"spacing": KARRAS} if by_karras else {}))
+    params = fill_in(_without_noise(query, model), model, start=depth)
+    if isinstance(params.label, tuple):
         raise RequestRefused("label", "Should be one with mode ddim: both images are inverted with it")
-    task = Interpolation(shares=tuple(query.shares), depth=depth, mode=query.mode, noise=query.noise)
-    return Prepared(params, task, tuple(images[name] for name in KIND.required if name in images))  # in this order
+    _refuse_noise(query, model, params, "mode ddim")
+    make_inversion(model.schedule, steps=params.steps, prediction=model.config.prediction)
+    return Prepared(params, _task(query, depth), _in_order(images))
+
+
+def _task(query: InterpolateQuery, depth: int) -> Interpolation:
+    return Interpolation(shares=tuple(query.shares), depth=depth, mode=query.mode, noise=query.noise)
+
+
+def _in_order(images: Mapping[str, FittedImage]) -> tuple[FittedImage, ...]:
+    return tuple(images[name] for name in KIND.required if name in images)
 
 
 def _between_seeds(query: InterpolateQuery, model: ModelInfo) -> Prepared:
@@ -145,11 +183,15 @@ def _between_seeds(query: InterpolateQuery, model: ModelInfo) -> Prepared:
     assert query.seed is not None
     first, second = query.seed
     params = fill_in(_without_noise(query.model_copy(update={"seed": [first]}), model), model)
+    _refuse_noise(query, model, params, TWO_SEEDS)
+    return Prepared(params, Interpolation(shares=tuple(query.shares), depth=None, seeds=(first, second)))
+
+
+def _refuse_noise(query: InterpolateQuery, model: ModelInfo, params: SamplingParams, where: str) -> None:
     if model.config.plan(model.schedule, **params.choices).stochastic:
         parameter = "plan" if query.sampler is None and query.plan is not None else "sampler"
-        detail = f"Should draw no noise on its way with {TWO_SEEDS}: omit it, or choose ddim or dpmpp with eta 0"
+        detail = f"Should draw no noise on its way with {where}: omit it, or choose ddim or dpmpp with eta 0"
         raise RequestRefused(parameter, detail)
-    return Prepared(params, Interpolation(shares=tuple(query.shares), depth=None, seeds=(first, second)))
 
 
 def _without_noise(query: InterpolateQuery, model: ModelInfo) -> InterpolateQuery:

@@ -1,47 +1,90 @@
-"""DDIM run backwards: from an image to the noise from which DDIM would draw it (Song et al. 2021, section 4.3)."""
+"""The probability flow run backwards: from an image to the noise from which a sampler without noise would draw it.
+
+Song et al. 2021 (DDIM), section 4.3, by the second-order solver of Lu et al. 2022 (DPM-Solver++(2M), algorithm 2).
+"""
 
 from __future__ import annotations
 
-import math
+from typing import NamedTuple
 
 import numpy as np
+from torch import Tensor
 
+from ..errors import PlanError
 from ..guidance import UNGUIDED, Guidance
 from .plan import Column, Plan
-from .prediction import Prediction, eps_from_output
+from .prediction import Prediction, x0_from_output
+from .samplers.log_snr import log_snr
 from .schedule import NoiseSchedule
-from .spacing import visit_levels
+from .spacing import KARRAS_SIGMA_MAX, karras_levels_between, timesteps_from
+
+# Five grey levels. Below, the noise that a network finds is less certain: from a sigma of 0.0064 on, what a network of
+# drawn faces found added up to a standard deviation of 0.85 to 0.89, and from 0.04 on to 0.98.
+FIRST_SIGMA = 0.04
+
+
+class Inversion(NamedTuple):
+    """A run from an image to its noise.
+
+    A clean image has no noise that could be followed upwards: a network finds none in it, and what arrives at the top
+    is far too smooth. So the image gets a little noise, and the run takes it along.
+
+    Attributes:
+        plan: the run from x_t of the first level to x_t of the last, by one call fewer than there are levels.
+        signal, spread: the first level, x_t = signal image + spread noise.
+    """
+
+    plan: Plan
+    signal: float
+    spread: float
+
+    def enter(self, image: Tensor, noise: Tensor) -> Tensor:
+        """Returns x_t of clean images in [-1, 1] at the first level; `noise` is standard normal, of their shape."""
+        return self.signal * image + self.spread * noise
 
 
 def make_inversion(
     schedule: NoiseSchedule,
     *,
-    steps: int = 50,
-    spacing: str = "leading",
+    steps: int,
     prediction: Prediction = "eps",
     start: int | None = None,
     guidance: Guidance = UNGUIDED,
-) -> Plan:
-    """Makes the plan that takes a clean image to x_t at the timestep where a DDIM plan of the same arguments begins.
+) -> Inversion:
+    """Makes the run that takes an image to x_t at the timestep where a plan with this start begins.
 
-    Each step goes from one level to the next noisier one, and calls the network at that next timestep. DDIM makes the
-    same calls on its way back; they differ only in x. Nothing is clipped.
+    Its levels are those of Karras' grid from sigma 0.04 on. The network is called at the level where x_t is:
+
+        x' = (sigma'/sigma) x_t + (alpha' - alpha sigma'/sigma) (x0 + h/(2 h_before) (x0 - x0_previous))
+
+    with h the step in ln(alpha/sigma) and h_before the step before it. The first step is of first order. Nothing is
+    clipped.
 
     Args:
-        schedule, spacing, prediction, start, guidance: as in `make_plan`.
-        steps: number of network calls, 1..T (1..start+1).
+        schedule: that the network was trained with.
+        steps: number of levels, 2 or more.
+        prediction: what the network predicts.
+        start: the timestep to reach; None for the last, or where it leaves too little of an image sigma = 164.
+        guidance: as in `make_plan`.
 
     Raises:
         PlanError: if no such run exists; the message names the parameter and its limits.
     """
-    levels = visit_levels(schedule, spacing, steps, start=start)
-    chain = levels.chain
-    table = np.zeros((steps, len(Column)))
-    table[:, Column.CLIP], table[:, Column.W] = np.inf, guidance.weights(chain.sigmas)
-    for row, abar, abar_next in zip(table, chain.alphas_cumprod_prev, chain.alphas_cumprod, strict=True):
-        # eps = p x + q out;  x0 = (x - sqrt(1 - abar) eps) / sqrt(abar);  x' = sqrt(abar') x0 + sqrt(1 - abar') eps
-        p, q = eps_from_output(prediction, float(abar_next))
-        signal, spread, spread_next = math.sqrt(abar), math.sqrt(1.0 - abar), math.sqrt(1.0 - abar_next)
-        row[Column.X0_X], row[Column.X0_OUT] = (1.0 - spread * p) / signal, -spread * q / signal
-        row[Column.A], row[Column.B], row[Column.OUT] = spread_next * p, math.sqrt(abar_next), spread_next * q
-    return Plan(levels.timesteps, table)
+    total, whole = timesteps_from(schedule, start), start is None
+    highest = min(float(schedule.sigmas[total - 1]), KARRAS_SIGMA_MAX if whole else np.inf)
+    lowest = max(float(schedule.sigmas[0]), min(FIRST_SIGMA, highest / 2))
+    if not lowest < highest < np.inf:
+        raise PlanError("must be a timestep that leaves something of the image, above 0", "start", got=start)
+    if not 2 <= steps <= total:
+        raise PlanError(f"must lie between 2 and {total} to invert an image", "steps", got=steps)
+    levels = karras_levels_between(schedule, lowest, highest, steps)
+    alpha, sigma, lam = log_snr(levels.chain)
+    table = np.zeros((steps - 1, len(Column)))
+    table[:, Column.CLIP], table[:, Column.W] = np.inf, guidance.weights(levels.chain.sigmas[:-1])
+    for i, row in enumerate(table):
+        slope = (lam[i + 1] - lam[i]) / (lam[i] - lam[i - 1]) / 2 if i else 0.0
+        gain = alpha[i + 1] - alpha[i] * sigma[i + 1] / sigma[i]
+        row[Column.X0_X], row[Column.X0_OUT] = x0_from_output(prediction, alpha[i] ** 2)
+        row[Column.A] = sigma[i + 1] / sigma[i]
+        row[Column.B], row[Column.C] = gain * (1 + slope), -gain * slope
+    return Inversion(Plan(levels.timesteps[:-1], table), alpha[0], sigma[0])

@@ -214,11 +214,13 @@ def _karras_levels(schedule: NoiseSchedule, count: int, last: int, *, whole: boo
         )
     if whole:
         highest = min(highest, KARRAS_SIGMA_MAX)
-    if count == 1:
-        sigmas = np.array([highest])
-    else:
-        roots = np.linspace(lowest ** (1 / KARRAS_RHO), highest ** (1 / KARRAS_RHO), count, dtype=np.float64)
-        sigmas = roots**KARRAS_RHO
-        sigmas[0], sigmas[-1] = lowest, highest  # not to leave the schedule by a rounding error
+    return karras_levels_between(schedule, lowest if count > 1 else highest, highest, count)
+
+
+def karras_levels_between(schedule: NoiseSchedule, lowest: float, highest: float, count: int) -> Levels:
+    """Returns `count` levels of Karras' grid, both ends included; sigmas of the schedule, and not the same unless 1."""
+    roots = np.linspace(lowest ** (1 / KARRAS_RHO), highest ** (1 / KARRAS_RHO), count, dtype=np.float64)
+    sigmas = roots**KARRAS_RHO
+    sigmas[0], sigmas[-1] = lowest, highest  # not to leave the schedule by a rounding error
     timesteps = tuple(float(t) for t in schedule.timestep_at(sigmas))
     return Levels(timesteps, NoiseSchedule.from_alphas_cumprod(1.0 / (1.0 + sigmas**2)))

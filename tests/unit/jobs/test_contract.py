@@ -175,9 +175,9 @@ def test_two_inversions_are_two_images_more_that_no_classifier_guides() -> None:
     mixed = Interpolation(shares=(0.1, 0.5, 0.9), depth=499)
     arc = mixed.model_copy(update={"mode": "ddim"})
     assert Generation().image_steps(params) == mixed.image_steps(params) == 30
-    assert arc.image_steps(params) == (3 + 2) * 10
-    assert arc.image_steps(params.model_copy(update={"guidance_scale": 2.0})) == (3 + 2) * 20
-    assert arc.image_steps(params.model_copy(update={"classifier_scale": 2.0})) == 3 * 20 + 2 * 10
+    assert arc.image_steps(params) == 3 * 10 + 2 * 9
+    assert arc.image_steps(params.model_copy(update={"guidance_scale": 2.0})) == 2 * (3 * 10 + 2 * 9)
+    assert arc.image_steps(params.model_copy(update={"classifier_scale": 2.0})) == 3 * 20 + 2 * 9
 
 
 def test_an_average_is_one_answer() -> None:

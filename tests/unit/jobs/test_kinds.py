@@ -245,11 +245,19 @@ def test_files_of_one_job_have_names_of_their_own() -> None:
         assert [task.file_stem(params, index) for index in range(params.n)] == names
 
 
-def test_inversion_goes_to_the_last_timestep_by_ddim_without_noise() -> None:
+def test_what_was_inverted_is_drawn_without_noise_by_what_inverted_it() -> None:
     params, task = interpolate(mode="ddim")
     assert task.depth == 999
-    assert (params.sampler, params.eta) == ("ddim", 0.0)
+    assert (params.sampler, params.eta, params.spacing) == ("dpmpp", 0.0, "karras")
     assert interpolate(mode="ddim", t=499)[1].depth == 499
+    params, _ = interpolate(mode="ddim", sampler="ddim", spacing="trailing")
+    assert (params.sampler, params.eta, params.spacing) == ("ddim", 0.0, "trailing")
+    for wrong, parameter in (({"sampler": "ddpm"}, "sampler"), ({"t": 0}, "t"), ({"eta": 1.0}, "eta")):
+        with pytest.raises(RequestRefused) as refused:
+            interpolate(mode="ddim", **wrong)
+        assert refused.value.parameter == parameter
+    with pytest.raises(PlanError, match=r"^steps must lie between 2 and 1000 to invert an image, got 1"):
+        interpolate(mode="ddim", steps=1)
 
 
 def test_the_noise_of_a_picture_decides_where_it_enters() -> None:

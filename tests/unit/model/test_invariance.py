@@ -51,7 +51,7 @@ MIX: list[dict[str, Any]] = [
     {"sampler": "heun", "steps": 9, "spacing": "karras", "clip": Clipping("dynamic", None, 1.0)},
     {"sampler": "heun", "steps": 8, "spacing": "quad"},
 ]
-PLANS = [*(make_plan(LINEAR, **arguments) for arguments in MIX), make_inversion(LINEAR, steps=6)]
+PLANS = [*(make_plan(LINEAR, **arguments) for arguments in MIX), make_inversion(LINEAR, steps=7).plan]
 
 
 def denoiser(x_t: Tensor, t: Tensor) -> Tensor:
