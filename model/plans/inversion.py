@@ -64,17 +64,19 @@ def make_inversion(
         schedule: that the network was trained with.
         steps: number of levels, 2 or more.
         prediction: what the network predicts.
-        start: the timestep to reach; None for the last, or where it leaves too little of an image sigma = 164.
+        start: the timestep to reach; None for the last, or sigma = 164 where that is noisier.
         guidance: as in `make_plan`.
 
     Raises:
         PlanError: if no such run exists; the message names the parameter and its limits.
     """
-    total, whole = timesteps_from(schedule, start), start is None
-    highest = min(float(schedule.sigmas[total - 1]), KARRAS_SIGMA_MAX if whole else np.inf)
+    total = timesteps_from(schedule, start)
+    highest = float(schedule.sigmas[total - 1])
+    if total == schedule.num_train_timesteps:  # what is noisier is pure noise, as for Karras' grid
+        highest = min(highest, KARRAS_SIGMA_MAX)
     lowest = max(float(schedule.sigmas[0]), min(FIRST_SIGMA, highest / 2))
-    if not lowest < highest < np.inf:
-        raise PlanError("must be a timestep that leaves something of the image, above 0", "start", got=start)
+    if not lowest < highest:
+        raise PlanError("must be a timestep above the first", "start", got=start)
     if not 2 <= steps <= total:
         raise PlanError(f"must lie between 2 and {total} to invert an image", "steps", got=steps)
     levels = karras_levels_between(schedule, lowest, highest, steps)

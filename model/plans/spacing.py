@@ -51,7 +51,7 @@ def visit_levels(schedule: NoiseSchedule, spacing: str, count: int, *, start: in
     """
     total = timesteps_from(schedule, start)
     if spacing == KARRAS:
-        return _karras_levels(schedule, count, total - 1, whole=start is None)
+        return _karras_levels(schedule, count, total - 1)
     if LISTED.fullmatch(spacing):
         return _listed_levels(schedule, spacing, count, start)
     timesteps = space_timesteps(spacing, count, total)
@@ -198,12 +198,12 @@ def _listed_levels(schedule: NoiseSchedule, spacing: str, count: int, start: int
     return Levels(timesteps, NoiseSchedule.from_alphas_cumprod(1.0 / (1.0 + sigmas**2)))
 
 
-def _karras_levels(schedule: NoiseSchedule, count: int, last: int, *, whole: bool) -> Levels:
+def _karras_levels(schedule: NoiseSchedule, count: int, last: int) -> Levels:
     """Levels whose sigma^(1/7) are evenly spaced between the ends (Karras et al. 2022, eq. 5).
 
     Args:
-        last: the noisiest timestep.
-        whole: whether the run begins with pure noise, which has no level of its own to begin at.
+        last: the noisiest timestep; from that of the schedule a run begins with pure noise, which has no level of its
+            own to begin at.
     """
     if not 1 <= count <= last + 1:
         raise PlanError(f"must lie between 1 and {last + 1}", "steps", got=count)
@@ -212,7 +212,7 @@ def _karras_levels(schedule: NoiseSchedule, count: int, last: int, *, whole: boo
         raise PlanError(
             "karras needs a little of the image at its noisy end; choose trailing for this model", "spacing"
         )
-    if whole:
+    if last == schedule.num_train_timesteps - 1:
         highest = min(highest, KARRAS_SIGMA_MAX)
     return karras_levels_between(schedule, lowest if count > 1 else highest, highest, count)
 

@@ -64,16 +64,14 @@ def _between_seeds(job: Job, shares: Sequence[float], seeds: tuple[int, int], ru
 def _inverted(job: Job, task: Interpolation, runner: Runner, a: Tensor, b: Tensor) -> JobStart:
     """Inverts both images to noise; the answers are drawn from the arc between the two noises (Song et al. 2021)."""
     checkpoint, params = runner.checkpoint, job.params
-    whole = task.depth == checkpoint.schedule.num_train_timesteps - 1
-    start = None if whole else task.depth
     inversion = make_inversion(
         checkpoint.schedule,
         steps=params.steps,
         prediction=checkpoint.config.prediction,
-        start=start,
+        start=task.depth,
         guidance=params.guidance,
     )
-    plan = plan_of(job, runner, start=start)
+    plan = plan_of(job, runner, start=task.depth)
     generators = [image_generator(params.seed_of(0)) for _ in task.shares]
     weak = image_generator(params.seed_of(0))
     ends = [inversion.enter(image, draw_noise([weak], checkpoint.config.shape)[0]) for image in (a, b)]

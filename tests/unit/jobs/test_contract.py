@@ -222,7 +222,7 @@ def test_guidance_costs_only_where_it_acts() -> None:
     arc = Interpolation(shares=(0.1, 0.5, 0.9), depth=99, mode="ddim")
     assert (params.calls(4), both.calls(4), params.calls(0)) == (14, 24, 10)
     assert Generation().image_steps(params, 4) == 3 * 14
-    assert (arc.image_steps(params, 4), arc.image_steps(both, 4)) == ((3 + 2) * 14, 3 * 24 + 2 * 14)
+    assert (arc.image_steps(params, 4), arc.image_steps(both, 4)) == (3 * 14 + 2 * 13, 3 * 24 + 2 * 13)
     job = Job(id=ID, model="m", params=params, guided_steps=4, accepted_at=0, timeout=1)
     assert job.image_steps == 3 * 14
     assert Job.decode(job.model_dump(mode="json")) == job

@@ -80,7 +80,6 @@ LIMITS: dict[str, Any] = {"label": "dog", "guidance_scale": 2.0, "guidance_low":
         ("generate", {"steps": 9, "sampler": "heun", "spacing": "karras"}, 999, 1),
         ("denoise", {"strength": 0.5, "steps": 20, "n": 2}, 499, 2),
         ("denoise", {"sigma": 60, "mode": "mmse"}, 156, 1),
-        ("interpolate", {"lambda": [0.2, 0.5, 0.8], "mode": "ddim", "steps": 20}, 999, 5),
         ("interpolate", {"lambda": [0.2, 0.5, 0.8], "steps": 20}, 499, 3),
         ("interpolate", {"seed": [3, 9], "steps": 20}, 999, 1),
         ("restore", {"task": "colorize", "steps": 20}, 999, 1),
@@ -102,6 +101,15 @@ def test_guidance_costs_a_second_call_within_the_interval_only(
     assert job.image_steps == prepared.cost.image_steps == runs * (params.steps + guided)
     whole = KINDS[kind].prepare(query.model_copy(update={"guidance_low": None, "guidance_high": None}), MODEL, {})
     assert whole.cost.image_steps == runs * 2 * params.steps
+
+
+def test_an_inversion_costs_as_many_guided_calls_as_an_image() -> None:
+    sent = {"lambda": [0.2, 0.5, 0.8], "mode": "ddim", "steps": 20} | LIMITS
+    prepared = KINDS["interpolate"].prepare(KINDS["interpolate"].query.model_validate(sent), MODEL, {})
+    guided = prepared.guided_steps
+    assert guided is not None
+    assert 0 < guided < 19
+    assert prepared.cost.image_steps == 3 * (20 + guided) + 2 * (19 + guided)
 
 
 def test_the_recipe_of_an_image_has_the_interval_of_its_guidance_and_no_other_recipe_has_one() -> None:

@@ -90,15 +90,20 @@ def test_where_nothing_of_the_image_is_left_there_is_the_most_noise() -> None:
         assert acting(plan)[0] == guided
 
 
-def test_inversion_and_restoration_are_guided_at_the_levels_of_the_run() -> None:
+def test_a_restoration_is_guided_at_the_levels_of_the_run() -> None:
     """So that a job whose price was told by the one costs as much by the other."""
     run = make_plan(LINEAR, sampler="ddim", steps=20, guidance=INTERVAL)
     assert 0 < acting(run).sum() < 20
-    assert make_inversion(LINEAR, steps=20, guidance=INTERVAL).scales == run.scales[::-1]
     restoration, _ = plan_restoration(
         LINEAR, steps=20, spacing="leading", prediction="eps", clipping=Clipping("none"), guidance=INTERVAL
     )
     assert restoration.scales == run.scales
+
+
+def test_an_inversion_is_guided_at_levels_of_its_own() -> None:
+    run = make_inversion(LINEAR, steps=20, guidance=INTERVAL).plan
+    assert 0 < acting(run).sum() < 19
+    assert acting(run).tolist() == [LOW < sigma <= HIGH for sigma in sigmas(run)]
 
 
 def test_nothing_but_the_scale_depends_on_guidance() -> None:
