@@ -185,7 +185,7 @@ def _restore_sheets(local: LocalEndpoints, faces: Images, sheets: Path) -> None:
 
 
 def measure_interpolation(local: LocalEndpoints, faces: Images, report: Report, sheets: Path) -> None:
-    """How well inversion and DDIM undo each other, and strips between two faces."""
+    """How well inversion and drawing undo each other, and strips between two faces."""
     pairs = list(zip(faces[: 2 * PAIRS : 2], faces[1 : 2 * PAIRS : 2], strict=True))
     found: dict[str, float] = {}
     for steps in (10, 20, 50, 100):
@@ -197,7 +197,8 @@ def measure_interpolation(local: LocalEndpoints, faces: Images, report: Report, 
     show("decode(encode(x)), in [-1, 1]", ("steps", "MSE", "PSNR in dB"), rows)
     shares = [i / 6 for i in range(7)]
     strips = []
-    made = [local.interpolate(pairs[:2], shares, mode=mode, sampler=mode) for mode in ("ddpm", "ddim")]
+    ways: tuple[dict[str, str], ...] = ({"mode": "ddpm", "sampler": "ddpm"}, {"mode": "ddim"})
+    made = [local.interpolate(pairs[:2], shares, **way) for way in ways]
     for (a, b), *both in zip(pairs[:2], *made, strict=True):
         strips += [[a, *strip, b] for strip in both]
     _save_sheet(strips, sheets / "interpolate.png")

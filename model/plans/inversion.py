@@ -5,10 +5,9 @@ Song et al. 2021 (DDIM), section 4.3, by the second-order solver of Lu et al. 20
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from torch import Tensor
 
 from ..errors import PlanError
 from ..guidance import UNGUIDED, Guidance
@@ -17,6 +16,9 @@ from .prediction import Prediction, x0_from_output
 from .samplers.log_snr import log_snr
 from .schedule import NoiseSchedule
 from .spacing import KARRAS_SIGMA_MAX, karras_levels_between, timesteps_from
+
+if TYPE_CHECKING:
+    from torch import Tensor  # front ends read this module without torch
 
 # Five grey levels. Below, the noise that a network finds is less certain: from a sigma of 0.0064 on, what a network of
 # drawn faces found added up to a standard deviation of 0.85 to 0.89, and from 0.04 on to 0.98.

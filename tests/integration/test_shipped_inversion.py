@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -22,7 +23,7 @@ def test_inverted_faces_are_noise_from_which_they_come_back() -> None:
     """Of 64 faces that it was not trained on: a deviation within 5 % of 1, and less than .02 lost there and back."""
     teacher = load_checkpoint(TEACHER)
     shape = teacher.config.shape
-    faces = from_levels(torch.stack([torch.from_numpy(draw_face(f"test-{i}", shape.height)) for i in range(FACES)]))
+    faces = from_levels(torch.from_numpy(np.stack([draw_face(f"test-{i}", shape.height) for i in range(FACES)])))
     network = teacher.network.eval()
     inversion = make_inversion(teacher.schedule, steps=STEPS, prediction=teacher.config.prediction)
     start = inversion.enter(faces, draw_noise([image_generator(seed) for seed in range(FACES)], shape))
