@@ -5,7 +5,7 @@ Song et al. 2021 (DDIM), section 4.3, by the second-order solver of Lu et al. 20
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,9 +16,6 @@ from .prediction import Prediction, x0_from_output
 from .samplers.log_snr import log_snr
 from .schedule import NoiseSchedule
 from .spacing import KARRAS_SIGMA_MAX, karras_levels_between, timesteps_from
-
-if TYPE_CHECKING:
-    from torch import Tensor  # front ends read this module without torch
 
 # Five grey levels. Below, the noise that a network finds is less certain: from a sigma of 0.0064 on, what a network of
 # drawn faces found added up to a standard deviation of 0.85 to 0.89, and from 0.04 on to 0.98.
@@ -33,16 +30,12 @@ class Inversion(NamedTuple):
 
     Attributes:
         plan: the run from x_t of the first level to x_t of the last, by one call fewer than there are levels.
-        signal, spread: the first level, x_t = signal image + spread noise.
+        signal, spread: the first level, x_t = signal image + spread noise; the noise is standard normal.
     """
 
     plan: Plan
     signal: float
     spread: float
-
-    def enter(self, image: Tensor, noise: Tensor) -> Tensor:
-        """Returns x_t of clean images in [-1, 1] at the first level; `noise` is standard normal, of their shape."""
-        return self.signal * image + self.spread * noise
 
 
 def make_inversion(

@@ -26,7 +26,8 @@ def test_inverted_faces_are_noise_from_which_they_come_back() -> None:
     faces = from_levels(torch.from_numpy(np.stack([draw_face(f"test-{i}", shape.height) for i in range(FACES)])))
     network = teacher.network.eval()
     inversion = make_inversion(teacher.schedule, steps=STEPS, prediction=teacher.config.prediction)
-    start = inversion.enter(faces, draw_noise([image_generator(seed) for seed in range(FACES)], shape))
+    weak = draw_noise([image_generator(seed) for seed in range(FACES)], shape)
+    start = inversion.signal * faces + inversion.spread * weak
     noise = sample(inversion.plan, network, shape=shape, seeds=range(FACES), x_start=start)
     assert noise.std().item() == pytest.approx(1, abs=0.05)
     assert (noise.flatten(1).std(dim=1) - 1).abs().max() < 0.1

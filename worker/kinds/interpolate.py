@@ -74,7 +74,8 @@ def _inverted(job: Job, task: Interpolation, runner: Runner, a: Tensor, b: Tenso
     plan = plan_of(job, runner, start=task.depth)
     generators = [image_generator(params.seed_of(0)) for _ in task.shares]
     weak = image_generator(params.seed_of(0))
-    ends = [inversion.enter(image, draw_noise([weak], checkpoint.config.shape)[0]) for image in (a, b)]
+    noises = [draw_noise([weak], checkpoint.config.shape)[0] for _ in "ab"]
+    ends = [inversion.signal * image + inversion.spread * noise for image, noise in zip((a, b), noises, strict=True)]
     first, second = trajectories(job, runner, inversion.plan, [image_generator(params.seed_of(0)) for _ in ends], ends)
     waiting = trajectories(job, runner, plan, generators, [torch.zeros_like(a) for _ in task.shares], ready=False)
     return JobStart(waiting, BetweenEnds(first, second, waiting, task.shares))

@@ -27,8 +27,12 @@ NOISE = draw_noise([image_generator(5)], SHAPE).double()
 COSINE = NoiseSchedule.cosine(1000)
 
 
+def entered(inversion: Inversion) -> Tensor:
+    return inversion.signal * IMAGE + inversion.spread * NOISE
+
+
 def encode(inversion: Inversion, denoiser: Any) -> Tensor:
-    start = inversion.enter(IMAGE, NOISE)
+    start = entered(inversion)
     return sample(inversion.plan, denoiser, shape=SHAPE, seeds=[0], dtype=torch.float64, x_start=start)
 
 
@@ -81,7 +85,7 @@ def test_the_true_noise_leads_to_the_true_x_t(arguments: dict[str, Any], predict
         return {"eps": NOISE, "x0": x0, "v": abar.sqrt() * NOISE - (1 - abar).sqrt() * x0}[prediction]
 
     inversion = make_inversion(LINEAR, prediction=prediction, **arguments)
-    start = inversion.enter(IMAGE, NOISE)
+    start = entered(inversion)
     steps = sample_steps(inversion.plan, knowing, shape=SHAPE, seeds=[0], dtype=torch.float64, x_start=start)
     for _, x, x0 in steps:  # noqa: B007 - the last x is compared below
         assert torch.allclose(x0, IMAGE, rtol=0, atol=1e-5)  # t is float32
@@ -109,7 +113,7 @@ def test_there_and_back_on_the_oracle(steps: int, most: float) -> None:
     plan = make_plan(LINEAR, sampler="dpmpp", steps=steps, spacing=KARRAS, clip=False)
     ends = encode(inversion, GaussianDenoiser())
     back = sample(plan, GaussianDenoiser(), shape=SHAPE, seeds=[0], dtype=torch.float64, x_start=ends)
-    noisy = inversion.enter(IMAGE, NOISE) / inversion.signal
+    noisy = entered(inversion) / inversion.signal
     assert (back - 0.5 * noisy / math.hypot(0.5, FIRST_SIGMA)).abs().max() < most
 
 
@@ -156,7 +160,7 @@ def test_diffusers_inverts_alike() -> None:
     sigmas = np.sqrt(1 / abar_at(LINEAR, t) - 1)
     scheduler.timesteps = torch.from_numpy(t)
     scheduler.sigmas = torch.from_numpy(np.append(sigmas, min(LINEAR.sigmas[999], KARRAS_SIGMA_MAX)))
-    theirs = start = inversion.enter(IMAGE, NOISE)
+    theirs = start = entered(inversion)
     mine = sample_steps(inversion.plan, network, shape=SHAPE, seeds=[0], dtype=torch.float64, x_start=start)
     for index, (at, x, _) in enumerate(mine):
         scheduler._step_index = index

@@ -143,7 +143,8 @@ def test_every_sampler_draws_with_it_what_it_draws_with_the_formula(sampler: str
 def test_inversion_leads_to_noise_from_which_the_image_is_drawn() -> None:
     images = S * torch.randn((4, *SHAPE), generator=torch.Generator().manual_seed(1))
     inversion = make_inversion(GEOMETRIC, steps=200, prediction="x0")
-    start = inversion.enter(images, torch.randn(images.shape, generator=torch.Generator().manual_seed(2)))
+    weak = torch.randn(images.shape, generator=torch.Generator().manual_seed(2))
+    start = inversion.signal * images + inversion.spread * weak
     noise = sample(inversion.plan, edm(), shape=SHAPE, seeds=range(4), x_start=start)
     assert 0.7 < noise.std() < 1.3
     back = make_plan(GEOMETRIC, sampler="dpmpp", steps=200, spacing="karras", prediction="x0", clip=False)

@@ -315,7 +315,8 @@ def test_an_arc_is_inverted_bent_and_decoded(runner: Runner) -> None:
     found = made(runner, ARC, [A, B], n=3)
     inversion = make_inversion(runner.checkpoint.schedule, steps=STEPS, prediction="v", start=DEPTH)
     weak = image_generator(SEED)
-    begun = inversion.enter(torch.stack([A, B]), torch.cat([draw_noise([weak], SHAPE) for _ in "ab"]))
+    noises = torch.cat([draw_noise([weak], SHAPE) for _ in "ab"])
+    begun = inversion.signal * torch.stack([A, B]) + inversion.spread * noises
     ends = sample(inversion.plan, denoiser_of(runner), shape=SHAPE, seeds=[0, 0], x_start=begun)
     starts = torch.stack([slerp(ends[0], ends[1], share) for share in ARC.shares])
     assert_alike(runner, found, plain(runner, starts, seeds=[0] * 3, start=DEPTH))
