@@ -5,12 +5,15 @@ from __future__ import annotations
 import pytest
 from xdist.scheduler import LoadFileScheduling
 
-# The tests of these files use one server and one browser.
-PAGE = ("tests/e2e/test_page", "tests/e2e/test_docs_page")
+# The tests of each group of files use one server and one browser. In one group they would take longer than all others.
+PAGES = {
+    "the page and what it says": ("tests/e2e/test_page.py", "tests/e2e/test_page_research", "tests/e2e/test_docs_page"),
+    "the page and its pictures": ("tests/e2e/test_page_",),
+}
 
 
 class Scheduling(LoadFileScheduling):  # type: ignore[misc]  # xdist has no types
-    """The tests of a file run in one process, and so do those of the page.
+    """The tests of a file run in one process, and so do those of a group of the page's.
 
     `testpaths` begins with those that wait for processes and ends with those that compute. Every second process takes
     them from the end, so that one kind uses the time of the other.
@@ -26,4 +29,5 @@ class Scheduling(LoadFileScheduling):  # type: ignore[misc]  # xdist has no type
         super()._assign_work_unit(node)
 
     def _split_scope(self, nodeid: str) -> str:
-        return "the page" if nodeid.startswith(PAGE) else str(super()._split_scope(nodeid))
+        groups = (group for group, files in PAGES.items() if nodeid.startswith(files))
+        return next(groups, str(super()._split_scope(nodeid)))
