@@ -39,7 +39,9 @@ from .report import Report, say
 
 BATCH = 32
 REAL = 1000  # pictures of each half, at most
-FEW = (1, 2, 4, 6, 8, 10, 25)
+FEW = (1, 2, 4, 8, 10, 25)
+NOISY = (10, 25, 50)
+LONG = 50  # steps, above which a cell has fewer images
 FEWEST = 48  # images of a cell, however many steps they take
 
 OTHERS = "other real pictures"
@@ -81,14 +83,15 @@ class Line:
 
 
 LINES = (
-    Line("ddpm", steps=(*FEW, 50, 100, 1000)),
-    Line("ddim", steps=(*FEW, 50, 100, 1000)),
-    Line("dpmpp", "trailing", (*FEW, 50, 100)),
-    Line("dpmpp", "trailing", (6, 8, 10, 25, 50, 100), eta=2.0),
-    Line("dpmpp_3m", "trailing"),
+    Line("ddpm", steps=(10, 25, 50, 100, 1000)),
+    Line("ddim", steps=(*FEW, 50, 1000)),
+    Line("dpmpp", "trailing", (*FEW, 50)),
+    Line("dpmpp", "trailing", NOISY, eta=0.5),
+    Line("dpmpp", "trailing", NOISY, eta=1.0),
+    Line("dpmpp", "trailing", NOISY, eta=1.5),
+    Line("dpmpp", "trailing", NOISY, eta=3.0),
     Line("unipc", "trailing"),
-    Line("unipc", "karras"),
-    Line("heun", "karras", (4, 6, 8, 10, 25, 50)),
+    Line("heun", "karras", (10, 25, 50)),
 )
 CONVERGED = Line("ddim"), 1000  # where the deterministic ones are going
 
@@ -99,7 +102,7 @@ class Bench:
     Args:
         real: real pictures that the model has not seen, in random order.
         folder: where the pictures are kept.
-        images: number of pictures of a cell with up to 25 steps.
+        images: number of pictures of a cell with up to 50 steps.
     """
 
     def __init__(
@@ -113,7 +116,7 @@ class Bench:
 
     def count(self, steps: int) -> int:
         """The number of pictures of a cell."""
-        return max(FEWEST, min(self._images, 25 * self._images // steps))
+        return max(FEWEST, min(self._images, LONG * self._images // steps))
 
     def facts(self, half: Half) -> dict[str, Any]:
         """What decides about the figures of a half."""
@@ -156,7 +159,7 @@ class Bench:
 def main(
     model: Annotated[Path, typer.Option(help="A checkpoint's folder.")] = Path("checkpoints/faces64"),
     data: Annotated[str, typer.Option(help="What it was trained on: `faces`, or a recipe.")] = "faces",
-    images: Annotated[int, typer.Option(min=48, help="Of each sampler with up to 25 steps; fewer with more.")] = 500,
+    images: Annotated[int, typer.Option(min=48, help="Of each sampler with up to 50 steps; fewer with more.")] = 250,
     out: Annotated[Path, typer.Option(help="JSON file; pictures are kept beside it, for a run that goes on.")] = Path(
         "var/bench-quality.json"
     ),

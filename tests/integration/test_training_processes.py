@@ -140,7 +140,7 @@ def test_kill_9_in_the_middle_of_saves_leaves_what_loads(tmp_path: Path, wait_un
     for _ in range(kills):
         process = subprocess.Popen([sys.executable, SAVER, tmp_path, str(last + 1)])
         try:
-            wait_until(lambda: f"step-{last + 2:08d}" in latest(tmp_path), 60, "two saves")  # noqa: B023
+            wait_until(lambda: latest(tmp_path) >= last + 2, 60, "two saves")  # noqa: B023
             wait_until(lambda: in_the_middle(tmp_path), 60, "a save")
         finally:
             process.kill()
@@ -155,6 +155,6 @@ def test_kill_9_in_the_middle_of_saves_leaves_what_loads(tmp_path: Path, wait_un
         assert len(weights) == 1
 
 
-def latest(out: Path) -> str:
+def latest(out: Path) -> int:
     pointer = out / "states/latest"
-    return pointer.read_text() if pointer.is_file() else ""
+    return int(pointer.read_text().partition("-")[2] or 0) if pointer.is_file() else 0
