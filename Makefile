@@ -18,12 +18,12 @@ serve: $(VENV)/.standalone  ## run difuso on this machine: http://127.0.0.1:8000
 	@exec $(BIN)/difuso serve
 
 # More processes than the two cores that this is made for: many tests wait for others; see tests/scheduling.py.
-PYTEST = $(BIN)/python -m pytest -n 4 --durations=40
+PYTEST = $(BIN)/python -m pytest -n 3 --durations=40
 
 # The tests start hundreds of processes, each of which would compile all modules anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-test: $(VENV)/.dev $(GENERATOR) $(AXE)  ## run the quick tests, in nine minutes on two cores
+test: $(VENV)/.dev $(GENERATOR) $(AXE)  ## run the quick tests, in six minutes on two cores
 	$(PYTEST) -m 'not slow and not long and not gpu'
 
 test-all: test test-slow  ## run all tests: also long repetitions, on a phone, with compilers; half an hour

@@ -19,6 +19,7 @@ FACES, STEPS = 64, 25
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_inverted_faces_are_noise_from_which_they_come_back() -> None:
     """Of 64 faces that it was not trained on: a deviation within 5 % of 1, and less than .02 lost there and back."""
     teacher = load_checkpoint(TEACHER)
