@@ -157,4 +157,4 @@ def test_kill_9_in_the_middle_of_saves_leaves_what_loads(tmp_path: Path, wait_un
 
 def latest(out: Path) -> int:
     pointer = out / "states/latest"
-    return int(pointer.read_text().partition("-")[2] or 0) if pointer.is_file() else 0
+    return int(Path(pointer.read_text()).stem.partition("-")[2] or 0) if pointer.is_file() else 0
