@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from jobs.contract import ModelReport
 from jobs.cost import Cost
 from jobs.limits import Limits, Refusal
 from jobs.queue import Backlog
+from jobs.reports import ModelReport
 
 from .errors import InvalidRequest, LimitReached, ModelUnavailable, Overloaded
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from jobs.catalog import ModelInfo
-from jobs.contract import ModelReport
+from jobs.reports import ModelReport
 from jobs.values import Frozen
 from model.config import ModelConfig, SamplerDefaults
 

@@ -15,8 +15,9 @@ from starlette.concurrency import run_in_threadpool
 from jobs.contract import Job, JobState, JobStatus, new_job
 from jobs.cost import Cost
 from jobs.errors import JobNotFound, JobsError, QueueUnavailable, StoreUnavailable
-from jobs.kinds.base import Prepared, SamplingQuery
+from jobs.kinds.base import Prepared
 from jobs.limits import Limits, Refusal
+from jobs.queries import SamplingQuery
 from jobs.tracing import traceparent
 
 from . import answers

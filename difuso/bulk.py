@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from jobs.kinds.base import SamplingQuery
 from jobs.params import MAX_SEED, SamplingParams
 from jobs.per_image import classes_of, draw_seed, image_count, label_in_turn, one_or_several
+from jobs.queries import SamplingQuery
 
 from .bulk_parts import LabelArray, Parts
 from .drawing import DrawingModel

@@ -11,8 +11,9 @@ from typing import Annotated, Any
 import typer
 
 from jobs.kinds import KINDS
-from jobs.kinds.base import Kind, SamplingQuery
+from jobs.kinds.base import Kind
 from jobs.kinds.generate import KIND as GENERATE
+from jobs.queries import SamplingQuery
 
 from .errors import UserError
 from .logs import log_lines

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 from jobs.catalog import ModelInfo
 from jobs.contract import new_job
 from jobs.filling_in import fill_in
-from jobs.kinds.base import Prepared, SamplingQuery
+from jobs.kinds.base import Prepared
 from jobs.kinds.generate import Generation
 from jobs.params import MAX_IMAGES, SamplingParams
+from jobs.queries import SamplingQuery
 from model.config import SamplerDefaults
 from model.shape import Shape
 from worker.settings import WorkerSettings

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from evaluation.image_sets import ImageSet, drawn, from_array, from_path
 from evaluation.real_images import FACES, real_images
-from jobs.kinds.base import SamplingQuery
 from jobs.params import SamplingParams
+from jobs.queries import SamplingQuery
 from training.images import ImageArray
 
 from .drawing import DrawingModel

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jobs.kinds.base import Kind, SamplingQuery
+from jobs.kinds.base import Kind
+from jobs.queries import SamplingQuery
 from worker.settings import WorkerSettings
 
 from .progress import title_of

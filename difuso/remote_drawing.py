@@ -14,9 +14,9 @@ from typing import Any
 
 from jobs.contract import URGENCIES
 from jobs.errors import RequestRefused
-from jobs.kinds.base import SamplingQuery
 from jobs.params import SamplingParams, choices_of
 from jobs.per_image import per_image
+from jobs.queries import SamplingQuery
 from model.config import SamplerDefaults
 from model.plans.settings import settle
 from model.shape import Shape

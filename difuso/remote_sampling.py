@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jobs.kinds.base import Kind, SamplingQuery
+from jobs.kinds.base import Kind
 from jobs.params import SamplingParams
+from jobs.queries import SamplingQuery
 
 from .errors import UserError
 from .progress import progress, title_of

@@ -18,9 +18,10 @@ from jobs.errors import ImageRefused
 from jobs.images.arrays import SentImage
 from jobs.images.fitting import FittedImage, read_image
 from jobs.images.npz import Array, encode_npz, pixels_of, with_labels
-from jobs.kinds.base import Fit, Kind, SamplingQuery, Task
+from jobs.kinds.base import Fit, Kind, Task
 from jobs.local_files import temporary_file
 from jobs.params import SamplingParams
+from jobs.queries import SamplingQuery
 from worker.settings import WorkerSettings
 
 from .errors import UserError, user_errors

@@ -41,7 +41,7 @@ def guided_steps_of(prepared: Prepared, model: ModelInfo) -> int | None:
     params = prepared.params
     if not params.guidance.limited:
         return None
-    # Inversions and restorations visit the levels of this run, too.
+    # A restoration visits the levels of this run, too. An inversion has its own, about as many of them guided.
     start = prepared.task.start
     run = model.config.plan(model.schedule, start=start, guidance=params.guidance, **params.choices)
     return sum(scale != 1.0 for scale in run.scales)

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from model.guidance import Guidance
 
 from .catalog import ModelInfo
 from .errors import RequestRefused
 from .params import SamplingParams, choices_of
 from .per_image import per_image
-
-if TYPE_CHECKING:
-    from .kinds.base import SamplingQuery  # the kinds import this module
+from .queries import SamplingQuery
 
 
 def fill_in(query: SamplingQuery, model: ModelInfo, *, start: int | None = None) -> SamplingParams:

@@ -18,7 +18,7 @@ from rq.utils import now, utcformat
 from . import keys
 from .backlog import ask_total, read_total
 from .bounded import ask_since
-from .contract import TASK, URGENCIES, Job, JobState, JobStatus, ModelReport, WorkerReport
+from .contract import TASK, URGENCIES, Job, JobState, JobStatus
 from .cost import Cost
 from .errors import IdempotencyConflict, JobUnreadable, QueueUnavailable
 from .events import Ending, status_channel
@@ -26,6 +26,7 @@ from .forecast import Forecast, read_forecast
 from .index import Cursor, Page, Wanted, description, enter, read_page
 from .limits import Ledger, Limits, Refusal, Usage
 from .redis_health import RedisHealth, read_health
+from .reports import ModelReport, WorkerReport
 from .rq_job import EXPIRED_AT, MAX_RETRIES, DataJob
 from .status import ask_request_hash, ask_status, read_request_hash, read_status, seconds_of, status_at_end
 from .workers import ask_reports, live_reports, read_reports, reports_for, total_rate

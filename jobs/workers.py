@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from . import keys
 from .bounded import MAX_REPORT, ask_entries, entries
-from .contract import ModelReport, WorkerReport
+from .reports import ModelReport, WorkerReport
 
 STALE_SECONDS = 15  # without a report, after which a worker does not count; it sends one with each heartbeat
 

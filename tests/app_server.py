@@ -24,9 +24,10 @@ from app.main import create_app
 from app.protocol import DeadlineProtocol
 from app.settings import ApiSettings
 from jobs import keys
-from jobs.contract import FailureCode, ImageFile, JobState, Manifest, ModelReport, Progress, WorkerReport
+from jobs.contract import FailureCode, ImageFile, JobState, Manifest, Progress
 from jobs.events import Ending, status_channel
 from jobs.queue import JobQueue
+from jobs.reports import ModelReport, WorkerReport
 from jobs.status import STATES
 from jobs.store import ResultStore
 from jobs.workers import publish_report

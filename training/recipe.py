@@ -244,10 +244,7 @@ FIXED = (
 )
 
 # Nor can a student change its teacher or what it learns: its model would tell of the new one only.
-FIXED_OF_STUDENTS = (
-    *("loss", "init", "guidance_scale", "guidance_low", "guidance_high"),
-    *("teacher_calls", "defaults"),
-)
+FIXED_OF_STUDENTS = ("loss", "init", "guidance_scale", "guidance_low", "guidance_high", "teacher_calls", "defaults")
 
 
 def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:

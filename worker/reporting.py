@@ -10,10 +10,11 @@ from typing import Any
 import redis
 
 from jobs import keys
-from jobs.contract import FailureCode, JobState, ModelReport, Progress, WorkerReport
+from jobs.contract import FailureCode, JobState, Progress
 from jobs.events import Ending, preview_channel, status_channel
 from jobs.index import enter
 from jobs.queue import wake
+from jobs.reports import ModelReport, WorkerReport
 from jobs.rq_job import DataJob
 from jobs.workers import prune_reports, publish_report, withdraw_report
 

@@ -8,9 +8,9 @@ from fastapi.responses import PlainTextResponse
 from prometheus_client.exposition import choose_encoder
 from pydantic import BaseModel
 
-from jobs.contract import WorkerReport
 from jobs.errors import QueueUnavailable, StoreUnavailable
 from jobs.queue import JobQueue
+from jobs.reports import WorkerReport
 from jobs.store import ResultStore
 
 from ..deps import CheckersDep, DrainingDep, MetricsDep, ProbeDep, SettingsDep, StoreDep

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import redis
 
-from jobs.contract import ModelReport, WorkerReport
+from jobs.reports import ModelReport, WorkerReport
 from jobs.workers import live_reports
 
 log = logging.getLogger(__name__)

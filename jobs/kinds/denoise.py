@@ -16,7 +16,8 @@ from ..filling_in import fill_in
 from ..images.fitting import FittedImage, fit
 from ..images.noise_estimate import estimate_sigma
 from ..params import MAX_TIMESTEP, SamplingParams
-from .base import Fit, ImageQuery, Kind, Prepared, Task
+from ..queries import ImageQuery
+from .base import Fit, Kind, Prepared, Task
 
 MAX_SIGMA = 25_500.0  # grey levels; a hundred times the range of an image
 

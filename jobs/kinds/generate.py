@@ -14,7 +14,8 @@ from ..errors import RequestRefused
 from ..filling_in import fill_in
 from ..images.fitting import FittedImage
 from ..params import SamplingParams
-from .base import Kind, Prepared, SamplingQuery, Task
+from ..queries import SamplingQuery
+from .base import Kind, Prepared, Task
 
 
 class GenerateQuery(SamplingQuery):

@@ -17,7 +17,8 @@ from ..errors import RequestRefused
 from ..filling_in import fill_in
 from ..images.fitting import FittedImage, fit
 from ..params import MAX_IMAGES, MAX_TIMESTEP, SamplingParams, Seed
-from .base import Fit, ImageQuery, Kind, Prepared, Task
+from ..queries import ImageQuery
+from .base import Fit, Kind, Prepared, Task
 
 STRENGTH = 0.5  # the default part of T to which both are noised: Ho et al. 2020, figure 8
 TWO_SEEDS = "two seeds"  # in messages
@@ -162,8 +163,8 @@ def _between_noises(
     params = fill_in(_without_noise(query, model), model, start=depth)
     if isinstance(params.label, tuple):
         raise RequestRefused("label", "Should be one with mode ddim: both images are inverted with it")
-    _refuse_noise(query, model, params, "mode ddim")
-    make_inversion(model.schedule, steps=params.steps, prediction=model.config.prediction)
+    _refuse_noise(query, model, params, "mode ddim", start=depth)
+    make_inversion(model.schedule, steps=params.steps, prediction=model.config.prediction, start=depth)
     return Prepared(params, _task(query, depth), _in_order(images))
 
 
@@ -187,8 +188,10 @@ def _between_seeds(query: InterpolateQuery, model: ModelInfo) -> Prepared:
     return Prepared(params, Interpolation(shares=tuple(query.shares), depth=None, seeds=(first, second)))
 
 
-def _refuse_noise(query: InterpolateQuery, model: ModelInfo, params: SamplingParams, where: str) -> None:
-    if model.config.plan(model.schedule, **params.choices).stochastic:
+def _refuse_noise(
+    query: InterpolateQuery, model: ModelInfo, params: SamplingParams, where: str, *, start: int | None = None
+) -> None:
+    if model.config.plan(model.schedule, start=start, **params.choices).stochastic:
         parameter = "plan" if query.sampler is None and query.plan is not None else "sampler"
         detail = f"Should draw no noise on its way with {where}: omit it, or choose ddim or dpmpp with eta 0"
         raise RequestRefused(parameter, detail)

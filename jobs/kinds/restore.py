@@ -16,7 +16,8 @@ from ..catalog import ModelInfo
 from ..errors import ImageRefused, RequestRefused
 from ..filling_in import fill_in
 from ..images.fitting import FittedImage, fit, fit_mask
-from .base import Fit, ImageQuery, Kind, Prepared, Task
+from ..queries import ImageQuery
+from .base import Fit, Kind, Prepared, Task
 
 STEPS = 50  # 20 steps, as in the publication, are up to 3 dB worse and never clearly better: docs/benchmarks.md
 Degradation = Literal["inpaint", "superres", "colorize", "deblur"]

@@ -12,7 +12,8 @@ from ..cascade import augmentation_of
 from ..catalog import ModelInfo
 from ..filling_in import fill_in
 from ..images.fitting import FittedImage, fit
-from .base import Fit, ImageQuery, Kind, Prepared, Task
+from ..queries import ImageQuery
+from .base import Fit, Kind, Prepared, Task
 
 
 class UpscaleQuery(ImageQuery):

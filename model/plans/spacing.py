@@ -218,7 +218,7 @@ def _karras_levels(schedule: NoiseSchedule, count: int, last: int) -> Levels:
 
 
 def karras_levels_between(schedule: NoiseSchedule, lowest: float, highest: float, count: int) -> Levels:
-    """Returns `count` levels of Karras' grid, both ends included; sigmas of the schedule, and not the same unless 1."""
+    """Returns `count` levels of Karras' grid from one sigma of the schedule to a higher one, both included."""
     roots = np.linspace(lowest ** (1 / KARRAS_RHO), highest ** (1 / KARRAS_RHO), count, dtype=np.float64)
     sigmas = roots**KARRAS_RHO
     sigmas[0], sigmas[-1] = lowest, highest  # not to leave the schedule by a rounding error

@@ -42,7 +42,8 @@ from typing import Literal
 from pydantic import Field
 
 from ..filling_in import fill_in
-from .base import Kind, Prepared, SamplingQuery, Task
+from .base import Kind, Prepared, Task
+from ..queries import SamplingQuery
 
 
 class MirrorQuery(SamplingQuery):

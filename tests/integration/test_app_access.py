@@ -12,7 +12,7 @@ import pytest
 from app.main import create_app
 from app.metrics import published
 from app.settings import ApiSettings
-from jobs.contract import ModelReport
+from jobs.reports import ModelReport
 from tests.app_server import ALICE, BOB, FakeWorker, keys_file, running
 from tests.serving import free_port
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from app.settings import ApiSettings
 from jobs import keys
-from jobs.contract import ModelReport
+from jobs.reports import ModelReport
 from tests.app_server import ALICE, BOB, FakeWorker, keys_file, running
 from tests.pictures import saved
 

@@ -26,7 +26,8 @@ from difuso.client import (
     Unauthorized,
 )
 from difuso.errors import UserError
-from jobs.contract import FailureCode, ModelReport
+from jobs.contract import FailureCode
+from jobs.reports import ModelReport
 from tests.app_server import FakeWorker, keys_file, running
 from tests.waiting import WaitUntil
 

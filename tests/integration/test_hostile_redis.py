@@ -17,10 +17,10 @@ import redis
 
 from app.settings import ApiSettings
 from jobs import keys
-from jobs.contract import ModelReport
 from jobs.errors import JobUnreadable
 from jobs.events import preview_channel, status_channel
 from jobs.queue import JobQueue
+from jobs.reports import ModelReport
 from jobs.rq_job import DataJob
 from tests.app_server import ALICE, FakeWorker, keys_file, running
 from tests.waiting import WaitUntil

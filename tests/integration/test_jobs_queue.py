@@ -14,10 +14,11 @@ from rq.serializers import JSONSerializer
 from rq.utils import now
 
 from jobs import keys
-from jobs.contract import Job, JobState, WorkerReport
+from jobs.contract import Job, JobState
 from jobs.errors import JobNotFound, JobUnreadable
 from jobs.params import SamplingParams
 from jobs.queue import JobQueue
+from jobs.reports import WorkerReport
 from jobs.rq_job import DEATHS, DataJob
 from jobs.status import needs_uploads
 from jobs.workers import prune_reports

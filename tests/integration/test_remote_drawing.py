@@ -15,9 +15,10 @@ from difuso import Client
 from difuso.client import Job
 from difuso.errors import UserError
 from difuso.remote_drawing import IN_FLIGHT, ServedModel, served_model
-from jobs.contract import FailureCode, ModelReport
-from jobs.kinds.base import SamplingQuery
+from jobs.contract import FailureCode
 from jobs.params import SamplingParams
+from jobs.queries import SamplingQuery
+from jobs.reports import ModelReport
 from tests.app_server import FakeWorker
 from tests.waiting import WaitUntil
 

@@ -6,8 +6,8 @@ import pytest
 
 from app.admission import admit, check_served, job_timeout
 from app.errors import ModelUnavailable, Overloaded
-from jobs.contract import ModelReport
 from jobs.queue import Backlog
+from jobs.reports import ModelReport
 
 
 def test_too_much_waiting_work_is_refused_until_it_is_short_enough() -> None:

@@ -26,9 +26,9 @@ from difuso.drawing import DrawingModel
 from difuso.errors import UserError
 from evaluation.image_sets import from_path
 from jobs.images.npz import NpzWriter
-from jobs.kinds.base import SamplingQuery
 from jobs.params import MAX_IMAGES, MAX_SEED, SamplingParams
 from jobs.per_image import per_image
+from jobs.queries import SamplingQuery
 from model.config import SamplerDefaults
 from model.shape import Shape
 from training.images import ImageArray

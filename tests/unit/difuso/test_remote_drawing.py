@@ -15,7 +15,7 @@ from difuso.remote_drawing import ServedModel
 from jobs.catalog import ModelInfo, read_catalog
 from jobs.errors import RequestRefused
 from jobs.filling_in import fill_in
-from jobs.kinds.base import SamplingQuery
+from jobs.queries import SamplingQuery
 from model.config import ModelConfig, SamplerDefaults
 from model.errors import PlanError
 from model.networks.configs import UNetConfig

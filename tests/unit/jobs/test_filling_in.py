@@ -10,9 +10,9 @@ from pydantic import ValidationError
 from jobs.catalog import Catalog, ModelInfo
 from jobs.errors import RequestRefused
 from jobs.filling_in import fill_in
-from jobs.kinds.base import SamplingQuery
 from jobs.params import MAX_STEPS
 from jobs.per_image import DRAWN_SEEDS
+from jobs.queries import SamplingQuery
 from model.config import ModelConfig, SamplerDefaults, ScheduleConfig
 from model.errors import PlanError
 from model.networks.configs import ClassifierConfig, UNetConfig

@@ -17,11 +17,11 @@ from jobs.errors import ImageRefused, RequestRefused
 from jobs.image_recipe import job_of, recipe
 from jobs.images.fitting import FittedImage
 from jobs.kinds import KINDS
-from jobs.kinds.base import SamplingQuery
 from jobs.kinds.denoise import DenoiseQuery
 from jobs.kinds.interpolate import InterpolateQuery
 from jobs.kinds.restore import RestoreQuery
 from jobs.params import SamplingParams
+from jobs.queries import SamplingQuery
 from model.config import ModelConfig, SamplerDefaults, ScheduleConfig
 from model.errors import PlanError
 from model.networks.configs import ClassifierConfig, UNetConfig
@@ -266,6 +266,16 @@ def test_what_was_inverted_is_drawn_without_noise_by_what_inverted_it() -> None:
         assert refused.value.parameter == parameter
     with pytest.raises(PlanError, match=r"^steps must lie between 2 and 1000 to invert an image, got 1"):
         interpolate(mode="ddim", steps=1)
+
+
+def test_what_was_inverted_is_drawn_from_where_the_inversion_ends() -> None:
+    """At T-1, also on a grid that by itself would begin elsewhere, and also where nothing is left of an image there."""
+    for sent, spacing in (
+        ({"sampler": "ddim", "spacing": "leading"}, "leading"),
+        ({"spacing": "trailing"}, "trailing"),
+    ):
+        params, task = asked("interpolate", ZERO_SNR, {"mode": "ddim", "steps": 5} | sent)
+        assert (params.spacing, task.depth) == (spacing, 9)
 
 
 def test_the_noise_of_a_picture_decides_where_it_enters() -> None:

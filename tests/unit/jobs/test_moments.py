@@ -15,9 +15,9 @@ from jobs.contract import Job, new_job
 from jobs.errors import JobUnreadable, RequestRefused
 from jobs.images.fitting import FittedImage
 from jobs.kinds import KINDS
-from jobs.kinds.base import SamplingQuery
 from jobs.kinds.generate import GenerateQuery
 from jobs.moments import MAX_BYTES, MAX_MOMENTS, check_trace, trace_of
+from jobs.queries import SamplingQuery
 from model.config import ConditionConfig, ModelConfig
 from model.networks.configs import UNetConfig
 

@@ -14,9 +14,9 @@ from pydantic import ValidationError
 from jobs.catalog import ModelInfo
 from jobs.errors import RequestRefused
 from jobs.filling_in import fill_in
-from jobs.kinds.base import SamplingQuery
 from jobs.params import MAX_IMAGES, MAX_SEED, SamplingParams
 from jobs.per_image import ALL, DRAWN_SEEDS, per_image
+from jobs.queries import SamplingQuery
 from model.config import ModelConfig
 from model.networks.configs import ClassifierConfig, UNetConfig
 

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from jobs.contract import ModelReport, WorkerReport
+from jobs.reports import ModelReport, WorkerReport
 from jobs.workers import STALE_SECONDS, lone_job_seconds, read_reports
 
 

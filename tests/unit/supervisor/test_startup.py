@@ -9,8 +9,8 @@ import pytest
 from difuso.errors import UserError
 from difuso.supervisor.ready_announcement import merged
 from difuso.supervisor.startup_checks import check_store, check_worker_metrics_ports
-from jobs.contract import ModelReport, WorkerReport
 from jobs.errors import StoreUnavailable
+from jobs.reports import ModelReport, WorkerReport
 from jobs.store import ResultStore
 from tests.serving import free_port
 
