@@ -83,6 +83,7 @@ def studio(driver: webdriver.Chrome, studio_server: Difuso, request: pytest.Fixt
     complain of."""
     driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
     studio = Studio(driver, studio_server.url, getattr(request, "param", "desktop"))
+    driver.get("about:blank")  # the page of the test before asks its server, which may have ended
     studio.errors()
     studio.open()
     yield studio
