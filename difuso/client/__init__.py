@@ -1,4 +1,4 @@
-"""A client of difuso's HTTP API. It needs httpx, NumPy and Pillow, and nothing else of difuso.
+"""A client of difuso's HTTP API. It needs httpx, httpx-sse, NumPy and Pillow, and nothing else of difuso.
 
 options, images    what a request holds
 flows, events      what to ask the server next, given its last answer; no input or output

@@ -9,11 +9,12 @@ from typing import Any, Self, Unpack
 
 import anyio
 import httpx
+from httpx_sse import EventSource
 
 from . import flows
 from .connection import arguments, request_of
-from .events import Ended, Event, EventReader
-from .flows import TRANSIENT, Command, Flow, Pause, Reply, T
+from .events import BROKEN, Ended, Event, EventReader
+from .flows import Command, Flow, Pause, Reply, T
 from .job import AnyJob
 from .options import Filters
 from .requests import Requests, spelled_out
@@ -28,10 +29,10 @@ class AsyncJob(AnyJob[Coroutine[Any, Any, "AsyncJob"], Coroutine[Any, Any, Resul
         reader = EventReader(self.id)
         while not reader.ended:
             response = await self._client._run(reader.connect(self._client._patience()))
-            async with aclosing(response):
-                with suppress(*TRANSIENT):
-                    async for line in response.aiter_lines():
-                        event = reader.read(line)
+            async with aclosing(response), aclosing(EventSource(response).aiter_sse()) as source:
+                with suppress(*BROKEN):
+                    async for sent in source:
+                        event = reader.read(sent)
                         if isinstance(event, Ended):
                             self.facts = event.facts
                         if event is not None:

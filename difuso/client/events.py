@@ -1,21 +1,23 @@
-"""The events of a job, and a reader of server-sent events that goes on after its connection has broken."""
+"""The events of a job, read over as many connections as it takes."""
 
 from __future__ import annotations
 
 import base64
 import io
-import json
 from dataclasses import dataclass
-from typing import Any
 
 import httpx
+from httpx_sse import ServerSentEvent, SSEError
 from PIL import Image
 
-from .flows import Call, Flow, Patience, Pause, exchange
+from .flows import TRANSIENT, Call, Flow, Patience, Pause, exchange
 from .results import ENDED, Facts, State
 
 SILENCE_SECONDS = 45.0  # the server sends a comment every 15 s
 REST_SECONDS = 1.0  # before connecting again
+
+# Errors of a connection after which another one may succeed; a proxy may have answered in place of the server.
+BROKEN = (*TRANSIENT, SSEError)
 
 
 @dataclass(frozen=True)
@@ -89,37 +91,26 @@ class EventReader:
         )
         self._connected = False
         self._shown: Progress | None = None
-        self._name, self._data = "", ""
 
     def connect(self, patience: Patience) -> Flow[httpx.Response]:
-        """Returns an answer whose lines are for `read`."""
+        """Returns an answer whose server-sent events are for `read`."""
         if self._connected:
             yield Pause(min(REST_SECONDS, patience.left))
         self._connected = True
-        self._name, self._data = "", ""
         return (yield from exchange(self._call, patience))
 
-    def read(self, line: str) -> Event | None:
-        """Reads one line, without its end; returns the event that it completes, unless it says nothing new."""
-        field, _, value = line.partition(":")
-        if field == "event":
-            self._name = value.strip()
-        elif field == "data":
-            self._data += value.strip()
-        elif not line and self._data:
-            event = self._event(self._name, json.loads(self._data))
-            self._name, self._data = "", ""
-            return event
-        return None
-
-    def _event(self, name: str, data: Any) -> Event | None:
-        if name in ENDED:
+    def read(self, sent: ServerSentEvent) -> Event | None:
+        """Returns what a server-sent event tells, unless that is nothing new."""
+        if sent.event in ENDED:
             self.ended = True
-            return Ended(data["state"], data)
-        if name == "preview":
+            facts = sent.json()
+            return Ended(facts["state"], facts)
+        if sent.event == "preview":
+            data = sent.json()
             return Preview(data["index"], data["image_steps"], base64.b64decode(data["png"]))
-        if name != "progress":
-            return None  # of a newer server
+        if sent.event != "progress":
+            return None  # a comment, or an event of a newer server
+        data = sent.json()
         steps = data["steps"]
         progress = Progress(data["state"], steps["done"], steps["total"], data.get("position"), data.get("eta_seconds"))
         if progress == self._shown:

@@ -9,11 +9,12 @@ from functools import partial
 from typing import Any, Self, Unpack
 
 import httpx
+from httpx_sse import EventSource
 
 from . import flows
 from .connection import arguments, request_of
-from .events import Ended, Event, EventReader
-from .flows import TRANSIENT, Command, Flow, Pause, Reply, T
+from .events import BROKEN, Ended, Event, EventReader
+from .flows import Command, Flow, Pause, Reply, T
 from .job import AnyJob
 from .options import Filters
 from .requests import Requests, spelled_out
@@ -31,9 +32,9 @@ class Job(AnyJob["Job", Result]):
         reader = EventReader(self.id)
         while not reader.ended:
             response = self._client._run(reader.connect(self._client._patience()))
-            with closing(response), suppress(*TRANSIENT):
-                for line in response.iter_lines():
-                    event = reader.read(line)
+            with closing(response), suppress(*BROKEN):
+                for sent in EventSource(response).iter_sse():
+                    event = reader.read(sent)
                     if isinstance(event, Ended):
                         self.facts = event.facts
                     if event is not None:

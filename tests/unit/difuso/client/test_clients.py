@@ -186,7 +186,7 @@ class Stream(httpx.SyncByteStream, httpx.AsyncByteStream):
 
 
 def event(name: str, **data: object) -> bytes:
-    return f"event: {name}\ndata: {json.dumps(data)}\n\n".encode()
+    return f"event: {name}\ndata: {json.dumps(data, ensure_ascii=False)}\n\n".encode()
 
 
 def progress(done: int) -> bytes:
@@ -194,7 +194,7 @@ def progress(done: int) -> bytes:
 
 
 def events(*pieces: bytes, error: Exception | None = None) -> httpx.Response:
-    return httpx.Response(200, stream=Stream(list(pieces), error))
+    return httpx.Response(200, headers={"Content-Type": "text/event-stream"}, stream=Stream(list(pieces), error))
 
 
 def followed(client: Client | AsyncClient) -> Any:
@@ -218,6 +218,7 @@ def test_events_go_on_where_the_connection_broke(ask: Ask, pauses: list[float]) 
         ),
         httpx.ConnectError("refused"),
         events(),  # a server that shuts down
+        httpx.Response(200, stream=Stream([b"<html>"])),  # a proxy that answers for it
         events(progress(1), progress(5), event("news", of="a newer server")),
         events(progress(5), event("succeeded", id=ID, state="succeeded")),
     )
@@ -230,7 +231,17 @@ def test_events_go_on_where_the_connection_broke(ask: Ask, pauses: list[float]) 
         Ended("succeeded", ended),
     ]
     assert job.facts == ended
-    assert len(pauses) == 4
+    assert len(pauses) == 5
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_events_are_read_as_the_standard_says(ask: Ask, end: str) -> None:
+    """The HTML standard, section 9.2.6: only three kinds of line ends, and data in any number of lines."""
+    facts = {"id": ID, "state": "succeeded", "tag": "a\u2028b\x85c"}
+    data = [f"data: {line}" for line in json.dumps(facts, ensure_ascii=False, indent=1).split("\n")]
+    body = end.join([": hello", "", "id: 7", "event:succeeded", *data, "", ": bye", "", ""]).encode()
+    found, _ = ask(Script(events(*(body[index : index + 1] for index in range(len(body))))), followed)
+    assert found == [Ended("succeeded", facts)]
 
 
 def test_events_of_a_job_that_is_unknown_are_an_error(ask: Ask) -> None:
