@@ -188,7 +188,7 @@ class Submission:
             self._admit(job, prepared.cost, self.queue.reserve)
             try:
                 for image in prepared.images:  # before the job, so that no queued job lacks them
-                    self.store.write_upload(job.id, image.png)
+                    self.store.write_upload(job.id, image.sha256, image.png)
             except StoreUnavailable:
                 self.queue.give_back(job, prepared.cost, self._limits)
                 raise

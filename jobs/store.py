@@ -18,7 +18,6 @@ unavailable. Such a write may still succeed later.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import re
 import time
@@ -123,9 +122,9 @@ class ResultStore:
             raise ResultExpired
         return npz
 
-    def write_upload(self, job_id: str, png: bytes) -> None:
-        """Stores a fitted image of a request."""
-        self._write(self._upload(job_id, hashlib.sha256(png).hexdigest()), png)
+    def write_upload(self, job_id: str, sha256: str, png: bytes) -> None:
+        """Stores a fitted image of a request, whose SHA-256 is known already."""
+        self._write(self._upload(job_id, sha256), png)
 
     def upload(self, job_id: str, sha256: str) -> bytes | None:
         """Returns a fitted image of a request as PNG; None if it was deleted."""

@@ -75,8 +75,8 @@ class Stack:
             timeout=timeout,
             trace=trace,
         )
-        for png in sent:
-            self.store.write_upload(job.id, png)
+        for picture, png in zip(job.pictures, sent, strict=True):
+            self.store.write_upload(job.id, picture.sha256, png)
         assert self.queue.submit(job, request_hash="")
         return job.id
 

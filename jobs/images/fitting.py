@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -55,7 +56,7 @@ class FittedImage:
     width: int
     height: int
 
-    @property
+    @cached_property
     def sha256(self) -> str:
         return hashlib.sha256(self.png).hexdigest()
 

@@ -106,7 +106,7 @@ def test_pictures_uploads_and_snapshots_are_kept_and_dropped(url: str) -> None:
     with pytest.raises(ResultExpired):
         store.image(manifest("never written"), 0)
     assert store.upload(ID, UPLOAD) is None
-    store.write_upload(ID, b"upload")
+    store.write_upload(ID, UPLOAD, b"upload")
     assert store.upload(ID, UPLOAD) == b"upload"
     for data in (b"one", b"two"):
         store.save_snapshot(ID, data)
@@ -123,7 +123,7 @@ def test_the_sweeper_takes_what_is_old_without_asking_for_each_object(url: str, 
     when_empty = len(calls)
     for index in range(3):
         store.write_image(ID, "first", index, b"picture")
-    store.write_upload(ID, b"upload")
+    store.write_upload(ID, UPLOAD, b"upload")
     calls.clear()
     assert store.sweep(3600) == 0
     assert len(calls) <= when_empty

@@ -85,7 +85,7 @@ def test_deleted_pictures_are_replaced_by_no_later_attempt(store: ResultStore) -
     other = "ff" + ID[2:]
     for job_id in (ID, other):
         store.write_image(job_id, "first", 0, b"first")
-        store.write_upload(job_id, b"sent")
+        store.write_upload(job_id, digest(b"sent"), b"sent")
         store.save_snapshot(job_id, b"half")
     assert store.commit(manifest("first"))
     for _ in range(2):
@@ -138,7 +138,7 @@ def test_uploads_are_kept_each_for_itself(store: ResultStore) -> None:
     pictures = [b"picture 0", b"picture 1"]
     assert store.upload(ID, digest(pictures[0])) is None
     for picture in pictures:
-        store.write_upload(ID, picture)
+        store.write_upload(ID, digest(picture), picture)
     assert [store.upload(ID, digest(picture)) for picture in pictures] == pictures
     assert store.upload("ff" + ID[2:], digest(pictures[0])) is None
     assert store.manifest(ID) is None
@@ -147,7 +147,7 @@ def test_uploads_are_kept_each_for_itself(store: ResultStore) -> None:
 def test_old_uploads_are_swept(tmp_path: Path) -> None:
     store = ResultStore(str(tmp_path))
     for picture in (b"old", b"new"):
-        store.write_upload(ID, picture)
+        store.write_upload(ID, digest(picture), picture)
     age(tmp_path, digest(b"old"))
     assert store.sweep(500) == 1
     assert store.upload(ID, digest(b"old")) is None
@@ -157,7 +157,7 @@ def test_old_uploads_are_swept(tmp_path: Path) -> None:
 def test_the_sweeper_leaves_what_a_job_still_needs_whatever_its_age(tmp_path: Path) -> None:
     store, waiting, over = ResultStore(str(tmp_path)), ID, "ff" + ID[2:]
     for job_id in (waiting, over):
-        store.write_upload(job_id, b"picture")
+        store.write_upload(job_id, digest(b"picture"), b"picture")
     age(tmp_path, digest(b"picture"))
     assert store.sweep(500, needed=lambda job_id: job_id == waiting) == 1
     assert store.upload(waiting, digest(b"picture")) == b"picture"
@@ -166,9 +166,9 @@ def test_the_sweeper_leaves_what_a_job_still_needs_whatever_its_age(tmp_path: Pa
 
 def test_what_another_job_sends_again_or_loses_is_no_concern_of_this_one(tmp_path: Path) -> None:
     store, other = ResultStore(str(tmp_path)), "ff" + ID[2:]
-    store.write_upload(other, b"picture")
+    store.write_upload(other, digest(b"picture"), b"picture")
     age(tmp_path, digest(b"picture"))
-    store.write_upload(ID, b"picture")
+    store.write_upload(ID, digest(b"picture"), b"picture")
     assert store.sweep(500) == 1
     assert store.upload(ID, digest(b"picture")) == b"picture"
 
@@ -246,7 +246,7 @@ def test_the_sweeper_takes_leftovers_of_every_kind_and_nothing_of_others(tmp_pat
 @pytest.mark.timeout(30)
 def test_a_pipe_is_no_picture(tmp_path: Path) -> None:
     store = ResultStore(str(tmp_path))
-    store.write_upload(ID, b"picture")
+    store.write_upload(ID, digest(b"picture"), b"picture")
     (stored,) = (tmp_path / "uploads").rglob("*.png")
     stored.unlink()
     os.mkfifo(stored)
@@ -327,7 +327,7 @@ def test_the_sweeper_passes_over_what_it_may_not_delete(
 
 def test_a_job_whose_images_are_deleted_leaves_no_folder_of_uploads(tmp_path: Path) -> None:
     store = ResultStore(str(tmp_path))
-    store.write_upload(ID, b"picture")
+    store.write_upload(ID, digest(b"picture"), b"picture")
     store.commit(manifest("first"))
     store.delete_images(ID)
     assert [path.name for path in (tmp_path / "uploads").rglob("*")] == [ID[:2]]

@@ -557,8 +557,8 @@ def queued(store: ResultStore, kind: str) -> tuple[Job, Any]:
     pngs = [to_png(picture) for picture in sent]
     found = tuple(Picture(sha256=hashlib.sha256(png).hexdigest(), width=8, height=8) for png in pngs)
     job = make_job(task, **params).model_copy(update={"pictures": found})
-    for png in pngs:
-        store.write_upload(job.id, png)
+    for picture, png in zip(found, pngs, strict=True):
+        store.write_upload(job.id, picture.sha256, png)
     return job, SimpleNamespace(func_name=TASK, id=job.id, is_fresh=True, kwargs={"job": job.model_dump(mode="json")})
 
 
