@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import http_sf
 import mimeparse
 
 from jobs.contract import DEFAULT_URGENCY
@@ -15,8 +17,8 @@ from .formats import Format
 
 QUOTED = r'"(?:[^"\\]|\\.)*"'
 TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
-MEMBERS = re.compile(rf'(?:[^",]|{QUOTED}?)+')  # between commas; an unfinished string ends with the header
-MEMBER = re.compile(rf"({TOKEN})(?:\s*=\s*({TOKEN}|{QUOTED})?)?(?:\s*;.*)?")
+PREFERENCES = re.compile(rf'(?:[^",]|{QUOTED}?)+')  # between commas; an unfinished string ends with the header
+PREFERENCE = re.compile(rf"({TOKEN})(?:\s*=\s*({TOKEN}|{QUOTED})?)?(?:\s*;.*)?")
 
 
 @dataclass(frozen=True)
@@ -97,10 +99,14 @@ def read_patience(prefer: str | None, *, longest: float) -> Preference:
 
 
 def _preferences(prefer: str | None) -> dict[str, str]:
-    """Returns the values by name; of a preference that is given several times, the first."""
+    """Returns the values by name; of a preference that is given several times, the first.
+
+    Malformed ones and parameters are left out. A value may be a quoted string, which may hold commas and semicolons.
+    """
     wanted: dict[str, str] = {}
-    for name, value in _members(prefer or ""):
-        wanted.setdefault(name, value)
+    for preference in PREFERENCES.findall(prefer or ""):
+        if found := PREFERENCE.fullmatch(preference.strip()):
+            wanted.setdefault(found[1].lower(), _unquoted(found[2] or ""))
     return wanted
 
 
@@ -111,11 +117,8 @@ def _wait(wanted: dict[str, str], longest: float) -> float | None:
 
 def read_urgency(priority: str | None) -> int:
     """Returns `u` of a Priority header (RFC 9218), 0..7; the default if it is absent or malformed."""
-    urgency = DEFAULT_URGENCY
-    for name, value in _members(priority or ""):
-        if name == "u" and re.fullmatch(r"[0-7]", value):
-            urgency = int(value)
-    return urgency
+    urgency, _ = _structured(priority or "", "dictionary", {}).get("u", (DEFAULT_URGENCY, {}))
+    return urgency if type(urgency) is int and 0 <= urgency <= 7 else DEFAULT_URGENCY
 
 
 def read_idempotency_key(sent: str) -> str | None:
@@ -124,21 +127,16 @@ def read_idempotency_key(sent: str) -> str | None:
     The draft makes it a Structured Field: a string in quotation marks (RFC 9651), whose parameters are ignored. Most
     clients omit the quotation marks; the key is the same with and without them.
     """
-    if sent.startswith('"'):
-        quoted = re.fullmatch(r'"((?:[^"\\]|\\["\\])*)"(?: *;.*)?', sent)
-        key = re.sub(r"\\(.)", r"\1", quoted[1]) if quoted else ""
-    else:
-        key = sent
+    key, _ = _structured(sent, "item", ("", {})) if sent.startswith('"') else (sent, {})
     return key if re.fullmatch(r"[\x20-\x7e]{1,255}", key) else None
 
 
-def _members(header: str) -> list[tuple[str, str]]:
-    """Returns the name=value pairs of a comma-separated header, without their parameters; malformed ones are left out.
-
-    A value may be a quoted string, which may hold commas and semicolons.
-    """
-    found = [MEMBER.fullmatch(member.strip()) for member in MEMBERS.findall(header)]
-    return [(each[1].lower(), _unquoted(each[2] or "")) for each in found if each is not None]
+def _structured(header: str, kind: str, otherwise: Any) -> Any:
+    """Returns a Structured Field (RFC 9651) as http_sf has it; the last argument if it is malformed."""
+    try:
+        return http_sf.parse(header.encode(), tltype=kind)
+    except http_sf.StructuredFieldError:
+        return otherwise
 
 
 def _unquoted(value: str) -> str:

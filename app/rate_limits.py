@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import http_sf
+
 from jobs.limits import BURST_SECONDS, Limits, Usage
 
 # Units that are not registered, but the draft's default, requests, would be wrong.
@@ -20,18 +22,19 @@ def rate_limit_headers(limits: Limits, usage: Usage, *, kept_seconds: int) -> di
     Args:
         kept_seconds: the time that results are kept, in which the account of stored bytes fills.
     """
-    policies, states = [], []
+    policies: http_sf.ListType = []
+    states: http_sf.ListType = []
     if limits.rate is not None:
-        policies.append(f'"rate";q={_integer(BURST_SECONDS * limits.rate)};qu="{UNIT}";w={BURST_SECONDS}')
-        wait = "" if usage.balance > 0 else f";t={_integer(-usage.balance / limits.rate)}"
-        states.append(f'"rate";r={_integer(usage.balance)}{wait}')
+        policies.append(("rate", {"q": _integer(BURST_SECONDS * limits.rate), "qu": UNIT, "w": BURST_SECONDS}))
+        wait = {} if usage.balance > 0 else {"t": _integer(-usage.balance / limits.rate)}
+        states.append(("rate", {"r": _integer(usage.balance), **wait}))
     if limits.unfinished is not None:
-        policies.append(f'"unfinished";q={_integer(limits.unfinished)};qu="{UNIT}"')
-        states.append(f'"unfinished";r={_integer(limits.unfinished - usage.unfinished)}')
+        policies.append(("unfinished", {"q": _integer(limits.unfinished), "qu": UNIT}))
+        states.append(("unfinished", {"r": _integer(limits.unfinished - usage.unfinished)}))
     if limits.stored is not None:
-        policies.append(f'"stored";q={_integer(limits.stored)};qu="{ROOM}";w={kept_seconds}')
-        states.append(f'"stored";r={min(MAX_INTEGER, math.floor(usage.room))}')
-    return {"RateLimit-Policy": ", ".join(policies), "RateLimit": ", ".join(states)}
+        policies.append(("stored", {"q": _integer(limits.stored), "qu": ROOM, "w": kept_seconds}))
+        states.append(("stored", {"r": min(MAX_INTEGER, math.floor(usage.room))}))
+    return {"RateLimit-Policy": http_sf.ser(policies), "RateLimit": http_sf.ser(states)}
 
 
 def _integer(amount: float) -> int:

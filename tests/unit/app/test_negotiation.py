@@ -116,11 +116,28 @@ def test_whoever_asks_about_a_job_waits_only_if_it_says_so(
 @pytest.mark.parametrize("header", ['"' * 16_000, '\\"' * 8_000, "a=" * 8_000, " ;" * 8_000, 'a="' + "\\" * 16_000])
 def test_no_header_takes_long_to_read(header: str) -> None:
     assert read_preference(header, longest=300).applied is None
+    assert read_urgency(header) == 3
+    assert read_idempotency_key(header) is None
 
 
 @pytest.mark.parametrize(
     ("priority", "urgency"),
-    [(None, 3), ("u=0", 0), ("i, u=7", 7), ("u=1;x=2", 1), ("u=8", 3), ("u=-1", 3), ("u", 3), ("=,;u=1,,", 3)],
+    [
+        (None, 3),
+        ("u=0", 0),
+        ("i, u=7", 7),
+        ("u=1;x=2", 1),
+        ("u=8", 3),
+        ("u=-1", 3),
+        ("u", 3),
+        ("=,;u=1,,", 3),
+        ("u=5, u=2", 2),
+        ("u=(1 2)", 3),
+        ("u=1.0", 3),
+        ('u="1"', 3),
+        ("u=1, U", 3),
+        ("u=\u0665", 3),
+    ],
 )
 def test_priority_is_read_and_its_mistakes_ignored(priority: str | None, urgency: int) -> None:
     assert read_urgency(priority) == urgency
