@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import http_sf
 
@@ -22,8 +23,8 @@ def rate_limit_headers(limits: Limits, usage: Usage, *, kept_seconds: int) -> di
     Args:
         kept_seconds: the time that results are kept, in which the account of stored bytes fills.
     """
-    policies: http_sf.ListType = []
-    states: http_sf.ListType = []
+    policies: list[Any] = []  # items of http_sf: a string and its parameters
+    states: list[Any] = []
     if limits.rate is not None:
         policies.append(("rate", {"q": _integer(BURST_SECONDS * limits.rate), "qu": UNIT, "w": BURST_SECONDS}))
         wait = {} if usage.balance > 0 else {"t": _integer(-usage.balance / limits.rate)}
