@@ -1,4 +1,4 @@
-"""Denoisers without a network, as strong as they get: tuned on other pictures for each noise level."""
+"""What is done without a network: denoisers tuned on other pictures for each noise level, and filters that enlarge."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from itertools import product
 from typing import Any, Protocol
 
 import numpy as np
+from PIL import Image
 from skimage.restoration import denoise_nl_means, denoise_tv_chambolle, denoise_wavelet
 
 from training.images import ImageArray
@@ -25,6 +26,11 @@ def psnr(image: ImageArray, truth: ImageArray) -> float:
     """Peak signal-to-noise ratio in dB of pictures in 0..255; infinite where they are equal."""
     error = np.square(image.astype(np.float64) - truth).mean()
     return float(10 * np.log10(255**2 / error)) if error else float("inf")
+
+
+def resized(image: ImageArray, size: int, way: str) -> ImageArray:
+    """The picture as a square of `size` pixels a side, by a filter of Pillow such as `lanczos`."""
+    return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling[way.upper()]))
 
 
 def tuned_denoisers(noisy: Images, clean: Images, sigma: float) -> dict[str, tuple[Denoiser, dict[str, Any]]]:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import signal
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -83,12 +81,6 @@ def memory(difuso: Difuso) -> dict[str, float]:
 def resident(difuso: Difuso) -> dict[str, float]:
     """Resident MB of each process now."""
     return {"api": resident_mb(difuso.api_pid), "worker": resident_mb(difuso.worker_pid)}
-
-
-def slope(samples: Sequence[tuple[float, float]]) -> float:
-    """Growth per second of a value that was sampled over time, by least squares."""
-    times, values = zip(*samples, strict=True)
-    return statistics.linear_regression(times, values).slope if len(samples) > 1 else 0.0
 
 
 def first_picture_seconds(model: Path) -> float:

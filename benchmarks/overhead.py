@@ -1,4 +1,4 @@
-"""What difuso costs beside the network that it runs: time of a busy worker, latency, clients, memory, start."""
+"""What difuso costs beside its network: time of a busy worker, latency, clients, memory, start, short jobs."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ from typing import Annotated, Any
 
 import typer
 
-from . import busy, idle, machine, stack
+from . import busy, idle, machine, short_jobs, stack
 from .models import PAPER, TINY, copy_model, random_model
 from .polling import watching
 from .report import Bar, Report, quantile, say, show
-from .soak import soak as run_soak
 from .stack import Difuso
 
-PARTS = ("share", "claim", "alone", "crowded", "polling", "memory", "start")
+PARTS = ("share", "claim", "alone", "crowded", "polling", "memory", "start", "short")
 START_REPEATS = 3
 ALONE_STEPS, ALONE_REPEATS = 25, 15
 
@@ -30,12 +29,11 @@ def main(
     seconds: Annotated[float, typer.Option(help="Of one window under load.")] = 20.0,
     pairs: Annotated[int, typer.Option(help="Windows without and with polling clients.")] = 5,
     claims: Annotated[int, typer.Option(help="Requests to an idle server.")] = 60,
-    soak: Annotated[float | None, typer.Option(help="Minutes; runs this instead of all the rest.")] = None,
     compiled: Annotated[bool, typer.Option("--compiled", help="Use what `difuso compile` compiled.")] = False,
     cores: Annotated[int, typer.Option(min=1, help="That everything shares.")] = 2,
     out: Annotated[Path, typer.Option(help="JSON file.")] = Path("var/bench-overhead.json"),
 ) -> None:
-    """Measures what difuso costs beside its network; about seven minutes."""
+    """Measures what difuso costs beside its network; about ten minutes."""
     if set(only or ()) - set(PARTS):
         raise typer.BadParameter(f"parts are {', '.join(PARTS)}", param_hint="--only")
     machine.warn_if_busy()
@@ -48,22 +46,20 @@ def main(
         models = Path(folder)
         small = random_model(models / "small" / "tiny", TINY)
         served = small if tiny else copy_model(model, models / "served" / model.resolve().name)
-        if soak is not None:
-            measure_soak(served, soak, report)
-        else:
-            parts: Mapping[str, Callable[[], None]] = {
-                "share": lambda: measure_share(small if tiny else paper(models), 3 * seconds, report),
-                "claim": lambda: measure_claims(small, claims, report),
-                "alone": lambda: measure_alone(served, report),
-                "crowded": lambda: measure_crowded(served, report),
-                "polling": lambda: measure_polling(served, seconds, pairs, report),
-                "memory": lambda: measure_memory(served, report),
-                "start": lambda: measure_start(small if tiny else model, report, most=8 if compiled else 5),
-            }
-            for name, part in parts.items():
-                if not only or name in only:
-                    say(name)
-                    part()
+        parts: Mapping[str, Callable[[], None]] = {
+            "share": lambda: measure_share(small if tiny else paper(models), 3 * seconds, report),
+            "claim": lambda: measure_claims(small, claims, report),
+            "alone": lambda: measure_alone(served, report),
+            "crowded": lambda: measure_crowded(served, report),
+            "polling": lambda: measure_polling(served, seconds, pairs, report),
+            "memory": lambda: measure_memory(served, report),
+            "start": lambda: measure_start(small if tiny else model, report, most=8 if compiled else 5),
+            "short": lambda: short_jobs.measure(served, seconds, cores, report),  # sets threads of all that follows
+        }
+        for name, part in parts.items():
+            if not only or name in only:
+                say(name)
+                part()
     report.close()
 
 
@@ -158,17 +154,6 @@ def measure_start(model: Path, report: Report, *, most: float) -> None:
     report.add("first_picture_seconds", found)
     show("difuso serve to a first picture of 50 steps", ("start", "seconds"), list(enumerate(found, 1)))
     report.bar(Bar("start to first picture, median", statistics.median(found), most, "s", "at most"))
-
-
-def measure_soak(model: Path, minutes: float, report: Report) -> None:
-    """Whether memory grows under load."""
-    say(f"soak: {minutes:g} minutes")
-    with stack.difuso(model) as difuso:
-        figures = run_soak(difuso, minutes)
-    report.add("soak", figures)
-    columns = {"first MB": "first_mb", "last MB": "last_mb", "MB an hour": "mb_per_hour"}
-    rows = [(name, *(figures[name][key] for key in columns.values())) for name in ("api", "worker")]
-    show(f"{figures['jobs']} jobs in {minutes:g} minutes", ("process", *columns), rows)
 
 
 if __name__ == "__main__":

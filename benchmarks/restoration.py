@@ -27,7 +27,7 @@ from training.faces import draw_face
 from training.images import ImageArray
 
 from . import machine
-from .classical import Images, psnr, tuned_denoisers
+from .classical import Images, psnr, resized, tuned_denoisers
 from .local_endpoints import LocalEndpoints
 from .report import Bar, Report, say, show
 
@@ -145,7 +145,7 @@ def _cases(local: LocalEndpoints, faces: Images) -> Iterator[Case]:
     size = shape.height
     for factor in (2, 4):
         small = [_degrade(SuperResolution(factor, shape), face) for face in faces]
-        simple = {way: [_resize(image, size, way) for image in small] for way in ("bicubic", "lanczos")}
+        simple = {way: [resized(image, size, way) for image in small] for way in ("bicubic", "lanczos")}
         yield Case(f"superres {factor}", small, {"task": "superres", "factor": str(factor)}, simple)
     for name, greyed in (("mean", _mean_of_channels), ("luma", _luma)):
         grey = [greyed(face) for face in faces]
@@ -179,7 +179,7 @@ def _restore_sheets(local: LocalEndpoints, faces: Images, sheets: Path) -> None:
     rows = []
     for factor in (2, 4):
         small = [_degrade(SuperResolution(factor, local.model.config.shape), face) for face in faces]
-        rows += [[_resize(each, size, way) for each in small] for way in ("nearest", "bicubic")]
+        rows += [[resized(each, size, way) for each in small] for way in ("nearest", "bicubic")]
         rows.append(local.restore(small, task="superres", factor=str(factor), steps=50))
     _save_sheet([*rows, faces], sheets / "superres.png")
 
@@ -217,10 +217,6 @@ def _estimates(images: Images) -> list[float]:
 def _degrade(operator: Operator, image: ImageArray) -> ImageArray:
     x = from_levels(torch.from_numpy(image.copy())[None])[0]
     return np.asarray(to_uint8(operator.apply(x)[None])[0])
-
-
-def _resize(image: ImageArray, size: int, way: str) -> ImageArray:
-    return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling[way.upper()]))
 
 
 def _masks(size: int) -> dict[str, ImageArray]:

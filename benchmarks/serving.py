@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import os
 import tempfile
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -111,7 +110,7 @@ def main(
     with tempfile.TemporaryDirectory() as folder:
         models = Path(folder)
         contest = Contest(
-            random_model(models / "tiny", TINY) if tiny else copy_model(model, models / _name(model)),
+            random_model(models / "tiny", TINY) if tiny else copy_model(model, models / model.resolve().name),
             exact=exact,
             workers=workers,
             seed=seed,
@@ -183,10 +182,6 @@ def _told(errors: Sequence[str]) -> str:
 
 def _pixels(png: bytes) -> Any:
     return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"), dtype=np.int16)
-
-
-def _name(model: Path) -> str:
-    return os.path.basename(model.resolve())
 
 
 if __name__ == "__main__":

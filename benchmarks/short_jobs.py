@@ -6,17 +6,14 @@ import asyncio
 import itertools
 import re
 import statistics
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import httpx
-import typer
 
-from . import idle, machine, stack
+from . import idle, stack
 from .load import Order, Outcome, saturate
-from .models import TINY, copy_model, random_model
 from .report import Bar, Report, quantile, say, show
 from .serving import CLIENTS, NAMES, PATIENCE_SECONDS, Contest, share_cores
 from .stack import Difuso, System
@@ -25,53 +22,28 @@ CPU_SECONDS = re.compile(r"^process_cpu_seconds_total (\S+)$", re.MULTILINE)
 ALONE_COUNT = 100
 
 
-def main(
-    model: Annotated[Path, typer.Option(help="A checkpoint's folder.")] = Path("checkpoints/faces64"),
-    tiny: Annotated[bool, typer.Option("--tiny", help="A random 32x32 network of 1.1 M parameters instead.")] = False,
-    seconds: Annotated[float, typer.Option(help="Of full load at each server.")] = 20.0,
-    only: Annotated[list[str] | None, typer.Option(help="Servers to run; may be repeated.")] = None,
-    compiled: Annotated[
-        bool, typer.Option("--compiled", help="For our worker: what `difuso compile` compiled.")
-    ] = False,
-    cores: Annotated[int, typer.Option(min=1, help="That servers and clients share.")] = 2,
-    out: Annotated[Path, typer.Option(help="JSON file.")] = Path("var/bench-short-jobs.json"),
-) -> None:
-    """Compares jobs of one step at difuso and two other servers, and one such job alone; about three minutes."""
-    machine.warn_if_busy()
+def measure(model: Path, seconds: float, cores: int, report: Report) -> None:
+    """Compares jobs of one step at difuso and two other servers, each for so long, and one such job alone."""
     share_cores(cores)
-    if compiled:
-        stack.use_compiled_networks()
-    report = Report(out, {"model": "tiny" if tiny else str(model), "compiled": compiled, "seconds": seconds})
-    with tempfile.TemporaryDirectory() as folder:
-        models = Path(folder)
-        served = random_model(models / "tiny", TINY) if tiny else copy_model(model, models / model.resolve().name)
-        names = [name for name in NAMES if not only or name in only]
-        compare_rates(Contest(served), names, seconds, report)
-        if "difuso" in names:
-            measure_alone(served, report)
-    report.close()
+    compare_rates(Contest(model), seconds, report)
+    measure_alone(model, report)
 
 
-def compare_rates(contest: Contest, names: list[str], seconds: float, report: Report) -> None:
+def compare_rates(contest: Contest, seconds: float, report: Report) -> None:
     """Jobs a second by server, with more clients than any can answer at once."""
     found: dict[str, Any] = {}
-    for name in names:
+    for name in NAMES:
         say(f"{name}: jobs of one step, {seconds:.0f} s")
         with contest.open(name) as system:
             found[name] = _rate(system, seconds)
         report.add("one_step_jobs", found)
     headings = ("server", "jobs/s", "p50 ms", "p95 ms", "API ms/job", "worker ms/job", "errors")
     columns = ("rate", "p50_ms", "p95_ms", "api_cpu_ms", "worker_cpu_ms", "errors")
-    show(
-        f"jobs of one step, {CLIENTS} clients",
-        headings,
-        [(n, *(f.get(c, "") for c in columns)) for n, f in found.items()],
-    )
-    peers = [figures["rate"] for name, figures in found.items() if name != "difuso"]
-    if "difuso" in found and peers:
-        report.bar(
-            Bar("jobs of one step beside the best peer's", found["difuso"]["rate"] / max(peers), 1, "times", "at least")
-        )
+    rows = [(name, *(figures.get(column, "") for column in columns)) for name, figures in found.items()]
+    show(f"jobs of one step, {CLIENTS} clients", headings, rows)
+    best = max(figures["rate"] for name, figures in found.items() if name != "difuso")
+    ratio = found["difuso"]["rate"] / best
+    report.bar(Bar("jobs of one step beside the best peer's", ratio, 1, "times", "at least"))
 
 
 def measure_alone(model: Path, report: Report) -> None:
@@ -119,7 +91,3 @@ def _cpu_seconds(system: System) -> dict[str, float]:
     pages = {"api_cpu_ms": f"{system.url}/metrics", "worker_cpu_ms": system.metrics_url}
     found = {name: CPU_SECONDS.search(httpx.get(url).raise_for_status().text) for name, url in pages.items()}
     return {name: float(match[1]) for name, match in found.items() if match}
-
-
-if __name__ == "__main__":
-    typer.run(main)

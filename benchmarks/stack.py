@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,7 +49,6 @@ class Difuso(System):
     api_pid: int = 0
     worker_pid: int = 0
     metrics_url: str = ""
-    redis_url: str = ""
 
 
 def use_compiled_networks() -> None:
@@ -67,8 +66,6 @@ def difuso(
     device: str = "cpu",
     exact: bool = True,
     workers: int | None = 1,
-    environment: Mapping[str, str] | None = None,
-    api_nice: int = API_NICE,
 ) -> Iterator[Difuso]:
     """Redis, workers and the API, warm, as `difuso serve` starts them.
 
@@ -76,8 +73,6 @@ def difuso(
         model: a checkpoint's folder; the only one in its parent.
         device, exact: settings of the workers.
         workers: how many share the cores or GPUs; None for as many as `difuso serve` starts.
-        environment: of workers and API, besides.
-        api_nice: how much more willingly the API leaves the cores to others.
     """
     shares = share_out(this_machine(device, ENVIRONMENT), workers)
     port, metrics_ports = free_port(), [free_port() for _ in shares]
@@ -93,7 +88,6 @@ def difuso(
             "DIFUSO_EXACT": str(exact),
             "DIFUSO_LOG_LEVEL": "warning",  # the figures would drown in a line for each request and job
             "DIFUSO_MAX_WAIT": "100000",  # a worker is kept busy for long by work that is queued at once
-            **(environment or {}),
         }
         command = [sys.executable, "-P", "-m", "difuso"]
         spawned = [
@@ -104,8 +98,7 @@ def difuso(
             )
             for metrics_port, share in zip(metrics_ports, shares, strict=True)
         ]
-        nice = ["nice", "-n", str(api_nice)] if api_nice else []
-        api = children.spawn([*nice, *command, "api"], env=settings)
+        api = children.spawn(["nice", "-n", str(API_NICE), *command, "api"], env=settings)
         url = f"http://127.0.0.1:{port}"
         metrics_urls = [f"http://127.0.0.1:{each}/metrics" for each in metrics_ports]
         _await(lambda: all(map(_get, metrics_urls)), *spawned, api)  # which a worker serves when its models are warm
@@ -116,7 +109,6 @@ def difuso(
             api_pid=api.pid,
             worker_pid=spawned[0].pid,
             metrics_url=metrics_urls[0],
-            redis_url=redis_server.url,
         )
 
 

@@ -27,7 +27,7 @@ from training.faces import draw_face
 from training.images import ImageArray
 
 from . import machine
-from .classical import Images, psnr
+from .classical import Images, psnr, resized
 from .local_endpoints import LocalEndpoints
 from .report import Report, say, show
 
@@ -60,7 +60,7 @@ def main(
     extractor = EfficientNetLite0()
     known = moments(_pooled(extractor, faces))
     found: dict[str, dict[str, float]] = {}
-    rows = [[_enlarged(each, len(faces[0]), "nearest") for each in small[:SHOWN]]]
+    rows = [[resized(each, len(faces[0]), "nearest") for each in small[:SHOWN]]]
     for way, seconds, made in _ways(local, small, calls, sampler):
         found[way] = {
             "PSNR": float(np.mean([psnr(image, face) for image, face in zip(made, faces, strict=True)])),
@@ -92,15 +92,11 @@ def _ways(
     """Yields each way to enlarge, with its seconds and its images."""
     size = local.model.config.shape.height
     for way in FILTERS:
-        yield way, 0.0, [_enlarged(image, size, way) for image in small]
+        yield way, 0.0, [resized(image, size, way) for image in small]
     for steps in calls:
         begin = time.perf_counter()
         made = local.upscale(small, steps=steps, sampler=sampler, spacing="trailing")
         yield f"{steps} calls of {sampler}", time.perf_counter() - begin, made
-
-
-def _enlarged(image: ImageArray, size: int, way: str) -> ImageArray:
-    return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling[way.upper()]))
 
 
 def _pooled(extractor: EfficientNetLite0, images: Images) -> np.ndarray[tuple[int, ...], np.dtype[np.floating]]:
