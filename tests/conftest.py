@@ -25,8 +25,7 @@ from tests.scheduling import Scheduling
 from tests.serving import ENVIRONMENT
 from tests.waiting import WaitUntil
 
-# Tests run in as many processes as there are cores, and torch's threads stall when they have to share one. Servers that
-# tests start as users do have as many threads as theirs.
+# Tests run in as many processes as there are cores, and torch's threads stall when they have to share one.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # How long an example takes says how busy the machine is.

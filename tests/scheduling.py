@@ -5,15 +5,30 @@ from __future__ import annotations
 import pytest
 from xdist.scheduler import LoadFileScheduling
 
-# The tests of each group of files use one server and one browser. In one group they would take longer than all others.
-PAGES = {
+# The tests of each group of files use one server, and those of the page one browser. All tests of the page would take
+# longer than all others.
+GROUPS = {
     "the page and what it says": ("tests/e2e/test_page.py", "tests/e2e/test_page_research", "tests/e2e/test_docs_page"),
     "the page and its pictures": ("tests/e2e/test_page_",),
+    "small models": tuple(
+        f"tests/e2e/test_{name}.py"
+        for name in (
+            "bulk",
+            "client",
+            "edit_pictures",
+            "generated_client",
+            "several",
+            "shapes",
+            "traces",
+            "upscaling",
+            "weaker_network",
+        )
+    ),
 }
 
 
 class Scheduling(LoadFileScheduling):  # type: ignore[misc]  # xdist has no types
-    """The tests of a file run in one process, and so do those of a group of the page's.
+    """The tests of a file run in one process, and so do those of a group.
 
     `testpaths` begins with those that wait for processes and ends with those that compute. Every second process takes
     them from the end, so that one kind uses the time of the other.
@@ -29,5 +44,5 @@ class Scheduling(LoadFileScheduling):  # type: ignore[misc]  # xdist has no type
         super()._assign_work_unit(node)
 
     def _split_scope(self, nodeid: str) -> str:
-        groups = (group for group, files in PAGES.items() if nodeid.startswith(files))
+        groups = (group for group, files in GROUPS.items() if nodeid.startswith(files))
         return next(groups, str(super()._split_scope(nodeid)))

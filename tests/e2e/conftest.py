@@ -1,22 +1,25 @@
-"""A browser for the tests of the page."""
+"""The server that most files use, and for the tests of the page another one and a browser."""
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from PIL import Image
 from selenium import webdriver
 
-from model.checkpoint import save_checkpoint
+from model.checkpoint import load_checkpoint, save_checkpoint
 from model.config import SamplerDefaults
+from model.networks.build import build_network
 from model.networks.configs import UNetConfig
 from model.shape import Shape
 from tests.serving import ENVIRONMENT, Difuso, running
-from tests.small_models import CLASSES, NETWORK, WEAKER, checkpoint_of, checkpoint_of_shape
+from tests.small_models import CLASSES, CLASSIFIER, NETWORK, WEAKER, awake, checkpoint_of, checkpoint_of_shape
 from tests.studio import Studio
 
 CARD = """# tiny
@@ -32,8 +35,63 @@ A network of **random** weights, with `seed` 0. See [Open Peeps](https://www.ope
 ![Loss](losses.png)
 """
 
+GUIDANCE_SCALE = 2.5
+SHAPES = {"wide": Shape(3, 16, 24), "four": Shape(4, 8, 12), "grey": Shape(1, 8, 12)}
+
 # The machine may have no way out, and chromium's own requests would show as errors of the page.
 QUIET = ("--headless=new", "--disable-gpu", "--disable-background-networking", "--disable-component-update")
+
+
+@pytest.fixture(scope="session")
+def small_models(cascade_models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A models folder with `tiny` and `tiny-up`, and with
+
+    `guided`: `tiny` with a weaker network that guides it,
+    `shapes`: three classes and a classifier, 8x8 RGB,
+    `wide`, `four`, `grey`: 16x24 RGB, and 8x12 of four channels and of one.
+    """
+    folder = tmp_path_factory.mktemp("small") / "models"
+    shutil.copytree(cascade_models_dir, folder)
+    tiny = load_checkpoint(folder / "tiny")
+    assert isinstance(tiny.config.network, UNetConfig)
+    weaker = dataclasses.replace(tiny.config.network, channel_mult=(1,), attention_levels=())
+    defaults = dataclasses.replace(tiny.config.defaults, guidance_scale=GUIDANCE_SCALE)
+    config = dataclasses.replace(tiny.config, weaker=weaker, defaults=defaults)
+    save_checkpoint(folder / "guided", config, tiny.network, weaker=awake(build_network(weaker)))
+    network = UNetConfig(num_classes=len(CLASSES), **NETWORK)
+    made = checkpoint_of(network, classes=CLASSES, classifier=CLASSIFIER)
+    save_checkpoint(folder / "shapes", made.config, made.network, classifier=made.classifier)
+    for name, shape in SHAPES.items():
+        made = checkpoint_of_shape(shape)
+        save_checkpoint(folder / name, made.config, made.network)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder where `difuso` keeps jobs."""
+    return tmp_path_factory.mktemp("store")
+
+
+@pytest.fixture(scope="session")
+def difuso(
+    small_models: Path, store: Path, redis_server: object, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Difuso]:
+    """Serves `small_models`, by default `tiny`, to all files that need nothing special; see tests/scheduling.py."""
+    ours = {
+        "DIFUSO_MODELS_DIR": str(small_models),
+        "DIFUSO_DEFAULT_MODEL": "tiny",
+        "DIFUSO_STORE_URL": str(store),
+        "DIFUSO_SLOTS": "8",
+    }
+    with running(tmp_path_factory.mktemp("difuso"), ENVIRONMENT | ours) as difuso:
+        yield difuso
+
+
+@pytest.fixture(scope="session")
+def api(difuso: Difuso) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=difuso.url, timeout=60) as client:
+        yield client
 
 
 @pytest.fixture(scope="session")
@@ -68,7 +126,9 @@ def studio_server(cascade_models_dir: Path, tmp_path_factory: pytest.TempPathFac
     made = checkpoint_of(UNetConfig(num_classes=len(CLASSES), **NETWORK), classes=CLASSES)
     save_checkpoint(models / "with-classes", made.config, made.network)
     guided = checkpoint_of(
-        UNetConfig(**NETWORK), weaker=UNetConfig(**WEAKER), defaults=SamplerDefaults(steps=3, guidance_scale=2.5)
+        UNetConfig(**NETWORK),
+        weaker=UNetConfig(**WEAKER),
+        defaults=SamplerDefaults(steps=3, guidance_scale=2.5),
     )
     save_checkpoint(models / "with-guide", guided.config, guided.network, weaker=guided.weaker)
     wide = checkpoint_of_shape(Shape(3, 16, 24))

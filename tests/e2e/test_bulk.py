@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -19,47 +16,23 @@ from difuso import Client, cli, evaluate_quality
 from difuso.bulk import CHUNK
 from difuso.errors import UserError
 from evaluation.features import Features
-from model import ModelConfig, save_checkpoint
-from model.networks.build import build_network
-from model.networks.configs import UNetConfig
 from tests.forking import Command
 from tests.serving import ENVIRONMENT, Difuso, free_port, running
-from tests.small_models import CLASSES, NETWORK
+from tests.small_models import CLASSES
 from tests.waiting import WaitUntil
 from training.images import ImageArray
 
-pytestmark = [pytest.mark.timeout(180), pytest.mark.usefixtures("redis_server")]
+pytestmark = pytest.mark.timeout(180)
 
 
 @pytest.fixture(scope="module")
-def models(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The model `tiny`, and one of three classes."""
-    folder = tmp_path_factory.mktemp("models")
-    shutil.copytree(models_dir / "tiny", folder / "tiny")
-    config = ModelConfig(UNetConfig(**NETWORK, num_classes=len(CLASSES)), image_size=8, prediction="v", classes=CLASSES)
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        network = build_network(config.network)
-        for parameter in network.parameters():
-            torch.nn.init.normal_(parameter, std=0.15)
-    save_checkpoint(folder / "classes", config, network)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def environment(models: Path) -> dict[str, str]:
-    return ENVIRONMENT | {"DIFUSO_MODELS_DIR": str(models), "DIFUSO_DRAIN_SECONDS": "1", "OMP_NUM_THREADS": "1"}
-
-
-@pytest.fixture(scope="module")
-def difuso(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Difuso]:
-    with running(tmp_path_factory.mktemp("difuso"), environment) as difuso:
-        yield difuso
+def environment(models_dir: Path) -> dict[str, str]:
+    return ENVIRONMENT | {"DIFUSO_MODELS_DIR": str(models_dir), "DIFUSO_DRAIN_SECONDS": "1"}
 
 
 @pytest.fixture(autouse=True)
-def here(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DIFUSO_MODELS_DIR", str(models))
+def here(small_models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DIFUSO_MODELS_DIR", str(small_models))
     monkeypatch.setenv("DIFUSO_COMPILE", "off")
 
 
@@ -86,10 +59,10 @@ def seeds(difuso: Difuso, tag: str) -> list[int]:
 
 SEVERAL = [word for i in range(40) for word in ("--seed", 7 * i, "--label", CLASSES[i // 3 % 3])]
 REQUESTS = {
-    "classes": ("-n", 40, "--steps", 3, "--seed", 100, "--model", "classes", "--label", "all"),
-    "one class": ("-n", 40, "--steps", 3, "--seed", 100, "--model", "classes", "--label", "star"),
+    "classes": ("-n", 40, "--steps", 3, "--seed", 100, "--model", "shapes", "--label", "all"),
+    "one class": ("-n", 40, "--steps", 3, "--seed", 100, "--model", "shapes", "--label", "star"),
     "no class": ("-n", 40, "--steps", 3, "--seed", 100, "--model", "tiny"),
-    "lists": ("--steps", 3, "--model", "classes", *SEVERAL),
+    "lists": ("--steps", 3, "--model", "shapes", *SEVERAL),
     "a plan": ("-n", 3, "--seed", 100, "--model", "tiny", "--plan", "few"),
 }
 
@@ -120,22 +93,21 @@ def test_a_chunk_is_one_job_whatever_its_classes(difuso: Difuso, tmp_path: Path)
 
 
 def test_the_images_of_the_file_are_those_of_the_folder(tmp_path: Path) -> None:
-    request = ("--steps", 3, "--seed", 100, "--model", "classes", "--label", "star", "-n", 5)
+    request = ("--steps", 3, "--seed", 100, "--model", "shapes", "--label", "star", "-n", 5)
     run("sample", *request, "--out", tmp_path / "folder")
     run("sample", *request, "--out", tmp_path / "file.npz")
     with np.load(tmp_path / "file.npz") as content:
         for i, image in enumerate(content["arr_0"]):
-            assert np.array_equal(image, np.asarray(Image.open(tmp_path / "folder" / f"classes-{100 + i}.png")))
+            assert np.array_equal(image, np.asarray(Image.open(tmp_path / "folder" / f"shapes-{100 + i}.png")))
 
 
 LONG = ("-n", 4 * CHUNK + 8, "--steps", 40, "--seed", 100, "--model", "tiny")
 
 
 @pytest.fixture(scope="module")
-def whole(models: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+def whole(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """The file of LONG, drawn here without an interruption."""
     out = tmp_path_factory.mktemp("whole") / "whole.npz"
-    environment = ENVIRONMENT | {"DIFUSO_MODELS_DIR": str(models), "OMP_NUM_THREADS": "1"}
     assert start(*LONG, "--out", out, environment=environment).wait() == 0
     return out.read_bytes()
 
@@ -160,10 +132,9 @@ def test_a_command_that_is_killed_goes_on_and_makes_no_image_twice(
 
 @pytest.mark.slow
 def test_a_local_command_that_is_killed_goes_on_on_a_server(
-    difuso: Difuso, models: Path, tmp_path: Path, wait_until: WaitUntil, whole: bytes
+    difuso: Difuso, environment: dict[str, str], tmp_path: Path, wait_until: WaitUntil, whole: bytes
 ) -> None:
     out = tmp_path / "samples.npz"
-    environment = ENVIRONMENT | {"DIFUSO_MODELS_DIR": str(models), "OMP_NUM_THREADS": "1"}
     command = start(*LONG, "--out", out, environment=environment)
     wait_until(lambda: parts(out), timeout=60, description="a part is there")
     command.kill()
@@ -217,14 +188,15 @@ def test_a_job_that_is_cancelled_ends_the_command_which_then_goes_on(
     assert out.read_bytes() == whole
 
 
-def test_mistakes_are_explained_and_leave_nothing(difuso: Difuso, tmp_path: Path) -> None:
+def test_mistakes_are_explained_and_leave_nothing(difuso: Difuso, small_models: Path, tmp_path: Path) -> None:
+    names = ", ".join(sorted(path.name for path in small_models.iterdir()))
     for arguments, message in (
         (("--steps", 1001), "steps:? [Mm]ust lie between 1 and 1000"),
         (("--model", "tiny", "--label", "all"), "label: Should be omitted: tiny has no classes"),
-        (("--model", "classes", "--seed", 3, "--seed", 9), "n: Should be the number of seeds, 2, or omitted"),
-        (("--model", "classes", "--label", "moon"), "label: Should be a class of classes, by name or index 0 to 2"),
-        (("--model", "classes", "--sampler", "ddpm", "--eta", 0.5), "eta"),
-        (("--model", "nobody"), "model: Should be one of classes, tiny"),
+        (("--model", "shapes", "--seed", 3, "--seed", 9), "n: Should be the number of seeds, 2, or omitted"),
+        (("--model", "shapes", "--label", "moon"), "label: Should be a class of shapes, by name or index 0 to 2"),
+        (("--model", "shapes", "--sampler", "ddpm", "--eta", 0.5), "eta"),
+        (("--model", "nobody"), f"model: Should be one of {names}"),
     ):
         for place in ((), ("--server", difuso.url)):
             with pytest.raises(UserError, match=message):
@@ -252,7 +224,7 @@ def test_an_evaluation_draws_on_a_server_what_it_draws_here(
     real.mkdir()
     for i, image in enumerate(np.random.default_rng(0).integers(0, 256, (30, 8, 8, 3), dtype=np.uint8)):
         Image.fromarray(image).save(real / f"{i:02}.png")
-    arguments = ("evaluate", "quality", "ddim:2", "ddim:3", "--model", "classes", "--seed", 7, "--images", 40)
+    arguments = ("evaluate", "quality", "ddim:2", "ddim:3", "--model", "shapes", "--seed", 7, "--images", 40)
     run(*arguments, "--reference", real, "--out", tmp_path / "here")
     # Where a server draws there need not be a model.
     elsewhere = ("--models-dir", tmp_path / "nowhere", "--server", difuso.url)

@@ -80,13 +80,6 @@ def as_png(pixels: np.ndarray[Any, Any]) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def difuso(models_dir: Path, redis_server: object, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Difuso]:
-    ours = {"DIFUSO_MODELS_DIR": str(models_dir), "DIFUSO_SLOTS": "8"}
-    with running(tmp_path_factory.mktemp("client"), ENVIRONMENT | ours) as difuso:
-        yield difuso
-
-
-@pytest.fixture(scope="module")
 def client(difuso: Difuso) -> Iterator[Client]:
     with Client(difuso.url, timeout=None) as client:
         yield client
@@ -198,10 +191,14 @@ def test_mistakes_are_typed_errors_with_their_problem(client: Client) -> None:
         client.job("00000000-0000-0000-0000-000000000000")
 
 
-def test_the_models_are_those_of_the_server(client: Client) -> None:
+def test_the_models_are_those_of_the_server(client: Client, small_models: Path, wait_until: WaitUntil) -> None:
+    def states() -> set[str]:
+        return {model["state"] for model in client.models()["models"]}
+
+    wait_until(lambda: states() == {"ready"}, timeout=30, description="all models are ready")
     models = client.models()
     assert models["default"] == "tiny"
-    assert [model["state"] for model in models["models"]] == ["ready"]
+    assert [model["name"] for model in models["models"]] == sorted(path.name for path in small_models.iterdir())
 
 
 def test_many_mixed_jobs_at_once_give_what_each_gives_alone(difuso: Difuso, client: Client) -> None:
@@ -391,12 +388,15 @@ def test_a_command_writes_the_same_files_with_a_server_and_without(
     assert [Path(path).read_bytes() for path in served] == [Path(path).read_bytes() for path in local]
 
 
-def test_mistakes_of_a_command_with_a_server_are_explained(difuso: Difuso, files: dict[str, str]) -> None:
+def test_mistakes_of_a_command_with_a_server_are_explained(
+    difuso: Difuso, small_models: Path, files: dict[str, str]
+) -> None:
+    names = ", ".join(sorted(path.name for path in small_models.iterdir()))
     for arguments, message in (
         (["sample", "--steps", "1001"], "steps: Must lie between 1 and 1000"),
         (["restore", "inpaint", files["a"]], "mask: "),
         (["denoise", files["absent"]], "absent.png: No such file or directory"),
-        (["sample", "--model", "nobody"], "model: Should be one of tiny"),
+        (["sample", "--model", "nobody"], f"model: Should be one of {names}"),
     ):
         with pytest.raises(UserError, match=message):
             run(*arguments, "--server", difuso.url)

@@ -6,7 +6,6 @@ import hashlib
 import io
 import json
 import zipfile
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,6 @@ from jobs.images.fitting import fit, read_image
 from jobs.store import ResultStore
 from model.shape import Shape
 from tests.pictures import saved
-from tests.serving import ENVIRONMENT, Difuso, running
 from tests.waiting import wait_until
 
 SIZE = 16
@@ -51,26 +49,8 @@ MASK = as_png(MASK_PIXELS)
 BOTH = {"image_a": A, "image_b": B}
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("edit")
-
-
-@pytest.fixture(scope="module")
-def difuso(models_dir: Path, redis_server: object, folder: Path) -> Iterator[Difuso]:
-    ours = {"DIFUSO_MODELS_DIR": str(models_dir), "DIFUSO_STORE_URL": str(folder / "store"), "DIFUSO_SLOTS": "8"}
-    with running(folder, ENVIRONMENT | ours) as difuso:
-        yield difuso
-
-
-@pytest.fixture(scope="module")
-def api(difuso: Difuso) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=difuso.url, timeout=60) as client:
-        yield client
-
-
-def uploads(folder: Path) -> list[Path]:
-    return sorted((folder / "store" / "uploads").rglob("*.png"))
+def uploads(store: Path) -> list[Path]:
+    return sorted((store / "uploads").rglob("*.png"))
 
 
 def refused(answer: httpx.Response, status: int, kind: str, **where: str) -> None:
@@ -202,7 +182,7 @@ def test_each_restoration_answers_with_a_whole_picture(api: httpx.Client, query:
         assert np.abs(kept(made) - expected).mean() < 3  # grey levels, of rounding and clipping
 
 
-def test_a_key_means_its_pictures_too(api: httpx.Client, folder: Path) -> None:
+def test_a_key_means_its_pictures_too(api: httpx.Client, store: Path) -> None:
     key = {"Idempotency-Key": "edit-1", **JSON}
     first = api.post("/denoise?strength=0.3&steps=3&seed=1", files={"image": A}, headers=key).raise_for_status().json()
     again = api.post("/denoise?strength=0.3&steps=3&seed=1", files={"image": A}, headers=key).raise_for_status().json()
@@ -210,7 +190,7 @@ def test_a_key_means_its_pictures_too(api: httpx.Client, folder: Path) -> None:
     other = api.post("/denoise?strength=0.3&steps=3&seed=1", files={"image": B}, headers=key)
     refused(other, 422, "idempotency-conflict")
     kept = stored(A)
-    assert ResultStore(str(folder / "store")).upload(first["id"], hashlib.sha256(kept).hexdigest()) == kept
+    assert ResultStore(str(store)).upload(first["id"], hashlib.sha256(kept).hexdigest()) == kept
 
 
 def stored(png: bytes) -> bytes:
@@ -226,8 +206,8 @@ def test_who_does_not_wait_gets_the_job(api: httpx.Client) -> None:
     assert api.get(path).json()["state"] == "succeeded"
 
 
-def test_what_is_refused_leaves_nothing_behind(api: httpx.Client, folder: Path) -> None:
-    before = uploads(folder)
+def test_what_is_refused_leaves_nothing_behind(api: httpx.Client, store: Path) -> None:
+    before = uploads(store)
     larger = as_png(np.zeros((SIZE, SIZE + 1), np.uint8))
     refused(api.post("/denoise", files={"image": A[:-20]}), 422, "bad-image", part="image")
     refused(api.post("/denoise", files={"image": b"GIF89a" + bytes(99)}), 415, "unsupported-format", part="image")
@@ -240,7 +220,7 @@ def test_what_is_refused_leaves_nothing_behind(api: httpx.Client, folder: Path) 
     refused(api.post(inpaint, files={"image": A}), 422, "invalid-request", part="mask")
     refused(api.post(inpaint, files={"image": A, "mask": larger}), 422, "invalid-request", part="mask")
     refused(api.post("/restore?task=colorize", files={"image": A, "mask": MASK}), 422, "invalid-request", part="mask")
-    assert uploads(folder) == before
+    assert uploads(store) == before
 
 
 @pytest.mark.parametrize(

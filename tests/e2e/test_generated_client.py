@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 from tests.pictures import saved
-from tests.serving import ENVIRONMENT, Difuso, running
+from tests.serving import Difuso
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -29,13 +29,6 @@ PICTURE = saved(Image.linear_gradient("L").resize((SIZE, SIZE)).convert("RGB"), 
 MASK = saved(Image.new("L", (SIZE, SIZE // 2), 255).crop((0, 0, SIZE, SIZE)), "PNG")
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
-
-
-@pytest.fixture(scope="module")
-def difuso(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Difuso]:
-    folder = tmp_path_factory.mktemp("generated")
-    with running(folder, ENVIRONMENT | {"DIFUSO_MODELS_DIR": str(models_dir)}) as difuso:
-        yield difuso
 
 
 @pytest.fixture(scope="module")
@@ -114,13 +107,13 @@ def test_it_follows_a_job_from_202_to_its_images_and_their_end(client: Any) -> N
     api = part("api.jobs")
     for name in ("generate", "get_job", "list_jobs", "get_image", "get_images", "follow_job", "delete_images"):
         part(f"api.jobs.{name}")
-    job = api.generate.sync(client=client, steps=3, n=2, tag="poster", prefer="respond-async", priority="u=1")
+    job = api.generate.sync(client=client, steps=3, n=2, tag="generated", prefer="respond-async", priority="u=1")
     assert (job.kind, job.params.steps, job.urgency) == ("generate", 3, 1)
     several = api.generate.sync(client=client, steps=3, seed=[9, 3], prefer="respond-async")
     assert (several.params.n, several.params.seed) == (2, [9, 3])
     ended = api.get_job.sync(job.id, client=client, prefer="wait=60")
     assert ended.state == part("models").JobState.SUCCEEDED
-    assert [each.id for each in api.list_jobs.sync(client=client, tag="poster").jobs] == [job.id]
+    assert [each.id for each in api.list_jobs.sync(client=client, tag="generated").jobs] == [job.id]
     assert b"event: succeeded" in api.follow_job.sync_detailed(job.id, client=client).content
     one, all_ = api.get_image.sync(job.id, 1, client=client), api.get_images.sync(job.id, client=client)
     sizes = [Image.open(each.payload).size for each in (one, all_)]
@@ -139,9 +132,9 @@ def test_a_refusal_is_a_problem_with_its_errors(package: ModuleType, client: Any
     assert [error.to_dict()["parameter"] for error in problem.errors] == ["n"]
 
 
-def test_it_knows_the_models_and_the_health_of_the_server(client: Any) -> None:
+def test_it_knows_the_models_and_the_health_of_the_server(client: Any, small_models: Path) -> None:
     models = part("api.models.list_models").sync(client=client)
-    assert [each.name for each in models.models] == ["tiny"]
+    assert [each.name for each in models.models] == sorted(path.name for path in small_models.iterdir())
     assert part("api.models.get_model").sync("tiny", client=client).image_size == SIZE
     assert part("api.health.health").sync(client=client).to_dict() == {"status": "ok"}
     wait_until(lambda: part("api.health.ready").sync(client=client).workers == 1, 30, "the worker is counted")

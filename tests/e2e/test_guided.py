@@ -28,7 +28,7 @@ def difuso(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Difuso]:
     recipe = load_recipe(str(write_recipe(folder, guides=plain)), ["max_steps=200"])
     train(recipe, folder / "run")
     shutil.copytree(folder / "run/model", models / "guided")
-    ours = {"DIFUSO_MODELS_DIR": str(models), "OMP_NUM_THREADS": "1"}
+    ours = {"DIFUSO_MODELS_DIR": str(models)}
     with running(tmp_path_factory.mktemp("difuso"), ENVIRONMENT | ours) as difuso:
         yield difuso
 

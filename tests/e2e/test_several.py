@@ -18,34 +18,16 @@ from typer.testing import CliRunner
 from difuso import AsyncClient, Client, cli
 from difuso.errors import UserError
 from difuso.inspecting import recipe_in
-from model.checkpoint import save_checkpoint
-from model.networks.configs import UNetConfig
 from tests.pictures import saved
-from tests.serving import ENVIRONMENT, Difuso, running
-from tests.small_models import CLASSES, CLASSIFIER, NETWORK, checkpoint_of
+from tests.serving import Difuso
+from tests.small_models import CLASSES
 
-pytestmark = [pytest.mark.timeout(180), pytest.mark.usefixtures("redis_server")]
+pytestmark = pytest.mark.timeout(180)
 
 PNG = saved(Image.linear_gradient("L").resize((8, 8)).convert("RGB"), "PNG")
 MASK = saved(Image.new("L", (8, 4), 255).crop((0, 0, 8, 8)), "PNG")
+COMMON: dict[str, Any] = {"model": "shapes", "steps": 4}
 GUIDED = {"guidance_scale": 2.0, "classifier_scale": 1.5}
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A models folder with one model, of three classes and with a classifier."""
-    network = UNetConfig(num_classes=len(CLASSES), **NETWORK)
-    made = checkpoint_of(network, classes=CLASSES, classifier=CLASSIFIER)
-    folder = tmp_path_factory.mktemp("models")
-    save_checkpoint(folder / "shapes", made.config, made.network, classifier=made.classifier)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def difuso(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Difuso]:
-    ours = {"DIFUSO_MODELS_DIR": str(folder), "OMP_NUM_THREADS": "1"}
-    with running(tmp_path_factory.mktemp("difuso"), ENVIRONMENT | ours) as difuso:
-        yield difuso
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +40,7 @@ def ask(difuso: Difuso, kind: str, query: dict[str, Any], files: dict[str, bytes
     """The PNGs of an answer, and its manifest."""
     answer = httpx.post(
         f"{difuso.url}/{kind}",
-        params={"steps": 4} | query,
+        params=COMMON | query,
         files=files or None,
         headers={"Accept": "application/zip"},
         timeout=60,
@@ -123,14 +105,14 @@ def test_each_image_is_the_file_that_it_is_alone(
 
 
 def test_the_client_takes_sequences_and_the_manifest_shows_them(difuso: Difuso, client: Client) -> None:
-    made = client.generate(seed=SEEDS, label=["star", 0, "1"], steps=4)
+    made = client.generate(seed=SEEDS, label=["star", 0, "1"], **COMMON)
     assert list(made.pngs) == ask(difuso, "generate", {"seed": SEEDS, "label": LABELS}, {})[0]
     assert (made.manifest["params"]["seed"], made.manifest["params"]["label"]) == (SEEDS, [2, 0, 1])
     assert [(image["seed"], image["label"]) for image in made.manifest["images"]] == [(9, 2), (3, 0), (9, 1)]
-    again = client.generate(seed=5, label="all", steps=4, n=5)
+    again = client.generate(seed=5, label="all", n=5, **COMMON)
     assert [image["label"] for image in again.manifest["images"]] == [0, 1, 2, 0, 1]
     params = client.job(again.facts["id"]).facts["params"]
-    assert list(client.generate(**params).pngs) == list(again.pngs)  # what a job shows can be sent back
+    assert list(client.generate(model="shapes", **params).pngs) == list(again.pngs)  # what a job shows can be sent back
 
 
 @pytest.mark.parametrize(
@@ -153,7 +135,7 @@ def test_the_ends_between_two_seeds_are_what_generate_draws(difuso: Difuso, quer
         assert pixels(end) == pixels(alone) != pixels(middle)
     own = {"label": labels[1]} if isinstance(labels, list) else {}
     assert ask(difuso, "interpolate", between | {"lambda": 0.5} | own, {})[0] == [middle]
-    row = httpx.post(f"{difuso.url}/interpolate", params={"steps": 4} | between, timeout=60).raise_for_status().content
+    row = httpx.post(f"{difuso.url}/interpolate", params=COMMON | between, timeout=60).raise_for_status().content
     with Image.open(io.BytesIO(row)) as image, Image.open(io.BytesIO(first)) as one:
         assert image.height == one.height
         assert image.width > 3 * one.width
@@ -165,7 +147,7 @@ def pixels(png: bytes) -> bytes:
 
 
 def test_the_client_interpolates_between_two_seeds(difuso: Difuso, client: Client) -> None:
-    sent: dict[str, Any] = {"lambda_": [0, 1], "steps": 4, "sampler": "dpmpp"}
+    sent: dict[str, Any] = COMMON | {"lambda_": [0, 1], "sampler": "dpmpp"}
     made = client.interpolate(seed=(3, 9), trace="last", **sent)
     query = {"seed": [3, 9], "lambda": [0, 1], "sampler": "dpmpp"}
     assert list(made.pngs) == ask(difuso, "interpolate", query, {})[0]
@@ -191,9 +173,9 @@ def words(name: str, values: list[Any]) -> list[Any]:
 
 
 def test_the_command_line_repeats_options_with_a_server_and_without(
-    difuso: Difuso, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    difuso: Difuso, small_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("DIFUSO_MODELS_DIR", str(folder))
+    monkeypatch.setenv("DIFUSO_MODELS_DIR", str(small_models))
     monkeypatch.setenv("DIFUSO_COMPILE", "off")
     (tmp_path / "a.png").write_bytes(PNG)
     lists = (*words("seed", SEEDS), *words("label", LABELS))
@@ -226,16 +208,17 @@ def test_the_command_line_repeats_options_with_a_server_and_without(
             ["3-to-9-0", "3-to-9-0.5"],
         ),
     }
+    options = ("--model", "shapes", "--steps", 4)
     for name, (command, stems) in commands.items():
         here, there = tmp_path / name / "here", tmp_path / name / "there"
-        assert run(*command, "--steps", 4, "-o", here) == [str(here / f"shapes-{stem}.png") for stem in stems]
-        run(*command, "--steps", 4, "-o", there, "--server", difuso.url)
+        assert run(*command, *options, "-o", here) == [str(here / f"shapes-{stem}.png") for stem in stems]
+        run(*command, *options, "-o", there, "--server", difuso.url)
         assert {path.name: path.read_bytes() for path in there.iterdir()} == {
             path.name: path.read_bytes() for path in here.iterdir()
         }
     for place in ([], ["--server", difuso.url]):
         with pytest.raises(UserError, match="n: Should be the number of labels, 2, or omitted"):
-            run("sample", "-n", 3, *words("label", ["star", "square"]), *place)
+            run("sample", "--model", "shapes", "-n", 3, *words("label", ["star", "square"]), *place)
 
 
 @pytest.mark.parametrize(
@@ -255,6 +238,6 @@ def test_the_command_line_repeats_options_with_a_server_and_without(
 def test_what_contradicts_itself_is_named(difuso: Difuso, path: str, name: str) -> None:
     kind = path[1:].partition("?")[0]
     files = {"generate": None, "denoise": {"image": PNG}, "interpolate": {"image_a": PNG, "image_b": PNG}}[kind]
-    answer = httpx.post(f"{difuso.url}{path}", files=files, timeout=30)
+    answer = httpx.post(f"{difuso.url}{path}&model=shapes", files=files, timeout=30)
     assert answer.status_code == 422
     assert [error["parameter"] for error in answer.json()["errors"]] == [name]

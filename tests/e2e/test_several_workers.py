@@ -78,7 +78,7 @@ two_cores_needed = pytest.mark.skipif(
 @two_cores_needed
 @pytest.mark.usefixtures("redis_server")
 def test_two_workers_whose_threads_are_set_share_no_core(tmp_path: Path, environment: dict[str, str]) -> None:
-    with running(tmp_path, {**environment, "OMP_NUM_THREADS": "1", "DIFUSO_WORKERS": "2"}) as difuso:
+    with running(tmp_path, {**environment, "DIFUSO_WORKERS": "2"}) as difuso:
         assert "starting 2 workers with 1 threads each" in difuso.output
         first, second = (os.sched_getaffinity(difuso.pid(f"worker {number}")) for number in (1, 2))
         assert not first & second
@@ -92,7 +92,6 @@ def test_two_workers_share_the_work_the_losses_and_the_bytes(
     tmp_path: Path, environment: dict[str, str], wait_until: WaitUntil
 ) -> None:
     ports = neighbouring_ports()
-    one_thread = {"OMP_NUM_THREADS": "1"}
     environment |= {
         "DIFUSO_SLOTS": "1",  # a worker takes one job at a time, so two jobs need both
         "DIFUSO_METRICS_PORT": str(ports[0]),
@@ -103,8 +102,8 @@ def test_two_workers_share_the_work_the_losses_and_the_bytes(
         return tuple(map(in_flight, ports)) == jobs
 
     two_cores = {processor for core in find_cores()[:2] for processor in core}
-    environment.pop("OMP_NUM_THREADS", None)
-    auto = {**environment, "DIFUSO_WORKERS": "auto"}
+    auto = {name: value for name, value in environment.items() if name != "OMP_NUM_THREADS"}
+    auto["DIFUSO_WORKERS"] = "auto"
     with bound_to(two_cores), running(tmp_path, auto, start=executed) as difuso:
         assert "starting 2 workers with one core each, or all for one that has work alone" in difuso.output
         wait_until(lambda: busy(0, 0), timeout=40, description="both workers wait for jobs")
@@ -126,7 +125,7 @@ def test_two_workers_share_the_work_the_losses_and_the_bytes(
         assert difuso.output.count("drained after") == 2
         assert re.findall(r"stopping (.+)", difuso.output) == ["worker 1", "worker 2", "api", "redis"]
 
-    with running(tmp_path, {**environment, **one_thread, "DIFUSO_WORKERS": "1"}) as difuso:
+    with running(tmp_path, {**environment, "DIFUSO_WORKERS": "1"}) as difuso:
         found += [
             images(difuso, handed_over, wait_until),
             images(difuso, [post(difuso, seed) for seed in SEEDS], wait_until),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +16,13 @@ from app.render import SHEET_GAP
 from difuso import Client, cli
 from difuso.client import DifusoError
 from difuso.errors import UserError
-from model import save_checkpoint
-from model.shape import Shape
 from tests.pictures import saved
-from tests.serving import ENVIRONMENT, Difuso, running
-from tests.small_models import checkpoint_of_shape
+from tests.serving import Difuso
 
 pytestmark = pytest.mark.timeout(180)
 
-SHAPES = {"wide": Shape(3, 16, 24), "four": Shape(4, 8, 12), "grey": Shape(1, 8, 12)}
-WIDE, FOUR, GREY = (f"model={name}&steps=3&seed=7" for name in SHAPES)
+NAMES = ("wide", "four", "grey")
+WIDE, FOUR, GREY = (f"model={name}&steps=3&seed=7" for name in NAMES)
 NPZ, APNG, PNG = ({"Accept": form} for form in ("application/x-npz", "image/apng", "image/png"))
 RNG = np.random.default_rng(0)
 A, B = (saved(Image.fromarray(RNG.integers(0, 256, (16, 24, 3), dtype=np.uint8)), "PNG") for _ in "ab")
@@ -34,28 +30,6 @@ FOUR_CHANNELS = RNG.integers(0, 256, (8, 12, 4), dtype=np.uint8)
 DEEP = RNG.integers(0, 65536, (8, 12), dtype=np.uint16)
 
 Pixels = np.ndarray[Any, Any]
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("models")
-    for name, shape in SHAPES.items():
-        made = checkpoint_of_shape(shape)
-        save_checkpoint(folder / name, made.config, made.network)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def difuso(models: Path, redis_server: object, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Difuso]:
-    ours = {"DIFUSO_MODELS_DIR": str(models), "DIFUSO_SLOTS": "4", "DIFUSO_DEFAULT_MODEL": "wide"}
-    with running(tmp_path_factory.mktemp("shapes"), ENVIRONMENT | ours) as difuso:
-        yield difuso
-
-
-@pytest.fixture(scope="module")
-def api(difuso: Difuso) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=difuso.url, timeout=60) as client:
-        yield client
 
 
 def opened(answer: httpx.Response) -> Image.Image:
@@ -87,10 +61,15 @@ def detail(answer: httpx.Response, status: int) -> str:
     return text
 
 
+def newest(api: httpx.Client) -> str:
+    (job,) = api.get("/jobs?limit=1").raise_for_status().json()["jobs"]
+    return str(job["id"])
+
+
 def test_models_are_listed_with_height_and_width(api: httpx.Client) -> None:
     found = {model["name"]: model for model in api.get("/models").json()["models"]}
-    assert [found[name]["image_size"] for name in SHAPES] == [[16, 24], [8, 12], [8, 12]]
-    assert [found[name]["channels"] for name in SHAPES] == [3, 4, 1]
+    assert [found[name]["image_size"] for name in NAMES] == [[16, 24], [8, 12], [8, 12]]
+    assert [found[name]["channels"] for name in NAMES] == [3, 4, 1]
 
 
 # 16x24
@@ -145,9 +124,9 @@ def test_what_is_known_of_a_wide_image_stays(api: httpx.Client) -> None:
 
 
 def test_a_wide_image_is_verified_from_its_recipe(
-    api: httpx.Client, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    api: httpx.Client, small_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("DIFUSO_MODELS_DIR", str(models))
+    monkeypatch.setenv("DIFUSO_MODELS_DIR", str(small_models))
     monkeypatch.setenv("DIFUSO_COMPILE", "off")
     (tmp_path / "sent.png").write_bytes(A)
     answers = {
@@ -184,10 +163,10 @@ def test_images_of_four_channels_are_arrays(api: httpx.Client) -> None:
 
 @pytest.mark.parametrize("form", ["image/png", "image/apng", "application/zip", "multipart/mixed"])
 def test_what_cannot_hold_four_channels_is_refused_before_anything_is_drawn(api: httpx.Client, form: str) -> None:
-    before = len(api.get("/jobs").json()["jobs"])
+    before = newest(api)
     answer = api.post(f"/generate?{FOUR}", headers={"Accept": form})
     assert "Images of 4 channels are not PNGs: accept application/x-npz or application/json" in detail(answer, 406)
-    assert len(api.get("/jobs").json()["jobs"]) == before
+    assert newest(api) == before
     done = api.post(f"/generate?{FOUR}").headers["X-Job-Id"]
     assert "not PNGs" in detail(api.get(f"/jobs/{done}/image", headers={"Accept": form}), 406)
     assert "not PNGs" in detail(api.get(f"/jobs/{done}/images/0"), 406)
@@ -228,9 +207,9 @@ def test_the_client_has_four_channels_as_pixels(difuso: Difuso) -> None:
 
 
 def test_four_channels_on_the_command_line_are_one_file(
-    difuso: Difuso, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    difuso: Difuso, small_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("DIFUSO_MODELS_DIR", str(models))
+    monkeypatch.setenv("DIFUSO_MODELS_DIR", str(small_models))
     monkeypatch.setenv("DIFUSO_COMPILE", "off")
     (tmp_path / "sent.npy").write_bytes(npy(FOUR_CHANNELS))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from difuso import Client, cli
 from difuso.client import InvalidRequest
 from difuso.errors import UserError
 from tests.pictures import saved
-from tests.serving import ENVIRONMENT, Difuso, running
+from tests.serving import Difuso
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -36,19 +35,6 @@ KINDS: dict[str, tuple[str, dict[str, bytes], int, int]] = {
 }
 TRACE = "trace=1&trace=last&trace=3"
 KEPT = (1, 3, STEPS)
-
-
-@pytest.fixture(scope="module")
-def difuso(models_dir: Path, redis_server: object, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Difuso]:
-    ours = {"DIFUSO_MODELS_DIR": str(models_dir), "DIFUSO_SLOTS": "8"}
-    with running(tmp_path_factory.mktemp("traces"), ENVIRONMENT | ours) as difuso:
-        yield difuso
-
-
-@pytest.fixture(scope="module")
-def api(difuso: Difuso) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=difuso.url, timeout=60) as api:
-        yield api
 
 
 def post(api: httpx.Client, kind: str, query: str, **headers: str) -> httpx.Response:

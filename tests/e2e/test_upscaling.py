@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -20,34 +19,12 @@ from jobs.cascade import Enlarging, enlarging_seed
 from jobs.kinds.generate import Generation
 from tests.forking import Command
 from tests.pictures import saved
-from tests.serving import ENVIRONMENT, Difuso, running
+from tests.serving import ENVIRONMENT, Difuso
 from tests.waiting import wait_until
 from tests.worker_stack import RECOVERY_SECONDS, Stack
 
 PICTURE = saved(Image.linear_gradient("L").resize((16, 16)).convert("RGB"), "PNG")
 ZIP = {"Accept": "application/zip"}
-
-
-@pytest.fixture(scope="module")
-def environment(cascade_models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    store = str(tmp_path_factory.mktemp("store"))
-    ours = {"DIFUSO_MODELS_DIR": str(cascade_models_dir), "DIFUSO_STORE_URL": store, "DIFUSO_SLOTS": "4"}
-    return ENVIRONMENT | ours
-
-
-@pytest.fixture(scope="module")
-def difuso(
-    environment: dict[str, str], redis_server: object, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Difuso]:
-    with running(tmp_path_factory.mktemp("upscaling"), environment) as difuso:
-        yield difuso
-
-
-@pytest.fixture(scope="module")
-def api(difuso: Difuso) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=difuso.url, timeout=60) as client:
-        wait_until(lambda: {each["state"] for each in client.get("/models").json()["models"]} == {"ready"}, 30, "ready")
-        yield client
 
 
 def upscaled(api: httpx.Client, png: bytes = PICTURE, **query: Any) -> bytes:
@@ -100,10 +77,11 @@ def test_a_cascade_has_the_pixels_of_two_requests(api: httpx.Client) -> None:
 
 
 def test_the_client_and_the_commands_make_the_same_images(
-    api: httpx.Client, difuso: Difuso, environment: dict[str, str], tmp_path: Path
+    api: httpx.Client, difuso: Difuso, cascade_models_dir: Path, tmp_path: Path
 ) -> None:
     """Without a server the bytes are the same, and `difuso verify` finds them."""
     (tmp_path / "small.png").write_bytes(PICTURE)
+    environment = ENVIRONMENT | {"DIFUSO_MODELS_DIR": str(cascade_models_dir)}
 
     def command(*arguments: str) -> None:
         log = tmp_path / "said"

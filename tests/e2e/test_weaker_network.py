@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import io
 import json
-import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
@@ -18,36 +15,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from model import load_checkpoint, save_checkpoint
-from model.networks.build import build_network
-from model.networks.configs import UNetConfig
-from tests.serving import ENVIRONMENT, Difuso, running
-from tests.small_models import awake
+from tests.serving import ENVIRONMENT, Difuso
 
-pytestmark = [pytest.mark.timeout(180), pytest.mark.usefixtures("redis_server")]
+pytestmark = pytest.mark.timeout(180)
 
 SCALE = 2.5
 GUIDED = 5  # of eight steps, those with a sigma above 0.5 and up to 20
-
-
-@pytest.fixture(scope="module")
-def guided_dir(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A models folder with `guided`, and `plain`, which is the same without the weaker network."""
-    plain, folder = load_checkpoint(models_dir / "tiny"), tmp_path_factory.mktemp("models")
-    assert isinstance(plain.config.network, UNetConfig)
-    weaker = dataclasses.replace(plain.config.network, channel_mult=(1,), attention_levels=())
-    defaults = dataclasses.replace(plain.config.defaults, guidance_scale=SCALE)
-    config = dataclasses.replace(plain.config, weaker=weaker, defaults=defaults)
-    save_checkpoint(folder / "plain", plain.config, plain.network)
-    save_checkpoint(folder / "guided", config, plain.network, weaker=awake(build_network(weaker)))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def difuso(guided_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Difuso]:
-    ours = {"DIFUSO_MODELS_DIR": str(guided_dir), "OMP_NUM_THREADS": "1"}
-    with running(tmp_path_factory.mktemp("difuso"), ENVIRONMENT | ours) as difuso:
-        yield difuso
 
 
 def ask(difuso: Difuso, **query: Any) -> bytes:
@@ -66,7 +39,7 @@ def test_the_model_is_guided_without_being_asked(difuso: Difuso) -> None:
     with Image.open(io.BytesIO(guided)) as image:
         assert json.loads(image.info["difuso"])["guidance_scale"] == SCALE
     off = ask(difuso, guidance_scale=1)
-    assert np.array_equal(pixels(off), pixels(ask(difuso, model="plain")))
+    assert np.array_equal(pixels(off), pixels(ask(difuso, model="tiny")))
     assert not np.array_equal(pixels(off), pixels(guided))
     assert not np.array_equal(pixels(stronger), pixels(guided))
 
@@ -94,7 +67,7 @@ def test_it_guides_within_the_noise_levels_of_the_request(difuso: Difuso) -> Non
 @pytest.mark.slow
 @pytest.mark.parametrize("limits", [{}, {"guidance_low": "0.5", "guidance_high": "20"}], ids=["everywhere", "between"])
 def test_bytes_are_the_same_in_a_batch_and_without_a_server(
-    difuso: Difuso, guided_dir: Path, tmp_path: Path, limits: dict[str, str]
+    difuso: Difuso, small_models: Path, tmp_path: Path, limits: dict[str, str]
 ) -> None:
     alone = ask(difuso, **limits)
     together = httpx.post(
@@ -105,7 +78,7 @@ def test_bytes_are_the_same_in_a_batch_and_without_a_server(
     )
     with ZipFile(io.BytesIO(together.raise_for_status().content)) as archive:
         assert archive.read(sorted(name for name in archive.namelist() if name.endswith(".png"))[1]) == alone
-    environment = {**os.environ, "DIFUSO_MODELS_DIR": str(guided_dir), "OMP_NUM_THREADS": "1"}
+    environment = ENVIRONMENT | {"DIFUSO_MODELS_DIR": str(small_models)}
     options = [word for name, value in limits.items() for word in (f"--{name.replace('_', '-')}", value)]
     for command in (
         ["sample", "--model", "guided", "--seed", "3", "--steps", "8", *options],
@@ -121,10 +94,10 @@ def test_models_show_which_of_them_a_weaker_network_guides(difuso: Difuso) -> No
     shown = {model["name"]: model for model in httpx.get(f"{difuso.url}/models", timeout=30).json()["models"]}
     assert shown["guided"]["weaker"] is True
     assert shown["guided"]["defaults"]["guidance_scale"] == SCALE
-    assert "weaker" not in shown["plain"]
+    assert "weaker" not in shown["tiny"]
 
 
 def test_a_model_without_one_refuses_to_be_guided(difuso: Difuso) -> None:
-    answer = httpx.post(f"{difuso.url}/generate?model=plain&guidance_scale=2", timeout=60)
+    answer = httpx.post(f"{difuso.url}/generate?model=tiny&guidance_scale=2", timeout=60)
     assert answer.status_code == 422
-    assert "plain has no classes" in answer.text
+    assert "tiny has no classes" in answer.text

@@ -64,7 +64,6 @@ class Pulling:
             "HF_ENDPOINT": hub.url,
             "HF_HUB_DISABLE_TELEMETRY": "1",
             "HF_TOKEN": "hf_of-the-test",
-            "OMP_NUM_THREADS": "1",
         }
 
     def __call__(self, *arguments: str, **environment: str) -> str:

@@ -114,7 +114,7 @@ def test_a_redis_url_that_does_not_answer_is_told_at_once(tmp_path: Path, enviro
 
 
 def test_workers_without_cores_are_told_at_once(tmp_path: Path, environment: dict[str, str]) -> None:
-    environment |= {"DIFUSO_PORT": str(free_port()), "DIFUSO_DEVICE": "cpu", "OMP_NUM_THREADS": "1"}
+    environment |= {"DIFUSO_PORT": str(free_port()), "DIFUSO_DEVICE": "cpu"}
     answer = refused(tmp_path, environment, "--workers", "100000")
     assert "100000 workers need 100000 cores, 1 for each, and there are " in answer
 
