@@ -124,16 +124,19 @@ def test_classes_in_another_order_are_refused(tmp_path: Path, recipe: Callable[.
         train(recipe(*changes), tmp_path / "run")
 
 
-@pytest.fixture
-def trained(tmp_path: Path, recipe: Callable[..., Recipe]) -> Path:
-    """The folder of a run of seconds."""
-    assert train(recipe(), tmp_path / "run") == 60
-    return tmp_path / "run"
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> Path:
+    """The folder of a run of seconds; beside it lies `guided`, the model that it began with."""
+    folder = tmp_path_factory.mktemp("trained")
+    path = write_recipe(folder, guides=guided_model(folder / "guided"))
+    assert train(load_recipe(str(path)), folder / "run") == 60
+    return folder / "run"
 
 
-def test_a_run_leaves_the_model_with_its_classifier_and_no_other_bit_changed(tmp_path: Path, trained: Path) -> None:
-    before, after = load_checkpoint(tmp_path / "guided"), load_checkpoint(trained / "model")
-    assert file_sha256(trained / "model" / WEIGHTS) == file_sha256(tmp_path / "guided" / WEIGHTS)
+def test_a_run_leaves_the_model_with_its_classifier_and_no_other_bit_changed(trained: Path) -> None:
+    guided = trained.with_name("guided")
+    before, after = load_checkpoint(guided), load_checkpoint(trained / "model")
+    assert file_sha256(trained / "model" / WEIGHTS) == file_sha256(guided / WEIGHTS)
     assert after.classifier is not None
     training = dict(after.config.training)
     facts = training.pop("classifier")
