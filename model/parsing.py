@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, TypeVar, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
@@ -22,7 +23,7 @@ def parse(kind: type[Value], content: Any, prefix: str = "") -> Value:
     Raises:
         ValueError: if a key is unknown or missing, or a value does not fit its field; the message names the key.
     """
-    adapters: dict[str, TypeAdapter[Any]] = {name: TypeAdapter(hint) for name, hint in get_type_hints(kind).items()}
+    adapters = _adapters(kind)  # type: ignore[arg-type]  # types are hashable
     if not isinstance(content, Mapping):
         raise ValueError(f"{prefix.rstrip('.')} must be a table of {', '.join(adapters)}, got {content!r}")
     values = {}
@@ -41,3 +42,9 @@ def parse(kind: type[Value], content: Any, prefix: str = "") -> Value:
         return kind(**values)
     except ValueError as error:
         raise ValueError(f"{prefix.rstrip('.')}: {error}" if prefix else str(error)) from error
+
+
+@cache  # to make them takes a thousand times as long as to use them
+def _adapters(kind: type[Any]) -> Mapping[str, TypeAdapter[Any]]:
+    """Returns what checks the values of a dataclass, by the names of its fields."""
+    return {name: TypeAdapter(hint) for name, hint in get_type_hints(kind).items()}
