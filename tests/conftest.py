@@ -16,6 +16,7 @@ import httpx
 import hypothesis
 import pytest
 import redis
+from typer.main import get_command
 
 from difuso.errors import UserError
 from difuso.supervisor.child_processes import ChildProcesses
@@ -35,6 +36,9 @@ hypothesis.settings.load_profile("difuso")
 
 # Each client of httpx would read all certificates anew, five times as much work as a request is.
 pytest.MonkeyPatch().setattr("httpx._transports.default.create_ssl_context", cache(httpx.create_ssl_context))
+
+# Each command that a test runs would make all commands anew.
+pytest.MonkeyPatch().setattr("typer.testing._get_command", cache(get_command))
 
 # What users keep between runs, tests neither read nor write.
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="difuso-tests-")
