@@ -69,6 +69,7 @@ def test_a_run_leaves_a_model_that_loads_and_records_that_read(tmp_path: Path, t
     bound = ("loss=hybrid", "variance=learned_range", "network.out_channels=6")
     changes = ("save_every=4", "sheet_every=4", "more_ema_decays=[0.5]", *classes, *bound)
     assert train(tiny("max_steps=6", *changes), out) == 6
+    averages = saved(out)["emas"]
     for folder, place in (("model", 0), ("model-0.5", 1)):
         checkpoint = load_checkpoint(out / folder)
         assert checkpoint.config.variance == "learned_range"
@@ -77,7 +78,7 @@ def test_a_run_leaves_a_model_that_loads_and_records_that_read(tmp_path: Path, t
         assert checkpoint.config.training["images"] == 24
         assert checkpoint.config.training["training_images"] == 10
         for name, tensor in checkpoint.network.state_dict().items():
-            assert torch.allclose(tensor, saved(out)["emas"][place]["network"][name], atol=1e-3)  # saved as float16
+            assert torch.allclose(tensor, averages[place]["network"][name], atol=1e-3)  # saved as float16
     entries = read_metrics(out / "metrics.jsonl")
     assert [entry["step"] for entry in entries] == [2, 4, 6]
     assert entries[0].keys() >= {"loss", "vlb", "grad_norm", "images_per_second", "lr", "skipped"}
