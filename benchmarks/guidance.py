@@ -86,8 +86,8 @@ def main(
     torch.set_num_threads(1)
     checkpoint = load_checkpoint(model)
     config = checkpoint.config
-    chosen: dict[str, Any] = {"sampler": sampler, "steps": steps, "spacing": spacing}
-    settings = config.settle(**{key: value for key, value in chosen.items() if value is not None})
+    chosen: dict[str, Any] = {"sampler": sampler, "steps": steps, "spacing": spacing, "guidance_scale": 1.0}
+    settings = config.settle(**chosen)
     guide = "none" if checkpoint.classifier is None else file_sha256(model / CLASSIFIER)
     params = SamplingParams(n=1, seed=SEED, label=0, **vars(settings))
     runner = Runner(checkpoint, device=torch.device("cpu"), slots=32)

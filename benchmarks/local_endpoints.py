@@ -62,11 +62,11 @@ class LocalEndpoints:
         """All at once, as a worker with that many jobs in flight makes them."""
         kind = KINDS[name]
         asked = kind.query.model_validate({"seed": 0, **query})
-        fits = kind.fits(asked, self.model)
+        draft = kind.draft(asked, self.model)
         jobs = []
         for arrays in sent:
-            images = {part: fits[part](Image.fromarray(array)) for part, array in arrays.items()}
-            prepared = kind.prepare(asked, self.model, images)
+            images = {part: draft.fits[part](Image.fromarray(array)) for part, array in arrays.items()}
+            prepared = draft.complete(images)
             jobs.append((new_job(self.model.name, prepared), [from_png(image.png) for image in prepared.images]))
         self.image_steps += sum(job.image_steps for job, _ in jobs)
         return [[np.asarray(Image.open(BytesIO(png))) for png in pngs] for pngs in run_jobs(self._runner, jobs)]

@@ -26,10 +26,11 @@ from evaluation.halves import Half, first_of
 from evaluation.image_sets import ImageSet, drawn, from_array
 from evaluation.real_images import real_images
 from evaluation.reference import read_reference
-from jobs.params import SamplerName, SamplingParams
+from jobs.params import SamplingParams
 from model import Checkpoint, load_checkpoint
 from model.config import ModelConfig, SamplerDefaults
 from model.guidance import UNGUIDED, Guidance
+from model.plans.settings import SamplerName
 from training.images import ImageArray
 from worker.runner import Runner
 
@@ -60,7 +61,7 @@ class Line:
     @classmethod
     def of(cls, own: SamplerDefaults) -> Line:
         """Returns the line of a model's own settings."""
-        return cls(own.sampler, own.spacing, (), own.eta, own.guidance(own.guidance_scale))
+        return cls(own.sampler, own.spacing, (), own.eta, own.guidance if own.guidance_scale != 1 else UNGUIDED)
 
     def settled(self, model: ModelConfig) -> Line:
         """Returns the line with its spacing and without its steps, equal for equal pictures."""
@@ -131,7 +132,7 @@ class Bench:
         quality = evaluate(made, self._references[half], self._extractor)
         point = {"steps": steps, "images": count, **told(quality), "seconds_per_image": quality.seconds_per_image}
         config = self.checkpoint.config
-        plan = config.plan(self.checkpoint.schedule, **line.params(config, steps, half.seed).choices)
+        plan = config.plan_of(self.checkpoint.schedule, line.params(config, steps, half.seed))
         if half is Half.CHOOSING and not plan.stochastic and (line, steps) != CONVERGED:
             point["grey_levels"] = distance_from(self._goal, draw(0, FEWEST))
         return point

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from jobs.places import default_models_dir
+from jobs.queries import Choices
 
 from .errors import UserError
 from .logs import log_lines
-from .options import ModelsDir, Server, read_settings
+from .options import ModelsDir, Server, read_settings, takes
 
 if TYPE_CHECKING:
     from .drawing import DrawingModel
@@ -22,20 +23,8 @@ evaluate = typer.Typer(help="Measures models and images.", no_args_is_help=True)
 
 OUT = Path("var/evaluation")
 LOSSES = "losses.png"
+OF_SOURCES = ("sampler", "steps", "spacing")  # settings that the name of a source holds
 Model = Annotated[str | None, typer.Option(help="Name of a checkpoint; by default the first.")]
-Guidance = Annotated[
-    float | None, typer.Option(min=0, help="Scale of guidance, for a model with classes or a weaker network.")
-]
-GuidanceLow = Annotated[
-    float | None, typer.Option(min=0, help="Noise level, as sigma, above which guidance acts; by default the model's.")
-]
-GuidanceHigh = Annotated[
-    float | None, typer.Option(min=0, help="Noise level, as sigma, up to which guidance acts; by default the model's.")
-]
-Eta = Annotated[
-    float | None,
-    typer.Option(min=0, help="Noise of each SAMPLER, ddim or dpmpp; by default the model's for its own, else 0."),
-]
 Inception = Annotated[
     str | None,
     typer.Option(
@@ -52,7 +41,10 @@ def begin() -> None:
 
 
 @evaluate.command()
+@takes(Choices, but=OF_SOURCES)
 def quality(
+    *,
+    query: Choices,
     sources: Annotated[
         list[str] | None,
         typer.Argument(
@@ -89,10 +81,6 @@ def quality(
             help="Seed of image 0 of each SOURCE; image i has seed + i. By default 1000000, or 3000000 for choosing.",
         ),
     ] = None,
-    guidance_scale: Guidance = None,
-    guidance_low: GuidanceLow = None,
-    guidance_high: GuidanceHigh = None,
-    eta: Eta = None,
     server: Server = None,
     inception_weights: Inception = None,
     out: Annotated[Path, typer.Option(help="Folder for the table, the plot and the drawn images.")] = OUT,
@@ -102,12 +90,11 @@ def quality(
 
     from .evaluate_quality import evaluate_quality
 
-    guidance = {"guidance_scale": guidance_scale, "guidance_low": guidance_low, "guidance_high": guidance_high}
     first = Half(half or Half.REPORTING).seed if seed is None else seed
     written = evaluate_quality(
         out,
         sources or (),
-        sources=_image_sources(out, _finder(model, models_dir, server), first, guidance=guidance, eta=eta),
+        sources=_image_sources(out, _finder(model, models_dir, server), first, query.chosen),
         reference=reference,
         images=images,
         references=references,
@@ -119,7 +106,10 @@ def quality(
 
 
 @evaluate.command()
+@takes(Choices, but=OF_SOURCES)
 def neighbours(
+    *,
+    query: Choices,
     source: Annotated[
         str | None,
         typer.Argument(
@@ -142,20 +132,15 @@ def neighbours(
     models_dir: ModelsDir = None,
     images: Annotated[int, typer.Option(min=20, help="Images of SOURCE.")] = 200,
     seed: Annotated[int, typer.Option(min=0, help="Seed of image 0; image i has seed + i.")] = 1_000_000,
-    guidance_scale: Guidance = None,
-    guidance_low: GuidanceLow = None,
-    guidance_high: GuidanceHigh = None,
-    eta: Eta = None,
     out: Annotated[Path, typer.Option(help="Folder for neighbours.json and the sheets of neighbours.")] = OUT,
 ) -> None:
     """Looks for memorised training images: searches all for those that the model's images resemble most."""
     from .evaluate_neighbours import evaluate_neighbours
 
-    guidance = {"guidance_scale": guidance_scale, "guidance_low": guidance_low, "guidance_high": guidance_high}
     written = evaluate_neighbours(
         out,
         source,
-        sources=_image_sources(out, _finder(model, models_dir), seed, guidance=guidance, eta=eta),
+        sources=_image_sources(out, _finder(model, models_dir), seed, query.chosen),
         training=training,
         held_out=held_out,
         images=images,
@@ -229,17 +214,10 @@ def _finder(model: str | None, models_dir: Path | None, server: str | None = Non
     return find
 
 
-def _image_sources(
-    out: Path,
-    find: Callable[[], DrawingModel],
-    seed: int,
-    *,
-    guidance: Mapping[str, float | None],
-    eta: float | None,
-) -> ImageSources:
+def _image_sources(out: Path, find: Callable[[], DrawingModel], seed: int, chosen: Mapping[str, Any]) -> ImageSources:
     from .image_sources import ImageSources
 
-    return ImageSources(find=find, seed=seed, guidance=guidance, eta=eta, folder=out / "pictures")
+    return ImageSources(find=find, seed=seed, chosen=chosen, folder=out / "pictures")
 
 
 def _print_paths(paths: list[Path]) -> None:

@@ -126,7 +126,7 @@ class LocalModel:
         return self.together
 
     def settle(self, query: SamplingQuery) -> SamplingParams:
-        return fill_in(query, self._info)
+        return fill_in(query, self._info).params
 
     def draw(self, runs: Iterable[SamplingParams], keep: Callable[[int, list[bytes]], None]) -> None:
         from worker.local import run_jobs

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from evaluation.image_sets import ImageSet, drawn, from_array, from_path
 from evaluation.real_images import FACES, real_images
@@ -29,15 +30,13 @@ class ImageSources:
     Attributes:
         find: finds the model, which is loaded only if it must draw images; raises UserError if it does not exist.
         seed: seed of the first image that the model draws.
-        guidance: scale of guidance and where it acts, as a query names them; None means that of the model.
-        eta: stochasticity of the sampler; None means that of the model.
+        chosen: the settings of all samplers, beside those that a name holds; the others are the model's.
         folder: folder for the images that the model draws.
     """
 
     find: Callable[[], DrawingModel]
     seed: int
-    guidance: Mapping[str, float | None]
-    eta: float | None
+    chosen: Mapping[str, Any]
     folder: Path
 
     @cached_property
@@ -79,7 +78,7 @@ class ImageSources:
             return images(first, size)
 
         noisy = f", eta {params.eta:g}" if params.eta else ""
-        guided = "" if params.guidance_scale == 1 else f", guidance {params.guidance}"
+        guided = "" if params.guidance.scale == 1 else f", guidance {params.guidance}"
         name = f"{model.name} {params.sampler} {params.spacing} {params.steps}{noisy}{guided}"
         return replace(drawn(name, draw, total), drawn_by=images.facts, seconds_per_image=images.seconds_per_image)
 
@@ -99,7 +98,7 @@ class ImageSources:
     def _params(self, run: re.Match[str]) -> SamplingParams:
         names = self.model.class_names
         label = None if names is None else names[0]  # any class will do here; each image gets its own
-        own = {"seed": self.seed, "label": label, **self.guidance, "eta": self.eta}
+        own = {"seed": self.seed, "label": label, **self.chosen}
         sent = {**run.groupdict(), **own}
         query = checked(SamplingQuery, {key: value for key, value in sent.items() if value is not None}, str)
         with user_errors(run[0]):

@@ -14,11 +14,10 @@ from typing import Any
 
 from jobs.contract import URGENCIES
 from jobs.errors import RequestRefused
-from jobs.params import SamplingParams, choices_of
+from jobs.params import SamplingParams
 from jobs.per_image import per_image
 from jobs.queries import SamplingQuery
-from model.config import SamplerDefaults
-from model.plans.settings import settle
+from model.plans.settings import SamplerDefaults, Settings, settle
 from model.shape import Shape
 
 from .errors import UserError
@@ -77,21 +76,15 @@ class ServedModel:
         plans = {name: SamplerDefaults(**plan) for name, plan in self._facts["plans"].items()}
         if query.plan is not None and query.plan not in plans:
             raise RequestRefused("plan", f"Should be one of {', '.join(plans)}" if plans else "Should be omitted")
-        own = self.defaults if query.plan is None else plans[query.plan]
-        own_settings = own.settings(variance=self._facts["variance"], clip=self._facts["clip"])
-        settings = settle(choices_of(query), own_settings, timesteps=self._facts["num_train_timesteps"])
+        defaults = self.defaults if query.plan is None else plans[query.plan]
+        own = Settings(**vars(defaults), variance=self._facts["variance"], clip=self._facts["clip"])
         images = per_image(
             query.seed, query.label, n=query.n, classes=self.class_names, count=self.labels, model=self.name
         )
-        scale = own.guidance_scale if query.guidance_scale is None else query.guidance_scale
-        guidance = own.guidance(scale, low=query.guidance_low, high=query.guidance_high)
         by_classifier = self.class_names is None and images.label is not None  # its only use is to guide
-        return SamplingParams(
-            **images._asdict(),
-            **vars(settings),
-            **guidance.settings,
-            classifier_scale=float(by_classifier) if query.classifier_scale is None else query.classifier_scale,
-        )
+        chosen = {"classifier_scale": float(by_classifier), **query.chosen}
+        settings = settle(chosen, own, timesteps=self._facts["num_train_timesteps"])
+        return SamplingParams(**images._asdict(), **vars(settings))
 
     def draw(self, runs: Iterable[SamplingParams], keep: Callable[[int, list[bytes]], None]) -> None:
         try:

@@ -68,8 +68,9 @@ def read_job(
     """Returns the job of a request, and the PNGs of its fitted images; its arguments and errors as of `make_images`."""
     with user_errors():
         model = kind.choose(query, usable_models(settings.models_dir))
-        images = _read_files(kind, files, kind.fits(query, model))
-        return new_job(model.name, kind.prepare(query, model, images)), [image.png for image in images.values()]
+        draft = kind.draft(query, model)
+        prepared = draft.complete(_read_files(kind, files, draft.fits))
+        return new_job(model.name, prepared), [image.png for image in prepared.images]
 
 
 def write_images(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
@@ -10,41 +11,47 @@ from model.config import ModelConfig
 from model.errors import PlanError
 from model.plans.clipping import ClipMode
 from model.plans.samplers import Variance
-from model.plans.settings import Choices
+from model.plans.settings import RUN, Run, Settings
 
 from .catalog import ModelInfo
 from .errors import RequestRefused
-from .params import MAX_SEED, MAX_STEPS, MODEL_NAME, Eta, SamplerName, SpacingName, choices_of
+from .params import MAX_SEED, MODEL_NAME
 from .values import Frozen
 
+UNGUIDED = (*RUN, "variance", "clip")
 SEED_OFFSET = 2**52  # half of the seeds: drawn seeds, which are short, never meet those of second stages
 MAX_WEIGHT = 2**20  # no image of a model has more pixels
 
 
-class Enlarging(Frozen):
-    """The second stage of a cascade, all filled in: how a conditional model enlarges each image of the first.
+class Enlarging(Frozen, Run):
+    """The second stage of a cascade, all filled in: how a conditional model enlarges each image of the first, unguided.
 
     Attributes:
+        variance, clip: as in `SamplingParams`.
         model: the name of its checkpoint.
-        steps, sampler, spacing, eta, variance, clip: as in `SamplingParams`.
         augmentation: the standard deviation of the noise that is added to each small image first, 0..1.
         weight: the image-steps that one of its network calls for one image counts as, because its image is larger.
     """
 
-    model: str = Field(pattern=MODEL_NAME)
-    steps: int = Field(ge=1, le=MAX_STEPS)
-    sampler: SamplerName
-    spacing: SpacingName
-    eta: Eta
     variance: Variance
     clip: ClipMode
+    model: str = Field(pattern=MODEL_NAME)
     augmentation: float = Field(ge=0, le=1)
     weight: int = Field(ge=1, le=MAX_WEIGHT)
 
+    if TYPE_CHECKING:  # mypy's plugin does not see the settings
+
+        def __init__(self, **values: Any) -> None: ...
+
     @property
-    def choices(self) -> Choices:
-        """The settings of the run, as a model's `plan` takes them."""
-        return choices_of(self)
+    def settings(self) -> Settings:
+        """The settings of the run."""
+        return Settings(**{name: getattr(self, name) for name in UNGUIDED})
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What PNGs say about it, in the order of all PNGs so far."""
+        return {"model": self.model, "steps": self.steps} | self.model_dump(mode="json")
 
     @property
     def image_steps(self) -> int:
@@ -79,12 +86,12 @@ def enlarging(
         raise RequestRefused(prefix, f"Should be a model without classes: {upscaler.name} needs a class")
     settings = config.settle(steps=steps)
     try:
-        config.plan(upscaler.schedule, **settings.choices)
+        config.plan_of(upscaler.schedule, settings)
     except PlanError as error:
         raise RequestRefused(f"{prefix}_steps", error.reason[:1].upper() + error.reason[1:]) from error
     return Enlarging(
         model=upscaler.name,
-        **vars(settings),
+        **{name: getattr(settings, name) for name in UNGUIDED},
         augmentation=augmentation_of(upscaler, augmentation, f"{prefix}_augmentation"),
         weight=weight_of(config),
     )

@@ -14,12 +14,14 @@ from typing import Any, Self
 
 from pydantic import ConfigDict, Field, ValidationError
 
+from model.plans.settings import MOST_STEPS
+
 from .errors import JobUnreadable
 from .kinds import AnyTask
 from .kinds.base import Prepared
 from .kinds.generate import Generation
 from .moments import Trace
-from .params import MAX_SEED, MAX_STEPS, MODEL_NAME, TAG, SamplingParams
+from .params import MAX_SEED, MODEL_NAME, TAG, SamplingParams
 from .values import Bits, Frozen, Planes, Reported
 
 SCHEMA = 1
@@ -107,7 +109,7 @@ class Job(Frozen):
     task: AnyTask = Generation()
     model: str = Field(pattern=MODEL_NAME)
     params: SamplingParams
-    guided_steps: int | None = Field(default=None, ge=0, le=MAX_STEPS, exclude_if=lambda value: value is None)
+    guided_steps: int | None = Field(default=None, ge=0, le=MOST_STEPS, exclude_if=lambda value: value is None)
     pictures: tuple[Picture, ...] = Field(default=(), max_length=2)
     urgency: int = Field(default=DEFAULT_URGENCY, ge=0, le=7)
     accepted_at: float = Field(ge=0, le=MAX_TIME)

@@ -36,17 +36,6 @@ class Cost:
 NOTHING = Cost(0, 0)
 
 
-def guided_steps_of(prepared: Prepared, model: ModelInfo) -> int | None:
-    """Returns the number of steps of an image that are guided; None if guidance does not depend on the noise level."""
-    params = prepared.params
-    if not params.guidance.limited:
-        return None
-    # A restoration visits the levels of this run, too. An inversion has its own, about as many of them guided.
-    start = prepared.task.start
-    run = model.config.plan(model.schedule, start=start, guidance=params.guidance, **params.choices)
-    return sum(scale != 1.0 for scale in run.scales)
-
-
 def cost_of(prepared: Prepared, model: ModelInfo) -> Cost:
     """Returns the cost of a complete request to a model."""
     weight = weight_of(model.config) if prepared.task.needs_condition else 1

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from model.plans.settings import SETTINGS
+
+from .cascade import UNGUIDED
 from .contract import Job, Timesteps, new_job
 from .images.fitting import FittedImage
 from .kinds import KINDS
@@ -25,7 +28,7 @@ def recipe(
     timesteps: Timesteps,
     upscaler_sha256: str | None = None,
 ) -> dict[str, Any]:
-    """Returns the recipe of image `index` of a job.
+    """Returns the recipe of image `index` of a job. The bytes of its PNG depend on the order, too.
 
     It describes this image alone, with the seed that draws it by itself. Image 2 of seed 100 and the only image of seed
     102 are the same bytes, so the index within a request must not appear here; nor may anything that changes while the
@@ -38,22 +41,18 @@ def recipe(
         upscaler_sha256: the SHA-256 of the weights that enlarged the image; None unless the job is a cascade.
     """
     params = job.params
+    settings = params.model_dump(include={*SETTINGS})  # those that the job has
     facts: dict[str, Any] = {
         "model": model,
         "model_sha256": model_sha256,
-        "sampler": params.sampler,
-        "steps": params.steps,
-        "spacing": params.spacing,
-        "eta": params.eta,
-        "variance": params.variance,
-        "clip": params.clip,
+        **{name: settings[name] for name in UNGUIDED},
         "seed": job.task.seed(params, index),
         "label": params.label_of(index),
         "guidance_scale": params.guidance_scale,
         "classifier_scale": params.classifier_scale,
         "timesteps": list(timesteps),
+        **settings,
     }
-    facts |= params.model_dump(include={"guidance_low", "guidance_high"})  # those that the job has
     if compiled:
         facts["compiled"] = True
     if job.bits != 8:

@@ -9,8 +9,9 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
+from model.plans.settings import MOST_STEPS
+
 from .errors import RequestRefused
-from .params import MAX_STEPS
 
 ALL, LAST = "all", "last"
 MAX_MOMENTS = 64
@@ -28,7 +29,7 @@ def _rising(calls: tuple[int, ...]) -> tuple[int, ...]:
 
 # The `trace` of a job: the numbers of its network calls, from 1 on.
 Trace = Annotated[
-    tuple[Annotated[int, Field(ge=1, le=MAX_STEPS)], ...], Field(max_length=MAX_MOMENTS), AfterValidator(_rising)
+    tuple[Annotated[int, Field(ge=1, le=MOST_STEPS)], ...], Field(max_length=MAX_MOMENTS), AfterValidator(_rising)
 ]
 
 

@@ -5,23 +5,46 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
-from pydantic import Field, field_validator
+from pydantic import Field, create_model, field_validator
 
 from model.bounds import PLAN_NAME
-from model.plans.clipping import ClipMode
-from model.plans.samplers import Variance
-from model.plans.spacing import RULES
+from model.plans.settings import SETTINGS, Settings
 
 from .errors import RequestRefused
 from .moments import MAX_MOMENTS, MomentName
-from .params import MAX_IMAGES, TAG, Eta, SamplerName, Seed, Sigma, SpacingName
+from .params import MAX_IMAGES, TAG, Seed
 from .per_image import ALL
 from .values import Frozen
 
 
-class SamplingQuery(Frozen):
+def _open() -> dict[str, Any]:
+    """Returns the fields of the settings, each of which may be left open."""
+    hints = get_type_hints(Settings, include_extras=True)
+    return {name: (Annotated[hint.__origin__ | None, *hint.__metadata__], None) for name, hint in hints.items()}
+
+
+if TYPE_CHECKING:
+
+    class _Settings(Frozen):
+        """To mypy, which cannot see the fields, of any names."""
+
+        def __getattr__(self, name: str) -> Any: ...
+else:
+    _Settings = create_model("_Settings", __base__=Frozen, **_open())
+
+
+class Choices(_Settings):
+    """The settings that a request chooses, see `model.plans.settings`; None leaves one open."""
+
+    @property
+    def chosen(self) -> dict[str, Any]:
+        """Those that are not left open."""
+        return {name: value for name in SETTINGS if (value := getattr(self, name)) is not None}
+
+
+class SamplingQuery(Choices):
     """Query parameters of every kind, as the client sent them; None means the default of the model."""
 
     n: int | None = Field(
@@ -31,24 +54,11 @@ class SamplingQuery(Frozen):
         examples=[4],
         description="number of images; by default 1, or as many as there are seeds or labels",
     )
-    steps: int | None = Field(
-        default=None, ge=1, examples=[50], description="network calls for each image, at most the model's T"
-    )
-    sampler: SamplerName | None = Field(default=None, description="sampler; by default the model's")
     plan: str | None = Field(
         default=None,
         pattern=f"^{PLAN_NAME}$",
         description="name of one of the model's plans, which then replaces the model's defaults",
     )
-    spacing: SpacingName | None = Field(
-        default=None,
-        examples=list(RULES),
-        description=f"choice of the timesteps: {', '.join(RULES)}, the numbers of steps in equal sections, such as "
-        "90,60,60,20,20, or a list, such as at:12.5,160,999",
-    )
-    eta: Eta | None = Field(default=None, description="stochasticity: up to 1 for ddim, 10 for dpmpp, 0 for the others")
-    variance: Variance | None = Field(default=None, description="variance of the noise of each step; ddpm only")
-    clip: ClipMode | None = Field(default=None, description="clipping of the predicted image at each step")
     seed: list[Seed] | None = Field(
         default=None,
         min_length=1,
@@ -61,25 +71,6 @@ class SamplingQuery(Frozen):
         min_length=1,
         max_length=MAX_IMAGES,
         description=f"class, by name or index; repeat it for one image of each, or say {ALL} for the classes in turn",
-    )
-    guidance_scale: float | None = Field(
-        default=None,
-        ge=0,
-        le=100,
-        description="scale of guidance by a weaker network, or without one classifier-free, which needs a label; 1 is "
-        "off",
-    )
-    guidance_low: Sigma | None = Field(
-        default=None,
-        description="noise level, as sigma, above which guidance_scale acts; by default the model's, or 0",
-    )
-    guidance_high: Sigma | None = Field(
-        default=None,
-        description="noise level, as sigma, up to which guidance_scale acts; by default the model's, or 1000000, "
-        "which is no limit",
-    )
-    classifier_scale: float | None = Field(
-        default=None, ge=0, le=100, description="scale of guidance by the model's classifier; 0 is off; needs a label"
     )
     model: str | None = Field(
         default=None,

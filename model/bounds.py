@@ -9,11 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args, get_type_hints
+
+from annotated_types import Ge, Le
+from pydantic.fields import FieldInfo
 
 from .errors import CheckpointError
-from .guidance import MOST_SIGMA
-from .plans.samplers import MOST_ETA
+from .plans.settings import MOST_STEPS, Settings
 from .shape import MAX_CHANNELS
 
 MAX_CLASSES = 65_536
@@ -61,6 +63,16 @@ def _real(low: float, high: float, most: int = 1) -> Bound:
     return Bound(low, high, most, whole=False)
 
 
+def _bounds_of(kind: type) -> dict[str, Bound]:
+    """Returns the bounds of those fields of a dataclass that are annotated with them."""
+    bounds = {}
+    for name, hint in get_type_hints(kind, include_extras=True).items():
+        ends = {type(end): end for end in FieldInfo.from_annotation(hint).metadata}
+        if Ge in ends and Le in ends:
+            bounds[name] = Bound(ends[Ge].ge, ends[Le].le, whole=get_args(hint)[0] is int)
+    return bounds
+
+
 BOUNDS: dict[str, Bound] = {
     "image_size": Bound(1, 1024, most=2),
     "parameters": Bound(0, 10**12),
@@ -90,8 +102,8 @@ BOUNDS: dict[str, Bound] = {
     "fourier_features": Bound(1, 4096),
     "noise_channels": Bound(2, 4096),
     "emb_channels": Bound(1, 16_384),
-    # fields of the condition, the schedule, the clipping and the defaults
-    "num_train_timesteps": Bound(1, 10_000),
+    # fields of the condition, the schedule and the clipping
+    "num_train_timesteps": Bound(1, MOST_STEPS),
     "beta_start": _real(1e-7, 1),
     "beta_end": _real(1e-7, 1),
     "betas": _real(0, 1, most=10_000),
@@ -100,14 +112,10 @@ BOUNDS: dict[str, Bound] = {
     "bound": _real(0, 1e30),
     "quantile": _real(0, 1),
     "sigma_data": _real(1e-3, 1e3),
-    "steps": Bound(1, 10_000),
     "size": Bound(1, 1024),
     "max_augmentation": _real(0, 1),
     "augmentation": _real(0, 1),
-    "eta": _real(0, MOST_ETA),
-    "guidance_scale": _real(0, 100),
-    "guidance_low": _real(0, MOST_SIGMA),
-    "guidance_high": _real(0, MOST_SIGMA),
+    **_bounds_of(Settings),
 }
 
 # The bounds of the same fields under diffusers' names.

@@ -4,59 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Unpack
+from typing import Any
 
 from .errors import PlanError
-from .guidance import UNGUIDED, Guidance
 from .networks.configs import AnyNetworkConfig, ClassifierConfig
-from .plans.clipping import ClipMode, Clipping
+from .plans.clipping import Clipping
 from .plans.plan import Plan, Prediction, Variance, make_plan
 from .plans.preconditioning import Preconditioning
 from .plans.schedule import NoiseSchedule
 from .plans.schedule_config import ScheduleConfig as ScheduleConfig
-from .plans.settings import Choices, Settings, settle
+from .plans.settings import SamplerDefaults as SamplerDefaults
+from .plans.settings import Settings, settle
 from .shape import ImageSize, Shape
-
-
-@dataclass(frozen=True)
-class SamplerDefaults:
-    """The settings of a request that names none.
-
-    Attributes:
-        sampler, steps, spacing, eta: see `make_plan`.
-        guidance_scale: the scale for images that are drawn from noise alone; other than 1 for a model with a weaker
-            network only, because the guidance of the others needs a label.
-        guidance_low, guidance_high: the noise levels where guidance of any scale acts, see `model.guidance`.
-    """
-
-    sampler: str = "ddim"
-    steps: int = 50
-    spacing: str = "leading"
-    eta: float = 0.0
-    guidance_scale: float = 1.0
-    guidance_low: float | None = None
-    guidance_high: float | None = None
-
-    def __post_init__(self) -> None:
-        Guidance(self.guidance_scale, self.guidance_low, self.guidance_high)  # or there is no such interval
-
-    def settings(self, *, variance: Variance, clip: ClipMode) -> Settings:
-        """Returns the settings of a run, with the variance and the clipping of the model."""
-        return Settings(self.sampler, self.steps, self.spacing, self.eta, variance=variance, clip=clip)
-
-    def guidance(self, scale: float, *, low: float | None = None, high: float | None = None) -> Guidance:
-        """Returns guidance of a scale, on an interval of noise levels whose open ends are the model's own.
-
-        Raises:
-            PlanError: if there is no such interval, or if one is named and nothing is guided.
-        """
-        if scale != 1.0:
-            low = self.guidance_low if low is None else low
-            return Guidance(scale, low, self.guidance_high if high is None else high)
-        for name, end in (("guidance_low", low), ("guidance_high", high)):
-            if end is not None:
-                raise PlanError("needs a guidance_scale other than 1", name)
-        return UNGUIDED
 
 
 @dataclass(frozen=True)
@@ -113,7 +72,7 @@ class ModelConfig:
     classifier: ClassifierConfig | None = None
     condition: ConditionConfig | None = None
     weaker: AnyNetworkConfig | None = None
-    defaults: SamplerDefaults = SamplerDefaults()
+    defaults: SamplerDefaults = field(default_factory=SamplerDefaults)
     plans: Mapping[str, SamplerDefaults] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
 
@@ -151,12 +110,13 @@ class ModelConfig:
             return "has no classes"
         return None if self.network.null_class else "was not trained without labels"
 
-    def accepts(self, label: int | None, *, guidance_scale: float, classifier_scale: float) -> bool:
-        """Returns whether the network, and whatever guides it, can be called with this class."""
-        if guidance_scale != 1.0 and (self.never_guided or (self.weaker is None and label is None)):
+    def accepts(self, label: int | None, settings: Settings | None = None) -> bool:
+        """Returns whether the network, and whatever guides it with these settings, can be called with this class."""
+        settings = settings or Settings()
+        if settings.guidance_scale != 1.0 and (self.never_guided or (self.weaker is None and label is None)):
             return False
         if label is None:
-            return (self.classes is None or self.network.null_class) and not classifier_scale
+            return (self.classes is None or self.network.null_class) and not settings.classifier_scale
         return label < self.num_labels
 
     def defaults_of(self, plan: str | None = None) -> SamplerDefaults:
@@ -172,11 +132,11 @@ class ModelConfig:
             raise PlanError(known, "plan")
         return self.plans[plan]
 
-    def settle(self, *, plan: str | None = None, start: int | None = None, **choices: Unpack[Choices]) -> Settings:
+    def settle(self, *, plan: str | None = None, start: int | None = None, **choices: Any) -> Settings:
         """Completes the chosen settings of a run; see `plans.settings.settle`.
 
         Runs that begin at an image take at most eta 1 from the model. With more they still draw good images, but forget
-        the image: only eta 1 draws from p(x_0 | x_t).
+        the image: only eta 1 draws from p(x_0 | x_t). Nor do they take the model's guidance.
 
         Args:
             plan: the name of the plan that completes them; None for the defaults.
@@ -186,38 +146,29 @@ class ModelConfig:
         Raises:
             PlanError: if the choices contradict each other or the model.
         """
-        own = self.defaults_of(plan).settings(variance=self.variance, clip=self.clip.mode)
+        own = Settings(**vars(self.defaults_of(plan)), variance=self.variance, clip=self.clip.mode)
         if start is None:
             return settle(choices, own, timesteps=self.schedule.num_train_timesteps)
-        return settle(choices, replace(own, eta=min(own.eta, 1.0)), timesteps=start + 1)
+        return settle(choices, replace(own, eta=min(own.eta, 1.0), guidance_scale=1.0), timesteps=start + 1)
 
-    def plan(
-        self,
-        schedule: NoiseSchedule,
-        *,
-        start: int | None = None,
-        guidance: Guidance = UNGUIDED,
-        classifier_scale: float = 0.0,
-        **choices: Unpack[Choices],
-    ) -> Plan:
-        """Makes the plan of one sampling run of this model; see `make_plan`. `settle` completes the settings.
+    def plan(self, schedule: NoiseSchedule, *, start: int | None = None, **choices: Any) -> Plan:
+        """Makes the plan of one sampling run of this model, whose open settings `settle` completes.
 
         Raises:
             PlanError: if the model has no such run.
         """
-        if classifier_scale and self.classifier is None:
+        return self.plan_of(schedule, self.settle(start=start, **choices), start=start)
+
+    def plan_of(self, schedule: NoiseSchedule, settings: Settings, *, start: int | None = None) -> Plan:
+        """Makes the plan of settled settings; see `make_plan`.
+
+        Raises:
+            PlanError: if the model has no such run.
+        """
+        if settings.classifier_scale and self.classifier is None:
             raise PlanError("must be 0, because this model has no classifier", "classifier_scale")
-        settings = self.settle(start=start, **choices)
-        return make_plan(
-            schedule,
-            sampler=settings.sampler,
-            steps=settings.steps,
-            spacing=settings.spacing,
-            eta=settings.eta,
-            variance=settings.variance,
-            prediction=self.prediction,
-            clip=self.clip.with_mode(settings.clip),
-            start=start,
-            guidance=guidance,
-            classifier_scale=classifier_scale,
-        )
+        if settings.variance.startswith("learned") and settings.variance != self.variance:
+            learned = f"{settings.variance} was not learned by this model"
+            raise PlanError(f"{learned}, whose own variance is {self.variance}", "variance")
+        clipping = self.clip.with_mode(settings.clip)
+        return make_plan(schedule, settings, prediction=self.prediction, clipping=clipping, start=start)

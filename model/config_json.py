@@ -14,12 +14,12 @@ from .parsing import parse
 from .plans.clipping import Clipping
 from .plans.preconditioning import Preconditioning
 from .plans.schedule_config import ScheduleConfig
+from .plans.settings import INTERVAL
 from .shape import MAX_CHANNELS, Shape
 
 FORMAT = 1
 
 NETWORK_SECTIONS = ("network", "weaker")
-INTERVAL = ("guidance_low", "guidance_high")
 SECTIONS: dict[str, type[Any]] = {
     "schedule": ScheduleConfig,
     "clip": Clipping,
@@ -106,7 +106,7 @@ def _check(config: ModelConfig) -> None:
     # A request without settings must have a plan; this also checks schedule, prediction and variance.
     config.plan(schedule, steps=config.defaults.steps)
     for name in config.plans:
-        config.plan(schedule, **config.settle(plan=name).choices)
+        config.plan_of(schedule, config.settle(plan=name))
 
 
 def _check_condition(config: ModelConfig) -> None:

@@ -55,7 +55,7 @@ class Guidance:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The attributes as requests, defaults and recipes name them."""
+        """The attributes as the settings of a run name them."""
         return {"guidance_scale": self.scale, "guidance_low": self.low, "guidance_high": self.high}
 
     @property

@@ -26,6 +26,7 @@ from .plans.prediction import eps_from_output
 from .plans.samplers import Options
 from .plans.samplers.ddpm import ddpm, deviation_at
 from .plans.schedule import NoiseSchedule
+from .plans.settings import Settings
 from .plans.spacing import Levels
 from .rng import draw_noise, image_generator
 from .sampling import Denoiser
@@ -87,7 +88,7 @@ def vlb(
     """
     chain, images, channels = levels.chain, x0.double(), x0.shape[1]
     generators = [image_generator(seed) for seed, _ in zip(seeds, x0, strict=True)]
-    transitions = ddpm(chain, Options(len(levels.timesteps), variance=variance))
+    transitions = ddpm(chain, Options(Settings(variance=variance)))
     plan = tabulate(levels, transitions, prediction=prediction, clipping=clipping)
     rows = torch.from_numpy(plan.table.copy())
     bits, mse = [], []

@@ -54,7 +54,7 @@ def networks_of(checkpoint: Checkpoint, label: int | None = None) -> Networks:
         raise PlanError("this model draws from an image: call its network yourself")
     if label is not None and not 0 <= label < config.num_labels:
         raise PlanError(f"must be one of the model's {config.num_labels} classes, by index", "label", got=label)
-    if not config.accepts(label, guidance_scale=1.0, classifier_scale=0.0):
+    if not config.accepts(label):
         raise PlanError("is needed by this model: name a class, by index", "label")
 
     def asked(network: nn.Module, index: int | None) -> Denoiser:

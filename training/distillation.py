@@ -19,6 +19,7 @@ from model.forward_process import q_sample
 from model.guidance import Guidance, guided_output
 from model.plans.plan import Column, Plan
 from model.plans.schedule import NoiseSchedule
+from model.plans.settings import GUIDANCE
 from model.step import advance
 
 from .errors import RecipeError
@@ -119,10 +120,8 @@ def check_teacher(recipe: Recipe, teacher: ModelConfig) -> None:
 
 def _guidance(recipe: Recipe, teacher: ModelConfig) -> Guidance:
     """Returns the guidance that the recipe asks for, or else the teacher's own."""
-    own = teacher.defaults
-    scale = own.guidance_scale if recipe.guidance_scale is None else recipe.guidance_scale
     try:
-        return own.guidance(scale, low=recipe.guidance_low, high=recipe.guidance_high)
+        return teacher.settle(**{name: getattr(recipe, name) for name in GUIDANCE}).guidance
     except PlanError as error:
         raise RecipeError(str(error)) from error
 

@@ -9,6 +9,7 @@ from typing import Any
 from model.config import ModelConfig
 from model.errors import CheckpointError
 from model.formats.folders import read_config
+from model.plans.settings import GUIDANCE
 
 from .errors import RecipeError
 
@@ -18,9 +19,7 @@ OF_IMAGE_MODELS = (
     "loss",
     "weighting",
     "gamma",
-    "guidance_scale",
-    "guidance_low",
-    "guidance_high",
+    *GUIDANCE,
     "teacher_calls",
     "label_drop",
     "kid_every",

@@ -14,6 +14,7 @@ from model.config import ConditionConfig, ModelConfig, SamplerDefaults, Schedule
 from model.networks.configs import NETWORKS, AnyNetworkConfig, ClassifierConfig
 from model.parsing import parse
 from model.plans.plan import Prediction, Variance
+from model.plans.settings import GUIDANCE
 from model.shape import ImageSize, Shape
 
 from .errors import RecipeError
@@ -244,7 +245,7 @@ FIXED = (
 )
 
 # Nor can a student change its teacher or what it learns: its model would tell of the new one only.
-FIXED_OF_STUDENTS = ("loss", "init", "guidance_scale", "guidance_low", "guidance_high", "teacher_calls", "defaults")
+FIXED_OF_STUDENTS = ("loss", "init", *GUIDANCE, "teacher_calls", "defaults")
 
 
 def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:

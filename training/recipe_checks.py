@@ -9,6 +9,7 @@ from model.config import ModelConfig
 from model.config_json import config_from_json, config_to_json
 from model.errors import CheckpointError
 from model.networks.configs import ClassifierConfig
+from model.plans.settings import GUIDANCE
 
 from .errors import RecipeError
 
@@ -105,7 +106,7 @@ def _check_distillation(recipe: Recipe) -> None:
     scale, calls, defaults = recipe.guidance_scale, recipe.teacher_calls, recipe.defaults
     if recipe.loss != "distillation":
         _require(calls == 1, "teacher_calls is of a teacher: set loss to distillation")
-        for key in ("guidance_scale", "guidance_low", "guidance_high"):
+        for key in GUIDANCE:
             _require(getattr(recipe, key) is None, f"{key} is of a teacher: set loss to distillation")
         return
     _require(recipe.init != "", "loss distillation needs a teacher: set init to the folder of its checkpoint")

@@ -175,10 +175,9 @@ def activate(
             second stage do not fit.
     """
     params = job.params
-    scales = {"guidance_scale": params.guidance_scale, "classifier_scale": params.classifier_scale}
     for label in {params.label_of(index) for index in range(params.n)}:
-        if not runner.checkpoint.config.accepts(label, **scales):  # on a GPU a wrong index would end the process
-            raise JobUnreadable(f"{job.model} cannot be asked for class {label} with {scales}")
+        if not runner.checkpoint.config.accepts(label, params):  # on a GPU a wrong index would end the process
+            raise JobUnreadable(f"{job.model} cannot be asked for class {label} with this guidance")
     if (runner.checkpoint.config.condition is not None) is not job.task.needs_condition:
         only = "from noise" if job.task.needs_condition else "from an image"
         raise JobUnreadable(f"{job.model} draws {only} only")

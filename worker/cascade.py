@@ -66,11 +66,11 @@ def begin_cascade(job: Job, first: JobStart, upscaler: Runner | None) -> JobStar
         raise JobUnreadable(f"this worker has no model {stage.model}")
     checkpoint, shape = upscaler.checkpoint, first.answers[0].x.shape
     config = checkpoint.config
-    if config.condition_shape != tuple(shape) or not config.accepts(None, guidance_scale=1.0, classifier_scale=0.0):
+    if config.condition_shape != tuple(shape) or not config.accepts(None):
         raise JobUnreadable(f"{stage.model} does not enlarge images of {tuple(shape)}")
     if job.trace:
         raise JobUnreadable("a cascade keeps no trace")
-    plan = config.plan(checkpoint.schedule, **stage.choices)
+    plan = config.plan_of(checkpoint.schedule, stage.settings)
     generators = [image_generator(enlarging_seed(job.params.seed_of(index))) for index in range(job.params.n)]
     answers = [
         Trajectory(plan, generator, x, x, x, ready=False, weight=stage.weight)

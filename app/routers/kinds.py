@@ -38,11 +38,9 @@ def _post(kind: Kind[Any]) -> Callable[..., Awaitable[Response]]:
     ) -> Response:
         model = kind.choose(query, catalog)
         submission.accept.choose(model.final_shape.planes)  # refuses before an image is read
-        images = {}
-        if kind.required:
-            fits = await run_in_threadpool(kind.fits, query, model)
-            images = await uploads.read(request, fits, instead=kind.instead)
-        prepared = await run_in_threadpool(kind.prepare, query, model, images)
+        draft = await run_in_threadpool(kind.draft, query, model)
+        images = await uploads.read(request, draft.fits, instead=kind.instead) if kind.required else {}
+        prepared = await run_in_threadpool(draft.complete, images)
         if query.dry_run:
             return await submission.price(model.name, prepared)
         return await submission.answer(model.name, query, prepared)

@@ -57,7 +57,7 @@ def draw(out: Path) -> None:
     _, roots, axes = torch.linalg.svd((pixels - mean) / (FACES - 1) ** 0.5, full_matrices=False)
     kept = {"ᾱ": LINEAR.alphas_cumprod, "α": 1 - LINEAR.betas}
     # The chain of Fig. 6 without its slips, for either network.
-    plan = make_plan(LINEAR, sampler="ddpm", steps=1000, spacing="linspace", variance="fixed_large", clip=False)
+    plan = make_plan(LINEAR, sampler="ddpm", steps=1000, spacing="linspace", variance="fixed_large", clip="none")
     seen, drawn, spreads = [], [], []
     for name, keep in kept.items():
         noised = np.sqrt(keep[list(SHOWN)]), np.sqrt(1 - keep[list(SHOWN)])

@@ -69,6 +69,6 @@ def right_chain() -> dict[int, Tensor]:
         x after the steps at timesteps 2 and 0, each of shape (len(SEEDS), 3, 64, 64).
     """
     faces = load_faces()
-    plan = faces.plan(sampler="ddpm", steps=1000, spacing="linspace", variance="fixed_large", clip=False)
+    plan = faces.plan(sampler="ddpm", steps=1000, spacing="linspace", variance="fixed_large", clip="none")
     steps = sample_steps(plan, faces, shape=SHAPE, seeds=SEEDS)
     return {int(t): x for t, x, _ in steps if t in (2, 0)}

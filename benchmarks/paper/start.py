@@ -19,8 +19,8 @@ def draw(out: Path) -> None:
     faces = load_faces()
     normal, _ = starts()
     uniform = torch.cat([torch.rand((1, *SHAPE), generator=image_generator(seed)) for seed in SEEDS])
-    ddim = faces.plan(sampler="ddim", steps=50, spacing="linspace", start=999, clip=False)
-    ddpm = faces.plan(sampler="ddpm", steps=1000, spacing="linspace", variance="fixed_large", start=999, clip=False)
+    ddim = faces.plan(sampler="ddim", steps=50, spacing="linspace", start=999, clip="none")
+    ddpm = faces.plan(sampler="ddpm", steps=1000, spacing="linspace", variance="fixed_large", start=999, clip="none")
     made = {
         "DDIM, 50\nrandn": sample(ddim, faces, shape=SHAPE, seeds=SEEDS, x_start=normal),
         "DDIM, 50\nrand": sample(ddim, faces, shape=SHAPE, seeds=SEEDS, x_start=uniform),

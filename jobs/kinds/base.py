@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
+
+from model.plans.plan import Plan
 
 from ..cascade import Enlarging
 from ..catalog import Catalog, ModelInfo
-from ..cost import NOTHING, Cost, cost_of, guided_steps_of
+from ..cost import NOTHING, Cost, cost_of
 from ..errors import RequestRefused
 from ..images.arrays import SentImage
 from ..images.fitting import FittedImage
@@ -89,7 +91,7 @@ class Prepared:
         params: the sampling parameters, all filled in.
         task: the kind of the job, and the parameters of this kind only.
         images: the fitted images of the request, in the worker's order.
-        guided_steps: the number of steps of an image that are guided, where guidance acts in some only; else None.
+        plan: the plan of an image's run; None if nobody asks for the cost.
         trace: the network calls after which the state of each image is kept.
         bits: the bits of each pixel in the answer, 8 or 16.
         planes: the number of planes of each image in the answer; see `Shape.planes`.
@@ -99,11 +101,19 @@ class Prepared:
     params: SamplingParams
     task: Task
     images: tuple[FittedImage, ...] = ()
-    guided_steps: int | None = None
+    plan: Plan | None = None
     trace: Trace = ()
     bits: Bits = 8
     planes: int = 1
     cost: Cost = NOTHING
+
+    @property
+    def guided_steps(self) -> int | None:
+        """The number of steps of an image that are guided; None if guidance does not depend on the noise level."""
+        if self.plan is None or not self.params.guidance.limited:
+            return None
+        # A restoration visits the levels of this run, too. An inversion has its own, about as many of them guided.
+        return sum(scale != 1.0 for scale in self.plan.scales)
 
     @property
     def image_steps(self) -> int:
@@ -112,7 +122,21 @@ class Prepared:
 
 
 Fit = Callable[[SentImage], FittedImage]
+Images = Mapping[str, FittedImage]
 Query = TypeVar("Query", bound=SamplingQuery)
+
+
+class Draft(NamedTuple):
+    """A request whose images are not read yet.
+
+    Attributes:
+        fits: the functions that fit its images, by part.
+        complete: completes the request by its images; raises ImageRefused if an image does not match another, and where
+            the images decide about the request like `Kind.draft`.
+    """
+
+    fits: dict[str, Fit]
+    complete: Callable[[Images], Prepared]
 
 
 @dataclass(frozen=True)
@@ -125,10 +149,11 @@ class Kind(Generic[Query]):
         description: more for the documentation; may be empty.
         query: the type of its query parameters.
         task: the type of its tasks.
-        complete: makes a complete request, but for its trace and its cost, from a query and its images; raises like
-            `prepare`.
-        fits: returns the functions that fit the images, by part. It is called before an image is read, so that a wrong
-            query is refused at once; raises like `prepare`.
+        complete: makes a complete request from a query, but for what is the same for all kinds; raises like `draft`. It
+            gets the images only where they decide about the request.
+        fits: returns the functions that fit the images of a request that can be completed, by part.
+        by_images: returns whether the images decide about a request, which cannot be completed before they are read.
+        match: checks that the images match each other; raises ImageRefused.
         choose: returns the model of a query, and any other model that the query names; raises RequestRefused.
         required: the names of the parts that a request must have.
         instead: what a request may have instead of the required parts, for messages: "two seeds"; `fits` is then empty.
@@ -142,8 +167,10 @@ class Kind(Generic[Query]):
     summary: str
     query: type[Query]
     task: type[Task]
-    complete: Callable[[Query, ModelInfo, Mapping[str, FittedImage]], Prepared]
+    complete: Callable[[Query, ModelInfo, Images], Prepared]
     fits: Callable[[Query, ModelInfo], dict[str, Fit]] = lambda query, model: {}
+    by_images: Callable[[Query], bool] = lambda query: False
+    match: Callable[[Images], None] = lambda images: None
     choose: Callable[[Query, Catalog], ModelInfo] = lambda query, catalog: catalog.choose(query.model)
     required: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
@@ -152,13 +179,23 @@ class Kind(Generic[Query]):
     command: str = ""
     implied: tuple[str, ...] = ()
 
-    def prepare(self, query: Query, model: ModelInfo, images: Mapping[str, FittedImage]) -> Prepared:
-        """Makes a complete request from a query and its images.
+    def draft(self, query: Query, model: ModelInfo) -> Draft:
+        """Makes a request from a query, before its images are read, so that a wrong one is refused at once.
 
         Raises:
             RequestRefused, PlanError: if the model cannot run it.
-            ImageRefused: if an image does not match another.
         """
+        if self.by_images(query):
+            fits = self.fits(query, model)
+            return Draft(fits, lambda images: self._with_images(self._complete(query, model, images), model, images))
+        prepared = self._complete(query, model, {})
+        return Draft(self.fits(query, model), lambda images: self._with_images(prepared, model, images))
+
+    def prepare(self, query: Query, model: ModelInfo, images: Images) -> Prepared:
+        """Makes a complete request from a query and its images; raises like `draft` and `Draft.complete`."""
+        return self.draft(query, model).complete(images)
+
+    def _complete(self, query: Query, model: ModelInfo, images: Images) -> Prepared:
         prepared = self.complete(query, model, images)
         n, steps = prepared.params.n, prepared.params.steps
         trace, shape = trace_of(query.trace, steps), model.final_shape
@@ -166,11 +203,11 @@ class Kind(Generic[Query]):
         if query.bits == "16" and shape.channels == 3:
             name = (model.upscaler or model).name
             raise RequestRefused("bits", f"Should be 8: {name} makes RGB images, whose PNGs have 8 bits here")
-        whole = replace(
-            prepared,
-            guided_steps=guided_steps_of(prepared, model),
-            trace=trace,
-            bits=16 if query.bits == "16" else 8,
-            planes=shape.planes,
-        )
+        return replace(prepared, trace=trace, bits=16 if query.bits == "16" else 8, planes=shape.planes)
+
+    def _with_images(self, prepared: Prepared, model: ModelInfo, images: Images) -> Prepared:
+        """Adds the images in the order of the worker, and the cost."""
+        self.match(images)
+        named = (*self.required, *self.optional)
+        whole = replace(prepared, images=tuple(images[name] for name in named if name in images))
         return replace(whole, cost=cost_of(whole, model))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -12,12 +12,12 @@ from model.plans.noise_level import GREY_LEVEL, noise_level
 
 from ..catalog import ModelInfo
 from ..errors import RequestRefused
-from ..filling_in import fill_in
+from ..filling_in import Filled, fill_in
 from ..images.fitting import FittedImage, fit
 from ..images.noise_estimate import estimate_sigma
 from ..params import MAX_TIMESTEP, SamplingParams
 from ..queries import ImageQuery
-from .base import Fit, Kind, Prepared, Task
+from .base import Fit, Images, Kind, Prepared, Task
 
 MAX_SIGMA = 25_500.0  # grey levels; a hundred times the range of an image
 
@@ -71,7 +71,7 @@ class Denoising(Task):
         return {**super().facts(params, index, images), **of_mean}
 
 
-def complete(query: DenoiseQuery, model: ModelInfo, images: Mapping[str, FittedImage]) -> Prepared:
+def complete(query: DenoiseQuery, model: ModelInfo, images: Images) -> Prepared:
     given = [name for name in ("sigma", "t", "strength") if getattr(query, name) is not None]
     if len(given) > 1:
         raise RequestRefused(given[1], f"Cannot be combined with {given[0]}")
@@ -79,16 +79,19 @@ def complete(query: DenoiseQuery, model: ModelInfo, images: Mapping[str, FittedI
     task = Denoising(sigma=sigma, estimated=not given, depth=depth, mode=query.mode, average=query.average)
     if task.estimated and query.steps is not None:  # the client could not know the depth, and so the most steps
         query = query.model_copy(update={"steps": min(query.steps, depth + 1)})
-    return Prepared(_params(query, model, task), task, tuple(images.values()))
+    params, plan = _filled(query, model, task)
+    return Prepared(params, task, plan=plan)
 
 
 def _estimate(image: FittedImage, model: ModelInfo) -> float:
     return estimate_sigma(image.png, planes=model.config.shape.planes)
 
 
+def by_images(query: DenoiseQuery) -> bool:
+    return (query.sigma, query.t, query.strength) == (None, None, None)
+
+
 def fits(query: DenoiseQuery, model: ModelInfo) -> dict[str, Fit]:
-    if (query.sigma, query.t, query.strength) != (None, None, None):
-        KIND.prepare(query, model, {})
     return {"image": partial(fit, shape=model.config.shape, how=query.fit)}
 
 
@@ -108,18 +111,18 @@ def _entry(query: DenoiseQuery, model: ModelInfo, sigma: float | None) -> tuple[
     return query.t, sigma
 
 
-def _params(query: DenoiseQuery, model: ModelInfo, task: Denoising) -> SamplingParams:
+def _filled(query: DenoiseQuery, model: ModelInfo, task: Denoising) -> Filled:
     if task.mode == "sample":
         return fill_in(query, model, start=task.depth)
     if task.sigma is None:
         raise RequestRefused("mode", "Should be sample with strength: a clean image has no noise to remove")
     for name, only in (("n", 1), ("steps", 1), ("sampler", "ddim"), ("plan", None)):
         query.only(name, only, "mode mmse")
-    params = fill_in(query.model_copy(update={"steps": 1, "sampler": "ddim", "eta": 0.0}), model, start=task.depth)
-    if params.n > 1:
-        several = "seed" if isinstance(params.seed, tuple) else "label"
+    filled = fill_in(query.model_copy(update={"steps": 1, "sampler": "ddim", "eta": 0.0}), model, start=task.depth)
+    if filled.params.n > 1:
+        several = "seed" if isinstance(filled.params.seed, tuple) else "label"
         raise RequestRefused(several, "Should be one with mode mmse, which makes one image")
-    return params
+    return filled
 
 
 KIND = Kind(
@@ -129,6 +132,7 @@ KIND = Kind(
     Denoising,
     complete,
     fits,
+    by_images,
     required=("image",),
     description="Without `sigma`, `t` and `strength` the noise is estimated; the job shows the estimate.",
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -12,10 +12,9 @@ from ..cascade import Enlarging, enlarging
 from ..catalog import Catalog, ModelInfo
 from ..errors import RequestRefused
 from ..filling_in import fill_in
-from ..images.fitting import FittedImage
 from ..params import SamplingParams
 from ..queries import SamplingQuery
-from .base import Kind, Prepared, Task
+from .base import Images, Kind, Prepared, Task
 
 
 class GenerateQuery(SamplingQuery):
@@ -55,7 +54,7 @@ class Generation(Task):
         return super().image_steps(params, guided_steps) + enlarging
 
     def facts(self, params: SamplingParams, index: int, images: Sequence[str]) -> dict[str, Any]:
-        return self.model_dump(mode="json") if self.upscale else {}
+        return {"kind": self.kind, "upscale": self.upscale.facts} if self.upscale else {}
 
     def file_stem(self, params: SamplingParams, index: int) -> str:
         return self.seed_and_class(params, index)
@@ -69,8 +68,9 @@ def choose(query: GenerateQuery, catalog: Catalog) -> ModelInfo:
     return replace(model, upscaler=catalog.choose(query.upscale, conditional=True, parameter="upscale"))
 
 
-def complete(query: GenerateQuery, model: ModelInfo, images: Mapping[str, FittedImage]) -> Prepared:
-    return Prepared(fill_in(query, model), Generation(upscale=_upscale(query, model)))
+def complete(query: GenerateQuery, model: ModelInfo, images: Images) -> Prepared:
+    params, plan = fill_in(query, model)
+    return Prepared(params, Generation(upscale=_upscale(query, model)), plan=plan)
 
 
 def _upscale(query: GenerateQuery, model: ModelInfo) -> Enlarging | None:

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from model.plans.inversion import make_inversion
+from model.plans.samplers import SAMPLERS
 from model.plans.spacing import KARRAS
 
 from ..catalog import ModelInfo
 from ..errors import RequestRefused
-from ..filling_in import fill_in
-from ..images.fitting import FittedImage, fit
+from ..filling_in import Filled, fill_in
+from ..images.fitting import fit
 from ..params import MAX_IMAGES, MAX_TIMESTEP, SamplingParams, Seed
 from ..queries import ImageQuery
-from .base import Fit, Kind, Prepared, Task
+from .base import Fit, Images, Kind, Prepared, Task
 
 STRENGTH = 0.5  # the default part of T to which both are noised: Ho et al. 2020, figure 8
 TWO_SEEDS = "two seeds"  # in messages
@@ -119,7 +120,7 @@ class Interpolation(Task):
         return f"{self.seed_and_class(params, index)}{between}-{self.shares[index]:g}"
 
 
-def complete(query: InterpolateQuery, model: ModelInfo, images: Mapping[str, FittedImage]) -> Prepared:
+def complete(query: InterpolateQuery, model: ModelInfo, images: Images) -> Prepared:
     count = len(query.shares)
     if not all(0 <= share <= 1 for share in query.shares):
         raise RequestRefused("lambda", "Should lie between 0 and 1")
@@ -130,10 +131,10 @@ def complete(query: InterpolateQuery, model: ModelInfo, images: Mapping[str, Fit
     query = query.model_copy(update={"n": count})
     if query.has_two_seeds:
         return _between_seeds(query, model)
-    return _between_images(query, model, images)
+    return _between_images(query, model)
 
 
-def _between_images(query: InterpolateQuery, model: ModelInfo, images: Mapping[str, FittedImage]) -> Prepared:
+def _between_images(query: InterpolateQuery, model: ModelInfo) -> Prepared:
     timesteps = model.schedule.num_train_timesteps
     depth = max(0, round(STRENGTH * timesteps) - 1) if query.mode == "ddpm" else timesteps - 1
     if query.t is not None:
@@ -141,14 +142,12 @@ def _between_images(query: InterpolateQuery, model: ModelInfo, images: Mapping[s
     if depth >= timesteps:
         raise RequestRefused("t", f"Should be at most {timesteps - 1}")
     if query.mode == "ddim":
-        return _between_noises(query, model, depth, images)
-    params = fill_in(query, model, start=depth)
-    return Prepared(params, _task(query, depth), _in_order(images))
+        return _between_noises(query, model, depth)
+    params, plan = fill_in(query, model, start=depth)
+    return Prepared(params, _task(query, depth), plan=plan)
 
 
-def _between_noises(
-    query: InterpolateQuery, model: ModelInfo, depth: int, images: Mapping[str, FittedImage]
-) -> Prepared:
+def _between_noises(query: InterpolateQuery, model: ModelInfo, depth: int) -> Prepared:
     """Completes a request that inverts its images.
 
     By default they are drawn by the solver and on the grid that inverted them, where the way back is nearest to the way
@@ -160,20 +159,15 @@ def _between_noises(
     if query.sampler is None and query.plan is None:
         by_karras = query.spacing is None and math.isfinite(model.schedule.sigmas[depth])
         query = query.model_copy(update={"sampler": "dpmpp"} | ({"spacing": KARRAS} if by_karras else {}))
-    params = fill_in(_without_noise(query, model), model, start=depth)
+    params, plan = _without_noise(query, model, "mode ddim", start=depth)
     if isinstance(params.label, tuple):
         raise RequestRefused("label", "Should be one with mode ddim: both images are inverted with it")
-    _refuse_noise(query, model, params, "mode ddim", start=depth)
     make_inversion(model.schedule, steps=params.steps, prediction=model.config.prediction, start=depth)
-    return Prepared(params, _task(query, depth), _in_order(images))
+    return Prepared(params, _task(query, depth), plan=plan)
 
 
 def _task(query: InterpolateQuery, depth: int) -> Interpolation:
     return Interpolation(shares=tuple(query.shares), depth=depth, mode=query.mode, noise=query.noise)
-
-
-def _in_order(images: Mapping[str, FittedImage]) -> tuple[FittedImage, ...]:
-    return tuple(images[name] for name in KIND.required if name in images)
 
 
 def _between_seeds(query: InterpolateQuery, model: ModelInfo) -> Prepared:
@@ -183,32 +177,28 @@ def _between_seeds(query: InterpolateQuery, model: ModelInfo) -> Prepared:
     query.only("eta", 0.0, TWO_SEEDS)
     assert query.seed is not None
     first, second = query.seed
-    params = fill_in(_without_noise(query.model_copy(update={"seed": [first]}), model), model)
-    _refuse_noise(query, model, params, TWO_SEEDS)
-    return Prepared(params, Interpolation(shares=tuple(query.shares), depth=None, seeds=(first, second)))
+    params, plan = _without_noise(query.model_copy(update={"seed": [first]}), model, TWO_SEEDS)
+    task = Interpolation(shares=tuple(query.shares), depth=None, seeds=(first, second))
+    return Prepared(params, task, plan=plan)
 
 
-def _refuse_noise(
-    query: InterpolateQuery, model: ModelInfo, params: SamplingParams, where: str, *, start: int | None = None
-) -> None:
-    if model.config.plan(model.schedule, start=start, **params.choices).stochastic:
-        parameter = "plan" if query.sampler is None and query.plan is not None else "sampler"
+def _without_noise(query: InterpolateQuery, model: ModelInfo, where: str, *, start: int | None = None) -> Filled:
+    """Fills in a query with eta 0, and with ddim where the model's own sampler draws noise all the same.
+
+    A plan is taken as it is, or refused.
+    """
+    if query.plan is None:
+        always_noisy = query.sampler is None and SAMPLERS[model.config.defaults.sampler].always_noisy
+        query = query.model_copy(update={"eta": 0.0} | ({"sampler": "ddim"} if always_noisy else {}))
+    filled = fill_in(query, model, start=start)
+    if filled.plan.stochastic:
+        parameter = "plan" if query.sampler is None else "sampler"
         detail = f"Should draw no noise on its way with {where}: omit it, or choose ddim or dpmpp with eta 0"
         raise RequestRefused(parameter, detail)
-
-
-def _without_noise(query: InterpolateQuery, model: ModelInfo) -> InterpolateQuery:
-    """Returns a query that chooses eta 0, and ddim where the model's own sampler draws noise all the same."""
-    if query.plan is not None:
-        return query
-    query = query.model_copy(update={"eta": 0.0})
-    if query.sampler is None and model.config.plan(model.schedule, eta=0.0).stochastic:
-        query = query.model_copy(update={"sampler": "ddim"})
-    return query
+    return filled
 
 
 def fits(query: InterpolateQuery, model: ModelInfo) -> dict[str, Fit]:
-    KIND.prepare(query, model, {})
     if query.has_two_seeds:
         return {}
     return dict.fromkeys(KIND.required, partial(fit, shape=model.config.shape, how=query.fit))

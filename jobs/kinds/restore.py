@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 from typing import Literal
 
@@ -15,9 +14,9 @@ from model.shape import Shape
 from ..catalog import ModelInfo
 from ..errors import ImageRefused, RequestRefused
 from ..filling_in import fill_in
-from ..images.fitting import FittedImage, fit, fit_mask
+from ..images.fitting import fit, fit_mask
 from ..queries import ImageQuery
-from .base import Fit, Kind, Prepared, Task
+from .base import Fit, Images, Kind, Prepared, Task
 
 STEPS = 50  # 20 steps, as in the publication, are up to 3 dB worse and never clearly better: docs/benchmarks.md
 Degradation = Literal["inpaint", "superres", "colorize", "deblur"]
@@ -60,7 +59,7 @@ class Restoring(Task):
     sigma: float = Field(default=0.0, ge=0, le=255)
 
 
-def complete(query: RestoreQuery, model: ModelInfo, images: Mapping[str, FittedImage]) -> Prepared:
+def complete(query: RestoreQuery, model: ModelInfo, images: Images) -> Prepared:
     factor: Literal[2, 4] = 4 if query.factor == "4" else 2
     _check(query, model, factor)
     query.only("sampler", "ddim", "/restore")
@@ -72,14 +71,13 @@ def complete(query: RestoreQuery, model: ModelInfo, images: Mapping[str, FittedI
         chosen["guidance_scale"] = 1.0  # the measurement guides already
     if query.steps is None and steps_in(query.spacing or "") is None:
         chosen["steps"] = min(STEPS, model.schedule.num_train_timesteps)
-    params = fill_in(query.model_copy(update=chosen), model)
+    params, plan = fill_in(query.model_copy(update=chosen), model)
     task = Restoring(task=query.degradation, factor=factor, blur=query.blur, width=query.width, sigma=query.sigma)
-    return Prepared(params, task, _matched(images))
+    return Prepared(params, task, plan=plan)
 
 
 def fits(query: RestoreQuery, model: ModelInfo) -> dict[str, Fit]:
     """Returns the fits: the image gets the size and channels of the measurement, the mask the size of the model."""
-    KIND.prepare(query, model, {})
     factor = int(query.factor) if query.degradation == "superres" else 1
     channels, height, width = model.config.shape
     shape = Shape(1 if query.degradation == "colorize" else channels, height // factor, width // factor)
@@ -100,12 +98,11 @@ def _check(query: RestoreQuery, model: ModelInfo, factor: int) -> None:
         raise RequestRefused("width", "Should be an odd number from 3 to 31 for a uniform blur")
 
 
-def _matched(images: Mapping[str, FittedImage]) -> tuple[FittedImage, ...]:
-    """Returns the image, and the mask if there is one, which must have the size of the image to mark its pixels."""
+def match(images: Images) -> None:
+    """Checks that the mask, if there is one, has the size of the image, whose pixels it marks."""
     image, mask = images.get("image"), images.get("mask")
     if image and mask and (mask.width, mask.height) != (image.width, image.height):
         raise ImageRefused(f"Should have the size of the image, {image.width}x{image.height}", part="mask")
-    return tuple(each for each in (image, mask) if each)
 
 
 KIND = Kind(
@@ -115,6 +112,7 @@ KIND = Kind(
     Restoring,
     complete,
     fits,
+    match=match,
     required=("image",),
     optional=("mask",),
     description="`inpaint` needs a part `mask`, white where the image is missing.",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 from typing import ClassVar, Literal
 
@@ -11,9 +10,9 @@ from pydantic import Field
 from ..cascade import augmentation_of
 from ..catalog import ModelInfo
 from ..filling_in import fill_in
-from ..images.fitting import FittedImage, fit
+from ..images.fitting import fit
 from ..queries import ImageQuery
-from .base import Fit, Kind, Prepared, Task
+from .base import Fit, Images, Kind, Prepared, Task
 
 
 class UpscaleQuery(ImageQuery):
@@ -41,13 +40,13 @@ class Upscaling(Task):
     augmentation: float = Field(ge=0, le=1)
 
 
-def complete(query: UpscaleQuery, model: ModelInfo, images: Mapping[str, FittedImage]) -> Prepared:
+def complete(query: UpscaleQuery, model: ModelInfo, images: Images) -> Prepared:
     task = Upscaling(augmentation=augmentation_of(model, query.augmentation, "augmentation"))
-    return Prepared(fill_in(query, model), task, tuple(images.values()))
+    params, plan = fill_in(query, model)
+    return Prepared(params, task, plan=plan)
 
 
 def fits(query: UpscaleQuery, model: ModelInfo) -> dict[str, Fit]:
-    KIND.prepare(query, model, {})
     shape = model.config.condition_shape
     assert shape is not None
     return {"image": partial(fit, shape=shape, how=query.fit)}

@@ -14,11 +14,11 @@ Samplers differ only in these numbers, so a batch may mix rows of any plans.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from functools import cached_property
 from itertools import accumulate
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 
@@ -26,8 +26,9 @@ from ..errors import PlanError
 from ..guidance import UNGUIDED, Guidance, network_calls
 from .clipping import Clipping
 from .prediction import Prediction, eps_from_output, x0_from_output
-from .samplers import SAMPLERS, Options, Transition, Variance
+from .samplers import SAMPLERS, Options, Sampler, Transition, Variance
 from .schedule import FloatTable, NoiseSchedule
+from .settings import Settings
 from .spacing import Levels, timesteps_from, visit_levels
 
 # Ancestral sampling with variance beta adds far too much noise on a coarse chain: FID 46 at 100 steps, where
@@ -100,79 +101,74 @@ class Plan:
 
 def make_plan(
     schedule: NoiseSchedule,
+    settings: Settings | None = None,
     *,
-    sampler: str = "ddim",
-    steps: int = 50,
-    spacing: str = "leading",
-    eta: float = 0.0,
-    variance: Variance = "fixed_small",
     prediction: Prediction = "eps",
-    clip: Clipping | bool = True,
+    clipping: Clipping | None = None,
     start: int | None = None,
-    guidance: Guidance = UNGUIDED,
-    classifier_scale: float = 0.0,
+    **choices: Any,
 ) -> Plan:
     """Makes the table of coefficients of one sampling run.
 
     Args:
         schedule: the noise schedule of training.
-        sampler: a key of `SAMPLERS`.
-        steps: number of network calls, 1..T (1..start+1 when the run starts in the middle).
-        spacing: which timesteps are visited: `linspace`, `leading`, `trailing`, `quad`, sections such as `90,60,20`, or
-            `karras`; see `model.plans.spacing`.
-        eta: stochasticity of `ddim`, 0..1, and `dpmpp`, 0..10; 1 is as much noise as ancestral sampling with
-            `fixed_small` draws.
-        variance: variance of ancestral sampling: `fixed_small` (posterior variance), `fixed_large` (beta), or
-            `learned_range` or `learned` for a network with a second half of outputs.
+        settings: the settings of the run, see `model.plans.settings`; None for their defaults. A run has 1..T steps, or
+            1..start+1.
         prediction: the quantity that the network predicts: the noise, the clean image, or
             v = sqrt(abar) eps - sqrt(1-abar) x0.
-        clip: clipping of the predicted x0; True clamps it to [-1, 1], False leaves it as it is.
+        clipping: clipping of the predicted x0; None for the usual one of the mode that the settings name.
         start: the timestep where the run begins, whatever the spacing, with the others spaced over 0..start; None for
             T-1.
-        guidance: guidance without a classifier.
-        classifier_scale: scale of classifier guidance; 0 is off.
+        choices: settings that replace those of `settings`, by name.
 
     Raises:
         PlanError: if no such run exists; the message names the parameter and its limits.
     """
-    if sampler not in SAMPLERS:
-        raise PlanError(f"{sampler!r} is not known: choose one of {', '.join(SAMPLERS)}", "sampler")
-    most_eta = SAMPLERS[sampler].most_eta
-    if eta and not most_eta:
-        raise PlanError(f"is not a parameter of {sampler}", "eta")
-    if not 0.0 <= eta <= most_eta:
-        raise PlanError(f"must lie between 0 and {most_eta:g}", "eta", got=eta)
-    if variance not in get_args(Variance):
-        raise PlanError(f"{variance!r} is not known: choose one of {', '.join(get_args(Variance))}", "variance")
+    settings = settings or Settings()
+    if choices:
+        settings = replace(settings, **choices)
+    if settings.sampler not in SAMPLERS:
+        raise PlanError(f"{settings.sampler!r} is not known: choose one of {', '.join(SAMPLERS)}", "sampler")
+    sampler, steps = SAMPLERS[settings.sampler], settings.steps
+    _check_noise(settings, sampler)
     if start is None:
-        start = schedule.last_below(SAMPLERS[sampler].most_sigma)
+        start = schedule.last_below(sampler.most_sigma)
     most = timesteps_from(schedule, start)
     if not 1 <= steps <= most:
         raise PlanError(f"must lie between 1 and {most}", "steps", got=steps)
-    if not SAMPLERS[sampler].from_pure_noise and not schedule.alphas_cumprod[most - 1]:
+    if not sampler.from_pure_noise and not schedule.alphas_cumprod[most - 1]:
         raise PlanError(
-            f"{sampler} needs a little of the image at its noisy end; choose ddim for this model", "sampler"
+            f"{settings.sampler} needs a little of the image at its noisy end; choose ddim for this model", "sampler"
         )
-    levels = visit_levels(schedule, spacing, SAMPLERS[sampler].levels(steps), start=start)
+    levels = visit_levels(schedule, settings.spacing, sampler.levels(steps), start=start)
     fewest = min(FIXED_LARGE_MIN_STEPS, most)
-    if SAMPLERS[sampler].has_variance and variance == "fixed_large" and steps < fewest:
+    if sampler.has_variance and settings.variance == "fixed_large" and steps < fewest:
         raise PlanError(
             f"must be at least {fewest} with variance fixed_large, which leaves far too much noise in fewer: choose "
             "variance=fixed_small",
             "steps",
             got=steps,
         )
-    clipping = clip if isinstance(clip, Clipping) else Clipping(mode="static" if clip else "none")
-    options = Options(steps, eta, variance, clipping.keep_eps)
-    transitions = SAMPLERS[sampler].transitions(levels.chain, options)
+    clipping = clipping or Clipping().with_mode(settings.clip)
     return tabulate(
         levels,
-        transitions,
+        sampler.transitions(levels.chain, Options(settings, clipping.keep_eps)),
         prediction=prediction,
         clipping=clipping,
-        guidance=guidance,
-        classifier_scale=classifier_scale,
+        guidance=settings.guidance,
+        classifier_scale=settings.classifier_scale,
     )
+
+
+def _check_noise(settings: Settings, sampler: Sampler) -> None:
+    """Checks what decides about the noise of each step."""
+    if settings.eta and not sampler.most_eta:
+        raise PlanError(f"is not a parameter of {settings.sampler}", "eta")
+    if not 0.0 <= settings.eta <= sampler.most_eta:
+        raise PlanError(f"must lie between 0 and {sampler.most_eta:g}", "eta", got=settings.eta)
+    if settings.variance not in get_args(Variance):
+        known = ", ".join(get_args(Variance))
+        raise PlanError(f"{settings.variance!r} is not known: choose one of {known}", "variance")
 
 
 def tabulate(

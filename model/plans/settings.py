@@ -1,53 +1,135 @@
-"""The settings of a sampling run, and the defaults for settings that a request leaves open."""
+"""The settings of a sampling run: one table, and the defaults for settings that a request leaves open.
+
+Each field says its type, its bounds, its default and, with its unit, what it is. All else that names settings inherits
+these fields or is made from them: a model's defaults, the queries of requests and with them OpenAPI, the options of the
+command line and the page's form, the parameters of jobs, the recipes in PNGs, and the bounds of a config.
+"""
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
-from typing import TypedDict, cast
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field
 
 from ..errors import PlanError
+from ..guidance import MOST_SIGMA, Guidance
 from .clipping import ClipMode
-from .samplers import SAMPLERS, Variance
-from .spacing import LISTED, listed_timesteps, steps_in
+from .samplers import MOST_ETA, SAMPLERS, Variance
+from .spacing import LISTED, RULES, listed_timesteps, steps_in
 
+MOST_STEPS = 10_000  # as many as a schedule may have timesteps
 
-class Choices(TypedDict, total=False):
-    """The settings that a request chooses; None, like a missing key, leaves a setting open."""
+# A type that validates requests. For mypy, which cannot see the registry, it is a plain string.
+if TYPE_CHECKING:
+    SamplerName = str
+else:
+    SamplerName = Literal[tuple(SAMPLERS)]
 
-    sampler: str | None
-    steps: int | None
-    spacing: str | None
-    eta: float | None
-    variance: Variance | None
-    clip: ClipMode | None
+# The name of a rule, the number of steps in each of several equal sections of the timesteps, or a list of timesteps.
+SPACING = rf"^({'|'.join(RULES)}|[0-9]{{1,4}}(,[0-9]{{1,4}}){{0,99}}|{LISTED.pattern})$"
 
 
 @dataclass(frozen=True)
-class Settings:
-    """The settings of a sampling run; see `make_plan`."""
+class Run:
+    """The settings of every run, also of the second stage of a cascade."""
 
-    sampler: str
-    steps: int
-    spacing: str
-    eta: float
-    variance: Variance
-    clip: ClipMode
+    sampler: Annotated[SamplerName, Field(description="sampler; by default the model's")] = "ddim"
+    steps: Annotated[
+        int,
+        Field(ge=1, le=MOST_STEPS, examples=[50], description="network calls for each image, at most the model's T"),
+    ] = 50
+    spacing: Annotated[
+        str,
+        Field(
+            pattern=SPACING,
+            examples=list(RULES),
+            description=f"choice of the timesteps: {', '.join(RULES)}, the numbers of steps in equal sections, such as "
+            "90,60,60,20,20, or a list, such as at:12.5,160,999",
+        ),
+    ] = "leading"
+    eta: Annotated[
+        float,
+        Field(ge=0, le=MOST_ETA, description="stochasticity: up to 1 for ddim, 10 for dpmpp, 0 for the others"),
+    ] = 0.0
+
+
+@dataclass(frozen=True)
+class SamplerDefaults(Run):
+    """The settings that a model has for requests that name none, and in each of its plans.
+
+    Guidance of requests that begin at an image is off by default, and that by labels in all: `guidance_scale` differs
+    from 1 for a model with a weaker network only. The noise levels are those where guidance of any scale acts.
+
+    Raises:
+        PlanError: if there are no such noise levels.
+    """
+
+    guidance_scale: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=100,
+            description="scale of guidance by a weaker network, or without one classifier-free, which needs a label; "
+            "1 is off",
+        ),
+    ] = 1.0
+    guidance_low: Annotated[
+        float | None,
+        Field(
+            ge=0,
+            le=MOST_SIGMA,
+            exclude_if=lambda value: value is None,
+            description="noise level, as sigma, above which guidance_scale acts; by default the model's, or 0",
+        ),
+    ] = None
+    guidance_high: Annotated[
+        float | None,
+        Field(
+            ge=0,
+            le=MOST_SIGMA,
+            exclude_if=lambda value: value is None,
+            description="noise level, as sigma, up to which guidance_scale acts; by default the model's, or 1000000, "
+            "which is no limit",
+        ),
+    ] = None
+
+    def __post_init__(self) -> None:
+        _ = self.guidance  # or there is no such interval
 
     @property
-    def choices(self) -> Choices:
-        """The settings as a request that chooses all of them."""
-        return cast("Choices", vars(self))
+    def guidance(self) -> Guidance:
+        """Guidance without a classifier."""
+        return Guidance(self.guidance_scale, self.guidance_low, self.guidance_high)
 
 
-def settle(choices: Choices, own: Settings, *, timesteps: int) -> Settings:
+@dataclass(frozen=True)
+class Settings(SamplerDefaults):
+    """The settings of a run, all settled."""
+
+    variance: Annotated[Variance, Field(description="variance of the noise of each step; ddpm only")] = "fixed_small"
+    clip: Annotated[ClipMode, Field(description="clipping of the predicted image at each step")] = "static"
+    classifier_scale: Annotated[
+        float,
+        Field(ge=0, le=100, description="scale of guidance by the model's classifier; 0 is off; needs a label"),
+    ] = 0.0
+
+
+RUN, SETTINGS = (tuple(field.name for field in fields(kind)) for kind in (Run, Settings))
+INTERVAL = ("guidance_low", "guidance_high")
+GUIDANCE = ("guidance_scale", *INTERVAL)
+
+
+def settle(choices: Mapping[str, Any], own: Settings, *, timesteps: int) -> Settings:
     """Completes the settings that a request chooses.
 
     A model's own settings apply to its own sampler. Another sampler gets the spacing that suits it, and eta 0. A list
-    of timesteps applies to its own sampler and number of steps only, and not to runs that begin below its last one.
+    of timesteps applies to its own sampler and number of steps only, and not to runs that begin below its last one. The
+    model's noise levels of guidance apply to guidance of any scale.
 
     Args:
-        choices: the settings that the request chooses.
+        choices: the settings that the request chooses, by name; None, like a missing one, leaves a setting open.
         own: the model's own settings.
         timesteps: number of timesteps that the run chooses from: T, or start + 1.
 
@@ -59,14 +141,24 @@ def settle(choices: Choices, own: Settings, *, timesteps: int) -> Settings:
     if name not in SAMPLERS:
         raise PlanError(f"{name!r} is not known: choose one of {', '.join(SAMPLERS)}", "sampler")
     spacing = _spacing_of(name, own, chosen.get("steps", own.steps), timesteps)
-    own = dataclasses.replace(own, sampler=name, spacing=spacing, eta=own.eta if name == own.sampler else 0.0)
-    settings = dataclasses.replace(own, **chosen)  # type: ignore[arg-type]  # the types of Choices
-    if settings.variance != own.variance:
-        _check_variance(settings, own.variance)
+    own = replace(own, sampler=name, spacing=spacing, eta=own.eta if name == own.sampler else 0.0)
+    if chosen.get("guidance_scale", own.guidance_scale) == 1.0:
+        own = _without_interval(own, chosen)
+    settings = replace(own, **chosen)
+    if settings.variance != own.variance and not SAMPLERS[name].has_variance:
+        raise PlanError(f"is not a parameter of {name}", "variance")
     if (total := steps_in(settings.spacing)) is not None:
         _check_steps(settings, total, chosen.get("steps"), timesteps)
-        return dataclasses.replace(settings, steps=total)
-    return settings if "steps" in chosen else dataclasses.replace(settings, steps=min(own.steps, timesteps))
+        return replace(settings, steps=total)
+    return settings if "steps" in chosen else replace(settings, steps=min(own.steps, timesteps))
+
+
+def _without_interval(own: Settings, chosen: Mapping[str, Any]) -> Settings:
+    """Returns settings that guide nothing, where no noise level of guidance may be chosen."""
+    for end in INTERVAL:
+        if end in chosen:
+            raise PlanError("needs a guidance_scale other than 1", end)
+    return replace(own, guidance_low=None, guidance_high=None)
 
 
 def _spacing_of(sampler: str, own: Settings, steps: object, timesteps: int) -> str:
@@ -76,13 +168,6 @@ def _spacing_of(sampler: str, own: Settings, steps: object, timesteps: int) -> s
     if sampler == own.sampler and (total is None or (steps == own.steps and last < timesteps)):
         return own.spacing
     return SAMPLERS[sampler].spacing or (own.spacing if total is None else "trailing")
-
-
-def _check_variance(settings: Settings, own: Variance) -> None:
-    if not SAMPLERS[settings.sampler].has_variance:
-        raise PlanError(f"is not a parameter of {settings.sampler}", "variance")
-    if settings.variance.startswith("learned"):
-        raise PlanError(f"{settings.variance} was not learned by this model, whose own variance is {own}", "variance")
 
 
 def _check_steps(settings: Settings, total: int, steps: object, timesteps: int) -> None:

@@ -56,7 +56,7 @@ class Mirroring(Task):
 
 
 def prepare(query, model, images):
-    return Prepared(fill_in(query, model), Mirroring(axis=query.axis))
+    return Prepared(fill_in(query, model).params, Mirroring(axis=query.axis))
 
 
 KIND = Kind("mirror", "Make mirrored images", MirrorQuery, Mirroring, prepare)

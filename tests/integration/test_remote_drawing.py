@@ -55,7 +55,9 @@ def pool() -> Iterator[ThreadPoolExecutor]:
 
 def runs_of(model: ServedModel, *seeds: list[int]) -> list[SamplingParams]:
     """Runs of two images from one seed, or of one image for each of several."""
-    return [model.settle(SamplingQuery(n=max(2, len(each)), steps=5, seed=each)) for each in seeds]
+    return [
+        model.settle(SamplingQuery.model_validate({"n": max(2, len(each)), "steps": 5, "seed": each})) for each in seeds
+    ]
 
 
 def draw(model: ServedModel, runs: Sequence[SamplingParams]) -> dict[int, int]:

@@ -321,8 +321,7 @@ def test_a_weaker_version_becomes_part_of_a_model(models_dir: Path, tmp_path: Pa
     assert "with a weaker network" in said
     made = load_checkpoint(tmp_path / "guided")
     assert made.config.weaker == smaller
-    assert made.config.defaults.guidance(2.5) == Guidance(2.5, 0.2, 3.0)
-    assert made.config.defaults.guidance_scale == 2.5
+    assert made.config.defaults.guidance == Guidance(2.5, 0.2, 3.0)
     assert made.config.training == {**tiny.config.training, "weaker": {"steps": 3}}
     assert made.weaker is not None
     for name, tensor in small.state_dict().items():

@@ -33,7 +33,7 @@ def ideal_eps(keep: FloatTable, s: float = 0.5) -> FloatTable:
 
 def ancestral_spread(eps: FloatTable, *, noise: float = 1.0) -> float:
     """Where 1000 steps of Fig. 6, corrected, end from N(0, 1), if the network answers eps[t] x; `noise` scales z."""
-    plan = make_plan(LINEAR, sampler="ddpm", variance="fixed_large", steps=1000, spacing="linspace", clip=False)
+    plan = make_plan(LINEAR, sampler="ddpm", variance="fixed_large", steps=1000, spacing="linspace", clip="none")
     variance = 1.0
     for row, t in zip(plan.table, plan.timesteps, strict=True):
         x0 = row[Column.X0_X] + row[Column.X0_OUT] * eps[int(t)]

@@ -42,7 +42,7 @@ LISTS = [
 
 @pytest.mark.parametrize(("sampler", "spacing", "drawn", "eta", "steps", "printed"), ORACLE)
 def test_the_oracle(sampler: str, spacing: str, drawn: bool, eta: str, steps: int, printed: float) -> None:
-    plan = make_plan(LINEAR, sampler=sampler, spacing=spacing, eta=float(eta), steps=steps, clip=False)
+    plan = make_plan(LINEAR, sampler=sampler, spacing=spacing, eta=float(eta), steps=steps, clip="none")
     outcome = follow(plan, s=0.5)
     assert plan.stochastic == drawn
     assert (outcome.std if drawn else outcome.multiplier) == pytest.approx(printed, abs=5.1e-5)
@@ -58,7 +58,7 @@ def test_the_spreads() -> None:
         (eta,) = re.findall(r"η = (\d)", run)
         computed = []
         for s, steps in runs:
-            plan = make_plan(cosine, sampler="dpmpp", eta=float(eta), steps=steps, spacing="trailing", clip=False)
+            plan = make_plan(cosine, sampler="dpmpp", eta=float(eta), steps=steps, spacing="trailing", clip="none")
             plan = with_slope_weight(plan, 0.5, cosine) if "k = 1/2" in run else plan
             computed.append(100 * (follow(plan, s, cosine).std / s - 1))
         assert printed == [f"{more:+.1f} %".replace("-", "\N{MINUS SIGN}") for more in computed]

@@ -128,15 +128,9 @@ def expect(images: Sequence[Tensor], *shapes: tuple[int, ...]) -> Sequence[Tenso
 
 
 def plan_of(job: Job, runner: Runner, *, start: int | None = None) -> Plan:
-    """Makes the plan of the job's sampling run; see `ModelConfig.plan`."""
-    checkpoint, params = runner.checkpoint, job.params
-    return checkpoint.config.plan(
-        checkpoint.schedule,
-        start=start,
-        guidance=params.guidance,
-        classifier_scale=params.classifier_scale,
-        **params.choices,
-    )
+    """Makes the plan of the job's sampling run; see `ModelConfig.plan_of`."""
+    checkpoint = runner.checkpoint
+    return checkpoint.config.plan_of(checkpoint.schedule, job.params, start=start)
 
 
 def generators_of(job: Job) -> list[torch.Generator]:

@@ -17,7 +17,7 @@ def ddim(chain: NoiseSchedule, options: Options) -> list[Transition]:
     rows = []
     for i in reversed(range(chain.num_train_timesteps)):
         abar, abar_prev = float(chain.alphas_cumprod[i]), float(chain.alphas_cumprod_prev[i])
-        sigma = options.eta * math.sqrt((1 - abar_prev) / (1 - abar)) * math.sqrt(1 - abar / abar_prev)
+        sigma = options.settings.eta * math.sqrt((1 - abar_prev) / (1 - abar)) * math.sqrt(1 - abar / abar_prev)
         signal, spread = math.sqrt(abar_prev), math.sqrt(max(1 - abar_prev - sigma**2, 0.0))
         a = spread / math.sqrt(1 - abar)
         b = signal - a * math.sqrt(abar)

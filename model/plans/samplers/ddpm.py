@@ -16,7 +16,7 @@ def ddpm(chain: NoiseSchedule, options: Options) -> list[Transition]:
     """
     rows = []
     for i in reversed(range(chain.num_train_timesteps)):
-        deviation, learned = deviation_at(chain, i, options.variance)
+        deviation, learned = deviation_at(chain, i, options.settings.variance)
         weight = float(chain.posterior_mean_coef1[i])
         rows.append(
             Transition(

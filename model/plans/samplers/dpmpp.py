@@ -18,15 +18,15 @@ def dpmpp(chain: NoiseSchedule, options: Options) -> list[Transition]:
     k = 1/2. The first step has no previous x0 and is of first order; the last one ends at sigma = 0, where the formula
     leaves x' = x0.
     """
-    alpha, sigma, lam = log_snr(chain)
+    (alpha, sigma, lam), eta = log_snr(chain), options.settings.eta
     noisiest = chain.num_train_timesteps - 1
     rows = []
     for i in range(noisiest, 0, -1):
         h = lam[i - 1] - lam[i]
         before = math.inf if i == noisiest else lam[i] - lam[i + 1]  # infinite where nothing was left of the image
-        n = options.eta * h if options.eta else 0.0  # h may be infinite, too
+        n = eta * h if eta else 0.0  # h may be infinite, too
         gain = -alpha[i - 1] * math.expm1(-h - n)
-        slope = h / before * _slope_weight(options.eta * before) if math.isfinite(before) else 0.0
+        slope = h / before * _slope_weight(eta * before) if math.isfinite(before) else 0.0
         rows.append(
             Transition(
                 level=i,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from ..schedule import NoiseSchedule
 from .ddim import ddim
@@ -22,10 +23,10 @@ def heun(chain: NoiseSchedule, options: Options) -> list[Transition]:
     """
     sigmas = chain.sigmas
     rows = []
-    for step in ddim(chain, Options(options.steps)):
+    for step in ddim(chain, replace(options, keep_eps=False)):
         i = step.level
         rows.append(step)
-        left_out = i == chain.num_train_timesteps - 1 and options.steps % 2 == 0
+        left_out = i == chain.num_train_timesteps - 1 and options.settings.steps % 2 == 0
         if i > 0 and not left_out:
             abar = float(chain.alphas_cumprod[i - 1])
             weight = 0.5 * math.sqrt(abar) * (sigmas[i] / sigmas[i - 1] - 1)

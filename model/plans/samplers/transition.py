@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from ..schedule import NoiseSchedule
+
+if TYPE_CHECKING:
+    from ..settings import Settings  # which imports the samplers
 
 Variance = Literal["fixed_small", "fixed_large", "learned", "learned_range"]
 
@@ -53,15 +56,11 @@ class Options:
     """What samplers may be asked for beside their chain; each looks at what concerns it.
 
     Attributes:
-        steps: network calls of the whole run.
-        eta: stochasticity of DDIM and DPM-Solver++(2M), from 0 to the sampler's `most_eta`.
-        variance: of ancestral sampling.
+        settings: the settings of the run.
         keep_eps: of DDIM; see `Clipping`.
     """
 
-    steps: int
-    eta: float = 0.0
-    variance: Variance = "fixed_small"
+    settings: Settings
     keep_eps: bool = False
 
 
@@ -75,6 +74,7 @@ class Sampler:
         spacing: that it does best with; None if it has no wish, so that a model's own is taken.
         most_eta: the largest eta; 0 if it has none.
         has_variance: whether the variance of ancestral sampling makes a difference to it.
+        always_noisy: whether it draws noise on its way with eta 0, too.
         from_pure_noise: whether it can begin where nothing is left of the image.
         most_sigma: the noise level above which it does not begin, see `NoiseSchedule.sigmas`.
     """
@@ -84,5 +84,6 @@ class Sampler:
     spacing: str | None = None
     most_eta: float = 0.0
     has_variance: bool = False
+    always_noisy: bool = False
     from_pure_noise: bool = True
     most_sigma: float = math.inf

@@ -15,6 +15,7 @@ from difuso.remote_drawing import ServedModel
 from jobs.catalog import ModelInfo, read_catalog
 from jobs.errors import RequestRefused
 from jobs.filling_in import fill_in
+from jobs.params import SamplingParams
 from jobs.queries import SamplingQuery
 from model.config import ModelConfig, SamplerDefaults
 from model.errors import PlanError
@@ -54,6 +55,10 @@ QUERIES: tuple[dict[str, Any], ...] = (
 )
 
 
+def filled(query: SamplingQuery, model: ModelInfo) -> SamplingParams:
+    return fill_in(query, model).params
+
+
 def served(info: ModelInfo) -> ServedModel:
     facts = ModelView.of(info, []).model_dump(mode="json", exclude_none=True)
     return ServedModel("http://nowhere", None, facts)
@@ -64,7 +69,7 @@ def accepted() -> Iterator[tuple[str, SamplingQuery]]:
     for (name, info), parameters in itertools.product(MODELS.items(), QUERIES):
         query = SamplingQuery(**{"n": 3, "seed": 5} | parameters)
         with suppress(RequestRefused, PlanError):
-            fill_in(query, info)
+            filled(query, info)
             yield name, query
 
 
@@ -79,18 +84,18 @@ def test_most_queries_can_be_run() -> None:
 
 @pytest.mark.parametrize(("name", "query"), CASES, ids=str)
 def test_settings_are_those_of_the_server_and_stay_as_they_are(name: str, query: SamplingQuery) -> None:
-    run = fill_in(query, MODELS[name])
+    run = filled(query, MODELS[name])
     model = served(MODELS[name])
     assert model.settle(query) == run
     sent = {key: value for key, value in model._options(run, 0).items() if key in SamplingQuery.model_fields}
     label = sent["label"]
     sent["label"] = None if label is None else [*map(str, label)] if isinstance(label, tuple | list) else str(label)
-    assert fill_in(SamplingQuery(**sent), MODELS[name]) == run
+    assert filled(SamplingQuery(**sent), MODELS[name]) == run
 
 
 def test_keys_differ_where_jobs_differ() -> None:
     model = served(MODELS["guided"])
-    run = fill_in(SamplingQuery(n=3, seed=[5]), MODELS["guided"])
+    run = filled(SamplingQuery(n=3, seed=[5]), MODELS["guided"])
     changes = ({"seed": 6}, {"n": 2}, {"steps": 4}, {"label": 1}, {"label": (1, 1, 0)}, {"seed": (5, 6, 7)})
     others = [run.model_copy(update=change) for change in changes]
     keys = [model._options(each, 0)["idempotency_key"] for each in (run, *others)]

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from jobs.catalog import Catalog, ModelInfo
 from jobs.errors import RequestRefused
 from jobs.filling_in import fill_in
-from jobs.params import MAX_STEPS
+from jobs.params import SamplingParams
 from jobs.per_image import DRAWN_SEEDS
 from jobs.queries import SamplingQuery
 from model.config import ModelConfig, SamplerDefaults, ScheduleConfig
@@ -18,6 +18,7 @@ from model.errors import PlanError
 from model.networks.configs import ClassifierConfig, UNetConfig
 from model.plans.clipping import Clipping
 from model.plans.plan import FIXED_LARGE_MIN_STEPS
+from model.plans.settings import MOST_STEPS
 
 
 def model(name: str = "pets", **changes: Any) -> ModelInfo:
@@ -48,8 +49,12 @@ GUIDED_IN_CLASSES = model(network=UNetConfig(null_class=False), **WEAKER)
 LIMITED = model("plain", classes=None, weaker=UNetConfig(channels=32), defaults=SamplerDefaults(**LIMITS))
 
 
+def filled(query: SamplingQuery, model: ModelInfo, *, start: int | None = None) -> SamplingParams:
+    return fill_in(query, model, start=start).params
+
+
 def test_what_is_left_open_is_the_models_choice() -> None:
-    params = fill_in(SamplingQuery(), MODEL)
+    params = filled(SamplingQuery(), MODEL)
     assert params.model_dump(exclude={"seed"}) == {
         "n": 1,
         "steps": 50,
@@ -67,26 +72,26 @@ def test_what_is_left_open_is_the_models_choice() -> None:
 
 def test_a_plan_of_the_model_replaces_its_defaults() -> None:
     planned = model(plans={"few": SamplerDefaults("dpmpp", 3, "at:12.5,160,999")})
-    params = fill_in(SamplingQuery(plan="few"), planned)
+    params = filled(SamplingQuery(plan="few"), planned)
     assert (params.sampler, params.steps, params.spacing, params.eta) == ("dpmpp", 3, "at:12.5,160,999", 0.0)
-    assert fill_in(SamplingQuery(plan="few", steps=7), planned).spacing == "trailing"
-    assert fill_in(SamplingQuery(), planned).steps == 50
+    assert filled(SamplingQuery.model_validate({"plan": "few", "steps": 7}), planned).spacing == "trailing"
+    assert filled(SamplingQuery(), planned).steps == 50
     with pytest.raises(PlanError, match="plan must be omitted"):
-        fill_in(SamplingQuery(plan="few"), MODEL)
+        filled(SamplingQuery(plan="few"), MODEL)
 
 
 def test_a_weaker_network_guides_by_default_what_is_drawn_from_noise_alone() -> None:
-    assert fill_in(SamplingQuery(plan="few"), GUIDED).guidance_scale == 1.5
-    assert fill_in(SamplingQuery(plan="few", guidance_scale=3.0), GUIDED).guidance_scale == 3.0
-    assert fill_in(SamplingQuery(), GUIDED, start=499).guidance_scale == 1.0
-    assert fill_in(SamplingQuery(guidance_scale=2.0), GUIDED, start=499).guidance_scale == 2.0
+    assert filled(SamplingQuery(plan="few"), GUIDED).guidance_scale == 1.5
+    assert filled(SamplingQuery.model_validate({"plan": "few", "guidance_scale": 3.0}), GUIDED).guidance_scale == 3.0
+    assert filled(SamplingQuery(), GUIDED, start=499).guidance_scale == 1.0
+    assert filled(SamplingQuery.model_validate({"guidance_scale": 2.0}), GUIDED, start=499).guidance_scale == 2.0
 
 
 def test_what_is_not_guided_has_no_interval() -> None:
     for scale, start in ((1.0, None), (None, 499)):
-        params = fill_in(SamplingQuery(guidance_scale=scale), LIMITED, start=start)
+        params = filled(SamplingQuery.model_validate({"guidance_scale": scale}), LIMITED, start=start)
         assert (params.guidance_scale, params.guidance_low, params.guidance_high) == (1.0, None, None)
-    assert fill_in(SamplingQuery(guidance_scale=2.0), LIMITED, start=499).guidance_low == 0.2
+    assert filled(SamplingQuery.model_validate({"guidance_scale": 2.0}), LIMITED, start=499).guidance_low == 0.2
 
 
 @pytest.mark.parametrize(
@@ -106,7 +111,7 @@ def test_an_interval_that_has_no_meaning_is_refused_with_the_reason(
     asked: dict[str, Any], model: ModelInfo, said: str
 ) -> None:
     with pytest.raises((RequestRefused, PlanError)) as caught:
-        fill_in(SamplingQuery(**asked), model)
+        filled(SamplingQuery(**asked), model)
     assert str(caught.value) == said
 
 
@@ -117,9 +122,14 @@ def test_an_end_of_the_interval_is_a_noise_level(name: str, value: str) -> None:
         SamplingQuery.model_validate({name: value})
 
 
+def test_a_run_has_no_more_steps_than_any_schedule() -> None:
+    with pytest.raises(ValidationError, match="steps"):
+        SamplingQuery.model_validate({"steps": MOST_STEPS + 1})
+
+
 def test_a_seed_is_drawn_anew_each_time_but_the_request_is_the_same() -> None:
     query = SamplingQuery(n=2)
-    assert fill_in(query, MODEL).seed != fill_in(query, MODEL).seed
+    assert filled(query, MODEL).seed != filled(query, MODEL).seed
     assert query.request_hash("generate") == SamplingQuery(n=2).request_hash("generate")
     assert query.request_hash("generate") != SamplingQuery(n=2, seed=[1]).request_hash("generate")
 
@@ -145,7 +155,7 @@ def test_a_seed_is_drawn_anew_each_time_but_the_request_is_the_same() -> None:
     ],
 )
 def test_what_is_asked_for_decides_the_rest(asked: dict[str, Any], expected: dict[str, Any]) -> None:
-    params = fill_in(SamplingQuery(**asked), MODEL)
+    params = filled(SamplingQuery(**asked), MODEL)
     assert params.model_dump(include=set(expected)) == expected
 
 
@@ -153,7 +163,6 @@ def test_what_is_asked_for_decides_the_rest(asked: dict[str, Any], expected: dic
     ("asked", "model", "parameter"),
     [
         ({"steps": 1001}, MODEL, "steps"),
-        ({"steps": MAX_STEPS + 1}, MODEL, "steps"),
         ({"steps": 499, "sampler": "ddpm"}, LARGE, "steps"),
         ({"eta": 0.1, "sampler": "ddpm"}, MODEL, "eta"),
         ({"label": "bird"}, MODEL, "label"),
@@ -192,7 +201,7 @@ def test_what_is_asked_for_decides_the_rest(asked: dict[str, Any], expected: dic
 )
 def test_what_the_model_cannot_do_names_the_parameter(asked: dict[str, Any], model: ModelInfo, parameter: str) -> None:
     with pytest.raises((RequestRefused, PlanError)) as caught:
-        fill_in(SamplingQuery(**asked), model)
+        filled(SamplingQuery(**asked), model)
     assert isinstance(caught.value, RequestRefused | PlanError)
     assert caught.value.parameter == parameter
 
@@ -222,15 +231,15 @@ def test_what_the_model_cannot_do_names_the_parameter(asked: dict[str, Any], mod
     ],
 )
 def test_what_the_model_is_decides_the_rest(asked: dict[str, Any], model: ModelInfo, expected: dict[str, Any]) -> None:
-    params = fill_in(SamplingQuery(**asked), model)
+    params = filled(SamplingQuery(**asked), model)
     assert params.model_dump(include=set(expected)) == expected
     again = SamplingQuery(**params.model_dump(exclude={"label"}), label=asked.get("label"))
-    assert fill_in(again, model) == params  # as a job shows its parameters, they can be sent back
+    assert filled(again, model) == params  # as a job shows its parameters, they can be sent back
 
 
 def test_the_least_steps_of_fixed_large_are_let_in() -> None:
     least = FIXED_LARGE_MIN_STEPS
-    assert fill_in(SamplingQuery(steps=least, sampler="ddpm"), LARGE).steps == least
+    assert filled(SamplingQuery.model_validate({"steps": least, "sampler": "ddpm"}), LARGE).steps == least
 
 
 def test_a_default_model_may_be_named() -> None:

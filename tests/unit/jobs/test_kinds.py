@@ -92,7 +92,7 @@ def test_guidance_costs_a_second_call_within_the_interval_only(
     prepared = KINDS[kind].prepare(query, MODEL, {})
     start = None if first == 999 else first
     params = prepared.params
-    plan = MODEL.config.plan(MODEL.schedule, start=start, **params.choices)
+    plan = MODEL.config.plan_of(MODEL.schedule, params, start=start)
     sigmas = MODEL.schedule.sigma_at(np.array(plan.timesteps))
     guided = int(((sigmas > 0.2) & (sigmas <= 3.0)).sum())
     assert guided > 0
@@ -206,7 +206,7 @@ def test_the_sampler_between_two_seeds_draws_no_noise(
     params, _ = between(model, **sent)
     assert (params.sampler, params.steps, params.spacing) == expected
     assert params.eta == 0.0
-    assert not model.config.plan(model.schedule, **params.choices).stochastic
+    assert not model.config.plan_of(model.schedule, params).stochastic
 
 
 @pytest.mark.parametrize(
@@ -502,4 +502,4 @@ def test_two_seeds_need_no_images() -> None:
 def test_what_no_picture_could_save_is_refused_before_any_is_read(kind: str, sent: dict[str, Any]) -> None:
     found = KINDS[kind]
     with pytest.raises((RequestRefused, PlanError)):
-        found.fits(found.query.model_validate(sent), MODEL)
+        found.draft(found.query.model_validate(sent), MODEL)

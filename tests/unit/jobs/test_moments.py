@@ -84,7 +84,7 @@ def test_a_refusal_says_what_would_fit(calls: Any, n: int, message: str) -> None
 
 def test_all_of_many_steps_are_too_many() -> None:
     with pytest.raises(RequestRefused, match="at most 64 calls with n=1, not 65"):
-        KINDS["generate"].prepare(GenerateQuery(trace=["all"], steps=65), MODEL, {})
+        KINDS["generate"].prepare(GenerateQuery.model_validate({"trace": ["all"], "steps": 65}), MODEL, {})
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -102,7 +102,7 @@ def test_a_call_too_many_is_refused_before_an_image_is_read(kind: str) -> None:
     found = KINDS[kind]
     query = found.query.model_validate({"trace": ["7"], "steps": 6, **NEEDED.get(kind, {})})
     with pytest.raises(RequestRefused, match="Should name calls 1 to 6"):
-        found.fits(query, MODELS[kind])
+        found.draft(query, MODELS[kind])
 
 
 @pytest.mark.parametrize("name", ["0", "-1", "01", "first", "ALL", "1.5", "", "1 ", "99999999", "1,2"])

@@ -31,7 +31,7 @@ MODEL = info(PETS)
 
 
 def asked(model: ModelInfo = MODEL, **sent: Any) -> tuple[int, Any, Any]:
-    params = fill_in(SamplingQuery(**sent), model)
+    params = fill_in(SamplingQuery(**sent), model).params
     return params.n, params.seed, params.label
 
 
@@ -42,7 +42,7 @@ def images(params: SamplingParams) -> list[tuple[int, int | None]]:
 def test_one_value_means_what_it_always_meant() -> None:
     assert asked(n=3, seed=5, label="dog") == (3, 5, 1)
     assert asked(seed=5) == (1, 5, None)
-    assert images(fill_in(SamplingQuery(n=3, seed=[5], label=["dog"]), MODEL)) == [(5, 1), (6, 1), (7, 1)]
+    assert images(fill_in(SamplingQuery(n=3, seed=[5], label=["dog"]), MODEL).params) == [(5, 1), (6, 1), (7, 1)]
     n, seed, _ = asked(n=2)
     assert n == 2
     assert 0 <= seed < DRAWN_SEEDS

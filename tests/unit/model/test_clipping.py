@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from model import PlanError, make_plan, sample, sample_steps
-from model.plans.clipping import Clipping
+from model.plans.clipping import ClipMode, Clipping
 from model.plans.plan import Column
 from model.plans.samplers import SAMPLERS
 from model.rng import draw_noise, image_generator
@@ -33,7 +33,7 @@ IMAGES[3, 0, 0, 0] = 7.0
 
 def clipped(clipping: Clipping, x0: Tensor) -> Tensor:
     """What `advance` makes of a network that outputs x0."""
-    row = torch.from_numpy(make_plan(LINEAR, prediction="x0", clip=clipping).table[0].copy()).to(x0)
+    row = torch.from_numpy(make_plan(LINEAR, prediction="x0", clipping=clipping).table[0].copy()).to(x0)
     zero = torch.zeros_like(x0)
     return advance(zero, zero, x0, zero, row.expand(len(x0), -1))[1]
 
@@ -81,10 +81,13 @@ def test_dynamic_is_that_of_diffusers(quantile: float, bound: float) -> None:
     assert torch.allclose(clipped(Clipping("dynamic", bound, quantile), IMAGES.float()), theirs, rtol=0, atol=1e-6)
 
 
-def test_a_bool_is_the_simple_choice() -> None:
-    for flag, clipping in ((True, Clipping("static", 1.0)), (False, Clipping("none"))):
-        mine, long = (make_plan(LINEAR, steps=9, clip=clip).table for clip in (flag, clipping))
-        assert np.array_equal(mine, long)
+@pytest.mark.parametrize(
+    ("mode", "clipping"),
+    [("static", Clipping("static", 1.0)), ("none", Clipping("none")), ("dynamic", Clipping("dynamic", None))],
+)
+def test_a_mode_is_the_simple_choice(mode: ClipMode, clipping: Clipping) -> None:
+    short, long = make_plan(LINEAR, steps=9, clip=mode), make_plan(LINEAR, steps=9, clipping=clipping)
+    assert np.array_equal(short.table, long.table)
 
 
 @pytest.mark.parametrize("mode", ["static", "none", "dynamic"])
@@ -129,7 +132,7 @@ CONVENTIONS = {
 @pytest.mark.parametrize("sampler", ["ddim", "euler"])
 def test_ddim_follows_each_of_three_conventions(sampler: str, convention: str) -> None:
     """Whole runs in float64."""
-    plan = make_plan(LINEAR, sampler=sampler, steps=20, clip=CONVENTIONS[convention])
+    plan = make_plan(LINEAR, sampler=sampler, steps=20, clipping=CONVENTIONS[convention])
     abar = [*abar_at(LINEAR, plan.timesteps), 1.0]
     x = draw_noise([image_generator(0)], SHAPE).double()
     steps = sample_steps(plan, restless, shape=SHAPE, seeds=[0], dtype=torch.float64)
@@ -146,7 +149,7 @@ def test_ddim_follows_each_of_three_conventions(sampler: str, convention: str) -
 def test_the_conventions_differ_only_where_something_is_clipped(network: Denoiser, alike: bool) -> None:
     images = []
     for clipping in CONVENTIONS.values():
-        plan = make_plan(LINEAR, steps=20, clip=clipping)
+        plan = make_plan(LINEAR, steps=20, clipping=clipping)
         images.append(sample(plan, network, shape=SHAPE, seeds=[0], dtype=torch.float64))
     for one, other in itertools.combinations(images, 2):
         assert torch.allclose(one, other, rtol=0, atol=1e-9 if alike else 0.1) is alike
@@ -156,7 +159,7 @@ def test_the_conventions_differ_only_where_something_is_clipped(network: Denoise
 def test_unclipped_the_noise_is_the_same_kept_or_derived(eta: float) -> None:
     for prediction in ("eps", "x0", "v"):
         plans = [
-            make_plan(LINEAR, steps=9, eta=eta, prediction=prediction, clip=Clipping("none", keep_eps=keep_eps))
+            make_plan(LINEAR, steps=9, eta=eta, prediction=prediction, clipping=Clipping("none", keep_eps=keep_eps))
             for keep_eps in (False, True)
         ]
         # What multiplies x_t, and what multiplies the network's output.
@@ -171,7 +174,7 @@ def test_unclipped_the_noise_is_the_same_kept_or_derived(eta: float) -> None:
 @pytest.mark.parametrize("sampler", [sampler for sampler in SAMPLERS if sampler not in ("ddim", "euler")])
 def test_only_ddim_can_keep_the_noise(sampler: str) -> None:
     kept, derived = (
-        make_plan(LINEAR, sampler=sampler, steps=9, clip=Clipping(keep_eps=keep_eps)).table
+        make_plan(LINEAR, sampler=sampler, steps=9, clipping=Clipping(keep_eps=keep_eps)).table
         for keep_eps in (True, False)
     )
     assert np.array_equal(kept, derived)

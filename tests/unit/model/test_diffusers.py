@@ -65,7 +65,7 @@ def test_ddpm_learned_range(steps: int, spacing: str, clip: Clipping) -> None:
     scheduler = diffusers.DDPMScheduler(
         1000, variance_type="learned_range", timestep_spacing=spacing, **(THRESHOLD if clip is DYNAMIC else {})
     )
-    plan = make_plan(LINEAR, sampler="ddpm", variance="learned_range", steps=steps, spacing=spacing, clip=clip)
+    plan = make_plan(LINEAR, sampler="ddpm", variance="learned_range", steps=steps, spacing=spacing, clipping=clip)
     assert_same_trajectory(ours(plan, WITH_VARIANCE), theirs(scheduler, steps, WITH_VARIANCE))
 
 
@@ -79,7 +79,7 @@ def test_ddpm_predictions(prediction: Prediction) -> None:
 @pytest.mark.parametrize("prediction", ["eps", "x0", "v"])
 def test_ddpm_dynamic_thresholding(prediction: Prediction) -> None:
     scheduler = diffusers.DDPMScheduler(1000, prediction_type=PREDICTION_TYPES[prediction], **THRESHOLD)
-    plan = make_plan(LINEAR, sampler="ddpm", steps=50, prediction=prediction, clip=DYNAMIC)
+    plan = make_plan(LINEAR, sampler="ddpm", steps=50, prediction=prediction, clipping=DYNAMIC)
     assert_same_trajectory(ours(plan), theirs(scheduler, 50))
 
 
@@ -91,7 +91,7 @@ def test_ddpm_dynamic_thresholding(prediction: Prediction) -> None:
 def test_ddim(steps: int, eta: float, spacing: str, keep_eps: bool) -> None:
     """With eps derived again from the clipped x0, as guided-diffusion does, and as the network predicted it."""
     scheduler = diffusers.DDIMScheduler(1000, timestep_spacing=spacing)
-    plan = make_plan(LINEAR, steps=steps, spacing=spacing, eta=eta, clip=Clipping(keep_eps=keep_eps))
+    plan = make_plan(LINEAR, steps=steps, spacing=spacing, eta=eta, clipping=Clipping(keep_eps=keep_eps))
     assert_same_trajectory(ours(plan), theirs(scheduler, steps, eta=eta, use_clipped_model_output=not keep_eps))
 
 
@@ -99,7 +99,7 @@ def test_ddim(steps: int, eta: float, spacing: str, keep_eps: bool) -> None:
 @pytest.mark.parametrize("prediction", ["eps", "x0", "v"])
 def test_ddim_predictions(prediction: Prediction, keep_eps: bool) -> None:
     scheduler = diffusers.DDIMScheduler(1000, prediction_type=PREDICTION_TYPES[prediction])
-    plan = make_plan(LINEAR, steps=20, prediction=prediction, clip=Clipping(keep_eps=keep_eps))
+    plan = make_plan(LINEAR, steps=20, prediction=prediction, clipping=Clipping(keep_eps=keep_eps))
     assert_same_trajectory(ours(plan), theirs(scheduler, 20, use_clipped_model_output=not keep_eps))
 
 
@@ -107,7 +107,7 @@ def test_ddim_predictions(prediction: Prediction, keep_eps: bool) -> None:
 def test_ddim_unclipped(eta: float) -> None:
     """ermongroup's convention. v keeps x0 small, where eps would let it grow to 1 / sqrt(abar)."""
     scheduler = diffusers.DDIMScheduler(1000, clip_sample=False, prediction_type="v_prediction")
-    plan = make_plan(LINEAR, steps=50, eta=eta, prediction="v", clip=False)
+    plan = make_plan(LINEAR, steps=50, eta=eta, prediction="v", clip="none")
     assert_same_trajectory(ours(plan), theirs(scheduler, 50, eta=eta))
 
 
@@ -115,7 +115,7 @@ def test_ddim_unclipped(eta: float) -> None:
 @pytest.mark.parametrize("keep_eps", [False, True])
 def test_ddim_dynamic_thresholding(eta: float, keep_eps: bool) -> None:
     scheduler = diffusers.DDIMScheduler(1000, **THRESHOLD)
-    plan = make_plan(LINEAR, steps=50, eta=eta, clip=Clipping("dynamic", 3.0, 0.9, keep_eps=keep_eps))
+    plan = make_plan(LINEAR, steps=50, eta=eta, clipping=Clipping("dynamic", 3.0, 0.9, keep_eps=keep_eps))
     assert_same_trajectory(ours(plan), theirs(scheduler, 50, eta=eta, use_clipped_model_output=not keep_eps))
 
 
@@ -134,7 +134,7 @@ def test_dpmpp(steps: int, bound: float, prediction: Prediction) -> None:
         **(THRESHOLD | {"sample_max_value": bound}),
     )
     clip = Clipping("dynamic", bound, 0.9)
-    plan = make_plan(LINEAR, sampler="dpmpp", steps=steps, spacing="trailing", prediction=prediction, clip=clip)
+    plan = make_plan(LINEAR, sampler="dpmpp", steps=steps, spacing="trailing", prediction=prediction, clipping=clip)
     assert_same_trajectory(ours(plan), theirs(scheduler, steps))
     if bound == 1.0:
         static = make_plan(LINEAR, sampler="dpmpp", steps=steps, spacing="trailing", prediction=prediction)
@@ -200,7 +200,7 @@ def test_zero_terminal_snr(steps: int, prediction: Prediction, clip: Clipping) -
         **(THRESHOLD if clip is DYNAMIC else {}),
     }
     schedule = LINEAR.rescale_zero_terminal_snr()
-    options: dict[str, Any] = {"steps": steps, "spacing": "trailing", "prediction": prediction, "clip": clip}
+    options: dict[str, Any] = {"steps": steps, "spacing": "trailing", "prediction": prediction, "clipping": clip}
     ancestral = theirs(diffusers.DDPMScheduler(1000, **arguments), steps)
     assert_same_trajectory(ours(make_plan(schedule, sampler="ddpm", **options)), ancestral)
     for eta in (0.0, 0.7):

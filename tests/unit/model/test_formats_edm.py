@@ -82,7 +82,7 @@ def test_a_run_by_heun_s_method_is_that_of_the_reference(name: str) -> None:
     """On the same grid, which follows from the facts; sampler, spacing and clipping are the model's own."""
     checkpoint, theirs = converted(name), reference(name).outputs["heun"]
     config, labels = checkpoint.config, labels_of(checkpoint)
-    plan = config.plan(checkpoint.schedule, **config.settle(steps=2 * STEPS - 1).choices)
+    plan = config.plan(checkpoint.schedule, steps=2 * STEPS - 1)
     spread = float(np.sqrt(1 - checkpoint.schedule.alphas_cumprod[-1]))
     start = spread * draw_noise([image_generator(seed) for seed in SEEDS], config.shape)
 

@@ -48,7 +48,7 @@ def runs() -> dict[str, Tensor]:
 def drawn(config: ModelConfig, network: LucidUNet, **choices: Any) -> Tensor:
     """Images of a run, in 0..1 as theirs."""
     schedule = config.schedule.build()
-    plan = config.plan(schedule, **config.settle(**choices).choices)
+    plan = config.plan(schedule, **choices)
     return (sample(plan, network, shape=config.shape, seeds=SEEDS) + 1) / 2
 
 

@@ -71,7 +71,7 @@ def test_an_ancestral_run_is_that_of_the_reference() -> None:
     out = checkpoint.denoiser(noise("x", 2, 3, IMAGE, IMAGE), torch.tensor([3.0, 30.0]))
     assert_rounded_alike(out, read.outputs["out"], steps=layers(checkpoint.denoiser))
     config = checkpoint.config
-    plan = config.plan(checkpoint.schedule, **config.settle().choices)
+    plan = config.plan(checkpoint.schedule)
     assert plan.timesteps == tuple(reversed(range(SCALES)))
     mine = sample(plan, checkpoint.denoiser, shape=config.shape, seeds=SEEDS)
     theirs = read.outputs["ancestral"]

@@ -65,8 +65,8 @@ def step(plan: Plan, row: int, out: Tensor, z: Tensor, gradient: Tensor | None) 
     [
         {"sampler": "ddim"},
         {"sampler": "ddim", "eta": 0.6},
-        {"sampler": "ddim", "clip": Clipping("none", keep_eps=True)},
-        {"sampler": "ddim", "clip": Clipping("none", keep_eps=True), "eta": 0.6},
+        {"sampler": "ddim", "clipping": Clipping("none", keep_eps=True)},
+        {"sampler": "ddim", "clipping": Clipping("none", keep_eps=True), "eta": 0.6},
         {"sampler": "dpmpp", "spacing": "trailing"},
         {"sampler": "euler", "spacing": "karras"},
         {"sampler": "heun", "spacing": "karras"},
@@ -76,7 +76,7 @@ def step(plan: Plan, row: int, out: Tensor, z: Tensor, gradient: Tensor | None) 
 )
 def test_guidance_of_scale_1_is_the_conditional_model(arguments: dict[str, Any], prediction: Any) -> None:
     """eps - sqrt(1 - abar) gradient is the best eps of p(x0 | y) (Dhariwal & Nichol 2021, eq. 14): whole runs."""
-    arguments = {"steps": 19, "clip": False, **arguments}
+    arguments = {"steps": 19, "clip": "none", **arguments}
     guided = make_plan(LINEAR, classifier_scale=1.0, prediction=prediction, **arguments)
     image = run(guided, GaussianDenoiser(s=S, prediction=prediction), guide)
     # Between timesteps both know abar only to the float32 of t.
@@ -88,7 +88,7 @@ def test_guidance_of_scale_1_is_the_conditional_model(arguments: dict[str, Any],
 @pytest.mark.parametrize("scale", [0.5, 4.0])
 def test_ddim_shifts_eps_and_derives_x0_again(scale: float, keep_eps: bool) -> None:
     """Dhariwal & Nichol 2021, algorithm 2, after clipping: guided-diffusion's order, so that x0 may leave its range."""
-    plan = make_plan(LINEAR, steps=50, classifier_scale=scale, clip=Clipping(keep_eps=keep_eps))
+    plan = make_plan(LINEAR, steps=50, classifier_scale=scale, clipping=Clipping(keep_eps=keep_eps))
     out, gradient = torch.randn((2, 1, *SHAPE), generator=torch.Generator().manual_seed(0)).double()
     for row in (0, 10, 49):
         abar, abar_next = [*abar_at(LINEAR, plan.timesteps), 1.0][row : row + 2]
@@ -131,7 +131,7 @@ def test_the_last_step_shifts_and_draws_nothing(variance: Variance) -> None:
 
 def test_ancestral_guidance_of_scale_1_samples_the_posterior() -> None:
     """Mean and spread of p(x0 | y), in a recursion of both; what 1000 steps miss is of first order in beta."""
-    plan = make_plan(LINEAR, sampler="ddpm", steps=1000, clip=False, classifier_scale=1.0)
+    plan = make_plan(LINEAR, sampler="ddpm", steps=1000, clip="none", classifier_scale=1.0)
     mean, variance = 0.0, 1.0
     oracle = GaussianDenoiser(s=S)
     for row, t in zip(plan.table, plan.timesteps, strict=True):

@@ -43,7 +43,7 @@ def acting(plan: Plan) -> NDArray[np.bool_]:
 def test_rows_are_guided_where_the_network_is_called_within_the_interval(
     sampler: str, spacing: str, steps: int
 ) -> None:
-    plan = make_plan(LINEAR, sampler=sampler, steps=steps, spacing=spacing, guidance=INTERVAL)
+    plan = make_plan(LINEAR, sampler=sampler, steps=steps, spacing=spacing, **INTERVAL.settings)
     inside = (sigmas(plan) > LOW) & (sigmas(plan) <= HIGH)
     assert inside.any()
     assert not inside.all()
@@ -77,8 +77,8 @@ def test_the_sigma_of_a_timestep_names_that_timestep(steps: int) -> None:
     """A run's chain rounds otherwise than the schedule of training, whose sigmas people and teachers look up."""
     for timestep in make_plan(LINEAR, steps=steps).timesteps:
         ends = float(LINEAR.sigmas[int(timestep)])
-        below = make_plan(LINEAR, steps=steps, guidance=Guidance(SCALE, high=ends))
-        above = make_plan(LINEAR, steps=steps, guidance=Guidance(SCALE, low=ends))
+        below = make_plan(LINEAR, steps=steps, **Guidance(SCALE, high=ends).settings)
+        above = make_plan(LINEAR, steps=steps, **Guidance(SCALE, low=ends).settings)
         assert [t <= timestep for t in below.timesteps] == acting(below).tolist()
         assert [t > timestep for t in above.timesteps] == acting(above).tolist()
 
@@ -86,13 +86,13 @@ def test_the_sigma_of_a_timestep_names_that_timestep(steps: int) -> None:
 def test_where_nothing_of_the_image_is_left_there_is_the_most_noise() -> None:
     zero_snr = LINEAR.rescale_zero_terminal_snr()
     for high, guided in ((None, True), (MOST_SIGMA, True), (1e5, False)):
-        plan = make_plan(zero_snr, spacing="trailing", prediction="v", guidance=Guidance(SCALE, high=high))
+        plan = make_plan(zero_snr, spacing="trailing", prediction="v", **Guidance(SCALE, high=high).settings)
         assert acting(plan)[0] == guided
 
 
 def test_a_restoration_is_guided_at_the_levels_of_the_run() -> None:
     """So that a job whose price was told by the one costs as much by the other."""
-    run = make_plan(LINEAR, sampler="ddim", steps=20, guidance=INTERVAL)
+    run = make_plan(LINEAR, sampler="ddim", steps=20, **INTERVAL.settings)
     assert 0 < acting(run).sum() < 20
     restoration, _ = plan_restoration(
         LINEAR, steps=20, spacing="leading", prediction="eps", clipping=Clipping("none"), guidance=INTERVAL
@@ -108,7 +108,7 @@ def test_an_inversion_is_guided_at_levels_of_its_own() -> None:
 
 def test_nothing_but_the_scale_depends_on_guidance() -> None:
     for sampler in SAMPLERS:
-        plain, guided = (make_plan(LINEAR, sampler=sampler, steps=21, guidance=each) for each in (UNGUIDED, INTERVAL))
+        plain, guided = (make_plan(LINEAR, sampler=sampler, steps=21, **each.settings) for each in (UNGUIDED, INTERVAL))
         others = [column for column in Column if column is not Column.W]
         assert np.array_equal(plain.table[:, others], guided.table[:, others])
         assert (plain.table[:, Column.W] == 1.0).all()
@@ -136,7 +136,7 @@ def test_an_interval_without_a_noise_level_is_refused(low: float | None, high: f
 def test_a_run_is_the_closed_form_of_two_gaussians(guidance: Guidance) -> None:
     """Both outputs are linear in x_t, so x_0 is x_T times the product of what each step makes of x_t."""
     network, base = GaussianDenoiser(s=0.5), GaussianDenoiser(s=0.9)
-    plan = make_plan(LINEAR, sampler="ddim", steps=20, clip=False, guidance=guidance)
+    plan = make_plan(LINEAR, sampler="ddim", steps=20, clip="none", **guidance.settings)
     start = torch.randn((1, *SHAPE), dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     found = sample(plan, network, shape=SHAPE, seeds=[0], dtype=torch.float64, x_start=start, base=base)
 
@@ -155,7 +155,7 @@ def test_a_run_is_the_closed_form_of_two_gaussians(guidance: Guidance) -> None:
 
 
 def test_a_learned_variance_is_not_guided() -> None:
-    plan = make_plan(LINEAR, sampler="ddpm", steps=8, variance="learned_range", guidance=INTERVAL)
+    plan = make_plan(LINEAR, sampler="ddpm", steps=8, variance="learned_range", **INTERVAL.settings)
     network, base = GaussianDenoiser(s=0.5), GaussianDenoiser(s=0.9)
 
     def widened(denoiser: GaussianDenoiser, second: float) -> object:
@@ -169,7 +169,7 @@ def test_a_learned_variance_is_not_guided() -> None:
 
 def test_a_plan_that_is_guided_needs_a_base() -> None:
     with pytest.raises(PlanError, match="needs a base"):
-        sample(make_plan(LINEAR, guidance=INTERVAL), GaussianDenoiser(), shape=SHAPE, seeds=[0])
+        sample(make_plan(LINEAR, **INTERVAL.settings), GaussianDenoiser(), shape=SHAPE, seeds=[0])
 
 
 def test_the_scale_weighs_the_output_against_its_base() -> None:

@@ -34,21 +34,27 @@ MIX: list[dict[str, Any]] = [
         "steps": 4,
         "variance": "learned_range",
         "classifier_scale": 1.0,
-        "clip": Clipping("dynamic", 4),
+        "clipping": Clipping("dynamic", 4),
     },
     {"sampler": "ddim", "steps": 12, "spacing": "trailing"},
-    {"sampler": "ddim", "steps": 5, "eta": 0.5, "clip": False},
+    {"sampler": "ddim", "steps": 5, "eta": 0.5, "clip": "none"},
     {"sampler": "ddim", "steps": 1, "spacing": "trailing"},
-    {"sampler": "ddim", "steps": 6, "clip": Clipping(keep_eps=True), "classifier_scale": 0.5},
-    {"sampler": "ddim", "steps": 6, "clip": Clipping("dynamic", None, 0.9)},
+    {"sampler": "ddim", "steps": 6, "clipping": Clipping(keep_eps=True), "classifier_scale": 0.5},
+    {"sampler": "ddim", "steps": 6, "clipping": Clipping("dynamic", None, 0.9)},
     {"sampler": "dpmpp", "steps": 8, "spacing": "trailing"},
-    {"sampler": "dpmpp", "steps": 8, "spacing": "trailing", "clip": Clipping("dynamic", 1.5), "classifier_scale": 3.0},
+    {
+        "sampler": "dpmpp",
+        "steps": 8,
+        "spacing": "trailing",
+        "clipping": Clipping("dynamic", 1.5),
+        "classifier_scale": 3.0,
+    },
     {"sampler": "dpmpp", "steps": 3, "start": 400},
     {"sampler": "dpmpp", "steps": 6, "eta": 2.5, "spacing": "trailing"},
     {"sampler": "unipc", "steps": 8, "spacing": "trailing"},
     {"sampler": "dpmpp_3m", "steps": 8, "spacing": "trailing"},
     {"sampler": "euler", "steps": 6, "spacing": "karras"},
-    {"sampler": "heun", "steps": 9, "spacing": "karras", "clip": Clipping("dynamic", None, 1.0)},
+    {"sampler": "heun", "steps": 9, "spacing": "karras", "clipping": Clipping("dynamic", None, 1.0)},
     {"sampler": "heun", "steps": 8, "spacing": "quad"},
 ]
 PLANS = [*(make_plan(LINEAR, **arguments) for arguments in MIX), make_inversion(LINEAR, steps=7).plan]
@@ -121,7 +127,7 @@ def test_a_step_is_the_same_in_any_neighbourhood(places: list[int], step: int) -
 
 def test_the_inputs_stay_as_they_were() -> None:
     """Clipping one image by its own threshold writes to no tensor that somebody else holds."""
-    plan = make_plan(LINEAR, clip=Clipping("dynamic", None, 0.5), prediction="x0")
+    plan = make_plan(LINEAR, clipping=Clipping("dynamic", None, 0.5), prediction="x0")
     rows = torch.from_numpy(plan.table[:1].copy()).float()
     x, x0, out, z, gradient = torch.linspace(-3, 3, 5 * 105).view(5, 1, *SHAPE).clone()
     before = [tensor.clone() for tensor in (x, x0, out, z, rows, gradient)]

@@ -110,7 +110,7 @@ def test_it_follows_the_flow_with_an_error_of_second_order(schedule: NoiseSchedu
 def test_there_and_back_on_the_oracle(steps: int, most: float) -> None:
     """By the same solver on Karras' grid, to where the flow leads from the first level: s y / sqrt(s^2 + sigma^2)."""
     inversion = make_inversion(LINEAR, steps=steps)
-    plan = make_plan(LINEAR, sampler="dpmpp", steps=steps, spacing=KARRAS, clip=False)
+    plan = make_plan(LINEAR, sampler="dpmpp", steps=steps, spacing=KARRAS, clip="none")
     ends = encode(inversion, GaussianDenoiser())
     back = sample(plan, GaussianDenoiser(), shape=SHAPE, seeds=[0], dtype=torch.float64, x_start=ends)
     noisy = entered(inversion) / inversion.signal

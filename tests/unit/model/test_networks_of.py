@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from model import Guidance, PlanError
+from model import PlanError
 from model.checkpoint import Checkpoint
 from model.networks.classifier import log_prob_gradient
 from model.networks.configs import UNetConfig
@@ -83,7 +83,7 @@ def test_only_what_guides_a_plan_is_called() -> None:
 def test_a_network_that_was_never_without_a_class_is_not_guided_by_it() -> None:
     networks = networks_of(ALWAYS, 1)
     assert networks["base"] is None
-    plan = ALWAYS.config.plan(ALWAYS.schedule, steps=3, guidance=Guidance(2.0))
+    plan = ALWAYS.config.plan(ALWAYS.schedule, steps=3, guidance_scale=2.0)
     with pytest.raises(PlanError, match="needs a base"):
         sample(plan, **networks, shape=(3, 8, 8), seeds=[1])
 

@@ -131,7 +131,12 @@ def test_every_sampler_draws_with_it_what_it_draws_with_the_formula(sampler: str
     In float64, so that what differs is the float32 of the network's scales, which Heun's method multiplies by 42.
     """
     plan = make_plan(
-        GEOMETRIC, sampler=sampler, steps=9, spacing=SAMPLERS[sampler].spacing or "leading", prediction="x0", clip=False
+        GEOMETRIC,
+        sampler=sampler,
+        steps=9,
+        spacing=SAMPLERS[sampler].spacing or "leading",
+        prediction="x0",
+        clip="none",
     )
     formula = GaussianDenoiser(GEOMETRIC, S, "x0")
     mine, theirs = (sample(plan, each, shape=SHAPE, seeds=range(4), dtype=torch.float64) for each in (edm(), formula))
@@ -147,7 +152,7 @@ def test_inversion_leads_to_noise_from_which_the_image_is_drawn() -> None:
     start = inversion.signal * images + inversion.spread * weak
     noise = sample(inversion.plan, edm(), shape=SHAPE, seeds=range(4), x_start=start)
     assert 0.7 < noise.std() < 1.3
-    back = make_plan(GEOMETRIC, sampler="dpmpp", steps=200, spacing="karras", prediction="x0", clip=False)
+    back = make_plan(GEOMETRIC, sampler="dpmpp", steps=200, spacing="karras", prediction="x0", clip="none")
     assert (sample(back, edm(), shape=SHAPE, seeds=range(4), x_start=noise) - images).std() < FIRST_SIGMA
 
 

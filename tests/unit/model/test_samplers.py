@@ -16,6 +16,7 @@ from model import NoiseSchedule, make_plan
 from model.plans.clipping import Clipping
 from model.plans.plan import Column, Plan, Variance, tabulate
 from model.plans.samplers import SAMPLERS, Options
+from model.plans.settings import Settings
 from model.plans.spacing import KARRAS, SPACINGS, Levels, visit_levels
 from tests.oracle import LINEAR, abar_at, flow, follow, slopes, with_slope_weight
 
@@ -37,12 +38,12 @@ RUNS += [("dpmpp", "leading"), ("ddpm", "linspace")]
 
 
 def multiplier(sampler: str, steps: int, spacing: str, s: float = 0.5) -> float:
-    return follow(make_plan(LINEAR, sampler=sampler, steps=steps, spacing=spacing, clip=False), s).multiplier
+    return follow(make_plan(LINEAR, sampler=sampler, steps=steps, spacing=spacing, clip="none"), s).multiplier
 
 
 def plan_over(levels: Levels, sampler: str, variance: Variance = "fixed_small") -> Plan:
     """A plan that `make_plan` would refuse, or over levels that no spacing names."""
-    transitions = SAMPLERS[sampler].transitions(levels.chain, Options(len(levels.timesteps), variance=variance))
+    transitions = SAMPLERS[sampler].transitions(levels.chain, Options(Settings(variance=variance)))
     return tabulate(levels, transitions, prediction="eps", clipping=Clipping("none"))
 
 
@@ -62,7 +63,7 @@ def test_the_exact_flow_of_the_oracle() -> None:
     ],
 )
 def test_narrow_gaussian_ends_at_the_published_value(steps: int, sampler: str, spacing: str, golden: float) -> None:
-    outcome = follow(make_plan(LINEAR, sampler=sampler, steps=steps, spacing=spacing, clip=False), s=0.5)
+    outcome = follow(make_plan(LINEAR, sampler=sampler, steps=steps, spacing=spacing, clip="none"), s=0.5)
     assert (outcome.std if sampler == "ddpm" else outcome.multiplier) == pytest.approx(golden, abs=1e-6)
 
 
@@ -82,7 +83,7 @@ def test_narrow_gaussian_ends_at_the_published_value(steps: int, sampler: str, s
     ],
 )
 def test_unit_gaussian_ends_at_the_published_value(steps: int, sampler: str, golden: float) -> None:
-    outcome = follow(make_plan(LINEAR, sampler=sampler, steps=steps, spacing="linspace", clip=False), s=1.0)
+    outcome = follow(make_plan(LINEAR, sampler=sampler, steps=steps, spacing="linspace", clip="none"), s=1.0)
     assert (outcome.std if sampler == "ddpm" else outcome.multiplier) == pytest.approx(golden, abs=1e-6)
 
 
@@ -108,7 +109,7 @@ def test_fixed_small_is_exact_for_a_point(steps: int) -> None:
     """Ho et al. 2020, section 3.2: with x0 known, each x_t has the variance 1 - abar_t of the forward process."""
     chain = visit_levels(LINEAR, "linspace", steps).chain
     variance = 1 - chain.alphas_cumprod[-1]
-    for transition in SAMPLERS["ddpm"].transitions(chain, Options(steps)):
+    for transition in SAMPLERS["ddpm"].transitions(chain, Options(Settings())):
         variance = transition.a**2 * variance + transition.s**2
         assert variance == pytest.approx(1 - chain.alphas_cumprod_prev[transition.level], abs=1e-12)
 
@@ -118,7 +119,7 @@ def test_a_loop_that_skips_index_0_ends_elsewhere() -> None:
     timesteps = tuple(range(1, 1000))
     transitions = [
         transition._replace(level=transition.level - 1, s=0.0 if transition.level == 1 else transition.s)
-        for transition in SAMPLERS["ddpm"].transitions(LINEAR, Options(1000, variance="fixed_large"))[:-1]
+        for transition in SAMPLERS["ddpm"].transitions(LINEAR, Options(Settings(variance="fixed_large")))[:-1]
     ]
     levels = Levels(timesteps, LINEAR.respace(timesteps))
     plan = tabulate(levels, transitions, prediction="eps", clipping=Clipping("none"))
@@ -201,7 +202,7 @@ def test_ddim_with_eta_1_is_ancestral_sampling(steps: int, spacing: str) -> None
 )
 def test_eta_keeps_the_noise_level_of_each_timestep(sampler: str, eta: float) -> None:
     """For any eta a step from sqrt(abar) x0 + sqrt(1 - abar) eps ends at the marginal of the next timestep."""
-    plan = make_plan(LINEAR, sampler=sampler, eta=eta, steps=40, clip=False)
+    plan = make_plan(LINEAR, sampler=sampler, eta=eta, steps=40, clip="none")
     abar = abar_at(LINEAR, plan.timesteps)
     abar_next = np.append(abar[1:], 1.0)
     a, b, c, s = (plan.table[:, column] for column in (Column.A, Column.B, Column.C, Column.S))
@@ -267,7 +268,7 @@ def test_dpmpp_may_draw_noise_where_nothing_is_left_of_the_image() -> None:
 @pytest.mark.parametrize("eta", [0.0, 1e-9, 1e-4, 0.5, 1.0, 3.0, 10.0])
 def test_dpmpp_counts_a_change_the_less_the_longer_noise_was_in_it(eta: float) -> None:
     """k is the integral of u e^-n(1-u), n of the step before; here by the midpoint rule. 1/2 without noise."""
-    plan = make_plan(LINEAR, sampler="dpmpp", eta=eta, steps=25, spacing="trailing", clip=False)
+    plan = make_plan(LINEAR, sampler="dpmpp", eta=eta, steps=25, spacing="trailing", clip="none")
     k, before = slopes(plan)
     u = (np.arange(10_000) + 0.5) / 10_000
     assert k == pytest.approx((u * np.exp(-eta * before[:, None] * (1 - u))).mean(axis=1), rel=1e-7)
@@ -281,7 +282,7 @@ def test_dpmpp_is_of_second_order_with_any_noise(s: float, eta: float, ratio: fl
     """Twice the steps, evenly in lambda, and a quarter of the error in the spread; an eighth with eta 1."""
     chains = [NoiseSchedule.geometric(steps) for steps in (400, 800, 1600)]
     plans = [
-        make_plan(chain, sampler="dpmpp", eta=eta, steps=chain.num_train_timesteps, spacing="linspace", clip=False)
+        make_plan(chain, sampler="dpmpp", eta=eta, steps=chain.num_train_timesteps, spacing="linspace", clip="none")
         for chain in chains
     ]
     coarse, middle, fine = (follow(plan, s, chain).std for plan, chain in zip(plans, chains, strict=True))
@@ -293,7 +294,7 @@ def test_dpmpp_is_of_second_order_with_any_noise(s: float, eta: float, ratio: fl
 @pytest.mark.parametrize("steps", [50, 100])
 def test_noise_in_the_slope_does_not_spread_the_images(schedule: NoiseSchedule, eta: float, steps: int) -> None:
     """1.5 % at most, where a slope that counts in full makes up to 8.9 %."""
-    plan = make_plan(schedule, sampler="dpmpp", eta=eta, steps=steps, spacing="trailing", clip=False)
+    plan = make_plan(schedule, sampler="dpmpp", eta=eta, steps=steps, spacing="trailing", clip="none")
     full = with_slope_weight(plan, 0.5, schedule)
     error, before = (follow(each, s=0.5, schedule=schedule).std / 0.5 - 1 for each in (plan, full))
     assert abs(error) <= 0.0151
@@ -308,5 +309,5 @@ def test_dpmpp_with_noise_keeps_the_spread_better_than_a_first_order(steps: int,
 
 def spread_error(sampler: str, steps: int, eta: float = 0.0) -> float:
     """How far from s, which is exact for every eta, as all have the same marginals."""
-    plan = make_plan(LINEAR, sampler=sampler, eta=eta, steps=steps, spacing="trailing", clip=False)
+    plan = make_plan(LINEAR, sampler=sampler, eta=eta, steps=steps, spacing="trailing", clip="none")
     return abs(follow(plan, s=0.5).std - 0.5)

@@ -14,7 +14,7 @@ from model.plans.samplers import SAMPLERS
 from model.plans.settings import Settings
 
 DDIM = ModelConfig(UNetConfig(), defaults=SamplerDefaults("ddim", 50, "quad", 0.5))
-OWN = Settings("ddim", 50, "quad", 0.5, "fixed_small", "static")
+OWN = Settings("ddim", 50, "quad", 0.5)
 SHORT = dataclasses.replace(DDIM, schedule=ScheduleConfig(num_train_timesteps=20))
 LIST = "at:20.5,300,700,999"
 TUNED = dataclasses.replace(
@@ -138,7 +138,7 @@ def test_choices_that_contradict_are_refused_by_name(
     config: ModelConfig, choices: dict[str, Any], parameter: str, reason: str
 ) -> None:
     with pytest.raises(PlanError) as caught:
-        config.settle(**choices)
+        config.plan(config.schedule.build(), **choices)
     assert caught.value.parameter == parameter
     assert reason in str(caught.value)
 

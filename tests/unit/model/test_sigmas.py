@@ -14,6 +14,7 @@ from model.plans.clipping import Clipping
 from model.plans.plan import Prediction, tabulate
 from model.plans.samplers import SAMPLERS, Options
 from model.plans.schedule import FloatTable
+from model.plans.settings import Settings
 from model.plans.spacing import KARRAS, Levels, space_timesteps, visit_levels
 from model.rng import draw_noise, image_generator
 from model.sampling import Denoiser
@@ -73,9 +74,7 @@ def test_heun_is_algorithm_1(steps: int, spacing: str, clip: float) -> None:
         calls.append(t)
         return GaussianDenoiser(s=1.0)(x_t, t) + 0.2 * (3 * x_t).sin()
 
-    plan = make_plan(
-        LINEAR, sampler="heun", steps=steps, spacing=spacing, clip=Clipping("none" if clip == np.inf else "static")
-    )
+    plan = make_plan(LINEAR, sampler="heun", steps=steps, spacing=spacing, clip="none" if clip == np.inf else "static")
     image = sample(plan, denoiser, shape=SHAPE, seeds=SEEDS, dtype=torch.float64)
     assert len(calls) == steps
     x = draw_noise([image_generator(seed) for seed in SEEDS], SHAPE).double()
@@ -93,7 +92,14 @@ def test_heun_of_diffusers(levels: int, prediction: Prediction, clip: bool) -> N
     scheduler = diffusers.HeunDiscreteScheduler(
         1000, **BETAS, use_karras_sigmas=True, prediction_type=PREDICTION_TYPES[prediction], clip_sample=clip
     )
-    plan = make_plan(LINEAR, sampler="heun", steps=2 * levels - 1, spacing=KARRAS, prediction=prediction, clip=clip)
+    plan = make_plan(
+        LINEAR,
+        sampler="heun",
+        steps=2 * levels - 1,
+        spacing=KARRAS,
+        prediction=prediction,
+        clip="static" if clip else "none",
+    )
     assert_same_trajectory(ours(plan), theirs_in_sigma(scheduler, levels))
 
 
@@ -109,7 +115,7 @@ def test_euler_of_diffusers(steps: int, prediction: Prediction, spacing: str) ->
         timestep_spacing="linspace" if spacing == KARRAS else spacing,
         prediction_type=PREDICTION_TYPES[prediction],
     )
-    plan = make_plan(LINEAR, sampler="euler", steps=steps, spacing=spacing, prediction=prediction, clip=False)
+    plan = make_plan(LINEAR, sampler="euler", steps=steps, spacing=spacing, prediction=prediction, clip="none")
     assert_same_trajectory(ours(plan), theirs_in_sigma(scheduler, steps))
 
 
@@ -134,7 +140,7 @@ def test_dpmpp_of_diffusers_on_the_karras_grid(steps: int) -> None:
 def dpmpp_over(timesteps: tuple[int, ...], abar: FloatTable, prediction: Prediction = "eps") -> Plan:
     """A plan over levels that no spacing names."""
     levels = Levels(timesteps, NoiseSchedule.from_alphas_cumprod(abar))
-    transitions = SAMPLERS["dpmpp"].transitions(levels.chain, Options(len(timesteps)))
+    transitions = SAMPLERS["dpmpp"].transitions(levels.chain, Options(Settings()))
     return tabulate(levels, transitions, prediction=prediction, clipping=Clipping())
 
 

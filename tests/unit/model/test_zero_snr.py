@@ -100,7 +100,7 @@ def test_dpmpp_cannot_look_back_to_an_infinite_step() -> None:
 @pytest.mark.parametrize(("sampler", "steps"), [("ddim", 1000), ("dpmpp", 100)])
 def test_a_gaussian_ends_at_its_own_spread(sampler: str, steps: int) -> None:
     """From pure noise the probability flow scales by s itself."""
-    plan = make_plan(ZERO_SNR, sampler=sampler, spacing="trailing", steps=steps, prediction="v", clip=False)
+    plan = make_plan(ZERO_SNR, sampler=sampler, spacing="trailing", steps=steps, prediction="v", clip="none")
     denoiser = GaussianDenoiser(ZERO_SNR, prediction="v")
     image = sample(plan, denoiser, shape=(1, 2, 2), seeds=[0], dtype=torch.float64)
     noise = draw_noise([image_generator(0)], (1, 2, 2)).double()

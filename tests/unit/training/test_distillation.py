@@ -179,7 +179,7 @@ def test_a_student_without_error_arrives_where_the_teachers_steps_do(prediction:
         return 0.4 * torch.tanh(x_t.roll(1, -1)) - 1e-4 * t.view(-1, 1, 1, 1)
 
     mine, others = (
-        make_plan(SCHEDULE, sampler="ddim", spacing="trailing", prediction=prediction, clip=False, steps=steps)
+        make_plan(SCHEDULE, sampler="ddim", spacing="trailing", prediction=prediction, clip="none", steps=steps)
         for steps in (4, 4 * calls)
     )
     x0, t, noise = batch()

@@ -63,7 +63,7 @@ def test_overrides_are_typed_and_reach_into_tables() -> None:
         ("network.channel_mult=2", r"network\.channel_mult: .* tuple, got 2"),
         ("network=3", r"network must be a table of in_channels, .*got 3"),
         ("image_size.width=3", "image_size is a value, not a table"),
-        ("defaults.sampler=nosuch", "sampler 'nosuch' is not known"),
+        ("defaults.sampler=nosuch", "defaults.sampler: Input should be 'ddpm', 'ddim', "),
         ("image_size=15", "image_size must be a multiple of 2"),
         ("channels=1", "channels must be 1 to 8 and equal the network's in_channels"),
         ("max_steps", "--set takes KEY=VALUE"),

@@ -20,7 +20,6 @@ from torch import Tensor
 from difuso.inspecting import recipe_in
 from jobs.catalog import ModelInfo
 from jobs.contract import TASK, Job, Picture
-from jobs.cost import guided_steps_of
 from jobs.errors import JobUnreadable, ResultExpired
 from jobs.image_recipe import job_of
 from jobs.images.npz import encode_npz
@@ -133,7 +132,8 @@ def make_job(task: Task | None = None, **params: Any) -> Job:
     } | params
     made = SamplingParams.model_validate(filled)
     task = task or Generation()
-    guided = guided_steps_of(Prepared(made, task), MODEL)
+    plan = MODEL.config.plan_of(MODEL.schedule, made, start=task.start) if made.guidance.limited else None
+    guided = Prepared(made, task, plan=plan).guided_steps
     return Job(
         id=str(uuid.uuid4()), task=task, model="m", params=made, guided_steps=guided, accepted_at=0.0, timeout=600
     )
@@ -719,7 +719,7 @@ def test_a_trace_holds_what_the_plain_loop_has_after_each_call(runner: Runner, s
     job = traced(make_job(n=2, sampler=sampler, spacing="trailing"))
     run(active := activate(job, runner))
     arrays = trace_arrays(active)
-    plan = runner.checkpoint.config.plan(runner.checkpoint.schedule, **job.params.choices)
+    plan = runner.checkpoint.config.plan_of(runner.checkpoint.schedule, job.params)
     loop = list(sample_steps(plan, denoiser_of(runner), shape=SHAPE, seeds=[SEED, SEED + 1]))
     assert len(loop) == STEPS
     for k, (_, x, x0) in enumerate(loop):
