@@ -353,9 +353,9 @@ def test_a_full_disk_is_one_line_and_exit_code_1() -> None:
 
 
 def test_a_mistake_is_one_line_and_exit_code_1() -> None:
-    done = subprocess.run(
-        [sys.executable, "-P", "-m", "difuso", "train", "nobody"], capture_output=True, text=True, check=False
-    )
+    # This one loads no torch.
+    command = [sys.executable, "-P", "-m", "difuso", "sample", "--server", "http://127.0.0.1:1"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert done.stderr.startswith("difuso: there is no recipe")
+    assert done.stderr.startswith("difuso: no server answers at http://127.0.0.1:1")
     assert len(done.stderr.splitlines()) == 1
