@@ -19,7 +19,7 @@
     ├── NotUsable            /readyz: Redis or the store does not work
     └── ShuttingDown         /readyz: the process is about to end
 
-These errors know nothing of HTTP, and neither do those of `jobs.errors`; `app.problems` turns both into answers.
+These errors know nothing of HTTP, and neither do those of `jobs.errors`; `app.http.problems` turns both into answers.
 """
 
 from __future__ import annotations

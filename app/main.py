@@ -16,30 +16,30 @@ from prometheus_client import CollectorRegistry
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from jobs.events import Listener
 from jobs.following import LOOK_SECONDS, CatalogFollower
-from jobs.queue import JobQueue
-from jobs.redis_url import with_password
-from jobs.store import ResultStore
+from jobs.redis.events import Listener
+from jobs.redis.queue import JobQueue
+from jobs.redis.url import with_password
+from jobs.store.result_store import ResultStore
 from jobs.tracing import start_tracing
 
-from .access import Guard
-from .api_keys import read_keys
 from .breaker import Breaker, guard
-from .compression import Compression
-from .deps import State
-from .metrics import Metrics, StackCollector, published
-from .middleware import UNADDRESSED, RequestMiddleware
+from .http.access import Guard
+from .http.api_keys import read_keys
+from .http.compression import Compression
+from .http.metrics import Metrics, StackCollector, published
+from .http.middleware import UNADDRESSED, RequestMiddleware
+from .http.origins import share
+from .http.problems import RESPONSES, install
+from .http.server import run
+from .http.signed_links import LinkGuard
 from .openapi import TAGS, describe, operation_id
-from .origins import share
-from .problems import RESPONSES, install
-from .rendering import Renderers
+from .requests.deps import State
+from .requests.rendering import Renderers
+from .requests.uploads import Uploads
+from .requests.watching import Watcher
 from .routers import health, jobs, kinds, models, page, problems
-from .server import run
 from .settings import ApiSettings
-from .signed_links import LinkGuard
-from .uploads import Uploads
-from .watching import Watcher
 
 if TYPE_CHECKING:
     from fastapi.telemetry import TelemetryConfig

@@ -7,8 +7,8 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
-from .headers import ANSWERED, described
-from .problems import MEDIA_TYPE
+from .http.headers import ANSWERED, described
+from .http.problems import MEDIA_TYPE
 
 TAGS = [
     {"name": "jobs", "description": "Asking for images, which submits a job; its state, its images and its end"},

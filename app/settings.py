@@ -20,7 +20,7 @@ from pydantic_settings import NoDecode
 
 from jobs.settings import SharedSettings
 
-from .api_keys import read_keys
+from .http.api_keys import read_keys
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 

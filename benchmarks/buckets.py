@@ -11,8 +11,8 @@ import torch
 
 from model import load_checkpoint
 from model.rng import draw_noise, image_generator
-from worker.runner import CPU_SLOTS, GPU_SLOTS, Runner
-from worker.trajectory import Trajectory
+from worker.stepping.runner import CPU_SLOTS, GPU_SLOTS, Runner
+from worker.stepping.trajectory import Trajectory
 
 WARM_CALLS = 2
 

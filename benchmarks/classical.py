@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 from skimage.restoration import denoise_nl_means, denoise_tv_chambolle, denoise_wavelet
 
-from training.images import ImageArray
+from training.data.images import ImageArray
 
 Images = Sequence[ImageArray]
 

@@ -18,7 +18,7 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from worker.runner import CPU_SLOTS, GPU_SLOTS
+from worker.stepping.runner import CPU_SLOTS, GPU_SLOTS
 
 from . import busy, idle, machine, stack
 from .buckets import measure_buckets

@@ -19,8 +19,8 @@ import typer
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from difuso.drawing import model_of
-from difuso.sampled_images import SampledImages
+from difuso.drawing.drawing import model_of
+from difuso.drawing.sampled_images import SampledImages
 from evaluation.features import EfficientNetLite0, Extractor, Features
 from evaluation.figures import FIGURES, Comparison
 from evaluation.image_sets import drawn, from_array
@@ -30,7 +30,7 @@ from evaluation.reference import Reference, extract_of_size, read_reference
 from jobs.params import SamplingParams
 from model import Checkpoint, load_checkpoint
 from model.checkpoint import CLASSIFIER, file_sha256
-from worker.runner import Runner
+from worker.stepping.runner import Runner
 
 from . import machine
 from .report import Report, say, show

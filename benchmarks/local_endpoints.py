@@ -16,9 +16,9 @@ from jobs.contract import new_job
 from jobs.kinds import KINDS
 from model import load_checkpoint
 from model.images import from_png
-from training.images import ImageArray
-from worker.local import run_jobs
-from worker.runner import Runner
+from training.data.images import ImageArray
+from worker.engine.local import run_jobs
+from worker.stepping.runner import Runner
 
 from .classical import Images
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from model import ModelConfig, save_checkpoint
-from model.config import SamplerDefaults
+from model.folders.config import SamplerDefaults
 from model.networks.build import build_network
 from model.networks.configs import PaperUNetConfig, UNetConfig
 

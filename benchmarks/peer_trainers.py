@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from training.images import ImageArray
+from training.data.images import ImageArray
 
 CALLS = 50  # of DDIM, for each picture
 

@@ -18,8 +18,8 @@ import numpy as np
 import torch
 import typer
 
-from difuso.drawing import model_of
-from difuso.sampled_images import SampledImages
+from difuso.drawing.drawing import model_of
+from difuso.drawing.sampled_images import SampledImages
 from evaluation.features import EfficientNetLite0, Extractor
 from evaluation.figures import Quality, evaluate
 from evaluation.halves import Half, first_of
@@ -28,11 +28,11 @@ from evaluation.real_images import real_images
 from evaluation.reference import read_reference
 from jobs.params import SamplingParams
 from model import Checkpoint, load_checkpoint
-from model.config import ModelConfig, SamplerDefaults
+from model.folders.config import ModelConfig, SamplerDefaults
 from model.guidance import UNGUIDED, Guidance
 from model.plans.settings import SamplerName
-from training.images import ImageArray
-from worker.runner import Runner
+from training.data.images import ImageArray
+from worker.stepping.runner import Runner
 
 from . import machine
 from .quality_shown import KID, Point, draw_plot, show_reported, show_tried

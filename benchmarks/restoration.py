@@ -23,8 +23,8 @@ from jobs.images.noise_estimate import estimate_sigma
 from model.images import from_levels, to_uint8
 from model.operators import Blur, Operator, SuperResolution, gaussian_kernel, uniform_kernel
 from model.shape import Shape
-from training.faces import draw_face
-from training.images import ImageArray
+from training.data.faces import draw_face
+from training.data.images import ImageArray
 
 from . import machine
 from .classical import Images, psnr, resized, tuned_denoisers

@@ -17,8 +17,8 @@ import numpy as np
 import torch
 import typer
 
-from difuso.drawing import model_of
-from difuso.sampled_images import SampledImages
+from difuso.drawing.drawing import model_of
+from difuso.drawing.sampled_images import SampledImages
 from evaluation.features import EfficientNetLite0
 from evaluation.figures import evaluate
 from evaluation.image_sets import from_array, from_path
@@ -26,11 +26,11 @@ from evaluation.real_images import real_images
 from evaluation.reference import read_reference
 from jobs.params import SamplingParams
 from model import load_checkpoint
-from training.dry_run import dry_run
-from training.images import ImageArray
+from training.data.images import ImageArray
 from training.recipe import load_recipe
-from training.run import MODEL, train
-from worker.runner import Runner
+from training.run.dry_run import dry_run
+from training.run.run import MODEL, train
+from worker.stepping.runner import Runner
 
 from . import machine
 from .peer_trainers import CALLS, PEER_TRAINERS, Peer

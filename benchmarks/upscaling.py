@@ -22,9 +22,9 @@ from skimage.metrics import structural_similarity
 
 from evaluation.distances import frechet_distance, moments
 from evaluation.features import EfficientNetLite0
-from training.conditions import smaller
-from training.faces import draw_face
-from training.images import ImageArray
+from training.data.conditions import smaller
+from training.data.faces import draw_face
+from training.data.images import ImageArray
 
 from . import machine
 from .classical import Images, psnr, resized

@@ -17,9 +17,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from model import load_checkpoint
-from worker.calls import Network, by_position
-from worker.cuda_graphs import GraphedNetwork, GraphRecorder
-from worker.example_batch import example_batch
+from worker.device.calls import Network, by_position
+from worker.device.cuda_graphs import GraphedNetwork, GraphRecorder
+from worker.device.example_batch import example_batch
 
 from .report import say
 

@@ -15,10 +15,10 @@ from jobs.places import CHECKPOINTS, default_models_dir
 from model.guidance import Guidance
 from training.shipped import recipe_names
 
-from .cli_evaluate import evaluate
-from .cli_kinds import DRAWING, add_commands
-from .cli_pictures import inspect, verify
-from .cli_sample import HELP, sample
+from .commands.cli_evaluate import evaluate
+from .commands.cli_kinds import DRAWING, add_commands
+from .commands.cli_pictures import inspect, verify
+from .commands.cli_sample import HELP, sample
 from .errors import UserError, machine_errors, require, user_errors
 from .logs import log_lines
 from .options import ModelsDir, NewModelsDir, Workers, number_of_workers, read_settings
@@ -137,7 +137,7 @@ def worker(models_dir: ModelsDir = None) -> None:
 @app.command(rich_help_panel=SERVING)
 def key(name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the key's owner.")]) -> None:
     """Makes an API key: shows it on standard error, and prints its line for DIFUSO_API_KEYS_FILE."""
-    from app.api_keys import new_key
+    from app.http.api_keys import new_key
 
     try:
         secret, line = new_key(name)
@@ -161,7 +161,7 @@ def models(
     verify: Annotated[bool, typer.Option("--verify", help="Load and check the weights too.")] = False,
 ) -> None:
     """Lists the checkpoints, and says why any of them cannot be served."""
-    from .listing import print_models
+    from .commands.listing import print_models
 
     if not print_models(models_dir or default_models_dir(), verify=verify):
         sys.exit(1)
@@ -202,8 +202,8 @@ def convert(
     models_dir: NewModelsDir = CHECKPOINTS,
 ) -> None:
     """Converts a checkpoint of another project to a folder that difuso serves, or to one for diffusers."""
-    from .convert import convert as convert_into
-    from .convert import model_name
+    from .converting.convert import convert as convert_into
+    from .converting.convert import model_name
 
     with user_errors():
         guidance = Guidance(guidance_scale, guidance_low, guidance_high)
@@ -230,7 +230,7 @@ def pull(
     models_dir: NewModelsDir = CHECKPOINTS,
 ) -> None:
     """Downloads a model of diffusers from the Hugging Face hub, and checks that it can be served."""
-    from .pulling import pull as pull_into
+    from .converting.pulling import pull as pull_into
 
     pull_into(repository, models_dir, name=name, revision=revision)
 
@@ -244,7 +244,7 @@ def compile_model(
     """Compiles a model's network for this machine, for the workers that `difuso serve` starts from then on."""
     from worker.settings import WorkerSettings
 
-    from .compile import compile_for_this_machine
+    from .commands.compile import compile_for_this_machine
 
     settings = read_settings(WorkerSettings, models_dir=models_dir)
     compile_for_this_machine(model, settings, number_of_workers(workers))
@@ -267,7 +267,7 @@ def train(
     """Trains a model. The same command resumes an interrupted run."""
     from worker.settings import WorkerSettings
 
-    from .training import print_dry_run, run_recipe
+    from .commands.training import print_dry_run, run_recipe
 
     log_lines("train")
     device = read_settings(WorkerSettings).device

@@ -16,7 +16,7 @@ from model.errors import NonFiniteSample
 from model.images import from_levels
 from model.likelihood import Vlb, vlb
 from model.plans.spacing import Levels
-from training.images import ImageArray
+from training.data.images import ImageArray
 
 from .plots import save
 

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.images import ImageArray
+from training.data.images import ImageArray
 
 from .errors import EvaluationError
 from .image_sets import ImageSet

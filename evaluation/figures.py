@@ -10,14 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
-from .distances import (
-    SPLIT,
-    frechet_distance,
-    frechet_without_bias,
-    inception_score,
-    kernel_distance,
-    moments,
-)
+from .distances import SPLIT, frechet_distance, frechet_without_bias, inception_score, kernel_distance, moments
 from .features import Extractor, Features
 from .image_sets import ImageSet
 from .inception import InceptionV3

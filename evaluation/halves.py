@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from enum import StrEnum
 
-from training.images import ImageArray
+from training.data.images import ImageArray
 
 from .image_sets import ImageSet
 

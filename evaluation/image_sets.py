@@ -11,7 +11,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from training.images import ImageArray, list_images, opened
+from training.data.images import ImageArray, list_images, opened
 
 from .errors import EvaluationError
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from training.images import ImageArray
+from training.data.images import ImageArray
 
 from .errors import EvaluationError
 from .features import Features, Tap, to_tensor

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from training.images import ImageArray
+from training.data.images import ImageArray
 
 from .distances import kernel_distance
 from .features import EfficientNetLite0, extract

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from training.images import ImageArray
+from training.data.images import ImageArray
 
 from .neighbours import SHOWN, Neighbours
 

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from training.images import ImageArray
-from training.symmetries import turned
+from training.data.images import ImageArray
+from training.data.symmetries import turned
 
 from .errors import EvaluationError
 from .features import Extractor, FeatureArray, extract
@@ -109,7 +109,7 @@ def find_neighbours(
     Args:
         images, held_out: uint8, of shapes (N, H, W, 3) and (M, H, W, 3).
         training: the training images, each of shape (H, W, 3); no more than BLOCK of them are held at a time.
-        symmetries: those in which training showed an image, see `training.symmetries`; the nearest counts.
+        symmetries: those in which training showed an image, see `training.data.symmetries`; the nearest counts.
 
     Raises:
         EvaluationError: if there are fewer training images than are compared, they have another size, or so many of the

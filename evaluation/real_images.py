@@ -11,11 +11,11 @@ import numpy as np
 from rich.progress import track
 
 from model.shape import Shape
-from training.faces import draw_faces
-from training.images import ImageArray, decode, size_of
+from training.data.faces import draw_faces
+from training.data.images import ImageArray, decode, size_of
+from training.data.sources import SOURCES
 from training.recipe import Data, load_recipe
 from training.shipped import recipe_names
-from training.sources import SOURCES
 
 from .errors import EvaluationError
 from .image_sets import shuffled_files, unreadable

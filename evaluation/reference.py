@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from training.images import ImageArray
+from training.data.images import ImageArray
 
 from .distances import Moments, moments, moments_of_covariance
 from .errors import EvaluationError

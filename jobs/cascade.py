@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from model.config import ModelConfig
 from model.errors import PlanError
+from model.folders.config import ModelConfig
 from model.plans.clipping import ClipMode
 from model.plans.samplers import Variance
 from model.plans.settings import RUN, Run, Settings

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from model.config import ModelConfig
 from model.errors import CheckpointError, ModelError, may_pass, reason_of
-from model.files import SUMS, WEIGHTS, is_file, read_shapes, read_sums
+from model.folders.config import ModelConfig
+from model.folders.files import SUMS, WEIGHTS, is_file, read_shapes, read_sums
 from model.formats.folders import holds_config, read_config, weights_of
 from model.plans.schedule import NoiseSchedule
 from model.shape import Shape

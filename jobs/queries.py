@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 from pydantic import Field, create_model, field_validator
 
-from model.bounds import PLAN_NAME
+from model.folders.bounds import PLAN_NAME
 from model.plans.settings import SETTINGS, Settings
 
 from .errors import RequestRefused

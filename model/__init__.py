@@ -9,8 +9,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .config import ModelConfig
 from .errors import CheckpointError, ModelError, NonFiniteSample, PlanError
+from .folders.config import ModelConfig
 from .guidance import Guidance
 from .plans.plan import Plan, make_plan
 from .plans.schedule import NoiseSchedule

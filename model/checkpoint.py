@@ -20,13 +20,13 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from .config import ModelConfig
-from .config_json import config_from_json, config_to_json
 from .errors import CheckpointError
-from .files import CONFIG, SUMS, WEIGHTS, is_folder, read_json, read_shapes
-from .folder import FolderContents, checked_sums, file_sha256, new_folder, read_safetensors
-from .formats.diffusers import read_diffusers
-from .formats.diffusers_config import is_diffusers
+from .folders.config import ModelConfig
+from .folders.config_json import config_from_json, config_to_json
+from .folders.files import CONFIG, SUMS, WEIGHTS, is_folder, read_json, read_shapes
+from .folders.folder import FolderContents, checked_sums, file_sha256, new_folder, read_safetensors
+from .formats.diffusers.config import is_diffusers
+from .formats.diffusers.pipeline import read_diffusers
 from .networks.build import build_network, unfilled
 from .networks.classifier import Classifier
 from .networks.exact import exact_names

@@ -20,17 +20,17 @@ from rq.job import JobStatus as RqStatus
 from rq.serializers import JSONSerializer
 from rq.utils import now
 
+from app.http.protocol import DeadlineProtocol
 from app.main import create_app
-from app.protocol import DeadlineProtocol
 from app.settings import ApiSettings
-from jobs import keys
 from jobs.contract import FailureCode, ImageFile, JobState, Manifest, Progress
-from jobs.events import Ending, status_channel
-from jobs.queue import JobQueue
-from jobs.reports import ModelReport, WorkerReport
-from jobs.status import STATES
-from jobs.store import ResultStore
-from jobs.workers import publish_report
+from jobs.redis import keys
+from jobs.redis.events import Ending, status_channel
+from jobs.redis.queue import JobQueue
+from jobs.redis.reports import ModelReport, WorkerReport
+from jobs.redis.status import STATES
+from jobs.redis.workers import publish_report
+from jobs.store.result_store import ResultStore
 from tests.waiting import wait_until
 
 ALICE, BOB = ({"Authorization": f"Bearer {name}-key"} for name in ("alice", "bob"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from evaluation.features import Features
-from training.images import ImageArray
+from training.data.images import ImageArray
 
 
 class Colours:

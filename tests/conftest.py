@@ -112,7 +112,7 @@ def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
 
     from model import ModelConfig, save_checkpoint
-    from model.config import SamplerDefaults
+    from model.folders.config import SamplerDefaults
     from model.networks.build import build_network
     from model.networks.configs import UNetConfig
 
@@ -136,7 +136,7 @@ def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def cascade_models_dir(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A models folder with `tiny` and `tiny-up`, which makes 32x32 of its 16x16."""
     from model import save_checkpoint
-    from model.config import ConditionConfig
+    from model.folders.config import ConditionConfig
     from tests.small_models import CONDITIONAL, upscaler_of
 
     folder = tmp_path_factory.mktemp("cascade")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from model.checkpoint import CONFIG, SUMS, WEIGHTS, file_sha256
-from worker.models import Models, load_models, newer_models
+from worker.engine.models import Models, load_models, newer_models
 from worker.settings import WorkerSettings
 
 DEEP = "[" * 100_000 + "]" * 100_000

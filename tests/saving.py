@@ -10,7 +10,7 @@ import torch
 from model import ModelConfig, save_checkpoint
 from model.networks.build import build_network
 from model.networks.configs import UNetConfig
-from training.state import save_state
+from training.run.state import save_state
 
 CONFIG = ModelConfig(
     network=UNetConfig(channels=32, channel_mult=(1, 2), attention_levels=(), groups=8, head_channels=32), image_size=16

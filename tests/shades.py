@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from model import save_checkpoint
-from model.config import ModelConfig, SamplerDefaults, ScheduleConfig
+from model.folders.config import ModelConfig, SamplerDefaults, ScheduleConfig
 from model.networks.build import build_network
 from model.networks.configs import UNetConfig
 

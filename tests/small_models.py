@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from model.checkpoint import Checkpoint
-from model.config import ConditionConfig, ModelConfig, SamplerDefaults
+from model.folders.config import ConditionConfig, ModelConfig, SamplerDefaults
 from model.networks.build import build_network
 from model.networks.classifier import Classifier
 from model.networks.configs import ClassifierConfig, UNetConfig

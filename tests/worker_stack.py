@@ -12,13 +12,13 @@ from typing import Any
 
 import redis
 
-from jobs import keys
 from jobs.contract import DEFAULT_URGENCY, Job, JobState, Manifest, Picture
 from jobs.kinds.base import Task
 from jobs.kinds.generate import Generation
 from jobs.params import SamplingParams
-from jobs.queue import JobQueue
-from jobs.store import ResultStore
+from jobs.redis import keys
+from jobs.redis.queue import JobQueue
+from jobs.store.result_store import ResultStore
 from tests.forking import Command
 from tests.waiting import wait_until
 

@@ -6,8 +6,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from model.config import ModelConfig
 from model.errors import CheckpointError
+from model.folders.config import ModelConfig
 from model.formats.folders import read_config
 from model.plans.settings import GUIDANCE
 

@@ -10,9 +10,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
-from model.config import ConditionConfig, ModelConfig, SamplerDefaults, ScheduleConfig
+from model.folders.config import ConditionConfig, ModelConfig, SamplerDefaults, ScheduleConfig
+from model.folders.parsing import parse
 from model.networks.configs import NETWORKS, AnyNetworkConfig, ClassifierConfig
-from model.parsing import parse
 from model.plans.plan import Prediction, Variance
 from model.plans.settings import GUIDANCE
 from model.shape import ImageSize, Shape
@@ -38,11 +38,11 @@ class Data:
     """The source of the training images.
 
     Attributes:
-        source: a key of `training.sources.SOURCES`; `faces` are drawn (CC0).
+        source: a key of `training.data.sources.SOURCES`; `faces` are drawn (CC0).
         path: the folder, file, pattern of files, or name of the set.
         split: `train` or `test`, for sets that have both, and for sets of which images are reserved.
-        reserved: the number of images, of a set without a test half, that no run sees, see `training.reserved`; they
-            are its `test`.
+        reserved: the number of images, of a set without a test half, that no run sees, see `training.data.reserved`;
+            they are its `test`.
         count: the number of drawn images.
         classes: the names of the classes, for sets that only number them.
         flip: whether half of the images are mirrored; `dihedral` shows each in one of the eight symmetries of a square,
@@ -75,24 +75,25 @@ class Recipe:
         crop: the height and width of the random crops that the network is trained on; 0 for whole images. A network
             without attention then draws whole images all the same.
         condition: the images that the network sees beside x_t; None for an unconditional network. Some images, at most
-            `training.dataset.HELD` and spread evenly over the set, are kept for sheets then.
+            `training.data.dataset.HELD` and spread evenly over the set, are kept for sheets then.
         guides: the folder of the model that a classifier guides, which becomes a part of it; empty for other networks.
         held_out: images that a classifier is measured on; None if there are none.
         prediction: what the network predicts: `eps`, `x0` or `v`.
         variance: the variance of the model's ancestral sampling. A learned one needs twice the `out_channels`, and the
             loss `hybrid` or `vlb`.
-        loss: `simple`, `hybrid` or `vlb`, see `training.losses.Objective`; `consistency`, see `training.consistency`;
-            `distillation` of the checkpoint of `init`, see `training.distillation`; `cross_entropy` of a classifier.
-        weighting: the weighting of the simple loss, see `training.losses.weights`.
+        loss: `simple`, `hybrid` or `vlb`, see `training.objective.losses.Objective`; `consistency`, see
+            `training.objective.consistency`; `distillation` of the checkpoint of `init`, see
+            `training.objective.distillation`; `cross_entropy` of a classifier.
+        weighting: the weighting of the simple loss, see `training.objective.losses.weights`.
         gamma: the parameter of the weighting; None is the published one, 5 for min_snr and 1 for p2, and 0 for sigmoid.
         guidance_scale, guidance_low, guidance_high: of the teacher in a distillation; None is its own default.
         teacher_calls: the steps of the teacher that the student learns to do in one, with DDIM; 1 is the prediction.
-        timesteps: the distribution that timesteps are drawn from, see `training.timesteps`.
+        timesteps: the distribution that timesteps are drawn from, see `training.objective.timesteps`.
         label_drop: the share of images shown without their class, which guidance needs, 0..1.
         batch_size: the number of images in one optimiser step, over all processes and parts.
         accumulate: the number of parts that each process cuts its share of a batch into, to need less memory.
         optimizer: `adamw`; or `muon` for the matrices of the network, beside AdamW for all else, see
-            `training.optimizers`.
+            `training.run.optimizers`.
         max_steps: the number of optimiser steps.
         max_minutes: the minutes of training, over all starts of the run; None is no limit.
         warmup_steps: the number of steps in which the learning rate rises from 0.

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from model.config import ModelConfig
-from model.config_json import config_from_json, config_to_json
 from model.errors import CheckpointError
+from model.folders.config import ModelConfig
+from model.folders.config_json import config_from_json, config_to_json
 from model.networks.configs import ClassifierConfig
 from model.plans.settings import GUIDANCE
 

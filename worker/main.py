@@ -15,17 +15,17 @@ from prometheus_client import CollectorRegistry
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
-from jobs.redis_url import with_password
-from jobs.store import ResultStore
+from jobs.redis.url import with_password
+from jobs.store.result_store import ResultStore
 from jobs.tracing import start_tracing
 
-from .cores import use_one_core
-from .engine import EngineStalled
+from .device.core_lending import own_core
+from .device.cores import use_one_core
+from .engine.engine import EngineStalled
+from .engine.models import ModelFollower, load_models
 from .metrics import WorkerMetrics
-from .models import ModelFollower, load_models
-from .neighbours import own_core
-from .rq_base import GaveUp
-from .rq_worker import EngineWorker
+from .queue.rq_base import GaveUp
+from .queue.rq_worker import EngineWorker
 from .settings import WorkerSettings
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, star
 from jobs.kinds import KINDS
 from jobs.process_metrics import add_process_metrics
 
-from .active import ActiveJob
-from .held_jobs import RunningJob
-from .runner import Runner
+from .engine.active import ActiveJob
+from .engine.held_jobs import RunningJob
+from .stepping.runner import Runner
 
 JOB_BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600, 1200)
 STEP_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)

@@ -14,11 +14,11 @@ from opentelemetry.context import Context
 from opentelemetry.propagate import extract
 from opentelemetry.trace import SpanKind, StatusCode, TracerProvider
 
-from jobs import keys
 from jobs.contract import Job
+from jobs.redis import keys
 
-from .active import ActiveJob
-from .results import Spent
+from .engine.active import ActiveJob
+from .engine.results import Spent
 
 
 class JobSpans:

@@ -9,12 +9,12 @@ from prometheus_client.exposition import choose_encoder
 from pydantic import BaseModel
 
 from jobs.errors import QueueUnavailable, StoreUnavailable
-from jobs.queue import JobQueue
-from jobs.reports import WorkerReport
-from jobs.store import ResultStore
+from jobs.redis.queue import JobQueue
+from jobs.redis.reports import WorkerReport
+from jobs.store.result_store import ResultStore
 
-from ..deps import CheckersDep, DrainingDep, MetricsDep, ProbeDep, SettingsDep, StoreDep
 from ..errors import NotUsable, ShuttingDown
+from ..requests.deps import CheckersDep, DrainingDep, MetricsDep, ProbeDep, SettingsDep, StoreDep
 
 router = APIRouter(tags=["health"])  # needs no API key, so it must tell nothing confidential
 metrics_router = APIRouter(tags=["health"])

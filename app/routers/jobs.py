@@ -13,12 +13,17 @@ from starlette.convertors import IntegerConvertor, register_url_convertor
 from starlette.exceptions import HTTPException
 
 from jobs.contract import JobStatus
-from jobs.index import Cursor
+from jobs.redis.index import Cursor
 
-from .. import answers
-from ..api_keys import ApiKey
-from ..conditional import matches
-from ..deps import (
+from ..errors import NotReady
+from ..formats import CONTENT, FORMATS, Format
+from ..http.api_keys import ApiKey
+from ..http.conditional import matches
+from ..http.headers import ABOUT_JOB, NOT_MODIFIED, IfNoneMatchHeader, LastEventIdHeader, PatienceHeader, described
+from ..http.middleware import CLIENT_GONE
+from ..http.negotiation import read_patience
+from ..requests import answers
+from ..requests.deps import (
     AcceptDep,
     CallerDep,
     QueueDep,
@@ -28,15 +33,10 @@ from ..deps import (
     WatcherDep,
     single_parameters,
 )
-from ..errors import NotReady
-from ..formats import CONTENT, FORMATS, Format
-from ..headers import ABOUT_JOB, NOT_MODIFIED, IfNoneMatchHeader, LastEventIdHeader, PatienceHeader, described
-from ..job_events import is_told, job_events
-from ..lists import JobsQuery, job_list
-from ..middleware import CLIENT_GONE
-from ..negotiation import read_patience
-from ..views import JobList, JobView, job_text
-from ..watching import ClientGone
+from ..requests.job_events import is_told, job_events
+from ..requests.lists import JobsQuery, job_list
+from ..requests.views import JobList, JobView, job_text
+from ..requests.watching import ClientGone
 
 
 class ImageIndex(IntegerConvertor):

@@ -10,9 +10,9 @@ from starlette.concurrency import run_in_threadpool
 from jobs.kinds import KINDS
 from jobs.kinds.base import Kind
 
-from ..deps import NO_BODY, CatalogDep, UploadsDep, single_parameters
-from ..submission import ANSWERS, SubmissionDep
-from ..uploads import request_body
+from ..requests.deps import NO_BODY, CatalogDep, UploadsDep, single_parameters
+from ..requests.submission import ANSWERS, SubmissionDep
+from ..requests.uploads import request_body
 
 # Without `from __future__ import annotations`: FastAPI needs the type of the query in the annotation below.
 

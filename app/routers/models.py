@@ -11,12 +11,12 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from jobs.catalog import Catalog
-from jobs.workers import reports_for
+from jobs.redis.workers import reports_for
 
-from .. import conditional
-from ..deps import CatalogDep, QueueDep, SettingsDep
-from ..headers import NOT_MODIFIED, IfNoneMatchHeader
-from ..model_views import ModelList, ModelView
+from ..http import conditional
+from ..http.headers import NOT_MODIFIED, IfNoneMatchHeader
+from ..requests.deps import CatalogDep, QueueDep, SettingsDep
+from ..requests.model_views import ModelList, ModelView
 from ..settings import ApiSettings
 
 router = APIRouter(tags=["models"])

@@ -9,8 +9,8 @@ from fastapi import APIRouter
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
-from .. import conditional
-from ..headers import IfNoneMatchHeader
+from ..http import conditional
+from ..http.headers import IfNoneMatchHeader
 
 STATIC = Path(__file__).parents[1] / "static"
 HEADERS = {

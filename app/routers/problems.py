@@ -9,7 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse
 
 from ..errors import JobFailed
-from ..problems import FAILURES, OTHER, PROBLEMS, TYPES, ProblemType
+from ..http.problems import FAILURES, OTHER, PROBLEMS, TYPES, ProblemType
 from .page import HEADERS
 
 PAGE = """<!doctype html>

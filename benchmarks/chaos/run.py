@@ -29,7 +29,9 @@ from .schedule import REDIS, Break, Habit, draw_faults
 from .verdict import Evidence, Verdict, judge
 from .worker_logs import Line, in_flight, read_log, waits
 
-LONGEST_JOB = 2000  # seconds; more than any of a run may take (`app.admission.job_timeout`), which keeps some keys
+LONGEST_JOB = (
+    2000  # seconds; more than any of a run may take (`app.requests.admission.job_timeout`), which keeps some keys
+)
 SWEEP_MARGIN = 60  # seconds that files are kept longer than pictures are offered
 MARGIN_SECONDS = 15.0
 NOTICED_SECONDS = 5.0  # until everybody has noticed that a fault is over

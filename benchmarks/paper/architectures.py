@@ -12,15 +12,15 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from evaluation.plots import save
-from model.config import SamplerDefaults, ScheduleConfig
+from model.folders.config import SamplerDefaults, ScheduleConfig
 from model.networks.configs import AnyNetworkConfig, PaperUNetConfig, UNetConfig
 from model.plans.schedule import FloatTable
-from training.batches import Batches
-from training.dataset import Dataset
-from training.faces import draw_faces
-from training.loss_curves import smoothed
+from training.data.batches import Batches
+from training.data.dataset import Dataset
+from training.data.faces import draw_faces
 from training.recipe import Recipe
-from training.trainer import Trainer
+from training.run.loss_curves import smoothed
+from training.run.trainer import Trainer
 
 from ..report import say, show
 

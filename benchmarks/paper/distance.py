@@ -14,7 +14,7 @@ from scipy.linalg import sqrtm
 from evaluation.distances import frechet_distance, moments
 from evaluation.features import EfficientNetLite0, FeatureArray
 from evaluation.plots import save
-from training.faces import draw_faces
+from training.data.faces import draw_faces
 
 from ..report import show
 

@@ -12,7 +12,7 @@ from model.forward_process import q_sample
 from model.images import from_levels
 from model.mixing import mix
 from model.rng import draw_noise, image_generator
-from training.faces import draw_face
+from training.data.faces import draw_face
 
 from ..report import show
 from .sheets import Row, save_sheet, tensors, to_images

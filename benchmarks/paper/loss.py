@@ -14,7 +14,7 @@ from model import make_plan, sample
 from model.images import from_levels
 from model.plans.schedule import FloatTable
 from model.rng import draw_noise, image_generator
-from training.faces import draw_faces
+from training.data.faces import draw_faces
 
 from ..report import show
 from .sheets import Row, save_sheet, tensors, to_images

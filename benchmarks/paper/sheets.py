@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from model.images import to_uint8
-from training.images import ImageArray
+from training.data.images import ImageArray
 
 GAP, LINE, SIZE = 6, 18, 13  # pixels between images, of a line of text, and of its letters
 NOT_FINITE = (255, 0, 255)  # magenta, which no image here has

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 import redis
 
-from jobs.reports import ModelReport, WorkerReport
-from jobs.workers import live_reports
+from jobs.redis.reports import ModelReport, WorkerReport
+from jobs.redis.workers import live_reports
 
 log = logging.getLogger(__name__)
 

@@ -2,7 +2,7 @@
 
 Workers on one core would stall each other: a parallel loop of OpenMP waits for its slowest thread. So each worker of
 several has cores of its own. All have the same number of threads, because the bits of an image depend on it. Two
-workers of two cores lend each other theirs (`worker.neighbours`).
+workers of two cores lend each other theirs (`worker.device.core_lending`).
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import redis
 
 from difuso.errors import UserError, user_errors
 from jobs.errors import StoreUnavailable
-from jobs.store import ResultStore
+from jobs.store.result_store import ResultStore
 
 MAX_PORT = 65535
 
@@ -60,7 +60,7 @@ def check_device(name: str) -> None:
 
 
 def _pick(name: str) -> None:
-    from worker.runner import pick_device
+    from worker.stepping.runner import pick_device
 
     pick_device(name)
 

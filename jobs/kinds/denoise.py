@@ -11,8 +11,8 @@ from pydantic import Field
 from model.plans.noise_level import GREY_LEVEL, noise_level
 
 from ..catalog import ModelInfo
+from ..defaults import Filled, fill_in
 from ..errors import RequestRefused
-from ..filling_in import Filled, fill_in
 from ..images.fitting import FittedImage, fit
 from ..images.noise_estimate import estimate_sigma
 from ..params import MAX_TIMESTEP, SamplingParams

@@ -10,8 +10,8 @@ from pydantic import Field
 
 from ..cascade import Enlarging, enlarging
 from ..catalog import Catalog, ModelInfo
+from ..defaults import fill_in
 from ..errors import RequestRefused
-from ..filling_in import fill_in
 from ..params import SamplingParams
 from ..queries import SamplingQuery
 from .base import Images, Kind, Prepared, Task

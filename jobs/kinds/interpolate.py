@@ -14,8 +14,8 @@ from model.plans.samplers import SAMPLERS
 from model.plans.spacing import KARRAS
 
 from ..catalog import ModelInfo
+from ..defaults import Filled, fill_in
 from ..errors import RequestRefused
-from ..filling_in import Filled, fill_in
 from ..images.fitting import fit
 from ..params import MAX_IMAGES, MAX_TIMESTEP, SamplingParams, Seed
 from ..queries import ImageQuery

@@ -12,8 +12,8 @@ from model.plans.spacing import steps_in
 from model.shape import Shape
 
 from ..catalog import ModelInfo
+from ..defaults import fill_in
 from ..errors import ImageRefused, RequestRefused
-from ..filling_in import fill_in
 from ..images.fitting import fit, fit_mask
 from ..queries import ImageQuery
 from .base import Fit, Images, Kind, Prepared, Task

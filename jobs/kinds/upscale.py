@@ -9,7 +9,7 @@ from pydantic import Field
 
 from ..cascade import augmentation_of
 from ..catalog import ModelInfo
-from ..filling_in import fill_in
+from ..defaults import fill_in
 from ..images.fitting import fit
 from ..queries import ImageQuery
 from .base import Fit, Images, Kind, Prepared, Task

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..config import ModelConfig, ScheduleConfig
+from ..folders.config import ModelConfig, ScheduleConfig
 from ..networks.build import unfilled
 from ..networks.configs import PaperUNetConfig
 from ..networks.paper_unet import PaperUNet

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..config import ModelConfig, SamplerDefaults, ScheduleConfig
 from ..errors import CheckpointError
+from ..folders.config import ModelConfig, SamplerDefaults, ScheduleConfig
 from ..networks import song_unet, unet
 from ..networks.build import unfilled
 from ..networks.configs import UNetConfig

@@ -10,8 +10,8 @@ import math
 
 from torch import Tensor
 
-from ..config import ModelConfig
 from ..errors import CheckpointError
+from ..folders.config import ModelConfig
 from ..networks.build import unfilled
 from ..networks.edm2_unet import (
     ATTENTION_BALANCE,

@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ..config import ScheduleConfig
 from ..errors import CheckpointError
+from ..folders.config import ScheduleConfig
 from .sigma_facts import EDMFacts, ScoreSDEFacts
 
 Schedule = Literal["linear", "cosine"]

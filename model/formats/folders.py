@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ..config import ModelConfig
-from ..config_json import config_from_json
-from ..files import CONFIG, WEIGHTS, read_json, require_file
-from . import diffusers_config
+from ..folders.config import ModelConfig
+from ..folders.config_json import config_from_json
+from ..folders.files import CONFIG, WEIGHTS, read_json, require_file
+from .diffusers import config
 
 
 def holds_config(folder: Path) -> bool:
     """Returns whether a folder is meant to be a model: whether it holds a config, usable or not."""
-    places = (CONFIG, diffusers_config.INDEX, f"unet/{CONFIG}")
+    places = (CONFIG, config.INDEX, f"unet/{CONFIG}")
     return any(os.path.isfile(folder / place) for place in places)
 
 
@@ -23,8 +23,8 @@ def read_config(folder: Path) -> ModelConfig:
     Raises:
         CheckpointError: if the config cannot be used; the message names the file and what is wrong with it.
     """
-    if diffusers_config.is_diffusers(folder):
-        return diffusers_config.read_diffusers_config(folder)
+    if config.is_diffusers(folder):
+        return config.read_diffusers_config(folder)
     return config_from_json(read_json(folder, CONFIG))
 
 
@@ -34,7 +34,7 @@ def weights_of(folder: Path) -> str:
     Raises:
         CheckpointError: if the weights are missing.
     """
-    if diffusers_config.is_diffusers(folder):
-        return diffusers_config.find_weights(folder)
+    if config.is_diffusers(folder):
+        return config.find_weights(folder)
     require_file(folder, WEIGHTS)
     return WEIGHTS

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..config import ModelConfig
 from ..errors import CheckpointError
+from ..folders.config import ModelConfig
 from ..networks.build import unfilled
 from ..networks.classifier import Classifier
 from ..networks.configs import ClassifierConfig, UNetConfig

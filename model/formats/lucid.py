@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor
 
-from ..config import ModelConfig, SamplerDefaults, ScheduleConfig
 from ..errors import CheckpointError
+from ..folders.config import ModelConfig, SamplerDefaults, ScheduleConfig
 from ..networks.build import unfilled
 from ..networks.configs import LucidUNetConfig
 from ..networks.lucid_unet import LucidUNet

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..config import ModelConfig, ScheduleConfig
 from ..errors import CheckpointError
+from ..folders.config import ModelConfig, ScheduleConfig
 from ..networks.build import unfilled
 from ..networks.configs import UNetConfig
 from ..networks.unet import UNet

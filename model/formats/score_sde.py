@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..config import ModelConfig, SamplerDefaults, ScheduleConfig
 from ..errors import CheckpointError
+from ..folders.config import ModelConfig, SamplerDefaults, ScheduleConfig
 from ..networks.build import unfilled
 from ..networks.sigma_configs import SongUNetConfig
 from ..networks.song_unet import SongUNet

@@ -14,7 +14,7 @@ from PIL import Image
 from selenium import webdriver
 
 from model.checkpoint import load_checkpoint, save_checkpoint
-from model.config import SamplerDefaults
+from model.folders.config import SamplerDefaults
 from model.networks.build import build_network
 from model.networks.configs import UNetConfig
 from model.shape import Shape

@@ -41,7 +41,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from ..filling_in import fill_in
+from ..defaults import fill_in
 from .base import Kind, Prepared, Task
 from ..queries import SamplingQuery
 

@@ -12,15 +12,16 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from difuso import Client, cli, evaluate_quality
-from difuso.bulk import CHUNK
+from difuso import Client, cli
+from difuso.commands import evaluate_quality
+from difuso.drawing.bulk import CHUNK
 from difuso.errors import UserError
 from evaluation.features import Features
 from tests.forking import Command
 from tests.serving import ENVIRONMENT, Difuso, free_port, running
 from tests.small_models import CLASSES
 from tests.waiting import WaitUntil
-from training.images import ImageArray
+from training.data.images import ImageArray
 
 pytestmark = pytest.mark.timeout(180)
 

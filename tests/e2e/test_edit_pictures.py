@@ -17,7 +17,7 @@ from PIL import Image
 
 from app.render import FRAME_MILLISECONDS, SHEET_GAP
 from jobs.images.fitting import fit, read_image
-from jobs.store import ResultStore
+from jobs.store.result_store import ResultStore
 from model.shape import Shape
 from tests.pictures import saved
 from tests.waiting import wait_until

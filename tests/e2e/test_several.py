@@ -16,8 +16,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from difuso import AsyncClient, Client, cli
+from difuso.commands.inspecting import recipe_in
 from difuso.errors import UserError
-from difuso.inspecting import recipe_in
 from tests.pictures import saved
 from tests.serving import Difuso
 from tests.small_models import CLASSES

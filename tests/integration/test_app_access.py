@@ -9,10 +9,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from app.http.metrics import published
 from app.main import create_app
-from app.metrics import published
 from app.settings import ApiSettings
-from jobs.reports import ModelReport
+from jobs.redis.reports import ModelReport
 from tests.app_server import ALICE, BOB, FakeWorker, keys_file, running
 from tests.serving import free_port
 

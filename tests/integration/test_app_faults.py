@@ -206,7 +206,7 @@ with patch("{place}", told):
 def test_a_client_that_dawdles_is_cut_off(
     redis_url: str, models_dir: Path, tmp_path: Path, wait_until: WaitUntil, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from app import protocol
+    from app.http import protocol
 
     monkeypatch.setattr(protocol, "RECEIVE_SECONDS", 0.2)
     settings = ApiSettings(redis_url=redis_url, models_dir=models_dir, store_url=str(tmp_path / "store"))
@@ -222,7 +222,7 @@ def test_a_client_that_dawdles_is_cut_off(
 def test_a_client_that_does_not_read_its_answers_is_cut_off(
     redis_url: str, models_dir: Path, tmp_path: Path, wait_until: WaitUntil, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from app import protocol
+    from app.http import protocol
 
     cut: list[object] = []
     lose = protocol.DeadlineProtocol.connection_lost
@@ -246,7 +246,7 @@ def test_a_client_that_does_not_read_its_answers_is_cut_off(
 def test_a_client_that_reads_slowly_gets_all_of_its_answer(
     redis_url: str, models_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from app import protocol
+    from app.http import protocol
 
     monkeypatch.setattr(protocol, "SEND_SECONDS", 0.4)
     monkeypatch.setattr(protocol, "SEND_BYTES", 1)

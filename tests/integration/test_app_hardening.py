@@ -16,9 +16,9 @@ from typing import Any
 import httpx
 import pytest
 
-from app import protocol
+from app.http import protocol
 from app.settings import ApiSettings
-from jobs.queue import JobQueue
+from jobs.redis.queue import JobQueue
 from tests import app_server
 from tests.app_server import ALICE, BOB, FakeWorker, keys_file, running
 

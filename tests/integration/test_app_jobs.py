@@ -18,12 +18,12 @@ import httpx
 import pytest
 from PIL import Image
 
-from app import rendering
+from app.requests import rendering
 from app.settings import ApiSettings
 from jobs.contract import FailureCode
-from jobs.events import preview_channel, status_channel
-from jobs.queue import JobQueue
-from jobs.store import ResultStore
+from jobs.redis.events import preview_channel, status_channel
+from jobs.redis.queue import JobQueue
+from jobs.store.result_store import ResultStore
 from tests.app_server import FakeWorker, running
 from tests.pictures import saved
 from tests.waiting import WaitUntil

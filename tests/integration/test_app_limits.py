@@ -16,13 +16,13 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from app.settings import ApiSettings
-from jobs import keys, limits
 from jobs.contract import FailureCode, Job
 from jobs.cost import Cost
 from jobs.errors import QueueUnavailable
 from jobs.params import SamplingParams
-from jobs.queue import JobQueue
-from jobs.reports import ModelReport
+from jobs.redis import keys, limits
+from jobs.redis.queue import JobQueue
+from jobs.redis.reports import ModelReport
 from tests.app_server import ALICE, BOB, FakeWorker, keys_file, running
 from tests.pictures import black_png, saved
 from tests.serving import free_port

@@ -12,11 +12,11 @@ import httpx
 import pytest
 
 from app.settings import ApiSettings
-from jobs import index, keys
 from jobs.contract import FailureCode, Job
-from jobs.index import Cursor, Wanted
 from jobs.params import SamplingParams
-from jobs.queue import JobQueue
+from jobs.redis import index, keys
+from jobs.redis.index import Cursor, Wanted
+from jobs.redis.queue import JobQueue
 from tests.app_server import ALICE, BOB, FakeWorker, keys_file, running
 
 ASYNC = {"Prefer": "respond-async"}

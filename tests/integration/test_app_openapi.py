@@ -13,8 +13,8 @@ import openapi_spec_validator
 import pytest
 from PIL import Image
 
+from app.http.problems import TYPES
 from app.main import create_app
-from app.problems import TYPES
 from app.settings import ApiSettings
 from jobs.kinds import KINDS
 from tests.app_server import keys_file, running

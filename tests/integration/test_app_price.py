@@ -11,8 +11,8 @@ import redis
 from PIL import Image
 
 from app.settings import ApiSettings
-from jobs import keys
-from jobs.reports import ModelReport
+from jobs.redis import keys
+from jobs.redis.reports import ModelReport
 from tests.app_server import ALICE, BOB, FakeWorker, keys_file, running
 from tests.pictures import saved
 

@@ -11,9 +11,9 @@ from typing import Any
 import httpx
 import pytest
 
-from app.api_keys import ApiKey
+from app.http.api_keys import ApiKey
+from app.http.signed_links import signed_path, signer
 from app.settings import ApiSettings
-from app.signed_links import signed_path, signer
 from tests.app_server import ALICE, BOB, FakeWorker, keys_file, running
 
 ASYNC = {"Prefer": "respond-async"}

@@ -17,7 +17,7 @@ import s3fs
 
 from app.settings import ApiSettings
 from jobs.errors import StoreUnavailable
-from jobs.store import ResultStore
+from jobs.store.result_store import ResultStore
 from tests.app_server import running
 from tests.pictures import black_png
 from tests.serving import free_port

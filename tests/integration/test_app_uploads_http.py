@@ -17,11 +17,11 @@ from fastapi import FastAPI, Request
 from PIL import Image
 from prometheus_client import CollectorRegistry, generate_latest
 
-from app import uploads
-from app.metrics import Metrics
-from app.middleware import RequestMiddleware
-from app.problems import install
-from app.uploads import Uploads
+from app.http.metrics import Metrics
+from app.http.middleware import RequestMiddleware
+from app.http.problems import install
+from app.requests import uploads
+from app.requests.uploads import Uploads
 from jobs.images.arrays import SentImage
 from jobs.images.fitting import fit, fit_mask, read_image
 from model.shape import Shape

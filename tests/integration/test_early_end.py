@@ -22,7 +22,7 @@ time.sleep(600)
 # A signal between the first handlers and those of uvicorn.
 EARLY_SIGNAL = """
 import os, signal
-from app import server
+from app.http import server
 from app.main import ApiSettings, serve
 
 run = server.DrainingServer.run

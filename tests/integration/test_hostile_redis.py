@@ -16,12 +16,12 @@ import pytest
 import redis
 
 from app.settings import ApiSettings
-from jobs import keys
 from jobs.errors import JobUnreadable
-from jobs.events import preview_channel, status_channel
-from jobs.queue import JobQueue
-from jobs.reports import ModelReport
-from jobs.rq_job import DataJob
+from jobs.redis import keys
+from jobs.redis.events import preview_channel, status_channel
+from jobs.redis.queue import JobQueue
+from jobs.redis.reports import ModelReport
+from jobs.redis.rq_job import DataJob
 from tests.app_server import ALICE, FakeWorker, keys_file, running
 from tests.waiting import WaitUntil
 

@@ -13,15 +13,15 @@ from rq.job import JobStatus as RqStatus
 from rq.serializers import JSONSerializer
 from rq.utils import now
 
-from jobs import keys
 from jobs.contract import Job, JobState
 from jobs.errors import JobNotFound, JobUnreadable
 from jobs.params import SamplingParams
-from jobs.queue import JobQueue
-from jobs.reports import WorkerReport
-from jobs.rq_job import DEATHS, DataJob
-from jobs.status import needs_uploads
-from jobs.workers import prune_reports
+from jobs.redis import keys
+from jobs.redis.queue import JobQueue
+from jobs.redis.reports import WorkerReport
+from jobs.redis.rq_job import DEATHS, DataJob
+from jobs.redis.status import needs_uploads
+from jobs.redis.workers import prune_reports
 
 
 @pytest.fixture

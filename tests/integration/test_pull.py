@@ -13,11 +13,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from difuso.converting.pulling import pull
 from difuso.errors import UserError
-from difuso.pulling import pull
 from jobs.catalog import read_catalog
 from model import load_checkpoint
-from model.formats.diffusers import write_diffusers
+from model.formats.diffusers.pipeline import write_diffusers
 from tests.forking import Command
 from tests.hub import COMMIT, Hub, running_hub
 from tests.serving import ENVIRONMENT

@@ -14,21 +14,21 @@ from prometheus_client import CollectorRegistry
 from rq import Queue
 from rq.serializers import JSONSerializer
 
-from jobs import keys
 from jobs.contract import Job, JobState
 from jobs.errors import JobUnreadable
-from jobs.events import status_channel
 from jobs.params import SamplingParams
-from jobs.queue import JobQueue
-from worker.claims import Claims
-from worker.failures import Cancelled
-from worker.held_jobs import Claim
+from jobs.redis import keys
+from jobs.redis.events import status_channel
+from jobs.redis.queue import JobQueue
+from worker.engine.failures import Cancelled
+from worker.engine.held_jobs import Claim
+from worker.engine.models import Models
 from worker.metrics import WorkerMetrics
-from worker.models import Models
-from worker.outcomes import Outcomes
-from worker.reporting import Reporter
-from worker.rq_base import RqBase
-from worker.runner import Runner
+from worker.queue.claims import Claims
+from worker.queue.outcomes import Outcomes
+from worker.queue.reporting import Reporter
+from worker.queue.rq_base import RqBase
+from worker.stepping.runner import Runner
 
 QUEUE = keys.queue_name("tiny", 3)
 

@@ -13,12 +13,12 @@ import pytest
 from app.settings import ApiSettings
 from difuso import Client
 from difuso.client import Job
+from difuso.drawing.remote_drawing import IN_FLIGHT, ServedModel, served_model
 from difuso.errors import UserError
-from difuso.remote_drawing import IN_FLIGHT, ServedModel, served_model
 from jobs.contract import FailureCode
 from jobs.params import SamplingParams
 from jobs.queries import SamplingQuery
-from jobs.reports import ModelReport
+from jobs.redis.reports import ModelReport
 from tests.app_server import FakeWorker
 from tests.waiting import WaitUntil
 

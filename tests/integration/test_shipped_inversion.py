@@ -12,7 +12,7 @@ from model import load_checkpoint, make_plan, sample
 from model.images import from_levels
 from model.plans.inversion import make_inversion
 from model.rng import draw_noise, image_generator
-from training.faces import draw_face
+from training.data.faces import draw_face
 
 TEACHER = Path("checkpoints/faces64-teacher")
 FACES, STEPS = 64, 25

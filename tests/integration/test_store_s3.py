@@ -17,7 +17,7 @@ from app.settings import ApiSettings
 from jobs.contract import ImageFile, Job, Manifest
 from jobs.errors import ResultExpired, StoreUnavailable
 from jobs.params import SamplingParams
-from jobs.store import ResultStore
+from jobs.store.result_store import ResultStore
 from tests.app_server import running
 from tests.forking import Command
 from tests.pictures import black_png

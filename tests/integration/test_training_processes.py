@@ -16,8 +16,8 @@ import torch
 from model import load_checkpoint
 from tests.waiting import WaitUntil
 from training.recipe import load_recipe
-from training.run import train
-from training.state import load_state
+from training.run.run import train
+from training.run.state import load_state
 
 TINY = (
     *("image_size=8", "batch_size=8", "precision=float32", "warmup_steps=0", "log_every=1", "defaults.steps=2"),
@@ -88,7 +88,7 @@ LAST_THREADS = """
 import os
 import torch
 from torch import nn
-from training.processes import joined
+from training.run.processes import joined
 
 with joined(torch.device("cpu")) as (processes, _):
     network = nn.parallel.DistributedDataParallel(nn.Linear(2, 2))

@@ -16,22 +16,22 @@ from PIL import Image
 from rq.registry import StartedJobRegistry
 from rq.serializers import JSONSerializer
 
-from jobs import keys
 from jobs.contract import FailureCode, Job, JobState
-from jobs.index import Wanted
 from jobs.kinds.denoise import Denoising
 from jobs.params import SamplingParams
+from jobs.redis import keys
+from jobs.redis.index import Wanted
 from model import load_checkpoint, save_checkpoint
 from tests.pictures import black_png, saved
 from tests.waiting import wait_until
 from tests.worker_stack import Stack, running
-from worker.writers import Writers
+from worker.queue.writers import Writers
 
 # A worker that gets SIGTERM while it waits for events, and hears it only when that wait should be over.
 HEARING_LATE = """
 import os, signal, threading, time
-from worker import rq_worker
-from worker.rq_worker import EngineWorker
+from worker.queue import rq_worker
+from worker.queue.rq_worker import EngineWorker
 
 rq_worker.POLL_SECONDS = 0.5
 hear, read = EngineWorker.request_stop, EngineWorker._read_inbox

@@ -16,26 +16,26 @@ from redis.retry import Retry
 from rq import Queue
 from rq.executions import Execution
 
-from jobs import keys
 from jobs.contract import Job, JobState
 from jobs.errors import StoreUnavailable
 from jobs.params import SamplingParams
-from jobs.queue import JobQueue
-from jobs.rq_job import LONE_RETRIES, MAX_DEATHS, MAX_RETRIES, DataJob
-from worker import recovery
-from worker.active import ActiveJob
-from worker.claims import Claims
-from worker.held_jobs import Claim, RunningJob
-from worker.job_readers import MIN_PUT_OFFS, JobRead, JobReaders
-from worker.job_reading import ModelIsMissing
+from jobs.redis import keys
+from jobs.redis.queue import JobQueue
+from jobs.redis.rq_job import LONE_RETRIES, MAX_DEATHS, MAX_RETRIES, DataJob
+from worker.engine.active import ActiveJob
+from worker.engine.held_jobs import Claim, RunningJob
+from worker.engine.models import Models
 from worker.metrics import WorkerMetrics
-from worker.models import Models
-from worker.outcomes import Outcomes
-from worker.recovery import EXECUTION_TTL, RECOVERY_SECONDS, SILENT_SECONDS, Recovery
-from worker.reporting import Reporter
-from worker.rq_base import RqBase
-from worker.rq_worker import EngineWorker
-from worker.runner import Runner
+from worker.queue import recovery
+from worker.queue.claims import Claims
+from worker.queue.job_readers import MIN_PUT_OFFS, JobRead, JobReaders
+from worker.queue.job_reading import ModelIsMissing
+from worker.queue.outcomes import Outcomes
+from worker.queue.recovery import EXECUTION_TTL, RECOVERY_SECONDS, SILENT_SECONDS, Recovery
+from worker.queue.reporting import Reporter
+from worker.queue.rq_base import RqBase
+from worker.queue.rq_worker import EngineWorker
+from worker.stepping.runner import Runner
 
 QUEUE = keys.queue_name("tiny", 3)
 SLOTS = 8

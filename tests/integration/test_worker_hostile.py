@@ -13,8 +13,8 @@ import pytest
 from rq import Queue
 from rq.serializers import JSONSerializer
 
-from jobs import keys
 from jobs.contract import JobState
+from jobs.redis import keys
 from tests.waiting import wait_until
 from tests.worker_stack import Stack
 

@@ -11,9 +11,9 @@ import pytest
 
 from difuso.supervisor.child_processes import ChildProcesses
 from difuso.supervisor.redis_server import RedisServer
-from jobs import keys
 from jobs.contract import FailureCode, JobState
-from jobs.rq_job import MAX_RETRIES
+from jobs.redis import keys
+from jobs.redis.rq_job import MAX_RETRIES
 from tests.waiting import wait_until
 from tests.worker_stack import RECOVERY_SECONDS, Stack, running
 

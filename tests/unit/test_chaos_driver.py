@@ -18,7 +18,7 @@ from benchmarks.chaos.schedule import HABITS, REDIS, Break, Habit, draw_faults
 from benchmarks.chaos.verdict import Evidence, Verdict, judge
 from benchmarks.chaos.worker_logs import Line, Wait, ended_more_than_once, in_flight, read_log, waits
 from jobs.errors import StoreUnavailable
-from jobs.store import ResultStore
+from jobs.store.result_store import ResultStore
 
 RECIPES = draw_recipes(0)
 HARMLESS = next(index for index, recipe in enumerate(RECIPES) if not recipe.fatal)
@@ -180,7 +180,7 @@ import torch
 from pathlib import Path
 from benchmarks.chaos import poison
 from model import load_checkpoint
-from worker.calls import by_position
+from worker.device.calls import by_position
 
 def status_of(call, name, timestep):
     if (child := os.fork()) == 0:

@@ -20,7 +20,7 @@ from difuso import cli
 from difuso.errors import UserError
 from model import load_checkpoint, save_checkpoint
 from model.checkpoint import CLASSIFIER, file_sha256
-from model.config import ScheduleConfig
+from model.folders.config import ScheduleConfig
 from model.guidance import Guidance
 from model.networks.build import build_network
 from model.networks.configs import UNetConfig

@@ -18,7 +18,7 @@ from jobs.following import CatalogFollower
 from model import load_checkpoint
 from model.formats.folders import read_config
 from tests.hostile_models import ATTACKS, Attack, plant
-from worker.models import load_models
+from worker.engine.models import load_models
 from worker.settings import WorkerSettings
 
 REFUSER = Path(__file__).parents[1] / "hostile_models.py"
@@ -87,7 +87,7 @@ def test_what_nobody_foresaw_ends_neither(
         return reader
 
     monkeypatch.setattr("jobs.catalog.read_config", raising_for_new(read_config))
-    monkeypatch.setattr("worker.models.load_checkpoint", raising_for_new(load_checkpoint))
+    monkeypatch.setattr("worker.engine.models.load_checkpoint", raising_for_new(load_checkpoint))
     catalog = read_catalog(tmp_path)
     served = load_models(WorkerSettings(models_dir=tmp_path, slots=1, device="cpu"))
     assert catalog.refused == served.refused == {"new": f"it cannot be loaded ({surprise.__name__})"}

@@ -72,7 +72,7 @@ def test_every_dependency_is_pinned_within_its_range() -> None:
 
 def test_the_command_line_loads_neither_torch_nor_matplotlib() -> None:
     """The supervisor and the API start from it, and stay small."""
-    code = "import sys, difuso.cli, difuso.supervisor.standalone, difuso.listing; print(*sys.modules)"
+    code = "import sys, difuso.cli, difuso.supervisor.standalone, difuso.commands.listing; print(*sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"matplotlib", "torch"} & set(run.stdout.split())
 
@@ -80,7 +80,11 @@ def test_the_command_line_loads_neither_torch_nor_matplotlib() -> None:
 @pytest.mark.parametrize(
     ("extra", "modules"),
     [
-        ("client", "difuso.cli, difuso.client, difuso.remote_sampling, difuso.remote_drawing, difuso.inspecting"),
+        (
+            "client",
+            "difuso.cli, difuso.client, difuso.drawing.remote_sampling, difuso.drawing.remote_drawing, "
+            "difuso.commands.inspecting",
+        ),
         ("api", "app.main, difuso.supervisor.startup_checks"),
         pytest.param("worker", "worker.main, difuso.supervisor.startup_checks", marks=pytest.mark.slow),
         pytest.param("standalone", "difuso.supervisor.standalone", marks=pytest.mark.slow),

@@ -17,7 +17,7 @@ from jobs.catalog import read_catalog
 from jobs.following import CatalogFollower
 from model import load_checkpoint
 from model.errors import may_pass
-from model.formats.diffusers import write_diffusers
+from model.formats.diffusers.pipeline import write_diffusers
 
 Read = TypeVar("Read")
 
@@ -55,7 +55,7 @@ def failing_disk(fails: Callable[[Path], bool], number: int) -> Iterator[None]:
         for name in ("open", "stat"):
             patched.setattr(Path, name, guarded(getattr(Path, name), failure))
         vague = FileNotFoundError("No such file or directory")  # what safetensors makes of every failure to open
-        patched.setattr("model.folder.load_file", guarded(safetensors.torch.load_file, vague))
+        patched.setattr("model.folders.folder.load_file", guarded(safetensors.torch.load_file, vague))
         yield
 
 

@@ -20,11 +20,11 @@ from opentelemetry.trace import SpanKind
 from jobs.contract import Job
 from jobs.params import SamplingParams
 from jobs.tracing import start_tracing
-from worker.active import ActiveJob
+from worker.engine.active import ActiveJob
+from worker.engine.results import Spent
 from worker.kinds.base import JobStart
-from worker.results import Spent
-from worker.runner import Runner
 from worker.spans import JobSpans
+from worker.stepping.runner import Runner
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 ID = "0f8fad5b-d9cb-469f-a165-70867728950e"
@@ -122,7 +122,7 @@ def test_a_job_without_pictures_has_no_parts_about_them_and_none_needs_a_request
 def test_nothing_that_writes_spans_is_loaded_where_no_collector_is_named() -> None:
     # redis-py loads other parts of OpenTelemetry where they are installed.
     code = (
-        "import sys, jobs.tracing, worker.rq_worker;"
+        "import sys, jobs.tracing, worker.queue.rq_worker;"
         "assert not jobs.tracing.start_tracing('worker') and jobs.tracing.traceparent() is None;"
         "sys.exit(any(name.startswith(('opentelemetry.sdk.trace', 'opentelemetry.exporter')) for name in sys.modules))"
     )

@@ -18,8 +18,8 @@ from model.rng import image_generator
 from model.shape import Shape
 from model.transfers import upload
 
-from ..runner import Runner
-from ..trajectory import Trajectory
+from ..stepping.runner import Runner
+from ..stepping.trajectory import Trajectory
 
 
 class Predecessors(Protocol):

@@ -13,7 +13,7 @@ from model.forward_process import enter, q_sample
 from model.plans.noise_level import GREY_LEVEL, noise_level
 from model.rng import draw_noise
 
-from ..runner import Runner
+from ..stepping.runner import Runner
 from .base import JobStart, WorkerKind, expect, generators_of, plan_of, trajectories
 
 

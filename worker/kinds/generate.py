@@ -9,7 +9,7 @@ from torch import Tensor
 from jobs.contract import Job
 from model.rng import draw_noise
 
-from ..runner import Runner
+from ..stepping.runner import Runner
 from .base import JobStart, WorkerKind, generators_of, plan_of, trajectories
 
 

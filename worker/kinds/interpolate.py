@@ -14,7 +14,7 @@ from model.mixing import mix, slerp
 from model.plans.inversion import make_inversion
 from model.rng import draw_noise, image_generator
 
-from ..runner import Runner
+from ..stepping.runner import Runner
 from .base import BetweenEnds, JobStart, WorkerKind, expect, plan_of, trajectories
 
 

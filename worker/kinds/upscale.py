@@ -10,8 +10,8 @@ from jobs.contract import Job
 from jobs.kinds.upscale import Upscaling
 from model.rng import draw_noise
 
-from ..condition import make_condition
-from ..runner import Runner
+from ..stepping.condition import make_condition
+from ..stepping.runner import Runner
 from .base import JobStart, WorkerKind, expect, generators_of, plan_of, trajectories
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from app.admission import admit, check_served, job_timeout
 from app.errors import ModelUnavailable, Overloaded
-from jobs.queue import Backlog
-from jobs.reports import ModelReport
+from app.requests.admission import admit, check_served, job_timeout
+from jobs.redis.queue import Backlog
+from jobs.redis.reports import ModelReport
 
 
 def test_too_much_waiting_work_is_refused_until_it_is_short_enough() -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from app.api_keys import new_key, read_keys
+from app.http.api_keys import new_key, read_keys
 from app.settings import LOOPBACK_NAMES, ApiSettings
-from jobs.limits import Limits
+from jobs.redis.limits import Limits
 
 DIGEST = hashlib.sha256(b"secret").hexdigest()
 

@@ -4,7 +4,14 @@ import pytest
 
 from app.errors import NotAcceptable
 from app.formats import Format
-from app.negotiation import Accept, choose_format, read_idempotency_key, read_patience, read_preference, read_urgency
+from app.http.negotiation import (
+    Accept,
+    choose_format,
+    read_idempotency_key,
+    read_patience,
+    read_preference,
+    read_urgency,
+)
 
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 CHROMIUM = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,image/apng,*/*;q=0.8"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.origins import is_forged
+from app.http.origins import is_forged
 
 HOST = (b"host", b"pics.example:8000")
 OWN = (b"origin", b"http://pics.example:8000")

@@ -9,9 +9,9 @@ from prometheus_client import CollectorRegistry
 from starlette.requests import Request
 
 from app import errors
-from app.metrics import Metrics
-from app.middleware import RequestMiddleware
-from app.problems import FAILURES, PROBLEMS, answer
+from app.http.metrics import Metrics
+from app.http.middleware import RequestMiddleware
+from app.http.problems import FAILURES, PROBLEMS, answer
 from jobs import errors as jobs_errors
 from jobs.contract import FailureCode
 from model.errors import PlanError

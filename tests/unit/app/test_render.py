@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
-from app.conditional import matches
 from app.formats import Format
+from app.http.conditional import matches
 from app.render import FRAME_MILLISECONDS, SHEET_GAP, describe
 from jobs.contract import ImageFile, Job, Manifest, Picture
 from jobs.images.npz import encode_npz

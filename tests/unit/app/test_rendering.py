@@ -7,9 +7,10 @@ from contextlib import nullcontext
 
 import pytest
 
-from app import breaker, rendering
+from app import breaker
 from app.errors import Overloaded
-from app.rendering import RENDERERS, Renderers
+from app.requests import rendering
+from app.requests.rendering import RENDERERS, Renderers
 from jobs.errors import ResultExpired, StoreUnavailable
 
 READERS = 4

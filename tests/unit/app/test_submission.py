@@ -10,19 +10,19 @@ from typing import Any, cast
 import pytest
 
 from app.errors import Overloaded
-from app.negotiation import Preference
-from app.submission import Submission
+from app.http.negotiation import Preference
+from app.requests.submission import Submission
 from jobs.contract import Job, JobState, JobStatus
 from jobs.cost import Cost
 from jobs.errors import IdempotencyConflict, JobNotFound
-from jobs.forecast import Forecast
 from jobs.images.fitting import FittedImage
 from jobs.kinds.base import Prepared
 from jobs.kinds.generate import Generation
-from jobs.limits import Limits
 from jobs.params import SamplingParams
-from jobs.queue import Backlog
-from jobs.store import ResultStore
+from jobs.redis.forecast import Forecast
+from jobs.redis.limits import Limits
+from jobs.redis.queue import Backlog
+from jobs.store.result_store import ResultStore
 
 ID = "0f8fad5b-d9cb-469f-a165-70867728950e"
 PARAMS = SamplingParams(n=1, steps=1, sampler="ddim", spacing="leading", eta=0, seed=0)

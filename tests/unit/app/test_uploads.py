@@ -16,8 +16,8 @@ from PIL import Image
 from starlette.requests import ClientDisconnect, Request
 
 from app.errors import BodyTooLarge, InvalidRequest, MalformedBody, NotMultipart, Overloaded, UploadRefused
-from app.multipart import FormReader
-from app.uploads import DECODERS, MAX_BODIES, MAX_WAITING, Uploads, request_body
+from app.http.multipart import FormReader
+from app.requests.uploads import DECODERS, MAX_BODIES, MAX_WAITING, Uploads, request_body
 from jobs.errors import BadImage, ImageRefused, UnsupportedFormat
 from jobs.images.arrays import SentImage
 from tests.pictures import multipart, saved

@@ -19,7 +19,7 @@ from benchmarks.quality_shown import KID
 from evaluation.features import EfficientNetLite0
 from evaluation.halves import Half
 from model import load_checkpoint, save_checkpoint
-from model.config import SamplerDefaults
+from model.folders.config import SamplerDefaults
 from tests.colours import Colours
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -10,9 +10,9 @@ from unittest.mock import patch
 
 import pytest
 
-from difuso import compile as compiling
-from difuso import training
 from difuso.build_cache import SETTING, keep_builds_private
+from difuso.commands import compile as compiling
+from difuso.commands import training
 from difuso.errors import UserError
 from worker.settings import WorkerSettings
 

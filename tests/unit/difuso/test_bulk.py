@@ -19,19 +19,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from difuso import bulk
-from difuso.bulk import CHUNK, Bulk, bulk_of, make_file
-from difuso.cli_sample import SampleQuery
-from difuso.drawing import DrawingModel
+from difuso.commands.cli_sample import SampleQuery
+from difuso.drawing import bulk
+from difuso.drawing.bulk import CHUNK, Bulk, bulk_of, make_file
+from difuso.drawing.drawing import DrawingModel
 from difuso.errors import UserError
 from evaluation.image_sets import from_path
 from jobs.images.npz import NpzWriter
 from jobs.params import MAX_IMAGES, MAX_SEED, SamplingParams
 from jobs.per_image import per_image
 from jobs.queries import SamplingQuery
-from model.config import SamplerDefaults
+from model.folders.config import SamplerDefaults
 from model.shape import Shape
-from training.images import ImageArray
+from training.data.images import ImageArray
 
 PARAMS = SamplingParams(n=1, steps=5, sampler="ddim", spacing="leading", eta=0.0, seed=100)
 SIZE = 4
@@ -289,7 +289,8 @@ def test_pieces_that_do_not_fit_are_a_mistake(tmp_path: Path, piece: np.ndarray[
 
 def test_a_server_draws_for_whoever_has_no_torch() -> None:
     code = (
-        "import sys; sys.modules['torch'] = None; import difuso.cli, difuso.bulk, difuso.remote_drawing; "
+        "import sys; sys.modules['torch'] = None; "
+        "import difuso.cli, difuso.drawing.bulk, difuso.drawing.remote_drawing; "
         "from difuso.errors import user_errors; user_errors().__enter__()"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

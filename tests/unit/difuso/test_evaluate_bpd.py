@@ -18,12 +18,12 @@ from difuso import cli
 from difuso.errors import UserError
 from evaluation.bits_per_dimension import summary, variational_bound
 from model import ModelConfig, NonFiniteSample, load_checkpoint, save_checkpoint
-from model.config import SamplerDefaults, ScheduleConfig
+from model.folders.config import SamplerDefaults, ScheduleConfig
 from model.likelihood import Vlb
 from model.networks.build import build_network
 from model.networks.configs import UNetConfig
 from model.plans.spacing import visit_levels
-from training.faces import draw_face
+from training.data.faces import draw_face
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -77,7 +77,7 @@ def test_the_bound_is_printed_and_written_in_parts(models_dir: Path, pictures: P
 @pytest.fixture
 def unplotted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the plot, which takes longer than the figures."""
-    monkeypatch.setattr("difuso.evaluate_bpd.plot_vlb", lambda result, path: None)
+    monkeypatch.setattr("difuso.commands.evaluate_bpd.plot_vlb", lambda result, path: None)
 
 
 @pytest.mark.usefixtures("unplotted")

@@ -13,15 +13,15 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from difuso import cli
-from difuso.drawing import find_drawing_model
+from difuso.drawing.drawing import find_drawing_model
 from difuso.errors import UserError
 from evaluation import neighbours
 from evaluation.errors import EvaluationError
 from evaluation.neighbours import FEATURES, PIXELS, SAME, find_neighbours
 from model import load_checkpoint, save_checkpoint
 from tests.colours import Colours
-from training.images import ImageArray
-from training.symmetries import shown
+from training.data.images import ImageArray
+from training.data.symmetries import shown
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -44,7 +44,7 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("difuso.evaluate_neighbours.EfficientNetLite0", lambda device: Colours())
+    monkeypatch.setattr("difuso.commands.evaluate_neighbours.EfficientNetLite0", lambda device: Colours())
 
 
 def run(*arguments: object) -> str:

@@ -15,22 +15,23 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from difuso import cli, evaluate_quality
-from difuso.drawing import model_of
+from difuso import cli
+from difuso.commands import evaluate_quality
+from difuso.drawing.drawing import model_of
+from difuso.drawing.sampled_images import SampledImages
 from difuso.errors import UserError
-from difuso.sampled_images import SampledImages
 from evaluation import inception
 from jobs.params import SamplingParams
 from model import ModelConfig, load_checkpoint, save_checkpoint
-from model.config import ScheduleConfig
+from model.folders.config import ScheduleConfig
 from model.networks.build import build_network
 from model.networks.configs import UNetConfig
 from model.shape import Shape
 from tests.colours import Colours
 from tests.inception import untrained_weights
-from training.faces import draw_face
-from training.images import ImageArray
-from worker.runner import Runner
+from training.data.faces import draw_face
+from training.data.images import ImageArray
+from worker.stepping.runner import Runner
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -108,7 +109,7 @@ def test_the_pictures_are_those_of_the_server_and_are_drawn_once(
         assert (folder / f"{i}.png").read_bytes() == (tmp_path / "sampled" / f"tiny-{i}.png").read_bytes()
 
     before = rows(tmp_path / "out")
-    monkeypatch.setattr("worker.local.run_jobs", None)
+    monkeypatch.setattr("worker.engine.local.run_jobs", None)
     difuso("evaluate", "quality", "ddpm:2:trailing", "--seed", 7, *arguments)
     assert rows(tmp_path / "out") == before
 

@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 
-from app.model_views import ModelView
-from difuso.remote_drawing import ServedModel
+from app.requests.model_views import ModelView
+from difuso.drawing.remote_drawing import ServedModel
 from jobs.catalog import ModelInfo, read_catalog
+from jobs.defaults import fill_in
 from jobs.errors import RequestRefused
-from jobs.filling_in import fill_in
 from jobs.params import SamplingParams
 from jobs.queries import SamplingQuery
-from model.config import ModelConfig, SamplerDefaults
 from model.errors import PlanError
+from model.folders.config import ModelConfig, SamplerDefaults
 from model.networks.configs import UNetConfig
 from tests.small_models import CLASSES, CLASSIFIER, NETWORK
 

@@ -19,9 +19,9 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from difuso import cli
+from difuso.commands.verifying import differences
 from difuso.errors import CannotVerify, UserError
 from difuso.terminal import printable
-from difuso.verifying import differences
 from jobs.catalog import read_catalog
 from jobs.contract import ImageFile, Manifest, new_job
 from jobs.image_recipe import PNG_KEY
@@ -274,7 +274,7 @@ def test_a_contact_sheet_tells_its_job_and_is_not_made_again(sampled: Path, mode
 
 
 def test_a_recipe_is_read_without_torch() -> None:
-    code = "import sys, difuso.inspecting; sys.exit('torch' in sys.modules)"
+    code = "import sys, difuso.commands.inspecting; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-P", "-c", code], check=False).returncode == 0
 
 

@@ -17,8 +17,8 @@ from evaluation.features import EfficientNetLite0, Tap, extract
 from evaluation.image_sets import ImageSet, from_array
 from evaluation.inception import InceptionV3, read_weights
 from tests.inception import untrained_weights
-from training.faces import draw_face
-from training.images import ImageArray
+from training.data.faces import draw_face
+from training.data.images import ImageArray
 
 pytestmark = [pytest.mark.processors, pytest.mark.usefixtures("one_thread")]
 

@@ -22,7 +22,7 @@ from evaluation.plots import plot_quality
 from evaluation.precision_recall import density_coverage, precision_recall
 from evaluation.reference import read_reference
 from evaluation.tables import cells, headings, notes, title, to_json, to_markdown
-from training.images import ImageArray
+from training.data.images import ImageArray
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

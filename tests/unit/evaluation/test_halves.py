@@ -7,7 +7,7 @@ import pytest
 
 from evaluation.halves import Half, first_of
 from evaluation.image_sets import from_array
-from training.images import ImageArray
+from training.data.images import ImageArray
 
 
 def numbered(count: int) -> ImageArray:

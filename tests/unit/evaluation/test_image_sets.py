@@ -12,8 +12,8 @@ from PIL import Image
 
 from evaluation.errors import EvaluationError
 from evaluation.image_sets import ImageSet, drawn, from_array, from_path
+from training.data.images import ImageArray
 from training.errors import RecipeError
-from training.images import ImageArray
 
 IMAGES: ImageArray = np.random.default_rng(0).integers(0, 256, (7, 6, 5, 3), dtype=np.uint8)
 

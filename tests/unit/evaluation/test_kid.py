@@ -8,7 +8,7 @@ import pytest
 from evaluation.distances import kernel_distance
 from evaluation.features import EfficientNetLite0
 from evaluation.kid import kid_from
-from training.faces import draw_faces
+from training.data.faces import draw_faces
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -87,7 +87,7 @@ def test_no_folder_is_an_empty_catalog(tmp_path: Path) -> None:
 def pipeline(models_dir: Path, tmp_path: Path) -> Path:
     """`tiny` as a folder of diffusers: 16x16 RGB, T = 1000, v."""
     from model import load_checkpoint
-    from model.formats.diffusers import write_diffusers
+    from model.formats.diffusers.pipeline import write_diffusers
 
     tiny = load_checkpoint(models_dir / "tiny")
     write_diffusers(tmp_path / "pipeline", tiny.config, tiny.network)
@@ -159,7 +159,7 @@ def test_both_layouts_with_their_sums(pipeline: Path) -> None:
 def test_classes_of_our_own_format_and_of_diffusers(tmp_path: Path, null_class: bool) -> None:
     """diffusers knows no "no class", so the row for it becomes a class, and every picture has one."""
     from model import ModelConfig, load_checkpoint, save_checkpoint
-    from model.formats.diffusers import write_diffusers
+    from model.formats.diffusers.pipeline import write_diffusers
     from model.networks.configs import UNetConfig
 
     network = UNetConfig(channels=8, channel_mult=(1,), head_channels=8, groups=4, num_classes=2, null_class=null_class)

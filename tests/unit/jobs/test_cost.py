@@ -17,14 +17,14 @@ from jobs.contract import new_job
 from jobs.images.fitting import fit, read_image
 from jobs.kinds import KINDS
 from jobs.kinds.base import Prepared
-from jobs.store import ResultStore
+from jobs.store.result_store import ResultStore
 from model.checkpoint import Checkpoint
 from model.images import from_png
 from model.shape import Shape
 from tests.small_models import checkpoint_of_shape, upscaler_of
-from worker.active import activate
-from worker.results import store_result
-from worker.trajectory import Kept
+from worker.engine.active import activate
+from worker.engine.results import store_result
+from worker.stepping.trajectory import Kept
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -8,13 +8,13 @@ import pytest
 from pydantic import ValidationError
 
 from jobs.catalog import Catalog, ModelInfo
+from jobs.defaults import fill_in
 from jobs.errors import RequestRefused
-from jobs.filling_in import fill_in
 from jobs.params import SamplingParams
 from jobs.per_image import DRAWN_SEEDS
 from jobs.queries import SamplingQuery
-from model.config import ModelConfig, SamplerDefaults, ScheduleConfig
 from model.errors import PlanError
+from model.folders.config import ModelConfig, SamplerDefaults, ScheduleConfig
 from model.networks.configs import ClassifierConfig, UNetConfig
 from model.plans.clipping import Clipping
 from model.plans.plan import FIXED_LARGE_MIN_STEPS

@@ -7,7 +7,7 @@ from threading import Event, Thread
 
 import pytest
 
-from jobs.hanging_calls import HangingCalls
+from jobs.store.hanging_calls import HangingCalls
 
 
 @pytest.fixture

@@ -392,7 +392,7 @@ def test_colours_become_luma_and_grey_stays_itself() -> None:
 
 def test_training_pictures_show_the_same_square(tmp_path: Path) -> None:
     """Upright, on white, the same middle; the filter is another there, that of guided-diffusion."""
-    from training.images import decode
+    from training.data.images import decode
 
     grey, alpha = Image.linear_gradient("L").resize((90, 50)), Image.radial_gradient("L").resize((90, 50))
     Image.merge("RGBA", [grey, alpha, grey, alpha]).save(tmp_path / "picture.png", exif=b"Exif\0\0" + exif(6))

@@ -22,8 +22,8 @@ from jobs.kinds.interpolate import InterpolateQuery
 from jobs.kinds.restore import RestoreQuery
 from jobs.params import SamplingParams
 from jobs.queries import SamplingQuery
-from model.config import ModelConfig, SamplerDefaults, ScheduleConfig
 from model.errors import PlanError
+from model.folders.config import ModelConfig, SamplerDefaults, ScheduleConfig
 from model.networks.configs import ClassifierConfig, UNetConfig
 from model.plans.noise_level import GREY_LEVEL
 from tests.pictures import saved

@@ -18,7 +18,7 @@ from jobs.kinds import KINDS
 from jobs.kinds.generate import GenerateQuery
 from jobs.moments import MAX_BYTES, MAX_MOMENTS, check_trace, trace_of
 from jobs.queries import SamplingQuery
-from model.config import ConditionConfig, ModelConfig
+from model.folders.config import ConditionConfig, ModelConfig
 from model.networks.configs import UNetConfig
 
 MODEL = ModelInfo("m", ModelConfig(UNetConfig(), image_size=64), parameters=1, sha256="0" * 64)

@@ -37,7 +37,7 @@ def test_noise_on_smooth_content_is_found_within_five_percent(sigma: float) -> N
 @pytest.mark.parametrize(("sigma", "bias"), [(2, 0.04), (5, 0.05), (10, 0.06), (15, 0.06), (25, 0.03), (50, -0.10)])
 def test_noise_on_drawn_faces_is_found_with_this_bias(sigma: float, bias: float) -> None:
     """Flat colours and hard edges, a fifth of it black or white; the bias is measured, and part of the description."""
-    from training.faces import draw_face
+    from training.data.faces import draw_face
 
     faces = [draw_face(f"test-{index}", SIZE).astype(float) for index in range(10)]
     found = [estimate_sigma(noisy(face, sigma, seed=index)) for index, face in enumerate(faces)]
@@ -63,7 +63,7 @@ def test_pictures_without_a_single_block_are_clean(size: tuple[int, int]) -> Non
 
 
 def test_clean_faces_are_clean() -> None:
-    from training.faces import draw_face
+    from training.data.faces import draw_face
 
     assert all(estimate_sigma(saved(Image.fromarray(draw_face(f"test-{i}", SIZE)), "PNG")) < 0.1 for i in range(5))
 

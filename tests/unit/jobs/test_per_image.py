@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from jobs.catalog import ModelInfo
+from jobs.defaults import fill_in
 from jobs.errors import RequestRefused
-from jobs.filling_in import fill_in
 from jobs.params import MAX_IMAGES, MAX_SEED, SamplingParams
 from jobs.per_image import ALL, DRAWN_SEEDS, per_image
 from jobs.queries import SamplingQuery
-from model.config import ModelConfig
+from model.folders.config import ModelConfig
 from model.networks.configs import ClassifierConfig, UNetConfig
 
 PETS = ("cat", "dog", "bird")

@@ -16,12 +16,12 @@ from fsspec.config import conf as fsspec_settings
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
-from jobs.blobs import S3_TIMEOUTS, Blobs
 from jobs.contract import ImageFile, Job, Manifest
 from jobs.errors import ResultExpired, StoreUnavailable
-from jobs.hanging_calls import HangingCalls
 from jobs.params import SamplingParams
-from jobs.store import ResultStore
+from jobs.store.blobs import S3_TIMEOUTS, Blobs
+from jobs.store.hanging_calls import HangingCalls
+from jobs.store.result_store import ResultStore
 
 ID = "0f8fad5b-d9cb-469f-a165-70867728950e"
 

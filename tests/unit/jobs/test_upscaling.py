@@ -16,8 +16,8 @@ from jobs.kinds import KINDS
 from jobs.kinds.base import Kind
 from jobs.kinds.generate import Generation
 from jobs.params import MAX_SEED
-from model.config import ConditionConfig, ModelConfig, SamplerDefaults
 from model.errors import PlanError
+from model.folders.config import ConditionConfig, ModelConfig, SamplerDefaults
 from model.networks.configs import UNetConfig
 
 CONDITION = ConditionConfig(size=8, max_augmentation=0.5, augmentation=0.1)

@@ -18,15 +18,10 @@ from torch import Tensor
 
 from model import CheckpointError, ModelConfig, load_checkpoint, save_checkpoint
 from model.checkpoint import CLASSIFIER, CONFIG, SUMS, WEIGHTS, file_sha256
-from model.config import SamplerDefaults, ScheduleConfig
+from model.folders.config import SamplerDefaults, ScheduleConfig
 from model.networks.build import build_network
 from model.networks.classifier import Classifier
-from model.networks.configs import (
-    ClassifierConfig,
-    LucidUNetConfig,
-    PaperUNetConfig,
-    UNetConfig,
-)
+from model.networks.configs import ClassifierConfig, LucidUNetConfig, PaperUNetConfig, UNetConfig
 from model.networks.sigma_configs import SongUNetConfig
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -12,9 +12,9 @@ from PIL import Image
 from torch import Tensor
 
 from model.condition import augment, enlarge
-from model.config import ModelConfig
-from model.config_json import config_from_json, config_to_json
 from model.errors import CheckpointError
+from model.folders.config import ModelConfig
+from model.folders.config_json import config_from_json, config_to_json
 from model.networks.configs import PaperUNetConfig, UNetConfig
 from model.networks.unet import Attention, UNet
 from tests.small_models import CONDITION

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from model import CheckpointError, ModelConfig
-from model.config import SamplerDefaults, ScheduleConfig
-from model.config_json import config_from_json, config_to_json
+from model.folders.config import SamplerDefaults, ScheduleConfig
+from model.folders.config_json import config_from_json, config_to_json
 from model.networks.build import build_network
 from model.networks.configs import LucidUNetConfig, PaperUNetConfig, UNetConfig
 from model.networks.paper_unet import PaperUNet

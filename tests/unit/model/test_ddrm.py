@@ -12,15 +12,7 @@ from torch import Tensor
 from model import NoiseSchedule
 from model.ddrm import Restoration, make_restoration
 from model.images import from_levels, to_uint8
-from model.operators import (
-    Blur,
-    Colorization,
-    Inpainting,
-    Operator,
-    SuperResolution,
-    gaussian_kernel,
-    uniform_kernel,
-)
+from model.operators import Blur, Colorization, Inpainting, Operator, SuperResolution, gaussian_kernel, uniform_kernel
 from model.plans.clipping import Clipping
 from model.plans.plan import Column
 from model.plans.restoration import ETA

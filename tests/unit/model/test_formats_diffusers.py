@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from model import CheckpointError, ModelConfig, load_checkpoint, sample
 from model.checkpoint import Checkpoint, file_sha256
-from model.config import SamplerDefaults, ScheduleConfig
-from model.formats.diffusers import write_diffusers
-from model.formats.diffusers_scheduler import scheduler_from_diffusers, scheduler_to_diffusers
+from model.folders.config import SamplerDefaults, ScheduleConfig
+from model.formats.diffusers.pipeline import write_diffusers
+from model.formats.diffusers.scheduler import scheduler_from_diffusers, scheduler_to_diffusers
 from model.networks.build import build_network
 from model.networks.configs import PaperUNetConfig, UNetConfig
 from model.plans.clipping import Clipping

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from model import CheckpointError, ModelConfig, sample
-from model.config_json import config_from_json, config_to_json
+from model.folders.config_json import config_from_json, config_to_json
 from model.formats.facts import LucidFacts
 from model.formats.layouts import layout_of
 from model.formats.lucid import read_unet

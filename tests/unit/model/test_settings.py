@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from model.config import ModelConfig, SamplerDefaults, ScheduleConfig
 from model.errors import PlanError
+from model.folders.config import ModelConfig, SamplerDefaults, ScheduleConfig
 from model.networks.configs import UNetConfig
 from model.plans.samplers import SAMPLERS
 from model.plans.settings import Settings

@@ -10,8 +10,8 @@ from difuso.errors import UserError
 from difuso.supervisor.ready_announcement import merged
 from difuso.supervisor.startup_checks import check_store, check_worker_metrics_ports
 from jobs.errors import StoreUnavailable
-from jobs.reports import ModelReport, WorkerReport
-from jobs.store import ResultStore
+from jobs.redis.reports import ModelReport, WorkerReport
+from jobs.store.result_store import ResultStore
 from tests.serving import free_port
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from training.batches import Batches
-from training.dataset import Dataset
-from training.draws import Draws
-from training.processes import Processes
+from training.data.batches import Batches
+from training.data.dataset import Dataset
+from training.data.draws import Draws
+from training.objective.timesteps import Uniform
 from training.recipe import Recipe, load_recipe
+from training.run.processes import Processes
 from training.seeds import Seeds
-from training.timesteps import Uniform
 
 NUMBERED = Dataset(
     images=np.arange(10, dtype=np.uint8)[:, None, None, None] * np.ones((1, 2, 2, 3), np.uint8),

@@ -13,18 +13,18 @@ from PIL import Image
 from model.condition import enlarge
 from model.images import from_levels
 from model.shape import Shape
-from training.batches import Batches
-from training.conditions import smaller
-from training.dataset import Dataset, first_images, load, scan
-from training.draws import Draws
+from training.data.batches import Batches
+from training.data.conditions import smaller
+from training.data.dataset import Dataset, first_images, load, scan
+from training.data.draws import Draws
+from training.data.shown import show
 from training.errors import RecipeError
-from training.outcomes import ImageModel
+from training.objective.timesteps import TIMESTEP_SAMPLERS
 from training.recipe import Recipe, load_recipe
+from training.run.outcomes import ImageModel
+from training.run.state import load_state, save_state
+from training.run.trainer import Trainer
 from training.seeds import Seeds
-from training.shown import show
-from training.state import load_state, save_state
-from training.timesteps import TIMESTEP_SAMPLERS
-from training.trainer import Trainer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from model import NoiseSchedule
-from training.consistency import Consistency, LogNormal, nearer
+from training.objective.consistency import Consistency, LogNormal, nearer
 
 pytestmark = pytest.mark.processors
 

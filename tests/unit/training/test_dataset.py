@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from training import dataset
-from training.dataset import Dataset, first_images, growing, load_for_training, scan
+from training.data import dataset
+from training.data.dataset import Dataset, first_images, growing, load_for_training, scan
 from training.errors import RecipeError
 from training.recipe import Recipe, load_recipe
 

@@ -17,18 +17,18 @@ import torch
 from torch import Tensor, nn
 
 from model import NoiseSchedule, load_checkpoint, make_plan, save_checkpoint
-from model.config import ModelConfig
+from model.folders.config import ModelConfig
 from model.forward_process import q_sample
 from model.networks.build import build_network
 from model.plans.plan import Column, Plan, Prediction
 from model.sampling import sample
-from training.batches import Batches
-from training.dataset import Dataset
-from training.distillation import Distillation, Listed, Teacher
+from training.data.batches import Batches
+from training.data.dataset import Dataset
 from training.errors import RecipeError
+from training.objective.distillation import Distillation, Listed, Teacher
 from training.recipe import Recipe, load_recipe
-from training.run import train
-from training.trainer import Trainer
+from training.run.run import train
+from training.run.trainer import Trainer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -14,25 +14,25 @@ import torch
 from PIL import Image
 from torch import nn
 
-from difuso.drawing import model_of
+from difuso.drawing.drawing import model_of
 from jobs.params import SamplingParams
 from model import load_checkpoint, save_checkpoint
 from model.checkpoint import WEAKER, file_sha256
-from model.config import ScheduleConfig
-from model.files import WEIGHTS
+from model.folders.config import ScheduleConfig
+from model.folders.files import WEIGHTS
 from model.networks.build import build_network
 from model.networks.classifier import Classifier
 from model.networks.configs import ClassifierConfig
 from tests.shades import guided_model, shades, write_recipe
-from training.dataset import Dataset
-from training.dry_run import dry_run
+from training.data.dataset import Dataset
 from training.errors import RecipeError
-from training.held_out import recognition
-from training.loss_curves import read_metrics
 from training.recipe import Recipe, load_recipe
-from training.run import train
-from training.window import timestep_ranges
-from worker.runner import Runner
+from training.run.dry_run import dry_run
+from training.run.held_out import recognition
+from training.run.loss_curves import read_metrics
+from training.run.run import train
+from training.run.window import timestep_ranges
+from worker.stepping.runner import Runner
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

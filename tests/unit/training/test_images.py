@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 
 from model.shape import Shape
+from training.data.faces import draw_face, draw_faces
+from training.data.image_files import open_folder
+from training.data.images import ImageArray, centre_crop, decode, list_images
 from training.errors import RecipeError
-from training.faces import draw_face, draw_faces
-from training.image_files import open_folder
-from training.images import ImageArray, centre_crop, decode, list_images
 from training.recipe import Data
 
 RED, GREEN = (255, 0, 0), (0, 255, 0)

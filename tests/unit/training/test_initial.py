@@ -10,12 +10,12 @@ import torch
 
 from model.checkpoint import save_checkpoint
 from model.plans.preconditioning import Preconditioning
-from training.batches import Batches
-from training.dataset import Dataset
+from training.data.batches import Batches
+from training.data.dataset import Dataset
+from training.data.images import ImageArray
 from training.errors import RecipeError
-from training.images import ImageArray
 from training.recipe import load_recipe
-from training.trainer import Trainer
+from training.run.trainer import Trainer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from training.loss_curves import plot_run, smoothed
+from training.run.loss_curves import plot_run, smoothed
 
 
 def test_smoothing_leaves_a_straight_line_and_both_ends_as_they_are() -> None:

@@ -12,11 +12,11 @@ from torch import nn
 from model import NoiseSchedule, make_plan
 from model.forward_process import q_sample
 from model.plans.plan import Column, Prediction
-from training.ema import Ema
-from training.losses import CrossEntropy, Objective, target, weights
+from training.objective.losses import CrossEntropy, Objective, target, weights
 from training.recipe import Weighting, load_recipe
-from training.trainer import learning_rate
-from training.window import StepFacts, Window
+from training.run.ema import Ema
+from training.run.trainer import learning_rate
+from training.run.window import StepFacts, Window
 
 pytestmark = pytest.mark.processors
 

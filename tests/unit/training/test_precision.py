@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from training.precision import LEAST_SCALE, Scaler, fastest
-from training.processes import ALONE
 from training.recipe import Precision
+from training.run.precision import LEAST_SCALE, Scaler, fastest
+from training.run.processes import ALONE
 
 CPU = torch.device("cpu")
 

@@ -15,11 +15,11 @@ from PIL import Image
 
 from evaluation.real_images import real_images
 from model.shape import Shape
-from training.dataset import load_for_training, scan
+from training.data.dataset import load_for_training, scan
+from training.data.reserved import of_split
+from training.data.sources import SOURCES
 from training.errors import RecipeError
 from training.recipe import Data, Recipe, SourceName, load_recipe
-from training.reserved import of_split
-from training.sources import SOURCES
 
 COUNT, RESERVED = 40, 12
 KINDS = ("cat", "dog")

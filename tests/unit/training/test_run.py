@@ -22,16 +22,16 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from model import load_checkpoint
 from model.networks.build import build_network
-from training.dry_run import dry_run
 from training.errors import Diverged, RecipeError
-from training.journal import Journal
-from training.lock import alone_in
-from training.loss_curves import read_metrics
 from training.recipe import Recipe, load_recipe
-from training.run import train
-from training.state import load_state
-from training.telling import Pace
-from training.trainer import MAX_BAD_STEPS, Trainer
+from training.run.dry_run import dry_run
+from training.run.journal import Journal
+from training.run.lock import alone_in
+from training.run.loss_curves import read_metrics
+from training.run.run import train
+from training.run.state import load_state
+from training.run.telling import Pace
+from training.run.trainer import MAX_BAD_STEPS, Trainer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -137,7 +137,7 @@ def test_a_terminal_shows_loss_and_time_left_from_the_first_steps(
 ) -> None:
     """However seldom a run logs."""
     screen = io.StringIO()
-    monkeypatch.setattr("training.telling.Console", lambda: Console(file=screen, force_terminal=True, width=200))
+    monkeypatch.setattr("training.run.telling.Console", lambda: Console(file=screen, force_terminal=True, width=200))
     train(tiny("max_steps=2", "log_every=50"), tmp_path)
     assert re.search(r"2/2.*loss \d\.\d{4}  \S+ images/s  0:00:00 left", screen.getvalue())
 
@@ -172,7 +172,7 @@ def test_a_run_ends_when_its_time_is_up_and_earlier_processes_count(
     tmp_path: Path, tiny: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = iter(range(10**6))
-    monkeypatch.setattr("training.run.time.perf_counter", lambda: float(next(clock)))
+    monkeypatch.setattr("training.run.run.time.perf_counter", lambda: float(next(clock)))
     first = train(tiny("max_steps=1000", "max_minutes=1"), tmp_path)
     assert 10 < first <= 60
     assert (tmp_path / f"sheets/{first:08d}.png").is_file()

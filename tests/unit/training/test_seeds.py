@@ -12,13 +12,13 @@ import torch
 
 from model import save_checkpoint
 from model.networks.build import build_network
-from training.batches import Batches
-from training.dataset import Dataset
-from training.draws import Drawn, Draws
-from training.initial import check_initial, seeds_of
+from training.data.batches import Batches
+from training.data.dataset import Dataset
+from training.data.draws import Drawn, Draws
+from training.objective.timesteps import Uniform
 from training.recipe import Recipe, load_recipe
+from training.run.initial import check_initial, seeds_of
 from training.seeds import Seeds
-from training.timesteps import Uniform
 
 CPU = torch.device("cpu")
 SMALL = ("image_size=8", "batch_size=40", "network.channels=8", "network.channel_mult=[1]", "network.groups=4")

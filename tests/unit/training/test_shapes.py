@@ -15,13 +15,13 @@ from PIL import Image
 from model import load_checkpoint
 from model.images import from_levels
 from model.shape import Shape
-from training import dataset
+from training.data import dataset
+from training.data.images import centre_crop, decode, size_of
 from training.errors import RecipeError
-from training.images import centre_crop, decode, size_of
-from training.journal import GAP, tile_images
 from training.recipe import Recipe, load_recipe
-from training.run import train
-from training.state import load_state
+from training.run.journal import GAP, tile_images
+from training.run.run import train
+from training.run.state import load_state
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -15,11 +15,11 @@ import pytest
 from PIL import Image
 
 from model.shape import Shape
+from training.data.images import ImageArray
+from training.data.source import SourceImage
+from training.data.sources import SOURCES
 from training.errors import RecipeError
-from training.images import ImageArray
 from training.recipe import Data, SourceName
-from training.source import SourceImage
-from training.sources import SOURCES
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), dtype=np.uint8)
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from training.errors import RecipeError
-from training.state import KEEP, load_state, save_state
+from training.run.state import KEEP, load_state, save_state
 
 
 def state(step: int) -> dict[str, Any]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from training.draws import Draws
+from training.data.draws import Draws
+from training.data.symmetries import COUNT, MIRRORED, turned
 from training.errors import RecipeError
+from training.objective.timesteps import Uniform
 from training.recipe import load_recipe
 from training.seeds import Seeds
-from training.symmetries import COUNT, MIRRORED, turned
-from training.timesteps import Uniform
 
 IMAGE = torch.arange(2 * 3 * 3.0).reshape(1, 2, 3, 3)
 

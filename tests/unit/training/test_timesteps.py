@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from training.timesteps import HISTORY, UNIFORM_SHARE, LossSecondMoment, Stratified, Uniform
+from training.objective.timesteps import HISTORY, UNIFORM_SHARE, LossSecondMoment, Stratified, Uniform
 
 LOSSES = torch.tensor([8.0, 1.0, 0.5, 0.0])
 

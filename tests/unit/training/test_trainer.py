@@ -13,17 +13,17 @@ import torch
 
 from model import save_checkpoint
 from model.networks.build import build_network
-from training.batches import Batches
-from training.dataset import Dataset
-from training.draws import Draws
+from training.data.batches import Batches
+from training.data.dataset import Dataset
+from training.data.draws import Draws
+from training.data.images import ImageArray
 from training.errors import Diverged, RecipeError
-from training.images import ImageArray
-from training.outcomes import ImageModel
-from training.processes import ALONE, Processes
 from training.recipe import Precision, Recipe, load_recipe
+from training.run.outcomes import ImageModel
+from training.run.processes import ALONE, Processes
+from training.run.state import load_state, save_state
+from training.run.trainer import MAX_BAD_STEPS, Trainer
 from training.seeds import Seeds
-from training.state import load_state, save_state
-from training.trainer import MAX_BAD_STEPS, Trainer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -185,7 +185,7 @@ def test_a_run_measures_the_formats_once_and_a_recipe_can_still_say_another(
         trials.append("bf16")
         return "bf16"
 
-    monkeypatch.setattr("training.trainer.fastest", fastest)
+    monkeypatch.setattr("training.run.trainer.fastest", fastest)
     straight = run(tiny("max_steps=100", "precision=auto"), 10)
     half = run(tiny("max_steps=100", "precision=auto"), 5)
     assert len(trials) == 2

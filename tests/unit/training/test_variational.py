@@ -13,7 +13,7 @@ from model.plans.clipping import Clipping
 from model.plans.plan import Prediction, Variance
 from model.plans.spacing import visit_levels
 from model.rng import draw_noise, image_generator
-from training.losses import HYBRID_SHARE, Objective
+from training.objective.losses import HYBRID_SHARE, Objective
 
 pytestmark = pytest.mark.processors
 

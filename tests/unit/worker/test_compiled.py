@@ -24,15 +24,15 @@ from jobs.contract import Job
 from jobs.kinds.upscale import Upscaling
 from jobs.params import SamplingParams
 from model.checkpoint import Checkpoint, load_checkpoint
-from model.config import ModelConfig
+from model.folders.config import ModelConfig
 from model.networks.configs import UNetConfig
 from tests.small_models import CLASSES, CONDITIONAL, NETWORK, WEAKER, checkpoint_of, upscaler_of
-from worker import compiled
-from worker.compiled import folder_of, load_compiled
-from worker.local import Drawn, run_job
-from worker.models import make_runner
-from worker.runner import Runner
+from worker.device import compiled
+from worker.device.compiled import folder_of, load_compiled
+from worker.engine.local import Drawn, run_job
+from worker.engine.models import make_runner
 from worker.settings import WorkerSettings
+from worker.stepping.runner import Runner
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -23,16 +23,16 @@ from model.plans.plan import Column, Plan
 from model.sampling import sample
 from model.step import advance
 from tests.rounding import assert_rounded_alike, layers
-from worker.active import ActiveJob, EngineEvent, Finished, Previewed, Snapped, activate
-from worker.batch_sizes import most_agreeing, useful_size
-from worker.engine import StepEngine
-from worker.failures import Cancelled, DeadlineExceeded
-from worker.fairness import BACKGROUND_PAUSE, share_slots
-from worker.local import Drawn, run_job
-from worker.results import encode_images
-from worker.runner import CPU_SLOTS, Runner
-from worker.slowness import Slowness
-from worker.trajectory import encode_snapshot, take_snapshot
+from worker.engine.active import ActiveJob, EngineEvent, Finished, Previewed, Snapped, activate
+from worker.engine.engine import StepEngine
+from worker.engine.failures import Cancelled, DeadlineExceeded
+from worker.engine.fairness import BACKGROUND_PAUSE, share_slots
+from worker.engine.local import Drawn, run_job
+from worker.engine.results import encode_images
+from worker.stepping.batch_sizes import most_agreeing, useful_size
+from worker.stepping.runner import CPU_SLOTS, Runner
+from worker.stepping.slowness import Slowness
+from worker.stepping.trajectory import encode_snapshot, take_snapshot
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -91,7 +91,7 @@ def test_the_engine_notes_how_much_slower_steps_are_than_at_warm_up(
         monkeypatch.setattr(each, "rate", 80.0)
         monkeypatch.setattr(each, "step_seconds", 0.05)
     clock = itertools.count(step=0.1)
-    monkeypatch.setattr("worker.engine.time.perf_counter", lambda: next(clock))
+    monkeypatch.setattr("worker.engine.engine.time.perf_counter", lambda: next(clock))
     engine = StepEngine(lambda event: None)
     for active in (start(n=8), start(on=other)):
         engine.submit(active)
@@ -317,7 +317,7 @@ def test_time_without_a_slot_is_not_time_that_a_job_ran(
     """However long more urgent jobs have all slots, a job that was accepted does not fail of it."""
     patient, urgent = start(), start(n=8, steps=5, urgency=0)
     clock = itertools.count(time.monotonic(), 1000)  # seconds pass from each look to the next
-    monkeypatch.setattr("worker.engine.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("worker.engine.engine.time.monotonic", lambda: next(clock))
     outcome = {event.active: event.error for event in run(patient, urgent) if isinstance(event, Finished)}
     assert outcome == {patient: None, urgent: None}
 
@@ -393,7 +393,7 @@ def test_a_step_that_failed_after_the_noise_was_drawn_is_repeated_with_the_same_
             raise torch.OutOfMemoryError("injected")
         return advance(*args)
 
-    monkeypatch.setattr("worker.runner.advance", once)
+    monkeypatch.setattr("worker.stepping.runner.advance", once)
     run(active)
     assert len(calls) == 11
     assert torch.equal(pictures(active), pictures(reference))

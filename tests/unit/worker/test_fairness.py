@@ -12,12 +12,12 @@ import pytest
 
 from jobs.contract import Job
 from jobs.params import SamplingParams
-from worker.active import ActiveJob
-from worker.fairness import BACKGROUND_PAUSE, forecast, share_slots
+from worker.engine.active import ActiveJob
+from worker.engine.fairness import BACKGROUND_PAUSE, forecast, share_slots
 from worker.kinds.base import JobStart
-from worker.runner import Runner
-from worker.slowness import Slowness
-from worker.trajectory import Trajectory
+from worker.stepping.runner import Runner
+from worker.stepping.slowness import Slowness
+from worker.stepping.trajectory import Trajectory
 
 SLOTS = 8
 IMAGES = 24  # so many that any share of the slots is used to the end, nearly

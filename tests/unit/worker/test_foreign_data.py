@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import redis
 
-from worker.foreign_data import is_refusal
+from worker.queue.foreign_data import is_refusal
 
 WRONG_TYPE = "WRONGTYPE Operation against a key holding the wrong kind of value"
 

@@ -25,11 +25,11 @@ from model.checkpoint import load_checkpoint
 from model.ddrm import make_restoration
 from model.operators import Blur, Colorization, Inpainting, Operator, SuperResolution, gaussian_kernel
 from model.rng import image_generator
-from worker.active import ActiveJob, activate
-from worker.call_timer import CallTimer
-from worker.cuda_graphs import STREAMS, GraphedNetwork, GraphRecorder, Recording, graphed
-from worker.runner import Runner
-from worker.trajectory import Trajectory
+from worker.device.call_timer import CallTimer
+from worker.device.cuda_graphs import STREAMS, GraphedNetwork, GraphRecorder, Recording, graphed
+from worker.engine.active import ActiveJob, activate
+from worker.stepping.runner import Runner
+from worker.stepping.trajectory import Trajectory
 
 META = torch.device("meta")
 SHAPE = (3, 16, 16)
@@ -146,7 +146,7 @@ def test_a_network_that_no_graph_can_hold_is_called_as_it_is(
         raise error("operation not permitted when stream is capturing")
 
     looked: list[torch.device] = []
-    monkeypatch.setattr("worker.cuda_graphs.GraphRecorder", fails)
+    monkeypatch.setattr("worker.device.cuda_graphs.GraphRecorder", fails)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
     monkeypatch.setattr(torch.cuda, "synchronize", looked.append)
     assert graphed(double, torch.device("cuda"), arguments(2), [2]) is double

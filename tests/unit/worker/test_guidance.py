@@ -17,15 +17,15 @@ from jobs.contract import Job
 from jobs.errors import JobUnreadable
 from jobs.params import SamplingParams
 from model import load_checkpoint, save_checkpoint
-from model.config import ScheduleConfig
+from model.folders.config import ScheduleConfig
 from model.networks.configs import ClassifierConfig, UNetConfig
 from model.sampling import networks_of, sample
 from tests.rounding import assert_rounded_alike, layers
 from tests.small_models import CLASSES, CLASSIFIER, NETWORK, WEAKER, checkpoint_of
-from worker.active import ActiveJob, EngineEvent, Finished, activate
-from worker.engine import StepEngine
-from worker.runner import Runner
-from worker.trajectory import encode_snapshot, take_snapshot
+from worker.engine.active import ActiveJob, EngineEvent, Finished, activate
+from worker.engine.engine import StepEngine
+from worker.stepping.runner import Runner
+from worker.stepping.trajectory import encode_snapshot, take_snapshot
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -19,14 +19,14 @@ import torch
 from jobs.contract import TASK
 from jobs.errors import JobUnreadable
 from jobs.kinds.generate import Generation
-from jobs.store import ResultStore
+from jobs.store.result_store import ResultStore
 from model import Checkpoint, load_checkpoint
 from tests.waiting import wait_until
-from worker import models as models_of_a_worker
-from worker.held_jobs import Claim
-from worker.job_readers import JobRead, JobReaders
-from worker.job_reading import ModelIsLoading
-from worker.models import ModelFollower, Models, load_models
+from worker.engine import models as models_of_a_worker
+from worker.engine.held_jobs import Claim
+from worker.engine.models import ModelFollower, Models, load_models
+from worker.queue.job_readers import JobRead, JobReaders
+from worker.queue.job_reading import ModelIsLoading
 from worker.settings import WorkerSettings
 
 from .test_tasks import make_job
@@ -76,7 +76,7 @@ def test_the_others_come_one_by_one(settings: WorkerSettings, monkeypatch: pytes
             assert wanted.wait(60)
         return load_checkpoint(folder)
 
-    monkeypatch.setattr("worker.models.load_checkpoint", load)
+    monkeypatch.setattr("worker.engine.models.load_checkpoint", load)
     follower = ModelFollower(settings, load_models(settings))
     assert [follower.models.is_coming(name) for name in "abcd"] == [False, True, True, False]
     follower.look()
@@ -121,7 +121,7 @@ def test_a_version_that_cannot_be_loaded_at_the_moment_is_tried_again(
     settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, fault: Exception
 ) -> None:
     """The version before it is served until then, and the log tells once."""
-    monkeypatch.setattr("worker.models.REST", 0)
+    monkeypatch.setattr("worker.engine.models.REST", 0)
     follower = ModelFollower(settings, load_models(settings))
     looks = whole_looks(follower)
     next(looks)
@@ -152,7 +152,7 @@ def test_a_folder_with_wrong_content_is_loaded_once(settings: WorkerSettings, mo
         tried.append(folder.name)
         return load_checkpoint(folder)
 
-    monkeypatch.setattr("worker.models.load_checkpoint", load)
+    monkeypatch.setattr("worker.engine.models.load_checkpoint", load)
     (settings.models_dir / "b" / "config.json").write_text("{}")
     follower = ModelFollower(settings, load_models(settings))
     looks = whole_looks(follower)
@@ -172,7 +172,7 @@ def test_a_try_that_took_long_is_not_repeated_soon(settings: WorkerSettings, mon
             raise torch.OutOfMemoryError("CUDA out of memory.")
         return load_checkpoint(folder)
 
-    monkeypatch.setattr("worker.models.load_checkpoint", load)
+    monkeypatch.setattr("worker.engine.models.load_checkpoint", load)
     follower = ModelFollower(settings, load_models(settings))
     looks = whole_looks(follower)
     wait_until(lambda: next(looks) and len(tried) == 2, 30, "b is tried again")

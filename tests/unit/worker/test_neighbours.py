@@ -12,8 +12,8 @@ from threading import Event, Thread
 import pytest
 
 from tests.waiting import WaitUntil
-from worker import neighbours
-from worker.neighbours import Neighbour, OwnCore, neighbour_of, own_core
+from worker.device import core_lending
+from worker.device.core_lending import Neighbour, OwnCore, neighbour_of, own_core
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_who_gets_work_waits_for_one_call_of_a_neighbour_that_calls_again_and_ag
     waiting = Thread(target=work)
     with neighbour.at_rest() as first:
         waiting.start()
-        wait_until(lambda: not neighbours._lock(probe, for_a_moment=True), 10, "it has said that it has work")
+        wait_until(lambda: not core_lending._lock(probe, for_a_moment=True), 10, "it has said that it has work")
         assert first
         assert not has_work.is_set()
     for _ in range(1000):  # at once again, without a pause in which the other could come first
@@ -91,7 +91,7 @@ def test_nobody_waits_for_long_for_a_neighbour_that_is_frozen(folder: Path, monk
         core.take()
         core.leave()
     core.take()
-    assert core._patience == neighbours.PATIENCE_SECONDS
+    assert core._patience == core_lending.PATIENCE_SECONDS
 
 
 def test_a_call_that_fails_gives_the_core_back(folder: Path) -> None:
@@ -101,7 +101,9 @@ def test_a_call_that_fails_gives_the_core_back(folder: Path) -> None:
 
 
 def test_the_core_of_a_worker_that_is_killed_is_free(folder: Path) -> None:
-    program = f"from pathlib import Path; from worker.neighbours import OwnCore; c = OwnCore(Path({str(folder)!r}))"
+    program = (
+        f"from pathlib import Path; from worker.device.core_lending import OwnCore; c = OwnCore(Path({str(folder)!r}))"
+    )
     command = [sys.executable, "-c", f"{program}; c.take(); print('taken', flush=True); input()"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as worker:
         assert worker.stdout is not None

@@ -13,15 +13,15 @@ from torch import Tensor
 from jobs.contract import Job
 from jobs.params import SamplingParams
 from model.checkpoint import Checkpoint
+from model.folders.parsing import parse
 from model.formats import edm
 from model.formats.sigma_facts import EDMFacts
-from model.parsing import parse
 from model.sampling import networks_of, sample
 from tests.foreign import reference
 from tests.rounding import assert_rounded_alike, layers
-from worker.active import ActiveJob, EngineEvent, Finished, activate
-from worker.engine import StepEngine
-from worker.runner import Runner
+from worker.engine.active import ActiveJob, EngineEvent, Finished, activate
+from worker.engine.engine import StepEngine
+from worker.stepping.runner import Runner
 
 pytestmark = [pytest.mark.processors, pytest.mark.usefixtures("one_thread")]
 

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from jobs.errors import StoreUnavailable
-from jobs.store import ResultStore
-from worker.failures import Cancelled
-from worker.outcomes import Outcomes
-from worker.writers import Released, Stored, Writers
+from jobs.store.result_store import ResultStore
+from worker.engine.failures import Cancelled
+from worker.queue.outcomes import Outcomes
+from worker.queue.writers import Released, Stored, Writers
 
 
 def test_a_job_that_is_cancelled_while_it_waits_for_the_store_is_cancelled(
@@ -29,8 +29,8 @@ def test_a_job_that_is_cancelled_while_it_waits_for_the_store_is_cancelled(
         pauses.append(seconds)
         active.cancel = len(pauses) == 2
 
-    monkeypatch.setattr("worker.writers.store_result", store)
-    monkeypatch.setattr("worker.writers.time.sleep", sleep)
+    monkeypatch.setattr("worker.queue.writers.store_result", store)
+    monkeypatch.setattr("worker.queue.writers.time.sleep", sleep)
     events: queue.SimpleQueue[Stored | Released] = queue.SimpleQueue()
     writers = Writers(ResultStore(str(tmp_path)), cast(Any, None), events.put)
     writers.store(cast(Any, active))
@@ -48,7 +48,7 @@ def test_a_lost_device_that_a_writer_notices_first_ends_no_job(tmp_path: Path, m
     def store(*arguments: object) -> None:
         raise lost
 
-    monkeypatch.setattr("worker.writers.store_result", store)
+    monkeypatch.setattr("worker.queue.writers.store_result", store)
     events: queue.SimpleQueue[Stored | Released] = queue.SimpleQueue()
     writers = Writers(ResultStore(str(tmp_path)), cast(Any, None), events.put)
     writers.store(cast(Any, SimpleNamespace()))

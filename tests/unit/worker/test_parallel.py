@@ -13,10 +13,11 @@ from torch import Tensor
 from model.checkpoint import Checkpoint
 from model.networks.configs import UNetConfig
 from tests.small_models import NETWORK, checkpoint_of
-from worker import batch_sizes, parallel
-from worker.neighbours import Neighbour, OwnCore
-from worker.parallel import CROWDED_SECONDS, LARGEST_ON_ONE, ParallelNetwork
-from worker.runner import Runner
+from worker.device import parallel
+from worker.device.core_lending import Neighbour, OwnCore
+from worker.device.parallel import CROWDED_SECONDS, LARGEST_ON_ONE, ParallelNetwork
+from worker.stepping import batch_sizes
+from worker.stepping.runner import Runner
 
 CPU = torch.device("cpu")
 BATCH = torch.zeros(1, 3), torch.zeros(1)

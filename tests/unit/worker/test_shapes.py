@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from difuso.inspecting import recipe_in
+from difuso.commands.inspecting import recipe_in
 from jobs.contract import TASK, Job
 from jobs.errors import JobUnreadable
 from jobs.image_recipe import job_of
@@ -27,20 +27,20 @@ from jobs.kinds.generate import Generation
 from jobs.kinds.interpolate import Interpolation
 from jobs.kinds.restore import Restoring
 from jobs.params import SamplingParams
-from jobs.store import ResultStore
+from jobs.store.result_store import ResultStore
 from model.images import from_png, to_png
 from model.sampling import sample
 from model.shape import Shape
 from tests.small_models import checkpoint_of_shape
-from worker.active import ActiveJob, EngineEvent, Finished, activate
-from worker.engine import StepEngine
-from worker.job_reading import read_job
+from worker.engine.active import ActiveJob, EngineEvent, Finished, activate
+from worker.engine.engine import StepEngine
+from worker.engine.local import Drawn, run_job
+from worker.engine.models import Models
+from worker.engine.results import encode_images
 from worker.kinds.base import expect
-from worker.local import Drawn, run_job
-from worker.models import Models
-from worker.results import encode_images
-from worker.runner import Runner
-from worker.trajectory import encode_snapshot, take_snapshot
+from worker.queue.job_reading import read_job
+from worker.stepping.runner import Runner
+from worker.stepping.trajectory import encode_snapshot, take_snapshot
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

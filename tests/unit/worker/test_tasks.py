@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from difuso.inspecting import recipe_in
+from difuso.commands.inspecting import recipe_in
 from jobs.catalog import ModelInfo
 from jobs.contract import TASK, Job, Picture
 from jobs.errors import JobUnreadable, ResultExpired
@@ -29,9 +29,9 @@ from jobs.kinds.generate import Generation
 from jobs.kinds.interpolate import Interpolation
 from jobs.kinds.restore import Restoring
 from jobs.params import SamplingParams
-from jobs.store import ResultStore
-from model.config import ModelConfig
+from jobs.store.result_store import ResultStore
 from model.ddrm import Restoration
+from model.folders.config import ModelConfig
 from model.forward_process import q_sample
 from model.images import from_png, to_png, to_uint8
 from model.mixing import slerp
@@ -45,18 +45,18 @@ from model.sampling import sample, sample_steps
 from model.step import advance
 from tests.rounding import assert_rounded_alike, layers
 from tests.small_models import CLASSES, CLASSIFIER, NETWORK, checkpoint_of
-from worker.active import ActiveJob, EngineEvent, Finished, Snapped, activate
-from worker.engine import StepEngine
-from worker.failures import Cancelled, DeadlineExceeded
-from worker.fairness import forecast
-from worker.job_reading import read_job
+from worker.engine.active import ActiveJob, EngineEvent, Finished, Snapped, activate
+from worker.engine.engine import StepEngine
+from worker.engine.failures import Cancelled, DeadlineExceeded
+from worker.engine.fairness import forecast
+from worker.engine.local import Drawn, run_job
+from worker.engine.models import Models
+from worker.engine.results import encode_images, png_text, store_result, trace_arrays
 from worker.kinds import WORKER_KINDS
 from worker.kinds.base import BetweenEnds
-from worker.local import Drawn, run_job
-from worker.models import Models
-from worker.results import encode_images, png_text, store_result, trace_arrays
-from worker.runner import Runner
-from worker.trajectory import encode_snapshot, take_snapshot
+from worker.queue.job_reading import read_job
+from worker.stepping.runner import Runner
+from worker.stepping.trajectory import encode_snapshot, take_snapshot
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -29,13 +29,13 @@ from model.rng import draw_noise, image_generator
 from model.sampling import sample
 from tests.rounding import assert_rounded_alike, layers
 from tests.small_models import CLASSES, CONDITIONAL, NETWORK, checkpoint_of, upscaler_of
-from worker.active import ActiveJob, EngineEvent, Finished, Previewed, Snapped, activate
-from worker.engine import StepEngine
-from worker.fairness import forecast
-from worker.results import encode_images
-from worker.runner import Runner
-from worker.slowness import Slowness
-from worker.trajectory import encode_snapshot, restore_snapshot, take_snapshot
+from worker.engine.active import ActiveJob, EngineEvent, Finished, Previewed, Snapped, activate
+from worker.engine.engine import StepEngine
+from worker.engine.fairness import forecast
+from worker.engine.results import encode_images
+from worker.stepping.runner import Runner
+from worker.stepping.slowness import Slowness
+from worker.stepping.trajectory import encode_snapshot, restore_snapshot, take_snapshot
 
 pytestmark = [pytest.mark.processors, pytest.mark.usefixtures("one_thread")]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from app import problems
+from app.http import problems
 from difuso.client import DifusoError, JobFailed, LimitReached, Overloaded, Unauthorized, Unavailable
 from difuso.client.errors import ERRORS, error_of
 

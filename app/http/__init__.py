@@ -1,0 +1,1 @@
+"""HTTP: connections, headers, keys and problems, whatever is asked for."""

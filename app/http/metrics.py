@@ -1,0 +1,164 @@
+"""All metrics of the API process. Labels take values from bounded sets only: never ids, seeds or raw paths."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from jobs.catalog import Catalog
+from jobs.errors import ImageRefused, QueueUnavailable, StoreUnavailable
+from jobs.following import CatalogFollower
+from jobs.kinds import KINDS
+from jobs.process_metrics import add_process_metrics
+from jobs.redis.queue import JobQueue
+from jobs.redis.workers import reports_for
+from jobs.store.result_store import ResultStore
+
+from ..errors import UploadRefused
+from .problems import PROBLEMS
+
+LONG_BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600, 1200)
+HTTP_BUCKETS = (0.005, 0.01, 0.025, 0.05, *LONG_BUCKETS)  # long ones too: a POST may wait for its images
+
+
+class Metrics:
+    """The metrics that this process counts itself.
+
+    Attributes:
+        http: the answered requests; `route` is the template of a path.
+        accepted: the new jobs.
+        end_to_end: the jobs that ended while their client waited.
+        redis_errors: the operations that failed in Redis; `op` is the name of a route or task.
+        uploads_rejected: the refused uploads; `reason` is the slug of a problem type.
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.registry = registry
+        add_process_metrics(registry)
+        self.http = Histogram(
+            "difuso_http_request_duration_seconds",
+            "Time from the head of the request to the last byte of the answer",
+            ["method", "route", "status"],
+            buckets=HTTP_BUCKETS,
+            registry=registry,
+        )
+        self.accepted = Counter("difuso_jobs_accepted", "Jobs put in the queue", ["kind", "model"], registry=registry)
+        self.end_to_end = Histogram(
+            "difuso_end_to_end_seconds",
+            "Time from acceptance to the end of a job, if its client waited for it",
+            buckets=LONG_BUCKETS,
+            registry=registry,
+        )
+        self.redis_errors = Counter(
+            "difuso_redis_errors", "Operations that failed in Redis, by route or task", ["op"], registry=registry
+        )
+        self.uploads_rejected = Counter(
+            "difuso_uploads_rejected", "Requests whose images were refused, by problem", ["reason"], registry=registry
+        )
+        for op in ("metrics", "watch"):
+            self.redis_errors.labels(op)
+        for error, problem in PROBLEMS.items():
+            if issubclass(error, UploadRefused | ImageRefused):
+                self.uploads_rejected.labels(problem.slug)
+        self._model_info = Gauge(
+            "difuso_model_info", "Models in the models folder; always 1", ["model", "sha256"], registry=registry
+        )
+
+    def know_models(self, catalog: Catalog) -> None:
+        """Starts the series of every model at 0, and replaces the models that are shown."""
+        self._model_info.clear()
+        for model in catalog.models.values():
+            self._model_info.labels(model.name, model.sha256 or "").set(1)
+            for kind in KINDS:
+                self.accepted.labels(kind, model.name)
+
+
+@contextmanager
+def published(registry: CollectorRegistry, host: str, port: int) -> Iterator[None]:
+    """Serves /metrics on a port of its own, in a thread, while the context is open."""
+    server, thread = start_http_server(port, addr=host, registry=registry)
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+class StackCollector(Collector):
+    """The metrics of the queue, the workers, Redis and the store, which are read at each scrape.
+
+    While Redis does not answer, its metrics are absent, so that no old value looks current.
+    """
+
+    def __init__(self, queue: JobQueue, store: ResultStore, follower: CatalogFollower, metrics: Metrics) -> None:
+        self._queue = queue
+        self._store = store
+        self._follower = follower
+        self._metrics = metrics
+
+    def collect(self) -> Iterator[Metric]:
+        for families in (self._of_queue, self._of_workers, self._of_redis):
+            try:
+                yield from list(families())
+            except QueueUnavailable:
+                self._metrics.redis_errors.labels("metrics").inc()
+                break
+        yield from self._of_store()
+
+    @property
+    def _models(self) -> list[str]:
+        return list(self._follower.catalog.models)
+
+    def _of_queue(self) -> Iterator[Metric]:
+        backlog = GaugeMetricFamily(
+            "difuso_backlog_image_steps", "Image-steps left to do of all unfinished jobs", labels=["model"]
+        )
+        for model in self._models:
+            backlog.add_metric([model], self._queue.backlog(model).image_steps)
+        yield backlog
+        yield GaugeMetricFamily(
+            "difuso_queue_oldest_age_seconds",
+            "Time since the oldest waiting job was queued",
+            value=self._queue.oldest_age(self._models),
+        )
+        jobs = GaugeMetricFamily("difuso_rq_jobs", "RQ jobs by state", labels=["queue", "status"])
+        for queue, counts in self._queue.depths(self._models).items():
+            for state, count in counts.items():
+                jobs.add_metric([queue, state], count)
+        yield jobs
+
+    def _of_workers(self) -> Iterator[Metric]:
+        reports = self._queue.workers()
+        serving = GaugeMetricFamily("difuso_workers", "Live workers that serve a model", labels=["model"])
+        for model in self._models:
+            serving.add_metric([model], sum(report.ready for report in reports_for(model, reports)))
+        yield serving
+        yield GaugeMetricFamily("difuso_rq_workers", "Live RQ workers, whatever they serve", value=len(reports))
+
+    def _of_redis(self) -> Iterator[Metric]:
+        health = self._queue.health()
+        yield GaugeMetricFamily("difuso_redis_memory_used_bytes", "Memory that Redis uses", value=health.memory_used)
+        yield GaugeMetricFamily(
+            "difuso_redis_memory_max_bytes", "Memory that Redis may use; 0 without a limit", value=health.memory_max
+        )
+        yield GaugeMetricFamily(
+            "difuso_redis_append_only_ok",
+            "1 if Redis appends every write to its file, and the last writes and rewrites succeeded",
+            value=health.append_only_ok,
+        )
+
+    def _of_store(self) -> Iterator[Metric]:
+        try:
+            space = self._store.space()
+        except StoreUnavailable:
+            return
+        if space is not None:
+            free, size = space
+            yield GaugeMetricFamily("difuso_store_free_bytes", "Free space on the result store's disk", value=free)
+            yield GaugeMetricFamily("difuso_store_size_bytes", "Size of the result store's disk", value=size)

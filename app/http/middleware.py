@@ -1,0 +1,118 @@
+"""The work around every request: its id, log line, metrics and security headers, and an answer to every error.
+
+A HEAD request goes to the route of GET.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+import uuid
+from collections.abc import Collection
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from structlog.contextvars import bind_contextvars
+
+from ..errors import AppError, CrossOrigin, UnknownHost
+from .metrics import Metrics
+from .origins import is_forged
+from .problems import answer
+
+log = logging.getLogger(__name__)
+
+CLIENT_GONE = 499  # seen by the metrics only, since no client reads the answer
+
+# Headers of every answer, unless its route sets them. Answers are data, so they may load nothing; the page sets its own
+# policy. Strict-Transport-Security is left to the proxy that terminates TLS.
+HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"permissions-policy", b"camera=(), geolocation=(), microphone=(), payment=(), usb=()"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cache-control", b"no-store"),
+)
+
+METHODS = frozenset({"GET", "HEAD", "POST", "DELETE", "OPTIONS"})  # in metrics; all others are `other`
+PORT = re.compile(r":[0-9]*$")
+UNADDRESSED = frozenset({"/healthz", "/readyz"})  # probes ask by IP address
+
+
+class RequestMiddleware:
+    """The outermost middleware. It is plain ASGI, so that streams and disconnects pass through unchanged.
+
+    Args:
+        hosts: the host names, without ports, that requests may be addressed to; None for all. They stop DNS rebinding:
+            a foreign page whose host name was made to resolve to this machine has the same origin as this server.
+        origins: the other origins whose pages may change something here.
+    """
+
+    def __init__(
+        self, app: ASGIApp, metrics: Metrics, hosts: Collection[str] | None = None, origins: Collection[str] = ()
+    ) -> None:
+        self._app = app
+        self._metrics = metrics
+        self._hosts = hosts
+        self._origins = origins
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started_at, status, method = time.perf_counter(), 0, scope["method"]
+        request_id = scope.setdefault("state", {})["request_id"] = uuid.uuid4().hex
+        bind_contextvars(request_id=request_id)  # for all log lines about this request
+        scope["state"]["is_head"] = method == "HEAD"
+        routed = {**scope, "method": "GET"} if method == "HEAD" else scope  # the server below leaves out the body
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status, own = message["status"], message["headers"]
+                said = {name for name, _ in own}
+                added = (header for header in HEADERS if header[0] not in said)
+                message["headers"] = [*own, (b"x-request-id", request_id.encode()), *added]
+            await send(message)
+
+        try:
+            refusal = self._refusal(scope)
+            if refusal is None:
+                await self._app(routed, receive, send_with_headers)
+            else:
+                await answer(Request(scope), refusal)(scope, receive, send_with_headers)
+        except ClientDisconnect:
+            pass  # before its request was complete
+        except Exception as error:
+            log.exception("a request failed", extra={"request_id": request_id})
+            if status:
+                return  # a part of the answer is sent, so the server closes the connection
+            await answer(Request(scope), error)(scope, receive, send_with_headers)
+        finally:
+            self._note(method, routed, status or CLIENT_GONE, time.perf_counter() - started_at)
+
+    def _refusal(self, scope: Scope) -> AppError | None:
+        """Returns the error of a request that must not reach a route; None if it may."""
+        if self._hosts is not None and scope["path"] not in UNADDRESSED:
+            host = next((value for name, value in scope["headers"] if name == b"host"), b"")
+            if PORT.sub("", host.decode("latin-1")).lower() not in self._hosts:
+                return UnknownHost()
+        return CrossOrigin() if is_forged(scope["method"], scope["headers"], self._origins) else None
+
+    def _note(self, method: str, scope: Scope, status: int, seconds: float) -> None:
+        """Counts and logs an answered request; at level debug if it only reads and succeeds, as polling does."""
+        route = _template(scope)
+        self._metrics.http.labels(method if method in METHODS else "other", route, status).observe(seconds)
+        level = logging.DEBUG if method in ("GET", "HEAD") and status < 400 else logging.INFO
+        if log.isEnabledFor(level):
+            caller = scope["state"].get("caller")
+            facts = {"method": method, "route": route, "status": status, "ms": round(1000 * seconds, 1)}
+            log.log(level, "request", extra={**facts, "key": caller and caller.name})
+
+
+def _template(scope: Scope) -> str:
+    """Returns the path of the request's route, with the names of its parameters instead of their values."""
+    return getattr(scope.get("route"), "path", "unmatched")

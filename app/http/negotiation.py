@@ -1,0 +1,143 @@
+"""The wishes in request headers: the format of the answer, how long to wait for it, and how urgent the job is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import http_sf
+import mimeparse
+
+from jobs.contract import DEFAULT_URGENCY
+
+from ..errors import NotAcceptable
+from ..formats import Format
+
+QUOTED = r'"(?:[^"\\]|\\.)*"'
+TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+PREFERENCES = re.compile(rf'(?:[^",]|{QUOTED}?)+')  # between commas; an unfinished string ends with the header
+PREFERENCE = re.compile(rf"({TOKEN})(?:\s*=\s*({TOKEN}|{QUOTED})?)?(?:\s*;.*)?")
+
+
+@dataclass(frozen=True)
+class Accept:
+    """The Accept header of a request for images."""
+
+    header: str
+
+    def choose(self, planes: int) -> Format:
+        """Returns the format that the header prefers among those that can hold images of so many planes.
+
+        Raises:
+            NotAcceptable: if there is none.
+        """
+        try:
+            return choose_format(self.header, Format.offered(planes))
+        except NotAcceptable as error:
+            if planes == 1:
+                raise
+            wanted = " or ".join(reversed(Format.offered(planes)))
+            raise NotAcceptable(f"Images of {planes} channels are not PNGs: accept {wanted}.") from error
+
+
+def choose_format(accept: str, offers: Sequence[Format] = tuple(Format)) -> Format:
+    """Returns the format that an Accept header prefers; the last of the offers if it has no preference.
+
+    Raises:
+        NotAcceptable: if the header excludes all offers or is malformed.
+    """
+    if not accept.strip():
+        return offers[-1]
+    offered = [form.value for form in offers if form.by_wildcard or "*" not in accept]
+    try:
+        best = mimeparse.best_match(offered, accept)
+    except mimeparse.MimeTypeParseException:
+        best = ""
+    if not best:
+        raise NotAcceptable
+    return next(form for form in Format if form == best)
+
+
+@dataclass(frozen=True)
+class Preference:
+    """How long the caller waits (RFC 7240).
+
+    Attributes:
+        seconds: the time after which the answer comes even if the job is unfinished.
+        applied: the Preference-Applied header; None if no preference was applied.
+    """
+
+    seconds: float
+    applied: str | None
+
+
+def read_preference(prefer: str | None, *, longest: float) -> Preference:
+    """Reads the Prefer header of a request for a new job, which waits as long as it may unless it says otherwise.
+
+    Preferences that are unknown or malformed are ignored, as the RFC demands. `respond-async` alone means no wait; with
+    `wait` it means a wait of that length.
+
+    Args:
+        longest: the longest wait that the server allows, in seconds.
+    """
+    wanted = _preferences(prefer)
+    seconds, applied = _wait(wanted, longest), []
+    if "respond-async" in wanted:
+        applied.append("respond-async")
+    if seconds is not None:
+        applied.append(f"wait={seconds:.0f}")
+    otherwise = 0.0 if "respond-async" in wanted else longest
+    return Preference(otherwise if seconds is None else seconds, ", ".join(applied) or None)
+
+
+def read_patience(prefer: str | None, *, longest: float) -> Preference:
+    """Reads the Prefer header of a request about a job, which waits only if it says so; see `read_preference`."""
+    seconds = _wait(_preferences(prefer), longest)
+    return Preference(0.0, None) if seconds is None else Preference(seconds, f"wait={seconds:.0f}")
+
+
+def _preferences(prefer: str | None) -> dict[str, str]:
+    """Returns the values by name; of a preference that is given several times, the first.
+
+    Malformed ones and parameters are left out. A value may be a quoted string, which may hold commas and semicolons.
+    """
+    wanted: dict[str, str] = {}
+    for preference in PREFERENCES.findall(prefer or ""):
+        if found := PREFERENCE.fullmatch(preference.strip()):
+            wanted.setdefault(found[1].lower(), _unquoted(found[2] or ""))
+    return wanted
+
+
+def _wait(wanted: dict[str, str], longest: float) -> float | None:
+    wait = wanted.get("wait", "")
+    return min(float(wait), longest) if re.fullmatch(r"[0-9]{1,9}", wait) else None
+
+
+def read_urgency(priority: str | None) -> int:
+    """Returns `u` of a Priority header (RFC 9218), 0..7; the default if it is absent or malformed."""
+    urgency, _ = _structured(priority or "", "dictionary", {}).get("u", (DEFAULT_URGENCY, {}))
+    return urgency if type(urgency) is int and 0 <= urgency <= 7 else DEFAULT_URGENCY
+
+
+def read_idempotency_key(sent: str) -> str | None:
+    """Returns the key of an Idempotency-Key header; None if it is malformed.
+
+    The draft makes it a Structured Field: a string in quotation marks (RFC 9651), whose parameters are ignored. Most
+    clients omit the quotation marks; the key is the same with and without them.
+    """
+    key, _ = _structured(sent, "item", ("", {})) if sent.startswith('"') else (sent, {})
+    return key if re.fullmatch(r"[\x20-\x7e]{1,255}", key) else None
+
+
+def _structured(header: str, kind: str, otherwise: Any) -> Any:
+    """Returns a Structured Field (RFC 9651) as http_sf has it; the last argument if it is malformed."""
+    try:
+        return http_sf.parse(header.encode(), tltype=kind)
+    except http_sf.StructuredFieldError:
+        return otherwise
+
+
+def _unquoted(value: str) -> str:
+    return re.sub(r"\\(.)", r"\1", value[1:-1]) if value.startswith('"') else value

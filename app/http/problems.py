@@ -1,0 +1,287 @@
+"""Errors as problems (RFC 9457): a table of their types, and the handler. docs/http-api.md describes each type."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Match, Mount
+
+from jobs import errors as jobs_errors
+from jobs.contract import FailureCode
+from model.errors import PlanError
+
+from .. import errors
+from ..formats import Format
+from .headers import LIMITED, described
+
+MEDIA_TYPE = "application/problem+json"
+METHODS = ("DELETE", "GET", "POST")
+MAX_NAME = 64  # characters that are shown of an unknown name, which is the caller's own text
+
+
+class Problem(BaseModel):
+    """An error as RFC 9457 describes it.
+
+    Attributes:
+        type: a stable path, for programs.
+        title: the title of the type.
+        detail: the explanation of this problem, for people.
+        instance: the path of the request.
+        errors: for an invalid request: each `detail` with the `parameter`, `header`, `part` or `pointer` that is wrong.
+        code: for a failed job: the reason.
+        retry_after: seconds after which another try may succeed.
+        request_id: the id of the request in the server's log.
+    """
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    errors: list[dict[str, str]] | None = None
+    code: FailureCode | None = None
+    retry_after: int | None = None
+    request_id: str | None = None
+
+
+@dataclass(frozen=True)
+class ProblemType:
+    """The values that all problems of one type share; `detail` is the default."""
+
+    status: int
+    slug: str
+    title: str
+    detail: str
+    retry_after: int | None = None
+
+
+def _of_image(refused: type[jobs_errors.ImageRefused], slug: str, *, status: int = 422) -> ProblemType:
+    return ProblemType(status, slug, refused.title, refused.advice)
+
+
+INVALID = ProblemType(422, "invalid-request", "The request is invalid", "See errors.")
+TOO_LARGE = ProblemType(413, "content-too-large", "Content too large", "The body is larger than this server allows.")
+
+MALFORMED = ProblemType(
+    400, "malformed-request", "Malformed request", "This is not valid HTTP, or its URL and headers exceed 16 KiB."
+)
+
+# An exception without an entry gets that of its nearest base class.
+PROBLEMS: dict[type[Exception], ProblemType] = {
+    jobs_errors.JobNotFound: ProblemType(
+        404, "job-not-found", "No such job", "No job has this id: it never existed, or it was forgotten after its time."
+    ),
+    jobs_errors.JobUnreadable: ProblemType(
+        410, "job-unreadable", "Job of another version", "Another version of difuso wrote this job; submit it again."
+    ),
+    jobs_errors.IdempotencyConflict: ProblemType(
+        422,
+        "idempotency-conflict",
+        "Idempotency-Key used for another request",
+        "Use a new key, or repeat the first request unchanged.",
+    ),
+    jobs_errors.QueueUnavailable: ProblemType(
+        503, "queue-unavailable", "The queue does not answer", "Nothing was accepted; try again later.", 2
+    ),
+    jobs_errors.ResultExpired: ProblemType(
+        410, "result-expired", "The images were deleted", "Submit the job again with the same seed."
+    ),
+    jobs_errors.StoreUnavailable: ProblemType(
+        503, "store-unavailable", "The result store does not answer", "Try again later.", 5
+    ),
+    errors.Unauthorized: ProblemType(
+        401, "unauthorized", "An API key is needed", "Send a valid API key in the header Authorization: Bearer KEY."
+    ),
+    errors.UnknownHost: ProblemType(
+        400, "unknown-host", "Unknown host", "The Host header names another server; use a name that this server allows."
+    ),
+    jobs_errors.RequestRefused: INVALID,
+    jobs_errors.ImageRefused: INVALID,
+    PlanError: INVALID,
+    errors.CrossOrigin: ProblemType(
+        403,
+        "cross-origin",
+        "Refused to pages of other sites",
+        "A page of another site may not change anything on this server; use this server's own page, or a program.",
+    ),
+    errors.InvalidRequest: INVALID,
+    RequestValidationError: INVALID,
+    errors.UploadRefused: INVALID,
+    errors.NotMultipart: ProblemType(
+        415, "unsupported-media-type", "Unsupported media type", "Send images as parts of multipart/form-data."
+    ),
+    errors.MalformedBody: ProblemType(
+        400, "malformed-body", "Malformed body", "The body is not a complete multipart/form-data message."
+    ),
+    errors.BodyTooLarge: TOO_LARGE,
+    jobs_errors.UnsupportedFormat: _of_image(jobs_errors.UnsupportedFormat, "unsupported-format", status=415),
+    jobs_errors.BadImage: _of_image(jobs_errors.BadImage, "bad-image"),
+    jobs_errors.ImageTooLarge: _of_image(jobs_errors.ImageTooLarge, "image-too-large"),
+    jobs_errors.AnimatedImage: _of_image(jobs_errors.AnimatedImage, "animated-image"),
+    jobs_errors.ImageTooComplex: _of_image(jobs_errors.ImageTooComplex, "image-too-complex"),
+    errors.NotAcceptable: ProblemType(
+        406,
+        "not-acceptable",
+        "No acceptable format",
+        f"Send an Accept header that allows one of {', '.join(reversed(Format))}.",
+    ),
+    errors.Overloaded: ProblemType(429, "overloaded", "Too much work is waiting", "Try again later."),
+    errors.LimitReached: ProblemType(429, "limit-reached", "The API key's limit is reached", "Try again later."),
+    errors.ModelUnavailable: ProblemType(503, "model-unavailable", "No worker can run this model", "See /models.", 30),
+    errors.NotReady: ProblemType(409, "not-ready", "The job is not finished", "Ask again when it has succeeded.", 1),
+    errors.JobCancelled: ProblemType(409, "job-cancelled", "The job was cancelled", "It has no images."),
+    errors.JobFailed: ProblemType(500, "job-failed", "The job failed", "It has no images."),
+    errors.NotUsable: ProblemType(
+        503, "not-ready-to-serve", "Not ready to serve", "Redis or the result store does not work.", 5
+    ),
+    errors.ShuttingDown: ProblemType(503, "shutting-down", "This server is shutting down", "Ask another server.", 5),
+    Exception: ProblemType(500, "internal", "Internal error", "The server's log has the error under this request id."),
+}
+
+FAILURES: dict[FailureCode, tuple[int, str]] = {
+    FailureCode.TIMEOUT: (504, "The job ran longer than its time limit."),
+    FailureCode.NONFINITE: (500, "The network produced NaN or infinity."),
+    FailureCode.UNSUPPORTED: (501, "No worker understands this job."),
+    FailureCode.STORAGE: (507, "The images could not be written or read."),
+    FailureCode.WORKER_LOST: (502, "The workers died while they ran the job."),
+    FailureCode.INTERNAL: (500, "The worker failed; its log has the error."),
+}
+
+# Errors of the framework by status; Python's own status names differ between versions.
+HTTP: dict[int, ProblemType] = {
+    404: ProblemType(404, "not-found", "Not found", "There is nothing at this path."),
+    405: ProblemType(405, "method-not-allowed", "Method not allowed", "Use a method of the Allow header."),
+    413: TOO_LARGE,
+}
+
+OTHER = ProblemType(400, "http-error", "HTTP error", "The server refused the request; see the status.")
+
+TYPES = {kind.slug: kind for kind in (*PROBLEMS.values(), *HTTP.values(), MALFORMED, OTHER)}
+
+# The description of all errors; `app.openapi` corrects the media type that FastAPI gives them.
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    "default": {
+        "description": "Any error, as a problem (RFC 9457)",
+        "model": Problem,
+        "headers": described("Retry-After", *LIMITED),
+    }
+}
+
+
+def answer(request: Request, error: Exception) -> Response:
+    """Returns the problem of an exception, without the exception's own text unless that was written for callers."""
+    if isinstance(error, HTTPException):
+        code = error.status_code
+        headers = {**(error.headers or {}), **(_allowed(request) if code == 405 else {})}
+        return _respond(request, HTTP.get(code, OTHER), status=code, headers=headers)
+    kind = next(PROBLEMS[base] for base in type(error).__mro__ if base in PROBLEMS)
+    if isinstance(error, RequestValidationError):
+        return _invalid(request, kind, [_field_error(found) for found in error.errors()])
+    if isinstance(error, errors.InvalidRequest):
+        found = [{"detail": error.detail or "", error.place: error.name}]
+        return _invalid(request, kind, found, headers=error.headers)
+    if isinstance(error, jobs_errors.RequestRefused):
+        return _invalid(request, kind, [{"detail": error.detail, "parameter": error.parameter}])
+    if isinstance(error, PlanError):
+        reason = error.reason[:1].upper() + error.reason[1:]
+        return _invalid(request, kind, [{"detail": reason, "parameter": error.parameter or "model"}])
+    if isinstance(error, errors.UploadRefused | jobs_errors.ImageRefused) and error.part is not None:
+        return _invalid(request, kind, [{"detail": error.detail or kind.detail, "part": error.part}])
+    if isinstance(error, errors.JobFailed):
+        status, detail = FAILURES[error.code]
+        return _respond(request, kind, status=status, detail=detail, code=error.code, headers=error.headers)
+    if isinstance(error, errors.Unauthorized):
+        return _respond(request, kind, headers={"WWW-Authenticate": 'Bearer realm="difuso"'})
+    if isinstance(error, errors.AppError):
+        return _respond(request, kind, detail=error.detail, retry_after=error.retry_after, headers=error.headers)
+    return _respond(request, kind)
+
+
+def problem(kind: ProblemType, **fields: Any) -> Problem:
+    """Returns a problem of a type; `fields` are those that the type does not give, or gives otherwise."""
+    own: dict[str, Any] = {
+        "type": f"/problems/{kind.slug}",
+        "title": kind.title,
+        "status": kind.status,
+        "detail": kind.detail,
+    }
+    return Problem(**own | fields)
+
+
+def install(app: FastAPI) -> None:
+    """Registers the handler of all expected exceptions; `app.http.middleware` logs and answers the others."""
+
+    async def handle(request: Request, error: Exception) -> Response:
+        if isinstance(error, jobs_errors.QueueUnavailable):
+            app.state.metrics.redis_errors.labels(getattr(request.scope.get("route"), "name", "other")).inc()
+        if isinstance(error, errors.UploadRefused | jobs_errors.ImageRefused):
+            app.state.metrics.uploads_rejected.labels(PROBLEMS[type(error)].slug).inc()
+        return answer(request, error)
+
+    for kind in (HTTPException, RequestValidationError, PlanError, jobs_errors.JobsError, errors.AppError):
+        app.add_exception_handler(kind, handle)
+
+
+def _allowed(request: Request) -> dict[str, str]:
+    """Returns the Allow header of a path, with the methods of all its routes; Starlette names those of one route."""
+    scope = {"type": "http", "path": request.scope["path"], "root_path": "", "headers": []}
+    routes = [route for route in request.app.routes if not isinstance(route, Mount)]
+    methods = [
+        method
+        for method in METHODS
+        if any(route.matches({**scope, "method": method})[0] is Match.FULL for route in routes)
+    ]
+    both = sorted([*methods, *(["HEAD"] if "GET" in methods else [])])
+    return {"Allow": ", ".join(both)} if both else {}
+
+
+def _field_error(found: dict[str, Any]) -> dict[str, str]:
+    """Converts an error of pydantic, without the value that was sent."""
+    source, *path = found["loc"]
+    place = {"query": "parameter", "path": "parameter", "header": "header"}.get(source, "pointer")
+    name = "/".join(map(str, path if place == "pointer" else path[:1]))[:MAX_NAME]  # without the index in a list
+    detail = "Is not a parameter of this request" if found["type"] == "extra_forbidden" else found["msg"]
+    return {"detail": detail, place: f"/{name}" if place == "pointer" else name}
+
+
+def _invalid(
+    request: Request, kind: ProblemType, found: list[dict[str, str]], *, headers: dict[str, str] | None = None
+) -> Response:
+    named = [
+        f"{error.get('parameter') or error.get('header') or error.get('part') or 'body'}: {error['detail']}"
+        for error in found
+    ]
+    return _respond(request, kind, detail="; ".join(named), errors=found, headers=headers)
+
+
+def _respond(
+    request: Request,
+    kind: ProblemType,
+    *,
+    status: int | None = None,
+    detail: str | None = None,
+    retry_after: int | None = None,
+    headers: dict[str, str] | None = None,
+    **extensions: Any,
+) -> Response:
+    wait = kind.retry_after if retry_after is None else retry_after
+    found = problem(
+        kind,
+        status=status or kind.status,
+        detail=detail or kind.detail,
+        instance=request.url.path,
+        retry_after=wait,
+        request_id=getattr(request.state, "request_id", None),
+        **extensions,
+    )
+    extra = {"Retry-After": str(wait)} if wait is not None else {}
+    return Response(
+        found.model_dump_json(exclude_none=True), found.status, {**(headers or {}), **extra}, media_type=MEDIA_TYPE
+    )

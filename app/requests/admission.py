@@ -1,0 +1,120 @@
+"""Admission of jobs to the queue: a job that would wait too long is refused at once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from jobs.cost import Cost
+from jobs.redis.limits import Limits, Refusal
+from jobs.redis.queue import Backlog
+from jobs.redis.reports import ModelReport
+
+from ..errors import InvalidRequest, LimitReached, ModelUnavailable, Overloaded
+
+UNKNOWN_RETRY_SECONDS = 30  # the delay while no worker has measured its speed
+
+# The timeout only stops jobs that hang. Any machine worth serving on is faster than one image-step per second.
+SLOWEST_RATE = 1.0
+LEAST_TIMEOUT = 600.0  # seconds
+
+
+def admit(backlog: Backlog, *, max_wait: float, max_jobs: int) -> None:
+    """Returns if a model's queue has room for one more job.
+
+    Args:
+        backlog: the unfinished work of the model.
+        max_wait: the most seconds that the backlog may take.
+        max_jobs: the most unfinished jobs that the model may have.
+
+    Raises:
+        Overloaded: if there is no room; with the seconds until the backlog is short enough.
+    """
+    waiting = backlog.image_steps / backlog.rate if backlog.rate else None
+    if waiting is not None and waiting > max_wait:
+        raise Overloaded(
+            f"The jobs before this one take about {waiting:.0f} s; the limit is {max_wait:.0f} s.",
+            retry_after=waiting - max_wait,
+        )
+    if backlog.jobs >= max_jobs:
+        one_job = UNKNOWN_RETRY_SECONDS if waiting is None else waiting / backlog.jobs
+        raise Overloaded(f"{backlog.jobs} jobs are unfinished; the limit is {max_jobs}.", retry_after=one_job)
+
+
+def check_size(cost: Cost, limits: Limits) -> None:
+    """Returns if a job by itself is within its owner's limits of unfinished image-steps and of stored bytes.
+
+    Raises:
+        InvalidRequest: if it is larger than a limit, and so could never be accepted.
+    """
+    if limits.unfinished is not None and cost.image_steps > limits.unfinished:
+        raise InvalidRequest(
+            "parameter",
+            "steps",
+            f"All images together take {cost.image_steps} image-steps; your API key may have {limits.unfinished} "
+            "unfinished",
+        )
+    if limits.stored is not None and cost.stored_bytes > limits.stored:
+        raise InvalidRequest(
+            "parameter",
+            "n",
+            f"All images, with what is kept of their runs, may take {cost.stored_bytes} bytes; your API key may store "
+            f"{limits.stored}: ask for fewer images, or for less in trace",
+        )
+
+
+def check_share(refused: Refusal | None, cost: Cost, limits: Limits, *, rate: float | None) -> None:
+    """Returns if a job is within the limits of its owner.
+
+    Args:
+        refused: the limit that is reached; None if none is.
+        rate: image-steps per second of all live workers; None if unknown.
+
+    Raises:
+        LimitReached: if a limit is reached; with the seconds after which the job may be accepted.
+    """
+    if refused is None:
+        return
+    if refused.limit == "rate":
+        raise LimitReached(
+            f"Your API key has asked for more than its limit of {limits.rate:g} image-steps per second.",
+            retry_after=refused.amount,
+        )
+    if refused.limit == "stored":
+        raise LimitReached(
+            f"This request may store {cost.stored_bytes} bytes; of the {limits.stored} of your API key fewer are left.",
+            retry_after=refused.amount,
+        )
+    over = refused.amount + cost.image_steps - (limits.unfinished or 0)
+    raise LimitReached(
+        f"{refused.amount:.0f} image-steps of your API key are unfinished, and this request takes {cost.image_steps} "
+        f"more; the limit is {limits.unfinished}.",
+        retry_after=over / rate if rate else UNKNOWN_RETRY_SECONDS,
+    )
+
+
+def refusal(reports: Sequence[ModelReport]) -> str | None:
+    """Returns why no worker can run a model; None if one can or may still load it, or if none has reported on it."""
+    if not reports or any(report.ready or report.reason is None for report in reports):
+        return None
+    return reports[0].reason
+
+
+def check_served(model: str, reports: Sequence[ModelReport]) -> None:
+    """Returns unless every live worker refuses the model.
+
+    Raises:
+        ModelUnavailable: if every one does; with the first worker's reason.
+    """
+    reason = refusal(reports)
+    if reason is not None:
+        raise ModelUnavailable(f"{model}: {reason}")
+
+
+def job_timeout(image_steps: int, *, max_wait: float) -> int:
+    """Returns how many seconds a job may run.
+
+    Running jobs share the batch. So a job may take as long as the work that was admitted before it (`max_wait`, in
+    seconds) and its own work at the slowest rate.
+    """
+    return math.ceil(max(LEAST_TIMEOUT, max_wait + image_steps / SLOWEST_RATE))

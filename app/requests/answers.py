@@ -1,0 +1,167 @@
+"""Answers about a job, with the headers that they share."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+
+from starlette.responses import Response
+
+from jobs.contract import JobState, JobStatus, Manifest
+from jobs.errors import ResultExpired
+from jobs.store.result_store import ResultStore
+
+from ..errors import JobCancelled, JobFailed, NotAcceptable, NotReady
+from ..formats import Format
+from ..http.api_keys import ApiKey
+from ..http.conditional import matches
+from ..http.negotiation import Accept
+from .rendering import Renderers
+from .views import job_text, timings
+
+# The images of a job never change, but they can be deleted, so a client that keeps them asks each time whether they are
+# still there. A shared proxy may not keep them: jobs have owners.
+KEPT = "private, no-cache"
+LONGEST_POLL = 30  # seconds
+
+
+def job_json(
+    status: JobStatus,
+    key: ApiKey | None,
+    *,
+    code: int = 200,
+    headers: dict[str, str] | None = None,
+    known: str | None = None,
+) -> Response:
+    """Returns the job as JSON, with a Retry-After header while it is unfinished; or 304.
+
+    Args:
+        key: the API key of the caller; None if the server has no keys.
+        known: the If-None-Match header.
+    """
+    text = job_text(status, key)
+    tag = job_tag(text)
+    path = f"/jobs/{status.job.id}{'' if status.timesteps is None else '?timesteps=true'}"
+    shared = {"X-Job-Id": status.job.id, "Content-Location": path, "ETag": tag, **(headers or {})}
+    if not status.state.is_terminal:
+        shared["Retry-After"] = str(poll_seconds(status))
+    if matches(known, tag):
+        return Response(status_code=304, headers=shared)
+    return Response(text, code, shared, media_type=Format.JSON)
+
+
+def job_tag(text: str) -> str:
+    """Returns the entity tag of a job as JSON, which changes whenever anything about the job does."""
+    return f'"{hashlib.sha256(text.encode()).hexdigest()[:32]}"'
+
+
+def accepted(status: JobStatus, key: ApiKey | None) -> Response:
+    """Returns 202 with the job and its Location: it is unfinished."""
+    return job_json(status, key, code=202, headers={"Location": f"/jobs/{status.job.id}"})
+
+
+async def images(
+    status: JobStatus,
+    store: ResultStore,
+    accept: Accept,
+    renderers: Renderers,
+    *,
+    key: ApiKey | None,
+    known: str | None = None,
+) -> Response:
+    """Returns all images of a job in the format that the caller prefers.
+
+    Args:
+        key: the API key of the caller; None if the server has no keys.
+        known: the If-None-Match header.
+
+    Raises:
+        NotReady, JobCancelled, JobFailed, ResultExpired, StoreUnavailable: if the job has no images to show.
+        NotAcceptable: if the images have no format that the caller accepts.
+        Overloaded: if too many requests for images wait.
+    """
+    form = accept.choose(status.job.planes)
+    manifest = await renderers.read(lambda: finished(status, store))
+    render = form.render
+    if render is None:
+        return job_json(status, key, known=known)
+    tag = form.entity_tag(manifest)
+    headers = {**_image_headers(status, tag), "Content-Location": f"/jobs/{status.job.id}/image"}
+    if matches(known, tag):
+        return Response(status_code=304, headers=headers)
+    if form is Format.PNG and len(manifest.images) == 1:
+        body, parameters = await renderers.read(lambda: store.image(manifest, 0)), ""
+    else:
+
+        def read_and_render() -> tuple[bytes, str]:
+            pngs = [store.image(manifest, index) for index in range(len(manifest.images))]
+            trace = store.trace(manifest) if form.shows_trace else None
+            return render(manifest, pngs, _ends(manifest, store), trace)
+
+        body, parameters = await renderers.run(read_and_render)
+    headers["Content-Disposition"] = f'inline; filename="{status.job.id}.{form.extension}"'
+    return Response(body, headers=headers, media_type=f"{form}{parameters}")
+
+
+def image(status: JobStatus, store: ResultStore, index: int, *, known: str | None = None) -> Response:
+    """Returns one image of a job as PNG. Blocks; raises like `images`, but never Overloaded."""
+    if status.job.planes > 1:
+        raise NotAcceptable(f"Images of {status.job.planes} channels are not PNGs: get all of them as {Format.NPZ}.")
+    manifest = finished(status, store)
+    tag = f'"{manifest.images[index].sha256}"'
+    headers = {**_image_headers(status, tag), "Content-Location": f"/jobs/{status.job.id}/images/{index}"}
+    if matches(known, tag):
+        return Response(status_code=304, headers=headers)
+    headers["Content-Disposition"] = f'inline; filename="{status.job.id}-{index}.png"'
+    return Response(store.image(manifest, index), headers=headers, media_type=Format.PNG)
+
+
+def finished(status: JobStatus, store: ResultStore) -> Manifest:
+    """Returns the manifest of a job that succeeded.
+
+    Raises:
+        NotReady, JobCancelled, JobFailed: if the job has not succeeded.
+        ResultExpired: if its images were deleted, or their time is over.
+    """
+    if status.state is JobState.CANCELLED:
+        raise JobCancelled
+    if status.failure is not None:
+        raise JobFailed(status.failure)
+    if status.state is not JobState.SUCCEEDED:
+        raise NotReady(retry_after=poll_seconds(status))
+    is_over = status.expires_at is not None and time.time() >= status.expires_at  # workers delete a little later
+    manifest = None if is_over else store.manifest(status.job.id)
+    if manifest is None:
+        raise ResultExpired
+    return manifest
+
+
+def poll_seconds(status: JobStatus) -> int:
+    """Returns after how many seconds to look again: when the job should be done, but LONGEST_POLL at most."""
+    return 2 if status.eta_seconds is None else min(LONGEST_POLL, max(1, math.ceil(status.eta_seconds)))
+
+
+def _ends(manifest: Manifest, store: ResultStore) -> list[bytes]:
+    """Returns the two images between which an interpolation lies; none if it lies between seeds, or is another job.
+
+    Raises:
+        ResultExpired: if they were deleted.
+    """
+    if not manifest.job.task.is_passage:
+        return []
+    ends = [store.upload(manifest.job.id, image.sha256) for image in manifest.job.pictures]
+    if None in ends:
+        raise ResultExpired
+    return [end for end in ends if end is not None]
+
+
+def _image_headers(status: JobStatus, tag: str) -> dict[str, str]:
+    durations = timings(status).model_dump(exclude_none=True)
+    return {
+        "X-Job-Id": status.job.id,
+        "ETag": tag,
+        "Cache-Control": KEPT,
+        "Vary": "Accept" if status.job.owner is None else "Accept, Authorization",
+        "Server-Timing": ", ".join(f"{name};dur={seconds * 1000:.1f}" for name, seconds in durations.items()),
+    }

@@ -1,0 +1,241 @@
+"""From a complete request to its answer: queues the job, waits and returns its images; or answers with its price."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import uuid
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import Depends, Request, Response
+from starlette.concurrency import run_in_threadpool
+
+from jobs.contract import Job, JobState, JobStatus, new_job
+from jobs.cost import Cost
+from jobs.errors import JobNotFound, JobsError, QueueUnavailable, StoreUnavailable
+from jobs.kinds.base import Prepared
+from jobs.queries import SamplingQuery
+from jobs.redis.limits import Limits, Refusal
+from jobs.tracing import traceparent
+
+from ..errors import AppError, Overloaded
+from ..formats import CONTENT, FORMATS, Format
+from ..http.api_keys import ApiKey
+from ..http.headers import ABOUT_JOB, LIMITED, described, occasional
+from ..http.middleware import CLIENT_GONE
+from ..http.rate_limits import rate_limit_headers
+from . import answers
+from .admission import admit, check_served, check_share, check_size, job_timeout
+from .deps import (
+    AcceptDep,
+    IdempotencyKey,
+    MetricsDep,
+    PreferenceDep,
+    QueueDep,
+    SettingsDep,
+    StoreDep,
+    UrgencyDep,
+    WatcherDep,
+)
+from .links import JOB_LINKS
+from .views import JobView, Price, price_text
+from .watching import ClientGone
+
+log = logging.getLogger(__name__)
+
+# A job id is made from the Idempotency-Key, so that a repeated request finds its job without any further record.
+KEY_NAMESPACE = uuid.UUID("b7b5b1de-6e0c-5d43-9a0f-0c7cf3a8f6c1")
+
+ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": f"{FORMATS}. With dry_run the price, as JSON",
+        "model": JobView | Price,
+        "content": {**CONTENT, Format.JSON: {}},  # FastAPI adds the schema of the model
+        "headers": described("Server-Timing", "Preference-Applied", *LIMITED) | occasional(*ABOUT_JOB),
+        "links": JOB_LINKS,
+    },
+    202: {
+        "description": "The job, which is unfinished",
+        "model": JobView,
+        "headers": described(*ABOUT_JOB, "Location", "Retry-After", "Preference-Applied", *LIMITED),
+        "links": JOB_LINKS,
+    },
+}
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A request for a job of any kind: its headers, and the parts of the process that answer it."""
+
+    request: Request
+    settings: SettingsDep
+    queue: QueueDep
+    store: StoreDep
+    watcher: WatcherDep
+    metrics: MetricsDep
+    accept: AcceptDep
+    preference: PreferenceDep
+    urgency: UrgencyDep
+    idempotency_key: IdempotencyKey = None
+
+    async def answer(self, model: str, query: SamplingQuery, prepared: Prepared) -> Response:
+        """Queues the job and waits for its images; answers 202 with the job if that takes too long.
+
+        Args:
+            model: the name of the model.
+            query: the query as it was sent, by which a repeated request is recognised.
+            prepared: the complete request.
+        """
+        return await self._with_rate_limit(self._answer(model, query, prepared))
+
+    async def price(self, model: str, prepared: Prepared) -> Response:
+        """Answers with the price of the job, which is refused as `answer` would refuse it. Nothing is written.
+
+        The Idempotency-Key is ignored: the price is that of a new job.
+        """
+        return await self._with_rate_limit(self._answer_price(model, prepared))
+
+    async def _with_rate_limit(self, answering: Awaitable[Response]) -> Response:
+        """Adds the RateLimit headers of a caller with limits to an answer, also to a refusal."""
+        try:
+            response = await answering
+        except AppError as error:
+            error.headers = await self._rate_limit()
+            raise
+        response.headers.update(await self._rate_limit())
+        return response
+
+    async def _rate_limit(self) -> dict[str, str]:
+        if self._caller is None or not self._caller.limits.are_set:
+            return {}
+        try:
+            usage = await run_in_threadpool(self.queue.usage, self._caller.name, self._caller.limits)
+        except QueueUnavailable:  # the job is accepted or refused already
+            return {}
+        return rate_limit_headers(self._caller.limits, usage, kept_seconds=self.settings.result_ttl)
+
+    async def _answer(self, model: str, query: SamplingQuery, prepared: Prepared) -> Response:
+        job = self._job(model, prepared, id=self._job_id(), tag=query.tag)
+        request_hash = query.request_hash(job.kind, [image.sha256 for image in job.pictures])
+        new, status = await run_in_threadpool(self._submit, job, request_hash, prepared)
+        if new:
+            self.metrics.accepted.labels(job.kind, job.model).inc()
+            log.info("job accepted", extra={"job_id": job.id, "model": job.model, "image_steps": job.image_steps})
+        try:
+            if self.preference.seconds > 0:
+                status = await self.watcher.wait(status, self.request, seconds=self.preference.seconds)
+        except ClientGone:
+            if self.idempotency_key is None:  # with a key the client can come back for the images
+                await run_in_threadpool(self._cancel, job.id)
+            return Response(status_code=CLIENT_GONE)
+        if new and status.ended_at is not None:
+            self.metrics.end_to_end.observe(status.ended_at - job.accepted_at)
+        return await self._respond(status)
+
+    async def _answer_price(self, model: str, prepared: Prepared) -> Response:
+        price = await run_in_threadpool(self._price, self._job(model, prepared), prepared.cost)
+        return Response(price_text(price), media_type=Format.JSON)
+
+    async def _respond(self, status: JobStatus) -> Response:
+        done = self.preference.seconds > 0 and status.state.is_terminal
+        try:
+            renderers = self.request.state.renderers
+            response = (
+                await answers.images(status, self.store, self.accept, renderers, key=self._caller)
+                if done
+                else answers.accepted(status, self._caller)
+            )
+        except Overloaded:  # the client can fetch the images later
+            response = answers.accepted(status, self._caller)
+        if self.preference.applied:
+            response.headers["Preference-Applied"] = self.preference.applied
+        return response
+
+    def _job(self, model: str, prepared: Prepared, *, id: str | None = None, tag: str | None = None) -> Job:
+        return new_job(
+            model,
+            prepared,
+            id=id,
+            urgency=self.urgency,
+            timeout=job_timeout(prepared.image_steps, max_wait=self.settings.max_wait),
+            owner=self._caller.name if self._caller else None,
+            tag=tag,
+            request_id=self.request.state.request_id,
+            traceparent=traceparent(),
+        )
+
+    @property
+    def _caller(self) -> ApiKey | None:
+        caller: ApiKey | None = self.request.state.caller
+        return caller
+
+    @property
+    def _limits(self) -> Limits:
+        return self._caller.limits if self._caller else Limits()
+
+    def _job_id(self) -> str | None:
+        """Returns the id that belongs to this caller's Idempotency-Key; None without a key."""
+        if self.idempotency_key is None:
+            return None
+        namespace = uuid.uuid5(KEY_NAMESPACE, self._caller.name) if self._caller else KEY_NAMESPACE
+        return str(uuid.uuid5(namespace, self.idempotency_key))
+
+    def _submit(self, job: Job, request_hash: str, prepared: Prepared) -> tuple[bool, JobStatus]:
+        """Queues the job if the limits allow it; returns whether it is new, and its status."""
+        if not (self.idempotency_key and self._exists(job.id)):  # a repeated request adds no work
+            self._admit(job, prepared.cost, self.queue.reserve)
+            try:
+                for image in prepared.images:  # before the job, so that no queued job lacks them
+                    self.store.write_upload(job.id, image.sha256, image.png)
+            except StoreUnavailable:
+                self.queue.give_back(job, prepared.cost, self._limits)
+                raise
+        new = self.queue.submit(job, request_hash=request_hash)
+        if new and self.preference.seconds > 0:
+            return new, JobStatus(job=job, state=JobState.QUEUED)  # whoever waits reads the rest
+        try:
+            return new, self.queue.status(job.id)
+        except QueueUnavailable:
+            if not new:
+                raise
+            return new, JobStatus(job=job, state=JobState.QUEUED)  # the job is accepted, so the caller must get its id
+
+    def _price(self, job: Job, cost: Cost) -> Price:
+        """Returns the price of a job that the limits allow."""
+        self._admit(job, cost, self.queue.refusal)
+        return Price.of(job, cost, self.queue.forecast(job))
+
+    def _admit(self, job: Job, cost: Cost, share: Callable[[Job, Cost, Limits], Refusal | None]) -> None:
+        """Returns if the limits allow a new job; `share` tells whether its owner's limits do, and may reserve it."""
+        limits = self._limits
+        check_size(cost, limits)
+        backlog = self.queue.backlog(job.model)
+        check_served(job.model, backlog.reports)
+        for other in job.models[1:]:
+            check_served(other, self.queue.backlog(other).reports)
+        admit(backlog, max_wait=self.settings.max_wait, max_jobs=self.settings.max_jobs)
+        check_share(share(job, cost, limits), cost, limits, rate=backlog.rate)
+
+    def _exists(self, job_id: str) -> bool:
+        try:
+            self.queue.status(job_id)
+        except JobNotFound:
+            return False
+        return True
+
+    def _cancel(self, job_id: str) -> None:
+        try:
+            self.queue.cancel(job_id)
+        except JobsError:
+            log.warning("a job whose client has gone could not be cancelled", extra={"job_id": job_id})
+
+
+async def _submission(**parts: Any) -> Submission:
+    return Submission(**parts)  # async, because FastAPI would call the class in a thread
+
+
+_submission.__signature__ = inspect.signature(Submission)  # type: ignore[attr-defined]  # of which FastAPI reads the parts
+
+SubmissionDep = Annotated[Submission, Depends(_submission)]

@@ -1,0 +1,112 @@
+"""Reading images from requests in bounded memory and few threads; a wrong request is refused as early as possible."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from contextlib import aclosing, asynccontextmanager
+from typing import Any, TypeVar
+
+from anyio import CapacityLimiter, to_thread
+from starlette.requests import Request
+
+from jobs.errors import ImageRefused
+from jobs.images.arrays import SentImage
+from jobs.images.fitting import read_image
+
+from ..errors import BodyTooLarge, InvalidRequest, Overloaded, UploadRefused
+from ..http.multipart import FormReader
+
+MAX_BODIES = 8  # bodies of the largest size that fit into the memory for uploads
+# Threads that decode. An image may take 50 MB and a second, and other requests need threads, too.
+DECODERS = 2
+MAX_WAITING = 64  # images that may wait for a decoder
+RETRY_SECONDS = 2
+BUSY = "Too many images are being read."
+
+T = TypeVar("T")
+
+
+class Uploads:
+    """Reads uploads with bounded memory and threads; one object per process.
+
+    Args:
+        max_bytes: the largest size of one body, in bytes.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._held = 0
+        self._decoders = CapacityLimiter(DECODERS)
+
+    async def read(
+        self, request: Request, parts: Mapping[str, Callable[[SentImage], T]], *, instead: str = ""
+    ) -> dict[str, T]:
+        """Reads the named parts of a request, each an image, and converts them in a thread.
+
+        Args:
+            parts: the function that converts each image, such as a `partial` of `fit`, by the name of its part. Without
+                parts the request should have no body.
+            instead: what the request may have instead of parts, for messages; empty if nothing.
+
+        Raises:
+            UploadRefused, ImageRefused: if a part or the body is wrong; the subclass tells why.
+            InvalidRequest: if there is a body, and should be none.
+            Overloaded: if too many images are being read.
+        """
+        if not parts:
+            await _expect_nothing(request, instead)
+            return {}
+        async with self._receive(request, parts) as files:
+            for name in parts:
+                if name not in files:  # an empty part counts as missing
+                    hint = f"; send {' and '.join(parts)}, or {instead}" if instead else ""
+                    raise UploadRefused(f"Is missing{hint}", part=name)
+            return {name: await self._prepare(name, file, parts[name]) for name, file in files.items()}
+
+    @asynccontextmanager
+    async def _receive(self, request: Request, names: Collection[str]) -> AsyncIterator[dict[str, bytes]]:
+        """Yields the parts that have content; their memory counts as used until the context ends."""
+        if int(request.headers.get("content-length", 0)) > self._max_bytes:
+            raise BodyTooLarge
+        content_type = request.headers.get("content-type")
+        if content_type is None:  # the request has no body
+            yield {}
+            return
+        form, held = FormReader(content_type, names), 0
+        try:
+            async with aclosing(request.stream()) as chunks:
+                async for chunk in chunks:
+                    held += len(chunk)
+                    self._held += len(chunk)
+                    if held > self._max_bytes:
+                        raise BodyTooLarge
+                    if self._held > MAX_BODIES * self._max_bytes:
+                        raise Overloaded(BUSY, retry_after=RETRY_SECONDS)
+                    form.feed(chunk)
+            yield form.close()
+        finally:
+            self._held -= held
+
+    async def _prepare(self, name: str, file: bytes, prepare: Callable[[SentImage], T]) -> T:
+        if self._decoders.statistics().tasks_waiting >= MAX_WAITING:
+            raise Overloaded(BUSY, retry_after=RETRY_SECONDS)
+        try:
+            return await to_thread.run_sync(lambda: prepare(read_image(file)), limiter=self._decoders)
+        except ImageRefused as error:
+            error.part = name
+            raise
+
+
+async def _expect_nothing(request: Request, instead: str) -> None:
+    async for chunk in request.stream():
+        if chunk:
+            raise InvalidRequest("pointer", "", f"Should be empty with {instead}; send images or {instead}, not both")
+
+
+def request_body(*required: str, optional: Collection[str] = (), instead: str = "") -> dict[str, Any]:
+    """Returns the OpenAPI description of the body that `Uploads.read` reads, for `openapi_extra` of a route."""
+    part = {"type": "string", "format": "binary", "description": "PNG or JPEG, or an array as .npy"}
+    schema = {"type": "object", "properties": dict.fromkeys([*required, *optional], part), "required": [*required]}
+    content = {"multipart/form-data": {"schema": schema}}
+    words = {"description": f"needed without {instead}"} if instead else {}
+    return {"requestBody": {**words, "required": not instead, "content": content}}

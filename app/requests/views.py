@@ -1,0 +1,221 @@
+"""Jobs and prices as the API shows them; an unknown value is absent, except in prices."""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+from jobs.contract import FailureCode, Job, JobState, JobStatus, Picture
+from jobs.cost import Cost
+from jobs.kinds import AnyTask
+from jobs.params import SamplingParams
+from jobs.redis.forecast import Forecast
+from jobs.redis.index import Page
+from jobs.values import Frozen
+
+from ..http.api_keys import ApiKey
+from ..http.problems import FAILURES
+from ..http.signed_links import signed_path
+
+
+class Steps(Frozen):
+    """Network calls of all images of a job; each kind of guidance adds one to each step where it acts."""
+
+    done: int
+    total: int
+
+
+class Timings(Frozen):
+    """Durations in seconds; `queue` ends when a worker claims the job, `total` when the job ends."""
+
+    queue: float | None = None
+    denoise: float
+    encode: float
+    total: float | None = None
+
+
+class Failure(Frozen):
+    """Why a job failed: a code for programs, a sentence for people."""
+
+    code: FailureCode
+    detail: str
+
+
+class Links(Frozen):
+    """Paths of a job, its events and its images; those of the images are absent unless there are images.
+
+    `images` and `signed` are absent also if the images are not PNGs, because they have other than 1 or 3 channels.
+
+    `signed` are paths of the images that work without an API key; they are absent if the server has no keys.
+    """
+
+    self: str
+    events: str
+    image: str | None = None
+    images: list[str] | None = None
+    signed: list[str] | None = None
+
+
+class Outlook(Frozen):
+    """The part of a job that changes while it waits and runs."""
+
+    state: JobState
+    position: int | None = None
+    steps: Steps
+    eta_seconds: float | None = None
+
+    @classmethod
+    def of(cls, status: JobStatus) -> Outlook:
+        eta = _rounded(status.eta_seconds)
+        steps = Steps(done=status.progress.image_steps, total=status.job.image_steps)
+        return cls(state=status.state, position=status.position, steps=steps, eta_seconds=eta)
+
+
+class JobView(Outlook):
+    """All about a job; `timesteps` only if they were asked for, `bits` only if each pixel has 16."""
+
+    id: str
+    kind: str
+    model: str
+    params: SamplingParams
+    tag: str | None = None
+    trace: tuple[int, ...] | None = None
+    bits: int | None = None
+    task: AnyTask | None = None
+    pictures: list[Picture] | None = None
+    timesteps: list[int | float] | None = None
+    urgency: int
+    attempts: int
+    timings: Timings
+    failure: Failure | None = None
+    accepted_at: datetime
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    expires_at: datetime | None = None
+    links: Links
+
+    @classmethod
+    def of(cls, status: JobStatus, key: ApiKey | None = None) -> JobView:
+        """Returns the view of a job for the owner of an API key; None if the server has no keys."""
+        job = status.job
+        return cls(
+            **dict(Outlook.of(status)),
+            **_request(job),
+            id=job.id,
+            tag=job.tag,
+            trace=job.trace or None,
+            bits=None if job.bits == 8 else job.bits,
+            pictures=list(job.pictures) or None,
+            urgency=job.urgency,
+            attempts=status.attempts,
+            timings=timings(status),
+            failure=Failure(code=status.failure, detail=FAILURES[status.failure][1]) if status.failure else None,
+            accepted_at=datetime.fromtimestamp(job.accepted_at, UTC),
+            started_at=_moment(status.started_at),
+            ended_at=_moment(status.ended_at),
+            expires_at=_moment(status.expires_at),
+            links=_links(status, key),
+        )
+
+
+def job_text(status: JobStatus, key: ApiKey | None) -> str:
+    """Returns the job as JSON. Its timesteps, the largest part, are JSON already and are inserted unchanged.
+
+    Args:
+        key: the API key of the caller, by which links are signed; None if the server has no keys.
+    """
+    text = JobView.of(status, key).model_dump_json(exclude_none=True)
+    return text if status.timesteps is None else f'{text[:-1]},"timesteps":{status.timesteps}}}'
+
+
+class JobList(Frozen):
+    """A part of the list of a caller's jobs, newest first.
+
+    `next` is the `cursor` of the next part; it is absent after the last job.
+    """
+
+    jobs: list[JobView]
+    next: str | None = None
+
+
+def list_text(page: Page, key: ApiKey | None) -> str:
+    """Returns a part of a list of jobs as JSON, a `JobList`; `key` as in `job_text`."""
+    jobs = f'{{"jobs":[{",".join(job_text(status, key) for status in page.jobs)}]'
+    return f"{jobs}}}" if page.following is None else f'{jobs},"next":"{page.following.encode()}"}}'
+
+
+class Price(Frozen):
+    """What a request takes, and when it would be done if it were sent now. Its parameters are filled in, its seed too.
+
+    `images` is the number of images in the answer. `cost` and `stored_bytes` are what the request takes of an API key's
+    limits: image-steps, and the most bytes that it leaves in the store. `seconds` is the time of the job alone on a
+    worker; `eta_seconds` counts also what waits and runs. Both are null while the speed is unknown.
+    """
+
+    kind: str
+    model: str
+    image_steps: int
+    images: int
+    cost: int
+    stored_bytes: int
+    seconds: float | None
+    eta_seconds: float | None
+    params: SamplingParams
+    task: AnyTask | None = None
+
+    @classmethod
+    def of(cls, job: Job, cost: Cost, forecast: Forecast) -> Price:
+        """Returns the view of a job that was not submitted, and of its forecast."""
+        return cls(
+            **_request(job),
+            image_steps=job.image_steps,
+            images=job.answers,
+            cost=cost.image_steps,
+            stored_bytes=cost.stored_bytes,
+            seconds=_rounded(forecast.lone_seconds),
+            eta_seconds=_rounded(forecast.eta_seconds),
+        )
+
+
+def price_text(price: Price) -> str:
+    """Returns a price as JSON: parameters are absent where a job lacks them, and unknown seconds are null."""
+    shown = price.model_dump(mode="json", exclude_none=True)
+    return json.dumps({**shown, "seconds": price.seconds, "eta_seconds": price.eta_seconds})
+
+
+def timings(status: JobStatus) -> Timings:
+    """Returns the durations of a job's phases so far."""
+    since, progress = status.job.accepted_at, status.progress
+    return Timings(
+        queue=None if status.started_at is None else max(0.0, status.started_at - since),
+        denoise=progress.denoise_seconds,
+        encode=progress.encode_seconds,
+        total=None if status.ended_at is None else max(0.0, status.ended_at - since),
+    )
+
+
+def _request(job: Job) -> dict[str, Any]:
+    """Returns what a job and a price have in common."""
+    task = job.task if job.task.has_parameters else None
+    return {"kind": job.kind, "model": job.model, "params": job.params, "task": task}
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 1)
+
+
+def _links(status: JobStatus, key: ApiKey | None) -> Links:
+    path, expires_at = f"/jobs/{status.job.id}", status.expires_at
+    if expires_at is None or time.time() >= expires_at:
+        return Links(self=path, events=f"{path}/events")
+    if status.job.planes > 1:
+        return Links(self=path, events=f"{path}/events", image=f"{path}/image")
+    images = [f"{path}/images/{index}" for index in range(status.job.answers)]
+    signed = [signed_path(key, image, int(expires_at)) for image in images] if key else None
+    return Links(self=path, events=f"{path}/events", image=f"{path}/image", images=images, signed=signed)
+
+
+def _moment(seconds: float | None) -> datetime | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)

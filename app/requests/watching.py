@@ -1,0 +1,149 @@
+"""Waiting for jobs without a thread for each: one subscription per process wakes all waiters."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from functools import partial
+from typing import Any
+
+from anyio import CapacityLimiter, to_thread
+from starlette.requests import Request
+
+from jobs.contract import JobStatus
+from jobs.errors import QueueUnavailable
+from jobs.redis.events import Listener, Preview, preview_channel, read_ending, read_preview, status_channel
+from jobs.redis.queue import JobQueue
+
+from ..http.metrics import Metrics
+
+# Threads in which waiters read. While Redis hangs, reads take seconds, and new requests need threads, too.
+WATCH_THREADS = 4
+
+
+class ClientGone(Exception):
+    """The client closed its connection before it was answered."""
+
+
+class Watcher:
+    """Follows jobs in one event loop.
+
+    Args:
+        draining: the event that ends every wait, set when this process is about to end.
+    """
+
+    def __init__(self, queue: JobQueue, listener: Listener, draining: asyncio.Event, metrics: Metrics) -> None:
+        self._queue = queue
+        self._listener = listener
+        self._draining = draining
+        self._metrics = metrics
+        self._threads = CapacityLimiter(WATCH_THREADS)
+
+    async def follow(
+        self, job_id: str, *, previews: bool = False, timesteps: bool = False
+    ) -> AsyncGenerator[JobStatus | Preview, None]:
+        """Yields the job's status at once, at every event and every few seconds, until the job or this process ends.
+
+        While the queue does not answer, the wait goes on, because the job was accepted.
+
+        Args:
+            previews: whether to yield its unfinished images, too.
+            timesteps: whether a status has the timesteps of the job.
+
+        Raises:
+            JobNotFound: if the job is unknown or was forgotten meanwhile.
+        """
+        channels = [status_channel(job_id), *([preview_channel(job_id)] if previews else [])]
+        async with self._listener.listen(*channels) as news:
+            while not self._draining.is_set():
+                status = await self._read(job_id, timesteps=timesteps)
+                if status is not None:
+                    yield status
+                    if status.state.is_terminal:
+                        return
+                while (event := await anext(news)) is not None and event[0] == preview_channel(job_id):
+                    preview = read_preview(event[1])
+                    if preview is not None:
+                        yield preview
+
+    async def wait(
+        self,
+        status: JobStatus,
+        request: Request,
+        *,
+        seconds: float,
+        until: Callable[[JobStatus], bool] | None = None,
+        timesteps: bool = False,
+    ) -> JobStatus:
+        """Returns the job's last status when the job has ended, the time is over or this process is about to end.
+
+        Args:
+            status: the status of the job at the moment.
+            until: returns whether a status ends the wait before the job ends; None waits for the end only.
+            timesteps: whether a status has the timesteps of the job, if `until` is given.
+
+        Raises:
+            ClientGone: if the client closed its connection.
+            JobNotFound: like `follow`.
+        """
+        latest = [status]
+        if status.state.is_terminal or (until is not None and until(status)):
+            return status
+        news = self._until_end(latest) if until is None else self._until_news(latest, until, timesteps)
+        ended = asyncio.create_task(news)
+        gone = asyncio.create_task(_disconnected(request))
+        draining = asyncio.create_task(self._draining.wait())
+        tasks: list[asyncio.Task[Any]] = [ended, gone, draining]
+        try:
+            await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            if ended.done():
+                ended.result()
+                return latest[0]
+            if gone.done():
+                raise ClientGone
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        return await self._read(status.job.id, timesteps=timesteps) or latest[0]
+
+    async def _until_end(self, latest: list[JobStatus]) -> None:
+        """Returns when the job has ended, with its last status in `latest`.
+
+        The message that announces the end holds the status, so a job is read only when the wait begins, and whenever
+        nothing was heard for some seconds.
+        """
+        job = latest[0].job
+        async with self._listener.listen(status_channel(job.id)) as news:
+            heard = None
+            while True:
+                if heard is None:
+                    latest[0] = await self._read(job.id, outlook=False) or latest[0]
+                elif (ending := read_ending(heard[1])) is not None:
+                    latest[0] = self._queue.status_at_end(job, ending)
+                if latest[0].state.is_terminal:
+                    return
+                heard = await anext(news)
+
+    async def _until_news(self, latest: list[JobStatus], until: Callable[[JobStatus], bool], timesteps: bool) -> None:
+        """Returns when `until` accepts the status of the job or the job has ended, with its last status in `latest`."""
+        async with aclosing(self.follow(latest[0].job.id, timesteps=timesteps)) as news:
+            async for status in news:
+                if isinstance(status, JobStatus):
+                    latest[0] = status
+                    if until(status):
+                        return
+
+    async def _read(self, job_id: str, *, outlook: bool = True, timesteps: bool = False) -> JobStatus | None:
+        read = partial(self._queue.status, job_id, outlook=outlook, timesteps=timesteps)
+        try:
+            return await to_thread.run_sync(read, limiter=self._threads)
+        except QueueUnavailable:
+            self._metrics.redis_errors.labels("watch").inc()
+            return None
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

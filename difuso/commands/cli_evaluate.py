@@ -1,0 +1,225 @@
+"""`difuso evaluate`: the commands that measure models and images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from jobs.places import default_models_dir
+from jobs.queries import Choices
+
+from ..errors import UserError
+from ..logs import log_lines
+from ..options import ModelsDir, Server, read_settings, takes
+
+if TYPE_CHECKING:
+    from ..drawing.drawing import DrawingModel
+    from ..drawing.image_sources import ImageSources
+
+evaluate = typer.Typer(help="Measures models and images.", no_args_is_help=True)
+
+OUT = Path("var/evaluation")
+LOSSES = "losses.png"
+OF_SOURCES = ("sampler", "steps", "spacing")  # settings that the name of a source holds
+Model = Annotated[str | None, typer.Option(help="Name of a checkpoint; by default the first.")]
+Inception = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PATH|download",
+        help="Weights of Inception, which FID needs; by default EfficientNet-Lite0, whose figures have other names.",
+    ),
+]
+
+
+@evaluate.callback()
+def begin() -> None:
+    """Measures models and images."""
+    log_lines("evaluate")
+
+
+@evaluate.command()
+@takes(Choices, but=OF_SOURCES)
+def quality(
+    *,
+    query: Choices,
+    sources: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="SOURCE",
+            help="Images: SAMPLER:STEPS[:SPACING] draws them with the model, and plan:NAME with one of its plans; or a "
+            "folder, an .npz file in ADM's layout, or `faces`. By default the model draws them with its own settings.",
+        ),
+    ] = None,
+    reference: Annotated[
+        str,
+        typer.Option(
+            help="Real images: a folder, an .npz file, a recipe (its images), or `faces` (drawn, never trained on)."
+        ),
+    ] = "faces",
+    model: Model = None,
+    models_dir: ModelsDir = None,
+    images: Annotated[
+        int | None, typer.Option(min=1, help="Images of each SOURCE; by default all, or 1000 if they must be drawn.")
+    ] = None,
+    references: Annotated[
+        int | None, typer.Option(min=1, help="Reference images; by default all, or 1000 if they must be drawn.")
+    ] = None,
+    half: Annotated[
+        Literal["choosing", "reporting"] | None,
+        typer.Option(
+            help="Use this half of the reference, and of the seeds, and add real images of the other half to the "
+            "table: settings are chosen on one half and reported on the other. By default the whole is used."
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Seed of image 0 of each SOURCE; image i has seed + i. By default 1000000, or 3000000 for choosing.",
+        ),
+    ] = None,
+    server: Server = None,
+    inception_weights: Inception = None,
+    out: Annotated[Path, typer.Option(help="Folder for the table, the plot and the drawn images.")] = OUT,
+) -> None:
+    """Compares images with real ones: FID, sFID, Inception score, precision, recall and KID in one table."""
+    from evaluation.halves import Half
+
+    from .evaluate_quality import evaluate_quality
+
+    first = Half(half or Half.REPORTING).seed if seed is None else seed
+    written = evaluate_quality(
+        out,
+        sources or (),
+        sources=_image_sources(out, _finder(model, models_dir, server), first, query.chosen),
+        reference=reference,
+        images=images,
+        references=references,
+        half=half,
+        inception_weights=inception_weights,
+        device=_device(),
+    )
+    _print_paths(written)
+
+
+@evaluate.command()
+@takes(Choices, but=OF_SOURCES)
+def neighbours(
+    *,
+    query: Choices,
+    source: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="SOURCE",
+            help="Images: SAMPLER:STEPS[:SPACING] draws them with the model; or a folder or an .npz file. By default "
+            "the model draws them with its own settings.",
+        ),
+    ] = None,
+    training: Annotated[
+        str, typer.Option(help="Training images: a recipe, by name or as a file; or a folder. All are searched.")
+    ] = "faces64",
+    held_out: Annotated[
+        str | None,
+        typer.Option(
+            help="Similar images that were not trained on: a folder, an .npz file, a recipe, or `faces`. By default "
+            "the test half of --training, or the images that it reserves."
+        ),
+    ] = None,
+    model: Model = None,
+    models_dir: ModelsDir = None,
+    images: Annotated[int, typer.Option(min=20, help="Images of SOURCE.")] = 200,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of image 0; image i has seed + i.")] = 1_000_000,
+    out: Annotated[Path, typer.Option(help="Folder for neighbours.json and the sheets of neighbours.")] = OUT,
+) -> None:
+    """Looks for memorised training images: searches all for those that the model's images resemble most."""
+    from .evaluate_neighbours import evaluate_neighbours
+
+    written = evaluate_neighbours(
+        out,
+        source,
+        sources=_image_sources(out, _finder(model, models_dir), seed, query.chosen),
+        training=training,
+        held_out=held_out,
+        images=images,
+        device=_device(),
+    )
+    _print_paths(written)
+
+
+@evaluate.command()
+def losses(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Folders with a metrics.jsonl.")],
+    key: Annotated[str, typer.Option(help="Name of the logged value.")] = "loss",
+    out: Annotated[Path, typer.Option(help=f"Folder for {LOSSES}, or a PNG file.")] = OUT,
+) -> None:
+    """Draws the loss curves of several training runs in one figure."""
+    from training.run.loss_curves import plot_runs
+
+    if not out.suffix:  # a folder, as --out of the other commands
+        out /= LOSSES
+    try:
+        plot_runs(runs, out, key=key)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    typer.echo(out)
+
+
+@evaluate.command()
+def bpd(
+    model: Model = None,
+    models_dir: ModelsDir = None,
+    data: Annotated[
+        str, typer.Option(help="Images: a folder, a recipe, or `faces` (drawn, never trained on).")
+    ] = "faces",
+    images: Annotated[int, typer.Option(min=1, help="Number of images.")] = 16,
+    steps: Annotated[int | None, typer.Option(help="Steps of the chain; by default all that the model has.")] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Images in one network call.")] = 8,
+    seed: Annotated[int, typer.Option(help="Seed of image 0's noise; image i has seed + i.")] = 0,
+    out: Annotated[Path, typer.Option(help="Folder for bpd.json and bpd.png.")] = OUT,
+) -> None:
+    """Computes the variational bound of images and its parts, in bits per dimension."""
+    from .evaluate_bpd import evaluate_bpd
+
+    written = evaluate_bpd(
+        out,
+        models_dir=models_dir or default_models_dir(),
+        model=model,
+        data=data,
+        count=images,
+        steps=steps,
+        batch_size=batch,
+        seed=seed,
+        device=_device(),
+    )
+    _print_paths(written)
+
+
+def _device() -> str:
+    from worker.settings import WorkerSettings
+
+    return read_settings(WorkerSettings).device
+
+
+def _finder(model: str | None, models_dir: Path | None, server: str | None = None) -> Callable[[], DrawingModel]:
+    """Returns a function that finds the model, here or on a server."""
+
+    def find() -> DrawingModel:
+        from ..drawing.drawing import find_drawing_model
+
+        return find_drawing_model(model, server, models_dir=models_dir)
+
+    return find
+
+
+def _image_sources(out: Path, find: Callable[[], DrawingModel], seed: int, chosen: Mapping[str, Any]) -> ImageSources:
+    from ..drawing.image_sources import ImageSources
+
+    return ImageSources(find=find, seed=seed, chosen=chosen, folder=out / "pictures")
+
+
+def _print_paths(paths: list[Path]) -> None:
+    for path in paths:
+        typer.echo(path)

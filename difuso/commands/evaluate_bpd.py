@@ -1,0 +1,94 @@
+"""`difuso evaluate bpd`: the variational bound of a checkpoint's chain for images that it was not trained on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from evaluation.bits_per_dimension import plot_vlb, summary, variational_bound
+from evaluation.real_images import real_images
+from model import Checkpoint, load_checkpoint
+from model.likelihood import Vlb
+from model.plans.spacing import visit_levels
+from worker.stepping.runner import pick_device
+
+from ..errors import UserError, user_errors
+from ..models_folder import find_model
+from ..progress import progress
+
+PARTS = {"prior": "L_T (prior)", "terms": "sum of L_{t-1}", "decoder": "L_0 (decoder)", "vlb": "vlb"}
+
+
+def evaluate_bpd(
+    out: Path,
+    *,
+    models_dir: Path,
+    model: str | None,
+    data: str,
+    count: int,
+    steps: int | None,
+    batch_size: int,
+    seed: int,
+    device: str,
+) -> list[Path]:
+    """Prints the bound; writes bpd.json and bpd.png, and returns their paths.
+
+    The arguments are those of the command; `steps` is the number of the chain's timesteps, evenly spaced over 0..T-1.
+
+    Raises:
+        UserError: if the model, the chain or the images do not exist or cannot be used.
+    """
+    info = find_model(model, models_dir)
+    with user_errors(info.name):
+        if info.config.condition is not None:
+            raise UserError("this model draws from an image, and bits per dimension are those of images alone")
+        checkpoint = load_checkpoint(models_dir / info.name)
+        if not checkpoint.config.network.null_class:
+            raise UserError("this model needs a class for every image, and images from a folder have none")
+        total = checkpoint.schedule.num_train_timesteps
+        levels = visit_levels(checkpoint.schedule, "linspace", total if steps is None else steps)
+        with user_errors():  # the message names the image, not the model
+            images = real_images(data, count, shape=info.config.shape)
+        with progress(f"{info.name}, {len(images)} images, {len(levels.timesteps)} steps") as tell:
+            result = variational_bound(
+                checkpoint, images, levels, batch_size=batch_size, seed=seed, device=pick_device(device), tell=tell
+            )
+    found = summary(result)
+    _print(result, found, checkpoint)
+    out.mkdir(parents=True, exist_ok=True)
+    facts = {
+        "model": info.name,
+        "sha256": checkpoint.sha256,
+        "data": data,
+        "images": len(images),
+        "seed": seed,
+        "num_train_timesteps": total,
+        "steps": len(levels.timesteps),
+        "prediction": checkpoint.config.prediction,
+        "variance": checkpoint.config.variance,
+        "clip": checkpoint.config.clip.mode,
+    }
+    numbers, plot = out / "bpd.json", out / "bpd.png"
+    numbers.write_text(json.dumps(facts | found, indent=2) + "\n", encoding="utf-8")
+    plot_vlb(result, plot)
+    return [numbers, plot]
+
+
+def _print(result: Vlb, found: dict[str, Any], checkpoint: Checkpoint) -> None:
+    steps, total = len(result.timesteps), checkpoint.schedule.num_train_timesteps
+    chain = f"all {total} steps" if steps == total else f"a respaced chain of {steps} steps (its bound differs)"
+    table = Table(box=None, pad_edge=False)
+    table.add_column("part")
+    for heading in ("bits/dim", "standard error"):
+        table.add_column(heading, justify="right")
+    for key, name in PARTS.items():
+        mean, error = found["bits_per_dim"][key].values()
+        table.add_row(name, f"{mean:.5f}", "" if error is None else f"{error:.5f}")
+    console = Console(soft_wrap=True)
+    console.print(f"{checkpoint.name}: {len(result.prior)} images, {chain}")
+    console.print(table)
+    console.print(f"mean squared error of eps {found['l_simple']['mean']:.5f} (L_simple, which is not a likelihood)")

@@ -1,0 +1,125 @@
+"""`difuso evaluate quality`: compares images with real ones, in a table and plots."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from evaluation.features import EfficientNetLite0, Extractor
+from evaluation.figures import Quality, evaluate
+from evaluation.halves import Half, first_of
+from evaluation.image_sets import ImageSet, from_array, from_path
+from evaluation.inception import InceptionV3, read_weights
+from evaluation.plots import plot_quality
+from evaluation.real_images import FACES, names_recipe, real_images
+from evaluation.reference import read_reference
+from evaluation.tables import cells, headings, notes, title, to_json, to_markdown
+from model.shape import Shape
+from worker.stepping.runner import pick_device
+
+from ..drawing.image_sources import RUN, ImageSources
+from ..errors import user_errors
+from ..progress import progress
+
+DRAWN = 1000  # images of a sampler, or faces, if the user gives no number
+
+
+@user_errors()
+def evaluate_quality(
+    out: Path,
+    names: Sequence[str],
+    *,
+    sources: ImageSources,
+    reference: str,
+    images: int | None,
+    references: int | None,
+    half: str | None,
+    inception_weights: str | None,
+    device: str,
+) -> list[Path]:
+    """Prints the table; writes quality.md, quality.json and, if numbers of steps differ, quality.png; returns paths.
+
+    The arguments are those of the command. `names` are its sources; None stands for an option that is not given.
+
+    Raises:
+        UserError: if the model, a source of images or the weights do not exist, or images differ in size.
+    """
+    names = names or [sources.default]
+    sets = [_open(name, sources, images, references) for name in names]  # all first, so that mistakes show early
+    real = _real(reference, names, sets, sources, references)
+    if half is not None:
+        mine = Half(half)
+        most = max(each.count for each in sets)
+        sets.append(first_of(mine.other.of(real), most, "other real images"))
+        real = mine.of(real)
+    extractor = _extractor(inception_weights, device)
+    with progress(f"{real.name}, {real.count} images") as tell:
+        # The moments in a file are those of the whole set.
+        statistics = Path(reference) if reference.endswith(".npz") and half is None else None
+        beside = read_reference(real, extractor, statistics=statistics, tell=tell)
+    qualities: list[Quality] = []
+    written: list[Path] = []
+    for each in sets:
+        with progress(f"{each.name}, {each.count} images") as tell:
+            qualities.append(evaluate(each, beside, extractor, tell))
+        # Written after each set, so that an interrupted command leaves the finished ones.
+        written = _write(qualities, {"reference": reference, "half": half, "seed": sources.seed}, out)
+    _print(qualities)
+    return written
+
+
+def _open(name: str, sources: ImageSources, images: int | None, references: int | None) -> ImageSet:
+    if name == FACES:  # other faces than those of the reference
+        return sources.real(FACES, images or DRAWN, first=references or DRAWN)
+    return sources.open(name, images, least=DRAWN)
+
+
+def _real(
+    reference: str, names: Sequence[str], sets: Sequence[ImageSet], sources: ImageSources, count: int | None
+) -> ImageSet:
+    """Opens the reference: in the size of what the model draws, or else of the sources if it is a recipe."""
+    if reference == FACES:
+        return sources.real(FACES, count or DRAWN)
+    if any(RUN.fullmatch(name) for name in names):
+        return sources.real(reference, count)
+    if names_recipe(reference):
+        height, width, channels = next(sets[0].batches(1)).shape[1:]
+        images = real_images(reference, count, shape=Shape(channels, height, width))
+        return from_array(Path(reference).name, images)
+    return from_path(Path(reference), count)
+
+
+def _extractor(inception_weights: str | None, device: str) -> Extractor:
+    if inception_weights is None:
+        return EfficientNetLite0(pick_device(device))
+    return InceptionV3(read_weights(inception_weights), pick_device(device))
+
+
+def _print(qualities: Sequence[Quality]) -> None:
+    table = Table(box=None, pad_edge=False)
+    for index, heading in enumerate(headings(qualities[0])):
+        table.add_column(heading, justify="right" if index else "left")
+    for quality in qualities:
+        table.add_row(*cells(quality))
+    console = Console(soft_wrap=True)
+    console.width = max(console.width, 140)  # cut to 80 columns, the table cannot be read
+    console.print(title(qualities))
+    console.print(table)
+    for note in notes(qualities):
+        console.print(f"- {note}")
+
+
+def _write(qualities: Sequence[Quality], facts: dict[str, Any], out: Path) -> list[Path]:
+    out.mkdir(parents=True, exist_ok=True)
+    text, numbers, plot = out / "quality.md", out / "quality.json", out / "quality.png"
+    text.write_text(to_markdown(qualities), encoding="utf-8")
+    numbers.write_text(json.dumps({**facts, "rows": to_json(qualities)}, indent=2) + "\n", encoding="utf-8")
+    if len({quality.drawn_by["steps"] for quality in qualities if quality.drawn_by}) < 2:
+        return [text, numbers]
+    plot_quality(qualities, plot)
+    return [text, numbers, plot]

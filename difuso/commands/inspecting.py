@@ -1,0 +1,86 @@
+"""`difuso inspect`: prints the recipe of an image, which its PNG holds."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import typer
+from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from jobs.image_recipe import PNG_KEY
+
+from ..errors import UserError
+from ..terminal import printable
+
+SHOWN = 8  # of the values of a list; a run may have a thousand timesteps
+MAX_DEPTH = 20  # of lists and objects in one another; difuso writes five, and what is deeper cannot always be printed
+
+
+def print_recipe(file: Path, *, as_json: bool) -> None:
+    """Prints the recipe of an image, or the description of a contact sheet.
+
+    Raises:
+        UserError: if there is none.
+    """
+    facts = read_recipe(file)
+    if as_json:
+        typer.echo(json.dumps(facts, indent=2))
+        return
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column()
+    table.add_column(overflow="fold")
+    for name, value in facts.items():
+        table.add_row(Text(printable(name)), Text(printable(_told(value))))
+    Console(highlight=False).print(table)
+
+
+def read_recipe(file: Path) -> dict[str, Any]:
+    """Returns the facts that difuso wrote into a PNG.
+
+    Raises:
+        UserError: if the file is not a PNG, or has no such facts.
+    """
+    try:
+        facts = recipe_in(file.read_bytes())
+    except OSError as error:
+        raise UserError(f"{file}: {error.strerror or 'not a PNG'}") from error
+    except Exception as error:  # Pillow raises many kinds of exceptions
+        raise UserError(f"{file}: its text cannot be read") from error
+    if not facts:
+        raise UserError(
+            f"{file} holds no recipe: difuso did not write it, or another program has removed the text of the PNG"
+        )
+    return facts
+
+
+def recipe_in(png: bytes) -> dict[str, Any]:
+    """Returns the facts in a PNG; none if there are none. It raises what Pillow and the reader of JSON raise."""
+    with Image.open(io.BytesIO(png), formats=["PNG"]) as image:
+        assert isinstance(image, PngImageFile)
+        facts = json.loads(image.text.get(PNG_KEY, "{}"))
+    if _depth(facts) > MAX_DEPTH:
+        raise ValueError(f"lists and objects of the recipe lie more than {MAX_DEPTH} deep in one another")
+    return facts if isinstance(facts, dict) else {}
+
+
+def _depth(value: Any) -> int:
+    """Returns how many lists and objects lie in one another."""
+    depth, level = 0, [value]
+    while level := [each for each in level if isinstance(each, list | dict)]:
+        depth += 1
+        level = [inner for each in level for inner in (each.values() if isinstance(each, dict) else each)]
+    return depth
+
+
+def _told(value: Any) -> str:
+    if isinstance(value, list) and all(isinstance(each, int | float | str) for each in value):
+        shown = [*value[: SHOWN - 1], "…", value[-1]] if len(value) > SHOWN else value
+        return ", ".join(map(str, shown))
+    return value if isinstance(value, str) else json.dumps(value)

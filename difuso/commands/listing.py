@@ -1,0 +1,66 @@
+"""The table of `difuso models`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from jobs.catalog import read_catalog
+from jobs.places import CHECKPOINTS, SHIPPED
+from model.errors import reason_of
+
+from ..models_folder import no_model
+from ..terminal import printable
+
+
+def print_models(folder: Path, *, verify: bool) -> bool:
+    """Prints a table of the checkpoints in a folder.
+
+    Args:
+        folder: folder with one folder for each checkpoint.
+        verify: whether to load the weights too, which finds all damage and takes longer.
+
+    Returns:
+        True if all checkpoints can be served.
+
+    Raises:
+        UserError: if the folder holds no checkpoint.
+    """
+    catalog = read_catalog(folder)
+    refused = dict(catalog.refused)
+    if verify:
+        refused |= _damaged(folder, list(catalog.models))
+    if not catalog.models and not refused:
+        raise no_model(folder, refused)
+    table = Table(box=None, pad_edge=False)
+    for heading in ("model", "size", "T", "parameters", "sha256", "state"):
+        table.add_column(heading, justify="right" if heading == "parameters" else "left", overflow="fold")
+    for name in sorted({*catalog.models, *refused}):
+        facts = [""] * 4
+        if (info := catalog.models.get(name)) is not None:
+            config = info.config
+            size = f"{config.shape.in_pixels}x{config.channels}"
+            facts = [size, str(config.schedule.num_train_timesteps), f"{info.parameters:,}", (info.sha256 or "")[:12]]
+        state = f"refused: {refused[name]}" if name in refused else "ok"
+        table.add_row(*(Text(printable(cell)) for cell in (name, *facts, state)))  # others may have named the folder
+    console = Console()
+    passed = f" (and none in {CHECKPOINTS.absolute()})" if folder == SHIPPED and CHECKPOINTS.is_dir() else ""
+    console.print(f"models in {folder.absolute()}{passed}", soft_wrap=True, markup=False, highlight=False)
+    console.print(table)
+    return not refused
+
+
+def _damaged(folder: Path, names: list[str]) -> dict[str, str]:
+    """Loads the checkpoints of these names; returns the name and reason of each that cannot be served."""
+    from model import load_checkpoint
+
+    reasons: dict[str, str] = {}
+    for name in names:
+        try:
+            load_checkpoint(folder / name)
+        except Exception as error:  # one bad folder must not hide the others
+            reasons[name] = reason_of(error)
+    return reasons

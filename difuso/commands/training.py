@@ -1,0 +1,71 @@
+"""`difuso train`: runs a recipe with its changes in a folder, or measures what a run would need."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import typer
+from torch import OutOfMemoryError
+
+from training.data.images import ImageArray
+from training.recipe import Recipe, load_recipe
+from training.run.dry_run import dry_run
+from training.run.run import Distance, train
+from worker.stepping.runner import pick_device
+
+from ..build_cache import keep_builds_private
+from ..errors import UserError, user_errors
+
+RUNS = Path("var/runs")
+
+
+def run_recipe(name: str, changes: Sequence[str], out: Path | None, *, device: str) -> None:
+    """Trains a recipe in the folder `out`, or in one of the recipe's name below var/runs.
+
+    Raises:
+        UserError: if the recipe or its images cannot be used, or the run diverges.
+    """
+    with _training_errors():
+        recipe, device = _load(name, changes), str(pick_device(device))
+        kid_from = _kid_on(device) if recipe.kid_every else None
+        try:
+            train(recipe, out or RUNS / recipe.name, device=device, kid_from=kid_from)
+        except KeyboardInterrupt as error:  # before the first step, or the second while a step is awaited
+            raise UserError("stopped; what was saved is kept, and the same command goes on from there") from error
+
+
+def print_dry_run(name: str, changes: Sequence[str], *, device: str) -> None:
+    """Trains a few steps; prints shapes, memory and time.
+
+    Raises:
+        UserError: if the recipe or its images cannot be used here.
+    """
+    with _training_errors():
+        for line in dry_run(_load(name, changes), device=str(pick_device(device))).lines():
+            typer.echo(line)
+
+
+def _load(name: str, changes: Sequence[str]) -> Recipe:
+    recipe = load_recipe(name, changes)
+    if recipe.compile:
+        keep_builds_private()
+    return recipe
+
+
+def _kid_on(device: str) -> Callable[[ImageArray], Distance]:
+    from evaluation.kid import kid_from  # which needs more than training does
+
+    return partial(kid_from, device=device)
+
+
+@contextmanager
+def _training_errors() -> Iterator[None]:
+    """Turns errors that the user can correct into UserError."""
+    try:
+        with user_errors():
+            yield
+    except OutOfMemoryError as error:
+        raise UserError("the device's memory is full: take a smaller batch_size, or a larger accumulate") from error

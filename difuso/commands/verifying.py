@@ -1,0 +1,158 @@
+"""`difuso verify`: makes an image again from its recipe, and compares."""
+
+from __future__ import annotations
+
+import io
+import platform
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import typer
+from PIL import Image
+from pydantic import ValidationError
+
+from jobs.errors import JobUnreadable
+from jobs.image_recipe import job_of
+from jobs.images.arrays import SentImage
+from jobs.images.containers import strip
+from jobs.images.fitting import FittedImage, How, fit, fit_mask
+from model.checkpoint import Checkpoint, load_checkpoint
+from model.folders.config import ModelConfig
+from model.shape import Shape
+from worker.settings import WorkerSettings
+from worker.stepping.runner import Runner
+
+from ..drawing.sampling import draw, open_image, runner_for
+from ..errors import UserError, user_errors
+from ..models_folder import find_model
+from ..terminal import printable
+from .inspecting import read_recipe, recipe_in
+
+SCALES = (1, 2, 4)  # /restore takes smaller images to enlarge
+HOW: tuple[How, ...] = ("cover", "contain")
+
+
+def verify_image(file: Path, uploads: Sequence[Path], settings: WorkerSettings) -> bool:
+    """Makes the image of a PNG again, and prints how the two differ; returns whether they are equal.
+
+    Args:
+        uploads: the image files of the request, in any order.
+
+    Raises:
+        UserError: if this cannot be done, as with other weights than those of the recipe.
+    """
+    facts = read_recipe(file)
+    if "params" in facts:
+        raise UserError(f"{file} shows several images, each with a recipe of its own: verify them one by one")
+    with user_errors():
+        runner, png = _make_again(file, facts, uploads, settings)
+        differing = list(differences(file.read_bytes(), png))
+    for line in differing or ["equal in every pixel and byte of its image data"]:
+        typer.echo(printable(f"{file}: {line}"))
+    typer.echo(f"made again by {_maker(runner)}")
+    if differing:
+        typer.echo("The recipe does not say which processor, threads and versions made the picture; all of them count.")
+    return not differing
+
+
+def differences(file: bytes, made: bytes) -> Iterator[str]:
+    """Yields how two PNGs of one recipe differ: in pixels, in their compressed bytes, in their recipes.
+
+    Raises:
+        ImageRefused: if a file is damaged.
+    """
+    old, new = (strip(each).data for each in (file, made))
+    if old != new:
+        yield _differing_pixels(*(Image.open(io.BytesIO(each)) for each in (old, new)))
+    before, after = recipe_in(file), recipe_in(made)
+    for name in {**before, **after}:
+        if before.get(name) != after.get(name):
+            yield f"{name} in its recipe is {before.get(name, 'absent')}, and made again {after.get(name, 'absent')}"
+
+
+def _differing_pixels(old: Image.Image, new: Image.Image) -> str:
+    if (old.size, old.mode) != (new.size, new.mode):
+        return f"its pixels are {old.width}x{old.height} {old.mode}, and made again {new.width}x{new.height} {new.mode}"
+    apart = np.abs(np.asarray(old, np.int32) - np.asarray(new, np.int32)).reshape(old.height * old.width, -1).max(1)
+    if not apart.any():
+        return "the pixels are equal, but not their compressed bytes: another program or zlib wrote the file"
+    return f"{np.count_nonzero(apart)} of {len(apart)} pixels differ, by at most {apart.max()} grey levels"
+
+
+def _make_again(
+    file: Path, facts: Mapping[str, Any], uploads: Sequence[Path], settings: WorkerSettings
+) -> tuple[Runner, bytes]:
+    damaged = UserError(f"the recipe in {file} is damaged or of another version of difuso")
+    try:
+        name, sha256, hashes = str(facts["model"]), str(facts["model_sha256"]), list(facts.get("pictures", ()))
+    except (KeyError, TypeError) as error:
+        raise damaged from error
+    if not all(isinstance(each, str) for each in hashes):
+        raise damaged
+    info = find_model(name, settings.models_dir)
+    images = _fitted(uploads, hashes, info.config)
+    try:
+        job = job_of(facts, images)
+    except ValidationError as error:
+        raise damaged from error
+    as_then = settings.model_copy(update={"compile": "auto" if facts.get("compiled") else "off"})
+    wanted = zip(job.models, (sha256, str(facts.get("upscaler_sha256"))), strict=False)
+    runner, *more = (runner_for(job, _with_weights(file, *each, settings.models_dir), as_then) for each in wanted)
+    try:
+        return runner, draw(runner, job, [image.png for image in images], *more).pngs[0]
+    except JobUnreadable as error:
+        raise damaged from error
+
+
+def _with_weights(file: Path, name: str, sha256: str, models_dir: Path) -> Checkpoint:
+    """Loads the model of this name; raises UserError if its weights are not those that made the image of a file."""
+    checkpoint = load_checkpoint(models_dir / find_model(name, models_dir).name)
+    if checkpoint.sha256 != sha256:
+        raise UserError(
+            f"{file} was made by other weights: those of {name} had the SHA-256 {sha256[:12]}…, and "
+            f"{models_dir / name} has {checkpoint.sha256[:12]}…; name another folder with --models-dir"
+        )
+    return checkpoint
+
+
+def _fitted(files: Sequence[Path], hashes: Sequence[str], config: ModelConfig) -> list[FittedImage]:
+    """Returns the fitted images of a request by their SHA-256, in this order.
+
+    A recipe does not say how they were fitted, so each file is fitted in every way that a request can ask for.
+    """
+    found = {fitted.sha256: fitted for file in files for fitted in _every_fit(open_image(file), config)}
+    if missing := sum(each not in found for each in hashes):
+        raise UserError(
+            f"the picture was made from uploaded images: --upload is needed for {missing} of {len(hashes)}, with the "
+            "files as they were sent"
+        )
+    return [found[each] for each in hashes]
+
+
+def _every_fit(image: SentImage, config: ModelConfig) -> Iterator[FittedImage]:
+    for shape in _shapes(config):
+        for how in HOW:
+            yield from (fit(image, shape=shape, how=how), fit_mask(image, shape=shape, how=how))
+
+
+def _shapes(config: ModelConfig) -> set[Shape]:
+    """Returns the shapes that the image of a request may get."""
+    if config.condition_shape is not None:
+        return {config.condition_shape}
+    channels, height, width = config.shape
+    return {Shape(each, height // scale, width // scale) for each in (1, channels) for scale in SCALES}
+
+
+def _maker(runner: Runner) -> str:
+    """Describes what decides the bits here, beside weights and recipe."""
+    if runner.device.type == "cuda":
+        where = torch.cuda.get_device_name(runner.device)
+    else:
+        capability, threads = torch.backends.cpu.get_cpu_capability(), torch.get_num_threads()
+        where = f"{runner.device.type}, {platform.machine()} {capability}, {threads} threads"
+    network = "a compiled" if runner.compiled else "the eager"
+    return f"{network} network on {where}, difuso {version('difuso')}, torch {torch.__version__}"

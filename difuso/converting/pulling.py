@@ -1,0 +1,125 @@
+"""`difuso pull`: downloads a model of diffusers from the Hugging Face hub into the models folder.
+
+huggingface_hub downloads into its own cache, which diffusers shares, and reads HF_ENDPOINT, HF_TOKEN, HF_HOME and
+HF_HUB_OFFLINE.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from model.formats.diffusers.config import (
+    CONFIG,
+    INDEX,
+    SCHEDULER,
+    WEIGHTS,
+    find_part,
+    is_diffusers,
+    read_diffusers_config,
+)
+
+from ..errors import UserError, user_errors
+from ..terminal import printable
+from .new_models import check_name, name_from, print_summary
+
+if TYPE_CHECKING:
+    from model import Checkpoint
+
+CARD = "README.md"  # states the licence
+SMALL = (INDEX, CONFIG, SCHEDULER, f"unet/{CONFIG}", f"scheduler/{SCHEDULER}", CARD)
+
+
+def pull(repository: str, models_dir: Path, *, name: str | None = None, revision: str | None = None) -> None:
+    """Downloads a model, loads it once to prove that it can be served, and prints a summary with size and licence.
+
+    Args:
+        repository: name on the hub, such as google/ddpm-cifar10-32.
+        models_dir: the models folder.
+        name: name of the model there; None for the one on the hub, in small letters.
+        revision: a branch, a tag or a commit; None for the main branch.
+
+    Raises:
+        UserError: if the model cannot be downloaded or served; nothing is left in the models folder then.
+    """
+    name = name or name_from(repository.rpartition("/")[2])
+    check_name(name)
+    out = models_dir / name
+    if out.exists():
+        raise UserError(f"{out} exists already: delete it, or give another name with --as")
+    snapshot = _download(repository, revision, SMALL)
+    weights = _find_weights(repository, snapshot)
+    snapshot = _download(repository, snapshot.name, (weights,))  # of the same commit
+    if not (snapshot / weights).is_file():
+        raise UserError(
+            f"{repository} has no {weights}. If its weights are a pickle (.bin), download the folder with "
+            f"`hf download {repository} --local-dir FOLDER`; `difuso convert FOLDER` reads it without running code"
+        )
+    with user_errors(repository):
+        checkpoint = _install(snapshot, (*SMALL, weights), out)
+    size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+    print_summary(out, checkpoint)
+    typer.echo(
+        f"from {repository} at {snapshot.name[:12]}: {size / 1e6:,.1f} MB, licence: {printable(_licence(out / CARD))}"
+    )
+
+
+def _find_weights(repository: str, snapshot: Path) -> str:
+    """Returns the path of the weights; refuses the config before they are downloaded, which may be gigabytes."""
+    with user_errors(repository):
+        if not is_diffusers(snapshot):
+            raise UserError(f"{repository} is not a model of diffusers: it has no {INDEX} and no config of a U-Net")
+        read_diffusers_config(snapshot)
+        return find_part(snapshot, "unet", WEIGHTS)
+
+
+def _install(snapshot: Path, files: Sequence[str], out: Path) -> Checkpoint:
+    """Copies those of these files that exist, loads the copy, and renames it to `out` if it can be served."""
+    from model import load_checkpoint  # torch, for which a refusal before should not wait
+    from model.folders.folder import new_folder
+
+    with new_folder(out) as fresh:
+        for file in files:
+            if (snapshot / file).is_file():
+                (fresh / file).parent.mkdir(exist_ok=True)
+                shutil.copyfile(snapshot / file, fresh / file)  # the cache has links
+        return load_checkpoint(fresh)
+
+
+def _download(repository: str, revision: str | None, files: Sequence[str]) -> Path:
+    """Downloads those of these files that exist; returns the folder of the commit in the cache, named after it."""
+    from huggingface_hub import constants, errors, snapshot_download
+
+    try:
+        return Path(snapshot_download(repository, revision=revision, allow_patterns=list(files)))
+    except errors.GatedRepoError as error:
+        page = f"{constants.ENDPOINT}/{repository}"
+        raise UserError(f"{repository} is gated: accept its terms on {page}, and set HF_TOKEN") from error
+    except errors.RepositoryNotFoundError as error:
+        raise UserError(
+            f"there is no model {repository} on {constants.ENDPOINT}; if it is private, set HF_TOKEN"
+        ) from error
+    except errors.RevisionNotFoundError as error:
+        raise UserError(f"{repository} has no revision {revision}") from error
+    except errors.LocalEntryNotFoundError as error:
+        reason = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else f"{constants.ENDPOINT} cannot be reached"
+        raise UserError(f"{repository} cannot be downloaded: {reason}, and the cache does not have it") from error
+    except errors.HFValidationError as error:
+        raise UserError(f"{repository!r} is not a name on the hub, which is like google/ddpm-cifar10-32") from error
+    except Exception as error:  # errors of the hub, the network and the disk
+        raise UserError(f"{repository} cannot be downloaded: {error}") from error
+
+
+def _licence(card: Path) -> str:
+    """Returns the licence that a model card states."""
+    from huggingface_hub import metadata_load
+
+    try:
+        stated = (metadata_load(card) or {}).get("license")
+    except Exception:  # there is none, or somebody wrote it by hand
+        stated = None
+    return str(stated) if stated else "not stated"

@@ -1,0 +1,146 @@
+"""Many images in one .npz file, as ADM's evaluator reads it.
+
+    query ─▶ Bulk ─▶ chunks, one run each ─▶ parts, one file each ─▶ the .npz file
+
+A chunk is on disk or will be drawn, so the command that was interrupted goes on. The seed and the class of image i
+depend on i only, so that the file is the same however often it was interrupted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jobs.params import MAX_SEED, SamplingParams
+from jobs.per_image import classes_of, draw_seed, image_count, label_in_turn, one_or_several
+from jobs.queries import SamplingQuery
+
+from ..errors import UserError, user_errors
+from ..progress import image_progress, title_of
+from .bulk_parts import LabelArray, Parts
+from .drawing import DrawingModel
+from .sampling import check_place
+
+CHUNK = 32  # images of a part: a full batch on a GPU
+
+
+@dataclass(frozen=True)
+class Bulk:
+    """What decides about the images of a file.
+
+    Attributes:
+        model, sha256: the name of the checkpoint, and the SHA-256 of its weights.
+        shape: the shape (H, W, C) of an image.
+        count: the number of images.
+        params: the parameters of all images but their number and classes; image i has the seed params.seed_of(i).
+        labels: image i has the class labels[i % len(labels)]; empty if none has a class.
+    """
+
+    model: str
+    sha256: str
+    shape: tuple[int, int, int]
+    count: int
+    params: SamplingParams
+    labels: tuple[int, ...]
+
+    @property
+    def chunks(self) -> range:
+        """The numbers of all chunks."""
+        return range(-(-self.count // CHUNK))
+
+    def images(self, chunk: int) -> range:
+        """Returns the numbers of a chunk's images."""
+        return range(chunk * CHUNK, min((chunk + 1) * CHUNK, self.count))
+
+    def label_array(self) -> LabelArray | None:
+        """Returns the classes of all images; None if they have none."""
+        return np.resize(np.array(self.labels, "<i8"), self.count) if self.labels else None
+
+    def run(self, chunk: int) -> SamplingParams:
+        """Returns the run that draws a chunk."""
+        images, seed = self.images(chunk), self.params.seed
+        own = {
+            "n": len(images),
+            "seed": seed + images.start if isinstance(seed, int) else one_or_several([seed[i] for i in images]),
+            "label": label_in_turn(self.labels, images),
+        }
+        return self.params.model_copy(update=own)
+
+    def facts(self) -> dict[str, Any]:
+        """Returns all attributes as JSON."""
+        params = self.params.model_dump(mode="json", exclude={"n", "label"})
+        model = {"model": self.model, "sha256": self.sha256, "shape": list(self.shape)}
+        return {**model, "n": self.count, "labels": list(self.labels), **params}
+
+
+def make_file(out: Path, query: SamplingQuery, model: DrawingModel) -> Path:
+    """Draws all images of a query into an .npz file, or those of them that are missing; returns its path.
+
+    Raises:
+        UserError: if the model cannot draw them, the file exists or cannot be written, or the parts beside it are of
+            another request.
+    """
+    check_place(out)
+    if out.exists():
+        raise UserError(f"{out} exists: delete it, or name another file")
+    parts = Parts(out.with_name(f"{out.name}.parts"))
+    try:
+        with user_errors():
+            bulk = bulk_of(query, model, kept_seed=parts.request().get("seed"))
+            parts.begin(bulk.facts())
+            _draw_missing(bulk, model, parts)
+        parts.write_npz(out, bulk.chunks, shape=(bulk.count, *bulk.shape), labels=bulk.label_array())
+    except OSError as error:  # the disk is full, or nobody may write there
+        raise UserError(f"{out}: {error.strerror}") from error
+    return out
+
+
+def bulk_of(query: SamplingQuery, model: DrawingModel, *, kept_seed: Any = None) -> Bulk:
+    """Completes a request for many images.
+
+    Args:
+        kept_seed: the seed of a request without one; whatever is not an integer draws it.
+
+    Raises:
+        RequestRefused, PlanError, UserError: if the model cannot do what is asked.
+    """
+    seeds = query.seed or ([kept_seed] if isinstance(kept_seed, int) else draw_seed())
+    labels = classes_of(query.label, model.class_names, count=model.labels, model=model.name)
+    count = image_count(seeds, query.label, n=query.n, turns=len(labels))
+    if len(seeds) == 1 and seeds[0] + count - 1 > MAX_SEED:
+        raise UserError(f"--seed must be at most {MAX_SEED - count + 1} for {count} images, not {seeds[0]}")
+    first = {"n": 1, "seed": seeds[:1], "label": query.label and query.label[:1]}
+    params = model.settle(query.model_copy(update=first)).model_copy(update={"seed": one_or_several(seeds)})
+    return Bulk(
+        model=model.name,
+        sha256=model.sha256,
+        shape=model.shape.hwc,
+        count=count,
+        params=params,
+        labels=labels,
+    )
+
+
+def _draw_missing(bulk: Bulk, model: DrawingModel, parts: Parts) -> None:
+    missing = parts.missing(bulk.chunks)
+    there = bulk.count - sum(len(bulk.images(chunk)) for chunk in missing)
+
+    def keep(number: int, pngs: Sequence[bytes]) -> None:
+        nonlocal there
+        parts.keep(missing[number], pngs, bulk.shape)
+        there += len(pngs)
+        show(there)
+
+    with image_progress(title_of(bulk.model, bulk.params.seed), bulk.count, there) as show:
+        try:
+            model.draw(map(bulk.run, missing), keep)
+        except UserError as error:
+            if not there:
+                parts.delete()
+                raise
+            kept = f"{there} of {bulk.count} images are kept in {parts.folder}"
+            raise UserError(f"{str(error).removesuffix('.')}. {kept}; the same command goes on from there") from error

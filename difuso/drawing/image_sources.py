@@ -1,0 +1,105 @@
+"""Where `difuso evaluate` gets images from: a model's sampler, folders, .npz files, drawn faces, recipes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from evaluation.image_sets import ImageSet, drawn, from_array, from_path
+from evaluation.real_images import FACES, real_images
+from jobs.params import SamplingParams
+from jobs.queries import SamplingQuery
+from training.data.images import ImageArray
+
+from ..errors import UserError, user_errors
+from ..options import checked
+from .drawing import DrawingModel
+from .sampled_images import SampledImages
+
+RUN = re.compile(r"plan:(?P<plan>[^:/]+)|(?P<sampler>[a-z0-9_]+):(?P<steps>\d+)(:(?P<spacing>[a-z0-9,.:]+))?")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageSources:
+    """Opens images by their names on the command line.
+
+    Attributes:
+        find: finds the model, which is loaded only if it must draw images; raises UserError if it does not exist.
+        seed: seed of the first image that the model draws.
+        chosen: the settings of all samplers, beside those that a name holds; the others are the model's.
+        folder: folder for the images that the model draws.
+    """
+
+    find: Callable[[], DrawingModel]
+    seed: int
+    chosen: Mapping[str, Any]
+    folder: Path
+
+    @cached_property
+    def model(self) -> DrawingModel:
+        """The model."""
+        return self.find()
+
+    @property
+    def default(self) -> str:
+        """The default settings of the model, as SAMPLER:STEPS:SPACING."""
+        defaults = self.model.defaults
+        return f"{defaults.sampler}:{defaults.steps}:{defaults.spacing}"
+
+    def open(self, source: str, count: int | None, *, least: int) -> ImageSet:
+        """Opens images: SAMPLER:STEPS[:SPACING] or plan:NAME draws them with the model; else a folder or an .npz file.
+
+        Args:
+            count: number of images; None means all of a folder or file, and `least` if they must be drawn.
+
+        Raises:
+            UserError: if the model cannot draw with these settings.
+            ModelError: if the checkpoint cannot be used.
+            RecipeError, EvaluationError: if there is no such folder or file, or it holds too few images.
+        """
+        run = RUN.fullmatch(source)
+        if run is None:
+            return from_path(Path(source), count)
+        params, model, total = self._params(run), self.model, count or least
+        if model.shape.planes > 1:
+            raise UserError(
+                f"figures are of grey or RGB images, and {model.name} makes {model.shape.channels} channels"
+            )
+        # The classes take turns, so that each is drawn equally often.
+        images = SampledImages(model, params, self.folder, labels=range(len(model.class_names or ())))
+
+        def draw(first: int, size: int) -> ImageArray:
+            begin = first - first % model.ahead
+            images.make(range(begin, min(begin + model.ahead, total)))
+            return images(first, size)
+
+        noisy = f", eta {params.eta:g}" if params.eta else ""
+        guided = "" if params.guidance.scale == 1 else f", guidance {params.guidance}"
+        name = f"{model.name} {params.sampler} {params.spacing} {params.steps}{noisy}{guided}"
+        return replace(drawn(name, draw, total), drawn_by=images.facts, seconds_per_image=images.seconds_per_image)
+
+    def real(self, data: str, count: int | None, *, split: str = "test", first: int = 0) -> ImageSet:
+        """Opens the images of an .npz file as they are, or those of `real_images` in the model's size.
+
+        Args:
+            count: number of images, of a file; largest number of others; None takes all.
+            split, first: see `real_images`.
+        """
+        if data.endswith(".npz"):
+            return from_path(Path(data), count)
+        model = self.model
+        images = real_images(data, count, shape=model.shape, split=split, first=first)
+        return from_array(f"{'other ' if first else ''}drawn faces" if data == FACES else Path(data).name, images)
+
+    def _params(self, run: re.Match[str]) -> SamplingParams:
+        names = self.model.class_names
+        label = None if names is None else names[0]  # any class will do here; each image gets its own
+        own = {"seed": self.seed, "label": label, **self.chosen}
+        sent = {**run.groupdict(), **own}
+        query = checked(SamplingQuery, {key: value for key, value in sent.items() if value is not None}, str)
+        with user_errors(run[0]):
+            return self.model.settle(query)

@@ -1,0 +1,106 @@
+"""Images to measure, drawn here or on a server, which makes the same ones for the same parameters and seeds."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from jobs.params import SamplingParams
+from jobs.per_image import label_in_turn, one_or_several
+from training.data.images import ImageArray
+
+from .drawing import DrawingModel
+
+
+class SampledImages:
+    """The images of one model, sampler and number of steps; a `draw` function for `evaluation.image_sets.drawn`.
+
+    The images are kept as PNGs named by seed, so that an interrupted command resumes and a later one reuses them.
+
+    Args:
+        model: the model and the place where it draws.
+        params: parameters of each image, with one seed; image i has seed params.seed + i.
+        labels: class indices; the image of seed s gets number s modulo their count. Empty: all get params.label.
+        root: folder for all settings; these get one of their own, named after the model's version and the parameters.
+
+    Attributes:
+        facts: the weights and parameters that all images share.
+        folder: folder of the images.
+    """
+
+    def __init__(self, model: DrawingModel, params: SamplingParams, root: Path, *, labels: Sequence[int] = ()) -> None:
+        self._model = model
+        self._labels = labels
+        self._params = params.model_copy(update={"n": 1})
+        way = params.model_dump(mode="json", exclude={"n", "seed", "label"}) | {"labels": list(labels) or params.label}
+        self.facts = {"model": model.name, "sha256": model.sha256, **way}
+        digest = hashlib.sha256(json.dumps(way, sort_keys=True).encode()).hexdigest()
+        name = f"{params.sampler}-{params.spacing.partition(':')[0]}-{params.steps}-{digest[:8]}"
+        self.folder = root / f"{model.name}-{model.version[:8]}" / name
+        self._clock = self.folder / "seconds.json"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        _replace(self.folder / "parameters.json", (json.dumps(self.facts, indent=2) + "\n").encode())
+
+    def __call__(self, first: int, count: int) -> ImageArray:
+        """Images `first` to `first + count - 1`, uint8 of shape (count, H, W, 3)."""
+        numbers = range(first, first + count)
+        self.make(numbers)
+        return np.stack([np.asarray(Image.open(self._path(i)).convert("RGB")) for i in numbers])
+
+    def make(self, numbers: Iterable[int]) -> None:
+        """Draws those of the images with these numbers that are missing."""
+        missing = [i for i in numbers if not self._path(i).exists()]
+        size = self._model.together
+        batches = [missing[begin : begin + size] for begin in range(0, len(missing), size)]
+        began = time.perf_counter()
+
+        def keep(number: int, pngs: Sequence[bytes]) -> None:
+            nonlocal began
+            seconds = time.perf_counter() - began
+            for i, png in zip(batches[number], pngs, strict=True):
+                _replace(self._path(i), png)
+            if self._model.is_here:
+                self._count(len(pngs), seconds)
+            began = time.perf_counter()
+
+        self._model.draw(map(self._run, batches), keep)
+
+    def seconds_per_image(self) -> float | None:
+        """Mean seconds to draw an image here in full batches; None if none was drawn."""
+        spent = self._spent()
+        return spent["seconds"] / spent["images"] if spent["images"] else None
+
+    def _spent(self) -> dict[str, float]:
+        if not self._clock.exists():
+            return {"images": 0, "seconds": 0.0}
+        spent: dict[str, float] = json.loads(self._clock.read_text(encoding="utf-8"))
+        return spent
+
+    def _path(self, index: int) -> Path:
+        return self.folder / f"{self._params.seed_of(index)}.png"
+
+    def _count(self, images: int, seconds: float) -> None:
+        # A batch that is not full takes as long as a full one: it would make each of its images look slow.
+        spent = self._spent()
+        if images == self._model.together or not spent["images"]:
+            total = {"images": spent["images"] + images, "seconds": spent["seconds"] + seconds}
+            _replace(self._clock, (json.dumps(total) + "\n").encode())
+
+    def _run(self, batch: Sequence[int]) -> SamplingParams:
+        seeds = [self._params.seed_of(i) for i in batch]
+        label = label_in_turn(self._labels, seeds) if self._labels else self._params.label
+        own = {"n": len(batch), "seed": one_or_several(seeds), "label": label}
+        return self._params.model_copy(update=own)
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Writes a file whole or not at all. It is not synced, since it could be made again."""
+    unfinished = path.with_suffix(".tmp")
+    unfinished.write_bytes(content)
+    unfinished.replace(path)

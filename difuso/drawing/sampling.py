@@ -1,0 +1,188 @@
+"""Runs a job without a server, and writes its images into a folder or an .npz file.
+
+The same code reads the request and the same engine runs it, so the images are those that a server makes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from jobs.contract import Job, new_job
+from jobs.errors import ImageRefused
+from jobs.images.arrays import SentImage
+from jobs.images.fitting import FittedImage, read_image
+from jobs.images.npz import Array, encode_npz, pixels_of, with_labels
+from jobs.kinds.base import Fit, Kind, Task
+from jobs.params import SamplingParams
+from jobs.queries import SamplingQuery
+from jobs.store.local_files import temporary_file
+from worker.settings import WorkerSettings
+
+from ..errors import UserError, user_errors
+from ..models_folder import usable_models
+from ..progress import progress, title_of
+
+if TYPE_CHECKING:
+    from model import Checkpoint
+    from worker.engine.local import Drawn
+    from worker.stepping.runner import Runner
+
+NPZ = ".npz"  # the suffix of a file, where any other name is that of a folder
+
+
+def make_images(
+    kind: Kind[Any], query: SamplingQuery, files: Mapping[str, Path | None], out: Path, settings: WorkerSettings
+) -> list[Path]:
+    """Runs one job; returns the paths of its files.
+
+    Args:
+        files: image files of the request, by the kind's names for them.
+        out: see `write_images`.
+
+    Raises:
+        UserError: if the model cannot do what is asked, or a file cannot be read.
+    """
+    job, sent = read_job(kind, query, files, settings)
+    if job.planes > 1:
+        _check_holds_planes(out, job.planes)
+    check_place(out)
+    from model import load_checkpoint  # here, because a request that is refused needs no torch
+
+    with user_errors(job.model):
+        runner, *more = (runner_for(job, load_checkpoint(settings.models_dir / name), settings) for name in job.models)
+        drawn = draw(runner, job, sent, *more)
+    pixels = np.stack([pixels_of(png, planes=job.planes) for png in drawn.pngs])
+    pngs = drawn.pngs if job.planes == 1 else ()
+    return write_images(out, pngs, pixels, drawn.trace, model=job.model, task=job.task, params=job.params)
+
+
+def read_job(
+    kind: Kind[Any], query: SamplingQuery, files: Mapping[str, Path | None], settings: WorkerSettings
+) -> tuple[Job, list[bytes]]:
+    """Returns the job of a request, and the PNGs of its fitted images; its arguments and errors as of `make_images`."""
+    with user_errors():
+        model = kind.choose(query, usable_models(settings.models_dir))
+        draft = kind.draft(query, model)
+        prepared = draft.complete(_read_files(kind, files, draft.fits))
+        return new_job(model.name, prepared), [image.png for image in prepared.images]
+
+
+def write_images(
+    out: Path,
+    pngs: Sequence[bytes],
+    pixels: Array,
+    trace: Mapping[str, Array],
+    *,
+    model: str,
+    task: Task,
+    params: SamplingParams,
+) -> list[Path]:
+    """Writes the images of a job; returns the paths of its files.
+
+    Args:
+        out: an .npz file for the images and the trace, which are those of `Accept: application/x-npz`; or a folder for
+            the images, each of which is named by model and seed.
+        pngs: the images; none if they are not PNGs.
+        pixels: the same images, shape (N, H, W, C).
+        trace: the arrays of the moments that the job kept.
+
+    Raises:
+        UserError: if they cannot be written, or a folder cannot hold the images.
+    """
+    with _writing(out):
+        if out.suffix == NPZ:
+            with temporary_file(out, encode_npz(with_labels(pixels, params), trace), top=out.parent) as file:
+                file.replace(out)
+            return [out]
+        if not pngs:
+            _check_holds_planes(out, pixels.shape[-1])
+        out.mkdir(parents=True, exist_ok=True)
+        paths = [out / f"{model}-{task.file_stem(params, index)}.png" for index in range(len(pngs))]
+        for path, png in zip(paths, pngs, strict=True):
+            path.write_bytes(png)
+        return paths
+
+
+def check_place(out: Path) -> None:
+    """Checks that images can be written there, before any time is spent on drawing them.
+
+    Raises:
+        UserError: if they cannot.
+    """
+    folder = out.parent if out.suffix == NPZ else out
+    there = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+    if not there.is_dir():
+        raise UserError(f"{there} is not a folder: name another place with --out")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UserError(f"{there} cannot be written to: name another place with --out")
+
+
+@contextmanager
+def _writing(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{out}: {error.strerror}") from error
+
+
+def _check_holds_planes(out: Path, channels: int) -> None:
+    if out.suffix != NPZ:
+        raise UserError(f"images of {channels} channels are not PNGs: name a file for them, with --out FILE.npz")
+
+
+def runner_for(job: Job, checkpoint: Checkpoint, settings: WorkerSettings) -> Runner:
+    """Makes a runner whose batches are as large as a job needs."""
+    from worker.engine.models import make_runner
+    from worker.stepping.runner import pick_device
+
+    slots = 2 if job.params.n == 1 else min(job.params.n, 8)  # alone it may have other bits
+    return make_runner(checkpoint, settings, device=pick_device(settings.device), slots=slots)
+
+
+def draw(runner: Runner, job: Job, sent: Sequence[bytes], upscaler: Runner | None = None) -> Drawn:
+    """Runs a job; returns its images and its trace.
+
+    Args:
+        sent: the PNGs of its fitted images.
+        upscaler: the model of the second stage of a cascade.
+    """
+    from model.images import from_png
+    from worker.engine.local import run_job
+
+    with progress(title_of(job.model, job.params.seed)) as show:
+        for event in run_job(runner, job, [from_png(png) for png in sent], upscaler=upscaler):
+            if not isinstance(event, float):
+                return event
+            show(event)
+    raise AssertionError("a run ends with its result")
+
+
+def open_image(file: Path) -> SentImage:
+    """Decodes an image file of a request.
+
+    Raises:
+        UserError: if it cannot be read.
+    """
+    try:
+        return read_image(file.read_bytes())
+    except OSError as error:
+        raise UserError(f"{file}: {error.strerror}") from error
+    except ImageRefused as error:
+        raise UserError(f"{file}: {error.detail or f'{error.title}. {error.advice}'}") from error
+
+
+def _read_files(kind: Kind[Any], files: Mapping[str, Path | None], fits: Mapping[str, Fit]) -> dict[str, FittedImage]:
+    """Returns the fitted images of a request, which needs a file for each of `fits` and no other."""
+    given = {name: file for name, file in files.items() if file is not None}
+    for name in fits.keys() - given.keys():
+        hint = f"; name {' and '.join(fits)}, or give {kind.instead}" if kind.instead else ""
+        raise UserError(f"{name if name in kind.required else f'--{name}'} is missing{hint}")
+    for name in given.keys() - fits.keys():
+        raise UserError(f"{name} should be omitted with {kind.instead or 'these parameters'}")
+    return {name: fit(open_image(given[name])) for name, fit in fits.items()}

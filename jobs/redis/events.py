@@ -1,0 +1,179 @@
+"""Events of jobs, published by Redis to the processes that listen.
+
+Redis does not store events. A listener that has missed one reads the job's status instead, so every wait here also ends
+after POLL_SECONDS without an event.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Annotated
+
+import redis
+import redis.asyncio
+from pydantic import Field, ValidationError
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from ..contract import MAX_TIME, JobState, Progress
+from ..params import MAX_IMAGES, MAX_SEED
+from ..values import Reported
+
+log = logging.getLogger(__name__)
+
+POLL_SECONDS = 2.0
+RECONNECT_SECONDS = 0.5
+SUBSCRIBE_SECONDS = 2.0
+INBOX_BYTES = 1 << 24  # bytes that may wait for one listener; the preview of a 1024x1024 image has at most 4 MiB
+MESSAGE_BYTES = 1 << 10  # bytes that each message counts in addition to its content
+KEEP_CHANNEL = "difuso:events"  # without messages; it keeps the subscription alive while there is no listener
+
+
+def status_channel(job_id: str) -> str:
+    """Returns the channel of a job that has a message whenever the job's status has changed: `{}`, or an `Ending`."""
+    return f"difuso:events:{job_id}"
+
+
+def preview_channel(job_id: str) -> str:
+    """Returns the channel of a job's unfinished images (`Preview`), which are only made while a client listens."""
+    return f"difuso:previews:{job_id}"
+
+
+class Preview(Reported):
+    """An unfinished image: image `index` after `image_steps` of the job, a PNG in base64."""
+
+    index: int = Field(ge=0, lt=MAX_IMAGES)
+    image_steps: int = Field(ge=0, le=MAX_SEED)
+    png: Annotated[str, Field(pattern=r"^[A-Za-z0-9+/]*={0,2}$")]
+
+
+class Ending(Reported):
+    """The message of a status channel when a worker has ended a job: what its status says beside the job itself.
+
+    A client that waits for the job needs to read nothing more. Times are in seconds since the epoch.
+    """
+
+    state: JobState
+    started_at: float = Field(ge=0, le=MAX_TIME)
+    ended_at: float = Field(ge=0, le=MAX_TIME)
+    attempts: int = Field(ge=1, le=MAX_SEED)
+    progress: Progress
+
+
+def read_ending(message: bytes) -> Ending | None:
+    """Reads a message of a status channel; None if it only says that the status has changed."""
+    if message == b"{}":
+        return None
+    try:
+        return Ending.model_validate_json(message)
+    except ValidationError:
+        log.debug("a message on a status channel is not the end of a job")
+        return None
+
+
+def read_preview(message: bytes) -> Preview | None:
+    """Reads a message of a preview channel; None if it is not a preview."""
+    try:
+        return Preview.model_validate_json(message)
+    except ValidationError:
+        log.debug("a message on a preview channel is not a preview")
+        return None
+
+
+class Inbox:
+    """Messages that wait for one listener. A message that waits already, or that does not fit, is dropped."""
+
+    def __init__(self) -> None:
+        self._messages: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue()
+        self._waiting: set[tuple[str, bytes]] = set()
+        self._room = INBOX_BYTES
+
+    def put(self, channel: str, content: bytes) -> None:
+        message, size = (channel, content), len(content) + MESSAGE_BYTES
+        if message not in self._waiting and size <= self._room:
+            self._room -= size
+            self._waiting.add(message)
+            self._messages.put_nowait(message)
+
+    async def get(self) -> tuple[str, bytes]:
+        message = await self._messages.get()
+        self._waiting.discard(message)
+        self._room += len(message[1]) + MESSAGE_BYTES
+        return message
+
+
+class Listener:
+    """The subscription of a process, shared by all waits of one event loop."""
+
+    def __init__(self, redis_url: str) -> None:
+        # Without retries: a wait must not last longer because Redis is away. Without a socket timeout: redis-py
+        # implements it by asyncio.wait_for, which can lose a cancellation on Python 3.11.
+        self._client = redis.asyncio.Redis.from_url(
+            redis_url, socket_connect_timeout=2, socket_timeout=None, retry=Retry(NoBackoff(), 0)
+        )
+        self._pubsub = self._client.pubsub(ignore_subscribe_messages=True)
+        self._inboxes: dict[str, set[Inbox]] = defaultdict(set)
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        self._task = asyncio.create_task(self._read())
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+        await self._pubsub.aclose()  # type: ignore[no-untyped-call]
+        await self._client.aclose()
+
+    @asynccontextmanager
+    async def listen(self, *channels: str) -> AsyncIterator[AsyncIterator[tuple[str, bytes] | None]]:
+        """Yields an endless iterator of (channel, content), and of None after POLL_SECONDS without a message.
+
+        The subscription exists when the block begins, so a status read inside the block misses no later event.
+        """
+        inbox = Inbox()
+        for channel in channels:
+            self._inboxes[channel].add(inbox)
+        try:
+            with suppress(redis.exceptions.RedisError, OSError):
+                async with asyncio.timeout(SUBSCRIBE_SECONDS):
+                    await self._pubsub.subscribe(*channels)
+            yield _messages(inbox)
+        finally:
+            for channel in channels:
+                self._inboxes[channel].discard(inbox)
+                if not self._inboxes[channel]:
+                    del self._inboxes[channel]
+                    with suppress(redis.exceptions.RedisError, OSError):
+                        await self._pubsub.unsubscribe(channel)
+
+    async def _read(self) -> None:
+        """Puts messages into their inboxes, for ever; redis-py subscribes again after a reconnect."""
+        while True:
+            try:
+                if not self._pubsub.subscribed:
+                    await self._pubsub.subscribe(KEEP_CHANNEL)
+                message = await self._pubsub.get_message(timeout=1.0)
+            except (redis.exceptions.RedisError, OSError) as error:
+                log.warning("no events because Redis does not answer: %s", type(error).__name__)
+                await asyncio.sleep(RECONNECT_SECONDS)
+                continue
+            if message is not None:
+                channel = message["channel"].decode()
+                for inbox in self._inboxes.get(channel, ()):
+                    inbox.put(channel, message["data"])
+
+
+async def _messages(inbox: Inbox) -> AsyncIterator[tuple[str, bytes] | None]:
+    while True:
+        message = None
+        # asyncio.timeout rather than asyncio.wait_for, which can lose a cancellation on Python 3.11.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(POLL_SECONDS):
+                message = await inbox.get()
+        yield message

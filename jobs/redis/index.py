@@ -1,0 +1,209 @@
+"""The jobs of each owner, newest first: a sorted set of ids by the time of acceptance.
+
+An entry is written before its job is queued, as in the backlog, so that no accepted job lacks one. An entry whose job
+was never queued, or has been forgotten, is removed when it is met: by a reader, or by the next job of the same owner.
+
+The index of an owner who asks for nothing any more expires like its jobs. If one of them has waited longer than that
+for a worker, it is entered again when it starts.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import math
+import re
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Self
+
+import redis
+from rq.job import Job as RqJob
+
+from ..contract import JOB_ID, Job, JobState, JobStatus
+from ..errors import JobNotFound, JobUnreadable, RequestRefused
+from . import keys
+from .status import STATES, ask_statuses, read_status
+
+EXAMINED = 1000  # entries that one page examines, so that a filter that matches little keeps nobody waiting
+NOT_YET_QUEUED = 100  # entries whose job is about to be queued, or was never, that a page without a filter passes over
+ABSENT_SECONDS = 600  # an entry without a job is removed after this time; before, its job may be about to be queued
+_CURSOR = re.compile(rf"(\S{{1,32}}) ({JOB_ID.strip('^$')})")
+
+_LOOK = f"""
+local index, records, now = KEYS[1], ARGV[1], redis.call('TIME')[1]
+local function keep(seconds)
+  if redis.call('TTL', index) < seconds then redis.call('EXPIRE', index, seconds) end
+end
+local function is_there(id)
+  return redis.call('TYPE', records .. id).ok == 'hash'
+end
+local function is_gone(id, at)
+  if #id ~= 36 or not string.match(id, '^[0-9a-f-]+$') then return true end
+  return math.abs(now - at) > {ABSENT_SECONDS} and not is_there(id)
+end
+"""
+# A job whose id comes from an Idempotency-Key keeps the time at which it was accepted first, unless it was forgotten
+# since. Each job also removes up to three entries without a job, so that these never become the larger part.
+_ENTER = (
+    _LOOK
+    + """
+local id, at = ARGV[2], ARGV[3]
+if is_there(id) then redis.call('ZADD', index, 'NX', at, id) else redis.call('ZADD', index, at, id) end
+local some = redis.call('ZRANDMEMBER', index, 3, 'WITHSCORES')
+for i = 1, #some, 2 do
+  if some[i] ~= id and is_gone(some[i], some[i + 1]) then redis.call('ZREM', index, some[i]) end
+end
+keep(tonumber(ARGV[4]))
+"""
+)
+_FIND = (
+    _LOOK
+    + """
+local most, examined = tonumber(ARGV[2]), tonumber(ARGV[3])
+local ttl, last, last_at, states, kind, model, tag = unpack(ARGV, 4)
+
+local function field(id, name)
+  local is_short = redis.call('HSTRLEN', records .. id, name) <= 512
+  return is_short and redis.call('HGET', records .. id, name) or ''
+end
+local function matches(id)
+  if states ~= '' and not string.find(states, ' ' .. field(id, 'status') .. ' ', 1, true) then return false end
+  if kind .. model .. tag == '' then return true end
+  local words = {string.match(field(id, 'description'), '^(%S+) (%S+) ?(.*)$')}
+  for i, wanted in ipairs({kind, model, tag}) do
+    if wanted ~= '' and wanted ~= words[i] then return false end
+  end
+  return true
+end
+
+local start = 0
+if last ~= '' then
+  if tonumber(redis.call('ZSCORE', index, last) or '') == tonumber(last_at) then
+    start = redis.call('ZREVRANK', index, last) + 1
+  else
+    start = redis.call('ZCOUNT', index, '(' .. last_at, '+inf')
+  end
+end
+local entries = redis.call('ZREVRANGE', index, start, start + examined, 'WITHSCORES')
+local found, gone, i = {}, {}, 1
+while i <= #entries and i <= 2 * examined and #found < most do
+  if is_gone(entries[i], entries[i + 1]) then
+    gone[#gone + 1] = entries[i]
+  elseif is_there(entries[i]) and matches(entries[i]) then
+    found[#found + 1] = entries[i]
+  end
+  i = i + 2
+end
+local more = i <= #entries and {entries[i - 2], entries[i - 1]} or {}
+if #gone > 0 then redis.call('ZREM', index, unpack(gone)) end
+if #found > 0 then keep(tonumber(ttl)) end
+return {found, more}
+"""
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """The jobs that a list shows; None means all."""
+
+    state: JobState | None = None
+    kind: str | None = None
+    model: str | None = None
+    tag: str | None = None
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """The place after a job in a list, which stays the same while newer jobs arrive and others are forgotten.
+
+    Attributes:
+        at: the time of acceptance of the job, in seconds since the epoch.
+        job_id: the id of the job.
+    """
+
+    at: float
+    job_id: str
+
+    def encode(self) -> str:
+        """Returns the cursor as text that clients need not understand."""
+        return base64.urlsafe_b64encode(f"{self.at!r} {self.job_id}".encode()).decode().rstrip("=")
+
+    @classmethod
+    def decode(cls, text: str) -> Self:
+        """Reads a cursor that `encode` wrote.
+
+        Raises:
+            RequestRefused: if it is not a cursor.
+        """
+        try:
+            plain = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode()
+            found = _CURSOR.fullmatch(plain)
+            at = float(found[1]) if found else math.nan
+        except (binascii.Error, ValueError):
+            found, at = None, math.nan
+        if found is None or not math.isfinite(at):
+            raise RequestRefused("cursor", "Should be the `next` of an earlier answer")
+        return cls(at, found[2])
+
+
+@dataclass(frozen=True)
+class Page:
+    """A part of a list of jobs.
+
+    Attributes:
+        jobs: the jobs, newest first; the position and the ETA of queued jobs are missing.
+        following: the place where the next page begins; None after the last job.
+    """
+
+    jobs: list[JobStatus]
+    following: Cursor | None
+
+
+def description(job: Job) -> str:
+    """Returns the description of a job in RQ's record, by which lists are filtered: its kind, its model and its tag."""
+    return " ".join(word for word in (job.kind, job.model, job.tag) if word is not None)
+
+
+def enter(client: Any, job: Job, *, result_ttl: int) -> None:
+    """Adds a job to its owner's, or does nothing if it is there already; also as a part of a pipeline."""
+    ttl = job.timeout + 2 * result_ttl
+    client.eval(_ENTER, 1, keys.index(job.owner), RqJob.key_for(""), job.id, repr(job.accepted_at), ttl)
+
+
+def read_page(
+    client: redis.Redis, owner: str | None, wanted: Wanted, *, most: int, after: Cursor | None, result_ttl: int
+) -> Page:
+    """Returns a part of the list of an owner's jobs, in two round trips.
+
+    It may have fewer jobs than `most` although more follow, because at most EXAMINED entries are examined.
+
+    Args:
+        owner: the name of the owner; None for the jobs of a server without API keys.
+        most: the largest number of jobs.
+        after: the place in the list where the page begins; None for the beginning.
+        result_ttl: the time that images are kept, in seconds.
+    """
+    ids, following = _find(client, owner, wanted, most=most, after=after, ttl=2 * result_ttl)
+    jobs = []
+    for answer in ask_statuses(client, ids) if ids else []:
+        with suppress(JobNotFound, JobUnreadable):  # forgotten a moment ago, or written by somebody else
+            status = read_status(*answer, result_ttl=result_ttl)
+            if status.job.owner == owner and wanted.state in (None, status.state):
+                jobs.append(status)
+    return Page(jobs, following)
+
+
+def _find(
+    client: redis.Redis, owner: str | None, wanted: Wanted, *, most: int, after: Cursor | None, ttl: int
+) -> tuple[list[str], Cursor | None]:
+    """Returns the ids of the jobs of a page, and the place where the next page begins; keeps the index for `ttl` s."""
+    names = [name for name, state in STATES.items() if state is wanted.state]
+    states = f" {' '.join(names)} " if names else ""
+    place = ("", "") if after is None else (after.job_id, repr(after.at))
+    asked = (states, wanted.kind or "", wanted.model or "", wanted.tag or "")
+    examined = EXAMINED if any(asked) else most + NOT_YET_QUEUED
+    facts = (RqJob.key_for(""), most, examined, ttl, *place, *asked)
+    found, last = client.eval(_FIND, 1, keys.index(owner), *facts)
+    ids = [job_id.decode() for job_id in found]
+    return ids, Cursor(float(last[1]), last[0].decode(errors="replace")) if last else None

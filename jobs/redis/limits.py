@@ -1,0 +1,195 @@
+"""The limits of an owner: the rate of image-steps, the number of unfinished image-steps, and the bytes in the store.
+
+No counter is decreased when a job ends. Instead each new job looks up in RQ's records which jobs of its owner are
+unfinished. So no share is ever lost, however a job, a worker or a front end ends. Rate and bytes are accounts that fill
+with time, and need not know how jobs end.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import redis
+from pydantic import Field
+
+from ..cost import NOTHING, Cost
+from ..values import Frozen
+from . import keys
+
+BURST_SECONDS = 60  # an account of a rate holds at most the image-steps of this time, and is full again after it
+RESERVED_SECONDS = 30  # a share is free again if its job does not appear in the queue within this time
+
+# One script, so that two simultaneous requests cannot both take the last share. It also reads the records of the
+# owner's jobs, which are not among its KEYS; Redis Cluster would forbid that, but RQ does not support it either. Values
+# that are not numbers, written by somebody else, count as absent, since an error would lock the owner out for ever.
+# _COUNT and _CHECK only read.
+_COUNT = """
+local id, steps, bytes, now = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), redis.call('TIME')
+local most, records, reserved, ttl = tonumber(ARGV[4]), ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7])
+now = now[1] + now[2] / 1e6
+
+local function number(text, pattern)
+  local found = tonumber(text and string.match(text, pattern) or '')
+  return found and math.abs(found) < 1e15 and found
+end
+
+local used, ended, shares = 0, {}, redis.call('HGETALL', KEYS[1])
+for i = 1, #shares, 2 do
+  local share, since = number(shares[i + 1], '^(%S+) '), number(shares[i + 1], ' (%S+)$')
+  local state = redis.pcall('HGET', records .. shares[i], 'status')
+  local unfinished = state == 'queued' or state == 'started'
+  if share and since and (unfinished or (not state and math.abs(now - since) < reserved)) then
+    used = used + share
+  else
+    table.insert(ended, shares[i])
+  end
+end
+
+-- An account of a limit that is not set has no full balance, and is neither asked nor written.
+local function account(key, cost, full, seconds)
+  local found = {key = key, cost = cost, full = full, rate = full and full / seconds, balance = full}
+  if full then
+    local kept = redis.call('HMGET', key, 'balance', 'at')
+    local paid, at = number(kept[1], '%S+'), number(kept[2], '%S+')
+    if paid and at then
+      found.stepped_back = at > now  -- Redis's clock, so that nobody knows how much time has passed
+      found.balance = math.min(full, paid + math.max(0, now - at) * found.rate)
+    end
+  end
+  return found
+end
+
+local function pay(from, cost)
+  if not from.full then return end
+  redis.call('HSET', from.key, 'balance', tostring(from.balance - cost), 'at', string.format('%.6f', now))
+  redis.call('EXPIRE', from.key, math.max(1, math.ceil((from.full - from.balance + cost) / from.rate) + 1))
+end
+
+local work = account(KEYS[2], steps, tonumber(ARGV[8]), tonumber(ARGV[9]))
+local room = account(KEYS[3], bytes, tonumber(ARGV[10]), tonumber(ARGV[11]))
+"""
+# Without a new time a balance that is used up would not grow until the clock is where it was.
+_MEND = """
+for _, each in ipairs(ended) do redis.call('HDEL', KEYS[1], each) end
+for _, each in ipairs({work, room}) do
+  if each.stepped_back then redis.call('HSET', each.key, 'at', string.format('%.6f', now)) end
+end
+"""
+_CHECK = """
+local granted = {'', '0'}
+if redis.call('HEXISTS', KEYS[1], id) == 1 then return granted end
+if most and used + steps > most then return {'unfinished', tostring(used)} end
+if work.full and work.balance <= 0 then return {'rate', tostring(-work.balance / work.rate)} end
+if room.full and room.balance < bytes then return {'stored', tostring((bytes - room.balance) / room.rate)} end
+"""
+_TAKE = """
+pay(work, steps)
+pay(room, bytes)
+redis.call('HSET', KEYS[1], id, string.format('%d %.6f', steps, now))
+if redis.call('TTL', KEYS[1]) < ttl then redis.call('EXPIRE', KEYS[1], ttl) end
+"""
+# The share is gone if the job waited for too long to be queued. Another request may have queued it, which paid nothing.
+_PUT_BACK = """
+if redis.call('EXISTS', records .. id) == 1 or redis.call('HDEL', KEYS[1], id) == 0 then return end
+pay(work, -steps)
+pay(room, -bytes)
+"""
+_RESERVE = _COUNT + _MEND + _CHECK + _TAKE + "return granted"
+_REFUSAL = _COUNT + _CHECK + "return granted"
+_GIVE_BACK = _COUNT + _PUT_BACK
+_USAGE = _COUNT + "return {tostring(used), tostring(work.balance or 0), tostring(room.balance or 0)}"
+
+
+class Limits(Frozen):
+    """The limits of an owner; None means unlimited.
+
+    Attributes:
+        rate: the average image-steps per second. An account fills at this rate, up to BURST_SECONDS of it. A job is
+            accepted if the balance is positive, and takes all its image-steps. So a large job is accepted too, but
+            the next one is not.
+        unfinished: the most image-steps of all jobs that are queued or running; each counts in full until it ends.
+        stored: the bytes that jobs may store in the time that results are kept. An account of so many bytes fills in
+            this time. A job is accepted if the account holds the most that it may store.
+    """
+
+    rate: float | None = Field(default=None, gt=0)
+    unfinished: int | None = Field(default=None, gt=0)
+    stored: int | None = Field(default=None, gt=0)
+
+    @property
+    def are_set(self) -> bool:
+        return self != Limits()
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """The limit that is reached; `amount` is the image-steps that are unfinished, or the seconds to wait."""
+
+    limit: Literal["rate", "unfinished", "stored"]
+    amount: float
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What an owner has used of its limits.
+
+    Attributes:
+        unfinished: the image-steps of its unfinished jobs.
+        balance: the image-steps in its account; 0 without a rate. A job is accepted while it is positive.
+        room: the bytes in its account; 0 if they are not limited.
+    """
+
+    unfinished: float
+    balance: float
+    room: float = 0.0
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """What an owner has taken of its limits, in Redis.
+
+    Attributes:
+        kept_seconds: the time that results are kept.
+        records: the prefix of the keys of RQ's job records.
+    """
+
+    client: redis.Redis
+    owner: str
+    limits: Limits
+    kept_seconds: float
+    records: str
+
+    def reserve(self, job_id: str, cost: Cost, *, ttl: int) -> Refusal | None:
+        """Reserves a job's share, once for each job; returns None if the job is within the limits.
+
+        Args:
+            ttl: the time in seconds after which an owner without new jobs is forgotten; longer than a job waits and
+                runs.
+        """
+        return _refusal(self._run(_RESERVE, job_id, cost, ttl))
+
+    def give_back(self, job_id: str, cost: Cost) -> None:
+        """Gives back the share and the cost of a job that was reserved but not queued."""
+        self._run(_GIVE_BACK, job_id, cost)
+
+    def refusal(self, job_id: str, cost: Cost) -> Refusal | None:
+        """Returns what `reserve` would return for a job now, and writes nothing."""
+        return _refusal(self._run(_REFUSAL, job_id, cost))
+
+    def usage(self) -> Usage:
+        """Returns what the owner has used."""
+        return Usage(*map(float, self._run(_USAGE)))
+
+    def _run(self, script: str, job_id: str = "", cost: Cost = NOTHING, ttl: int = 0) -> Any:
+        names = keys.shares(self.owner), keys.account(self.owner), keys.room(self.owner)
+        limits = self.limits
+        work = (BURST_SECONDS * limits.rate if limits.rate else "", BURST_SECONDS)
+        room = (limits.stored or "", self.kept_seconds)
+        share = (job_id, cost.image_steps, cost.stored_bytes, limits.unfinished or "")
+        return self.client.eval(script, len(names), *names, *share, self.records, RESERVED_SECONDS, ttl, *work, *room)
+
+
+def _refusal(answer: Any) -> Refusal | None:
+    limit, amount = answer
+    return Refusal(limit.decode(), float(amount)) if limit else None

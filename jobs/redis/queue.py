@@ -1,0 +1,294 @@
+"""The queue as front ends see it: submitting, reading and cancelling jobs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+
+import redis
+from rq import Queue, Retry
+from rq.exceptions import DuplicateJobError
+from rq.job import JobStatus as RqStatus
+from rq.registry import FailedJobRegistry, FinishedJobRegistry, StartedJobRegistry
+from rq.serializers import JSONSerializer
+from rq.utils import now, utcformat
+
+from ..contract import TASK, URGENCIES, Job, JobState, JobStatus
+from ..cost import Cost
+from ..errors import IdempotencyConflict, JobUnreadable, QueueUnavailable
+from . import keys
+from .backlog import ask_total, read_total
+from .capped_reads import ask_since
+from .events import Ending, status_channel
+from .forecast import Forecast, read_forecast
+from .health import RedisHealth, read_health
+from .index import Cursor, Page, Wanted, description, enter, read_page
+from .limits import Ledger, Limits, Refusal, Usage
+from .reports import ModelReport, WorkerReport
+from .rq_job import EXPIRED_AT, MAX_RETRIES, DataJob
+from .status import ask_request_hash, ask_status, read_request_hash, read_status, seconds_of, status_at_end
+from .workers import ask_reports, live_reports, read_reports, reports_for, total_rate
+
+WAKE_TOKENS = 16
+REGISTRIES = {"started": StartedJobRegistry, "finished": FinishedJobRegistry, "failed": FailedJobRegistry}
+
+# The job belongs to this script or to a worker, whichever removes the id from the list. It is one script, so that a
+# lost reply or the end of this process leaves no half-cancelled job, and a repeated request has the same effect.
+_CANCEL_QUEUED = """
+if redis.call('LREM', KEYS[1], 1, ARGV[1]) == 1 then
+  redis.call('HSET', KEYS[2], 'status', ARGV[2], 'ended_at', ARGV[3])
+  redis.call('EXPIRE', KEYS[2], ARGV[4])
+  redis.call('HDEL', KEYS[3], ARGV[1])
+  redis.call('PUBLISH', ARGV[5], '{}')
+end
+"""
+
+
+# Without the condition, a record that is forgotten at this moment would come back without an end.
+_EXPIRE = "if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('HSETNX', KEYS[1], ARGV[1], ARGV[2]) end"
+
+
+@dataclass(frozen=True)
+class Backlog:
+    """The unfinished work of one model.
+
+    Attributes:
+        image_steps: the image-steps left to do of all queued and running jobs.
+        jobs: the number of these jobs.
+        rate: the image-steps per second of all live workers; None if unknown.
+        reports: what the live workers report on the model.
+    """
+
+    image_steps: int
+    jobs: int
+    rate: float | None
+    reports: Sequence[ModelReport] = ()
+
+
+def wake(client: redis.Redis, model: str) -> None:
+    """Tells an idle worker that there may be work."""
+    with client.pipeline(transaction=False) as pipe:
+        pipe.lpush(keys.wake(model), 1)
+        pipe.ltrim(keys.wake(model), 0, WAKE_TOKENS - 1)
+        pipe.execute()
+
+
+class JobQueue:
+    """The queue for a front end. Its methods block, and raise QueueUnavailable if Redis does not answer.
+
+    Args:
+        client: a client with timeouts and without retries, so that a failure of Redis is noticed within seconds.
+        result_ttl: the time that images are kept, in seconds. Jobs are kept twice as long, so that an expired result
+            differs from an unknown job.
+    """
+
+    def __init__(self, client: redis.Redis, *, result_ttl: int) -> None:
+        self._client = client
+        self._result_ttl = result_ttl
+
+    def reserve(self, job: Job, cost: Cost, limits: Limits) -> Refusal | None:
+        """Reserves a job's share of its owner's limits before it is submitted; returns None if the job is within them.
+
+        The share of work is free again when the job ends, or if it is not submitted in time.
+        """
+        if job.owner is None or not limits.are_set:
+            return None
+        with _translated():
+            return self._ledger(job.owner, limits).reserve(job.id, cost, ttl=job.timeout + 2 * self._result_ttl)
+
+    def give_back(self, job: Job, cost: Cost, limits: Limits) -> None:
+        """Gives back what `reserve` took for a job that could not be submitted."""
+        if job.owner is not None and limits.are_set:
+            with _translated():
+                self._ledger(job.owner, limits).give_back(job.id, cost)
+
+    def refusal(self, job: Job, cost: Cost, limits: Limits) -> Refusal | None:
+        """Returns what `reserve` would return for a job now. Nothing is written."""
+        if job.owner is None or not limits.are_set:
+            return None
+        with _translated():
+            return self._ledger(job.owner, limits).refusal(job.id, cost)
+
+    def usage(self, owner: str, limits: Limits) -> Usage:
+        """Returns what an owner has used of its limits."""
+        with _translated():
+            return self._ledger(owner, limits).usage()
+
+    def _ledger(self, owner: str, limits: Limits) -> Ledger:
+        return Ledger(self._client, owner, limits, kept_seconds=self._result_ttl, records=DataJob.key_for(""))
+
+    def submit(self, job: Job, *, request_hash: str) -> bool:
+        """Accepts a job. After this has returned, the job is not lost.
+
+        Args:
+            job: a job with a new id, or with an id made from an Idempotency-Key.
+            request_hash: the hash of the request as it was sent; the same id with another hash is a conflict.
+
+        Returns:
+            True if the job is new, False if the same request was accepted before.
+
+        Raises:
+            IdempotencyConflict: if the id belongs to another request.
+        """
+        with _translated():
+            with self._client.pipeline(transaction=False) as pipe:
+                pipe.hsetnx(keys.backlog(job.model), job.id, job.image_steps)
+                enter(pipe, job, result_ttl=self._result_ttl)
+                pipe.execute()
+            try:
+                self._enqueue(job, request_hash)
+            except DuplicateJobError:
+                return self._recognise(job, request_hash)
+            with suppress(redis.RedisError):  # the job is accepted, and idle workers look every second anyway
+                wake(self._client, job.model)
+        return True
+
+    def _enqueue(self, job: Job, request_hash: str) -> None:
+        name = keys.queue_name(job.model, job.urgency)
+        queue = Queue(name, connection=self._client, job_class=DataJob, serializer=JSONSerializer)
+        fresh = queue.create_job(
+            TASK,
+            kwargs={"job": job.model_dump(mode="json")},
+            job_id=job.id,
+            timeout=job.timeout,
+            result_ttl=2 * self._result_ttl,
+            failure_ttl=2 * self._result_ttl,
+            retry=Retry(max=MAX_RETRIES),
+            meta={"request_hash": request_hash},
+            description=description(job),
+        )
+        try:
+            queue.enqueue_job(fresh, unique=True)
+        except (redis.ConnectionError, redis.TimeoutError):
+            # Perhaps only the reply was lost. A second try tells, because each id is accepted once.
+            try:
+                queue.enqueue_job(fresh, unique=True)
+            except DuplicateJobError:
+                if self._look(job.id)[1] != request_hash:
+                    raise
+
+    def _recognise(self, job: Job, request_hash: str) -> bool:
+        existing, existing_hash = self._look(job.id)
+        if existing.state.is_terminal or existing.job.model != job.model:
+            self._client.hdel(keys.backlog(job.model), job.id)
+        if existing_hash != request_hash:
+            raise IdempotencyConflict
+        return False
+
+    def _look(self, job_id: str) -> tuple[JobStatus, str]:
+        """Returns a job's status, without position and ETA, and the hash of its request."""
+        with self._client.pipeline(transaction=False) as pipe:
+            ask_status(pipe, job_id)
+            ask_request_hash(pipe, job_id)
+            status, (fields, _) = pipe.execute()
+        return read_status(*status, result_ttl=self._result_ttl), read_request_hash(fields)
+
+    def status(self, job_id: str, *, outlook: bool = True, timesteps: bool = False) -> JobStatus:
+        """Returns the status of a job.
+
+        Args:
+            outlook: whether to find out the position and the ETA of a queued job, which takes a second round trip.
+            timesteps: whether it has the timesteps of the job, which may be long.
+
+        Raises:
+            JobNotFound: if there is no job with this id.
+            JobUnreadable: if it was written by another version or by somebody else.
+        """
+        with _translated():
+            answer = ask_status(self._client, job_id, timesteps=timesteps)
+            status = read_status(*answer, result_ttl=self._result_ttl)
+            if status.job.id != job_id:
+                raise JobUnreadable("the queued job has another id than its record")
+            if status.state is not JobState.QUEUED or not outlook:
+                return status
+            forecast = self._forecast(status.job, is_queued=True)
+        return replace(status, position=forecast.position, eta_seconds=forecast.eta_seconds)
+
+    def forecast(self, job: Job) -> Forecast:
+        """Returns the forecast of a job that was not submitted, as if it were submitted now. Nothing is written."""
+        with _translated():
+            return self._forecast(job, is_queued=False)
+
+    def status_at_end(self, job: Job, ending: Ending) -> JobStatus:
+        """Returns the status of a job whose end was announced, without its timesteps."""
+        return status_at_end(job, ending, result_ttl=self._result_ttl)
+
+    def page(self, owner: str | None, wanted: Wanted, *, most: int, after: Cursor | None = None) -> Page:
+        """Returns a part of the list of an owner's jobs; see `index.read_page`."""
+        with _translated():
+            return read_page(self._client, owner, wanted, most=most, after=after, result_ttl=self._result_ttl)
+
+    def cancel(self, job_id: str) -> JobStatus:
+        """Cancels a job, at once if it is queued, or at its next step if it runs; returns its status. Is idempotent."""
+        status = self.status(job_id)
+        if status.state.is_terminal:
+            return status
+        with _translated():
+            self._client.set(keys.cancel(job_id), 1, ex=2 * self._result_ttl)
+            queue = _queue_key(keys.queue_name(status.job.model, status.job.urgency))
+            names = (queue, DataJob.key_for(job_id), keys.backlog(status.job.model))
+            facts = (RqStatus.CANCELED.value, utcformat(now()), 2 * self._result_ttl)
+            self._client.eval(_CANCEL_QUEUED, len(names), *names, job_id, *facts, status_channel(job_id))
+        return self.status(job_id)
+
+    def expire(self, job_id: str) -> None:
+        """Notes that the images of a job that has ended are deleted from now on. Is idempotent."""
+        with _translated():
+            self._client.eval(_EXPIRE, 1, DataJob.key_for(job_id), EXPIRED_AT, repr(time.time()))
+
+    def backlog(self, model: str) -> Backlog:
+        """Returns the unfinished work of a model, and what its workers report, in one round trip."""
+        with _translated(), self._client.pipeline(transaction=False) as pipe:
+            ask_total(pipe, model)
+            ask_reports(pipe)
+            total, answer = pipe.execute()
+        workers = read_reports(answer)
+        return Backlog(*read_total(total), total_rate(model, workers), reports_for(model, workers))
+
+    def workers(self) -> list[WorkerReport]:
+        """Returns the reports of the live workers."""
+        with _translated():
+            return live_reports(self._client)
+
+    def depths(self, models: list[str]) -> dict[str, dict[str, int]]:
+        """Returns the number of jobs by queue name and state; RQ's own methods would also clean up registries."""
+        names = [keys.queue_name(model, urgency) for model in models for urgency in URGENCIES]
+        with _translated(), self._client.pipeline(transaction=False) as pipe:
+            for name in names:
+                pipe.llen(_queue_key(name))
+                for registry in REGISTRIES.values():
+                    pipe.zcard(registry.key_template.format(name))
+            counts = iter(pipe.execute())
+        return {name: {state: next(counts) for state in ("queued", *REGISTRIES)} for name in names}
+
+    def oldest_age(self, models: list[str]) -> float:
+        """Returns the seconds since the oldest waiting job of the models was queued; 0 if none is waiting."""
+        names = [keys.queue_name(model, urgency) for model in models for urgency in URGENCIES]
+        with _translated(), self._client.pipeline(transaction=False) as pipe:
+            for name in names:
+                ask_since(pipe, _queue_key(name), DataJob.key_for(""))
+            times = [seconds_of(stamp) for stamp in pipe.execute()]
+        return max([0.0, *(time.time() - since for since in times if since is not None)])
+
+    def health(self) -> RedisHealth:
+        """Returns the state of Redis."""
+        with _translated():
+            return read_health(self._client)
+
+    def _forecast(self, job: Job, *, is_queued: bool) -> Forecast:
+        queues = [_queue_key(keys.queue_name(job.model, urgency)) for urgency in range(job.urgency + 1)]
+        return read_forecast(self._client, job, queues, is_queued=is_queued)
+
+
+def _queue_key(name: str) -> str:
+    return f"{Queue.redis_queue_namespace_prefix}{name}"
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except redis.RedisError as error:
+        raise QueueUnavailable from error

@@ -1,0 +1,189 @@
+"""The status of a job, read in one round trip from the records of RQ and of the worker.
+
+This is the most frequent request of clients. So RQ's own job object is avoided, which takes several times as long.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+from functools import lru_cache
+from typing import Any
+
+import redis
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic_core import from_json
+from rq.job import Job as RqJob
+from rq.job import JobStatus as RqStatus
+
+from ..contract import MAX_TIME, FailureCode, Job, JobState, JobStatus, Progress, Timesteps
+from ..errors import JobNotFound, JobUnreadable
+from ..values import Reported
+from . import keys
+from .capped_reads import MAX_FIELD, MAX_TIMESTEPS, ask_record, ask_records
+from .events import Ending
+from .rq_job import DEATHS, EXPIRED_AT, inflate
+
+STATES: dict[str, JobState] = {
+    RqStatus.QUEUED: JobState.QUEUED,
+    RqStatus.STARTED: JobState.RUNNING,
+    RqStatus.FINISHED: JobState.SUCCEEDED,
+    RqStatus.FAILED: JobState.FAILED,
+    RqStatus.STOPPED: JobState.CANCELLED,
+    RqStatus.CANCELED: JobState.CANCELLED,
+}
+
+_FIELDS = ("data", "status", "started_at", "ended_at", DEATHS, EXPIRED_AT)
+_TIMESTEPS: TypeAdapter[Timesteps] = TypeAdapter(Timesteps, config=ConfigDict(strict=True, allow_inf_nan=False))
+
+
+class _Meta(Reported):
+    """The metadata of a job in RQ's record."""
+
+    request_hash: str
+
+
+def ask_status(client: Any, job_id: str, *, timesteps: bool = False) -> Any:
+    """Sends the command whose answer `read_status` reads, or adds it to a pipeline.
+
+    Args:
+        timesteps: whether the answer has the timesteps, which may be long.
+    """
+    reports = {keys.progress(job_id): MAX_FIELD, **({keys.timesteps(job_id): MAX_TIMESTEPS} if timesteps else {})}
+    return ask_record(client, RqJob.key_for(job_id), *_FIELDS, texts=reports)
+
+
+def ask_statuses(client: Any, job_ids: Sequence[str]) -> Any:
+    """Sends one command for many jobs, whose answer is a list of what `read_status` reads."""
+    return ask_records(client, {RqJob.key_for(job_id): keys.progress(job_id) for job_id in job_ids}, *_FIELDS)
+
+
+def read_status(fields: Sequence[Any], reports: Sequence[Any], *, result_ttl: int) -> JobStatus:
+    """Returns the status of a job; position and ETA of a queued job are missing.
+
+    Args:
+        fields: the fields of RQ's record.
+        reports: the worker's progress and, if they were asked for, its timesteps.
+        result_ttl: the time that images are kept, in seconds.
+
+    Raises:
+        JobNotFound: if there is no such job.
+        JobUnreadable: if it was written by another version or by somebody else.
+    """
+    if fields[0] is None:
+        raise JobNotFound
+    try:
+        return _parse(fields, reports, result_ttl)
+    except JobUnreadable:
+        raise
+    except Exception as error:  # any error of a parser, if somebody else wrote the record
+        raise JobUnreadable("the queue holds an entry that is not a job of difuso") from error
+
+
+def ask_request_hash(pipe: Any, job_id: str) -> None:
+    """Adds to a pipeline the command whose answer's first part `read_request_hash` reads."""
+    ask_record(pipe, RqJob.key_for(job_id), "meta")
+
+
+def read_request_hash(fields: Sequence[Any]) -> str:
+    """Returns the hash of the request that a job was accepted from.
+
+    Raises:
+        JobUnreadable: if the record has no valid hash.
+    """
+    try:
+        return _Meta.model_validate_json(fields[0] or b"").request_hash
+    except ValidationError as error:
+        raise JobUnreadable("the queued job has no hash of its request") from error
+
+
+def needs_uploads(client: redis.Redis, job_id: str, *, result_ttl: float) -> bool:
+    """Returns whether the uploads of a job are still needed, by the worker or to show the ends of an interpolation.
+
+    Args:
+        result_ttl: the time that the images of its result are kept, in seconds.
+    """
+    (status, ended), _ = ask_record(client, RqJob.key_for(job_id), "status", "ended_at")
+    state = STATES.get((status or b"").decode(errors="replace"))
+    if state in (JobState.QUEUED, JobState.RUNNING):
+        return True
+    ended_at = seconds_of(ended) if state is JobState.SUCCEEDED else None
+    return ended_at is not None and time.time() - ended_at < result_ttl
+
+
+def seconds_of(stamp: bytes | None) -> float | None:
+    """Converts a time of RQ into seconds since the epoch; None if it is absent or invalid."""
+    try:
+        return _seconds(stamp)
+    except ValueError:
+        return None
+
+
+def _parse(fields: Sequence[Any], reports: Sequence[Any], result_ttl: int) -> JobStatus:
+    data, rq_status, started, ended, deaths, expired = fields
+    report, timesteps = (*reports, None)[:2]
+    job = _parse_job(data)
+    state = STATES.get((rq_status or b"").decode(), JobState.QUEUED)
+    started_at, ended_at = _seconds(started), _seconds(ended)
+    progress = Progress() if report is None else Progress.model_validate_json(report)
+    is_attempted = state is not JobState.QUEUED and started_at is not None
+    status = JobStatus(
+        job=job,
+        state=state,
+        progress=progress,
+        timesteps=None if timesteps is None else _check_timesteps(timesteps),
+        attempts=int(deaths or 0) + is_attempted,
+        eta_seconds=progress.eta_seconds if state is JobState.RUNNING else None,
+        started_at=started_at,
+        ended_at=ended_at if state.is_terminal else None,
+    )
+    return _complete(status, result_ttl, expired=float(expired) if expired else None)
+
+
+def status_at_end(job: Job, ending: Ending, *, result_ttl: int) -> JobStatus:
+    """Returns the status of a job whose end was announced, without its timesteps."""
+    return _complete(JobStatus(job=job, **dict(ending)), result_ttl)
+
+
+def _complete(status: JobStatus, result_ttl: int, *, expired: float | None = None) -> JobStatus:
+    """Adds what follows from the other facts; `expired` is the time at which the client had the images deleted."""
+    state, progress, ended_at = status.state, status.progress, status.ended_at
+    if state is JobState.SUCCEEDED:  # all its steps are done, even if the last report came before
+        progress = progress.model_copy(update={"image_steps": status.job.image_steps})
+    expires_at = ended_at + result_ttl if state is JobState.SUCCEEDED and ended_at else None
+    if expired is not None and state.is_terminal:
+        expires_at = max(0.0, expired if expires_at is None else min(expires_at, expired))
+    return replace(
+        status,
+        progress=progress,
+        expires_at=expires_at,
+        failure=(progress.failure or FailureCode.WORKER_LOST) if state is JobState.FAILED else None,
+    )
+
+
+# These two functions take most of the time for parsing, so their results are cached.
+
+
+@lru_cache(maxsize=256)
+def _parse_job(data: bytes) -> Job:
+    """Returns the job in RQ's record of a call: [function, instance, arguments, keyword arguments]."""
+    return Job.decode(from_json(inflate(data))[3].get("job"))
+
+
+@lru_cache(maxsize=8)
+def _check_timesteps(text: bytes) -> str:
+    """Returns the list as text: it may have thousands of entries, and becomes JSON again in the answer."""
+    _TIMESTEPS.validate_json(text)
+    return text.decode()
+
+
+def _seconds(stamp: bytes | None) -> float | None:
+    """Converts a time of RQ into seconds since the epoch; refuses times that datetime cannot represent."""
+    if not stamp:
+        return None
+    seconds = datetime.fromisoformat(stamp.decode()).timestamp()
+    if not 0 <= seconds <= MAX_TIME:
+        raise ValueError("the time is out of range")
+    return seconds

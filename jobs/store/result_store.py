@@ -1,0 +1,267 @@
+"""The result store: images, manifests, snapshots of trajectories and uploads, below an fsspec URL.
+
+    results/<aa>/<job id>/<attempt>/<index>.png      the images of one attempt, if they are large
+    results/<aa>/<job id>/<attempt>/trace.npz        the moments that one attempt kept, if its job asks for some
+    results/<aa>/<job id>/manifest.json              the commit point, with small images; the first writer wins
+    snapshots/<aa>/<job id>                          the state from which another worker goes on
+    uploads/<aa>/<job id>/<sha256>.png               the fitted images of the request
+
+A job may be finished twice, if its worker seemed dead but was not. Each attempt writes into its own folder, and only
+one manifest is ever linked. So there is exactly one result, and it is complete.
+
+Uploads are written before their job is accepted, and two requests with one Idempotency-Key have one job id. So an
+upload is named by its content: a request that is refused cannot replace the uploads of the accepted one.
+
+A disk or bucket may hang instead of failing. So each call has a time limit, after which the store counts as
+unavailable. Such a write may still succeed later.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import PurePosixPath
+
+from ..contract import Manifest
+from ..errors import ResultExpired, StoreUnavailable
+from .blobs import Blobs
+from .hanging_calls import HangingCalls
+
+log = logging.getLogger(__name__)
+
+IMAGE_SECONDS = 10.0
+LARGE_SECONDS = 60.0  # a snapshot of a large model has a hundred megabytes, and so may have a trace
+CHECK_SECONDS = 1.5
+CALLS = 32
+LOCAL_READERS = 4  # more read no faster from a disk, but make others wait for the GIL; a bucket takes its time
+CLOCK_SECONDS = 10.0  # by which the clocks of machines may differ
+CHECK = re.compile(r"\.{1,2}check-")  # the file of a check, and with two dots its temporary file
+
+
+class ResultStore:
+    """Reads and writes below one folder or bucket prefix. Its methods block, and raise StoreUnavailable.
+
+    Args:
+        url: a path, or an fsspec URL such as `file:///var/lib/difuso` or `s3://bucket/prefix`.
+
+    Attributes:
+        readers: the number of threads that read at once as much as can be read.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._blobs = Blobs(url)
+        self.readers = LOCAL_READERS if self._blobs.is_local else CALLS
+        self._root = self._blobs.root
+        self._calls = HangingCalls(CALLS)
+
+    def write_image(self, job_id: str, attempt: str, index: int, png: bytes) -> str:
+        """Stores one image of one attempt; returns its path for the manifest."""
+        name = f"{attempt}/{index}.png"
+        self._write(self._result(job_id) / name, png)
+        return name
+
+    def write_trace(self, job_id: str, attempt: str, npz: bytes) -> str:
+        """Stores the kept moments of one attempt; returns the path of their file for the manifest."""
+        name = f"{attempt}/trace.npz"
+        self._write(self._result(job_id) / name, npz, LARGE_SECONDS)
+        return name
+
+    def commit(self, manifest: Manifest) -> bool:
+        """Makes an attempt the result of its job; returns False if another attempt is the result already.
+
+        The result of an earlier job of the same id is replaced: an Idempotency-Key may be used again once its job is
+        forgotten, which may be before the job's result is swept.
+        """
+        data, accepted_at = manifest.model_dump_json().encode(), manifest.job.accepted_at
+        path = self._result(manifest.job.id) / "manifest.json"
+
+        def create_or_replace() -> bool:
+            if self._blobs.create(path, data):
+                return True
+            with suppress(FileNotFoundError):  # swept at this moment
+                if self._blobs.written_at(path) > accepted_at - CLOCK_SECONDS:
+                    return False
+            self._blobs.write(path, data)
+            return True
+
+        with _writing():
+            return self._calls.call(create_or_replace, IMAGE_SECONDS)
+
+    def manifest(self, job_id: str) -> Manifest | None:
+        """Returns the manifest of a job's result; None if there is no result, or if it was deleted."""
+        data = self._read(self._result(job_id) / "manifest.json")
+        return Manifest.model_validate_json(data) if data else None
+
+    def image(self, manifest: Manifest, index: int) -> bytes:
+        """Returns one image as PNG.
+
+        Raises:
+            ResultExpired: if it was deleted.
+        """
+        image = manifest.images[index]
+        png = image.png if image.path is None else self._read(self._result(manifest.job.id) / image.path)
+        if png is None:
+            raise ResultExpired
+        return png
+
+    def trace(self, manifest: Manifest) -> bytes | None:
+        """Returns the kept moments of a result as an .npz file; None if its job kept none.
+
+        Raises:
+            ResultExpired: if they were deleted.
+        """
+        if manifest.trace is None:
+            return None
+        npz = self._read(self._result(manifest.job.id) / manifest.trace, LARGE_SECONDS)
+        if npz is None:
+            raise ResultExpired
+        return npz
+
+    def write_upload(self, job_id: str, sha256: str, png: bytes) -> None:
+        """Stores a fitted image of a request, whose SHA-256 is known already."""
+        self._write(self._upload(job_id, sha256), png)
+
+    def upload(self, job_id: str, sha256: str) -> bytes | None:
+        """Returns a fitted image of a request as PNG; None if it was deleted."""
+        return self._read(self._upload(job_id, sha256))
+
+    def delete_images(self, job_id: str) -> None:
+        """Deletes the images and the uploads of a job that has ended; may be repeated.
+
+        An empty manifest is left until it is swept. So an attempt that ends late, of a worker that seemed dead, cannot
+        become the result.
+        """
+        manifest = self._result(job_id) / "manifest.json"
+        self._write(manifest, b"")
+        self.drop_snapshot(job_id)
+        for folder in (manifest.parent, self._upload(job_id, "").parent):
+            with _translated(), suppress(FileNotFoundError):
+                for path in self._calls.call(partial(self._blobs.find, folder), IMAGE_SECONDS):
+                    if path != manifest:
+                        self._calls.call(partial(self._blobs.delete, path, top=folder.parent), IMAGE_SECONDS)
+
+    def save_snapshot(self, job_id: str, data: bytes) -> None:
+        """Stores a snapshot of a job, and replaces the last one."""
+        self._write(self._snapshot(job_id), data, LARGE_SECONDS)
+
+    def snapshot(self, job_id: str) -> bytes | None:
+        """Returns the last snapshot of a job; None if there is none."""
+        return self._read(self._snapshot(job_id), LARGE_SECONDS)
+
+    def drop_snapshot(self, job_id: str) -> None:
+        """Deletes the snapshot of a job if there is one."""
+        with _translated(), suppress(FileNotFoundError):
+            self._calls.call(lambda: self._blobs.delete(self._snapshot(job_id)), IMAGE_SECONDS)
+
+    def check(self) -> None:
+        """Writes and deletes a small file.
+
+        Raises:
+            StoreUnavailable: if that fails or takes longer than CHECK_SECONDS.
+        """
+        path = self._root / f".check-{uuid.uuid4().hex}"
+
+        def write_and_delete() -> None:  # one call, so that the file is deleted even after the time limit
+            self._blobs.write(path, b"ok")
+            self._blobs.delete(path)
+
+        with _writing():
+            self._calls.call(write_and_delete, CHECK_SECONDS)
+
+    def space(self) -> tuple[int, int] | None:
+        """Returns the free and the total bytes of the store's disk; None if the store is not a local folder.
+
+        Raises:
+            StoreUnavailable: if the disk does not answer.
+        """
+        with _translated():
+            return self._calls.call(self._blobs.space, CHECK_SECONDS)
+
+    def sweep(self, max_age: float, *, needed: Callable[[str], bool] = lambda job_id: False) -> int:
+        """Deletes all files that were written more than `max_age` seconds ago; returns their number.
+
+        A file that may not be deleted is passed over. It has no time limit, because there may be a great many files.
+
+        Args:
+            needed: returns whether the uploads of a job must be kept; called for old uploads only.
+        """
+        oldest, deleted = time.time() - max_age, 0
+        refused: list[PurePosixPath] = []
+        for path, top in self._swept():
+            if not self._is_older(path, oldest) or (self._is_upload(path) and needed(path.parent.name)):
+                continue
+            try:
+                with suppress(FileNotFoundError):  # several workers may sweep at once
+                    self._blobs.delete(path, top=top)
+                    deleted += 1
+            except PermissionError:
+                refused.append(path)
+            except Exception as error:
+                raise StoreUnavailable from error
+        if refused:
+            log.warning("%d old files may not be deleted, %s among them", len(refused), refused[0])
+        return deleted
+
+    def _swept(self) -> Iterator[tuple[PurePosixPath, PurePosixPath]]:
+        """Yields all files that may be deleted once they are old, each with the folder that is to stay.
+
+        Of what lies beside the store's own folders, these are only the files of checks that did not end.
+        """
+        for kind in ("results", "snapshots", "uploads"):
+            with _translated():
+                found = self._blobs.find(self._root / kind)
+            yield from [(path, self._root / kind) for path in found]
+        with _translated(), suppress(FileNotFoundError):
+            yield from [(path, self._root) for path in self._blobs.beside() if CHECK.match(path.name)]
+
+    def _is_upload(self, path: PurePosixPath) -> bool:
+        return path.is_relative_to(self._root / "uploads")
+
+    def _is_older(self, path: PurePosixPath, oldest: float) -> bool:
+        with _translated(), suppress(FileNotFoundError):
+            return self._blobs.written_at(path) < oldest
+        return False
+
+    def _result(self, job_id: str) -> PurePosixPath:
+        return self._root / "results" / job_id[:2] / job_id
+
+    def _upload(self, job_id: str, sha256: str) -> PurePosixPath:
+        return self._root / "uploads" / job_id[:2] / job_id / f"{sha256}.png"
+
+    def _snapshot(self, job_id: str) -> PurePosixPath:
+        return self._root / "snapshots" / job_id[:2] / job_id
+
+    def _read(self, path: PurePosixPath, seconds: float = IMAGE_SECONDS) -> bytes | None:
+        with _translated(), suppress(FileNotFoundError):
+            return self._calls.call(lambda: self._blobs.read(path), seconds)
+        return None
+
+    def _write(self, path: PurePosixPath, data: bytes, seconds: float = IMAGE_SECONDS) -> None:
+        with _writing():
+            self._calls.call(lambda: self._blobs.write(path, data), seconds)
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    """Like `_translated`, but FileNotFoundError becomes StoreUnavailable, too: the folder or bucket is missing."""
+    try:
+        with _translated():
+            yield
+    except FileNotFoundError as error:
+        raise StoreUnavailable from error
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Turns all errors into StoreUnavailable, except FileNotFoundError, which all filesystems raise alike."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except Exception as error:
+        raise StoreUnavailable from error

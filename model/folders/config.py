@@ -1,0 +1,174 @@
+"""Everything about a model except its weights, as frozen values; `config_json` reads and writes them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from ..errors import PlanError
+from ..networks.configs import AnyNetworkConfig, ClassifierConfig
+from ..plans.clipping import Clipping
+from ..plans.plan import Plan, Prediction, Variance, make_plan
+from ..plans.preconditioning import Preconditioning
+from ..plans.schedule import NoiseSchedule
+from ..plans.schedule_config import ScheduleConfig as ScheduleConfig
+from ..plans.settings import SamplerDefaults as SamplerDefaults
+from ..plans.settings import Settings, settle
+from ..shape import ImageSize, Shape
+
+
+@dataclass(frozen=True)
+class ConditionConfig:
+    """The image that a conditional network sees beside x_t, such as the small image that it enlarges.
+
+    Attributes:
+        size: height and width in pixels; it is enlarged to the size of x_t, see `model.condition`.
+        max_augmentation: the largest standard deviation of the noise that conditions had in training, 0..1.
+        augmentation: the standard deviation for a request that names none, at most `max_augmentation`.
+    """
+
+    size: int
+    max_augmentation: float = 0.0
+    augmentation: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.augmentation > self.max_augmentation:
+            raise ValueError(f"augmentation must be at most max_augmentation, {self.max_augmentation:g}")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """A model without its weights.
+
+    Attributes:
+        network: the network's own config; its type selects the network.
+        weaker: that of a weaker version of the network, from whose output guidance moves away (Karras et al. 2024,
+            "Guiding a Diffusion Model with a Bad Version of Itself"); None for guidance by labels.
+        image_size: side of the square images in pixels, or (height, width).
+        channels: number of channels of an image, 1 to MAX_CHANNELS.
+        schedule: the noise schedule of training.
+        prediction: the quantity that the network predicts.
+        preconditioning: how a network is called that was trained on noise levels and not on timesteps; None for others.
+        variance: variance of ancestral sampling; a learned kind needs a network with outputs for it.
+        clip: how the predicted x0 is clipped while sampling.
+        classes: class names, None for an unconditional model.
+        classifier: the noisy classifier that may guide sampling, if there is one.
+        condition: the image that the network sees beside x_t; None for an unconditional network.
+        defaults: sampler settings for requests that name none.
+        plans: sampler settings by name, for requests that name them instead.
+        training: how the model was trained; free JSON, for people.
+    """
+
+    network: AnyNetworkConfig
+    image_size: ImageSize = 64
+    channels: int = 3
+    schedule: ScheduleConfig = ScheduleConfig()
+    prediction: Prediction = "eps"
+    preconditioning: Preconditioning | None = None
+    variance: Variance = "fixed_small"
+    clip: Clipping = Clipping()
+    classes: tuple[str, ...] | None = None
+    classifier: ClassifierConfig | None = None
+    condition: ConditionConfig | None = None
+    weaker: AnyNetworkConfig | None = None
+    defaults: SamplerDefaults = field(default_factory=SamplerDefaults)
+    plans: Mapping[str, SamplerDefaults] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def shape(self) -> Shape:
+        """(C, H, W) of one image."""
+        return Shape.of(self.image_size, self.channels)
+
+    @property
+    def condition_shape(self) -> Shape | None:
+        """(C, h, w) of the image that the network sees beside x_t; None for an unconditional network."""
+        if self.condition is None:
+            return None
+        return Shape.of(self.condition.size, self.network.condition_channels)
+
+    @property
+    def told(self) -> tuple[str, ...]:
+        """The names of the arguments that a call of the network has beside x_t and t, in their order."""
+        labels = () if self.classes is None else ("labels",)
+        return labels if self.condition is None else (*labels, "condition", "level")
+
+    @property
+    def num_labels(self) -> int:
+        """Number of classes that a label may name: those of the network, or else those of the classifier."""
+        if self.classes is not None:
+            return len(self.classes)
+        return 0 if self.classifier is None else self.classifier.num_classes
+
+    @property
+    def never_guided(self) -> str | None:
+        """Why nothing but a classifier can guide it, to be read after the model's name; None if something can."""
+        if self.weaker is not None:
+            return None
+        if self.classes is None:
+            return "has no classes"
+        return None if self.network.null_class else "was not trained without labels"
+
+    def accepts(self, label: int | None, settings: Settings | None = None) -> bool:
+        """Returns whether the network, and whatever guides it with these settings, can be called with this class."""
+        settings = settings or Settings()
+        if settings.guidance_scale != 1.0 and (self.never_guided or (self.weaker is None and label is None)):
+            return False
+        if label is None:
+            return (self.classes is None or self.network.null_class) and not settings.classifier_scale
+        return label < self.num_labels
+
+    def defaults_of(self, plan: str | None = None) -> SamplerDefaults:
+        """Returns the settings of a request that chooses nothing, or nothing but one of the plans.
+
+        Raises:
+            PlanError: if there is no such plan.
+        """
+        if plan is None:
+            return self.defaults
+        if plan not in self.plans:
+            known = f"must be one of {', '.join(self.plans)}" if self.plans else "must be omitted: this model has none"
+            raise PlanError(known, "plan")
+        return self.plans[plan]
+
+    def settle(self, *, plan: str | None = None, start: int | None = None, **choices: Any) -> Settings:
+        """Completes the chosen settings of a run; see `plans.settings.settle`.
+
+        Runs that begin at an image take at most eta 1 from the model. With more they still draw good images, but forget
+        the image: only eta 1 draws from p(x_0 | x_t). Nor do they take the model's guidance.
+
+        Args:
+            plan: the name of the plan that completes them; None for the defaults.
+            start: the timestep of the image where the run begins; None for a run that begins with noise, at T-1.
+            choices: the settings that a request chooses.
+
+        Raises:
+            PlanError: if the choices contradict each other or the model.
+        """
+        own = Settings(**vars(self.defaults_of(plan)), variance=self.variance, clip=self.clip.mode)
+        if start is None:
+            return settle(choices, own, timesteps=self.schedule.num_train_timesteps)
+        return settle(choices, replace(own, eta=min(own.eta, 1.0), guidance_scale=1.0), timesteps=start + 1)
+
+    def plan(self, schedule: NoiseSchedule, *, start: int | None = None, **choices: Any) -> Plan:
+        """Makes the plan of one sampling run of this model, whose open settings `settle` completes.
+
+        Raises:
+            PlanError: if the model has no such run.
+        """
+        return self.plan_of(schedule, self.settle(start=start, **choices), start=start)
+
+    def plan_of(self, schedule: NoiseSchedule, settings: Settings, *, start: int | None = None) -> Plan:
+        """Makes the plan of settled settings; see `make_plan`.
+
+        Raises:
+            PlanError: if the model has no such run.
+        """
+        if settings.classifier_scale and self.classifier is None:
+            raise PlanError("must be 0, because this model has no classifier", "classifier_scale")
+        if settings.variance.startswith("learned") and settings.variance != self.variance:
+            learned = f"{settings.variance} was not learned by this model"
+            raise PlanError(f"{learned}, whose own variance is {self.variance}", "variance")
+        clipping = self.clip.with_mode(settings.clip)
+        return make_plan(schedule, settings, prediction=self.prediction, clipping=clipping, start=start)

@@ -1,0 +1,163 @@
+"""Reads and writes a checkpoint's config.json, and checks that the model which it describes can be served."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from ..errors import CheckpointError
+from ..networks.configs import NETWORKS, AnyNetworkConfig, ClassifierConfig
+from ..plans.clipping import Clipping
+from ..plans.preconditioning import Preconditioning
+from ..plans.schedule_config import ScheduleConfig
+from ..plans.settings import INTERVAL
+from ..shape import MAX_CHANNELS, Shape
+from .bounds import check_config
+from .config import ConditionConfig, ModelConfig, SamplerDefaults
+from .parsing import parse
+
+FORMAT = 1
+
+NETWORK_SECTIONS = ("network", "weaker")
+SECTIONS: dict[str, type[Any]] = {
+    "schedule": ScheduleConfig,
+    "clip": Clipping,
+    "defaults": SamplerDefaults,
+    "classifier": ClassifierConfig,
+    "condition": ConditionConfig,
+    "preconditioning": Preconditioning,
+}
+
+
+def config_to_json(config: ModelConfig) -> dict[str, Any]:
+    """Returns the content of config.json, without the number of parameters."""
+    content = dataclasses.asdict(config)
+    for name in NETWORK_SECTIONS:
+        network = getattr(config, name)
+        if network is not None:
+            kind = next(kind for kind, config_type in NETWORKS.items() if isinstance(network, config_type))
+            content[name] = {"type": kind, **content[name]}
+    for settings in (content["defaults"], *content["plans"].values()):  # older versions know no interval
+        for name in INTERVAL:
+            if settings[name] is None:
+                del settings[name]
+    return {"format": FORMAT, **content}
+
+
+def config_from_json(content: Mapping[str, Any]) -> ModelConfig:
+    """Reads the content of config.json; the reverse of `config_to_json`.
+
+    Raises:
+        CheckpointError: if the format is unknown, if a field is missing, unknown or impossible, or if a number is out
+            of its bound; the message names the field.
+    """
+    if content.get("format") != FORMAT:
+        raise CheckpointError(f"config.json has format {content.get('format')!r}; this version reads format {FORMAT}")
+    check_config(content)
+    try:
+        fields = {name: value for name, value in content.items() if name not in ("format", "parameters")}
+        for name in ("network", "schedule"):
+            if name not in fields:
+                raise ValueError(f"{name} is missing")
+        for name in NETWORK_SECTIONS:
+            if fields.get(name) is not None:
+                fields[name] = _network(name, fields[name])
+        for name, section in SECTIONS.items():
+            if fields.get(name) is not None:
+                fields[name] = parse(section, fields[name], f"{name}.")
+        plans = fields.get("plans") or {}
+        fields["plans"] = {name: parse(SamplerDefaults, plan, f"plans.{name}.") for name, plan in plans.items()}
+        config = parse(ModelConfig, fields)
+        _check(config)
+    except (TypeError, ValueError, LookupError, ArithmeticError) as error:
+        raise CheckpointError(f"config.json: {error}") from error
+    return config
+
+
+def _network(name: str, content: Mapping[str, Any]) -> AnyNetworkConfig:
+    fields = dict(content)
+    kind = fields.pop("type", None)
+    if kind not in NETWORKS:
+        raise ValueError(f"{name}.type must be one of {', '.join(NETWORKS)}, got {kind!r}")
+    return parse(NETWORKS[kind], fields, f"{name}.")
+
+
+def _check(config: ModelConfig) -> None:
+    if not 1 <= config.channels <= MAX_CHANNELS or config.network.in_channels != config.channels:
+        raise ValueError(f"channels must be 1 to {MAX_CHANNELS} and equal the network's in_channels")
+    with_variance = 2 * config.channels
+    allowed = (with_variance,) if config.variance.startswith("learned") else (config.channels, with_variance)
+    if config.network.out_channels not in allowed:
+        wanted = " or ".join(map(str, allowed))
+        raise ValueError(f"with variance {config.variance} the network needs out_channels {wanted}")
+    multiple, shape = config.network.size_multiple, config.shape
+    if any(side <= 0 or side % multiple for side in (shape.height, shape.width)):
+        raise ValueError(f"image_size must be a multiple of {multiple}, in height and width")
+    if config.network.num_classes != (None if config.classes is None else len(config.classes)):
+        raise ValueError("classes and the network's num_classes disagree")
+    _check_condition(config)
+    _check_classifier(config)
+    _check_weaker(config)
+    _check_defaults(config)
+    schedule = config.schedule.build()
+    if config.preconditioning is not None:
+        config.preconditioning.check(config.prediction, schedule)
+    # A request without settings must have a plan; this also checks schedule, prediction and variance.
+    config.plan(schedule, steps=config.defaults.steps)
+    for name in config.plans:
+        config.plan_of(schedule, config.settle(plan=name))
+
+
+def _check_condition(config: ModelConfig) -> None:
+    channels = config.network.condition_channels
+    if (config.condition is not None) != bool(channels):
+        raise ValueError("a network with condition_channels needs the table condition, and no other network has one")
+    if config.condition is None:
+        return
+    if channels not in (1, 3):
+        raise ValueError(f"condition_channels must be 1 or 3, got {channels}")
+    if not config.shape.is_square or config.shape.planes > 1:
+        raise ValueError("a network with a condition draws squares of 1 or 3 channels: change image_size or channels")
+    if config.condition.size > config.shape.height:
+        raise ValueError(f"condition.size must be at most image_size, {config.shape.height}")
+
+
+def _check_classifier(config: ModelConfig) -> None:
+    classifier = config.classifier
+    if classifier is None:
+        return
+    if config.shape != Shape.of(classifier.image_size, classifier.in_channels):
+        raise ValueError(
+            "the classifier's in_channels and image_size must be the model's channels and image_size: "
+            "make image_size the same, one number, and the channels too"
+        )
+    if config.classes is not None and classifier.num_classes != len(config.classes):
+        raise ValueError("classes and the classifier's num_classes disagree")
+
+
+def _check_weaker(config: ModelConfig) -> None:
+    """Checks that the weaker network can be called with what the network is called with."""
+    if config.weaker is None:
+        return
+    if config.condition is not None:
+        raise ValueError("a network with a condition cannot have a weaker network")
+    for name in ("in_channels", "condition_channels", "num_classes", "null_class"):
+        if getattr(config.weaker, name) != (wanted := getattr(config.network, name)):
+            raise ValueError(f"weaker.{name} must be the network's, {wanted}")
+    if config.weaker.out_channels < config.channels:
+        raise ValueError(f"weaker.out_channels must be at least {config.channels}")
+    multiple = config.weaker.size_multiple
+    if any(side % multiple for side in (config.shape.height, config.shape.width)):
+        raise ValueError(f"with this weaker network image_size must be a multiple of {multiple}")
+
+
+def _check_defaults(config: ModelConfig) -> None:
+    """Checks that the model can be guided as its defaults and plans say."""
+    named = {"defaults": config.defaults, **{f"plans.{name}": plan for name, plan in config.plans.items()}}
+    for name, settings in named.items():
+        if config.weaker is None and settings.guidance_scale != 1.0:
+            raise ValueError(f"{name}.guidance_scale must be 1 for a model without a weaker network")
+        for end in INTERVAL:
+            if getattr(settings, end) is not None and config.never_guided is not None:
+                raise ValueError(f"{name}.{end} must be left out: the model {config.never_guided}")

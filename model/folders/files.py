@@ -1,0 +1,153 @@
+"""Reads the small files of a checkpoint folder, which may be hostile. It needs no torch: front ends read them too.
+
+Every read has a limit, and none can block: a pipe in the place of a file is refused.
+"""
+
+from __future__ import annotations
+
+import errno
+import math
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+from pydantic_core import from_json
+
+from ..errors import CheckpointError, unreadable
+
+CONFIG, WEIGHTS, SUMS = "config.json", "model.safetensors", "SHA256SUMS"
+PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl")
+MAX_FILE = 1 << 20  # bytes of a config or SHA256SUMS; a config with the names of 22,000 classes has half of that
+MAX_HEADER = 1 << 21  # bytes of a safetensors header; a header of 2,000 tensors has a tenth of that
+LONGEST_NUMBER = 8  # bytes of the longest type of number in a tensor
+MAX_DIMENSIONS, MAX_NUMBERS = 8, 2**60  # limits of one tensor
+NOTHING_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)  # facts of a folder; any other error is one of the disk
+
+
+def is_file(path: Path) -> bool:
+    """Returns whether a path leads to a regular file. `Path.is_file` may also say no because the disk fails.
+
+    Raises:
+        CheckpointUnreadable: if nobody can tell.
+    """
+    return stat.S_ISREG(_mode(path))
+
+
+def is_folder(path: Path) -> bool:
+    """Returns whether a path leads to a folder.
+
+    Raises:
+        CheckpointUnreadable: if nobody can tell.
+    """
+    return stat.S_ISDIR(_mode(path))
+
+
+def _mode(path: Path) -> int:
+    """Returns the kind and permissions of what a path leads to; 0 if there is nothing."""
+    try:
+        return path.stat().st_mode
+    except OSError as error:
+        if error.errno in NOTHING_THERE:
+            return 0
+        raise unreadable(path.name, error) from error
+
+
+def require_file(folder: Path, name: str) -> None:
+    """Checks that a file exists.
+
+    Raises:
+        CheckpointError: if it is missing; the message has a hint if there are pickled weights instead.
+    """
+    if not is_file(folder / name):
+        pickles = [path.name for path in sorted((folder / name).parent.glob("*")) if path.suffix in PICKLES]
+        hint = f"; {pickles[0]} is a pickle, which may run code and is never loaded" if pickles else ""
+        raise CheckpointError(f"{name} is missing{hint}")
+
+
+def read_json(folder: Path, name: str) -> dict[str, Any]:
+    """Reads the JSON object in a file; deep nesting and lone surrogates are refused.
+
+    Raises:
+        CheckpointError: if the file is missing, too long or not a JSON object.
+    """
+    try:
+        content = from_json(read_bytes(folder, name))
+    except ValueError as error:
+        raise CheckpointError(f"{name} is not JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{name} is not a JSON object")
+    return content
+
+
+def read_sums(folder: Path) -> dict[str, str]:
+    """Reads the digests of SHA256SUMS, by file name.
+
+    Raises:
+        CheckpointError: if SHA256SUMS is missing, too long or of another format.
+    """
+    try:
+        text = read_bytes(folder, SUMS).decode("utf-8")
+        lines = [line.split(maxsplit=1) for line in text.splitlines() if line.strip()]
+        return {name.strip().lstrip("*"): digest for digest, name in lines}
+    except ValueError as error:
+        raise CheckpointError(f"{SUMS} is not in the format of sha256sum: write it with `sha256sum`") from error
+
+
+def read_shapes(folder: Path, name: str) -> dict[str, tuple[int, ...]]:
+    """Reads the shapes of the tensors from the header of a safetensors file: eight bytes of length, then JSON.
+
+    Raises:
+        CheckpointError: if the file is missing, not in this format, or longer than its tensors can be.
+    """
+    require_file(folder, name)
+    try:
+        with _open(folder / name) as file:
+            length = int.from_bytes(file.read(8), "little")
+            if length > MAX_HEADER:
+                raise ValueError(f"its header must have at most {MAX_HEADER} bytes, not {length}")
+            header = from_json(file.read(length))
+            size = os.fstat(file.fileno()).st_size
+        shapes = {str(tensor): _shape(facts) for tensor, facts in header.items() if tensor != "__metadata__"}
+    except OSError as error:
+        raise unreadable(name, error) from error
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{name} is not a safetensors file: {error}") from error
+    if size > 8 + length + LONGEST_NUMBER * sum(map(math.prod, shapes.values())):
+        raise CheckpointError(f"{name} is not a safetensors file: it is longer than its header says")
+    return shapes
+
+
+def _shape(facts: Any) -> tuple[int, ...]:
+    shape = tuple(facts["shape"])
+    lengths_are_sound = all(type(length) is int and 0 <= length < MAX_NUMBERS for length in shape)
+    if len(shape) > MAX_DIMENSIONS or not lengths_are_sound or math.prod(shape) >= MAX_NUMBERS:
+        raise ValueError("a tensor has an impossible shape")
+    return shape
+
+
+def read_bytes(folder: Path, name: str) -> bytes:
+    """Reads a short file as a whole.
+
+    Raises:
+        CheckpointError: if the file is missing or too long.
+        CheckpointUnreadable: if it cannot be read.
+    """
+    require_file(folder, name)
+    try:
+        with _open(folder / name) as file:
+            content = file.read(MAX_FILE + 1)
+    except OSError as error:
+        raise unreadable(name, error) from error
+    if len(content) > MAX_FILE:
+        raise CheckpointError(f"{name} must have at most {MAX_FILE} bytes")
+    return content
+
+
+def _open(path: Path) -> Any:
+    """Opens a file for reading. It does not block if a pipe is in the place of the file."""
+    file = open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")  # noqa: SIM115
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(f"{path.name} is not a regular file")
+    return file

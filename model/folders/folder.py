@@ -1,0 +1,131 @@
+"""The large files of a checkpoint folder: checked when they are read, and written completely or not at all."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from ..errors import CheckpointError, unreadable
+from .config import ModelConfig
+from .files import SUMS, read_bytes, read_sums, require_file
+
+
+@dataclass(frozen=True)
+class FolderContents:
+    """The content of a folder, before a network is built for it.
+
+    Attributes:
+        config: the model's config.
+        weights: the network's tensors by the names of our network, in any floating-point type.
+        weights_file: name of the file with the weights, for messages.
+        sha256: hexadecimal SHA-256 of that file.
+        parameters: the number of parameters that the folder states, if it does.
+        beside: the tensors of the networks beside it, by the name of their file.
+        beside_sha256: the hexadecimal SHA-256 of those files.
+    """
+
+    config: ModelConfig
+    weights: dict[str, Tensor]
+    weights_file: str
+    sha256: str
+    parameters: int | None = None
+    beside: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    beside_sha256: tuple[str, ...] = ()
+
+
+def file_sha256(path: Path) -> str:
+    """Returns the hexadecimal SHA-256 of a file.
+
+    Raises:
+        CheckpointUnreadable: if it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise unreadable(path.name, error) from error
+
+
+def checked_sums(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    """Compares these files with SHA256SUMS; returns its digests by file name.
+
+    Raises:
+        CheckpointError: if one of the files or SHA256SUMS is missing, or a digest differs.
+    """
+    sums = read_sums(folder)
+    for name in names:
+        require_file(folder, name)
+        if name.endswith(".json"):  # read with a limit, because it may be hostile
+            digest = hashlib.sha256(read_bytes(folder, name)).hexdigest()
+        else:
+            digest = file_sha256(folder / name)
+        if digest != sums.get(name):
+            raise CheckpointError(f"{name} does not match its SHA-256 sum: it was damaged or edited")
+    return sums
+
+
+def read_safetensors(folder: Path, name: str) -> dict[str, Tensor]:
+    """Reads the tensors in a file, by name.
+
+    Raises:
+        CheckpointError: if it is not a safetensors file.
+        CheckpointUnreadable: if it cannot be read; safetensors says that it is missing, whatever the reason is.
+    """
+    try:
+        return load_file(folder / name)
+    except SafetensorError as error:
+        raise CheckpointError(f"{name} is not a safetensors file: {error}") from error
+    except OSError as error:
+        raise unreadable(name, error) from error
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """Gives a temporary folder to write into. It replaces `folder` when the block ends without an exception.
+
+    SHA256SUMS of all its files is added. If the block raises, the old `folder` stays.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        yield fresh
+        files = sorted(path.relative_to(fresh) for path in fresh.rglob("*") if path.is_file())
+        sums = "".join(f"{file_sha256(fresh / name)}  {name}\n" for name in files)
+        (fresh / SUMS).write_text(sums, encoding="utf-8")
+        for path in (fresh, *fresh.rglob("*")):
+            path.chmod(0o755 if path.is_dir() else 0o644)  # mkdtemp makes folders that only their owner may read
+            if path.is_file():
+                with path.open("rb") as file:
+                    os.fsync(file.fileno())
+        if folder.exists():
+            _exchange(fresh, folder)
+        else:
+            fresh.rename(folder)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def _exchange(fresh: Path, folder: Path) -> None:
+    """Swaps two folders. On Linux it is one step, so that a kill at any moment leaves a folder under each name."""
+    if sys.platform == "linux":
+        at_fdcwd, rename_exchange = -100, 2
+        renameat2 = getattr(ctypes.CDLL(None), "renameat2", None)  # old C libraries lack it
+        paths = (at_fdcwd, os.fsencode(fresh), at_fdcwd, os.fsencode(folder))
+        if renameat2 is not None and renameat2(*paths, rename_exchange) == 0:
+            return
+    aside = fresh.with_name(fresh.name + ".old")  # three steps, where the system or the disk cannot swap in one
+    folder.rename(aside)
+    fresh.rename(folder)
+    aside.rename(fresh)

@@ -1,0 +1,188 @@
+"""Translates the config of a diffusers scheduler to ours and back (as of diffusers 0.42)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from model.errors import CheckpointError
+from model.folders.config import ModelConfig
+
+# All of these train on x_t = sqrt(abar_t) x0 + sqrt(1 - abar_t) eps with the same fields. We have the samplers of the
+# first two, and of the next two with the fields of MULTISTEP; models with any other scheduler are sampled by DDIM.
+DDPM, DDIM, DPM, UNIPC = "DDPMScheduler", "DDIMScheduler", "DPMSolverMultistepScheduler", "UniPCMultistepScheduler"
+SCHEDULERS = (
+    *(DDPM, DDIM, DPM, UNIPC, "DEISMultistepScheduler", "DPMSolverSDEScheduler", "DPMSolverSinglestepScheduler"),
+    *("EulerAncestralDiscreteScheduler", "EulerDiscreteScheduler", "HeunDiscreteScheduler"),
+    *("KDPM2AncestralDiscreteScheduler", "KDPM2DiscreteScheduler", "LMSDiscreteScheduler", "PNDMScheduler"),
+)
+BETA_SCHEDULES = {"linear": "linear", "scaled_linear": "scaled_linear", "squaredcos_cap_v2": "cosine"}
+PREDICTIONS = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}
+SPACINGS = ("leading", "linspace", "trailing")
+NO_LIMIT = 1e30  # stands for infinity, which JSON cannot hold
+VARIANCES = {
+    "fixed_small": "fixed_small",
+    "fixed_small_log": "fixed_small",  # the same variance, computed as a logarithm
+    "fixed_large": "fixed_large",
+    "learned_range": "learned_range",
+}
+MISCOMPUTED = {
+    "fixed_large_log": "diffusers takes the square root of a negative logarithm, so its images are NaN",
+    "learned": "diffusers uses the network's output as the variance, but it is the logarithm of the variance",
+}
+
+ON_TIMESTEPS: dict[str, Any] = {
+    "use_karras_sigmas": False,
+    "use_exponential_sigmas": False,
+    "use_beta_sigmas": False,
+    "use_lu_lambdas": False,
+    "use_flow_sigmas": False,
+    "final_sigmas_type": "zero",
+}
+MIDPOINT: dict[str, Any] = {"solver_type": "midpoint", **ON_TIMESTEPS}
+
+# Our samplers, with their eta, that are a scheduler of diffusers with these fields. For sde-dpmsolver++ ours
+# has another weight of the slope.
+MULTISTEP: tuple[tuple[str, float, str, dict[str, Any]], ...] = (
+    ("dpmpp", 0.0, DPM, {"algorithm_type": "dpmsolver++", "solver_order": 2, **MIDPOINT}),
+    ("dpmpp", 1.0, DPM, {"algorithm_type": "sde-dpmsolver++", "solver_order": 2, **MIDPOINT}),
+    ("dpmpp_3m", 0.0, DPM, {"algorithm_type": "dpmsolver++", "solver_order": 3, **MIDPOINT}),
+    (
+        "unipc",
+        0.0,
+        UNIPC,
+        {
+            "solver_order": 2,
+            "solver_type": "bh2",
+            "predict_x0": True,
+            "disable_corrector": [],
+            "solver_p": None,
+            "lower_order_final": True,
+            **ON_TIMESTEPS,
+        },
+    ),
+)
+
+
+def scheduler_from_diffusers(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Translates a scheduler_config.json to schedule, prediction, variance, clip and defaults of `ModelConfig`.
+
+    Raises:
+        CheckpointError: if we have no such scheduler; the message names the field at fault.
+    """
+    kind = content.get("_class_name")
+    if kind not in SCHEDULERS:
+        raise _refusal(f"{kind!r} is not supported; supported are {', '.join(SCHEDULERS)}")
+    if content.get("predict_epsilon") is False:
+        raise _refusal("predict_epsilon is false, which diffusers ignores; write prediction_type sample instead")
+    if (variance_type := content.get("variance_type")) in MISCOMPUTED:
+        raise _refusal(f"variance_type is {variance_type}: {MISCOMPUTED[variance_type]}")
+    defaults = _defaults(content)
+    return {
+        "schedule": _schedule(content),
+        "prediction": PREDICTIONS[_chosen(content, "prediction_type", PREDICTIONS)],
+        "variance": VARIANCES[_chosen(content, "variance_type", VARIANCES)],
+        # Of these schedulers of diffusers those of MULTISTEP have no clip_sample.
+        "clip": _clipping(
+            content,
+            clip_sample=defaults["sampler"] in ("ddpm", "ddim") and content.get("clip_sample", True),
+        ),
+        "defaults": defaults,
+    }
+
+
+def scheduler_to_diffusers(config: ModelConfig) -> dict[str, Any]:
+    """Returns the scheduler_config.json of a DDPMScheduler for a model that draws noise, else that of a DDIMScheduler.
+
+    Of our samplers diffusers' pipelines for unconditional images have these two; the others are their solvers of higher
+    order. The config lacks the arguments that diffusers takes per call: the number of steps, the eta of DDIM, and
+    `use_clipped_model_output`, which is the negation of our `keep_eps`.
+
+    Raises:
+        CheckpointError: if diffusers cannot use the model; the message names the field at fault.
+    """
+    defaults, schedule, clip = config.defaults, config.schedule, config.clip
+    if config.variance not in VARIANCES:
+        raise CheckpointError(f"diffusers has no equivalent of variance {config.variance}")
+    if config.network.out_channels != config.channels and config.variance != "learned_range":
+        raise CheckpointError(f"diffusers has no equivalent of variance {config.variance} beside a learned variance")
+    if defaults.spacing not in SPACINGS:
+        raise CheckpointError(f"diffusers has no equivalent of spacing {defaults.spacing}")
+    noisy = defaults.sampler == "ddpm" or (defaults.sampler == "dpmpp" and defaults.eta > 0)
+    ancestral = noisy or config.variance != "fixed_small"
+    content = {
+        "_class_name": DDPM if ancestral else DDIM,
+        "num_train_timesteps": schedule.num_train_timesteps,
+        "prediction_type": {ours: theirs for theirs, ours in PREDICTIONS.items()}[config.prediction],
+        "clip_sample": clip.mode == "static",
+        "clip_sample_range": 1.0 if clip.bound is None else clip.bound,
+        "thresholding": clip.mode == "dynamic",
+        "dynamic_thresholding_ratio": clip.quantile,
+        "sample_max_value": NO_LIMIT if clip.bound is None else clip.bound,
+        "timestep_spacing": defaults.spacing,
+        "rescale_betas_zero_snr": schedule.zero_terminal_snr,
+        **({"variance_type": config.variance} if ancestral else {}),
+    }
+    betas = dataclasses.replace(schedule, zero_terminal_snr=False).build().betas
+    theirs = {ours: theirs for theirs, ours in BETA_SCHEDULES.items()}
+    if schedule.type not in theirs:
+        return {**content, "trained_betas": tuple(betas.tolist())}
+    content["beta_schedule"] = theirs[schedule.type]
+    if schedule.type != "cosine":
+        content |= {"beta_start": float(betas[0]), "beta_end": float(betas[-1])}
+    return content
+
+
+def _schedule(content: Mapping[str, Any]) -> dict[str, Any]:
+    common = {
+        "num_train_timesteps": content.get("num_train_timesteps", 1000),
+        "zero_terminal_snr": content.get("rescale_betas_zero_snr", False),
+    }
+    if (listed := content.get("trained_betas")) is not None:
+        return {"type": "listed", "betas": listed, **common}
+    kind = BETA_SCHEDULES[_chosen(content, "beta_schedule", BETA_SCHEDULES)]
+    ends = {"beta_start": content.get("beta_start", 0.0001), "beta_end": content.get("beta_end", 0.02)}
+    return {"type": kind, **common, **({} if kind == "cosine" else ends)}
+
+
+def _clipping(content: Mapping[str, Any], *, clip_sample: bool) -> dict[str, Any]:
+    # diffusers clips x0 and keeps the predicted noise.
+    if content.get("thresholding"):
+        quantile = content.get("dynamic_thresholding_ratio", 0.995)
+        bound = content.get("sample_max_value", 1.0)
+        return {"mode": "dynamic", "bound": bound, "quantile": quantile, "keep_eps": True}
+    if clip_sample:
+        return {"mode": "static", "bound": content.get("clip_sample_range", 1.0), "keep_eps": True}
+    return {"mode": "none", "keep_eps": True}
+
+
+def _defaults(content: Mapping[str, Any]) -> dict[str, Any]:
+    kind, spacing = content["_class_name"], _chosen(content, "timestep_spacing", SPACINGS)
+    if kind in (DDPM, DDIM) and spacing == "leading" and content.get("steps_offset", 0) != 0:
+        raise _refusal(f"steps_offset must be 0, not {content['steps_offset']}")
+    if kind == DDIM and content.get("set_alpha_to_one") is False:
+        raise _refusal("set_alpha_to_one must not be false: the last step would leave noise in the image")
+    total = content.get("num_train_timesteps", 1000)
+    for sampler, eta, name, fields in MULTISTEP:
+        if kind == name and all(content.get(field, value) == value for field, value in fields.items()):
+            # diffusers' multistep schedulers never visit timestep 0, where a step of higher order overshoots. Of our
+            # spacings only trailing leaves it out.
+            return {"sampler": sampler, "steps": min(25, total), "spacing": "trailing", "eta": eta}
+    if content.get("rescale_betas_zero_snr") and spacing == "leading":
+        spacing = "trailing"  # begins at T-1, as every run must if nothing of the image is left there
+    if kind == DDPM:
+        return {"sampler": "ddpm", "steps": total, "spacing": spacing}
+    return {"sampler": "ddim", "steps": min(50, total), "spacing": spacing}
+
+
+def _chosen(content: Mapping[str, Any], name: str, known: Collection[str]) -> str:
+    """Returns the value of a field after checking that it is known; the default is the first known value."""
+    value = content.get(name) or next(iter(known))
+    if value not in known:
+        raise _refusal(f"{name} must be {' or '.join(known)}, not {value!r}")
+    return str(value)
+
+
+def _refusal(reason: str) -> CheckpointError:
+    return CheckpointError(f"scheduler_config.json cannot be used: {reason}")

@@ -1,0 +1,1 @@
+"""Training images: where they come from, in which order, and what chance does to them."""

@@ -1,0 +1,245 @@
+"""Training images, read once into one file, which all processes then read."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.progress import track
+
+from ..errors import RecipeError
+from ..recipe import Recipe
+from ..replacing import replace_text
+from .conditions import with_conditions
+from .images import ImageArray
+from .source import Source, SourceImage
+from .sources import SOURCES
+
+log = logging.getLogger(__name__)
+
+IMAGES, CONDITIONS, LABELS, REPORT = "images.npy", "conditions.npy", "labels.npy", "report.json"
+HELD = 256  # images that a conditional network is not trained on, or a tenth of them if these are fewer
+NO_ROWS = np.empty(0, dtype=np.int64)
+
+Classes = tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """All images of a run.
+
+    Attributes:
+        images: uint8, or uint16 if `data.bits` is 16, shape (N, H, W, C); may be mapped from a file.
+        labels: class indices, shape (N,), int64; None for a network without classes.
+        classes: names of the classes; None for a network without classes.
+        conditions: uint8, shape (N, h, w, c), what a conditional network sees beside x_t; None for any other.
+        held: indices of the images that are not trained on, int64.
+    """
+
+    images: ImageArray
+    labels: NDArray[np.int64] | None = None
+    classes: Classes | None = None
+    conditions: ImageArray | None = None
+    held: NDArray[np.int64] = field(default_factory=NO_ROWS.copy)
+
+    @cached_property
+    def trained(self) -> NDArray[np.int64]:
+        """Indices of the images that are trained on."""
+        return np.delete(np.arange(len(self.images)), self.held)
+
+
+def scan(recipe: Recipe, folder: Path) -> None:
+    """Reads all images of a recipe into a folder, unless they are there already.
+
+    Files that cannot be read are left out and named in the folder's report.json, which is written last.
+
+    Raises:
+        RecipeError: if there are no images, or their classes are not those of the recipe.
+    """
+    wanted = _identity(recipe)
+    if (folder / REPORT).is_file() and json.loads((folder / REPORT).read_text("utf-8"))["data"] == wanted:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / REPORT).unlink(missing_ok=True)
+    source = _open(recipe)
+    found = _Found()
+    items = found.readable(track(source.items, description="reading images", total=source.total))
+    with ExitStack() as files:
+        keep = [
+            files.enter_context(growing(folder / name, shape, bits=recipe.data.bits))
+            for name, shape in _shapes(recipe).items()
+        ]
+        for item in items:
+            for write, image in zip(keep, item, strict=True):
+                write(image)
+    report: dict[str, Any] = {"data": wanted, "images": len(found.labels), "unreadable": found.unreadable}
+    if recipe.num_classes is not None:
+        labels, classes = _named(recipe, found, source.classes)
+        np.save(folder / LABELS, labels)
+        counts = np.bincount(labels, minlength=len(classes)).tolist()
+        report["classes"] = dict(zip(classes, counts, strict=True))
+    if recipe.condition is not None:
+        report["held"] = _spread(len(found.labels)).tolist()
+    replace_text(folder / REPORT, json.dumps(report, indent=2) + "\n")
+
+
+def load(recipe: Recipe, folder: Path) -> Dataset:
+    """Loads what `scan` has written into a folder."""
+    report = json.loads((folder / REPORT).read_text(encoding="utf-8"))
+    if report["unreadable"]:
+        log.warning(
+            "left out %d images that cannot be read, such as %s (%s); %s names them all",
+            *(len(report["unreadable"]), *next(iter(report["unreadable"].items())), folder / REPORT),
+        )
+    named = recipe.num_classes is not None
+    return Dataset(
+        np.load(folder / IMAGES, mmap_mode="r"),
+        np.load(folder / LABELS) if named else None,
+        tuple(report["classes"]) if named else None,
+        np.load(folder / CONDITIONS, mmap_mode="r") if recipe.condition else None,
+        np.array(report["held"], dtype=np.int64) if recipe.condition else NO_ROWS,
+    )
+
+
+def _spread(count: int) -> NDArray[np.int64]:
+    """Returns the indices of the images that are held out: evenly, because many sets are sorted by class."""
+    held = max(1, min(HELD, count // 10))
+    return np.arange(held) * count // held
+
+
+def load_for_training(recipe: Recipe, folder: Path) -> Dataset:
+    """Loads the images to train on, as `load` does.
+
+    Raises:
+        RecipeError: if there are fewer images than fill one batch.
+    """
+    dataset = load(recipe, folder)
+    if len(dataset.trained) < recipe.batch_size:
+        raise RecipeError(f"{len(dataset.trained)} images do not fill one batch of {recipe.batch_size}")
+    return dataset
+
+
+def first_images(recipe: Recipe) -> Dataset:
+    """Reads the first readable images of a recipe, as many as fill one batch, and writes nothing.
+
+    Raises:
+        RecipeError: if there are fewer.
+    """
+    source = _open(recipe)
+    found = _Found()
+    items = list(islice(found.readable(source.items), recipe.batch_size))
+    if len(items) < recipe.batch_size:
+        raise RecipeError(f"{len(items)} images do not fill one batch of {recipe.batch_size}")
+    labels, classes = (None, None) if recipe.num_classes is None else _named(recipe, found, source.classes)
+    images, *conditions = (np.stack(each) for each in zip(*items, strict=True))
+    return Dataset(images, labels, classes, conditions[0] if conditions else None)
+
+
+@contextmanager
+def growing(path: Path, shape: tuple[int, int, int], *, bits: int) -> Iterator[Callable[[ImageArray], None]]:
+    """Opens a new .npy file of images of this shape (H, W, C); yields the function that appends one.
+
+    Args:
+        bits: 8 for uint8, 16 for uint16.
+    """
+    dtype = np.dtype(np.uint8 if bits == 8 else np.uint16)
+    descr = np.lib.format.dtype_to_descr(dtype)
+    header: dict[str, Any] = {"descr": descr, "fortran_order": False, "shape": (0, *shape)}
+    count = 0
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        start = file.tell()
+
+        def write(image: ImageArray) -> None:
+            nonlocal count
+            assert image.shape == shape
+            assert image.dtype == dtype
+            file.write(image.tobytes())
+            count += 1
+
+        yield write
+        # NumPy leaves room for the number of rows to grow, so that the header can be written again.
+        file.seek(0)
+        np.lib.format.write_array_header_1_0(file, header | {"shape": (count, *shape)})
+        assert file.tell() == start
+
+
+def _open(recipe: Recipe) -> Source:
+    return with_conditions(recipe, SOURCES[recipe.data.source](recipe.data, recipe.shape))
+
+
+def _shapes(recipe: Recipe) -> dict[str, tuple[int, int, int]]:
+    """Returns the files of the images, and of their conditions if there are any, with the shape (H, W, C) of one."""
+    shapes = {IMAGES: recipe.shape.hwc}
+    if recipe.condition_shape is not None:
+        shapes[CONDITIONS] = recipe.condition_shape.hwc
+    return shapes
+
+
+@dataclass
+class _Found:
+    """The labels and unreadable files of the images that a scan has read."""
+
+    labels: list[tuple[str, int | None]] = field(default_factory=list)
+    unreadable: dict[str, str] = field(default_factory=dict)
+
+    def readable(self, items: Iterable[SourceImage]) -> Iterator[tuple[ImageArray, ...]]:
+        """Yields each image that can be read, with its condition if it has one."""
+        for item in items:
+            if item.image is None:
+                self.unreadable[item.name] = item.reason
+            else:
+                self.labels.append((item.name, item.label))
+                yield (item.image,) if item.condition is None else (item.image, item.condition)
+
+
+def _named(recipe: Recipe, found: _Found, classes: Classes | None) -> tuple[NDArray[np.int64], Classes]:
+    """Checks the labels; returns them and the names of the classes."""
+    num_classes = recipe.num_classes
+    assert num_classes is not None
+    if classes is None:
+        classes = recipe.data.classes or tuple(str(label) for label in range(num_classes))
+    if len(classes) != num_classes:
+        raise RecipeError(
+            f"network.num_classes is {num_classes}, but the images have {len(classes)} classes: {_listed(classes)}"
+        )
+    if recipe.guides and recipe.data.classes not in ((), classes):
+        raise RecipeError(
+            f"the images have the classes {_listed(classes)}, but the guided model has {_listed(recipe.data.classes)}: "
+            "they must be the same, in the same order"
+        )
+    for name, label in found.labels:
+        if label is None:
+            raise RecipeError(f"{name} has no class: put it into a folder of its class, or leave out num_classes")
+        if not 0 <= label < num_classes:
+            raise RecipeError(f"{name} has class {label}, but network.num_classes is {num_classes}")
+    return np.array([label for _, label in found.labels], dtype=np.int64), classes
+
+
+def _listed(classes: Classes) -> str:
+    return ", ".join(classes[:10]) + (", …" if len(classes) > 10 else "")
+
+
+def _identity(recipe: Recipe) -> dict[str, Any]:
+    """Returns the settings that decide about the images, as JSON gives them back."""
+    data = dataclasses.asdict(recipe.data)
+    del data["flip"]  # training does this
+    for key, old in {"bits": 8, "reserved": 0}.items():
+        if data[key] == old:
+            del data[key]  # as in the reports of older versions
+    shape = {key: getattr(recipe, key) for key in ("image_size", "channels", "num_classes")}
+    if recipe.condition is None:
+        del data["condition_path"]
+    else:
+        shape |= {"condition": _shapes(recipe)[CONDITIONS], "held": HELD}
+    return json.loads(json.dumps(data | shape))

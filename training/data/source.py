@@ -1,0 +1,49 @@
+"""What every source of images yields: one image after another, readable or not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from model.shape import Shape
+
+from ..recipe import Data
+from .images import ImageArray
+
+
+class SourceImage(NamedTuple):
+    """One image, or why it cannot be read.
+
+    Attributes:
+        name: its place, for messages.
+        image: uint8, or uint16 if `data.bits` is 16, shape (H, W, C); None if it cannot be read.
+        label: class index; None if the source has none for it.
+        reason: why it cannot be read.
+        condition: uint8, shape (h, w, c), the image that a conditional network sees beside x_t; None for any other.
+    """
+
+    name: str
+    image: ImageArray | None
+    label: int | None = None
+    reason: str = ""
+    condition: ImageArray | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """Images that are not read yet.
+
+    Attributes:
+        items: the images, which can be iterated once.
+        total: number of images; None if it is not known before the end.
+        classes: names of the classes; None if labels are bare numbers, or there are none.
+    """
+
+    items: Iterable[SourceImage]
+    total: int | None = None
+    classes: tuple[str, ...] | None = None
+
+
+# Opens the images of a recipe's `data`, in its shape; RecipeError if there are none.
+OpenSource = Callable[[Data, Shape], Source]

@@ -1,0 +1,214 @@
+"""Distillation: a network learns to do in one call what its guided teacher does in several.
+
+Guidance takes two calls a step, and what it gives can be learned (Meng et al. 2023, "On Distillation of Guided
+Diffusion Models", section 3.1). So can the place where several steps of DDIM arrive (Salimans & Ho 2022, "Progressive
+Distillation for Fast Sampling of Diffusion Models", algorithm 2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Generator, Tensor, nn
+
+from model.checkpoint import load_checkpoint
+from model.errors import CheckpointError, PlanError
+from model.folders.config import ModelConfig
+from model.forward_process import q_sample
+from model.guidance import Guidance, guided_output
+from model.plans.plan import Column, Plan
+from model.plans.schedule import NoiseSchedule
+from model.plans.settings import GUIDANCE
+from model.step import advance
+
+from ..errors import RecipeError
+from ..recipe import Recipe
+from .losses import Losses, Network
+from .timesteps import TimestepSampler
+
+SHARED = ("network", "image_size", "channels", "schedule", "prediction", "variance", "clip", "condition")
+
+
+class Teacher:
+    """The network that a recipe begins from, with its guidance.
+
+    Args:
+        recipe: the recipe of the student.
+        classes: the names of the images' classes; None for a network without classes.
+        device: the device that computes.
+
+    Attributes:
+        sha256: of all that it says: its weights, those of a weaker network and its config.
+
+    Raises:
+        RecipeError: if `init` is not a checkpoint, or cannot teach the student.
+    """
+
+    def __init__(self, recipe: Recipe, classes: Sequence[str] | None, device: torch.device) -> None:
+        try:
+            checkpoint = load_checkpoint(recipe.init, device=device)
+        except CheckpointError as error:
+            raise RecipeError(f"init = {recipe.init!r}: {error}") from error
+        check_teacher(recipe, checkpoint.config)
+        _check_names(classes, checkpoint.config.classes)
+        self.sha256 = checkpoint.version_sha256
+        guidance = _guidance(recipe, checkpoint.config)
+        self._guided = guidance.scale != 1.0
+        # A compiled network takes batches of one size, and looking for the guided images makes a GPU's host wait.
+        self._whole = recipe.compile or not guidance.limited
+        self._weights = torch.from_numpy(guidance.weights(checkpoint.schedule.sigmas)).to(device, torch.float32)
+        self._null = None if checkpoint.config.weaker else recipe.num_classes
+        self._network: nn.Module = checkpoint.network
+        self._base = self._network if checkpoint.weaker is None else checkpoint.weaker
+        if recipe.compile:
+            for network in {self._network, self._base}:
+                # Of static shapes: two networks of other widths would be taken for one of any width, and fail.
+                network.compile(dynamic=False)
+
+    @torch.no_grad()
+    def __call__(self, x_t: Tensor, t: Tensor, **told: Tensor) -> Tensor:
+        """Returns the guided prediction, shape of x_t.
+
+        Args:
+            x_t: noisy images, shape (B, C, H, W).
+            t: timesteps, shape (B,).
+            told: what the network is told beside them, by its names.
+        """
+        out: Tensor = self._network(x_t, t, **told)
+        if not self._guided:
+            return out
+        scale = self._weights[t.to(self._weights.device, torch.int64)]
+        rows = torch.arange(len(out), device=scale.device) if self._whole else (scale != 1.0).nonzero().flatten()
+        if not len(rows):
+            return out
+        told = {name: values[rows] for name, values in told.items()}
+        if self._null is not None:
+            told["labels"] = torch.full_like(told["labels"], self._null)
+        base: Tensor = self._base(x_t[rows], t[rows], **told)[:, : x_t.shape[1]]
+        guided = guided_output(out[rows], base, scale[rows].view(-1, 1, 1, 1))
+        return out.index_copy(0, rows, guided.to(out.dtype))
+
+
+def check_teacher(recipe: Recipe, teacher: ModelConfig) -> None:
+    """Checks that a model can teach a recipe's network.
+
+    Raises:
+        RecipeError: if they differ in what they have to share, or the teacher cannot be guided, or need not be.
+    """
+    student, guidance = recipe.model_config({}), _guidance(recipe, teacher)
+    for key in SHARED:
+        if getattr(student, key) != getattr(teacher, key):
+            raise RecipeError(f"loss distillation needs the {key} of the teacher, {recipe.init!r}: it differs")
+    record = teacher.training.get("recipe")
+    learned = isinstance(record, Mapping) and record.get("teacher_calls", 1) != 1
+    asked = recipe.defaults.steps * recipe.teacher_calls
+    if learned and (recipe.teacher_calls == 1 or asked != teacher.defaults.steps):
+        raise RecipeError(
+            f"{recipe.init!r} learned to draw in {teacher.defaults.steps} steps and knows no others: teacher_calls, 2 "
+            f"or more, times defaults.steps must be {teacher.defaults.steps}"
+        )
+    if guidance.scale != 1.0 and teacher.never_guided is not None:
+        raise RecipeError(f"guidance_scale must be 1: {recipe.init!r} {teacher.never_guided}")
+    if guidance.limited and (guidance.weights(teacher.schedule.build().sigmas) == 1.0).all():
+        raise RecipeError("no timestep has a sigma between guidance_low and guidance_high: widen the interval")
+    if guidance.scale == 1.0 and recipe.teacher_calls == 1:
+        raise RecipeError(
+            f"the student already says what {recipe.init!r} says without guidance: set guidance_scale, or teacher_calls"
+        )
+
+
+def _guidance(recipe: Recipe, teacher: ModelConfig) -> Guidance:
+    """Returns the guidance that the recipe asks for, or else the teacher's own."""
+    try:
+        return teacher.settle(**{name: getattr(recipe, name) for name in GUIDANCE}).guidance
+    except PlanError as error:
+        raise RecipeError(str(error)) from error
+
+
+def _check_names(images: Sequence[str] | None, teacher: Sequence[str] | None) -> None:
+    """A class of the images must be that of the teacher, unless either only numbers them."""
+    numbers = [str(number) for number in range(len(images or ()))]
+    if images and teacher and numbers not in (list(images), list(teacher)) and list(images) != list(teacher):
+        raise RecipeError(
+            f"the images have the classes {', '.join(images)}, but the teacher has {', '.join(teacher)}: they must be "
+            "the same, in the same order"
+        )
+
+
+class Listed(TimestepSampler):
+    """Draws the timesteps of a plan with the same probability.
+
+    Args:
+        plan: the plan, whose timesteps are whole numbers.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self._timesteps = torch.tensor(plan.timesteps, dtype=torch.int64)
+
+    def draw(self, count: int, generator: Generator) -> tuple[Tensor, Tensor]:
+        chosen = torch.randint(0, len(self._timesteps), (count,), generator=generator)
+        return self._timesteps[chosen], torch.ones(count)
+
+
+class Distillation:
+    """The squared error of the student's prediction from what the teacher says of the same x_t.
+
+    Args:
+        schedule: of both.
+        plans: the plan of the student and that of the teacher, with a multiple of its steps, if several steps are
+            learned as one; None if the prediction at each timestep is.
+    """
+
+    def __init__(self, schedule: NoiseSchedule, plans: tuple[Plan, Plan] | None = None) -> None:
+        self._schedule = schedule
+        self._several = None if plans is None else _SeveralSteps(*plans)
+
+    def __call__(self, network: Network, x0: Tensor, t: Tensor, noise: Tensor, teacher: Network) -> Losses:
+        """The losses of a student at x_t.
+
+        Args:
+            network: the student.
+            x0: clean images, shape (B, C, H, W), in [-1, 1].
+            t: timesteps, shape (B,), int64, on the CPU.
+            noise: standard normal, shape of x0.
+            teacher: its prediction is what the student is to give, shape of x0.
+        """
+        x_t = q_sample(self._schedule, x0, t, noise)
+        aim = teacher(x_t, t) if self._several is None else self._several.prediction(teacher, x_t, t)
+        error = (network(x_t, t) - aim).square().mean((1, 2, 3))
+        return Losses.of_prediction(error, error)
+
+
+class _SeveralSteps:
+    """What a student has to say to arrive in one step where its teacher does in several.
+
+    Args:
+        mine: the student's plan, of DDIM.
+        others: the teacher's, which visits the timesteps of the student's, and as many between each two.
+    """
+
+    def __init__(self, mine: Plan, others: Plan) -> None:
+        self._timesteps, self._table = torch.tensor(mine.timesteps), torch.tensor(mine.table)
+        self._other_timesteps, self._other_table = torch.tensor(others.timesteps), torch.tensor(others.table)
+        self._calls = len(others) // len(mine)
+
+    def prediction(self, teacher: Network, x_t: Tensor, t: Tensor) -> Tensor:
+        """Returns the prediction at x_t, shape of x_t; t is among the timesteps of the student, shape (B,)."""
+        position = (t[:, None] == self._timesteps).int().argmax(dim=1)
+        x, x0 = x_t, torch.zeros_like(x_t)
+        for row in (self._calls * position + call for call in range(self._calls)):
+            out = teacher(x, self._other_timesteps[row].to(t))
+            x, x0 = advance(x, x0, out, torch.zeros_like(x), self._other_table[row])
+        columns = self._table[position].to(x)[:, :, None, None, None]
+        # Both lines of a plan, solved for the output: x' = A x_t + B x0 and x0 = X0_X x_t + X0_OUT out.
+        x0 = (x - columns[:, Column.A] * x_t) / columns[:, Column.B]
+        return (x0 - columns[:, Column.X0_X] * x_t) / columns[:, Column.X0_OUT]
+
+
+def plans_of(recipe: Recipe, schedule: NoiseSchedule) -> tuple[Plan, Plan] | None:
+    """Returns the plans of student and teacher for `Distillation`; trailing timesteps contain those of fewer steps."""
+    if recipe.teacher_calls == 1:
+        return None
+    config = recipe.model_config({})
+    return config.plan(schedule), config.plan(schedule, steps=recipe.defaults.steps * recipe.teacher_calls)

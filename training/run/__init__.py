@@ -1,0 +1,1 @@
+"""A run: the trainer, its state, and what it tells."""

@@ -1,0 +1,106 @@
+"""A few steps that write nothing, to see whether a recipe works here and what it needs."""
+
+from __future__ import annotations
+
+import dataclasses
+import resource
+import sys
+import time
+from dataclasses import dataclass
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from ..data import dataset
+from ..data.batches import Batches
+from ..recipe import Recipe
+from .trainer import Trainer
+
+TIMED_STEPS = 3  # after one that warms up
+MIB = 2**20
+
+
+@dataclass(frozen=True)
+class DryRun:
+    """What a dry run measured.
+
+    Attributes:
+        parameters: number of the network's parameters.
+        flops: of a call forwards with one image, two for each multiplication with its addition.
+        precision: number format of the network's calls.
+        batch: shape of the images of one step.
+        classes: names of the classes; None for a network without classes.
+        step_seconds: mean of the timed steps.
+        state_bytes: size of weights, gradients, moments of the optimiser and averages; the same on any machine.
+        peak_bytes: largest memory of the process, or on a GPU of its tensors.
+        max_steps: steps of the recipe.
+    """
+
+    parameters: int
+    flops: int
+    precision: str
+    batch: tuple[int, ...]
+    classes: tuple[str, ...] | None
+    step_seconds: float
+    state_bytes: int
+    peak_bytes: int
+    max_steps: int
+
+    def lines(self) -> list[str]:
+        """Returns the measurements as lines for people."""
+        hours = self.max_steps * self.step_seconds / 3600
+        named = "" if self.classes is None else f", {len(self.classes)} classes: {', '.join(self.classes[:10])}"
+        return [
+            f"network  {self.parameters:,} parameters, {self.flops / 1e9:.3g} GFLOP an image and call, "
+            f"three times as many in training, in {self.precision}",
+            f"batch    {' x '.join(map(str, self.batch))}{named}",
+            f"memory   {self.state_bytes / MIB:,.0f} MiB of weights, gradients, moments and averages; "
+            f"{self.peak_bytes / MIB:,.0f} MiB at most",
+            f"step     {self.step_seconds:.3g} s, {self.batch[0] / self.step_seconds:.3g} images/s",
+            f"the run  {self.max_steps:,} steps would take {hours:,.1f} hours here",
+        ]
+
+
+def dry_run(recipe: Recipe, *, device: str = "cpu") -> DryRun:
+    """Trains a few steps on the first images of a recipe, with nothing written.
+
+    Raises:
+        RecipeError: if the images cannot be used or do not fill a batch.
+        torch.OutOfMemoryError: if a batch does not fit into the device's memory.
+    """
+    longer = dataclasses.replace(recipe, max_steps=max(recipe.max_steps, 1 + TIMED_STEPS))
+    images = dataset.first_images(recipe)
+    trainer = Trainer(longer, Batches(images, recipe.batch_size, seed=recipe.seed), device)
+    steps = trainer.steps()
+    next(steps)
+    started = time.perf_counter()
+    for _ in range(TIMED_STEPS):
+        next(steps)  # its facts are on the CPU, so the device has finished it
+    seconds = (time.perf_counter() - started) / TIMED_STEPS
+    parameters = sum(parameter.numel() for parameter in trainer.network.parameters())
+    return DryRun(
+        parameters=parameters,
+        flops=_flops(trainer),
+        precision=str(trainer.precision),
+        batch=(recipe.batch_size, *recipe.shown_shape),
+        classes=images.classes,
+        step_seconds=seconds,
+        state_bytes=4 * parameters * (4 + len(trainer.emas)),
+        peak_bytes=_peak_bytes(trainer.device),
+        max_steps=recipe.max_steps,
+    )
+
+
+def _flops(trainer: Trainer) -> int:
+    x_t, t, told = trainer.blank(1)
+    # In training mode, because the counter does not know oneDNN's convolutions of the other; dropout draws there.
+    with torch.random.fork_rng(), FlopCounterMode(display=False) as counter, torch.no_grad():
+        trainer.network(x_t, t, **told)
+    return int(counter.get_total_flops())
+
+
+def _peak_bytes(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024

@@ -1,0 +1,61 @@
+"""What changes the weights: AdamW, or Muon for the matrices of the network and AdamW for all else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from torch import Tensor, nn
+from torch.optim import AdamW, Muon, Optimizer
+
+from ..recipe import Recipe
+
+
+class MatrixMuon(Muon):
+    """Muon for the weights of convolutions and linear layers.
+
+    A kernel of shape (out, in, kh, kw) counts as a matrix of shape (out, kh * kw * in), as its authors flatten it
+    (Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks"). The size of a step is that of AdamW
+    with the same learning rate (Liu et al. 2025, "Muon is Scalable for LLM Training", section 2.2).
+
+    Args:
+        weights: of 2 or 4 dimensions, those of 4 in channels-last memory.
+        weight_decay: decoupled, as AdamW's.
+    """
+
+    def __init__(self, weights: Sequence[Tensor], *, weight_decay: float) -> None:
+        # Detached tensors share memory and the count of changes with their weights, which compiled code relies on.
+        self._matrices = [(weight, _as_matrix(weight.detach())) for weight in weights]
+        matrices = [matrix for _, matrix in self._matrices]
+        super().__init__(matrices, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
+
+    def take_gradients(self) -> None:
+        """Gives the matrices views of the weights' gradients; called when these are complete."""
+        for weight, matrix in self._matrices:
+            matrix.grad = None if weight.grad is None else _as_matrix(weight.grad)
+
+
+def optimizers_of(recipe: Recipe, network: nn.Module, others: Sequence[nn.Parameter] = ()) -> list[Optimizer]:
+    """Makes the optimisers of a run.
+
+    Args:
+        recipe: names the optimiser.
+        network: the network in training, in channels-last memory.
+        others: parameters of the loss.
+    """
+    matrices = list(_matrices(network)) if recipe.optimizer == "muon" else []
+    known = {id(weight) for weight in matrices}
+    rest = [parameter for parameter in (*network.parameters(), *others) if id(parameter) not in known]
+    adamw = AdamW(rest, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True)
+    return [adamw, MatrixMuon(matrices, weight_decay=recipe.weight_decay)] if matrices else [adamw]
+
+
+def _matrices(network: nn.Module) -> Iterator[Tensor]:
+    """Yields the weights that Muon is for: not embeddings, nor the layers that see or make pixels."""
+    convolutions = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d)]
+    yield from (layer.weight for layer in convolutions[1:-1])
+    yield from (layer.weight for layer in network.modules() if isinstance(layer, nn.Linear))
+
+
+def _as_matrix(weight: Tensor) -> Tensor:
+    """Returns a view of shape (out, all else)."""
+    return weight if weight.dim() == 2 else weight.permute(0, 2, 3, 1).view(len(weight), -1)

@@ -1,0 +1,151 @@
+"""What a run makes of the network that it trains, and what it shows of it on the way."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from model.checkpoint import load_checkpoint, save_checkpoint
+from model.condition import enlarge
+from model.errors import CheckpointError
+from model.folders.config import ModelConfig
+from model.images import from_levels
+from model.networks.classifier import Classifier
+from model.sampling import sample
+
+from ..data.dataset import Dataset
+from ..errors import RecipeError
+from .ema import Ema
+from .held_out import recognition
+from .journal import Journal
+from .trainer import Trainer
+from .window import timestep_ranges
+
+log = logging.getLogger(__name__)
+
+SHEET_SEEDS = range(64)
+CONDITIONAL_SHEET_SEEDS = range(16)
+
+
+class Outcome(Protocol):
+    """The model that a run makes."""
+
+    def save(self, folder: Path, average: Ema, facts: dict[str, Any]) -> None:
+        """Writes the checkpoint with the network of an average; `facts` say how far its training is."""
+
+    def show(self, step: int, journal: Journal) -> None:
+        """Enters into the journal what the served average can do."""
+
+
+class ImageModel:
+    """A network that makes images, as a model of its own.
+
+    Args:
+        trainer: the trainer of the network.
+    """
+
+    def __init__(self, trainer: Trainer) -> None:
+        self._trainer = trainer
+
+    def save(self, folder: Path, average: Ema, facts: dict[str, Any]) -> None:
+        save_checkpoint(folder, self._config(facts), average.network)
+
+    def show(self, step: int, journal: Journal) -> None:
+        """Enters a sheet of images."""
+        journal.sheet(step, self.sheet())
+
+    def samples(self, seeds: Sequence[int] = SHEET_SEEDS) -> Tensor:
+        """Images of the served average, with the recipe's default sampler; all classes and held conditions in turn."""
+        trainer, config = self._trainer, self._config({})
+        network, device = trainer.emas[0].network, trainer.device
+        classes = trainer.recipe.num_classes
+        told = {}
+        if classes:
+            told["labels"] = torch.tensor([seed % classes for seed in seeds], device=device)
+        if config.condition is not None:
+            told["condition"] = enlarge(self._held(seeds)[1], config.shape.height).to(device)
+
+        def denoiser(x_t: Tensor, t: Tensor) -> Tensor:
+            out: Tensor = network(x_t, t, **told)
+            return out
+
+        return sample(config.plan(trainer.schedule), denoiser, shape=config.shape, seeds=seeds, device=device)
+
+    def sheet(self) -> Tensor:
+        """Images to look at, shape (N, C, H, W): those of `samples`.
+
+        Those of a conditional network stand in triples, shape (N, C, H, 3 W), between enlarged condition and original.
+        """
+        recipe = self._trainer.recipe
+        if recipe.condition is None:
+            return self.samples()
+        originals, conditions = self._held(CONDITIONAL_SHEET_SEEDS)
+        conditions = enlarge(conditions, recipe.shape.height)
+        if conditions.shape[1] != originals.shape[1]:
+            conditions = conditions.mean(1, keepdim=True).expand_as(originals)
+        return torch.cat([conditions, self.samples(CONDITIONAL_SHEET_SEEDS).cpu(), originals], dim=3)
+
+    def _held(self, seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Images in [-1, 1] that are not trained on, in turn, and their conditions; on the CPU."""
+        dataset = self._trainer.batches.dataset
+        assert dataset.conditions is not None
+        rows = dataset.held[np.array(seeds) % len(dataset.held)]
+        images, conditions = (torch.from_numpy(part[rows]) for part in (dataset.images, dataset.conditions))
+        return from_levels(images), from_levels(conditions)
+
+    def _config(self, facts: dict[str, Any]) -> ModelConfig:
+        return self._trainer.recipe.model_config(facts, self._trainer.batches.dataset.classes)
+
+
+class GuidedModel:
+    """The model that a classifier guides, together with the classifier.
+
+    Args:
+        trainer: the trainer of the classifier.
+        held_out: images that the classifier is measured on; None if the recipe names none.
+
+    Raises:
+        RecipeError: if the guided model cannot be loaded.
+    """
+
+    def __init__(self, trainer: Trainer, held_out: Dataset | None) -> None:
+        self._trainer = trainer
+        self._held_out = held_out
+        folder = trainer.recipe.guides
+        try:
+            self._guided = load_checkpoint(folder)
+        except CheckpointError as error:
+            raise RecipeError(f"guides = {folder!r}: {error}") from error
+
+    def save(self, folder: Path, average: Ema, facts: dict[str, Any]) -> None:
+        """Writes the guided model with the classifier. The numbers of its own network do not change."""
+        guided, classifier = self._guided, average.network
+        assert isinstance(classifier, Classifier)
+        training = {**guided.config.training, "classifier": {"recipe": self._trainer.recipe.record, **facts}}
+        config = replace(guided.config, classifier=classifier.config, training=training)
+        dtype = torch.float16 if _fits_float16(guided.network) else torch.float32
+        save_checkpoint(folder, config, guided.network, classifier=classifier, weaker=guided.weaker, dtype=dtype)
+
+    def show(self, step: int, journal: Journal) -> None:
+        """Enters the accuracy on the held-out images."""
+        if self._held_out is None:
+            return
+        trainer = self._trainer
+        ranges = timestep_ranges(trainer.schedule.num_train_timesteps)
+        network = trainer.emas[0].network
+        found = recognition(network, trainer.schedule, self._held_out, ranges, device=trainer.device)
+        journal.write(step, {f"held_out/{name}": value for name, value in found.items()})
+        parts = ", ".join(f"{value:.3f} in {name.partition('/')[2]}" for name, value in found.items() if "/" in name)
+        log.info("step %d  accuracy on held-out images %.3f: %s", step, found["accuracy"], parts)
+
+
+def _fits_float16(network: nn.Module) -> bool:
+    """Returns whether all numbers stay what they are in float16, as those of a model that was saved in it."""
+    return all(bool((p.half().float() == p).all()) for p in network.state_dict().values())

@@ -1,0 +1,81 @@
+"""The number format of the network's calls, and what float16 needs: a scale that lifts small gradients above zero."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from ..recipe import Precision
+from .processes import Processes
+
+LEAST_SCALE = 1.0
+CANDIDATES: tuple[Precision, ...] = ("float32", "bf16")
+TIMED_CALLS = 3  # of which the fastest counts, after one that warms up
+DTYPES: dict[Precision, torch.dtype] = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Scaler:
+    """Scales the loss if the format is float16, and else does nothing.
+
+    The scale halves when a gradient overflows and doubles after 2000 that did not. It does not fall below
+    `LEAST_SCALE`: otherwise NaN with another cause would drive it to zero, and all gradients with it.
+    """
+
+    def __init__(self, precision: Precision | None, device: torch.device) -> None:
+        self._scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
+
+    @property
+    def can_fall(self) -> bool:
+        """Whether a smaller scale may still cure a gradient that is not finite."""
+        return self._scaler.is_enabled() and self._scaler.get_scale() > LEAST_SCALE
+
+    def backward(self, loss: Tensor) -> None:
+        torch.autograd.backward(self._scaler.scale(loss))
+
+    def unscale(self, optimizer: Optimizer) -> None:
+        """Gives the gradients their true size; call it once they are complete."""
+        self._scaler.unscale_(optimizer)
+
+    def step(self, optimizer: Optimizer) -> None:
+        self._scaler.step(optimizer)
+
+    def update(self) -> None:
+        """Adapts the scale; call it after every step, also after a skipped one."""
+        self._scaler.update()
+        if self._scaler.is_enabled() and self._scaler.get_scale() < LEAST_SCALE:
+            self._scaler.update(LEAST_SCALE)
+
+    def state(self) -> dict[str, Any]:
+        return self._scaler.state_dict()
+
+    def load(self, state: dict[str, Any]) -> None:
+        if state:  # of a run that had another format until now, it is empty
+            self._scaler.load_state_dict(state)
+
+
+def fastest(call: Callable[[Precision], None], device: torch.device, processes: Processes) -> Precision:
+    """The format in which a call takes the least time here: bfloat16 is faster than float32 on some processors only.
+
+    Args:
+        call: what is timed; a forward and a backward pass.
+        device: where it computes.
+        processes: that must agree.
+    """
+    seconds = [_seconds(call, precision, device) for precision in CANDIDATES]
+    return CANDIDATES[processes.most(seconds.index(min(seconds)), device)]
+
+
+def _seconds(call: Callable[[Precision], None], precision: Precision, device: torch.device) -> float:
+    times = []
+    for _ in range(1 + TIMED_CALLS):
+        started = time.perf_counter()
+        call(precision)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        times.append(time.perf_counter() - started)
+    return min(times[1:])

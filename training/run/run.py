@@ -1,0 +1,287 @@
+"""A run: a recipe that is trained in a folder, by one or more processes, at once or one after another."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from enum import IntEnum
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from model.allocator import keep_freed_memory
+from model.images import to_uint8
+
+from ..data import dataset
+from ..data.batches import Batches
+from ..data.images import ImageArray
+from ..errors import Diverged, RecipeError
+from ..recipe import Recipe
+from ..replacing import replace_text
+from ..seeds import Seeds
+from .initial import check_initial, seeds_of
+from .journal import Journal
+from .lock import alone_in
+from .outcomes import GuidedModel, ImageModel, Outcome
+from .processes import Processes, joined
+from .state import load_state, save_state
+from .telling import telling
+from .trainer import Trainer, check_parts, learning_rate
+from .window import Window
+
+log = logging.getLogger(__name__)
+
+KID_BATCHES = [range(first, first + 64) for first in range(0, 256, 64)]  # seeds of the images that KID is of
+Distance = Callable[[ImageArray], float]  # of drawn images, uint8, shape (N, H, W, C), from others
+
+STATES, MODEL, DATA, HELD_OUT, RECIPE = "states", "model", "data", "held_out", "recipe.json"
+
+
+OVER = "stopped at step %d after max_minutes; a larger max_minutes resumes the run"
+STOPPING = "stopping after this step, to save it; another Ctrl-C ends at once and loses what came after the last save"
+STOPPED = "stopped at step %d of %d; %s holds the state and the model so far; the same command goes on from there"
+
+
+class Verdict(IntEnum):
+    """What happens after a step."""
+
+    GO_ON = 0
+    END = 1  # the run has used its max_minutes
+    STOP = 2  # a signal asked the run to stop
+
+
+def train(
+    recipe: Recipe, out: Path, *, device: str = "cpu", kid_from: Callable[[ImageArray], Distance] | None = None
+) -> int:
+    """Runs a recipe in a folder, or resumes where earlier processes stopped; returns the step reached.
+
+    The folder gets recipe.json, data/, metrics.jsonl, losses.png, tensorboard/, sheets/, states/ and model/, the
+    servable checkpoint; only the first of several processes writes. SIGTERM and SIGINT save and end the run; the same
+    call resumes it.
+
+    Args:
+        kid_from: makes the KID to the training images, for recipes with `kid_every`. Training does not know how images
+            are measured.
+
+    Raises:
+        RecipeError: if the images cannot be used, or the folder holds a run of another recipe.
+        Diverged: if the gradients stay NaN or infinite; the last batch is left in the folder.
+    """
+    if recipe.loss == "distillation" or not (out / STATES).exists():  # another run goes on without its beginning
+        check_initial(recipe)
+    keep_freed_memory()
+    with joined(torch.device(device)) as (processes, own_device), alone_in(out) if processes.first else nullcontext():
+        return _train(recipe, out, own_device, processes, kid_from)
+
+
+def _train(
+    recipe: Recipe,
+    out: Path,
+    device: torch.device,
+    processes: Processes,
+    kid_from: Callable[[ImageArray], Distance] | None,
+) -> int:
+    check_parts(recipe, processes)
+    out.mkdir(parents=True, exist_ok=True)
+    state = load_state(out / STATES)
+    if processes.first:
+        _prepare(recipe, out, resumed=state is not None)
+    processes.wait()
+    share, images = processes.share(recipe.batch_size), dataset.load_for_training(recipe, out / DATA)
+    seeds = seeds_of(recipe) if state is None else Seeds(**state["trainer"]["seeds"])
+    batches = Batches(images, recipe.batch_size, seed=seeds.of("order"), share=share)
+    trainer = Trainer(recipe, batches, device, processes, seeds=seeds, initial=state is None)
+    outcome, kid = _outcome(trainer, out, kid_from) if processes.first else (None, None)
+    run = Run(trainer, out, outcome, kid)
+    if state is not None:
+        run.load(state)
+        log.info("resuming at step %d", trainer.step)
+    try:
+        run.train()
+    except Diverged as error:
+        path = out / f"diverged-{processes.rank}.pt"
+        torch.save(error.batch, path)
+        raise Diverged(f"{error}; the last batch is in {path}", error.batch) from error
+    finally:
+        run.close()
+    return trainer.step
+
+
+def _prepare(recipe: Recipe, out: Path, *, resumed: bool) -> None:
+    """Writes the parts of the folder that must exist before the first step."""
+    if resumed:
+        recipe.check_continues(json.loads((out / RECIPE).read_text(encoding="utf-8")))
+    replace_text(out / RECIPE, json.dumps(recipe.as_json, indent=2) + "\n")
+    for left in out.glob(f".{MODEL}*"):  # left by a process that was killed while it saved
+        shutil.rmtree(left, ignore_errors=True)
+    dataset.scan(recipe, out / DATA)
+    if (held_out := _held_out(recipe)) is not None:
+        dataset.scan(held_out, out / HELD_OUT)
+
+
+def _held_out(recipe: Recipe) -> Recipe | None:
+    """Returns the recipe with the held-out images in place of those of training; None if there are none."""
+    return None if recipe.held_out is None else dataclasses.replace(recipe, data=recipe.held_out)
+
+
+def _outcome(
+    trainer: Trainer, out: Path, kid_from: Callable[[ImageArray], Distance] | None
+) -> tuple[Outcome, Callable[[], float] | None]:
+    """Returns what the run makes, and what measures its KID if the recipe wants that."""
+    recipe = trainer.recipe
+    if recipe.trains_classifier:
+        held_out = _held_out(recipe)
+        images = None if held_out is None else dataset.load(held_out, out / HELD_OUT)
+        if images is not None and images.classes != (own := trainer.batches.dataset.classes):
+            raise RecipeError(
+                f"the held-out images have the classes {', '.join(images.classes or ())}, and those of training "
+                f"{', '.join(own or ())}: they must be the same, in the same order"
+            )
+        return GuidedModel(trainer, images), None
+    model = ImageModel(trainer)
+    if kid_from is None or not recipe.kid_every:
+        return model, None
+    distance = kid_from(trainer.batches.dataset.images)
+
+    def kid() -> float:
+        drawn = torch.cat([model.samples(seeds) for seeds in KID_BATCHES])
+        return distance(to_uint8(drawn.cpu()).numpy())
+
+    return model, kid
+
+
+class Run:
+    """Runs a trainer; logs, saves and shows.
+
+    Args:
+        trainer: a new trainer, which `load` may bring to a saved state.
+        out: folder of the run.
+        outcome: what the run makes; None in all processes but the first.
+        kid: measures the KID every `kid_every` steps, if anything does.
+    """
+
+    def __init__(
+        self, trainer: Trainer, out: Path, outcome: Outcome | None = None, kid: Callable[[], float] | None = None
+    ) -> None:
+        self.trainer = trainer
+        self._outcome = outcome
+        self._kid = kid
+        self._out = out
+        self._processes = trainer.processes
+        self._journal = Journal(out) if self._processes.first else None
+        self._earlier_seconds = 0.0
+        self._saved_at = -1
+        self._started = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training so far, in all processes one after another."""
+        return self._earlier_seconds + time.perf_counter() - self._started
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Resumes a saved state."""
+        self._earlier_seconds = state["seconds"]
+        self.trainer.load(state["trainer"])
+
+    def train(self) -> None:
+        """Trains to the end of the recipe, or until a signal stops the run."""
+        trainer, recipe = self.trainer, self.trainer.recipe
+        if self._verdict([]) is Verdict.END:
+            log.info(OVER, trainer.step)
+            return
+        window = Window(trainer.schedule.num_train_timesteps)
+        verdict = Verdict.GO_ON
+        with _signals() as received, telling(trainer, lambda: self.seconds) as tell:
+            for facts in trainer.steps():
+                window.add(facts)
+                verdict = self._verdict(received)
+                tell(float(facts.loss))
+                if trainer.step % recipe.log_every == 0:
+                    self._log(window.close())
+                if trainer.step % recipe.save_every == 0 or verdict is Verdict.STOP:
+                    self._save()
+                if verdict is not Verdict.GO_ON:
+                    break
+                if recipe.kid_every and trainer.step % recipe.kid_every == 0:
+                    self._measure()
+                    window.restart()
+                if trainer.step % recipe.sheet_every == 0:
+                    self._show()
+                    window.restart()
+            if verdict is not Verdict.STOP:
+                if self._saved_at != trainer.step:
+                    self._save()
+                self._show()
+        if verdict is Verdict.STOP:  # said below the bar, not in it
+            log.info(STOPPED, trainer.step, recipe.max_steps, self._out)
+        elif verdict is Verdict.END:
+            log.info(OVER, trainer.step)
+
+    def close(self) -> None:
+        if self._journal is not None:
+            self._journal.close()
+
+    def _verdict(self, received: list[int]) -> Verdict:
+        """Decides what happens after a step, the same in all processes."""
+        limit = self.trainer.recipe.max_minutes
+        over = limit is not None and self.seconds >= 60 * limit
+        mine = Verdict.STOP if received else Verdict.END if over else Verdict.GO_ON
+        return Verdict(self._processes.most(mine, self.trainer.device))
+
+    def _log(self, metrics: dict[str, float]) -> None:
+        if self._journal is not None:
+            trainer = self.trainer
+            rate = learning_rate(trainer.recipe, trainer.step - 1)
+            self._journal.write(trainer.step, metrics | {"lr": rate, "skipped": float(trainer.skipped)})
+
+    def _save(self) -> None:
+        trainer = self.trainer
+        self._saved_at = trainer.step
+        state = {"trainer": trainer.state(), "seconds": self.seconds}
+        if self._outcome is None:
+            return
+        save_state(self._out / STATES, trainer.step, state)
+        facts: dict[str, Any] = {
+            "steps": trainer.step,
+            "images": trainer.step * trainer.recipe.batch_size,
+            "draws": trainer.seeds.draws,
+            "training_images": len(trainer.batches.dataset.trained),
+        }
+        for ema in trainer.emas:
+            name = MODEL if ema is trainer.emas[0] else f"{MODEL}-{ema.decay}"
+            self._outcome.save(self._out / name, ema, facts | {"ema_decay": ema.decay})
+
+    def _measure(self) -> None:
+        if self._journal is not None and self._kid is not None:
+            self._journal.write(self.trainer.step, {"kid": self._kid()})
+
+    def _show(self) -> None:
+        if self._journal is not None and self._outcome is not None:
+            self._outcome.show(self.trainer.step, self._journal)
+            self._journal.curve()
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Yields a list that is empty until SIGTERM or SIGINT arrives; the second of them does what it did before."""
+    received: list[int] = []
+
+    def receive(number: int, frame: object) -> None:
+        received.append(number)
+        signal.signal(number, previous[signal.Signals(number)])
+        log.info(STOPPING)
+
+    signals = (signal.SIGTERM, signal.SIGINT)
+    previous = {number: signal.signal(number, receive) for number in signals}
+    try:
+        yield received
+    finally:
+        for signum, handler in previous.items():
+            signal.signal(signum, handler)

@@ -1,0 +1,1 @@
+"""How a network is called on this machine: on which cores, compiled, as CUDA graphs."""

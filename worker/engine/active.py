@@ -1,0 +1,235 @@
+"""A job in flight: its trajectories, and the notes that the main thread and the engine thread pass each other."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from torch import Tensor
+
+from jobs.contract import Job
+from jobs.errors import JobUnreadable, RequestRefused
+from jobs.moments import check_trace
+
+from ..kinds import WORKER_KINDS
+from ..kinds.base import JobStart
+from ..stepping.runner import Runner
+from ..stepping.trajectory import Snapshot, Trajectory, restore_snapshot
+from .cascade import begin_cascade
+
+
+class Stage(NamedTuple):
+    """The part of a job that one model steps.
+
+    Attributes:
+        runner: the model.
+        waves: its trajectories; those of the first wave begin, at the latest, when the others end.
+    """
+
+    runner: Runner
+    waves: tuple[list[Trajectory], ...]
+
+    @property
+    def is_finished(self) -> bool:
+        return all(t.finished for wave in self.waves for t in wave)
+
+    @property
+    def left(self) -> int:
+        """Number of image-steps still to do, each of which is one of the model's."""
+        return sum(t.left for wave in self.waves for t in wave)
+
+    @property
+    def rounds(self) -> int:
+        """Number of steps still to come if every image got a slot in each; images that wait for others come later."""
+        return sum(max((len(t.plan) - t.row for t in wave), default=0) for wave in self.waves)
+
+    @property
+    def alone(self) -> float:
+        """Seconds that it takes if the model has no other job."""
+        idle = max(self.left / self.runner.rate, self.rounds * self.runner.step_seconds)
+        return idle * self.runner.slowness.factor
+
+
+@dataclass(eq=False)
+class ActiveJob:
+    """One job that this worker has claimed.
+
+    Attributes:
+        job: the job as it was accepted.
+        runner: the job's model, in the version that the job began with; see `stepping`.
+        start: the trajectories that become images, in the order of the answer, and those that they wait for.
+        attempt: unique name of this try; the images are stored under it.
+        claimed_at: time of the claim, in seconds since the epoch.
+        denoise_seconds: seconds that the job's steps took, including steps shared with other jobs.
+        network_calls: number of network calls that the job took part in.
+        resumed_at: number of image-steps that an earlier worker had done.
+        snapshot_at: time of the last snapshot, on the monotonic clock.
+        alone: whether no other job is claimed beside this one, because its workers may have died of it. Ends with its
+            first snapshot.
+        has_snapshot: whether the store may have a snapshot of the job.
+        cancel, release, preview: requests of the main thread, carried out by the engine at its next step: drop the job;
+            let go of it with its state; show an unfinished image.
+    """
+
+    job: Job
+    runner: Runner
+    start: JobStart
+    attempt: str = ""
+    claimed_at: float = field(default_factory=time.time)
+    denoise_seconds: float = 0.0
+    network_calls: int = 0
+    resumed_at: int = 0
+    snapshot_at: float = field(default_factory=time.monotonic)
+    alone: bool = False
+    has_snapshot: bool = True
+    cancel: bool = False
+    release: bool = False
+    preview: bool = False
+
+    @property
+    def answers(self) -> list[Trajectory]:
+        """The trajectories that become images."""
+        return self.start.answers
+
+    @property
+    def trajectories(self) -> list[Trajectory]:
+        """All trajectories; the answers come first."""
+        return [*self.answers, *self.start.waited_for]
+
+    @property
+    def stages(self) -> list[Stage]:
+        """The stages of the job: one, or two of a cascade."""
+        if self.start.upscaler is None:
+            return [Stage(self.runner, (self.answers, self.start.waited_for))]
+        return [Stage(self.runner, (self.start.waited_for,)), Stage(self.start.upscaler, (self.answers,))]
+
+    @property
+    def ahead(self) -> list[Stage]:
+        """The stage that steps now, and those after it."""
+        return [stage for stage in self.stages if not stage.is_finished] or self.stages[-1:]
+
+    @property
+    def stepping(self) -> Runner:
+        """The model that steps the job now; asked for every job after each step."""
+        return self.runner if self.start.upscaler is None else self.ahead[0].runner
+
+    @property
+    def run_sha256(self) -> str:
+        """The SHA-256 of what decides about the images; a snapshot of another run does not fit.
+
+        A job that was forgotten may have left one to a new job of the same id.
+        """
+        asked = self.job.model_dump_json(include={"task", "model", "params", "pictures"})
+        models = "".join(stage.runner.checkpoint.version_sha256 for stage in self.stages)
+        return hashlib.sha256((models + asked).encode()).hexdigest()
+
+    @property
+    def ran_too_long(self) -> bool:
+        """Whether its steps took longer than they may. Time in which more urgent jobs had the slots does not count."""
+        return self.denoise_seconds > self.job.timeout
+
+    def begin_waiting(self) -> None:
+        """Starts the trajectories whose predecessors are finished; called after each step."""
+        if self.start.after is not None:
+            self.start.after.begin_if_ready()
+
+    @property
+    def image_steps(self) -> int:
+        """Number of image-steps done so far."""
+        return sum(t.spent * t.weight for t in self.trajectories)
+
+    @property
+    def left(self) -> int:
+        """Number of image-steps still to do."""
+        return sum(t.left * t.weight for t in self.trajectories)
+
+    @property
+    def unfinished(self) -> list[Trajectory]:
+        """The trajectories that can step."""
+        return [t for t in self.trajectories if t.ready and not t.finished]
+
+
+def activate(
+    job: Job,
+    runner: Runner,
+    *,
+    upscaler: Runner | None = None,
+    sent: Sequence[Tensor] = (),
+    attempt: str = "",
+    snapshot: bytes | None = None,
+) -> ActiveJob:
+    """Makes a job ready to step. It continues from the snapshot if there is one that fits.
+
+    Args:
+        upscaler: the model of the second stage of a cascade, if there is one and this worker has it.
+        sent: the uploaded images, each of shape (C, H, W) in [-1, 1].
+        attempt: unique name of this try; the images are stored under it.
+        snapshot: what an earlier worker stored with `encode_snapshot`.
+
+    Raises:
+        PlanError: if the model has no such run.
+        JobUnreadable: if the model has no such class or needs one and gets none, or if its images, its trace or its
+            second stage do not fit.
+    """
+    params = job.params
+    for label in {params.label_of(index) for index in range(params.n)}:
+        if not runner.checkpoint.config.accepts(label, params):  # on a GPU a wrong index would end the process
+            raise JobUnreadable(f"{job.model} cannot be asked for class {label} with this guidance")
+    if (runner.checkpoint.config.condition is not None) is not job.task.needs_condition:
+        only = "from noise" if job.task.needs_condition else "from an image"
+        raise JobUnreadable(f"{job.model} draws {only} only")
+    start = WORKER_KINDS[job.kind].begin(job, runner, sent)
+    _keep(job, runner, start)
+    if job.task.second_stage is not None:
+        start = begin_cascade(job, start, upscaler)
+    active = ActiveJob(job, runner, start, attempt)
+    if snapshot is not None and restore_snapshot(snapshot, active.trajectories, active.run_sha256):
+        active.resumed_at = active.image_steps
+        active.begin_waiting()
+    return active
+
+
+def _keep(job: Job, runner: Runner, start: JobStart) -> None:
+    """Tells the answers at which of their calls to keep their state."""
+    n, steps = len(start.answers), len(start.answers[0].plan)
+    try:
+        check_trace(job.trace, n=n, steps=steps, shape=runner.checkpoint.config.shape)
+    except RequestRefused as error:  # somebody else may have written to Redis
+        raise JobUnreadable(str(error)) from error
+    for trajectory in start.answers:
+        trajectory.calls = job.trace
+
+
+# The events that the engine reports.
+
+
+@dataclass(frozen=True, eq=False)
+class Finished:
+    """All steps of a job are made, though a GPU may still compute the last; or it cannot go on because of `error`."""
+
+    active: ActiveJob
+    error: BaseException | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Snapped:
+    """The engine took a snapshot of a job; `released` means that it also let go of the job."""
+
+    active: ActiveJob
+    snapshot: Snapshot
+    released: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Previewed:
+    """A preview is ready: the current prediction x0 of image `index`, shape (C, H, W)."""
+
+    active: ActiveJob
+    index: int
+    x0: Tensor
+
+
+EngineEvent = Finished | Snapped | Previewed

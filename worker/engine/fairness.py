@@ -1,0 +1,88 @@
+"""Chooses the trajectories that share the next step, and forecasts when each job will be done."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+
+from jobs.contract import URGENCIES
+
+from ..stepping.runner import Runner
+from ..stepping.trajectory import Trajectory
+from .active import ActiveJob
+
+BACKGROUND = URGENCIES[-1]  # RFC 9218 has it for work that nobody waits for
+BACKGROUND_PAUSE = 10  # steps between two that are shared with such work while somebody waits
+
+
+def share_slots(
+    jobs: Sequence[ActiveJob], slots: int, turn: int, *, since_background: int = 0
+) -> list[tuple[ActiveJob, Trajectory]]:
+    """Gives each job an equal share of the slots, image by image; slots that a job cannot use go to the others.
+
+    More urgent jobs come first and take the slots they need. Within one urgency every job gets one slot before any gets
+    a second, so that one image of ten steps never waits for 64 of a thousand. Trajectories without a slot pause.
+
+    A full step takes several times as long as that of a single image, so background jobs, the least urgent, would slow
+    down all others by filling up their steps. Beside others they pause for BACKGROUND_PAUSE steps after each of theirs.
+    So a short job that meets them waits for the step under way, and for no other.
+
+    Args:
+        jobs: the jobs, in the order of their arrival.
+        slots: number of slots of the batch; see `Trajectory.cost` for how many one image takes.
+        turn: number of steps so far; it rotates which job goes first, so that a remainder is shared over time.
+        since_background: number of steps since the last one in which a background job took part.
+
+    Returns:
+        The chosen trajectories with their jobs; at least one, none twice, and their cost is at most `slots`.
+    """
+    if since_background < BACKGROUND_PAUSE:
+        waited_for = [active for active in jobs if active.job.urgency < BACKGROUND and active.unfinished]
+        jobs = waited_for or jobs
+    chosen: list[tuple[ActiveJob, Trajectory]] = []
+    free = slots
+    by_urgency = sorted(jobs, key=lambda active: active.job.urgency)
+    for urgency, group in groupby(by_urgency, key=lambda active: active.job.urgency):
+        waiting = [(active, active.unfinished) for active in group]
+        first = (turn // _turns_between(urgency)) % len(waiting)
+        waiting = waiting[first:] + waiting[:first]
+        for depth in range(max(len(images) for _, images in waiting)):
+            for active, images in waiting:
+                # The first image is always chosen: with a single slot the runner makes two calls for a guided image.
+                if depth < len(images) and (images[depth].cost <= free or not chosen):
+                    chosen.append((active, images[depth]))
+                    free -= images[depth].cost
+            if free <= 0:
+                return chosen
+    return chosen
+
+
+def _turns_between(urgency: int) -> int:
+    """Returns how many turns pass from a share to the next; counting all of them would skip some jobs each time."""
+    return BACKGROUND_PAUSE + 1 if urgency == BACKGROUND else 1
+
+
+def forecast(jobs: Sequence[ActiveJob], runner: Runner) -> dict[ActiveJob, float]:
+    """Returns the seconds until each job is done, if no other job arrives.
+
+    By then each equally urgent job has had as many image-steps as this one needs, or is done before. More urgent jobs
+    are done, and less urgent ones have waited. No image steps faster than it would alone. The speed is the measured
+    one, as much slower as the last steps were.
+
+    Args:
+        jobs: all jobs that `runner` steps now.
+        runner: the model whose measured speed is used.
+    """
+    stages = {active: active.ahead for active in jobs}
+    left = {active: present.left for active, (present, *_) in stages.items()}
+
+    def seconds(active: ActiveJob) -> float:
+        mine, urgency = left[active], active.job.urgency
+        earlier = sum(steps for other, steps in left.items() if other.job.urgency < urgency)
+        shared = sum(min(steps, mine) for other, steps in left.items() if other.job.urgency == urgency)
+        present, *later = stages[active]
+        alone = present.rounds * runner.step_seconds
+        now = max((earlier + shared) / runner.rate, alone) * runner.slowness.factor
+        return now + sum(stage.alone for stage in later)
+
+    return {active: seconds(active) for active in jobs}

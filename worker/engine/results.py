@@ -1,0 +1,135 @@
+"""Makes a stored result of finished trajectories."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from jobs.contract import ImageFile, Job, Manifest, Timesteps
+from jobs.image_recipe import PNG_KEY, recipe
+from jobs.images.npz import Array, encode_npz
+from jobs.store.result_store import ResultStore
+from model.errors import NonFiniteSample
+from model.images import to_png
+from model.plans.moments import levels_after
+from model.transfers import download
+
+from ..kinds import WORKER_KINDS
+from ..stepping.runner import Runner
+from ..stepping.trajectory import Kept
+from .active import ActiveJob
+
+SMALL_BYTES = 1 << 20  # images of at most this size in all lie in the manifest: one file to write, sync and read
+
+
+@dataclass(frozen=True)
+class Spent:
+    """Seconds spent on the images of a job; `ended_at` is when they were stored, in seconds since the epoch."""
+
+    encode_seconds: float
+    store_seconds: float
+    ended_at: float
+
+    @property
+    def seconds(self) -> float:
+        return self.encode_seconds + self.store_seconds
+
+
+def png_text(
+    runner: Runner, job: Job, timesteps: Timesteps, index: int, upscaler: Runner | None = None
+) -> dict[str, str]:
+    """Returns the recipe of one image, for its iTXt chunk."""
+    facts = recipe(
+        job,
+        index,
+        model=runner.checkpoint.name,
+        model_sha256=runner.checkpoint.sha256,
+        compiled=runner.compiled or (upscaler is not None and upscaler.compiled),
+        timesteps=timesteps,
+        upscaler_sha256=None if upscaler is None else upscaler.checkpoint.sha256,
+    )
+    return {PNG_KEY: json.dumps(facts, separators=(",", ":"))}
+
+
+def encode_images(active: ActiveJob) -> list[bytes]:
+    """Returns all images of a finished job as PNGs.
+
+    Raises:
+        NonFiniteSample: if NaN or infinity reached the end of a trajectory, which must not become an image.
+    """
+    job, ends = active.job, download([trajectory.x for trajectory in active.trajectories])
+    if not all(bool(torch.isfinite(end).all()) for end in ends):
+        raise NonFiniteSample("the network produced NaN or infinity")
+    images = WORKER_KINDS[job.kind].finish(job, ends[: len(active.answers)])
+    timesteps, upscaler = active.start.plan.timesteps, active.start.upscaler
+    texts = (png_text(active.runner, job, timesteps, index, upscaler) for index in range(len(images)))
+    return [to_png(image, text, bits=job.bits) for image, text in zip(images, texts, strict=True)]
+
+
+def trace_arrays(active: ActiveJob) -> dict[str, Array]:
+    """Returns the kept moments of a finished job; empty if it keeps none.
+
+    `timesteps` and `alphas_cumprod`, float64 of shape (K,), tell how noisy x_t is at each moment (`levels_after`).
+    `x_t` and `x_0`, float32 of shape (N, K, H, W, C), are the states and the predicted clean images of each image.
+    """
+    calls = active.job.trace
+    if not calls:
+        return {}
+    timesteps, alphas_cumprod = levels_after(active.answers[0].plan, active.runner.checkpoint.schedule, calls)
+    return {
+        "timesteps": timesteps,
+        "alphas_cumprod": alphas_cumprod,
+        "x_t": _stacked(active, lambda kept: kept.x),
+        "x_0": _stacked(active, lambda kept: kept.x0),
+    }
+
+
+def _stacked(active: ActiveJob, part: Callable[[Kept], Tensor]) -> Array:
+    """Returns one part of all kept moments, shape (N, K, H, W, C)."""
+    parts = torch.stack(download([part(moment) for each in active.answers for moment in each.kept]))
+    of_each = parts.view(len(active.answers), -1, *parts.shape[1:])
+    return of_each.permute(0, 1, 3, 4, 2).contiguous().numpy()
+
+
+def store_result(store: ResultStore, active: ActiveJob) -> Spent:
+    """Encodes and stores a finished job; returns how long that took.
+
+    If another attempt was first, its images stay, and the sweep deletes those of this attempt.
+
+    Raises:
+        NonFiniteSample: if the network produced NaN or infinity.
+        StoreUnavailable: if the store does not answer.
+    """
+    started, job = time.perf_counter(), active.job
+    files, pngs = [], encode_images(active)
+    trace = encode_npz(trace_arrays(active)) if job.trace else None
+    encoded = time.perf_counter()
+    are_small = sum(map(len, pngs)) <= SMALL_BYTES
+    for index, png in enumerate(pngs):
+        path = None if are_small else store.write_image(job.id, active.attempt, index, png)
+        seed, sha256 = job.task.seed(job.params, index), hashlib.sha256(png).hexdigest()
+        files.append(ImageFile(path=path, seed=seed, sha256=sha256, png=png if are_small else None))
+    manifest = Manifest(
+        job=job,
+        model_sha256=active.runner.checkpoint.sha256,
+        compiled=any(stage.runner.compiled for stage in active.stages),
+        timesteps=active.start.plan.timesteps,
+        images=tuple(files),
+        trace=None if trace is None else store.write_trace(job.id, active.attempt, trace),
+        finished_at=time.time(),
+    )
+    store.commit(manifest)
+    return Spent(encoded - started, time.perf_counter() - encoded, time.time())
+
+
+def preview_message(active: ActiveJob, index: int, x0: Tensor) -> str:
+    """Returns a preview as JSON: the unfinished image x0, shape (C, H, W), as a PNG in base64."""
+    png = base64.b64encode(to_png(x0.clamp(-1, 1))).decode()
+    return json.dumps({"index": index, "image_steps": active.image_steps, "png": png})

@@ -1,0 +1,1 @@
+"""The jobs of the Redis queue: claimed, read, recovered, reported and ended."""

@@ -1,0 +1,221 @@
+"""The jobs that wait in the queues, and which of them a worker may claim beside the jobs that it has."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import redis
+from rq import Queue
+from rq.exceptions import NoSuchJobError
+from rq.job import JobStatus as RqStatus
+
+from jobs.contract import JOB_ID, URGENCIES
+from jobs.errors import JobUnreadable
+from jobs.redis import keys
+from jobs.redis.rq_job import LONE_RETRIES, DataJob
+
+from ..engine.active import ActiveJob
+from ..engine.held_jobs import Claim
+from ..stepping.runner import Runner
+
+log = logging.getLogger(__name__)
+
+LOOKAHEAD = 100  # number of entries at the front of a queue that are examined
+CROWDED = 2  # jobs per slot that a worker may hold at most while it takes over the jobs of dead workers
+UNREADABLE_TTL = 60  # seconds that the record of an unreadable job is kept
+
+_FACTS = (LOOKAHEAD, DataJob.key_for(""), LONE_RETRIES)
+
+# What both scripts know of a job: a suspect may have killed its workers, an orphan is another whose worker died.
+_STANDING = """
+local lookahead, prefix, lone = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
+local function number(id, field)
+  local value = redis.pcall('HGET', prefix .. id, field)
+  return type(value) == 'string' and tonumber(value)
+end
+local function is_suspect(id) return (number(id, 'retries_left') or lone + 1) <= lone end
+"""
+_SUSPECT_WAITS = (
+    _STANDING
+    + """
+for _, queue in ipairs(KEYS) do
+  for _, id in ipairs(redis.call('LRANGE', queue, 0, lookahead - 1)) do
+    if is_suspect(id) then return 1 end
+  end
+end
+return 0
+"""
+)
+# Takes jobs off the queues, and returns the number of the queue, the entry and the record of each. As one script, so
+# that no other worker takes them in between. KEYS holds each queue and its intermediate queue, the most urgent first;
+# ARGV holds for each queue its model, its urgency, and its room for orphans and for others.
+_TAKE = (
+    _STANDING
+    + """
+local taken = {}
+local function fact(queue, index) return ARGV[1 + 4 * queue + index] end
+local function has_room(queue, room)
+  for _, each in ipairs(taken) do
+    local same = fact(each[1], 0) == fact(queue, 0)
+    if same and tonumber(fact(each[1], 1)) <= tonumber(fact(queue, 1)) then room = room - 1 end
+  end
+  return room > 0
+end
+local function take(queue, room, wanted)
+  local i = 0
+  for _ = 1, lookahead do
+    local id = has_room(queue, room) and redis.call('LINDEX', KEYS[2 * queue - 1], i)
+    if not id then return end
+    if wanted(id) then
+      redis.call('LREM', KEYS[2 * queue - 1], 1, id)
+      redis.call('RPUSH', KEYS[2 * queue], id)
+      local record = redis.pcall('HGETALL', prefix .. id)
+      taken[#taken + 1] = {queue, id, record.err and {} or record}
+    else
+      i = i + 1
+    end
+  end
+end
+local queues = #KEYS / 2
+if ARGV[4] == '1' then
+  for queue = 1, queues do
+    if #taken == 0 then take(queue, 1, is_suspect) end
+  end
+  if #taken > 0 then return taken end
+end
+local function is_orphan(id) return not is_suspect(id) and (number(id, 'deaths') or 0) > 0 end
+for queue = 1, queues do take(queue, tonumber(fact(queue, 2)), is_orphan) end
+for queue = 1, queues do take(queue, tonumber(fact(queue, 3)), function(id) return not is_suspect(id) end) end
+return taken
+"""
+)
+
+
+class Claims:
+    """The queues of all models that are served.
+
+    A job whose workers died several times without progress is a suspect: it may be the cause. It runs alone until its
+    first snapshot, so that no other job fails with it. Any other job whose worker died is an orphan: it has waited
+    long enough, and is claimed even beyond the slots.
+
+    Args:
+        client: the connection to Redis.
+        runners: the models served at the start, by name.
+    """
+
+    def __init__(self, client: redis.Redis, runners: Mapping[str, Runner]) -> None:
+        self._client = client
+        self.serve(runners)
+        self._suspect_waited = False
+
+    def serve(self, runners: Mapping[str, Runner]) -> None:
+        """Replaces the models whose queues are used."""
+        self._runners = runners
+        self._feeds = {keys.queue_name(model, each): (model, each) for each in URGENCIES for model in sorted(runners)}
+
+    @property
+    def types(self) -> dict[str, str]:
+        """The Redis type of each key that belongs to a model."""
+        return {keys.wake(model): "list" for model in self._runners} | {
+            keys.backlog(model): "hash" for model in self._runners
+        }
+
+    @property
+    def queue_names(self) -> list[str]:
+        """The names of all queues, the most urgent first."""
+        return list(self._feeds)
+
+    def room(self, queue: Queue, held: Collection[Claim], *, crowded: bool = False) -> int:
+        """Returns how many jobs of this queue would get a slot: the slots that no held job as urgent has.
+
+        Args:
+            crowded: whether `CROWDED` jobs per slot are allowed.
+        """
+        if any(claim.wants_no_company for claim in held):
+            return 0
+        model, urgency = self._feeds[queue.name]
+        rivals = [self._feeds[claim.queue.name] for claim in held if claim.queue.name in self._feeds]
+        slots = self._runners[model].slots * (CROWDED if crowded else 1)
+        return max(0, slots - sum(theirs == model and rank <= urgency for theirs, rank in rivals))
+
+    def has_news(
+        self, queues: Sequence[Queue], held: Collection[Claim], actives: Collection[ActiveJob], *, crowded: bool = False
+    ) -> bool:
+        """Returns whether there may be jobs to claim, and marks the jobs in flight that were cancelled.
+
+        It sends a single command as long as there is neither, because a busy worker asks 50 times a second.
+
+        Args:
+            crowded: whether `CROWDED` jobs per slot are allowed.
+        """
+        waiting = [queue.key for queue in queues if self.room(queue, held, crowded=crowded)]
+        flags = {keys.cancel(active.job.id): active for active in actives if not active.cancel}
+        if not (waiting or flags) or not self._client.exists(*waiting, *flags):
+            return False
+        if flags:
+            for active, flag in zip(flags.values(), self._client.mget(*flags), strict=True):
+                active.cancel = flag is not None
+        return True
+
+    def make_room(self, queues: Sequence[Queue], actives: Collection[ActiveJob]) -> None:
+        """Releases all running jobs if a suspect waits and no idle worker has taken it since the last call."""
+        names = [queue.key for queue in queues]
+        waits = bool(actives) and bool(self._client.eval(_SUSPECT_WAITS, len(names), *names, *_FACTS))
+        if waits and self._suspect_waited and not any(active.alone for active in actives):
+            for active in actives:
+                active.release = True
+        self._suspect_waited = waits
+
+    def take(
+        self, queues: Sequence[Queue], held: Collection[Claim], *, crowded: bool = False
+    ) -> list[tuple[DataJob, Queue]]:
+        """Takes off their queues all jobs that would get a slot beside the held ones, in one round trip.
+
+        None is lost: until a job starts, RQ's intermediate queue has it. A suspect is taken only without company.
+
+        Args:
+            crowded: whether orphans are taken up to `CROWDED` jobs per slot.
+        """
+        names = [key for queue in queues for key in (queue.key, queue.intermediate_queue.key)]
+        facts: list[str | int] = []
+        for queue in queues:
+            facts += self._feeds[queue.name]
+            facts += self.room(queue, held, crowded=True) if crowded else 0, self.room(queue, held)
+        jobs: list[tuple[DataJob, Queue]] = []
+        while not jobs:  # as long as only entries are found that are not jobs
+            found: Any = self._client.eval(_TAKE, len(names), *names, *_FACTS, int(not held), *facts)
+            for number, entry, record in found:
+                queue = queues[number - 1]
+                job = self._read(entry, dict(zip(record[::2], record[1::2], strict=True)), queue)
+                if job is not None:
+                    jobs.append((job, queue))
+            if not found:
+                break
+        return jobs
+
+    def _read(self, entry: bytes, record: dict[bytes, bytes], queue: Queue) -> DataJob | None:
+        """Returns the job that an entry of a queue names, or None after removing an entry that names none."""
+        try:
+            if not re.fullmatch(JOB_ID, entry.decode("ascii")):
+                raise JobUnreadable("the entry is not a job id")
+            job = DataJob.of(entry.decode(), record, self._client)
+            if job.origin != queue.name:
+                raise JobUnreadable("the job belongs in another queue")
+            _ = job.func_name, job.kwargs  # RQ reads them when it starts a job, and would raise there
+            return job
+        except Exception as error:
+            self._put_aside(entry, queue, error)
+            return None
+
+    def _put_aside(self, entry: bytes, queue: Queue, error: Exception) -> None:
+        log.warning("removed from a queue: not a job", extra={"entry": repr(entry[:80]), "error": ascii(error)[:200]})
+        with self._client.pipeline(transaction=False) as pipe:
+            pipe.lrem(queue.intermediate_queue.key, 1, entry)  # type: ignore[arg-type]  # bytes work, too
+            if not isinstance(error, (NoSuchJobError, UnicodeDecodeError)):
+                record = DataJob.key_for(entry.decode())
+                pipe.hset(record, "status", RqStatus.FAILED)
+                pipe.expire(record, UNREADABLE_TTL)
+            pipe.execute(raise_on_error=False)

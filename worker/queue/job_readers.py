@@ -1,0 +1,156 @@
+"""Makes claimed jobs ready to step: threads read their uploads and snapshots from a store that may be slow or hang.
+
+Meanwhile all other jobs go on, and the claim is kept alive. A worker that is to stop does not wait for the store.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import torch
+
+from jobs.errors import StoreUnavailable
+from jobs.redis import keys
+from jobs.redis.rq_job import PUT_OFF_AT, PUT_OFFS
+from jobs.store.result_store import ResultStore
+
+from ..device.cores import use_one_core
+from ..engine.active import ActiveJob
+from ..engine.failures import Cancelled
+from ..engine.held_jobs import Claim
+from ..engine.models import Models
+from .job_reading import ModelIsLoading, ModelIsMissing, read_job
+from .outcomes import Outcomes
+from .rq_base import RqBase
+
+log = logging.getLogger(__name__)
+
+THREADS = 4
+MIN_PUT_OFFS = 3
+# What another try, or another worker, may not meet; and for how many seconds nothing is claimed after it. The store is
+# missing to all jobs, a model only to the job that goes to the end of its queue.
+OF_THE_MOMENT = {StoreUnavailable: 2.0, ModelIsMissing: 0.2}
+
+
+@dataclass(frozen=True, eq=False)
+class JobRead:
+    """A reader thread is done: `active` is ready to step, or `error` says why the job is not."""
+
+    claim: Claim
+    active: ActiveJob | None = None
+    error: Exception | None = None
+
+
+class JobReaders:
+    """Reader threads. The public methods are for the main thread only.
+
+    Args:
+        rq: the worker's operations on Redis.
+        outcomes: ends the jobs that cannot be read.
+        store: the store that jobs are read from; its deadlines end a read that hangs.
+        models: the models of the worker.
+        tell: function that receives each result, called in a reader thread; it must not block.
+
+    Attributes:
+        claims: the claimed jobs that are being read.
+    """
+
+    def __init__(
+        self, rq: RqBase, outcomes: Outcomes, store: ResultStore, models: Models, tell: Callable[[JobRead], None]
+    ) -> None:
+        self.claims: list[Claim] = []
+        self._waiting: list[Claim] = []  # those of `claims` that need a model that is still to come
+        self._rq = rq
+        self._outcomes = outcomes
+        self._store = store
+        self._models = models
+        self._tell = tell
+        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="readers", initializer=use_one_core)
+
+    def serve(self, models: Models) -> None:
+        """Replaces the models of the worker, and reads again the jobs that have waited for one of them."""
+        self._models = models
+        waiting, self._waiting = self._waiting, []
+        for claim in waiting:
+            self._pool.submit(self._do_read, claim, models)
+
+    def read(self, claim: Claim) -> None:
+        """Starts to read a job."""
+        self.claims.append(claim)
+        self._pool.submit(self._do_read, claim, self._models)
+
+    def take(self, event: JobRead) -> ActiveJob | None:
+        """Returns a job that has been read, or None.
+
+        A job that could not be read was put off or ended; one that needs a model that is still to come is kept.
+
+        Raises:
+            torch.AcceleratorError: if the device was lost.
+        """
+        claim, error = event.claim, event.error
+        if claim not in self.claims:
+            return None  # handed back meanwhile
+        if isinstance(error, ModelIsLoading):
+            self._waiting.append(claim)
+            if not self._models.is_coming(error.model):  # it came while the job was being read
+                self.serve(self._models)
+            return None
+        self.claims.remove(claim)
+        if isinstance(error, torch.AcceleratorError):
+            raise error
+        if error is not None and type(error) in OF_THE_MOMENT:
+            self._put_off(claim, error)
+        elif error is not None:  # whatever the error, only this job may fail
+            log.warning("a job cannot be started", extra={"job_id": claim.rq_job.id, "error": repr(error)})
+            self._outcomes.refuse(claim, error)
+        elif claim.rq_job.put_off_at:
+            self._rq.insist(lambda: self._rq.connection.hdel(claim.rq_job.key, PUT_OFF_AT, PUT_OFFS))
+        return event.active
+
+    def drop_lost(self) -> None:
+        """Forgets jobs that are another worker's now, because this one was frozen."""
+        self.claims = [claim for claim, ours in zip(self.claims, self._rq.owned(self.claims), strict=True) if ours]
+
+    def drop_cancelled(self) -> None:
+        """Ends jobs that were cancelled while they were being read, without waiting for the store."""
+        if self.claims:
+            flags = self._rq.connection.mget([keys.cancel(claim.rq_job.id) for claim in self.claims])
+            for claim, flag in zip(list(self.claims), flags, strict=True):
+                if flag is not None:
+                    self.claims.remove(claim)
+                    self._outcomes.refuse(claim, Cancelled())
+
+    def hand_back(self) -> None:
+        """Gives the jobs that are being read back to their queues."""
+        while self.claims:  # the last one first, so that the order in the queue stays the same
+            self._outcomes.release(self.claims.pop())
+
+    def close(self) -> None:
+        """Stops the threads without waiting for reads that go on."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _do_read(self, claim: Claim, models: Models) -> None:
+        try:
+            event = JobRead(claim, read_job(claim.rq_job, models, self._store, attempt=claim.execution.id))
+        except Exception as error:
+            event = JobRead(claim, error=error)
+        self._tell(event)
+
+    def _put_off(self, claim: Claim, error: Exception) -> None:
+        """Returns a job to the end of its queue, or fails it if it has been put off for as long as it may run.
+
+        Between two tries it may wait much longer than that, in a long queue or while no worker runs. So it also takes
+        `MIN_PUT_OFFS` tries.
+        """
+        job = claim.rq_job
+        if self._rq.insist(lambda: self._rq.connection.exists(keys.cancel(job.id))):
+            self._outcomes.refuse(claim, Cancelled())
+        elif job.put_offs >= MIN_PUT_OFFS and time.time() - job.put_off_at > (job.timeout or 0):
+            self._outcomes.refuse(claim, error)
+        else:
+            log.warning("a job goes back to its queue: %s", error, extra={"job_id": job.id})
+            self._rq.insist(lambda: self._rq.hand_back(job, claim.queue, claim.execution, at_front=False))

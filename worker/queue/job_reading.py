@@ -1,0 +1,88 @@
+"""Reads a job of RQ: checks it, and fetches its uploads and the snapshot that an earlier worker may have left."""
+
+from __future__ import annotations
+
+import hashlib
+
+from torch import Tensor
+
+from jobs.contract import TASK, Job, Picture
+from jobs.errors import JobUnreadable
+from jobs.redis.rq_job import DataJob
+from jobs.store.result_store import ResultStore
+from model.images import from_png
+
+from ..engine.active import ActiveJob, activate
+from ..engine.models import Models
+
+
+class ModelIsLoading(Exception):
+    """The job needs a model that this worker has not loaded yet, such as that of the second stage of a cascade."""
+
+    def __init__(self, model: str) -> None:
+        super().__init__(f"this worker has not loaded {model} yet")
+        self.model = model
+
+
+class ModelIsMissing(JobUnreadable):
+    """The second stage of the job needs a model that this worker does not have; another worker may have it."""
+
+    def __init__(self, model: str) -> None:
+        super().__init__(f"this worker has no model {model}")
+
+
+def read_job(rq_job: DataJob, models: Models, store: ResultStore, *, attempt: str) -> ActiveJob:
+    """Makes a claimed job ready to step.
+
+    Args:
+        models: the models of this worker.
+        attempt: unique name of this try.
+
+    Raises:
+        JobUnreadable: if it is not a job of difuso, or of a model that this worker does not have.
+        ModelIsLoading: if it needs a model that is still to come.
+        ModelIsMissing: if its second stage needs a model that this worker does not have.
+        PlanError: if the model has no such run.
+        StoreUnavailable: if the store does not return the job's uploads or its snapshot.
+    """
+    job = _decode(rq_job)
+    for model in job.models:
+        if models.is_coming(model):
+            raise ModelIsLoading(model)
+        if model not in models.runners:
+            raise ModelIsMissing(model) if model != job.model else JobUnreadable(f"this worker has no model {model}")
+    runners = models.runners
+    if job.planes != runners[job.models[-1]].checkpoint.config.shape.planes:
+        raise JobUnreadable(f"{job.models[-1]} has another number of channels than when the job was accepted")
+    runner, upscaler = runners[job.model], runners[job.models[1]] if job.models[1:] else None
+    sent = [_sent(job, picture, store) for picture in job.pictures]
+    snapshot = None if rq_job.is_fresh else store.snapshot(job.id)
+    active = activate(job, runner, upscaler=upscaler, sent=sent, attempt=attempt, snapshot=snapshot)
+    active.has_snapshot = not rq_job.is_fresh
+    return active
+
+
+def _decode(rq_job: DataJob) -> Job:
+    """Returns the job in the form of our contract. The stored function name is compared, never imported."""
+    if rq_job.func_name != TASK:
+        raise JobUnreadable("the queue holds an entry that is not a job of difuso")
+    job = Job.decode(rq_job.kwargs.get("job"))
+    if job.id != rq_job.id:
+        raise JobUnreadable("the job has another id than its record in RQ")
+    return job
+
+
+def kind_of(rq_job: DataJob) -> str:
+    """Returns the kind of a job; `unknown` if it cannot be read."""
+    try:
+        return _decode(rq_job).kind
+    except Exception:  # of any kind, if somebody else wrote it
+        return "unknown"
+
+
+def _sent(job: Job, picture: Picture, store: ResultStore) -> Tensor:
+    """Returns an uploaded image, shape (C, H, W)."""
+    png = store.upload(job.id, picture.sha256)
+    if png is None or hashlib.sha256(png).hexdigest() != picture.sha256:
+        raise JobUnreadable("an uploaded image is missing or damaged")
+    return from_png(png)

@@ -1,0 +1,177 @@
+"""Reports to front ends: the progress of jobs, the worker's models, and the backlog. A report may be late or lost."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import redis
+
+from jobs.contract import FailureCode, JobState, Progress
+from jobs.redis import keys
+from jobs.redis.events import Ending, preview_channel, status_channel
+from jobs.redis.index import enter
+from jobs.redis.queue import wake
+from jobs.redis.reports import ModelReport, WorkerReport
+from jobs.redis.rq_job import DataJob
+from jobs.redis.workers import prune_reports, publish_report, withdraw_report
+
+from ..engine.active import ActiveJob
+from ..engine.fairness import forecast
+from ..engine.held_jobs import RunningJob
+from ..engine.models import Models
+from ..stepping.runner import Runner
+
+
+class Reporter:
+    """Writes a worker's reports to Redis.
+
+    Args:
+        client: the connection to Redis.
+        models: the models that the worker serves.
+        result_ttl: seconds that images are kept; progress is kept twice as long, like the job.
+    """
+
+    def __init__(self, client: redis.Redis, models: Models, *, result_ttl: int) -> None:
+        self.models = models
+        self._client = client
+        self._result_ttl = result_ttl
+        self._ttl = 2 * result_ttl
+        self._over: set[bytes] = set()  # jobs that were over when the backlog was last tidied
+
+    def started(self, actives: Collection[ActiveJob], *, among: Collection[ActiveJob]) -> None:
+        """Publishes the timesteps and the progress of jobs that are about to start; marks those that were cancelled.
+
+        Args:
+            among: all jobs in flight, these among them.
+        """
+        with self._client.pipeline(transaction=False) as pipe:
+            for active in actives:
+                timesteps = json.dumps(active.start.plan.timesteps)
+                pipe.set(keys.timesteps(active.job.id), timesteps, ex=active.job.timeout + self._ttl)
+                pipe.exists(keys.cancel(active.job.id))
+            for active in actives:  # some may have waited longer than the index of their owner is kept
+                enter(pipe, active.job, result_ttl=self._result_ttl)
+            self._add_progress(pipe, actives, among)
+            answers = pipe.execute()
+        for active, found in zip(actives, answers[1::2], strict=False):
+            active.cancel = bool(found)
+        _note_watchers(actives, answers[-1])
+
+    def progress(self, actives: Collection[ActiveJob]) -> None:
+        """Publishes the progress of all jobs in flight, and requests a preview of each that somebody watches."""
+        with self._client.pipeline(transaction=False) as pipe:
+            self._add_progress(pipe, actives, actives)
+            _note_watchers(actives, pipe.execute()[-1])
+
+    def _add_progress(self, pipe: Any, actives: Collection[ActiveJob], among: Collection[ActiveJob]) -> None:
+        """Adds the progress of jobs to a pipeline; its last answer is for `_note_watchers`."""
+        seconds: dict[ActiveJob, float] = {}
+        stepping = {active: active.stepping for active in among}  # read once: the engine passes jobs on meanwhile
+        for runner in {*stepping.values()}:
+            seconds |= forecast([active for active in among if stepping[active] is runner], runner)
+        for active in actives:
+            self.write(pipe, active, eta_seconds=seconds[active])
+            pipe.hset(keys.backlog(active.job.model), active.job.id, active.left)
+            pipe.publish(status_channel(active.job.id), "{}")
+        pipe.pubsub_numsub(*[preview_channel(active.job.id) for active in actives])
+
+    def write(
+        self,
+        client: Any,
+        active: ActiveJob,
+        *,
+        eta_seconds: float | None = None,
+        encode_seconds: float = 0.0,
+        failure: FailureCode | None = None,
+    ) -> Progress:
+        """Writes one job's progress through a client or a pipeline, and returns it.
+
+        Args:
+            failure: why the job is about to fail.
+        """
+        progress = Progress(
+            image_steps=active.image_steps,
+            eta_seconds=eta_seconds,
+            denoise_seconds=active.denoise_seconds,
+            encode_seconds=encode_seconds,
+            failure=failure,
+            resumed_at=active.resumed_at,
+        )
+        client.set(keys.progress(active.job.id), progress.model_dump_json(), ex=self._ttl)
+        return progress
+
+    def not_started(self, job_id: str, code: FailureCode) -> None:
+        """Writes why a job that never took a step is about to fail."""
+        progress = Progress(failure=code)
+        self._client.set(keys.progress(job_id), progress.model_dump_json(), ex=self._ttl)
+
+    def changed(self, job_id: str) -> None:
+        """Wakes the clients that wait for a job, so that they read its status."""
+        self._client.publish(status_channel(job_id), "{}")
+
+    def requeued(self, job_id: str, model: str) -> None:
+        """Wakes the clients that wait for a job that went back to its queue, and an idle worker."""
+        self.changed(job_id)
+        wake(self._client, model)
+
+    def ended(self, pipe: Any, running: RunningJob, state: JobState, **facts: Any) -> None:
+        """Adds to a pipeline that a job has ended: it leaves the backlog, and its clients wake with its status.
+
+        Args:
+            facts: further arguments of `write`.
+        """
+        job, rq_job = running.active.job, running.rq_job
+        assert rq_job.started_at is not None
+        assert rq_job.ended_at is not None
+        ending = Ending(
+            state=state,
+            started_at=rq_job.started_at.timestamp(),
+            ended_at=rq_job.ended_at.timestamp(),
+            attempts=1 + rq_job.deaths,
+            progress=self.write(pipe, running.active, **facts),
+        )
+        pipe.hdel(keys.backlog(job.model), job.id)
+        pipe.publish(status_channel(job.id), ending.model_dump_json())
+
+    def worker(self, name: str) -> None:
+        """Publishes this worker's models and their speed, and deletes the reports of workers that are silent."""
+        runners = self.models.runners
+        refused = {model: ModelReport(ready=False, reason=reason) for model, reason in self.models.refused.items()}
+        models = refused | {model: _report(runner) for model, runner in runners.items()}
+        slots = sum(runner.slots for runner in runners.values())
+        publish_report(self._client, WorkerReport(name=name, at=time.time(), slots=slots, models=models))
+        prune_reports(self._client)
+
+    def leave(self, name: str) -> None:
+        """Deletes this worker's report."""
+        withdraw_report(self._client, name)
+
+    def tidy_backlog(self) -> None:
+        """Takes jobs out of the backlog that ended without their worker, the second time that it finds them over.
+
+        For a job that is just being submitted is in the backlog before it has a record.
+        """
+        seen, self._over = self._over, set()
+        for model in self.models.runners:
+            ids: list[Any] = self._client.hkeys(keys.backlog(model))
+            with self._client.pipeline(transaction=False) as pipe:
+                for job_id in ids:
+                    pipe.hget(DataJob.key_for("").encode() + job_id, "status")
+                states = pipe.execute(raise_on_error=False)  # another program may have written other data there
+            over = {job_id for job_id, state in zip(ids, states, strict=True) if state not in (b"queued", b"started")}
+            if over & seen:
+                self._client.hdel(keys.backlog(model), *(over & seen))
+            self._over |= over
+
+
+def _report(runner: Runner) -> ModelReport:
+    return ModelReport(ready=True, sha256=runner.checkpoint.sha256, rate=runner.rate, step_seconds=runner.step_seconds)
+
+
+def _note_watchers(actives: Collection[ActiveJob], subscriptions: Sequence[tuple[bytes, int]]) -> None:
+    """Requests a preview of each job that somebody watches."""
+    for active, (_, count) in zip(actives, subscriptions, strict=True):
+        active.preview = bool(count)

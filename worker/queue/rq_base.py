@@ -1,0 +1,300 @@
+"""RQ's worker adapted to many jobs in flight: the operations of RQ that are used, and the replacements of others.
+
+RQ's own workers run one job at a time, and jobs of a process that died wait for many minutes. Here an execution expires
+12 s after its last heartbeat, and every worker looks for dead ones (`worker.queue.recovery`). Nothing of RQ that starts
+processes, threads or timers is used.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import redis
+from rq import Queue, worker_registration
+from rq.executions import Execution, ExecutionRegistry
+from rq.job import Job as RqJob
+from rq.job import JobStatus as RqStatus
+from rq.serializers import JSONSerializer
+from rq.utils import now, utcformat
+from rq.worker.base import BaseWorker
+from rq.worker_registration import WORKERS_BY_QUEUE_KEY
+
+from jobs.redis import keys
+from jobs.redis.rq_job import DEATHS, MAX_RETRIES, PUT_OFF_AT, PUT_OFFS, RESUMED_AT, DataJob
+
+from ..engine.held_jobs import Claim
+from .foreign_data import is_refusal, set_aside
+from .popped_jobs import add_start
+from .recovery import EXECUTION_TTL, HEARTBEAT_SECONDS, Recovery
+
+log = logging.getLogger(__name__)
+
+WORKER_TTL = 60
+
+Result = TypeVar("Result")
+
+
+class GaveUp(Exception):
+    """The time in which this worker may wait for Redis or the store is over."""
+
+
+class RqBase(BaseWorker):
+    """A worker's operations on Redis: registration, heartbeats, claims, recovery and hand-over, each safe to repeat.
+
+    Args:
+        client: the connection to Redis, with a socket timeout of some seconds.
+        queue_names: names of the queues to claim from, in order of urgency.
+        name: unique name of this process.
+
+    Attributes:
+        give_up_at: time on the monotonic clock at which waiting for Redis ends; infinite until the worker is to stop.
+    """
+
+    def __init__(self, client: redis.Redis, queue_names: list[str], name: str) -> None:
+        super().__init__(
+            _queues(client, queue_names),
+            name=name,
+            connection=client,
+            job_class=DataJob,
+            serializer=JSONSerializer,
+            worker_ttl=WORKER_TTL,
+            maintenance_interval=int(HEARTBEAT_SECONDS),
+            job_monitoring_interval=int(HEARTBEAT_SECONDS),
+        )
+        self._trouble_at = -float("inf")
+        self._last_beat = time.monotonic()
+        self._recovery = Recovery(client)
+        self.give_up_at = float("inf")
+
+    def listen_to(self, queue_names: list[str]) -> None:
+        """Replaces the queues that jobs are claimed from."""
+        self.queues = _queues(self.connection, queue_names)
+
+    @property
+    def connection_timeout(self) -> int:
+        return 10
+
+    def get_heartbeat_ttl(self, job: RqJob, working_time: float = 0.0) -> int:
+        return EXECUTION_TTL
+
+    def subscribe(self) -> None:
+        """Does nothing: there is no command channel. A message can be missed, so a cancellation is a key to be read."""
+
+    unsubscribe = subscribe
+
+    def handle_exception(self, job: RqJob, *exc_info: Any) -> None:
+        """Does nothing: `failure_code` logs the errors, and a cancelled job is not an error."""
+
+    # Waiting for Redis, which may go away at any time.
+
+    def insist(self, call: Callable[[], Result]) -> Result:
+        """Repeats a call until it succeeds.
+
+        Raises:
+            GaveUp: if it still fails after `give_up_at`.
+            redis.ResponseError: if Redis refuses it twice because of the data that it holds (see `is_refusal`).
+        """
+        pause, refused = 0.2, False
+        while True:
+            try:
+                return call()
+            except redis.exceptions.DataError:
+                raise  # our mistake, which no retry mends
+            except redis.RedisError as error:  # away, loading, read-only, out of memory or disk: all may pass
+                if time.monotonic() > self.give_up_at:
+                    raise GaveUp from error
+                log.warning("a command to Redis failed (%s: %s); trying again", type(error).__name__, error)
+                if is_refusal(error) and refused:
+                    raise
+                refused = is_refusal(error)
+                self.note_trouble(error)
+                time.sleep(pause)
+                pause = min(2 * pause, 1.0)
+
+    def note_trouble(self, error: redis.RedisError) -> None:
+        """Remembers that Redis did not answer, or deletes the foreign data for which it refused a command."""
+        try:
+            if is_refusal(error):
+                set_aside(self.connection, self.types())
+                return
+        except redis.RedisError:
+            log.debug("Redis does not answer")
+        self._trouble_at = time.monotonic()
+
+    @property
+    def owes_beat(self) -> bool:
+        """Whether Redis was away since the last heartbeat, so that the next one is due at once."""
+        return self._trouble_at > self._last_beat
+
+    def types(self) -> dict[str, str]:
+        """Returns the Redis type of each key that this worker needs."""
+        types = {self.key: "hash", self.executions_key: "set", self.redis_workers_keys: "set", keys.WORKERS: "hash"}
+        for queue in self.queues:
+            types |= dict.fromkeys((queue.key, queue.intermediate_queue.key), "list")
+            for registry in (queue.started_job_registry, queue.finished_job_registry, queue.failed_job_registry):
+                types[registry.key] = "zset"
+            types[WORKERS_BY_QUEUE_KEY % queue.name] = "set"
+        for execution in self.executions.values():
+            types |= {execution.key: "hash", RqJob.key_for(execution.job_id): "hash"}
+            types[ExecutionRegistry(execution.job_id, self.connection).key] = "zset"
+        return types
+
+    def register(self) -> None:
+        """Registers this worker with RQ. It may be repeated after a part of it."""
+        self.connection.delete(self.key)  # RQ refuses a name that is registered, even by an earlier try of this process
+        self.bootstrap(logging_level="WARNING")
+
+    def beat(self, running: list[tuple[RqJob, Execution]]) -> None:
+        """Sends the heartbeats of this worker and of its executions."""
+        self._last_beat = time.monotonic()
+        self.heartbeat(WORKER_TTL)
+        worker_registration.register(self)
+        for job, execution in running:
+            self.maintain_heartbeats(job, execution)
+
+    @contextmanager
+    def transaction(self, jobs: Iterable[RqJob]) -> Iterator[Any]:
+        """Yields a pipeline whose commands Redis carries out as one, at `execute`, and once, though the reply is lost.
+
+        Whether the jobs are still ours is to be asked inside: if somebody takes one after that, `execute` raises
+        `redis.WatchError` and nothing is written. A watch also keeps redis-py from sending the commands twice.
+        """
+        with self.connection.pipeline() as pipe:
+            pipe.watch(*(job.key for job in jobs))  # type: ignore[no-untyped-call]
+            pipe.multi()
+            yield pipe
+
+    # Claims.
+
+    def start(self, popped: Sequence[tuple[DataJob, Queue]]) -> list[Execution | None]:
+        """Marks popped jobs as running here, in one transaction, and removes executions of an interrupted try.
+
+        The execution of a job is None, and nothing is written of it, if another worker recovered the job because this
+        one was frozen after the pop.
+        """
+        jobs = {job.id: job for job, _ in popped}
+        stale = [execution for execution in self.executions.values() if execution.job_id in jobs]
+        with self.connection.pipeline() as pipe:
+            started = [add_start(pipe, job, queue, self.name) for job, queue in popped]
+            self.executions |= {execution.id: execution for execution in started}
+            for execution in stale:
+                execution.delete(job=jobs[execution.job_id], pipeline=pipe)
+            answers = pipe.execute()
+        ours = [execution if its else None for execution, its in zip(started, answers, strict=False)]
+        for execution in {*stale, *started} - {*ours}:
+            del self.executions[execution.id]
+        return ours
+
+    def credit(self, job: DataJob, image_steps: int) -> None:
+        """Gives a job its tries back if it made progress since its last start.
+
+        Args:
+            image_steps: number of image-steps in the snapshot from which it starts.
+        """
+        if image_steps > job.resumed_at:
+            self.connection.hset(job.key, mapping={RESUMED_AT: image_steps, "retries_left": MAX_RETRIES})
+            job.resumed_at, job.retries_left = image_steps, MAX_RETRIES
+
+    def owns(self, job: RqJob, execution: Execution) -> bool:
+        """Returns whether the job is still ours (the fence): False once another worker has it, or once it has ended.
+
+        The hash of a running job does not expire. If it is gone, Redis lost its data, and no other worker has the job.
+        """
+        if self.connection.zscore(job.started_job_registry.key, execution.composite_key) is not None:
+            return True
+        if not self.connection.exists(job.key):
+            with self.connection.pipeline() as pipe:
+                job.save(pipeline=pipe)
+                job.started_job_registry.add_execution(execution, pipeline=pipe, ttl=EXECUTION_TTL)
+                pipe.execute()
+            return True
+        self.executions.pop(execution.id, None)
+        return False
+
+    def was_given_away(self, job: DataJob) -> bool:
+        """Returns whether the job has been taken from this worker, as from a dead one, since it was claimed."""
+        deaths: Any = self.connection.hget(job.key, DEATHS)
+        return int(deaths or 0) > job.deaths
+
+    def owned(self, claims: Sequence[Claim]) -> list[bool]:
+        """Returns for each job whether it `owns` it, in one round trip while all of them are ours."""
+        with self.connection.pipeline(transaction=False) as pipe:
+            for claim in claims:
+                pipe.zscore(claim.rq_job.started_job_registry.key, claim.execution.composite_key)
+            scores = pipe.execute()
+        found = zip(claims, scores, strict=True)
+        return [score is not None or self.owns(claim.rq_job, claim.execution) for claim, score in found]
+
+    def succeed(self, pipe: Any, claim: Claim, result: dict[str, int]) -> None:
+        """Adds to a transaction all that RQ writes when a job that this worker owns has succeeded."""
+        job, execution = claim.rq_job, claim.execution
+        assert job.started_at is not None
+        job.ended_at = now()
+        job._result = result
+        ttl = job.get_result_ttl(self.default_result_ttl)
+        self.increment_successful_job_count(pipeline=pipe)
+        self.increment_total_working_time(job.ended_at - job.started_at, pipe)
+        times = {"execution_started_at": execution.created_at, "execution_ended_at": job.ended_at}
+        job._handle_success(ttl, pipeline=pipe, worker_name=self.name, execution_id=execution.id, **times)
+        job.cleanup(ttl, pipeline=pipe, remove_from_queue=False)
+        self.cleanup_execution(job, pipeline=pipe, execution=execution)
+
+    def fail(self, job: DataJob, execution: Execution, error: BaseException, *, stopped: bool) -> bool:
+        """Ends a job without a result: as cancelled if `stopped`, else as failed for good (see `DataJob.should_retry`).
+
+        Returns False if the job is not ours any more.
+        """
+        with self.transaction([job]) as pipe:
+            if not self.owns(job, execution):
+                return False
+            job.ended_at = now()
+            job.set_status(RqStatus.STOPPED if stopped else RqStatus.FAILED, pipeline=pipe)
+            self.cleanup_execution(job, pipeline=pipe, execution=execution)
+            told = ascii(error)  # its message may hold characters that cannot be encoded
+            times = {"execution_started_at": execution.created_at, "execution_ended_at": job.ended_at}
+            job._handle_failure(told, pipeline=pipe, worker_name=self.name, execution_id=execution.id, **times)
+            self.increment_failed_job_count(pipe)
+            if job.started_at:
+                self.increment_total_working_time(job.ended_at - job.started_at, pipe)
+            try:
+                pipe.execute()
+            except (redis.WatchError, redis.ConnectionError, redis.TimeoutError):  # perhaps only the reply was lost
+                entry = execution.composite_key
+                if self.connection.zscore(job.started_job_registry.key, entry) is not None or self.was_given_away(job):
+                    raise
+        return True
+
+    def hand_back(self, job: RqJob, queue: Queue, execution: Execution, *, at_front: bool = True) -> None:
+        """Puts a running job back into its queue, without using up one of its retries.
+
+        At the end of the queue it waits for what it needs; its record tells since when, and how often it was tried. A
+        repeated try finds it done.
+        """
+        with self.transaction([job]) as pipe:
+            if not self.owns(job, execution):
+                return
+            self.cleanup_execution(job, pipeline=pipe, execution=execution)
+            job.set_status(RqStatus.QUEUED, pipeline=pipe)
+            queue.push_job_id(job.id, pipeline=pipe, at_front=at_front)
+            if at_front:
+                pipe.hset(job.key, "enqueued_at", utcformat(now()))
+            else:
+                pipe.hsetnx(job.key, PUT_OFF_AT, str(time.time()))
+                pipe.hincrby(job.key, PUT_OFFS, 1)
+            pipe.execute()
+
+    def recover(self) -> list[DataJob]:
+        """Returns the jobs of dead workers to their queues. Returns the jobs that are given up instead."""
+        return self._recovery.run(self.queues)
+
+    def tidy(self) -> None:
+        """Removes expired entries from RQ's registries."""
+        self._recovery.tidy(self.queues, self.redis_workers_keys)
+
+
+def _queues(client: redis.Redis, names: list[str]) -> list[Queue]:
+    return [Queue(name, connection=client, job_class=DataJob, serializer=JSONSerializer) for name in names]

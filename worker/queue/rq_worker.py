@@ -1,0 +1,300 @@
+"""The engine worker: many RQ jobs in flight in one process, one batch on the device.
+
+    main thread      all of Redis: claims, heartbeats, progress, cancel, results, hand-over
+    engine thread    steps the batch (`worker.engine.engine`); knows neither Redis nor files
+    reader threads   read uploads and snapshots of claimed jobs from the result store (`worker.queue.job_readers`)
+    writer threads   encode images and write to the result store (`worker.queue.writers`)
+
+The other threads send events to one inbox of the main thread. A result is stored first, and the first attempt that
+stores one wins. Then the fence is checked, and then RQ is told. Each step can be repeated, as often as Redis goes away.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from threading import Thread
+from typing import TYPE_CHECKING
+
+import redis
+from rq import Queue
+
+from jobs.redis import keys
+from jobs.store.result_store import ResultStore
+from model.allocator import give_back
+
+from ..device.core_lending import OwnCore
+from ..engine.active import ActiveJob, EngineEvent, Finished, Previewed, Snapped
+from ..engine.engine import EngineStalled, StepEngine
+from ..engine.fairness import forecast
+from ..engine.held_jobs import Claim, RunningJob
+from ..engine.models import ModelFollower, Models
+from ..metrics import WorkerMetrics
+from . import watchdog
+from .claims import Claims
+from .job_readers import OF_THE_MOMENT, JobRead, JobReaders
+from .outcomes import Outcomes
+from .pacing import Pacer
+from .recovery import HEARTBEAT_SECONDS, RECOVERY_SECONDS
+from .reporting import Reporter
+from .rq_base import GaveUp, Result, RqBase
+from .writers import Released, Stored, Writers
+
+if TYPE_CHECKING:
+    from ..spans import JobSpans
+
+log = logging.getLogger(__name__)
+
+POLL_SECONDS = 0.02  # how often a busy worker looks for new and cancelled jobs
+IDLE_SECONDS = 1  # how long an idle worker blocks
+PROGRESS_SECONDS = 1.0
+TRIM_SECONDS = 60.0
+SWEEP_SECONDS = 600.0
+SWEEP_MARGIN = 60.0  # images are a little older than the end of their job, from which their lifetime is counted
+
+
+class EngineWorker(RqBase):
+    """Serves the queues of all its models until it is told to stop.
+
+    Args:
+        client: the connection to Redis.
+        follower: loads the models, those at the start and newer ones.
+        store: the store for results, snapshots and uploads.
+        metrics: the counters of the worker.
+        drain_seconds: time in which jobs may end after SIGTERM; see `WorkerSettings`.
+        result_ttl: seconds that images are kept.
+        core: the core that the worker has for itself; None if it shares the machine with no other.
+        spans: writes traces of jobs; None for none.
+    """
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        follower: ModelFollower,
+        store: ResultStore,
+        metrics: WorkerMetrics,
+        *,
+        drain_seconds: float,
+        result_ttl: int,
+        core: OwnCore | None = None,
+        spans: JobSpans | None = None,
+    ) -> None:
+        self._models = models = follower.models
+        self._claims = Claims(client, models.runners)
+        super().__init__(client, self._claims.queue_names, name=f"difuso-{uuid.uuid4().hex[:12]}")
+        self._follower = follower
+        self._metrics = metrics
+        self._drain_seconds = drain_seconds
+        self._result_ttl = result_ttl
+        # Up to Python 3.12 a SimpleQueue waits for ever if its timeout passes while a signal is handled: at SIGTERM.
+        self._inbox: queue.Queue[JobRead | Finished | Stored | Released] = queue.Queue()
+        self._engine = StepEngine(self._hear_engine, core)
+        self._thread = Thread(target=self._engine.run, name="engine", daemon=True)
+        self._writers = Writers(store, client, self._inbox.put)
+        self._reporter = Reporter(client, models, result_ttl=result_ttl)
+        self._outcomes = Outcomes(self, self._reporter, self._writers, metrics, spans)
+        self._readers = JobReaders(self, self._outcomes, store, models, self._inbox.put)
+        self._running: dict[ActiveJob, RunningJob] = {}
+        self._turns, self._pacer = 0, Pacer()
+        self._stop_at: float | None = None
+
+    def request_stop(self, signum: int = 0, frame: object = None) -> None:
+        """Starts to drain: claims nothing more. A second call hands back all jobs at once. Safe in a signal handler."""
+        drain = self._drain_seconds if self._stop_at is None else 0.0
+        self._stop_at = time.monotonic() + drain
+        self.give_up_at = self._stop_at + 5
+
+    def run(self) -> None:
+        """Serves until the worker is told to stop and holds no jobs.
+
+        Raises:
+            EngineStalled: if the engine's thread ended by itself; other workers take over the jobs.
+            GaveUp: if Redis or the store did not answer in time while this worker was to stop.
+        """
+        self.insist(self.register)
+        self._thread.start()
+        watchdog.watch("main thread", lambda: self._turns, lambda: watchdog.CALL_SECONDS)
+        watchdog.watch(
+            "engine", lambda: self._engine.last_step, lambda: watchdog.step_patience(self._models.runners.values())
+        )
+        while self._stop_at is None or self._held:
+            self._turns += 1
+            self._watch_engine()
+            try:
+                self._turn()
+            except redis.ResponseError:  # data of another program must not end the process
+                log.exception("Redis refused a command because of the data that it holds")
+                time.sleep(IDLE_SECONDS)
+        self._engine.stop()
+        self.insist(lambda: self._reporter.leave(self.name))
+        self.insist(self.teardown)
+        self._readers.close()
+        self._writers.close()
+        self._follower.close()
+
+    def _turn(self) -> None:
+        if self._follower.models is not self._models:
+            self._serve(self._follower.models)
+        if self._pacer.is_due("beat", HEARTBEAT_SECONDS) or self.owes_beat:
+            self.insist(self._beat)
+        if self._pacer.is_due("recover", RECOVERY_SECONDS):
+            self._outcomes.give_up(self.insist(self.recover))
+            self.insist(lambda: self._claims.make_room(self.queues, self._running))
+        if self._running and self._pacer.is_due("progress", PROGRESS_SECONDS):
+            self._report()
+        self._claim_all(self.queues if self._stop_at is None else [])
+        if self._stop_at is not None:
+            self._release_late(self._stop_at)
+        self._read_inbox()
+
+    def types(self) -> dict[str, str]:
+        return super().types() | self._claims.types
+
+    def insist(self, call: Callable[[], Result]) -> Result:
+        """Repeats a call as `RqBase.insist` does; each try shows the watchdog that the main thread lives."""
+
+        def attempt() -> Result:
+            self._turns += 1
+            return call()
+
+        return super().insist(attempt)
+
+    @property
+    def _held(self) -> list[Claim]:
+        """All jobs that this worker holds."""
+        return [*self._running.values(), *self._readers.claims]
+
+    def _watch_engine(self) -> None:
+        if self._engine.fatal is not None:
+            raise EngineStalled("the engine stopped") from self._engine.fatal
+        if time.monotonic() > self.give_up_at:
+            raise GaveUp("the result store does not answer, and the time to stop is over")
+
+    def _beat(self) -> None:
+        self.beat([(claim.rq_job, claim.execution) for claim in self._held])
+        for active, ours in zip(self._running, self.owned([*self._running.values()]), strict=True):
+            active.cancel = active.cancel or not ours  # if this worker was frozen, it may be another's
+        self._readers.drop_lost()
+        self._follower.look()
+        self._reporter.worker(self.name)
+        self._reporter.tidy_backlog()
+        if self._pacer.is_due("trim", TRIM_SECONDS):
+            give_back()
+        if self._pacer.is_due("sweep", SWEEP_SECONDS):
+            self.tidy()
+            self._writers.sweep(self._result_ttl + SWEEP_MARGIN)
+
+    def _serve(self, models: Models) -> None:
+        """Serves these models from now on; jobs in flight keep the runner that they began with."""
+        known = self._models.runners, self._models.refused
+        for name, runner in models.runners.items():
+            if runner is not self._models.runners.get(name):
+                self._metrics.watch(name, runner)
+        self._models = self._reporter.models = models
+        self._claims.serve(models.runners)
+        self._readers.serve(models)
+        self.listen_to(self._claims.queue_names)
+        if (models.runners, models.refused) != known:
+            self._pacer.put_off("beat", 0)  # so that front ends hear of it at once
+
+    def _report(self) -> None:
+        try:
+            self._reporter.progress([active for active in self._running if not active.cancel])
+        except redis.RedisError as error:
+            self.note_trouble(error)
+
+    def _claim_all(self, queues: Sequence[Queue]) -> None:
+        """Claims jobs while there is room. It blocks up to IDLE_SECONDS if the worker holds no jobs."""
+        if (self._held and not self._pacer.is_due("poll", POLL_SECONDS)) or not self._pacer.is_due("claim", 0.0):
+            return
+        try:
+            self._readers.drop_cancelled()
+            crowded = self._pacer.is_due("orphans", RECOVERY_SECONDS)
+            wakes = [keys.wake(model) for model in self._models.runners]
+            woken = None if self._held else self.connection.blpop(wakes, timeout=IDLE_SECONDS)
+            if not woken and not self._claims.has_news(queues, self._held, self._running, crowded=crowded):
+                return
+            popped = self._claims.take(queues, self._held, crowded=crowded)
+            if not popped:
+                return
+            for (rq_job, waiting), execution in zip(popped, self.insist(lambda: self.start(popped)), strict=True):
+                if execution is not None:
+                    self._readers.read(Claim(rq_job, waiting, execution))
+        except redis.RedisError as error:
+            # No job is lost: it is either still queued, or popped and found again by `recover`.
+            self.note_trouble(error)
+            log.warning("cannot claim while Redis does not answer")
+            if not self._held:
+                time.sleep(IDLE_SECONDS)
+
+    def _begin(self, read: Sequence[JobRead]) -> None:
+        begun = []
+        for event in read:
+            if (pause := OF_THE_MOMENT.get(type(event.error))) is not None:
+                self._pacer.put_off("claim", pause)
+            claim, active = event.claim, self._readers.take(event)
+            if active is not None:
+                active.alone = claim.rq_job.is_suspect
+                begun.append(RunningJob(claim.rq_job, claim.queue, claim.execution, active))
+        if begun:
+            self._announce(begun)
+
+    def _announce(self, begun: Sequence[RunningJob]) -> None:
+        """Publishes that jobs start, and lets the engine step them. A job that Redis refuses fails alone."""
+        actives = [running.active for running in begun]
+        try:
+            for running in begun:
+                self.insist(partial(self.credit, running.rq_job, running.active.resumed_at))
+            self.insist(lambda: self._reporter.started(actives, among=[*self._running, *actives]))
+        except redis.ResponseError as error:
+            if len(begun) == 1:
+                self._outcomes.refuse(begun[0], error)
+                return
+            for running in begun:
+                self._announce([running])
+            return
+        for running in begun:
+            active = running.active
+            self._running[active] = running
+            log.info("job claimed", extra={**active.job.trail, "model": active.job.model})
+            self._metrics.claimed(running)
+            self._engine.submit(active)
+        self._metrics.in_flight(len(self._running))
+
+    def _release_late(self, stop_at: float) -> None:
+        """Releases the jobs that cannot end before `stop_at`, and at that time all others; called while draining."""
+        self._readers.hand_back()
+        left = stop_at - time.monotonic()
+        for active in self._running:
+            active.release = active.release or forecast([active], active.stepping)[active] > left
+
+    def _hear_engine(self, event: EngineEvent) -> None:
+        """Receives events in the engine's thread. Events for the store go there at once, even while Redis is away."""
+        if isinstance(event, Snapped):
+            event.active.has_snapshot = True
+            event.active.alone = False  # the job has taken steps without killing its worker
+            self._writers.snapshot(event)
+        elif isinstance(event, Previewed):
+            self._writers.preview(event)
+        elif event.error is None:
+            self._writers.store(event.active)
+        else:
+            self._inbox.put(event)
+
+    def _read_inbox(self) -> None:
+        """Handles the events that have arrived; a worker that holds jobs waits up to POLL_SECONDS for the first."""
+        events = []
+        with suppress(queue.Empty):
+            events.append(self._inbox.get(timeout=POLL_SECONDS if self._held else 0.001))
+            while True:
+                events.append(self._inbox.get_nowait())
+        self._begin([event for event in events if isinstance(event, JobRead)])
+        over = {self._running.pop(event.active): event for event in events if not isinstance(event, JobRead)}
+        if over:
+            self._outcomes.end(over)
+            self._metrics.in_flight(len(self._running))

@@ -1,0 +1,157 @@
+"""Writer threads: they encode images and write to the result store, while the main thread sends its heartbeats."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from threading import Lock, Thread
+
+import redis
+
+from jobs.errors import StoreUnavailable
+from jobs.redis.events import preview_channel
+from jobs.redis.status import needs_uploads
+from jobs.store.result_store import ResultStore
+
+from ..device.cores import use_one_core
+from ..engine.active import ActiveJob, Previewed, Snapped
+from ..engine.failures import Cancelled
+from ..engine.results import Spent, preview_message, store_result
+from ..stepping.trajectory import encode_snapshot
+
+log = logging.getLogger(__name__)
+
+THREADS = 2
+# Seconds between two tries to store a result. To draw the images again would cost more than to wait for the store.
+STORE_PAUSES = (0.5, 2.0, 5.0, 10.0, 20.0, 30.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Stored:
+    """The images of a job are in the store, or could not be stored because of `error`."""
+
+    active: ActiveJob
+    spent: Spent | None = None
+    error: BaseException | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Released:
+    """The state of a job is in the store, or could not be saved; another worker may continue the job."""
+
+    active: ActiveJob
+
+
+class Writers:
+    """Threads that write to the store and publish previews.
+
+    Args:
+        store: the store for results and snapshots.
+        client: the connection to Redis, for previews and to find out which uploads are needed.
+        tell: function that receives each event, called in a writer thread; it must not block.
+    """
+
+    def __init__(
+        self,
+        store: ResultStore,
+        client: redis.Redis,
+        tell: Callable[[Stored | Released], None],
+    ) -> None:
+        self._store = store
+        self._client = client
+        self._tell = tell
+        self._results = ThreadPoolExecutor(THREADS, thread_name_prefix="results", initializer=use_one_core)
+        # A single thread writes the snapshots of a job in order, and none after the job's snapshot was deleted.
+        self._snapshots = ThreadPoolExecutor(1, thread_name_prefix="snapshots", initializer=use_one_core)
+        self._previews = ThreadPoolExecutor(1, thread_name_prefix="previews", initializer=use_one_core)
+        self._saving: set[ActiveJob] = set()
+        self._sweeping = Lock()
+
+    def store(self, active: ActiveJob) -> None:
+        """Stores a finished job under the name of this attempt."""
+        self._results.submit(self._do_store, active)
+
+    def snapshot(self, event: Snapped) -> None:
+        """Saves a job's state, and then sends `Released` if the engine has let go of the job.
+
+        While a slow store is busy with a job's last snapshot, the next one is left out.
+        """
+        if event.released or event.active not in self._saving:
+            self._saving.add(event.active)
+            self._snapshots.submit(self._do_snapshot, event)
+
+    def preview(self, event: Previewed) -> None:
+        """Publishes an unfinished image to the clients that watch the job."""
+        self._previews.submit(self._do_preview, event)
+
+    def forget(self, job_id: str) -> None:
+        """Deletes the snapshot of a job that has ended."""
+        self._snapshots.submit(self._attempt, lambda: self._store.drop_snapshot(job_id), "drop a snapshot")
+
+    def sweep(self, max_age: float) -> None:
+        """Deletes files older than `max_age` seconds, except uploads whose job waits, runs, or has not expired.
+
+        It runs in a thread that nobody waits for, because it may take long.
+        """
+        Thread(target=self._do_sweep, args=[max_age], name="sweep", daemon=True).start()
+
+    def close(self) -> None:
+        """Accepts no more work; the process ends when the work in progress is done."""
+        for pool in (self._results, self._snapshots, self._previews):
+            pool.shutdown(wait=False)
+
+    def _do_store(self, active: ActiveJob) -> None:
+        for pause in (*STORE_PAUSES, None):
+            try:
+                stored = Stored(active, store_result(self._store, active))
+            except Exception as error:
+                if isinstance(error, StoreUnavailable) and pause is not None:
+                    time.sleep(pause)
+                    if not active.cancel:
+                        continue
+                    error = Cancelled()
+                stored = Stored(active, error=error)
+            self._tell(stored)
+            return
+
+    def _do_snapshot(self, event: Snapped) -> None:
+        job, run = event.active.job, event.active.run_sha256
+        self._attempt(
+            lambda: self._store.save_snapshot(job.id, encode_snapshot(event.snapshot, run)),
+            "save a snapshot",
+        )
+        self._saving.discard(event.active)
+        if event.released:
+            self._tell(Released(event.active))
+
+    def _do_sweep(self, max_age: float) -> None:
+        if not self._sweeping.acquire(blocking=False):
+            return  # the last sweep still runs
+        try:
+            needed = partial(needs_uploads, self._client, result_ttl=max_age)
+            self._attempt(lambda: self._store.sweep(max_age, needed=needed), "sweep")
+        finally:
+            self._sweeping.release()
+
+    def _do_preview(self, event: Previewed) -> None:
+        message = preview_message(event.active, event.index, event.x0)
+        try:
+            self._client.publish(preview_channel(event.active.job.id), message)
+        except redis.RedisError:
+            log.debug("a preview was lost")
+
+    @staticmethod
+    def _attempt(call: Callable[[], object], what: str) -> None:
+        """Makes a call that may fail without harm, and logs the failure, which a thread pool would swallow."""
+        try:
+            call()
+        except StoreUnavailable:
+            log.warning("cannot %s: the store does not answer", what)
+        except redis.RedisError:
+            log.warning("cannot %s: Redis does not answer", what)
+        except Exception:
+            log.exception("cannot %s", what)

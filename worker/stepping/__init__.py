@@ -1,0 +1,1 @@
+"""One loaded model, which steps any mix of trajectories as one batch."""

@@ -1,0 +1,300 @@
+"""The runner: one loaded model on its device, which steps any mix of trajectories as one batch.
+
+It is the only code that uses the device. Batches are padded to a few sizes, the buckets. CPU and GPU kernels give the
+same bits for any neighbours and any place in a batch of one size, but the bits may differ between sizes. In exact mode
+only sizes that agree with each other are used; the warm-up finds them.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from types import MappingProxyType
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from model.allocator import keep_freed_memory
+from model.checkpoint import Checkpoint
+from model.errors import NonFiniteSample
+from model.guidance import guided_output
+from model.plans.plan import Column
+from model.rng import draw_noise
+from model.step import advance
+from model.transfers import upload
+
+from ..device.call_timer import CallTimer
+from ..device.calls import by_position, padded
+from ..device.core_lending import Neighbour
+from ..device.cuda_graphs import graphed
+from ..device.example_batch import example_batch
+from ..device.parallel import ParallelNetwork
+from ..settings import DeviceMissing
+from .batch_sizes import every_fourth, most_agreeing, powers_of_two, timed, useful_size
+from .side_networks import side_networks
+from .slowness import Slowness
+from .trajectory import Trajectory
+
+log = logging.getLogger(__name__)
+
+CPU_SLOTS, GPU_SLOTS = 16, 32
+
+
+def pick_device(name: str) -> torch.device:
+    """Returns the device of a setting; `auto` is the first GPU if there is one, else the CPU.
+
+    Raises:
+        DeviceMissing: if torch cannot use the device here.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch.device(name)
+    there = {"cuda": torch.cuda.device_count(), "mps": torch.backends.mps.is_available()}
+    if (device.index or 0) >= there.get(device.type, 1):
+        raise DeviceMissing(
+            f"DIFUSO_DEVICE is {name}, and torch {torch.__version__} finds no such device here: unset it for the first "
+            "GPU, or the CPU where there is none"
+        )
+    return device
+
+
+class Runner:
+    """A model that is warm.
+
+    Args:
+        checkpoint: the model, loaded on the CPU; its network is moved to `device`.
+        device: the device that computes.
+        slots: size of the largest batch that may be used; None for the size, of up to 16 on a CPU and 32 on a GPU,
+            beyond which no more images per second were measured.
+        exact: whether to use only batch sizes that agree bit for bit.
+        compiled: compiled networks by batch size, the slots among them; no other sizes are used then.
+        compiled_weaker: compiled weaker networks by batch size.
+        graphs: whether a GPU replays CUDA graphs of the network.
+        neighbour: the worker on the other core of the machine.
+
+    Attributes:
+        slots: size of the largest batch.
+        buckets: the batch sizes in use, rising; the last is `slots`, or smaller after the memory ran out.
+        rate: image-steps per second in full batches, kept up to date.
+        step_seconds: seconds that a step of a lone image takes, on all cores that it may have; measured at warm-up.
+        slowness: how much longer steps take now than `rate` and `step_seconds` tell; the engine notes it.
+        network_seconds: seconds spent inside the network, and those that guide it, so far; on a GPU without the last
+            call, as all that is counted here (`CallTimer`).
+        network_calls: number of network calls so far, without the warm-up.
+        on_step: function that is called after each network call with the rows, the bucket and the seconds.
+
+    Raises:
+        NonFiniteSample: if the network returns NaN or infinity for noise.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        *,
+        device: torch.device,
+        slots: int | None = None,
+        exact: bool = True,
+        compiled: Mapping[int, Callable[..., Tensor]] = MappingProxyType({}),
+        compiled_weaker: Mapping[int, Callable[..., Tensor]] = MappingProxyType({}),
+        graphs: bool = False,
+        neighbour: Neighbour | None = None,
+    ) -> None:
+        self.checkpoint = checkpoint
+        self.device = device
+        self.slots = slots or max(compiled, default=CPU_SLOTS if device.type == "cpu" else GPU_SLOTS)
+        self._compiled = compiled
+        self.network_seconds = 0.0
+        self.network_calls = 0
+        self.slowness = Slowness()
+        self.on_step: Callable[[int, int, float], None] = lambda rows, bucket, seconds: None
+        self._told = checkpoint.config.told
+        self._timer = CallTimer(device)
+        if device.type == "cpu":
+            keep_freed_memory()
+        may_choose = not compiled and device.type == "cpu"
+        parallel = partial(ParallelNetwork, neighbour=neighbour or Neighbour(), may_choose=may_choose)
+        network = by_position(checkpoint.denoiser, device, self._told, compiled)
+        self._network = parallel(network)
+        if exact and device.type == "cuda":
+            torch.backends.cudnn.deterministic = True
+        torch.backends.cudnn.allow_tf32 = False  # convolutions in float32, as everywhere else
+        x, timesteps, told = example_batch(checkpoint.config, self.slots)
+        batch = [each.to(device) for each in (x, timesteps, *told.values())]
+        outs, seconds = self._warm_up(batch, exact)
+        self.slots = useful_size(seconds) if slots is None else max(seconds)
+        self.buckets = tuple(size for size in seconds if size <= self.slots)
+        if graphs and device.type == "cuda":
+            with torch.inference_mode():
+                self._network = parallel(graphed(network, device, batch, self.buckets))
+                seconds = {size: timed(partial(self._first, size, batch))[1] for size in self.buckets}
+        self._network.find_choices({size: outs[size] for size in self.buckets}, batch, exact=exact)
+        self._classifier, self._weaker = side_networks(
+            checkpoint, device, self.buckets, compiled_weaker, parallel, exact=exact
+        )
+        self.rate = self.slots / seconds[self.slots]
+        self.step_seconds = min(seconds[self.buckets[0]], timed(partial(self._first, self.buckets[0], batch))[1])
+
+    @property
+    def compiled(self) -> bool:
+        """Whether compiled networks compute."""
+        return bool(self._compiled)
+
+    @torch.inference_mode()
+    def step(self, trajectories: Sequence[Trajectory]) -> None:
+        """Advances each trajectory by one row, all in one network call.
+
+        Nothing here waits for a GPU but for the call before this one: what decides is in the plans, and the noise is
+        drawn while the network computes.
+        If it fails, the trajectories are unchanged: so the step can be repeated, and gives the same images.
+        """
+        x = torch.stack([t.x for t in trajectories])
+        # float32 holds every whole timestep exactly, and fractional timesteps too.
+        timesteps = torch.tensor([t.plan.timesteps[t.row] for t in trajectories], dtype=torch.float32)
+        rows = torch.from_numpy(np.array([t.plan.table[t.row] for t in trajectories], np.float32))
+        out, gradient = self._predict(x, timesteps, trajectories), self._gradient(x, timesteps, rows, trajectories)
+        stochastic = rows[:, Column.S].nonzero().flatten()
+        generators = [trajectories[i].generator for i in stochastic.tolist()]
+        states = [generator.get_state() for generator in generators]
+        try:
+            z = self._noise(x, generators, stochastic)
+            x0 = torch.stack([t.x0 for t in trajectories])
+            x, x0 = advance(x, x0, out, z, rows, gradient, self._x0_before(rows, trajectories))
+            outcomes = [t.outcome(x[i], x0[i], z[i]) for i, t in enumerate(trajectories)]
+        except Exception:
+            for generator, state in zip(generators, states, strict=True):
+                generator.set_state(state)
+            raise
+        for trajectory, outcome in zip(trajectories, outcomes, strict=True):
+            trajectory.advance(*outcome)
+
+    def _noise(self, x: Tensor, generators: Sequence[torch.Generator], indices: Tensor) -> Tensor:
+        """Draws z for the images at some indices, each from a generator of its own; 0 for the others. Shape of x."""
+        if not generators:
+            return torch.zeros_like(x)
+        drawn = upload(draw_noise(generators, self.checkpoint.config.shape), x.device)
+        if len(generators) == len(x):
+            return drawn
+        return torch.zeros_like(x).index_copy(0, upload(indices, x.device), drawn)
+
+    def _x0_before(self, rows: Tensor, trajectories: Sequence[Trajectory]) -> Tensor | None:
+        """Returns the x0 of the calls before the previous ones, shape of x; None if no row has D."""
+        if not rows[:, Column.D].any():
+            return None
+        return torch.stack([t.x0_before for t in trajectories])
+
+    def _predict(self, x: Tensor, timesteps: Tensor, trajectories: Sequence[Trajectory]) -> Tensor:
+        """Returns the network's outputs, guided where a row has a scale (`model.guidance`); a learned variance stays.
+
+        Without a weaker network the base is the network's output without label, for which guided images occur twice in
+        the same call.
+        """
+        indices = [i for i, t in enumerate(trajectories) if t.scale != 1.0]
+        arguments = (x, timesteps, *self._arguments(trajectories))
+        if not indices:
+            return self._call(self._forward, *arguments)
+        again, guided = [trajectories[i] for i in indices], upload(torch.tensor(indices), x.device)
+        with_labels = self._weaker is not None
+        repeated = (x[guided], timesteps[indices], *self._arguments(again, with_labels=with_labels))
+        if self._weaker is not None:
+            out, base = self._call(self._forward, *arguments), self._call(self._weaker, *repeated)
+        else:
+            both = self._call(self._forward, *map(torch.cat, zip(arguments, repeated, strict=True)))
+            out, base = both[: len(x)], both[len(x) :]
+        channels = x.shape[1]
+        scale = upload(torch.tensor([each.scale for each in again]), x.device).view(-1, 1, 1, 1)
+        out[guided, :channels] = guided_output(out[guided, :channels], base[:, :channels], scale)
+        return out
+
+    def _arguments(self, trajectories: Sequence[Trajectory], *, with_labels: bool = True) -> list[Tensor]:
+        """Returns what the network is told beside x_t and t, as `ModelConfig.told` names it."""
+        none = len(self.checkpoint.config.classes or ())
+        made = []
+        if "labels" in self._told:
+            made.append(torch.tensor([t.label if with_labels and t.label is not None else none for t in trajectories]))
+        if "condition" in self._told:
+            conditions = [t.condition for t in trajectories if t.condition is not None]
+            made.append(torch.stack([condition.pixels for condition in conditions]))
+            made.append(torch.tensor([condition.level for condition in conditions]))
+        return made
+
+    def _gradient(
+        self, x: Tensor, timesteps: Tensor, rows: Tensor, trajectories: Sequence[Trajectory]
+    ) -> Tensor | None:
+        """Returns the classifier's gradient where a row has G, 0 elsewhere, shape of x; None if no row has G."""
+        indices = rows[:, Column.G].nonzero().flatten()
+        if not len(indices):
+            return None
+        labels = torch.tensor([trajectories[i].label for i in indices.tolist()])
+        assert self._classifier is not None
+        guided = upload(indices, x.device)
+        wanted = self._call(self._classifier, x[guided], timesteps[indices], labels)
+        return torch.zeros_like(x).index_copy(0, guided, wanted)
+
+    def _call(self, function: Callable[..., Tensor], *batch: Tensor) -> Tensor:
+        """Makes one padded call of a network, or several if there are too many rows or too little memory for one."""
+        rows, largest = len(batch[0]), self.buckets[-1]
+        if rows > largest:
+            first = self._call(function, *(tensor[:largest] for tensor in batch))
+            return torch.cat([first, self._call(function, *(tensor[largest:] for tensor in batch))])
+        bucket = next(size for size in self.buckets if size >= rows)
+        out = None
+        try:
+            out, timed_call = self._timer(
+                lambda: function(*(padded(tensor, bucket) for tensor in batch)), rows=rows, bucket=bucket
+            )
+        except torch.OutOfMemoryError:
+            if bucket == self.buckets[0]:
+                raise
+        if out is None:  # outside the handler, whose traceback would keep the memory of the failed call
+            self._give_up_bucket(bucket)
+            return self._call(function, *batch)
+        if timed_call is not None:
+            self._count(*timed_call)
+        return out[:rows].float()
+
+    def _count(self, rows: int, bucket: int, seconds: float) -> None:
+        self.network_seconds += seconds
+        self.network_calls += 1
+        if rows == self.buckets[-1]:
+            self.rate += 0.05 * (rows / seconds - self.rate)
+        self.on_step(rows, bucket, seconds)
+
+    def _give_up_bucket(self, bucket: int) -> None:
+        self.buckets = tuple(size for size in self.buckets if size < bucket)
+        log.warning("no memory for batches of %d; going on with batches of %s", bucket, self.buckets)
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _forward(self, x: Tensor, timesteps: Tensor, *told: Tensor) -> Tensor:
+        return self._network(*(upload(each, self.device) for each in (x, timesteps, *told)))
+
+    @torch.inference_mode()
+    def _first(self, size: int, batch: Sequence[Tensor]) -> Tensor:
+        """Returns the outputs for the first rows of a batch, once they are computed."""
+        out = self._network(*(each[:size] for each in batch))
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return out.float()
+
+    @torch.inference_mode()
+    def _warm_up(self, batch: Sequence[Tensor], exact: bool) -> tuple[dict[int, Tensor], dict[int, float]]:
+        """Runs every batch size, so that the first request is as fast as the next, and finds the sizes that agree.
+
+        Their outputs alone decide about that, so that a measurement of time decides about no image. Returns the outputs
+        by size, and for the sizes to use, rising, the seconds of a call.
+        """
+        reference = self._first(self.slots, batch)
+        if not torch.isfinite(reference).all():
+            raise NonFiniteSample("the network returns NaN or infinity for noise")
+        sizes = every_fourth(self.slots) if self.device.type == "cpu" else powers_of_two(self.slots)
+        sizes = sorted(self._compiled) or sizes
+        found = {size: timed(partial(self._first, size, batch)) for size in sizes}
+        outs = {size: out for size, (out, _) in found.items()}
+        agreeing = most_agreeing(outs)
+        if not torch.equal(outs[self.slots], reference):
+            log.warning("the same batch gave other bits the second time: images are not repeatable on this device")
+            agreeing = [self.slots]
+        used = agreeing if exact else sizes
+        return outs, {size: found[size][1] for size in used}

@@ -1,0 +1,89 @@
+"""The networks that guide a model's own: its classifier, and its weaker network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from model.checkpoint import Checkpoint
+from model.errors import NonFiniteSample
+from model.networks.classifier import log_prob_gradient
+from model.transfers import upload
+
+from ..device.calls import by_position, padded
+from ..device.example_batch import example_batch
+from ..device.parallel import ParallelNetwork
+
+
+class SideNetwork:
+    """A network that is called for some of the images of a batch, with batch sizes of its own.
+
+    Most images do without it, so its sizes do not decide about those of the model's network; they are fewer, as those
+    whose backward passes agree are.
+
+    Args:
+        network: the network, from a batch of arguments to a batch of outputs.
+        device: the device that computes.
+        sizes: the batch sizes to choose from, rising.
+        example: arguments for a batch of the largest size.
+        exact: whether only sizes are used that agree bit for bit with the largest.
+
+    Raises:
+        NonFiniteSample: if it returns NaN or infinity for the example.
+    """
+
+    def __init__(
+        self,
+        network: ParallelNetwork,
+        device: torch.device,
+        sizes: Sequence[int],
+        example: Sequence[Tensor],
+        *,
+        exact: bool,
+    ) -> None:
+        self._network = network
+        self._device = device
+        self._sizes = sizes
+        found = {size: self(*(each[:size] for each in example)) for size in sizes}
+        whole = found[sizes[-1]]
+        if not torch.isfinite(whole).all():
+            raise NonFiniteSample("a network that guides returns NaN or infinity for noise")
+        self._sizes = [size for size in sizes if not exact or torch.equal(found[size], whole[:size])]
+        network.find_choices({size: found[size] for size in self._sizes}, example, exact=exact)
+
+    def __call__(self, *batch: Tensor) -> Tensor:
+        """Returns the outputs of a batch of at most the largest size, whose arguments may be on any device."""
+        count = len(batch[0])
+        size = next(size for size in self._sizes if size >= count)
+        return self._network(*(padded(upload(each, self._device), size) for each in batch))[:count]
+
+
+@torch.inference_mode()
+def side_networks(
+    checkpoint: Checkpoint,
+    device: torch.device,
+    sizes: Sequence[int],
+    compiled: Mapping[int, Callable[..., Tensor]],
+    parallel: Callable[[Callable[..., Tensor]], ParallelNetwork],
+    *,
+    exact: bool,
+) -> tuple[SideNetwork | None, SideNetwork | None]:
+    """Makes the classifier, from (x_t, t, labels) to the gradient of log p(y | x_t), and the weaker network.
+
+    Either is None if the model has none; they are warm. `compiled` are compiled weaker networks by batch size, and
+    `parallel` says which cores compute; see `SideNetwork` for the other arguments.
+    """
+    x, timesteps, told = example_batch(checkpoint.config, sizes[-1])
+    make = partial(SideNetwork, device=device, sizes=sizes, exact=exact)
+    classifier = weaker = None
+    if checkpoint.classifier is not None:
+        labels = torch.zeros(len(x), dtype=torch.int64)
+        gradient = partial(log_prob_gradient, checkpoint.classifier.to(device))
+        classifier = make(parallel(gradient), example=(x, timesteps, labels))
+    if checkpoint.weaker_version is not None:
+        call = by_position(checkpoint.weaker_version.denoiser, device, checkpoint.config.told, compiled)
+        weaker = make(parallel(call), example=(x, timesteps, *told.values()))
+    return classifier, weaker
