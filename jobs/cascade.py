@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from model.errors import PlanError
 from model.folders.config import ModelConfig
@@ -32,6 +32,8 @@ class Enlarging(Frozen, Run):
         augmentation: the standard deviation of the noise that is added to each small image first, 0..1.
         weight: the image-steps that one of its network calls for one image counts as, because its image is larger.
     """
+
+    model_config = ConfigDict(json_schema_extra={"required": ["model", *UNGUIDED, "augmentation", "weight"]})
 
     variance: Variance
     clip: ClipMode

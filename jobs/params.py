@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from model.guidance import network_calls
-from model.plans.settings import Settings
+from model.plans.settings import RUN, Settings
 
 from .values import Frozen
 
@@ -32,6 +32,9 @@ class SamplingParams(Frozen, Settings):
         seed: the seed of image 0, and image i has seed + i; or the seeds of all images.
         label: the index of the class of all images, or those of each; None for unconditional images.
     """
+
+    # A job has all of them, though one of an earlier version lacks what is new.
+    model_config = ConfigDict(json_schema_extra={"required": ["n", *RUN, "seed"]})
 
     n: int = Field(ge=1, le=MAX_IMAGES)
     seed: Seed | tuple[Seed, ...]
@@ -68,6 +71,6 @@ class SamplingParams(Frozen, Settings):
         guided = self.steps if guided_steps is None else guided_steps
         return network_calls(
             self.steps,
-            guided=guided if self.guidance_scale != 1.0 else 0,
+            guided=guided if self.guidance.scale != 1.0 else 0,
             by_classifier=self.steps if self.classifier_scale else 0,
         )

@@ -68,9 +68,9 @@ class Outlook(Frozen):
 
     @classmethod
     def of(cls, status: JobStatus) -> Outlook:
-        eta = _rounded(status.eta_seconds)
+        seconds = _rounded(status.eta_seconds)
         steps = Steps(done=status.progress.image_steps, total=status.job.image_steps)
-        return cls(state=status.state, position=status.position, steps=steps, eta_seconds=eta)
+        return cls(state=status.state, position=status.position, steps=steps, eta_seconds=seconds)
 
 
 class JobView(Outlook):

@@ -72,9 +72,9 @@ export class Card {
   }
 
   #showProgress() {
-    const { state, position, steps, eta_seconds: eta } = this.job;
+    const { state, position, steps, eta_seconds: seconds } = this.job;
     const [done, total] = stepsOf(this.job);
-    const left = eta === undefined ? "" : duration(Math.max(1, eta));
+    const left = seconds === undefined ? "" : duration(Math.max(1, seconds));
     this.state.textContent = state === "queued" ? t("waiting", position, left) : t("progress", done, total, left);
     this.bar.max = steps.total;
     this.bar.value = steps.done;

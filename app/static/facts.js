@@ -1,22 +1,26 @@
 // The facts of a picture, as a list of terms.
 
 import { el } from "./dom.js";
+import { settings } from "./kinds.js";
 import { className } from "./models.js";
-import { number, t } from "./texts.js";
+import { known, language, number, t } from "./texts.js";
+
+const ALWAYS = ["sampler", "steps", "spacing"];
+
+const shown = value => (typeof value === "number" ? value.toLocaleString(language, { maximumSignificantDigits: 4 }) : value);
+
+// Returns the settings of a run, from its parameters or a recipe, as pairs of a term and a text; those that are as usual are left out.
+export const settingsOf = params => [...settings]
+  .filter(([name, usual]) => (params[name] ?? null) !== null && (ALWAYS.includes(name) || params[name] !== usual))
+  .map(([name]) => [known(name, name), shown(params[name])]);
+
+export const termsOf = facts => facts.flatMap(([term, text]) => [el("dt", { textContent: term }), el("dd", { textContent: text })]);
 
 export function factsOf({ model, params, kind, task }, index) {
   const label = Array.isArray(params.label) ? params.label[index] : params.label;
-  const facts = {
-    model,
-    ...(label !== undefined && { class: className(model, label) }),
-    sampler: params.sampler,
-    steps: number(params.steps),
-    spacing: params.spacing,
-    ...(params.eta && { eta: number(params.eta, 2) }),
-    ...(params.guidance_scale !== 1 && { guidance: number(params.guidance_scale, 1) }),
-    ...(params.guidance_low !== undefined && { guidanceLow: number(params.guidance_low, 3) }),
-    ...(params.guidance_high !== undefined && { guidanceHigh: number(params.guidance_high, 3) }),
-    ...(kind === "restore" && task.sigma && { noise: number(task.sigma, 1) }),
-  };
-  return el("dl", {}, ...Object.entries(facts).flatMap(([key, value]) => [el("dt", { textContent: t(key) }), el("dd", { textContent: value })]));
+  const facts = [[t("model"), model]];
+  if (label !== undefined) facts.push([t("class"), className(model, label)]);
+  facts.push(...settingsOf(params));
+  if (kind === "restore" && task.sigma) facts.push([t("noise"), number(task.sigma, 1)]);
+  return el("dl", {}, ...termsOf(facts));
 }

@@ -4,7 +4,8 @@ import { ask } from "./api.js";
 import { addressOf } from "./describe.js";
 import { $, complain, el, multiple } from "./dom.js";
 import { form, readForm } from "./form.js";
-import { axisOf } from "./gridcard.js";
+import { AXES, axisOf } from "./gridcard.js";
+import { settings } from "./kinds.js";
 import { make } from "./making.js";
 import { drawnBy, sizeOf } from "./models.js";
 import { enterPicture } from "./routes.js";
@@ -12,7 +13,7 @@ import { saveGrid } from "./sheet.js";
 import { isEnded, isGone, jobs } from "./store.js";
 import { duration, t, translate } from "./texts.js";
 
-const AXES = { steps: "5, 10, 20, 50", guidance_scale: "1, 2, 4, 8", eta: "0, 0.5, 1" };
+const OF_SAMPLER = ["sampler", "spacing", "eta", "variance"]; // settings that suit one sampler
 const MOST = 64; // pictures
 const TILE = 96; // CSS pixels, about
 const LOOK = 1100; // milliseconds
@@ -77,7 +78,7 @@ async function drawGrid() {
   cells.clear();
   parts.draw.disabled = true;
   const { query: base, urgency } = request;
-  const kept = ["model", "label", "guidance_scale", "guidance_low", "guidance_high", "classifier_scale", "clip", "steps"].filter(name => base.getAll(name).length === 1);
+  const kept = ["model", "label", ...settings.keys()].filter(name => !OF_SAMPLER.includes(name) && base.getAll(name).length === 1);
   const drawn = tag;
   for (const sampler of rows) for (const value of columns) cells.set(keyOf(sampler, value), { asked: [sampler, value] });
   drawing: for (const sampler of rows) {

@@ -8,7 +8,8 @@ import { t } from "./texts.js";
 
 const TILE = 64; // CSS pixels, about
 const MOST = 24; // thumbnails
-const TAG = /^grid:(steps|guidance_scale|eta):[0-9a-f]+$/;
+export const AXES = { steps: "5, 10, 20, 50", guidance_scale: "1, 2, 4, 8", eta: "0, 0.5, 1" }; // with values to begin with
+const TAG = new RegExp(`^grid:(${Object.keys(AXES).join("|")}):[0-9a-f]+$`);
 
 export const gridOf = job => (TAG.test(job.tag ?? "") ? job.tag : undefined);
 export const axisOf = tag => TAG.exec(tag)?.[1];

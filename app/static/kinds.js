@@ -2,26 +2,41 @@
 
 import { el } from "./dom.js";
 
-// Fills in the lists of samplers and others, and adds the kinds that the form does not know.
-export function addKinds(form, paths) {
-  const { parameters } = paths["/generate"].post;
-  for (const select of form.querySelectorAll("select[data-choices]")) {
-    const { schema } = parameters.find(parameter => parameter.name === select.name);
-    const names = schema.examples ?? schema.anyOf.flatMap(part => part.enum ?? []);
-    select.append(...names.map(name => new Option(name)));
+const ELSEWHERE = ["bits", "dry_run", "tag", "trace"]; // parameters that the page asks for in its own way, or never
+
+// The settings of a run by name, in the order of the server's table, each with the value that is not worth a word.
+export const settings = new Map();
+
+// Makes the form know what the server's OpenAPI tells: its settings, their bounds and choices, and the kinds that are new to it.
+export function addKinds(form, { paths, components }) {
+  const posts = Object.entries(paths).filter(([, { post }]) => post?.tags?.includes("jobs")).map(([path, { post }]) => [path.slice(1), post]);
+  const queries = posts.map(([, { parameters }]) => parameters.filter(each => each.in === "query"));
+  const common = queries[0].filter(({ name }) => queries.every(query => query.some(each => each.name === name)));
+  for (const parameter of common) showCommon(form, parameter);
+  for (const [name, { default: usual }] of Object.entries(components.schemas.SamplingParams.properties)) {
+    if (!["n", "seed", "label"].includes(name)) settings.set(name, usual ?? null);
   }
   const select = form.querySelector("#kind");
   const there = new Set([...select.options].map(option => option.value));
-  const common = new Set(parameters.map(parameter => parameter.name));
-  for (const [path, { post }] of Object.entries(paths)) {
-    const name = path.slice(1);
-    if (!post?.tags?.includes("jobs") || there.has(name)) continue;
-    select.append(new Option(post.summary, name));
-    const own = post.parameters.filter(parameter => parameter.in === "query" && !common.has(parameter.name));
+  posts.forEach(([name, { summary, requestBody }], index) => {
+    if (there.has(name)) return;
+    select.append(new Option(summary, name));
+    const own = queries[index].filter(parameter => !common.some(each => each.name === parameter.name));
     const fieldset = el("fieldset", { hidden: true, disabled: true, dataset: { when: name } });
-    fieldset.append(...files(post.requestBody), ...own.map(field));
+    fieldset.append(...files(requestBody), ...own.map(field));
     form.querySelector("fieldset[data-when]").before(fieldset);
-  }
+  });
+}
+
+const valueOf = schema => schema.anyOf?.find(part => part.type !== "null") ?? schema;
+
+// Completes the field of a parameter of all kinds. A setting that the form does not know gets one.
+function showCommon(form, parameter) {
+  const { name, schema } = parameter;
+  const control = form.elements[name];
+  if (control?.matches?.("[data-choices]")) control.append(...(schema.examples ?? valueOf(schema).enum).map(choice => new Option(choice)));
+  else if (control?.type === "number") Object.assign(control, { min: valueOf(schema).minimum ?? "", max: valueOf(schema).maximum ?? "" });
+  else if (!control && !ELSEWHERE.includes(name)) form.querySelector("#urgency").closest(".pair").append(field(parameter));
 }
 
 function files(body) {
@@ -34,7 +49,7 @@ function files(body) {
 }
 
 function field({ name, description, required, schema }) {
-  const { type, enum: choices, minimum, maximum } = schema.anyOf?.find(part => part.type !== "null") ?? schema;
+  const { type, enum: choices, minimum, maximum } = valueOf(schema);
   if (choices) {
     const select = el("select", { name });
     select.append(...(required ? [] : [new Option("default", "")]), ...choices.map(choice => new Option(choice)));

@@ -121,7 +121,7 @@ async function begin() {
     document.querySelector(`#job-${job.id} figure[data-index="${index}"]`)?.classList.toggle("favourite", set);
   });
   const description = await load();
-  addKinds(form, description.paths);
+  addKinds(form, description);
   dressInputs(form);
   showModels();
   startDraft();

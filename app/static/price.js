@@ -49,8 +49,8 @@ function forget() {
 
 function show() {
   if (!price) return;
-  const { image_steps: steps, seconds, eta_seconds: eta } = price;
-  const [alone, done] = [seconds, eta].map(each => (each === null ? "" : duration(each)));
+  const { image_steps: steps, seconds, eta_seconds: wait } = price;
+  const [alone, done] = [seconds, wait].map(each => (each === null ? "" : duration(each)));
   say(t("price", number(steps), alone, done === alone ? "" : done));
 }
 

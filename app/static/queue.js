@@ -56,14 +56,14 @@ function rowOf({ id }) {
 }
 
 function fill(row, job) {
-  const { state, position, eta_seconds: eta, urgency } = job;
+  const { state, position, eta_seconds: seconds, urgency } = job;
   const [done, total] = stepsOf(job);
   const set = (name, text) => (row.querySelector(`.${name}`).textContent = text);
   const bar = row.querySelector("progress");
   set("title", `${titleOf(job)} · ${job.model}`);
   set("urgency", urgency === 3 ? "" : known(`urgency_${urgency}`, `u=${urgency}`));
   set("place", state === "running" ? t("running") : t("position", position));
-  set("left", eta === undefined ? "" : t("about", duration(Math.max(1, eta))));
+  set("left", seconds === undefined ? "" : t("about", duration(Math.max(1, seconds))));
   bar.ariaLabel = titleOf(job);
   bar.max = total;
   bar.value = done;

@@ -3,9 +3,11 @@
 import { useFile } from "./actions.js";
 import { taskQuery } from "./describe.js";
 import { $, complain, el, openDialog } from "./dom.js";
+import { settingsOf, termsOf } from "./facts.js";
 import { fillForm, form } from "./form.js";
 import { reveal } from "./gallery.js";
 import { emptyInput, fileOf, placesOf, setFile } from "./inputs.js";
+import { settings } from "./kinds.js";
 import { make } from "./making.js";
 import { models } from "./models.js";
 import { notify } from "./notice.js";
@@ -13,8 +15,7 @@ import { recallByPictures } from "./saved.js";
 import { t } from "./texts.js";
 
 const MAGIC = [0x89, 0x50, 0x4e, 0x47];
-const SAMPLING = ["steps", "sampler", "spacing", "eta", "variance", "clip", "seed", "label", "guidance_scale", "guidance_low", "guidance_high", "classifier_scale", "n", "bits"];
-const SHARED = new Set([...SAMPLING, "model_sha256", "upscaler_sha256", "timesteps", "pictures", "compiled"]); // by all kinds
+const OF_PICTURE = ["model_sha256", "upscaler_sha256", "timesteps", "pictures", "compiled"]; // what no request asks for
 
 // Resolves to what a PNG of difuso says about itself, the JSON in its iTXt chunk `difuso`; undefined without one.
 export async function readRecipe(file) {
@@ -43,9 +44,10 @@ const isOurs = ({ kind = "generate", model, pictures = [] }) =>
 // Returns the request of a recipe, as {kind, query}.
 export function requestOf(recipe) {
   const { kind = "generate", model, seeds, ...rest } = recipe;
-  const own = Object.fromEntries(Object.entries({ ...rest, seeds }).filter(([name]) => !SHARED.has(name)));
+  const shared = ["n", "seed", "label", "bits", ...settings.keys()];
+  const own = Object.fromEntries(Object.entries({ ...rest, seeds }).filter(([name]) => ![...shared, ...OF_PICTURE].includes(name)));
   const query = new URLSearchParams({ model: recipe.model });
-  const sampling = Object.fromEntries(SAMPLING.map(name => [name, recipe[name]]));
+  const sampling = Object.fromEntries(shared.map(name => [name, recipe[name]]));
   for (const [name, value] of Object.entries({ ...sampling, seed: seeds ?? rest.seed, ...taskQuery({ kind, task: own, model }) })) {
     for (const each of [value].flat()) if (each !== undefined && each !== null) query.append(name, each);
   }
@@ -73,13 +75,9 @@ async function show(file) {
 
 async function recipeOf(recipe, button) {
   const { kind, query } = requestOf(recipe);
-  const names = ["model", "sampler", "steps", "spacing", "seed", "label", "guidance_scale", "guidance_low", "guidance_high", "eta"];
-  const texts = { label: "class", guidance_scale: "guidance", guidance_low: "guidanceLow", guidance_high: "guidanceHigh" };
-  const facts = names.filter(name => recipe[name] !== null && recipe[name] !== undefined).flatMap(name => [
-    el("dt", { textContent: t(texts[name] ?? name) }),
-    el("dd", { textContent: name === "label" ? (models.get(recipe.model)?.classes?.[recipe.label] ?? recipe.label) : recipe[name] }),
-  ]);
+  const facts = [[t("model"), recipe.model], ...settingsOf(recipe), [t("seed"), recipe.seed]];
   const model = models.get(recipe.model);
+  if ((recipe.label ?? null) !== null) facts.push([t("class"), model?.classes?.[recipe.label] ?? recipe.label]);
   const request = recipe.pictures?.length ? await recallByPictures(recipe.pictures) : { files: [] };
   const notes = [];
   if (!model?.defaults) notes.push(t("noModel", recipe.model));
@@ -90,7 +88,7 @@ async function recipeOf(recipe, button) {
   again.disabled = !model?.defaults || !request;
   const use = button(t("useSettings"), () => fillForm(kind, query, request?.files), "");
   use.disabled = !model?.defaults;
-  return [el("dl", {}, ...facts), ...notes.map(text => el("p", { className: "hint", textContent: text })), el("div", { className: "tools" }, again, use)];
+  return [el("dl", {}, ...termsOf(facts)), ...notes.map(text => el("p", { className: "hint", textContent: text })), el("div", { className: "tools" }, again, use)];
 }
 
 // Listens for pictures on the whole page.

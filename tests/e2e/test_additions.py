@@ -1,4 +1,4 @@
-"""What one addition costs: a sampler is a file and a line, a kind of job is a pair of files. All else finds them."""
+"""What one addition costs: a sampler is a file and a line, a kind of job two files, a setting a line and its use."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
 from PIL import Image
 from selenium import webdriver
@@ -18,6 +19,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.select import Select
 
 from tests.serving import ENVIRONMENT, Difuso, executed, running
+from tests.studio import Studio
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -34,6 +36,10 @@ def naive(chain: NoiseSchedule, options: Options) -> list[Transition]:
     return [Transition(i, a=0.0, b=float(chain.alphas_cumprod_prev[i]) ** 0.5) for i in levels]
 '''
 IMPORTS, ENTRIES = "from .heun import heun\n", "SAMPLERS: dict[str, Sampler] = {\n"
+
+SETTING = """    churn: Annotated[float, Field(ge=0, le=1, description="more noise, of ddim only")] = 0.0
+"""
+ETA, USE = "    eta: Annotated[\n", ("options.settings.eta *", "(options.settings.eta + options.settings.churn) *")
 
 KIND = '''"""Images from noise that is mirrored."""
 
@@ -89,6 +95,9 @@ def environment(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> d
     text = registry.read_text("utf-8").replace(IMPORTS, IMPORTS + "from .naive import naive\n")
     registry.write_text(text.replace(ENTRIES, ENTRIES + '    "naive": Sampler(naive),\n'), "utf-8")
     registry.with_name("naive.py").write_text(SAMPLER, "utf-8")
+    settings, ddim = tree / "model" / "plans" / "settings.py", registry.with_name("ddim.py")
+    settings.write_text(settings.read_text("utf-8").replace(ETA, SETTING + ETA), "utf-8")
+    ddim.write_text(ddim.read_text("utf-8").replace(*USE), "utf-8")
     (tree / "jobs" / "kinds" / "mirror.py").write_text(KIND, "utf-8")
     (tree / "worker" / "kinds" / "mirror.py").write_text(WORKER_KIND, "utf-8")
     return ENVIRONMENT | {"DIFUSO_MODELS_DIR": str(models_dir), "PYTHONPATH": str(tree)}
@@ -123,6 +132,50 @@ def test_a_sampler_is_found_over_http_and_on_the_page(difuso: Difuso, driver: we
     options = 'select[name="sampler"] option'
     wait_until(lambda: len(driver.find_elements(By.CSS_SELECTOR, options)) > 1, 10, "the samplers are there")
     assert "naive" in [option.get_property("value") for option in driver.find_elements(By.CSS_SELECTOR, options)]
+
+
+@pytest.mark.parametrize("command", [["sample"], ["restore"], ["evaluate", "quality"]], ids=" ".join)
+def test_a_setting_is_found_on_the_command_line(environment: dict[str, str], command: list[str]) -> None:
+    told = run(environment | {"COLUMNS": "200"}, "-m", "difuso", *command, "--help")
+    assert "--churn" in told
+    assert "More noise, of ddim only." in told
+
+
+@pytest.mark.slow
+def test_a_setting_is_found_over_http(difuso: Difuso) -> None:
+    """It reaches the sampler, and the picture and the job tell it."""
+    address = f"{difuso.url}/generate?sampler=ddim&steps=3&seed=1"
+    answers = [httpx.post(f"{address}&{setting}=0.5", timeout=30) for setting in ("churn", "eta")]
+    assert [(facts(answer)["churn"], facts(answer)["eta"]) for answer in answers] == [(0.5, 0.0), (0.0, 0.5)]
+    churned, noisy = (np.asarray(Image.open(io.BytesIO(answer.content))) for answer in answers)
+    assert np.array_equal(churned, noisy)
+    job = httpx.get(f"{difuso.url}/jobs/{answers[0].headers['x-job-id']}").json()
+    assert job["params"]["churn"] == 0.5
+    refused = httpx.post(f"{address}&churn=2", timeout=30)
+    assert (refused.status_code, "churn" in refused.text) == (422, True)
+    parameters = httpx.get(f"{difuso.url}/openapi.json").json()["paths"]["/generate"]["post"]["parameters"]
+    assert {each["name"]: each.get("description") for each in parameters}["churn"] == "more noise, of ddim only"
+    assert httpx.get(f"{difuso.url}/models").json()["models"][0]["defaults"]["churn"] == 0.0
+
+
+@pytest.mark.slow
+def test_a_setting_is_found_on_the_page(difuso: Difuso, driver: webdriver.Chrome, tmp_path: Path) -> None:
+    """In the form, in the facts of a picture, and in what makes it again."""
+    studio = Studio(driver, difuso.url, "desktop")
+    studio.open()
+    studio.click("#form details summary")
+    assert "More noise, of ddim only" in studio.one("#form details").text
+    for name, value in {"n": "1", "sampler": "ddim", "steps": "3", "seed": "1", "churn": "0.5"}.items():
+        studio.fill(name, value)
+    job = studio.done(studio.make())
+    assert job["params"]["churn"] == 0.5
+    picture = tmp_path / "picture.png"
+    picture.write_bytes(httpx.get(difuso.url + job["links"]["images"][0]).content)
+    studio.open()
+    studio.drop(studio.one("#stage"), picture)
+    assert "churn\n0.5" in studio.see("dialog.recipe dl").text
+    again = studio.done(studio.after(lambda: studio.press("Make it again", "dialog.recipe")))
+    assert httpx.get(difuso.url + again["links"]["images"][0]).content == picture.read_bytes()
 
 
 @pytest.mark.slow

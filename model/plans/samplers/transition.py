@@ -72,9 +72,9 @@ class Sampler:
         transitions: from a chain (least noisy level first) to one transition per network call, in their order.
         levels: how many levels a run of so many network calls visits.
         spacing: that it does best with; None if it has no wish, so that a model's own is taken.
-        most_eta: the largest eta; 0 if it has none.
+        most_eta: the largest stochasticity that it can be asked for; 0 if it has none.
         has_variance: whether the variance of ancestral sampling makes a difference to it.
-        always_noisy: whether it draws noise on its way with eta 0, too.
+        always_noisy: whether it draws noise on its way, whatever it is asked for.
         from_pure_noise: whether it can begin where nothing is left of the image.
         most_sigma: the noise level above which it does not begin, see `NoiseSchedule.sigmas`.
     """
