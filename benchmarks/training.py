@@ -27,7 +27,7 @@ from evaluation.reference import read_reference
 from jobs.params import SamplingParams
 from model import load_checkpoint
 from training.data.images import ImageArray
-from training.recipe import load_recipe
+from training.recipe_reading import load_recipe
 from training.run.dry_run import dry_run
 from training.run.run import MODEL, train
 from worker.stepping.runner import Runner

@@ -14,7 +14,8 @@ from model.shape import Shape
 from training.data.faces import draw_faces
 from training.data.images import ImageArray, decode, size_of
 from training.data.sources import SOURCES
-from training.recipe import Data, load_recipe
+from training.recipe import Data
+from training.recipe_reading import load_recipe
 from training.shipped import recipe_names
 
 from .errors import EvaluationError

@@ -1,27 +1,21 @@
-"""Recipes: everything that decides a training run, as one frozen value read from TOML."""
+"""Recipes: everything that decides a training run, as one frozen value."""
 
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
 from model.folders.config import ConditionConfig, ModelConfig, SamplerDefaults, ScheduleConfig
-from model.folders.parsing import parse
 from model.networks.configs import NETWORKS, AnyNetworkConfig, ClassifierConfig
 from model.plans.plan import Prediction, Variance
 from model.plans.settings import GUIDANCE
 from model.shape import ImageSize, Shape
 
 from .errors import RecipeError
-from .guided import CLASSIFIER, complete
-from .overrides import override
-from .recipe_checks import check
-from .shipped import recipe_names
+from .guided import CLASSIFIER
 
 NETWORK_KINDS: dict[str, type[AnyNetworkConfig | ClassifierConfig]] = {**NETWORKS, CLASSIFIER: ClassifierConfig}
 
@@ -247,56 +241,3 @@ FIXED = (
 
 # Nor can a student change its teacher or what it learns: its model would tell of the new one only.
 FIXED_OF_STUDENTS = ("loss", "init", *GUIDANCE, "teacher_calls", "defaults")
-
-
-def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
-    """Reads a recipe that ships (by name) or a TOML file, and applies overrides like `batch_size=16`, `data.count=100`.
-
-    Raises:
-        RecipeError: if there is none, or a key or value is wrong.
-    """
-    path = Path(name_or_path)
-    shipped = files("training").joinpath("recipes", f"{name_or_path}.toml")
-    if path.suffix == ".toml" and path.is_file():
-        text = path.read_text(encoding="utf-8")
-    elif path.name == name_or_path and shipped.is_file():
-        text = shipped.read_text(encoding="utf-8")
-    else:
-        shipping = ", ".join(recipe_names())
-        raise RecipeError(f"there is no recipe {name_or_path!r}: give one of {shipping}, or a .toml file")
-    try:
-        content = tomllib.loads(text)
-        for change in overrides:
-            override(content, change)
-    except tomllib.TOMLDecodeError as error:
-        raise RecipeError(f"the recipe is not TOML: {error}") from error
-    try:
-        guided = complete(content)
-        if isinstance(content.get("held_out"), dict):
-            content["held_out"] = parse(Data, {**content["data"], **content["held_out"]}, "held_out.")
-        content["network"] = _network(content.get("network", {}))
-        for table, kind in {"schedule": ScheduleConfig, "defaults": SamplerDefaults, "data": Data}.items():
-            content[table] = parse(kind, content.get(table, {}), f"{table}.")
-        if "condition" in content:
-            content["condition"] = parse(ConditionConfig, content["condition"], "condition.")
-        recipe = parse(Recipe, content)
-    except ValueError as error:
-        raise RecipeError(str(error)) from error
-    check(recipe, guided)
-    return recipe
-
-
-def _network(table: Any) -> AnyNetworkConfig | ClassifierConfig:
-    """Parses a network's config, of the kind that the key `type` names."""
-    kind = table.get("type", "unet") if isinstance(table, dict) else "unet"
-    if kind not in NETWORK_KINDS:
-        raise ValueError(f"network.type must be one of {', '.join(NETWORK_KINDS)}, got {kind!r}")
-    if isinstance(table, dict):
-        table = {key: value for key, value in table.items() if key != "type"}
-    if kind == "edm2_unet":
-        raise ValueError(
-            "network.type edm2_unet is for converted checkpoints: its training normalises all weights at every step, "
-            "which difuso does not do; choose another type"
-        )
-    network: AnyNetworkConfig | ClassifierConfig = parse(NETWORK_KINDS[kind], table, "network.")
-    return network

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from model.errors import CheckpointError
 from model.folders.config import ModelConfig
@@ -12,9 +11,7 @@ from model.networks.configs import ClassifierConfig
 from model.plans.settings import GUIDANCE
 
 from .errors import RecipeError
-
-if TYPE_CHECKING:
-    from .recipe import Recipe  # which imports this module
+from .recipe import Recipe
 
 RESERVING = ("folder", "zip", "webdataset")  # sources whose images have names, but no test half
 

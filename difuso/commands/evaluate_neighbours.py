@@ -17,7 +17,7 @@ from evaluation.neighbours import CHANCE, FEATURES, PIXELS, PLANTED, Neighbours,
 from evaluation.real_images import names_recipe, training_images
 from training.data.images import ImageArray
 from training.data.symmetries import shown
-from training.recipe import load_recipe
+from training.recipe_reading import load_recipe
 from worker.stepping.runner import pick_device
 
 from ..drawing.image_sources import ImageSources

@@ -11,7 +11,8 @@ import typer
 from torch import OutOfMemoryError
 
 from training.data.images import ImageArray
-from training.recipe import Recipe, load_recipe
+from training.recipe import Recipe
+from training.recipe_reading import load_recipe
 from training.run.dry_run import dry_run
 from training.run.run import Distance, train
 from worker.stepping.runner import pick_device

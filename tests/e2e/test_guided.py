@@ -14,7 +14,7 @@ from PIL import Image
 
 from tests.serving import ENVIRONMENT, Difuso, running
 from tests.shades import guided_model, write_recipe
-from training.recipe import load_recipe
+from training.recipe_reading import load_recipe
 from training.run.run import train
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180), pytest.mark.usefixtures("redis_server")]

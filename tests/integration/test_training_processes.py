@@ -15,7 +15,7 @@ import torch
 
 from model import load_checkpoint
 from tests.waiting import WaitUntil
-from training.recipe import load_recipe
+from training.recipe_reading import load_recipe
 from training.run.run import train
 from training.run.state import load_state
 

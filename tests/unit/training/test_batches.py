@@ -9,7 +9,8 @@ from training.data.batches import Batches
 from training.data.dataset import Dataset
 from training.data.draws import Draws
 from training.objective.timesteps import Uniform
-from training.recipe import Recipe, load_recipe
+from training.recipe import Recipe
+from training.recipe_reading import load_recipe
 from training.run.processes import Processes
 from training.seeds import Seeds
 

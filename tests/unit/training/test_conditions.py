@@ -20,7 +20,8 @@ from training.data.draws import Draws
 from training.data.shown import show
 from training.errors import RecipeError
 from training.objective.timesteps import TIMESTEP_SAMPLERS
-from training.recipe import Recipe, load_recipe
+from training.recipe import Recipe
+from training.recipe_reading import load_recipe
 from training.run.outcomes import ImageModel
 from training.run.state import load_state, save_state
 from training.run.trainer import Trainer

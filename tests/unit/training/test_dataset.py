@@ -13,7 +13,8 @@ from PIL import Image
 from training.data import dataset
 from training.data.dataset import Dataset, first_images, growing, load_for_training, scan
 from training.errors import RecipeError
-from training.recipe import Recipe, load_recipe
+from training.recipe import Recipe
+from training.recipe_reading import load_recipe
 
 
 def recipe(path: Path, *changes: str) -> Recipe:

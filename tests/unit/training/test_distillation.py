@@ -26,7 +26,8 @@ from training.data.batches import Batches
 from training.data.dataset import Dataset
 from training.errors import RecipeError
 from training.objective.distillation import Distillation, Listed, Teacher
-from training.recipe import Recipe, load_recipe
+from training.recipe import Recipe
+from training.recipe_reading import load_recipe
 from training.run.run import train
 from training.run.trainer import Trainer
 

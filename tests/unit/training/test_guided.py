@@ -26,7 +26,8 @@ from model.networks.configs import ClassifierConfig
 from tests.shades import guided_model, shades, write_recipe
 from training.data.dataset import Dataset
 from training.errors import RecipeError
-from training.recipe import Recipe, load_recipe
+from training.recipe import Recipe
+from training.recipe_reading import load_recipe
 from training.run.dry_run import dry_run
 from training.run.held_out import recognition
 from training.run.loss_curves import read_metrics

@@ -14,7 +14,7 @@ from training.data.batches import Batches
 from training.data.dataset import Dataset
 from training.data.images import ImageArray
 from training.errors import RecipeError
-from training.recipe import load_recipe
+from training.recipe_reading import load_recipe
 from training.run.trainer import Trainer
 
 pytestmark = pytest.mark.usefixtures("one_thread")

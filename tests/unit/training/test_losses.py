@@ -13,7 +13,8 @@ from model import NoiseSchedule, make_plan
 from model.forward_process import q_sample
 from model.plans.plan import Column, Prediction
 from training.objective.losses import CrossEntropy, Objective, target, weights
-from training.recipe import Weighting, load_recipe
+from training.recipe import Weighting
+from training.recipe_reading import load_recipe
 from training.run.ema import Ema
 from training.run.trainer import learning_rate
 from training.run.window import StepFacts, Window

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from training.recipe import load_recipe
+from training.recipe_reading import load_recipe
 from training.run.optimizers import MatrixMuon, optimizers_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")

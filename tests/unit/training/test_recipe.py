@@ -14,7 +14,7 @@ from model.formats.released import RELEASED
 from model.networks.build import build_network
 from model.networks.configs import UNetConfig
 from training.errors import RecipeError
-from training.recipe import load_recipe
+from training.recipe_reading import load_recipe
 from training.shipped import recipe_names
 
 FEW = (

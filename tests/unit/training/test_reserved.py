@@ -19,7 +19,8 @@ from training.data.dataset import load_for_training, scan
 from training.data.reserved import of_split
 from training.data.sources import SOURCES
 from training.errors import RecipeError
-from training.recipe import Data, Recipe, SourceName, load_recipe
+from training.recipe import Data, Recipe, SourceName
+from training.recipe_reading import load_recipe
 
 COUNT, RESERVED = 40, 12
 KINDS = ("cat", "dog")

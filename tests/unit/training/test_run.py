@@ -23,7 +23,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from model import load_checkpoint
 from model.networks.build import build_network
 from training.errors import Diverged, RecipeError
-from training.recipe import Recipe, load_recipe
+from training.recipe import Recipe
+from training.recipe_reading import load_recipe
 from training.run.dry_run import dry_run
 from training.run.journal import Journal
 from training.run.lock import alone_in

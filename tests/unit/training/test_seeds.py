@@ -16,7 +16,8 @@ from training.data.batches import Batches
 from training.data.dataset import Dataset
 from training.data.draws import Drawn, Draws
 from training.objective.timesteps import Uniform
-from training.recipe import Recipe, load_recipe
+from training.recipe import Recipe
+from training.recipe_reading import load_recipe
 from training.run.initial import check_initial, seeds_of
 from training.seeds import Seeds
 

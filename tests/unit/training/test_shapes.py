@@ -18,7 +18,8 @@ from model.shape import Shape
 from training.data import dataset
 from training.data.images import centre_crop, decode, size_of
 from training.errors import RecipeError
-from training.recipe import Recipe, load_recipe
+from training.recipe import Recipe
+from training.recipe_reading import load_recipe
 from training.run.journal import GAP, tile_images
 from training.run.run import train
 from training.run.state import load_state

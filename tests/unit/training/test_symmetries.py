@@ -9,7 +9,7 @@ from training.data.draws import Draws
 from training.data.symmetries import COUNT, MIRRORED, turned
 from training.errors import RecipeError
 from training.objective.timesteps import Uniform
-from training.recipe import load_recipe
+from training.recipe_reading import load_recipe
 from training.seeds import Seeds
 
 IMAGE = torch.arange(2 * 3 * 3.0).reshape(1, 2, 3, 3)

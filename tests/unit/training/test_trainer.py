@@ -18,7 +18,8 @@ from training.data.dataset import Dataset
 from training.data.draws import Draws
 from training.data.images import ImageArray
 from training.errors import Diverged, RecipeError
-from training.recipe import Precision, Recipe, load_recipe
+from training.recipe import Precision, Recipe
+from training.recipe_reading import load_recipe
 from training.run.outcomes import ImageModel
 from training.run.processes import ALONE, Processes
 from training.run.state import load_state, save_state
