@@ -16,7 +16,7 @@ from model.plans.settings import RUN, Run, Settings
 from .catalog import ModelInfo
 from .errors import RequestRefused
 from .params import MAX_SEED, MODEL_NAME
-from .values import Frozen
+from .values import Frozen, require_written
 
 UNGUIDED = (*RUN, "variance", "clip")
 SEED_OFFSET = 2**52  # half of the seeds: drawn seeds, which are short, never meet those of second stages
@@ -33,7 +33,7 @@ class Enlarging(Frozen, Run):
         weight: the image-steps that one of its network calls for one image counts as, because its image is larger.
     """
 
-    model_config = ConfigDict(json_schema_extra={"required": ["model", *UNGUIDED, "augmentation", "weight"]})
+    model_config = ConfigDict(json_schema_extra=require_written)
 
     variance: Variance
     clip: ClipMode

@@ -45,7 +45,7 @@ def recipe(
     facts: dict[str, Any] = {
         "model": model,
         "model_sha256": model_sha256,
-        **{name: settings[name] for name in UNGUIDED},
+        **{name: settings[name] for name in UNGUIDED if name in settings},
         "seed": job.task.seed(params, index),
         "label": params.label_of(index),
         "guidance_scale": params.guidance_scale,

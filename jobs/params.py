@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 from pydantic import ConfigDict, Field, model_validator
 
 from model.guidance import network_calls
-from model.plans.settings import RUN, Settings
+from model.plans.settings import Settings
 
-from .values import Frozen
+from .values import Frozen, require_written
 
 TAG = r"^[\x20-\x7e]{1,64}$"  # a client's own word for its jobs: printable ASCII
 
@@ -33,8 +33,7 @@ class SamplingParams(Frozen, Settings):
         label: the index of the class of all images, or those of each; None for unconditional images.
     """
 
-    # A job has all of them, though one of an earlier version lacks what is new.
-    model_config = ConfigDict(json_schema_extra={"required": ["n", *RUN, "seed"]})
+    model_config = ConfigDict(json_schema_extra=require_written)
 
     n: int = Field(ge=1, le=MAX_IMAGES)
     seed: Seed | tuple[Seed, ...]

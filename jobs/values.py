@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -10,6 +10,12 @@ from model.shape import MAX_CHANNELS
 
 Bits = Literal[8, 16]  # of each pixel of an image
 Planes = Annotated[int, Field(ge=1, le=MAX_CHANNELS)]  # see `Shape.planes`
+
+
+def require_written(schema: dict[str, Any], kind: type[BaseModel]) -> None:
+    """Tells in a JSON schema that the fields which are always written are always there, whether they must be or not."""
+    fields = kind.model_fields.items()
+    schema["required"] = [name for name, field in fields if field.default is not None and field.exclude_if is None]
 
 
 class Frozen(BaseModel):

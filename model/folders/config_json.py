@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from ..errors import CheckpointError
 from ..networks.configs import NETWORKS, AnyNetworkConfig, ClassifierConfig
 from ..plans.clipping import Clipping
@@ -38,10 +40,9 @@ def config_to_json(config: ModelConfig) -> dict[str, Any]:
         if network is not None:
             kind = next(kind for kind, config_type in NETWORKS.items() if isinstance(network, config_type))
             content[name] = {"type": kind, **content[name]}
-    for settings in (content["defaults"], *content["plans"].values()):  # older versions know no interval
-        for name in INTERVAL:
-            if settings[name] is None:
-                del settings[name]
+    written = TypeAdapter(SamplerDefaults).dump_python  # which leaves out what earlier versions do not know
+    content["defaults"] = written(config.defaults)
+    content["plans"] = {name: written(plan) for name, plan in config.plans.items()}
     return {"format": FORMAT, **content}
 
 

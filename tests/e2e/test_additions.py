@@ -37,7 +37,9 @@ def naive(chain: NoiseSchedule, options: Options) -> list[Transition]:
 '''
 IMPORTS, ENTRIES = "from .heun import heun\n", "SAMPLERS: dict[str, Sampler] = {\n"
 
-SETTING = """    churn: Annotated[float, Field(ge=0, le=1, description="more noise, of ddim only")] = 0.0
+SETTING = """    churn: Annotated[
+        float, Field(ge=0, le=1, exclude_if=lambda value: not value, description="more noise, of ddim only")
+    ] = 0.0
 """
 ETA, USE = "    eta: Annotated[\n", ("options.settings.eta *", "(options.settings.eta + options.settings.churn) *")
 
@@ -141,12 +143,18 @@ def test_a_setting_is_found_on_the_command_line(environment: dict[str, str], com
     assert "More noise, of ddim only." in told
 
 
+def test_a_setting_is_found_in_the_defaults_of_models(environment: dict[str, str]) -> None:
+    imports = "from model.folders.bounds import BOUNDS; from model.folders.config import SamplerDefaults"
+    code = f"{imports}; print(SamplerDefaults(churn=0.5).churn, BOUNDS['churn'])"
+    assert run(environment, "-c", code) == "0.5 a number between 0 and 1\n"
+
+
 @pytest.mark.slow
 def test_a_setting_is_found_over_http(difuso: Difuso) -> None:
     """It reaches the sampler, and the picture and the job tell it."""
     address = f"{difuso.url}/generate?sampler=ddim&steps=3&seed=1"
     answers = [httpx.post(f"{address}&{setting}=0.5", timeout=30) for setting in ("churn", "eta")]
-    assert [(facts(answer)["churn"], facts(answer)["eta"]) for answer in answers] == [(0.5, 0.0), (0.0, 0.5)]
+    assert [(facts(answer).get("churn"), facts(answer)["eta"]) for answer in answers] == [(0.5, 0.0), (None, 0.5)]
     churned, noisy = (np.asarray(Image.open(io.BytesIO(answer.content))) for answer in answers)
     assert np.array_equal(churned, noisy)
     job = httpx.get(f"{difuso.url}/jobs/{answers[0].headers['x-job-id']}").json()
@@ -155,7 +163,6 @@ def test_a_setting_is_found_over_http(difuso: Difuso) -> None:
     assert (refused.status_code, "churn" in refused.text) == (422, True)
     parameters = httpx.get(f"{difuso.url}/openapi.json").json()["paths"]["/generate"]["post"]["parameters"]
     assert {each["name"]: each.get("description") for each in parameters}["churn"] == "more noise, of ddim only"
-    assert httpx.get(f"{difuso.url}/models").json()["models"][0]["defaults"]["churn"] == 0.0
 
 
 @pytest.mark.slow
