@@ -41,7 +41,8 @@ SETTING = """    churn: Annotated[
         float, Field(ge=0, le=1, exclude_if=lambda value: not value, description="more noise, of ddim only")
     ] = 0.0
 """
-ETA, USE = "    eta: Annotated[\n", ("options.settings.eta *", "(options.settings.eta + options.settings.churn) *")
+NEXT = "\n\n@dataclass(frozen=True)\nclass SamplerDefaults"
+USE = ("options.settings.eta *", "(options.settings.eta + options.settings.churn) *")
 
 KIND = '''"""Images from noise that is mirrored."""
 
@@ -98,7 +99,7 @@ def environment(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> d
     registry.write_text(text.replace(ENTRIES, ENTRIES + '    "naive": Sampler(naive),\n'), "utf-8")
     registry.with_name("naive.py").write_text(SAMPLER, "utf-8")
     settings, ddim = tree / "model" / "plans" / "settings.py", registry.with_name("ddim.py")
-    settings.write_text(settings.read_text("utf-8").replace(ETA, SETTING + ETA), "utf-8")
+    settings.write_text(settings.read_text("utf-8").replace(NEXT, SETTING + NEXT), "utf-8")
     ddim.write_text(ddim.read_text("utf-8").replace(*USE), "utf-8")
     (tree / "jobs" / "kinds" / "mirror.py").write_text(KIND, "utf-8")
     (tree / "worker" / "kinds" / "mirror.py").write_text(WORKER_KIND, "utf-8")
