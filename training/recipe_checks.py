@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from model.errors import CheckpointError
+from model.folders.bounds import BOUNDS
 from model.folders.config import ModelConfig
 from model.folders.config_json import config_from_json, config_to_json
 from model.networks.configs import ClassifierConfig
@@ -109,7 +110,8 @@ def _check_distillation(recipe: Recipe) -> None:
     _require(recipe.init != "", "loss distillation needs a teacher: set init to the folder of its checkpoint")
     _require(recipe.timesteps == "uniform", "loss distillation draws timesteps uniformly: leave timesteps out")
     _require_one_output(recipe)
-    _require(scale is None or 0 <= scale <= 100, f"guidance_scale must lie between 0 and 100, got {scale}")
+    bound = BOUNDS["guidance_scale"]
+    _require(scale is None or bound.holds(scale), f"guidance_scale must be {bound}, got {scale}")
     _require(calls >= 1, f"teacher_calls must be at least 1, got {calls}")
     if calls == 1:
         return
