@@ -16,6 +16,7 @@ pytestmark = pytest.mark.processors
 
 SCHEDULE = NoiseSchedule.cosine(1000)
 LOSS = Consistency(SCHEDULE)
+LEAST = float(SCHEDULE.sigmas[0])
 SIGMAS = np.array([0.01, 0.3, 0.821, 5.0, 70.0])
 
 
@@ -26,10 +27,14 @@ def images() -> tuple[Tensor, Tensor, Tensor]:
     return x0, torch.from_numpy(SCHEDULE.timestep_at(SIGMAS)), noise
 
 
-@pytest.mark.parametrize(("sigma", "ratio"), [(1e-9, 1 - 5 / 256), (1e9, 1 - 1 / 256), (1.0, 0.987689)])
-def test_the_nearer_level_is_the_published_one(sigma: float, ratio: float) -> None:
-    """1 + 8 sigmoid(-1) = 3.151 at sigma 1, over 256."""
+@pytest.mark.parametrize(("sigma", "ratio"), [(1e-9, 1 - 5 / 8), (1e9, 1 - 1 / 8), (1.0, 0.606059)])
+def test_the_nearer_level_is_that_of_the_third_published_stage(sigma: float, ratio: float) -> None:
+    """1 + 8 sigmoid(-1) = 3.152 at sigma 1, over 2^3."""
     assert nearer(np.array([sigma])) / sigma == pytest.approx(ratio, abs=1e-6)
+
+
+def test_with_less_noise_than_the_network_knows_the_target_is_the_image() -> None:
+    assert [*nearer(np.array([2 * LEAST, 3 * LEAST]), least=LEAST)] == [0, pytest.approx(9 / 8 * LEAST, rel=0.02)]
 
 
 def test_noise_levels_of_timesteps_are_undone() -> None:
@@ -63,9 +68,9 @@ def test_a_network_that_knows_the_image_is_consistent() -> None:
 def test_a_network_that_says_nothing_has_the_loss_of_its_skip() -> None:
     """v = 0 leaves x̂_0 = abar (x0 + sigma noise)."""
     x0, t, noise = images()
-    abar, below = (1 / (1 + sigma**2) for sigma in (SIGMAS, nearer(SIGMAS)))
+    abar, below = (1 / (1 + sigma**2) for sigma in (SIGMAS, nearer(SIGMAS, least=LEAST)))
     losses = LOSS(lambda x_t, t: torch.zeros_like(x_t), x0, t, noise)
-    for i, (high, low) in enumerate(zip(SIGMAS, nearer(SIGMAS), strict=True)):
+    for i, (high, low) in enumerate(zip(SIGMAS, nearer(SIGMAS, least=LEAST), strict=True)):
         difference = abar[i] * (x0[i] + high * noise[i]) - below[i] * (x0[i] + low * noise[i])
         assert float(losses.error[i]) == pytest.approx(float(difference.square().mean()), rel=1e-9)
         assert float(losses.loss[i]) == pytest.approx(float(difference.square().mean().sqrt()) / (high - low), rel=1e-9)
@@ -77,7 +82,7 @@ def test_the_target_has_no_gradient() -> None:
     w = torch.tensor(0.1, dtype=torch.float64, requires_grad=True)
     (gradient,) = torch.autograd.grad(LOSS(lambda x_t, t: w * torch.ones_like(x_t), x0, t, noise).loss.sum(), w)
     expected = 0.0
-    for i, (high, low) in enumerate(zip(SIGMAS, nearer(SIGMAS), strict=True)):
+    for i, (high, low) in enumerate(zip(SIGMAS, nearer(SIGMAS, least=LEAST), strict=True)):
         guesses = []
         for sigma in (high, low):
             abar = 1 / (1 + sigma**2)
