@@ -185,15 +185,12 @@ class Kind(Generic[Query]):
         Raises:
             RequestRefused, PlanError: if the model cannot run it.
         """
-        if self.by_images(query):
-            fits = self.fits(query, model)
-            return Draft(fits, lambda images: self._with_images(self._complete(query, model, images), model, images))
-        prepared = self._complete(query, model, {})
-        return Draft(self.fits(query, model), lambda images: self._with_images(prepared, model, images))
+        settled = None if self.by_images(query) else self._complete(query, model, {})
 
-    def prepare(self, query: Query, model: ModelInfo, images: Images) -> Prepared:
-        """Makes a complete request from a query and its images; raises like `draft` and `Draft.complete`."""
-        return self.draft(query, model).complete(images)
+        def complete(images: Images) -> Prepared:
+            return self._with_images(settled or self._complete(query, model, images), model, images)
+
+        return Draft(self.fits(query, model), complete)
 
     def _complete(self, query: Query, model: ModelInfo, images: Images) -> Prepared:
         prepared = self.complete(query, model, images)

@@ -261,7 +261,9 @@ def test_a_contact_sheet_tells_its_job_and_is_not_made_again(sampled: Path, mode
     model = read_catalog(models_dir).choose("tiny")
     pngs = [Path(f"tiny-{seed}.png").read_bytes() for seed in (100, 101)]
     manifest = Manifest(
-        job=new_job("tiny", KIND.prepare(GenerateQuery.model_validate({"n": 2, "steps": 4, "seed": [100]}), model, {})),
+        job=new_job(
+            "tiny", KIND.draft(GenerateQuery.model_validate({"n": 2, "steps": 4, "seed": [100]}), model).complete({})
+        ),
         model_sha256="ab" * 32,
         timesteps=(9, 0),
         images=tuple(ImageFile(path=f"{seed}", seed=seed, sha256="") for seed in (100, 101)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -52,7 +53,7 @@ OTHER = FittedImage(saved(Image.new("RGB", (16, 16), "blue"), "PNG"), 40, 20)
 
 
 def asked(kind: str, model: ModelInfo, sent: dict[str, Any], **images: FittedImage) -> tuple[SamplingParams, Any]:
-    prepared = KINDS[kind].prepare(KINDS[kind].query.model_validate(sent), model, images)
+    prepared = KINDS[kind].draft(KINDS[kind].query.model_validate(sent), model).complete(images)
     return prepared.params, prepared.task
 
 
@@ -89,7 +90,7 @@ def test_guidance_costs_a_second_call_within_the_interval_only(
     kind: str, sent: dict[str, Any], first: int, runs: int
 ) -> None:
     query = KINDS[kind].query.model_validate(sent | LIMITS)
-    prepared = KINDS[kind].prepare(query, MODEL, {})
+    prepared = KINDS[kind].draft(query, MODEL).complete({})
     start = None if first == 999 else first
     params = prepared.params
     plan = MODEL.config.plan_of(MODEL.schedule, params, start=start)
@@ -99,13 +100,15 @@ def test_guidance_costs_a_second_call_within_the_interval_only(
     assert prepared.guided_steps == guided
     job = new_job("pets", prepared)
     assert job.image_steps == prepared.cost.image_steps == runs * (params.steps + guided)
-    whole = KINDS[kind].prepare(query.model_copy(update={"guidance_low": None, "guidance_high": None}), MODEL, {})
+    whole = (
+        KINDS[kind].draft(query.model_copy(update={"guidance_low": None, "guidance_high": None}), MODEL).complete({})
+    )
     assert whole.cost.image_steps == runs * 2 * params.steps
 
 
 def test_an_inversion_costs_as_many_guided_calls_as_an_image() -> None:
     sent = {"lambda": [0.2, 0.5, 0.8], "mode": "ddim", "steps": 20} | LIMITS
-    prepared = KINDS["interpolate"].prepare(KINDS["interpolate"].query.model_validate(sent), MODEL, {})
+    prepared = KINDS["interpolate"].draft(KINDS["interpolate"].query.model_validate(sent), MODEL).complete({})
     guided = prepared.guided_steps
     assert guided is not None
     assert 0 < guided < 19
@@ -115,7 +118,7 @@ def test_an_inversion_costs_as_many_guided_calls_as_an_image() -> None:
 def test_the_recipe_of_an_image_has_the_interval_of_its_guidance_and_no_other_recipe_has_one() -> None:
     def made(**sent: Any) -> dict[str, Any]:
         query = KINDS["generate"].query.model_validate({"seed": 3, "n": 1, "label": "dog"} | sent)
-        job = new_job("pets", KINDS["generate"].prepare(query, MODEL, {}))
+        job = new_job("pets", KINDS["generate"].draft(query, MODEL).complete({}))
         facts = recipe(job, 0, model="pets", model_sha256="0" * 64, compiled=False, timesteps=())
         assert job_of(facts).params == job.params
         return facts
@@ -454,16 +457,16 @@ def test_a_restoration_can_be_sent_as_its_job_shows_it(sent: dict[str, Any]) -> 
 
 
 def test_what_comes_with_a_request_keeps_its_place_however_it_was_sent() -> None:
-    mixed = KINDS["interpolate"].prepare(InterpolateQuery(), MODEL, {"image_b": OTHER, "image_a": IMAGE})
+    mixed = KINDS["interpolate"].draft(InterpolateQuery(), MODEL).complete({"image_b": OTHER, "image_a": IMAGE})
     assert mixed.images == (IMAGE, OTHER)
     mask = FittedImage(OTHER.png, IMAGE.width, IMAGE.height)
-    filled = KINDS["restore"].prepare(RestoreQuery(task="inpaint"), MODEL, {"mask": mask, "image": IMAGE})
+    filled = KINDS["restore"].draft(RestoreQuery(task="inpaint"), MODEL).complete({"mask": mask, "image": IMAGE})
     assert filled.images == (IMAGE, mask)
 
 
 def test_a_mask_of_another_size_is_refused_by_name() -> None:
     with pytest.raises(ImageRefused, match=r"^Should have the size of the image, 30x20$") as refusal:
-        KINDS["restore"].prepare(RestoreQuery(task="inpaint"), MODEL, {"mask": OTHER, "image": IMAGE})
+        KINDS["restore"].draft(RestoreQuery(task="inpaint"), MODEL).complete({"mask": OTHER, "image": IMAGE})
     assert refusal.value.part == "mask"
 
 
@@ -488,6 +491,25 @@ def test_each_kind_reads_what_it_needs(kind: str, sent: dict[str, Any], parts: s
     found = KINDS[kind]
     assert set(found.fits(found.query.model_validate(sent), MODEL)) == parts
     assert set(found.required) <= parts <= {*found.required, *found.optional}
+
+
+@pytest.mark.parametrize(
+    ("kind", "sent"),
+    [("generate", {}), ("interpolate", {}), ("denoise", {"t": 5}), ("denoise", {}), ("restore", {"task": "superres"})],
+)
+def test_a_request_is_settled_once(kind: str, sent: dict[str, Any]) -> None:
+    """Before its images are read, unless they decide about it."""
+    calls: list[Any] = []
+    found = KINDS[kind]
+
+    def complete(*asked: Any) -> Any:
+        calls.append(asked)
+        return found.complete(*asked)
+
+    draft = replace(found, complete=complete).draft(found.query.model_validate(sent), MODEL)
+    assert len(calls) == (sent != {} or kind != "denoise")
+    draft.complete(dict.fromkeys(found.required, IMAGE))
+    assert len(calls) == 1
 
 
 def test_two_seeds_need_no_images() -> None:

@@ -36,7 +36,7 @@ GENERATE, UPSCALE = KINDS["generate"], KINDS["upscale"]
 
 def prepared(kind: Kind[Any], **sent: Any) -> Any:
     query = kind.query.model_validate(sent)
-    return kind.prepare(query, kind.choose(query, CATALOG), {})
+    return kind.draft(query, kind.choose(query, CATALOG)).complete({})
 
 
 def cascade(**sent: Any) -> Job:
@@ -131,7 +131,7 @@ def test_an_upscaler_with_classes_cannot_be_a_second_stage() -> None:
     catalog = Catalog({"small": SMALL, "up": ModelInfo("up", named, 0, None)}, {})
     query = GENERATE.query.model_validate({"upscale": "up"})
     with pytest.raises(RequestRefused, match="upscale: Should be a model without classes: up needs a class"):
-        GENERATE.prepare(query, GENERATE.choose(query, catalog), {})
+        GENERATE.draft(query, GENERATE.choose(query, catalog)).complete({})
 
 
 def test_a_plain_generation_is_shown_and_hashed_as_before() -> None:
