@@ -30,7 +30,7 @@ class Breaker:
         self._prober: int | None = None  # the thread whose call goes through
 
     def check(self) -> None:
-        """Returns if a call may go through.
+        """Raises unless a call may go through.
 
         Raises:
             Exception: of the breaker's kind, if it is open.

@@ -1,1 +1,1 @@
-"""Measurements of difuso beside other servers and beside its own network; docs/benchmarks.md explains them."""
+"""Measurements of difuso compared with other servers and with its own network; docs/benchmarks.md explains them."""

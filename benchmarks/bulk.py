@@ -1,4 +1,4 @@
-"""Many images with one command: what a server costs beside the same command without one, and whether others notice."""
+"""Many images with one command: what a server costs compared with the command alone, and whether others notice."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def main(
     cores: Annotated[int, typer.Option(min=1, help="That everything shares.")] = 2,
     out: Annotated[Path, typer.Option(help="JSON file.")] = Path("var/bench-bulk.json"),
 ) -> None:
-    """Draws the same file here and on a server with one worker, and asks for single images beside it; ten minutes."""
+    """Draws the same file here and on a server with one worker, and asks for single images meanwhile; ten minutes."""
     machine.warn_if_busy()
     machine.use_cores(cores)
     report = Report(out, {"images": images, "steps": steps, "requests": requests, "model": str(model)})
@@ -45,19 +45,19 @@ def main(
             there = _seconds([*sample, "--server", difuso.url], folder / "there.npz", served)
             same = (folder / "here.npz").read_bytes() == (folder / "there.npz").read_bytes()
             idle = _waits(difuso.url, requests)
-            say("single images beside it")
-            beside = _waits_beside([*sample, "--server", difuso.url], folder / "beside.npz", difuso.url, requests)
+            say("single images meanwhile")
+            busy = _waits_during([*sample, "--server", difuso.url], folder / "meanwhile.npz", difuso.url, requests)
     report.add("seconds", {"here": here, "served": there})
-    report.add("single_images_ms", {"idle": idle, "beside": beside})
+    report.add("single_images_ms", {"idle": idle, "busy": busy})
     rows = [(where, images / seconds, seconds) for where, seconds in (("here", here), ("on the server", there))]
     show(f"{images} images", ("drawn", "images/s", "seconds"), rows)
-    waits = (("idle", idle), ("beside", beside))
+    waits = (("idle", idle), ("busy", busy))
     rows = [(when, statistics.median(found), quantile(found, 0.95)) for when, found in waits]
     show("one image of the defaults, ms", ("server", "median", "p95"), rows)
     report.bar(Bar("files that differ", 0 if same else 1, 0, "", "at most"))
-    report.bar(Bar("images a second of the server beside those without one", here / there, 0.9, "times", "at least"))
-    slower = quantile(beside, 0.95) / quantile(idle, 0.95)
-    report.bar(Bar("p95 of single images beside that of an idle server", slower, 2, "times", "at most"))
+    report.bar(Bar("images a second of the server against those without one", here / there, 0.9, "times", "at least"))
+    slower = quantile(busy, 0.95) / quantile(idle, 0.95)
+    report.bar(Bar("p95 of single images against that of an idle server", slower, 2, "times", "at most"))
     report.close()
 
 
@@ -81,7 +81,7 @@ def _waits(url: str, count: int) -> list[float]:
     return found
 
 
-def _waits_beside(command: list[str], out: Path, url: str, count: int) -> list[float]:
+def _waits_during(command: list[str], out: Path, url: str, count: int) -> list[float]:
     """Returns what single images take while a command draws on the same server; the seeds are new to the server."""
     process = subprocess.Popen([*command, "--seed", "1000000", "--out", str(out)], env=stack.ENVIRONMENT)
     parts = out.with_name(f"{out.name}.parts")

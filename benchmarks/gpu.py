@@ -1,7 +1,7 @@
 """All that is worth knowing of a GPU, in one command and ten minutes: `make bench-gpu`.
 
 For each network: image-steps a second by batch size, the sizes that agree bit for bit, what each way to compute it
-takes and costs, the share of a busy worker's time in the network, the capacity over HTTP beside the peers', and how
+takes and costs, the share of a busy worker's time in the network, the capacity over HTTP against the peers', and how
 soon an idle worker claims a job.
 """
 
@@ -142,7 +142,7 @@ class Trial:
         show(f"{model.name}: capacity over HTTP", ("server", "image-steps/s"), list(rates.items()))
         best = max(rate for name, rate in rates.items() if name != "difuso")
         self._report.bar(
-            Bar(f"{model.name}: capacity beside the best peer's", rates["difuso"] / best, 1.0, "times", "at least")
+            Bar(f"{model.name}: capacity against the best peer's", rates["difuso"] / best, 1.0, "times", "at least")
         )
 
 

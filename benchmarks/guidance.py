@@ -76,7 +76,7 @@ def main(
     sampler: Annotated[str | None, typer.Option(help="By default the model's.")] = None,
     steps: Annotated[int | None, typer.Option(help="By default the model's.")] = None,
     spacing: Annotated[str | None, typer.Option(help="By default the model's.")] = None,
-    out: Annotated[Path, typer.Option(help="JSON file; images and points are kept beside it.")] = Path(
+    out: Annotated[Path, typer.Option(help="JSON file; images and points are kept next to it.")] = Path(
         "var/bench-guidance.json"
     ),
     plot: Annotated[Path, typer.Option(help="PNG file.")] = Path("var/bench-guidance.png"),
@@ -95,7 +95,7 @@ def main(
     report = Report(out, {**facts, "references": references})
 
     @cache
-    def beside() -> tuple[Reference, Extractor]:
+    def read() -> tuple[Reference, Extractor]:
         extractor = EfficientNetLite0()
         real = real_images(data, references, shape=config.shape)
         return read_reference(from_array("test images", real), extractor), extractor
@@ -110,7 +110,7 @@ def main(
             # A point without guidance is the same whatever the classifier is.
             guided = way == "classifier_scale" and scale != OFF[way]
             drawing = Drawing(checkpoint, runner, params, out.with_suffix("") / (guide[:8] if guided else "unguided"))
-            point = measured(drawing.images(way, scale), images, references, beside)
+            point = measured(drawing.images(way, scale), images, references, read)
             found.setdefault(way, []).append({"scale": scale, **point})
             report.add("points", found)
     show_points(found)
@@ -119,14 +119,14 @@ def main(
 
 
 def measured(
-    draw: SampledImages, count: int, references: int, beside: Callable[[], tuple[Reference, Extractor]]
+    draw: SampledImages, count: int, references: int, read: Callable[[], tuple[Reference, Extractor]]
 ) -> Point:
     """The figures of the images of one point, and their standard errors, kept in a file for the next time."""
     kept = draw.folder / f"figures-{count}-{references}.json"
     if kept.exists():
         point: Point = json.loads(kept.read_text(encoding="utf-8"))
         return point
-    reference, extractor = beside()
+    reference, extractor = read()
     features = extract_of_size(drawn("images", draw, count), extractor, reference.size, lambda share: None)
     point = figures(features, reference)
     kept.write_text(json.dumps(point, indent=2) + "\n", encoding="utf-8")

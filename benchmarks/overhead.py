@@ -1,4 +1,4 @@
-"""What difuso costs beside its network: time of a busy worker, latency, clients, memory, start, short jobs."""
+"""What difuso costs in addition to its network: time of a busy worker, latency, clients, memory, start, short jobs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def main(
     cores: Annotated[int, typer.Option(min=1, help="That everything shares.")] = 2,
     out: Annotated[Path, typer.Option(help="JSON file.")] = Path("var/bench-overhead.json"),
 ) -> None:
-    """Measures what difuso costs beside its network; about ten minutes."""
+    """Measures what difuso costs in addition to its network; about ten minutes."""
     if set(only or ()) - set(PARTS):
         raise typer.BadParameter(f"parts are {', '.join(PARTS)}", param_hint="--only")
     machine.warn_if_busy()
@@ -89,7 +89,7 @@ def measure_claims(model: Path, count: int, report: Report) -> None:
 
 
 def measure_alone(model: Path, report: Report) -> None:
-    """How long one image takes over HTTP on an idle server, beside the bare network in a loop of batches of one."""
+    """How long one image takes over HTTP on an idle server, and in the bare network in a loop of batches of one."""
     served, bare = _lone_image_ms(model)
     report.add("alone_ms", {"steps": ALONE_STEPS, "served": served, "bare": bare})
     show("one image alone, ms", ("steps", "over HTTP", "bare loop"), [(ALONE_STEPS, served, bare)])
@@ -102,8 +102,8 @@ def measure_crowded(model: Path, report: Report) -> None:
         served, bare = _lone_image_ms(model)
     report.add("crowded_ms", {"steps": ALONE_STEPS, "served": served, "bare": bare})
     headings = ("steps", "over HTTP", "bare loop")
-    show("one image beside a process that keeps a core busy, ms", headings, [(ALONE_STEPS, served, bare)])
-    report.bar(Bar("one image beside a busy process, times the bare loop", served / bare, 1, "", "at most"))
+    show("one image next to a process that keeps a core busy, ms", headings, [(ALONE_STEPS, served, bare)])
+    report.bar(Bar("one image next to a busy process, times the bare loop", served / bare, 1, "", "at most"))
 
 
 def _lone_image_ms(model: Path) -> tuple[float, float]:

@@ -1,7 +1,7 @@
-"""What a sampler gives for its steps: pictures of the same seeds, as the server would make them, beside real ones.
+"""What a sampler gives for its steps: pictures of the same seeds, as the server makes them, compared with real ones.
 
-All samplers are tried with one range of seeds beside one half of the real pictures. The best for each number of steps
-and the model's own settings are then drawn with other seeds and measured beside the other half: those figures may be
+All samplers are tried with one range of seeds against one half of the real pictures. The best for each number of steps
+and the model's own settings are then drawn with other seeds and compared with the other half: those figures may be
 reported. Not part of `make bench`: it tells about a model and its samplers, not about a server. docs/benchmarks.md has
 them.
 """
@@ -98,7 +98,7 @@ CONVERGED = Line("ddim"), 1000  # where the deterministic ones are going
 
 
 class Bench:
-    """Draws cells and measures them beside either half of the real pictures.
+    """Draws cells and measures them against either half of the real pictures.
 
     Args:
         real: real pictures that the model has not seen, in random order.
@@ -161,7 +161,7 @@ def main(
     model: Annotated[Path, typer.Option(help="A checkpoint's folder.")] = Path("checkpoints/faces64"),
     data: Annotated[str, typer.Option(help="What it was trained on: `faces`, or a recipe.")] = "faces",
     images: Annotated[int, typer.Option(min=48, help="Of each sampler with up to 50 steps; fewer with more.")] = 250,
-    out: Annotated[Path, typer.Option(help="JSON file; pictures are kept beside it, for a run that goes on.")] = Path(
+    out: Annotated[Path, typer.Option(help="JSON file; pictures are kept next to it, for a run that goes on.")] = Path(
         "var/bench-quality.json"
     ),
     plot: Annotated[Path, typer.Option(help="PNG file.")] = Path("var/bench-quality.png"),
@@ -198,8 +198,8 @@ def chosen(tried: Mapping[str, Sequence[Point]], config: ModelConfig) -> dict[tu
     """Returns what is reported, and why: the best line for each number of steps, the model's default and its plans."""
     why: dict[tuple[Line, int], list[str]] = {}
     for steps in sorted({steps for line in LINES for steps in line.steps}):
-        beside = {line: kid(tried, line, steps) for line in LINES if steps in line.steps}
-        best = min(beside, key=lambda line: beside[line])
+        found = {line: kid(tried, line, steps) for line in LINES if steps in line.steps}
+        best = min(found, key=lambda line: found[line])
         why.setdefault((best.settled(config), steps), []).append("best tried")
     for name, own in {
         "default": config.defaults,
@@ -216,7 +216,7 @@ def kid(tried: Mapping[str, Sequence[Point]], line: Line, steps: int) -> float:
 
 
 def report_chosen(bench: Bench, tried: Mapping[str, Sequence[Point]], report: Report) -> list[Point]:
-    """Measures what was chosen on the half for reporting, beside as many real pictures."""
+    """Measures what was chosen on the half for reporting, against as many real pictures."""
     found: list[Point] = []
     for (line, steps), why in chosen(tried, bench.checkpoint.config).items():
         found.append({"name": line.name, "why": why, **bench.cell(line, steps, Half.REPORTING)})

@@ -31,7 +31,7 @@ def show_reported(reported: Sequence[Point], reals: Sequence[Point], facts: Mapp
 
 def _ranges(facts: Mapping[str, Any]) -> str:
     first, last = facts["seeds"]
-    return f"seeds {first} to {last}, beside {facts['references']} of {facts['of']}; KID x 1000"
+    return f"seeds {first} to {last}, against {facts['references']} of {facts['of']}; KID x 1000"
 
 
 def _show(title: str, words: Sequence[str], points: Sequence[Point]) -> None:

@@ -89,7 +89,7 @@ def measure_denoising(local: LocalEndpoints, faces: Images, report: Report, shee
     at_25 = found["sigma 25"]
     report.bar(Bar("mmse above the noisy picture, sigma 25", at_25["mmse"] - at_25["noisy"], 8, "dB", "at least"))
     best = max(at_25[name] for name in tuned)
-    report.bar(Bar("mmse beside the best classical denoiser, sigma 25", at_25["mmse"] - best, 0, "dB", "at least"))
+    report.bar(Bar("mmse minus the best classical denoiser, sigma 25", at_25["mmse"] - best, 0, "dB", "at least"))
 
 
 def _denoise_queries(sigma: float) -> dict[str, dict[str, Any]]:

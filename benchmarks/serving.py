@@ -1,4 +1,4 @@
-"""difuso beside two other servers: the same weights, the same cores, the same requests, in one run.
+"""difuso and two other servers: the same weights, the same cores, the same requests, in one run.
 
 First each server's capacity, with more requests than it can answer; then how long short and long requests take when
 they come at random, at 70 % of what the better peer can do. Servers run one after the other, never together.
@@ -146,7 +146,7 @@ def compare_capacity(
     if "difuso" in rates and len(rates) > 1:
         best = max(rate for name, rate in rates.items() if name != "difuso")
         report.bar(Bar("pictures of one request apart", max(differences.values()), 1, "grey levels", "at most"))
-        report.bar(Bar("capacity beside the best peer's", rates["difuso"] / best, least, "times", "at least"))
+        report.bar(Bar("capacity against the best peer's", rates["difuso"] / best, least, "times", "at least"))
     return rates
 
 
@@ -169,7 +169,7 @@ def compare_latency(contest: Contest, names: Sequence[str], orders: Sequence[Ord
         for kind, most in (("short", 0.1), ("long", 1.0)):
             best = min(figures[kind]["p95"] for name, figures in found.items() if name != "difuso")
             ratio = found["difuso"][kind]["p95"] / best
-            report.bar(Bar(f"p95 of {kind} requests beside the best peer's", ratio, most, "times", "at most"))
+            report.bar(Bar(f"p95 of {kind} requests against the best peer's", ratio, most, "times", "at most"))
 
 
 def _errors(outcomes: Sequence[Outcome]) -> list[str]:

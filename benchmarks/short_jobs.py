@@ -1,4 +1,4 @@
-"""Jobs of one step: what a job costs beside its network call, in processor time and in waiting."""
+"""Jobs of one step: what a job costs in addition to its network call, in processor time and in waiting."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def compare_rates(contest: Contest, seconds: float, report: Report) -> None:
     show(f"jobs of one step, {CLIENTS} clients", headings, rows)
     best = max(figures["rate"] for name, figures in found.items() if name != "difuso")
     ratio = found["difuso"]["rate"] / best
-    report.bar(Bar("jobs of one step beside the best peer's", ratio, 1, "times", "at least"))
+    report.bar(Bar("jobs of one step against the best peer's", ratio, 1, "times", "at least"))
 
 
 def measure_alone(model: Path, report: Report) -> None:

@@ -1,7 +1,7 @@
 """Half an hour of training each on Fashion-MNIST: difuso's recipe, diffusers' script, denoising-diffusion-pytorch.
 
 The same images, seconds and core, and about as many parameters; then 5,000 pictures of each, by 50 steps of its own
-DDIM, beside 5,000 images that none of them was shown. What is finished is kept, so that a run that was stopped
+DDIM, against 5,000 images that none of them was shown. What is finished is kept, so that a run that was stopped
 goes on. Not part of `make bench`: it takes four hours.
 """
 
@@ -51,7 +51,7 @@ FACTS, WEIGHTS, PICTURES = "facts.json", "weights.pt", "pictures.npz"
 def main(
     minutes: Annotated[float, typer.Option(help="Of training, each.")] = 30,
     images: Annotated[int, typer.Option(min=24, help="Drawn by each, and of the reference.")] = 5000,
-    out: Annotated[Path, typer.Option(help="JSON file; weights and pictures are kept beside it.")] = Path(
+    out: Annotated[Path, typer.Option(help="JSON file; weights and pictures are kept next to it.")] = Path(
         "var/bench-training.json"
     ),
 ) -> None:

@@ -33,7 +33,7 @@ class Way:
 
     Attributes:
         ms: of a call, the median.
-        gemm_share: operations a second, beside those of a float32 matrix product on the same device.
+        gemm_share: operations a second, relative to those of a float32 matrix product on the same device.
         error: largest difference from eager float32, as a share of its largest output.
     """
 

@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 # GCC's runtime spins for 0.2 ms then, others do not spin. Read once, when torch is loaded.
 OPENMP = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "20000"}
 
-SERVING, MODELS = "Serving", "Models"  # titles of the commands in the help, beside DRAWING
+SERVING, MODELS = "Serving", "Models"  # titles of the commands in the help, in addition to DRAWING
 
 app = typer.Typer(
     no_args_is_help=True,

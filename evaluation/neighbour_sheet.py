@@ -1,4 +1,4 @@
-"""The sheet that shows a model's images beside the training images nearest to them."""
+"""The sheet that shows a model's images next to the training images nearest to them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ GAP, LINE, MIN_TILE = 4, 14, 64  # pixels
 
 
 def draw_sheet(neighbours: Neighbours, images: ImageArray, training: Mapping[int, ImageArray]) -> Image.Image:
-    """Draws images beside their nearest training images, with distances: left the lowest scores, right a sample of all.
+    """Draws images next to their nearest training images: left the lowest scores, right a sample of all.
 
     Args:
         images: the model's images, uint8, shape (N, H, W, 3).

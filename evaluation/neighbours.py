@@ -1,4 +1,4 @@
-"""A model's images beside the training images nearest to them, to find out whether it has memorised any."""
+"""A model's images and the training images nearest to them, to find out whether it has memorised any."""
 
 from __future__ import annotations
 
@@ -169,9 +169,9 @@ class _Nearest:
         # The copies are searched as if their originals were training images, too.
         originals, planted = self._views[0][count : count + held_out], self._views[0][count + held_out :]
         own = np.linalg.norm(planted - originals, axis=1)[:, None]
-        beside = np.sort(np.hstack([own, copies]), axis=1)[:, :COMPARED]
+        chance = np.sort(np.hstack([own, copies]), axis=1)[:, :COMPARED]
         return Neighbours(
-            order, _scores(made)[order], made[order], indices[order], _scores(new), new[:, 0], _scores(beside)
+            order, _scores(made)[order], made[order], indices[order], _scores(new), new[:, 0], _scores(chance)
         )
 
 

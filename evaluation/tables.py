@@ -12,7 +12,7 @@ PUBLISHED_IMAGES = 50_000
 
 
 def to_json(qualities: Sequence[Quality]) -> list[dict[str, Any]]:
-    """Returns a row for each set of images; every value has its protocol beside it."""
+    """Returns a row for each set of images; every value comes with its protocol."""
     return [
         {
             "name": quality.name,

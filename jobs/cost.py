@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from .catalog import ModelInfo
     from .kinds.base import Prepared
 
-# The most bytes beside the numbers, each several times what was ever seen.
-TEXT_BYTES = 4096  # what an image or a manifest says of a job, beside what is counted here
+# The most bytes in addition to the numbers, each several times the largest size ever seen.
+TEXT_BYTES = 4096  # what an image or a manifest says of a job, in addition to what is counted here
 NUMBER_BYTES = 24  # a timestep, a seed or a class, as text
 ARRAYS_BYTES = 4096  # names and headers of the arrays of a trace
 MOMENT_FACTS = 16  # timestep and alphas_cumprod of a moment, float64

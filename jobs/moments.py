@@ -52,7 +52,7 @@ def moment_bytes(shape: tuple[int, int, int]) -> int:
 
 
 def check_trace(calls: Sequence[int], *, n: int, steps: int, shape: tuple[int, int, int]) -> None:
-    """Returns if a job can keep these moments.
+    """Raises unless a job can keep these moments.
 
     Args:
         calls: the numbers of network calls, rising.

@@ -113,7 +113,7 @@ class SamplingQuery(Choices):
         return hashlib.sha256(json.dumps(sent, sort_keys=True).encode()).hexdigest()
 
     def only(self, name: str, value: object, where: str) -> None:
-        """Returns if a parameter is absent or has the only value that is possible here.
+        """Raises unless a parameter is absent or has the only value that is possible here.
 
         Args:
             name: the name of the parameter.

@@ -49,7 +49,7 @@ class Checkpoint:
         network: the network in eval mode, float32, on the requested device.
         schedule: the noise schedule of the config.
         sha256: hexadecimal SHA-256 of the network's weights file; it identifies the model.
-        beside_sha256: those of the files of the networks beside it.
+        side_sha256: those of the files of its side networks: classifier and weaker network.
         classifier: the classifier that may guide sampling, if the model has one; in the same state as the network.
         weaker: the weaker version of the network, if the model has one; in the same state as the network.
     """
@@ -61,13 +61,13 @@ class Checkpoint:
     sha256: str
     classifier: Classifier | None = None
     weaker: nn.Module | None = None
-    beside_sha256: tuple[str, ...] = ()
+    side_sha256: tuple[str, ...] = ()
 
     @cached_property
     def version_sha256(self) -> str:
         """Hexadecimal SHA-256 of all that decides about images: the networks and the config."""
         config = json.dumps(config_to_json(self.config), sort_keys=True)
-        return hashlib.sha256("\n".join((self.sha256, *self.beside_sha256, config)).encode()).hexdigest()
+        return hashlib.sha256("\n".join((self.sha256, *self.side_sha256, config)).encode()).hexdigest()
 
     @cached_property
     def denoiser(self) -> nn.Module:
@@ -150,23 +150,23 @@ def load_checkpoint(folder: Path | str, *, device: torch.device | str = "cpu") -
         raise CheckpointError(
             f"{CONFIG} states {stored.parameters} parameters, but the network has {_parameters(network)}"
         )
-    beside = _beside(config)
-    for file, module in beside.items():
-        _fill(module, stored.beside[file], file, device)
+    side = _side_networks(config)
+    for file, module in side.items():
+        _fill(module, stored.side[file], file, device)
     return Checkpoint(
         folder.name,
         config,
         network,
         config.schedule.build(),
         stored.sha256,
-        classifier=cast("Classifier | None", beside.get(CLASSIFIER)),
-        weaker=beside.get(WEAKER),
-        beside_sha256=stored.beside_sha256,
+        classifier=cast("Classifier | None", side.get(CLASSIFIER)),
+        weaker=side.get(WEAKER),
+        side_sha256=stored.side_sha256,
     )
 
 
-def _beside(config: ModelConfig) -> dict[str, nn.Module]:
-    """Returns the networks beside the model's own, without weights, by the name of their file."""
+def _side_networks(config: ModelConfig) -> dict[str, nn.Module]:
+    """Returns the side networks of a model, without weights, by the names of their files."""
     networks: dict[str, nn.Module] = {}
     if config.classifier is not None:
         networks[CLASSIFIER] = unfilled(Classifier, config.classifier)
@@ -180,9 +180,9 @@ def _read(folder: Path) -> FolderContents:
     content = read_json(folder, CONFIG)
     config = config_from_json(content)
     weights, sha256 = _read_weights(folder, WEIGHTS, unfilled(build_network, config.network))
-    read = {file: _read_weights(folder, file, network) for file, network in _beside(config).items()}
-    beside, sums = {file: part for file, (part, _) in read.items()}, tuple(digest for _, digest in read.values())
-    return FolderContents(config, weights, WEIGHTS, sha256, content.get("parameters"), beside, sums)
+    read = {file: _read_weights(folder, file, network) for file, network in _side_networks(config).items()}
+    side, sums = {file: part for file, (part, _) in read.items()}, tuple(digest for _, digest in read.values())
+    return FolderContents(config, weights, WEIGHTS, sha256, content.get("parameters"), side, sums)
 
 
 def _read_weights(folder: Path, file: str, network: nn.Module) -> tuple[dict[str, Tensor], str]:

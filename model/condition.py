@@ -1,4 +1,4 @@
-"""The image that a conditional network sees beside x_t: how noise is added to it, and how it gets the size of x_t."""
+"""The image that a conditional network sees with x_t: how noise is added to it, and how it gets the size of x_t."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def augment(images: Tensor, level: Tensor, noise: Tensor) -> Tensor:
 def enlarge(images: Tensor, size: int) -> Tensor:
     """Enlarges images of shape (B, C, h, w) to height and width `size`, bicubically (Saharia et al. 2021, section 2.3).
 
-    The filter is that of Pillow. Values may leave [-1, 1] beside edges.
+    The filter is that of Pillow. Values may leave [-1, 1] near edges.
     """
     if images.shape[-2:] == (size, size):
         return images

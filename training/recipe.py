@@ -68,7 +68,7 @@ class Recipe:
             others start anew. Empty for a network with random weights.
         crop: the height and width of the random crops that the network is trained on; 0 for whole images. A network
             without attention then draws whole images all the same.
-        condition: the images that the network sees beside x_t; None for an unconditional network. Some images, at most
+        condition: the images that the network sees with x_t; None for an unconditional network. Some images, at most
             `training.data.dataset.HELD` and spread evenly over the set, are kept for sheets then.
         guides: the folder of the model that a classifier guides, which becomes a part of it; empty for other networks.
         held_out: images that a classifier is measured on; None if there are none.
@@ -86,7 +86,7 @@ class Recipe:
         label_drop: the share of images shown without their class, which guidance needs, 0..1.
         batch_size: the number of images in one optimiser step, over all processes and parts.
         accumulate: the number of parts that each process cuts its share of a batch into, to need less memory.
-        optimizer: `adamw`; or `muon` for the matrices of the network, beside AdamW for all else, see
+        optimizer: `adamw`; or `muon` for the matrices of the network, with AdamW for all else, see
             `training.run.optimizers`.
         max_steps: the number of optimiser steps.
         max_minutes: the minutes of training, over all starts of the run; None is no limit.
@@ -162,7 +162,7 @@ class Recipe:
 
     @property
     def condition_shape(self) -> Shape | None:
-        """(C, h, w) of the image that the network sees beside x_t; None for an unconditional network."""
+        """(C, h, w) of the image that the network sees with x_t; None for an unconditional network."""
         if self.condition is None or isinstance(self.network, ClassifierConfig):
             return None
         return Shape.of(self.condition.size, self.network.condition_channels)

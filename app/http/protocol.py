@@ -111,7 +111,7 @@ class DeadlineProtocol(HttpToolsProtocol, asyncio.BufferedProtocol):
         super().resume_writing()
 
     def timeout_keep_alive_handler(self) -> None:
-        if not self._is_deaf:  # a large upload, beside others, may take longer than a client that is silent may
+        if not self._is_deaf:  # a large upload, among others, may take longer than a client that is silent may
             super().timeout_keep_alive_handler()
 
     def send_400_response(self, msg: str) -> None:

@@ -20,7 +20,7 @@ LEAST_TIMEOUT = 600.0  # seconds
 
 
 def admit(backlog: Backlog, *, max_wait: float, max_jobs: int) -> None:
-    """Returns if a model's queue has room for one more job.
+    """Raises unless a model's queue has room for one more job.
 
     Args:
         backlog: the unfinished work of the model.
@@ -42,7 +42,7 @@ def admit(backlog: Backlog, *, max_wait: float, max_jobs: int) -> None:
 
 
 def check_size(cost: Cost, limits: Limits) -> None:
-    """Returns if a job by itself is within its owner's limits of unfinished image-steps and of stored bytes.
+    """Raises unless a job by itself is within its owner's limits of unfinished image-steps and of stored bytes.
 
     Raises:
         InvalidRequest: if it is larger than a limit, and so could never be accepted.
@@ -64,7 +64,7 @@ def check_size(cost: Cost, limits: Limits) -> None:
 
 
 def check_share(refused: Refusal | None, cost: Cost, limits: Limits, *, rate: float | None) -> None:
-    """Returns if a job is within the limits of its owner.
+    """Raises if a limit of a job's owner is reached.
 
     Args:
         refused: the limit that is reached; None if none is.

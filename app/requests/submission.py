@@ -208,7 +208,7 @@ class Submission:
         return Price.of(job, cost, self.queue.forecast(job))
 
     def _admit(self, job: Job, cost: Cost, share: Callable[[Job, Cost, Limits], Refusal | None]) -> None:
-        """Returns if the limits allow a new job; `share` tells whether its owner's limits do, and may reserve it."""
+        """Raises unless the limits allow a new job; `share` returns the limit of its owner that is reached, if any."""
         limits = self._limits
         check_size(cost, limits)
         backlog = self.queue.backlog(job.model)

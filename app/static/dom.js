@@ -34,7 +34,7 @@ export function multiple(size, wanted) {
   return size * Math.max(1, Math.round(wanted / size));
 }
 
-// Opens a dialog of this content. Escape, the button and a click beside it close it; then it is gone.
+// Opens a dialog of this content. Escape, the button and a click outside it close it; then it is gone.
 export function openDialog(className, label, close, ...content) {
   const dialog = el("dialog", { className, "aria-label": label, tabIndex: -1 });
   const button = el("button", { type: "button", className: "close", "aria-label": close, textContent: "✕" });

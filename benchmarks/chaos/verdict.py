@@ -1,4 +1,4 @@
-"""The table: what became of everything, beside what was promised."""
+"""The table: what became of everything, and what was promised."""
 
 from __future__ import annotations
 

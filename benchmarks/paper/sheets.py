@@ -21,7 +21,7 @@ NOT_FINITE = (255, 0, 255)  # magenta, which no image here has
 
 @dataclass(frozen=True)
 class Row:
-    """Images of one size beside each other.
+    """Images of one size next to each other.
 
     Attributes:
         label: the lines of text on the left.

@@ -1,4 +1,4 @@
-"""`difuso evaluate neighbours`: sheets of a model's images beside the training images that they resemble most."""
+"""`difuso evaluate neighbours`: sheets of a model's images and the training images that they resemble most."""
 
 from __future__ import annotations
 

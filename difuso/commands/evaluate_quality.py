@@ -61,12 +61,12 @@ def evaluate_quality(
     with progress(f"{real.name}, {real.count} images") as tell:
         # The moments in a file are those of the whole set.
         statistics = Path(reference) if reference.endswith(".npz") and half is None else None
-        beside = read_reference(real, extractor, statistics=statistics, tell=tell)
+        target = read_reference(real, extractor, statistics=statistics, tell=tell)
     qualities: list[Quality] = []
     written: list[Path] = []
     for each in sets:
         with progress(f"{each.name}, {each.count} images") as tell:
-            qualities.append(evaluate(each, beside, extractor, tell))
+            qualities.append(evaluate(each, target, extractor, tell))
         # Written after each set, so that an interrupted command leaves the finished ones.
         written = _write(qualities, {"reference": reference, "half": half, "seed": sources.seed}, out)
     _print(qualities)

@@ -148,7 +148,7 @@ def _shapes(config: ModelConfig) -> set[Shape]:
 
 
 def _maker(runner: Runner) -> str:
-    """Describes what decides the bits here, beside weights and recipe."""
+    """Describes what decides the bits here, apart from weights and recipe."""
     if runner.device.type == "cuda":
         where = torch.cuda.get_device_name(runner.device)
     else:

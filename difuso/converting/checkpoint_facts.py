@@ -30,7 +30,7 @@ def find_facts(kind: type[Kind], source: Path, given: str | None) -> Kind:
 
     Args:
         kind: the facts that its layout needs.
-        source: the file of weights; facts that are not given lie beside it, with the suffix .json.
+        source: the file of weights; facts that are not given are read from the file of this name with the suffix .json.
         given: a file of facts, or the name of a released checkpoint.
 
     Raises:

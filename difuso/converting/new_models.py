@@ -34,8 +34,8 @@ def check_name(name: str) -> None:
 def print_summary(out: Path, checkpoint: Checkpoint) -> None:
     """Prints the facts of a folder that was loaded, and how to use it."""
     parameters = sum(parameter.numel() for parameter in checkpoint.network.parameters())
-    beside = {"a classifier": checkpoint.classifier, "a weaker network": checkpoint.weaker}
-    guides = " and ".join(name for name, network in beside.items() if network is not None)
+    networks = {"a classifier": checkpoint.classifier, "a weaker network": checkpoint.weaker}
+    guides = " and ".join(name for name, network in networks.items() if network is not None)
     facts = f"{parameters:,} parameters, {checkpoint.config.shape.in_pixels} pixels{guides and f', with {guides}'}"
     typer.echo(f"{out}: {facts}; it can be loaded")
     typer.echo(f"serve it:   difuso serve --models-dir {out.parent}")

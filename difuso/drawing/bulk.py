@@ -81,7 +81,7 @@ def make_file(out: Path, query: SamplingQuery, model: DrawingModel) -> Path:
     """Draws all images of a query into an .npz file, or those of them that are missing; returns its path.
 
     Raises:
-        UserError: if the model cannot draw them, the file exists or cannot be written, or the parts beside it are of
+        UserError: if the model cannot draw them, the file exists or cannot be written, or the parts next to it are of
             another request.
     """
     check_place(out)

@@ -1,4 +1,4 @@
-"""The images of an unfinished .npz file, in a folder beside it: one file for each chunk, and the request."""
+"""The images of an unfinished .npz file, in a folder next to it: one file for each chunk, and the request."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ class ImageSources:
     Attributes:
         find: finds the model, which is loaded only if it must draw images; raises UserError if it does not exist.
         seed: seed of the first image that the model draws.
-        chosen: the settings of all samplers, beside those that a name holds; the others are the model's.
+        chosen: the settings of all samplers, in addition to those that a name holds; the others are the model's.
         folder: folder for the images that the model draws.
     """
 

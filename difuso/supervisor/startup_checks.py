@@ -17,7 +17,7 @@ MAX_PORT = 65535
 
 
 def check_port(host: str, port: int, *, otherwise: str) -> None:
-    """Returns if the port is free.
+    """Raises unless the port is free.
 
     Args:
         otherwise: advice for the message.
@@ -32,13 +32,13 @@ def check_port(host: str, port: int, *, otherwise: str) -> None:
 
 
 def check_metrics_port(host: str, port: int | None) -> None:
-    """Returns if the port of the API's metrics is free, or None."""
+    """Raises unless the port of the API's metrics is free, or None."""
     if port is not None:
         check_port(host, port, otherwise="set DIFUSO_API_METRICS_PORT to another one")
 
 
 def check_worker_metrics_ports(ports: Collection[int], api_ports: Collection[int | None]) -> None:
-    """Returns if the ports of the workers' metrics exist, are free, and are not the API's."""
+    """Raises unless the ports of the workers' metrics exist, are free, and are not the API's."""
     for port in ports:
         if port > MAX_PORT or port in api_ports:
             reason = "there is no such port" if port > MAX_PORT else "that is the API's"
@@ -50,9 +50,9 @@ def check_worker_metrics_ports(ports: Collection[int], api_ports: Collection[int
 
 
 def check_device(name: str) -> None:
-    """Returns if workers can compute on a device.
+    """Raises unless workers can compute on a device.
 
-    A device that may be missing is looked for in a process that ends, and torch's memory with it.
+    A device that may be missing is looked for in a process of its own, so that torch's memory ends with it.
     """
     if name not in ("auto", "cpu"):
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool, user_errors():
@@ -66,7 +66,7 @@ def _pick(name: str) -> None:
 
 
 def check_store(url: str) -> None:
-    """Returns if the result store can be written, or does not answer in time, which may pass."""
+    """Raises if the result store cannot be written. One that does not answer in time may recover."""
     store = open_store(url)
     try:
         store.check()
@@ -86,7 +86,7 @@ def open_store(url: str) -> ResultStore:
 
 
 def check_redis(url: str) -> None:
-    """Returns if the Redis at this URL answers."""
+    """Raises unless the Redis at this URL answers."""
     try:
         with redis.Redis.from_url(url, socket_timeout=2, socket_connect_timeout=2) as client:
             client.ping()

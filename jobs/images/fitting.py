@@ -25,7 +25,7 @@ from .arrays import SentImage, is_array, read_array
 from .containers import PNG_MAGIC, Container, strip
 from .sizes import check_size
 
-GROUND = "white"  # behind transparent pixels and beside an image that does not fill its place
+GROUND = "white"  # behind transparent pixels and around an image that does not fill its place
 DEEP, DEEP_WHITE = "I;16", 65535  # Pillow's mode of 16-bit grey, whose white it does not know by name
 
 MASK_THRESHOLD = 128  # of 0..255: pixels from here on are missing

@@ -10,7 +10,7 @@ MAX_BYTES = 8 * MAX_PIXELS  # of the numbers of one image: four channels of 16 b
 
 
 def check_size(width: int, height: int, *, bytes_per_pixel: int = 1) -> None:
-    """Returns if an image may be decoded.
+    """Raises unless an image may be decoded.
 
     Raises:
         ImageTooLarge: if it has too many pixels, or too long sides.

@@ -36,7 +36,7 @@ class Task(Frozen):
 
     @property
     def has_parameters(self) -> bool:
-        """Whether the kind has parameters of its own, beside those of the sampling."""
+        """Whether the kind has parameters of its own, in addition to those of the sampling."""
         return set(type(self).model_fields) > {"kind"}
 
     @property

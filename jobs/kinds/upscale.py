@@ -61,5 +61,5 @@ KIND = Kind(
     fits,
     choose=lambda query, catalog: catalog.choose(query.model, conditional=True),
     required=("image",),
-    description="Needs a model that was trained on images beside others; see `condition` in `/models`.",
+    description="Needs a model that was trained on pairs of images; see `condition` in `/models`.",
 )

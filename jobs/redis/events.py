@@ -52,7 +52,7 @@ class Preview(Reported):
 
 
 class Ending(Reported):
-    """The message of a status channel when a worker has ended a job: what its status says beside the job itself.
+    """The message of a status channel when a worker has ended a job: the job's status, without the job itself.
 
     A client that waits for the job needs to read nothing more. Times are in seconds since the epoch.
     """

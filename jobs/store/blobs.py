@@ -85,7 +85,7 @@ class Blobs:
         self._fs.invalidate_cache()
         return [PurePosixPath(path) for path in self._fs.find(str(folder))]
 
-    def beside(self) -> list[PurePosixPath]:
+    def in_root(self) -> list[PurePosixPath]:
         """Returns what lies directly in the root."""
         self._fs.invalidate_cache()
         return [PurePosixPath(path) for path in self._fs.ls(str(self.root), detail=False)]

@@ -20,7 +20,7 @@ def read_file(path: PurePosixPath) -> bytes:
 
 @contextmanager
 def temporary_file(path: Path, data: bytes, *, top: Path) -> Iterator[Path]:
-    """Yields a complete, synced temporary file beside `path`; at the end deletes it, and empty folders below `top`."""
+    """Yields a complete, synced temporary file next to `path`; at the end deletes it, and empty folders below `top`."""
     temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -210,14 +210,14 @@ class ResultStore:
     def _swept(self) -> Iterator[tuple[PurePosixPath, PurePosixPath]]:
         """Yields all files that may be deleted once they are old, each with the folder that is to stay.
 
-        Of what lies beside the store's own folders, these are only the files of checks that did not end.
+        Of the files outside the store's own folders, these are only those of checks that did not end.
         """
         for kind in ("results", "snapshots", "uploads"):
             with _translated():
                 found = self._blobs.find(self._root / kind)
             yield from [(path, self._root / kind) for path in found]
         with _translated(), suppress(FileNotFoundError):
-            yield from [(path, self._root) for path in self._blobs.beside() if CHECK.match(path.name)]
+            yield from [(path, self._root) for path in self._blobs.in_root() if CHECK.match(path.name)]
 
     def _is_upload(self, path: PurePosixPath) -> bool:
         return path.is_relative_to(self._root / "uploads")

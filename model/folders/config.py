@@ -20,7 +20,7 @@ from ..shape import ImageSize, Shape
 
 @dataclass(frozen=True)
 class ConditionConfig:
-    """The image that a conditional network sees beside x_t, such as the small image that it enlarges.
+    """The image that a conditional network sees with x_t, such as the small image that it enlarges.
 
     Attributes:
         size: height and width in pixels; it is enlarged to the size of x_t, see `model.condition`.
@@ -54,7 +54,7 @@ class ModelConfig:
         clip: how the predicted x0 is clipped while sampling.
         classes: class names, None for an unconditional model.
         classifier: the noisy classifier that may guide sampling, if there is one.
-        condition: the image that the network sees beside x_t; None for an unconditional network.
+        condition: the image that the network sees with x_t; None for an unconditional network.
         defaults: sampler settings for requests that name none.
         plans: sampler settings by name, for requests that name them instead.
         training: how the model was trained; free JSON, for people.
@@ -83,14 +83,14 @@ class ModelConfig:
 
     @property
     def condition_shape(self) -> Shape | None:
-        """(C, h, w) of the image that the network sees beside x_t; None for an unconditional network."""
+        """(C, h, w) of the image that the network sees with x_t; None for an unconditional network."""
         if self.condition is None:
             return None
         return Shape.of(self.condition.size, self.network.condition_channels)
 
     @property
     def told(self) -> tuple[str, ...]:
-        """The names of the arguments that a call of the network has beside x_t and t, in their order."""
+        """The names of the arguments of a call of the network after x_t and t, in their order."""
         labels = () if self.classes is None else ("labels",)
         return labels if self.condition is None else (*labels, "condition", "level")
 

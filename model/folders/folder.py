@@ -32,8 +32,8 @@ class FolderContents:
         weights_file: name of the file with the weights, for messages.
         sha256: hexadecimal SHA-256 of that file.
         parameters: the number of parameters that the folder states, if it does.
-        beside: the tensors of the networks beside it, by the name of their file.
-        beside_sha256: the hexadecimal SHA-256 of those files.
+        side: the tensors of the side networks (classifier, weaker network), by the names of their files.
+        side_sha256: the hexadecimal SHA-256 of those files.
     """
 
     config: ModelConfig
@@ -41,8 +41,8 @@ class FolderContents:
     weights_file: str
     sha256: str
     parameters: int | None = None
-    beside: dict[str, dict[str, Tensor]] = field(default_factory=dict)
-    beside_sha256: tuple[str, ...] = ()
+    side: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    side_sha256: tuple[str, ...] = ()
 
 
 def file_sha256(path: Path) -> str:

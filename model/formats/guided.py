@@ -75,7 +75,7 @@ def _unet_config(weights: Weights, facts: GuidedFacts) -> UNetConfig:
     out_channels = size_of(weights, "out.2.weight", 0)
     if in_channels == 6:
         raise CheckpointError(
-            "this is a super-resolution model: its 6 input channels take a small image beside the noise, "
+            "this is a super-resolution model: its 6 input channels take a small image with the noise, "
             "but difuso draws images from noise alone"
         )
     if out_channels not in (in_channels, 2 * in_channels):

@@ -110,7 +110,7 @@ def _check_kind(weights: Weights) -> None:
     channels = size_of(weights, "init_conv.weight", 1), size_of(weights, "final_conv.weight", 0)
     if channels[0] == 2 * channels[1]:
         raise CheckpointError(
-            "this network was trained with self_condition: it takes its last prediction beside the noisy image, and "
+            "this network was trained with self_condition: it takes its last prediction with the noisy image, and "
             "difuso gives a network the noisy image alone"
         )
     if channels[1] not in (channels[0], 2 * channels[0]):

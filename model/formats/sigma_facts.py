@@ -16,7 +16,7 @@ class EDMFacts:
         precond: class of the whole network: `EDMPrecond`, `VPPrecond`, `VEPrecond` or `iDDPMPrecond` of EDM, or
             `Precond` of EDM2.
         model: class of the network inside: `SongUNet` or `DhariwalUNet` of EDM, or `UNet` of EDM2.
-        encoder: class of the encoder of images that EDM2 saves beside its network; None in EDM.
+        encoder: class of the encoder of images that EDM2 saves with its network; None in EDM.
         classes: names of the classes; None for their numbers.
         img_resolution, ...: the arguments of both classes, by their names there; None for those that they lack.
 

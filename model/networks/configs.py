@@ -21,7 +21,7 @@ class NetworkConfig(Protocol):
         out_channels: channels of the output: in_channels, or twice as many if the network learned its variance.
         num_classes: number of classes; None for an unconditional network.
         null_class: whether the network can be called without a label.
-        condition_channels: channels of the image that a conditional network sees beside x_t; 0 for any other network.
+        condition_channels: channels of the image that a conditional network sees with x_t; 0 for any other network.
         size_multiple: height and width of an image must be multiples of this.
     """
 
@@ -43,7 +43,7 @@ class NetworkConfig(Protocol):
 class UNetConfig:
     """The config of a `UNet`.
 
-    Attributes, beside those of `NetworkConfig`:
+    Attributes, in addition to those of `NetworkConfig`:
         channels: the base width, and the size of the timestep embedding.
         channel_mult: width of each level, as a multiple of `channels`; each further level halves the resolution.
         num_res_blocks: residual blocks per level on the way down (one more on the way up).
@@ -66,7 +66,7 @@ class UNetConfig:
         patch: factor of the pixel-unshuffle stem; 2 turns 64x64x3 into 32x32x12 before the first convolution, which
             makes the network about four times cheaper.
         pixel_head: channels of a decoder at full resolution that sees the noisy pixels too (`PixelHead`); 0 for none.
-        condition_channels: channels of the image that a conditional network sees beside x_t, in every pixel (Saharia et
+        condition_channels: channels of the image that a conditional network sees with x_t, in every pixel (Saharia et
             al. 2021, section 2.3); 0 for a network without.
 
     Raises:
@@ -161,7 +161,7 @@ class PaperUNetConfig:
 
     @property
     def condition_channels(self) -> int:
-        """The network sees no image beside x_t."""
+        """The network sees no image but x_t."""
         return 0
 
     @property
@@ -231,7 +231,7 @@ class LucidUNetConfig:
 
     @property
     def condition_channels(self) -> int:
-        """The network sees no image beside x_t."""
+        """The network sees no image but x_t."""
         return 0
 
     @property

@@ -17,7 +17,7 @@ from .configs import LucidUNetConfig
 from .convolution import Convolution
 from .row_linear import RowLinear
 
-MEMORIES = 4  # learned keys and values of each attention, beside those of the positions
+MEMORIES = 4  # learned keys and values of each attention, in addition to those of the positions
 
 
 class RMSNorm(nn.Module):

@@ -32,7 +32,7 @@ class Preconditioned(nn.Module):
         Args:
             x: x_t, shape (B, C, H, W).
             t: timesteps, shape (B,), int64, or float32 between the integers.
-            told: what the network is told beside them, by name.
+            told: the network's other arguments, by name.
         """
         # In rows of sixteen: exp and sqrt may round otherwise in a vector's tail.
         scalars = by_rows(self._scalars, t.float()[:, None]).to(x.dtype)

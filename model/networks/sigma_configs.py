@@ -20,7 +20,7 @@ class _Levelled:
 
     @property
     def condition_channels(self) -> int:
-        """The network sees no image beside x_t."""
+        """The network sees no image but x_t."""
         return 0
 
     @property

@@ -173,7 +173,7 @@ class UNet(nn.Module):
             t: timesteps, shape (B,), int64, or float32 between the integers.
             labels: class indices, shape (B,), int64 in 0..num_classes; num_classes and None mean "no class". A network
                 without a null class needs labels in 0..num_classes-1.
-            condition: the images that a conditional network sees beside x, shape (B, condition_channels, H, W); see
+            condition: the images that a conditional network sees with x, shape (B, condition_channels, H, W); see
                 `model.condition`.
             level: standard deviation of the noise that was added to each condition, 0..1, shape (B,), float32; None is
                 none.
@@ -184,7 +184,7 @@ class UNet(nn.Module):
         emb = self._embed(t, labels, x.dtype)
         if self.config.condition_channels:
             if condition is None:
-                raise ValueError("this network is conditional: every call needs the images that it sees beside x")
+                raise ValueError("this network is conditional: every call needs the images that it sees with x")
             emb = emb + self._embed_level(torch.zeros_like(t) if level is None else level, x.dtype)
             x = torch.cat([x, condition], dim=1)
         h = self.conv_in(F.pixel_unshuffle(x, self.config.patch))

@@ -95,7 +95,7 @@ class Plan:
 
     @cached_property
     def stochastic(self) -> bool:
-        """Whether noise is drawn on the way, beside that of the beginning."""
+        """Whether noise is drawn on the way, in addition to that of the beginning."""
         return bool(self.table[:, Column.S].any())
 
 

@@ -1,4 +1,4 @@
-"""The Python client and the command line's --server: one `difuso serve`, and what plain HTTP answers beside them."""
+"""The Python client and the command line's --server: one `difuso serve`, and what plain HTTP answers."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from tests.pictures import saved
 from tests.serving import ENVIRONMENT, Difuso, free_port, running
 from tests.waiting import WaitUntil
 
-pytestmark = pytest.mark.timeout(180)  # jobs of some seconds, beside whatever else the machine does
+pytestmark = pytest.mark.timeout(180)  # jobs of some seconds, with whatever else the machine does
 
 ROOT = Path(__file__).parents[2]
 SIZE = 16

@@ -51,7 +51,7 @@ def refusal(source: Path, *arguments: str | Path) -> str:
 
 
 def write(folder: Path, name: str, *, sidecar: bool = True, suffix: str = ".pt", **facts: Any) -> Path:
-    """The file of a reference and, beside it, its facts, or others."""
+    """The file of a reference and, next to it, its facts, or others."""
     read, path = reference(name), folder / f"{name}{suffix}"
     if suffix == ".safetensors":
         save_file(read.weights, path)

@@ -42,7 +42,7 @@ class Dataset:
         images: uint8, or uint16 if `data.bits` is 16, shape (N, H, W, C); may be mapped from a file.
         labels: class indices, shape (N,), int64; None for a network without classes.
         classes: names of the classes; None for a network without classes.
-        conditions: uint8, shape (N, h, w, c), what a conditional network sees beside x_t; None for any other.
+        conditions: uint8, shape (N, h, w, c), what a conditional network sees with x_t; None for any other.
         held: indices of the images that are not trained on, int64.
     """
 

@@ -17,11 +17,11 @@ from .symmetries import turned
 
 
 class Shown(NamedTuple):
-    """Clean images, and what the network is told beside x_t.
+    """Clean images, and the network's arguments besides x_t.
 
     Attributes:
         x0: shape (B, C, H, W), in [-1, 1].
-        told: the arguments of the network's calls beside x_t and t, by their names.
+        told: the arguments of the network's calls except x_t and t, by their names.
     """
 
     x0: Tensor

@@ -20,7 +20,7 @@ class SourceImage(NamedTuple):
         image: uint8, or uint16 if `data.bits` is 16, shape (H, W, C); None if it cannot be read.
         label: class index; None if the source has none for it.
         reason: why it cannot be read.
-        condition: uint8, shape (h, w, c), the image that a conditional network sees beside x_t; None for any other.
+        condition: uint8, shape (h, w, c), the image that a conditional network sees with x_t; None for any other.
     """
 
     name: str

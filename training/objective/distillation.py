@@ -73,7 +73,7 @@ class Teacher:
         Args:
             x_t: noisy images, shape (B, C, H, W).
             t: timesteps, shape (B,).
-            told: what the network is told beside them, by its names.
+            told: the other arguments of the network, by their names.
         """
         out: Tensor = self._network(x_t, t, **told)
         if not self._guided:

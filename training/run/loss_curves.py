@@ -33,17 +33,17 @@ def read_metrics(path: Path) -> Entries:
 def plot_run(folder: Path, out: Path) -> None:
     """Plots the loss of a run over all timesteps and by quarter of them, as far as they are logged.
 
-    Beside it are its KID, or the accuracy of a classifier on held-out images.
+    The plot also shows its KID, or the accuracy of a classifier on held-out images.
     """
     entries = read_metrics(folder / METRICS)
     labels = {"loss": "all t", "loss/t<50": "t < 50"}
     labels |= {f"loss/q{quarter}": f"quarter {quarter} of t" for quarter in range(1, 5)}
     ylabel = "cross-entropy" if any("accuracy" in entry for entry in entries) else "mean squared error"
-    beside = {
+    dotted = {
         label: [(entry["step"], entry[key]) for entry in entries if key in entry]
         for key, label in (("kid", "KID x 1000"), ("held_out/accuracy", "accuracy on held-out images"))
     }
-    _plot({label: (entries, key) for key, label in labels.items()}, out, ylabel=ylabel, beside=beside)
+    _plot({label: (entries, key) for key, label in labels.items()}, out, ylabel=ylabel, dotted=dotted)
 
 
 def plot_runs(folders: Sequence[Path], out: Path, *, key: str = "loss") -> None:
@@ -80,7 +80,7 @@ def _plot(
     out: Path,
     *,
     ylabel: str,
-    beside: Mapping[str, Sequence[tuple[int, float]]] = MappingProxyType({}),
+    dotted: Mapping[str, Sequence[tuple[int, float]]] = MappingProxyType({}),
 ) -> None:
     """Plots each curve smoothed, over a pale line of the logged values; and others as dots, on an axis of their own."""
     figure = Figure(figsize=(8, 4.5), layout="constrained")
@@ -98,7 +98,7 @@ def _plot(
     axes.yaxis.set_minor_locator(NullLocator())
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small")
-    for label, dots in beside.items():
+    for label, dots in dotted.items():
         if not dots:
             continue
         right = axes.twinx()

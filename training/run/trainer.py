@@ -82,8 +82,8 @@ class Trainer:
         self.emas = [Ema(self.network, decay) for decay in (recipe.ema_decay, *recipe.more_ema_decays)]
         self._objective, self._timesteps = objective_of(recipe, self.schedule)
         self._uncertainty = _uncertainty(self._objective, self.device, processes)
-        beside = [] if self._uncertainty is None else list(self._uncertainty.parameters())
-        self.optimizers = optimizers_of(recipe, self.network, beside)
+        others = [] if self._uncertainty is None else list(self._uncertainty.parameters())
+        self.optimizers = optimizers_of(recipe, self.network, others)
         distils, classes = recipe.loss == "distillation", batches.dataset.classes
         self._teacher = Teacher(recipe, classes, self.device) if distils else None
         self._draws = Draws(recipe, self.seeds, self.device)
@@ -148,13 +148,13 @@ class Trainer:
     def _backward(self, batch: Batch, drawn: Drawn, rows: slice) -> Losses:
         """Adds the gradient of some of a batch's images."""
         x0, told = show(self.recipe, batch, drawn, rows, self.device)
-        beside: tuple[Any, ...] = ()
+        extra: tuple[Any, ...] = ()
         if self.recipe.trains_classifier:
-            beside = (told.pop("labels"),)
+            extra = (told.pop("labels"),)
         elif self._teacher is not None:
-            beside = (self._told(self._teacher, told),)
+            extra = (self._told(self._teacher, told),)
         part = drawn.part(rows)
-        losses = self._objective(self._told(self._forward, told), x0, part.t, part.noise, *beside)
+        losses = self._objective(self._told(self._forward, told), x0, part.t, part.noise, *extra)
         self._scaler.backward((part.importance.to(x0) * losses.loss).mean() / self.recipe.accumulate)
         return Losses(*(values.detach() for values in losses))
 

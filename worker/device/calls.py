@@ -22,7 +22,7 @@ def by_position(
     """Moves a denoiser to its device; returns it as a function that takes what it is told by position.
 
     Args:
-        names: what it is told beside x_t and t.
+        names: the names of its arguments except x_t and t.
         compiled: compiled networks by batch size, which are called in its place.
     """
     denoiser = denoiser.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -34,7 +34,7 @@ from .example_batch import example_batch
 log = logging.getLogger(__name__)
 
 CPU = torch.device("cpu")
-SIZES = (2, 4, 6, 8, 12)  # beside the largest; a batch of another size is padded
+SIZES = (2, 4, 6, 8, 12)  # besides the largest; a batch of another size is padded
 LEAST_GAIN = 1.1  # times the images per second of full batches; a lone image is padded and may not borrow a core
 LONGEST_CALL = 0.25  # seconds: compiled code keeps all other threads of Python waiting
 TOLERANCE = 1e-3  # of the largest output; compiled and eager networks round differently by about 1e-6
@@ -200,7 +200,7 @@ def _seconds(checkpoint: Checkpoint, size: int, compiled: Network) -> float:
 
 
 def _example(checkpoint: Checkpoint, size: int) -> tuple[tuple[Tensor, Tensor], dict[str, Tensor]]:
-    """Returns arguments of a batch: x_t and timesteps, and by name what the network is told beside them."""
+    """Returns the arguments of a batch: x_t and timesteps, and the network's other arguments by name."""
     x, timesteps, told = example_batch(checkpoint.config, size)
     return (x.contiguous(memory_format=torch.channels_last), timesteps), told
 

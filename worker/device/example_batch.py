@@ -9,7 +9,7 @@ from model.folders.config import ModelConfig
 
 
 def example_batch(config: ModelConfig, size: int) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-    """Returns x_t, timesteps, and by name what the network is told beside them; the same at every call."""
+    """Returns x_t, timesteps, and the network's other arguments by name; the same at every call."""
     generator = torch.Generator().manual_seed(0)
     x = torch.randn((size, *config.shape), generator=generator)
     timesteps = torch.randint(0, config.schedule.num_train_timesteps, (size,), generator=generator).float()

@@ -67,7 +67,7 @@ class ActiveJob:
         network_calls: number of network calls that the job took part in.
         resumed_at: number of image-steps that an earlier worker had done.
         snapshot_at: time of the last snapshot, on the monotonic clock.
-        alone: whether no other job is claimed beside this one, because its workers may have died of it. Ends with its
+        alone: whether no other job is claimed with this one, because its workers may have died of it. Ends with its
             first snapshot.
         has_snapshot: whether the store may have a snapshot of the job.
         cancel, release, preview: requests of the main thread, carried out by the engine at its next step: drop the job;

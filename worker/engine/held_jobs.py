@@ -22,7 +22,7 @@ class Claim:
 
     @property
     def wants_no_company(self) -> bool:
-        """Whether no other job may be claimed beside this one."""
+        """Whether no other job may be claimed with this one."""
         return self.rq_job.is_suspect
 
 

@@ -1,4 +1,4 @@
-"""The jobs that wait in the queues, and which of them a worker may claim beside the jobs that it has."""
+"""The jobs that wait in the queues, and which of them a worker may claim in addition to its own."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ class Claims:
     def take(
         self, queues: Sequence[Queue], held: Collection[Claim], *, crowded: bool = False
     ) -> list[tuple[DataJob, Queue]]:
-        """Takes off their queues all jobs that would get a slot beside the held ones, in one round trip.
+        """Takes off their queues all jobs that would get a slot in addition to the held ones, in one round trip.
 
         None is lost: until a job starts, RQ's intermediate queue has it. A suspect is taken only without company.
 

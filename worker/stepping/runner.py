@@ -208,7 +208,7 @@ class Runner:
         return out
 
     def _arguments(self, trajectories: Sequence[Trajectory], *, with_labels: bool = True) -> list[Tensor]:
-        """Returns what the network is told beside x_t and t, as `ModelConfig.told` names it."""
+        """Returns the network's arguments except x_t and t, as `ModelConfig.told` names it."""
         none = len(self.checkpoint.config.classes or ())
         made = []
         if "labels" in self._told:

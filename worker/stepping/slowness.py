@@ -8,7 +8,7 @@ KEPT = 0.95  # of what earlier steps told, after each step: the last twenty deci
 class Slowness:
     """Compares the steps of one model with what they would take alone on an idle machine in full batches.
 
-    They take longer beside other programs, while the worker also steps other models, and in batches that are not full.
+    They take longer while other programs run, while the worker also steps other models, and in partial batches.
     """
 
     def __init__(self) -> None:

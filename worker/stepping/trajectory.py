@@ -26,7 +26,7 @@ class Kept(NamedTuple):
 
 
 class Condition(NamedTuple):
-    """What a conditional network sees beside x_t: pixels in the size of x_t, and the level of the noise in them."""
+    """What a conditional network sees with x_t: pixels in the size of x_t, and the level of the noise in them."""
 
     pixels: Tensor
     level: float
@@ -46,7 +46,7 @@ class Trajectory:
         label: class index, of the network or of the classifier that guides it; None is no class.
         restoration: the measurement that the image has to agree with, if there is one.
         ready: whether it can step; it cannot as long as other trajectories have to end first.
-        condition: what a conditional network sees beside x; None for any other network, and until it is known.
+        condition: what a conditional network sees with x; None for any other network, and until it is known.
         weight: the image-steps of the job that one of its network calls counts as.
         calls: the network calls after which its state is kept, rising, from 1 on.
         kept: the states after those of them that are done. Replaced when one is added, never changed in place.

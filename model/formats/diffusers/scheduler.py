@@ -106,7 +106,7 @@ def scheduler_to_diffusers(config: ModelConfig) -> dict[str, Any]:
     if config.variance not in VARIANCES:
         raise CheckpointError(f"diffusers has no equivalent of variance {config.variance}")
     if config.network.out_channels != config.channels and config.variance != "learned_range":
-        raise CheckpointError(f"diffusers has no equivalent of variance {config.variance} beside a learned variance")
+        raise CheckpointError(f"diffusers has no equivalent of variance {config.variance} with a learned variance")
     if defaults.spacing not in SPACINGS:
         raise CheckpointError(f"diffusers has no equivalent of spacing {defaults.spacing}")
     noisy = defaults.sampler == "ddpm" or (defaults.sampler == "dpmpp" and defaults.eta > 0)

@@ -53,7 +53,7 @@ def eps_guidance(abar: float) -> float:
 
 @dataclass(frozen=True)
 class Options:
-    """What samplers may be asked for beside their chain; each looks at what concerns it.
+    """The options of samplers besides their chain; each sampler reads those that concern it.
 
     Attributes:
         settings: the settings of the run.

@@ -78,12 +78,12 @@ def test_what_was_chosen_is_reported_on_other_seeds_and_other_real_pictures(
     assert (folder / "bench.png").stat().st_size > 0
     for row in reported:
         if point := tried.get((row["name"], row["steps"])):
-            assert row[KID] != point[KID]  # other pictures beside others
+            assert row[KID] != point[KID]  # other pictures, compared with others
 
 
 @pytest.mark.slow
 def test_real_pictures_are_measured_as_often_as_the_cells_are_large(told: tuple[dict[str, Any], str]) -> None:
-    """A Fréchet distance of 48 pictures says nothing beside one of 500."""
+    """A Fréchet distance of 48 pictures cannot be compared with one of 500."""
     report, printed = told
     for half in Half:
         rows = report["real"][half]

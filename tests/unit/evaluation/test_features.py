@@ -48,7 +48,7 @@ def test_the_extractor_tells_noise_from_faces(efficientnet: EfficientNetLite0) -
 
 
 def test_spatial_features_tell_where_things_are_and_pooled_ones_hardly(efficientnet: EfficientNetLite0) -> None:
-    """A picture and its mirror image: the spatial features differ far more, beside how two pictures differ."""
+    """A picture and its mirror image: the spatial features differ far more, relative to how two pictures differ."""
     face, other = draw_face("test-0", 64), draw_face("test-1", 64)
     features = efficientnet(np.stack([face, face[:, ::-1], other]))
     moved = {}

@@ -94,7 +94,7 @@ def test_a_job_survives_the_queue(job: Job) -> None:
 
 
 def test_the_longest_job_is_short() -> None:
-    """RQ keeps it compressed; 6 kB before that are still nothing beside a picture."""
+    """RQ keeps it compressed; 6 kB before that are still nothing compared with a picture."""
     params = SamplingParams(
         n=MAX_IMAGES,
         steps=1000,

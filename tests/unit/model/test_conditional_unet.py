@@ -1,4 +1,4 @@
-"""A conditional U-Net sees an image beside x_t, and how noisy that image is."""
+"""A conditional U-Net sees an image with x_t, and how noisy that image is."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_the_middle_can_do_without_attention() -> None:
 
 
 def test_a_call_without_the_condition_is_refused() -> None:
-    with pytest.raises(ValueError, match="every call needs the images that it sees beside x"):
+    with pytest.raises(ValueError, match="every call needs the images that it sees with x"):
         awake(CONFIG)(noise(2, 3, 16, 16), TIMES)
 
 

@@ -492,7 +492,7 @@ def test_written_sums_are_checked(tmp_path: Path) -> None:
         ({"network": dataclasses.replace(NATIVE, timestep_scale=0.25)}, "timestep_scale 0.25"),
         ({"network": dataclasses.replace(NATIVE, channel_mult=(2, 3))}, "channel_mult (2, 3): it must begin with 1"),
         ({"network": dataclasses.replace(NATIVE, heads=2)}, "heads 2 at several widths"),
-        ({"network": dataclasses.replace(NATIVE, out_channels=6)}, "variance fixed_small beside a learned variance"),
+        ({"network": dataclasses.replace(NATIVE, out_channels=6)}, "variance fixed_small with a learned variance"),
         ({"variance": "learned"}, "variance learned"),
         ({"defaults": SamplerDefaults("ddim", 50, "quad")}, "spacing quad"),
     ],

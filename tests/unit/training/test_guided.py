@@ -127,7 +127,7 @@ def test_classes_in_another_order_are_refused(tmp_path: Path, recipe: Callable[.
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> Path:
-    """The folder of a run of seconds; beside it lies `guided`, the model that it began with."""
+    """The folder of a run of seconds; next to it lies `guided`, the model that it began with."""
     folder = tmp_path_factory.mktemp("trained")
     path = write_recipe(folder, guides=guided_model(folder / "guided"))
     assert train(load_recipe(str(path)), folder / "run") == 60

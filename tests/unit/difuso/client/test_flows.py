@@ -163,7 +163,7 @@ def test_a_wait_goes_on_over_many_requests() -> None:
     assert driver.run(flows.wait({"id": ID, "state": "queued"}, driver.patience(None)))["state"] == "failed"
     assert driver.sent() == [("GET", f"/jobs/{ID}")] * 4
     assert {call.headers["Prefer"] for call in driver.calls} == {"wait=25"}
-    assert min(call.seconds for call in driver.calls) >= 50  # a server that waits may be slow beside
+    assert min(call.seconds for call in driver.calls) >= 50  # a server that waits may be slow as well
     assert driver.pauses == []
 
 
