@@ -83,9 +83,9 @@ def enlarging(
     config = upscaler.config
     if config.condition_shape != first.config.shape:
         shape = "x".join(map(str, reversed(first.config.shape)))
-        raise RequestRefused(prefix, f"Should be a model that enlarges images of {shape}, the size of {first.name}")
+        raise RequestRefused(prefix, f"Input should be a model that enlarges {shape}, the size of {first.name}")
     if upscaler.label_required:
-        raise RequestRefused(prefix, f"Should be a model without classes: {upscaler.name} needs a class")
+        raise RequestRefused(prefix, f"Input should be a model without classes: {upscaler.name} needs a class")
     settings = config.settle(steps=steps)
     try:
         config.plan_of(upscaler.schedule, settings)
@@ -121,5 +121,5 @@ def augmentation_of(model: ModelInfo, sent: float | None, parameter: str) -> flo
         return condition.augmentation
     if sent > condition.max_augmentation:
         most = condition.max_augmentation
-        raise RequestRefused(parameter, f"Should be at most {most:g}, the most that {model.name} was trained on")
+        raise RequestRefused(parameter, f"Input should be at most {most:g}, the most that {model.name} was trained on")
     return sent

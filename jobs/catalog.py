@@ -102,9 +102,9 @@ class Catalog:
         model = self.find(chosen, parameter)
         if conditional and model.config.condition is None:
             usable = ", ".join(self.names(conditional=True)) or "none on this server"
-            raise RequestRefused(parameter, f"Should be a model that draws from an image: {usable}")
+            raise RequestRefused(parameter, f"Input should be a model that draws from an image: {usable}")
         if not conditional and model.config.condition is not None:
-            raise RequestRefused(parameter, "Draws from an image: send one to /upscale, or choose another model")
+            raise RequestRefused(parameter, "This model draws from an image: send one to /upscale, or name another")
         return model
 
     def find(self, name: str, parameter: str = "model") -> ModelInfo:
@@ -116,7 +116,7 @@ class Catalog:
         if name in self.refused:
             raise RequestRefused(parameter, f"This model cannot be used: {self.refused[name]}")
         if name not in self.models:
-            raise RequestRefused(parameter, f"Should be one of {', '.join(self.models)}")
+            raise RequestRefused(parameter, f"Input should be one of {', '.join(self.models)}")
         return self.models[name]
 
 

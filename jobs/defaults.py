@@ -35,7 +35,7 @@ def fill_in(query: SamplingQuery, model: ModelInfo, *, start: int | None = None)
         query.seed, query.label, n=query.n, classes=config.classes, count=config.num_labels, model=model.name
     )
     if images.label is None and model.label_required:
-        raise RequestRefused("label", f"Is needed by {model.name}: name a class")
+        raise RequestRefused("label", f"{model.name} needs a label: name a class")
     _check_guidance(chosen, model, has_label=images.label is not None)
     chosen.setdefault("classifier_scale", float(config.classes is None and images.label is not None))
     settings = config.settle(plan=query.plan, start=start, **chosen)
@@ -51,13 +51,13 @@ def _check_guidance(chosen: dict[str, Any], model: ModelInfo, *, has_label: bool
     """
     guided, never = chosen.get("guidance_scale", 1.0) != 1.0, model.config.never_guided
     if never is not None and guided:
-        raise RequestRefused("guidance_scale", f"Should be 1: {model.name} {never}")
+        raise RequestRefused("guidance_scale", f"Input should be 1: {model.name} {never}")
     for name in INTERVAL:
         if never is not None and name in chosen:
-            raise RequestRefused(name, f"Should be omitted: {model.name} {never}")
+            raise RequestRefused(name, f"Input should be omitted: {model.name} {never}")
     if guided and model.config.weaker is None and not has_label:
-        raise RequestRefused("guidance_scale", "Needs a label")
+        raise RequestRefused("guidance_scale", "This needs a label")
     if chosen.get("classifier_scale") and model.config.classifier is None:
-        raise RequestRefused("classifier_scale", f"Should be 0: {model.name} has no classifier")
+        raise RequestRefused("classifier_scale", f"Input should be 0: {model.name} has no classifier")
     if chosen.get("classifier_scale") and not has_label:
-        raise RequestRefused("classifier_scale", "Needs a label")
+        raise RequestRefused("classifier_scale", "This needs a label")

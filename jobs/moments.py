@@ -66,12 +66,12 @@ def check_trace(calls: Sequence[int], *, n: int, steps: int, shape: tuple[int, i
     if not calls:
         return
     if calls[-1] > steps:
-        raise RequestRefused("trace", f"Should name calls 1 to {steps}, the steps of this run")
+        raise RequestRefused("trace", f"Input should name calls 1 to {steps}, the steps of this run")
     single = moment_bytes(shape)
     most = min(MAX_MOMENTS, MAX_BYTES // (n * single))
     if len(calls) > most:
         raise RequestRefused(
             "trace",
-            f"Should name at most {most} calls with n={n}, not {len(calls)}: a job keeps {MAX_MOMENTS} moments of each "
-            f"image, and {MAX_BYTES >> 20} MiB in all, which are {MAX_BYTES // single} moments of images of this size",
+            f"Input should name at most {most} calls with n={n}, not {len(calls)}: a job keeps {MAX_MOMENTS} moments "
+            f"of each image, and {MAX_BYTES >> 20} MiB in all, which are {MAX_BYTES // single} moments of this size",
         )

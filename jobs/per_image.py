@@ -44,9 +44,9 @@ def per_image(
     turns = classes_of(labels, classes, count=count, model=model)
     n = image_count(seeds, labels, n=n, turns=len(turns))
     if n > MAX_IMAGES:
-        raise RequestRefused("n", f"Is needed with label {ALL}: {model} has {n} classes, more than {MAX_IMAGES}")
+        raise RequestRefused("n", f"Label {ALL} needs n: {model} has {n} classes, more than {MAX_IMAGES}")
     if seeds and len(seeds) == 1 and seeds[0] + n - 1 > MAX_SEED:
-        raise RequestRefused("seed", f"Should be at most {MAX_SEED - n + 1} for {n} images in a row")
+        raise RequestRefused("seed", f"Input should be at most {MAX_SEED - n + 1} for {n} images in a row")
     return PerImage(n, one_or_several(seeds or draw_seed()), label_in_turn(turns, range(n)))
 
 
@@ -72,7 +72,7 @@ def classes_of(
     given = labels or ()
     if ALL in given and count and ALL not in (classes or ()):
         if len(given) > 1:
-            raise RequestRefused("label", f"Should be {ALL} alone, or classes of {model}")
+            raise RequestRefused("label", f"Input should be {ALL} alone, or classes of {model}")
         return tuple(range(count))
     return tuple(_class_index(label, classes, count=count, model=model) for label in given)
 
@@ -90,10 +90,10 @@ def image_count(seeds: Sequence[int] | None, labels: Sequence[str] | None, *, n:
     numbers = {"seeds": len(seeds or ()), "labels": len(labels or ())}
     lists = {name: number for name, number in numbers.items() if number > 1}
     if len({*lists.values()}) > 1:
-        raise RequestRefused("label", f"Should be one, or one for each of the {lists['seeds']} seeds")
+        raise RequestRefused("label", f"Input should be one, or one for each of the {lists['seeds']} seeds")
     for name, number in lists.items():
         if n not in (None, number):
-            raise RequestRefused("n", f"Should be the number of {name}, {number}, or omitted")
+            raise RequestRefused("n", f"Input should be the number of {name}, {number}, or omitted")
         n = number
     return n or turns or 1
 
@@ -117,9 +117,9 @@ def one_or_several(values: Sequence[int]) -> int | tuple[int, ...]:
 
 def _class_index(label: str, classes: Sequence[str] | None, *, count: int, model: str) -> int:
     if not count:
-        raise RequestRefused("label", f"Should be omitted: {model} has no classes")
+        raise RequestRefused("label", f"Input should be omitted: {model} has no classes")
     if classes is not None and label in classes:
         return classes.index(label)
     if label.isascii() and label.isdigit() and int(label) < count:
         return int(label)
-    raise RequestRefused("label", f"Should be a class of {model}, by name or index 0 to {count - 1}")
+    raise RequestRefused("label", f"Input should be a class of {model}, by name or index 0 to {count - 1}")

@@ -124,7 +124,7 @@ class SamplingQuery(Choices):
             RequestRefused: if it has another value.
         """
         if name in self.model_fields_set and getattr(self, name) not in (None, value):
-            raise RequestRefused(name, f"Should be {'omitted' if value is None else value} with {where}")
+            raise RequestRefused(name, f"Input should be {'omitted' if value is None else value} with {where}")
 
 
 class ImageQuery(SamplingQuery):

@@ -112,9 +112,9 @@ class _Parts:
             raise MalformedBody
         name = options[b"name"].decode(errors="replace")
         if name not in self._names:
-            raise UploadRefused(f"Is unknown; send only {', '.join(self._names)}", part=name[:MAX_NAME])
+            raise UploadRefused(f"The part is unknown; send only {', '.join(self._names)}", part=name[:MAX_NAME])
         if name in self.files:
-            raise UploadRefused("Should be sent once", part=name)
+            raise UploadRefused("The part should be sent once", part=name)
         self._file = self.files[name] = BytesIO()
 
     def take(self, data: bytes, start: int, end: int) -> None:

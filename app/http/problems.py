@@ -247,7 +247,7 @@ def _field_error(found: dict[str, Any]) -> dict[str, str]:
     source, *path = found["loc"]
     place = {"query": "parameter", "path": "parameter", "header": "header"}.get(source, "pointer")
     name = "/".join(map(str, path if place == "pointer" else path[:1]))[:MAX_NAME]  # without the index in a list
-    detail = "Is not a parameter of this request" if found["type"] == "extra_forbidden" else found["msg"]
+    detail = "This is not a parameter of this request" if found["type"] == "extra_forbidden" else found["msg"]
     return {"detail": detail, place: f"/{name}" if place == "pointer" else name}
 
 

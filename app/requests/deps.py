@@ -123,7 +123,7 @@ async def _idempotency_key(request: Request, idempotency_key: IdempotencyKeyHead
         return None
     key = read_idempotency_key(sent[0]) if len(sent) == 1 else None
     if key is None:
-        detail = "Should be one key of 1 to 255 printable ASCII characters, preferably in quotation marks"
+        detail = "Input should be one key of 1 to 255 printable ASCII characters, preferably in quotation marks"
         raise InvalidRequest("header", "Idempotency-Key", detail)
     return key
 
@@ -143,7 +143,7 @@ def single_parameters(query: type[BaseModel]) -> Any:
         counts = Counter(name for name, _ in request.query_params.multi_items() if name not in lists)
         for name, count in counts.items():
             if count > 1:
-                raise InvalidRequest("parameter", name[:MAX_NAME], f"Should be given once, not {count} times")
+                raise InvalidRequest("parameter", name[:MAX_NAME], f"Input should be given once, not {count} times")
 
     return Depends(refuse_repeated)
 
@@ -156,7 +156,7 @@ async def _no_body(request: Request, settings: SettingsDep) -> None:
         if size > settings.max_body:
             raise HTTPException(413)
     if size:
-        raise InvalidRequest("pointer", "", "Should be empty; send parameters in the query string")
+        raise InvalidRequest("pointer", "", "The body should be empty; send parameters in the query string")
 
 
 NO_BODY = Depends(_no_body)

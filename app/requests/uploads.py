@@ -60,7 +60,7 @@ class Uploads:
             for name in parts:
                 if name not in files:  # an empty part counts as missing
                     hint = f"; send {' and '.join(parts)}, or {instead}" if instead else ""
-                    raise UploadRefused(f"Is missing{hint}", part=name)
+                    raise UploadRefused(f"The part is missing{hint}", part=name)
             return {name: await self._prepare(name, file, parts[name]) for name, file in files.items()}
 
     @asynccontextmanager
@@ -100,7 +100,7 @@ class Uploads:
 async def _expect_nothing(request: Request, instead: str) -> None:
     async for chunk in request.stream():
         if chunk:
-            raise InvalidRequest("pointer", "", f"Should be empty with {instead}; send images or {instead}, not both")
+            raise InvalidRequest("pointer", "", f"Send images or {instead}, not both")
 
 
 def request_body(*required: str, optional: Collection[str] = (), instead: str = "") -> dict[str, Any]:

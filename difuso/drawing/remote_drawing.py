@@ -67,7 +67,8 @@ class ServedModel:
         """Fills in what a query leaves open, as the server would. The server checks whether the run is possible."""
         plans = {name: SamplerDefaults(**plan) for name, plan in self._facts["plans"].items()}
         if query.plan is not None and query.plan not in plans:
-            raise RequestRefused("plan", f"Should be one of {', '.join(plans)}" if plans else "Should be omitted")
+            choices = f"one of {', '.join(plans)}" if plans else "omitted"
+            raise RequestRefused("plan", f"Input should be {choices}")
         defaults = self.defaults if query.plan is None else plans[query.plan]
         own = Settings(**vars(defaults), variance=self._facts["variance"], clip=self._facts["clip"])
         images = per_image(
@@ -153,7 +154,7 @@ def served_model(name: str | None, url: str, api_key: str | None, *, tag: str | 
     models = {model["name"]: model for model in found["models"]}
     chosen = models.get(name or found.get("default") or "")
     if chosen is None:
-        raise UserError(f"{url}: model: Should be one of {', '.join(models)}")
+        raise UserError(f"{url}: model: Input should be one of {', '.join(models)}")
     if chosen["state"] == "refused":
         raise UserError(f"{url}: model: This model cannot be used: {chosen['reason']}")
     if "sha256" not in chosen:

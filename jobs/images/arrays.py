@@ -48,7 +48,7 @@ def read_array(data: bytes) -> SentImage:
     content = data if data.startswith(NPY_MAGIC) else _member(data)
     shape, fortran, dtype, start = _header(content)
     if (dtype.kind, dtype.itemsize) not in (("u", 1), ("u", 2)):
-        raise ImageRefused(f"Should be an array of uint8 or uint16, not {str(dtype)[:20]}")
+        raise ImageRefused(f"The array should be of uint8 or uint16, not {str(dtype)[:20]}")
     height, width, channels = _image_shape(shape)
     check_size(width, height, bytes_per_pixel=channels * dtype.itemsize)
     if len(content) - start != math.prod(shape) * dtype.itemsize:
@@ -66,7 +66,7 @@ def _member(data: bytes) -> bytes:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             member = archive.getinfo(f"{IMAGES}.npy")
             if member.compress_type not in BOUNDED:
-                raise ImageRefused("Should be an .npz file as numpy.savez or numpy.savez_compressed writes it")
+                raise ImageRefused("The file should be an .npz as numpy.savez or numpy.savez_compressed writes it")
             with archive.open(member) as file:
                 content = file.read(most + 1)
     except ImageRefused:
@@ -74,7 +74,7 @@ def _member(data: bytes) -> bytes:
     except Exception as error:
         raise BadImage from error
     if len(content) > most:
-        raise ImageTooLarge(f"Should have at most {most} bytes when unpacked")
+        raise ImageTooLarge(f"The image should have at most {most} bytes when unpacked")
     return content
 
 
@@ -96,7 +96,7 @@ def _image_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
     sides = (*shape, 1) if len(shape) == 2 else shape[1:] if len(shape) == 4 and shape[0] == 1 else shape
     if len(sides) != 3 or min(sides) < 1 or sides[2] > MAX_CHANNELS:
         told = str(shape)[:40]
-        raise ImageRefused(f"Should be one image, of shape (H, W), (H, W, C) or (1, H, W, C), C 1 to 8, not {told}")
+        raise ImageRefused(f"Send one image, of shape (H, W), (H, W, C) or (1, H, W, C), C 1 to 8, not {told}")
     height, width, channels = sides
     return height, width, channels
 

@@ -108,7 +108,7 @@ def fit_mask(mask: SentImage, *, shape: Shape, how: How = "cover") -> FittedImag
         ImageRefused: if it has neither 1 nor 3 channels.
     """
     if isinstance(mask, tuple):
-        raise ImageRefused(f"Should be a grey or RGB image, without {len(mask)} channels")
+        raise ImageRefused(f"The image should be grey or RGB, without {len(mask)} channels")
     missing = in_eight_bits(mask).convert("L").point(lambda level: 255 if level >= MASK_THRESHOLD else 0)
     placed = _place(missing, shape, how, Image.Resampling.BOX)
     return _fitted(mask, placed.point(lambda level: 255 if level else 0, "1"))
@@ -127,7 +127,7 @@ def _planes(image: SentImage, shape: Shape) -> tuple[Image.Image, ...]:
         return (in_eight_bits(image).convert("RGB"),)
     if shape.planes == 1 or not isinstance(image, tuple) or len(image) != shape.planes:
         wanted = "grey or RGB" if shape.planes == 1 else f"a .npy or .npz file of shape (H, W, {shape.channels})"
-        raise ImageRefused(f"Should be {wanted}: the model's images have {shape.channels} channels")
+        raise ImageRefused(f"The image should be {wanted}: the model's images have {shape.channels} channels")
     return image
 
 

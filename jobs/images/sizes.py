@@ -17,4 +17,5 @@ def check_size(width: int, height: int, *, bytes_per_pixel: int = 1) -> None:
     """
     if max(width, height) > MAX_SIDE or width * height > min(MAX_PIXELS, MAX_BYTES // bytes_per_pixel):
         most = min(MAX_PIXELS, MAX_BYTES // bytes_per_pixel)
-        raise ImageTooLarge(f"Should have at most {most} pixels and {MAX_SIDE} on each side, not {width}x{height}")
+        limit = f"{most} pixels and {MAX_SIDE} on each side"
+        raise ImageTooLarge(f"The image should have at most {limit}, not {width}x{height}")

@@ -199,7 +199,7 @@ class Kind(Generic[Query]):
         check_trace(trace, n=n, steps=steps, shape=model.config.shape)
         if query.bits == "16" and shape.channels == 3:
             name = (model.upscaler or model).name
-            raise RequestRefused("bits", f"Should be 8: {name} makes RGB images, whose PNGs have 8 bits here")
+            raise RequestRefused("bits", f"Input should be 8: {name} makes RGB images, whose PNGs have 8 bits here")
         return replace(prepared, trace=trace, bits=16 if query.bits == "16" else 8, planes=shape.planes)
 
     def _with_images(self, prepared: Prepared, model: ModelInfo, images: Images) -> Prepared:

@@ -74,7 +74,7 @@ class Denoising(Task):
 def complete(query: DenoiseQuery, model: ModelInfo, images: Images) -> Prepared:
     given = [name for name in ("sigma", "t", "strength") if getattr(query, name) is not None]
     if len(given) > 1:
-        raise RequestRefused(given[1], f"Cannot be combined with {given[0]}")
+        raise RequestRefused(given[1], f"Input cannot be combined with {given[0]}")
     depth, sigma = _entry(query, model, query.sigma if given else _estimate(images["image"], model))
     task = Denoising(sigma=sigma, estimated=not given, depth=depth, mode=query.mode, average=query.average)
     if task.estimated and query.steps is not None:  # the client could not know the depth, and so the most steps
@@ -104,10 +104,10 @@ def _entry(query: DenoiseQuery, model: ModelInfo, sigma: float | None) -> tuple[
         assert sigma is not None
         return noise_level(model.schedule, sigma * GREY_LEVEL).timestep, sigma
     if query.t >= timesteps:
-        raise RequestRefused("t", f"Should be at most {timesteps - 1}")
+        raise RequestRefused("t", f"Input should be at most {timesteps - 1}")
     sigma = float(model.schedule.sigmas[query.t]) / GREY_LEVEL
     if sigma > MAX_SIGMA:
-        raise RequestRefused("t", f"Should be smaller: there {model.name} has a sigma above {MAX_SIGMA:g}")
+        raise RequestRefused("t", f"Input should be smaller: there {model.name} has a sigma above {MAX_SIGMA:g}")
     return query.t, sigma
 
 
@@ -115,13 +115,13 @@ def _filled(query: DenoiseQuery, model: ModelInfo, task: Denoising) -> Filled:
     if task.mode == "sample":
         return fill_in(query, model, start=task.depth)
     if task.sigma is None:
-        raise RequestRefused("mode", "Should be sample with strength: a clean image has no noise to remove")
+        raise RequestRefused("mode", "Input should be sample with strength: a clean image has no noise to remove")
     for name, only in (("n", 1), ("steps", 1), ("sampler", "ddim"), ("plan", None)):
         query.only(name, only, "mode mmse")
     filled = fill_in(query.model_copy(update={"steps": 1, "sampler": "ddim", "eta": 0.0}), model, start=task.depth)
     if filled.params.n > 1:
         several = "seed" if isinstance(filled.params.seed, tuple) else "label"
-        raise RequestRefused(several, "Should be one with mode mmse, which makes one image")
+        raise RequestRefused(several, "Input should be one with mode mmse, which makes one image")
     return filled
 
 

@@ -77,10 +77,10 @@ def _upscale(query: GenerateQuery, model: ModelInfo) -> Enlarging | None:
     if model.upscaler is None:
         for name in ("upscale_steps", "upscale_augmentation"):
             if getattr(query, name) is not None:
-                raise RequestRefused(name, "Needs upscale, the name of a model that enlarges")
+                raise RequestRefused(name, "This needs upscale, the name of a model that enlarges")
         return None
     if query.trace:
-        raise RequestRefused("trace", "Should be omitted with upscale")
+        raise RequestRefused("trace", "Input should be omitted with upscale")
     return enlarging(
         model, model.upscaler, steps=query.upscale_steps, augmentation=query.upscale_augmentation, prefix="upscale"
     )

@@ -123,11 +123,11 @@ class Interpolation(Task):
 def complete(query: InterpolateQuery, model: ModelInfo, images: Images) -> Prepared:
     count = len(query.shares)
     if not all(0 <= share <= 1 for share in query.shares):
-        raise RequestRefused("lambda", "Should lie between 0 and 1")
+        raise RequestRefused("lambda", "Input should lie between 0 and 1")
     if query.n not in (None, count):
-        raise RequestRefused("n", f"Should be the number of lambdas, {count}")
+        raise RequestRefused("n", f"Input should be the number of lambdas, {count}")
     if len(query.label or ()) not in (0, 1, count):
-        raise RequestRefused("label", f"Should be one, or one for each of the {count} lambdas")
+        raise RequestRefused("label", f"Input should be one, or one for each of the {count} lambdas")
     query = query.model_copy(update={"n": count})
     if query.has_two_seeds:
         return _between_seeds(query, model)
@@ -140,7 +140,7 @@ def _between_images(query: InterpolateQuery, model: ModelInfo) -> Prepared:
     if query.t is not None:
         depth = query.t
     if depth >= timesteps:
-        raise RequestRefused("t", f"Should be at most {timesteps - 1}")
+        raise RequestRefused("t", f"Input should be at most {timesteps - 1}")
     if query.mode == "ddim":
         return _between_noises(query, model, depth)
     params, plan = fill_in(query, model, start=depth)
@@ -154,14 +154,14 @@ def _between_noises(query: InterpolateQuery, model: ModelInfo, depth: int) -> Pr
     there.
     """
     if depth == 0:
-        raise RequestRefused("t", "Should be at least 1 with mode ddim")
+        raise RequestRefused("t", "Input should be at least 1 with mode ddim")
     query.only("eta", 0.0, "mode ddim")
     if query.sampler is None and query.plan is None:
         by_karras = query.spacing is None and math.isfinite(model.schedule.sigmas[depth])
         query = query.model_copy(update={"sampler": "dpmpp"} | ({"spacing": KARRAS} if by_karras else {}))
     params, plan = _without_noise(query, model, "mode ddim", start=depth)
     if isinstance(params.label, tuple):
-        raise RequestRefused("label", "Should be one with mode ddim: both images are inverted with it")
+        raise RequestRefused("label", "Input should be one with mode ddim: both images are inverted with it")
     make_inversion(model.schedule, steps=params.steps, prediction=model.config.prediction, start=depth)
     return Prepared(params, _task(query, depth), plan=plan)
 
@@ -193,7 +193,7 @@ def _without_noise(query: InterpolateQuery, model: ModelInfo, where: str, *, sta
     filled = fill_in(query, model, start=start)
     if filled.plan.stochastic:
         parameter = "plan" if query.sampler is None else "sampler"
-        detail = f"Should draw no noise on its way with {where}: omit it, or choose ddim or dpmpp with eta 0"
+        detail = f"The run should draw no noise on its way with {where}: omit it, or choose ddim or dpmpp with eta 0"
         raise RequestRefused(parameter, detail)
     return filled
 

@@ -90,19 +90,19 @@ def fits(query: RestoreQuery, model: ModelInfo) -> dict[str, Fit]:
 def _check(query: RestoreQuery, model: ModelInfo, factor: int) -> None:
     shape = model.config.shape
     if query.degradation == "superres" and (shape.height % factor or shape.width % factor):
-        raise RequestRefused("factor", f"Should divide the image size of {model.name}, {shape.in_pixels}")
+        raise RequestRefused("factor", f"Input should divide the image size of {model.name}, {shape.in_pixels}")
     if query.degradation == "colorize" and shape.channels != 3:
         makes = "grey images" if shape.channels == 1 else f"images of {shape.channels} channels"
-        raise RequestRefused("task", f"Cannot be colorize: {model.name} makes {makes}")
+        raise RequestRefused("task", f"Input cannot be colorize: {model.name} makes {makes}")
     if query.degradation == "deblur" and query.blur == "uniform" and query.width not in range(3, 32, 2):
-        raise RequestRefused("width", "Should be an odd number from 3 to 31 for a uniform blur")
+        raise RequestRefused("width", "Input should be an odd number from 3 to 31 for a uniform blur")
 
 
 def match(images: Images) -> None:
     """Checks that the mask, if there is one, has the size of the image, whose pixels it marks."""
     image, mask = images.get("image"), images.get("mask")
     if image and mask and (mask.width, mask.height) != (image.width, image.height):
-        raise ImageRefused(f"Should have the size of the image, {image.width}x{image.height}", part="mask")
+        raise ImageRefused(f"The mask should have the size of the image, {image.width}x{image.height}", part="mask")
 
 
 KIND = Kind(

@@ -143,7 +143,7 @@ class Cursor:
         except (binascii.Error, ValueError):
             found, at = None, math.nan
         if found is None or not math.isfinite(at):
-            raise RequestRefused("cursor", "Should be the `next` of an earlier answer")
+            raise RequestRefused("cursor", "Input should be the `next` of an earlier answer")
         return cls(at, found[2])
 
 

@@ -193,11 +193,11 @@ def test_mistakes_are_explained_and_leave_nothing(difuso: Difuso, small_models: 
     names = ", ".join(sorted(path.name for path in small_models.iterdir()))
     for arguments, message in (
         (("--steps", 1001), "steps:? [Mm]ust lie between 1 and 1000"),
-        (("--model", "tiny", "--label", "all"), "label: Should be omitted: tiny has no classes"),
-        (("--model", "shapes", "--seed", 3, "--seed", 9), "n: Should be the number of seeds, 2, or omitted"),
-        (("--model", "shapes", "--label", "moon"), "label: Should be a class of shapes, by name or index 0 to 2"),
+        (("--model", "tiny", "--label", "all"), "label: Input should be omitted: tiny has no classes"),
+        (("--model", "shapes", "--seed", 3, "--seed", 9), "n: Input should be the number of seeds, 2, or omitted"),
+        (("--model", "shapes", "--label", "moon"), "label: Input should be a class of shapes, by name or index 0 to 2"),
         (("--model", "shapes", "--sampler", "ddpm", "--eta", 0.5), "eta"),
-        (("--model", "nobody"), f"model: Should be one of {names}"),
+        (("--model", "nobody"), f"model: Input should be one of {names}"),
     ):
         for place in ((), ("--server", difuso.url)):
             with pytest.raises(UserError, match=message):

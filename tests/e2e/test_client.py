@@ -396,7 +396,7 @@ def test_mistakes_of_a_command_with_a_server_are_explained(
         (["sample", "--steps", "1001"], "steps: Must lie between 1 and 1000"),
         (["restore", "inpaint", files["a"]], "mask: "),
         (["denoise", files["absent"]], "absent.png: No such file or directory"),
-        (["sample", "--model", "nobody"], f"model: Should be one of {names}"),
+        (["sample", "--model", "nobody"], f"model: Input should be one of {names}"),
     ):
         with pytest.raises(UserError, match=message):
             run(*arguments, "--server", difuso.url)

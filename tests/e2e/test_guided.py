@@ -63,10 +63,10 @@ def test_without_a_scale_an_image_is_that_of_the_model_without_the_classifier(di
 @pytest.mark.parametrize(
     ("query", "detail"),
     [
-        ({"model": "plain", "label": "dark", "classifier_scale": 1}, "Should be 0: plain has no classifier"),
-        ({"classifier_scale": 1}, "Needs a label"),
+        ({"model": "plain", "label": "dark", "classifier_scale": 1}, "Input should be 0: plain has no classifier"),
+        ({"classifier_scale": 1}, "This needs a label"),
         ({"label": "dark", "classifier_scale": -1}, "greater than or equal to 0"),
-        ({"label": "grey", "classifier_scale": 1}, "Should be a class of guided"),
+        ({"label": "grey", "classifier_scale": 1}, "Input should be a class of guided"),
     ],
 )
 def test_what_cannot_be_guided_is_refused(difuso: Difuso, query: dict[str, Any], detail: str) -> None:

@@ -217,7 +217,7 @@ def test_the_command_line_repeats_options_with_a_server_and_without(
             path.name: path.read_bytes() for path in here.iterdir()
         }
     for place in ([], ["--server", difuso.url]):
-        with pytest.raises(UserError, match="n: Should be the number of labels, 2, or omitted"):
+        with pytest.raises(UserError, match="n: Input should be the number of labels, 2, or omitted"):
             run("sample", "--model", "shapes", "-n", 3, *words("label", ["star", "square"]), *place)
 
 

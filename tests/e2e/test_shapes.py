@@ -273,5 +273,5 @@ def test_sheets_strips_and_arrays_have_16_bits_too(api: httpx.Client) -> None:
 
 
 def test_rgb_has_8_bits(api: httpx.Client) -> None:
-    assert "bits: Should be 8: wide makes RGB images" in detail(api.post(f"/generate?{WIDE}&bits=16"), 422)
+    assert "bits: Input should be 8: wide makes RGB images" in detail(api.post(f"/generate?{WIDE}&bits=16"), 422)
     assert api.post(f"/generate?{WIDE}&bits=8").content == api.post(f"/generate?{WIDE}").content

@@ -107,8 +107,8 @@ def test_an_animation_plays_what_was_kept(api: httpx.Client) -> None:
     ("query", "detail"),
     [
         ("trace=first", "trace"),
-        (f"{COMMON}&trace=5", "trace: Should name calls 1 to 4, the steps of this run"),
-        ("steps=65&trace=all", "trace: Should name at most 64 calls with n=1, not 65"),
+        (f"{COMMON}&trace=5", "trace: Input should name calls 1 to 4, the steps of this run"),
+        ("steps=65&trace=all", "trace: Input should name at most 64 calls with n=1, not 65"),
         ("&".join(f"trace={call}" for call in range(1, 66)), "trace"),
     ],
 )
@@ -130,7 +130,7 @@ def test_the_client_gives_the_trace_as_arrays(difuso: Difuso, api: httpx.Client)
         assert client.job(result.facts["id"]).images().trace["x_t"].shape == (3, 3, SIZE, SIZE, 3)
         assert client.generate(steps=2, trace="last").trace["x_t"].shape == (1, 1, SIZE, SIZE, 3)
         assert client.generate(steps=2).trace == {}
-        with pytest.raises(InvalidRequest, match="trace: Should name calls 1 to 2"):
+        with pytest.raises(InvalidRequest, match="trace: Input should name calls 1 to 2"):
             client.generate(steps=2, trace=3)
 
 
@@ -186,10 +186,10 @@ def test_mistakes_of_a_command_are_explained(difuso: Difuso, tmp_path: Path, fil
         (["sample", "--trace", "last", "-n", "65", "--out", out], "-n must be at most 64, not 65, with --trace"),
         (
             ["sample", "--trace", "last", "--label", "all", "--out", out],
-            "label: Should be omitted: tiny has no classes",
+            "label: Input should be omitted: tiny has no classes",
         ),
         (["sample", "--trace", "first", "--out", out], "--trace: "),
-        (["sample", "--trace", "9", "--steps", "4", "--out", out], "trace: Should name calls 1 to 4"),
+        (["sample", "--trace", "9", "--steps", "4", "--out", out], "trace: Input should name calls 1 to 4"),
         (["sample", "--trace", "last", "--out", str(there)], "there.npz exists: delete it, or name another file"),
         (["restore", "colorize", files["a"], "--out", str(there)], "there.npz exists: delete it, or name another file"),
     ):

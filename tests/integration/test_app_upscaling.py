@@ -79,20 +79,20 @@ def test_the_price_of_a_cascade_counts_both_stages(api: httpx.Client, worker: Fa
 def test_other_kinds_refuse_the_model_that_enlarges(api: httpx.Client, kind: str) -> None:
     (error,) = errors(post(api, kind, model="tiny-up"))
     assert error["parameter"] == "model"
-    assert error["detail"] == "Draws from an image: send one to /upscale, or choose another model"
+    assert error["detail"] == "This model draws from an image: send one to /upscale, or name another"
 
 
 @pytest.mark.parametrize(
     ("kind", "query", "parameter", "detail"),
     [
-        ("upscale", {"model": "tiny"}, "model", "Should be a model that draws from an image: tiny-up"),
-        ("upscale", {"augmentation": 0.7}, "augmentation", "Should be at most 0.5"),
-        ("upscale", {"upscale": "tiny-up"}, "upscale", "Is not a parameter of this request"),
-        ("generate", {"upscale": "tiny"}, "upscale", "Should be a model that draws from an image: tiny-up"),
-        ("generate", {"upscale": "big"}, "upscale", "Should be one of"),
+        ("upscale", {"model": "tiny"}, "model", "Input should be a model that draws from an image: tiny-up"),
+        ("upscale", {"augmentation": 0.7}, "augmentation", "Input should be at most 0.5"),
+        ("upscale", {"upscale": "tiny-up"}, "upscale", "This is not a parameter of this request"),
+        ("generate", {"upscale": "tiny"}, "upscale", "Input should be a model that draws from an image: tiny-up"),
+        ("generate", {"upscale": "big"}, "upscale", "Input should be one of"),
         ("generate", {"upscale": "tiny-up", "upscale_steps": 1001}, "upscale_steps", ""),
-        ("generate", {"upscale": "tiny-up", "trace": "last"}, "trace", "Should be omitted with upscale"),
-        ("generate", {"upscale_steps": 3}, "upscale_steps", "Needs upscale"),
+        ("generate", {"upscale": "tiny-up", "trace": "last"}, "trace", "Input should be omitted with upscale"),
+        ("generate", {"upscale_steps": 3}, "upscale_steps", "This needs upscale"),
     ],
 )
 def test_what_cannot_run_is_refused_with_the_parameter(

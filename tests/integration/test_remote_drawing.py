@@ -173,7 +173,7 @@ def test_images_of_other_weights_are_refused(
 def test_a_model_is_found_by_name(api: httpx.Client, client: Client, worker: FakeWorker) -> None:
     url = str(api.base_url)
     assert served_model(None, url, None).name == served_model("tiny", url, None).name == "tiny"
-    with pytest.raises(UserError, match="model: Should be one of tiny"):
+    with pytest.raises(UserError, match="model: Input should be one of tiny"):
         served_model("nobody", url, None)
     worker.report(ModelReport(ready=False, reason="too large"))
     with pytest.raises(UserError, match="This model cannot be used: too large"):

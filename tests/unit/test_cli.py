@@ -189,7 +189,7 @@ def test_a_dry_run_without_a_server_says_the_work_and_draws_nothing(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["interpolate", "{a}", "{b}", "--lambda", "2"], "lambda: Should lie between 0 and 1"),
+        (["interpolate", "{a}", "{b}", "--lambda", "2"], "lambda: Input should lie between 0 and 1"),
         (["interpolate", "{a}", "{absent}"], "absent.png: No such file or directory"),
         (["interpolate", "{a}", "{b}", "--seed", "1", "--seed", "2"], "image_. should be omitted with two seeds"),
         (["interpolate", "{a}"], "image_b is missing; name image_a and image_b, or give two seeds"),
@@ -199,14 +199,14 @@ def test_a_dry_run_without_a_server_says_the_work_and_draws_nothing(
         ),
         (
             ["interpolate", "--seed", "1", "--seed", "2", "--sampler", "ddpm"],
-            "sampler: Should draw no noise on its way",
+            "sampler: The run should draw no noise on its way",
         ),
         (["denoise", "{a}", "--sigma", "-1"], "--sigma: Input should be greater than or equal to 0"),
-        (["denoise", "{a}", "--sigma", "1", "--t", "5"], "t: Cannot be combined with sigma"),
-        (["denoise", "{a}", "--mode", "mmse", "-n", "2"], "n: Should be 1 with mode mmse"),
+        (["denoise", "{a}", "--sigma", "1", "--t", "5"], "t: Input cannot be combined with sigma"),
+        (["denoise", "{a}", "--mode", "mmse", "-n", "2"], "n: Input should be 1 with mode mmse"),
         (["denoise", __file__], "test_cli.py: Unsupported image format. Send a PNG or JPEG"),
         (["restore", "inpaint", "{a}"], "--mask is missing"),
-        (["restore", "deblur", "{a}", "--blur", "uniform"], "width: Should be an odd number"),
+        (["restore", "deblur", "{a}", "--blur", "uniform"], "width: Input should be an odd number"),
     ],
 )
 def test_mistakes_with_pictures_are_explained(
@@ -222,10 +222,10 @@ def test_mistakes_with_pictures_are_explained(
     [
         (["sample", "--steps", "0"], "--steps: Input should be greater than or equal to 1"),
         (["sample", "--steps", "1001"], "steps must lie between 1 and 1000, got 1001"),
-        (["sample", "--model", "nobody"], "model: Should be one of tiny"),
-        (["sample", "--seed", "1", "--seed", "2", "-n", "3"], "n: Should be the number of seeds, 2, or omitted"),
+        (["sample", "--model", "nobody"], "model: Input should be one of tiny"),
+        (["sample", "--seed", "1", "--seed", "2", "-n", "3"], "n: Input should be the number of seeds, 2, or omitted"),
         (["sample", "--seed", "1", "--seed", "-2"], "--seed: Input should be greater than or equal to 0"),
-        (["sample", "--label", "all"], "label: Should be omitted: tiny has no classes"),
+        (["sample", "--label", "all"], "label: Input should be omitted: tiny has no classes"),
         (["sample", "--spacing", "foo"], r"^--spacing: cannot be 'foo' \(choice of the timesteps: linspace, "),
         (["sample", "--out", f"{__file__}/x.npz"], "test_cli.py is not a folder"),
         (

@@ -116,7 +116,7 @@ def test_a_request_without_a_body_lacks_its_picture() -> None:
 @pytest.mark.parametrize("body", [b"", multipart(("image", PNG))])
 def test_what_else_could_be_sent_is_named_where_an_image_is_missing(body: bytes) -> None:
     read = Uploads(100_000).read(request(body, content_type=TYPE if body else None), PARTS, instead="two seeds")
-    with pytest.raises(UploadRefused, match="Is missing; send image and mask, or two seeds"):
+    with pytest.raises(UploadRefused, match="The part is missing; send image and mask, or two seeds"):
         asyncio.run(read)
 
 
@@ -124,7 +124,7 @@ def test_what_else_could_be_sent_is_named_where_an_image_is_missing(body: bytes)
 def test_where_no_image_is_wanted_there_is_no_body(content_type: str | None) -> None:
     assert read(parts={}, content_type=content_type) == {}
     sent = request(b"", multipart(("image", PNG)), content_type=content_type)
-    with pytest.raises(InvalidRequest, match="Should be empty with two seeds; send images or two seeds, not both"):
+    with pytest.raises(InvalidRequest, match="Send images or two seeds, not both"):
         asyncio.run(Uploads(100_000).read(sent, {}, instead="two seeds"))
 
 

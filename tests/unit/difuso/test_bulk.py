@@ -260,7 +260,7 @@ def test_mistakes_are_explained(tmp_path: Path) -> None:
         make_file(tmp_path / "a.npz", query(10, seed=MAX_SEED - 8), Painter())
     without = Painter()
     without.labels = 0
-    with pytest.raises(UserError, match="label: Should be omitted: painter has no classes"):
+    with pytest.raises(UserError, match="label: Input should be omitted: painter has no classes"):
         make_file(tmp_path / "a.npz", query(10, label="all"), without)
     assert [*tmp_path.iterdir()] == []
 

@@ -120,7 +120,7 @@ def test_without_steps_the_chain_is_the_whole_one(pictures: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--model", "nobody"], "model: Should be one of tiny"),
+        (["--model", "nobody"], "model: Input should be one of tiny"),
         (["--steps", "1001"], "tiny: steps must lie between 1 and 1000, got 1001"),
         (["--data", "/nowhere"], "there are no images below /nowhere"),
     ],

@@ -107,7 +107,7 @@ def test_keys_differ_where_jobs_differ() -> None:
 def test_classes_are_named_as_the_server_knows_them() -> None:
     info = MODELS["guided"]
     assert (served(info).class_names, served(info).labels) == (None, len(CLASSES))
-    with pytest.raises(RequestRefused, match="label: Should be a class of guided, by name or index 0 to 2"):
+    with pytest.raises(RequestRefused, match="label: Input should be a class of guided, by name or index 0 to 2"):
         served(info).settle(SamplingQuery(label=["4"]))
-    with pytest.raises(RequestRefused, match="plan: Should be one of few"):
+    with pytest.raises(RequestRefused, match="plan: Input should be one of few"):
         served(info).settle(SamplingQuery(plan="many"))

@@ -97,11 +97,11 @@ def test_what_is_not_guided_has_no_interval() -> None:
 @pytest.mark.parametrize(
     ("asked", "model", "said"),
     [
-        ({"guidance_low": 0.2}, PLAIN, "guidance_low: Should be omitted: plain has no classes"),
+        ({"guidance_low": 0.2}, PLAIN, "guidance_low: Input should be omitted: plain has no classes"),
         (
             {"guidance_low": 0.2, "label": "cat"},
             ALWAYS_LABELLED,
-            "guidance_low: Should be omitted: pets was not trained without labels",
+            "guidance_low: Input should be omitted: pets was not trained without labels",
         ),
         ({"guidance_low": 0.2, "label": "cat"}, MODEL, "guidance_low needs a guidance_scale other than 1"),
         ({"guidance_high": 0.1}, LIMITED, "guidance_high must be greater than guidance_low, 0.2, got 0.1"),
@@ -244,7 +244,7 @@ def test_the_least_steps_of_fixed_large_are_let_in() -> None:
 
 def test_a_default_model_may_be_named() -> None:
     assert Catalog({"plain": PLAIN, "pets": MODEL}, {}, "plain").choose(None) is PLAIN
-    with pytest.raises(RequestRefused, match=r"^model: Should be one of pets"):
+    with pytest.raises(RequestRefused, match=r"^model: Input should be one of pets"):
         Catalog({"pets": MODEL}, {}, "plain").choose(None)
 
 

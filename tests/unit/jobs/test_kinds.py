@@ -215,18 +215,21 @@ def test_the_sampler_between_two_seeds_draws_no_noise(
 @pytest.mark.parametrize(
     ("sent", "message"),
     [
-        ({"sampler": "ddpm", "steps": 1000}, "sampler: Should draw no noise on its way with two seeds"),
-        ({"sampler": "consistency", "steps": 4}, "sampler: Should draw no noise on its way with two seeds"),
-        ({"sampler": "ddim", "eta": 0.5}, "eta: Should be 0.0 with two seeds"),
-        ({"eta": 1}, "eta: Should be 0.0 with two seeds"),
-        ({"plan": "noisy"}, "plan: Should draw no noise on its way with two seeds"),
-        ({"t": 0}, "t: Should be omitted with two seeds"),
-        ({"mode": "ddim"}, "mode: Should be ddpm with two seeds"),
-        ({"noise": "rescaled"}, "noise: Should be shared with two seeds"),
-        ({"fit": "contain"}, "fit: Should be cover with two seeds"),
-        ({"lambda": [0, 1.5]}, "lambda: Should lie between 0 and 1"),
-        ({"lambda": [0, 1], "n": 3}, "n: Should be the number of lambdas, 2"),
-        ({"lambda": [0, 1, 0.5], "label": ["dog", "cat"]}, "label: Should be one, or one for each of the 3 lambdas"),
+        ({"sampler": "ddpm", "steps": 1000}, "sampler: The run should draw no noise on its way with two seeds"),
+        ({"sampler": "consistency", "steps": 4}, "sampler: The run should draw no noise on its way with two seeds"),
+        ({"sampler": "ddim", "eta": 0.5}, "eta: Input should be 0.0 with two seeds"),
+        ({"eta": 1}, "eta: Input should be 0.0 with two seeds"),
+        ({"plan": "noisy"}, "plan: The run should draw no noise on its way with two seeds"),
+        ({"t": 0}, "t: Input should be omitted with two seeds"),
+        ({"mode": "ddim"}, "mode: Input should be ddpm with two seeds"),
+        ({"noise": "rescaled"}, "noise: Input should be shared with two seeds"),
+        ({"fit": "contain"}, "fit: Input should be cover with two seeds"),
+        ({"lambda": [0, 1.5]}, "lambda: Input should lie between 0 and 1"),
+        ({"lambda": [0, 1], "n": 3}, "n: Input should be the number of lambdas, 2"),
+        (
+            {"lambda": [0, 1, 0.5], "label": ["dog", "cat"]},
+            "label: Input should be one, or one for each of the 3 lambdas",
+        ),
     ],
 )
 def test_what_has_no_meaning_between_two_seeds_is_refused(sent: dict[str, Any], message: str) -> None:
@@ -238,7 +241,7 @@ def test_several_seeds_and_labels_are_images_of_one_upload() -> None:
     assert denoise(sigma=25.0, seed=[3, 9])[0].n == 2
     assert restore(task="colorize", seed=4, label=["dog", "cat"])[0].label == (1, 0)
     for sent in ({"seed": [3, 9]}, {"label": ["dog", "cat"]}, {"label": "all"}):
-        with pytest.raises(RequestRefused, match=f"{next(iter(sent))}: Should be one with mode mmse"):
+        with pytest.raises(RequestRefused, match=f"{next(iter(sent))}: Input should be one with mode mmse"):
             denoise(sigma=25.0, mode="mmse", **sent)
     assert denoise(sigma=25.0, mode="mmse", seed=[3], label=["dog"])[0].label == 1
 
@@ -465,7 +468,7 @@ def test_what_comes_with_a_request_keeps_its_place_however_it_was_sent() -> None
 
 
 def test_a_mask_of_another_size_is_refused_by_name() -> None:
-    with pytest.raises(ImageRefused, match=r"^Should have the size of the image, 30x20$") as refusal:
+    with pytest.raises(ImageRefused, match=r"^The mask should have the size of the image, 30x20$") as refusal:
         KINDS["restore"].draft(RestoreQuery(task="inpaint"), MODEL).complete({"mask": OTHER, "image": IMAGE})
     assert refusal.value.part == "mask"
 

@@ -72,8 +72,8 @@ def test_what_is_kept_fits_into_the_bytes_and_more_does_not(
 @pytest.mark.parametrize(
     ("calls", "n", "message"),
     [
-        ((51,), 1, "Should name calls 1 to 50, the steps of this run"),
-        (range(1, 12), 64, "Should name at most 10 calls with n=64, not 11: .* 64 MiB in all, which are 682 moments"),
+        ((51,), 1, "Input should name calls 1 to 50, the steps of this run"),
+        (range(1, 12), 64, "Input should name at most 10 calls with n=64, not 11: .* 64 MiB in all, which are 682 "),
     ],
 )
 def test_a_refusal_says_what_would_fit(calls: Any, n: int, message: str) -> None:
@@ -101,7 +101,7 @@ def test_every_kind_keeps_calls_of_its_own_run(kind: str) -> None:
 def test_a_call_too_many_is_refused_before_an_image_is_read(kind: str) -> None:
     found = KINDS[kind]
     query = found.query.model_validate({"trace": ["7"], "steps": 6, **NEEDED.get(kind, {})})
-    with pytest.raises(RequestRefused, match="Should name calls 1 to 6"):
+    with pytest.raises(RequestRefused, match="Input should name calls 1 to 6"):
         found.draft(query, MODELS[kind])
 
 

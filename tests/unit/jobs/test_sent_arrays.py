@@ -133,7 +133,7 @@ def test_an_array_of_grey_or_colours_is_an_image() -> None:
     [
         (saved(Image.new("RGBA", (12, 8)), "PNG"), FOUR, r"\.npy or \.npz file of shape \(H, W, 4\)"),
         (npy(np.zeros((8, 12, 5), np.uint8)), FOUR, "the model's images have 4 channels"),
-        (npy(np.zeros((8, 12, 4), np.uint8)), Shape(3, 8, 12), "Should be grey or RGB"),
+        (npy(np.zeros((8, 12, 4), np.uint8)), Shape(3, 8, 12), "The image should be grey or RGB"),
         (npy(np.zeros((8, 12, 4), np.float32)), FOUR, "uint8 or uint16, not float32"),
         (npy(np.zeros((2, 8, 12, 4), np.uint8)), FOUR, "one image"),
         (npy(np.zeros((8, 12, 9), np.uint8)), FOUR, "one image"),

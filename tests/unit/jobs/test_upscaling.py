@@ -54,12 +54,12 @@ def test_a_conditional_model_is_the_default_of_upscale_only() -> None:
 @pytest.mark.parametrize("kind", [kind for kind in KINDS.values() if kind is not UPSCALE], ids=lambda kind: kind.name)
 def test_other_kinds_refuse_a_conditional_model(kind: Kind[Any]) -> None:
     query = kind.query.model_construct(model=UP.name)
-    with pytest.raises(RequestRefused, match="model: Draws from an image: send one to /upscale"):
+    with pytest.raises(RequestRefused, match="model: This model draws from an image: send one to /upscale"):
         kind.choose(query, CATALOG)
 
 
 def test_upscale_refuses_other_models_and_names_those_that_it_takes() -> None:
-    with pytest.raises(RequestRefused, match="model: Should be a model that draws from an image: a-first-name"):
+    with pytest.raises(RequestRefused, match="model: Input should be a model that draws from an image: a-first-name"):
         prepared(UPSCALE, model="small")
     with pytest.raises(RequestRefused, match="This server has no model that draws from an image"):
         UPSCALE.choose(UPSCALE.query.model_validate({}), Catalog({"small": SMALL}, {}))
@@ -68,7 +68,7 @@ def test_upscale_refuses_other_models_and_names_those_that_it_takes() -> None:
 def test_augmentation_is_the_model_s_unless_it_is_sent_and_no_more_than_it_knows() -> None:
     assert prepared(UPSCALE).task.augmentation == 0.1
     assert prepared(UPSCALE, augmentation=0.0).task.augmentation == 0.0
-    with pytest.raises(RequestRefused, match=r"augmentation: Should be at most 0\.5"):
+    with pytest.raises(RequestRefused, match=r"augmentation: Input should be at most 0\.5"):
         prepared(UPSCALE, augmentation=0.6)
 
 
@@ -99,10 +99,10 @@ def test_seeds_of_second_stages_are_other_seeds_and_all_differ() -> None:
 @pytest.mark.parametrize(
     ("sent", "message"),
     [
-        ({"model": "grey"}, "upscale: Should be a model that enlarges images of 8x8x1, the size of grey"),
-        ({"upscale_augmentation": 0.9}, r"upscale_augmentation: Should be at most 0\.5"),
+        ({"model": "grey"}, "upscale: Input should be a model that enlarges 8x8x1, the size of grey"),
+        ({"upscale_augmentation": 0.9}, r"upscale_augmentation: Input should be at most 0\.5"),
         ({"upscale_steps": 2000}, "upscale_steps: "),
-        ({"trace": ["last"]}, "trace: Should be omitted with upscale"),
+        ({"trace": ["last"]}, "trace: Input should be omitted with upscale"),
     ],
 )
 def test_a_cascade_that_cannot_run_is_refused(sent: dict[str, Any], message: str) -> None:
@@ -113,11 +113,11 @@ def test_a_cascade_that_cannot_run_is_refused(sent: dict[str, Any], message: str
 @pytest.mark.parametrize(
     ("sent", "message"),
     [
-        ({"upscale": "small"}, "upscale: Should be a model that draws from an image"),
-        ({"upscale": "none"}, "upscale: Should be one of"),
+        ({"upscale": "small"}, "upscale: Input should be a model that draws from an image"),
+        ({"upscale": "none"}, "upscale: Input should be one of"),
         ({"upscale": "torn"}, "upscale: This model cannot be used: it is torn"),
-        ({"upscale_steps": 3}, "upscale_steps: Needs upscale"),
-        ({"upscale_augmentation": 0.0}, "upscale_augmentation: Needs upscale"),
+        ({"upscale_steps": 3}, "upscale_steps: This needs upscale"),
+        ({"upscale_augmentation": 0.0}, "upscale_augmentation: This needs upscale"),
     ],
 )
 def test_the_second_model_must_be_one_that_enlarges(sent: dict[str, Any], message: str) -> None:
@@ -130,7 +130,7 @@ def test_an_upscaler_with_classes_cannot_be_a_second_stage() -> None:
     named = dataclasses.replace(CONFIG, network=network, classes=("a", "b"))
     catalog = Catalog({"small": SMALL, "up": ModelInfo("up", named, 0, None)}, {})
     query = GENERATE.query.model_validate({"upscale": "up"})
-    with pytest.raises(RequestRefused, match="upscale: Should be a model without classes: up needs a class"):
+    with pytest.raises(RequestRefused, match="upscale: Input should be a model without classes: up needs a class"):
         GENERATE.draft(query, GENERATE.choose(query, catalog)).complete({})
 
 

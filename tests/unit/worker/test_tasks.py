@@ -771,7 +771,7 @@ def test_a_trace_that_the_run_does_not_have_is_unreadable(
     runner: Runner, task: Task | None, trace: tuple[int, ...]
 ) -> None:
     """Whoever writes to Redis must not make a worker fail in the middle."""
-    with pytest.raises(JobUnreadable, match=f"trace: Should name calls 1 to {STEPS}"):
+    with pytest.raises(JobUnreadable, match=f"trace: Input should name calls 1 to {STEPS}"):
         activate(make_job(task).model_copy(update={"trace": trace}), runner)
 
 
