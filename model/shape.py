@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
+
+from pydantic import Field
 
 MAX_CHANNELS = 8
-ImageSize = int | tuple[int, int]  # the side of a square, or (height, width), in pixels
+Side = Annotated[int, Field(ge=1, le=1024)]  # in pixels
+ImageSize = Side | Annotated[tuple[Side, Side], Field(max_length=2)]  # of a square, or (height, width)
 
 
 class Shape(NamedTuple):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from model.errors import CheckpointError
-from model.folders.bounds import BOUNDS
-from model.folders.config import ModelConfig
+from model.folders.bounds import bounds_of
+from model.folders.config import ModelConfig, SamplerDefaults
 from model.folders.config_json import config_from_json, config_to_json
 from model.networks.configs import ClassifierConfig
 from model.plans.settings import GUIDANCE
@@ -110,7 +110,7 @@ def _check_distillation(recipe: Recipe) -> None:
     _require(recipe.init != "", "loss distillation needs a teacher: set init to the folder of its checkpoint")
     _require(recipe.timesteps == "uniform", "loss distillation draws timesteps uniformly: leave timesteps out")
     _require_one_output(recipe)
-    bound = BOUNDS["guidance_scale"]
+    bound = bounds_of(SamplerDefaults)["guidance_scale"]
     _require(scale is None or bound.holds(scale), f"guidance_scale must be {bound}, got {scale}")
     _require(calls >= 1, f"teacher_calls must be at least 1, got {calls}")
     if calls == 1:

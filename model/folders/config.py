@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from ..errors import PlanError
 from ..networks.configs import AnyNetworkConfig, ClassifierConfig
@@ -15,7 +17,7 @@ from ..plans.schedule import NoiseSchedule
 from ..plans.schedule_config import ScheduleConfig as ScheduleConfig
 from ..plans.settings import SamplerDefaults as SamplerDefaults
 from ..plans.settings import Settings, settle
-from ..shape import ImageSize, Shape
+from ..shape import MAX_CHANNELS, ImageSize, Shape, Side
 
 
 @dataclass(frozen=True)
@@ -28,9 +30,9 @@ class ConditionConfig:
         augmentation: the standard deviation for a request that names none, at most `max_augmentation`.
     """
 
-    size: int
-    max_augmentation: float = 0.0
-    augmentation: float = 0.0
+    size: Side
+    max_augmentation: Annotated[float, Field(ge=0, le=1)] = 0.0
+    augmentation: Annotated[float, Field(ge=0, le=1)] = 0.0
 
     def __post_init__(self) -> None:
         if self.augmentation > self.max_augmentation:
@@ -62,7 +64,7 @@ class ModelConfig:
 
     network: AnyNetworkConfig
     image_size: ImageSize = 64
-    channels: int = 3
+    channels: Annotated[int, Field(ge=1, le=MAX_CHANNELS)] = 3
     schedule: ScheduleConfig = ScheduleConfig()
     prediction: Prediction = "eps"
     preconditioning: Preconditioning | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
 
@@ -15,12 +15,14 @@ from ..plans.preconditioning import Preconditioning
 from ..plans.schedule_config import ScheduleConfig
 from ..plans.settings import INTERVAL
 from ..shape import MAX_CHANNELS, Shape
-from .bounds import check_config
+from .bounds import Bound, check_classes, check_fields, check_numbers, check_plans, shown
 from .config import ConditionConfig, ModelConfig, SamplerDefaults
 from .parsing import parse
 
 FORMAT = 1
+PARAMETERS = {"parameters": Bound(0, 10**12)}  # which the file has in addition to the fields
 
+Section = TypeVar("Section")
 NETWORK_SECTIONS = ("network", "weaker")
 SECTIONS: dict[str, type[Any]] = {
     "schedule": ScheduleConfig,
@@ -55,9 +57,9 @@ def config_from_json(content: Mapping[str, Any]) -> ModelConfig:
     """
     if content.get("format") != FORMAT:
         raise CheckpointError(f"config.json has format {content.get('format')!r}; this version reads format {FORMAT}")
-    check_config(content)
+    fields = {name: value for name, value in content.items() if name not in ("format", *PARAMETERS)}
+    _check_top(content)
     try:
-        fields = {name: value for name, value in content.items() if name not in ("format", "parameters")}
         for name in ("network", "schedule"):
             if name not in fields:
                 raise ValueError(f"{name} is missing")
@@ -66,9 +68,9 @@ def config_from_json(content: Mapping[str, Any]) -> ModelConfig:
                 fields[name] = _network(name, fields[name])
         for name, section in SECTIONS.items():
             if fields.get(name) is not None:
-                fields[name] = parse(section, fields[name], f"{name}.")
+                fields[name] = _section(section, fields[name], f"{name}.")
         plans = fields.get("plans") or {}
-        fields["plans"] = {name: parse(SamplerDefaults, plan, f"plans.{name}.") for name, plan in plans.items()}
+        fields["plans"] = {name: _section(SamplerDefaults, plan, f"plans.{name}.") for name, plan in plans.items()}
         config = parse(ModelConfig, fields)
         _check(config)
     except (TypeError, ValueError, LookupError, ArithmeticError) as error:
@@ -76,12 +78,28 @@ def config_from_json(content: Mapping[str, Any]) -> ModelConfig:
     return config
 
 
+def _check_top(content: Mapping[str, Any]) -> None:
+    """Checks what stands in no section."""
+    sections = [name for name in (*NETWORK_SECTIONS, *SECTIONS) if isinstance(content.get(name), Mapping)]
+    check_numbers("config.json", content, PARAMETERS)
+    check_fields(ModelConfig, content, but=(*sections, "classes", "plans", "training"))
+    if content.get("plans") is not None:
+        check_plans(content["plans"])
+    if content.get("classes") is not None:
+        check_classes(content["classes"])
+
+
 def _network(name: str, content: Mapping[str, Any]) -> AnyNetworkConfig:
     fields = dict(content)
     kind = fields.pop("type", None)
-    if kind not in NETWORKS:
-        raise ValueError(f"{name}.type must be one of {', '.join(NETWORKS)}, got {kind!r}")
-    return parse(NETWORKS[kind], fields, f"{name}.")
+    if not isinstance(kind, str) or kind not in NETWORKS:
+        raise ValueError(f"{name}.type must be one of {', '.join(NETWORKS)}, got {shown(kind)}")
+    return _section(NETWORKS[kind], fields, f"{name}.")
+
+
+def _section(kind: type[Section], content: Mapping[str, Any], prefix: str) -> Section:
+    check_fields(kind, content, prefix)
+    return parse(kind, content, prefix)
 
 
 def _check(config: ModelConfig) -> None:

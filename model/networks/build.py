@@ -10,9 +10,10 @@ from torch import nn
 
 from ..errors import CheckpointError
 from .classifier import Classifier
-from .configs import ClassifierConfig, LucidUNetConfig, NetworkConfig, PaperUNetConfig, UNetConfig
+from .configs import ClassifierConfig, LucidUNetConfig, PaperUNetConfig, UNetConfig
 from .edm2_unet import EDM2UNet
 from .lucid_unet import LucidUNet
+from .network_config import NetworkConfig
 from .paper_unet import PaperUNet
 from .sigma_configs import EDM2UNetConfig, SongUNetConfig
 from .song_unet import SongUNet

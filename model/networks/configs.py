@@ -4,8 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, Protocol, get_args
+from typing import Annotated, Literal, get_args
 
+from pydantic import Field
+
+from ..shape import MAX_CHANNELS, Side
+from .network_config import (
+    Blocks,
+    Channels,
+    Classes,
+    Embedding,
+    Groups,
+    Heads,
+    HeadsOfLevels,
+    Levels,
+    Multiples,
+    NetworkConfig,
+    Patch,
+    Share,
+)
 from .sigma_configs import EDM2UNetConfig, SongUNetConfig
 
 TimeInjection = Literal["add", "scale_shift"]
@@ -13,34 +30,8 @@ TimeOrder = Literal["sin_cos", "cos_sin"]
 Resample = Literal["conv", "resblock"]
 
 
-class NetworkConfig(Protocol):
-    """The fields that every network's config has.
-
-    Attributes:
-        in_channels: channels of the images.
-        out_channels: channels of the output: in_channels, or twice as many if the network learned its variance.
-        num_classes: number of classes; None for an unconditional network.
-        null_class: whether the network can be called without a label.
-        condition_channels: channels of the image that a conditional network sees with x_t; 0 for any other network.
-        size_multiple: height and width of an image must be multiples of this.
-    """
-
-    @property
-    def in_channels(self) -> int: ...
-    @property
-    def out_channels(self) -> int: ...
-    @property
-    def num_classes(self) -> int | None: ...
-    @property
-    def null_class(self) -> bool: ...
-    @property
-    def condition_channels(self) -> int: ...
-    @property
-    def size_multiple(self) -> int: ...
-
-
 @dataclass(frozen=True)
-class UNetConfig:
+class UNetConfig(NetworkConfig):
     """The config of a `UNet`.
 
     Attributes, in addition to those of `NetworkConfig`:
@@ -73,29 +64,27 @@ class UNetConfig:
         ValueError: if a width cannot be divided into groups or heads, or a choice is unknown.
     """
 
-    in_channels: int = 3
-    out_channels: int = 3
-    channels: int = 128
-    channel_mult: tuple[float, ...] = (1, 2, 2, 2)
-    num_res_blocks: int = 2
-    attention_levels: tuple[int, ...] = (2,)
+    channels: Channels = 128
+    channel_mult: Multiples = (1, 2, 2, 2)
+    num_res_blocks: Blocks = 2
+    attention_levels: Levels = (2,)
     mid_attention: bool = True
-    head_channels: int = 64
-    heads: int | None = None
+    head_channels: Heads = 64
+    heads: Heads | None = None
     time_injection: TimeInjection = "add"
     time_order: TimeOrder = "sin_cos"
-    freq_shift: int = 0
-    timestep_scale: float = 1.0
-    groups: int = 32
-    norm_eps: float = 1e-5
-    dropout: float = 0.0
+    freq_shift: Annotated[int, Field(ge=0, le=1)] = 0
+    timestep_scale: Annotated[float, Field(ge=0, le=1000)] = 1.0
+    groups: Groups = 32
+    norm_eps: Share = 1e-5
+    dropout: Share = 0.0
     resample: Resample = "conv"
     asymmetric_downsample: bool = False
-    num_classes: int | None = None
+    num_classes: Classes | None = None
     null_class: bool = True
-    patch: int = 1
-    pixel_head: int = 0
-    condition_channels: int = 0
+    patch: Patch = 1
+    pixel_head: Annotated[int, Field(ge=0, le=1024)] = 0
+    condition_channels: Annotated[int, Field(ge=0, le=3)] = 0
 
     def __post_init__(self) -> None:
         for name, kind in {"time_injection": TimeInjection, "time_order": TimeOrder, "resample": Resample}.items():
@@ -142,27 +131,15 @@ class UNetConfig:
 
 
 @dataclass(frozen=True)
-class PaperUNetConfig:
+class PaperUNetConfig(NetworkConfig):
     """The config of a `PaperUNet`; the defaults give the paper's 23,332,739 parameters."""
 
-    in_channels: int = 3
-    out_channels: int = 3
-    time_dim: int = 256
-    num_classes: int | None = None
+    time_dim: Embedding = 256
+    num_classes: Classes | None = None
 
     def __post_init__(self) -> None:
         if self.time_dim % 2:
             raise ValueError(f"time_dim must be even, for the sines and cosines of time, got {self.time_dim}")
-
-    @property
-    def null_class(self) -> bool:
-        """Whether the network can be called without a label; it adds nothing to the time embedding then."""
-        return True
-
-    @property
-    def condition_channels(self) -> int:
-        """The network sees no image but x_t."""
-        return 0
 
     @property
     def size_multiple(self) -> int:
@@ -171,7 +148,7 @@ class PaperUNetConfig:
 
 
 @dataclass(frozen=True)
-class LucidUNetConfig:
+class LucidUNetConfig(NetworkConfig):
     """The config of a `LucidUNet`; fields that `UNetConfig` also has mean the same there.
 
     Attributes:
@@ -190,18 +167,16 @@ class LucidUNetConfig:
             short.
     """
 
-    in_channels: int = 3
-    out_channels: int = 3
-    channels: int = 64
-    init_channels: int = 64
-    channel_mult: tuple[float, ...] = (1, 2, 4, 8)
-    attention_levels: tuple[int, ...] = (3,)
-    attention_heads: tuple[int, ...] = (4, 4, 4, 4)
-    attention_head_channels: tuple[int, ...] = (32, 32, 32, 32)
-    theta: float = 10000.0
-    fourier_features: int | None = None
-    groups: int | None = None
-    dropout: float = 0.0
+    channels: Channels = 64
+    init_channels: Channels = 64
+    channel_mult: Multiples = (1, 2, 4, 8)
+    attention_levels: Levels = (3,)
+    attention_heads: HeadsOfLevels = (4, 4, 4, 4)
+    attention_head_channels: HeadsOfLevels = (32, 32, 32, 32)
+    theta: Annotated[float, Field(ge=1, le=1e9)] = 10000.0
+    fourier_features: Annotated[int, Field(ge=1, le=4096)] | None = None
+    groups: Groups | None = None
+    dropout: Share = 0.0
 
     def __post_init__(self) -> None:
         levels = len(self.channel_mult)
@@ -218,21 +193,6 @@ class LucidUNetConfig:
     def widths(self) -> tuple[int, ...]:
         """Channels of each level."""
         return tuple(int(self.channels * mult) for mult in self.channel_mult)
-
-    @property
-    def num_classes(self) -> None:
-        """There are no classes."""
-        return None
-
-    @property
-    def null_class(self) -> bool:
-        """Whether the network can be called without a label; it always is."""
-        return True
-
-    @property
-    def condition_channels(self) -> int:
-        """The network sees no image but x_t."""
-        return 0
 
     @property
     def size_multiple(self) -> int:
@@ -264,18 +224,18 @@ class ClassifierConfig:
             halved often enough.
     """
 
-    in_channels: int = 3
-    image_size: int = 64
-    num_classes: int = 1000
-    channels: int = 128
-    channel_mult: tuple[float, ...] = (1, 2, 3, 4)
-    num_res_blocks: int = 2
-    attention_levels: tuple[int, ...] = (1, 2, 3)
-    head_channels: int = 64
+    in_channels: Annotated[int, Field(ge=1, le=MAX_CHANNELS)] = 3
+    image_size: Side = 64
+    num_classes: Classes = 1000
+    channels: Channels = 128
+    channel_mult: Multiples = (1, 2, 3, 4)
+    num_res_blocks: Blocks = 2
+    attention_levels: Levels = (1, 2, 3)
+    head_channels: Heads = 64
     time_injection: TimeInjection = "scale_shift"
-    groups: int = 32
+    groups: Groups = 32
     resample: Resample = "resblock"
-    patch: int = 1
+    patch: Patch = 1
 
     def __post_init__(self) -> None:
         multiple = self.unet.size_multiple

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
+
+from pydantic import Field
+
+from .network_config import Blocks, Channels, Classes, Embedding, Heads, Levels, NetworkConfig, Share, WholeMultiples
 
 Filter = Literal["box", "binomial"]
 Encoder = Literal["standard", "skip", "residual"]
 Decoder = Literal["standard", "skip"]
 
 
-class _Levelled:
+@dataclass(frozen=True)
+class _Levelled(NetworkConfig):
     """What both networks have in common: their levels, and the order of their layers."""
 
-    channels: int
-    channel_mult: tuple[int, ...]
-    num_res_blocks: int
-
-    @property
-    def condition_channels(self) -> int:
-        """The network sees no image but x_t."""
-        return 0
+    channels: Channels = 128
+    channel_mult: WholeMultiples = (2, 2, 2)
+    num_res_blocks: Blocks = 4
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -67,9 +67,7 @@ class _Levelled:
 class SongUNetConfig(_Levelled):
     """The config of a `SongUNet`; the defaults are the DDPM++ of Karras et al. 2022 for CIFAR-10.
 
-    Attributes:
-        in_channels: channels of the images.
-        out_channels: channels of the output.
+    Attributes, in addition to those of `NetworkConfig`:
         channels: the base width.
         channel_mult: width of each level, as a multiple of `channels`; each further level halves the resolution.
         num_res_blocks: residual blocks per level on the way down (one more on the way up).
@@ -91,20 +89,15 @@ class SongUNetConfig(_Levelled):
         ValueError: if a choice is unknown, or a width is not a multiple of its groups.
     """
 
-    in_channels: int = 3
-    out_channels: int = 3
-    channels: int = 128
-    channel_mult: tuple[int, ...] = (2, 2, 2)
-    num_res_blocks: int = 4
-    attention_levels: tuple[int, ...] = (1,)
-    noise_channels: int = 128
-    emb_channels: int = 512
+    attention_levels: Levels = (1,)
+    noise_channels: Embedding = 128
+    emb_channels: Annotated[int, Field(ge=1, le=16_384)] = 512
     fourier: bool = False
     encoder: Encoder = "standard"
     decoder: Decoder = "standard"
     resample: Filter = "box"
-    dropout: float = 0.0
-    num_classes: int | None = None
+    dropout: Share = 0.0
+    num_classes: Classes | None = None
     null_class: bool = True
 
     def __post_init__(self) -> None:
@@ -138,16 +131,14 @@ class EDM2UNetConfig(_Levelled):
         ValueError: if a width cannot be divided into heads.
     """
 
-    in_channels: int = 3
-    out_channels: int = 3
-    channels: int = 192
-    channel_mult: tuple[int, ...] = (1, 2, 3, 4)
-    num_res_blocks: int = 3
-    attention_levels: tuple[int, ...] = (2, 3)
-    head_channels: int = 64
-    noise_channels: int = 192
-    emb_channels: int = 768
-    num_classes: int | None = None
+    channels: Channels = 192
+    channel_mult: WholeMultiples = (1, 2, 3, 4)
+    num_res_blocks: Blocks = 3
+    attention_levels: Levels = (2, 3)
+    head_channels: Heads = 64
+    noise_channels: Embedding = 192
+    emb_channels: Annotated[int, Field(ge=1, le=16_384)] = 768
+    num_classes: Classes | None = None
 
     def __post_init__(self) -> None:
         for level, width in enumerate(self.widths):

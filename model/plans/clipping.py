@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
+
+from pydantic import Field
 
 from ..errors import PlanError
 
@@ -28,8 +30,8 @@ class Clipping:
     """
 
     mode: ClipMode = "static"
-    bound: float | None = 1.0
-    quantile: float = 0.995
+    bound: Annotated[float | None, Field(ge=0, le=1e30)] = 1.0
+    quantile: Annotated[float, Field(ge=0, le=1)] = 0.995
     keep_eps: bool = False
 
     def __post_init__(self) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
+
+from pydantic import Field
 
 from .prediction import Prediction
 from .schedule import ContinuousLinear, NoiseSchedule
@@ -26,7 +28,7 @@ class Preconditioning:
     """
 
     kind: Kind
-    sigma_data: float = 0.5
+    sigma_data: Annotated[float, Field(ge=1e-3, le=1e3)] = 0.5
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
+from pydantic import Field
 
 from .schedule import ContinuousLinear, NoiseSchedule
+from .settings import MOST_STEPS
+
+Beta = Annotated[float, Field(ge=1e-7, le=1)]
+Sigma = Annotated[float, Field(ge=1e-6, le=1e6)]
 
 SCHEDULES: dict[str, Callable[..., NoiseSchedule]] = {
     "linear": NoiseSchedule.linear,
@@ -35,13 +40,13 @@ class ScheduleConfig:
     """
 
     type: Literal["linear", "scaled_linear", "cosine", "listed", "geometric", "continuous_linear"] = "linear"
-    num_train_timesteps: int = 1000
-    beta_start: float | None = None
-    beta_end: float | None = None
+    num_train_timesteps: Annotated[int, Field(ge=1, le=MOST_STEPS)] = 1000
+    beta_start: Beta | None = None
+    beta_end: Beta | None = None
     zero_terminal_snr: bool = False
-    betas: tuple[float, ...] | None = None
-    sigma_min: float | None = None
-    sigma_max: float | None = None
+    betas: Annotated[tuple[Annotated[float, Field(ge=0, le=1)], ...], Field(max_length=MOST_STEPS)] | None = None
+    sigma_min: Sigma | None = None
+    sigma_max: Sigma | None = None
 
     def build(self) -> NoiseSchedule:
         """Makes the schedule; raises ValueError if it does not exist with these betas or this number of timesteps."""

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pytest
 
 from model import CheckpointError, ModelConfig
+from model.folders.bounds import bounds_of
 from model.folders.config import SamplerDefaults, ScheduleConfig
-from model.folders.config_json import config_from_json, config_to_json
+from model.folders.config_json import SECTIONS, config_from_json, config_to_json
 from model.networks.build import build_network
-from model.networks.configs import LucidUNetConfig, PaperUNetConfig, UNetConfig
+from model.networks.configs import NETWORKS, LucidUNetConfig, PaperUNetConfig, UNetConfig
 from model.networks.paper_unet import PaperUNet
 from model.networks.sigma_configs import EDM2UNetConfig, SongUNetConfig
 from model.networks.unet import UNet
@@ -146,13 +147,20 @@ def test_a_classifier_needs_the_squares_that_it_was_trained_on() -> None:
             {"network": {"channels": 8}},
             "network.type must be one of unet, paper_unet, lucid_unet, song_unet, edm2_unet, got None",
         ),
-        ({"network": {"type": "unet", "depth": 3}}, "network.depth cannot hold 3"),
+        ({"network": {"type": "unet", "depth": 3}}, "unknown key network.depth: known are"),
         ({"network": {"type": "unet", "depth": "3"}}, "unknown key network.depth: known are"),
         ({"network": {"type": "unet", "groups": 7}}, "groups 7 does not divide the 128 channels"),
         ({"network": {"type": "unet", "groups": 0}}, "network.groups must be a whole number between 1 and 1024, got 0"),
         ({"network": {"type": "unet", "channel_mult": []}}, "config.json: "),
         ({"network": {"type": "lucid_unet", "attention_heads": [4]}}, "must have one entry for each of the 4 levels"),
+        (
+            {"network": {"type": "paper_unet", "groups": 8}},
+            "unknown key network.groups: known are network.in_channels, ",
+        ),
+        ({"network": {"type": ["unet"]}}, "network.type must be one of unet, paper_unet,"),
+        ({"network": {"type": "unet", "null_class": 3}}, "network.null_class cannot hold 3"),
         ({"network": 3}, "network cannot hold 3"),
+        ({"parameters": -1}, "parameters must be a whole number between 0 and 1e+12, got -1"),
         (
             {"schedule": {"type": "sigmoid"}},
             "schedule.type: Input should be 'linear', 'scaled_linear', 'cosine', 'listed', 'geometric' or",
@@ -253,3 +261,14 @@ def test_a_config_that_cannot_be_used_says_why(change: dict[str, Any], reason: s
 def test_a_config_without_a_needed_field(field: str) -> None:
     content = {name: value for name, value in CONTENT.items() if name != field}
     assert refusal(content) == f"config.json: {field} is missing"
+
+
+def holds_numbers(hint: Any) -> bool:
+    return hint in (int, float) or any(map(holds_numbers, get_args(hint)))
+
+
+@pytest.mark.parametrize("kind", [ModelConfig, *NETWORKS.values(), *SECTIONS.values()])
+def test_every_number_has_a_bound(kind: type[Any]) -> None:
+    """Without one each number is refused, see above."""
+    numbers = {name for name, hint in get_type_hints(kind).items() if holds_numbers(hint)}
+    assert bounds_of(kind).keys() == numbers  # type: ignore[arg-type]  # types are hashable

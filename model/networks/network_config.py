@@ -1,0 +1,58 @@
+"""What the configs of networks have in common: `NetworkConfig`, and types of fields, with bounds. It needs no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
+
+from ..shape import MAX_CHANNELS
+
+MAX_CLASSES = 65_536
+
+Channels = Annotated[int, Field(ge=1, le=2048)]
+Multiples = Annotated[tuple[Annotated[float, Field(ge=1 / 16, le=64)], ...], Field(max_length=8)]
+WholeMultiples = Annotated[tuple[Annotated[int, Field(ge=1, le=64)], ...], Field(max_length=8)]
+Blocks = Annotated[int, Field(ge=1, le=8)]
+Levels = Annotated[tuple[Annotated[int, Field(ge=0, le=7)], ...], Field(max_length=8)]
+Heads = Annotated[int, Field(ge=1, le=4096)]  # or channels of one
+HeadsOfLevels = Annotated[tuple[Heads, ...], Field(max_length=8)]
+Groups = Annotated[int, Field(ge=1, le=1024)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Embedding = Annotated[int, Field(ge=2, le=4096)]
+Patch = Annotated[int, Field(ge=1, le=32)]
+Classes = Annotated[int, Field(ge=1, le=MAX_CLASSES)]
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """The fields that every network's config has; some have others in place of the properties.
+
+    Attributes:
+        in_channels: channels of the images.
+        out_channels: channels of the output: in_channels, or twice as many if the network learned its variance.
+    """
+
+    in_channels: Annotated[int, Field(ge=1, le=MAX_CHANNELS)] = 3
+    out_channels: Annotated[int, Field(ge=1, le=2 * MAX_CHANNELS)] = 3
+
+    @property
+    def num_classes(self) -> int | None:
+        """Number of classes; None for an unconditional network."""
+        return None
+
+    @property
+    def null_class(self) -> bool:
+        """Whether the network can be called without a label."""
+        return True
+
+    @property
+    def condition_channels(self) -> int:
+        """Channels of the image that a conditional network sees with x_t; 0 for any other network."""
+        return 0
+
+    @property
+    def size_multiple(self) -> int:
+        """Height and width of an image must be multiples of this."""
+        raise NotImplementedError
