@@ -9,11 +9,11 @@ from typing import Any
 from model.errors import CheckpointError
 from model.folders.config import ModelConfig
 from model.formats.folders import read_config
+from model.networks.configs import CLASSIFIER
 from model.plans.settings import GUIDANCE
 
 from .errors import RecipeError
 
-CLASSIFIER = "classifier"  # as a network.type
 OF_MODEL = ("image_size", "channels", "schedule", "prediction", "variance", "defaults")
 OF_IMAGE_MODELS = (
     "loss",

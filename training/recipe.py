@@ -9,15 +9,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from model.folders.config import ConditionConfig, ModelConfig, SamplerDefaults, ScheduleConfig
-from model.networks.configs import NETWORKS, AnyNetworkConfig, ClassifierConfig
+from model.networks.configs import ClassifierConfig, kind_of
+from model.networks.network_config import NetworkConfig
 from model.plans.plan import Prediction, Variance
 from model.plans.settings import GUIDANCE
 from model.shape import ImageSize, Shape
 
 from .errors import RecipeError
-from .guided import CLASSIFIER
-
-NETWORK_KINDS: dict[str, type[AnyNetworkConfig | ClassifierConfig]] = {**NETWORKS, CLASSIFIER: ClassifierConfig}
 
 SourceName = Literal["faces", "folder", "zip", "npz", "idx", "huggingface", "webdataset"]
 Loss = Literal["simple", "hybrid", "vlb", "consistency", "distillation", "cross_entropy"]
@@ -103,7 +101,7 @@ class Recipe:
     """
 
     name: str
-    network: AnyNetworkConfig | ClassifierConfig
+    network: NetworkConfig | ClassifierConfig
     schedule: ScheduleConfig
     defaults: SamplerDefaults
     data: Data = Data()
@@ -215,8 +213,7 @@ class Recipe:
     def as_json(self) -> dict[str, Any]:
         """The recipe with every default filled in, as a TOML file could hold it."""
         content = asdict(self)
-        kind = next(kind for kind, config in NETWORK_KINDS.items() if config is type(self.network))
-        return {**content, "network": {"type": kind, **content["network"]}}
+        return {**content, "network": {"type": kind_of(self.network), **content["network"]}}
 
     @property
     def record(self) -> dict[str, Any]:

@@ -10,12 +10,13 @@ from typing import Any
 
 from model.folders.config import ConditionConfig, SamplerDefaults, ScheduleConfig
 from model.folders.parsing import parse
-from model.networks.configs import AnyNetworkConfig, ClassifierConfig
+from model.networks.configs import NETWORK_KINDS, ClassifierConfig
+from model.networks.network_config import NetworkConfig
 
 from .errors import RecipeError
 from .guided import complete
 from .overrides import override
-from .recipe import NETWORK_KINDS, Data, Recipe
+from .recipe import Data, Recipe
 from .recipe_checks import check
 from .shipped import recipe_names
 
@@ -57,7 +58,7 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
     return recipe
 
 
-def _network(table: Any) -> AnyNetworkConfig | ClassifierConfig:
+def _network(table: Any) -> NetworkConfig | ClassifierConfig:
     """Parses a network's config, of the kind that the key `type` names."""
     kind = table.get("type", "unet") if isinstance(table, dict) else "unet"
     if kind not in NETWORK_KINDS:
@@ -69,5 +70,5 @@ def _network(table: Any) -> AnyNetworkConfig | ClassifierConfig:
             "network.type edm2_unet is for converted checkpoints: its training normalises all weights at every step, "
             "which difuso does not do; choose another type"
         )
-    network: AnyNetworkConfig | ClassifierConfig = parse(NETWORK_KINDS[kind], table, "network.")
+    network: NetworkConfig | ClassifierConfig = parse(NETWORK_KINDS[kind], table, "network.")
     return network

@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 
 from evaluation.plots import save
 from model.folders.config import SamplerDefaults, ScheduleConfig
-from model.networks.configs import AnyNetworkConfig, PaperUNetConfig, UNetConfig
+from model.networks.configs import PaperUNetConfig, UNetConfig
+from model.networks.network_config import NetworkConfig
 from model.plans.schedule import FloatTable
 from training.data.batches import Batches
 from training.data.dataset import Dataset
@@ -35,7 +36,7 @@ class Architecture:
         every: the number of steps whose losses make one point of the curve.
     """
 
-    network: AnyNetworkConfig
+    network: NetworkConfig
     steps: int
     every: int
 

@@ -9,7 +9,8 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from ..errors import PlanError
-from ..networks.configs import AnyNetworkConfig, ClassifierConfig
+from ..networks.configs import ClassifierConfig
+from ..networks.network_config import NetworkConfig
 from ..plans.clipping import Clipping
 from ..plans.plan import Plan, Prediction, Variance, make_plan
 from ..plans.preconditioning import Preconditioning
@@ -62,7 +63,7 @@ class ModelConfig:
         training: how the model was trained; free JSON, for people.
     """
 
-    network: AnyNetworkConfig
+    network: NetworkConfig
     image_size: ImageSize = 64
     channels: Annotated[int, Field(ge=1, le=MAX_CHANNELS)] = 3
     schedule: ScheduleConfig = ScheduleConfig()
@@ -73,7 +74,7 @@ class ModelConfig:
     classes: tuple[str, ...] | None = None
     classifier: ClassifierConfig | None = None
     condition: ConditionConfig | None = None
-    weaker: AnyNetworkConfig | None = None
+    weaker: NetworkConfig | None = None
     defaults: SamplerDefaults = field(default_factory=SamplerDefaults)
     plans: Mapping[str, SamplerDefaults] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)

@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter
 
 from ..errors import CheckpointError
-from ..networks.configs import NETWORKS, AnyNetworkConfig, ClassifierConfig
+from ..networks.configs import NETWORKS, ClassifierConfig, kind_of
+from ..networks.network_config import NetworkConfig
 from ..plans.clipping import Clipping
 from ..plans.preconditioning import Preconditioning
 from ..plans.schedule_config import ScheduleConfig
@@ -40,8 +41,7 @@ def config_to_json(config: ModelConfig) -> dict[str, Any]:
     for name in NETWORK_SECTIONS:
         network = getattr(config, name)
         if network is not None:
-            kind = next(kind for kind, config_type in NETWORKS.items() if isinstance(network, config_type))
-            content[name] = {"type": kind, **content[name]}
+            content[name] = {"type": kind_of(network), **content[name]}
     written = TypeAdapter(SamplerDefaults).dump_python  # which leaves out what earlier versions do not know
     content["defaults"] = written(config.defaults)
     content["plans"] = {name: written(plan) for name, plan in config.plans.items()}
@@ -89,7 +89,7 @@ def _check_top(content: Mapping[str, Any]) -> None:
         check_classes(content["classes"])
 
 
-def _network(name: str, content: Mapping[str, Any]) -> AnyNetworkConfig:
+def _network(name: str, content: Mapping[str, Any]) -> NetworkConfig:
     fields = dict(content)
     kind = fields.pop("type", None)
     if not isinstance(kind, str) or kind not in NETWORKS:

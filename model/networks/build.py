@@ -3,37 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
 from ..errors import CheckpointError
-from .classifier import Classifier
-from .configs import ClassifierConfig, LucidUNetConfig, PaperUNetConfig, UNetConfig
-from .edm2_unet import EDM2UNet
-from .lucid_unet import LucidUNet
+from .configs import NETWORK_KINDS, ClassifierConfig
 from .network_config import NetworkConfig
-from .paper_unet import PaperUNet
-from .sigma_configs import EDM2UNetConfig, SongUNetConfig
-from .song_unet import SongUNet
-from .unet import UNet
 
 Config = TypeVar("Config")
 Network = TypeVar("Network", bound=nn.Module)
-NETWORKS: dict[type[NetworkConfig] | type[ClassifierConfig], Callable[[Any], nn.Module]] = {
-    UNetConfig: UNet,
-    PaperUNetConfig: PaperUNet,
-    LucidUNetConfig: LucidUNet,
-    ClassifierConfig: Classifier,
-    SongUNetConfig: SongUNet,
-    EDM2UNetConfig: EDM2UNet,
+CLASSES: dict[type[NetworkConfig | ClassifierConfig], Callable[[Any], nn.Module]] = {
+    config: getattr(import_module(f".{kind}", __package__), config.__name__.removesuffix("Config"))
+    for kind, config in NETWORK_KINDS.items()
 }
 
 
 def build_network(config: NetworkConfig | ClassifierConfig) -> nn.Module:
     """Builds a network with fresh weights."""
-    return NETWORKS[type(config)](config)
+    return CLASSES[type(config)](config)
 
 
 def unfilled(build: Callable[[Config], Network], config: Config) -> Network:

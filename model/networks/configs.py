@@ -200,8 +200,9 @@ class LucidUNetConfig(NetworkConfig):
         return int(2 ** (len(self.channel_mult) - 1))
 
 
-AnyNetworkConfig = UNetConfig | PaperUNetConfig | LucidUNetConfig | SongUNetConfig | EDM2UNetConfig
-NETWORKS: dict[str, type[AnyNetworkConfig]] = {
+# The configs of networks that draw images, by the types that config.json and recipes name. A network's module has the
+# name of its type, and its class that of its config: `song_unet.SongUNet` is built from `SongUNetConfig`.
+NETWORKS: dict[str, type[NetworkConfig]] = {
     "unet": UNetConfig,
     "paper_unet": PaperUNetConfig,
     "lucid_unet": LucidUNetConfig,
@@ -258,3 +259,12 @@ class ClassifierConfig:
             resample=self.resample,
             patch=self.patch,
         )
+
+
+CLASSIFIER = "classifier"
+NETWORK_KINDS: dict[str, type[NetworkConfig | ClassifierConfig]] = {**NETWORKS, CLASSIFIER: ClassifierConfig}
+
+
+def kind_of(config: NetworkConfig | ClassifierConfig) -> str:
+    """Returns the type that configs and recipes name a network by."""
+    return next(kind for kind, config_type in NETWORK_KINDS.items() if type(config) is config_type)

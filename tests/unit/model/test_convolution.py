@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from model.networks import convolution
 from model.networks.build import build_network
-from model.networks.configs import AnyNetworkConfig, UNetConfig
+from model.networks.configs import UNetConfig
 from model.networks.convolution import Convolution, pack_convolutions
+from model.networks.network_config import NetworkConfig
 from model.networks.sigma_configs import EDM2UNetConfig, SongUNetConfig
 from tests.rounding import assert_rounded_alike
 
@@ -59,7 +60,7 @@ def test_neither_batch_nor_threads_change_a_convolution(
         assert different == [], f"on {count} threads"
 
 
-NETWORKS: dict[str, tuple[AnyNetworkConfig, int]] = {  # and the height of an image
+NETWORKS: dict[str, tuple[NetworkConfig, int]] = {  # and the height of an image
     "unet": (
         UNetConfig(
             channels=64, channel_mult=(1, 2), head_channels=64, groups=16, attention_levels=(1,),

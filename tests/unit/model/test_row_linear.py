@@ -10,14 +10,15 @@ from torch import Tensor, nn
 
 from model.networks.build import build_network
 from model.networks.classifier import Classifier
-from model.networks.configs import AnyNetworkConfig, ClassifierConfig, PaperUNetConfig, UNetConfig
+from model.networks.configs import ClassifierConfig, PaperUNetConfig, UNetConfig
+from model.networks.network_config import NetworkConfig
 from model.networks.row_linear import ROWS, RowLinear
 from model.networks.sigma_configs import EDM2UNetConfig, SongUNetConfig
 
 pytestmark = pytest.mark.processors
 
 SMALL: dict[str, Any] = {"channels": 32, "channel_mult": (1, 2), "head_channels": 16, "groups": 8}
-NETWORKS: dict[str, AnyNetworkConfig] = {
+NETWORKS: dict[str, NetworkConfig] = {
     "unet": UNetConfig(**SMALL, attention_levels=(1,), num_classes=3),
     "scale_shift": UNetConfig(**SMALL, time_injection="scale_shift", patch=2, pixel_head=8),
     "paper_unet": PaperUNetConfig(num_classes=3),
