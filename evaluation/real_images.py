@@ -13,7 +13,7 @@ from rich.progress import track
 from model.shape import Shape
 from training.data.faces import draw_faces
 from training.data.images import ImageArray, decode, size_of
-from training.data.sources import SOURCES
+from training.data.source_images import open_source
 from training.recipe import Data
 from training.recipe_reading import load_recipe
 from training.shipped import recipe_names
@@ -99,6 +99,6 @@ def _recipe_images(name: str, count: int | None, *, shape: Shape, split: str) ->
 
 def _readable(data: Data, shape: Shape) -> Iterator[ImageArray]:
     """Yields the images that can be read; training leaves the others out too."""
-    source = SOURCES[data.source](data, shape)
+    source = open_source(data, shape)
     items = track(source.items, description="reading images", total=source.total)
     return (item.image for item in items if item.image is not None)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from model.folders.config import ConditionConfig, ModelConfig, SamplerDefaults, ScheduleConfig
 from model.networks.configs import ClassifierConfig, kind_of
@@ -15,9 +15,15 @@ from model.plans.plan import Prediction, Variance
 from model.plans.settings import GUIDANCE
 from model.shape import ImageSize, Shape
 
+from .choices import SOURCES
 from .errors import RecipeError
 
-SourceName = Literal["faces", "folder", "zip", "npz", "idx", "huggingface", "webdataset"]
+# Types that check recipes. For mypy, which cannot see the registries, they are plain strings.
+if TYPE_CHECKING:
+    SourceName = str
+else:
+    SourceName = Literal[tuple(SOURCES)]
+
 Loss = Literal["simple", "hybrid", "vlb", "consistency", "distillation", "cross_entropy"]
 Weighting = Literal["uniform", "min_snr", "p2", "sigmoid", "learned"]
 Timesteps = Literal["uniform", "stratified", "loss_second_moment"]
@@ -30,7 +36,7 @@ class Data:
     """The source of the training images.
 
     Attributes:
-        source: a key of `training.data.sources.SOURCES`; `faces` are drawn (CC0).
+        source: a key of `training.choices.SOURCES`; `faces` are drawn (CC0).
         path: the folder, file, pattern of files, or name of the set.
         split: `train` or `test`, for sets that have both, and for sets of which images are reserved.
         reserved: the number of images, of a set without a test half, that no run sees, see `training.data.reserved`;

@@ -11,10 +11,11 @@ from model.folders.config_json import config_from_json, config_to_json
 from model.networks.configs import ClassifierConfig
 from model.plans.settings import GUIDANCE
 
+from .choices import SOURCES
 from .errors import RecipeError
 from .recipe import Recipe
 
-RESERVING = ("folder", "zip", "webdataset")  # sources whose images have names, but no test half
+RESERVING = [name for name, source in SOURCES.items() if source.reserves]
 
 
 def check(recipe: Recipe, guided: ModelConfig | None) -> None:

@@ -16,7 +16,7 @@ from model.shape import Shape
 from ..errors import RecipeError
 from ..recipe import Data
 from .images import ImageArray, in_bits
-from .source import Source, SourceImage
+from .source_images import Source, SourceImage
 
 LAYOUTS = {"data": "labels", "arr_0": "arr_1"}  # images and labels of ImageNet-64's files, and of ADM's
 IDX_NAMES = {"train": "train", "test": "t10k"}

@@ -15,8 +15,7 @@ from model.shape import Shape
 from ..errors import RecipeError
 from ..recipe import Recipe
 from .images import ImageArray, centre_crop
-from .source import Source, SourceImage
-from .sources import SOURCES
+from .source_images import Source, SourceImage, open_source
 
 
 def with_conditions(recipe: Recipe, source: Source) -> Source:
@@ -33,7 +32,7 @@ def with_conditions(recipe: Recipe, source: Source) -> Source:
     if not recipe.data.condition_path:
         return replace(source, items=(_made_smaller(item, shape) for item in source.items))
     data = replace(recipe.data, path=recipe.data.condition_path)
-    return replace(source, items=_paired(source.items, SOURCES[data.source](data, shape).items))
+    return replace(source, items=_paired(source.items, open_source(data, shape).items))
 
 
 def smaller(image: ImageArray, shape: Shape) -> ImageArray:

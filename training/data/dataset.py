@@ -22,8 +22,7 @@ from ..recipe import Recipe
 from ..replacing import replace_text
 from .conditions import with_conditions
 from .images import ImageArray
-from .source import Source, SourceImage
-from .sources import SOURCES
+from .source_images import Source, SourceImage, open_source
 
 log = logging.getLogger(__name__)
 
@@ -175,7 +174,7 @@ def growing(path: Path, shape: tuple[int, int, int], *, bits: int) -> Iterator[C
 
 
 def _open(recipe: Recipe) -> Source:
-    return with_conditions(recipe, SOURCES[recipe.data.source](recipe.data, recipe.shape))
+    return with_conditions(recipe, open_source(recipe.data, recipe.shape))
 
 
 def _shapes(recipe: Recipe) -> dict[str, tuple[int, int, int]]:

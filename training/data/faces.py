@@ -15,10 +15,20 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from model.shape import Shape
+
+from ..recipe import Data
 from .images import ImageArray
+from .source_images import Source, SourceImage
 
 STYLE = "open-peeps"
 PASTELS = ("#b6e3f4", "#c0aede", "#d1d4f9", "#ffd5dc", "#ffdfbf", "#a3d9a5", "#f6c177", "#9bb8d3")
+
+
+def open_faces(data: Data, shape: Shape) -> Source:
+    """Opens the faces to train on, as many as a recipe says."""
+    faces = enumerate(draw_faces("train", data.count, shape.height))
+    return Source((SourceImage(f"train-{i}", face) for i, face in faces), data.count)
 
 
 def draw_faces(split: str, count: int, size: int, workers: int | None = None) -> Iterator[ImageArray]:

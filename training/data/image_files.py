@@ -17,7 +17,7 @@ from ..errors import RecipeError
 from ..recipe import Data
 from .images import SUFFIXES, ImageArray, decode, list_images
 from .reserved import of_split
-from .source import Source, SourceImage
+from .source_images import Source, SourceImage
 
 Decode = Callable[[Path | BinaryIO], ImageArray]  # `images.decode` for a recipe
 

@@ -17,7 +17,7 @@ from ..recipe import Data
 from .image_files import Decode, read_item
 from .images import SUFFIXES, decode
 from .reserved import of_split
-from .source import Source, SourceImage
+from .source_images import Source, SourceImage
 
 
 def open_huggingface(data: Data, shape: Shape) -> Source:

@@ -17,7 +17,7 @@ from evaluation.real_images import real_images
 from model.shape import Shape
 from training.data.dataset import load_for_training, scan
 from training.data.reserved import of_split
-from training.data.sources import SOURCES
+from training.data.source_images import open_source
 from training.errors import RecipeError
 from training.recipe import Data, Recipe, SourceName
 from training.recipe_reading import load_recipe
@@ -61,7 +61,7 @@ def write_tar(path: Path) -> Path:
 
 def shades(source: SourceName, path: Path, *, split: str = "train", reserved: int = RESERVED) -> list[int]:
     data = Data(source=source, path=str(path), split=split, reserved=reserved)
-    images = [item.image for item in SOURCES[source](data, Shape.of(8, 3)).items]
+    images = [item.image for item in open_source(data, Shape.of(8, 3)).items]
     return [int(image[0, 0, 0]) for image in images if image is not None]
 
 
@@ -113,7 +113,7 @@ def test_the_halves_together_are_the_whole_and_have_all_its_classes(tmp_path: Pa
     whole = shades("zip", path, reserved=0)
     assert sorted(shades("zip", path) + shades("zip", path, split="test")) == sorted(whole)
     few = Data(source="zip", path=str(path), split="test", reserved=1)
-    assert SOURCES["zip"](few, Shape.of(8, 3)).classes == KINDS
+    assert open_source(few, Shape.of(8, 3)).classes == KINDS
 
 
 def test_files_of_one_name_are_as_many_as_asked_for() -> None:

@@ -16,8 +16,7 @@ from PIL import Image
 
 from model.shape import Shape
 from training.data.images import ImageArray
-from training.data.source import SourceImage
-from training.data.sources import SOURCES
+from training.data.source_images import SourceImage, open_source
 from training.errors import RecipeError
 from training.recipe import Data, SourceName
 
@@ -31,7 +30,7 @@ def png(pixels: ImageArray) -> bytes:
 
 
 def read(source: SourceName, path: Path | str, **options: str) -> tuple[list[SourceImage], tuple[str, ...] | None]:
-    opened = SOURCES[source](Data(source=source, path=str(path), **options), Shape.of(8, 3))  # type: ignore[arg-type]
+    opened = open_source(Data(source=source, path=str(path), **options), Shape.of(8, 3))  # type: ignore[arg-type]
     items = list(opened.items)
     assert opened.total in (None, len(items))
     return items, opened.classes
@@ -185,7 +184,7 @@ def test_shards_of_webdataset(tmp_path: Path) -> None:
 
 def test_drawn_faces(tmp_path: Path) -> None:
     pytest.importorskip("resvg_py")
-    items = list(SOURCES["faces"](Data(count=3), Shape.of(8, 3)).items)
+    items = list(open_source(Data(count=3), Shape.of(8, 3)).items)
     assert [item.label for item in items] == [None] * 3
     assert len({item.image.tobytes() for item in items if item.image is not None}) == 3
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
+from importlib import import_module
 from typing import NamedTuple
 
 from model.shape import Shape
 
+from ..choices import SOURCES
 from ..recipe import Data
 from .images import ImageArray
 
@@ -45,5 +47,15 @@ class Source:
     classes: tuple[str, ...] | None = None
 
 
-# Opens the images of a recipe's `data`, in its shape; RecipeError if there are none.
-OpenSource = Callable[[Data, Shape], Source]
+def open_source(data: Data, shape: Shape) -> Source:
+    """Opens the images of a recipe's `data`.
+
+    Args:
+        shape: the shape of the recipe's images.
+
+    Raises:
+        RecipeError: if there are none.
+    """
+    module = import_module(f".{SOURCES[data.source].module}", __package__)
+    source: Source = getattr(module, f"open_{data.source}")(data, shape)
+    return source
