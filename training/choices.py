@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from .objective.weightings import WEIGHTINGS
 
 
 class SourceChoice(NamedTuple):
@@ -26,3 +28,35 @@ SOURCES = {
     "huggingface": SourceChoice("published_sets"),
     "webdataset": SourceChoice("published_sets", reserves=True),
 }
+
+
+class LossChoice(NamedTuple):
+    """A loss.
+
+    Attributes:
+        module: the module of `training.objective` whose `objective_of` does what `objectives.objective_of` does.
+        weighted: whether a recipe may choose its weighting.
+        has_bound: whether the variational bound, of 256 levels, is in it, which can train a learned variance.
+    """
+
+    module: str
+    weighted: bool = False
+    has_bound: bool = False
+
+
+LOSSES = {
+    "simple": LossChoice("losses", weighted=True),
+    "hybrid": LossChoice("losses", weighted=True, has_bound=True),
+    "vlb": LossChoice("losses", has_bound=True),
+    "consistency": LossChoice("consistency"),
+    "distillation": LossChoice("distillation"),
+    "cross_entropy": LossChoice("cross_entropy"),
+}
+
+# Types that check recipes. For mypy, which cannot see the tables, they are plain strings.
+if TYPE_CHECKING:
+    SourceName = str
+    LossName = str
+    WeightingName = str
+else:
+    SourceName, LossName, WeightingName = (Literal[tuple(names)] for names in (SOURCES, LOSSES, WEIGHTINGS))

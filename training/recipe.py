@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from model.folders.config import ConditionConfig, ModelConfig, SamplerDefaults, ScheduleConfig
 from model.networks.configs import ClassifierConfig, kind_of
@@ -15,17 +15,9 @@ from model.plans.plan import Prediction, Variance
 from model.plans.settings import GUIDANCE
 from model.shape import ImageSize, Shape
 
-from .choices import SOURCES
+from .choices import LossName, SourceName, WeightingName
 from .errors import RecipeError
 
-# Types that check recipes. For mypy, which cannot see the registries, they are plain strings.
-if TYPE_CHECKING:
-    SourceName = str
-else:
-    SourceName = Literal[tuple(SOURCES)]
-
-Loss = Literal["simple", "hybrid", "vlb", "consistency", "distillation", "cross_entropy"]
-Weighting = Literal["uniform", "min_snr", "p2", "sigmoid", "learned"]
 Timesteps = Literal["uniform", "stratified", "loss_second_moment"]
 Optimizer = Literal["adamw", "muon"]
 Precision = Literal["float32", "bf16", "fp16"]
@@ -82,7 +74,7 @@ class Recipe:
         loss: `simple`, `hybrid` or `vlb`, see `training.objective.losses.Objective`; `consistency`, see
             `training.objective.consistency`; `distillation` of the checkpoint of `init`, see
             `training.objective.distillation`; `cross_entropy` of a classifier.
-        weighting: the weighting of the simple loss, see `training.objective.losses.weights`.
+        weighting: the weighting of the simple loss, see `training.objective.weightings`.
         gamma: the parameter of the weighting; None is the published one, 5 for min_snr and 1 for p2, and 0 for sigmoid.
         guidance_scale, guidance_low, guidance_high: of the teacher in a distillation; None is its own default.
         teacher_calls: the steps of the teacher that the student learns to do in one, with DDIM; 1 is the prediction.
@@ -120,8 +112,8 @@ class Recipe:
     channels: int = 3
     prediction: Prediction = "eps"
     variance: Variance = "fixed_small"
-    loss: Loss = "simple"
-    weighting: Weighting = "uniform"
+    loss: LossName = "simple"
+    weighting: WeightingName = "uniform"
     gamma: float | None = None
     guidance_scale: float | None = None
     guidance_low: float | None = None

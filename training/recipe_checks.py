@@ -11,8 +11,9 @@ from model.folders.config_json import config_from_json, config_to_json
 from model.networks.configs import ClassifierConfig
 from model.plans.settings import GUIDANCE
 
-from .choices import SOURCES
+from .choices import LOSSES, SOURCES
 from .errors import RecipeError
+from .objective.weightings import WEIGHTINGS
 from .recipe import Recipe
 
 RESERVING = [name for name, source in SOURCES.items() if source.reserves]
@@ -68,21 +69,21 @@ def _check_loss(recipe: Recipe) -> None:
     if recipe.loss == "consistency":
         _check_consistency(recipe)
     _check_distillation(recipe)
-    learned = recipe.variance.startswith("learned")
+    learned, loss, weighting = recipe.variance.startswith("learned"), LOSSES[recipe.loss], WEIGHTINGS[recipe.weighting]
+    able = ", or ".join(name for name, other in LOSSES.items() if other.has_bound)
     _require(
-        not learned or recipe.loss in ("hybrid", "vlb"),
-        f"loss {recipe.loss} cannot train variance {recipe.variance}: take loss hybrid, or vlb",
+        not learned or loss.has_bound, f"loss {recipe.loss} cannot train variance {recipe.variance}: take loss {able}"
     )
     _require(learned or recipe.loss != "hybrid", "loss hybrid is there for a learned variance: set learned_range")
-    weighted = recipe.weighting != "uniform"
-    own_weights = recipe.loss in ("vlb", "consistency", "distillation")
     _require(
-        not (weighted and own_weights), f"loss {recipe.loss} has its own weights: it cannot have {recipe.weighting}"
+        loss.weighted or recipe.weighting == "uniform",
+        f"loss {recipe.loss} has its own weights: it cannot have {recipe.weighting}",
     )
-    parametric = recipe.weighting in ("min_snr", "p2", "sigmoid")
-    _require(parametric or recipe.gamma is None, "gamma belongs to weighting min_snr, p2 or sigmoid")
-    positive = recipe.gamma is None or recipe.gamma > 0 or recipe.weighting == "sigmoid"
-    _require(positive, f"gamma of weighting {recipe.weighting} must be greater than 0")
+    if recipe.gamma is None:
+        return
+    parametric = " or ".join(name for name, other in WEIGHTINGS.items() if other.of_eps)
+    _require(weighting.of_eps is not None, f"gamma belongs to weighting {parametric}")
+    _require(weighting.any_gamma or recipe.gamma > 0, f"gamma of weighting {recipe.weighting} must be greater than 0")
 
 
 def _check_consistency(recipe: Recipe) -> None:
@@ -174,8 +175,7 @@ def _check_crop(recipe: Recipe) -> None:
 def _check_bits(recipe: Recipe) -> None:
     deep = recipe.data.bits == 16
     _require(not deep or recipe.channels != 3, "RGB images have 8 bits here: data.bits must be 8")
-    knows_levels = recipe.loss in ("hybrid", "vlb")
-    _require(not deep or not knows_levels, f"loss {recipe.loss} knows 256 levels: data.bits must be 8")
+    _require(not deep or not LOSSES[recipe.loss].has_bound, f"loss {recipe.loss} knows 256 levels: data.bits must be 8")
     _require(not deep or recipe.condition is None, "conditions have 8 bits: data.bits must be 8")
     seen = recipe.shape.planes == 1 and not deep
     _require(seen or recipe.kid_every == 0, "KID is of grey or RGB images of 8 bits: set kid_every to 0")

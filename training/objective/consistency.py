@@ -9,6 +9,7 @@ from torch import Generator, Tensor
 from model.plans.samplers import MOST_SIGMA
 from model.plans.schedule import FloatTable, NoiseSchedule
 
+from ..recipe import Recipe
 from .losses import Losses, Network
 from .timesteps import TimestepSampler
 
@@ -84,3 +85,8 @@ def nearer(sigmas: FloatTable, *, least: float = 0.0) -> FloatTable:
     with np.errstate(over="ignore"):
         lower = sigmas * (1 - GAP * (1 + SHARPEN / (1 + np.exp(sigmas))))
     return np.where(lower < least, 0.0, lower)
+
+
+def objective_of(recipe: Recipe, schedule: NoiseSchedule) -> tuple[Consistency, LogNormal]:
+    """Returns the loss, with the timesteps that it is taken at."""
+    return Consistency(schedule), LogNormal(schedule)

@@ -25,7 +25,7 @@ from model.step import advance
 from ..errors import RecipeError
 from ..recipe import Recipe
 from .losses import Losses, Network
-from .timesteps import TimestepSampler
+from .timesteps import TimestepSampler, sampler_of
 
 SHARED = ("network", "image_size", "channels", "schedule", "prediction", "variance", "clip", "condition")
 
@@ -212,3 +212,9 @@ def plans_of(recipe: Recipe, schedule: NoiseSchedule) -> tuple[Plan, Plan] | Non
         return None
     config = recipe.model_config({})
     return config.plan(schedule), config.plan(schedule, steps=recipe.defaults.steps * recipe.teacher_calls)
+
+
+def objective_of(recipe: Recipe, schedule: NoiseSchedule) -> tuple[Distillation, TimestepSampler]:
+    """Returns the loss of a student, which takes its teacher too, with the timesteps that it is taken at."""
+    plans = plans_of(recipe, schedule)
+    return Distillation(schedule, plans), sampler_of(recipe, schedule) if plans is None else Listed(plans[0])

@@ -1,27 +1,25 @@
-"""What a network is trained to predict, and how much each image counts."""
+"""What a network that draws images is trained to predict, and what is minimised."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, get_args
+from typing import NamedTuple
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.forward_process import q_sample
 from model.plans.plan import Prediction, Variance
 from model.plans.schedule import NoiseSchedule
 
-from ..recipe import Loss, Weighting
+from ..choices import LOSSES
+from ..recipe import Recipe
+from .timesteps import TimestepSampler, sampler_of
 from .uncertainty import Uncertainty
 from .variational import VariationalTerms
+from .weightings import weights
 
-GAMMAS: dict[Weighting, float] = {"min_snr": 5.0, "p2": 1.0, "sigmoid": 0.0}  # of the publications
-LEAST_SNR = 1e-9  # where nothing of the image is left, so that its logarithm exists
 HYBRID_SHARE = 0.001  # of the bound in L_hybrid
-
 
 Network = Callable[[Tensor, Tensor], Tensor]  # from x_t and the timesteps, shape (B,), to the output
 
@@ -71,16 +69,15 @@ class Objective:
         *,
         prediction: Prediction,
         variance: Variance,
-        loss: Loss,
-        weighting: Weighting = "uniform",
+        loss: str,
+        weighting: str = "uniform",
         gamma: float | None = None,
     ) -> None:
-        assert loss in get_args(Loss)
+        assert LOSSES[loss].weighted or LOSSES[loss].has_bound
         self._schedule = schedule
         self._prediction = prediction
         self._loss = loss
-        every_t = torch.arange(schedule.num_train_timesteps)
-        self._weights = weights(schedule, prediction, weighting, every_t, gamma)
+        self._weights = torch.from_numpy(weights(schedule, prediction, weighting, gamma)).float()
         self.uncertainty: nn.Module | None = Uncertainty(schedule) if weighting == "learned" else None
         self._bound = None if loss == "simple" else VariationalTerms(schedule, prediction, variance)
 
@@ -112,38 +109,6 @@ class Objective:
         return Losses.of_prediction(simple + HYBRID_SHARE * vlb, mse, vlb)
 
 
-class CrossEntropy:
-    """-log p(y | x_t) of a noisy classifier at x_t from q(x_t | x_0) (Dhariwal & Nichol 2021, section 4).
-
-    Args:
-        schedule: of the model that the classifier guides.
-    """
-
-    def __init__(self, schedule: NoiseSchedule) -> None:
-        self._schedule = schedule
-
-    def __call__(self, network: Network, x0: Tensor, t: Tensor, noise: Tensor, labels: Tensor) -> Losses:
-        """The losses of a classifier at x_t, in nats.
-
-        Args:
-            network: its output is the logits, shape (B, classes).
-            x0: clean images, shape (B, C, H, W), in [-1, 1].
-            t: timesteps, shape (B,), int64, on the CPU.
-            noise: standard normal, shape of x0.
-            labels: the true classes, shape (B,).
-        """
-        logits = network(q_sample(self._schedule, x0, t, noise), t)
-        loss = F.cross_entropy(logits, labels, reduction="none")
-        return Losses(loss, loss, torch.zeros_like(loss), (logits.argmax(dim=1) == labels).to(loss))
-
-
-def _sigmoid_weights(schedule: NoiseSchedule, gamma: float) -> Tensor:
-    """Returns sigmoid(gamma - ln SNR) times -d ln SNR / ds, with s from 0 to 1, of all t; shape (T,), float64."""
-    log_snr = np.log(np.maximum(schedule.sigmas**-2.0, LEAST_SNR))
-    slope = -schedule.num_train_timesteps * np.gradient(log_snr)
-    return torch.sigmoid(gamma - torch.from_numpy(log_snr)) * torch.from_numpy(slope)
-
-
 def target(schedule: NoiseSchedule, prediction: Prediction, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
     """What the network should output at x_t, shape of x0.
 
@@ -158,32 +123,14 @@ def target(schedule: NoiseSchedule, prediction: Prediction, x0: Tensor, t: Tenso
     return abar.sqrt().to(x0) * noise - (1 - abar).sqrt().to(x0) * x0
 
 
-def weights(
-    schedule: NoiseSchedule, prediction: Prediction, weighting: Weighting, t: Tensor, gamma: float | None = None
-) -> Tensor:
-    """Factor of each image's mean squared error, shape (B,), float32.
-
-    `uniform` and `learned` are 1. `min_snr` counts an image as if its x0 error were weighted by min(SNR, gamma) (Hang
-    et al. 2023, section 3.4), `p2` as if its eps error were weighted by 1 / (1 + SNR)^gamma (Choi et al. 2022, eq. 8),
-    whatever the network predicts: an error d of x0 is one of d sqrt(SNR) of eps, and of d / sqrt(1 - abar) of v.
-
-    `sigmoid` weighs the eps error by sigmoid(gamma - ln SNR), where ln SNR instead of t is uniform (Kingma & Gao 2023,
-    "Understanding Diffusion Objectives as the ELBO with Simple Data Augmentation"; Hoogeboom et al. 2024).
-
-    Args:
-        gamma: None takes that of the publication, see `GAMMAS`.
-    """
-    if weighting in ("uniform", "learned"):
-        return torch.ones(len(t))
-    abar = torch.from_numpy(schedule.alphas_cumprod)[t]
-    snr = abar / (1 - abar)
-    if gamma is None:
-        gamma = GAMMAS[weighting]
-    if weighting in ("p2", "sigmoid"):
-        of_eps = (1 + snr) ** -gamma if weighting == "p2" else _sigmoid_weights(schedule, gamma)[t]
-        factor = {"eps": of_eps, "x0": of_eps * snr, "v": of_eps * abar}[prediction]
-    else:
-        # gamma / max(SNR, gamma) is min(SNR, gamma) / SNR, where no image is left too.
-        capped = snr.clamp(max=gamma)
-        factor = {"eps": gamma / snr.clamp(min=gamma), "x0": capped, "v": capped * (1 - abar)}[prediction]
-    return factor.float()
+def objective_of(recipe: Recipe, schedule: NoiseSchedule) -> tuple[Objective, TimestepSampler]:
+    """Returns the recipe's objective, with its timesteps."""
+    objective = Objective(
+        schedule,
+        prediction=recipe.prediction,
+        variance=recipe.variance,
+        loss=recipe.loss,
+        weighting=recipe.weighting,
+        gamma=recipe.gamma,
+    )
+    return objective, sampler_of(recipe, schedule)

@@ -8,7 +8,9 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from ..recipe import Timesteps
+from model.plans.schedule import NoiseSchedule
+
+from ..recipe import Recipe, Timesteps
 
 HISTORY = 10  # losses remembered of each timestep
 UNIFORM_SHARE = 0.001  # of the draws, so that no timestep is forgotten
@@ -99,3 +101,8 @@ TIMESTEP_SAMPLERS: dict[Timesteps, type[Uniform | Stratified | LossSecondMoment]
     "stratified": Stratified,
     "loss_second_moment": LossSecondMoment,
 }
+
+
+def sampler_of(recipe: Recipe, schedule: NoiseSchedule) -> TimestepSampler:
+    """Makes the sampler that a recipe names."""
+    return TIMESTEP_SAMPLERS[recipe.timesteps](schedule.num_train_timesteps)

@@ -9,7 +9,7 @@ from model.images import from_levels
 from model.plans.schedule import NoiseSchedule
 
 from ..data.dataset import Dataset
-from ..objective.losses import CrossEntropy
+from ..objective.cross_entropy import CrossEntropy
 from .window import Ranges, means_by_range
 
 BATCH = 250

@@ -7,13 +7,14 @@ import math
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from model import NoiseSchedule, make_plan
 from model.forward_process import q_sample
 from model.plans.plan import Column, Prediction
-from training.objective.losses import CrossEntropy, Objective, target, weights
-from training.recipe import Weighting
+from training.objective.cross_entropy import CrossEntropy
+from training.objective.losses import Objective, target
+from training.objective.weightings import weights as weights_of
 from training.recipe_reading import load_recipe
 from training.run.ema import Ema
 from training.run.trainer import learning_rate
@@ -23,6 +24,10 @@ pytestmark = pytest.mark.processors
 
 SCHEDULE = NoiseSchedule.linear(1000)
 NOT_CLASSIFIED = torch.full((7,), math.nan)
+
+
+def weights(schedule: NoiseSchedule, predicted: Prediction, name: str, t: Tensor, gamma: float | None = None) -> Tensor:
+    return torch.from_numpy(weights_of(schedule, predicted, name, gamma)[t]).float()
 
 
 @pytest.mark.parametrize("prediction", ["eps", "x0", "v"])
@@ -44,7 +49,7 @@ def test_min_snr_weights_of_eps_are_the_published_ones() -> None:
 
 
 @pytest.mark.parametrize("weighting", ["min_snr", "p2", "sigmoid"])
-def test_weights_count_the_same_error_alike_whatever_is_predicted(weighting: Weighting) -> None:
+def test_weights_count_the_same_error_alike_whatever_is_predicted(weighting: str) -> None:
     """An error d of x0 is an error d sqrt(SNR) of eps and d / sqrt(1 - abar) of v."""
     t = torch.arange(0, 1000, 37)
     abar = torch.from_numpy(SCHEDULE.alphas_cumprod)[t]
@@ -94,7 +99,7 @@ def test_a_learned_weighting_finds_the_loss_of_each_noise_level() -> None:
 
 @pytest.mark.parametrize("weighting", ["min_snr", "p2", "sigmoid"])
 @pytest.mark.parametrize("prediction", ["eps", "x0", "v"])
-def test_weights_are_finite_where_nothing_of_the_image_is_left(weighting: Weighting, prediction: Prediction) -> None:
+def test_weights_are_finite_where_nothing_of_the_image_is_left(weighting: str, prediction: Prediction) -> None:
     schedule = SCHEDULE.rescale_zero_terminal_snr()
     assert torch.isfinite(weights(schedule, prediction, weighting, torch.tensor([0, 998, 999]))).all()
 

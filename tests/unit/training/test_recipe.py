@@ -77,7 +77,7 @@ def test_overrides_are_typed_and_reach_into_tables() -> None:
         ("more_ema_decays=[0.995]", "more_ema_decays must differ"),
         ("loss=hybrid", "loss hybrid is there for a learned variance: set learned_range"),
         ("variance=learned_range", "loss simple cannot train variance learned_range"),
-        ("gamma=5", "gamma belongs to weighting min_snr, p2 or sigmoid"),
+        ("gamma=5", "gamma belongs to weighting min_snr or p2 or sigmoid"),
         ("label_drop=0.1", "label_drop needs a network with num_classes"),
         ("network.num_classes=5", "the drawn faces have no classes"),
         ("data.source=folder", r"say where the images are: data\.path"),

@@ -15,11 +15,12 @@ from PIL import Image
 
 from evaluation.real_images import real_images
 from model.shape import Shape
+from training.choices import SourceName
 from training.data.dataset import load_for_training, scan
 from training.data.reserved import of_split
 from training.data.source_images import open_source
 from training.errors import RecipeError
-from training.recipe import Data, Recipe, SourceName
+from training.recipe import Data, Recipe
 from training.recipe_reading import load_recipe
 
 COUNT, RESERVED = 40, 12

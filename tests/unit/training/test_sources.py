@@ -15,10 +15,11 @@ import pytest
 from PIL import Image
 
 from model.shape import Shape
+from training.choices import SourceName
 from training.data.images import ImageArray
 from training.data.source_images import SourceImage, open_source
 from training.errors import RecipeError
-from training.recipe import Data, SourceName
+from training.recipe import Data
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), dtype=np.uint8)
 

@@ -1,0 +1,84 @@
+"""How much the squared error counts at each timestep, by the names of weightings in recipes. It needs no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from model.plans.prediction import Prediction
+from model.plans.schedule import FloatTable, NoiseSchedule
+
+LEAST_SNR = 1e-9  # where nothing of the image is left, so that its logarithm exists
+
+
+@dataclass(frozen=True)
+class Weighting:
+    """A weighting of the simple loss.
+
+    Attributes:
+        of_eps: returns the factors of the squared error of eps, shape (T,), of a schedule and a gamma; None if they are
+            1, whatever the network predicts.
+        gamma: the parameter of the publication.
+        any_gamma: whether gamma may be 0 or negative.
+    """
+
+    of_eps: Callable[[NoiseSchedule, float], FloatTable] | None = None
+    gamma: float = 0.0
+    any_gamma: bool = False
+
+
+def _min_snr(schedule: NoiseSchedule, gamma: float) -> FloatTable:
+    """An error of x0 counts min(SNR, gamma) (Hang et al. 2023, section 3.4)."""
+    return gamma / np.maximum(snr(schedule), gamma)  # which is min(SNR, gamma) / SNR, where no image is left too
+
+
+def _p2(schedule: NoiseSchedule, gamma: float) -> FloatTable:
+    """An error of eps counts 1 / (1 + SNR)^gamma (Choi et al. 2022, eq. 8)."""
+    return (1 + snr(schedule)) ** -gamma
+
+
+def _sigmoid(schedule: NoiseSchedule, gamma: float) -> FloatTable:
+    """An error of eps counts sigmoid(gamma - ln SNR), where ln SNR instead of t is uniform.
+
+    So it is multiplied by -d ln SNR / ds, with s from 0 to 1 (Kingma & Gao 2023, "Understanding Diffusion Objectives as
+    the ELBO with Simple Data Augmentation"; Hoogeboom et al. 2024).
+    """
+    log_snr = np.log(np.maximum(snr(schedule), LEAST_SNR))
+    slope = -schedule.num_train_timesteps * np.gradient(log_snr)
+    factors: FloatTable = slope * np.exp(-np.logaddexp(0.0, log_snr - gamma))
+    return factors
+
+
+WEIGHTINGS = {
+    "uniform": Weighting(),
+    "min_snr": Weighting(_min_snr, gamma=5.0),
+    "p2": Weighting(_p2, gamma=1.0),
+    "sigmoid": Weighting(_sigmoid, any_gamma=True),
+    "learned": Weighting(),  # by `Uncertainty`
+}
+
+
+def weights(schedule: NoiseSchedule, prediction: Prediction, weighting: str, gamma: float | None = None) -> FloatTable:
+    """Returns the factors of the mean squared error at all timesteps, shape (T,), float64.
+
+    An error d of x0 is one of d sqrt(SNR) of eps, and of d / sqrt(1 - abar) of v, and counts the same.
+
+    Args:
+        weighting: a key of `WEIGHTINGS`.
+        gamma: its parameter; None takes that of the publication.
+    """
+    chosen = WEIGHTINGS[weighting]
+    if chosen.of_eps is None:
+        return np.ones(schedule.num_train_timesteps)
+    of_eps = chosen.of_eps(schedule, chosen.gamma if gamma is None else gamma)
+    if prediction == "eps":
+        return of_eps
+    return of_eps * (snr(schedule) if prediction == "x0" else schedule.alphas_cumprod)
+
+
+def snr(schedule: NoiseSchedule) -> FloatTable:
+    """Returns the signal-to-noise ratio abar / (1 - abar) at all timesteps, shape (T,)."""
+    ratio: FloatTable = schedule.alphas_cumprod / (1 - schedule.alphas_cumprod)
+    return ratio
