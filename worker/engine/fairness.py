@@ -24,7 +24,7 @@ def share_slots(
     a second, so that one image of ten steps never waits for 64 of a thousand. Trajectories without a slot pause.
 
     A full step takes several times as long as that of a single image, so background jobs, the least urgent, would slow
-    down all others by filling up their steps. Beside others they pause for BACKGROUND_PAUSE steps after each of theirs.
+    down all others by filling up their steps. Among others they pause for BACKGROUND_PAUSE steps after each of theirs.
     So a short job that meets them waits for the step under way, and for no other.
 
     Args:
