@@ -20,8 +20,8 @@ from .errors import JobUnreadable
 from .kinds import AnyTask
 from .kinds.base import Prepared
 from .kinds.generate import Generation
-from .moments import Trace
 from .params import MAX_SEED, MODEL_NAME, TAG, SamplingParams
+from .traces import Trace
 from .values import Bits, Frozen, Planes, Reported
 
 SCHEMA = 1

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .cascade import weight_of
-from .moments import moment_bytes
+from .traces import moment_bytes
 
 if TYPE_CHECKING:
     from .catalog import ModelInfo

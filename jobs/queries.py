@@ -13,9 +13,9 @@ from model.folders.bounds import PLAN_NAME
 from model.plans.settings import SETTINGS, Settings
 
 from .errors import RequestRefused
-from .moments import MAX_MOMENTS, MomentName
 from .params import MAX_IMAGES, TAG, Seed
 from .per_image import ALL
+from .traces import MAX_MOMENTS, MomentName
 from .values import Frozen
 
 

@@ -14,9 +14,9 @@ from ..cost import NOTHING, Cost, cost_of
 from ..errors import RequestRefused
 from ..images.arrays import SentImage
 from ..images.fitting import FittedImage
-from ..moments import Trace, check_trace, trace_of
 from ..params import SamplingParams
 from ..queries import SamplingQuery
+from ..traces import Trace, check_trace, trace_of
 from ..values import Bits, Frozen
 
 

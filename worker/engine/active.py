@@ -12,7 +12,7 @@ from torch import Tensor
 
 from jobs.contract import Job
 from jobs.errors import JobUnreadable, RequestRefused
-from jobs.moments import check_trace
+from jobs.traces import check_trace
 
 from ..kinds import WORKER_KINDS
 from ..kinds.base import JobStart

@@ -1,4 +1,4 @@
-"""The moments of its images' trajectories that a job keeps, named by the network calls after which they come."""
+"""Traces: the moments of its images' trajectories that a job keeps, named by the network calls before them."""
 
 from __future__ import annotations
 
