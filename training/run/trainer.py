@@ -14,7 +14,7 @@ from model.networks.build import build_network
 
 from ..data.batches import Batch, Batches
 from ..data.draws import Drawn, Draws
-from ..data.shown import show
+from ..data.network_inputs import network_inputs
 from ..errors import Diverged, RecipeError
 from ..objective.distillation import Teacher
 from ..objective.losses import Losses, Network, Objective
@@ -147,7 +147,7 @@ class Trainer:
 
     def _backward(self, batch: Batch, drawn: Drawn, rows: slice) -> Losses:
         """Adds the gradient of some of a batch's images."""
-        x0, told = show(self.recipe, batch, drawn, rows, self.device)
+        x0, told = network_inputs(self.recipe, batch, drawn, rows, self.device)
         extra: tuple[Any, ...] = ()
         if self.recipe.trains_classifier:
             extra = (told.pop("labels"),)
@@ -207,7 +207,7 @@ class Trainer:
         self.skipped += 1
         self._bad_in_a_row += not self._scaler.can_fall
         if self._bad_in_a_row >= MAX_BAD_STEPS:
-            x0, told = show(self.recipe, batch, mine, slice(None), self.device)
+            x0, told = network_inputs(self.recipe, batch, mine, slice(None), self.device)
             named = {"x0": x0, "t": mine.t, "noise": mine.noise, **told}
             raise Diverged(
                 f"{MAX_BAD_STEPS} gradients in a row were not finite: lower the learning rate",

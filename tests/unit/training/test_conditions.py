@@ -17,7 +17,7 @@ from training.data.batches import Batches
 from training.data.conditions import smaller
 from training.data.dataset import Dataset, first_images, load, scan
 from training.data.draws import Draws
-from training.data.shown import show
+from training.data.network_inputs import network_inputs
 from training.errors import RecipeError
 from training.objective.timesteps import TIMESTEP_SAMPLERS
 from training.recipe import Recipe
@@ -81,7 +81,7 @@ def test_image_and_condition_are_cropped_and_mirrored_alike() -> None:
     mirrored, corners = 0, set()
     for batch in islice(batches, 10):
         drawn = draws.next(timesteps)
-        x0, told = show(recipe, batch, drawn, slice(1, 4), CPU)
+        x0, told = network_inputs(recipe, batch, drawn, slice(1, 4), CPU)
         assert batch.conditions is not None
         assert not told["level"].any()
         wholes = from_levels(batch.pixels)[1:], enlarge(from_levels(batch.conditions), 32)[1:]
@@ -103,7 +103,7 @@ def test_conditions_get_noise_of_the_level_that_the_network_is_told() -> None:
     draws, timesteps = Draws(recipe, Seeds(recipe.seed), CPU), TIMESTEP_SAMPLERS["uniform"](1000)
     levels = []
     for batch in islice(batches, 20):
-        _, told = show(recipe, batch, draws.next(timesteps), slice(None), CPU)
+        _, told = network_inputs(recipe, batch, draws.next(timesteps), slice(None), CPU)
         deviations = told["condition"].std(dim=(1, 2, 3))
         assert deviations.tolist() == pytest.approx(told["level"].tolist(), rel=0.1, abs=1e-3)
         levels += told["level"].tolist()

@@ -16,7 +16,7 @@ from .draws import Drawn
 from .symmetries import turned
 
 
-class Shown(NamedTuple):
+class NetworkInputs(NamedTuple):
     """Clean images, and the network's arguments besides x_t.
 
     Attributes:
@@ -28,7 +28,7 @@ class Shown(NamedTuple):
     told: dict[str, Tensor]
 
 
-def show(recipe: Recipe, batch: Batch, drawn: Drawn, rows: slice, device: torch.device) -> Shown:
+def network_inputs(recipe: Recipe, batch: Batch, drawn: Drawn, rows: slice, device: torch.device) -> NetworkInputs:
     """Returns some images of a batch, cropped and turned, with their classes and conditions as chance decided."""
     drawn = drawn.part(rows)
     told = {}
@@ -41,7 +41,7 @@ def show(recipe: Recipe, batch: Batch, drawn: Drawn, rows: slice, device: torch.
         # Enlarged as a whole before it is cropped, because bicubic values near an edge depend on what lies beyond.
         told["condition"] = _as_drawn(enlarge(small, recipe.shape.height), recipe.crop, drawn)
         told["level"] = drawn.levels.to(device)
-    return Shown(_as_drawn(from_levels(batch.pixels[rows].to(device)), recipe.crop, drawn), told)
+    return NetworkInputs(_as_drawn(from_levels(batch.pixels[rows].to(device)), recipe.crop, drawn), told)
 
 
 def _as_drawn(images: Tensor, crop: int, drawn: Drawn) -> Tensor:
