@@ -31,8 +31,8 @@ from .journal import Journal
 from .lock import alone_in
 from .outcomes import GuidedModel, ImageModel, Outcome
 from .processes import Processes, joined
+from .progress import telling
 from .state import load_state, save_state
-from .telling import telling
 from .trainer import Trainer, check_parts, learning_rate
 from .window import Window
 

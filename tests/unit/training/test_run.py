@@ -29,9 +29,9 @@ from training.run.dry_run import dry_run
 from training.run.journal import Journal
 from training.run.lock import alone_in
 from training.run.loss_curves import read_metrics
+from training.run.progress import Pace
 from training.run.run import train
 from training.run.state import load_state
-from training.run.telling import Pace
 from training.run.trainer import MAX_BAD_STEPS, Trainer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -138,7 +138,7 @@ def test_a_terminal_shows_loss_and_time_left_from_the_first_steps(
 ) -> None:
     """However seldom a run logs."""
     screen = io.StringIO()
-    monkeypatch.setattr("training.run.telling.Console", lambda: Console(file=screen, force_terminal=True, width=200))
+    monkeypatch.setattr("training.run.progress.Console", lambda: Console(file=screen, force_terminal=True, width=200))
     train(tiny("max_steps=2", "log_every=50"), tmp_path)
     assert re.search(r"2/2.*loss \d\.\d{4}  \S+ images/s  0:00:00 left", screen.getvalue())
 
