@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from jobs.contract import Manifest
 
-from .render import animation, archive, arrays, message, sheet
+from .encoders import animation, archive, arrays, message, sheet
 
 # Takes the manifest, the images, the two images between which they lie (empty unless an interpolation), and the trace
 # of the job as an .npz file (None if there is none to show). Returns the body and the parameters of its media type.

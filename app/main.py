@@ -35,7 +35,7 @@ from .http.server import run
 from .http.signed_links import LinkGuard
 from .openapi import TAGS, describe, operation_id
 from .requests.deps import State
-from .requests.rendering import Renderers
+from .requests.render_threads import Renderers
 from .requests.uploads import Uploads
 from .requests.watching import Watcher
 from .routers import health, jobs, kinds, models, page, problems

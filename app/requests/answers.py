@@ -17,7 +17,7 @@ from ..formats import Format
 from ..http.api_keys import ApiKey
 from ..http.conditional import matches
 from ..http.negotiation import Accept
-from .rendering import Renderers
+from .render_threads import Renderers
 from .views import job_text, timings
 
 # The images of a job never change, but they can be deleted, so a client that keeps them asks each time whether they are

@@ -28,7 +28,7 @@ from ..http.metrics import Metrics
 from ..http.negotiation import Accept, Preference, choose_format, read_idempotency_key, read_preference, read_urgency
 from ..http.problems import MAX_NAME
 from ..settings import ApiSettings
-from .rendering import Renderers
+from .render_threads import Renderers
 from .uploads import Uploads
 from .watching import Watcher
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.render import FRAME_MILLISECONDS, SHEET_GAP
+from app.encoders import FRAME_MILLISECONDS, SHEET_GAP
 from jobs.images.fitting import fit, read_image
 from jobs.store.result_store import ResultStore
 from model.shape import Shape

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from app.render import SHEET_GAP
+from app.encoders import SHEET_GAP
 from difuso import Client, cli
 from difuso.client import DifusoError
 from difuso.errors import UserError

@@ -18,7 +18,7 @@ import httpx
 import pytest
 from PIL import Image
 
-from app.requests import rendering
+from app.requests import render_threads
 from app.settings import ApiSettings
 from jobs.contract import FailureCode
 from jobs.redis.events import preview_channel, status_channel
@@ -416,7 +416,7 @@ def read_events(response: httpx.Response) -> Iterator[tuple[str, dict[str, Any]]
 def test_where_too_many_pictures_are_put_together_those_that_lie_ready_are_still_given(
     api: httpx.Client, worker: FakeWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rendering, "MAX_WAITING", 0)
+    monkeypatch.setattr(render_threads, "MAX_WAITING", 0)
     for n, status in ((1, 200), (2, 429)):
         key = {"Idempotency-Key": f"{n}"}
         job = api.post(f"/generate?n={n}", headers={"Prefer": "respond-async", **key}).json()["id"]

@@ -256,7 +256,7 @@ def test_text_that_is_not_a_recipe_is_refused_in_one_line(tmp_path: Path, facts:
 
 
 def test_a_contact_sheet_tells_its_job_and_is_not_made_again(sampled: Path, models_dir: Path) -> None:
-    from app.render import sheet
+    from app.encoders import sheet
 
     model = read_catalog(models_dir).choose("tiny")
     pngs = [Path(f"tiny-{seed}.png").read_bytes() for seed in (100, 101)]

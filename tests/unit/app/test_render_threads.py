@@ -9,15 +9,15 @@ import pytest
 
 from app import breaker
 from app.errors import Overloaded
-from app.requests import rendering
-from app.requests.rendering import RENDERERS, Renderers
+from app.requests import render_threads
+from app.requests.render_threads import RENDERERS, Renderers
 from jobs.errors import ResultExpired, StoreUnavailable
 
 READERS = 4
 
 
 def test_few_render_at_once_and_not_too_many_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rendering, "MAX_WAITING", 3)
+    monkeypatch.setattr(render_threads, "MAX_WAITING", 3)
     rendering_now, most = 0, 0
     go_on, lock = threading.Event(), threading.Lock()
 

@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
+from app.encoders import FRAME_MILLISECONDS, SHEET_GAP, describe
 from app.formats import Format
 from app.http.conditional import matches
-from app.render import FRAME_MILLISECONDS, SHEET_GAP, describe
 from jobs.contract import ImageFile, Job, Manifest, Picture
 from jobs.images.npz import encode_npz
 from jobs.kinds.interpolate import Interpolation
