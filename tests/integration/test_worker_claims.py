@@ -28,9 +28,9 @@ from worker.engine.models import Models
 from worker.metrics import WorkerMetrics
 from worker.queue import recovery
 from worker.queue.claims import Claims
-from worker.queue.job_readers import MIN_PUT_OFFS, JobRead, JobReaders
 from worker.queue.job_reading import ModelIsMissing
 from worker.queue.outcomes import Outcomes
+from worker.queue.reader_threads import MIN_PUT_OFFS, JobRead, JobReaders
 from worker.queue.recovery import EXECUTION_TTL, RECOVERY_SECONDS, SILENT_SECONDS, Recovery
 from worker.queue.reporting import Reporter
 from worker.queue.rq_base import RqBase

@@ -2,7 +2,7 @@
 
     main thread      all of Redis: claims, heartbeats, progress, cancel, results, hand-over
     engine thread    steps the batch (`worker.engine.engine`); knows neither Redis nor files
-    reader threads   read uploads and snapshots of claimed jobs from the result store (`worker.queue.job_readers`)
+    reader threads   read uploads and snapshots of claimed jobs from the result store (`worker.queue.reader_threads`)
     writer threads   encode images and write to the result store (`worker.queue.writers`)
 
 The other threads send events to one inbox of the main thread. A result is stored first, and the first attempt that
@@ -37,9 +37,9 @@ from ..engine.models import ModelFollower, Models
 from ..metrics import WorkerMetrics
 from . import watchdog
 from .claims import Claims
-from .job_readers import OF_THE_MOMENT, JobRead, JobReaders
 from .outcomes import Outcomes
 from .pacing import Pacer
+from .reader_threads import OF_THE_MOMENT, JobRead, JobReaders
 from .recovery import HEARTBEAT_SECONDS, RECOVERY_SECONDS
 from .reporting import Reporter
 from .rq_base import GaveUp, Result, RqBase

@@ -25,8 +25,8 @@ from tests.waiting import wait_until
 from worker.engine import models as models_of_a_worker
 from worker.engine.held_jobs import Claim
 from worker.engine.models import ModelFollower, Models, load_models
-from worker.queue.job_readers import JobRead, JobReaders
 from worker.queue.job_reading import ModelIsLoading
+from worker.queue.reader_threads import JobRead, JobReaders
 from worker.settings import WorkerSettings
 
 from .test_tasks import make_job
