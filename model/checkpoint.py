@@ -52,6 +52,11 @@ class Checkpoint:
         side_sha256: those of the files of its side networks: classifier and weaker network.
         classifier: the classifier that may guide sampling, if the model has one; in the same state as the network.
         weaker: the weaker version of the network, if the model has one; in the same state as the network.
+
+    Examples:
+        >>> checkpoint = load_checkpoint("checkpoints/fashion32")
+        >>> checkpoint.name, checkpoint.config.image_size, checkpoint.config.classes[7]
+        ('fashion32', 32, 'sneaker')
     """
 
     name: str
@@ -108,6 +113,15 @@ def save_checkpoint(
 
     Raises:
         CheckpointError: if a tensor is not finite in `dtype`; the older folder stays.
+
+    Examples:
+        >>> from tempfile import TemporaryDirectory
+        >>> from model.networks.configs import UNetConfig
+        >>> config = ModelConfig(UNetConfig(channels=8, channel_mult=(1,), head_channels=8, groups=8), image_size=8)
+        >>> with TemporaryDirectory() as folder:
+        ...     save_checkpoint(Path(folder, "mine"), config, build_network(config.network))
+        ...     load_checkpoint(Path(folder, "mine")).name
+        'mine'
     """
     assert (None if classifier is None else classifier.config) == config.classifier
     assert (weaker is None) == (config.weaker is None)
@@ -136,6 +150,10 @@ def load_checkpoint(folder: Path | str, *, device: torch.device | str = "cpu") -
 
     Raises:
         CheckpointError: if the folder cannot be served; the message names the file and what is wrong with it.
+
+    Examples:
+        >>> load_checkpoint("checkpoints/faces64").config.defaults.sampler
+        'dpmpp'
     """
     folder = Path(folder)
     if not is_folder(folder):

@@ -11,7 +11,15 @@ from __future__ import annotations
 
 
 class ModelError(Exception):
-    """Base of every error raised by this package."""
+    """Base of every error raised by this package.
+
+    Examples:
+        >>> try:
+        ...     raise PlanError("must lie between 1 and 1000", "steps", got=0)
+        ... except ModelError as error:
+        ...     print(error)
+        steps must lie between 1 and 1000, got 0
+    """
 
 
 class PlanError(ModelError, ValueError):
@@ -20,6 +28,11 @@ class PlanError(ModelError, ValueError):
     Attributes:
         parameter: name of the parameter at fault; None if no parameter of a request is.
         reason: what is wrong with the parameter, to be read after its name; without the value, which may be anything.
+
+    Examples:
+        >>> error = PlanError("must lie between 1 and 1000", "steps", got=0)
+        >>> str(error), error.parameter
+        ('steps must lie between 1 and 1000, got 0', 'steps')
     """
 
     def __init__(self, reason: str, parameter: str | None = None, *, got: object = None) -> None:
@@ -30,7 +43,15 @@ class PlanError(ModelError, ValueError):
 
 
 class CheckpointError(ModelError):
-    """The checkpoint folder is incomplete, damaged or of an unknown kind; the message names file and reason."""
+    """The checkpoint folder is incomplete, damaged or of an unknown kind; the message names file and reason.
+
+    Examples:
+        >>> from model import load_checkpoint
+        >>> load_checkpoint("nowhere")
+        Traceback (most recent call last):
+        model.errors.CheckpointError: there is no such folder
+        It was looked for at ...
+    """
 
 
 class CheckpointUnreadable(CheckpointError):

@@ -47,7 +47,12 @@ def networks_of(checkpoint: Checkpoint, label: int | None = None) -> Networks:
     Raises:
         PlanError: if the model draws from an image, has no such class, or needs a class and gets none.
 
-    Example: `sample(plan, **networks_of(checkpoint, 3), shape=checkpoint.config.shape, seeds=[7])`
+    Examples:
+        >>> from model import load_checkpoint
+        >>> clothes = load_checkpoint("checkpoints/fashion32")
+        >>> plan = clothes.config.plan(clothes.schedule, steps=2, guidance_scale=2.0, guidance_high=3.0)
+        >>> sample(plan, **networks_of(clothes, label=7), shape=(1, 32, 32), seeds=[7]).shape
+        torch.Size([1, 1, 32, 32])
     """
     config, classifier, weaker = checkpoint.config, checkpoint.classifier, checkpoint.weaker_version
     if config.condition is not None:
@@ -107,6 +112,13 @@ def sample(
 
     Raises:
         PlanError: if the plan needs a base or a guide, and there is none.
+
+    Examples:
+        >>> from model import NoiseSchedule, make_plan
+        >>> plan = make_plan(NoiseSchedule.linear(), sampler="ddim", steps=4)
+        >>> noise_free = lambda x_t, t: torch.zeros_like(x_t)  # stands for a network that predicts noise
+        >>> sample(plan, noise_free, shape=(3, 8, 8), seeds=[7, 8]).shape
+        torch.Size([2, 3, 8, 8])
     """
     steps = sample_steps(
         plan, denoiser, shape=shape, seeds=seeds, device=device, dtype=dtype, x_start=x_start, base=base, guide=guide
@@ -129,7 +141,15 @@ def sample_steps(
     base: Denoiser | None = None,
     guide: Guide | None = None,
 ) -> Iterator[tuple[float, Tensor, Tensor]]:
-    """Runs a plan as `sample` does; yields (timestep, x_t after the step, predicted x0) after each call."""
+    """Runs a plan as `sample` does; yields (timestep, x_t after the step, predicted x0) after each call.
+
+    Examples:
+        >>> from model import NoiseSchedule, make_plan
+        >>> plan = make_plan(NoiseSchedule.linear(), sampler="ddim", steps=2)
+        >>> noise_free = lambda x_t, t: torch.zeros_like(x_t)
+        >>> [timestep for timestep, x, x0 in sample_steps(plan, noise_free, shape=(3, 8, 8), seeds=[7])]
+        [500, 0]
+    """
     if plan.by_classifier and guide is None:
         raise PlanError("this plan has a classifier scale, so it needs a guide")
     if base is None and any(scale != 1.0 for scale in plan.scales):

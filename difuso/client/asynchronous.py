@@ -22,7 +22,12 @@ from .results import Facts, Price, Result
 
 
 class AsyncJob(AnyJob[Coroutine[Any, Any, "AsyncJob"], Coroutine[Any, Any, Result]]):
-    """A job on a server, as `AsyncClient` returns it."""
+    """A job on a server, as `AsyncClient` returns it.
+
+    Examples:
+        job = await client.submit("generate", n=4, steps=50)
+        faces = await job.images()
+    """
 
     async def events(self) -> AsyncIterator[Event]:
         """Yields like `Job.events`; `contextlib.aclosing` closes the connection if the iteration ends early."""
@@ -54,6 +59,11 @@ class AsyncClient(
         api_key: the API key, if the server has keys.
         timeout: seconds that a call may take in all, its job included; None for any time.
         transport: how requests are sent; by default over the network.
+
+    Examples:
+        async with AsyncClient("http://127.0.0.1:8000") as client:
+            faces = await client.generate(n=4, steps=50, seed=100)
+            faces[0].save("face.png")
     """
 
     def __init__(

@@ -42,6 +42,11 @@ class Problem:
         errors: for an invalid request: each `detail` with the `parameter`, `header`, `part` or `pointer` that is wrong.
         code: for a failed job: the reason, such as `timeout`.
         request_id: the id of the request in the server's log.
+
+    Examples:
+        >>> problem = Problem("/problems/overloaded", "Too much work is waiting", 429, "Try again.", "/generate")
+        >>> problem.status, problem.errors
+        (429, ())
     """
 
     type: str
@@ -61,6 +66,13 @@ class DifusoError(Exception):
         message: the explanation, for people.
         problem: the server's answer; None if the error is not one.
         retry_after: seconds after which another try may succeed; None if the server has not said.
+
+    Examples:
+        >>> try:
+        ...     raise Overloaded("The limit is 600 s.", retry_after=30)
+        ... except DifusoError as error:
+        ...     print(error, error.retry_after)
+        The limit is 600 s. 30
     """
 
     may_pass: ClassVar[bool] = False  # whether the client tries again
@@ -76,7 +88,12 @@ class Unreachable(DifusoError):
 
 
 class TimedOut(DifusoError):
-    """The job has not ended within the time."""
+    """The job has not ended within the time.
+
+    Examples:
+        >>> TimedOut("5f0c").job_id
+        '5f0c'
+    """
 
     def __init__(self, job_id: str) -> None:
         super().__init__(f"the job {job_id} has not ended within the timeout")

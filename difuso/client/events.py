@@ -28,6 +28,11 @@ class Progress:
         done, total: network calls of all images.
         position: the number of jobs ahead; None unless it is queued.
         eta_seconds: the time until it is done; None if unknown.
+
+    Examples:
+        >>> progress = Progress("running", done=20, total=200)
+        >>> f"{progress.done / progress.total:.0%}"
+        '10%'
     """
 
     state: State
@@ -45,6 +50,12 @@ class Preview:
         index: the image's place among those of the job.
         done: the network calls of all images of the job so far.
         png: the image as a PNG file.
+
+    Examples:
+        >>> with open("docs/images/faces.png", "rb") as file:
+        ...     preview = Preview(index=0, done=20, png=file.read())
+        >>> preview.image.format
+        'PNG'
     """
 
     index: int
@@ -62,6 +73,10 @@ class Ended:
 
     Attributes:
         facts: the job as GET /jobs/{id} shows it.
+
+    Examples:
+        >>> Ended("succeeded", {"id": "5f0c", "state": "succeeded"}).state
+        'succeeded'
     """
 
     state: State

@@ -28,6 +28,10 @@ def file_of(image: ImageLike) -> bytes:
     Raises:
         OSError: if there is no such file.
         TypeError: if it is something else, or an array or a Pillow image (modes I and F) of other numbers.
+
+    Examples:
+        >>> file_of(np.zeros((8, 8, 3), np.uint8))[1:4]
+        b'PNG'
     """
     if isinstance(image, bytes):
         return image

@@ -28,6 +28,12 @@ class Result(Sequence[Image.Image]):
         facts: the job as GET /jobs/{id} shows it.
         trace: the floats of the moments that `trace` named, as numpy arrays by name; empty if it named none. `x_t` and
             `x_0` have the shape (N, K, H, W, C), and `timesteps` and `alphas_cumprod` (K,).
+
+    Examples:
+        >>> with open("docs/images/faces.png", "rb") as file:
+        ...     result = Result([file.read()], manifest={}, facts={"id": "5f0c"})
+        >>> len(result), result[0].mode, result.pixels.ndim
+        (1, 'RGB', 4)
     """
 
     def __init__(
@@ -104,6 +110,11 @@ class Price:
         task: the parameters of this kind of job only; None if it has none.
         cost: what the request takes of an API key's limits, in image-steps; None from an older server.
         stored_bytes: the most bytes that it leaves in the server's store; None from an older server.
+
+    Examples:
+        >>> price = Price("generate", "faces64", image_steps=200, images=4, seconds=6.1, eta_seconds=None, params={})
+        >>> price.image_steps / price.images
+        50.0
     """
 
     kind: str

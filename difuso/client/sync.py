@@ -22,7 +22,12 @@ from .results import Facts, Price, Result
 
 
 class Job(AnyJob["Job", Result]):
-    """A job on a server, as `Client` returns it."""
+    """A job on a server, as `Client` returns it.
+
+    Examples:
+        job = client.submit("generate", n=4, steps=50)
+        faces = job.images()
+    """
 
     def events(self) -> Iterator[Event]:
         """Yields progress and previews as they come, and at last `Ended`. A broken connection is made again.
@@ -52,6 +57,11 @@ class Client(Requests[Result, Job, Price, dict[str, Any]]):
         api_key: the API key, if the server has keys.
         timeout: seconds that a call may take in all, its job included; None for any time.
         transport: how requests are sent; by default over the network.
+
+    Examples:
+        with Client("http://127.0.0.1:8000") as client:
+            faces = client.generate(n=4, steps=50, seed=100)
+            faces[0].save("face.png")
     """
 
     def __init__(

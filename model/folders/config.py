@@ -61,6 +61,12 @@ class ModelConfig:
         defaults: sampler settings for requests that name none.
         plans: sampler settings by name, for requests that name them instead.
         training: how the model was trained; free JSON, for people.
+
+    Examples:
+        >>> from model.networks.configs import UNetConfig
+        >>> config = ModelConfig(UNetConfig(), image_size=(32, 48), defaults=SamplerDefaults(sampler="ddim", steps=4))
+        >>> tuple(config.shape), len(config.plan(config.schedule.build()))
+        ((3, 32, 48), 4)
     """
 
     network: NetworkConfig

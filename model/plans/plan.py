@@ -62,6 +62,11 @@ class Plan:
         timesteps: the timesteps at which the network is called, in order, shape (K,); fractional only on a Karras grid
             and in a list.
         table: the coefficients, float64, shape (K, 13), one row per call; see `Column`.
+
+    Examples:
+        >>> plan = make_plan(NoiseSchedule.linear(), sampler="ddim", steps=4)
+        >>> plan.timesteps, plan.stochastic
+        ((750, 500, 250, 0), False)
     """
 
     timesteps: tuple[float, ...]
@@ -123,6 +128,10 @@ def make_plan(
 
     Raises:
         PlanError: if no such run exists; the message names the parameter and its limits.
+
+    Examples:
+        >>> len(make_plan(NoiseSchedule.cosine(), sampler="dpmpp", spacing="trailing", steps=25, prediction="v"))
+        25
     """
     settings = settings or Settings()
     if choices:

@@ -27,6 +27,13 @@ class NoiseSchedule:
 
     Raises:
         PlanError: if a beta lies outside (0, 1].
+
+    Examples:
+        >>> schedule = NoiseSchedule.linear()
+        >>> schedule.num_train_timesteps
+        1000
+        >>> f"{schedule.sigmas[-1]:.1f}"  # the noise of the last timestep, in units of the image's
+        '157.4'
     """
 
     betas: FloatTable

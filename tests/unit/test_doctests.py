@@ -1,0 +1,47 @@
+"""The examples of the public classes and functions, and of the README, run and print what they say."""
+
+from __future__ import annotations
+
+import doctest
+import inspect
+import re
+import sys
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+import pytest
+
+import difuso.client
+import model
+
+ROOT = Path(__file__).parents[2]
+PUBLIC = [getattr(package, name) for package in (model, difuso.client) for name in package.__all__]
+DOCUMENTED = [each for each in PUBLIC if inspect.isclass(each) or inspect.isfunction(each)]
+MODULES = sorted({each.__module__ for each in DOCUMENTED})
+NEED_A_SERVER = {"difuso.client.sync", "difuso.client.asynchronous"}
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_the_examples_of_a_module_run(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    failed, tried = doctest.testmod(sys.modules[name], optionflags=doctest.ELLIPSIS)
+    assert not failed
+    assert bool(tried) is (name not in NEED_A_SERVER)
+
+
+@pytest.mark.parametrize("public", DOCUMENTED, ids=lambda public: public.__name__)
+def test_whatever_is_public_and_not_an_error_has_an_example(public: Any) -> None:
+    is_error = inspect.isclass(public) and issubclass(public, Exception)
+    assert is_error or "Examples:" in public.__doc__
+
+
+def test_the_readme_draws_images_without_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    blocks = re.findall(r"(?:^    .*\n|^\n)+", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    programs = [dedent(block) for block in blocks if "from model import" in block]
+    assert len(programs) == 2
+    for program in programs:
+        found: dict[str, Any] = {}
+        exec(re.sub(r"steps=\d+", "steps=2", program), found)  # more steps would prove no more
+        assert len(found["images"]) == 2
