@@ -33,7 +33,7 @@ SHEET_COLOUR = "white"
 
 
 def describe(manifest: Manifest) -> dict[str, Any]:
-    """Returns all that is needed to make the images again; nothing else, so that equal requests get equal bytes."""
+    """Returns what is needed to make the images again, and nothing else, so that equal requests get equal bytes."""
     job = manifest.job
     images = [
         {
@@ -61,7 +61,7 @@ def describe(manifest: Manifest) -> dict[str, Any]:
 def sheet(
     manifest: Manifest, pngs: list[bytes], ends: Sequence[bytes] = (), trace: bytes | None = None
 ) -> tuple[bytes, str]:
-    """Returns a single image as it is, several as a contact sheet, and a passage as a row between its ends."""
+    """Returns a single image unchanged, several as a contact sheet, and a passage as a row between its ends."""
     if len(pngs) == 1:
         return pngs[0], ""
     images = _opened([*ends[:1], *pngs, *ends[1:]], bits=manifest.job.bits)
@@ -72,7 +72,7 @@ def sheet(
 
 
 def _opened(pngs: Sequence[bytes], *, bits: int) -> list[Image.Image]:
-    """Returns images that have the bits of the job each, as those of its request need not have."""
+    """Returns the images with the bits of the job; those of its request may have others."""
     return [_with_bits(Image.open(io.BytesIO(png)), bits) for png in pngs]
 
 
@@ -104,7 +104,7 @@ def _side_by_side(images: Sequence[Image.Image], columns: int) -> Image.Image:
 def animation(
     manifest: Manifest, pngs: list[bytes], ends: Sequence[bytes] = (), trace: bytes | None = None
 ) -> tuple[bytes, str]:
-    """Returns the images, or the moments of the trace, as an animated PNG that runs there and back, for ever.
+    """Returns the images, or the moments of the trace, as an animated PNG that runs forwards and backwards, for ever.
 
     An animated PNG compresses frames as a PNG compresses its image, so the compressed pixels are copied unchanged.
     """

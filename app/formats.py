@@ -16,7 +16,7 @@ Encoder = Callable[[Manifest, list[bytes], Sequence[bytes], bytes | None], tuple
 
 
 class Format(StrEnum):
-    """A media type and its encoder. If an Accept header likes several equally, the last of them here is chosen.
+    """A media type and its encoder. If an Accept header prefers several equally, the last of them here is chosen.
 
     Attributes:
         extension: the extension of file names.

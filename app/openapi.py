@@ -1,4 +1,4 @@
-"""The OpenAPI description as a whole: what FastAPI cannot say route by route."""
+"""The parts of the OpenAPI description that FastAPI cannot make route by route."""
 
 from __future__ import annotations
 

@@ -102,8 +102,7 @@ def enlarging(
 def weight_of(config: ModelConfig) -> int:
     """Returns the image-steps that a call of a conditional model for one image counts as.
 
-    It is the number of images of the size that the model draws from that have its pixels: four if it doubles height
-    and width.
+    It is the ratio of the pixels of the two sizes: four if the model doubles height and width.
     """
     assert config.condition_shape is not None
     return math.ceil((config.shape.height / config.condition_shape.height) ** 2)

@@ -125,14 +125,14 @@ def read_catalog(folder: Path, default: str | None = None, *, before: Catalog | 
 
     Args:
         default: the model of requests without `model`; None for the first by name.
-        before: the catalog until now. A model stays as it is there while its folder cannot be read.
+        before: the catalog until now. A model keeps its entry while its folder cannot be read.
     """
     before = before or Catalog({}, {})
     catalog = Catalog({}, passed_over(folder), default)
     for path in model_folders(folder):
         try:
             catalog.models[path.name] = _read(path)
-        except Exception as error:  # whatever is wrong with one folder, the others are served
+        except Exception as error:  # a fault of one folder must not stop the others
             _note(catalog, before, path.name, error)
     if default is not None and default not in catalog.models:
         known = ", ".join(catalog.models) or "none"
@@ -141,7 +141,7 @@ def read_catalog(folder: Path, default: str | None = None, *, before: Catalog | 
 
 
 def _note(catalog: Catalog, before: Catalog, name: str, error: Exception) -> None:
-    """Notes in a catalog that a folder could not be read. The log tells only what clients are not told, and once."""
+    """Notes in a catalog that a folder could not be read. The log says once what clients are not told."""
     reason, kept = reason_of(error), None
     if may_pass(error):
         catalog.passing[name] = reason

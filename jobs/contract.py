@@ -97,7 +97,7 @@ class Job(Frozen):
         accepted_at: the time of acceptance, in seconds since the epoch.
         timeout: the time limit for its run, in seconds.
         owner: the name of the API key of the request; None if the server has no keys.
-        tag: the client's own word, by which it finds its jobs again; nothing that is drawn depends on it.
+        tag: the client's own word, by which it finds its jobs again; it changes no image.
         trace: the network calls after which x_t and the predicted image are kept, from 1 on; they change no image.
         bits, planes: of each image in the answer; `Shape.planes`, as the front end knew the model.
         request_id: the id of the HTTP request, for the logs of all processes.

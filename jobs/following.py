@@ -46,7 +46,7 @@ class CatalogFollower:
     def look(self) -> bool:
         """Reads the catalog again, and returns True, if the folder has changed or a model in it could not be read.
 
-        That waits until the folder is as it was at the last look, so that one that is still being written is not read.
+        It waits until the folder has not changed since the last look, so that a half-written folder is not read.
         """
         before, self._seen = self._seen, self._marks()
         if self._seen != before or (self._seen == self._read_of and not self.catalog.passing):

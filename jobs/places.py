@@ -1,4 +1,4 @@
-"""Where difuso looks for models and keeps its state, where no setting says so."""
+"""The default places of models and of difuso's state."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def default_models_dir() -> Path:
 
 
 def default_state_dir() -> Path:
-    """Returns var/ of the clone that runs if one stands in it, or the platform's folder for the state of programs."""
+    """Returns var/ of the running clone if the working directory is in it, else the platform's folder for state."""
     if (CLONE / "pyproject.toml").is_file() and Path.cwd().is_relative_to(CLONE):
         return CLONE / "var"
     return user_state_path("difuso", appauthor=False)

@@ -19,7 +19,7 @@ def _redis_url(url: str) -> str:
 
 
 class SharedSettings(BaseSettings):
-    """What every process of one installation is told. Except for REDIS_URL, a variable is DIFUSO_ and the name."""
+    """The settings of every process of one installation. Except for REDIS_URL, a variable is DIFUSO_ and the name."""
 
     model_config = SettingsConfigDict(env_prefix="DIFUSO_", frozen=True, populate_by_name=True)
 

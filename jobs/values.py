@@ -13,7 +13,7 @@ Planes = Annotated[int, Field(ge=1, le=MAX_CHANNELS)]  # see `Shape.planes`
 
 
 def require_written(schema: dict[str, Any], kind: type[BaseModel]) -> None:
-    """Tells in a JSON schema that the fields which are always written are always there, whether they must be or not."""
+    """Marks in a JSON schema as required the fields that are always written, even those with a default."""
     fields = kind.model_fields.items()
     schema["required"] = [name for name, field in fields if field.default is not None and field.exclude_if is None]
 

@@ -14,7 +14,7 @@ DEVICE = re.compile(r"auto|cpu|mps|cuda(:(0|[1-9][0-9]?))?")
 
 
 class DeviceMissing(Exception):
-    """The device of DIFUSO_DEVICE is none that torch can use here; the message says what to do."""
+    """Torch cannot use the device of DIFUSO_DEVICE here; the message says what to do."""
 
 
 def _device(name: str) -> str:

@@ -1,1 +1,1 @@
-"""HTTP: connections, headers, keys and problems, whatever is asked for."""
+"""HTTP: connections, headers, keys and problems, for every request."""

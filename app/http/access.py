@@ -1,6 +1,6 @@
 """API keys on requests: a dependency of routers, so that it guards exactly the routes that answer.
 
-A middleware would have to guess from a path or a Host header which route will answer, and some have guessed wrong.
+A middleware would have to guess the route from a path or a Host header, and some middlewares have guessed wrong.
 """
 
 from __future__ import annotations

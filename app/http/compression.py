@@ -1,4 +1,4 @@
-"""Compression of what is the same for everybody: the pages with their files, and the OpenAPI description."""
+"""Compression of answers that are the same for everybody: the pages with their files, and the OpenAPI description."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ FILES = "/static/"
 class Compression:
     """Compresses these answers where the client accepts gzip.
 
-    All others stay as they are: images and archives are compressed already, events must not wait, and the length of a
+    Others are sent uncompressed: images and archives are compressed already, events must not wait, and the length of a
     compressed answer can tell a stranger what is in it.
     """
 

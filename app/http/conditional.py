@@ -1,4 +1,4 @@
-"""Conditional requests: what a client knows already, by its If-None-Match header, is not sent again."""
+"""Conditional requests: an answer that a client already has, by its If-None-Match header, is not sent again."""
 
 from __future__ import annotations
 

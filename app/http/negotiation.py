@@ -74,7 +74,7 @@ class Preference:
 
 
 def read_preference(prefer: str | None, *, longest: float) -> Preference:
-    """Reads the Prefer header of a request for a new job, which waits as long as it may unless it says otherwise.
+    """Reads the Prefer header of a request for a new job, which by default waits as long as the server allows.
 
     Preferences that are unknown or malformed are ignored, as the RFC demands. `respond-async` alone means no wait; with
     `wait` it means a wait of that length.
@@ -93,15 +93,15 @@ def read_preference(prefer: str | None, *, longest: float) -> Preference:
 
 
 def read_patience(prefer: str | None, *, longest: float) -> Preference:
-    """Reads the Prefer header of a request about a job, which waits only if it says so; see `read_preference`."""
+    """Reads the Prefer header of a request about a job, which by default does not wait; see `read_preference`."""
     seconds = _wait(_preferences(prefer), longest)
     return Preference(0.0, None) if seconds is None else Preference(seconds, f"wait={seconds:.0f}")
 
 
 def _preferences(prefer: str | None) -> dict[str, str]:
-    """Returns the values by name; of a preference that is given several times, the first.
+    """Returns the values by name; the first one of a preference that is given several times.
 
-    Malformed ones and parameters are left out. A value may be a quoted string, which may hold commas and semicolons.
+    Malformed preferences and parameters are left out. A value may be a quoted string, with commas and semicolons.
     """
     wanted: dict[str, str] = {}
     for preference in PREFERENCES.findall(prefer or ""):

@@ -176,7 +176,7 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
 
 
 def answer(request: Request, error: Exception) -> Response:
-    """Returns the problem of an exception, without the exception's own text unless that was written for callers."""
+    """Returns the problem of an exception, with the exception's own text only if it was written for callers."""
     if isinstance(error, HTTPException):
         code = error.status_code
         headers = {**(error.headers or {}), **(_allowed(request) if code == 405 else {})}

@@ -101,10 +101,10 @@ def refusal(reports: Sequence[ModelReport]) -> str | None:
 
 
 def check_served(model: str, reports: Sequence[ModelReport]) -> None:
-    """Returns unless every live worker refuses the model.
+    """Raises if every live worker refuses the model.
 
     Raises:
-        ModelUnavailable: if every one does; with the first worker's reason.
+        ModelUnavailable: with the first worker's reason.
     """
     reason = refusal(reports)
     if reason is not None:

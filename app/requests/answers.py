@@ -138,12 +138,12 @@ def finished(status: JobStatus, store: ResultStore) -> Manifest:
 
 
 def poll_seconds(status: JobStatus) -> int:
-    """Returns after how many seconds to look again: when the job should be done, but LONGEST_POLL at most."""
+    """Returns the seconds until the next poll: until the job should be done, but at most LONGEST_POLL."""
     return 2 if status.eta_seconds is None else min(LONGEST_POLL, max(1, math.ceil(status.eta_seconds)))
 
 
 def _ends(manifest: Manifest, store: ResultStore) -> list[bytes]:
-    """Returns the two images between which an interpolation lies; none if it lies between seeds, or is another job.
+    """Returns the two images between which an interpolation lies; none for one between seeds, and for other jobs.
 
     Raises:
         ResultExpired: if they were deleted.

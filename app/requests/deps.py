@@ -98,7 +98,7 @@ StatusDep = Annotated[JobStatus, Depends(_status)]
 
 
 async def _accept(request: Request) -> Accept:
-    """Returns the Accept header, or refuses what no images could satisfy before anything else is looked at."""
+    """Returns the Accept header; refuses one that no images could satisfy before anything else is read."""
     header = ", ".join(request.headers.getlist("accept"))
     choose_format(header)
     return Accept(header)

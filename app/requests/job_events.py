@@ -1,6 +1,6 @@
 """The events of a job as server-sent events, which a browser's EventSource can follow across interruptions.
 
-An id says what a client knows after the event, so that a client that connects again with it gets what is new only.
+An id says what a client knows after the event. So a client that connects again with it gets only later events.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ class Watcher:
     ) -> AsyncGenerator[JobStatus | Preview, None]:
         """Yields the job's status at once, at every event and every few seconds, until the job or this process ends.
 
-        While the queue does not answer, the wait goes on, because the job was accepted.
+        While the queue does not answer, the wait continues, because the job was accepted.
 
         Args:
             previews: whether to yield its unfinished images, too.

@@ -102,7 +102,7 @@ class Interpolate(WithImages, total=False):
     mode: Literal["ddpm", "ddim"]
     """Noise and mix, or invert and follow the arc."""
     noise: Literal["shared", "independent", "rescaled"]
-    """Noise of both images; ddpm only."""
+    """Noise of the two images; ddpm only."""
 
 
 class Denoise(WithImages, total=False):

@@ -1,6 +1,6 @@
 """Arrays of pixels that are sent as .npy or .npz files, which can have any number of channels.
 
-NumPy's own reader would unpickle objects and take memory for whatever a header states, so only the header is its work.
+NumPy's own reader would unpickle objects, and allocate whatever a header states. So NumPy reads only the header.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Untrusted images: they are decoded, made upright and opaque, and fitted to a model.
 
-Every image becomes sRGB on a white ground, of 8 bits but for grey of 16. It is encoded as a new PNG, which holds its
+Every image becomes sRGB on a white ground, of 8 bits, or 16 for deep grey. It is encoded as a new PNG, which holds its
 pixels and nothing else of the file; equal pixels give equal bytes. An image of other than 1 or 3 channels becomes grey
 planes in one PNG (`Shape.planes`).
 """

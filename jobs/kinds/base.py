@@ -58,7 +58,7 @@ class Task(Frozen):
         return params.n * params.calls(guided_steps)
 
     def abreast(self, params: SamplingParams) -> float:
-        """Returns how many images step side by side, on average over the run."""
+        """Returns the average number of images that step side by side over the run."""
         return params.n
 
     def seed(self, params: SamplingParams, index: int) -> int:

@@ -48,7 +48,7 @@ class InterpolateQuery(ImageQuery):
     t: int | None = Field(default=None, ge=0, description="timestep to which both images are noised or inverted")
     mode: Literal["ddpm", "ddim"] = Field(default="ddpm", description="noise and mix, or invert and follow the arc")
     noise: Literal["shared", "independent", "rescaled"] = Field(
-        default="shared", description="noise of both images; ddpm only"
+        default="shared", description="noise of the two images; ddpm only"
     )
 
     @property
@@ -90,7 +90,7 @@ class Interpolation(Task):
         return self.depth
 
     def image_steps(self, params: SamplingParams, guided_steps: int | None = None) -> int:
-        """Returns the work of the job; an inversion is an image more, by one call less and unguided by a classifier.
+        """Returns the work of the job. An inversion counts as an image, with one call less and without a classifier.
 
         Where guidance acts on an interval, an inversion is taken to have as many guided calls as an image: its own grid
         may have a few more or less.
@@ -102,7 +102,7 @@ class Interpolation(Task):
         return drawn + 2 * inversion.calls(None if guided_steps is None else min(guided_steps, inversion.steps))
 
     def abreast(self, params: SamplingParams) -> float:
-        """Returns how many images step side by side on average: both inversions first, then all images."""
+        """Returns the average number of images that step side by side: the two inversions first, then all images."""
         if self.mode == "ddpm":
             return params.n
         there, back = params.steps - 1, params.steps
@@ -150,8 +150,8 @@ def _between_images(query: InterpolateQuery, model: ModelInfo) -> Prepared:
 def _between_noises(query: InterpolateQuery, model: ModelInfo, depth: int) -> Prepared:
     """Completes a request that inverts its images.
 
-    By default they are drawn by the solver and on the grid that inverted them, where the way back is nearest to the way
-    there.
+    By default they are drawn by the solver and on the grid that inverted them, because this reverses the inversion
+    best.
     """
     if depth == 0:
         raise RequestRefused("t", "Input should be at least 1 with mode ddim")
@@ -185,7 +185,7 @@ def _between_seeds(query: InterpolateQuery, model: ModelInfo) -> Prepared:
 def _without_noise(query: InterpolateQuery, model: ModelInfo, where: str, *, start: int | None = None) -> Filled:
     """Fills in a query with eta 0, and with ddim where the model's own sampler draws noise all the same.
 
-    A plan is taken as it is, or refused.
+    A plan is used unchanged, or refused.
     """
     if query.plan is None:
         always_noisy = query.sampler is None and SAMPLERS[model.config.defaults.sampler].always_noisy

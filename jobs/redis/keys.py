@@ -21,7 +21,7 @@ def progress(job_id: str) -> str:
 
 
 def timesteps(job_id: str) -> str:
-    """String: the timesteps of a job's network calls (JSON list), written once, since they may be long."""
+    """String: the timesteps of a job's network calls (JSON list), written once, because they may be long."""
     return f"difuso:timesteps:{job_id}"
 
 

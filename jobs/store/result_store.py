@@ -50,7 +50,7 @@ class ResultStore:
         url: a path, or an fsspec URL such as `file:///var/lib/difuso` or `s3://bucket/prefix`.
 
     Attributes:
-        readers: the number of threads that read at once as much as can be read.
+        readers: the number of threads beyond which reading is no faster.
     """
 
     def __init__(self, url: str) -> None:

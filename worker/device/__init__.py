@@ -1,1 +1,1 @@
-"""How a network is called on this machine: on which cores, compiled, as CUDA graphs."""
+"""How this machine calls a network: on which cores, compiled, as CUDA graphs."""

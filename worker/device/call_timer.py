@@ -1,4 +1,4 @@
-"""The time of network calls, which a GPU computes while the host goes on."""
+"""The time of network calls, which a GPU computes while the host continues."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class _Pending(NamedTuple):
 class CallTimer:
     """Makes the network calls of one model and finds how long each took.
 
-    On a GPU that is known one call later: while it computes a call, the host prepares and queues the next, and waits
-    only for the call before that. If it were further ahead, a new job would just wait longer.
+    On a GPU the time is known one call later. While the GPU computes a call, the host prepares and queues the next one,
+    and waits only for the call before. If the host were further ahead, a new job would only wait longer.
 
     Args:
         device: the device that computes.
@@ -46,7 +46,7 @@ class CallTimer:
     def __call__(self, call: Callable[[], Tensor], *, rows: int, bucket: int) -> tuple[Tensor, TimedCall | None]:
         """Returns the output of a call, and a call whose time has become known, if any.
 
-        That is this one, or on a GPU the one before.
+        It is this call, or on a GPU the one before.
         """
         if self._device.type != "cuda":
             begun = time.perf_counter()

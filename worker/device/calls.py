@@ -1,4 +1,4 @@
-"""How a network is called: with what it is told by position, and with a batch of one of the sizes in use."""
+"""How a network is called: with arguments by position, and with a batch of one of the sizes in use."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def by_position(
     names: Sequence[str],
     compiled: Mapping[int, Callable[..., Tensor]],
 ) -> Callable[..., Tensor]:
-    """Moves a denoiser to its device; returns it as a function that takes what it is told by position.
+    """Moves a denoiser to its device; returns it as a function that takes all arguments by position.
 
     Args:
         names: the names of its arguments except x_t and t.

@@ -1,8 +1,8 @@
 """Networks compiled for this machine ahead of time: `difuso compile` writes them, workers load them in a moment.
 
-A file holds the code of one batch size and no weights, so that a retrained model needs no other files. It depends on
-all that the name of its folder is made of. It is machine code: whoever can write here can run code as the worker, so a
-folder that others can write to is left alone.
+A file holds the code of one batch size and no weights, so a retrained model can use the same files. The name of its
+folder contains all that the code depends on. It is machine code: whoever can write here can run code as the worker, so
+a folder that others can write to is ignored.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class NoGain(Exception):
 
 
 def folder_of(config: ModelConfig, root: Path) -> Path:
-    """Returns the folder of a network's files: another one for each network, torch, kind of processor and team."""
+    """Returns the folder of a network's files: one for each network, torch, kind of processor and team."""
     facts = {
         "difuso": version("difuso"),
         "network": dataclasses.asdict(config.network),
@@ -123,8 +123,8 @@ def _compile(checkpoint: Checkpoint, size: int, folder: Path) -> Path:
 def load_compiled(checkpoint: Checkpoint, root: Path, slots: int) -> tuple[dict[int, Network], dict[int, Network]]:
     """Loads the compiled networks of a checkpoint by batch size, up to the first that holds so many slots.
 
-    There are none if nothing was compiled for it here, or if what was compiled does not do. The network moves to the
-    memory format that it was compiled in.
+    There are none if nothing was compiled for it here, or if the files do not fit. The network moves to the memory
+    format in which it was compiled.
 
     Returns:
         Its own, and the weaker ones that guide it. Without those of a weaker network its own are not used either.

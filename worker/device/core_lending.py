@@ -1,8 +1,8 @@
 """Two workers that share two cores: one that has work alone may compute on both.
 
-Each worker has two files. It locks the first for as long as it has work. The second is locked by whoever computes on
-its core: by itself for as long, or by the other for one call of a network. The system frees the locks of a process that
-dies.
+Each worker has two files. It locks the first for as long as it has work. Whoever computes on its core locks the second:
+the worker itself while it has work, or the other worker for one call of a network. The system frees the locks of a
+dead process.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ class OwnCore:
         self._patience = PATIENCE_SECONDS
 
     def take(self) -> None:
-        """Takes the core, for one holder more; waits for the network call for which the neighbour has borrowed it.
+        """Takes the core for one more holder; waits for the network call for which the neighbour has borrowed it.
 
-        Not for longer than PATIENCE_SECONDS: the neighbour may be frozen. Then both use the core.
+        It waits at most PATIENCE_SECONDS, because the neighbour may be frozen. After that both workers use the core.
         """
         if self._files is None:
             return
@@ -78,7 +78,7 @@ class Neighbour:
 
     @contextmanager
     def at_rest(self) -> Iterator[bool]:
-        """Borrows the neighbour's core for the length of a block; yields False, and has not, if it has work."""
+        """Borrows the neighbour's core for the length of a block; yields False, and borrows nothing, if it has work."""
         if self._files is None:
             yield True
             return

@@ -19,7 +19,7 @@ Result = TypeVar("Result")
 
 @cache
 def all_cores() -> int:
-    """The number of cores that torch uses, unless a thread says otherwise; call it before any thread does."""
+    """The number of cores that torch uses by default; call it before any thread changes that."""
     return torch.get_num_threads()
 
 
@@ -29,7 +29,7 @@ def use_all_cores() -> None:
 
 
 def use_one_core() -> None:
-    """Lets this thread compute alone; and those that begin later, until another says otherwise."""
+    """Lets this thread, and those that begin later, compute with one core, until `use_all_cores` is called."""
     all_cores()
     _use(1)
 
@@ -40,6 +40,6 @@ def _use(cores: int) -> None:
 
 
 def in_a_thread_that_ends(call: Callable[[], Result]) -> Result:
-    """Returns what a call returns that computes with all cores, and leaves no OpenMP threads behind."""
+    """Returns the result of a call that computes with all cores, and leaves no OpenMP threads behind."""
     with ThreadPoolExecutor(1, "loader", initializer=use_all_cores) as pool:
         return pool.submit(call).result()

@@ -33,7 +33,7 @@ class GraphRecorder:
     stream on which no other one records (PyTorch issue 193402).
 
     Raises:
-        RuntimeError: if there are too many others.
+        RuntimeError: if there are too many other recorders.
     """
 
     _alive: ClassVar[WeakSet[GraphRecorder]] = WeakSet()
@@ -48,7 +48,7 @@ class GraphRecorder:
         """Records a call with a batch of this shape.
 
         Raises:
-            RuntimeError: if the network does what a graph cannot hold, such as to look at a result on the CPU.
+            RuntimeError: if the network does what a graph cannot hold, such as reading a result on the CPU.
         """
         # The inner one puts the stream of this thread back if the recording fails, which PyTorch's own context forgets.
         with torch.cuda.device(self._device), torch.cuda.stream(torch.cuda.current_stream(self._device)):
@@ -90,7 +90,7 @@ class GraphedNetwork:
         batch: Sequence[Tensor],
         sizes: Sequence[int],
     ) -> None:
-        self._record = record  # kept, for its stream is taken as long as it lives
+        self._record = record  # kept, because its stream is taken as long as it lives
         self._recordings: dict[int, Recording] = {}
         for size in sorted(sizes, reverse=True):  # the memory of a large one holds the small ones, too
             self._recordings[size] = record(network, [torch.zeros_like(each[:size]) for each in batch])
@@ -108,7 +108,7 @@ class GraphedNetwork:
 
 
 def graphed(network: Network, device: torch.device, batch: Sequence[Tensor], sizes: Sequence[int]) -> Network:
-    """Returns a network as graphs, or as it is if it cannot be recorded; see `GraphedNetwork`.
+    """Returns a network as graphs, or unchanged if it cannot be recorded; see `GraphedNetwork`.
 
     Raises:
         AcceleratorError: if the device was lost.

@@ -1,8 +1,8 @@
 """Which cores of a CPU compute a network: all of them together, or one while the others are busy.
 
-Threads that compute together wait for the slowest after each of a network's hundreds of layers. While another process
-has one of the cores, they take many times as long, and one core alone is faster. So workers that have a core each, and
-all have work, compute on their own; one that has work alone takes all cores.
+Threads that compute together wait for the slowest one after each of a network's hundreds of layers. While another
+process has one of the cores, they take many times as long, and one core alone is faster. So workers with one core each
+compute on their own while all have work. A worker that has work alone takes all cores.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class ParallelNetwork:
             torch.set_num_threads(self._own_cores)
 
     def _learn(self, size: int, seconds: float) -> None:
-        """Keeps the average slowness: as many times as there are cores, one core is not slower than all of them."""
+        """Keeps the average slowness. If N cores are N times as slow as usual, one core alone is not slower."""
         fastest = self._fastest[size] = min(seconds, self._fastest.get(size, seconds))
         slowness = min(seconds / fastest, 2.0 * self._cores)  # so that a single pause is not enough
         self._slowness += WEIGHT * (slowness - self._slowness)

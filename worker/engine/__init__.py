@@ -1,1 +1,1 @@
-"""The jobs in flight: whose trajectories share the next step, and what becomes of those that ended."""
+"""The jobs in flight: whose trajectories share the next step, and the results of those that ended."""

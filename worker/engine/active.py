@@ -38,17 +38,17 @@ class Stage(NamedTuple):
 
     @property
     def left(self) -> int:
-        """Number of image-steps still to do, each of which is one of the model's."""
+        """Number of image-steps of the model still to do."""
         return sum(t.left for wave in self.waves for t in wave)
 
     @property
     def rounds(self) -> int:
-        """Number of steps still to come if every image got a slot in each; images that wait for others come later."""
+        """Number of steps still to come if each gives every image a slot; images that wait for others come later."""
         return sum(max((len(t.plan) - t.row for t in wave), default=0) for wave in self.waves)
 
     @property
     def alone(self) -> float:
-        """Seconds that it takes if the model has no other job."""
+        """Seconds that the job takes if the model has no other."""
         idle = max(self.left / self.runner.rate, self.rounds * self.runner.step_seconds)
         return idle * self.runner.slowness.factor
 
@@ -171,8 +171,8 @@ def activate(
 
     Raises:
         PlanError: if the model has no such run.
-        JobUnreadable: if the model has no such class or needs one and gets none, or if its images, its trace or its
-            second stage do not fit.
+        JobUnreadable: if the class is unknown or missing, or if the job's images, its trace or its second stage do not
+        fit.
     """
     params = job.params
     for label in {params.label_of(index) for index in range(params.n)}:
@@ -208,7 +208,7 @@ def _keep(job: Job, runner: Runner, start: JobStart) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Finished:
-    """All steps of a job are made, though a GPU may still compute the last; or it cannot go on because of `error`."""
+    """All steps of a job are made, though a GPU may still compute the last; or it failed because of `error`."""
 
     active: ActiveJob
     error: BaseException | None = None

@@ -1,4 +1,4 @@
-"""The reasons for which a job can end without images."""
+"""The reasons why a job can end without images."""
 
 from __future__ import annotations
 

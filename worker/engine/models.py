@@ -26,8 +26,8 @@ from ..stepping.runner import CPU_SLOTS, Runner, pick_device
 
 log = logging.getLogger(__name__)
 
-# Times as long as a try that failed took, until the next of the same files. Each takes cores and memory from what is
-# served, and a card that is too small for two versions stays so.
+# The pause before the same files are tried again, in durations of the failed try. Each try takes cores and memory from
+# the served models, and a card that is too small for two versions stays too small.
 REST = 10
 
 
@@ -40,7 +40,7 @@ class Models:
         refused: the reason for each folder that could not be loaded; an earlier version may still be served.
         loaded: the marks of all folders that were loaded or refused, by name.
         seen: the marks of all folders at the last look, by name.
-        again: when folders that were refused, but may be loaded as they are, are tried again: times on the monotonic
+        again: when refused folders that may load without a change are tried again: times on the monotonic
             clock, by name.
     """
 
@@ -58,7 +58,7 @@ class Models:
 def load_models(settings: WorkerSettings) -> Models:
     """Loads the first model that can be loaded: the default model, or else the first by name.
 
-    The others are still to come: a `ModelFollower` loads them while the worker serves. If no model can be loaded, the
+    A `ModelFollower` loads the others while the worker serves. If no model can be loaded, the
     reasons are in `refused`.
     """
     for name, reason in passed_over(settings.models_dir).items():
@@ -71,7 +71,7 @@ def load_models(settings: WorkerSettings) -> Models:
 
 
 class ModelFollower:
-    """Loads models in a thread of its own, so that jobs go on meanwhile: those still to come, and newer versions.
+    """Loads the remaining models, and newer versions, in a thread of its own, so that jobs continue meanwhile.
 
     Args:
         models: the models that the worker serves at the start.
@@ -147,7 +147,7 @@ def _load(
             runners[name] = in_a_thread_that_ends(partial(_warm, settings.models_dir / name, settings, device))
         except torch.AcceleratorError:
             raise
-        except Exception as error:  # whatever the error, the other models are served
+        except Exception as error:  # an error of one model must not stop the others
             if is_closed():  # the process may end, in which no more threads can start
                 return
             refused[name] = reason_of(error)

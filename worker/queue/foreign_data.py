@@ -15,7 +15,7 @@ _STATE = re.compile(r"(?:^|caused error: )(?!WRONGTYPE )[A-Z]{2,} ")
 
 
 def is_refusal(error: Exception) -> bool:
-    """Returns whether Redis refuses the command because of the data that it holds, so that a retry cannot help."""
+    """Returns whether Redis refuses the command because of its data, so that a retry cannot help."""
     return type(error) is redis.ResponseError and _STATE.search(str(error)) is None
 
 

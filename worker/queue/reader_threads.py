@@ -31,8 +31,8 @@ log = logging.getLogger(__name__)
 
 THREADS = 4
 MIN_PUT_OFFS = 3
-# What another try, or another worker, may not meet; and for how many seconds nothing is claimed after it. The store is
-# missing to all jobs, a model only to the job that goes to the end of its queue.
+# Errors that another try, or another worker, may not meet, and the seconds without claims after them. A missing store
+# concerns all jobs, a missing model only the job that goes to the end of its queue.
 OF_THE_MOMENT = {StoreUnavailable: 2.0, ModelIsMissing: 0.2}
 
 
@@ -112,7 +112,7 @@ class JobReaders:
         return event.active
 
     def drop_lost(self) -> None:
-        """Forgets jobs that are another worker's now, because this one was frozen."""
+        """Forgets jobs that another worker has now, because this one was frozen."""
         self.claims = [claim for claim, ours in zip(self.claims, self._rq.owned(self.claims), strict=True) if ours]
 
     def drop_cancelled(self) -> None:
@@ -143,8 +143,8 @@ class JobReaders:
     def _put_off(self, claim: Claim, error: Exception) -> None:
         """Returns a job to the end of its queue, or fails it if it has been put off for as long as it may run.
 
-        Between two tries it may wait much longer than that, in a long queue or while no worker runs. So it also takes
-        `MIN_PUT_OFFS` tries.
+        Between two tries it may wait much longer than that, in a long queue or while no worker runs. So it must also
+        have been put off `MIN_PUT_OFFS` times.
         """
         job = claim.rq_job
         if self._rq.insist(lambda: self._rq.connection.exists(keys.cancel(job.id))):

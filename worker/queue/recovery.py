@@ -1,7 +1,7 @@
 """Recovers the jobs of workers that died. Every worker looks for them; each job moves in one transaction.
 
 A heartbeat is valid for EXECUTION_TTL. After an outage of Redis, however, the heartbeats of live workers are as old as
-those of dead ones. So the silence of each execution is counted only while Redis answers. An execution without a
+those of dead ones. So the silence of an execution counts only while Redis answers. An execution without a
 heartbeat in SILENT_SECONDS of such time is dead, and after an outage a live worker has that long for the next one.
 """
 

@@ -118,7 +118,7 @@ class Reporter:
         wake(self._client, model)
 
     def ended(self, pipe: Any, running: RunningJob, state: JobState, **facts: Any) -> None:
-        """Adds to a pipeline that a job has ended: it leaves the backlog, and its clients wake with its status.
+        """Adds the end of a job to a pipeline: it leaves the backlog, and its clients wake with its status.
 
         Args:
             facts: further arguments of `write`.
@@ -150,9 +150,9 @@ class Reporter:
         withdraw_report(self._client, name)
 
     def tidy_backlog(self) -> None:
-        """Takes jobs out of the backlog that ended without their worker, the second time that it finds them over.
+        """Removes jobs that ended without their worker from the backlog, once it has found them ended twice.
 
-        For a job that is just being submitted is in the backlog before it has a record.
+        Once is not enough: a job that is just being submitted is in the backlog before it has a record.
         """
         seen, self._over = self._over, set()
         for model in self.models.runners:

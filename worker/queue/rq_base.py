@@ -160,7 +160,7 @@ class RqBase(BaseWorker):
     def transaction(self, jobs: Iterable[RqJob]) -> Iterator[Any]:
         """Yields a pipeline whose commands Redis carries out as one, at `execute`, and once, though the reply is lost.
 
-        Whether the jobs are still ours is to be asked inside: if somebody takes one after that, `execute` raises
+        Check inside whether the jobs are still ours. If somebody takes one after that, `execute` raises
         `redis.WatchError` and nothing is written. A watch also keeps redis-py from sending the commands twice.
         """
         with self.connection.pipeline() as pipe:
@@ -173,8 +173,8 @@ class RqBase(BaseWorker):
     def start(self, popped: Sequence[tuple[DataJob, Queue]]) -> list[Execution | None]:
         """Marks popped jobs as running here, in one transaction, and removes executions of an interrupted try.
 
-        The execution of a job is None, and nothing is written of it, if another worker recovered the job because this
-        one was frozen after the pop.
+        If another worker recovered a job because this one was frozen after the pop, its execution is None and nothing
+        of it is written.
         """
         jobs = {job.id: job for job, _ in popped}
         stale = [execution for execution in self.executions.values() if execution.job_id in jobs]
@@ -271,8 +271,8 @@ class RqBase(BaseWorker):
     def hand_back(self, job: RqJob, queue: Queue, execution: Execution, *, at_front: bool = True) -> None:
         """Puts a running job back into its queue, without using up one of its retries.
 
-        At the end of the queue it waits for what it needs; its record tells since when, and how often it was tried. A
-        repeated try finds it done.
+        At the end of the queue it waits for what it needs. Its record says since when, and how often it was tried. A
+        repeated call changes nothing.
         """
         with self.transaction([job]) as pipe:
             if not self.owns(job, execution):

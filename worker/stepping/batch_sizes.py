@@ -1,4 +1,4 @@
-"""The sizes of batches: which are tried, which agree bit for bit, and which are worth their time."""
+"""The sizes of batches: those to try, those that agree bit for bit, and those that are worth their time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ QUICK_STEP = 0.1  # seconds that nobody feels; the more jobs share such steps, t
 
 
 def timed(call: Callable[[], Tensor]) -> tuple[Tensor, float]:
-    """Makes a call, once more if it was quick, for the first one prepares; returns the output and the seconds."""
+    """Makes a call, twice if it was quick, because the first one also prepares; returns the output and the seconds."""
     started = time.perf_counter()
     out = call()
     seconds = time.perf_counter() - started
@@ -26,7 +26,7 @@ def timed(call: Callable[[], Tensor]) -> tuple[Tensor, float]:
 
 
 def most_agreeing(outs: Mapping[int, Tensor]) -> list[int]:
-    """Returns the most batch sizes whose outputs agree bit for bit; of equally many, those with the largest size.
+    """Returns the largest set of batch sizes whose outputs agree bit for bit; of equals, that with the largest size.
 
     Args:
         outs: the output of the first images of one batch by batch size, rising.

@@ -12,7 +12,7 @@ from .trajectory import Condition
 
 
 def make_condition(image: Tensor, level: float, noise: Tensor, like: Tensor) -> Condition:
-    """Makes what a conditional network sees of an image, in the size and on the device of `like`, shape (C, H, W).
+    """Makes the condition of a network from an image, in the size and on the device of `like`, shape (C, H, W).
 
     Args:
         image: shape (c, h, w), in [-1, 1].

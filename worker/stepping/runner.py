@@ -79,7 +79,7 @@ class Runner:
         buckets: the batch sizes in use, rising; the last is `slots`, or smaller after the memory ran out.
         rate: image-steps per second in full batches, kept up to date.
         step_seconds: seconds that a step of a lone image takes, on all cores that it may have; measured at warm-up.
-        slowness: how much longer steps take now than `rate` and `step_seconds` tell; the engine notes it.
+        slowness: how much longer steps take now than by `rate` and `step_seconds`; the engine notes it.
         network_seconds: seconds spent inside the network, and those that guide it, so far; on a GPU without the last
             call, as all that is counted here (`CallTimer`).
         network_calls: number of network calls so far, without the warm-up.
@@ -145,8 +145,8 @@ class Runner:
     def step(self, trajectories: Sequence[Trajectory]) -> None:
         """Advances each trajectory by one row, all in one network call.
 
-        Nothing here waits for a GPU but for the call before this one: what decides is in the plans, and the noise is
-        drawn while the network computes.
+        Nothing here waits for a GPU, except for the call before this one: all decisions are in the plans, and the noise
+        is drawn while the network computes.
         If it fails, the trajectories are unchanged: so the step can be repeated, and gives the same images.
         """
         x = torch.stack([t.x for t in trajectories])
@@ -282,7 +282,7 @@ class Runner:
     def _warm_up(self, batch: Sequence[Tensor], exact: bool) -> tuple[dict[int, Tensor], dict[int, float]]:
         """Runs every batch size, so that the first request is as fast as the next, and finds the sizes that agree.
 
-        Their outputs alone decide about that, so that a measurement of time decides about no image. Returns the outputs
+        Only their outputs decide which agree, so no measurement of time affects an image. Returns the outputs
         by size, and for the sizes to use, rising, the seconds of a call.
         """
         reference = self._first(self.slots, batch)

@@ -21,8 +21,8 @@ from ..device.parallel import ParallelNetwork
 class SideNetwork:
     """A network that is called for some of the images of a batch, with batch sizes of its own.
 
-    Most images do without it, so its sizes do not decide about those of the model's network; they are fewer, as those
-    whose backward passes agree are.
+    Most images do without it, so its sizes do not limit those of the model's network. They are fewer, because backward
+    passes agree at fewer sizes.
 
     Args:
         network: the network, from a batch of arguments to a batch of outputs.
@@ -73,7 +73,7 @@ def side_networks(
 ) -> tuple[SideNetwork | None, SideNetwork | None]:
     """Makes the classifier, from (x_t, t, labels) to the gradient of log p(y | x_t), and the weaker network.
 
-    Either is None if the model has none; they are warm. `compiled` are compiled weaker networks by batch size, and
+    Each is None if the model has none. They are warm. `compiled` are compiled weaker networks by batch size, and
     `parallel` says which cores compute; see `SideNetwork` for the other arguments.
     """
     x, timesteps, told = example_batch(checkpoint.config, sizes[-1])
