@@ -1,5 +1,4 @@
-"""What one addition costs: a sampler is a file and a line, a kind of job two files, a setting a line and its use, and a
-network a file, its config and a line."""
+"""What one addition costs: a sampler is a file and a line, a kind of job two files, a setting a line and its use."""
 
 from __future__ import annotations
 
@@ -88,25 +87,6 @@ def begin(job, runner, images):
 KIND = WorkerKind(begin)
 '''
 
-CONFIG = """@dataclass(frozen=True)
-class PlainNetConfig(NetworkConfig):
-    width: Channels = 8
-
-    @property
-    def size_multiple(self) -> int:
-        return 1
-
-
-"""
-TYPES, LISTED = "# The configs of networks that", "NETWORKS: dict[str, type[NetworkConfig]] = {\n"
-NETWORK = """from torch import nn
-
-
-class PlainNet(nn.Conv2d):
-    def __init__(self, config):
-        super().__init__(config.in_channels, config.out_channels, config.width + 1, padding="same")
-"""
-
 
 @pytest.fixture(scope="module")
 def environment(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
@@ -121,10 +101,6 @@ def environment(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> d
     settings, ddim = tree / "model" / "plans" / "settings.py", registry.with_name("ddim.py")
     settings.write_text(settings.read_text("utf-8").replace(NEXT, SETTING + NEXT), "utf-8")
     ddim.write_text(ddim.read_text("utf-8").replace(*USE), "utf-8")
-    configs = tree / "model" / "networks" / "configs.py"
-    text = configs.read_text("utf-8").replace(TYPES, CONFIG + TYPES)
-    configs.write_text(text.replace(LISTED, LISTED + '    "plain_net": PlainNetConfig,\n'), "utf-8")
-    configs.with_name("plain_net.py").write_text(NETWORK, "utf-8")
     (tree / "jobs" / "kinds" / "mirror.py").write_text(KIND, "utf-8")
     (tree / "worker" / "kinds" / "mirror.py").write_text(WORKER_KIND, "utf-8")
     return ENVIRONMENT | {"DIFUSO_MODELS_DIR": str(models_dir), "PYTHONPATH": str(tree)}
@@ -172,29 +148,6 @@ def test_a_setting_is_found_in_the_defaults_of_models(environment: dict[str, str
     imports = "from model.folders.bounds import bounds_of; from model.folders.config import SamplerDefaults"
     code = f"{imports}; print(SamplerDefaults(churn=0.5).churn, bounds_of(SamplerDefaults)['churn'])"
     assert run(environment, "-c", code) == "0.5 a number between 0 and 1\n"
-
-
-def test_a_network_is_found_by_its_type_with_its_bounds(environment: dict[str, str]) -> None:
-    code = """
-from model import CheckpointError
-from model.folders.config_json import config_from_json, config_to_json
-from model.networks.build import build_network
-from training.recipe_reading import load_recipe
-
-content = {"format": 1, "network": {"type": "plain_net", "width": 4}, "schedule": {}}
-config = config_from_json(content)
-print(type(build_network(config.network)).__name__, config_from_json(config_to_json(config)) == config)
-try:
-    config_from_json({**content, "network": {"type": "plain_net", "width": 0}})
-except CheckpointError as error:
-    print(error)
-print(load_recipe("faces64", ["network={type='plain_net'}"]).as_json["network"])
-"""
-    assert run(environment, "-c", code).splitlines() == [
-        "PlainNet True",
-        "config.json: network.width must be a whole number between 1 and 2048, got 0",
-        "{'type': 'plain_net', 'in_channels': 3, 'out_channels': 3, 'width': 8}",
-    ]
 
 
 @pytest.mark.slow

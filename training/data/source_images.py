@@ -48,14 +48,7 @@ class Source:
 
 
 def open_source(data: Data, shape: Shape) -> Source:
-    """Opens the images of a recipe's `data`.
-
-    Args:
-        shape: the shape of the recipe's images.
-
-    Raises:
-        RecipeError: if there are none.
-    """
+    """Opens the images of a recipe's `data`, in the shape of its images; raises RecipeError if there are none."""
     module = import_module(f".{SOURCES[data.source].module}", __package__)
     source: Source = getattr(module, f"open_{data.source}")(data, shape)
     return source
