@@ -31,12 +31,12 @@ class Weighting:
 
 def _min_snr(schedule: NoiseSchedule, gamma: float) -> FloatTable:
     """An error of x0 counts min(SNR, gamma) (Hang et al. 2023, section 3.4)."""
-    return gamma / np.maximum(snr(schedule), gamma)  # which is min(SNR, gamma) / SNR, where no image is left too
+    return gamma / np.maximum(_snr(schedule), gamma)  # which is min(SNR, gamma) / SNR, where no image is left too
 
 
 def _p2(schedule: NoiseSchedule, gamma: float) -> FloatTable:
     """An error of eps counts 1 / (1 + SNR)^gamma (Choi et al. 2022, eq. 8)."""
-    return (1 + snr(schedule)) ** -gamma
+    return (1 + _snr(schedule)) ** -gamma
 
 
 def _sigmoid(schedule: NoiseSchedule, gamma: float) -> FloatTable:
@@ -45,7 +45,7 @@ def _sigmoid(schedule: NoiseSchedule, gamma: float) -> FloatTable:
     So it is multiplied by -d ln SNR / ds, with s from 0 to 1 (Kingma & Gao 2023, "Understanding Diffusion Objectives as
     the ELBO with Simple Data Augmentation"; Hoogeboom et al. 2024).
     """
-    log_snr = np.log(np.maximum(snr(schedule), LEAST_SNR))
+    log_snr = np.log(np.maximum(_snr(schedule), LEAST_SNR))
     slope = -schedule.num_train_timesteps * np.gradient(log_snr)
     factors: FloatTable = slope * np.exp(-np.logaddexp(0.0, log_snr - gamma))
     return factors
@@ -75,10 +75,10 @@ def weights(schedule: NoiseSchedule, prediction: Prediction, weighting: str, gam
     of_eps = chosen.of_eps(schedule, chosen.gamma if gamma is None else gamma)
     if prediction == "eps":
         return of_eps
-    return of_eps * (snr(schedule) if prediction == "x0" else schedule.alphas_cumprod)
+    return of_eps * (_snr(schedule) if prediction == "x0" else schedule.alphas_cumprod)
 
 
-def snr(schedule: NoiseSchedule) -> FloatTable:
+def _snr(schedule: NoiseSchedule) -> FloatTable:
     """Returns the signal-to-noise ratio abar / (1 - abar) at all timesteps, shape (T,)."""
     ratio: FloatTable = schedule.alphas_cumprod / (1 - schedule.alphas_cumprod)
     return ratio

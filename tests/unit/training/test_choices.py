@@ -121,3 +121,8 @@ schedule = recipe.schedule.build()
 print(objective_of(recipe, schedule)[0], set(weights(schedule, "eps", recipe.weighting).tolist()))
 """
     assert run(tree, code) == "['grey']\nabsolute {0.5}\n"
+
+
+def test_a_recipe_is_checked_without_torch(tree: Path) -> None:
+    imports = "import sys; from training.recipe_reading import load_recipe"
+    assert run(tree, f"{imports}; load_recipe('faces64'); print('torch' in sys.modules)") == "False\n"
