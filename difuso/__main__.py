@@ -30,10 +30,10 @@ def main() -> None:
 
 
 def leave_out_the_working_directory() -> None:
-    """Takes the working directory, which `python -m` puts first, out of the places of modules.
+    """Removes the working directory, which `python -m` puts first, from the module search path.
 
-    A folder `training` or a file `model.py` of the user would be imported instead of ours. Only a clone that is not
-    installed is found in no other way.
+    Otherwise a folder `training` or a file `model.py` of the user would be imported instead of ours. A clone that is
+    not installed keeps it, because its modules are found in no other way.
     """
     if not sys.flags.safe_path and sys.path[0] != str(Path(__file__).parents[1]):
         del sys.path[0]

@@ -1,4 +1,4 @@
-"""Where torch keeps what it builds: C++ and machine code that later builds run."""
+"""The folder where torch keeps its builds: C++ and machine code that later builds run."""
 
 from __future__ import annotations
 

@@ -241,7 +241,7 @@ def compile_model(
     models_dir: ModelsDir = None,
     workers: Workers = "auto",
 ) -> None:
-    """Compiles a model's network for this machine, for the workers that `difuso serve` starts from then on."""
+    """Compiles a model's network for this machine, for workers that `difuso serve` starts later."""
     from worker.settings import WorkerSettings
 
     from .commands.compile import compile_for_this_machine

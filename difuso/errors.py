@@ -51,7 +51,7 @@ def user_errors(about: str | None = None) -> Iterator[None]:
 
 
 def require(extra: str, *modules: str) -> None:
-    """Checks that modules of an extra are there, for a command whose processes need them.
+    """Checks that the modules of an extra are installed, for a command whose processes need them.
 
     Raises:
         UserError: if one is missing.
@@ -67,7 +67,7 @@ def _missing(module: str | None, extra: str) -> UserError:
 
 @contextmanager
 def machine_errors(command: str | None = None) -> Iterator[None]:
-    """Turns what the machine lacks inside the block into UserError: a package, a file, a permission, space on a disk.
+    """Turns missing packages, files, permissions and disk space inside the block into UserError.
 
     Other errors are mistakes of the program, and keep their traceback.
 

@@ -1,7 +1,7 @@
 """Writes a network of NVlabs/edm or NVlabs/edm2 as tensors and facts, which `difuso convert` reads.
 
-Their .pkl files run code when they are read, so difuso itself never opens one. Run this where you would run theirs, on
-files that you trust: it needs torch, and their repository on the PYTHONPATH. It needs nothing else of difuso, so the
+Their .pkl files run code when they are read, so difuso itself never opens one. Run this where you would run their code,
+on files that you trust: it needs torch, and their repository on the PYTHONPATH. It needs nothing else of difuso, so the
 file can be copied there.
 
     PYTHONPATH=…/edm python -m difuso.export_edm network-snapshot.pkl cifar10       # writes cifar10.pt and cifar10.json
@@ -26,7 +26,7 @@ def export(source: Path, out: Path) -> tuple[Path, Path]:
 
     Args:
         source: the .pkl file. Reading it runs code that it holds.
-        out: path of both files, without a suffix.
+        out: the common path of the two new files, without a suffix.
 
     Returns:
         The file of tensors (.pt) and the file of facts (.json).
@@ -65,7 +65,7 @@ def arguments_of(module: Any) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """Returns an argument as JSON has it; infinity, which it has not, as null."""
+    """Returns an argument as JSON; infinity, which JSON lacks, becomes null."""
     if isinstance(value, list | tuple):
         return [plain(each) for each in value]
     return None if isinstance(value, float) and math.isinf(value) else value
@@ -74,7 +74,7 @@ def plain(value: Any) -> Any:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=Path, help="the .pkl file of EDM or EDM2, which you trust")
-    parser.add_argument("out", type=Path, help="the path of both files, without a suffix")
+    parser.add_argument("out", type=Path, help="the common path of the two new files, without a suffix")
     given = parser.parse_args()
     for path in export(given.source, given.out):
         print(path)  # noqa: T201

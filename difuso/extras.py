@@ -1,4 +1,4 @@
-"""The extras of difuso: what installs one, and which of them has a package that is missing."""
+"""The extras of difuso: the command that installs one, and the extra that has a missing package."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OF_COMMANDS = {
 
 
 def installing(extra: str) -> str:
-    """Returns what installs an extra: difuso is not on PyPI, so pip needs the place that it came from (PEP 610)."""
+    """Returns the command that installs an extra: difuso is not on PyPI, so pip needs its origin (PEP 610)."""
     origin = json.loads(distribution("difuso").read_text("direct_url.json") or "{}")
     url = origin.get("url", "")
     if origin.get("dir_info", {}).get("editable"):
@@ -33,7 +33,7 @@ def installing(extra: str) -> str:
 
 
 def extra_with(module: str, command: str | None = None) -> str | None:
-    """Returns the extra that brings a module, by its whole name: the command's own if that does; None if none does."""
+    """Returns the extra that brings a module, by its full name, preferably the command's own; None if none does."""
     name = module.partition(".")[0].replace("_", "-")
     extras: list[str] = metadata("difuso").get_all("Provides-Extra") or []
     for extra in (OF_COMMANDS.get(command or "", "worker"), *extras):

@@ -87,7 +87,7 @@ def checked(kind: type[Value], content: dict[str, Any], name: Callable[[str], st
 
 
 def _said(kind: type[BaseModel], problem: ErrorDetails) -> str:
-    """Returns what is wrong with a field, without pydantic's words for programmers."""
+    """Returns the error of a field, without pydantic's words for programmers."""
     if problem["type"] == "value_error":
         return str(problem["ctx"]["error"])
     if problem["type"] == "string_pattern_mismatch":
@@ -99,7 +99,7 @@ def read_settings(kind: type[Value], *, models_dir: Path | None = None) -> Value
     """Reads settings from the environment.
 
     Args:
-        models_dir: the folder of models; None means that of the environment, or else the default.
+        models_dir: the folder of models; None for that of the environment, or else the default.
 
     Raises:
         UserError: if a setting is wrong.
@@ -136,7 +136,7 @@ Workers = Annotated[
 
 
 def number_of_workers(option: str) -> int | None:
-    """Returns the number that the option `Workers` says; None for as many as pay.
+    """Returns the number of the option `Workers`; None for `auto`.
 
     Raises:
         UserError: if it is neither `auto` nor a number from 1 on.

@@ -43,10 +43,10 @@ def progress(title: str) -> Iterator[Callable[[float], None]]:
 
 @contextmanager
 def image_progress(title: str, total: int, there: int) -> Iterator[Callable[[int], None]]:
-    """Yields a function that shows how many images are there, how quickly they come and when all will be there.
+    """Yields a function that shows the number of finished images, their speed and the remaining time.
 
     Args:
-        there: the number of images that were there before.
+        there: the number of images that existed before.
     """
     began = time.monotonic()
 

@@ -1,4 +1,4 @@
-"""How well a model predicts images that it was not trained on: the variational bound, in bits per dimension."""
+"""The variational bound of a model for images that it was not trained on, in bits per dimension."""
 
 from __future__ import annotations
 

@@ -52,9 +52,9 @@ def moments_of_covariance(mean: FeatureArray, covariance: FeatureArray) -> Momen
 def frechet_distance(a: Moments, b: Moments) -> float:
     """Computes |mean_a - mean_b|^2 + tr(A + B - 2 sqrt(AB)) with the covariances A and B (Heusel et al. 2017, eq. 6).
 
-    With A = X^T X and B = Y^T Y, tr sqrt(AB) is the sum of the singular values of X Y^T. So no root of AB is needed,
-    which is not symmetric, and which other implementations must regularise. The formula is exact with fewer images than
-    features. The distance is then biased all the same: compare only distances of equally many images.
+    With A = X^T X and B = Y^T Y, tr sqrt(AB) is the sum of the singular values of X Y^T. So the root of AB, which is
+    not symmetric and which other implementations must regularise, is not needed. The formula is exact with fewer images
+    than features. The distance is then still biased: compare only distances of equally many images.
     """
     distance = np.square(a.mean - b.mean).sum() + np.square(a.root).sum() + np.square(b.root).sum()
     return float(distance - 2 * np.linalg.norm(a.root @ b.root.T, ord="nuc"))
@@ -68,8 +68,8 @@ def frechet_without_bias(a: FeatureArray, b: FeatureArray | Moments) -> float:
 
     Args:
         a: shape (N, D), in random order or with the classes in turn.
-        b: likewise, shape (M, D). The publication's reference is of 50,000 images and stays whole, as moments do here;
-            of a smaller one the bias would stay, so it grows with `a`.
+        b: shape (M, D), in such an order too. The publication's reference has 50,000 images and stays whole, like
+            moments here. A smaller one would keep its bias, so it grows with `a`.
     """
 
     def part(rows: FeatureArray | Moments, share: float) -> Moments:

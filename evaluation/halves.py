@@ -1,6 +1,6 @@
-"""Two halves of seeds and real images: on one, settings are chosen; on the other, what was chosen is reported.
+"""Two halves of seeds and real images: one to choose settings, the other to report the chosen ones.
 
-The best of many settings looks better than it is on the images that it was chosen by.
+The best of many settings looks better than it is on the images that chose it.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from .image_sets import ImageSet
 
 
 class Half(StrEnum):
-    """What a measurement is for."""
+    """The purpose of a measurement."""
 
     CHOOSING = "choosing"
     REPORTING = "reporting"
 
     @property
     def seed(self) -> int:
-        """The seed of image 0, far from the other half's and from those that anyone shows."""
+        """The seed of image 0, far from those of the other half and from those that are shown."""
         return 3_000_000 if self is Half.CHOOSING else 1_000_000
 
     @property

@@ -49,7 +49,7 @@ def from_array(name: str, images: ImageArray) -> ImageSet:
     """Makes a set of an array of shape (N, H, W, C) with C 1 or 3; grey becomes three equal channels.
 
     Raises:
-        EvaluationError: if C is another number, of which no network knows features.
+        EvaluationError: if C is another number, for which no network has features.
     """
     if images.shape[3] not in (1, 3):
         raise EvaluationError(f"figures are of grey or RGB images, and {name} has {images.shape[3]} channels")
@@ -71,7 +71,7 @@ def drawn(name: str, draw: Callable[[int, int], ImageArray], count: int) -> Imag
 
 
 def from_path(path: Path, count: int | None = None) -> ImageSet:
-    """Makes a set of the images of a folder or of an .npz file, as they are.
+    """Makes a set of the images of a folder or of an .npz file, in their own size.
 
     Args:
         count: number of images; None takes all.

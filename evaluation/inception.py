@@ -56,7 +56,7 @@ class InceptionV3:
 
 
 def read_weights(source: str) -> dict[str, Any]:
-    """Reads Google's weights of 2015-12-05: with others a figure may not be called FID.
+    """Reads Google's weights of 2015-12-05; a figure from other weights may not be called FID.
 
     Args:
         source: path of `weights-inception-2015-12-05-6726825d.pth`, or `download`: fetches torch-fidelity's release of

@@ -1,4 +1,4 @@
-"""Features of references, kept between runs: those of some thousand images take minutes, and they stay the same."""
+"""Features of references, kept between runs, because those of some thousand images take minutes."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from platformdirs import user_cache_path
 from .features import BATCH, Features
 from .image_sets import ImageSet
 
-MOST_FILES = 8  # of some 50 MB each; beyond, the longest unused go
+MOST_FILES = 8  # of some 50 MB each; beyond that the longest unused are deleted
 
 
 def kept(images: ImageSet, extractor: str, compute: Callable[[], Features]) -> Features:
     """Returns the features of a set of images, computed now or in an earlier run.
 
-    They are known again by the images themselves and the extractor's name, and lie in the user's folder of caches. A
-    folder that cannot be written to, or a damaged file, costs the time to compute them and nothing else.
+    They are identified by the images themselves and the extractor's name, and lie in the user's cache folder. If the
+    folder cannot be written, or a file is damaged, the features are computed again.
 
     Args:
         images: the set, which is read once more for its hash.
-        extractor: the name of what computes them.
+        extractor: the name of the extractor.
         compute: computes them.
     """
     path = user_cache_path("difuso", appauthor=False) / "features" / f"{_hash(images, extractor)}.npz"

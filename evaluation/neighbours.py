@@ -142,10 +142,10 @@ def find_neighbours(
 
 
 class _Nearest:
-    """The nearest training images of some images, while the training images pass by.
+    """The nearest training images of some images, found while the training images are read block by block.
 
     Args:
-        views: the vectors of the images in each symmetry, each of shape (N, D), as they are first.
+        views: the vectors of the images in each symmetry, each of shape (N, D), the unchanged ones first.
     """
 
     def __init__(self, views: Sequence[FeatureArray]) -> None:

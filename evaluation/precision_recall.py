@@ -30,7 +30,7 @@ class PrecisionRecall(NamedTuple):
 def precision_recall(features: FeatureArray, reference: FeatureArray, *, k: int = 3) -> PrecisionRecall:
     """Counts the images that lie among those of the other set (Kynkaanniemi et al. 2019, eq. 1; ADM's evaluator).
 
-    An image x does if, for some image y of the other set, x is no further from y than the k-th nearest of y's own set.
+    An image x does if, for some y of the other set, x is no further from y than the k-th nearest image of y's set.
 
     Args:
         features, reference: shapes (N, D) and (M, D), N and M more than k.

@@ -58,7 +58,7 @@ def training_images(data: str, *, shape: Shape) -> Iterator[ImageArray]:
         shape: the shape (C, H, W) of the images.
 
     Raises:
-        EvaluationError: if an image does not fit, or `data` is `faces`, of which a recipe says how many were drawn.
+        EvaluationError: if an image does not fit, or `data` is `faces`, whose number only a recipe knows.
         RecipeError: if there is no such recipe or folder, or it has no images.
     """
     if data == FACES:

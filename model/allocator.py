@@ -1,4 +1,4 @@
-"""What the C library does with memory that is freed (glibc only; elsewhere nothing changes).
+"""Lets the C library keep freed memory (glibc only; elsewhere nothing changes).
 
 A network's layers take and free the same megabytes at every call. By default glibc returns them to the operating system
 each time, which has to clear them anew: a quarter of a call's time with eight images.
@@ -16,7 +16,7 @@ LARGEST_TRIM, LARGEST_MMAP = 2**31 - 1, 32 << 20
 
 @cache
 def keep_freed_memory() -> None:
-    """Lets this process keep memory that is freed, up to blocks of 32 MB, for what it needs next."""
+    """Lets this process keep freed memory, in blocks of up to 32 MB, for its next needs."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(TRIM_THRESHOLD, LARGEST_TRIM)

@@ -3,7 +3,7 @@ guided by a classifier has classifier.safetensors as well, and one with a weaker
 
 Only safetensors is read, so no file can run code. Weights are checked before they are used (hash, keys, shapes, finite
 numbers), because a flipped bit or a NaN would otherwise be served as an image. No memory is taken for a network before
-its weights are known to fit its config. Folders of diffusers are loaded as they are.
+its weights are known to fit its config. Folders of diffusers are loaded too.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Checkpoint:
 
     @cached_property
     def version_sha256(self) -> str:
-        """Hexadecimal SHA-256 of all that decides about images: the networks and the config."""
+        """Hexadecimal SHA-256 of all that determines images: the networks and the config."""
         config = json.dumps(config_to_json(self.config), sort_keys=True)
         return hashlib.sha256("\n".join((self.sha256, *self.side_sha256, config)).encode()).hexdigest()
 
@@ -108,7 +108,7 @@ def save_checkpoint(
         network: the network whose state dict is saved.
         classifier: the classifier of the config, if it has one.
         weaker: the weaker network of the config, if it has one.
-        dtype: type of the saved numbers, but for the frequencies of Fourier embeddings. float16 halves the file and
+        dtype: type of the saved numbers, except the frequencies of Fourier embeddings. float16 halves the file and
             keeps 11 bits; loading gives float32 again.
 
     Raises:

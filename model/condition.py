@@ -9,7 +9,7 @@ from torch import Tensor
 def augment(images: Tensor, level: Tensor, noise: Tensor) -> Tensor:
     """Adds noise to conditions: sqrt(1 - level^2) image + level noise, shape of images.
 
-    A model that has seen such conditions, and was told the level, forgives the faults of an image that another model
+    A model that was trained with such conditions and their levels tolerates the faults of an image that another model
     drew (conditioning augmentation; Ho et al. 2022, section 4.2, in the form of Saharia et al. 2022, algorithm 1).
 
     Args:

@@ -55,10 +55,10 @@ class CheckpointError(ModelError):
 
 
 class CheckpointUnreadable(CheckpointError):
-    """A file of the checkpoint folder cannot be read at the moment, so nothing is known of what it holds.
+    """A file of the checkpoint folder cannot be read at the moment, so its content is unknown.
 
-    A missing file is no such case, because the folder changes when it comes. One without permission is, because giving
-    it changes neither the size nor the time of the file.
+    A missing file does not raise this, because the folder changes when the file appears. A file without permission
+    does, because granting it changes neither the size nor the time of the file.
     """
 
 
@@ -75,7 +75,7 @@ def unreadable(name: str, error: OSError) -> CheckpointUnreadable:
 
 
 def may_pass(error: Exception) -> bool:
-    """Returns whether the same files may be loaded later, because the disk or the memory was at fault and not they."""
+    """Returns whether the same files may load later, because the disk or the memory was at fault."""
     return isinstance(error, CheckpointUnreadable | OSError | MemoryError)
 
 

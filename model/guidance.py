@@ -3,8 +3,8 @@
     out' = base + w (out - base)
 
 The base is the output of a weaker network (Karras et al. 2024, "Guiding a Diffusion Model with a Bad Version of
-Itself", section 4), or else of the network without label (Ho & Salimans 2022, eq. 6). Where w is 1 the base has no say
-and is not called. Much noise makes guidance lose variety and little noise leaves it nothing to do, so w may be the
+Itself", section 4), or else of the network without label (Ho & Salimans 2022, eq. 6). Where w is 1 the base is not
+called. With much noise guidance loses variety, and with little noise it has nothing to do. So w may be the
 scale on an interval of noise levels only (Kynkäänniemi et al. 2024, "Applying Guidance in a Limited Interval Improves
 Sample and Distribution Quality in Diffusion Models"):
 
@@ -105,7 +105,7 @@ def guided_output(out: Output, base: Output, scale: Any) -> Output:
 
     Args:
         out: the network's output, without that of a learned variance.
-        base: the output that it is moved away from.
+        base: the output to move away from.
         scale: w of each image.
     """
     return base + scale * (out - base)

@@ -46,7 +46,7 @@ def from_levels(images: Tensor) -> Tensor:
 
 
 def from_png(data: bytes) -> Tensor:
-    """Decodes an image to float32 in [-1, 1], shape (C, H, W); the reverse of `to_png`, but for planes.
+    """Decodes an image to float32 in [-1, 1], shape (C, H, W); the reverse of `to_png`, except for planes.
 
     It may be black and white, grey of 8 or 16 bits, or RGB. Planes stay one grey image, shape (1, C * H, W), because
     a PNG does not say how many they are: `reshape` to (C, H, W) parts them.

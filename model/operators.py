@@ -181,7 +181,7 @@ class _SideBlur(_Movable):
     """The blur of the `side` pixels of a row or a column, as a matrix M = U S V^T.
 
     Attributes:
-        values: the singular values, NumPy's, for not every device has float64.
+        values: the singular values, NumPy's, because not every device has float64.
     """
 
     def __init__(self, kernel: Tensor, side: int) -> None:

@@ -36,7 +36,7 @@ class Networks(TypedDict):
 
 
 def networks_of(checkpoint: Checkpoint, label: int | None = None) -> Networks:
-    """Returns the networks that draw images of a class, and those that can guide it; None for those that there are not.
+    """Returns the networks that draw images of a class, and those that can guide it, None for missing ones.
 
     Without a weaker network the base is the network without label.
 
@@ -45,7 +45,7 @@ def networks_of(checkpoint: Checkpoint, label: int | None = None) -> Networks:
         label: index of the class; None for images without a class.
 
     Raises:
-        PlanError: if the model draws from an image, has no such class, or needs a class and gets none.
+        PlanError: if the model draws from an image, or if the class is unknown or missing.
 
     Examples:
         >>> from model import load_checkpoint

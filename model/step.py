@@ -26,7 +26,7 @@ def advance(
         out: the network's output at x_t, guided by W already; shape of x, or (B, 2C, H, W) if the network learned its
             variance.
         z: standard normal noise where a row has S, 0 elsewhere; shape of x.
-        rows: rows of `Plan.table`, shape (B, 13), on the CPU: what they say is known without asking the device.
+        rows: rows of `Plan.table`, shape (B, 13), on the CPU: their values are known without asking the device.
         gradient: the gradient of log p(y | x_t) where a row has G, 0 elsewhere; shape of x. None if no row has G.
         x0_before: the x0 predicted by the call before the previous one, shape of x; any finite numbers at a plan's
             first two rows. None if no row has D.

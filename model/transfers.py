@@ -11,8 +11,8 @@ from torch import Tensor
 def upload(tensor: Tensor, device: torch.device) -> Tensor:
     """Copies a tensor to a device, unless it is there.
 
-    A GPU takes the copy after what it was asked for before, and the host goes on. The copy is taken from pinned memory,
-    because the host would wait for a copy from any other.
+    A GPU makes the copy after its earlier work, and the host continues. The copy comes from pinned memory, because the
+    host would wait for a copy from any other memory.
     """
     if device.type != "cuda" or tensor.is_cuda:
         return tensor.to(device)

@@ -1,4 +1,4 @@
-"""What recipes choose by name, and where it is. Modules are named, not imported: recipes are checked without them."""
+"""The choices that recipes make by name, and their modules, which are not imported: checking a recipe needs none."""
 
 from __future__ import annotations
 

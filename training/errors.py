@@ -1,4 +1,4 @@
-"""What can go wrong while training, and what to do about it.
+"""The errors of training.
 
 RecipeError (a ValueError)          the recipe, or the images that it names, cannot be used
 Diverged (a NonFiniteSample)        the gradients stay NaN or infinite

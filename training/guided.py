@@ -1,4 +1,4 @@
-"""What the recipe of a noisy classifier takes over from the model that it guides, so that the two cannot disagree."""
+"""Takes over facts of a guided model into the recipe of its noisy classifier, so that the two cannot disagree."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def complete(content: dict[str, Any]) -> ModelConfig | None:
     """Completes the content of a classifier's recipe, and returns the config of the guided model.
 
     The recipe gets the guided model's image size, channels, schedule, number of classes and names of the classes. Other
-    recipes stay as they are; for them the result is None.
+    recipes do not change; for them the result is None.
 
     Raises:
         RecipeError: if the recipe contradicts the model or names none, or if another recipe has a classifier's keys.

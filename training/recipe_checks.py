@@ -1,4 +1,4 @@
-"""What must hold between the keys of a recipe."""
+"""Checks the keys of a recipe against each other."""
 
 from __future__ import annotations
 

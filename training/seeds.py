@@ -1,8 +1,8 @@
-"""Where the random numbers of a run begin.
+"""The seeds of a run's random numbers.
 
-A run that goes on from a checkpoint must not see again what the checkpoint was trained with: the same images in the
-same order, with the same timesteps and noise, teach less than new ones. So all seeds follow from the recipe's seed and
-from the weights that the run begins from.
+A run that continues from a checkpoint must not repeat the checkpoint's training: the same images in the same order,
+with the same timesteps and noise, teach less than new ones. So all seeds follow from the recipe's seed and from the
+initial weights of the run.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Seeds:
     earlier: tuple[str, ...] = ()
 
     def of(self, role: str) -> int:
-        """Returns the seed of a generator, which has the role of drawing one kind of things; 0 to 2^63 - 1."""
+        """Returns the seed of the generator with this role, such as drawing noise; 0 to 2^63 - 1."""
         return int.from_bytes(self._digest(role)[:8], "big") >> 1
 
     @property
@@ -36,7 +36,7 @@ class Seeds:
 
     @property
     def repeats(self) -> bool:
-        """Whether the run would draw what the weights that it begins from were trained with."""
+        """Whether the run would repeat draws with which its initial weights were trained."""
         return self._name in self.earlier
 
     @property

@@ -1,7 +1,7 @@
 """A client of difuso's HTTP API. It needs httpx, httpx-sse, NumPy and Pillow, and nothing else of difuso.
 
 options, images    what a request holds
-flows, events      what to ask the server next, given its last answer; no input or output
+flows, events      the next question to the server, given its last answer; no input or output
 requests           the methods of both clients that make jobs
 sync, asynchronous the clients: they send what the flows ask for
 results, errors    what comes back

@@ -57,7 +57,7 @@ class AsyncClient(
     Args:
         url: the address of the server.
         api_key: the API key, if the server has keys.
-        timeout: seconds that a call may take in all, its job included; None for any time.
+        timeout: seconds that a call may take in all, its job included; None for no limit.
         transport: how requests are sent; by default over the network.
 
     Examples:

@@ -89,7 +89,7 @@ Event = Progress | Preview | Ended
 class EventReader:
     """Reads the events of one job, over as many connections as it takes.
 
-    The server begins each connection with where the job stands, so a broken one loses previews at most.
+    The server begins each connection with the job's progress, so a broken one loses at most previews.
 
     Attributes:
         ended: whether the last event has come.
@@ -115,7 +115,7 @@ class EventReader:
         return (yield from exchange(self._call, patience))
 
     def read(self, sent: ServerSentEvent) -> Event | None:
-        """Returns what a server-sent event tells, unless that is nothing new."""
+        """Returns the event in a server-sent event; None if it says nothing new."""
         if sent.event in ENDED:
             self.ended = True
             facts = sent.json()

@@ -1,7 +1,7 @@
-"""What to ask the server next, given its last answer: without input and output, so that both clients share it.
+"""The next question to the server, given its last answer; without input and output, so that both clients share it.
 
-A flow is a generator. It yields a `Call` and is sent the answer, or the error of httpx if none came; or it yields a
-`Pause` and goes on after it. An interruption of either is thrown into it. What it returns is the result.
+A flow is a generator. It yields a `Call` and is sent the answer, or the error of httpx if none came. Or it yields a
+`Pause` and continues after it. An interruption of either is thrown into it. Its return value is the result.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Patience:
     """The time that a flow may take.
 
     Args:
-        timeout: seconds from now; None for any time.
+        timeout: seconds from now; None for no limit.
     """
 
     def __init__(self, timeout: float | None, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -90,8 +90,8 @@ class Patience:
     def pause(self, failure: DifusoError, tries: int) -> Pause:
         """Returns the pause after a try that failed.
 
-        The server says how long at least, and pauses grow with the number of tries. They are random, so that the
-        clients of a server that starts again do not all come at once.
+        The server gives the shortest pause, and pauses grow with the number of tries. They are random, so that the
+        clients of a restarted server do not all come at once.
 
         Raises:
             DifusoError: the failure itself if no time would be left.
@@ -126,7 +126,7 @@ def exchange(call: Call, patience: Patience) -> Flow[httpx.Response]:
 
 
 def submit(kind: KindName, images: tuple[Any, ...], options: Mapping[str, Any], patience: Patience) -> Flow[Facts]:
-    """Makes a job and returns its facts at once. It is one job however often the call is repeated.
+    """Makes a job and returns its facts at once. Repeating the call makes no second job.
 
     Args:
         images: the images, in the order of `IMAGES`.
@@ -172,7 +172,7 @@ def wait(facts: Facts, patience: Patience) -> Flow[Facts]:
         TimedOut: if it does not end within the time.
     """
     while facts["state"] not in ENDED:
-        # The answer must be here before the time is over, so that the end is a time-out and not a server's silence.
+        # The answer must come before the time is over, so that the call ends with a time-out, not a silent server.
         began, seconds = patience.clock(), math.floor(min(POLL_SECONDS, max(0.0, patience.left - LEAST_SECONDS)))
         call = Call("GET", _path(facts), headers={"Prefer": f"wait={seconds}"}, seconds=POLL_SECONDS + ANSWER_SECONDS)
         facts = (yield from exchange(call, patience)).json()
@@ -206,7 +206,7 @@ def _images(ended: Facts, media_type: str, patience: Patience) -> Flow[bytes]:
 def answer(kind: KindName, images: tuple[Any, ...], options: Mapping[str, Any], patience: Patience) -> Flow[Result]:
     """Makes a job, waits for it and returns its images.
 
-    As over HTTP, a job ends when nobody waits for it any more, unless the request has an idempotency key of its own.
+    As over HTTP, a job ends when nobody waits for it any more, unless the caller chose its idempotency key.
     """
     call = posting(kind, images, options)
     try:
@@ -230,7 +230,7 @@ def _abandon(call: Call, patience: Patience) -> Flow[None]:
 
 
 def get(path: str, patience: Patience) -> Flow[Any]:
-    """Returns what the server has at a path."""
+    """Returns the answer of the server at a path."""
     return (yield from exchange(Call("GET", path), patience)).json()
 
 

@@ -46,10 +46,10 @@ class AnyJob(Generic[Same, Images]):
         """Waits until the job has ended, in whatever state, and returns it.
 
         Args:
-            timeout: seconds; None for any time.
+            timeout: seconds; None for no limit.
 
         Raises:
-            TimedOut: if it does not end within the time. It goes on.
+            TimedOut: if it does not end within the time. The job continues.
         """
         return self._client._run(self._update(flows.wait(self.facts, Patience(timeout))))
 
@@ -63,7 +63,7 @@ class AnyJob(Generic[Same, Images]):
         return self._client._run(self._images(Patience(timeout)))
 
     def cancel(self) -> Same:
-        """Cancels the job and returns it. A running job ends at its next step; one that has ended stays as it is."""
+        """Cancels the job and returns it. A running job ends at its next step; an ended one does not change."""
         return self._client._run(self._update(flows.cancel(self.facts, self._client._patience())))
 
     def delete_images(self) -> Same:

@@ -39,10 +39,10 @@ def spelled_out(method: Method) -> Method:
 
 
 class Requests(ABC, Generic[Images, Submitted, Priced, Models]):
-    """One method for each kind of job, which waits for its images; and those that return jobs, prices and models.
+    """One method for each kind of job, which waits for its images, and methods that return jobs, prices and models.
 
     Attributes:
-        timeout: seconds that a call may take in all, its job included; None for any time.
+        timeout: seconds that a call may take in all, its job included; None for no limit.
     """
 
     timeout: float | None
@@ -52,8 +52,8 @@ class Requests(ABC, Generic[Images, Submitted, Priced, Models]):
         """Generates images from noise and returns them.
 
         Args:
-            options: parameters of the API, of which an absent one has the default of the model; `idempotency_key` to
-                find the same job again; `urgency`, 0 (first) to 7 (last).
+            options: parameters of the API, by default those of the model; `idempotency_key`, which finds the same job
+            again; `urgency`, 0 (first) to 7 (last).
 
         Raises:
             DifusoError: if there are no images; the subclass tells why.
@@ -173,7 +173,7 @@ class Requests(ABC, Generic[Images, Submitted, Priced, Models]):
     def price(self, kind: Literal["upscale"], image: ImageLike, /, **options: Unpack[Upscale]) -> Priced: ...
 
     def price(self, kind: KindName, /, *images: ImageLike, **options: Any) -> Priced:
-        """Returns what a job would take, and when it would be done if it were made now. The job is not made.
+        """Returns the price of a job, and the time until it would be done if it were made now. The job is not made.
 
         Args:
             kind: the name of a method of this client, whose images and options follow.
@@ -192,12 +192,12 @@ class Requests(ABC, Generic[Images, Submitted, Priced, Models]):
         return self._run(self._job(flows.get(f"/jobs/{id}", self._patience())))
 
     def models(self) -> Models:
-        """Returns what GET /models answers: the name of the `default`, and the facts of all `models`."""
+        """Returns the answer of GET /models: the name of the `default`, and the facts of all `models`."""
         return self._run(flows.get("/models", self._patience()))
 
     @abstractmethod
     def _run(self, flow: Flow[Any]) -> Any:
-        """Does what a flow asks for; returns its result, or a coroutine of it."""
+        """Carries out the commands of a flow; returns its result, or a coroutine of it."""
 
     @abstractmethod
     def _handle(self, facts: Facts) -> Any:

@@ -24,7 +24,7 @@ class Result(Sequence[Image.Image]):
     Attributes:
         pngs: the images as PNG files, exactly as the worker wrote them; each holds its parameters as text. Images of
             other than 1 or 3 channels are not PNGs: then `pngs` and `manifest` are empty, and `pixels` has the images.
-        manifest: all that is needed to make the images again.
+        manifest: everything needed to make the images again.
         facts: the job as GET /jobs/{id} shows it.
         trace: the floats of the moments that `trace` named, as numpy arrays by name; empty if it named none. `x_t` and
             `x_0` have the shape (N, K, H, W, C), and `timesteps` and `alphas_cumprod` (K,).
@@ -52,7 +52,7 @@ class Result(Sequence[Image.Image]):
 
     @classmethod
     def read(cls, archive: bytes | None, facts: Facts, npz: bytes | None = None) -> Self:
-        """Reads the answers `application/zip` and `application/x-npz`, of which one may be absent."""
+        """Reads the answers `application/zip` and `application/x-npz`; one of them may be absent."""
         if archive is None:
             assert npz is not None
             return cls((), {}, facts, _trace_of(npz), _pixels_of(npz))
@@ -97,7 +97,7 @@ class Result(Sequence[Image.Image]):
 
 @dataclass(frozen=True)
 class Price:
-    """What a request takes, and when it would be done if it were sent now.
+    """What a request costs, and the time until it would be done if it were sent now.
 
     Attributes:
         kind: the name of the kind of job.
@@ -105,10 +105,10 @@ class Price:
         image_steps: the network calls of all images together.
         images: the number of images in the result.
         seconds: the time that the job takes alone on a worker; None while the speed is unknown.
-        eta_seconds: the time until it would be done, behind all that waits; None while the speed is unknown.
-        params: the sampling parameters, all filled in. With their `seed` the request has the images that are priced.
+        eta_seconds: the time until it would be done, after all waiting jobs; None while the speed is unknown.
+        params: the sampling parameters, all filled in. With their `seed` the request makes the images of this price.
         task: the parameters of this kind of job only; None if it has none.
-        cost: what the request takes of an API key's limits, in image-steps; None from an older server.
+        cost: its share of an API key's limits, in image-steps; None from an older server.
         stored_bytes: the most bytes that it leaves in the server's store; None from an older server.
 
     Examples:
@@ -140,6 +140,6 @@ def _pixels_of(npz: bytes) -> np.ndarray[Any, Any]:
 
 
 def _trace_of(npz: bytes) -> dict[str, np.ndarray[Any, Any]]:
-    """Returns the arrays of an answer but for the images and their classes."""
+    """Returns the arrays of an answer, except the images and their classes."""
     with np.load(io.BytesIO(npz)) as arrays:
         return {name: arrays[name] for name in arrays.files if not name.startswith("arr_")}

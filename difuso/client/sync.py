@@ -30,9 +30,9 @@ class Job(AnyJob["Job", Result]):
     """
 
     def events(self) -> Iterator[Event]:
-        """Yields progress and previews as they come, and at last `Ended`. A broken connection is made again.
+        """Yields progress and previews as they come, then `Ended`. A broken connection is made again.
 
-        While somebody listens, the worker makes previews; whoever needs only the end calls `wait`.
+        The worker makes previews only while somebody listens; `wait` waits for the end alone.
         """
         reader = EventReader(self.id)
         while not reader.ended:
@@ -55,7 +55,7 @@ class Client(Requests[Result, Job, Price, dict[str, Any]]):
     Args:
         url: the address of the server.
         api_key: the API key, if the server has keys.
-        timeout: seconds that a call may take in all, its job included; None for any time.
+        timeout: seconds that a call may take in all, its job included; None for no limit.
         transport: how requests are sent; by default over the network.
 
     Examples:

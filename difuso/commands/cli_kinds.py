@@ -84,7 +84,7 @@ def print_price_of(
     server: str | None,
     models_dir: Path | None,
 ) -> None:
-    """Prints what one job takes, which is not made; the arguments are those of `write_images_of`."""
+    """Prints the price of a job, which is not made; the arguments are those of `write_images_of`."""
     from worker.settings import WorkerSettings
 
     from .pricing import price_here, price_on_server

@@ -1,4 +1,4 @@
-"""`difuso inspect` and `difuso verify`: what a picture tells of how it was made, and whether it can be made again."""
+"""`difuso inspect` and `difuso verify`: how a picture was made, and whether it can be made again."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def inspect(
     picture: Annotated[Path, typer.Argument(metavar="PICTURE", help="PNG that difuso wrote.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Prints how a picture was made, as its PNG tells."""
+    """Prints how a picture was made, from its PNG."""
     from .inspecting import print_recipe
 
     print_recipe(picture, as_json=as_json)
@@ -31,7 +31,7 @@ def verify(
     ] = None,
     models_dir: ModelsDir = None,
 ) -> None:
-    """Makes a picture again and compares. The exit status is 0 if they are equal, 1 if not, 2 if it cannot be done."""
+    """Makes a picture again and compares. The exit status is 0 if they are equal, 1 if not, 2 if it is impossible."""
     from worker.settings import WorkerSettings
 
     log_lines("verify", level="warning")

@@ -55,7 +55,7 @@ def evaluate_neighbours(
         made = opened.load(tell)
     if made.shape[1:3] != new.shape[1:3]:
         raise UserError(f"{opened.name} holds images of another size than {sources.model.name} was trained on")
-    # Of a folder nobody says whether training mirrored its images, and to look for mirrored ones costs little.
+    # A folder does not say whether training mirrored its images, and looking for mirrored ones costs little.
     symmetries = shown(True if recipe is None else recipe.data.flip)
     found = find_neighbours(made, new, known, EfficientNetLite0(pick_device(device)), symmetries=symmetries)
     trained = sources.model.trained_images

@@ -1,4 +1,4 @@
-"""What a job takes, in a sentence: the job is not made."""
+"""The price of a job, in a sentence; the job is not made."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PATIENCE = 30.0  # seconds: a server that is full for longer is an answer, too
 def price_here(
     kind: Kind[Any], query: SamplingQuery, files: Mapping[str, Path | None], settings: WorkerSettings
 ) -> str:
-    """Says what a job takes that runs without a server. Its speed is not known before it runs.
+    """Says the price of a job without a server. Its speed is not known before it runs.
 
     Args:
         files: image files of the request, by the kind's names for them.
@@ -36,7 +36,7 @@ def price_here(
 def price_on_server(
     url: str, kind: Kind[Any], query: SamplingQuery, files: Mapping[str, Path | None], api_key: str | None
 ) -> str:
-    """Says what a job of a server takes, and when it would be done if it were made now.
+    """Says the price of a job of a server, and when it would be done if it were made now.
 
     Args:
         url: the address of the server.

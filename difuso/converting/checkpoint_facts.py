@@ -1,4 +1,4 @@
-"""Where `difuso convert` finds what a checkpoint's weights do not say: a file of facts, or a released checkpoint's."""
+"""Finds facts that a checkpoint's weights do not contain: in a file, or by the name of a released checkpoint."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..errors import UserError
 
 Kind = TypeVar("Kind", bound=Facts)
 
-# Of facts that are compulsory but of which none are released.
+# The example for compulsory facts without a released checkpoint.
 EXAMPLES: tuple[Facts, ...] = (
     LucidFacts(image_size=64),
     EDMFacts("EDMPrecond", "SongUNet", 32, 3, 10, 128, (2, 2, 2), 4, (16,)),

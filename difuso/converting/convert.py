@@ -63,9 +63,9 @@ def convert(
         classifier: a file of weights of one of ADM's noisy classifiers, to become part of the model.
         classifier_facts: facts about the classifier, in the form of `facts`.
         weaker: a folder of a weaker version of the model, whose network becomes part of the model.
-        guidance: the guidance by it for requests that name none.
+        guidance: the guidance by the weaker network for requests that name none.
         to: format of the folder.
-        half: whether to save float16. Otherwise the numbers stay as they are, and so do the network's outputs.
+        half: whether to save float16. Otherwise the numbers, and so the network's outputs, do not change.
 
     Raises:
         UserError: if the model cannot be read, or cannot be written as asked.
@@ -175,7 +175,7 @@ def _add_classifier(checkpoint: Checkpoint, path: Path, facts: str | None) -> Ch
 
 
 def _add_weaker(checkpoint: Checkpoint, weaker: Checkpoint, guidance: Guidance) -> Checkpoint:
-    """Returns the model with a weaker network, which must predict the same of the same noisy images."""
+    """Returns the model with a weaker network, which must predict the same quantity from the same noisy images."""
     config, theirs = checkpoint.config, weaker.config
     for what in ("shape", "prediction", "preconditioning"):
         its, models = getattr(theirs, what), getattr(config, what)

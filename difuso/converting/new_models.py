@@ -1,4 +1,4 @@
-"""Names of new models, and what is printed of them: for `difuso convert` and `difuso pull`."""
+"""Names and summaries of new models, for `difuso convert` and `difuso pull`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def check_name(name: str) -> None:
     """Checks that a folder of this name can be a model.
 
     Raises:
-        UserError: if not.
+        UserError: if it cannot.
     """
     if not re.fullmatch(MODEL_NAME, name):
         raise UserError(f"{name!r} is not a name for a model: it may have a-z, 0-9, dots, dashes and underscores")

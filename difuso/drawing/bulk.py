@@ -2,8 +2,8 @@
 
     query ─▶ Bulk ─▶ chunks, one run each ─▶ parts, one file each ─▶ the .npz file
 
-A chunk is on disk or will be drawn, so the command that was interrupted goes on. The seed and the class of image i
-depend on i only, so that the file is the same however often it was interrupted.
+Each chunk is either on disk or still to be drawn, so an interrupted command continues. The seed and the class of image
+i depend on i only, so the file is the same however often the command was interrupted.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ CHUNK = 32  # images of a part: a full batch on a GPU
 
 @dataclass(frozen=True)
 class Bulk:
-    """What decides about the images of a file.
+    """All that decides about the images of a file.
 
     Attributes:
         model, sha256: the name of the checkpoint, and the SHA-256 of its weights.
         shape: the shape (H, W, C) of an image.
         count: the number of images.
-        params: the parameters of all images but their number and classes; image i has the seed params.seed_of(i).
+        params: the parameters of all images, except their number and classes; image i has the seed params.seed_of(i).
         labels: image i has the class labels[i % len(labels)]; empty if none has a class.
     """
 
@@ -103,7 +103,7 @@ def bulk_of(query: SamplingQuery, model: DrawingModel, *, kept_seed: Any = None)
     """Completes a request for many images.
 
     Args:
-        kept_seed: the seed of a request without one; whatever is not an integer draws it.
+        kept_seed: the seed of a request without one; if it is not an integer, a seed is drawn.
 
     Raises:
         RequestRefused, PlanError, UserError: if the model cannot do what is asked.

@@ -36,7 +36,7 @@ class Parts:
         self.folder = folder
 
     def request(self) -> dict[str, Any]:
-        """Returns the request that the parts are of; empty if there is none.
+        """Returns the request of the parts; empty if there is none.
 
         Raises:
             UserError: if the request cannot be read.
@@ -53,7 +53,7 @@ class Parts:
         return request
 
     def begin(self, request: Mapping[str, Any]) -> None:
-        """Makes the folder, or takes it up again.
+        """Makes the folder, or continues with it.
 
         Raises:
             UserError: if it holds parts of another request.

@@ -39,7 +39,7 @@ class DrawingModel(Protocol):
         labels: number of classes that a label may name: those of the network, or else of its classifier.
         defaults: the model's own settings.
         trained_images: number of images that its last stage was trained on; None if the model does not say.
-        together: number of images that are best drawn together; at most MAX_IMAGES.
+        together: the best number of images to draw together; at most MAX_IMAGES.
         ahead: number of images that keep the place busy.
         is_here: whether this machine draws, so that its time tells how fast it is.
     """
@@ -139,7 +139,7 @@ class LocalModel:
 
 
 def _trained_images(training: Mapping[str, Any]) -> int | None:
-    """Returns the number of training images by a config's facts about its training; older ones say it of faces only."""
+    """Returns the number of training images that a config states; older configs state it for faces only."""
     match training:
         case {"training_images": int(known)} | {"recipe": {"data": {"source": "faces", "count": int(known)}}}:
             return known

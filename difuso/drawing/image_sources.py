@@ -83,7 +83,7 @@ class ImageSources:
         return replace(drawn(name, draw, total), drawn_by=images.facts, seconds_per_image=images.seconds_per_image)
 
     def real(self, data: str, count: int | None, *, split: str = "test", first: int = 0) -> ImageSet:
-        """Opens the images of an .npz file as they are, or those of `real_images` in the model's size.
+        """Opens the images of an .npz file in their own size, or those of `real_images` in the model's size.
 
         Args:
             count: number of images, of a file; largest number of others; None takes all.

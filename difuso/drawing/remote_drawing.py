@@ -1,7 +1,7 @@
 """A model of a server that draws many images, in many jobs of the lowest urgency.
 
-Each job has an Idempotency-Key made from its parameters. So whoever asks for the same images again, after a crash of
-this program too, finds the jobs that are under way or have ended.
+Each job has an Idempotency-Key made from its parameters. So a repeated request for the same images, even after a
+crash of this program, finds the jobs that are running or have ended.
 """
 
 from __future__ import annotations
@@ -104,8 +104,8 @@ class ServedModel:
     async def _images(self, client: AsyncClient, run: SamplingParams) -> Result:
         """Draws the images of a run.
 
-        A job that has ended without images before it is asked for was that of an earlier command, which told of it.
-        Then a new job is made, with another key.
+        A job that had already ended without images belongs to an earlier command, which has reported it. Then a new job
+        is made, with another key.
         """
         tries = 0
         while True:

@@ -48,11 +48,11 @@ def ask_server(
 def connected(url: str, api_key: str | None, *, timeout: float | None) -> Iterator[Client]:
     """Yields a client of a server, and turns its errors inside the block into UserError.
 
-    A server that has answered once may be away for a while, since it may be starting again; one that has not is at
-    another address.
+    A server that has answered once may be away for a while, because it may be restarting. A server that has never
+    answered is taken to be at another address.
 
     Args:
-        timeout: seconds that a call may take in all; None for any time.
+        timeout: seconds that a call may take in all; None for no limit.
     """
     from ..client import Client, DifusoError
 
@@ -68,7 +68,7 @@ def connected(url: str, api_key: str | None, *, timeout: float | None) -> Iterat
 
 
 def _check_answers(url: str) -> None:
-    """Checks that a server answers at an address, however.
+    """Checks that a server answers at an address, with any answer.
 
     Raises:
         UserError: if none does.

@@ -1,4 +1,4 @@
-"""Images to measure, drawn here or on a server, which makes the same ones for the same parameters and seeds."""
+"""Images to measure, drawn here or on a server, with the same result for the same parameters and seeds."""
 
 from __future__ import annotations
 

@@ -86,8 +86,8 @@ def write_images(
     """Writes the images of a job; returns the paths of its files.
 
     Args:
-        out: an .npz file for the images and the trace, which are those of `Accept: application/x-npz`; or a folder for
-            the images, each of which is named by model and seed.
+        out: an .npz file for the images and the trace, as with `Accept: application/x-npz`; or a folder for the images,
+            which are named by model and seed.
         pngs: the images; none if they are not PNGs.
         pixels: the same images, shape (N, H, W, C).
         trace: the arrays of the moments that the job kept.

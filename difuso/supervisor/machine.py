@@ -1,4 +1,4 @@
-"""What this machine has for workers: its GPUs and its cores. Nothing here needs torch, which takes a second to load."""
+"""The GPUs and cores of this machine, for its workers. Nothing here needs torch, which takes a second to load."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ class ModelConfig:
 
     Attributes:
         network: the network's own config; its type selects the network.
-        weaker: that of a weaker version of the network, from whose output guidance moves away (Karras et al. 2024,
+        weaker: the config of a weaker network, from whose output guidance moves away (Karras et al. 2024,
             "Guiding a Diffusion Model with a Bad Version of Itself"); None for guidance by labels.
         image_size: side of the square images in pixels, or (height, width).
         channels: number of channels of an image, 1 to MAX_CHANNELS.
@@ -112,7 +112,7 @@ class ModelConfig:
 
     @property
     def never_guided(self) -> str | None:
-        """Why nothing but a classifier can guide it, to be read after the model's name; None if something can."""
+        """Why only a classifier can guide it, to be read after the model's name; None if other guidance can."""
         if self.weaker is not None:
             return None
         if self.classes is None:

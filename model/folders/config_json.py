@@ -79,7 +79,7 @@ def config_from_json(content: Mapping[str, Any]) -> ModelConfig:
 
 
 def _check_top(content: Mapping[str, Any]) -> None:
-    """Checks what stands in no section."""
+    """Checks the fields outside of sections."""
     sections = [name for name in (*NETWORK_SECTIONS, *SECTIONS) if isinstance(content.get(name), Mapping)]
     check_numbers("config.json", content, PARAMETERS)
     check_fields(ModelConfig, content, but=(*sections, "classes", "plans", "training"))
@@ -156,7 +156,7 @@ def _check_classifier(config: ModelConfig) -> None:
 
 
 def _check_weaker(config: ModelConfig) -> None:
-    """Checks that the weaker network can be called with what the network is called with."""
+    """Checks that the weaker network can be called with the same arguments as the network."""
     if config.weaker is None:
         return
     if config.condition is not None:

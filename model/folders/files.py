@@ -26,10 +26,10 @@ NOTHING_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)  # facts of a folder;
 
 
 def is_file(path: Path) -> bool:
-    """Returns whether a path leads to a regular file. `Path.is_file` may also say no because the disk fails.
+    """Returns whether a path leads to a regular file. `Path.is_file` is also false when the disk fails.
 
     Raises:
-        CheckpointUnreadable: if nobody can tell.
+        CheckpointUnreadable: if the disk does not tell.
     """
     return stat.S_ISREG(_mode(path))
 
@@ -38,13 +38,13 @@ def is_folder(path: Path) -> bool:
     """Returns whether a path leads to a folder.
 
     Raises:
-        CheckpointUnreadable: if nobody can tell.
+        CheckpointUnreadable: if the disk does not tell.
     """
     return stat.S_ISDIR(_mode(path))
 
 
 def _mode(path: Path) -> int:
-    """Returns the kind and permissions of what a path leads to; 0 if there is nothing."""
+    """Returns the kind and permissions of the file at a path; 0 if there is none."""
     try:
         return path.stat().st_mode
     except OSError as error:

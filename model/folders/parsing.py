@@ -46,5 +46,5 @@ def parse(kind: type[Value], content: Any, prefix: str = "") -> Value:
 
 @cache  # to make them takes a thousand times as long as to use them
 def _adapters(kind: type[Any]) -> Mapping[str, TypeAdapter[Any]]:
-    """Returns what checks the values of a dataclass, by the names of its fields."""
+    """Returns the validators of a dataclass, by the names of its fields."""
     return {name: TypeAdapter(hint) for name, hint in get_type_hints(kind).items()}

@@ -198,7 +198,7 @@ def _dhariwal_unet(weights: Weights, facts: EDMFacts) -> tuple[UNetConfig, UNet]
 def _with_classes(weights: Weights, facts: EDMFacts, scale: float) -> dict[str, Tensor]:
     """Returns the weights with the layer that embeds one-hot classes as a table of its outputs.
 
-    Without a class its input is 0 there. If the network was trained to be asked so, that is the last row.
+    Without a class its input is 0 there. If the network was trained to be called so, that is the last row.
     """
     weights = dict(weights)
     if not facts.label_dim:

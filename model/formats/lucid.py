@@ -137,7 +137,7 @@ def _diffusion(buffers: Weights, facts: LucidFacts) -> tuple[ScheduleConfig, str
 
 
 def _objective(loss_weight: FloatTable, alphas_cumprod: FloatTable) -> str:
-    """Returns the objective of which these are the weights of the loss.
+    """Returns the objective with these weights of the loss.
 
     They are min(SNR, gamma) divided by SNR, 1 or SNR + 1, with an infinite gamma unless `min_snr_loss_weight` was
     chosen (Hang et al. 2023, section 3.4).

@@ -40,11 +40,11 @@ class Convolution(nn.Conv2d):
 
 
 def pack_convolutions(network: nn.Module) -> None:
-    """Lets oneDNN arrange the weights of all convolutions once; for a network on a CPU whose weights stay as they are.
+    """Lets oneDNN arrange the weights of all convolutions once; for a network on a CPU whose weights do not change.
 
     Results are the same to rounding, and on most processors to the bit. Packed as unpacked, neither the size of the
-    batch nor the number of threads changes them. The weights take their memory twice then. So large networks, of whose
-    calls it is a small part, are left as they are.
+    batch nor the number of threads changes them. The weights then take their memory twice. So large networks, whose
+    calls gain little, are not packed.
     """
     layers = [each for each in network.modules() if isinstance(each, Convolution)]
     if sum(each.weight.nbytes for each in layers) <= PACKED_BYTES and all(_by_onednn(each.weight) for each in layers):
@@ -55,7 +55,7 @@ def pack_convolutions(network: nn.Module) -> None:
 def _by_onednn(x: Tensor) -> bool:
     """Returns whether oneDNN can be called for a tensor: not by autocast, which casts no arguments of this call."""
     return (
-        not torch.compiler.is_compiling()  # asked first, for of the others a compiler knows nothing
+        not torch.compiler.is_compiling()  # asked first, because a compiler does not know the others
         and x.device.type == "cpu"
         and x.dtype == torch.float32
         and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]

@@ -1,7 +1,7 @@
 """The magnitude-preserving U-Net of EDM2 (Karras et al. 2024, "Analyzing and Improving the Training Dynamics of
 Diffusion Models", configuration G, figure 21), as it is used after training.
 
-Its weights are normalised each time they are used; `model.formats.edm2` does that once. So are its gains.
+EDM2 normalises its weights and gains at each use; `model.formats.edm2` does that once.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def mp_sum(a: Tensor, b: Tensor, share: float) -> Tensor:
 
 
 def mp_cat(a: Tensor, b: Tensor, share: float) -> Tensor:
-    """Returns the channels of both, with the same magnitude and this share of b (eq. 103)."""
+    """Returns the channels of a and b together, with the same magnitude and this share of b (eq. 103)."""
     total = math.sqrt((a.shape[1] + b.shape[1]) / ((1 - share) ** 2 + share**2))
     scale_a, scale_b = total / math.sqrt(a.shape[1]) * (1 - share), total / math.sqrt(b.shape[1]) * share
     return torch.cat([scale_a * a, scale_b * b], dim=1)
@@ -144,7 +144,7 @@ class EDM2UNet(nn.Module):
 
         Args:
             x: the scaled noisy images, shape (B, in_channels, H, W).
-            t: what the network is told of their noise, shape (B,), any number type.
+            t: the noise level in the network's own measure, shape (B,), any number type.
             labels: class indices, shape (B,), int64 in 0..num_classes-1; None for a network without classes.
         """
         multiple = self.config.size_multiple

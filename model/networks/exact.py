@@ -1,7 +1,7 @@
 """Weights that a checkpoint keeps in float32 whatever its type.
 
-They are the frequencies and phases of Fourier embeddings: times a timestep they are angles of many turns, so that a
-rounded one is another angle. A module names those that it has itself in `EXACT`.
+They are the frequencies and phases of Fourier embeddings. Multiplied by a timestep they are angles of many turns, so
+rounding one gives another angle. A module names its own such weights in `EXACT`.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ class LinearSkip(nn.Module):
     """Mixes the channels of x_t and the condition in each pixel, by a matrix that the time embedding makes.
 
     Where the condition nearly is the image, most of what a network has to predict is such a mixture: at high noise, v
-    is nearly the condition times -1. A network that has to add the rest only converges much faster (Kim et al. 2016,
+    is nearly the condition times -1. A network that only has to add the rest converges much faster (Kim et al. 2016,
     section 3.2). Starts as zero.
 
     Args:

@@ -1,4 +1,4 @@
-"""What the configs of networks have in common: `NetworkConfig`, and types of fields, with bounds. It needs no torch."""
+"""The common part of the configs of networks: `NetworkConfig`, and types of fields, with bounds. It needs no torch."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ LAST_LABEL = 999.0  # what `vp` tells a network at the time 1
 
 
 class Preconditioned(nn.Module):
-    """Scales the input and output of a network, and tells it the noise level of a timestep; see `Preconditioning`."""
+    """Scales the input and output of a network, and gives it the noise level of a timestep; see `Preconditioning`."""
 
     def __init__(self, network: nn.Module, preconditioning: Preconditioning, schedule: NoiseSchedule) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class Preconditioned(nn.Module):
         return _each(c_skip) * x + _each(c_out) * out
 
     def _scalars(self, t: Tensor) -> Tensor:
-        """Returns what the network is told, and the scales of its input, of x_t and of its output, shape (B, 4).
+        """Returns the network's measure of noise, and the scales of its input, of x_t and of its output, shape (B, 4).
 
         y of Karras et al. is x_t / sqrt(abar) = x_t sqrt(1 + sigma^2).
         """

@@ -1,4 +1,4 @@
-"""A linear layer for vectors of which each image has one, such as time embeddings."""
+"""A linear layer for vectors with one for each image, such as time embeddings."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ ROWS = 16  # in one product
 class RowLinear(nn.Linear):
     """A linear layer that gives an image the same bits in a batch of any size, unless it trains.
 
-    A matrix product of few rows is computed by other kernels than one of many. These layers are where the size of a
-    batch shows first, and often the only ones, so they always multiply sixteen rows; those that no image needs are
-    zeros. The network's convolutions cost a thousand times as much.
+    A matrix product of few rows is computed by other kernels than one of many. The size of a batch shows in these
+    layers first, and often in no others. So they always multiply sixteen rows; unused rows are zeros. The network's
+    convolutions cost a thousand times as much.
     """
 
     def forward(self, x: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ Decoder = Literal["standard", "skip"]
 
 @dataclass(frozen=True)
 class _Levelled(NetworkConfig):
-    """What both networks have in common: their levels, and the order of their layers."""
+    """The common part of both networks: their levels, and the order of their layers."""
 
     channels: Channels = 128
     channel_mult: WholeMultiples = (2, 2, 2)

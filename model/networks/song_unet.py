@@ -168,7 +168,7 @@ class SongUNet(nn.Module):
 
         Args:
             x: noisy images, shape (B, in_channels, H, W).
-            t: what the network is told of their noise, shape (B,), any number type.
+            t: the noise level in the network's own measure, shape (B,), any number type.
             labels: class indices, shape (B,), int64 in 0..num_classes; num_classes and None mean "no class". A network
                 without a null class needs labels in 0..num_classes-1.
         """

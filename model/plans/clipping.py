@@ -23,7 +23,7 @@ class Clipping:
         bound: the largest |x0|, where images lie in [-1, 1]; None for no limit, with `dynamic` only.
         quantile: the quantile of `dynamic`, in (0, 1].
         keep_eps: whether DDIM keeps the noise that the network predicted, as diffusers does. If not, it derives the
-            noise again from x_t and the clipped x0, as guided-diffusion does. Without clipping both are the same.
+            noise again from x_t and the clipped x0, as guided-diffusion does. Without clipping the two are the same.
 
     Raises:
         PlanError: if a value lies outside its range.

@@ -25,8 +25,8 @@ FIRST_SIGMA = 0.04
 class Inversion(NamedTuple):
     """A run from an image to its noise.
 
-    A clean image has no noise that could be followed upwards: a network finds none in it, and what arrives at the top
-    is far too smooth. So the image gets a little noise, and the run takes it along.
+    A clean image has no noise that could be followed upwards: a network finds none in it, and the noise at the top is
+    far too smooth. So the image gets a little noise, which the run follows.
 
     Attributes:
         plan: the run from x_t of the first level to x_t of the last, by one call fewer than there are levels.
@@ -56,9 +56,9 @@ def make_inversion(
     clipped.
 
     Args:
-        schedule: that the network was trained with.
+        schedule: that of the network's training.
         steps: number of levels, 2 or more.
-        prediction: what the network predicts.
+        prediction: the quantity that the network predicts.
         start: the timestep to reach; None for the last, or sigma = 164 where that is noisier.
         guidance: as in `make_plan`.
 

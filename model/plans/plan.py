@@ -170,7 +170,7 @@ def make_plan(
 
 
 def _check_noise(settings: Settings, sampler: Sampler) -> None:
-    """Checks what decides about the noise of each step."""
+    """Checks the settings of the noise of each step."""
     if settings.eta and not sampler.most_eta:
         raise PlanError(f"is not a parameter of {settings.sampler}", "eta")
     if not 0.0 <= settings.eta <= sampler.most_eta:

@@ -36,11 +36,11 @@ class Preconditioning:
 
     @property
     def prediction(self) -> Prediction:
-        """What the denoiser predicts."""
+        """The quantity that the denoiser predicts."""
         return "x0" if self.kind == "edm" else "eps"
 
     def check(self, prediction: Prediction, schedule: NoiseSchedule) -> None:
-        """Checks that a model with this prediction and schedule can be called so; raises ValueError if it cannot."""
+        """Raises ValueError unless a model with this prediction and schedule can be called in this way."""
         if prediction != self.prediction:
             raise ValueError(f"with preconditioning {self.kind} the prediction is {self.prediction}, not {prediction}")
         if self.kind == "vp" and not isinstance(schedule, ContinuousLinear):

@@ -4,8 +4,8 @@ Each field says its type, its bounds, its default and, with its unit, what it is
 these fields or is made from them: a model's defaults, the queries of requests and with them OpenAPI, the options of the
 command line and the page's form, the parameters of jobs, the recipes in PNGs, and the bounds of a config.
 
-Earlier versions read what this one writes. So a field that they do not know is left out while it has its default
-(`exclude_if`), and what they wrote has the default, which must be what they did.
+Earlier versions read the settings that this one writes. So a field that they do not know is left out while it has its
+default (`exclude_if`). Settings written by them have the default, which must be their behaviour.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ class Levels(NamedTuple):
     """Noise levels, least noisy first.
 
     Attributes:
-        timesteps: what the network is told; integers, but on a Karras grid and in a list.
+        timesteps: those of the network's calls; integers, except on a Karras grid and in a list.
         chain: the schedule that has just these levels.
     """
 
@@ -40,7 +40,7 @@ def visit_levels(schedule: NoiseSchedule, spacing: str, count: int, *, start: in
     """The levels of a run that visits `count` of them.
 
     Args:
-        schedule: that the network was trained with.
+        schedule: that of the network's training.
         spacing: see `space_timesteps`; or `karras`, whose levels lie between timesteps; or all timesteps, which may be
             fractional, as in `at:12.5,160,999`.
         count: 1..T, or 1..start+1. A single one is the noisiest, whatever the spacing.
@@ -67,7 +67,7 @@ def visit_levels(schedule: NoiseSchedule, spacing: str, count: int, *, start: in
 
 
 def timesteps_from(schedule: NoiseSchedule, start: int | None) -> int:
-    """How many timesteps a run chooses from: those up to its start, or all.
+    """The number of timesteps that a run chooses from: those up to its start, or all.
 
     Raises:
         PlanError: if start is not a timestep.

@@ -1,1 +1,1 @@
-"""Training images: where they come from, in which order, and what chance does to them."""
+"""Training images: their sources, their order, and their random changes."""

@@ -19,7 +19,7 @@ from .source_images import Source, SourceImage, open_source
 
 
 def with_conditions(recipe: Recipe, source: Source) -> Source:
-    """Gives each image of a recipe's source its condition; a source of a recipe without conditions stays as it is.
+    """Gives each image of a recipe's source its condition; the source of a recipe without conditions does not change.
 
     An image whose condition cannot be read counts as unreadable.
 
@@ -36,7 +36,7 @@ def with_conditions(recipe: Recipe, source: Source) -> Source:
 
 
 def smaller(image: ImageArray, shape: Shape) -> ImageArray:
-    """Returns an image of shape (H, W, C) in another shape, made as every image here is; see `centre_crop`."""
+    """Returns an image of shape (H, W, C) in another shape, made like every image here; see `centre_crop`."""
     full = Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image)
     return np.asarray(centre_crop(full.convert("L" if shape.channels == 1 else "RGB"), shape)).reshape(shape.hwc)
 

@@ -25,7 +25,7 @@ class Drawn:
     Attributes:
         symmetries: the number of each image's symmetry, see `training.data.symmetries`, shape (B,), int64.
         t: timesteps, shape (B,), int64 or, between the integers, float64; on the CPU.
-        importance: weights of the losses that make up for how t was drawn, shape (B,).
+        importance: weights of the losses that correct for the distribution of t, shape (B,).
         nameless: images that are shown without their class, shape (B,), bool.
         noise: standard normal, shape (B, C, H, W), on the device.
         corners: the row and the column where each crop begins, shape (B, 2), int64.
@@ -52,7 +52,7 @@ class Draws:
     """Draws for one step after another.
 
     Args:
-        recipe: the recipe, which says what there is to draw.
+        recipe: the recipe, which says what is drawn.
         seeds: the seeds of the run.
         device: the device on which noise is made and used.
     """
@@ -102,7 +102,7 @@ class Draws:
         return states
 
     def load(self, state: dict[str, Any]) -> None:
-        """Goes on from a state. One of a CPU has no generator of a GPU's noise, which begins with the seed then."""
+        """Continues from a state. A CPU's state lacks the generator of a GPU's noise, which begins with the seed."""
         self._generator.set_state(state["generator"])
         of_noise = state.get("noise_generator", state["generator"])
         if self._noise_generator is not self._generator and not torch.equal(of_noise, state["generator"]):

@@ -39,7 +39,7 @@ def decode(file: Path | BinaryIO, shape: Shape, *, bits: int = 8) -> ImageArray:
 
     Args:
         shape: the shape (C, H, W) of the result.
-        bits: 8, or 16 for images that are not RGB. Those of the file become as many.
+        bits: 8, or 16 for images that are not RGB; the file's levels are converted to them.
 
     Raises:
         Exception: of many kinds, if the file is damaged or not an image.
@@ -55,7 +55,7 @@ def decode(file: Path | BinaryIO, shape: Shape, *, bits: int = 8) -> ImageArray:
 
 
 def size_of(path: Path) -> tuple[int, int]:
-    """Returns (height, width) of an image file as it is stored; raises as `decode` does."""
+    """Returns the stored (height, width) of an image file; raises as `decode` does."""
     if _is_array(path):
         height, width, *_ = np.load(path, mmap_mode="r", allow_pickle=False).shape
         return height, width

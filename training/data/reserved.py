@@ -17,8 +17,8 @@ def of_split(names: Sequence[Name], data: Data) -> list[Name]:
     """Keeps the names that belong to `data.split`, in their order: those that are reserved for `test`, else the others.
 
     An image is reserved if the SHA-256 of its file's name, without folders and suffix, is one of the `data.reserved`
-    smallest. So the choice does not depend on the order of the files or on the folder or archive that they lie in, an
-    image and its condition are chosen together, and most of the choice stays when files are added.
+    smallest. So the choice does not depend on the order of the files, or on their folder or archive. An image and its
+    condition are chosen together, and most of the choice stays when files are added.
 
     Raises:
         RecipeError: if nothing would be left to train on.

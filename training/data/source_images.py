@@ -1,4 +1,4 @@
-"""What every source of images yields: one image after another, readable or not."""
+"""The images that every source yields, one after another, readable or not."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .images import ImageArray
 
 
 class SourceImage(NamedTuple):
-    """One image, or why it cannot be read.
+    """One image, or the reason why it cannot be read.
 
     Attributes:
         name: its place, for messages.

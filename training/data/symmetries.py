@@ -21,7 +21,7 @@ def turned(images: Tensor, symmetries: Tensor) -> Tensor:
 
     Args:
         images: shape (B, C, H, W), of squares if any of them is turned by 90 or 270 degrees.
-        symmetries: shape (B,), int64, 0 to 7; 0 leaves an image as it is.
+        symmetries: shape (B,), int64, 0 to 7; 0 does not change an image.
     """
     if not symmetries.any():
         return images

@@ -1,1 +1,1 @@
-"""What a network is trained to do."""
+"""The objectives of training."""

@@ -24,7 +24,7 @@ class LogNormal(TimestepSampler):
     """Timesteps whose ln sigma is normally distributed (Geng et al. 2024, section 4); fractional.
 
     Args:
-        schedule: of the model. Where its noise levels end, or at sigma = 80, the distribution is cut off.
+        schedule: that of the model. The distribution is cut off where its noise levels end, or at sigma = 80.
     """
 
     def __init__(self, schedule: NoiseSchedule) -> None:
@@ -37,7 +37,7 @@ class LogNormal(TimestepSampler):
 
 
 class Consistency:
-    """Two neighbouring noise levels of one image and one noise are to give the same x̂_0 (Geng et al. 2024, eq. 10).
+    """Two neighbouring noise levels of one image and one noise should give the same x̂_0 (Geng et al. 2024, eq. 10).
 
     The less noisy of them is the target, without a gradient. The network predicts v, so x̂_0 is the image itself where
     there is no noise, which holds all the others in place.
@@ -77,7 +77,7 @@ class Consistency:
 
 
 def nearer(sigmas: FloatTable, *, least: float = 0.0) -> FloatTable:
-    """The noise level that each is compared with, a little below it: r = sigma (1 - (1 + 8 / (1 + e^sigma)) / 8).
+    """The noise level a little below, for comparison: r = sigma (1 - (1 + 8 / (1 + e^sigma)) / 8).
 
     This is the third stage of the publication's mapping. Below the least noise that the network knows, r is 0: there
     x̂_0 is the image itself.
@@ -88,5 +88,5 @@ def nearer(sigmas: FloatTable, *, least: float = 0.0) -> FloatTable:
 
 
 def objective_of(recipe: Recipe, schedule: NoiseSchedule) -> tuple[Consistency, LogNormal]:
-    """Returns the loss, with the timesteps that it is taken at."""
+    """Returns the loss, with its timesteps."""
     return Consistency(schedule), LogNormal(schedule)

@@ -1,4 +1,4 @@
-"""What a noisy classifier is trained to say."""
+"""The loss of a noisy classifier."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Distillation: a network learns to do in one call what its guided teacher does in several.
 
-Guidance takes two calls a step, and what it gives can be learned (Meng et al. 2023, "On Distillation of Guided
-Diffusion Models", section 3.1). So can the place where several steps of DDIM arrive (Salimans & Ho 2022, "Progressive
-Distillation for Fast Sampling of Diffusion Models", algorithm 2).
+Guidance takes two calls a step, and its result can be learned (Meng et al. 2023, "On Distillation of Guided
+Diffusion Models", section 3.1). The result of several steps of DDIM can be learned too (Salimans & Ho 2022,
+"Progressive Distillation for Fast Sampling of Diffusion Models", algorithm 2).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Teacher:
         device: the device that computes.
 
     Attributes:
-        sha256: of all that it says: its weights, those of a weaker network and its config.
+        sha256: of all that decides its output: its weights, those of a weaker network and its config.
 
     Raises:
         RecipeError: if `init` is not a checkpoint, or cannot teach the student.
@@ -94,7 +94,7 @@ def check_teacher(recipe: Recipe, teacher: ModelConfig) -> None:
     """Checks that a model can teach a recipe's network.
 
     Raises:
-        RecipeError: if they differ in what they have to share, or the teacher cannot be guided, or need not be.
+        RecipeError: if they differ where they must agree, or the teacher cannot be guided, or is not.
     """
     student, guidance = recipe.model_config({}), _guidance(recipe, teacher)
     for key in SHARED:
@@ -127,7 +127,7 @@ def _guidance(recipe: Recipe, teacher: ModelConfig) -> Guidance:
 
 
 def _check_names(images: Sequence[str] | None, teacher: Sequence[str] | None) -> None:
-    """A class of the images must be that of the teacher, unless either only numbers them."""
+    """Checks that the images have the teacher's classes, unless one of the two only numbers them."""
     numbers = [str(number) for number in range(len(images or ()))]
     if images and teacher and numbers not in (list(images), list(teacher)) and list(images) != list(teacher):
         raise RecipeError(
@@ -152,10 +152,10 @@ class Listed(TimestepSampler):
 
 
 class Distillation:
-    """The squared error of the student's prediction from what the teacher says of the same x_t.
+    """The squared difference between the predictions of student and teacher at the same x_t.
 
     Args:
-        schedule: of both.
+        schedule: that of student and teacher.
         plans: the plan of the student and that of the teacher, with a multiple of its steps, if several steps are
             learned as one; None if the prediction at each timestep is.
     """
@@ -172,7 +172,7 @@ class Distillation:
             x0: clean images, shape (B, C, H, W), in [-1, 1].
             t: timesteps, shape (B,), int64, on the CPU.
             noise: standard normal, shape of x0.
-            teacher: its prediction is what the student is to give, shape of x0.
+            teacher: the network whose prediction the student learns, shape of x0.
         """
         x_t = q_sample(self._schedule, x0, t, noise)
         aim = teacher(x_t, t) if self._several is None else self._several.prediction(teacher, x_t, t)
@@ -181,7 +181,7 @@ class Distillation:
 
 
 class _SeveralSteps:
-    """What a student has to say to arrive in one step where its teacher does in several.
+    """The prediction with which a student arrives in one step where its teacher arrives in several.
 
     Args:
         mine: the student's plan, of DDIM.
@@ -215,6 +215,6 @@ def plans_of(recipe: Recipe, schedule: NoiseSchedule) -> tuple[Plan, Plan] | Non
 
 
 def objective_of(recipe: Recipe, schedule: NoiseSchedule) -> tuple[Distillation, TimestepSampler]:
-    """Returns the loss of a student, which takes its teacher too, with the timesteps that it is taken at."""
+    """Returns the loss of a student, which takes its teacher too, with its timesteps."""
     plans = plans_of(recipe, schedule)
     return Distillation(schedule, plans), sampler_of(recipe, schedule) if plans is None else Listed(plans[0])

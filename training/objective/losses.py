@@ -1,4 +1,4 @@
-"""What a network that draws images is trained to predict, and what is minimised."""
+"""The target and the loss of a network that draws images."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class Losses(NamedTuple):
     """The losses of each image, shape (B,).
 
     Attributes:
-        loss: what is minimised, before any weight that makes up for how its timestep was drawn.
+        loss: the minimised loss, before any weight that corrects for the distribution of its timestep.
         error: the loss without weights: the mean squared error of the prediction, or the cross-entropy.
-        vlb: estimate of the bound in bits per dimension, 0 where it plays no part.
+        vlb: estimate of the bound in bits per dimension, 0 where it is not used.
         correct: 1 where the class was recognised and 0 where it was not; NaN where the network does not classify.
     """
 
@@ -53,9 +53,9 @@ class Objective:
     there the bound trains the variance only: its gradient does not reach the mean (Nichol & Dhariwal 2021, eq. 16).
 
     Args:
-        schedule: of the model.
-        prediction: what the network outputs.
-        variance: what its second half of outputs is, if it has one.
+        schedule: that of the model.
+        prediction: the quantity that the network predicts.
+        variance: the meaning of the second half of its outputs, if it has one.
         loss: `simple`, `hybrid` or `vlb`.
         weighting, gamma: of the simple loss, see `weights`; `learned` weighs by an `Uncertainty`.
 

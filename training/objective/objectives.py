@@ -1,4 +1,4 @@
-"""The loss of a recipe, and the timesteps at which it is taken."""
+"""The loss of a recipe, and its timesteps."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Objective = tuple[Callable[..., Losses], TimestepSampler]
 
 
 def objective_of(recipe: Recipe, schedule: NoiseSchedule) -> Objective:
-    """Returns what is minimised, and where.
+    """Returns the loss, and its timesteps.
 
     A classifier's loss takes the true classes too, and a student's its teacher.
     """

@@ -17,7 +17,7 @@ UNIFORM_SHARE = 0.001  # of the draws, so that no timestep is forgotten
 
 
 class TimestepSampler(ABC):
-    """Draws timesteps; unless a class says otherwise, without regard to the losses."""
+    """Draws timesteps, by default without regard to the losses."""
 
     @abstractmethod
     def draw(self, count: int, generator: Generator) -> tuple[Tensor, Tensor]:
@@ -30,7 +30,7 @@ class TimestepSampler(ABC):
         return {}
 
     def load(self, state: dict[str, Any]) -> None:  # noqa: B027
-        """Goes on with what `state` returned."""
+        """Continues with the result of `state`."""
 
 
 class Uniform(TimestepSampler):

@@ -1,4 +1,4 @@
-"""A weighting that is learned: how uncertain a network is at each noise level (Karras et al. 2024, EDM2)."""
+"""A learned weighting: the uncertainty of a network at each noise level (Karras et al. 2024, EDM2)."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ FEATURES = 128
 
 
 class Uncertainty(nn.Module):
-    """The logarithm of the squared error to be expected, u(sigma), of which a loss L becomes L / e^u + u.
+    """The logarithm of the expected squared error, u(sigma); a loss L becomes L / e^u + u.
 
     The minimum over u is ln L, so each noise level counts by how much of its loss is gained, whatever its size (Karras
     et al. 2024, "Analyzing and Improving the Training Dynamics of Diffusion Models"). It is a linear layer over Fourier
     features of ln(sigma) / 4, and begins with 0.
 
     Args:
-        schedule: of the model.
+        schedule: that of the model.
     """
 
     features: Tensor

@@ -19,8 +19,8 @@ class VariationalTerms:
 
     Args:
         schedule: schedule of the model.
-        prediction: what the first half of the output is.
-        variance: what the second half of the output is; a fixed variance has none.
+        prediction: the meaning of the first half of the output.
+        variance: the meaning of the second half of the output; a fixed variance has none.
     """
 
     def __init__(self, schedule: NoiseSchedule, prediction: Prediction, variance: Variance) -> None:

@@ -1,1 +1,1 @@
-"""A run: the trainer, its state, and what it tells."""
+"""A run: the trainer, its state, and its reports."""

@@ -1,4 +1,4 @@
-"""How well a noisy classifier recognises images that it was not trained on."""
+"""The accuracy of a noisy classifier on images that it was not trained on."""
 
 from __future__ import annotations
 

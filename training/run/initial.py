@@ -22,10 +22,10 @@ log = logging.getLogger(__name__)
 
 
 def check_initial(recipe: Recipe) -> None:
-    """Checks what a recipe says of the checkpoint that it begins from, before minutes are spent on images.
+    """Checks the checkpoint that a recipe begins from, before minutes are spent on images.
 
     Raises:
-        RecipeError: if the folder is not a checkpoint, or is to teach the network and cannot.
+        RecipeError: if the folder is not a checkpoint, or should teach the network and cannot.
     """
     if not recipe.init:
         return
@@ -60,7 +60,7 @@ def seeds_of(recipe: Recipe) -> Seeds:
 
 
 def take_over(network: nn.Module, folder: Path) -> None:
-    """Copies a checkpoint's tensors to those of a network with the same name and shape; the others stay as they are.
+    """Copies a checkpoint's tensors to those of a network with the same name and shape; the others do not change.
 
     A classifier takes those of the checkpoint's classifier.
 

@@ -61,7 +61,7 @@ class Journal:
 def tile_images(images: Tensor) -> Image.Image:
     """Puts images of shape (N, C, H, W) side by side on white, in a grid that is as square as possible.
 
-    Channels that are neither grey nor RGB are put one below the other.
+    Channels that are neither grey nor RGB are placed one below the other.
     """
     height = Shape(*images.shape[1:]).planes * images.shape[2]
     pixels = np.asarray(to_uint8(images.cpu().reshape(len(images), -1, height, images.shape[3])))

@@ -14,7 +14,7 @@ LOCK = "lock"
 
 @contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """Keeps a folder for this process while the block runs; it is free again however the process ends.
+    """Locks a folder for this process while the block runs; the lock ends with the process, however it ends.
 
     Raises:
         RecipeError: if another process has it.

@@ -31,7 +31,7 @@ def read_metrics(path: Path) -> Entries:
 
 
 def plot_run(folder: Path, out: Path) -> None:
-    """Plots the loss of a run over all timesteps and by quarter of them, as far as they are logged.
+    """Plots the logged losses of a run, over all timesteps and by quarter of them.
 
     The plot also shows its KID, or the accuracy of a classifier on held-out images.
     """

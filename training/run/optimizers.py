@@ -1,4 +1,4 @@
-"""What changes the weights: AdamW, or Muon for the matrices of the network and AdamW for all else."""
+"""The optimisers: AdamW, or Muon for the matrices of the network and AdamW for all else."""
 
 from __future__ import annotations
 

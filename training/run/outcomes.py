@@ -1,4 +1,4 @@
-"""What a run makes of the network that it trains, and what it shows of it on the way."""
+"""The model that a run makes of its network, and the samples or figures that it shows on the way."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Outcome(Protocol):
         """Writes the checkpoint with the network of an average; `facts` say how far its training is."""
 
     def show(self, step: int, journal: Journal) -> None:
-        """Enters into the journal what the served average can do."""
+        """Enters samples or figures of the served average into the journal."""
 
 
 class ImageModel:
@@ -147,5 +147,5 @@ class GuidedModel:
 
 
 def _fits_float16(network: nn.Module) -> bool:
-    """Returns whether all numbers stay what they are in float16, as those of a model that was saved in it."""
+    """Returns whether float16 keeps all numbers exactly, as with a model that was saved in it."""
     return all(bool((p.half().float() == p).all()) for p in network.state_dict().values())

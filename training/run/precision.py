@@ -62,9 +62,9 @@ def fastest(call: Callable[[Precision], None], device: torch.device, processes: 
     """The format in which a call takes the least time here: bfloat16 is faster than float32 on some processors only.
 
     Args:
-        call: what is timed; a forward and a backward pass.
+        call: the timed call; a forward and a backward pass.
         device: where it computes.
-        processes: that must agree.
+        processes: those that must agree.
     """
     seconds = [_seconds(call, precision, device) for precision in CANDIDATES]
     return CANDIDATES[processes.most(seconds.index(min(seconds)), device)]

@@ -1,4 +1,4 @@
-"""What a run tells while it trains, from its first step on: loss, speed and the time that is left."""
+"""The progress of a run, from its first step on: loss, speed and remaining time."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Pace:
 
 @contextmanager
 def telling(trainer: Trainer, seconds: Callable[[], float]) -> Iterator[Tell]:
-    """Yields a function that is told the loss of each step: it moves a bar on a terminal, and logs lines elsewhere.
+    """Yields a function that takes the loss of each step: it moves a bar on a terminal, and logs lines elsewhere.
 
     Lines come after the first two steps and every `log_every` steps. Only the first of several processes tells.
 

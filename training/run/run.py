@@ -134,7 +134,7 @@ def _held_out(recipe: Recipe) -> Recipe | None:
 def _outcome(
     trainer: Trainer, out: Path, kid_from: Callable[[ImageArray], Distance] | None
 ) -> tuple[Outcome, Callable[[], float] | None]:
-    """Returns what the run makes, and what measures its KID if the recipe wants that."""
+    """Returns the outcome of the run, and a function for its KID if the recipe asks for it."""
     recipe = trainer.recipe
     if recipe.trains_classifier:
         held_out = _held_out(recipe)
@@ -270,7 +270,7 @@ class Run:
 
 @contextmanager
 def _signals() -> Iterator[list[int]]:
-    """Yields a list that is empty until SIGTERM or SIGINT arrives; the second of them does what it did before."""
+    """Yields a list that is empty until SIGTERM or SIGINT arrives; a second signal has its previous effect."""
     received: list[int] = []
 
     def receive(number: int, frame: object) -> None:

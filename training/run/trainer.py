@@ -1,4 +1,4 @@
-"""The trainer: noise an image, ask the network, step."""
+"""The trainer: noises an image, calls the network, steps."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ class Trainer:
         return Losses(*(values.detach() for values in losses))
 
     def _told(self, call: Callable[..., Tensor], told: dict[str, Tensor]) -> Network:
-        """Returns a network that is told the same whenever it is called."""
+        """Returns a network with fixed further arguments."""
 
         def network(x_t: Tensor, t: Tensor) -> Tensor:
             assert self.precision is not None
@@ -188,7 +188,7 @@ class Trainer:
             return fastest(call, self.device, self.processes)
 
     def blank(self, count: int) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """Returns arguments of a call with so many images that say nothing, to see what a call costs."""
+        """Returns arguments of a call with so many blank images, to measure its cost."""
         recipe, shape = self.recipe, self.recipe.shown_shape
         x_t = torch.zeros(count, *shape, device=self.device)
         t = torch.zeros(count, dtype=torch.int64, device=self.device)
@@ -215,7 +215,7 @@ class Trainer:
             )
 
     def state(self) -> dict[str, Any]:
-        """Everything that `load` needs to go on as if nothing had happened. All processes must ask for it together."""
+        """Everything that `load` needs to continue exactly. All processes must ask for it together."""
         dropout = {"cpu": torch.get_rng_state()}
         if self.device.type == "cuda":
             dropout["cuda"] = torch.cuda.get_rng_state(self.device)
@@ -238,7 +238,7 @@ class Trainer:
         }
 
     def load(self, state: dict[str, Any]) -> None:
-        """Goes on from a state of the same recipe, saved by any number of processes.
+        """Continues from a state of the same recipe, saved by any number of processes.
 
         Raises:
             RecipeError: if another teacher taught the student until then.
@@ -273,7 +273,7 @@ def check_parts(recipe: Recipe, processes: Processes) -> None:
     """Checks that each batch can be cut into equal parts for all processes.
 
     Raises:
-        RecipeError: if not.
+        RecipeError: if it cannot.
     """
     parts = processes.count * recipe.accumulate
     if recipe.batch_size % parts:

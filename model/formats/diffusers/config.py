@@ -49,7 +49,7 @@ def is_diffusers(folder: Path) -> bool:
     """Returns whether a folder holds a pipeline or a network of diffusers, usable or not.
 
     Raises:
-        CheckpointUnreadable: if nobody can tell.
+        CheckpointUnreadable: if the disk does not tell.
     """
     if is_file(folder / INDEX) or is_file(folder / "unet" / CONFIG):
         return True

@@ -95,7 +95,7 @@ def scheduler_from_diffusers(content: Mapping[str, Any]) -> dict[str, Any]:
 def scheduler_to_diffusers(config: ModelConfig) -> dict[str, Any]:
     """Returns the scheduler_config.json of a DDPMScheduler for a model that draws noise, else that of a DDIMScheduler.
 
-    Of our samplers diffusers' pipelines for unconditional images have these two; the others are their solvers of higher
+    diffusers' pipelines for unconditional images have these two of our samplers; the others are their solvers of higher
     order. The config lacks the arguments that diffusers takes per call: the number of steps, the eta of DDIM, and
     `use_clipped_model_output`, which is the negation of our `keep_eps`.
 

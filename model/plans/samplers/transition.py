@@ -1,4 +1,4 @@
-"""What a sampler is."""
+"""The parts of a sampler."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Transition(NamedTuple):
 def eps_guidance(abar: float) -> float:
     """g of all samplers but `ddpm`: eps -= sqrt(1 - abar) gradient (Dhariwal & Nichol 2021, alg. 2), seen from x0.
 
-    Where nothing is left of the image, a classifier has nothing to say. The true gradient vanishes there as sqrt(abar)
+    Where nothing is left of the image, a classifier knows nothing. The true gradient vanishes there as sqrt(abar)
     does, but the error of a trained classifier does not, and 1 / sqrt(abar) would blow it up.
     """
     return (1 - abar) / math.sqrt(abar) if abar > LEAST_ABAR else 0.0
@@ -71,10 +71,10 @@ class Sampler:
     Attributes:
         transitions: from a chain (least noisy level first) to one transition per network call, in their order.
         levels: how many levels a run of so many network calls visits.
-        spacing: that it does best with; None if it has no wish, so that a model's own is taken.
+        spacing: the spacing that suits it best; None for the model's own.
         most_eta: the largest stochasticity that it can be asked for; 0 if it has none.
-        has_variance: whether the variance of ancestral sampling makes a difference to it.
-        always_noisy: whether it draws noise on its way, whatever it is asked for.
+        has_variance: whether it uses the variance of ancestral sampling.
+        always_noisy: whether it draws noise on its way with any settings.
         from_pure_noise: whether it can begin where nothing is left of the image.
         most_sigma: the noise level above which it does not begin, see `NoiseSchedule.sigmas`.
     """
