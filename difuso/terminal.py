@@ -1,10 +1,10 @@
-"""Text of others on a terminal, which obeys some characters instead of showing them."""
+"""Foreign text on a terminal, which obeys some characters instead of showing them."""
 
 from __future__ import annotations
 
 
 def printable(text: str) -> str:
-    """Returns a text with escapes, as Python writes them, for all that is neither printable nor a line break.
+    """Returns a text with Python's escapes for characters that are neither printable nor line breaks.
 
     Escape sequences can set titles and the clipboard, and lone surrogates cannot be written at all.
     """

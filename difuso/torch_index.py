@@ -1,4 +1,4 @@
-"""Where pip gets torch for this machine: PyTorch's index of builds for CPUs, or PyPI.
+"""The index from which pip gets torch for this machine: PyTorch's builds for CPUs, or PyPI.
 
 On Linux PyPI's build contains CUDA, several GB that are useless without an NVIDIA GPU. `make` asks before anything is
 installed, so this needs only Python: `python -m difuso.torch_index` prints the index, or nothing for PyPI.

@@ -116,5 +116,5 @@ class WorkerMetrics:
         self._finished.labels(kind, model, outcome).inc()
 
     def retried(self, reason: str) -> None:
-        """Counts a job that goes on elsewhere: `drain` if it was handed over, `lost` if another worker took it over."""
+        """Counts a job that continues elsewhere: `drain` if it was handed over, `lost` if another worker took over."""
         self._retried.labels(reason).inc()

@@ -49,7 +49,7 @@ class Uploads:
             instead: what the request may have instead of parts, for messages; empty if nothing.
 
         Raises:
-            UploadRefused, ImageRefused: if a part or the body is wrong; the subclass tells why.
+            UploadRefused, ImageRefused: if a part or the body is wrong; the subclass says why.
             InvalidRequest: if there is a body, and should be none.
             Overloaded: if too many images are being read.
         """

@@ -105,7 +105,7 @@ def cases(evidence: Evidence) -> dict[str, Sequence[Errand | str]]:
     return {
         "lost": [errand for errand in accepted if errand.lost],
         "stuck": [errand for errand in accepted if not errand.is_over and not errand.lost],
-        "failed, but for poison": [errand for errand in failed if not recipes[errand.wanted].fatal],
+        "failed, except poison": [errand for errand in failed if not recipes[errand.wanted].fatal],
         "poison that killed no worker": [errand for errand in poison if errand.ids.isdisjoint(evidence.killers)],
         "poison that did not fail": [errand for errand in poison if errand.is_over and errand.failure != "worker_lost"],
         "wrong bytes": [

@@ -113,7 +113,7 @@ class Denoise(WithImages, total=False):
     t: int | None
     """Instead of sigma: the timestep with the noise of the image."""
     strength: float | None
-    """Instead of sigma: the image is clean, and drawn anew from this part of T."""
+    """Instead of sigma: the image is clean, and redrawn from this part of T."""
     mode: Literal["sample", "mmse"]
     """Run the reverse chain, or estimate at once."""
     average: bool

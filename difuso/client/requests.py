@@ -56,7 +56,7 @@ class Requests(ABC, Generic[Images, Submitted, Priced, Models]):
             again; `urgency`, 0 (first) to 7 (last).
 
         Raises:
-            DifusoError: if there are no images; the subclass tells why.
+            DifusoError: if there are no images; the subclass says why.
         """
         return self._run(flows.answer("generate", (), options, self._patience()))
 
@@ -78,20 +78,20 @@ class Requests(ABC, Generic[Images, Submitted, Priced, Models]):
             options: those of every kind of job, and those of an interpolation.
 
         Raises:
-            DifusoError: if there are no images; the subclass tells why.
+            DifusoError: if there are no images; the subclass says why.
         """
         return self._run(flows.answer("interpolate", (image_a, image_b), options, self._patience()))
 
     @spelled_out
     def denoise(self, image: ImageLike, **options: Unpack[Denoise]) -> Images:
-        """Removes the noise of an image, or draws it anew; without `sigma`, `t` and `strength` the noise is estimated.
+        """Removes the noise of an image, or redraws it; without `sigma`, `t` and `strength` the noise is estimated.
 
         Args:
             image: a path, the bytes of a PNG, JPEG or .npy file, a Pillow image or an array of uint8 or uint16.
             options: those of every kind of job, and those of denoising.
 
         Raises:
-            DifusoError: if there are no images; the subclass tells why.
+            DifusoError: if there are no images; the subclass says why.
         """
         return self._run(flows.answer("denoise", (image,), options, self._patience()))
 
@@ -104,7 +104,7 @@ class Requests(ABC, Generic[Images, Submitted, Priced, Models]):
             options: those of every kind of job, and those of a restoration.
 
         Raises:
-            DifusoError: if there are no images; the subclass tells why.
+            DifusoError: if there are no images; the subclass says why.
         """
         return self._run(flows.answer("restore", (image,), options, self._patience()))
 
@@ -117,7 +117,7 @@ class Requests(ABC, Generic[Images, Submitted, Priced, Models]):
             options: those of every kind of job, and those of enlarging.
 
         Raises:
-            DifusoError: if there are no images; the subclass tells why.
+            DifusoError: if there are no images; the subclass says why.
         """
         return self._run(flows.answer("upscale", (image,), options, self._patience()))
 
@@ -148,7 +148,7 @@ class Requests(ABC, Generic[Images, Submitted, Priced, Models]):
             kind: the name of a method of this client, whose images and options follow.
 
         Raises:
-            DifusoError: if the server does not accept it; the subclass tells why.
+            DifusoError: if the server does not accept it; the subclass says why.
         """
         return self._run(self._job(flows.submit(kind, images, options, self._patience())))
 
@@ -179,7 +179,7 @@ class Requests(ABC, Generic[Images, Submitted, Priced, Models]):
             kind: the name of a method of this client, whose images and options follow.
 
         Raises:
-            DifusoError: if the server would not accept the job; the subclass tells why.
+            DifusoError: if the server would not accept the job; the subclass says why.
         """
         return self._run(flows.price(kind, images, options, self._patience()))
 

@@ -65,7 +65,7 @@ class Result(Sequence[Image.Image]):
     def images(self) -> list[Image.Image]:
         """The images, decoded when they are first asked for; TypeError if they are not PNGs."""
         if self._pixels is not None:
-            raise TypeError(f"images of {self._pixels.shape[-1]} channels are no Pillow images: use pixels")
+            raise TypeError(f"images of {self._pixels.shape[-1]} channels are not Pillow images: use pixels")
         images = [Image.open(io.BytesIO(png)) for png in self.pngs]
         for image in images:
             image.load()

@@ -19,7 +19,7 @@ from .cli_kinds import OUT, DryRun, print_price_of, write_images_of
 HELP = (
     f"{KIND.summary} as POST /{KIND.name} does, without a server, or on --server URL.\n\n"
     "With --out FILE.npz any number of images goes into one file, which ADM's evaluator reads. If the command is "
-    "interrupted, the same command goes on. A server draws them in many jobs of the lowest urgency.\n\n"
+    "interrupted, the same command continues. A server draws them in many jobs of the lowest urgency.\n\n"
     f"With --trace the file holds at most {MAX_IMAGES} images, and the floats of the named network calls."
 )
 Target = typer.Option("--out", "-o", help="Folder for the images, or an .npz file for all of them.")

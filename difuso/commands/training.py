@@ -35,7 +35,7 @@ def run_recipe(name: str, changes: Sequence[str], out: Path | None, *, device: s
         try:
             train(recipe, out or RUNS / recipe.name, device=device, kid_from=kid_from)
         except KeyboardInterrupt as error:  # before the first step, or the second while a step is awaited
-            raise UserError("stopped; what was saved is kept, and the same command goes on from there") from error
+            raise UserError("stopped; what was saved is kept, and the same command continues from there") from error
 
 
 def print_dry_run(name: str, changes: Sequence[str], *, device: str) -> None:

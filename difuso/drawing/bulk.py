@@ -30,7 +30,7 @@ CHUNK = 32  # images of a part: a full batch on a GPU
 
 @dataclass(frozen=True)
 class Bulk:
-    """All that decides about the images of a file.
+    """All that determines the images of a file.
 
     Attributes:
         model, sha256: the name of the checkpoint, and the SHA-256 of its weights.
@@ -143,4 +143,4 @@ def _draw_missing(bulk: Bulk, model: DrawingModel, parts: Parts) -> None:
                 parts.delete()
                 raise
             kept = f"{there} of {bulk.count} images are kept in {parts.folder}"
-            raise UserError(f"{str(error).removesuffix('.')}. {kept}; the same command goes on from there") from error
+            raise UserError(f"{str(error).removesuffix('.')}. {kept}; the same command continues from there") from error

@@ -32,7 +32,7 @@ class DrawingModel(Protocol):
 
     Attributes:
         name, sha256: name of the checkpoint, and SHA-256 of its weights.
-        version: SHA-256 of all that decides about an image, as far as it is known: here also of the config and of the
+        version: SHA-256 of all that determines an image, as far as it is known: here also of the config and of the
             networks that guide.
         shape: the shape (C, H, W) of an image.
         class_names: classes of the network; None if it knows none.

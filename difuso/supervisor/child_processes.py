@@ -85,7 +85,7 @@ class ChildProcesses:
 
 @contextmanager
 def _bound_to(processors: Collection[int]) -> Iterator[None]:
-    """Binds this thread to processors for a moment; a child inherits them, and so do all threads that it ever has."""
+    """Binds this thread to processors for a moment; a child inherits them, as do all its threads."""
     if not processors or sys.platform != "linux":
         yield
         return

@@ -24,7 +24,7 @@ class Service:
         name: name in the log.
         start: starts a new process.
         drain_seconds: seconds that the process gets to finish after SIGTERM.
-        needed: whether nothing works without it.
+        needed: whether difuso cannot work without it.
     """
 
     def __init__(

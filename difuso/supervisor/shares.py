@@ -1,4 +1,4 @@
-"""How many workers a machine gets, and what each of them gets of the machine.
+"""The number of workers of a machine, and each worker's share of it.
 
 Workers on one core would stall each other: a parallel loop of OpenMP waits for its slowest thread. So each worker of
 several has cores of its own. All have the same number of threads, because the bits of an image depend on it. Two
@@ -27,7 +27,7 @@ LENT_CORES = 2
 
 @dataclass(frozen=True)
 class Share:
-    """What one worker gets.
+    """The share of one worker.
 
     Attributes:
         environment: the variables that give it its GPU and its number of threads.

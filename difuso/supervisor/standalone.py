@@ -51,7 +51,7 @@ def serve(api: ApiSettings, worker: WorkerSettings, workers: int | None) -> None
 
     Args:
         api, worker: the settings that these processes will read from the same environment.
-        workers: the number of workers; None for as many as pay on this machine.
+        workers: the number of workers; None for the best number on this machine.
 
     Raises:
         UserError: if a port is taken, there is no model, no store, no such device or no Redis, there are too few cores,

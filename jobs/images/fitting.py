@@ -67,7 +67,7 @@ def read_image(data: bytes) -> SentImage:
     A PNG or JPEG is RGB, or grey of 16 bits.
 
     Raises:
-        ImageRefused: if it cannot be used; the subclass tells why.
+        ImageRefused: if it cannot be used; the subclass says why.
     """
     if is_array(data):
         return read_array(data)

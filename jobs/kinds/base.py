@@ -149,7 +149,7 @@ class Kind(Generic[Query]):
         description: more for the documentation; may be empty.
         query: the type of its query parameters.
         task: the type of its tasks.
-        complete: makes a complete request from a query, but for what is the same for all kinds; raises like `draft`. It
+        complete: makes a complete request from a query, except the parts common to all kinds; raises like `draft`. It
             gets the images only where they decide about the request.
         fits: returns the functions that fit the images of a request that can be completed, by part.
         by_images: returns whether the images decide about a request, which cannot be completed before they are read.

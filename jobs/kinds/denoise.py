@@ -1,4 +1,4 @@
-"""Removing the noise of an image, or drawing a clean image anew."""
+"""Removing the noise of an image, or redrawing a clean image."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ class DenoiseQuery(ImageQuery):
     )
     t: int | None = Field(default=None, ge=0, description="instead of sigma: the timestep with the noise of the image")
     strength: float | None = Field(
-        default=None, gt=0, le=1, description="instead of sigma: the image is clean, and drawn anew from this part of T"
+        default=None, gt=0, le=1, description="instead of sigma: the image is clean, and redrawn from this part of T"
     )
     mode: Literal["sample", "mmse"] = Field(default="sample", description="run the reverse chain, or estimate at once")
     average: bool = Field(default=False, description="return the mean of the n samples")
 
 
 class Denoising(Task):
-    """Removing the noise of an image, or drawing a clean image anew.
+    """Removing the noise of an image, or redrawing a clean image.
 
     Attributes:
         sigma: the standard deviation of the noise in the image, in grey levels of 0..255; None if the image is clean,
-            and is noised and drawn anew (Meng et al. 2022).
+            and is noised and redrawn (Meng et al. 2022).
         estimated: whether sigma was estimated rather than given.
         depth: the timestep at which the image enters the reverse process.
         mode: `sample` runs the reverse chain; `mmse` takes the first prediction x̂_0, smooth and closest on average.
@@ -127,7 +127,7 @@ def _filled(query: DenoiseQuery, model: ModelInfo, task: Denoising) -> Filled:
 
 KIND = Kind(
     "denoise",
-    "Denoise an image, or draw it anew",
+    "Denoise an image, or redraw it",
     DenoiseQuery,
     Denoising,
     complete,

@@ -3,7 +3,7 @@
     results/<aa>/<job id>/<attempt>/<index>.png      the images of one attempt, if they are large
     results/<aa>/<job id>/<attempt>/trace.npz        the moments that one attempt kept, if its job asks for some
     results/<aa>/<job id>/manifest.json              the commit point, with small images; the first writer wins
-    snapshots/<aa>/<job id>                          the state from which another worker goes on
+    snapshots/<aa>/<job id>                          the state from which another worker continues
     uploads/<aa>/<job id>/<sha256>.png               the fitted images of the request
 
 A job may be finished twice, if its worker seemed dead but was not. Each attempt writes into its own folder, and only

@@ -12,7 +12,7 @@ from ..plans.preconditioning import Preconditioning
 from ..plans.schedule import NoiseSchedule
 from .row_linear import by_rows
 
-LAST_LABEL = 999.0  # what `vp` tells a network at the time 1
+LAST_LABEL = 999.0  # the noise measure of `vp` at the time 1
 
 
 class Preconditioned(nn.Module):

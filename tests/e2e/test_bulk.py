@@ -184,7 +184,7 @@ def test_a_job_that_is_cancelled_ends_the_command_which_then_goes_on(
     assert command.wait(60) == 1
     said = log.read_text()
     assert "is cancelled: It has no images. " in said
-    assert f"of {LONG[1]} images are kept in {out}.parts; the same command goes on from there" in said
+    assert f"of {LONG[1]} images are kept in {out}.parts; the same command continues from there" in said
     run("sample", *request)
     assert out.read_bytes() == whole
 

@@ -91,7 +91,7 @@ def test_what_went_well_breaks_no_promise() -> None:
     [
         ({"lost": True}, "lost"),
         ({"state": "running", "pictures": None}, "stuck"),
-        ({"state": "failed", "failure": "worker_lost", "pictures": None}, "failed, but for poison"),
+        ({"state": "failed", "failure": "worker_lost", "pictures": None}, "failed, except poison"),
         ({"recipe": POISON, "pictures": None}, "poison that did not fail"),
         ({"recipe": POISON, "pictures": None}, "poison that killed no worker"),
         ({"recipe": POISON, "pictures": None, "state": None, "ids": set()}, "poison that killed no worker"),

@@ -17,7 +17,7 @@ from .trainer import Trainer
 
 log = logging.getLogger(__name__)
 
-RECENT = 100  # steps whose mean loss and speed are told
+RECENT = 100  # steps whose mean loss and speed are shown
 
 Tell = Callable[[float], None]
 
@@ -60,7 +60,7 @@ class Pace:
 def telling(trainer: Trainer, seconds: Callable[[], float]) -> Iterator[Tell]:
     """Yields a function that takes the loss of each step: it moves a bar on a terminal, and logs lines elsewhere.
 
-    Lines come after the first two steps and every `log_every` steps. Only the first of several processes tells.
+    Lines come after the first two steps and every `log_every` steps. Only the first of several processes reports.
 
     Args:
         seconds: returns the seconds that the run has trained so far.

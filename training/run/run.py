@@ -46,7 +46,7 @@ STATES, MODEL, DATA, HELD_OUT, RECIPE = "states", "model", "data", "held_out", "
 
 OVER = "stopped at step %d after max_minutes; a larger max_minutes resumes the run"
 STOPPING = "stopping after this step, to save it; another Ctrl-C ends at once and loses what came after the last save"
-STOPPED = "stopped at step %d of %d; %s holds the state and the model so far; the same command goes on from there"
+STOPPED = "stopped at step %d of %d; %s holds the state and the model so far; the same command continues from there"
 
 
 class Verdict(IntEnum):

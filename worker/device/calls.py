@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from model.networks.convolution import pack_convolutions
 
 Network = Callable[..., Tensor]
-"""A network with what it is told by position: from a batch of arguments to a batch of outputs."""
+"""A network with its arguments by position: from a batch of arguments to a batch of outputs."""
 
 
 def by_position(

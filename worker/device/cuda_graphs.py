@@ -19,7 +19,7 @@ STREAMS = 32  # that PyTorch has; it deals them out in turn
 
 
 class Recording(NamedTuple):
-    """A call that can be repeated: `replay` computes `out` anew from what is in `inputs`."""
+    """A call that can be repeated: `replay` computes `out` again from `inputs`."""
 
     inputs: list[Tensor]
     out: Tensor

@@ -118,7 +118,7 @@ class ActiveJob:
 
     @property
     def run_sha256(self) -> str:
-        """The SHA-256 of what decides about the images; a snapshot of another run does not fit.
+        """The SHA-256 of all that determines the images; a snapshot of another run does not fit.
 
         A job that was forgotten may have left one to a new job of the same id.
         """

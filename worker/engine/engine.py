@@ -1,4 +1,4 @@
-"""The step engine: one batch of trajectories per runner, filled anew at every step.
+"""The step engine: one batch of trajectories per runner, refilled at every step.
 
 A new job joins at the next step, and a cancelled job leaves at the next step. A batch never mixes models or versions of
 a model; these take turns. The engine knows neither Redis nor files: jobs come in through `submit`, and events go out

@@ -88,7 +88,7 @@ class ModelFollower:
         self._closed = False
 
     def look(self) -> None:
-        """Looks for models to load, unless the last look goes on. To be called every few seconds.
+        """Looks for models to load, unless the last look still runs. To be called every few seconds.
 
         Raises:
             torch.AcceleratorError: if the device was lost during the last look.
@@ -100,7 +100,7 @@ class ModelFollower:
         self._looking = self._pool.submit(self._look)
 
     def close(self) -> None:
-        """Stops the thread without waiting for a look that goes on; that one loads no further model."""
+        """Stops the thread without waiting for a running look; that one loads no further model."""
         self._closed = True
         self._pool.shutdown(wait=False, cancel_futures=True)
 

@@ -1,4 +1,4 @@
-"""Jobs that remove the noise of an image, or draw a clean image anew."""
+"""Jobs that remove the noise of an image, or redraw a clean image."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .base import JobStart, WorkerKind, expect, generators_of, plan_of, trajecto
 
 
 def begin(job: Job, runner: Runner, images: Sequence[Tensor]) -> JobStart:
-    """Starts a noisy image at the timestep that is as noisy. A clean image is noised first, then drawn anew."""
+    """Starts a noisy image at the timestep that is as noisy. A clean image is noised first, then redrawn."""
     task = job.task
     assert isinstance(task, Denoising)
     schedule, shape = runner.checkpoint.schedule, runner.checkpoint.config.shape

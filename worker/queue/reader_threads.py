@@ -1,6 +1,6 @@
 """Makes claimed jobs ready to step: threads read their uploads and snapshots from a store that may be slow or hang.
 
-Meanwhile all other jobs go on, and the claim is kept alive. A worker that is to stop does not wait for the store.
+Meanwhile all other jobs continue, and the claim is kept alive. A worker that is to stop does not wait for the store.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ class JobReaders:
             self._outcomes.release(self.claims.pop())
 
     def close(self) -> None:
-        """Stops the threads without waiting for reads that go on."""
+        """Stops the threads without waiting for running reads."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _do_read(self, claim: Claim, models: Models) -> None:

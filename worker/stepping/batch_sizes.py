@@ -53,7 +53,7 @@ def useful_size(seconds: Mapping[int, float]) -> int:
 
 
 def every_fourth(largest: int) -> list[int]:
-    """Returns all sizes up to 8, then every fourth: on a CPU padding costs time, and so does warming up each size."""
+    """Returns all sizes up to 8, then every fourth: on a CPU padding costs time, like warming up each size."""
     return sorted({*range(1, min(8, largest) + 1), *range(12, largest, 4), largest})
 
 

@@ -1,4 +1,4 @@
-"""How much longer the steps of a model take than they were measured to."""
+"""The slowness of a model's steps, relative to their measured time."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ class Kept(NamedTuple):
 
 
 class Condition(NamedTuple):
-    """What a conditional network sees with x_t: pixels in the size of x_t, and the level of the noise in them."""
+    """The condition of a network: pixels in the size of x_t, and the level of the noise in them."""
 
     pixels: Tensor
     level: float
@@ -46,7 +46,7 @@ class Trajectory:
         label: class index, of the network or of the classifier that guides it; None is no class.
         restoration: the measurement that the image has to agree with, if there is one.
         ready: whether it can step; it cannot as long as other trajectories have to end first.
-        condition: what a conditional network sees with x; None for any other network, and until it is known.
+        condition: the condition of the network; None for an unconditional network, and until it is known.
         weight: the image-steps of the job that one of its network calls counts as.
         calls: the network calls after which its state is kept, rising, from 1 on.
         kept: the states after those of them that are done. Replaced when one is added, never changed in place.
@@ -94,7 +94,7 @@ class Trajectory:
         return self.plan.spent[-1] - self.spent
 
     def outcome(self, x: Tensor, x0: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns what its row makes of it, in agreement with its measurement.
+        """Returns the outcome of its row, in agreement with its measurement.
 
         Copied: a view of one image would keep its whole batch alive for as long as that image waits.
 
