@@ -18,8 +18,8 @@ class Breaker:
     While it is open, one call in PAUSE_SECONDS goes through as a probe.
 
     Args:
-        what: what is asked, for the message of the error.
-        error: the kind of error by which calls fail meanwhile.
+        what: the name of the service, for the message of the error.
+        error: the error that calls raise meanwhile.
     """
 
     def __init__(self, what: str, error: type[Exception]) -> None:

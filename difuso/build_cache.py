@@ -18,7 +18,7 @@ def keep_builds_private() -> None:
     """Lets torch build in a folder that nobody else can use, unless the environment names one.
 
     By itself torch builds below the system's temporary folder, under a name that anybody can guess. Another user could
-    make that folder first, and change what is built and run there. Ours is in the user's cache. Where that cannot be
+    make that folder first, and change the code there. Ours is in the user's cache. Where that cannot be
     written, it is a temporary folder, which is gone at the end.
 
     Raises:

@@ -83,7 +83,7 @@ class Neighbours:
 
 @dataclass(frozen=True, eq=False)
 class Search:
-    """What a search through all training images has found.
+    """The result of a search through all training images.
 
     Attributes:
         by: neighbours by PIXELS, in root mean squares of grey levels, and by FEATURES.
@@ -162,7 +162,7 @@ class _Nearest:
         self._squares, self.indices = (np.take_along_axis(each, best, axis=1) for each in (squares, indices))
 
     def neighbours(self, count: int, held_out: int) -> Neighbours:
-        """Judges what was found: of `count` images of a model, then of `held_out` images, then of their copies."""
+        """Judges the distances of `count` images of a model, then of `held_out` images, then of their copies."""
         distances, indices = np.sqrt(self._squares), self.indices[:count]
         made, new, copies = np.split(distances, [count, count + held_out])
         order = _scores(made).argsort(kind="stable")

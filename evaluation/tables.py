@@ -45,7 +45,7 @@ def cells(quality: Quality) -> list[str]:
 
 
 def notes(qualities: Sequence[Quality]) -> list[str]:
-    """The notes below the table: how figures were computed, and what they may not be compared with."""
+    """The notes below the table: how figures were computed, and which comparisons are not valid."""
     protocols = (f"{name}: {measured.protocol}." for each in qualities for name, measured in each.named.items())
     lines = list(dict.fromkeys(protocols))
     first, fewest = qualities[0], min(quality.images for quality in qualities)

@@ -52,7 +52,7 @@ class Enlarging(Frozen, Run):
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What PNGs say about it, in the order of all PNGs so far."""
+        """Its description in PNGs, in the order that all PNGs have so far."""
         return {"model": self.model, "steps": self.steps} | self.model_dump(mode="json")
 
     @property

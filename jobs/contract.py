@@ -47,7 +47,7 @@ URGENCIES = range(8)  # RFC 9218: 0 is the most urgent
 
 
 class JobState(StrEnum):
-    """Where a job stands."""
+    """The state of a job."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -61,7 +61,7 @@ class JobState(StrEnum):
 
 
 class FailureCode(StrEnum):
-    """Why a job failed; the codes are stable, for programs."""
+    """The reasons why a job can fail; the codes are stable, for programs."""
 
     TIMEOUT = "timeout"  # the job ran longer than its time limit
     NONFINITE = "nonfinite"  # the network produced NaN or infinity

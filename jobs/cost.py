@@ -1,4 +1,4 @@
-"""What a request takes of the limits of its owner: work, and room in the result store."""
+"""The cost of a request against the limits of its owner: work, and room in the result store."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .kinds.base import Prepared
 
 # The most bytes in addition to the numbers, each several times the largest size ever seen.
-TEXT_BYTES = 4096  # what an image or a manifest says of a job, in addition to what is counted here
+TEXT_BYTES = 4096  # the description of a job in an image or a manifest, in addition to the parts counted here
 NUMBER_BYTES = 24  # a timestep, a seed or a class, as text
 ARRAYS_BYTES = 4096  # names and headers of the arrays of a trace
 MOMENT_FACTS = 16  # timestep and alphas_cumprod of a moment, float64
@@ -22,7 +22,7 @@ MOMENT_FACTS = 16  # timestep and alphas_cumprod of a moment, float64
 
 @dataclass(frozen=True)
 class Cost:
-    """What a request takes.
+    """The cost of a request.
 
     Attributes:
         image_steps: the work in image-steps. A call of a model that enlarges an image counts more, as in a cascade.

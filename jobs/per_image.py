@@ -1,4 +1,4 @@
-"""What each image of a request has of its own: a seed and a class. The number of images may follow from them."""
+"""The seed and the class of each image of a request. The number of images may follow from them."""
 
 from __future__ import annotations
 

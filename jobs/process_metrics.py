@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, Info, ProcessCollector, disable
 
 
 def add_process_metrics(registry: CollectorRegistry) -> None:
-    """Registers what is known of this process, and the versions that it runs.
+    """Registers the metrics of this process, and the versions that it runs.
 
     No metric of the process gets a `_created` series from then on: it would double the series of counters and
     histograms, and Prometheus asks none of them.

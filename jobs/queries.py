@@ -1,4 +1,4 @@
-"""What a request for images may say in its query, by name, bound and default."""
+"""The query parameters of a request for images, with names, bounds and defaults."""
 
 from __future__ import annotations
 

@@ -234,5 +234,5 @@ FIXED = (
     *("batch_size", "timesteps", "optimizer", "more_ema_decays", "seed"),
 )
 
-# Nor can a student change its teacher or what it learns: its model would tell of the new one only.
+# A student cannot change its teacher or its task either: its model would name the new one only.
 FIXED_OF_STUDENTS = ("loss", "init", *GUIDANCE, "teacher_calls", "defaults")

@@ -13,7 +13,7 @@ class Compression:
     """Compresses these answers where the client accepts gzip.
 
     Others are sent uncompressed: images and archives are compressed already, events must not wait, and the length of a
-    compressed answer can tell a stranger what is in it.
+    compressed answer can reveal its content.
     """
 
     def __init__(self, app: ASGIApp) -> None:

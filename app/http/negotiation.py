@@ -62,7 +62,7 @@ def choose_format(accept: str, offers: Sequence[Format] = tuple(Format)) -> Form
 
 @dataclass(frozen=True)
 class Preference:
-    """How long the caller waits (RFC 7240).
+    """The wait that the caller prefers (RFC 7240).
 
     Attributes:
         seconds: the time after which the answer comes even if the job is unfinished.

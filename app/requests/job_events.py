@@ -30,7 +30,7 @@ async def job_events(
     """Yields `progress` at each change, `preview` with unfinished images, and at the end the job, named by its state.
 
     Args:
-        news: what is known of the job, again and again.
+        news: the successive states of the job.
         last_event_id: the id of the last event that the client has received; None if it has received none.
         key: the API key of the caller; None if the server has no keys.
     """

@@ -37,7 +37,7 @@ class Timings(Frozen):
 
 
 class Failure(Frozen):
-    """Why a job failed: a code for programs, a sentence for people."""
+    """The reason why a job failed: a code for programs, a sentence for people."""
 
     code: FailureCode
     detail: str
@@ -147,7 +147,7 @@ def list_text(page: Page, key: ApiKey | None) -> str:
 
 
 class Price(Frozen):
-    """What a request takes, and when it would be done if it were sent now. Its parameters are filled in, its seed too.
+    """The price of a request, and when it would be done if it were sent now. Its parameters and seed are filled in.
 
     `images` is the number of images in the answer. `cost` and `stored_bytes` are what the request takes of an API key's
     limits: image-steps, and the most bytes that it leaves in the store. `seconds` is the time of the job alone on a

@@ -1,4 +1,4 @@
-"""How both clients set up httpx: the address, the key, and the requests of a `Call`."""
+"""Sets up httpx for both clients: the address, the key, and the requests of a `Call`."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ BROKEN = (*TRANSIENT, SSEError)
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a job stands.
+    """The progress of a job.
 
     Attributes:
         done, total: network calls of all images.

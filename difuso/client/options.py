@@ -25,7 +25,7 @@ IMAGES: dict[KindName, tuple[str, ...]] = {
 
 
 class Headers(TypedDict, total=False):
-    """What goes into the headers of a request."""
+    """The parameters that a request sends as headers."""
 
     idempotency_key: str
     """Name of this request: repeated with the same name it finds the same job; by default a new one."""
@@ -145,7 +145,7 @@ class Upscale(WithImages, total=False):
 
 
 class Filters(TypedDict, total=False):
-    """What the jobs of a list have in common."""
+    """The properties that all jobs of a list share."""
 
     state: State | None
     """Only jobs in this state."""

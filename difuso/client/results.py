@@ -1,4 +1,4 @@
-"""What comes back from a server: the facts of a job, its images, and the price of a request."""
+"""The answers of a server: the facts of a job, its images, and the price of a request."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class Result(Sequence[Image.Image]):
 
 @dataclass(frozen=True)
 class Price:
-    """What a request costs, and the time until it would be done if it were sent now.
+    """The price of a request, and the time until it would be done if it were sent now.
 
     Attributes:
         kind: the name of the kind of job.

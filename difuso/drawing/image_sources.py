@@ -1,4 +1,4 @@
-"""Where `difuso evaluate` gets images from: a model's sampler, folders, .npz files, drawn faces, recipes."""
+"""The sources of images of `difuso evaluate`: a model's sampler, folders, .npz files, drawn faces, recipes."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ PATIENCE_SECONDS = 10.0  # nvidia-smi takes a second for each GPU that its drive
 
 @dataclass(frozen=True)
 class Machine:
-    """What workers can compute with.
+    """The devices that workers can use.
 
     Attributes:
         gpus: the names of the GPUs to share out, as CUDA_VISIBLE_DEVICES has them.

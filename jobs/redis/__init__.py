@@ -1,1 +1,1 @@
-"""What front ends and workers keep in Redis."""
+"""The data of front ends and workers in Redis."""

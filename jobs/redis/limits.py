@@ -132,7 +132,7 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Usage:
-    """What an owner has used of its limits.
+    """The used part of an owner's limits.
 
     Attributes:
         unfinished: the image-steps of its unfinished jobs.
@@ -147,7 +147,7 @@ class Usage:
 
 @dataclass(frozen=True)
 class Ledger:
-    """What an owner has taken of its limits, in Redis.
+    """The account of an owner's limits, in Redis.
 
     Attributes:
         kept_seconds: the time that results are kept.

@@ -1,4 +1,4 @@
-"""What workers report every few seconds, for front ends to read."""
+"""The reports that workers write every few seconds for front ends."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ ClipMode = Literal["none", "static", "dynamic"]
 
 @dataclass(frozen=True)
 class Clipping:
-    """How the predicted x0 is clipped, and whether the noise predicted with it is kept.
+    """The clipping of the predicted x0, and of the noise predicted with it.
 
     Attributes:
         mode: `static` clamps x0 to [-bound, bound]; `dynamic` takes s = the quantile of |x0| over one image, at least

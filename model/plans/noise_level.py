@@ -19,7 +19,7 @@ ROUNDING = 1e-12  # relative tolerance, so that the sigma of a timestep leads ba
 
 
 class NoiseLevel(NamedTuple):
-    """Where a noisy image enters the reverse process.
+    """The place where a noisy image enters the reverse process.
 
     Attributes:
         timestep: the timestep at which the image enters.

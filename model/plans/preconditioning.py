@@ -1,4 +1,4 @@
-"""How a network is called that was trained on noise levels and not on timesteps. It needs no torch."""
+"""The call of a network that was trained on noise levels, not on timesteps. It needs no torch."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The settings of a sampling run: one table, and the defaults for settings that a request leaves open.
 
-Each field says its type, its bounds, its default and, with its unit, what it is. All else that names settings inherits
+Each field has its type, its bounds, its default and a description with its unit. All else that names settings inherits
 these fields or is made from them: a model's defaults, the queries of requests and with them OpenAPI, the options of the
 command line and the page's form, the parameters of jobs, the recipes in PNGs, and the bounds of a config.
 

@@ -20,7 +20,7 @@ from .symmetries import COUNT, MIRRORED
 
 @dataclass(frozen=True, eq=False)
 class Drawn:
-    """What was drawn for the B images of a batch, or of a part of it.
+    """The random choices for the B images of a batch, or of a part of it.
 
     Attributes:
         symmetries: the number of each image's symmetry, see `training.data.symmetries`, shape (B,), int64.
@@ -43,7 +43,7 @@ class Drawn:
     condition_noise: Tensor | None
 
     def part(self, rows: slice) -> Drawn:
-        """Returns what was drawn for some of the images."""
+        """Returns the choices for some of the images."""
         parts: dict[str, Any] = {name: part if part is None else part[rows] for name, part in vars(self).items()}
         return Drawn(**parts)
 

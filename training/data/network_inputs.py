@@ -1,4 +1,4 @@
-"""What a network is shown in a training step: a batch's images and conditions, as chance decided."""
+"""The inputs of a network in a training step: a batch's images and conditions after their random changes."""
 
 from __future__ import annotations
 

@@ -110,7 +110,7 @@ class Objective:
 
 
 def target(schedule: NoiseSchedule, prediction: Prediction, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
-    """What the network should output at x_t, shape of x0.
+    """The output that the network should have at x_t, shape of x0.
 
     eps is the noise (Ho et al. 2020, eq. 14); v is sqrt(abar) noise - sqrt(1 - abar) x0 (Salimans & Ho 2022, section
     4).

@@ -1,4 +1,4 @@
-"""How much the squared error counts at each timestep, by the names of weightings in recipes. It needs no torch."""
+"""The weights of the squared error at each timestep, by the names of weightings in recipes. It needs no torch."""
 
 from __future__ import annotations
 

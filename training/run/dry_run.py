@@ -1,4 +1,4 @@
-"""A few steps that write nothing, to see whether a recipe works here and what it needs."""
+"""A few steps that write nothing, to see whether a recipe works here, and its needs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MIB = 2**20
 
 @dataclass(frozen=True)
 class DryRun:
-    """What a dry run measured.
+    """The measurements of a dry run.
 
     Attributes:
         parameters: number of the network's parameters.

@@ -50,7 +50,7 @@ STOPPED = "stopped at step %d of %d; %s holds the state and the model so far; th
 
 
 class Verdict(IntEnum):
-    """What happens after a step."""
+    """The action after a step."""
 
     GO_ON = 0
     END = 1  # the run has used its max_minutes

@@ -1,4 +1,4 @@
-"""How a network is called: with arguments by position, and with a batch of one of the sizes in use."""
+"""Calls of a network: with arguments by position, and with a batch of one of the sizes in use."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ def compile_network(checkpoint: Checkpoint, root: Path, slots: int) -> Iterator[
     largest size is compiled first, to see whether it is worth it, and kept last: without it nothing is used.
 
     Raises:
-        NoGain: if the network gains less than LEAST_GAIN; nothing is kept then, nor what was compiled earlier.
+        NoGain: if the network gains less than LEAST_GAIN; nothing is kept then, not even earlier files.
         RuntimeError: if the network cannot be compiled, as without a compiler, or is too slow to be used.
         OSError: if the folder cannot be written, or others can write it.
     """

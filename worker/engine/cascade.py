@@ -27,7 +27,7 @@ class FirstStage:
     Attributes:
         trajectories: those of the first stage.
         answers: those of the second stage, which begin once all of the first are finished.
-        noises: what is added to the condition of each answer, shape (c, h, w).
+        noises: the noise that is added to the condition of each answer, shape (c, h, w).
         level: the standard deviation of that noise, 0..1.
     """
 

@@ -29,7 +29,7 @@ def begin(job: Job, runner: Runner, images: Sequence[Tensor]) -> JobStart:
 
 
 def _mixed(job: Job, task: Interpolation, runner: Runner, a: Tensor, b: Tensor) -> JobStart:
-    """Noises and mixes both images, and draws images from the mixture (Ho et al. 2020, section 4.4).
+    """Noises and mixes the two images, and draws images from the mixture (Ho et al. 2020, section 4.4).
 
     All shares have the same seed, so that the images change smoothly. A mixture of independent noises has a smaller
     variance than the network expects at this timestep; `rescaled` corrects that.
@@ -62,7 +62,7 @@ def _between_seeds(job: Job, shares: Sequence[float], seeds: tuple[int, int], ru
 
 
 def _inverted(job: Job, task: Interpolation, runner: Runner, a: Tensor, b: Tensor) -> JobStart:
-    """Inverts both images to noise; the answers are drawn from the arc between the two noises (Song et al. 2021)."""
+    """Inverts the two images to noise; the answers are drawn from the arc between the two noises (Song et al. 2021)."""
     checkpoint, params = runner.checkpoint, job.params
     inversion = make_inversion(
         checkpoint.schedule,

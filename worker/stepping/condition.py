@@ -1,4 +1,4 @@
-"""What a trajectory of a conditional model carries: the image that its network sees with x_t."""
+"""The condition of a trajectory: the image that its network sees with x_t."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ KEPT = 0.95  # of what earlier steps told, after each step: the last twenty deci
 
 
 class Slowness:
-    """Compares the steps of one model with what they would take alone on an idle machine in full batches.
+    """Compares the time of one model's steps with that alone, on an idle machine, in full batches.
 
     They take longer while other programs run, while the worker also steps other models, and in partial batches.
     """

@@ -46,7 +46,7 @@ def _slope_weight(n: float) -> float:
 
     Where x0 changes evenly along a step, its mean there lies half the change further. But the change between two calls
     also holds noise that entered x on the way, and only e^-n of that is left a step later. Extrapolated in full, it
-    spreads images too far. So the change up to u counts by what is left of its noise at the end of the step.
+    spreads images too far. So the change up to u counts by the share of its noise that is left at the end of the step.
 
     Args:
         n: eta times the step before, in lambda.

@@ -19,7 +19,7 @@ class Step(NamedTuple):
     Attributes:
         a: weight of the corrected x_t in the predicted x'.
         predictor: weights in it of the x0 of this call, of the call before, and of the one before that.
-        corrector: weights of what is added to x' after the call there: of the x0 of that call, this one and the one
+        corrector: weights of the correction of x' after the call there: of the x0 of that call, this one and the one
             before.
     """
 
