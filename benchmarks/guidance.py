@@ -186,7 +186,7 @@ def draw_plot(found: Mapping[str, Sequence[Point]], out: Path) -> None:
     plane.set(title="Fidelity for diversity, by scale", xlabel="recall", ylabel="precision")
     shares.set(title="Precision and recall", xlabel="strength: s, or w - 1", ylabel="share of images")
     distance.set(
-        title="Fréchet distance to test images", xlabel="strength: s, or w - 1", ylabel="FD-EfficientNet-Lite0"
+        title="Fréchet distance to test images", xlabel="strength: s, or w - 1", ylabel=f"FD-{EfficientNetLite0.name}"
     )
     for axes in (plane, shares, distance):
         axes.grid(alpha=0.3)

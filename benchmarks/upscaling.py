@@ -72,7 +72,7 @@ def main(
         report.add("ways", found)
         say(f"{way}: {found[way]}")
     columns = ("PSNR", "SSIM", "FD", "seconds")
-    title = "enlarged: dB, SSIM, FD-EfficientNet-Lite0, seconds of one image"
+    title = f"enlarged: dB, SSIM, FD-{EfficientNetLite0.name}, seconds of one image"
     show(title, ("", *columns), [(way, *figures.values()) for way, figures in found.items()])
     _save_sheet([*rows, faces[:SHOWN]], sheet)
     report.close()
