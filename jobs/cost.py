@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from .cascade import weight_of
+from .catalog import ModelInfo
+from .params import SamplingParams
 from .traces import moment_bytes
-
-if TYPE_CHECKING:
-    from .catalog import ModelInfo
-    from .kinds.base import Prepared
 
 # The most bytes in addition to the numbers, each several times the largest size ever seen.
 TEXT_BYTES = 4096  # the description of a job in an image or a manifest, in addition to the parts counted here
@@ -36,19 +33,33 @@ class Cost:
 NOTHING = Cost(0, 0)
 
 
-def cost_of(prepared: Prepared, model: ModelInfo) -> Cost:
-    """Returns the cost of a complete request to a model."""
-    weight = weight_of(model.config) if prepared.task.needs_condition else 1
-    return Cost(weight * prepared.image_steps, _stored_bytes(prepared, model))
+def cost_of(
+    params: SamplingParams,
+    model: ModelInfo,
+    *,
+    image_steps: int,
+    enlarges: bool,
+    answers: int,
+    bits: int,
+    moments: int,
+    uploads: Sequence[bytes],
+) -> Cost:
+    """Returns the cost of a complete request to a model.
 
-
-def _stored_bytes(prepared: Prepared, model: ModelInfo) -> int:
-    params = prepared.params
+    Args:
+        image_steps: the network calls of all images.
+        enlarges: whether each image begins at one that it enlarges.
+        answers: the number of images that are stored.
+        bits: of each value of their pixels.
+        moments: the number of moments of its trace.
+        uploads: the PNGs that were sent.
+    """
+    weight = weight_of(model.config) if enlarges else 1
     text = TEXT_BYTES + len(params.spacing) + NUMBER_BYTES * (params.steps + 2 * params.n)
-    images = prepared.task.answers(params) * (_png_bytes(model.final_shape, prepared.bits) + text)
-    moments = len(prepared.trace) * (MOMENT_FACTS + params.n * moment_bytes(model.config.shape))
-    uploads = sum(len(image.png) for image in prepared.images)
-    return uploads + images + text + moments + (ARRAYS_BYTES if moments else 0)
+    images = answers * (_png_bytes(model.final_shape, bits) + text)
+    trace = moments * (MOMENT_FACTS + params.n * moment_bytes(model.config.shape))
+    stored_bytes = sum(map(len, uploads)) + images + text + trace + (ARRAYS_BYTES if moments else 0)
+    return Cost(weight * image_steps, stored_bytes)
 
 
 def _png_bytes(shape: Sequence[int], bits: int) -> int:

@@ -207,4 +207,14 @@ class Kind(Generic[Query]):
         self.match(images)
         named = (*self.required, *self.optional)
         whole = replace(prepared, images=tuple(images[name] for name in named if name in images))
-        return replace(whole, cost=cost_of(whole, model))
+        cost = cost_of(
+            whole.params,
+            model,
+            image_steps=whole.image_steps,
+            enlarges=whole.task.needs_condition,
+            answers=whole.task.answers(whole.params),
+            bits=whole.bits,
+            moments=len(whole.trace),
+            uploads=[image.png for image in whole.images],
+        )
+        return replace(whole, cost=cost)
