@@ -193,8 +193,8 @@ def _without_noise(query: InterpolateQuery, model: ModelInfo, where: str, *, sta
     filled = fill_in(query, model, start=start)
     if filled.plan.stochastic:
         parameter = "plan" if query.sampler is None else "sampler"
-        detail = f"The run should draw no noise on its way with {where}: omit it, or choose ddim or dpmpp with eta 0"
-        raise RequestRefused(parameter, detail)
+        advice = f"omit {parameter}, or choose ddim or dpmpp with eta 0"
+        raise RequestRefused(parameter, f"The run should draw no noise on its way with {where}: {advice}")
     return filled
 
 

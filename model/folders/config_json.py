@@ -23,6 +23,7 @@ from .parsing import parse
 FORMAT = 1
 PARAMETERS = {"parameters": Bound(0, 10**12)}  # which the file has in addition to the fields
 
+DEFAULTS = TypeAdapter(SamplerDefaults)  # leaves out what earlier versions do not know
 Section = TypeVar("Section")
 NETWORK_SECTIONS = ("network", "weaker")
 SECTIONS: dict[str, type[Any]] = {
@@ -42,9 +43,8 @@ def config_to_json(config: ModelConfig) -> dict[str, Any]:
         network = getattr(config, name)
         if network is not None:
             content[name] = {"type": kind_of(network), **content[name]}
-    written = TypeAdapter(SamplerDefaults).dump_python  # which leaves out what earlier versions do not know
-    content["defaults"] = written(config.defaults)
-    content["plans"] = {name: written(plan) for name, plan in config.plans.items()}
+    content["defaults"] = DEFAULTS.dump_python(config.defaults)
+    content["plans"] = {name: DEFAULTS.dump_python(plan) for name, plan in config.plans.items()}
     return {"format": FORMAT, **content}
 
 

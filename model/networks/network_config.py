@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -26,7 +27,7 @@ Classes = Annotated[int, Field(ge=1, le=MAX_CLASSES)]
 
 
 @dataclass(frozen=True)
-class NetworkConfig:
+class NetworkConfig(ABC):
     """The fields that every network's config has; some have others in place of the properties.
 
     Attributes:
@@ -53,6 +54,6 @@ class NetworkConfig:
         return 0
 
     @property
+    @abstractmethod
     def size_multiple(self) -> int:
         """Height and width of an image must be multiples of this."""
-        raise NotImplementedError

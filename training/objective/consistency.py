@@ -76,7 +76,7 @@ class Consistency:
         return signal * x_t - spread * network(x_t, t)
 
 
-def nearer(sigmas: FloatTable, *, least: float = 0.0) -> FloatTable:
+def nearer(sigmas: FloatTable, *, least: float) -> FloatTable:
     """The noise level a little below, for comparison: r = sigma (1 - (1 + 8 / (1 + e^sigma)) / 8).
 
     This is the third stage of the publication's mapping. Below the least noise that the network knows, r is 0: there
