@@ -1,7 +1,5 @@
 """A circuit breaker for Redis and the store: after a timeout, calls fail at once instead of waiting in a thread."""
 
-from __future__ import annotations
-
 import threading
 import time
 from typing import Any

@@ -5,8 +5,6 @@ job interpolates between images), and the trace of the job as an .npz file (None
 the body and the parameters of its media type.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 import itertools

@@ -22,8 +22,6 @@
 These errors know nothing of HTTP, and neither do those of `jobs.errors`; `app.http.problems` turns both into answers.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Literal
 

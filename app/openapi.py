@@ -1,7 +1,5 @@
 """The parts of the OpenAPI description that FastAPI cannot make route by route."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from fastapi import FastAPI

@@ -1,7 +1,5 @@
 """The settings of the API, from the environment."""
 
-from __future__ import annotations
-
 import ipaddress
 import re
 from pathlib import Path

@@ -3,8 +3,6 @@
 The client's names are loaded when they are first used: `import difuso` loads nothing.
 """
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:

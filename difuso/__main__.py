@@ -1,7 +1,5 @@
 """The command `difuso`, also `python -m difuso`: in that form the supervisor starts processes, whatever is on PATH."""
 
-from __future__ import annotations
-
 import os
 import signal
 import sys

@@ -1,7 +1,5 @@
 """The folder where torch keeps its builds: C++ and machine code that later builds run."""
 
-from __future__ import annotations
-
 import atexit
 import os
 import shutil

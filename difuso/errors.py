@@ -1,7 +1,5 @@
 """Errors that the user of the command line can correct."""
 
-from __future__ import annotations
-
 import errno
 from collections.abc import Iterator
 from contextlib import contextmanager

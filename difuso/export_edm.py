@@ -8,8 +8,6 @@ file can be copied there.
     difuso convert cifar10.pt
 """
 
-from __future__ import annotations
-
 import argparse
 import inspect
 import json

@@ -1,7 +1,5 @@
 """The extras of difuso: the command that installs one, and the extra that has a missing package."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterator

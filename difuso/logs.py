@@ -4,8 +4,6 @@ All modules log through the standard library. The job or request of an event sta
 `request_id`, …), not in its text: so one search finds all lines about a job or a request, in all processes.
 """
 
-from __future__ import annotations
-
 import logging
 import time
 from typing import Literal

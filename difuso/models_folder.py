@@ -1,7 +1,5 @@
 """The models folder, for commands that need a model of it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Options of several commands; those that are parameters of a request are defined in the API's queries."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable, Collection
 from functools import wraps

@@ -1,7 +1,5 @@
 """The progress of long work: a bar on a terminal, log lines elsewhere."""
 
-from __future__ import annotations
-
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence

@@ -1,7 +1,5 @@
 """Foreign text on a terminal, which obeys some characters instead of showing them."""
 
-from __future__ import annotations
-
 
 def printable(text: str) -> str:
     """Returns a text with Python's escapes for characters that are neither printable nor line breaks.

@@ -4,8 +4,6 @@ On Linux PyPI's build contains CUDA, several GB that are useless without an NVID
 installed, so this needs only Python: `python -m difuso.torch_index` prints the index, or nothing for PyPI.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 import sys

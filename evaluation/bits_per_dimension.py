@@ -1,7 +1,5 @@
 """The variational bound of a model for images that it was not trained on, in bits per dimension."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from pathlib import Path

@@ -3,8 +3,6 @@
 docs/evaluation.md explains what each figure means and which may be compared.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

@@ -4,8 +4,6 @@ Figures are named after their extractor, as in KID-EfficientNet-Lite0-TF. Figure
 different numbers, and neither kind can be converted into the other.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 

@@ -1,7 +1,5 @@
 """Sets of images to measure, read or drawn batch by batch, so that 50,000 large ones need not fit in memory."""
 
-from __future__ import annotations
-
 import random
 import zipfile
 from collections.abc import Callable, Iterator, Mapping

@@ -4,8 +4,6 @@ The network is torch-fidelity's, which resizes and pools as TensorFlow 1 does, w
 computed. The weights are Google's of 2015-12-05, converted by the same project. They are downloaded only on request.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Features of references, kept between runs, because those of some thousand images take minutes."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import tempfile

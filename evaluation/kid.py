@@ -1,7 +1,5 @@
 """The kernel distance of a network in training to the images that it is trained with."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

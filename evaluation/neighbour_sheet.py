@@ -1,7 +1,5 @@
 """The sheet that shows a model's images next to the training images nearest to them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 
 import numpy as np

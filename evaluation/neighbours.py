@@ -1,7 +1,5 @@
 """A model's images and the training images nearest to them, to find out whether it has memorised any."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce

@@ -1,7 +1,5 @@
 """Plots of evaluations, as PNG files."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO

@@ -3,8 +3,6 @@
 Blocks of rows bound the memory.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """Real images to compare a model with: drawn faces, a folder, or the images of a recipe."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice

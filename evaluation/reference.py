@@ -1,7 +1,5 @@
 """The reference that images are compared with: features of real images, and their moments."""
 
-from __future__ import annotations
-
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Figures of quality as a table in the layout of publications (Dhariwal & Nichol 2021, table 5), and as JSON."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Cascades: a model draws small images, and another enlarges them, in one job (Ho et al. 2022)."""
 
-from __future__ import annotations
-
 import math
 from typing import TYPE_CHECKING, Any
 

@@ -4,8 +4,6 @@ A job is one accepted request: n images of one model with the same parameters. I
 in and the seed is drawn before it is queued, so that every worker makes the same images from it.
 """
 
-from __future__ import annotations
-
 import time
 import uuid
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """The cost of a request against the limits of its owner: work, and room in the result store."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

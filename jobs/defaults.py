@@ -1,7 +1,5 @@
 """Filling in what a request leaves open, from the model that it asks for."""
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 from model.plans.plan import Plan

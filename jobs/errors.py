@@ -16,8 +16,6 @@ JobsError
 └── StoreUnavailable     the result store cannot be read or written; try again later
 """
 
-from __future__ import annotations
-
 
 class JobsError(Exception):
     """Base of every error raised by this package."""

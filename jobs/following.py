@@ -1,7 +1,5 @@
 """Following the changes of a models folder."""
 
-from __future__ import annotations
-
 from contextlib import suppress
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The recipe of an image: what its PNG says about it, which is enough to make it again."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The sampling parameters of every kind of job; `model.plans` defines their values."""
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import ConfigDict, Field, model_validator

@@ -1,7 +1,5 @@
 """The seed and the class of each image of a request. The number of images may follow from them."""
 
-from __future__ import annotations
-
 import secrets
 from collections.abc import Sequence
 from typing import NamedTuple

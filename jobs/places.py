@@ -1,7 +1,5 @@
 """The default places of models and of difuso's state."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from platformdirs import user_state_path

@@ -1,7 +1,5 @@
 """The metrics that front ends and workers have in common."""
 
-from __future__ import annotations
-
 import platform
 from importlib.metadata import version
 

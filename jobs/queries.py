@@ -1,7 +1,5 @@
 """The query parameters of a request for images, with names, bounds and defaults."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """The settings that front ends and workers share, read from the environment."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Literal
 

@@ -1,7 +1,5 @@
 """Traces: the moments of its images' trajectories that a job keeps, named by the network calls before them."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Sequence

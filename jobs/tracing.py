@@ -3,8 +3,6 @@
 They need the extra `otel`, and OpenTelemetry's own environment variables. Otherwise nothing is imported.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import sys

@@ -1,7 +1,5 @@
 """The bases of all values that cross the queue."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field

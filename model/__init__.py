@@ -4,8 +4,6 @@ Modules that need torch are loaded when they are first used, so that front ends 
 torch.
 """
 
-from __future__ import annotations
-
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 

@@ -4,8 +4,6 @@ A network's layers take and free the same megabytes at every call. By default gl
 each time, which has to clear them anew: a quarter of a call's time with eight images.
 """
 
-from __future__ import annotations
-
 import ctypes
 from functools import cache
 

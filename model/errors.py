@@ -7,8 +7,6 @@ ModelError
 └── NonFiniteSample           the network produced NaN or infinity
 """
 
-from __future__ import annotations
-
 
 class ModelError(Exception):
     """Base of every error raised by this package.

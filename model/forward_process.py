@@ -1,7 +1,5 @@
 """The forward process: adds noise to images."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

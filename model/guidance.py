@@ -11,8 +11,6 @@ Sample and Distribution Quality in Diffusion Models"):
     w(sigma) = scale  where low < sigma <= high,  else 1          sigma = sqrt((1 - abar) / abar)
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any, Protocol, Self, TypeVar
 

@@ -1,7 +1,5 @@
 """Conversions of images between tensors in [-1, 1], grey levels 0..255 or 0..65535, and PNG bytes."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Mapping
 

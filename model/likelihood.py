@@ -10,8 +10,6 @@ that of ancestral sampling: its means come from the plan that a server runs, wit
 chain with recomputed betas; its bound does not estimate the bound of all T levels.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

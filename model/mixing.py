@@ -1,7 +1,5 @@
 """Mixtures of two images, or of two noises."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from torch import Tensor

@@ -5,8 +5,6 @@ means that the coordinate is not measured. So a restoration needs only `singular
 back, and the measurement in these coordinates.
 """
 
-from __future__ import annotations
-
 from copy import copy
 from typing import Protocol, Self
 

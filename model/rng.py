@@ -1,7 +1,5 @@
 """One random generator per image, so that an image depends on its seed and on nothing else."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

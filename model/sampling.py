@@ -1,7 +1,5 @@
 """The plain loop over one plan, with which the server's engine must agree."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypedDict
 

@@ -1,7 +1,5 @@
 """One step of any mix of plans: the element-wise arithmetic of a batch after its network call."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

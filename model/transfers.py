@@ -1,7 +1,5 @@
 """Copies between a device and the CPU."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -1,7 +1,5 @@
 """The choices that recipes make by name, and their modules, which are not imported: checking a recipe needs none."""
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from .objective.weightings import WEIGHTINGS

@@ -1,7 +1,5 @@
 """Takes over facts of a guided model into the recipe of its noisy classifier, so that the two cannot disagree."""
 
-from __future__ import annotations
-
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any

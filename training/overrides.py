@@ -1,7 +1,5 @@
 """Single settings of a recipe, given on the command line."""
 
-from __future__ import annotations
-
 import tomllib
 from typing import Any
 

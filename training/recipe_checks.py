@@ -1,7 +1,5 @@
 """Checks the keys of a recipe against each other."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from model.errors import CheckpointError

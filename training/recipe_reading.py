@@ -1,7 +1,5 @@
 """Reading a recipe: one that ships, or a TOML file, with the changes that a command line names."""
 
-from __future__ import annotations
-
 import tomllib
 from collections.abc import Sequence
 from importlib.resources import files

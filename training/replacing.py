@@ -1,7 +1,5 @@
 """Files that are replaced whole: whoever reads one finds the old content or the new, whenever the writer was killed."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager

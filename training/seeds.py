@@ -5,8 +5,6 @@ with the same timesteps and noise, teach less than new ones. So all seeds follow
 initial weights of the run.
 """
 
-from __future__ import annotations
-
 import hashlib
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """The recipes that ship, as files: importing this costs nothing, so that the help of the command line can name them."""
 
-from __future__ import annotations
-
 from importlib.resources import files
 
 

@@ -1,7 +1,5 @@
 """The metrics of a worker. Durations are in seconds, and labels come only from bounded sets."""
 
-from __future__ import annotations
-
 import time
 from itertools import product
 

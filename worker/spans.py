@@ -4,8 +4,6 @@ The spans of a job are written when it leaves this worker, from times that were 
 job waits, moves to another worker or is lost.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Mapping
 

@@ -3,8 +3,6 @@
 A middleware would have to guess the route from a path or a Host header, and some middlewares have guessed wrong.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Sequence
 from hmac import compare_digest

@@ -1,7 +1,5 @@
 """API keys: random, shown once, and kept as hashes in a file."""
 
-from __future__ import annotations
-
 import hashlib
 import secrets
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Compression of answers that are the same for everybody: the pages with their files, and the OpenAPI description."""
 
-from __future__ import annotations
-
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 

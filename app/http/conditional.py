@@ -1,7 +1,5 @@
 """Conditional requests: an answer that a client already has, by its If-None-Match header, is not sent again."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from starlette.responses import FileResponse, Response

@@ -3,8 +3,6 @@
 Accept and Authorization are missing: in OpenAPI, media types and security schemes stand for them.
 """
 
-from __future__ import annotations
-
 from typing import Annotated, Any
 
 from fastapi import Header

@@ -1,7 +1,5 @@
 """All metrics of the API process. Labels take values from bounded sets only: never ids, seeds or raw paths."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 

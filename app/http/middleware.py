@@ -3,8 +3,6 @@
 A HEAD request goes to the route of GET.
 """
 
-from __future__ import annotations
-
 import logging
 import re
 import time

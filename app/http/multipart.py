@@ -1,7 +1,5 @@
 """Reading multipart/form-data (RFC 7578) in memory, chunk by chunk."""
 
-from __future__ import annotations
-
 from collections.abc import Collection
 from io import BytesIO
 

@@ -1,7 +1,5 @@
 """The wishes in request headers: the format of the answer, how long to wait for it, and how urgent the job is."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass

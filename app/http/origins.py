@@ -7,8 +7,6 @@ sends a form or a plain POST to any site, and only hides the answer. But the bro
 programs do not, and a page cannot make them send requests.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterable
 
 from fastapi import FastAPI

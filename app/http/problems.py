@@ -1,7 +1,5 @@
 """Errors as problems (RFC 9457): a table of their types, and the handler. docs/http-api.md describes each type."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

@@ -1,7 +1,5 @@
 """HTTP with a bounded cost of each connection, for clients that may be slow or hostile."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import uuid

@@ -1,7 +1,5 @@
 """The limits of an API key in the headers RateLimit-Policy and RateLimit (draft-ietf-httpapi-ratelimit-headers-11)."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Running the application: uvicorn with a graceful end."""
 
-from __future__ import annotations
-
 import asyncio
 import signal
 import socket

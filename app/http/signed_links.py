@@ -4,8 +4,6 @@ The secret is the hash of the owner's API key, which is in the keys file. So lin
 front end, need no setting, and end with the key. Whoever knows a key can make links, but only to the key's own jobs.
 """
 
-from __future__ import annotations
-
 import base64
 import hmac
 import re

@@ -1,7 +1,5 @@
 """Admission of jobs to the queue: a job that would wait too long is refused at once."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

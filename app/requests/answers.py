@@ -1,7 +1,5 @@
 """Answers about a job, with the headers that they share."""
 
-from __future__ import annotations
-
 import hashlib
 import math
 import time

@@ -1,7 +1,5 @@
 """The dependencies of the routes, each with an alias."""
 
-from __future__ import annotations
-
 import asyncio
 import re
 from collections import Counter

@@ -3,8 +3,6 @@
 An id says what a client knows after the event. So a client that connects again with it gets only later events.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import AsyncIterator
 

@@ -1,7 +1,5 @@
 """Links in the OpenAPI description, from an answer that names a job to the operations on this job."""
 
-from __future__ import annotations
-
 from typing import Any
 
 # Every answer about a job has this header, whatever its format.

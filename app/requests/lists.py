@@ -1,7 +1,5 @@
 """GET /jobs: the query, and the answer with a link to the next part."""
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlencode
 

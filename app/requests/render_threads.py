@@ -1,7 +1,5 @@
 """Reading and rendering finished jobs in few threads, so that threads, memory and time are left for other requests."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 from typing import TypeVar

@@ -1,7 +1,5 @@
 """From a complete request to its answer: queues the job, waits and returns its images; or answers with its price."""
 
-from __future__ import annotations
-
 import inspect
 import logging
 import uuid

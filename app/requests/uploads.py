@@ -1,7 +1,5 @@
 """Reading images from requests in bounded memory and few threads; a wrong request is refused as early as possible."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, TypeVar

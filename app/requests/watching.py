@@ -1,7 +1,5 @@
 """Waiting for jobs without a thread for each: one subscription per process wakes all waiters."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing

@@ -1,7 +1,5 @@
 """Health and metrics: whether the process lives, whether it can serve, and its counters."""
 
-from __future__ import annotations
-
 from anyio import fail_after, to_thread
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse

@@ -1,7 +1,5 @@
 """/jobs: the list of jobs; and the status, the events and the images of a job, and its cancellation."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Annotated

@@ -1,7 +1,5 @@
 """/models: the models and their states."""
 
-from __future__ import annotations
-
 from os.path import realpath
 from pathlib import Path
 from typing import Literal

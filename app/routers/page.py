@@ -1,7 +1,5 @@
 """The web page at /, and the one about the API at /docs: static files, which load nothing from other sites."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """/problems: a page about each type of problem, at the path that the `type` of a problem names."""
 
-from __future__ import annotations
-
 from html import escape
 
 from fastapi import APIRouter

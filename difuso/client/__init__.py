@@ -7,8 +7,6 @@ sync, asynchronous the clients: they send what the flows ask for
 results, errors    what comes back
 """
 
-from __future__ import annotations
-
 from .asynchronous import AsyncClient, AsyncJob
 from .errors import (
     DifusoError,

@@ -1,7 +1,5 @@
 """The client for programs with an event loop, of asyncio or trio."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import aclosing, suppress
 from functools import partial

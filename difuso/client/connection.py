@@ -1,7 +1,5 @@
 """Sets up httpx for both clients: the address, the key, and the requests of a `Call`."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import httpx

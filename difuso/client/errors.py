@@ -18,8 +18,6 @@ DifusoError
 └── Unavailable          the server, its queue or its store does not work at the moment
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar

@@ -1,7 +1,5 @@
 """The events of a job, read over as many connections as it takes."""
 
-from __future__ import annotations
-
 import base64
 import io
 from dataclasses import dataclass

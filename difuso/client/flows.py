@@ -4,8 +4,6 @@ A flow is a generator. It yields a `Call` and is sent the answer, or the error o
 `Pause` and continues after it. An interruption of either is thrown into it. Its return value is the result.
 """
 
-from __future__ import annotations
-
 import itertools
 import logging
 import math

@@ -1,7 +1,5 @@
 """The images of a request, in the forms that a program has them."""
 
-from __future__ import annotations
-
 import io
 import os
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The methods of a job that both clients share. They return a result, or a coroutine of it."""
 
-from __future__ import annotations
-
 from typing import Any, Generic, TypeVar
 
 from . import flows

@@ -1,7 +1,5 @@
 """The methods that both clients share. They return a result, or a coroutine of it."""
 
-from __future__ import annotations
-
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable

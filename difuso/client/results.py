@@ -1,7 +1,5 @@
 """The answers of a server: the facts of a job, its images, and the price of a request."""
 
-from __future__ import annotations
-
 import io
 import json
 import zipfile

@@ -1,7 +1,5 @@
 """One command for each kind of job, which runs a request without a server or on one; `cli_sample` has another."""
 
-from __future__ import annotations
-
 import inspect
 import os
 from collections.abc import Callable, Mapping

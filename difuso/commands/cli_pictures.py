@@ -1,7 +1,5 @@
 """`difuso inspect` and `difuso verify`: how a picture was made, and whether it can be made again."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 from typing import Annotated

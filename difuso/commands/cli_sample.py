@@ -1,7 +1,5 @@
 """`difuso sample`: images from noise, in a folder, or any number of them in one .npz file."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

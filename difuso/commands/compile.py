@@ -1,7 +1,5 @@
 """`difuso compile`: compiles a model's network for this machine, for the workers that start later."""
 
-from __future__ import annotations
-
 import os
 
 import torch

@@ -1,7 +1,5 @@
 """`difuso evaluate bpd`: the variational bound of a checkpoint's chain for images that it was not trained on."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

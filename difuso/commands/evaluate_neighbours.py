@@ -1,7 +1,5 @@
 """`difuso evaluate neighbours`: sheets of a model's images and the training images that they resemble most."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`difuso evaluate quality`: compares images with real ones, in a table and plots."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`difuso inspect`: prints the recipe of an image, which its PNG holds."""
 
-from __future__ import annotations
-
 import io
 import json
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The table of `difuso models`."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from rich.console import Console

@@ -1,7 +1,5 @@
 """The price of a job, in a sentence; the job is not made."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any

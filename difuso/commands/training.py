@@ -1,7 +1,5 @@
 """`difuso train`: runs a recipe with its changes in a folder, or measures what a run would need."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial

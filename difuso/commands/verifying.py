@@ -1,7 +1,5 @@
 """`difuso verify`: makes an image again from its recipe, and compares."""
 
-from __future__ import annotations
-
 import io
 import platform
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Finds facts that a checkpoint's weights do not contain: in a file, or by the name of a released checkpoint."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 from pathlib import Path

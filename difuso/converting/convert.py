@@ -1,7 +1,5 @@
 """`difuso convert`: turns a checkpoint of another project into a folder that difuso serves, or one for diffusers."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path

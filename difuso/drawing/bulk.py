@@ -6,8 +6,6 @@ Each chunk is either on disk or still to be drawn, so an interrupted command con
 i depend on i only, so the file is the same however often the command was interrupted.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

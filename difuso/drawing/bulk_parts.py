@@ -1,7 +1,5 @@
 """The images of an unfinished .npz file, in a folder next to it: one file for each chunk, and the request."""
 
-from __future__ import annotations
-
 import io
 import json
 import os

@@ -1,7 +1,5 @@
 """The sources of images of `difuso evaluate`: a model's sampler, folders, .npz files, drawn faces, recipes."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace

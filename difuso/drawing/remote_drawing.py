@@ -4,8 +4,6 @@ Each job has an Idempotency-Key made from its parameters. So a repeated request 
 crash of this program, finds the jobs that are running or have ended.
 """
 
-from __future__ import annotations
-
 import asyncio
 import hashlib
 import json

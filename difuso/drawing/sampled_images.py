@@ -1,7 +1,5 @@
 """Images to measure, drawn here or on a server, with the same result for the same parameters and seeds."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import time

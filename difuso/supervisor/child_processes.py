@@ -7,8 +7,6 @@ group. This works for every program and on every POSIX system, and no child is e
 The group also keeps the terminal's Ctrl-C away from the children, so that they can be stopped in order.
 """
 
-from __future__ import annotations
-
 import fcntl
 import os
 import shutil

@@ -1,7 +1,5 @@
 """The GPUs and cores of this machine, for its workers. Nothing here needs torch, which takes a second to load."""
 
-from __future__ import annotations
-
 import logging
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """The process that outlives a killed supervisor for a moment, to end its children; see `child_processes`."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import signal

@@ -1,7 +1,5 @@
 """Announces that difuso is ready: the API answers and a model is warm."""
 
-from __future__ import annotations
-
 import logging
 import time
 import urllib.request

@@ -3,8 +3,6 @@
 Accepted jobs survive a restart, because every write is appended to a file in that folder.
 """
 
-from __future__ import annotations
-
 import fcntl
 import os
 import shutil

@@ -1,7 +1,5 @@
 """One child of the supervisor: started, restarted with growing pauses when it dies, stopped with time to finish."""
 
-from __future__ import annotations
-
 import logging
 import signal
 import subprocess

@@ -5,8 +5,6 @@ several has cores of its own. All have the same number of threads, because the b
 workers of two cores lend each other theirs (`worker.device.core_lending`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -3,8 +3,6 @@
 Torch lives in the workers alone, so this process and the API stay small.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import signal

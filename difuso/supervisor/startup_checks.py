@@ -1,7 +1,5 @@
 """Checks before any process is started, so that a mistake is reported at once; each raises a UserError if it fails."""
 
-from __future__ import annotations
-
 import socket
 from collections.abc import Collection
 from concurrent.futures import ProcessPoolExecutor

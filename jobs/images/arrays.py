@@ -3,8 +3,6 @@
 NumPy's own reader would unpickle objects, and allocate whatever a header states. So NumPy reads only the header.
 """
 
-from __future__ import annotations
-
 import io
 import math
 import zipfile

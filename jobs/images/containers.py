@@ -5,8 +5,6 @@ pieces of a file in Python, and 8 MB of empty pieces keep it busy for ten second
 dropped, too; samples are taken as sRGB, as in training.
 """
 
-from __future__ import annotations
-
 import re
 import zlib
 from dataclasses import dataclass

@@ -5,8 +5,6 @@ pixels and nothing else of the file; equal pixels give equal bytes. An image of 
 planes in one PNG (`Shape.planes`).
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 from dataclasses import dataclass

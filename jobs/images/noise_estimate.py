@@ -1,7 +1,5 @@
 """Estimation of the noise in an image, for requests that do not state it."""
 
-from __future__ import annotations
-
 import io
 import math
 from typing import Any

@@ -1,7 +1,5 @@
 """Writing .npz files, in which equal arrays give equal bytes; and the arrays of a finished job."""
 
-from __future__ import annotations
-
 import io
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence

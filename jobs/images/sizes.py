@@ -1,7 +1,5 @@
 """The largest image of a request."""
 
-from __future__ import annotations
-
 from ..errors import ImageTooLarge
 
 MAX_PIXELS = 2048 * 2048  # of one image; decoded it takes 16 MB, and its conversion a few times that

@@ -3,8 +3,6 @@
 Values in a backlog that are not whole numbers, written by somebody else, are ignored.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -5,8 +5,6 @@ value before it sends it, and replaces one that is too long by an empty value, w
 function sends one command by a client, and returns the answer, or adds it to a pipeline. "Yields" describes the answer.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

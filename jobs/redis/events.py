@@ -4,8 +4,6 @@ Redis does not store events. A listener that has missed one reads the job's stat
 after POLL_SECONDS without an event.
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 from collections import defaultdict

@@ -1,7 +1,5 @@
 """When a job will be done: one that waits in a queue, and one that could be sent now."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

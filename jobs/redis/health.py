@@ -1,7 +1,5 @@
 """The state of the Redis that holds the queue."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import redis

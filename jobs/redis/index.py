@@ -7,8 +7,6 @@ The index of an owner who asks for nothing any more expires like its jobs. If on
 for a worker, it is entered again when it starts.
 """
 
-from __future__ import annotations
-
 import base64
 import binascii
 import math

@@ -1,7 +1,5 @@
 """The names of all keys that front ends and workers have in Redis, besides those of RQ."""
 
-from __future__ import annotations
-
 WORKERS = "difuso:workers"  # hash: worker name -> WorkerReport
 
 

@@ -5,8 +5,6 @@ unfinished. So no share is ever lost, however a job, a worker or a front end end
 with time, and need not know how jobs end.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any, Literal
 

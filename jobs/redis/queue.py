@@ -1,7 +1,5 @@
 """The queue as front ends see it: submitting, reading and cancelling jobs."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress

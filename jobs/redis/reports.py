@@ -1,7 +1,5 @@
 """The reports that workers write every few seconds for front ends."""
 
-from __future__ import annotations
-
 from pydantic import Field
 
 from ..contract import MAX_NUMBER, MAX_SECONDS

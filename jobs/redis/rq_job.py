@@ -1,7 +1,5 @@
 """RQ's job, reduced to data: somebody else who can write to Redis may have written it, so no part of it may run."""
 
-from __future__ import annotations
-
 import zlib
 from typing import Any, Self
 

@@ -3,8 +3,6 @@
 This is the most frequent request of clients. So RQ's own job object is avoided, which takes several times as long.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Sequence
 from dataclasses import replace

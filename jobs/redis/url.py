@@ -1,7 +1,5 @@
 """The URL of Redis with a password from a file, which neither `ps` nor `docker inspect` shows."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from urllib.parse import quote, urlsplit, urlunsplit
 

@@ -1,7 +1,5 @@
 """The reports of workers, and the speeds computed from them."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Sequence
 from typing import Any

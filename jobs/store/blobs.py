@@ -3,8 +3,6 @@
 Nothing here has a time limit: a disk or bucket may hang instead of failing. Errors are those of the file system.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 from contextlib import suppress

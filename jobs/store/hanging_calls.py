@@ -1,7 +1,5 @@
 """Calls that may hang for ever, such as those to a network file system, made in threads that can be abandoned."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from concurrent.futures import Future

@@ -1,7 +1,5 @@
 """Reading and writing files of a local folder, complete or not at all."""
 
-from __future__ import annotations
-
 import os
 import stat
 import uuid

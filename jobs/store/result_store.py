@@ -16,8 +16,6 @@ A disk or bucket may hang instead of failing. So each call has a time limit, aft
 unavailable. Such a write may still succeed later.
 """
 
-from __future__ import annotations
-
 import logging
 import re
 import time

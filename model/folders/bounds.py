@@ -5,8 +5,6 @@ first with the bound that stands on its field. The bounds lie above every publis
 sizes that could do harm.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import re
 from collections.abc import Collection, Iterator, Mapping

@@ -3,8 +3,6 @@
 Every read has a limit, and none can block: a pipe in the place of a file is refused.
 """
 
-from __future__ import annotations
-
 import errno
 import math
 import os

@@ -1,7 +1,5 @@
 """The large files of a checkpoint folder: checked when they are read, and written completely or not at all."""
 
-from __future__ import annotations
-
 import ctypes
 import hashlib
 import os

@@ -1,7 +1,5 @@
 """Makes frozen dataclasses from JSON or TOML: every key must be known, and every value of its field's type."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping
 from functools import cache

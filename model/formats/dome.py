@@ -1,7 +1,5 @@
 """Reads checkpoints of dome272/Diffusion-Models-pytorch; `PaperUNet` uses the same names."""
 
-from __future__ import annotations
-
 from ..folders.config import ModelConfig, ScheduleConfig
 from ..networks.build import unfilled
 from ..networks.configs import PaperUNetConfig

@@ -4,8 +4,6 @@ SongUNet is our `SongUNet`, DhariwalUNet our `UNet`. The conditioning on augment
 too, is dropped.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

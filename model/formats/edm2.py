@@ -4,8 +4,6 @@ The normalisation of the weights, their gains and the scaling by fan-in are the 
 here once (equations 47 and 66). The estimate of the uncertainty, which sampling does not use, is dropped.
 """
 
-from __future__ import annotations
-
 import math
 
 from torch import Tensor

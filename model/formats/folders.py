@@ -1,7 +1,5 @@
 """Finds the config and the weights of a model folder, of ours or of diffusers, without torch."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

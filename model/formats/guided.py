@@ -3,8 +3,6 @@
 Their files hold weights alone. The shapes show most of the architecture; `facts` give the rest.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Recognises the layout of a state dict by the names of its tensors."""
 
-from __future__ import annotations
-
 from collections.abc import Collection
 from typing import Literal
 

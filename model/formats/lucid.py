@@ -4,8 +4,6 @@ A state dict of its GaussianDiffusion has the betas and, in the weights of the l
 neither, so `facts` must give both.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from torch import Tensor
 

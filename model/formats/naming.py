@@ -1,7 +1,5 @@
 """Weights under foreign names: the functions that the foreign layouts of the U-Net share."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from torch import Tensor, nn

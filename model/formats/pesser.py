@@ -1,7 +1,5 @@
 """Reads checkpoints of Ho et al.'s network in PyTorch: pesser, ermongroup/ddim, DDRM and SDEdit share its names."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """Reads state dicts from PyTorch's pickle files. It builds only tensors and plain containers, never other objects."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from pathlib import Path

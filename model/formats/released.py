@@ -5,8 +5,6 @@ Ho et al.: pesser/pytorch_diffusion, `from_pretrained`; SDEdit and ermongroup/dd
 yang-song/score_sde_pytorch, configs/.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from .facts import ClassifierFacts, Facts, GuidedFacts, HoFacts

@@ -1,7 +1,5 @@
 """Reads checkpoints of NCSNpp from yang-song/score_sde_pytorch: DDPM++ and NCSN++ (Song et al. 2021)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Facts about checkpoints of EDM, EDM2 and score_sde, under the names of their repositories."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

@@ -1,7 +1,5 @@
 """Widths of levels, as our configs state them."""
 
-from __future__ import annotations
-
 import math
 
 

@@ -3,8 +3,6 @@
 Song et al. 2021 (DDIM), section 4.3, by the second-order solver of Lu et al. 2022 (DPM-Solver++(2M), algorithm 2).
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

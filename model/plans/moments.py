@@ -1,7 +1,5 @@
 """The noise of x_t between the network calls of a run."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

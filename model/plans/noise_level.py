@@ -4,8 +4,6 @@ A noisy image y = x0 + sigma z, scaled by sqrt(abar), has the distribution of x_
 Sigma is in the unit of images, whose range is [-1, 1]: one grey level of 0..255 is 1 / 127.5.
 """
 
-from __future__ import annotations
-
 import math
 from typing import NamedTuple
 

@@ -12,8 +12,6 @@ the call before it. If a network learned its variance, out_v is the second half 
 Samplers differ only in these numbers, so a batch may mix rows of any plans.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from functools import cached_property

@@ -1,7 +1,5 @@
 """The call of a network that was trained on noise levels, not on timesteps. It needs no torch."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Annotated, Literal, get_args
 

@@ -1,7 +1,5 @@
 """The quantity that a network predicts. x0 and eps follow from it; both are linear in x_t and in the output."""
 
-from __future__ import annotations
-
 import math
 from typing import Literal
 

@@ -1,7 +1,5 @@
 """The plan of a restoration (DDRM: Kawar et al. 2022), for the coordinates that are not measured."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The noise schedule of a config, by name."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Literal

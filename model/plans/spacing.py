@@ -1,7 +1,5 @@
 """Which noise levels a run visits: timesteps by several rules, the grid of Karras et al. between them, or a list."""
 
-from __future__ import annotations
-
 import itertools
 import math
 import re

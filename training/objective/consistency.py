@@ -1,7 +1,5 @@
 """Consistency tuning: a network that denoises becomes one that draws in a few calls (Geng et al. 2024, ECT)."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from torch import Generator, Tensor

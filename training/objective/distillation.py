@@ -5,8 +5,6 @@ Diffusion Models", section 3.1). The result of several steps of DDIM can be lear
 "Progressive Distillation for Fast Sampling of Diffusion Models", algorithm 2).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import torch

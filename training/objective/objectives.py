@@ -1,7 +1,5 @@
 """The loss of a recipe, and its timesteps."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from importlib import import_module
 

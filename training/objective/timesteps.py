@@ -1,7 +1,5 @@
 """Distributions that training draws its timesteps from, and the weights that correct the loss for them."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from typing import Any
 

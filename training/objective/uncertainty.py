@@ -1,7 +1,5 @@
 """A learned weighting: the uncertainty of a network at each noise level (Karras et al. 2024, EDM2)."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

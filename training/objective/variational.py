@@ -1,7 +1,5 @@
 """One differentiable term of the variational bound, which L_vlb and L_hybrid are made of."""
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -1,7 +1,5 @@
 """The weights of the squared error at each timestep, by the names of weightings in recipes. It needs no torch."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """A few steps that write nothing, to see whether a recipe works here, and its needs."""
 
-from __future__ import annotations
-
 import dataclasses
 import resource
 import sys

@@ -1,7 +1,5 @@
 """The exponential moving average of weights, which is served."""
 
-from __future__ import annotations
-
 import copy
 
 import torch

@@ -1,7 +1,5 @@
 """The accuracy of a noisy classifier on images that it was not trained on."""
 
-from __future__ import annotations
-
 import torch
 from torch import nn
 

@@ -1,7 +1,5 @@
 """Initial weights from a checkpoint, as far as they fit (fine-tuning)."""
 
-from __future__ import annotations
-
 import logging
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The journal of a run, for people: metrics.jsonl, TensorBoard, sample sheets and the loss curve."""
 
-from __future__ import annotations
-
 import json
 import math
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Loss curves from the metrics.jsonl of training runs, as PNG files."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress

@@ -1,7 +1,5 @@
 """The optimisers: AdamW, or Muon for the matrices of the network and AdamW for all else."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 from torch import Tensor, nn

@@ -1,7 +1,5 @@
 """The model that a run makes of its network, and the samples or figures that it shows on the way."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Sequence
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """The number format of the network's calls, and what float16 needs: a scale that lifts small gradients above zero."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from typing import Any

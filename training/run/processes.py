@@ -1,7 +1,5 @@
 """The processes that train together, as torchrun starts them; a single process is a group of one."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext

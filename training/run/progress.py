@@ -1,7 +1,5 @@
 """The progress of a run, from its first step on: loss, speed and remaining time."""
 
-from __future__ import annotations
-
 import logging
 import time
 from collections import deque

@@ -1,7 +1,5 @@
 """A run: a recipe that is trained in a folder, by one or more processes, at once or one after another."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import logging

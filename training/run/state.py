@@ -1,7 +1,5 @@
 """The full state of a run on disk: everything that makes a resumed run equal to one that never stopped."""
 
-from __future__ import annotations
-
 import logging
 from pathlib import Path
 from typing import Any

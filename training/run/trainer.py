@@ -1,7 +1,5 @@
 """The trainer: noises an image, calls the network, steps."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path

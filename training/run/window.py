@@ -1,7 +1,5 @@
 """The steps between two lines of a run's log."""
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """The time of network calls, which a GPU computes while the host continues."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """Calls of a network: with arguments by position, and with a batch of one of the sizes in use."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 
 import torch

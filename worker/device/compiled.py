@@ -5,8 +5,6 @@ folder contains all that the code depends on. It is machine code: whoever can wr
 a folder that others can write to is ignored.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import json

@@ -5,8 +5,6 @@ the worker itself while it has work, or the other worker for one call of a netwo
 dead process.
 """
 
-from __future__ import annotations
-
 import fcntl
 import os
 import time

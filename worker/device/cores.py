@@ -5,8 +5,6 @@ cores the runtime lets them sleep between two parallel loops, and a call of a sm
 all other threads compute with one core, and models are loaded in threads that end.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache

@@ -1,7 +1,5 @@
 """A batch that a network can be called with, for warming up and compiling."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -5,8 +5,6 @@ process has one of the cores, they take many times as long, and one core alone i
 compute on their own while all have work. A worker that has work alone takes all cores.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Mapping, Sequence
 

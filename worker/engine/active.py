@@ -1,7 +1,5 @@
 """A job in flight: its trajectories, and the notes that the main thread and the engine thread pass each other."""
 
-from __future__ import annotations
-
 import hashlib
 import time
 from collections.abc import Sequence

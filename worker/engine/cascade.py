@@ -1,7 +1,5 @@
 """The worker's part of a cascade: the ends of a job's trajectories become the conditions of others."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -5,8 +5,6 @@ a model; these take turns. The engine knows neither Redis nor files: jobs come i
 through a callback.
 """
 
-from __future__ import annotations
-
 import logging
 import queue
 import time

@@ -1,7 +1,5 @@
 """The reasons why a job can end without images."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Mapping
 

@@ -1,7 +1,5 @@
 """Chooses the trajectories that share the next step, and forecasts when each job will be done."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import groupby
 

@@ -1,7 +1,5 @@
 """The jobs that a worker holds: claimed at first, and in flight once their uploads and snapshots are read."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from rq import Queue

@@ -1,7 +1,5 @@
 """Runs jobs without a server: the engine steps in the caller's thread."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 

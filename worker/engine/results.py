@@ -1,7 +1,5 @@
 """Makes a stored result of finished trajectories."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import json

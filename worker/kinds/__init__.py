@@ -1,7 +1,5 @@
 """The worker's part of every kind of job, by the names of `jobs.kinds`."""
 
-from __future__ import annotations
-
 from importlib import import_module
 
 from jobs.kinds import KINDS

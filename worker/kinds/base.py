@@ -1,7 +1,5 @@
 """The worker's part of a kind of job: how its trajectories begin, and how their ends become the answer."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol

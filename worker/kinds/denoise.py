@@ -1,7 +1,5 @@
 """Jobs that remove the noise of an image, or redraw a clean image."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

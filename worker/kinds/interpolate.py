@@ -1,7 +1,5 @@
 """Jobs that interpolate between two images, or between two seeds."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """Jobs that undo a known degradation of an image."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

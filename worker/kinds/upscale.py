@@ -1,7 +1,5 @@
 """Jobs that draw images from an image, by a conditional model."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from torch import Tensor

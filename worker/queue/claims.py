@@ -1,7 +1,5 @@
 """The jobs that wait in the queues, and which of them a worker may claim in addition to its own."""
 
-from __future__ import annotations
-
 import logging
 import re
 from collections.abc import Collection, Mapping, Sequence

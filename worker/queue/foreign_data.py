@@ -1,7 +1,5 @@
 """Data that other programs wrote into Redis: keys of the wrong type, or values that Redis cannot work with."""
 
-from __future__ import annotations
-
 import logging
 import re
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Reads a job of RQ: checks it, and fetches its uploads and the snapshot that an earlier worker may have left."""
 
-from __future__ import annotations
-
 import hashlib
 
 from torch import Tensor

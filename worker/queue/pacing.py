@@ -1,7 +1,5 @@
 """Pacing for a loop that does several things, each at its own interval."""
 
-from __future__ import annotations
-
 import time
 
 

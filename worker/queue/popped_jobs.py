@@ -1,7 +1,5 @@
 """Starts popped jobs. One whose worker was frozen after the pop was given back, and may have ended since."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from rq import Queue

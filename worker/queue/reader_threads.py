@@ -3,8 +3,6 @@
 Meanwhile all other jobs continue, and the claim is kept alive. A worker that is to stop does not wait for the store.
 """
 
-from __future__ import annotations
-
 import logging
 import time
 from collections.abc import Callable

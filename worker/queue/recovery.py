@@ -5,8 +5,6 @@ those of dead ones. So the silence of an execution counts only while Redis answe
 heartbeat in SILENT_SECONDS of such time is dead, and after an outage a live worker has that long for the next one.
 """
 
-from __future__ import annotations
-
 import logging
 import re
 import time

@@ -1,7 +1,5 @@
 """Reports to front ends: the progress of jobs, the worker's models, and the backlog. A report may be late or lost."""
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Collection, Sequence

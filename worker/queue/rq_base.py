@@ -5,8 +5,6 @@ RQ's own workers run one job at a time, and jobs of a process that died wait for
 processes, threads or timers is used.
 """
 
-from __future__ import annotations
-
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence

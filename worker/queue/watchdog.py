@@ -1,7 +1,5 @@
 """The watchdog: ends the process when one of its threads hangs, so that other workers get its jobs."""
 
-from __future__ import annotations
-
 import faulthandler
 import logging
 import os

@@ -1,7 +1,5 @@
 """Writer threads: they encode images and write to the result store, while the main thread sends its heartbeats."""
 
-from __future__ import annotations
-
 import logging
 import time
 from collections.abc import Callable

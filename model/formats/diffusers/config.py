@@ -4,8 +4,6 @@ There are two layouts: `unet/` and `scheduler/`, as pipelines are saved today, a
 folder.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Translates the config of diffusers' UNet2DModel to `UNetConfig` and back (as of diffusers 0.42)."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, Literal
 

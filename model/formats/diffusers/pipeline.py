@@ -3,8 +3,6 @@
 Both layouts of `diffusers_config` are read, and the one of today's pipelines is written. Only safetensors is read.
 """
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

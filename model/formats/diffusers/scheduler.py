@@ -1,7 +1,5 @@
 """Translates the config of a diffusers scheduler to ours and back (as of diffusers 0.42)."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Collection, Mapping
 from typing import Any

@@ -1,7 +1,5 @@
 """Translates the weights of diffusers' UNet2DModel to those of `UNet` and back (as of diffusers 0.42)."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import torch

@@ -1,7 +1,5 @@
 """One publication, one file. A sampler makes a chain into one transition per network call; `SAMPLERS` has them all."""
 
-from __future__ import annotations
-
 from .consistency import MOST_SIGMA, consistency
 from .ddim import ddim
 from .ddpm import ddpm

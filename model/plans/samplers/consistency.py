@@ -1,7 +1,5 @@
 """Multistep consistency sampling (Song et al. 2023, algorithm 1), for networks trained with `loss = "consistency"`."""
 
-from __future__ import annotations
-
 import math
 
 from ..schedule import NoiseSchedule

@@ -1,7 +1,5 @@
 """Denoising diffusion implicit models (Song et al. 2021, eq. 12 and 16)."""
 
-from __future__ import annotations
-
 import math
 
 from ..schedule import NoiseSchedule

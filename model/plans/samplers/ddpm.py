@@ -1,7 +1,5 @@
 """Ancestral sampling (Ho et al. 2020, algorithm 2), on any respaced chain (Nichol & Dhariwal 2021, section 4)."""
 
-from __future__ import annotations
-
 import math
 
 from ..schedule import NoiseSchedule

@@ -1,7 +1,5 @@
 """DPM-Solver++(2M): the second-order multistep solver in data prediction (Lu et al. 2022), without noise and with."""
 
-from __future__ import annotations
-
 import math
 
 from ..schedule import NoiseSchedule

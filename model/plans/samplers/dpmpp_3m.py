@@ -1,7 +1,5 @@
 """DPM-Solver++(3M): the third-order multistep solver in data prediction (Lu et al. 2022, appendix B)."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

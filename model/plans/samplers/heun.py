@@ -1,7 +1,5 @@
 """Heun's second-order method on the probability-flow ODE (Karras et al. 2022, algorithm 1)."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 

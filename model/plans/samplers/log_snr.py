@@ -1,7 +1,5 @@
 """Levels as the exponential integrators see them: alpha, sigma and half the logarithm of the signal-to-noise ratio."""
 
-from __future__ import annotations
-
 import math
 from typing import NamedTuple
 

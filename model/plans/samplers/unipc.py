@@ -1,7 +1,5 @@
 """UniPC of second order with B(h) = e^h - 1, in data prediction (Zhao et al. 2023, algorithms 5 to 8)."""
 
-from __future__ import annotations
-
 import math
 from typing import NamedTuple
 
