@@ -16,23 +16,21 @@ from prometheus_client import CollectorRegistry
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from jobs.following import LOOK_SECONDS, CatalogFollower
+from jobs.catalog import LOOK_SECONDS, CatalogFollower
 from jobs.redis.events import Listener
 from jobs.redis.queue import JobQueue
-from jobs.redis.url import with_password
+from jobs.settings import with_password
 from jobs.store.result_store import ResultStore
 from jobs.tracing import start_tracing
 
 from .breaker import Breaker, guard
-from .http.access import Guard
+from .http.access import Guard, LinkGuard
 from .http.api_keys import read_keys
-from .http.compression import Compression
 from .http.metrics import Metrics, StackCollector, published
-from .http.middleware import UNADDRESSED, RequestMiddleware
+from .http.middleware import UNADDRESSED, Compression, RequestMiddleware
 from .http.origins import share
 from .http.problems import RESPONSES, install
 from .http.server import run
-from .http.signed_links import LinkGuard
 from .openapi import TAGS, describe, operation_id
 from .requests.deps import State
 from .requests.render_threads import Renderers

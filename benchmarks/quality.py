@@ -22,8 +22,7 @@ from difuso.drawing.drawing import model_of
 from difuso.drawing.sampled_images import SampledImages
 from evaluation.features import EfficientNetLite0, Extractor
 from evaluation.figures import Quality, evaluate
-from evaluation.halves import Half, first_of
-from evaluation.image_sets import ImageSet, drawn, from_array
+from evaluation.image_sets import Half, ImageSet, drawn, first_of, from_array
 from evaluation.real_images import real_images
 from evaluation.reference import read_reference
 from jobs.params import SamplingParams

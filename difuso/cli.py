@@ -13,7 +13,7 @@ import typer
 
 from jobs.places import CHECKPOINTS, default_models_dir
 from model.guidance import Guidance
-from training.shipped import recipe_names
+from training import recipe_names
 
 from .commands.cli_evaluate import evaluate
 from .commands.cli_kinds import DRAWING, add_commands

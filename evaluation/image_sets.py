@@ -1,9 +1,12 @@
 """Sets of images to measure, read or drawn batch by batch, so that 50,000 large ones need not fit in memory."""
 
+from __future__ import annotations
+
 import random
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import StrEnum
 from pathlib import Path
 from typing import IO, Any
 
@@ -168,3 +171,49 @@ def _enough(there: int, wanted: int | None, where: Path) -> int:
     if wanted is not None and there < wanted:
         raise EvaluationError(f"{where} holds {there} images, not {wanted}")
     return there if wanted is None else wanted
+
+
+class Half(StrEnum):
+    """The purpose of a measurement: one half of the seeds and real images chooses settings, the other reports them.
+
+    The best of many settings looks better than it is on the images that chose it.
+    """
+
+    CHOOSING = "choosing"
+    REPORTING = "reporting"
+
+    @property
+    def seed(self) -> int:
+        """The seed of image 0, far from those of the other half and from those that are shown."""
+        return 3_000_000 if self is Half.CHOOSING else 1_000_000
+
+    @property
+    def other(self) -> Half:
+        return Half.REPORTING if self is Half.CHOOSING else Half.CHOOSING
+
+    def of(self, images: ImageSet) -> ImageSet:
+        """Takes every second image of a set, so that both halves hold all classes of a set that is sorted by them."""
+        offset = list(Half).index(self)
+
+        def batches(size: int) -> Iterator[ImageArray]:
+            seen = 0
+            for batch in images.batches(size):
+                if len(own := batch[(offset - seen) % 2 :: 2]):
+                    yield own
+                seen += len(batch)
+
+        return ImageSet(f"{images.name}, {self} half", (images.count + 1 - offset) // 2, batches)
+
+
+def first_of(images: ImageSet, count: int, name: str) -> ImageSet:
+    """Takes the first images of a set, all if they are fewer, under a name of their own."""
+
+    def batches(size: int) -> Iterator[ImageArray]:
+        left = count
+        for batch in images.batches(size):
+            if left <= 0:
+                return
+            yield batch[:left]
+            left -= len(batch)
+
+    return replace(images, name=name, count=min(count, images.count), batches=batches)

@@ -9,12 +9,12 @@ import numpy as np
 from rich.progress import track
 
 from model.shape import Shape
+from training import recipe_names
 from training.data.faces import draw_faces
 from training.data.images import ImageArray, decode, size_of
 from training.data.source_images import open_source
 from training.recipe import Data
 from training.recipe_reading import load_recipe
-from training.shipped import recipe_names
 
 from .errors import EvaluationError
 from .image_sets import shuffled_files, unreadable

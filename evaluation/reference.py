@@ -1,22 +1,27 @@
 """The reference that images are compared with: features of real images, and their moments."""
 
+import hashlib
+import os
+import tempfile
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
+from platformdirs import user_cache_path
 
 from training.data.images import ImageArray
 
 from .distances import Moments, moments, moments_of_covariance
 from .errors import EvaluationError
-from .features import Extractor, FeatureArray, Features, extract
+from .features import BATCH, Extractor, FeatureArray, Features, extract
 from .image_sets import ImageSet
 from .inception import InceptionV3
-from .kept_features import kept
 
 LEAST = 24  # images of either set, because the standard error of KID leaves out an eighth of them
+MOST_FILES = 8  # with features, of some 50 MB each; beyond that the longest unused are deleted
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,3 +96,46 @@ def _file_moments(path: Path) -> tuple[Moments, Moments] | None:
         if not {"mu", "sigma", "mu_s", "sigma_s"} <= set(file):
             return None
         return moments_of_covariance(file["mu"], file["sigma"]), moments_of_covariance(file["mu_s"], file["sigma_s"])
+
+
+def kept(images: ImageSet, extractor: str, compute: Callable[[], Features]) -> Features:
+    """Returns the features of a set of images, computed now or in an earlier run, because that takes minutes.
+
+    They are identified by the images themselves and the extractor's name, and lie in the user's cache folder. If the
+    folder cannot be written, or a file is damaged, the features are computed again.
+
+    Args:
+        images: the set, which is read once more for its hash.
+        extractor: the name of the extractor.
+        compute: computes them.
+    """
+    path = user_cache_path("difuso", appauthor=False) / "features" / f"{_hash(images, extractor)}.npz"
+    try:
+        with path.open("rb") as stream, np.load(stream) as file:
+            found = Features(*(file[name] for name in Features._fields))
+        path.touch()
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile):  # there is none, or it is damaged
+        found = compute()
+        _keep(path, found)
+    return found
+
+
+def _hash(images: ImageSet, extractor: str) -> str:
+    digest = hashlib.sha256(extractor.encode())
+    for batch in images.batches(BATCH):
+        digest.update(f"{batch.shape[1:]}".encode())
+        digest.update(batch.tobytes())
+    return digest.hexdigest()
+
+
+def _keep(path: Path, features: Features) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
+            np.savez(file, **features._asdict())
+        os.replace(file.name, path)
+        files = sorted(path.parent.glob("*.npz"), key=lambda file: file.stat().st_mtime)
+        for old in files[:-MOST_FILES]:
+            old.unlink(missing_ok=True)
+    except OSError:
+        pass

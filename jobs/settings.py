@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import quote, urlsplit, urlunsplit
 
 from pydantic import AfterValidator, Field, FilePath, PositiveInt
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -43,3 +44,17 @@ class SharedSettings(BaseSettings):
     """Format of log lines: text for people, or one JSON object per line."""
     log_level: Literal["debug", "info", "warning"] = "info"
     """Lowest level of log lines that are written; `debug` includes requests that only read and succeed."""
+
+
+def with_password(url: str, file: Path | None) -> str:
+    """Returns the URL with the content of the file as its password, or unchanged without a file.
+
+    Raises:
+        OSError: if the file cannot be read.
+    """
+    if file is None:
+        return url
+    parts = urlsplit(url)
+    credentials, _, host = parts.netloc.rpartition("@")
+    user, password = credentials.partition(":")[0], quote(file.read_text(encoding="utf-8").strip(), safe="")
+    return urlunsplit(parts._replace(netloc=f"{user}:{password}@{host}"))

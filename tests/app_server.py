@@ -27,9 +27,8 @@ from jobs.contract import FailureCode, ImageFile, JobState, Manifest, Progress
 from jobs.redis import keys
 from jobs.redis.events import Ending, status_channel
 from jobs.redis.queue import JobQueue
-from jobs.redis.reports import ModelReport, WorkerReport
 from jobs.redis.status import STATES
-from jobs.redis.workers import publish_report
+from jobs.redis.workers import ModelReport, WorkerReport, publish_report
 from jobs.store.result_store import ResultStore
 from tests.waiting import wait_until
 

@@ -11,12 +11,11 @@ from model.folders.parsing import parse
 from model.networks.configs import NETWORK_KINDS, ClassifierConfig
 from model.networks.network_config import NetworkConfig
 
+from . import recipe_names
 from .errors import RecipeError
 from .guided import complete
-from .overrides import override
 from .recipe import Data, Recipe
 from .recipe_checks import check
-from .shipped import recipe_names
 
 
 def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
@@ -70,3 +69,24 @@ def _network(table: Any) -> NetworkConfig | ClassifierConfig:
         )
     network: NetworkConfig | ClassifierConfig = parse(NETWORK_KINDS[kind], table, "network.")
     return network
+
+
+def override(content: dict[str, Any], change: str) -> None:
+    """Puts `KEY=VALUE` or `TABLE.KEY=VALUE` into the content of a TOML file; VALUE is TOML too, or else a string.
+
+    Raises:
+        RecipeError: if there is no `=`, or TABLE is a value.
+    """
+    key, separator, text = change.partition("=")
+    if not separator:
+        raise RecipeError(f"--set takes KEY=VALUE, got {change!r}")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    *tables, last = key.strip().split(".")
+    for table in tables:
+        content = content.setdefault(table, {})
+        if not isinstance(content, dict):
+            raise RecipeError(f"--set {change}: {table} is a value, not a table")
+    content[last] = value

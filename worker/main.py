@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
-from jobs.redis.url import with_password
+from jobs.settings import with_password
 from jobs.store.result_store import ResultStore
 from jobs.tracing import start_tracing
 

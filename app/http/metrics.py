@@ -8,9 +8,8 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from jobs.catalog import Catalog
+from jobs.catalog import Catalog, CatalogFollower
 from jobs.errors import ImageRefused, QueueUnavailable, StoreUnavailable
-from jobs.following import CatalogFollower
 from jobs.kinds import KINDS
 from jobs.process_metrics import add_process_metrics
 from jobs.redis.queue import JobQueue

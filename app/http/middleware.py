@@ -9,6 +9,7 @@ import time
 import uuid
 from collections.abc import Collection
 
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bind_contextvars
@@ -38,6 +39,9 @@ HEADERS = (
 METHODS = frozenset({"GET", "HEAD", "POST", "DELETE", "OPTIONS"})  # in metrics; all others are `other`
 PORT = re.compile(r":[0-9]*$")
 UNADDRESSED = frozenset({"/healthz", "/readyz"})  # probes ask by IP address
+
+PAGES = frozenset({"/", "/docs", "/openapi.json"})
+FILES = "/static/"
 
 
 class RequestMiddleware:
@@ -114,3 +118,20 @@ class RequestMiddleware:
 def _template(scope: Scope) -> str:
     """Returns the path of the request's route, with the names of its parameters instead of their values."""
     return getattr(scope.get("route"), "path", "unmatched")
+
+
+class Compression:
+    """Compresses the answers that are the same for everybody, those of PAGES and FILES, where the client accepts gzip.
+
+    Others are sent uncompressed: images and archives are compressed already, events must not wait, and the length of a
+    compressed answer can reveal its content.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._compressed = GZipMiddleware(app)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope.get("path", "")
+        chosen = self._compressed if path in PAGES or path.startswith(FILES) else self._app
+        await chosen(scope, receive, send)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from jobs.cost import Cost
 from jobs.redis.limits import Limits, Refusal
 from jobs.redis.queue import Backlog
-from jobs.redis.reports import ModelReport
+from jobs.redis.workers import ModelReport
 
 from ..errors import InvalidRequest, LimitReached, ModelUnavailable, Overloaded
 

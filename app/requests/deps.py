@@ -12,10 +12,9 @@ from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
-from jobs.catalog import Catalog
+from jobs.catalog import Catalog, CatalogFollower
 from jobs.contract import JOB_ID, JobStatus
 from jobs.errors import JobNotFound
-from jobs.following import CatalogFollower
 from jobs.redis.queue import JobQueue
 from jobs.store.result_store import ResultStore
 

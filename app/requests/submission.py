@@ -37,11 +37,25 @@ from .deps import (
     UrgencyDep,
     WatcherDep,
 )
-from .links import JOB_LINKS
 from .views import JobView, Price, price_text
 from .watching import ClientGone
 
 log = logging.getLogger(__name__)
+
+# Links in the OpenAPI description, from an answer that names a job to the operations on it. Every answer about a job
+# has this header, whatever its format.
+JOB_ID = "$response.header.X-Job-Id"
+TARGETS: dict[str, dict[str, str]] = {
+    "get_job": {},
+    "cancel_job": {},
+    "follow_job": {},
+    "get_images": {},
+    "get_image": {"index": "0"},  # a text, as OpenAPI's own schema asks
+    "delete_images": {},
+}
+JOB_LINKS: dict[str, Any] = {
+    name: {"operationId": name, "parameters": {"job_id": JOB_ID, **others}} for name, others in TARGETS.items()
+}
 
 # A job id is made from the Idempotency-Key, so that a repeated request finds its job without any further record.
 KEY_NAMESPACE = uuid.UUID("b7b5b1de-6e0c-5d43-9a0f-0c7cf3a8f6c1")

@@ -1,23 +1,21 @@
 """Jobs and prices as the API shows them; an unknown value is absent, except in prices."""
 
-from __future__ import annotations
-
 import json
 import time
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Self
 
 from jobs.contract import FailureCode, Job, JobState, JobStatus, Picture
 from jobs.cost import Cost
 from jobs.kinds import AnyTask
 from jobs.params import SamplingParams
-from jobs.redis.forecast import Forecast
+from jobs.redis.backlog import Forecast
 from jobs.redis.index import Page
 from jobs.values import Frozen
 
+from ..http.access import signed_path
 from ..http.api_keys import ApiKey
 from ..http.problems import FAILURES
-from ..http.signed_links import signed_path
 
 
 class Steps(Frozen):
@@ -67,7 +65,7 @@ class Outlook(Frozen):
     eta_seconds: float | None = None
 
     @classmethod
-    def of(cls, status: JobStatus) -> Outlook:
+    def of(cls, status: JobStatus) -> Self:
         seconds = _rounded(status.eta_seconds)
         steps = Steps(done=status.progress.image_steps, total=status.job.image_steps)
         return cls(state=status.state, position=status.position, steps=steps, eta_seconds=seconds)
@@ -97,7 +95,7 @@ class JobView(Outlook):
     links: Links
 
     @classmethod
-    def of(cls, status: JobStatus, key: ApiKey | None = None) -> JobView:
+    def of(cls, status: JobStatus, key: ApiKey | None = None) -> Self:
         """Returns the view of a job for the owner of an API key; None if the server has no keys."""
         job = status.job
         return cls(
@@ -166,7 +164,7 @@ class Price(Frozen):
     task: AnyTask | None = None
 
     @classmethod
-    def of(cls, job: Job, cost: Cost, forecast: Forecast) -> Price:
+    def of(cls, job: Job, cost: Cost, forecast: Forecast) -> Self:
         """Returns the view of a job that was not submitted, and of its forecast."""
         return cls(
             **_request(job),

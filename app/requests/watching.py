@@ -1,12 +1,14 @@
-"""Waiting for jobs without a thread for each: one subscription per process wakes all waiters."""
+"""Waiting for jobs, and following them, without a thread for each: one subscription per process wakes all waiters."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+import hashlib
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from functools import partial
 from typing import Any
 
 from anyio import CapacityLimiter, to_thread
+from fastapi.sse import ServerSentEvent
 from starlette.requests import Request
 
 from jobs.contract import JobStatus
@@ -14,10 +16,13 @@ from jobs.errors import QueueUnavailable
 from jobs.redis.events import Listener, Preview, preview_channel, read_ending, read_preview, status_channel
 from jobs.redis.queue import JobQueue
 
+from ..http.api_keys import ApiKey
 from ..http.metrics import Metrics
+from .views import Outlook, job_text
 
 # Threads in which waiters read. While Redis hangs, reads take seconds, and new requests need threads, too.
 WATCH_THREADS = 4
+RECONNECT_MILLISECONDS = 3000  # after which an EventSource connects again
 
 
 class ClientGone(Exception):
@@ -145,3 +150,34 @@ class Watcher:
 async def _disconnected(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
+
+
+def is_told(status: JobStatus, last_event_id: str | None) -> bool:
+    """Returns whether a client has received the final event of a job."""
+    return status.state.is_terminal and last_event_id == status.state
+
+
+async def job_events(
+    news: AsyncIterator[JobStatus | Preview], last_event_id: str | None, key: ApiKey | None
+) -> AsyncIterator[ServerSentEvent]:
+    """Yields `progress` at each change, `preview` with unfinished images, and at the end the job, named by its state.
+
+    An id says what a client knows after the event. So an EventSource that connects again with it gets only later ones.
+
+    Args:
+        news: the successive states of the job.
+        last_event_id: the id of the last event that the client has received; None if it has received none.
+        key: the API key of the caller; None if the server has no keys.
+    """
+    known, retry = last_event_id, RECONNECT_MILLISECONDS
+    async for item in news:
+        if isinstance(item, Preview):
+            name, data = "preview", item.model_dump_json()
+        elif item.state.is_terminal:
+            name, data, known = item.state.value, job_text(item, key), item.state.value
+        else:
+            name, data = "progress", Outlook.of(item).model_dump_json(exclude_none=True)
+            before, known = known, hashlib.sha256(data.encode()).hexdigest()[:16]
+            if known == before:
+                continue
+        yield ServerSentEvent(event=name, raw_data=data, id=known, retry=retry)

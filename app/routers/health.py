@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from jobs.errors import QueueUnavailable, StoreUnavailable
 from jobs.redis.queue import JobQueue
-from jobs.redis.reports import WorkerReport
+from jobs.redis.workers import WorkerReport
 from jobs.store.result_store import ResultStore
 
 from ..errors import NotUsable, ShuttingDown

@@ -2,16 +2,21 @@
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
+from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 from starlette.convertors import IntegerConvertor, register_url_convertor
 from starlette.exceptions import HTTPException
 
-from jobs.contract import JobStatus
-from jobs.redis.index import Cursor
+from jobs.contract import JobState, JobStatus
+from jobs.kinds import KINDS
+from jobs.params import MODEL_NAME, TAG
+from jobs.redis.index import Cursor, Page, Wanted
+from jobs.values import Frozen
 
 from ..errors import NotReady
 from ..formats import CONTENT, FORMATS, Format
@@ -31,10 +36,14 @@ from ..requests.deps import (
     WatcherDep,
     single_parameters,
 )
-from ..requests.job_events import is_told, job_events
-from ..requests.lists import JobsQuery, job_list
-from ..requests.views import JobList, JobView, job_text
-from ..requests.watching import ClientGone
+from ..requests.views import JobList, JobView, job_text, list_text
+from ..requests.watching import ClientGone, is_told, job_events
+
+# A type that validates requests. For mypy, which cannot see the registry, it is a plain string.
+if TYPE_CHECKING:
+    KindName = str
+else:
+    KindName = Literal[tuple(KINDS)]
 
 
 class ImageIndex(IntegerConvertor):
@@ -52,6 +61,32 @@ WAITED = described(*ABOUT_JOB, "Retry-After", "Preference-Applied")
 CANCELLED = described(*ABOUT_JOB, "Retry-After")
 SHOWN = described(*ABOUT_JOB, "Server-Timing")
 Timesteps = Annotated[bool, Query(description="whether to show the timestep at each network call")]
+
+
+class JobsQuery(Frozen):
+    """Query parameters of GET /jobs."""
+
+    state: JobState | None = Field(default=None, description="only jobs in this state")
+    kind: KindName | None = Field(default=None, description="only jobs of this kind")
+    model: str | None = Field(default=None, pattern=MODEL_NAME, description="only jobs of this model")
+    tag: str | None = Field(default=None, pattern=TAG, description="only jobs with this tag")
+    limit: int = Field(default=20, ge=1, le=100, description="largest number of jobs in the answer")
+    cursor: str | None = Field(default=None, max_length=200, description="the `next` of the answer before")
+
+    @property
+    def wanted(self) -> Wanted:
+        """The jobs that the list shows."""
+        return Wanted(state=self.state, kind=self.kind, model=self.model, tag=self.tag)
+
+
+def job_list(page: Page, query: JobsQuery, key: ApiKey | None) -> Response:
+    """Returns a part of a list of jobs, with a Link header if more follow; `key` is the caller's."""
+    headers = {}
+    if page.following is not None:
+        sent = {**query.model_dump(mode="json", exclude_unset=True), "cursor": page.following.encode()}
+        asked = urlencode({name: value for name, value in sent.items() if value is not None})
+        headers["Link"] = f'</jobs?{asked}>; rel="next"'
+    return Response(list_text(page, key), headers=headers, media_type=Format.JSON)
 
 
 @router.get(

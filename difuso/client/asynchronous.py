@@ -10,12 +10,11 @@ import httpx
 from httpx_sse import EventSource
 
 from . import flows
-from .connection import arguments, request_of
 from .events import BROKEN, Ended, Event, EventReader
 from .flows import Command, Flow, Pause, Reply, T
 from .job import AnyJob
 from .options import Filters
-from .requests import Requests, spelled_out
+from .requests import Requests, arguments, request_of, spelled_out
 from .results import Facts, Price, Result
 
 

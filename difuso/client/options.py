@@ -1,6 +1,6 @@
 """The parameters of requests, for editors and type checkers; docs/http-api.md describes them.
 
-The server's own queries (`jobs.kinds`, `app.requests.lists`) decide what a parameter means. A test holds these types to
+The server's own queries (`jobs.kinds`, `app.routers.jobs`) decide what a parameter means. A test holds these types to
 them, word for word: the client itself does not need the server's packages.
 """
 

@@ -5,8 +5,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, Generic, Literal, TypeVar, Unpack, get_args, get_type_hints, overload
 
+import httpx
+
 from . import flows
-from .flows import Flow, Patience
+from .flows import Call, Flow, Patience
 from .images import ImageLike
 from .options import Denoise, Generate, Interpolate, KindName, Restore, Upscale
 from .results import Facts
@@ -16,6 +18,8 @@ Submitted = TypeVar("Submitted")
 Priced = TypeVar("Priced")
 Models = TypeVar("Models")
 Method = TypeVar("Method", bound=Callable[..., Any])
+
+CONNECT_SECONDS = 5.0
 
 
 def spelled_out(method: Method) -> Method:
@@ -207,3 +211,25 @@ class Requests(ABC, Generic[Images, Submitted, Priced, Models]):
     def _patience(self) -> Patience:
         """Returns the time that a call may take, from now."""
         return Patience(self.timeout)
+
+
+def arguments(url: str, api_key: str | None) -> dict[str, Any]:
+    """Returns the arguments of a client of httpx. Redirects are not followed: they would lose the body of a POST."""
+    return {
+        "base_url": url,
+        "headers": {} if api_key is None else {"Authorization": f"Bearer {api_key}"},
+        "follow_redirects": False,
+    }
+
+
+def request_of(http: httpx.Client | httpx.AsyncClient, call: Call) -> httpx.Request:
+    """Returns the request of a call. There is no limit for a connection to come free: many calls may wait for one."""
+    limits = httpx.Timeout(call.seconds, connect=min(CONNECT_SECONDS, call.seconds), pool=None)
+    return http.build_request(
+        call.method,
+        call.path,
+        params=call.params,
+        headers=call.headers,
+        files={name: (name, content) for name, content in call.files.items()},
+        timeout=limits,
+    )

@@ -86,7 +86,7 @@ def quality(
     out: Annotated[Path, typer.Option(help="Folder for the table, the plot and the drawn images.")] = OUT,
 ) -> None:
     """Compares images with real ones: FID, sFID, Inception score, precision, recall and KID in one table."""
-    from evaluation.halves import Half
+    from evaluation.image_sets import Half
 
     from .evaluate_quality import evaluate_quality
 

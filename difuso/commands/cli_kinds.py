@@ -2,7 +2,7 @@
 
 import inspect
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,6 +18,7 @@ from ..logs import log_lines
 from ..options import API_KEY, ModelsDir, Server, read_settings, takes
 
 OUT = Path("pictures")
+PATIENCE = 30.0  # seconds for a price: a server that is full for longer is an answer, too
 DRAWING = "Images"  # the title of these commands in the help
 File = typer.Argument(help="PNG, JPEG, .npy or .npz file.")
 OptionalFile = typer.Option(help="PNG, JPEG, .npy or .npz file, where one is needed.")
@@ -82,15 +83,34 @@ def print_price_of(
     server: str | None,
     models_dir: Path | None,
 ) -> None:
-    """Prints the price of a job, which is not made; the arguments are those of `write_images_of`."""
+    """Prints the price of a job, which is not made; the arguments are those of `write_images_of`.
+
+    Only a server knows how long the job would take.
+    """
     from worker.settings import WorkerSettings
 
-    from .pricing import price_here, price_on_server
+    from ..drawing.remote_sampling import arguments, connected
+    from ..drawing.sampling import read_job
 
     if server is None:
-        typer.echo(price_here(kind, query, files, read_settings(WorkerSettings, models_dir=models_dir)))
+        job, _ = read_job(kind, query, files, read_settings(WorkerSettings, models_dir=models_dir))
+        typer.echo(f"{_work(job.model, job.params.seed, images=job.answers, image_steps=job.image_steps)}.")
+        return
+    with connected(server, os.environ.get(API_KEY), timeout=PATIENCE) as client:
+        price = client.price(kind.name, **arguments(query, files))  # type: ignore[call-overload]  # as for `submit`
+    work = _work(price.model, price.params["seed"], images=price.images, image_steps=price.image_steps)
+    if price.seconds is None or price.eta_seconds is None:
+        typer.echo(f"{work}; the server does not know its speed yet.")
     else:
-        typer.echo(price_on_server(server, kind, query, files, os.environ.get(API_KEY)))
+        times = f"{price.seconds:.1f} s on an idle worker; sent now, it would be done in {price.eta_seconds:.1f} s."
+        typer.echo(f"{work}, {times}")
+
+
+def _work(model: str, seed: int | Sequence[int], *, images: int, image_steps: int) -> str:
+    from ..progress import title_of
+
+    count = "1 image takes" if images == 1 else f"{images} images take"
+    return f"{title_of(model, seed)}: {count} {image_steps} image-steps"
 
 
 def _command(kind: Kind[Any], name: str) -> Callable[..., None]:

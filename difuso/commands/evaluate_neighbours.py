@@ -10,8 +10,7 @@ from rich.console import Console
 
 from evaluation.features import EfficientNetLite0, FeatureArray
 from evaluation.image_sets import from_path
-from evaluation.neighbour_sheet import draw_sheet
-from evaluation.neighbours import CHANCE, FEATURES, PIXELS, PLANTED, Neighbours, find_neighbours
+from evaluation.neighbours import CHANCE, FEATURES, PIXELS, PLANTED, Neighbours, draw_sheet, find_neighbours
 from evaluation.real_images import names_recipe, training_images
 from training.data.images import ImageArray
 from training.data.symmetries import shown

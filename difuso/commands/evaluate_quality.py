@@ -10,8 +10,7 @@ from rich.table import Table
 
 from evaluation.features import EfficientNetLite0, Extractor
 from evaluation.figures import Quality, evaluate
-from evaluation.halves import Half, first_of
-from evaluation.image_sets import ImageSet, from_array, from_path
+from evaluation.image_sets import Half, ImageSet, first_of, from_array, from_path
 from evaluation.inception import InceptionV3, read_weights
 from evaluation.plots import plot_quality
 from evaluation.real_images import FACES, names_recipe, real_images

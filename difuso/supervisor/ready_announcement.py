@@ -7,8 +7,7 @@ from collections.abc import Sequence
 
 import redis
 
-from jobs.redis.reports import ModelReport, WorkerReport
-from jobs.redis.workers import live_reports
+from jobs.redis.workers import ModelReport, WorkerReport, live_reports
 
 log = logging.getLogger(__name__)
 

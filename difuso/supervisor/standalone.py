@@ -14,7 +14,7 @@ from itertools import chain
 
 from app.settings import ApiSettings
 from difuso.models_folder import usable_models
-from jobs.redis.url import with_password
+from jobs.settings import with_password
 from worker.settings import WorkerSettings
 
 from .child_processes import ChildProcesses

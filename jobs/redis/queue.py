@@ -17,17 +17,15 @@ from ..contract import TASK, URGENCIES, Job, JobState, JobStatus
 from ..cost import Cost
 from ..errors import IdempotencyConflict, JobUnreadable, QueueUnavailable
 from . import keys
-from .backlog import ask_total, read_total
+from .backlog import Forecast, ask_total, read_forecast, read_total
 from .capped_reads import ask_since
 from .events import Ending, status_channel
-from .forecast import Forecast, read_forecast
 from .health import RedisHealth, read_health
 from .index import Cursor, Page, Wanted, description, enter, read_page
 from .limits import Ledger, Limits, Refusal, Usage
-from .reports import ModelReport, WorkerReport
 from .rq_job import EXPIRED_AT, MAX_RETRIES, DataJob
 from .status import ask_request_hash, ask_status, read_request_hash, read_status, seconds_of, status_at_end
-from .workers import ask_reports, live_reports, read_reports, reports_for, total_rate
+from .workers import ModelReport, WorkerReport, ask_reports, live_reports, read_reports, reports_for, total_rate
 
 WAKE_TOKENS = 16
 REGISTRIES = {"started": StartedJobRegistry, "finished": FinishedJobRegistry, "failed": FailedJobRegistry}

@@ -12,7 +12,7 @@ import pytest
 from app.http.metrics import published
 from app.main import create_app
 from app.settings import ApiSettings
-from jobs.redis.reports import ModelReport
+from jobs.redis.workers import ModelReport
 from tests.app_server import ALICE, BOB, FakeWorker, keys_file, running
 from tests.serving import free_port
 

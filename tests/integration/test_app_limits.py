@@ -22,7 +22,7 @@ from jobs.errors import QueueUnavailable
 from jobs.params import SamplingParams
 from jobs.redis import keys, limits
 from jobs.redis.queue import JobQueue
-from jobs.redis.reports import ModelReport
+from jobs.redis.workers import ModelReport
 from tests.app_server import ALICE, BOB, FakeWorker, keys_file, running
 from tests.pictures import black_png, saved
 from tests.serving import free_port

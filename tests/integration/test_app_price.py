@@ -12,7 +12,7 @@ from PIL import Image
 
 from app.settings import ApiSettings
 from jobs.redis import keys
-from jobs.redis.reports import ModelReport
+from jobs.redis.workers import ModelReport
 from tests.app_server import ALICE, BOB, FakeWorker, keys_file, running
 from tests.pictures import saved
 

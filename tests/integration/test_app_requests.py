@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from app.settings import ApiSettings
-from jobs.redis.reports import ModelReport
+from jobs.redis.workers import ModelReport
 from tests.app_server import FakeWorker
 from tests.pictures import saved
 

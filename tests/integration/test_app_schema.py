@@ -16,7 +16,7 @@ import redis
 from app.settings import ApiSettings
 from jobs.contract import URGENCIES
 from jobs.redis import keys
-from jobs.redis.reports import ModelReport
+from jobs.redis.workers import ModelReport
 from tests.app_server import ALICE, FakeWorker, keys_file, running
 
 ANSWER_SECONDS = 30  # in which all answers come, and streams of events end

@@ -11,8 +11,8 @@ from typing import Any
 import httpx
 import pytest
 
+from app.http.access import signed_path, signer
 from app.http.api_keys import ApiKey
-from app.http.signed_links import signed_path, signer
 from app.settings import ApiSettings
 from tests.app_server import ALICE, BOB, FakeWorker, keys_file, running
 

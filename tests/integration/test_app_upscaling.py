@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from app.settings import ApiSettings
-from jobs.redis.reports import ModelReport
+from jobs.redis.workers import ModelReport
 from tests.app_server import FakeWorker, running
 from tests.pictures import saved
 

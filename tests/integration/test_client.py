@@ -27,7 +27,7 @@ from difuso.client import (
 )
 from difuso.errors import UserError
 from jobs.contract import FailureCode
-from jobs.redis.reports import ModelReport
+from jobs.redis.workers import ModelReport
 from tests.app_server import FakeWorker, keys_file, running
 from tests.waiting import WaitUntil
 

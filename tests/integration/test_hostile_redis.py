@@ -21,8 +21,8 @@ from jobs.errors import JobUnreadable
 from jobs.redis import keys
 from jobs.redis.events import preview_channel, status_channel
 from jobs.redis.queue import JobQueue
-from jobs.redis.reports import ModelReport
 from jobs.redis.rq_job import DataJob
+from jobs.redis.workers import ModelReport
 from tests.app_server import ALICE, FakeWorker, keys_file, running
 from tests.waiting import WaitUntil
 

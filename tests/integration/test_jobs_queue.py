@@ -18,10 +18,9 @@ from jobs.errors import JobNotFound, JobUnreadable
 from jobs.params import SamplingParams
 from jobs.redis import keys
 from jobs.redis.queue import JobQueue
-from jobs.redis.reports import WorkerReport
 from jobs.redis.rq_job import DEATHS, DataJob
 from jobs.redis.status import needs_uploads
-from jobs.redis.workers import prune_reports
+from jobs.redis.workers import WorkerReport, prune_reports
 
 
 @pytest.fixture

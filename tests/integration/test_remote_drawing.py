@@ -18,7 +18,7 @@ from difuso.errors import UserError
 from jobs.contract import FailureCode
 from jobs.params import SamplingParams
 from jobs.queries import SamplingQuery
-from jobs.redis.reports import ModelReport
+from jobs.redis.workers import ModelReport
 from tests.app_server import FakeWorker
 from tests.waiting import WaitUntil
 

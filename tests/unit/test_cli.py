@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from difuso import cli
 from difuso.errors import UserError
 from jobs.places import SHIPPED
-from training.shipped import recipe_names
+from training import recipe_names
 
 if TYPE_CHECKING:
     from app.settings import ApiSettings

@@ -13,8 +13,7 @@ from typing import Any
 
 import pytest
 
-from jobs.catalog import read_catalog
-from jobs.following import CatalogFollower
+from jobs.catalog import CatalogFollower, read_catalog
 from model import load_checkpoint
 from model.formats.folders import read_config
 from tests.hostile_models import ATTACKS, Attack, plant

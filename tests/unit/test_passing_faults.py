@@ -13,8 +13,7 @@ from typing import Any, TypeVar
 import pytest
 import safetensors.torch
 
-from jobs.catalog import read_catalog
-from jobs.following import CatalogFollower
+from jobs.catalog import CatalogFollower, read_catalog
 from model import load_checkpoint
 from model.errors import may_pass
 from model.formats.diffusers.pipeline import write_diffusers

@@ -26,11 +26,10 @@ from ..replacing import replace_text
 from ..seeds import Seeds
 from .initial import check_initial, seeds_of
 from .journal import Journal
-from .lock import alone_in
 from .outcomes import GuidedModel, ImageModel, Outcome
 from .processes import Processes, joined
 from .progress import telling
-from .state import load_state, save_state
+from .state import alone_in, load_state, save_state
 from .trainer import Trainer, check_parts, learning_rate
 from .window import Window
 

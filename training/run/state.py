@@ -1,6 +1,9 @@
-"""The full state of a run on disk: everything that makes a resumed run equal to one that never stopped."""
+"""The full state of a run on disk: all that makes a resumed run equal to one that never stopped; and its lock."""
 
+import fcntl
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ from ..replacing import TEMPORARY, replacing
 log = logging.getLogger(__name__)
 
 LATEST = "latest"
+LOCK = "lock"
 KEEP = 2
 FORMAT = 3  # of the content; a run with another format cannot be resumed
 
@@ -58,3 +62,19 @@ def load_state(folder: Path) -> dict[str, Any] | None:
     if others:
         raise RecipeError(f"no state in {folder} can be read; remove the folder to start again")
     return None
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Locks a folder for this process while the block runs; the lock ends with the process, however it ends.
+
+    Raises:
+        RecipeError: if another process has it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK).open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RecipeError(f"another process trains in {folder}: wait for it, or give another folder") from None
+        yield

@@ -13,8 +13,7 @@ from pathlib import Path
 
 import torch
 
-from jobs.catalog import passed_over
-from jobs.following import Mark, model_marks
+from jobs.catalog import Mark, model_marks, passed_over
 from model.checkpoint import Checkpoint, load_checkpoint
 from model.errors import ModelError, may_pass, reason_of
 

@@ -1,4 +1,4 @@
-"""The jobs that wait in the queues, and which of them a worker may claim in addition to its own."""
+"""The jobs that wait in the queues: which of them a worker may claim in addition to its own, and their start."""
 
 import logging
 import re
@@ -8,6 +8,7 @@ from typing import Any
 import redis
 from rq import Queue
 from rq.exceptions import NoSuchJobError
+from rq.executions import Execution
 from rq.job import JobStatus as RqStatus
 
 from jobs.contract import JOB_ID, URGENCIES
@@ -18,6 +19,7 @@ from jobs.redis.rq_job import LONE_RETRIES, DataJob
 from ..engine.active import ActiveJob
 from ..engine.held_jobs import Claim
 from ..stepping.runner import Runner
+from .recovery import EXECUTION_TTL
 
 log = logging.getLogger(__name__)
 
@@ -90,6 +92,23 @@ for queue = 1, queues do take(queue, tonumber(fact(queue, 3)), function(id) retu
 return taken
 """
 )
+
+# Carries out commands, each of which follows its length, if the worker ARGV[2] may start the job ARGV[1]: if the job is
+# still popped, or if this worker has started it by a try whose reply was lost. The entry is removed last, so that a
+# command that Redis refuses leaves a job that can be started again.
+_START = """
+if not redis.call('LPOS', KEYS[1], ARGV[1]) then
+  local record = redis.call('HMGET', KEYS[2], 'status', 'worker_name')
+  if record[1] ~= 'started' or record[2] ~= ARGV[2] then return 0 end
+end
+local i = 3
+while i <= #ARGV do
+  redis.call(unpack(ARGV, i + 1, i + ARGV[i]))
+  i = i + 1 + ARGV[i]
+end
+redis.call('LREM', KEYS[1], 1, ARGV[1])
+return 1
+"""
 
 
 class Claims:
@@ -217,3 +236,19 @@ class Claims:
                 pipe.hset(record, "status", RqStatus.FAILED)
                 pipe.expire(record, UNREADABLE_TTL)
             pipe.execute(raise_on_error=False)
+
+
+def add_start(pipe: Any, job: DataJob, queue: Queue, worker_name: str) -> Execution:
+    """Adds to a pipeline all that RQ writes when a job starts. It may be sent repeatedly, and writes only our jobs.
+
+    A popped job whose worker was frozen was given back, and may have ended since.
+
+    The answer in the pipeline is 1 if the job is ours, else 0.
+    """
+    writes: Any = job.connection.pipeline()  # collects what RQ writes, and is never executed
+    execution = Execution.create(job, EXECUTION_TTL, pipeline=writes, worker_name=worker_name)
+    job.prepare_for_execution(worker_name, pipeline=writes)
+    writes.persist(job.key)
+    commands = [part for command, _ in writes.command_stack for part in (len(command), *command)]
+    pipe.eval(_START, 2, queue.intermediate_queue.key, job.key, job.id, worker_name, *commands)
+    return execution

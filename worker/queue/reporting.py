@@ -12,9 +12,8 @@ from jobs.redis import keys
 from jobs.redis.events import Ending, preview_channel, status_channel
 from jobs.redis.index import enter
 from jobs.redis.queue import wake
-from jobs.redis.reports import ModelReport, WorkerReport
 from jobs.redis.rq_job import DataJob
-from jobs.redis.workers import prune_reports, publish_report, withdraw_report
+from jobs.redis.workers import ModelReport, WorkerReport, prune_reports, publish_report, withdraw_report
 
 from ..engine.active import ActiveJob
 from ..engine.fairness import forecast

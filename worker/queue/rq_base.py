@@ -25,8 +25,8 @@ from jobs.redis import keys
 from jobs.redis.rq_job import DEATHS, MAX_RETRIES, PUT_OFF_AT, PUT_OFFS, RESUMED_AT, DataJob
 
 from ..engine.held_jobs import Claim
+from .claims import add_start
 from .foreign_data import is_refusal, set_aside
-from .popped_jobs import add_start
 from .recovery import EXECUTION_TTL, HEARTBEAT_SECONDS, Recovery
 
 log = logging.getLogger(__name__)

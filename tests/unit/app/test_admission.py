@@ -7,7 +7,7 @@ import pytest
 from app.errors import ModelUnavailable, Overloaded
 from app.requests.admission import admit, check_served, job_timeout
 from jobs.redis.queue import Backlog
-from jobs.redis.reports import ModelReport
+from jobs.redis.workers import ModelReport
 
 
 def test_too_much_waiting_work_is_refused_until_it_is_short_enough() -> None:

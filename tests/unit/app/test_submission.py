@@ -19,7 +19,7 @@ from jobs.images.fitting import FittedImage
 from jobs.kinds.base import Prepared
 from jobs.kinds.generate import Generation
 from jobs.params import SamplingParams
-from jobs.redis.forecast import Forecast
+from jobs.redis.backlog import Forecast
 from jobs.redis.limits import Limits
 from jobs.redis.queue import Backlog
 from jobs.store.result_store import ResultStore

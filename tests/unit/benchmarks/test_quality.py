@@ -17,7 +17,7 @@ from benchmarks import quality
 from benchmarks.quality import Line, chosen, main
 from benchmarks.quality_shown import KID
 from evaluation.features import EfficientNetLite0
-from evaluation.halves import Half
+from evaluation.image_sets import Half
 from model import load_checkpoint, save_checkpoint
 from model.folders.config import SamplerDefaults
 from tests.colours import Colours

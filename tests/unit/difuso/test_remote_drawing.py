@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from app.requests.model_views import ModelView
+from app.routers.models import ModelView
 from difuso.drawing.remote_drawing import ServedModel
 from jobs.catalog import ModelInfo, read_catalog
 from jobs.defaults import fill_in

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from evaluation.halves import Half, first_of
-from evaluation.image_sets import from_array
+from evaluation.image_sets import Half, first_of, from_array
 from training.data.images import ImageArray
 
 

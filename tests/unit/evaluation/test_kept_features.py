@@ -10,13 +10,13 @@ import pytest
 
 from evaluation.features import Features
 from evaluation.image_sets import ImageSet, from_array
-from evaluation.kept_features import MOST_FILES, kept
+from evaluation.reference import MOST_FILES, kept
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder where features are kept."""
-    monkeypatch.setattr("evaluation.kept_features.user_cache_path", lambda name, **options: tmp_path)
+    monkeypatch.setattr("evaluation.reference.user_cache_path", lambda name, **options: tmp_path)
     return tmp_path / "features"
 
 

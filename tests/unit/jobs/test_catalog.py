@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from jobs.catalog import NO_NAME, ModelInfo, read_catalog
-from jobs.following import CatalogFollower
+from jobs.catalog import NO_NAME, CatalogFollower, ModelInfo, read_catalog
 from model.networks.build import build_network
 
 

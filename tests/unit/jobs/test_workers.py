@@ -6,8 +6,7 @@ import time
 
 import pytest
 
-from jobs.redis.reports import ModelReport, WorkerReport
-from jobs.redis.workers import STALE_SECONDS, lone_job_seconds, read_reports
+from jobs.redis.workers import STALE_SECONDS, ModelReport, WorkerReport, lone_job_seconds, read_reports
 
 
 def reports(*models: ModelReport) -> list[WorkerReport]:

@@ -10,7 +10,7 @@ from difuso.errors import UserError
 from difuso.supervisor.ready_announcement import merged
 from difuso.supervisor.startup_checks import check_store, check_worker_metrics_ports
 from jobs.errors import StoreUnavailable
-from jobs.redis.reports import ModelReport, WorkerReport
+from jobs.redis.workers import ModelReport, WorkerReport
 from jobs.store.result_store import ResultStore
 from tests.serving import free_port
 

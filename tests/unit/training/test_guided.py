@@ -29,8 +29,8 @@ from training.errors import RecipeError
 from training.recipe import Recipe
 from training.recipe_reading import load_recipe
 from training.run.dry_run import dry_run
-from training.run.held_out import recognition
 from training.run.loss_curves import read_metrics
+from training.run.outcomes import recognition
 from training.run.run import train
 from training.run.window import timestep_ranges
 from worker.stepping.runner import Runner

@@ -13,9 +13,9 @@ from model.formats.facts import GuidedFacts
 from model.formats.released import RELEASED
 from model.networks.build import build_network
 from model.networks.configs import UNetConfig
+from training import recipe_names
 from training.errors import RecipeError
 from training.recipe_reading import load_recipe
-from training.shipped import recipe_names
 
 FEW = (
     *("loss=distillation", "init=t", "teacher_calls=2", "prediction=v"),

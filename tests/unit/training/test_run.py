@@ -27,11 +27,10 @@ from training.recipe import Recipe
 from training.recipe_reading import load_recipe
 from training.run.dry_run import dry_run
 from training.run.journal import Journal
-from training.run.lock import alone_in
 from training.run.loss_curves import read_metrics
 from training.run.progress import Pace
 from training.run.run import train
-from training.run.state import load_state
+from training.run.state import alone_in, load_state
 from training.run.trainer import MAX_BAD_STEPS, Trainer
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args, get_type_hints
 
 import pytest
 
-from app.requests.lists import JobsQuery
+from app.routers.jobs import JobsQuery
 from difuso import AsyncClient, Client
 from difuso.client import options
 from difuso.client.images import ImageLike
