@@ -61,12 +61,12 @@ def network_seconds(model: Path, *, calls: int, count: int) -> list[float]:
     checkpoint = load_checkpoint(model)
     network = checkpoint.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     x = torch.zeros(1, *checkpoint.config.shape).contiguous(memory_format=torch.channels_last)
-    labels = () if checkpoint.config.classes is None else (torch.zeros(1, dtype=torch.int64),)
+    told = {} if checkpoint.config.classes is None else {"labels": torch.zeros(1, dtype=torch.int64)}
     found = []
     for _ in range(1 + count):
         before = time.perf_counter()
         for _ in range(calls):
-            network(x, torch.full((1,), 500.0), *labels)
+            network(x, torch.full((1,), 500.0), **told)
         found.append(time.perf_counter() - before)
     return found[1:]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from model.folders.config import ConditionConfig, ModelConfig, SamplerDefaults, ScheduleConfig
-from model.networks.configs import ClassifierConfig, kind_of
+from model.networks.configs import ClassifierConfig, network_to_json
 from model.networks.network_config import NetworkConfig
 from model.plans.plan import Prediction, Variance
 from model.plans.settings import GUIDANCE
@@ -210,8 +210,7 @@ class Recipe:
     @property
     def as_json(self) -> dict[str, Any]:
         """The recipe with every default filled in, as a TOML file could hold it."""
-        content = asdict(self)
-        return {**content, "network": {"type": kind_of(self.network), **content["network"]}}
+        return {**asdict(self), "network": network_to_json(self.network)}
 
     @property
     def record(self) -> dict[str, Any]:

@@ -123,11 +123,11 @@ def check_plans(plans: Any) -> None:
         )
 
 
-def check_classes(classes: Any) -> None:
-    """Checks the names and the number of a model's classes; raises CheckpointError."""
-    if not isinstance(classes, list | tuple) or len(classes) > MAX_CLASSES or not all(map(is_short, classes)):
+def check_names(field: str, names: Any) -> None:
+    """Checks a field with the names of a model's classes, or of a condition's values; raises CheckpointError."""
+    if not isinstance(names, list | tuple) or len(names) > MAX_CLASSES or not all(map(is_short, names)):
         raise CheckpointError(
-            f"config.json: classes must be a list of at most {MAX_CLASSES} names of at most {MAX_TEXT} characters"
+            f"config.json: {field} must be a list of at most {MAX_CLASSES} names of at most {MAX_TEXT} characters"
         )
 
 

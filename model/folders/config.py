@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from ..conditions import Choice, Condition, Conditions, Image, plane_count
 from ..errors import PlanError
 from ..networks.configs import ClassifierConfig
 from ..networks.network_config import NetworkConfig
@@ -26,7 +27,7 @@ class ConditionConfig:
     """The image that a conditional network sees with x_t, such as the small image that it enlarges.
 
     Attributes:
-        size: height and width in pixels; it is enlarged to the size of x_t, see `model.condition`.
+        size: height and width in pixels; it is enlarged to the size of x_t, see `model.condition_inputs`.
         max_augmentation: the largest standard deviation of the noise that conditions had in training, 0..1.
         augmentation: the standard deviation for a request that names none, at most `max_augmentation`.
     """
@@ -57,7 +58,8 @@ class ModelConfig:
         clip: how the predicted x0 is clipped while sampling.
         classes: class names, None for an unconditional model.
         classifier: the noisy classifier that may guide sampling, if there is one.
-        condition: the image that the network sees with x_t; None for an unconditional network.
+        condition: the image that the network enlarges, and sees with x_t; None for a network that draws from noise.
+        conditions: what else the network can be told, by name (`model.conditions`).
         defaults: sampler settings for requests that name none.
         plans: sampler settings by name, for requests that name them instead.
         training: how the model was trained; free JSON, for people.
@@ -80,6 +82,7 @@ class ModelConfig:
     classes: tuple[str, ...] | None = None
     classifier: ClassifierConfig | None = None
     condition: ConditionConfig | None = None
+    conditions: Conditions = field(default_factory=dict)
     weaker: NetworkConfig | None = None
     defaults: SamplerDefaults = field(default_factory=SamplerDefaults)
     plans: Mapping[str, SamplerDefaults] = field(default_factory=dict)
@@ -92,16 +95,34 @@ class ModelConfig:
 
     @property
     def condition_shape(self) -> Shape | None:
-        """(C, h, w) of the image that the network sees with x_t; None for an unconditional network."""
+        """(C, h, w) of the image that the network enlarges; None for a network that draws from noise."""
         if self.condition is None:
             return None
-        return Shape.of(self.condition.size, self.network.condition_channels)
+        return Shape.of(self.condition.size, self.network.condition_channels - plane_count(self.conditions))
+
+    @property
+    def declared(self) -> dict[str, Condition]:
+        """All that the network can be told, by name: its classes are the choice `label`, and then its conditions.
+
+        The image that it enlarges is the condition `image`.
+        """
+        declared = dict(self.conditions)
+        if self.classes is not None:
+            declared = {"label": Choice(self.classes, null=self.network.null_class), **declared}
+        if (shape := self.condition_shape) is not None:
+            declared["image"] = Image(shape.channels, shape.image_size)
+        return declared
 
     @property
     def told(self) -> tuple[str, ...]:
         """The names of the arguments of a call of the network after x_t and t, in their order."""
-        labels = () if self.classes is None else ("labels",)
-        return labels if self.condition is None else (*labels, "condition", "level")
+        told = {
+            "labels": self.classes is not None,
+            "vector": bool(self.network.vector_size),
+            "planes": bool(self.network.condition_channels),
+            "level": self.condition is not None,
+        }
+        return tuple(name for name, takes in told.items() if takes)
 
     @property
     def num_labels(self) -> int:

@@ -8,15 +8,16 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
 
+from ..conditions import CONDITIONS, Condition, check_conditions, plane_count, type_of, vector_size
 from ..errors import CheckpointError
-from ..networks.configs import NETWORKS, ClassifierConfig, kind_of
+from ..networks.configs import NETWORKS, ClassifierConfig, network_to_json
 from ..networks.network_config import NetworkConfig
 from ..plans.clipping import Clipping
 from ..plans.preconditioning import Preconditioning
 from ..plans.schedule_config import ScheduleConfig
 from ..plans.settings import INTERVAL
 from ..shape import MAX_CHANNELS, Shape
-from .bounds import Bound, check_classes, check_fields, check_numbers, check_plans, shown
+from .bounds import Bound, check_fields, check_names, check_numbers, check_plans, shown
 from .config import ConditionConfig, ModelConfig, SamplerDefaults
 from .parsing import parse
 
@@ -41,8 +42,11 @@ def config_to_json(config: ModelConfig) -> dict[str, Any]:
     content = dataclasses.asdict(config)
     for name in NETWORK_SECTIONS:
         network = getattr(config, name)
-        if network is not None:
-            content[name] = {"type": kind_of(network), **content[name]}
+        content[name] = None if network is None else network_to_json(network)
+    conditions = content.pop("conditions")
+    if conditions:  # earlier versions do not know them
+        kinds = {name: {"type": type_of(condition)} for name, condition in config.conditions.items()}
+        content["conditions"] = {name: {**kinds[name], **fields} for name, fields in conditions.items()}
     content["defaults"] = DEFAULTS.dump_python(config.defaults)
     content["plans"] = {name: DEFAULTS.dump_python(plan) for name, plan in config.plans.items()}
     return {"format": FORMAT, **content}
@@ -69,6 +73,8 @@ def config_from_json(content: Mapping[str, Any]) -> ModelConfig:
         for name, section in SECTIONS.items():
             if fields.get(name) is not None:
                 fields[name] = _section(section, fields[name], f"{name}.")
+        if fields.get("conditions") is not None:
+            fields["conditions"] = read_conditions(fields["conditions"])
         plans = fields.get("plans") or {}
         fields["plans"] = {name: _section(SamplerDefaults, plan, f"plans.{name}.") for name, plan in plans.items()}
         config = parse(ModelConfig, fields)
@@ -82,11 +88,11 @@ def _check_top(content: Mapping[str, Any]) -> None:
     """Checks the fields outside of sections."""
     sections = [name for name in (*NETWORK_SECTIONS, *SECTIONS) if isinstance(content.get(name), Mapping)]
     check_numbers("config.json", content, PARAMETERS)
-    check_fields(ModelConfig, content, but=(*sections, "classes", "plans", "training"))
+    check_fields(ModelConfig, content, but=(*sections, "classes", "conditions", "plans", "training"))
     if content.get("plans") is not None:
         check_plans(content["plans"])
     if content.get("classes") is not None:
-        check_classes(content["classes"])
+        check_names("classes", content["classes"])
 
 
 def _network(name: str, content: Mapping[str, Any]) -> NetworkConfig:
@@ -95,6 +101,28 @@ def _network(name: str, content: Mapping[str, Any]) -> NetworkConfig:
     if not isinstance(kind, str) or kind not in NETWORKS:
         raise ValueError(f"{name}.type must be one of {', '.join(NETWORKS)}, got {shown(kind)}")
     return _section(NETWORKS[kind], fields, f"{name}.")
+
+
+def read_conditions(content: Any) -> dict[str, Condition]:
+    """Reads the table `conditions` of a config or a recipe.
+
+    Raises:
+        CheckpointError, ValueError: if a field is missing, unknown or impossible; the message names it.
+    """
+    if not isinstance(content, Mapping) or not all(isinstance(table, Mapping) for table in content.values()):
+        raise ValueError("conditions must be a table of tables, one for each condition")
+    conditions = {}
+    for name, table in content.items():
+        prefix, fields = f"conditions.{name[:32]}.", dict(table)
+        kind = fields.pop("type", None)
+        if not isinstance(kind, str) or kind not in CONDITIONS:
+            raise ValueError(f"{prefix}type must be one of {', '.join(CONDITIONS)}, got {shown(kind)}")
+        if "values" in fields:
+            check_names(f"{prefix}values", fields["values"])
+        check_fields(CONDITIONS[kind], fields, prefix, but=("values",))
+        conditions[name] = parse(CONDITIONS[kind], fields, prefix)
+    check_conditions(conditions)
+    return conditions
 
 
 def _section(kind: type[Section], content: Mapping[str, Any], prefix: str) -> Section:
@@ -129,13 +157,20 @@ def _check(config: ModelConfig) -> None:
 
 
 def _check_condition(config: ModelConfig) -> None:
-    channels = config.network.condition_channels
-    if (config.condition is not None) != bool(channels):
-        raise ValueError("a network with condition_channels needs the table condition, and no other network has one")
+    """Checks that the network takes the conditions."""
+    network, entries, planes = config.network, vector_size(config.conditions), plane_count(config.conditions)
+    if network.vector_size != entries:
+        raise ValueError(f"network.vector_size must be {entries}, as `conditions` have it, got {network.vector_size}")
+    channels = network.condition_channels - planes
     if config.condition is None:
+        if channels:
+            raise ValueError(
+                f"condition_channels must be {planes}, as `conditions` have planes, got {network.condition_channels}; "
+                "a network that enlarges an image needs the table condition"
+            )
         return
     if channels not in (1, 3):
-        raise ValueError(f"condition_channels must be 1 or 3, got {channels}")
+        raise ValueError(f"condition_channels must be {planes + 1} or {planes + 3}, got {network.condition_channels}")
     if not config.shape.is_square or config.shape.planes > 1:
         raise ValueError("a network with a condition draws squares of 1 or 3 channels: change image_size or channels")
     if config.condition.size > config.shape.height:
@@ -161,7 +196,7 @@ def _check_weaker(config: ModelConfig) -> None:
         return
     if config.condition is not None:
         raise ValueError("a network with a condition cannot have a weaker network")
-    for name in ("in_channels", "condition_channels", "num_classes", "null_class"):
+    for name in ("in_channels", "condition_channels", "vector_size", "num_classes", "null_class"):
         if getattr(config.weaker, name) != (wanted := getattr(config.network, name)):
             raise ValueError(f"weaker.{name} must be the network's, {wanted}")
     if config.weaker.out_channels < config.channels:

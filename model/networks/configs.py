@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Annotated, Literal, get_args
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field
 
 from ..shape import MAX_CHANNELS, Side
 from .network_config import (
+    MAX_PLANES,
+    MAX_VECTOR,
     Blocks,
     Channels,
     Classes,
@@ -57,8 +59,10 @@ class UNetConfig(NetworkConfig):
         patch: factor of the pixel-unshuffle stem; 2 turns 64x64x3 into 32x32x12 before the first convolution, which
             makes the network about four times cheaper.
         pixel_head: channels of a decoder at full resolution that sees the noisy pixels too (`PixelHead`); 0 for none.
-        condition_channels: channels of the image that a conditional network sees with x_t, in every pixel (Saharia et
-            al. 2021, section 2.3); 0 for a network without.
+        condition_channels: planes of the images and maps that a conditional network sees with x_t, in every pixel
+            (Saharia et al. 2021, section 2.3); 0 for a network without.
+        vector_size: length of the vector of choices, numbers and vectors that the network is told (`model.conditions`);
+            0 for a network without.
 
     Raises:
         ValueError: if a width cannot be divided into groups or heads, or a choice is unknown.
@@ -84,7 +88,8 @@ class UNetConfig(NetworkConfig):
     null_class: bool = True
     patch: Patch = 1
     pixel_head: Annotated[int, Field(ge=0, le=1024)] = 0
-    condition_channels: Annotated[int, Field(ge=0, le=3)] = 0
+    condition_channels: Annotated[int, Field(ge=0, le=MAX_PLANES)] = 0
+    vector_size: Annotated[int, Field(ge=0, le=MAX_VECTOR)] = 0
 
     def __post_init__(self) -> None:
         for name, kind in {"time_injection": TimeInjection, "time_order": TimeOrder, "resample": Resample}.items():
@@ -262,9 +267,19 @@ class ClassifierConfig:
 
 
 CLASSIFIER = "classifier"
+LATER = ("vector_size",)  # fields that earlier versions do not know
 NETWORK_KINDS: dict[str, type[NetworkConfig | ClassifierConfig]] = {**NETWORKS, CLASSIFIER: ClassifierConfig}
 
 
 def kind_of(config: NetworkConfig | ClassifierConfig) -> str:
     """Returns the type that configs and recipes name a network by."""
     return next(kind for kind, config_type in NETWORK_KINDS.items() if type(config) is config_type)
+
+
+def network_to_json(config: NetworkConfig | ClassifierConfig) -> dict[str, Any]:
+    """Returns a network's config as config.json and recipes hold it.
+
+    A field that earlier versions do not know is left out while it has its default, which is their behaviour.
+    """
+    fields = {name: value for name, value in asdict(config).items() if value or name not in LATER}
+    return {"type": kind_of(config), **fields}

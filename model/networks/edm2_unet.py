@@ -139,7 +139,7 @@ class EDM2UNet(nn.Module):
             channels = width
         self.conv_out = Convolution(channels, config.out_channels, 3, padding=1, bias=False)
 
-    def forward(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, t: Tensor, *, labels: Tensor | None = None) -> Tensor:
         """Returns F, shape (B, out_channels, H, W).
 
         Args:

@@ -11,6 +11,8 @@ from pydantic import Field
 from ..shape import MAX_CHANNELS
 
 MAX_CLASSES = 65_536
+MAX_VECTOR = 65_536  # entries of the vector that a network is told
+MAX_PLANES = 256  # that a network sees beside x_t
 
 Channels = Annotated[int, Field(ge=1, le=2048)]
 Multiples = Annotated[tuple[Annotated[float, Field(ge=1 / 16, le=64)], ...], Field(max_length=8)]
@@ -50,7 +52,12 @@ class NetworkConfig(ABC):
 
     @property
     def condition_channels(self) -> int:
-        """Channels of the image that a conditional network sees with x_t; 0 for any other network."""
+        """Planes of the images and maps that a conditional network sees with x_t; 0 for any other network."""
+        return 0
+
+    @property
+    def vector_size(self) -> int:
+        """Length of the vector of choices, numbers and vectors that the network is told; 0 if it takes none."""
         return 0
 
     @property

@@ -107,7 +107,7 @@ class PaperUNet(nn.Module):
         if config.num_classes is not None:
             self.label_emb = nn.Embedding(config.num_classes, dim)
 
-    def forward(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, t: Tensor, *, labels: Tensor | None = None) -> Tensor:
         """Returns the predicted noise, shape (B, out_channels, H, W).
 
         Args:

@@ -163,7 +163,7 @@ class SongUNet(nn.Module):
                     layers.append(Out(channels, config.out_channels))
         return layers
 
-    def forward(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, t: Tensor, *, labels: Tensor | None = None) -> Tensor:
         """Returns the prediction, shape (B, out_channels, H, W).
 
         Args:

@@ -115,8 +115,8 @@ class UNet(nn.Module):
     """Predicts noise, v or x0 from a noisy image.
 
     Raises:
-        ValueError: from `forward`, if height or width is not a multiple of `config.size_multiple`, or if labels or the
-            condition are missing.
+        ValueError: from `forward`, if height or width is not a multiple of `config.size_multiple`, or if labels, vector
+            or planes are missing.
     """
 
     def __init__(self, config: UNetConfig) -> None:
@@ -132,6 +132,10 @@ class UNet(nn.Module):
         if config.condition_channels:
             self.level_mlp = nn.Sequential(RowLinear(config.channels, emb_dim), nn.SiLU(), RowLinear(emb_dim, emb_dim))
             self.linear_skip = LinearSkip(seen_channels, config.out_channels, emb_dim)
+        if config.vector_size:
+            self.vector_mlp = nn.Sequential(
+                RowLinear(config.vector_size, emb_dim), nn.SiLU(), RowLinear(emb_dim, emb_dim)
+            )
         self.conv_in = Convolution(seen_channels * config.patch**2, config.widths[0], 3, padding=1)
         self.down, skips = down_layers(config)
         self.mid = mid_layers(config)
@@ -162,8 +166,10 @@ class UNet(nn.Module):
         self,
         x: Tensor,
         t: Tensor,
+        *,
         labels: Tensor | None = None,
-        condition: Tensor | None = None,
+        vector: Tensor | None = None,
+        planes: Tensor | None = None,
         level: Tensor | None = None,
     ) -> Tensor:
         """Returns the prediction, shape (B, out_channels, H, W).
@@ -173,20 +179,25 @@ class UNet(nn.Module):
             t: timesteps, shape (B,), int64, or float32 between the integers.
             labels: class indices, shape (B,), int64 in 0..num_classes; num_classes and None mean "no class". A network
                 without a null class needs labels in 0..num_classes-1.
-            condition: the images that a conditional network sees with x, shape (B, condition_channels, H, W); see
-                `model.condition`.
-            level: standard deviation of the noise that was added to each condition, 0..1, shape (B,), float32; None is
-                none.
+            vector: choices, numbers and vectors, shape (B, vector_size); see `model.condition_inputs`.
+            planes: the images and maps that a conditional network sees with x, shape (B, condition_channels, H, W); see
+                `model.condition_inputs`.
+            level: standard deviation of the noise that was added to the planes, 0..1, shape (B,), float32; None
+                is none.
         """
         multiple = self.config.size_multiple
         if x.shape[-2] % multiple or x.shape[-1] % multiple:
             raise ValueError(f"height and width must be multiples of {multiple}, got {tuple(x.shape[-2:])}")
         emb = self._embed(t, labels, x.dtype)
+        if self.config.vector_size:
+            if vector is None:
+                raise ValueError("this network takes a vector: every call needs the choices and numbers told")
+            emb = emb + self.vector_mlp(vector.to(x.dtype))
         if self.config.condition_channels:
-            if condition is None:
-                raise ValueError("this network is conditional: every call needs the images that it sees with x")
+            if planes is None:
+                raise ValueError("this network is conditional: every call needs the planes that it sees with x")
             emb = emb + self._embed_level(torch.zeros_like(t) if level is None else level, x.dtype)
-            x = torch.cat([x, condition], dim=1)
+            x = torch.cat([x, planes], dim=1)
         h = self.conv_in(F.pixel_unshuffle(x, self.config.patch))
         skips = [h]
         for module in self.down:

@@ -164,7 +164,6 @@ def test_a_folder_that_stands_for_a_full_disk_takes_nothing_and_then_everything_
 
 
 CALLS = (
-    "network(x, t, labels)",
     "network(x, t, labels=labels)",
     "network(x=x, t=t, labels=labels)",
     "as_worker(x, t, labels)",

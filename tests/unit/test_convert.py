@@ -365,12 +365,12 @@ def test_missing_facts_of_a_classifier_are_listed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", [NEW, "pesser"])
 def test_to_diffusers_and_back(tmp_path: Path, name: str) -> None:
-    labels = (LABELS,) if name == NEW else ()
+    told = {"labels": LABELS} if name == NEW else {}
     convert(write(tmp_path, name), "--out", tmp_path / "pipeline", "--to", "diffusers")
     convert(tmp_path / "pipeline", "--out", tmp_path / "model")
     assert (tmp_path / "pipeline" / "model_index.json").is_file()
     for folder in ("pipeline", "model"):
-        assert_equal(load_checkpoint(tmp_path / folder).network(X, T, *labels), reference(name).outputs["out"])
+        assert_equal(load_checkpoint(tmp_path / folder).network(X, T, **told), reference(name).outputs["out"])
 
 
 def pickled_pipeline(tmp_path: Path) -> Path:

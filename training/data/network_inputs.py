@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from model.condition import augment, enlarge
+from model.condition_inputs import augment, enlarge
 from model.images import from_levels
 
 from ..recipe import Recipe
@@ -39,7 +39,7 @@ def network_inputs(recipe: Recipe, batch: Batch, drawn: Drawn, rows: slice, devi
         assert drawn.condition_noise is not None
         small = augment(from_levels(batch.conditions[rows].to(device)), drawn.levels, drawn.condition_noise)
         # Enlarged as a whole before it is cropped, because bicubic values near an edge depend on what lies beyond.
-        told["condition"] = _as_drawn(enlarge(small, recipe.shape.height), recipe.crop, drawn)
+        told["planes"] = _as_drawn(enlarge(small, recipe.shape[1:]), recipe.crop, drawn)
         told["level"] = drawn.levels.to(device)
     return NetworkInputs(_as_drawn(from_levels(batch.pixels[rows].to(device)), recipe.crop, drawn), told)
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from model.checkpoint import load_checkpoint, save_checkpoint
-from model.condition import enlarge
+from model.condition_inputs import enlarge
 from model.errors import CheckpointError
 from model.folders.config import ModelConfig
 from model.images import from_levels
@@ -70,7 +70,7 @@ class ImageModel:
         if classes:
             told["labels"] = torch.tensor([seed % classes for seed in seeds], device=device)
         if config.condition is not None:
-            told["condition"] = enlarge(self._held(seeds)[1], config.shape.height).to(device)
+            told["planes"] = enlarge(self._held(seeds)[1], config.shape[1:]).to(device)
 
         def denoiser(x_t: Tensor, t: Tensor) -> Tensor:
             out: Tensor = network(x_t, t, **told)
@@ -87,7 +87,7 @@ class ImageModel:
         if recipe.condition is None:
             return self.samples()
         originals, conditions = self._held(CONDITIONAL_SHEET_SEEDS)
-        conditions = enlarge(conditions, recipe.shape.height)
+        conditions = enlarge(conditions, recipe.shape[1:])
         if conditions.shape[1] != originals.shape[1]:
             conditions = conditions.mean(1, keepdim=True).expand_as(originals)
         return torch.cat([conditions, self.samples(CONDITIONAL_SHEET_SEEDS).cpu(), originals], dim=3)

@@ -192,7 +192,7 @@ class Trainer:
         t = torch.zeros(count, dtype=torch.int64, device=self.device)
         told = {} if recipe.num_classes is None or recipe.trains_classifier else {"labels": t}
         if recipe.condition_shape is not None:
-            told["condition"] = x_t.new_zeros(count, recipe.condition_shape[0], *shape[1:])
+            told["planes"] = x_t.new_zeros(count, recipe.condition_shape[0], *shape[1:])
         return x_t, t, told
 
     def _forget_gradients(self) -> None:

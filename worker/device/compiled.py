@@ -5,7 +5,6 @@ folder contains all that the code depends on. It is machine code: whoever can wr
 a folder that others can write to is ignored.
 """
 
-import dataclasses
 import hashlib
 import json
 import logging
@@ -25,6 +24,7 @@ from torch import Tensor, nn
 
 from model.checkpoint import Checkpoint
 from model.folders.config import ModelConfig
+from model.networks.configs import network_to_json
 
 from .calls import Network, by_position
 from .example_batch import example_batch
@@ -46,7 +46,7 @@ def folder_of(config: ModelConfig, root: Path) -> Path:
     """Returns the folder of a network's files: one for each network, torch, kind of processor and team."""
     facts = {
         "difuso": version("difuso"),
-        "network": dataclasses.asdict(config.network),
+        "network": network_to_json(config.network),
         **_denoiser(config),
         "shape": config.shape,
         "torch": torch.__version__,

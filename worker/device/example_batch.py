@@ -14,7 +14,8 @@ def example_batch(config: ModelConfig, size: int) -> tuple[Tensor, Tensor, dict[
     seen = (size, config.network.condition_channels, *x.shape[2:])
     examples = {
         "labels": lambda: torch.zeros(size, dtype=torch.int64),
-        "condition": lambda: torch.randn(seen, generator=generator),
+        "vector": lambda: torch.randn((size, config.network.vector_size), generator=generator),
+        "planes": lambda: torch.randn(seen, generator=generator),
         "level": lambda: torch.zeros(size),
     }
     return x, timesteps, {name: examples[name]() for name in config.told}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from model.condition import augment, enlarge
+from model.condition_inputs import augment, enlarge
 from model.transfers import upload
 
 from .trajectory import Condition
@@ -20,4 +20,4 @@ def make_condition(image: Tensor, level: float, noise: Tensor, like: Tensor) -> 
         noise: standard normal, shape of image.
     """
     noisy = augment(image[None], torch.tensor([level]), noise[None])
-    return Condition(upload(enlarge(noisy, like.shape[-1])[0], like.device), level)
+    return Condition(upload(enlarge(noisy, (like.shape[-2], like.shape[-1]))[0], like.device), level)

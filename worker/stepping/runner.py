@@ -213,7 +213,7 @@ class Runner:
         made = []
         if "labels" in self._told:
             made.append(torch.tensor([t.label if with_labels and t.label is not None else none for t in trajectories]))
-        if "condition" in self._told:
+        if "planes" in self._told:
             conditions = [t.condition for t in trajectories if t.condition is not None]
             made.append(torch.stack([condition.pixels for condition in conditions]))
             made.append(torch.tensor([condition.level for condition in conditions]))

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from model.condition import augment, enlarge
+from model.condition_inputs import augment, enlarge
 from model.errors import CheckpointError
 from model.folders.config import ModelConfig
 from model.folders.config_json import config_from_json, config_to_json
@@ -46,9 +46,9 @@ def test_each_image_depends_on_its_own_condition_and_level(changes: dict[str, An
     network, x = awake(config), noise(2, 3, 16, 16)
     condition = noise(2, config.condition_channels, 16, 16, seed=1)
     with torch.no_grad():
-        out = network(x, TIMES, condition=condition)
-        other = network(x, TIMES, condition=condition + torch.tensor([0.0, 1.0]).view(2, 1, 1, 1))
-        told = network(x, TIMES, condition=condition, level=torch.tensor([0.0, 0.5]))
+        out = network(x, TIMES, planes=condition)
+        other = network(x, TIMES, planes=condition + torch.tensor([0.0, 1.0]).view(2, 1, 1, 1))
+        told = network(x, TIMES, planes=condition, level=torch.tensor([0.0, 0.5]))
     assert out.shape == x.shape
     for changed in (other, told):
         assert torch.equal(changed[0], out[0])
@@ -57,7 +57,7 @@ def test_each_image_depends_on_its_own_condition_and_level(changes: dict[str, An
 
 def test_every_weight_has_a_gradient() -> None:
     network = awake(dataclasses.replace(CONFIG, patch=2, pixel_head=4)).train()
-    out = network(noise(2, 3, 16, 16), TIMES, condition=noise(2, 3, 16, 16, seed=1), level=torch.tensor([0.1, 0.2]))
+    out = network(noise(2, 3, 16, 16), TIMES, planes=noise(2, 3, 16, 16, seed=1), level=torch.tensor([0.1, 0.2]))
     out.square().mean().backward()
     still = [
         name for name, parameter in network.named_parameters() if parameter.grad is None or not parameter.grad.any()
@@ -72,7 +72,7 @@ def test_the_middle_can_do_without_attention() -> None:
 
 
 def test_a_call_without_the_condition_is_refused() -> None:
-    with pytest.raises(ValueError, match="every call needs the images that it sees with x"):
+    with pytest.raises(ValueError, match="every call needs the planes that it sees with x"):
         awake(CONFIG)(noise(2, 3, 16, 16), TIMES)
 
 
@@ -88,7 +88,7 @@ def test_augmentation_keeps_the_variance_of_normal_images_and_adds_nothing_at_le
 def test_enlarging_is_pillow_s_bicubic_filter(size: int) -> None:
     small = noise(1, 1, 16, 16)
     pillow = np.asarray(Image.fromarray(small[0, 0].numpy()).resize((size, size), Image.Resampling.BICUBIC))
-    assert np.abs(enlarge(small, size)[0, 0].numpy() - pillow).max() < 1e-5
+    assert np.abs(enlarge(small, (size, size))[0, 0].numpy() - pillow).max() < 1e-5
 
 
 def test_the_config_of_a_conditional_model_survives_json() -> None:
@@ -100,8 +100,8 @@ def test_the_config_of_a_conditional_model_survives_json() -> None:
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        ("condition", None, "a network with condition_channels needs the table condition"),
-        ("network.condition_channels", 0, "a network with condition_channels needs the table condition"),
+        ("condition", None, "a network that enlarges an image needs the table condition"),
+        ("network.condition_channels", 0, "condition_channels must be 1 or 3, got 0"),
         ("network.condition_channels", 2, "condition_channels must be 1 or 3, got 2"),
         ("condition.size", 32, "condition.size must be at most image_size, 16"),
         ("condition.size", 0, "condition.size must be a whole number between 1 and 1024"),
@@ -118,5 +118,5 @@ def test_a_config_that_contradicts_itself_is_refused(path: str, value: object, m
 
 
 def test_no_other_network_takes_a_condition() -> None:
-    with pytest.raises(CheckpointError, match="no other network has one"):
+    with pytest.raises(CheckpointError, match="condition_channels must be 1 or 3, got 0"):
         config_from_json(config_to_json(dataclasses.replace(MODEL, network=PaperUNetConfig())))

@@ -107,7 +107,7 @@ def test_native_to_diffusers_and_back(change: dict[str, Any]) -> None:
     labels = None if config.num_classes is None else torch.tensor([0, 2])
     with torch.inference_mode():
         expected = theirs.eval()(x, t, class_labels=labels).sample
-        assert_rounded_alike(ours(x, t, labels), expected, steps=layers(ours))
+        assert_rounded_alike(ours(x, t, labels=labels), expected, steps=layers(ours))
 
 
 def test_equal_heads_and_no_class_have_another_name_there() -> None:
@@ -120,4 +120,6 @@ def test_equal_heads_and_no_class_have_another_name_there() -> None:
     assert (again.heads, again.head_channels, again.num_classes, again.null_class) == (None, 12, 4, False)
     x, t, labels = noise("images", 2, 3, 16, 16), torch.tensor([3, 977]), torch.tensor([1, 3])
     with torch.inference_mode():
-        assert torch.equal(our_network(again, state)(x, t, labels), our_network(config, state)(x, t, labels))
+        assert torch.equal(
+            our_network(again, state)(x, t, labels=labels), our_network(config, state)(x, t, labels=labels)
+        )

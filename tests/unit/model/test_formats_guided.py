@@ -50,7 +50,7 @@ def test_the_output_is_that_of_the_reference(name: str) -> None:
     read, (t, labels) = reference(name), CALLS[name]
     _, network = read_unet(read.weights, GuidedFacts(**read.about["facts"]))
     out = read.outputs["out"]
-    assert_rounded_alike(network(X, t, labels), out, steps=layers(network))
+    assert_rounded_alike(network(X, t, labels=labels), out, steps=layers(network))
 
 
 @pytest.mark.parametrize("name", ["guided_new_order", "guided_legacy_order"])
@@ -60,7 +60,7 @@ def test_the_wrong_attention_order_is_another_network(name: str) -> None:
     facts = GuidedFacts(**read.about["facts"])
     wrong = dataclasses.replace(facts, use_new_attention_order=not facts.use_new_attention_order)
     _, network = read_unet(read.weights, wrong)
-    assert (network(X, t, labels) - read.outputs["out"]).abs().max() > 0.01
+    assert (network(X, t, labels=labels) - read.outputs["out"]).abs().max() > 0.01
 
 
 def test_the_config_of_a_class_conditional_network_with_learned_variance() -> None:

@@ -43,7 +43,7 @@ def test_dome_is_dome_with_and_without_labels() -> None:
     x, t = noise("x64", 1, 3, 64, 64), torch.tensor([300])
     for name, labels in {"labelled": torch.tensor([4]), "unlabelled": None}.items():
         out = read.outputs[name]
-        assert_rounded_alike(network(x, t, labels)[:, :, ::4, ::4], out, steps=layers(network))
+        assert_rounded_alike(network(x, t, labels=labels)[:, :, ::4, ::4], out, steps=layers(network))
     assert (config.image_size, config.variance, config.classes) == (64, "fixed_large", ("0", "1", "2", "3", "4"))
 
 

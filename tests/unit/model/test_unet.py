@@ -184,11 +184,11 @@ def test_unet_is_zero_when_new(patch: int) -> None:
 def test_every_input_matters(networks: dict[str, nn.Module], name: str) -> None:
     """The output changes with the image, the timestep and the label, each of the first row only."""
     network, x, none = networks[name], images(8, 8), torch.tensor([0, 0])
-    base = network(x, TIMES, none)
+    base = network(x, TIMES, labels=none)
     changed = [
-        network(torch.cat([-x[:1], x[1:]]), TIMES, none),
-        network(x, torch.tensor([500, 999]), none),
-        network(x, TIMES, torch.tensor([1, 0])),
+        network(torch.cat([-x[:1], x[1:]]), TIMES, labels=none),
+        network(x, torch.tensor([500, 999]), labels=none),
+        network(x, TIMES, labels=torch.tensor([1, 0])),
     ]
     for out in changed:
         assert not torch.allclose(out[0], base[0], atol=1e-4)
@@ -200,7 +200,7 @@ def test_every_input_matters(networks: dict[str, nn.Module], name: str) -> None:
 def test_no_label_is_the_label_after_the_last(networks: dict[str, nn.Module], name: str) -> None:
     network: Any = networks[name]
     nobody = torch.full((2,), network.config.num_classes)
-    assert torch.equal(network(images(8, 8), TIMES), network(images(8, 8), TIMES, nobody))
+    assert torch.equal(network(images(8, 8), TIMES), network(images(8, 8), TIMES, labels=nobody))
 
 
 @torch.inference_mode()
@@ -208,8 +208,8 @@ def test_a_batch_may_mix_labelled_and_unlabelled_images(networks: dict[str, nn.M
     """Guidance asks for both in one call."""
     for network in networks.values():
         nobody = int(network.config.num_classes)  # type: ignore[union-attr, arg-type]
-        mixed = network(images(8, 8), TIMES, torch.tensor([2, nobody]))
-        assert torch.allclose(mixed[0], network(images(8, 8), TIMES, torch.tensor([2, 2]))[0], atol=1e-5)
+        mixed = network(images(8, 8), TIMES, labels=torch.tensor([2, nobody]))
+        assert torch.allclose(mixed[0], network(images(8, 8), TIMES, labels=torch.tensor([2, 2]))[0], atol=1e-5)
         assert torch.allclose(mixed[1], network(images(8, 8), TIMES)[1], atol=1e-5)
 
 
@@ -271,7 +271,7 @@ def test_dropout_is_for_training_only() -> None:
 def test_every_unet_parameter_learns(resample: Any) -> None:
     """A parameter without gradient would be a layer that is never used."""
     network = awake(UNet(dataclasses.replace(TINY, resample=resample)))
-    network(images(8, 8), TIMES, torch.tensor([0, 3])).square().sum().backward()
+    network(images(8, 8), TIMES, labels=torch.tensor([0, 3])).square().sum().backward()
     assert [name for name, p in network.named_parameters() if p.grad is None or not p.grad.any()] == []
 
 
@@ -347,7 +347,7 @@ def test_a_fresh_resampling_block_only_resamples() -> None:
 def test_without_a_null_class_every_call_needs_labels() -> None:
     network = awake(UNet(dataclasses.replace(TINY, null_class=False)))
     assert network.state_dict()["label_emb.weight"].shape[0] == TINY.num_classes
-    assert network(images(8, 8), TIMES, torch.tensor([0, 2])).shape == (2, 3, 8, 8)
+    assert network(images(8, 8), TIMES, labels=torch.tensor([0, 2])).shape == (2, 3, 8, 8)
     with pytest.raises(ValueError, match="every call needs labels"):
         network(images(8, 8), TIMES)
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from model.condition import enlarge
+from model.condition_inputs import enlarge
 from model.images import from_levels
 from model.shape import Shape
 from training.data.batches import Batches
@@ -84,10 +84,10 @@ def test_image_and_condition_are_cropped_and_mirrored_alike() -> None:
         x0, told = network_inputs(recipe, batch, drawn, slice(1, 4), CPU)
         assert batch.conditions is not None
         assert not told["level"].any()
-        wholes = from_levels(batch.pixels)[1:], enlarge(from_levels(batch.conditions), 32)[1:]
+        wholes = from_levels(batch.pixels)[1:], enlarge(from_levels(batch.conditions), (32, 32))[1:]
         for i, (y, x) in enumerate(drawn.corners[1:].tolist()):
             corners.add((y, x))
-            for whole, shown in zip(wholes, (x0, told["condition"]), strict=True):
+            for whole, shown in zip(wholes, (x0, told["planes"]), strict=True):
                 crop = whole[i, :, y : y + 16, x : x + 16]
                 assert torch.equal(shown[i], crop.flip(-1) if drawn.symmetries[1 + i] else crop)
             mirrored += int(drawn.symmetries[1 + i])
@@ -104,7 +104,7 @@ def test_conditions_get_noise_of_the_level_that_the_network_is_told() -> None:
     levels = []
     for batch in islice(batches, 20):
         _, told = network_inputs(recipe, batch, draws.next(timesteps), slice(None), CPU)
-        deviations = told["condition"].std(dim=(1, 2, 3))
+        deviations = told["planes"].std(dim=(1, 2, 3))
         assert deviations.tolist() == pytest.approx(told["level"].tolist(), rel=0.1, abs=1e-3)
         levels += told["level"].tolist()
     assert 0 <= min(levels) < 0.1
@@ -135,7 +135,7 @@ def test_a_sheet_shows_condition_image_and_original_side_by_side() -> None:
     sheet = ImageModel(trainer(tiny())).sheet()
     assert sheet.shape == (16, 3, 32, 96)
     condition = from_levels(torch.from_numpy(smaller(IMAGES[-3], Shape.of(16, 3))[None].copy()))
-    assert torch.equal(sheet[1, :, :, :32], enlarge(condition, 32)[0])
+    assert torch.equal(sheet[1, :, :, :32], enlarge(condition, (32, 32))[0])
     assert torch.equal(sheet[5, :, :, 64:], from_levels(torch.from_numpy(IMAGES[-3:-2]))[0])
 
 

@@ -90,8 +90,8 @@ def test_a_compiled_network_is_told_the_condition_in_the_order_of_its_config() -
     """It takes all arguments by position, as code that was compiled from their names does."""
     up = upscaler_of(dataclasses.replace(CONDITIONAL, num_classes=len(CLASSES)), classes=CLASSES)
 
-    def in_order(x: Tensor, t: Tensor, labels: Tensor, condition: Tensor, level: Tensor) -> Tensor:
-        out: Tensor = up.network(x, t, labels, condition=condition, level=level)
+    def in_order(x: Tensor, t: Tensor, labels: Tensor, planes: Tensor, level: Tensor) -> Tensor:
+        out: Tensor = up.network(x, t, labels=labels, planes=planes, level=level)
         return out
 
     drawn = []

@@ -191,7 +191,7 @@ def drawn(runner: Runner, job: Job, sent: list[Tensor]) -> list[bytes]:
 
 def denoiser_of(runner: Runner) -> Any:
     """The network asked for no class."""
-    return lambda x_t, t: runner.checkpoint.network(x_t, t, torch.full((len(x_t),), 3))
+    return lambda x_t, t: runner.checkpoint.network(x_t, t, labels=torch.full((len(x_t),), 3))
 
 
 def plain(runner: Runner, x_start: Tensor | None, *, seeds: list[int], **params: Any) -> Tensor:

@@ -22,7 +22,7 @@ from jobs.kinds.base import Prepared, Task
 from jobs.kinds.generate import Generation
 from jobs.kinds.upscale import Upscaling
 from jobs.params import SamplingParams
-from model.condition import augment, enlarge
+from model.condition_inputs import augment, enlarge
 from model.images import from_levels, from_png, to_uint8
 from model.networks.configs import UNetConfig
 from model.rng import draw_noise, image_generator
@@ -114,10 +114,10 @@ def test_the_engine_agrees_with_the_plain_loop(upscaler: Runner) -> None:
     generators = [image_generator(5 + i) for i in range(3)]
     x_start, noise = draw_noise(generators, (3, 16, 16)), draw_noise(generators, (3, 8, 8))
     level = torch.full((3,), 0.2)
-    condition = enlarge(augment(image().expand(3, -1, -1, -1), level, noise), 16)
+    condition = enlarge(augment(image().expand(3, -1, -1, -1), level, noise), (16, 16))
     expected = sample(
         checkpoint.config.plan(checkpoint.schedule, sampler="ddim", steps=5, spacing="trailing"),
-        lambda x_t, t: checkpoint.network(x_t, t, condition=condition, level=level),
+        lambda x_t, t: checkpoint.network(x_t, t, planes=condition, level=level),
         shape=(3, 16, 16),
         seeds=[5, 6, 7],
         x_start=x_start,
@@ -148,9 +148,11 @@ def test_guidance_calls_the_network_without_label_with_the_same_condition() -> N
     assert condition is not None
     t = torch.tensor([float(both.answers[0].plan.timesteps[0])])
     run(both)
-    told = {"condition": condition.pixels[None], "level": torch.zeros(1)}
+    told = {"planes": condition.pixels[None], "level": torch.zeros(1)}
     with torch.no_grad():
-        label, none = (runner.checkpoint.network(x, t, torch.tensor([each]), **told) for each in (1, len(CLASSES)))
+        label, none = (
+            runner.checkpoint.network(x, t, labels=torch.tensor([each]), **told) for each in (1, len(CLASSES))
+        )
     abar = float(runner.checkpoint.schedule.alphas_cumprod[int(t)])
     expected = abar**0.5 * x - (1 - abar) ** 0.5 * (none + 2 * (label - none))
     assert_rounded_alike(drawn(both), expected.clamp(-1, 1), steps=layers(runner.checkpoint.network))
@@ -266,7 +268,7 @@ def test_small_images_are_rounded_as_in_a_png(first: Runner, upscaler: Runner) -
     draw_noise([generator], (3, 16, 16))
     noise = draw_noise([generator], (3, 8, 8))
     rounded = from_levels(to_uint8(small[None]))
-    assert torch.equal(condition.pixels, enlarge(augment(rounded, torch.tensor([0.2]), noise), 16)[0])
+    assert torch.equal(condition.pixels, enlarge(augment(rounded, torch.tensor([0.2]), noise), (16, 16))[0])
 
 
 TWICE = job(Generation(upscale=STAGE))

@@ -1,0 +1,148 @@
+"""The arguments that tell a network its conditions: the vector, and the planes beside x_t; see `model.conditions`."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .conditions import Choice, Condition, Conditions, Image, ImageMap, Number, Told, Vector
+
+
+class Column(NamedTuple):
+    """One condition of each image of a batch.
+
+    Attributes:
+        values: indices of a choice's values, int64, shape (B,); numbers, float32, shape (B,); vectors, float32, shape
+            (B, size); maps of indices, integers, shape (B, h, w); images in [-1, 1], float32, shape (B, C, h, w).
+        told: whether the condition is told, bool, shape (B,). Where it is not, the value has no effect.
+    """
+
+    values: Tensor
+    told: Tensor
+
+
+def column(condition: Condition, told: Sequence[Told | None]) -> Column:
+    """Returns the column of a choice, number or vector.
+
+    Args:
+        told: for each image the value that `Condition.read` returned, or None where it is not told.
+    """
+    known = torch.tensor([value is not None for value in told])
+    match condition:
+        case Choice(values=names):
+            return Column(torch.tensor([0 if value is None else names.index(str(value)) for value in told]), known)
+        case Vector(size=size):
+            nothing = [0.0] * size
+            return Column(torch.tensor([nothing if value is None else value for value in told]), known)
+        case _:
+            return Column(torch.tensor([0.0 if value is None else value for value in told]), known)
+
+
+def vector_of(conditions: Conditions, columns: Mapping[str, Column]) -> Tensor:
+    """Returns the vectors of a batch, shape (B, vector_size(conditions)), float32.
+
+    The parts follow each other in the order of the conditions' names: a choice's one-hot vector, a number from -1 to 1,
+    the entries of a vector, and after each part 0. Where a condition is not told its part is 0, and after it stands 1.
+
+    Args:
+        conditions: the conditions of the model.
+        columns: the columns of its choices, numbers and vectors, by name, on one device.
+
+    Examples:
+        >>> face = {"age": Number(0, 100), "glasses": Choice(("none", "round"))}
+        >>> columns = {"age": column(face["age"], [75.0, None]), "glasses": column(face["glasses"], ["none", "round"])}
+        >>> vector_of(face, columns)
+        tensor([[0.5000, 0.0000, 1.0000, 0.0000, 0.0000],
+                [0.0000, 1.0000, 0.0000, 1.0000, 0.0000]])
+    """
+    parts = []
+    for name, condition in sorted(conditions.items()):
+        if condition.entries:
+            values, told = columns[name]
+            parts += [_entries(condition, values) * told[:, None], ~told[:, None]]
+    return torch.cat([part.float() for part in parts], dim=1)
+
+
+def _entries(condition: Condition, values: Tensor) -> Tensor:
+    match condition:
+        case Choice(values=names):
+            return F.one_hot(values, len(names))
+        case Number(low=low, high=high):
+            return (2 * (values - low) / (high - low) - 1)[:, None]
+        case _:
+            return values
+
+
+def planes_of(conditions: Conditions, columns: Mapping[str, Column], size: tuple[int, int]) -> Tensor:
+    """Returns the planes of a batch, shape (B, plane_count(conditions), *size), float32.
+
+    The parts follow each other in the order of the conditions' names: a plane of 0 and 1 for each value of a map; the
+    channels of an image, and after them a plane of 0 if it may be left out. Where a condition is not told its planes
+    are 0, but that last one of an image is 1.
+
+    Args:
+        conditions: the conditions of the model.
+        columns: the columns of its maps and images, by name, on one device.
+        size: height and width of x_t.
+
+    Examples:
+        >>> layout = {"layout": ImageMap(("sky", "road"))}
+        >>> indices = torch.tensor([[[0, 1]]])
+        >>> planes_of(layout, {"layout": Column(indices, torch.tensor([True]))}, (2, 2))
+        tensor([[[[1., 0.],
+                  [1., 0.]],
+        <BLANKLINE>
+                 [[0., 1.],
+                  [0., 1.]]]])
+    """
+    parts = []
+    for name, condition in sorted(conditions.items()):
+        if condition.planes:
+            values, told = columns[name]
+            known = told.view(-1, 1, 1, 1)
+            parts.append(_planes(condition, values, size) * known)
+            if isinstance(condition, Image) and condition.null:
+                parts.append((~known).expand(-1, 1, *size))
+    return torch.cat([part.float() for part in parts], dim=1)
+
+
+def _planes(condition: Condition, values: Tensor, size: tuple[int, int]) -> Tensor:
+    if isinstance(condition, ImageMap):
+        wanted = torch.arange(len(condition.values), device=values.device).view(1, -1, 1, 1)
+        return _nearest(values, size)[:, None] == wanted
+    return enlarge(values, size)
+
+
+def _nearest(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resizes maps of shape (B, h, w): each pixel is the one whose area holds its centre."""
+    for dim, (wanted, there) in enumerate(zip(size, maps.shape[1:], strict=True), 1):
+        centres = (torch.arange(wanted, device=maps.device) * 2 + 1) * there // (2 * wanted)
+        maps = maps.index_select(dim, centres)
+    return maps
+
+
+def augment(images: Tensor, level: Tensor, noise: Tensor) -> Tensor:
+    """Adds noise to conditions: sqrt(1 - level^2) image + level noise, shape of images.
+
+    A model that was trained with such conditions and their levels tolerates the faults of an image that another model
+    drew (conditioning augmentation; Ho et al. 2022, section 4.2, in the form of Saharia et al. 2022, algorithm 1).
+
+    Args:
+        images: conditions in [-1, 1], shape (B, C, h, w).
+        level: standard deviation of the noise, 0..1, shape (B,).
+        noise: standard normal, shape of images.
+    """
+    level = level.to(images).view(-1, 1, 1, 1)
+    return (1 - level * level).sqrt() * images + level * noise
+
+
+def enlarge(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """Enlarges images of shape (B, C, h, w) to a height and width, bicubically (Saharia et al. 2021, section 2.3).
+
+    The filter is that of Pillow. Values may leave [-1, 1] near edges.
+    """
+    if tuple(images.shape[-2:]) == size:
+        return images
+    return F.interpolate(images, size=size, mode="bicubic", antialias=True)

@@ -1,0 +1,312 @@
+"""What a model can be told beside x_t and t: its conditions, each with a name. The declarations need no torch.
+
+A network sees them in at most four arguments, which `model.condition_inputs` makes:
+
+    labels   the index of a class, (B,): the names in a model's `classes`
+    vector   choices, numbers and vectors, (B, V)
+    planes   images and maps, beside x_t, (B, P, H, W); that which an upscaler enlarges is the first of them
+    level    the standard deviation of the noise in the image that an upscaler enlarges, (B,)
+
+The parts of `vector` and `planes` stand in the alphabetical order of the names, because tables of JSON have no order.
+"""
+
+import math
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeAlias
+
+from pydantic import Field
+
+from .networks.network_config import MAX_PLANES, MAX_VECTOR
+from .shape import ImageSize, Shape
+
+NAME = r"[a-z][a-z0-9_]{0,31}"
+MAX_CONDITIONS = 32
+MAX_NUMBER = 1e9  # of the ends of a range
+MAX_ENTRY = 1e6  # of a vector that is told
+
+Told: TypeAlias = str | float | tuple[float, ...]
+"""The value of a condition, for one image: a choice's name, a number, a vector's entries, or an image's SHA-256."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Condition(ABC):
+    """One condition of a model.
+
+    Attributes:
+        null: whether it may be left out, because the network was trained without it too.
+    """
+
+    null: bool = False
+
+    @property
+    @abstractmethod
+    def expected(self) -> str:
+        """The values that it takes, for messages: "one of none, round"."""
+
+    @property
+    def entries(self) -> int:
+        """Its number of entries in the vector; the last is 1 where it is not told, and else 0."""
+        return 0
+
+    @property
+    def planes(self) -> int:
+        """Its number of planes."""
+        return 0
+
+    @property
+    def is_image(self) -> bool:
+        """Whether it is told by an image and not by a value."""
+        return self.planes > 0
+
+    def read(self, value: Any) -> Told:
+        """Returns a value as jobs hold it, for one image. A text may stand for a number, and "0.5,1" for a vector.
+
+        Raises:
+            ValueError: if the condition does not take the value; the message says which it takes.
+        """
+        try:
+            return self._read(value)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise ValueError(f"must be {self.expected}") from error
+
+    def _read(self, value: Any) -> Told:
+        raise TypeError
+
+
+@dataclass(frozen=True)
+class Choice(Condition):
+    """One of several values, such as the kind of glasses on a face.
+
+    Attributes:
+        values: their names.
+
+    Examples:
+        >>> glasses = Choice(("none", "round"))
+        >>> glasses.read("round"), glasses.expected, glasses.entries
+        ('round', 'one of none, round', 3)
+    """
+
+    values: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _check_names(self.values, least=1)
+
+    @property
+    def expected(self) -> str:
+        """The values that it takes, for messages."""
+        return f"one of {listed(self.values)}"
+
+    @property
+    def entries(self) -> int:
+        """Its number of entries in the vector: one for each value, and one for "not told"."""
+        return len(self.values) + 1
+
+    def _read(self, value: Any) -> Told:
+        if not isinstance(value, str):
+            raise TypeError
+        return self.values[self.values.index(value)]
+
+
+@dataclass(frozen=True)
+class Number(Condition):
+    """A number in a range, such as an age.
+
+    Attributes:
+        low, high: the ends of the range, which the network sees as -1 and 1.
+        unit: the unit, for people; empty if there is none.
+
+    Examples:
+        >>> age = Number(0, 100, "years")
+        >>> age.read("33"), age.expected
+        (33.0, 'a number from 0 to 100 years')
+    """
+
+    low: Annotated[float, Field(ge=-MAX_NUMBER, le=MAX_NUMBER)] = 0.0
+    high: Annotated[float, Field(ge=-MAX_NUMBER, le=MAX_NUMBER)] = 1.0
+    unit: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.low < self.high:
+            raise ValueError(f"high must be greater than low, {self.low:g}")
+
+    @property
+    def expected(self) -> str:
+        """The values that it takes, for messages."""
+        return f"a number from {self.low:g} to {self.high:g} {self.unit}".rstrip()
+
+    @property
+    def entries(self) -> int:
+        """Its number of entries in the vector: the number, and one for "not told"."""
+        return 2
+
+    def _read(self, value: Any) -> Told:
+        number = _number(value)
+        if not self.low <= number <= self.high:
+            raise ValueError
+        return number
+
+
+@dataclass(frozen=True)
+class Vector(Condition):
+    """A vector of numbers, such as an embedding, which the network sees as it is.
+
+    Attributes:
+        size: its number of entries.
+
+    Examples:
+        >>> Vector(2).read("0.5,-1")
+        (0.5, -1.0)
+    """
+
+    size: Annotated[int, Field(ge=1, le=4096)] = 1
+
+    @property
+    def expected(self) -> str:
+        """The values that it takes, for messages."""
+        return f"a list of {self.size} numbers from -{MAX_ENTRY:g} to {MAX_ENTRY:g}"
+
+    @property
+    def entries(self) -> int:
+        """Its number of entries in the vector: its own, and one for "not told"."""
+        return self.size + 1
+
+    def _read(self, value: Any) -> Told:
+        entries = value.split(",") if isinstance(value, str) else value
+        if not isinstance(entries, list | tuple) or len(entries) != self.size:
+            raise ValueError
+        numbers = tuple(map(_number, entries))
+        if not all(abs(number) <= MAX_ENTRY for number in numbers):
+            raise ValueError
+        return numbers
+
+
+@dataclass(frozen=True)
+class ImageMap(Condition):
+    """An image whose pixels are the indices of values, such as a layout; the nearest pixel is taken to resize it.
+
+    The network sees one plane for each value, of ones where the map has it; all are 0 where the map is not told.
+
+    Attributes:
+        values: the names of the values, by their index.
+    """
+
+    values: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _check_names(self.values, least=2)
+
+    @property
+    def expected(self) -> str:
+        """The values that it takes, for messages."""
+        numbered = [f"{index} {name}" for index, name in enumerate(self.values)]
+        return f"a grey image whose pixels are the indices of {listed(numbered)}"
+
+    @property
+    def planes(self) -> int:
+        """Its number of planes."""
+        return len(self.values)
+
+
+@dataclass(frozen=True)
+class Image(Condition):
+    """An image, such as a sketch; it is enlarged bicubically to the size of x_t.
+
+    If it may be left out, the network sees one plane more, of ones where it is not told.
+
+    Attributes:
+        channels: 1 for grey images, 3 for RGB.
+        size: side of the square image in pixels, or (height, width): uploads are resized to it.
+    """
+
+    channels: Annotated[int, Field(ge=1, le=3)] = 3
+    size: ImageSize = 64
+
+    def __post_init__(self) -> None:
+        if self.channels not in (1, 3):
+            raise ValueError("channels must be 1 or 3")
+
+    @property
+    def shape(self) -> Shape:
+        """(C, h, w) of the image."""
+        return Shape.of(self.size, self.channels)
+
+    @property
+    def expected(self) -> str:
+        """The values that it takes, for messages."""
+        return f"{'a grey' if self.channels == 1 else 'an RGB'} image of {self.shape.in_pixels} pixels"
+
+    @property
+    def planes(self) -> int:
+        """Its number of planes."""
+        return self.channels + self.null
+
+
+# By the types that config.json and recipes name.
+CONDITIONS: dict[str, type[Condition]] = {
+    "choice": Choice,
+    "number": Number,
+    "vector": Vector,
+    "map": ImageMap,
+    "image": Image,
+}
+Conditions: TypeAlias = Mapping[str, Condition]
+
+
+def type_of(condition: Condition) -> str:
+    """Returns the type that configs and recipes name a condition by."""
+    return next(name for name, kind in CONDITIONS.items() if type(condition) is kind)
+
+
+def vector_size(conditions: Conditions) -> int:
+    """Returns the length V of the vector that a network with these conditions sees; 0 for none."""
+    return sum(condition.entries for condition in conditions.values())
+
+
+def plane_count(conditions: Conditions) -> int:
+    """Returns the number P of planes that a network with these conditions sees; 0 for none."""
+    return sum(condition.planes for condition in conditions.values())
+
+
+def check_conditions(conditions: Conditions) -> None:
+    """Checks the names and the number of a model's conditions; raises ValueError."""
+    if len(conditions) > MAX_CONDITIONS:
+        raise ValueError(f"conditions must be at most {MAX_CONDITIONS}")
+    for name in conditions:
+        if not re.fullmatch(NAME, name):
+            raise ValueError(f"conditions: a name has up to 32 small letters, digits and _, unlike {name[:64]!r}")
+        if name in RESERVED:
+            raise ValueError(f"conditions.{name}: {RESERVED[name]}")
+    for count, most, what in ((vector_size, MAX_VECTOR, "entries"), (plane_count, MAX_PLANES, "planes")):
+        if count(conditions) > most:
+            raise ValueError(f"conditions have {count(conditions)} {what}, more than {most}")
+
+
+RESERVED = {
+    "label": "the names of its values stand in `classes`, and it has a table of its own in no config",
+    "image": "the image that a network enlarges has the table `condition`; give another image another name",
+    **dict.fromkeys(("image_a", "image_b", "mask"), "kinds of jobs name an upload so; choose another name"),
+}
+
+
+def listed(names: tuple[str, ...] | list[str], most: int = 20) -> str:
+    """Returns names for a message, the first of them if there are many."""
+    rest = len(names) - most
+    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def _number(value: Any) -> float:
+    """Returns a finite number; raises TypeError, ValueError or OverflowError for anything else."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise TypeError
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError
+    return number
+
+
+def _check_names(values: tuple[str, ...], least: int) -> None:
+    if len(values) < least or len(set(values)) < len(values) or not all(values):
+        raise ValueError(f"values must be at least {least} different names")

@@ -1,0 +1,244 @@
+"""A model declares what it can be told, and its network sees exactly that."""
+
+import dataclasses
+import json
+import re
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from model.condition_inputs import Column, column, planes_of, vector_of
+from model.conditions import (
+    Choice,
+    Condition,
+    Image,
+    ImageMap,
+    Number,
+    Vector,
+    plane_count,
+    vector_size,
+)
+from model.errors import CheckpointError
+from model.folders.config import ModelConfig
+from model.folders.config_json import config_from_json, config_to_json
+from model.networks.configs import UNetConfig
+from model.networks.unet import UNet
+from tests.small_models import CONDITION, CONDITIONAL, NETWORK, awake
+
+FACE: dict[str, Condition] = {
+    "style": Vector(2, null=True),
+    "glasses": Choice(("none", "round", "square"), null=True),
+    "age": Number(20, 60, "years", null=True),
+}
+SCENE: dict[str, Condition] = {
+    "sketch": Image(1, (2, 4), null=True),
+    "layout": ImageMap(("sky", "road", "tree"), null=True),
+}
+TOLD = UNetConfig(**NETWORK, vector_size=9, condition_channels=5)
+MODEL = ModelConfig(TOLD, image_size=8, conditions=FACE | SCENE)
+
+
+def face_vectors(*faces: dict[str, Any]) -> Tensor:
+    return vector_of(FACE, {name: column(FACE[name], [face.get(name) for face in faces]) for name in FACE})
+
+
+def test_the_vector_is_each_condition_by_name_with_a_flag_where_it_is_not_told() -> None:
+    vectors = face_vectors(
+        {"age": 50.0, "glasses": "square", "style": (0.25, -3.0)}, {"age": 20.0, "glasses": "none"}, {}
+    )
+    assert vectors.tolist() == [
+        # age, not; none, round, square, not; style, style, not
+        [0.5, 0, 0, 0, 1, 0, 0.25, -3, 0],
+        [-1, 0, 1, 0, 0, 0, 0, 0, 1],
+        [0, 1, 0, 0, 0, 1, 0, 0, 1],
+    ]
+    assert vectors.shape[1] == vector_size(FACE) == 9
+
+
+def test_the_value_of_a_condition_that_is_not_told_has_no_effect() -> None:
+    told = torch.tensor([True, False])
+    columns = {
+        "age": Column(torch.tensor([50.0, 33.0]), told),
+        "glasses": Column(torch.tensor([2, 1]), told),
+        "style": Column(torch.tensor([[0.25, -3.0], [7.0, 7.0]]), told),
+    }
+    told_first = {"age": 50.0, "glasses": "square", "style": (0.25, -3.0)}
+    assert torch.equal(vector_of(FACE, columns), face_vectors(told_first, {}))
+
+
+def test_planes_are_one_for_each_value_of_a_map_and_the_channels_of_an_image() -> None:
+    layouts = torch.tensor([[[0, 1], [2, 2]], [[0, 0], [0, 0]]])
+    sketches = torch.linspace(-1, 1, 16).view(2, 1, 2, 4)
+    columns = {
+        "layout": Column(layouts, torch.tensor([True, False])),
+        "sketch": Column(sketches, torch.tensor([False, True])),
+    }
+    planes = planes_of(SCENE, columns, (2, 4))
+    assert planes.shape[1] == plane_count(SCENE) == 5
+    sky, road, tree = [[1, 1, 0, 0], [0, 0, 0, 0]], [[0, 0, 1, 1], [0, 0, 0, 0]], [[0, 0, 0, 0], [1, 1, 1, 1]]
+    assert planes[0, :3].tolist() == [sky, road, tree]
+    assert not planes[1, :3].any()
+    assert not planes[0, 3].any()
+    assert bool((planes[0, 4] == 1).all())
+    assert torch.equal(planes[1, 3], sketches[1, 0])
+    assert not planes[1, 4].any()
+
+
+@pytest.mark.parametrize(("there", "wanted"), [(2, 6), (6, 2), (5, 3), (3, 8)])
+def test_a_map_takes_the_pixel_below_each_centre_as_pillow_does(there: int, wanted: int) -> None:
+    from PIL import Image as Pillow
+
+    indices = torch.arange(there * there, dtype=torch.uint8).view(1, there, there) % 3
+    planes = planes_of({"layout": SCENE["layout"]}, {"layout": Column(indices, torch.tensor([True]))}, (wanted, wanted))
+    resized = Pillow.fromarray(indices[0].numpy()).resize((wanted, wanted), Pillow.Resampling.NEAREST)
+    assert planes.argmax(dim=1)[0].flatten().tolist() == list(resized.tobytes())
+
+
+def test_a_network_sees_its_vector_and_its_planes_whatever_the_size_of_the_batch() -> None:
+    network: UNet = awake(UNet(TOLD))
+    generator = torch.Generator().manual_seed(0)
+    x, t = torch.randn(5, 3, 8, 8, generator=generator), torch.arange(5) * 100
+    vector, planes = torch.randn(5, 9, generator=generator), torch.randn(5, 5, 8, 8, generator=generator)
+    with torch.inference_mode():
+        out = network(x, t, vector=vector, planes=planes)
+        embedded = network.vector_mlp(vector)
+        for size in (1, 2, 3, 4):
+            assert torch.equal(network.vector_mlp(vector[:size]), embedded[:size])
+        for changed in ({"vector": -vector}, {"planes": -planes}):
+            other = network(x, t, **{"vector": vector, "planes": planes} | changed)
+            assert not torch.allclose(other, out, atol=1e-3)
+    for missing in ({"vector": vector}, {"planes": planes}):
+        with pytest.raises(ValueError, match="every call needs"):
+            network(x, t, **missing)
+
+
+def test_every_weight_of_a_network_that_is_told_a_vector_is_used() -> None:
+    network = awake(UNet(TOLD)).train().requires_grad_(True)
+    out = network(torch.ones(2, 3, 8, 8), torch.tensor([1, 2]), vector=torch.ones(2, 9), planes=torch.ones(2, 5, 8, 8))
+    out.square().mean().backward()
+    assert all(parameter.grad is not None for parameter in network.parameters())
+
+
+def test_a_config_with_conditions_survives_json() -> None:
+    content = json.loads(json.dumps(config_to_json(MODEL)))
+    assert config_from_json(content) == MODEL
+    assert content["conditions"]["age"] == {"type": "number", "null": True, "low": 20, "high": 60, "unit": "years"}
+    assert MODEL.told == ("vector", "planes")
+    assert list(MODEL.declared) == ["style", "glasses", "age", "sketch", "layout"]
+
+
+def test_a_model_without_conditions_is_written_as_earlier_versions_wrote_it() -> None:
+    content = config_to_json(ModelConfig(UNetConfig()))
+    assert "conditions" not in content
+    assert "vector_size" not in content["network"]
+
+
+def test_classes_and_the_image_of_an_upscaler_are_two_conditions() -> None:
+    network = dataclasses.replace(CONDITIONAL, num_classes=2, null_class=False, condition_channels=6, vector_size=3)
+    model = ModelConfig(
+        network,
+        image_size=16,
+        classes=("cat", "dog"),
+        condition=CONDITION,
+        conditions={"fur": Choice(("short", "long")), "layout": ImageMap(("in", "out", "edge"))},
+    )
+    assert config_from_json(config_to_json(model)) == model
+    assert model.declared["label"] == Choice(("cat", "dog"), null=False)
+    assert model.declared["image"] == Image(3, 8)
+    assert list(model.declared) == ["label", "fur", "layout", "image"]
+    assert model.told == ("labels", "vector", "planes", "level")
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("conditions.age.high", 20, "conditions.age: high must be greater than low, 20"),
+        ("conditions.age.low", 1e12, "conditions.age.low must be a number between -1e[+]09 and 1e[+]09"),
+        ("conditions.age.low", float("nan"), "conditions.age.low must be a number"),
+        ("conditions.age.step", 1, "unknown key conditions.age.step"),
+        ("conditions.age.type", "range", "conditions.age.type must be one of choice, number, vector, map, image"),
+        ("conditions.age", 3, "conditions must be a table of tables"),
+        ("conditions.Age", {"type": "number"}, "a name has up to 32 small letters, digits and _, unlike 'Age'"),
+        ("conditions.label", {"type": "choice", "values": ["a", "b"]}, "conditions.label: .* `classes`"),
+        ("conditions.image", {"type": "image"}, "conditions.image: .* `condition`"),
+        ("conditions.mask", {"type": "image"}, "conditions.mask: .* choose another name"),
+        ("conditions.glasses.values", [], "conditions.glasses: values must be at least 1 different names"),
+        ("conditions.glasses.values", ["a", "a"], "conditions.glasses: values must be at least 1 different names"),
+        ("conditions.glasses.values", ["a", 3], "conditions.glasses.values must be a list"),
+        ("conditions.glasses.values", ["a" * 300], "conditions.glasses.values must be a list"),
+        ("conditions.style.size", 0, "conditions.style.size must be a whole number between 1 and 4096"),
+        ("conditions.style.size", 3, "network.vector_size must be 10, as `conditions` have it, got 9"),
+        ("conditions.sketch.channels", 2, "conditions.sketch: channels must be 1 or 3"),
+        ("conditions.layout.values", ["a", "b"], "condition_channels must be 4, as `conditions` have planes, got 5"),
+        ("conditions.layout.values", [str(i) for i in range(300)], "conditions have 302 planes, more than 256"),
+    ],
+)
+def test_conditions_that_no_network_has_are_refused_by_name(path: str, value: object, message: str) -> None:
+    content = json.loads(json.dumps(config_to_json(MODEL)))
+    *tables, key = path.split(".")
+    place = content
+    for table in tables:
+        place = place[table]
+    place[key] = value
+    with pytest.raises(CheckpointError, match=message):
+        config_from_json(content)
+
+
+def test_a_model_has_at_most_32_conditions() -> None:
+    many = {f"a{index}": Number() for index in range(33)}
+    model = ModelConfig(UNetConfig(**NETWORK, vector_size=66), image_size=8, conditions=many)
+    with pytest.raises(CheckpointError, match="conditions must be at most 32"):
+        config_from_json(config_to_json(model))
+
+
+@pytest.mark.parametrize(
+    ("condition", "value", "read"),
+    [
+        (FACE["glasses"], "round", "round"),
+        (FACE["age"], "33", 33.0),
+        (FACE["age"], 60, 60.0),
+        (FACE["style"], "0.5,-1e3", (0.5, -1000.0)),
+        (FACE["style"], [1, 2.5], (1.0, 2.5)),
+    ],
+)
+def test_a_value_is_read_as_jobs_hold_it(condition: Condition, value: object, read: object) -> None:
+    assert condition.read(value) == read
+    assert condition.read(read) == read
+
+
+WRONG: tuple[object, ...] = (
+    "oval",
+    1,
+    None,
+    True,
+    float("nan"),
+    "",
+    [],
+    {},
+    1e400,
+    10**400,
+    "1e400",
+    "nan",
+    "0x1",
+    [[]],
+    [1, True],
+)
+
+
+@pytest.mark.parametrize("value", WRONG, ids=lambda value: str(value)[:8])
+@pytest.mark.parametrize("condition", [*FACE.values(), *SCENE.values()], ids=[*FACE, *SCENE])
+def test_any_other_value_is_refused_with_what_it_may_be(condition: Condition, value: object) -> None:
+    with pytest.raises(ValueError, match=f"^must be {re.escape(condition.expected)}$"):
+        condition.read(value)
+
+
+def test_values_are_described_for_people() -> None:
+    assert [condition.expected for condition in (FACE | SCENE).values()] == [
+        "a list of 2 numbers from -1e+06 to 1e+06",
+        "one of none, round, square",
+        "a number from 20 to 60 years",
+        "a grey image of 2x4 pixels",
+        "a grey image whose pixels are the indices of 0 sky, 1 road, 2 tree",
+    ]
