@@ -30,7 +30,7 @@ from .formats.diffusers.pipeline import read_diffusers
 from .networks.build import build_network, unfilled
 from .networks.classifier import Classifier
 from .networks.exact import exact_names
-from .networks.preconditioned import Preconditioned
+from .networks.preconditioned import denoiser_of
 from .plans.schedule import NoiseSchedule
 
 __all__ = ["CLASSIFIER", "CONFIG", "SUMS", "WEIGHTS", "Checkpoint", "file_sha256", "load_checkpoint", "save_checkpoint"]
@@ -77,10 +77,8 @@ class Checkpoint:
     @cached_property
     def denoiser(self) -> nn.Module:
         """The network as plans call it: from x_t and t to the config's prediction. It shares the network's weights."""
-        if self.config.preconditioning is None:
-            return self.network
         device = next(self.network.parameters()).device
-        return Preconditioned(self.network, self.config.preconditioning, self.schedule).to(device).eval()
+        return denoiser_of(self.network, self.config.preconditioning, self.schedule).to(device).eval()
 
     @cached_property
     def weaker_version(self) -> Checkpoint | None:

@@ -24,12 +24,11 @@ LINEAR = NoiseSchedule.linear(1000)
 
 
 def abar_at(schedule: NoiseSchedule, timesteps: Sequence[float] | FloatTable) -> FloatTable:
-    """alphas_cumprod at timesteps; between them log sigma is linear."""
+    """alphas_cumprod at timesteps, which may be fractional."""
     t = np.asarray(timesteps)
     if np.issubdtype(t.dtype, np.integer):
         return np.array(schedule.alphas_cumprod[t])
-    sigma = np.exp(np.interp(t, np.arange(schedule.num_train_timesteps), np.log(schedule.sigmas)))
-    return np.array(1 / (1 + sigma**2))
+    return np.array(1 / (1 + schedule.sigma_at(t) ** 2))
 
 
 class GaussianDenoiser:
@@ -50,6 +49,7 @@ class GaussianDenoiser:
             "eps": spread * posterior,
             "x0": signal * self.s**2 * posterior,
             "v": signal * spread * (1 - self.s**2) * posterior,
+            "flow": (spread - signal * self.s**2) * posterior,
         }[self.prediction]
 
 
@@ -60,13 +60,15 @@ class Outcome(NamedTuple):
     std: float
 
 
-def follow(plan: Plan, s: float, schedule: NoiseSchedule = LINEAR) -> Outcome:
-    """Where a plan for eps ends, in float64: a recursion of mean and covariance of (x, x0_previous, x0_before)."""
-    abar = abar_at(schedule, plan.timesteps)
+def follow(plan: Plan, s: float, schedule: NoiseSchedule = LINEAR, prediction: Prediction = "eps") -> Outcome:
+    """Where a plan ends, in float64: a recursion of mean and covariance of (x, x0_previous, x0_before)."""
+    one = torch.ones((1, 1, 1, 1), dtype=torch.float64)
+    denoiser = GaussianDenoiser(schedule, s, prediction)
     mean, covariance = np.array([1.0, 0.0, 0.0]), np.diag([1.0, 0.0, 0.0])
-    for row, eps in zip(plan.table, np.sqrt(1 - abar) / (abar * s * s + 1 - abar), strict=True):
-        x0 = row[Column.X0_X] + row[Column.X0_OUT] * eps
-        x = row[Column.A] + row[Column.B] * x0 + row[Column.OUT] * eps
+    for row, t in zip(plan.table, plan.timesteps, strict=True):
+        out = float(denoiser(one, torch.tensor([t], dtype=None if isinstance(t, int) else torch.float32)))
+        x0 = row[Column.X0_X] + row[Column.X0_OUT] * out
+        x = row[Column.A] + row[Column.B] * x0 + row[Column.OUT] * out
         step = np.array([[x, row[Column.C], row[Column.D]], [x0, 0.0, 0.0], [0.0, 1.0, 0.0]])
         mean, covariance = step @ mean, step @ covariance @ step.T
         covariance[0, 0] += row[Column.S] ** 2

@@ -18,7 +18,7 @@ from model.shape import ImageSize, Shape
 from .choices import LossName, SourceName, WeightingName
 from .errors import RecipeError
 
-Timesteps = Literal["uniform", "stratified", "loss_second_moment"]
+Timesteps = Literal["uniform", "stratified", "logit_normal", "loss_second_moment"]
 Optimizer = Literal["adamw", "muon"]
 Precision = Literal["float32", "bf16", "fp16"]
 
@@ -68,14 +68,15 @@ class Recipe:
             `training.data.dataset.HELD` and spread evenly over the set, are kept for sheets then.
         guides: the folder of the model that a classifier guides, which becomes a part of it; empty for other networks.
         held_out: images that a classifier is measured on; None if there are none.
-        prediction: what the network predicts: `eps`, `x0` or `v`.
+        prediction: what the network predicts: `eps`, `x0`, `v` or `flow`.
         variance: the variance of the model's ancestral sampling. A learned one needs twice the `out_channels`, and the
             loss `hybrid` or `vlb`.
         loss: `simple`, `hybrid` or `vlb`, see `training.objective.losses.Objective`; `consistency`, see
             `training.objective.consistency`; `distillation` of the checkpoint of `init`, see
             `training.objective.distillation`; `cross_entropy` of a classifier.
         weighting: the weighting of the simple loss, see `training.objective.weightings`.
-        gamma: the parameter of the weighting; None is the published one, 5 for min_snr and 1 for p2, and 0 for sigmoid.
+        gamma: the parameter of the weighting; None is the published one, 5 for min_snr, 1 for p2 and 0.05 for flow,
+            and 0 for sigmoid.
         guidance_scale, guidance_low, guidance_high: of the teacher in a distillation; None is its own default.
         teacher_calls: the steps of the teacher that the student learns to do in one, with DDIM; 1 is the prediction.
         timesteps: the distribution that timesteps are drawn from, see `training.objective.timesteps`.

@@ -157,7 +157,7 @@ def _between_noises(query: InterpolateQuery, model: ModelInfo, depth: int) -> Pr
         raise RequestRefused("t", "Input should be at least 1 with mode ddim")
     query.only("eta", 0.0, "mode ddim")
     if query.sampler is None and query.plan is None:
-        by_karras = query.spacing is None and math.isfinite(model.schedule.sigmas[depth])
+        by_karras = query.spacing is None and (model.schedule.continuous or math.isfinite(model.schedule.sigmas[depth]))
         query = query.model_copy(update={"sampler": "dpmpp"} | ({"spacing": KARRAS} if by_karras else {}))
     params, plan = _without_noise(query, model, "mode ddim", start=depth)
     if isinstance(params.label, tuple):

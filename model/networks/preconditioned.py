@@ -1,4 +1,4 @@
-"""A network that was trained on noise levels, as a denoiser of x_t at timesteps."""
+"""A network that was trained on noise levels, or on the times of a flow, as a denoiser of x_t at timesteps."""
 
 from __future__ import annotations
 
@@ -8,11 +8,39 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..plans.flow import Flow
 from ..plans.preconditioning import Preconditioning
 from ..plans.schedule import NoiseSchedule
 from .row_linear import by_rows
 
 LAST_LABEL = 999.0  # the noise measure of `vp` at the time 1
+
+
+def denoiser_of(network: nn.Module, preconditioning: Preconditioning | None, schedule: NoiseSchedule) -> nn.Module:
+    """Returns a network as plans call it: from x_t and t to the model's prediction. It shares the weights."""
+    if isinstance(schedule, Flow):
+        return FlowDenoiser(network, schedule)
+    return network if preconditioning is None else Preconditioned(network, preconditioning, schedule)
+
+
+class FlowDenoiser(nn.Module):
+    """Calls a network of flow matching with y = x_t sqrt((1 - s)^2 + s^2) and T s, see `Flow`."""
+
+    def __init__(self, network: nn.Module, schedule: Flow) -> None:
+        super().__init__()
+        self.network = network
+        self.schedule = schedule
+
+    def forward(self, x: Tensor, t: Tensor, **told: Tensor) -> Tensor:
+        """Returns the prediction, of the shape of the network's output; the arguments are those of `Preconditioned`."""
+        scale, time = by_rows(self._scalars, t.float()[:, None]).unbind(1)
+        out: Tensor = self.network(_each(scale.to(x.dtype)) * x, time, **told)
+        return out
+
+    def _scalars(self, t: Tensor) -> Tensor:
+        """Returns the scale of y, and the time as a timestep, shape (B, 2)."""
+        s = self.schedule.time_at(t[:, 0])
+        return torch.stack([((1 - s) ** 2 + s**2).sqrt(), self.schedule.num_train_timesteps * s], dim=1)
 
 
 class Preconditioned(nn.Module):

@@ -27,7 +27,7 @@ from .prediction import Prediction, eps_from_output, x0_from_output
 from .samplers import SAMPLERS, Options, Sampler, Transition, Variance
 from .schedule import FloatTable, NoiseSchedule
 from .settings import Settings
-from .spacing import Levels, timesteps_from, visit_levels
+from .spacing import KARRAS, Levels, timesteps_from, visit_levels
 
 # Ancestral sampling with variance beta adds far too much noise on a coarse chain: FID 46 at 100 steps, where
 # fixed_small has 11 (CIFAR-10). With fewer steps than this it is refused.
@@ -117,8 +117,8 @@ def make_plan(
         schedule: the noise schedule of training.
         settings: the settings of the run, see `model.plans.settings`; None for their defaults. A run has 1..T steps, or
             1..start+1.
-        prediction: the quantity that the network predicts: the noise, the clean image, or
-            v = sqrt(abar) eps - sqrt(1-abar) x0.
+        prediction: the quantity that the network predicts: the noise, the clean image,
+            v = sqrt(abar) eps - sqrt(1-abar) x0, or the velocity of a flow, eps - x0.
         clipping: clipping of the predicted x0; None for the usual one of the mode that the settings name.
         start: the timestep where the run begins, whatever the spacing, with the others spaced over 0..start; None for
             T-1.
@@ -143,9 +143,12 @@ def make_plan(
     most = timesteps_from(schedule, start)
     if not 1 <= steps <= most:
         raise PlanError(f"must lie between 1 and {most}", "steps", got=steps)
-    if not sampler.from_pure_noise and not schedule.alphas_cumprod[most - 1]:
+    below_pure_noise = settings.spacing == KARRAS and schedule.continuous
+    if not sampler.from_pure_noise and not below_pure_noise and not schedule.alphas_cumprod[most - 1]:
         raise PlanError(
-            f"{settings.sampler} needs a little of the image at its noisy end; choose ddim for this model", "sampler"
+            f"{settings.sampler} needs a little of the image at its noisy end; choose "
+            f"{'spacing karras' if schedule.continuous else 'ddim'} for this model",
+            "sampler",
         )
     levels = visit_levels(schedule, settings.spacing, sampler.levels(steps), start=start)
     fewest = min(FIXED_LARGE_MIN_STEPS, most)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,9 @@ class NoiseSchedule:
     Raises:
         PlanError: if a beta lies outside (0, 1].
 
+    Attributes:
+        continuous: whether a formula gives the noise between timesteps, too, even beside one where it is infinite.
+
     Examples:
         >>> schedule = NoiseSchedule.linear()
         >>> schedule.num_train_timesteps
@@ -37,6 +41,7 @@ class NoiseSchedule:
     """
 
     betas: FloatTable
+    continuous: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         betas = np.array(self.betas, dtype=np.float64)
@@ -196,6 +201,7 @@ class ContinuousLinear(NoiseSchedule):
 
     beta_start: float
     beta_end: float
+    continuous: ClassVar[bool] = True
 
     @classmethod
     def of(cls, num_train_timesteps: int = 1000, beta_start: float = 1e-4, beta_end: float = 0.02) -> ContinuousLinear:

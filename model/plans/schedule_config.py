@@ -7,11 +7,13 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
+from .flow import Flow
 from .schedule import ContinuousLinear, NoiseSchedule
 from .settings import MOST_STEPS
 
 Beta = Annotated[float, Field(ge=1e-7, le=1)]
 Sigma = Annotated[float, Field(ge=1e-6, le=1e6)]
+Shift = Annotated[float, Field(ge=1e-2, le=1e2)]
 
 SCHEDULES: dict[str, Callable[..., NoiseSchedule]] = {
     "linear": NoiseSchedule.linear,
@@ -19,9 +21,16 @@ SCHEDULES: dict[str, Callable[..., NoiseSchedule]] = {
     "cosine": NoiseSchedule.cosine,
     "geometric": NoiseSchedule.geometric,
     "continuous_linear": ContinuousLinear.of,
+    "flow": Flow.of,
 }
-BETAS, SIGMAS = ("beta_start", "beta_end"), ("sigma_min", "sigma_max")
-ENDS = {"linear": BETAS, "scaled_linear": BETAS, "continuous_linear": BETAS, "geometric": SIGMAS}
+BETAS, SIGMAS, SHIFT = ("beta_start", "beta_end"), ("sigma_min", "sigma_max"), ("shift",)
+PARAMETERS = {
+    "linear": BETAS,
+    "scaled_linear": BETAS,
+    "continuous_linear": BETAS,
+    "geometric": SIGMAS,
+    "flow": SHIFT,
+}
 
 
 @dataclass(frozen=True)
@@ -34,10 +43,11 @@ class ScheduleConfig:
         beta_start, beta_end: first and last beta of the linear kinds; None for the default, and for the others.
         sigma_min, sigma_max: first and last sigma of the type `geometric`; None for the default, and for the others.
         betas: all T betas of the type `listed`, which no formula gives; None for the others.
+        shift: how far the times of the type `flow` are shifted to the noise; None for 1, and for the others.
         zero_terminal_snr: whether betas are rescaled with `NoiseSchedule.rescale_zero_terminal_snr`.
     """
 
-    type: Literal["linear", "scaled_linear", "cosine", "listed", "geometric", "continuous_linear"] = "linear"
+    type: Literal["linear", "scaled_linear", "cosine", "listed", "geometric", "continuous_linear", "flow"] = "linear"
     num_train_timesteps: Annotated[int, Field(ge=1, le=MOST_STEPS)] = 1000
     beta_start: Beta | None = None
     beta_end: Beta | None = None
@@ -45,16 +55,19 @@ class ScheduleConfig:
     betas: Annotated[tuple[Annotated[float, Field(ge=0, le=1)], ...], Field(max_length=MOST_STEPS)] | None = None
     sigma_min: Sigma | None = None
     sigma_max: Sigma | None = None
+    shift: Shift | None = None
 
     def build(self) -> NoiseSchedule:
         """Makes the schedule; raises ValueError if it does not exist with these betas or this number of timesteps."""
-        given = {name: getattr(self, name) for name in (*BETAS, *SIGMAS) if getattr(self, name) is not None}
-        if foreign := [name for name in given if name not in ENDS.get(self.type, ())]:
+        given = {name: getattr(self, name) for name in (*BETAS, *SIGMAS, *SHIFT) if getattr(self, name) is not None}
+        if foreign := [name for name in given if name not in PARAMETERS.get(self.type, ())]:
             raise ValueError(
                 f"a {self.type} schedule has no {' and no '.join(foreign)}: leave out {', '.join(foreign)}"
             )
         if (self.betas is not None) != (self.type == "listed"):
             raise ValueError("betas belong to a schedule of the type listed, and to no other")
+        if self.type == "flow" and self.zero_terminal_snr:
+            raise ValueError("a flow ends where nothing of the image is left: leave out zero_terminal_snr")
         if self.betas is None:
             schedule = SCHEDULES[self.type](self.num_train_timesteps, **given)
         elif len(self.betas) == self.num_train_timesteps:

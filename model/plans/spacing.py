@@ -187,7 +187,7 @@ def _listed_levels(schedule: NoiseSchedule, spacing: str, count: int, start: int
         raise PlanError(f"must list the {count} noise levels of the run", "spacing", got=len(timesteps))
     if any(a >= b for a, b in itertools.pairwise(timesteps)) or timesteps[-1] > last:
         raise PlanError(f"must list rising timesteps between 0 and {last if start is None else start}", "spacing")
-    if not schedule.alphas_cumprod[-1]:
+    if not schedule.alphas_cumprod[-1] and not schedule.continuous:
         raise PlanError(
             "in a list needs a little of the image at the noisy end of the schedule; choose trailing for this model",
             "spacing",
@@ -206,7 +206,7 @@ def _karras_levels(schedule: NoiseSchedule, count: int, last: int) -> Levels:
     if not 1 <= count <= last + 1:
         raise PlanError(f"must lie between 1 and {last + 1}", "steps", got=count)
     lowest, highest = schedule.sigmas[0], schedule.sigmas[last]
-    if not np.isfinite(highest):
+    if not np.isfinite(highest) and not schedule.continuous:
         raise PlanError(
             "karras needs a little of the image at its noisy end; choose trailing for this model", "spacing"
         )

@@ -8,7 +8,7 @@ Diffusion Models", section 3.1). The result of several steps of DDIM can be lear
 from collections.abc import Mapping, Sequence
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 
 from model.checkpoint import load_checkpoint
 from model.errors import CheckpointError, PlanError
@@ -57,8 +57,8 @@ class Teacher:
         self._whole = recipe.compile or not guidance.limited
         self._weights = torch.from_numpy(guidance.weights(checkpoint.schedule.sigmas)).to(device, torch.float32)
         self._null = None if checkpoint.config.weaker else recipe.num_classes
-        self._network: nn.Module = checkpoint.network
-        self._base = self._network if checkpoint.weaker is None else checkpoint.weaker
+        self._network, weaker = checkpoint.denoiser, checkpoint.weaker_version
+        self._base = self._network if weaker is None else weaker.denoiser
         if recipe.compile:
             for network in {self._network, self._base}:
                 # Of static shapes: two networks of other widths would be taken for one of any width, and fail.

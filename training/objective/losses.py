@@ -113,12 +113,14 @@ def target(schedule: NoiseSchedule, prediction: Prediction, x0: Tensor, t: Tenso
     """The output that the network should have at x_t, shape of x0.
 
     eps is the noise (Ho et al. 2020, eq. 14); v is sqrt(abar) noise - sqrt(1 - abar) x0 (Salimans & Ho 2022, section
-    4).
+    4); flow is noise - x0 (Liu et al. 2022, eq. 1).
     """
     if prediction == "eps":
         return noise
     if prediction == "x0":
         return x0
+    if prediction == "flow":
+        return noise - x0
     abar = torch.from_numpy(schedule.alphas_cumprod)[t].view(-1, 1, 1, 1)
     return abar.sqrt().to(x0) * noise - (1 - abar).sqrt().to(x0) * x0
 

@@ -58,6 +58,20 @@ class Stratified(TimestepSampler):
         return (places * self._total / count).long(), torch.ones(count)
 
 
+class LogitNormal(TimestepSampler):
+    """Draws u = (t + 1) / T with a normally distributed logit, which prefers the middle (Esser et al. 2024, eq. 19).
+
+    The mean is 0 and the deviation 1. The shift of a flow adds its logarithm to the logit of the time.
+    """
+
+    def __init__(self, num_train_timesteps: int) -> None:
+        self._total = num_train_timesteps
+
+    def draw(self, count: int, generator: Generator) -> tuple[Tensor, Tensor]:
+        u = torch.randn(count, generator=generator, dtype=torch.float64).sigmoid()
+        return (u * self._total).long().clamp(max=self._total - 1), torch.ones(count)
+
+
 class LossSecondMoment(TimestepSampler):
     """Draws in proportion to the root of the mean squared loss, once there are ten losses of every timestep.
 
@@ -94,9 +108,10 @@ class LossSecondMoment(TimestepSampler):
         self._losses, self._heard = state["losses"].clone(), state["heard"].clone()
 
 
-TIMESTEP_SAMPLERS: dict[Timesteps, type[Uniform | Stratified | LossSecondMoment]] = {
+TIMESTEP_SAMPLERS: dict[Timesteps, type[Uniform | Stratified | LogitNormal | LossSecondMoment]] = {
     "uniform": Uniform,
     "stratified": Stratified,
+    "logit_normal": LogitNormal,
     "loss_second_moment": LossSecondMoment,
 }
 

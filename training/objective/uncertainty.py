@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from model.guidance import MOST_SIGMA
 from model.plans.schedule import NoiseSchedule
 
 FEATURES = 128
@@ -27,7 +28,7 @@ class Uncertainty(nn.Module):
     def __init__(self, schedule: NoiseSchedule) -> None:
         super().__init__()
         frequencies, phases = torch.randn(FEATURES, dtype=torch.float64), torch.rand(FEATURES, dtype=torch.float64)
-        finite = np.nan_to_num(np.log(schedule.sigmas) / 4)
+        finite = np.log(np.minimum(schedule.sigmas, MOST_SIGMA)) / 4
         angles = 2 * math.pi * (torch.from_numpy(finite)[:, None] * frequencies + phases)
         self.register_buffer("features", math.sqrt(2) * angles.cos().float())
         self.linear = nn.Linear(FEATURES, 1, bias=False)

@@ -8,7 +8,7 @@ import numpy as np
 from model.plans.prediction import Prediction
 from model.plans.schedule import FloatTable, NoiseSchedule
 
-LEAST_SNR = 1e-9  # where nothing of the image is left, so that its logarithm exists
+LEAST_SNR = 1e-9  # where nothing of the image is left, so that its logarithm and its reciprocal exist
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,16 @@ def _sigmoid(schedule: NoiseSchedule, gamma: float) -> FloatTable:
     So it is multiplied by -d ln SNR / ds, with s from 0 to 1 (Kingma & Gao 2023, "Understanding Diffusion Objectives as
     the ELBO with Simple Data Augmentation"; Hoogeboom et al. 2024).
     """
-    log_snr = np.log(np.maximum(_snr(schedule), LEAST_SNR))
+    log_snr = np.log(_snr(schedule))
     slope = -schedule.num_train_timesteps * np.gradient(log_snr)
     factors: FloatTable = slope * np.exp(-np.logaddexp(0.0, log_snr - gamma))
     return factors
+
+
+def _flow(schedule: NoiseSchedule, gamma: float) -> FloatTable:
+    """An error of x0 counts 1 / s^2, as one of the velocity, with s at least gamma (Li & He 2025, "Back to Basics")."""
+    s = 1 / (1 + np.sqrt(_snr(schedule)))
+    return 1 / np.maximum(s, gamma) ** 2 / _snr(schedule)
 
 
 WEIGHTINGS = {
@@ -54,6 +60,7 @@ WEIGHTINGS = {
     "min_snr": Weighting(_min_snr, gamma=5.0),
     "p2": Weighting(_p2, gamma=1.0),
     "sigmoid": Weighting(_sigmoid, any_gamma=True),
+    "flow": Weighting(_flow, gamma=0.05),
     "learned": Weighting(),  # by `Uncertainty`
 }
 
@@ -61,7 +68,8 @@ WEIGHTINGS = {
 def weights(schedule: NoiseSchedule, prediction: Prediction, weighting: str, gamma: float | None = None) -> FloatTable:
     """Returns the factors of the mean squared error at all timesteps, shape (T,), float64.
 
-    An error d of x0 is one of d sqrt(SNR) of eps, and of d / sqrt(1 - abar) of v, and counts the same.
+    An error d of x0 is one of d sqrt(SNR) of eps, of d sqrt(1 + SNR) of v and of d (1 + sqrt(SNR)) of flow, and counts
+    the same.
 
     Args:
         weighting: a key of `WEIGHTINGS`.
@@ -71,12 +79,19 @@ def weights(schedule: NoiseSchedule, prediction: Prediction, weighting: str, gam
     if chosen.of_eps is None:
         return np.ones(schedule.num_train_timesteps)
     of_eps = chosen.of_eps(schedule, chosen.gamma if gamma is None else gamma)
-    if prediction == "eps":
-        return of_eps
-    return of_eps * (_snr(schedule) if prediction == "x0" else schedule.alphas_cumprod)
+    snr = _snr(schedule)
+    match prediction:
+        case "eps":
+            return of_eps
+        case "x0":
+            return of_eps * snr
+        case "v":
+            return of_eps * snr / (1 + snr)
+        case "flow":
+            return of_eps * snr / (1 + np.sqrt(snr)) ** 2
 
 
 def _snr(schedule: NoiseSchedule) -> FloatTable:
-    """Returns the signal-to-noise ratio abar / (1 - abar) at all timesteps, shape (T,)."""
-    ratio: FloatTable = schedule.alphas_cumprod / (1 - schedule.alphas_cumprod)
+    """Returns the signal-to-noise ratio abar / (1 - abar) at all timesteps, shape (T,), and at least LEAST_SNR."""
+    ratio: FloatTable = np.maximum(schedule.alphas_cumprod / (1 - schedule.alphas_cumprod), LEAST_SNR)
     return ratio

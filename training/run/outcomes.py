@@ -16,6 +16,7 @@ from model.errors import CheckpointError
 from model.folders.config import ModelConfig
 from model.images import from_levels
 from model.networks.classifier import Classifier
+from model.networks.preconditioned import denoiser_of
 from model.plans.schedule import NoiseSchedule
 from model.sampling import sample
 
@@ -64,7 +65,7 @@ class ImageModel:
     def samples(self, seeds: Sequence[int] = SHEET_SEEDS) -> Tensor:
         """Images of the served average, with the recipe's default sampler; all classes and held conditions in turn."""
         trainer, config = self._trainer, self._config({})
-        network, device = trainer.emas[0].network, trainer.device
+        network, device = denoiser_of(trainer.emas[0].network, None, trainer.schedule), trainer.device
         classes = trainer.recipe.num_classes
         told = {}
         if classes:

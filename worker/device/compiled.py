@@ -57,7 +57,9 @@ def folder_of(config: ModelConfig, root: Path) -> Path:
 
 
 def _denoiser(config: ModelConfig) -> dict[str, Any]:
-    """Returns what else the code of a preconditioned network depends on."""
+    """Returns what else the code of a network depends on that is not called with x_t and t themselves."""
+    if config.schedule.type == "flow":
+        return {"schedule": vars(config.schedule)}
     if config.preconditioning is None:
         return {}
     return {"preconditioning": vars(config.preconditioning), "timesteps": config.schedule.num_train_timesteps}

@@ -36,7 +36,7 @@ NETWORK_BOUNDS = {
     **{name: _UNET[name] for name in ("in_channels", "out_channels", "freq_shift", "norm_eps", "dropout")},
 }
 SCHEDULER_BOUNDS = {
-    **{name: _SCHEDULE[name] for name in ("num_train_timesteps", "beta_start", "beta_end")},
+    **{name: _SCHEDULE[name] for name in ("num_train_timesteps", "beta_start", "beta_end", "shift")},
     "clip_sample_range": _CLIPPING["bound"],
     "sample_max_value": _CLIPPING["bound"],
     "dynamic_thresholding_ratio": _CLIPPING["quantile"],

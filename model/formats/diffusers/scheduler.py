@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Collection, Mapping
 from typing import Any
 
+import numpy as np
+
 from model.errors import CheckpointError
 from model.folders.config import ModelConfig
 
@@ -15,6 +17,17 @@ SCHEDULERS = (
     *("EulerAncestralDiscreteScheduler", "EulerDiscreteScheduler", "HeunDiscreteScheduler"),
     *("KDPM2AncestralDiscreteScheduler", "KDPM2DiscreteScheduler", "LMSDiscreteScheduler", "PNDMScheduler"),
 )
+# Of flow matching, with a UNet2DModel that predicts the velocity. Its other fields must have the values of FLOW_FIELDS.
+FLOW, FLOW_STEPS = "FlowMatchEulerDiscreteScheduler", 28
+FLOW_FIELDS: dict[str, Any] = {
+    "use_dynamic_shifting": False,
+    "invert_sigmas": False,
+    "shift_terminal": None,
+    "use_karras_sigmas": False,
+    "use_exponential_sigmas": False,
+    "use_beta_sigmas": False,
+    "stochastic_sampling": False,
+}
 BETA_SCHEDULES = {"linear": "linear", "scaled_linear": "scaled_linear", "squaredcos_cap_v2": "cosine"}
 PREDICTIONS = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}
 SPACINGS = ("leading", "linspace", "trailing")
@@ -70,8 +83,10 @@ def scheduler_from_diffusers(content: Mapping[str, Any]) -> dict[str, Any]:
         CheckpointError: if we have no such scheduler; the message names the field at fault.
     """
     kind = content.get("_class_name")
+    if kind == FLOW:
+        return _flow_from_diffusers(content)
     if kind not in SCHEDULERS:
-        raise _refusal(f"{kind!r} is not supported; supported are {', '.join(SCHEDULERS)}")
+        raise _refusal(f"{kind!r} is not supported; supported are {', '.join((*SCHEDULERS, FLOW))}")
     if content.get("predict_epsilon") is False:
         raise _refusal("predict_epsilon is false, which diffusers ignores; write prediction_type sample instead")
     if (variance_type := content.get("variance_type")) in MISCOMPUTED:
@@ -92,6 +107,7 @@ def scheduler_from_diffusers(content: Mapping[str, Any]) -> dict[str, Any]:
 
 def scheduler_to_diffusers(config: ModelConfig) -> dict[str, Any]:
     """Returns the scheduler_config.json of a DDPMScheduler for a model that draws noise, else that of a DDIMScheduler.
+    Of a flow it is that of a FlowMatchEulerDiscreteScheduler.
 
     diffusers' pipelines for unconditional images have these two of our samplers; the others are their solvers of higher
     order. The config lacks the arguments that diffusers takes per call: the number of steps, the eta of DDIM, and
@@ -105,6 +121,13 @@ def scheduler_to_diffusers(config: ModelConfig) -> dict[str, Any]:
         raise CheckpointError(f"diffusers has no equivalent of variance {config.variance}")
     if config.network.out_channels != config.channels and config.variance != "learned_range":
         raise CheckpointError(f"diffusers has no equivalent of variance {config.variance} with a learned variance")
+    if schedule.type == "flow" and config.prediction == "flow":
+        shift = 1.0 if schedule.shift is None else schedule.shift
+        return {"_class_name": FLOW, "num_train_timesteps": schedule.num_train_timesteps, "shift": shift}
+    if "flow" in (schedule.type, config.prediction):
+        raise CheckpointError(
+            f"diffusers has no equivalent of prediction {config.prediction} with a schedule of the type {schedule.type}"
+        )
     if defaults.spacing not in SPACINGS:
         raise CheckpointError(f"diffusers has no equivalent of spacing {defaults.spacing}")
     noisy = defaults.sampler == "ddpm" or (defaults.sampler == "dpmpp" and defaults.eta > 0)
@@ -130,6 +153,30 @@ def scheduler_to_diffusers(config: ModelConfig) -> dict[str, Any]:
     if schedule.type != "cosine":
         content |= {"beta_start": float(betas[0]), "beta_end": float(betas[-1])}
     return content
+
+
+def _flow_from_diffusers(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what `scheduler_from_diffusers` does, with the timesteps that the scheduler visits by default.
+
+    Its list is evenly spaced down to the time of the first timestep, which it shifts before and after, so it ends above
+    that timestep.
+    """
+    for name, value in FLOW_FIELDS.items():
+        if content.get(name, value) != value:
+            raise _refusal(f"{name} must be {value}, not {content[name]!r}")
+    total, shift = content.get("num_train_timesteps", 1000), content.get("shift", 1.0)
+    if shift < 1:
+        raise _refusal(f"shift must be at least 1, not {shift}")
+    last = shift / (1 + (shift - 1) / total) - 1
+    timesteps = np.linspace(last, total - 1, min(FLOW_STEPS, total))
+    spacing = "at:" + ",".join(f"{t:.6f}" for t in timesteps)
+    return {
+        "schedule": {"type": "flow", "num_train_timesteps": total, "shift": shift},
+        "prediction": "flow",
+        "variance": "fixed_small",
+        "clip": {"mode": "none"},
+        "defaults": {"sampler": "euler", "steps": len(timesteps), "spacing": spacing},
+    }
 
 
 def _schedule(content: Mapping[str, Any]) -> dict[str, Any]:

@@ -163,7 +163,7 @@ def test_a_classifier_needs_the_squares_that_it_was_trained_on() -> None:
         ({"parameters": -1}, "parameters must be a whole number between 0 and 1e+12, got -1"),
         (
             {"schedule": {"type": "sigmoid"}},
-            "schedule.type: Input should be 'linear', 'scaled_linear', 'cosine', 'listed', 'geometric' or",
+            "schedule.type: Input should be 'linear', 'scaled_linear', 'cosine', 'listed', 'geometric', ",
         ),
         ({"schedule": {"type": "listed"}}, "betas belong to a schedule of the type listed, and to no other"),
         ({"schedule": {"betas": [0.1]}}, "betas belong to a schedule of the type listed, and to no other"),
@@ -212,7 +212,7 @@ def test_a_classifier_needs_the_squares_that_it_was_trained_on() -> None:
             "timesteps must be a whole number between 1 and 10000, got 0",
         ),
         ({"schedule": {"num_train_timesteps": "many"}}, "num_train_timesteps must be a whole number"),
-        ({"prediction": "noise"}, "prediction: Input should be 'eps', 'x0' or 'v', got 'noise'"),
+        ({"prediction": "noise"}, "prediction: Input should be 'eps', 'x0', 'v' or 'flow', got 'noise'"),
         ({"variance": "sloppy"}, "variance: Input should be"),
         ({"defaults": {"steps": 201}}, "steps must lie between 1 and 200, got 201"),
         ({"defaults": {"sampler": "nosuch", "steps": 9}}, "defaults.sampler: Input should be 'ddpm', 'ddim', "),

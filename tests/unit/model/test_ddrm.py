@@ -14,6 +14,7 @@ from model.ddrm import Restoration, make_restoration
 from model.images import from_levels, to_uint8
 from model.operators import Blur, Colorization, Inpainting, Operator, SuperResolution, gaussian_kernel, uniform_kernel
 from model.plans.clipping import Clipping
+from model.plans.flow import Flow
 from model.plans.plan import Column
 from model.plans.restoration import ETA
 from model.rng import draw_noise, image_generator
@@ -157,6 +158,14 @@ def test_it_agrees_with_a_measurement_without_noise(name: str) -> None:
     torch.testing.assert_close(operator.read(operator.apply(restored)), operator.read(y), rtol=0, atol=1e-3)
     if name not in ("gaussian", "uniform"):  # whose weakest coordinates are left to the network
         torch.testing.assert_close(operator.apply(restored), y, rtol=0, atol=2e-6)
+
+
+def test_a_flow_agrees_with_a_measurement_from_pure_noise_on() -> None:
+    """Its runs begin where sigma is infinite."""
+    schedule, y = Flow.of(1000), OPERATORS["half"].apply(picture())
+    made = make_restoration(schedule, OPERATORS["half"], y, sigma=0.0, steps=10, spacing="trailing", prediction="flow")
+    restored = restore(made, GaussianDenoiser(schedule, prediction="flow"), SHAPE)
+    torch.testing.assert_close(OPERATORS["half"].apply(restored), y, rtol=0, atol=2e-6)
 
 
 def test_what_is_not_measured_follows_the_plan_alone() -> None:

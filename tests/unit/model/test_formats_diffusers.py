@@ -31,6 +31,8 @@ from tests.unet2d import NATIVE, TINY, assert_same_forward, awake, their_network
 diffusers = pytest.importorskip("diffusers")
 pytestmark = pytest.mark.usefixtures("one_thread")
 
+FLOW = {"_class_name": "FlowMatchEulerDiscreteScheduler"}
+
 
 @pytest.mark.parametrize(
     ("name", "value", "reason"),
@@ -107,6 +109,11 @@ def test_a_network_that_cannot_be_had_is_refused_by_name(folder: Path, name: str
         ({"rescale_betas_zero_snr": True}, "prediction eps gives no x0 where no image is left"),
         ({"thresholding": True, "dynamic_thresholding_ratio": 0}, "quantile of clipping must lie in (0, 1]"),
         ({"num_train_timesteps": "many"}, "num_train_timesteps must be a whole number"),
+        ({**FLOW, "use_dynamic_shifting": True}, "use_dynamic_shifting must be False, not True"),
+        ({**FLOW, "invert_sigmas": True}, "invert_sigmas must be False, not True"),
+        ({**FLOW, "shift_terminal": 0.1}, "shift_terminal must be None, not 0.1"),
+        ({**FLOW, "shift": 0.5}, "shift must be at least 1, not 0.5"),
+        ({**FLOW, "shift": 1000.0}, "shift must be a number between 0.01 and 100, got 1000.0"),
     ],
     ids=str,
 )
@@ -311,6 +318,8 @@ V: dict[str, Any] = {"prediction_type": "v_prediction"}  # DDIM with a random ne
         diffusers.DDIMScheduler(**LONG, rescale_betas_zero_snr=True, **V),
         pytest.param(diffusers.DPMSolverMultistepScheduler(**LONG, **V), marks=pytest.mark.slow),
         diffusers.DPMSolverMultistepScheduler(**LONG, thresholding=True),
+        diffusers.FlowMatchEulerDiscreteScheduler(),
+        diffusers.FlowMatchEulerDiscreteScheduler(200, shift=3.0),
     ],
     ids=lambda scheduler: type(scheduler).__name__,
 )
@@ -321,7 +330,7 @@ def test_the_pictures_are_the_same(tmp_path: Path, scheduler: Any) -> None:
     pipeline = save_pipeline(tmp_path / "model", network, scheduler)
     checkpoint = load_checkpoint(tmp_path / "model")
     plan = checkpoint.config.plan(checkpoint.schedule)
-    mine = sample(plan, checkpoint.network, shape=checkpoint.config.shape, seeds=[7, 8])
+    mine = sample(plan, checkpoint.denoiser, shape=checkpoint.config.shape, seeds=[7, 8])
     generators = [torch.Generator().manual_seed(seed) for seed in (7, 8)]
     arguments = {"generator": generators, "num_inference_steps": len(plan), "output_type": "np"}
     theirs = torch.from_numpy(pipeline(batch_size=2, **arguments).images).permute(0, 3, 1, 2)
@@ -430,6 +439,12 @@ WRITTEN_TOO: dict[str, dict[str, Any]] = {
         "defaults": SamplerDefaults("ddpm", 50, "leading"),
         "clip": Clipping("dynamic", 2.0, 0.9, keep_eps=True),
     },
+    "flow": {
+        "schedule": ScheduleConfig("flow", 55, shift=1.0),
+        "prediction": "flow",
+        "clip": Clipping("none"),
+        "defaults": SamplerDefaults("euler", 28, "at:" + ",".join(f"{2 * i:.6f}" for i in range(28))),
+    },
     "four channels": {"network": dataclasses.replace(NATIVE, in_channels=4, out_channels=4), "channels": 4},
 }
 
@@ -444,7 +459,7 @@ def test_what_is_written_is_what_diffusers_reads(tmp_path: Path, name: str) -> N
     shape = checkpoint.config.shape
     assert_same_forward(checkpoint.network, pipeline.unet, 8, channels=shape.channels)
     plan = checkpoint.config.plan(checkpoint.schedule)
-    mine = sample(plan, checkpoint.network, shape=shape, seeds=[7])
+    mine = sample(plan, checkpoint.denoiser, shape=shape, seeds=[7])
     arguments = {"generator": torch.Generator().manual_seed(7), "num_inference_steps": len(plan)}
     theirs = torch.from_numpy(pipeline(**arguments, output_type="np").images).permute(0, 3, 1, 2)
     mine = (mine / 2 + 0.5).clamp(0, 1)
@@ -495,6 +510,7 @@ def test_written_sums_are_checked(tmp_path: Path) -> None:
         ({"network": dataclasses.replace(NATIVE, out_channels=6)}, "variance fixed_small with a learned variance"),
         ({"variance": "learned"}, "variance learned"),
         ({"defaults": SamplerDefaults("ddim", 50, "quad")}, "spacing quad"),
+        ({"prediction": "flow"}, "prediction flow with a schedule of the type scaled_linear"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -96,6 +96,18 @@ def test_the_teacher_is_guided_away_from_what_it_says_without_a_label(labelled: 
     assert torch.allclose(teacher(x, t, labels=labels), base + 2.5 * (out - base), atol=1e-6)
 
 
+def test_a_teacher_of_a_flow_is_called_on_its_path(tmp_path: Path) -> None:
+    flow = (*LABELLED, "schedule.type=flow", "prediction=flow")
+    config = recipe(*flow).model_config({})
+    save_checkpoint(tmp_path / "flow", config, network(config, 0), dtype=torch.float32)
+    teacher = Teacher(student(tmp_path / "flow", *flow, "guidance_scale=2.5"), tuple("abcde"), CPU)
+    denoiser = load_checkpoint(tmp_path / "flow").denoiser
+    x, t, _ = batch()
+    labels = torch.tensor([0, 3, 4, 1])
+    out, base = denoiser(x, t, labels=labels), denoiser(x, t, labels=torch.full((4,), 5))
+    assert torch.allclose(teacher(x, t, labels=labels), base + 2.5 * (out - base), atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("given", "scale"), [((), 1.5), (("guidance_scale=3.0",), 3.0), (("guidance_scale=1.0",), 1.0)]
 )
@@ -171,7 +183,7 @@ def test_an_interval_that_teaches_nothing_is_refused(with_weaker: Path, asked: t
         Teacher(student(with_weaker, *asked), None, CPU)
 
 
-@pytest.mark.parametrize("prediction", ["v", "x0"])
+@pytest.mark.parametrize("prediction", ["v", "x0", "flow"])
 @pytest.mark.parametrize("calls", [2, 4])
 def test_a_student_without_error_arrives_where_the_teachers_steps_do(prediction: Prediction, calls: int) -> None:
     """The oracle is the plain loop over the part of the teacher's plan that one step of the student replaces."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from model import NoiseSchedule, make_plan
 from model.forward_process import q_sample
+from model.plans.flow import Flow
 from model.plans.plan import Column, Prediction
 from training.objective.cross_entropy import CrossEntropy
 from training.objective.losses import Objective, target
@@ -30,7 +31,7 @@ def weights(schedule: NoiseSchedule, predicted: Prediction, name: str, t: Tensor
     return torch.from_numpy(weights_of(schedule, predicted, name, gamma)[t]).float()
 
 
-@pytest.mark.parametrize("prediction", ["eps", "x0", "v"])
+@pytest.mark.parametrize("prediction", ["eps", "x0", "v", "flow"])
 @pytest.mark.parametrize("t", [0, 50, 500, 999])
 def test_a_network_that_hits_its_target_gives_the_image_back(prediction: Prediction, t: int) -> None:
     """Trainer and sampler mean the same by a prediction: the plan's first line undoes the target."""
@@ -48,14 +49,16 @@ def test_min_snr_weights_of_eps_are_the_published_ones() -> None:
     assert weights(SCHEDULE, "eps", "min_snr", t).tolist() == pytest.approx([0.0005, 0.1549, 0.5857, 1.0], abs=5e-5)
 
 
-@pytest.mark.parametrize("weighting", ["min_snr", "p2", "sigmoid"])
+@pytest.mark.parametrize("weighting", ["min_snr", "p2", "sigmoid", "flow"])
 def test_weights_count_the_same_error_alike_whatever_is_predicted(weighting: str) -> None:
-    """An error d of x0 is an error d sqrt(SNR) of eps and d / sqrt(1 - abar) of v."""
+    """An error d of x0 is an error d sqrt(SNR) of eps, d / sqrt(1 - abar) of v and d / s of flow."""
     t = torch.arange(0, 1000, 37)
     abar = torch.from_numpy(SCHEDULE.alphas_cumprod)[t]
     of_x0 = weights(SCHEDULE, "x0", weighting, t, 0.5).double()
     assert torch.allclose(of_x0, weights(SCHEDULE, "eps", weighting, t, 0.5) * (abar / (1 - abar)), rtol=1e-5)
     assert torch.allclose(of_x0, weights(SCHEDULE, "v", weighting, t, 0.5) / (1 - abar), rtol=1e-5)
+    s = (1 - abar).sqrt() / ((1 - abar).sqrt() + abar.sqrt())
+    assert torch.allclose(of_x0, weights(SCHEDULE, "flow", weighting, t, 0.5) / s**2, rtol=1e-5)
 
 
 def test_p2_weights_of_eps_are_their_formula() -> None:
@@ -97,11 +100,25 @@ def test_a_learned_weighting_finds_the_loss_of_each_noise_level() -> None:
     assert losses.error.tolist() == pytest.approx((size**2).tolist(), rel=1e-4)
 
 
-@pytest.mark.parametrize("weighting", ["min_snr", "p2", "sigmoid"])
-@pytest.mark.parametrize("prediction", ["eps", "x0", "v"])
+def test_flow_weights_of_an_image_are_those_of_the_velocity() -> None:
+    """1 / s^2, with s of at least 0.05 (Li & He 2025), also at the time 1; of the velocity itself 1."""
+    schedule, t = Flow.of(1000), torch.tensor([9, 49, 499, 998, 999])
+    assert weights(schedule, "x0", "flow", t).tolist() == pytest.approx([400, 400, 4, 1 / 0.999**2, 1], rel=1e-4)
+    assert weights(schedule, "flow", "flow", t).tolist() == pytest.approx([0.04, 1, 1, 1, 1], rel=1e-4)
+
+
+@pytest.mark.parametrize("weighting", ["min_snr", "p2", "sigmoid", "flow"])
+@pytest.mark.parametrize("prediction", ["eps", "x0", "v", "flow"])
 def test_weights_are_finite_where_nothing_of_the_image_is_left(weighting: str, prediction: Prediction) -> None:
     schedule = SCHEDULE.rescale_zero_terminal_snr()
     assert torch.isfinite(weights(schedule, prediction, weighting, torch.tensor([0, 998, 999]))).all()
+
+
+def test_a_learned_weighting_is_finite_there_too() -> None:
+    objective = Objective(Flow.of(10), prediction="flow", variance="fixed_small", loss="simple", weighting="learned")
+    assert objective.uncertainty is not None
+    nn.init.ones_(objective.uncertainty.get_parameter("linear.weight"))
+    assert torch.isfinite(objective.uncertainty(torch.arange(10))).all()
 
 
 def test_uniform_weights_are_one() -> None:

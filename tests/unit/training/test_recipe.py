@@ -58,7 +58,7 @@ def test_overrides_are_typed_and_reach_into_tables() -> None:
         ("max_steps=true", "max_steps: .* integer, got True"),
         ("max_steps=0", "max_steps must be greater than 0"),
         ("ema_decay=1.0", "ema_decay must be at least 0 and less than 1"),
-        ("prediction=noise", "prediction: .* 'eps', 'x0' or 'v', got 'noise'"),
+        ("prediction=noise", "prediction: .* 'eps', 'x0', 'v' or 'flow', got 'noise'"),
         ("data.source=web", r"data\.source: .* 'faces', 'folder', 'zip'"),
         ("network.channel_mult=2", r"network\.channel_mult: .* tuple, got 2"),
         ("network=3", r"network must be a table of in_channels, .*got 3"),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
-from training.objective.timesteps import HISTORY, UNIFORM_SHARE, LossSecondMoment, Stratified, Uniform
+from training.objective.timesteps import HISTORY, UNIFORM_SHARE, LogitNormal, LossSecondMoment, Stratified, Uniform
 
 LOSSES = torch.tensor([8.0, 1.0, 0.5, 0.0])
 
@@ -34,6 +36,16 @@ def test_stratified_timesteps_hold_one_of_every_part_and_each_image_s_is_uniform
     of_first = torch.stack([t[0] for t, _ in drawn])
     assert (torch.bincount(of_first // 125, minlength=8) - 125).abs().max() < 5 * 11  # of a binomial's deviation
     assert len(set(torch.cat([t for t, _ in drawn]).tolist())) > 990
+
+
+def test_the_logit_of_a_logit_normal_timestep_is_standard_normal() -> None:
+    """Shares of the timesteps up to (t + 1) / T = sigmoid(z), against the normal distribution; none is out of range."""
+    t, weights = LogitNormal(1000).draw(20_000, torch.Generator().manual_seed(0))
+    assert torch.equal(weights, torch.ones(20_000))
+    assert 0 <= int(t.min()) <= int(t.max()) < 1000
+    for z in (-2.0, -1.0, 0.0, 0.5, 2.0):
+        share, expected = (t < 1000 / (1 + math.exp(-z))).double().mean(), 0.5 * (1 + math.erf(z / math.sqrt(2)))
+        assert float(share) == pytest.approx(expected, abs=5 * math.sqrt(0.25 / 20_000))
 
 
 def test_until_every_timestep_has_been_heard_they_are_alike() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from model import save_checkpoint
+from model import Checkpoint, sample, save_checkpoint
 from model.networks.build import build_network
 from training.data.batches import Batches
 from training.data.dataset import Dataset
@@ -275,6 +275,25 @@ def test_labels_are_dropped_image_by_image() -> None:
     assert abs(float((labels == 5).float().mean()) - 0.5) < 0.15
     mixed = [part for part in seen if 0 < int((part == 5).sum()) < len(part)]
     assert len(mixed) > 25
+
+
+def test_a_flow_is_trained_on_its_path_and_drawn_as_it_is_served() -> None:
+    """Its network is given times 1000 s, shifted, of images less noisy the smaller s; a sheet is the model's images."""
+    recipe = tiny("schedule.type=flow", "schedule.shift=3", "prediction=flow", "timesteps=logit_normal")
+    it = trainer(recipe)
+    seen: list[tuple[torch.Tensor, ...]] = []
+    handle = it.network.register_forward_pre_hook(lambda module, args: seen.append(args))
+    step = next(it.steps())
+    handle.remove()
+    ((y, time),) = seen
+    s = 3 * (step.t + 1) / (1000 + 2 * (step.t + 1))
+    assert torch.allclose(time, 1000 * s.float())
+    clearest = int(s.argmin())
+    assert float(y[clearest].abs().max()) < 1 + 5 * float(s[clearest])
+    config = recipe.model_config({})
+    model = Checkpoint("m", config, it.emas[0].network, config.schedule.build(), "")
+    images = sample(config.plan(model.schedule), model.denoiser, shape=config.shape, seeds=[3, 4])
+    assert torch.equal(ImageModel(it).samples([3, 4]), images)
 
 
 @pytest.mark.slow
