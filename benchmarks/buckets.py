@@ -1,4 +1,4 @@
-"""The runner alone, in this process: how fast each batch size is, and which sizes agree bit for bit."""
+"""The runner alone, in this process: the speed of each batch size, and the sizes that agree bit for bit."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class Bucket:
 
     Attributes:
         rate: image-steps a second.
-        call_ms: time of a network call.
-        between_ms: time from the end of a call to the begin of the next.
-        share: share of the time inside the network.
+        call_ms: milliseconds of a network call.
+        between_ms: milliseconds from the end of a call to the start of the next one.
+        share: the share of the time inside the network.
     """
 
     size: int
@@ -36,7 +36,7 @@ class Bucket:
 
 
 def measure_buckets(folder: Path, device: str, seconds: float) -> dict[str, Any]:
-    """Image-steps a second by batch size, each for so long, and the sizes that exact mode would use."""
+    """Measures each batch size for `seconds`, and returns the sizes that exact mode would use, too."""
     where = torch.device(device)
     slots = CPU_SLOTS if where.type == "cpu" else GPU_SLOTS  # the same for both: each would choose its own
     exact = Runner(load_checkpoint(folder), device=where, slots=slots, exact=True).buckets

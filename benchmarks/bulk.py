@@ -1,4 +1,4 @@
-"""Many images with one command: what a server costs compared with the command alone, and whether others notice."""
+"""Many images with one command: what a server costs compared with the command alone, and what other clients notice."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from . import machine, stack
 from .models import copy_model
 from .report import Bar, Report, quantile, say, show
 
-PAUSE = 0.5  # seconds between two requests of somebody who looks at each image
-FIRST_PARTS = 4  # of the file are there before somebody else asks
+PAUSE = 0.5  # seconds between two requests of a user who looks at each image
+FIRST_PARTS = 4  # of the file exist before another client asks
 
 
 def main(
-    images: Annotated[int, typer.Option("-n", help="Images of a file.")] = 10_000,
+    images: Annotated[int, typer.Option("-n", help="Number of images in a file.")] = 10_000,
     steps: Annotated[int, typer.Option(help="Network calls for each image.")] = 4,
-    requests: Annotated[int, typer.Option(help="Requests for one image, idle and meanwhile.")] = 60,
+    requests: Annotated[int, typer.Option(help="Requests for one image, of the idle server and meanwhile.")] = 60,
     model: Annotated[Path, typer.Option(help="A checkpoint's folder.")] = Path("checkpoints/fashion32"),
-    cores: Annotated[int, typer.Option(min=1, help="That everything shares.")] = 2,
+    cores: Annotated[int, typer.Option(min=1, help="Cores that everything shares.")] = 2,
     out: Annotated[Path, typer.Option(help="JSON file.")] = Path("var/bench-bulk.json"),
 ) -> None:
-    """Draws the same file here and on a server with one worker, and asks for single images meanwhile; ten minutes."""
+    """Draws the same file without and with a server of one worker, and times single images meanwhile; ten minutes."""
     machine.warn_if_busy()
     machine.use_cores(cores)
     report = Report(out, {"images": images, "steps": steps, "requests": requests, "model": str(model)})
@@ -62,7 +62,7 @@ def main(
 
 
 def _seconds(command: list[str], out: Path, model: Path) -> float:
-    """Returns how long the whole command takes, with its start."""
+    """Returns the seconds that the whole command takes, its start included."""
     began = time.perf_counter()
     environment = {**stack.ENVIRONMENT, "DIFUSO_MODELS_DIR": str(model.parent)}
     subprocess.run([*command, "--seed", "0", "--out", str(out)], env=environment, check=True)
@@ -70,7 +70,7 @@ def _seconds(command: list[str], out: Path, model: Path) -> float:
 
 
 def _waits(url: str, count: int) -> list[float]:
-    """Returns the milliseconds that each of so many single images takes."""
+    """Returns the milliseconds that each of `count` single images takes."""
     found = []
     with httpx.Client(base_url=url, timeout=60) as client:
         for seed in range(count):
@@ -82,7 +82,7 @@ def _waits(url: str, count: int) -> list[float]:
 
 
 def _waits_during(command: list[str], out: Path, url: str, count: int) -> list[float]:
-    """Returns what single images take while a command draws on the same server; the seeds are new to the server."""
+    """Returns the times of single images while a command draws on the same server, with seeds new to the server."""
     process = subprocess.Popen([*command, "--seed", "1000000", "--out", str(out)], env=stack.ENVIRONMENT)
     parts = out.with_name(f"{out.name}.parts")
     while len(list(parts.glob("[0-9]*.npy"))) < FIRST_PARTS:

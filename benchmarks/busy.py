@@ -1,6 +1,6 @@
-"""A worker that is busy, and what its own counters say of it.
+"""A busy worker, as its own counters show it.
 
-Windows begin and end where a network call ends: a call may take seconds, and half a one would falsify the share.
+Windows begin and end where a network call ends. A call may take seconds, and half a call would falsify the share.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import httpx
 
 from .stack import Difuso
 
-IMAGES = 32  # in each job; as many as a worker on a GPU has slots
+IMAGES = 32  # images in each job; as many as a worker on a GPU has slots
 POLL_SECONDS = 0.01
 STEP_SECONDS = 120.0  # a network call that takes longer hangs
 NAMES = ("denoise_step_seconds_count", "denoise_step_seconds_sum", "image_steps_total")
@@ -36,12 +36,12 @@ class Counters:
 
 @dataclass(frozen=True)
 class Window:
-    """What a worker did in a span of time.
+    """A worker's work in a span of time.
 
     Attributes:
-        share: of the time inside the network.
+        share: the share of the time inside the network.
         rate: image-steps a second.
-        rows: images in a network call, on average.
+        rows: the mean number of images in a network call.
     """
 
     seconds: float
@@ -52,7 +52,7 @@ class Window:
 
 
 def measure(difuso: Difuso, seconds: float) -> Window:
-    """Watches a busy worker for at least so long, and at least two network calls."""
+    """Watches a busy worker for at least `seconds` and at least two network calls."""
     with httpx.Client(timeout=10) as client:
         begin = _after_step(client, difuso)
         time.sleep(seconds)
@@ -64,7 +64,7 @@ def measure(difuso: Difuso, seconds: float) -> Window:
 
 @contextmanager
 def work_for(difuso: Difuso, seconds: float) -> Iterator[list[str]]:
-    """Gives the worker so much to do that its batch is full all that time; yields the jobs' ids, cancelled after."""
+    """Keeps the worker's batch full for `seconds`; yields the ids of the jobs, and cancels them in the end."""
     with httpx.Client(base_url=difuso.url, timeout=30) as client:
         model = _model(client)
         steps = min(model["num_train_timesteps"], 1000)
@@ -100,7 +100,7 @@ def _wait_for(client: httpx.Client, job_id: str, state: str) -> None:
 
 
 def _after_step(client: httpx.Client, difuso: Difuso) -> Counters:
-    """The counters as soon as one more network call has ended."""
+    """Returns the counters as soon as one more network call has ended."""
     first = _read(client, difuso)
     deadline = time.monotonic() + STEP_SECONDS
     while (now := _read(client, difuso)).calls == first.calls:

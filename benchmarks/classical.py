@@ -1,4 +1,4 @@
-"""What is done without a network: denoisers tuned on other pictures for each noise level, and filters that enlarge."""
+"""Ways without a network: denoisers that are tuned on other images for each noise level, and filters that enlarge."""
 
 from __future__ import annotations
 
@@ -17,27 +17,28 @@ Images = Sequence[ImageArray]
 
 
 class Denoiser(Protocol):
-    """Takes the noise out of a picture, uint8 (H, W, 3)."""
+    """Removes the noise from an image, uint8 of shape (H, W, 3)."""
 
     def __call__(self, noisy: ImageArray) -> ImageArray: ...
 
 
 def psnr(image: ImageArray, truth: ImageArray) -> float:
-    """Peak signal-to-noise ratio in dB of pictures in 0..255; infinite where they are equal."""
+    """Returns the peak signal-to-noise ratio in dB of images in 0..255; infinite where they are equal."""
     error = np.square(image.astype(np.float64) - truth).mean()
     return float(10 * np.log10(255**2 / error)) if error else float("inf")
 
 
 def resized(image: ImageArray, size: int, way: str) -> ImageArray:
-    """The picture as a square of `size` pixels a side, by a filter of Pillow such as `lanczos`."""
+    """Returns the image as a square of `size` pixels a side, by a filter of Pillow such as `lanczos`."""
     return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling[way.upper()]))
 
 
 def tuned_denoisers(noisy: Images, clean: Images, sigma: float) -> dict[str, tuple[Denoiser, dict[str, Any]]]:
-    """Each with the settings, among many, that do best on these pictures.
+    """Returns each denoiser with the settings, of many, that do best on these images.
 
-    Non-local means (Buades et al. 2005); wavelet shrinkage (Chang et al. 2000), averaged over shifts (Coifman and
-    Donoho 1995); total variation (Chambolle 2004). Not BM3D, whose licence is for non-commercial use only.
+    They are non-local means (Buades et al. 2005), wavelet shrinkage (Chang et al. 2000), averaged over shifts (Coifman
+    and Donoho 1995), and total variation (Chambolle 2004). BM3D, whose licence is
+    for non-commercial use only, is left out.
     """
     grids: dict[str, tuple[Any, dict[str, Sequence[Any]]]] = {
         "non-local means": (

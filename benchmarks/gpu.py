@@ -1,8 +1,8 @@
-"""All that is worth knowing of a GPU, in one command and ten minutes: `make bench-gpu`.
+"""The figures of a GPU, in one command and ten minutes: `make bench-gpu`.
 
-For each network: image-steps a second by batch size, the sizes that agree bit for bit, what each way to compute it
-takes and costs, the share of a busy worker's time in the network, the capacity over HTTP against the peers', and how
-soon an idle worker claims a job.
+For each network it measures the image-steps a second by batch size, the sizes that agree bit for bit, the speed and the
+error of each way to compute the network, the share of a busy worker's time in the network, the capacity over HTTP
+compared with the peers', and how soon an idle worker claims a job.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def main(
 
 
 def networks(folder: Path, model: Path, quick: bool) -> list[Path]:
-    """Checkpoints, each alone in its parent, as a worker wants it."""
+    """Makes the checkpoints, each alone in its parent folder, as a worker expects it."""
     if quick:
         return [random_model(folder / "a" / "tiny", TINY)]
     return [
@@ -72,7 +72,7 @@ def networks(folder: Path, model: Path, quick: bool) -> list[Path]:
 
 
 def gpu_facts(device: str) -> Mapping[str, Any]:
-    """Which GPU it is."""
+    """Returns the name and the properties of the GPU."""
     if not device.startswith("cuda"):
         return {"name": device}
     properties = torch.cuda.get_device_properties(torch.device(device))
@@ -83,9 +83,9 @@ class Trial:
     """The parts of a run; each takes a checkpoint's folder.
 
     Args:
-        report: where figures go.
-        device: that is measured.
-        seconds: of one window.
+        report: where the figures go.
+        device: the device that is measured.
+        seconds: the length of one window.
     """
 
     def __init__(self, report: Report, device: str, seconds: float) -> None:
@@ -95,7 +95,7 @@ class Trial:
         self.parts: list[Callable[[Path], None]] = [self.batch_sizes, self.busy_worker, self.capacity, self.ways]
 
     def batch_sizes(self, model: Path) -> None:
-        """The runner alone."""
+        """Measures the runner alone."""
         figures = measure_buckets(model, self._device, self._seconds / 3)
         self._report.add(f"{model.name} batch sizes", figures)
         rows = [
@@ -108,7 +108,7 @@ class Trial:
         )
 
     def ways(self, model: Path) -> None:
-        """The network alone, in full batches."""
+        """Measures the network alone, in full batches."""
         where = torch.device(self._device)
         found = measure_ways(model, where, CPU_SLOTS if where.type == "cpu" else GPU_SLOTS)
         self._report.add(f"{model.name} ways", [asdict(way) for way in found])
@@ -118,7 +118,7 @@ class Trial:
         )
 
     def busy_worker(self, model: Path) -> None:
-        """A worker process with full batches, then idle."""
+        """Measures a worker process with full batches, then idle."""
         with stack.difuso(model, device=self._device) as difuso:
             with busy.work_for(difuso, self._seconds):
                 window = busy.measure(difuso, self._seconds)
@@ -134,7 +134,7 @@ class Trial:
         self._report.bar(Bar(f"{model.name}: POST to claimed, median", claim, 10, "ms", "at most"))
 
     def capacity(self, model: Path) -> None:
-        """The mix of `benchmarks.serving`, more of it than each server can answer."""
+        """Sends the mix of `benchmarks.serving`, more of it than each server can answer."""
         contest = Contest(model, device=self._device)
         found = {name: contest.capacity(name, self._seconds)[0] for name in NAMES}
         self._report.add(f"{model.name} capacity", found)

@@ -1,7 +1,7 @@
 """What guidance trades: precision, recall and FD against the scale of a classifier and of classifier-free guidance.
 
-The figure of Dhariwal & Nichol 2021 (section 4.3, figure 4) for a model of ours. Not part of `make bench`: it tells
-about a model, not about a server. docs/benchmarks.md has the results.
+This is the figure of Dhariwal & Nichol 2021 (section 4.3, figure 4) for a model of ours. It is not part of `make
+bench`, because it measures a model and not a server. docs/benchmarks.md has the results.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ from worker.stepping.runner import Runner
 from . import machine
 from .report import Report, say, show
 
-SEED = 2_000_000  # of image 0, the same at every point
-GROUPS = 10  # of the jackknife
+SEED = 2_000_000  # seed of image 0, the same at every point
+GROUPS = 10  # groups of the jackknife
 MEASURED = ("FD", "Precision", "Recall")
 SCALES = {"guidance_scale": (1.0, 1.5, 2.0, 3.0, 5.0), "classifier_scale": (0.0, 1.0, 2.0, 4.0, 8.0)}
 OFF = {"guidance_scale": 1.0, "classifier_scale": 0.0}
@@ -62,7 +62,7 @@ class Drawing:
     folder: Path
 
     def images(self, way: str, scale: float) -> SampledImages:
-        """The images of one point; the classes in turn."""
+        """Returns the images of one point; the classes take turns."""
         params = self.params.model_copy(update={way: scale})
         classes = range(self.checkpoint.config.num_labels)
         return SampledImages(model_of(self.runner), params, self.folder, labels=classes)
@@ -81,7 +81,7 @@ def main(
     ),
     plot: Annotated[Path, typer.Option(help="PNG file.")] = Path("var/bench-guidance.png"),
 ) -> None:
-    """Draws and measures images with more and more guidance on one core; an hour. A point that is there is kept."""
+    """Draws and measures images with more and more guidance on one core, in an hour. Points that exist are kept."""
     machine.warn_if_busy()
     torch.set_num_threads(1)
     checkpoint = load_checkpoint(model)
@@ -121,7 +121,7 @@ def main(
 def measured(
     draw: SampledImages, count: int, references: int, read: Callable[[], tuple[Reference, Extractor]]
 ) -> Point:
-    """The figures of the images of one point, and their standard errors, kept in a file for the next time."""
+    """Returns the figures of one point's images with their standard errors, and keeps them for the next run."""
     kept = draw.folder / f"figures-{count}-{references}.json"
     if kept.exists():
         point: Point = json.loads(kept.read_text(encoding="utf-8"))
@@ -134,7 +134,7 @@ def measured(
 
 
 def figures(features: Features, reference: Reference) -> Point:
-    """Values, and their standard errors by a jackknife over groups of the drawn images (Efron 1982, chapter 3).
+    """Returns figures with standard errors, by a jackknife over groups of the drawn images (Efron 1982, chapter 3).
 
     Resampling with replacement would not do: an image that is drawn twice is its own nearest neighbour.
     """
@@ -162,9 +162,9 @@ def show_points(found: Mapping[str, Sequence[Point]]) -> None:
 
 
 def draw_plot(found: Mapping[str, Sequence[Point]], out: Path) -> None:
-    """Precision against recall, and both and FD against the strength, as a PNG.
+    """Draws precision against recall, and both and FD against the strength, as a PNG.
 
-    The strength is s or w - 1: with an ideal classifier they would do the same to a class-conditional model.
+    The strength is s or w - 1: with an ideal classifier both would do the same to a class-conditional model.
     """
     figure = Figure(figsize=(15, 4.5), layout="constrained")
     plane, shares, distance = figure.subplots(1, 3)

@@ -1,4 +1,4 @@
-"""An idle server: how soon a job is claimed, how much memory it holds, how soon after its start it gives a picture."""
+"""An idle server: how soon it claims a job, how much memory it holds, how soon after its start it gives an image."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ START_SECONDS = 120.0
 
 
 def claim_seconds(difuso: Difuso, count: int) -> list[float]:
-    """From just before a POST until the worker has claimed its job, each time after a pause."""
+    """Returns the seconds from just before a POST until the worker has claimed its job, each time after a pause."""
     found = []
     with httpx.Client(base_url=difuso.url, timeout=30) as client:
         for _ in range(count):
@@ -35,7 +35,7 @@ def claim_seconds(difuso: Difuso, count: int) -> list[float]:
             deadline = time.monotonic() + 30
             while (job := client.get(path).raise_for_status().json())["state"] in ("queued", "running"):
                 if time.monotonic() > deadline:
-                    raise SystemExit("a job of one step is not done after 30 s")
+                    raise SystemExit("a job of one step has not ended after 30 s")
                 time.sleep(0.02)
             found.append(datetime.fromisoformat(job["started_at"]).timestamp() - before)
             time.sleep(0.2)  # the worker falls asleep
@@ -43,7 +43,7 @@ def claim_seconds(difuso: Difuso, count: int) -> list[float]:
 
 
 def image_seconds(difuso: Difuso, *, steps: int, count: int) -> list[float]:
-    """From a POST to its image, one at a time, after two that warm up."""
+    """Returns the seconds from a POST to its image, one at a time, after two images that warm up."""
     found = []
     with httpx.Client(base_url=difuso.url, timeout=60) as client:
         for seed in range(2 + count):
@@ -57,7 +57,7 @@ def image_seconds(difuso: Difuso, *, steps: int, count: int) -> list[float]:
 
 @torch.inference_mode()
 def network_seconds(model: Path, *, calls: int, count: int) -> list[float]:
-    """So many calls of a network alone, with one image each; after one round that warms up."""
+    """Returns the seconds of `calls` calls of a network alone, with one image each; after one round that warms up."""
     checkpoint = load_checkpoint(model)
     network = checkpoint.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     x = torch.zeros(1, *checkpoint.config.shape).contiguous(memory_format=torch.channels_last)
@@ -72,19 +72,19 @@ def network_seconds(model: Path, *, calls: int, count: int) -> list[float]:
 
 
 def memory(difuso: Difuso) -> dict[str, float]:
-    """Resident MB of each process after a first picture."""
+    """Returns the resident MB of each process after a first image."""
     httpx.post(f"{difuso.url}/generate", timeout=120).raise_for_status()
     time.sleep(SETTLE_SECONDS)
     return resident(difuso)
 
 
 def resident(difuso: Difuso) -> dict[str, float]:
-    """Resident MB of each process now."""
+    """Returns the resident MB of each process now."""
     return {"api": resident_mb(difuso.api_pid), "worker": resident_mb(difuso.worker_pid)}
 
 
 def first_picture_seconds(model: Path) -> float:
-    """From the start of `difuso serve` to a first picture of 50 steps, in an empty folder."""
+    """Returns the seconds from the start of `difuso serve` in an empty folder to a first image of 50 steps."""
     port = stack.free_port()
     with tempfile.TemporaryDirectory() as folder, httpx.Client(timeout=START_SECONDS) as client:
         began = time.monotonic()
@@ -100,7 +100,7 @@ def first_picture_seconds(model: Path) -> float:
                     if answer.status_code == 200:
                         return time.monotonic() - began
                 time.sleep(0.05)
-            raise SystemExit("difuso serve gave no picture; it says why above")
+            raise SystemExit("difuso serve gave no image; it says why above")
         finally:
             process.send_signal(signal.SIGTERM)
             try:

@@ -14,7 +14,7 @@ from .stack import System
 
 SHORT, LONG = (1, 10), (4, 100)  # n and steps
 BLOCK = (SHORT, SHORT, SHORT, LONG)
-# What the peers run, said outright: a model's own defaults may be others.
+# The settings of the peers, stated because a model's own defaults may differ.
 RUN = {"sampler": "ddim", "eta": "0", "spacing": "leading"}
 MEAN_IMAGE_STEPS = sum(n * steps for n, steps in BLOCK) / len(BLOCK)
 # Less than the five seconds after which uvicorn closes: a connection must not be closed while a request is on its way.
@@ -25,7 +25,7 @@ POLL_SECONDS = 0.05
 
 @dataclass(frozen=True)
 class Order:
-    """A request; `at` is when it is due, in seconds since the start."""
+    """A request; `at` is the moment when it is due, in seconds since the start."""
 
     n: int
     steps: int
@@ -43,7 +43,7 @@ class Order:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a request went; times on the clock of `monotonic`. `error` is None if a picture came."""
+    """The course of a request, with times on the clock of `monotonic`. `error` is None if an image came."""
 
     order: Order
     began: float
@@ -52,9 +52,9 @@ class Outcome:
 
 
 def mix(seed: int) -> Iterator[Order]:
-    """Endless orders, for every system the same.
+    """Yields orders without end, the same for every system.
 
-    Of each four one is long: with a free draw, luck would decide how much work a window of half a minute holds.
+    One of each four is long: with a free draw, luck would decide how much work a window of half a minute holds.
     """
     draw = random.Random(seed)
     while True:
@@ -63,7 +63,7 @@ def mix(seed: int) -> Iterator[Order]:
 
 
 def poisson(rate: float, seconds: float, seed: int) -> list[Order]:
-    """Orders of the mix that come independently of each other, `rate` a second on average."""
+    """Returns orders of the mix that come independently of each other, `rate` a second on average."""
     draw = random.Random(seed + 1)
     orders, at = [], draw.expovariate(rate)
     for order in mix(seed):
@@ -75,10 +75,10 @@ def poisson(rate: float, seconds: float, seed: int) -> list[Order]:
 
 
 async def send_open(system: System, orders: Sequence[Order], *, patience: float) -> list[Outcome]:
-    """Sends each order when it is due, whatever has become of the others; `began` is when it was due.
+    """Sends each order when it is due, whatever has become of the others; `began` is the moment when it was due.
 
     Args:
-        patience: seconds after the last arrival at which what is still unanswered is given up.
+        patience: the seconds after the last arrival at which unanswered orders are given up.
     """
     begin = monotonic()
     give_up = begin + max((order.at for order in orders), default=0.0) + patience
@@ -95,11 +95,11 @@ async def saturate(
 ) -> tuple[float, list[Outcome]]:
     """Keeps `clients` requests in the system; returns image-steps a second in a window, and all outcomes.
 
-    The window opens when every client has had an answer: from then on as much work comes as goes. The load goes on
+    The window opens when every client has had an answer: from then on as much work arrives as is done. The load goes on
     until the last request of the window has ended, so that it ends under the same load.
 
     Args:
-        patience: seconds before and after the window at most.
+        patience: the largest number of seconds before and after the window.
     """
     outcomes: list[Outcome] = []
     running: dict[int, float] = {}
@@ -131,7 +131,7 @@ async def saturate(
 
 
 def work_between(opens: float, closes: float, outcomes: Sequence[Outcome]) -> float:
-    """Image-steps done in a window; a request that was partly outside counts by the share of its time inside."""
+    """Returns the image-steps done in a window; a request partly outside counts by the share of its time inside."""
     work = 0.0
     for outcome in outcomes:
         inside = min(outcome.ended, closes) - max(outcome.began, opens)
@@ -141,7 +141,7 @@ def work_between(opens: float, closes: float, outcomes: Sequence[Outcome]) -> fl
 
 
 async def fetch(system: System, order: Order, *, timeout: float) -> bytes:
-    """One picture."""
+    """Fetches one image."""
     async with httpx.AsyncClient(timeout=timeout) as client:
         return await _post(client, system, order)
 

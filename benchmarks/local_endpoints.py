@@ -1,4 +1,4 @@
-"""What a server does with images that it is sent, in this process, so that many can share a batch."""
+"""The server's endpoints for images, in this process, so that many requests can share a batch."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class LocalEndpoints:
     """The endpoints that take images, in this process.
 
     Args:
-        folder: of the checkpoint.
+        folder: the checkpoint's folder.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -39,27 +39,27 @@ class LocalEndpoints:
         self.image_steps = 0
 
     def denoise(self, images: Images, **query: Any) -> list[ImageArray]:
-        """POST /denoise; of each answer the first picture."""
+        """Does POST /denoise; returns the first image of each answer."""
         return [answers[0] for answers in self._answer("denoise", query, ({"image": image} for image in images))]
 
     def restore(self, images: Images, mask: ImageArray | None = None, **query: Any) -> list[ImageArray]:
-        """POST /restore; the mask is the same for all."""
+        """Does POST /restore with one mask for all; returns the first image of each answer."""
         masks = {} if mask is None else {"mask": mask}
         return [answers[0] for answers in self._answer("restore", query, ({"image": each, **masks} for each in images))]
 
     def upscale(self, images: Images, **query: Any) -> list[ImageArray]:
-        """POST /upscale; of each answer the first picture."""
+        """Does POST /upscale; returns the first image of each answer."""
         return [answers[0] for answers in self._answer("upscale", query, ({"image": image} for image in images))]
 
     def interpolate(self, pairs: Sequence[Images], shares: Sequence[float], **query: Any) -> list[list[ImageArray]]:
-        """POST /interpolate; a strip for each pair."""
+        """Does POST /interpolate; returns a strip for each pair."""
         sent = ({"image_a": a, "image_b": b} for a, b in pairs)
         return self._answer("interpolate", {"lambda": list(shares), **query}, sent)
 
     def _answer(
         self, name: str, query: dict[str, Any], sent: Iterable[dict[str, ImageArray]]
     ) -> list[list[ImageArray]]:
-        """All at once, as a worker with that many jobs in flight makes them."""
+        """Makes all answers together, as a worker with as many jobs in flight makes them."""
         kind = KINDS[name]
         asked = kind.query.model_validate({"seed": 0, **query})
         draft = kind.draft(asked, self.model)

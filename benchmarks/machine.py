@@ -1,4 +1,4 @@
-"""The machine that figures belong to: which cores are used, what else runs there, how large processes are."""
+"""The machine that figures belong to: the cores in use, the load of other programs, the size of processes."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ QUIET_LOAD = 0.5
 
 
 def use_cores(count: int) -> int:
-    """Binds this process and all its children to the first `count` cores that it may use; returns how many there are.
+    """Binds this process and all its children to the first `count` cores that it may use; returns their number.
 
-    Without it, the load generator would run on cores that the servers do not have on a small machine.
+    Otherwise the load generator would run on cores that the servers on a small machine do not have.
     """
     if not hasattr(os, "sched_setaffinity"):
         return os.cpu_count() or 1
@@ -30,7 +30,7 @@ def use_cores(count: int) -> int:
 
 
 def facts() -> dict[str, Any]:
-    """What a reader needs to judge figures, and to compare them with others."""
+    """Returns what a reader needs to judge the figures and to compare them with others."""
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -43,7 +43,7 @@ def facts() -> dict[str, Any]:
 
 
 def warn_if_busy() -> None:
-    """Says so if other programs will disturb the figures."""
+    """Warns if other programs will disturb the figures."""
     load = os.getloadavg()[0]
     if load > QUIET_LOAD:
         print(f"warning: the machine is not quiet (load {load:.1f}); figures will be wrong", file=sys.stderr)
@@ -51,7 +51,7 @@ def warn_if_busy() -> None:
 
 @contextmanager
 def a_busy_core() -> Iterator[None]:
-    """Another process computes all the time, as much as one core can."""
+    """Runs another process that computes all the time, as much as one core can."""
     process = subprocess.Popen([sys.executable, "-c", "while True: pass"])
     try:
         yield
@@ -61,7 +61,7 @@ def a_busy_core() -> Iterator[None]:
 
 
 def resident_mb(pid: int) -> float:
-    """Resident memory of a process in MB (10^6 bytes)."""
+    """Returns the resident memory of a process in MB (10^6 bytes)."""
     kibibytes = subprocess.check_output(["ps", "-o", "rss=", "-p", str(pid)], text=True, timeout=10)
     return int(kibibytes) * 1024 / 1e6
 

@@ -1,4 +1,4 @@
-"""The networks that are measured. Speed does not depend on what a network has learned, so random weights will do."""
+"""The networks that are measured. Their weights are random: speed does not depend on what a network has learned."""
 
 from __future__ import annotations
 
@@ -51,10 +51,10 @@ def random_model(folder: Path, config: ModelConfig) -> Path:
 
 
 def copy_model(source: Path, folder: Path) -> Path:
-    """Copies a checkpoint, so that a training run that replaces it cannot disturb."""
+    """Copies a checkpoint, so that a training run that replaces the checkpoint cannot disturb the measurement."""
     for name in ("config.json", "model.safetensors", "SHA256SUMS"):
         if not (source / name).is_file():
-            raise SystemExit(f"{source} is no checkpoint: {name} is missing. Name one with --model, or use --tiny")
+            raise SystemExit(f"{source} is not a checkpoint: {name} is missing. Name one with --model, or use --tiny")
     folder.mkdir(parents=True)
     for path in source.iterdir():
         if path.is_file():

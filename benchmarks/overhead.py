@@ -26,16 +26,16 @@ def main(
     model: Annotated[Path, typer.Option(help="A checkpoint's folder.")] = Path("checkpoints/faces64"),
     tiny: Annotated[bool, typer.Option("--tiny", help="Small random networks in all places, to try it out.")] = False,
     only: Annotated[list[str] | None, typer.Option(help="Parts to run; may be repeated.")] = None,
-    seconds: Annotated[float, typer.Option(help="Of one window under load.")] = 20.0,
-    pairs: Annotated[int, typer.Option(help="Windows without and with polling clients.")] = 5,
+    seconds: Annotated[float, typer.Option(help="Seconds of one window under load.")] = 20.0,
+    pairs: Annotated[int, typer.Option(help="Pairs of windows without and with polling clients.")] = 5,
     claims: Annotated[int, typer.Option(help="Requests to an idle server.")] = 60,
-    compiled: Annotated[bool, typer.Option("--compiled", help="Use what `difuso compile` compiled.")] = False,
-    cores: Annotated[int, typer.Option(min=1, help="That everything shares.")] = 2,
+    compiled: Annotated[bool, typer.Option("--compiled", help="Use the networks of `difuso compile`.")] = False,
+    cores: Annotated[int, typer.Option(min=1, help="Cores that everything shares.")] = 2,
     out: Annotated[Path, typer.Option(help="JSON file.")] = Path("var/bench-overhead.json"),
 ) -> None:
     """Measures what difuso costs in addition to its network; about ten minutes."""
     if set(only or ()) - set(PARTS):
-        raise typer.BadParameter(f"parts are {', '.join(PARTS)}", param_hint="--only")
+        raise typer.BadParameter(f"the parts are {', '.join(PARTS)}", param_hint="--only")
     machine.warn_if_busy()
     machine.use_cores(cores)
     if compiled:
@@ -54,7 +54,7 @@ def main(
             "polling": lambda: measure_polling(served, seconds, pairs, report),
             "memory": lambda: measure_memory(served, report),
             "start": lambda: measure_start(small if tiny else model, report, most=8 if compiled else 5),
-            "short": lambda: short_jobs.measure(served, seconds, cores, report),  # sets threads of all that follows
+            "short": lambda: short_jobs.measure(served, seconds, cores, report),  # sets the threads of all later parts
         }
         for name, part in parts.items():
             if not only or name in only:
@@ -64,12 +64,12 @@ def main(
 
 
 def paper(models: Path) -> Path:
-    """The paper's network with random weights."""
+    """Makes the paper's network with random weights."""
     return random_model(models / "paper" / "paper", PAPER)
 
 
 def measure_share(model: Path, seconds: float, report: Report) -> None:
-    """Which share of its time a worker with full batches is inside the network."""
+    """Measures the share of its time that a worker with full batches is inside the network."""
     with stack.difuso(model) as difuso, busy.work_for(difuso, seconds):
         window = busy.measure(difuso, seconds)
     report.add("busy_worker", asdict(window))
@@ -79,7 +79,7 @@ def measure_share(model: Path, seconds: float, report: Report) -> None:
 
 
 def measure_claims(model: Path, count: int, report: Report) -> None:
-    """How long from a POST until an idle worker has its job."""
+    """Measures how long it takes from a POST until an idle worker has the job."""
     with stack.difuso(model) as difuso:
         waits = [1000 * wait for wait in idle.claim_seconds(difuso, count)]
     median, p95 = statistics.median(waits), quantile(waits, 0.95)
@@ -89,7 +89,7 @@ def measure_claims(model: Path, count: int, report: Report) -> None:
 
 
 def measure_alone(model: Path, report: Report) -> None:
-    """How long one image takes over HTTP on an idle server, and in the bare network in a loop of batches of one."""
+    """Measures one image over HTTP on an idle server, and in a loop of the bare network with batches of one."""
     served, bare = _lone_image_ms(model)
     report.add("alone_ms", {"steps": ALONE_STEPS, "served": served, "bare": bare})
     show("one image alone, ms", ("steps", "over HTTP", "bare loop"), [(ALONE_STEPS, served, bare)])
@@ -97,7 +97,7 @@ def measure_alone(model: Path, report: Report) -> None:
 
 
 def measure_crowded(model: Path, report: Report) -> None:
-    """The same while another process keeps one of the cores busy."""
+    """Measures the same while another process keeps one of the cores busy."""
     with machine.a_busy_core():
         served, bare = _lone_image_ms(model)
     report.add("crowded_ms", {"steps": ALONE_STEPS, "served": served, "bare": bare})
@@ -107,7 +107,7 @@ def measure_crowded(model: Path, report: Report) -> None:
 
 
 def _lone_image_ms(model: Path) -> tuple[float, float]:
-    """Medians over HTTP and of the network alone."""
+    """Returns the median milliseconds over HTTP and of the network alone."""
     with stack.difuso(model, workers=None) as difuso:
         served = statistics.median(idle.image_seconds(difuso, steps=ALONE_STEPS, count=ALONE_REPEATS))
     bare = statistics.median(idle.network_seconds(model, calls=ALONE_STEPS, count=ALONE_REPEATS))
@@ -115,7 +115,7 @@ def _lone_image_ms(model: Path) -> tuple[float, float]:
 
 
 def measure_polling(model: Path, seconds: float, pairs: int, report: Report) -> None:
-    """How much slower a busy worker is while clients watch its jobs."""
+    """Measures how much slower a busy worker is while clients watch its jobs."""
     with stack.difuso(model) as difuso:
         slowdown, figures = compare_polling(difuso, seconds, pairs)
     report.add("polling", figures)
@@ -126,7 +126,7 @@ def measure_polling(model: Path, seconds: float, pairs: int, report: Report) -> 
 
 
 def compare_polling(difuso: Difuso, seconds: float, pairs: int) -> tuple[float, dict[str, Any]]:
-    """Median slowdown in percent, over neighbouring windows without and with clients, and the rates."""
+    """Returns the median slowdown in percent, over neighbouring windows without and with clients, and the rates."""
     alone, watched = [], []
     with busy.work_for(difuso, 2 * pairs * (seconds + 2)) as job_ids:
         for _ in range(pairs):
@@ -139,21 +139,21 @@ def compare_polling(difuso: Difuso, seconds: float, pairs: int) -> tuple[float, 
 
 
 def measure_memory(model: Path, report: Report) -> None:
-    """What the processes hold when they have nothing to do any more."""
+    """Measures the memory of the processes after a first image, when they are idle."""
     with stack.difuso(model) as difuso:
         held = idle.memory(difuso)
     report.add("resident_mb", held)
-    show("memory after a first picture", ("process", "resident MB"), list(held.items()))
+    show("memory after a first image", ("process", "resident MB"), list(held.items()))
     report.bar(Bar("API, resident", held["api"], 130, "MB", "at most"))
     report.bar(Bar("worker, resident", held["worker"], 800, "MB", "at most"))
 
 
 def measure_start(model: Path, report: Report, *, most: float) -> None:
-    """How long from `difuso serve` to a picture, as a newcomer meets it: all models of the folder, each as it ships."""
+    """Measures the time from `difuso serve` to an image, with all models of the folder as they ship."""
     found = [idle.first_picture_seconds(model) for _ in range(START_REPEATS)]
     report.add("first_picture_seconds", found)
-    show("difuso serve to a first picture of 50 steps", ("start", "seconds"), list(enumerate(found, 1)))
-    report.bar(Bar("start to first picture, median", statistics.median(found), most, "s", "at most"))
+    show("difuso serve to a first image of 50 steps", ("start", "seconds"), list(enumerate(found, 1)))
+    report.bar(Bar("start to first image, median", statistics.median(found), most, "s", "at most"))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""The second peer: LitServe with dynamic batching. Requests that wait are taken together, up to eight at a time.
+"""The second peer: LitServe with dynamic batching. It takes up to eight waiting requests together.
 
-A pipeline runs one number of steps at a time, so of the requests in a batch those that agree in it share one call and
-the groups follow each other. All of them are answered when the last group is done: so LitServe's loop works.
+A pipeline runs one number of steps at a time. So the requests of a batch with the same number share one call, and these
+groups follow each other. LitServe's loop answers all requests when the last group is done.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from PIL import Image
 
 from .pipeline import Painter, quiet_stdout, to_png
 
-BATCH_REQUESTS = 8  # as many as our worker has slots
+BATCH_REQUESTS = 8  # requests in one batch at most
 BATCH_SECONDS = 0.05  # the value in LitServe's own documentation
 
 
 class Generate(litserve.LitAPI):  # type: ignore[misc]  # litserve ships no types
-    """What LitServe asks of an API."""
+    """The API, as LitServe wants it."""
 
     def __init__(self, folder: Path, device: str) -> None:
         super().__init__(max_batch_size=BATCH_REQUESTS, batch_timeout=BATCH_SECONDS, api_path="/generate")
@@ -56,7 +56,7 @@ class Generate(litserve.LitAPI):  # type: ignore[misc]  # litserve ships no type
 
 
 def main(folder: str, port: str, device: str) -> None:
-    """Serves until killed."""
+    """Serves until it is killed."""
     quiet_stdout()
     server = litserve.LitServer(Generate(Path(folder), device), accelerator="cpu", timeout=False)
     server.run(host="127.0.0.1", port=int(port), log_level="warning", generate_client_file=False)

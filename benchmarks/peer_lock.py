@@ -1,4 +1,4 @@
-"""The first peer: a diffusers pipeline behind FastAPI and a lock, which is what people write first."""
+"""The first peer: a diffusers pipeline behind FastAPI and a lock, the obvious first attempt."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .pipeline import Painter, quiet_stdout, to_png
 
 
 def create_app(painter: Painter) -> FastAPI:
-    """The whole server."""
+    """Makes the whole server."""
     app = FastAPI()
     lock = Lock()  # a pipeline keeps its timesteps in its scheduler, so two calls must not overlap
 
@@ -31,7 +31,7 @@ def create_app(painter: Painter) -> FastAPI:
 
 
 def main(folder: str, port: str, device: str) -> None:
-    """Serves until killed."""
+    """Serves until it is killed."""
     quiet_stdout()
     uvicorn.run(create_app(Painter(Path(folder), device)), host="127.0.0.1", port=int(port), log_level="warning")
 

@@ -1,8 +1,8 @@
 """How others train: the network, loss, optimiser and averaging of two projects, with the settings that they ship.
 
-Only the settings are theirs; the loop of `benchmarks.training` takes images from memory, which makes it faster than
-their own ones, which read a file for each image. Both networks are narrowed to about the parameters of ours, and they
-are not told to mirror what must not be mirrored.
+Only the settings are theirs. The loop of `benchmarks.training` takes images from memory, so it is faster than their own
+loops, which read a file for each image. Both networks are narrowed to about as many parameters as ours. Mirroring is
+off, because these images must not be mirrored.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from torch import Tensor
 
 from training.data.images import ImageArray
 
-CALLS = 50  # of DDIM, for each picture
+CALLS = 50  # of DDIM, for each image
 
 
 class Peer(ABC):
-    """One training run of somebody else's making.
+    """A training run of another project.
 
     Args:
-        steps: of the optimiser, that the learning rate is planned for.
-        image_size, channels: of the images.
+        steps: the number of optimiser steps that the learning rate is planned for.
+        image_size, channels: the shape of the images.
     """
 
     name: ClassVar[str]
-    batch_size: ClassVar[int] = 16  # of both
+    batch_size: ClassVar[int] = 16  # both projects
 
     @abstractmethod
     def __init__(self, steps: int, image_size: int, channels: int) -> None: ...
@@ -38,7 +38,7 @@ class Peer(ABC):
     @property
     @abstractmethod
     def parameters(self) -> int:
-        """Of the network."""
+        """Returns the number of the network's parameters."""
 
     @abstractmethod
     def step(self, images: Tensor) -> None:
@@ -46,15 +46,15 @@ class Peer(ABC):
 
     @abstractmethod
     def save(self, path: Path) -> None:
-        """The averaged weights."""
+        """Saves the averaged weights."""
 
     @abstractmethod
     def load(self, path: Path) -> None:
-        """What `save` wrote; then `draw` may be called."""
+        """Loads a file of `save`; then `draw` may be called."""
 
     @abstractmethod
     def draw(self, count: int, seed: int) -> ImageArray:
-        """Pictures by DDIM, uint8 of shape (count, H, W, C)."""
+        """Draws images by DDIM, uint8 of shape (count, H, W, C)."""
 
 
 class Diffusers(Peer):
@@ -107,7 +107,7 @@ class Diffusers(Peer):
 
     def load(self, path: Path) -> None:
         self.network.load_state_dict(torch.load(path, weights_only=True))
-        self.network.to(memory_format=torch.channels_last)  # faster, and the same pictures
+        self.network.to(memory_format=torch.channels_last)  # faster, and the same images
 
     def draw(self, count: int, seed: int) -> ImageArray:
         from diffusers import DDIMPipeline, DDIMScheduler
@@ -149,7 +149,7 @@ class Lucidrains(Peer):
 
     def load(self, path: Path) -> None:
         self.diffusion.load_state_dict(torch.load(path, weights_only=True))
-        self.diffusion.model.to(memory_format=torch.channels_last)  # faster, and the same pictures
+        self.diffusion.model.to(memory_format=torch.channels_last)  # faster, and the same images
 
     def draw(self, count: int, seed: int) -> ImageArray:
         torch.manual_seed(seed)
@@ -158,7 +158,7 @@ class Lucidrains(Peer):
 
 
 def to_uint8(images: np.ndarray[Any, Any]) -> ImageArray:
-    """Of pictures in [0, 1]."""
+    """Converts images in [0, 1] to bytes."""
     levels: ImageArray = np.rint(images * 255).astype(np.uint8)
     return levels
 

@@ -1,4 +1,4 @@
-"""Our checkpoint inside diffusers' own DDIM pipeline: what the peers run."""
+"""Our checkpoint inside diffusers' own DDIM pipeline, which the peers run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PREDICTIONS = {"eps": "epsilon", "x0": "sample", "v": "v_prediction"}
 
 
 class AsUNet2DModel(nn.Module):
-    """A network of ours with the face of diffusers' UNet2DModel."""
+    """A network of ours with the interface of diffusers' UNet2DModel."""
 
     def __init__(self, checkpoint: Checkpoint, device: str) -> None:
         super().__init__()
@@ -39,11 +39,11 @@ class AsUNet2DModel(nn.Module):
 
 
 class Painter:
-    """A pipeline that gives PNGs.
+    """A pipeline that makes PNGs.
 
     Args:
-        folder: a checkpoint.
-        device: where to compute.
+        folder: the folder of a checkpoint.
+        device: the device that computes.
     """
 
     def __init__(self, folder: Path, device: str) -> None:
@@ -61,7 +61,7 @@ class Painter:
         self.paint([0], steps=2)
 
     def paint(self, seeds: Sequence[int], *, steps: int) -> list[Image.Image]:
-        """One image for each seed, all in one call of the pipeline."""
+        """Draws one image for each seed, all in one call of the pipeline."""
         images: list[Image.Image] = self._pipeline(
             batch_size=len(seeds),
             generator=[torch.Generator().manual_seed(seed) for seed in seeds],
@@ -72,7 +72,7 @@ class Painter:
 
 
 def to_png(images: Sequence[Image.Image]) -> bytes:
-    """The picture, or a contact sheet of several."""
+    """Returns the image as a PNG, or a contact sheet of several."""
     columns = math.ceil(math.sqrt(len(images)))
     width, height = images[0].size
     sheet = Image.new(images[0].mode, (columns * width, math.ceil(len(images) / columns) * height))
@@ -84,5 +84,5 @@ def to_png(images: Sequence[Image.Image]) -> bytes:
 
 
 def quiet_stdout() -> None:
-    """What a server prints goes to standard error: standard output is for figures."""
+    """Sends a server's output to standard error: standard output is for figures."""
     os.dup2(2, 1)

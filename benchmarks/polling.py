@@ -1,4 +1,4 @@
-"""Clients that watch a job, as pages and scripts do, at so little cost of their own that only the server's shows.
+"""Clients that watch a job, as pages and scripts do, and cost so little that the figures show the server's cost.
 
 They speak HTTP by hand: with a client library they would take a quarter as much time as the server, on the same cores.
 """
@@ -25,7 +25,7 @@ HEAD = re.compile(rb"HTTP/1\.1 200 .*?\r\ncontent-length: (\d+)\r\n.*?\r\n\r\n",
 
 @contextmanager
 def watching(difuso: Difuso, job_ids: Sequence[str]) -> Iterator[None]:
-    """Twenty clients that each ask for a job once a second, and three that read its events and previews."""
+    """Runs twenty clients that each ask for a job once a second, and three that read its events and previews."""
     over = Event()
     with ExitStack() as stack:
         pollers, listeners = (
@@ -43,7 +43,7 @@ def watching(difuso: Difuso, job_ids: Sequence[str]) -> Iterator[None]:
 
 
 def _poll(connections: Sequence[socket.socket], job_ids: Sequence[str], over: Event) -> None:
-    """All pollers in one thread: one after the other, evenly over the second, each on its own connection."""
+    """Runs all pollers in one thread, one after the other and evenly over the second, each on its own connection."""
     due = time.monotonic()
     for connection, job_id in zip(cycle(connections), cycle(job_ids), strict=False):
         if over.wait(max(0.0, due - time.monotonic())):
@@ -63,7 +63,7 @@ def _ask(connection: socket.socket, path: str) -> None:
 
 
 def _read_answer(connection: socket.socket) -> None:
-    """Reads one whole answer, which must be a good one."""
+    """Reads one whole answer, whose status must be good."""
     answer, head = b"", None
     while head is None or len(answer) < head.end() + int(head[1]):
         received = connection.recv(65536)
@@ -74,7 +74,7 @@ def _read_answer(connection: socket.socket) -> None:
 
 
 def _read_on(connection: socket.socket) -> None:
-    """Reads events until the connection is closed, by whoever closes it first."""
+    """Reads events until either side closes the connection."""
     try:
         while connection.recv(65536):
             pass

@@ -1,9 +1,9 @@
-"""What a sampler gives for its steps: pictures of the same seeds, as the server makes them, compared with real ones.
+"""The quality of samplers by steps: images of the same seeds, as the server makes them, compared with real images.
 
-All samplers are tried with one range of seeds against one half of the real pictures. The best for each number of steps
+All samplers are tried with one range of seeds against one half of the real images. The best for each number of steps
 and the model's own settings are then drawn with other seeds and compared with the other half: those figures may be
-reported. Not part of `make bench`: it tells about a model and its samplers, not about a server. docs/benchmarks.md has
-them.
+reported. This is not part of `make bench`, because it measures a model and its samplers and not a server.
+docs/benchmarks.md has the figures.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from .quality_shown import KID, Point, draw_plot, show_reported, show_tried
 from .report import Report, say
 
 BATCH = 32
-REAL = 1000  # pictures of each half, at most
+REAL = 1000  # images of each half, at most
 FEW = (1, 2, 4, 8, 10, 25)
 NOISY = (10, 25, 50)
 LONG = 50  # steps, above which a cell has fewer images
@@ -49,7 +49,7 @@ OTHERS = "other real pictures"
 
 @dataclass(frozen=True)
 class Line:
-    """One sampler, and the numbers of steps that are tried; without a spacing it has that of the model."""
+    """One sampler with the numbers of steps that are tried; without a spacing it has the model's."""
 
     sampler: SamplerName
     spacing: str | None = None
@@ -63,7 +63,7 @@ class Line:
         return cls(own.sampler, own.spacing, (), own.eta, own.guidance if own.guidance_scale != 1 else UNGUIDED)
 
     def settled(self, model: ModelConfig) -> Line:
-        """Returns the line with its spacing and without its steps, equal for equal pictures."""
+        """Returns the line with its spacing and without its steps; lines that are equal then draw equal images."""
         return replace(self, spacing=self.spacing or model.defaults.spacing, steps=())
 
     @property
@@ -73,7 +73,7 @@ class Line:
         return " ".join(word for word in (self.sampler, self.spacing, noise, guidance) if word)
 
     def params(self, model: ModelConfig, steps: int, seed: int) -> SamplingParams:
-        """Of image 0, whose seed this is."""
+        """Returns the parameters of image 0, which has this seed."""
         own = self.settled(model)
         label = None if model.classes is None else 0
         return SamplingParams(
@@ -93,16 +93,16 @@ LINES = (
     Line("unipc", "trailing"),
     Line("heun", "karras", (10, 25, 50)),
 )
-CONVERGED = Line("ddim"), 1000  # where the deterministic ones are going
+CONVERGED = Line("ddim"), 1000  # the limit of the deterministic samplers
 
 
 class Bench:
-    """Draws cells and measures them against either half of the real pictures.
+    """Draws cells and measures them against either half of the real images.
 
     Args:
-        real: real pictures that the model has not seen, in random order.
-        folder: where the pictures are kept.
-        images: number of pictures of a cell with up to 50 steps.
+        real: real images that the model has not seen, in random order.
+        folder: the folder that keeps the drawn images.
+        images: the number of images of a cell with up to 50 steps.
     """
 
     def __init__(
@@ -115,16 +115,16 @@ class Bench:
         self._references = {half: read_reference(self._real[half], extractor) for half in Half}
 
     def count(self, steps: int) -> int:
-        """The number of pictures of a cell."""
+        """Returns the number of images of a cell."""
         return max(FEWEST, min(self._images, LONG * self._images // steps))
 
     def facts(self, half: Half) -> dict[str, Any]:
-        """What decides about the figures of a half."""
+        """Returns what the figures of a half depend on."""
         pictures = self._real[half]
         return {"seeds": [half.seed, half.seed + self._images - 1], "references": pictures.count, "of": pictures.name}
 
     def cell(self, line: Line, steps: int, half: Half) -> Point:
-        """The figures of one sampler with one number of steps."""
+        """Returns the figures of one sampler with one number of steps."""
         count, draw = self.count(steps), self._sampled(line, steps, half)
         say(f"{half}: {line.name}, {steps} steps, {count} images")
         made = replace(drawn(line.name, draw, count), seconds_per_image=draw.seconds_per_image)
@@ -138,11 +138,11 @@ class Bench:
 
     @cached_property
     def _goal(self) -> ImageArray:
-        say("pictures drawn to convergence")
+        say("images drawn to convergence")
         return self._sampled(*CONVERGED, Half.CHOOSING)(0, FEWEST)
 
     def reals(self, half: Half) -> list[Point]:
-        """The figures of real pictures, of the other half, as many as the cells have: the best that a cell can have."""
+        """Returns the figures of as many real images of the other half: the best that a cell can have."""
         counts = sorted({self.count(steps) for line in LINES for steps in line.steps})
         sets = {others.count: others for others in (first_of(self._real[half.other], n, OTHERS) for n in counts)}
         return [
@@ -158,9 +158,9 @@ class Bench:
 
 def main(
     model: Annotated[Path, typer.Option(help="A checkpoint's folder.")] = Path("checkpoints/faces64"),
-    data: Annotated[str, typer.Option(help="What it was trained on: `faces`, or a recipe.")] = "faces",
-    images: Annotated[int, typer.Option(min=48, help="Of each sampler with up to 50 steps; fewer with more.")] = 250,
-    out: Annotated[Path, typer.Option(help="JSON file; pictures are kept next to it, for a run that goes on.")] = Path(
+    data: Annotated[str, typer.Option(help="The images that it was trained on: `faces`, or a recipe.")] = "faces",
+    images: Annotated[int, typer.Option(min=48, help="Images by up to 50 steps; fewer by more.")] = 250,
+    out: Annotated[Path, typer.Option(help="JSON file; images are kept next to it, for the next run.")] = Path(
         "var/bench-quality.json"
     ),
     plot: Annotated[Path, typer.Option(help="PNG file.")] = Path("var/bench-quality.png"),
@@ -194,7 +194,7 @@ def try_all(bench: Bench, report: Report) -> dict[str, list[Point]]:
 
 
 def chosen(tried: Mapping[str, Sequence[Point]], config: ModelConfig) -> dict[tuple[Line, int], str]:
-    """Returns what is reported, and why: the best line for each number of steps, the model's default and its plans."""
+    """Returns the cells to report, and why: the best line for each number of steps, the default and the plans."""
     why: dict[tuple[Line, int], list[str]] = {}
     for steps in sorted({steps for line in LINES for steps in line.steps}):
         found = {line: kid(tried, line, steps) for line in LINES if steps in line.steps}
@@ -209,13 +209,13 @@ def chosen(tried: Mapping[str, Sequence[Point]], config: ModelConfig) -> dict[tu
 
 
 def kid(tried: Mapping[str, Sequence[Point]], line: Line, steps: int) -> float:
-    """The kernel distance of a cell that was tried."""
+    """Returns the kernel distance of a cell that was tried."""
     value: float = next(point[KID] for point in tried[line.name] if point["steps"] == steps)
     return value
 
 
 def report_chosen(bench: Bench, tried: Mapping[str, Sequence[Point]], report: Report) -> list[Point]:
-    """Measures what was chosen on the half for reporting, against as many real pictures."""
+    """Measures the chosen cells on the half for reporting, with as many real images for comparison."""
     found: list[Point] = []
     for (line, steps), why in chosen(tried, bench.checkpoint.config).items():
         found.append({"name": line.name, "why": why, **bench.cell(line, steps, Half.REPORTING)})
@@ -224,16 +224,16 @@ def report_chosen(bench: Bench, tried: Mapping[str, Sequence[Point]], report: Re
 
 
 def told(quality: Quality) -> dict[str, float]:
-    """The figures by name, and their errors."""
+    """Returns the figures by name, and their errors."""
     values = {name: measured.value for name, measured in quality.named.items()}
     spreads = {f"{name} error": measured.spread for name, measured in quality.named.items()}
     return values | {name: spread for name, spread in spreads.items() if spread is not None}
 
 
 def distance_from(goal: ImageArray, images: ImageArray) -> float:
-    """Root mean square over the pixels, in grey levels, of pictures of the same seeds.
+    """Returns the root mean square difference over the pixels, in grey levels, of images of the same seeds.
 
-    Both have been rounded to whole grey levels, so what is below 0.4 is rounding.
+    Both have been rounded to whole grey levels, so a difference below 0.4 is rounding.
     """
     return float(np.sqrt(np.square(images.astype(np.float64) - goal).mean()))
 

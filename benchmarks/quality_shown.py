@@ -19,13 +19,13 @@ Point = Mapping[str, Any]
 
 
 def show_tried(tried: Mapping[str, Sequence[Point]], reals: Sequence[Point], facts: Mapping[str, Any]) -> None:
-    """Prints all that was tried, a row for each sampler and number of steps."""
+    """Prints all cells that were tried, a row for each sampler and number of steps."""
     points = [{"name": name, **point} for name, each in tried.items() for point in each]
     _show(f"tried, to choose by and not to report; {_ranges(facts)}", ("name", "steps"), [*reals, *points])
 
 
 def show_reported(reported: Sequence[Point], reals: Sequence[Point], facts: Mapping[str, Any]) -> None:
-    """Prints what was chosen, as measured on the other half."""
+    """Prints the chosen cells, as measured on the other half."""
     _show(f"reported; {_ranges(facts)}", ("name", "steps", "why"), [*reals, *reported])
 
 
@@ -47,7 +47,7 @@ def _cells(point: Point, keys: Sequence[str]) -> list[object]:
 
 
 def draw_plot(tried: Mapping[str, Sequence[Point]], reals: Sequence[Point], out: Path) -> None:
-    """Draws quality against steps and against seconds, and how far a picture is from where it is going, as a PNG."""
+    """Draws quality against steps and seconds, and the distance of an image from its limit, as a PNG."""
 
     def quality(axis: str) -> dict[str, Curve]:
         return {

@@ -1,4 +1,4 @@
-"""How figures are told: tables and bars for the terminal, one JSON file for programs."""
+"""The report of a run: tables and bars for the terminal, one JSON file for programs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from . import machine
 
 @dataclass(frozen=True)
 class Bar:
-    """A figure and what it must be."""
+    """A figure and the value that it must reach."""
 
     what: str
     value: float
@@ -36,11 +36,11 @@ class Bar:
 
 
 class Report:
-    """Everything that one run found out; written anew after each part, so that a run cut short leaves what it had.
+    """All figures of one run; written after each part, so that an interrupted run leaves its figures.
 
     Args:
         out: the JSON file.
-        settings: of the run.
+        settings: the settings of the run.
     """
 
     def __init__(self, out: Path, settings: dict[str, Any]) -> None:
@@ -73,7 +73,7 @@ class Report:
 
 
 def say(text: str) -> None:
-    """Tells how far the run is; apart from the figures, which go to standard output."""
+    """Reports progress on standard error; the figures go to standard output."""
     print(f"-- {text}", file=sys.stderr, flush=True)
 
 
@@ -89,7 +89,7 @@ def show(title: str, headings: Sequence[str], rows: Sequence[Sequence[object]]) 
 
 
 def quantile(values: Sequence[float], q: float) -> float:
-    """The smallest value that is not exceeded by a share `q` of all; NaN if there are none."""
+    """Returns the smallest value that is not exceeded by a share `q` of all values; NaN if there are none."""
     return sorted(values)[max(0, math.ceil(q * len(values)) - 1)] if values else math.nan
 
 

@@ -1,7 +1,7 @@
-"""How well a model takes noise out, undoes degradations and goes between pictures: decibels on faces it has never seen.
+"""How well a model removes noise, undoes degradations and goes between images: decibels on faces that it has not seen.
 
-Every picture is a PNG that goes the way of a request: fitted and read as the API does it, made by the worker's engine.
-Not part of `make bench`. docs/pictures.md shows the sheets, docs/benchmarks.md has the figures.
+Every image is a PNG that goes the way of a request: it is fitted and read as the API does it, and made by the worker's
+engine. This is not part of `make bench`. docs/pictures.md shows the sheets, docs/benchmarks.md has the figures.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ def main(
         "checkpoints/faces64"
     ),
     images: Annotated[int, typer.Option(min=8, help="Faces of the test split.")] = 16,
-    only: Annotated[Part | None, typer.Option(help="One part; all unless given.")] = None,
+    only: Annotated[Part | None, typer.Option(help="One part; by default all.")] = None,
     out: Annotated[Path, typer.Option(help="JSON file.")] = Path("var/bench-restoration.json"),
-    sheets: Annotated[Path, typer.Option(help="Folder of the pictures.")] = Path("docs/images"),
+    sheets: Annotated[Path, typer.Option(help="Folder of the sheets.")] = Path("docs/images"),
 ) -> None:
     """Measures /denoise, /restore and /interpolate on one core; about 15 minutes."""
     machine.warn_if_busy()
@@ -63,7 +63,7 @@ def main(
 
 
 def measure_denoising(local: LocalEndpoints, faces: Images, report: Report, sheets: Path) -> None:
-    """White Gaussian noise, clipped to 8 bits, against denoisers that were tuned on other faces."""
+    """Measures white Gaussian noise, clipped to 8 bits, against denoisers that were tuned on other faces."""
     found: dict[str, dict[str, float]] = {}
     settings: dict[str, Any] = {}
     for sigma in (25.0, 10.0, 50.0):
@@ -108,12 +108,12 @@ def _denoise_queries(sigma: float) -> dict[str, dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Case:
-    """A degradation, and the pictures that suffered it.
+    """A degradation, and the images that suffered it.
 
     Attributes:
-        sent: to the API, with `mask`.
-        query: of /restore.
-        simple: pictures made without a network, or as they are, by what was done.
+        sent: the images that are sent to the API, with `mask`.
+        query: the query of /restore.
+        simple: the images as they are, or made without a network, by the name of the way.
     """
 
     name: str
@@ -124,7 +124,7 @@ class Case:
 
 
 def measure_restoring(local: LocalEndpoints, faces: Images, report: Report, sheets: Path) -> None:
-    """Each degradation undone with 20 and 50 steps, predictions clipped or not, against the simple way."""
+    """Undoes each degradation with 20 and 50 steps, predictions clipped or not, and in the simple way."""
     found: dict[str, dict[str, float]] = {}
     runs = [{"steps": steps, "clip": clip} for steps, clip in ((20, "none"), (20, "static"), (50, "static"))]
     for case in _cases(local, faces):
@@ -162,7 +162,7 @@ def _cases(local: LocalEndpoints, faces: Images) -> Iterator[Case]:
 
 
 def _inside(images: Images, faces: Images, mask: ImageArray) -> float:
-    """PSNR of what was missing; what was there must not have changed by a bit."""
+    """Returns the PSNR of the missing pixels; the others must not have changed by a bit."""
     missing = mask > 0
     for image, face in zip(images, faces, strict=True):
         assert np.array_equal(image[~missing], face[~missing])
@@ -185,7 +185,7 @@ def _restore_sheets(local: LocalEndpoints, faces: Images, sheets: Path) -> None:
 
 
 def measure_interpolation(local: LocalEndpoints, faces: Images, report: Report, sheets: Path) -> None:
-    """How well inversion and drawing undo each other, and strips between two faces."""
+    """Measures how well inversion and drawing undo each other, and saves strips between two faces."""
     pairs = list(zip(faces[: 2 * PAIRS : 2], faces[1 : 2 * PAIRS : 2], strict=True))
     found: dict[str, float] = {}
     for steps in (10, 20, 50, 100):
@@ -205,7 +205,7 @@ def measure_interpolation(local: LocalEndpoints, faces: Images, report: Report, 
 
 
 def _noisy(images: Images, sigma: float) -> list[ImageArray]:
-    """With white Gaussian noise of `sigma` grey levels, each always the same, as 8 bits."""
+    """Adds white Gaussian noise of `sigma` grey levels, the same each time for each image, and rounds to 8 bits."""
     seeded = (np.random.default_rng(i).normal(0, sigma, image.shape) for i, image in enumerate(images))
     return [np.clip(np.rint(image + z), 0, 255).astype(np.uint8) for image, z in zip(images, seeded, strict=True)]
 
@@ -220,7 +220,7 @@ def _degrade(operator: Operator, image: ImageArray) -> ImageArray:
 
 
 def _masks(size: int) -> dict[str, ImageArray]:
-    """A rectangle of 3/8 of the side in the middle; and lines 2 pixels thick, every 16."""
+    """Returns two masks: a rectangle of 3/8 of the side in the middle, and lines 2 pixels thick, every 16 pixels."""
     rectangle, lines = np.zeros((2, size, size), dtype=np.uint8)
     rectangle[size * 5 // 16 : size * 11 // 16, size * 5 // 16 : size * 11 // 16] = 255
     for start in range(size // 8, size, size // 4):
@@ -245,7 +245,7 @@ def _mean_psnr(images: Images, truths: Images) -> float:
 
 
 def _save_sheet(rows: Sequence[Images], path: Path) -> None:
-    """Pictures in rows, each twice as large."""
+    """Saves images in rows, each twice as large."""
     sheet = np.concatenate([np.concatenate(row, axis=1) for row in rows])
     image = Image.fromarray(sheet)
     path.parent.mkdir(parents=True, exist_ok=True)

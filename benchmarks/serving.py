@@ -1,7 +1,7 @@
 """difuso and two other servers: the same weights, the same cores, the same requests, in one run.
 
-First each server's capacity, with more requests than it can answer; then how long short and long requests take when
-they come at random, at 70 % of what the better peer can do. Servers run one after the other, never together.
+First comes each server's capacity, with more requests than it can answer. Then comes the time that short and long
+requests take when they arrive at random, at 70 % of the better peer's capacity. Servers run one after the other.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ PROBES = (Order(1, 10, seed=7), Order(4, 10, seed=8))
 
 @dataclass(frozen=True)
 class Contest:
-    """What all servers have in common.
+    """The common facts of all servers.
 
     Attributes:
         model: a checkpoint's folder, alone in its parent.
@@ -57,7 +57,7 @@ class Contest:
         return stack.peer(name, self.model, device=self.device)
 
     def capacity(self, name: str, seconds: float) -> tuple[dict[str, Any], bytes]:
-        """Image-steps a second of one server, and a picture that shows that it computes the same as the others."""
+        """Returns the image-steps a second of one server, and an image, to compare what the servers compute."""
         say(f"{name}: capacity, {seconds:.0f} s")
         with self.open(name) as system:
             picture, _ = [asyncio.run(fetch(system, order, timeout=PATIENCE_SECONDS)) for order in PROBES]
@@ -67,7 +67,7 @@ class Contest:
         return {"image_steps_per_second": rate, "answered": len(outcomes), "errors": _errors(outcomes)}, picture
 
     def latencies(self, name: str, orders: Sequence[Order]) -> dict[str, Any]:
-        """Seconds from when requests were due until they were answered, at one server."""
+        """Returns the seconds from when requests were due until they were answered, at one server."""
         say(f"{name}: {len(orders)} requests in {orders[-1].at:.0f} s")
         with self.open(name) as system:
             for order in PROBES:
@@ -75,7 +75,7 @@ class Contest:
             outcomes = asyncio.run(send_open(system, orders, patience=PATIENCE_SECONDS))
         figures: dict[str, Any] = {"errors": _errors(outcomes)}
         for kind, short in (("short", True), ("long", False)):
-            # What was given up counts with the time it had waited: the truth is worse.
+            # A request that was given up counts with the time that it had waited: the truth is worse.
             waits = [outcome.ended - outcome.began for outcome in outcomes if outcome.order.is_short is short]
             figures[kind] = {"count": len(waits), "p50": quantile(waits, 0.5), "p95": quantile(waits, 0.95)}
         return figures
@@ -84,23 +84,23 @@ class Contest:
 def main(
     model: Annotated[Path, typer.Option(help="A checkpoint's folder.")] = Path("checkpoints/faces64"),
     tiny: Annotated[bool, typer.Option("--tiny", help="A random 32x32 network of 1.1 M parameters instead.")] = False,
-    seconds: Annotated[float, typer.Option(help="Of random arrivals at each server.")] = 100.0,
-    capacity_seconds: Annotated[float, typer.Option(help="Of full load at each server.")] = 30.0,
+    seconds: Annotated[float, typer.Option(help="Seconds of random arrivals at each server.")] = 100.0,
+    capacity_seconds: Annotated[float, typer.Option(help="Seconds of full load at each server.")] = 30.0,
     only: Annotated[list[str] | None, typer.Option(help="Servers to run; may be repeated.")] = None,
     rate: Annotated[float | None, typer.Option(help="Requests a second, instead of 70 % of the better peer.")] = None,
-    exact: Annotated[bool, typer.Option(help="For our worker: pictures never depend on their neighbours.")] = True,
+    exact: Annotated[bool, typer.Option(help="For our workers: images never depend on their neighbours.")] = True,
     compiled: Annotated[
-        bool, typer.Option("--compiled", help="For our worker: what `difuso compile` compiled.")
+        bool, typer.Option("--compiled", help="For our workers: use the networks of `difuso compile`.")
     ] = False,
-    workers: Annotated[int | None, typer.Option(min=1, help="Of ours; by default as `difuso serve` decides.")] = None,
-    cores: Annotated[int, typer.Option(min=1, help="That servers and clients share.")] = 2,
-    seed: Annotated[int, typer.Option(help="Of the requests.")] = 0,
+    workers: Annotated[int | None, typer.Option(min=1, help="Ours; by default as `difuso serve` decides.")] = None,
+    cores: Annotated[int, typer.Option(min=1, help="Cores that servers and clients share.")] = 2,
+    seed: Annotated[int, typer.Option(help="Seed of the requests.")] = 0,
     out: Annotated[Path, typer.Option(help="JSON file.")] = Path("var/bench-serving.json"),
 ) -> None:
     """Compares difuso with two other servers; about twelve minutes."""
     names = [name for name in NAMES if not only or name in only]
     if not names or set(only or ()) - set(NAMES):
-        raise typer.BadParameter(f"servers are {', '.join(NAMES)}", param_hint="--only")
+        raise typer.BadParameter(f"the servers are {', '.join(NAMES)}", param_hint="--only")
     machine.warn_if_busy()
     share_cores(cores)
     if compiled:
@@ -123,7 +123,7 @@ def main(
 
 
 def share_cores(count: int) -> None:
-    """Gives all servers the same cores and the same threads; what the caller has set for OpenMP counts for all."""
+    """Gives all servers the same cores and threads; the caller's settings for OpenMP hold for all."""
     threads = machine.use_cores(count)
     for name, value in {"OMP_NUM_THREADS": str(threads), **OPENMP}.items():
         stack.ENVIRONMENT.setdefault(name, value)
@@ -132,7 +132,7 @@ def share_cores(count: int) -> None:
 def compare_capacity(
     contest: Contest, names: Sequence[str], seconds: float, report: Report, *, least: float
 ) -> dict[str, float]:
-    """Image-steps a second by server; ours are to be `least` times the best peer's."""
+    """Returns the image-steps a second by server; ours must be at least `least` times the best peer's."""
     found, pictures = {}, {}
     for name in names:
         found[name], pictures[name] = contest.capacity(name, seconds)
@@ -151,9 +151,9 @@ def compare_capacity(
 
 
 def compare_latency(contest: Contest, names: Sequence[str], orders: Sequence[Order], report: Report) -> None:
-    """Seconds to an answer by server."""
+    """Measures the seconds to an answer by server."""
     if not orders:
-        raise SystemExit("no request arrives in that time: give --seconds or --rate more")
+        raise SystemExit("no request arrives in that time: raise --seconds or --rate")
     report.add("arrivals", {"count": len(orders), "seconds": orders[-1].at})
     found: dict[str, Any] = {}
     for name in names:

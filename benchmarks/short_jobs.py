@@ -23,14 +23,14 @@ ALONE_COUNT = 100
 
 
 def measure(model: Path, seconds: float, cores: int, report: Report) -> None:
-    """Compares jobs of one step at difuso and two other servers, each for so long, and one such job alone."""
+    """Compares jobs of one step at difuso and two other servers, each for `seconds`, and measures a lone one."""
     share_cores(cores)
     compare_rates(Contest(model), seconds, report)
     measure_alone(model, report)
 
 
 def compare_rates(contest: Contest, seconds: float, report: Report) -> None:
-    """Jobs a second by server, with more clients than any can answer at once."""
+    """Measures the jobs a second by server, with more clients than any server can answer at once."""
     found: dict[str, Any] = {}
     for name in NAMES:
         say(f"{name}: jobs of one step, {seconds:.0f} s")
@@ -47,7 +47,7 @@ def compare_rates(contest: Contest, seconds: float, report: Report) -> None:
 
 
 def measure_alone(model: Path, report: Report) -> None:
-    """Milliseconds of one job of one step on an idle server, over those of the network call."""
+    """Measures one job of one step on an idle server, and the milliseconds that it takes over its network call."""
     with stack.difuso(model, workers=None) as difuso:
         served = [1000 * each for each in idle.image_seconds(difuso, steps=1, count=ALONE_COUNT)]
     bare = 1000 * statistics.median(idle.network_seconds(model, calls=25, count=5)) / 25
@@ -58,7 +58,7 @@ def measure_alone(model: Path, report: Report) -> None:
 
 
 def orders() -> Iterator[Order]:
-    """Endless requests of one image and one step."""
+    """Yields requests of one image and one step without end."""
     return (Order(1, 1, seed) for seed in itertools.count())
 
 
@@ -85,7 +85,7 @@ def _seconds(outcome: Outcome) -> float:
 
 
 def _cpu_seconds(system: System) -> dict[str, float]:
-    """Processor time of our processes, as they report it themselves; nothing for a peer, and nothing but on Linux."""
+    """Returns the processor time that our processes report; nothing for a peer, and nothing except on Linux."""
     if not isinstance(system, Difuso):
         return {}
     pages = {"api_cpu_ms": f"{system.url}/metrics", "worker_cpu_ms": system.metrics_url}

@@ -1,4 +1,4 @@
-"""The servers under test as processes, none of which is left behind however a run ends."""
+"""The servers under test as processes. None of them is left behind, however a run ends."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from difuso.supervisor.standalone import API_NICE
 START_SECONDS = 180.0
 POLL_SECONDS = 0.05
 ROOT = Path(__file__).parent.parent
-# What a developer has set for themselves must not decide a figure.
+# The developer's own settings must not influence a figure.
 ENVIRONMENT = {key: value for key, value in os.environ.items() if key != "REDIS_URL" and not key.startswith("DIFUSO_")}
 ENVIRONMENT["DIFUSO_COMPILE"] = "off"
-ENVIRONMENT["DIFUSO_STATE_DIR"] = "var"  # of the folder where the process runs
+ENVIRONMENT["DIFUSO_STATE_DIR"] = "var"  # in the folder where the process runs
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class System:
     """A server that answers POST /generate with a PNG.
 
     Attributes:
-        takes_json: parameters go in a JSON body instead of the query string.
+        takes_json: whether parameters go in a JSON body instead of the query string.
     """
 
     name: str
@@ -55,7 +55,7 @@ def use_compiled_networks() -> None:
     """Lets our workers use what `difuso compile` has compiled here."""
     folder = Path("var/compiled").resolve()
     if not any(folder.rglob("*.pt2")):
-        raise SystemExit("nothing is compiled here: run difuso compile, which says whether it pays")
+        raise SystemExit("no compiled networks are here: run difuso compile, which says whether they are faster")
     ENVIRONMENT.update(DIFUSO_COMPILE="auto", DIFUSO_COMPILED_DIR=str(folder))
 
 
@@ -67,12 +67,12 @@ def difuso(
     exact: bool = True,
     workers: int | None = 1,
 ) -> Iterator[Difuso]:
-    """Redis, workers and the API, warm, as `difuso serve` starts them.
+    """Starts Redis, workers and the API as `difuso serve` does, and yields them warm.
 
     Args:
         model: a checkpoint's folder; the only one in its parent.
         device, exact: settings of the workers.
-        workers: how many share the cores or GPUs; None for as many as `difuso serve` starts.
+        workers: the number of workers that share the cores or GPUs; None for as many as `difuso serve` starts.
     """
     shares = share_out(this_machine(device, ENVIRONMENT), workers)
     port, metrics_ports = free_port(), [free_port() for _ in shares]
@@ -114,7 +114,7 @@ def difuso(
 
 @contextmanager
 def peer(name: str, model: Path, *, device: str = "cpu") -> Iterator[System]:
-    """Another server, `lock` or `litserve`, warm."""
+    """Starts another server, `lock` or `litserve`, and yields it warm."""
     port = free_port()
     command = [sys.executable, "-m", f"benchmarks.peer_{name}", str(model), str(port), device]
     with ChildProcesses() as children:
@@ -125,7 +125,7 @@ def peer(name: str, model: Path, *, device: str = "cpu") -> Iterator[System]:
 
 
 def free_port() -> int:
-    """A port that nobody uses at this moment."""
+    """Returns a port that no process uses at this moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -139,12 +139,12 @@ def _await(ready: Callable[[], bool], *processes: subprocess.Popen[bytes]) -> No
         if ended is not None:
             raise SystemExit(f"{ended.args!r} ended with {ended.returncode} before it was ready; it says why above")
         if time.monotonic() > deadline:
-            raise SystemExit(f"not ready after {START_SECONDS:.0f} s: {[process.args for process in processes]}")
+            raise SystemExit(f"still not ready after {START_SECONDS:.0f} s: {[process.args for process in processes]}")
         time.sleep(POLL_SECONDS)
 
 
 def _get(url: str) -> str:
-    """The body of a good answer, else nothing."""
+    """Returns the body of a good answer, else nothing."""
     try:
         answer = httpx.get(url, timeout=2)
     except httpx.HTTPError:

@@ -1,8 +1,8 @@
 """Half an hour of training each on Fashion-MNIST: difuso's recipe, diffusers' script, denoising-diffusion-pytorch.
 
-The same images, seconds and core, and about as many parameters; then 5,000 pictures of each, by 50 steps of its own
-DDIM, against 5,000 images that none of them was shown. What is finished is kept, so that a run that was stopped
-goes on. Not part of `make bench`: it takes four hours.
+All have the same images, seconds and core, and about as many parameters. Then 5,000 images of each, by 50 steps of its
+own DDIM, are compared with 5,000 images that none of them has seen. Finished parts are kept, so that a stopped run
+continues. This is not part of `make bench`: it takes four hours.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ NAMES = (OURS, *PEERS)
 SEED = 1_000_000
 BATCH = 50
 PROBE_STEPS = 30
-SPARE = 0.96  # of the time is planned for steps: logs, sheets and a slower minute need some
+SPARE = 0.96  # share of the time that is planned for steps: logs, sheets and a slower minute need the rest
 FACTS, WEIGHTS, PICTURES = "facts.json", "weights.pt", "pictures.npz"
 
 
 def main(
-    minutes: Annotated[float, typer.Option(help="Of training, each.")] = 30,
-    images: Annotated[int, typer.Option(min=24, help="Drawn by each, and of the reference.")] = 5000,
-    out: Annotated[Path, typer.Option(help="JSON file; weights and pictures are kept next to it.")] = Path(
+    minutes: Annotated[float, typer.Option(help="Minutes of training for each.")] = 30,
+    images: Annotated[int, typer.Option(min=24, help="Images drawn by each, and of the reference.")] = 5000,
+    out: Annotated[Path, typer.Option(help="JSON file; weights and images are kept next to it.")] = Path(
         "var/bench-training.json"
     ),
 ) -> None:
@@ -65,7 +65,7 @@ def main(
     report.add("training", runs)
     for name in NAMES:
         drawn(name, folder / name, images)
-    say("comparing the pictures")
+    say("comparing the images")
     extractor = EfficientNetLite0()
     reference = read_reference(from_array("test images", real("test", images)), extractor)
     found = {"training images": told(evaluate(from_array("", real("train", images)), reference, extractor))}
@@ -79,7 +79,7 @@ def main(
 
 
 def trained(name: str, folder: Path, minutes: float) -> dict[str, Any]:
-    """Trains, unless that is done; the facts of the run."""
+    """Trains, unless that is done; returns the facts of the run."""
     path = folder / FACTS
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
@@ -92,7 +92,7 @@ def trained(name: str, folder: Path, minutes: float) -> dict[str, Any]:
 
 
 def _train_ours(folder: Path, minutes: float) -> dict[str, Any]:
-    """As `difuso train` does it; the seconds are those of the whole call: compiling, saving, logs and sheets too."""
+    """Trains as `difuso train` does; the seconds include compiling, saving, logs and sheets."""
     probe = dry_run(RECIPE)
     steps = int(SPARE * 60 * minutes / probe.step_seconds)
     share = steps / RECIPE.max_steps
@@ -106,7 +106,7 @@ def _train_ours(folder: Path, minutes: float) -> dict[str, Any]:
 
 
 def _train_peer(kind: type[Peer], folder: Path, minutes: float) -> dict[str, Any]:
-    """In a loop that does nothing else; the seconds are those of the loop."""
+    """Trains in a loop that does nothing else; the seconds are those of the loop."""
     images = real("train")
     order = np.random.default_rng(0)
 
@@ -133,11 +133,11 @@ def _train_peer(kind: type[Peer], folder: Path, minutes: float) -> dict[str, Any
 
 
 def drawn(name: str, folder: Path, count: int) -> None:
-    """Draws pictures into a file in the layout of guided-diffusion, unless they are there."""
+    """Draws images into a file in the layout of guided-diffusion, unless they exist."""
     path = folder / PICTURES
     if path.exists() and from_path(path).count >= count:
         return
-    say(f"{name} draws {count} pictures")
+    say(f"{name} draws {count} images")
     if name == OURS:
         images = _draw_ours(folder, count)
     else:
@@ -148,7 +148,7 @@ def drawn(name: str, folder: Path, count: int) -> None:
 
 
 def _draw_ours(folder: Path, count: int) -> ImageArray:
-    """By the step engine, all classes equally often, no guidance."""
+    """Draws by the step engine, all classes equally often, without guidance."""
     runner = Runner(load_checkpoint(folder / MODEL), device=torch.device("cpu"), slots=BATCH)
     spacing = RECIPE.defaults.spacing
     params = SamplingParams(n=1, steps=CALLS, sampler="ddim", spacing=spacing, eta=0.0, seed=SEED, label=0)
@@ -156,12 +156,12 @@ def _draw_ours(folder: Path, count: int) -> ImageArray:
 
 
 def real(split: str, count: int | None = None) -> ImageArray:
-    """Images of the set, in random order, uint8 of shape (N, H, W, C)."""
+    """Returns images of the set in random order, uint8 of shape (N, H, W, C)."""
     return real_images(RECIPE.name, count, shape=RECIPE.shape, split=split)
 
 
 def show_figures(runs: dict[str, dict[str, Any]], found: dict[str, dict[str, float]]) -> None:
-    """Prints what each took, and what came of it."""
+    """Prints what each run took, and the quality of its images."""
     keys = [key for key in found[OURS] if not key.startswith(("sFD", "IS")) and not key.endswith("error")]
     facts = ("parameters", "images", "images_per_second")
     rows = [
@@ -172,7 +172,7 @@ def show_figures(runs: dict[str, dict[str, Any]], found: dict[str, dict[str, flo
 
 
 def bars(runs: dict[str, dict[str, Any]], found: dict[str, dict[str, float]]) -> list[Bar]:
-    """Best in quality, and no slower than the fastest."""
+    """Returns the bars: best in quality, and no slower than the fastest."""
     speed = {name: run["images_per_second"] for name, run in runs.items()}
     fastest = max(speed[name] for name in PEERS)
     made = [Bar("images/s", speed[OURS], fastest, "images/s", "at least")]

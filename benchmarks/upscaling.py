@@ -1,7 +1,7 @@
-"""How well a conditional model enlarges drawn faces that it has never seen, against filters: PSNR, SSIM and FD.
+"""How well a conditional model enlarges drawn faces that it has not seen, compared with filters: PSNR, SSIM and FD.
 
-Every image is a PNG that goes the way of a request to /upscale. Not part of `make bench`; docs/upscaling.md has the
-figures.
+Every image is a PNG that goes the way of a request to /upscale. This is not part of `make bench`; docs/upscaling.md has
+the figures.
 
 DDRM (/restore, task superres) is not among the ways: it needs a model that draws images of the large size from noise,
 and none of 128x128 ships.
@@ -42,7 +42,7 @@ def main(
     ),
     images: Annotated[int, typer.Option(min=8, help="Faces of the test split.")] = 200,
     calls: Annotated[list[int], typer.Option(help="Network calls for each image; may be repeated.")] = list(CALLS),  # noqa: B006
-    sampler: Annotated[str, typer.Option(help="Sampler, which visits its timesteps from the last one on.")] = "ddim",
+    sampler: Annotated[str, typer.Option(help="Sampler; it starts at the last timestep.")] = "ddim",
     out: Annotated[Path, typer.Option(help="JSON file.")] = Path("var/bench-upscaling.json"),
     sheet: Annotated[Path, typer.Option(help="Image of some faces, enlarged in each way.")] = Path(
         "docs/images/upscaling.png"
@@ -79,7 +79,7 @@ def main(
 
 
 def ssim(image: ImageArray, truth: ImageArray) -> float:
-    """Structural similarity as of Wang et al. 2004, with a Gaussian window of 1.5 pixels; mean of the channels."""
+    """Returns the structural similarity (Wang et al. 2004), by a Gaussian window of 1.5 pixels; the channels' mean."""
     similarity: float = structural_similarity(  # type: ignore[no-untyped-call]
         image, truth, channel_axis=-1, data_range=255, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
     )

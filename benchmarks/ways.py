@@ -1,4 +1,4 @@
-"""The ways to compute one network on a device: how long a full batch takes in each, and what it costs in exactness."""
+"""The ways to compute one network on a device: the time of a full batch in each way, and its error."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class Way:
     """One way.
 
     Attributes:
-        ms: of a call, the median.
+        ms: the median milliseconds of a call.
         gemm_share: operations a second, relative to those of a float32 matrix product on the same device.
-        error: largest difference from eager float32, as a share of its largest output.
+        error: the largest difference from eager float32, as a share of its largest output.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Way:
 
 @torch.inference_mode()
 def measure_ways(folder: Path, device: torch.device, size: int) -> list[Way]:
-    """Calls the network of a checkpoint in all ways that the device has; with batches of `size`."""
+    """Calls the network of a checkpoint in all ways that the device has, with batches of `size`."""
     checkpoint = load_checkpoint(folder)
     x, timesteps, told = example_batch(checkpoint.config, size)
     operations = size * _operations(checkpoint.denoiser, x[:1], timesteps[:1], {name: told[name][:1] for name in told})
@@ -73,7 +73,7 @@ def measure_ways(folder: Path, device: torch.device, size: int) -> list[Way]:
 def _ways(
     network: Network, device: torch.device, batch: Sequence[Tensor]
 ) -> Iterator[tuple[str, Callable[[], Network], AbstractContextManager[object]]]:
-    """Yields each way's name, what makes its network, and the context in which that is made and called."""
+    """Yields each way's name, the function that makes its network, and the context in which it is made and called."""
     precisions: dict[str, Callable[[], AbstractContextManager[object]]] = {"float32": lambda: _tf32(False)}
     if device.type == "cuda":
         precisions["TF32"] = lambda: _tf32(True)

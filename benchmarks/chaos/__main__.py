@@ -1,4 +1,4 @@
-"""`python -m benchmarks.chaos`: the program; `make chaos` is twenty minutes of it."""
+"""`python -m benchmarks.chaos`: the program; `make chaos` runs it for twenty minutes."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from .schedule import HABITS, Break, Habit
 
 
 def main(
-    seconds: Annotated[float, typer.Option(min=10, help="How long things break.")] = 1200.0,
-    seed: Annotated[int, typer.Option(help="The same seed is the same requests and faults at the same moments.")] = 0,
+    seconds: Annotated[float, typer.Option(min=10, help="Seconds during which things break.")] = 1200.0,
+    seed: Annotated[int, typer.Option(help="Seed of the requests and faults, and of their moments.")] = 0,
     rate: Annotated[float, typer.Option(help="Posts a second.")] = 2.0,
     every: Annotated[
         list[str] | None, typer.Option(help=f"FAULT=SECONDS between two, 0 for none; of {', '.join(Break)}.")
     ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 3,
     apis: Annotated[int, typer.Option(min=1, help="Front ends.")] = 2,
-    patience: Annotated[float, typer.Option(help="Seconds after the last fault in which every job must end.")] = 240.0,
+    patience: Annotated[float, typer.Option(help="Seconds from the last fault until all jobs must end.")] = 240.0,
     result_ttl: Annotated[
         int, typer.Option(min=10, help="DIFUSO_RESULT_TTL of the run; longer than a job waits.")
     ] = 120,
@@ -35,7 +35,7 @@ def main(
     out: Annotated[Path, typer.Option(help="JSON file.")] = Path("var/chaos.json"),
     keep_logs: Annotated[Path | None, typer.Option(help="Folder to copy the processes' logs to.")] = None,
 ) -> None:
-    """Breaks difuso for a while and counts which promises held; exit code 1 if one did not."""
+    """Breaks difuso for a while and counts which promises held; exits with 1 if one did not."""
     enter_namespace()
     habits = {**HABITS, **dict(map(_habit, every or ()))}
     plan = Plan(seconds, seed, rate, habits, workers=workers, apis=apis, patience=patience, result_ttl=result_ttl)

@@ -1,4 +1,4 @@
-"""Clients: they post, wait, cancel and fetch as good clients do, and note what they saw."""
+"""Clients: they post, wait, cancel and fetch as good clients do, and note what they see."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import httpx
 from .orders import Order, Recipe
 
 PAUSE_SECONDS = 0.5
-POST_SECONDS = 120.0  # after which a client gives up an errand that nobody accepts
+POST_SECONDS = 120.0  # after which a client gives up an errand that no server accepts
 SECOND_LOOK_SECONDS = 3.0
 TIMEOUT = httpx.Timeout(10, read=90)
 ENDS = ("succeeded", "failed", "cancelled")
@@ -30,19 +30,19 @@ Hashes = tuple[str, ...]
 
 @dataclass
 class Errand:
-    """What became of an order.
+    """The course of an order.
 
     Attributes:
         wanted: the recipe that was accepted; one of the two where there was a rival.
-        ids: of the jobs that it was told; of one errand there can be one only.
-        state: the last that was seen of its job.
-        failure: code of a job that failed.
-        steps: image-steps that the job had done at the end.
-        pictures: SHA-256 of what was fetched.
-        lost: a front end did not know the accepted job any more, or not its pictures.
+        ids: the ids of its job that answers gave; one errand can have one only.
+        state: the last state that was seen of its job.
+        failure: the code of a job that failed.
+        steps: the image-steps that the job had done at the end.
+        pictures: the SHA-256 of the fetched images.
+        lost: whether a front end no longer knew the accepted job or its images.
         surprises: answers that no client should get.
         cancelled_at, ended_at: when DELETE was answered, and when the job ended; seconds since the epoch.
-        flipped: the job was seen in another state after its end.
+        flipped: whether the job was seen in another state after its end.
     """
 
     order: Order
@@ -68,7 +68,7 @@ class Clients:
     """All clients of a run; they share connections and ask the front ends in turn.
 
     Attributes:
-        errands: of all that was asked for so far.
+        errands: the errands of all orders so far.
     """
 
     http: httpx.AsyncClient
@@ -78,7 +78,7 @@ class Clients:
     _turn: int = 0
 
     async def carry_out(self, order: Order) -> Errand:
-        """An order from its request to its pictures; ends when the job has ended or is lost."""
+        """Carries out an order from its request to its images; returns when the job has ended or is lost."""
         errand = Errand(order, order.recipe)
         self.errands.append(errand)
         bids = [order.recipe, order.recipe if order.twin else order.rival]
@@ -127,7 +127,7 @@ class Clients:
             await asyncio.sleep(PAUSE_SECONDS)
         if answer.is_success:
             errand.cancelled_at = time.time()
-        elif answer.status_code != 404:  # who cannot find it now will see that below
+        elif answer.status_code != 404:  # a missing job shows below
             errand.surprises.append(_describe(answer))
 
     async def _follow(self, errand: Errand, job_id: str) -> None:
@@ -144,7 +144,7 @@ class Clients:
         errand.flipped = errand.state != state
 
     async def _listen(self, job_id: str) -> None:
-        """Reads events until the last or until the stream breaks; then looking tells more."""
+        """Reads events until the last one, or until the stream breaks; then reading the job tells more."""
         try:
             async with self.http.stream("GET", f"{self._next_url()}/jobs/{job_id}/events") as stream:
                 async for line in stream.aiter_lines():
@@ -154,7 +154,7 @@ class Clients:
             return
 
     async def _look(self, errand: Errand, job_id: str) -> bool:
-        """Reads the job; True if there is nothing more to wait for."""
+        """Reads the job; returns whether there is nothing more to wait for."""
         answer = await self._ask("GET", f"/jobs/{job_id}")
         if answer is None or answer.status_code in NOT_NOW:
             return False
@@ -183,7 +183,7 @@ class Clients:
             await asyncio.sleep(PAUSE_SECONDS)
 
     async def _ask(self, method: str, path: str, **more: Any) -> httpx.Response | None:
-        """The answer of the next front end, None if it is cut off or there is none."""
+        """Returns the answer of the next front end, None if it is cut off or there is none."""
         try:
             return await self.http.request(method, f"{self._next_url()}{path}", **more)
         except httpx.HTTPError:
@@ -195,7 +195,7 @@ class Clients:
 
 
 async def reference(clients: Clients) -> dict[int, Hashes]:
-    """The pictures of every harmless recipe, made while nothing breaks; by index."""
+    """Returns the images of every harmless recipe by index, made while nothing breaks."""
     orders = [Order(index, 0.0, index) for index, recipe in enumerate(clients.recipes) if not recipe.fatal]
     errands = await asyncio.gather(*map(clients.carry_out, orders))
     for errand in errands:
@@ -206,7 +206,7 @@ async def reference(clients: Clients) -> dict[int, Hashes]:
 
 
 async def send(clients: Clients, orders: Sequence[Order], begin: float, *, patience: float) -> None:
-    """Sends each order when it is due, and waits for all of them; what is open after `patience` seconds is given up."""
+    """Sends each order when it is due, and waits for all; open errands are given up after `patience` seconds."""
 
     async def when_due(order: Order) -> None:
         await asyncio.sleep(begin + order.at - time.monotonic())

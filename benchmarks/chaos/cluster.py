@@ -22,7 +22,7 @@ from difuso.supervisor.standalone import API_NICE
 
 START_SECONDS = 180.0
 POLL_SECONDS = 0.1
-PAUSE_SECONDS = 0.5  # until who has ended is started again, as service managers do
+PAUSE_SECONDS = 0.5  # until an ended process is started again, as service managers do
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class End:
     """A process that ended.
 
     Attributes:
-        log: what it wrote; the file's name tells which one it was.
+        log: its log; the file's name says which process it was.
         at: seconds since the epoch.
         asked: the signal that we had sent it, if any.
         status: its exit status, negative for a signal.
@@ -44,11 +44,11 @@ class End:
 
 @dataclass(eq=False)
 class Member:
-    """A place for a process that is always to run. Each process writes a log file of its own.
+    """A place for a process that must always run. Each process writes a log file of its own.
 
     Attributes:
-        name: of the place.
-        ends: of the processes that were here before.
+        name: the name of the place.
+        ends: the ends of the earlier processes at this place.
     """
 
     name: str
@@ -73,7 +73,7 @@ class Member:
         self._asked, self._noted = None, False
 
     def send(self, number: signal.Signals) -> subprocess.Popen[bytes]:
-        """Sends a signal to the process that is here now, and returns it."""
+        """Sends a signal to the current process, and returns the signal."""
         assert self.process is not None
         if number is signal.SIGKILL or (number is signal.SIGTERM and self._asked is None):
             self._asked = number
@@ -81,7 +81,7 @@ class Member:
         return self.process
 
     def revive(self, children: ChildProcesses) -> None:
-        """Notes an end, and starts the next process after a pause; to be called often."""
+        """Notes an end, and starts the next process after a pause; call it often."""
         assert self.process is not None
         status = self.process.poll()
         if status is None:
@@ -95,20 +95,20 @@ class Member:
 
     @property
     def all_logs(self) -> list[Path]:
-        """Of the process that is here and of all before it."""
+        """Returns the logs of the current process and of all before it."""
         return list(dict.fromkeys([*(end.log for end in self.ends), self.log]))
 
 
 class Cluster:
-    """All of them.
+    """All processes of a run.
 
     Args:
-        children: that they live in.
+        children: the child processes that they belong to.
         server: the Redis, started.
-        settings: environment of front ends and workers.
-        logs: folder for their log files.
-        steps: folder in which workers count their image-steps; what is counted there outlives kill -9.
-        apis, workers: how many of each.
+        settings: the environment of front ends and workers.
+        logs: the folder for their log files.
+        steps: the folder in which workers count their image-steps; its counts outlive kill -9.
+        apis, workers: the numbers of front ends and workers.
         worker: the module that is a worker, and its arguments.
     """
 
@@ -139,7 +139,7 @@ class Cluster:
         self.workers = [Member(f"worker-{number}", [*python, *worker], counting, logs) for number in range(workers)]
 
     def start(self) -> None:
-        """Starts everybody, and returns when every worker serves and every front end answers."""
+        """Starts all processes, and returns when every worker serves and every front end answers."""
         for member in (*self.workers, *self.apis):
             member.start(self._children)
         self.wait_until_served()
@@ -154,13 +154,13 @@ class Cluster:
             time.sleep(POLL_SECONDS)
 
     async def keep(self) -> None:
-        """Starts again who has ended, for ever."""
+        """Restarts ended processes, for ever."""
         while True:
             self.revive()
             await asyncio.sleep(POLL_SECONDS)
 
     def revive(self) -> None:
-        """Notes who has ended, and starts them again after a pause; to be called often."""
+        """Notes which processes have ended, and starts them again after a pause; call it often."""
         for member in (*self.workers, *self.apis):
             member.revive(self._children)
 
@@ -171,11 +171,11 @@ class Cluster:
             self._redis.wait()
 
     def restart_redis(self) -> None:
-        """Starts the Redis that was killed, on the data that it had."""
+        """Starts the killed Redis on its old data."""
         self._redis = self._server.start()
 
     def stop(self, members: Sequence[Member]) -> None:
-        """Asks processes to end and waits until they have."""
+        """Asks processes to end and waits until they have ended."""
         for member in members:
             member.kept_down = True
             member.send(signal.SIGTERM)
@@ -185,7 +185,7 @@ class Cluster:
         self.revive()
 
     def resume(self, members: Sequence[Member]) -> None:
-        """Starts processes again that were stopped."""
+        """Starts stopped processes again."""
         for member in members:
             member.kept_down = False
             member.revive(self._children)
@@ -202,7 +202,7 @@ def open_cluster(
     ttl: int,
     worker: Sequence[str],
 ) -> Iterator[Cluster]:
-    """Everything, running; see `Cluster`."""
+    """Yields all processes, running; see `Cluster`."""
     logs, steps = children.folder / "logs", children.folder / "steps"
     logs.mkdir()
     steps.mkdir()

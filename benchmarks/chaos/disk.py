@@ -1,8 +1,8 @@
 """The store's file system, which can be full or read-only for a while.
 
-Where the machine lets us mount one, that is a small one in memory, seen by this run's processes alone:
-`enter_namespace` gives the run its own list of mounts, which needs no rights of root where the system has user
-namespaces. Elsewhere the store is a plain folder, and while it should be full or read-only a file stands in its place.
+Where the machine allows it, it is a small file system in memory that only the processes of this run see:
+`enter_namespace` gives the run its own list of mounts, without root where the system has user namespaces. Elsewhere the
+store is a plain folder, and a file takes its place while it should be full or read-only.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ BUSY_SECONDS = 5.0  # files that are being written keep a disk from becoming rea
 
 
 class Disk(Protocol):
-    """Where the store lives.
+    """The place of the store.
 
     Attributes:
         store: the store's folder.
@@ -44,7 +44,7 @@ class Disk(Protocol):
         """Undoes `fill`."""
 
     def protect(self) -> None:
-        """Makes it read-only."""
+        """Makes the disk read-only."""
 
     def unprotect(self) -> None:
         """Undoes `protect`."""
@@ -108,7 +108,7 @@ class Folder:
 
 @contextmanager
 def open_disk(folder: Path) -> Iterator[Disk]:
-    """The best that this machine allows."""
+    """Yields the best disk that this machine allows."""
     folder.mkdir()
     if MARK not in os.environ:
         yield Folder(folder)
@@ -122,7 +122,7 @@ def open_disk(folder: Path) -> Iterator[Disk]:
 
 
 def enter_namespace() -> None:
-    """Starts this program anew with mounts of its own, if that is possible; what it mounts ends with it."""
+    """Starts this program anew with its own mounts, if possible; they end with it."""
     unshare = shutil.which("unshare")
     if MARK in os.environ or unshare is None:
         return

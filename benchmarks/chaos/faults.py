@@ -1,4 +1,4 @@
-"""How each thing is broken, and mended again."""
+"""How each thing is broken and mended."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Saboteur:
     """Carries out faults when they are due.
 
     Attributes:
-        done: what was broken, and when that began and ended, in seconds since the epoch.
-        frozen: the logs of the processes that were frozen, and when that began and ended.
+        done: the faults so far, with their beginning and end in seconds since the epoch.
+        frozen: the logs of the frozen processes, with beginning and end of each freeze.
     """
 
     cluster: Cluster
@@ -31,10 +31,10 @@ class Saboteur:
     frozen: list[tuple[Path, float, float]] = field(default_factory=list)
 
     async def run(self, faults: Sequence[Fault], begin: float) -> None:
-        """Breaks everything when it is due; returns when all is whole again.
+        """Carries out all faults when they are due; returns when everything works again.
 
         Args:
-            begin: of the run, on the monotonic clock.
+            begin: the beginning of the run, on the monotonic clock.
         """
         ways: Mapping[Break, Callable[[Fault], Awaitable[None]]] = {
             Break.KILL: self._kill_worker,
@@ -61,11 +61,11 @@ class Saboteur:
                     group.create_task(carry_out(fault))
 
     def away(self, kinds: Collection[Break]) -> list[tuple[float, float]]:
-        """When there were faults of these kinds, in seconds since the epoch."""
+        """Returns when there were faults of these kinds, in seconds since the epoch."""
         return [(began, ended) for fault, began, ended in self.done if fault.kind in kinds]
 
     def hindered(self, log: Path) -> list[tuple[float, float]]:
-        """When the process that wrote this log could not hand its jobs back, in seconds since the epoch."""
+        """Returns when the process of this log could not hand its jobs back, in seconds since the epoch."""
         return self.away((*REDIS, *STORE)) + [(began, ended) for frozen, began, ended in self.frozen if frozen == log]
 
     async def _kill_worker(self, fault: Fault) -> None:
@@ -78,7 +78,7 @@ class Saboteur:
         worker, began = _pick(self.cluster.workers, fault), time.time()
         process, log = worker.send(signal.SIGSTOP), worker.log
         await asyncio.sleep(fault.seconds)
-        process.send_signal(signal.SIGCONT)  # nothing happens if it was killed meanwhile
+        process.send_signal(signal.SIGCONT)  # does nothing if the process was killed meanwhile
         self.frozen.append((log, began, time.time()))
 
     async def _kill_api(self, fault: Fault) -> None:

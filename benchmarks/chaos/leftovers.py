@@ -1,4 +1,4 @@
-"""What is still there when everything has had its time: keys in Redis that never expire, and files in the store."""
+"""What is left when everything has expired: keys in Redis without an expiry, and files in the store."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from pathlib import Path
 
 import redis
 
-# What stands for as long as an installation does, whatever was asked for: RQ's set of queue names, and the wake-up
-# lists of at most sixteen tokens each. Everything else belongs to a job or a process.
+# Keys that live as long as an installation: RQ's set of queue names, and the wake-up lists of at most sixteen tokens
+# each. Every other key belongs to a job or a process.
 STANDING = re.compile(r"rq:queues|difuso:wake:.*")
 NEVER = -1
 
 
 def keys_left(client: redis.Redis, *, longest: int) -> list[str]:
-    """Keys that stay for ever, or for longer than any job may be remembered.
+    """Returns the keys that stay for ever, or longer than any job may be remembered.
 
     Args:
         longest: seconds.
@@ -29,5 +29,5 @@ def keys_left(client: redis.Redis, *, longest: int) -> list[str]:
 
 
 def files_left(store: Path) -> list[str]:
-    """Paths below the store."""
+    """Returns the paths of files below the store."""
     return sorted(str(path.relative_to(store)) for path in store.rglob("*") if not path.is_dir())

@@ -1,4 +1,4 @@
-"""What clients ask for: a few dozen recipes of every kind of job, and who asks for which when and how."""
+"""The requests of clients: a few dozen recipes of every kind of job, and who sends which, when and how."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from PIL import Image
 
 # Classes of the model that the run serves. `benchmarks.chaos.poison` is the worker to which two of them are fatal.
 HARMLESS, FATAL, FATAL_LATE = CLASSES = ("harmless", "fatal", "fatal-late")
-SIZE = 16  # of the pictures, and of those that are sent along
+SIZE = 16  # of the images, and of those that are sent along
 Manner = Literal["async", "wait", "events"]
 MANNERS: tuple[Manner, ...] = get_args(Manner)
 Parameters = tuple[tuple[str, str], ...]
 # Steps and images: most jobs are over in a second, and some live long enough to see several faults.
 SHAPES = ((1, 20), (2, 100), (8, 40), (1, 400), (4, 200), (1, 1000))
-VARIANTS = 2  # of each recipe, with other seeds and pictures
+VARIANTS = 2  # of each recipe, with other seeds and images
 KEYED, TWINS, RIVALS, CANCELLED = 0.5, 0.1, 0.15, 0.05  # shares; twins and rivals of those with a key
-LONGEST_PATIENCE = 3.0  # seconds until a client who cancels does so
+LONGEST_PATIENCE = 3.0  # seconds until a client cancels, at most
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,9 @@ class Recipe:
 
     Attributes:
         path: its endpoint.
-        parameters: of the query.
-        parts: pictures that are sent along, by name.
-        fatal: it kills whoever runs it.
+        parameters: the parameters of its query.
+        parts: the images that are sent along, by name.
+        fatal: whether it kills any worker that runs it.
     """
 
     path: str
@@ -47,12 +47,12 @@ class Order:
 
     Attributes:
         at: seconds since the beginning.
-        recipe: index of what is asked for.
-        manner: how the client waits for its pictures.
-        key: its Idempotency-Key; without one a request whose answer is lost is not sent again.
-        twin: the same request is sent to two front ends at once.
-        rival: index of another recipe that is sent at the same time under the same key: one of both is refused.
-        cancel_after: seconds after acceptance at which the client thinks better of it.
+        recipe: the index of its recipe.
+        manner: how the client waits for its images.
+        key: its Idempotency-Key; without one, a request whose answer is lost is not sent again.
+        twin: whether the same request is sent to two front ends at once.
+        rival: the index of another recipe that is sent at the same time under the same key; one of the two is refused.
+        cancel_after: seconds after acceptance at which the client cancels.
     """
 
     number: int
@@ -66,7 +66,7 @@ class Order:
 
 
 def draw_recipes(seed: int) -> list[Recipe]:
-    """Every kind of job in several shapes, and last the two that kill."""
+    """Returns recipes of every kind of job in several shapes; the last two kill."""
     draw = random.Random(f"recipes {seed}")
     harmless = [recipe for _ in range(VARIANTS) for recipe in _recipes(draw)]
     return [*harmless, *(_generate(draw, 1, 40, label=label, fatal=True) for label in (FATAL, FATAL_LATE))]
@@ -75,7 +75,7 @@ def draw_recipes(seed: int) -> list[Recipe]:
 def draw_orders(
     recipes: Sequence[Recipe], seconds: float, seed: int, *, rate: float, poison_at: Sequence[float] = ()
 ) -> list[Order]:
-    """Errands that come independently of each other, `rate` a second on average; and the poison when it is planted."""
+    """Returns errands that come independently, `rate` a second on average, and the poison when it is due."""
     draw = random.Random(f"orders {seed}")
     harmless = [index for index, recipe in enumerate(recipes) if not recipe.fatal]
     fatal = [index for index, recipe in enumerate(recipes) if recipe.fatal]

@@ -1,7 +1,7 @@
 """A worker that certain jobs kill, as a bug in a kernel or a GPU would; `python -m benchmarks.chaos.poison` runs it.
 
-The product has no such door: this program is `difuso worker` with another `UNet.forward`, which ends the process with
-SIGKILL when the network is asked for a fatal class. `chaos_model` writes a checkpoint that has these classes.
+difuso itself has nothing of the kind. This program is `difuso worker` with another `UNet.forward`, which ends the
+process with SIGKILL when the network is called with a fatal class. `chaos_model` writes a checkpoint with such classes.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def chaos_model(folder: Path) -> Path:
 
 
 def poison_networks() -> None:
-    """Makes every network of this process kill it where it is fatal, whether it is called by position or by name."""
+    """Makes every network of this process kill it on a fatal class, given by position or by name."""
     from model.networks.unet import UNet
 
     harmless = UNet.forward
@@ -52,7 +52,7 @@ def poison_networks() -> None:
 
 
 def kill_where_fatal(timesteps: Tensor, labels: Tensor) -> None:
-    """Ends the process if one of the images of a call is of a fatal class."""
+    """Ends the process if an image of a call has a fatal class."""
     fatal = labels == CLASSES.index(FATAL)
     late = (labels == CLASSES.index(FATAL_LATE)) & (timesteps <= LATE_TIMESTEP)
     if bool((fatal | late).any()):
@@ -60,7 +60,7 @@ def kill_where_fatal(timesteps: Tensor, labels: Tensor) -> None:
 
 
 def main() -> None:
-    """`difuso worker` with poisoned networks."""
+    """Runs `difuso worker` with poisoned networks."""
     from difuso.__main__ import heed_signals
 
     heed_signals()  # before torch is imported, as `difuso worker` does

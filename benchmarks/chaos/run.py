@@ -1,4 +1,4 @@
-"""One run: the reference, the attack, the time that everything needs to end and to be forgotten, the verdict."""
+"""One run: the reference, the attack, the time until everything has ended and expired, the verdict."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ NOTICED_SECONDS = 5.0  # until everybody has noticed that a fault is over
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run is made of; see the options of the program."""
+    """The size of a run; see the options of the program."""
 
     seconds: float
     seed: int
@@ -78,12 +78,12 @@ def run(plan: Plan, *, claim_seconds: float, repeated: float, keep_logs: Path | 
 
 
 class Attack:
-    """What is asked for and broken in one run, and what is seen of it.
+    """The requests and faults of one run, and what is seen of them.
 
     Args:
-        plan: of the run.
-        cluster: running.
-        disk: with its store.
+        plan: the plan of the run.
+        cluster: the cluster, running.
+        disk: the disk with its store.
     """
 
     def __init__(self, plan: Plan, cluster: Cluster, disk: Disk) -> None:
@@ -98,7 +98,7 @@ class Attack:
         self._began_at = 0.0
 
     async def carry_out(self) -> None:
-        """The reference, the faults and the posts, and the time until all is forgotten."""
+        """Runs the reference, the faults and the posts, and waits until everything has expired."""
         plan, cluster, recipes = self._plan, self._cluster, self._recipes
         orders = draw_orders(recipes, plan.seconds, plan.seed, rate=plan.rate, poison_at=self._poison_at)
         limits = httpx.Limits(max_connections=None, keepalive_expiry=2)
@@ -121,7 +121,7 @@ class Attack:
             await asyncio.gather(keeper, return_exceptions=True)
 
     def evidence(self) -> Evidence:
-        """What there is to judge by, once all processes have left."""
+        """Returns the evidence for the verdict, once all processes have ended."""
         cluster, breaks = self._cluster, Counter(str(fault.kind) for fault, _, _ in self._saboteur.done)
         workers, apis = _logs(cluster.workers, self._began_at), _logs(cluster.apis, self._began_at)
         ends = [end for member in (*cluster.workers, *cluster.apis) for end in member.ends]
@@ -151,7 +151,7 @@ class Attack:
 
 
 def _sweep(cluster: Cluster) -> None:
-    """New workers sweep when they start; then everybody leaves, and what is left then stays for ever."""
+    """Lets new workers sweep at their start and stops them; whatever is left then stays for ever."""
     members = (*cluster.workers, *cluster.apis)
     cluster.stop(members)
     cluster.resume(members)
@@ -161,16 +161,16 @@ def _sweep(cluster: Cluster) -> None:
 
 
 def _logs(members: Sequence[Member], since: float) -> dict[Path, list[Line]]:
-    """The log of each process; without the reference, which came before."""
+    """Returns the log of each process, without the reference, which came before."""
     logs = [log for member in members for log in member.all_logs]
     return {log: [line for line in read_log(log) if line.at >= since] for log in logs}
 
 
 def _asked_for(end: End, hindered: Sequence[tuple[float, float]]) -> bool:
-    """Whether a process ended as it should when we asked: killed, or cleanly.
+    """Returns whether a process ended as it should when we asked: killed, or cleanly.
 
     A worker that is told to stop while Redis or the store is away, or that is frozen then, cannot hand its jobs back.
-    It gives up, says so by a status of 1, and leaves them to recovery. One that is told while the interpreter still
+    It gives up, exits with 1, and leaves the jobs to recovery. A process that is told while its interpreter still
     starts, and has written nothing, cannot heed the signal.
     """
     if end.asked is signal.SIGKILL or (end.asked is signal.SIGTERM and end.status == 0):
@@ -181,14 +181,14 @@ def _asked_for(end: End, hindered: Sequence[tuple[float, float]]) -> bool:
 
 
 def _killed_by(end: End, workers: Mapping[Path, Sequence[Line]]) -> set[str]:
-    """The jobs that a worker ran when it was killed, and not by us; none of a process that ended in another way."""
+    """Returns the jobs that a worker ran when something other than the driver killed it; else none."""
     if end.status != -signal.SIGKILL or end.asked is signal.SIGKILL:
         return set()
     return in_flight(workers.get(end.log, ()))
 
 
 def image_steps(folder: Path) -> float:
-    """That all workers have made so far, those that are dead too."""
+    """Returns the image-steps that all workers have made so far, dead ones included."""
     found = MultiProcessCollector(CollectorRegistry(), path=str(folder)).collect()  # type: ignore[no-untyped-call]
     samples = [sample for metric in found for sample in metric.samples]
     return float(sum(sample.value for sample in samples if sample.name == "difuso_image_steps_total"))

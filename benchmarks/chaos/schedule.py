@@ -1,4 +1,4 @@
-"""What breaks when: drawn from a seed before the run begins, so that a run can be repeated."""
+"""Which fault comes when: drawn from a seed before the run begins, so that a run can be repeated."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ STORE_GAP_SECONDS = 10.0
 
 
 class Break(StrEnum):
-    """A kind of fault, by the name that it has on the command line."""
+    """A kind of fault, by its name on the command line."""
 
     KILL = "kill"  # kill -9 of a worker
     TERM = "term"  # SIGTERM of a worker, which drains and is started again
@@ -23,12 +23,12 @@ class Break(StrEnum):
     REDIS_PAUSE = "redis-pause"  # CLIENT PAUSE: connections stay, and nothing is answered
     STORE_FULL = "store-full"
     STORE_READ_ONLY = "store-read-only"
-    POISON = "poison"  # a job that kills whoever runs it
+    POISON = "poison"  # a job that kills any worker that runs it
 
 
 @dataclass(frozen=True)
 class Habit:
-    """How often a fault comes, on average, and how long it lasts; seconds."""
+    """The mean interval of a fault, and its shortest and longest duration; seconds."""
 
     every: float
     shortest: float = 0.0
@@ -58,7 +58,7 @@ class Fault:
     Attributes:
         at: seconds since the beginning.
         target: which of the processes of its kind, counted without end.
-        seconds: how long it lasts, 0 where it is over at once.
+        seconds: its duration, 0 for a fault that is over at once.
     """
 
     kind: Break
@@ -72,9 +72,9 @@ class Fault:
 
 
 def draw_faults(seconds: float, seed: int, habits: Mapping[Break, Habit] = HABITS) -> list[Fault]:
-    """The faults of a run of this length, in order of time; of each kind that is wanted at least one if it fits.
+    """Returns the faults of a run of this length, in order of time; of each wanted kind at least one if it fits.
 
-    Redis gets a minute between two of its faults and the store ten seconds; what does not fit then is left out.
+    Two faults of Redis are at least a minute apart, and two faults of the store ten seconds. Others are left out.
     """
     draw = random.Random(f"faults {seed}")
     drawn = {kind: [_fault(draw, kind, habit) for _ in range(_count(seconds, habit))] for kind, habit in habits.items()}
@@ -94,14 +94,14 @@ def _fault(draw: random.Random, kind: Break, habit: Habit) -> Fault:
 
 
 def _mixed(draw: random.Random, drawn: Mapping[Break, Sequence[Fault]], kinds: Sequence[Break]) -> list[Fault]:
-    """The faults of these kinds in a random order."""
+    """Returns the faults of these kinds in a random order."""
     faults = [fault for kind in kinds for fault in drawn.get(kind, ())]
     draw.shuffle(faults)
     return faults
 
 
 def _apart(draw: random.Random, faults: Sequence[Fault], seconds: float, gap: float) -> list[Fault]:
-    """Placed one after the other with at least `gap` between the end of one and the beginning of the next."""
+    """Places faults one after the other, with at least `gap` between the end of one and the beginning of the next."""
     faults = list(faults)
     while faults and (spare := seconds - sum(f.seconds for f in faults) - gap * (len(faults) - 1)) < 0:
         faults.pop()
@@ -115,7 +115,7 @@ def _apart(draw: random.Random, faults: Sequence[Fault], seconds: float, gap: fl
 
 
 def _spread(draw: random.Random, faults: Sequence[Fault], seconds: float) -> list[Fault]:
-    """Each at a random moment of its own part of the time."""
+    """Places each fault at a random moment of its own part of the time."""
     part = seconds / max(1, len(faults))
     moments = [part * (index + draw.random()) for index in range(len(faults))]
     return [replace(fault, at=min(at, seconds - fault.seconds)) for fault, at in zip(faults, moments, strict=True)]

@@ -1,4 +1,4 @@
-"""The table: what became of everything, and what was promised."""
+"""The table: the results of the run, and the promises."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from .client import Errand, Hashes
 from .orders import Recipe
 from .worker_logs import ACCEPTED, ENDED, Line, Wait, ended_more_than_once
 
-CANCEL_SECONDS = 10.0  # a running job that is cancelled ends at its next step; a frozen or busy machine gets this long
+CANCEL_SECONDS = 10.0  # a cancelled job ends at its next step; a frozen or busy machine gets this long
 Spans = Sequence[tuple[float, float]]
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """All that was seen.
+    """All observations of a run.
 
     Attributes:
-        reference: pictures of each recipe without faults.
-        workers, apis: log lines of each process.
+        reference: the images of each recipe without faults.
+        workers, apis: the log lines of each process.
         waits: from each kill -9 to the next claim of each job in flight.
         redis_away: when Redis did not answer, in seconds since the epoch.
-        executed: image-steps that all workers made, counted by themselves.
-        unasked: processes that ended by themselves, and how.
-        killers: ids of the poison jobs that workers ran when they were killed, and not by the driver.
-        keys, files: that are left over.
+        executed: the image-steps that all workers made, counted by themselves.
+        unasked: the processes that ended by themselves, and how.
+        killers: the ids of the poison jobs that workers ran when something other than the driver killed them.
+        keys, files: the leftovers.
         breaks: how often each fault was made.
     """
 
@@ -53,9 +53,9 @@ class Verdict:
     """Figures, and promises that were kept or broken.
 
     Attributes:
-        rows: of the table, name and value.
-        bars: one for each promise.
-        details: the cases behind the figures, for whoever looks for the cause.
+        rows: the rows of the table, name and value.
+        bars: one bar for each promise.
+        details: the cases behind the figures, to find the cause.
     """
 
     rows: Sequence[tuple[str, str]]
@@ -68,11 +68,11 @@ class Verdict:
 
 
 def judge(evidence: Evidence, *, claim_seconds: float, repeated: float) -> Verdict:
-    """Compares what was seen with what is promised.
+    """Compares the observations with the promises.
 
     Args:
-        claim_seconds: from a kill -9 to the next claim at most, where Redis did answer.
-        repeated: share of all image-steps that may be made a second time.
+        claim_seconds: the most seconds from a kill -9 to the next claim, where Redis answered.
+        repeated: the share of all image-steps that may be made a second time.
     """
     broken, share = cases(evidence), repeated_share(evidence)
     clear = [wait.seconds for wait in evidence.waits if not wait.overlaps(evidence.redis_away)]
@@ -97,7 +97,7 @@ def judge(evidence: Evidence, *, claim_seconds: float, repeated: float) -> Verdi
 
 
 def cases(evidence: Evidence) -> dict[str, Sequence[Errand | str]]:
-    """Every case of a broken promise, under its name; of most kinds there should be none."""
+    """Returns every case of a broken promise, under its name; most kinds should have none."""
     errands, recipes = evidence.errands, evidence.recipes
     accepted = [errand for errand in errands if errand.ids]
     failed = [errand for errand in errands if errand.state == "failed"]
@@ -122,10 +122,10 @@ def cases(evidence: Evidence) -> dict[str, Sequence[Errand | str]]:
 
 
 def repeated_share(evidence: Evidence) -> float:
-    """Image-steps beyond those that the jobs needed, as a share of all that were made.
+    """Returns the image-steps beyond those that the jobs needed, as a share of all that were made.
 
-    A job that succeeded needed all of its own, every other one those that it had when that was last reported: of a job
-    that was cancelled the steps of up to a second count as repeated, which they are not.
+    A job that succeeded needed all of its steps, and every other job those of its last report. So up to a second of a
+    cancelled job's steps counts as repeated, although it is not.
     """
     sizes = {
         line.job_id: line.facts.get("image_steps", 0) for log in evidence.apis for line in log if line.event == ACCEPTED
@@ -143,7 +143,7 @@ def repeated_share(evidence: Evidence) -> float:
 
 
 def _ignored(errand: Errand, redis_away: Spans) -> bool:
-    """Whether a job went on to succeed though DELETE had been answered long before."""
+    """Returns whether a job went on to succeed although DELETE had been answered long before."""
     asked, ended = errand.cancelled_at, errand.ended_at
     if asked is None or ended is None or errand.state != "succeeded" or ended - asked < CANCEL_SECONDS:
         return False
@@ -166,7 +166,7 @@ def _case(item: Errand | str, recipes: Sequence[Recipe]) -> object:
 
 
 def _circumstances(evidence: Evidence) -> list[tuple[str, str]]:
-    """What the promises were tried with."""
+    """Returns the circumstances of the run."""
     errands = evidence.errands
     states = Counter(errand.state or "never accepted" for errand in errands)
     poison = [errand for errand in errands if evidence.recipes[errand.wanted].fatal]
@@ -181,7 +181,7 @@ def _circumstances(evidence: Evidence) -> list[tuple[str, str]]:
 
 
 def _count(found: Sequence[Errand | str]) -> str:
-    """How many, and of jobs that failed, why."""
+    """Returns the number of jobs, and for failed jobs the reasons."""
     causes = Counter(item.failure for item in found if isinstance(item, Errand) and item.failure)
     named = ", ".join(f"{count} {cause}" for cause, count in sorted(causes.items()))
     return f"{len(found)} ({named})" if named else str(len(found))

@@ -1,4 +1,4 @@
-"""What workers and front ends wrote about jobs: claims, ends, and how long a job of a killed worker waits for the next.
+"""What workers and front ends wrote about jobs: claims, ends, and how long a killed worker's job waits for the next.
 
 A log line is one JSON object. Only whole lines count: kill -9 may cut off the last.
 """
@@ -39,12 +39,12 @@ class Wait:
         return self.claimed_at - self.killed_at
 
     def overlaps(self, spans: Iterable[tuple[float, float]]) -> bool:
-        """Whether one of these spans of time touches the wait."""
+        """Returns whether one of these spans of time touches the wait."""
         return any(begin < self.claimed_at and end > self.killed_at for begin, end in spans)
 
 
 def read_log(path: Path) -> list[Line]:
-    """The lines about jobs of one process, in order."""
+    """Returns the lines about jobs of one process, in order."""
     lines = []
     for text in path.read_text(errors="replace").splitlines():
         try:
@@ -57,7 +57,7 @@ def read_log(path: Path) -> list[Line]:
 
 
 def in_flight(lines: Iterable[Line]) -> set[str]:
-    """The jobs that a process had claimed and not settled when its log ends."""
+    """Returns the jobs that a process had claimed and not settled when its log ends."""
     jobs: set[str] = set()
     for line in lines:
         if line.event == CLAIMED:
@@ -68,11 +68,11 @@ def in_flight(lines: Iterable[Line]) -> set[str]:
 
 
 def waits(killed: Sequence[tuple[list[Line], float]], logs: Iterable[Sequence[Line]]) -> list[Wait]:
-    """From each kill to the next claim of each job that was in flight; those never claimed again are left out.
+    """Returns the waits from each kill to the next claim of each job in flight; jobs never claimed again are left out.
 
     Args:
-        killed: log of each process that was killed, and when.
-        logs: of all workers.
+        killed: the log of each killed process, and when it was killed.
+        logs: the logs of all workers.
     """
     claims: dict[str, list[float]] = {}
     for log in logs:
@@ -89,7 +89,7 @@ def waits(killed: Sequence[tuple[list[Line], float]], logs: Iterable[Sequence[Li
 
 
 def ended_more_than_once(logs: Iterable[Sequence[Line]]) -> list[str]:
-    """Jobs whose end was written twice."""
+    """Returns the jobs whose end was written twice."""
     seen: dict[str, int] = {}
     for log in logs:
         for line in log:

@@ -1,4 +1,4 @@
-"""The figures of docs/paper.md, each of which compares a part of the paper with what difuso makes of it."""
+"""The figures of docs/paper.md. Each compares a part of the paper with what difuso makes of it."""
 
 import os
 

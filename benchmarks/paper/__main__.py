@@ -1,4 +1,4 @@
-"""Draws the figures of docs/paper.md: all of them, or those that are named."""
+"""Draws the figures of docs/paper.md: all of them, or the named ones."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def main(
     """Draws figures as NAME.png and prints their numbers; all take a quarter of an hour on one core."""
     unknown = set(figures or ()) - set(FIGURES)
     if unknown:
-        raise typer.BadParameter(f"{', '.join(sorted(unknown))}: choose of {', '.join(FIGURES)}", param_hint="FIGURE")
+        raise typer.BadParameter(f"{', '.join(sorted(unknown))}: choose from {', '.join(FIGURES)}", param_hint="FIGURE")
     torch.set_num_threads(1)  # the order of a sum depends on the number of threads
     for name in figures or FIGURES:
         begin = time.perf_counter()

@@ -30,7 +30,7 @@ SIZE, FACES, BATCH = 32, 4000, 8
 
 @dataclass(frozen=True)
 class Architecture:
-    """A network, and the number of optimiser steps that it takes in the minutes of each.
+    """A network, and the number of optimiser steps in the minutes that each network gets.
 
     Attributes:
         every: the number of steps whose losses make one point of the curve.

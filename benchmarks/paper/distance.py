@@ -23,7 +23,7 @@ COUNTS = (8, 16, 24, 32, 48, 64, 80, 100, 150, 200)
 
 
 def printed(a: FeatureArray, b: FeatureArray) -> complex:
-    """Equation 8 as Fig. 12 computes it: the root as `sqrtm` returns it, unchecked; complex where the root is."""
+    """Equation 8 as Fig. 12 computes it, with the root as `sqrtm` returns it: unchecked, and complex where it is."""
     mean_a, mean_b = a.mean(axis=0), b.mean(axis=0)
     sigma_a, sigma_b = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
     root = sqrtm(sigma_a @ sigma_b)
@@ -48,7 +48,7 @@ class Compared(NamedTuple):
 
 def compare(a: FeatureArray, b: FeatureArray) -> Compared:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # scipy warns of singular matrices, which are what is tried here
+        warnings.simplefilter("ignore")  # scipy warns of singular matrices, which this figure is about
         return Compared(ours(a, b), printed(a, b), float(a.var(axis=0).sum() + b.var(axis=0).sum()))
 
 

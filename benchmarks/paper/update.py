@@ -26,7 +26,7 @@ class Update(Protocol):
 
 
 def printed(x: Tensor, eps: Tensor, *, alpha: float, abar: float, beta: float, noise: Tensor) -> Tensor:
-    """The line as it is printed: `beta` and `noise` are made for it, and it does not use them."""
+    """The printed line, which makes `beta` and `noise` and does not use them."""
     return x / math.sqrt(alpha) * (x - ((1 - alpha) / math.sqrt(1 - abar)) * eps)
 
 
@@ -37,7 +37,7 @@ def without_factor(x: Tensor, eps: Tensor, *, alpha: float, abar: float, beta: f
 
 @torch.inference_mode()
 def chain(update: Update) -> Iterator[Tensor]:
-    """Yields x_999 and what the loop of Fig. 6 makes of it, step by step."""
+    """Yields x_999 and then the result of each step of the loop of Fig. 6."""
     faces = load_faces()
     x, generators = starts()
     yield x
