@@ -16,7 +16,7 @@ from pydantic import (
 )
 from pydantic_settings import NoDecode
 
-from jobs.settings import SharedSettings
+from jobs.settings import SharedSettings, listed
 
 from .http.api_keys import read_keys
 
@@ -89,7 +89,7 @@ class ApiSettings(SharedSettings):
     @field_validator("allowed_hosts", "cors_origins", mode="before")
     @classmethod
     def _split(cls, names: object) -> object:
-        return names.replace(",", " ").lower().split() if isinstance(names, str) else names
+        return listed(names.lower() if isinstance(names, str) else names)
 
     @property
     def hosts(self) -> frozenset[str] | None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from jobs.places import CHECKPOINTS, default_models_dir
+from jobs.places import CHECKPOINTS
 from model.guidance import Guidance
 from training import recipe_names
 
@@ -161,9 +161,12 @@ def models(
     verify: Annotated[bool, typer.Option("--verify", help="Load and check the weights too.")] = False,
 ) -> None:
     """Lists the checkpoints, and says why any of them cannot be served."""
+    from worker.settings import WorkerSettings
+
     from .commands.listing import print_models
 
-    if not print_models(models_dir or default_models_dir(), verify=verify):
+    settings = read_settings(WorkerSettings, models_dir=models_dir)
+    if not print_models(settings.models_dir, verify=verify, networks=settings.networks):
         sys.exit(1)
 
 

@@ -1,6 +1,7 @@
 """Errors that the user of the command line can correct."""
 
 import errno
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -36,7 +37,7 @@ def user_errors(about: str | None = None) -> Iterator[None]:
     """
     from evaluation.errors import EvaluationError  # here, so that the command line starts quickly
     from jobs.errors import ImageRefused, RequestRefused
-    from model.errors import ModelError
+    from model.errors import ForeignError, ModelError
     from training.errors import RecipeError
     from worker.settings import DeviceMissing
 
@@ -44,6 +45,9 @@ def user_errors(about: str | None = None) -> Iterator[None]:
         yield
     except DeviceMissing as error:  # whatever model the block is about
         raise UserError(str(error)) from error
+    except ForeignError as error:
+        traceback.print_exception(error.__cause__)  # of code of the user's own
+        raise UserError(str(error) if about is None else f"{about}: {error}") from error
     except (EvaluationError, ImageRefused, ModelError, RecipeError, RequestRefused) as error:
         raise UserError(str(error) if about is None else f"{about}: {error}") from error
 

@@ -63,6 +63,7 @@ class FailureCode(StrEnum):
 
     TIMEOUT = "timeout"  # the job ran longer than its time limit
     NONFINITE = "nonfinite"  # the network produced NaN or infinity
+    NETWORK = "network"  # the network is of another package, whose code failed
     UNSUPPORTED = "unsupported"  # no worker understands the job
     STORAGE = "storage"  # the images could not be written or read
     WORKER_LOST = "worker_lost"  # workers died while they ran the job, and no try is left

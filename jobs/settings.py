@@ -17,6 +17,11 @@ def _redis_url(url: str) -> str:
     return url
 
 
+def listed(names: object) -> object:
+    """Returns the names in a variable that separates them by commas or spaces, before they are checked."""
+    return names.replace(",", " ").split() if isinstance(names, str) else names
+
+
 class SharedSettings(BaseSettings):
     """The settings of every process of one installation. Except for REDIS_URL, a variable is DIFUSO_ and the name."""
 

@@ -1,7 +1,8 @@
 """Checkpoints: a folder NAME/ with config.json, model.safetensors (EMA weights) and SHA256SUMS. A model that can be
 guided by a classifier has classifier.safetensors as well, and one with a weaker network has weaker.safetensors.
 
-Only safetensors is read, so no file can run code. Weights are checked before they are used (hash, keys, shapes, finite
+Only safetensors is read, so no file can run code. A config may name a class of another package, which is imported only
+if the caller allows it (`model.foreign`). Weights are checked before they are used (hash, keys, shapes, finite
 numbers), because a flipped bit or a NaN would otherwise be served as an image. No memory is taken for a network before
 its weights are known to fit its config. Folders of diffusers are loaded too.
 """
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +26,7 @@ from .folders.config import ModelConfig
 from .folders.config_json import config_from_json, config_to_json
 from .folders.files import CONFIG, SUMS, WEIGHTS, is_folder, read_json, read_shapes
 from .folders.folder import FolderContents, checked_sums, file_sha256, new_folder, read_safetensors
+from .foreign.config import check_networks
 from .formats.diffusers.config import is_diffusers
 from .formats.diffusers.pipeline import read_diffusers
 from .networks.build import build_network, unfilled
@@ -132,7 +134,7 @@ def save_checkpoint(
     for file, module in modules.items():
         exact = exact_names(module)
         states[file] = {
-            name: tensor.detach().to("cpu", torch.float32 if name in exact else dtype).contiguous()
+            name: _stored(tensor.detach(), torch.float32 if name in exact else dtype)
             for name, tensor in module.state_dict().items()
         }
         _check_weights(module, states[file], file)
@@ -143,8 +145,16 @@ def save_checkpoint(
         (fresh / CONFIG).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
-def load_checkpoint(folder: Path | str, *, device: torch.device | str = "cpu") -> Checkpoint:
+def load_checkpoint(
+    folder: Path | str, *, device: torch.device | str = "cpu", networks: Collection[str] | None = None
+) -> Checkpoint:
     """Reads and checks a folder, one of ours or one of diffusers.
+
+    Args:
+        folder: the path of the folder.
+        device: the device of the networks.
+        networks: the modules of other packages whose networks may be imported, with all modules below them; None for
+            none.
 
     Raises:
         CheckpointError: if the folder cannot be served; the message names the file and what is wrong with it.
@@ -158,7 +168,7 @@ def load_checkpoint(folder: Path | str, *, device: torch.device | str = "cpu") -
         error = CheckpointError("there is no such folder")
         error.add_note(f"It was looked for at {folder.absolute()}.")  # a note, which clients of a server never see
         raise error
-    stored = read_diffusers(folder) if is_diffusers(folder) else _read(folder)
+    stored = read_diffusers(folder) if is_diffusers(folder) else _read(folder, networks)
     config = stored.config
     network = unfilled(build_network, config.network)
     _fill(network, stored.weights, stored.weights_file, device)
@@ -191,10 +201,11 @@ def _side_networks(config: ModelConfig) -> dict[str, nn.Module]:
     return networks
 
 
-def _read(folder: Path) -> FolderContents:
+def _read(folder: Path, networks: Collection[str] | None) -> FolderContents:
     checked_sums(folder, (CONFIG,))
     content = read_json(folder, CONFIG)
     config = config_from_json(content)
+    check_networks((config.network, config.weaker), networks)
     weights, sha256 = _read_weights(folder, WEIGHTS, unfilled(build_network, config.network))
     read = {file: _read_weights(folder, file, network) for file, network in _side_networks(config).items()}
     side, sums = {file: part for file, (part, _) in read.items()}, tuple(digest for _, digest in read.values())
@@ -208,6 +219,11 @@ def _read_weights(folder: Path, file: str, network: nn.Module) -> tuple[dict[str
     return read_safetensors(folder, file), sums[file]
 
 
+def _stored(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """Returns a tensor for a file: on the CPU, in memory of its own, and of a type if its numbers are not whole."""
+    return tensor.to("cpu", dtype if tensor.is_floating_point() else tensor.dtype, copy=True).contiguous()
+
+
 def _parameters(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
@@ -216,7 +232,10 @@ def _fill(network: nn.Module, weights: Mapping[str, Tensor], file: str, device: 
     """Checks the weights, gives them to a network and makes it ready to serve on the device."""
     _check_weights(network, weights, file)
     # Copied, because the tensors may be the mapped file itself, which another program can change.
-    state = {name: tensor.to(torch.float32, copy=True) for name, tensor in weights.items()}
+    state = {
+        name: tensor.to(torch.float32 if tensor.is_floating_point() else tensor.dtype, copy=True)
+        for name, tensor in weights.items()
+    }
     network.load_state_dict(state, assign=True)
     network.requires_grad_(False).eval().to(device)
 

@@ -3,7 +3,8 @@
 ModelError
 ├── PlanError                 a sampling run that does not exist (also a ValueError)
 ├── CheckpointError           a folder that cannot be served
-│   └── CheckpointUnreadable  a folder that cannot be read at the moment
+│   ├── CheckpointUnreadable  a folder that cannot be read at the moment
+│   └── ForeignError          code of another package that fails
 └── NonFiniteSample           the network produced NaN or infinity
 """
 
@@ -58,6 +59,10 @@ class CheckpointUnreadable(CheckpointError):
     A missing file does not raise this, because the folder changes when the file appears. A file without permission
     does, because granting it changes neither the size nor the time of the file.
     """
+
+
+class ForeignError(CheckpointError):
+    """Code of another package failed, which a config or a recipe names; the error that it raised is the cause."""
 
 
 class NonFiniteSample(ModelError):

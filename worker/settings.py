@@ -4,9 +4,11 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, PositiveInt
+from pydantic import AfterValidator, Field, PositiveInt, field_validator
+from pydantic_settings import NoDecode
 
-from jobs.settings import SharedSettings
+from jobs.settings import SharedSettings, listed
+from model.foreign.names import check_package
 
 DEVICE = re.compile(r"auto|cpu|mps|cuda(:(0|[1-9][0-9]?))?")
 
@@ -18,6 +20,13 @@ class DeviceMissing(Exception):
 def _device(name: str) -> str:
     if not DEVICE.fullmatch(name):
         raise ValueError(f"must be auto, cpu, mps, cuda or cuda:N, not {name!r}")
+    return name
+
+
+def _module(name: str) -> str:
+    if not all(map(str.isidentifier, name.split("."))):
+        raise ValueError(f"must be names of modules such as mylab.nets, separated by commas, not {name!r}")
+    check_package(name)
     return name
 
 
@@ -41,5 +50,9 @@ class WorkerSettings(SharedSettings):
     """Folder of compiled networks; it holds machine code, so nobody else may write there."""
     drain_seconds: PositiveInt = 20
     """Seconds after SIGTERM in which jobs may end; the others are handed to the next worker."""
+    networks: Annotated[frozenset[Annotated[str, AfterValidator(_module)]], NoDecode] | None = None
+    """Modules of other packages whose networks may be imported, with all modules below them: mylab.nets."""
     metrics_port: int | None = Field(None, ge=1, le=65535)
     """Port of the worker's own /metrics; none by default."""
+
+    _split_networks = field_validator("networks", mode="before")(listed)

@@ -146,6 +146,7 @@ PROBLEMS: dict[type[Exception], ProblemType] = {
 FAILURES: dict[FailureCode, tuple[int, str]] = {
     FailureCode.TIMEOUT: (504, "The job ran longer than its time limit."),
     FailureCode.NONFINITE: (500, "The network produced NaN or infinity."),
+    FailureCode.NETWORK: (500, "The code of the model's network failed; the worker's log has the error."),
     FailureCode.UNSUPPORTED: (501, "No worker understands this job."),
     FailureCode.STORAGE: (507, "The images could not be written or read."),
     FailureCode.WORKER_LOST: (502, "The workers died while they ran the job."),

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from jobs.places import default_models_dir
 from jobs.queries import Choices
 
 from ..errors import UserError
@@ -16,6 +15,8 @@ from ..logs import log_lines
 from ..options import ModelsDir, Server, read_settings, takes
 
 if TYPE_CHECKING:
+    from worker.settings import WorkerSettings
+
     from ..drawing.drawing import DrawingModel
     from ..drawing.image_sources import ImageSources
 
@@ -100,7 +101,7 @@ def quality(
         references=references,
         half=half,
         inception_weights=inception_weights,
-        device=_device(),
+        device=_settings().device,
     )
     _print_paths(written)
 
@@ -144,7 +145,7 @@ def neighbours(
         training=training,
         held_out=held_out,
         images=images,
-        device=_device(),
+        device=_settings().device,
     )
     _print_paths(written)
 
@@ -185,22 +186,21 @@ def bpd(
 
     written = evaluate_bpd(
         out,
-        models_dir=models_dir or default_models_dir(),
         model=model,
         data=data,
         count=images,
         steps=steps,
         batch_size=batch,
         seed=seed,
-        device=_device(),
+        settings=_settings(models_dir),
     )
     _print_paths(written)
 
 
-def _device() -> str:
+def _settings(models_dir: Path | None = None) -> WorkerSettings:
     from worker.settings import WorkerSettings
 
-    return read_settings(WorkerSettings).device
+    return read_settings(WorkerSettings, models_dir=models_dir)
 
 
 def _finder(model: str | None, models_dir: Path | None, server: str | None = None) -> Callable[[], DrawingModel]:

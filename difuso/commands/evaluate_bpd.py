@@ -12,6 +12,7 @@ from evaluation.real_images import real_images
 from model import Checkpoint, load_checkpoint
 from model.likelihood import Vlb
 from model.plans.spacing import visit_levels
+from worker.settings import WorkerSettings
 from worker.stepping.runner import pick_device
 
 from ..errors import UserError, user_errors
@@ -24,14 +25,13 @@ PARTS = {"prior": "L_T (prior)", "terms": "sum of L_{t-1}", "decoder": "L_0 (dec
 def evaluate_bpd(
     out: Path,
     *,
-    models_dir: Path,
     model: str | None,
     data: str,
     count: int,
     steps: int | None,
     batch_size: int,
     seed: int,
-    device: str,
+    settings: WorkerSettings,
 ) -> list[Path]:
     """Prints the bound; writes bpd.json and bpd.png, and returns their paths.
 
@@ -40,11 +40,11 @@ def evaluate_bpd(
     Raises:
         UserError: if the model, the chain or the images do not exist or cannot be used.
     """
-    info = find_model(model, models_dir)
+    info = find_model(model, settings.models_dir)
     with user_errors(info.name):
         if info.config.condition is not None:
             raise UserError("this model draws from an image, and bits per dimension are those of images alone")
-        checkpoint = load_checkpoint(models_dir / info.name)
+        checkpoint = load_checkpoint(settings.models_dir / info.name, networks=settings.networks)
         if not checkpoint.config.network.null_class:
             raise UserError("this model needs a class for every image, and images from a folder have none")
         total = checkpoint.schedule.num_train_timesteps
@@ -52,8 +52,9 @@ def evaluate_bpd(
         with user_errors():  # the message names the image, not the model
             images = real_images(data, count, shape=info.config.shape)
         with progress(f"{info.name}, {len(images)} images, {len(levels.timesteps)} steps") as tell:
+            device = pick_device(settings.device)
             result = variational_bound(
-                checkpoint, images, levels, batch_size=batch_size, seed=seed, device=pick_device(device), tell=tell
+                checkpoint, images, levels, batch_size=batch_size, seed=seed, device=device, tell=tell
             )
     found = summary(result)
     _print(result, found, checkpoint)

@@ -1,5 +1,6 @@
 """The table of `difuso models`."""
 
+from collections.abc import Collection
 from pathlib import Path
 
 from rich.console import Console
@@ -14,12 +15,13 @@ from ..models_folder import no_model
 from ..terminal import printable
 
 
-def print_models(folder: Path, *, verify: bool) -> bool:
+def print_models(folder: Path, *, verify: bool, networks: Collection[str] | None) -> bool:
     """Prints a table of the checkpoints in a folder.
 
     Args:
         folder: folder with one folder for each checkpoint.
         verify: whether to load the weights too, which finds all damage and takes longer.
+        networks: the modules of other packages whose networks may be imported.
 
     Returns:
         True if all checkpoints can be served.
@@ -30,7 +32,7 @@ def print_models(folder: Path, *, verify: bool) -> bool:
     catalog = read_catalog(folder)
     refused = dict(catalog.refused)
     if verify:
-        refused |= _damaged(folder, list(catalog.models))
+        refused |= _damaged(folder, list(catalog.models), networks)
     if not catalog.models and not refused:
         raise no_model(folder, refused)
     table = Table(box=None, pad_edge=False)
@@ -51,14 +53,14 @@ def print_models(folder: Path, *, verify: bool) -> bool:
     return not refused
 
 
-def _damaged(folder: Path, names: list[str]) -> dict[str, str]:
+def _damaged(folder: Path, names: list[str], networks: Collection[str] | None) -> dict[str, str]:
     """Loads the checkpoints of these names; returns the name and reason of each that cannot be served."""
     from model import load_checkpoint
 
     reasons: dict[str, str] = {}
     for name in names:
         try:
-            load_checkpoint(folder / name)
+            load_checkpoint(folder / name, networks=networks)
         except Exception as error:  # one bad folder must not hide the others
             reasons[name] = reason_of(error)
     return reasons

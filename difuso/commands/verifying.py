@@ -99,20 +99,21 @@ def _make_again(
         raise damaged from error
     as_then = settings.model_copy(update={"compile": "auto" if facts.get("compiled") else "off"})
     wanted = zip(job.models, (sha256, str(facts.get("upscaler_sha256"))), strict=False)
-    runner, *more = (runner_for(job, _with_weights(file, *each, settings.models_dir), as_then) for each in wanted)
+    runner, *more = (runner_for(job, _with_weights(file, *each, settings), as_then) for each in wanted)
     try:
         return runner, draw(runner, job, [image.png for image in images], *more).pngs[0]
     except JobUnreadable as error:
         raise damaged from error
 
 
-def _with_weights(file: Path, name: str, sha256: str, models_dir: Path) -> Checkpoint:
+def _with_weights(file: Path, name: str, sha256: str, settings: WorkerSettings) -> Checkpoint:
     """Loads the model of this name; raises UserError if its weights are not those that made the image of a file."""
-    checkpoint = load_checkpoint(models_dir / find_model(name, models_dir).name)
+    folder = settings.models_dir / find_model(name, settings.models_dir).name
+    checkpoint = load_checkpoint(folder, networks=settings.networks)
     if checkpoint.sha256 != sha256:
         raise UserError(
             f"{file} was made by other weights: those of {name} had the SHA-256 {sha256[:12]}…, and "
-            f"{models_dir / name} has {checkpoint.sha256[:12]}…; name another folder with --models-dir"
+            f"{folder} has {checkpoint.sha256[:12]}…; name another folder with --models-dir"
         )
     return checkpoint
 

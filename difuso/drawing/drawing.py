@@ -180,7 +180,7 @@ def local_model(name: str | None, settings: WorkerSettings) -> LocalModel:
 
         with user_errors(info.name):
             device = pick_device(settings.device)
-            checkpoint = load_checkpoint(settings.models_dir / info.name)
+            checkpoint = load_checkpoint(settings.models_dir / info.name, networks=settings.networks)
         return make_runner(checkpoint, settings, device=device)
 
     with user_errors():

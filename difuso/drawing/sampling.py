@@ -55,7 +55,8 @@ def make_images(
     from model import load_checkpoint  # here, because a request that is refused needs no torch
 
     with user_errors(job.model):
-        runner, *more = (runner_for(job, load_checkpoint(settings.models_dir / name), settings) for name in job.models)
+        loaded = (load_checkpoint(settings.models_dir / name, networks=settings.networks) for name in job.models)
+        runner, *more = (runner_for(job, checkpoint, settings) for checkpoint in loaded)
         drawn = draw(runner, job, sent, *more)
     pixels = np.stack([pixels_of(png, planes=job.planes) for png in drawn.pngs])
     pngs = drawn.pngs if job.planes == 1 else ()

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
 
 from ..conditions import CONDITIONS, Condition, check_conditions, plane_count, type_of, vector_size
 from ..errors import CheckpointError
+from ..foreign.config import ForeignConfig
+from ..foreign.names import is_foreign
 from ..networks.configs import NETWORKS, ClassifierConfig, network_to_json
 from ..networks.network_config import NetworkConfig
 from ..plans.clipping import Clipping
@@ -67,14 +69,13 @@ def config_from_json(content: Mapping[str, Any]) -> ModelConfig:
         for name in ("network", "schedule"):
             if name not in fields:
                 raise ValueError(f"{name} is missing")
+        fields["conditions"] = read_conditions(fields.get("conditions") or {})
         for name in NETWORK_SECTIONS:
             if fields.get(name) is not None:
-                fields[name] = _network(name, fields[name])
+                fields[name] = _network(name, fields[name], fields)
         for name, section in SECTIONS.items():
             if fields.get(name) is not None:
                 fields[name] = _section(section, fields[name], f"{name}.")
-        if fields.get("conditions") is not None:
-            fields["conditions"] = read_conditions(fields["conditions"])
         plans = fields.get("plans") or {}
         fields["plans"] = {name: _section(SamplerDefaults, plan, f"plans.{name}.") for name, plan in plans.items()}
         config = parse(ModelConfig, fields)
@@ -95,12 +96,27 @@ def _check_top(content: Mapping[str, Any]) -> None:
         check_names("classes", content["classes"])
 
 
-def _network(name: str, content: Mapping[str, Any]) -> NetworkConfig:
+def _network(name: str, content: Mapping[str, Any], model: Mapping[str, Any]) -> NetworkConfig:
     fields = dict(content)
+    if is_foreign(fields.get("type")):
+        return _section(ForeignConfig, {**_implied(model), **fields}, f"{name}.", but=("args",))
     kind = fields.pop("type", None)
     if not isinstance(kind, str) or kind not in NETWORKS:
-        raise ValueError(f"{name}.type must be one of {', '.join(NETWORKS)}, got {shown(kind)}")
+        raise ValueError(
+            f"{name}.type must be one of {', '.join(NETWORKS)}, got {shown(kind)}; or yours, package.module:Class"
+        )
     return _section(NETWORKS[kind], fields, f"{name}.")
+
+
+def _implied(model: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the facts of a network that follow from the other fields of its model, whose conditions are read."""
+    conditions, classes = model["conditions"], model.get("classes")
+    enlarged = 0 if model.get("condition") is None else model.get("channels", 3)
+    return {
+        "num_classes": None if classes is None else len(classes),
+        "vector_size": vector_size(conditions),
+        "condition_channels": plane_count(conditions) + enlarged,
+    }
 
 
 def read_conditions(content: Any) -> dict[str, Condition]:
@@ -125,8 +141,8 @@ def read_conditions(content: Any) -> dict[str, Condition]:
     return conditions
 
 
-def _section(kind: type[Section], content: Mapping[str, Any], prefix: str) -> Section:
-    check_fields(kind, content, prefix)
+def _section(kind: type[Section], content: Mapping[str, Any], prefix: str, but: Collection[str] = ()) -> Section:
+    check_fields(kind, content, prefix, but)
     return parse(kind, content, prefix)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from importlib import import_module
 from typing import Any, TypeVar
 
@@ -10,6 +11,8 @@ import torch
 from torch import nn
 
 from ..errors import CheckpointError
+from ..foreign.config import ForeignConfig
+from ..foreign.network import build_foreign
 from .configs import NETWORK_KINDS, ClassifierConfig
 from .network_config import NetworkConfig
 
@@ -22,18 +25,26 @@ CLASSES: dict[type[NetworkConfig | ClassifierConfig], Callable[[Any], nn.Module]
 
 
 def build_network(config: NetworkConfig | ClassifierConfig) -> nn.Module:
-    """Builds a network with fresh weights."""
+    """Builds a network with fresh weights.
+
+    Raises:
+        ForeignError: if the class of another package fails.
+    """
+    if isinstance(config, ForeignConfig):
+        return build_foreign(config)
     return CLASSES[type(config)](config)
 
 
 def unfilled(build: Callable[[Config], Network], config: Config) -> Network:
     """Builds a network without memory for its weights, so that a huge config costs nothing before it is checked.
 
+    A network of another package is built with memory: its class may compute what is not among its weights.
+
     Raises:
         CheckpointError: if the network cannot be built.
     """
     try:
-        with torch.device("meta"):
+        with nullcontext() if isinstance(config, ForeignConfig) else torch.device("meta"):
             return build(config)
     except (ValueError, TypeError, LookupError, RuntimeError, ArithmeticError) as error:
         raise CheckpointError(f"the config describes a network that cannot be built: {error}") from error

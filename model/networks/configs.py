@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field
 
+from ..foreign.config import ForeignConfig
 from ..shape import MAX_CHANNELS, Side
 from .network_config import (
     MAX_PLANES,
@@ -273,6 +274,8 @@ NETWORK_KINDS: dict[str, type[NetworkConfig | ClassifierConfig]] = {**NETWORKS, 
 
 def kind_of(config: NetworkConfig | ClassifierConfig) -> str:
     """Returns the type that configs and recipes name a network by."""
+    if isinstance(config, ForeignConfig):
+        return config.type
     return next(kind for kind, config_type in NETWORK_KINDS.items() if type(config) is config_type)
 
 

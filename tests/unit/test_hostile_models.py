@@ -78,10 +78,10 @@ def test_what_nobody_foresaw_ends_neither(
         shutil.copytree(models / "tiny", tmp_path / name)
 
     def raising_for_new(read: Callable[..., Any]) -> Callable[..., Any]:
-        def reader(folder: Path, *arguments: str) -> Any:
+        def reader(folder: Path, **arguments: Any) -> Any:
             if folder.name == "new":
                 raise surprise("something internal")
-            return read(folder, *arguments)
+            return read(folder, **arguments)
 
         return reader
 

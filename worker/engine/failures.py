@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from jobs.contract import FailureCode
 from jobs.errors import JobUnreadable, StoreUnavailable
-from model.errors import NonFiniteSample, PlanError
+from model.errors import ForeignError, NonFiniteSample, PlanError
 
 log = logging.getLogger(__name__)
 
@@ -21,6 +21,7 @@ class Cancelled(Exception):
 CODES = {
     DeadlineExceeded: FailureCode.TIMEOUT,
     NonFiniteSample: FailureCode.NONFINITE,
+    ForeignError: FailureCode.NETWORK,
     StoreUnavailable: FailureCode.STORAGE,
     JobUnreadable: FailureCode.UNSUPPORTED,
     PlanError: FailureCode.UNSUPPORTED,
@@ -30,15 +31,14 @@ CODES = {
 def failure_code(error: BaseException, about: Mapping[str, str | None]) -> FailureCode | None:
     """Returns the code that clients receive, or None for a cancelled job.
 
-    An error without a code of its own is logged with its traceback.
+    An error without a code of its own is logged with its traceback, and so is an error of another package's code.
 
     Args:
         about: fields for the log line that identify the job.
     """
     if isinstance(error, Cancelled):
         return None
-    for kind, code in CODES.items():
-        if isinstance(error, kind):
-            return code
-    log.error("a job failed", exc_info=error, extra=dict(about))
-    return FailureCode.INTERNAL
+    code = next((code for kind, code in CODES.items() if isinstance(error, kind)), FailureCode.INTERNAL)
+    if code in (FailureCode.INTERNAL, FailureCode.NETWORK):
+        log.error("a job failed", exc_info=error, extra=dict(about))
+    return code

@@ -15,7 +15,7 @@ import torch
 
 from jobs.catalog import Mark, model_marks, passed_over
 from model.checkpoint import Checkpoint, load_checkpoint
-from model.errors import ModelError, may_pass, reason_of
+from model.errors import ForeignError, ModelError, may_pass, reason_of
 
 from ..device.compiled import load_compiled
 from ..device.core_lending import neighbour_of, own_core
@@ -155,7 +155,8 @@ def _load(
                 again[name] = time.monotonic() + REST * (time.monotonic() - started)
             if not passing or refused[name] != before:
                 how = "refused for now" if passing else "refused"
-                log.error("model %s is %s: %s", name, how, refused[name], exc_info=not isinstance(error, ModelError))
+                ours = isinstance(error, ModelError) and not isinstance(error, ForeignError)
+                log.error("model %s is %s: %s", name, how, refused[name], exc_info=not ours)
         models = Models(runners, refused, {**models.loaded, name: marks[name]}, marks, again)
         yield models
 
@@ -164,7 +165,7 @@ def _warm(folder: Path, settings: WorkerSettings, device: torch.device) -> Runne
     core = own_core(settings.core_folder)
     core.take()  # so that the neighbour's calls neither take longer nor disturb what is measured
     try:
-        runner = make_runner(load_checkpoint(folder), settings, device=device)
+        runner = make_runner(load_checkpoint(folder, networks=settings.networks), settings, device=device)
     finally:
         core.leave()
     how = f"{'compiled ' if runner.compiled else ''}batches of {','.join(map(str, runner.buckets))}"

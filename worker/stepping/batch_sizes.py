@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -36,6 +36,23 @@ def most_agreeing(outs: Mapping[int, Tensor]) -> list[int]:
         for largest, whole in outs.items()
     ]
     return max(groups, key=lambda group: (len(group), group[-1]))
+
+
+def alike_anywhere(call: Callable[[int, Sequence[Tensor]], Tensor], batch: Sequence[Tensor], out: Tensor) -> bool:
+    """Returns whether an image gets the same bits at another place of a batch, and beside other images.
+
+    With our networks it does. One of another package may normalise over the batch, or compute a function of a few
+    numbers, the last of which PyTorch may round otherwise.
+
+    Args:
+        call: the network, called with a size and the arguments of a batch of at least this size.
+        batch: x_t, and the other arguments.
+        out: the outputs for the first images of the batch.
+    """
+    x, *others = (each[: len(out)].flip(0) for each in batch)
+    kept = (len(out) + 1) // 2
+    moved = call(len(out), [torch.cat([x[:kept], 3 * x[kept:]]), *others])
+    return torch.equal(moved[:kept], out.flip(0)[:kept])
 
 
 def useful_size(seconds: Mapping[int, float]) -> int:

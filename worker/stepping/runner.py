@@ -19,6 +19,7 @@ from torch import Tensor
 from model.allocator import keep_freed_memory
 from model.checkpoint import Checkpoint
 from model.errors import NonFiniteSample
+from model.foreign.config import ForeignConfig
 from model.guidance import guided_output
 from model.plans.plan import Column
 from model.rng import draw_noise
@@ -32,7 +33,7 @@ from ..device.cuda_graphs import graphed
 from ..device.example_batch import example_batch
 from ..device.parallel import ParallelNetwork
 from ..settings import DeviceMissing
-from .batch_sizes import every_fourth, most_agreeing, powers_of_two, timed, useful_size
+from .batch_sizes import alike_anywhere, every_fourth, most_agreeing, powers_of_two, timed, useful_size
 from .side_networks import side_networks
 from .slowness import Slowness
 from .trajectory import Trajectory
@@ -180,9 +181,7 @@ class Runner:
 
     def _x0_before(self, rows: Tensor, trajectories: Sequence[Trajectory]) -> Tensor | None:
         """Returns the x0 of the calls before the previous ones, shape of x; None if no row has D."""
-        if not rows[:, Column.D].any():
-            return None
-        return torch.stack([t.x0_before for t in trajectories])
+        return torch.stack([t.x0_before for t in trajectories]) if rows[:, Column.D].any() else None
 
     def _predict(self, x: Tensor, timesteps: Tensor, trajectories: Sequence[Trajectory]) -> Tensor:
         """Returns the network's outputs, guided where a row has a scale (`model.guidance`); a learned variance stays.
@@ -288,13 +287,14 @@ class Runner:
         reference = self._first(self.slots, batch)
         if not torch.isfinite(reference).all():
             raise NonFiniteSample("the network returns NaN or infinity for noise")
-        sizes = every_fourth(self.slots) if self.device.type == "cpu" else powers_of_two(self.slots)
-        sizes = sorted(self._compiled) or sizes
+        sizes = sorted(self._compiled) or (every_fourth if self.device.type == "cpu" else powers_of_two)(self.slots)
         found = {size: timed(partial(self._first, size, batch)) for size in sizes}
         outs = {size: out for size, (out, _) in found.items()}
-        agreeing = most_agreeing(outs)
         if not torch.equal(outs[self.slots], reference):
             log.warning("the same batch gave other bits the second time: images are not repeatable on this device")
             agreeing = [self.slots]
-        used = agreeing if exact else sizes
-        return outs, {size: found[size][1] for size in used}
+        elif isinstance(self.checkpoint.config.network, ForeignConfig):
+            agreeing = most_agreeing({n: out for n, out in outs.items() if alike_anywhere(self._first, batch, out)})
+        else:
+            agreeing = most_agreeing(outs)
+        return outs, {size: found[size][1] for size in (agreeing if exact else sizes)}

@@ -294,6 +294,7 @@ export default {
   failures: {
     timeout: "El trabajo superó su tiempo máximo.",
     nonfinite: "La red produjo NaN o infinito.",
+    network: "El código de la red del modelo falló; el registro del trabajador dice por qué.",
     unsupported: "Ningún trabajador entiende este trabajo.",
     storage: "Las imágenes no se pudieron escribir o leer.",
     worker_lost: "Los trabajadores murieron durante el trabajo.",

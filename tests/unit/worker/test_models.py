@@ -70,7 +70,7 @@ def test_a_folder_that_is_passed_over_is_told(settings: WorkerSettings, caplog: 
 def test_the_others_come_one_by_one(settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch) -> None:
     wanted, loaded = threading.Event(), []
 
-    def load(folder: Path) -> Checkpoint:
+    def load(folder: Path, **_: Any) -> Checkpoint:
         loaded.append(folder.name)
         if folder.name == "c":
             assert wanted.wait(60)
@@ -148,7 +148,7 @@ def test_a_version_that_cannot_be_loaded_at_the_moment_is_tried_again(
 def test_a_folder_with_wrong_content_is_loaded_once(settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch) -> None:
     tried = []
 
-    def load(folder: Path) -> Checkpoint:
+    def load(folder: Path, **_: Any) -> Checkpoint:
         tried.append(folder.name)
         return load_checkpoint(folder)
 
@@ -165,7 +165,7 @@ def test_a_try_that_took_long_is_not_repeated_soon(settings: WorkerSettings, mon
     """A model for which the card has no room must not take time and memory from the others at each look."""
     tried = []
 
-    def load(folder: Path) -> Checkpoint:
+    def load(folder: Path, **_: Any) -> Checkpoint:
         if folder.name == "b":
             tried.append(time.monotonic())
             time.sleep(0.1)

@@ -1,0 +1,85 @@
+"""The names of classes and functions of other packages, such as `mylab.nets:Denoiser`, and those that may be imported.
+
+A config or a recipe may come from anybody, and an import runs code. So nothing is imported unless the operator has
+allowed its module. This module imports nothing, and front ends read it too.
+"""
+
+import re
+from collections.abc import Collection
+from typing import Any
+
+from ..errors import CheckpointError
+
+NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
+MAX_NAME = 256  # characters
+OURS = ("app", "benchmarks", "difuso", "evaluation", "jobs", "model", "tests", "training", "worker")
+
+
+def is_foreign(name: Any) -> bool:
+    """Returns whether this is meant to be the name of another package's class or function.
+
+    Examples:
+        >>> is_foreign("mylab.nets:Denoiser"), is_foreign("unet")
+        (True, False)
+    """
+    return isinstance(name, str) and ":" in name
+
+
+def module_of(name: str) -> str:
+    """Returns the module in a name.
+
+    Examples:
+        >>> module_of("mylab.nets:Denoiser")
+        'mylab.nets'
+    """
+    return name.partition(":")[0]
+
+
+def check_name(name: str) -> None:
+    """Checks a name.
+
+    Raises:
+        ValueError: if it is not `package.module:Name`, or if the package has the name of one of difuso's own.
+
+    Examples:
+        >>> check_name("model.nets:Denoiser")
+        Traceback (most recent call last):
+        ValueError: model is a package of difuso, so no other package of this name can be imported: move your module ...
+    """
+    if len(name) > MAX_NAME or not NAME.fullmatch(name):
+        raise ValueError(f"{name[:MAX_NAME]!r} must be package.module:Name, such as mylab.nets:Denoiser")
+    check_package(module_of(name))
+
+
+def check_package(module: str) -> None:
+    """Checks that a module does not lie in a package with the name of one of difuso's own; raises ValueError."""
+    package = module.partition(".")[0]
+    if package in OURS:
+        raise ValueError(
+            f"{package} is a package of difuso, so no other package of this name can be imported: move your module "
+            f"into a package of another name, such as my{package}, and name it my{module}"
+        )
+
+
+def check_allowed(name: str, allowed: Collection[str] | None) -> None:
+    """Checks that a name may be imported.
+
+    Args:
+        name: the name of a class or function.
+        allowed: the modules that the operator allows, with all modules below them; None for none.
+
+    Raises:
+        CheckpointError: if it may not.
+
+    Examples:
+        >>> check_allowed("mylab.nets:Denoiser", {"mylab"})
+        >>> check_allowed("mylab2.nets:Denoiser", {"mylab"})
+        Traceback (most recent call last):
+        model.errors.CheckpointError: mylab2.nets:Denoiser is code of another package, which is not allowed here: ...
+    """
+    module = module_of(name)
+    if not any(f"{module}.".startswith(f"{each}.") for each in allowed or ()):
+        raise CheckpointError(
+            f"{name} is code of another package, which is not allowed here: if you trust it, set "
+            f"DIFUSO_NETWORKS={module} for difuso's processes"
+        )

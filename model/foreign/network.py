@@ -1,0 +1,60 @@
+"""Networks of other packages, built so that their mistakes have names."""
+
+from collections.abc import Callable
+from typing import Any, ClassVar, Self
+
+from torch import Tensor, nn
+
+from ..errors import ForeignError
+from .code import foreign_code, load
+from .config import ForeignConfig
+
+
+class Guarded(nn.Module):
+    """What the class of a foreign network inherits first: it checks each output, and names the class in each error.
+
+    The weights keep the names that they have in the foreign class.
+    """
+
+    foreign: ClassVar[ForeignConfig]
+
+    def forward(self, x: Tensor, t: Tensor, **told: Tensor) -> Tensor:
+        """Returns the output of the foreign class, shape (B, out_channels, H, W).
+
+        Args:
+            x: noisy images, shape (B, in_channels, H, W).
+            t: timesteps, shape (B,), int64, or float32 between the integers.
+            told: the network's other arguments, by name.
+
+        Raises:
+            ForeignError: if the class fails, or returns something else.
+        """
+        with foreign_code(self.foreign.type, "be called"):
+            out = super().forward(x.contiguous(), t, **told)
+        wanted = (len(x), self.foreign.out_channels, *x.shape[2:])
+        if not isinstance(out, Tensor) or tuple(out.shape) != wanted or not out.is_floating_point():
+            found = f"{out.dtype} of shape {tuple(out.shape)}" if isinstance(out, Tensor) else type(out).__name__
+            raise ForeignError(f"{self.foreign.type} must return floats of shape {wanted}, and returned {found}")
+        return out
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
+        """Keeps weights contiguous: where ours get the memory format that is faster, much code's `view` would fail."""
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for tensor in (*self.parameters(), *self.buffers()):
+            tensor.data = tensor.data.contiguous()
+        return self
+
+
+def build_foreign(config: ForeignConfig) -> nn.Module:
+    """Builds a network of another package, which must have been allowed, with the weights that its class gives it.
+
+    Raises:
+        ForeignError: if the class cannot be imported, is not a network, or fails.
+    """
+    found = load(config.type)
+    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+        raise ForeignError(f"{config.type} must be a class that inherits from torch.nn.Module")
+    guarded = type(found.__name__, (Guarded, found), {"foreign": config})
+    with foreign_code(config.type, "be built"):
+        network: nn.Module = guarded(**config.args)
+    return network

@@ -1,0 +1,131 @@
+"""A network of another package is served like one of ours: in shared batches, guided, after kill -9, and verified."""
+
+import os
+import signal
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from typer.testing import CliRunner
+
+from difuso import cli
+from tests.forking import Command
+from tests.serving import ENVIRONMENT, Difuso, running
+from tests.strangers import CANARY, CLASSES, PACKAGE, change, on_the_path, save_model, write_package
+from tests.waiting import WaitUntil
+
+pytestmark = [pytest.mark.timeout(180), pytest.mark.slow]
+
+ELSEWHERE = "elsewherelab"  # a package that is found like the other, but is not allowed
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = write_package(tmp_path_factory.mktemp("lab"))
+    (folder / ELSEWHERE).mkdir()
+    (folder / ELSEWHERE / "nets.py").write_text((folder / PACKAGE / "nets.py").read_text())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def models(lab: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("foreign")
+    with on_the_path(lab):
+        for name in ("mine", "theirs"):
+            save_model(folder / name, classes=CLASSES)
+    change(folder / "theirs", type=f"{ELSEWHERE}.nets:Denoiser")
+    (lab / PACKAGE / CANARY).unlink()
+    return folder
+
+
+def found_in(lab: Path, port: int, folder: Path, environment: dict[str, str], log: Path) -> Command:
+    """Starts a server that finds the packages of a folder, as with PYTHONPATH."""
+    words = ["serve", "--port", str(port)]
+    first = f"import sys; sys.path.append({str(lab)!r})"
+    return Command(words, environment=environment, folder=folder, log=log, first=first)
+
+
+@pytest.fixture(scope="module")
+def served(lab: Path, models: Path, redis_server: object, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Difuso]:
+    ours = {"DIFUSO_MODELS_DIR": str(models), "DIFUSO_DEFAULT_MODEL": "mine", "DIFUSO_SLOTS": "4"}
+    environment = ENVIRONMENT | ours | {"DIFUSO_NETWORKS": PACKAGE}
+    with running(tmp_path_factory.mktemp("run"), environment, start=partial(found_in, lab)) as difuso:
+        yield difuso
+
+
+def draw(difuso: Difuso, **query: Any) -> bytes:
+    params: dict[str, Any] = {"steps": 8, "sampler": "ddpm", "label": 1} | query
+    return httpx.post(f"{difuso.url}/generate", params=params, timeout=60).raise_for_status().content
+
+
+def test_what_is_not_allowed_is_refused_and_never_imported(served: Difuso, lab: Path, wait_until: WaitUntil) -> None:
+    """The front end imports nothing at all."""
+
+    def theirs() -> dict[str, Any]:
+        found: dict[str, Any] = httpx.get(f"{served.url}/models/theirs").json()
+        return found
+
+    wait_until(lambda: theirs()["state"] == "refused", 30, "the worker has looked at it")
+    assert theirs()["reason"].startswith(f"{ELSEWHERE}.nets:Denoiser is code of another package, which is not allowed")
+    assert theirs()["classes"] == list(CLASSES)
+    assert not (lab / ELSEWHERE / CANARY).exists()
+    assert set((lab / PACKAGE / CANARY).read_text().split()) == {str(served.pid("worker"))}
+
+
+def test_the_bytes_are_the_same_alone_and_among_others(served: Difuso) -> None:
+    asked = [{"seed": 1}, {"seed": 2, "guidance_scale": 3}, {"seed": 3, "steps": 30}, {"seed": 4, "label": 2}]
+    alone = [draw(served, **query) for query in asked]
+    with ThreadPoolExecutor(len(asked)) as pool:
+        together = list(pool.map(lambda query: draw(served, **query), asked))
+    assert together == alone
+    assert len(set(alone)) == len(asked)
+
+
+def test_kill_9_changes_no_byte(served: Difuso, wait_until: WaitUntil) -> None:
+    query: dict[str, Any] = {"steps": 1000, "n": 4, "sampler": "ddpm", "label": 1, "seed": 7}
+    with httpx.Client(base_url=served.url, timeout=120) as client:
+
+        def submit() -> str:
+            job = client.post("/generate", params=query, headers={"Prefer": "respond-async"})
+            return job.headers["location"]
+
+        def images(job: str) -> list[bytes]:
+            wait_until(lambda: client.get(job).json()["state"] == "succeeded", 90, "the job has succeeded")
+            return [client.get(f"{job}/images/{index}").content for index in range(4)]
+
+        job = submit()
+        wait_until(lambda: client.get(job).json()["steps"]["done"] > 100, 30, "the job is under way")
+        os.kill(served.pid("worker"), signal.SIGKILL)
+        assert images(job) == images(submit())
+        assert client.get(job).json()["attempts"] == 2
+
+
+def test_its_images_are_verified(
+    served: Difuso, lab: Path, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture = tmp_path / "picture.png"
+    picture.write_bytes(draw(served, seed=9, guidance_scale=2))
+    monkeypatch.setenv("DIFUSO_COMPILE", "off")
+    arguments = ["verify", str(picture), "--models-dir", str(models)]
+    refused = CliRunner().invoke(cli.app, arguments)
+    assert "which is not allowed here: if you trust it, set DIFUSO_NETWORKS" in str(refused.exception)
+    monkeypatch.setenv("DIFUSO_NETWORKS", PACKAGE)
+    with on_the_path(lab):
+        result = CliRunner().invoke(cli.app, arguments)
+    assert (result.exit_code, "equal in every pixel" in result.output) == (0, True), result.output
+
+
+def test_the_list_of_models_says_why_one_is_refused(lab: Path, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DIFUSO_NETWORKS", PACKAGE)
+    with on_the_path(lab):
+        result = CliRunner().invoke(
+            cli.app, ["models", "--verify", "--models-dir", str(models)], env={"COLUMNS": "300"}
+        )
+    assert result.exit_code == 1
+    lines = {line.split()[0]: line.rstrip() for line in result.output.splitlines()}
+    assert lines["mine"].endswith("ok")
+    assert f"refused: {ELSEWHERE}.nets:Denoiser is code of another package" in lines["theirs"]

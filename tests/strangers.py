@@ -1,0 +1,154 @@
+"""A package of networks that is not ours, as its author and an operator would make it, and models that name it."""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from model.checkpoint import CONFIG, SUMS, file_sha256, save_checkpoint
+from model.folders.config import ModelConfig, SamplerDefaults
+from model.foreign.config import ForeignConfig
+from model.networks.build import build_network
+
+PACKAGE = "strangerlab"
+CANARY = "imported"  # a file beside the package, in which each process that imports it writes its number
+CLASSES = ("circle", "square", "star")
+NETS = '''
+import math
+import os
+from pathlib import Path
+
+import torch
+from torch import nn
+
+with Path(__file__).with_name("imported").open("a") as canary:
+    print(os.getpid(), file=canary)
+
+
+class Denoiser(nn.Module):
+    """A small network in the manner of research code: views, buffers outside of the state, a time of its own."""
+
+    def __init__(self, width=16, classes=0):
+        super().__init__()
+        self.first = nn.Conv2d(3, width, 3, padding=1)
+        self.last = nn.Conv2d(width, 3, 3, padding=1)
+        self.time = nn.Linear(width, width)
+        self.labels = nn.Embedding(classes + 1, width) if classes else None
+        self.register_buffer("frequencies", torch.exp(-torch.arange(width // 2) * 8 / width), persistent=False)
+        self.register_buffer("made", torch.tensor(2026))
+        self.classes = classes
+
+    def forward(self, x, t, *, labels=None, vector=None, planes=None, level=None):
+        angles = t.float()[:, None] * self.frequencies[None]
+        emb = self.time(torch.cat([angles.sin(), angles.cos()], dim=1))
+        if self.labels is not None:
+            emb = emb + self.labels(labels)
+        h = self.first(x) + emb[:, :, None, None]
+        b, c, height, width = h.shape
+        tokens = torch.nn.functional.silu(h).view(b, c, height * width)
+        tokens = tokens + torch.softmax(tokens / math.sqrt(c), dim=2)
+        return self.last(tokens.view(b, c, height, width))
+
+
+class Mixing(Denoiser):
+    """Its images depend on their neighbours."""
+
+    def forward(self, x, t, **told):
+        return super().forward(x - x.mean(dim=0, keepdim=True), t)
+
+
+class FailsToBuild(Denoiser):
+    def __init__(self):
+        raise KeyError("no such file: /home/me/secret")
+
+
+class FailsAtCalls(Denoiser):
+    def forward(self, x, t, **told):
+        raise ValueError("/home/me/secret")
+
+
+class FailsLate(Denoiser):
+    """It fails in runs, whose timesteps are not those of the warm-up."""
+
+    def forward(self, x, t, **told):
+        if (t < 2).any():
+            raise SystemExit("/home/me/secret")
+        return super().forward(x, t)
+
+
+class Flat(Denoiser):
+    def forward(self, x, t, **told):
+        return super().forward(x, t).flatten(1)
+
+
+class Whole(Denoiser):
+    def forward(self, x, t, **told):
+        return super().forward(x, t).long()
+
+
+class Nan(Denoiser):
+    def forward(self, x, t, **told):
+        return super().forward(x, t) * float("nan")
+
+
+def function(width=16):
+    return Denoiser(width)
+'''
+SCRIPT = "import sys\nsys.exit('usage: train.py DATA')\n"
+INCOMPLETE = "import a_package_that_nobody_has\n"
+
+
+def write_package(folder: Path) -> Path:
+    """Writes the package into a folder, which it returns."""
+    package = folder / PACKAGE
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    for name, text in {"nets": NETS, "script": SCRIPT, "incomplete": INCOMPLETE}.items():
+        (package / f"{name}.py").write_text(text)
+    return folder
+
+
+@contextmanager
+def on_the_path(folder: Path) -> Iterator[None]:
+    """Lets Python find the package in a folder, and forgets it afterwards."""
+    sys.path.append(str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
+        for name in [name for name in sys.modules if name.partition(".")[0] == PACKAGE]:
+            del sys.modules[name]
+
+
+def config_of(kind: str, *, classes: tuple[str, ...] | None = None, **args: Any) -> ModelConfig:
+    """The config of a model of 8x8 RGB images with one of the package's networks."""
+    if classes is not None:
+        args["classes"] = len(classes)
+    network = ForeignConfig(
+        type=f"{PACKAGE}.nets:{kind}", args=args, size_multiple=4, num_classes=None if classes is None else len(classes)
+    )
+    defaults = SamplerDefaults("ddim", 4, "trailing")
+    return ModelConfig(network, image_size=8, prediction="v", classes=classes, defaults=defaults)
+
+
+def save_model(folder: Path, kind: str = "Denoiser", **fields: Any) -> None:
+    """Saves a model with random weights. For a class that cannot be built they are those of `Denoiser`."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        save_checkpoint(folder, config_of("Denoiser", **fields), build_network(config_of("Denoiser", **fields).network))
+    if kind != "Denoiser":
+        change(folder, type=f"{PACKAGE}.nets:{kind}")
+
+
+def change(folder: Path, **fields: Any) -> None:
+    """Changes fields of the network in a model's config, whose sum then agrees with it."""
+    content = json.loads((folder / CONFIG).read_text())
+    content["network"] |= fields
+    (folder / CONFIG).write_text(json.dumps(content))
+    lines = (folder / SUMS).read_text().splitlines()
+    others = [line for line in lines if not line.endswith(CONFIG)]
+    (folder / SUMS).write_text("\n".join([*others, f"{file_sha256(folder / CONFIG)}  {CONFIG}", ""]))

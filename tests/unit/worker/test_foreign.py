@@ -1,0 +1,153 @@
+"""Networks of other packages in a worker: the batches that they get, and their faults, which are those of one model."""
+
+import logging
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from jobs.contract import FailureCode, Job
+from jobs.params import SamplingParams
+from model.checkpoint import load_checkpoint
+from tests.strangers import CLASSES, PACKAGE, on_the_path, save_model, write_package
+from worker.engine.active import ActiveJob, EngineEvent, Finished, activate
+from worker.engine.engine import StepEngine
+from worker.engine.failures import failure_code
+from worker.engine.models import load_models, newer_models
+from worker.engine.results import encode_images
+from worker.settings import WorkerSettings
+from worker.stepping.batch_sizes import alike_anywhere
+from worker.stepping.runner import Runner
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = write_package(tmp_path_factory.mktemp("lab"))
+    with on_the_path(folder):
+        yield folder
+
+
+def runner_of(folder: Path, kind: str = "Denoiser", **fields: object) -> Runner:
+    save_model(folder / "mine", kind, **fields)
+    return Runner(load_checkpoint(folder / "mine", networks={PACKAGE}), device=CPU, slots=6)
+
+
+def start(runner: Runner, **params: object) -> ActiveJob:
+    filled = {"n": 1, "steps": 6, "sampler": "ddpm", "spacing": "linspace", "eta": 0.0, "seed": 0} | params
+    made = SamplingParams.model_validate(filled)
+    return activate(Job(id=str(uuid.uuid4()), model="mine", params=made, accepted_at=time.time(), timeout=60), runner)
+
+
+def run(*actives: ActiveJob) -> dict[ActiveJob, BaseException | None]:
+    """Steps jobs to their end; returns their errors."""
+    events: list[EngineEvent] = []
+    engine = StepEngine(events.append)
+    for active in actives:
+        engine.submit(active)
+    while sum(isinstance(event, Finished) for event in events) < len(actives):
+        engine.step()
+    return {event.active: event.error for event in events if isinstance(event, Finished)}
+
+
+def test_an_image_has_the_same_bytes_alone_and_among_others(tmp_path: Path) -> None:
+    """Guided or not, whatever the others are."""
+    runner = runner_of(tmp_path, classes=CLASSES)
+    asked: list[dict[str, Any]] = [
+        {"seed": 1, "label": 0},
+        {"seed": 2, "label": 1, "guidance_scale": 3.0},
+        {"seed": 3, "n": 2},
+    ]
+    alone = []
+    for params in asked:
+        active = start(runner, **params)
+        run(active)
+        alone.append(encode_images(active))
+    together = [start(runner, **params) for params in asked]
+    run(*together)
+    assert [encode_images(active) for active in together] == alone
+    assert len({*alone[0], *alone[1], *alone[2]}) == 4
+
+
+def test_a_network_that_mixes_images_gets_one_at_a_time(tmp_path: Path) -> None:
+    assert runner_of(tmp_path, "Mixing").buckets == (1,)
+
+
+def last_otherwise(x: Tensor, t: Tensor) -> Tensor:
+    """Stands for a function of PyTorch that rounds the last of its numbers otherwise."""
+    out = x * t.view(-1, 1, 1, 1)
+    return torch.cat([out[:-1], torch.nextafter(out[-1:], torch.tensor(9.0))])
+
+
+@pytest.mark.parametrize(
+    ("function", "alike"),
+    [
+        (lambda x, t: x * t.view(-1, 1, 1, 1), [True, True, True]),
+        (lambda x, t: x - x.mean(0), [True, False, False]),
+        (lambda x, t: x / x.abs().max(), [True, False, False]),
+        (last_otherwise, [True, False, False]),
+    ],
+    ids=["each alone", "the mean", "the largest", "the last"],
+)
+def test_what_depends_on_place_or_neighbours_is_found(function: Callable[..., Tensor], alike: list[bool]) -> None:
+    batch = [torch.randn(6, 3, 2, 2, generator=torch.Generator().manual_seed(0)), torch.arange(6.0)]
+
+    def call(size: int, batch: Sequence[Tensor]) -> Tensor:
+        return function(*(each[:size] for each in batch))
+
+    assert [alike_anywhere(call, batch, call(size, batch)) for size in (1, 2, 5)] == alike
+
+
+def test_a_call_that_fails_fails_its_job_only(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Even where the code wants to end the process. The log has what it said, and the client a code."""
+    runner = runner_of(tmp_path, "FailsLate")
+    good, bad = start(runner, spacing="at:300,600,900", steps=3), start(runner, spacing="at:1,600,900", steps=3)
+    errors = run(good, bad)
+    assert errors[good] is None
+    assert (error := errors[bad]) is not None
+    with caplog.at_level(logging.ERROR):
+        assert failure_code(error, {}) is FailureCode.NETWORK
+    assert "/home/me/secret" in caplog.text
+
+
+def test_a_fault_refuses_its_model_and_no_other(
+    models_dir: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "tiny").symlink_to(models_dir / "tiny")
+    for name, kind in {"builds": "FailsToBuild", "calls": "FailsAtCalls", "flat": "Flat", "nan": "Nan"}.items():
+        save_model(tmp_path / name, kind)
+    save_model(tmp_path / "fine")
+    settings = WorkerSettings(models_dir=tmp_path, slots=2, device="cpu", compile="off", networks=frozenset({PACKAGE}))
+    *_, models = newer_models(settings, load_models(settings))
+    assert set(models.runners) == {"fine", "tiny"}
+    assert models.refused == {
+        "builds": f"{PACKAGE}.nets:FailsToBuild cannot be built: its code raised KeyError",
+        "calls": f"{PACKAGE}.nets:FailsAtCalls cannot be called: its code raised ValueError",
+        "flat": f"{PACKAGE}.nets:Flat must return floats of shape (2, 3, 8, 8), and returned torch.float32 of shape "
+        "(2, 192)",
+        "nan": "the network returns NaN or infinity for noise",
+    }
+    assert "no such file: /home/me/secret" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("text", "found"), [("a.b, c", {"a.b", "c"}), ("lab", {"lab"}), ("", set()), ("Lab.Nets", {"Lab.Nets"})]
+)
+def test_the_setting_lists_modules(monkeypatch: pytest.MonkeyPatch, text: str, found: set[str]) -> None:
+    monkeypatch.setenv("DIFUSO_NETWORKS", text)
+    assert WorkerSettings().networks == frozenset(found)
+
+
+@pytest.mark.parametrize("text", ["lab/nets", "model", "worker.nets", "lab..nets", "lab:Net"])
+def test_the_setting_refuses_what_cannot_be_imported(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("DIFUSO_NETWORKS", text)
+    with pytest.raises(ValueError, match=r"must be names of modules|is a package of difuso"):
+        WorkerSettings()
