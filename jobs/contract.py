@@ -251,6 +251,7 @@ class ImageFile(Reported):
         seed: the seed that draws it.
         sha256: the SHA-256 of its PNG.
         png: its PNG, if the whole result is small.
+        film: its film (`jobs.films`), if there is one and the whole result is small.
     """
 
     model_config = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")
@@ -259,6 +260,7 @@ class ImageFile(Reported):
     seed: int
     sha256: str
     png: bytes | None = None
+    film: bytes | None = None
 
 
 class Manifest(Reported):
@@ -267,6 +269,7 @@ class Manifest(Reported):
     Attributes:
         compiled: whether a compiled network made the images, which may differ by a grey level from those of another.
         trace: where the file of the kept moments lies below the job's folder; None if there is none.
+        films: where the file of all films lies there; None if there is none.
     """
 
     job: Job
@@ -275,4 +278,5 @@ class Manifest(Reported):
     timesteps: Timesteps
     images: tuple[ImageFile, ...]
     trace: str | None = None
+    films: str | None = None
     finished_at: float

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from .cascade import weight_of
 from .catalog import ModelInfo
+from .films import film_bytes
 from .params import SamplingParams
 from .traces import moment_bytes
 
@@ -12,6 +13,7 @@ from .traces import moment_bytes
 TEXT_BYTES = 4096  # the description of a job in an image or a manifest, in addition to the parts counted here
 NUMBER_BYTES = 24  # a timestep, a seed or a class, as text
 ARRAYS_BYTES = 4096  # names and headers of the arrays of a trace
+BASE64 = 4 / 3  # in which small images and films are stored
 MOMENT_FACTS = 16  # timestep and alphas_cumprod of a moment, float64
 
 
@@ -21,7 +23,8 @@ class Cost:
 
     Attributes:
         image_steps: the work in image-steps. A call of a model that enlarges an image counts more, as in a cascade.
-        stored_bytes: the most bytes that the request leaves in the store: its uploads, its images and its trace.
+        stored_bytes: the most bytes that the request leaves in the store: its uploads, its images with their films, and
+            its trace.
     """
 
     image_steps: int
@@ -54,17 +57,17 @@ def cost_of(
     """
     weight = weight_of(model.config) if enlarges else 1
     text = TEXT_BYTES + len(params.spacing) + NUMBER_BYTES * (params.steps + 2 * params.n)
-    images = answers * (_png_bytes(model.final_shape, bits) + text)
+    film = 0 if model.config.shape.planes > 1 else BASE64 * film_bytes(params.steps, model.config.shape)
+    images = answers * int(_png_bytes(model.final_shape, bits) + film + text)
     trace = moments * (MOMENT_FACTS + params.n * moment_bytes(model.config.shape))
     stored_bytes = sum(map(len, uploads)) + images + text + trace + (ARRAYS_BYTES if moments else 0)
     return Cost(weight * image_steps, stored_bytes)
 
 
-def _png_bytes(shape: Sequence[int], bits: int) -> int:
+def _png_bytes(shape: Sequence[int], bits: int) -> float:
     """Returns the most bytes of an image of shape (C, H, W), as it is stored.
 
-    A PNG of noise has its pixels, a byte for each row of each plane, and up to a hundredth more. Small images are
-    stored in base64, which has 4 bytes for 3.
+    A PNG of noise has its pixels, a byte for each row of each plane, and up to a hundredth more.
     """
     channels, height, width = shape
-    return int(1.01 * 4 / 3 * channels * height * (width * bits // 8 + 1))
+    return 1.01 * BASE64 * channels * height * (width * bits // 8 + 1)

@@ -111,8 +111,10 @@ class Studio:
         ActionChains(self.driver).send_keys(*keys).perform()
 
     def fill(self, name: str, value: str) -> None:
-        """Types into the field of this name that can be used, or chooses an option."""
+        """Types into the field of this name that can be used, or chooses an option; unfolds the form if need be."""
         field = next(each for each in self.form.find_elements(By.NAME, name) if each.is_enabled())
+        if not field.is_displayed():
+            self.unfold()
         if field.tag_name == "select":
             self.pick(field, value)
         elif field.get_attribute("type") == "file":
@@ -120,6 +122,11 @@ class Studio:
         else:
             field.clear()
             field.send_keys(value)
+
+    def unfold(self) -> None:
+        """Opens the part of the form with all other settings."""
+        if not self.all("#form details[open]"):
+            self.click("#form summary")
 
     def choose(self, kind: str) -> None:
         self.pick(self.one("#kind"), kind)

@@ -1,7 +1,6 @@
 """/models: the models and their states."""
 
 from collections.abc import Mapping
-from os.path import realpath
 from pathlib import Path
 from typing import Literal, Self
 
@@ -18,12 +17,12 @@ from ..http import conditional
 from ..http.headers import NOT_MODIFIED, IfNoneMatchHeader
 from ..requests.admission import refusal
 from ..requests.deps import CatalogDep, QueueDep, SettingsDep
+from ..requests.model_files import ModelFiles
 from ..settings import ApiSettings
 
 router = APIRouter(tags=["models"])
 
 CARD = "text/markdown"
-CARD_BYTES, FIGURE_BYTES = 1 << 20, 1 << 24  # at most
 HEADERS = {"Cache-Control": "private, no-cache"}
 BINARY = {"type": "string", "format": "binary"}
 
@@ -42,7 +41,8 @@ class ModelView(Frozen):
 
     `state` is `ready`, `refused` with a `reason`, or `unknown` while no worker has reported on it. `image_size` is the
     side of a square, or height and width. `condition` is absent if it draws from noise alone. `weaker` is there
-    if a weaker network guides it.
+    if a weaker network guides it. `about` is the first sentence of its card, and `documents` says which of `card`,
+    `sheet` and `losses` there are.
     """
 
     name: str
@@ -65,9 +65,11 @@ class ModelView(Frozen):
     condition: ConditionView | None = None
     parameters: int | None = None
     sha256: str | None = None
+    about: str | None = None
+    documents: tuple[str, ...] | None = None
 
     @classmethod
-    def of(cls, model: ModelInfo, reports: list[ModelReport]) -> Self:
+    def of(cls, model: ModelInfo, reports: list[ModelReport], files: ModelFiles) -> Self:
         ready = [report for report in reports if report.ready]
         reason = refusal(reports)
         config = model.config
@@ -88,6 +90,8 @@ class ModelView(Frozen):
             plans=config.plans,
             condition=_condition(config),
             parameters=model.parameters,
+            about=files.about,
+            documents=files.documents or None,
             sha256=ready[0].sha256 if ready and model.sha256 is None else model.sha256,
             state="ready" if ready else "unknown" if reason is None else "refused",
             reason=reason,
@@ -115,21 +119,25 @@ def _condition(config: ModelConfig) -> ConditionView | None:
 
 
 @router.get("/models", summary="List all models", response_model_exclude_none=True)
-def list_models(catalog: CatalogDep, queue: QueueDep) -> ModelList:
+def list_models(catalog: CatalogDep, queue: QueueDep, settings: SettingsDep) -> ModelList:
     """Includes models that cannot be used, with the reason."""
     reports = queue.workers()
-    found = [ModelView.of(model, reports_for(model.name, reports)) for model in catalog.models.values()]
+    found = [
+        ModelView.of(model, reports_for(name, reports), ModelFiles(settings.models_dir, name))
+        for name, model in catalog.models.items()
+    ]
     refused = [ModelView.refused(name, reason) for name, reason in catalog.refused.items()]
     return ModelList(default=catalog.default, models=found + refused)
 
 
 @router.get("/models/{name}", summary="Get one model", response_model_exclude_none=True)
-def get_model(name: str, catalog: CatalogDep, queue: QueueDep) -> ModelView:
+def get_model(name: str, catalog: CatalogDep, queue: QueueDep, settings: SettingsDep) -> ModelView:
     if name in catalog.refused:
         return ModelView.refused(name, catalog.refused[name])
     if name not in catalog.models:
         raise HTTPException(404)
-    return ModelView.of(catalog.models[name], reports_for(name, queue.workers()))
+    files = ModelFiles(settings.models_dir, name)
+    return ModelView.of(catalog.models[name], reports_for(name, queue.workers()), files)
 
 
 @router.get(
@@ -145,7 +153,7 @@ def get_model_card(
     name: str, catalog: CatalogDep, settings: SettingsDep, if_none_match: IfNoneMatchHeader = None
 ) -> Response:
     """Returns the README.md of the model's folder: its data, training, figures and licence."""
-    path = _inside(catalog, settings, name, "README.md", most=CARD_BYTES)
+    path = _file(catalog, settings, name, "card")
     return conditional.file(path, known=if_none_match, headers=HEADERS, media_type=CARD)
 
 
@@ -166,20 +174,13 @@ def get_model_figure(
     if_none_match: IfNoneMatchHeader = None,
 ) -> Response:
     """Returns the sheet of samples or the curve of losses, where the model's folder has it."""
-    path = _inside(catalog, settings, name, f"{figure}.png", most=FIGURE_BYTES)
+    path = _file(catalog, settings, name, figure)
     return conditional.file(path, known=if_none_match, headers=HEADERS, media_type="image/png")
 
 
-def _inside(catalog: Catalog, settings: ApiSettings, name: str, file: str, *, most: int) -> Path:
-    """Returns the path of a file in a model's folder; a link in the folder of a stranger may lead anywhere else.
-
-    Raises:
-        HTTPException: 404 if there is no such file, if it lies elsewhere, or if it has more than `most` bytes.
-    """
-    if name not in catalog.models:
-        raise HTTPException(404)
-    folder = Path(realpath(settings.models_dir / name))  # `Path.resolve` fails at a link to itself
-    path = Path(realpath(folder / file))
-    if not path.is_relative_to(folder) or not path.is_file() or path.stat().st_size > most:
+def _file(catalog: Catalog, settings: ApiSettings, name: str, document: str) -> Path:
+    """Returns the path of a file of `ModelFiles`; raises HTTPException, 404, if there is none."""
+    path = ModelFiles(settings.models_dir, name).find(document) if name in catalog.models else None
+    if path is None:
         raise HTTPException(404)
     return path

@@ -3,7 +3,7 @@
 import { request } from "./api.js";
 import { countOf, queryOf } from "./describe.js";
 import { save } from "./dom.js";
-import { chooseKind, fillForm, form } from "./form.js";
+import { chooseKind, chooseModel, fillForm, form } from "./form.js";
 import { setFile } from "./inputs.js";
 import { notify } from "./notice.js";
 import { go } from "./routes.js";
@@ -60,10 +60,7 @@ export function useFile({ kind, input }, file, model) {
   go("#gallery");
   if (kind === "interpolate") form.querySelector('[data-switch="interpolate"]').value = "pictures";
   chooseKind(kind);
-  if (model && [...form.elements.model.options].some(option => option.value === model && !option.disabled)) {
-    form.elements.model.value = model;
-    form.elements.model.dispatchEvent(new Event("change", { bubbles: true }));
-  }
+  if (model && [...form.elements.model.options].some(option => option.value === model && !option.disabled)) chooseModel(model);
   setFile(input, file);
   form.scrollIntoView({ block: "start" });
   input.focus();

@@ -1,18 +1,17 @@
 // The form: which fields are shown, what it says as a request, and how it is filled in from a request.
 
+import { askRows, choiceOf, randomSeed, ROWS } from "./classes.js";
 import { $, el } from "./dom.js";
 import { clearFiles, setFile } from "./inputs.js";
-import { classesOf, defaultModel, factsOf, fromPicture, models } from "./models.js";
-import { t, translate } from "./texts.js";
+import { classesOf, defaultModel, enlargersOf, factsOf, fromPicture, models } from "./models.js";
+import { samplesOf } from "./sheets.js";
+import { translate } from "./texts.js";
 
 export const form = $("form");
 const kindField = $("kind");
-const ROWS = "\nrows"; // a label that only this form knows; no class has a line break in its name
-const MOST = 64;
 const lastModels = new Map(); // the one that was chosen last, of those that draw from a picture (true) and of the others
 
 export const listed = text => text.split(/[\s,]+/).filter(Boolean);
-const randomSeed = () => Math.floor(Math.random() * 2 ** 32);
 const field = name => [...form.elements].find(each => each.name === name && !each.matches(":disabled"));
 const whenOf = kind => form.querySelector(`fieldset[data-when="${kind}"]`);
 
@@ -70,14 +69,14 @@ export function showModel() {
   const model = models.get(form.elements.model.value);
   if (!model?.defaults) return;
   showFacts();
+  $("pick").replaceChildren(samplesOf(model.name, 1, 1));
   form.elements.steps.max = model.num_train_timesteps;
   const plans = Object.keys(model.plans);
   $("plans").hidden = !plans.length;
   form.elements.plan.replaceChildren(option("asModel", ""), ...plans.map(name => new Option(name)));
   const variances = new Set(["fixed_small", "fixed_large", model.variance]);
   form.elements.variance.replaceChildren(option("asModel", ""), ...[...variances].map(name => new Option(name)));
-  const enlarging = [...models.values()].filter(({ condition: to }) => String(to?.size) === String(model.image_size) && to.channels === model.channels);
-  form.elements.upscale.replaceChildren(option("nothing", ""), ...enlarging.map(({ name }) => new Option(name, name)));
+  form.elements.upscale.replaceChildren(option("nothing", ""), ...enlargersOf(model).map(({ name }) => new Option(name, name)));
   showClasses(model);
   translate(form);
   showKind();
@@ -88,8 +87,8 @@ function showClasses(model) {
   const some = model.label_required ? [] : [option("anyClass", "")];
   const all = names.length > 1 ? [option("inRows", ROWS), ...(names.includes("all") ? [] : [option("inTurn", "all")])] : [];
   $("class").hidden = !names.length;
-  $("classes").hidden = !names.length && !model.weaker;
   $("free").hidden = $("interval").hidden = !model.weaker && (!model.classes || model.label_required);
+  $("guidance").hidden = $("free").hidden && !model.classifier_classes;
   form.elements.guidance_scale.dataset.tHint = model.weaker ? "asModel" : "off";
   $("classifier").hidden = !model.classifier_classes;
   form.elements.label.replaceChildren(...some, ...names.map(name => new Option(name)), ...all);
@@ -118,29 +117,20 @@ export function readForm() {
     query.delete("seed"); // the first and the second, of which either may be left to chance
     for (const { value } of form.querySelectorAll('[data-when="seeds"] input')) query.append("seed", value || randomSeed());
   }
-  if (query.get("label") === ROWS) rowOfEach(query);
+  if (query.get("label") === ROWS) askRows(query);
   return { kind, query, files, urgency: $("urgency").value, trace: $("trace").checked };
-}
-
-// Asks for the same seeds of every class.
-function rowOfEach(query) {
-  const names = classesOf(models.get(query.get("model")));
-  const given = query.getAll("seed").map(Number);
-  const first = given[0] ?? randomSeed();
-  const seeds = given.length > 1 ? given : Array.from({ length: Number(query.get("n")) }, (_, index) => first + index);
-  if (names.length * seeds.length > MOST) throw new Error(t("tooManyRows", Math.floor(MOST / names.length), names.length));
-  for (const name of ["label", "seed", "n"]) query.delete(name);
-  for (const name of names) {
-    for (const seed of seeds) {
-      query.append("label", name);
-      query.append("seed", seed);
-    }
-  }
 }
 
 export function chooseKind(kind) {
   kindField.value = kind;
   showKind();
+}
+
+// Chooses a model, and a kind of job that it can do.
+export function chooseModel(name) {
+  if (fromPicture(name) !== (kindField.value === "upscale")) chooseKind(fromPicture(name) ? "upscale" : "generate");
+  form.elements.model.value = name;
+  form.elements.model.dispatchEvent(new Event("change", { bubbles: true }));
 }
 
 // Fills in the form from a request: its kind, its query, and its files if they are known.
@@ -164,13 +154,18 @@ export function fillForm(kind, query, files = []) {
     form.elements.n.value = seeds.length;
   }
   for (const [name, file] of files) setFile(field(name), file);
+  form.querySelector("details").open = true; // so that all that was filled in is seen
   showKind();
   form.dispatchEvent(new Event("change"));
   form.scrollIntoView({ block: "start" });
 }
 
 function fillField(name, values) {
-  if (name === "label") return fillLabel(values.map(Number));
+  if (name === "label") {
+    const names = classesOf(models.get(form.elements.model.value));
+    form.elements.label.value = choiceOf(values.map(Number), names);
+    return;
+  }
   if (name === "seed" && kindField.value === "interpolate" && values.length > 1) {
     return form.querySelectorAll('[data-when="seeds"] input').forEach((input, index) => (input.value = values[index]));
   }
@@ -182,13 +177,4 @@ function fillField(name, values) {
     if (input.tagName === "SELECT" && ![...input.options].some(each => each.value === text)) input.append(new Option(text));
     input.value = text;
   }
-}
-
-// Classes come by index. Several are all of them in turn, or a row of each; of any others the form can say the first only.
-function fillLabel(values) {
-  const names = classesOf(models.get(form.elements.model.value));
-  const each = values.length / names.length;
-  const inTurn = values.every((value, index) => value === index % names.length);
-  const inRows = Number.isInteger(each) && values.every((value, index) => value === Math.floor(index / each));
-  form.elements.label.value = values.length === 1 ? names[values[0]] : inTurn ? "all" : inRows ? ROWS : names[values[0]];
 }

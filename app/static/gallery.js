@@ -9,6 +9,7 @@ import { notify } from "./notice.js";
 import { go } from "./routes.js";
 import { favouriteJobs } from "./saved.js";
 import { isGone, jobs } from "./store.js";
+import { tilesOf } from "./tiles.js";
 import { t } from "./texts.js";
 
 const PAGE = 12; // jobs: few enough that their cards are filled within a frame
@@ -108,7 +109,8 @@ function showEnd() {
   const filtered = [...filters.querySelectorAll("select")].some(select => select.value);
   const key = onlyFavourites() ? "noFavourites" : filtered ? "noMatch" : "empty";
   const words = [el("h3", { textContent: t(key) }), el("p", { className: "hint", textContent: t(`${key}Hint`) })];
-  say(el("div", { className: "empty" }, el("span", { className: "noise", "aria-hidden": "true" }), ...words));
+  if (key === "empty") say(el("div", { className: "first" }, ...words, tilesOf()));
+  else say(el("div", { className: "empty" }, el("span", { className: "noise", "aria-hidden": "true" }), ...words));
 }
 
 function say(...content) {

@@ -22,14 +22,16 @@ export async function openModelCard(name) {
   const sheet = el("figure", { hidden: true });
   const curve = el("figure", { hidden: true });
   openDialog("model-card", name, t("close"), el("h2", { textContent: name }), sheet, list, text, curve);
-  await Promise.all([describe(name, text), picture(name, "sheet", t("samples", name), sheet), picture(name, "losses", t("losses", name), curve)]);
+  const has = document => model.documents?.includes(document);
+  await Promise.all([
+    describe(name, text, has("card")),
+    has("sheet") && picture(name, "sheet", t("samples", name), sheet),
+    has("losses") && picture(name, "losses", t("losses", name), curve),
+  ]);
 }
 
-async function describe(name, element) {
-  const text = await request(`/models/${name}/card`).then(response => response.text(), error => {
-    if (error.type !== "not-found") throw error;
-    return "";
-  });
+async function describe(name, element, isThere) {
+  const text = isThere ? await (await request(`/models/${name}/card`)).text() : "";
   const blocks = markdown(text);
   if (blocks[0]?.textContent === name) blocks.shift();
   if (!blocks.length) blocks.push(el("p", { className: "hint", textContent: t("cardMissing") }));
@@ -37,8 +39,7 @@ async function describe(name, element) {
 }
 
 async function picture(name, figure, alt, element) {
-  const blob = await request(`/models/${name}/figures/${figure}`).then(response => response.blob(), () => undefined);
-  if (!blob) return; // not every model has one
+  const blob = await (await request(`/models/${name}/figures/${figure}`)).blob();
   const image = el("img", { src: URL.createObjectURL(blob), alt });
   image.addEventListener("load", () => URL.revokeObjectURL(image.src));
   element.append(image);

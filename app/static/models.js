@@ -32,6 +32,10 @@ export function classesOf({ classes, classifier_classes }) {
   return classes ?? Array.from({ length: classifier_classes ?? 0 }, (_, index) => String(index));
 }
 
+// The models that enlarge the pictures of a model.
+export const enlargersOf = ({ image_size: size, channels }) =>
+  [...models.values()].filter(({ condition: to }) => String(to?.size) === String(size) && to.channels === channels);
+
 export function className(model, index) {
   return models.get(model)?.classes?.[index] ?? String(index);
 }

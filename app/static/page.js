@@ -21,6 +21,7 @@ import { startQueue } from "./queue.js";
 import { startRecipes } from "./recipe.js";
 import { routeOf } from "./routes.js";
 import { language, speak, translate } from "./texts.js";
+import { openPicker } from "./tiles.js";
 import { closePicture, openPicture } from "./viewer.js";
 
 const RETRY = 3000; // milliseconds until a server that has not answered is asked again
@@ -116,6 +117,7 @@ async function begin() {
   form.addEventListener("invalid", ({ target }) => target.closest("details")?.setAttribute("open", ""), true);
   $("help").addEventListener("click", showKeys);
   $("language").addEventListener("change", ({ target }) => speak(target.value).then(showFacts).catch(alarm));
+  $("pick").addEventListener("click", openPicker);
   $("about").addEventListener("click", () => openModelCard(form.elements.model.value).catch(alarm));
   document.addEventListener("favourite", ({ detail: { job, index, set } }) => {
     document.querySelector(`#job-${job.id} figure[data-index="${index}"]`)?.classList.toggle("favourite", set);

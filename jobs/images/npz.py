@@ -68,6 +68,17 @@ def encode_npz(*files: Mapping[str, Array]) -> bytes:
     return buffer.getvalue()
 
 
+def packed(files: Sequence[bytes]) -> bytes:
+    """Returns an .npz file that holds files, as arrays of their bytes with their indices as names."""
+    return encode_npz({str(index): np.frombuffer(file, np.uint8) for index, file in enumerate(files)})
+
+
+def unpacked(npz: bytes, index: int) -> bytes:
+    """Returns one of the files that `packed` has packed."""
+    with np.load(io.BytesIO(npz)) as files:
+        return bytes(files[str(index)])
+
+
 def pixels_of(png: bytes, *, planes: int = 1) -> Array:
     """Returns the pixels of an image, uint8 of shape (H, W, C); uint16 if it has 16 bits.
 

@@ -2,6 +2,7 @@
 
     results/<aa>/<job id>/<attempt>/<index>.png      the images of one attempt, if they are large
     results/<aa>/<job id>/<attempt>/trace.npz        the moments that one attempt kept, if its job asks for some
+    results/<aa>/<job id>/<attempt>/films.npz        the films of its images, if they are large
     results/<aa>/<job id>/manifest.json              the commit point, with small images; the first writer wins
     snapshots/<aa>/<job id>                          the state from which another worker continues
     uploads/<aa>/<job id>/<sha256>.png               the fitted images of the request
@@ -27,6 +28,7 @@ from pathlib import PurePosixPath
 
 from ..contract import Manifest
 from ..errors import ResultExpired, StoreUnavailable
+from ..images.npz import unpacked
 from .blobs import Blobs
 from .hanging_calls import HangingCalls
 
@@ -63,9 +65,9 @@ class ResultStore:
         self._write(self._result(job_id) / name, png)
         return name
 
-    def write_trace(self, job_id: str, attempt: str, npz: bytes) -> str:
-        """Stores the kept moments of one attempt; returns the path of their file for the manifest."""
-        name = f"{attempt}/trace.npz"
+    def write_arrays(self, job_id: str, attempt: str, name: str, npz: bytes) -> str:
+        """Stores the `trace` or the `films` of one attempt; returns the path of their file for the manifest."""
+        name = f"{attempt}/{name}.npz"
         self._write(self._result(job_id) / name, npz, LARGE_SECONDS)
         return name
 
@@ -113,9 +115,19 @@ class ResultStore:
         Raises:
             ResultExpired: if they were deleted.
         """
-        if manifest.trace is None:
+        return self._arrays(manifest, manifest.trace)
+
+    def film(self, manifest: Manifest, index: int) -> bytes | None:
+        """Returns the film of one image; None if it has none. Raises like `trace`."""
+        film = manifest.images[index].film
+        if film is None and (npz := self._arrays(manifest, manifest.films)):
+            film = unpacked(npz, index)
+        return film
+
+    def _arrays(self, manifest: Manifest, path: str | None) -> bytes | None:
+        if path is None:
             return None
-        npz = self._read(self._result(manifest.job.id) / manifest.trace, LARGE_SECONDS)
+        npz = self._read(self._result(manifest.job.id) / path, LARGE_SECONDS)
         if npz is None:
             raise ResultExpired
         return npz

@@ -96,6 +96,7 @@ def test_a_plan_of_the_model_can_be_chosen(studio: Studio) -> None:
 
 def test_what_the_model_does_not_have_is_not_shown(studio: Studio) -> None:
     """tiny has no classes and no classifier."""
+    studio.unfold()
     for name in ("label", "guidance_scale", "classifier_scale"):
         assert not studio.form.find_element(By.NAME, name).is_displayed()
 
@@ -103,6 +104,7 @@ def test_what_the_model_does_not_have_is_not_shown(studio: Studio) -> None:
 @pytest.mark.slow
 def test_a_weaker_network_guides_without_classes(studio: Studio) -> None:
     studio.fill("model", "with-guide")
+    studio.unfold()
     scale = studio.form.find_element(By.NAME, "guidance_scale")
     assert scale.is_displayed()
     assert scale.get_attribute("placeholder") == "default"
@@ -112,7 +114,7 @@ def test_a_weaker_network_guides_without_classes(studio: Studio) -> None:
 
 
 def test_guidance_acts_on_an_interval_of_noise_levels(studio: Studio) -> None:
-    studio.click("#form summary")
+    studio.unfold()
     studio.fill("model", "tiny")  # which nothing can guide
     assert not studio.form.find_element(By.NAME, "guidance_low").is_displayed()
     studio.fill("model", "with-guide")
@@ -287,10 +289,12 @@ def test_a_lost_server_is_said_and_unsaid(studio: Studio) -> None:
 
 
 def test_a_reload_keeps_the_form_and_its_files(studio: Studio, picture: Callable[[str], str]) -> None:
+    wait_until(lambda: studio.text("#price"), 10, "the first form has its price")
+    first = studio.text("#price")
     studio.choose("denoise")
     for name, value in {"model": "with-classes", "label": "star", "n": "7", "image": picture("teal")}.items():
         studio.fill(name, value)
-    wait_until(lambda: studio.text("#price"), 10, "the form has settled")
+    wait_until(lambda: studio.text("#price") not in ("", first), 10, "the form has settled")
     studio.load()
     fields = "return ['model', 'label', 'n'].map(name => document.querySelector(`#form [name=${name}]`).value)"
     assert studio.driver.execute_script(fields) == ["with-classes", "star", "7"]

@@ -232,7 +232,7 @@ def test_the_queue_shows_places_and_urgency_and_cancels(studio: Studio) -> None:
     try:
         studio.fill("n", "4")
         studio.fill("steps", "500")
-        studio.click("#form summary")
+        studio.unfold()
         studio.pick(studio.one("#urgency"), "7")
         job_id = studio.make()
         assert studio.job(job_id)["urgency"] == 7

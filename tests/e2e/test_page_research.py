@@ -84,7 +84,7 @@ def test_the_price_is_told_before_anything_is_made(studio: Studio) -> None:
     wait_until(lambda: studio.text("#price").startswith("300 steps"), 10, "the price is that of the form")
     assert " s" in studio.text("#price")
     studio.pick(studio.one("#form [name=sampler]"), "unipc")
-    studio.click("#form summary")
+    studio.unfold()
     studio.fill("eta", "1")
     wait_until(lambda: "Eta" in studio.text("#price.error"), 10, "what the server would refuse is told")
     assert all("422" in each for each in studio.errors())

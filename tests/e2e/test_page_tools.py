@@ -327,7 +327,7 @@ def test_the_denoising_is_looked_through(studio: Studio) -> None:
     """The last moment's x_t is the picture itself; the first moment is noisier."""
     for name, value in {"n": "2", "steps": "5", "seed": "4"}.items():
         studio.fill(name, value)
-    studio.click("#form summary")
+    studio.unfold()
     studio.click("#trace")
     job = studio.done(studio.make())
     assert job["trace"] == [1, 2, 3, 4, 5]

@@ -46,6 +46,9 @@ def test_a_model_with_a_description_shows_it(api: httpx.Client) -> None:
     sheet = api.get("/models/tiny/figures/sheet", headers=ALICE)
     assert sheet.content == b"\x89PNG"
     assert sheet.headers["content-type"] == "image/png"
+    assert api.get("/models/tiny", headers=ALICE).json()["about"] == "Random weights: x\u0302."
+    assert api.get("/models/tiny", headers=ALICE).json()["documents"] == ["card", "sheet"]
+    assert not {"about", "documents"} & api.get("/models/bare", headers=ALICE).json().keys()
     assert api.head("/models/tiny/card", headers=ALICE).status_code == 200
     for answer, path in ((card, "card"), (sheet, "figures/sheet")):
         known = {"If-None-Match": answer.headers["ETag"]}
@@ -78,6 +81,7 @@ def test_a_folder_of_a_stranger_cannot_show_other_files(api: httpx.Client, folde
             link.unlink(missing_ok=True)
             link.symlink_to(target)
             assert api.get(f"/models/bare/{path}", headers=ALICE).status_code == status, target
+        assert ("about" in api.get("/models/bare", headers=ALICE).json()) is (status == 200)
     os.truncate(inside, 1 << 30)
     for path in ("card", "figures/sheet"):
         assert api.get(f"/models/bare/{path}", headers=ALICE).status_code == 404

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from jobs.contract import Job
 from jobs.errors import JobUnreadable, RequestRefused
+from jobs.films import film_calls
 from jobs.traces import check_trace
 
 from ..kinds import WORKER_KINDS
@@ -96,6 +97,11 @@ class ActiveJob:
     def trajectories(self) -> list[Trajectory]:
         """All trajectories; the answers come first."""
         return [*self.answers, *self.start.waited_for]
+
+    @property
+    def filmed(self) -> list[Trajectory]:
+        """The trajectories whose films the images have: those of a cascade show its first stage."""
+        return self.answers if self.start.upscaler is None else self.start.waited_for
 
     @property
     def stages(self) -> list[Stage]:
@@ -191,14 +197,14 @@ def activate(
 
 
 def _keep(job: Job, runner: Runner, start: JobStart) -> None:
-    """Tells the answers at which of their calls to keep their state."""
+    """Tells the answers at which of their calls to keep their state, and at which their prediction for the film."""
     n, steps = len(start.answers), len(start.answers[0].plan)
     try:
         check_trace(job.trace, n=n, steps=steps, shape=runner.checkpoint.config.shape)
     except RequestRefused as error:  # somebody else may have written to Redis
         raise JobUnreadable(str(error)) from error
     for trajectory in start.answers:
-        trajectory.calls = job.trace
+        trajectory.calls, trajectory.filmed = job.trace, film_calls(steps)
 
 
 # The events that the engine reports.

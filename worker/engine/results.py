@@ -6,13 +6,14 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import torch
 from torch import Tensor
 
 from jobs.contract import ImageFile, Job, Manifest, Timesteps
 from jobs.image_recipe import PNG_KEY, recipe
-from jobs.images.npz import Array, encode_npz
+from jobs.images.npz import Array, encode_npz, packed
 from jobs.store.result_store import ResultStore
 from model.errors import NonFiniteSample
 from model.images import to_png
@@ -23,8 +24,9 @@ from ..kinds import WORKER_KINDS
 from ..stepping.runner import Runner
 from ..stepping.trajectory import Kept
 from .active import ActiveJob
+from .films import encode_films
 
-SMALL_BYTES = 1 << 20  # images of at most this size in all lie in the manifest: one file to write, sync and read
+SMALL_BYTES = 1 << 20  # images and films of at most this size in all lie in the manifest: one file to write and sync
 
 
 @dataclass(frozen=True)
@@ -107,20 +109,23 @@ def store_result(store: ResultStore, active: ActiveJob) -> Spent:
     """
     started, job = time.perf_counter(), active.job
     files, pngs = [], encode_images(active)
+    films = encode_films(active)
     trace = encode_npz(trace_arrays(active)) if job.trace else None
     encoded = time.perf_counter()
-    are_small = sum(map(len, pngs)) <= SMALL_BYTES
-    for index, png in enumerate(pngs):
+    are_small = sum(map(len, pngs + films)) <= SMALL_BYTES
+    for index, (png, film) in enumerate(zip_longest(pngs, films)):
         path = None if are_small else store.write_image(job.id, active.attempt, index, png)
         seed, sha256 = job.task.seed(job.params, index), hashlib.sha256(png).hexdigest()
-        files.append(ImageFile(path=path, seed=seed, sha256=sha256, png=png if are_small else None))
+        kept = {"png": png, "film": film} if are_small else {}
+        files.append(ImageFile(path=path, seed=seed, sha256=sha256, **kept))
     manifest = Manifest(
         job=job,
         model_sha256=active.runner.checkpoint.sha256,
         compiled=any(stage.runner.compiled for stage in active.stages),
         timesteps=active.start.plan.timesteps,
         images=tuple(files),
-        trace=None if trace is None else store.write_trace(job.id, active.attempt, trace),
+        trace=None if trace is None else store.write_arrays(job.id, active.attempt, "trace", trace),
+        films=store.write_arrays(job.id, active.attempt, "films", packed(films)) if films and not are_small else None,
         finished_at=time.time(),
     )
     store.commit(manifest)

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
+from jobs.films import film_size
 from model.ddrm import Restoration
 from model.plans.plan import Plan
 from model.transfers import download, upload
@@ -50,6 +51,8 @@ class Trajectory:
         weight: the image-steps of the job that one of its network calls counts as.
         calls: the network calls after which its state is kept, rising, from 1 on.
         kept: the states after those of them that are done. Replaced when one is added, never changed in place.
+        filmed: the network calls whose predictions its film shows, rising.
+        frames: these predictions, reduced to the size of a film. Snapshots do not hold them.
     """
 
     plan: Plan
@@ -65,6 +68,8 @@ class Trajectory:
     weight: int = 1
     calls: tuple[int, ...] = ()
     kept: tuple[Kept, ...] = ()
+    filmed: tuple[int, ...] = ()
+    frames: tuple[Tensor, ...] = ()
 
     @property
     def finished(self) -> bool:
@@ -112,6 +117,14 @@ class Trajectory:
         self.row += 1
         if self.row in self.calls:
             self.kept = (*self.kept, Kept(x, x0))
+        if self.row in self.filmed:
+            self.frames = (*self.frames, _reduced(x0))
+
+
+def _reduced(x0: Tensor) -> Tensor:
+    """Returns an image of shape (C, H, W) in the size of a film: itself, or averages of its pixels."""
+    size = film_size(*x0.shape[1:])
+    return x0 if x0.shape[1:] == size else torch.nn.functional.adaptive_avg_pool2d(x0, size)
 
 
 class Snapshot(NamedTuple):

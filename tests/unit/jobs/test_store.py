@@ -101,8 +101,8 @@ def test_deleted_pictures_are_replaced_by_no_later_attempt(store: ResultStore) -
 
 
 def test_a_trace_is_that_of_the_attempt_that_won(store: ResultStore) -> None:
-    assert store.write_trace(ID, "second", b"other") == "second/trace.npz"
-    kept = manifest("first").model_copy(update={"trace": store.write_trace(ID, "first", b"floats")})
+    assert store.write_arrays(ID, "second", "trace", b"other") == "second/trace.npz"
+    kept = manifest("first").model_copy(update={"trace": store.write_arrays(ID, "first", "trace", b"floats")})
     assert store.commit(kept)
     found = store.manifest(ID)
     assert found == kept
@@ -116,7 +116,7 @@ def test_a_trace_is_that_of_the_attempt_that_won(store: ResultStore) -> None:
 
 def test_an_old_trace_is_swept(tmp_path: Path) -> None:
     store = ResultStore(str(tmp_path))
-    store.write_trace(ID, "first", b"floats")
+    store.write_arrays(ID, "first", "trace", b"floats")
     assert store.sweep(500) == 0
     (file,) = tmp_path.rglob("trace.npz")
     os.utime(file, (0, 0))

@@ -1,0 +1,34 @@
+// Several classes in one request: all in turn, or a row of the same seeds for each.
+
+import { classesOf, models } from "./models.js";
+import { t } from "./texts.js";
+
+export const ROWS = "\nrows"; // a label that only the form knows; no class has a line break in its name
+const MOST = 64;
+
+export const randomSeed = () => Math.floor(Math.random() * 2 ** 32);
+
+// Makes a query ask for the same seeds of every class.
+export function askRows(query) {
+  const names = classesOf(models.get(query.get("model")));
+  const given = query.getAll("seed").map(Number);
+  const first = given[0] ?? randomSeed();
+  const seeds = given.length > 1 ? given : Array.from({ length: Number(query.get("n")) }, (_, index) => first + index);
+  if (names.length * seeds.length > MOST) throw new Error(t("tooManyRows", Math.floor(MOST / names.length), names.length));
+  for (const name of ["label", "seed", "n"]) query.delete(name);
+  for (const name of names) {
+    for (const seed of seeds) {
+      query.append("label", name);
+      query.append("seed", seed);
+    }
+  }
+}
+
+// Returns what the form's menu says for classes, which come by index. Several are all of them in turn, or a row of each; of
+// any others the form can say the first only.
+export function choiceOf(values, names) {
+  const each = values.length / names.length;
+  const inTurn = values.every((value, index) => value === index % names.length);
+  const inRows = Number.isInteger(each) && values.every((value, index) => value === Math.floor(index / each));
+  return values.length === 1 ? names[values[0]] : inTurn ? "all" : inRows ? ROWS : names[values[0]];
+}

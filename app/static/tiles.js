@@ -1,0 +1,73 @@
+// The models as tiles: what each draws, and a button that draws it at once. They stand in an empty gallery, and in the
+// dialog in which a model is chosen.
+
+import { el, openDialog } from "./dom.js";
+import { chooseModel, form } from "./form.js";
+import { reveal } from "./gallery.js";
+import { make } from "./making.js";
+import { enlargersOf, fromPicture, models, sidesOf } from "./models.js";
+import { notify } from "./notice.js";
+import { samplesOf } from "./sheets.js";
+import { number, t } from "./texts.js";
+
+const COUNT = 4; // pictures of one press
+const [COLUMNS, ROWS] = [4, 2]; // of a sheet that are seen
+
+const isUsable = model => model.defaults && model.state !== "refused";
+
+// The request of one press: four pictures by the plan with the fewest steps; a model that enlarges enlarges those of another.
+function requestOf(model) {
+  const first = fromPicture(model.name) ? [...models.values()].find(each => isUsable(each) && enlargersOf(each).includes(model)) : model;
+  if (!first) return undefined;
+  const query = new URLSearchParams({ model: first.name, n: COUNT });
+  const [plan, { steps }] = Object.entries(first.plans).reduce((a, b) => (b[1].steps < a[1].steps ? b : a), ["", first.defaults]);
+  if (plan && steps < first.defaults.steps) query.set("plan", plan);
+  if (first !== model) query.set("upscale", model.name);
+  if (first.label_required) query.set("label", "all");
+  return { kind: "generate", query };
+}
+
+async function draw(button, request) {
+  button.disabled = true; // a second press on the way would make the same twice
+  try {
+    const job = await make(request);
+    if (models.get(request.query.get("model")) && !request.query.has("upscale")) chooseModel(request.query.get("model"));
+    await reveal(job);
+  } catch (error) {
+    notify(error.message, { error: true });
+  }
+  button.disabled = false;
+}
+
+// Returns the tiles of all usable models. `choose` is what happens when one is chosen; without it they only draw.
+export function tilesOf(choose) {
+  const tiles = [...models.values()].filter(isUsable).map(model => {
+    const { name, about, parameters } = model;
+    const size = t("modelSize", sidesOf(name).join("×"), number(parameters / 1e6, 1));
+    const request = requestOf(model);
+    const tools = el("div", { className: "tools" });
+    if (request) {
+      const button = el("button", { type: "button", className: "main draw", textContent: t("drawSome", COUNT), "aria-label": `${t("drawSome", COUNT)}, ${name}` });
+      button.addEventListener("click", () => (choose?.(), draw(button, request)));
+      tools.append(button);
+    }
+    if (choose && (request || fromPicture(name))) {
+      const chosen = name === form.elements.model.value;
+      const button = el("button", { type: "button", textContent: t("choose_model"), "aria-label": `${t("choose_model")}, ${name}`, "aria-pressed": String(chosen) });
+      button.addEventListener("click", () => choose(name));
+      tools.append(button);
+    }
+    const words = el("div", { className: "tile-words" }, el("h3", { textContent: name }), about && el("p", { textContent: about }),
+      el("p", { className: "hint", textContent: size }));
+    return el("li", { className: "tile", dataset: { model: name } }, samplesOf(name, COLUMNS, ROWS), words, tools);
+  });
+  return el("ul", { className: "tiles" }, ...tiles);
+}
+
+export function openPicker() {
+  const choose = name => {
+    dialog.close();
+    if (name) chooseModel(name);
+  };
+  const dialog = openDialog("picker", t("pickModel"), t("close"), el("h2", { textContent: t("pickModel") }), tilesOf(choose));
+}

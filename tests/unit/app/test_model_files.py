@@ -1,0 +1,32 @@
+"""The first sentence of a model's card, whatever Markdown stands around it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from app.requests.model_files import ABOUT_LENGTH, ModelFiles
+
+
+@pytest.mark.parametrize(
+    ("card", "about"),
+    [
+        ("# faces\n\nDrawn faces, 64\u00d764 RGB. A U-Net.\n", "Drawn faces, 64\u00d764 RGB."),
+        ("---\nlicense: cc0\n---\n\n# faces\n\n![sheet](sheet.png)\n\nFaces\nof `two` *lines*\n", "Faces of two lines"),
+        ("Made from [Open Peeps](https://www.openpeeps.com/)! More.", "Made from Open Peeps!"),
+        ("# faces\n\n| a | table |\n\n- a list\n\n    code\n\nWords.\n", "Words."),
+        ("", None),
+        ("x" * 5000, "x" * ABOUT_LENGTH),
+        ("\udcff", "\ufffd"),
+    ],
+)
+def test_the_first_sentence(tmp_path: Path, card: str, about: str | None) -> None:
+    (tmp_path / "faces").mkdir()
+    (tmp_path / "faces" / "README.md").write_bytes(card.encode("utf-8", "surrogateescape"))
+    assert ModelFiles(tmp_path, "faces").about == about
+
+
+def test_without_a_card_there_is_no_sentence(tmp_path: Path) -> None:
+    assert ModelFiles(tmp_path, "faces").about is None
+    assert ModelFiles(tmp_path, "faces").documents == ()
