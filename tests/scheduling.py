@@ -16,6 +16,7 @@ GROUPS = {
             "bulk",
             "client",
             "edit_pictures",
+            "films",
             "generated_client",
             "several",
             "shapes",

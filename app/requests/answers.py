@@ -4,6 +4,7 @@ import hashlib
 import math
 import time
 
+from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from jobs.contract import JobState, JobStatus, Manifest
@@ -11,6 +12,7 @@ from jobs.errors import ResultExpired
 from jobs.store.result_store import ResultStore
 
 from ..errors import JobCancelled, JobFailed, NotAcceptable, NotReady
+from ..films import FilmFormat, rendered
 from ..formats import Format
 from ..http.api_keys import ApiKey
 from ..http.conditional import matches
@@ -113,6 +115,21 @@ def image(status: JobStatus, store: ResultStore, index: int, *, known: str | Non
         return Response(status_code=304, headers=headers)
     headers["Content-Disposition"] = f'inline; filename="{status.job.id}-{index}.png"'
     return Response(store.image(manifest, index), headers=headers, media_type=Format.PNG)
+
+
+def film(status: JobStatus, store: ResultStore, index: int, form: FilmFormat, *, known: str | None = None) -> Response:
+    """Returns the film of one image of a job. Blocks; raises like `image`, and HTTPException, 404, without a film."""
+    manifest = finished(status, store)
+    strip = store.film(manifest, index)
+    if strip is None:
+        raise HTTPException(404)
+    tag = f'"{hashlib.sha256(form.encode() + strip).hexdigest()}"'
+    headers = {**_image_headers(status, tag), "Content-Location": f"/jobs/{status.job.id}/images/{index}/film"}
+    if matches(known, tag):
+        return Response(status_code=304, headers=headers)
+    name = f"{status.job.id}-{index}-film.{form.removeprefix('image/')}"
+    headers["Content-Disposition"] = f'inline; filename="{name}"'
+    return Response(rendered(strip, store.image(manifest, index), form), headers=headers, media_type=form)
 
 
 def finished(status: JobStatus, store: ResultStore) -> Manifest:

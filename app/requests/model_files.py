@@ -1,7 +1,5 @@
 """The files in a model's folder that describe it: the card, the sheet of samples and the curve of losses."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from os.path import realpath

@@ -19,6 +19,7 @@ from jobs.redis.index import Cursor, Page, Wanted
 from jobs.values import Frozen
 
 from ..errors import NotReady
+from ..films import FilmFormat
 from ..formats import CONTENT, FORMATS, Format
 from ..http.api_keys import ApiKey
 from ..http.conditional import matches
@@ -219,6 +220,34 @@ async def get_images(
 ) -> Response:
     """Returns the image, or a contact sheet of several; another format if Accept demands it."""
     return await answers.images(status, store, accept, renderers, key=key, known=if_none_match)
+
+
+@router.get(
+    "/jobs/{job_id}/images/{index:image_index}/film",
+    summary="Get the film of one image of a job",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "Predictions x̂_0 on the way to the image, side by side or, as GIF and APNG, in turn",
+            "content": {form.value: {"schema": CONTENT[Format.PNG]["schema"]} for form in reversed(FilmFormat)},
+            "headers": SHOWN,
+        },
+        304: {"description": NOT_MODIFIED, "headers": SHOWN},
+    },
+)
+async def get_film(
+    request: Request,
+    status: StatusDep,
+    store: StoreDep,
+    renderers: RenderersDep,
+    index: int,
+    if_none_match: IfNoneMatchHeader = None,
+) -> Response:
+    if index >= status.job.answers:
+        raise HTTPException(404)
+    form = FilmFormat.choose(", ".join(request.headers.getlist("accept")))
+    work = renderers.read if form is FilmFormat.WEBP else renderers.run
+    return await work(lambda: answers.film(status, store, index, form, known=if_none_match))
 
 
 @linked_router.get(

@@ -5,6 +5,7 @@ import { ask } from "./api.js";
 import { showCommand } from "./command.js";
 import { addressOf, countOf, fileName, labelOf, metaOf, nameOf, rowsOf, seedOf, stepsOf, titleOf } from "./describe.js";
 import { complain, el, multiple } from "./dom.js";
+import { addFilm } from "./film.js";
 import { unwatch, watch } from "./follow.js";
 import { ADDRESS } from "./inputs.js";
 import { className, drawnBy, sizeOf } from "./models.js";
@@ -119,6 +120,7 @@ export class Card {
         event.dataTransfer.setData(ADDRESS, JSON.stringify([source, fileName(job, index)]));
       });
       figure.append(link);
+      addFilm(figure, job, index);
     } else figure.append(this.#unfinished(index, figure));
     figure.classList.toggle("favourite", isFavourite(job.id, index));
     figure.append(el("figcaption", { textContent: caption }));

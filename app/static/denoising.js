@@ -3,9 +3,9 @@
 import { request } from "./api.js";
 import { el, multiple } from "./dom.js";
 import { readNpz } from "./npz.js";
+import { playheadOf } from "./playhead.js";
 import { number, t } from "./texts.js";
 
-const FRAME = 180; // milliseconds
 const WIDE = 256; // CSS pixels, about
 
 // Resolves to the tool; `index` is the picture of the job.
@@ -13,45 +13,12 @@ export async function denoisingOf(job, index) {
   const response = await request(job.links.image, { headers: { Accept: "application/x-npz" } });
   const arrays = readNpz(await response.arrayBuffer());
   const timesteps = arrays.get("timesteps").data;
-  const views = ["x_t", "x_0"].map(name => viewOf(arrays.get(name), index));
-  const words = el("output");
-  const slider = el("input", { type: "range", min: 0, max: timesteps.length - 1, step: 1, "aria-label": t("moments") });
-  slider.value = timesteps.length - 1;
-  const show = () => {
-    const moment = slider.valueAsNumber;
-    for (const { draw } of views) draw(moment);
+  const captions = { x_t: t("noisyState"), x_0: t("prediction") };
+  const views = Object.entries(captions).map(([name, caption]) => ({ ...viewOf(arrays.get(name), index), caption }));
+  return playheadOf(views, timesteps.length, moment => {
     const time = timesteps[moment] < 0 ? t("finished") : t("atTimestep", number(timesteps[moment], timesteps[moment] % 1 ? 1 : 0));
-    words.textContent = t("momentOf", job.trace[moment], job.params.steps, time);
-    slider.setAttribute("aria-valuetext", words.textContent);
-  };
-  slider.addEventListener("input", show);
-  show();
-  const [state, prediction] = views.map(({ canvas }, each) =>
-    el("figure", {}, canvas, el("figcaption", { textContent: t(each ? "prediction" : "noisyState") })));
-  return el("div", { className: "denoising" }, el("div", { className: "both" }, state, prediction), slider,
-    el("div", { className: "row" }, playOf(slider, show), words));
-}
-
-// Plays the moments once, from the first to the last.
-function playOf(slider, show) {
-  const button = el("button", { type: "button", className: "small play", textContent: t("play") });
-  let timer;
-  const stop = () => {
-    clearInterval(timer);
-    timer = undefined;
-    button.textContent = t("play");
-  };
-  button.addEventListener("click", () => {
-    if (timer) return stop();
-    if (slider.value === slider.max) slider.value = 0;
-    button.textContent = t("pause");
-    timer = setInterval(() => {
-      if (!slider.isConnected || slider.value === slider.max) return stop();
-      slider.stepUp();
-      show();
-    }, FRAME);
+    return t("momentOf", job.trace[moment], job.params.steps, time);
   });
-  return button;
 }
 
 // Returns a canvas and how to draw a moment of an array of shape (M, K, H, W, C) in [-1, 1] on it.

@@ -4,6 +4,7 @@ import { deleteJob, useSettings } from "./actions.js";
 import { $, complain, el, openDialog, save } from "./dom.js";
 import { chooseKind, form } from "./form.js";
 import { fileName } from "./describe.js";
+import { focusFilm } from "./film.js";
 import { fetchFile } from "./inputs.js";
 import { notify } from "./notice.js";
 import { jobs } from "./store.js";
@@ -13,7 +14,7 @@ import { viewer } from "./viewer.js";
 
 const LIST = [
   ["?", "key_help"], ["Ctrl Enter", "key_make"], ["1 – 9", "key_kinds"], ["N", "key_form"], ["/", "key_filter"], ["G", "key_views"],
-  ["← → ↑ ↓", "key_arrows"], ["Enter", "key_open"], ["F", "key_favourite"], ["D", "key_save"], ["U", "key_settings"],
+  ["← → ↑ ↓", "key_arrows"], ["Enter", "key_open"], ["F", "key_favourite"], ["D", "key_save"], ["U", "key_settings"], ["W", "key_film"],
   ["C", "key_compare"], ["X", "key_delete"], ["Esc", "key_close"],
 ];
 
@@ -65,6 +66,7 @@ const PAGE = {
   f: () => withPicture((job, index) => void document.dispatchEvent(new CustomEvent("favourite", { detail: { job, index, set: toggleFavourite(job.id, index) } }))),
   d: () => withPicture(async (job, index, link) => save(await fetchFile(link.href, fileName(job, index)), fileName(job, index))),
   u: () => withPicture((job, index) => useSettings(job, index)),
+  w: () => withPicture((job, index, link) => focusFilm(link)),
   x: () => withPicture(job => deleteJob(job)),
 };
 const VIEWER = {

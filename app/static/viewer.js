@@ -6,6 +6,7 @@ import { comparable, compareOf } from "./compare.js";
 import { denoisingOf } from "./denoising.js";
 import { addressOf, countOf, fileName, metaOf, nameOf, queryOf, titleOf } from "./describe.js";
 import { complain, el, openDialog, refill, save } from "./dom.js";
+import { filmToolOf } from "./film.js";
 import { factsOf } from "./facts.js";
 import { form } from "./form.js";
 import { reveal } from "./gallery.js";
@@ -79,7 +80,7 @@ class Viewer {
       go, factsOf(job, index));
     this.tabs = [["asIs", () => this.#picture()]];
     if (this.canCompare) this.tabs.push(["compare", () => compareOf(job, index)]);
-    if (job.trace) this.tabs.push(["watch", () => denoisingOf(job, index)]);
+    this.tabs.push(["watch", () => (job.trace ? denoisingOf(job, index) : filmToolOf(job, index))]);
     this.#showTab(this.tabs.some(([key]) => key === this.tab) ? this.tab : "asIs");
   }
 
@@ -97,7 +98,7 @@ class Viewer {
       tab.addEventListener("click", () => this.#showTab(name));
       bar.append(tab);
     }
-    if (!this.job.trace && this.job.kind === "generate" && !this.job.task?.upscale) bar.append(this.#button("remakeTrace", () => this.#remake()));
+    if (key === "watch" && !this.job.trace && this.job.kind === "generate" && !this.job.task?.upscale) bar.append(this.#button("remakeTrace", () => this.#remake()));
     const index = this.index;
     let content;
     try {
@@ -105,8 +106,8 @@ class Viewer {
     } catch (error) {
       complain(this.alarm, error);
     }
-    if (index !== this.index || key !== this.tab || !content) return; // the reader has gone on, or is told why not
-    refill(this.stage, bar, content, this.#steps());
+    if (index !== this.index || key !== this.tab) return; // the reader has gone on
+    refill(this.stage, bar, content ?? el("p", { className: "hint", textContent: t("noFilm") }), this.#steps());
   }
 
   #picture() {

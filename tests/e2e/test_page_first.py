@@ -1,7 +1,5 @@
 """The first minute: models are shown by what they draw, and one press draws."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -378,6 +378,7 @@ def test_the_buttons_of_an_open_picture_keep_the_focus(studio: Studio) -> None:
 def test_a_picture_is_made_again_with_its_denoising(studio: Studio) -> None:
     job_id = studio.made(2, seed="21")
     studio.view(job_id, 1)
+    studio.press("Denoising", "dialog.viewer")
     again = studio.done(studio.after(lambda: studio.press("Make it again and keep the denoising", "dialog.viewer")))
     assert again["trace"] == [1, 2, 3]
     first, second = (

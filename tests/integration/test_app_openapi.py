@@ -28,6 +28,7 @@ HEADERS: dict[str, tuple[str, ...]] = {
     "get_job": ("Prefer", "If-None-Match"),
     "cancel_job": (),
     "follow_job": ("Last-Event-ID",),
+    "get_film": ("If-None-Match",),
     "get_image": ("If-None-Match",),
     "get_images": ("If-None-Match",),
     "delete_images": (),

@@ -1,7 +1,5 @@
 """Makes the films of a finished job from the predictions that its trajectories kept."""
 
-from __future__ import annotations
-
 import io
 
 import torch

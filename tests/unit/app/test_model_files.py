@@ -1,7 +1,5 @@
 """The first sentence of a model's card, whatever Markdown stands around it."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

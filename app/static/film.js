@@ -1,0 +1,105 @@
+// The film of a picture: a dozen predictions x̂_0 that its job kept, from the first call to the last.
+
+import { request } from "./api.js";
+import { fileName } from "./describe.js";
+import { el, multiple, save } from "./dom.js";
+import { drawnBy, sidesOf, sizeOf } from "./models.js";
+import { playheadOf } from "./playhead.js";
+import { jobs } from "./store.js";
+import { t } from "./texts.js";
+
+const WIDE = 256; // CSS pixels, about
+const MOST = 64; // films that are remembered
+const IS_TOUCH = matchMedia("(pointer: coarse)").matches;
+const films = new Map(); // a promise of each, by the path of its picture
+
+const hasFilm = job => job.links.images && job.params.steps > 1;
+
+// Resolves to a film as {count, draw}: `draw` shows a moment in a context of the film's own size. Undefined if there is none.
+function filmOf(job, index) {
+  const path = `${job.links.images[index]}/film`;
+  if (!films.has(path)) {
+    if (films.size >= MOST) films.delete(films.keys().next().value);
+    films.set(path, read(path, job).catch(() => films.delete(path) && undefined));
+  }
+  return films.get(path);
+}
+
+async function read(path, job) {
+  const strip = await createImageBitmap(await (await request(path)).blob());
+  const [across, down] = sidesOf(drawnBy(job));
+  const height = strip.height;
+  const width = Math.round((height * across) / down);
+  const draw = (context, moment) => context.drawImage(strip, moment * width, 0, width, height, 0, 0, context.canvas.width, context.canvas.height);
+  return { count: Math.round(strip.width / width), width, height, draw };
+}
+
+// Gives the picture of a tile a slider that runs from noise to the finished picture. Touch sees it always, a mouse when it is near.
+export function addFilm(figure, job, index) {
+  if (!hasFilm(job)) return;
+  if (IS_TOUCH) return sliderOf(figure, job, index);
+  const begin = () => figure.querySelector(".scrub") ?? sliderOf(figure, job, index);
+  figure.addEventListener("pointerenter", begin, { once: true });
+}
+
+function sliderOf(figure, job, index) {
+  const slider = el("input", { type: "range", className: "scrub", min: 0, max: 12, value: 12, step: 1, tabIndex: -1, "aria-label": t("film") });
+  const canvas = el("canvas", { className: "frame", hidden: true });
+  let film;
+  const load = async () => {
+    film ??= await filmOf(job, index);
+    if (!film) return slider.remove(); // a job of an earlier version has none
+    const isAtEnd = slider.value === slider.max;
+    slider.max = film.count;
+    if (isAtEnd) slider.value = film.count;
+    Object.assign(canvas, { width: film.width, height: film.height });
+  };
+  const show = async () => {
+    await load();
+    canvas.hidden = !film || slider.value === slider.max;
+    if (!canvas.hidden) film.draw(canvas.getContext("2d"), slider.valueAsNumber);
+  };
+  const end = () => {
+    slider.value = slider.max;
+    canvas.hidden = true;
+  };
+  slider.addEventListener("pointerenter", load);
+  slider.addEventListener("input", show);
+  slider.addEventListener("blur", end);
+  if (!IS_TOUCH) figure.addEventListener("pointerleave", () => document.activeElement !== slider && end());
+  slider.addEventListener("pointerup", () => slider.blur());
+  slider.addEventListener("keydown", event => event.key === "Escape" && slider.blur());
+  figure.querySelector(".picture").append(canvas);
+  figure.append(slider);
+  return slider;
+}
+
+// Puts the focus on the film of a picture that has it, at its beginning, so that the arrow keys run it; false if it has none.
+export function focusFilm(link) {
+  const figure = link.closest("figure");
+  const job = jobs.get(link.closest("article")?.id.replace("job-", ""));
+  if (!figure || !hasFilm(job)) return false;
+  const slider = figure.querySelector(".scrub") ?? sliderOf(figure, job, Number(link.dataset.index));
+  slider.focus();
+  slider.value = 0;
+  slider.dispatchEvent(new Event("input"));
+  return true;
+}
+
+// Resolves to the tool of an open picture: the film under its playhead, and how to save it. Undefined if there is no film.
+export async function filmToolOf(job, index) {
+  const film = hasFilm(job) && (await filmOf(job, index));
+  if (!film) return undefined;
+  const picture = await createImageBitmap(await (await request(job.links.images[index])).blob());
+  const canvas = el("canvas", { width: picture.width, height: picture.height });
+  canvas.style.width = `${(multiple(sizeOf(drawnBy(job)), WIDE) / sizeOf(drawnBy(job))) * picture.width}px`;
+  const context = canvas.getContext("2d");
+  const draw = moment => (moment === film.count ? context.drawImage(picture, 0, 0) : film.draw(context, moment));
+  const button = el("button", { type: "button", className: "small", textContent: t("saveFilm") });
+  button.addEventListener("click", async () => {
+    const response = await request(`${job.links.images[index]}/film`, { headers: { Accept: "image/gif" } });
+    save(await response.blob(), fileName(job, index).replace(/png$/, "gif"));
+  });
+  const words = moment => (moment === film.count ? t("finished") : `${moment + 1} / ${film.count}`);
+  return playheadOf([{ canvas, draw, caption: t("prediction") }], film.count + 1, words, button);
+}

@@ -1,0 +1,154 @@
+"""Films: which predictions they show, that these are those of the run, and how large they become."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from jobs.contract import Job, new_job
+from jobs.films import MOMENTS, film_bytes, film_calls, film_size
+from jobs.kinds.base import Prepared
+from jobs.kinds.denoise import Denoising
+from jobs.kinds.generate import Generation
+from jobs.params import SamplingParams
+from jobs.store.result_store import ResultStore
+from model.networks.configs import UNetConfig
+from model.shape import Shape
+from tests.small_models import NETWORK, checkpoint_of, checkpoint_of_shape
+from worker.engine import results
+from worker.engine.active import ActiveJob, activate
+from worker.engine.films import encode_films
+from worker.engine.local import _run
+from worker.stepping.runner import Runner
+from worker.stepping.trajectory import encode_snapshot, restore_snapshot, take_snapshot
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+CPU = torch.device("cpu")
+LEVELS = 4  # grey levels by which WebP may change a patch of one colour: it stores luma and chroma in 8 bits
+
+
+@pytest.fixture(scope="module")
+def runner() -> Runner:
+    return Runner(checkpoint_of(UNetConfig(**NETWORK)), device=CPU, slots=4)
+
+
+def job(steps: int, *, n: int = 1, task: Any = None, trace: tuple[int, ...] = (), planes: int = 1) -> Job:
+    params = {"n": n, "steps": steps, "sampler": "ddim", "spacing": "trailing", "eta": 0.0, "seed": 5}
+    return new_job(
+        "m", Prepared(SamplingParams.model_validate(params), task or Generation(), trace=trace, planes=planes)
+    )
+
+
+def finished(active: ActiveJob) -> ActiveJob:
+    for _ in _run([active]):
+        pass
+    return active
+
+
+def moments_of(film: bytes) -> list[np.ndarray[Any, Any]]:
+    pixels = np.asarray(Image.open(io.BytesIO(film)))
+    return np.split(pixels, pixels.shape[1] // pixels.shape[0], axis=1)
+
+
+@pytest.mark.parametrize("steps", [2, 3, 11, 12, 13, 50, 1000])
+def test_a_film_shows_a_dozen_calls_from_the_first_to_the_last(steps: int) -> None:
+    calls = film_calls(steps)
+    assert len(calls) == min(steps, MOMENTS)
+    assert (calls[0], calls[-1]) == (1, steps)
+    gaps = np.diff(calls)
+    assert gaps.min() >= 1
+    assert gaps.max() - gaps.min() <= 1, "spread evenly"
+
+
+def test_its_moments_are_the_predictions_of_the_run(runner: Runner) -> None:
+    """Those that a trace keeps, too; the same for an image alone and among others."""
+    active = finished(activate(job(15, n=3, trace=film_calls(15)), runner))
+    for trajectory in active.answers:
+        assert len(trajectory.frames) == MOMENTS
+        assert all(torch.equal(frame, kept.x0) for frame, kept in zip(trajectory.frames, trajectory.kept, strict=True))
+    alone = finished(activate(job(15), runner))
+    assert [moments.tobytes() for moments in moments_of(encode_films(alone)[0])] == [
+        moments.tobytes() for moments in moments_of(encode_films(active)[0])
+    ]
+
+
+def test_moments_stand_side_by_side_in_their_order(runner: Runner) -> None:
+    active = activate(job(4, n=2), runner)
+    colours = [[(each + 1) / 9 * 2 - 1 for each in range(start, start + 4)] for start in (0, 4)]
+    for trajectory, greys in zip(active.answers, colours, strict=True):
+        trajectory.frames = tuple(torch.full((3, 16, 16), grey) for grey in greys)
+    for film, greys in zip(encode_films(active), colours, strict=True):
+        found = moments_of(film)
+        assert len(found) == 4
+        for moment, grey in zip(found, greys, strict=True):
+            assert moment.shape == (16, 16, 3)
+            assert abs(moment.astype(float) - (grey + 1) * 127.5).max() <= LEVELS
+
+
+def test_a_mean_has_the_film_of_its_mean(runner: Runner) -> None:
+    mean = Denoising(sigma=20.0, depth=300, average=True)
+    active = activate(job(2, n=2, task=mean), runner, sent=[torch.zeros(3, 8, 8)])
+    for trajectory, grey in zip(active.answers, (-0.8, 0.4), strict=True):
+        trajectory.frames = (torch.full((3, 8, 8), grey),) * 2
+    (film,) = encode_films(active)
+    assert all(abs(moment.astype(float) - (-0.2 + 1) * 127.5).max() <= LEVELS for moment in moments_of(film))
+
+
+def test_large_images_have_small_films() -> None:
+    assert film_size(256, 128) == (64, 32)
+    assert film_size(48, 64) == (48, 64)
+    wide = Runner(checkpoint_of_shape(Shape(3, 64, 128)), device=CPU, slots=1)
+    active = finished(activate(job(2), wide))
+    frame = active.answers[0].frames[-1]
+    assert frame.shape == (3, 32, 64)
+    pairs = active.answers[0].x0.reshape(3, 32, 2, 64, 2).mean((2, 4))
+    assert (frame - pairs).abs().max() <= 4 * torch.finfo(torch.float32).eps, "averages of four pixels"
+
+
+def test_runs_of_one_call_and_images_that_are_not_pngs_have_none(runner: Runner) -> None:
+    assert encode_films(finished(activate(job(1), runner))) == []
+    planes = Runner(checkpoint_of_shape(Shape(4, 8, 8)), device=CPU, slots=1)
+    assert encode_films(finished(activate(job(3, planes=4), planes))) == []
+
+
+def test_after_a_resumption_a_film_shows_the_rest(runner: Runner) -> None:
+    """Snapshots hold no films: they would be twice as large."""
+    first = activate(job(4), runner)
+    runner.step(first.answers)
+    runner.step(first.answers)
+    saved = encode_snapshot(take_snapshot(first.trajectories), first.run_sha256)
+    rest = activate(job(4), runner)
+    assert restore_snapshot(saved, rest.trajectories, rest.run_sha256)
+    whole, part = (moments_of(encode_films(finished(each))[0]) for each in (first, rest))
+    assert len(part) == 2
+    assert len(whole) == 4
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_film_of_noise_is_within_its_price(runner: Runner, channels: int) -> None:
+    """What compresses worst; a film of pictures has a tenth."""
+    active = activate(job(12), runner)
+    generator = torch.Generator().manual_seed(0)
+    noise = (torch.randint(0, 2, (channels, 64, 64), generator=generator) * 2.0 - 1 for _ in range(12))
+    active.answers[0].frames = tuple(noise)
+    (film,) = encode_films(active)
+    assert len(film) <= film_bytes(12, (channels, 64, 64))
+
+
+@pytest.mark.parametrize("most", [results.SMALL_BYTES, 0])
+def test_films_are_stored_with_the_images(
+    runner: Runner, most: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of large results in a file of their own."""
+    monkeypatch.setattr(results, "SMALL_BYTES", most)
+    store, active = ResultStore(str(tmp_path)), finished(activate(job(3, n=2), runner, attempt="first"))
+    results.store_result(store, active)
+    manifest = store.manifest(active.job.id)
+    assert manifest is not None
+    assert (manifest.films is None) is (most > 0)
+    assert [store.film(manifest, index) for index in range(2)] == encode_films(active)
