@@ -11,20 +11,22 @@ class SourceChoice(NamedTuple):
     Attributes:
         module: the module of `training.data` with the function `open_NAME`, which does what `open_source` does.
         reserves: whether images have names, but no test half, so that `data.reserved` can choose some of them.
+        tells: whether it tells values of conditions by itself.
     """
 
     module: str
     reserves: bool = False
+    tells: bool = False
 
 
 SOURCES = {
-    "faces": SourceChoice("faces"),
+    "faces": SourceChoice("faces", tells=True),
     "folder": SourceChoice("image_files", reserves=True),
     "zip": SourceChoice("image_files", reserves=True),
     "npz": SourceChoice("array_files"),
     "idx": SourceChoice("array_files"),
-    "huggingface": SourceChoice("published_sets"),
-    "webdataset": SourceChoice("published_sets", reserves=True),
+    "huggingface": SourceChoice("published_sets", tells=True),
+    "webdataset": SourceChoice("published_sets", reserves=True, tells=True),
 }
 
 

@@ -20,8 +20,11 @@ OF_IMAGE_MODELS = (
     *GUIDANCE,
     "teacher_calls",
     "label_drop",
+    "condition_drop",
+    "drop_all",
     "kid_every",
     "condition",
+    "conditions",
     "crop",
 )
 ONLY_CLASSIFIERS = ("guides", "held_out")

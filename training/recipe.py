@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from model.conditions import Condition, Conditions, Image, plane_count, type_of
 from model.folders.config import ConditionConfig, ModelConfig, SamplerDefaults, ScheduleConfig
 from model.networks.configs import ClassifierConfig, network_to_json
 from model.networks.network_config import NetworkConfig
@@ -21,6 +22,8 @@ from .errors import RecipeError
 Timesteps = Literal["uniform", "stratified", "logit_normal", "loss_second_moment"]
 Optimizer = Literal["adamw", "muon"]
 Precision = Literal["float32", "bf16", "fp16"]
+
+ENLARGED = "image"  # the condition that is the image that a network enlarges
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,9 @@ class Data:
             which suits photographs from above.
         condition_path: the folder, file or pattern with the condition of each image, under the same name; empty if the
             condition is the image itself, made smaller.
+        condition_paths: the same for each map and image among the recipe's `conditions`, by its name.
+        table: the `.csv` or `.jsonl` file with the values of the other conditions, see `training.data.tables`; empty if
+            the source tells them itself, or there are none.
         bits: the bits of each pixel, 8, or 16 for images that are not RGB.
     """
 
@@ -50,6 +56,8 @@ class Data:
     classes: tuple[str, ...] = ()
     flip: bool | Literal["dihedral"] = False
     condition_path: str = ""
+    condition_paths: Mapping[str, str] = field(default_factory=dict)
+    table: str = ""
     bits: Literal[8, 16] = 8
 
 
@@ -64,8 +72,9 @@ class Recipe:
             others start anew. Empty for a network with random weights.
         crop: the height and width of the random crops that the network is trained on; 0 for whole images. A network
             without attention then draws whole images all the same.
-        condition: the images that the network sees with x_t; None for an unconditional network. Some images, at most
-            `training.data.dataset.HELD` and spread evenly over the set, are kept for sheets then.
+        condition: the images that the network enlarges; None for one that draws from noise. Where a network sees
+            images, some, at most `training.data.dataset.HELD` and spread evenly over the set, are kept for sheets.
+        conditions: what else the network is told, by name, see `model.conditions`.
         guides: the folder of the model that a classifier guides, which becomes a part of it; empty for other networks.
         held_out: images that a classifier is measured on; None if there are none.
         prediction: what the network predicts: `eps`, `x0`, `v` or `flow`.
@@ -81,6 +90,9 @@ class Recipe:
         teacher_calls: the steps of the teacher that the student learns to do in one, with DDIM; 1 is the prediction.
         timesteps: the distribution that timesteps are drawn from, see `training.objective.timesteps`.
         label_drop: the share of images shown without their class, which guidance needs, 0..1.
+        condition_drop: the share of images that are not told a condition that may be left out, 0..1, one for all or by
+            name. Each condition is left out by a chance of its own.
+        drop_all: the share of images that are told nothing that may be left out, neither class nor conditions, 0..1.
         batch_size: the number of images in one optimiser step, over all processes and parts.
         accumulate: the number of parts that each process cuts its share of a batch into, to need less memory.
         optimizer: `adamw`; or `muon` for the matrices of the network, with AdamW for all else, see
@@ -106,6 +118,7 @@ class Recipe:
     data: Data = Data()
     init: str = ""
     condition: ConditionConfig | None = None
+    conditions: Conditions = field(default_factory=dict)
     guides: str = ""
     held_out: Data | None = None
     image_size: ImageSize = 64
@@ -122,6 +135,8 @@ class Recipe:
     teacher_calls: int = 1
     timesteps: Timesteps = "uniform"
     label_drop: float = 0.0
+    condition_drop: float | Mapping[str, float] = 0.0
+    drop_all: float = 0.0
     batch_size: int = 32
     accumulate: int = 1
     optimizer: Optimizer = "adamw"
@@ -159,10 +174,35 @@ class Recipe:
 
     @property
     def condition_shape(self) -> Shape | None:
-        """(C, h, w) of the image that the network sees with x_t; None for an unconditional network."""
+        """(C, h, w) of the image that the network enlarges; None for a network that draws from noise."""
         if self.condition is None or isinstance(self.network, ClassifierConfig):
             return None
-        return Shape.of(self.condition.size, self.network.condition_channels)
+        return Shape.of(self.condition.size, self.network.condition_channels - plane_count(self.conditions))
+
+    @property
+    def told(self) -> dict[str, Condition]:
+        """All that the network is told but its class, by name: `conditions`, and the image that it enlarges."""
+        enlarged = self.condition_shape
+        return {
+            **self.conditions,
+            **({} if enlarged is None else {ENLARGED: Image(enlarged.channels, enlarged.image_size)}),
+        }
+
+    @property
+    def seen(self) -> dict[str, Shape]:
+        """The shape (C, h, w) of each image that the network sees with x_t, by its name; a map has one channel."""
+        seen = {name: condition for name, condition in self.told.items() if condition.is_image}
+        of_maps = Shape(1, self.shape.height, self.shape.width)
+        return {name: each.shape if isinstance(each, Image) else of_maps for name, each in seen.items()}
+
+    @property
+    def condition_drops(self) -> dict[str, float]:
+        """The share of images that are not told each condition, by its name, in alphabetical order."""
+        drop = self.condition_drop
+        return {
+            name: drop.get(name, 0.0) if isinstance(drop, Mapping) else drop * condition.null
+            for name, condition in sorted(self.conditions.items())
+        }
 
     @property
     def trains_classifier(self) -> bool:
@@ -177,11 +217,12 @@ class Recipe:
         """
         mine = json.loads(json.dumps(self.as_json))
         for key in FIXED + (FIXED_OF_STUDENTS if self.loss == "distillation" else ()):
-            then, now = earlier.get(key, mine[key]), mine[key]
+            then, now = earlier.get(key, {} if key == "conditions" else mine[key]), mine[key]
             if key == "data":
                 then = {**asdict(Data()), **then}  # its defaults say what older versions did: they reserved nothing
             # What an older version did not know yet, it cannot have meant otherwise.
-            same = {**now, **then} == now if isinstance(now, dict) and isinstance(then, dict) else then == now
+            fields = isinstance(now, dict) and isinstance(then, dict) and key != "conditions"
+            same = {**now, **then} == now if fields else then == now
             if not same:
                 raise RecipeError(f"this folder holds a run with another {key}: give a new folder, or undo the change")
 
@@ -204,6 +245,7 @@ class Recipe:
             variance=self.variance,
             classes=None if classes is None else tuple(classes),
             condition=self.condition,
+            conditions=self.conditions,
             defaults=self.defaults,
             training={"recipe": self.record, **facts},
         )
@@ -211,7 +253,8 @@ class Recipe:
     @property
     def as_json(self) -> dict[str, Any]:
         """The recipe with every default filled in, as a TOML file could hold it."""
-        return {**asdict(self), "network": network_to_json(self.network)}
+        conditions = {name: {"type": type_of(each), **asdict(each)} for name, each in self.conditions.items()}
+        return {**asdict(self), "network": network_to_json(self.network), "conditions": conditions}
 
     @property
     def record(self) -> dict[str, Any]:
@@ -230,8 +273,8 @@ def _without_folders(value: Any) -> Any:
 
 # What a run cannot change on its way: its weights, its data or their order would no longer fit.
 FIXED = (
-    *("network", "schedule", "data", "condition", "image_size", "crop", "channels", "prediction", "variance"),
-    *("batch_size", "timesteps", "optimizer", "more_ema_decays", "seed"),
+    *("conditions", "network", "schedule", "data", "condition", "image_size", "crop", "channels", "prediction"),
+    *("variance", "batch_size", "timesteps", "optimizer", "more_ema_decays", "seed"),
 )
 
 # A student cannot change its teacher or its task either: its model would name the new one only.

@@ -1,7 +1,9 @@
 """Checks the keys of a recipe against each other."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
+from model.conditions import ImageMap, listed
 from model.errors import CheckpointError
 from model.folders.bounds import bounds_of
 from model.folders.config import ModelConfig, SamplerDefaults
@@ -14,6 +16,8 @@ from .errors import RecipeError
 from .objective.weightings import WEIGHTINGS
 from .recipe import Recipe
 
+FILES = ("folder", "zip")
+NOTHING_OPTIONAL = "condition_drop and drop_all are for conditions that may be left out: declare one with null = true"
 RESERVING = [name for name, source in SOURCES.items() if source.reserves]
 
 
@@ -37,6 +41,7 @@ def check(recipe: Recipe, guided: ModelConfig | None) -> None:
     _require(len(set(decays)) == len(decays), "more_ema_decays must differ from ema_decay and from each other")
     _check_loss(recipe)
     _check_classes(recipe)
+    _check_conditions(recipe)
     _check_crop(recipe)
     _check_bits(recipe)
     _check_reserved(recipe)
@@ -156,6 +161,39 @@ def _check_classes(recipe: Recipe) -> None:
         _require(recipe.label_drop == 0, "label_drop needs network.null_class = true")
 
 
+def _check_conditions(recipe: Recipe) -> None:
+    conditions, data, drops = recipe.conditions, recipe.data, recipe.condition_drops
+    optional = [name for name, condition in conditions.items() if condition.null]
+    table = recipe.condition_drop if isinstance(recipe.condition_drop, Mapping) else {}
+    for name in table:
+        _require(name in optional, f"condition_drop.{name}: conditions.{name} must be declared, with null = true")
+    for key, share in (
+        *((f"condition_drop of {name}", drop) for name, drop in drops.items()),
+        ("drop_all", recipe.drop_all),
+    ):
+        _require(0 <= share < 1, f"{key} must be at least 0 and less than 1, got {share}")
+    _require(bool(optional) or not (recipe.condition_drop or recipe.drop_all), NOTHING_OPTIONAL)
+    for name in optional:
+        _require(
+            drops[name] + recipe.drop_all > 0,
+            f"conditions.{name} may be left out: set condition_drop, say 0.1, or drop_all, to train it so",
+        )
+    seen = tuple(name for name, condition in conditions.items() if condition.is_image)
+    _require(
+        data.condition_paths.keys() == set(seen),
+        f"data.condition_paths must name files for the conditions that are maps and images: {listed(seen) or 'none'}",
+    )
+    maps = any(isinstance(condition, ImageMap) for condition in conditions.values())
+    _require(
+        data.source in FILES or not (maps or data.table),
+        f"maps and data.table are for the sources {' and '.join(FILES)}, whose images have paths",
+    )
+    _require(
+        len(conditions) == len(seen) or bool(data.table) or SOURCES[data.source].tells,
+        f"say what the images are told: data.table, for {recipe.data.source}",
+    )
+
+
 def _check_crop(recipe: Recipe) -> None:
     if isinstance(recipe.network, ClassifierConfig):
         return
@@ -174,7 +212,7 @@ def _check_bits(recipe: Recipe) -> None:
     deep = recipe.data.bits == 16
     _require(not deep or recipe.channels != 3, "RGB images have 8 bits here: data.bits must be 8")
     _require(not deep or not LOSSES[recipe.loss].has_bound, f"loss {recipe.loss} knows 256 levels: data.bits must be 8")
-    _require(not deep or recipe.condition is None, "conditions have 8 bits: data.bits must be 8")
+    _require(not deep or not recipe.seen, "conditions have 8 bits: data.bits must be 8")
     seen = recipe.shape.planes == 1 and not deep
     _require(seen or recipe.kid_every == 0, "KID is of grey or RGB images of 8 bits: set kid_every to 0")
 

@@ -2,16 +2,20 @@
 
 import tomllib
 from collections.abc import Sequence
+from dataclasses import fields
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from model.conditions import Condition, Conditions, plane_count, vector_size
 from model.folders.config import ConditionConfig, SamplerDefaults, ScheduleConfig
+from model.folders.config_json import read_conditions
 from model.folders.parsing import parse
 from model.networks.configs import NETWORK_KINDS, ClassifierConfig
 from model.networks.network_config import NetworkConfig
 
 from . import recipe_names
+from .data.face_attributes import ATTRIBUTES
 from .errors import RecipeError
 from .guided import complete
 from .recipe import Data, Recipe
@@ -43,9 +47,12 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
         guided = complete(content)
         if isinstance(content.get("held_out"), dict):
             content["held_out"] = parse(Data, {**content["data"], **content["held_out"]}, "held_out.")
-        content["network"] = _network(content.get("network", {}))
+        conditions = _conditions(content)
+        content["network"] = _network(content.get("network", {}), conditions, enlarges="condition" in content)
         for table, kind in {"schedule": ScheduleConfig, "defaults": SamplerDefaults, "data": Data}.items():
             content[table] = parse(kind, content.get(table, {}), f"{table}.")
+        if conditions:
+            content["conditions"] = conditions
         if "condition" in content:
             content["condition"] = parse(ConditionConfig, content["condition"], "condition.")
         recipe = parse(Recipe, content)
@@ -55,8 +62,19 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
     return recipe
 
 
-def _network(table: Any) -> NetworkConfig | ClassifierConfig:
-    """Parses a network's config, of the kind that the key `type` names."""
+def _conditions(content: dict[str, Any]) -> dict[str, Condition]:
+    """Parses the conditions; choices of the drawn faces have the faces' values unless they name some."""
+    tables = content.get("conditions", {})
+    if content.get("data", {}).get("source", Data.source) == "faces":
+        for name, table in tables.items():
+            if name not in ATTRIBUTES:
+                raise ValueError(f"conditions.{name}: the drawn faces can be told {', '.join(ATTRIBUTES)}")
+            table.setdefault("values", list(ATTRIBUTES[name]))
+    return read_conditions(tables)
+
+
+def _network(table: Any, conditions: Conditions, *, enlarges: bool) -> NetworkConfig | ClassifierConfig:
+    """Parses a network's config, of the kind that the key `type` names; its inputs follow from the conditions."""
     kind = table.get("type", "unet") if isinstance(table, dict) else "unet"
     if kind not in NETWORK_KINDS:
         raise ValueError(f"network.type must be one of {', '.join(NETWORK_KINDS)}, got {kind!r}")
@@ -67,6 +85,12 @@ def _network(table: Any) -> NetworkConfig | ClassifierConfig:
             "network.type edm2_unet is for converted checkpoints: its training normalises all weights at every step, "
             "which difuso does not do; choose another type"
         )
+    if conditions and isinstance(table, dict):
+        if "vector_size" not in {field.name for field in fields(NETWORK_KINDS[kind])}:
+            raise ValueError(f"network.type {kind} takes no conditions: set it to unet")
+        table = {"vector_size": vector_size(conditions), **table}
+        if not enlarges:
+            table = {"condition_channels": plane_count(conditions), **table}
     network: NetworkConfig | ClassifierConfig = parse(NETWORK_KINDS[kind], table, "network.")
     return network
 

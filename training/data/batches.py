@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from model.condition_inputs import Column
 
 from .dataset import Dataset
 
@@ -18,12 +20,12 @@ class Batch(NamedTuple):
     Attributes:
         pixels: uint8 or uint16, shape (B, H, W, C).
         labels: class indices, shape (B,), int64; None for a network without classes.
-        conditions: uint8, shape (B, h, w, c); None for an unconditional network.
+        columns: what the network is told, by the names of the conditions; images and maps are uint8, (B, h, w, c).
     """
 
     pixels: Tensor
     labels: Tensor | None
-    conditions: Tensor | None = None
+    columns: Mapping[str, Column] = {}
 
 
 class Batches:
@@ -55,9 +57,9 @@ class Batches:
             for batch in range(offset, self._per_epoch):
                 rows = order[batch * self._batch_size : (batch + 1) * self._batch_size][self._share]
                 self.position += 1
-                labels, conditions = self.dataset.labels, self.dataset.conditions
+                labels = self.dataset.labels
                 yield Batch(
                     pixels=torch.from_numpy(self.dataset.images[rows]),
                     labels=None if labels is None else torch.from_numpy(labels[rows]),
-                    conditions=None if conditions is None else torch.from_numpy(conditions[rows]),
+                    columns={name: column.at(rows) for name, column in self.dataset.columns.items()},
                 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,17 +17,20 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track
 
+from model.conditions import Told
+
 from ..errors import RecipeError
-from ..recipe import Recipe
+from ..recipe import ENLARGED, Recipe
 from ..replacing import replace_text
-from .conditions import with_conditions
+from .conditions import open_with_conditions
 from .images import ImageArray
-from .source_images import Source, SourceImage, open_source
+from .source_images import SourceImage
+from .told import Columns, StoredColumn, columns_of, load_columns, save_columns, told_of
 
 log = logging.getLogger(__name__)
 
-IMAGES, CONDITIONS, LABELS, REPORT = "images.npy", "conditions.npy", "labels.npy", "report.json"
-HELD = 256  # images that a conditional network is not trained on, or a tenth of them if these are fewer
+IMAGES, CONDITIONS, TOLD, LABELS, REPORT = "images.npy", "conditions.npy", "told.npz", "labels.npy", "report.json"
+HELD = 256  # images that a network that sees images is not trained on, or a tenth of them if these are fewer
 NO_ROWS = np.empty(0, dtype=np.int64)
 
 Classes = tuple[str, ...]
@@ -41,20 +44,25 @@ class Dataset:
         images: uint8, or uint16 if `data.bits` is 16, shape (N, H, W, C); may be mapped from a file.
         labels: class indices, shape (N,), int64; None for a network without classes.
         classes: names of the classes; None for a network without classes.
-        conditions: uint8, shape (N, h, w, c), what a conditional network sees with x_t; None for any other.
+        columns: what the network is told, by the names of the conditions.
         held: indices of the images that are not trained on, int64.
     """
 
     images: ImageArray
     labels: NDArray[np.int64] | None = None
     classes: Classes | None = None
-    conditions: ImageArray | None = None
+    columns: Columns = field(default_factory=dict)
     held: NDArray[np.int64] = field(default_factory=NO_ROWS.copy)
 
     @cached_property
     def trained(self) -> NDArray[np.int64]:
         """Indices of the images that are trained on."""
         return np.delete(np.arange(len(self.images)), self.held)
+
+    @cached_property
+    def shown(self) -> NDArray[np.int64]:
+        """Indices of the images whose conditions samples are told: those that are not trained on, or else any."""
+        return self.held if len(self.held) else np.random.default_rng(0).permutation(_spread(len(self.images)))
 
 
 def scan(recipe: Recipe, folder: Path) -> None:
@@ -70,8 +78,8 @@ def scan(recipe: Recipe, folder: Path) -> None:
         return
     folder.mkdir(parents=True, exist_ok=True)
     (folder / REPORT).unlink(missing_ok=True)
-    source = _open(recipe)
-    found = _Found()
+    source = open_with_conditions(recipe)
+    found = _Found(recipe)
     items = found.readable(track(source.items, description="reading images", total=source.total))
     with ExitStack() as files:
         keep = [
@@ -87,7 +95,10 @@ def scan(recipe: Recipe, folder: Path) -> None:
         np.save(folder / LABELS, labels)
         counts = np.bincount(labels, minlength=len(classes)).tolist()
         report["classes"] = dict(zip(classes, counts, strict=True))
-    if recipe.condition is not None:
+    if recipe.conditions:
+        save_columns(folder / TOLD, columns := columns_of(recipe.conditions, found.told))
+        report["told"] = {name: int(column.told.sum()) for name, column in columns.items()}
+    if recipe.seen:
         report["held"] = _spread(len(found.labels)).tolist()
     replace_text(folder / REPORT, json.dumps(report, indent=2) + "\n")
 
@@ -101,12 +112,14 @@ def load(recipe: Recipe, folder: Path) -> Dataset:
             *(len(report["unreadable"]), *next(iter(report["unreadable"].items())), folder / REPORT),
         )
     named = recipe.num_classes is not None
+    seen = {name: np.load(folder / _file_of(name), mmap_mode="r") for name in recipe.seen}
+    told = load_columns(folder / TOLD, recipe.conditions) if recipe.conditions else {}
     return Dataset(
         np.load(folder / IMAGES, mmap_mode="r"),
         np.load(folder / LABELS) if named else None,
         tuple(report["classes"]) if named else None,
-        np.load(folder / CONDITIONS, mmap_mode="r") if recipe.condition else None,
-        np.array(report["held"], dtype=np.int64) if recipe.condition else NO_ROWS,
+        {**told, **{name: StoredColumn.of_all(images) for name, images in seen.items()}},
+        np.array(report["held"], dtype=np.int64) if seen else NO_ROWS,
     )
 
 
@@ -134,14 +147,16 @@ def first_images(recipe: Recipe) -> Dataset:
     Raises:
         RecipeError: if there are fewer.
     """
-    source = _open(recipe)
-    found = _Found()
+    source = open_with_conditions(recipe)
+    found = _Found(recipe)
     items = list(islice(found.readable(source.items), recipe.batch_size))
     if len(items) < recipe.batch_size:
         raise RecipeError(f"{len(items)} images do not fill one batch of {recipe.batch_size}")
     labels, classes = (None, None) if recipe.num_classes is None else _named(recipe, found, source.classes)
-    images, *conditions = (np.stack(each) for each in zip(*items, strict=True))
-    return Dataset(images, labels, classes, conditions[0] if conditions else None)
+    images, *seen = (np.stack(each) for each in zip(*items, strict=True))
+    columns = columns_of(recipe.conditions, found.told)
+    columns |= {name: StoredColumn.of_all(each) for name, each in zip(recipe.seen, seen, strict=True)}
+    return Dataset(images, labels, classes, columns)
 
 
 @contextmanager
@@ -173,33 +188,33 @@ def growing(path: Path, shape: tuple[int, int, int], *, bits: int) -> Iterator[C
         assert file.tell() == start
 
 
-def _open(recipe: Recipe) -> Source:
-    return with_conditions(recipe, open_source(recipe.data, recipe.shape))
-
-
 def _shapes(recipe: Recipe) -> dict[str, tuple[int, int, int]]:
-    """Returns the files of the images, and of their conditions if there are any, with the shape (H, W, C) of one."""
-    shapes = {IMAGES: recipe.shape.hwc}
-    if recipe.condition_shape is not None:
-        shapes[CONDITIONS] = recipe.condition_shape.hwc
-    return shapes
+    """Returns the files of the images, and of those that the network sees with them, with their shapes (H, W, C)."""
+    return {IMAGES: recipe.shape.hwc, **{_file_of(name): shape.hwc for name, shape in recipe.seen.items()}}
+
+
+def _file_of(condition: str) -> str:
+    return CONDITIONS if condition == ENLARGED else f"condition-{condition}.npy"
 
 
 @dataclass
 class _Found:
-    """The labels and unreadable files of the images that a scan has read."""
+    """The labels, the told values and the unreadable files of the images of a recipe that a scan has read."""
 
+    recipe: Recipe
+    told: list[Mapping[str, Told]] = field(default_factory=list)
     labels: list[tuple[str, int | None]] = field(default_factory=list)
     unreadable: dict[str, str] = field(default_factory=dict)
 
     def readable(self, items: Iterable[SourceImage]) -> Iterator[tuple[ImageArray, ...]]:
-        """Yields each image that can be read, with its condition if it has one."""
+        """Yields each image that can be read, with those that the network sees with it."""
         for item in items:
             if item.image is None:
                 self.unreadable[item.name] = item.reason
             else:
                 self.labels.append((item.name, item.label))
-                yield (item.image,) if item.condition is None else (item.image, item.condition)
+                self.told.append(told_of(self.recipe.conditions, item))
+                yield item.image, *(item.seen[name] for name in self.recipe.seen)
 
 
 def _named(recipe: Recipe, found: _Found, classes: Classes | None) -> tuple[NDArray[np.int64], Classes]:
@@ -233,7 +248,7 @@ def _identity(recipe: Recipe) -> dict[str, Any]:
     """Returns the settings that decide about the images, as JSON gives them back."""
     data = dataclasses.asdict(recipe.data)
     del data["flip"]  # training does this
-    for key, old in {"bits": 8, "reserved": 0}.items():
+    for key, old in {"bits": 8, "reserved": 0, "condition_paths": {}, "table": ""}.items():
         if data[key] == old:
             del data[key]  # as in the reports of older versions
     shape = {key: getattr(recipe, key) for key in ("image_size", "channels", "num_classes")}
@@ -241,4 +256,6 @@ def _identity(recipe: Recipe) -> dict[str, Any]:
         del data["condition_path"]
     else:
         shape |= {"condition": _shapes(recipe)[CONDITIONS], "held": HELD}
+    if recipe.conditions:
+        shape["conditions"] = recipe.as_json["conditions"]
     return json.loads(json.dumps(data | shape))

@@ -30,7 +30,9 @@ class Drawn:
         noise: standard normal, shape (B, C, H, W), on the device.
         corners: the row and the column where each crop begins, shape (B, 2), int64.
         levels: standard deviation of the noise in the conditions, shape (B,).
-        condition_noise: standard normal, shape (B, c, h, w), on the device; None without conditions.
+        condition_noise: standard normal, shape (B, c, h, w), on the device; None without images to enlarge.
+        untold: whether each image is not told each of the recipe's conditions, in the order of
+            `Recipe.condition_drops`, shape (B, K), bool.
     """
 
     symmetries: Tensor
@@ -41,6 +43,7 @@ class Drawn:
     corners: Tensor
     levels: Tensor
     condition_noise: Tensor | None
+    untold: Tensor
 
     def part(self, rows: slice) -> Drawn:
         """Returns the choices for some of the images."""
@@ -78,7 +81,13 @@ class Draws:
         if recipe.condition is not None and recipe.condition.max_augmentation:
             levels = recipe.condition.max_augmentation * torch.rand(count, generator=self._generator)
         condition_noise = None if self._condition_shape is None else self._noise(*self._condition_shape)
-        return Drawn(symmetries, t, importance, nameless, noise, corners, levels, condition_noise)
+        nothing, drops = self._chance(recipe.drop_all, count), recipe.condition_drops
+        untold = torch.zeros(count, len(drops), dtype=torch.bool)
+        for place, (name, drop) in enumerate(drops.items()):
+            untold[:, place] = self._chance(drop, count) | (nothing & recipe.conditions[name].null)
+        if recipe.label_drop:
+            nameless = nameless | nothing
+        return Drawn(symmetries, t, importance, nameless, noise, corners, levels, condition_noise, untold)
 
     def _symmetries(self, count: int) -> Tensor:
         if self._recipe.data.flip == "dihedral":

@@ -18,17 +18,17 @@ from PIL import Image
 from model.shape import Shape
 
 from ..recipe import Data
+from .face_attributes import ATTRIBUTES, BACKGROUND, attributes_of
 from .images import ImageArray
 from .source_images import Source, SourceImage
 
 STYLE = "open-peeps"
-PASTELS = ("#b6e3f4", "#c0aede", "#d1d4f9", "#ffd5dc", "#ffdfbf", "#a3d9a5", "#f6c177", "#9bb8d3")
+PASTELS = tuple(BACKGROUND.values())
 
 
 def open_faces(data: Data, shape: Shape) -> Source:
-    """Opens the faces to train on, as many as a recipe says."""
-    faces = enumerate(draw_faces("train", data.count, shape.height))
-    return Source((SourceImage(f"train-{i}", face) for i, face in faces), data.count)
+    """Opens the faces of a split, as many as a recipe says, with the attributes that they are drawn by."""
+    return Source(_drawn(data.split, data.count, shape.height), data.count, columns=tuple(ATTRIBUTES))
 
 
 def draw_faces(split: str, count: int, size: int, workers: int | None = None) -> Iterator[ImageArray]:
@@ -40,22 +40,36 @@ def draw_faces(split: str, count: int, size: int, workers: int | None = None) ->
         size: height and width in pixels.
         workers: number of processes that draw; by default one per core.
     """
-    seeds = [f"{split}-{i}" for i in range(count)]
-    with ProcessPoolExecutor(workers or os.cpu_count()) as pool:
-        yield from pool.map(draw_face, seeds, [size] * count, chunksize=64)
+    for item in _drawn(split, count, size, workers):
+        assert item.image is not None
+        yield item.image
 
 
 def draw_face(seed: str, size: int) -> ImageArray:
     """Draws one face, uint8 of shape (size, size, 3)."""
+    image = _draw(seed, size).image
+    assert image is not None
+    return image
+
+
+def _drawn(split: str, count: int, size: int, workers: int | None = None) -> Iterator[SourceImage]:
+    seeds = [f"{split}-{i}" for i in range(count)]
+    with ProcessPoolExecutor(workers or os.cpu_count()) as pool:
+        yield from pool.map(_draw, seeds, [size] * count, chunksize=64)
+
+
+def _draw(seed: str, size: int) -> SourceImage:
     import resvg_py
     from dicebear import Avatar
 
-    svg = Avatar(_style(), {"seed": seed}).to_string()
-    face = Image.open(io.BytesIO(bytes(resvg_py.svg_to_bytes(svg_string=svg, width=size, height=size)))).convert("RGBA")
+    drawing = Avatar(_style(), {"seed": seed}).to_json()
+    png = bytes(resvg_py.svg_to_bytes(svg_string=drawing["svg"], width=size, height=size))
+    face = Image.open(io.BytesIO(png)).convert("RGBA")
     # The colour has a generator of its own, so that the drawing does not decide it.
-    canvas = Image.new("RGBA", face.size, random.Random(seed).choice(PASTELS))
+    background = random.Random(seed).choice(PASTELS)
+    canvas = Image.new("RGBA", face.size, background)
     canvas.alpha_composite(face)
-    return np.asarray(canvas.convert("RGB"))
+    return SourceImage(seed, np.asarray(canvas.convert("RGB")), told=attributes_of(drawing["options"], background))
 
 
 @cache

@@ -15,7 +15,7 @@ from model.shape import Shape
 
 from ..errors import RecipeError
 from ..recipe import Data
-from .images import SUFFIXES, ImageArray, decode, list_images
+from .images import SUFFIXES, ImageArray, decode, decode_map, list_images
 from .reserved import of_split
 from .source_images import Source, SourceImage
 
@@ -26,13 +26,27 @@ SLAB = 1024  # largest number of files read ahead
 
 def open_folder(data: Data, shape: Shape) -> Source:
     """Opens every image below a folder."""
-    root = Path(data.path)
-    paths = list_images(root)
-    return _source(data, [path.relative_to(root) for path in paths], lambda name: root / name, shape)
+    return _folder(data, partial(decode, shape=shape, bits=data.bits))
 
 
 def open_zip(data: Data, shape: Shape) -> Source:
     """Opens every image in a zip archive."""
+    return _zip(data, partial(decode, shape=shape, bits=data.bits))
+
+
+def open_maps(data: Data, shape: Shape, *, count: int) -> Source:
+    """Opens every map of indices below a folder, or in a zip archive; see `decode_map`."""
+    opened = _zip if zipfile.is_zipfile(data.path) else _folder
+    return opened(data, partial(decode_map, shape=shape, count=count))
+
+
+def _folder(data: Data, decoded: Decode) -> Source:
+    root = Path(data.path)
+    paths = list_images(root)
+    return _source(data, [path.relative_to(root) for path in paths], lambda name: root / name, decoded)
+
+
+def _zip(data: Data, decoded: Decode) -> Source:
     try:
         archive = zipfile.ZipFile(data.path)
     except (OSError, zipfile.BadZipFile) as error:
@@ -41,7 +55,7 @@ def open_zip(data: Data, shape: Shape) -> Source:
     names = [name for name in names if name.suffix.lower() in SUFFIXES]
     if not names:
         raise RecipeError(f"there are no images in {data.path}: no file ends in {', '.join(sorted(SUFFIXES))}")
-    return _source(data, names, lambda name: io.BytesIO(archive.read(str(name))), shape)
+    return _source(data, names, lambda name: io.BytesIO(archive.read(str(name))), decoded)
 
 
 def read_item(name: str, opened: Callable[[], Path | BinaryIO], label: int | None, *, decoded: Decode) -> SourceImage:
@@ -53,11 +67,10 @@ def read_item(name: str, opened: Callable[[], Path | BinaryIO], label: int | Non
 
 
 def _source(
-    data: Data, names: Sequence[PurePath], opened: Callable[[PurePath], Path | BinaryIO], shape: Shape
+    data: Data, names: Sequence[PurePath], opened: Callable[[PurePath], Path | BinaryIO], decoded: Decode
 ) -> Source:
     classes = tuple(sorted({name.parent.name for name in names} - {""}))
     labels = {folder: label for label, folder in enumerate(classes)}
-    decoded = partial(decode, shape=shape, bits=data.bits)
     names = of_split(names, data)
 
     def read(name: PurePath) -> SourceImage:

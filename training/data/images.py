@@ -74,8 +74,34 @@ def centre_crop(image: Image.Image, shape: Shape) -> Image.Image:
     height, width = shape.height, shape.width
     while image.height >= 2 * height and image.width >= 2 * width:
         image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
+    return _covering(image, shape, Image.Resampling.BICUBIC)
+
+
+def decode_map(file: Path | BinaryIO, shape: Shape, *, count: int) -> ImageArray:
+    """Decodes a map of indices, grey or with a palette, uint8 of shape (H, W, 1); cropped as `decode` does.
+
+    Args:
+        shape: the shape of the result; pixels are not mixed, the nearest is taken.
+        count: the number of values that its pixels stand for.
+
+    Raises:
+        Exception: of many kinds, if the file is damaged, is no such image, or has other indices.
+    """
+    with Image.open(file) as stored:
+        image = ImageOps.exif_transpose(stored)
+        if image.mode not in ("L", "P"):
+            raise ValueError(f"a map must be a grey image of 8 bits or have a palette, and this is {image.mode}")
+        indices = np.asarray(_covering(image, shape, Image.Resampling.NEAREST))
+    if indices.max() >= count:
+        raise ValueError(f"it has index {indices.max()}, and the map has {count} values, from index 0 on")
+    return indices[:, :, None]
+
+
+def _covering(image: Image.Image, shape: Shape, resample: Image.Resampling) -> Image.Image:
+    """Resizes an image until it just covers a shape, and crops the middle."""
+    height, width = shape.height, shape.width
     scale = max(width / image.width, height / image.height)
-    image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BICUBIC)
+    image = image.resize((round(image.width * scale), round(image.height * scale)), resample)
     left, top = (image.width - width) // 2, (image.height - height) // 2
     return image.crop((left, top, left + width, top + height))
 

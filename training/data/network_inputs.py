@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from model.condition_inputs import augment, enlarge
+from model.condition_inputs import Column, augment, planes_of, vector_of
+from model.conditions import Image, vector_size
 from model.images import from_levels
 
-from ..recipe import Recipe
+from ..recipe import ENLARGED, Recipe
 from .batches import Batch
 from .draws import Drawn
 from .symmetries import turned
@@ -35,13 +37,42 @@ def network_inputs(recipe: Recipe, batch: Batch, drawn: Drawn, rows: slice, devi
     if batch.labels is not None:
         assert recipe.num_classes is not None
         told["labels"] = batch.labels[rows].masked_fill(drawn.nameless, recipe.num_classes).to(device)
-    if batch.conditions is not None:
+    columns = prepared(
+        recipe, {name: Column(*(part[rows] for part in one)) for name, one in batch.columns.items()}, device
+    )
+    for name, untold in zip(recipe.condition_drops, drawn.untold.T.to(device), strict=True):
+        columns[name] = columns[name]._replace(told=columns[name].told & ~untold)
+    if recipe.condition is not None:
         assert drawn.condition_noise is not None
-        small = augment(from_levels(batch.conditions[rows].to(device)), drawn.levels, drawn.condition_noise)
-        # Enlarged as a whole before it is cropped, because bicubic values near an edge depend on what lies beyond.
-        told["planes"] = _as_drawn(enlarge(small, recipe.shape[1:]), recipe.crop, drawn)
+        noisy = augment(columns[ENLARGED].values, drawn.levels, drawn.condition_noise)
+        columns[ENLARGED] = columns[ENLARGED]._replace(values=noisy)
         told["level"] = drawn.levels.to(device)
+    told |= arguments(recipe, columns)
+    if "planes" in told:
+        # Made as a whole before they are cropped, because bicubic values near an edge depend on what lies beyond.
+        told["planes"] = _as_drawn(told["planes"], recipe.crop, drawn)
     return NetworkInputs(_as_drawn(from_levels(batch.pixels[rows].to(device)), recipe.crop, drawn), told)
+
+
+def prepared(recipe: Recipe, columns: Mapping[str, Column], device: torch.device) -> dict[str, Column]:
+    """Returns stored columns, see `training.data.told`, on a device and as networks see them: images in [-1, 1]."""
+    seen = {}
+    for name, (values, told) in columns.items():
+        values = values.to(device)
+        if name in recipe.seen:
+            values = from_levels(values) if isinstance(recipe.told[name], Image) else values[..., 0]
+        seen[name] = Column(values, told.to(device))
+    return seen
+
+
+def arguments(recipe: Recipe, columns: Mapping[str, Column]) -> dict[str, Tensor]:
+    """Returns the vector and the planes of prepared columns, by their names, if the network takes them."""
+    told = {}
+    if vector_size(recipe.told):
+        told["vector"] = vector_of(recipe.told, columns)
+    if recipe.seen:
+        told["planes"] = planes_of(recipe.told, columns, (recipe.shape.height, recipe.shape.width))
+    return told
 
 
 def _as_drawn(images: Tensor, crop: int, drawn: Drawn) -> Tensor:

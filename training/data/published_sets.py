@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import tarfile
 from collections.abc import Iterator
 from functools import partial
@@ -28,7 +29,8 @@ def open_huggingface(data: Data, shape: Shape) -> Source:
     column = next((name for name, kind in rows.features.items() if isinstance(kind, datasets.Image)), None)
     if column is None:
         raise RecipeError(f"{data.path} has no column of images: its columns are {', '.join(rows.features)}")
-    label = next((name for name, kind in rows.features.items() if isinstance(kind, datasets.ClassLabel)), None)
+    named = {name: kind.names for name, kind in rows.features.items() if isinstance(kind, datasets.ClassLabel)}
+    label = next(iter(named), None)
     rows = rows.cast_column(column, datasets.Image(decode=False))
     decoded = partial(decode, shape=shape, bits=data.bits)
 
@@ -37,9 +39,14 @@ def open_huggingface(data: Data, shape: Shape) -> Source:
             stored = row[column]
             opened = partial(Path, stored["path"]) if stored["bytes"] is None else partial(io.BytesIO, stored["bytes"])
             known = None if label is None else row[label]
-            yield read_item(f"{data.split}[{i}]", opened, known, decoded=decoded)
+            told = {
+                name: named[name][value] if name in named and value is not None else value
+                for name, value in row.items()
+            }
+            yield read_item(f"{data.split}[{i}]", opened, known, decoded=decoded)._replace(told=told)
 
-    return Source(items(), len(rows), None if label is None else tuple(rows.features[label].names))
+    classes = None if label is None else tuple(named[label])
+    return Source(items(), len(rows), classes, tuple(rows.features))
 
 
 def _load(datasets: Any, data: Data) -> Any:
@@ -53,7 +60,10 @@ def _load(datasets: Any, data: Data) -> Any:
 
 
 def open_webdataset(data: Data, shape: Shape) -> Source:
-    """Opens tar files with an image and a `.cls` file for each key: one file, a folder of them, or a `*` pattern."""
+    """Opens tar files: one file, a folder of them, or a `*` pattern.
+
+    Each key has an image, and may have its class in a `.cls` file and what it is told as an object in a `.json` file.
+    """
     path = Path(data.path)
     shards = sorted(path.glob("*.tar")) if path.is_dir() else sorted(path.parent.glob(path.name))
     if not shards:
@@ -71,7 +81,7 @@ def open_webdataset(data: Data, shape: Shape) -> Source:
             if chosen is None or name in chosen:
                 yield _sample_item(str(name), contents, decoded)
 
-    return Source(items())
+    return Source(items(), columns=None)
 
 
 def _members(shard: Path) -> Iterator[tuple[str, str, bytes]]:
@@ -95,4 +105,10 @@ def _sample_item(name: str, files: dict[str, bytes], decoded: Decode) -> SourceI
         label = int(files[".cls"]) if ".cls" in files else None
     except ValueError:
         return SourceImage(name, None, None, "its .cls file holds no number")
-    return read_item(name, lambda: io.BytesIO(image), label, decoded=decoded)
+    try:
+        told = json.loads(files.get(".json", b"{}"))
+    except ValueError:
+        told = None
+    if not isinstance(told, dict):
+        return SourceImage(name, None, None, "its .json file holds no object")
+    return read_item(name, lambda: io.BytesIO(image), label, decoded=decoded)._replace(told=told)

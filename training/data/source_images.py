@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from model.shape import Shape
 
@@ -22,14 +22,19 @@ class SourceImage(NamedTuple):
         image: uint8, or uint16 if `data.bits` is 16, shape (H, W, C); None if it cannot be read.
         label: class index; None if the source has none for it.
         reason: why it cannot be read.
-        condition: uint8, shape (h, w, c), the image that a conditional network sees with x_t; None for any other.
+        seen: the images and maps that a conditional network sees with x_t, uint8 of shape (h, w, c), by the names of
+            their conditions.
+        told: the values of other conditions, and of whatever else the source tells, by name.
+        place: the place of `told`, for messages, if it is not the name.
     """
 
     name: str
     image: ImageArray | None
     label: int | None = None
     reason: str = ""
-    condition: ImageArray | None = None
+    seen: Mapping[str, ImageArray] = {}
+    told: Mapping[str, Any] = {}
+    place: str = ""
 
 
 @dataclass(frozen=True)
@@ -40,11 +45,13 @@ class Source:
         items: the images, which can be iterated once.
         total: number of images; None if it is not known before the end.
         classes: names of the classes; None if labels are bare numbers, or there are none.
+        columns: the names of what the images are told; None if they are not known before the end.
     """
 
     items: Iterable[SourceImage]
     total: int | None = None
     classes: tuple[str, ...] | None = None
+    columns: tuple[str, ...] | None = ()
 
 
 def open_source(data: Data, shape: Shape) -> Source:

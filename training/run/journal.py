@@ -2,10 +2,13 @@
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from PIL import Image
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
@@ -14,7 +17,8 @@ from model.shape import Shape
 
 from .loss_curves import METRICS, plot_run
 
-GAP = 2  # pixels between the images of a sheet
+GAP, LINE = 2, 12  # pixels between the images of a sheet, and for a line of text
+Captions = Sequence[Sequence[str]]  # lines of text for each image
 
 
 class Journal:
@@ -41,11 +45,11 @@ class Journal:
         for key, value in metrics.items():
             self._board.add_scalar(key, value, step)
 
-    def sheet(self, step: int, images: Tensor) -> None:
-        """Writes a sheet of images in [-1, 1], shape (N, C, H, W)."""
+    def sheet(self, step: int, images: Tensor, captions: Captions = ()) -> None:
+        """Writes a sheet of images in [-1, 1], shape (N, C, H, W), with lines of text below each."""
         path = self._folder / "sheets" / f"{step:08d}.png"
         path.parent.mkdir(exist_ok=True)
-        tile_images(images).save(path)
+        tile_images(images, captions).save(path)
 
     def curve(self) -> None:
         """Plots the losses of the run so far as losses.png."""
@@ -56,13 +60,16 @@ class Journal:
         self._board.close()
 
 
-def tile_images(images: Tensor) -> Image.Image:
+def tile_images(images: Tensor, captions: Captions = ()) -> Image.Image:
     """Puts images of shape (N, C, H, W) side by side on white, in a grid that is as square as possible.
 
-    Channels that are neither grey nor RGB are placed one below the other.
+    Channels that are neither grey nor RGB are placed one below the other, and below each image the lines of its
+    caption, if there are captions.
     """
     height = Shape(*images.shape[1:]).planes * images.shape[2]
     pixels = np.asarray(to_uint8(images.cpu().reshape(len(images), -1, height, images.shape[3])))
+    if any(captions):
+        pixels = _captioned(pixels, captions)
     columns = math.ceil(math.sqrt(len(pixels)))
     rows = math.ceil(len(pixels) / columns)
     missing = rows * columns - len(pixels)
@@ -70,3 +77,18 @@ def tile_images(images: Tensor) -> Image.Image:
     sheet = np.vstack([np.hstack(row) for row in tiles.reshape(rows, columns, *tiles.shape[1:])])
     sheet = np.pad(sheet, ((0, GAP), (0, GAP), (0, 0)), constant_values=255)
     return Image.fromarray(sheet.squeeze(-1) if sheet.shape[-1] == 1 else sheet)
+
+
+def _captioned(pixels: NDArray[Any], captions: Captions) -> NDArray[Any]:
+    """Puts the lines of its caption below each image, shape (N, H, W, C), in tiles as wide as the longest line."""
+    font = ImageFont.load_default(LINE - 2)
+    width = max(pixels.shape[2], *(math.ceil(font.getlength(line)) for lines in captions for line in lines))
+    height = pixels.shape[1]
+    more = ((0, 0), (0, LINE * max(map(len, captions))), (0, width - pixels.shape[2]), (0, 0))
+    tiles = np.pad(pixels, more, constant_values=255)
+    for tile, lines in zip(tiles, captions, strict=True):
+        text = Image.new("L", (width, len(tile) - height), 255)
+        for number, line in enumerate(lines):
+            ImageDraw.Draw(text).text((0, LINE * number), line, 0, font)
+        tile[height:] = np.asarray(text)[:, :, None]
+    return tiles

@@ -8,10 +8,12 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from model.checkpoint import load_checkpoint, save_checkpoint
-from model.condition_inputs import enlarge
+from model.condition_inputs import Column, enlarge
+from model.conditions import ImageMap
 from model.errors import CheckpointError
 from model.folders.config import ModelConfig
 from model.images import from_levels
@@ -21,8 +23,11 @@ from model.plans.schedule import NoiseSchedule
 from model.sampling import sample
 
 from ..data.dataset import Dataset
+from ..data.network_inputs import arguments, prepared
+from ..data.told import words
 from ..errors import RecipeError
 from ..objective.cross_entropy import CrossEntropy
+from ..recipe import Recipe
 from .ema import Ema
 from .journal import Journal
 from .trainer import Trainer
@@ -31,7 +36,8 @@ from .window import Ranges, means_by_range, timestep_ranges
 log = logging.getLogger(__name__)
 
 SHEET_SEEDS = range(64)
-CONDITIONAL_SHEET_SEEDS = range(16)
+UNTOLD_SEEDS = range(56, 64)  # the last row of a sheet
+IMAGE_SHEET_SEEDS = range(16)  # of networks that see images
 BATCH = 250  # of held-out images
 
 
@@ -59,19 +65,20 @@ class ImageModel:
         save_checkpoint(folder, self._config(facts), average.network)
 
     def show(self, step: int, journal: Journal) -> None:
-        """Enters a sheet of images."""
-        journal.sheet(step, self.sheet())
+        """Enters a sheet of images, with what each was told."""
+        recipe = self._trainer.recipe
+        seeds = IMAGE_SHEET_SEEDS if recipe.seen else SHEET_SEEDS
+        columns = self._told(seeds)
+        journal.sheet(step, self.sheet(), [words(recipe.conditions, columns, row) for row in range(len(seeds))])
 
     def samples(self, seeds: Sequence[int] = SHEET_SEEDS) -> Tensor:
-        """Images of the served average, with the recipe's default sampler; all classes and held conditions in turn."""
+        """Images of the served average, with the recipe's default sampler; all classes and shown conditions in turn."""
         trainer, config = self._trainer, self._config({})
         network, device = denoiser_of(trainer.emas[0].network, None, trainer.schedule), trainer.device
         classes = trainer.recipe.num_classes
-        told = {}
+        told = arguments(trainer.recipe, self._told(seeds))
         if classes:
             told["labels"] = torch.tensor([seed % classes for seed in seeds], device=device)
-        if config.condition is not None:
-            told["planes"] = enlarge(self._held(seeds)[1], config.shape[1:]).to(device)
 
         def denoiser(x_t: Tensor, t: Tensor) -> Tensor:
             out: Tensor = network(x_t, t, **told)
@@ -82,24 +89,33 @@ class ImageModel:
     def sheet(self) -> Tensor:
         """Images to look at, shape (N, C, H, W): those of `samples`.
 
-        Those of a conditional network stand in triples, shape (N, C, H, 3 W), between enlarged condition and original.
+        Those of a network that sees images stand in a row, shape (N, C, H, k W), between these and the original.
         """
         recipe = self._trainer.recipe
-        if recipe.condition is None:
+        if not recipe.seen:
             return self.samples()
-        originals, conditions = self._held(CONDITIONAL_SHEET_SEEDS)
-        conditions = enlarge(conditions, recipe.shape[1:])
-        if conditions.shape[1] != originals.shape[1]:
-            conditions = conditions.mean(1, keepdim=True).expand_as(originals)
-        return torch.cat([conditions, self.samples(CONDITIONAL_SHEET_SEEDS).cpu(), originals], dim=3)
+        seeds = IMAGE_SHEET_SEEDS
+        told, images = self._told(seeds), self._trainer.batches.dataset.images
+        seen = [_as_image(recipe, name, told[name].values.cpu()) for name in recipe.seen]
+        originals = from_levels(torch.from_numpy(images[self._rows(seeds)]))
+        return torch.cat([*seen, self.samples(seeds).cpu(), originals], dim=3)
 
-    def _held(self, seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Images in [-1, 1] that are not trained on, in turn, and their conditions; on the CPU."""
-        dataset = self._trainer.batches.dataset
-        assert dataset.conditions is not None
-        rows = dataset.held[np.array(seeds) % len(dataset.held)]
-        images, conditions = (torch.from_numpy(part[rows]) for part in (dataset.images, dataset.conditions))
-        return from_levels(images), from_levels(conditions)
+    def _rows(self, seeds: Sequence[int]) -> NDArray[np.int64]:
+        """Indices of the training images that lend their conditions, in turn."""
+        shown = self._trainer.batches.dataset.shown
+        return shown[np.array(seeds) % len(shown)]
+
+    def _told(self, seeds: Sequence[int]) -> dict[str, Column]:
+        """Returns what samples are told: what those images are, but a few nothing, if the network learns that."""
+        trainer, recipe = self._trainer, self._trainer.recipe
+        rows = self._rows(seeds)
+        columns = {name: column.at(rows) for name, column in trainer.batches.dataset.columns.items()}
+        columns = prepared(recipe, columns, trainer.device)
+        if recipe.drop_all:
+            without = torch.tensor([seed in UNTOLD_SEEDS for seed in seeds], device=trainer.device)
+            for name, condition in recipe.conditions.items():
+                columns[name] = columns[name]._replace(told=columns[name].told & ~(without & condition.null))
+        return columns
 
     def _config(self, facts: dict[str, Any]) -> ModelConfig:
         return self._trainer.recipe.model_config(facts, self._trainer.batches.dataset.classes)
@@ -145,6 +161,17 @@ class GuidedModel:
         journal.write(step, {f"held_out/{name}": value for name, value in found.items()})
         parts = ", ".join(f"{value:.3f} in {name.partition('/')[2]}" for name, value in found.items() if "/" in name)
         log.info("step %d  accuracy on held-out images %.3f: %s", step, found["accuracy"], parts)
+
+
+def _as_image(recipe: Recipe, name: str, values: Tensor) -> Tensor:
+    """Returns images that a network sees, or maps as shades of grey, in the shape of the images that it draws."""
+    condition, shape = recipe.told[name], recipe.shape
+    if isinstance(condition, ImageMap):
+        values = 2 * values[:, None].float() / (len(condition.values) - 1) - 1
+    values = enlarge(values, (shape.height, shape.width))
+    if values.shape[1] == shape.channels:
+        return values
+    return values.mean(1, keepdim=True).expand(-1, shape.channels, -1, -1)
 
 
 def _fits_float16(network: nn.Module) -> bool:

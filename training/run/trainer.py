@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from model.conditions import plane_count, vector_size
 from model.networks.build import build_network
 from model.networks.preconditioned import denoiser_of
 
@@ -193,8 +194,10 @@ class Trainer:
         x_t = torch.zeros(count, *shape, device=self.device)
         t = torch.zeros(count, dtype=torch.int64, device=self.device)
         told = {} if recipe.num_classes is None or recipe.trains_classifier else {"labels": t}
-        if recipe.condition_shape is not None:
-            told["planes"] = x_t.new_zeros(count, recipe.condition_shape[0], *shape[1:])
+        if size := vector_size(recipe.told):
+            told["vector"] = x_t.new_zeros(count, size)
+        if planes := plane_count(recipe.told):
+            told["planes"] = x_t.new_zeros(count, planes, *shape[1:])
         return x_t, t, told
 
     def _forget_gradients(self) -> None:

@@ -17,7 +17,9 @@ from training.data.batches import Batches
 from training.data.conditions import smaller
 from training.data.dataset import Dataset, first_images, load, scan
 from training.data.draws import Draws
+from training.data.images import ImageArray
 from training.data.network_inputs import network_inputs
+from training.data.told import StoredColumn
 from training.errors import RecipeError
 from training.objective.timesteps import TIMESTEP_SAMPLERS
 from training.recipe import Recipe
@@ -45,7 +47,13 @@ def tiny(*changes: str) -> Recipe:
 
 
 def data(channels: int = 3) -> Dataset:
-    return Dataset(IMAGES, conditions=np.stack([smaller(image, Shape.of(16, channels)) for image in IMAGES]), held=LAST)
+    return Dataset(
+        IMAGES, columns=seen(np.stack([smaller(image, Shape.of(16, channels)) for image in IMAGES])), held=LAST
+    )
+
+
+def seen(conditions: ImageArray) -> dict[str, StoredColumn]:
+    return {"image": StoredColumn.of_all(conditions)}
 
 
 def trainer(recipe: Recipe) -> Trainer:
@@ -82,9 +90,8 @@ def test_image_and_condition_are_cropped_and_mirrored_alike() -> None:
     for batch in islice(batches, 10):
         drawn = draws.next(timesteps)
         x0, told = network_inputs(recipe, batch, drawn, slice(1, 4), CPU)
-        assert batch.conditions is not None
         assert not told["level"].any()
-        wholes = from_levels(batch.pixels)[1:], enlarge(from_levels(batch.conditions), (32, 32))[1:]
+        wholes = from_levels(batch.pixels)[1:], enlarge(from_levels(batch.columns["image"].values), (32, 32))[1:]
         for i, (y, x) in enumerate(drawn.corners[1:].tolist()):
             corners.add((y, x))
             for whole, shown in zip(wholes, (x0, told["planes"]), strict=True):
@@ -99,7 +106,7 @@ def test_image_and_condition_are_cropped_and_mirrored_alike() -> None:
 def test_conditions_get_noise_of_the_level_that_the_network_is_told() -> None:
     recipe = tiny("condition.max_augmentation=0.5", "crop=0", "condition.size=32", "data.flip=false")
     images = np.full((40, 32, 32, 3), 127, dtype=np.uint8)
-    batches = Batches(Dataset(images, conditions=images, held=LAST), 4, seed=0)
+    batches = Batches(Dataset(images, columns=seen(images), held=LAST), 4, seed=0)
     draws, timesteps = Draws(recipe, Seeds(recipe.seed), CPU), TIMESTEP_SAMPLERS["uniform"](1000)
     levels = []
     for batch in islice(batches, 20):
@@ -118,7 +125,7 @@ def test_the_network_learns_to_use_the_condition() -> None:
     blocks = np.random.default_rng(1).integers(0, 256, (20, 4, 4, 3), dtype=np.uint8)
     images = np.ascontiguousarray(blocks.repeat(8, axis=1).repeat(8, axis=2))
     conditions = np.stack([smaller(image, Shape.of(16, 3)) for image in images])
-    it = Trainer(recipe, Batches(Dataset(images, conditions=conditions, held=LAST), 8, seed=0))
+    it = Trainer(recipe, Batches(Dataset(images, columns=seen(conditions), held=LAST), 8, seed=0))
     losses = [float(facts.loss) for facts in it.steps()]
     assert np.mean(losses[-20:]) < 0.4 * np.mean(losses[:5])
     drawn, held = ImageModel(it).samples(range(HELD)), from_levels(torch.from_numpy(images[-HELD:]))
@@ -184,15 +191,14 @@ def test_folders_of_the_same_names_are_pairs(pairs: tuple[Path, Path], tmp_path:
     recipe = paired(*pairs)
     scan(recipe, tmp_path / "data")
     found = load(recipe, tmp_path / "data")
-    assert found.conditions is not None
-    assert found.conditions.shape == (11, 32, 32, 1)
+    conditions = found.columns["image"].values
+    assert conditions.shape == (11, 32, 32, 1)
     kept = [10 * i for i in range(12) if i != 3]
-    assert found.images[:, 0, 0, 0].tolist() == kept == found.conditions[:, 0, 0, 0].tolist()
+    assert found.images[:, 0, 0, 0].tolist() == kept == conditions[:, 0, 0, 0].tolist()
     assert found.held.tolist() == [0]
-    assert '"03.png": "condition: ' in (tmp_path / "data" / "report.json").read_text()
+    assert '"03.png": "condition image: ' in (tmp_path / "data" / "report.json").read_text()
     first = first_images(recipe)
-    assert first.conditions is not None
-    assert first.conditions[:, 0, 0, 0].tolist() == [0, 10]
+    assert first.columns["image"].values[:, 0, 0, 0].tolist() == [0, 10]
     assert torch.isfinite(next(Trainer(recipe, Batches(found, 2, seed=0)).steps()).loss)
 
 

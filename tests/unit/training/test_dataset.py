@@ -77,7 +77,7 @@ def test_images_are_read_once_and_again_only_if_others_are_wanted(
     first = scanned(it, tmp_path / "cache")
     (pictures / "dog/d.png").write_bytes((pictures / "cat/a.png").read_bytes())
     with monkeypatch.context() as patched:
-        patched.setattr(dataset, "open_source", None)
+        patched.setattr(dataset, "open_with_conditions", None)
         assert np.array_equal(scanned(it, tmp_path / "cache").images, first.images)
     assert scanned(recipe(pictures, "image_size=4"), tmp_path / "cache").images.shape == (4, 4, 4, 3)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from contextlib import nullcontext
-from dataclasses import asdict, replace
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -326,7 +326,7 @@ def test_the_teacher_is_checked_before_images_are_read(tmp_path: Path) -> None:
 def test_a_run_keeps_its_teacher(with_weaker: Path) -> None:
     """Or else a second student in the folder of the first would be said to be trained, without one step."""
     first = student(with_weaker, "teacher_calls=2", "defaults.steps=8")
-    earlier = json.loads(json.dumps(asdict(first)))
+    earlier = json.loads(json.dumps(first.as_json))
     replace(first, max_steps=300).check_continues(earlier)
     for second, key in (
         (student(with_weaker, "teacher_calls=2", "defaults.steps=4"), "defaults"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 
@@ -110,7 +109,7 @@ def test_a_file_is_a_recipe_too(tmp_path: Path) -> None:
 
 def test_a_run_may_be_made_longer_but_not_be_given_another_network() -> None:
     recipe = load_recipe("smoke")
-    earlier = json.loads(json.dumps(dataclasses.asdict(recipe)))
+    earlier = json.loads(json.dumps(recipe.as_json))
     load_recipe("smoke", ["max_steps=9", "learning_rate=0.1"]).check_continues(earlier)
     for change, key in (("network.channels=64", "network"), ("data.count=7", "data"), ("seed=1", "seed")):
         with pytest.raises(RecipeError, match=f"another {key}"):
@@ -197,7 +196,7 @@ def test_recipes_of_publications_agree_with_the_released_checkpoints(name: str, 
 
 def test_a_recipe_from_before_a_key_was_known_is_the_same_run() -> None:
     recipe = load_recipe("smoke")
-    earlier = json.loads(json.dumps(dataclasses.asdict(recipe)))
+    earlier = json.loads(json.dumps(recipe.as_json))
     del earlier["data"]["split"], earlier["network"]["resample"], earlier["variance"]
     recipe.check_continues(earlier)
 

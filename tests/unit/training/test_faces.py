@@ -1,0 +1,117 @@
+"""What a face is told is what it is drawn by: each name means what open-peeps draws, and is seen in the image."""
+
+import json
+import re
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from model.conditions import Choice
+from model.shape import Shape
+from training.data import face_attributes as names
+from training.data.face_attributes import ATTRIBUTES, NONE, attributes_of
+from training.data.faces import open_faces
+from training.data.source_images import SourceImage
+from training.recipe import Data
+from training.recipe_reading import load_recipe
+
+STYLE: dict[str, Any] = json.loads(files("dicebear_styles").joinpath("open-peeps.json").read_text("utf-8"))
+
+
+def variants(component: str) -> dict[str, Any]:
+    found: dict[str, Any] = STYLE["components"][component]["variants"]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("choices", "drawn"),
+    [
+        (names.SKIN, STYLE["colors"]["skin"]["values"]),
+        (names.HAIR, variants("head")),
+        (names.HAIR_COLOUR, STYLE["colors"]["headContrast"]["values"]),
+        (names.FACE, variants("expression")),
+        (names.GLASSES, variants("accessories")),
+        (names.BEARD, variants("facialHair")),
+        (names.MASK, variants("mask")),
+        (names.CLOTHES, STYLE["colors"]["clothing"]["values"]),
+    ],
+    ids=["skin", "hair", "hair_colour", "face", "glasses", "beard", "mask", "clothes"],
+)
+def test_everything_that_can_be_drawn_has_one_name(choices: dict[str, str], drawn: Any) -> None:
+    assert sorted(" ".join(choices.values()).split()) == sorted(drawn)
+
+
+def test_heads_have_the_colour_of_hair_where_the_style_paints_it() -> None:
+    painted = {name for name, head in variants("head").items() if '"name": "headContrast"' in json.dumps(head)}
+    assert painted == names.COLOURED
+    assert variants("head").keys() - painted >= names.HAIRLESS
+
+
+@pytest.fixture(scope="module")
+def faces() -> list[SourceImage]:
+    return list(open_faces(Data(count=64), Shape.of(64, 3)).items)
+
+
+def test_each_face_is_told_a_choice_of_each_attribute(faces: list[SourceImage]) -> None:
+    for face in faces:
+        assert face.told.keys() == ATTRIBUTES.keys()
+        for name, value in face.told.items():
+            assert value in ATTRIBUTES[name], name
+    told = {(name, value) for face in faces for name, value in face.told.items()}
+    assert len(told) > 0.6 * sum(map(len, ATTRIBUTES.values()))
+
+
+def test_the_colours_that_a_face_is_told_are_in_its_image(faces: list[SourceImage]) -> None:
+    """Skin is seen on every face; hair in its colour, unless it is black as all outlines are."""
+    for face in faces:
+        assert face.image is not None
+        pixels = {tuple(pixel) for pixel in face.image.reshape(-1, 3).tolist()}
+        colours = {names.BACKGROUND[face.told["background"]], names.SKIN[face.told["skin"]]}
+        if face.told["hair_colour"] not in ("black", NONE):
+            colours.add(names.HAIR_COLOUR[face.told["hair_colour"]])
+        for colour in colours:
+            assert tuple(int(part, 16) for part in re.findall("..", colour[1:])) in pixels, (face.name, face.told)
+
+
+def test_glasses_beards_and_masks_are_drawn_as_often_as_they_are_told(faces: list[SourceImage]) -> None:
+    """By the style on 20 %, 10 % and 5 % of the faces; within four standard errors."""
+    for name, component in (("glasses", "accessories"), ("beard", "facialHair"), ("mask", "mask")):
+        share = STYLE["components"][component]["probability"] / 100
+        there = np.mean([face.told[name] != NONE for face in faces])
+        assert abs(there - share) < 4 * (share * (1 - share) / len(faces)) ** 0.5, name
+
+
+def test_names_of_one_drawing() -> None:
+    drawn_by = {
+        "skinColor": ["#edb98a"],
+        "clothingColor": ["#9ddadb"],
+        "headVariant": "mohawk2",
+        "headContrastColor": ["#c93305"],
+        "expressionVariant": "smileLOL",
+        "accessoriesVariant": "glasses5",
+    }
+    told = attributes_of(drawn_by, "#ffd5dc")
+    assert " ".join(f"{name}: {value}," for name, value in told.items()) == (
+        "skin: tan, hair: mohawk, hair_colour: red, face: laughing, glasses: round, beard: none, mask: none, "
+        "clothes: turquoise, background: pink,"
+    )
+    assert attributes_of({**drawn_by, "headVariant": "afro"}, "#ffd5dc")["hair_colour"] == "black"
+    assert attributes_of({**drawn_by, "headVariant": "turban"}, "#ffd5dc")["hair_colour"] == NONE
+
+
+def test_a_recipe_takes_the_values_of_the_faces() -> None:
+    changes = ["conditions.hair.type=choice", "conditions.hair.null=true", "condition_drop=0.1"]
+    assert load_recipe("smoke", changes).conditions == {"hair": Choice(ATTRIBUTES["hair"], null=True)}
+    few = load_recipe("smoke", [*changes, 'conditions.hair.values=["long", "short"]'])
+    assert few.conditions == {"hair": Choice(("long", "short"), null=True)}
+
+
+def test_the_documentation_names_all_values() -> None:
+    text = (Path(__file__).parents[3] / "docs/training.md").read_text("utf-8")
+    for name, values in ATTRIBUTES.items():
+        row = re.search(rf"^\| `{name}` \| (.*) \|$", text, re.MULTILINE)
+        assert row is not None, name
+        assert tuple(value.partition(" (")[0] for value in row[1].split(", ")) == values

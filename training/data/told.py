@@ -1,0 +1,123 @@
+"""The conditions of training images that are told by values: choices, numbers and vectors."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from model.condition_inputs import Column, column
+from model.conditions import Choice, Condition, Conditions, Told, listed
+
+from ..errors import RecipeError
+from .source_images import Source, SourceImage
+
+SHOWN = 4  # entries of a vector in words
+
+
+def check_columns(conditions: Conditions, source: Source) -> None:
+    """Checks that the images of a source can tell all conditions.
+
+    Raises:
+        RecipeError: if the source has no column of a condition.
+    """
+    for name in by_value(conditions):
+        if source.columns is not None and name not in source.columns:
+            known = listed(source.columns) or "none"
+            raise RecipeError(f"the images have no column for the condition {name}: their columns are {known}")
+
+
+def by_value(conditions: Conditions) -> dict[str, Condition]:
+    """Returns the conditions that are told by values, and not by images."""
+    return {name: condition for name, condition in conditions.items() if not condition.is_image}
+
+
+def told_of(conditions: Conditions, item: SourceImage) -> dict[str, Told]:
+    """Returns what an image is told, by the names of the conditions.
+
+    Raises:
+        RecipeError: if a condition does not take its value, or must be told and is not; the message names the row.
+    """
+    told = {}
+    for name, condition in by_value(conditions).items():
+        value = item.told.get(name)
+        place = f"{item.place or item.name}, column {name}"
+        if value is None:
+            if not condition.null:
+                raise RecipeError(f"{place} is empty: fill it, or declare the condition with null = true")
+            continue
+        if isinstance(condition, Choice) and isinstance(value, int):
+            value = json.dumps(value)  # of JSON and of datasets: 3 is the value "3", and True is "true"
+        try:
+            told[name] = condition.read(value)
+        except ValueError as error:
+            raise RecipeError(f"{place} {error}, not {value!r}") from error
+    return told
+
+
+class StoredColumn(NamedTuple):
+    """One condition of all images of a run.
+
+    Attributes:
+        values: see `Column`, but images are uint8 of shape (N, h, w, c), and maps too; may be mapped from a file.
+        told: whether each image is told it, bool, shape (N,).
+    """
+
+    values: NDArray[Any]
+    told: NDArray[np.bool_]
+
+    @classmethod
+    def of_all(cls, values: NDArray[Any]) -> Self:
+        """The column of a condition that every image is told."""
+        return cls(values, np.ones(len(values), bool))
+
+    def at(self, rows: NDArray[np.int64]) -> Column:
+        """Returns the condition of some of the images; images and maps are as they are stored."""
+        return Column(torch.from_numpy(self.values[rows]), torch.from_numpy(self.told[rows]))
+
+
+Columns = Mapping[str, StoredColumn]
+
+
+def columns_of(conditions: Conditions, told: Sequence[Mapping[str, Told]]) -> dict[str, StoredColumn]:
+    """Returns the columns of the conditions that are told by values.
+
+    Args:
+        told: what `told_of` returned for each image.
+    """
+    columns = {name: column(one, [each.get(name) for each in told]) for name, one in by_value(conditions).items()}
+    return {name: StoredColumn(values.numpy(), known.numpy()) for name, (values, known) in columns.items()}
+
+
+def save_columns(path: Path, columns: Columns) -> None:
+    """Writes columns into one .npz file."""
+    np.savez(
+        path,
+        **{f"{name}.{part}": array for name, column in columns.items() for part, array in column._asdict().items()},
+    )
+
+
+def load_columns(path: Path, conditions: Conditions) -> dict[str, StoredColumn]:
+    """Reads what `save_columns` wrote."""
+    with np.load(path) as arrays:
+        return {name: StoredColumn(arrays[f"{name}.values"], arrays[f"{name}.told"]) for name in by_value(conditions)}
+
+
+def words(conditions: Conditions, columns: Mapping[str, Column], row: int) -> list[str]:
+    """Returns what an image of a batch is told by values, as people read it: "hair short" and so on."""
+    lines = []
+    for name, condition in by_value(conditions).items():
+        values, told = columns[name]
+        if told[row]:
+            numbers = values[row].flatten().tolist()
+            lines.append(
+                f"{name} {condition.values[numbers[0]] if isinstance(condition, Choice) else _listed(numbers)}"
+            )
+    return lines
+
+
+def _listed(numbers: Sequence[float]) -> str:
+    return " ".join(f"{number:.3g}" for number in numbers[:SHOWN]) + (" …" if len(numbers) > SHOWN else "")
