@@ -1,4 +1,4 @@
-"""The real application behind a real server, for tests; and what a worker writes, without a worker."""
+"""The real application behind a real server, for tests; and a worker's writes, without a worker."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ ALICE, BOB = ({"Authorization": f"Bearer {name}-key"} for name in ("alice", "bob
 
 
 def keys_file(folder: Path, limits: str = "") -> Path:
-    """Keys of alice, who has limits, and of bob, who has none."""
+    """Writes the keys of alice, who has limits, and of bob, who has none."""
     alice, bob = (f"{name} {hashlib.sha256(f'{name}-key'.encode()).hexdigest()}" for name in ("alice", "bob"))
     path = folder / "keys"
     path.write_text(f"{alice} {limits}\n{bob}\n")
@@ -44,13 +44,13 @@ def keys_file(folder: Path, limits: str = "") -> Path:
 
 
 def running(settings: ApiSettings) -> AbstractContextManager[httpx.Client]:
-    """A client of the application."""
+    """Yields a client of the application."""
     return serving(create_app(settings))
 
 
 @contextmanager
 def serving(app: FastAPI) -> Iterator[httpx.Client]:
-    """A client of any application; it runs in a thread of this process."""
+    """Yields a client of any application, which runs in a thread of this process."""
     config = uvicorn.Config(app, port=0, log_config=None, ws="none", http=DeadlineProtocol, timeout_graceful_shutdown=5)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
@@ -66,7 +66,7 @@ def serving(app: FastAPI) -> Iterator[httpx.Client]:
 
 
 class FrontEnd:
-    """The application for the tests of a module: it is started again only for one that wants other settings."""
+    """The application for the tests of a module: it is started again only for a test that needs other settings."""
 
     def __init__(self) -> None:
         self._settings: ApiSettings | None = None
@@ -74,7 +74,7 @@ class FrontEnd:
         self._running = ExitStack()
 
     def url(self, settings: ApiSettings) -> str:
-        """The address of the application with these settings."""
+        """Returns the address of the application with these settings."""
         if settings != self._settings:
             self.close()
             self._url = str(self._running.enter_context(running(settings)).base_url)
@@ -94,7 +94,7 @@ class FakeWorker:
         self._queue = JobQueue(self.client, result_ttl=settings.result_ttl)
 
     def report(self, model: ModelReport, *, name: str = "fake", of: str = "tiny") -> None:
-        """Says that it lives and what it thinks of a model."""
+        """Reports that the worker lives, and its verdict on a model."""
         publish_report(self.client, WorkerReport(name=name, at=time.time(), slots=8, models={of: model}))
 
     def start(self, job_id: str, *, done: int = 0) -> None:
@@ -108,13 +108,13 @@ class FakeWorker:
         self._tell(job_id, Progress(image_steps=done))
 
     def succeed(self, job_id: str) -> None:
-        """Stores grey pictures and ends the job."""
+        """Stores grey images and ends the job."""
         self.start(job_id)
         self._store_pictures(job_id)
         self._end(job_id, RqStatus.FINISHED, Progress(denoise_seconds=0.5, encode_seconds=0.01))
 
     def announce(self, job_id: str) -> None:
-        """Stores grey pictures and announces the end of the job, which its record does not show yet."""
+        """Stores grey images and announces the end of the job, which its record does not show yet."""
         self.start(job_id)
         self._store_pictures(job_id)
         ending = Ending(state=JobState.SUCCEEDED, started_at=1, ended_at=3, attempts=1, progress=Progress())
@@ -135,7 +135,7 @@ class FakeWorker:
         )
 
     def fail(self, job_id: str, code: FailureCode) -> None:
-        """Ends the job without pictures."""
+        """Ends the job without images."""
         self.start(job_id)
         self._end(job_id, RqStatus.FAILED, Progress(failure=code))
 
@@ -145,7 +145,7 @@ class FakeWorker:
         self._end(job_id, RqStatus.CANCELED, Progress())
 
     def publish(self, channel: str, message: str) -> None:
-        """Says something to whoever listens."""
+        """Publishes a message to all listeners."""
         self.client.publish(channel, message)
 
     def _end(self, job_id: str, status: RqStatus, progress: Progress) -> None:

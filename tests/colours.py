@@ -1,4 +1,4 @@
-"""A quick extractor of features, where it does not matter what images look like."""
+"""A quick extractor of features, for tests in which the content of images does not matter."""
 
 from __future__ import annotations
 

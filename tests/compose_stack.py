@@ -27,12 +27,12 @@ STEPS_AT_THE_END = re.compile(r"drained after (\d+) image-steps")
 
 
 def torch_index() -> str:
-    """The index for CPUs, or another one that is set; PyPI where it is not reached."""
+    """Returns the index of CPU builds, or another one that is set; PyPI where it cannot be reached."""
     return os.environ.get("TORCH_INDEX", CPU_INDEX if answers(CPU_INDEX) else "")
 
 
 def engine_trouble() -> str | None:
-    """Why no containers can be run here; None if they can."""
+    """Returns why no containers can run here; None if they can."""
     for command in (["docker", "info"], ["docker", "compose", "version"]):
         try:
             done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -44,10 +44,10 @@ def engine_trouble() -> str | None:
 
 
 class ComposeStack:
-    """One project of its own, with two workers of one thread each.
+    """A compose project of its own, with two workers of one thread each.
 
     Args:
-        folder: gets a copy of Prometheus' configuration in which all is asked, and told, sooner.
+        folder: the folder for a copy of Prometheus' configuration with shorter intervals.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -69,7 +69,7 @@ class ComposeStack:
         self._prometheus = httpx.Client(base_url=f"http://127.0.0.1:{ports['PROMETHEUS_PORT']}/api/v1", timeout=20)
 
     def compose(self, *command: str, stdin: str | None = None, check: bool = True) -> str:
-        """Runs a command of `docker compose`; returns what it says."""
+        """Runs a command of `docker compose`; returns its output."""
         return self._run("docker", "compose", *command, stdin=stdin, check=check)
 
     def docker(self, *command: str) -> str:
@@ -83,7 +83,7 @@ class ComposeStack:
         return done.stdout.strip()
 
     def up(self) -> None:
-        """Starts what does not run, and waits until all are healthy."""
+        """Starts all containers that do not run, and waits until all are healthy."""
         try:
             self.compose("up", "--detach", "--wait", "--wait-timeout", "120")
         except AssertionError:
@@ -91,24 +91,24 @@ class ComposeStack:
             raise
 
     def workers(self) -> list[str]:
-        """Container ids."""
+        """Returns the container ids of the workers."""
         return self.compose("ps", "--all", "--quiet", "worker").split()
 
     def container(self, service: str) -> str:
-        """Id of a service's only container."""
+        """Returns the id of a service's only container."""
         return self.compose("ps", "--quiet", service)
 
     def metrics(self, container: str) -> str:
-        """What a process tells Prometheus."""
+        """Returns the metrics that a process gives Prometheus."""
         code = f"import urllib.request as r; print(r.urlopen('http://127.0.0.1:{METRICS}/metrics').read().decode())"
         return self.docker("exec", container, "python", "-c", code)
 
     def log_of_workers(self) -> str:
-        """What all workers have said so far, also those that were stopped and started again."""
+        """Returns the logs of all workers so far, stopped and restarted ones included."""
         return self.compose("logs", "--no-log-prefix", "worker")
 
     def replace(self, worker: str) -> str:
-        """Replaces a worker by one of the image that is there now, as docs/operations.md does; returns its log."""
+        """Replaces a worker by one of the current image, as docs/operations.md does; returns its log."""
         self.docker("stop", "--time", "60", worker)
         log = subprocess.run(
             ["docker", "logs", worker], check=True, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
@@ -132,14 +132,14 @@ class ComposeStack:
         assert set(self.states(ids)) == {"succeeded"}
 
     def query(self, expression: str) -> list[Any]:
-        """The vector that an expression gives now."""
+        """Returns the current vector of an expression."""
         answer = self._prometheus.get("/query", params={"query": expression}).json()
         assert answer["status"] == "success", f"{expression}: {answer}"
         result: list[Any] = answer["data"]["result"]
         return result
 
     def targets(self) -> list[tuple[str, str]]:
-        """Job and health of everything that Prometheus asks."""
+        """Returns job and health of every target of Prometheus."""
         active = self._prometheus.get("/targets").json()["data"]["activeTargets"]
         return sorted((target["labels"]["job"], target["health"]) for target in active)
 
@@ -154,7 +154,7 @@ class ComposeStack:
 
 
 def hurried(folder: Path) -> Path:
-    """Prometheus' configuration as it ships, but for its pace: it asks each second, and alerts after five."""
+    """Returns Prometheus' configuration as it ships, but it asks every second and alerts after five."""
     shutil.copytree(ROOT / "docker" / "prometheus", folder)
     folder.chmod(0o755)  # a user of its own reads it
     for file in folder.rglob("*.yml"):
@@ -165,7 +165,7 @@ def hurried(folder: Path) -> Path:
 
 @contextmanager
 def running(folder: Path) -> Iterator[ComposeStack]:
-    """Builds the images and runs the stack; nothing of it is left behind."""
+    """Builds the images and runs the stack; leaves nothing of it behind."""
     with closing(ComposeStack(folder)) as stack:
         stack.compose("config", "--quiet")
         stack.compose("build", "--quiet")

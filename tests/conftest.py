@@ -1,4 +1,4 @@
-"""Fixtures for all tests. Torch is imported by those that need it, so that the others stay quick."""
+"""Fixtures for all tests. Only the fixtures that need torch import it, so that other tests stay quick."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Schedulin
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
-    """Modules and tests stay, so that looking for garbage among them again and again would be in vain."""
+    """Freezes modules and tests, which stay, so that the garbage collector does not search them again and again."""
     gc.disable()
     try:
         return (yield)
@@ -71,7 +71,7 @@ def wait_until() -> WaitUntil:
 
 @pytest.fixture(scope="session")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """A running server of our own, append-only as in production. Without one: skipped here, failed in CI."""
+    """Yields a running server of our own, append-only as in production. Without one: skipped here, failed in CI."""
     with ChildProcesses() as children:
         try:
             server = RedisServer(children, tmp_path_factory.mktemp("redis"))
@@ -86,7 +86,7 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServ
 
 @pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
-    """Small tensors gain nothing from threads, which wait for each other for seconds when the cores are busy."""
+    """Computes on one thread: small tensors gain nothing from threads, which wait for each other on busy cores."""
     import torch
 
     before = torch.get_num_threads()
@@ -97,7 +97,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture
 def redis_url(redis_server: RedisServer) -> str:
-    """The URL of an empty Redis."""
+    """Returns the URL of an empty Redis."""
     with redis.Redis.from_url(redis_server.url) as client:
         client.flushall()
     return redis_server.url
@@ -105,7 +105,7 @@ def redis_url(redis_server: RedisServer) -> str:
 
 @pytest.fixture(scope="session")
 def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A models folder with one checkpoint `tiny`: 16x16 RGB, T = 1000, random weights that are the same each time.
+    """Returns a models folder with one checkpoint `tiny`: 16x16 RGB, T = 1000, the same random weights each time.
 
     It has a plan of its own, `few`.
     """
@@ -134,7 +134,7 @@ def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def cascade_models_dir(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A models folder with `tiny` and `tiny-up`, which makes 32x32 of its 16x16."""
+    """Returns a models folder with `tiny` and `tiny-up`, which enlarges its images to 32x32."""
     from model import save_checkpoint
     from model.folders.config import ConditionConfig
     from tests.small_models import CONDITIONAL, upscaler_of
@@ -149,5 +149,5 @@ def cascade_models_dir(models_dir: Path, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture
 def environment(models_dir: Path) -> dict[str, str]:
-    """Of a `difuso` command that serves `tiny` and starts its own Redis."""
+    """Returns the environment of a `difuso` command that serves `tiny` and starts its own Redis."""
     return {**ENVIRONMENT, "DIFUSO_MODELS_DIR": str(models_dir)}

@@ -1,7 +1,7 @@
 """Checkpoints of other repositories without their files: weights that are drawn again from the names of the tensors.
 
 A fixture in `tests/fixtures` holds the names and shapes of a reference class's state dict, the arguments that it was
-built with, and what it made of the same weights and inputs; its `about` says which class of which commit that was.
+built with, and its outputs for the same weights and inputs. Its `about` names the class and the commit.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class Reference:
 
     Attributes:
         weights: the state dict.
-        about: where the outputs come from, and `facts`, the sidecar of such a checkpoint.
-        outputs: of the reference class, by name.
+        about: the source of the outputs, and `facts`, the sidecar of such a checkpoint.
+        outputs: the outputs of the reference class, by name.
     """
 
     weights: dict[str, Tensor]
@@ -38,7 +38,7 @@ class Reference:
 
 @cache
 def reference(name: str) -> Reference:
-    """Reads a fixture and draws its weights; who changes them makes a copy first."""
+    """Reads a fixture and draws its weights; a test that changes them makes a copy first."""
     with np.load(FIXTURES / f"{name}.npz", allow_pickle=False) as file:
         shapes: dict[str, list[int]] = json.loads(file["shapes"].item())
         outputs = {key: torch.from_numpy(file[key]) for key in file.files if key not in ("about", "shapes")}
@@ -47,7 +47,7 @@ def reference(name: str) -> Reference:
 
 
 def weight(name: str, *shape: int) -> Tensor:
-    """Scaled so that activations stay of the order of 1: no weight is zero, as the last ones of fresh networks are."""
+    """Returns a weight that keeps activations near 1; none is zero, unlike the last weights of fresh networks."""
     drawn = noise(name, *shape)
     if len(shape) > 1:
         return drawn / math.sqrt(math.prod(shape[1:]))
@@ -55,5 +55,5 @@ def weight(name: str, *shape: int) -> Tensor:
 
 
 def noise(name: str, *shape: int) -> Tensor:
-    """Standard normal, always the same for a name."""
+    """Returns standard normal noise, the same each time for a name."""
     return torch.randn(shape, generator=torch.Generator().manual_seed(zlib.crc32(name.encode())))

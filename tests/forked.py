@@ -1,6 +1,6 @@
 """Turns a process that `tests.forking` forked into a command of difuso, as if it had been started anew.
 
-It is run by its path, because a package of somebody else may be called `tests`.
+It is run by its path, because another package may be called `tests`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from difuso.supervisor import child_processes
 
 
 def become(arguments: Sequence[str], environment: Mapping[str, str]) -> None:
-    """Takes over what a new process is given, and tells torch what it would read of that at its start."""
+    """Takes over the place of a new process, and tells torch the settings that it would read at its start."""
     sys.argv = ["difuso", *arguments]
     os.environ.clear()
     os.environ.update(environment)

@@ -1,7 +1,7 @@
-"""Commands of difuso as processes of their own, forked from one that has loaded torch and all else that they import.
+"""Commands of difuso as processes of their own, forked from one that has already imported torch and everything else.
 
-Their imports take seconds of a processor, and many tests start several of them. What a command's start itself does,
-tests of the supervisor and of the command line try with programs that are executed.
+These imports take seconds of a processor, and many tests start several commands. Tests of the supervisor and of the
+command line, which concern the start itself, execute the programs instead.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ LOADED = ["app.main", "difuso.cli", "difuso.supervisor.standalone", "worker.main
 
 @cache
 def fork_server() -> ForkServerContext:
-    """The process that has loaded what commands import, with the settings that OpenMP reads when it is loaded."""
+    """Returns the process that has imported everything, with the settings that OpenMP reads when it is loaded."""
     for name, value in OPENMP.items():
         os.environ.setdefault(name, value)
     context = get_context("forkserver")
@@ -36,9 +36,9 @@ class Command:
     """A running command, with the methods of `subprocess.Popen`.
 
     Args:
-        arguments: of `difuso`.
+        arguments: the arguments of `difuso`.
         environment: its whole environment.
-        folder: where it runs.
+        folder: its working directory.
         log, output: the files that become its standard error and its standard output.
         first: Python that it executes before, for tests that break something in it.
     """

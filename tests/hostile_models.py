@@ -1,4 +1,4 @@
-"""Model folders that somebody made to do harm, and what is said of each."""
+"""Model folders that were made to do harm, and the reasons for which they are refused."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LONG = 1 << 40  # bytes of a file that takes no place on the disk
 
 
 class Attack(NamedTuple):
-    """A damage to a folder, and what the reason of its refusal holds; the front end's may be an empty text."""
+    """A damage to a folder, and the text in the reason of its refusal; for the front end it may be empty."""
 
     damage: Callable[[Path], object]
     reason: str
@@ -31,7 +31,7 @@ class Attack(NamedTuple):
 
 
 def _config(**changes: Any) -> Callable[[Path], None]:
-    """Other values in config.json; a mapping changes the fields of that section only."""
+    """Returns a damage that changes values in config.json; a mapping changes only the fields of that section."""
 
     def damage(folder: Path) -> None:
         content = json.loads((folder / CONFIG).read_text())
@@ -122,9 +122,9 @@ ATTACKS: dict[str, Attack] = {
 
 
 def plant(tiny: Path, models: Path, name: str) -> None:
-    """Puts a copy of a sound folder into the models folder, under the name of the attack that it is damaged by.
+    """Puts a copy of a sound folder into the models folder, under the name of the attack that damages it.
 
-    Its sums agree with what was done to it, but for files that take an hour to read.
+    Its sums fit the damage, except for files that take an hour to read.
     """
     folder = models / name
     shutil.copytree(tiny, folder)
@@ -136,9 +136,9 @@ def plant(tiny: Path, models: Path, name: str) -> None:
 
 
 def refuse_all(models: Path, folder: Path) -> None:
-    """As a worker that meets each of these folders while it runs, and then all at its start.
+    """Meets each of these folders as a worker does while it runs, and then all of them as at its start.
 
-    Prints, by attack, why the folder is refused, and the seconds and bytes that took.
+    Prints, by attack, the reason of the refusal, and the seconds and bytes that it took.
     """
     shutil.copytree(models / "tiny", folder / "tiny")
     settings = WorkerSettings(models_dir=folder, slots=1, device="cpu")
@@ -157,13 +157,13 @@ def refuse_all(models: Path, folder: Path) -> None:
 
 
 def with_all(settings: WorkerSettings, state: Models) -> Models:
-    """The models after a look at the folder."""
+    """Returns the models after a look at the folder."""
     *_, state = newer_models(settings, state)
     return state
 
 
 def _peak() -> int:
-    """Bytes of memory that this process has had at most."""
+    """Returns the largest memory in bytes that this process has had."""
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 

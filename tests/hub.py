@@ -1,4 +1,4 @@
-"""A hub of models as huggingface_hub meets it: what it asks of huggingface.co, from folders on this disk."""
+"""A hub of models with the interface that huggingface_hub expects of huggingface.co, from folders on this disk."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ FILE = re.compile(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)")
 
 @dataclass
 class Hub:
-    """Repositories and what was asked for.
+    """Repositories, and the requests for them.
 
     Attributes:
         url: the endpoint.
         repositories: a folder for each name.
-        gated: names of those whose files are for others.
+        gated: the names of repositories whose files are refused.
         revisions: the revisions of every repository; all are one commit.
-        downloads: repository and file of each download.
+        downloads: the repository and file of each download.
         tokens: the tokens that came with requests.
     """
 

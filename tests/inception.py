@@ -1,4 +1,4 @@
-"""Weights of Inception drawn at random: the network is the real one, only its opinions are not."""
+"""Random weights of Inception: the network is the real one, but it has learned nothing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 
 def untrained_weights() -> dict[str, Any]:
-    """A state dict of torch-fidelity's InceptionV3; without that package the test is skipped."""
+    """Returns a state dict of torch-fidelity's InceptionV3; without that package the test is skipped."""
     module = pytest.importorskip(
         "torch_fidelity.feature_extractor_inceptionv3", reason="torch-fidelity comes with the extra evaluate"
     )

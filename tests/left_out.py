@@ -1,4 +1,4 @@
-"""What a run of the tests left out for want of something: said at its end, because a skip is easily overlooked."""
+"""The tests that a run skipped, listed at its end, because a skip is easily overlooked."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ IMPORT = "could not import"  # how pytest.importorskip begins where a test says 
 
 
 def tell_left_out(reporter: pytest.TerminalReporter) -> None:
-    """Writes how many tests were skipped for each reason; the reason says how to have them."""
+    """Writes how many tests were skipped for each reason; the reason says how to enable them."""
     counts = Counter(_reason(report) for report in reporter.getreports("skipped"))
     if not counts:
         return

@@ -24,7 +24,7 @@ LINEAR = NoiseSchedule.linear(1000)
 
 
 def abar_at(schedule: NoiseSchedule, timesteps: Sequence[float] | FloatTable) -> FloatTable:
-    """alphas_cumprod at timesteps, which may be fractional."""
+    """Returns alphas_cumprod at timesteps; between them log sigma is linear."""
     t = np.asarray(timesteps)
     if np.issubdtype(t.dtype, np.integer):
         return np.array(schedule.alphas_cumprod[t])
@@ -32,7 +32,7 @@ def abar_at(schedule: NoiseSchedule, timesteps: Sequence[float] | FloatTable) ->
 
 
 class GaussianDenoiser:
-    """The oracle as a network. Remembers the timesteps it was asked at."""
+    """The oracle as a network. It remembers the timesteps of its calls."""
 
     def __init__(self, schedule: NoiseSchedule = LINEAR, s: float = 0.5, prediction: Prediction = "eps") -> None:
         self.schedule, self.s, self.prediction = schedule, s, prediction
@@ -54,14 +54,14 @@ class GaussianDenoiser:
 
 
 class Outcome(NamedTuple):
-    """Of a run that began at x_T = 1, or with variance 1."""
+    """The outcome of a run that began at x_T = 1, or with variance 1."""
 
     multiplier: float
     std: float
 
 
 def follow(plan: Plan, s: float, schedule: NoiseSchedule = LINEAR, prediction: Prediction = "eps") -> Outcome:
-    """Where a plan ends, in float64: a recursion of mean and covariance of (x, x0_previous, x0_before)."""
+    """Follows a plan to its end, in float64, by mean and covariance of (x, x0_previous, x0_before)."""
     one = torch.ones((1, 1, 1, 1), dtype=torch.float64)
     denoiser = GaussianDenoiser(schedule, s, prediction)
     mean, covariance = np.array([1.0, 0.0, 0.0]), np.diag([1.0, 0.0, 0.0])
@@ -76,7 +76,7 @@ def follow(plan: Plan, s: float, schedule: NoiseSchedule = LINEAR, prediction: P
 
 
 def slopes(plan: Plan, schedule: NoiseSchedule = LINEAR) -> tuple[FloatTable, FloatTable]:
-    """Of the rows of a plan of `dpmpp` that extrapolate: k, the weight of the slope, and the step before in lambda."""
+    """Returns k, the weight of the slope, and the step before in lambda, of `dpmpp`'s rows that extrapolate."""
     abar = abar_at(schedule, plan.timesteps)
     h = np.diff(np.log(abar / (1 - abar)) / 2)
     b, c = (plan.table[1:-1, column] for column in (Column.B, Column.C))
@@ -84,7 +84,7 @@ def slopes(plan: Plan, schedule: NoiseSchedule = LINEAR) -> tuple[FloatTable, Fl
 
 
 def with_slope_weight(plan: Plan, k: float, schedule: NoiseSchedule = LINEAR) -> Plan:
-    """A plan of `dpmpp` whose slopes have another weight; with 1/2 it is the solver of others."""
+    """Returns a plan of `dpmpp` whose slopes have another weight; 1/2 gives the solver of other projects."""
     table = plan.table.copy()
     own, _ = slopes(plan, schedule)
     c = table[1:-1, Column.C] * k / own
@@ -94,6 +94,6 @@ def with_slope_weight(plan: Plan, k: float, schedule: NoiseSchedule = LINEAR) ->
 
 
 def flow(s: float, schedule: NoiseSchedule = LINEAR) -> float:
-    """What the probability flow makes of x_T = 1, without any solver: y / sqrt(s^2 + sigma^2) stays the same."""
+    """Returns what the probability flow makes of x_T = 1, without a solver: y / sqrt(s^2 + sigma^2) stays the same."""
     abar = schedule.alphas_cumprod[-1]
     return s / math.sqrt(abar * s * s + 1 - abar)

@@ -23,14 +23,14 @@ def header(width: int, height: int, *, bits: int = 8, colour: int = RGB) -> byte
 
 
 def png(rows: list[list[Any]], *, bits: int = 8, colour: int = RGB, extra: bytes = b"", after: bytes = b"") -> bytes:
-    """A PNG of these samples; `extra` goes before the pixels, `after` behind them."""
+    """Returns a PNG of these samples; `extra` goes before the pixels, `after` behind them."""
     lines = b"".join(b"\0" + _packed(row, bits) for row in rows)
     start = header(len(rows[0]), len(rows), bits=bits, colour=colour)
     return start + extra + chunk(b"IDAT", zlib.compress(lines)) + after + chunk(b"IEND", b"")
 
 
 def black_png(width: int, height: int, *, bits: int = 8, colour: int = RGB, extra: bytes = b"") -> bytes:
-    """Any size in little memory."""
+    """Returns a black PNG of any size, made in little memory."""
     compressor = zlib.compressobj(9)
     row = bytes(1 + (width * CHANNELS[colour] * bits + 7) // 8)
     pixels = b"".join(compressor.compress(row) for _ in range(height)) + compressor.flush()
@@ -49,18 +49,18 @@ def segment(kind: int, content: bytes) -> bytes:
 
 
 def with_segments(jpeg: bytes, segments: bytes) -> bytes:
-    """The JPEG with something more behind its first two bytes."""
+    """Returns the JPEG with more segments behind its first two bytes."""
     return jpeg[:2] + segments + jpeg[2:]
 
 
 def with_scans(jpeg: bytes, count: int) -> bytes:
-    """A progressive JPEG with its last scan repeated until there are `count`."""
+    """Returns a progressive JPEG with its last scan repeated until there are `count`."""
     last = jpeg[jpeg.rfind(b"\xff\xda") : -2]
     return jpeg[:-2] + last * (count - jpeg.count(b"\xff\xda")) + jpeg[-2:]
 
 
 def exif(orientation: int, *, order: str = "<") -> bytes:
-    """A TIFF structure that says how to turn the picture, and something else before."""
+    """Returns a TIFF structure with the orientation of the image, and another entry before it."""
     entries = struct.pack(order + "HHII", 0x0100, 4, 1, 99)
     entries += struct.pack(order + "HHIHH", 0x0112, 3, 1, orientation, 0)
     mark = b"II*\0" if order == "<" else b"MM\0*"
@@ -68,7 +68,7 @@ def exif(orientation: int, *, order: str = "<") -> bytes:
 
 
 def multipart(*parts: tuple[str, bytes], boundary: str = "b", filename: str | None = "x.png") -> bytes:
-    """A multipart/form-data body of files."""
+    """Returns a multipart/form-data body of files."""
     body = b""
     for name, content in parts:
         file = "" if filename is None else f'; filename="{filename}"'

@@ -1,4 +1,4 @@
-"""A process that saves for ever, for tests that kill it: what a run does at the end of each of its stretches."""
+"""A process that saves for ever, as a run does at the end of each of its stretches, for tests that kill it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CONFIG = ModelConfig(
 
 
 def save_for_ever(out: Path, first: int) -> None:
-    """Saves steps from `first` on; every weight of a step is its number modulo 1000."""
+    """Saves steps from `first` on; every weight of a step is the step's number modulo 1000."""
     torch.set_num_threads(1)
     network = build_network(CONFIG.network).requires_grad_(False)
     for step in range(first, first + 10**6):

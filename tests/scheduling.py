@@ -1,4 +1,4 @@
-"""How the tests are shared out among the processes of `make test`."""
+"""How the tests are divided among the processes of `make test`."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ GROUPS = {
 class Scheduling(LoadFileScheduling):  # type: ignore[misc]  # xdist has no types
     """The tests of a file run in one process, and so do those of a group.
 
-    `testpaths` begins with those that wait for processes and ends with those that compute. Every second process takes
-    them from the end, so that one kind uses the time of the other.
+    `testpaths` begins with the tests that wait for processes and ends with those that compute. Every second process
+    takes tests from the end, so that one kind uses the waiting time of the other.
     """
 
     def __init__(self, config: pytest.Config, log: object) -> None:

@@ -1,4 +1,4 @@
-"""`difuso serve` as a process of its own, for tests that meet it as its users do."""
+"""`difuso serve` as a process of its own, for tests that use it as its users do."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SERVE = [sys.executable, "-P", "-m", "difuso", "serve"]
 
 
 class Difuso:
-    """A running `difuso serve` and what it says."""
+    """A running `difuso serve` and its output."""
 
     def __init__(self, process: subprocess.Popen[bytes] | Command, log: Path, port: int) -> None:
         self.process = process
@@ -43,7 +43,7 @@ class Difuso:
         return f"difuso is ready: {self.url}" in self.output
 
     def pid(self, name: str) -> int:
-        """Of the child that was started last under this name."""
+        """Returns the pid of the child that was started last under this name."""
         return int(re.findall(rf"started {name} \(process (\d+)\)", self.output)[-1])
 
     def picture(self) -> httpx.Response:
@@ -53,13 +53,13 @@ class Difuso:
 def executed(
     port: int, folder: Path, environment: dict[str, str], log: Path, *, python: str = sys.executable
 ) -> subprocess.Popen[bytes]:
-    """Starts it as its user does."""
+    """Starts the command as its user does."""
     with log.open("wb") as file:
         return subprocess.Popen([python, *SERVE[1:], "--port", str(port)], cwd=folder, env=environment, stderr=file)
 
 
 def forked(port: int, folder: Path, environment: dict[str, str], log: Path) -> Command:
-    """Starts it and its children without their imports."""
+    """Starts the command and its children without their imports."""
     return Command(["serve", "--port", str(port)], environment=environment, folder=folder, log=log)
 
 

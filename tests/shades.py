@@ -1,4 +1,4 @@
-"""Dark and bright images, which a noisy classifier tells apart after seconds of training, and a model to guide."""
+"""Dark and bright images, which a noisy classifier learns to tell apart in seconds, and a model to guide."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ UNET: dict[str, Any] = {"channels": 8, "channel_mult": (1,), "groups": 4, "head_
 
 
 def shades(count: int, seed: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Dark images, of class 0, and bright ones, of class 1, in turn; each with its own grain."""
+    """Returns dark images, of class 0, and bright ones, of class 1, in turn; each with its own grain."""
     labels = np.arange(count) % 2
     grain = np.random.default_rng(seed).integers(-20, 21, (count, 8, 8, 3))
     return np.clip(np.where(labels == 1, 220, 35)[:, None, None, None] + grain, 0, 255).astype(np.uint8), labels
 
 
 def guided_model(folder: Path, *, classes: tuple[str, ...] | None = ("dark", "bright")) -> Path:
-    """A model whose untrained network predicts v = 0, as the ideal one of images of pure noise does."""
+    """Returns a model whose untrained network predicts v = 0, as the ideal network of pure noise does."""
     network = UNetConfig(num_classes=None if classes is None else len(classes), **UNET)
     config = ModelConfig(
         network,
@@ -69,7 +69,7 @@ def guided_model(folder: Path, *, classes: tuple[str, ...] | None = ("dark", "br
 
 
 def write_recipe(folder: Path, *, guides: Path) -> Path:
-    """Writes images, others that are held out, and the recipe of a classifier of them; returns the recipe's path."""
+    """Writes images, held-out images and the recipe of a classifier of them; returns the recipe's path."""
     for name, seed in (("images", 0), ("others", 1)):
         np.savez(folder / f"{name}.npz", *shades(64, seed))
     path = folder / "guide.toml"

@@ -1,4 +1,4 @@
-"""The fixtures of EDM, EDM2 and score_sde: small networks of each kind, and the runs that they make."""
+"""The fixtures of EDM, EDM2 and score_sde: small networks of each kind, and their runs."""
 
 from __future__ import annotations
 

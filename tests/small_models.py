@@ -1,4 +1,4 @@
-"""Networks of 8x8 images with random weights, for tests that need a whole model and no picture worth looking at."""
+"""Networks of 8x8 images with random weights, for tests that need a whole model but no good images."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CLASSIFIER = ClassifierConfig(image_size=8, num_classes=len(CLASSES), num_res_bl
 
 
 def checkpoint_of(network: UNetConfig, *, image_size: ImageSize = 8, **fields: Any) -> Checkpoint:
-    """A model of this network; `fields` are more of its config."""
+    """Returns a model of this network; `fields` are further fields of its config."""
     config = ModelConfig(network, image_size=image_size, prediction="v", **fields)
     classifier = None if config.classifier is None else awake(Classifier(config.classifier))
     weaker = None if config.weaker is None else awake(build_network(config.weaker))
@@ -36,13 +36,13 @@ def checkpoint_of(network: UNetConfig, *, image_size: ImageSize = 8, **fields: A
 
 
 def checkpoint_of_shape(shape: Shape) -> Checkpoint:
-    """A model whose images have this shape."""
+    """Returns a model whose images have this shape."""
     network = UNetConfig(in_channels=shape.channels, out_channels=shape.channels, **NETWORK)
     return checkpoint_of(network, image_size=shape.image_size, channels=shape.channels)
 
 
 def awake(network: nn.Module) -> Any:
-    """Random weights where a fresh network has zeros, which would make all images and labels alike."""
+    """Sets random weights where a fresh network has zeros, which would make all images and labels alike."""
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in network.parameters():
@@ -64,7 +64,7 @@ CONDITION = ConditionConfig(size=8, max_augmentation=0.5, augmentation=0.1)
 
 
 def upscaler_of(network: UNetConfig = CONDITIONAL, **fields: Any) -> Checkpoint:
-    """A model that enlarges the images of `checkpoint_of`; `fields` are more of its config."""
+    """Returns a model that enlarges the images of `checkpoint_of`; `fields` are further fields of its config."""
     own: dict[str, Any] = {"condition": CONDITION, "defaults": SamplerDefaults("ddim", 3, "trailing"), "image_size": 16}
     config = ModelConfig(network, prediction="v", **(own | fields))
     return Checkpoint("up", config, awake(build_network(network)), config.schedule.build(), "cd" * 32)

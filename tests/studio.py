@@ -1,4 +1,4 @@
-"""The page at / as a person meets it: what can be clicked, dragged and typed there, and what is seen."""
+"""The page at / as its user meets it: what can be clicked, dragged and typed, and what is seen."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Studio:
         driver.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": self.is_phone})
 
     def open(self, path: str = "") -> None:
-        """Loads the page as somebody who was never here."""
+        """Loads the page as on a first visit."""
         self.driver.get(f"{self.url}/static/icon.svg")
         self.driver.execute_script(
             "localStorage.clear(); sessionStorage.clear(); indexedDB.deleteDatabase('difuso');"
@@ -49,7 +49,7 @@ class Studio:
         self._go(path)
 
     def load(self, path: str = "") -> None:
-        """Loads the page anew, also where only what follows the # is another."""
+        """Loads the page anew, even where only the part after # differs."""
         self.driver.get("about:blank")
         self._go(path)
 
@@ -75,7 +75,7 @@ class Studio:
         element.click()
 
     def button(self, text: str, inside: str = "body") -> WebElement:
-        """A displayed button by its words."""
+        """Returns a displayed button by its words."""
         script = """
         return [...document.querySelectorAll(arguments[0])].find(
           each => each.checkVisibility() && each.innerText.trim() === arguments[1])
@@ -91,7 +91,7 @@ class Studio:
         return button
 
     def press(self, text: str, inside: str = "body") -> None:
-        """Clicks a button by its words; one that is drawn anew at this moment is found again."""
+        """Clicks a button by its words; a button that is redrawn at this moment is found again."""
 
         def pressed() -> bool:
             try:
@@ -103,7 +103,7 @@ class Studio:
         wait_until(pressed, 10, f"{text!r} is pressed")
 
     def text(self, selector: str) -> str:
-        """The words of the first such element, as they are seen; nothing if there is none."""
+        """Returns the words of the first such element, as they are seen; nothing if there is none."""
         script = "return document.querySelector(arguments[0])?.innerText ?? ''"
         return str(self.driver.execute_script(script, selector))
 
@@ -111,7 +111,7 @@ class Studio:
         ActionChains(self.driver).send_keys(*keys).perform()
 
     def fill(self, name: str, value: str) -> None:
-        """Types into the field of this name that can be used, or chooses an option; unfolds the form if need be."""
+        """Types into the enabled field of this name, or chooses an option; unfolds the form where it must."""
         field = next(each for each in self.form.find_elements(By.NAME, name) if each.is_enabled())
         if not field.is_displayed():
             self.unfold()
@@ -132,7 +132,7 @@ class Studio:
         self.pick(self.one("#kind"), kind)
 
     def pick(self, select: WebElement, value: str) -> None:
-        """Chooses the option of this value."""
+        """Chooses the option with this value."""
         options = select.find_elements(By.TAG_NAME, "option")
         next(each for each in options if each.get_property("value") == value).click()
 
@@ -147,7 +147,7 @@ class Studio:
         return str(jobs[0]["id"]) if jobs else ""
 
     def after(self, action: Callable[[], object]) -> str:
-        """Does what makes a job; returns its id."""
+        """Does what makes a job; returns the job's id."""
         before = self.newest()
         action()
         wait_until(lambda: self.newest() != before, 15, f"a job is made; the page says {self.alarm!r}")
@@ -165,18 +165,18 @@ class Studio:
         return self.job(job_id)
 
     def sees(self, job_id: str) -> int:
-        """The number of finished pictures of a card that the browser could decode."""
+        """Returns the number of a card's finished images that the browser could decode."""
         found = f"#job-{job_id} a.picture img"
         script = "return [...document.querySelectorAll(arguments[0])].filter(each => each.naturalWidth).length"
         return int(self.driver.execute_script(script, found))
 
     def shown(self, job_id: str, count: int) -> str:
-        """The words of the card, once all its pictures are there."""
+        """Returns the words of the card, once all its images are there."""
         wait_until(lambda: self.sees(job_id) == count, 30, f"{count} pictures are shown")
         return self.text(f"#job-{job_id}")
 
     def made(self, count: int = 1, **fields: str) -> str:
-        """Generates pictures by the form, and waits until they are shown."""
+        """Generates images by the form, and waits until they are shown."""
         for name, value in {"n": str(count), "steps": "3", **fields}.items():
             self.fill(name, value)
         job_id = self.make()
@@ -184,7 +184,7 @@ class Studio:
         return job_id
 
     def view(self, job_id: str, index: int = 0) -> WebElement:
-        """Opens a picture."""
+        """Opens an image."""
         self.click(f"#job-{job_id} a.picture[data-index='{index}']")
         return self.see("dialog.viewer")
 
@@ -196,7 +196,7 @@ class Studio:
         return Image.open(io.BytesIO(httpx.get(f"{self.url}{path}").content)).convert(mode)
 
     def drop(self, target: WebElement, file: Path) -> None:
-        """Drops a file from the desktop, as the browser's own input tells."""
+        """Drops a file from the desktop, through the browser's own input."""
         self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", target)
         seen = "const box = arguments[0].getBoundingClientRect(); const middle = (from, to, most) =>"
         seen += "(Math.max(0, from) + Math.min(most, to)) / 2; return {x: middle(box.left, box.right, innerWidth),"
@@ -220,7 +220,7 @@ class Studio:
             drag(kind)
 
     def downloads(self, folder: Path) -> None:
-        """Saves what is downloaded from now on in a folder."""
+        """Saves downloads from now on in a folder."""
         where = {"behavior": "allow", "downloadPath": str(folder)}
         self.driver.execute_cdp_cmd("Browser.setDownloadBehavior", where)
 
@@ -229,12 +229,12 @@ class Studio:
         return next(folder.glob(pattern))
 
     def errors(self) -> list[str]:
-        """What the browser complained of since the last time."""
+        """Returns the complaints of the browser since the last call."""
         log = self.driver.get_log("browser")  # type: ignore[no-untyped-call]
         return [entry["message"] for entry in log if entry["level"] == "SEVERE"]
 
     def axe(self, program: str) -> list[str]:
-        """The violations of WCAG 2.2 A and AA that axe-core finds."""
+        """Returns the violations of WCAG 2.2 A and AA that axe-core finds."""
         self.driver.execute_script(program)
         done = self.driver.execute_async_script(
             "const done = arguments[0];"

@@ -1,4 +1,4 @@
-"""Whole runs of one random network, ours and those of diffusers' schedulers, with the same generators."""
+"""Whole runs of one random network, by difuso and by diffusers' schedulers, with the same generators."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PREDICTION_TYPES = {"eps": "epsilon", "x0": "sample", "v": "v_prediction"}
 
 
 class RandomNetwork(nn.Module):
-    """Two fixed convolutions that hear of t. Of the size of noise, so that clipping has work and not only work.
+    """Two fixed convolutions that depend on t. Their output has the size of noise, so clipping changes some pixels.
 
     Args:
         out_channels: 3, or 6 with a second half for the variance.
@@ -41,12 +41,12 @@ WITH_VARIANCE = RandomNetwork(6)
 
 
 def ours(plan: Plan, network: Denoiser = NETWORK) -> list[Tensor]:
-    """x after each step."""
+    """Returns x after each step."""
     return [x for _, x, _ in sample_steps(plan, network, shape=SHAPE, seeds=SEEDS)]
 
 
 def theirs(scheduler: Any, steps: int, network: Denoiser = NETWORK, **arguments: Any) -> list[Tensor]:
-    """x after each step, as diffusers' pipelines loop: one generator per image, for x_T and for every step."""
+    """Returns x after each step of diffusers' pipelines, with one generator per image for x_T and for every step."""
     generators = [image_generator(seed) for seed in SEEDS]
     x = draw_noise(generators, SHAPE)
     scheduler.set_timesteps(steps)
@@ -61,9 +61,9 @@ def theirs(scheduler: Any, steps: int, network: Denoiser = NETWORK, **arguments:
 
 
 def theirs_in_sigma(scheduler: Any, levels: int, network: Denoiser = NETWORK) -> list[Tensor]:
-    """As `theirs`, of a scheduler whose state is y = x / sqrt(abar) with noise sigma; returned as x.
+    """Does the same as `theirs` for a scheduler whose state is y = x / sqrt(abar) with noise sigma; returns x.
 
-    Begins at our x_T: diffusers' own beginning, sigma times noise, leaves out the 1 of sqrt(sigma^2 + 1).
+    It begins at our x_T: diffusers' own beginning, sigma times noise, leaves out the 1 of sqrt(sigma^2 + 1).
     """
     scheduler.set_timesteps(levels)
     sigmas = scheduler.sigmas
@@ -78,7 +78,7 @@ def theirs_in_sigma(scheduler: Any, levels: int, network: Denoiser = NETWORK) ->
 
 
 def assert_same_trajectory(mine: list[Tensor], reference: list[Tensor]) -> None:
-    """To the rounding of abar, which diffusers multiplies out of as many float32 factors as there are timesteps."""
+    """Asserts equality to the rounding of abar, a product of as many float32 factors as there are timesteps."""
     assert len(mine) == len(reference)
     for x, y in zip(mine, reference, strict=True):
         assert_rounded_alike(x, y, steps=TIMESTEPS)

@@ -1,4 +1,4 @@
-"""One network, diffusers' UNet2DModel and ours, with random weights. diffusers is imported only when it is needed."""
+"""One network, as diffusers' UNet2DModel and as ours, with random weights. diffusers is imported on demand."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NATIVE = UNetConfig(
 
 
 def their_network(content: Mapping[str, Any]) -> Any:
-    """A UNet2DModel whose weights are random, also those that start at zero."""
+    """Returns a UNet2DModel whose weights are all random, including those that start at zero."""
     import diffusers
 
     with torch.device("meta"):
@@ -47,7 +47,7 @@ def our_network(config: UNetConfig, state: Mapping[str, Tensor]) -> UNet:
 
 
 def awake(config: UNetConfig) -> UNet:
-    """Ours, with random weights."""
+    """Returns our network with random weights."""
     with torch.device("meta"):
         shapes = {name: tensor.shape for name, tensor in UNet(config).state_dict().items()}
     return our_network(config, {name: weight(name, *shape) for name, shape in shapes.items()})

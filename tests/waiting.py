@@ -18,7 +18,7 @@ class WaitUntil(Protocol):
 def wait_until(predicate: Callable[[], object], timeout: float, description: str) -> None:
     """Waits for a condition, and fails with its name; a sleep would be too long on most machines and too short on one.
 
-    The longer it takes, the less often it is asked for: whoever brings it about needs the processor.
+    The longer it takes, the less often the condition is read, because the process that fulfils it needs the processor.
 
     For example `wait_until(lambda: queue.status(job).state.is_terminal, timeout=10, description="the job has ended")`.
     """

@@ -102,12 +102,12 @@ class Stack:
         assert self.states(ids) == {JobState.SUCCEEDED}
 
     def runs(self, job_id: str) -> bool:
-        """Whether the newest worker has started the job."""
+        """Returns whether the newest worker has started the job."""
         name: Any = self.client.hget(f"rq:job:{job_id}", "worker_name") or b""
         return self.client.hget(f"rq:worker:{name.decode()}", "pid") == str(self.workers[-1].pid).encode()
 
     def in_flight(self) -> list[str]:
-        """The jobs of model `tiny` with the usual urgency that some worker has started."""
+        """Returns the jobs of model `tiny` with the usual urgency that some worker has started."""
         entries: Any = self.client.zrange(f"rq:wip:{keys.queue_name('tiny', DEFAULT_URGENCY)}", 0, -1)
         return [entry.decode().partition(":")[0] for entry in entries]
 

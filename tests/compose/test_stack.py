@@ -1,4 +1,4 @@
-"""The whole stack in containers. `make compose-test`; needs a Docker engine, and some minutes.
+"""The whole stack in containers. `make compose-test` runs it; it needs a Docker engine and some minutes.
 
 One stack serves all tests, in this order. Prometheus runs on the rules that ship, with shorter times.
 """
@@ -104,7 +104,7 @@ def test_an_alert_fires_while_no_worker_lives_and_clears_after(stack: ComposeSta
 
 
 def load(stack: ComposeStack, over: Event) -> list[tuple[str, int]]:
-    """Keeps some jobs unfinished until told to stop; returns ids and image-steps of all."""
+    """Keeps some jobs unfinished until told to stop; returns the ids and image-steps of all."""
     jobs: list[tuple[str, int]] = []
     unfinished: list[str] = []
     for number, request in enumerate(cycle(MIX)):

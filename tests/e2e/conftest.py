@@ -1,4 +1,4 @@
-"""The server that most files use, and for the tests of the page another one and a browser."""
+"""The server that most files use, and another one and a browser for the tests of the page."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ QUIET = ("--headless=new", "--disable-gpu", "--disable-background-networking", "
 
 @pytest.fixture(scope="session")
 def small_models(cascade_models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A models folder with `tiny` and `tiny-up`, and with
+    """Returns a models folder with `tiny` and `tiny-up`, and with
 
     `guided`: `tiny` with a weaker network that guides it,
     `shapes`: three classes and a classifier, 8x8 RGB,
@@ -69,7 +69,7 @@ def small_models(cascade_models_dir: Path, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture(scope="session")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder where `difuso` keeps jobs."""
+    """Returns the folder where `difuso` keeps jobs."""
     return tmp_path_factory.mktemp("store")
 
 
@@ -96,7 +96,7 @@ def api(difuso: Difuso) -> Iterator[httpx.Client]:
 
 @pytest.fixture(scope="session")
 def driver() -> Iterator[webdriver.Chrome]:
-    """A browser that runs already installed programs only. Without one: skipped here, failed in CI."""
+    """Yields an installed browser. Without one: skipped here, failed in CI."""
     program = shutil.which("chromedriver")
     if program is None:
         message = (
@@ -116,8 +116,9 @@ def driver() -> Iterator[webdriver.Chrome]:
 
 @pytest.fixture(scope="session")
 def studio_server(cascade_models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Difuso]:
-    """With the models `tiny`, which has a description, `tiny-up`, which enlarges its pictures, `wide` of 16x24 pixels,
-    `with-classes` of three classes, and `with-guide`, a weaker network."""
+    """Serves five models: `tiny`, which has a description; `tiny-up`, which enlarges its images; `wide` of 16x24
+    pixels; `with-classes` of three classes; and `with-guide`, which has a weaker network.
+    """
     folder = tmp_path_factory.mktemp("page")
     models = folder / "models"
     shutil.copytree(cascade_models_dir, models)
@@ -139,8 +140,9 @@ def studio_server(cascade_models_dir: Path, tmp_path_factory: pytest.TempPathFac
 
 @pytest.fixture
 def studio(driver: webdriver.Chrome, studio_server: Difuso, request: pytest.FixtureRequest) -> Iterator[Studio]:
-    """The page of a first visit on a desktop, or where `at_both_widths` says so. At the end the browser has nothing to
-    complain of."""
+    """Yields the page of a first visit, on a desktop or as `at_both_widths` says. At the end the browser must have no
+    complaints.
+    """
     driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
     studio = Studio(driver, studio_server.url, getattr(request, "param", "desktop"))
     driver.get("about:blank")  # the page of the test before asks its server, which may have ended

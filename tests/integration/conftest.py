@@ -22,19 +22,19 @@ def front_end() -> Iterator[FrontEnd]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder that the front end of a module has for its store and its keys."""
+    """Returns the folder of a module's front end, for its store and its keys."""
     return tmp_path_factory.mktemp("front-end")
 
 
 @pytest.fixture
 def settings(redis_url: str, models_dir: Path, folder: Path) -> ApiSettings:
-    """As a fresh installation has them; modules that test others have a fixture of their own."""
+    """Returns the settings of a fresh installation; modules that test others have their own fixture."""
     return ApiSettings(redis_url=redis_url, models_dir=models_dir, store_url=str(folder / "store"))
 
 
 @pytest.fixture
 def worker(settings: ApiSettings) -> Iterator[FakeWorker]:
-    """What a worker writes, by hand."""
+    """Returns a fake worker, which writes by hand."""
     worker = FakeWorker(settings)
     yield worker
     worker.client.close()
@@ -42,20 +42,20 @@ def worker(settings: ApiSettings) -> Iterator[FakeWorker]:
 
 @pytest.fixture
 def api(settings: ApiSettings, front_end: FrontEnd) -> Iterator[httpx.Client]:
-    """A client of the application."""
+    """Returns a client of the application."""
     with httpx.Client(base_url=front_end.url(settings), timeout=20) as client:
         yield client
 
 
 @pytest.fixture
 def new_api(settings: ApiSettings, tmp_path: Path) -> Iterator[httpx.Client]:
-    """A client of an application that nobody has asked anything."""
+    """Yields a client of an application that has had no request yet."""
     with running(settings.model_copy(update={"store_url": str(tmp_path / "store")})) as client:
         yield client
 
 
 @pytest.fixture
 def stack(redis_url: str, models_dir: Path, tmp_path: Path) -> Iterator[Stack]:
-    """A Redis, a store, and as many workers as the test starts."""
+    """Yields a Redis, a store, and as many workers as the test starts."""
     with closing(Stack(redis_url, models_dir, tmp_path)) as stack:
         yield stack
