@@ -15,14 +15,14 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from .errors import CheckpointError
-from .folders.config import ModelConfig
+from .folders.config import ModelConfig, Precision
 from .folders.config_json import config_from_json, config_to_json
 from .folders.files import CONFIG, SUMS, WEIGHTS, is_folder, read_json, read_shapes
 from .folders.folder import FolderContents, checked_sums, file_sha256, new_folder, read_safetensors
@@ -81,6 +81,10 @@ class Checkpoint:
         """The network as plans call it: from x_t and t to the config's prediction. It shares the network's weights."""
         device = next(self.network.parameters()).device
         return denoiser_of(self.network, self.config.preconditioning, self.schedule).to(device).eval()
+
+    def in_precision(self, precision: Precision | Literal["model"]) -> Checkpoint:
+        """Returns the model in another number format, or unchanged in that of the model; it shares the networks."""
+        return self if precision == "model" else replace(self, config=replace(self.config, precision=precision))
 
     @cached_property
     def weaker_version(self) -> Checkpoint | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -20,6 +20,8 @@ from ..plans.schedule_config import ScheduleConfig as ScheduleConfig
 from ..plans.settings import SamplerDefaults as SamplerDefaults
 from ..plans.settings import Settings, settle
 from ..shape import MAX_CHANNELS, ImageSize, Shape, Side
+
+Precision = Literal["float32", "bfloat16", "tf32"]
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,8 @@ class ModelConfig:
         conditions: what else the network can be told, by name (`model.conditions`).
         defaults: sampler settings for requests that name none.
         plans: sampler settings by name, for requests that name them instead.
+        precision: the number format in which workers compute the networks (`model.networks.half`); `tf32` is float32
+            with products of 11 bits on a GPU, and float32 on a CPU. The steps between the calls are always float32.
         training: how the model was trained; free JSON, for people.
 
     Examples:
@@ -86,6 +90,7 @@ class ModelConfig:
     weaker: NetworkConfig | None = None
     defaults: SamplerDefaults = field(default_factory=SamplerDefaults)
     plans: Mapping[str, SamplerDefaults] = field(default_factory=dict)
+    precision: Precision = "float32"
     training: Mapping[str, Any] = field(default_factory=dict)
 
     @property

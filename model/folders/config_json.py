@@ -49,6 +49,8 @@ def config_to_json(config: ModelConfig) -> dict[str, Any]:
     if conditions:  # earlier versions do not know them
         kinds = {name: {"type": type_of(condition)} for name, condition in config.conditions.items()}
         content["conditions"] = {name: {**kinds[name], **fields} for name, fields in conditions.items()}
+    if config.precision == "float32":
+        del content["precision"]  # nor this
     content["defaults"] = DEFAULTS.dump_python(config.defaults)
     content["plans"] = {name: DEFAULTS.dump_python(plan) for name, plan in config.plans.items()}
     return {"format": FORMAT, **content}

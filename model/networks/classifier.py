@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from .configs import ClassifierConfig
 from .convolution import Convolution
 from .embedding import sinusoidal_embedding
+from .norms import GroupNorm
 from .row_linear import RowLinear
 from .unet import Downsample, down_layers, mid_layers
 
@@ -50,7 +51,7 @@ class Classifier(nn.Module):
         self.conv_in = Convolution(unet.in_channels * unet.patch**2, unet.widths[0], 3, padding=1)
         self.down, _ = down_layers(unet)
         self.mid = mid_layers(unet)
-        self.norm_out = nn.GroupNorm(unet.groups, unet.widths[-1], unet.norm_eps)
+        self.norm_out = GroupNorm(unet.groups, unet.widths[-1], unet.norm_eps)
         self.pool = AttentionPool(
             unet.widths[-1],
             positions=(config.image_size // unet.size_multiple) ** 2,

@@ -24,7 +24,10 @@ class Convolution(nn.Conv2d):
         Args:
             x: shape (B, in_channels, H, W).
         """
-        if self.training or not _by_onednn(x):
+        if self.training:
+            return super().forward(x)
+        x = x.to(self.weight.dtype)
+        if not _by_onednn(x):
             return super().forward(x)
         assert not isinstance(self.padding, str)
         how = self.padding, self.stride, self.dilation, self.groups
@@ -39,15 +42,26 @@ class Convolution(nn.Conv2d):
         self._packed = torch.ops.mkldnn._reorder_convolution_weight(self.weight.detach(), *how, None)
 
 
+class LastConvolution(Convolution):
+    """The convolution that makes a network's output, which is float32 whatever the number format of its features."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(x)
+        with torch.autocast(x.device.type, enabled=False):
+            return super().forward(x.to(self.weight.dtype))
+
+
 def pack_convolutions(network: nn.Module) -> None:
     """Lets oneDNN arrange the weights of all convolutions once; for a network on a CPU whose weights do not change.
 
     Results are the same to rounding, and on most processors to the bit. Packed as unpacked, neither the size of the
-    batch nor the number of threads changes them. The weights then take their memory twice. So large networks, whose
-    calls gain little, are not packed.
+    batch nor the number of threads changes them. The weights then take their memory twice. So large networks in
+    float32, whose calls gain little, are not packed.
     """
     layers = [each for each in network.modules() if isinstance(each, Convolution)]
-    if sum(each.weight.nbytes for each in layers) <= PACKED_BYTES and all(_by_onednn(each.weight) for each in layers):
+    doubled = sum(each.weight.nbytes for each in layers if each.weight.dtype == torch.float32)
+    if doubled <= PACKED_BYTES and all(_by_onednn(each.weight) for each in layers):
         for each in layers:
             each.pack()
 
@@ -57,7 +71,13 @@ def _by_onednn(x: Tensor) -> bool:
     return (
         not torch.compiler.is_compiling()  # asked first, because a compiler does not know the others
         and x.device.type == "cpu"
-        and x.dtype == torch.float32
+        and (x.dtype == torch.float32 or (x.dtype == torch.bfloat16 and _knows_bfloat16()))
         and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
         and not torch.is_autocast_enabled("cpu")
     )
+
+
+def _knows_bfloat16() -> bool:
+    """Returns whether oneDNN computes in bfloat16 on this processor, at whatever speed; PyTorch itself always does."""
+    known: bool = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return known

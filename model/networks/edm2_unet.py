@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .convolution import Convolution
+from .convolution import Convolution, LastConvolution
 from .resampling import double, halve
 from .row_linear import RowLinear
 from .sigma_configs import EDM2UNetConfig
@@ -95,7 +95,7 @@ class Block(nn.Module):
         if self.encodes:
             x = pixel_norm(self.skip(x), dim=1)
         h = self.conv0(mp_silu(x))
-        h = self.conv1(mp_silu(h * (self.emb(emb) + 1)[:, :, None, None]))
+        h = self.conv1(mp_silu(h * (self.emb(emb) + 1).to(h.dtype)[:, :, None, None]))
         if not self.encodes:
             x = self.skip(x)
         return self.attention(mp_sum(x, h, RESIDUAL_BALANCE)).clamp(-CLIP, CLIP)
@@ -137,7 +137,7 @@ class EDM2UNet(nn.Module):
             attention = level in config.attention_levels if kind == "block" else (kind, number) == ("middle", 0)
             self.dec.append(Block(config, channels + more, width, kind=kind, encodes=False, attention=attention))
             channels = width
-        self.conv_out = Convolution(channels, config.out_channels, 3, padding=1, bias=False)
+        self.conv_out = LastConvolution(channels, config.out_channels, 3, padding=1, bias=False)
 
     def forward(self, x: Tensor, t: Tensor, *, labels: Tensor | None = None) -> Tensor:
         """Returns F, shape (B, out_channels, H, W).

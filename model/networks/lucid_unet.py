@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .configs import LucidUNetConfig
-from .convolution import Convolution
+from .convolution import Convolution, LastConvolution
+from .norms import GroupNorm
 from .row_linear import RowLinear
 
 MEMORIES = 4  # learned keys and values of each attention, in addition to those of the positions
@@ -38,7 +39,7 @@ class Block(nn.Module):
     def __init__(self, config: LucidUNetConfig, channels_in: int, channels_out: int, dropout: float = 0.0) -> None:
         super().__init__()
         self.proj = Convolution(channels_in, channels_out, 3, padding=1)
-        self.norm = RMSNorm(channels_out) if config.groups is None else nn.GroupNorm(config.groups, channels_out)
+        self.norm = RMSNorm(channels_out) if config.groups is None else GroupNorm(config.groups, channels_out)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, scale_shift: tuple[Tensor, Tensor] | None = None) -> Tensor:
@@ -60,7 +61,7 @@ class ResBlock(nn.Module):
         self.res_conv = nn.Identity() if channels_in == channels_out else Convolution(channels_in, channels_out, 1)
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
-        time = self.mlp(emb)[:, :, None, None].chunk(2, dim=1)
+        time = self.mlp(emb).to(x.dtype)[:, :, None, None].chunk(2, dim=1)
         return self.block2(self.block1(x, time)) + self.res_conv(x)
 
 
@@ -210,7 +211,7 @@ class LucidUNet(nn.Module):
         self.mid_attn = Attention(width, heads, head_channels)
         self.mid_block2 = ResBlock(config, width, width)
         self.final_res_block = ResBlock(config, 2 * config.init_channels, config.init_channels)
-        self.final_conv = Convolution(config.init_channels, config.out_channels, 1)
+        self.final_conv = LastConvolution(config.init_channels, config.out_channels, 1)
 
     def forward(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
         """Returns the prediction, shape (B, out_channels, H, W).

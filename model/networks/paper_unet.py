@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .configs import PaperUNetConfig
-from .convolution import Convolution
+from .convolution import Convolution, LastConvolution
 from .embedding import sinusoidal_embedding
+from .norms import GroupNorm, LayerNorm
 from .row_linear import RowLinear
 
 
@@ -22,9 +23,9 @@ class SelfAttention(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.mha = nn.MultiheadAttention(channels, 4, batch_first=True)
-        self.ln = nn.LayerNorm([channels])
+        self.ln = LayerNorm([channels])
         self.ff_self = nn.Sequential(
-            nn.LayerNorm([channels]), nn.Linear(channels, channels), nn.GELU(), nn.Linear(channels, channels)
+            LayerNorm([channels]), nn.Linear(channels, channels), nn.GELU(), nn.Linear(channels, channels)
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -44,10 +45,10 @@ class DoubleConv(nn.Module):
         self.residual = residual
         self.double_conv = nn.Sequential(
             Convolution(channels_in, mid, 3, padding=1, bias=False),
-            nn.GroupNorm(1, mid),
+            GroupNorm(1, mid),
             nn.GELU(),
             Convolution(mid, channels_out, 3, padding=1, bias=False),
-            nn.GroupNorm(1, channels_out),
+            GroupNorm(1, channels_out),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -66,7 +67,8 @@ class Down(nn.Module):
         self.emb_layer = nn.Sequential(nn.SiLU(), RowLinear(time_dim, channels_out))
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
-        return self.maxpool_conv(x) + self.emb_layer(emb)[:, :, None, None]
+        h: Tensor = self.maxpool_conv(x)
+        return h + self.emb_layer(emb).to(h.dtype)[:, :, None, None]
 
 
 class Up(nn.Module):
@@ -81,7 +83,8 @@ class Up(nn.Module):
 
     def forward(self, x: Tensor, skip: Tensor, emb: Tensor) -> Tensor:
         x = torch.cat([skip, self.up(x)], dim=1)
-        return self.conv(x) + self.emb_layer(emb)[:, :, None, None]
+        h: Tensor = self.conv(x)
+        return h + self.emb_layer(emb).to(h.dtype)[:, :, None, None]
 
 
 class PaperUNet(nn.Module):
@@ -103,7 +106,7 @@ class PaperUNet(nn.Module):
         self.up1, self.sa4 = Up(512, 128, dim), SelfAttention(128)
         self.up2, self.sa5 = Up(256, 64, dim), SelfAttention(64)
         self.up3, self.sa6 = Up(128, 64, dim), SelfAttention(64)
-        self.outc = Convolution(64, config.out_channels, 1)
+        self.outc = LastConvolution(64, config.out_channels, 1)
         if config.num_classes is not None:
             self.label_emb = nn.Embedding(config.num_classes, dim)
 

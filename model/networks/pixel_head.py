@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .convolution import Convolution
+from .convolution import Convolution, LastConvolution
 from .row_linear import RowLinear
 
 BLOCKS = 2
@@ -23,7 +23,8 @@ class PixelBlock(nn.Module):
         nn.init.zeros_(self.conv2.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
-        scale1, shift1, scale2, shift2 = self.emb_proj(F.silu(emb))[:, :, None, None].chunk(4, dim=1)
+        time = self.emb_proj(F.silu(emb)).to(x.dtype)[:, :, None, None]
+        scale1, shift1, scale2, shift2 = time.chunk(4, dim=1)
         h = self.conv1(F.silu(x * (1 + scale1) + shift1))
         return x + self.conv2(F.silu(h * (1 + scale2) + shift2))
 
@@ -52,7 +53,7 @@ class PixelHead(nn.Module):
         self.from_trunk = Convolution(trunk_channels, channels * patch**2, 1)
         self.from_noisy = Convolution(in_channels, channels, 3, padding=1)
         self.blocks = nn.ModuleList([PixelBlock(channels, emb_dim) for _ in range(BLOCKS)])
-        self.conv_out = Convolution(channels, out_channels, 3, padding=1)
+        self.conv_out = LastConvolution(channels, out_channels, 3, padding=1)
         nn.init.zeros_(self.conv_out.weight)
         nn.init.zeros_(self.conv_out.bias)  # type: ignore[arg-type]
 

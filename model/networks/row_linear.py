@@ -16,7 +16,7 @@ class RowLinear(nn.Linear):
 
     A matrix product of few rows is computed by other kernels than one of many. The size of a batch shows in these
     layers first, and often in no others. So they always multiply sixteen rows; unused rows are zeros. The network's
-    convolutions cost a thousand times as much.
+    convolutions cost a thousand times as much. So it also stays float32 in a network of another number format.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -25,8 +25,10 @@ class RowLinear(nn.Linear):
         Args:
             x: shape (B, in_features).
         """
+        x = x.to(self.weight.dtype)
         if self.training:
-            return super().forward(x)
+            with torch.autocast(x.device.type, enabled=False):
+                return super().forward(x)
         return by_rows(lambda part: F.linear(part, self.weight, self.bias), x)
 
 

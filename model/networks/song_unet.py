@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .convolution import Convolution
+from .convolution import Convolution, LastConvolution
 from .embedding import sinusoidal_embedding
+from .norms import GroupNorm
 from .resampling import double, halve
 from .row_linear import RowLinear
 from .sigma_configs import SongUNetConfig
@@ -58,7 +59,7 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
         h = self.conv0(self._resample(F.silu(self.norm0(x))))
-        h = F.silu(self.norm1(h + self.affine(emb)[:, :, None, None]))
+        h = F.silu(self.norm1(h + self.affine(emb).to(h.dtype)[:, :, None, None]))
         h = self.conv1(self.dropout(h))
         return self.attention((h + self.skip(self._resample(x))) * RESCALE)
 
@@ -89,7 +90,7 @@ class Out(nn.Module):
     def __init__(self, channels_in: int, channels_out: int) -> None:
         super().__init__()
         self.norm = _norm(channels_in)
-        self.conv = Convolution(channels_in, channels_out, 3, padding=1)
+        self.conv = LastConvolution(channels_in, channels_out, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.conv(F.silu(self.norm(x)))
@@ -221,6 +222,6 @@ class SongUNet(nn.Module):
         return emb
 
 
-def _norm(channels: int) -> nn.GroupNorm:
+def _norm(channels: int) -> GroupNorm:
     """Returns a normalisation in groups of at least 4 channels, at most 32 groups."""
-    return nn.GroupNorm(min(32, channels // 4), channels, 1e-6)
+    return GroupNorm(min(32, channels // 4), channels, 1e-6)

@@ -13,9 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .configs import UNetConfig
-from .convolution import Convolution
+from .convolution import Convolution, LastConvolution
 from .embedding import sinusoidal_embedding
 from .linear_skip import LinearSkip
+from .norms import GroupNorm
 from .pixel_head import PixelHead
 from .row_linear import RowLinear
 
@@ -36,10 +37,10 @@ class ResBlock(nn.Module):
         super().__init__()
         self.scale_shift = config.time_injection == "scale_shift"
         self.resample = resample
-        self.norm1 = nn.GroupNorm(config.groups, channels_in, config.norm_eps)
+        self.norm1 = GroupNorm(config.groups, channels_in, config.norm_eps)
         self.conv1 = Convolution(channels_in, channels_out, 3, padding=1)
         self.emb_proj = RowLinear(emb_dim, channels_out * (2 if self.scale_shift else 1))
-        self.norm2 = nn.GroupNorm(config.groups, channels_out, config.norm_eps)
+        self.norm2 = GroupNorm(config.groups, channels_out, config.norm_eps)
         self.dropout = nn.Dropout(config.dropout)
         self.conv2 = _zero(Convolution(channels_out, channels_out, 3, padding=1))
         self.skip = nn.Identity() if channels_in == channels_out else Convolution(channels_in, channels_out, 1)
@@ -49,7 +50,7 @@ class ResBlock(nn.Module):
         if self.resample is not None:
             x, h = self.resample(x), self.resample(h)
         h = self.conv1(h)
-        time = self.emb_proj(F.silu(emb))[:, :, None, None]
+        time = self.emb_proj(F.silu(emb)).to(h.dtype)[:, :, None, None]
         if self.scale_shift:
             scale, shift = time.chunk(2, dim=1)
             h = self.norm2(h) * (1 + scale) + shift
@@ -65,7 +66,7 @@ class Attention(nn.Module):
     def __init__(self, config: UNetConfig, channels: int) -> None:
         super().__init__()
         self.heads = config.heads or channels // config.head_channels
-        self.norm = nn.GroupNorm(config.groups, channels, config.norm_eps)
+        self.norm = GroupNorm(config.groups, channels, config.norm_eps)
         self.qkv = Convolution(channels, 3 * channels, 1)
         self.proj = _zero(Convolution(channels, channels, 1))
 
@@ -149,7 +150,7 @@ class UNet(nn.Module):
                 self.up.append(Upsample(channels))
             else:
                 self.up.append(ResBlock(config, channels, channels, emb_dim, resample=_double))
-        self.norm_out = nn.GroupNorm(config.groups, channels, config.norm_eps)
+        self.norm_out = GroupNorm(config.groups, channels, config.norm_eps)
         if config.pixel_head:
             self.pixel_head = PixelHead(
                 in_channels=seen_channels,
@@ -160,7 +161,7 @@ class UNet(nn.Module):
                 emb_dim=emb_dim,
             )
         else:
-            self.conv_out = _zero(Convolution(channels, config.out_channels * config.patch**2, 3, padding=1))
+            self.conv_out = _zero(LastConvolution(channels, config.out_channels * config.patch**2, 3, padding=1))
 
     def forward(
         self,

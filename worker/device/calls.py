@@ -1,29 +1,28 @@
 """Calls of a network: with arguments by position, and with a batch of one of the sizes in use."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from model.checkpoint import Checkpoint
 from model.networks.convolution import pack_convolutions
+
+from .precision import computing, precision_on, prepare
 
 Network = Callable[..., Tensor]
 """A network with its arguments by position: from a batch of arguments to a batch of outputs."""
 
 
-def by_position(
-    denoiser: nn.Module,
-    device: torch.device,
-    names: Sequence[str],
-    compiled: Mapping[int, Callable[..., Tensor]],
-) -> Callable[..., Tensor]:
-    """Moves a denoiser to its device; returns it as a function that takes all arguments by position.
+def by_position(checkpoint: Checkpoint, device: torch.device, compiled: Mapping[int, Network]) -> Network:
+    """Prepares a model's denoiser for a device; returns it as a function that takes all arguments by position.
 
     Args:
-        names: the names of its arguments except x_t and t.
+        checkpoint: the model, whose network is moved and put in the number format of its config.
         compiled: compiled networks by batch size, which are called in its place.
     """
-    denoiser = denoiser.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    names, precision = checkpoint.config.told, precision_on(device, checkpoint.config.precision)
+    denoiser = prepare(checkpoint.denoiser, device, precision)
     if not compiled:
         pack_convolutions(denoiser)
 
@@ -31,7 +30,8 @@ def by_position(
         x = x.contiguous(memory_format=torch.channels_last)
         if len(x) in compiled:
             return compiled[len(x)](x, timesteps, *told)
-        out: Tensor = denoiser(x, timesteps, **dict(zip(names, told, strict=True)))
+        with computing(device, precision):
+            out: Tensor = denoiser(x, timesteps, **dict(zip(names, told, strict=True)))
         return out
 
     return call

@@ -23,11 +23,12 @@ import torch
 from torch import Tensor, nn
 
 from model.checkpoint import Checkpoint
-from model.folders.config import ModelConfig
+from model.folders.config import ModelConfig, Precision
 from model.networks.configs import network_to_json
 
 from .calls import Network, by_position
 from .example_batch import example_batch
+from .precision import precision_on, prepare
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +36,8 @@ CPU = torch.device("cpu")
 SIZES = (2, 4, 6, 8, 12)  # besides the largest; a batch of another size is padded
 LEAST_GAIN = 1.1  # times the images per second of full batches; a lone image is padded and may not borrow a core
 LONGEST_CALL = 0.25  # seconds: compiled code keeps all other threads of Python waiting
-TOLERANCE = 1e-3  # of the largest output; compiled and eager networks round differently by about 1e-6
+# Shares of the largest output; compiled and eager networks round differently by about 1e-6, and 1e-2 in bfloat16.
+TOLERANCES: Mapping[Precision, float] = {"float32": 1e-3, "bfloat16": 0.1}
 
 
 class NoGain(Exception):
@@ -57,12 +59,14 @@ def folder_of(config: ModelConfig, root: Path) -> Path:
 
 
 def _denoiser(config: ModelConfig) -> dict[str, Any]:
-    """Returns what else the code of a network depends on that is not called with x_t and t themselves."""
+    """Returns what else the code depends on of a network that is not float32, or not called with x_t and t themselves."""
+    precision = precision_on(CPU, config.precision)
+    facts: dict[str, Any] = {} if precision == "float32" else {"precision": precision}
     if config.schedule.type == "flow":
-        return {"schedule": vars(config.schedule)}
-    if config.preconditioning is None:
-        return {}
-    return {"preconditioning": vars(config.preconditioning), "timesteps": config.schedule.num_train_timesteps}
+        facts["schedule"] = vars(config.schedule)
+    elif config.preconditioning is not None:
+        facts |= {"preconditioning": vars(config.preconditioning), "timesteps": config.schedule.num_train_timesteps}
+    return facts
 
 
 def compile_network(checkpoint: Checkpoint, root: Path, slots: int) -> Iterator[Path]:
@@ -87,7 +91,7 @@ def _compile_version(checkpoint: Checkpoint, root: Path, slots: int, least_gain:
     folder.mkdir(mode=0o755, exist_ok=True)
     for each in (root, folder):
         _check_owner(each)
-    network = checkpoint.denoiser.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = _prepared(checkpoint)
     with TemporaryDirectory(prefix=".", dir=folder) as unfinished:
         largest = _compile(checkpoint, slots, Path(unfinished))
         seconds = _seconds(checkpoint, slots, _load(largest, _weights(network)))
@@ -96,7 +100,8 @@ def _compile_version(checkpoint: Checkpoint, root: Path, slots: int, least_gain:
                 f"a call of {slots} images takes {seconds:.2f} s, in which a worker could do nothing else; set a "
                 "smaller DIFUSO_SLOTS"
             )
-        before = _seconds(checkpoint, slots, by_position(deepcopy(network), CPU, checkpoint.config.told, {}))
+        eager = dataclasses.replace(checkpoint, network=deepcopy(checkpoint.network))  # packed, unlike that to compile
+        before = _seconds(checkpoint, slots, by_position(eager, CPU, {}))
         if before < least_gain * seconds:
             for earlier in folder.glob("*.pt2"):
                 earlier.unlink()
@@ -144,8 +149,7 @@ def _load_version(checkpoint: Checkpoint, root: Path, slots: int) -> dict[int, N
     files = {int(file.stem): file for file in folder.glob("*.pt2") if file.stem.isdecimal()}
     if not files:
         return {}
-    network = checkpoint.denoiser.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    weights = _weights(network)
+    weights = _weights(_prepared(checkpoint))
     try:
         for each in (root, folder, *files.values()):
             _check_owner(each)
@@ -159,6 +163,11 @@ def _load_version(checkpoint: Checkpoint, root: Path, slots: int) -> dict[int, N
         log.warning("the compiled networks of %s are not used: %s", checkpoint.name, error)
         return {}
     return compiled
+
+
+def _prepared(checkpoint: Checkpoint) -> nn.Module:
+    """Returns the network as it is compiled and compared."""
+    return prepare(checkpoint.denoiser, CPU, precision_on(CPU, checkpoint.config.precision))
 
 
 def _weights(network: nn.Module) -> dict[str, Tensor]:
@@ -184,7 +193,8 @@ def _compare(checkpoint: Checkpoint, size: int, compiled: Network) -> None:
     """Compares a compiled network with the one that it was made from; raises ValueError if its output differs."""
     example, told = _example(checkpoint, size)
     expected, found = checkpoint.denoiser(*example, **told), compiled(*example, *told.values())
-    if not (found - expected).abs().max() <= TOLERANCE * expected.abs().max():
+    tolerance = TOLERANCES[precision_on(CPU, checkpoint.config.precision)]
+    if not (found - expected).abs().max() <= tolerance * expected.abs().max():
         raise ValueError(f"batches of {size} give other images than the network")
 
 

@@ -32,6 +32,7 @@ from ..device.core_lending import Neighbour
 from ..device.cuda_graphs import graphed
 from ..device.example_batch import example_batch
 from ..device.parallel import ParallelNetwork
+from ..device.precision import precision_on
 from ..settings import DeviceMissing
 from .batch_sizes import alike_anywhere, every_fourth, most_agreeing, powers_of_two, timed, useful_size
 from .side_networks import side_networks
@@ -76,6 +77,7 @@ class Runner:
         neighbour: the worker on the other core of the machine.
 
     Attributes:
+        precision: number format in which the networks are computed here.
         slots: size of the largest batch.
         buckets: the batch sizes in use, rising; the last is `slots`, or smaller after the memory ran out.
         rate: image-steps per second in full batches, kept up to date.
@@ -103,7 +105,7 @@ class Runner:
         neighbour: Neighbour | None = None,
     ) -> None:
         self.checkpoint = checkpoint
-        self.device = device
+        self.device, self.precision = device, precision_on(device, checkpoint.config.precision)
         self.slots = slots or max(compiled, default=CPU_SLOTS if device.type == "cpu" else GPU_SLOTS)
         self._compiled = compiled
         self.network_seconds = 0.0
@@ -116,11 +118,9 @@ class Runner:
             keep_freed_memory()
         may_choose = not compiled and device.type == "cpu"
         parallel = partial(ParallelNetwork, neighbour=neighbour or Neighbour(), may_choose=may_choose)
-        network = by_position(checkpoint.denoiser, device, self._told, compiled)
+        network = by_position(checkpoint, device, compiled)
         self._network = parallel(network)
-        if exact and device.type == "cuda":
-            torch.backends.cudnn.deterministic = True
-        torch.backends.cudnn.allow_tf32 = False  # convolutions in float32, as everywhere else
+        torch.backends.cudnn.deterministic = exact
         x, timesteps, told = example_batch(checkpoint.config, self.slots)
         batch = [each.to(device) for each in (x, timesteps, *told.values())]
         outs, seconds = self._warm_up(batch, exact)

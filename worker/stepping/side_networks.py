@@ -13,9 +13,10 @@ from model.errors import NonFiniteSample
 from model.networks.classifier import log_prob_gradient
 from model.transfers import upload
 
-from ..device.calls import by_position, padded
+from ..device.calls import Network, by_position, padded
 from ..device.example_batch import example_batch
 from ..device.parallel import ParallelNetwork
+from ..device.precision import computing, precision_on, prepare
 
 
 class SideNetwork:
@@ -81,9 +82,25 @@ def side_networks(
     classifier = weaker = None
     if checkpoint.classifier is not None:
         labels = torch.zeros(len(x), dtype=torch.int64)
-        gradient = partial(log_prob_gradient, checkpoint.classifier.to(device))
-        classifier = make(parallel(gradient), example=(x, timesteps, labels))
+        classifier = make(parallel(_gradient_of(checkpoint, device)), example=(x, timesteps, labels))
     if checkpoint.weaker_version is not None:
-        call = by_position(checkpoint.weaker_version.denoiser, device, checkpoint.config.told, compiled)
+        call = by_position(checkpoint.weaker_version, device, compiled)
         weaker = make(parallel(call), example=(x, timesteps, *told.values()))
     return classifier, weaker
+
+
+@torch.inference_mode(False)  # whose tensors have no gradients
+def _gradient_of(checkpoint: Checkpoint, device: torch.device) -> Network:
+    """Returns the classifier's gradient, from (x_t, t, labels); see `log_prob_gradient`."""
+    assert checkpoint.classifier is not None
+    precision = precision_on(device, checkpoint.config.precision)
+    if precision == "bfloat16":
+        classifier = prepare(checkpoint.classifier, device, precision)
+    else:  # in the memory format of always, on which its bits depend
+        classifier = checkpoint.classifier.to(device)
+
+    def gradient(x: Tensor, timesteps: Tensor, labels: Tensor) -> Tensor:
+        with computing(device, precision):
+            return log_prob_gradient(classifier, x, timesteps, labels)
+
+    return gradient

@@ -1,0 +1,39 @@
+"""Networks that compute in bfloat16.
+
+Features are bfloat16 from the first convolution to the last one. In float32 remain what is small, or where rounding
+shows: the embeddings of time and class, the sums of normalisations, softmax and the last convolution, so that the
+output is float32 too. Where an embedding meets features its few numbers are cast, and nothing else but those is cast
+per call: layers whose weights are float32 (`LastConvolution`, `RowLinear`, `GroupNorm`, `LayerNorm`) cast their input.
+"""
+
+import torch
+from torch import nn
+
+from .convolution import LastConvolution
+from .exact import exact_names
+from .norms import GroupNorm, LayerNorm
+from .row_linear import RowLinear
+
+FLOAT32 = (RowLinear, LastConvolution, GroupNorm, LayerNorm, nn.Embedding)
+
+
+def to_bfloat16(network: nn.Module) -> None:
+    """Puts the weights of convolutions, linear layers and attention in bfloat16, once and for all.
+
+    The network's inputs and outputs stay float32. It cannot be trained any more.
+
+    Examples:
+        >>> from model.networks.build import build_network
+        >>> from model.networks.configs import UNetConfig
+        >>> network = build_network(UNetConfig(channels=32)).eval()
+        >>> to_bfloat16(network)
+        >>> network.conv_in.weight.dtype, network.conv_out.weight.dtype
+        (torch.bfloat16, torch.float32)
+    """
+    exact = exact_names(network)
+    for path, module in network.named_modules():
+        if isinstance(module, FLOAT32):
+            continue
+        for name, parameter in module.named_parameters(recurse=False):
+            if f"{path}.{name}".removeprefix(".") not in exact:
+                parameter.data = parameter.data.to(torch.bfloat16)

@@ -1,0 +1,203 @@
+"""Networks in bfloat16: what stays float32, what is cast, and that an image's bits do not depend on its batch."""
+
+from copy import deepcopy
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from model.networks.build import build_network
+from model.networks.classifier import log_prob_gradient
+from model.networks.configs import (
+    ClassifierConfig,
+    EDM2UNetConfig,
+    LucidUNetConfig,
+    PaperUNetConfig,
+    SongUNetConfig,
+    UNetConfig,
+)
+from model.networks.convolution import pack_convolutions
+from model.networks.half import to_bfloat16
+from model.networks.norms import GroupNorm
+from model.networks.row_linear import RowLinear
+
+pytestmark = pytest.mark.processors
+
+SIDE = 16
+EPS = 2.0**-8  # of bfloat16: relative distance of neighbouring numbers is at most 2 EPS
+CONFIGS: dict[str, Any] = {
+    "unet": UNetConfig(channels=32, channel_mult=(1, 2), head_channels=32, groups=8, attention_levels=(1,)),
+    "adm": UNetConfig(
+        channels=32, channel_mult=(1, 2), head_channels=32, groups=8, attention_levels=(1,), num_classes=3,
+        time_injection="scale_shift", resample="resblock", out_channels=6,
+    ),
+    "faces": UNetConfig(
+        channels=32, channel_mult=(1, 2), head_channels=32, groups=8, attention_levels=(1,), patch=2, pixel_head=8,
+    ),
+    "upscaler": UNetConfig(
+        channels=32, channel_mult=(1, 2), head_channels=32, groups=8, attention_levels=(1,), condition_channels=3,
+    ),
+    "paper": PaperUNetConfig(num_classes=3),
+    "lucid": LucidUNetConfig(
+        channels=16, init_channels=16, channel_mult=(1, 2), attention_levels=(1,), attention_heads=(2, 2),
+        attention_head_channels=(16, 16),
+    ),
+    "lucid_groups": LucidUNetConfig(
+        channels=16, init_channels=16, channel_mult=(1, 2), attention_levels=(1,), attention_heads=(2, 2),
+        attention_head_channels=(16, 16), groups=8, fourier_features=8,
+    ),
+    "ddpmpp": SongUNetConfig(channels=32, channel_mult=(1, 2), num_res_blocks=1),
+    "ncsnpp": SongUNetConfig(
+        channels=32, channel_mult=(1, 2), num_res_blocks=1, fourier=True, encoder="residual", decoder="skip",
+        resample="binomial",
+    ),
+    "input_skip": SongUNetConfig(channels=32, channel_mult=(1, 2), num_res_blocks=1, encoder="skip"),
+    "edm2": EDM2UNetConfig(channels=64, channel_mult=(1, 2), num_res_blocks=1, attention_levels=(1,)),
+}  # fmt: skip
+NAMES = [pytest.param(name, marks=pytest.mark.slow) if name == "paper" else name for name in CONFIGS]  # 23 M
+CLASSIFIER = ClassifierConfig(
+    image_size=SIDE, num_classes=3, channels=32, channel_mult=(1, 2), num_res_blocks=1, attention_levels=(1,),
+    head_channels=32, groups=8,
+)  # fmt: skip
+
+
+def pair(config: Any) -> tuple[nn.Module, nn.Module]:
+    """Returns a network in float32 and its copy in bfloat16, both ready to serve; no layer of them is zero."""
+    torch.manual_seed(0)
+    network = build_network(config).eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    for parameter in network.parameters():
+        if parameter.ndim > 1 and not parameter.any():
+            nn.init.normal_(parameter, std=parameter[0].numel() ** -0.5)
+    half = deepcopy(network)
+    to_bfloat16(half)
+    for each in (network, half):
+        pack_convolutions(each)
+    return network, half
+
+
+def batch(config: Any, size: int) -> tuple[tuple[Tensor, Tensor], dict[str, Tensor]]:
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(size, 3, SIDE, SIDE, generator=generator).contiguous(memory_format=torch.channels_last)
+    t = torch.randint(0, 1000, (size,), generator=generator).float()
+    told = {}
+    if config.num_classes is not None:
+        told["labels"] = torch.arange(size) % config.num_classes
+    if getattr(config, "condition_channels", 0):
+        told["condition"] = torch.randn(size, 3, SIDE, SIDE, generator=generator)
+        told["level"] = torch.zeros(size)
+    return (x, t), told
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_predicts_the_same_up_to_the_rounding_of_its_layers(name: str) -> None:
+    """Each of some 30 rounded layers adds an error of about EPS at random; a lost or doubled term would add 100 %."""
+    network, half = pair(CONFIGS[name])
+    arguments, told = batch(CONFIGS[name], 2)
+    with torch.inference_mode():
+        expected, found = network(*arguments, **told), half(*arguments, **told)
+    assert found.dtype == torch.float32
+    assert (found - expected).norm() <= 10 * EPS * expected.norm()
+    assert not torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_embeddings_normalisations_and_the_last_convolution_are_float32(name: str) -> None:
+    _, half = pair(CONFIGS[name])
+    seen: dict[str, torch.dtype] = {}
+
+    def keep(name: str) -> Any:
+        return lambda module, inputs, out: seen.update({name: out.dtype}) if isinstance(out, Tensor) else None
+
+    for path, module in half.named_modules():
+        module.register_forward_hook(keep(path))
+    arguments, told = batch(CONFIGS[name], 1)
+    with torch.inference_mode():
+        half(*arguments, **told)
+    weights = dict(half.named_parameters())
+    for path, module in half.named_modules():
+        if isinstance(module, nn.GroupNorm | nn.Embedding | RowLinear):
+            assert weights[f"{path}.weight"].dtype == torch.float32, path
+            assert path not in seen or seen[path] == torch.float32 or isinstance(module, nn.GroupNorm), path
+    convolutions = [path for path, kind in half.named_modules() if isinstance(kind, nn.Conv2d) and path in seen]
+    wide = [path for path in convolutions if seen[path] == torch.float32]
+    assert wide
+    assert all(weights[f"{path}.weight"].dtype == seen[path] for path in convolutions)
+    assert len(convolutions) >= 5 * len(wide)  # one, or with decoder "skip" one for each level
+
+
+class Casts(TorchDispatchMode):
+    """Counts the numbers that are cast, by whether they belong to features."""
+
+    def __init__(self, weights: set[int]) -> None:
+        super().__init__()
+        self.weights, self.of_weights, self.of_features = weights, 0, 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if func is torch.ops.aten._to_copy.default and out.dtype != args[0].dtype:
+            self.of_weights += args[0].untyped_storage().data_ptr() in self.weights
+            self.of_features += out.ndim > 2
+        return out
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_weight_is_cast_in_a_call(name: str) -> None:
+    """Features are cast for normalisations of small maps and on their way in and out, and nowhere else."""
+    _, half = pair(CONFIGS[name])
+    arguments, told = batch(CONFIGS[name], 1)
+    casts = Casts({parameter.untyped_storage().data_ptr() for parameter in half.parameters()})
+    with torch.no_grad(), casts:
+        half(*arguments, **told)
+    norms = sum(isinstance(each, GroupNorm | nn.LayerNorm) for each in half.modules())
+    inputs_and_outputs = 2 + 3 * len(CONFIGS[name].channel_mult) if name != "paper" else 2
+    assert casts.of_weights == 0
+    assert casts.of_features <= 2 * norms + inputs_and_outputs
+
+
+def outputs_differ(call: Any, sizes: tuple[int, ...]) -> list[tuple[int, int]]:
+    """Returns the numbers of threads and images for which the bits of a call are others."""
+    before, expected = torch.get_num_threads(), call(16)
+    try:
+        different = []
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            different += [(threads, size) for size in sizes if not torch.equal(call(size), expected[:size])]
+    finally:
+        torch.set_num_threads(before)
+    return different
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["unet", "adm", "faces", "upscaler", "lucid", "ddpmpp", "ncsnpp", "edm2"])
+def test_neither_batch_nor_threads_change_its_bits(name: str) -> None:
+    _, half = pair(CONFIGS[name])
+    (x, t), told = batch(CONFIGS[name], 16)
+
+    def call(size: int) -> Tensor:
+        with torch.inference_mode():
+            out: Tensor = half(x[:size], t[:size], **{key: value[:size] for key, value in told.items()})
+        return out
+
+    assert outputs_differ(call, (1, 2, 3, 5, 8, 12)) == []
+
+
+def test_a_classifier_guides_in_bfloat16() -> None:
+    """The gradient comes back in float32, and points where that of the float32 network does."""
+    classifier, half = pair(CLASSIFIER)
+    (x, t), told = batch(CLASSIFIER, 2)
+    expected, found = (log_prob_gradient(each, x, t, told["labels"]) for each in (classifier, half))
+    assert found.dtype == torch.float32
+    assert torch.cosine_similarity(found.flatten(), expected.flatten(), dim=0) > 0.99
+
+
+def test_a_processor_that_onednn_does_not_know_computes_it_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, half = pair(CONFIGS["unet"])
+    arguments, told = batch(CONFIGS["unet"], 2)
+    monkeypatch.setattr("model.networks.convolution._knows_bfloat16", lambda: False)
+    to_bfloat16(network)
+    pack_convolutions(network)
+    with torch.inference_mode():
+        expected, found = half(*arguments, **told), network(*arguments, **told)
+    assert (found - expected).norm() <= 10 * EPS * expected.norm()

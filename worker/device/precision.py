@@ -1,0 +1,51 @@
+"""The number format in which a network is computed: what a device does with it, and how fast."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Lock
+
+import torch
+from torch import nn
+
+from model.folders.config import Precision
+from model.networks.half import to_bfloat16
+
+BFLOAT16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")  # as PyTorch names them
+_calling = Lock()  # whose holder decides about TF32, which PyTorch allows a whole process or none of it
+
+
+def precision_on(device: torch.device, precision: Precision) -> Precision:
+    """Returns the format that a device computes: only a GPU has TF32, and others compute float32 in its place."""
+    return "float32" if precision == "tf32" and device.type != "cuda" else precision
+
+
+def is_slow(device: torch.device, precision: Precision) -> bool:
+    """Returns whether a device has no instructions for a format, and so takes longer with it than in float32."""
+    if precision != "bfloat16":
+        return False
+    if device.type == "cuda":
+        return not torch.cuda.is_bf16_supported(including_emulation=False)
+    able = torch.cpu.get_capabilities()
+    return device.type == "cpu" and not any(able.get(name) for name in BFLOAT16_INSTRUCTIONS)
+
+
+def prepare(network: nn.Module, device: torch.device, precision: Precision) -> nn.Module:
+    """Moves a network to its device and puts it in its number format; changes and returns it.
+
+    Its images are to be in the memory format `channels_last`.
+    """
+    network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if precision == "bfloat16":
+        to_bfloat16(network)
+    return network
+
+
+@contextmanager
+def computing(device: torch.device, precision: Precision) -> Iterator[None]:
+    """Lets a GPU round products to TF32 if that is the format, and only then, until the context ends."""
+    if device.type != "cuda":
+        yield
+        return
+    with _calling:
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+        yield
