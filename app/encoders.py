@@ -49,6 +49,7 @@ def describe(manifest: Manifest) -> dict[str, Any]:
         "model": job.model,
         "model_sha256": manifest.model_sha256,
         **({"compiled": True} if manifest.compiled else {}),
+        **({} if manifest.precision == "float32" else {"precision": manifest.precision}),
         **({"bits": job.bits} if job.bits != 8 else {}),
         "params": job.params.model_dump(),
         "timesteps": manifest.timesteps,

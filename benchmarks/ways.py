@@ -5,18 +5,17 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from model import load_checkpoint
+from model import Checkpoint, load_checkpoint
+from model.folders.config import Precision
 from worker.device.calls import Network, by_position
 from worker.device.cuda_graphs import GraphedNetwork, GraphRecorder
 from worker.device.example_batch import example_batch
@@ -50,17 +49,14 @@ def measure_ways(folder: Path, device: torch.device, size: int) -> list[Way]:
     x, timesteps, told = example_batch(checkpoint.config, size)
     operations = size * _operations(checkpoint.denoiser, x[:1], timesteps[:1], {name: told[name][:1] for name in told})
     batch = [each.to(device) for each in (x, timesteps, *told.values())]
-    network = by_position(checkpoint.denoiser, device, checkpoint.config.told, {})
-    peak = _gemm_rate(device)
-    with _tf32(False):
-        reference = network(*batch).float()
+    checkpoint, peak = checkpoint.in_precision("float32"), _gemm_rate(device)
+    reference = by_position(checkpoint, device, {})(*batch)
     found = []
-    for name, prepare, context in _ways(network, device, batch):
+    for name, prepare in _ways(checkpoint, device, batch):
         try:
-            with context:
-                call = prepare()
-                out = call(*batch).float()
-                seconds = _seconds(partial(call, *batch), device)
+            call = prepare()
+            out = call(*batch)
+            seconds = _seconds(partial(call, *batch), device)
         except Exception as reason:  # as where torch.compile finds no compiler
             say(f"{name} is left out: {reason}")
             continue
@@ -71,32 +67,25 @@ def measure_ways(folder: Path, device: torch.device, size: int) -> list[Way]:
 
 
 def _ways(
-    network: Network, device: torch.device, batch: Sequence[Tensor]
-) -> Iterator[tuple[str, Callable[[], Network], AbstractContextManager[object]]]:
-    """Yields each way's name, the function that makes its network, and the context in which it is made and called."""
-    precisions: dict[str, Callable[[], AbstractContextManager[object]]] = {"float32": lambda: _tf32(False)}
-    if device.type == "cuda":
-        precisions["TF32"] = lambda: _tf32(True)
-    precisions["bfloat16"] = lambda: torch.autocast(device.type, torch.bfloat16)
-    for name, context in precisions.items():
-        yield name, lambda: network, context()
+    checkpoint: Checkpoint, device: torch.device, batch: Sequence[Tensor]
+) -> Iterator[tuple[str, Callable[[], Network]]]:
+    """Yields each way's name, and what makes its network."""
+    yield "float32, torch.compile", partial(torch.compile, by_position(checkpoint, device, {}))
+    formats: tuple[Precision, ...] = (
+        ("float32", "tf32", "bfloat16") if device.type == "cuda" else ("float32", "bfloat16")
+    )
+    for precision in formats:  # bfloat16 last, because it changes the weights
+        network = by_position(checkpoint.in_precision(precision), device, {})
+        yield precision, partial(_itself, network)
         if device.type == "cuda":
-            graphs = partial(GraphedNetwork, network, GraphRecorder(device), batch, [len(batch[0])])
-            yield f"{name}, CUDA graph", graphs, context()
-    yield "float32, torch.compile", lambda: torch.compile(network), _tf32(False)
+            yield (
+                f"{precision}, CUDA graph",
+                partial(GraphedNetwork, network, GraphRecorder(device), batch, [len(batch[0])]),
+            )
 
 
-@contextmanager
-def _tf32(allowed: bool) -> Iterator[None]:
-    backends: Sequence[Any] = (torch.backends.cuda.matmul, torch.backends.cudnn)
-    before = [each.allow_tf32 for each in backends]
-    for each in backends:
-        each.allow_tf32 = allowed
-    try:
-        yield
-    finally:
-        for each, was in zip(backends, before, strict=True):
-            each.allow_tf32 = was
+def _itself(network: Network) -> Network:
+    return network
 
 
 @torch.no_grad()

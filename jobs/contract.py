@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from pydantic import ConfigDict, Field, ValidationError
 
+from model.folders.config import Precision
 from model.plans.settings import MOST_STEPS
 
 from .errors import JobUnreadable
@@ -268,6 +269,7 @@ class Manifest(Reported):
 
     Attributes:
         compiled: whether a compiled network made the images, which may differ by a grey level from those of another.
+        precision: the number format of the network's calls; in a cascade that of the first stage.
         trace: where the file of the kept moments lies below the job's folder; None if there is none.
         films: where the file of all films lies there; None if there is none.
     """
@@ -275,6 +277,7 @@ class Manifest(Reported):
     job: Job
     model_sha256: str
     compiled: bool = False
+    precision: Precision = Field("float32", exclude_if=lambda precision: precision == "float32")
     timesteps: Timesteps
     images: tuple[ImageFile, ...]
     trace: str | None = None

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from model.folders.config import Precision
 from model.plans.settings import SETTINGS
 
 from .cascade import UNGUIDED
@@ -24,7 +25,9 @@ def recipe(
     model_sha256: str,
     compiled: bool,
     timesteps: Timesteps,
+    precision: Precision = "float32",
     upscaler_sha256: str | None = None,
+    upscaler_precision: Precision = "float32",
 ) -> dict[str, Any]:
     """Returns the recipe of image `index` of a job. The bytes of its PNG depend on the order, too.
 
@@ -36,7 +39,9 @@ def recipe(
         model, model_sha256: the name and the SHA-256 of the weights.
         compiled: whether a compiled network made the image.
         timesteps: the timesteps of the network calls; in a cascade those of the first stage.
-        upscaler_sha256: the SHA-256 of the weights that enlarged the image; None unless the job is a cascade.
+        precision: the number format of the network's calls.
+        upscaler_sha256, upscaler_precision: those of the model that enlarged the image; the first is None unless the
+            job is a cascade.
     """
     params = job.params
     settings = params.model_dump(include={*SETTINGS})  # those that the job has
@@ -53,11 +58,15 @@ def recipe(
     }
     if compiled:
         facts["compiled"] = True
+    if precision != "float32":
+        facts["precision"] = precision
     if job.bits != 8:
         facts["bits"] = job.bits
     facts |= job.task.facts(params, index, [picture.sha256 for picture in job.pictures])
     if upscaler_sha256 is not None:
         facts["upscaler_sha256"] = upscaler_sha256
+        if upscaler_precision != "float32":
+            facts["upscaler_precision"] = upscaler_precision
     return facts
 
 

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field, PositiveInt, field_validator
 from pydantic_settings import NoDecode
 
 from jobs.settings import SharedSettings, listed
+from model.folders.config import Precision
 from model.foreign.names import check_package
 
 DEVICE = re.compile(r"auto|cpu|mps|cuda(:(0|[1-9][0-9]?))?")
@@ -37,6 +38,8 @@ class WorkerSettings(SharedSettings):
     """`cpu`, `cuda`, `cuda:1`, `mps`; `auto` takes the first GPU, else the CPU."""
     core_folder: Path | None = None
     """Folder in which two workers for two cores tell each other when they have work; `difuso serve` sets it."""
+    precision: Precision | Literal["model"] = "model"
+    """Number format in which networks are computed: `float32`, `bfloat16`, `tf32`, or what each `model` says."""
     slots: PositiveInt | None = None
     """Largest number of images in one network call; by default the one beyond which more give no more images per
     second, which each worker measures when it loads a model: at most 16 on a CPU and 32 on a GPU."""

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from jobs.catalog import Catalog, ModelInfo
 from jobs.redis.workers import ModelReport, reports_for
 from jobs.values import Frozen
-from model.folders.config import ModelConfig, SamplerDefaults
+from model.folders.config import ModelConfig, Precision, SamplerDefaults
 
 from ..http import conditional
 from ..http.headers import NOT_MODIFIED, IfNoneMatchHeader
@@ -43,6 +43,8 @@ class ModelView(Frozen):
     side of a square, or height and width. `condition` is absent if it draws from noise alone. `weaker` is there
     if a weaker network guides it. `about` is the first sentence of its card, and `documents` says which of `card`,
     `sheet` and `losses` there are.
+    if a weaker network guides it. `precision` is the number format of its network calls. `slow_format` is there if the
+    processor of a worker has no instructions for this format, and so is slow with it.
     """
 
     name: str
@@ -67,6 +69,8 @@ class ModelView(Frozen):
     sha256: str | None = None
     about: str | None = None
     documents: tuple[str, ...] | None = None
+    precision: Precision | None = None
+    slow_format: bool | None = None
 
     @classmethod
     def of(cls, model: ModelInfo, reports: list[ModelReport], files: ModelFiles) -> Self:
@@ -93,6 +97,8 @@ class ModelView(Frozen):
             about=files.about,
             documents=files.documents or None,
             sha256=ready[0].sha256 if ready and model.sha256 is None else model.sha256,
+            precision=ready[0].precision if ready else config.precision,
+            slow_format=any(report.slow_format for report in ready) or None,
             state="ready" if ready else "unknown" if reason is None else "refused",
             reason=reason,
             rate=sum(report.rate or 0.0 for report in ready) or None,

@@ -14,6 +14,7 @@ export async function openModelCard(name) {
     predicts: model.prediction,
     class: model.classes?.join(", "),
     sampler: `${model.defaults.sampler}, ${model.defaults.steps}`,
+    numberFormat: model.slow_format ? t("slowFormat", model.precision) : model.precision,
     weightsHash: model.sha256?.slice(0, 16),
   };
   const shown = Object.entries(facts).filter(([, value]) => value);

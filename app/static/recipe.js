@@ -15,7 +15,8 @@ import { recallByPictures } from "./saved.js";
 import { t } from "./texts.js";
 
 const MAGIC = [0x89, 0x50, 0x4e, 0x47];
-const OF_PICTURE = ["model_sha256", "upscaler_sha256", "timesteps", "pictures", "compiled"]; // what no request asks for
+// What no request asks for.
+const OF_PICTURE = ["model_sha256", "upscaler_sha256", "precision", "upscaler_precision", "timesteps", "pictures", "compiled"];
 
 // Resolves to what a PNG of difuso says about itself, the JSON in its iTXt chunk `difuso`; undefined without one.
 export async function readRecipe(file) {

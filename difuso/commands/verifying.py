@@ -5,7 +5,7 @@ import platform
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from jobs.images.arrays import SentImage
 from jobs.images.containers import strip
 from jobs.images.fitting import FittedImage, How, fit, fit_mask
 from model.checkpoint import Checkpoint, load_checkpoint
-from model.folders.config import ModelConfig
+from model.folders.config import ModelConfig, Precision
 from model.shape import Shape
 from worker.settings import WorkerSettings
 from worker.stepping.runner import Runner
@@ -98,8 +98,18 @@ def _make_again(
     except ValidationError as error:
         raise damaged from error
     as_then = settings.model_copy(update={"compile": "auto" if facts.get("compiled") else "off"})
-    wanted = zip(job.models, (sha256, str(facts.get("upscaler_sha256"))), strict=False)
-    runner, *more = (runner_for(job, _with_weights(file, *each, settings), as_then) for each in wanted)
+    weights = sha256, str(facts.get("upscaler_sha256"))
+    formats = [facts.get(name, "float32") for name in ("precision", "upscaler_precision")]  # older recipes name none
+    if not all(each in get_args(Precision) for each in formats):
+        raise damaged
+    runner, *more = (
+        runner_for(
+            job,
+            _with_weights(file, name, digest, settings),
+            as_then.model_copy(update={"precision": precision}),
+        )
+        for name, digest, precision in zip(job.models, weights, formats, strict=False)
+    )
     try:
         return runner, draw(runner, job, [image.png for image in images], *more).pngs[0]
     except JobUnreadable as error:
@@ -153,5 +163,7 @@ def _maker(runner: Runner) -> str:
     else:
         capability, threads = torch.backends.cpu.get_cpu_capability(), torch.get_num_threads()
         where = f"{runner.device.type}, {platform.machine()} {capability}, {threads} threads"
-    network = "a compiled" if runner.compiled else "the eager"
-    return f"{network} network on {where}, difuso {version('difuso')}, torch {torch.__version__}"
+    network = f"{'a compiled' if runner.compiled else 'the eager'} network"
+    if runner.precision != "float32":
+        network += f" in {runner.precision}"
+    return f"{network} on {where}, difuso {version('difuso')}, torch {torch.__version__}"

@@ -7,6 +7,8 @@ from typing import Any
 import redis
 from pydantic import Field, ValidationError
 
+from model.folders.config import Precision
+
 from ..contract import MAX_NUMBER, MAX_SECONDS
 from ..values import Reported
 from . import keys
@@ -20,6 +22,8 @@ class ModelReport(Reported):
         ready: whether the model is loaded and warm.
         rate: the measured image-steps per second with full batches.
         step_seconds: the measured time of one step of a single image.
+        precision: the number format in which it computes the model.
+        slow_format: whether its processor has no instructions for this format.
         reason: why the worker refuses the model; None if it does not.
     """
 
@@ -27,6 +31,8 @@ class ModelReport(Reported):
     sha256: str | None = None
     rate: float | None = Field(default=None, ge=1 / MAX_NUMBER, le=MAX_NUMBER)
     step_seconds: float | None = Field(default=None, ge=0, le=MAX_SECONDS)
+    precision: Precision = "float32"
+    slow_format: bool = False
     reason: str | None = None
 
 

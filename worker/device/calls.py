@@ -21,7 +21,7 @@ def by_position(checkpoint: Checkpoint, device: torch.device, compiled: Mapping[
         checkpoint: the model, whose network is moved and put in the number format of its config.
         compiled: compiled networks by batch size, which are called in its place.
     """
-    names, precision = checkpoint.config.told, precision_on(device, checkpoint.config.precision)
+    names, precision = checkpoint.config.told, precision_on(device, checkpoint.config)
     denoiser = prepare(checkpoint.denoiser, device, precision)
     if not compiled:
         pack_convolutions(denoiser)

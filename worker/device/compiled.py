@@ -14,6 +14,7 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -59,8 +60,8 @@ def folder_of(config: ModelConfig, root: Path) -> Path:
 
 
 def _denoiser(config: ModelConfig) -> dict[str, Any]:
-    """Returns what else the code depends on of a network that is not float32, or not called with x_t and t themselves."""
-    precision = precision_on(CPU, config.precision)
+    """Returns what else the code depends on, of a network in another format or not called with x_t and t themselves."""
+    precision = precision_on(CPU, config)
     facts: dict[str, Any] = {} if precision == "float32" else {"precision": precision}
     if config.schedule.type == "flow":
         facts["schedule"] = vars(config.schedule)
@@ -100,7 +101,7 @@ def _compile_version(checkpoint: Checkpoint, root: Path, slots: int, least_gain:
                 f"a call of {slots} images takes {seconds:.2f} s, in which a worker could do nothing else; set a "
                 "smaller DIFUSO_SLOTS"
             )
-        eager = dataclasses.replace(checkpoint, network=deepcopy(checkpoint.network))  # packed, unlike that to compile
+        eager = replace(checkpoint, network=deepcopy(checkpoint.network))  # packed, unlike that to compile
         before = _seconds(checkpoint, slots, by_position(eager, CPU, {}))
         if before < least_gain * seconds:
             for earlier in folder.glob("*.pt2"):
@@ -167,7 +168,7 @@ def _load_version(checkpoint: Checkpoint, root: Path, slots: int) -> dict[int, N
 
 def _prepared(checkpoint: Checkpoint) -> nn.Module:
     """Returns the network as it is compiled and compared."""
-    return prepare(checkpoint.denoiser, CPU, precision_on(CPU, checkpoint.config.precision))
+    return prepare(checkpoint.denoiser, CPU, precision_on(CPU, checkpoint.config))
 
 
 def _weights(network: nn.Module) -> dict[str, Tensor]:
@@ -193,7 +194,7 @@ def _compare(checkpoint: Checkpoint, size: int, compiled: Network) -> None:
     """Compares a compiled network with the one that it was made from; raises ValueError if its output differs."""
     example, told = _example(checkpoint, size)
     expected, found = checkpoint.denoiser(*example, **told), compiled(*example, *told.values())
-    tolerance = TOLERANCES[precision_on(CPU, checkpoint.config.precision)]
+    tolerance = TOLERANCES[precision_on(CPU, checkpoint.config)]
     if not (found - expected).abs().max() <= tolerance * expected.abs().max():
         raise ValueError(f"batches of {size} give other images than the network")
 

@@ -7,16 +7,26 @@ from threading import Lock
 import torch
 from torch import nn
 
-from model.folders.config import Precision
+from model.folders.config import ModelConfig, Precision
+from model.foreign.config import ForeignConfig
 from model.networks.half import to_bfloat16
 
 BFLOAT16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")  # as PyTorch names them
 _calling = Lock()  # whose holder decides about TF32, which PyTorch allows a whole process or none of it
 
 
-def precision_on(device: torch.device, precision: Precision) -> Precision:
-    """Returns the format that a device computes: only a GPU has TF32, and others compute float32 in its place."""
-    return "float32" if precision == "tf32" and device.type != "cuda" else precision
+def precision_on(device: torch.device, config: ModelConfig) -> Precision:
+    """Returns the format in which a model's network is computed on a device.
+
+    It is float32 in place of a format that cannot be: only a GPU has TF32, and only networks of difuso itself say which
+    of their layers may be bfloat16.
+    """
+    match config.precision:
+        case "tf32" if device.type != "cuda":
+            return "float32"
+        case "bfloat16" if isinstance(config.network, ForeignConfig):
+            return "float32"
+    return config.precision
 
 
 def is_slow(device: torch.device, precision: Precision) -> bool:

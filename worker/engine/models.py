@@ -20,6 +20,7 @@ from model.errors import ForeignError, ModelError, may_pass, reason_of
 from ..device.compiled import load_compiled
 from ..device.core_lending import neighbour_of, own_core
 from ..device.cores import in_a_thread_that_ends
+from ..device.precision import is_slow
 from ..settings import WorkerSettings
 from ..stepping.runner import CPU_SLOTS, Runner, pick_device
 
@@ -169,7 +170,18 @@ def _warm(folder: Path, settings: WorkerSettings, device: torch.device) -> Runne
     finally:
         core.leave()
     how = f"{'compiled ' if runner.compiled else ''}batches of {','.join(map(str, runner.buckets))}"
+    if runner.precision != "float32":
+        how += f" in {runner.precision}"
     log.info("model %s is warm on %s: %s, %.0f image-steps/s", folder.name, device, how, runner.rate)
+    if runner.checkpoint.config.precision == "bfloat16" != runner.precision:
+        log.warning("model %s is computed in float32: its network, of another package, has no bfloat16", folder.name)
+    if is_slow(device, runner.precision):
+        log.warning(
+            "model %s is computed in %s, for which this processor has no instructions: float32 would be faster here; "
+            "DIFUSO_PRECISION=float32 chooses it, for all workers alike",
+            folder.name,
+            runner.precision,
+        )
     return runner
 
 
@@ -184,7 +196,7 @@ def make_runner(
     Raises:
         NonFiniteSample: if the network returns NaN or infinity for noise.
     """
-    slots = settings.slots or slots
+    checkpoint, slots = checkpoint.in_precision(settings.precision), settings.slots or slots
     usable = settings.compile == "auto" and device.type == "cpu"
     compiled, weaker = load_compiled(checkpoint, settings.compiled_dir, slots or CPU_SLOTS) if usable else ({}, {})
     if slots:

@@ -53,7 +53,9 @@ def png_text(
         model_sha256=runner.checkpoint.sha256,
         compiled=runner.compiled or (upscaler is not None and upscaler.compiled),
         timesteps=timesteps,
+        precision=runner.precision,
         upscaler_sha256=None if upscaler is None else upscaler.checkpoint.sha256,
+        upscaler_precision="float32" if upscaler is None else upscaler.precision,
     )
     return {PNG_KEY: json.dumps(facts, separators=(",", ":"))}
 
@@ -122,6 +124,7 @@ def store_result(store: ResultStore, active: ActiveJob) -> Spent:
         job=job,
         model_sha256=active.runner.checkpoint.sha256,
         compiled=any(stage.runner.compiled for stage in active.stages),
+        precision=active.runner.precision,
         timesteps=active.start.plan.timesteps,
         images=tuple(files),
         trace=None if trace is None else store.write_arrays(job.id, active.attempt, "trace", trace),

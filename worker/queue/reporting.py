@@ -15,6 +15,7 @@ from jobs.redis.queue import wake
 from jobs.redis.rq_job import DataJob
 from jobs.redis.workers import ModelReport, WorkerReport, prune_reports, publish_report, withdraw_report
 
+from ..device.precision import is_slow
 from ..engine.active import ActiveJob
 from ..engine.fairness import forecast
 from ..engine.held_jobs import RunningJob
@@ -165,7 +166,14 @@ class Reporter:
 
 
 def _report(runner: Runner) -> ModelReport:
-    return ModelReport(ready=True, sha256=runner.checkpoint.sha256, rate=runner.rate, step_seconds=runner.step_seconds)
+    return ModelReport(
+        ready=True,
+        sha256=runner.checkpoint.sha256,
+        rate=runner.rate,
+        step_seconds=runner.step_seconds,
+        precision=runner.precision,
+        slow_format=is_slow(runner.device, runner.precision),
+    )
 
 
 def _note_watchers(actives: Collection[ActiveJob], subscriptions: Sequence[tuple[bytes, int]]) -> None:

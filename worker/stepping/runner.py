@@ -105,7 +105,7 @@ class Runner:
         neighbour: Neighbour | None = None,
     ) -> None:
         self.checkpoint = checkpoint
-        self.device, self.precision = device, precision_on(device, checkpoint.config.precision)
+        self.device, self.precision = device, precision_on(device, checkpoint.config)
         self.slots = slots or max(compiled, default=CPU_SLOTS if device.type == "cpu" else GPU_SLOTS)
         self._compiled = compiled
         self.network_seconds = 0.0

@@ -93,7 +93,7 @@ def side_networks(
 def _gradient_of(checkpoint: Checkpoint, device: torch.device) -> Network:
     """Returns the classifier's gradient, from (x_t, t, labels); see `log_prob_gradient`."""
     assert checkpoint.classifier is not None
-    precision = precision_on(device, checkpoint.config.precision)
+    precision = precision_on(device, checkpoint.config)
     if precision == "bfloat16":
         classifier = prepare(checkpoint.classifier, device, precision)
     else:  # in the memory format of always, on which its bits depend

@@ -234,6 +234,8 @@ export default {
   cardMissing: "This model comes without a description.",
   parameters: "Weights",
   predicts: "Predicts",
+  numberFormat: "Number format",
+  slowFormat: format => `${format}, which the processor here is slow at`,
   weightsHash: "SHA-256",
   samples: name => `Samples of ${name}`,
   losses: name => `Loss over the training of ${name}`,

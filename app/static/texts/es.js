@@ -234,6 +234,8 @@ export default {
   cardMissing: "Este modelo viene sin descripción.",
   parameters: "Pesos",
   predicts: "Predice",
+  numberFormat: "Formato numérico",
+  slowFormat: format => `${format}, en el que el procesador de aquí es lento`,
   weightsHash: "SHA-256",
   samples: name => `Muestras de ${name}`,
   losses: name => `Pérdida durante el entrenamiento de ${name}`,

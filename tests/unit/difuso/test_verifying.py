@@ -100,6 +100,21 @@ def test_a_picture_of_several_is_made_again_alone(sampled: Path) -> None:
     assert "the eager network on cpu" in printed
 
 
+def test_a_picture_is_made_again_in_its_number_format(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the deployment and the model say today."""
+    monkeypatch.setenv("DIFUSO_PRECISION", "bfloat16")
+    assert difuso("sample", "--steps", 4, "--seed", 100, "-o", "half")[0] == 0
+    monkeypatch.delenv("DIFUSO_PRECISION")
+    half = Path("half/tiny-100.png")
+    assert facts_of(half)["precision"] == "bfloat16"
+    status, printed = difuso("verify", half)
+    assert (status, printed.splitlines()[0]) == (0, f"{half}: equal in every pixel and byte of its image data")
+    assert "the eager network in bfloat16 on cpu" in printed
+    rewrite(half, precision="float7")
+    with pytest.raises(UserError, match="is damaged or of another version"):
+        difuso("verify", half)
+
+
 def test_a_changed_pixel_is_found(sampled: Path) -> None:
     with Image.open(sampled) as image:
         red, green, blue = image.getpixel((0, 0))  # type: ignore[misc]

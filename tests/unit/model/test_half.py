@@ -12,16 +12,15 @@ from model.networks.build import build_network
 from model.networks.classifier import log_prob_gradient
 from model.networks.configs import (
     ClassifierConfig,
-    EDM2UNetConfig,
     LucidUNetConfig,
     PaperUNetConfig,
-    SongUNetConfig,
     UNetConfig,
 )
 from model.networks.convolution import pack_convolutions
 from model.networks.half import to_bfloat16
 from model.networks.norms import GroupNorm
 from model.networks.row_linear import RowLinear
+from model.networks.sigma_configs import EDM2UNetConfig, SongUNetConfig
 
 pytestmark = pytest.mark.processors
 
@@ -85,7 +84,7 @@ def batch(config: Any, size: int) -> tuple[tuple[Tensor, Tensor], dict[str, Tens
     if config.num_classes is not None:
         told["labels"] = torch.arange(size) % config.num_classes
     if getattr(config, "condition_channels", 0):
-        told["condition"] = torch.randn(size, 3, SIDE, SIDE, generator=generator)
+        told["planes"] = torch.randn(size, 3, SIDE, SIDE, generator=generator)
         told["level"] = torch.zeros(size)
     return (x, t), told
 
@@ -127,11 +126,11 @@ def test_embeddings_normalisations_and_the_last_convolution_are_float32(name: st
     assert len(convolutions) >= 5 * len(wide)  # one, or with decoder "skip" one for each level
 
 
-class Casts(TorchDispatchMode):
+class Casts(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the numbers that are cast, by whether they belong to features."""
 
     def __init__(self, weights: set[int]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.weights, self.of_weights, self.of_features = weights, 0, 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

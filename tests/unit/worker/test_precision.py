@@ -1,0 +1,189 @@
+"""Number formats of a worker: who chooses one, what it tells of it, and that an image is the same in any batch."""
+
+import io
+import json
+import logging
+import time
+import uuid
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from jobs.cascade import Enlarging
+from jobs.contract import Job
+from jobs.image_recipe import PNG_KEY
+from jobs.kinds.generate import Generation
+from jobs.kinds.upscale import Upscaling
+from jobs.params import SamplingParams
+from model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from model.folders.config import Precision
+from model.foreign.config import ForeignConfig
+from model.networks.configs import UNetConfig
+from model.networks.unet import UNet
+from tests.small_models import CLASSES, CLASSIFIER, NETWORK, WEAKER, checkpoint_of, upscaler_of
+from worker.device import precision as formats
+from worker.device.compiled import compile_network, folder_of, load_compiled
+from worker.engine.local import Drawn, run_job
+from worker.engine.models import load_models, make_runner
+from worker.queue.reporting import _report
+from worker.settings import WorkerSettings
+from worker.stepping.runner import Runner
+
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.processors]
+
+CPU = torch.device("cpu")
+STAGE = Enlarging(
+    model="up", sampler="ddim", steps=2, spacing="trailing", eta=0.0, variance="fixed_small", clip="static",
+    augmentation=0.2, weight=4,
+)  # fmt: skip
+WITHOUT_BFLOAT16 = {"avx2": True}
+
+
+def settings(**chosen: Any) -> WorkerSettings:
+    return WorkerSettings(compile="off", device="cpu", **chosen)
+
+
+def job(n: int, *, seed: int = 4, task: Upscaling | Generation | None = None, **changes: Any) -> Job:
+    chosen = {"steps": 3, "sampler": "ddpm", "spacing": "trailing", "eta": 0.0, "seed": seed} | changes
+    made = Job(
+        id=str(uuid.uuid4()), model="m", params=SamplingParams.model_validate({"n": n, **chosen}),
+        accepted_at=time.time(), timeout=600,
+    )  # fmt: skip
+    return made if task is None else made.model_copy(update={"task": task})
+
+
+def pngs(runner: Runner, asked: Job, sent: list[Tensor] | None = None, upscaler: Runner | None = None) -> list[bytes]:
+    *_, drawn = run_job(runner, asked, sent or [], upscaler=upscaler)
+    assert isinstance(drawn, Drawn)
+    return drawn.pngs
+
+
+def recipe_of(png: bytes) -> dict[str, Any]:
+    with Image.open(io.BytesIO(png)) as image:
+        facts: dict[str, Any] = json.loads(image.text[PNG_KEY])  # type: ignore[attr-defined]
+    return facts
+
+
+def guided() -> Checkpoint:
+    """A model with all networks that guide; a new one each time, because a runner changes its networks."""
+    network, weaker = UNetConfig(num_classes=3, **NETWORK), UNetConfig(num_classes=3, **WEAKER)
+    return checkpoint_of(network, classes=CLASSES, classifier=CLASSIFIER, weaker=weaker)
+
+
+@pytest.mark.parametrize("chosen", ["model", "float32", "bfloat16", "tf32"])
+@pytest.mark.parametrize("stated", ["float32", "bfloat16", "tf32"])
+def test_the_deployment_chooses_before_the_model(stated: Precision, chosen: Any) -> None:
+    """And no CPU computes TF32."""
+    runner = make_runner(guided().in_precision(stated), settings(precision=chosen), device=CPU, slots=2)
+    wanted = stated if chosen == "model" else chosen
+    assert runner.precision == ("bfloat16" if wanted == "bfloat16" else "float32")
+    assert isinstance(runner.checkpoint.network, UNet)
+    weight = runner.checkpoint.network.conv_in.weight
+    assert (_report(runner).precision, weight.dtype == torch.bfloat16) == (runner.precision, wanted == "bfloat16")
+
+
+@pytest.mark.parametrize(
+    "way",
+    [{}, {"label": 1, "guidance_scale": 3.0}, {"label": 2, "classifier_scale": 4.0}],
+    ids=["unguided", "weaker network", "classifier"],
+)
+def test_an_image_has_the_same_bytes_alone_and_among_others(way: dict[str, Any]) -> None:
+    runner = Runner(guided().in_precision("bfloat16"), device=CPU, slots=4)
+    together = pngs(runner, job(3, **way))
+    for index, png in enumerate(together):
+        assert pngs(runner, job(1, seed=4 + index, **way)) == [png]
+    assert recipe_of(together[0])["precision"] == "bfloat16"
+    float32 = pngs(Runner(guided(), device=CPU, slots=4), job(3, **way))
+    assert "precision" not in recipe_of(float32[0])
+    mine, theirs = (
+        np.stack([np.asarray(Image.open(io.BytesIO(png)), float) for png in made]) for made in (together, float32)
+    )
+    assert 0 < np.abs(mine - theirs).mean() < 12  # grey levels; other noise would give 60
+
+
+def test_both_stages_of_a_cascade_tell_their_formats() -> None:
+    first = Runner(checkpoint_of(UNetConfig(**NETWORK)), device=CPU, slots=2)
+    second = Runner(upscaler_of().in_precision("bfloat16"), device=CPU, slots=2)
+    asked = job(1, task=Upscaling(augmentation=0.2))
+    (png,) = pngs(second, asked, [torch.zeros(3, 8, 8)])
+    assert recipe_of(png)["precision"] == "bfloat16"
+    cascade = job(1, task=Generation(upscale=STAGE))
+    (png,) = pngs(first, cascade, upscaler=second)
+    assert (recipe_of(png).get("precision"), recipe_of(png)["upscaler_precision"]) == (None, "bfloat16")
+
+
+def test_the_format_is_part_of_the_version_and_of_the_config(tmp_path: Path) -> None:
+    """So no snapshot goes on in another format, and no cached image is taken for one of it."""
+    model = checkpoint_of(UNetConfig(**NETWORK))
+    assert model.version_sha256 != model.in_precision("bfloat16").version_sha256
+    for precision in ("float32", "bfloat16"):
+        config = model.in_precision(precision).config
+        save_checkpoint(tmp_path / precision, config, model.network)
+        assert load_checkpoint(tmp_path / precision).config == config
+        assert ("precision" in json.loads((tmp_path / precision / "config.json").read_text())) == (
+            precision != "float32"
+        )
+
+
+def test_a_processor_without_instructions_says_so(
+    models_dir: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: WITHOUT_BFLOAT16)
+    caplog.set_level(logging.INFO)
+    models = load_models(settings(models_dir=models_dir, precision="bfloat16", slots=2))
+    (runner,) = models.runners.values()
+    assert _report(runner).slow_format
+    assert "in bfloat16, " in caplog.text
+    assert "computed in bfloat16, for which this processor has no instructions" in caplog.text
+    assert not formats.is_slow(CPU, "float32")
+
+
+def test_a_network_of_another_package_stays_float32() -> None:
+    """Nothing says which of its layers may be bfloat16."""
+    config = replace(guided().config, network=ForeignConfig(type="mylab.nets:Denoiser"), precision="bfloat16")
+    assert formats.precision_on(CPU, config) == "float32"
+
+
+def test_a_gpu_rounds_to_tf32_only_where_the_format_is_tf32() -> None:
+    """What PyTorch allows is a matter of the process, so it is set anew for each call."""
+    backends: list[Any] = [torch.backends.cudnn, torch.backends.cuda.matmul]
+    before = [each.allow_tf32 for each in backends]
+    try:
+        for precision, allowed in (("tf32", True), ("float32", False), ("bfloat16", False)):
+            config = guided().in_precision(precision).config  # type: ignore[arg-type]
+            assert formats.precision_on(torch.device("cuda"), config) == precision
+            with formats.computing(torch.device("cuda"), precision):
+                assert [each.allow_tf32 for each in backends] == [allowed] * 2
+    finally:
+        for each, was in zip(backends, before, strict=True):
+            each.allow_tf32 = was
+
+
+def test_compiled_code_has_a_folder_for_each_format(tmp_path: Path) -> None:
+    config = checkpoint_of(UNetConfig(**NETWORK)).config
+    of = {
+        each: folder_of(checkpoint_of(UNetConfig(**NETWORK)).in_precision(each).config, tmp_path)
+        for each in formats_of()
+    }
+    assert of["float32"] == of["tf32"] == folder_of(config, tmp_path) != of["bfloat16"]
+
+
+def formats_of() -> tuple[Precision, ...]:
+    return ("float32", "bfloat16", "tf32")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_network_in_bfloat16_is_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("worker.device.compiled.LEAST_GAIN", 0.0)
+    tmp_path.chmod(0o755)
+    model = guided().in_precision("bfloat16")
+    assert [path.name for path in compile_network(model, tmp_path, 2)] == ["2.pt2", "2.pt2"]
+    own, weaker = load_compiled(guided().in_precision("bfloat16"), tmp_path, 2)  # which compares them
+    assert (set(own), set(weaker)) == ({2}, {2})
