@@ -28,11 +28,7 @@ class Breaker:
         self._prober: int | None = None  # the thread whose call goes through
 
     def check(self) -> None:
-        """Raises unless a call may go through.
-
-        Raises:
-            Exception: of the breaker's kind, if it is open.
-        """
+        """Raises the breaker's error unless a call may go through."""
         with self._lock:
             if self._open_until is None or self._prober == threading.get_ident():
                 return

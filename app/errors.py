@@ -1,24 +1,5 @@
 """The errors of the front end; those about parameters and images are in `jobs.errors`.
 
-    AppError
-    ├── Unauthorized         the request has no known API key
-    ├── UnknownHost          the Host header names another server
-    ├── CrossOrigin          a page of another site tries to change something
-    ├── InvalidRequest       a parameter, header or body is wrong; the error names it
-    ├── UploadRefused        a part of a multipart body is missing, repeated or unknown; the error names it
-    │   ├── NotMultipart         the body is not multipart/form-data
-    │   ├── MalformedBody        the body is malformed or incomplete
-    │   └── BodyTooLarge         the body is larger than the limit
-    ├── NotAcceptable        no image format satisfies the Accept header
-    ├── Overloaded           too much work is waiting
-    ├── LimitReached         a limit of the API key is reached
-    ├── ModelUnavailable     every live worker refuses the model
-    ├── NotReady             the job has no images yet
-    ├── JobCancelled         the job was cancelled, so it has no images
-    ├── JobFailed            the job failed, so it has no images; the error has its failure code
-    ├── NotUsable            /readyz: Redis or the store does not work
-    └── ShuttingDown         /readyz: the process is about to end
-
 These errors know nothing of HTTP, and neither do those of `jobs.errors`; `app.http.problems` turns both into answers.
 """
 

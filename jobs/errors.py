@@ -1,20 +1,4 @@
-"""The errors between a front end and a worker.
-
-JobsError
-├── RequestRefused       a parameter of the request is wrong; the error names it
-├── ImageRefused         an image of the request cannot be used; the error names the part
-│   ├── UnsupportedFormat    it is neither PNG, JPEG nor an array
-│   ├── BadImage             it is damaged
-│   ├── ImageTooLarge        it has too many pixels
-│   ├── AnimatedImage        it has several frames
-│   └── ImageTooComplex      it has so many pieces that reading it would take long
-├── JobNotFound          no job has this id
-├── JobUnreadable        the stored job was written by another version or by somebody else
-├── IdempotencyConflict  the key belongs to another request
-├── QueueUnavailable     Redis does not answer, is full or is read-only; try again later
-├── ResultExpired        the job succeeded, but its images were deleted, after their time or by its client
-└── StoreUnavailable     the result store cannot be read or written; try again later
-"""
+"""The errors between a front end and a worker."""
 
 
 class JobsError(Exception):

@@ -1,8 +1,4 @@
-"""The errors of training.
-
-RecipeError (a ValueError)          the recipe, or the images that it names, cannot be used
-Diverged (a NonFiniteSample)        the gradients stay NaN or infinite
-"""
+"""The errors of training."""
 
 from __future__ import annotations
 

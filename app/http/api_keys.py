@@ -28,11 +28,7 @@ class ApiKey(Frozen):
 
 
 def new_key(name: str) -> tuple[str, str]:
-    """Returns a new key and its line for the keys file.
-
-    Raises:
-        ValueError: if the name is invalid.
-    """
+    """Returns a new key and its line for the keys file; raises ValueError if the name is invalid."""
     key = PREFIX + secrets.token_urlsafe(SECRET_BYTES)
     entry = ApiKey(name=name, sha256=hashlib.sha256(key.encode()).hexdigest())
     return key, f"{entry.name} {entry.sha256}"

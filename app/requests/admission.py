@@ -99,11 +99,7 @@ def refusal(reports: Sequence[ModelReport]) -> str | None:
 
 
 def check_served(model: str, reports: Sequence[ModelReport]) -> None:
-    """Raises if every live worker refuses the model.
-
-    Raises:
-        ModelUnavailable: with the first worker's reason.
-    """
+    """Raises ModelUnavailable, with the first worker's reason, if every live worker refuses the model."""
     reason = refusal(reports)
     if reason is not None:
         raise ModelUnavailable(f"{model}: {reason}")

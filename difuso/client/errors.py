@@ -1,22 +1,4 @@
-"""The errors of the client, and a table that says which problem (RFC 9457) becomes which of them.
-
-DifusoError
-├── Unreachable          the server has not answered
-├── TimedOut             the job has not ended within the time; `job_id` names it
-├── InvalidRequest       the request is wrong; `problem.errors` names the parameter
-│   ├── ImageRefused         an image of the request cannot be used
-│   └── IdempotencyConflict  the key belongs to another request
-├── Unauthorized         the server needs another API key
-├── NotFound             there is no such job or path
-├── NotReady             the job has no images yet
-├── JobFailed            the job failed; `problem.code` says why
-├── JobCancelled         the job was cancelled
-├── ResultExpired        the images were deleted, or another version of difuso wrote the job
-├── ModelUnavailable     no worker can run the model
-├── Overloaded           too much work is waiting
-│   └── LimitReached         a limit of the API key is reached
-└── Unavailable          the server, its queue or its store does not work at the moment
-"""
+"""The errors of the client, and a table that says which problem (RFC 9457) becomes which of them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

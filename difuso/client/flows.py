@@ -144,11 +144,7 @@ def price(kind: KindName, images: tuple[Any, ...], options: Mapping[str, Any], p
 
 
 def posting(kind: KindName, images: tuple[Any, ...], options: Mapping[str, Any]) -> Call:
-    """Returns the call that makes a job.
-
-    Raises:
-        OSError, TypeError, ValueError: if an argument cannot be sent.
-    """
+    """Returns the call that makes a job; raises OSError, TypeError, ValueError if an argument cannot be sent."""
     if kind not in IMAGES:
         raise ValueError(f"the kind must be one of {', '.join(IMAGES)}, not {kind}")
     if len(images) > len(IMAGES[kind]):
@@ -164,11 +160,7 @@ def posting(kind: KindName, images: tuple[Any, ...], options: Mapping[str, Any])
 
 
 def wait(facts: Facts, patience: Patience) -> Flow[Facts]:
-    """Returns the facts of a job that has ended.
-
-    Raises:
-        TimedOut: if it does not end within the time.
-    """
+    """Returns the facts of a job that has ended; raises TimedOut if it does not end within the time."""
     while facts["state"] not in ENDED:
         # The answer must come before the time is over, so that the call ends with a time-out, not a silent server.
         began, seconds = patience.clock(), math.floor(min(POLL_SECONDS, max(0.0, patience.left - LEAST_SECONDS)))

@@ -186,11 +186,7 @@ class Requests(ABC, Generic[Images, Submitted, Priced, Models]):
         return self._run(flows.price(kind, images, options, self._patience()))
 
     def job(self, id: str) -> Submitted:
-        """Returns the job of this id.
-
-        Raises:
-            NotFound: if there is none.
-        """
+        """Returns the job of this id; raises NotFound if there is none."""
         return self._run(self._job(flows.get(f"/jobs/{id}", self._patience())))
 
     def models(self) -> Models:

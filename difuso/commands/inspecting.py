@@ -22,11 +22,7 @@ MAX_DEPTH = 20  # of lists and objects in one another; difuso writes five, and w
 
 
 def print_recipe(file: Path, *, as_json: bool) -> None:
-    """Prints the recipe of an image, or the description of a contact sheet.
-
-    Raises:
-        UserError: if there is none.
-    """
+    """Prints the recipe of an image, or the description of a contact sheet; raises UserError if there is none."""
     facts = read_recipe(file)
     if as_json:
         typer.echo(json.dumps(facts, indent=2))

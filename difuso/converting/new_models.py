@@ -22,11 +22,7 @@ def name_from(text: str) -> str:
 
 
 def check_name(name: str) -> None:
-    """Checks that a folder of this name can be a model.
-
-    Raises:
-        UserError: if it cannot.
-    """
+    """Raises UserError unless a folder of this name can be a model."""
     if not re.fullmatch(MODEL_NAME, name):
         raise UserError(f"{name!r} is not a name for a model: it may have a-z, 0-9, dots, dashes and underscores")
 

@@ -34,11 +34,7 @@ class Parts:
         self.folder = folder
 
     def request(self) -> dict[str, Any]:
-        """Returns the request of the parts; empty if there is none.
-
-        Raises:
-            UserError: if the request cannot be read.
-        """
+        """Returns the request of the parts; empty if there is none. Raises UserError if it cannot be read."""
         path = self.folder / REQUEST
         try:
             request = json.loads(path.read_bytes())
@@ -51,11 +47,7 @@ class Parts:
         return request
 
     def begin(self, request: Mapping[str, Any]) -> None:
-        """Makes the folder, or continues with it.
-
-        Raises:
-            UserError: if it holds parts of another request.
-        """
+        """Makes the folder, or continues with it; raises UserError if it holds parts of another request."""
         known = self.request()
         if known == request:
             return

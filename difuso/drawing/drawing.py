@@ -68,11 +68,7 @@ class DrawingModel(Protocol):
     def is_here(self) -> bool: ...
 
     def settle(self, query: SamplingQuery) -> SamplingParams:
-        """Fills in what a query leaves open.
-
-        Raises:
-            RequestRefused, PlanError: if the model cannot do what is asked.
-        """
+        """Fills in what a query leaves open; raises RequestRefused, PlanError if the model cannot do what is asked."""
 
     def draw(self, runs: Iterable[SamplingParams], keep: Callable[[int, list[bytes]], None]) -> None:
         """Draws the images of several runs, in any order.
@@ -167,11 +163,7 @@ def find_drawing_model(
 
 
 def local_model(name: str | None, settings: WorkerSettings) -> LocalModel:
-    """Finds a checkpoint by its name; None means the first.
-
-    Raises:
-        UserError: if there is no such checkpoint.
-    """
+    """Finds a checkpoint by its name; None means the first. Raises UserError if there is none."""
 
     def load() -> Runner:
         from model import load_checkpoint

@@ -68,11 +68,7 @@ def connected(url: str, api_key: str | None, *, timeout: float | None) -> Iterat
 
 
 def _check_answers(url: str) -> None:
-    """Checks that a server answers at an address, with any answer.
-
-    Raises:
-        UserError: if none does.
-    """
+    """Raises UserError unless a server answers at an address, with any answer."""
     import httpx  # here, because commands without a server work without it
 
     try:

@@ -165,11 +165,7 @@ def draw(runner: Runner, job: Job, sent: Sequence[bytes], upscaler: Runner | Non
 
 
 def open_image(file: Path) -> SentImage:
-    """Decodes an image file of a request.
-
-    Raises:
-        UserError: if it cannot be read.
-    """
+    """Decodes an image file of a request; raises UserError if it cannot be read."""
     try:
         return read_image(file.read_bytes())
     except OSError as error:

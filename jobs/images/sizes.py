@@ -8,11 +8,7 @@ MAX_BYTES = 8 * MAX_PIXELS  # of the numbers of one image: four channels of 16 b
 
 
 def check_size(width: int, height: int, *, bytes_per_pixel: int = 1) -> None:
-    """Raises unless an image may be decoded.
-
-    Raises:
-        ImageTooLarge: if it has too many pixels, or too long sides.
-    """
+    """Raises ImageTooLarge if an image has too many pixels or too long sides to be decoded."""
     if max(width, height) > MAX_SIDE or width * height > min(MAX_PIXELS, MAX_BYTES // bytes_per_pixel):
         most = min(MAX_PIXELS, MAX_BYTES // bytes_per_pixel)
         limit = f"{most} pixels and {MAX_SIDE} on each side"

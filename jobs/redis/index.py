@@ -129,11 +129,7 @@ class Cursor:
 
     @classmethod
     def decode(cls, text: str) -> Self:
-        """Reads a cursor that `encode` wrote.
-
-        Raises:
-            RequestRefused: if it is not a cursor.
-        """
+        """Reads a cursor that `encode` wrote; raises RequestRefused if it is not a cursor."""
         try:
             plain = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode()
             found = _CURSOR.fullmatch(plain)

@@ -98,11 +98,7 @@ class ResultStore:
         return Manifest.model_validate_json(data) if data else None
 
     def image(self, manifest: Manifest, index: int) -> bytes:
-        """Returns one image as PNG.
-
-        Raises:
-            ResultExpired: if it was deleted.
-        """
+        """Returns one image as PNG; raises ResultExpired if it was deleted."""
         image = manifest.images[index]
         png = image.png if image.path is None else self._read(self._result(manifest.job.id) / image.path)
         if png is None:
@@ -169,11 +165,7 @@ class ResultStore:
             self._calls.call(lambda: self._blobs.delete(self._snapshot(job_id)), IMAGE_SECONDS)
 
     def check(self) -> None:
-        """Writes and deletes a small file.
-
-        Raises:
-            StoreUnavailable: if that fails or takes longer than CHECK_SECONDS.
-        """
+        """Writes and deletes a small file; raises StoreUnavailable if that fails or takes longer than CHECK_SECONDS."""
         path = self._root / f".check-{uuid.uuid4().hex}"
 
         def write_and_delete() -> None:  # one call, so that the file is deleted even after the time limit

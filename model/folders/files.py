@@ -33,11 +33,7 @@ def is_file(path: Path) -> bool:
 
 
 def is_folder(path: Path) -> bool:
-    """Returns whether a path leads to a folder.
-
-    Raises:
-        CheckpointUnreadable: if the disk does not tell.
-    """
+    """Returns whether a path leads to a folder; raises CheckpointUnreadable if the disk does not tell."""
     return stat.S_ISDIR(_mode(path))
 
 

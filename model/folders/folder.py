@@ -44,11 +44,7 @@ class FolderContents:
 
 
 def file_sha256(path: Path) -> str:
-    """Returns the hexadecimal SHA-256 of a file.
-
-    Raises:
-        CheckpointUnreadable: if it cannot be read.
-    """
+    """Returns the hexadecimal SHA-256 of a file; raises CheckpointUnreadable if it cannot be read."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

@@ -218,11 +218,7 @@ def _reorder_all(network: nn.Module) -> None:
 
 
 def checked(kind: type[Any], **fields: Any) -> Any:
-    """Makes the config of a network.
-
-    Raises:
-        CheckpointError: if there is no such network.
-    """
+    """Makes the config of a network; raises CheckpointError if there is no such network."""
     try:
         return kind(**fields)
     except ValueError as error:

@@ -27,11 +27,7 @@ def read_config(folder: Path) -> ModelConfig:
 
 
 def weights_of(folder: Path) -> str:
-    """Returns the path of the weights, relative to the folder.
-
-    Raises:
-        CheckpointError: if the weights are missing.
-    """
+    """Returns the path of the weights, relative to the folder; raises CheckpointError if the weights are missing."""
     if config.is_diffusers(folder):
         return config.find_weights(folder)
     require_file(folder, WEIGHTS)

@@ -28,11 +28,7 @@ STRANGERS = {
 
 
 def layout_of(names: Collection[str]) -> Layout:
-    """Returns the layout of a state dict with these names.
-
-    Raises:
-        CheckpointError: if the layout is unknown.
-    """
+    """Returns the layout of a state dict with these names; raises CheckpointError if the layout is unknown."""
     for mark, layout in MARKS.items():
         if mark in names:
             return layout

@@ -49,11 +49,7 @@ def adopt(network: nn.Module, weights: Weights, modules: Mapping[str, str]) -> N
 
 
 def tensor_of(weights: Weights, name: str) -> Tensor:
-    """Returns a tensor that the layout must have.
-
-    Raises:
-        CheckpointError: if the tensor is missing.
-    """
+    """Returns a tensor that the layout must have; raises CheckpointError if the tensor is missing."""
     if name not in weights:
         raise CheckpointError(f"the checkpoint lacks the tensor {name}: it is damaged or of an unknown variant")
     return weights[name]

@@ -273,11 +273,7 @@ class Trainer:
 
 
 def check_parts(recipe: Recipe, processes: Processes) -> None:
-    """Checks that each batch can be cut into equal parts for all processes.
-
-    Raises:
-        RecipeError: if it cannot.
-    """
+    """Raises RecipeError unless each batch can be cut into equal parts for all processes."""
     parts = processes.count * recipe.accumulate
     if recipe.batch_size % parts:
         raise RecipeError(f"batch_size {recipe.batch_size} cannot be cut into {parts} equal parts")
