@@ -13,11 +13,7 @@ PAUSE_SECONDS = 0.25
 class Breaker:
     """Opens when something does not answer in time, and closes when it answers again. Threads may share it.
 
-    While it is open, one call in PAUSE_SECONDS goes through as a probe.
-
-    Args:
-        what: the name of the service, for the message of the error.
-        error: the error that calls raise meanwhile.
+    While it is open, one call in PAUSE_SECONDS goes through as a probe, and the others raise `error` about `what`.
     """
 
     def __init__(self, what: str, error: type[Exception]) -> None:

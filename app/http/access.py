@@ -27,10 +27,7 @@ class Guard(SecurityBase):
     """Lets a request pass only with a known API key, which it stores as `request.state.caller`.
 
     A missing, a malformed and an unknown key get the same answer after the same time: in each case a hash is compared
-    with the hashes of all keys.
-
-    Raises:
-        Unauthorized: if the request has no known API key.
+    with the hashes of all keys. That answer is `Unauthorized`.
     """
 
     model = HTTPBearer(description="An API key made by `difuso key NAME`.")
@@ -72,11 +69,7 @@ def signer(keys: Iterable[ApiKey], path: str, expires_at: int, signature: str) -
 
 
 class LinkGuard(Guard):
-    """Lets a request pass that has a valid signature, as one of the owner; without a signature like `Guard`.
-
-    Raises:
-        Unauthorized: if the signature is wrong, or its time is over.
-    """
+    """Lets a request pass that has a valid signature, as one of the owner; without a signature like `Guard`."""
 
     async def __call__(self, request: Request) -> None:
         if "signature" not in request.query_params:

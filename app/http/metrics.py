@@ -24,15 +24,7 @@ HTTP_BUCKETS = (0.005, 0.01, 0.025, 0.05, *LONG_BUCKETS)  # long ones too: a POS
 
 
 class Metrics:
-    """The metrics that this process counts itself.
-
-    Attributes:
-        http: the answered requests; `route` is the template of a path.
-        accepted: the new jobs.
-        end_to_end: the jobs that ended while their client waited.
-        redis_errors: the operations that failed in Redis; `op` is the name of a route or task.
-        uploads_rejected: the refused uploads; `reason` is the slug of a problem type.
-    """
+    """The metrics that this process counts itself; `route` is the template of a path, `reason` a problem's slug."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry

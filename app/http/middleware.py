@@ -50,7 +50,7 @@ class RequestMiddleware:
     Args:
         hosts: the host names, without ports, that requests may be addressed to; None for all. They stop DNS rebinding:
             a foreign page whose host name was made to resolve to this machine has the same origin as this server.
-        origins: the other origins whose pages may change something here.
+        origins: the other origins whose pages may change something here, such as `https://pics.example`.
     """
 
     def __init__(

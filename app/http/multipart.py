@@ -54,9 +54,7 @@ class FormReader:
     def feed(self, chunk: bytes) -> None:
         """Parses the next bytes.
 
-        Raises:
-            UploadRefused: if they begin a part that is unknown or repeated.
-            MalformedBody: if they are malformed.
+        Raises UploadRefused if they begin a part that is unknown or repeated, MalformedBody if they are malformed.
         """
         try:
             self._parser.write(chunk)
@@ -64,10 +62,9 @@ class FormReader:
             raise MalformedBody from error
 
     def close(self) -> dict[str, bytes]:
-        """Returns the parts that have content; browsers send an empty part for an empty field.
+        """Returns the parts that have content; raises MalformedBody if the body ended too early.
 
-        Raises:
-            MalformedBody: if the body ended too early.
+        Browsers send an empty part for an empty field.
         """
         if not self._parts.complete:
             raise MalformedBody

@@ -26,11 +26,7 @@ class Accept:
     header: str
 
     def choose(self, planes: int) -> Format:
-        """Returns the format that the header prefers among those that can hold images of so many planes.
-
-        Raises:
-            NotAcceptable: if there is none.
-        """
+        """Returns the format that it prefers of those that hold images of so many planes; raises NotAcceptable."""
         try:
             return choose_format(self.header, Format.offered(planes))
         except NotAcceptable as error:

@@ -38,7 +38,7 @@ def is_forged(method: str, headers: Iterable[tuple[bytes, bytes]], allowed: Coll
 
     Args:
         headers: names in lower case and values, as in ASGI.
-        allowed: the other origins whose pages may do so, such as `https://pics.example`.
+        allowed: the other origins whose pages may do so.
     """
     if method in READING:
         return False

@@ -241,11 +241,7 @@ class DeadlineProtocol(HttpToolsProtocol, asyncio.BufferedProtocol):
 
 
 class _Transport:
-    """The transport of a connection, whose closing can be postponed.
-
-    Args:
-        hear_out: a function that returns whether to postpone closing.
-    """
+    """The transport of a connection, whose closing is postponed while `hear_out` returns True."""
 
     def __init__(self, transport: asyncio.Transport, hear_out: Callable[[], bool]) -> None:
         self._transport = transport

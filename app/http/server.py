@@ -16,11 +16,7 @@ MAX_CONNECTIONS = 900  # below the usual limit of 1024 open files
 
 
 def run(app: FastAPI, *, host: str, port: int, draining: asyncio.Event) -> None:
-    """Serves until SIGTERM or SIGINT.
-
-    Args:
-        draining: the event that is set when shutdown begins.
-    """
+    """Serves until SIGTERM or SIGINT; `draining` is set when shutdown begins."""
     config = uvicorn.Config(
         app,
         host=host,

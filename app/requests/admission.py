@@ -18,15 +18,11 @@ LEAST_TIMEOUT = 600.0  # seconds
 
 
 def admit(backlog: Backlog, *, max_wait: float, max_jobs: int) -> None:
-    """Raises unless a model's queue has room for one more job.
+    """Raises Overloaded, with the seconds until there is room, unless a model's queue has room for one more job.
 
     Args:
-        backlog: the unfinished work of the model.
         max_wait: the most seconds that the backlog may take.
         max_jobs: the most unfinished jobs that the model may have.
-
-    Raises:
-        Overloaded: if there is no room; with the seconds until the backlog is short enough.
     """
     waiting = backlog.image_steps / backlog.rate if backlog.rate else None
     if waiting is not None and waiting > max_wait:
@@ -40,11 +36,7 @@ def admit(backlog: Backlog, *, max_wait: float, max_jobs: int) -> None:
 
 
 def check_size(cost: Cost, limits: Limits) -> None:
-    """Raises unless a job by itself is within its owner's limits of unfinished image-steps and of stored bytes.
-
-    Raises:
-        InvalidRequest: if it is larger than a limit, and so could never be accepted.
-    """
+    """Raises InvalidRequest if a job by itself exceeds a limit of its owner, and so could never be accepted."""
     if limits.unfinished is not None and cost.image_steps > limits.unfinished:
         raise InvalidRequest(
             "parameter",
@@ -62,14 +54,11 @@ def check_size(cost: Cost, limits: Limits) -> None:
 
 
 def check_share(refused: Refusal | None, cost: Cost, limits: Limits, *, rate: float | None) -> None:
-    """Raises if a limit of a job's owner is reached.
+    """Raises LimitReached, with the seconds after which the job may be accepted, if a limit of its owner is reached.
 
     Args:
         refused: the limit that is reached; None if none is.
         rate: image-steps per second of all live workers; None if unknown.
-
-    Raises:
-        LimitReached: if a limit is reached; with the seconds after which the job may be accepted.
     """
     if refused is None:
         return

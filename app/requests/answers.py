@@ -37,8 +37,8 @@ def job_json(
     """Returns the job as JSON, with a Retry-After header while it is unfinished; or 304.
 
     Args:
-        key: the API key of the caller; None if the server has no keys.
-        known: the If-None-Match header.
+        key: the API key of the caller; None if the server has no keys. So in all functions here.
+        known: the If-None-Match header. So in all functions here.
     """
     text = job_text(status, key)
     tag = job_tag(text)
@@ -71,10 +71,6 @@ async def images(
     known: str | None = None,
 ) -> Response:
     """Returns all images of a job in the format that the caller prefers.
-
-    Args:
-        key: the API key of the caller; None if the server has no keys.
-        known: the If-None-Match header.
 
     Raises:
         NotReady, JobCancelled, JobFailed, ResultExpired, StoreUnavailable: if the job has no images to show.
@@ -158,11 +154,7 @@ def poll_seconds(status: JobStatus) -> int:
 
 
 def _ends(manifest: Manifest, store: ResultStore) -> list[bytes]:
-    """Returns the two images between which an interpolation lies; none for one between seeds, and for other jobs.
-
-    Raises:
-        ResultExpired: if they were deleted.
-    """
+    """Returns the two images between which an interpolation lies; none for one between seeds, and for other jobs."""
     if not manifest.job.task.is_passage:
         return []
     ends = [store.upload(manifest.job.id, image.sha256) for image in manifest.job.pictures]

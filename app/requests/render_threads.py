@@ -19,11 +19,7 @@ T = TypeVar("T")
 
 
 class Renderers:
-    """The threads in which images are read and rendered; one object per process.
-
-    Args:
-        readers: the number of threads that read; see `ResultStore.readers`.
-    """
+    """The threads in which images are read, as many as `readers`, and rendered; one object per process."""
 
     def __init__(self, readers: int) -> None:
         self._threads = CapacityLimiter(RENDERERS)
@@ -33,18 +29,12 @@ class Renderers:
     async def read(self, read: Callable[[], T]) -> T:
         """Runs a function that only reads from the store in one of the reader threads, however many calls wait.
 
-        Raises:
-            StoreUnavailable: if the store does not answer, or has just not answered another call.
+        Raises StoreUnavailable if the store does not answer, or has just not answered another call.
         """
         return await to_thread.run_sync(partial(self._do, read), limiter=self._readers)
 
     async def run(self, make: Callable[[], T]) -> T:
-        """Runs a function that reads from the store and renders in one of the renderer threads.
-
-        Raises:
-            Overloaded: if MAX_WAITING calls wait already.
-            StoreUnavailable: as in `read`.
-        """
+        """Runs a function that reads like `read` and renders; raises Overloaded if MAX_WAITING calls wait already."""
         if self._threads.statistics().tasks_waiting >= MAX_WAITING:
             raise Overloaded("Too many requests are waiting for their images.", retry_after=RETRY_SECONDS)
         return await to_thread.run_sync(partial(self._do, make), limiter=self._threads)

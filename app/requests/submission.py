@@ -95,10 +95,7 @@ class Submission:
     async def answer(self, model: str, query: SamplingQuery, prepared: Prepared) -> Response:
         """Queues the job and waits for its images; answers 202 with the job if that takes too long.
 
-        Args:
-            model: the name of the model.
-            query: the query as it was sent, by which a repeated request is recognised.
-            prepared: the complete request.
+        The query as it was sent lets a repeated request be recognised.
         """
         return await self._with_rate_limit(self._answer(model, query, prepared))
 

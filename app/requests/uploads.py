@@ -25,11 +25,7 @@ T = TypeVar("T")
 
 
 class Uploads:
-    """Reads uploads with bounded memory and threads; one object per process.
-
-    Args:
-        max_bytes: the largest size of one body, in bytes.
-    """
+    """Reads uploads, each body of at most `max_bytes`, with bounded memory and threads; one object per process."""
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes

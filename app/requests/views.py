@@ -119,10 +119,9 @@ class JobView(Outlook):
 
 
 def job_text(status: JobStatus, key: ApiKey | None) -> str:
-    """Returns the job as JSON. Its timesteps, the largest part, are JSON already and are inserted unchanged.
+    """Returns the job as JSON, with links signed by the caller's `key`; None if the server has no keys.
 
-    Args:
-        key: the API key of the caller, by which links are signed; None if the server has no keys.
+    Its timesteps, the largest part, are JSON already and are inserted unchanged.
     """
     text = JobView.of(status, key).model_dump_json(exclude_none=True)
     return text if status.timesteps is None else f'{text[:-1]},"timesteps":{status.timesteps}}}'

@@ -30,11 +30,7 @@ class ClientGone(Exception):
 
 
 class Watcher:
-    """Follows jobs in one event loop.
-
-    Args:
-        draining: the event that ends every wait, set when this process is about to end.
-    """
+    """Follows jobs in one event loop, until `draining` is set because this process is about to end."""
 
     def __init__(self, queue: JobQueue, listener: Listener, draining: asyncio.Event, metrics: Metrics) -> None:
         self._queue = queue
@@ -165,9 +161,7 @@ async def job_events(
     An id says what a client knows after the event. So an EventSource that connects again with it gets only later ones.
 
     Args:
-        news: the successive states of the job.
         last_event_id: the id of the last event that the client has received; None if it has received none.
-        key: the API key of the caller; None if the server has no keys.
     """
     known, retry = last_event_id, RECONNECT_MILLISECONDS
     async for item in news:
