@@ -67,16 +67,12 @@ def enlarging_seed(seed: int) -> int:
 def enlarging(
     first: ModelInfo, upscaler: ModelInfo, *, steps: int | None, augmentation: float | None, prefix: str
 ) -> Enlarging:
-    """Fills in the second stage of a cascade.
+    """Fills in the second stage of a cascade, with the upscaler's own steps and augmentation where None was sent.
 
-    Args:
-        first: the model that draws the small images.
-        upscaler: the conditional model that enlarges them.
-        steps, augmentation: as sent; None for the upscaler's own.
-        prefix: what the parameters of the request begin with, for messages.
+    The parameters of the request begin with `prefix`.
 
     Raises:
-        RequestRefused: if the upscaler cannot enlarge these images, or not in this way.
+        RequestRefused: if the upscaler cannot enlarge the images of the first model, or not in this way.
     """
     config = upscaler.config
     if config.condition_shape != first.config.shape:
@@ -109,8 +105,7 @@ def weight_of(config: ModelConfig) -> int:
 def augmentation_of(model: ModelInfo, sent: float | None, parameter: str) -> float:
     """Returns the noise that is added to the images that a conditional model gets; its own if none was sent.
 
-    Raises:
-        RequestRefused: if the model was not trained on so much noise.
+    Raises RequestRefused if the model was not trained on so much noise.
     """
     condition = model.config.condition
     assert condition is not None

@@ -113,11 +113,7 @@ class Catalog:
         return model
 
     def find(self, name: str, parameter: str = "model") -> ModelInfo:
-        """Returns the model of a name, whatever it draws from.
-
-        Raises:
-            RequestRefused: if there is no usable model of this name.
-        """
+        """Returns the model of a name, whatever it draws from; raises RequestRefused if it cannot be used."""
         if name in self.refused:
             raise RequestRefused(parameter, f"This model cannot be used: {self.refused[name]}")
         if name not in self.models:
@@ -128,9 +124,7 @@ class Catalog:
 def read_catalog(folder: Path, default: str | None = None, *, before: Catalog | None = None) -> Catalog:
     """Reads the config file, SHA256SUMS and shapes of every model in a folder; workers check the weights.
 
-    Args:
-        default: the model of requests without `model`; None for the first by name.
-        before: the catalog until now. A model keeps its entry while its folder cannot be read.
+    A model keeps the entry that it had `before` while its folder cannot be read.
     """
     before = before or Catalog({}, {})
     catalog = Catalog({}, passed_over(folder), default)
@@ -207,15 +201,7 @@ def _mark(folder: Path) -> Mark:
 
 
 class CatalogFollower:
-    """Reads the catalog of a folder again when the folder has changed, or while a model in it cannot be read.
-
-    Args:
-        folder: the models folder.
-        default: the model of requests without `model`; None for the first by name.
-
-    Attributes:
-        catalog: the last catalog that was read.
-    """
+    """Reads the `catalog` of a folder again when the folder has changed, or while a model in it cannot be read."""
 
     def __init__(self, folder: Path, default: str | None = None) -> None:
         self._folder, self._default = folder, default

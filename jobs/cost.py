@@ -50,10 +50,8 @@ def cost_of(
     Args:
         image_steps: the network calls of all images.
         enlarges: whether each image begins at one that it enlarges.
-        answers: the number of images that are stored.
-        bits: of each value of their pixels.
+        answers: the number of images that are stored, each with `bits` in a value.
         moments: the number of moments of its trace.
-        uploads: the PNGs that were sent.
     """
     weight = weight_of(model.config) if enlarges else 1
     text = TEXT_BYTES + len(params.spacing) + NUMBER_BYTES * (params.steps + 2 * params.n)

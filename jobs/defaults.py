@@ -42,11 +42,7 @@ def fill_in(query: SamplingQuery, model: ModelInfo, *, start: int | None = None)
 
 
 def _check_guidance(chosen: dict[str, Any], model: ModelInfo, *, has_label: bool) -> None:
-    """Checks that something can guide the model as a request chooses.
-
-    Raises:
-        RequestRefused: if nothing can, or not without a label.
-    """
+    """Raises RequestRefused if nothing can guide the model as a request chooses, or not without a label."""
     guided, never = chosen.get("guidance_scale", 1.0) != 1.0, model.config.never_guided
     if never is not None and guided:
         raise RequestRefused("guidance_scale", f"Input should be 1: {model.name} {never}")

@@ -31,9 +31,8 @@ def per_image(
     """Completes what a request says about its images; draws the seed if there is none.
 
     Args:
-        seeds: one seed, or one for each image; None if the request omits it.
-        labels: one label, one for each image, or ALL; None if the request omits it.
-        n: the number of images; None if the request omits it.
+        seeds: one seed, or one for each image; None if the request omits it. So the others.
+        labels: one label, one for each image, or ALL.
         classes, count, model: as in `classes_of`.
 
     Raises:
@@ -76,11 +75,7 @@ def classes_of(
 
 
 def image_count(seeds: Sequence[int] | None, labels: Sequence[str] | None, *, n: int | None, turns: int) -> int:
-    """Returns the number of images of a request: `n`, or one for each of several seeds or labels, or for each class.
-
-    Args:
-        seeds, labels, n: as in `per_image`.
-        turns: the number of classes that the images take in turn.
+    """Returns the number of images of a request: `n`, or one for each of several seeds, labels or classes in turn.
 
     Raises:
         RequestRefused: if the numbers contradict each other.

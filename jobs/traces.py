@@ -32,12 +32,7 @@ Trace = Annotated[
 
 
 def trace_of(names: Sequence[str], steps: int) -> tuple[int, ...]:
-    """Returns the network calls that names stand for, sorted and each once.
-
-    Args:
-        names: numbers of calls, `all` for every call, and `last` for the last one.
-        steps: the number of network calls for each image.
-    """
+    """Returns the network calls, of `steps` for each image, that names stand for, sorted and each once."""
     calls: set[int] = set()
     for name in names:
         calls |= {*range(1, steps + 1)} if name == ALL else {steps if name == LAST else int(name)}
@@ -50,16 +45,12 @@ def moment_bytes(shape: tuple[int, int, int]) -> int:
 
 
 def check_trace(calls: Sequence[int], *, n: int, steps: int, shape: tuple[int, int, int]) -> None:
-    """Raises unless a job can keep these moments.
+    """Raises RequestRefused if a job cannot keep these moments, or not so many; the message says how many.
 
     Args:
         calls: the numbers of network calls, rising.
-        n: the number of images that are drawn.
-        steps: the number of network calls for each image.
+        n: the number of images that are drawn, each in `steps` network calls.
         shape: the shape (C, H, W) of an image.
-
-    Raises:
-        RequestRefused: if there is no such call, or if they are too many; the message says how many there may be.
     """
     if not calls:
         return

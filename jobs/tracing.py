@@ -16,9 +16,7 @@ ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
 def start_tracing(process: str) -> bool:
     """Sends the spans of this process to the collector that the environment names; returns False if it names none.
 
-    Args:
-        process: the name of the process; its service name is `difuso-` and this name. OTEL_SERVICE_NAME and
-            OTEL_RESOURCE_ATTRIBUTES have precedence.
+    Its service name is `difuso-` and `process`, unless OTEL_SERVICE_NAME or OTEL_RESOURCE_ATTRIBUTES give another.
     """
     if not any(map(os.environ.get, ENDPOINTS)):
         return False

@@ -4,8 +4,8 @@ import math
 from collections.abc import Sequence
 
 from jobs.cost import Cost
+from jobs.redis.backlog import Backlog
 from jobs.redis.limits import Limits, Refusal
-from jobs.redis.queue import Backlog
 from jobs.redis.workers import ModelReport
 
 from ..errors import InvalidRequest, LimitReached, ModelUnavailable, Overloaded

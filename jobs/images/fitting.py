@@ -60,9 +60,7 @@ class FittedImage:
 
 
 def read_image(data: bytes) -> SentImage:
-    """Decodes a PNG, JPEG, .npy or .npz file; returns its image upright and opaque.
-
-    A PNG or JPEG is RGB, or grey of 16 bits.
+    """Decodes a PNG or JPEG, as RGB or grey of 16 bits, a .npy or .npz file; returns its image upright and opaque.
 
     Raises:
         ImageRefused: if it cannot be used; the subclass says why.

@@ -36,15 +36,7 @@ class NpzWriter:
         self._archive.close()
 
     def add(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], pieces: Iterable[Array]) -> None:
-        """Adds an array.
-
-        Args:
-            shape: the shape of the whole array.
-            pieces: its parts along the first axis, in their order.
-
-        Raises:
-            ValueError: if the pieces do not make up an array of this shape and type.
-        """
+        """Adds an array in pieces along its first axis; raises ValueError if they do not have its shape and type."""
         header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
         rows = 0
         with self._archive.open(zipfile.ZipInfo(f"{name}.npy", EPOCH), "w", force_zip64=True) as file:
@@ -80,11 +72,7 @@ def unpacked(npz: bytes, index: int) -> bytes:
 
 
 def pixels_of(png: bytes, *, planes: int = 1) -> Array:
-    """Returns the pixels of an image, uint8 of shape (H, W, C); uint16 if it has 16 bits.
-
-    Args:
-        planes: the number of planes that the PNG consists of.
-    """
+    """Returns the pixels of an image of so many planes, uint8 of shape (H, W, C); uint16 if it has 16 bits."""
     pixels = np.asarray(Image.open(io.BytesIO(png)))
     if planes > 1:
         return np.stack(np.split(pixels, planes), axis=-1)
@@ -92,11 +80,7 @@ def pixels_of(png: bytes, *, planes: int = 1) -> Array:
 
 
 def image_arrays(pngs: Sequence[bytes], params: SamplingParams, *, planes: int = 1) -> dict[str, Array]:
-    """Returns the images of a job as `with_labels` does.
-
-    Args:
-        planes: the number of planes that each PNG consists of.
-    """
+    """Returns the images of a job, each of so many planes, as `with_labels` does."""
     return with_labels(np.stack([pixels_of(png, planes=planes) for png in pngs]), params)
 
 

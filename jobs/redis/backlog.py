@@ -1,17 +1,18 @@
-"""The unfinished work of a model, added up inside Redis, so that only sums are sent instead of thousands of jobs.
+"""The unfinished work of a model, and when a job will be done.
+
+The work is added up inside Redis, so that only sums are sent instead of thousands of jobs.
 
 Values in a backlog that are not whole numbers, written by somebody else, are ignored.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import redis
 
 from ..contract import Job
 from . import keys
-from .workers import ask_reports, lone_job_seconds, read_reports, total_rate
+from .workers import ModelReport, ask_reports, lone_job_seconds, read_reports, reports_for, total_rate
 
 MAX_QUEUED = 100_000  # ids of one queue that are read
 
@@ -30,6 +31,8 @@ end
 return {string.format('%.0f', total), jobs}
 """
 )
+# Returns the number of jobs that will be claimed before a job, its own image-steps, those of running jobs, of each at
+# most as many as its own, and those of the jobs that will be claimed before it.
 _OUTLOOK = (
     _STEPS
     + """
@@ -62,36 +65,31 @@ return {ahead, string.format('%.0f', mine), string.format('%.0f', shared), strin
 )
 
 
-def ask_total(pipe: Any, model: str) -> None:
-    """Adds to a pipeline the command whose answer `read_total` reads."""
-    pipe.eval(_TOTAL, 1, keys.backlog(model))
+@dataclass(frozen=True)
+class Backlog:
+    """The unfinished work of one model.
 
-
-def read_total(answer: Sequence[Any]) -> tuple[int, int]:
-    """Returns the image-steps left to do for a model, and the number of its unfinished jobs."""
-    return int(answer[0]), answer[1]
-
-
-def ask_outlook(pipe: Any, job: Job, queues: Sequence[str], *, is_queued: bool) -> None:
-    """Adds to a pipeline the command whose answer `read_outlook` reads.
-
-    Args:
-        queues: the keys of the queues that workers claim from before the job, its own queue last.
-        is_queued: whether the job was submitted; one that was not comes after all jobs of these queues.
+    Attributes:
+        image_steps: the image-steps left to do of all queued and running jobs.
+        jobs: the number of these jobs.
+        rate: the image-steps per second of all live workers; None if unknown.
+        reports: what the live workers report on the model.
     """
-    facts = (job.id, job.image_steps, MAX_QUEUED - 1, "queued" if is_queued else "new")
-    pipe.eval(_OUTLOOK, 1 + len(queues), keys.backlog(job.model), *queues, *facts)
+
+    image_steps: int
+    jobs: int
+    rate: float | None
+    reports: Sequence[ModelReport] = ()
 
 
-def read_outlook(answer: Sequence[Any]) -> tuple[int, int, int, int]:
-    """Returns the work until a job is done that has not begun.
-
-    Returns:
-        The number of jobs that will be claimed before it; its own image-steps; the image-steps of running jobs, each
-        job's at most as many as its own; and the image-steps of the jobs that will be claimed before it.
-    """
-    ahead, mine, shared, earlier = answer
-    return ahead, int(mine), int(shared), int(earlier)
+def read_backlog(client: redis.Redis, model: str) -> Backlog:
+    """Returns the unfinished work of a model, and what its workers report, in one round trip."""
+    with client.pipeline(transaction=False) as pipe:
+        pipe.eval(_TOTAL, 1, keys.backlog(model))
+        ask_reports(pipe)
+        (image_steps, jobs), answer = pipe.execute()
+    workers = read_reports(answer)
+    return Backlog(int(image_steps), jobs, total_rate(model, workers), reports_for(model, workers))
 
 
 @dataclass(frozen=True)
@@ -119,11 +117,12 @@ def read_forecast(client: redis.Redis, job: Job, queues: Sequence[str], *, is_qu
         queues: the keys of the queues that workers claim from before the job, its own queue last.
         is_queued: whether the job was submitted; one that was not comes after all jobs of these queues.
     """
+    facts = (job.id, job.image_steps, MAX_QUEUED - 1, "queued" if is_queued else "new")
     with client.pipeline(transaction=False) as pipe:
-        ask_outlook(pipe, job, queues, is_queued=is_queued)
+        pipe.eval(_OUTLOOK, 1 + len(queues), keys.backlog(job.model), *queues, *facts)
         ask_reports(pipe)
-        outlook, answer = pipe.execute()
-    ahead, mine, shared, earlier = read_outlook(outlook)
+        (ahead, *steps), answer = pipe.execute()
+    mine, shared, earlier = map(int, steps)
     workers = read_reports(answer)
     rate = total_rate(job.model, workers)
     alone = lone_job_seconds(job.model, workers, image_steps=mine, images=job.task.abreast(job.params))

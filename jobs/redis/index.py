@@ -115,9 +115,7 @@ class Wanted:
 class Cursor:
     """The place after a job in a list, which stays the same while newer jobs arrive and others are forgotten.
 
-    Attributes:
-        at: the time of acceptance of the job, in seconds since the epoch.
-        job_id: the id of the job.
+    The job was accepted `at` so many seconds since the epoch.
     """
 
     at: float
@@ -174,9 +172,7 @@ def read_page(
 
     Args:
         owner: the name of the owner; None for the jobs of a server without API keys.
-        most: the largest number of jobs.
         after: the place in the list where the page begins; None for the beginning.
-        result_ttl: the time that images are kept, in seconds.
     """
     ids, following = _find(client, owner, wanted, most=most, after=after, ttl=2 * result_ttl)
     jobs = []

@@ -145,12 +145,7 @@ class Usage:
 
 @dataclass(frozen=True)
 class Ledger:
-    """The account of an owner's limits, in Redis.
-
-    Attributes:
-        kept_seconds: the time that results are kept.
-        records: the prefix of the keys of RQ's job records.
-    """
+    """The account of an owner's limits, in Redis; `records` is the prefix of the keys of RQ's job records."""
 
     client: redis.Redis
     owner: str
@@ -161,9 +156,7 @@ class Ledger:
     def reserve(self, job_id: str, cost: Cost, *, ttl: int) -> Refusal | None:
         """Reserves a job's share, once for each job; returns None if the job is within the limits.
 
-        Args:
-            ttl: the time in seconds after which an owner without new jobs is forgotten; longer than a job waits and
-                runs.
+        After `ttl` seconds, longer than a job waits and runs, an owner without new jobs is forgotten.
         """
         return _refusal(self._run(_RESERVE, job_id, cost, ttl))
 

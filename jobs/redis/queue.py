@@ -1,7 +1,7 @@
 """The queue as front ends see it: submitting, reading and cancelling jobs."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
@@ -17,15 +17,14 @@ from ..contract import TASK, URGENCIES, Job, JobState, JobStatus
 from ..cost import Cost
 from ..errors import IdempotencyConflict, JobUnreadable, QueueUnavailable
 from . import keys
-from .backlog import Forecast, ask_total, read_forecast, read_total
+from .backlog import Backlog, Forecast, read_backlog, read_forecast
 from .capped_reads import ask_since
 from .events import Ending, status_channel
-from .health import RedisHealth, read_health
 from .index import Cursor, Page, Wanted, description, enter, read_page
 from .limits import Ledger, Limits, Refusal, Usage
 from .rq_job import EXPIRED_AT, MAX_RETRIES, DataJob
 from .status import ask_request_hash, ask_status, read_request_hash, read_status, seconds_of, status_at_end
-from .workers import ModelReport, WorkerReport, ask_reports, live_reports, read_reports, reports_for, total_rate
+from .workers import WorkerReport, live_reports
 
 WAKE_TOKENS = 16
 REGISTRIES = {"started": StartedJobRegistry, "finished": FinishedJobRegistry, "failed": FailedJobRegistry}
@@ -47,20 +46,17 @@ _EXPIRE = "if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('HSETNX', KEYS[
 
 
 @dataclass(frozen=True)
-class Backlog:
-    """The unfinished work of one model.
+class RedisHealth:
+    """The state of Redis.
 
     Attributes:
-        image_steps: the image-steps left to do of all queued and running jobs.
-        jobs: the number of these jobs.
-        rate: the image-steps per second of all live workers; None if unknown.
-        reports: what the live workers report on the model.
+        memory_used, memory_max: the bytes that it uses, and those that it may use; 0 without a limit.
+        append_only_ok: whether it appends every write to a file, and the last write and rewrite succeeded.
     """
 
-    image_steps: int
-    jobs: int
-    rate: float | None
-    reports: Sequence[ModelReport] = ()
+    memory_used: int
+    memory_max: int
+    append_only_ok: bool
 
 
 def wake(client: redis.Redis, model: str) -> None:
@@ -116,17 +112,12 @@ class JobQueue:
         return Ledger(self._client, owner, limits, kept_seconds=self._result_ttl, records=DataJob.key_for(""))
 
     def submit(self, job: Job, *, request_hash: str) -> bool:
-        """Accepts a job. After this has returned, the job is not lost.
+        """Accepts a job, and returns whether it is new. After this has returned, the job is not lost.
 
-        Args:
-            job: a job with a new id, or with an id made from an Idempotency-Key.
-            request_hash: the hash of the request as it was sent; the same id with another hash is a conflict.
-
-        Returns:
-            True if the job is new, False if the same request was accepted before.
+        Its id is new, or made from an Idempotency-Key. The same request may have been accepted before.
 
         Raises:
-            IdempotencyConflict: if the id belongs to another request.
+            IdempotencyConflict: if the id belongs to a request with another hash.
         """
         with _translated():
             with self._client.pipeline(transaction=False) as pipe:
@@ -235,13 +226,9 @@ class JobQueue:
             self._client.eval(_EXPIRE, 1, DataJob.key_for(job_id), EXPIRED_AT, repr(time.time()))
 
     def backlog(self, model: str) -> Backlog:
-        """Returns the unfinished work of a model, and what its workers report, in one round trip."""
-        with _translated(), self._client.pipeline(transaction=False) as pipe:
-            ask_total(pipe, model)
-            ask_reports(pipe)
-            total, answer = pipe.execute()
-        workers = read_reports(answer)
-        return Backlog(*read_total(total), total_rate(model, workers), reports_for(model, workers))
+        """Returns the unfinished work of a model, and what its workers report."""
+        with _translated():
+            return read_backlog(self._client, model)
 
     def workers(self) -> list[WorkerReport]:
         """Returns the reports of the live workers."""
@@ -270,8 +257,13 @@ class JobQueue:
 
     def health(self) -> RedisHealth:
         """Returns the state of Redis."""
-        with _translated():
-            return read_health(self._client)
+        with _translated(), self._client.pipeline(transaction=False) as pipe:
+            pipe.info("memory")
+            pipe.info("persistence")
+            memory, persistence = pipe.execute()
+        statuses = {persistence.get(f"aof_last_{what}_status") for what in ("write", "bgrewrite")}
+        append_only_ok = bool(persistence.get("aof_enabled")) and statuses == {"ok"}
+        return RedisHealth(memory["used_memory"], memory.get("maxmemory", 0), append_only_ok)
 
     def _forecast(self, job: Job, *, is_queued: bool) -> Forecast:
         queues = [_queue_key(keys.queue_name(job.model, urgency)) for urgency in range(job.urgency + 1)]

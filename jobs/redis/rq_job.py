@@ -50,11 +50,7 @@ class DataJob(RqJob):
 
     @classmethod
     def read(cls, job_id: str, client: redis.Redis) -> Self:
-        """Reads the job with this id.
-
-        Raises:
-            Exception: of any kind, if there is no such job or a parser refuses its record.
-        """
+        """Reads the job with this id; raises any exception if there is none or a parser refuses its record."""
         record: Any = client.hgetall(cls.key_for(job_id))
         return cls.of(job_id, record, client)
 
@@ -92,10 +88,9 @@ class DataJob(RqJob):
 
 
 def inflate(data: bytes) -> bytes:
-    """Returns RQ's record of a call as JSON. A small packet can hold gigabytes, so at most MAX_JOB_BYTES are inflated.
+    """Returns RQ's record of a call as JSON; raises JobUnreadable if it is too long, or was not written by RQ.
 
-    Raises:
-        JobUnreadable: if the record is too long, or was not written by RQ.
+    A small packet can hold gigabytes, so at most MAX_JOB_BYTES are inflated.
     """
     packet = zlib.decompressobj()
     try:

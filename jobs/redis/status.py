@@ -44,11 +44,7 @@ class _Meta(Reported):
 
 
 def ask_status(client: Any, job_id: str, *, timesteps: bool = False) -> Any:
-    """Sends the command whose answer `read_status` reads, or adds it to a pipeline.
-
-    Args:
-        timesteps: whether the answer has the timesteps, which may be long.
-    """
+    """Sends the command whose answer `read_status` reads, or adds it to a pipeline."""
     reports = {keys.progress(job_id): MAX_FIELD, **({keys.timesteps(job_id): MAX_TIMESTEPS} if timesteps else {})}
     return ask_record(client, RqJob.key_for(job_id), *_FIELDS, texts=reports)
 
@@ -86,11 +82,7 @@ def ask_request_hash(pipe: Any, job_id: str) -> None:
 
 
 def read_request_hash(fields: Sequence[Any]) -> str:
-    """Returns the hash of the request that a job was accepted from.
-
-    Raises:
-        JobUnreadable: if the record has no valid hash.
-    """
+    """Returns the hash of the request that a job was accepted from; raises JobUnreadable if the record has none."""
     try:
         return _Meta.model_validate_json(fields[0] or b"").request_hash
     except ValidationError as error:
@@ -98,11 +90,7 @@ def read_request_hash(fields: Sequence[Any]) -> str:
 
 
 def needs_uploads(client: redis.Redis, job_id: str, *, result_ttl: float) -> bool:
-    """Returns whether the uploads of a job are still needed, by the worker or to show the ends of an interpolation.
-
-    Args:
-        result_ttl: the time that the images of its result are kept, in seconds.
-    """
+    """Returns whether the uploads of a job are still needed, by the worker or to show the ends of an interpolation."""
     (status, ended), _ = ask_record(client, RqJob.key_for(job_id), "status", "ended_at")
     state = STATES.get((status or b"").decode(errors="replace"))
     if state in (JobState.QUEUED, JobState.RUNNING):

@@ -53,11 +53,6 @@ def publish_report(client: redis.Redis, report: WorkerReport) -> None:
     client.hset(keys.WORKERS, report.name, report.model_dump_json())
 
 
-def withdraw_report(client: redis.Redis, name: str) -> None:
-    """Removes the report of a worker that ends."""
-    client.hdel(keys.WORKERS, name)
-
-
 def ask_reports(client: Any) -> Any:
     """Sends the command whose answer `read_reports` reads, or adds it to a pipeline."""
     return ask_entries(client, keys.WORKERS, size=MAX_REPORT)
@@ -105,10 +100,7 @@ def total_rate(model: str, reports: list[WorkerReport]) -> float | None:
 def lone_job_seconds(model: str, reports: list[WorkerReport], *, image_steps: int, images: float) -> float | None:
     """Returns the seconds that a job takes alone on the fastest worker; None if none has measured its speed.
 
-    Full batches have the worker's rate, and no image is faster than a single image.
-
-    Args:
-        images: the number of images that step side by side.
+    Full batches have the worker's rate, and no image is faster than a single image. `images` step side by side.
     """
     times = [
         max(image_steps / report.rate, image_steps / images * (report.step_seconds or 0.0))

@@ -13,10 +13,7 @@ class HangingCalls:
     """Makes calls with a time limit.
 
     A system call cannot be interrupted. So a call whose time is over goes on in its thread, and may still succeed. Its
-    thread does not keep the process from ending.
-
-    Args:
-        calls: the most calls at once, including those that hang; it bounds the memory that hanging calls take.
+    thread does not keep the process from ending. The most calls at once bound the memory that hanging calls take.
     """
 
     def __init__(self, calls: int) -> None:

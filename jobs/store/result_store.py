@@ -106,11 +106,7 @@ class ResultStore:
         return png
 
     def trace(self, manifest: Manifest) -> bytes | None:
-        """Returns the kept moments of a result as an .npz file; None if its job kept none.
-
-        Raises:
-            ResultExpired: if they were deleted.
-        """
+        """Returns the kept moments of a result as an .npz file; None if there are none, ResultExpired if deleted."""
         return self._arrays(manifest, manifest.trace)
 
     def film(self, manifest: Manifest, index: int) -> bytes | None:
@@ -176,21 +172,15 @@ class ResultStore:
             self._calls.call(write_and_delete, CHECK_SECONDS)
 
     def space(self) -> tuple[int, int] | None:
-        """Returns the free and the total bytes of the store's disk; None if the store is not a local folder.
-
-        Raises:
-            StoreUnavailable: if the disk does not answer.
-        """
+        """Returns the free and the total bytes of the store's disk; None if the store is not a local folder."""
         with _translated():
             return self._calls.call(self._blobs.space, CHECK_SECONDS)
 
     def sweep(self, max_age: float, *, needed: Callable[[str], bool] = lambda job_id: False) -> int:
         """Deletes all files that were written more than `max_age` seconds ago; returns their number.
 
-        A file that may not be deleted is passed over. It has no time limit, because there may be a great many files.
-
-        Args:
-            needed: returns whether the uploads of a job must be kept; called for old uploads only.
+        A file that may not be deleted is passed over, and so are old uploads of jobs that are `needed`. It has no time
+        limit, because there may be a great many files.
         """
         oldest, deleted = time.time() - max_age, 0
         refused: list[PurePosixPath] = []

@@ -13,7 +13,7 @@ from jobs.redis.events import Ending, preview_channel, status_channel
 from jobs.redis.index import enter
 from jobs.redis.queue import wake
 from jobs.redis.rq_job import DataJob
-from jobs.redis.workers import ModelReport, WorkerReport, prune_reports, publish_report, withdraw_report
+from jobs.redis.workers import ModelReport, WorkerReport, prune_reports, publish_report
 
 from ..device.precision import is_slow
 from ..engine.active import ActiveJob
@@ -145,7 +145,7 @@ class Reporter:
 
     def leave(self, name: str) -> None:
         """Deletes this worker's report."""
-        withdraw_report(self._client, name)
+        self._client.hdel(keys.WORKERS, name)
 
     def tidy_backlog(self) -> None:
         """Removes jobs that ended without their worker from the backlog, once it has found them ended twice.

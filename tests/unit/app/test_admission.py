@@ -6,7 +6,7 @@ import pytest
 
 from app.errors import ModelUnavailable, Overloaded
 from app.requests.admission import admit, check_served, job_timeout
-from jobs.redis.queue import Backlog
+from jobs.redis.backlog import Backlog
 from jobs.redis.workers import ModelReport
 
 

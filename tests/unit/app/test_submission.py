@@ -19,9 +19,8 @@ from jobs.images.fitting import FittedImage
 from jobs.kinds.base import Prepared
 from jobs.kinds.generate import Generation
 from jobs.params import SamplingParams
-from jobs.redis.backlog import Forecast
+from jobs.redis.backlog import Backlog, Forecast
 from jobs.redis.limits import Limits
-from jobs.redis.queue import Backlog
 from jobs.store.result_store import ResultStore
 
 ID = "0f8fad5b-d9cb-469f-a165-70867728950e"
