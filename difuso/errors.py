@@ -13,11 +13,7 @@ SYSTEM_ERROR = "(os error "  # so safetensors, which not every process has, writ
 
 
 class UserError(Exception):
-    """Printed as one line, without a traceback; the message says what to do.
-
-    Attributes:
-        status: exit status of the command.
-    """
+    """Printed as one line, without a traceback, before the command ends with `status`; the message says what to do."""
 
     status = 1
 
@@ -32,8 +28,7 @@ class CannotVerify(UserError):
 def user_errors(about: str | None = None) -> Iterator[None]:
     """Turns the errors of models, recipes, requests, images and devices inside the block into UserError.
 
-    Args:
-        about: text before the message, such as the name of a model.
+    The message begins with `about`, such as the name of a model.
     """
     from evaluation.errors import EvaluationError  # here, so that the command line starts quickly
     from jobs.errors import ImageRefused, RequestRefused
@@ -53,11 +48,7 @@ def user_errors(about: str | None = None) -> Iterator[None]:
 
 
 def require(extra: str, *modules: str) -> None:
-    """Checks that the modules of an extra are installed, for a command whose processes need them.
-
-    Raises:
-        UserError: if one is missing.
-    """
+    """Raises UserError unless the modules of an extra are installed, for a command whose processes need them."""
     for module in modules:
         if find_spec(module) is None:
             raise _missing(module, extra)
@@ -71,10 +62,7 @@ def _missing(module: str | None, extra: str) -> UserError:
 def machine_errors(command: str | None = None) -> Iterator[None]:
     """Turns missing packages, files, permissions and disk space inside the block into UserError.
 
-    Other errors are mistakes of the program, and keep their traceback.
-
-    Args:
-        command: the name of the command that runs, which decides the extra that is named for a package.
+    Other errors are mistakes of the program, and keep their traceback. The command decides which extra is named.
     """
     try:
         yield

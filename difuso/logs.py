@@ -17,13 +17,7 @@ Form = Literal["text", "json"]
 
 
 def log_lines(process: str, *, form: Form = "text", level: str = "info") -> None:
-    """Makes this process log to standard error.
-
-    Args:
-        process: name of the process, on each of its lines.
-        form: text for people, or JSON.
-        level: least urgent level that is written.
-    """
+    """Makes this process log to standard error, from a level on, with its name on each of its lines."""
     handler = logging.StreamHandler()
     handler.setFormatter(formatter(process, form))
     logging.basicConfig(handlers=[handler], level=level.upper())

@@ -10,11 +10,7 @@ from .errors import UserError, user_errors
 
 
 def usable_models(folder: Path) -> Catalog:
-    """Reads a folder of models; the weights are checked when a model is loaded.
-
-    Raises:
-        UserError: if none of them can be used.
-    """
+    """Reads a folder of models, whose weights are checked when they are loaded; UserError if none can be used."""
     catalog = read_catalog(folder)
     if not catalog.models:
         raise no_model(folder, catalog.refused)
@@ -30,11 +26,7 @@ def no_model(folder: Path, refused: Mapping[str, str]) -> UserError:
 
 
 def find_model(name: str | None, folder: Path) -> ModelInfo:
-    """Finds a checkpoint by its name; None means the first that draws from noise alone.
-
-    Raises:
-        UserError: if there is no such checkpoint.
-    """
+    """Finds a checkpoint by its name; None means the first that draws from noise alone. UserError if there is none."""
     catalog = usable_models(folder)
     with user_errors():
         return catalog.choose(None) if name is None else catalog.find(name)

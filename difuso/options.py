@@ -39,13 +39,9 @@ Server = Annotated[
 
 
 def takes(kind: type[BaseModel], *, but: Collection[str] = ()) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Decorates a command that takes a request as `query`: the request's parameters become its options.
+    """Decorates a command that takes a request as `query`: the request's parameters become its options, `but` some.
 
     Required parameters become arguments, which come first.
-
-    Args:
-        kind: type of the request.
-        but: parameters that are left out.
     """
     fields = {name: field for name, field in kind.model_fields.items() if name not in but}
     hints = get_type_hints(kind)
@@ -69,13 +65,9 @@ def takes(kind: type[BaseModel], *, but: Collection[str] = ()) -> Callable[[Call
 
 
 def checked(kind: type[Value], content: dict[str, Any], name: Callable[[str], str]) -> Value:
-    """Builds a value from its fields.
+    """Builds a value from its fields; raises UserError if one is missing, unknown or wrong.
 
-    Args:
-        name: returns a field's name as the user knows it, for messages.
-
-    Raises:
-        UserError: if a field is missing, unknown or wrong.
+    `name` returns a field's name as the user knows it.
     """
     try:
         return kind(**content)
@@ -94,14 +86,7 @@ def _said(kind: type[BaseModel], problem: ErrorDetails) -> str:
 
 
 def read_settings(kind: type[Value], *, models_dir: Path | None = None) -> Value:
-    """Reads settings from the environment.
-
-    Args:
-        models_dir: the folder of models; None for that of the environment, or else the default.
-
-    Raises:
-        UserError: if a setting is wrong.
-    """
+    """Reads settings from the environment, except a given folder of models; raises UserError if one is wrong."""
     given = {} if models_dir is None else {"models_dir": models_dir}
     return checked(kind, given, lambda field: field if field.isupper() else f"DIFUSO_{field.upper()}")
 
@@ -134,11 +119,7 @@ Workers = Annotated[
 
 
 def number_of_workers(option: str) -> int | None:
-    """Returns the number of the option `Workers`; None for `auto`.
-
-    Raises:
-        UserError: if it is neither `auto` nor a number from 1 on.
-    """
+    """Returns the number of the option `Workers`; None for `auto`. Raises UserError if it is neither."""
     if option == "auto":
         return None
     if not (option.isdecimal() and int(option)):

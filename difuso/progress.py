@@ -43,8 +43,7 @@ def progress(title: str) -> Iterator[Callable[[float], None]]:
 def image_progress(title: str, total: int, there: int) -> Iterator[Callable[[int], None]]:
     """Yields a function that shows the number of finished images, their speed and the remaining time.
 
-    Args:
-        there: the number of images that existed before.
+    So many images were `there` before.
     """
     began = time.monotonic()
 

@@ -33,8 +33,6 @@ def variational_bound(
 
     Args:
         images: uint8, shape (N, H, W, C).
-        levels: timesteps of the chain, see `vlb`.
-        batch_size: images in one network call.
         seed: seed of image 0's noise; image i has seed + i.
         tell: called after each network call with the share of the work done, 0..1.
 

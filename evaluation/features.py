@@ -39,11 +39,7 @@ class Features(NamedTuple):
 
 
 class Extractor(Protocol):
-    """Turns images into features.
-
-    Attributes:
-        name: part of the name of every figure that is computed with it.
-    """
+    """Turns images into features; its name is a part of the name of every figure."""
 
     name: str
 
@@ -57,12 +53,7 @@ def extract(
     extractor: Callable[[ImageArray], Features],
     tell: Callable[[float], None] = lambda share: None,
 ) -> Features:
-    """Computes the features of all images of a set.
-
-    Args:
-        extractor: an `Extractor`.
-        tell: called after each batch with the share of the images done, 0..1.
-    """
+    """Computes the features of all images of a set; tells the share done, 0..1, after each batch."""
     whole: Features | None = None
     done = 0
     for batch in images.batches(BATCH):

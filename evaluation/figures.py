@@ -21,12 +21,7 @@ ARROWS = {"lower": "↓", "higher": "↑"}
 
 
 class Measured(NamedTuple):
-    """The value of a figure.
-
-    Attributes:
-        protocol: how it was computed; values of different protocols may not be compared.
-        spread: its standard error or standard deviation, if it has one.
-    """
+    """The value of a figure, and its standard error or deviation; those of other protocols may not be compared."""
 
     value: float
     protocol: str
@@ -189,11 +184,7 @@ def evaluate(
     extractor: Extractor,
     tell: Callable[[float], None] = lambda share: None,
 ) -> Quality:
-    """Computes all figures of a set of images.
-
-    Args:
-        extractor: the extractor of the reference.
-        tell: called with the share of the images that are drawn and extracted, 0..1.
+    """Computes all figures of a set of images, with the extractor of the reference; tells the share done, 0..1.
 
     Raises:
         EvaluationError: if there are too few images, or they have another size than the reference's.

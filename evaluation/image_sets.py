@@ -49,8 +49,7 @@ class ImageSet:
 def from_array(name: str, images: ImageArray) -> ImageSet:
     """Makes a set of an array of shape (N, H, W, C) with C 1 or 3; grey becomes three equal channels.
 
-    Raises:
-        EvaluationError: if C is another number, for which no network has features.
+    Raises EvaluationError if C is another number, for which no network has features.
     """
     if images.shape[3] not in (1, 3):
         raise EvaluationError(f"figures are of grey or RGB images, and {name} has {images.shape[3]} channels")
@@ -61,8 +60,7 @@ def from_array(name: str, images: ImageArray) -> ImageSet:
 def drawn(name: str, draw: Callable[[int, int], ImageArray], count: int) -> ImageSet:
     """Makes a set of images that a function draws when they are needed.
 
-    Args:
-        draw: called as draw(first, count); returns images first ... first + count - 1, the same ones each time.
+    draw(first, count) returns images first ... first + count - 1, the same ones each time.
     """
 
     def batches(size: int) -> Iterator[ImageArray]:
@@ -72,10 +70,7 @@ def drawn(name: str, draw: Callable[[int, int], ImageArray], count: int) -> Imag
 
 
 def from_path(path: Path, count: int | None = None) -> ImageSet:
-    """Makes a set of the images of a folder or of an .npz file, in their own size.
-
-    Args:
-        count: number of images; None takes all.
+    """Makes a set of `count` images, or of all, of a folder or of an .npz file, in their own size.
 
     Raises:
         EvaluationError: if the path is neither, or holds too few images; while reading, if an image cannot be read or

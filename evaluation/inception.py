@@ -24,11 +24,8 @@ SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 class InceptionV3:
     """D = 2048 (`pool_3`), S = 2023 (7 channels at the 17x17 positions of `mixed_6/conv`), 1008 classes.
 
-    Args:
-        weights: a state dict, see `read_weights`.
-
     Raises:
-        EvaluationError: if the weights belong to another network.
+        EvaluationError: if the weights, see `read_weights`, belong to another network.
     """
 
     name = "Inception"

@@ -17,12 +17,7 @@ REAL = 1000  # images that drawn ones are compared with
 def kid_from(real: ImageArray, *, device: torch.device | str = "cpu") -> Callable[[ImageArray], float]:
     """Returns a function from drawn images to KID-EfficientNet-Lite0-TF x 1000.
 
-    Args:
-        real: images of the same kind, uint8, shape (N, H, W, C); a thousand of them are looked at, once.
-        device: where features are computed.
-
-    Raises:
-        EvaluationError: if the extra `evaluate` is not installed.
+    `real` are images of the same kind, uint8, shape (N, H, W, C); a thousand of them are looked at, once.
     """
     extractor = EfficientNetLite0(device)
     chosen = np.sort(np.random.default_rng(0).permutation(len(real))[:REAL])

@@ -145,8 +145,7 @@ def find_neighbours(
 class _Nearest:
     """The nearest training images of some images, found while the training images are read block by block.
 
-    Args:
-        views: the vectors of the images in each symmetry, each of shape (N, D), the unchanged ones first.
+    `views` are the vectors of the images in each symmetry, each of shape (N, D), the unchanged ones first.
     """
 
     def __init__(self, views: Sequence[FeatureArray]) -> None:
@@ -214,12 +213,7 @@ def _blocks(images: Iterable[ImageArray]) -> Iterator[ImageArray]:
 
 
 def draw_sheet(neighbours: Neighbours, images: ImageArray, training: Mapping[int, ImageArray]) -> Image.Image:
-    """Draws images next to their nearest training images: left the lowest scores, right a sample of all.
-
-    Args:
-        images: the model's images, uint8, shape (N, H, W, 3).
-        training: the training images that are shown, by their indices.
-    """
+    """Draws a model's images next to their nearest training images: left the lowest scores, right a sample of all."""
     count = len(neighbours.order)
     rows = min(ROWS, count)
     spread = np.linspace(0, count - 1, rows).round().astype(int)

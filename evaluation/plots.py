@@ -20,11 +20,7 @@ PLOTTED = ("KID", "FD")  # keys of figures
 
 @dataclass(frozen=True)
 class Curve:
-    """The points of one line.
-
-    Attributes:
-        errors: standard errors of y, if they are known.
-    """
+    """The points of one line, with the standard errors of y, if they are known."""
 
     x: Sequence[float]
     y: Sequence[float]
@@ -33,11 +29,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Panel:
-    """One pair of axes, both logarithmic; a curve has the same look in all panels.
-
-    Attributes:
-        levels: values without an x, drawn as horizontal lines.
-    """
+    """One pair of axes, both logarithmic; a curve has the same look in all panels. Levels are horizontal lines."""
 
     title: str
     x: str

@@ -28,10 +28,8 @@ class PrecisionRecall(NamedTuple):
 def precision_recall(features: FeatureArray, reference: FeatureArray, *, k: int = 3) -> PrecisionRecall:
     """Counts the images that lie among those of the other set (Kynkaanniemi et al. 2019, eq. 1; ADM's evaluator).
 
-    An image x does if, for some y of the other set, x is no further from y than the k-th nearest image of y's set.
-
-    Args:
-        features, reference: shapes (N, D) and (M, D), N and M more than k.
+    An image x does if, for some y of the other set, x is no further from y than the k-th nearest image of y's set. The
+    shapes are (N, D) and (M, D), N and M more than k.
     """
     radii, radii_reference = _radii(features, k), _radii(reference, k)
     covered = np.zeros(len(reference), dtype=bool)
@@ -59,10 +57,7 @@ def density_coverage(features: FeatureArray, reference: FeatureArray, *, k: int 
     """Counts the neighbourhoods of the reference's images that measured images lie in (Naeem et al. 2020, eq. 7 and 8).
 
     A neighbourhood reaches as far as the k-th nearest image of the reference. Only the reference has neighbourhoods,
-    because those of drawn images grow large around the worst ones.
-
-    Args:
-        features, reference: shapes (N, D) and (M, D), M more than k.
+    because those of drawn images grow large around the worst ones. The shapes are (N, D) and (M, D), M more than k.
     """
     radii = _radii(reference, k)
     inside, covered = 0, np.zeros(len(reference), dtype=bool)

@@ -102,12 +102,7 @@ def kept(images: ImageSet, extractor: str, compute: Callable[[], Features]) -> F
     """Returns the features of a set of images, computed now or in an earlier run, because that takes minutes.
 
     They are identified by the images themselves and the extractor's name, and lie in the user's cache folder. If the
-    folder cannot be written, or a file is damaged, the features are computed again.
-
-    Args:
-        images: the set, which is read once more for its hash.
-        extractor: the name of the extractor.
-        compute: computes them.
+    folder cannot be written, or a file is damaged, the features are computed again. The set is read once for its hash.
     """
     path = user_cache_path("difuso", appauthor=False) / "features" / f"{_hash(images, extractor)}.npz"
     try:

@@ -229,9 +229,7 @@ class Recipe:
     def model_config(self, facts: dict[str, Any], classes: Sequence[str] | None = None) -> ModelConfig:
         """The config.json of the model that this run makes, if its network makes images.
 
-        Args:
-            facts: how far the training is.
-            classes: their names; where only the images know them, numbers stand in.
+        `facts` say how far the training is. Where only the images know the names of the classes, numbers stand in.
         """
         if classes is None and self.num_classes is not None:
             classes = [str(label) for label in range(self.num_classes)]

@@ -96,11 +96,7 @@ def _network(table: Any, conditions: Conditions, *, enlarges: bool) -> NetworkCo
 
 
 def override(content: dict[str, Any], change: str) -> None:
-    """Puts `KEY=VALUE` or `TABLE.KEY=VALUE` into the content of a TOML file; VALUE is TOML too, or else a string.
-
-    Raises:
-        RecipeError: if there is no `=`, or TABLE is a value.
-    """
+    """Puts `KEY=VALUE` or `TABLE.KEY=VALUE` into the content of a TOML file; VALUE is TOML too, or else a string."""
     key, separator, text = change.partition("=")
     if not separator:
         raise RecipeError(f"--set takes KEY=VALUE, got {change!r}")

@@ -1,4 +1,4 @@
-"""Files that are replaced whole: whoever reads one finds the old content or the new, whenever the writer was killed."""
+"""Files that are replaced whole: a reader finds the old content or the new, whenever the writer was killed."""
 
 import os
 from collections.abc import Iterator

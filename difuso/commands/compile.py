@@ -21,8 +21,7 @@ from ..supervisor.shares import share_out, threads_of
 def compile_for_this_machine(name: str, settings: WorkerSettings, workers: int | None) -> None:
     """Compiles every batch size that a worker with these settings uses, and prints each file, or that it does not pay.
 
-    Args:
-        workers: the number of workers that will share the machine; None for as many as `difuso serve` starts.
+    So many workers will share the machine; None stands for as many as `difuso serve` starts.
 
     Raises:
         UserError: if there is no such model, the device is a GPU, there are too few cores, the compiler fails, or

@@ -36,11 +36,7 @@ def print_recipe(file: Path, *, as_json: bool) -> None:
 
 
 def read_recipe(file: Path) -> dict[str, Any]:
-    """Returns the facts that difuso wrote into a PNG.
-
-    Raises:
-        UserError: if the file is not a PNG, or has no such facts.
-    """
+    """Returns the facts that difuso wrote into a PNG; raises UserError if it is none, or has no such facts."""
     try:
         facts = recipe_in(file.read_bytes())
     except OSError as error:

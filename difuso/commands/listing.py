@@ -16,18 +16,10 @@ from ..terminal import printable
 
 
 def print_models(folder: Path, *, verify: bool, networks: Collection[str] | None) -> bool:
-    """Prints a table of the checkpoints in a folder.
+    """Prints a table of the checkpoints in a folder; returns whether all can be served.
 
-    Args:
-        folder: folder with one folder for each checkpoint.
-        verify: whether to load the weights too, which finds all damage and takes longer.
-        networks: the modules of other packages whose networks may be imported.
-
-    Returns:
-        True if all checkpoints can be served.
-
-    Raises:
-        UserError: if the folder holds no checkpoint.
+    `verify` loads the weights too, which finds all damage and takes longer, and imports networks of other packages only
+    from the modules `networks`. Raises UserError if there is no checkpoint.
     """
     catalog = read_catalog(folder)
     refused = dict(catalog.refused)

@@ -1,4 +1,7 @@
-"""`difuso train`: runs a recipe with its changes in a folder, or measures what a run would need."""
+"""`difuso train`: runs a recipe with its changes in a folder, or measures what a run would need.
+
+UserError says why the recipe or its images cannot be used, or that the run diverges.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,11 +25,7 @@ RUNS = Path("var/runs")
 
 
 def run_recipe(name: str, changes: Sequence[str], out: Path | None, *, device: str) -> None:
-    """Trains a recipe in the folder `out`, or in one of the recipe's name below var/runs.
-
-    Raises:
-        UserError: if the recipe or its images cannot be used, or the run diverges.
-    """
+    """Trains a recipe in the folder `out`, or in one of the recipe's name below var/runs."""
     with _training_errors():
         recipe, device = _load(name, changes), str(pick_device(device))
         kid_from = _kid_on(device) if recipe.kid_every else None
@@ -37,11 +36,7 @@ def run_recipe(name: str, changes: Sequence[str], out: Path | None, *, device: s
 
 
 def print_dry_run(name: str, changes: Sequence[str], *, device: str) -> None:
-    """Trains a few steps; prints shapes, memory and time.
-
-    Raises:
-        UserError: if the recipe or its images cannot be used here.
-    """
+    """Trains a few steps; prints shapes, memory and time."""
     with _training_errors():
         for line in dry_run(_load(name, changes), device=str(pick_device(device))).lines():
             typer.echo(line)

@@ -37,8 +37,7 @@ HOW: tuple[How, ...] = ("cover", "contain")
 def verify_image(file: Path, uploads: Sequence[Path], settings: WorkerSettings) -> bool:
     """Makes the image of a PNG again, and prints how the two differ; returns whether they are equal.
 
-    Args:
-        uploads: the image files of the request, in any order.
+    `uploads` are the image files of the request, in any order.
 
     Raises:
         UserError: if this cannot be done, for example with other weights than those of the recipe.
@@ -60,8 +59,7 @@ def verify_image(file: Path, uploads: Sequence[Path], settings: WorkerSettings) 
 def differences(file: bytes, made: bytes) -> Iterator[str]:
     """Yields how two PNGs of one recipe differ: in pixels, in their compressed bytes, in their recipes.
 
-    Raises:
-        ImageRefused: if a file is damaged.
+    Raises ImageRefused if a file is damaged.
     """
     old, new = (strip(each).data for each in (file, made))
     if old != new:

@@ -98,10 +98,7 @@ def make_file(out: Path, query: SamplingQuery, model: DrawingModel) -> Path:
 
 
 def bulk_of(query: SamplingQuery, model: DrawingModel, *, kept_seed: Any = None) -> Bulk:
-    """Completes a request for many images.
-
-    Args:
-        kept_seed: the seed of a request without one; if it is not an integer, a seed is drawn.
+    """Completes a request for many images. Without a seed it has the kept one if that is an integer, or a drawn one.
 
     Raises:
         RequestRefused, PlanError, UserError: if the model cannot do what is asked.

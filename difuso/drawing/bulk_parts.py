@@ -24,11 +24,7 @@ LabelArray = npt.NDArray[np.int64]
 
 
 class Parts:
-    """The parts of a file. Each is there as a whole or not at all.
-
-    Args:
-        folder: their folder, which need not exist.
-    """
+    """The parts of a file, in a folder that need not exist. Each is there as a whole or not at all."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -74,12 +70,9 @@ class Parts:
         self._write(self._path(chunk).name, file.getvalue())
 
     def write_npz(self, out: Path, chunks: range, *, shape: Shape, labels: LabelArray | None) -> None:
-        """Writes the .npz file, and deletes the parts.
+        """Writes the .npz file of all chunks, and deletes the parts.
 
-        Args:
-            chunks: all chunks.
-            shape: the shape (N, H, W, C) of all images.
-            labels: the class of each image, shape (N,); None if they have none.
+        The images have the shape (N, H, W, C), and their labels (N,); None if they have none.
         """
         whole = self.folder / out.name
         with NpzWriter(whole) as file:

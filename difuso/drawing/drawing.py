@@ -83,12 +83,7 @@ class DrawingModel(Protocol):
 
 
 class LocalModel:
-    """A model of the models folder, drawn by the step engine as a worker does it.
-
-    Args:
-        info: the facts of the checkpoint.
-        load: loads the checkpoint and warms it, when it is first needed.
-    """
+    """A model of the models folder, drawn by the step engine as a worker does it, and loaded when first needed."""
 
     is_here = True
 

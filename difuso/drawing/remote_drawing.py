@@ -35,14 +35,7 @@ Facts = dict[str, Any]  # a model as GET /models shows it
 
 
 class ServedModel:
-    """A model of a server.
-
-    Args:
-        url: the address of the server.
-        api_key: the API key, if the server has keys.
-        facts: the model as GET /models shows it.
-        tag: the tag of all jobs; None for none.
-    """
+    """A model of a server; `facts` are the model as GET /models shows it, and all its jobs get the tag."""
 
     is_here = False
     together, ahead = TOGETHER, AHEAD

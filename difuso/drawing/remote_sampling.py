@@ -25,13 +25,7 @@ if TYPE_CHECKING:
 def ask_server(
     url: str, kind: Kind[Any], query: SamplingQuery, files: Mapping[str, Path | None], out: Path, api_key: str | None
 ) -> list[Path]:
-    """Runs one job on a server, for as long as it takes; returns the paths of its files.
-
-    Args:
-        url: the address of the server.
-        files: image files of the request, by the kind's names for them.
-        out: see `write_images`.
-        api_key: the API key, if the server has keys.
+    """Runs one job on a server, for as long as it takes; otherwise like `make_images`.
 
     Raises:
         UserError: if the server cannot do what is asked, or a file cannot be read.
@@ -49,10 +43,7 @@ def connected(url: str, api_key: str | None, *, timeout: float | None) -> Iterat
     """Yields a client of a server, and turns its errors inside the block into UserError.
 
     A server that has answered once may be away for a while, because it may be restarting. A server that has never
-    answered is taken to be at another address.
-
-    Args:
-        timeout: seconds that a call may take in all; None for no limit.
+    answered is taken to be at another address. A call may take `timeout` seconds in all; None sets no limit.
     """
     from ..client import Client, DifusoError
 

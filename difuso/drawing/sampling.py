@@ -111,11 +111,7 @@ def write_images(
 
 
 def check_place(out: Path) -> None:
-    """Checks that images can be written there, before any time is spent on drawing them.
-
-    Raises:
-        UserError: if they cannot.
-    """
+    """Raises UserError unless images can be written there, before any time is spent on drawing them."""
     folder = out.parent if out.suffix == NPZ else out
     there = next(each for each in (folder, *folder.absolute().parents) if each.exists())
     if not there.is_dir():
@@ -147,11 +143,9 @@ def runner_for(job: Job, checkpoint: Checkpoint, settings: WorkerSettings) -> Ru
 
 
 def draw(runner: Runner, job: Job, sent: Sequence[bytes], upscaler: Runner | None = None) -> Drawn:
-    """Runs a job; returns its images and its trace.
+    """Runs a job on the PNGs of its fitted images; returns its images and its trace.
 
-    Args:
-        sent: the PNGs of its fitted images.
-        upscaler: the model of the second stage of a cascade.
+    The upscaler is the model of the second stage of a cascade.
     """
     from model.images import from_png
     from worker.engine.local import run_job

@@ -28,8 +28,7 @@ LOCK = "lock"
 class ChildProcesses:
     """A context manager: children are spawned inside it, and none is left after it.
 
-    Attributes:
-        folder: private folder (mode 0700) with a short path, for the children's sockets; deleted at the end.
+    Its folder is private (mode 0700), has a short path for the children's sockets, and is deleted at the end.
     """
 
     folder: Path
@@ -60,11 +59,7 @@ class ChildProcesses:
         pass_fds: Sequence[int] = (),
         processors: Collection[int] = (),
     ) -> subprocess.Popen[bytes]:
-        """Starts a child. It writes to our terminal and reads nothing.
-
-        Args:
-            processors: the processors that it is bound to; by default those of this process.
-        """
+        """Starts a child, bound to these processors or to ours. It writes to our terminal and reads nothing."""
         with _bound_to(processors):
             child = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, env=env, pass_fds=pass_fds, process_group=self._killer.pid

@@ -32,11 +32,7 @@ class Machine:
 
 
 def this_machine(device: str, environment: Mapping[str, str]) -> Machine:
-    """Returns what workers with this environment can use.
-
-    Args:
-        device: the setting `DIFUSO_DEVICE`. One that names a single GPU leaves none to share out.
-    """
+    """Returns what workers with this environment can use; a `DIFUSO_DEVICE` of one GPU leaves none to share out."""
     may_use_any = device in ("auto", "cuda") and _torch_knows_cuda()
     gpus = visible_gpus(count_gpus(), environment.get("CUDA_VISIBLE_DEVICES")) if may_use_any else ()
     return Machine(gpus=gpus, on_cpu=device == "cpu" or (device == "auto" and not gpus), cores=find_cores())

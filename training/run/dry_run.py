@@ -31,7 +31,6 @@ class DryRun:
         step_seconds: mean of the timed steps.
         state_bytes: size of weights, gradients, moments of the optimiser and averages; the same on any machine.
         peak_bytes: largest memory of the process, or on a GPU of its tensors.
-        max_steps: steps of the recipe.
     """
 
     parameters: int

@@ -10,11 +10,7 @@ class Ema:
     """Averages a network's weights in float32.
 
     The decay begins at 0.1 and rises, min(decay, (1 + n) / (10 + n)). So the average no longer holds the random initial
-    weights after a few thousand updates.
-
-    Args:
-        network: network whose present weights are the first average.
-        decay: largest decay, 0..1.
+    weights after a few thousand updates. The first average are the present weights of the network.
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:

@@ -42,11 +42,7 @@ def check_initial(recipe: Recipe) -> None:
 
 
 def seeds_of(recipe: Recipe) -> Seeds:
-    """Returns the seeds of a run that begins.
-
-    Raises:
-        RecipeError: if the recipe begins from a folder that is not a checkpoint.
-    """
+    """Returns the seeds of a run that begins; raises RecipeError if it begins from what is not a checkpoint."""
     if not recipe.init:
         return Seeds(recipe.seed)
     folder = Path(recipe.init)

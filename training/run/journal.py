@@ -22,11 +22,7 @@ Captions = Sequence[Sequence[str]]  # lines of text for each image
 
 
 class Journal:
-    """The journal of one run; every process that resumes the run appends to it.
-
-    Args:
-        folder: folder of the run.
-    """
+    """The journal of one run, in its folder; every process that resumes the run appends to it."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)

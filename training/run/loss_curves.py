@@ -45,11 +45,7 @@ def plot_run(folder: Path, out: Path) -> None:
 
 
 def plot_runs(folders: Sequence[Path], out: Path, *, key: str = "loss") -> None:
-    """Plots one logged value of several runs.
-
-    Args:
-        folders: folders of the runs, each with a metrics.jsonl.
-        key: name of the logged value.
+    """Plots the logged value `key` of several runs, each a folder with a metrics.jsonl.
 
     Raises:
         ValueError: if a run did not log it.

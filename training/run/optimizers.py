@@ -33,13 +33,7 @@ class MatrixMuon(Muon):
 
 
 def optimizers_of(recipe: Recipe, network: nn.Module, others: Sequence[nn.Parameter] = ()) -> list[Optimizer]:
-    """Makes the optimisers of a run.
-
-    Args:
-        recipe: names the optimiser.
-        network: the network in training, in channels-last memory.
-        others: parameters of the loss.
-    """
+    """Makes the optimisers of a network in channels-last memory, and of `others`, the parameters of the loss."""
     matrices = list(_matrices(network)) if recipe.optimizer == "muon" else []
     known = {id(weight) for weight in matrices}
     rest = [parameter for parameter in (*network.parameters(), *others) if id(parameter) not in known]

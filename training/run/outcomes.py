@@ -52,11 +52,7 @@ class Outcome(Protocol):
 
 
 class ImageModel:
-    """A network that makes images, as a model of its own.
-
-    Args:
-        trainer: the trainer of the network.
-    """
+    """A network that makes images, as a model of its own."""
 
     def __init__(self, trainer: Trainer) -> None:
         self._trainer = trainer
@@ -122,14 +118,9 @@ class ImageModel:
 
 
 class GuidedModel:
-    """The model that a classifier guides, together with the classifier.
+    """The model that a classifier guides, with the classifier; raises RecipeError if the model cannot be loaded.
 
-    Args:
-        trainer: the trainer of the classifier.
-        held_out: images that the classifier is measured on; None if the recipe names none.
-
-    Raises:
-        RecipeError: if the guided model cannot be loaded.
+    The classifier is measured on the held-out images, if there are any.
     """
 
     def __init__(self, trainer: Trainer, held_out: Dataset | None) -> None:
@@ -189,11 +180,8 @@ def recognition(
     same in every measurement.
 
     Args:
-        classifier: from (x_t, t) to logits; in eval mode.
-        schedule: the schedule of the noise.
-        images: images with labels.
+        classifier: from (x_t, t) to logits; in eval mode, on the device.
         ranges: see `training.run.window.timestep_ranges`.
-        device: the device of the classifier.
 
     Returns:
         `accuracy`, `loss` and, for each range, `accuracy/range`.

@@ -59,10 +59,7 @@ class Scaler:
 def fastest(call: Callable[[Precision], None], device: torch.device, processes: Processes) -> Precision:
     """The format in which a call takes the least time here: bfloat16 is faster than float32 on some processors only.
 
-    Args:
-        call: the timed call; a forward and a backward pass.
-        device: where it computes.
-        processes: those that must agree.
+    The call is a forward and a backward pass. All processes agree.
     """
     seconds = [_seconds(call, precision, device) for precision in CANDIDATES]
     return CANDIDATES[processes.most(seconds.index(min(seconds)), device)]

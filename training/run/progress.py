@@ -24,7 +24,6 @@ class Pace:
     """The mean loss and the speed of the last steps.
 
     Args:
-        recipe: the recipe that is trained.
         seconds: returns the seconds that the run has trained so far, which `max_minutes` limits.
         clock: returns seconds that only grow.
     """
@@ -35,9 +34,8 @@ class Pace:
         self._recipe = recipe
         self._seconds = seconds
         self._clock = clock
-        self._times: deque[float] = deque(
-            maxlen=RECENT + 1
-        )  # of the ends of steps: the first compiles, and is no measure
+        # Of the ends of steps: the first compiles, and is no measure.
+        self._times: deque[float] = deque(maxlen=RECENT + 1)
         self._losses: deque[float] = deque(maxlen=RECENT)
 
     def after(self, step: int, loss: float) -> str:
@@ -59,9 +57,6 @@ def telling(trainer: Trainer, seconds: Callable[[], float]) -> Iterator[Tell]:
     """Yields a function that takes the loss of each step: it moves a bar on a terminal, and logs lines elsewhere.
 
     Lines come after the first two steps and every `log_every` steps. Only the first of several processes reports.
-
-    Args:
-        seconds: returns the seconds that the run has trained so far.
     """
     recipe, console = trainer.recipe, Console()
     if not trainer.processes.first:

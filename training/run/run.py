@@ -158,8 +158,6 @@ class Run:
     """Runs a trainer; logs, saves and shows.
 
     Args:
-        trainer: a new trainer, which `load` may bring to a saved state.
-        out: folder of the run.
         outcome: what the run makes; None in all processes but the first.
         kid: measures the KID every `kid_every` steps, if anything does.
     """

@@ -23,10 +23,7 @@ FORMAT = 3  # of the content; a run with another format cannot be resumed
 def save_state(folder: Path, step: int, state: dict[str, Any]) -> Path:
     """Writes one state file and then points `latest` at it; a kill at any moment leaves a loadable one.
 
-    Args:
-        folder: folder of the run's states; the last KEEP are kept.
-        step: number for the file's name; the state holds its own.
-        state: tensors and plain values.
+    The last KEEP are kept. A state is of tensors and plain values.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for left in folder.glob(f"*{TEMPORARY}"):  # left by a process that was killed while it saved
@@ -66,10 +63,9 @@ def load_state(folder: Path) -> dict[str, Any] | None:
 
 @contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """Locks a folder for this process while the block runs; the lock ends with the process, however it ends.
+    """Locks a folder for this process while the block runs; raises RecipeError if another process has it.
 
-    Raises:
-        RecipeError: if another process has it.
+    The lock ends with the process, however that ends.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / LOCK).open("w") as file:

@@ -35,17 +35,14 @@ class Trainer:
     """The part of one process in a run: a network, its averages, its optimiser and its position in the data.
 
     Args:
-        recipe: the recipe, which decides everything.
         batches: the training images; this process gets its share of each batch.
-        device: the device of the network.
-        processes: the processes that train together.
         seeds: the seeds of the run; by default those of one that begins, with the weights that the recipe names.
         initial: whether the run begins, with the weights that the recipe names; it is false if `load` comes next.
 
     Attributes:
         step: the number of optimiser steps so far.
         seeds: the seeds of the run.
-        skipped: the number of steps whose gradient was not finite and was not applied.
+        skipped: the number of steps whose gradient was not finite, and not applied.
         emas: the averages; the first is the one that is served.
         precision: the number format of the network's calls. If the recipe leaves it open, it is None until the first
             step of the run, which finds the fastest.
@@ -100,8 +97,7 @@ class Trainer:
     def steps(self) -> Iterator[StepFacts]:
         """Trains until `max_steps`, yielding the facts of each step; the caller decides on logs, saves and the end.
 
-        Raises:
-            Diverged: if many gradients in a row are not finite.
+        Raises Diverged if many gradients in a row are not finite.
         """
         if self.precision is None:
             self.precision = self._fastest()
@@ -243,8 +239,7 @@ class Trainer:
     def load(self, state: dict[str, Any]) -> None:
         """Continues from a state of the same recipe, saved by any number of processes.
 
-        Raises:
-            RecipeError: if another teacher taught the student until then.
+        Raises RecipeError if another teacher taught the student until then.
         """
         if self._teacher is not None and state.get("teacher", self._teacher.sha256) != self._teacher.sha256:
             raise RecipeError(

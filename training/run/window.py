@@ -31,11 +31,7 @@ class StepFacts:
 
 
 class Window:
-    """Collects steps and averages them.
-
-    Args:
-        num_train_timesteps: T of the schedule.
-    """
+    """Collects steps and averages them."""
 
     def __init__(self, num_train_timesteps: int) -> None:
         self._ranges = timestep_ranges(num_train_timesteps)

@@ -117,10 +117,6 @@ class Claims:
     A job whose workers died several times without progress is a suspect: it may be the cause. It runs alone until its
     first snapshot, so that no other job fails with it. Any other job whose worker died is an orphan: it has waited
     long enough, and is claimed even beyond the slots.
-
-    Args:
-        client: the connection to Redis.
-        runners: the models served at the start, by name.
     """
 
     def __init__(self, client: redis.Redis, runners: Mapping[str, Runner]) -> None:
@@ -148,8 +144,7 @@ class Claims:
     def room(self, queue: Queue, held: Collection[Claim], *, crowded: bool = False) -> int:
         """Returns how many jobs of this queue would get a slot: the slots that no held job as urgent has.
 
-        Args:
-            crowded: whether `CROWDED` jobs per slot are allowed.
+        `CROWDED` jobs per slot are allowed if it is crowded, here and below.
         """
         if any(claim.wants_no_company for claim in held):
             return 0
@@ -164,9 +159,6 @@ class Claims:
         """Returns whether there may be jobs to claim, and marks the jobs in flight that were cancelled.
 
         It sends a single command as long as there is neither, because a busy worker asks 50 times a second.
-
-        Args:
-            crowded: whether `CROWDED` jobs per slot are allowed.
         """
         waiting = [queue.key for queue in queues if self.room(queue, held, crowded=crowded)]
         flags = {keys.cancel(active.job.id): active for active in actives if not active.cancel}
@@ -192,9 +184,6 @@ class Claims:
         """Takes off their queues all jobs that would get a slot in addition to the held ones, in one round trip.
 
         None is lost: until a job starts, RQ's intermediate queue has it. A suspect is taken only without company.
-
-        Args:
-            crowded: whether orphans are taken up to `CROWDED` jobs per slot.
         """
         names = [key for queue in queues for key in (queue.key, queue.intermediate_queue.key)]
         facts: list[str | int] = []

@@ -18,12 +18,7 @@ def is_refusal(error: Exception) -> bool:
 
 
 def set_aside(client: redis.Redis, types: Mapping[str, str]) -> None:
-    """Deletes keys whose type is wrong. Nothing is lost: our data was already overwritten.
-
-    Args:
-        client: the connection to Redis.
-        types: the type that each key must have, such as `hash`.
-    """
+    """Deletes keys whose type is not that of `types`, such as `hash`. Our data was already overwritten."""
     with client.pipeline(transaction=False) as pipe:
         for key in types:
             pipe.type(key)

@@ -32,23 +32,10 @@ log = logging.getLogger(__name__)
 
 
 class Outcomes:
-    """Ends jobs.
-
-    Args:
-        rq: the worker's operations on Redis.
-        reporter: publishes the end of each job to front ends.
-        writers: delete the snapshots of jobs that have ended.
-        metrics: the counters of the worker.
-        spans: writes traces of jobs; None for none.
-    """
+    """Ends jobs: tells RQ, front ends, the writers, the counters, and `spans`, which are None without traces."""
 
     def __init__(
-        self,
-        rq: RqBase,
-        reporter: Reporter,
-        writers: Writers,
-        metrics: WorkerMetrics,
-        spans: JobSpans | None = None,
+        self, rq: RqBase, reporter: Reporter, writers: Writers, metrics: WorkerMetrics, spans: JobSpans | None = None
     ) -> None:
         self._rq = rq
         self._reporter = reporter
@@ -59,8 +46,7 @@ class Outcomes:
     def end(self, events: Mapping[RunningJob, Finished | Stored | Released]) -> None:
         """Ends jobs, or hands them back, as the events of the engine and the writers say.
 
-        Raises:
-            torch.AcceleratorError: if the device was lost; then none of them has ended.
+        Raises torch.AcceleratorError if the device was lost; then none of them has ended.
         """
         for event in events.values():
             if isinstance(event, Stored) and isinstance(event.error, torch.AcceleratorError):

@@ -47,10 +47,8 @@ class JobReaders:
     """Reader threads. The public methods are for the main thread only.
 
     Args:
-        rq: the worker's operations on Redis.
         outcomes: ends the jobs that cannot be read.
         store: the store that jobs are read from; its deadlines end a read that hangs.
-        models: the models of the worker.
         tell: function that receives each result, called in a reader thread; it must not block.
 
     Attributes:
@@ -84,10 +82,8 @@ class JobReaders:
     def take(self, event: JobRead) -> ActiveJob | None:
         """Returns a job that has been read, or None.
 
-        A job that could not be read was put off or ended; one that needs a model that is still to come is kept.
-
-        Raises:
-            torch.AcceleratorError: if the device was lost.
+        A job that could not be read was put off or ended; one that needs a model that is still to come is kept. Raises
+        torch.AcceleratorError if the device was lost.
         """
         claim, error = event.claim, event.error
         if claim not in self.claims:

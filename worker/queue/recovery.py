@@ -43,11 +43,7 @@ _ENTRY = re.compile(rf"({JOB_ID.strip('^$')}):([0-9a-f]{{32}})")
 
 
 class Recovery:
-    """Finds the jobs of dead workers.
-
-    Args:
-        client: the connection to Redis.
-    """
+    """Finds the jobs of dead workers."""
 
     def __init__(self, client: redis.Redis) -> None:
         self._client = client
@@ -55,11 +51,7 @@ class Recovery:
         self._seen: Seen = {}  # by key and entry: the last heartbeat, and the seconds of silence since
 
     def run(self, queues: Sequence[Queue]) -> list[DataJob]:
-        """Puts the jobs of dead workers at the front of their queues, or gives them up.
-
-        Returns:
-            The jobs that were given up.
-        """
+        """Puts the jobs of dead workers at the front of their queues, or gives them up; returns those given up."""
         marks = self._look(queues)
         given_up: list[DataJob] = []
         for queue in queues:
@@ -74,11 +66,7 @@ class Recovery:
         return given_up
 
     def tidy(self, queues: Sequence[Queue], workers: str) -> None:
-        """Removes expired entries from RQ's registries; several workers may do so at once.
-
-        Args:
-            workers: the key of the set of all workers.
-        """
+        """Removes expired entries from RQ's registries and the set `workers`; several workers may do so at once."""
         for queue in queues:
             queue.finished_job_registry.cleanup()
             queue.failed_job_registry.cleanup()

@@ -24,13 +24,7 @@ from ..stepping.runner import Runner
 
 
 class Reporter:
-    """Writes a worker's reports to Redis.
-
-    Args:
-        client: the connection to Redis.
-        models: the models that the worker serves.
-        result_ttl: seconds that images are kept; progress is kept twice as long, like the job.
-    """
+    """Writes a worker's reports to Redis. Progress is kept twice as long as images, like the job."""
 
     def __init__(self, client: redis.Redis, models: Models, *, result_ttl: int) -> None:
         self.models = models
@@ -40,11 +34,7 @@ class Reporter:
         self._over: set[bytes] = set()  # jobs that were over when the backlog was last tidied
 
     def started(self, actives: Collection[ActiveJob], *, among: Collection[ActiveJob]) -> None:
-        """Publishes the timesteps and the progress of jobs that are about to start; marks those that were cancelled.
-
-        Args:
-            among: all jobs in flight, these among them.
-        """
+        """Publishes the timesteps and the progress of jobs that start `among` others; marks the cancelled ones."""
         with self._client.pipeline(transaction=False) as pipe:
             for active in actives:
                 timesteps = json.dumps(active.start.plan.timesteps)
@@ -85,11 +75,7 @@ class Reporter:
         encode_seconds: float = 0.0,
         failure: FailureCode | None = None,
     ) -> Progress:
-        """Writes one job's progress through a client or a pipeline, and returns it.
-
-        Args:
-            failure: why the job is about to fail.
-        """
+        """Writes one job's progress, and why it is about to fail, through a client or a pipeline, and returns it."""
         progress = Progress(
             image_steps=active.image_steps,
             eta_seconds=eta_seconds,
@@ -116,11 +102,7 @@ class Reporter:
         wake(self._client, model)
 
     def ended(self, pipe: Any, running: RunningJob, state: JobState, **facts: Any) -> None:
-        """Adds the end of a job to a pipeline: it leaves the backlog, and its clients wake with its status.
-
-        Args:
-            facts: further arguments of `write`.
-        """
+        """Adds the end of a job to a pipeline, with facts for `write`: its clients wake with its status."""
         job, rq_job = running.active.job, running.rq_job
         assert rq_job.started_at is not None
         assert rq_job.ended_at is not None
@@ -144,7 +126,7 @@ class Reporter:
         prune_reports(self._client)
 
     def leave(self, name: str) -> None:
-        """Deletes this worker's report."""
+        """Deletes the report of a worker that ends."""
         self._client.hdel(keys.WORKERS, name)
 
     def tidy_backlog(self) -> None:

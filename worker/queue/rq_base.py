@@ -45,8 +45,7 @@ class RqBase(BaseWorker):
 
     Args:
         client: the connection to Redis, with a socket timeout of some seconds.
-        queue_names: names of the queues to claim from, in order of urgency.
-        name: unique name of this process.
+        queue_names: the queues to claim from, in order of urgency.
 
     Attributes:
         give_up_at: time on the monotonic clock at which waiting for Redis ends; infinite until the worker is to stop.
@@ -188,11 +187,7 @@ class RqBase(BaseWorker):
         return ours
 
     def credit(self, job: DataJob, image_steps: int) -> None:
-        """Gives a job its tries back if it made progress since its last start.
-
-        Args:
-            image_steps: number of image-steps in the snapshot from which it starts.
-        """
+        """Gives a job its tries back if the image-steps of its snapshot are more than at its last start."""
         if image_steps > job.resumed_at:
             self.connection.hset(job.key, mapping={RESUMED_AT: image_steps, "retries_left": MAX_RETRIES})
             job.resumed_at, job.retries_left = image_steps, MAX_RETRIES

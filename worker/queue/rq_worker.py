@@ -62,10 +62,7 @@ class EngineWorker(RqBase):
     """Serves the queues of all its models until it is told to stop.
 
     Args:
-        client: the connection to Redis.
         follower: loads the models, those at the start and newer ones.
-        store: the store for results, snapshots and uploads.
-        metrics: the counters of the worker.
         drain_seconds: time in which jobs may end after SIGTERM; see `WorkerSettings`.
         result_ttl: seconds that images are kept.
         core: the core that the worker has for itself; None if it shares the machine with no other.

@@ -22,7 +22,6 @@ def watch(name: str, sign: Callable[[], object], patience: Callable[[], float]) 
     It looks every second and counts the looks. A clock would count the time in which the process was stopped, too.
 
     Args:
-        name: name of the thread for the log.
         sign: returns a value that keeps changing while the thread lives.
         patience: returns the longest time without a change, in seconds.
     """

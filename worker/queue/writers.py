@@ -47,18 +47,10 @@ class Released:
 class Writers:
     """Threads that write to the store and publish previews.
 
-    Args:
-        store: the store for results and snapshots.
-        client: the connection to Redis, for previews and to find out which uploads are needed.
-        tell: function that receives each event, called in a writer thread; it must not block.
+    They `tell` each event by a function that must not block.
     """
 
-    def __init__(
-        self,
-        store: ResultStore,
-        client: redis.Redis,
-        tell: Callable[[Stored | Released], None],
-    ) -> None:
+    def __init__(self, store: ResultStore, client: redis.Redis, tell: Callable[[Stored | Released], None]) -> None:
         self._store = store
         self._client = client
         self._tell = tell
