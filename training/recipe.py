@@ -6,7 +6,9 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from model.conditions import Condition, Conditions, Image, plane_count, type_of
 from model.folders.config import ConditionConfig, ModelConfig, SamplerDefaults, ScheduleConfig
@@ -22,6 +24,7 @@ from .errors import RecipeError
 Timesteps = Literal["uniform", "stratified", "logit_normal", "loss_second_moment"]
 Optimizer = Literal["adamw", "muon"]
 Precision = Literal["float32", "bf16", "fp16"]
+Share = Annotated[float, Field(ge=0, lt=1)]
 
 ENLARGED = "image"  # the condition that is the image that a network enlarges
 
@@ -51,7 +54,7 @@ class Data:
     source: SourceName = "faces"
     path: str = ""
     split: str = "train"
-    reserved: int = 0
+    reserved: NonNegativeInt = 0
     count: int = 40_000
     classes: tuple[str, ...] = ()
     flip: bool | Literal["dihedral"] = False
@@ -89,7 +92,7 @@ class Recipe:
         guidance_scale, guidance_low, guidance_high: of the teacher in a distillation; None is its own default.
         teacher_calls: the steps of the teacher that the student learns to do in one, with DDIM; 1 is the prediction.
         timesteps: the distribution that timesteps are drawn from, see `training.objective.timesteps`.
-        label_drop: the share of images shown without their class, which guidance needs, 0..1.
+        label_drop: the share of images shown without their class, which guidance needs.
         condition_drop: the share of images that are not told a condition that may be left out, 0..1, one for all or by
             name. Each condition is left out by a chance of its own.
         drop_all: the share of images that are told nothing that may be left out, neither class nor conditions, 0..1.
@@ -102,7 +105,7 @@ class Recipe:
         warmup_steps: the number of steps in which the learning rate rises from 0.
         decay_steps: the number of steps, at the end of `max_steps`, in which the learning rate falls to 0.
         clip_norm: the largest norm of the gradient; 0 turns clipping off.
-        ema_decay: the decay of the averaged weights that are served, at least 0 and below 1.
+        ema_decay: the decay of the averaged weights that are served.
         more_ema_decays: the decays of further averages.
         precision: the number format of the network's calls (autocast); `auto` is float32 or bf16, whichever is faster
             here, and float32 for loss `consistency`. Weights and optimiser are float32 in any case.
@@ -132,30 +135,30 @@ class Recipe:
     guidance_scale: float | None = None
     guidance_low: float | None = None
     guidance_high: float | None = None
-    teacher_calls: int = 1
+    teacher_calls: PositiveInt = 1
     timesteps: Timesteps = "uniform"
-    label_drop: float = 0.0
+    label_drop: Share = 0.0
     condition_drop: float | Mapping[str, float] = 0.0
     drop_all: float = 0.0
-    batch_size: int = 32
-    accumulate: int = 1
+    batch_size: PositiveInt = 32
+    accumulate: PositiveInt = 1
     optimizer: Optimizer = "adamw"
-    max_steps: int = 10_000
-    max_minutes: float | None = None
-    learning_rate: float = 2e-4
-    weight_decay: float = 0.0
-    warmup_steps: int = 500
-    decay_steps: int = 0
-    clip_norm: float = 1.0
-    ema_decay: float = 0.9995
-    more_ema_decays: tuple[float, ...] = ()
+    max_steps: PositiveInt = 10_000
+    max_minutes: PositiveFloat | None = None
+    learning_rate: PositiveFloat = 2e-4
+    weight_decay: NonNegativeFloat = 0.0
+    warmup_steps: NonNegativeInt = 500
+    decay_steps: NonNegativeInt = 0
+    clip_norm: NonNegativeFloat = 1.0
+    ema_decay: Share = 0.9995
+    more_ema_decays: tuple[Share, ...] = ()
     precision: Precision | Literal["auto"] = "auto"
     compile: bool = False
-    seed: int = 0
-    save_every: int = 500
-    sheet_every: int = 1000
-    log_every: int = 50
-    kid_every: int = 0
+    seed: NonNegativeInt = 0
+    save_every: PositiveInt = 500
+    sheet_every: PositiveInt = 1000
+    log_every: PositiveInt = 50
+    kid_every: NonNegativeInt = 0
 
     @property
     def shape(self) -> Shape:

@@ -1,4 +1,4 @@
-"""Makes frozen dataclasses from JSON or TOML: every key must be known, and every value of its field's type."""
+"""Makes frozen dataclasses from JSON or TOML: every key must be known, and each value fit the type of its field."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -45,4 +45,4 @@ def parse(kind: type[Value], content: Any, prefix: str = "") -> Value:
 @cache  # to make them takes a thousand times as long as to use them
 def _adapters(kind: type[Any]) -> Mapping[str, TypeAdapter[Any]]:
     """Returns the validators of a dataclass, by the names of its fields."""
-    return {name: TypeAdapter(hint) for name, hint in get_type_hints(kind).items()}
+    return {name: TypeAdapter(hint) for name, hint in get_type_hints(kind, include_extras=True).items()}

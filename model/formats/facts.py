@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
+
+from pydantic import PositiveFloat, PositiveInt
 
 from ..errors import CheckpointError
 from ..folders.config import ScheduleConfig
-from .sigma_facts import EDMFacts, ScoreSDEFacts
+from .sigma_facts import EDMFacts, ScoreSDEFacts, Share
 
 Schedule = Literal["linear", "cosine"]
 Objective = Literal["pred_noise", "pred_x0", "pred_v"]
@@ -36,19 +38,19 @@ class GuidedFacts:
         classes: names of the classes; None for their numbers.
 
     Raises:
-        CheckpointError: if both or none of num_heads and num_head_channels are given, or a number is out of range.
+        CheckpointError: if both or none of num_heads and num_head_channels are given.
     """
 
-    image_size: int
+    image_size: PositiveInt
     use_new_attention_order: bool
     noise_schedule: Schedule
-    diffusion_steps: int
+    diffusion_steps: PositiveInt
     rescale_timesteps: bool
-    num_heads: int | None = None
-    num_head_channels: int | None = None
+    num_heads: PositiveInt | None = None
+    num_head_channels: PositiveInt | None = None
     predict_xstart: bool = False
     sigma_small: bool = False
-    dropout: float = 0.0
+    dropout: Share = 0.0
     num_channels: int | None = None
     num_res_blocks: int | None = None
     attention_resolutions: str | None = None
@@ -61,12 +63,10 @@ class GuidedFacts:
     def __post_init__(self) -> None:
         if (self.num_heads is None) == (self.num_head_channels is None):
             raise CheckpointError("the facts must give either num_heads or num_head_channels, not both or none")
-        _check_positive(self, "image_size", "diffusion_steps", "num_heads", "num_head_channels")
         if not re.fullmatch(r"\d+(,\d+)*", self.attention_resolutions or "1"):
             raise CheckpointError(
                 f"the facts give attention_resolutions {self.attention_resolutions!r}; they must be like 32,16,8"
             )
-        _check_dropout(self.dropout)
 
 
 @dataclass(frozen=True)
@@ -79,19 +79,13 @@ class ClassifierFacts:
         diffusion_steps: number of timesteps T; the guided model must have the same.
         num_head_channels: channels per attention head.
         use_new_attention_order: as in `GuidedFacts`.
-
-    Raises:
-        CheckpointError: if a number is not positive.
     """
 
-    image_size: int
+    image_size: PositiveInt
     noise_schedule: Schedule
-    diffusion_steps: int
-    num_head_channels: int = 64
+    diffusion_steps: PositiveInt
+    num_head_channels: PositiveInt = 64
     use_new_attention_order: bool = False
-
-    def __post_init__(self) -> None:
-        _check_positive(self, "image_size", "diffusion_steps", "num_head_channels")
 
 
 @dataclass(frozen=True)
@@ -104,19 +98,13 @@ class HoFacts:
             `fixed_small`.
         diffusion_steps: number of timesteps T.
         beta_start, beta_end: first and last beta of the linear schedule.
-
-    Raises:
-        CheckpointError: if a number is not positive.
     """
 
-    image_size: int
+    image_size: PositiveInt
     variance: Literal["fixed_small", "fixed_large"]
-    diffusion_steps: int = 1000
-    beta_start: float = 1e-4
-    beta_end: float = 0.02
-
-    def __post_init__(self) -> None:
-        _check_positive(self, "image_size", "diffusion_steps", "beta_start", "beta_end")
+    diffusion_steps: PositiveInt = 1000
+    beta_start: PositiveFloat = 1e-4
+    beta_end: PositiveFloat = 0.02
 
 
 @dataclass(frozen=True)
@@ -126,16 +114,10 @@ class DomeFacts:
     Attributes:
         image_size: height and width in pixels; the repository hard-codes 64.
         classes: names of the classes; None for their numbers.
-
-    Raises:
-        CheckpointError: if a number is not positive.
     """
 
-    image_size: int = 64
+    image_size: PositiveInt = 64
     classes: tuple[str, ...] | None = None
-
-    def __post_init__(self) -> None:
-        _check_positive(self, "image_size")
 
 
 @dataclass(frozen=True)
@@ -150,23 +132,16 @@ class LucidFacts:
         resnet_block_groups: number of groups of each group normalisation, in versions before 2.0.
         dropout: dropout of training, 0..1.
         auto_normalize: whether it trained on images in -1..1; those in 0..1 cannot be served.
-
-    Raises:
-        CheckpointError: if a number is out of range.
     """
 
-    image_size: int
+    image_size: PositiveInt
     objective: Objective | None = None
     beta_schedule: Literal["linear", "cosine", "sigmoid"] | None = None
-    timesteps: int | None = None
-    sinusoidal_pos_emb_theta: float = 10000.0
-    resnet_block_groups: int = 8
-    dropout: float = 0.0
+    timesteps: PositiveInt | None = None
+    sinusoidal_pos_emb_theta: PositiveFloat = 10000.0
+    resnet_block_groups: PositiveInt = 8
+    dropout: Share = 0.0
     auto_normalize: bool = True
-
-    def __post_init__(self) -> None:
-        _check_positive(self, "image_size", "timesteps", "sinusoidal_pos_emb_theta", "resnet_block_groups")
-        _check_dropout(self.dropout)
 
 
 Facts = GuidedFacts | ClassifierFacts | HoFacts | DomeFacts | LucidFacts | EDMFacts | ScoreSDEFacts
@@ -189,15 +164,3 @@ def class_names(number: int | None, given: tuple[str, ...] | None) -> tuple[str,
     if given is not None and len(given) != (number or 0):
         raise CheckpointError(f"the facts name {len(given)} classes, but the weights have {number or 0}")
     return given if number is None or given is not None else tuple(map(str, range(number)))
-
-
-def _check_positive(facts: Any, *names: str) -> None:
-    for name in names:
-        value = getattr(facts, name)
-        if value is not None and value <= 0:
-            raise CheckpointError(f"the facts give {name} {value}; it must be positive")
-
-
-def _check_dropout(dropout: float) -> None:
-    if not 0 <= dropout <= 1:
-        raise CheckpointError(f"the facts give dropout {dropout}; it must lie between 0 and 1")

@@ -1,9 +1,14 @@
 """Facts about checkpoints of EDM, EDM2 and score_sde, under the names of their repositories."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt
 
 from ..errors import CheckpointError
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Levels = Annotated[tuple[PositiveInt, ...], Field(min_length=1)]  # the width of each, as a multiple of the base width
 
 
 @dataclass(frozen=True)
@@ -17,19 +22,16 @@ class EDMFacts:
         encoder: class of the encoder of images that EDM2 saves with its network; None in EDM.
         classes: names of the classes; None for their numbers.
         img_resolution, ...: the arguments of both classes, by their names there; None for those that they lack.
-
-    Raises:
-        CheckpointError: if a number is not positive, or if there are no levels.
     """
 
     precond: Literal["EDMPrecond", "VPPrecond", "VEPrecond", "iDDPMPrecond", "Precond"]
     model: Literal["SongUNet", "DhariwalUNet", "UNet"]
-    img_resolution: int
-    img_channels: int
+    img_resolution: PositiveInt
+    img_channels: PositiveInt
     label_dim: int
-    model_channels: int
-    channel_mult: tuple[int, ...]
-    num_blocks: int
+    model_channels: PositiveInt
+    channel_mult: Levels
+    num_blocks: PositiveInt
     attn_resolutions: tuple[int, ...]
     encoder: str | None = None
     classes: tuple[str, ...] | None = None
@@ -43,10 +45,10 @@ class EDMFacts:
     # of the preconditioning
     sigma_min: float | None = None
     sigma_max: float | None = None
-    sigma_data: float = 0.5
+    sigma_data: PositiveFloat = 0.5
     beta_d: float = 19.9
     beta_min: float = 0.1
-    M: int = 1000
+    M: PositiveInt = 1000
     epsilon_t: float = 1e-5
     C_1: float = 0.001
     C_2: float = 0.008
@@ -64,11 +66,6 @@ class EDMFacts:
     attn_balance: float = 0.3
     clip_act: float | None = 256
     channels_per_head: int = 64
-
-    def __post_init__(self) -> None:
-        for name in ("img_resolution", "img_channels", "model_channels", "num_blocks", "sigma_data", "M"):
-            _check_positive(name, getattr(self, name))
-        _check_levels("channel_mult", self.channel_mult)
 
 
 @dataclass(frozen=True)
@@ -95,32 +92,29 @@ class ScoreSDEFacts:
         dropout: dropout of training, 0..1.
 
     Raises:
-        CheckpointError: if a number is out of range, or if there are no levels.
+        CheckpointError: if centered or embedding_type does not belong to the sde.
     """
 
-    image_size: int
+    image_size: PositiveInt
     sde: Literal["vpsde", "vesde"]
-    nf: int
-    ch_mult: tuple[int, ...]
-    num_res_blocks: int
+    nf: PositiveInt
+    ch_mult: Levels
+    num_res_blocks: PositiveInt
     attn_resolutions: tuple[int, ...]
     continuous: bool
     embedding_type: Literal["positional", "fourier"]
     fir: bool
     progressive: Literal["none", "output_skip"]
     progressive_input: Literal["none", "input_skip", "residual"]
-    beta_min: float = 0.1
-    beta_max: float = 20.0
-    sigma_min: float = 0.01
+    beta_min: PositiveFloat = 0.1
+    beta_max: PositiveFloat = 20.0
+    sigma_min: PositiveFloat = 0.01
     sigma_max: float = 50.0
-    num_scales: int = 1000
+    num_scales: PositiveInt = 1000
     centered: bool | None = None
-    dropout: float = 0.1
+    dropout: Share = 0.1
 
     def __post_init__(self) -> None:
-        for name in ("image_size", "nf", "num_res_blocks", "beta_min", "beta_max", "sigma_min", "num_scales"):
-            _check_positive(name, getattr(self, name))
-        _check_levels("ch_mult", self.ch_mult)
         if self.centered not in (None, self.sde == "vpsde"):
             raise CheckpointError(
                 f"the facts give centered {self.centered} with {self.sde}; it is true with vpsde and false with vesde"
@@ -130,15 +124,3 @@ class ScoreSDEFacts:
                 f"the facts give embedding_type {self.embedding_type} with {self.sde}; it is fourier with vesde, and "
                 "positional with vpsde"
             )
-        if not 0 <= self.dropout <= 1:
-            raise CheckpointError(f"the facts give dropout {self.dropout}; it must lie between 0 and 1")
-
-
-def _check_positive(name: str, value: float) -> None:
-    if value <= 0:
-        raise CheckpointError(f"the facts give {name} {value}; it must be positive")
-
-
-def _check_levels(name: str, mult: tuple[int, ...]) -> None:
-    if not mult or min(mult) < 1:
-        raise CheckpointError(f"the facts give {name} {list(mult)}; it must be one or more positive numbers")

@@ -242,7 +242,7 @@ def test_missing_facts_are_listed_with_an_example(tmp_path: Path) -> None:
         ('{"image_size": 16, "variance": "fixed"}', "variance: Input should be 'fixed_small' or 'fixed_large'"),
         ('{"image_size": 16, "variance": "fixed_small", "color": 1}', "unknown key color: known are image_size"),
         ('{"image_size": 18, "variance": "fixed_small"}', "image_size must be a multiple of 4"),
-        ('{"image_size": 0, "variance": "fixed_small"}', "image_size 0; it must be positive"),
+        ('{"image_size": 0, "variance": "fixed_small"}', "image_size: Input should be greater than 0, got 0"),
     ],
 )
 def test_wrong_facts_are_explained(tmp_path: Path, content: str, reason: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import numpy as np
@@ -33,7 +32,7 @@ RUNS = [name for name in (*EDM, *EDM2) if name != "edm_iddpm"]
 
 
 def facts_of(read: Reference, **changes: Any) -> EDMFacts:
-    return dataclasses.replace(parse(EDMFacts, read.about["facts"]), **changes)
+    return parse(EDMFacts, {**read.about["facts"], **changes})
 
 
 def converted(name: str, **changes: Any) -> Checkpoint:
@@ -161,7 +160,7 @@ def test_networks_that_cannot_be_served_are_refused(name: str, changes: dict[str
 
 @pytest.mark.parametrize("change", [{"img_resolution": 0}, {"sigma_data": -1.0}, {"channel_mult": ()}], ids=str)
 def test_facts_out_of_range_are_refused(change: dict[str, Any]) -> None:
-    with pytest.raises(CheckpointError, match="; it must be"):
+    with pytest.raises(ValueError, match="should"):
         facts_of(reference("edm_ddpmpp"), **change)
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from model import CheckpointError
+from model.folders.parsing import parse
 from model.formats.facts import ClassifierFacts, GuidedFacts
 from model.formats.guided import decoder_names, encoder_names, read_classifier, read_unet
 from model.formats.naming import Weights
@@ -209,16 +210,16 @@ def test_facts_that_agree_with_the_weights_are_welcome() -> None:
     [
         ({"num_head_channels": 16}, "either num_heads or num_head_channels"),
         ({"num_heads": None}, "either num_heads or num_head_channels"),
-        ({"diffusion_steps": 0}, "diffusion_steps 0; it must be positive"),
-        ({"image_size": -1}, "image_size -1; it must be positive"),
+        ({"diffusion_steps": 0}, "diffusion_steps: Input should be greater than 0, got 0"),
+        ({"image_size": -1}, "image_size: Input should be greater than 0, got -1"),
         ({"attention_resolutions": "16, 8"}, "attention_resolutions '16, 8'; they must be like 32,16,8"),
-        ({"dropout": 1.5}, "dropout 1.5; it must lie between 0 and 1"),
+        ({"dropout": 1.5}, "dropout: Input should be less than or equal to 1, got 1.5"),
     ],
     ids=str,
 )
 def test_impossible_facts_are_refused(given: dict[str, Any], reason: str) -> None:
-    with pytest.raises(CheckpointError, match=reason):
-        dataclasses.replace(FACTS, **given)
+    with pytest.raises((CheckpointError, ValueError), match=reason):
+        parse(GuidedFacts, {**dataclasses.asdict(FACTS), **given})
 
 
 def without_resampling(weights: Weights) -> dict[str, Tensor]:

@@ -133,7 +133,7 @@ def test_nothing_left_to_train_on_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("data.reserved=-1", "data.reserved must be at least 0, got -1"),
+        ("data.reserved=-1", "data.reserved: Input should be greater than or equal to 0, got -1"),
         ("data.source=npz", "data.reserved is for images with names of their own, of folder, zip, webdataset, not npz"),
         ("data.split=validation", "data.split must be train or test, not validation"),
         ("data.split=test", "data.split test are the reserved images, which no run sees"),
