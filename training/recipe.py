@@ -138,8 +138,8 @@ class Recipe:
     teacher_calls: PositiveInt = 1
     timesteps: Timesteps = "uniform"
     label_drop: Share = 0.0
-    condition_drop: float | Mapping[str, float] = 0.0
-    drop_all: float = 0.0
+    condition_drop: Share | Mapping[str, Share] = 0.0
+    drop_all: Share = 0.0
     batch_size: PositiveInt = 32
     accumulate: PositiveInt = 1
     optimizer: Optimizer = "adamw"

@@ -155,11 +155,6 @@ def _check_conditions(recipe: Recipe) -> None:
     table = recipe.condition_drop if isinstance(recipe.condition_drop, Mapping) else {}
     for name in table:
         _require(name in optional, f"condition_drop.{name}: conditions.{name} must be declared, with null = true")
-    for key, share in (
-        *((f"condition_drop of {name}", drop) for name, drop in drops.items()),
-        ("drop_all", recipe.drop_all),
-    ):
-        _require(0 <= share < 1, f"{key} must be at least 0 and less than 1, got {share}")
     _require(bool(optional) or not (recipe.condition_drop or recipe.drop_all), NOTHING_OPTIONAL)
     for name in optional:
         _require(

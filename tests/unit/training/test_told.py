@@ -304,10 +304,10 @@ def test_maps_are_turned_with_their_images_and_not_mixed(faces: Path) -> None:
     ("changes", "message"),
     [
         (("condition_drop=0",), r"conditions\.glasses may be left out: set condition_drop, say 0\.1, or drop_all"),
-        (("condition_drop=1.5",), "condition_drop of glasses must be at least 0 and less than 1, got 1.5"),
+        (("condition_drop=1.5",), "condition_drop: Input should be less than 1 .*, got 1.5"),
         (("condition_drop={age = 0.1}",), r"condition_drop\.age: conditions\.age must be declared, with null = true"),
         (("condition_drop={nosuch = 0.1}",), r"condition_drop\.nosuch"),
-        (("drop_all=-1",), "drop_all must be at least 0"),
+        (("drop_all=-1",), "drop_all: Input should be greater than or equal to 0"),
         (("data.condition_paths={glasses = 'x'}",), r"condition_paths must name files for .*: none"),
         (("data.table=''",), r"say what the images are told: data\.table, for folder"),
         (("data.source=npz",), r"data\.table are for the sources folder and zip"),
