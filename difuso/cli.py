@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from jobs.places import CHECKPOINTS
+from model.folders.config import Precision
 from model.guidance import Guidance
 from training import recipe_names
 
@@ -202,9 +204,17 @@ def convert(
     ] = None,
     to: Annotated[Literal["difuso", "diffusers"], typer.Option(help="Format of the folder.")] = "difuso",
     half: Annotated[bool, typer.Option("--half", help="Save float16: half the size, 11 bits of precision.")] = False,
+    precision: Annotated[
+        Precision | None,
+        typer.Option(help="Number format in which workers compute; what it gains and costs here is printed first."),
+    ] = None,
+    images: Annotated[
+        int, typer.Option(min=0, help="Images drawn in each number format, to compare them; for --precision.")
+    ] = 128,
     models_dir: NewModelsDir = CHECKPOINTS,
 ) -> None:
     """Converts a checkpoint of another project to a folder that difuso serves, or to one for diffusers."""
+    from .commands.format_comparison import compare_formats
     from .converting.convert import convert as convert_into
     from .converting.convert import model_name
 
@@ -220,6 +230,8 @@ def convert(
         guidance=guidance,
         to=to,
         half=half,
+        precision=precision,
+        measure=partial(compare_formats, precision=precision, images=images) if precision else lambda checkpoint: (),
     )
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from jobs.queries import Choices
+from model.folders.config import Precision
 
 from ..errors import UserError
 from ..logs import log_lines
@@ -82,6 +83,9 @@ def quality(
             help="Seed of image 0 of each SOURCE; image i has seed + i. By default 1000000, or 3000000 for choosing.",
         ),
     ] = None,
+    precision: Annotated[
+        Precision | None, typer.Option(help="Number format of the model's network; by default that of the model.")
+    ] = None,
     server: Server = None,
     inception_weights: Inception = None,
     out: Annotated[Path, typer.Option(help="Folder for the table, the plot and the drawn images.")] = OUT,
@@ -95,7 +99,7 @@ def quality(
     written = evaluate_quality(
         out,
         sources or (),
-        sources=_image_sources(out, _finder(model, models_dir, server), first, query.chosen),
+        sources=_image_sources(out, _finder(model, models_dir, server, precision), first, query.chosen),
         reference=reference,
         images=images,
         references=references,
@@ -203,13 +207,15 @@ def _settings(models_dir: Path | None = None) -> WorkerSettings:
     return read_settings(WorkerSettings, models_dir=models_dir)
 
 
-def _finder(model: str | None, models_dir: Path | None, server: str | None = None) -> Callable[[], DrawingModel]:
+def _finder(
+    model: str | None, models_dir: Path | None, server: str | None = None, precision: Precision | None = None
+) -> Callable[[], DrawingModel]:
     """Returns a function that finds the model, here or on a server."""
 
     def find() -> DrawingModel:
         from ..drawing.drawing import find_drawing_model
 
-        return find_drawing_model(model, server, models_dir=models_dir)
+        return find_drawing_model(model, server, models_dir=models_dir, precision=precision)
 
     return find
 

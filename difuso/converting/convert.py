@@ -1,15 +1,17 @@
 """`difuso convert`: turns a checkpoint of another project into a folder that difuso serves, or one for diffusers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
+import typer
 from torch import Tensor, nn
 
 from model import Checkpoint, ModelConfig, load_checkpoint, save_checkpoint
+from model.folders.config import Precision
 from model.folders.config_json import config_from_json, config_to_json
 from model.folders.folder import file_sha256, read_safetensors
 from model.formats import dome, edm, edm2, guided, lucid, pesser, score_sde
@@ -51,6 +53,8 @@ def convert(
     guidance: Guidance = UNGUIDED,
     to: Literal["difuso", "diffusers"] = "difuso",
     half: bool = False,
+    precision: Precision | None = None,
+    measure: Callable[[Checkpoint], Iterable[str]] = lambda checkpoint: (),
 ) -> None:
     """Converts a checkpoint, loads the new folder once to prove that it can be served, and prints a summary.
 
@@ -64,6 +68,8 @@ def convert(
         guidance: the guidance by the weaker network for requests that name none.
         to: format of the folder.
         half: whether to save float16. Otherwise the numbers, and so the network's outputs, do not change.
+        precision: the number format in which workers are to compute it; None for that of the model.
+        measure: yields lines about the model, which are printed before anything is written.
 
     Raises:
         UserError: if the model cannot be read, or cannot be written as asked.
@@ -77,6 +83,8 @@ def convert(
             raise UserError(f"a diffusers folder has no place for a second network: leave out --{option}")
     if weaker is None and guidance != UNGUIDED:
         raise UserError("--guidance-scale needs a weaker network: name its folder with --weaker")
+    if to == "diffusers" and precision is not None:
+        raise UserError("a diffusers folder has no place for a number format: leave out --precision")
     if source.is_dir() and facts is not None:
         raise UserError(f"{source} is a folder, which needs no facts: leave out --facts")
     with user_errors(source.name):
@@ -88,6 +96,9 @@ def convert(
         with user_errors(weaker.name):
             checkpoint = _add_weaker(checkpoint, load_checkpoint(weaker), guidance)
     with user_errors(source.name):
+        for line in measure(checkpoint):
+            typer.echo(line)
+        checkpoint = checkpoint.in_precision(precision or "model")
         if to == "diffusers":
             write_diffusers(out, checkpoint.config, checkpoint.network)
         else:

@@ -15,11 +15,11 @@ from jobs.kinds.base import Prepared
 from jobs.kinds.generate import Generation
 from jobs.params import MAX_IMAGES, SamplingParams
 from jobs.queries import SamplingQuery
-from model.folders.config import SamplerDefaults
+from model.folders.config import Precision, SamplerDefaults
 from model.shape import Shape
 from worker.settings import WorkerSettings
 
-from ..errors import user_errors
+from ..errors import UserError, user_errors
 from ..models_folder import usable_models
 from ..options import API_KEY, read_settings
 
@@ -34,6 +34,7 @@ class DrawingModel(Protocol):
         name, sha256: name of the checkpoint, and SHA-256 of its weights.
         version: SHA-256 of all that determines an image, as far as it is known: here also of the config and of the
             networks that guide.
+        precision: the number format of the network's calls.
         shape: the shape (C, H, W) of an image.
         class_names: classes of the network; None if it knows none.
         labels: number of classes that a label may name: those of the network, or else of its classifier.
@@ -50,6 +51,8 @@ class DrawingModel(Protocol):
     def sha256(self) -> str: ...
     @property
     def version(self) -> str: ...
+    @property
+    def precision(self) -> Precision: ...
     @property
     def shape(self) -> Shape: ...
     @property
@@ -109,6 +112,10 @@ class LocalModel:
         return self._runner.checkpoint.version_sha256
 
     @property
+    def precision(self) -> Precision:
+        return self._runner.precision
+
+    @property
     def together(self) -> int:
         return min(self._runner.slots, MAX_IMAGES)
 
@@ -138,7 +145,12 @@ def _trained_images(training: Mapping[str, Any]) -> int | None:
 
 
 def find_drawing_model(
-    name: str | None, server: str | None, *, models_dir: Path | None = None, tag: str | None = None
+    name: str | None,
+    server: str | None,
+    *,
+    models_dir: Path | None = None,
+    tag: str | None = None,
+    precision: Precision | None = None,
 ) -> DrawingModel:
     """Finds a model by its name; None means the first, or the server's default.
 
@@ -146,15 +158,19 @@ def find_drawing_model(
         server: the address of a server that draws; None means that this machine draws.
         models_dir: the folder of checkpoints of this machine; None is that of the settings.
         tag: the tag of a server's jobs.
+        precision: the number format of the network here; None is that of the settings.
 
     Raises:
-        UserError: if there is no such model, or the server refuses to answer.
+        UserError: if there is no such model, or the server refuses to answer or should compute in another format.
     """
     if server is not None:
+        if precision is not None:
+            raise UserError("a server computes in its own number format: leave out --precision")
         from .remote_drawing import served_model
 
         return served_model(name, server, os.environ.get(API_KEY), tag=tag)
-    return local_model(name, read_settings(WorkerSettings, models_dir=models_dir))
+    settings = read_settings(WorkerSettings, models_dir=models_dir)
+    return local_model(name, settings if precision is None else settings.model_copy(update={"precision": precision}))
 
 
 def local_model(name: str | None, settings: WorkerSettings) -> LocalModel:

@@ -77,7 +77,8 @@ class ImageSources:
 
         noisy = f", eta {params.eta:g}" if params.eta else ""
         guided = "" if params.guidance.scale == 1 else f", guidance {params.guidance}"
-        name = f"{model.name} {params.sampler} {params.spacing} {params.steps}{noisy}{guided}"
+        otherwise = "" if model.precision == "float32" else f", {model.precision}"
+        name = f"{model.name} {params.sampler} {params.spacing} {params.steps}{noisy}{guided}{otherwise}"
         return replace(drawn(name, draw, total), drawn_by=images.facts, seconds_per_image=images.seconds_per_image)
 
     def real(self, data: str, count: int | None, *, split: str = "test", first: int = 0) -> ImageSet:

@@ -15,6 +15,7 @@ from jobs.errors import RequestRefused
 from jobs.params import SamplingParams
 from jobs.per_image import per_image
 from jobs.queries import SamplingQuery
+from model.folders.config import Precision
 from model.plans.settings import SamplerDefaults, Settings, settle
 from model.shape import Shape
 
@@ -49,6 +50,7 @@ class ServedModel:
         self.name: str = facts["name"]
         self.sha256: str = facts["sha256"]
         self.version = self.sha256  # a server does not tell of more
+        self.precision: Precision = facts.get("precision", "float32")
         self.shape = Shape.of(facts["image_size"], facts["channels"])
         self.class_names: list[str] | None = facts.get("classes")
         self.labels: int = facts.get("classifier_classes", 0) if self.class_names is None else len(self.class_names)

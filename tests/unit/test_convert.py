@@ -98,6 +98,19 @@ def test_dome_needs_no_facts_and_the_folder_is_named_after_the_file(
     assert (checkpoint.config.network.num_classes, checkpoint.config.image_size) == (5, 64)
 
 
+def test_a_number_format_is_measured_and_then_written(models_dir: Path, tmp_path: Path) -> None:
+    """With the same weights, as both formats are computed from them."""
+    printed = convert(models_dir / "tiny", "--precision", "bfloat16", "--images", "2", "--out", tmp_path / "half")
+    lines = printed.splitlines()
+    assert lines[0] == "bfloat16 against float32 on cpu:"
+    assert [line.partition(":")[0] for line in lines[1:4]] == ["a lone image", "full batches", "grey levels"]
+    made, old = load_checkpoint(tmp_path / "half"), load_checkpoint(models_dir / "tiny")
+    assert (made.config, made.config.precision) == (old.in_precision("bfloat16").config, "bfloat16")
+    for name, tensor in old.network.state_dict().items():
+        assert torch.equal(made.network.state_dict()[name], tensor), name
+    assert "leave out --precision" in refusal(models_dir / "tiny", "--to", "diffusers", "--precision", "bfloat16")
+
+
 @pytest.mark.parametrize("arguments", [(), ("--half",)])
 def test_numbers_keep_their_precision_unless_half_is_asked_for(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     source = write(tmp_path, "pesser")

@@ -29,7 +29,7 @@ from jobs.images.npz import NpzWriter
 from jobs.params import MAX_IMAGES, MAX_SEED, SamplingParams
 from jobs.per_image import per_image
 from jobs.queries import SamplingQuery
-from model.folders.config import SamplerDefaults
+from model.folders.config import Precision, SamplerDefaults
 from model.shape import Shape
 from training.data.images import ImageArray
 
@@ -40,6 +40,7 @@ SIZE = 4
 class Painter:
     """A model whose image shows its seed and its class; it draws some runs, and then it breaks."""
 
+    precision: Precision = "float32"
     name, sha256, version = "painter", "ab" * 32, "ab" * 32
     class_names = ("a", "b", "c")
     labels = 3

@@ -95,6 +95,21 @@ def test_the_shipped_model_beside_drawn_faces_with_more_and_fewer_steps(tmp_path
 
 
 @pytest.mark.usefixtures("quick")
+def test_a_number_format_is_measured_beside_the_model_s_own(models_dir: Path, tmp_path: Path) -> None:
+    real = save(tmp_path / "real", noise(0, 30))
+    arguments = ("--models-dir", models_dir, "--reference", real, "--images", 25, "--out", tmp_path / "out")
+    for precision in ("float32", "bfloat16"):
+        difuso("evaluate", "quality", "ddim:2", "--seed", 7, "--precision", precision, *arguments)
+        (row,) = rows(tmp_path / "out")
+        assert row["name"].endswith(", bfloat16") == (precision == "bfloat16")
+    folders = sorted((tmp_path / "out" / "pictures").glob("tiny-*/ddim-*"))
+    old, new = (np.asarray(Image.open(folder / "7.png"), np.int32) for folder in folders)
+    assert 0 < np.abs(old - new).max() < 64
+    with pytest.raises(UserError, match="leave out --precision"):
+        difuso("evaluate", "quality", "ddim:2", "--precision", "bfloat16", "--server", "http://127.0.0.1:1")
+
+
+@pytest.mark.usefixtures("quick")
 def test_the_pictures_are_those_of_the_server_and_are_drawn_once(
     models_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
