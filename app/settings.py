@@ -69,10 +69,8 @@ class ApiSettings(SharedSettings):
     """Most unfinished jobs of a model; this limits the queue while no worker has measured its speed."""
     sync_wait: NonNegativeFloat = 300
     """Longest time that a POST waits for its images before 202 is answered, in seconds."""
-    max_body: PositiveInt = 65536
-    """Most bytes of a request body without images."""
     max_upload: PositiveInt = 8388608
-    """Most bytes of a request body with images."""
+    """Most bytes of a request body."""
 
     @field_validator("host")
     @classmethod

@@ -1,5 +1,6 @@
 """Filling in what a request leaves open, from the model that it asks for."""
 
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from model.plans.plan import Plan
@@ -10,6 +11,7 @@ from .errors import RequestRefused
 from .params import SamplingParams
 from .per_image import per_image
 from .queries import SamplingQuery
+from .told import named_values, read_told
 
 
 class Filled(NamedTuple):
@@ -29,29 +31,57 @@ def fill_in(query: SamplingQuery, model: ModelInfo, *, start: int | None = None)
         RequestRefused, PlanError: if the model cannot run the request.
     """
     config, chosen = model.config, query.chosen
+    told = read_told(named_values(query.condition), config.conditions, model=model.name)
     images = per_image(
-        query.seed, query.label, n=query.n, classes=config.classes, count=config.num_labels, model=model.name
+        query.seed,
+        query.label,
+        n=query.n,
+        classes=config.classes,
+        count=config.num_labels,
+        model=model.name,
+        values={name: len(values) for name, values in told.items()},
     )
     if images.label is None and model.label_required:
         raise RequestRefused("label", f"{model.name} needs a label: name a class")
-    _check_guidance(chosen, model, has_label=images.label is not None)
+    # Whether images of conditions come is seen later, by `Kind`.
+    named = {*told, *(name for name, condition in config.conditions.items() if condition.is_image)}
+    check_guidance(chosen, query.guide, model, told=named if images.label is None else {"label", *named})
     chosen.setdefault("classifier_scale", float(config.classes is None and images.label is not None))
     settings = config.settle(plan=query.plan, start=start, **chosen)
     plan = config.plan_of(model.schedule, settings, start=start)
-    return Filled(SamplingParams(**images._asdict(), **vars(settings)), plan)
+    guide = query.guide and tuple(dict.fromkeys(query.guide))
+    return Filled(SamplingParams(**images._asdict(), conditions=told, guide=guide, **vars(settings)), plan)
 
 
-def _check_guidance(chosen: dict[str, Any], model: ModelInfo, *, has_label: bool) -> None:
-    """Raises RequestRefused if nothing can guide the model as a request chooses, or not without a label."""
+def check_guidance(
+    chosen: Mapping[str, Any], guide: Sequence[str] | None, model: ModelInfo, *, told: Collection[str]
+) -> None:
+    """Checks that something can guide the model as a request chooses.
+
+    Args:
+        chosen: the settings that the request chooses.
+        guide: the names of the conditions that guidance acts on; None for all that may be left out.
+        told: the names of the conditions that the request tells, `label` among them.
+
+    Raises:
+        RequestRefused: if nothing can, or not without a label or a condition.
+    """
     guided, never = chosen.get("guidance_scale", 1.0) != 1.0, model.config.never_guided
     if never is not None and guided:
         raise RequestRefused("guidance_scale", f"Input should be 1: {model.name} {never}")
     for name in INTERVAL:
         if never is not None and name in chosen:
             raise RequestRefused(name, f"Input should be omitted: {model.name} {never}")
-    if guided and model.config.weaker is None and not has_label:
-        raise RequestRefused("guidance_scale", "This needs a label")
+    may = model.config.left_out(told)
+    for name in guide or ():
+        if name not in may or model.config.weaker is not None:
+            known = f"one of {', '.join(sorted(may))}" if may and model.config.weaker is None else "omitted"
+            raise RequestRefused("guide", f"Input should be {known}, for {model.name} and what it is told")
+    if guided and model.config.weaker is None and not may:
+        conditions = [f"condition {name}" for name, each in model.config.conditions.items() if each.null]
+        labels = ["label"] if model.config.classes is not None and model.config.network.null_class else []
+        raise RequestRefused("guidance_scale", f"This needs a {' or a '.join(labels + conditions)}")
     if chosen.get("classifier_scale") and model.config.classifier is None:
         raise RequestRefused("classifier_scale", f"Input should be 0: {model.name} has no classifier")
-    if chosen.get("classifier_scale") and not has_label:
+    if chosen.get("classifier_scale") and "label" not in told:
         raise RequestRefused("classifier_scale", "This needs a label")

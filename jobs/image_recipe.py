@@ -51,6 +51,7 @@ def recipe(
         **{name: settings[name] for name in UNGUIDED if name in settings},
         "seed": job.task.seed(params, index),
         "label": params.label_of(index),
+        **_told(params, index),
         "guidance_scale": params.guidance_scale,
         "classifier_scale": params.classifier_scale,
         "timesteps": list(timesteps),
@@ -68,6 +69,12 @@ def recipe(
         if upscaler_precision != "float32":
             facts["upscaler_precision"] = upscaler_precision
     return facts
+
+
+def _told(params: SamplingParams, index: int) -> dict[str, Any]:
+    """Returns what a recipe says about the conditions of an image: nothing without conditions."""
+    told = {name: [value] for name, value in params.told_of(index).items()}
+    return ({"conditions": told} if told else {}) | ({"guide": list(params.guide)} if params.guide else {})
 
 
 def job_of(facts: Mapping[str, Any], images: Sequence[FittedImage] = ()) -> Job:

@@ -1,9 +1,11 @@
 """The sampling parameters of every kind of job; `model.plans` defines their values."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
+from model.conditions import MAX_CONDITIONS, NAME, Told
 from model.guidance import network_calls
 from model.plans.settings import Settings
 
@@ -20,6 +22,8 @@ MAX_SEED = 2**53 - 1  # the largest integer that every JSON parser keeps exact
 
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 ClassIndex = Annotated[int, Field(ge=0, le=MAX_SEED)]
+ConditionName = Annotated[str, Field(pattern=f"^{NAME}$")]
+ToldValues = Annotated[tuple[Told, ...], Field(min_length=1, max_length=MAX_IMAGES)]
 
 
 class SamplingParams(Frozen, Settings):
@@ -29,6 +33,10 @@ class SamplingParams(Frozen, Settings):
         n: the number of images.
         seed: the seed of image 0, and image i has seed + i; or the seeds of all images.
         label: the index of the class of all images, or those of each; None for unconditional images.
+        conditions: the values of the model's conditions by name, one for all images or one for each; see
+            `model.conditions`.
+        guide: the names of the conditions, `label` among them, that guidance without a classifier acts on; None for all
+            that are told and may be left out.
     """
 
     model_config = ConfigDict(json_schema_extra=require_written)
@@ -36,6 +44,13 @@ class SamplingParams(Frozen, Settings):
     n: int = Field(ge=1, le=MAX_IMAGES)
     seed: Seed | tuple[Seed, ...]
     label: ClassIndex | tuple[ClassIndex, ...] | None = None
+    # Left out where they are empty, so that earlier versions read the jobs that have none.
+    conditions: Mapping[ConditionName, ToldValues] = Field(
+        default={}, max_length=MAX_CONDITIONS, exclude_if=lambda value: not value
+    )
+    guide: tuple[ConditionName, ...] | None = Field(
+        default=None, max_length=MAX_CONDITIONS + 1, exclude_if=lambda value: value is None
+    )
 
     if TYPE_CHECKING:  # mypy's plugin does not see the settings
 
@@ -47,6 +62,9 @@ class SamplingParams(Frozen, Settings):
             values = getattr(self, name)
             if isinstance(values, tuple) and len(values) != self.n:
                 raise ValueError(f"{name} must be one, or one for each of {self.n} images, not {len(values)}")
+        for name, told in self.conditions.items():
+            if len(told) not in (1, self.n):
+                raise ValueError(f"{name} must be one, or one for each of {self.n} images, not {len(told)}")
         _ = self.guidance  # or there is no such interval
         return self
 
@@ -57,6 +75,10 @@ class SamplingParams(Frozen, Settings):
     def label_of(self, index: int) -> int | None:
         """Returns the index of the class of an image; None if it has none."""
         return self.label[index] if isinstance(self.label, tuple) else self.label
+
+    def told_of(self, index: int) -> dict[str, Told]:
+        """Returns the values of an image's conditions, by name."""
+        return {name: told[index % len(told)] for name, told in self.conditions.items()}
 
     def calls(self, guided_steps: int | None = None) -> int:
         """Returns the network calls that draw one image: one in each step, and one more for each kind of guidance.

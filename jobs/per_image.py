@@ -1,7 +1,8 @@
 """The seed and the class of each image of a request. The number of images may follow from them."""
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from .errors import RequestRefused
@@ -27,6 +28,7 @@ def per_image(
     classes: Sequence[str] | None,
     count: int,
     model: str,
+    values: Mapping[str, int] = MappingProxyType({}),
 ) -> PerImage:
     """Completes what a request says about its images; draws the seed if there is none.
 
@@ -34,12 +36,13 @@ def per_image(
         seeds: one seed, or one for each image; None if the request omits it. So the others.
         labels: one label, one for each image, or ALL.
         classes, count, model: as in `classes_of`.
+        values: as in `image_count`.
 
     Raises:
         RequestRefused: if there is no such class, or the numbers of images, seeds and labels contradict each other.
     """
     turns = classes_of(labels, classes, count=count, model=model)
-    n = image_count(seeds, labels, n=n, turns=len(turns))
+    n = image_count(seeds, labels, n=n, turns=len(turns), values=values)
     if n > MAX_IMAGES:
         raise RequestRefused("n", f"Label {ALL} needs n: {model} has {n} classes, more than {MAX_IMAGES}")
     if seeds and len(seeds) == 1 and seeds[0] + n - 1 > MAX_SEED:
@@ -74,8 +77,21 @@ def classes_of(
     return tuple(_class_index(label, classes, count=count, model=model) for label in given)
 
 
-def image_count(seeds: Sequence[int] | None, labels: Sequence[str] | None, *, n: int | None, turns: int) -> int:
-    """Returns the number of images of a request: `n`, or one for each of several seeds, labels or classes in turn.
+def image_count(
+    seeds: Sequence[int] | None,
+    labels: Sequence[str] | None,
+    *,
+    n: int | None,
+    turns: int,
+    values: Mapping[str, int] = MappingProxyType({}),
+) -> int:
+    """Returns the number of images of a request: `n`, or one for each of several seeds, labels or values of a
+    condition, or for each class.
+
+    Args:
+        seeds, labels, n: as in `per_image`.
+        turns: the number of classes that the images take in turn.
+        values: the number of values of each condition, by name.
 
     Raises:
         RequestRefused: if the numbers contradict each other.
@@ -88,6 +104,10 @@ def image_count(seeds: Sequence[int] | None, labels: Sequence[str] | None, *, n:
         if n not in (None, number):
             raise RequestRefused("n", f"Input should be the number of {name}, {number}, or omitted")
         n = number
+    for name, number in values.items():
+        if number > 1 and n not in (None, number):
+            raise RequestRefused("condition", f"{name}: Input should be one, or one for each of the {n} images")
+        n = number if number > 1 else n
     return n or turns or 1
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 from pydantic import Field, create_model, field_validator
 
+from model.conditions import MAX_CONDITIONS
 from model.folders.bounds import PLAN_NAME
 from model.plans.settings import SETTINGS, Settings
 
@@ -15,6 +16,8 @@ from .params import MAX_IMAGES, TAG, Seed
 from .per_image import ALL
 from .traces import MAX_MOMENTS, MomentName
 from .values import Frozen
+
+MAX_VALUE = 1 << 16  # characters of a condition's value: a vector may have thousands of numbers
 
 
 def _open() -> dict[str, Any]:
@@ -50,7 +53,7 @@ class SamplingQuery(Choices):
         ge=1,
         le=MAX_IMAGES,
         examples=[4],
-        description="number of images; by default 1, or as many as there are seeds or labels",
+        description="number of images; by default 1, or as many as there are seeds, labels or values",
     )
     plan: str | None = Field(
         default=None,
@@ -69,6 +72,19 @@ class SamplingQuery(Choices):
         min_length=1,
         max_length=MAX_IMAGES,
         description=f"class, by name or index; repeat it for one image of each, or say {ALL} for the classes in turn",
+    )
+    condition: list[Annotated[str, Field(max_length=MAX_VALUE)]] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=MAX_CONDITIONS * MAX_IMAGES,
+        description="a condition of the model as NAME:VALUE, such as age:33; repeat it for others, and for one value "
+        "of each image",
+    )
+    guide: list[Annotated[str, Field(max_length=64)]] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=MAX_CONDITIONS + 1,
+        description="name of a condition, or label, that guidance_scale acts on; by default all that are told",
     )
     model: str | None = Field(
         default=None,
@@ -91,7 +107,7 @@ class SamplingQuery(Choices):
         description="network calls whose x_t and x0 are kept as floats: by number, last or all; may be repeated",
     )
 
-    @field_validator("seed", "label", mode="before")
+    @field_validator("seed", "label", "condition", "guide", mode="before")
     @classmethod
     def _as_list(cls, value: object) -> object:
         """Returns a single value as a list of one, which means the same."""

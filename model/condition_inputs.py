@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .conditions import Choice, Condition, Conditions, Image, ImageMap, Number, Told, Vector
+from .conditions import Choice, Condition, Conditions, Image, ImageMap, Number, Told, Vector, plane_count, vector_size
 
 
 class Column(NamedTuple):
@@ -23,14 +23,21 @@ class Column(NamedTuple):
     told: Tensor
 
 
-def column(condition: Condition, told: Sequence[Told | None]) -> Column:
-    """Returns the column of a choice, number or vector.
+def column(condition: Condition, told: Sequence[Told | Tensor | None]) -> Column:
+    """Returns the column of a condition.
 
     Args:
-        told: for each image the value that `Condition.read` returned, or None where it is not told.
+        told: for each image the value that `Condition.read` returned, or the tensor of an image or a map, all of one
+            size; None where it is not told.
     """
     known = torch.tensor([value is not None for value in told])
     match condition:
+        case ImageMap() | Image():
+            blank = torch.zeros(1, 1) if isinstance(condition, ImageMap) else torch.zeros(condition.shape)
+            sent = [value for value in told if isinstance(value, Tensor)]
+            return Column(
+                torch.stack([value if isinstance(value, Tensor) else (sent or [blank])[0] for value in told]), known
+            )
         case Choice(values=names):
             return Column(torch.tensor([0 if value is None else names.index(str(value)) for value in told]), known)
         case Vector(size=size):
@@ -38,6 +45,25 @@ def column(condition: Condition, told: Sequence[Told | None]) -> Column:
             return Column(torch.tensor([nothing if value is None else value for value in told]), known)
         case _:
             return Column(torch.tensor([0.0 if value is None else value for value in told]), known)
+
+
+def arguments_of(
+    conditions: Conditions, told: Sequence[Mapping[str, Told | Tensor]], size: tuple[int, int]
+) -> dict[str, Tensor]:
+    """Returns the arguments `vector` and `planes` of a network, those of them that it takes, for images.
+
+    Args:
+        conditions: the conditions of the model.
+        told: the values of each image by name, as `column` takes them; what is not told is absent.
+        size: height and width of x_t.
+    """
+    columns = {name: column(each, [values.get(name) for values in told]) for name, each in conditions.items()}
+    arguments = {}
+    if vector_size(conditions):
+        arguments["vector"] = vector_of(conditions, columns)
+    if plane_count(conditions):
+        arguments["planes"] = planes_of(conditions, columns, size)
+    return arguments
 
 
 def vector_of(conditions: Conditions, columns: Mapping[str, Column]) -> Tensor:

@@ -23,6 +23,7 @@ from .networks.network_config import MAX_PLANES, MAX_VECTOR
 from .shape import ImageSize, Shape
 
 NAME = r"[a-z][a-z0-9_]{0,31}"
+SHA256 = r"[0-9a-f]{64}"
 MAX_CONDITIONS = 32
 MAX_NUMBER = 1e9  # of the ends of a range
 MAX_ENTRY = 1e6  # of a vector that is told
@@ -71,6 +72,15 @@ class Condition(ABC):
             return self._read(value)
         except (TypeError, ValueError, OverflowError) as error:
             raise ValueError(f"must be {self.expected}") from error
+
+    def takes(self, value: Told) -> bool:
+        """Returns whether a value that a job holds is one of this condition."""
+        if self.is_image:
+            return isinstance(value, str) and re.fullmatch(SHA256, value) is not None
+        try:
+            return self.read(value) == value
+        except ValueError:
+            return False
 
     def _read(self, value: Any) -> Told:
         raise TypeError

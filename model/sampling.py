@@ -1,12 +1,15 @@
 """The plain loop over one plan, with which the server's engine must agree."""
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import TypedDict
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor, nn
 
 from .checkpoint import Checkpoint
+from .condition_inputs import arguments_of
+from .conditions import Conditions, Told
 from .errors import PlanError
 from .guidance import guided_output
 from .networks.classifier import log_prob_gradient
@@ -33,17 +36,21 @@ class Networks(TypedDict):
     guide: Guide | None
 
 
-def networks_of(checkpoint: Checkpoint, label: int | None = None) -> Networks:
+def networks_of(
+    checkpoint: Checkpoint, label: int | None = None, told: Mapping[str, Any] = MappingProxyType({})
+) -> Networks:
     """Returns the networks that draw images of a class, and those that can guide it, None for missing ones.
 
-    Without a weaker network the base is the network without label.
+    Without a weaker network the base is the network that is told nothing which it can do without.
 
     Args:
         checkpoint: a model that draws from noise alone.
         label: index of the class; None for images without a class.
+        told: the values of the model's conditions by name; a map is a tensor of indices, shape (h, w), and an image one
+            in [-1, 1], shape (C, h, w).
 
     Raises:
-        PlanError: if the model draws from an image, or if the class is unknown or missing.
+        PlanError: if the model draws from an image, or if the class or a value is unknown or missing.
 
     Examples:
         >>> from model import load_checkpoint
@@ -57,24 +64,46 @@ def networks_of(checkpoint: Checkpoint, label: int | None = None) -> Networks:
         raise PlanError("this model draws from an image: call its network yourself")
     if label is not None and not 0 <= label < config.num_labels:
         raise PlanError(f"must be one of the model's {config.num_labels} classes, by index", "label", got=label)
-    if not config.accepts(label):
+    if label is None and config.classes is not None and not config.network.null_class:
         raise PlanError("is needed by this model: name a class, by index", "label")
+    values = _values(config.conditions, told)
 
-    def asked(network: nn.Module, index: int | None) -> Denoiser:
-        if config.classes is None:
-            return network
-        known = len(config.classes) if index is None else index
-        return lambda x_t, t: network(x_t, t, labels=_all(known, x_t))
+    def asked(network: nn.Module, but: Collection[str] = ()) -> Denoiser:
+        one = arguments_of(config.conditions, [{name: values[name] for name in values.keys() - but}], config.shape[1:])
+        known = len(config.classes or ()) if label is None or "label" in but else label
+
+        def call(x_t: Tensor, t: Tensor) -> Tensor:
+            arguments = {name: each.to(x_t.device).expand(len(x_t), *each.shape[1:]) for name, each in one.items()}
+            if config.classes is not None:
+                arguments["labels"] = _all(known, x_t)
+            out: Tensor = network(x_t, t, **arguments)
+            return out
+
+        return call
 
     base: Denoiser | None = None
+    left_out = config.left_out({*told, *(() if label is None else ("label",))})
     if weaker is not None:
-        base = asked(weaker.denoiser, label)
-    elif label is not None and config.never_guided is None:
-        base = asked(checkpoint.denoiser, None)
+        base = asked(weaker.denoiser)
+    elif left_out:
+        base = asked(checkpoint.denoiser, left_out)
     guide: Guide | None = None
     if label is not None and classifier is not None:
         guide = lambda x_t, t: log_prob_gradient(classifier, x_t, t, _all(label, x_t))  # noqa: E731
-    return {"denoiser": asked(checkpoint.denoiser, label), "base": base, "guide": guide}
+    return {"denoiser": asked(checkpoint.denoiser), "base": base, "guide": guide}
+
+
+def _values(conditions: Conditions, told: Mapping[str, Any]) -> dict[str, Told | Tensor]:
+    """Returns the values of a model's conditions as `arguments_of` takes them; raises PlanError if one is wrong."""
+    for name in told.keys() - conditions.keys():
+        raise PlanError(f"{name} is not a condition of this model: it has {', '.join(conditions) or 'none'}")
+    for name, condition in conditions.items():
+        if name not in told and not condition.null:
+            raise PlanError(f"{name} is needed by this model: tell it {condition.expected}")
+    try:
+        return {name: each if isinstance(each, Tensor) else conditions[name].read(each) for name, each in told.items()}
+    except ValueError as error:
+        raise PlanError(str(error), "a condition") from error
 
 
 def _all(label: int, x: Tensor) -> Tensor:

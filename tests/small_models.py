@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from model.checkpoint import Checkpoint
+from model.conditions import Choice, Condition, Image, ImageMap, Number, Vector, plane_count, vector_size
 from model.folders.config import ConditionConfig, ModelConfig, SamplerDefaults
 from model.networks.build import build_network
 from model.networks.classifier import Classifier
@@ -61,6 +62,27 @@ CONDITIONAL = UNetConfig(
     condition_channels=3,
 )
 CONDITION = ConditionConfig(size=8, max_augmentation=0.5, augmentation=0.1)
+
+
+# Of a model of 8x8 images that can be told everything, and must be told a style and a layout.
+CONDITIONS: dict[str, Condition] = {
+    "age": Number(0, 100, "years", null=True),
+    "glasses": Choice(("none", "round"), null=True),
+    "style": Vector(2),
+    "layout": ImageMap(("sky", "road")),
+    "sketch": Image(1, 4, null=True),
+}
+TOLD = UNetConfig(
+    num_classes=len(CLASSES),
+    vector_size=vector_size(CONDITIONS),
+    condition_channels=plane_count(CONDITIONS),
+    **NETWORK,
+)
+
+
+def told_checkpoint(**fields: Any) -> Checkpoint:
+    """A model with classes and all conditions; `fields` are more of its config."""
+    return checkpoint_of(TOLD, classes=CLASSES, conditions=CONDITIONS, **fields)
 
 
 def upscaler_of(network: UNetConfig = CONDITIONAL, **fields: Any) -> Checkpoint:

@@ -10,7 +10,6 @@ from anyio import CapacityLimiter
 from fastapi import Depends, Request
 from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
-from starlette.exceptions import HTTPException
 
 from jobs.catalog import Catalog, CatalogFollower
 from jobs.contract import JOB_ID, JobStatus
@@ -143,17 +142,3 @@ def single_parameters(query: type[BaseModel]) -> Any:
                 raise InvalidRequest("parameter", name[:MAX_NAME], f"Input should be given once, not {count} times")
 
     return Depends(refuse_repeated)
-
-
-async def _no_body(request: Request, settings: SettingsDep) -> None:
-    """Refuses a body, whose parameters would be ignored."""
-    size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > settings.max_body:
-            raise HTTPException(413)
-    if size:
-        raise InvalidRequest("pointer", "", "The body should be empty; send parameters in the query string")
-
-
-NO_BODY = Depends(_no_body)

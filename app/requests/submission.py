@@ -127,7 +127,7 @@ class Submission:
 
     async def _answer(self, model: str, query: SamplingQuery, prepared: Prepared) -> Response:
         job = self._job(model, prepared, id=self._job_id(), tag=query.tag)
-        request_hash = query.request_hash(job.kind, [image.sha256 for image in job.pictures])
+        request_hash = query.request_hash(job.kind, [image.sha256 for image in prepared.uploads])
         new, status = await run_in_threadpool(self._submit, job, request_hash, prepared)
         if new:
             self.metrics.accepted.labels(job.kind, job.model).inc()
@@ -196,7 +196,7 @@ class Submission:
         if not (self.idempotency_key and self._exists(job.id)):  # a repeated request adds no work
             self._admit(job, prepared.cost, self.queue.reserve)
             try:
-                for image in prepared.images:  # before the job, so that no queued job lacks them
+                for image in prepared.uploads:  # before the job, so that no queued job lacks them
                     self.store.write_upload(job.id, image.sha256, image.png)
             except StoreUnavailable:
                 self.queue.give_back(job, prepared.cost, self._limits)

@@ -1,7 +1,7 @@
 """Reading images from requests in bounded memory and few threads; a wrong request is refused as early as possible."""
 
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from typing import Any, TypeVar
 
 from anyio import CapacityLimiter, to_thread
@@ -13,6 +13,7 @@ from jobs.images.fitting import read_image
 
 from ..errors import BodyTooLarge, InvalidRequest, Overloaded, UploadRefused
 from ..http.multipart import FormReader
+from ..http.problems import MAX_NAME
 
 MAX_BODIES = 8  # bodies of the largest size that fit into the memory for uploads
 # Threads that decode. An image may take 50 MB and a second, and other requests need threads, too.
@@ -20,6 +21,9 @@ DECODERS = 2
 MAX_WAITING = 64  # images that may wait for a decoder
 RETRY_SECONDS = 2
 BUSY = "Too many images are being read."
+
+JSON = "application/json"
+SENT = "difuso.images"  # the images of a JSON body in the scope of its request, by name
 
 T = TypeVar("T")
 
@@ -33,13 +37,19 @@ class Uploads:
         self._decoders = CapacityLimiter(DECODERS)
 
     async def read(
-        self, request: Request, parts: Mapping[str, Callable[[SentImage], T]], *, instead: str = ""
+        self,
+        request: Request,
+        parts: Mapping[str, Callable[[SentImage], T]],
+        *,
+        optional: Collection[str] = (),
+        instead: str = "",
     ) -> dict[str, T]:
         """Reads the named parts of a request, each an image, and converts them in a thread.
 
         Args:
             parts: the function that converts each image, such as a `partial` of `fit`, by the name of its part. Without
                 parts the request should have no body.
+            optional: the names of those that may be absent.
             instead: what the request may have instead of parts, for messages; empty if nothing.
 
         Raises:
@@ -47,12 +57,12 @@ class Uploads:
             InvalidRequest: if there is a body, and should be none.
             Overloaded: if too many images are being read.
         """
-        if not parts:
+        if not parts and not request.scope.get(SENT):
             await _expect_nothing(request, instead)
             return {}
         async with self._receive(request, parts) as files:
             for name in parts:
-                if name not in files:  # an empty part counts as missing
+                if name not in files and name not in optional:  # an empty part counts as missing
                     hint = f"; send {' and '.join(parts)}, or {instead}" if instead else ""
                     raise UploadRefused(f"The part is missing{hint}", part=name)
             return {name: await self._prepare(name, file, parts[name]) for name, file in files.items()}
@@ -60,24 +70,53 @@ class Uploads:
     @asynccontextmanager
     async def _receive(self, request: Request, names: Collection[str]) -> AsyncIterator[dict[str, bytes]]:
         """Yields the parts that have content; their memory counts as used until the context ends."""
-        if int(request.headers.get("content-length", 0)) > self._max_bytes:
-            raise BodyTooLarge
+        if (sent := request.scope.pop(SENT, None)) is not None:
+            for name in sent.keys() - set(names):
+                raise UploadRefused(f"The image is unknown; send only {', '.join(names)}", part=name[:MAX_NAME])
+            with self._counting(request) as count:
+                count(sum(map(len, sent.values())))
+                yield {name: content for name, content in sent.items() if content}
+            return
         content_type = request.headers.get("content-type")
         if content_type is None:  # the request has no body
             yield {}
             return
-        form, held = FormReader(content_type, names), 0
-        try:
+        form = FormReader(content_type, names)
+        with self._counting(request) as count:
             async with aclosing(request.stream()) as chunks:
                 async for chunk in chunks:
-                    held += len(chunk)
-                    self._held += len(chunk)
-                    if held > self._max_bytes:
-                        raise BodyTooLarge
-                    if self._held > MAX_BODIES * self._max_bytes:
-                        raise Overloaded(BUSY, retry_after=RETRY_SECONDS)
+                    count(len(chunk))
                     form.feed(chunk)
             yield form.close()
+
+    async def read_whole(self, request: Request) -> bytes:
+        """Returns the body of a request; raises BodyTooLarge or Overloaded if it takes too much memory."""
+        body = bytearray()
+        with self._counting(request) as count:
+            async with aclosing(request.stream()) as chunks:
+                async for chunk in chunks:
+                    count(len(chunk))
+                    body += chunk
+        return bytes(body)
+
+    @contextmanager
+    def _counting(self, request: Request) -> Iterator[Callable[[int], None]]:
+        """Yields a function that counts bytes of a body as memory in use, until the context ends."""
+        if int(request.headers.get("content-length", 0)) > self._max_bytes:
+            raise BodyTooLarge
+        held = 0
+
+        def count(size: int) -> None:
+            nonlocal held
+            held += size
+            self._held += size
+            if held > self._max_bytes:
+                raise BodyTooLarge
+            if self._held > MAX_BODIES * self._max_bytes:
+                raise Overloaded(BUSY, retry_after=RETRY_SECONDS)
+
+        try:
+            yield count
         finally:
             self._held -= held
 
@@ -94,13 +133,25 @@ class Uploads:
 async def _expect_nothing(request: Request, instead: str) -> None:
     async for chunk in request.stream():
         if chunk:
-            raise InvalidRequest("pointer", "", f"Send images or {instead}, not both")
+            wanted = f"Send images or {instead}, not both" if instead else f"The body should be empty, or {JSON}"
+            raise InvalidRequest("pointer", "", wanted)
 
 
-def request_body(*required: str, optional: Collection[str] = (), instead: str = "") -> dict[str, Any]:
-    """Returns the OpenAPI description of the body that `Uploads.read` reads, for `openapi_extra` of a route."""
+def request_body(
+    *required: str, json: dict[str, Any], optional: Collection[str] = (), instead: str = ""
+) -> dict[str, Any]:
+    """Returns the OpenAPI description of the body that `Uploads.read` reads, for `openapi_extra` of a route.
+
+    Args:
+        json: the schema of a JSON body.
+    """
     part = {"type": "string", "format": "binary", "description": "PNG or JPEG, or an array as .npy"}
-    schema = {"type": "object", "properties": dict.fromkeys([*required, *optional], part), "required": [*required]}
-    content = {"multipart/form-data": {"schema": schema}}
+    schema = {
+        "type": "object",
+        "properties": dict.fromkeys([*required, *optional], part),
+        "required": [*required],
+        "additionalProperties": {**part, "description": "an image of the model's conditions, by its name"},
+    }
+    content = {"multipart/form-data": {"schema": schema}, JSON: {"schema": json}}
     words = {"description": f"needed without {instead}"} if instead else {}
-    return {"requestBody": {**words, "required": not instead, "content": content}}
+    return {"requestBody": {**words, "required": bool(required) and not instead, "content": content}}

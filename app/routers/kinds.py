@@ -9,14 +9,16 @@ from starlette.concurrency import run_in_threadpool
 
 from jobs.kinds import KINDS
 from jobs.kinds.base import Kind
+from jobs.told import parted
 
-from ..requests.deps import NO_BODY, CatalogDep, UploadsDep, single_parameters
+from ..requests.deps import CatalogDep, UploadsDep, single_parameters
+from ..requests.json_bodies import JsonRoute, decoded, json_schema
 from ..requests.submission import ANSWERS, SubmissionDep
-from ..requests.uploads import request_body
+from ..requests.uploads import SENT, request_body
 
 # Without `from __future__ import annotations`: FastAPI needs the type of the query in the annotation below.
 
-router = APIRouter(tags=["jobs"])
+router = APIRouter(tags=["jobs"], route_class=JsonRoute)
 
 
 def _query(kind: Kind[Any]) -> type[Any]:
@@ -38,8 +40,14 @@ def _post(kind: Kind[Any]) -> Callable[..., Awaitable[Response]]:
     ) -> Response:
         model = kind.choose(query, catalog)
         submission.accept.choose(model.final_shape.planes)  # refuses before an image is read
+        rest, texts = parted(query.condition, model.config.conditions)
+        if texts:  # images in base64
+            request.scope[SENT] = {name: decoded(text, name) for name, text in texts.items()} | request.scope.get(
+                SENT, {}
+            )
+            query = query.model_copy(update={"condition": rest})
         draft = await run_in_threadpool(kind.draft, query, model)
-        images = await uploads.read(request, draft.fits, instead=kind.instead) if kind.required else {}
+        images = await uploads.read(request, draft.fits, optional=draft.optional, instead=kind.instead)
         prepared = await run_in_threadpool(draft.complete, images)
         if query.dry_run:
             return await submission.price(model.name, prepared)
@@ -49,14 +57,14 @@ def _post(kind: Kind[Any]) -> Callable[..., Awaitable[Response]]:
 
 
 for _kind in KINDS.values():
-    _parts = request_body(*_kind.required, optional=_kind.optional, instead=_kind.instead)
+    _body = request_body(*_kind.required, json=json_schema(_kind), optional=_kind.optional, instead=_kind.instead)
     router.post(
         f"/{_kind.name}",
         name=_kind.name,
         summary=_kind.summary,
         description=_kind.description or None,
-        dependencies=[single_parameters(_kind.query), *([] if _kind.required else [NO_BODY])],
-        openapi_extra=_parts if _kind.required else None,
+        dependencies=[single_parameters(_kind.query)],
+        openapi_extra=_body,
         response_class=Response,
         responses=ANSWERS,
     )(_post(_kind))

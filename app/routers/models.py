@@ -11,6 +11,7 @@ from starlette.responses import Response
 from jobs.catalog import Catalog, ModelInfo
 from jobs.redis.workers import ModelReport, reports_for
 from jobs.values import Frozen
+from model.conditions import type_of
 from model.folders.config import ModelConfig, Precision, SamplerDefaults
 
 from ..http import conditional
@@ -36,15 +37,33 @@ class ConditionView(Frozen):
     max_augmentation: float
 
 
+class ToldView(Frozen):
+    """A condition that a model can be told, with its `type`; `null` says whether it may be left out.
+
+    A `choice` has `values`, a `number` the ends `low` and `high` of its range and maybe a `unit`, and a `vector` a
+    `size`. A `map` has the `values` whose indices its pixels are. An `image` has `channels`, and as `size` a side, or
+    height and width.
+    """
+
+    type: str
+    null: bool
+    values: tuple[str, ...] | None = None
+    low: float | None = None
+    high: float | None = None
+    unit: str | None = None
+    size: int | tuple[int, int] | None = None
+    channels: int | None = None
+
+
 class ModelView(Frozen):
     """A model: the facts of its checkpoint, and what the live workers report; an unknown value is absent.
 
     `state` is `ready`, `refused` with a `reason`, or `unknown` while no worker has reported on it. `image_size` is the
-    side of a square, or height and width. `condition` is absent if it draws from noise alone. `weaker` is there
-    if a weaker network guides it. `about` is the first sentence of its card, and `documents` says which of `card`,
-    `sheet` and `losses` there are.
-    if a weaker network guides it. `precision` is the number format of its network calls. `slow_format` is there if the
-    processor of a worker has no instructions for this format, and so is slow with it.
+    side of a square, or height and width. `condition` is absent if it draws from noise alone. `conditions` is all that
+    it can be told, by name, its classes as `label`. `weaker` is there if a weaker network guides it. `about` is the
+    first sentence of its card, and `documents` says which of `card`, `sheet` and `losses` there are. `precision` is the
+    number format of its network calls. `slow_format` is there if the processor of a worker has no instructions for this
+    format, and so is slow with it.
     """
 
     name: str
@@ -65,6 +84,7 @@ class ModelView(Frozen):
     defaults: SamplerDefaults | None = None
     plans: Mapping[str, SamplerDefaults] | None = None
     condition: ConditionView | None = None
+    conditions: Mapping[str, ToldView] = {}
     parameters: int | None = None
     sha256: str | None = None
     about: str | None = None
@@ -93,6 +113,7 @@ class ModelView(Frozen):
             defaults=config.defaults,
             plans=config.plans,
             condition=_condition(config),
+            conditions={name: ToldView(type=type_of(each), **vars(each)) for name, each in config.declared.items()},
             parameters=model.parameters,
             about=files.about,
             documents=files.documents or None,
@@ -119,9 +140,10 @@ class ModelList(Frozen):
 
 
 def _condition(config: ModelConfig) -> ConditionView | None:
-    if config.condition is None:
+    shape = config.condition_shape
+    if config.condition is None or shape is None:
         return None
-    return ConditionView(**vars(config.condition), channels=config.network.condition_channels)
+    return ConditionView(**vars(config.condition), channels=shape.channels)
 
 
 @router.get("/models", summary="List all models", response_model_exclude_none=True)

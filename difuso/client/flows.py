@@ -5,6 +5,7 @@ A flow is a generator. It yields a `Call` and is sent the answer, or the error o
 """
 
 import itertools
+import json
 import logging
 import math
 import random
@@ -18,7 +19,7 @@ from typing import Any, TypeVar
 import httpx
 
 from .errors import DifusoError, TimedOut, Unreachable, error_of
-from .images import file_of
+from .images import file_of, is_image
 from .options import IMAGES, KindName
 from .results import ENDED, Facts, Price, Result
 
@@ -155,8 +156,17 @@ def posting(kind: KindName, images: tuple[Any, ...], options: Mapping[str, Any])
     headers = {"Prefer": "respond-async", "Idempotency-Key": f'"{key}"'}
     if "urgency" in given:
         headers["Priority"] = f"u={given.pop('urgency')}"
+    told = {name: value for name, value in given.pop("conditions", {}).items() if value is not None}
+    images_told = {name: value for name, value in told.items() if is_image(value)}
+    given["condition"] = [f"{name}:{_text(value)}" for name, value in told.items() if name not in images_told]
     files = {name: file_of(given.pop(name)) for name in IMAGES[kind] if name in given}
+    files |= {name: file_of(value) for name, value in images_told.items()}
     return Call("POST", f"/{kind}", _query(given), headers, files)
+
+
+def _text(value: Any) -> str:
+    """Returns the value of a condition as the query holds it: a list, which may be one of an array, as JSON."""
+    return value if isinstance(value, str) else json.dumps(value, default=lambda array: array.tolist())
 
 
 def wait(facts: Facts, patience: Patience) -> Flow[Facts]:

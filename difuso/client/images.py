@@ -46,6 +46,17 @@ def file_of(image: ImageLike) -> bytes:
     raise TypeError(f"an image must be a path, bytes, a Pillow image or an array, not {type(image).__name__}")
 
 
+def is_image(value: object) -> bool:
+    """Returns whether the value of a condition is an image: a path, bytes, a Pillow image or an array of two or more
+    dimensions. A text is the name of a choice.
+
+    Examples:
+        >>> is_image(Path("layout.png")), is_image("round"), is_image(np.zeros(16))
+        (True, False, False)
+    """
+    return isinstance(value, bytes | os.PathLike | Image.Image) or (isinstance(value, np.ndarray) and value.ndim > 1)
+
+
 def _from_array(pixels: npt.NDArray[Any]) -> bytes:
     if pixels.dtype not in (np.uint8, np.uint16, np.bool_):
         raise TypeError(f"an array of pixels must have the type uint8, uint16 or bool, not {pixels.dtype}")

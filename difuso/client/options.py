@@ -4,7 +4,7 @@ The server's own queries (`jobs.kinds`, `app.routers.jobs`) decide what a parame
 them, word for word: the client itself does not need the server's packages.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, Required, TypedDict
 
 from .images import ImageLike
@@ -24,6 +24,10 @@ IMAGES: dict[KindName, tuple[str, ...]] = {
 }
 
 
+Told = str | float | Sequence[float] | ImageLike
+"""The value of a condition: the name of a choice, a number, the numbers of a vector, or an image or a map."""
+
+
 class Headers(TypedDict, total=False):
     """The parameters that a request sends as headers."""
 
@@ -37,7 +41,7 @@ class Sampling(Headers, total=False):
     """Parameters of every kind of job; one that is absent or None has the default of the model."""
 
     n: int | None
-    """Number of images; by default 1, or as many as there are seeds or labels."""
+    """Number of images; by default 1, or as many as there are seeds, labels or values."""
     steps: int | None
     """Network calls for each image, at most the model's T."""
     sampler: str | None
@@ -56,6 +60,10 @@ class Sampling(Headers, total=False):
     """Seed of image 0, where image i has seed + i; repeat it for one image of each seed."""
     label: str | int | Sequence[str | int] | None
     """Class, by name or index; repeat it for one image of each, or say all for the classes in turn."""
+    conditions: Mapping[str, Told | Sequence[Told] | None] | None
+    """Values of the model's conditions by name, one for all images or one for each; images of conditions, too."""
+    guide: str | Sequence[str] | None
+    """Name of a condition, or label, that guidance_scale acts on; by default all that are told."""
     guidance_scale: float | None
     """Scale of guidance by a weaker network, or without one classifier-free, which needs a label; 1 is off."""
     guidance_low: float | None

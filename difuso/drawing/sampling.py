@@ -71,7 +71,7 @@ def read_job(
         model = kind.choose(query, usable_models(settings.models_dir))
         draft = kind.draft(query, model)
         prepared = draft.complete(_read_files(kind, files, draft.fits))
-        return new_job(model.name, prepared), [image.png for image in prepared.images]
+        return new_job(model.name, prepared), [image.png for image in prepared.uploads]
 
 
 def write_images(

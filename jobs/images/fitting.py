@@ -16,6 +16,7 @@ from PIL import Image, ImageOps
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
+from model.conditions import ImageMap
 from model.shape import Shape
 
 from ..errors import BadImage, ImageRefused
@@ -108,6 +109,21 @@ def fit_mask(mask: SentImage, *, shape: Shape, how: How = "cover") -> FittedImag
     missing = in_eight_bits(mask).convert("L").point(lambda level: 255 if level >= MASK_THRESHOLD else 0)
     placed = _place(missing, shape, how, Image.Resampling.BOX)
     return _fitted(mask, placed.point(lambda level: 255 if level else 0, "1"))
+
+
+def fit_map(image: SentImage, *, shape: Shape, condition: ImageMap) -> FittedImage:
+    """Returns a map as a grey PNG with the height and width of a shape; each pixel is the nearest of the image.
+
+    Raises:
+        ImageRefused: if the image is not grey, or has a pixel that is not the index of a value.
+    """
+    levels = np.zeros(0) if isinstance(image, tuple) else np.asarray(image)
+    if levels.ndim == 3 and (levels == levels[:, :, :1]).all():
+        levels = levels[:, :, 0]
+    if levels.ndim != 2 or levels.max() >= len(condition.values):
+        raise ImageRefused(f"The image should be {condition.expected}")
+    placed = _place(Image.fromarray(levels.astype(np.uint8)), shape, "cover", Image.Resampling.NEAREST)
+    return _fitted(image, placed)
 
 
 def in_eight_bits(image: Image.Image) -> Image.Image:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
+from model.conditions import Condition, Image, ImageMap
 from model.plans.plan import Plan
 
 from ..cascade import Enlarging
 from ..catalog import Catalog, ModelInfo
 from ..cost import NOTHING, Cost, cost_of
+from ..defaults import check_guidance
 from ..errors import RequestRefused
 from ..images.arrays import SentImage
-from ..images.fitting import FittedImage
+from ..images.fitting import FittedImage, fit, fit_map
 from ..params import SamplingParams
 from ..queries import SamplingQuery
+from ..told import uploads_of
 from ..traces import Trace, check_trace, trace_of
 from ..values import Bits, Frozen
 
@@ -91,6 +95,7 @@ class Prepared:
         params: the sampling parameters, all filled in.
         task: the kind of the job, and the parameters of this kind only.
         images: the fitted images of the request, in the worker's order.
+        told: the fitted images of its conditions, in the order of `uploads_of`.
         plan: the plan of an image's run; None if nobody asks for the cost.
         trace: the network calls after which the state of each image is kept.
         bits: the bits of each pixel in the answer, 8 or 16.
@@ -101,11 +106,17 @@ class Prepared:
     params: SamplingParams
     task: Task
     images: tuple[FittedImage, ...] = ()
+    told: tuple[FittedImage, ...] = ()
     plan: Plan | None = None
     trace: Trace = ()
     bits: Bits = 8
     planes: int = 1
     cost: Cost = NOTHING
+
+    @property
+    def uploads(self) -> tuple[FittedImage, ...]:
+        """All images that the worker reads, in its order."""
+        return (*self.images, *self.told)
 
     @property
     def guided_steps(self) -> int | None:
@@ -131,11 +142,13 @@ class Draft(NamedTuple):
 
     Attributes:
         fits: the functions that fit its images, by part.
+        optional: the names of those of them that may be absent.
         complete: completes the request by its images; raises ImageRefused if an image does not match another, and where
             the images decide about the request like `Kind.draft`.
     """
 
     fits: dict[str, Fit]
+    optional: frozenset[str]
     complete: Callable[[Images], Prepared]
 
 
@@ -190,7 +203,9 @@ class Kind(Generic[Query]):
         def complete(images: Images) -> Prepared:
             return self._with_images(settled or self._complete(query, model, images), model, images)
 
-        return Draft(self.fits(query, model), complete)
+        told = {name: each for name, each in model.config.conditions.items() if each.is_image}
+        fits = {**self.fits(query, model), **{name: _fit_of(each, model) for name, each in told.items()}}
+        return Draft(fits, frozenset(name for name, each in told.items() if each.null), complete)
 
     def _complete(self, query: Query, model: ModelInfo, images: Images) -> Prepared:
         prepared = self.complete(query, model, images)
@@ -207,6 +222,8 @@ class Kind(Generic[Query]):
         self.match(images)
         named = (*self.required, *self.optional)
         whole = replace(prepared, images=tuple(images[name] for name in named if name in images))
+        if any(condition.is_image for condition in model.config.conditions.values()):
+            whole = _tell(whole, {name: image for name, image in images.items() if name not in named}, model)
         cost = cost_of(
             whole.params,
             model,
@@ -215,6 +232,30 @@ class Kind(Generic[Query]):
             answers=whole.task.answers(whole.params),
             bits=whole.bits,
             moments=len(whole.trace),
-            uploads=[image.png for image in whole.images],
+            uploads=[image.png for image in whole.uploads],
         )
         return replace(whole, cost=cost)
+
+
+def _fit_of(condition: Condition, model: ModelInfo) -> Fit:
+    """Returns the function that fits the image of a condition."""
+    if isinstance(condition, ImageMap):
+        return partial(fit_map, shape=model.config.shape, condition=condition)
+    assert isinstance(condition, Image)
+    return partial(fit, shape=condition.shape)
+
+
+def _tell(prepared: Prepared, images: Images, model: ModelInfo) -> Prepared:
+    """Adds the images of the conditions to a request.
+
+    Raises:
+        RequestRefused: if guidance needs one that is absent.
+    """
+    params, named = prepared.params, {name: (image.sha256,) for name, image in images.items()}
+    params = params.model_copy(update={"conditions": {**params.conditions, **named}})
+    labels = () if params.label is None else ("label",)
+    check_guidance({"guidance_scale": params.guidance_scale}, params.guide, model, told={*params.conditions, *labels})
+    by_hash = {image.sha256: image for image in images.values()}
+    return replace(
+        prepared, params=params, told=tuple(by_hash[each] for each in uploads_of(params, model.config.conditions))
+    )

@@ -67,7 +67,7 @@ class Denoising(Task):
         return 1 if self.average else params.n
 
     def facts(self, params: SamplingParams, index: int, images: Sequence[str]) -> dict[str, Any]:
-        of_mean = {"n": params.n, "seed": params.seed, "label": params.label} if self.average else {}
+        of_mean = params.model_dump(include={"n", "seed", "label", "conditions"}) if self.average else {}
         return {**super().facts(params, index, images), **of_mean}
 
 
@@ -120,7 +120,9 @@ def _filled(query: DenoiseQuery, model: ModelInfo, task: Denoising) -> Filled:
         query.only(name, only, "mode mmse")
     filled = fill_in(query.model_copy(update={"steps": 1, "sampler": "ddim", "eta": 0.0}), model, start=task.depth)
     if filled.params.n > 1:
-        several = "seed" if isinstance(filled.params.seed, tuple) else "label"
+        several = next(
+            (name for name in ("seed", "label") if isinstance(getattr(filled.params, name), tuple)), "condition"
+        )
         raise RequestRefused(several, "Input should be one with mode mmse, which makes one image")
     return filled
 

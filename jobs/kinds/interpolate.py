@@ -162,6 +162,11 @@ def _between_noises(query: InterpolateQuery, model: ModelInfo, depth: int) -> Pr
     params, plan = _without_noise(query, model, "mode ddim", start=depth)
     if isinstance(params.label, tuple):
         raise RequestRefused("label", "Input should be one with mode ddim: both images are inverted with it")
+    for name, values in params.conditions.items():
+        if len(values) > 1:
+            raise RequestRefused(
+                "condition", f"{name}: Input should be one with mode ddim, as both images are inverted"
+            )
     make_inversion(model.schedule, steps=params.steps, prediction=model.config.prediction, start=depth)
     return Prepared(params, _task(query, depth), plan=plan)
 

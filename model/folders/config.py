@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from ..conditions import Choice, Condition, Conditions, Image, plane_count
+from ..conditions import Choice, Condition, Conditions, Image, Told, plane_count
 from ..errors import PlanError
 from ..networks.configs import ClassifierConfig
 from ..networks.network_config import NetworkConfig
@@ -139,17 +140,46 @@ class ModelConfig:
     @property
     def never_guided(self) -> str | None:
         """Why only a classifier can guide it, to be read after the model's name; None if other guidance can."""
-        if self.weaker is not None:
+        if self.weaker is not None or any(condition.null for condition in self.declared.values()):
             return None
-        if self.classes is None:
+        if self.classes is None and not self.conditions:
             return "has no classes"
-        return None if self.network.null_class else "was not trained without labels"
+        return f"was not trained without {'its conditions' if self.conditions else 'labels'}"
 
-    def accepts(self, label: int | None, settings: Settings | None = None) -> bool:
-        """Returns whether the network, and whatever guides it with these settings, can be called with this class."""
+    def left_out(self, told: Collection[str], guide: Collection[str] | None = None) -> frozenset[str]:
+        """Returns the names of the conditions that the base of guidance without a classifier is not told.
+
+        Args:
+            told: the names of all that the network is told, `label` among them.
+            guide: the names of those that guidance acts on; None for all that may be left out.
+        """
+        may = {name for name, condition in self.declared.items() if condition.null and name in told}
+        return frozenset(may if guide is None else may.intersection(guide))
+
+    def accepts(
+        self,
+        label: int | None,
+        settings: Settings | None = None,
+        *,
+        told: Mapping[str, Told] = MappingProxyType({}),
+        guide: Collection[str] | None = None,
+    ) -> bool:
+        """Returns whether the network, and whatever guides it with these settings, can be told this about an image.
+
+        Args:
+            label: the index of its class; None for none.
+            told: the values of its conditions, by name.
+            guide: as in `left_out`.
+        """
         settings = settings or Settings()
-        if settings.guidance_scale != 1.0 and (self.never_guided or (self.weaker is None and label is None)):
+        if not all(condition.null or name in told for name, condition in self.conditions.items()):
             return False
+        if not all(name in self.conditions and self.conditions[name].takes(value) for name, value in told.items()):
+            return False
+        if settings.guidance_scale != 1.0 and self.weaker is None:
+            named = {*told, *(() if label is None else ("label",))}
+            if not self.left_out(named, guide) or self.left_out(named, guide) < {*(guide or ())}:
+                return False
         if label is None:
             return (self.classes is None or self.network.null_class) and not settings.classifier_scale
         return label < self.num_labels

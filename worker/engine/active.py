@@ -11,10 +11,12 @@ from torch import Tensor
 from jobs.contract import Job
 from jobs.errors import JobUnreadable, RequestRefused
 from jobs.films import film_calls
+from jobs.told import uploads_of
 from jobs.traces import check_trace
 
 from ..kinds import WORKER_KINDS
 from ..kinds.base import JobStart
+from ..stepping.condition import tell
 from ..stepping.runner import Runner
 from ..stepping.trajectory import Snapshot, Trajectory, restore_snapshot
 from .cascade import begin_cascade
@@ -169,7 +171,8 @@ def activate(
 
     Args:
         upscaler: the model of the second stage of a cascade, if there is one and this worker has it.
-        sent: the uploaded images, each of shape (C, H, W) in [-1, 1].
+        sent: the uploaded images, each of shape (C, H, W) in [-1, 1]; after those of its kind, the images of its
+            conditions, as `uploads_of` names them.
         attempt: unique name of this try; the images are stored under it.
         snapshot: what an earlier worker stored with `encode_snapshot`.
 
@@ -178,14 +181,18 @@ def activate(
         JobUnreadable: if the class is unknown or missing, or if the job's images, its trace or its second stage do not
         fit.
     """
-    params = job.params
-    for label in {params.label_of(index) for index in range(params.n)}:
-        if not runner.checkpoint.config.accepts(label, params):  # on a GPU a wrong index would end the process
-            raise JobUnreadable(f"{job.model} cannot be asked for class {label} with this guidance")
-    if (runner.checkpoint.config.condition is not None) is not job.task.needs_condition:
+    params, config = job.params, runner.checkpoint.config
+    for index in range(params.n):
+        label, told = params.label_of(index), params.told_of(index)
+        if not config.accepts(label, params, told=told, guide=params.guide):  # a wrong index would end a GPU's process
+            raise JobUnreadable(f"{job.model} cannot be told class {label} and {', '.join(told) or 'nothing else'} so")
+    if (config.condition is not None) is not job.task.needs_condition:
         only = "from noise" if job.task.needs_condition else "from an image"
         raise JobUnreadable(f"{job.model} draws {only} only")
-    start = WORKER_KINDS[job.kind].begin(job, runner, sent)
+    count = len(sent) - len(uploads_of(params, config.conditions))
+    start = WORKER_KINDS[job.kind].begin(job, runner, sent[:count])
+    for trajectories in (start.answers, start.waited_for):
+        tell(params, config, trajectories, sent[count:])
     _keep(job, runner, start)
     if job.task.second_stage is not None:
         start = begin_cascade(job, start, upscaler)

@@ -13,7 +13,7 @@ from model.rng import draw_noise, image_generator
 from model.transfers import upload
 
 from ..kinds.base import JobStart
-from ..stepping.condition import make_condition
+from ..stepping.condition import make_condition, told_of
 from ..stepping.runner import Runner
 from ..stepping.trajectory import Trajectory
 
@@ -74,5 +74,7 @@ def begin_cascade(job: Job, first: JobStart, upscaler: Runner | None) -> JobStar
         Trajectory(plan, generator, x, x, x, ready=False, weight=stage.weight)
         for generator, x in zip(generators, upload(draw_noise(generators, config.shape), upscaler.device), strict=True)
     ]
+    for answer in answers:
+        answer.told = told_of(config, None, {}, upscaler.device)
     noises = list(draw_noise(generators, config.condition_shape))
     return JobStart(answers, FirstStage(first.answers, answers, noises, stage.augmentation), upscaler)

@@ -33,7 +33,7 @@ def run_job(
     """Draws a job's images; yields the share done (0..1) after each step, and at the end the result.
 
     Args:
-        sent: the uploaded images, each of shape (C, H, W) in [-1, 1].
+        sent: the uploaded images; see `activate`.
         upscaler: the model of the second stage of a cascade.
 
     Raises:

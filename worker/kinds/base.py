@@ -146,12 +146,6 @@ def trajectories(
     restoration: Restoration | None = None,
     ready: bool = True,
 ) -> list[Trajectory]:
-    """Makes a trajectory at its first row for each generator and starting x_t, shape (C, H, W).
-
-    The trajectory at an index has the class of the image at this index.
-    """
+    """Makes a trajectory at its first row for each generator and starting x_t, shape (C, H, W)."""
     beginnings = zip(generators, (upload(start.float(), runner.device) for start in starts), strict=True)
-    return [
-        Trajectory(plan, generator, x, x, x, 0, job.params.label_of(index), restoration, ready)
-        for index, (generator, x) in enumerate(beginnings)
-    ]
+    return [Trajectory(plan, generator, x, x, x, 0, restoration, ready) for generator, x in beginnings]

@@ -1,13 +1,16 @@
 """Reads a job of RQ: checks it, and fetches its uploads and the snapshot that an earlier worker may have left."""
 
 import hashlib
+import re
 
 from torch import Tensor
 
-from jobs.contract import TASK, Job, Picture
+from jobs.contract import TASK, Job
 from jobs.errors import JobUnreadable
 from jobs.redis.rq_job import DataJob
 from jobs.store.result_store import ResultStore
+from jobs.told import uploads_of
+from model.conditions import SHA256
 from model.images import from_png
 
 from ..engine.active import ActiveJob, activate
@@ -53,7 +56,8 @@ def read_job(rq_job: DataJob, models: Models, store: ResultStore, *, attempt: st
     if job.planes != runners[job.models[-1]].checkpoint.config.shape.planes:
         raise JobUnreadable(f"{job.models[-1]} has another number of channels than when the job was accepted")
     runner, upscaler = runners[job.model], runners[job.models[1]] if job.models[1:] else None
-    sent = [_sent(job, picture, store) for picture in job.pictures]
+    hashes = [picture.sha256 for picture in job.pictures] + uploads_of(job.params, runner.checkpoint.config.conditions)
+    sent = [_sent(job, each, store) for each in hashes]
     snapshot = None if rq_job.is_fresh else store.snapshot(job.id)
     active = activate(job, runner, upscaler=upscaler, sent=sent, attempt=attempt, snapshot=snapshot)
     active.has_snapshot = not rq_job.is_fresh
@@ -78,9 +82,9 @@ def kind_of(rq_job: DataJob) -> str:
         return "unknown"
 
 
-def _sent(job: Job, picture: Picture, store: ResultStore) -> Tensor:
+def _sent(job: Job, sha256: str, store: ResultStore) -> Tensor:
     """Returns an uploaded image, shape (C, H, W)."""
-    png = store.upload(job.id, picture.sha256)
-    if png is None or hashlib.sha256(png).hexdigest() != picture.sha256:
+    png = store.upload(job.id, sha256) if re.fullmatch(SHA256, sha256) else None
+    if png is None or hashlib.sha256(png).hexdigest() != sha256:
         raise JobUnreadable("an uploaded image is missing or damaged")
     return from_png(png)

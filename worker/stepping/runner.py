@@ -186,7 +186,7 @@ class Runner:
     def _predict(self, x: Tensor, timesteps: Tensor, trajectories: Sequence[Trajectory]) -> Tensor:
         """Returns the network's outputs, guided where a row has a scale (`model.guidance`); a learned variance stays.
 
-        Without a weaker network the base is the network's output without label, for which guided images occur twice in
+        Without a weaker network the base is the network's output with less told, for which guided images occur twice in
         the same call.
         """
         indices = [i for i, t in enumerate(trajectories) if t.scale != 1.0]
@@ -194,8 +194,7 @@ class Runner:
         if not indices:
             return self._call(self._forward, *arguments)
         again, guided = [trajectories[i] for i in indices], upload(torch.tensor(indices), x.device)
-        with_labels = self._weaker is not None
-        repeated = (x[guided], timesteps[indices], *self._arguments(again, with_labels=with_labels))
+        repeated = (x[guided], timesteps[indices], *self._arguments(again, as_base=self._weaker is None))
         if self._weaker is not None:
             out, base = self._call(self._forward, *arguments), self._call(self._weaker, *repeated)
         else:
@@ -206,17 +205,21 @@ class Runner:
         out[guided, :channels] = guided_output(out[guided, :channels], base[:, :channels], scale)
         return out
 
-    def _arguments(self, trajectories: Sequence[Trajectory], *, with_labels: bool = True) -> list[Tensor]:
-        """Returns the network's arguments except x_t and t, as `ModelConfig.told` names it."""
+    def _arguments(self, trajectories: Sequence[Trajectory], *, as_base: bool = False) -> list[Tensor]:
+        """Returns the network's arguments except x_t and t, as `ModelConfig.told` names them.
+
+        Args:
+            as_base: whether the network is the base of guidance.
+        """
         none = len(self.checkpoint.config.classes or ())
-        made = []
-        if "labels" in self._told:
-            made.append(torch.tensor([t.label if with_labels and t.label is not None else none for t in trajectories]))
-        if "planes" in self._told:
-            conditions = [t.condition for t in trajectories if t.condition is not None]
-            made.append(torch.stack([condition.pixels for condition in conditions]))
-            made.append(torch.tensor([condition.level for condition in conditions]))
-        return made
+        told = [t.base if as_base else t.told for t in trajectories]
+        make = {
+            "labels": lambda: torch.tensor([none if each.label is None else each.label for each in told]),
+            "vector": lambda: torch.stack([each.vector for each in told if each.vector is not None]),
+            "planes": lambda: torch.stack([t.planes(each) for t, each in zip(trajectories, told, strict=True)]),
+            "level": lambda: torch.tensor([t.condition.level for t in trajectories if t.condition is not None]),
+        }
+        return [make[name]() for name in self._told]
 
     def _gradient(
         self, x: Tensor, timesteps: Tensor, rows: Tensor, trajectories: Sequence[Trajectory]
@@ -225,7 +228,7 @@ class Runner:
         indices = rows[:, Column.G].nonzero().flatten()
         if not len(indices):
             return None
-        labels = torch.tensor([trajectories[i].label for i in indices.tolist()])
+        labels = torch.tensor([trajectories[i].told.label for i in indices.tolist()])
         assert self._classifier is not None
         guided = upload(indices, x.device)
         wanted = self._call(self._classifier, x[guided], timesteps[indices], labels)

@@ -33,6 +33,23 @@ class Condition(NamedTuple):
     level: float
 
 
+class Told(NamedTuple):
+    """What a network is told about an image besides x_t, t and the image that it enlarges.
+
+    Attributes:
+        label: class index, of the network or of the classifier that guides it; None is no class.
+        vector: its choices, numbers and vectors, shape (V,), on the CPU; None for a network that takes none.
+        planes: its maps and images, shape (P, H, W), on the device; None for a network that takes none.
+    """
+
+    label: int | None = None
+    vector: Tensor | None = None
+    planes: Tensor | None = None
+
+
+NOTHING = Told()
+
+
 @dataclass(eq=False)
 class Trajectory:
     """The state of one image.
@@ -44,11 +61,12 @@ class Trajectory:
         x0: the last predicted clean image, shape of x.
         x0_before: the one predicted before it.
         row: index of the next row of the plan; len(plan) when finished.
-        label: class index, of the network or of the classifier that guides it; None is no class.
         restoration: the measurement that the image has to agree with, if there is one.
         ready: whether it can step; it cannot as long as other trajectories have to end first.
         condition: the condition of the network; None for an unconditional network, and until it is known.
         weight: the image-steps of the job that one of its network calls counts as.
+        told: what the network is told.
+        base: what the network is told as the base of guidance, if it has no weaker network for that.
         calls: the network calls after which its state is kept, rising, from 1 on.
         kept: the states after those of them that are done. Replaced when one is added, never changed in place.
         filmed: the network calls whose predictions its film shows, rising.
@@ -61,15 +79,22 @@ class Trajectory:
     x0: Tensor
     x0_before: Tensor
     row: int = 0
-    label: int | None = None
     restoration: Restoration | None = None
     ready: bool = True
     condition: Condition | None = None
     weight: int = 1
+    told: Told = NOTHING
+    base: Told = NOTHING
     calls: tuple[int, ...] = ()
     kept: tuple[Kept, ...] = ()
     filmed: tuple[int, ...] = ()
     frames: tuple[Tensor, ...] = ()
+
+    def planes(self, told: Told) -> Tensor:
+        """Returns the planes that the network sees with x_t if it is told this, shape (P, H, W)."""
+        parts = [None if self.condition is None else self.condition.pixels, told.planes]
+        seen = [part for part in parts if part is not None]
+        return seen[0] if len(seen) == 1 else torch.cat(seen)
 
     @property
     def finished(self) -> bool:
@@ -79,7 +104,7 @@ class Trajectory:
     def scale(self) -> float:
         """Scale of guidance without a classifier in its next step; 1 is off.
 
-        Any other needs a second call: of the weaker network, or of the network without label.
+        Any other needs a second call: of the weaker network, or of the network that is told less.
         """
         return self.plan.scales[self.row]
 

@@ -277,11 +277,13 @@ async def _until(predicate: Callable[[], bool]) -> None:
 
 
 def test_the_schema_names_the_parts() -> None:
-    schema = request_body("image", optional=("mask",))["requestBody"]["content"]["multipart/form-data"]["schema"]
+    schema = request_body("image", json={}, optional=("mask",))["requestBody"]["content"]["multipart/form-data"][
+        "schema"
+    ]
     assert schema["required"] == ["image"]
     assert set(schema["properties"]) == {"image", "mask"}
-    assert request_body("image")["requestBody"]["required"]
-    assert not request_body("image", instead="two seeds")["requestBody"]["required"]
+    assert request_body("image", json={})["requestBody"]["required"]
+    assert not request_body("image", json={}, instead="two seeds")["requestBody"]["required"]
 
 
 def test_what_was_read_is_freed_at_once() -> None:

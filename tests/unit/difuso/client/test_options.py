@@ -33,6 +33,7 @@ OTHER_TYPES = {
     "sampler": str | None,
     "seed": int | Sequence[int] | None,
     "label": str | int | Sequence[str | int] | None,
+    "guide": str | Sequence[str] | None,
     "lambda": float | Sequence[float],
     "factor": Literal[2, 4],
     "bits": Literal[8, 16],
@@ -78,6 +79,7 @@ def test_parameters_have_the_names_and_types_of_the_query(kind: Kind[Any]) -> No
     for name in kind.optional:
         assert of_client.pop(name) == ImageLike | None
     expected = of_server(kind)
+    del of_client["conditions"], expected["condition"]  # which the client writes from its table
     assert of_client == expected | {name: hint for name, hint in OTHER_TYPES.items() if name in expected}
     required = {field.alias or name for name, field in kind.query.model_fields.items() if field.is_required()}
     assert OPTIONS[kind.name].__required_keys__ == required
@@ -94,7 +96,7 @@ def test_parameters_are_described_in_the_words_of_the_query() -> None:
         of_query = {field.alias or name: field.description or "" for name, field in kind.query.model_fields.items()}
         for name, text in own.items():
             sentence = of_query.get(name.rstrip("_"))
-            if name not in OTHER_WORDS and name not in kind.optional:
+            if name not in (*OTHER_WORDS, *kind.optional, "conditions"):
                 assert sentence is not None
                 assert text == f"{sentence[:1].upper()}{sentence[1:]}."
 
@@ -112,6 +114,6 @@ def test_a_list_of_jobs_has_the_filters_of_the_server() -> None:
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 def test_help_shows_every_parameter(client: type[Any], kind: Kind[Any]) -> None:
     shown = inspect.signature(getattr(client, kind.name)).parameters
-    names = {name.rstrip("_") for name in shown if name != "self"}
+    names = {{"conditions": "condition"}.get(name, name.rstrip("_")) for name in shown if name != "self"}
     assert names == of_server(kind).keys() | {*kind.required, *kind.optional, *get_type_hints(Headers)}
     assert not [each for each in shown.values() if each.kind is each.VAR_KEYWORD]

@@ -1,0 +1,94 @@
+"""The conditions of a request, as it sends them and as its job holds them."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from model.conditions import Conditions, Told, Vector
+
+from .errors import RequestRefused
+from .params import MAX_IMAGES, SamplingParams
+
+FORM = "Input should be NAME:VALUE, such as age:33"
+
+
+def named_values(sent: Sequence[str] | None) -> dict[str, list[str]]:
+    """Returns the values of a request's conditions by name, as they were sent.
+
+    Raises:
+        RequestRefused: if one is not NAME:VALUE.
+    """
+    found: dict[str, list[str]] = {}
+    for each in sent or ():
+        name, colon, value = each.partition(":")
+        if not colon:
+            raise RequestRefused("condition", FORM)
+        found.setdefault(name, []).append(value)
+    return found
+
+
+def read_told(sent: Mapping[str, Sequence[str]], conditions: Conditions, *, model: str) -> dict[str, tuple[Told, ...]]:
+    """Returns the values of a request's conditions, one for all images or one for each, as its job holds them.
+
+    A value that is a list of JSON stands for one value of each image, or for a vector.
+
+    Args:
+        sent: the values as `named_values` returns them, of images those that are still to come left out.
+        conditions: the conditions of the model.
+        model: the name of the model, for messages.
+
+    Raises:
+        RequestRefused: if a condition is unknown or missing, or takes no such value.
+    """
+    told = {}
+    for name, values in sent.items():
+        if name not in conditions:
+            known = f"one of {', '.join(conditions)}" if conditions else f"omitted: {model} has no conditions"
+            raise RequestRefused("condition", f"{name[:64]}: Input should be {known}")
+        condition = conditions[name]
+        try:
+            told[name] = tuple(condition.read(each) for value in values for each in _parts(value, condition))
+        except ValueError as error:
+            raise RequestRefused("condition", f"{name}: Input should be {condition.expected}") from error
+        if not 1 <= len(told[name]) <= MAX_IMAGES:
+            raise RequestRefused(
+                "condition", f"{name}: Input should be one, or one for each of 1 to {MAX_IMAGES} images"
+            )
+    for name, condition in conditions.items():
+        if name not in told and not condition.null and not condition.is_image:
+            raise RequestRefused("condition", f"{name}: {model} needs this: {condition.expected}")
+    return told
+
+
+def parted(sent: Sequence[str] | None, conditions: Conditions) -> tuple[list[str] | None, dict[str, str]]:
+    """Parts the conditions of a request, as it sends them; returns those that are not images, and the values of images.
+
+    Raises:
+        RequestRefused: if one is not NAME:VALUE, or an image is told twice.
+    """
+    images = {
+        name: values for name, values in named_values(sent).items() if name in conditions and conditions[name].is_image
+    }
+    for name, values in images.items():
+        if len(values) > 1:
+            raise RequestRefused("condition", f"{name}: Input should be one image for all")
+    rest = [each for each in sent or () if each.partition(":")[0] not in images]
+    return rest or None, {name: value for name, (value,) in images.items()}
+
+
+def uploads_of(params: SamplingParams, conditions: Conditions) -> list[str]:
+    """Returns the SHA-256 of the images that the conditions of a job name, each once, in a fixed order."""
+    names = sorted(name for name in params.conditions if name in conditions and conditions[name].is_image)
+    return list(dict.fromkeys(str(value) for name in names for value in params.conditions[name]))
+
+
+def _parts(value: str, condition: Any) -> list[Any]:
+    """Returns the values in one that was sent: those of a list of JSON, or the text itself."""
+    if not value.startswith("["):
+        return [value]
+    try:
+        found: list[Any] = json.loads(value)
+    except (ValueError, RecursionError):
+        return [value]  # a choice may begin with a bracket
+    one_vector = isinstance(condition, Vector) and not any(isinstance(each, list) for each in found)
+    return [found] if one_vector else found

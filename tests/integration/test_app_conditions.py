@@ -1,0 +1,266 @@
+"""Conditions over HTTP, as a query with parts and as JSON: the jobs that they make, and how wrong ones are refused."""
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import httpx
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
+from PIL import Image
+
+from app.settings import ApiSettings
+from model.checkpoint import save_checkpoint
+from tests.pictures import saved
+from tests.small_models import CONDITIONS, told_checkpoint
+
+ASYNC = {"Prefer": "respond-async"}
+LAYOUT = saved(Image.fromarray((np.arange(64).reshape(8, 8) % 2).astype(np.uint8)), "PNG")
+SKETCH = saved(Image.linear_gradient("L").resize((4, 4)), "PNG")
+STYLE = "style:0.5,-1"
+PARTS = {"layout": LAYOUT, "sketch": SKETCH}
+
+
+@pytest.fixture(scope="module")
+def told_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("told")
+    model = told_checkpoint()
+    save_checkpoint(folder / "told", model.config, model.network)
+    return folder
+
+
+@pytest.fixture
+def settings(redis_url: str, told_models: Path, folder: Path) -> ApiSettings:
+    return ApiSettings(
+        redis_url=redis_url,
+        models_dir=told_models,
+        store_url=str(folder / "store"),
+        max_jobs=100_000,
+        max_upload=100_000,
+    )
+
+
+def in_base64(image: bytes) -> str:
+    return base64.b64encode(image).decode()
+
+
+def generate(api: httpx.Client, *told: str, files: Any = None, **query: Any) -> httpx.Response:
+    parts = {"layout": LAYOUT} if files is None else files
+    return api.post("/generate", params={"condition": [STYLE, *told], **query}, files=parts, headers=ASYNC)
+
+
+def refusal(answer: httpx.Response) -> dict[str, str]:
+    assert answer.status_code == 422, answer.text
+    (error,) = answer.json()["errors"]
+    return dict(error)
+
+
+def test_a_model_shows_all_that_it_can_be_told(api: httpx.Client) -> None:
+    shown = api.get("/models/told").json()["conditions"]
+    assert shown == {
+        "label": {"type": "choice", "null": True, "values": ["circle", "square", "star"]},
+        "age": {"type": "number", "null": True, "low": 0.0, "high": 100.0, "unit": "years"},
+        "glasses": {"type": "choice", "null": True, "values": ["none", "round"]},
+        "style": {"type": "vector", "null": False, "size": 2},
+        "layout": {"type": "map", "null": False, "values": ["sky", "road"]},
+        "sketch": {"type": "image", "null": True, "channels": 1, "size": 4},
+    }
+
+
+def test_a_job_holds_what_it_is_told(api: httpx.Client) -> None:
+    params = generate(api, "age:33", "glasses:none", "glasses:round", label="star", seed=7).json()["params"]
+    assert params["n"] == 2
+    assert params["conditions"] | {"layout": None} == {
+        "style": [[0.5, -1.0]],
+        "age": [33.0],
+        "glasses": ["none", "round"],
+        "layout": None,
+    }
+    assert "guide" not in params
+
+
+def test_json_and_a_form_make_the_same_job(api: httpx.Client) -> None:
+    """So their images are the same bytes: a job is complete."""
+    by_form = generate(
+        api, "age:33", "age:44.5", files=PARTS, seed=7, label=["star", "1"], guidance_scale=2.0, guide="age"
+    )
+    told = {
+        "style": [0.5, -1],
+        "age": [33, 44.5],
+        "layout": in_base64(LAYOUT),
+        "sketch": in_base64(SKETCH),
+        "glasses": None,
+    }
+    body = {"seed": 7, "label": ["star", 1], "guidance_scale": 2, "guide": "age", "conditions": told, "n": None}
+    by_json = api.post("/generate", json=body, headers=ASYNC)
+    assert by_form.status_code == by_json.status_code == 202, by_json.text
+    assert by_form.json()["params"] == by_json.json()["params"]
+    rest = {name: body[name] for name in body if name not in ("seed", "label")}
+    mixed = api.post("/generate?seed=7&label=star&label=1", json=rest, headers=ASYNC)
+    assert mixed.json()["params"] == by_json.json()["params"]
+
+
+def test_json_is_taken_by_every_kind(api: httpx.Client) -> None:
+    photo = in_base64(saved(Image.linear_gradient("L").convert("RGB"), "PNG"))
+    told = {"style": [0.5, -1], "layout": in_base64(LAYOUT)}
+    kinds: dict[str, dict[str, Any]] = {
+        "interpolate": {"image_a": photo, "image_b": photo, "lambda": [0.25, 0.75]},
+        "denoise": {"image": photo, "sigma": 25},
+        "restore": {"image": photo, "task": "superres", "factor": 2},
+    }
+    for kind, own in kinds.items():
+        answer = api.post(f"/{kind}", json={**own, "seed": 3, "conditions": told}, headers=ASYNC)
+        assert answer.status_code == 202, answer.text
+        assert answer.json()["params"]["conditions"]["style"] == [[0.5, -1.0]]
+    seeds = api.post("/interpolate", json={"seed": [3, 4], "conditions": told}, headers=ASYNC)
+    assert seeds.status_code == 202, seeds.text
+
+
+def test_a_price_and_an_idempotency_key_work_with_json(api: httpx.Client) -> None:
+    body = {"conditions": {"style": [0, 0], "layout": in_base64(LAYOUT)}, "dry_run": True}
+    assert api.post("/generate", json=body).json()["images"] == 1
+    key = {"Idempotency-Key": '"told-twice"', **ASYNC}
+    del body["dry_run"]
+    first, second = (api.post("/generate", json=body, headers=key).json()["id"] for _ in range(2))
+    assert first == second
+    other = api.post("/generate", json=body | {"seed": 4}, headers=key)
+    assert other.status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("told", "detail"),
+    [
+        ("age:101", "age: Input should be a number from 0 to 100 years"),
+        ("age:nan", "age: Input should be a number from 0 to 100 years"),
+        ("age:", "age: Input should be a number from 0 to 100 years"),
+        ("age:[20,true]", "age: Input should be a number from 0 to 100 years"),
+        ("age:[]", "age: Input should be one, or one for each of 1 to 64 images"),
+        ("glasses:oval", "glasses: Input should be one of none, round"),
+        ("glasses:[1]", "glasses: Input should be one of none, round"),
+        ("style:1", "style: Input should be a list of 2 numbers from -1e+06 to 1e+06"),
+        ("style:[[1,2],[3]]", "style: Input should be a list of 2 numbers from -1e+06 to 1e+06"),
+        ("hat:red", "hat: Input should be one of age, glasses, style, layout, sketch"),
+        ("label:star", "label: Input should be one of age, glasses, style, layout, sketch"),
+        ("age", "Input should be NAME:VALUE, such as age:33"),
+    ],
+)
+def test_a_wrong_condition_is_refused_by_name_with_what_it_may_be(api: httpx.Client, told: str, detail: str) -> None:
+    assert refusal(generate(api, told)) == {"parameter": "condition", "detail": detail}
+
+
+def test_numbers_of_images_must_agree(api: httpx.Client) -> None:
+    error = refusal(generate(api, "age:[1,2,3]", seed=[1, 2]))
+    assert error == {"parameter": "condition", "detail": "age: Input should be one, or one for each of the 2 images"}
+
+
+def test_a_condition_that_the_model_needs_is_named(api: httpx.Client) -> None:
+    answer = api.post("/generate", files={"layout": LAYOUT}, headers=ASYNC)
+    assert refusal(answer)["detail"] == "style: told needs this: a list of 2 numbers from -1e+06 to 1e+06"
+    assert refusal(api.post("/generate", params={"condition": STYLE}))["part"] == "layout"
+
+
+@pytest.mark.parametrize(
+    ("parts", "part", "detail"),
+    [
+        (
+            {"layout": saved(Image.new("L", (8, 8), 2), "PNG")},
+            "layout",
+            "a grey image whose pixels are the indices of 0 sky",
+        ),
+        ({"layout": saved(Image.new("RGB", (8, 8), "red"), "PNG")}, "layout", "The image should be a grey image"),
+        ({"layout": b"no image"}, "layout", ""),
+        ({"layout": LAYOUT, "hat": LAYOUT}, "hat", "The part is unknown; send only layout, sketch"),
+    ],
+)
+def test_a_wrong_image_of_a_condition_is_refused_by_name(
+    api: httpx.Client, parts: dict[str, bytes], part: str, detail: str
+) -> None:
+    answer = generate(api, files=parts)
+    assert answer.status_code in (415, 422)
+    (error,) = answer.json()["errors"]
+    assert error["part"] == part
+    assert detail in error["detail"]
+
+
+def test_guidance_needs_something_that_may_be_left_out(api: httpx.Client) -> None:
+    error = refusal(generate(api, guidance_scale=2))
+    assert error["parameter"] == "guidance_scale"
+    assert error["detail"] == "This needs a label or a condition age or a condition glasses or a condition sketch"
+    assert generate(api, files=PARTS, guidance_scale=2).status_code == 202
+    assert refusal(generate(api, guidance_scale=2, guide="style"))["detail"].startswith("Input should be one of sketch")
+    assert generate(api, "age:3", guidance_scale=2, guide="age").json()["params"]["guide"] == ["age"]
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [(b"[]", ""), (b"{", ""), (b'{"n": 1, "n": 2}', ""), (b'{"n": {}}', "/n"), (b'{"conditions": 3}', "/conditions")],
+)
+def test_json_that_is_not_a_request_is_refused(api: httpx.Client, body: bytes, pointer: str) -> None:
+    answer = api.post("/generate", content=body, headers={"Content-Type": "application/json"})
+    assert refusal(answer)["pointer"] == pointer
+
+
+def test_a_body_that_is_too_large_is_refused(api: httpx.Client) -> None:
+    answer = api.post("/generate", content=b" " * 100_001, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 413
+
+
+def test_openapi_describes_both_bodies(api: httpx.Client) -> None:
+    paths = api.get("/openapi.json").json()["paths"]
+    body = paths["/restore"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    assert body["required"] == ["image", "task"]
+    assert body["properties"]["conditions"]["examples"]
+    assert not paths["/generate"]["post"]["requestBody"]["required"]
+
+
+NUMBERS = st.floats() | st.integers() | st.just(10**400)
+TEXTS = st.text(max_size=300) | st.sampled_from(
+    ["none", "round", "0.5,1", "[", "[[", "[1", "nan", "\ud800", "\x00", "age:3"]
+)
+VALUES = st.recursive(
+    st.none() | st.booleans() | NUMBERS | TEXTS | st.just(in_base64(LAYOUT)) | st.binary(max_size=300).map(in_base64),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXTS, inner, max_size=2),
+    max_leaves=6,
+)
+NAMES = st.sampled_from([*CONDITIONS, "label", "image", "n"]) | TEXTS
+
+
+def hostile(api: httpx.Client, conditions: dict[str, Any], fields: dict[str, Any]) -> None:
+    """Sends conditions as JSON, and those that are texts in the query, too."""
+    told = {"style": [0.5, 1], "layout": in_base64(LAYOUT), **conditions}
+    body = json.dumps({"conditions": told, "dry_run": True, **fields}).encode()
+    by_json = api.post("/generate", content=body, headers={"Content-Type": "application/json"})
+    texts = [("condition", f"{name}:{value}") for name, value in told.items() if isinstance(value, str)]
+    query = urlencode([("dry_run", "true"), *texts], errors="replace")
+    by_query = api.post(f"/generate?{query}", files={"layout": LAYOUT})
+    for answer in (by_json, by_query):
+        assert answer.status_code in (200, 413, 415, 422), answer.text
+
+
+HOSTILE = {
+    "conditions": st.dictionaries(NAMES, VALUES, max_size=4),
+    "fields": st.dictionaries(
+        st.sampled_from(["n", "seed", "label", "guide", "condition", "guidance_scale"]), VALUES, max_size=2
+    ),
+}
+ONE_SERVER = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+
+
+@given(**HOSTILE)
+@examples(max_examples=40, deadline=None, suppress_health_check=ONE_SERVER, derandomize=True)
+def test_hostile_conditions_never_break_the_server(api: httpx.Client, conditions: Any, fields: Any) -> None:
+    hostile(api, conditions, fields)
+
+
+@pytest.mark.slow
+@given(**HOSTILE)
+@examples(max_examples=2000, deadline=None, suppress_health_check=ONE_SERVER)
+def test_two_thousand_hostile_conditions_never_break_the_server(
+    api: httpx.Client, conditions: Any, fields: Any
+) -> None:
+    hostile(api, conditions, fields)

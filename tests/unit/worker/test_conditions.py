@@ -1,0 +1,172 @@
+"""Jobs of a model with conditions in the step engine: the same bits alone, in a batch, and as the plain loop draws."""
+
+import hashlib
+import time
+import uuid
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from jobs.contract import Job
+from jobs.errors import JobUnreadable
+from jobs.image_recipe import job_of, recipe
+from jobs.params import SamplingParams
+from jobs.told import uploads_of
+from model.images import from_levels
+from model.sampling import networks_of, sample
+from tests.rounding import assert_rounded_alike, layers
+from tests.small_models import told_checkpoint
+from worker.engine.active import ActiveJob, EngineEvent, Finished, activate
+from worker.engine.engine import StepEngine
+from worker.stepping.runner import Runner
+from worker.stepping.trajectory import encode_snapshot, take_snapshot
+
+pytestmark = [pytest.mark.processors, pytest.mark.usefixtures("one_thread")]
+
+LAYOUT = torch.tensor([[0, 1] * 4] * 8)
+SKETCH = torch.linspace(-1, 1, 16).view(1, 4, 4)
+IMAGES = {"layout": from_levels(LAYOUT.to(torch.uint8)[None, :, :, None])[0], "sketch": SKETCH}
+HASHES = {name: hashlib.sha256(name.encode()).hexdigest() for name in IMAGES}
+STYLE = {"style": ((0.5, -1.0),), "layout": (HASHES["layout"],)}  # what the model must be told
+ALL = {"age": (33.0,), "glasses": ("round",), "sketch": (HASHES["sketch"],), **STYLE}
+TENSORS = {"layout": LAYOUT, "sketch": SKETCH}
+
+
+@pytest.fixture(scope="module")
+def runner() -> Runner:
+    return Runner(told_checkpoint(), device=torch.device("cpu"), slots=8)
+
+
+def start(runner: Runner, images: dict[str, Tensor] | None = None, **params: Any) -> ActiveJob:
+    filled = {"n": 2, "steps": 3, "sampler": "ddim", "variance": "fixed_small", "clip": "static", "seed": 3} | params
+    made = SamplingParams.model_validate({"conditions": STYLE} | filled)
+    job = Job(id=str(uuid.uuid4()), model="m", params=made, accepted_at=time.time(), timeout=600)
+    names = {value: name for name, value in HASHES.items()}
+    sent = [
+        (images or IMAGES)[names.get(each, "sketch")] for each in uploads_of(made, runner.checkpoint.config.conditions)
+    ]
+    return activate(job, runner, sent=sent)
+
+
+def run(*actives: ActiveJob) -> None:
+    events: list[EngineEvent] = []
+    engine = StepEngine(events.append)
+    for active in actives:
+        engine.submit(active)
+    while sum(isinstance(event, Finished) for event in events) < len(actives):
+        engine.step()
+    assert all(event.error is None for event in events if isinstance(event, Finished))
+
+
+def drawn(active: ActiveJob) -> Tensor:
+    return torch.stack([t.x for t in active.answers])
+
+
+def plain(runner: Runner, active: ActiveJob, told: dict[str, Any], *, label: int | None = None) -> Tensor:
+    networks = networks_of(runner.checkpoint, label, told | TENSORS if "sketch" in told else told | {"layout": LAYOUT})
+    seeds = [active.job.params.seed_of(index) for index in range(active.job.params.n)]
+    return sample(active.answers[0].plan, **networks, shape=(3, 8, 8), seeds=seeds)
+
+
+TOLD: dict[str, Any] = {"age": 33, "glasses": "round", "style": [0.5, -1.0], "sketch": None}
+
+
+@pytest.mark.parametrize("scale", [1.0, 2.5])
+def test_the_engine_draws_what_the_plain_loop_draws(runner: Runner, scale: float) -> None:
+    active = start(runner, conditions=ALL, label=1, guidance_scale=scale)
+    run(active)
+    expected = plain(runner, active, TOLD, label=1)
+    assert_rounded_alike(drawn(active), expected, steps=3 * layers(runner.checkpoint.network))
+
+
+def test_an_image_is_the_same_bits_alone_and_among_others_that_are_told_something_else(runner: Runner) -> None:
+    several: dict[str, Any] = {"conditions": {"age": (33.0, 70.0), **STYLE}, "guidance_scale": 2.0}
+    company = [
+        start(runner, **several),
+        start(runner, n=1, conditions=ALL, label=2),
+        start(runner, n=3, seed=9),
+        start(runner, n=2, conditions={"glasses": ("none", "round"), **STYLE}, guidance_scale=3.0, label=0),
+    ]
+    run(*company)
+    alone = start(runner, n=1, seed=4, conditions={"age": (70.0,), **STYLE}, guidance_scale=2.0)
+    run(alone)
+    assert torch.equal(drawn(company[0])[1], drawn(alone)[0])
+    last = start(runner, n=1, conditions=ALL, label=2)
+    run(last)
+    assert torch.equal(drawn(company[1]), drawn(last))
+
+
+def test_each_condition_changes_the_image(runner: Runner) -> None:
+    base = start(runner, n=1)
+    others = [start(runner, n=1, conditions={**STYLE, name: ALL[name]}) for name in ("age", "glasses", "sketch")]
+    others.append(start(runner, n=1, conditions={**STYLE, "style": ((0.5, 1.0),)}))
+    others.append(start(runner, {"layout": -IMAGES["layout"] - 2 + 2 / 255}, n=1))
+    run(base, *others)
+    assert all(float((drawn(base) - drawn(other)).abs().mean()) > 1e-3 for other in others)
+
+
+@torch.inference_mode()
+def test_guidance_leaves_out_what_it_acts_on_and_what_the_network_needs_stays(runner: Runner) -> None:
+    """Of one step: base + w (out - base), where the base is told the rest."""
+    told = {"age": (33.0,), "glasses": ("round",), **STYLE}
+    for guide, rest in ((None, {}), (("age",), {"glasses": "round"}), (("age", "label"), {"glasses": "round"})):
+        active = start(runner, n=1, steps=1, conditions=told, label=1, guide=guide, guidance_scale=2.0, clip="none")
+        start_x, t = active.answers[0].x, active.answers[0].plan.timesteps[0]
+        run(active)
+        style = {"style": [0.5, -1.0], "layout": LAYOUT}
+        full = networks_of(runner.checkpoint, 1, {"age": 33, "glasses": "round", **style})["denoiser"]
+        kept = 1 if guide == ("age",) else None
+        base = networks_of(runner.checkpoint, kept, {**rest, **style})["denoiser"]
+        times = torch.full((1,), float(t))
+        out, less = full(start_x[None], times), base(start_x[None], times)
+        abar = float(runner.checkpoint.schedule.alphas_cumprod[int(t)])
+        expected = abar**0.5 * start_x - (1 - abar) ** 0.5 * (less + 2 * (out - less))[0]
+        assert_rounded_alike(drawn(active)[0], expected, steps=layers(runner.checkpoint.network), largest=8.0)
+
+
+def test_a_job_goes_on_from_a_snapshot(runner: Runner) -> None:
+    whole, begun = (start(runner, conditions=ALL, guidance_scale=2.0) for _ in range(2))
+    run(whole)
+    runner.step(begun.unfinished)
+    snapshot = encode_snapshot(take_snapshot(begun.trajectories), begun.run_sha256)
+    again = activate(begun.job, runner, sent=[IMAGES["layout"], IMAGES["sketch"]], snapshot=snapshot)
+    assert again.resumed_at > 0
+    run(again)
+    assert torch.equal(drawn(again), drawn(whole))
+
+
+def test_a_recipe_names_the_conditions_of_its_image_and_makes_its_job(runner: Runner) -> None:
+    active = start(runner, conditions={"age": (33.0, 70.0), **STYLE}, guide=("age",), guidance_scale=2.0)
+    facts = recipe(active.job, 1, model="m", model_sha256="0" * 64, compiled=False, timesteps=())
+    assert facts["conditions"] == {"age": [70.0], "style": [(0.5, -1.0)], "layout": [HASHES["layout"]]}
+    assert facts["guide"] == ["age"]
+    again = job_of(facts).params
+    assert again == active.job.params.model_copy(update={"n": 1, "seed": 4, "conditions": {"age": (70.0,), **STYLE}})
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"conditions": {}},
+        {"conditions": {"age": (200.0,), **STYLE}},
+        {"conditions": {"age": ("33",), **STYLE}},
+        {"conditions": {"hat": (1.0,), **STYLE}},
+        {"conditions": {"glasses": ("oval",), **STYLE}},
+        {"conditions": {"style": ((0.5,),), "layout": STYLE["layout"]}},
+        {"conditions": {"style": STYLE["style"], "layout": ("../../secret",)}},
+        {"conditions": STYLE, "guidance_scale": 2.0},
+        {"conditions": ALL, "guidance_scale": 2.0, "guide": ("style",)},
+        {"conditions": STYLE, "guidance_scale": 2.0, "guide": ("age",), "label": 1},
+    ],
+    ids=str,
+)
+def test_a_job_that_tells_something_else_is_refused(runner: Runner, changes: dict[str, Any]) -> None:
+    with pytest.raises(JobUnreadable):
+        start(runner, **changes)
+
+
+def test_the_image_of_a_condition_must_fit(runner: Runner) -> None:
+    with pytest.raises(JobUnreadable, match="the image of layout must have the shape"):
+        start(runner, {"layout": SKETCH})
