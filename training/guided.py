@@ -22,6 +22,7 @@ OF_IMAGE_MODELS = (
     "label_drop",
     "condition_drop",
     "drop_all",
+    "keep_all",
     "kid_every",
     "condition",
     "conditions",

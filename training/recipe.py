@@ -96,6 +96,7 @@ class Recipe:
         condition_drop: the share of images that are not told a condition that may be left out, 0..1, one for all or by
             name. Each condition is left out by a chance of its own.
         drop_all: the share of images that are told nothing that may be left out, neither class nor conditions, 0..1.
+        keep_all: the share of images that are told all conditions, 0..1 (Huang et al. 2023, "Composer").
         batch_size: the number of images in one optimiser step, over all processes and parts.
         accumulate: the number of parts that each process cuts its share of a batch into, to need less memory.
         optimizer: `adamw`; or `muon` for the matrices of the network, with AdamW for all else, see
@@ -140,6 +141,7 @@ class Recipe:
     label_drop: Share = 0.0
     condition_drop: Share | Mapping[str, Share] = 0.0
     drop_all: Share = 0.0
+    keep_all: Share = 0.0
     batch_size: PositiveInt = 32
     accumulate: PositiveInt = 1
     optimizer: Optimizer = "adamw"

@@ -17,7 +17,7 @@ from .objective.weightings import WEIGHTINGS
 from .recipe import Recipe
 
 FILES = ("folder", "zip")
-NOTHING_OPTIONAL = "condition_drop and drop_all are for conditions that may be left out: declare one with null = true"
+NOTHING_OPTIONAL = "condition_drop, drop_all and keep_all need conditions that may be left out: declare null = true"
 RESERVING = [name for name, source in SOURCES.items() if source.reserves]
 
 
@@ -155,7 +155,9 @@ def _check_conditions(recipe: Recipe) -> None:
     table = recipe.condition_drop if isinstance(recipe.condition_drop, Mapping) else {}
     for name in table:
         _require(name in optional, f"condition_drop.{name}: conditions.{name} must be declared, with null = true")
-    _require(bool(optional) or not (recipe.condition_drop or recipe.drop_all), NOTHING_OPTIONAL)
+    together = recipe.drop_all + recipe.keep_all
+    _require(together < 1, f"drop_all and keep_all must be less than 1 together, not {together:g}")
+    _require(bool(optional) or not (recipe.condition_drop or together), NOTHING_OPTIONAL)
     for name in optional:
         _require(
             drops[name] + recipe.drop_all > 0,

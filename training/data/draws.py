@@ -81,10 +81,13 @@ class Draws:
         if recipe.condition is not None and recipe.condition.max_augmentation:
             levels = recipe.condition.max_augmentation * torch.rand(count, generator=self._generator)
         condition_noise = None if self._condition_shape is None else self._noise(*self._condition_shape)
-        nothing, drops = self._chance(recipe.drop_all, count), recipe.condition_drops
-        untold = torch.zeros(count, len(drops), dtype=torch.bool)
-        for place, (name, drop) in enumerate(drops.items()):
-            untold[:, place] = self._chance(drop, count) | (nothing & recipe.conditions[name].null)
+        fate = torch.full((count,), 0.5)
+        if recipe.drop_all or recipe.keep_all:
+            fate = torch.rand(count, generator=self._generator)
+        nothing, everything = fate < recipe.drop_all, fate >= 1 - recipe.keep_all
+        untold = torch.zeros(count, len(recipe.conditions), dtype=torch.bool)
+        for place, (name, drop) in enumerate(recipe.condition_drops.items()):
+            untold[:, place] = self._chance(drop, count) & ~everything | nothing & recipe.conditions[name].null
         if recipe.label_drop:
             nameless = nameless | nothing
         return Drawn(symmetries, t, importance, nameless, noise, corners, levels, condition_noise, untold)

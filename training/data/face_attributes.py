@@ -115,7 +115,7 @@ ATTRIBUTES = {
     "face": tuple(FACE),
     "glasses": (NONE, *GLASSES),
     "beard": (NONE, *BEARD),
-    "mask": (NONE, *MASK),
+    "face_mask": (NONE, *MASK),
     "clothes": tuple(CLOTHES),
     "background": tuple(BACKGROUND),
 }
@@ -136,7 +136,7 @@ def attributes_of(drawn_by: Mapping[str, Any], background: str) -> dict[str, str
         "face": _name(FACE, drawn_by["expressionVariant"]),
         "glasses": _name(GLASSES, drawn_by.get("accessoriesVariant")),
         "beard": _name(BEARD, drawn_by.get("facialHairVariant")),
-        "mask": _name(MASK, drawn_by.get("maskVariant")),
+        "face_mask": _name(MASK, drawn_by.get("maskVariant")),
         "clothes": _name(CLOTHES, drawn_by["clothingColor"][0]),
         "background": _name(BACKGROUND, background),
     }

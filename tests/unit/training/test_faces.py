@@ -78,7 +78,7 @@ def test_the_colours_that_a_face_is_told_are_in_its_image(faces: list[SourceImag
 
 def test_glasses_beards_and_masks_are_drawn_as_often_as_they_are_told(faces: list[SourceImage]) -> None:
     """By the style on 20 %, 10 % and 5 % of the faces; within four standard errors."""
-    for name, component in (("glasses", "accessories"), ("beard", "facialHair"), ("mask", "mask")):
+    for name, component in (("glasses", "accessories"), ("beard", "facialHair"), ("face_mask", "mask")):
         share = STYLE["components"][component]["probability"] / 100
         there = np.mean([face.told[name] != NONE for face in faces])
         assert abs(there - share) < 4 * (share * (1 - share) / len(faces)) ** 0.5, name
@@ -95,7 +95,7 @@ def test_names_of_one_drawing() -> None:
     }
     told = attributes_of(drawn_by, "#ffd5dc")
     assert " ".join(f"{name}: {value}," for name, value in told.items()) == (
-        "skin: tan, hair: mohawk, hair_colour: red, face: laughing, glasses: round, beard: none, mask: none, "
+        "skin: tan, hair: mohawk, hair_colour: red, face: laughing, glasses: round, beard: none, face_mask: none, "
         "clothes: turquoise, background: pink,"
     )
     assert attributes_of({**drawn_by, "headVariant": "afro"}, "#ffd5dc")["hair_colour"] == "black"

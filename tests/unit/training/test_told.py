@@ -195,15 +195,15 @@ def test_json_files_of_a_webdataset_tell_conditions(tmp_path: Path) -> None:
 
 def test_each_condition_is_left_out_by_its_own_chance(faces: Path) -> None:
     """The shares lie within four standard errors; together the two are left out as if by chance, or all at once."""
-    recipe = told(faces, "condition_drop={glasses = 0.3, style = 0.1}", "drop_all=0.2", "batch_size=8")
+    recipe = told(faces, "condition_drop={glasses = 0.3, style = 0.1}", "drop_all=0.2", "keep_all=0.3", "batch_size=8")
     draws, timesteps = Draws(recipe, Seeds(0), CPU), TIMESTEP_SAMPLERS["uniform"](1000)
     untold = torch.cat([draws.next(timesteps).untold for _ in range(500)]).double()
     age, glasses, style = untold.T
     assert not age.any()
     for share, expected in (
-        (glasses, 1 - 0.8 * 0.7),
-        (style, 1 - 0.8 * 0.9),
-        (glasses * style, 0.2 + 0.8 * 0.3 * 0.1),
+        (glasses, 0.2 + 0.5 * 0.3),
+        (style, 0.2 + 0.5 * 0.1),
+        (glasses * style, 0.2 + 0.5 * 0.3 * 0.1),
     ):
         assert abs(float(share.mean()) - expected) < 4 * (expected * (1 - expected) / len(untold)) ** 0.5
 
@@ -308,6 +308,7 @@ def test_maps_are_turned_with_their_images_and_not_mixed(faces: Path) -> None:
         (("condition_drop={age = 0.1}",), r"condition_drop\.age: conditions\.age must be declared, with null = true"),
         (("condition_drop={nosuch = 0.1}",), r"condition_drop\.nosuch"),
         (("drop_all=-1",), "drop_all: Input should be greater than or equal to 0"),
+        (("drop_all=0.5", "keep_all=0.5"), "drop_all and keep_all must be less than 1 together, not 1"),
         (("data.condition_paths={glasses = 'x'}",), r"condition_paths must name files for .*: none"),
         (("data.table=''",), r"say what the images are told: data\.table, for folder"),
         (("data.source=npz",), r"data\.table are for the sources folder and zip"),
