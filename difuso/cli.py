@@ -161,14 +161,23 @@ app.command(rich_help_panel=DRAWING)(verify)
 def models(
     models_dir: ModelsDir = None,
     verify: Annotated[bool, typer.Option("--verify", help="Load and check the weights too.")] = False,
+    check: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="Call the network of one model in every way that is needed.")
+    ] = None,
 ) -> None:
     """Lists the checkpoints, and says why any of them cannot be served."""
     from worker.settings import WorkerSettings
 
-    from .commands.listing import print_models
-
     settings = read_settings(WorkerSettings, models_dir=models_dir)
-    if not print_models(settings.models_dir, verify=verify, networks=settings.networks):
+    if check is not None:
+        from .commands.checking import check_model
+
+        fine = check_model(check, settings)
+    else:
+        from .commands.listing import print_models
+
+        fine = print_models(settings.models_dir, verify=verify, networks=settings.networks)
+    if not fine:
         sys.exit(1)
 
 

@@ -80,6 +80,13 @@ class FailsLate(Denoiser):
         return super().forward(x, t)
 
 
+class Random(Denoiser):
+    """It draws, hears nothing, and has a weight that is never trained."""
+
+    def forward(self, x, t, *, labels):
+        return self.last(self.first(x)) + torch.randn_like(x)
+
+
 class Flat(Denoiser):
     def forward(self, x, t, **told):
         return super().forward(x, t).flatten(1)

@@ -1,0 +1,147 @@
+"""`difuso models --check`: measures what workers and training need of a network, whoever wrote it."""
+
+import traceback
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import torch
+import typer
+from torch import Tensor, nn
+
+from model import Checkpoint, load_checkpoint
+from model.errors import ModelError
+from model.networks.build import build_network
+from worker.device.example_batch import example_batch
+from worker.engine.models import make_runner
+from worker.settings import WorkerSettings
+from worker.stepping.runner import pick_device
+
+from ..errors import user_errors
+from ..models_folder import find_model
+from ..terminal import printable
+
+IMAGES = 2  # in the calls that are not timed
+
+
+class Finding(NamedTuple):
+    """One result.
+
+    Attributes:
+        state: `ok`; `note` for what works at a price; `fails` for what must be mended.
+        text: the result, for people.
+    """
+
+    state: str
+    text: str
+
+
+def check_model(name: str, settings: WorkerSettings) -> bool:
+    """Loads a model, calls its network in every way that workers and training do, and prints the results.
+
+    Returns:
+        True if nothing fails.
+
+    Raises:
+        UserError: if there is no such model, or it cannot be loaded.
+    """
+    info = find_model(name, settings.models_dir)
+    with user_errors(info.name):
+        checkpoint = load_checkpoint(settings.models_dir / info.name, networks=settings.networks)
+    typer.echo(
+        printable(f"{info.name}: {info.parameters:,} weights, called with {', '.join(('x', 't', *info.config.told))}")
+    )
+    fine = True
+    for check in (_outputs, _conditions, _batches, _gradients):
+        try:
+            for finding in check(checkpoint, settings):
+                fine = fine and finding.state != "fails"
+                typer.echo(printable(f"{finding.state:6}{finding.text}"))
+        except ModelError as error:
+            fine = False
+            if error.__cause__ is not None:
+                traceback.print_exception(error.__cause__)
+            typer.echo(printable(f"{'fails':6}{error}"))
+            break  # what follows would fail in the same way
+    return fine
+
+
+def _outputs(checkpoint: Checkpoint, settings: WorkerSettings) -> Iterator[Finding]:
+    call, batch = _call(checkpoint, settings)
+    out = call(batch)
+    yield Finding("ok", f"an output of shape {tuple(out.shape)}, {str(out.dtype).removeprefix('torch.')}")
+    if not torch.isfinite(out).all():
+        yield Finding("fails", "the output has NaN or infinity")
+    elif torch.equal(out, call(batch)):
+        yield Finding("ok", "the same call gives the same bits again")
+    else:
+        yield Finding("fails", "the same call gives other bits again: leave out what draws or changes in eval mode")
+
+
+def _conditions(checkpoint: Checkpoint, settings: WorkerSettings) -> Iterator[Finding]:
+    """Changes one argument after the other, and tries labels that the config allows."""
+    call, batch = _call(checkpoint, settings)
+    out, classes = call(batch), checkpoint.config.classes
+    changed = {name: value + 1 for name, value in batch.items() if name not in ("x", "labels")}
+    if classes is not None:
+        changed["labels"] = torch.full_like(batch["labels"], len(classes) - 1)
+        if checkpoint.config.network.null_class:
+            without = call({**batch, "labels": torch.full_like(batch["labels"], len(classes))})
+            differs = "" if not torch.equal(out, without) else ", with the output of class 0"
+            yield Finding(
+                "note" if differs else "ok", f"it can be called without a class, as label {len(classes)}{differs}"
+            )
+    for name, value in changed.items():
+        if torch.equal(out, call({**batch, name: value})):
+            yield Finding("note", f"another {name} changes nothing: is it used, and are the weights trained?")
+        else:
+            yield Finding("ok", f"it heeds {name}")
+
+
+def _batches(checkpoint: Checkpoint, settings: WorkerSettings) -> Iterator[Finding]:
+    runner = make_runner(checkpoint, settings, device=pick_device(settings.device))
+    sizes, milliseconds = ", ".join(map(str, runner.buckets)), 1000 * runner.step_seconds
+    if not settings.exact:
+        yield Finding(
+            "note", f"batches of {sizes} are used without a comparison of bits, because DIFUSO_EXACT is false"
+        )
+    elif runner.buckets == (1,):
+        yield Finding("note", "an image gets other bits in any larger batch, so that images are drawn one at a time")
+    else:
+        yield Finding("ok", f"an image has the same bits in batches of {sizes}, wherever it is; others are filled up")
+    rate = f"{runner.rate:.0f} image-steps/s in batches of {runner.buckets[-1]}"
+    yield Finding("ok", f"{rate}, {milliseconds:.1f} ms a step of one image, on {runner.device}")
+
+
+def _gradients(checkpoint: Checkpoint, settings: WorkerSettings) -> Iterator[Finding]:
+    """Trains nothing, but calls a network with fresh weights as training does, where timesteps are whole."""
+    network = build_network(checkpoint.config.network).train()
+    x, t, told = example_batch(checkpoint.config, IMAGES)
+    with torch.random.fork_rng():  # dropout
+        network(x, t.long(), **told).float().square().mean().backward()
+    wanted = [name for name, each in network.named_parameters() if each.requires_grad]
+    gradients = {name: each.grad for name, each in network.named_parameters() if each.grad is not None}
+    if bad := [name for name, each in gradients.items() if not torch.isfinite(each).all()]:
+        yield Finding("fails", f"training: the gradient of {bad[0]} has NaN or infinity")
+    elif missing := [name for name in wanted if name not in gradients]:
+        yield Finding(
+            "note", f"training: {len(missing)} of {len(wanted)} tensors get no gradient, such as {missing[0]}"
+        )
+    else:
+        yield Finding("ok", f"training: all {len(wanted)} tensors get a gradient")
+
+
+def _call(
+    checkpoint: Checkpoint, settings: WorkerSettings
+) -> tuple[Callable[[dict[str, Tensor]], Tensor], dict[str, Tensor]]:
+    """Returns the denoiser as a function of its arguments by name, and a batch of arguments."""
+    device = pick_device(settings.device)
+    denoiser: nn.Module = checkpoint.denoiser.to(device)
+    x, t, told = example_batch(checkpoint.config, IMAGES)
+    batch = {"x": x, "t": t, **told}
+
+    @torch.inference_mode()
+    def call(batch: dict[str, Tensor]) -> Tensor:
+        out: Tensor = denoiser(**{name: value.to(device) for name, value in batch.items()}).cpu()
+        return out
+
+    return call, batch

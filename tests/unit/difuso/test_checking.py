@@ -1,0 +1,81 @@
+"""`difuso models --check` finds what would go wrong when a network is served or trained."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from difuso import cli
+from difuso.errors import UserError
+from tests.strangers import CLASSES, PACKAGE, on_the_path, save_model, write_package
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with on_the_path(write_package(tmp_path_factory.mktemp("lab"))):
+        yield
+
+
+def check(models: Path, name: str, allowed: str = PACKAGE) -> tuple[int, str]:
+    """The exit status, and what is printed."""
+    environment = {"DIFUSO_NETWORKS": allowed, "DIFUSO_DEVICE": "cpu", "DIFUSO_COMPILE": "off", "DIFUSO_SLOTS": "4"}
+    result = CliRunner().invoke(cli.app, ["models", "--models-dir", str(models), "--check", name], env=environment)
+    if isinstance(result.exception, UserError):
+        raise result.exception
+    return result.exit_code, result.output
+
+
+def test_a_sound_network_has_no_faults(tmp_path: Path) -> None:
+    save_model(tmp_path / "mine", classes=CLASSES)
+    status, said = check(tmp_path, "mine")
+    assert status == 0, said
+    assert "called with x, t, labels" in said
+    for line in (
+        "ok    an output of shape (2, 3, 8, 8), float32",
+        "ok    the same call gives the same bits again",
+        "ok    it can be called without a class, as label 3",
+        "ok    it heeds t",
+        "ok    it heeds labels",
+        "ok    training: all 7 tensors get a gradient",
+    ):
+        assert line in said.splitlines()
+    assert "image-steps/s in batches of" in said
+    assert "fails" not in said
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "line"),
+    [
+        ("Mixing", 0, "note  an image gets other bits in any larger batch, so that images are drawn one at a time"),
+        ("Nan", 1, "fails the output has NaN or infinity"),
+        ("Flat", 1, f"fails {PACKAGE}.nets:Flat must return floats of shape (2, 3, 8, 8), and returned"),
+        ("FailsAtCalls", 1, f"fails {PACKAGE}.nets:FailsAtCalls cannot be called: its code raised ValueError"),
+    ],
+)
+def test_a_fault_is_named(tmp_path: Path, kind: str, status: int, line: str) -> None:
+    save_model(tmp_path / "mine", kind)
+    found, said = check(tmp_path, "mine")
+    assert any(each.startswith(line) for each in said.splitlines()), said
+    assert found == status
+
+
+def test_what_a_network_ignores_is_told(tmp_path: Path) -> None:
+    save_model(tmp_path / "mine", "Random", classes=CLASSES)
+    status, said = check(tmp_path, "mine")
+    assert status == 1
+    assert "fails the same call gives other bits again: leave out what draws or changes in eval mode" in said
+    assert "note  training: 3 of 7 tensors get no gradient, such as time.weight" in said
+
+
+def test_a_model_that_is_not_allowed_is_not_checked(tmp_path: Path) -> None:
+    save_model(tmp_path / "mine")
+    with pytest.raises(UserError, match=rf"mine: {PACKAGE}\.nets:Denoiser is code of another package"):
+        check(tmp_path, "mine", allowed="")
+
+
+def test_a_model_of_ours_is_checked_too(models_dir: Path) -> None:
+    status, said = check(models_dir, "tiny")
+    assert (status, "training: all" in said) == (0, True)
