@@ -19,6 +19,7 @@ from training import recipe_names
 
 from .commands.cli_evaluate import evaluate
 from .commands.cli_kinds import DRAWING, add_commands
+from .commands.cli_models import compile_model, models
 from .commands.cli_pictures import inspect, verify
 from .commands.cli_sample import HELP, sample
 from .errors import UserError, machine_errors, require, user_errors
@@ -157,28 +158,7 @@ app.command(rich_help_panel=DRAWING)(inspect)
 app.command(rich_help_panel=DRAWING)(verify)
 
 
-@app.command(rich_help_panel=MODELS)
-def models(
-    models_dir: ModelsDir = None,
-    verify: Annotated[bool, typer.Option("--verify", help="Load and check the weights too.")] = False,
-    check: Annotated[
-        str | None, typer.Option(metavar="MODEL", help="Call the network of one model in every way that is needed.")
-    ] = None,
-) -> None:
-    """Lists the checkpoints, and says why any of them cannot be served."""
-    from worker.settings import WorkerSettings
-
-    settings = read_settings(WorkerSettings, models_dir=models_dir)
-    if check is not None:
-        from .commands.checking import check_model
-
-        fine = check_model(check, settings)
-    else:
-        from .commands.listing import print_models
-
-        fine = print_models(settings.models_dir, verify=verify, networks=settings.networks)
-    if not fine:
-        sys.exit(1)
+app.command(rich_help_panel=MODELS)(models)
 
 
 @app.command(rich_help_panel=MODELS)
@@ -193,7 +173,8 @@ def convert(
         Path | None, typer.Option(help="Folder to write; by default named after SOURCE, in --models-dir.")
     ] = None,
     facts: Annotated[
-        str | None, typer.Option(help="Facts that the weights do not show: a .json file or a name such as adm-64.")
+        str | None,
+        typer.Option(help="Facts that the weights do not show: a .json file, a config.json, or a name such as adm-64."),
     ] = None,
     classifier: Annotated[Path | None, typer.Option(help="File of ADM's noisy classifier, to guide the model.")] = None,
     classifier_facts: Annotated[
@@ -223,6 +204,8 @@ def convert(
     models_dir: NewModelsDir = CHECKPOINTS,
 ) -> None:
     """Converts a checkpoint of another project to a folder that difuso serves, or to one for diffusers."""
+    from worker.settings import WorkerSettings
+
     from .commands.format_comparison import compare_formats
     from .converting.convert import convert as convert_into
     from .converting.convert import model_name
@@ -241,6 +224,7 @@ def convert(
         half=half,
         precision=precision,
         measure=partial(compare_formats, precision=precision, images=images) if precision else lambda checkpoint: (),
+        networks=read_settings(WorkerSettings).networks,
     )
 
 
@@ -259,19 +243,7 @@ def pull(
     pull_into(repository, models_dir, name=name, revision=revision)
 
 
-@app.command("compile", rich_help_panel=MODELS)
-def compile_model(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="Name of a checkpoint.")],
-    models_dir: ModelsDir = None,
-    workers: Workers = "auto",
-) -> None:
-    """Compiles a model's network for this machine, for workers that `difuso serve` starts later."""
-    from worker.settings import WorkerSettings
-
-    from .commands.compile import compile_for_this_machine
-
-    settings = read_settings(WorkerSettings, models_dir=models_dir)
-    compile_for_this_machine(model, settings, number_of_workers(workers))
+app.command("compile", rich_help_panel=MODELS)(compile_model)
 
 
 @app.command(rich_help_panel=MODELS)

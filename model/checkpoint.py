@@ -218,7 +218,7 @@ def _read(folder: Path, networks: Collection[str] | None) -> FolderContents:
 
 def _read_weights(folder: Path, file: str, network: nn.Module) -> tuple[dict[str, Tensor], str]:
     """Reads the weights of a network, and their SHA-256, after checking both."""
-    _check_shapes(network, read_shapes(folder, file), file)
+    check_shapes(network, read_shapes(folder, file), file)
     sums = checked_sums(folder, (file,))
     return read_safetensors(folder, file), sums[file]
 
@@ -244,7 +244,8 @@ def _fill(network: nn.Module, weights: Mapping[str, Tensor], file: str, device: 
     network.requires_grad_(False).eval().to(device)
 
 
-def _check_shapes(network: nn.Module, shapes: Mapping[str, tuple[int, ...]], file: str) -> None:
+def check_shapes(network: nn.Module, shapes: Mapping[str, tuple[int, ...]], file: str) -> None:
+    """Compares the shapes of a file's tensors, by name, with those of a network; raises CheckpointError."""
     expected = network.state_dict()
     for name in expected.keys() - shapes.keys():
         raise CheckpointError(f"{file} lacks the tensor {name}")
@@ -256,7 +257,7 @@ def _check_shapes(network: nn.Module, shapes: Mapping[str, tuple[int, ...]], fil
 
 
 def _check_weights(network: nn.Module, weights: Mapping[str, Tensor], file: str) -> None:
-    _check_shapes(network, {name: tuple(tensor.shape) for name, tensor in weights.items()}, file)
+    check_shapes(network, {name: tuple(tensor.shape) for name, tensor in weights.items()}, file)
     for name, tensor in weights.items():
         if not torch.isfinite(tensor).all():
             raise CheckpointError(f"{file}: the tensor {name} holds NaN or infinity")

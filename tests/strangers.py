@@ -54,6 +54,14 @@ class Denoiser(nn.Module):
         return self.last(tokens.view(b, c, height, width))
 
 
+class Kept(nn.Module):
+    """It keeps its arguments."""
+
+    def __init__(self, **args):
+        super().__init__()
+        self.args = args
+
+
 class Mixing(Denoiser):
     """Its images depend on their neighbours."""
 

@@ -108,6 +108,8 @@ def _batches(checkpoint: Checkpoint, settings: WorkerSettings) -> Iterator[Findi
         yield Finding("note", "an image gets other bits in any larger batch, so that images are drawn one at a time")
     else:
         yield Finding("ok", f"an image has the same bits in batches of {sizes}, wherever it is; others are filled up")
+    if runner.buckets[0] > 1:
+        yield Finding("note", f"a lone image takes the time of {runner.buckets[0]}, because alone it gets other bits")
     rate = f"{runner.rate:.0f} image-steps/s in batches of {runner.buckets[-1]}"
     yield Finding("ok", f"{rate}, {milliseconds:.1f} ms a step of one image, on {runner.device}")
 

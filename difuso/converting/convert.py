@@ -1,14 +1,14 @@
 """`difuso convert`: turns a checkpoint of another project into a folder that difuso serves, or one for diffusers."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 import typer
-from torch import Tensor, nn
+from torch import nn
 
 from model import Checkpoint, ModelConfig, load_checkpoint, save_checkpoint
 from model.folders.config import Precision
@@ -20,7 +20,7 @@ from model.formats.diffusers.pipeline import write_diffusers
 from model.formats.diffusers.weights import weights_from_diffusers
 from model.formats.facts import ClassifierFacts, DomeFacts, Facts, GuidedFacts, HoFacts, LucidFacts, schedule_of
 from model.formats.layouts import Layout, layout_of
-from model.formats.pickles import read_pickle
+from model.formats.pickles import read_content, read_pickle
 from model.formats.sigma_facts import EDMFacts, ScoreSDEFacts
 from model.guidance import UNGUIDED, Guidance
 from model.networks.build import build_network
@@ -29,6 +29,7 @@ from model.networks.configs import UNetConfig
 from ..errors import UserError, user_errors
 from .checkpoint_facts import find_facts
 from .new_models import check_name, name_from, print_summary
+from .own_networks import is_config, read_network
 
 PICKLED = "diffusion_pytorch_model.bin"
 READERS: dict[Layout, tuple[Callable[..., tuple[ModelConfig, nn.Module]], type[Facts]]] = {
@@ -55,13 +56,14 @@ def convert(
     half: bool = False,
     precision: Precision | None = None,
     measure: Callable[[Checkpoint], Iterable[str]] = lambda checkpoint: (),
+    networks: Collection[str] | None = None,
 ) -> None:
     """Converts a checkpoint, loads the new folder once to prove that it can be served, and prints a summary.
 
     Args:
         source: a file of weights (.pt, .pth, .bin, .ckpt or .safetensors), or a folder of diffusers or difuso.
         out: the folder; must not exist yet.
-        facts: a file, or the name of a released checkpoint; see `find_facts`.
+        facts: a file, or the name of a released checkpoint; see `find_facts`. A whole config.json names the network.
         classifier: a file of weights of one of ADM's noisy classifiers, to become part of the model.
         classifier_facts: facts about the classifier, in the form of `facts`.
         weaker: a folder of a weaker version of the model, whose network becomes part of the model.
@@ -70,6 +72,7 @@ def convert(
         half: whether to save float16. Otherwise the numbers, and so the network's outputs, do not change.
         precision: the number format in which workers are to compute it; None for that of the model.
         measure: yields lines about the model, which are printed before anything is written.
+        networks: the modules of other packages whose networks may be imported.
 
     Raises:
         UserError: if the model cannot be read, or cannot be written as asked.
@@ -88,13 +91,13 @@ def convert(
     if source.is_dir() and facts is not None:
         raise UserError(f"{source} is a folder, which needs no facts: leave out --facts")
     with user_errors(source.name):
-        checkpoint = _read_folder(source) if source.is_dir() else _read_file(source, facts)
+        checkpoint = _read_folder(source, networks) if source.is_dir() else _read_file(source, facts, networks)
     if classifier is not None:
         with user_errors(classifier.name):
             checkpoint = _add_classifier(checkpoint, classifier, classifier_facts)
     if weaker is not None:
         with user_errors(weaker.name):
-            checkpoint = _add_weaker(checkpoint, load_checkpoint(weaker), guidance)
+            checkpoint = _add_weaker(checkpoint, load_checkpoint(weaker, networks=networks), guidance)
     with user_errors(source.name):
         for line in measure(checkpoint):
             typer.echo(line)
@@ -113,7 +116,7 @@ def convert(
                 dtype=dtype,
             )
         del checkpoint  # frees gigabytes before the folder is loaded
-        print_summary(out, load_checkpoint(out))
+        print_summary(out, load_checkpoint(out, networks=networks))
 
 
 def model_name(source: Path) -> str:
@@ -121,10 +124,10 @@ def model_name(source: Path) -> str:
     return name_from(source.name if source.is_dir() else source.stem)
 
 
-def _read_folder(folder: Path) -> Checkpoint:
+def _read_folder(folder: Path, networks: Collection[str] | None) -> Checkpoint:
     """Reads a folder of difuso or diffusers; old folders of diffusers have their weights in a pickle."""
     if not is_diffusers(folder):
-        return load_checkpoint(folder)
+        return load_checkpoint(folder, networks=networks)
     part = folder / "unet" if (folder / "unet").is_dir() else folder
     pickled = part / PICKLED
     if (part / WEIGHTS).is_file() or not pickled.is_file():
@@ -137,7 +140,9 @@ def _read_folder(folder: Path) -> Checkpoint:
     return _checkpoint(pickled, config, network)
 
 
-def _read_file(path: Path, facts: str | None) -> Checkpoint:
+def _read_file(path: Path, facts: str | None, networks: Collection[str] | None) -> Checkpoint:
+    if facts is not None and is_config(facts):
+        return _checkpoint(path, *read_network(_read_weights(path, read_content), Path(facts), networks))
     weights = _read_weights(path)
     layout = layout_of(weights)
     if layout == "guided_classifier":
@@ -148,10 +153,10 @@ def _read_file(path: Path, facts: str | None) -> Checkpoint:
     return _checkpoint(path, config, network)
 
 
-def _read_weights(path: Path) -> dict[str, Tensor]:
+def _read_weights(path: Path, read: Callable[[Path], Any] = read_pickle) -> Any:
     if not path.is_file():
         raise UserError(f"there is no file or folder {path}")
-    return read_safetensors(path.parent, path.name) if path.suffix == ".safetensors" else read_pickle(path)
+    return read_safetensors(path.parent, path.name) if path.suffix == ".safetensors" else read(path)
 
 
 def _checkpoint(path: Path, config: ModelConfig, network: nn.Module) -> Checkpoint:

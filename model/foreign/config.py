@@ -21,7 +21,7 @@ class ForeignConfig(NetworkConfig):
 
     Attributes, in addition to those of `NetworkConfig`:
         type: the name of its class, such as `mylab.nets:Denoiser`.
-        args: the arguments by name that make a network of it; values of JSON.
+        args: the arguments by name that make a network of it; values of JSON, whose lists it gets as tuples.
         size_multiple: height and width of an image must be multiples of this.
         null_class: whether it can be called with the label num_classes, for "no class".
         num_classes: number of classes; None for a network without.

@@ -56,5 +56,12 @@ def build_foreign(config: ForeignConfig) -> nn.Module:
         raise ForeignError(f"{config.type} must be a class that inherits from torch.nn.Module")
     guarded = type(found.__name__, (Guarded, found), {"foreign": config})
     with foreign_code(config.type, "be built"):
-        network: nn.Module = guarded(**config.args)
+        network: nn.Module = guarded(**{name: _of_tuples(value) for name, value in config.args.items()})
     return network
+
+
+def _of_tuples(value: Any) -> Any:
+    """Returns a value of JSON with tuples in place of lists, as the defaults of arguments are in Python."""
+    if isinstance(value, dict):
+        return {name: _of_tuples(each) for name, each in value.items()}
+    return tuple(map(_of_tuples, value)) if isinstance(value, list | tuple) else value

@@ -38,5 +38,6 @@ def layout_of(names: Collection[str]) -> Layout:
     examples = ", ".join(sorted(names)[:3])
     raise CheckpointError(
         f"these weights have an unknown layout ({examples}, ...); known are improved-diffusion and guided-diffusion, "
-        "Ho et al. in PyTorch (pesser, ermongroup/ddim, DDRM, SDEdit), dome272, lucidrains, EDM, EDM2 and score_sde"
+        "Ho et al. in PyTorch (pesser, ermongroup/ddim, DDRM, SDEdit), dome272, lucidrains, EDM, EDM2 and score_sde; "
+        "docs/own-network.md says how to serve any other network"
     )

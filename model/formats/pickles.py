@@ -28,6 +28,15 @@ def read_pickle(path: Path) -> dict[str, Tensor]:
     Raises:
         CheckpointError: if the file holds anything but a state dict, or needs other classes to be loaded.
     """
+    return _tensors(_unwrapped(read_content(path)))
+
+
+def read_content(path: Path) -> Any:
+    """Reads all of a .pt, .pth, .bin or .ckpt file, on the CPU: tensors, numbers and texts in plain containers.
+
+    Raises:
+        CheckpointError: if the file needs other classes to be loaded, or is damaged.
+    """
     if path.suffix == ".pkl":
         raise CheckpointError(
             "a .pkl file runs code when it is loaded, so it is never opened. If it is a network of EDM or EDM2 that "
@@ -35,7 +44,7 @@ def read_pickle(path: Path) -> dict[str, Tensor]:
             f"PYTHONPATH, and then `difuso convert {path.stem}.pt`"
         )
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged or hostile bytes raise many kinds
         wanted = re.search(r"GLOBAL (\S+)", str(error))
         if wanted is None:
@@ -43,7 +52,6 @@ def read_pickle(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(
             f"the file needs {wanted[1]}: it holds more than tensors, and to load the rest could run code"
         ) from error
-    return _tensors(_unwrapped(content))
 
 
 def _unwrapped(content: Any) -> Any:

@@ -15,6 +15,7 @@ from model.errors import CheckpointError, ForeignError, reason_of
 from model.folders.config_json import config_from_json, config_to_json
 from model.foreign.config import ForeignConfig
 from model.foreign.names import check_allowed
+from model.networks.build import build_network
 from tests.strangers import CANARY, CLASSES, PACKAGE, change, on_the_path, save_model, write_package
 
 NETS = f"{PACKAGE}.nets"
@@ -119,6 +120,12 @@ def test_the_network_is_the_class_with_the_weights_of_the_file(mine: Path) -> No
         for format_ in (torch.contiguous_format, torch.channels_last):
             moved = loaded.to(memory_format=format_)  # type: ignore[call-overload]
             assert torch.equal(moved(x.contiguous(memory_format=format_), t, labels=labels), expected)
+
+
+def test_lists_of_the_config_arrive_as_tuples(lab: Path) -> None:
+    """As the defaults of arguments are in Python: much code asks whether a value is a tuple."""
+    network = build_network(ForeignConfig(type=f"{NETS}:Kept", args={"mults": [1, [2, 3]], "deep": {"on": [True]}}))
+    assert network.args == {"mults": (1, (2, 3)), "deep": {"on": (True,)}}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,45 @@
+"""`difuso models` and `difuso compile`: the models of a folder, their checks, and their code for this machine."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from ..options import ModelsDir, Workers, number_of_workers, read_settings
+
+
+def models(
+    models_dir: ModelsDir = None,
+    verify: Annotated[bool, typer.Option("--verify", help="Load and check the weights too.")] = False,
+    check: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="Call the network of one model in every way that is needed.")
+    ] = None,
+) -> None:
+    """Lists the checkpoints, and says why any of them cannot be served."""
+    from worker.settings import WorkerSettings
+
+    settings = read_settings(WorkerSettings, models_dir=models_dir)
+    if check is not None:
+        from .checking import check_model
+
+        fine = check_model(check, settings)
+    else:
+        from .listing import print_models
+
+        fine = print_models(settings.models_dir, verify=verify, networks=settings.networks)
+    if not fine:
+        sys.exit(1)
+
+
+def compile_model(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Name of a checkpoint.")],
+    models_dir: ModelsDir = None,
+    workers: Workers = "auto",
+) -> None:
+    """Compiles a model's network for this machine, for workers that `difuso serve` starts later."""
+    from worker.settings import WorkerSettings
+
+    from .compile import compile_for_this_machine
+
+    settings = read_settings(WorkerSettings, models_dir=models_dir)
+    compile_for_this_machine(model, settings, number_of_workers(workers))
