@@ -49,13 +49,7 @@ class AsyncClient(
         Coroutine[Any, Any, dict[str, Any]],
     ]
 ):
-    """A client like `Client`, whose methods are awaited; any number of tasks may use it.
-
-    Args:
-        url: the address of the server.
-        api_key: the API key, if the server has keys.
-        timeout: seconds that a call may take in all, its job included; None for no limit.
-        transport: how requests are sent; by default over the network.
+    """A client like `Client`, with the same arguments, whose methods are awaited; any number of tasks may use it.
 
     Examples:
         async with AsyncClient("http://127.0.0.1:8000") as client:

@@ -184,11 +184,7 @@ BY_STATUS: dict[int, type[DifusoError]] = {
 
 
 def error_of(response: httpx.Response) -> DifusoError:
-    """Returns the error that an answer stands for.
-
-    Args:
-        response: an answer that is not a success, with its body.
-    """
+    """Returns the error that an answer stands for, which is not a success and has its body."""
     problem = _problem(response)
     kind = ERRORS.get(problem.type.rpartition("/")[2]) or BY_STATUS.get(response.status_code, DifusoError)
     wait = response.headers.get("Retry-After", "")

@@ -67,10 +67,7 @@ class Preview:
 
 @dataclass(frozen=True)
 class Ended:
-    """The job has ended; no event follows.
-
-    Attributes:
-        facts: the job as GET /jobs/{id} shows it.
+    """The job has ended, with its facts as GET /jobs/{id} shows them; no event follows.
 
     Examples:
         >>> Ended("succeeded", {"id": "5f0c", "state": "succeeded"}).state
@@ -87,10 +84,8 @@ Event = Progress | Preview | Ended
 class EventReader:
     """Reads the events of one job, over as many connections as it takes.
 
-    The server begins each connection with the job's progress, so a broken one loses at most previews.
-
-    Attributes:
-        ended: whether the last event has come.
+    The server begins each connection with the job's progress, so a broken one loses at most previews. It has ended once
+    the last event has come.
     """
 
     def __init__(self, job_id: str) -> None:

@@ -71,11 +71,7 @@ Flow = Generator[Command, Any, T]  # it is sent a Reply: None after a pause
 
 
 class Patience:
-    """The time that a flow may take.
-
-    Args:
-        timeout: seconds from now; None for no limit.
-    """
+    """The time that a flow may take: a timeout in seconds from now; None for no limit."""
 
     def __init__(self, timeout: float | None, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
@@ -90,10 +86,7 @@ class Patience:
         """Returns the pause after a try that failed.
 
         The server gives the shortest pause, and pauses grow with the number of tries. They are random, so that the
-        clients of a restarted server do not all come at once.
-
-        Raises:
-            DifusoError: the failure itself if no time would be left.
+        clients of a restarted server do not all come at once. Raises the failure itself if no time would be left.
         """
         grown = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(tries, 10)) * random.uniform(0.5, 1.0)
         seconds = max(grown, failure.retry_after or 0.0)
@@ -106,8 +99,7 @@ class Patience:
 def exchange(call: Call, patience: Patience) -> Flow[httpx.Response]:
     """Returns the answer to a call, which is repeated while its failure may pass. The call must be safe to repeat.
 
-    Raises:
-        DifusoError: what the server answers, or `Unreachable`.
+    Raises the DifusoError that the server answers, or `Unreachable`.
     """
     for tries in itertools.count():
         seconds = min(call.seconds, max(LEAST_SECONDS, patience.left))
@@ -131,9 +123,7 @@ def submit(kind: KindName, images: tuple[Any, ...], options: Mapping[str, Any], 
         images: the images, in the order of `IMAGES`.
         options: the parameters, images among them; those that are None are left out.
     """
-    call = posting(kind, images, options)
-    response = yield from exchange(call, patience)
-    facts: Facts = response.json()
+    facts: Facts = (yield from exchange(posting(kind, images, options), patience)).json()
     return facts
 
 
@@ -186,11 +176,7 @@ def wait(facts: Facts, patience: Patience) -> Flow[Facts]:
 
 
 def result(ended: Facts, patience: Patience) -> Flow[Result]:
-    """Returns the images of a job that has ended, and its trace if it has one.
-
-    Raises:
-        JobFailed, JobCancelled, ResultExpired: if there are none.
-    """
+    """Returns the images of a job that has ended, and its trace if it has one."""
     links = ended.get("links", {})
     no_pngs = "image" in links and "images" not in links
     archive = None if no_pngs else (yield from _images(ended, "application/zip", patience))

@@ -52,12 +52,7 @@ class AnyJob(Generic[Same, Images]):
         return self._client._run(self._update(flows.wait(self.facts, Patience(timeout))))
 
     def images(self, timeout: float | None = None) -> Images:
-        """Waits like `wait`, and returns the images.
-
-        Raises:
-            TimedOut: like `wait`.
-            JobFailed, JobCancelled, ResultExpired: if there are none.
-        """
+        """Waits like `wait`, and returns the images; JobFailed, JobCancelled or ResultExpired if there are none."""
         return self._client._run(self._images(Patience(timeout)))
 
     def cancel(self) -> Same:
@@ -65,11 +60,7 @@ class AnyJob(Generic[Same, Images]):
         return self._client._run(self._update(flows.cancel(self.facts, self._client._patience())))
 
     def delete_images(self) -> Same:
-        """Deletes the images of the job before their time, if it has ended, and returns the job.
-
-        Raises:
-            NotReady: if it has not ended.
-        """
+        """Deletes the images of the job before their time, and returns the job; NotReady if it has not ended."""
         return self._client._run(self._update(flows.delete_images(self.facts, self._client._patience())))
 
     def _update(self, flow: Flow[Facts]) -> Flow[Any]:

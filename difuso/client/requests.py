@@ -43,6 +43,11 @@ def spelled_out(method: Method) -> Method:
 class Requests(ABC, Generic[Images, Submitted, Priced, Models]):
     """One method for each kind of job, which waits for its images, and methods that return jobs, prices and models.
 
+    An image is a path, the bytes of a PNG, JPEG or .npy file, a Pillow image or an array of uint8 or uint16. Options
+    are the parameters of the API, by default those of the model; `idempotency_key`, which finds the same job again; and
+    `urgency`, 0 (first) to 7 (last). Every method raises a DifusoError, whose subclass says why, if the server refuses
+    or there are no images.
+
     Attributes:
         timeout: seconds that a call may take in all, its job included; None for no limit.
     """
@@ -51,15 +56,7 @@ class Requests(ABC, Generic[Images, Submitted, Priced, Models]):
 
     @spelled_out
     def generate(self, **options: Unpack[Generate]) -> Images:
-        """Generates images from noise and returns them.
-
-        Args:
-            options: parameters of the API, by default those of the model; `idempotency_key`, which finds the same job
-            again; `urgency`, 0 (first) to 7 (last).
-
-        Raises:
-            DifusoError: if there are no images; the subclass says why.
-        """
+        """Generates images from noise and returns them."""
         return self._run(flows.answer("generate", (), options, self._patience()))
 
     @overload
@@ -72,55 +69,22 @@ class Requests(ABC, Generic[Images, Submitted, Priced, Models]):
     def interpolate(
         self, image_a: ImageLike | None = None, image_b: ImageLike | None = None, **options: Unpack[Interpolate]
     ) -> Images:
-        """Interpolates between two images, or between those of two seeds; returns one image for each `lambda_`.
-
-        Args:
-            image_a, image_b: a path, the bytes of a PNG, JPEG or .npy file, a Pillow image or an array of uint8 or
-                uint16; both absent if `seed` is a sequence of two.
-            options: those of every kind of job, and those of an interpolation.
-
-        Raises:
-            DifusoError: if there are no images; the subclass says why.
-        """
+        """Interpolates between two images, or between those of a `seed` of two; returns one for each `lambda_`."""
         return self._run(flows.answer("interpolate", (image_a, image_b), options, self._patience()))
 
     @spelled_out
     def denoise(self, image: ImageLike, **options: Unpack[Denoise]) -> Images:
-        """Removes the noise of an image, or redraws it; without `sigma`, `t` and `strength` the noise is estimated.
-
-        Args:
-            image: a path, the bytes of a PNG, JPEG or .npy file, a Pillow image or an array of uint8 or uint16.
-            options: those of every kind of job, and those of denoising.
-
-        Raises:
-            DifusoError: if there are no images; the subclass says why.
-        """
+        """Removes the noise of an image, or redraws it; without `sigma`, `t` and `strength` the noise is estimated."""
         return self._run(flows.answer("denoise", (image,), options, self._patience()))
 
     @spelled_out
     def restore(self, image: ImageLike, **options: Unpack[Restore]) -> Images:
-        """Restores a degraded image; `task` names the degradation, and `inpaint` needs a `mask`.
-
-        Args:
-            image: a path, the bytes of a PNG, JPEG or .npy file, a Pillow image or an array of uint8 or uint16.
-            options: those of every kind of job, and those of a restoration.
-
-        Raises:
-            DifusoError: if there are no images; the subclass says why.
-        """
+        """Restores a degraded image; `task` names the degradation, and `inpaint` needs a `mask`."""
         return self._run(flows.answer("restore", (image,), options, self._patience()))
 
     @spelled_out
     def upscale(self, image: ImageLike, **options: Unpack[Upscale]) -> Images:
-        """Enlarges an image, or draws from it whatever the model was trained to draw.
-
-        Args:
-            image: a path, the bytes of a PNG or JPEG file, a Pillow image or an array of uint8.
-            options: those of every kind of job, and those of enlarging.
-
-        Raises:
-            DifusoError: if there are no images; the subclass says why.
-        """
+        """Enlarges an image, or draws from it whatever the model was trained to draw."""
         return self._run(flows.answer("upscale", (image,), options, self._patience()))
 
     @overload
@@ -146,11 +110,7 @@ class Requests(ABC, Generic[Images, Submitted, Priced, Models]):
     def submit(self, kind: KindName, /, *images: ImageLike, **options: Any) -> Submitted:
         """Makes a job and returns it at once, without waiting for its images.
 
-        Args:
-            kind: the name of a method of this client, whose images and options follow.
-
-        Raises:
-            DifusoError: if the server does not accept it; the subclass says why.
+        The kind is the name of a method of this client, whose images and options follow.
         """
         return self._run(self._job(flows.submit(kind, images, options, self._patience())))
 
@@ -177,11 +137,7 @@ class Requests(ABC, Generic[Images, Submitted, Priced, Models]):
     def price(self, kind: KindName, /, *images: ImageLike, **options: Any) -> Priced:
         """Returns the price of a job, and the time until it would be done if it were made now. The job is not made.
 
-        Args:
-            kind: the name of a method of this client, whose images and options follow.
-
-        Raises:
-            DifusoError: if the server would not accept the job; the subclass says why.
+        The arguments are those of `submit`.
         """
         return self._run(flows.price(kind, images, options, self._patience()))
 

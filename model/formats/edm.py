@@ -21,12 +21,13 @@ from ..networks.unet import UNet
 from ..plans.clipping import Clipping
 from ..plans.preconditioning import Preconditioning
 from .facts import class_names
-from .naming import Weights, adopt, renamed, tensor_of
+from .naming import Weights, adopt, built, renamed, tensor_of
 from .sigma_facts import EDMFacts
 
 SIGMA_MIN, SIGMA_MAX = 0.002, 80.0  # where the authors' sampler begins and ends, unless the network says otherwise
 TIMESTEPS = 1000
 CALLS = 35  # of 18 steps by Heun's method, the defaults of the authors' generate.py
+NOT_SERVED = "the facts describe a network that cannot be served"
 BLOCK = {name: name for name in ("norm0", "conv0", "affine", "norm1", "conv1", "skip")}
 ATTENTION = {"attention.norm": "norm2", "attention.qkv": "qkv", "attention.proj": "proj"}
 UNET_BLOCK = {"norm1": "norm0", "conv1": "conv0", "emb_proj": "affine", "norm2": "norm1", "conv2": "conv1"}
@@ -129,8 +130,9 @@ def _song_unet(weights: Weights, facts: EDMFacts) -> tuple[SongUNetConfig, SongU
     filters = {(1, 1): "box", (1, 3, 3, 1): "binomial"}
     if facts.resample_filter not in filters:
         raise CheckpointError(f"the facts give resample_filter {list(facts.resample_filter)}, which cannot be served")
-    config = checked(
+    config = built(
         SongUNetConfig,
+        NOT_SERVED,
         **common(facts),
         noise_channels=facts.model_channels * (facts.channel_mult_noise or 1),
         emb_channels=facts.model_channels * (facts.channel_mult_emb or 4),
@@ -161,8 +163,9 @@ def _dhariwal_unet(weights: Weights, facts: EDMFacts) -> tuple[UNetConfig, UNet]
             f"this DhariwalUNet has levels of fewer than {LEAST_WIDTH} channels, or a channel_mult_emb other than 4; "
             "such networks cannot be served"
         )
-    config = checked(
+    config = built(
         UNetConfig,
+        NOT_SERVED,
         **common(facts),
         time_injection="scale_shift",
         time_order="cos_sin",
@@ -215,11 +218,3 @@ def _reorder_all(network: nn.Module) -> None:
             reorder_attention(module.qkv, 1)
         elif isinstance(module, unet.Attention):
             reorder_attention(module.qkv, module.heads)
-
-
-def checked(kind: type[Any], **fields: Any) -> Any:
-    """Makes the config of a network; raises CheckpointError if there is no such network."""
-    try:
-        return kind(**fields)
-    except ValueError as error:
-        raise CheckpointError(f"the facts describe a network that cannot be served: {error}") from error

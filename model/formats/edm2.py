@@ -22,9 +22,9 @@ from ..networks.edm2_unet import (
     EDM2UNet,
 )
 from ..networks.sigma_configs import EDM2UNetConfig
-from .edm import checked, common, diffusion, layer_name, reorder_attention
+from .edm import NOT_SERVED, common, diffusion, layer_name, reorder_attention
 from .facts import class_names
-from .naming import Weights, adopt, renamed, tensor_of
+from .naming import Weights, adopt, built, renamed, tensor_of
 from .sigma_facts import EDMFacts
 
 CALLS = 63  # of 32 steps by Heun's method, the defaults of the authors' generate_images.py
@@ -85,8 +85,9 @@ def read_unet(weights: Weights, facts: EDMFacts) -> tuple[ModelConfig, EDM2UNet]
 def _config(facts: EDMFacts) -> EDM2UNetConfig:
     widths = [facts.model_channels * mult for mult in facts.channel_mult]
     noise, emb = facts.channel_mult_noise, facts.channel_mult_emb
-    config: EDM2UNetConfig = checked(
+    config: EDM2UNetConfig = built(
         EDM2UNetConfig,
+        NOT_SERVED,
         **common(facts),
         head_channels=facts.channels_per_head,
         noise_channels=widths[0] if noise is None else facts.model_channels * noise,

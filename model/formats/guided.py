@@ -16,9 +16,10 @@ from ..networks.classifier import Classifier
 from ..networks.configs import ClassifierConfig, UNetConfig
 from ..networks.unet import Attention, UNet
 from .facts import ClassifierFacts, GuidedFacts, class_names, schedule_of
-from .naming import ATTENTION, Weights, adopt, count, renamed, size_of
+from .naming import ATTENTION, Weights, adopt, built, count, renamed, size_of
 from .widths import multiple
 
+CONTRADICTION = "the facts contradict the weights"
 BLOCK = {
     "norm1": "in_layers.0",
     "conv1": "in_layers.2",
@@ -80,8 +81,9 @@ def _unet_config(weights: Weights, facts: GuidedFacts) -> UNetConfig:
         raise CheckpointError(f"a network with {in_channels} channels in and {out_channels} out is not a denoiser")
     blocks = count(weights, "output_blocks")
     per_level = next((index + 1 for index in range(blocks) if _doubles(weights, index)), blocks)
-    return _checked(
+    return built(
         UNetConfig,
+        CONTRADICTION,
         **_encoder(weights, per_level),
         in_channels=in_channels,
         out_channels=out_channels,
@@ -106,8 +108,9 @@ def _classifier_config(weights: Weights, facts: ClassifierFacts) -> ClassifierCo
             f"the facts give image_size {facts.image_size}, but the number of levels in the weights does not reduce "
             f"that to {last_size}x{last_size}"
         )
-    return _checked(
+    return built(
         ClassifierConfig,
+        CONTRADICTION,
         **_encoder(weights, per_level),
         in_channels=size_of(weights, "input_blocks.0.0.weight", 1),
         image_size=facts.image_size,
@@ -117,11 +120,7 @@ def _classifier_config(weights: Weights, facts: ClassifierFacts) -> ClassifierCo
 
 
 def _encoder(weights: Weights, per_level: int) -> dict[str, Any]:
-    """Returns the fields that the downward half shows; each level has `per_level` entries, with the first convolution.
-
-    Raises:
-        CheckpointError: if the levels have different numbers of entries.
-    """
+    """Returns the fields that the downward half shows; a level has `per_level` entries, with the first convolution."""
     blocks = count(weights, "input_blocks")
     if per_level < 2 or blocks % per_level:
         raise CheckpointError("some levels change the resolution without weights of their own (conv_resample False)")
@@ -145,13 +144,6 @@ def _doubles(weights: Weights, index: int) -> bool:
     """Returns whether an output block ends with a layer that doubles the resolution."""
     parts = [f"output_blocks.{index}.{place}.{part}" for place in (1, 2) for part in ("conv", "in_layers.0")]
     return any(f"{part}.weight" in weights for part in parts)
-
-
-def _checked(kind: type[Any], **fields: Any) -> Any:
-    try:
-        return kind(**fields)
-    except ValueError as error:
-        raise CheckpointError(f"the facts contradict the weights: {error}") from error
 
 
 def _compare(config: UNetConfig, facts: GuidedFacts) -> None:

@@ -1,6 +1,7 @@
 """Weights under foreign names: the functions that the foreign layouts of the U-Net share."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -48,6 +49,14 @@ def adopt(network: nn.Module, weights: Weights, modules: Mapping[str, str]) -> N
     network.requires_grad_(False).eval()
 
 
+def built(kind: type[Any], complaint: str, **fields: Any) -> Any:
+    """Makes the config of a network; raises CheckpointError, with this complaint, if there is no such network."""
+    try:
+        return kind(**fields)
+    except ValueError as error:
+        raise CheckpointError(f"{complaint}: {error}") from error
+
+
 def tensor_of(weights: Weights, name: str) -> Tensor:
     """Returns a tensor that the layout must have; raises CheckpointError if the tensor is missing."""
     if name not in weights:
@@ -56,11 +65,7 @@ def tensor_of(weights: Weights, name: str) -> Tensor:
 
 
 def size_of(weights: Weights, name: str, axis: int) -> int:
-    """Returns the length of one axis of a tensor that the layout must have.
-
-    Raises:
-        CheckpointError: if the tensor is missing or has no such axis.
-    """
+    """Returns the length of one axis of a tensor that the layout must have; raises CheckpointError if it has none."""
     shape = tensor_of(weights, name).shape
     if axis >= len(shape):
         raise CheckpointError(f"the tensor {name} must have more than {axis} dimensions in this layout")

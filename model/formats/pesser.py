@@ -3,13 +3,12 @@
 import torch
 from torch import Tensor
 
-from ..errors import CheckpointError
 from ..folders.config import ModelConfig, ScheduleConfig
 from ..networks.build import unfilled
 from ..networks.configs import UNetConfig
 from ..networks.unet import UNet
 from .facts import HoFacts
-from .naming import ATTENTION, Weights, adopt, count, renamed, size_of, tensor_of
+from .naming import ATTENTION, Weights, adopt, built, count, renamed, size_of, tensor_of
 from .widths import multiple
 
 BLOCK = {
@@ -44,21 +43,20 @@ def _unet_config(weights: Weights) -> UNetConfig:
     channels = size_of(weights, "conv_in.weight", 0)
     levels = count(weights, "down")
     widths = [size_of(weights, f"down.{level}.block.0.conv2.weight", 0) for level in range(levels)]
-    try:
-        return UNetConfig(
-            in_channels=size_of(weights, "conv_in.weight", 1),
-            out_channels=size_of(weights, "conv_out.weight", 0),
-            channels=channels,
-            channel_mult=tuple(multiple(width, channels) for width in widths),
-            num_res_blocks=count(weights, "down.0.block"),
-            attention_levels=tuple(level for level in range(levels) if f"down.{level}.attn.0.q.weight" in weights),
-            heads=1,
-            freq_shift=1,
-            norm_eps=1e-6,
-            asymmetric_downsample=True,
-        )
-    except ValueError as error:
-        raise CheckpointError(f"these weights are not a network of this layout: {error}") from error
+    return built(
+        UNetConfig,
+        "these weights are not a network of this layout",
+        in_channels=size_of(weights, "conv_in.weight", 1),
+        out_channels=size_of(weights, "conv_out.weight", 0),
+        channels=channels,
+        channel_mult=tuple(multiple(width, channels) for width in widths),
+        num_res_blocks=count(weights, "down.0.block"),
+        attention_levels=tuple(level for level in range(levels) if f"down.{level}.attn.0.q.weight" in weights),
+        heads=1,
+        freq_shift=1,
+        norm_eps=1e-6,
+        asymmetric_downsample=True,
+    )
 
 
 def module_names(config: UNetConfig) -> dict[str, str]:

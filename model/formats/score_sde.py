@@ -13,8 +13,8 @@ from ..networks.sigma_configs import SongUNetConfig
 from ..networks.song_unet import SongUNet
 from ..plans.clipping import Clipping
 from ..plans.preconditioning import Preconditioning
-from .edm import CALLS, checked
-from .naming import Weights, adopt, renamed, size_of, tensor_of
+from .edm import CALLS, NOT_SERVED
+from .naming import Weights, adopt, built, renamed, size_of, tensor_of
 from .sigma_facts import ScoreSDEFacts
 
 PREFIX = "all_modules"
@@ -87,8 +87,9 @@ def network_config(weights: Weights, facts: ScoreSDEFacts) -> SongUNetConfig:
         raise CheckpointError(f"the facts give embedding_type {facts.embedding_type}, but the weights have another")
     channels = size_of(weights, f"{PREFIX}.{3 if fourier else 2}.weight", 1)
     levels = range(len(facts.ch_mult))
-    config: SongUNetConfig = checked(
+    config: SongUNetConfig = built(
         SongUNetConfig,
+        NOT_SERVED,
         in_channels=channels,
         out_channels=channels,
         channels=facts.nf,
