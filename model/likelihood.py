@@ -21,8 +21,8 @@ from .forward_process import q_sample
 from .plans.clipping import Clipping
 from .plans.plan import Prediction, Variance, tabulate
 from .plans.prediction import eps_from_output
-from .plans.samplers import Options
 from .plans.samplers.ddpm import ddpm, deviation_at
+from .plans.samplers.transition import Options
 from .plans.schedule import NoiseSchedule
 from .plans.settings import Settings
 from .plans.spacing import Levels

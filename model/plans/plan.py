@@ -24,7 +24,8 @@ from ..errors import PlanError
 from ..guidance import UNGUIDED, Guidance, network_calls
 from .clipping import Clipping
 from .prediction import Prediction, eps_from_output, x0_from_output
-from .samplers import SAMPLERS, Options, Sampler, Transition, Variance
+from .samplers import SAMPLERS, Sampler, Variance
+from .samplers.transition import Options, Transition, transitions
 from .schedule import FloatTable, NoiseSchedule
 from .settings import Settings
 from .spacing import KARRAS, Levels, timesteps_from, visit_levels
@@ -162,7 +163,7 @@ def make_plan(
     clipping = clipping or Clipping().with_mode(settings.clip)
     return tabulate(
         levels,
-        sampler.transitions(levels.chain, Options(settings, clipping.keep_eps)),
+        transitions(sampler, levels.chain, Options(settings, clipping.keep_eps)),
         prediction=prediction,
         clipping=clipping,
         guidance=settings.guidance,

@@ -8,7 +8,7 @@ from ..guidance import UNGUIDED, Guidance
 from .clipping import Clipping
 from .plan import Plan, tabulate
 from .prediction import Prediction
-from .samplers import Transition
+from .samplers.transition import Transition
 from .schedule import FloatTable, NoiseSchedule
 from .spacing import visit_levels
 

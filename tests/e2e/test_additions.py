@@ -35,7 +35,7 @@ def naive(chain: NoiseSchedule, options: Options) -> list[Transition]:
     levels = reversed(range(chain.num_train_timesteps))
     return [Transition(i, a=0.0, b=float(chain.alphas_cumprod_prev[i]) ** 0.5) for i in levels]
 '''
-IMPORTS, ENTRIES = "from .heun import heun\n", "SAMPLERS: dict[str, Sampler] = {\n"
+ENTRIES = "SAMPLERS: dict[str, Sampler] = {\n"
 
 SETTING = """    churn: Annotated[
         float, Field(ge=0, le=1, exclude_if=lambda value: not value, description="more noise, of ddim only")
@@ -95,8 +95,8 @@ def environment(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> d
     for package in PACKAGES:
         shutil.copytree(ROOT / package, tree / package, ignore=shutil.ignore_patterns("__pycache__"))
     registry = tree / "model" / "plans" / "samplers" / "__init__.py"
-    text = registry.read_text("utf-8").replace(IMPORTS, IMPORTS + "from .naive import naive\n")
-    registry.write_text(text.replace(ENTRIES, ENTRIES + '    "naive": Sampler(naive),\n'), "utf-8")
+    text = registry.read_text("utf-8")
+    registry.write_text(text.replace(ENTRIES, ENTRIES + '    "naive": Sampler("naive"),\n'), "utf-8")
     registry.with_name("naive.py").write_text(SAMPLER, "utf-8")
     settings, ddim = tree / "model" / "plans" / "settings.py", registry.with_name("ddim.py")
     settings.write_text(settings.read_text("utf-8").replace(NEXT, SETTING + NEXT), "utf-8")

@@ -1,28 +1,52 @@
 """One publication, one file. A sampler makes a chain into one transition per network call; `SAMPLERS` has them all."""
 
-from .consistency import MOST_SIGMA, consistency
-from .ddim import ddim
-from .ddpm import ddpm
-from .dpmpp import dpmpp
-from .dpmpp_3m import dpmpp_3m
-from .heun import heun
-from .heun import levels as heun_levels
-from .transition import Options, Sampler, Transition, Variance
-from .unipc import unipc
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+Variance = Literal["fixed_small", "fixed_large", "learned", "learned_range"]
 
 MOST_ETA = 10.0  # of any sampler; far more noise than has helped a network yet
+MOST_SIGMA = 80.0  # of training for consistency (Geng et al. 2024), so a network knows no more noise
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """A publication's way through a chain.
+
+    Attributes:
+        module: the module here with the function of the same name, from a chain and options to its transitions. It is
+            not imported: the settings name samplers, and samplers read settings.
+        levels: how many levels a run of so many network calls visits.
+        spacing: the spacing that suits it best; None for the model's own.
+        most_eta: the largest stochasticity that it can be asked for; 0 if it has none.
+        has_variance: whether it uses the variance of ancestral sampling.
+        always_noisy: whether it draws noise on its way with any settings.
+        from_pure_noise: whether it can begin where nothing is left of the image.
+        most_sigma: the noise level above which it does not begin, see `NoiseSchedule.sigmas`.
+    """
+
+    module: str
+    levels: Callable[[int], int] = lambda steps: steps
+    spacing: str | None = None
+    most_eta: float = 0.0
+    has_variance: bool = False
+    always_noisy: bool = False
+    from_pure_noise: bool = True
+    most_sigma: float = math.inf
+
 
 SAMPLERS: dict[str, Sampler] = {
-    "ddpm": Sampler(ddpm, has_variance=True, always_noisy=True),
-    "ddim": Sampler(ddim, most_eta=1.0),
+    "ddpm": Sampler("ddpm", has_variance=True, always_noisy=True),
+    "ddim": Sampler("ddim", most_eta=1.0),
     # From trailing's last level, T-1, to its first, which is not 0: a step of second order to 0 overshoots.
-    "dpmpp": Sampler(dpmpp, spacing="trailing", most_eta=MOST_ETA),
-    "dpmpp_3m": Sampler(dpmpp_3m, spacing="trailing"),
-    "unipc": Sampler(unipc, spacing="trailing"),
+    "dpmpp": Sampler("dpmpp", spacing="trailing", most_eta=MOST_ETA),
+    "dpmpp_3m": Sampler("dpmpp_3m", spacing="trailing"),
+    "unipc": Sampler("unipc", spacing="trailing"),
     # In sigma, DDIM without noise is Euler's method (Song et al. 2021, eq. 14); the grid is that of Karras et al. 2022.
-    "euler": Sampler(ddim, spacing="karras"),
-    "consistency": Sampler(consistency, spacing="trailing", always_noisy=True, most_sigma=MOST_SIGMA),
-    "heun": Sampler(heun, heun_levels, spacing="karras", from_pure_noise=False),
+    "euler": Sampler("ddim", spacing="karras"),
+    "consistency": Sampler("consistency", spacing="trailing", always_noisy=True, most_sigma=MOST_SIGMA),
+    # All levels but the last are called at twice.
+    "heun": Sampler("heun", lambda steps: steps // 2 + 1, spacing="karras", from_pure_noise=False),
 }
-
-__all__ = ["MOST_ETA", "MOST_SIGMA", "SAMPLERS", "Options", "Sampler", "Transition", "Variance"]

@@ -5,8 +5,6 @@ import math
 from ..schedule import NoiseSchedule
 from .transition import Options, Transition, eps_guidance
 
-MOST_SIGMA = 80.0  # of training (Geng et al. 2024), so a network knows no more noise
-
 
 def consistency(chain: NoiseSchedule, options: Options) -> list[Transition]:
     """x' = sqrt(abar') x0 + sqrt(1 - abar') z: each call predicts the image, and new noise takes it to the next level.

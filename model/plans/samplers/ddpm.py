@@ -3,7 +3,8 @@
 import math
 
 from ..schedule import NoiseSchedule
-from .transition import Options, Transition, Variance
+from . import Variance
+from .transition import Options, Transition
 
 
 def ddpm(chain: NoiseSchedule, options: Options) -> list[Transition]:

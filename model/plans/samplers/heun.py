@@ -30,8 +30,3 @@ def heun(chain: NoiseSchedule, options: Options) -> list[Transition]:
             weight = 0.5 * math.sqrt(abar) * (sigmas[i] / sigmas[i - 1] - 1)
             rows.append(Transition(i - 1, a=1.0, b=weight, c=-weight, g=eps_guidance(abar)))
     return rows
-
-
-def levels(steps: int) -> int:
-    """Levels that a run of `steps` calls visits: all but the last are called at twice."""
-    return steps // 2 + 1

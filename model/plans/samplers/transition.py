@@ -1,18 +1,13 @@
 """The parts of a sampler."""
 
-from __future__ import annotations
-
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from importlib import import_module
+from typing import NamedTuple
 
 from ..schedule import NoiseSchedule
-
-if TYPE_CHECKING:
-    from ..settings import Settings  # which imports the samplers
-
-Variance = Literal["fixed_small", "fixed_large", "learned", "learned_range"]
+from ..settings import Settings
+from . import Sampler
 
 LEAST_ABAR = 1e-6  # the image has a thousandth of the amplitude of the noise
 
@@ -64,26 +59,8 @@ class Options:
     keep_eps: bool = False
 
 
-@dataclass(frozen=True)
-class Sampler:
-    """A publication's way through a chain.
-
-    Attributes:
-        transitions: from a chain (least noisy level first) to one transition per network call, in their order.
-        levels: how many levels a run of so many network calls visits.
-        spacing: the spacing that suits it best; None for the model's own.
-        most_eta: the largest stochasticity that it can be asked for; 0 if it has none.
-        has_variance: whether it uses the variance of ancestral sampling.
-        always_noisy: whether it draws noise on its way with any settings.
-        from_pure_noise: whether it can begin where nothing is left of the image.
-        most_sigma: the noise level above which it does not begin, see `NoiseSchedule.sigmas`.
-    """
-
-    transitions: Callable[[NoiseSchedule, Options], list[Transition]]
-    levels: Callable[[int], int] = lambda steps: steps
-    spacing: str | None = None
-    most_eta: float = 0.0
-    has_variance: bool = False
-    always_noisy: bool = False
-    from_pure_noise: bool = True
-    most_sigma: float = math.inf
+def transitions(sampler: Sampler, chain: NoiseSchedule, options: Options) -> list[Transition]:
+    """Returns a sampler's way through a chain (least noisy level first): one transition per network call, in order."""
+    module = import_module(f"{__package__}.{sampler.module}")
+    found: list[Transition] = getattr(module, sampler.module)(chain, options)
+    return found

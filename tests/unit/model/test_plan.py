@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from model import NoiseSchedule, Plan, PlanError, make_plan
 from model.plans.clipping import Clipping
 from model.plans.plan import Column
-from model.plans.samplers import SAMPLERS, Options
+from model.plans.samplers import SAMPLERS
+from model.plans.samplers.transition import Options
+from model.plans.samplers.transition import transitions as transitions_of
 from model.plans.settings import Settings
 from model.plans.spacing import KARRAS, SPACINGS
 
@@ -135,7 +137,7 @@ def test_heun_calls_at_both_ends_of_a_step(steps: int, timesteps: tuple[int, ...
 )  # it visits half as many levels
 def test_all_steps_are_the_unspaced_chain_bit_for_bit(sampler: str, spacing: str) -> None:
     plan = make_plan(LINEAR, sampler=sampler, steps=1000, spacing=spacing)
-    transitions = SAMPLERS[sampler].transitions(LINEAR, Options(Settings()))
+    transitions = transitions_of(SAMPLERS[sampler], LINEAR, Options(Settings()))
     columns = [Column.A, Column.B, Column.C, Column.S]
     assert plan.timesteps == tuple(range(999, -1, -1))
     assert np.array_equal(plan.table[:, columns], np.array([(t.a, t.b, t.c, t.s) for t in transitions]))

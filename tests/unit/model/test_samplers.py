@@ -15,7 +15,9 @@ import pytest
 from model import NoiseSchedule, make_plan
 from model.plans.clipping import Clipping
 from model.plans.plan import Column, Plan, Variance, tabulate
-from model.plans.samplers import SAMPLERS, Options
+from model.plans.samplers import SAMPLERS
+from model.plans.samplers.transition import Options
+from model.plans.samplers.transition import transitions as transitions_of
 from model.plans.settings import Settings
 from model.plans.spacing import KARRAS, SPACINGS, Levels, visit_levels
 from tests.oracle import LINEAR, abar_at, flow, follow, slopes, with_slope_weight
@@ -43,7 +45,7 @@ def multiplier(sampler: str, steps: int, spacing: str, s: float = 0.5) -> float:
 
 def plan_over(levels: Levels, sampler: str, variance: Variance = "fixed_small") -> Plan:
     """A plan that `make_plan` would refuse, or over levels that no spacing names."""
-    transitions = SAMPLERS[sampler].transitions(levels.chain, Options(Settings(variance=variance)))
+    transitions = transitions_of(SAMPLERS[sampler], levels.chain, Options(Settings(variance=variance)))
     return tabulate(levels, transitions, prediction="eps", clipping=Clipping("none"))
 
 
@@ -109,7 +111,7 @@ def test_fixed_small_is_exact_for_a_point(steps: int) -> None:
     """Ho et al. 2020, section 3.2: with x0 known, each x_t has the variance 1 - abar_t of the forward process."""
     chain = visit_levels(LINEAR, "linspace", steps).chain
     variance = 1 - chain.alphas_cumprod[-1]
-    for transition in SAMPLERS["ddpm"].transitions(chain, Options(Settings())):
+    for transition in transitions_of(SAMPLERS["ddpm"], chain, Options(Settings())):
         variance = transition.a**2 * variance + transition.s**2
         assert variance == pytest.approx(1 - chain.alphas_cumprod_prev[transition.level], abs=1e-12)
 
@@ -119,7 +121,7 @@ def test_a_loop_that_skips_index_0_ends_elsewhere() -> None:
     timesteps = tuple(range(1, 1000))
     transitions = [
         transition._replace(level=transition.level - 1, s=0.0 if transition.level == 1 else transition.s)
-        for transition in SAMPLERS["ddpm"].transitions(LINEAR, Options(Settings(variance="fixed_large")))[:-1]
+        for transition in transitions_of(SAMPLERS["ddpm"], LINEAR, Options(Settings(variance="fixed_large")))[:-1]
     ]
     levels = Levels(timesteps, LINEAR.respace(timesteps))
     plan = tabulate(levels, transitions, prediction="eps", clipping=Clipping("none"))

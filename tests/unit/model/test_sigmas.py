@@ -12,7 +12,9 @@ from torch import Tensor
 from model import NoiseSchedule, Plan, make_plan, sample
 from model.plans.clipping import Clipping
 from model.plans.plan import Prediction, tabulate
-from model.plans.samplers import SAMPLERS, Options
+from model.plans.samplers import SAMPLERS
+from model.plans.samplers.transition import Options
+from model.plans.samplers.transition import transitions as transitions_of
 from model.plans.schedule import FloatTable
 from model.plans.settings import Settings
 from model.plans.spacing import KARRAS, Levels, space_timesteps, visit_levels
@@ -140,7 +142,7 @@ def test_dpmpp_of_diffusers_on_the_karras_grid(steps: int) -> None:
 def dpmpp_over(timesteps: tuple[int, ...], abar: FloatTable, prediction: Prediction = "eps") -> Plan:
     """A plan over levels that no spacing names."""
     levels = Levels(timesteps, NoiseSchedule.from_alphas_cumprod(abar))
-    transitions = SAMPLERS["dpmpp"].transitions(levels.chain, Options(Settings()))
+    transitions = transitions_of(SAMPLERS["dpmpp"], levels.chain, Options(Settings()))
     return tabulate(levels, transitions, prediction=prediction, clipping=Clipping())
 
 
