@@ -60,7 +60,7 @@ FLAWS: list[tuple[dict[str, Any], str]] = [
         {"variance": "large"},
         "variance 'large' is not known: choose one of fixed_small, fixed_large, learned, learned_range",
     ),
-    ({"prediction": "noise"}, "prediction 'noise': choose eps, x0 or v"),
+    ({"prediction": "noise"}, "prediction 'noise': choose eps, x0, v or flow"),
     ({"start": -1, "steps": 1}, "start must lie between 0 and 999, got -1"),
     ({"start": 1000}, "start must lie between 0 and 999, got 1000"),
     ({"start": 9, "steps": 11}, "steps must lie between 1 and 10, got 11"),
