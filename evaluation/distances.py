@@ -3,15 +3,21 @@
 docs/evaluation.md explains what each figure means and which may be compared.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+import torch
 
-from .features import FeatureArray
+from training.data.images import ImageArray
+
+from .features import EfficientNetLite0, FeatureArray, extract
+from .image_sets import from_array
 
 ROWS = 4096  # rows of features that are cast to float64 at a time
 POINTS = 8  # distances that a line is laid through
 LEAST_SHARE = 0.3  # of the images in the smallest part
+REAL = 1000  # images that drawn ones are compared with in training
 SPLIT = 5000  # images in one part of an Inception score, as in ADM's evaluator
 
 
@@ -157,3 +163,18 @@ def inception_score(logits: FeatureArray, *, split: int = SPLIT) -> Estimate:
         p = np.exp(log_p)
         scores.append(np.exp((p * (log_p - np.log(p.mean(axis=0)))).sum(axis=1).mean()))
     return Estimate(float(np.mean(scores)), float(np.std(scores)))
+
+
+def kid_from(real: ImageArray, *, device: torch.device | str = "cpu") -> Callable[[ImageArray], float]:
+    """Returns a function from drawn images to KID-EfficientNet-Lite0-TF x 1000.
+
+    `real` are images of the same kind, uint8, shape (N, H, W, C); a thousand of them are looked at, once.
+    """
+    extractor = EfficientNetLite0(device)
+    chosen = np.sort(np.random.default_rng(0).permutation(len(real))[:REAL])
+    reference = extract(from_array("real images", real[chosen]), extractor).pooled
+
+    def distance(drawn: ImageArray) -> float:
+        return 1000 * kernel_distance(extract(from_array("drawn images", drawn), extractor).pooled, reference).value
+
+    return distance

@@ -50,7 +50,7 @@ def _load(name: str, changes: Sequence[str]) -> Recipe:
 
 
 def _kid_on(device: str) -> Callable[[ImageArray], Distance]:
-    from evaluation.kid import kid_from  # which needs more than training does
+    from evaluation.distances import kid_from  # which needs more than training does
 
     return partial(kid_from, device=device)
 

@@ -15,7 +15,10 @@ from model.shape import MAX_CHANNELS
 
 from ..errors import BadImage, ImageRefused, ImageTooComplex, ImageTooLarge
 from .npz import IMAGES
-from .sizes import MAX_BYTES, check_size
+
+MAX_PIXELS = 2048 * 2048  # of one image; decoded it takes 16 MB, and its conversion a few times that
+MAX_SIDE = 8192  # pixels
+MAX_BYTES = 8 * MAX_PIXELS  # of the numbers of one image: four channels of 16 bits at the most pixels
 
 NPY_MAGIC = b"\x93NUMPY"
 ZIP_MAGIC = b"PK\3\4"
@@ -28,6 +31,14 @@ BOUNDED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 # An image as it was sent: grey of 8 or 16 bits, RGB, or the grey planes of any other number of channels.
 SentImage = Image.Image | tuple[Image.Image, ...]
+
+
+def check_size(width: int, height: int, *, bytes_per_pixel: int = 1) -> None:
+    """Raises ImageTooLarge if an image has too many pixels or too long sides to be decoded."""
+    most = min(MAX_PIXELS, MAX_BYTES // bytes_per_pixel)
+    if max(width, height) > MAX_SIDE or width * height > most:
+        limit = f"{most} pixels and {MAX_SIDE} on each side"
+        raise ImageTooLarge(f"The image should have at most {limit}, not {width}x{height}")
 
 
 def is_array(data: bytes) -> bool:

@@ -20,9 +20,8 @@ from model.conditions import ImageMap
 from model.shape import Shape
 
 from ..errors import BadImage, ImageRefused
-from .arrays import SentImage, is_array, read_array
+from .arrays import SentImage, check_size, is_array, read_array
 from .containers import PNG_MAGIC, Container, strip
-from .sizes import check_size
 
 GROUND = "white"  # behind transparent pixels and around an image that does not fill its place
 DEEP, DEEP_WHITE = "I;16", 65535  # Pillow's mode of 16-bit grey, whose white it does not know by name

@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from evaluation.distances import kernel_distance
+from evaluation.distances import kernel_distance, kid_from
 from evaluation.features import EfficientNetLite0
-from evaluation.kid import kid_from
 from training.data.faces import draw_faces
 
 

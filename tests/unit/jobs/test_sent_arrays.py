@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from jobs.errors import BadImage, ImageRefused, ImageTooComplex, ImageTooLarge
-from jobs.images import sizes
+from jobs.images import arrays
 from jobs.images.fitting import How, fit, fit_mask, read_image
 from jobs.images.noise_estimate import estimate_sigma
 from jobs.images.npz import image_arrays, pixels_of
@@ -227,17 +227,17 @@ def test_a_member_is_unpacked_up_to_the_largest_image(method: int) -> None:
     assert np.array_equal(
         pixels_of(fit(read_image(archived(HEAD, method)), shape=FOUR).png, planes=4), np.zeros(FOUR.hwc)
     )
-    huge = archived(bytes(2 * sizes.MAX_BYTES), method)
+    huge = archived(bytes(2 * arrays.MAX_BYTES), method)
     with traced() as peak:
         with pytest.raises(ImageTooLarge):
             read_image(huge)
-        assert peak() < 3 * sizes.MAX_BYTES
+        assert peak() < 3 * arrays.MAX_BYTES
 
 
 @pytest.mark.parametrize("method", [*{*methods()} - {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}])
 def test_no_other_way_to_compress_is_unpacked_at_all(method: int) -> None:
     """Zipfile would unpack a piece of them whole: 1 kB of bzip2 into gigabytes."""
-    for content in (HEAD, bytes(sizes.MAX_BYTES)):
+    for content in (HEAD, bytes(arrays.MAX_BYTES)):
         sent = archived(content, method)
         with traced() as peak:
             with pytest.raises(ImageRefused, match=r"numpy\.savez"):
