@@ -31,7 +31,7 @@ from .formats.diffusers.config import is_diffusers
 from .formats.diffusers.pipeline import read_diffusers
 from .networks.build import build_network, unfilled
 from .networks.classifier import Classifier
-from .networks.exact import exact_names
+from .networks.half import exact_names
 from .networks.preconditioned import denoiser_of
 from .plans.schedule import NoiseSchedule
 

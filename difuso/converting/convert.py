@@ -14,11 +14,20 @@ from model import Checkpoint, ModelConfig, load_checkpoint, save_checkpoint
 from model.folders.config import Precision
 from model.folders.config_json import config_from_json, config_to_json
 from model.folders.folder import file_sha256, read_safetensors
-from model.formats import dome, edm, edm2, guided, lucid, pesser, score_sde
+from model.formats import dome, edm, edm2, guided, jit, lucid, pesser, score_sde
 from model.formats.diffusers.config import WEIGHTS, is_diffusers, read_diffusers_config
 from model.formats.diffusers.pipeline import write_diffusers
 from model.formats.diffusers.weights import weights_from_diffusers
-from model.formats.facts import ClassifierFacts, DomeFacts, Facts, GuidedFacts, HoFacts, LucidFacts, schedule_of
+from model.formats.facts import (
+    ClassifierFacts,
+    DomeFacts,
+    Facts,
+    GuidedFacts,
+    HoFacts,
+    JiTFacts,
+    LucidFacts,
+    schedule_of,
+)
 from model.formats.layouts import Layout, layout_of
 from model.formats.pickles import read_content, read_pickle
 from model.formats.sigma_facts import EDMFacts, ScoreSDEFacts
@@ -40,6 +49,7 @@ READERS: dict[Layout, tuple[Callable[..., tuple[ModelConfig, nn.Module]], type[F
     "edm": (edm.read_unet, EDMFacts),
     "edm2": (edm2.read_unet, EDMFacts),
     "score_sde": (score_sde.read_unet, ScoreSDEFacts),
+    "jit": (jit.read_unet, JiTFacts),
 }
 
 

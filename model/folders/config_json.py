@@ -16,7 +16,7 @@ from ..networks.configs import NETWORKS, ClassifierConfig, network_to_json
 from ..networks.network_config import NetworkConfig
 from ..plans.clipping import Clipping
 from ..plans.preconditioning import Preconditioning
-from ..plans.schedule_config import ScheduleConfig
+from ..plans.schedule_config import FACTORS, ScheduleConfig
 from ..plans.settings import INTERVAL
 from ..shape import MAX_CHANNELS, Shape
 from .bounds import Bound, check_fields, check_names, check_numbers, check_plans, shown
@@ -51,6 +51,9 @@ def config_to_json(config: ModelConfig) -> dict[str, Any]:
         content["conditions"] = {name: {**kinds[name], **fields} for name, fields in conditions.items()}
     if config.precision == "float32":
         del content["precision"]  # nor this
+    for name in FACTORS:
+        if getattr(config.schedule, name) is None:
+            del content["schedule"][name]  # nor these
     content["defaults"] = DEFAULTS.dump_python(config.defaults)
     content["plans"] = {name: DEFAULTS.dump_python(plan) for name, plan in config.plans.items()}
     return {"format": FORMAT, **content}

@@ -144,7 +144,25 @@ class LucidFacts:
     auto_normalize: bool = True
 
 
-Facts = GuidedFacts | ClassifierFacts | HoFacts | DomeFacts | LucidFacts | EDMFacts | ScoreSDEFacts
+@dataclass(frozen=True)
+class JiTFacts:
+    """Facts about a network of LTH14/JiT, under the names of its command line and class.
+
+    Attributes:
+        noise_scale: standard deviation of the noise that it was trained with; 1 for images of 256 pixels, 2 for 512.
+        in_context_start: the block before which the tokens of the class come in; None for a third of the blocks, as in
+            all that were released.
+        proj_dropout: dropout of training, 0..1.
+        classes: names of the classes; None for their numbers.
+    """
+
+    noise_scale: PositiveFloat
+    in_context_start: int | None = None
+    proj_dropout: Share = 0.0
+    classes: tuple[str, ...] | None = None
+
+
+Facts = GuidedFacts | ClassifierFacts | HoFacts | DomeFacts | LucidFacts | EDMFacts | ScoreSDEFacts | JiTFacts
 
 
 def schedule_of(facts: GuidedFacts | ClassifierFacts) -> ScheduleConfig:

@@ -5,7 +5,7 @@ from typing import Literal
 
 from ..errors import CheckpointError
 
-Layout = Literal["guided", "guided_classifier", "ho", "dome", "lucid", "edm", "edm2", "score_sde"]
+Layout = Literal["guided", "guided_classifier", "ho", "dome", "lucid", "edm", "edm2", "score_sde", "jit"]
 
 MARKS: dict[str, Layout] = {
     "output_blocks.0.0.in_layers.0.weight": "guided",
@@ -18,6 +18,8 @@ MARKS: dict[str, Layout] = {
     "unet.emb_noise.weight": "edm2",
     "all_modules.0.weight": "score_sde",
     "all_modules.0.W": "score_sde",  # with Fourier features
+    "net.x_embedder.proj1.weight": "jit",
+    "x_embedder.proj1.weight": "jit",  # a JiT without its Denoiser
 }
 STRANGERS = {
     "time_embedding.linear_1.weight": "of a diffusers network: name its folder, which holds the config",
@@ -38,6 +40,6 @@ def layout_of(names: Collection[str]) -> Layout:
     examples = ", ".join(sorted(names)[:3])
     raise CheckpointError(
         f"these weights have an unknown layout ({examples}, ...); known are improved-diffusion and guided-diffusion, "
-        "Ho et al. in PyTorch (pesser, ermongroup/ddim, DDRM, SDEdit), dome272, lucidrains, EDM, EDM2 and score_sde; "
+        "Ho et al. in PyTorch (pesser, ermongroup/ddim, DDRM, SDEdit), dome272, lucidrains, EDM, EDM2, score_sde, JiT; "
         "docs/own-network.md says how to serve any other network"
     )

@@ -1,6 +1,7 @@
 """Reads state dicts from PyTorch's pickle files. It builds only tensors and plain containers, never other objects."""
 
 import re
+from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from ..errors import CheckpointError
 from . import score_sde
 
 # Keys under which training scripts save the weights; averaged weights first, because those draw the images.
-WRAPPERS = ("ema", "ema_state_dict", "state_dict", "model", "model_state_dict")
+WRAPPERS = ("ema", "model_ema1", "ema_state_dict", "state_dict", "model", "model_state_dict")
 AVERAGED = (
     "ema_model."  # prefix of the averaged weights in the state of an EMA of ema_pytorch, which holds all others too
 )
@@ -44,7 +45,8 @@ def read_content(path: Path) -> Any:
             f"PYTHONPATH, and then `difuso convert {path.stem}.pt`"
         )
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals([Namespace]):  # training scripts save their arguments with the weights
+            return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged or hostile bytes raise many kinds
         wanted = re.search(r"GLOBAL (\S+)", str(error))
         if wanted is None:

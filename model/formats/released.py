@@ -2,12 +2,12 @@
 
 IDDPM: openai/improved-diffusion, with the defaults of its scripts for unstated facts. ADM: openai/guided-diffusion.
 Ho et al.: pesser/pytorch_diffusion, `from_pretrained`; SDEdit and ermongroup/ddim, configs/. Song et al.:
-yang-song/score_sde_pytorch, configs/.
+yang-song/score_sde_pytorch, configs/. Li & He: LTH14/JiT, README.
 """
 
 from dataclasses import replace
 
-from .facts import ClassifierFacts, Facts, GuidedFacts, HoFacts
+from .facts import ClassifierFacts, Facts, GuidedFacts, HoFacts, JiTFacts
 from .sigma_facts import ScoreSDEFacts
 
 _IDDPM_64 = GuidedFacts(
@@ -123,4 +123,6 @@ RELEASED: dict[str, Facts] = {
         num_res_blocks=1,
         sigma_max=1348.0,
     ),
+    "jit-256": JiTFacts(noise_scale=1.0),
+    "jit-512": JiTFacts(noise_scale=2.0),
 }

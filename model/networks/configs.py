@@ -10,6 +10,7 @@ from pydantic import Field
 
 from ..foreign.config import ForeignConfig
 from ..shape import MAX_CHANNELS, Side
+from .dit_config import DiTConfig
 from .network_config import (
     MAX_PLANES,
     MAX_VECTOR,
@@ -214,6 +215,7 @@ NETWORKS: dict[str, type[NetworkConfig]] = {
     "lucid_unet": LucidUNetConfig,
     "song_unet": SongUNetConfig,
     "edm2_unet": EDM2UNetConfig,
+    "dit": DiTConfig,
 }
 
 

@@ -3,18 +3,17 @@
 Features are bfloat16 from the first convolution to the last one. In float32 remain what is small, or where rounding
 shows: the embeddings of time and class, the sums of normalisations, softmax and the last convolution, so that the
 output is float32 too. Where an embedding meets features its few numbers are cast, and nothing else but those is cast
-per call: layers whose weights are float32 (`LastConvolution`, `RowLinear`, `GroupNorm`, `LayerNorm`) cast their input.
+per call: layers whose weights are float32 (`LastConvolution`, `RowLinear`, and those of `norms`) cast their input.
 """
 
 import torch
 from torch import nn
 
 from .convolution import LastConvolution
-from .exact import exact_names
-from .norms import GroupNorm, LayerNorm
+from .norms import GroupNorm, LayerNorm, RMSNorm
 from .row_linear import RowLinear
 
-FLOAT32 = (RowLinear, LastConvolution, GroupNorm, LayerNorm, nn.Embedding)
+FLOAT32 = (RowLinear, LastConvolution, GroupNorm, LayerNorm, RMSNorm, nn.Embedding)
 
 
 def to_bfloat16(network: nn.Module) -> None:
@@ -37,3 +36,16 @@ def to_bfloat16(network: nn.Module) -> None:
         for name, parameter in module.named_parameters(recurse=False):
             if f"{path}.{name}".removeprefix(".") not in exact:
                 parameter.data = parameter.data.to(torch.bfloat16)
+
+
+def exact_names(network: nn.Module) -> set[str]:
+    """Returns the names in the state dict of the weights that a checkpoint keeps in float32, whatever its type.
+
+    They are the frequencies and phases of Fourier embeddings. Multiplied by a timestep they are angles of many turns,
+    so rounding one gives another angle. A module names its own such weights in `EXACT`.
+    """
+    return {
+        f"{path}.{name}".removeprefix(".")
+        for path, module in network.named_modules()
+        for name in getattr(module, "EXACT", ())
+    }

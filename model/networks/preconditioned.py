@@ -24,7 +24,7 @@ def denoiser_of(network: nn.Module, preconditioning: Preconditioning | None, sch
 
 
 class FlowDenoiser(nn.Module):
-    """Calls a network of flow matching with y = x_t sqrt((1 - s)^2 + s^2) and T s, see `Flow`."""
+    """Calls a network of flow matching with y = x_t sqrt((1 - s)^2 + (s k)^2) and T s, see `Flow`."""
 
     def __init__(self, network: nn.Module, schedule: Flow) -> None:
         super().__init__()
@@ -40,7 +40,8 @@ class FlowDenoiser(nn.Module):
     def _scalars(self, t: Tensor) -> Tensor:
         """Returns the scale of y, and the time as a timestep, shape (B, 2)."""
         s = self.schedule.time_at(t[:, 0])
-        return torch.stack([((1 - s) ** 2 + s**2).sqrt(), self.schedule.num_train_timesteps * s], dim=1)
+        scale = ((1 - s) ** 2 + (self.schedule.noise_scale * s) ** 2).sqrt()
+        return torch.stack([scale, self.schedule.num_train_timesteps * s], dim=1)
 
 
 class Preconditioned(nn.Module):

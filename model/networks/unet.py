@@ -15,9 +15,8 @@ from torch import Tensor, nn
 from .configs import UNetConfig
 from .convolution import Convolution, LastConvolution
 from .embedding import sinusoidal_embedding
-from .linear_skip import LinearSkip
 from .norms import GroupNorm
-from .pixel_head import PixelHead
+from .pixel_head import LinearSkip, PixelHead
 from .row_linear import RowLinear
 
 LEVEL_SCALE = 1000.0  # of a level of 0..1, so that its sinusoids are those of timesteps

@@ -13,7 +13,7 @@ from .settings import MOST_STEPS
 
 Beta = Annotated[float, Field(ge=1e-7, le=1)]
 Sigma = Annotated[float, Field(ge=1e-6, le=1e6)]
-Shift = Annotated[float, Field(ge=1e-2, le=1e2)]
+Factor = Annotated[float, Field(ge=1e-2, le=1e2)]
 
 SCHEDULES: dict[str, Callable[..., NoiseSchedule]] = {
     "linear": NoiseSchedule.linear,
@@ -23,13 +23,13 @@ SCHEDULES: dict[str, Callable[..., NoiseSchedule]] = {
     "continuous_linear": ContinuousLinear.of,
     "flow": Flow.of,
 }
-BETAS, SIGMAS, SHIFT = ("beta_start", "beta_end"), ("sigma_min", "sigma_max"), ("shift",)
+BETAS, SIGMAS, FACTORS = ("beta_start", "beta_end"), ("sigma_min", "sigma_max"), ("shift", "noise_scale")
 PARAMETERS = {
     "linear": BETAS,
     "scaled_linear": BETAS,
     "continuous_linear": BETAS,
     "geometric": SIGMAS,
-    "flow": SHIFT,
+    "flow": FACTORS,
 }
 
 
@@ -43,7 +43,7 @@ class ScheduleConfig:
         beta_start, beta_end: first and last beta of the linear kinds; None for the default, and for the others.
         sigma_min, sigma_max: first and last sigma of the type `geometric`; None for the default, and for the others.
         betas: all T betas of the type `listed`, which no formula gives; None for the others.
-        shift: how far the times of the type `flow` are shifted to the noise; None for 1, and for the others.
+        shift, noise_scale: of the type `flow`, see `Flow`; None for 1, and for the others.
         zero_terminal_snr: whether betas are rescaled with `NoiseSchedule.rescale_zero_terminal_snr`.
     """
 
@@ -55,11 +55,12 @@ class ScheduleConfig:
     betas: Annotated[tuple[Annotated[float, Field(ge=0, le=1)], ...], Field(max_length=MOST_STEPS)] | None = None
     sigma_min: Sigma | None = None
     sigma_max: Sigma | None = None
-    shift: Shift | None = None
+    shift: Factor | None = None
+    noise_scale: Factor | None = None
 
     def build(self) -> NoiseSchedule:
         """Makes the schedule; raises ValueError if it does not exist with these betas or this number of timesteps."""
-        given = {name: getattr(self, name) for name in (*BETAS, *SIGMAS, *SHIFT) if getattr(self, name) is not None}
+        given = {name: getattr(self, name) for name in (*BETAS, *SIGMAS, *FACTORS) if getattr(self, name) is not None}
         if foreign := [name for name in given if name not in PARAMETERS.get(self.type, ())]:
             raise ValueError(
                 f"a {self.type} schedule has no {' and no '.join(foreign)}: leave out {', '.join(foreign)}"

@@ -74,7 +74,7 @@ def test_a_converted_network_computes_what_it_did(tmp_path: Path, suffix: str) -
     source = write(tmp_path, NEW, suffix=suffix)
     printed = convert(source, "--out", tmp_path / "models" / "new-1.0")
     checkpoint = load_checkpoint(tmp_path / "models" / "new-1.0")
-    assert_equal(checkpoint.network(X, T, LABELS), reference(NEW).outputs["out"])
+    assert_equal(checkpoint.network(X, T, labels=LABELS), reference(NEW).outputs["out"])
     parameters = sum(tensor.numel() for tensor in reference(NEW).weights.values())
     assert f"new-1.0: {parameters:,} parameters, 16x16 pixels" in printed
     assert f"difuso serve --models-dir {tmp_path / 'models'}" in printed

@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..data import dataset
@@ -90,8 +91,10 @@ def dry_run(recipe: Recipe, *, device: str = "cpu") -> DryRun:
 
 def _flops(trainer: Trainer) -> int:
     x_t, t, told = trainer.blank(1)
-    # In training mode, because the counter does not know oneDNN's convolutions of the other; dropout draws there.
-    with torch.random.fork_rng(), FlopCounterMode(display=False) as counter, torch.no_grad():
+    # In training mode, because the counter does not know oneDNN's convolutions of the other; dropout draws there. And
+    # attention by matrix products, because it does not know the CPU's own.
+    counted = FlopCounterMode(display=False)
+    with torch.random.fork_rng(), sdpa_kernel(SDPBackend.MATH), counted as counter, torch.no_grad():
         trainer.network(x_t, t, **told)
     return int(counter.get_total_flops())
 

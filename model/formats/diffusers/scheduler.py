@@ -121,7 +121,7 @@ def scheduler_to_diffusers(config: ModelConfig) -> dict[str, Any]:
         raise CheckpointError(f"diffusers has no equivalent of variance {config.variance}")
     if config.network.out_channels != config.channels and config.variance != "learned_range":
         raise CheckpointError(f"diffusers has no equivalent of variance {config.variance} with a learned variance")
-    if schedule.type == "flow" and config.prediction == "flow":
+    if schedule.type == "flow" and config.prediction == "flow" and schedule.noise_scale in (None, 1):
         shift = 1.0 if schedule.shift is None else schedule.shift
         return {"_class_name": FLOW, "num_train_timesteps": schedule.num_train_timesteps, "shift": shift}
     if "flow" in (schedule.type, config.prediction):

@@ -215,8 +215,8 @@ def test_weights_that_do_not_fit_are_named(
     [
         ({"format": 2}, "format 2; this version reads format 1"),
         (
-            {"network": {"type": "dit"}},
-            "network.type must be one of unet, paper_unet, lucid_unet, song_unet, edm2_unet, got 'dit'",
+            {"network": {"type": "mlp"}},
+            "network.type must be one of unet, paper_unet, lucid_unet, song_unet, edm2_unet, dit, got 'mlp'",
         ),
         ({"parameters": 5}, "states 5 parameters, but the network has"),
     ],

@@ -140,12 +140,12 @@ def test_a_classifier_needs_the_squares_that_it_was_trained_on() -> None:
         ({"plans": {"few": {"sampler": "plms"}}}, "plans.few.sampler: Input should be 'ddpm', 'ddim', "),
         ({"plans": {"few": {"spacing": "at:9,5"}}}, "spacing must list rising timesteps"),
         (
-            {"network": {"type": "dit"}},
-            "network.type must be one of unet, paper_unet, lucid_unet, song_unet, edm2_unet, got 'dit'",
+            {"network": {"type": "mlp"}},
+            "network.type must be one of unet, paper_unet, lucid_unet, song_unet, edm2_unet, dit, got 'mlp'",
         ),
         (
             {"network": {"channels": 8}},
-            "network.type must be one of unet, paper_unet, lucid_unet, song_unet, edm2_unet, got None",
+            "network.type must be one of unet, paper_unet, lucid_unet, song_unet, edm2_unet, dit, got None",
         ),
         ({"network": {"type": "unet", "depth": 3}}, "unknown key network.depth: known are"),
         ({"network": {"type": "unet", "depth": "3"}}, "unknown key network.depth: known are"),

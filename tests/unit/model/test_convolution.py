@@ -12,6 +12,7 @@ from model.networks import convolution
 from model.networks.build import build_network
 from model.networks.configs import UNetConfig
 from model.networks.convolution import Convolution, pack_convolutions
+from model.networks.dit_config import DiTConfig
 from model.networks.network_config import NetworkConfig
 from model.networks.sigma_configs import EDM2UNetConfig, SongUNetConfig
 from tests.rounding import assert_rounded_alike
@@ -81,6 +82,7 @@ NETWORKS: dict[str, tuple[NetworkConfig, int]] = {  # and the height of an image
         16,
     ),
     "edm2": (EDM2UNetConfig(channels=64, channel_mult=(1, 2), num_res_blocks=1, attention_levels=(1,)), 16),
+    "dit": (DiTConfig(channels=384, depth=2, context_tokens=4, context_start=1), 64),
 }  # fmt: skip
 
 

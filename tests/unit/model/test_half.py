@@ -17,6 +17,7 @@ from model.networks.configs import (
     UNetConfig,
 )
 from model.networks.convolution import pack_convolutions
+from model.networks.dit_config import DiTConfig
 from model.networks.half import to_bfloat16
 from model.networks.norms import GroupNorm
 from model.networks.row_linear import RowLinear
@@ -54,6 +55,7 @@ CONFIGS: dict[str, Any] = {
     ),
     "input_skip": SongUNetConfig(channels=32, channel_mult=(1, 2), num_res_blocks=1, encoder="skip"),
     "edm2": EDM2UNetConfig(channels=64, channel_mult=(1, 2), num_res_blocks=1, attention_levels=(1,)),
+    "dit": DiTConfig(channels=64, depth=2, heads=2, bottleneck=32, num_classes=3, context_tokens=4, context_start=1),
 }  # fmt: skip
 NAMES = [pytest.param(name, marks=pytest.mark.slow) if name == "paper" else name for name in CONFIGS]  # 23 M
 CLASSIFIER = ClassifierConfig(
@@ -149,8 +151,9 @@ def test_no_weight_is_cast_in_a_call(name: str) -> None:
     casts = Casts({parameter.untyped_storage().data_ptr() for parameter in half.parameters()})
     with torch.no_grad(), casts:
         half(*arguments, **told)
-    norms = sum(isinstance(each, GroupNorm | nn.LayerNorm) for each in half.modules())
-    inputs_and_outputs = 2 + 3 * len(CONFIGS[name].channel_mult) if name != "paper" else 2
+    norms = sum(isinstance(each, GroupNorm | nn.LayerNorm | nn.RMSNorm) for each in half.modules())
+    config = CONFIGS[name]
+    inputs_and_outputs = 2 + 3 * len(getattr(config, "channel_mult", ())) + hasattr(config, "context_tokens")
     assert casts.of_weights == 0
     assert casts.of_features <= 2 * norms + inputs_and_outputs
 
@@ -169,7 +172,7 @@ def outputs_differ(call: Any, sizes: tuple[int, ...]) -> list[tuple[int, int]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["unet", "adm", "faces", "upscaler", "lucid", "ddpmpp", "ncsnpp", "edm2"])
+@pytest.mark.parametrize("name", ["unet", "adm", "faces", "upscaler", "lucid", "ddpmpp", "ncsnpp", "edm2", "dit"])
 def test_neither_batch_nor_threads_change_its_bits(name: str) -> None:
     _, half = pair(CONFIGS[name])
     (x, t), told = batch(CONFIGS[name], 16)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from model.networks.build import build_network
 from model.networks.classifier import Classifier
 from model.networks.configs import ClassifierConfig, PaperUNetConfig, UNetConfig
+from model.networks.dit_config import DiTConfig
 from model.networks.network_config import NetworkConfig
 from model.networks.row_linear import ROWS, RowLinear
 from model.networks.sigma_configs import EDM2UNetConfig, SongUNetConfig
@@ -24,6 +25,7 @@ NETWORKS: dict[str, NetworkConfig] = {
     "paper_unet": PaperUNetConfig(num_classes=3),
     "ncsnpp": SongUNetConfig(channels=32, channel_mult=(1, 2), num_res_blocks=1, fourier=True, encoder="residual"),
     "edm2": EDM2UNetConfig(channels=32, channel_mult=(1, 2), num_res_blocks=1, head_channels=32, num_classes=None),
+    "dit": DiTConfig(channels=32, depth=2, heads=2, patch=8, bottleneck=16, num_classes=3),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import itertools
 import json
@@ -20,8 +21,10 @@ from PIL import Image
 from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from model import load_checkpoint
+from model import load_checkpoint, networks_of, sample
+from model.folders.config import SamplerDefaults, ScheduleConfig
 from model.networks.build import build_network
+from model.networks.dit_config import DiTConfig
 from training.errors import Diverged, RecipeError
 from training.recipe import Recipe
 from training.recipe_reading import load_recipe
@@ -243,6 +246,30 @@ def test_a_dry_run_measures_and_writes_nothing(tmp_path: Path, tiny: Callable[..
     assert seen.precision == "float32"
     assert any("4 x 3 x 8 x 8, 5 classes: 0, 1" in line for line in seen.lines())
     assert seen.flops == dry_run(tiny("max_steps=2", "network.num_classes=5", "label_drop=0.1", "batch_size=2")).flops
+
+
+def test_a_pixel_transformer_on_a_flow_is_counted_trained_and_drawn_with(
+    tmp_path: Path, tiny: Callable[..., Recipe]
+) -> None:
+    network = DiTConfig(channels=16, depth=2, heads=2, patch=2, bottleneck=8, num_classes=5, context_tokens=3)
+    schedule, defaults = ScheduleConfig("flow", shift=2.0), SamplerDefaults("dpmpp", 2, "trailing")
+    recipe = dataclasses.replace(
+        tiny("max_steps=2", "prediction=x0", "weighting=flow", "timesteps=logit_normal"),
+        network=network,
+        label_drop=0.1,
+        schedule=schedule,
+        defaults=defaults,
+    )
+    c, n, values, hidden = 16, 16 + 3, 16 * 2 * 2 * 3, 42
+    block = c * 6 * c + n * (c * 3 * c + 2 * n * c + c * c + c * 2 * hidden + hidden * c)
+    around = 256 * c + c * c + values * 8 + 16 * 8 * c + c * 2 * c + c * values
+    assert dry_run(recipe).flops == 2 * (2 * block + around)
+    train(recipe, tmp_path / "run")
+    checkpoint = load_checkpoint(tmp_path / "run" / "model")
+    assert (checkpoint.config.network, checkpoint.config.schedule) == (network, schedule)
+    plan = checkpoint.config.plan(checkpoint.schedule)
+    images = sample(plan, **networks_of(checkpoint, label=3), shape=(3, 8, 8), seeds=[1, 2])
+    assert torch.isfinite(images).all()
 
 
 def test_a_torn_metrics_line_is_passed_over_and_repeated_steps_count_once(tmp_path: Path) -> None:

@@ -1,0 +1,107 @@
+"""Reads checkpoints of JiT, the pixel transformers of LTH14/JiT (Li & He 2025)."""
+
+import torch
+from torch import Tensor
+
+from ..errors import CheckpointError
+from ..folders.config import ModelConfig, SamplerDefaults, ScheduleConfig
+from ..networks.build import unfilled
+from ..networks.dit import DiT
+from ..networks.dit_config import DiTConfig
+from ..networks.embedding import sinusoidal_embedding
+from ..plans.clipping import Clipping
+from .facts import JiTFacts, class_names
+from .naming import Weights, adopt, count, renamed, size_of, tensor_of
+
+PREFIX = "net."  # of the network in their Denoiser
+BLOCK = {
+    "norm1": "norm1",
+    "norm2": "norm2",
+    "attention.q_norm": "attn.q_norm",
+    "attention.k_norm": "attn.k_norm",
+    "attention.qkv": "attn.qkv",
+    "attention.proj": "attn.proj",
+    "mlp.w12": "mlp.w12",
+    "mlp.w3": "mlp.w3",
+    "modulation": "adaLN_modulation.1",
+}
+AROUND = {
+    "time_mlp.0": "t_embedder.mlp.0",
+    "time_mlp.2": "t_embedder.mlp.2",
+    "label_emb": "y_embedder.embedding_table",
+    "context": "context",
+    "narrow": "x_embedder.proj1",
+    "widen": "x_embedder.proj2",
+    "norm_out": "final_layer.norm_final",
+    "modulation_out": "final_layer.adaLN_modulation.1",
+    "out": "final_layer.linear",
+}
+# Their sampler: Heun's method in 50 steps, guided at their times from 0.1 on, where sigma is 9 times the noise's scale.
+CALLS, GUIDED_BELOW = 99, 9.0
+
+
+def read_unet(weights: Weights, facts: JiTFacts) -> tuple[ModelConfig, DiT]:
+    """Makes the model of a state dict of JiT, or of its Denoiser.
+
+    Raises:
+        CheckpointError: if the facts contradict the weights, or the network is another one than JiT's.
+    """
+    weights = {name.removeprefix(PREFIX): tensor for name, tensor in weights.items()}
+    config = network_config(weights, facts)
+    places = tensor_of(weights, "pos_embed")
+    side = round(places.shape[1] ** 0.5)
+    _check_places(places, side)
+    state = {name: tensor for name, tensor in weights.items() if name not in ("pos_embed", "in_context_posemb")}
+    if config.context_tokens:
+        state["context.weight"] = weights["in_context_posemb"][0]
+    names = dict(AROUND)
+    for i in range(config.depth):
+        names |= renamed(f"blocks.{i}", f"blocks.{i}", BLOCK)
+    network = unfilled(DiT, config)
+    adopt(network, state, names)
+    return ModelConfig(
+        network=config,
+        image_size=side * config.patch,
+        channels=config.in_channels,
+        schedule=ScheduleConfig("flow", 1000, noise_scale=facts.noise_scale),
+        prediction="x0",
+        clip=Clipping("none"),
+        classes=class_names(config.num_classes, facts.classes),
+        defaults=SamplerDefaults("heun", CALLS, "karras", guidance_high=GUIDED_BELOW * facts.noise_scale),
+    ), network
+
+
+def network_config(weights: Weights, facts: JiTFacts) -> DiTConfig:
+    """Returns the architecture that the weights show.
+
+    Raises:
+        CheckpointError: if the facts contradict the weights, or there is no such network.
+    """
+    narrow, depth = "x_embedder.proj1.weight", count(weights, "blocks")
+    channels, patch = size_of(weights, "x_embedder.proj2.weight", 0), size_of(weights, narrow, 3)
+    tokens = weights["in_context_posemb"].shape[1] if "in_context_posemb" in weights else 0
+    start = depth // 3 if facts.in_context_start is None else facts.in_context_start  # as in all that were released
+    try:
+        return DiTConfig(
+            in_channels=size_of(weights, narrow, 1),
+            out_channels=size_of(weights, "final_layer.linear.weight", 0) // patch**2,
+            channels=channels,
+            depth=depth,
+            heads=channels // size_of(weights, "blocks.0.attn.q_norm.weight", 0),
+            patch=patch,
+            bottleneck=size_of(weights, narrow, 0),
+            context_tokens=tokens,
+            context_start=start if tokens else 0,
+            dropout=facts.proj_dropout,
+            num_classes=size_of(weights, "y_embedder.embedding_table.weight", 0) - 1,
+        )
+    except (ValueError, ArithmeticError) as error:
+        raise CheckpointError(f"the weights have no network: {error}") from error
+
+
+def _check_places(places: Tensor, side: int) -> None:
+    """Checks that the embedding of places is that of the publication's code, which ours computes."""
+    one = sinusoidal_embedding(torch.arange(side), places.shape[2] // 2)
+    wanted = torch.cat([one.repeat(side, 1), one.repeat_interleave(side, dim=0)], dim=1)
+    if places[0].shape != wanted.shape or not torch.allclose(places[0].float(), wanted, atol=1e-2):
+        raise CheckpointError("the tensor pos_embed is not the fixed embedding of a square of patches")
