@@ -132,6 +132,12 @@ class ModelView(Frozen):
         return cls(name=name, state="refused", reason=reason)
 
 
+class Schedule(Frozen):
+    """The noise schedule of a model: `alphas_cumprod`, how much of the image is in x_t, at each timestep from 0 on."""
+
+    alphas_cumprod: list[float]
+
+
 class ModelList(Frozen):
     """All models; `default` is the model of a request without `model`."""
 
@@ -166,6 +172,13 @@ def get_model(name: str, catalog: CatalogDep, queue: QueueDep, settings: Setting
         raise HTTPException(404)
     files = ModelFiles(settings.models_dir, name)
     return ModelView.of(catalog.models[name], reports_for(name, queue.workers()), files)
+
+
+@router.get("/models/{name}/schedule", summary="Get the noise schedule of a model")
+def get_model_schedule(name: str, catalog: CatalogDep) -> Schedule:
+    if name not in catalog.models:
+        raise HTTPException(404)
+    return Schedule(alphas_cumprod=catalog.models[name].schedule.alphas_cumprod.tolist())
 
 
 @router.get(

@@ -3,6 +3,7 @@
 import { request } from "./api.js";
 import { el, multiple } from "./dom.js";
 import { readNpz } from "./npz.js";
+import { paint } from "./pixels.js";
 import { playheadOf } from "./playhead.js";
 import { number, t } from "./texts.js";
 
@@ -27,16 +28,6 @@ function viewOf({ shape, data }, index) {
   const canvas = el("canvas", { width, height });
   canvas.style.width = `${multiple(width, WIDE)}px`;
   const context = canvas.getContext("2d");
-  const pixels = context.createImageData(width, height);
-  const draw = moment => {
-    let from = (index * moments + moment) * height * width * channels;
-    for (let pixel = 0; pixel < height * width; pixel++, from += channels) {
-      for (let channel = 0; channel < 3; channel++) {
-        pixels.data[4 * pixel + channel] = (data[from + (channels === 1 ? 0 : channel)] + 1) * 127.5; // clamped and rounded
-      }
-      pixels.data[4 * pixel + 3] = 255;
-    }
-    context.putImageData(pixels, 0, 0);
-  };
+  const draw = moment => paint(context, data, channels, (index * moments + moment) * height * width * channels);
   return { canvas, draw };
 }

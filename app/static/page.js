@@ -24,6 +24,7 @@ import { language, speak, translate } from "./texts.js";
 import { openPicker } from "./tiles.js";
 import { closePicture, openPicture } from "./viewer.js";
 
+const VIEWS = ["gallery", "grid", "learn"];
 const RETRY = 3000; // milliseconds until a server that has not answered is asked again
 const LOOK = 10_000; // milliseconds between looks at models that no worker runs yet
 
@@ -59,15 +60,16 @@ function showView() {
   const { name, value } = routeOf(location.hash);
   if (name === "picture" && value) return void openPicture(value);
   closePicture();
-  const grid = name === "grid";
-  $("gallery").hidden = grid;
-  $("grid").hidden = !grid;
-  button.classList.toggle("main", !grid); // the grid has one of its own
+  const view = VIEWS.includes(name) ? name : VIEWS[0];
+  for (const each of VIEWS) $(each).hidden = each !== view;
+  document.body.classList.toggle("learning", view === "learn");
+  button.classList.toggle("main", view !== "grid"); // the grid has one of its own
   for (const link of document.querySelectorAll("nav a")) {
-    if (link.hash === (grid ? "#grid" : "#gallery")) link.ariaCurrent = "page";
+    if (link.hash === `#${view}`) link.ariaCurrent = "page";
     else link.removeAttribute("aria-current");
   }
-  if (grid) openGrid(value);
+  if (view === "grid") openGrid(value);
+  if (view === "learn") import("./learn/view.js").then(({ openLearn }) => openLearn(value)).catch(alarm);
 }
 
 // Says that the server is lost, and takes that back everywhere when it answers again.

@@ -25,3 +25,18 @@ export function samplesOf(name, columns, rows) {
   sheetOf(name).then(sheet => sheet && canvas.getContext("2d").drawImage(sheet, 0, 0));
   return canvas;
 }
+
+// Resolves to the first pictures of a model's sheet, each as a canvas of the model's size.
+export async function cellsOf(name, most) {
+  const sheet = await sheetOf(name);
+  const [width, height] = sidesOf(name);
+  if (!sheet) return [];
+  const columns = Math.floor((sheet.width + GAP) / (width + GAP));
+  const count = Math.min(most, columns * Math.floor((sheet.height + GAP) / (height + GAP)));
+  return Array.from({ length: count }, (_, index) => {
+    const canvas = el("canvas", { width, height });
+    const [x, y] = [(index % columns) * (width + GAP), Math.floor(index / columns) * (height + GAP)];
+    canvas.getContext("2d", { willReadFrequently: true }).drawImage(sheet, -x, -y);
+    return canvas;
+  });
+}

@@ -3,12 +3,27 @@
 const KEY = "difuso-language";
 const LANGUAGES = ["en", "es"];
 
+const folders = ["texts"]; // where the texts are: one module for each language
+
 export let language = pick();
-let texts = (await import(`./texts/${language}.js`)).default;
+let texts = await read(language);
 
 function pick() {
   const wanted = [localStorage.getItem(KEY), ...navigator.languages.map(tag => tag.slice(0, 2))];
   return wanted.find(each => LANGUAGES.includes(each)) ?? LANGUAGES[0];
+}
+
+async function read(chosen) {
+  const modules = await Promise.all(folders.map(folder => import(`./${folder}/${chosen}.js`)));
+  return Object.assign({}, ...modules.map(module => module.default));
+}
+
+// Adds the texts of a part of the page that is loaded when it is opened.
+export async function addTexts(folder) {
+  if (!folders.includes(folder)) folders.push(folder);
+  const asked = language;
+  const found = await read(asked);
+  if (asked === language) texts = found;
 }
 
 // Returns a text; those with numbers or names in them are functions.
@@ -52,7 +67,7 @@ let asked; // the language that was chosen last
 // Changes the language for good. Those who made texts of their own hear of it by the event `language`.
 export async function speak(chosen) {
   asked = chosen;
-  const found = (await import(`./texts/${chosen}.js`)).default;
+  const found = await read(chosen);
   if (chosen !== asked) return; // another was chosen meanwhile
   texts = found;
   language = chosen;

@@ -12,7 +12,7 @@ import { form } from "./form.js";
 import { reveal } from "./gallery.js";
 import { fetchFile, placesOf } from "./inputs.js";
 import { make } from "./making.js";
-import { drawnBy, sidesOf, sizeOf } from "./models.js";
+import { drawnBy, fromPicture, sidesOf, sizeOf } from "./models.js";
 import { notify } from "./notice.js";
 import { leavePicture, routeOf, turnPicture } from "./routes.js";
 import { isFavourite, toggleFavourite } from "./saved.js";
@@ -74,7 +74,8 @@ class Viewer {
       button.addEventListener("click", () => this.#try(() => this.#useFor(place)));
       return button;
     });
-    const go = el("section", {}, el("h3", { textContent: t("useFor") }), el("div", { className: "tools" }, ...places));
+    const lesson = !fromPicture(job.model) && !job.task?.upscale && el("a", { className: "button small", href: `#learn=${job.id}/${index}`, textContent: t("learn") });
+    const go = el("section", {}, el("h3", { textContent: t("useFor") }), el("div", { className: "tools" }, ...places, lesson));
     const title = el("h2", { textContent: nameOf(job, index) });
     refill(this.side, title, el("p", { className: "hint", textContent: `${titleOf(job)} · ${metaOf(job)}` }), tools, this.alarm,
       go, factsOf(job, index));

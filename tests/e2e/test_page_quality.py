@@ -24,7 +24,8 @@ from tests.waiting import wait_until
 ROOT = Path(__file__).parents[2]
 STATIC = ROOT / "app" / "static"
 AXE = ROOT / ".venv" / "axe" / "axe_playwright_python" / "axe.min.js"
-WEIGHT = 150_000  # bytes
+MODULES = [*STATIC.glob("*.js"), *(path for path in STATIC.glob("learn/*.js") if path.stem not in ("en", "es"))]
+WEIGHT = 120_000  # bytes
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +79,9 @@ def test_axe_finds_nothing(studio: Studio, axe: str, tmp_path: Path, scheme: str
     studio.keys(Keys.ESCAPE)
     studio.click("nav a[href='#grid']")
     look("grid")
+    studio.click("nav a[href='#learn']")
+    studio.see("#learn .backward")
+    look("learn")
     studio.click("nav a[href='#gallery']")
     studio.press("Delete all 2", f"#job-{job_id}")
     studio.see("#notices .note")
@@ -86,9 +90,11 @@ def test_axe_finds_nothing(studio: Studio, axe: str, tmp_path: Path, scheme: str
     assert found == {}
 
 
-def test_both_languages_have_the_same_texts() -> None:
-    script = """
-    const [en, es] = await Promise.all(["en", "es"].map(name => import(`./texts/${name}.js`)));
+@pytest.mark.parametrize("folder", ["texts", "learn"])
+def test_both_languages_have_the_same_texts(folder: str) -> None:
+    script = f"const folder = './{folder}';"
+    script += """
+    const [en, es] = await Promise.all(["en", "es"].map(name => import(`${folder}/${name}.js`)));
     console.log(JSON.stringify([en, es].map(({ default: all }) =>
       Object.entries(all).map(([key, text]) => [key, typeof text, typeof text === "function" ? text.length : 0]))));
     """
@@ -102,9 +108,9 @@ def test_both_languages_have_the_same_texts() -> None:
 
 
 def test_every_text_is_used_and_every_used_text_exists() -> None:
-    texts = (STATIC / "texts" / "en.js").read_text("utf-8")
+    texts = "".join((STATIC / folder / "en.js").read_text("utf-8") for folder in ("texts", "learn"))
     keys = set(re.findall(r"^  (\w+):", texts, re.MULTILINE))
-    code = "".join(path.read_text("utf-8") for path in [*STATIC.glob("*.js"), STATIC / "index.html"])
+    code = "".join(path.read_text("utf-8") for path in [*MODULES, STATIC / "index.html"])
     named = set(re.findall(r'data-t(?:-\w+)?="(\w+)"', code)) | set(re.findall(r'\bt\("(\w+)"', code))
     assert named <= keys
     prefixes = tuple(re.findall(r"`(\w+_)\$\{", code))
@@ -285,7 +291,7 @@ def test_nothing_is_wider_than_the_window(studio: Studio) -> None:
 
 @pytest.mark.slow
 def test_the_page_is_light_and_repeats_no_request(studio: Studio) -> None:
-    """Without pictures it weighs at most 150 kB on the way, and no request comes twice within a second."""
+    """Without pictures it weighs at most 120 kB on the way, and no request comes twice within a second."""
     studio.driver.execute_cdp_cmd("Network.enable", {})
     studio.driver.execute_cdp_cmd("Network.setCacheDisabled", {"cacheDisabled": True})
     try:
@@ -321,7 +327,7 @@ def test_the_page_is_light_and_repeats_no_request(studio: Studio) -> None:
 
 
 def test_modules_are_short_and_made_here() -> None:
-    for path in [*STATIC.glob("*.js"), *STATIC.glob("*.css")]:
+    for path in [*MODULES, *STATIC.rglob("*.css")]:
         assert len(path.read_text("utf-8").splitlines()) < 200, path.name
     assert {path.name for path in (STATIC / "vendor").iterdir()} == {
         "README.md",

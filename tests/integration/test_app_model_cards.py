@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from app.settings import ApiSettings
+from model.formats.folders import read_config
 from tests.app_server import ALICE, keys_file, running
 
 CARD = "# tiny\n\nRandom weights: x\u0302.\n"
@@ -53,6 +54,12 @@ def test_a_model_with_a_description_shows_it(api: httpx.Client) -> None:
     for answer, path in ((card, "card"), (sheet, "figures/sheet")):
         known = {"If-None-Match": answer.headers["ETag"]}
         assert api.get(f"/models/tiny/{path}", headers=ALICE | known).status_code == 304
+
+
+def test_a_model_tells_its_noise_schedule(api: httpx.Client, models_dir: Path) -> None:
+    told = api.get("/models/tiny/schedule", headers=ALICE).json()
+    assert told == {"alphas_cumprod": read_config(models_dir / "tiny").schedule.build().alphas_cumprod.tolist()}
+    assert api.get("/models/broken/schedule", headers=ALICE).status_code == 404
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ HEADERS: dict[str, tuple[str, ...]] = {
     "get_image": ("If-None-Match",),
     "get_images": ("If-None-Match",),
     "delete_images": (),
-    **dict.fromkeys(("list_models", "get_model"), ()),
+    **dict.fromkeys(("list_models", "get_model", "get_model_schedule"), ()),
     **dict.fromkeys(("get_model_card", "get_model_figure"), ("If-None-Match",)),
     **dict.fromkeys(("health", "ready", "metrics"), ()),
 }

@@ -6,6 +6,7 @@ export default {
   lead: "Pictures from noise, one denoising step at a time.",
   gallery: "Gallery",
   grid: "Grid",
+  learn: "Learn",
   keys: "Keyboard shortcuts",
   language: "Language",
   close: "Close",

@@ -6,6 +6,7 @@ export default {
   lead: "Imágenes a partir de ruido, paso a paso.",
   gallery: "Galería",
   grid: "Cuadrícula",
+  learn: "Aprender",
   keys: "Atajos de teclado",
   language: "Idioma",
   close: "Cerrar",

@@ -1,0 +1,70 @@
+// What the lesson is about at a moment: a picture of a model, the noise of a seed, and a timestep.
+
+import { ask } from "../api.js";
+import { el, multiple } from "../dom.js";
+import { models, sidesOf, sizeOf } from "../models.js";
+import { floatsOf, paint } from "../pixels.js";
+import { language } from "../texts.js";
+import { noiseOf } from "./noise.js";
+
+const [WIDE, NARROW] = [224, 144]; // CSS pixels of a picture, about
+const START = 0.35; // of all timesteps: much noise, and still much picture
+
+// Returns a number with three digits, as a formula shows it.
+export const digits = value => value.toLocaleString(language, { maximumSignificantDigits: 3 });
+
+export class Scene {
+  seed = 0;
+
+  constructor(model, alphas) {
+    this.model = model;
+    this.alphas = alphas; // ᾱ of each timestep
+    this.timestep = Math.round(START * (alphas.length - 1));
+    this.channels = models.get(model).channels;
+    [this.width, this.height] = sidesOf(model);
+  }
+
+  // Resolves to the scene of a model, without a picture yet.
+  static async of(model) {
+    return new Scene(model, (await ask("GET", `/models/${model}/schedule`)).alphas_cumprod);
+  }
+
+  // ᾱ of a timestep; after the last call, -1, no noise is left.
+  alphaAt(timestep) {
+    return timestep < 0 ? 1 : this.alphas[timestep];
+  }
+
+  async choose(canvas) {
+    this.canvas = canvas;
+    this.picture = await new Promise(resolve => canvas.toBlob(resolve));
+    this.x0 = floatsOf(canvas.getContext("2d"), this.channels);
+  }
+
+  get noise() {
+    if (this.drawn?.seed !== this.seed) this.drawn = { seed: this.seed, noise: noiseOf(this.seed, [this.channels, this.height, this.width]) };
+    return this.drawn.noise;
+  }
+
+  // The shares of the picture and of the noise in x_t.
+  get shares() {
+    const alpha = this.alphaAt(this.timestep);
+    return [Math.sqrt(alpha), Math.sqrt(1 - alpha)];
+  }
+
+  // x_t = √ᾱ_t x_0 + √(1−ᾱ_t) ε
+  get noised() {
+    const { x0, noise, shares: [ofPicture, ofNoise] } = this;
+    return x0.map((value, index) => ofPicture * value + ofNoise * noise[index]);
+  }
+
+  // Returns a figure that shows such numbers, as {element, paint}.
+  figure(name, caption) {
+    const { width, height } = this;
+    const canvas = el("canvas", { width, height, role: "img", "aria-label": caption, dataset: { shows: name } });
+    const size = sizeOf(this.model);
+    canvas.style.width = `${(multiple(size, matchMedia("(max-width: 64rem)").matches ? NARROW : WIDE) / size) * width}px`;
+    const context = canvas.getContext("2d", { willReadFrequently: true });
+    const element = el("figure", {}, canvas, el("figcaption", { textContent: caption }));
+    return { element, canvas, paint: data => paint(context, data, this.channels), clear: () => context.clearRect(0, 0, width, height) };
+  }
+}

@@ -1,0 +1,158 @@
+"""How it works: a picture is noised in the browser, the network looks at it once, and goes back step by step."""
+
+from __future__ import annotations
+
+import io
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from selenium.webdriver.common.keys import Keys
+
+from model.forward_process import q_sample
+from model.plans.schedule import NoiseSchedule
+from model.rng import draw_noise, image_generator
+from tests.studio import Studio, at_both_widths
+from tests.waiting import wait_until
+
+PIXELS = """
+const canvas = document.querySelector(`#learn [data-shows=${arguments[0]}]`);
+const { width, height } = canvas;
+return [height, width, [...canvas.getContext("2d").getImageData(0, 0, width, height).data]];
+"""
+NOISE = """
+const [seed, shape, done] = arguments;
+import("/static/learn/noise.js").then(({ noiseOf }) => done([...noiseOf(seed, shape)]));
+"""
+
+
+def pixels(studio: Studio, name: str) -> np.ndarray:
+    """Returns the colours of a picture of the lesson, shape (H, W, 3)."""
+    height, width, data = studio.driver.execute_script(PIXELS, name)
+    return np.array(data, dtype=np.int64).reshape(height, width, 4)[:, :, :3]
+
+
+def levels(x: torch.Tensor) -> np.ndarray:
+    """Returns numbers in [-1, 1], shape (1, C, H, W), as grey levels before rounding, shape (H, W, C)."""
+    return ((x[0].permute(1, 2, 0).numpy() + 1) * 127.5).clip(0, 255)
+
+
+def asked(studio: Studio, **query: str | float) -> dict[str, np.ndarray]:
+    """Returns what the server passes through from the same picture, as arrays."""
+    teal = io.BytesIO()
+    Image.new("RGB", (16, 16), "teal").save(teal, "png")
+    common: dict[str, str | float] = {"model": "tiny", "sampler": "ddim", "eta": 0, "spacing": "linspace"}
+    headers = {"Accept": "application/x-npz"}
+    files = {"image": teal.getvalue()}
+    sent = httpx.post(f"{studio.url}/denoise", params=common | query, files=files, headers=headers, timeout=30)
+    with np.load(io.BytesIO(sent.content)) as found:
+        return dict(found)
+
+
+def opened(studio: Studio) -> NoiseSchedule:
+    """Opens the lesson with the first picture of tiny's sheet, all teal; returns its schedule."""
+    studio.fill("model", "tiny")
+    studio.click("nav a[href='#learn']")
+    studio.see("#learn .backward")
+    told = httpx.get(f"{studio.url}/models/tiny/schedule").json()["alphas_cumprod"]
+    return NoiseSchedule.from_alphas_cumprod(np.array(told))
+
+
+def move(studio: Studio, timestep: int) -> None:
+    """Moves the slider of t, and waits until the network has looked."""
+    script = "const [slider, value] = arguments; slider.value = value; slider.dispatchEvent(new Event('input'))"
+    studio.driver.execute_script(script, studio.one("#learn input[type=range]"), timestep)
+    wait_until(lambda: not studio.all("#learn .late"), 15, "the network has looked at it")
+
+
+@pytest.mark.parametrize(
+    ("seed", "shape"), [(0, (3, 16, 16)), (7, (1, 5, 7)), (2**32 + 5, (3, 11, 3)), (2**53 - 1, (3, 64, 64))]
+)
+def test_the_noise_of_a_seed_is_that_of_the_server(studio: Studio, seed: int, shape: tuple[int, int, int]) -> None:
+    """Up to the rounding of float32, in which torch computes the logarithm, the cosine and the sine."""
+    drawn = np.array(studio.driver.execute_async_script(NOISE, seed, shape)).reshape(*shape[1:], shape[0])
+    expected = draw_noise([image_generator(seed)], shape)[0].permute(1, 2, 0).numpy()
+    assert np.abs(drawn - expected).max() < 1e-5
+
+
+def test_a_picture_is_noised_and_the_network_looks_at_it_once(studio: Studio) -> None:
+    schedule = opened(studio)
+    teal = torch.tensor([0.0, 128.0, 128.0]).view(1, 3, 1, 1).expand(1, 3, 16, 16) / 127.5 - 1
+    noise = draw_noise([image_generator(0)], (3, 16, 16))
+    for timestep in (0, 300, 999):
+        move(studio, timestep)
+        expected = q_sample(schedule, teal, torch.tensor([timestep]), noise)
+        assert np.abs(pixels(studio, "xt") - levels(expected)).max() <= 0.51, "rounded"
+        (x0,) = asked(studio, strength=(timestep + 1) / 1000, seed=0, steps=1, trace="last")["x_0"][0]
+        assert np.abs(pixels(studio, "guess") - ((x0 + 1) * 127.5).clip(0, 255)).max() <= 0.51
+    before = pixels(studio, "noise")
+    studio.press("Other noise", "#learn")
+    assert (pixels(studio, "noise") != before).any()
+
+
+@at_both_widths
+def test_the_chain_is_followed_step_by_step(studio: Studio) -> None:
+    """With the keyboard alone, from where the slider is; no job of it stays in the gallery."""
+    opened(studio)
+    move(studio, 600)
+    before = pixels(studio, "state")
+    studio.pick(studio.one("#learn .backward select"), "4")
+    run = asked(studio, strength=0.601, seed=0, steps=4, trace="all")
+    button = studio.button("One step", "#learn")
+
+    def said(words: str) -> bool:
+        return words in studio.text("#learn .backward")
+
+    for step, state in enumerate(run["x_t"][0], start=1):
+        button.send_keys(Keys.ENTER)
+        wait_until(partial(said, f"Step {step} of 4"), 15, "a step is made")
+        assert np.abs(pixels(studio, "state") - ((state + 1) * 127.5).clip(0, 255)).max() <= 0.51
+        assert len(studio.all("#learn .path li")) == step
+    assert "no noise left" in studio.text("#learn .backward")
+    assert not button.is_enabled()
+    studio.press("Back to the start", "#learn")
+    assert (pixels(studio, "state") == before).all()
+    studio.pick(studio.all("#learn .backward select")[1], "ddpm")
+    studio.press("All the way", "#learn")
+    wait_until(lambda: len(studio.all("#learn .path li")) == 4, 15, "it goes all the way by itself")
+    wide = "return document.documentElement.scrollWidth - innerWidth"
+    assert studio.driver.execute_script(wide) <= 0
+
+    def ours() -> list[dict[str, Any]]:
+        tagged = {"tag": "learn", "limit": "100"}
+        found: list[dict[str, Any]] = httpx.get(f"{studio.url}/jobs", params=tagged).json()["jobs"]
+        return found
+
+    def are_over() -> bool:
+        return all(datetime.fromisoformat(each["expires_at"]) <= datetime.now(UTC) for each in ours())
+
+    wait_until(are_over, 10, "their results are deleted")
+    studio.click("nav a[href='#gallery']")
+    cards = ", ".join(f"#job-{each['id']}" for each in ours())
+    wait_until(lambda: not studio.all(cards), 10, "no card of them stays")
+
+
+def test_a_picture_of_the_gallery_is_looked_at_and_the_lesson_is_spanish(studio: Studio) -> None:
+    job_id = studio.made(2, model="with-classes", label="square")
+    studio.view(job_id, 1)
+    studio.click("dialog.viewer a[href^='#learn=']")
+    studio.see("#learn .backward")
+    assert not studio.all("dialog.viewer")
+    drawn = np.asarray(studio.pixels(studio.job(job_id)["links"]["images"][1]))
+    assert (pixels(studio, "x0") == drawn).all()
+    studio.pick(studio.one("#language"), "es")
+    wait_until(lambda: "Cómo funciona" in studio.text("#learn h2"), 10, "the lesson is Spanish")
+    assert (pixels(studio, "x0") == drawn).all(), "it goes on with the same picture"
+
+
+def test_a_model_without_pictures_draws_one(studio: Studio) -> None:
+    studio.fill("model", "wide")
+    studio.click("nav a[href='#learn']")
+    studio.press("Draw 1", "#learn")
+    studio.see("#learn .backward")
+    assert pixels(studio, "x0").shape == (16, 24, 3)
