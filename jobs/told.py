@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from model.conditions import Conditions, Told, Vector
+from model.conditions import Condition, Conditions, Told, Vector
 
 from .errors import RequestRefused
 from .params import MAX_IMAGES, SamplingParams
@@ -82,13 +82,25 @@ def uploads_of(params: SamplingParams, conditions: Conditions) -> list[str]:
     return list(dict.fromkeys(str(value) for name in names for value in params.conditions[name]))
 
 
-def _parts(value: str, condition: Any) -> list[Any]:
+def _parts(value: str, condition: Condition) -> list[Any]:
     """Returns the values in one that was sent: those of a list of JSON, or the text itself."""
-    if not value.startswith("["):
-        return [value]
-    try:
-        found: list[Any] = json.loads(value)
-    except (ValueError, RecursionError):
-        return [value]  # a choice may begin with a bracket
-    one_vector = isinstance(condition, Vector) and not any(isinstance(each, list) for each in found)
+    found = _parsed(value)
+    if not isinstance(found, list):
+        return [found]
+    one_vector = isinstance(condition, Vector) and all(isinstance(each, int | float) for each in found)
     return [found] if one_vector else found
+
+
+def as_table(sent: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """Returns conditions as a JSON body holds them, from their values as `named_values` returns them."""
+    return {name: _parsed(values[0]) if len(values) == 1 else [*map(_parsed, values)] for name, values in sent.items()}
+
+
+def _parsed(value: str) -> Any:
+    """Returns the list of JSON that a text is, or the text itself: a choice may begin with a bracket, too."""
+    if not value.startswith("["):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        return value

@@ -262,6 +262,7 @@ CONDITIONS: dict[str, type[Condition]] = {
     "map": ImageMap,
     "image": Image,
 }
+IMAGE_TYPES = ("map", "image")
 Conditions: TypeAlias = Mapping[str, Condition]
 
 

@@ -15,6 +15,7 @@ GROUPS = {
         for name in (
             "bulk",
             "client",
+            "conditions",
             "edit_pictures",
             "films",
             "generated_client",

@@ -3,6 +3,7 @@
 import io
 import platform
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, get_args
@@ -13,11 +14,13 @@ import typer
 from PIL import Image
 from pydantic import ValidationError
 
-from jobs.errors import JobUnreadable
+from jobs.errors import ImageRefused, JobUnreadable
 from jobs.image_recipe import job_of
 from jobs.images.arrays import SentImage
 from jobs.images.containers import strip
 from jobs.images.fitting import FittedImage, How, fit, fit_mask
+from jobs.kinds.base import fit_of
+from jobs.told import uploads_of
 from model.checkpoint import Checkpoint, load_checkpoint
 from model.folders.config import ModelConfig, Precision
 from model.shape import Shape
@@ -93,6 +96,7 @@ def _make_again(
     images = _fitted(uploads, hashes, info.config)
     try:
         job = job_of(facts, images)
+        told = _fitted(uploads, uploads_of(job.params, info.config.conditions), info.config)
     except ValidationError as error:
         raise damaged from error
     as_then = settings.model_copy(update={"compile": "auto" if facts.get("compiled") else "off"})
@@ -109,7 +113,7 @@ def _make_again(
         for name, digest, precision in zip(job.models, weights, formats, strict=False)
     )
     try:
-        return runner, draw(runner, job, [image.png for image in images], *more).pngs[0]
+        return runner, draw(runner, job, [image.png for image in (*images, *told)], *more).pngs[0]
     except JobUnreadable as error:
         raise damaged from error
 
@@ -144,6 +148,10 @@ def _every_fit(image: SentImage, config: ModelConfig) -> Iterator[FittedImage]:
     for shape in _shapes(config):
         for how in HOW:
             yield from (fit(image, shape=shape, how=how), fit_mask(image, shape=shape, how=how))
+    for condition in config.conditions.values():
+        if condition.is_image:
+            with suppress(ImageRefused):  # a photo is no map
+                yield fit_of(condition, config.shape)(image)
 
 
 def _shapes(config: ModelConfig) -> set[Shape]:

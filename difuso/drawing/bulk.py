@@ -6,6 +6,7 @@ Each chunk is either on disk or still to be drawn, so an interrupted command con
 i depend on i only, so the file is the same however often the command was interrupted.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ import numpy as np
 from jobs.params import MAX_SEED, SamplingParams
 from jobs.per_image import classes_of, draw_seed, image_count, label_in_turn, one_or_several
 from jobs.queries import SamplingQuery
+from jobs.told import named_values, read_told
 
 from ..errors import UserError, user_errors
 from ..progress import image_progress, title_of
@@ -34,7 +36,8 @@ class Bulk:
         model, sha256: the name of the checkpoint, and the SHA-256 of its weights.
         shape: the shape (H, W, C) of an image.
         count: the number of images.
-        params: the parameters of all images, except their number and classes; image i has the seed params.seed_of(i).
+        params: the parameters of all images, except their number and classes; image i has the seed params.seed_of(i),
+            and the conditions params.told_of(i).
         labels: image i has the class labels[i % len(labels)]; empty if none has a class.
     """
 
@@ -65,6 +68,10 @@ class Bulk:
             "n": len(images),
             "seed": seed + images.start if isinstance(seed, int) else one_or_several([seed[i] for i in images]),
             "label": label_in_turn(self.labels, images),
+            "conditions": {
+                name: told if len(told) == 1 else tuple(told[i] for i in images)
+                for name, told in self.params.conditions.items()
+            },
         }
         return self.params.model_copy(update=own)
 
@@ -105,11 +112,17 @@ def bulk_of(query: SamplingQuery, model: DrawingModel, *, kept_seed: Any = None)
     """
     seeds = query.seed or ([kept_seed] if isinstance(kept_seed, int) else draw_seed())
     labels = classes_of(query.label, model.class_names, count=model.labels, model=model.name)
-    count = image_count(seeds, query.label, n=query.n, turns=len(labels))
+    told = read_told(named_values(query.condition), model.conditions, model=model.name)
+    if missing := [name for name, each in model.conditions.items() if each.is_image and not each.null]:
+        raise UserError(f"{model.name} needs images, {', '.join(missing)}: draw at most 64 images, into a folder")
+    values = {name: len(each) for name, each in told.items()}
+    count = image_count(seeds, query.label, n=query.n, turns=len(labels), values=values)
     if len(seeds) == 1 and seeds[0] + count - 1 > MAX_SEED:
         raise UserError(f"--seed must be at most {MAX_SEED - count + 1} for {count} images, not {seeds[0]}")
-    first = {"n": 1, "seed": seeds[:1], "label": query.label and query.label[:1]}
-    params = model.settle(query.model_copy(update=first)).model_copy(update={"seed": one_or_several(seeds)})
+    one = [f"{name}:{each[0] if isinstance(each[0], str) else json.dumps(each[0])}" for name, each in told.items()]
+    first = {"n": 1, "seed": seeds[:1], "label": query.label and query.label[:1], "condition": one}
+    of_all = {"seed": one_or_several(seeds), "conditions": told}
+    params = model.settle(query.model_copy(update=first)).model_copy(update=of_all)
     return Bulk(
         model=model.name,
         sha256=model.sha256,

@@ -15,6 +15,7 @@ from jobs.kinds.base import Prepared
 from jobs.kinds.generate import Generation
 from jobs.params import MAX_IMAGES, SamplingParams
 from jobs.queries import SamplingQuery
+from model.conditions import Conditions
 from model.folders.config import Precision, SamplerDefaults
 from model.shape import Shape
 from worker.settings import WorkerSettings
@@ -37,6 +38,7 @@ class DrawingModel(Protocol):
         precision: the number format of the network's calls.
         shape: the shape (C, H, W) of an image.
         class_names: classes of the network; None if it knows none.
+        conditions: the conditions of the network, by name.
         labels: number of classes that a label may name: those of the network, or else of its classifier.
         defaults: the model's own settings.
         trained_images: number of images that its last stage was trained on; None if the model does not say.
@@ -57,6 +59,8 @@ class DrawingModel(Protocol):
     def shape(self) -> Shape: ...
     @property
     def class_names(self) -> Sequence[str] | None: ...
+    @property
+    def conditions(self) -> Conditions: ...
     @property
     def labels(self) -> int: ...
     @property
@@ -96,6 +100,7 @@ class LocalModel:
         self.name = info.name
         self.shape = info.config.shape
         self.class_names, self.labels = info.config.classes, info.config.num_labels
+        self.conditions = info.config.conditions
         self.defaults = info.config.defaults
         self.trained_images = _trained_images(info.config.training)
 

@@ -15,7 +15,10 @@ from jobs.errors import RequestRefused
 from jobs.params import SamplingParams
 from jobs.per_image import per_image
 from jobs.queries import SamplingQuery
+from jobs.told import named_values, read_told
+from model.conditions import RESERVED
 from model.folders.config import Precision
+from model.folders.config_json import read_conditions
 from model.plans.settings import SamplerDefaults, Settings, settle
 from model.shape import Shape
 
@@ -54,6 +57,8 @@ class ServedModel:
         self.shape = Shape.of(facts["image_size"], facts["channels"])
         self.class_names: list[str] | None = facts.get("classes")
         self.labels: int = facts.get("classifier_classes", 0) if self.class_names is None else len(self.class_names)
+        shown = facts["conditions"].items()
+        self.conditions = read_conditions({name: each for name, each in shown if name not in RESERVED})
         self.defaults = SamplerDefaults(**facts["defaults"])
 
     def settle(self, query: SamplingQuery) -> SamplingParams:
@@ -64,13 +69,21 @@ class ServedModel:
             raise RequestRefused("plan", f"Input should be {choices}")
         defaults = self.defaults if query.plan is None else plans[query.plan]
         own = Settings(**vars(defaults), variance=self._facts["variance"], clip=self._facts["clip"])
+        told = read_told(named_values(query.condition), self.conditions, model=self.name)
         images = per_image(
-            query.seed, query.label, n=query.n, classes=self.class_names, count=self.labels, model=self.name
+            query.seed,
+            query.label,
+            n=query.n,
+            classes=self.class_names,
+            count=self.labels,
+            model=self.name,
+            values={name: len(values) for name, values in told.items()},
         )
         by_classifier = self.class_names is None and images.label is not None  # its only use is to guide
         chosen = {"classifier_scale": float(by_classifier), **query.chosen}
         settings = settle(chosen, own, timesteps=self._facts["num_train_timesteps"])
-        return SamplingParams(**images._asdict(), **vars(settings))
+        guide = query.guide and tuple(query.guide)
+        return SamplingParams(**images._asdict(), conditions=told, guide=guide, **vars(settings))
 
     def draw(self, runs: Iterable[SamplingParams], keep: Callable[[int, list[bytes]], None]) -> None:
         try:

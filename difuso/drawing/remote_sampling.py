@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from jobs.kinds.base import Kind
 from jobs.params import SamplingParams
 from jobs.queries import SamplingQuery
+from jobs.told import as_table, named_values
+from model.conditions import IMAGE_TYPES
 
 from ..errors import UserError
 from ..progress import progress, title_of
@@ -32,7 +34,7 @@ def ask_server(
     """
     check_place(out)
     with connected(url, api_key, timeout=None) as client:
-        result = _follow(client, kind.name, arguments(query, files))
+        result = _follow(client, kind.name, arguments(client, query, files))
     facts = result.facts
     task, params = kind.task.model_validate(facts.get("task", {})), SamplingParams.model_validate(facts["params"])
     return write_images(out, result.pngs, result.pixels, result.trace, model=facts["model"], task=task, params=params)
@@ -72,9 +74,16 @@ def _check_answers(url: str) -> None:
         ) from error
 
 
-def arguments(query: SamplingQuery, files: Mapping[str, Path | None]) -> dict[str, Any]:
-    """Returns a request as the client's methods take it; `files` are its image files by the kind's names for them."""
+def arguments(client: Client, query: SamplingQuery, files: Mapping[str, Path | None]) -> dict[str, Any]:
+    """Returns a request as the client's methods take it; `files` are its image files by the kind's names for them.
+
+    The server is asked which conditions are images, whose values are paths.
+    """
     sent = query.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    if told := as_table(named_values(sent.pop("condition", None))):
+        models = [model for model in client.models()["models"] if query.model in (None, model["name"])]
+        images = {name for model in models for name, each in model["conditions"].items() if each["type"] in IMAGE_TYPES}
+        sent["conditions"] = {name: Path(value) if name in images else value for name, value in told.items()}
     return sent | {name: str(file) for name, file in files.items() if file is not None}
 
 

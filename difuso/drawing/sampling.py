@@ -18,10 +18,11 @@ from jobs.errors import ImageRefused
 from jobs.images.arrays import SentImage
 from jobs.images.fitting import FittedImage, read_image
 from jobs.images.npz import Array, encode_npz, pixels_of, with_labels
-from jobs.kinds.base import Fit, Kind, Task
+from jobs.kinds.base import Draft, Kind, Task
 from jobs.params import SamplingParams
 from jobs.queries import SamplingQuery
 from jobs.store.local_files import temporary_file
+from jobs.told import parted
 from worker.settings import WorkerSettings
 
 from ..errors import UserError, user_errors
@@ -69,8 +70,10 @@ def read_job(
     """Returns the job of a request, and the PNGs of its fitted images; its arguments and errors as of `make_images`."""
     with user_errors():
         model = kind.choose(query, usable_models(settings.models_dir))
-        draft = kind.draft(query, model)
-        prepared = draft.complete(_read_files(kind, files, draft.fits))
+        rest, told = parted(query.condition, model.config.conditions)
+        draft = kind.draft(query.model_copy(update={"condition": rest}), model)
+        named = {**files, **{name: Path(file) for name, file in told.items()}}
+        prepared = draft.complete(_read_files(kind, named, draft))
         return new_job(model.name, prepared), [image.png for image in prepared.uploads]
 
 
@@ -168,12 +171,13 @@ def open_image(file: Path) -> SentImage:
         raise UserError(f"{file}: {error.detail or f'{error.title}. {error.advice}'}") from error
 
 
-def _read_files(kind: Kind[Any], files: Mapping[str, Path | None], fits: Mapping[str, Fit]) -> dict[str, FittedImage]:
-    """Returns the fitted images of a request, which needs a file for each of `fits` and no other."""
+def _read_files(kind: Kind[Any], files: Mapping[str, Path | None], draft: Draft) -> dict[str, FittedImage]:
+    """Returns the fitted images of a request, which needs a file for each part of a draft and no other."""
     given = {name: file for name, file in files.items() if file is not None}
-    for name in fits.keys() - given.keys():
-        hint = f"; name {' and '.join(fits)}, or give {kind.instead}" if kind.instead else ""
-        raise UserError(f"{name if name in kind.required else f'--{name}'} is missing{hint}")
-    for name in given.keys() - fits.keys():
+    for name in draft.fits.keys() - given.keys() - draft.optional:
+        hint = f"; name {' and '.join(kind.required)}, or give {kind.instead}" if kind.instead else ""
+        option = f"--{name}" if name in kind.optional else f"--condition {name}:FILE"
+        raise UserError(f"{name if name in kind.required else option} is missing{hint}")
+    for name in given.keys() - draft.fits.keys():
         raise UserError(f"{name} should be omitted with {kind.instead or 'these parameters'}")
-    return {name: fit(open_image(given[name])) for name, fit in fits.items()}
+    return {name: draft.fits[name](open_image(file)) for name, file in given.items()}

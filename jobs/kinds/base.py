@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 from model.conditions import Condition, Image, ImageMap
 from model.plans.plan import Plan
+from model.shape import Shape
 
 from ..cascade import Enlarging
 from ..catalog import Catalog, ModelInfo
@@ -204,7 +205,7 @@ class Kind(Generic[Query]):
             return self._with_images(settled or self._complete(query, model, images), model, images)
 
         told = {name: each for name, each in model.config.conditions.items() if each.is_image}
-        fits = {**self.fits(query, model), **{name: _fit_of(each, model) for name, each in told.items()}}
+        fits = {**self.fits(query, model), **{name: fit_of(each, model.config.shape) for name, each in told.items()}}
         return Draft(fits, frozenset(name for name, each in told.items() if each.null), complete)
 
     def _complete(self, query: Query, model: ModelInfo, images: Images) -> Prepared:
@@ -237,10 +238,10 @@ class Kind(Generic[Query]):
         return replace(whole, cost=cost)
 
 
-def _fit_of(condition: Condition, model: ModelInfo) -> Fit:
-    """Returns the function that fits the image of a condition."""
+def fit_of(condition: Condition, shape: Shape) -> Fit:
+    """Returns the function that fits the image of a condition to a model that draws images of a shape."""
     if isinstance(condition, ImageMap):
-        return partial(fit_map, shape=model.config.shape, condition=condition)
+        return partial(fit_map, shape=shape, condition=condition)
     assert isinstance(condition, Image)
     return partial(fit, shape=condition.shape)
 

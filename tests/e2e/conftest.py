@@ -19,7 +19,16 @@ from model.networks.build import build_network
 from model.networks.configs import UNetConfig
 from model.shape import Shape
 from tests.serving import ENVIRONMENT, Difuso, running
-from tests.small_models import CLASSES, CLASSIFIER, NETWORK, WEAKER, awake, checkpoint_of, checkpoint_of_shape
+from tests.small_models import (
+    CLASSES,
+    CLASSIFIER,
+    NETWORK,
+    WEAKER,
+    awake,
+    checkpoint_of,
+    checkpoint_of_shape,
+    told_checkpoint,
+)
 from tests.studio import Studio
 
 CARD = """# tiny
@@ -48,6 +57,7 @@ def small_models(cascade_models_dir: Path, tmp_path_factory: pytest.TempPathFact
 
     `guided`: `tiny` with a weaker network that guides it,
     `shapes`: three classes and a classifier, 8x8 RGB,
+    `told`: three classes and conditions of every type, 8x8 RGB,
     `wide`, `four`, `grey`: 16x24 RGB, and 8x12 of four channels and of one.
     """
     folder = tmp_path_factory.mktemp("small") / "models"
@@ -61,6 +71,8 @@ def small_models(cascade_models_dir: Path, tmp_path_factory: pytest.TempPathFact
     network = UNetConfig(num_classes=len(CLASSES), **NETWORK)
     made = checkpoint_of(network, classes=CLASSES, classifier=CLASSIFIER)
     save_checkpoint(folder / "shapes", made.config, made.network, classifier=made.classifier)
+    made = told_checkpoint()
+    save_checkpoint(folder / "told", made.config, made.network)
     for name, shape in SHAPES.items():
         made = checkpoint_of_shape(shape)
         save_checkpoint(folder / name, made.config, made.network)

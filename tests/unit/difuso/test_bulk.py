@@ -29,12 +29,14 @@ from jobs.images.npz import NpzWriter
 from jobs.params import MAX_IMAGES, MAX_SEED, SamplingParams
 from jobs.per_image import per_image
 from jobs.queries import SamplingQuery
+from model.conditions import Conditions, Number, Vector
 from model.folders.config import Precision, SamplerDefaults
 from model.shape import Shape
 from training.data.images import ImageArray
 
 PARAMS = SamplingParams(n=1, steps=5, sampler="ddim", spacing="leading", eta=0.0, seed=100)
 SIZE = 4
+CONDITIONS: Conditions = {"age": Number(0, 100, null=True), "style": Vector(2, null=True)}
 
 
 class Painter:
@@ -43,6 +45,7 @@ class Painter:
     precision: Precision = "float32"
     name, sha256, version = "painter", "ab" * 32, "ab" * 32
     class_names = ("a", "b", "c")
+    conditions = CONDITIONS
     labels = 3
     defaults = SamplerDefaults()
     together = ahead = 8
@@ -97,6 +100,15 @@ def query(n: int | None = None, **parameters: Any) -> SampleQuery:
 def read(path: Path) -> dict[str, np.ndarray[Any, Any]]:
     with np.load(path) as file:
         return {name: file[name] for name in file}
+
+
+def test_image_i_is_told_the_value_of_its_own_number() -> None:
+    ages = [float(age) for age in range(40)]
+    asked = query(condition=["style:0.5,1", *(f"age:{age}" for age in ages)], label=["b"])
+    bulk = bulk_of(asked, PAINTER, kept_seed=5)
+    runs = [bulk.run(chunk) for chunk in bulk.chunks]
+    assert [run.told_of(i) for run in runs for i in range(run.n)] == [{"style": (0.5, 1.0), "age": age} for age in ages]
+    assert bulk.facts()["conditions"] == {"style": [[0.5, 1.0]], "age": ages}
 
 
 @given(st.integers(1, 300), st.integers(0, 5), st.integers(0, MAX_SEED - 300))

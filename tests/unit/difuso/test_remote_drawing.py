@@ -12,16 +12,18 @@ import pytest
 
 from app.requests.model_files import ModelFiles
 from app.routers.models import ModelView
+from difuso.client.flows import posting
 from difuso.drawing.remote_drawing import ServedModel
 from jobs.catalog import ModelInfo, read_catalog
 from jobs.defaults import fill_in
 from jobs.errors import RequestRefused
 from jobs.params import SamplingParams
 from jobs.queries import SamplingQuery
+from model.conditions import vector_size
 from model.errors import PlanError
 from model.folders.config import ModelConfig, SamplerDefaults
 from model.networks.configs import UNetConfig
-from tests.small_models import CLASSES, CLASSIFIER, NETWORK
+from tests.small_models import CLASSES, CLASSIFIER, CONDITIONS, NETWORK
 
 SHIPPED = read_catalog(Path(__file__).parents[3] / "checkpoints").models
 
@@ -92,6 +94,20 @@ def test_settings_are_those_of_the_server_and_stay_as_they_are(name: str, query:
     label = sent["label"]
     sent["label"] = None if label is None else [*map(str, label)] if isinstance(label, tuple | list) else str(label)
     assert filled(SamplingQuery(**sent), MODELS[name]) == run
+
+
+def test_conditions_reach_the_server_as_they_were_settled() -> None:
+    conditions = {name: each for name, each in CONDITIONS.items() if not each.is_image}
+    network = UNetConfig(vector_size=vector_size(conditions), **NETWORK)
+    info = ModelInfo("told", ModelConfig(network, image_size=8, conditions=conditions), 0, "ab" * 32)
+    told = ["style:[[0.5,1],[2,3]]", "glasses:round", "age:33"]
+    asked: dict[str, Any] = {"condition": told, "seed": [5], "guide": ["age"], "guidance_scale": 2.0}
+    query = SamplingQuery(**asked)
+    run = filled(query, info)
+    assert served(info).settle(query) == run
+    sent = posting("generate", (), served(info)._options(run, 0)).params
+    conditions_sent, guide = ([value for name, value in sent if name == wanted] for wanted in ("condition", "guide"))
+    assert filled(query.model_copy(update={"condition": conditions_sent, "guide": guide}), info) == run
 
 
 def test_keys_differ_where_jobs_differ() -> None:

@@ -1,0 +1,95 @@
+"""A model with conditions, served: over HTTP, by the client, on the command line, and made again from its PNGs."""
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from difuso import Client, cli
+from difuso.errors import UserError
+from jobs.image_recipe import PNG_KEY
+from tests.pictures import saved
+from tests.serving import Difuso
+
+LAYOUT = (np.arange(64).reshape(8, 8) % 2).astype(np.uint8)
+SKETCH = np.linspace(0, 255, 16).astype(np.uint8).reshape(4, 4)
+PARTS = {"layout": saved(Image.fromarray(LAYOUT), "PNG"), "sketch": saved(Image.fromarray(SKETCH), "PNG")}
+RUN: dict[str, Any] = {"model": "told", "steps": 4, "seed": 7, "guidance_scale": 2.0, "label": "star"}
+TOLD = ("style:0.5,-1", "age:33", "glasses:none", "glasses:round")
+
+
+@pytest.fixture
+def here(small_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the files of the two images."""
+    monkeypatch.chdir(tmp_path)
+    for name, value in {"MODELS_DIR": str(small_models), "DEVICE": "cpu", "COMPILE": "off"}.items():
+        monkeypatch.setenv(f"DIFUSO_{name}", value)
+    for name, png in PARTS.items():
+        Path(f"{name}.png").write_bytes(png)
+    return tmp_path
+
+
+def command(*arguments: object) -> str:
+    done = CliRunner().invoke(cli.app, [*map(str, arguments)], env={"COLUMNS": "200"})
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def of_http(api: httpx.Client) -> list[bytes]:
+    params = {**RUN, "condition": [*TOLD]}
+    answer = api.post("/generate", params=params, files=PARTS, headers={"Accept": "application/zip"})
+    answer.raise_for_status()
+    job = answer.headers["X-Job-Id"]
+    return [api.get(f"/jobs/{job}/images/{index}").content for index in range(2)]
+
+
+def test_a_form_json_the_client_and_the_command_line_give_the_same_bytes(
+    difuso: Difuso, api: httpx.Client, here: Path
+) -> None:
+    expected = of_http(api)
+    told: dict[str, Any] = {"style": [0.5, -1], "age": 33, "glasses": ["none", "round"]}
+    images = {name: base64.b64encode(png).decode() for name, png in PARTS.items()}
+    job = api.post("/generate", json={**RUN, "conditions": told | images}).headers["X-Job-Id"]
+    assert [api.get(f"/jobs/{job}/images/{index}").content for index in range(2)] == expected
+    with Client(difuso.url) as client:
+        arrays = {"layout": LAYOUT, "sketch": Image.fromarray(SKETCH), "style": np.array([0.5, -1.0])}
+        assert list(client.generate(**RUN, conditions=told | arrays).pngs) == expected
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in RUN.items()]
+    conditions = [f"--condition={each}" for each in (*TOLD, "layout:layout.png", "sketch:sketch.png")]
+    for where in ([], ["--server", difuso.url]):
+        folder = Path("served" if where else "local")
+        command("sample", *options, *conditions, *where, "-o", folder)
+        assert [path.read_bytes() for path in sorted(folder.iterdir())] == expected
+
+
+def test_an_image_tells_its_conditions_and_is_made_again_from_them(api: httpx.Client, here: Path) -> None:
+    for index, png in enumerate(of_http(api)):
+        file = Path(f"{index}.png")
+        file.write_bytes(png)
+        with Image.open(file) as image:
+            facts = json.loads(image.info[PNG_KEY])
+        assert facts["conditions"]["glasses"] == [["none", "round"][index]]
+        assert facts["conditions"]["style"] == [[0.5, -1.0]]
+        assert "equal" in command("verify", file, "--upload", "sketch.png", "--upload", "layout.png")
+        with pytest.raises(UserError, match="--upload is needed for 2 of 2"):
+            command("verify", file)
+
+
+def test_many_images_with_conditions_are_the_same_here_and_on_a_server(difuso: Difuso, here: Path) -> None:
+    with pytest.raises(UserError, match="told needs images, layout: draw at most 64 images, into a folder"):
+        command("sample", "--model", "told", "--condition", "style:1,1", "-n", 3, "-o", "many.npz")
+
+
+def test_a_file_that_is_missing_is_named(here: Path) -> None:
+    with pytest.raises(UserError, match="--condition layout:FILE is missing"):
+        command("sample", "--model", "told", "--condition", "style:1,1")
+    with pytest.raises(UserError, match="style: told needs this: a list of 2 numbers"):
+        command("sample", "--model", "told")
