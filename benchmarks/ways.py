@@ -16,9 +16,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from model import Checkpoint, load_checkpoint
 from model.folders.config import Precision
-from worker.device.calls import Network, by_position
+from worker.device.calls import Network, by_position, example_batch
 from worker.device.cuda_graphs import GraphedNetwork, GraphRecorder
-from worker.device.example_batch import example_batch
 
 from .report import say
 

@@ -18,14 +18,7 @@ OUTCOMES = ("succeeded", "failed", "cancelled")
 
 
 class WorkerMetrics:
-    """Counters and histograms of one worker process.
-
-    Args:
-        registry: where the metrics are registered.
-
-    Attributes:
-        image_steps: number of image-steps made so far, of all models.
-    """
+    """Counters and histograms of one worker process, which has made `image_steps` so far, of all models."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._registry = registry

@@ -29,20 +29,15 @@ class JobSpans:
         ├── denoise     from claim to the last step; shares its batches with other jobs
         ├── encode      encoding the images as PNG
         └── store       writing them to the result store
-
-    Args:
-        provider: the tracer provider; None for the global one.
     """
 
     def __init__(self, provider: TracerProvider | None = None) -> None:
         self._tracer = trace.get_tracer("difuso.worker", tracer_provider=provider)
 
     def left(self, active: ActiveJob, outcome: str, spent: Spent | None = None) -> None:
-        """Writes the spans of a job that has left this worker.
+        """Writes the spans of a job that has left this worker, and the time spent on its images if they were stored.
 
-        Args:
-            outcome: `succeeded`, `failed`, `cancelled`, `handed back` or `lost`.
-            spent: the time spent on its images, if they were stored.
+        The outcome is `succeeded`, `failed`, `cancelled`, `handed back` or `lost`.
         """
         job, now = active.job, time.time()
         stored = spent.ended_at if spent else now

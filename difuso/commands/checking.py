@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from model import Checkpoint, load_checkpoint
 from model.errors import ModelError
 from model.networks.build import build_network
-from worker.device.example_batch import example_batch
+from worker.device.calls import example_batch
 from worker.engine.models import make_runner
 from worker.settings import WorkerSettings
 from worker.stepping.runner import pick_device

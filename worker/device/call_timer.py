@@ -32,9 +32,6 @@ class CallTimer:
 
     On a GPU the time is known one call later. While the GPU computes a call, the host prepares and queues the next one,
     and waits only for the call before. If the host were further ahead, a new job would only wait longer.
-
-    Args:
-        device: the device that computes.
     """
 
     def __init__(self, device: torch.device) -> None:

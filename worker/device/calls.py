@@ -1,4 +1,4 @@
-"""Calls of a network: with arguments by position, and with a batch of one of the sizes in use."""
+"""Calls of a network: with arguments by position, with a batch of one of the sizes in use, and with an example."""
 
 from collections.abc import Callable, Mapping
 
@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from model.checkpoint import Checkpoint
+from model.folders.config import ModelConfig
 from model.networks.convolution import pack_convolutions
 
 from .precision import computing, precision_on, prepare
@@ -15,11 +16,9 @@ Network = Callable[..., Tensor]
 
 
 def by_position(checkpoint: Checkpoint, device: torch.device, compiled: Mapping[int, Network]) -> Network:
-    """Prepares a model's denoiser for a device; returns it as a function that takes all arguments by position.
+    """Returns a model's denoiser, moved to a device in the number format of its config, with arguments by position.
 
-    Args:
-        checkpoint: the model, whose network is moved and put in the number format of its config.
-        compiled: compiled networks by batch size, which are called in its place.
+    Compiled networks, by batch size, are called in its place.
     """
     names, precision = checkpoint.config.told, precision_on(device, checkpoint.config)
     denoiser = prepare(checkpoint.denoiser, device, precision)
@@ -41,3 +40,18 @@ def padded(batch: Tensor, size: int) -> Tensor:
     """Repeats the last row until there are `size` rows; the results of the added rows are thrown away."""
     missing = size - len(batch)
     return batch if not missing else torch.cat([batch, batch[-1:].expand(missing, *batch.shape[1:])])
+
+
+def example_batch(config: ModelConfig, size: int) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    """Returns x_t, timesteps, and the network's other arguments by name; the same at every call."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn((size, *config.shape), generator=generator)
+    timesteps = torch.randint(0, config.schedule.num_train_timesteps, (size,), generator=generator).float()
+    seen = (size, config.network.condition_channels, *x.shape[2:])
+    examples = {
+        "labels": lambda: torch.zeros(size, dtype=torch.int64),
+        "vector": lambda: torch.randn((size, config.network.vector_size), generator=generator),
+        "planes": lambda: torch.randn(seen, generator=generator),
+        "level": lambda: torch.zeros(size),
+    }
+    return x, timesteps, {name: examples[name]() for name in config.told}

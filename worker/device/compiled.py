@@ -27,8 +27,7 @@ from model.checkpoint import Checkpoint
 from model.folders.config import ModelConfig, Precision
 from model.networks.configs import network_to_json
 
-from .calls import Network, by_position
-from .example_batch import example_batch
+from .calls import Network, by_position, example_batch
 from .precision import precision_on, prepare
 
 log = logging.getLogger(__name__)

@@ -19,11 +19,7 @@ POLL_SECONDS = 0.001
 
 
 class OwnCore:
-    """The core that a worker has for itself.
-
-    Args:
-        folder: the folder of its files; None for a worker that shares the machine with no other.
-    """
+    """The core that a worker has for itself; its folder is None if it shares the machine with no other."""
 
     def __init__(self, folder: Path | None) -> None:
         self._files = None if folder is None else _open(folder)
@@ -61,11 +57,7 @@ class OwnCore:
 
 
 class Neighbour:
-    """The other worker of two.
-
-    Args:
-        folder: the folder of its files; None if there is no other.
-    """
+    """The other worker of two; its folder is None if there is no other."""
 
     def __init__(self, folder: Path | None = None) -> None:
         self._files = None if folder is None else _open(folder)

@@ -30,10 +30,7 @@ class GraphRecorder:
     """Records calls of one network on a GPU, with one pool of memory for all: no two of them run at once.
 
     cuBLAS keeps memory for each stream, which is freed with the graphs that were recorded on it. So each recorder has a
-    stream on which no other one records (PyTorch issue 193402).
-
-    Raises:
-        RuntimeError: if there are too many other recorders.
+    stream on which no other one records (PyTorch issue 193402). With too many recorders there is a RuntimeError.
     """
 
     _alive: ClassVar[WeakSet[GraphRecorder]] = WeakSet()
@@ -47,8 +44,7 @@ class GraphRecorder:
     def __call__(self, network: Network, batch: Sequence[Tensor]) -> Recording:
         """Records a call with a batch of this shape.
 
-        Raises:
-            RuntimeError: if the network does what a graph cannot hold, such as reading a result on the CPU.
+        Raises RuntimeError if the network does what a graph cannot hold, such as reading a result on the CPU.
         """
         # The inner one puts the stream of this thread back if the recording fails, which PyTorch's own context forgets.
         with torch.cuda.device(self._device), torch.cuda.stream(torch.cuda.current_stream(self._device)):
@@ -71,13 +67,7 @@ class GraphRecorder:
 
 
 class GraphedNetwork:
-    """A network, called with a batch of arguments of one of the sizes that were recorded.
-
-    Args:
-        network: the network.
-        record: records a call of it.
-        batch: arguments for the largest size.
-        sizes: the batch sizes to record.
+    """A network, called with a batch of arguments of one of the sizes that were recorded, the largest like `batch`.
 
     Raises:
         RuntimeError: if it cannot be recorded, or if a replay gives other bits than the network.
@@ -108,11 +98,7 @@ class GraphedNetwork:
 
 
 def graphed(network: Network, device: torch.device, batch: Sequence[Tensor], sizes: Sequence[int]) -> Network:
-    """Returns a network as graphs, or unchanged if it cannot be recorded; see `GraphedNetwork`.
-
-    Raises:
-        AcceleratorError: if the device was lost.
-    """
+    """Returns a network as graphs, or unchanged if it cannot be recorded; AcceleratorError if the device was lost."""
     try:
         return GraphedNetwork(network, GraphRecorder(device), batch, sizes)
     except RuntimeError as error:  # too little memory is one, too

@@ -23,7 +23,6 @@ class ParallelNetwork:
     """A network, called with a batch of arguments.
 
     Args:
-        network: the network.
         neighbour: the worker on the other core. If it exists, the threads that call this have one core, else all.
         may_choose: whether the network can be computed by another number of cores than its caller has.
 
@@ -60,7 +59,6 @@ class ParallelNetwork:
 
         Args:
             outs: the outputs, by the cores of the caller, of the first images of a batch, by their number.
-            batch: the arguments for the whole batch.
             exact: whether bits matter.
         """
         if not self._may_choose:

@@ -51,11 +51,8 @@ class FirstStage:
 def begin_cascade(job: Job, first: JobStart, upscaler: Runner | None) -> JobStart:
     """Adds the second stage to the trajectories of the first.
 
-    Args:
-        upscaler: the model of the second stage; None if this worker does not have it.
-
     Raises:
-        JobUnreadable: if the model does not enlarge such images.
+        JobUnreadable: if this worker does not have the model, or it does not enlarge such images.
         PlanError: if it has no such run.
     """
     stage = job.task.second_stage

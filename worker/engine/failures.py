@@ -31,10 +31,8 @@ CODES = {
 def failure_code(error: BaseException, about: Mapping[str, str | None]) -> FailureCode | None:
     """Returns the code that clients receive, or None for a cancelled job.
 
-    An error without a code of its own is logged with its traceback, and so is an error of another package's code.
-
-    Args:
-        about: fields for the log line that identify the job.
+    An error without a code of its own is logged with its traceback, and what it is about, and so is an error of another
+    package's code.
     """
     if isinstance(error, Cancelled):
         return None

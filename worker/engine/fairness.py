@@ -65,11 +65,7 @@ def forecast(jobs: Sequence[ActiveJob], runner: Runner) -> dict[ActiveJob, float
 
     By then each equally urgent job has had as many image-steps as this one needs, or is done before. More urgent jobs
     are done, and less urgent ones have waited. No image steps faster than it would alone. The speed is the measured
-    one, as much slower as the last steps were.
-
-    Args:
-        jobs: all jobs that `runner` steps now.
-        runner: the model whose measured speed is used.
+    one of the runner that steps all these jobs now, as much slower as the last steps were.
     """
     stages = {active: active.ahead for active in jobs}
     left = {active: present.left for active, (present, *_) in stages.items()}

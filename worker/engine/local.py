@@ -16,12 +16,7 @@ from .results import encode_images, trace_arrays
 
 @dataclass(frozen=True, eq=False)
 class Drawn:
-    """The result of a job.
-
-    Attributes:
-        pngs: its images as PNGs.
-        trace: the moments that it kept; see `trace_arrays`.
-    """
+    """The result of a job: its images as PNGs, and the moments that it kept; see `trace_arrays`."""
 
     pngs: list[bytes]
     trace: dict[str, Array]
@@ -32,9 +27,7 @@ def run_job(
 ) -> Iterator[float | Drawn]:
     """Draws a job's images; yields the share done (0..1) after each step, and at the end the result.
 
-    Args:
-        sent: the uploaded images; see `activate`.
-        upscaler: the model of the second stage of a cascade.
+    The arguments are those of `activate`.
 
     Raises:
         PlanError: if the model has no such run.
@@ -47,11 +40,7 @@ def run_job(
 
 
 def run_jobs(runner: Runner, jobs: Iterable[tuple[Job, Sequence[Tensor]]]) -> list[list[bytes]]:
-    """Draws the images of several jobs in shared batches; returns the PNGs of each job.
-
-    Args:
-        jobs: the jobs, each with its uploaded images; see `run_job`.
-    """
+    """Draws the images of several jobs, each with its uploaded images, in shared batches; returns the PNGs of each."""
     active = [activate(job, runner, sent=sent) for job, sent in jobs]
     for _ in _run(active):
         pass

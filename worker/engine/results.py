@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import io
 import json
 import time
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from jobs.contract import ImageFile, Job, Manifest, Timesteps
@@ -16,7 +18,7 @@ from jobs.image_recipe import PNG_KEY, recipe
 from jobs.images.npz import Array, encode_npz, packed
 from jobs.store.result_store import ResultStore
 from model.errors import NonFiniteSample
-from model.images import to_png
+from model.images import to_png, to_uint8
 from model.plans.moments import levels_after
 from model.transfers import download
 
@@ -24,8 +26,8 @@ from ..kinds import WORKER_KINDS
 from ..stepping.runner import Runner
 from ..stepping.trajectory import Kept
 from .active import ActiveJob
-from .films import encode_films
 
+QUALITY, METHOD = 80, 2  # of WebP: a film of 64x64 pixels has 2 to 12 kB and takes 2 ms
 SMALL_BYTES = 1 << 20  # images and films of at most this size in all lie in the manifest: one file to write and sync
 
 
@@ -63,8 +65,7 @@ def png_text(
 def encode_images(active: ActiveJob) -> list[bytes]:
     """Returns all images of a finished job as PNGs.
 
-    Raises:
-        NonFiniteSample: if NaN or infinity reached the end of a trajectory, which must not become an image.
+    Raises NonFiniteSample if NaN or infinity reached the end of a trajectory, which must not become an image.
     """
     job, ends = active.job, download([trajectory.x for trajectory in active.trajectories])
     if not all(bool(torch.isfinite(end).all()) for end in ends):
@@ -139,3 +140,30 @@ def preview_message(active: ActiveJob, index: int, x0: Tensor) -> str:
     """Returns a preview as JSON: the unfinished image x0, shape (C, H, W), as a PNG in base64."""
     png = base64.b64encode(to_png(x0.clamp(-1, 1))).decode()
     return json.dumps({"index": index, "image_steps": active.image_steps, "png": png})
+
+
+def encode_films(active: ActiveJob) -> list[bytes]:
+    """Returns the film of each image of the answer, a WebP of its moments side by side.
+
+    It is empty for images that are not PNGs and for runs of a single call. The film of a job that another worker has
+    begun shows what came after that.
+    """
+    moments = min(len(each.frames) for each in active.filmed)
+    if active.job.planes > 1 or moments == 0:
+        return []
+    frames = [each.frames[len(each.frames) - moments :] for each in active.filmed]
+    pixels = download([frame for film in frames for frame in film])
+    shown = [
+        WORKER_KINDS[active.job.kind].finish(active.job, pixels[moment::moments]) for moment in range(moments)
+    ]  # of each moment the images of the answer
+    return [_encode(torch.cat(film, dim=-1)) for film in zip(*shown, strict=True)]
+
+
+def _encode(strip: torch.Tensor) -> bytes:
+    """Returns the WebP of an image of shape (C, H, W) in [-1, 1]."""
+    levels = to_uint8(strip[None])[0].numpy()
+    file = io.BytesIO()
+    Image.fromarray(levels.squeeze(-1) if levels.shape[-1] == 1 else levels).save(
+        file, "WEBP", quality=QUALITY, method=METHOD
+    )
+    return file.getvalue()

@@ -21,12 +21,7 @@ from ..stepping.trajectory import Trajectory
 
 
 class Predecessors(Protocol):
-    """Trajectories that the answers wait for.
-
-    Attributes:
-        trajectories: these trajectories.
-        previewed: the trajectories that show how far each answer is.
-    """
+    """Trajectories that the answers wait for; those `previewed` show how far each answer is."""
 
     @property
     def trajectories(self) -> list[Trajectory]: ...
@@ -113,11 +108,7 @@ class WorkerKind:
 
 
 def expect(images: Sequence[Tensor], *shapes: tuple[int, ...]) -> Sequence[Tensor]:
-    """Returns the uploaded images after checking their number and shapes, with planes parted (`model.images`).
-
-    Raises:
-        JobUnreadable: if these are not the expected ones.
-    """
+    """Returns the uploaded images, with planes parted (`model.images`); JobUnreadable if number or shapes differ."""
     found = tuple(tuple(image.shape) for image in images)
     kept = tuple((c // Shape(c, h, w).planes, Shape(c, h, w).planes * h, w) for c, h, w in shapes)
     if found != kept:

@@ -27,10 +27,9 @@ from model.step import advance
 from model.transfers import upload
 
 from ..device.call_timer import CallTimer
-from ..device.calls import by_position, padded
+from ..device.calls import by_position, example_batch, padded
 from ..device.core_lending import Neighbour
 from ..device.cuda_graphs import graphed
-from ..device.example_batch import example_batch
 from ..device.parallel import ParallelNetwork
 from ..device.precision import precision_on
 from ..settings import DeviceMissing

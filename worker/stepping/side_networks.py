@@ -13,8 +13,7 @@ from model.errors import NonFiniteSample
 from model.networks.classifier import log_prob_gradient
 from model.transfers import upload
 
-from ..device.calls import Network, by_position, padded
-from ..device.example_batch import example_batch
+from ..device.calls import Network, by_position, example_batch, padded
 from ..device.parallel import ParallelNetwork
 from ..device.precision import computing, precision_on, prepare
 

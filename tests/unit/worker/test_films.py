@@ -21,8 +21,8 @@ from model.shape import Shape
 from tests.small_models import NETWORK, checkpoint_of, checkpoint_of_shape
 from worker.engine import results
 from worker.engine.active import ActiveJob, activate
-from worker.engine.films import encode_films
 from worker.engine.local import _run
+from worker.engine.results import encode_films
 from worker.stepping.runner import Runner
 from worker.stepping.trajectory import encode_snapshot, restore_snapshot, take_snapshot
 
