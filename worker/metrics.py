@@ -1,6 +1,7 @@
 """The metrics of a worker. Durations are in seconds, and labels come only from bounded sets."""
 
 import time
+from functools import partial
 from itertools import product
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
@@ -23,40 +24,29 @@ class WorkerMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self._registry = registry
         add_process_metrics(registry)
-        self._finished = Counter(
-            "difuso_jobs_finished_total", "Jobs that ended here", ["kind", "model", "outcome"], registry=registry
-        )
-        self._retried = Counter(
-            "difuso_jobs_retried_total", "Jobs that left here unfinished", ["reason"], registry=registry
-        )
-        self._wait = Histogram(
-            "difuso_queue_wait_seconds", "From acceptance to claim", buckets=JOB_BUCKETS, registry=registry
-        )
-        self._duration = Histogram(
+        counter = partial(Counter, registry=registry)
+        gauge = partial(Gauge, registry=registry)
+        histogram = partial(Histogram, registry=registry)
+        self._finished = counter("difuso_jobs_finished_total", "Jobs that ended here", ["kind", "model", "outcome"])
+        self._retried = counter("difuso_jobs_retried_total", "Jobs that left here unfinished", ["reason"])
+        self._wait = histogram("difuso_queue_wait_seconds", "From acceptance to claim", buckets=JOB_BUCKETS)
+        self._duration = histogram(
             "difuso_job_duration_seconds",
             "From claim to stored result",
             ["kind", "model", "sampler"],
             buckets=JOB_BUCKETS,
-            registry=registry,
         )
-        self._step = Histogram(
-            "difuso_denoise_step_seconds",
-            "One network call",
-            ["model", "bucket"],
-            buckets=STEP_BUCKETS,
-            registry=registry,
+        self._step = histogram(
+            "difuso_denoise_step_seconds", "One network call", ["model", "bucket"], buckets=STEP_BUCKETS
         )
-        self._occupancy = Histogram(
+        self._occupancy = histogram(
             "difuso_batch_occupancy",
             "Share of a batch that held images",
             buckets=(0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0),
-            registry=registry,
         )
-        self._image_steps = Counter(
-            "difuso_image_steps_total", "Denoising steps times images", ["model"], registry=registry
-        )
-        self._slots = Gauge("difuso_slots", "Places in the running batches", ["state"], registry=registry)
-        self._in_flight = Gauge("difuso_jobs_in_flight", "Jobs claimed and not yet settled", registry=registry)
+        self._image_steps = counter("difuso_image_steps_total", "Denoising steps times images", ["model"])
+        self._slots = gauge("difuso_slots", "Places in the running batches", ["state"])
+        self._in_flight = gauge("difuso_jobs_in_flight", "Jobs claimed and not yet settled")
         self.image_steps = 0
         for reason in ("drain", "lost"):
             self._retried.labels(reason)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 from prometheus_client.core import GaugeMetricFamily
@@ -29,34 +30,31 @@ class Metrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
         add_process_metrics(registry)
-        self.http = Histogram(
+        counter = partial(Counter, registry=registry)
+        gauge = partial(Gauge, registry=registry)
+        histogram = partial(Histogram, registry=registry)
+        self.http = histogram(
             "difuso_http_request_duration_seconds",
             "Time from the head of the request to the last byte of the answer",
             ["method", "route", "status"],
             buckets=HTTP_BUCKETS,
-            registry=registry,
         )
-        self.accepted = Counter("difuso_jobs_accepted", "Jobs put in the queue", ["kind", "model"], registry=registry)
-        self.end_to_end = Histogram(
+        self.accepted = counter("difuso_jobs_accepted", "Jobs put in the queue", ["kind", "model"])
+        self.end_to_end = histogram(
             "difuso_end_to_end_seconds",
             "Time from acceptance to the end of a job, if its client waited for it",
             buckets=LONG_BUCKETS,
-            registry=registry,
         )
-        self.redis_errors = Counter(
-            "difuso_redis_errors", "Operations that failed in Redis, by route or task", ["op"], registry=registry
-        )
-        self.uploads_rejected = Counter(
-            "difuso_uploads_rejected", "Requests whose images were refused, by problem", ["reason"], registry=registry
+        self.redis_errors = counter("difuso_redis_errors", "Operations that failed in Redis, by route or task", ["op"])
+        self.uploads_rejected = counter(
+            "difuso_uploads_rejected", "Requests whose images were refused, by problem", ["reason"]
         )
         for op in ("metrics", "watch"):
             self.redis_errors.labels(op)
         for error, problem in PROBLEMS.items():
             if issubclass(error, UploadRefused | ImageRefused):
                 self.uploads_rejected.labels(problem.slug)
-        self._model_info = Gauge(
-            "difuso_model_info", "Models in the models folder; always 1", ["model", "sha256"], registry=registry
-        )
+        self._model_info = gauge("difuso_model_info", "Models in the models folder; always 1", ["model", "sha256"])
 
     def know_models(self, catalog: Catalog) -> None:
         """Starts the series of every model at 0, and replaces the models that are shown."""
