@@ -14,8 +14,8 @@ from .events import BROKEN, Ended, Event, EventReader
 from .flows import Command, Flow, Pause, Reply, T
 from .job import AnyJob
 from .options import Filters
-from .requests import Requests, arguments, request_of, spelled_out
-from .results import Facts, Price, Result
+from .requests import Requests, request_of, spelled_out
+from .results import Price, Result
 
 
 class AsyncJob(AnyJob[Coroutine[Any, Any, "AsyncJob"], Coroutine[Any, Any, Result]]):
@@ -57,16 +57,8 @@ class AsyncClient(
             faces[0].save("face.png")
     """
 
-    def __init__(
-        self,
-        url: str = "http://127.0.0.1:8000",
-        *,
-        api_key: str | None = None,
-        timeout: float | None = 600.0,
-        transport: httpx.AsyncBaseTransport | None = None,
-    ) -> None:
-        self.timeout = timeout
-        self._http = httpx.AsyncClient(**arguments(url, api_key), transport=transport)
+    _http: httpx.AsyncClient
+    _http_kind, _job_kind = httpx.AsyncClient, AsyncJob
 
     async def __aenter__(self) -> Self:
         return self
@@ -89,9 +81,6 @@ class AsyncClient(
             cursor = page.get("next")
             if cursor is None:
                 return
-
-    def _handle(self, facts: Facts) -> AsyncJob:
-        return AsyncJob(self, facts)
 
     async def _run(self, flow: Flow[T]) -> T:
         go_on, interrupted = partial(flow.send, None), False

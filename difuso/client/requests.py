@@ -52,7 +52,22 @@ class Requests(ABC, Generic[Images, Submitted, Priced, Models]):
         timeout: seconds that a call may take in all, its job included; None for no limit.
     """
 
-    timeout: float | None
+    _http_kind: type[httpx.Client] | type[httpx.AsyncClient]
+    _job_kind: Callable[..., Any]
+
+    def __init__(
+        self,
+        url: str = "http://127.0.0.1:8000",
+        *,
+        api_key: str | None = None,
+        timeout: float | None = 600.0,
+        transport: httpx.BaseTransport | httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self.timeout = timeout
+        headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
+        # Redirects are not followed: they would lose the body of a POST.
+        options: Any = {"headers": headers, "follow_redirects": False, "transport": transport}
+        self._http: Any = self._http_kind(base_url=url, **options)
 
     @spelled_out
     def generate(self, **options: Unpack[Generate]) -> Images:
@@ -153,25 +168,12 @@ class Requests(ABC, Generic[Images, Submitted, Priced, Models]):
     def _run(self, flow: Flow[Any]) -> Any:
         """Carries out the commands of a flow; returns its result, or a coroutine of it."""
 
-    @abstractmethod
-    def _handle(self, facts: Facts) -> Any:
-        """Returns a job for the user."""
-
     def _job(self, flow: Flow[Facts]) -> Flow[Any]:
-        return self._handle((yield from flow))
+        return self._job_kind(self, (yield from flow))
 
     def _patience(self) -> Patience:
         """Returns the time that a call may take, from now."""
         return Patience(self.timeout)
-
-
-def arguments(url: str, api_key: str | None) -> dict[str, Any]:
-    """Returns the arguments of a client of httpx. Redirects are not followed: they would lose the body of a POST."""
-    return {
-        "base_url": url,
-        "headers": {} if api_key is None else {"Authorization": f"Bearer {api_key}"},
-        "follow_redirects": False,
-    }
 
 
 def request_of(http: httpx.Client | httpx.AsyncClient, call: Call) -> httpx.Request:

@@ -14,8 +14,8 @@ from .events import BROKEN, Ended, Event, EventReader
 from .flows import Command, Flow, Pause, Reply, T
 from .job import AnyJob
 from .options import Filters
-from .requests import Requests, arguments, request_of, spelled_out
-from .results import Facts, Price, Result
+from .requests import Requests, request_of, spelled_out
+from .results import Price, Result
 
 
 class Job(AnyJob["Job", Result]):
@@ -61,16 +61,8 @@ class Client(Requests[Result, Job, Price, dict[str, Any]]):
             faces[0].save("face.png")
     """
 
-    def __init__(
-        self,
-        url: str = "http://127.0.0.1:8000",
-        *,
-        api_key: str | None = None,
-        timeout: float | None = 600.0,
-        transport: httpx.BaseTransport | None = None,
-    ) -> None:
-        self.timeout = timeout
-        self._http = httpx.Client(**arguments(url, api_key), transport=transport)
+    _http: httpx.Client
+    _http_kind, _job_kind = httpx.Client, Job
 
     def __enter__(self) -> Self:
         return self
@@ -93,9 +85,6 @@ class Client(Requests[Result, Job, Price, dict[str, Any]]):
             cursor = page.get("next")
             if cursor is None:
                 return
-
-    def _handle(self, facts: Facts) -> Job:
-        return Job(self, facts)
 
     def _run(self, flow: Flow[T]) -> T:
         go_on = partial(flow.send, None)
