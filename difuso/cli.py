@@ -266,11 +266,11 @@ def train(
     from .commands.training import print_dry_run, run_recipe
 
     log_lines("train")
-    device = read_settings(WorkerSettings).device
+    settings = read_settings(WorkerSettings)
     if dry:
-        print_dry_run(recipe, changes or (), device=device)
+        print_dry_run(recipe, changes or (), settings)
     else:
-        run_recipe(recipe, changes or (), out, device=device)
+        run_recipe(recipe, changes or (), out, settings)
 
 
 def _log(process: str, settings: ApiSettings | WorkerSettings) -> None:

@@ -1,6 +1,6 @@
 """Real images to compare a model with: drawn faces, a folder, or the images of a recipe."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -13,7 +13,7 @@ from training import recipe_names
 from training.data.faces import draw_faces
 from training.data.images import ImageArray, decode, size_of
 from training.data.source_images import open_source
-from training.recipe import Data
+from training.recipe import Data, Recipe
 from training.recipe_reading import load_recipe
 
 from .errors import EvaluationError
@@ -22,7 +22,15 @@ from .image_sets import shuffled_files, unreadable
 FACES = "faces"
 
 
-def real_images(data: str, count: int | None, *, shape: Shape, split: str = "test", first: int = 0) -> ImageArray:
+def real_images(
+    data: str,
+    count: int | None,
+    *,
+    shape: Shape,
+    split: str = "test",
+    first: int = 0,
+    networks: Collection[str] | None = None,
+) -> ImageArray:
     """Reads real images as a model would be trained on them, uint8 of shape (N, H, W, C), in random order.
 
     Args:
@@ -32,13 +40,14 @@ def real_images(data: str, count: int | None, *, shape: Shape, split: str = "tes
         split: split of the faces, of sets that have several, and of recipes that reserve images; images of `test` were
             never trained on. Other sets are taken whole.
         first: index of the first face, see `draw_faces`.
+        networks: the modules of other packages whose sources a recipe may name.
 
     Raises:
         EvaluationError: if there are no images, or one does not fit.
         RecipeError: if there is no such recipe or folder, or it has no images.
     """
     if names_recipe(data):
-        return _recipe_images(data, count, shape=shape, split=split)
+        return _recipe_images(load_recipe(data, networks=networks), count, shape=shape, split=split)
     if data == FACES:
         if shape.channels != 3 or not shape.is_square:
             raise EvaluationError("the drawn faces are RGB squares and this model's images are not: give a folder")
@@ -48,12 +57,13 @@ def real_images(data: str, count: int | None, *, shape: Shape, split: str = "tes
     return np.stack(list(_folder_images(Path(data), count, shape)))
 
 
-def training_images(data: str, *, shape: Shape) -> Iterator[ImageArray]:
+def training_images(data: str, *, shape: Shape, networks: Collection[str] | None = None) -> Iterator[ImageArray]:
     """Yields every image that training on `data` sees, uint8 of shape (H, W, C), one after another.
 
     Args:
         data: a folder of images that are at least as large; or a recipe, which stands for its images.
         shape: the shape (C, H, W) of the images.
+        networks: the modules of other packages whose sources a recipe may name.
 
     Raises:
         EvaluationError: if an image does not fit, or `data` is `faces`, whose number only a recipe knows.
@@ -63,7 +73,7 @@ def training_images(data: str, *, shape: Shape) -> Iterator[ImageArray]:
         raise EvaluationError("a recipe, such as faces64, says how many faces a model was trained on: give its name")
     if not names_recipe(data):
         return _folder_images(Path(data), None, shape)
-    return _readable(replace(load_recipe(data).data, bits=8), shape)
+    return _readable(replace(load_recipe(data, networks=networks).data, bits=8), shape)
 
 
 def names_recipe(data: str) -> bool:
@@ -83,8 +93,7 @@ def _folder_images(folder: Path, count: int | None, shape: Shape) -> Iterator[Im
         yield pixels
 
 
-def _recipe_images(name: str, count: int | None, *, shape: Shape, split: str) -> ImageArray:
-    recipe = load_recipe(name)
+def _recipe_images(recipe: Recipe, count: int | None, *, shape: Shape, split: str) -> ImageArray:
     data = replace(recipe.data, split=split, bits=8)
     if data.source == FACES:
         return real_images(FACES, data.count if count is None else count, shape=shape, split=split)

@@ -62,6 +62,18 @@ class Kept(nn.Module):
         self.args = args
 
 
+class Told(Denoiser):
+    """It is told a vector, and normalises with the means of its training."""
+
+    def __init__(self, width=16, classes=0, vector=0):
+        super().__init__(width, classes)
+        self.norm = nn.BatchNorm2d(3)
+        self.vector = nn.Linear(vector, 3)
+
+    def forward(self, x, t, *, vector, labels=None):
+        return super().forward(self.norm(x) + self.vector(vector)[:, :, None, None], t, labels=labels)
+
+
 class Mixing(Denoiser):
     """Its images depend on their neighbours."""
 
@@ -113,6 +125,42 @@ class Nan(Denoiser):
 def function(width=16):
     return Denoiser(width)
 '''
+TRAINING = '''
+import numpy as np
+import torch
+
+SEEN = []
+
+
+def greys(data, shape):
+    """Images of one grey each, which are told how bright they are."""
+    for level in range(data.count):
+        SEEN.append((data.path, tuple(shape)))
+        yield {"image": np.full(shape.hwc, 16 * (level % 16), np.uint8), "label": level % 3, "bright": level % 16 / 15}
+
+
+def bare(data, shape):
+    for level in range(16):
+        yield np.full(shape.hwc, level, np.uint8)
+
+
+def bad(data, shape):
+    yield np.zeros((2, 2, 3), np.uint8)
+
+
+def breaks(data, shape):
+    yield {"image": np.zeros(shape.hwc, np.uint8), "label": 0, "bright": 0.0}
+    raise OSError("/home/me/secret")
+
+
+def absolute(network, x0, t, noise, schedule):
+    abar = torch.from_numpy(schedule.alphas_cumprod)[t].view(-1, 1, 1, 1).to(x0)
+    return (network(abar.sqrt() * x0 + (1 - abar).sqrt() * noise, t) - x0).abs().mean((1, 2, 3))
+
+
+def one(network, x0, t, noise, schedule):
+    return absolute(network, x0, t, noise, schedule).mean()
+'''
 SCRIPT = "import sys\nsys.exit('usage: train.py DATA')\n"
 INCOMPLETE = "import a_package_that_nobody_has\n"
 
@@ -122,7 +170,7 @@ def write_package(folder: Path) -> Path:
     package = folder / PACKAGE
     package.mkdir(parents=True)
     (package / "__init__.py").write_text("")
-    for name, text in {"nets": NETS, "script": SCRIPT, "incomplete": INCOMPLETE}.items():
+    for name, text in {"nets": NETS, "training": TRAINING, "script": SCRIPT, "incomplete": INCOMPLETE}.items():
         (package / f"{name}.py").write_text(text)
     return folder
 

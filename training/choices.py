@@ -1,6 +1,14 @@
-"""The choices that recipes make by name, and their modules, which are not imported: checking a recipe needs none."""
+"""The choices that recipes make by name, and their modules, which are not imported: checking a recipe needs none.
 
-from typing import TYPE_CHECKING, Literal, NamedTuple
+In place of a source or a loss of ours, `package.module:function` names one of another package.
+"""
+
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
+
+from pydantic import AfterValidator
+from pydantic_core import PydanticCustomError
+
+from model.foreign.names import check_name, is_foreign
 
 from .objective.weightings import WEIGHTINGS
 
@@ -53,10 +61,32 @@ LOSSES = {
     "cross_entropy": LossChoice("cross_entropy"),
 }
 
+OWN_SOURCE, OWN_LOSS = SourceChoice("own_source", tells=True), LossChoice("own_loss")
+
+
+def source_of(name: str) -> SourceChoice:
+    """Returns the source of a name."""
+    return OWN_SOURCE if is_foreign(name) else SOURCES[name]
+
+
+def loss_of(name: str) -> LossChoice:
+    """Returns the loss of a name."""
+    return OWN_LOSS if is_foreign(name) else LOSSES[name]
+
+
+def _own(name: str) -> str:
+    if not is_foreign(name):
+        raise PydanticCustomError("own", "yours, package.module:function")
+    check_name(name)
+    return name
+
+
 # Types that check recipes. For mypy, which cannot see the tables, they are plain strings.
 if TYPE_CHECKING:
     SourceName = str
     LossName = str
     WeightingName = str
 else:
-    SourceName, LossName, WeightingName = (Literal[tuple(names)] for names in (SOURCES, LOSSES, WEIGHTINGS))
+    Own = Annotated[str, AfterValidator(_own)]
+    SourceName, LossName = (Literal[tuple(names)] | Own for names in (SOURCES, LOSSES))
+    WeightingName = Literal[tuple(WEIGHTINGS)]

@@ -6,6 +6,7 @@ from typing import Any
 
 from model.errors import CheckpointError
 from model.folders.config import ModelConfig
+from model.foreign.config import ForeignConfig
 from model.formats.folders import read_config
 from model.networks.configs import CLASSIFIER
 from model.plans.settings import GUIDANCE
@@ -54,6 +55,8 @@ def complete(content: dict[str, Any]) -> ModelConfig | None:
         guided = read_config(Path(folder))
     except CheckpointError as error:
         raise RecipeError(f"guides = {folder!r}: {error}") from error
+    if isinstance(guided.network, ForeignConfig):
+        raise RecipeError(f"guides = {folder!r}: a classifier guides models of difuso's own networks only")
     if not guided.shape.is_square:
         raise RecipeError(
             f"guides = {folder!r}: a classifier sees squares, and this model draws {guided.shape.in_pixels}"

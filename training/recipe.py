@@ -12,6 +12,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 
 from model.conditions import Condition, Conditions, Image, plane_count, type_of
 from model.folders.config import ConditionConfig, ModelConfig, SamplerDefaults, ScheduleConfig
+from model.foreign.names import is_foreign, module_of
 from model.networks.configs import ClassifierConfig, network_to_json
 from model.networks.network_config import NetworkConfig
 from model.plans.plan import Prediction, Variance
@@ -34,7 +35,8 @@ class Data:
     """The source of the training images.
 
     Attributes:
-        source: a key of `training.choices.SOURCES`; `faces` are drawn (CC0).
+        source: a key of `training.choices.SOURCES`; `faces` are drawn (CC0). Or a function of another package, see
+            `training.data.own_source`.
         path: the folder, file, pattern of files, or name of the set.
         split: `train` or `test`, for sets that have both, and for sets of which images are reserved.
         reserved: the number of images, of a set without a test half, that no run sees, see `training.data.reserved`;
@@ -85,7 +87,8 @@ class Recipe:
             loss `hybrid` or `vlb`.
         loss: `simple`, `hybrid` or `vlb`, see `training.objective.losses.Objective`; `consistency`, see
             `training.objective.consistency`; `distillation` of the checkpoint of `init`, see
-            `training.objective.distillation`; `cross_entropy` of a classifier.
+            `training.objective.distillation`; `cross_entropy` of a classifier; or a function of another package, see
+            `training.objective.own_loss`.
         weighting: the weighting of the simple loss, see `training.objective.weightings`.
         gamma: the parameter of the weighting; None is the published one, 5 for min_snr, 1 for p2 and 0.05 for flow,
             and 0 for sigmoid.
@@ -213,6 +216,18 @@ class Recipe:
     def trains_classifier(self) -> bool:
         """Whether the network is a noisy classifier."""
         return isinstance(self.network, ClassifierConfig)
+
+    @property
+    def own_code(self) -> list[str]:
+        """The names of its classes and functions of other packages: network, sources and loss."""
+        held_out, network = getattr(self.held_out, "source", None), getattr(self.network, "type", None)
+        names = (self.loss, self.data.source, held_out, network)
+        return [name for name in names if is_foreign(name)]
+
+    @property
+    def own_modules(self) -> list[str]:
+        """The modules of `own_code`, which may also be imported for a checkpoint to begin from."""
+        return [module_of(name) for name in self.own_code]
 
     def check_continues(self, earlier: dict[str, Any]) -> None:
         """Compares with the recipe, as JSON, that a folder's run was started with.

@@ -8,10 +8,11 @@ from model.errors import CheckpointError
 from model.folders.bounds import bounds_of
 from model.folders.config import ModelConfig, SamplerDefaults
 from model.folders.config_json import config_from_json, config_to_json
+from model.foreign.names import is_foreign
 from model.networks.configs import ClassifierConfig
 from model.plans.settings import GUIDANCE
 
-from .choices import LOSSES, SOURCES
+from .choices import LOSSES, SOURCES, loss_of, source_of
 from .errors import RecipeError
 from .objective.weightings import WEIGHTINGS
 from .recipe import Recipe
@@ -45,7 +46,10 @@ def check(recipe: Recipe, guided: ModelConfig | None) -> None:
     turns = recipe.data.flip == "dihedral" and not recipe.crop
     _require(not turns or recipe.shape.is_square, "flip dihedral turns squares: image_size must be one number")
     _require(not faces or recipe.shape.is_square, "the drawn faces are square: image_size must be one number")
-    _require(faces or recipe.data.path != "", f"say where the images are: data.path, for {recipe.data.source}")
+    _require(
+        faces or is_foreign(recipe.data.source) or recipe.data.path != "",
+        f"say where the images are: data.path, for {recipe.data.source}",
+    )
 
 
 def _model(recipe: Recipe, guided: ModelConfig | None) -> ModelConfig:
@@ -62,10 +66,11 @@ def _check_loss(recipe: Recipe) -> None:
     if recipe.loss == "consistency":
         _check_consistency(recipe)
     _check_distillation(recipe)
-    learned, loss, weighting = recipe.variance.startswith("learned"), LOSSES[recipe.loss], WEIGHTINGS[recipe.weighting]
+    learned, loss, weighting = recipe.variance.startswith("learned"), loss_of(recipe.loss), WEIGHTINGS[recipe.weighting]
     able = ", or ".join(name for name, other in LOSSES.items() if other.has_bound)
     _require(
-        not learned or loss.has_bound, f"loss {recipe.loss} cannot train variance {recipe.variance}: take loss {able}"
+        not learned or loss.has_bound or is_foreign(recipe.loss),
+        f"loss {recipe.loss} cannot train variance {recipe.variance}: take loss {able}",
     )
     _require(learned or recipe.loss != "hybrid", "loss hybrid is there for a learned variance: set learned_range")
     _require(
@@ -174,7 +179,7 @@ def _check_conditions(recipe: Recipe) -> None:
         f"maps and data.table are for the sources {' and '.join(FILES)}, whose images have paths",
     )
     _require(
-        len(conditions) == len(seen) or bool(data.table) or SOURCES[data.source].tells,
+        len(conditions) == len(seen) or bool(data.table) or source_of(data.source).tells,
         f"say what the images are told: data.table, for {recipe.data.source}",
     )
 
@@ -196,7 +201,9 @@ def _check_crop(recipe: Recipe) -> None:
 def _check_bits(recipe: Recipe) -> None:
     deep = recipe.data.bits == 16
     _require(not deep or recipe.channels != 3, "RGB images have 8 bits here: data.bits must be 8")
-    _require(not deep or not LOSSES[recipe.loss].has_bound, f"loss {recipe.loss} knows 256 levels: data.bits must be 8")
+    _require(
+        not deep or not loss_of(recipe.loss).has_bound, f"loss {recipe.loss} knows 256 levels: data.bits must be 8"
+    )
     _require(not deep or not recipe.seen, "conditions have 8 bits: data.bits must be 8")
     seen = recipe.shape.planes == 1 and not deep
     _require(seen or recipe.kid_every == 0, "KID is of grey or RGB images of 8 bits: set kid_every to 0")

@@ -1,16 +1,19 @@
 """Reading a recipe: one that ships, or a TOML file, with the changes that a command line names."""
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import fields
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from model.conditions import Condition, Conditions, plane_count, vector_size
+from model.errors import CheckpointError
 from model.folders.config import ConditionConfig, SamplerDefaults, ScheduleConfig
 from model.folders.config_json import read_conditions
 from model.folders.parsing import parse
+from model.foreign.config import ForeignConfig
+from model.foreign.names import check_allowed, is_foreign
 from model.networks.configs import NETWORK_KINDS, ClassifierConfig
 from model.networks.network_config import NetworkConfig
 
@@ -22,11 +25,14 @@ from .recipe import Data, Recipe
 from .recipe_checks import check
 
 
-def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
+def load_recipe(name_or_path: str, overrides: Sequence[str] = (), *, networks: Collection[str] | None = None) -> Recipe:
     """Reads a recipe that ships (by name) or a TOML file, and applies overrides like `batch_size=16`, `data.count=100`.
 
+    Args:
+        networks: the modules of other packages whose networks, sources and losses may be imported.
+
     Raises:
-        RecipeError: if there is none, or a key or value is wrong.
+        RecipeError: if there is none, a key or value is wrong, or it names code that is not allowed.
     """
     path = Path(name_or_path)
     shipped = files("training").joinpath("recipes", f"{name_or_path}.toml")
@@ -56,7 +62,9 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
         if "condition" in content:
             content["condition"] = parse(ConditionConfig, content["condition"], "condition.")
         recipe = parse(Recipe, content)
-    except ValueError as error:
+        for name in recipe.own_code:
+            check_allowed(name, networks)
+    except (ValueError, CheckpointError) as error:
         raise RecipeError(str(error)) from error
     check(recipe, guided)
     return recipe
@@ -76,9 +84,13 @@ def _conditions(content: dict[str, Any]) -> dict[str, Condition]:
 def _network(table: Any, conditions: Conditions, *, enlarges: bool) -> NetworkConfig | ClassifierConfig:
     """Parses a network's config, of the kind that the key `type` names; its inputs follow from the conditions."""
     kind = table.get("type", "unet") if isinstance(table, dict) else "unet"
-    if kind not in NETWORK_KINDS:
-        raise ValueError(f"network.type must be one of {', '.join(NETWORK_KINDS)}, got {kind!r}")
-    if isinstance(table, dict):
+    own = is_foreign(kind)
+    if not own and kind not in NETWORK_KINDS:
+        raise ValueError(
+            f"network.type must be one of {', '.join(NETWORK_KINDS)}, got {kind!r}; or yours, package.module:Class"
+        )
+    config = ForeignConfig if own else NETWORK_KINDS[kind]
+    if isinstance(table, dict) and not own:
         table = {key: value for key, value in table.items() if key != "type"}
     if kind == "edm2_unet":
         raise ValueError(
@@ -86,12 +98,12 @@ def _network(table: Any, conditions: Conditions, *, enlarges: bool) -> NetworkCo
             "which difuso does not do; choose another type"
         )
     if conditions and isinstance(table, dict):
-        if "vector_size" not in {field.name for field in fields(NETWORK_KINDS[kind])}:
+        if "vector_size" not in {field.name for field in fields(config)}:
             raise ValueError(f"network.type {kind} takes no conditions: set it to unet")
         table = {"vector_size": vector_size(conditions), **table}
         if not enlarges:
             table = {"condition_channels": plane_count(conditions), **table}
-    network: NetworkConfig | ClassifierConfig = parse(NETWORK_KINDS[kind], table, "network.")
+    network: NetworkConfig | ClassifierConfig = parse(config, table, "network.")
     return network
 
 

@@ -223,7 +223,7 @@ def _finder(
 def _image_sources(out: Path, find: Callable[[], DrawingModel], seed: int, chosen: Mapping[str, Any]) -> ImageSources:
     from ..drawing.image_sources import ImageSources
 
-    return ImageSources(find=find, seed=seed, chosen=chosen, folder=out / "pictures")
+    return ImageSources(find=find, seed=seed, chosen=chosen, folder=out / "pictures", networks=_settings().networks)
 
 
 def _print_paths(paths: list[Path]) -> None:

@@ -50,7 +50,7 @@ def evaluate_bpd(
         total = checkpoint.schedule.num_train_timesteps
         levels = visit_levels(checkpoint.schedule, "linspace", total if steps is None else steps)
         with user_errors():  # the message names the image, not the model
-            images = real_images(data, count, shape=info.config.shape)
+            images = real_images(data, count, shape=info.config.shape, networks=settings.networks)
         with progress(f"{info.name}, {len(images)} images, {len(levels.timesteps)} steps") as tell:
             device = pick_device(settings.device)
             result = variational_bound(

@@ -16,6 +16,7 @@ from training.recipe import Recipe
 from training.recipe_reading import load_recipe
 from training.run.dry_run import dry_run
 from training.run.run import Distance, train
+from worker.settings import WorkerSettings
 from worker.stepping.runner import pick_device
 
 from ..build_cache import keep_builds_private
@@ -24,10 +25,10 @@ from ..errors import UserError, user_errors
 RUNS = Path("var/runs")
 
 
-def run_recipe(name: str, changes: Sequence[str], out: Path | None, *, device: str) -> None:
+def run_recipe(name: str, changes: Sequence[str], out: Path | None, settings: WorkerSettings) -> None:
     """Trains a recipe in the folder `out`, or in one of the recipe's name below var/runs."""
     with _training_errors():
-        recipe, device = _load(name, changes), str(pick_device(device))
+        recipe, device = _load(name, changes, settings), str(pick_device(settings.device))
         kid_from = _kid_on(device) if recipe.kid_every else None
         try:
             train(recipe, out or RUNS / recipe.name, device=device, kid_from=kid_from)
@@ -35,15 +36,16 @@ def run_recipe(name: str, changes: Sequence[str], out: Path | None, *, device: s
             raise UserError("stopped; what was saved is kept, and the same command continues from there") from error
 
 
-def print_dry_run(name: str, changes: Sequence[str], *, device: str) -> None:
+def print_dry_run(name: str, changes: Sequence[str], settings: WorkerSettings) -> None:
     """Trains a few steps; prints shapes, memory and time."""
     with _training_errors():
-        for line in dry_run(_load(name, changes), device=str(pick_device(device))).lines():
+        recipe = _load(name, changes, settings)
+        for line in dry_run(recipe, device=str(pick_device(settings.device))).lines():
             typer.echo(line)
 
 
-def _load(name: str, changes: Sequence[str]) -> Recipe:
-    recipe = load_recipe(name, changes)
+def _load(name: str, changes: Sequence[str], settings: WorkerSettings) -> Recipe:
+    recipe = load_recipe(name, changes, networks=settings.networks)
     if recipe.compile:
         keep_builds_private()
     return recipe

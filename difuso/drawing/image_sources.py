@@ -1,7 +1,7 @@
 """The sources of images of `difuso evaluate`: a model's sampler, folders, .npz files, drawn faces, recipes."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -30,12 +30,14 @@ class ImageSources:
         seed: seed of the first image that the model draws.
         chosen: the settings of all samplers, in addition to those that a name holds; the others are the model's.
         folder: folder for the images that the model draws.
+        networks: the modules of other packages whose sources a recipe may name.
     """
 
     find: Callable[[], DrawingModel]
     seed: int
     chosen: Mapping[str, Any]
     folder: Path
+    networks: Collection[str] | None = None
 
     @cached_property
     def model(self) -> DrawingModel:
@@ -91,7 +93,7 @@ class ImageSources:
         if data.endswith(".npz"):
             return from_path(Path(data), count)
         model = self.model
-        images = real_images(data, count, shape=model.shape, split=split, first=first)
+        images = real_images(data, count, shape=model.shape, split=split, first=first, networks=self.networks)
         return from_array(f"{'other ' if first else ''}drawn faces" if data == FACES else Path(data).name, images)
 
     def _params(self, run: re.Match[str]) -> SamplingParams:

@@ -6,7 +6,7 @@ allowed its module. This module imports nothing, and front ends read it too.
 
 import re
 from collections.abc import Collection
-from typing import Any
+from typing import Any, TypeGuard
 
 from ..errors import CheckpointError
 
@@ -15,7 +15,7 @@ MAX_NAME = 256  # characters
 OURS = ("app", "benchmarks", "difuso", "evaluation", "jobs", "model", "tests", "training", "worker")
 
 
-def is_foreign(name: Any) -> bool:
+def is_foreign(name: Any) -> TypeGuard[str]:
     """Returns whether this is meant to be the name of another package's class or function.
 
     Examples:

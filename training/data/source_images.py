@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, NamedTuple
 
+from model.foreign.names import is_foreign
 from model.shape import Shape
 
-from ..choices import SOURCES
+from ..choices import source_of
 from ..recipe import Data
 from .images import ImageArray
 
@@ -56,6 +57,6 @@ class Source:
 
 def open_source(data: Data, shape: Shape) -> Source:
     """Opens the images of a recipe's `data`, in the shape of its images; raises RecipeError if there are none."""
-    module = import_module(f".{SOURCES[data.source].module}", __package__)
-    source: Source = getattr(module, f"open_{data.source}")(data, shape)
+    module = import_module(f".{source_of(data.source).module}", __package__)
+    source: Source = getattr(module, f"open_{'own' if is_foreign(data.source) else data.source}")(data, shape)
     return source

@@ -45,7 +45,7 @@ class Teacher:
 
     def __init__(self, recipe: Recipe, classes: Sequence[str] | None, device: torch.device) -> None:
         try:
-            checkpoint = load_checkpoint(recipe.init, device=device)
+            checkpoint = load_checkpoint(recipe.init, device=device, networks=recipe.own_modules)
         except CheckpointError as error:
             raise RecipeError(f"init = {recipe.init!r}: {error}") from error
         check_teacher(recipe, checkpoint.config)

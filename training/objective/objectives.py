@@ -5,7 +5,7 @@ from importlib import import_module
 
 from model.plans.schedule import NoiseSchedule
 
-from ..choices import LOSSES
+from ..choices import loss_of
 from ..recipe import Recipe
 from .losses import Losses
 from .timesteps import TimestepSampler
@@ -18,5 +18,5 @@ def objective_of(recipe: Recipe, schedule: NoiseSchedule) -> Objective:
 
     A classifier's loss takes the true classes too, and a student's its teacher.
     """
-    objective: Objective = import_module(f".{LOSSES[recipe.loss].module}", __package__).objective_of(recipe, schedule)
+    objective: Objective = import_module(f".{loss_of(recipe.loss).module}", __package__).objective_of(recipe, schedule)
     return objective

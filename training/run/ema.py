@@ -24,7 +24,9 @@ class Ema:
 
     @torch.no_grad()
     def update(self, network: nn.Module) -> None:
-        """average = decay * average + (1 - decay) * weights."""
+        """average = decay * average + (1 - decay) * weights. Buffers, such as means of a normalisation, are copied."""
         weight = 1.0 - self.decay_at(self.updates)
         torch._foreach_lerp_(list(self.network.parameters()), list(network.parameters()), weight)
+        for buffer, newest in zip(self.network.buffers(), network.buffers(), strict=True):
+            buffer.copy_(newest)
         self.updates += 1

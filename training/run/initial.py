@@ -1,6 +1,7 @@
 """Initial weights from a checkpoint, as far as they fit (fine-tuning)."""
 
 import logging
+from collections.abc import Collection
 from pathlib import Path
 
 from torch import nn
@@ -53,16 +54,16 @@ def seeds_of(recipe: Recipe) -> Seeds:
         raise RecipeError(f"init = {recipe.init!r}: {error}") from error
 
 
-def take_over(network: nn.Module, folder: Path) -> None:
+def take_over(network: nn.Module, folder: Path, networks: Collection[str]) -> None:
     """Copies a checkpoint's tensors to those of a network with the same name and shape; the others do not change.
 
-    A classifier takes those of the checkpoint's classifier.
+    A classifier takes those of the checkpoint's classifier. `networks` are the modules that may be imported for it.
 
     Raises:
         RecipeError: if the folder is not a checkpoint, it has no classifier for one, or none of its tensors fits.
     """
     try:
-        checkpoint = load_checkpoint(folder)
+        checkpoint = load_checkpoint(folder, networks=networks)
     except CheckpointError as error:
         raise RecipeError(f"init = {str(folder)!r}: {error}") from error
     if checkpoint.config.preconditioning is not None:

@@ -16,6 +16,7 @@ from model.condition_inputs import Column, enlarge
 from model.conditions import ImageMap
 from model.errors import CheckpointError
 from model.folders.config import ModelConfig
+from model.foreign.config import ForeignConfig
 from model.images import from_levels
 from model.networks.classifier import Classifier
 from model.networks.preconditioned import denoiser_of
@@ -58,7 +59,10 @@ class ImageModel:
         self._trainer = trainer
 
     def save(self, folder: Path, average: Ema, facts: dict[str, Any]) -> None:
-        save_checkpoint(folder, self._config(facts), average.network)
+        config = self._config(facts)
+        # A network of another package may hold numbers that float16 cannot.
+        dtype = torch.float32 if isinstance(config.network, ForeignConfig) else torch.float16
+        save_checkpoint(folder, config, average.network, dtype=dtype)
 
     def show(self, step: int, journal: Journal) -> None:
         """Enters a sheet of images, with what each was told."""

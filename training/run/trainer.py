@@ -71,7 +71,7 @@ class Trainer:
         self.schedule = recipe.schedule.build()
         network = build_network(recipe.network)
         if recipe.init and initial:
-            take_over(network, Path(recipe.init))
+            take_over(network, Path(recipe.init), recipe.own_modules)
         self.network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._wrapped = processes.wrap(self.network)
         called = self._wrapped if recipe.trains_classifier else denoiser_of(self._wrapped, None, self.schedule)

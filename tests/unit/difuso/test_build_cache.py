@@ -40,12 +40,12 @@ def compile_tiny(models_dir: Path) -> None:
 
 def train(models_dir: Path) -> None:
     with patch.object(training, "train", begin):
-        training.run_recipe("faces64", ["compile=true"], None, device="cpu")
+        training.run_recipe("faces64", ["compile=true"], None, WorkerSettings(device="cpu"))
 
 
 def try_training(models_dir: Path) -> None:
     with patch.object(training, "dry_run", begin):
-        training.print_dry_run("faces64", ["compile=true"], device="cpu")
+        training.print_dry_run("faces64", ["compile=true"], WorkerSettings(device="cpu"))
 
 
 @pytest.mark.parametrize("command", [compile_tiny, train, try_training])
