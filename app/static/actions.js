@@ -19,16 +19,19 @@ export function deleteWords(job) {
   return count > 1 ? t("deleteAll", count) : t("delete");
 }
 
-// Hides a job, and deletes its images on the server and what this browser knows of them unless that is undone soon.
-export function deleteJob(job) {
-  const count = job.links.images ? countOf(job) : 0;
-  const undo = () => {
-    leaving.delete(job.id);
-    jobs.unhide(job);
+export const deleteJob = job => deleteJobs([job]);
+
+// Hides jobs, and deletes their images on the server and what this browser knows of them unless that is undone soon.
+export function deleteJobs(all) {
+  const count = all.reduce((sum, job) => sum + (job.links.images ? countOf(job) : 0), 0);
+  const undo = each => {
+    leaving.delete(each.id);
+    jobs.unhide(each);
   };
-  const pass = () => forGood(job).catch(error => (undo(), notify(error.message, { error: true })));
-  jobs.hide(job);
-  leaving.set(job.id, notify(count ? t("deleted", count) : t("deletedJob"), { button: t("undo"), press: undo, pass }));
+  const pass = () => all.forEach(each => forGood(each).catch(error => (undo(each), notify(error.message, { error: true }))));
+  all.forEach(each => jobs.hide(each));
+  const now = notify(count ? t("deleted", count) : t("deletedJob"), { button: t("undo"), press: () => all.forEach(undo), pass });
+  all.forEach(each => leaving.set(each.id, now));
 }
 
 async function forGood(job) {

@@ -3,23 +3,25 @@
 import { deleteJob, deleteWords, saveAs, useSettings } from "./actions.js";
 import { ask } from "./api.js";
 import { showCommand } from "./command.js";
-import { addressOf, countOf, fileName, labelOf, metaOf, nameOf, rowsOf, seedOf, stepsOf, titleOf } from "./describe.js";
-import { complain, el, multiple } from "./dom.js";
-import { addFilm } from "./film.js";
+import { sizeFor } from "./density.js";
+import { addressOf, countOf, labelOf, metaOf, nameOf, rowsOf, seedOf, stepsOf, titleOf } from "./describe.js";
+import { complain, el } from "./dom.js";
 import { unwatch, watch } from "./follow.js";
-import { ADDRESS } from "./inputs.js";
 import { className, drawnBy, sizeOf } from "./models.js";
 import { enterPicture } from "./routes.js";
 import { isFavourite } from "./saved.js";
 import { isEnded, jobs } from "./store.js";
 import { stripOf } from "./strip.js";
 import { duration, t } from "./texts.js";
+import { tileOf } from "./tile.js";
 
-const TILE = matchMedia("(min-width: 100rem)").matches ? 192 : 128; // CSS pixels, about
+const FOLD = 16; // pictures that a card shows without being asked for more
+const FOLDED = 12;
 
 export class Card {
   #shown = false;
   #onlyFavourites;
+  #isUnfolded = false;
   #previews = new Map(); // the last of each picture, in case the job is cancelled
 
   constructor(job, onlyFavourites) {
@@ -89,11 +91,20 @@ export class Card {
     const shown = Array.from({ length: countOf(job) }, (_, index) => index);
     const wanted = shown.filter(index => !this.#onlyFavourites() || isFavourite(job.id, index));
     const pictures = el("div", { className: "pictures" });
-    pictures.style.setProperty("--tile", `${multiple(sizeOf(drawnBy(job)), TILE)}px`);
     const rows = rowsOf(job);
+    const isFolded = !rows && wanted.length > FOLD && !this.#isUnfolded;
+    const seen = isFolded ? wanted.slice(0, FOLDED) : wanted;
+    pictures.style.setProperty("--tile", `${sizeFor(sizeOf(drawnBy(job)), rows ? FOLD : seen.length)}px`);
     if (rows && !this.#onlyFavourites()) pictures.append(...rows.flatMap(row => this.#row(row)));
-    else pictures.append(...wanted.map(index => this.#tile(index, nameOf(job, index))));
-    return pictures;
+    else pictures.append(...seen.map(index => this.#tile(index, nameOf(job, index))));
+    if (!isFolded) return pictures;
+    const more = el("button", { type: "button", className: "small", textContent: t("showPictures", wanted.length) });
+    more.addEventListener("click", () => {
+      this.#isUnfolded = true;
+      this.#fill();
+      this.element.querySelectorAll("a.picture")[FOLDED]?.focus();
+    });
+    return el("div", { className: "folded" }, pictures, more);
   }
 
   // A row of one class, with its name in front.
@@ -105,23 +116,9 @@ export class Card {
 
   #tile(index, caption) {
     const { job } = this;
-    const figure = el("figure", { dataset: { index } });
     const source = addressOf(job, index);
-    if (source) {
-      const image = el("img", { src: source, alt: t("pictureAlt", nameOf(job, index)), decoding: "async", draggable: true });
-      const link = el("a", { href: source, className: "picture" }, image);
-      link.dataset.index = index;
-      link.addEventListener("click", event => {
-        if (event.ctrlKey || event.metaKey || event.shiftKey) return; // the browser opens it elsewhere
-        event.preventDefault();
-        enterPicture(job.id, index);
-      });
-      link.addEventListener("dragstart", event => {
-        event.dataTransfer.setData(ADDRESS, JSON.stringify([source, fileName(job, index)]));
-      });
-      figure.append(link);
-      addFilm(figure, job, index);
-    } else figure.append(this.#unfinished(index, figure));
+    const figure = source ? tileOf(job, index, source) : el("figure", { dataset: { index } });
+    if (!source) figure.append(this.#unfinished(index, figure));
     figure.classList.toggle("favourite", isFavourite(job.id, index));
     figure.append(el("figcaption", { textContent: caption }));
     return figure;

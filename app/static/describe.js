@@ -1,6 +1,5 @@
 // Words for jobs and their pictures, and the requests that make them again.
 
-import { hasKey } from "./api.js";
 import { className, models } from "./models.js";
 import { duration, known, moment, number, t } from "./texts.js";
 
@@ -91,20 +90,6 @@ export function queryOf(job, index) {
     for (const each of [value].flat()) if (each !== undefined && each !== null) query.append(name, each);
   }
   return query;
-}
-
-function quote(text) {
-  return `'${text.replaceAll("'", "'\\''")}'`;
-}
-
-// Returns the command for a terminal that makes the pictures again; files are those of the request, if they are known, and
-// fit is how they were fitted.
-export function commandOf(job, { files = [], fit } = {}) {
-  const query = queryOf(job);
-  if (fit) query.set("fit", fit);
-  const parts = files.map(([name, file]) => ` -F ${quote(`${name}=@${file.name}`)}`).join("");
-  const key = hasKey() ? ' -H "Authorization: Bearer $DIFUSO_KEY"' : "";
-  return `curl -X POST '${location.origin}/${job.kind}?${query}'${key}${parts} -o pictures.${job.links.images ? "png" : "npz"}`;
 }
 
 export const fileName = (job, index) => `difuso-${job.model}-${nameOf(job, index).replace(/[^\p{L}\p{N}.]+/gu, "-")}.png`;

@@ -34,12 +34,9 @@ async function read(path, job) {
   return { count: Math.round(strip.width / width), width, height, draw };
 }
 
-// Gives the picture of a tile a slider that runs from noise to the finished picture. Touch sees it always, a mouse when it is near.
+// Gives the picture of a tile a slider that runs from noise to the finished picture.
 export function addFilm(figure, job, index) {
-  if (!hasFilm(job)) return;
-  if (IS_TOUCH) return sliderOf(figure, job, index);
-  const begin = () => figure.querySelector(".scrub") ?? sliderOf(figure, job, index);
-  figure.addEventListener("pointerenter", begin, { once: true });
+  if (hasFilm(job) && !figure.querySelector(".scrub")) sliderOf(figure, job, index);
 }
 
 function sliderOf(figure, job, index) {

@@ -121,6 +121,15 @@ export function readForm() {
   return { kind, query, files, urgency: $("urgency").value, trace: $("trace").checked };
 }
 
+// Fills in the form from an address that names a kind of job; returns whether it does.
+export function fillFormFrom(query) {
+  const kind = query.get("kind");
+  if (![...kindField.options].some(({ value, hidden }) => value === kind && !hidden)) return false;
+  query.delete("kind");
+  fillForm(kind, query);
+  return true;
+}
+
 export function chooseKind(kind) {
   kindField.value = kind;
   showKind();

@@ -1,23 +1,21 @@
 // The gallery: all jobs of the caller, newest first, read page by page while the reader scrolls.
 
-import { ask } from "./api.js";
 import { Card } from "./card.js";
+import { startDensity } from "./density.js";
+import { countOf } from "./describe.js";
 import { $, el } from "./dom.js";
+import { filterOf, isFiltered, matches, onlyFavourites, readPart, showEverything, startFilters } from "./filters.js";
 import { GridCard, gridOf } from "./gridcard.js";
-import { models } from "./models.js";
 import { notify } from "./notice.js";
 import { go } from "./routes.js";
-import { favouriteJobs } from "./saved.js";
 import { isGone, jobs } from "./store.js";
-import { tilesOf } from "./tiles.js";
 import { t } from "./texts.js";
+import { tilesOf } from "./tiles.js";
 
-const PAGE = 12; // jobs: few enough that their cards are filled within a frame
 const SEEN = 6; // cards that the first window may show
 const NEAR = "900px"; // cards this far outside of the window are filled, and emptied beyond
 const list = $("jobs");
 const more = $("more");
-const filters = $("filters");
 const cards = new Map(); // the card of each job; those of a grid share one
 let cursor; // of the next part of the list; undefined at its beginning, null after its end
 let loading; // the AbortController of a part that is on its way
@@ -32,13 +30,6 @@ const near = new IntersectionObserver(
   { rootMargin: NEAR },
 );
 const end = new IntersectionObserver(entries => entries.at(-1).isIntersecting && load(), { rootMargin: NEAR });
-
-const onlyFavourites = () => $("favourites").ariaPressed === "true";
-const filterOf = name => filters.querySelector(`[name=${name}]`).value;
-const matches = job =>
-  !isGone(job) &&
-  ["model", "kind", "state"].every(name => !filterOf(name) || filterOf(name) === job[name]) &&
-  (!onlyFavourites() || favouriteJobs().includes(job.id));
 
 // Begins again, because a filter has changed.
 export function reload() {
@@ -62,7 +53,7 @@ async function load() {
   const controller = (loading = new AbortController());
   say(el("p", { className: "hint", textContent: t("loading") }));
   try {
-    const { found, next } = await (onlyFavourites() ? favouritePart() : part(controller.signal));
+    const { found, next } = await readPart(cursor ?? undefined, controller.signal);
     if (controller.signal.aborted) return;
     cursor = next ?? null;
     for (const job of found) {
@@ -79,25 +70,6 @@ async function load() {
   }
 }
 
-async function part(signal) {
-  const query = new URLSearchParams({ limit: PAGE });
-  for (const { name, value } of filters.querySelectorAll("select")) if (value) query.set(name, value);
-  if (cursor) query.set("cursor", cursor);
-  const { jobs: found, next } = await ask("GET", `/jobs?${query}`, { signal });
-  return { found, next };
-}
-
-// Reads some of the jobs with favourites; the cursor is the number of those that were read.
-async function favouritePart() {
-  const from = cursor ?? 0;
-  const ids = favouriteJobs().slice(from, from + PAGE);
-  const answers = await Promise.allSettled(ids.map(id => ask("GET", `/jobs/${id}`)));
-  const failure = answers.find(({ reason }) => reason && reason.type !== "job-not-found");
-  if (failure) throw failure.reason;
-  const next = ids.length === PAGE ? from + PAGE : undefined;
-  return { found: answers.flatMap(({ value }) => (value ? [value] : [])), next };
-}
-
 function showEnd() {
   if (cursor !== null) {
     say();
@@ -106,8 +78,7 @@ function showEnd() {
     return;
   }
   if (list.childElementCount) return say(el("p", { className: "hint", textContent: t("theEnd") }));
-  const filtered = [...filters.querySelectorAll("select")].some(select => select.value);
-  const key = onlyFavourites() ? "noFavourites" : filtered ? "noMatch" : "empty";
+  const key = onlyFavourites() ? "noFavourites" : isFiltered() ? "noMatch" : "empty";
   const words = [el("h3", { textContent: t(key) }), el("p", { className: "hint", textContent: t(`${key}Hint`) })];
   if (key === "empty") say(el("div", { className: "first" }, ...words, tilesOf()));
   else say(el("div", { className: "empty" }, el("span", { className: "noise", "aria-hidden": "true" }), ...words));
@@ -171,29 +142,25 @@ export async function reveal(job) {
 }
 
 function showAll() {
-  for (const select of filters.querySelectorAll("select")) select.value = "";
-  $("favourites").ariaPressed = "false";
+  showEverything();
   reload();
 }
 
+// The next picture after the last of a job, or the last one before it, as {job, index}; undefined at the ends of the gallery.
+export function beside(job, by) {
+  let element = cards.get(job.id)?.element;
+  do element = by > 0 ? element?.nextElementSibling : element?.previousElementSibling;
+  while (element && !element.card.job?.links.images);
+  const found = element?.card.job;
+  return found && { job: found, index: by > 0 ? 0 : countOf(found) - 1 };
+}
+
 export function startGallery() {
-  const kinds = [...$("kind").options].map(({ value, textContent }) => new Option(textContent, value));
-  filters.querySelector("[name=model]").append(...[...models.keys()].map(name => new Option(name)));
-  filters.querySelector("[name=kind]").append(...kinds);
-  filters.addEventListener("change", reload);
-  $("favourites").addEventListener("click", ({ currentTarget }) => {
-    currentTarget.ariaPressed = String(currentTarget.ariaPressed !== "true");
-    reload();
-  });
+  startFilters(reload);
+  startDensity(reload);
   jobs.addEventListener("job", onJob);
   jobs.addEventListener("back", ({ detail }) => (add(detail), cursor === null && showEnd()));
   document.addEventListener("server", ({ detail }) => !detail.lost && more.querySelector(".error") && load());
   jobs.addEventListener("preview", ({ detail }) => cards.get(detail.id)?.preview?.(detail.index, detail.source));
-  document.addEventListener("language", () => {
-    filters.querySelectorAll("[name=kind] option:not([data-t])").forEach((option, index) => {
-      option.textContent = $("kind").options[index].textContent;
-    });
-    reload();
-  });
   load();
 }

@@ -9,6 +9,7 @@ import { settings } from "./kinds.js";
 import { make } from "./making.js";
 import { drawnBy, sizeOf } from "./models.js";
 import { enterPicture } from "./routes.js";
+import { addBox } from "./selection.js";
 import { saveGrid } from "./sheet.js";
 import { isEnded, isGone, jobs } from "./store.js";
 import { duration, t, translate } from "./texts.js";
@@ -172,5 +173,7 @@ function cellOf(cell) {
   const image = el("img", { src: source, alt: cell.asked.join(", ") });
   const link = el("a", { href: source, className: "picture" }, image);
   link.addEventListener("click", event => (event.preventDefault(), enterPicture(cell.job.id, 0)));
-  return el("td", {}, link, el("small", { textContent: duration(cell.job.timings.denoise) }));
+  const found = el("td", {}, link, el("small", { textContent: duration(cell.job.timings.denoise) }));
+  addBox(found, cell.job, 0, 0); // two cells can be compared
+  return found;
 }

@@ -1,6 +1,7 @@
-// The jobs of one grid in the gallery, as one card. Its tag names the grid: `grid:` and the parameter of its columns.
+// The jobs of one grid in the gallery, or of the rings of one picture, as one card. Their tag names the grid, `grid:` and the
+// parameter of its columns, or the picture, `like:` and its address.
 
-import { addressOf, metaOf } from "./describe.js";
+import { addressOf, countOf, metaOf, nameOf } from "./describe.js";
 import { el, multiple } from "./dom.js";
 import { drawnBy, sizeOf } from "./models.js";
 import { isEnded } from "./store.js";
@@ -11,7 +12,10 @@ const MOST = 24; // thumbnails
 export const AXES = { steps: "5, 10, 20, 50", guidance_scale: "1, 2, 4, 8", eta: "0, 0.5, 1" }; // with values to begin with
 const TAG = new RegExp(`^grid:(${Object.keys(AXES).join("|")}):[0-9a-f]+$`);
 
-export const gridOf = job => (TAG.test(job.tag ?? "") ? job.tag : undefined);
+const RING = /^like:([0-9a-f-]{36}\/[0-9]{1,2})$/;
+
+export const gridOf = job => (TAG.test(job.tag ?? "") || RING.test(job.tag ?? "") ? job.tag : undefined);
+export const centreOf = tag => RING.exec(tag)?.[1];
 export const axisOf = tag => TAG.exec(tag)?.[1];
 
 export class GridCard {
@@ -48,16 +52,19 @@ export class GridCard {
 
   #fill() {
     const all = [...this.#jobs.values()].sort((a, b) => a.accepted_at.localeCompare(b.accepted_at));
-    const title = t("gridOf", t(`gridOf_${axisOf(this.grid)}`));
+    const centre = centreOf(this.grid);
+    const title = centre ? t("like") : t("gridOf", t(`gridOf_${axisOf(this.grid)}`));
     const done = all.filter(isEnded).length;
     const meta = el("p", { className: "hint", textContent: `${metaOf(all[0]).split(" · ")[0]} · ${done} / ${all.length}` });
     const pictures = el("div", { className: "pictures small-tiles" });
     pictures.style.setProperty("--tile", `${multiple(sizeOf(drawnBy(all[0])), TILE)}px`);
-    for (const job of all.slice(0, MOST)) {
-      const source = addressOf(job, 0);
-      pictures.append(source ? el("img", { src: source, alt: `${job.params.sampler}, ${job.params.steps}`, decoding: "async" }) : el("div", { className: "blank" }));
+    const shown = all.flatMap(job => Array.from({ length: countOf(job) }, (_, index) => [job, index]));
+    for (const [job, index] of shown.slice(0, MOST)) {
+      const source = addressOf(job, index);
+      const alt = centre ? nameOf(job, index) : `${job.params.sampler}, ${job.params.steps}`;
+      pictures.append(source ? el("img", { src: source, alt, decoding: "async" }) : el("div", { className: "blank" }));
     }
-    const open = el("a", { href: `#grid=${this.grid}`, className: "button small", textContent: t("gridOpen") });
+    const open = el("a", { href: centre ? `#like=${centre}` : `#grid=${this.grid}`, className: "button small", textContent: t(centre ? "likeOpen" : "gridOpen") });
     this.element.style.height = "";
     this.element.replaceChildren(el("header", {}, el("h3", { textContent: title }), meta), pictures, el("div", { className: "tools" }, open));
   }

@@ -1,20 +1,22 @@
 // The keys of the page, and the list of them under `?`.
 
 import { deleteJob, useSettings } from "./actions.js";
-import { $, complain, el, openDialog, save } from "./dom.js";
-import { chooseKind, form } from "./form.js";
 import { fileName } from "./describe.js";
+import { $, complain, el, openDialog, save } from "./dom.js";
 import { focusFilm } from "./film.js";
+import { chooseKind, form } from "./form.js";
 import { fetchFile } from "./inputs.js";
 import { notify } from "./notice.js";
+import { viewer } from "./opening.js";
+import { go } from "./routes.js";
+import { toggleFavourite } from "./saved.js";
+import { addBox, choose } from "./selection.js";
 import { jobs } from "./store.js";
 import { t } from "./texts.js";
-import { toggleFavourite } from "./saved.js";
-import { viewer } from "./viewer.js";
 
 const LIST = [
   ["?", "key_help"], ["Ctrl Enter", "key_make"], ["1 – 9", "key_kinds"], ["N", "key_form"], ["/", "key_filter"], ["G", "key_views"],
-  ["← → ↑ ↓", "key_arrows"], ["Enter", "key_open"], ["F", "key_favourite"], ["D", "key_save"], ["U", "key_settings"], ["W", "key_film"],
+  ["← → ↑ ↓", "key_arrows"], ["Enter", "key_open"], ["F", "key_favourite"], ["S", "key_select"], ["D", "key_save"], ["U", "key_settings"], ["W", "key_film"], ["M", "key_like"],
   ["C", "key_compare"], ["X", "key_delete"], ["Esc", "key_close"],
 ];
 
@@ -61,11 +63,16 @@ function withPicture(action) {
 const PAGE = {
   "?": showKeys,
   n: () => $("kind").focus(),
-  "/": () => $("filters").querySelector("select").focus(),
+  "/": () => $("filters").querySelector("[type=search]").focus(),
   g: () => (location.hash = location.hash.startsWith("#grid") ? "#gallery" : "#grid"),
   f: () => withPicture((job, index) => void document.dispatchEvent(new CustomEvent("favourite", { detail: { job, index, set: toggleFavourite(job.id, index) } }))),
   d: () => withPicture(async (job, index, link) => save(await fetchFile(link.href, fileName(job, index)), fileName(job, index))),
+  s: () => withPicture((job, index, link) => {
+    if (!link.parentElement.querySelector(".box")) addBox(link.parentElement, job, index);
+    choose(job, index);
+  }),
   u: () => withPicture((job, index) => useSettings(job, index)),
+  m: () => withPicture((job, index) => void go(`#like=${job.id}/${index}`)),
   w: () => withPicture((job, index, link) => focusFilm(link)),
   x: () => withPicture(job => deleteJob(job)),
 };
@@ -77,6 +84,7 @@ const VIEWER = {
   d: () => viewer().save(),
   u: () => viewer().settings(),
   c: () => viewer().nextTab(),
+  m: () => viewer().like(),
   x: () => viewer().delete(),
 };
 

@@ -4,29 +4,37 @@ import { ask } from "./api.js";
 import { $, complain } from "./dom.js";
 import { startDraft } from "./draft.js";
 import { start as startFollowing } from "./follow.js";
-import { form, readForm, showFacts, showKind, showModel, showModels } from "./form.js";
+import { fillFormFrom, form, readForm, showFacts, showKind, showModel, showModels } from "./form.js";
 import { reveal, startGallery } from "./gallery.js";
 import { openGrid, startGrid } from "./grid.js";
 import { dressInputs, settled } from "./inputs.js";
-import { addKinds } from "./kinds.js";
 import { showKeys, startKeys } from "./keys.js";
+import { addKinds } from "./kinds.js";
 import { make } from "./making.js";
 import { startMask } from "./mask.js";
 import { openModelCard } from "./modelcard.js";
 import { loadModels, models } from "./models.js";
 import { startNews } from "./news.js";
+import { closePicture, openPicture } from "./opening.js";
 import { startPrice } from "./price.js";
 import { fieldOf } from "./problems.js";
 import { startQueue } from "./queue.js";
 import { startRecipes } from "./recipe.js";
 import { routeOf } from "./routes.js";
+import { startSelection } from "./selection.js";
 import { language, speak, translate } from "./texts.js";
 import { openPicker } from "./tiles.js";
-import { closePicture, openPicture } from "./viewer.js";
 
-const VIEWS = ["gallery", "grid", "learn"];
 const RETRY = 3000; // milliseconds until a server that has not answered is asked again
 const LOOK = 10_000; // milliseconds between looks at models that no worker runs yet
+
+// Views that few visits show; their modules are loaded then.
+const LATER = {
+  grid: async value => openGrid(value),
+  learn: async value => (await import("./learn/view.js")).openLearn(value),
+  like: async value => (await import("./like.js")).openLike(value),
+  compare: async value => (await import("./comparing.js")).openComparison(value),
+};
 
 const button = form.querySelector("button[type=submit]");
 const alarm = error => complain($("error"), error);
@@ -57,19 +65,23 @@ function point(field) {
 }
 
 function showView() {
-  const { name, value } = routeOf(location.hash);
+  const { name, value, query } = routeOf(location.hash);
   if (name === "picture" && value) return void openPicture(value);
   closePicture();
-  const view = VIEWS.includes(name) ? name : VIEWS[0];
-  for (const each of VIEWS) $(each).hidden = each !== view;
+  if (name === "make") {
+    fillFormFrom(query);
+    history.replaceState(null, "", "#gallery"); // so that a reload shows what the reader has changed since
+  }
+  const isComplete = value || name === "grid" || name === "learn"; // the others show pictures that the address names
+  const view = LATER[name] && isComplete ? name : "gallery";
+  for (const each of ["gallery", ...Object.keys(LATER)]) $(each).hidden = each !== view;
   document.body.classList.toggle("learning", view === "learn");
   button.classList.toggle("main", view !== "grid"); // the grid has one of its own
   for (const link of document.querySelectorAll("nav a")) {
     if (link.hash === `#${view}`) link.ariaCurrent = "page";
     else link.removeAttribute("aria-current");
   }
-  if (view === "grid") openGrid(value);
-  if (view === "learn") import("./learn/view.js").then(({ openLearn }) => openLearn(value)).catch(alarm);
+  LATER[view]?.(value).catch(alarm);
 }
 
 // Says that the server is lost, and takes that back everywhere when it answers again.
@@ -133,6 +145,7 @@ async function begin() {
   document.body.classList.remove("waiting");
   startMask(form);
   startGallery();
+  startSelection();
   startQueue();
   startGrid();
   startRecipes();

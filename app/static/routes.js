@@ -1,11 +1,12 @@
-// Addresses of what the page shows: #gallery, #grid, #grid=TAG, and #picture=JOB/INDEX, which lies over one of the others.
+// Addresses of what the page shows: #gallery, #grid, #grid=TAG, #like=JOB/INDEX, and #picture=JOB/INDEX, which lies over one of
+// the others. #make?QUERY fills in the form; after a picture the query is what the form gets if the picture is gone.
 
 let leaving; // a promise while the browser goes back
 
-// Returns what an address shows, as {name, value}.
+// Returns what an address shows, as {name, value, query}.
 export function routeOf(hash) {
-  const [, name, value] = /^#(\w+)(?:=(.+))?$/.exec(hash) ?? [];
-  return { name: name ?? "gallery", value };
+  const [, name, value, query] = /^#(\w+)(?:=([^?]+))?(?:\?(.+))?$/.exec(hash) ?? [];
+  return { name: name ?? "gallery", value, query: new URLSearchParams(query) };
 }
 
 // Goes to a view, as a link to it would.
@@ -15,6 +16,11 @@ export async function go(hash) {
 }
 
 const addressOf = (id, index) => `#picture=${id}/${index}`;
+
+// Returns a link to a picture that says how it is made again, too.
+export function linkOf({ id, kind }, index, query) {
+  return `${location.origin}${location.pathname}${addressOf(id, index)}?${new URLSearchParams([["kind", kind], ...query])}`;
+}
 
 // Puts the address of a picture over that of the view, so that Back closes it.
 export function enterPicture(id, index) {

@@ -1,62 +1,32 @@
 // One picture, as large as whole multiples allow, with its facts, its tools, and what can be made of it.
 
 import { deleteJob, deleteWords, useFile, useSettings } from "./actions.js";
-import { ask } from "./api.js";
+import { copy, snippetsView } from "./command.js";
 import { comparable, compareOf } from "./compare.js";
 import { denoisingOf } from "./denoising.js";
 import { addressOf, countOf, fileName, metaOf, nameOf, queryOf, titleOf } from "./describe.js";
 import { complain, el, openDialog, refill, save } from "./dom.js";
-import { filmToolOf } from "./film.js";
 import { factsOf } from "./facts.js";
+import { filmToolOf } from "./film.js";
 import { form } from "./form.js";
-import { reveal } from "./gallery.js";
+import { beside, reveal } from "./gallery.js";
 import { fetchFile, placesOf } from "./inputs.js";
 import { make } from "./making.js";
 import { drawnBy, fromPicture, sidesOf, sizeOf } from "./models.js";
-import { notify } from "./notice.js";
-import { leavePicture, routeOf, turnPicture } from "./routes.js";
+import { go, linkOf, turnPicture } from "./routes.js";
 import { isFavourite, toggleFavourite } from "./saved.js";
-import { isGone, jobs } from "./store.js";
 import { t } from "./texts.js";
 
-let shown; // the open viewer
-
-export const viewer = () => shown;
-
-// Opens the picture of an address, JOB/INDEX; one that is not there is told, and its address goes.
-export async function openPicture(address) {
-  const [id, index] = address.split("/");
-  const job = jobs.get(id) ?? (await ask("GET", `/jobs/${encodeURIComponent(id)}`).catch(error => ({ error })));
-  if (routeOf(location.hash).value !== address) return; // the reader has gone on
-  if (!job.error) jobs.put(job);
-  closePicture();
-  if (job.error || isGone(job) || !addressOf(job, Number(index))) {
-    notify(job.error?.type === "unreachable" ? job.error.message : t("noPicture"), { error: true });
-    return leavePicture();
-  }
-  shown = new Viewer(job, Number(index));
-}
-
-// Closes the open picture because the address is another one.
-export function closePicture() {
-  const before = shown;
-  shown = undefined;
-  before?.dialog.close();
-}
-
-class Viewer {
-  constructor(job, index) {
+export class Viewer {
+  // `closed` is called when the reader has closed it.
+  constructor(job, index, closed) {
     this.job = job;
     this.index = index;
     this.stage = el("div", { className: "stage" });
     this.side = el("div", { className: "side" });
     this.dialog = openDialog("viewer", titleOf(job), t("close"), this.stage, this.side);
-    this.dialog.addEventListener("close", () => {
-      if (shown !== this) return;
-      shown = undefined;
-      leavePicture();
-    });
-    comparable(job).then(can => can && (this.canCompare = can) && this.show());
+    this.dialog.addEventListener("close", () => closed(this));
+    this.#lookUp();
     this.show();
   }
 
@@ -67,18 +37,22 @@ class Viewer {
     favourite.textContent = "★";
     favourite.ariaLabel = t("favourite");
     favourite.ariaPressed = String(isFavourite(job.id, index));
-    const tools = el("div", { className: "tools" }, favourite, this.#button("savePicture", () => this.save()),
-      this.#button("useSettings", () => this.settings()), this.#button("delete", () => this.delete(), deleteWords(job)));
+    const link = el("p", { className: "link", hidden: true, textContent: linkOf(job, index, queryOf(job, index)) });
+    const share = this.#button("copyLink", () => copy(link.textContent, share, link));
+    const tools = el("div", { className: "tools" }, favourite, this.#button("like", () => this.like()), this.#button("savePicture", () => this.save()),
+      share, this.#button("useSettings", () => this.settings()), this.#button("delete", () => this.delete(), deleteWords(job)));
+    const code = el("details", {}, el("summary", { textContent: t("command") }));
+    code.addEventListener("toggle", async () => code.childElementCount > 1 || code.append(await snippetsView(job, index)));
     const places = placesOf(form).map(place => {
       const button = el("button", { type: "button", className: "small", textContent: place.text });
       button.addEventListener("click", () => this.#try(() => this.#useFor(place)));
       return button;
     });
     const lesson = !fromPicture(job.model) && !job.task?.upscale && el("a", { className: "button small", href: `#learn=${job.id}/${index}`, textContent: t("learn") });
-    const go = el("section", {}, el("h3", { textContent: t("useFor") }), el("div", { className: "tools" }, ...places, lesson));
+    const onwards = el("section", {}, el("h3", { textContent: t("useFor") }), el("div", { className: "tools" }, ...places, lesson));
     const title = el("h2", { textContent: nameOf(job, index) });
-    refill(this.side, title, el("p", { className: "hint", textContent: `${titleOf(job)} · ${metaOf(job)}` }), tools, this.alarm,
-      go, factsOf(job, index));
+    refill(this.side, title, el("p", { className: "hint", textContent: `${titleOf(job)} · ${metaOf(job)}` }), tools, link, this.alarm,
+      onwards, factsOf(job, index), code);
     this.tabs = [["asIs", () => this.#picture()]];
     if (this.canCompare) this.tabs.push(["compare", () => compareOf(job, index)]);
     this.tabs.push(["watch", () => (job.trace ? denoisingOf(job, index) : filmToolOf(job, index))]);
@@ -122,9 +96,8 @@ class Viewer {
 
   #steps() {
     const count = countOf(this.job);
-    if (count === 1) return "";
     const step = (key, text, by) => {
-      const button = el("button", { type: "button", textContent: text, "aria-label": t(key), disabled: !this.#has(this.index + by) });
+      const button = el("button", { type: "button", textContent: text, "aria-label": t(key), disabled: !this.#next(by) });
       button.addEventListener("click", () => this.move(by));
       return button;
     };
@@ -132,14 +105,27 @@ class Viewer {
     return el("div", { className: "steps" }, step("previous", "←", -1), place, step("next", "→", 1));
   }
 
-  #has(index) {
-    return index >= 0 && index < countOf(this.job);
+  // The picture before or after this one, of the same job or the one beside it in the gallery.
+  #next(by) {
+    const index = this.index + by;
+    return index >= 0 && index < countOf(this.job) ? { job: this.job, index } : beside(this.job, by);
   }
 
   move(by) {
-    if (!this.#has(this.index + by)) return;
-    this.index += by;
+    const next = this.#next(by);
+    if (!next) return;
+    Object.assign(this, next);
     turnPicture(this.job.id, this.index);
+    this.#lookUp();
+    this.show();
+  }
+
+  // Finds out whether the picture can be compared with what it was made from.
+  async #lookUp() {
+    const { job } = this;
+    this.canCompare = false;
+    if (!(await comparable(job)) || job !== this.job) return;
+    this.canCompare = true;
     this.show();
   }
 
@@ -152,6 +138,10 @@ class Viewer {
     const set = toggleFavourite(this.job.id, this.index);
     this.side.querySelector(".favourite").ariaPressed = String(set);
     document.dispatchEvent(new CustomEvent("favourite", { detail: { ...this, set } }));
+  }
+
+  like() {
+    return go(`#like=${this.job.id}/${this.index}`);
   }
 
   async save() {

@@ -106,9 +106,8 @@ def api(difuso: Difuso) -> Iterator[httpx.Client]:
         yield client
 
 
-@pytest.fixture(scope="session")
-def driver() -> Iterator[webdriver.Chrome]:
-    """Yields an installed browser. Without one: skipped here, failed in CI."""
+def browser() -> webdriver.Chrome:
+    """Returns an installed browser. Without one: skipped here, failed in CI."""
     program = shutil.which("chromedriver")
     if program is None:
         message = (
@@ -122,7 +121,20 @@ def driver() -> Iterator[webdriver.Chrome]:
     for argument in (*QUIET, *(["--no-sandbox"] if os.geteuid() == 0 else [])):
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    with webdriver.Chrome(options, webdriver.ChromeService(program)) as driver:
+    return webdriver.Chrome(options, webdriver.ChromeService(program))
+
+
+@pytest.fixture(scope="session")
+def driver() -> Iterator[webdriver.Chrome]:
+    """The browser that the tests of the page share."""
+    with browser() as driver:
+        yield driver
+
+
+@pytest.fixture
+def second_driver() -> Iterator[webdriver.Chrome]:
+    """The browser of somebody else."""
+    with browser() as driver:
         yield driver
 
 

@@ -42,7 +42,7 @@ def test_pictures_are_generated_and_a_command_makes_them_again(studio: Studio) -
     assert "3 pictures" in studio.text(f"#job-{job_id}")
     assert "5 steps" in studio.text(f"#job-{job_id}")
     assert captions(studio, job_id) == ["seed 100", "seed 101", "seed 102"]
-    studio.press("Command", f"#job-{job_id}")
+    studio.press("Code", f"#job-{job_id}")
     command = studio.see(f"#job-{job_id} code").text
     path, query = re.findall(r"'http://[^/]*/(\w+)\?([^']*)'", command)[0]
     again = httpx.post(f"{studio.url}/{path}?{query}", headers={"Accept": "application/json"}, timeout=30).json()
@@ -203,7 +203,7 @@ def test_generated_pictures_are_enlarged_in_the_same_job(studio: Studio) -> None
     assert "enlarged by tiny-up" in studio.text(f"#job-{job_id}")
     studio.press("Use these settings", f"#job-{job_id}")
     assert studio.form.find_element(By.NAME, "upscale").get_property("value") == "tiny-up"
-    studio.press("Command", f"#job-{job_id}")
+    studio.press("Code", f"#job-{job_id}")
     assert "upscale=tiny-up&upscale_steps=2&upscale_augmentation=0" in studio.see(f"#job-{job_id} pre").text
     studio.fill("model", "with-classes")
     assert not studio.form.find_element(By.NAME, "upscale").is_displayed(), "no model enlarges pictures of this size"

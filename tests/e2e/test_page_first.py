@@ -47,8 +47,11 @@ def test_a_model_that_enlarges_draws_what_it_enlarges(studio: Studio) -> None:
 
 
 @pytest.mark.slow
-def test_a_stranger_draws_with_one_press(driver: webdriver.Chrome, models_dir: Path, tmp_path: Path) -> None:
-    """A server on which nothing was drawn shows its models in place of pictures."""
+def test_a_stranger_draws_with_one_press_and_shows_it_to_a_friend(
+    driver: webdriver.Chrome, second_driver: webdriver.Chrome, models_dir: Path, tmp_path: Path
+) -> None:
+    """Where nothing was drawn yet, models stand in place of pictures. From there on: one press, the film of a picture,
+    more like it, a link, and the same picture in another browser."""
     with running(tmp_path, ENVIRONMENT | {"DIFUSO_MODELS_DIR": str(models_dir)}) as difuso:
         studio = Studio(driver, difuso.url, "desktop")
         studio.open()
@@ -57,4 +60,23 @@ def test_a_stranger_draws_with_one_press(driver: webdriver.Chrome, models_dir: P
         job_id = studio.after(lambda: studio.press("Draw 4", "#gallery .tile[data-model='tiny']"))
         studio.shown(job_id, 4)
         assert not studio.all("#gallery .tile")
-        assert studio.errors() == []
+        studio.view(job_id, 2)
+        studio.press("Denoising", "dialog.viewer")
+        studio.see(".denoising .strips canvas")
+        studio.press("More like this", "dialog.viewer")
+        wait_until(lambda: len(studio.all("#like .ring a.picture")) == 9, 30, "eight neighbours are drawn")
+        neighbour = studio.one("#like .ring figure:first-child a")
+        address = str(neighbour.get_attribute("href")).split("=")[1]
+        studio.click(neighbour)
+        centre = f"#like .centre a[href$='{address}']"
+        wait_until(lambda: studio.all(centre), 5, "it is the centre")
+        studio.click("#like .centre a")
+        studio.press("Copy link", "dialog.viewer")
+        link = studio.driver.execute_script("return document.querySelector('dialog.viewer .link').textContent")
+        second_driver.get(link)
+        friend = Studio(second_driver, difuso.url, "desktop")
+        picture = friend.see("dialog.viewer img.large")
+        wait_until(lambda: picture.get_property("naturalWidth"), 5, "the picture is loaded")
+        job, index = address.split("/")
+        assert picture.get_attribute("src") == f"{difuso.url}/jobs/{job}/images/{index}"
+        assert studio.errors() == friend.errors() == []

@@ -1,0 +1,187 @@
+// Two to four pictures compared: side by side under one zoom, by a divider, blinking, or by their difference; and only what
+// differs in how they were made.
+
+import { ask, request } from "./api.js";
+import { addressOf, nameOf } from "./describe.js";
+import { differencesOf } from "./differences.js";
+import { $, el } from "./dom.js";
+import { drawnBy, sidesOf } from "./models.js";
+import { notify } from "./notice.js";
+import { enterPicture, go } from "./routes.js";
+import { jobs } from "./store.js";
+import { number, t } from "./texts.js";
+import { Zoom } from "./zooming.js";
+
+const MOST = 4;
+const MODES = ["side", "divided", "blink", "difference"];
+const BLINK = 700; // milliseconds
+const [MOST_WIDE, GAP] = [560, 16]; // CSS pixels
+const section = $("compare");
+let shown; // the comparison on the page
+let timer;
+
+// Shows the pictures of an address, JOB/INDEX,JOB/INDEX.
+export async function openComparison(address) {
+  if (shown?.address === address) return show();
+  const names = address.split(",").slice(0, MOST);
+  try {
+    const pictures = await Promise.all(names.map(load));
+    shown = { address, pictures, mode: "side", other: 1, zoom: new Zoom(), amplified: 4 };
+  } catch (error) {
+    notify(error.type === "unreachable" ? error.message : t("noPicture"), { error: true });
+    return go("#gallery");
+  }
+  show();
+}
+
+async function load(name) {
+  const [id, index] = name.split("/");
+  const job = jobs.get(id) ?? (await ask("GET", `/jobs/${encodeURIComponent(id)}`));
+  jobs.put(job);
+  const response = await request(addressOf(job, Number(index)).split("?")[0]);
+  return { job, index: Number(index), bitmap: await createImageBitmap(await response.blob()) };
+}
+
+
+function show() {
+  clearInterval(timer);
+  const { pictures, mode } = shown;
+  const modes = MODES.map(name => {
+    const button = el("button", { type: "button", textContent: t(`compare_${name}`), "aria-pressed": String(name === mode) });
+    button.addEventListener("click", () => {
+      shown.mode = name;
+      show();
+      section.querySelectorAll(".tabs button")[MODES.indexOf(name)].focus();
+    });
+    return button;
+  });
+  const zoom = el("input", { type: "range", min: 1, max: 16, step: "any", value: shown.zoom.by, "aria-label": t("zoom") });
+  const stage = el("div", { className: "compared" });
+  const draws = { side: sideBySide, divided, blink, difference }[mode](stage);
+  const draw = () => {
+    zoom.value = shown.zoom.by;
+    draws.forEach(each => each());
+  };
+  zoom.addEventListener("input", () => {
+    shown.zoom.scale(zoom.valueAsNumber / shown.zoom.by);
+    draw();
+  });
+  shown.zoom.listen(stage, draw);
+  const bar = el("div", { className: "row start" }, el("div", { className: "tabs", role: "group", "aria-label": t("compareThese") }, ...modes),
+    el("label", { className: "size" }, el("span", { textContent: t("zoom") }), zoom));
+  section.replaceChildren(el("h2", { textContent: t("comparison", pictures.length) }), bar, stage, ...others(mode), differencesOf(pictures));
+  draw();
+}
+
+// Returns a canvas of the size that there is room for, and how to draw a picture on it as the zoom wants.
+function canvasOf(count, ...pictures) {
+  const [across, down] = sidesOf(drawnBy(shown.pictures[0].job));
+  const room = Math.min(MOST_WIDE, (section.clientWidth - GAP * (count - 1)) / count);
+  const width = Math.max(1, Math.floor(room / across)) * across;
+  const label = pictures.map(({ job, index }) => nameOf(job, index)).join(", ");
+  const canvas = el("canvas", { width, height: Math.round((width * down) / across), tabIndex: 0, role: "img", "aria-label": t("pictureAlt", label) });
+  const context = canvas.getContext("2d");
+  context.imageSmoothingEnabled = false;
+  return { canvas, context, lay: ({ bitmap }) => shown.zoom.lay(context, bitmap) };
+}
+
+function captioned(canvas, picture) {
+  const open = el("a", { href: `#picture=${picture.job.id}/${picture.index}`, textContent: nameOf(picture.job, picture.index) });
+  open.addEventListener("click", event => (event.preventDefault(), enterPicture(picture.job.id, picture.index)));
+  return el("figure", {}, canvas, el("figcaption", {}, open, ` · ${picture.job.model}`));
+}
+
+function sideBySide(stage) {
+  return shown.pictures.map(picture => {
+    const { canvas, lay } = canvasOf(innerWidth > 768 ? shown.pictures.length : Math.min(2, shown.pictures.length), picture);
+    stage.append(captioned(canvas, picture));
+    return () => lay(picture);
+  });
+}
+
+const pair = () => [shown.pictures[0], shown.pictures[shown.other]];
+
+function divided(stage) {
+  const [first, second] = pair();
+  const [below, above] = [canvasOf(1, second), canvasOf(1, first)];
+  above.canvas.className = "before";
+  const slider = el("input", { type: "range", min: 0, max: 100, step: 1, value: 50, "aria-label": t("divider") });
+  const frame = el("div", { className: "compare" }, below.canvas, above.canvas, el("span", { className: "divider" }), slider);
+  frame.style.width = `${below.canvas.width}px`;
+  frame.style.height = `${below.canvas.height}px`;
+  const divide = () => frame.style.setProperty("--at", `${slider.value}%`);
+  slider.addEventListener("input", divide);
+  divide();
+  stage.append(frame);
+  return [() => (above.lay(first), below.lay(second))];
+}
+
+function blink(stage) {
+  const { canvas, lay } = canvasOf(1, ...shown.pictures);
+  const words = el("figcaption");
+  let at = 0;
+  const draw = () => {
+    const { job, index } = shown.pictures[at];
+    lay(shown.pictures[at]);
+    words.textContent = nameOf(job, index);
+  };
+  const next = el("button", { type: "button", className: "small", textContent: t("blinkNext") });
+  const turn = () => ((at = (at + 1) % shown.pictures.length), draw());
+  const stop = () => clearInterval(timer);
+  next.addEventListener("click", () => (stop(), turn()));
+  if (!matchMedia("(prefers-reduced-motion: reduce)").matches) timer = setInterval(() => (canvas.isConnected ? turn() : stop()), BLINK);
+  stage.append(el("figure", {}, canvas, words, next));
+  return [draw];
+}
+
+function difference(stage) {
+  const [first, second] = pair();
+  const { canvas, context, lay } = canvasOf(1, first, second);
+  const gain = el("input", { type: "range", min: 1, max: 16, step: 1, value: shown.amplified, "aria-label": t("amplified") });
+  const words = el("output");
+  const draw = () => {
+    context.globalCompositeOperation = "source-over";
+    lay(first);
+    context.globalCompositeOperation = "difference";
+    lay(second);
+    shown.amplified = gain.valueAsNumber;
+    canvas.style.filter = `brightness(${shown.amplified})`;
+  };
+  gain.addEventListener("input", draw);
+  const [mean, largest] = apart(first.bitmap, second.bitmap);
+  words.textContent = t("apart", number(mean, 1), largest);
+  stage.append(el("figure", {}, canvas), el("div", { className: "measured" }, words, el("label", { className: "size" }, el("span", { textContent: t("amplified") }), gain)));
+  return [draw];
+}
+
+// Returns the mean and the largest difference of two pictures in grey levels.
+function apart(a, b) {
+  const [width, height] = [Math.max(a.width, b.width), Math.max(a.height, b.height)];
+  const [one, two] = [a, b].map(bitmap => {
+    const context = el("canvas", { width, height }).getContext("2d");
+    context.imageSmoothingEnabled = false;
+    context.drawImage(bitmap, 0, 0, width, height);
+    return context.getImageData(0, 0, width, height).data;
+  });
+  let [sum, largest] = [0, 0];
+  for (let at = 0; at < one.length; at++) {
+    if (at % 4 === 3) continue; // alpha
+    const by = Math.abs(one[at] - two[at]);
+    sum += by;
+    largest = Math.max(largest, by);
+  }
+  return [sum / (3 * width * height), largest];
+}
+
+// Of more than two pictures, buttons that choose which one is compared with the first.
+function others(mode) {
+  if (shown.pictures.length < 3 || !["divided", "difference"].includes(mode)) return [];
+  const buttons = shown.pictures.slice(1).map(({ job, index }, each) => {
+    const button = el("button", { type: "button", className: "small", textContent: nameOf(job, index), "aria-pressed": String(shown.other === each + 1) });
+    button.addEventListener("click", () => ((shown.other = each + 1), show()));
+    return button;
+  });
+  return [el("div", { className: "tools", role: "group", "aria-label": t("compareWith") }, el("span", { className: "hint", textContent: t("compareWith") }), ...buttons)];
+}
+
+document.addEventListener("language", () => shown && !section.hidden && show());

@@ -1,0 +1,82 @@
+// Which jobs the gallery shows, and reading them from the server part by part.
+
+import { ask } from "./api.js";
+import { labelOf, metaOf, titleOf } from "./describe.js";
+import { $, debounced } from "./dom.js";
+import { className, models } from "./models.js";
+import { favouriteJobs } from "./saved.js";
+import { isGone } from "./store.js";
+
+const PAGE = 12; // jobs: few enough that their cards are filled within a frame
+const MOST = 100; // jobs of one answer, in which words are looked for
+const PAUSE = 300; // milliseconds without a change
+const filters = $("filters");
+const selects = () => [...filters.querySelectorAll("select")];
+const words = () => filters.querySelector("[type=search]").value.toLowerCase().split(/\s+/).filter(Boolean);
+
+export const onlyFavourites = () => $("favourites").ariaPressed === "true";
+export const filterOf = name => filters.querySelector(`[name=${name}]`).value;
+export const isFiltered = () => selects().some(select => select.value) || words().length > 0;
+
+// All that words can find a job by: what its card says, its tag, its seeds, and the names of its classes.
+function textOf(job) {
+  const seeds = [job.params.seed].flat();
+  const classes = [labelOf(job, 0), job.params.label].flat().filter(label => typeof label === "number").map(label => className(job.model, label));
+  return [titleOf(job), metaOf(job), job.tag ?? "", ...seeds, ...classes].join(" ").toLowerCase();
+}
+
+export function matches(job) {
+  if (isGone(job) || (onlyFavourites() && !favouriteJobs().includes(job.id))) return false;
+  if (!["model", "kind", "state"].every(name => !filterOf(name) || filterOf(name) === job[name])) return false;
+  const wanted = words();
+  return !wanted.length || wanted.every(word => textOf(job).includes(word));
+}
+
+// Resolves to the next part of the jobs, as {found, next}; `next` is where the one after it begins, undefined after the last.
+export async function readPart(cursor, signal) {
+  if (onlyFavourites()) return favouritePart(cursor ?? 0);
+  const query = new URLSearchParams({ limit: words().length ? MOST : PAGE });
+  for (const { name, value } of selects()) if (value) query.set(name, value);
+  const found = [];
+  for (let next = cursor; ; ) {
+    if (next) query.set("cursor", next);
+    const page = await ask("GET", `/jobs?${query}`, { signal });
+    found.push(...page.jobs.filter(matches));
+    next = page.next;
+    if (!next || found.length >= PAGE || !words().length) return { found, next };
+  }
+}
+
+// Reads some of the jobs with favourites; the cursor is the number of those that were read.
+async function favouritePart(from) {
+  const ids = favouriteJobs().slice(from, from + PAGE);
+  const answers = await Promise.allSettled(ids.map(id => ask("GET", `/jobs/${id}`)));
+  const failure = answers.find(({ reason }) => reason && reason.type !== "job-not-found");
+  if (failure) throw failure.reason;
+  const next = ids.length === PAGE ? from + PAGE : undefined;
+  return { found: answers.flatMap(({ value }) => (value ? [value] : [])), next };
+}
+
+export function showEverything() {
+  for (const field of [...selects(), filters.querySelector("[type=search]")]) field.value = "";
+  $("favourites").ariaPressed = "false";
+}
+
+// Fills in the choices, and calls a function whenever they change.
+export function startFilters(changed) {
+  const kinds = [...$("kind").options].map(({ value, textContent }) => new Option(textContent, value));
+  filters.querySelector("[name=model]").append(...[...models.keys()].map(name => new Option(name)));
+  filters.querySelector("[name=kind]").append(...kinds);
+  for (const select of selects()) select.addEventListener("change", changed);
+  filters.querySelector("[type=search]").addEventListener("input", debounced(PAUSE, changed));
+  $("favourites").addEventListener("click", ({ currentTarget }) => {
+    currentTarget.ariaPressed = String(currentTarget.ariaPressed !== "true");
+    changed();
+  });
+  document.addEventListener("language", () => {
+    filters.querySelectorAll("[name=kind] option:not([data-t])").forEach((option, index) => {
+      option.textContent = $("kind").options[index].textContent;
+    });
+    changed();
+  });
+}

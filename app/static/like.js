@@ -1,0 +1,162 @@
+// More like this: a picture amid eight neighbours, one of which becomes the next centre. The jobs of a ring share a tag, so
+// the server knows the ring of a picture and the way that led to it.
+
+import { ask } from "./api.js";
+import { addressOf, countOf, nameOf } from "./describe.js";
+import { $, complain, el, multiple } from "./dom.js";
+import { unwatch, watch } from "./follow.js";
+import { centreOf } from "./gridcard.js";
+import { make } from "./making.js";
+import { drawnBy, sizeOf } from "./models.js";
+import { AROUND, differenceOf, neighboursOf } from "./neighbours.js";
+import { notify } from "./notice.js";
+import { enterPicture, go } from "./routes.js";
+import { isEnded, isGone, jobs } from "./store.js";
+import { t } from "./texts.js";
+
+const MOST_CRUMBS = 12;
+const TILE = 150; // CSS pixels, about
+const section = $("like");
+let centre; // {job, index, tag} of the ring that is shown
+let ring = new Map(); // its jobs by id
+let parts;
+
+jobs.addEventListener("job", ({ detail }) => centre && detail.tag === centre.tag && put(detail));
+jobs.addEventListener("preview", ({ detail: { id, index, source } }) => {
+  const tile = parts?.tiles.find(each => each.id === id && each.index === index);
+  if (tile) tile.element.replaceChildren(el("img", { src: source, alt: t("unfinishedAlt", "") }));
+});
+document.addEventListener("language", () => centre && !section.hidden && show());
+
+// Shows the ring of a picture, JOB/INDEX, and draws it if it was not drawn before.
+export async function openLike(address) {
+  const [id, index] = address.split("/");
+  const job = jobs.get(id) ?? (await ask("GET", `/jobs/${encodeURIComponent(id)}`).catch(error => ({ error })));
+  if (job.error || isGone(job) || !addressOf(job, Number(index))) {
+    notify(job.error?.type === "unreachable" ? job.error.message : t("noPicture"), { error: true });
+    return go("#gallery");
+  }
+  const tag = `like:${id}/${index}`;
+  if (centre?.tag === tag) return show();
+  leaveLike();
+  jobs.put(job);
+  centre = { job, index: Number(index), tag };
+  ring = new Map();
+  show();
+  if (section.getBoundingClientRect().top > innerHeight / 2) section.scrollIntoView(); // on a phone it lies below the form
+  showPath(centre);
+  try {
+    for (const each of await drawn(tag)) put(each);
+    if (centre?.tag === tag && !ring.size) await draw(centre);
+  } catch (error) {
+    complain(parts.alarm, error);
+  }
+}
+
+// Stops to follow the jobs of a ring that nobody sees.
+export function leaveLike() {
+  for (const id of ring.keys()) unwatch(id);
+}
+
+// Resolves to the jobs of the last ring with this tag.
+async function drawn(tag) {
+  const { jobs: found } = await ask("GET", `/jobs?limit=100&tag=${encodeURIComponent(tag)}`);
+  const last = [];
+  for (const job of found) {
+    if (last.reduce((sum, each) => sum + countOf(each), 0) >= AROUND) break;
+    jobs.put(job);
+    if (!isGone(job)) last.push(job);
+  }
+  return last;
+}
+
+// Makes the jobs of a ring: the picture redrawn, what lies on the way to other seeds, and the same seed of other classes.
+async function draw({ job, index, tag }) {
+  for (const { kind, query, files } of await neighboursOf(job, index)) {
+    query.set("tag", tag);
+    const made = await make({ kind, query, files });
+    if (centre?.tag === tag) put(made);
+  }
+}
+
+function put(job) {
+  ring.set(job.id, job);
+  if (section.hidden) return;
+  if (isEnded(job)) unwatch(job.id);
+  else watch(job.id);
+  show();
+}
+
+function build() {
+  const title = el("h2");
+  const lead = el("p", { className: "hint" });
+  const path = el("ol", { className: "crumbs" });
+  const grid = el("div", { className: "ring" });
+  const again = el("button", { type: "button" });
+  const alarm = el("p", { className: "error", role: "alert", hidden: true });
+  const back = el("a", { href: "#gallery", className: "button" });
+  again.addEventListener("click", async () => {
+    again.disabled = true;
+    complain(alarm, null);
+    leaveLike();
+    ring = new Map();
+    await draw(centre).catch(error => complain(alarm, error));
+    again.disabled = false;
+  });
+  section.append(title, lead, path, alarm, grid, el("div", { className: "row start" }, again, back));
+  parts = { title, lead, path, grid, again, alarm, back, tiles: [] };
+}
+
+function show() {
+  if (!parts) build();
+  const { job, index } = centre;
+  parts.title.textContent = t("like");
+  parts.lead.textContent = t("likeLead");
+  parts.again.textContent = t("likeAgain");
+  parts.back.textContent = t("gallery");
+  parts.grid.style.setProperty("--tile", `${multiple(sizeOf(drawnBy(job)), TILE)}px`);
+  const around = [...ring.values()].sort((a, b) => a.accepted_at.localeCompare(b.accepted_at));
+  parts.tiles = around.flatMap(each => Array.from({ length: countOf(each) }, (_, at) => tileOf(each, at))).slice(-AROUND);
+  const empty = Array.from({ length: AROUND - parts.tiles.length }, () => ({ element: el("div", { className: "blank" }) }));
+  const elements = [...parts.tiles, ...empty].map(({ element, words }) => el("figure", {}, element, el("figcaption", { textContent: words ?? "" })));
+  elements.splice(AROUND / 2, 0, centreFigure(job, index));
+  const held = parts.grid.contains(document.activeElement) ? document.activeElement.getAttribute("href") : undefined;
+  parts.grid.replaceChildren(...elements);
+  if (held) parts.grid.querySelector(`[href="${held}"]`)?.focus();
+}
+
+function centreFigure(job, index) {
+  const image = el("img", { src: addressOf(job, index), alt: t("pictureAlt", nameOf(job, index)) });
+  const link = el("a", { href: `#picture=${job.id}/${index}`, className: "picture" }, image);
+  link.addEventListener("click", event => (event.preventDefault(), enterPicture(job.id, index)));
+  return el("figure", { className: "centre" }, link, el("figcaption", { textContent: nameOf(job, index) }));
+}
+
+function tileOf(job, index) {
+  const source = addressOf(job, index);
+  const words = isEnded(job) && !source ? t(job.state) : differenceOf(job, index);
+  const image = source && el("img", { src: source, alt: `${words}, ${nameOf(job, index)}` });
+  const element = image ? el("a", { href: `#like=${job.id}/${index}`, className: "picture" }, image) : el("div", { className: "blank" });
+  return { id: job.id, index, element, words };
+}
+
+// Shows the way that led to a picture: its job's tag names the centre of the ring that it was in.
+async function showPath(shown) {
+  const way = [];
+  for (let { job, index } = shown; job && way.length < MOST_CRUMBS; ) {
+    way.unshift([job, index]);
+    const [id, at] = centreOf(job.tag)?.split("/") ?? [];
+    job = id && (jobs.get(id) ?? (await ask("GET", `/jobs/${id}`).catch(() => undefined)));
+    index = Number(at);
+  }
+  if (centre !== shown) return;
+  const crumbs = way.filter(([job, index]) => addressOf(job, index)).map(([job, index]) => {
+    const image = el("img", { src: addressOf(job, index), alt: nameOf(job, index) });
+    const link = el("a", { href: `#like=${job.id}/${index}` }, image);
+    if (job === shown.job && index === shown.index) link.ariaCurrent = "step";
+    return el("li", {}, link);
+  });
+  parts.path.ariaLabel = t("likePath");
+  parts.path.hidden = crumbs.length < 2;
+  parts.path.replaceChildren(...crumbs);
+}

@@ -1,0 +1,65 @@
+// The eight neighbours of a picture: requests for pictures that are like it, and words for how each differs.
+
+import { randomSeed } from "./classes.js";
+import { addressOf, fileName, labelOf, queryOf, seedOf } from "./describe.js";
+import { fetchFile } from "./inputs.js";
+import { className, models } from "./models.js";
+import { number, t } from "./texts.js";
+
+const STRENGTHS = [0.2, 0.4, 0.6]; // of redraws
+const SHARES = [0.12, 0.25, 0.4]; // of the other seed
+const NOISY = ["ddpm", "consistency"]; // samplers that always draw noise on the way
+export const AROUND = 8; // pictures
+const ALONG = [0.06, 0.12, 0.25, 0.4, 0.6]; // how far to go on the way between two seeds
+const ELSEWHERE = ["n", "seed", "lambda", "upscale", "upscale_steps", "upscale_augmentation"]; // what neighbours have of their own
+
+// Resolves to requests for eight pictures in all: its seed with two other classes, if there are any; if no noise was drawn on
+// the way, what lies towards another seed, or more of the way between its two seeds; and for the rest the picture redrawn.
+export async function neighboursOf(job, index) {
+  const file = await fetchFile(addressOf(job, index), fileName(job, index));
+  const same = queryOf(job, index);
+  for (const name of ELSEWHERE) same.delete(name);
+  const others = [...ofClasses(job, index, same), ...(drawsNoise(job) ? [] : job.kind === "generate" ? ofSeed(job, index, same) : ofTwoSeeds(job, index, same))];
+  const left = AROUND - others.reduce((sum, { count }) => sum + count, 0);
+  const redraws = STRENGTHS.map((strength, each) => {
+    const n = Math.floor((left + each) / STRENGTHS.length); // the sum of the three is what is left
+    const query = new URLSearchParams({ model: job.model, strength, n, seed: randomSeed() });
+    const label = labelOf(job, index);
+    if (label !== undefined) query.set("label", label);
+    return { kind: "denoise", query, files: [["image", file]] };
+  });
+  return [...redraws, ...others];
+}
+
+const drawsNoise = ({ params }) => NOISY.includes(params.sampler) || params.eta > 0;
+
+const asking = (query, lists) => new URLSearchParams([...query, ...Object.entries(lists).flatMap(([name, values]) => values.map(value => [name, value]))]);
+
+function ofClasses(job, index, same) {
+  if (job.kind !== "generate") return [];
+  const classes = models.get(job.model)?.classes ?? [];
+  const label = classes.map((_, each) => each).filter(each => each !== labelOf(job, index)).sort(() => Math.random() - 0.5).slice(0, 2);
+  const query = asking([...same].filter(([name]) => name !== "label"), { label, seed: label.map(() => seedOf(job, index)) });
+  return label.length ? [{ kind: "generate", query, count: label.length }] : [];
+}
+
+function ofSeed(job, index, same) {
+  const query = asking(same, { seed: [seedOf(job, index), randomSeed()], lambda: SHARES });
+  return [{ kind: "interpolate", query, count: SHARES.length }];
+}
+
+function ofTwoSeeds({ task }, index, same) {
+  if (!task?.seeds) return [];
+  const here = task.shares[index];
+  const around = ALONG.flatMap(by => [here - by, here + by]).filter(share => share >= 0 && share <= 1).slice(0, 5);
+  const lambda = around.sort((a, b) => a - b).map(share => +share.toFixed(4));
+  return [{ kind: "interpolate", query: asking(same, { seed: task.seeds, lambda }), count: lambda.length }];
+}
+
+// Says how a picture differs from the centre.
+export function differenceOf(job, index) {
+  const { task, params } = job;
+  if (task?.kind === "denoise") return t("likeRedrawn", number((task.depth + 1) / (models.get(job.model)?.num_train_timesteps ?? 1000), 1));
+  if (task?.shares) return t("likeTowards", number(100 * task.shares[index]), task.seeds?.[1]);
+  return className(job.model, labelOf(job, index) ?? params.label);
+}

@@ -1,0 +1,50 @@
+// A request as text that makes its pictures elsewhere: for curl, for Python, and for the command line of difuso.
+
+import { hasKey } from "./api.js";
+import { queryOf } from "./describe.js";
+
+const quote = text => `'${text.replaceAll("'", "'\\''")}'`;
+const quoted = text => (/^[\w.,:-]+$/.test(text) ? text : quote(text)); // where a shell needs it
+const isNumber = text => /^-?\d+(\.\d+)?(e[+-]?\d+)?$/.test(text);
+const grouped = query => [...new Set(query.keys())].map(name => [name, query.getAll(name)]);
+
+// Returns the texts by name. `files` are pairs of a part's name and its file, if they are known; `fit` is how they were
+// fitted; without an index they are of all pictures.
+export function snippetsOf(job, { files = [], fit } = {}, index) {
+  const query = queryOf(job, index);
+  if (fit) query.set("fit", fit);
+  return { curl: curl(job, query, files), Python: python(job, query, files), difuso: command(job, query, files) };
+}
+
+function curl({ kind, links }, query, files) {
+  const parts = files.map(([name, file]) => ` -F ${quote(`${name}=@${file.name}`)}`).join("");
+  const key = hasKey() ? ' -H "Authorization: Bearer $DIFUSO_KEY"' : "";
+  return `curl -X POST '${location.origin}/${kind}?${query}'${key}${parts} -o pictures.${links.images ? "png" : "npz"}`;
+}
+
+function python({ kind }, query, files) {
+  const literal = text => (text === "true" ? "True" : isNumber(text) ? text : JSON.stringify(text));
+  const values = grouped(query).map(([name, all]) => `${name === "lambda" ? "lambda_" : name}=${all.length > 1 ? `[${all.map(literal).join(", ")}]` : literal(all[0])}`);
+  const images = files.map(([name, file]) => `${name}=${JSON.stringify(file.name)}`);
+  const key = hasKey() ? ', api_key="…"' : "";
+  return [
+    "from difuso import Client",
+    "",
+    `client = Client(${JSON.stringify(location.origin)}${key})`,
+    `pictures = client.${kind}(${[...images, ...values].join(", ")})`,
+    "for index, picture in enumerate(pictures):",
+    '    picture.save(f"picture-{index}.png")',
+  ].join("\n");
+}
+
+function command({ kind }, query, files) {
+  const optional = ["mask"]; // whose parts are options; all others are arguments
+  const option = name => (name === "n" ? "-n" : `--${name.replaceAll("_", "-")}`);
+  const shown = grouped(query).filter(([name]) => name !== "task");
+  const options = shown.flatMap(([name, all]) => all.map(value => (value === "true" ? option(name) : `${option(name)} ${quoted(value)}`)));
+  const degradation = query.has("task") ? [query.get("task")] : [];
+  const [images, others] = [false, true].map(are => files.filter(([name]) => optional.includes(name) === are));
+  const arguments_ = [...degradation, ...images.map(([, file]) => quoted(file.name)), ...others.map(([name, file]) => `${option(name)} ${quoted(file.name)}`)];
+  const key = hasKey() ? "DIFUSO_API_KEY=… " : "";
+  return [`${key}difuso ${kind === "generate" ? "sample" : kind}`, ...arguments_, ...options, `--server ${location.origin}`, "--out pictures"].join(" ");
+}

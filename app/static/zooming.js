@@ -1,0 +1,64 @@
+// One view for several canvases: how much of their pictures is seen, and where.
+
+const MOST = 16; // times
+
+const within = (low, value, high) => Math.min(high, Math.max(low, value));
+
+export class Zoom {
+  by = 1;
+  #at = [0.5, 0.5]; // the middle of what is seen, as shares of the picture
+
+  // Draws the part of a bitmap that is seen onto a whole canvas.
+  lay(context, bitmap) {
+    const part = 1 / this.by;
+    const [left, top] = this.#at.map(middle => within(0, middle - part / 2, 1 - part));
+    const [width, height] = [bitmap.width, bitmap.height];
+    context.drawImage(bitmap, left * width, top * height, part * width, part * height, 0, 0, context.canvas.width, context.canvas.height);
+  }
+
+  scale(factor) {
+    this.by = within(1, this.by * factor, MOST);
+    this.move(0, 0);
+  }
+
+  move(x, y) {
+    const half = 0.5 / this.by;
+    this.#at = [this.#at[0] + x, this.#at[1] + y].map(each => within(half, each, 1 - half));
+  }
+
+  // Lets the canvases in an element be zoomed at the mouse by its wheel, moved by dragging, and both by keys.
+  listen(element, draw) {
+    element.addEventListener("wheel", event => {
+      if (!event.target.matches("canvas, input")) return;
+      event.preventDefault();
+      const box = event.target.getBoundingClientRect();
+      const place = [(event.clientX - box.left) / box.width - 0.5, (event.clientY - box.top) / box.height - 0.5];
+      const before = 1 / this.by;
+      this.scale(Math.exp(-event.deltaY / 300));
+      this.move(...place.map(each => each * (before - 1 / this.by))); // what lies under the mouse stays there
+      draw();
+    }, { passive: false });
+    element.addEventListener("pointermove", event => {
+      if (!event.buttons || !event.target.matches("canvas")) return;
+      const { width, height } = event.target.getBoundingClientRect();
+      this.move(-event.movementX / width / this.by, -event.movementY / height / this.by);
+      draw();
+    });
+    const step = 0.1;
+    const keys = {
+      ArrowLeft: () => this.move(-step / this.by, 0),
+      ArrowRight: () => this.move(step / this.by, 0),
+      ArrowUp: () => this.move(0, -step / this.by),
+      ArrowDown: () => this.move(0, step / this.by),
+      "+": () => this.scale(1.5),
+      "-": () => this.scale(1 / 1.5),
+    };
+    element.addEventListener("keydown", event => {
+      if (!keys[event.key] || !event.target.matches("canvas")) return;
+      keys[event.key]();
+      draw();
+      event.preventDefault();
+      event.stopPropagation();
+    });
+  }
+}

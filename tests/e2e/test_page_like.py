@@ -1,0 +1,106 @@
+"""From picture to picture: more like this, and links to pictures."""
+
+from collections import Counter
+from typing import Any
+
+import httpx
+from selenium.webdriver.common.by import By
+
+from tests.studio import Studio, at_both_widths
+from tests.waiting import wait_until
+
+
+def ring_of(studio: Studio, address: str) -> list[dict[str, Any]]:
+    jobs: list[dict[str, Any]] = httpx.get(f"{studio.url}/jobs", params={"tag": f"like:{address}"}).json()["jobs"]
+    return jobs
+
+
+def is_shown(studio: Studio, address: str) -> bool:
+    centre = studio.all("#like .centre a")
+    return bool(centre) and str(centre[0].get_attribute("href")).endswith(address)
+
+
+@at_both_widths
+def test_one_press_draws_eight_neighbours_and_any_of_them_is_the_next_centre(studio: Studio) -> None:
+    job = studio.job(studio.made(2, model="with-classes", label="star", seed="70"))
+    address = f"{job['id']}/1"
+    studio.view(job["id"], 1)
+    studio.press("More like this", "dialog.viewer")
+    wait_until(lambda: len(studio.all("#like .ring a.picture")) == 9, 30, "eight neighbours are drawn")
+    jobs = ring_of(studio, address)
+    assert Counter(each["kind"] for each in jobs) == {"denoise": 3, "interpolate": 1, "generate": 1}
+    by_kind = {each["kind"]: each for each in jobs}
+    assert by_kind["interpolate"]["task"]["seeds"][0] == 71, "on the way from the picture's own seed"
+    assert by_kind["generate"]["params"]["seed"] == [71, 71]
+    assert sorted(by_kind["generate"]["params"]["label"]) == [0, 1], "both other classes"
+    assert sorted(each["task"]["depth"] for each in jobs if each["kind"] == "denoise") == [199, 399, 599]
+    wide = "return document.documentElement.scrollWidth - innerWidth"
+    assert studio.driver.execute_script(wide) <= 0
+    next_one = studio.one("#like .ring figure:nth-child(4) a")
+    following = str(next_one.get_attribute("href")).split("=")[1]
+    studio.click(next_one)
+    wait_until(lambda: is_shown(studio, following), 5, "it is the centre")
+    wait_until(lambda: len(studio.all("#like .crumbs li")) == 2, 5, "the way is shown")
+    wait_until(lambda: len(studio.all("#like .ring a.picture")) == 9, 30, "its neighbours are drawn")
+    between = next(each for each in ring_of(studio, following) if each["kind"] == "interpolate")
+    assert between["task"]["seeds"] == by_kind["interpolate"]["task"]["seeds"], "it lies on the way between two seeds"
+    assert len(between["task"]["shares"]) == 5
+    studio.driver.back()
+    wait_until(lambda: is_shown(studio, address), 5, "Back shows the first again")
+    studio.load(f"#like={following}")
+    wait_until(lambda: len(studio.all("#like .ring a.picture")) == 9, 10, "a reload shows the same ring")
+    assert (len(ring_of(studio, address)), len(ring_of(studio, following))) == (5, 4), "and nothing is drawn twice"
+    studio.click("nav a[href='#gallery']")
+    studio.see("#jobs > article")
+    studio.driver.execute_script("document.querySelector('#jobs').scrollIntoView()")
+    one = f"#jobs a[href='#like={address}']"
+    wait_until(lambda: len(studio.all(one)) == 1, 5, "a ring is one card")
+
+
+def test_what_has_no_seed_of_its_own_is_redrawn(studio: Studio) -> None:
+    job = studio.job(studio.made(1, seed="72"))
+    picture = httpx.get(studio.url + job["links"]["images"][0]).content
+    sent = httpx.post(f"{studio.url}/restore?task=colorize&steps=3", files={"image": picture}, timeout=30)
+    address = f"{sent.headers['X-Job-Id']}/0"
+    studio.load(f"#like={address}")
+    wait_until(lambda: len(studio.all("#like .ring a.picture")) == 9, 30, "eight neighbours are drawn")
+    assert sorted(each["params"]["n"] for each in ring_of(studio, address)) == [2, 3, 3]
+
+
+def test_a_link_opens_its_picture_and_fills_the_form_once_it_is_gone(studio: Studio) -> None:
+    job_id = studio.made(2, model="with-classes", label="star", seed="80")
+    studio.view(job_id, 1)
+    studio.press("Copy link", "dialog.viewer")
+    link = studio.driver.execute_script("return document.querySelector('dialog.viewer .link').textContent")
+    assert link.startswith(f"{studio.url}/#picture={job_id}/1?kind=generate&")
+    studio.load(link.removeprefix(f"{studio.url}/"))
+    shown = str(studio.see("dialog.viewer img.large").get_attribute("src"))
+    assert shown.endswith(f"/jobs/{job_id}/images/1")
+    httpx.delete(f"{studio.url}/jobs/{job_id}/images")
+    studio.load(link.removeprefix(f"{studio.url}/"))
+    wait_until(lambda: "The form has its settings" in studio.text("#notices"), 10, "the page says so")
+    fields = "return ['model', 'label'].map(name => document.querySelector(`#form [name=${name}]`).value)"
+    assert studio.driver.execute_script(fields) == ["with-classes", "star"]
+    assert studio.one("#seeds input").get_property("value") == "81"
+    studio.load("#make?kind=restore&task=superres&factor=4&model=tiny")
+    assert studio.one("#kind").get_property("value") == "restore"
+    assert studio.form.find_element(By.NAME, "factor").get_property("value") == "4"
+    assert studio.driver.execute_script("return location.hash") == "#gallery"
+
+
+def test_code_for_exactly_this_picture(studio: Studio) -> None:
+    """As curl, as Python and for the command line; the Python is run."""
+    job_id = studio.made(2, seed="90")
+    studio.view(job_id, 1)
+    studio.click("dialog.viewer summary")
+    code = studio.see("dialog.viewer .terminal pre")
+    assert "seed=91" in code.text
+    studio.press("difuso", "dialog.viewer .terminal")
+    assert code.text.startswith("difuso sample --model tiny ")
+    assert f"--server {studio.url}" in code.text
+    studio.press("Python", "dialog.viewer .terminal")
+    lines = code.text.splitlines()
+    made: dict[str, Any] = {}
+    exec("\n".join(lines[:4]), made)  # all but saving the picture
+    with made["client"]:
+        assert list(made["pictures"].pngs) == [httpx.get(f"{studio.url}/jobs/{job_id}/images/1").content]
